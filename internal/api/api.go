@@ -1,0 +1,68 @@
+// Package api is the platform's wire: the types of requests and answers, and
+// the client that the CLI uses. Spec: docs/api.md.
+package api
+
+import (
+	"time"
+
+	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/source"
+)
+
+// Paths of the API.
+const (
+	PathReleases = "/api/colophon/v1/releases"
+	PathDocument = "/.well-known/colophon.json" // trust.Document
+)
+
+// Client is what `serve` writes to client.json and `colophon login` takes.
+type ClientConfig struct {
+	URL         string `json:"url"`
+	Token       string `json:"token"`
+	Fingerprint string `json:"fingerprint"` // of the platform's trust document
+}
+
+// ReleaseRequest asks for one release. The answer is a stream of Events, one
+// JSON object a line; the last has Result or Error.
+type ReleaseRequest struct {
+	Source         string       `json:"source"` // URI; file:///… only from a client on the platform's host
+	Ref            string       `json:"ref"`
+	Commit         string       `json:"commit,omitempty"` // what the client saw Ref lead to
+	Image          string       `json:"image"`            // REGISTRY/NAME, without tag
+	Recipe         build.Recipe `json:"recipe"`
+	AllowedSigners string       `json:"allowedSigners,omitempty"`
+	Keyring        string       `json:"keyring,omitempty"`
+}
+
+// Event is one line of a release's progress.
+type Event struct {
+	Time   time.Time `json:"time"`
+	Phase  string    `json:"phase"` // source, build, measure, sbom, sign, push, verify, tag
+	Step   string    `json:"step,omitempty"`
+	Line   string    `json:"line,omitempty"`
+	Result *Release  `json:"result,omitempty"`
+	Error  *Error    `json:"error,omitempty"`
+}
+
+// Release is a finished release. Spec: spec/release.
+type Release struct {
+	Image      string        `json:"image"`
+	Digest     string        `json:"digest"`
+	Tags       []string      `json:"tags"`
+	Source     source.Commit `json:"source"`
+	Builder    string        `json:"builder"`
+	Level      int           `json:"level"`
+	Resumed    bool          `json:"resumed"` // all or part had been done by an earlier run
+	Invocation string        `json:"invocation"`
+	Started    time.Time     `json:"started"`
+	Finished   time.Time     `json:"finished"`
+}
+
+// Error is a failure with the exit code the CLI ends with.
+type Error struct {
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+	Exit    int    `json:"exit"`
+}
+
+func (e *Error) Error() string { return e.Message }

@@ -1,0 +1,46 @@
+// Package source turns a git ref into a commit and a commit into a tree, with
+// git itself, locked down: no hooks, no system or user configuration, no
+// prompt, an allow-list of protocols, and never the working directory.
+package source
+
+import "time"
+
+// Request names what to fetch. Exactly what Ref is ("v1.2.0", "main",
+// "refs/tags/v1.2.0", a full commit id) is found out by asking the repository.
+type Request struct {
+	URI            string // https://, ssh://, or file:///absolute/path
+	Ref            string
+	Commit         string // if set, Ref must still lead to this commit (hex)
+	AllowedSigners []byte // ssh allowed_signers file; may be nil
+	Keyring        []byte // armored OpenPGP public keys; may be nil
+}
+
+// Commit is what a ref led to. Hex ids are in the repository's object format.
+type Commit struct {
+	URI        string      `json:"uri"`           // Canonical(Request.URI)
+	Ref        string      `json:"ref,omitempty"` // full ref name; empty where Ref was a commit id
+	ID         string      `json:"commit"`        // hex
+	Tree       string      `json:"tree"`          // hex
+	Tag        string      `json:"tag,omitempty"` // hex id of the annotated tag object, if any
+	Time       time.Time   `json:"time"`          // committer time, UTC
+	Signature  Signature   `json:"signature"`     // of the tag if it is signed, else of the commit
+	Submodules []Submodule `json:"submodules,omitempty"`
+}
+
+// Signature says who signed, and whether that was checked. Status is one of
+// "unsigned", "unverified" (signed; no keys were given, or not by one of them),
+// "verified", "bad" (the signature does not match the object).
+type Signature struct {
+	Object string `json:"object,omitempty"` // "tag" or "commit"
+	Kind   string `json:"kind,omitempty"`   // "ssh" or "openpgp"
+	Key    string `json:"key,omitempty"`    // fingerprint
+	Signer string `json:"signer,omitempty"` // principal or user id, only where verified
+	Status string `json:"status"`
+}
+
+// Submodule is a submodule at the commit its parent pins.
+type Submodule struct {
+	Path   string `json:"path"`
+	URI    string `json:"uri"`
+	Commit string `json:"commit"`
+}

@@ -1,0 +1,52 @@
+// Package verify answers whether an image proves where it came from: bundles,
+// trust, policy and time go in, a Verdict comes out, link by link. It has no
+// network, clock or environment of its own; callers hand them in.
+package verify
+
+// Outcome is the answer. The zero value is Undecided, so that a verdict that
+// nobody filled in is never a pass.
+type Outcome int
+
+const (
+	Undecided Outcome = iota // something that was needed could not be had
+	Accepted
+	Rejected
+)
+
+// Status of one link.
+type Status string
+
+const (
+	Holds    Status = "holds"
+	Broken   Status = "broken"    // evidence is there, and wrong
+	Absent   Status = "absent"    // evidence that was required is missing
+	Unknown  Status = "unknown"   // could not be had: network, permissions
+	NotAsked Status = "not asked" // neither policy nor caller wanted it
+)
+
+// Names of the links, in the order a verdict lists them.
+const (
+	LinkImage      = "image"
+	LinkSignature  = "signature"
+	LinkLog        = "log"
+	LinkProvenance = "provenance"
+	LinkSource     = "source"
+	LinkSBOM       = "sbom"
+)
+
+// Link is one step of the chain.
+type Link struct {
+	Name   string `json:"name"`
+	Status Status `json:"status"`
+	Claim  string `json:"claim"`            // one line for people: what holds
+	Reason string `json:"reason,omitempty"` // where it does not hold: which thing, both values
+}
+
+// Verdict on one image. Its JSON is spec/verdict.
+type Verdict struct {
+	Image   string  `json:"image"`  // as the user named it
+	Digest  string  `json:"digest"` // "sha256:…", empty where it could not be resolved
+	Outcome Outcome `json:"outcome"`
+	Links   []Link  `json:"links"`
+	Hint    string  `json:"hint,omitempty"`
+}
