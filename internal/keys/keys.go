@@ -1,0 +1,245 @@
+// Package keys keeps the long-lived P-256 keys of a service, and the
+// certificates over them, in files: PKCS#8 (RFC 5958) and X.509 in PEM.
+//
+// A key NAME in a directory is three files: NAME.key (private, 0600), NAME.json
+// (when it was made, and its public half) and, where the service has one,
+// NAME.crt. The two public files are also the memory that the key existed: a
+// key that is gone while they are there is an error, never a reason to make
+// another one, because everything ever signed hangs on it.
+package keys
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+const maxFile = 64 << 10 // bytes of any file here
+
+// Key is a private key and the moment it was made (UTC, whole seconds).
+type Key struct {
+	*ecdsa.PrivateKey
+	Created time.Time
+
+	path string // without suffix
+}
+
+// record is NAME.json.
+type record struct {
+	Created   time.Time `json:"created"`
+	PublicKey []byte    `json:"publicKey"` // PKIX, DER
+}
+
+// Open returns the key NAME in dir, and makes it where neither it nor its
+// record exists. The directory is made too, 0700.
+func Open(dir, name string) (*Key, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("directory of key %q: %w", name, err)
+	}
+	path := filepath.Join(dir, name)
+	priv, err := readPrivate(path + ".key")
+	if errors.Is(err, fs.ErrNotExist) {
+		priv, err = create(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	k := &Key{PrivateKey: priv, path: path}
+	if err := k.readRecord(); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// create makes a key. It refuses where a public file says there was one.
+func create(path string) (*ecdsa.PrivateKey, error) {
+	for _, suffix := range []string{".json", ".crt"} {
+		if _, err := os.Lstat(path + suffix); err == nil {
+			return nil, fmt.Errorf("%s.key is missing, but %s%s says that it existed; restore it from a backup", path, filepath.Base(path), suffix)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(priv)
+	if err != nil {
+		return nil, err
+	}
+	block := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	if err := durable.CreateFile(path+".key", block, 0o600); err != nil {
+		return nil, fmt.Errorf("new key: %w", err)
+	}
+	// The new directories themselves must survive too.
+	return priv, durable.SyncDir(filepath.Dir(filepath.Dir(path)))
+}
+
+func readPrivate(path string) (*ecdsa.PrivateKey, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("private key %s is %s, not a regular file", path, st.Mode().Type())
+	}
+	if perm := st.Mode().Perm(); perm != 0o600 && perm != 0o400 {
+		return nil, fmt.Errorf("private key %s has mode %04o, want 0600; find out who could read it, then chmod 600", path, perm)
+	}
+	data, err := strict.Read(f, maxFile)
+	if err != nil {
+		return nil, fmt.Errorf("private key %s: %w", path, err)
+	}
+	der, err := onlyBlock(data, "PRIVATE KEY")
+	if err != nil {
+		return nil, fmt.Errorf("private key %s: %w; restore it from a backup", path, err)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("private key %s: %w; restore it from a backup", path, err)
+	}
+	priv, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok || priv.Curve != elliptic.P256() {
+		return nil, fmt.Errorf("private key %s is a %T, want ECDSA on P-256", path, parsed)
+	}
+	return priv, nil
+}
+
+// readRecord reads NAME.json, or writes it where a crash came between the key
+// and its record.
+func (k *Key) readRecord() error {
+	spki, err := x509.MarshalPKIXPublicKey(k.Public())
+	if err != nil {
+		return err
+	}
+	path := k.path + ".json"
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		r := record{Created: time.Now().UTC().Truncate(time.Second), PublicKey: spki}
+		if data, err = json.Marshal(r); err != nil {
+			return err
+		}
+		err = durable.CreateFile(path, append(data, '\n'), 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("record of key: %w", err)
+	}
+	var r record
+	if err := strict.UnmarshalKnown(data, maxFile, &r); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if !bytes.Equal(r.PublicKey, spki) {
+		return fmt.Errorf("%s.key is not the key that %s was written for: got public key %x, want %x", k.path, path, sha256.Sum256(spki), sha256.Sum256(r.PublicKey))
+	}
+	if r.Created.IsZero() {
+		return fmt.Errorf("%s says no creation time", path)
+	}
+	k.Created = r.Created.UTC()
+	return nil
+}
+
+// Authority is a certificate and the key it speaks for.
+type Authority struct {
+	Key  *Key
+	Cert *x509.Certificate
+}
+
+// Certify returns the certificate of k in NAME.crt, and makes it from template
+// where it does not exist: signed by issuer, or by k itself where that is nil.
+// Serial number, key identifiers and NotBefore (the key's creation) are filled
+// in. One that is expired, over another key or from another issuer is an error.
+func (k *Key) Certify(template x509.Certificate, issuer *Authority) (*Authority, error) {
+	a := &Authority{Key: k}
+	path := k.path + ".crt"
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if data, err = k.newCertificate(template, issuer); err != nil {
+			return nil, err
+		}
+		err = durable.CreateFile(path, data, 0o644)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	der, err := onlyBlock(data, "CERTIFICATE")
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s: %w", path, err)
+	}
+	if a.Cert, err = x509.ParseCertificate(der); err != nil {
+		return nil, fmt.Errorf("certificate %s: %w", path, err)
+	}
+	if !k.PublicKey.Equal(a.Cert.PublicKey) {
+		return nil, fmt.Errorf("certificate %s is not for the key in %s.key", path, k.path)
+	}
+	parent := a.Cert
+	if issuer != nil {
+		parent = issuer.Cert
+	}
+	if err := a.Cert.CheckSignatureFrom(parent); err != nil {
+		return nil, fmt.Errorf("certificate %s is not signed by %q: %w", path, parent.Subject.CommonName, err)
+	}
+	if now := time.Now(); now.After(a.Cert.NotAfter) {
+		return nil, fmt.Errorf("certificate %s expired at %s, now is %s", path, a.Cert.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	return a, nil
+}
+
+func (k *Key) newCertificate(template x509.Certificate, issuer *Authority) ([]byte, error) {
+	spki, err := x509.MarshalPKIXPublicKey(k.Public())
+	if err != nil {
+		return nil, err
+	}
+	id := sha256.Sum256(spki)
+	template.SubjectKeyId = id[:20]
+	template.NotBefore = k.Created
+	// Two platforms' authorities must not be mistaken for each other by name.
+	template.Subject.CommonName += fmt.Sprintf(" %x", id[:4])
+	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
+		return nil, err
+	}
+	parent, signer := &template, k
+	if issuer != nil {
+		parent, signer = issuer.Cert, issuer.Key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &template, parent, k.Public(), signer.PrivateKey)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
+}
+
+// onlyBlock returns the content of the one PEM block that data is.
+func onlyBlock(data []byte, kind string) ([]byte, error) {
+	block, rest := pem.Decode(data)
+	if block == nil {
+		return nil, fmt.Errorf("no PEM block in %d bytes", len(data))
+	}
+	if block.Type != kind {
+		return nil, fmt.Errorf("got PEM block %q, want %q", block.Type, kind)
+	}
+	if len(bytes.TrimSpace(rest)) > 0 {
+		return nil, fmt.Errorf("%d bytes follow the PEM block", len(rest))
+	}
+	return block.Bytes, nil
+}

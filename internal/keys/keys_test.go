@@ -1,0 +1,133 @@
+package keys
+
+import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func root() x509.Certificate {
+	return x509.Certificate{
+		Subject:               pkix.Name{CommonName: "test root"},
+		NotAfter:              time.Now().Add(time.Hour),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign,
+	}
+}
+
+func TestKeyAndCertificateSurviveReopening(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	open := func() *Authority {
+		k, err := Open(dir, "root")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := k.Certify(root(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	one, two := open(), open()
+	if !one.Key.Equal(two.Key.PrivateKey) || !one.Cert.Equal(two.Cert) || !one.Key.Created.Equal(two.Key.Created) {
+		t.Error("reopening gave another key, certificate or creation time")
+	}
+	st, err := os.Stat(filepath.Join(dir, "root.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Mode().Perm() != 0o600 {
+		t.Errorf("got mode %04o, want 0600", st.Mode().Perm())
+	}
+}
+
+// A crash may come between the files; the next start completes them.
+func TestRecordIsWrittenAfterACrash(t *testing.T) {
+	dir := t.TempDir()
+	k, err := Open(dir, "root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "root.json")); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(dir, "root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !k.Equal(again.PrivateKey) {
+		t.Error("a key without a record was replaced")
+	}
+}
+
+func TestDamageIsAnErrorNeverANewKey(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(t *testing.T, dir string) error
+		want   string
+	}{
+		"key gone, record there": {func(t *testing.T, dir string) error {
+			os.Remove(filepath.Join(dir, "root.crt"))
+			return os.Remove(filepath.Join(dir, "root.key"))
+		}, "restore it from a backup"},
+		"key and record gone, certificate there": {func(t *testing.T, dir string) error {
+			os.Remove(filepath.Join(dir, "root.json"))
+			return os.Remove(filepath.Join(dir, "root.key"))
+		}, "root.crt says that it existed"},
+		"readable by others": {func(t *testing.T, dir string) error {
+			return os.Chmod(filepath.Join(dir, "root.key"), 0o640)
+		}, "mode 0640, want 0600"},
+		"empty": {func(t *testing.T, dir string) error {
+			return os.Truncate(filepath.Join(dir, "root.key"), 0)
+		}, "no PEM block"},
+		"cut short": {func(t *testing.T, dir string) error {
+			return os.Truncate(filepath.Join(dir, "root.key"), 100)
+		}, "no PEM block"},
+		"a directory": {func(t *testing.T, dir string) error {
+			os.Remove(filepath.Join(dir, "root.key"))
+			return os.Mkdir(filepath.Join(dir, "root.key"), 0o700)
+		}, "not a regular file"},
+		"another key": {func(t *testing.T, dir string) error {
+			other := t.TempDir()
+			if _, err := Open(other, "root"); err != nil {
+				return err
+			}
+			return os.Rename(filepath.Join(other, "root.key"), filepath.Join(dir, "root.key"))
+		}, "is not the key that"},
+		"another certificate": {func(t *testing.T, dir string) error {
+			other := t.TempDir()
+			k, err := Open(other, "root")
+			if err != nil {
+				return err
+			}
+			if _, err := k.Certify(root(), nil); err != nil {
+				return err
+			}
+			return os.Rename(filepath.Join(other, "root.crt"), filepath.Join(dir, "root.crt"))
+		}, "is not for the key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			k, err := Open(dir, "root")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := k.Certify(root(), nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.damage(t, dir); err != nil {
+				t.Fatal(err)
+			}
+			if k, err = Open(dir, "root"); err == nil {
+				_, err = k.Certify(root(), nil)
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got error %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}
