@@ -1,0 +1,212 @@
+package issuer
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+)
+
+func honest(url string) Claims {
+	return Claims{
+		BuilderID: url + "/builders/buildkit/v1", BuilderDigest: strings.Repeat("b", 40), RunnerEnvironment: "self-hosted",
+		SourceURI: "https://git.example.com/team/app", SourceDigest: strings.Repeat("a", 40), SourceRef: "refs/tags/v1.2.0",
+		BuildTrigger: "release", InvocationURI: url + "/api/v1/releases/0123",
+	}
+}
+
+// A client that knows nothing but the URL verifies a token.
+func TestTokenVerifiesByDiscovery(t *testing.T) {
+	mux := http.NewServeMux()
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+	s, err := New(Config{Dir: t.TempDir(), URL: srv.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Register(mux)
+	provider, err := oidc.NewProvider(t.Context(), srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for range 2 {
+		token, err := s.Mint(honest(srv.URL))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := provider.Verifier(&oidc.Config{ClientID: Audience}).Verify(t.Context(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if life := id.Expiry.Sub(id.IssuedAt); life > 5*time.Minute {
+			t.Errorf("got a life of %s, want at most 5 minutes", life)
+		}
+		if id.Subject != srv.URL+"/builders/buildkit/v1" {
+			t.Errorf("got subject %q", id.Subject)
+		}
+		var c struct {
+			JTI string `json:"jti"`
+			Claims
+		}
+		if err := id.Claims(&c); err != nil {
+			t.Fatal(err)
+		}
+		if c.Claims != honest(srv.URL) {
+			t.Errorf("got claims %+v", c.Claims)
+		}
+		if len(c.JTI) != 32 || seen[c.JTI] {
+			t.Errorf("got jti %q, want one of its own", c.JTI)
+		}
+		seen[c.JTI] = true
+	}
+	resp, err := http.Post(srv.URL+"/token", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode == http.StatusOK {
+		t.Error("a token can be had over the network")
+	}
+}
+
+func TestDishonestClaimsAreRefused(t *testing.T) {
+	const url = "http://127.0.0.1:8080"
+	s, err := New(Config{Dir: t.TempDir(), URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Mint(honest(url)); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*Claims){
+		"builder elsewhere":       func(c *Claims) { c.BuilderID = "https://evil.example/builders/x" },
+		"builder prefix only":     func(c *Claims) { c.BuilderID = url + "/builders/" },
+		"builder by similar host": func(c *Claims) { c.BuilderID = url + ".evil.example/builders/x" },
+		"builder climbs":          func(c *Claims) { c.BuilderID = url + "/builders/../x" },
+		"builder escaped":         func(c *Claims) { c.BuilderID = url + "/builders/%2e%2e/x" },
+		"builder query":           func(c *Claims) { c.BuilderID = url + "/builders/x?y" },
+		"builder missing":         func(c *Claims) { c.BuilderID = "" },
+		"commit short":            func(c *Claims) { c.SourceDigest = "abc123" },
+		"commit upper case":       func(c *Claims) { c.SourceDigest = strings.Repeat("A", 40) },
+		"commit newline":          func(c *Claims) { c.SourceDigest += "\n" },
+		"commit missing":          func(c *Claims) { c.SourceDigest = "" },
+		"ref not full":            func(c *Claims) { c.SourceRef = "v1.2.0" },
+		"ref control character":   func(c *Claims) { c.SourceRef = "refs/tags/v1\x00" },
+		"ref right to left":       func(c *Claims) { c.SourceRef = "refs/tags/\u202ev1" },
+		"source over-long":        func(c *Claims) { c.SourceURI += strings.Repeat("a", 2000) },
+		"source relative":         func(c *Claims) { c.SourceURI = "team/app" },
+		"source with password":    func(c *Claims) { c.SourceURI = "https://u:secret@git.example.com/x" },
+		"source not UTF-8":        func(c *Claims) { c.SourceURI += "\xff" },
+		"invocation elsewhere":    func(c *Claims) { c.InvocationURI = "https://evil.example/1" },
+		"trigger a sentence":      func(c *Claims) { c.BuildTrigger = "by hand" },
+		"environment missing":     func(c *Claims) { c.RunnerEnvironment = "" },
+		"builder digest":          func(c *Claims) { c.BuilderDigest = "sha256:12" },
+	} {
+		c := honest(url)
+		spoil(&c)
+		if token, err := s.Mint(c); err == nil {
+			t.Errorf("%s: got token %s", name, token)
+		}
+	}
+}
+
+func TestSocketAnswersOnlyItsUsers(t *testing.T) {
+	const url = "http://127.0.0.1:8080"
+	s, err := New(Config{Dir: t.TempDir(), URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve := func(uids ...int) Client {
+		dir, err := os.MkdirTemp("", "issuer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		if err := os.Chmod(dir, 0o755); err != nil { // what keeps others out is the socket
+			t.Fatal(err)
+		}
+		c := Client{Socket: filepath.Join(dir, "issuer.sock")}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.ServeSocket(ctx, c.Socket, uids) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+		for range 500 {
+			if _, err := os.Stat(c.Socket); err == nil {
+				return c
+			}
+			time.Sleep(time.Millisecond)
+		}
+		t.Fatal("no socket")
+		return c
+	}
+	ours := serve(os.Getuid())
+	st, err := os.Stat(ours.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Mode().Perm() != 0o600 {
+		t.Errorf("got mode %04o, want 0600", st.Mode().Perm())
+	}
+	if _, err := ours.Token(t.Context(), honest(url)); err != nil {
+		t.Error(err)
+	}
+	if _, err := ours.Token(t.Context(), Claims{}); err == nil {
+		t.Error("empty claims got a token")
+	}
+	if os.Getuid() != 0 {
+		return // only root may give a socket to another user
+	}
+	// Root may open any file, but is not on the list: the kernel's word counts.
+	theirs := serve(65534)
+	if token, err := theirs.Token(t.Context(), honest(url)); err == nil || !strings.Contains(err.Error(), "403") {
+		t.Errorf("got token %q and error %v, want 403", token, err)
+	}
+	if err := connectAs(65534, theirs.Socket); err != nil {
+		t.Errorf("the user that the socket is for cannot connect: %v", err)
+	}
+	if err := connectAs(65534, ours.Socket); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("another user at our socket: got %v, want %v", err, syscall.EACCES)
+	}
+}
+
+// connectAs connects to a socket as another user.
+func connectAs(uid uintptr, path string) error {
+	failed := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread dies with its changed user
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, uid, uid, uid); errno != 0 {
+			failed <- errno
+			return
+		}
+		fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+		if err == nil {
+			err = syscall.Connect(fd, &syscall.SockaddrUnix{Name: path})
+			syscall.Close(fd)
+		}
+		failed <- err
+	}()
+	return <-failed
+}
+
+func TestOriginMustBePlain(t *testing.T) {
+	for _, url := range []string{"", "127.0.0.1:8080", "http://h/", "http://h/x", "ftp://h", "http://u@h", "http://h?x"} {
+		if _, err := New(Config{Dir: t.TempDir(), URL: url}); err == nil {
+			t.Errorf("URL %q was accepted", url)
+		}
+	}
+}
