@@ -1,14 +1,114 @@
-// Package policy says what a consumer demands of an image.
+// Package policy says what a consumer demands of an image (spec/policy), and
+// compares it with what a verified provenance says.
 package policy
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/trust"
+)
 
 // Policy is a demand. Source or AnySource must be set: knowing who signed is
 // worthless without saying who should have.
 type Policy struct {
-	Source    string   `json:"source,omitempty"`    // canonical repository URI, compared whole
-	AnySource bool     `json:"anySource,omitempty"` // dangerous: accepts images of any repository
-	Ref       string   `json:"ref,omitempty"`       // full ref, or a short tag or branch name
-	Commit    string   `json:"commit,omitempty"`    // hex
-	Builders  []string `json:"builders,omitempty"`  // accepted builder ids; empty: those the trust root names
-	MinLevel  int      `json:"minLevel,omitempty"`  // SLSA Build level that the builder must be trusted for
-	NoSBOM    bool     `json:"noSBOM,omitempty"`    // an image without an SBOM is accepted
+	Source        string   `json:"source,omitempty"`        // canonical repository URI, compared whole
+	AnySource     bool     `json:"anySource,omitempty"`     // dangerous: accepts images of any repository
+	Ref           string   `json:"ref,omitempty"`           // full ref, or a short tag or branch name
+	Commit        string   `json:"commit,omitempty"`        // hex
+	Builders      []string `json:"builders,omitempty"`      // accepted builder ids; empty: those the trust root names
+	MinLevel      int      `json:"minLevel,omitempty"`      // SLSA Build level that the builder must be trusted for
+	NoSBOM        bool     `json:"noSBOM,omitempty"`        // an image without an SBOM is accepted
+	RequireSource bool     `json:"requireSource,omitempty"` // the repository must be reachable, and still hold the commit
+}
+
+// Parse reads a policy file strictly and checks it.
+func Parse(data []byte) (Policy, error) {
+	var p Policy
+	if err := strict.UnmarshalKnown(data, limits.Request, &p); err != nil {
+		return Policy{}, fmt.Errorf("policy: %w", err)
+	}
+	return p, p.Check()
+}
+
+// Check fails where the policy demands nothing, contradicts itself, or could
+// never be met.
+func (p Policy) Check() error {
+	switch {
+	case p.Source == "" && !p.AnySource:
+		return errors.New("policy names no source")
+	case p.Source != "" && p.AnySource:
+		return fmt.Errorf("policy names the source %q and accepts any source", p.Source)
+	case p.MinLevel < 0 || p.MinLevel > 3:
+		return fmt.Errorf("policy: level: got %d, want 0 to 3", p.MinLevel)
+	}
+	if p.Source != "" {
+		if _, err := source.Canonical(p.Source); err != nil {
+			return fmt.Errorf("policy: source: %w", err)
+		}
+	}
+	if p.Commit != "" {
+		if raw, err := hex.DecodeString(p.Commit); err != nil || (len(raw) != 20 && len(raw) != 32) || p.Commit != strings.ToLower(p.Commit) {
+			return fmt.Errorf("policy: commit: got %q, want 40 or 64 lower-case hex digits", p.Commit)
+		}
+	}
+	for _, b := range p.Builders {
+		if _, err := trust.IssuerOf(b); err != nil {
+			return fmt.Errorf("policy: %w", err)
+		}
+	}
+	return nil
+}
+
+// MatchSource fails unless uri is the repository that is demanded. Both are
+// compared whole, in canonical form.
+func (p Policy) MatchSource(uri string) error {
+	if p.AnySource && p.Source == "" {
+		return nil
+	}
+	want, err := source.Canonical(p.Source)
+	if err != nil {
+		return err
+	}
+	got, err := source.Canonical(uri)
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return fmt.Errorf("source: got %q, want %q", got, want)
+	}
+	return nil
+}
+
+// MatchRef fails unless ref, a full ref name, is the one demanded. A short
+// name stands for the tag or the branch of exactly that name.
+func (p Policy) MatchRef(ref string) error {
+	if p.Ref == "" || ref == p.Ref && strings.HasPrefix(ref, "refs/") {
+		return nil
+	}
+	if !strings.HasPrefix(p.Ref, "refs/") && (ref == "refs/tags/"+p.Ref || ref == "refs/heads/"+p.Ref) {
+		return nil
+	}
+	return fmt.Errorf("ref: got %q, want %q", ref, p.Ref)
+}
+
+// MatchCommit fails unless commit is the one demanded.
+func (p Policy) MatchCommit(commit string) error {
+	if p.Commit != "" && commit != p.Commit {
+		return fmt.Errorf("commit: got %q, want %q", commit, p.Commit)
+	}
+	return nil
+}
+
+// MatchLevel fails where the builder is believed for less than is demanded.
+func (p Policy) MatchLevel(level int) error {
+	if level < p.MinLevel {
+		return fmt.Errorf("Build level of the builder: got %d, want at least %d", level, p.MinLevel)
+	}
+	return nil
 }

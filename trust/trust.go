@@ -1,6 +1,22 @@
-// Package trust says whom to believe: platforms, their trust roots, and the
-// builders they speak for.
+// Package trust says whom to believe: platforms, their trust roots (Sigstore's
+// trusted root, protobuf-specs v0.1), and the builders they speak for.
 package trust
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/sigstore/sigstore-go/pkg/root"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
 
 // Document is what a platform serves at /.well-known/colophon.json, and what
 // `trust add` pins: its fingerprint covers every byte of it. Spec: spec/trust.
@@ -19,3 +35,188 @@ type Builder struct {
 
 // RawJSON is JSON kept as the bytes received.
 type RawJSON []byte
+
+// MarshalJSON implements json.Marshaler.
+func (r RawJSON) MarshalJSON() ([]byte, error) {
+	if len(r) == 0 {
+		return []byte("null"), nil
+	}
+	return r, nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (r *RawJSON) UnmarshalJSON(data []byte) error {
+	*r = append((*r)[:0], data...)
+	return nil
+}
+
+// Root is a trust document or a plain Sigstore trusted root, checked and ready
+// to verify with.
+type Root struct {
+	Fingerprint string               // "sha256:…" of Raw
+	Raw         []byte               // as received
+	URL         string               // the platform's origin; empty for a plain trusted root
+	Issuer      string               // empty for a plain trusted root
+	Builders    []Builder            // none for a plain trusted root
+	Material    root.TrustedMaterial // certificate authorities, logs and clocks
+}
+
+// builders is the part of a builder id that stands between its issuer and its name.
+const builders = "/builders/"
+
+// Parse reads a trust document, or a plain trusted_root.json.
+func Parse(raw []byte) (*Root, error) {
+	var head struct {
+		MediaType   string  `json:"mediaType"`
+		TrustedRoot RawJSON `json:"trustedRoot"`
+	}
+	if err := strict.Unmarshal(raw, limits.TrustRoot, &head); err != nil {
+		return nil, fmt.Errorf("trust root: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	r := &Root{Fingerprint: "sha256:" + hex.EncodeToString(sum[:]), Raw: append([]byte(nil), raw...)}
+	material := []byte(raw)
+	switch {
+	case head.MediaType != "":
+		// A plain trusted root; its media type is checked with the rest of it.
+	case len(head.TrustedRoot) > 0:
+		var doc Document
+		if err := strict.UnmarshalKnown(raw, limits.TrustRoot, &doc); err != nil {
+			return nil, fmt.Errorf("trust document: %w", err)
+		}
+		if err := doc.check(); err != nil {
+			return nil, fmt.Errorf("trust document: %w", err)
+		}
+		r.URL, r.Issuer, r.Builders, material = doc.URL, doc.Issuer, doc.Builders, doc.TrustedRoot
+	default:
+		return nil, errors.New("neither a platform's trust document nor a Sigstore trusted root")
+	}
+	tr, err := root.NewTrustedRootFromJSON(material)
+	if err != nil {
+		return nil, fmt.Errorf("trusted root: %w", err)
+	}
+	if err := checkMaterial(tr); err != nil {
+		return nil, fmt.Errorf("trusted root: %w", err)
+	}
+	r.Material = tr
+	return r, nil
+}
+
+// check holds a document to its own issuer: it cannot speak for the builders
+// of another.
+func (d *Document) check() error {
+	if err := CheckOrigin(d.URL); err != nil {
+		return fmt.Errorf("url: %w", err)
+	}
+	u, err := url.Parse(d.Issuer)
+	if err != nil || u.Host == "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") || strings.HasSuffix(d.Issuer, "/") {
+		return fmt.Errorf("issuer: got %q, want a URL without a trailing slash", d.Issuer)
+	}
+	if len(d.Builders) == 0 {
+		return errors.New("names no builder")
+	}
+	seen := make(map[string]bool)
+	for _, b := range d.Builders {
+		issuer, err := IssuerOf(b.ID)
+		if err != nil {
+			return err
+		}
+		if issuer != d.Issuer {
+			return fmt.Errorf("builder %q does not belong to the issuer: got %q, want %q", b.ID, issuer, d.Issuer)
+		}
+		if b.Level < 0 || b.Level > 3 {
+			return fmt.Errorf("builder %q: level: got %d, want 0 to 3", b.ID, b.Level)
+		}
+		if seen[b.ID] {
+			return fmt.Errorf("builder %q is named twice", b.ID)
+		}
+		seen[b.ID] = true
+	}
+	return nil
+}
+
+// IssuerOf returns the issuer that a builder id belongs to: all that stands
+// before "/builders/".
+func IssuerOf(builderID string) (string, error) {
+	issuer, name, ok := strings.Cut(builderID, builders)
+	u, err := url.Parse(builderID)
+	if !ok || issuer == "" || name == "" || strings.Contains(name, builders) || err != nil || u.Host == "" || u.User != nil {
+		return "", fmt.Errorf("builder id: got %q, want ISSUER%sNAME", builderID, builders)
+	}
+	return issuer, nil
+}
+
+// CheckOrigin fails unless s is scheme://host[:port], over https or, on
+// loopback, http.
+func CheckOrigin(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != s {
+		return fmt.Errorf("got %q, want https://HOST[:PORT]", s)
+	}
+	if u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()) {
+		return nil
+	}
+	return fmt.Errorf("got %q, want https (plain http is for loopback only)", s)
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Builder says whether this root believes the builder id, and for which level.
+// A plain trusted root names no builders: it goes along with the ids that the
+// caller demands (wanted), and knows no level of them.
+func (r *Root) Builder(id string, wanted []string) (Builder, bool) {
+	demanded := len(wanted) == 0
+	for _, w := range wanted {
+		demanded = demanded || w == id
+	}
+	if !demanded {
+		return Builder{}, false
+	}
+	for _, b := range r.Builders {
+		if b.ID == id {
+			return b, true
+		}
+	}
+	if len(r.Builders) == 0 && len(wanted) > 0 {
+		_, err := IssuerOf(id)
+		return Builder{ID: id}, err == nil
+	}
+	return Builder{}, false
+}
+
+// checkMaterial refuses roots that could not verify anything, and those whose
+// key ids are not the ids of their keys.
+func checkMaterial(tr *root.TrustedRoot) error {
+	if len(tr.FulcioCertificateAuthorities()) == 0 || len(tr.CTLogs()) == 0 || len(tr.RekorLogs()) == 0 || len(tr.TimestampingAuthorities()) == 0 {
+		return fmt.Errorf("got %d certificate authorities, %d certificate logs, %d logs, %d clocks, want at least one of each",
+			len(tr.FulcioCertificateAuthorities()), len(tr.CTLogs()), len(tr.RekorLogs()), len(tr.TimestampingAuthorities()))
+	}
+	for _, ca := range tr.FulcioCertificateAuthorities() {
+		if f, ok := ca.(*root.FulcioCertificateAuthority); !ok || f.Root == nil {
+			return errors.New("certificate authority without a root certificate")
+		}
+	}
+	for _, tsa := range tr.TimestampingAuthorities() {
+		if s, ok := tsa.(*root.SigstoreTimestampingAuthority); !ok || s.Root == nil || s.Leaf == nil {
+			return errors.New("clock without a root and a leaf certificate")
+		}
+	}
+	for id, log := range tr.CTLogs() {
+		spki, err := x509.MarshalPKIXPublicKey(log.PublicKey)
+		if err != nil {
+			return fmt.Errorf("certificate log %s: %w", log.BaseURL, err)
+		}
+		if want := sha256.Sum256(spki); id != hex.EncodeToString(want[:]) {
+			return fmt.Errorf("certificate log %s: key id: got %s, want %x", log.BaseURL, id, want)
+		}
+	}
+	for id, log := range tr.RekorLogs() {
+		if u, err := url.Parse(log.BaseURL); err != nil || u.Hostname() == "" {
+			return fmt.Errorf("log %s: base URL: got %q, want one with a host", id, log.BaseURL)
+		}
+	}
+	return nil
+}

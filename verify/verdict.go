@@ -3,6 +3,8 @@
 // network, clock or environment of its own; callers hand them in.
 package verify
 
+import "fmt"
+
 // Outcome is the answer. The zero value is Undecided, so that a verdict that
 // nobody filled in is never a pass.
 type Outcome int
@@ -12,6 +14,29 @@ const (
 	Accepted
 	Rejected
 )
+
+var outcomes = [...]string{Undecided: "undecided", Accepted: "accepted", Rejected: "rejected"}
+
+func (o Outcome) String() string {
+	if o < 0 || int(o) >= len(outcomes) {
+		return outcomes[Undecided]
+	}
+	return outcomes[o]
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (o *Outcome) UnmarshalText(text []byte) error {
+	for i, name := range outcomes {
+		if name == string(text) {
+			*o = Outcome(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("outcome: got %q, want accepted, rejected or undecided", text)
+}
 
 // Status of one link.
 type Status string
