@@ -1,0 +1,95 @@
+package tlog
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// LogID is the hash that names a log's key: a trusted root's logId.keyId, and
+// in its first four bytes the key id of signed notes. For Ed25519 it is
+// SHA-256(origin ‖ 0x0A ‖ 0x01 ‖ key) (c2sp.org/signed-note), for ECDSA
+// SHA-256(SubjectPublicKeyInfo), as Rekor v2 has it. Other keys are an error.
+func LogID(origin string, key crypto.PublicKey) ([32]byte, error) {
+	switch key := key.(type) {
+	case ed25519.PublicKey:
+		if len(key) != ed25519.PublicKeySize {
+			return [32]byte{}, fmt.Errorf("Ed25519 key of %d bytes, want %d", len(key), ed25519.PublicKeySize)
+		}
+		return sha256.Sum256(append([]byte(origin+"\n\x01"), key...)), nil
+	case *ecdsa.PublicKey:
+		spki, err := x509.MarshalPKIXPublicKey(key)
+		if err != nil {
+			return [32]byte{}, err
+		}
+		return sha256.Sum256(spki), nil
+	}
+	return [32]byte{}, fmt.Errorf("log key is a %T, want Ed25519 or ECDSA", key)
+}
+
+// NewVerifier checks the checkpoints of the log with this origin and key,
+// Ed25519 or ECDSA (with SHA-256).
+func NewVerifier(origin string, key crypto.PublicKey) (note.Verifier, error) {
+	if err := checkOrigin(origin); err != nil {
+		return nil, err
+	}
+	id, err := LogID(origin, key)
+	if err != nil {
+		return nil, err
+	}
+	return &verifier{origin, binary.BigEndian.Uint32(id[:]), key}, nil
+}
+
+// NewSigner signs checkpoints of the log with this origin.
+func NewSigner(origin string, key ed25519.PrivateKey) (note.Signer, error) {
+	v, err := NewVerifier(origin, key.Public())
+	if err != nil {
+		return nil, err
+	}
+	return &signer{v, key}, nil
+}
+
+// checkOrigin refuses what cannot be a key's name in a signed note.
+func checkOrigin(origin string) error {
+	if origin == "" || !utf8.ValidString(origin) || strings.Contains(origin, "+") ||
+		strings.IndexFunc(origin, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) >= 0 {
+		return fmt.Errorf("log origin %q is empty or holds a space, a control character or a plus sign", origin)
+	}
+	return nil
+}
+
+type verifier struct {
+	name string
+	id   uint32
+	key  crypto.PublicKey
+}
+
+func (v *verifier) Name() string    { return v.name }
+func (v *verifier) KeyHash() uint32 { return v.id }
+
+func (v *verifier) Verify(msg, sig []byte) bool {
+	switch key := v.key.(type) {
+	case ed25519.PublicKey:
+		return ed25519.Verify(key, msg, sig)
+	case *ecdsa.PublicKey:
+		digest := sha256.Sum256(msg)
+		return ecdsa.VerifyASN1(key, digest[:], sig)
+	}
+	return false
+}
+
+type signer struct {
+	note.Verifier
+	key ed25519.PrivateKey
+}
+
+func (s *signer) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(s.key, msg), nil }

@@ -1,0 +1,144 @@
+package tlog
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+
+	merkle "golang.org/x/mod/sumdb/tlog"
+)
+
+// emptyRoot is the root of a log without entries (RFC 6962, 2.1).
+var emptyRoot = Hash(sha256.Sum256(nil))
+
+// Inclusion makes the proof that the tree of cp has an entry at index, from the
+// tiles of src, which must agree with cp. The leaf is the entry's hash.
+func Inclusion(ctx context.Context, src Source, cp Checkpoint, index int64) (leaf Hash, proof []Hash, err error) {
+	if index < 0 || index >= cp.Size {
+		return Hash{}, nil, fmt.Errorf("log %s: entry %d of %d does not exist", cp.Origin, index, cp.Size)
+	}
+	r := reader(ctx, src, cp)
+	leaves, err := r.ReadHashes([]int64{merkle.StoredHashIndex(0, index)})
+	if err == nil {
+		proof, err = merkle.ProveRecord(cp.Size, index, r)
+	}
+	if err != nil {
+		return Hash{}, nil, fmt.Errorf("log %s: proving entry %d of %d: %w", cp.Origin, index, cp.Size, err)
+	}
+	return leaves[0], proof, nil
+}
+
+// VerifyInclusion checks that the tree of cp has leaf at index (RFC 9162, 2.1.3.2).
+func VerifyInclusion(cp Checkpoint, index int64, leaf Hash, proof []Hash) error {
+	if err := merkle.CheckRecord(proof, cp.Size, cp.Root, index, leaf); err != nil {
+		return fmt.Errorf("log %s: entry %d of %d: %w", cp.Origin, index, cp.Size, err)
+	}
+	return nil
+}
+
+// Consistency makes the proof that the tree of cp starts with the size entries
+// of an older one, from the tiles of src, which must agree with cp. It is empty
+// for size 0 and for cp's own.
+func Consistency(ctx context.Context, src Source, size int64, cp Checkpoint) ([]Hash, error) {
+	if size < 0 || size > cp.Size {
+		return nil, fmt.Errorf("log %s: a tree of %d entries is not within one of %d", cp.Origin, size, cp.Size)
+	}
+	if size == 0 || size == cp.Size {
+		return nil, nil
+	}
+	proof, err := merkle.ProveTree(cp.Size, size, reader(ctx, src, cp))
+	if err != nil {
+		return nil, fmt.Errorf("log %s: proving %d entries within %d: %w", cp.Origin, size, cp.Size, err)
+	}
+	return proof, nil
+}
+
+// VerifyConsistency checks that older is a prefix of newer: nothing that older
+// committed to was changed or taken away (RFC 9162, 2.1.4.2).
+func VerifyConsistency(older, newer Checkpoint, proof []Hash) error {
+	var err error
+	switch {
+	case older.Origin != newer.Origin:
+		return fmt.Errorf("checkpoints of two logs: %q and %q", older.Origin, newer.Origin)
+	case older.Size > newer.Size:
+		err = fmt.Errorf("the log has shrunk")
+	case older.Size == newer.Size && older.Root != newer.Root:
+		err = fmt.Errorf("roots differ: %v and %v", older.Root, newer.Root)
+	case older.Size == newer.Size, older.Size == 0:
+		if older.Size == 0 && older.Root != emptyRoot {
+			err = fmt.Errorf("root of no entries: got %v, want %v", older.Root, emptyRoot)
+		} else if len(proof) != 0 {
+			err = fmt.Errorf("proof of %d hashes, want none", len(proof))
+		}
+	default:
+		err = merkle.CheckTree(proof, newer.Size, newer.Root, older.Size, older.Root)
+	}
+	if err != nil {
+		return fmt.Errorf("log %s: %d entries are no prefix of %d: %w", newer.Origin, older.Size, newer.Size, err)
+	}
+	return nil
+}
+
+// Extends proves with the tiles of src that older is a prefix of newer.
+func Extends(ctx context.Context, src Source, older, newer Checkpoint) error {
+	var proof []Hash
+	if older.Size <= newer.Size {
+		var err error
+		if proof, err = Consistency(ctx, src, older.Size, newer); err != nil {
+			return err
+		}
+	}
+	return VerifyConsistency(older, newer, proof)
+}
+
+// Root is the root of cp's tree when it had only its first size entries, from
+// the tiles of src, which must agree with cp.
+func Root(ctx context.Context, src Source, size int64, cp Checkpoint) (Hash, error) {
+	switch {
+	case size < 0 || size > cp.Size:
+		return Hash{}, fmt.Errorf("log %s: a tree of %d entries is not within one of %d", cp.Origin, size, cp.Size)
+	case size == 0:
+		return emptyRoot, nil
+	}
+	return merkle.TreeHash(size, reader(ctx, src, cp))
+}
+
+// Leaves reads the leaf hashes of the entries [from, to) of cp's tree, at most
+// TileWidth of them, checked against cp.
+func Leaves(ctx context.Context, src Source, cp Checkpoint, from, to int64) ([]Hash, error) {
+	if from < 0 || to < from || to > cp.Size || to-from > TileWidth {
+		return nil, fmt.Errorf("log %s: cannot read the leaves [%d, %d) of %d", cp.Origin, from, to, cp.Size)
+	}
+	indexes := make([]int64, 0, to-from)
+	for i := from; i < to; i++ {
+		indexes = append(indexes, merkle.StoredHashIndex(0, i))
+	}
+	return reader(ctx, src, cp).ReadHashes(indexes)
+}
+
+// reader reads hashes out of tiles, and returns only what cp's root commits to.
+func reader(ctx context.Context, src Source, cp Checkpoint) merkle.HashReader {
+	return merkle.TileHashReader(merkle.Tree{N: cp.Size, Hash: cp.Root}, tiles{ctx, src})
+}
+
+type tiles struct {
+	ctx context.Context
+	src Source
+}
+
+func (r tiles) Height() int                       { return tileHeight }
+func (r tiles) SaveTiles([]merkle.Tile, [][]byte) {}
+
+func (r tiles) ReadTiles(want []merkle.Tile) ([][]byte, error) {
+	data := make([][]byte, len(want))
+	for i, t := range want {
+		if t.L > maxLevel {
+			return nil, fmt.Errorf("tile level %d, at most %d exists", t.L, maxLevel)
+		}
+		var err error
+		if data[i], err = ReadTile(r.ctx, r.src, Tile{Level: t.L, Index: t.N, Width: t.W}); err != nil {
+			return nil, err
+		}
+	}
+	return data, nil
+}
