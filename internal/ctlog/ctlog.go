@@ -1,0 +1,278 @@
+// Package ctlog is a certificate transparency log for the platform's own
+// certificate authority: SCTs by RFC 6962, storage and reads by C2SP
+// static-ct-api. Only the authority in the same process can add to it; anybody
+// can read it, at /ct/.
+//
+// An SCT is a promise, so it is given only after the entry is in the tree on
+// disk, fsynced: its leaf index is in the SCT. A crash before that leaves
+// nothing that anybody was promised; a crash after it loses nothing, and the
+// next start publishes the checkpoint. There is no queue to recover.
+package ctlog
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	ct "github.com/google/certificate-transparency-go"
+	cttls "github.com/google/certificate-transparency-go/tls"
+	ctx509 "github.com/google/certificate-transparency-go/x509"
+	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/ctonly"
+	"github.com/transparency-dev/tessera/storage/posix"
+
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/keys"
+)
+
+const (
+	// A lone request waits this long for company; many share one fsync.
+	batchAge  = time.Millisecond
+	batchSize = 256
+
+	checkpointInterval = 500 * time.Millisecond
+)
+
+// Config of a Service.
+type Config struct {
+	KeyDir  string // holds the key; made at first start
+	TileDir string // holds the log; made at first start
+	URL     string // the platform's origin; the log is under /ct/
+}
+
+// Service is the log. Safe for concurrent use.
+type Service struct {
+	key    *keys.Key
+	id     [sha256.Size]byte // of the log: SHA-256 of its public key
+	dir    string
+	root   *os.Root // dir, for reading
+	add    func(context.Context, *ctonly.Entry) tessera.IndexFuture
+	closed context.Context
+	stop   func(context.Context) error
+
+	mu      sync.Mutex
+	issuers map[[sha256.Size]byte]bool // written to disk
+}
+
+// New opens the log, or makes it.
+func New(cfg Config) (*Service, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || u.Host == "" {
+		return nil, fmt.Errorf("CT log: URL is %q, want an origin", cfg.URL)
+	}
+	if err := ensureKeyed(cfg); err != nil {
+		return nil, err
+	}
+	key, err := keys.Open(cfg.KeyDir, "ctlog")
+	if err != nil {
+		return nil, err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{key: key, id: sha256.Sum256(spki), dir: cfg.TileDir, issuers: map[[sha256.Size]byte]bool{}}
+	if err := os.MkdirAll(filepath.Join(cfg.TileDir, "issuer"), 0o755); err != nil {
+		return nil, fmt.Errorf("CT log: %w", err)
+	}
+	if s.root, err = os.OpenRoot(cfg.TileDir); err != nil {
+		return nil, fmt.Errorf("CT log: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	driver, err := posix.New(ctx, posix.Config{Path: cfg.TileDir})
+	if err == nil {
+		opts := tessera.NewAppendOptions().
+			WithCTLayout().
+			WithCheckpointSigner(newTreeSigner(u.Host+"/ct", key, s.id)).
+			WithCheckpointInterval(checkpointInterval).
+			WithBatching(batchSize, batchAge)
+		var appender *tessera.Appender
+		var shutdown func(context.Context) error
+		if appender, shutdown, _, err = tessera.NewAppender(ctx, driver, opts); err == nil {
+			s.add = tessera.NewCertificateTransparencyAppender(appender)
+			s.closed = ctx
+			s.stop = func(ctx context.Context) error {
+				defer cancel()
+				return shutdown(ctx)
+			}
+			return s, nil
+		}
+	}
+	cancel()
+	s.root.Close()
+	return nil, fmt.Errorf("CT log in %s: %w", cfg.TileDir, err)
+}
+
+// ensureKeyed refuses a log without its key: a new key under an old tree would
+// make every certificate in it unverifiable.
+func ensureKeyed(cfg Config) error {
+	_, treeErr := os.Lstat(filepath.Join(cfg.TileDir, "checkpoint"))
+	path := filepath.Join(cfg.KeyDir, "ctlog.key")
+	_, keyErr := os.Lstat(path)
+	if treeErr == nil && errors.Is(keyErr, fs.ErrNotExist) {
+		return fmt.Errorf("%s is missing, but %s holds a log signed with it; restore it from a backup", path, cfg.TileDir)
+	}
+	return nil
+}
+
+// Close waits for the last promised entries to be in a checkpoint.
+func (s *Service) Close(ctx context.Context) error {
+	defer s.root.Close()
+	return s.stop(ctx)
+}
+
+// PublicKey is the log's key; its id is SHA-256 of the PKIX form.
+func (s *Service) PublicKey() crypto.PublicKey { return s.key.Public() }
+
+// Since is when the key was made.
+func (s *Service) Since() time.Time { return s.key.Created }
+
+// AddPreChain logs a precertificate (RFC 6962, section 3.1) and returns the
+// SCT for the final one. chain is precertificate, issuer, …, root.
+func (s *Service) AddPreChain(ctx context.Context, chain []*x509.Certificate) (*ct.SignedCertificateTimestamp, error) {
+	entry, err := s.entry(chain)
+	if err != nil {
+		return nil, fmt.Errorf("CT log: %w", err)
+	}
+	index, err := s.sequence(ctx, entry)
+	if err != nil {
+		return nil, fmt.Errorf("CT log: %w", err)
+	}
+	sct := &ct.SignedCertificateTimestamp{
+		SCTVersion: ct.V1,
+		LogID:      ct.LogID{KeyID: s.id},
+		Timestamp:  entry.Timestamp,
+		Extensions: leafIndex(index),
+	}
+	input, err := ct.SerializeSCTSignatureInput(*sct, ct.LogEntry{Leaf: ct.MerkleTreeLeaf{
+		Version:  ct.V1,
+		LeafType: ct.TimestampedEntryLeafType,
+		TimestampedEntry: &ct.TimestampedEntry{
+			Timestamp: entry.Timestamp,
+			EntryType: ct.PrecertLogEntryType,
+			PrecertEntry: &ct.PreCert{
+				IssuerKeyHash:  [sha256.Size]byte(entry.IssuerKeyHash),
+				TBSCertificate: entry.Certificate,
+			},
+		},
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("CT log: %w", err)
+	}
+	sig, err := sign(s.key.PrivateKey, input)
+	if err != nil {
+		return nil, fmt.Errorf("CT log: %w", err)
+	}
+	sct.Signature = ct.DigitallySigned(sig)
+	return sct, nil
+}
+
+// entry checks the chain and makes the log entry of it.
+func (s *Service) entry(chain []*x509.Certificate) (*ctonly.Entry, error) {
+	if len(chain) < 2 {
+		return nil, fmt.Errorf("got a chain of %d certificates, want a precertificate and its issuers", len(chain))
+	}
+	for i, c := range chain[:len(chain)-1] {
+		if err := c.CheckSignatureFrom(chain[i+1]); err != nil {
+			return nil, fmt.Errorf("certificate %d of the chain is not signed by the next: %w", i, err)
+		}
+	}
+	if !poisoned(chain[0]) {
+		return nil, errors.New("the first certificate of the chain is no precertificate")
+	}
+	tbs, err := ctx509.RemoveCTPoison(chain[0].RawTBSCertificate)
+	if err != nil {
+		return nil, err
+	}
+	issuerKey := sha256.Sum256(chain[1].RawSubjectPublicKeyInfo)
+	e := &ctonly.Entry{
+		Timestamp:      uint64(time.Now().UnixMilli()),
+		IsPrecert:      true,
+		Certificate:    tbs,
+		Precertificate: chain[0].Raw,
+		IssuerKeyHash:  issuerKey[:],
+	}
+	for _, c := range chain[1:] {
+		fp := sha256.Sum256(c.Raw)
+		if err := s.storeIssuer(fp, c.Raw); err != nil {
+			return nil, err
+		}
+		e.FingerprintsChain = append(e.FingerprintsChain, fp)
+	}
+	return e, nil
+}
+
+func poisoned(c *x509.Certificate) bool {
+	for _, e := range c.Extensions {
+		if e.Id.Equal(asn1.ObjectIdentifier(ctx509.OIDExtensionCTPoison)) {
+			return e.Critical
+		}
+	}
+	return false
+}
+
+// storeIssuer puts an issuing certificate where readers of the entries find it.
+func (s *Service) storeIssuer(fp [sha256.Size]byte, der []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.issuers[fp] {
+		return nil
+	}
+	err := durable.CreateFile(filepath.Join(s.dir, "issuer", hex.EncodeToString(fp[:])), der, 0o644)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	s.issuers[fp] = true
+	return nil
+}
+
+// sequence returns when the entry is in the tree on disk.
+func (s *Service) sequence(ctx context.Context, e *ctonly.Entry) (uint64, error) {
+	type result struct {
+		index tessera.Index
+		err   error
+	}
+	done := make(chan result, 1)
+	future := s.add(ctx, e)
+	go func() {
+		i, err := future()
+		done <- result{i, err}
+	}()
+	select {
+	case r := <-done:
+		return r.index.Index, r.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-s.closed.Done(): // the future may never resolve now
+		return 0, errors.New("the log is closed")
+	}
+}
+
+// leafIndex is CTExtensions of static-ct-api: type 0, length 5, uint40.
+func leafIndex(i uint64) []byte {
+	b := binary.BigEndian.AppendUint64(nil, i)
+	return append([]byte{0, 0, 5}, b[3:]...)
+}
+
+func sign(key *ecdsa.PrivateKey, input []byte) (cttls.DigitallySigned, error) {
+	h := sha256.Sum256(input)
+	sig, err := ecdsa.SignASN1(rand.Reader, key, h[:])
+	return cttls.DigitallySigned{
+		Algorithm: cttls.SignatureAndHashAlgorithm{Hash: cttls.SHA256, Signature: cttls.ECDSA},
+		Signature: sig,
+	}, err
+}
