@@ -1,0 +1,185 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// argv0 marks the process that Open starts: this binary, as the first process
+// of a room that is not furnished yet.
+const argv0 = "colophon-room"
+
+// File descriptors of that process.
+const (
+	fdOrder  = 3 // pipe: the order, as JSON, when limits and network stand
+	fdReport = 4 // pipe: what went wrong, or end of file at exec
+	fdSocket = 5 // the listening socket for the program
+	fdMounts = 6 // detached mounts, in the order of order.Mounts
+)
+
+// order is what the parent tells the first process.
+type order struct {
+	Mounts []mount
+	Files  map[string][]byte
+	Argv   []string
+	Env    []string
+}
+
+type mount struct {
+	Target string
+	Dir    bool
+}
+
+// Init furnishes the room and becomes its program where this process is the
+// first one of a room; it returns at once everywhere else. Call it first in main.
+func Init() {
+	if len(os.Args) != 1 || os.Args[0] != argv0 {
+		return
+	}
+	// exec keeps the namespaces of the thread it is called on.
+	runtime.LockOSThread()
+	report := os.NewFile(fdReport, "report")
+	unix.CloseOnExec(fdReport)
+	if err := furnish(); err != nil {
+		fmt.Fprint(report, err)
+	}
+	os.Exit(1)
+}
+
+// readReport waits until the first process has become the program.
+func readReport(r io.Reader) error {
+	msg, err := io.ReadAll(io.LimitReader(r, 4096))
+	if err != nil {
+		return err
+	}
+	if len(msg) > 0 {
+		return fmt.Errorf("furnishing the room: %s", msg)
+	}
+	return nil
+}
+
+func furnish() error {
+	var o order
+	in := os.NewFile(fdOrder, "order")
+	if err := json.NewDecoder(in).Decode(&o); err != nil {
+		return fmt.Errorf("reading the order: %w", err)
+	}
+	in.Close()
+	for i := range o.Mounts {
+		unix.CloseOnExec(fdMounts + i)
+	}
+	unix.CloseOnExec(fdSocket)
+	// Only now, in the room's cgroup, does a namespace hide the ones above it.
+	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+		return fmt.Errorf("cgroup namespace: %w", err)
+	}
+	if err := makeRoot(o); err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte("room")); err != nil {
+		return err
+	}
+	unix.Umask(0o022)
+	// Once more: changes of credentials clear it.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return err
+	}
+	// Socket activation: the listener is fd 3, and the variables say so.
+	if err := unix.Dup3(fdSocket, 3, 0); err != nil {
+		return err
+	}
+	env := append(slices.Clone(o.Env), "LISTEN_PID=1", "LISTEN_FDS=1")
+	return fmt.Errorf("exec %s: %w", o.Argv[0], unix.Exec(o.Argv[0], o.Argv, env))
+}
+
+// makeRoot builds the room's root directory on a tmpfs, from the mounts the
+// parent opened, and leaves the host's root behind.
+func makeRoot(o order) error {
+	const root = "/tmp" // any directory that every machine has; the mount is ours alone
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("making mounts private: %w", err)
+	}
+	if err := unix.Mount("room", root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=256m"); err != nil {
+		return fmt.Errorf("root of the room: %w", err)
+	}
+	for _, d := range []string{"proc", "sys", "dev", "run", "tmp", "etc", "root", "var/run"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(filepath.Join(root, "tmp"), 0o1777); err != nil {
+		return err
+	}
+	// proc and sysfs can only be mounted while the host's are in sight.
+	if err := unix.Mount("proc", root+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("proc: %w (in a container that masks parts of /proc, rooms cannot be opened)", err)
+	}
+	if err := unix.Mount("sysfs", root+"/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY, ""); err != nil {
+		return fmt.Errorf("sysfs: %w", err)
+	}
+	for i, m := range o.Mounts {
+		target := filepath.Join(root, m.Target)
+		if err := makeTarget(target, m.Dir); err != nil {
+			return err
+		}
+		if err := unix.MoveMount(fdMounts+i, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return fmt.Errorf("mounting %s: %w", m.Target, err)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Files)) {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, o.Files[name], 0o644); err != nil {
+			return err
+		}
+	}
+	for link, to := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
+		if err := os.Symlink(to, filepath.Join(root, "dev", link)); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(root+"/dev/pts", 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("devpts", root+"/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"); err != nil {
+		return fmt.Errorf("devpts: %w", err)
+	}
+	if err := unix.Chdir(root); err != nil {
+		return err
+	}
+	// Old and new root on one mount point: then the upper one is taken off.
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot_root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("leaving the host's root: %w", err)
+	}
+	return unix.Chdir("/")
+}
+
+func makeTarget(path string, dir bool) error {
+	if dir {
+		return os.MkdirAll(path, 0o755)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("two things are to be mounted at %s", path)
+	} else if err != nil {
+		return err
+	}
+	return f.Close()
+}

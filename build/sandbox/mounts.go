@@ -1,0 +1,131 @@
+package sandbox
+
+import (
+	"debug/elf"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
+
+// openMounts detaches copies of what the room is to see. The parent does it,
+// because the room's root could not walk to them: the directories of a
+// platform are closed to everybody else.
+func openMounts(o *order, binds []Bind, state string) (files []*os.File, err error) {
+	add := func(source, target string, recursive bool, flags uint64) error {
+		f, dir, err := openMount(source, recursive, flags)
+		if err != nil {
+			return fmt.Errorf("showing %s in the room: %w", source, err)
+		}
+		files = append(files, f)
+		o.Mounts = append(o.Mounts, mount{Target: target, Dir: dir})
+		return nil
+	}
+	if err := add(state, StateTarget, false, unix.MOUNT_ATTR_NODEV); err != nil {
+		return files, err
+	}
+	if err := add(cgroupRoot, cgroupRoot, true, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC); err != nil {
+		return files, err
+	}
+	for _, d := range devices {
+		if err := add("/dev/"+d, "/dev/"+d, false, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC); err != nil {
+			return files, err
+		}
+	}
+	for _, b := range binds {
+		if err := add(b.Source, b.Target, false, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV); err != nil {
+			return files, err
+		}
+	}
+	return files, nil
+}
+
+func openMount(source string, recursive bool, attrs uint64) (*os.File, bool, error) {
+	info, err := os.Stat(source)
+	if err != nil {
+		return nil, false, err
+	}
+	open, set := uint(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC), uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		open, set = open|unix.AT_RECURSIVE, set|unix.AT_RECURSIVE
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, source, open)
+	if err != nil {
+		return nil, false, fmt.Errorf("open_tree: %w", err)
+	}
+	if err := unix.MountSetattr(fd, "", set, &unix.MountAttr{Attr_set: attrs}); err != nil {
+		unix.Close(fd)
+		return nil, false, fmt.Errorf("mount_setattr: %w", err)
+	}
+	return os.NewFile(uintptr(fd), source), info.IsDir(), nil
+}
+
+// Program is the binds that a program of the host needs to run in a room at
+// target: itself, its loader and its shared libraries, nothing else.
+func Program(source, target string) ([]Bind, error) {
+	binds := []Bind{{source, target}}
+	seen := map[string]bool{}
+	queue := []string{source}
+	for len(queue) > 0 {
+		interp, libs, err := needs(queue[0])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", queue[0], err)
+		}
+		queue = queue[1:]
+		for _, lib := range append(libs, interp) {
+			if lib == "" || seen[lib] {
+				continue
+			}
+			seen[lib] = true
+			path := lib
+			if !filepath.IsAbs(lib) {
+				if path = findLibrary(lib); path == "" {
+					return nil, fmt.Errorf("%s needs %s, which is in none of %q", source, lib, libraryDirs)
+				}
+			}
+			binds = append(binds, Bind{path, path})
+			queue = append(queue, path)
+		}
+	}
+	slices.SortFunc(binds[1:], func(a, b Bind) int { return strings.Compare(a.Target, b.Target) })
+	return binds, nil
+}
+
+var libraryDirs = []string{"/lib64", "/usr/lib64", "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/lib", "/usr/lib"}
+
+func findLibrary(name string) string {
+	for _, d := range libraryDirs {
+		path := filepath.Join(d, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path
+		}
+	}
+	return ""
+}
+
+func needs(path string) (interp string, libs []string, err error) {
+	f, err := elf.Open(path)
+	if err != nil {
+		return "", nil, err
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP && p.Filesz < 4096 {
+			b := make([]byte, p.Filesz)
+			if _, err := p.ReadAt(b, 0); err != nil {
+				return "", nil, err
+			}
+			interp = string(b[:max(0, len(b)-1)])
+		}
+	}
+	if interp == "" && f.Section(".dynamic") == nil {
+		return "", nil, nil // linked statically
+	}
+	libs, err = f.ImportedLibraries()
+	return interp, libs, err
+}

@@ -1,0 +1,147 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	slotSize = 65536 // uids of one room
+	slots    = 128   // rooms that may run at one time on one machine
+	slotDir  = "/run/colophon/rooms"
+)
+
+// A slot is a uid range that is ours while its file is locked. The kernel
+// gives the lock back when its holder dies, however it dies, and all
+// processes of the machine agree on it.
+type slot struct {
+	uid  uint32
+	lock *os.File
+}
+
+func (s *slot) name() string { return "uid-" + strconv.FormatUint(uint64(s.uid), 10) }
+func (s *slot) release()     { s.lock.Close() }
+
+func takeSlot(base uint32) (*slot, error) {
+	for n := uint32(0); n < slots; n++ {
+		s, err := trySlot(base + n*slotSize)
+		if err != nil {
+			return nil, err
+		}
+		if s != nil {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("all %d uid ranges from %d are in use by running builds", slots, base)
+}
+
+// trySlot returns nil where the range is in use. Whatever a dead holder left
+// under the slot's name is removed first.
+func trySlot(uid uint32) (*slot, error) {
+	if err := os.MkdirAll(slotDir, 0o700); err != nil {
+		return nil, err
+	}
+	s := &slot{uid: uid}
+	f, err := tryLock(filepath.Join(slotDir, s.name()))
+	if err != nil || f == nil {
+		return nil, err
+	}
+	s.lock = f
+	if err := sweepCgroup(s.name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// tryLock returns nil where another holds the lock.
+func tryLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("locking %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// makeRoomDir makes DIR/room-UID-RANDOM with the files lock (held while the
+// room lives) and state (the room's own).
+func makeRoomDir(dir string, uid uint32) (string, *os.File, error) {
+	room, err := os.MkdirTemp(dir, fmt.Sprintf("room-%d-", uid))
+	if err != nil {
+		return "", nil, err
+	}
+	lock, err := tryLock(filepath.Join(room, "lock"))
+	if err == nil && lock == nil {
+		err = fmt.Errorf("%s is locked by another", room)
+	}
+	if err == nil {
+		err = os.Mkdir(filepath.Join(room, "state"), 0o700)
+	}
+	if err == nil {
+		err = os.Mkdir(filepath.Join(room, "state", "tmp"), 0o700)
+	}
+	for _, d := range []string{"state", "state/tmp"} {
+		if err == nil {
+			err = os.Chown(filepath.Join(room, d), int(uid), int(uid))
+		}
+	}
+	if err != nil {
+		os.RemoveAll(room)
+		return "", nil, err
+	}
+	return room, lock, nil
+}
+
+// Sweep erases the rooms in dir whose parent died before it could: their
+// directories and cgroups. (Their processes, mounts and network died with it.)
+// Rooms in use are left alone. Call it at start.
+func Sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), "room-")
+		if !ok || !e.IsDir() {
+			continue
+		}
+		room := filepath.Join(dir, e.Name())
+		lock, err := tryLock(filepath.Join(room, "lock"))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if lock == nil {
+			continue
+		}
+		id, _, _ := strings.Cut(rest, "-")
+		if uid, err := strconv.ParseUint(id, 10, 32); err == nil {
+			// Taking the slot clears its cgroup; where the slot is in use by
+			// a newer room that has happened already.
+			if s, err := trySlot(uint32(uid)); err != nil {
+				errs = append(errs, err)
+			} else if s != nil {
+				s.release()
+			}
+		}
+		errs = append(errs, os.RemoveAll(room))
+		lock.Close()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+const (
+	suite    = "bookworm"
+	nonroot  = 65532
+	refName  = "org.opencontainers.image.ref.name"
+	pathBase = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// A root filesystem that mmdebstrap makes. Variant "extract" unpacks the named
+// packages and nothing else; "minbase" is a small Debian.
+type rootfs struct {
+	name, variant, include string
+	omit                   []string // path prefixes that are left out
+}
+
+var (
+	slim = rootfs{name: "slim", variant: "minbase", omit: []string{"usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/info/", "var/cache/", "var/lib/apt/lists/", "var/log/"}}
+	// The golang image is the slim one with what `go` needs beside itself.
+	golang = rootfs{name: "golang", variant: "minbase", include: "ca-certificates,git", omit: slim.omit}
+	static = rootfs{name: "static", variant: "extract", include: "base-files,netbase,tzdata"}
+	base   = rootfs{name: "base", variant: "extract", include: "base-files,netbase,tzdata,libc6,libssl3,libgcc-s1"}
+)
+
+func recipe(goVersion string, ca []byte) string {
+	return fmt.Sprintf("format 3\n%s %s\n%s\nca %x\n%v %v %v %v\n", goVersion, runtime.GOARCH, suite, sha256.Sum256(ca), slim, golang, static, base)
+}
+
+type maker struct {
+	layout, work      string
+	goroot, goVersion string
+	ca                []byte
+}
+
+func (m *maker) all() error {
+	path, err := layout.Write(m.layout, empty.Index)
+	if err != nil {
+		return err
+	}
+	debian, err := m.debian(slim)
+	if err != nil {
+		return err
+	}
+	if err := m.add(path, m.image(runtime.GOARCH, config(""), debian...), "docker.io/library/debian:bookworm-slim"); err != nil {
+		return err
+	}
+
+	deb, err := m.debian(golang)
+	if err != nil {
+		return err
+	}
+	toolchain, err := m.toolchain()
+	if err != nil {
+		return err
+	}
+	cfg := config("")
+	cfg.Env = []string{"PATH=/go/bin:/usr/local/go/bin:" + pathBase, "GOPATH=/go", "GOTOOLCHAIN=local", "GOLANG_VERSION=" + strings.TrimPrefix(m.goVersion, "go")}
+	cfg.WorkingDir = "/go"
+	cfg.Labels = map[string]string{"build.colophon.base.go": m.goVersion + ", the toolchain of the machine that made this image"}
+	if err := m.add(path, m.image(runtime.GOARCH, cfg, append(deb, toolchain)...), "docker.io/library/golang:1.25", "docker.io/library/golang:1.26"); err != nil {
+		return err
+	}
+
+	// static holds nothing that a processor runs, so it serves every architecture.
+	st, err := m.distroless(static)
+	if err != nil {
+		return err
+	}
+	for _, tag := range []string{"latest", "nonroot"} {
+		idx := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+		for _, arch := range []string{"amd64", "arm64"} {
+			idx = mutate.AppendManifests(idx, mutate.IndexAddendum{
+				Add:        m.image(arch, config(tag), st...),
+				Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
+			})
+		}
+		ref := "gcr.io/distroless/static-debian12:" + tag
+		if err := path.AppendIndex(idx, layout.WithAnnotations(map[string]string{refName: ref})); err != nil {
+			return err
+		}
+		fmt.Fprintln(os.Stderr, "made", ref)
+	}
+	ba, err := m.distroless(base)
+	if err != nil {
+		return err
+	}
+	for _, tag := range []string{"latest", "nonroot"} {
+		if err := m.add(path, m.image(runtime.GOARCH, config(tag), ba...), "gcr.io/distroless/base-debian12:"+tag); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *maker) add(path layout.Path, img v1.Image, refs ...string) error {
+	for _, ref := range refs {
+		if err := path.AppendImage(img, layout.WithAnnotations(map[string]string{refName: ref})); err != nil {
+			return fmt.Errorf("%s: %w", ref, err)
+		}
+		fmt.Fprintln(os.Stderr, "made", ref)
+	}
+	return nil
+}
+
+func config(tag string) v1.Config {
+	cfg := v1.Config{Env: []string{"PATH=" + pathBase}}
+	if tag == "" {
+		cfg.Cmd = []string{"bash"}
+		return cfg
+	}
+	cfg.Env = append(cfg.Env, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt")
+	cfg.WorkingDir = "/"
+	cfg.User = "0"
+	if tag == "nonroot" {
+		cfg.User, cfg.WorkingDir = fmt.Sprint(nonroot), "/home/nonroot"
+	}
+	return cfg
+}
+
+// image panics nowhere and fails late: errors of mutate surface when it is written.
+func (m *maker) image(arch string, cfg v1.Config, layers ...v1.Layer) v1.Image {
+	if cfg.Labels == nil {
+		cfg.Labels = map[string]string{}
+	}
+	cfg.Labels["build.colophon.base"] = "stand-in made from Debian " + suite + " packages; not the image of that name in its registry"
+	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
+	img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
+	file := &v1.ConfigFile{OS: "linux", Architecture: arch, Created: v1.Time{Time: epoch}, Config: cfg}
+	file.RootFS.Type = "layers"
+	img, err := mutate.ConfigFile(img, file)
+	if err != nil {
+		return failed{empty.Image, err}
+	}
+	var add []mutate.Addendum
+	for _, l := range layers {
+		add = append(add, mutate.Addendum{Layer: l, History: v1.History{Created: v1.Time{Time: epoch}, CreatedBy: "colophon base image"}})
+	}
+	if img, err = mutate.Append(img, add...); err != nil {
+		return failed{empty.Image, err}
+	}
+	return img
+}
+
+// failed is an image that could not be made; writing it gives the reason.
+type failed struct {
+	v1.Image
+	err error
+}
+
+func (f failed) Layers() ([]v1.Layer, error)  { return nil, f.err }
+func (f failed) RawManifest() ([]byte, error) { return nil, f.err }
+func (f failed) Digest() (v1.Hash, error)     { return v1.Hash{}, f.err }
+
+// bootstrap runs mmdebstrap and returns the path of a tar file.
+func (m *maker) bootstrap(r rootfs) (string, error) {
+	out := filepath.Join(m.work, r.name+".tar")
+	args := []string{"--quiet", "--variant=" + r.variant}
+	if r.include != "" {
+		args = append(args, "--include="+r.include)
+	}
+	cmd := exec.Command("mmdebstrap", append(args, suite, out)...)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch.Unix()))
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("mmdebstrap %s: %w", r.name, err)
+	}
+	return out, nil
+}

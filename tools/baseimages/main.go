@@ -1,0 +1,90 @@
+// Command baseimages makes stand-ins for the base images that Dockerfiles name
+// most, as one OCI image layout, for machines that cannot reach docker.io or
+// gcr.io. They are made from Debian packages (mmdebstrap), the local Go
+// toolchain and the machine's CA bundle, and say so in their labels.
+//
+//	baseimages [-o build/base-images] [-ca /etc/ssl/certs/ca-certificates.crt] [-force]
+//
+// Each image is named in the layout's index by the annotation
+// org.opencontainers.image.ref.name, whole: docker.io/library/golang:1.26.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// epoch is the time on every file and image, so that the same packages and the
+// same toolchain give the same digests.
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func main() {
+	out := flag.String("o", "build/base-images", "directory that receives the OCI layout")
+	ca := flag.String("ca", "/etc/ssl/certs/ca-certificates.crt", "CA bundle that the images trust")
+	force := flag.Bool("force", false, "make the images again where the layout is there")
+	flag.Parse()
+	if err := run(*out, *ca, *force); err != nil {
+		fmt.Fprintln(os.Stderr, "baseimages:", err)
+		os.Exit(1)
+	}
+}
+
+func run(out, caFile string, force bool) error {
+	goroot := runtime.GOROOT()
+	if g, err := exec.Command("go", "env", "GOROOT").Output(); err == nil {
+		goroot = strings.TrimSpace(string(g))
+	}
+	version, err := os.ReadFile(filepath.Join(goroot, "VERSION"))
+	if err != nil {
+		return fmt.Errorf("the local Go toolchain: %w", err)
+	}
+	goVersion, _, _ := strings.Cut(string(version), "\n")
+	bundle, err := os.ReadFile(caFile)
+	if err != nil {
+		return fmt.Errorf("the CA bundle: %w (name another with -ca)", err)
+	}
+	// What the layout was made from: a second run with the same is done at once.
+	stamp := recipe(goVersion, bundle)
+	if old, err := os.ReadFile(filepath.Join(out, "made-from")); err == nil && string(old) == stamp && !force {
+		fmt.Fprintf(os.Stderr, "%s is there already (-force makes it again)\n", out)
+		return nil
+	}
+	if _, err := exec.LookPath("mmdebstrap"); err != nil {
+		return errors.New("mmdebstrap is not installed (apt-get install mmdebstrap)")
+	}
+
+	// Built beside the target and renamed over it: an interrupted run leaves no half layout.
+	tmp := out + ".new"
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(tmp, 0o755); err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	b := &maker{layout: tmp, work: filepath.Join(tmp, ".work"), goroot: goroot, goVersion: goVersion, ca: bundle}
+	if err := os.Mkdir(b.work, 0o755); err != nil {
+		return err
+	}
+	if err := b.all(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(b.work); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(tmp, "made-from"), []byte(stamp), 0o644); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(out); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Rename(tmp, out)
+}
