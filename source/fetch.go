@@ -1,0 +1,317 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/colophon-build/colophon/internal/limits"
+)
+
+var (
+	// ErrUnknownRef says that the repository answered and has no such ref. The
+	// error's text names tags that look alike.
+	ErrUnknownRef = errors.New("unknown ref")
+	// ErrMoved says that a ref leads to another commit than was asked for.
+	ErrMoved = errors.New("the ref leads elsewhere")
+	// ErrAmbiguous says that a short name is a tag and a branch on different
+	// commits; the caller asks for one of them by its full name.
+	ErrAmbiguous = errors.New("ambiguous ref")
+	// ErrUnsafe says that a tree holds what would reach out of its directory.
+	ErrUnsafe = errors.New("refused")
+	// ErrLFS says that a file is a Git LFS pointer, so that the commit does not
+	// hold its content.
+	ErrLFS = errors.New("a Git LFS pointer, whose content is not in the commit; commit the file itself, or fetch it by digest in the build")
+)
+
+// Repo is a fetched commit: a bare repository with nothing in it but what the
+// commit needs, its submodules' repositories below modules/.
+type Repo struct {
+	dir    string
+	commit Commit
+	remote remote
+	subs   map[string]*Repo // by path within the tree
+}
+
+// Fetch finds out what r.Ref is, fetches that commit into dir, which must be
+// empty and becomes a bare repository, and the submodules it pins. Everything
+// in the answer was computed from git objects whose ids were checked.
+//
+// Errors match ErrUnknownRef, ErrMoved, ErrAmbiguous or ErrUnsafe where that is
+// what is wrong; any other says that it could not be done. What dir holds after
+// an error is of no use.
+func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
+	rem, err := parseRemote(r.URI)
+	if err != nil {
+		return nil, Commit{}, err
+	}
+	if rem.secret {
+		return nil, Commit{}, errCreds
+	}
+	k, err := parseKeys(r.AllowedSigners, r.Keyring)
+	if err != nil {
+		return nil, Commit{}, err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, Commit{}, err
+	}
+	f := fetcher{keys: k}
+	repo, err := f.fetch(ctx, dir, rem, r.Ref, r.Commit, 0)
+	if err != nil {
+		return nil, Commit{}, fmt.Errorf("%s: %w", rem.canonical(), err)
+	}
+	return repo, repo.commit, nil
+}
+
+// fetcher is one Fetch with all its submodules.
+type fetcher struct {
+	keys keys
+	subs int // fetched so far
+}
+
+func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit string, depth int) (*Repo, error) {
+	if commit != "" && !isID(commit) {
+		return nil, fmt.Errorf("got commit %q, want a full id in lower case", commit)
+	}
+	if entries, err := os.ReadDir(dir); err != nil {
+		return nil, err
+	} else if len(entries) > 0 {
+		return nil, fmt.Errorf("%s is not empty", dir)
+	}
+	asker, err := newGit("")
+	if err != nil {
+		return nil, err
+	}
+	defer asker.Close()
+	if err := asker.refuseAlternates(ctx, rem); err != nil {
+		return nil, err
+	}
+	t, err := asker.resolve(ctx, rem, ref)
+	if err != nil {
+		return nil, err
+	}
+	if commit != "" && t.commit != commit {
+		return nil, fmt.Errorf("%q leads to %s, want %s: %w", ref, t.commit, commit, ErrMoved)
+	}
+	g := &git{path: asker.path, home: asker.home, dir: dir}
+	if err := g.fetch(ctx, rem, t); err != nil {
+		return nil, err
+	}
+	repo := &Repo{dir: dir, remote: rem, subs: map[string]*Repo{}}
+	if err := f.describe(ctx, g, repo, t); err != nil {
+		return nil, err
+	}
+	return repo, f.submodules(ctx, g, repo, depth)
+}
+
+// refuseAlternates keeps a local repository from lending us objects of
+// another one, which its owner may be unable to read and we are not.
+func (g *git) refuseAlternates(ctx context.Context, rem remote) error {
+	if rem.scheme != "file" {
+		return nil
+	}
+	cmd := g.command(ctx, "", "rev-parse", "--path-format=absolute", "--git-path", "objects/info/alternates")
+	cmd.Dir = rem.localPath()
+	if _, err := os.Stat(cmd.Dir); errors.Is(err, os.ErrNotExist) {
+		cmd.Dir += ".git" // as git does
+	}
+	out, err := run(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	if file := strings.TrimSuffix(string(out), "\n"); exists(file) {
+		return fmt.Errorf("the repository borrows objects through %s; make it whole with: git repack -a -d && rm %s", file, file)
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, os.ErrNotExist)
+}
+
+// fetch fills an empty directory with what t needs, as shallow as it goes.
+func (g *git) fetch(ctx context.Context, rem remote, t target) error {
+	format := "sha1"
+	if len(t.commit) == 64 {
+		format = "sha256"
+	}
+	init := &git{path: g.path, home: g.home}
+	if _, err := init.local(ctx, "init", "-q", "--bare", "--template=", "--object-format="+format, "--", g.dir); err != nil {
+		return err
+	}
+	want := t.commit
+	if t.tag != "" {
+		want = t.tag
+	}
+	base := []string{"fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance", "--no-write-fetch-head"}
+	_, err := g.remote(ctx, rem, append(base, "--depth=1", "--", rem.fetch(), want)...)
+	if err == nil || ctx.Err() != nil || !refused(err) {
+		return err
+	}
+	// The server hands out nothing by id. Ask by name; describe then fails
+	// where the name leads elsewhere by now.
+	if t.ref != "" {
+		_, err = g.remote(ctx, rem, append(base, "--depth=1", "--", rem.fetch(), "+"+t.ref+":refs/colophon/fetched")...)
+	} else {
+		_, err = g.remote(ctx, rem, append(base, "--", rem.fetch(), "+refs/heads/*:refs/colophon/heads/*", "+refs/tags/*:refs/colophon/tags/*")...)
+	}
+	return err
+}
+
+// refused tells a server that does not give objects by id, or no longer has
+// this one, from one that could not be reached.
+func refused(err error) bool {
+	return says(err, "not our ref") || says(err, "unadvertised object") || says(err, "dumb http transport does not support shallow")
+}
+
+// describe reads the commit, and the tag if there is one.
+func (f *fetcher) describe(ctx context.Context, g *git, repo *Repo, t target) error {
+	o, err := g.objects(ctx)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	commit, err := o.object(t.commit, "commit")
+	if err != nil {
+		if strings.HasSuffix(err.Error(), "missing") {
+			return fmt.Errorf("the repository does not serve commit %s: %w", t.commit, ErrUnknownRef)
+		}
+		return err
+	}
+	repo.commit = Commit{
+		URI: repo.remote.canonical(), Ref: t.ref, ID: t.commit, Tag: t.tag,
+		Tree: commit.headers["tree"], Time: commit.time, Signature: f.keys.check(commit),
+	}
+	if t.tag == "" {
+		return nil
+	}
+	tag, err := o.object(t.tag, "tag")
+	if err != nil {
+		return err
+	}
+	for at, i := tag, 0; at.headers["type"] != "commit" || at.headers["object"] != t.commit; i++ {
+		if at.headers["type"] != "tag" || i == 8 {
+			return fmt.Errorf("tag %s leads to %s %s, want commit %s: %w", t.tag, at.headers["type"], at.headers["object"], t.commit, ErrMoved)
+		}
+		if at, err = o.object(at.headers["object"], "tag"); err != nil {
+			return err
+		}
+	}
+	if s := f.keys.check(tag); s.Status != Unsigned {
+		// The signer signed a name too. Under another name, say that of a newer
+		// version, the signature is no word for it.
+		if "refs/tags/"+tag.headers["tag"] != t.ref {
+			s.Status, s.Signer = Bad, ""
+		}
+		repo.commit.Signature = s
+	}
+	return nil
+}
+
+// submodules fetches what the tree pins, each as its own repository.
+func (f *fetcher) submodules(ctx context.Context, g *git, repo *Repo, depth int) error {
+	o, err := g.objects(ctx)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	var links []file
+	modules := ""
+	err = walk(ctx, o, repo.commit.Tree, func(e file) error {
+		switch {
+		case e.mode == "160000":
+			links = append(links, e)
+		case e.path == ".gitmodules" && strings.HasPrefix(e.mode, "100"):
+			modules = e.id
+		}
+		return nil
+	})
+	if err != nil || len(links) == 0 {
+		return err
+	}
+	if depth == limits.ModuleDepth {
+		return fmt.Errorf("submodules are nested deeper than %d", limits.ModuleDepth)
+	}
+	urls, err := g.moduleURLs(ctx, o, modules)
+	if err != nil {
+		return err
+	}
+	for i, link := range links {
+		if f.subs++; f.subs > limits.Submodules {
+			return fmt.Errorf("more than %d submodules", limits.Submodules)
+		}
+		fail := func(err error) error { return fmt.Errorf("submodule %q: %w", link.path, err) }
+		url, ok := urls[link.path]
+		if !ok {
+			return fail(errors.New("it has no entry in .gitmodules"))
+		}
+		rem, err := repo.remote.join(url)
+		if err != nil {
+			return fail(err)
+		}
+		dir := filepath.Join(repo.dir, "modules", strconv.Itoa(i))
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		sub, err := f.fetch(ctx, dir, rem, link.id, link.id, depth+1)
+		if err != nil {
+			return fail(fmt.Errorf("%s: %w", rem.canonical(), err))
+		}
+		repo.subs[link.path] = sub
+		repo.commit.Submodules = append(repo.commit.Submodules, Submodule{Path: link.path, URI: rem.canonical(), Commit: link.id})
+		for _, s := range sub.commit.Submodules {
+			s.Path = link.path + "/" + s.Path
+			repo.commit.Submodules = append(repo.commit.Submodules, s)
+		}
+	}
+	return nil
+}
+
+// moduleURLs reads path and url of each submodule. Reading a blob, git follows
+// no includes.
+func (g *git) moduleURLs(ctx context.Context, o *objects, blob string) (map[string]string, error) {
+	urls := map[string]string{}
+	if blob == "" {
+		return urls, nil
+	}
+	if _, err := o.read(blob, "blob", limits.Gitmodules); err != nil {
+		return nil, fmt.Errorf(".gitmodules: %w", err)
+	}
+	out, err := g.local(ctx, "config", "--blob="+blob, "--no-includes", "-z", "--list")
+	if err != nil {
+		return nil, fmt.Errorf(".gitmodules: %w", err)
+	}
+	type module struct{ path, url string }
+	modules := map[string]*module{}
+	for _, kv := range strings.Split(string(out), "\x00") {
+		key, value, _ := strings.Cut(kv, "\n")
+		rest, ok := strings.CutPrefix(key, "submodule.")
+		dot := strings.LastIndexByte(rest, '.')
+		if !ok || dot < 0 {
+			continue
+		}
+		m := modules[rest[:dot]]
+		if m == nil {
+			m = &module{}
+			modules[rest[:dot]] = m
+		}
+		switch rest[dot+1:] {
+		case "path":
+			m.path = value
+		case "url":
+			m.url = value
+		}
+	}
+	for _, m := range modules {
+		if have, twice := urls[m.path]; twice && have != m.url {
+			return nil, fmt.Errorf(".gitmodules: two addresses for %q", m.path)
+		}
+		urls[m.path] = m.url
+	}
+	return urls, nil
+}

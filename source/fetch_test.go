@@ -1,0 +1,238 @@
+package source
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestFetchAndExport(t *testing.T) {
+	for _, format := range []string{"sha1", "sha256"} {
+		for _, via := range []string{"file", "http"} {
+			t.Run(format+"/"+via, func(t *testing.T) {
+				r := newRepo(t, "--object-format="+format)
+				r.commit("old", "only in the parent")
+				r.git("rm", "-q", "old")
+				r.write("run.sh", "#!/bin/sh\n")
+				os.Chmod(filepath.Join(r.dir, "run.sh"), 0o755)
+				os.Symlink("a/b.txt", filepath.Join(r.dir, "link"))
+				id := r.commit("a/b.txt", "line\r\n")
+				r.git("tag", "-a", "-m", "one", "v1.0.0")
+				uri := r.uri()
+				if via == "http" {
+					uri = r.serve()
+				}
+				repo, c := mustFetch(t, Request{URI: uri, Ref: "v1.0.0"})
+				want := Commit{URI: uri, Ref: "refs/tags/v1.0.0", ID: id, Tree: r.git("rev-parse", "HEAD^{tree}"), Tag: r.git("rev-parse", "v1.0.0"),
+					Time: time.Unix(1700000060, 0).UTC(), Signature: Signature{Status: Unsigned}}
+				if c.URI != want.URI || c.Ref != want.Ref || c.ID != want.ID || c.Tree != want.Tree || c.Tag != want.Tag || !c.Time.Equal(want.Time) || c.Signature != want.Signature {
+					t.Errorf("got %+v, want %+v", c, want)
+				}
+				dst := filepath.Join(t.TempDir(), "tree")
+				if err := repo.Export(t.Context(), dst); err != nil {
+					t.Fatal(err)
+				}
+				got := list(t, dst, c.Time)
+				if want := `a/ a/b.txt="line\r\n" link->a/b.txt run.sh*="#!/bin/sh\n"`; got != want {
+					t.Errorf("got  %s\nwant %s", got, want)
+				}
+				for _, ref := range []string{"main", "refs/heads/main", "HEAD", id, "refs/tags/v1.0.0"} {
+					if _, c := mustFetch(t, Request{URI: uri, Ref: ref, Commit: id}); c.ID != id || (ref == "HEAD" && c.Ref != "refs/heads/main") {
+						t.Errorf("%s: got %+v", ref, c)
+					}
+				}
+			})
+		}
+	}
+}
+
+// list is a directory in one line, and fails where a time is not at.
+func list(t *testing.T, dir string, at time.Time) string {
+	t.Helper()
+	var all []string
+	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err != nil {
+			return err
+		}
+		if !info.ModTime().Equal(at) {
+			t.Errorf("%s has time %s, want %s", path, info.ModTime().UTC(), at)
+		}
+		if path == dir {
+			return nil
+		}
+		name := strings.TrimPrefix(path, dir+"/")
+		switch info.Mode().Type() {
+		case os.ModeDir:
+			if info.Mode().Perm() != 0o755 {
+				t.Errorf("%s has mode %v", path, info.Mode())
+			}
+			name += "/"
+		case os.ModeSymlink:
+			to, _ := os.Readlink(path)
+			name += "->" + to
+		default:
+			data, _ := os.ReadFile(path)
+			switch info.Mode() {
+			case 0o755:
+				name += "*"
+			case 0o644:
+			default:
+				t.Errorf("%s has mode %v", path, info.Mode())
+			}
+			name += "=" + quote(string(data))
+		}
+		all = append(all, name)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(all, " ")
+}
+
+func quote(s string) string {
+	return `"` + strings.NewReplacer("\r", `\r`, "\n", `\n`).Replace(s) + `"`
+}
+
+func TestRefs(t *testing.T) {
+	r := newRepo(t)
+	first := r.commit("a", "1")
+	r.git("tag", "v1.2.0")
+	r.git("tag", "same")
+	r.git("branch", "same")
+	second := r.commit("a", "2")
+	r.git("branch", "v1.2.0", second)
+	for _, tc := range []struct {
+		ref, commit string
+		want        error
+		says        string
+	}{
+		{ref: "refs/tags/v1.2.0", commit: first},
+		{ref: "same"},
+		{ref: "v1.2.0", want: ErrAmbiguous, says: second},
+		{ref: "v1.2.1", want: ErrUnknownRef, says: `did you mean "v1.2.0"`},
+		{ref: "refs/tags/v1.2.0", commit: second, want: ErrMoved, says: first + ", want " + second},
+		{ref: strings.Repeat("12", 20), want: ErrUnknownRef},
+		{ref: "v1.*", want: ErrUnknownRef, says: "not the name of a ref"},
+		{ref: "--upload-pack=touch", want: ErrUnknownRef, says: "not the name of a ref"},
+		{ref: "", want: ErrUnknownRef},
+		{ref: first[:12], want: ErrUnknownRef},
+	} {
+		_, c, err := fetch(t, Request{URI: r.uri(), Ref: tc.ref, Commit: tc.commit})
+		switch {
+		case !errors.Is(err, tc.want):
+			t.Errorf("%q: got %v, want %v", tc.ref, err, tc.want)
+		case err == nil && c.ID != first:
+			t.Errorf("%q: got %s, want %s", tc.ref, c.ID, first)
+		case err != nil && !strings.Contains(err.Error(), tc.says):
+			t.Errorf("%q: got %q, want it to say %q", tc.ref, err, tc.says)
+		}
+	}
+	if _, _, err := fetch(t, Request{URI: FileURI(t.TempDir() + "/none"), Ref: "main"}); err == nil || errors.Is(err, ErrUnknownRef) {
+		t.Errorf("a repository that is not there: got %v, want an error that is not ErrUnknownRef", err)
+	}
+}
+
+func TestLookup(t *testing.T) {
+	r := newRepo(t)
+	first := r.commit("a", "1")
+	r.git("tag", "-a", "-m", "one", "v1")
+	second := r.commit("a", "2")
+	uri := r.serve()
+	never := strings.Repeat("12", 20)
+	for _, tc := range []struct {
+		ref, commit string
+		want        Standing
+	}{
+		{"refs/tags/v1", first, Standing{true, RefThere, first}},
+		{"refs/heads/main", second, Standing{true, RefThere, second}},
+		{"refs/heads/main", first, Standing{true, RefMoved, second}},
+		{"refs/tags/v2", first, Standing{true, RefGone, ""}},
+		{"refs/tags/v1", never, Standing{false, RefMoved, first}},
+		{"", second, Standing{true, "", ""}},
+		{"", never, Standing{false, "", ""}},
+	} {
+		for _, u := range []string{uri, r.uri()} {
+			if got, err := Lookup(t.Context(), u, tc.ref, tc.commit); err != nil || got != tc.want {
+				t.Errorf("%s %q %s: got %+v, %v; want %+v", u, tc.ref, tc.commit, got, err, tc.want)
+			}
+		}
+	}
+	if got, err := Lookup(t.Context(), "http://127.0.0.1:1/none", "", first); err == nil {
+		t.Errorf("nobody there: got %+v, want an error", got)
+	}
+	// A provenance names the canonical address; the server wants the other.
+	if err := os.Rename(r.dir, r.dir+".git"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Lookup(t.Context(), uri, "refs/tags/v1", first); err != nil || !got.Holds() {
+		t.Errorf("without .git: got %+v, %v", got, err)
+	}
+}
+
+func TestSubmodules(t *testing.T) {
+	inner, middle, outer := newRepo(t), newRepo(t), newRepo(t)
+	pinned := inner.commit("in", "inner")
+	middle.commit("mid", "middle")
+	middle.git("submodule", "add", "-q", inner.uri(), "deep")
+	mid := middle.commit("mid", "middle")
+	inner.commit("in", "a later one, not pinned")
+	outer.commit("out", "outer")
+	rel, err := filepath.Rel(outer.dir, middle.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outer.git("submodule", "add", "-q", middle.uri(), "libs/mid")
+	outer.git("config", "-f", ".gitmodules", "submodule.libs/mid.url", rel) // "../…", as many people write
+	outer.commit("out", "outer")
+	repo, c := mustFetch(t, Request{URI: outer.uri(), Ref: "main"})
+	want := []Submodule{{"libs/mid", middle.uri(), mid}, {"libs/mid/deep", inner.uri(), pinned}}
+	if len(c.Submodules) != 2 || c.Submodules[0] != want[0] || c.Submodules[1] != want[1] {
+		t.Errorf("got %+v, want %+v", c.Submodules, want)
+	}
+	dst := t.TempDir()
+	if err := repo.Export(t.Context(), dst); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, filepath.Join(dst, "libs/mid/deep"), c.Time); got != `in="inner"` {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestCheckClean(t *testing.T) {
+	r, sub := newRepo(t), newRepo(t)
+	sub.commit("s", "1")
+	r.write(".gitignore", "*.log\n")
+	r.commit("a", "1")
+	r.git("submodule", "add", "-q", sub.uri(), "sub")
+	r.commit("a", "2")
+	r.write("noise.log", "ignored")
+	if err := CheckClean(t.Context(), r.dir); err != nil {
+		t.Fatal(err)
+	}
+	dirty := func(want ...string) {
+		t.Helper()
+		var d *DirtyError
+		err := CheckClean(t.Context(), filepath.Join(r.dir, "sub", ".."))
+		if !errors.As(err, &d) || strings.Join(d.Paths, ",") != strings.Join(want, ",") {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	r.write("new\x1b[2J.txt", "untracked")
+	dirty(`?? new\x1b[2J.txt`)
+	os.Remove(filepath.Join(r.dir, "new\x1b[2J.txt"))
+	r.write("a", "unstaged")
+	dirty("M a")
+	r.git("add", "a")
+	dirty("M  a")
+	r.git("reset", "-q", "--hard")
+	r.write("sub/s", "changed within")
+	dirty("M sub/s")
+	r.write("sub/s", "1")
+	if err := CheckClean(t.Context(), t.TempDir()); err == nil {
+		t.Error("a directory outside of any repository passed")
+	}
+}

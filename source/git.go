@@ -1,0 +1,314 @@
+package source
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unicode"
+
+	"github.com/colophon-build/colophon/internal/limits"
+)
+
+// Timeouts of one git command. A caller's context can only shorten them.
+const (
+	localTimeout  = 5 * time.Minute
+	remoteTimeout = 15 * time.Minute
+)
+
+// git runs the git command in a world of its own: an empty home, the settings
+// below and no other, an environment in which nothing of ours is left.
+type git struct {
+	path string // of the program
+	home string // temporary; holds gitconfig
+	dir  string // the bare repository, or empty
+}
+
+// settings hold for our git and, through the global configuration file, for
+// the upload-pack it starts on a local repository. There a repository's own
+// configuration wins, but what could run a program is read by upload-pack from
+// protected configuration only. See lockdown for commands where we need to win.
+var settings = [][2]string{
+	// upload-pack refuses a local repository of another user, lest that user's
+	// hooks and helpers run. None of them run here.
+	{"safe.directory", "*"},
+	{"core.hooksPath", "/dev/null"},
+	{"core.fsmonitor", "false"},
+	{"core.untrackedCache", "false"},
+	{"core.attributesFile", "/dev/null"},
+	{"core.excludesFile", "/dev/null"},
+	{"core.useReplaceRefs", "false"},
+	{"core.protectHFS", "true"},
+	{"core.protectNTFS", "true"},
+	{"core.pager", "cat"},
+	{"core.gitProxy", ""},
+	{"core.askPass", ""},
+	{"credential.helper", ""},
+	{"http.followRedirects", "initial"}, // GIT_ALLOW_PROTOCOL keeps it within the scheme
+	{"http.lowSpeedLimit", "100"},       // bytes/s
+	{"http.lowSpeedTime", "60"},         // s
+	{"transfer.fsckObjects", "true"},
+	{"fetch.fsckObjects", "true"},
+	{"fetch.unpackLimit", "1"},
+	{"transfer.unpackLimit", "1"},
+	{"fetch.recurseSubmodules", "false"},
+	{"submodule.recurse", "false"},
+	{"uploadpack.allowAnySHA1InWant", "true"},
+	{"gc.auto", "0"},
+	{"maintenance.auto", "false"},
+	{"init.defaultBranch", "main"},
+	{"advice.detachedHead", "false"},
+}
+
+// oldest has every guard used here: GIT_CONFIG_GLOBAL (2.32), safe.directory
+// "*" and protected configuration (2.38), GIT_NO_LAZY_FETCH in upload-pack
+// (2.39.4). An older one would ignore them silently.
+var oldest = [3]int{2, 39, 4}
+
+var findGit = sync.OnceValues(func() (string, error) {
+	path, err := exec.LookPath("git")
+	if err != nil {
+		return "", fmt.Errorf("git is needed: %w", err)
+	}
+	out, err := exec.Command(path, "version").Output()
+	if err != nil {
+		return "", fmt.Errorf("asking git for its version: %w", err)
+	}
+	var have [3]int
+	fmt.Sscanf(string(out), "git version %d.%d.%d", &have[0], &have[1], &have[2])
+	for i := range have {
+		if have[i] != oldest[i] {
+			if have[i] < oldest[i] {
+				return "", fmt.Errorf("got %q, want at least version %d.%d.%d", strings.TrimSpace(string(out)), oldest[0], oldest[1], oldest[2])
+			}
+			break
+		}
+	}
+	return path, nil
+})
+
+// newGit prepares a world for commands on dir; Close removes it.
+func newGit(dir string) (*git, error) {
+	path, err := findGit()
+	if err != nil {
+		return nil, err
+	}
+	home, err := os.MkdirTemp("", "colophon-git-")
+	if err != nil {
+		return nil, err
+	}
+	var conf strings.Builder
+	for _, s := range settings {
+		section, name, _ := strings.Cut(s[0], ".")
+		fmt.Fprintf(&conf, "[%s]\n\t%s = %q\n", section, name, s[1])
+	}
+	if err := os.WriteFile(filepath.Join(home, "gitconfig"), []byte(conf.String()), 0o600); err != nil {
+		os.RemoveAll(home)
+		return nil, err
+	}
+	return &git{path: path, home: home, dir: dir}, nil
+}
+
+func (g *git) Close() error { return os.RemoveAll(g.home) }
+
+// env is the whole environment of a command that may talk over one protocol,
+// or over none where scheme is empty.
+func (g *git) env(scheme string) []string {
+	if scheme == "" {
+		scheme = "none" // an unset GIT_ALLOW_PROTOCOL would mean git's default list
+	}
+	env := []string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=" + g.home,
+		"XDG_CONFIG_HOME=" + g.home,
+		"TMPDIR=" + g.home,
+		"LC_ALL=C",
+		"GIT_CONFIG_NOSYSTEM=1",
+		"GIT_CONFIG_GLOBAL=" + filepath.Join(g.home, "gitconfig"),
+		"GIT_ATTR_NOSYSTEM=1",
+		"GIT_ALLOW_PROTOCOL=" + scheme,
+		"GIT_PROTOCOL_FROM_USER=0",
+		"GIT_TERMINAL_PROMPT=0",
+		"GIT_ASKPASS=",
+		"GIT_NO_REPLACE_OBJECTS=1",
+		"GIT_GRAFT_FILE=/dev/null",
+		"GIT_NO_LAZY_FETCH=1",
+		"GIT_OPTIONAL_LOCKS=0",
+		"GIT_FLUSH=1",
+	}
+	switch scheme {
+	case "https":
+		ca := os.Getenv("GIT_SSL_CAINFO")
+		if ca == "" {
+			ca = os.Getenv("SSL_CERT_FILE")
+		}
+		if ca != "" {
+			env = append(env, "GIT_SSL_CAINFO="+ca)
+		}
+		for _, name := range []string{"GIT_SSL_CAPATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE"} {
+			if v := os.Getenv(name); v != "" {
+				env = append(env, name+"="+v)
+			}
+		}
+	case "ssh":
+		// ssh finds its keys and known hosts through the account, not $HOME.
+		env = append(env, "GIT_SSH_VARIANT=ssh", "GIT_SSH_COMMAND=ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes "+
+			"-o PermitLocalCommand=no -o ProxyCommand=none -o ClearAllForwardings=yes -o ConnectTimeout=30")
+	}
+	// The strongest form of configuration, above that of any repository.
+	env = append(env, "GIT_CONFIG_COUNT="+strconv.Itoa(len(settings)))
+	for i, s := range settings {
+		env = append(env, fmt.Sprintf("GIT_CONFIG_KEY_%d=%s", i, s[0]), fmt.Sprintf("GIT_CONFIG_VALUE_%d=%s", i, s[1]))
+	}
+	return env
+}
+
+// command prepares a git command whose whole process group ends with ctx.
+func (g *git) command(ctx context.Context, scheme string, args ...string) *exec.Cmd {
+	if g.dir != "" {
+		args = append([]string{"--git-dir=" + g.dir}, args...)
+	}
+	cmd := exec.CommandContext(ctx, g.path, args...)
+	cmd.Dir = g.home
+	cmd.Env = g.env(scheme)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+// local runs a command that reaches no other repository.
+func (g *git) local(ctx context.Context, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, localTimeout)
+	defer cancel()
+	return run(ctx, g.command(ctx, "", args...))
+}
+
+// remote runs a command that talks to r, and ends it when the repository
+// grows past its cap: the other side decides how much it sends.
+func (g *git) remote(ctx context.Context, r remote, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, remoteTimeout)
+	defer cancel()
+	if g.dir != "" {
+		var stop context.CancelCauseFunc
+		ctx, stop = context.WithCancelCause(ctx)
+		defer stop(nil)
+		go watchSize(ctx, g.dir, stop)
+	}
+	return run(ctx, g.command(ctx, r.scheme, args...))
+}
+
+func watchSize(ctx context.Context, dir string, stop context.CancelCauseFunc) {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		var size int64
+		filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return nil // git renames files meanwhile
+			}
+			if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
+				size += info.Size()
+			}
+			return nil
+		})
+		if size > packedCap {
+			stop(fmt.Errorf("the repository takes more than %d bytes", int64(packedCap)))
+			return
+		}
+	}
+}
+
+// packedCap is a variable so that a test need not send 4 GiB.
+var packedCap int64 = limits.GitPacked
+
+// run returns standard output. An error carries the end of standard error,
+// made harmless for a terminal.
+func run(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
+	out, errs := &capped{max: limits.GitOutput}, &tail{max: 4096}
+	cmd.Stdout, cmd.Stderr = out, errs
+	err := cmd.Run()
+	switch {
+	case context.Cause(ctx) != nil:
+		return nil, context.Cause(ctx)
+	case out.over:
+		return nil, fmt.Errorf("git answered more than %d bytes", out.max)
+	case err != nil:
+		return nil, &gitError{err: err, stderr: errs.String()}
+	}
+	return out.buf.Bytes(), nil
+}
+
+// gitError is a command that failed.
+type gitError struct {
+	err    error
+	stderr string
+}
+
+func (e *gitError) Error() string {
+	if e.stderr == "" {
+		return "git: " + e.err.Error()
+	}
+	return "git: " + e.stderr
+}
+func (e *gitError) Unwrap() error { return e.err }
+
+func says(err error, text string) bool {
+	var ge *gitError
+	return errors.As(err, &ge) && strings.Contains(ge.stderr, text)
+}
+
+// capped keeps max bytes and fails the writer, and so the command, after them.
+type capped struct {
+	buf  bytes.Buffer
+	max  int
+	over bool
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	if c.buf.Len()+len(p) > c.max {
+		c.over = true
+		return 0, io.ErrShortBuffer
+	}
+	return c.buf.Write(p)
+}
+
+// tail keeps the last max bytes.
+type tail struct {
+	buf []byte
+	max int
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.buf = append(t.buf, p...)
+	if n := len(t.buf) - t.max; n > 0 {
+		t.buf = t.buf[n:]
+	}
+	return len(p), nil
+}
+
+// String is one line without what a terminal would obey.
+func (t *tail) String() string {
+	s := strings.Join(strings.FieldsFunc(string(t.buf), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, s))
+}

@@ -1,0 +1,139 @@
+package source
+
+import (
+	"fmt"
+	"net/http/cgi"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// repo is a repository that a test fills with the stock git.
+type repo struct {
+	t   *testing.T
+	dir string
+	env []string
+}
+
+func newRepo(t *testing.T, initArgs ...string) *repo {
+	t.Helper()
+	r := &repo{t: t, dir: filepath.Join(t.TempDir(), "repo"), env: []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "GIT_CONFIG_NOSYSTEM=1", "LC_ALL=C",
+		"GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_AUTHOR_DATE=1700000000 +0100",
+		"GIT_COMMITTER_NAME=C", "GIT_COMMITTER_EMAIL=c@example.com", "GIT_COMMITTER_DATE=1700000060 +0100",
+		"GIT_ALLOW_PROTOCOL=file",
+	}}
+	r.run(append([]string{"init", "-q", "-b", "main", r.dir}, initArgs...)...)
+	return r
+}
+
+// git runs in the repository and returns standard output, trimmed.
+func (r *repo) git(args ...string) string {
+	r.t.Helper()
+	return r.run(append([]string{"-C", r.dir}, args...)...)
+}
+
+func (r *repo) run(args ...string) string {
+	r.t.Helper()
+	cmd := exec.Command("git", args...)
+	cmd.Env = r.env
+	cmd.Stderr = &tail{max: 4096}
+	out, err := cmd.Output()
+	if err != nil {
+		r.t.Fatalf("git %q: %v: %s", args, err, cmd.Stderr)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (r *repo) in(stdin string, args ...string) string {
+	r.t.Helper()
+	cmd := exec.Command("git", append([]string{"-C", r.dir}, args...)...)
+	cmd.Env = r.env
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("git %q: %v: %s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (r *repo) write(name, content string) {
+	r.t.Helper()
+	path := filepath.Join(r.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// commit writes one file, commits everything, and returns the commit's id.
+func (r *repo) commit(name, content string) string {
+	r.t.Helper()
+	r.write(name, content)
+	r.git("add", "-A")
+	r.git("commit", "-q", "-m", "change "+name)
+	return r.git("rev-parse", "HEAD")
+}
+
+// commitTree makes a commit of a tree that git's index would refuse.
+// entries are "mode SP name NUL hex-id".
+func (r *repo) commitTree(branch string, entries ...[3]string) string {
+	r.t.Helper()
+	var raw strings.Builder
+	for _, e := range entries {
+		fmt.Fprintf(&raw, "%s %s\x00", e[0], e[1])
+		for i := 0; i < len(e[2]); i += 2 {
+			var b byte
+			fmt.Sscanf(e[2][i:i+2], "%02x", &b)
+			raw.WriteByte(b)
+		}
+	}
+	tree := r.in(raw.String(), "hash-object", "-w", "-t", "tree", "--literally", "--stdin")
+	id := r.git("commit-tree", "-m", "hostile", tree)
+	r.git("update-ref", "refs/heads/"+branch, id)
+	return id
+}
+
+func (r *repo) blob(content string) string { return r.in(content, "hash-object", "-w", "--stdin") }
+func (r *repo) uri() string                { return FileURI(r.dir) }
+
+// serve offers the directory above the repository over http, by git's own server.
+func (r *repo) serve() string {
+	r.t.Helper()
+	srv := httptest.NewServer(&cgi.Handler{
+		Path: filepath.Join(r.run("--exec-path"), "git-http-backend"),
+		Env:  []string{"GIT_PROJECT_ROOT=" + filepath.Dir(r.dir), "GIT_HTTP_EXPORT_ALL=1", "HOME=" + r.t.TempDir()},
+	})
+	r.t.Cleanup(srv.Close)
+	return srv.URL + "/repo"
+}
+
+func fetch(t *testing.T, r Request) (*Repo, Commit, error) {
+	t.Helper()
+	return Fetch(t.Context(), t.TempDir(), r)
+}
+
+func mustFetch(t *testing.T, r Request) (*Repo, Commit) {
+	t.Helper()
+	repo, c, err := fetch(t, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return repo, c
+}
+
+// canary is a program that leaves a trace when it is run.
+func canary(t *testing.T) (program string, ran func() bool) {
+	t.Helper()
+	dir := t.TempDir()
+	program, trace := filepath.Join(dir, "canary"), filepath.Join(dir, "ran")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\ntouch "+trace+"\ncat\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return program, func() bool { return exists(trace) }
+}

@@ -1,0 +1,157 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// target is what a ref led to.
+type target struct {
+	ref    string // full name; empty where a commit id or a detached HEAD was asked for
+	tag    string // annotated tag object, if any
+	commit string
+}
+
+// resolve asks the repository what ref is: a full commit id stands for itself;
+// a name that begins with refs/ is taken as it is; "HEAD" is the branch it
+// stands for; any other name is a tag before it is a branch.
+func (g *git) resolve(ctx context.Context, rem remote, ref string) (target, error) {
+	if isID(ref) {
+		return target{commit: ref}, nil
+	}
+	if err := checkRef(ref); err != nil {
+		return target{}, err
+	}
+	names := []string{ref}
+	if ref != "HEAD" && !strings.HasPrefix(ref, "refs/") {
+		names = []string{"refs/tags/" + ref, "refs/heads/" + ref}
+	}
+	ads, err := g.advertised(ctx, rem, names)
+	if err != nil {
+		return target{}, err
+	}
+	var found []target
+	for _, name := range names {
+		if t, ok := ads[name]; ok {
+			found = append(found, t)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return target{}, fmt.Errorf("%w %q%s", ErrUnknownRef, ref, g.similar(ctx, rem, ref))
+	case len(found) == 2 && found[0].commit != found[1].commit:
+		return target{}, fmt.Errorf("%w: %q is the tag %s on %s and the branch %s on %s; ask for one by its full name",
+			ErrAmbiguous, ref, found[0].ref, found[0].commit, found[1].ref, found[1].commit)
+	}
+	return found[0], nil
+}
+
+// advertised lists refs by their full names.
+//
+//	line = id TAB name [ "^{}" ] / "ref: " name TAB "HEAD"
+func (g *git) advertised(ctx context.Context, rem remote, names []string) (map[string]target, error) {
+	args := []string{"ls-remote", "-q", "--symref", "--", rem.fetch()}
+	for _, n := range names {
+		args = append(args, n)
+		if strings.HasPrefix(n, "refs/") {
+			args = append(args, n+"^{}")
+		}
+	}
+	out, err := g.remote(ctx, rem, args...)
+	if err != nil {
+		return nil, err
+	}
+	ads := map[string]target{}
+	head := ""
+	for _, line := range strings.Split(strings.TrimSuffix(string(out), "\n"), "\n") {
+		id, name, ok := strings.Cut(line, "\t")
+		if !ok {
+			continue
+		}
+		if to, ok := strings.CutPrefix(id, "ref: "); ok {
+			if name == "HEAD" && checkRef(to) == nil {
+				head = to
+			}
+			continue
+		}
+		if !isID(id) {
+			return nil, fmt.Errorf("git ls-remote answered the id %q", id)
+		}
+		if base, peeled := strings.CutSuffix(name, "^{}"); peeled {
+			t := ads[base]
+			ads[base] = target{ref: base, tag: t.commit, commit: id}
+			continue
+		}
+		ads[name] = target{ref: name, commit: id}
+	}
+	if t, ok := ads["HEAD"]; ok {
+		t.ref = head
+		ads["HEAD"] = t
+	}
+	return ads, nil
+}
+
+// checkRef holds a name to git-check-ref-format(1), so that it cannot be an
+// option, a pattern or a refspec.
+func checkRef(ref string) error {
+	bad := ref == "" || len(ref) > 255 || strings.HasPrefix(ref, "-") || ref == "@" ||
+		strings.HasSuffix(ref, ".") || strings.Contains(ref, "..") || strings.Contains(ref, "@{")
+	for _, c := range ref {
+		bad = bad || c <= ' ' || c == 0x7f || c == 0xfffd || strings.ContainsRune(`~^:?*[\`, c)
+	}
+	for _, part := range strings.Split(ref, "/") {
+		bad = bad || part == "" || strings.HasPrefix(part, ".") || strings.HasSuffix(part, ".lock")
+	}
+	if bad {
+		return fmt.Errorf("%q is not the name of a ref: %w", ref, ErrUnknownRef)
+	}
+	return nil
+}
+
+// similar is a hint: tags that look like ref.
+func (g *git) similar(ctx context.Context, rem remote, ref string) string {
+	ads, err := g.advertised(ctx, rem, []string{"refs/tags/*"})
+	if err != nil {
+		return ""
+	}
+	short := strings.TrimPrefix(strings.TrimPrefix(ref, "refs/tags/"), "refs/heads/")
+	best, distance := "", 4
+	for name := range ads {
+		tag := strings.TrimPrefix(name, "refs/tags/")
+		if d := edits(strings.TrimPrefix(tag, "v"), strings.TrimPrefix(short, "v")); len(tag) < 256 && (d < distance || d == distance && tag > best) {
+			best, distance = tag, d
+		}
+	}
+	if len(ads) == 0 {
+		return "; the repository has no tags"
+	}
+	if best == "" || distance >= len(short) {
+		return fmt.Sprintf("; none of its %d tags looks like it", len(ads))
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// edits is the Levenshtein distance, as far as a difference of 3 in length.
+func edits(a, b string) int {
+	if len(a)-len(b) > 3 || len(b)-len(a) > 3 {
+		return 99
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

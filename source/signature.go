@@ -1,0 +1,226 @@
+package source
+
+import (
+	"bytes"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	"github.com/hiddeco/sshsig"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/colophon-build/colophon/internal/limits"
+)
+
+// Values of Signature.Status.
+const (
+	Unsigned   = "unsigned"
+	Unverified = "unverified"
+	Verified   = "verified"
+	Bad        = "bad"
+)
+
+// splitCommit takes the signature out of a commit: the header gpgsig, in
+// SHA-256 repositories gpgsig-sha256. Signed is what is left without either.
+func (obj *object) splitCommit(raw []byte) {
+	want := "gpgsig "
+	if len(obj.id) == 64 {
+		want = "gpgsig-sha256 "
+	}
+	var sig, payload bytes.Buffer
+	var count int
+	var in, ours bool // within a signature header; within the one of our format
+	for rest := raw; len(rest) > 0; {
+		n := bytes.IndexByte(rest, '\n') + 1
+		if n == 0 {
+			n = len(rest)
+		}
+		line := rest[:n]
+		switch {
+		case in && line[0] == ' ':
+			line = line[1:]
+		case bytes.HasPrefix(line, []byte("gpgsig ")), bytes.HasPrefix(line, []byte("gpgsig-sha256 ")):
+			in, ours = true, bytes.HasPrefix(line, []byte(want))
+			if ours {
+				count++
+			}
+			line = line[bytes.IndexByte(line, ' ')+1:]
+		default:
+			in = false
+			if line[0] == '\n' {
+				n = len(rest) // the message: nothing in it is a header
+			}
+			payload.Write(rest[:n])
+		}
+		if in && ours {
+			sig.Write(line)
+		}
+		rest = rest[n:]
+	}
+	obj.signature, obj.payload = sig.Bytes(), payload.Bytes()
+	if count > 1 {
+		obj.malformed = true
+	}
+}
+
+var beginnings = []string{"-----BEGIN PGP SIGNATURE-----", "-----BEGIN PGP MESSAGE-----", "-----BEGIN SSH SIGNATURE-----", "-----BEGIN SIGNED MESSAGE-----"}
+
+// splitTag takes the signature off the end of a tag: all from the last line
+// that begins one.
+func (obj *object) splitTag(raw []byte) {
+	at := -1
+	for i := 0; i < len(raw); {
+		for _, b := range beginnings {
+			if bytes.HasPrefix(raw[i:], []byte(b)) {
+				at = i
+			}
+		}
+		n := bytes.IndexByte(raw[i:], '\n')
+		if n < 0 {
+			break
+		}
+		i += n + 1
+	}
+	obj.payload = raw
+	if at >= 0 {
+		obj.payload, obj.signature = raw[:at], raw[at:]
+	}
+}
+
+// keys are whom signatures are checked against.
+type keys struct {
+	signers []signer
+	ring    openpgp.EntityList
+}
+
+func parseKeys(allowedSigners, keyring []byte) (keys, error) {
+	var k keys
+	var err error
+	if len(allowedSigners) > limits.Keys || len(keyring) > limits.Keys {
+		return k, fmt.Errorf("allowed signers of %d and a keyring of %d bytes, at most %d are taken", len(allowedSigners), len(keyring), limits.Keys)
+	}
+	if k.signers, err = parseAllowedSigners(allowedSigners); err != nil {
+		return k, fmt.Errorf("allowed signers: %w", err)
+	}
+	if len(bytes.TrimSpace(keyring)) > 0 {
+		// A file of several armored blocks is what people export.
+		for _, block := range splitArmor(keyring) {
+			list, err := openpgp.ReadArmoredKeyRing(bytes.NewReader(block))
+			if err != nil {
+				return k, fmt.Errorf("OpenPGP keyring: %w", err)
+			}
+			k.ring = append(k.ring, list...)
+		}
+		if len(k.ring) == 0 {
+			return k, errors.New("OpenPGP keyring: it holds no armored public key")
+		}
+	}
+	return k, nil
+}
+
+func splitArmor(b []byte) [][]byte {
+	const end = "-----END PGP PUBLIC KEY BLOCK-----"
+	var blocks [][]byte
+	for {
+		i := bytes.Index(b, []byte(end))
+		if i < 0 {
+			if len(bytes.TrimSpace(b)) > 0 {
+				blocks = append(blocks, b) // cut off: let the parser say so
+			}
+			return blocks
+		}
+		blocks = append(blocks, b[:i+len(end)])
+		b = b[i+len(end):]
+	}
+}
+
+// check says who signed obj. As in git, a key's validity is judged at the time
+// that the object states: nothing better is known here, and whoever holds an
+// expired key can state an old one. Revocation is what the key list says today.
+func (k keys) check(obj *object) Signature {
+	s := Signature{Object: obj.kind, Status: Bad}
+	text := string(obj.signature)
+	switch {
+	case len(obj.signature) == 0:
+		return Signature{Status: Unsigned}
+	case strings.HasPrefix(text, "-----BEGIN SSH SIGNATURE-----"):
+		s.Kind = "ssh"
+		k.checkSSH(&s, obj)
+	case strings.HasPrefix(text, "-----BEGIN PGP "):
+		s.Kind = "openpgp"
+		k.checkPGP(&s, obj)
+	case strings.HasPrefix(text, "-----BEGIN SIGNED MESSAGE-----"):
+		s.Kind, s.Status = "x509", Unverified // nothing here checks these
+	}
+	if obj.malformed {
+		s.Status, s.Signer = Bad, ""
+	}
+	return s
+}
+
+func (k keys) checkSSH(s *Signature, obj *object) {
+	block, rest := pem.Decode(obj.signature)
+	if block == nil || block.Type != sshsig.PEMType || len(bytes.TrimSpace(rest)) > 0 {
+		return
+	}
+	sig, err := sshsig.ParseSignature(block.Bytes)
+	if err != nil {
+		return
+	}
+	s.Key = ssh.FingerprintSHA256(sig.PublicKey)
+	// The protocol (PROTOCOL.sshsig) forbids RSA with SHA-1.
+	if sig.Signature.Format == ssh.KeyAlgoRSA {
+		return
+	}
+	if sshsig.Verify(bytes.NewReader(obj.payload), sig, sig.PublicKey, sig.HashAlgorithm, "git") != nil {
+		return
+	}
+	s.Status = Unverified
+	for _, a := range k.signers {
+		if a.allows(sig.PublicKey, "git", obj.time) {
+			s.Status, s.Signer = Verified, a.principals
+			return
+		}
+	}
+}
+
+func (k keys) checkPGP(s *Signature, obj *object) {
+	block, err := armor.Decode(bytes.NewReader(obj.signature))
+	if err != nil || block.Type != openpgp.SignatureType {
+		return
+	}
+	var raw bytes.Buffer
+	if _, err := raw.ReadFrom(block.Body); err != nil {
+		return
+	}
+	p, err := packet.NewReader(bytes.NewReader(raw.Bytes())).Next()
+	sig, ok := p.(*packet.Signature)
+	if err != nil || !ok {
+		return
+	}
+	switch {
+	case len(sig.IssuerFingerprint) > 0:
+		s.Key = fmt.Sprintf("%X", sig.IssuerFingerprint)
+	case sig.IssuerKeyId != nil:
+		s.Key = fmt.Sprintf("%016X", *sig.IssuerKeyId)
+	}
+	at := obj.time
+	conf := &packet.Config{Time: func() time.Time { return at }}
+	got, entity, err := openpgp.VerifyDetachedSignature(k.ring, bytes.NewReader(obj.payload), &raw, conf)
+	switch {
+	case err == nil && entity != nil && (got.SigType == packet.SigTypeBinary || got.SigType == packet.SigTypeText):
+		s.Status = Verified
+		if id := entity.PrimaryIdentity(); id != nil {
+			s.Signer = id.Name
+		}
+	case errors.Is(err, pgperrors.ErrUnknownIssuer), errors.Is(err, pgperrors.ErrKeyExpired),
+		errors.Is(err, pgperrors.ErrKeyRevoked), errors.Is(err, pgperrors.ErrSignatureExpired):
+		s.Status = Unverified
+	}
+}
