@@ -1,0 +1,100 @@
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"syscall"
+)
+
+// Error codes of the distribution spec 1.1, "Error Codes".
+const (
+	codeBlobUnknown         = "BLOB_UNKNOWN"
+	codeBlobUploadInvalid   = "BLOB_UPLOAD_INVALID"
+	codeBlobUploadUnknown   = "BLOB_UPLOAD_UNKNOWN"
+	codeDigestInvalid       = "DIGEST_INVALID"
+	codeManifestBlobUnknown = "MANIFEST_BLOB_UNKNOWN"
+	codeManifestInvalid     = "MANIFEST_INVALID"
+	codeManifestUnknown     = "MANIFEST_UNKNOWN"
+	codeNameInvalid         = "NAME_INVALID"
+	codeNameUnknown         = "NAME_UNKNOWN"
+	codeSizeInvalid         = "SIZE_INVALID"
+	codeUnauthorized        = "UNAUTHORIZED"
+	codeDenied              = "DENIED"
+	codeUnsupported         = "UNSUPPORTED"
+	codeTooManyRequests     = "TOOMANYREQUESTS"
+	codeUnknown             = "UNKNOWN" // what clients take every other code for
+)
+
+// A failure is an answer other than success, told to the client as it is.
+type failure struct {
+	status  int
+	code    string
+	message string
+	detail  any
+}
+
+func (f *failure) Error() string { return f.message }
+
+func failed(status int, code, format string, args ...any) error {
+	return &failure{status: status, code: code, message: fmt.Sprintf(format, args...)}
+}
+
+func errNameInvalid(format string, args ...any) error {
+	return failed(http.StatusBadRequest, codeNameInvalid, format, args...)
+}
+
+func errMethod(req *request) error {
+	return failed(http.StatusMethodNotAllowed, codeUnsupported, "got method %q, which %s does not have", req.Method, req.kind)
+}
+
+func errBlobUnknown(name string, d digest) error {
+	return failed(http.StatusNotFound, codeBlobUnknown, "repository %q has no blob %s", name, d)
+}
+
+func errManifestUnknown(name, ref string) error {
+	return failed(http.StatusNotFound, codeManifestUnknown, "repository %q has no manifest %q", name, ref)
+}
+
+// fail writes err as the answer. What is not a failure is ours: the client
+// learns the kind, the log the cause.
+func (r *Registry) fail(w *recorder, req *request, err error) {
+	var f *failure
+	if !errors.As(err, &f) {
+		f = &failure{status: http.StatusInternalServerError, code: codeUnknown, message: "the registry failed; its log says why"}
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			f.status, f.message = http.StatusInsufficientStorage, "the registry's disk is full"
+		}
+		if req.Context().Err() != nil {
+			r.cfg.Log.Info("registry: the client left", "method", req.Method, "repository", req.name, "ref", req.ref, "error", err)
+		} else {
+			r.cfg.Log.Error("registry: request failed", "method", req.Method, "kind", req.kind, "repository", req.name, "ref", req.ref, "error", err)
+		}
+	}
+	if w.wrote {
+		return // too late for another answer; the length already tells the client
+	}
+	body, err := json.Marshal(map[string]any{"errors": []any{
+		struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+			Detail  any    `json:"detail,omitempty"`
+		}{f.code, f.message, f.detail},
+	}})
+	if err != nil {
+		body = []byte(`{"errors":[{"code":"UNKNOWN"}]}`)
+	}
+	h := w.Header()
+	for _, k := range []string{"Docker-Content-Digest", "Etag", "Content-Length", "Cache-Control"} {
+		h.Del(k)
+	}
+	h.Set("Content-Type", "application/json")
+	w.WriteHeader(f.status)
+	if req.Method != http.MethodHead {
+		w.Write(body)
+	}
+}
+
+func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -1,0 +1,373 @@
+// Package registry implements an OCI registry on disk: the distribution spec
+// 1.1 with native referrers, tags that never move, and content that is durable
+// before it is acknowledged (github.com/opencontainers/distribution-spec,
+// spec.md). The files under Config.Dir are the whole state; there is no
+// database.
+//
+// # Tags
+//
+// A tag, once pushed, keeps its digest: a push of another digest answers 409,
+// a push of the same digest 201. Only an admin deletes tags and manifests. Two
+// things may move: every tag of a repository that matches Config.Mutable, and
+// the tags that clients without the referrers API keep as lists of
+// attachments, sha256-HEX (an index) and sha256-HEX.sig, .att, .sbom (an image
+// manifest), because such a client adds to the list by writing it anew. They
+// name a digest, never a version, and what they list proves itself or is
+// refused, so moving one can hide an attachment but forge nothing.
+//
+// # Who may do what
+//
+// A token comes as HTTP Basic (any user name, the token as password) or as
+// Authorization: Bearer. Roles reach over all repositories, which is why a blob
+// may be mounted from any of them. With AnonymousPull the version check answers
+// 200 to everybody; the classic Docker Engine image store then never sends its
+// credentials and cannot push (every other client can).
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/colophon-build/colophon/internal/limits"
+)
+
+// Role is what the bearer of a token may do. Each includes those before it.
+type Role int
+
+const (
+	Nobody Role = iota // the token is not known
+	Pull
+	Push
+	Admin // Push, and deletion of tags, manifests and blobs
+)
+
+// Config is all that the registry is told.
+type Config struct {
+	// Dir holds the content. One process at a time; made where it is missing.
+	Dir string
+
+	// Authorize returns the role of a token. It must compare in constant time
+	// and be safe for concurrent use. Required.
+	Authorize func(token string) Role
+
+	// AnonymousPull lets everybody read. A wrong token is refused even so.
+	AnonymousPull bool
+
+	// Mutable holds patterns (path.Match: "scratch/*" is one level below
+	// scratch) of the repositories whose tags may be overwritten.
+	Mutable []string
+
+	// MaxBlob is the most bytes of one blob; 0 means limits.LayerPacked.
+	MaxBlob int64
+
+	// MaxUploads is the number of blob uploads in flight at most; 0 means 256.
+	// One more is answered 429.
+	MaxUploads int
+
+	// UploadIdle is how long an upload is kept without a request for it; 0
+	// means an hour. A request that brings no byte for a minute is cut off.
+	UploadIdle time.Duration
+
+	// Log gets a line for each change and each failure of ours; nil drops them.
+	Log *slog.Logger
+
+	// Registerer gets the metrics; nil for none.
+	Registerer prometheus.Registerer
+}
+
+// Registry serves /v2/.
+type Registry struct {
+	cfg   Config
+	store *store
+
+	mu      sync.Mutex
+	uploads map[string]*upload
+
+	// parsing bounds the memory that manifests in flight take.
+	parsing chan struct{}
+
+	requests *prometheus.CounterVec
+	open     prometheus.Gauge
+}
+
+// New opens or makes the registry in cfg.Dir and removes what uploads of a
+// crashed process left.
+func New(cfg Config) (*Registry, error) {
+	if cfg.Authorize == nil {
+		return nil, errors.New("registry: Authorize is not set")
+	}
+	for _, p := range cfg.Mutable {
+		if _, err := path.Match(p, ""); err != nil {
+			return nil, fmt.Errorf("registry: mutable pattern %q: %w", p, err)
+		}
+	}
+	if cfg.MaxBlob == 0 {
+		cfg.MaxBlob = limits.LayerPacked
+	}
+	if cfg.MaxUploads == 0 {
+		cfg.MaxUploads = 256
+	}
+	if cfg.UploadIdle == 0 {
+		cfg.UploadIdle = time.Hour
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Registry{
+		cfg:     cfg,
+		uploads: map[string]*upload{},
+		parsing: make(chan struct{}, 16),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "colophon_registry_requests_total",
+			Help: "Requests answered, by what they were for, method and status.",
+		}, []string{"kind", "method", "status"}),
+		open: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "colophon_registry_uploads",
+			Help: "Blob uploads in flight.",
+		}),
+	}
+	if cfg.Registerer != nil {
+		for _, c := range []prometheus.Collector{r.requests, r.open} {
+			if err := cfg.Registerer.Register(c); err != nil {
+				return nil, fmt.Errorf("registry: %w", err)
+			}
+		}
+	}
+	var err error
+	if r.store, err = openStore(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	return r, nil
+}
+
+// Close drops the uploads in flight and frees Dir for another process.
+// Requests must have ended.
+func (r *Registry) Close() error {
+	r.mu.Lock()
+	ids := make([]string, 0, len(r.uploads))
+	for id := range r.uploads {
+		ids = append(ids, id)
+	}
+	r.mu.Unlock()
+	for _, id := range ids {
+		r.drop(id)
+	}
+	return r.store.close()
+}
+
+// mutable says whether tag of repository name may move to a manifest of the
+// given media type.
+func (r *Registry) mutable(name, tag, mediaType string) bool {
+	for _, p := range r.cfg.Mutable {
+		if ok, _ := path.Match(p, name); ok {
+			return true
+		}
+	}
+	switch m := attachmentTag.FindStringSubmatch(tag); {
+	case m == nil:
+		return false
+	case m[1] == "":
+		return mediaType == typeIndex
+	default:
+		return mediaType == typeManifest || mediaType == typeDockerManifest
+	}
+}
+
+// A request is one call, taken apart.
+type request struct {
+	*http.Request
+	kind string // ping, tags, manifests, blobs, uploads, referrers
+	name string // the repository; valid by its grammar
+	ref  string // the rest: tag, digest or upload id, not yet checked
+}
+
+// ServeHTTP implements http.Handler for paths under /v2/.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+	h := rec.Header()
+	h.Set("Docker-Distribution-API-Version", "registry/2.0")
+	// Strangers' bytes are served from the origin of the platform's own pages.
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "sandbox")
+
+	req, err := route(hr)
+	if err == nil {
+		err = r.authorize(rec, req)
+	}
+	if err == nil {
+		err = r.serve(rec, req)
+	}
+	if err != nil {
+		r.fail(rec, req, err)
+	}
+	r.requests.WithLabelValues(req.kind, methodLabel(hr.Method), strconv.Itoa(rec.status)).Inc()
+}
+
+// route takes a path apart from its right end, because the name of a
+// repository may itself hold "blobs" or "tags":
+//
+//	/v2/
+//	/v2/NAME/tags/list
+//	/v2/NAME/manifests/REFERENCE
+//	/v2/NAME/blobs/DIGEST
+//	/v2/NAME/blobs/uploads/[ID]
+//	/v2/NAME/referrers/DIGEST
+func route(hr *http.Request) (*request, error) {
+	req := &request{Request: hr, kind: "other"}
+	// An encoded slash would let two readers of one path see two repositories.
+	if strings.Contains(strings.ToLower(hr.URL.RawPath), "%2f") {
+		return req, errNameInvalid("got an encoded slash in the path")
+	}
+	rest, ok := strings.CutPrefix(hr.URL.Path, "/v2")
+	if rest == "" && ok || rest == "/" {
+		req.kind = "ping"
+		return req, nil
+	}
+	seg := strings.Split(strings.TrimPrefix(rest, "/"), "/")
+	n := len(seg)
+	cut := 0
+	switch {
+	case !ok:
+	case n > 2 && seg[n-2] == "tags" && seg[n-1] == "list":
+		req.kind, cut = "tags", 2
+	case n > 3 && seg[n-3] == "blobs" && seg[n-2] == "uploads":
+		req.kind, req.ref, cut = "uploads", seg[n-1], 3
+	case n > 2 && seg[n-2] == "blobs" && seg[n-1] == "uploads":
+		req.kind, cut = "uploads", 2
+	case n > 2 && (seg[n-2] == "manifests" || seg[n-2] == "blobs" || seg[n-2] == "referrers"):
+		req.kind, req.ref, cut = seg[n-2], seg[n-1], 2
+	}
+	if cut == 0 {
+		return req, &failure{status: http.StatusNotFound, code: codeUnsupported, message: "no such endpoint"}
+	}
+	req.name = strings.Join(seg[:n-cut], "/")
+	if !validName(req.name) {
+		return req, errNameInvalid("got repository name %q, which is not of the spec's grammar", req.name)
+	}
+	return req, nil
+}
+
+func (r *Registry) serve(w http.ResponseWriter, req *request) error {
+	switch m := req.Method; {
+	case req.kind == "ping" && reads(m):
+		w.Header().Set("Content-Type", "application/json")
+		_, err := io.WriteString(w, "{}")
+		return err
+	case req.kind == "tags" && reads(m):
+		return r.listTags(w, req)
+	case req.kind == "referrers" && reads(m):
+		return r.listReferrers(w, req)
+	case req.kind == "manifests" && reads(m):
+		return r.getManifest(w, req)
+	case req.kind == "manifests" && m == http.MethodPut:
+		return r.putManifest(w, req)
+	case req.kind == "manifests" && m == http.MethodDelete:
+		return r.deleteManifest(w, req)
+	case req.kind == "blobs" && reads(m):
+		return r.getBlob(w, req)
+	case req.kind == "blobs" && m == http.MethodDelete:
+		return r.deleteBlob(w, req)
+	case req.kind == "uploads" && m == http.MethodPost && req.ref == "":
+		return r.startUpload(w, req)
+	case req.kind == "uploads" && req.ref != "":
+		return r.continueUpload(w, req)
+	}
+	return errMethod(req)
+}
+
+func reads(method string) bool { return method == http.MethodGet || method == http.MethodHead }
+
+// authorize checks the role that the request needs.
+func (r *Registry) authorize(w http.ResponseWriter, req *request) error {
+	need := Push
+	switch {
+	case req.kind == "uploads":
+	case reads(req.Method):
+		need = Pull
+	case req.Method == http.MethodDelete:
+		need = Admin
+	}
+	if need == Pull && r.cfg.AnonymousPull && req.Header.Get("Authorization") == "" {
+		return nil
+	}
+	have := Nobody
+	if token := bearer(req.Request); token != "" {
+		have = r.cfg.Authorize(token)
+	}
+	switch {
+	case have == Nobody:
+		w.Header().Set("WWW-Authenticate", `Basic realm="colophon registry", charset="UTF-8"`)
+		return &failure{status: http.StatusUnauthorized, code: codeUnauthorized, message: "this needs a token, as password or bearer"}
+	case have < need:
+		return &failure{status: http.StatusForbidden, code: codeDenied, message: "this token may not " + req.Method + " " + req.kind}
+	}
+	return nil
+}
+
+func bearer(req *http.Request) string {
+	if _, token, ok := req.BasicAuth(); ok {
+		return token
+	}
+	scheme, token, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(token)
+	}
+	return ""
+}
+
+// acquire waits for a place among the manifests in memory.
+func (r *Registry) acquire(ctx context.Context) (release func(), err error) {
+	select {
+	case r.parsing <- struct{}{}:
+		return func() { <-r.parsing }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// recorder notes the status. It passes ReadFrom on, so that a blob still
+// leaves by sendfile.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	wrote  bool
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if !r.wrote {
+		r.status, r.wrote = status, true
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.wrote = true
+	return r.ResponseWriter.Write(p)
+}
+
+func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
+	r.wrote = true
+	return io.Copy(r.ResponseWriter, src)
+}
+
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// methodLabel keeps the number of metric series finite.
+func methodLabel(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:
+		return m
+	}
+	return "other"
+}

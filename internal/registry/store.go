@@ -1,0 +1,283 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/internal/durable"
+)
+
+// The store is this tree. A name below is a file's name only after it passed
+// its grammar, and "_" can be no component of a repository's name.
+//
+//	lock                                       held by the process that serves
+//	tmp/                                       uploads and files being written; emptied at start
+//	blobs/ALG/HEX                              every blob once
+//	repositories/NAME/_/blobs/ALG/HEX          hard link to it: the blob is in this repository
+//	repositories/NAME/_/manifests/ALG/HEX      a manifest, the bytes received
+//	repositories/NAME/_/manifests/ALG/HEX.json its descriptor as referrers lists show it
+//	repositories/NAME/_/tags/TAG               the digest it points at
+//	repositories/NAME/_/referrers/ALG/HEX/ALG-HEX  empty: the second has the first as subject
+//
+// A manifest exists when its own file does: it is written after, and removed
+// before, what is derived from it. A repository is whole without blobs/, which
+// only saves space and finds a blob whose repository is not known; a file there
+// with one link is in no repository.
+type store struct {
+	dir  string
+	lock *os.File
+
+	mkdir sync.Mutex
+
+	// repos serialise the changes of one repository's manifests and tags, and
+	// the deletion of its blobs. Readers take none.
+	repos [64]sync.Mutex
+	seed  maphash.Seed
+}
+
+func openStore(dir string) (*store, error) {
+	s := &store{dir: dir, seed: maphash.MakeSeed()}
+	for _, d := range []string{"tmp", "blobs/sha256", "blobs/sha512", "repositories"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("%s is in use by another process: %w", dir, err)
+	}
+	s.lock = lock
+	left, err := os.ReadDir(s.path("tmp"))
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	for _, e := range left {
+		if err := os.RemoveAll(s.path("tmp", e.Name())); err != nil {
+			lock.Close()
+			return nil, err
+		}
+	}
+	// What a killed process made but had not synced is visible now, so it may
+	// be taken for acknowledged: make it so.
+	if err := unix.Syncfs(int(lock.Fd())); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *store) close() error { return s.lock.Close() }
+
+func (s *store) path(parts ...string) string {
+	return filepath.Join(append([]string{s.dir}, parts...)...)
+}
+
+func (s *store) repo(name string, parts ...string) string {
+	return filepath.Join(append([]string{s.dir, "repositories", name, "_"}, parts...)...)
+}
+
+func (s *store) blob(name string, d digest) string {
+	return s.repo(name, "blobs", d.alg, d.hex)
+}
+
+func (s *store) manifest(name string, d digest) string {
+	return s.repo(name, "manifests", d.alg, d.hex)
+}
+
+func (s *store) tag(name, tag string) string { return s.repo(name, "tags", tag) }
+
+func (s *store) referrer(name string, subject, d digest) string {
+	return s.repo(name, "referrers", subject.alg, subject.hex, d.alg+"-"+d.hex)
+}
+
+// change locks what is derived in a repository.
+func (s *store) change(name string) (unlock func()) {
+	mu := &s.repos[maphash.String(s.seed, name)%uint64(len(s.repos))]
+	mu.Lock()
+	return mu.Unlock
+}
+
+// mkdirs makes dir and its parents durably. The mutex keeps a second caller
+// from relying on a directory that the first has not yet synced.
+func (s *store) mkdirs(dir string) error {
+	s.mkdir.Lock()
+	defer s.mkdir.Unlock()
+	var todo []string
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); err == nil {
+			break
+		} else if !missing(err) {
+			return err
+		}
+		todo = append(todo, d)
+	}
+	for i := len(todo) - 1; i >= 0; i-- {
+		if err := os.Mkdir(todo[i], 0o700); err != nil {
+			return err
+		}
+		if err := durable.SyncDir(filepath.Dir(todo[i])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write puts data at path, whole or not at all, and durably. Its temporary
+// file is in tmp/ and not beside path, so that a crash leaves nothing in a
+// directory that is listed.
+func (s *store) write(path string, data []byte) (err error) {
+	if err := s.mkdirs(filepath.Dir(path)); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(s.path("tmp"), "file-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return durable.SyncDir(filepath.Dir(path))
+}
+
+// remove is durable. Whether there was something to remove is its answer.
+func (s *store) remove(path string) (bool, error) {
+	if err := os.Remove(path); missing(err) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	return true, durable.SyncDir(filepath.Dir(path))
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if missing(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// addBlob puts the file tmp, synced and checked by the caller, into a
+// repository as blob d. tmp stays.
+func (s *store) addBlob(name string, d digest, tmp string) error {
+	pool, own := s.path("blobs", d.alg, d.hex), s.blob(name, d)
+	if err := s.mkdirs(filepath.Dir(own)); err != nil {
+		return err
+	}
+	for try := 0; ; try++ {
+		if err := os.Link(tmp, pool); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		err := os.Link(pool, own)
+		if errors.Is(err, syscall.EMLINK) {
+			err = os.Link(tmp, own) // more repositories than an inode has links: an own copy
+		}
+		if missing(err) && try < 10 {
+			continue // deleted from its last repository just now
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return errors.Join(durable.SyncDir(filepath.Dir(pool)), durable.SyncDir(filepath.Dir(own)))
+	}
+}
+
+// mountBlob links blob d of repository from, or of any where from is empty,
+// into name. It returns false where there is none.
+func (s *store) mountBlob(name, from string, d digest) (bool, error) {
+	src := s.path("blobs", d.alg, d.hex)
+	if from != "" {
+		src = s.blob(from, d)
+	}
+	fi, err := os.Lstat(src)
+	if missing(err) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	// One link: it was deleted from every repository, and its digest alone
+	// must not bring it back.
+	if st, ok := fi.Sys().(*syscall.Stat_t); from == "" && (!ok || st.Nlink < 2) {
+		return false, nil
+	}
+	own := s.blob(name, d)
+	if err := s.mkdirs(filepath.Dir(own)); err != nil {
+		return false, err
+	}
+	if err := os.Link(src, own); missing(err) || errors.Is(err, syscall.EMLINK) {
+		return false, nil
+	} else if err != nil && !errors.Is(err, fs.ErrExist) {
+		return false, err
+	}
+	return true, durable.SyncDir(filepath.Dir(own))
+}
+
+// deleteBlob removes blob d from a repository, and from the disk with its last.
+func (s *store) deleteBlob(name string, d digest) (bool, error) {
+	defer s.change(name)()
+	ok, err := s.remove(s.blob(name, d))
+	if !ok || err != nil {
+		return ok, err
+	}
+	pool := s.path("blobs", d.alg, d.hex)
+	fi, err := os.Lstat(pool)
+	if missing(err) {
+		return true, nil
+	} else if err != nil {
+		return true, err
+	}
+	// A push may link it between these lines; then it only is no longer shared.
+	if st, isUnix := fi.Sys().(*syscall.Stat_t); isUnix && st.Nlink == 1 {
+		_, err = s.remove(pool)
+	}
+	return true, err
+}
+
+// readTag returns the digest that a tag points at, or an error matching
+// fs.ErrNotExist.
+func (s *store) readTag(name, tag string) (digest, error) {
+	data, err := os.ReadFile(s.tag(name, tag))
+	if err != nil {
+		return digest{}, err
+	}
+	d, err := parseDigest(strings.TrimSpace(string(data)))
+	if err != nil {
+		return digest{}, fmt.Errorf("tag file %s holds %q", s.tag(name, tag), data)
+	}
+	return d, nil
+}
+
+// list returns the sorted names in a directory of the repository; none where
+// it is missing.
+func (s *store) list(name string, parts ...string) ([]string, error) {
+	d, err := os.Open(s.repo(name, parts...))
+	if missing(err) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	sort.Strings(names)
+	return names, err
+}
