@@ -1,0 +1,249 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/sigstore/fulcio/pkg/certificate"
+	"github.com/sigstore/fulcio/pkg/config"
+	"github.com/sigstore/fulcio/pkg/identity"
+	"github.com/sigstore/fulcio/pkg/identity/ciprovider"
+	"github.com/sigstore/fulcio/pkg/server"
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/net/publicsuffix"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// ownProvider is the name of the platform's issuer among CIIssuerMetadata.
+const ownProvider = "colophon"
+
+// ownMetadata maps the claims of the platform's tokens to the certificate:
+// subject, and extensions 1.3.6.1.4.1.57264.1.N.
+var ownMetadata = config.IssuerMetadata{
+	SubjectAlternativeNameTemplate: "builder_id",
+	ExtensionTemplates: certificate.Extensions{
+		BuildSignerURI:         "builder_id",         // .9
+		BuildSignerDigest:      "builder_digest",     // .10
+		RunnerEnvironment:      "runner_environment", // .11
+		SourceRepositoryURI:    "source_uri",         // .12
+		SourceRepositoryDigest: "source_digest",      // .13
+		SourceRepositoryRef:    "source_ref",         // .14
+		BuildTrigger:           "build_trigger",      // .20
+		RunInvocationURI:       "invocation_uri",     // .21
+	},
+}
+
+// maxOutside bounds the tokens of outside issuers that are looked at at one
+// time: each may wait seconds for an issuer that does not answer.
+const maxOutside = 16
+
+// issuers reads the outside configuration and puts the platform's issuer before
+// it. Nothing is contacted.
+func issuers(cfg Config) (*config.FulcioConfig, identity.IssuerPool, error) {
+	outside, err := parseOutside(cfg.Outside)
+	if err != nil {
+		return nil, nil, fmt.Errorf("configuration of outside issuers: %w", err)
+	}
+	if err := checkOutside(outside, cfg.URL); err != nil {
+		return nil, nil, fmt.Errorf("configuration of outside issuers: %w", err)
+	}
+	// config.Read contacts every issuer that it is given, and waits. Given none it
+	// checks the templates and prepares the cache; the issuers are put in after,
+	// and Fulcio then contacts them when it needs them.
+	providers := map[string]config.IssuerMetadata{ownProvider: ownMetadata}
+	for name, m := range outside.CIIssuerMetadata {
+		providers[name] = m
+	}
+	templates, err := json.Marshal(&config.FulcioConfig{CIIssuerMetadata: providers})
+	if err != nil {
+		return nil, nil, err
+	}
+	fulcio, err := config.Read(templates)
+	if err != nil {
+		return nil, nil, fmt.Errorf("configuration of outside issuers: %w", err)
+	}
+	pool := identity.IssuerPool{&own{
+		url: cfg.URL,
+		verifier: oidc.NewVerifier(cfg.URL, &oidc.StaticKeySet{PublicKeys: []crypto.PublicKey{cfg.TokenKey}},
+			&oidc.Config{ClientID: Audience, SupportedSigningAlgs: []string{oidc.ES256}}),
+	}}
+	slots := make(chan struct{}, maxOutside)
+	for _, i := range server.NewIssuerPool(outside) {
+		pool = append(pool, &guarded{Issuer: i, origin: cfg.URL, slots: slots})
+	}
+	fulcio.OIDCIssuers = map[string]config.OIDCIssuer{cfg.URL: {
+		IssuerURL: cfg.URL, ClientID: Audience, Type: config.IssuerTypeCIProvider, CIProvider: ownProvider,
+		Description: "builds of this platform",
+	}}
+	for u, i := range outside.OIDCIssuers {
+		fulcio.OIDCIssuers[u] = i
+	}
+	fulcio.MetaIssuers = outside.MetaIssuers
+	return fulcio, pool, nil
+}
+
+// own is the platform's issuer: its key is at hand, so that no request to our
+// own origin is needed, and a certificate can be had before anything listens.
+type own struct {
+	url      string
+	verifier *oidc.IDTokenVerifier
+}
+
+func (o *own) Match(_ context.Context, url string) bool { return url == o.url }
+
+func (o *own) Authenticate(ctx context.Context, token string, _ ...config.InsecureOIDCConfigOption) (identity.Principal, error) {
+	id, err := o.verifier.Verify(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	p, err := ciprovider.WorkflowPrincipalFromIDToken(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return builder{p, o.url}, nil
+}
+
+func parseOutside(data []byte) (*config.FulcioConfig, error) {
+	cfg := &config.FulcioConfig{}
+	data = bytes.TrimSpace(data)
+	if len(data) == 0 {
+		return cfg, nil
+	}
+	if data[0] == '{' {
+		return cfg, strict.UnmarshalKnown(data, limits.Config, cfg)
+	}
+	if len(data) > limits.Config {
+		return nil, fmt.Errorf("%d bytes, at most %d are taken", len(data), limits.Config)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	return cfg, dec.Decode(cfg)
+}
+
+var issuerTypes = []config.IssuerType{
+	config.IssuerTypeBuildkiteJob, config.IssuerTypeEmail, config.IssuerTypeGithubWorkflow, config.IssuerTypeCodefreshWorkflow,
+	config.IssuerTypeGitLabPipeline, config.IssuerTypeChainguard, config.IssuerTypeKubernetes, config.IssuerTypeSpiffe,
+	config.IssuerTypeURI, config.IssuerTypeUsername, config.IssuerTypeCIProvider,
+}
+
+// checkOutside holds the rules of Fulcio's own validation, which cannot be had
+// without contacting the issuers, and that none of them is us.
+func checkOutside(cfg *config.FulcioConfig, origin string) error {
+	if _, ok := cfg.CIIssuerMetadata[ownProvider]; ok {
+		return fmt.Errorf("CIIssuerMetadata %q is the platform's own", ownProvider)
+	}
+	for name, i := range cfg.OIDCIssuers {
+		if name != i.IssuerURL {
+			return fmt.Errorf("issuer %q has IssuerURL %q, want the same", name, i.IssuerURL)
+		}
+		u, err := url.Parse(name)
+		if err != nil {
+			return err
+		}
+		if err := checkScheme(u); err != nil {
+			return fmt.Errorf("issuer %q: %w", name, err)
+		}
+		if sameOrigin(name, origin) {
+			return fmt.Errorf("issuer %q is the platform itself", name)
+		}
+		if err := checkIssuer(cfg, i, u); err != nil {
+			return fmt.Errorf("issuer %q: %w", name, err)
+		}
+	}
+	for name, i := range cfg.MetaIssuers {
+		if !strings.HasPrefix(name, "https://") {
+			return fmt.Errorf("meta issuer %q: want https", name)
+		}
+		re, err := config.MetaRegex(name)
+		if err != nil {
+			return fmt.Errorf("meta issuer %q: %w", name, err)
+		}
+		if re.MatchString(origin) || re.MatchString(origin+"/") {
+			return fmt.Errorf("meta issuer %q matches the platform itself", name)
+		}
+		if i.Type == config.IssuerTypeSpiffe || i.Type == config.IssuerTypeURI || i.Type == config.IssuerTypeUsername {
+			return fmt.Errorf("meta issuer %q: type %q would let many issuers name the same subjects", name, i.Type)
+		}
+		if err := checkIssuer(cfg, i, nil); err != nil {
+			return fmt.Errorf("meta issuer %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func checkScheme(u *url.URL) error {
+	ip := net.ParseIP(u.Hostname())
+	loopback := u.Hostname() == "localhost" || (ip != nil && ip.IsLoopback())
+	if u.Host == "" || u.User != nil || (u.Scheme != "https" && !(u.Scheme == "http" && loopback)) {
+		return fmt.Errorf("want an https URL (http only on loopback)")
+	}
+	return nil
+}
+
+// checkIssuer checks what is common to both kinds; u is nil for meta issuers.
+func checkIssuer(cfg *config.FulcioConfig, i config.OIDCIssuer, u *url.URL) error {
+	if !slices.Contains(issuerTypes, i.Type) {
+		return fmt.Errorf("got type %q, want one of %q", i.Type, issuerTypes)
+	}
+	if i.ClientID == "" {
+		return fmt.Errorf("has no ClientID, usually %q", Audience)
+	}
+	if i.IssuerClaim != "" && i.Type != config.IssuerTypeEmail {
+		return fmt.Errorf("IssuerClaim is for type %q, got %q", config.IssuerTypeEmail, i.Type)
+	}
+	if i.CACert != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(i.CACert)) {
+		return fmt.Errorf("CACert holds no certificate")
+	}
+	switch i.Type {
+	case config.IssuerTypeCIProvider:
+		if _, ok := cfg.CIIssuerMetadata[i.CIProvider]; !ok {
+			return fmt.Errorf("CIProvider %q is not in CIIssuerMetadata", i.CIProvider)
+		}
+	case config.IssuerTypeSpiffe:
+		if i.SPIFFETrustDomain == "" {
+			return fmt.Errorf("has no SPIFFETrustDomain")
+		}
+	case config.IssuerTypeURI:
+		d, err := url.Parse(i.SubjectDomain)
+		if err != nil || d.Scheme != u.Scheme || d.Hostname() == "" {
+			return fmt.Errorf("SubjectDomain is %q, want an origin with scheme %q", i.SubjectDomain, u.Scheme)
+		}
+		return sameOwner(d.Hostname(), u.Hostname())
+	case config.IssuerTypeUsername:
+		if i.SubjectDomain == "" || strings.Contains(i.SubjectDomain, "/") {
+			return fmt.Errorf("SubjectDomain is %q, want a domain", i.SubjectDomain)
+		}
+		return sameOwner(i.SubjectDomain, u.Hostname())
+	}
+	return nil
+}
+
+// sameOwner is stricter than Fulcio, which takes any two names under co.uk.
+func sameOwner(subject, issuer string) error {
+	if subject == issuer {
+		return nil
+	}
+	s, err := publicsuffix.EffectiveTLDPlusOne(subject)
+	if err != nil {
+		return err
+	}
+	i, err := publicsuffix.EffectiveTLDPlusOne(issuer)
+	if err != nil {
+		return err
+	}
+	if s != i {
+		return fmt.Errorf("SubjectDomain is of %q, the issuer of %q", s, i)
+	}
+	return nil
+}
