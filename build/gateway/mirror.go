@@ -1,0 +1,152 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// refName names an image in the index of an OCI layout; in a mirror it is the
+// whole name with registry and tag: docker.io/library/golang:1.26.
+const refName = "org.opencontainers.image.ref.name"
+
+// Mirror is an OCI layout whose images answer pulls of the names they carry.
+type Mirror struct {
+	dir   string
+	tags  map[string]v1.Descriptor // by whole name
+	types map[string]string        // media type of each manifest, by digest
+}
+
+// OpenMirror reads the index of the OCI layout dir. The layout is the
+// operator's, so it is trusted as much as a registry would be: by digest.
+func OpenMirror(dir string) (*Mirror, error) {
+	f, err := os.Open(filepath.Join(dir, "index.json"))
+	if err != nil {
+		return nil, fmt.Errorf("mirror: %w (make it with: make base-images)", err)
+	}
+	defer f.Close()
+	raw, err := strict.Read(f, limits.Manifest)
+	if err != nil {
+		return nil, fmt.Errorf("mirror %s: %w", dir, err)
+	}
+	var index v1.IndexManifest
+	if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {
+		return nil, fmt.Errorf("mirror %s: index.json: %w", dir, err)
+	}
+	m := &Mirror{dir: dir, tags: map[string]v1.Descriptor{}, types: map[string]string{}}
+	for _, d := range index.Manifests {
+		m.types[d.Digest.String()] = string(d.MediaType)
+		if name := d.Annotations[refName]; name != "" {
+			if old, ok := m.tags[name]; ok && old.Digest != d.Digest {
+				return nil, fmt.Errorf("mirror %s names %s twice: %s and %s", dir, name, old.Digest, d.Digest)
+			}
+			m.tags[name] = d
+		}
+	}
+	return m, nil
+}
+
+// Registries returns the registries that the mirror has images of.
+func (m *Mirror) Registries() []string {
+	seen := map[string]bool{}
+	var out []string
+	for name := range m.tags {
+		if host, _, ok := strings.Cut(name, "/"); ok && !seen[host] {
+			seen[host] = true
+			out = append(out, host)
+		}
+	}
+	return out
+}
+
+// pull is the grammar of what a pull asks for: /v2/NAME/(manifests|blobs)/REF.
+var pull = regexp.MustCompile(`^/v2/([a-z0-9][a-z0-9._/-]{0,254})/(manifests|blobs)/([A-Za-z0-9_][A-Za-z0-9._:-]{0,127})$`)
+
+// digest is the grammar of the digests that a layout may hold here.
+var digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+// ServeHTTP answers pulls. The registry that the client means is in the query
+// parameter ns, as containerd and BuildKit send it to their mirrors.
+func (m *Mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		http.Error(w, "the mirror is read-only", http.StatusMethodNotAllowed)
+		return
+	}
+	if r.URL.Path == "/v2/" {
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	p := pull.FindStringSubmatch(r.URL.Path)
+	if p == nil || strings.Contains(p[1], "..") {
+		http.NotFound(w, r)
+		return
+	}
+	name, kind, ref := p[1], p[2], p[3]
+	if !digest.MatchString(ref) {
+		d, ok := m.tags[r.URL.Query().Get("ns")+"/"+name+":"+ref]
+		if !ok || kind != "manifests" {
+			http.NotFound(w, r)
+			return
+		}
+		ref = d.Digest.String()
+	}
+	f, err := os.Open(filepath.Join(m.dir, "blobs", "sha256", strings.TrimPrefix(ref, "sha256:")))
+	if errors.Is(err, os.ErrNotExist) {
+		http.NotFound(w, r)
+		return
+	} else if err != nil {
+		http.Error(w, "mirror: blob cannot be read", http.StatusInternalServerError)
+		return
+	}
+	defer f.Close()
+	w.Header().Set("Docker-Content-Digest", ref)
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if kind == "manifests" {
+		mt, err := m.mediaType(ref, f)
+		if err != nil {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", mt)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		http.Error(w, "mirror: blob cannot be read", http.StatusInternalServerError)
+		return
+	}
+	http.ServeContent(w, r, "", info.ModTime(), f)
+}
+
+// mediaType of a manifest: as the index says, else as it says of itself.
+func (m *Mirror) mediaType(ref string, f *os.File) (string, error) {
+	if mt := m.types[ref]; mt != "" {
+		return mt, nil
+	}
+	raw, err := strict.Read(f, limits.Manifest)
+	if err != nil {
+		return "", err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	var head struct {
+		MediaType string `json:"mediaType"`
+	}
+	if err := strict.Unmarshal(raw, limits.Manifest, &head); err != nil {
+		return "", err
+	}
+	if head.MediaType == "" {
+		return "", fmt.Errorf("%s is no manifest", ref)
+	}
+	return head.MediaType, nil
+}
