@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The checks that need no test data: format, vet, staticcheck, import rules, known vulnerabilities.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bin=$PWD/build/bin
+failed=0
+
+unformatted=$(git ls-files -z '*.go' | xargs -0 gofmt -l)
+if [ -n "$unformatted" ]; then
+  printf 'check: not as gofmt writes it:\n%s\n' "$unformatted" >&2
+  failed=1
+fi
+go vet ./... || failed=1
+"$bin/staticcheck" ./... || failed=1
+go test -run TestImports ./test || failed=1
+
+# govulncheck ends with 3 where it found something, and otherwise where it could not look.
+status=0
+report=$("$bin/govulncheck" ./... 2>&1) || status=$?
+case $status in
+  0) ;;
+  3) printf '%s\n' "$report" >&2; failed=1 ;;
+  *) printf 'check: known vulnerabilities were NOT looked up: %s\n' "$(tail -n 1 <<<"$report")" >&2 ;;
+esac
+exit $failed

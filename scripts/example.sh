@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Turns examples/hello into a git repository, build/hello, with the annotated
+# tag v0.1.0 signed by a key made here. The commit is the same on every machine.
+#
+#   build/hello                            the repository
+#   build/cache/example/key                the signing key
+#   build/cache/example/allowed_signers    what --allowed-signers takes
+set -euo pipefail
+cd "$(dirname "$0")/.."
+repo=$PWD/build/hello
+keys=$PWD/build/cache/example
+tag=v0.1.0
+signer=release@example.com
+
+# The same commit whatever the user's git is told to do.
+export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null TZ=UTC LC_ALL=C
+export GIT_AUTHOR_NAME='Hello Release' GIT_AUTHOR_EMAIL=$signer GIT_AUTHOR_DATE='2026-11-02T09:00:00Z'
+export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$signer GIT_COMMITTER_DATE=$GIT_AUTHOR_DATE
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
+umask 022
+
+mkdir -p "$keys"
+if [ ! -e "$keys/key" ]; then
+  ssh-keygen -q -t ed25519 -N '' -C "$signer" -f "$keys/key"
+fi
+printf '%s namespaces="git" %s\n' "$signer" "$(cat "$keys/key.pub")" >"$keys/allowed_signers"
+
+# Made aside and renamed, so that an interrupted run leaves no half repository.
+new=$(mktemp -d "$PWD/build/cache/hello.XXXXXX")
+trap 'rm -rf "$new"' EXIT
+cp -R examples/hello/. "$new/"
+git -C "$new" -c init.defaultBranch=main init -q
+git -C "$new" add -A
+git -C "$new" commit -q -m 'hello: a web service that greets'
+git -C "$new" -c gpg.format=ssh -c user.signingKey="$keys/key" tag -s -m "hello $tag" "$tag"
+git -C "$new" -c gpg.ssh.allowedSignersFile="$keys/allowed_signers" verify-tag "$tag" 2>/dev/null
+
+id() { git -C "$1" rev-parse -q --verify "refs/tags/$tag" 2>/dev/null || true; }
+if [ "$(id "$repo")" = "$(id "$new")" ] && [ -z "$(git -C "$repo" status --porcelain)" ]; then
+  echo "build/hello is there: $tag is $(git -C "$repo" rev-parse --short "$tag^{commit}")" >&2
+  exit 0
+fi
+rm -rf "$repo"
+chmod 755 "$new"
+mv "$new" "$repo"
+echo "build/hello: $tag is $(git -C "$repo" rev-parse --short "$tag^{commit}"), signed by $signer" >&2

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# The main job, end to end, in build/quickstart: start a platform, release
+# build/hello at v0.1.0, believe the platform by its fingerprint, verify.
+# Run it again: the release is found done. KEEP=1 leaves the platform running.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$PWD/build/quickstart
+data=$work/data
+export COLOPHON_PLATFORM=$data/client.json COLOPHON_TRUST=$work/trust
+mkdir -p "$work"
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
+[ -t 2 ] && [ -z "${NO_COLOR:-}" ] || say() { printf '\n%s\n' "$*" >&2; }
+show() { printf '$ %s\n' "$*" >&2; "$@"; }
+
+# The port is part of the platform's name, so it is chosen once and kept.
+free_port() {
+  local port
+  for port in $(shuf -i 20000-29999 -n 50); do
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+  done
+  return 1
+}
+[ -s "$work/port" ] || free_port >"$work/port"
+listen=127.0.0.1:$(cat "$work/port")
+url=http://$listen
+
+# Base images: the real ones where they can be had.
+serve=(bin/colophond serve --data "$data" --listen "$listen")
+reachable() { curl -sS -o /dev/null --max-time 5 "$1" 2>/dev/null; }
+recipe=()
+if [ "$(id -u)" -ne 0 ] || ! PATH=$PATH:/usr/sbin command -v runc >/dev/null; then
+  say "neither root nor runc: the golang builder does without a Dockerfile"
+  recipe=(--builder golang)
+elif ! reachable https://registry-1.docker.io/v2/ || ! reachable https://gcr.io/v2/; then
+  say "docker.io or gcr.io cannot be reached: base images are made here, from Debian packages and this Go toolchain"
+  make -s base-images
+  serve+=(--mirror build/base-images)
+fi
+
+platform=
+stop() {
+  [ -n "$platform" ] || return 0
+  if [ -n "${KEEP:-}" ]; then
+    say "the platform keeps running as process $platform; end it with: kill $platform"
+    return 0
+  fi
+  kill "$platform" 2>/dev/null || true
+  wait "$platform" 2>/dev/null || true
+}
+trap stop EXIT
+
+if reachable "$url/readyz"; then
+  say "the platform is running at $url"
+else
+  say "starting the platform"
+  echo "\$ ${serve[*]}" >&2
+  # Kept across runs: the platform's own account of what it did.
+  "${serve[@]}" >>"$work/colophond.log" 2>&1 &
+  platform=$!
+  for _ in $(seq 300); do
+    curl -fsS -o /dev/null "$url/readyz" 2>/dev/null && break
+    if ! kill -0 "$platform" 2>/dev/null; then
+      platform=
+      tail -n 20 "$work/colophond.log" >&2
+      echo "quickstart: the platform did not start; its log is $work/colophond.log" >&2
+      exit 1
+    fi
+    sleep 0.1
+  done
+  if ! curl -fsS -o /dev/null "$url/readyz"; then
+    tail -n 20 "$work/colophond.log" >&2
+    echo "quickstart: the platform was not ready after 30 s; its log is $work/colophond.log" >&2
+    exit 1
+  fi
+fi
+
+image=$listen/examples/hello
+say "releasing build/hello at v0.1.0"
+show bin/colophon release build/hello --ref v0.1.0 --image "$image" "${recipe[@]}" \
+  --allowed-signers build/cache/example/allowed_signers
+
+say "believing this platform (a consumer compares the fingerprint first)"
+show bin/colophon trust add --yes "$url"
+
+say "verifying, as anybody may"
+show bin/colophon verify "$image:v0.1.0" --source "file://$PWD/build/hello"
+
+say "done: $image:v0.1.0, platform $url"
+cat >&2 <<END
+Try next (start the platform again with KEEP=1 make quickstart):
+  export COLOPHON_PLATFORM=$COLOPHON_PLATFORM COLOPHON_TRUST=$COLOPHON_TRUST
+  bin/colophon inspect $image:v0.1.0
+  bin/colophon verify $image:v0.1.0 --source https://git.example.com/other     # rejected, exit 3
+  bin/colophon release YOUR/REPOSITORY --ref TAG --image $listen/you/app
+  docs/README.md
+END

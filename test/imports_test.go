@@ -1,0 +1,200 @@
+// Package test holds what is true of the house as a whole.
+package test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/colophon-build/colophon"
+
+// rows is the import order: a package imports only from rows above its own, and
+// from its own directory and below. What is in no row may not exist. Rows of
+// packages that are still to come are here already.
+var rows = [][]string{
+	// Small mechanisms, named for the property they give; anybody may import them.
+	{"internal/limits", "internal/strict", "internal/durable", "internal/peercred", "internal/keys"},
+	{"attest"},
+	{"tlog"},
+	{"trust"},
+	{"source"},
+	{"oci"},
+	{"sbom"},
+	{"policy"},
+	{"verify"},
+	{"build"},
+	{"internal/api"}, // the wire between CLI and platform: names types of build and source
+	{"sign"},
+	{"release"},
+	{"lint"},
+	// Services meet over wire formats, never over imports.
+	{
+		"internal/admission", "internal/apiserver", "internal/attestor", "internal/audit", "internal/ca",
+		"internal/ctlog", "internal/issuer", "internal/logserver", "internal/registry", "internal/trustroot",
+		"internal/tsa", "internal/web", "internal/worker",
+	},
+	{"cmd/colophon", "cmd/colophond", "tools/baseimages"},
+	{"test"},
+}
+
+// thin is what the CLI is made of and what others check us with: small to trust,
+// quick to start.
+var thin = []string{"attest", "tlog", "trust", "source", "oci", "sbom", "policy", "verify", "internal/api", "cmd/colophon"}
+
+// heavy may not be linked into any of them, however indirectly.
+var heavy = []string{
+	"database/sql", "modernc.org/sqlite", "github.com/jackc/pgx",
+	"k8s.io", "sigs.k8s.io", "github.com/moby/buildkit", "github.com/containerd", "github.com/opencontainers/runc",
+	"github.com/sigstore/fulcio", "github.com/anchore", "github.com/google/ko",
+	"github.com/transparency-dev/tessera/storage",
+}
+
+// pure packages decide from what they are handed: no I/O, no network, no environment.
+var pure = map[string][]string{
+	"attest": {"net", "net/http", "os", "os/exec"},
+	"policy": {"net", "net/http", "os", "os/exec"},
+	"verify": {"net", "net/http", "os", "os/exec"},
+}
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+func TestImports(t *testing.T) {
+	packages := list(t)
+	if len(packages) < 10 {
+		t.Fatalf("got %d packages, want the whole module", len(packages))
+	}
+	for _, p := range packages {
+		name := inModule(p.ImportPath)
+		for _, problem := range problems(name, p) {
+			t.Errorf("%s %s", p.ImportPath, problem)
+		}
+	}
+}
+
+// problems says what is wrong with one package.
+func problems(name string, p pkg) (out []string) {
+	row, home := find(name)
+	if name == "" { // the map in doc.go
+		if len(p.Imports) > 0 {
+			out = append(out, "is the map of the house and imports nothing, got "+strings.Join(p.Imports, " "))
+		}
+		return out
+	}
+	if row < 0 {
+		return []string{"is in no row of the import order: give it one in test/imports_test.go and DESIGN"}
+	}
+	for _, imported := range p.Imports {
+		other := inModule(imported)
+		if imported != module && other == imported {
+			continue // not ours
+		}
+		switch above, itsHome := find(other); {
+		case above < 0:
+			out = append(out, "imports "+imported+", which is in no row")
+		case strings.HasPrefix(other, "cmd/") && home != itsHome:
+			out = append(out, "imports "+imported+", a command")
+		case above > row, above == row && row > 0 && home != itsHome:
+			out = append(out, "imports "+imported+", which is not in a row above it")
+		}
+	}
+	if slices.Contains(thin, home) && name != "sbom/generate" {
+		for _, dep := range p.Deps {
+			for _, h := range heavy {
+				if dep == h || strings.HasPrefix(dep, h+"/") && h != "database/sql" {
+					out = append(out, "is part of the thin CLI and needs "+dep)
+				}
+			}
+		}
+	}
+	for _, banned := range pure[name] {
+		if slices.Contains(p.Imports, banned) {
+			out = append(out, "is handed everything it decides from, and imports "+banned)
+		}
+	}
+	return out
+}
+
+// find returns a package's row and the entry of it that the package belongs to.
+func find(name string) (row int, home string) {
+	for i, r := range rows {
+		for _, h := range r {
+			if name == h || strings.HasPrefix(name, h+"/") {
+				return i, h
+			}
+		}
+	}
+	return -1, ""
+}
+
+// inModule is the path below the module's root: "" for the root, and the import
+// path itself for a package that is not ours.
+func inModule(path string) string {
+	if path == module {
+		return ""
+	}
+	if rest, ok := strings.CutPrefix(path, module+"/"); ok {
+		return rest
+	}
+	return path
+}
+
+func list(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", "./...")
+	cmd.Dir = ".."
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v: %s", err, stderr.String())
+	}
+	var packages []pkg
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+// The rules catch what they are for.
+func TestImportRulesBite(t *testing.T) {
+	for what, c := range map[string]struct {
+		name string
+		p    pkg
+		bad  bool
+	}{
+		"upwards":                {"release", pkg{Imports: []string{module + "/verify", module + "/sign"}}, false},
+		"downwards":              {"verify", pkg{Imports: []string{module + "/release"}}, true},
+		"sideways services":      {"internal/registry", pkg{Imports: []string{module + "/internal/issuer"}}, true},
+		"within a directory":     {"build/buildkit", pkg{Imports: []string{module + "/build/sandbox", module + "/build"}}, false},
+		"a command":              {"internal/web", pkg{Imports: []string{module + "/cmd/colophon"}}, true},
+		"a package without row":  {"util", pkg{}, true},
+		"an import without row":  {"release", pkg{Imports: []string{module + "/internal/util"}}, true},
+		"a mechanism":            {"attest", pkg{Imports: []string{module + "/internal/strict"}}, false},
+		"a mechanism that looks": {"internal/strict", pkg{Imports: []string{module + "/attest"}}, true},
+		"SQL in the CLI":         {"cmd/colophon", pkg{Deps: []string{"database/sql"}}, true},
+		"only a driver's types":  {"cmd/colophon", pkg{Deps: []string{"database/sql/driver"}}, false},
+		"BuildKit in verify":     {"verify", pkg{Deps: []string{"github.com/moby/buildkit/client"}}, true},
+		"BuildKit in the server": {"cmd/colophond", pkg{Deps: []string{"github.com/moby/buildkit/client"}}, false},
+		"a network in verify":    {"verify", pkg{Imports: []string{"net/http"}}, true},
+		"imports of the root":    {"", pkg{Imports: []string{"fmt"}}, true},
+	} {
+		if got := problems(c.name, c.p); (len(got) > 0) != c.bad {
+			t.Errorf("%s: got problems %q, want some: %v", what, got, c.bad)
+		}
+	}
+}
