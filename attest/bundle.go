@@ -14,6 +14,7 @@ import (
 )
 
 const (
+	maxCertificate   = 16 << 10 // bytes of DER; an honest one has 1 KiB
 	maxTimestamps    = 4        // RFC 3161 responses of one bundle
 	maxTimestamp     = 16 << 10 // bytes of one
 	maxProofHashes   = 64       // a log of 2^64 entries needs no more
@@ -82,6 +83,9 @@ func parseMaterial(pb *protobundle.Bundle) (*x509.Certificate, *rekorpb.Transpar
 	der := material.GetCertificate().GetRawBytes()
 	if len(der) == 0 {
 		return nil, nil, fmt.Errorf("bundle holds no certificate")
+	}
+	if len(der) > maxCertificate {
+		return nil, nil, fmt.Errorf("certificate of %d bytes, at most %d are taken", len(der), maxCertificate)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {

@@ -1,0 +1,143 @@
+package prooftest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/oci"
+)
+
+// Store is an oci.Source in memory. Fail, by digest, is what asking for a
+// manifest or blob answers instead.
+type Store struct {
+	mu           sync.Mutex
+	t            testing.TB
+	blobs        map[string][]byte
+	types        map[string]string
+	tags         map[string]v1.Descriptor
+	referrers    []v1.Descriptor
+	Fail         map[string]error
+	FailListing  error
+	ListedAs     string // artifactType of new listings, where set: a lie
+	RepositoryIs string
+}
+
+// NewStore makes an empty one.
+func NewStore(t testing.TB) *Store {
+	return &Store{t: t, blobs: map[string][]byte{}, types: map[string]string{}, tags: map[string]v1.Descriptor{}, Fail: map[string]error{}, RepositoryIs: "127.0.0.1:8080/team/app"}
+}
+
+// Name implements oci.Source.
+func (s *Store) Name() string { return s.RepositoryIs }
+
+// Resolve implements oci.Source.
+func (s *Store) Resolve(_ context.Context, ref string) (v1.Descriptor, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d, ok := s.tags[ref]; ok {
+		return d, s.Fail[ref]
+	}
+	if raw, ok := s.blobs[ref]; ok {
+		h, err := v1.NewHash(ref)
+		return v1.Descriptor{Digest: h, Size: int64(len(raw)), MediaType: types.MediaType(s.types[ref])}, err
+	}
+	return v1.Descriptor{}, fmt.Errorf("%s: %w", ref, oci.ErrNotFound)
+}
+
+func (s *Store) get(h v1.Hash) ([]byte, string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.Fail[h.String()]; err != nil {
+		return nil, "", err
+	}
+	raw, ok := s.blobs[h.String()]
+	if !ok {
+		return nil, "", fmt.Errorf("%s: %w", h, oci.ErrNotFound)
+	}
+	if got, _, _ := v1.SHA256(bytes.NewReader(raw)); got != h {
+		return nil, "", fmt.Errorf("%w: got %s, want %s", oci.ErrMismatch, got, h)
+	}
+	return raw, s.types[h.String()], nil
+}
+
+// Manifest implements oci.Source.
+func (s *Store) Manifest(_ context.Context, h v1.Hash) ([]byte, string, error) { return s.get(h) }
+
+// Blob implements oci.Source.
+func (s *Store) Blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	raw, _, err := s.get(d.Digest)
+	return io.NopCloser(bytes.NewReader(raw)), err
+}
+
+// Referrers implements oci.Source.
+func (s *Store) Referrers(context.Context, v1.Hash) ([]v1.Descriptor, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]v1.Descriptor(nil), s.referrers...), s.FailListing
+}
+
+// Put stores bytes and describes them.
+func (s *Store) Put(raw []byte, mediaType types.MediaType) v1.Descriptor {
+	h, n, err := v1.SHA256(bytes.NewReader(raw))
+	must(s.t, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blobs[h.String()], s.types[h.String()] = raw, string(mediaType)
+	return v1.Descriptor{Digest: h, Size: n, MediaType: mediaType}
+}
+
+// Tamper replaces the bytes behind a digest, which they then no longer match.
+func (s *Store) Tamper(h v1.Hash, raw []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blobs[h.String()] = raw
+}
+
+func (s *Store) putJSON(v any, mediaType types.MediaType) v1.Descriptor {
+	raw, err := json.Marshal(v)
+	must(s.t, err)
+	return s.Put(raw, mediaType)
+}
+
+// Image puts an index of two platforms, with one layer each, under a tag.
+func (s *Store) Image(tag string) (index v1.Descriptor, layers []v1.Descriptor) {
+	idx := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex}
+	for _, arch := range []string{"amd64", "arm64"} {
+		layer := s.Put([]byte("a layer for "+arch), types.OCILayer)
+		m := s.putJSON(v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Layers: []v1.Descriptor{layer},
+			Config: s.putJSON(map[string]string{"os": "linux", "architecture": arch}, types.OCIConfigJSON)}, types.OCIManifestSchema1)
+		m.Platform = &v1.Platform{OS: "linux", Architecture: arch}
+		idx.Manifests, layers = append(idx.Manifests, m), append(layers, layer)
+	}
+	index = s.putJSON(idx, types.OCIImageIndex)
+	s.Tag(tag, index)
+	return index, layers
+}
+
+// Tag points a tag at a descriptor.
+func (s *Store) Tag(tag string, d v1.Descriptor) { s.tags[tag] = d }
+
+// Attach adds a bundle as a referrer and returns its blob and its manifest.
+func (s *Store) Attach(subject v1.Descriptor, bundle []byte, predicateType string) (blob, manifest v1.Descriptor) {
+	blob = s.Put(bundle, attest.BundleMediaType)
+	empty := s.Put([]byte("{}"), "application/vnd.oci.empty.v1+json")
+	manifest = s.putJSON(map[string]any{
+		"schemaVersion": 2, "mediaType": types.OCIManifestSchema1, "artifactType": attest.BundleMediaType, "config": empty, "layers": []v1.Descriptor{blob}, "subject": subject,
+		"annotations": map[string]string{attest.AnnotationType: predicateType, attest.AnnotationContent: "dsse-envelope"},
+	}, types.OCIManifestSchema1)
+	manifest.ArtifactType = attest.BundleMediaType
+	if s.ListedAs != "" {
+		manifest.ArtifactType = s.ListedAs
+	}
+	s.referrers = append([]v1.Descriptor{manifest}, s.referrers...) // newest first: junk is met before what it hides
+	return blob, manifest
+}

@@ -1,0 +1,100 @@
+package prooftest
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/attest"
+)
+
+// Release is an image with its four proofs, as a test wants them: change a
+// field before Attach to have something else said.
+type Release struct {
+	p          *Platform
+	store      *Store
+	Image      v1.Descriptor
+	Layers     []v1.Descriptor
+	Identity   Identity
+	Provenance attest.Provenance
+	Parameters attest.ExternalParameters
+	SPDX, CDX  map[string]any
+	Blobs      map[string]v1.Descriptor // bundles by predicate type, after Attach
+	Manifests  map[string]v1.Descriptor
+}
+
+// What Release says of its source.
+const (
+	Source = "https://git.example.com/team/app"
+	Ref    = "refs/tags/v1.2.0"
+	Commit = "381e42a0c0ffee00c0ffee00c0ffee00c0ffee00"
+)
+
+// Release puts an image under the tag v1.2.0 and prepares its proofs.
+func (p *Platform) Release(store *Store) *Release {
+	r := &Release{p: p, store: store, Blobs: map[string]v1.Descriptor{}, Manifests: map[string]v1.Descriptor{}}
+	r.Image, r.Layers = store.Image("v1.2.0")
+	r.Identity = Identity{SAN: Builder, Issuer: URL, SourceURI: Source, Commit: Commit, Ref: Ref, Invocation: URL + "/api/colophon/v1/releases/1"}
+	r.Parameters = attest.ExternalParameters{Source: attest.SourceParameters{URI: Source, Ref: Ref, Commit: Commit}, Recipe: json.RawMessage(`{"builder":"buildkit"}`)}
+	started := p.Now
+	r.Provenance = attest.Provenance{
+		BuildDefinition: attest.BuildDefinition{BuildType: attest.BuildTypeBuildKit, ResolvedDependencies: []attest.ResourceDescriptor{
+			{Name: "source", URI: attest.GitURI(Source, Ref), Digest: map[string]string{"gitCommit": Commit},
+				Annotations: map[string]any{"signature": map[string]any{"object": "tag", "status": "verified", "signer": "release@example.com"}}}}},
+		RunDetails: attest.RunDetails{Builder: attest.BuilderInfo{ID: Builder}, Metadata: attest.BuildMetadata{InvocationID: r.Identity.Invocation, StartedOn: &started}},
+	}
+	packages := []map[string]any{{"SPDXID": "SPDXRef-image", "name": "app", "versionInfo": r.Image.Digest.String(),
+		"checksums": []map[string]string{{"algorithm": "SHA256", "checksumValue": r.Image.Digest.Hex}}}}
+	components := []map[string]any{}
+	for _, name := range []string{"stdlib", "golang.org/x/net"} {
+		packages = append(packages, map[string]any{"SPDXID": "SPDXRef-" + strings.ReplaceAll(name, "/", "-"), "name": name})
+		components = append(components, map[string]any{"type": "library", "name": name})
+	}
+	r.SPDX = map[string]any{"spdxVersion": "SPDX-2.3", "SPDXID": "SPDXRef-DOCUMENT", "name": "app", "packages": packages,
+		"dataLicense": "CC0-1.0", "documentNamespace": "https://example.com/app", "creationInfo": map[string]any{"created": started.Format(time.RFC3339), "creators": []string{"Tool: test"}},
+		"relationships": []map[string]string{{"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": "SPDXRef-image"}}}
+	r.CDX = map[string]any{"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": components,
+		"metadata": map[string]any{"timestamp": started.Format(time.RFC3339), "component": map[string]any{"type": "container", "name": "app", "version": r.Image.Digest.String()}}}
+	return r
+}
+
+// Predicate is the predicate of a type, as the fields say it.
+func (r *Release) Predicate(predicateType string) any {
+	switch predicateType {
+	case attest.PredicateSLSA1:
+		prov := r.Provenance
+		raw, err := json.Marshal(r.Parameters)
+		must(r.p.t, err)
+		prov.BuildDefinition.ExternalParameters = raw
+		return prov
+	case attest.PredicateSPDX:
+		return r.SPDX
+	case attest.PredicateCDX:
+		return r.CDX
+	}
+	return map[string]any{}
+}
+
+// Statement is the statement of a type about the image.
+func (r *Release) Statement(predicateType string) []byte {
+	raw, err := attest.NewStatement("127.0.0.1:8080/team/app", r.Image.Digest.Hex, predicateType, r.Predicate(predicateType))
+	must(r.p.t, err)
+	return raw
+}
+
+// Kinds are the predicate types of a whole release.
+var Kinds = []string{attest.PredicateSign, attest.PredicateSLSA1, attest.PredicateSPDX, attest.PredicateCDX}
+
+// Attach signs and attaches the proofs of the given kinds.
+func (r *Release) Attach(kinds ...string) {
+	for _, kind := range kinds {
+		r.AttachBundle(kind, r.p.Sign(r.Identity, r.Statement(kind)))
+	}
+}
+
+// AttachBundle attaches a bundle made elsewhere.
+func (r *Release) AttachBundle(kind string, bundle []byte) {
+	r.Blobs[kind], r.Manifests[kind] = r.store.Attach(r.Image, bundle, kind)
+}

@@ -1,0 +1,180 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/oci"
+)
+
+// image reads every byte of the image behind digest: the index, its manifests,
+// their configurations and layers. The source hashes what it hands out.
+func (c *check) image(ctx context.Context, digest v1.Hash) Link {
+	link := Link{Name: LinkImage}
+	platforms, err := readImage(ctx, c.src, digest)
+	if err != nil {
+		link.Status, link.Reason = statusOf(err), err.Error()
+		return link
+	}
+	link.Status = Holds
+	link.Claim = fmt.Sprintf("%s; %s these bytes", strings.Join(platforms, ", "), c.serves())
+	return link
+}
+
+func (c *check) serves() string {
+	if c.opts.Layout {
+		return "the layout holds"
+	}
+	return "the registry serves"
+}
+
+// statusOf tells evidence that is wrong or gone from what could not be asked for.
+func statusOf(err error) Status {
+	switch {
+	case errors.Is(err, oci.ErrMismatch), errors.Is(err, errImage):
+		return Broken
+	case errors.Is(err, oci.ErrNotFound):
+		return Absent
+	}
+	return Unknown
+}
+
+// errImage says that the image's own documents contradict each other.
+var errImage = errors.New("malformed image")
+
+// reader collects what one image consists of; each blob is read once.
+type reader struct {
+	src   oci.Source
+	group *errgroup.Group
+	ctx   context.Context
+	mu    sync.Mutex
+	seen  map[string]bool // by digest and size: a descriptor that lies about either is read, too
+}
+
+func readImage(ctx context.Context, src oci.Source, digest v1.Hash) (platforms []string, err error) {
+	r := &reader{src: src, seen: make(map[string]bool)}
+	r.group, r.ctx = errgroup.WithContext(ctx)
+	r.group.SetLimit(parallel)
+	var index v1.IndexManifest
+	raw, mediaType, err := src.Manifest(ctx, digest)
+	if err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", digest, err)
+	}
+	if !types.MediaType(mediaType).IsIndex() {
+		platform, err := r.manifest(digest, raw, mediaType, nil)
+		return []string{platform}, errors.Join(err, r.group.Wait())
+	}
+	if err := unmarshal(raw, &index); err != nil {
+		return nil, fmt.Errorf("%w: index %s: %w", errImage, digest, err)
+	}
+	if n := len(index.Manifests); n == 0 || n > limits.IndexManifests {
+		return nil, fmt.Errorf("%w: index of %d manifests, want 1 to %d", errImage, n, limits.IndexManifests)
+	}
+	for _, d := range index.Manifests {
+		// Manifests are few and small: one after the other keeps their order.
+		raw, mediaType, err := src.Manifest(r.ctx, d.Digest)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("manifest %s: %w", d.Digest, err), r.group.Wait())
+		}
+		platform, err := r.manifest(d.Digest, raw, mediaType, d.Platform)
+		if err != nil {
+			return nil, errors.Join(err, r.group.Wait())
+		}
+		platforms = append(platforms, platform)
+	}
+	return platforms, r.group.Wait()
+}
+
+// manifest reads the configuration, and has the layers read in the background.
+func (r *reader) manifest(digest v1.Hash, raw []byte, mediaType string, want *v1.Platform) (string, error) {
+	var m v1.Manifest
+	if !types.MediaType(mediaType).IsImage() {
+		return "", fmt.Errorf("%w: manifest %s: media type %q is not an image's", errImage, digest, mediaType)
+	}
+	if err := unmarshal(raw, &m); err != nil {
+		return "", fmt.Errorf("%w: manifest %s: %w", errImage, digest, err)
+	}
+	if n := len(m.Layers); n > limits.Layers {
+		return "", fmt.Errorf("%w: manifest %s: %d layers, at most %d are taken", errImage, digest, n, limits.Layers)
+	}
+	for _, l := range m.Layers {
+		if l.Size < 0 || l.Size > limits.LayerPacked {
+			return "", fmt.Errorf("%w: layer %s of %d bytes, at most %d are taken", errImage, l.Digest, l.Size, limits.LayerPacked)
+		}
+		if r.first(l) {
+			r.group.Go(func() error { return r.layer(l) })
+		}
+	}
+	return r.config(m.Config, want)
+}
+
+func (r *reader) first(d v1.Descriptor) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := fmt.Sprint(d.Digest, d.Size)
+	seen := r.seen[key]
+	r.seen[key] = true
+	return !seen
+}
+
+func (r *reader) layer(d v1.Descriptor) error {
+	blob, err := r.src.Blob(r.ctx, d)
+	if err != nil {
+		return fmt.Errorf("layer %s: %w", d.Digest, err)
+	}
+	defer blob.Close()
+	n, err := io.Copy(io.Discard, io.LimitReader(blob, d.Size+1))
+	if err == nil && n != d.Size {
+		err = fmt.Errorf("%w: got %d bytes, want %d", oci.ErrMismatch, n, d.Size)
+	}
+	if err != nil {
+		return fmt.Errorf("layer %s: %w", d.Digest, err)
+	}
+	return nil
+}
+
+// config reads the configuration, and holds the index to the platform it names.
+func (r *reader) config(d v1.Descriptor, want *v1.Platform) (string, error) {
+	if d.Size < 0 || d.Size > limits.Config {
+		return "", fmt.Errorf("%w: configuration %s of %d bytes, at most %d are taken", errImage, d.Digest, d.Size, limits.Config)
+	}
+	blob, err := r.src.Blob(r.ctx, d)
+	if err != nil {
+		return "", fmt.Errorf("configuration %s: %w", d.Digest, err)
+	}
+	defer blob.Close()
+	raw, err := strict.Read(blob, limits.Config)
+	if err != nil {
+		return "", fmt.Errorf("configuration %s: %w", d.Digest, err)
+	}
+	var c struct {
+		OS   string `json:"os"`
+		Arch string `json:"architecture"`
+	}
+	if err := strict.Unmarshal(raw, limits.Config, &c); err != nil {
+		return "", fmt.Errorf("%w: configuration %s: %w", errImage, d.Digest, err)
+	}
+	got := c.OS + "/" + c.Arch
+	if want == nil {
+		return got, nil
+	}
+	named := want.OS + "/" + want.Architecture
+	if named == "unknown/unknown" {
+		// What BuildKit calls an attestation manifest; it is no platform to run on.
+		return "attachment", nil
+	}
+	if named != got {
+		return "", fmt.Errorf("%w: platform of configuration %s: got %q, want %q", errImage, d.Digest, got, named)
+	}
+	return got, nil
+}

@@ -1,0 +1,312 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/trust"
+)
+
+// Options are what a verdict depends on besides the evidence.
+type Options struct {
+	Trust       []*trust.Root // whom to believe; each bundle must verify whole under one of them
+	Policy      policy.Policy // what to demand; must pass its Check
+	Now         time.Time     // no timestamp may lie after it; required
+	SourceCheck SourceCheck   // asks the repository; nil: not asked
+	Layout      bool          // src is a layout and no registry; only changes words
+}
+
+// SourceCheck asks the repository at uri whether it still holds the commit and
+// what ref leads to. An error means that it could not be asked.
+type SourceCheck func(ctx context.Context, uri, ref, commit string) (SourceState, error)
+
+// SourceState is a repository's answer.
+type SourceState struct {
+	Found bool   // the commit is there
+	Ref   string // the commit that the ref leads to now, hex; empty where the ref is gone
+}
+
+// check is one verification under way.
+type check struct {
+	src  oci.Source
+	opts Options
+}
+
+// Image answers whether the image that reference (a tag or digest of src)
+// names proves where it came from. It always returns a verdict; whatever could
+// not be had leaves it undecided, whatever is wrong gets it rejected.
+func Image(ctx context.Context, src oci.Source, reference string, opts Options) *Verdict {
+	c := &check{src: src, opts: opts}
+	sep := ":"
+	if strings.Contains(reference, ":") {
+		sep = "@"
+	}
+	v := &Verdict{Image: src.Name() + sep + reference}
+	if err := c.ready(); err != nil {
+		v.add(Link{Name: LinkImage, Status: Unknown, Reason: err.Error()})
+		return v
+	}
+	d, err := src.Resolve(ctx, reference)
+	if err != nil {
+		status := Unknown
+		if errors.Is(err, oci.ErrMismatch) {
+			status = Broken
+		}
+		v.add(Link{Name: LinkImage, Status: status, Reason: err.Error()})
+		v.conclude(opts.Policy)
+		return v
+	}
+	v.Digest = d.Digest.String()
+	image := make(chan Link, 1)
+	go func() { image <- c.image(ctx, d.Digest) }()
+	ev := c.gather(ctx, d.Digest)
+	prov := ev.best(attest.PredicateSLSA1, nil)
+	var signer *proof
+	if prov.good() {
+		signer = prov.proof
+	}
+	sig := ev.best(attest.PredicateSign, signer)
+	signature, log := c.signatureLinks(ev, sig)
+	provenance := c.provenanceLink(ev, prov)
+	source := c.sourceLink(ctx, prov)
+	sbom := c.sbomLink(ev, signer)
+	for _, l := range []Link{<-image, signature, log, provenance, source, sbom} {
+		v.add(l)
+	}
+	v.conclude(opts.Policy)
+	v.hint(ev, c)
+	return v
+}
+
+func (c *check) ready() error {
+	switch {
+	case len(c.opts.Trust) == 0:
+		return trust.ErrEmpty
+	case c.opts.Now.IsZero():
+		return errors.New("the time of verification is not set")
+	}
+	return c.opts.Policy.Check()
+}
+
+// good says that a candidate passed everything.
+func (c *candidate) good() bool { return c != nil && c.proof != nil && c.err == nil }
+
+// best returns the candidate of a kind that passed everything, or else the one
+// that came furthest, or nil. With a signer, it must be the signer of both.
+func (ev *evidence) best(kind string, signer *proof) *candidate {
+	var best *candidate
+	for _, c := range ev.candidates {
+		// A candidate that was never read may be of any kind.
+		if c == nil || c.kind != kind && c.kind != "" {
+			continue
+		}
+		if c.good() && signer != nil && !sameSigner(c.proof, signer) {
+			other := *c
+			other.err = fmt.Errorf("signer: got %q, want that of the provenance, %q", c.proof.identity.SubjectAlternativeName, signer.identity.SubjectAlternativeName)
+			c = &other
+		}
+		if best == nil || c.score() > best.score() {
+			best = c
+		}
+	}
+	return best
+}
+
+func sameSigner(a, b *proof) bool {
+	return a.root == b.root && a.identity.SubjectAlternativeName == b.identity.SubjectAlternativeName && a.identity.Issuer == b.identity.Issuer
+}
+
+// lacking words the absence of a good candidate: unknown as long as one that
+// could not be fetched might have been it.
+func (ev *evidence) lacking(name, kind, what string, best *candidate) Link {
+	l := Link{Name: name, Status: Broken}
+	var unread error
+	for _, c := range ev.candidates {
+		if c != nil && c.missing && (c.kind == kind || c.kind == "") {
+			unread = c.err
+		}
+	}
+	switch {
+	case ev.err != nil:
+		l.Status, l.Reason = Unknown, ev.err.Error()
+	case unread != nil:
+		l.Status, l.Reason = Unknown, unread.Error()
+	case ev.skipped > 0:
+		l.Status, l.Reason = Unknown, fmt.Sprintf("none among the first %d referrers, and %d more were not looked at", len(ev.candidates), ev.skipped)
+	case best != nil:
+		l.Reason = best.err.Error()
+	default:
+		l.Status, l.Reason = Absent, "the image carries no "+what
+	}
+	return l
+}
+
+func (c *check) signatureLinks(ev *evidence, best *candidate) (signature, log Link) {
+	if best.good() {
+		p := best.proof
+		return Link{Name: LinkSignature, Status: Holds, Claim: fmt.Sprintf("%s, certified %s", p.identity.SubjectAlternativeName, show(p.certified))},
+			Link{Name: LinkLog, Status: Holds, Claim: fmt.Sprintf("entry %d, checkpoint %d, timestamp within the certificate", p.index, p.size)}
+	}
+	signature = ev.lacking(LinkSignature, attest.PredicateSign, "signature", best)
+	log = Link{Name: LinkLog, Status: signature.Status, Reason: "there is no signature to look up"}
+	if signature.Status != Broken || best.proof == nil || best.proof.root == nil {
+		return signature, log
+	}
+	// The bundle was read: say of each link what is wrong with it.
+	p := best.proof
+	log.Status, log.Reason = Holds, ""
+	log.Claim = fmt.Sprintf("entry %d, checkpoint %d", p.index, p.size)
+	if p.log != nil {
+		log = Link{Name: LinkLog, Status: Broken, Reason: p.log.Error()}
+		if p.unjudgable {
+			signature = Link{Name: LinkSignature, Status: Unknown, Reason: p.signature.Error()}
+		} else if p.signature == nil {
+			signature = Link{Name: LinkSignature, Status: Holds, Claim: p.identity.SubjectAlternativeName + ", certified " + show(p.certified)}
+		} else {
+			signature.Reason = p.signature.Error()
+		}
+	}
+	return signature, log
+}
+
+func (c *check) provenanceLink(ev *evidence, best *candidate) Link {
+	if best.good() && best.prov != nil {
+		return Link{Name: LinkProvenance, Status: Holds, Claim: best.prov.claim()}
+	}
+	return ev.lacking(LinkProvenance, attest.PredicateSLSA1, "provenance", best)
+}
+
+// sourceLink asks the repository. That it cannot be reached keeps nobody from
+// accepting the image, unless the policy says so: the signed record stands.
+func (c *check) sourceLink(ctx context.Context, best *candidate) Link {
+	l := Link{Name: LinkSource, Status: NotAsked, Reason: "the repository was not asked"}
+	if c.opts.SourceCheck == nil {
+		return l
+	}
+	if !best.good() || best.prov == nil {
+		l.Reason = "there is no provenance to say where to ask"
+		return l
+	}
+	p := best.prov
+	state, err := c.opts.SourceCheck(ctx, p.uri, p.ref, p.commit)
+	switch {
+	case err != nil:
+		l.Status, l.Reason = Unknown, fmt.Sprintf("%s could not be asked: %v", p.uri, err)
+		if !c.opts.Policy.RequireSource {
+			l.Reason += "; this alone does not refuse the image"
+		}
+	case !state.Found:
+		l.Status, l.Reason = Broken, fmt.Sprintf("commit %s is no longer in %s", p.commit, p.uri)
+	case strings.HasPrefix(p.ref, "refs/tags/") && state.Ref != p.commit:
+		l.Status, l.Reason = Broken, fmt.Sprintf("%s was moved: got %q, want %q", p.ref, state.Ref, p.commit)
+	default:
+		l.Status, l.Reason, l.Claim = Holds, "", "commit is there, unchanged"
+		if p.signed != "" {
+			l.Claim += "; " + p.signed
+		}
+	}
+	return l
+}
+
+func (c *check) sbomLink(ev *evidence, signer *proof) Link {
+	l := Link{Name: LinkSBOM, Status: Holds}
+	var claims []string
+	for _, kind := range []struct{ predicate, what string }{{attest.PredicateSPDX, "SPDX document"}, {attest.PredicateCDX, "CycloneDX document"}} {
+		best := ev.best(kind.predicate, signer)
+		if best.good() && best.sbom != nil {
+			claims = append(claims, fmt.Sprintf("%s, %d packages", best.sbom.format, best.sbom.packages))
+			continue
+		}
+		if !c.opts.Policy.NoSBOM {
+			return ev.lacking(LinkSBOM, kind.predicate, kind.what, best)
+		}
+	}
+	if len(claims) == 0 {
+		return Link{Name: LinkSBOM, Status: NotAsked, Reason: "the policy accepts an image without one"}
+	}
+	l.Claim = strings.Join(claims, "; ") + "; about this image"
+	return l
+}
+
+// add appends a link. Much of a reason comes from outside, and goes to
+// terminals: one line, no control characters, bounded.
+func (v *Verdict) add(l Link) {
+	l.Claim, l.Reason = plain(l.Claim), plain(l.Reason)
+	v.Links = append(v.Links, l)
+}
+
+func plain(s string) string {
+	s = strings.ReplaceAll(s, "\n", "; ")
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, s)
+	if len(s) > 2000 {
+		s = strings.ToValidUTF8(s[:2000], "") + "…"
+	}
+	return s
+}
+
+// conclude sets the outcome. Accepted is only what each required link earned.
+func (v *Verdict) conclude(p policy.Policy) {
+	required := map[string]bool{LinkImage: true, LinkSignature: true, LinkLog: true, LinkProvenance: true, LinkSBOM: !p.NoSBOM, LinkSource: p.RequireSource}
+	holds := make(map[string]bool)
+	for _, l := range v.Links {
+		holds[l.Name] = l.Status == Holds
+		if l.Status == Broken || l.Status == Absent && required[l.Name] {
+			v.Outcome = Rejected
+			return
+		}
+	}
+	for name, needed := range required {
+		if needed && !holds[name] {
+			v.Outcome = Undecided
+			return
+		}
+	}
+	v.Outcome = Accepted
+}
+
+// Why is the first link that kept the image from being accepted, and its
+// reason; empty for an accepted image.
+func (v *Verdict) Why() string {
+	if v.Outcome == Accepted {
+		return ""
+	}
+	for _, status := range [][2]Status{{Broken, Absent}, {Unknown, NotAsked}} {
+		for _, l := range v.Links {
+			if l.Status == status[0] || l.Status == status[1] {
+				return l.Name + ": " + l.Reason
+			}
+		}
+	}
+	return "nothing was verified"
+}
+
+func (v *Verdict) hint(ev *evidence, c *check) {
+	bundles, unknown := 0, 0
+	for _, cand := range ev.candidates {
+		if cand != nil && cand.proof != nil {
+			bundles++
+			if cand.err != nil && cand.proof.score <= 1 && cand.proof.root != nil {
+				unknown++
+			}
+		}
+	}
+	switch {
+	case v.Outcome == Accepted || ev.err != nil:
+	case bundles == 0:
+		v.Hint = "nothing that proves its origin is attached to this image; release it with `colophon release`"
+	case bundles == unknown:
+		v.Hint = "nobody that this machine believes signed it; see `colophon trust list`"
+	}
+}
