@@ -8,24 +8,23 @@ import (
 	merkle "golang.org/x/mod/sumdb/tlog"
 )
 
-// emptyRoot is the root of a log without entries (RFC 6962, 2.1).
 var emptyRoot = Hash(sha256.Sum256(nil))
 
-// Inclusion makes the proof that the tree of cp has an entry at index, from the
-// tiles of src, which must agree with cp. The leaf is the entry's hash.
-func Inclusion(ctx context.Context, src Source, cp Checkpoint, index int64) (leaf Hash, proof []Hash, err error) {
+// EmptyRoot is the root of a log without entries (RFC 6962, 2.1).
+func EmptyRoot() Hash { return emptyRoot }
+
+// Inclusion makes the proof of the entry at index in the tree of cp, from the
+// tiles of src, which must agree with cp. VerifyInclusion says whether it is
+// the entry that the caller means.
+func Inclusion(ctx context.Context, src Source, cp Checkpoint, index int64) ([]Hash, error) {
 	if index < 0 || index >= cp.Size {
-		return Hash{}, nil, fmt.Errorf("log %s: entry %d of %d does not exist", cp.Origin, index, cp.Size)
+		return nil, fmt.Errorf("log %s: entry %d of %d does not exist", cp.Origin, index, cp.Size)
 	}
-	r := reader(ctx, src, cp)
-	leaves, err := r.ReadHashes([]int64{merkle.StoredHashIndex(0, index)})
-	if err == nil {
-		proof, err = merkle.ProveRecord(cp.Size, index, r)
-	}
+	proof, err := merkle.ProveRecord(cp.Size, index, reader(ctx, src, cp))
 	if err != nil {
-		return Hash{}, nil, fmt.Errorf("log %s: proving entry %d of %d: %w", cp.Origin, index, cp.Size, err)
+		return nil, fmt.Errorf("log %s: proving entry %d of %d: %w", cp.Origin, index, cp.Size, err)
 	}
-	return leaves[0], proof, nil
+	return proof, nil
 }
 
 // VerifyInclusion checks that the tree of cp has leaf at index (RFC 9162, 2.1.3.2).
