@@ -91,6 +91,9 @@ func (r *Registry) fail(w *recorder, req *request, err error) {
 		h.Del(k)
 	}
 	h.Set("Content-Type", "application/json")
+	if f.status == http.StatusTooManyRequests {
+		h.Set("Retry-After", "5")
+	}
 	w.WriteHeader(f.status)
 	if req.Method != http.MethodHead {
 		w.Write(body)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -123,7 +124,7 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *request) error {
 	if err != nil {
 		return err
 	}
-	release, err := r.acquire(req.Context())
+	release, err := acquire(req.Context(), r.pushing)
 	if err != nil {
 		return err
 	}
@@ -199,9 +200,11 @@ func readManifest(w http.ResponseWriter, req *request) ([]byte, error) {
 	if req.ContentLength > limits.Manifest {
 		return nil, tooBig
 	}
-	body := &patientReader{body: req.Body, deadline: http.NewResponseController(w).SetReadDeadline}
-	raw, err := io.ReadAll(io.LimitReader(body, limits.Manifest+1))
-	body.done()
+	// Its place is one of few: a slow client may not keep it.
+	rc := http.NewResponseController(w)
+	rc.SetReadDeadline(time.Now().Add(stall))
+	defer rc.SetReadDeadline(time.Time{})
+	raw, err := io.ReadAll(io.LimitReader(req.Body, limits.Manifest+1))
 	if err != nil {
 		return nil, failed(http.StatusBadRequest, codeManifestInvalid, "the body ended after %d bytes: %v", len(raw), err)
 	}
@@ -221,14 +224,16 @@ func (r *Registry) storeManifest(name string, d digest, tags []string, raw []byt
 	}
 	var set []string
 	for _, tag := range tags {
+		// Even a tag that needs no change is acknowledged only once it is
+		// durable, which a killed process may have left undone; so it is
+		// written again.
 		have, err := s.readTag(name, tag)
 		switch {
 		case missing(err):
 			set = append(set, tag)
 		case err != nil:
 			return err
-		case have == d:
-		case r.mutable(name, tag, m.MediaType):
+		case have == d || r.mutable(name, tag, m.MediaType):
 			set = append(set, tag)
 		default:
 			return &failure{
@@ -241,12 +246,8 @@ func (r *Registry) storeManifest(name string, d digest, tags []string, raw []byt
 	if err := s.writeDerived(name, d, m, len(raw)); err != nil {
 		return err
 	}
-	if ok, err := exists(s.manifest(name, d)); err != nil {
+	if err := s.write(s.manifest(name, d), raw); err != nil {
 		return err
-	} else if !ok {
-		if err := s.write(s.manifest(name, d), raw); err != nil {
-			return err
-		}
 	}
 	for _, tag := range set {
 		if err := s.write(s.tag(name, tag), []byte(d.String()+"\n")); err != nil {

@@ -77,6 +77,7 @@ type Config struct {
 
 	// UploadIdle is how long an upload is kept without a request for it; 0
 	// means an hour. A request that brings no byte for a minute is cut off.
+	// Uploads do not outlive the process.
 	UploadIdle time.Duration
 
 	// Log gets a line for each change and each failure of ours; nil drops them.
@@ -94,8 +95,9 @@ type Registry struct {
 	mu      sync.Mutex
 	uploads map[string]*upload
 
-	// parsing bounds the memory that manifests in flight take.
-	parsing chan struct{}
+	// pushing and listing bound the memory that manifests on their way in, and
+	// lists of referrers on their way out, take.
+	pushing, listing chan struct{}
 
 	requests *prometheus.CounterVec
 	open     prometheus.Gauge
@@ -127,7 +129,8 @@ func New(cfg Config) (*Registry, error) {
 	r := &Registry{
 		cfg:     cfg,
 		uploads: map[string]*upload{},
-		parsing: make(chan struct{}, 16),
+		pushing: make(chan struct{}, 16),
+		listing: make(chan struct{}, 16),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "colophon_registry_requests_total",
 			Help: "Requests answered, by what they were for, method and status.",
@@ -326,11 +329,11 @@ func bearer(req *http.Request) string {
 	return ""
 }
 
-// acquire waits for a place among the manifests in memory.
-func (r *Registry) acquire(ctx context.Context) (release func(), err error) {
+// acquire waits for one of a limited number of places.
+func acquire(ctx context.Context, places chan struct{}) (release func(), err error) {
 	select {
-	case r.parsing <- struct{}{}:
-		return func() { <-r.parsing }, nil
+	case places <- struct{}{}:
+		return func() { <-places }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -353,7 +356,11 @@ func (r *recorder) WriteHeader(status int) {
 
 func (r *recorder) Write(p []byte) (int, error) {
 	r.wrote = true
-	return r.ResponseWriter.Write(p)
+	n, err := r.ResponseWriter.Write(p)
+	if errors.Is(err, http.ErrBodyNotAllowed) { // HEAD: the headers were all
+		return len(p), nil
+	}
+	return n, err
 }
 
 func (r *recorder) ReadFrom(src io.Reader) (int64, error) {

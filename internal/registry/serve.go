@@ -46,6 +46,8 @@ func (r *Registry) getBlob(w http.ResponseWriter, req *request) error {
 	return err
 }
 
+// deleteBlob does not ask which manifests need the blob: an admin's deletion
+// is for content that must go.
 func (r *Registry) deleteBlob(w http.ResponseWriter, req *request) error {
 	d, err := parseDigest(req.ref)
 	if err != nil {
@@ -129,7 +131,7 @@ func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 	if err != nil {
 		return err
 	}
-	release, err := r.acquire(req.Context())
+	release, err := acquire(req.Context(), r.listing)
 	if err != nil {
 		return err
 	}
@@ -188,6 +190,8 @@ func link(w http.ResponseWriter, req *request, q url.Values) {
 	w.Header().Set("Link", "<"+u.String()+`>; rel="next"`)
 }
 
+// answerJSON gives a client a minute to take the answer, so that it cannot
+// keep it in our memory.
 func answerJSON(w http.ResponseWriter, mediaType string, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -195,6 +199,12 @@ func answerJSON(w http.ResponseWriter, mediaType string, v any) error {
 	}
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_, err = w.Write(body)
-	return err
+	rc := http.NewResponseController(w)
+	rc.SetWriteDeadline(time.Now().Add(stall))
+	defer rc.SetWriteDeadline(time.Time{})
+	if _, err := w.Write(body); err != nil {
+		return err
+	}
+	rc.Flush() // within the deadline, and not after this function
+	return nil
 }

@@ -37,7 +37,8 @@ type store struct {
 	dir  string
 	lock *os.File
 
-	mkdir sync.Mutex
+	mkdir  sync.Mutex
+	synced map[string]bool // directories whose path is durable; guarded by mkdir
 
 	// repos serialise the changes of one repository's manifests and tags, and
 	// the deletion of its blobs. Readers take none.
@@ -45,40 +46,36 @@ type store struct {
 	seed  maphash.Seed
 }
 
-func openStore(dir string) (*store, error) {
-	s := &store{dir: dir, seed: maphash.MakeSeed()}
-	for _, d := range []string{"tmp", "blobs/sha256", "blobs/sha512", "repositories"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return nil, err
-		}
+func openStore(dir string) (_ *store, err error) {
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			lock.Close()
+		}
+	}()
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		lock.Close()
 		return nil, fmt.Errorf("%s is in use by another process: %w", dir, err)
 	}
-	s.lock = lock
-	left, err := os.ReadDir(s.path("tmp"))
-	if err != nil {
-		lock.Close()
+	s := &store{dir: dir, lock: lock, seed: maphash.MakeSeed(), synced: map[string]bool{}}
+	if err := os.RemoveAll(s.path("tmp")); err != nil {
 		return nil, err
 	}
-	for _, e := range left {
-		if err := os.RemoveAll(s.path("tmp", e.Name())); err != nil {
-			lock.Close()
+	for _, d := range []string{"tmp", "blobs/sha256", "blobs/sha512", "repositories"} {
+		if err := s.mkdirs(s.path(d)); err != nil {
 			return nil, err
 		}
 	}
-	// What a killed process made but had not synced is visible now, so it may
-	// be taken for acknowledged: make it so.
-	if err := unix.Syncfs(int(lock.Fd())); err != nil {
-		lock.Close()
-		return nil, err
-	}
-	return s, nil
+	return s, durable.SyncDir(filepath.Dir(dir))
 }
 
 func (s *store) close() error { return s.lock.Close() }
@@ -112,8 +109,10 @@ func (s *store) change(name string) (unlock func()) {
 	return mu.Unlock
 }
 
-// mkdirs makes dir and its parents durably. The mutex keeps a second caller
-// from relying on a directory that the first has not yet synced.
+// mkdirs makes dir and its parents durably. One that is there may be the work
+// of a process that was killed before it synced, so the first call for each is
+// a sync in any case. The mutex keeps a second caller from relying on what the
+// first has not yet synced.
 func (s *store) mkdirs(dir string) error {
 	s.mkdir.Lock()
 	defer s.mkdir.Unlock()
@@ -126,16 +125,27 @@ func (s *store) mkdirs(dir string) error {
 		}
 		todo = append(todo, d)
 	}
+	if len(todo) == 0 && s.synced[dir] {
+		return nil
+	}
 	for i := len(todo) - 1; i >= 0; i-- {
 		if err := os.Mkdir(todo[i], 0o700); err != nil {
 			return err
 		}
-		if err := durable.SyncDir(filepath.Dir(todo[i])); err != nil {
+	}
+	for d := dir; d != s.dir; d = filepath.Dir(d) {
+		if err := durable.SyncDir(filepath.Dir(d)); err != nil {
 			return err
 		}
 	}
+	if len(s.synced) >= maxSynced {
+		clear(s.synced)
+	}
+	s.synced[dir] = true
 	return nil
 }
+
+const maxSynced = 4096 // directories that are remembered as synced
 
 // write puts data at path, whole or not at all, and durably. Its temporary
 // file is in tmp/ and not beside path, so that a crash leaves nothing in a
