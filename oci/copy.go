@@ -1,0 +1,102 @@
+package oci
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+const parallel = 8 // transfers at a time
+
+// maxDepth is how deep indexes may nest: an index of images.
+const maxDepth = 2
+
+// Copy brings the manifest or index d, and all it is made of, from src to
+// dst: blobs first, then manifests, then indexes, so that whatever can be seen
+// at dst is whole. Referrers and tags are not copied. Running it again after a
+// failure goes on where it stopped.
+func Copy(ctx context.Context, dst Target, src Source, d v1.Descriptor) error {
+	c := copier{src: src, seen: map[v1.Hash]bool{}}
+	if err := c.walk(ctx, d, 1); err != nil {
+		return fmt.Errorf("copying %s from %s: %w", d.Digest, src.Name(), err)
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for _, blob := range c.blobs {
+		group.Go(func() error {
+			return dst.PushBlob(gctx, blob, func() (io.ReadCloser, error) { return src.Blob(gctx, blob) })
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("copying %s to %s: %w", d.Digest, dst.Name(), err)
+	}
+	for _, level := range [][]document{c.images, c.indexes} {
+		group, gctx := errgroup.WithContext(ctx)
+		group.SetLimit(parallel)
+		for _, m := range level {
+			group.Go(func() error {
+				_, err := dst.PushManifest(gctx, m.raw, m.mediaType)
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return fmt.Errorf("copying %s to %s: %w", d.Digest, dst.Name(), err)
+		}
+	}
+	return nil
+}
+
+type document struct {
+	raw       []byte
+	mediaType string
+}
+
+// copier knows what is to be copied, each digest once.
+type copier struct {
+	src     Source
+	seen    map[v1.Hash]bool
+	blobs   []v1.Descriptor
+	images  []document
+	indexes []document // with maxDepth 2 there is one at most
+}
+
+func (c *copier) walk(ctx context.Context, d v1.Descriptor, depth int) error {
+	if c.seen[d.Digest] {
+		return nil
+	}
+	c.seen[d.Digest] = true
+	raw, mediaType, err := c.src.Manifest(ctx, d.Digest)
+	if err != nil {
+		return err
+	}
+	if d.Size != int64(len(raw)) || string(d.MediaType) != mediaType {
+		return refuse("manifest %s: got %s of %d bytes, want %s of %d", d.Digest, mediaType, len(raw), d.MediaType, d.Size)
+	}
+	m, err := parseContent(raw, d.MediaType)
+	if err != nil {
+		return err
+	}
+	if !d.MediaType.IsIndex() {
+		c.images = append(c.images, document{raw, mediaType})
+		for _, b := range m.parts() {
+			if !c.seen[b.Digest] {
+				c.seen[b.Digest] = true
+				c.blobs = append(c.blobs, b)
+			}
+		}
+		return nil
+	}
+	if depth >= maxDepth {
+		return refuse("index %s is nested deeper than %d", d.Digest, maxDepth)
+	}
+	c.indexes = append(c.indexes, document{raw, mediaType})
+	for _, child := range m.Manifests {
+		if err := c.walk(ctx, child, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}

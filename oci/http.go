@@ -1,0 +1,343 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+const (
+	requestTimeout = 60 * time.Second // a request whose body is small
+	stallTimeout   = 60 * time.Second // a blob of which nothing arrives
+	attempts       = 3                // of a request that may be repeated
+	maxErrorBody   = 64 << 10
+)
+
+// defaultTransport is shared, so that connections are reused between the
+// repositories of one process. Compression is off: we want the bytes stored.
+var defaultTransport = sync.OnceValue(func() http.RoundTripper {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    10 * time.Second,
+		ResponseHeaderTimeout:  requestTimeout,
+		MaxResponseHeaderBytes: 64 << 10,
+		MaxIdleConnsPerHost:    32,
+		IdleConnTimeout:        90 * time.Second,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+	}
+})
+
+// plainGuard is the lowest transport: whatever a registry's redirects, upload
+// locations and token realms say, nothing leaves the machine without TLS.
+type plainGuard struct{ inner http.RoundTripper }
+
+func (g plainGuard) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "https" && !isLoopback(req.URL.Hostname()) {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, fmt.Errorf("%s: plain HTTP is for loopback only", req.URL.Redacted())
+	}
+	return g.inner.RoundTrip(req)
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// authTransport asks without credentials first and shakes hands when a
+// registry wants it, so that an open registry costs no round trip. With a
+// token it sends that at once.
+type authTransport struct {
+	inner http.RoundTripper
+	repo  name.Repository
+	token string
+
+	mu sync.Mutex
+	up http.RoundTripper // after the handshake
+}
+
+func (a *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if up := a.handshaken(); up != nil {
+		return up.RoundTrip(req.Clone(req.Context()))
+	}
+	home := req.URL.Host == a.repo.RegistryStr()
+	first := req.Clone(req.Context())
+	if a.token != "" && home {
+		first.SetBasicAuth("colophon", a.token)
+	}
+	resp, err := a.inner.RoundTrip(first)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || !home {
+		return resp, err
+	}
+	if req.Body != nil && req.Body != http.NoBody && req.GetBody == nil {
+		return resp, nil // cannot be sent twice
+	}
+	if a.token != "" && !strings.HasPrefix(strings.ToLower(resp.Header.Get("WWW-Authenticate")), "bearer") {
+		return resp, nil // the token was sent, and refused
+	}
+	drain(resp)
+	up, err := a.handshake(req)
+	if err != nil {
+		return nil, fmt.Errorf("logging in to %s: %w", a.repo.RegistryStr(), err)
+	}
+	second := req.Clone(req.Context())
+	if req.GetBody != nil {
+		if second.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+	return up.RoundTrip(second)
+}
+
+func (a *authTransport) handshaken() http.RoundTripper {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.up
+}
+
+func (a *authTransport) handshake(req *http.Request) (http.RoundTripper, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.up != nil {
+		return a.up, nil // by a request beside us
+	}
+	auth := authn.FromConfig(authn.AuthConfig{Username: "colophon", Password: a.token})
+	if a.token == "" {
+		var err error
+		if auth, err = authn.Resolve(req.Context(), authn.DefaultKeychain, a.repo); err != nil {
+			return nil, err
+		}
+	}
+	scope := transport.PullScope
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		scope = transport.PushScope
+	}
+	up, err := transport.NewWithContext(req.Context(), a.repo.Registry, auth, a.inner, []string{a.repo.Scope(scope)})
+	if err == nil {
+		a.up = up
+	}
+	return up, err
+}
+
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) >= 5 {
+		return errors.New("stopped after 5 redirects")
+	}
+	if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
+		return fmt.Errorf("redirect from %s to %s leaves TLS", via[0].URL.Redacted(), req.URL.Redacted())
+	}
+	return nil
+}
+
+// statusError is an answer that is not a success. Text of the server is quoted
+// before it can reach a terminal.
+type statusError struct {
+	request string
+	status  int
+	detail  string
+}
+
+func (e *statusError) Error() string {
+	s := fmt.Sprintf("%s: %d %s", e.request, e.status, http.StatusText(e.status))
+	if e.detail != "" {
+		s += ": " + e.detail
+	}
+	return s
+}
+
+// Is: a 404 is the one status that says that the thing is not there.
+func (e *statusError) Is(target error) bool {
+	return target == ErrNotFound && e.status == http.StatusNotFound
+}
+
+func hasStatus(err error, status ...int) bool {
+	var se *statusError
+	if !errors.As(err, &se) {
+		return false
+	}
+	for _, s := range status {
+		if se.status == s {
+			return true
+		}
+	}
+	return false
+}
+
+// newStatusError reads the error document of the distribution spec, if any.
+func newStatusError(resp *http.Response) error {
+	e := &statusError{request: resp.Request.Method + " " + resp.Request.URL.Redacted(), status: resp.StatusCode}
+	var doc struct {
+		Errors []struct{ Code, Message string }
+	}
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	if json.Unmarshal(body, &doc) == nil && len(doc.Errors) > 0 {
+		e.detail = quoteUnprintable(doc.Errors[0].Code + ": " + doc.Errors[0].Message)
+	}
+	return e
+}
+
+func quoteUnprintable(s string) string {
+	if len(s) > 500 {
+		s = s[:500] + "…"
+	}
+	if q := strconv.Quote(s); q[1:len(q)-1] != strings.ReplaceAll(s, `"`, `\"`) {
+		return q
+	}
+	return s
+}
+
+func drain(resp *http.Response) {
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxErrorBody))
+	resp.Body.Close()
+}
+
+// answer is a response whose body was read whole.
+type answer struct {
+	body   []byte
+	header http.Header
+	status int
+	url    *url.URL
+}
+
+// small sends a request whose answer has at most max bytes, up to three times
+// where repeating may help. Statuses outside ok are a *statusError.
+func (r *Registry) small(ctx context.Context, method string, u *url.URL, header http.Header, body []byte, max int, ok ...int) (*answer, error) {
+	var err error
+	for i := range attempts {
+		if i > 0 {
+			if err := sleep(ctx, backoff(i)); err != nil {
+				return nil, err
+			}
+		}
+		var a *answer
+		if a, err = r.once(ctx, method, u, header, body, max, ok); err == nil {
+			return a, nil
+		}
+		if !mayPass(ctx, err) {
+			break
+		}
+	}
+	return nil, err
+}
+
+func (r *Registry) once(ctx context.Context, method string, u *url.URL, header http.Header, body []byte, max int, ok []int) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var reader io.Reader
+	if body != nil {
+		reader = bytes.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), reader)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	resp, err := r.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer drain(resp)
+	for _, s := range ok {
+		if resp.StatusCode != s {
+			continue
+		}
+		a := &answer{header: resp.Header, status: s, url: resp.Request.URL}
+		if a.body, err = io.ReadAll(io.LimitReader(resp.Body, int64(max)+1)); err != nil {
+			return nil, fmt.Errorf("%s %s: %w", method, u.Redacted(), err)
+		}
+		if len(a.body) > max {
+			return nil, refuse("%s %s: got more than %d bytes", method, u.Redacted(), max)
+		}
+		return a, nil
+	}
+	return nil, newStatusError(resp)
+}
+
+// mayPass tells failures of the way from answers of the registry.
+func mayPass(ctx context.Context, err error) bool {
+	if ctx.Err() != nil || errors.Is(err, ErrMismatch) {
+		return false
+	}
+	var se *statusError
+	if errors.As(err, &se) {
+		return hasStatus(err, http.StatusTooManyRequests, http.StatusInternalServerError,
+			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout)
+	}
+	var ne net.Error
+	var oe *net.OpError
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &oe) || errors.As(err, &ne) && ne.Timeout()
+}
+
+// backoff is 100 ms before the second attempt and 400 ms before the third.
+func backoff(i int) time.Duration { return 100 * time.Millisecond << (2*i - 2) }
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// stallGuard calls stop when a body does not move for stallTimeout: one that
+// is received when nothing arrives, one that is sent when nobody takes more.
+type stallGuard struct {
+	inner   io.ReadCloser
+	sending bool
+	timer   *time.Timer
+	closed  func()
+}
+
+func guardReceiving(body io.ReadCloser, stop context.CancelFunc) io.ReadCloser {
+	return &stallGuard{body, false, time.AfterFunc(stallTimeout, stop), stop}
+}
+
+// guardSending leaves the request alive when the body is closed: its answer is
+// still to come.
+func guardSending(body io.ReadCloser, stop context.CancelFunc) io.ReadCloser {
+	return &stallGuard{body, true, time.AfterFunc(stallTimeout, stop), func() {}}
+}
+
+func (s *stallGuard) Read(p []byte) (int, error) {
+	during, after := s.timer.Reset, func(time.Duration) bool { return s.timer.Stop() }
+	if s.sending {
+		during, after = after, during
+	}
+	during(stallTimeout)
+	n, err := s.inner.Read(p)
+	after(stallTimeout)
+	return n, err
+}
+
+func (s *stallGuard) Close() error {
+	s.timer.Stop()
+	err := s.inner.Close()
+	s.closed()
+	return err
+}

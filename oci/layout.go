@@ -1,0 +1,368 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// RefNameAnnotation is how a layout's index.json names an entry, its tag.
+const RefNameAnnotation = "org.opencontainers.image.ref.name"
+
+const layoutMarker = `{"imageLayoutVersion":"1.0.0"}`
+
+// Layout is an OCI image layout 1.0.0 in a directory. It follows no symbolic
+// link out of the directory and opens nothing but regular files.
+type Layout struct {
+	dir   string
+	root  *os.Root
+	index sync.Mutex // writers of index.json in this process
+}
+
+// OpenLayout opens a directory that has an oci-layout file.
+func OpenLayout(dir string) (*Layout, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("layout %s: %w", dir, err)
+	}
+	l := &Layout{dir: dir, root: root}
+	raw, err := l.read("oci-layout", limits.Manifest)
+	if err != nil {
+		root.Close()
+		if errors.Is(err, ErrNotFound) {
+			return nil, fmt.Errorf("%s is not an OCI layout: it has no oci-layout file", dir)
+		}
+		return nil, err
+	}
+	var marker struct {
+		Version string `json:"imageLayoutVersion"`
+	}
+	if err := strict.Unmarshal(raw, limits.Manifest, &marker); err != nil || marker.Version != "1.0.0" {
+		root.Close()
+		return nil, refuse("layout %s: version: got %q, want %q", dir, marker.Version, "1.0.0")
+	}
+	return l, nil
+}
+
+// CreateLayout makes dir a layout without entries, or opens the one that is there.
+func CreateLayout(dir string) (*Layout, error) {
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
+		return nil, err
+	}
+	empty, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{}})
+	if err != nil {
+		return nil, err
+	}
+	// The marker last: it makes the directory a layout.
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{{"index.json", empty}, {"oci-layout", []byte(layoutMarker)}} {
+		if err := durable.CreateFile(filepath.Join(dir, f.name), f.data, 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	return OpenLayout(dir)
+}
+
+// Name is the path as OpenLayout was given it.
+func (l *Layout) Name() string { return l.dir }
+
+// Close gives the directory back; a layout that is not closed is closed when
+// it is no longer used.
+func (l *Layout) Close() error { return l.root.Close() }
+
+func (l *Layout) open(name string) (*os.File, int64, error) {
+	// A FIFO would block the open, a link could lead to one.
+	f, err := l.root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, fmt.Errorf("%s in layout %s: %w", name, l.dir, ErrNotFound)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("layout %s: %w", l.dir, err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = refuse("layout %s: %s is not a regular file", l.dir, name)
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
+func (l *Layout) read(name string, max int) ([]byte, error) {
+	f, size, err := l.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if size > int64(max) {
+		return nil, refuse("layout %s: %s of %d bytes, at most %d are taken", l.dir, name, size, max)
+	}
+	return strict.Read(f, max)
+}
+
+func blobPath(h v1.Hash) string { return filepath.Join("blobs", h.Algorithm, h.Hex) }
+
+func (l *Layout) entries() (*v1.IndexManifest, error) {
+	raw, err := l.read("index.json", limits.Manifest)
+	if err != nil {
+		return nil, err
+	}
+	var index v1.IndexManifest
+	if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {
+		return nil, refuse("layout %s: index.json: %w", l.dir, err)
+	}
+	if len(index.Manifests) > limits.Referrers {
+		return nil, refuse("layout %s: index.json of %d entries, at most %d are taken", l.dir, len(index.Manifests), limits.Referrers)
+	}
+	return &index, nil
+}
+
+// Resolve implements Source. A tag is the entry's RefNameAnnotation; "" is the
+// only entry that is nobody's referrer.
+func (l *Layout) Resolve(ctx context.Context, reference string) (v1.Descriptor, error) {
+	if h, err := v1.NewHash(reference); err == nil {
+		return l.describe(ctx, h)
+	}
+	index, err := l.entries()
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	var found []v1.Descriptor
+	for _, d := range index.Manifests {
+		switch {
+		case reference != "" && d.Annotations[RefNameAnnotation] != reference:
+			continue
+		case reference == "":
+			if c, err := l.content(ctx, d.Digest); err != nil {
+				return v1.Descriptor{}, err
+			} else if c.Subject != nil {
+				continue
+			}
+		}
+		found = append(found, d)
+	}
+	if len(found) == 0 {
+		return v1.Descriptor{}, fmt.Errorf("%q in layout %s: %w", reference, l.dir, ErrNotFound)
+	}
+	for _, d := range found[1:] {
+		if d.Digest != found[0].Digest {
+			return v1.Descriptor{}, fmt.Errorf("layout %s has %d entries for %q: name one by its digest", l.dir, len(found), reference)
+		}
+	}
+	d, err := l.describe(ctx, found[0].Digest)
+	if err == nil && (d.Size != found[0].Size || d.MediaType != found[0].MediaType) {
+		err = refuse("layout %s, %s: got %s of %d bytes, index.json says %s of %d", l.dir, d.Digest, d.MediaType, d.Size, found[0].MediaType, found[0].Size)
+	}
+	return d, err
+}
+
+func (l *Layout) describe(ctx context.Context, h v1.Hash) (v1.Descriptor, error) {
+	raw, mediaType, err := l.Manifest(ctx, h)
+	return v1.Descriptor{MediaType: types.MediaType(mediaType), Digest: h, Size: int64(len(raw))}, err
+}
+
+func (l *Layout) content(ctx context.Context, h v1.Hash) (*content, error) {
+	raw, mediaType, err := l.Manifest(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	return parseContent(raw, types.MediaType(mediaType))
+}
+
+// Manifest implements Source. The media type is the manifest's own.
+func (l *Layout) Manifest(_ context.Context, digest v1.Hash) ([]byte, string, error) {
+	raw, err := l.read(blobPath(digest), limits.Manifest)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := checkDigest(raw, digest); err != nil {
+		return nil, "", fmt.Errorf("layout %s: manifest %w", l.dir, err)
+	}
+	mediaType, err := guessMediaType(raw)
+	if err == nil {
+		_, err = parseContent(raw, mediaType)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("layout %s, %s: %w", l.dir, digest, err)
+	}
+	return raw, string(mediaType), nil
+}
+
+// Blob implements Source.
+func (l *Layout) Blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	f, size, err := l.open(blobPath(d.Digest))
+	if err != nil {
+		return nil, err
+	}
+	if size != d.Size {
+		f.Close()
+		return nil, fmt.Errorf("layout %s, blob %s: got %d bytes, want %d: %w", l.dir, d.Digest, size, d.Size, ErrMismatch)
+	}
+	return verifying(f, d)
+}
+
+// Referrers implements Source: the entries of index.json, and of the index
+// under the fallback tag, whose manifests name the subject.
+func (l *Layout) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descriptor, error) {
+	index, err := l.entries()
+	if err != nil {
+		return nil, err
+	}
+	candidates := index.Manifests
+	for _, d := range index.Manifests {
+		if d.Annotations[RefNameAnnotation] != fallbackTag(subject) {
+			continue
+		}
+		c, err := l.content(ctx, d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		candidates = append(candidates[:len(candidates):len(candidates)], c.Manifests...)
+	}
+	var found []v1.Descriptor
+	seen := map[v1.Hash]bool{}
+	for _, d := range candidates {
+		if seen[d.Digest] {
+			continue
+		}
+		seen[d.Digest] = true
+		c, err := l.content(ctx, d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if c.Subject != nil && c.Subject.Digest == subject {
+			d.ArtifactType = c.kind()
+			found = append(found, d)
+		}
+	}
+	return found, nil
+}
+
+// PushBlob implements Target.
+func (l *Layout) PushBlob(_ context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
+	if f, size, err := l.open(blobPath(d.Digest)); err == nil {
+		f.Close()
+		if size == d.Size {
+			return nil
+		}
+	}
+	rc, err := open()
+	if err != nil {
+		return err
+	}
+	checked, err := verifying(rc, d)
+	if err != nil {
+		return err
+	}
+	defer checked.Close()
+	return l.store(d.Digest, checked)
+}
+
+// store writes what r has under its digest: whole and fsynced, or not at all.
+func (l *Layout) store(h v1.Hash, r io.Reader) (err error) {
+	dir := filepath.Join(l.dir, "blobs", h.Algorithm)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(dir, ".blob-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = io.Copy(tmp, r)
+	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
+		return fmt.Errorf("layout %s: writing %s: %w", l.dir, h, err)
+	}
+	if err := os.Rename(tmp.Name(), filepath.Join(dir, h.Hex)); err != nil {
+		return err
+	}
+	return durable.SyncDir(dir)
+}
+
+// PushManifest implements Target. A manifest with a subject becomes an entry
+// of index.json; any other one becomes an entry with Tag.
+func (l *Layout) PushManifest(_ context.Context, raw []byte, mediaType string) (v1.Descriptor, error) {
+	d := v1.Descriptor{MediaType: types.MediaType(mediaType), Digest: digestOf(raw), Size: int64(len(raw))}
+	c, err := parseContent(raw, d.MediaType)
+	if err != nil {
+		return d, err
+	}
+	if err := l.store(d.Digest, bytes.NewReader(raw)); err != nil || c.Subject == nil {
+		return d, err
+	}
+	entry := d
+	entry.ArtifactType, entry.Annotations = c.kind(), c.Annotations
+	return d, l.update(func(index *v1.IndexManifest) error {
+		for _, e := range index.Manifests {
+			if e.Digest == d.Digest {
+				return nil
+			}
+		}
+		index.Manifests = append(index.Manifests, entry)
+		return nil
+	})
+}
+
+// Tag implements Target. Tags of a layout never move.
+func (l *Layout) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
+	if !tagGrammar.MatchString(tag) {
+		return fmt.Errorf("tag %q is not a tag", tag)
+	}
+	entry, err := l.describe(ctx, d.Digest)
+	if err != nil {
+		return err
+	}
+	entry.Annotations = map[string]string{RefNameAnnotation: tag}
+	return l.update(func(index *v1.IndexManifest) error {
+		for _, e := range index.Manifests {
+			switch {
+			case e.Annotations[RefNameAnnotation] != tag:
+			case e.Digest == d.Digest:
+				return nil
+			default:
+				return fmt.Errorf("tag %s of layout %s: points at %s, wanted %s: %w", tag, l.dir, e.Digest, d.Digest, ErrTagExists)
+			}
+		}
+		index.Manifests = append(index.Manifests, entry)
+		return nil
+	})
+}
+
+// update is for one process at a time; others must not write the same layout.
+func (l *Layout) update(change func(*v1.IndexManifest) error) error {
+	l.index.Lock()
+	defer l.index.Unlock()
+	index, err := l.entries()
+	if err != nil {
+		return err
+	}
+	before := len(index.Manifests)
+	if err := change(index); err != nil || len(index.Manifests) == before {
+		return err
+	}
+	index.SchemaVersion, index.MediaType = 2, types.OCIImageIndex
+	raw, err := json.Marshal(index)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(l.dir, "index.json"), raw, 0o644)
+}

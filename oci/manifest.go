@@ -1,0 +1,224 @@
+package oci
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// A refusal is content that was received and is not acceptable. It matches
+// ErrMismatch, because callers do the same with it: reject, never retry.
+type refusal struct{ err error }
+
+func refuse(format string, args ...any) error { return &refusal{fmt.Errorf(format, args...)} }
+
+func (r *refusal) Error() string        { return r.err.Error() }
+func (r *refusal) Unwrap() error        { return r.err }
+func (r *refusal) Is(target error) bool { return target == ErrMismatch }
+
+// content is what an image manifest and an index have between them, so that
+// one strict parse tells which of the two a document is.
+type content struct {
+	SchemaVersion int64             `json:"schemaVersion"`
+	MediaType     types.MediaType   `json:"mediaType"`
+	ArtifactType  string            `json:"artifactType"`
+	Config        *v1.Descriptor    `json:"config"`
+	Layers        []v1.Descriptor   `json:"layers"`
+	Manifests     []v1.Descriptor   `json:"manifests"`
+	Subject       *v1.Descriptor    `json:"subject"`
+	Annotations   map[string]string `json:"annotations"`
+}
+
+// parseContent reads a manifest or index whose store says that it is of
+// mediaType, and refuses documents that two readers could take for different
+// things: a digest covers the bytes, not the Content-Type beside them.
+func parseContent(raw []byte, mediaType types.MediaType) (*content, error) {
+	var c content
+	if err := strict.Unmarshal(raw, limits.Manifest, &c); err != nil {
+		return nil, refuse("manifest: %w", err)
+	}
+	if c.SchemaVersion != 2 {
+		return nil, refuse("manifest schema version: got %d, want 2", c.SchemaVersion)
+	}
+	if c.MediaType == "" {
+		c.MediaType = mediaType // optional in OCI manifests
+	}
+	if c.MediaType != mediaType {
+		return nil, refuse("manifest says it is %q, and was handed out as %q", c.MediaType, mediaType)
+	}
+	switch {
+	case mediaType.IsIndex():
+		if c.Config != nil || c.Layers != nil {
+			return nil, refuse("index has the config or layers of a manifest")
+		}
+		if len(c.Manifests) > limits.IndexManifests {
+			return nil, refuse("index of %d manifests, at most %d are taken", len(c.Manifests), limits.IndexManifests)
+		}
+	case mediaType.IsImage():
+		if c.Manifests != nil {
+			return nil, refuse("manifest has the manifests of an index")
+		}
+		if c.Config == nil {
+			return nil, refuse("manifest has no config")
+		}
+		if len(c.Layers) > limits.Layers {
+			return nil, refuse("manifest of %d layers, at most %d are taken", len(c.Layers), limits.Layers)
+		}
+	default:
+		return nil, refuse("manifest media type %q is not known", mediaType)
+	}
+	for _, d := range c.parts() {
+		if d.Size < 0 || d.Digest.Hex == "" {
+			return nil, refuse("manifest has a descriptor of digest %q and size %d", d.Digest.String(), d.Size)
+		}
+	}
+	return &c, nil
+}
+
+// parts lists every descriptor of the document but its subject, config first.
+func (c *content) parts() []v1.Descriptor {
+	var parts []v1.Descriptor
+	if c.Config != nil {
+		parts = append(parts, *c.Config)
+	}
+	parts = append(parts, c.Layers...)
+	return append(parts, c.Manifests...)
+}
+
+// kind is the artifact type as the referrers API defines it: the config's
+// media type where a manifest names none.
+func (c *content) kind() string {
+	if c.ArtifactType == "" && c.Config != nil {
+		return string(c.Config.MediaType)
+	}
+	return c.ArtifactType
+}
+
+// guessMediaType is for stores that keep no media type beside the bytes.
+func guessMediaType(raw []byte) (types.MediaType, error) {
+	var c content
+	if err := strict.Unmarshal(raw, limits.Manifest, &c); err != nil {
+		return "", refuse("manifest: %w", err)
+	}
+	switch {
+	case c.MediaType != "":
+		return c.MediaType, nil
+	case c.Manifests != nil:
+		return types.OCIImageIndex, nil
+	}
+	return types.OCIManifestSchema1, nil
+}
+
+// newHash returns the hash function of h's algorithm.
+func newHash(h v1.Hash) (hash.Hash, error) {
+	switch h.Algorithm {
+	case "sha256":
+		return sha256.New(), nil
+	case "sha512":
+		return sha512.New(), nil
+	}
+	return nil, refuse("digest %q: algorithm %q is not known", h.String(), h.Algorithm)
+}
+
+// checkDigest compares bytes that were received with the digest asked for.
+func checkDigest(raw []byte, want v1.Hash) error {
+	sum, err := newHash(want)
+	if err != nil {
+		return err
+	}
+	sum.Write(raw)
+	if got := hex.EncodeToString(sum.Sum(nil)); got != want.Hex {
+		return fmt.Errorf("digest: got %s:%s, want %s: %w", want.Algorithm, got, want, ErrMismatch)
+	}
+	return nil
+}
+
+func digestOf(raw []byte) v1.Hash {
+	sum := sha256.Sum256(raw)
+	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}
+}
+
+// verifyingReader hands out a blob and ends with ErrMismatch instead of io.EOF
+// where it is not what the descriptor says. It never hands out a byte beyond
+// the descriptor's size.
+type verifyingReader struct {
+	inner io.ReadCloser
+	want  v1.Descriptor
+	sum   hash.Hash
+	left  int64
+	err   error
+}
+
+func verifying(inner io.ReadCloser, want v1.Descriptor) (io.ReadCloser, error) {
+	sum, err := newHash(want.Digest)
+	if err == nil && (want.Size < 0 || want.Size > limits.LayerPacked) {
+		err = refuse("blob %s of %d bytes, at most %d are taken", want.Digest, want.Size, int64(limits.LayerPacked))
+	}
+	if err != nil {
+		inner.Close()
+		return nil, err
+	}
+	return &verifyingReader{inner: inner, want: want, sum: sum, left: want.Size}, nil
+}
+
+func (r *verifyingReader) Read(p []byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if r.left == 0 {
+		r.err = r.end()
+		return 0, r.err
+	}
+	n, err := r.inner.Read(p[:min(int64(len(p)), r.left)])
+	r.sum.Write(p[:n])
+	r.left -= int64(n)
+	if errors.Is(err, io.EOF) && r.left > 0 {
+		r.err = fmt.Errorf("blob %s: got %d bytes, want %d: %w", r.want.Digest, r.want.Size-r.left, r.want.Size, ErrMismatch)
+	} else if err != nil && !errors.Is(err, io.EOF) {
+		r.err = fmt.Errorf("blob %s: %w", r.want.Digest, err)
+	}
+	return n, r.err
+}
+
+// end is asked once all bytes were read: is there one more, and is it the blob?
+func (r *verifyingReader) end() error {
+	var extra [1]byte
+	if n, err := io.ReadFull(r.inner, extra[:]); n > 0 {
+		return fmt.Errorf("blob %s: got more than the %d bytes of its descriptor: %w", r.want.Digest, r.want.Size, ErrMismatch)
+	} else if !errors.Is(err, io.EOF) {
+		return fmt.Errorf("blob %s: %w", r.want.Digest, err)
+	}
+	if got := hex.EncodeToString(r.sum.Sum(nil)); got != r.want.Digest.Hex {
+		return fmt.Errorf("blob digest: got %s:%s, want %s: %w", r.want.Digest.Algorithm, got, r.want.Digest, ErrMismatch)
+	}
+	return io.EOF
+}
+
+func (r *verifyingReader) Close() error { return r.inner.Close() }
+
+// readBlob returns a blob of at most max bytes whole.
+func readBlob(ctx context.Context, src Source, d v1.Descriptor, max int) ([]byte, error) {
+	if d.Size > int64(max) {
+		return nil, refuse("blob %s of %d bytes, at most %d are taken", d.Digest, d.Size, max)
+	}
+	rc, err := src.Blob(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	return strict.Read(rc, max)
+}

@@ -1,0 +1,261 @@
+package oci
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
+)
+
+func TestMeasureLayout(t *testing.T) {
+	l := newTestLayout(t)
+	top := l.standard()
+	if err := os.Mkdir(filepath.Join(l.dir, "ingest"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m, err := MeasureLayout(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Descriptor.Digest != top.Digest || m.Descriptor.Size != top.Size || len(m.Images) != 2 {
+		t.Fatalf("measured %+v, want %+v with two images", m.Descriptor, top)
+	}
+	for i, arch := range []string{"amd64", "arm64"} {
+		im := m.Images[i]
+		if im.Platform.Architecture != arch || len(im.Layers) != 2 || im.Layers[1].Entries != 1 || im.Layers[1].Unpacked != 2048 {
+			t.Errorf("image %d: %+v", i, im)
+		}
+	}
+	if m.Images[0].Layers[0].DiffID != m.Images[1].Layers[0].DiffID {
+		t.Error("the shared layer differs")
+	}
+}
+
+func TestMeasureSingleManifestAndPackings(t *testing.T) {
+	l := newTestLayout(t)
+	data := tarOf(t, testEntry{name: "a", content: "a"})
+	im := l.newImage("amd64", data)
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := tarOf(t, testEntry{name: "b", content: "b"})
+	im.layers = append(im.layers, l.blob(types.OCILayerZStd, enc.EncodeAll(other, nil)), l.blob(types.OCIUncompressedLayer, other))
+	im.diffIDs = append(im.diffIDs, digestOf(other).String(), digestOf(other).String())
+	d := l.image(im)
+	l.index(d)
+	m, err := MeasureLayout(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Descriptor.Digest != d.Digest || len(m.Images[0].Layers) != 3 || m.Images[0].Manifest.Digest != d.Digest {
+		t.Errorf("measured %+v", m)
+	}
+}
+
+// TestMeasureRefuses hands in layouts that a builder in a stranger's hands
+// could hand in. Each attack is one change to an image that is accepted.
+func TestMeasureRefuses(t *testing.T) {
+	file := tarOf(t, testEntry{name: "a", content: "a"})
+	one := func(bend func(l *testLayout, im *testImage)) func(*testLayout) {
+		return func(l *testLayout) {
+			im := l.newImage("amd64", file)
+			bend(l, im)
+			l.index(l.image(im))
+		}
+	}
+	layer := func(mediaType types.MediaType, blob, unpacked []byte) func(*testLayout) {
+		return one(func(l *testLayout, im *testImage) {
+			im.layers = append(im.layers, l.blob(mediaType, blob))
+			im.diffIDs = append(im.diffIDs, digestOf(unpacked).String())
+		})
+	}
+	named := func(e testEntry) func(*testLayout) {
+		data := tarOf(t, e)
+		return layer(types.OCILayer, gzipOf(t, data), data)
+	}
+	indexOf := func(bend func(l *testLayout, list []v1.Descriptor) []v1.Descriptor) func(*testLayout) {
+		return func(l *testLayout) {
+			list := bend(l, []v1.Descriptor{l.image(l.newImage("amd64", file)), l.image(l.newImage("arm64", file))})
+			l.index(l.json(types.OCIImageIndex, v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: list}))
+		}
+	}
+	path := func(l *testLayout, p string) string { return filepath.Join(l.dir, p) }
+	trailing := append(bytes.Clone(file), []byte("hidden")...)
+	attacks := []struct {
+		name, want string
+		make       func(*testLayout)
+	}{
+		{"unknown file", "unexpected file", func(l *testLayout) { l.standard(); l.write("extra", nil) }},
+		{"unknown file among the blobs", "unexpected file", func(l *testLayout) { l.standard(); l.write("blobs/sha256/note", nil) }},
+		{"other algorithm", "unexpected file", func(l *testLayout) { l.standard(); l.write("blobs/sha512/aa", nil) }},
+		{"file in ingest", "unexpected file", func(l *testLayout) { l.standard(); l.write("ingest/x", nil) }},
+		{"unreachable blob", "is no part of the image", func(l *testLayout) { l.standard(); l.blob("", []byte("stowaway")) }},
+		{"missing layer", "is missing", one(func(l *testLayout, im *testImage) { os.Remove(path(l, blobPath(im.layers[0].Digest))) })},
+		{"changed layer", "do not match", one(func(l *testLayout, im *testImage) {
+			l.write(blobPath(im.layers[0].Digest), gzipOf(t, tarOf(t, testEntry{name: "a", content: "b"})))
+		})},
+		{"changed manifest", "do not match", func(l *testLayout) {
+			d := l.image(l.newImage("amd64", file))
+			l.index(d)
+			raw, _ := os.ReadFile(path(l, blobPath(d.Digest)))
+			l.write(blobPath(d.Digest), bytes.Replace(raw, []byte(`"schemaVersion"`), []byte(`"schemaversion"`), 1))
+		}},
+		{"wrong size", "got", one(func(l *testLayout, im *testImage) { im.layers[0].Size++ })},
+		{"duplicate member", "duplicate", func(l *testLayout) {
+			d := l.image(l.newImage("amd64", file))
+			raw, _ := os.ReadFile(path(l, blobPath(d.Digest)))
+			os.Remove(path(l, blobPath(d.Digest)))
+			l.index(l.blob(types.OCIManifestSchema1, bytes.Replace(raw, []byte(`{"schemaVersion":2`), []byte(`{"schemaVersion":2,"schemaVersion":2`), 1)))
+		}},
+		{"duplicate member in index.json", "duplicate", func(l *testLayout) {
+			l.standard()
+			raw, _ := os.ReadFile(path(l, "index.json"))
+			l.write("index.json", bytes.Replace(raw, []byte(`{"schemaVersion":2`), []byte(`{"schemaVersion":2,"schemaVersion":2`), 1))
+		}},
+		{"duplicate member in the configuration", "duplicate", one(func(l *testLayout, im *testImage) {
+			im.bendConfig = func(raw []byte) []byte { return bytes.Replace(raw, []byte(`{`), []byte(`{"os":"plan9",`), 1) }
+		})},
+		{"unknown layer type", "media type", layer("application/x-layer", file, file)},
+		{"foreign layer", "media type", layer(types.DockerForeignLayer, gzipOf(t, trailing[:1024]), trailing[:1024])},
+		{"layer that is elsewhere", "elsewhere", one(func(l *testLayout, im *testImage) { im.layers[0].URLs = []string{"https://example.com/"} })},
+		{"unknown config type", "media type", func(l *testLayout) {
+			l.index(l.json(types.OCIManifestSchema1, v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1,
+				Config: l.blob("application/x-config", []byte("{}")), Layers: []v1.Descriptor{}}))
+		}},
+		{"unknown manifest type", "media type", func(l *testLayout) { d := l.standard(); d.MediaType = "application/x-manifest"; l.index(d) }},
+		{"index said to be a manifest", "handed out as", func(l *testLayout) { d := l.standard(); d.MediaType = types.OCIManifestSchema1; l.index(d) }},
+		{"manifest and index at once", "has the manifests of an index", func(l *testLayout) {
+			d := l.image(l.newImage("amd64", file))
+			raw, _ := os.ReadFile(path(l, blobPath(d.Digest)))
+			os.Remove(path(l, blobPath(d.Digest)))
+			l.index(l.blob(types.OCIManifestSchema1, append(bytes.TrimSuffix(raw, []byte("}")), []byte(`,"manifests":[]}`)...)))
+		}},
+		{"no entry", "got 0 entries", func(l *testLayout) { l.index() }},
+		{"two entries", "got 2 entries", func(l *testLayout) { d := l.standard(); l.index(d, d) }},
+		{"nested index", "nested", indexOf(func(l *testLayout, list []v1.Descriptor) []v1.Descriptor {
+			d := l.json(types.OCIImageIndex, v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: list})
+			d.Platform = &v1.Platform{OS: "linux", Architecture: "amd64"}
+			return []v1.Descriptor{d}
+		})},
+		{"platform twice", "twice", indexOf(func(l *testLayout, list []v1.Descriptor) []v1.Descriptor {
+			return append(list, l.image(l.newImage("amd64", file, tarOf(t, testEntry{name: "evil"}))))
+		})},
+		{"platform that is not the configuration's", "platform", indexOf(func(_ *testLayout, list []v1.Descriptor) []v1.Descriptor {
+			list[0].Platform.Architecture = "s390x"
+			return list
+		})},
+		{"no platform in the index", "no platform", indexOf(func(_ *testLayout, list []v1.Descriptor) []v1.Descriptor {
+			list[0].Platform = nil
+			return list
+		})},
+		{"empty index", "no manifests", indexOf(func(l *testLayout, _ []v1.Descriptor) []v1.Descriptor {
+			os.RemoveAll(path(l, "blobs"))
+			return nil
+		})},
+		{"diff_id of other content", "unpacks to", one(func(_ *testLayout, im *testImage) { im.diffIDs[0] = digestOf([]byte("x")).String() })},
+		{"diff_ids too few", "diff_ids", one(func(_ *testLayout, im *testImage) { im.diffIDs = []string{} })},
+		{"subject", "artifact", one(func(_ *testLayout, im *testImage) { im.manifest.Subject = &im.layers[0] })},
+		{"one blob as two things", "is used as", one(func(l *testLayout, im *testImage) {
+			again := im.layers[0]
+			again.MediaType = types.OCIUncompressedLayer
+			im.layers, im.diffIDs = append(im.layers, again), append(im.diffIDs, im.diffIDs[0])
+		})},
+		{"climbing name", "climbs", named(testEntry{name: "a/../../etc/passwd"})},
+		{"climbing hard link", "climbs", named(testEntry{name: "a", link: "../../etc/shadow"})},
+		{"double slash", "not a path", named(testEntry{name: "//etc/passwd"})},
+		{"not gzip", "unpacking", layer(types.OCILayer, file, file)},
+		{"data behind the gzip stream", "unpacking", layer(types.OCILayer, append(gzipOf(t, file), "hidden"...), file)},
+		{"data behind the tar", "follows the end of the tar", layer(types.OCILayer, gzipOf(t, trailing), trailing)},
+		{"not a tar", "unpacking", layer(types.OCILayer, gzipOf(t, bytes.Repeat([]byte("x"), 2048)), bytes.Repeat([]byte("x"), 2048))},
+		{"symbolic link for a blob", "not a regular file", one(func(l *testLayout, im *testImage) {
+			p := path(l, blobPath(im.layers[0].Digest))
+			os.Rename(p, filepath.Join(filepath.Dir(l.dir), "aside"))
+			os.Symlink(filepath.Join(filepath.Dir(l.dir), "aside"), p)
+		})},
+		{"FIFO for a blob", "not a regular file", one(func(l *testLayout, im *testImage) {
+			p := path(l, blobPath(im.layers[0].Digest))
+			os.Remove(p)
+			if err := syscall.Mkfifo(p, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		})},
+		{"symbolic link for index.json", "", func(l *testLayout) {
+			l.standard()
+			os.Rename(path(l, "index.json"), path(l, "oci-index"))
+			os.Symlink("oci-index", path(l, "index.json"))
+		}},
+		{"FIFO for oci-layout", "", func(l *testLayout) {
+			l.standard()
+			os.Remove(path(l, "oci-layout"))
+			if err := syscall.Mkfifo(path(l, "oci-layout"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"directory for blobs elsewhere", "not a directory", func(l *testLayout) {
+			l.standard()
+			os.Rename(path(l, "blobs"), filepath.Join(filepath.Dir(l.dir), "blobs-aside"))
+			os.Symlink(filepath.Join(filepath.Dir(l.dir), "blobs-aside"), path(l, "blobs"))
+		}},
+	}
+	for _, a := range attacks {
+		t.Run(a.name, func(t *testing.T) {
+			l := newTestLayout(t)
+			a.make(l)
+			m, err := MeasureLayout(l.dir)
+			if err == nil {
+				t.Fatalf("measured %s", m.Descriptor.Digest)
+			}
+			if !strings.Contains(err.Error(), a.want) {
+				t.Errorf("got %q, want it to say %q", err, a.want)
+			}
+			if a.want != "" && !errors.Is(err, ErrMismatch) {
+				t.Errorf("%q is not a refusal", err)
+			}
+		})
+	}
+}
+
+func TestMeasureRefusesBombs(t *testing.T) {
+	small := bombLimits{floor: 1 << 20, ratio: 10, total: 8 << 20, entries: 100}
+	zeros := func(n int) []byte { return tarOf(t, testEntry{name: "zeros", content: strings.Repeat("\x00", n)}) }
+	for _, c := range []struct {
+		name, want string
+		tars       [][]byte
+	}{
+		{"one layer", "unpacks to more than", [][]byte{zeros(2 << 20)}},
+		{"many layers", "too many bytes", func() (tars [][]byte) {
+			for i := range 9 {
+				tars = append(tars, zeros(1<<20-4096-512*i))
+			}
+			return tars
+		}()},
+		{"many entries", "more than 100 entries", [][]byte{tarOf(t, manyEntries(101)...)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newTestLayout(t)
+			l.index(l.image(l.newImage("amd64", c.tars...)))
+			if _, err := measureWith(l.dir, small); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got %v, want %q", err, c.want)
+			}
+			if _, err := MeasureLayout(l.dir); err != nil {
+				t.Fatalf("within the limits: %v", err)
+			}
+		})
+	}
+}
+
+func manyEntries(n int) []testEntry {
+	entries := make([]testEntry, n)
+	for i := range entries {
+		entries[i].name = "f" + strings.Repeat("x", i)
+	}
+	return entries
+}

@@ -1,0 +1,158 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/colophon-build/colophon/internal/limits"
+)
+
+// PushBlob implements Target with one monolithic upload.
+func (r *Registry) PushBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
+	if d.Size < 0 || d.Size > limits.LayerPacked {
+		return refuse("blob %s of %d bytes, at most %d are taken", d.Digest, d.Size, int64(limits.LayerPacked))
+	}
+	_, err := r.small(ctx, http.MethodHead, r.url("blobs", d.Digest.String()), nil, nil, 0, http.StatusOK)
+	if err == nil || !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	for i := range attempts {
+		if i > 0 {
+			if err := sleep(ctx, backoff(i)); err != nil {
+				return err
+			}
+		}
+		if err = r.upload(ctx, d, open); err == nil || !mayPass(ctx, err) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("pushing blob %s to %s: %w", d.Digest, r.name, err)
+	}
+	return nil
+}
+
+func (r *Registry) upload(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
+	start := r.url("blobs", "uploads")
+	start.Path += "/"
+	a, err := r.once(ctx, http.MethodPost, start, nil, nil, maxErrorBody, []int{http.StatusAccepted})
+	if err != nil {
+		return err
+	}
+	location, err := a.url.Parse(a.header.Get("Location"))
+	if err != nil || a.header.Get("Location") == "" {
+		return fmt.Errorf("registry gave no place to upload to: location %q", a.header.Get("Location"))
+	}
+	query := location.Query()
+	query.Set("digest", d.Digest.String())
+	location.RawQuery = query.Encode()
+	return r.putBlob(ctx, location, d, open)
+}
+
+func (r *Registry) putBlob(ctx context.Context, location *url.URL, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	body := func() (io.ReadCloser, error) {
+		rc, err := open()
+		if err != nil {
+			return nil, err
+		}
+		// Checked on the way out, so that a source that changed is not
+		// taken for a fault of the registry.
+		checked, err := verifying(rc, d)
+		if err != nil {
+			return nil, err
+		}
+		return guardSending(checked, cancel), nil
+	}
+	first, err := body()
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, location.String(), first)
+	if err != nil {
+		first.Close()
+		return err
+	}
+	req.Header.Set("Content-Type", "application/octet-stream")
+	req.ContentLength, req.GetBody = d.Size, body
+	if d.Size == 0 {
+		first.Close()
+		req.Body = http.NoBody
+	}
+	resp, err := r.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer drain(resp)
+	if resp.StatusCode != http.StatusCreated {
+		return newStatusError(resp)
+	}
+	return nil
+}
+
+// PushManifest implements Target.
+func (r *Registry) PushManifest(ctx context.Context, raw []byte, mediaType string) (v1.Descriptor, error) {
+	d := v1.Descriptor{MediaType: types.MediaType(mediaType), Digest: digestOf(raw), Size: int64(len(raw))}
+	c, err := parseContent(raw, d.MediaType)
+	if err != nil {
+		return d, err
+	}
+	a, err := r.putManifest(ctx, d.Digest.String(), raw, mediaType)
+	if err != nil {
+		return d, fmt.Errorf("pushing manifest %s to %s: %w", d.Digest, r.name, err)
+	}
+	r.remember(d.Digest, raw, mediaType)
+	if c.Subject == nil || a.header.Get("OCI-Subject") == c.Subject.Digest.String() {
+		return d, nil
+	}
+	// The registry did not say that it lists this manifest by itself.
+	if _, err := r.listReferrers(ctx, c.Subject.Digest); !errors.Is(err, errNoReferrersAPI) {
+		return d, err
+	}
+	entry := d
+	entry.ArtifactType, entry.Annotations = c.kind(), c.Annotations
+	if err := r.attachByTag(ctx, c.Subject.Digest, entry); err != nil {
+		return d, fmt.Errorf("attaching %s to %s in %s: %w", d.Digest, c.Subject.Digest, r.name, err)
+	}
+	return d, nil
+}
+
+func (r *Registry) putManifest(ctx context.Context, reference string, raw []byte, mediaType string) (*answer, error) {
+	header := http.Header{"Content-Type": {mediaType}}
+	return r.small(ctx, http.MethodPut, r.url("manifests", reference), header, raw, maxErrorBody, http.StatusCreated, http.StatusOK)
+}
+
+// Tag implements Target. It is for the registry to say whether a tag may move.
+func (r *Registry) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
+	if !tagGrammar.MatchString(tag) {
+		return fmt.Errorf("tag %q is not a tag", tag)
+	}
+	raw, mediaType, err := r.Manifest(ctx, d.Digest)
+	if err != nil {
+		return fmt.Errorf("tag %s of %s: %w", tag, r.name, err)
+	}
+	_, refusal := r.putManifest(ctx, tag, raw, mediaType)
+	if refusal == nil {
+		return nil
+	}
+	// Registries refuse in many ways; what the tag says now tells which it was.
+	if !hasStatus(refusal, http.StatusConflict, http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusPreconditionFailed) {
+		return fmt.Errorf("tag %s of %s: %w", tag, r.name, refusal)
+	}
+	now, err := r.Resolve(ctx, tag)
+	switch {
+	case err != nil:
+		return fmt.Errorf("tag %s of %s: %w", tag, r.name, refusal)
+	case now.Digest == d.Digest:
+		return nil
+	}
+	return fmt.Errorf("tag %s of %s: points at %s, wanted %s: %w", tag, r.name, now.Digest, d.Digest, ErrTagExists)
+}

@@ -1,0 +1,120 @@
+package oci
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Reference is an image as a user names it. The grammar:
+//
+//	IMAGE  = HOST "/" NAME [":" TAG] ["@" DIGEST]
+//	LAYOUT = ["oci:"] DIR [":" TAG] ["@" DIGEST]
+//	HOST   = "localhost" | a name with "." or ":"
+//
+// What stands on the disk plays no part: text whose first component is a HOST
+// is an IMAGE, anything else, or with "oci:", "/", "./" or "../" in front, a
+// LAYOUT. So a directory put in the way never changes what a command means.
+type Reference struct {
+	Repository string // HOST/NAME; empty for a layout
+	Dir        string // of a layout; empty for a repository
+	Tag        string
+	Digest     string // "sha256:…"
+}
+
+// Grammars of the distribution spec 1.1, "Pulling manifests", and of hosts.
+var (
+	tagGrammar  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	hostGrammar = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$`)
+	nameGrammar = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
+)
+
+func parseRepository(s string) (name.Repository, error) {
+	host, path, _ := strings.Cut(s, "/")
+	if !startsWithHost(s) || !hostGrammar.MatchString(host) || !nameGrammar.MatchString(path) || len(s) > 255 {
+		return name.Repository{}, fmt.Errorf("repository %q: want HOST/NAME", s)
+	}
+	return name.NewRepository(s, name.StrictValidation)
+}
+
+// ParseReference reads an IMAGE or LAYOUT. No tag is added where none stands.
+func ParseReference(s string) (Reference, error) {
+	rest, digest, hasDigest := strings.Cut(s, "@")
+	var r Reference
+	if hasDigest {
+		h, err := v1.NewHash(digest)
+		if err != nil {
+			return r, fmt.Errorf("image %q: %w", s, err)
+		}
+		r.Digest = h.String()
+	}
+	place := strings.TrimPrefix(rest, "oci:")
+	layout := place != rest || !startsWithHost(rest)
+	if i := strings.LastIndexByte(place, ':'); i > strings.LastIndexByte(place, '/') && (layout || strings.Contains(place, "/")) {
+		r.Tag, place = place[i+1:], place[:i]
+		if !tagGrammar.MatchString(r.Tag) {
+			return Reference{}, fmt.Errorf("image %q: tag %q is not a tag", s, r.Tag)
+		}
+	}
+	if layout {
+		if place == "" {
+			return Reference{}, fmt.Errorf("image %q names no directory", s)
+		}
+		r.Dir = filepath.Clean(place)
+		return r, nil
+	}
+	if _, err := parseRepository(place); err != nil {
+		return Reference{}, fmt.Errorf("image %q: %w", s, err)
+	}
+	r.Repository = place
+	return r, nil
+}
+
+func startsWithHost(s string) bool {
+	host, _, slash := strings.Cut(s, "/")
+	if host == "" || host == "." || host == ".." || !slash {
+		return false
+	}
+	return host == "localhost" || strings.ContainsAny(host, ".:")
+}
+
+// Identifier is what Resolve takes: the digest where there is one, else the
+// tag, else "latest" in a repository and "" (the only entry) in a layout.
+func (r Reference) Identifier() string {
+	switch {
+	case r.Digest != "":
+		return r.Digest
+	case r.Tag != "":
+		return r.Tag
+	case r.Dir != "":
+		return ""
+	}
+	return "latest"
+}
+
+// String is the reference in the form it was read from.
+func (r Reference) String() string {
+	s := r.Repository
+	if r.Dir != "" {
+		s = r.Dir
+	}
+	if r.Tag != "" {
+		s += ":" + r.Tag
+	}
+	if r.Digest != "" {
+		s += "@" + r.Digest
+	}
+	return s
+}
+
+// Open opens the repository or layout that r names.
+func (r Reference) Open(opts RegistryOptions) (Source, error) {
+	if r.Dir != "" {
+		return OpenLayout(r.Dir)
+	}
+	return OpenRegistry(r.Repository, opts)
+}

@@ -1,0 +1,195 @@
+package oci
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/colophon-build/colophon/internal/limits"
+)
+
+// RegistryOptions say how a registry is reached. The zero value is right for
+// reading.
+type RegistryOptions struct {
+	// Token is a push or pull token of a Colophon registry, sent as the user
+	// "colophon" with every request. Where it is empty, credentials come from
+	// docker's or podman's configuration, and only if the registry asks.
+	Token string
+	// TLS is used with a loopback host too, which otherwise gets plain HTTP.
+	// Any other host always gets TLS.
+	TLS bool
+	// Transport carries the requests; nil is one shared by the process. It
+	// never sees plain HTTP to another host than loopback.
+	Transport http.RoundTripper
+}
+
+// Registry is one repository of an OCI distribution 1.1 registry.
+type Registry struct {
+	name string
+	base url.URL // scheme, host, /v2/NAME
+	http *http.Client
+
+	mu     sync.Mutex
+	cache  map[v1.Hash]cached // by digest, so it is never stale
+	cached int
+
+	attaching sync.Mutex // one writer of a fallback tag at a time in this process
+}
+
+type cached struct {
+	raw       []byte
+	mediaType string
+}
+
+const maxCached = 16 << 20
+
+var manifestTypes = http.Header{"Accept": {strings.Join([]string{
+	string(types.OCIImageIndex), string(types.OCIManifestSchema1),
+	string(types.DockerManifestList), string(types.DockerManifestSchema2),
+}, ", ")}}
+
+// OpenRegistry prepares for repo, HOST/NAME. Nothing is sent yet.
+func OpenRegistry(repo string, opts RegistryOptions) (*Registry, error) {
+	n, err := parseRepository(repo)
+	if err != nil {
+		return nil, err
+	}
+	inner := opts.Transport
+	if inner == nil {
+		inner = defaultTransport()
+	}
+	r := &Registry{name: repo, cache: map[v1.Hash]cached{}}
+	r.base = url.URL{Scheme: "https", Host: n.RegistryStr(), Path: "/v2/" + n.RepositoryStr()}
+	if isLoopback(r.base.Hostname()) && !opts.TLS {
+		r.base.Scheme = "http"
+	}
+	r.http = &http.Client{
+		Transport:     &authTransport{inner: plainGuard{inner}, repo: n, token: opts.Token},
+		CheckRedirect: checkRedirect,
+	}
+	return r, nil
+}
+
+// Name is the repository as OpenRegistry was given it.
+func (r *Registry) Name() string { return r.name }
+
+func (r *Registry) url(parts ...string) *url.URL {
+	u := r.base
+	u.Path += "/" + strings.Join(parts, "/")
+	return &u
+}
+
+// Resolve gets the manifest, because its size and media type are to be those
+// of bytes that hash to the digest, not those of a header.
+func (r *Registry) Resolve(ctx context.Context, reference string) (v1.Descriptor, error) {
+	if h, err := v1.NewHash(reference); err == nil {
+		raw, mediaType, err := r.Manifest(ctx, h)
+		return v1.Descriptor{MediaType: types.MediaType(mediaType), Digest: h, Size: int64(len(raw))}, err
+	}
+	if !tagGrammar.MatchString(reference) {
+		return v1.Descriptor{}, fmt.Errorf("%q is neither a tag nor a digest", reference)
+	}
+	raw, mediaType, err := r.fetchManifest(ctx, reference)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	d := v1.Descriptor{MediaType: types.MediaType(mediaType), Digest: digestOf(raw), Size: int64(len(raw))}
+	r.remember(d.Digest, raw, mediaType)
+	return d, nil
+}
+
+// Manifest implements Source.
+func (r *Registry) Manifest(ctx context.Context, digest v1.Hash) ([]byte, string, error) {
+	r.mu.Lock()
+	c, ok := r.cache[digest]
+	r.mu.Unlock()
+	if ok {
+		return c.raw, c.mediaType, nil
+	}
+	raw, mediaType, err := r.fetchManifest(ctx, digest.String())
+	if err != nil {
+		return nil, "", err
+	}
+	if err := checkDigest(raw, digest); err != nil {
+		return nil, "", fmt.Errorf("%s: manifest %w", r.name, err)
+	}
+	r.remember(digest, raw, mediaType)
+	return raw, mediaType, nil
+}
+
+func (r *Registry) fetchManifest(ctx context.Context, reference string) ([]byte, string, error) {
+	a, err := r.small(ctx, http.MethodGet, r.url("manifests", reference), manifestTypes, nil, limits.Manifest, http.StatusOK)
+	if err != nil {
+		return nil, "", err
+	}
+	mediaType, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
+	if _, err := parseContent(a.body, types.MediaType(mediaType)); err != nil {
+		return nil, "", fmt.Errorf("%s, manifest %s: %w", r.name, reference, err)
+	}
+	if claim := a.header.Get("Docker-Content-Digest"); strings.HasPrefix(claim, "sha256:") && claim != digestOf(a.body).String() {
+		return nil, "", fmt.Errorf("%s, manifest %s: the registry says %s, the bytes are %s: %w", r.name, reference, quoteUnprintable(claim), digestOf(a.body), ErrMismatch)
+	}
+	return a.body, mediaType, nil
+}
+
+func (r *Registry) remember(digest v1.Hash, raw []byte, mediaType string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.cache[digest]; ok || r.cached+len(raw) > maxCached {
+		return
+	}
+	r.cached += len(raw)
+	r.cache[digest] = cached{raw, mediaType}
+}
+
+// Blob implements Source. A connection that breaks before the first byte is
+// tried again; later the reader fails, and the caller starts over.
+func (r *Registry) Blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	var err error
+	for i := range attempts {
+		if i > 0 {
+			if err := sleep(ctx, backoff(i)); err != nil {
+				return nil, err
+			}
+		}
+		var body io.ReadCloser
+		if body, err = r.openBlob(ctx, d); err == nil {
+			return verifying(body, d)
+		}
+		if !mayPass(ctx, err) {
+			break
+		}
+	}
+	return nil, err
+}
+
+func (r *Registry) openBlob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url("blobs", d.Digest.String()).String(), nil)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	resp, err := r.http.Do(req)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	body := guardReceiving(resp.Body, cancel)
+	if resp.StatusCode != http.StatusOK {
+		defer body.Close()
+		return nil, newStatusError(resp)
+	}
+	if resp.ContentLength >= 0 && resp.ContentLength != d.Size {
+		body.Close()
+		return nil, fmt.Errorf("%s, blob %s: got %d bytes, want %d: %w", r.name, d.Digest, resp.ContentLength, d.Size, ErrMismatch)
+	}
+	return body, nil
+}
