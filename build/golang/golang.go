@@ -40,8 +40,8 @@ type Config struct {
 	// command checks each module against the go.sum of the commit before it uses
 	// it, and nothing else can write there. Where empty, each build downloads anew.
 	ModuleCache string
-	// Proxy is GOPROXY for the builds; where empty, the toolchain's default.
-	// Modules are never fetched with version control tools.
+	// Proxy is GOPROXY for the builds; where empty, the toolchain's default. Its
+	// "direct" is dropped: a go.mod could name any host of the network otherwise.
 	Proxy string
 	// CABundle is the PEM file that TLS to the module proxy is checked with;
 	// where empty, the system's.
@@ -91,10 +91,14 @@ func New(cfg Config) (*Builder, error) {
 	if cfg.Limits.WallTime == 0 {
 		cfg.Limits.WallTime = 30 * time.Minute
 	}
-	goroot, tools, err := measureToolchain(cfg.Go)
+	goroot, proxy, tools, err := measureToolchain(cfg.Go)
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Proxy == "" {
+		cfg.Proxy = proxy
+	}
+	cfg.Proxy = withoutDirect(cfg.Proxy)
 	return &Builder{cfg: cfg, goroot: goroot, tools: tools}, nil
 }
 
@@ -174,6 +178,25 @@ func (b *Builder) describe(j *job, l build.Limits) map[string]string {
 		c["memory"] = strconv.FormatInt(l.Memory, 10)
 	}
 	return c
+}
+
+// withoutDirect drops "direct" from a GOPROXY list ("a,b|direct").
+func withoutDirect(list string) string {
+	var kept strings.Builder
+	for list != "" {
+		end := strings.IndexAny(list, ",|") + 1
+		if end == 0 {
+			end = len(list)
+		}
+		if strings.TrimRight(list[:end], ",|") != "direct" {
+			kept.WriteString(list[:end])
+		}
+		list = list[end:]
+	}
+	if k := strings.TrimRight(kept.String(), ",|"); k != "" {
+		return k
+	}
+	return "off"
 }
 
 func withDefaults(l, d build.Limits) build.Limits {

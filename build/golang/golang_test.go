@@ -452,6 +452,31 @@ func TestLimitsEndTheBuild(t *testing.T) {
 	}
 }
 
+// Memory that the compiler may not have fails the build, and says so.
+func TestMemoryLimit(t *testing.T) {
+	_, _, _, err := do(t, newBuilder(t, Config{}), writeTree(t, plainTree), build.Recipe{}, build.Limits{Memory: 128 << 20})
+	var failed *build.Error
+	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "memory") {
+		t.Errorf("got %v, want a *build.Error about memory", err)
+	}
+}
+
+// A go.mod may not make the platform ask hosts of its choice.
+func TestWithoutDirect(t *testing.T) {
+	for list, want := range map[string]string{
+		"http://a,direct":          "http://a",
+		"http://a|direct|http://b": "http://a|http://b",
+		"direct":                   "off",
+		"direct,direct":            "off",
+		"http://direct,http://b":   "http://direct,http://b",
+		"off":                      "off",
+	} {
+		if got := withoutDirect(list); got != want {
+			t.Errorf("withoutDirect(%q): got %q, want %q", list, got, want)
+		}
+	}
+}
+
 // A plain user gets the same image as root.
 func TestPlainUser(t *testing.T) {
 	if os.Getenv("COLOPHON_TEST_PLAIN_USER") != "" {

@@ -81,17 +81,17 @@ func moduleResource(m *debug.Module) (attest.ResourceDescriptor, error) {
 }
 
 // measureToolchain asks the go command where it lives and hashes what compiles.
-func measureToolchain(goCmd string) (goroot string, tools []attest.ResourceDescriptor, err error) {
-	cmd := exec.Command(goCmd, "env", "-json", "GOROOT", "GOVERSION", "GOTOOLDIR")
+func measureToolchain(goCmd string) (goroot, proxy string, tools []attest.ResourceDescriptor, err error) {
+	cmd := exec.Command(goCmd, "env", "-json", "GOROOT", "GOVERSION", "GOTOOLDIR", "GOPROXY")
 	cmd.Env = []string{"GOENV=off", "GOTOOLCHAIN=local", "GOFLAGS=", "GOWORK=off", "HOME=/", "PATH=" + filepath.Dir(goCmd)}
 	cmd.Dir = "/"
 	out, err := cmd.Output()
 	if err != nil {
-		return "", nil, fmt.Errorf("asking %s for its environment: %w", goCmd, err)
+		return "", "", nil, fmt.Errorf("asking %s for its environment: %w", goCmd, err)
 	}
-	var env struct{ GOROOT, GOVERSION, GOTOOLDIR string }
+	var env struct{ GOROOT, GOVERSION, GOTOOLDIR, GOPROXY string }
 	if err := json.Unmarshal(out, &env); err != nil {
-		return "", nil, fmt.Errorf("environment of %s: %w", goCmd, err)
+		return "", "", nil, fmt.Errorf("environment of %s: %w", goCmd, err)
 	}
 	for _, name := range []string{"go", "asm", "compile", "link"} {
 		file := filepath.Join(env.GOTOOLDIR, name)
@@ -100,7 +100,7 @@ func measureToolchain(goCmd string) (goroot string, tools []attest.ResourceDescr
 		}
 		sum, err := fileSHA256(file)
 		if err != nil {
-			return "", nil, fmt.Errorf("toolchain of %s: %w", goCmd, err)
+			return "", "", nil, fmt.Errorf("toolchain of %s: %w", goCmd, err)
 		}
 		tools = append(tools, attest.ResourceDescriptor{
 			Name:        name,
@@ -108,7 +108,7 @@ func measureToolchain(goCmd string) (goroot string, tools []attest.ResourceDescr
 			Annotations: map[string]any{"version": env.GOVERSION},
 		})
 	}
-	return env.GOROOT, tools, nil
+	return env.GOROOT, env.GOPROXY, tools, nil
 }
 
 func fileSHA256(name string) (string, error) {

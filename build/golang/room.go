@@ -135,6 +135,7 @@ func environment(j *job, work, modules, bundle, proxy string, cpus int) []string
 		"GOMAXPROCS=" + strconv.Itoa(cpus),
 		"GOMODCACHE=" + modules,
 		"GOPACKAGESDRIVER=off",
+		"GOPROXY=" + proxy,
 		"GOPATH=" + filepath.Join(work, "gopath"),
 		"GOROOT=" + j.Goroot,
 		"GOTELEMETRY=off",
@@ -146,9 +147,6 @@ func environment(j *job, work, modules, bundle, proxy string, cpus int) []string
 	}
 	if bundle != "" {
 		env = append(env, "SSL_CERT_FILE="+bundle)
-	}
-	if proxy != "" {
-		env = append(env, "GOPROXY="+proxy)
 	}
 	return env
 }
