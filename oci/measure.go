@@ -23,12 +23,12 @@ import (
 type Measured struct {
 	Descriptor v1.Descriptor // of the index or manifest: what gets signed
 	Raw        []byte        // its bytes
-	Images     []MeasuredImage
+	Platforms     []MeasuredPlatform
 }
 
-// MeasuredImage is the image of one platform, in the index's order.
-type MeasuredImage struct {
-	Platform  v1.Platform   // from the configuration; the index agrees with it
+// MeasuredPlatform is the image of one platform, in the index's order.
+type MeasuredPlatform struct {
+	Platform  v1.Platform   // from the configuration, arm64 without v8; the index agrees
 	Manifest  v1.Descriptor // equals Measured.Descriptor where there is no index
 	Config    v1.Descriptor
 	ConfigRaw []byte
@@ -176,18 +176,18 @@ func (m *measurer) image() (*Measured, error) {
 		if err != nil {
 			return nil, err
 		}
-		out.Images = []MeasuredImage{*image}
-	} else if out.Images, err = m.platforms(c); err != nil {
+		out.Platforms = []MeasuredPlatform{*image}
+	} else if out.Platforms, err = m.platforms(c); err != nil {
 		return nil, err
 	}
 	return out, m.layers(out)
 }
 
-func (m *measurer) platforms(index *content) ([]MeasuredImage, error) {
+func (m *measurer) platforms(index *content) ([]MeasuredPlatform, error) {
 	if len(index.Manifests) == 0 {
 		return nil, refuse("index has no manifests")
 	}
-	var images []MeasuredImage
+	var images []MeasuredPlatform
 	seen := map[string]bool{}
 	for _, d := range index.Manifests {
 		if d.MediaType.IsIndex() {
@@ -217,12 +217,18 @@ func (m *measurer) platforms(index *content) ([]MeasuredImage, error) {
 	return images, nil
 }
 
-// platformName is what two platforms must not share: v8 is arm64's only variant
-// and is left out as often as not.
-func platformName(p v1.Platform) string {
+// normalPlatform leaves out v8, which is arm64's only variant and is named as
+// often as not.
+func normalPlatform(p v1.Platform) v1.Platform {
 	if p.Architecture == "arm64" && p.Variant == "v8" {
 		p.Variant = ""
 	}
+	return p
+}
+
+// platformName is what two platforms of an image must not share.
+func platformName(p v1.Platform) string {
+	p = normalPlatform(p)
 	features := slices.Sorted(slices.Values(p.OSFeatures))
 	s := p.OS + "/" + p.Architecture
 	for _, part := range append([]string{p.Variant, p.OSVersion}, features...) {
@@ -249,7 +255,7 @@ type configFile struct {
 
 // configured reads the configuration of a manifest. Its diff_ids are kept in
 // the layers, for layers to compare.
-func (m *measurer) configured(d v1.Descriptor, c *content) (*MeasuredImage, error) {
+func (m *measurer) configured(d v1.Descriptor, c *content) (*MeasuredPlatform, error) {
 	if !c.Config.MediaType.IsConfig() {
 		return nil, refuse("configuration of %s: media type %q is not known", d.Digest, c.Config.MediaType)
 	}
@@ -271,8 +277,8 @@ func (m *measurer) configured(d v1.Descriptor, c *content) (*MeasuredImage, erro
 		return nil, refuse("configuration %s: rootfs of type %q with %d diff_ids, the manifest has %d layers",
 			c.Config.Digest, cf.RootFS.Type, len(cf.RootFS.DiffIDs), len(c.Layers))
 	}
-	image := &MeasuredImage{
-		Platform:  v1.Platform{Architecture: cf.Architecture, OS: cf.OS, Variant: cf.Variant, OSVersion: cf.OSVersion, OSFeatures: cf.OSFeatures},
+	image := &MeasuredPlatform{
+		Platform:  normalPlatform(v1.Platform{Architecture: cf.Architecture, OS: cf.OS, Variant: cf.Variant, OSVersion: cf.OSVersion, OSFeatures: cf.OSFeatures}),
 		Manifest:  v1.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size},
 		Config:    *c.Config,
 		ConfigRaw: raw,
@@ -292,7 +298,7 @@ func (m *measurer) layers(out *Measured) error {
 	group, ctx := errgroup.WithContext(context.Background())
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	budget := newBudget(m.bomb.total)
-	for _, image := range out.Images {
+	for _, image := range out.Platforms {
 		for _, layer := range image.Layers {
 			d := layer.Descriptor
 			if measured[d.Digest] != nil {
@@ -315,13 +321,13 @@ func (m *measurer) layers(out *Measured) error {
 		return err
 	}
 	var wrong []error
-	for i := range out.Images {
-		for j := range out.Images[i].Layers {
-			layer := &out.Images[i].Layers[j]
+	for i := range out.Platforms {
+		for j := range out.Platforms[i].Layers {
+			layer := &out.Platforms[i].Layers[j]
 			got := measured[layer.Descriptor.Digest]
 			if got.DiffID != layer.DiffID {
 				wrong = append(wrong, refuse("layer %s unpacks to %s, configuration %s says %s",
-					layer.Descriptor.Digest, got.DiffID, out.Images[i].Config.Digest, layer.DiffID))
+					layer.Descriptor.Digest, got.DiffID, out.Platforms[i].Config.Digest, layer.DiffID))
 			}
 			layer.Unpacked, layer.Entries = got.Unpacked, got.Entries
 		}

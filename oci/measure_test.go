@@ -24,16 +24,16 @@ func TestMeasureLayout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Descriptor.Digest != top.Digest || m.Descriptor.Size != top.Size || len(m.Images) != 2 {
+	if m.Descriptor.Digest != top.Digest || m.Descriptor.Size != top.Size || len(m.Platforms) != 2 {
 		t.Fatalf("measured %+v, want %+v with two images", m.Descriptor, top)
 	}
 	for i, arch := range []string{"amd64", "arm64"} {
-		im := m.Images[i]
+		im := m.Platforms[i]
 		if im.Platform.Architecture != arch || len(im.Layers) != 2 || im.Layers[1].Entries != 1 || im.Layers[1].Unpacked != 2048 {
 			t.Errorf("image %d: %+v", i, im)
 		}
 	}
-	if m.Images[0].Layers[0].DiffID != m.Images[1].Layers[0].DiffID {
+	if m.Platforms[0].Layers[0].DiffID != m.Platforms[1].Layers[0].DiffID {
 		t.Error("the shared layer differs")
 	}
 }
@@ -55,7 +55,7 @@ func TestMeasureSingleManifestAndPackings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Descriptor.Digest != d.Digest || len(m.Images[0].Layers) != 3 || m.Images[0].Manifest.Digest != d.Digest {
+	if m.Descriptor.Digest != d.Digest || len(m.Platforms[0].Layers) != 3 || m.Platforms[0].Manifest.Digest != d.Digest {
 		t.Errorf("measured %+v", m)
 	}
 }

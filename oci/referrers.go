@@ -23,6 +23,9 @@ import (
 // API never gives (distribution spec 1.1, "Listing Referrers").
 var errNoReferrersAPI = errors.New("the registry has no referrers API")
 
+// maxListed is more than are ever looked at, so that a caller can choose which.
+const maxListed = 8 * limits.Referrers
+
 // Referrers implements Source: the API where there is one, else the fallback
 // tag. Only a 404 of both is "none"; any other failure is an error.
 func (r *Registry) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descriptor, error) {
@@ -92,8 +95,8 @@ func (l *referrerList) add(page []byte) error {
 		}
 	}
 	// Cutting the list off instead would let whoever may attach a lot hide the rest.
-	if l.pages++; len(l.entries) > limits.Referrers || l.pages > limits.Referrers {
-		return fmt.Errorf("more than %d referrers", limits.Referrers)
+	if l.pages++; len(l.entries) > maxListed || l.pages > maxListed {
+		return fmt.Errorf("more than %d referrers", maxListed)
 	}
 	return nil
 }

@@ -108,7 +108,7 @@ func TestCopyThereAndBack(t *testing.T) {
 	if err := Copy(t.Context(), r, back, top); err != nil || uploads.Load() != before {
 		t.Errorf("second copy: %v, %d uploads", err, uploads.Load()-before)
 	}
-	other := m.Images[0].Manifest
+	other := m.Platforms[0].Manifest
 	if err := back.Tag(t.Context(), "v1", other); !errors.Is(err, ErrTagExists) {
 		t.Errorf("moving a layout's tag: got %v, want ErrTagExists", err)
 	}
@@ -434,10 +434,11 @@ func TestListingsThatLie(t *testing.T) {
 	failing("duplicate member", `{"manifests":[],"manifests":[]}`)
 	failing("no digest", list(`{"mediaType":"x","size":1}`))
 	var flood []string
-	for i := range limits.Referrers + 1 {
+	for i := range maxListed + 1 {
 		flood = append(flood, entry(digestOf(fmt.Append(nil, i)), ""))
 	}
 	failing("flood", list(flood...))
+	failing("small flood", list(flood[:limits.Referrers+1]...))
 	header.Set("Link", `<http://127.0.0.2:9/v2/x/referrers/y>; rel="next"`)
 	failing("next page elsewhere", list())
 	header.Set("Link", `<?again>; rel="next"`)
