@@ -48,7 +48,7 @@ example: ## examples/hello as a git repository with a signed tag, in build/hello
 quickstart: deps tools build example ## start a platform, release build/hello, verify it
 	@scripts/quickstart.sh
 
-test: deps tools base-images example ## every test; a missing tool is a failure
+test: deps tools build base-images example ## every test; a missing tool is a failure
 	$(GO) vet ./...
 	COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m ./...
 

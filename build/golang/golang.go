@@ -31,7 +31,7 @@ import (
 // Config of the builder. The zero value of each field is a good default but for Dir.
 type Config struct {
 	// Dir receives one directory a build, "golang-…", erased when the build
-	// ends. What a crash left there Sweep erases.
+	// ends. New erases what a crash left there, so it is for one Builder at a time.
 	Dir string
 	// Go is the go command; where empty, the first one in PATH. Its GOROOT is
 	// the toolchain, its zoneinfo.zip the time zones of the base.
@@ -85,6 +85,9 @@ func New(cfg Config) (*Builder, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("builder golang: no directory for its rooms is set")
 	}
+	if err := sweep(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("erasing what earlier builds left: %w", err)
+	}
 	if cfg.CABundle == "" {
 		cfg.CABundle = systemBundle()
 	}
@@ -102,9 +105,8 @@ func New(cfg Config) (*Builder, error) {
 	return &Builder{cfg: cfg, goroot: goroot, tools: tools}, nil
 }
 
-// Sweep erases what builds left in dir when their process was killed. No build
-// may be running there.
-func Sweep(dir string) error {
+// sweep erases the rooms of builds whose process was killed.
+func sweep(dir string) error {
 	left, err := filepath.Glob(filepath.Join(dir, roomPrefix+"*"))
 	for _, room := range left {
 		err = errors.Join(err, os.RemoveAll(room))
@@ -160,22 +162,21 @@ func (b *Builder) Build(ctx context.Context, r build.Request) (*build.Result, er
 // describe says what shaped the build, for the provenance's internal parameters.
 func (b *Builder) describe(j *job, l build.Limits) map[string]string {
 	c := map[string]string{
-		"room":        "user, mount, pid, ipc and uts namespaces",
-		"flags":       strings.Join(append(slices.Clone(goFlags), "-ldflags="+goLDFlags), " "),
-		"CGO_ENABLED": "0",
-		"modules":     "checked against the go.sum of the commit; the checksum database is not asked",
-		"cpus":        strconv.Itoa(cpus(l)),
-		"wallTime":    l.WallTime.String(),
-		"epoch":       strconv.FormatInt(j.Epoch, 10),
+		"namespaces":      "user mount pid ipc uts",
+		"go.flags":        strings.Join(append(slices.Clone(goFlags), "-ldflags="+goLDFlags), " "),
+		"go.modules":      "go.sum of the commit; the checksum database is not asked",
+		"limits.cpus":     strconv.Itoa(cpus(l)),
+		"limits.wallTime": l.WallTime.String(),
+		"sourceDateEpoch": strconv.FormatInt(j.Epoch, 10),
 	}
 	if b.cfg.Unconfined {
-		c["room"] = "none"
+		c["namespaces"] = "none"
 	}
 	if j.Vendored {
-		c["modules"] = "vendored in the commit"
+		c["go.modules"] = "vendored in the commit"
 	}
 	if l.Memory > 0 {
-		c["memory"] = strconv.FormatInt(l.Memory, 10)
+		c["limits.memory"] = strconv.FormatInt(l.Memory, 10)
 	}
 	return c
 }

@@ -524,14 +524,14 @@ func TestPlainUser(t *testing.T) {
 
 var plainTree = map[string]string{"go.mod": "module example.com/x\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n"}
 
-func TestSweep(t *testing.T) {
+func TestNewErasesWhatACrashLeft(t *testing.T) {
 	dir := t.TempDir()
 	for _, d := range []string{"golang-1/work", "other"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := Sweep(dir); err != nil {
+	if _, err := New(Config{Dir: dir}); err != nil {
 		t.Fatal(err)
 	}
 	left, _ := os.ReadDir(dir)
