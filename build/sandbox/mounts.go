@@ -37,7 +37,13 @@ func openMounts(o *order, binds []Bind, state string) (files []*os.File, err err
 			return files, err
 		}
 	}
+	seen := map[Bind]bool{}
 	for _, b := range binds {
+		// Two programs may need the same library.
+		if seen[b] {
+			continue
+		}
+		seen[b] = true
 		if err := add(b.Source, b.Target, false, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV); err != nil {
 			return files, err
 		}

@@ -1,0 +1,288 @@
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/build/sandbox"
+)
+
+func TestMain(m *testing.M) {
+	sandbox.Init()
+	os.Exit(m.Run())
+}
+
+const (
+	repo   = "../.."
+	mirror = repo + "/build/base-images"
+)
+
+// builder is a real one over the daemon and the base images that the Makefile
+// makes. Where they cannot be had the test is skipped loudly, or fails if the
+// environment says that they must be there.
+func builder(t *testing.T) *Builder {
+	t.Helper()
+	b, err := New(Config{Buildkitd: repo + "/build/bin/buildkitd", StateDir: t.TempDir(), Mirror: mirror, Limits: build.Limits{WallTime: 5 * time.Minute}})
+	if err != nil {
+		if os.Getenv("COLOPHON_REQUIRE_BUILD") == "1" {
+			t.Fatal(err)
+		}
+		t.Skipf("NOT TESTED: %v", err)
+	}
+	return b
+}
+
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) add(e build.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Fprintf(&l.text, "%s | %s\n", e.Step, e.Line)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+var epoch = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+
+// tree makes a source of one Dockerfile.
+func tree(t *testing.T, dockerfile string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func run(t *testing.T, b *Builder, req build.Request) (*build.Result, string, error) {
+	t.Helper()
+	var log lines
+	if req.Epoch.IsZero() {
+		req.Epoch = epoch
+	}
+	if req.Layout == "" {
+		req.Layout = t.TempDir()
+	}
+	req.Log = log.add
+	r, err := b.Build(t.Context(), req)
+	rooms, _ := os.ReadDir(b.cfg.StateDir)
+	if len(rooms) > 0 {
+		t.Errorf("the build left %v", rooms)
+	}
+	return r, log.String(), err
+}
+
+func TestHelloTwiceGivesTheSameImage(t *testing.T) {
+	b := builder(t)
+	first, log, err := run(t, b, build.Request{Tree: repo + "/examples/hello"})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	layout := t.TempDir()
+	second, _, err := run(t, b, build.Request{Tree: repo + "/examples/hello", Layout: layout})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Digest != second.Digest {
+		t.Errorf("two builds of one tree: %s and %s", first.Digest, second.Digest)
+	}
+	if !reflect.DeepEqual(first.Dependencies, second.Dependencies) {
+		t.Errorf("two builds of one tree depend on %v and %v", first.Dependencies, second.Dependencies)
+	}
+	var uris []string
+	for _, d := range first.Dependencies {
+		if len(d.Digest["sha256"]) != 64 {
+			t.Errorf("%s has no sha256: %v", d.URI, d.Digest)
+		}
+		uris = append(uris, d.URI)
+	}
+	all := strings.Join(uris, "\n")
+	for _, want := range []string{"golang@1.26", "static-debian12@nonroot", "github.com/google/uuid/@v/v1.6.0.zip"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("no dependency on %s in\n%s", want, all)
+		}
+	}
+	if !strings.Contains(log, "go build") {
+		t.Errorf("the log does not show the steps:\n%s", log)
+	}
+	raw, err := os.ReadFile(filepath.Join(layout, "index.json"))
+	if err != nil || !strings.Contains(string(raw), second.Digest) || strings.Contains(string(raw), "attestation") {
+		t.Errorf("index.json: %s, %v", raw, err)
+	}
+	t.Logf("%s\n%s\n%v\n%v took %s", first.Digest, all, first.Config, first.Tools, first.Finished.Sub(first.Started))
+}
+
+func TestFailingStepIsTheRecipesError(t *testing.T) {
+	b := builder(t)
+	_, log, err := run(t, b, build.Request{Tree: tree(t, "FROM debian:bookworm-slim\nRUN echo before && false\n")})
+	var be *build.Error
+	if !errors.As(err, &be) || !strings.Contains(be.Step, "RUN echo before") || !strings.Contains(be.Error(), "exit code: 1") {
+		t.Fatalf("got %v, want a build.Error at the step", err)
+	}
+	if !strings.Contains(log, "| before") {
+		t.Errorf("the output of the step is not in the log:\n%s", log)
+	}
+}
+
+func TestRecipesThatAreRefused(t *testing.T) {
+	b := builder(t)
+	ok := "FROM debian:bookworm-slim\n"
+	for name, c := range map[string]struct {
+		dockerfile string
+		recipe     build.Recipe
+		want       string
+	}{
+		"no Dockerfile":        {ok, build.Recipe{Dockerfile: "other"}, "no such file"},
+		"outside the tree":     {ok, build.Recipe{Dockerfile: "../Dockerfile"}, "inside the tree"},
+		"foreign frontend":     {"# syntax=evil/frontend\n" + ok, build.Recipe{}, "evil/frontend"},
+		"frontend by argument": {ok, build.Recipe{BuildArgs: map[string]string{"BUILDKIT_SYNTAX": "evil/frontend"}}, "may not be set"},
+		"another epoch":        {ok, build.Recipe{BuildArgs: map[string]string{"SOURCE_DATE_EPOCH": "0"}}, "may not be set"},
+		"platform":             {ok, build.Recipe{Platforms: []string{"windows/amd64"}}, "platform"},
+		"insecure step":        {ok + "RUN --security=insecure true\n", build.Recipe{}, "security.insecure"},
+		"host network":         {ok + "RUN --network=host true\n", build.Recipe{}, "network.host"},
+		"secret":               {ok + "RUN --mount=type=secret,id=x,required=true true\n", build.Recipe{}, "secret"},
+		"ssh":                  {ok + "RUN --mount=type=ssh,required=true true\n", build.Recipe{}, "ssh"},
+		"syntax error":         {"FROM\n", build.Recipe{}, "FROM"},
+	} {
+		_, log, err := run(t, b, build.Request{Tree: tree(t, c.dockerfile), Recipe: c.recipe})
+		var be *build.Error
+		if !errors.As(err, &be) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want a build.Error about %q\n%s", name, err, c.want, log)
+		}
+	}
+}
+
+// What a hostile step tries; each line prints what it must not.
+func TestStepSeesNothingOfTheHost(t *testing.T) {
+	b := builder(t)
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Errorf("a step connected to the host from %s", c.RemoteAddr())
+			c.Close()
+		}
+	}()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("hunter2"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("COLOPHON_TEST_SECRET", "hunter2")
+	var s strings.Builder
+	s.WriteString("FROM golang:1.26\nRUN set +e; env; cat " + secret + "; cat /proc/1/environ | tr '\\0' '\\n'; ls /data /run/docker.sock /state;")
+	targets := []string{"127.0.0.1", "169.254.169.254", "10.0.0.1"}
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if n := a.(*net.IPNet); n.IP.To4() != nil && !n.IP.IsLoopback() {
+			targets = append(targets, n.IP.String())
+		}
+	}
+	for _, h := range targets {
+		// Past the proxy, and through it.
+		fmt.Fprintf(&s, " timeout 3 bash -c 'exec 3<>/dev/tcp/%s/%s && echo REACHED direct %s';", h, port, h)
+		fmt.Fprintf(&s, " NO_PROXY= no_proxy= timeout 5 git -c http.lowSpeedLimit=1 ls-remote http://%s:%s/x && echo REACHED proxy %s;", h, port, h)
+	}
+	s.WriteString(" ps ax 2>/dev/null; ls /proc | grep -c '^[0-9]'; mount -t tmpfs x /mnt && echo MOUNTED; mknod /tmp/sda b 8 0 && echo MKNOD; true\n")
+	_, log, err := run(t, b, build.Request{Tree: tree(t, s.String())})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	for line := range strings.Lines(log) {
+		_, out, _ := strings.Cut(line, " | ")
+		for _, bad := range []string{"hunter2", "REACHED", "MOUNTED", "MKNOD"} {
+			if strings.HasPrefix(out, bad) || strings.Contains(out, "=hunter2") {
+				t.Errorf("a step got out: %s", line)
+			}
+		}
+	}
+	if !strings.Contains(log, "HTTP_PROXY=") {
+		t.Errorf("the attack did not run:\n%s", log)
+	}
+}
+
+func TestLimitsEndABuild(t *testing.T) {
+	b := builder(t)
+	for name, c := range map[string]struct {
+		step   string
+		limits build.Limits
+		want   string
+	}{
+		"memory":    {`RUN head -c 1G /dev/zero | tail | wc -c`, build.Limits{Memory: 256 << 20}, "268435456"},
+		"processes": {`RUN for i in $(seq 400); do sleep 20 & done; wait`, build.Limits{PIDs: 100}, "100"},
+		"time":      {`RUN sleep 60`, build.Limits{WallTime: 6 * time.Second}, "6s"},
+	} {
+		start := time.Now()
+		_, log, err := run(t, b, build.Request{Tree: tree(t, "FROM debian:bookworm-slim\n"+c.step+"\n"), Limits: c.limits})
+		var be *build.Error
+		if !errors.As(err, &be) || !strings.Contains(err.Error(), c.want) || time.Since(start) > 40*time.Second {
+			t.Errorf("%s: got %v after %s, want a build.Error that names the limit\n%s", name, err, time.Since(start), log)
+		}
+	}
+}
+
+func TestCancelErasesTheRoom(t *testing.T) {
+	b := builder(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var once sync.Once
+	_, err := b.Build(ctx, build.Request{Tree: tree(t, "FROM debian:bookworm-slim\nRUN echo running; sleep 60\n"), Epoch: epoch, Layout: t.TempDir(),
+		Log: func(e build.Event) {
+			if e.Line == "running" {
+				once.Do(cancel)
+			}
+		}})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	if rooms, _ := os.ReadDir(b.cfg.StateDir); len(rooms) > 0 {
+		t.Errorf("left: %v", rooms)
+	}
+}
+
+func TestPlatformsGiveAnIndex(t *testing.T) {
+	b := builder(t)
+	dockerfile := "FROM --platform=$BUILDPLATFORM debian:bookworm-slim AS b\nARG TARGETARCH\nRUN echo $TARGETARCH > /arch\nFROM gcr.io/distroless/static-debian12\nCOPY --from=b /arch /arch\n"
+	req := build.Request{Tree: tree(t, dockerfile), Recipe: build.Recipe{Platforms: []string{"linux/amd64", "linux/arm64"}}, Layout: t.TempDir()}
+	r, log, err := run(t, b, req)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	raw, err := os.ReadFile(filepath.Join(req.Layout, "blobs", "sha256", strings.TrimPrefix(r.Digest, "sha256:")))
+	if err != nil || strings.Count(string(raw), `"architecture"`) != 2 || strings.Contains(string(raw), "unknown") {
+		t.Errorf("index: %s, %v", raw, err)
+	}
+	// A step for a processor that this machine does not have fails, and says so.
+	foreign := "linux/arm64"
+	if hostPlatform() == foreign {
+		foreign = "linux/amd64"
+	}
+	_, log, err = run(t, b, build.Request{Tree: tree(t, "FROM gcr.io/distroless/static-debian12\nRUN [\"/x\"]\n"), Recipe: build.Recipe{Platforms: []string{foreign}}})
+	if err == nil {
+		t.Error("a foreign step ran")
+	}
+	t.Log(err)
+}

@@ -1,0 +1,282 @@
+package buildkit
+
+import (
+	"archive/tar"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+const (
+	maxBlobs  = 4096     // files in an exported layout
+	maxLayout = 64 << 30 // bytes of an exported layout
+
+	attestationType = "vnd.docker.reference.type" // BuildKit docs/attestations/attestation-storage.md
+	predicateType   = "in-toto.io/predicate-type"
+)
+
+// layoutError says that buildkitd exported something that is no layout.
+type layoutError struct{ err error }
+
+func (e *layoutError) Error() string { return "the exported layout: " + e.err.Error() }
+func (e *layoutError) Unwrap() error { return e.err }
+
+// entry is the grammar of the files that a layout may have.
+var entry = regexp.MustCompile(`^(oci-layout|index\.json|blobs/sha256/[0-9a-f]{64})$`)
+
+// unpack writes the tar of an OCI layout to dir. Names outside the grammar,
+// links, devices and blobs that are not their name's digest are errors.
+func unpack(r io.Reader, dir string) error {
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
+		return err
+	}
+	in := tar.NewReader(r)
+	var total int64
+	for n := 0; ; {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return &layoutError{err}
+		}
+		name := strings.TrimSuffix(strings.TrimPrefix(h.Name, "./"), "/")
+		if h.Typeflag == tar.TypeDir && (name == "" || name == "blobs" || name == "blobs/sha256") {
+			continue
+		}
+		if h.Typeflag != tar.TypeReg || !entry.MatchString(name) {
+			return &layoutError{fmt.Errorf("unexpected entry %q of type %q", h.Name, h.Typeflag)}
+		}
+		if n++; n > maxBlobs {
+			return &layoutError{fmt.Errorf("more than %d files", maxBlobs)}
+		}
+		if total += h.Size; total > maxLayout || h.Size > limits.LayerPacked {
+			return &layoutError{fmt.Errorf("%s: %d bytes are more than a layout may have", name, h.Size)}
+		}
+		if err := writeBlob(filepath.Join(dir, name), in); err != nil {
+			return err
+		}
+	}
+	// Read to the end: the exporter waits for it.
+	_, err := io.Copy(io.Discard, r)
+	return err
+}
+
+func writeBlob(path string, r io.Reader) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return &layoutError{fmt.Errorf("%s is there twice", filepath.Base(path))}
+	} else if err != nil {
+		return err
+	}
+	h := sha256.New()
+	_, err = io.Copy(io.MultiWriter(f, h), r)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if base := filepath.Base(path); strings.HasSuffix(filepath.Dir(path), "sha256") && base != hex.EncodeToString(h.Sum(nil)) {
+		return &layoutError{fmt.Errorf("blob %s has the digest %x", base, h.Sum(nil))}
+	}
+	return nil
+}
+
+// finish takes BuildKit's attestations out of a layout and returns the digest of
+// the image that is left, with the provenance statements. What is left has one
+// manifest or index, and no blob that it does not lead to.
+func finish(dir string) (digest string, provenance [][]byte, err error) {
+	l := &layout{dir: dir, keep: map[string]bool{}}
+	raw, err := l.read("index.json", limits.Manifest)
+	if err != nil {
+		return "", nil, err
+	}
+	var top v1.IndexManifest
+	if err := strict.Unmarshal(raw, limits.Manifest, &top); err != nil {
+		return "", nil, fmt.Errorf("index.json: %w", err)
+	}
+	if len(top.Manifests) != 1 {
+		return "", nil, fmt.Errorf("index.json has %d manifests, want 1", len(top.Manifests))
+	}
+	image := top.Manifests[0]
+	if image.MediaType.IsIndex() {
+		if image, provenance, err = l.strip(image); err != nil {
+			return "", nil, err
+		}
+	}
+	if image.MediaType.IsIndex() {
+		err = l.walkIndex(image)
+	} else {
+		err = l.walkImage(image)
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	if err := l.prune(); err != nil {
+		return "", nil, err
+	}
+	index := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex,
+		Manifests: []v1.Descriptor{{MediaType: image.MediaType, Size: image.Size, Digest: image.Digest}}}
+	if raw, err = json.Marshal(index); err != nil {
+		return "", nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "index.json"), raw, 0o644); err != nil {
+		return "", nil, err
+	}
+	return image.Digest.String(), provenance, os.WriteFile(filepath.Join(dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o644)
+}
+
+// layout is an unpacked layout and the blobs in it that are to stay.
+type layout struct {
+	dir  string
+	keep map[string]bool // hex
+}
+
+func (l *layout) read(name string, most int) ([]byte, error) {
+	f, err := os.Open(filepath.Join(l.dir, name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return strict.Read(f, most)
+}
+
+func (l *layout) manifest(d v1.Descriptor, v any) error {
+	if d.Digest.Algorithm != "sha256" {
+		return fmt.Errorf("digest algorithm: got %q, want sha256", d.Digest.Algorithm)
+	}
+	raw, err := l.read("blobs/sha256/"+d.Digest.Hex, limits.Manifest)
+	if err != nil {
+		return err
+	}
+	if int64(len(raw)) != d.Size {
+		return fmt.Errorf("%s: got %d bytes, want %d", d.Digest, len(raw), d.Size)
+	}
+	if err := strict.Unmarshal(raw, limits.Manifest, v); err != nil {
+		return fmt.Errorf("%s: %w", d.Digest, err)
+	}
+	return nil
+}
+
+// strip returns the image of an index with attestations: its one manifest where
+// there is one platform, else a new index of the manifests, in their order.
+func (l *layout) strip(d v1.Descriptor) (v1.Descriptor, [][]byte, error) {
+	var none v1.Descriptor
+	var index v1.IndexManifest
+	if err := l.manifest(d, &index); err != nil {
+		return none, nil, err
+	}
+	if len(index.Manifests) > limits.IndexManifests {
+		return none, nil, fmt.Errorf("index has %d manifests, at most %d are taken", len(index.Manifests), limits.IndexManifests)
+	}
+	var images []v1.Descriptor
+	var provenance [][]byte
+	for _, m := range index.Manifests {
+		if m.Annotations[attestationType] != "" {
+			p, err := l.statements(m)
+			if err != nil {
+				return none, nil, fmt.Errorf("attestation manifest %s: %w", m.Digest, err)
+			}
+			provenance = append(provenance, p...)
+			continue
+		}
+		images = append(images, m)
+	}
+	switch len(images) {
+	case 0:
+		return none, nil, errors.New("index has no image")
+	case 1:
+		return images[0], provenance, nil
+	}
+	raw, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: images})
+	if err != nil {
+		return none, nil, err
+	}
+	out := v1.Descriptor{MediaType: types.OCIImageIndex, Size: int64(len(raw)), Digest: v1.Hash{Algorithm: "sha256", Hex: hexSum(raw)}}
+	return out, provenance, os.WriteFile(filepath.Join(l.dir, "blobs", "sha256", out.Digest.Hex), raw, 0o644)
+}
+
+// statements reads the provenance in an attestation manifest.
+func (l *layout) statements(d v1.Descriptor) (out [][]byte, err error) {
+	var m v1.Manifest
+	if err := l.manifest(d, &m); err != nil {
+		return nil, err
+	}
+	for _, layer := range m.Layers {
+		if !strings.HasPrefix(layer.Annotations[predicateType], "https://slsa.dev/provenance/") {
+			continue
+		}
+		raw, err := l.read("blobs/sha256/"+layer.Digest.Hex, limits.Bundle)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, raw)
+	}
+	return out, nil
+}
+
+func (l *layout) walkIndex(d v1.Descriptor) error {
+	var index v1.IndexManifest
+	if err := l.manifest(d, &index); err != nil {
+		return err
+	}
+	l.keep[d.Digest.Hex] = true
+	for _, m := range index.Manifests {
+		if !m.MediaType.IsImage() {
+			return fmt.Errorf("%s in the index: got media type %q, want an image", m.Digest, m.MediaType)
+		}
+		if err := l.walkImage(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *layout) walkImage(d v1.Descriptor) error {
+	var m v1.Manifest
+	if err := l.manifest(d, &m); err != nil {
+		return err
+	}
+	if len(m.Layers) > limits.Layers {
+		return fmt.Errorf("%s has %d layers, at most %d are taken", d.Digest, len(m.Layers), limits.Layers)
+	}
+	l.keep[d.Digest.Hex] = true
+	for _, b := range append([]v1.Descriptor{m.Config}, m.Layers...) {
+		info, err := os.Lstat(filepath.Join(l.dir, "blobs", "sha256", filepath.Base(b.Digest.Hex)))
+		if err != nil {
+			return fmt.Errorf("blob of %s: %w", d.Digest, err)
+		}
+		if info.Size() != b.Size {
+			return fmt.Errorf("blob %s: got %d bytes, want %d", b.Digest, info.Size(), b.Size)
+		}
+		l.keep[b.Digest.Hex] = true
+	}
+	return nil
+}
+
+// prune removes the blobs that nothing leads to.
+func (l *layout) prune() error {
+	dir := filepath.Join(l.dir, "blobs", "sha256")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !l.keep[e.Name()] {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package buildkit
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/build/gateway"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// maxDependencies bounds what one build may have fetched.
+const maxDependencies = 100000
+
+// incompleteFetch is a request that BuildKit saw and could not hash (BuildKit docs/proxy.md).
+type incompleteFetch struct {
+	URL    string `json:"url,omitempty"`
+	Method string `json:"method,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// dependencies merges what BuildKit recorded for each platform: base images and
+// fetched URLs by digest, sorted by URI, and what it could not record.
+func dependencies(provenance [][]byte) ([]attest.ResourceDescriptor, []incompleteFetch, error) {
+	if len(provenance) == 0 {
+		return nil, nil, fmt.Errorf("there is no provenance")
+	}
+	type key struct{ uri, digest string }
+	seen := map[key]attest.ResourceDescriptor{}
+	missing := map[incompleteFetch]bool{}
+	for _, raw := range provenance {
+		var s struct {
+			PredicateType string `json:"predicateType"`
+			Predicate     struct {
+				BuildDefinition struct {
+					ResolvedDependencies []attest.ResourceDescriptor `json:"resolvedDependencies"`
+				} `json:"buildDefinition"`
+				RunDetails struct {
+					Metadata struct {
+						BuildKit struct {
+							Network struct {
+								Mode  string `json:"mode"`
+								Proxy struct {
+									Incomplete []incompleteFetch `json:"incomplete"`
+								} `json:"proxy"`
+							} `json:"network"`
+						} `json:"buildkit_metadata"`
+					} `json:"metadata"`
+				} `json:"runDetails"`
+			} `json:"predicate"`
+		}
+		if err := strict.Unmarshal(raw, limits.Bundle, &s); err != nil {
+			return nil, nil, err
+		}
+		if s.PredicateType != attest.PredicateSLSA1 {
+			return nil, nil, fmt.Errorf("predicate type: got %q, want %q", s.PredicateType, attest.PredicateSLSA1)
+		}
+		network := s.Predicate.RunDetails.Metadata.BuildKit.Network
+		if network.Mode != "proxy" {
+			return nil, nil, fmt.Errorf("network of the steps: got %q, want %q", network.Mode, "proxy")
+		}
+		for _, d := range s.Predicate.BuildDefinition.ResolvedDependencies {
+			if d.URI == "" || len(d.Digest) == 0 {
+				return nil, nil, fmt.Errorf("dependency %q has no digest", d.URI)
+			}
+			seen[key{d.URI, fmt.Sprint(d.Digest)}] = attest.ResourceDescriptor{URI: d.URI, Digest: d.Digest}
+		}
+		for _, i := range network.Proxy.Incomplete {
+			missing[i] = true
+		}
+	}
+	if len(seen) > maxDependencies {
+		return nil, nil, fmt.Errorf("%d dependencies, at most %d are taken", len(seen), maxDependencies)
+	}
+	keys := slices.SortedFunc(maps.Keys(seen), func(a, b key) int {
+		return strings.Compare(a.uri+" "+a.digest, b.uri+" "+b.digest)
+	})
+	deps := make([]attest.ResourceDescriptor, 0, len(keys))
+	for _, k := range keys {
+		deps = append(deps, seen[k])
+	}
+	gaps := slices.SortedFunc(maps.Keys(missing), func(a, b incompleteFetch) int {
+		return strings.Compare(a.URL+a.Method+a.Reason, b.URL+b.Method+b.Reason)
+	})
+	return deps, gaps, nil
+}
+
+// hosts is whom the gateway was asked for, once each, sorted: a view of the
+// network from outside the room.
+func hosts(exchanges []gateway.Exchange) []string {
+	seen := map[string]bool{}
+	for _, e := range exchanges {
+		host := e.URL
+		if u, err := url.Parse(e.URL); err == nil && u.Host != "" {
+			host = u.Host
+		} else if strings.HasPrefix(e.URL, "/") {
+			host = "mirror"
+		}
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		if e.Denied != "" {
+			host = "!" + host
+		}
+		seen[host] = true
+	}
+	return slices.Sorted(maps.Keys(seen))
+}

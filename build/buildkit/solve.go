@@ -1,0 +1,273 @@
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	digest "github.com/opencontainers/go-digest"
+	"github.com/tonistiigi/fsutil"
+	fstypes "github.com/tonistiigi/fsutil/types"
+
+	"github.com/colophon-build/colophon/build"
+)
+
+const (
+	maxDockerfile = 1 << 20  // bytes
+	maxLine       = 16 << 10 // bytes of one line of a step's output
+	maxOutput     = 64 << 20 // bytes of all output of one build
+	maxPlatforms  = 16
+)
+
+// dockerfileSyntax is the syntax line that means the frontend we have.
+var dockerfileSyntax = regexp.MustCompile(`^(docker\.io/)?docker/dockerfile(:1(\.[0-9]+){0,2}(-labs)?)?(@sha256:[0-9a-f]{64})?$`)
+
+// options turns a request into a solve, and refuses what the recipe may not say.
+func (b *Builder) options(req build.Request) (client.SolveOpt, error) {
+	r := req.Recipe
+	var none client.SolveOpt
+	if req.Epoch.Unix() <= 0 {
+		return none, fmt.Errorf("SOURCE_DATE_EPOCH: got %d, want the commit's time", req.Epoch.Unix())
+	}
+	attrs := map[string]string{
+		"build-arg:SOURCE_DATE_EPOCH": strconv.FormatInt(req.Epoch.Unix(), 10),
+		"attest:provenance":           "mode=max,version=v1",
+		// Its presence keeps a syntax line from fetching another frontend.
+		"cmdline": "",
+	}
+	file := r.Dockerfile
+	if file == "" {
+		file = "Dockerfile"
+	}
+	if path.IsAbs(file) || path.Clean(file) != file || strings.HasPrefix(file, "..") {
+		return none, &build.Error{Err: fmt.Errorf("dockerfile: got %q, want a clean path inside the tree", file)}
+	}
+	if err := checkDockerfile(req.Tree, file); err != nil {
+		return none, &build.Error{Step: file, Err: err}
+	}
+	attrs["filename"] = file
+	if r.Target != "" {
+		attrs["target"] = r.Target
+	}
+	for k, v := range r.BuildArgs {
+		// These are no arguments of the Dockerfile but switches of BuildKit,
+		// and the epoch is the commit's.
+		if strings.HasPrefix(k, "BUILDKIT_") || k == "SOURCE_DATE_EPOCH" || k == "" {
+			return none, &build.Error{Err: fmt.Errorf("build argument %q may not be set by a recipe", k)}
+		}
+		attrs["build-arg:"+k] = v
+	}
+	plats := r.Platforms
+	if len(plats) == 0 {
+		plats = []string{hostPlatform()}
+	}
+	if len(plats) > maxPlatforms {
+		return none, &build.Error{Err: fmt.Errorf("%d platforms, at most %d are built", len(plats), maxPlatforms)}
+	}
+	for _, p := range plats {
+		if _, err := platforms.Parse(p); err != nil || !strings.HasPrefix(p, "linux/") {
+			return none, &build.Error{Err: fmt.Errorf("platform: got %q, want one like linux/amd64", p)}
+		}
+	}
+	attrs["platform"] = strings.Join(plats, ",")
+
+	tree, err := fsutil.NewFS(req.Tree)
+	if err != nil {
+		return none, err
+	}
+	// A tree has what git knows of it: no owners, one time, and one bit of mode.
+	epoch := req.Epoch.UnixNano()
+	tree, err = fsutil.NewFilterFS(tree, &fsutil.FilterOpt{Map: func(_ string, st *fstypes.Stat) fsutil.MapResult {
+		st.Uid, st.Gid, st.ModTime = 0, 0, epoch
+		mode := os.FileMode(st.Mode)
+		switch {
+		case mode.IsDir():
+			mode = mode&os.ModeType | 0o755
+		case mode.IsRegular() && mode&0o100 != 0:
+			mode = 0o755
+		case mode.IsRegular():
+			mode = 0o644
+		}
+		st.Mode = uint32(mode)
+		return fsutil.MapResultKeep
+	}})
+	if err != nil {
+		return none, err
+	}
+	return client.SolveOpt{
+		Frontend:      "dockerfile.v0",
+		FrontendAttrs: attrs,
+		LocalMounts:   map[string]fsutil.FS{"context": tree, "dockerfile": tree},
+		ProxyNetwork:  true,
+	}, nil
+}
+
+// checkDockerfile looks at the syntax line before anything runs.
+func checkDockerfile(tree, file string) error {
+	root, err := os.OpenRoot(tree)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	f, err := root.Open(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("there is no such file in the source (name another with the recipe's dockerfile)")
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxDockerfile+1))
+	if err != nil {
+		return err
+	}
+	if len(text) > maxDockerfile {
+		return fmt.Errorf("more than %d bytes", maxDockerfile)
+	}
+	if ref, _, _, ok := parser.DetectSyntax(text); ok && !dockerfileSyntax.MatchString(ref) {
+		return fmt.Errorf("syntax: got %q, want docker/dockerfile:1 (other frontends are not run)", ref)
+	}
+	return nil
+}
+
+// solve runs the build and unpacks what it exports into layout.
+func (d *daemon) solve(ctx context.Context, opt client.SolveOpt, layout string, p *progress) (map[string]string, error) {
+	r, w := io.Pipe()
+	unpacked := make(chan error, 1)
+	go func() {
+		err := unpack(r, layout)
+		// Where unpacking fails the export must fail too, not wait.
+		r.CloseWithError(err)
+		unpacked <- err
+	}()
+	opt.Exports = []client.ExportEntry{{
+		Type:   client.ExporterOCI,
+		Attrs:  map[string]string{"rewrite-timestamp": "true", "oci-mediatypes": "true"},
+		Output: func(map[string]string) (io.WriteCloser, error) { return w, nil },
+	}}
+	status := make(chan *client.SolveStatus)
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		for s := range status {
+			p.update(s)
+		}
+		p.flush()
+	}()
+	resp, err := d.client.Solve(ctx, nil, opt, status)
+	<-shown
+	w.CloseWithError(errors.New("the build ended before its export"))
+	uerr := <-unpacked
+	if err != nil {
+		var l *layoutError
+		if errors.As(uerr, &l) {
+			return nil, l
+		}
+		return nil, err
+	}
+	if uerr != nil {
+		return nil, uerr
+	}
+	return resp.ExporterResponse, nil
+}
+
+// progress turns BuildKit's status into events, and remembers what failed.
+type progress struct {
+	log func(build.Event)
+
+	mu      sync.Mutex
+	names   map[digest.Digest]string
+	started map[digest.Digest]bool
+	partial map[digest.Digest][]byte
+	order   []digest.Digest
+	total   int
+	current string
+	failed  string
+	cause   string
+}
+
+func (p *progress) update(s *client.SolveStatus) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.names == nil {
+		p.names, p.started, p.partial = map[digest.Digest]string{}, map[digest.Digest]bool{}, map[digest.Digest][]byte{}
+	}
+	for _, v := range s.Vertexes {
+		p.names[v.Digest] = v.Name
+		if v.Started != nil && !p.started[v.Digest] {
+			p.started[v.Digest] = true
+			p.current = v.Name
+			p.emit(build.Event{Step: v.Name})
+		}
+		// A step that is cancelled because another failed is not the cause.
+		if v.Error != "" && p.cause == "" && !strings.Contains(v.Error, "context canceled") {
+			p.failed, p.cause = v.Name, v.Error
+		}
+	}
+	for _, l := range s.Logs {
+		if p.total += len(l.Data); p.total > maxOutput {
+			continue
+		}
+		if _, ok := p.partial[l.Vertex]; !ok {
+			p.order = append(p.order, l.Vertex)
+		}
+		buf := append(p.partial[l.Vertex], l.Data...)
+		for {
+			i := strings.IndexByte(string(buf), '\n')
+			if i < 0 && len(buf) <= maxLine {
+				break
+			}
+			if i < 0 || i > maxLine {
+				i = maxLine
+				p.emit(build.Event{Step: p.names[l.Vertex], Line: string(buf[:i])})
+				buf = buf[i:]
+				continue
+			}
+			p.emit(build.Event{Step: p.names[l.Vertex], Line: strings.TrimSuffix(string(buf[:i]), "\r")})
+			buf = buf[i+1:]
+		}
+		p.partial[l.Vertex] = buf
+	}
+}
+
+// flush emits lines that had no end.
+func (p *progress) flush() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, v := range p.order {
+		if buf := p.partial[v]; len(buf) > 0 {
+			p.emit(build.Event{Step: p.names[v], Line: string(buf)})
+		}
+	}
+	p.partial = map[digest.Digest][]byte{}
+	if p.total > maxOutput {
+		p.emit(build.Event{Line: fmt.Sprintf("output of %d bytes was cut at %d", p.total, maxOutput)})
+	}
+}
+
+func (p *progress) emit(e build.Event) {
+	if p.log != nil {
+		p.log(e)
+	}
+}
+
+func (p *progress) failure() (step, cause string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed, p.cause
+}
+
+func (p *progress) last() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.current
+}
