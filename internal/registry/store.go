@@ -38,7 +38,7 @@ type store struct {
 	lock *os.File
 
 	mkdir  sync.Mutex
-	synced map[string]bool // directories whose path is durable; guarded by mkdir
+	synced map[string]bool // directories whose whole path is durable; guarded by mkdir
 
 	// repos serialise the changes of one repository's manifests and tags, and
 	// the deletion of its blobs. Readers take none.
@@ -133,15 +133,19 @@ func (s *store) mkdirs(dir string) error {
 			return err
 		}
 	}
-	for d := dir; d != s.dir; d = filepath.Dir(d) {
+	var done []string
+	for d := dir; d != s.dir && !s.synced[d]; d = filepath.Dir(d) {
 		if err := durable.SyncDir(filepath.Dir(d)); err != nil {
 			return err
 		}
+		done = append(done, d)
 	}
 	if len(s.synced) >= maxSynced {
 		clear(s.synced)
 	}
-	s.synced[dir] = true
+	for _, d := range done {
+		s.synced[d] = true
+	}
 	return nil
 }
 
@@ -187,8 +191,8 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-// addBlob puts the file tmp, synced and checked by the caller, into a
-// repository as blob d. tmp stays.
+// addBlob moves the file tmp, synced and checked by the caller, into a
+// repository as blob d.
 func (s *store) addBlob(name string, d digest, tmp string) error {
 	pool, own := s.path("blobs", d.alg, d.hex), s.blob(name, d)
 	if err := s.mkdirs(filepath.Dir(own)); err != nil {
@@ -206,6 +210,10 @@ func (s *store) addBlob(name string, d digest, tmp string) error {
 			continue // deleted from its last repository just now
 		}
 		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		// Before the answer, so that a deletion after it counts the links right.
+		if err := os.Remove(tmp); err != nil {
 			return err
 		}
 		return errors.Join(durable.SyncDir(filepath.Dir(pool)), durable.SyncDir(filepath.Dir(own)))
