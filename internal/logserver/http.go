@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"strconv"
@@ -14,7 +15,6 @@ import (
 	rekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -48,15 +48,23 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 	// A slot is held: a body that trickles in must not keep it.
 	control := http.NewResponseController(w)
 	control.SetReadDeadline(time.Now().Add(readTimeout))
-	request, err := strict.Read(r.Body, maxRequest)
+	request, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if err != nil {
 		result = "refused"
-		refuse(w, http.StatusRequestEntityTooLarge, fmt.Errorf("reading the request: %w", err))
+		status := http.StatusBadRequest
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			status = http.StatusRequestEntityTooLarge
+			err = fmt.Errorf("request of more than %d bytes", maxRequest)
+		}
+		refuse(w, status, err)
 		return
 	}
 	control.SetReadDeadline(time.Time{})
-	entry, kind, version, err := canonicalEntry(request)
+	entry, kind, err := canonicalEntry(request, allowed)
 	if err != nil {
+		if p := (*panicked)(nil); errors.As(err, &p) {
+			s.log.Error("a request made a parser panic", "panic", p.value, "stack", string(p.stack))
+		}
 		result = "refused"
 		refuse(w, http.StatusBadRequest, err)
 		return
@@ -78,7 +86,7 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, err)
 		return
 	}
-	answer.KindVersion = &rekor.KindVersion{Kind: kind, Version: version}
+	answer.KindVersion = kind
 	body, err := protojson.Marshal(answer)
 	if err != nil {
 		s.fail(w, err)

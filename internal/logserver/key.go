@@ -17,64 +17,89 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-const maxKeyFile = 64 << 10 // bytes of the key and of the record
+const (
+	recordFile = "log.json" // in Config.Dir
+	maxKeyFile = 64 << 10   // bytes of the key and of the record
+)
 
-// record is log.json: what a log is for ever. It is also the memory that the
-// log exists, so that a lost key is an error and never a reason to make another.
+// record is log.json: what a log is for ever. It is written last at the first
+// start, and is the memory that the log exists: from then on a lost key, or a
+// lost log, is an error and never a reason to make another.
 type record struct {
 	Origin    string    `json:"origin"`
 	Created   time.Time `json:"created"`   // UTC, whole seconds
 	PublicKey []byte    `json:"publicKey"` // PKIX, DER
 }
 
-// openIdentity reads the log's key and record, and makes both where neither
-// exists: the key first, so that a crash between them leaves a key to start with.
-func openIdentity(dir, keyFile, origin string) (ed25519.PrivateKey, time.Time, error) {
-	path := filepath.Join(dir, "log.json")
+// openKey reads the log's key and record. Where there is no log yet the record
+// is nil, and the key is made unless a start that did not come to its end had
+// made it.
+func openKey(dir, keyFile, origin string) (ed25519.PrivateKey, *record, error) {
+	path, tiles := filepath.Join(dir, recordFile), filepath.Join(dir, tilesDir)
+	hasTiles, err := exists(tiles)
+	if err != nil {
+		return nil, nil, err
+	}
 	data, err := readFile(path)
 	isNew := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !isNew {
-		return nil, time.Time{}, fmt.Errorf("record of the log: %w", err)
-	}
-	if isNew {
-		if _, err := os.Lstat(filepath.Join(dir, tilesDir)); !errors.Is(err, fs.ErrNotExist) {
-			return nil, time.Time{}, fmt.Errorf("%s is missing, but %s holds a log; restore it from a backup", path, dir)
-		}
+	switch {
+	case err != nil && !isNew:
+		return nil, nil, fmt.Errorf("record of the log: %w", err)
+	case !isNew && !hasTiles:
+		return nil, nil, fmt.Errorf("%s is missing, but %s says that there was a log; restore it from a backup", tiles, path)
 	}
 	key, err := readKey(keyFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		if !isNew {
-			return nil, time.Time{}, fmt.Errorf("log key %s is missing, but the log in %s was made with it; restore it from a backup", keyFile, dir)
+		if hasTiles {
+			return nil, nil, fmt.Errorf("log key %s is missing, but the log in %s was made with it; restore it from a backup", keyFile, dir)
 		}
 		key, err = createKey(keyFile)
 	}
-	if err != nil {
-		return nil, time.Time{}, err
+	if err != nil || isNew {
+		return key, nil, err
 	}
 	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
-		return nil, time.Time{}, err
-	}
-	if isNew {
-		if data, err = json.Marshal(record{origin, time.Now().UTC().Truncate(time.Second), spki}); err != nil {
-			return nil, time.Time{}, err
-		}
-		if err := durable.CreateFile(path, append(data, '\n'), 0o644); err != nil {
-			return nil, time.Time{}, fmt.Errorf("record of the log: %w", err)
-		}
+		return nil, nil, err
 	}
 	var r record
 	switch err := strict.UnmarshalKnown(data, maxKeyFile, &r); {
 	case err != nil:
-		return nil, time.Time{}, fmt.Errorf("record of the log %s: %w", path, err)
+		return nil, nil, fmt.Errorf("record of the log %s: %w", path, err)
 	case r.Origin != origin:
-		return nil, time.Time{}, fmt.Errorf("log in %s: got origin %q, want %q, which it was made with; a log cannot be renamed", dir, origin, r.Origin)
+		return nil, nil, fmt.Errorf("log in %s: got origin %q, want %q, which it was made with; a log cannot be renamed", dir, origin, r.Origin)
 	case !bytes.Equal(r.PublicKey, spki):
-		return nil, time.Time{}, fmt.Errorf("log key %s: got public key %x, want %x, which the log in %s was made with", keyFile, spki, r.PublicKey, dir)
+		return nil, nil, fmt.Errorf("log key %s: got public key %x, want %x, which the log in %s was made with", keyFile, spki, r.PublicKey, dir)
 	case r.Created.IsZero():
-		return nil, time.Time{}, fmt.Errorf("record of the log %s says no creation time", path)
+		return nil, nil, fmt.Errorf("record of the log %s says no creation time", path)
 	}
-	return key, r.Created, nil
+	return key, &r, nil
+}
+
+// createRecord ends the first start of a log.
+func createRecord(dir, origin string, key ed25519.PrivateKey) (*record, error) {
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	r := &record{origin, time.Now().UTC().Truncate(time.Second), spki}
+	data, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.CreateFile(filepath.Join(dir, recordFile), append(data, '\n'), 0o644); err != nil {
+		return nil, fmt.Errorf("record of the log: %w", err)
+	}
+	// The log's directory may be new too.
+	return r, durable.SyncDir(filepath.Dir(dir))
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func readFile(path string) ([]byte, error) {

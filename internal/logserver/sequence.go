@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/transparency-dev/tessera"
 
@@ -61,12 +62,19 @@ func (s *Server) place(ctx context.Context, entry []byte) (p *pending, joined bo
 // meanwhile is the next batch: the busier, the larger.
 func (s *Server) sequence() {
 	defer close(s.stopped)
+	last := 0
 	for {
+		if last > 1 {
+			// The clients that were just answered are about to ask again. Without
+			// this the first of them would get a batch of its own.
+			time.Sleep(gather)
+		}
 		s.mu.Lock()
 		batch := s.queue[:min(len(s.queue), batchSize)]
 		s.queue = s.queue[len(batch):]
 		closing := s.closing
 		s.mu.Unlock()
+		last = len(batch)
 		if len(batch) > 0 {
 			s.addBatch(batch)
 			continue

@@ -37,6 +37,7 @@ const (
 
 	batchSize          = 256                    // entries sequenced at once
 	batchAge           = time.Millisecond       // wait for a batch that is handed over whole
+	gather             = 2 * time.Millisecond   // wait for the clients of a batch to ask again
 	checkpointInterval = 100 * time.Millisecond // the least that the storage takes
 	startTimeout       = 30 * time.Second       // to publish what a crash left unpublished
 
@@ -131,9 +132,11 @@ func New(cfg Config) (_ *Server, err error) {
 	if s.lock, err = lockDir(cfg.Dir); err != nil {
 		return nil, err
 	}
-	if s.key, s.created, err = openIdentity(cfg.Dir, cfg.KeyFile, cfg.Origin); err != nil {
+	key, rec, err := openKey(cfg.Dir, cfg.KeyFile, cfg.Origin)
+	if err != nil {
 		return nil, err
 	}
+	s.key = key
 	if s.verifier, err = tlog.NewVerifier(cfg.Origin, s.key.Public()); err != nil {
 		return nil, err
 	}
@@ -146,6 +149,15 @@ func New(cfg Config) (_ *Server, err error) {
 	if err := s.open(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("log %s: %w", cfg.Dir, err)
 	}
+	if rec == nil {
+		if size := s.current.Load().Size; size > 0 {
+			return nil, fmt.Errorf("%s is missing, but the log in %s has %d entries; restore it from a backup", recordFile, cfg.Dir, size)
+		}
+		if rec, err = createRecord(cfg.Dir, cfg.Origin, s.key); err != nil {
+			return nil, err
+		}
+	}
+	s.created = rec.Created
 	go s.sequence()
 	return s, nil
 }

@@ -11,6 +11,7 @@ import (
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -324,7 +325,7 @@ func TestRefusals(t *testing.T) {
 			h.Signature.Verifier.KeyDetails = common.PublicKeyDetails_PKIX_RSA_PKCS1V15_2048_SHA256
 		}), 400, "unsupported entry algorithm"},
 		"algorithm unknown": {change(func(h *rekor.HashedRekordRequestV002) { h.Signature.Verifier.KeyDetails = 4711 }), 400, "keyDetails: got 4711"},
-		"plain ed25519":     {wire(t, requestBy(t, public, common.PublicKeyDetails_PKIX_ED25519, sum[:], ed25519.Sign(private, sum[:]))), 400, "keyDetails: got PKIX_ED25519,"},
+		"plain ed25519":     {wire(t, requestBy(t, public, common.PublicKeyDetails_PKIX_ED25519, sum[:], ed25519.Sign(private, sum[:]))), 400, "keyDetails: got PKIX_ED25519, want"},
 		"dsse":              {`{"dsseRequestV002":{}}`, 400, ""},
 		"unknown type":      {`{"intotoRequestV001":{}}`, 400, "unknown field"},
 		"no type":           {`{}`, 400, "names no entry type"},
@@ -335,7 +336,7 @@ func TestRefusals(t *testing.T) {
 		"truncated":         {entry[:len(entry)-1], 400, "malformed request"},
 		"two documents":     {entry + entry, 400, "malformed request"},
 		"deep":              {strings.Repeat("[", 100000), 400, "malformed request"},
-		"too large":         {strings.Repeat(" ", maxRequest) + entry, 413, "got more than"},
+		"too large":         {strings.Repeat(" ", maxRequest) + entry, 413, "more than 131072 bytes"},
 		"too large for a tile": {change(func(h *rekor.HashedRekordRequestV002) {
 			h.Signature.Content = append(h.Signature.GetContent(), make([]byte, 60<<10)...)
 		}), 400, ""},
@@ -349,6 +350,20 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("the log has %d entries, want none", cp.Size)
 	}
 	r.add(t, good)
+}
+
+// The field's own code panics on some input; the guard must hold then.
+func TestPanicIsTheRequestsAlone(t *testing.T) {
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha512.Sum512([]byte("text"))
+	plain := wire(t, requestBy(t, public, common.PublicKeyDetails_PKIX_ED25519, sum[:], ed25519.Sign(private, sum[:])))
+	_, _, err = canonicalEntry([]byte(plain), []common.PublicKeyDetails{common.PublicKeyDetails_PKIX_ED25519})
+	if p := (*panicked)(nil); !errors.As(err, &p) || err.Error() != "malformed entry" {
+		t.Errorf("got %v, want a panic that is an error", err)
+	}
 }
 
 // A client that lost the answer asks again: during the first try, after it,
@@ -414,7 +429,7 @@ func TestDuplicates(t *testing.T) {
 // A client that hangs up does not stop its entry.
 func TestAbandonedRequest(t *testing.T) {
 	r := start(t, config(t.TempDir()))
-	entry, _, _, err := canonicalEntry([]byte(wire(t, request(t, "abandoned"))))
+	entry, _, err := canonicalEntry([]byte(wire(t, request(t, "abandoned"))), allowed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -616,7 +631,44 @@ func TestKeyIsKept(t *testing.T) {
 	if err := os.WriteFile(record, saved, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	start(t, cfg).add(t, request(t, "two"))
+	last := start(t, cfg)
+	last.add(t, request(t, "two"))
+	last.close()
+
+	// With the log gone the key does not start another.
+	for _, gone := range []string{"index.db", "tiles"} {
+		if err := os.RemoveAll(filepath.Join(cfg.Dir, gone)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused(t, cfg, "says that there was a log")
+}
+
+// A first start that did not come to its end is taken up, at each of its steps.
+func TestInterruptedFirstStart(t *testing.T) {
+	for name, undo := range map[string][]string{
+		"before the record":   {"log.json"},
+		"before the index":    {"log.json", "index.db"},
+		"before the log":      {"log.json", "index.db", "tiles"},
+		"before a checkpoint": {"log.json", "index.db", "tiles/checkpoint"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(t.TempDir())
+			r := start(t, cfg)
+			key := r.PublicKey().(ed25519.PublicKey)
+			r.close()
+			for _, f := range undo {
+				if err := os.RemoveAll(filepath.Join(cfg.Dir, f)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r = start(t, cfg)
+			if !key.Equal(r.PublicKey()) {
+				t.Error("another key was made")
+			}
+			r.add(t, request(t, "one"))
+		})
+	}
 }
 
 // A log that was put back to an older state does not start: it would give two
