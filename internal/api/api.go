@@ -11,11 +11,12 @@ import (
 
 // Paths of the API.
 const (
-	PathReleases = "/api/colophon/v1/releases"
+	PathReleases = "/api/colophon/v1/releases" // POST a ReleaseRequest; GET PathReleases/ID answers a Release
+	PathLogs     = "/api/colophon/v1/logs"     // GET PathLogs/sha256:HEX answers a build log
 	PathDocument = "/.well-known/colophon.json" // trust.Document
 )
 
-// Client is what `serve` writes to client.json and `colophon login` takes.
+// ClientConfig is what `serve` writes to client.json and `colophon login` takes.
 type ClientConfig struct {
 	URL         string `json:"url"`
 	Token       string `json:"token"`

@@ -1,0 +1,123 @@
+// Package sign turns a token into a short-lived certificate and that into
+// logged, timestamped Sigstore bundles (bundle v0.3), and verifies each one
+// before it returns it.
+package sign
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	"github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	sgsign "github.com/sigstore/sigstore-go/pkg/sign"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/colophon-build/colophon/attest"
+)
+
+// Config says where to sign and whom the result must convince.
+type Config struct {
+	SigningConfig *root.SigningConfig  // CA, log and clock to use; each must be named
+	TrustedRoot   root.TrustedMaterial // what every bundle is verified against before it is returned
+	Timeout       time.Duration        // of one request to a service; zero is 30 s
+}
+
+// Session signs with one ephemeral key and one certificate. It lives as long
+// as the certificate (10 minutes with Colophon's CA). Safe for concurrent use.
+type Session struct {
+	cfg         Config
+	key         *sgsign.EphemeralKeypair
+	certificate []byte // DER
+	logs        []sgsign.Transparency
+	clocks      []*sgsign.TimestampAuthority
+}
+
+// Open makes a key that never leaves this process and exchanges the token for
+// a certificate over it. The token is an OIDC JWT that the CA's issuer list knows.
+func Open(ctx context.Context, cfg Config, token string) (*Session, error) {
+	if cfg.SigningConfig == nil || cfg.TrustedRoot == nil {
+		return nil, errors.New("signing needs a signing config and a trusted root")
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 30 * time.Second
+	}
+	key, err := sgsign.NewEphemeralKeypair(nil)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{cfg: cfg, key: key}
+	if err := s.services(time.Now()); err != nil {
+		return nil, err
+	}
+	ca, err := root.SelectService(cfg.SigningConfig.FulcioCertificateAuthorityURLs(), sgsign.FulcioAPIVersions, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("certificate authority: %w", err)
+	}
+	fulcio := sgsign.NewFulcio(&sgsign.FulcioOptions{BaseURL: ca.URL, Timeout: cfg.Timeout, Retries: 2})
+	s.certificate, err = fulcio.GetCertificate(ctx, key, &sgsign.CertificateProviderOptions{IDToken: token})
+	if err != nil {
+		return nil, fmt.Errorf("certificate from %s: %w", ca.URL, err)
+	}
+	return s, nil
+}
+
+// services picks the log and the clock. Both are required: without them a
+// bundle could not be verified once its certificate has expired.
+func (s *Session) services(now time.Time) error {
+	sc := s.cfg.SigningConfig
+	logs, err := root.SelectServices(sc.RekorLogURLs(), sc.RekorLogURLsConfig(), []uint32{2}, now)
+	if err != nil {
+		return fmt.Errorf("transparency log: %w", err)
+	}
+	for _, l := range logs {
+		s.logs = append(s.logs, sgsign.NewRekor(&sgsign.RekorOptions{BaseURL: l.URL, Timeout: s.cfg.Timeout, Version: l.MajorAPIVersion}))
+	}
+	clocks, err := root.SelectServices(sc.TimestampAuthorityURLs(), sc.TimestampAuthorityURLsConfig(), []uint32{1}, now)
+	if err != nil {
+		return fmt.Errorf("timestamp authority: %w", err)
+	}
+	for _, c := range clocks {
+		s.clocks = append(s.clocks, sgsign.NewTimestampAuthority(&sgsign.TimestampAuthorityOptions{URL: c.URL, Timeout: s.cfg.Timeout, Retries: 2}))
+	}
+	if len(s.logs) == 0 || len(s.clocks) == 0 {
+		return errors.New("the signing config names no transparency log or no timestamp authority")
+	}
+	return nil
+}
+
+// GetCertificate hands the session's certificate to sigstore-go.
+func (s *Session) GetCertificate(context.Context, sgsign.Keypair, *sgsign.CertificateProviderOptions) ([]byte, error) {
+	return s.certificate, nil
+}
+
+// Statement signs an in-toto statement as a DSSE envelope, has it timestamped
+// and logged, verifies the bundle against the trusted root, and returns its JSON.
+func (s *Session) Statement(ctx context.Context, statement []byte) ([]byte, error) {
+	if _, err := attest.ParseStatement(statement); err != nil {
+		return nil, err
+	}
+	pb, err := sgsign.Bundle(
+		&sgsign.DSSEData{Data: statement, PayloadType: attest.PayloadType},
+		s.key,
+		sgsign.BundleOptions{
+			CertificateProvider:  s,
+			TimestampAuthorities: s.clocks,
+			TransparencyLogs:     s.logs,
+			Context:              ctx,
+			TrustedRoot:          s.cfg.TrustedRoot,
+		})
+	if err != nil {
+		return nil, err
+	}
+	return marshal(pb)
+}
+
+func marshal(pb *protobundle.Bundle) ([]byte, error) {
+	if _, err := bundle.NewBundle(pb); err != nil {
+		return nil, err
+	}
+	return protojson.Marshal(pb)
+}

@@ -1,0 +1,284 @@
+// Package harness starts real platforms for the tests below test/.
+package harness
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Bin returns a program that the Makefile builds: bin/NAME, or build/bin/NAME
+// for the tools. A test whose program is missing fails.
+func Bin(t testing.TB, name string) string {
+	t.Helper()
+	for _, dir := range []string{"bin", "build/bin"} {
+		p := filepath.Join(Root(t), dir, name)
+		if _, err := os.Stat(p); err == nil {
+			return p
+		}
+	}
+	t.Fatalf("%s is not built: run make build tools", name)
+	return ""
+}
+
+// Root is the repository.
+func Root(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+	}
+	t.Fatal("no go.mod above the working directory")
+	return ""
+}
+
+// Platform is a colophond of this test's own.
+type Platform struct {
+	T    testing.TB
+	Data string // --data
+	Addr string // 127.0.0.1:PORT
+	URL  string
+	Args []string // more flags of serve
+
+	cmd  *exec.Cmd
+	Log  *Log
+	done chan error
+}
+
+// Start runs a platform on a free loopback port and waits until it is ready.
+func Start(t testing.TB, args ...string) *Platform {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	p := &Platform{T: t, Data: filepath.Join(t.TempDir(), "data"), Addr: addr, URL: "http://" + addr, Args: args, Log: &Log{}}
+	p.Up()
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("platform's log:\n%s", p.Log)
+		}
+	})
+	return p
+}
+
+// Up starts the platform over its data directory.
+func (p *Platform) Up() {
+	p.T.Helper()
+	args := append([]string{"serve", "--data", p.Data, "--listen", p.Addr}, p.Args...)
+	cmd := exec.Command(Bin(p.T, "colophond"), args...)
+	cmd.Stderr = p.Log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		p.T.Fatal(err)
+	}
+	p.cmd, p.done = cmd, make(chan error, 1)
+	ready := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(out).ReadString('\n')
+		ready <- line
+		p.done <- cmd.Wait()
+	}()
+	select {
+	case line := <-ready:
+		if !strings.Contains(line, p.URL) {
+			p.T.Fatalf("platform did not start: ready line %q\n%s", line, p.Log)
+		}
+	case <-time.After(60 * time.Second):
+		p.T.Fatalf("platform did not start within a minute\n%s", p.Log)
+	}
+}
+
+// Kill is kill -9, and waits for the end.
+func (p *Platform) Kill() {
+	if p.cmd == nil {
+		return
+	}
+	p.cmd.Process.Kill()
+	<-p.done
+	p.cmd = nil
+}
+
+// Stop is SIGTERM, and waits for the end.
+func (p *Platform) Stop() error {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-p.done:
+		p.cmd = nil
+		return err
+	case <-time.After(30 * time.Second):
+		return errors.New("the platform did not stop within 30 s")
+	}
+}
+
+// Env for the CLI: this platform, and configuration of this test alone.
+func (p *Platform) Env() []string {
+	return append(os.Environ(),
+		"COLOPHON_PLATFORM="+filepath.Join(p.Data, "client.json"),
+		"COLOPHON_TRUST="+filepath.Join(p.Data, "..", "trust"),
+		"NO_COLOR=1")
+}
+
+// Colophon prepares the CLI with the platform's environment.
+func (p *Platform) Colophon(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, Bin(p.T, "colophon"), args...)
+	cmd.Env = p.Env()
+	return cmd
+}
+
+// Trust makes the CLI believe the platform.
+func (p *Platform) Trust() {
+	p.T.Helper()
+	if out, err := p.Colophon(context.Background(), "trust", "add", p.URL, "--yes").CombinedOutput(); err != nil {
+		p.T.Fatalf("trust add: %v\n%s", err, out)
+	}
+}
+
+// Token of client.json (push) or admin.json.
+func (p *Platform) Token(file string) string {
+	p.T.Helper()
+	data, err := os.ReadFile(filepath.Join(p.Data, file))
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), `"token": "`)
+	token, _, _ := strings.Cut(rest, `"`)
+	return token
+}
+
+// Get fetches a path of the platform.
+func (p *Platform) Get(path string) []byte {
+	p.T.Helper()
+	resp, err := http.Get(p.URL + path)
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(resp.Body); err != nil {
+		p.T.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		p.T.Fatalf("GET %s: %s: %s", path, resp.Status, b.String())
+	}
+	return b.Bytes()
+}
+
+// DockerConfig writes a docker config.json with the platform's token and
+// returns its directory, for DOCKER_CONFIG of stock clients.
+func (p *Platform) DockerConfig() string {
+	p.T.Helper()
+	dir := p.T.TempDir()
+	cmd := exec.Command(Bin(p.T, "crane"), "auth", "login", p.Addr, "-u", "colophon", "--password-stdin")
+	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+dir)
+	cmd.Stdin = strings.NewReader(p.Token("client.json"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		p.T.Fatalf("crane auth login: %v\n%s", err, out)
+	}
+	return dir
+}
+
+// GoRepo makes a git repository with a small Go main package, for the golang
+// builder, and the annotated tag v1.0.0.
+func GoRepo(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "app")
+	Write(t, dir, map[string]string{
+		"go.mod":  "module example.com/app\n\ngo 1.26\n",
+		"main.go": "package main\n\nfunc main() { println(\"hello\") }\n",
+	})
+	Git(t, dir, "init", "-q", "-b", "main")
+	Git(t, dir, "add", ".")
+	Git(t, dir, "commit", "-q", "-m", "first")
+	Git(t, dir, "tag", "-a", "-m", "v1.0.0", "v1.0.0")
+	return dir
+}
+
+// Write writes files below dir.
+func Write(t testing.TB, dir string, files map[string]string) {
+	t.Helper()
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Git runs git with a fixed author and date, so that commit ids are the same every time.
+func Git(t testing.TB, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("git", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(),
+		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1",
+		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_AUTHOR_DATE=2026-01-02T03:04:05Z",
+		"GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.com", "GIT_COMMITTER_DATE=2026-01-02T03:04:05Z")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// Log collects output of a process that runs beside the test.
+type Log struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// BaseImages is the layout that "make base-images" builds.
+func BaseImages(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(Root(t), "build", "base-images")
+	if _, err := os.Stat(filepath.Join(dir, "index.json")); err != nil {
+		t.Fatalf("no base images: run make base-images (%v)", err)
+	}
+	return dir
+}
+
+// CopyTree copies a directory.
+func CopyTree(t testing.TB, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
