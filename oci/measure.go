@@ -23,7 +23,7 @@ import (
 type Measured struct {
 	Descriptor v1.Descriptor // of the index or manifest: what gets signed
 	Raw        []byte        // its bytes
-	Platforms     []MeasuredPlatform
+	Platforms  []MeasuredPlatform
 }
 
 // MeasuredPlatform is the image of one platform, in the index's order.
