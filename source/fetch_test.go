@@ -236,3 +236,24 @@ func TestCheckClean(t *testing.T) {
 		t.Error("a directory outside of any repository passed")
 	}
 }
+
+// Some servers hand out only what a ref names.
+func TestServerWithoutFetchById(t *testing.T) {
+	r := newRepo(t)
+	first := r.commit("a", "1")
+	tip := r.commit("a", "2")
+	r.git("tag", "-a", "-m", "two", "v2")
+	uri := r.serveOldProtocol()
+	for ref, want := range map[string]string{"main": tip, "v2": tip, first: first, tip: tip} {
+		repo, c := mustFetch(t, Request{URI: uri, Ref: ref})
+		if err := repo.Export(t.Context(), t.TempDir()); err != nil || c.ID != want {
+			t.Errorf("%s: got %s, %v; want %s", ref, c.ID, err, want)
+		}
+	}
+	if _, _, err := fetch(t, Request{URI: uri, Ref: strings.Repeat("12", 20)}); !errors.Is(err, ErrUnknownRef) {
+		t.Errorf("got %v, want ErrUnknownRef", err)
+	}
+	if got, err := Lookup(t.Context(), uri, "", first); err == nil {
+		t.Errorf("a server that does not say: got %+v, want an error", got)
+	}
+}

@@ -2,6 +2,8 @@ package source
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
 	"os"
@@ -103,12 +105,25 @@ func (r *repo) blob(content string) string { return r.in(content, "hash-object",
 func (r *repo) uri() string                { return FileURI(r.dir) }
 
 // serve offers the directory above the repository over http, by git's own server.
-func (r *repo) serve() string {
-	r.t.Helper()
-	srv := httptest.NewServer(&cgi.Handler{
-		Path: filepath.Join(r.run("--exec-path"), "git-http-backend"),
-		Env:  []string{"GIT_PROJECT_ROOT=" + filepath.Dir(r.dir), "GIT_HTTP_EXPORT_ALL=1", "HOME=" + r.t.TempDir()},
+func (r *repo) serve() string { return r.serveThrough(func(h http.Handler) http.Handler { return h }) }
+
+// serveOldProtocol is serve by a server that knows protocol version 0 only.
+func (r *repo) serveOldProtocol() string {
+	return r.serveThrough(func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			req.Header.Del("Git-Protocol")
+			h.ServeHTTP(w, req)
+		})
 	})
+}
+
+func (r *repo) serveThrough(wrap func(http.Handler) http.Handler) string {
+	r.t.Helper()
+	srv := httptest.NewServer(wrap(&cgi.Handler{
+		Path:   filepath.Join(r.run("--exec-path"), "git-http-backend"),
+		Stderr: io.Discard, // git says there what it also tells the client
+		Env:    []string{"GIT_PROJECT_ROOT=" + filepath.Dir(r.dir), "GIT_HTTP_EXPORT_ALL=1", "HOME=" + r.t.TempDir()},
+	}))
 	r.t.Cleanup(srv.Close)
 	return srv.URL + "/repo"
 }
@@ -132,8 +147,17 @@ func canary(t *testing.T) (program string, ran func() bool) {
 	t.Helper()
 	dir := t.TempDir()
 	program, trace := filepath.Join(dir, "canary"), filepath.Join(dir, "ran")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\ntouch "+trace+"\ncat\n"), 0o755); err != nil {
+	if err := os.WriteFile(program, []byte("#!/bin/sh\ntouch "+trace+"\ntimeout 2 cat\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return program, func() bool { return exists(trace) }
+}
+
+// hang is the address of a server that takes requests and never answers.
+func hang(t *testing.T) string {
+	stop := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-stop }))
+	t.Cleanup(srv.Close)
+	t.Cleanup(func() { close(stop) })
+	return srv.URL + "/repo"
 }

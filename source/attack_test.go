@@ -1,0 +1,383 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A repository's own configuration, hooks and attributes name programs; none
+// may run, whether it is fetched from, asked, or inspected as a working directory.
+func TestNothingOfTheRepositoryRuns(t *testing.T) {
+	r := newRepo(t)
+	r.write(".gitattributes", "*.txt filter=evil export-subst export-ignore diff=evil merge=evil\n")
+	id := r.commit("a.txt", "$Format:%H$\n")
+	r.write("sub/x", "x")
+	program, ran := canary(t)
+	hooks, err := os.ReadDir(filepath.Join(r.dir, ".git/hooks"))
+	if err != nil || len(hooks) == 0 {
+		t.Fatalf("no sample hooks: %v", err)
+	}
+	for _, h := range append(hooks, nil) {
+		name := "post-index-change"
+		if h != nil {
+			name = strings.TrimSuffix(h.Name(), ".sample")
+		}
+		if err := os.Symlink(program, filepath.Join(r.dir, ".git/hooks", name)); err != nil && !os.IsExist(err) {
+			t.Fatal(err)
+		}
+	}
+	for _, key := range []string{
+		"core.fsmonitor", "core.sshCommand", "core.askPass", "core.gitProxy", "core.pager", "core.editor", "core.alternateRefsCommand",
+		"filter.evil.clean", "filter.evil.smudge", "filter.evil.process", "filter.e=v=l.clean", "diff.external", "diff.evil.textconv", "diff.evil.command", "merge.evil.driver",
+		"gpg.program", "gpg.ssh.program", "credential.helper", "uploadpack.packObjectsHook", "remote.origin.uploadpack", "alias.status", "alias.ls-remote",
+		"pager.status", "sequence.editor", "man.evil.cmd",
+	} {
+		r.git("config", key, program)
+	}
+	r.git("config", "filter.evil.required", "true")
+	r.git("config", "core.hooksPath", filepath.Join(r.dir, ".git/hooks"))
+	// Make the index's idea of the file stale, so that status must look at it.
+	later := time.Now().Add(time.Hour)
+	os.Chtimes(filepath.Join(r.dir, "a.txt"), later, later)
+
+	// The bait is live: stock git in this directory bites.
+	cmd := exec.Command("git", "-C", r.dir, "status")
+	cmd.Env = r.env
+	cmd.Run()
+	if !ran() {
+		t.Fatal("the attack does not work on stock git either")
+	}
+	os.Remove(filepath.Join(filepath.Dir(program), "ran"))
+
+	var dirty *DirtyError
+	if err := CheckClean(t.Context(), r.dir); !errors.As(err, &dirty) || strings.Join(dirty.Paths, ",") != "?? sub/x" {
+		t.Errorf("CheckClean: got %v, want only sub/x", err)
+	}
+	if ran() {
+		t.Fatal("CheckClean ran the repository's program")
+	}
+	repo, _ := mustFetch(t, Request{URI: r.uri(), Ref: "main"})
+	dst := t.TempDir()
+	if err := repo.Export(t.Context(), dst); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dst, "a.txt")); err != nil || string(got) != "$Format:%H$\n" {
+		t.Errorf("got %q, %v, want the content as committed", got, err)
+	}
+	if _, err := Lookup(t.Context(), r.uri(), "refs/heads/main", id); err != nil {
+		t.Error(err)
+	}
+	if ran() {
+		t.Error("a program of the repository ran")
+	}
+}
+
+// The environment of the caller may not lead git elsewhere either.
+func TestEnvironmentIsNotInherited(t *testing.T) {
+	r := newRepo(t)
+	id := r.commit("a", "1")
+	program, ran := canary(t)
+	for k, v := range map[string]string{
+		"GIT_DIR": "/nowhere", "GIT_WORK_TREE": "/nowhere", "GIT_OBJECT_DIRECTORY": "/nowhere", "GIT_INDEX_FILE": "/nowhere",
+		"GIT_EXEC_PATH": filepath.Dir(program), "GIT_SSH_COMMAND": program, "GIT_EXTERNAL_DIFF": program, "GIT_PROXY_COMMAND": program,
+		"GIT_TRACE": filepath.Join(filepath.Dir(program), "ran"), "GIT_CONFIG_PARAMETERS": "'core.fsmonitor'='" + program + "'", "HOME": filepath.Dir(program),
+	} {
+		t.Setenv(k, v)
+	}
+	os.WriteFile(filepath.Join(filepath.Dir(program), ".gitconfig"), []byte("[url \"ext::"+program+" \"]\n\tinsteadOf = file://\n"), 0o644)
+	if _, c := mustFetch(t, Request{URI: r.uri(), Ref: "main"}); c.ID != id {
+		t.Errorf("got %s, want %s", c.ID, id)
+	}
+	if err := CheckClean(t.Context(), r.dir); err != nil {
+		t.Error(err)
+	}
+	if ran() {
+		t.Error("the environment reached git")
+	}
+}
+
+// A partial clone would fetch what it lacks with a command that it configures.
+func TestNoLazyFetch(t *testing.T) {
+	r := newRepo(t)
+	r.commit("a", "content that will be missing")
+	program, ran := canary(t)
+	blob := r.git("rev-parse", "HEAD:a")
+	if err := os.Remove(filepath.Join(r.dir, ".git/objects", blob[:2], blob[2:])); err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range map[string]string{
+		"core.repositoryFormatVersion": "1", "extensions.partialClone": "origin", "remote.origin.promisor": "true",
+		"remote.origin.url": r.dir, "remote.origin.uploadpack": program, "remote.origin.partialCloneFilter": "blob:none",
+	} {
+		r.git("config", k, v)
+	}
+	if _, _, err := fetch(t, Request{URI: r.uri(), Ref: "main"}); err == nil {
+		t.Error("a repository that lacks objects was fetched")
+	}
+	CheckClean(t.Context(), r.dir)
+	if ran() {
+		t.Error("the promisor's command ran")
+	}
+}
+
+func TestReplaceRefsAndGraftsAreIgnored(t *testing.T) {
+	r := newRepo(t)
+	honest := r.commit("a", "honest")
+	r.git("checkout", "-q", "-b", "evil")
+	evil := r.commit("a", "evil")
+	r.git("replace", honest, evil)
+	r.git("replace", r.git("--no-replace-objects", "rev-parse", honest+":a"), r.git("rev-parse", evil+":a"))
+	if got := r.git("show", "main:a"); got != "evil" {
+		t.Fatalf("the attack does not work on stock git either: got %q", got)
+	}
+	repo, c := mustFetch(t, Request{URI: r.uri(), Ref: "main"})
+	dst := t.TempDir()
+	if err := repo.Export(t.Context(), dst); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(filepath.Join(dst, "a")); string(got) != "honest" || c.ID != honest {
+		t.Errorf("got %q of %s, want honest of %s", got, c.ID, honest)
+	}
+	// Not even where they have got into the repository we read from.
+	r2 := newRepo(t)
+	r2.git("fetch", "-q", "--update-head-ok", r.dir, "+refs/*:refs/*")
+	mine := &Repo{dir: filepath.Join(r2.dir, ".git"), commit: c, subs: map[string]*Repo{}}
+	dst = t.TempDir()
+	if err := mine.Export(t.Context(), dst); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(filepath.Join(dst, "a")); string(got) != "honest" {
+		t.Errorf("got %q, want honest", got)
+	}
+}
+
+func TestAlternatesAreRefused(t *testing.T) {
+	private, lender := newRepo(t), newRepo(t)
+	secret := private.commit("secret", "of somebody else")
+	lender.commit("a", "1")
+	if err := os.WriteFile(filepath.Join(lender.dir, ".git/objects/info/alternates"), []byte(filepath.Join(private.dir, ".git/objects")+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	lender.git("update-ref", "refs/heads/leak", secret)
+	for _, uri := range []string{lender.uri(), lender.uri() + "/.git"} {
+		if _, _, err := fetch(t, Request{URI: uri, Ref: "leak"}); err == nil || !strings.Contains(err.Error(), "borrows objects") {
+			t.Errorf("got %v, want a refusal", err)
+		}
+	}
+}
+
+func TestHostileTrees(t *testing.T) {
+	r := newRepo(t)
+	r.commit("a", "1")
+	blob := r.blob("payload")
+	link := r.blob("/tmp")
+	inner := r.in("100644 blob "+blob+"\tx\n", "mktree")
+	deep := r.in("120000 blob "+r.blob("../../..")+"\tup\n", "mktree")
+	for i := 0; i < 3; i++ {
+		deep = r.in("040000 tree "+deep+"\td\n", "mktree")
+	}
+	for name, entries := range map[string][][3]string{
+		"dotdot":        {{"40000", "..", inner}},
+		"dotgit":        {{"40000", ".git", inner}},
+		"dotGIT":        {{"40000", ".GIT", inner}},
+		"dotGitFile":    {{"100644", ".giT", blob}},
+		"ntfs":          {{"40000", "git~1", inner}},
+		"hfs":           {{"40000", ".g\u200cit", inner}},
+		"ntfs-trailing": {{"40000", ".git. ", inner}},
+		"slash":         {{"100644", "../x", blob}},
+		"absolute":      {{"100644", "/tmp/x", blob}},
+		"empty":         {{"100644", "", blob}},
+		"link-then-dir": {{"120000", "a", link}, {"40000", "a", inner}},
+		"same-twice":    {{"100644", "a", blob}, {"100644", "a", blob}},
+		"link-absolute": {{"120000", "etc", r.blob("/etc")}},
+		"link-up":       {{"120000", "up", r.blob("../outside")}},
+		"link-link-up":  {{"120000", "e", r.blob("d/d/d/up/..")}, {"40000", "d", deep}},
+		"link-modules":  {{"120000", ".gitmodules", link}},
+		"device":        {{"20644", "dev", blob}},
+		"gitlink":       {{"160000", "sub", strings.Repeat("12", 20)}},
+	} {
+		r.commitTree(name, entries...)
+		repo, _, err := fetch(t, Request{URI: r.uri(), Ref: name})
+		if err == nil {
+			dst := t.TempDir()
+			err = repo.Export(t.Context(), dst)
+			if left, _ := os.ReadDir(dst); len(left) > 0 {
+				t.Errorf("%s: left %v behind", name, left)
+			}
+		}
+		if err == nil {
+			t.Errorf("%s: was exported", name)
+		}
+	}
+}
+
+// The same trees must stop at our own checks, should git's ever let them by.
+func TestHostileTreesWithoutFsck(t *testing.T) {
+	r := newRepo(t)
+	r.commit("a", "1")
+	blob := r.blob("payload")
+	inner := r.in("100644 blob "+blob+"\tx\n", "mktree")
+	for name, entries := range map[string][][3]string{
+		"dotdot": {{"40000", "..", inner}}, "dotGIT": {{"40000", ".GIT", inner}}, "slash": {{"100644", "../x", blob}}, "empty": {{"100644", "", blob}},
+		"twice": {{"120000", "a", r.blob("/tmp")}, {"40000", "a", inner}}, "mode": {{"20644", "dev", blob}}, "up": {{"120000", "up", r.blob("../outside")}},
+	} {
+		id := r.commitTree(name, entries...)
+		repo := &Repo{dir: filepath.Join(r.dir, ".git"), commit: Commit{ID: id, Tree: r.git("rev-parse", id+"^{tree}")}}
+		if err := repo.Export(t.Context(), t.TempDir()); !errors.Is(err, ErrUnsafe) {
+			t.Errorf("%s: got %v, want ErrUnsafe", name, err)
+		}
+	}
+}
+
+func TestTreeBomb(t *testing.T) {
+	r := newRepo(t)
+	r.commit("a", "1")
+	id := r.blob("x")
+	kind := "100644 blob"
+	for range 8 { // 10^8 files in nine objects
+		var list strings.Builder
+		for i := range 10 {
+			list.WriteString(kind + " " + id + "\t" + string(rune('a'+i)) + "\n")
+		}
+		id, kind = r.in(list.String(), "mktree"), "040000 tree"
+	}
+	r.git("update-ref", "refs/heads/bomb", r.git("commit-tree", "-m", "bomb", id))
+	if _, _, err := fetch(t, Request{URI: r.uri(), Ref: "bomb"}); !errors.Is(err, ErrUnsafe) {
+		t.Errorf("got %v, want ErrUnsafe", err)
+	}
+}
+
+func TestHarmlessLinksStay(t *testing.T) {
+	r := newRepo(t)
+	for name, to := range map[string]string{"d/up": "../a", "dangling": "nowhere/at/all", "loop": "loop", "self": ".", "through": "a/x"} {
+		os.MkdirAll(filepath.Join(r.dir, "d"), 0o755)
+		if err := os.Symlink(to, filepath.Join(r.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.commit("a", "1")
+	repo, _ := mustFetch(t, Request{URI: r.uri(), Ref: "main"})
+	if err := repo.Export(t.Context(), t.TempDir()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHostileSubmodules(t *testing.T) {
+	program, ran := canary(t)
+	for name, url := range map[string]string{
+		"ext": "ext::" + program, "option": "--upload-pack=" + program, "short": "-u" + program, "newline": "\"https://h.example/a\\nb\"",
+		"path": "/etc", "credentials": "https://u:hunter2@h.example/r", "fd": "fd::3", "ssh-option": "ssh://-oProxyCommand=" + program + "/x",
+	} {
+		r := newRepo(t)
+		r.commit("a", "1")
+		r.write(".gitmodules", "[submodule \"s\"]\n\tpath = s\n\turl = "+url+"\n\tupdate = !"+program+"\n")
+		r.git("add", ".gitmodules")
+		r.git("update-index", "--add", "--cacheinfo", "160000,"+strings.Repeat("12", 20)+",s")
+		r.git("commit", "-q", "-m", "m")
+		_, _, err := fetch(t, Request{URI: r.uri(), Ref: "main"})
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: got %v, want a refusal", name, err)
+		}
+	}
+	if ran() {
+		t.Error("a submodule's address ran a program")
+	}
+}
+
+// A repository that is its own submodule at an ever other commit cannot exist,
+// but two that name a missing commit of each other can: the depth is bounded by
+// what is there, and a missing pin is an error.
+func TestSubmoduleCommitMissing(t *testing.T) {
+	sub, r := newRepo(t), newRepo(t)
+	sub.commit("s", "1")
+	r.commit("a", "1")
+	r.write(".gitmodules", "[submodule \"s\"]\n\tpath = s\n\turl = "+sub.uri()+"\n")
+	r.git("add", ".gitmodules")
+	r.git("update-index", "--add", "--cacheinfo", "160000,"+strings.Repeat("12", 20)+",s")
+	r.git("commit", "-q", "-m", "m")
+	if _, _, err := fetch(t, Request{URI: r.uri(), Ref: "main"}); !errors.Is(err, ErrUnknownRef) || !strings.Contains(err.Error(), strings.Repeat("12", 20)) {
+		t.Errorf("got %v, want the missing commit named", err)
+	}
+}
+
+func TestLFSPointer(t *testing.T) {
+	r := newRepo(t)
+	r.commit("data/model.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:"+strings.Repeat("ab", 32)+"\nsize 12345\n")
+	repo, _ := mustFetch(t, Request{URI: r.uri(), Ref: "main"})
+	dst := t.TempDir()
+	err := repo.Export(t.Context(), dst)
+	if !errors.Is(err, ErrLFS) || !strings.Contains(err.Error(), `"data/model.bin"`) {
+		t.Errorf("got %v, want ErrLFS with the path", err)
+	}
+	if left, _ := os.ReadDir(dst); len(left) > 0 {
+		t.Errorf("left %v behind", left)
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	r := newRepo(t)
+	random := make([]byte, 24<<20)
+	for i, x := 0, uint64(88172645463325252); i < len(random); i++ {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		random[i] = byte(x)
+	}
+	r.commit("big", string(random))
+	defer func(old int64) { packedCap = old }(packedCap)
+	packedCap = 1 << 20
+	_, _, err := fetch(t, Request{URI: r.uri(), Ref: "main"})
+	if err == nil || !strings.Contains(err.Error(), "takes more than 1048576 bytes") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A server that never answers ends with the context, and so do git's children.
+func TestCancel(t *testing.T) {
+	r := newRepo(t)
+	r.commit("a", "1")
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	uri := hang(t)
+	start := time.Now()
+	_, _, err := Fetch(ctx, t.TempDir(), Request{URI: uri, Ref: "main"})
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 3*time.Second {
+		t.Errorf("got %v after %s", err, time.Since(start))
+	}
+	if _, err := Lookup(ctx, uri, "main", strings.Repeat("12", 20)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Lookup: got %v", err)
+	}
+}
+
+// An object whose bytes were changed at rest is noticed.
+func TestTamperedObject(t *testing.T) {
+	r := newRepo(t)
+	id := r.commit("a", "honest")
+	blob, evil := r.git("rev-parse", "HEAD:a"), r.blob("forged")
+	objects := filepath.Join(r.dir, ".git/objects")
+	data, err := os.ReadFile(filepath.Join(objects, evil[:2], evil[2:]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(objects, blob[:2], blob[2:])
+	os.Chmod(path, 0o644)
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.git("show", "HEAD:a"); got != "forged" {
+		t.Fatalf("stock git notices: got %q", got)
+	}
+	repo := &Repo{dir: filepath.Join(r.dir, ".git"), commit: Commit{ID: id, Tree: r.git("rev-parse", "HEAD^{tree}")}}
+	if err := repo.Export(t.Context(), t.TempDir()); err == nil {
+		t.Error("a forged blob was exported")
+	}
+	if _, _, err := fetch(t, Request{URI: r.uri(), Ref: "main"}); err == nil {
+		t.Error("a forged blob was fetched")
+	}
+}
