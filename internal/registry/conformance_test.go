@@ -396,6 +396,17 @@ func TestReferrers(t *testing.T) {
 			t.Error("referrers show in another repository")
 		}
 
+		// A descriptor that a power cut broke is no descriptor.
+		for _, broken := range []string{"", `{"mediaType":"text/html","digest":"sha256:0"}`} {
+			if err := os.WriteFile(c.reg.store.manifest("a", mustDigest(t, byType))+".json", []byte(broken), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			check()
+			if got := c.want(200, "GET", "/v2/a/manifests/"+byType, nil).Header.Get("Content-Type"); got != typeManifest {
+				t.Errorf("got type %q, want %q", got, typeManifest)
+			}
+		}
+
 		// All of it can be told from the manifests alone.
 		if err := os.RemoveAll(c.reg.store.repo("a", "referrers")); err != nil {
 			t.Fatal(err)

@@ -304,13 +304,16 @@ func (s *store) present(want descriptor, path string) error {
 	return nil
 }
 
-// writeDerived writes what can be told from a manifest, before it.
+// writeDerived writes what can be told from a manifest, before it. The
+// descriptor saves readers from parsing the manifest, which they do where it
+// is not whole; so it is not synced.
 func (s *store) writeDerived(name string, d digest, m *manifestFile, size int) error {
 	desc, err := json.Marshal(m.describe(d, size))
 	if err != nil {
 		return err
 	}
-	if err := s.write(s.manifest(name, d)+".json", desc); err != nil {
+	unsynced := func(*os.File) error { return nil }
+	if err := s.place(s.manifest(name, d)+".json", desc, unsynced); err != nil {
 		return err
 	}
 	if m.Subject == nil {
@@ -320,7 +323,7 @@ func (s *store) writeDerived(name string, d digest, m *manifestFile, size int) e
 	if err != nil {
 		return err
 	}
-	return s.write(s.referrer(name, subject, d), nil)
+	return s.mark(s.referrer(name, subject, d))
 }
 
 // readDescriptor returns the descriptor of a manifest, or an error matching

@@ -25,7 +25,7 @@ import (
 //	blobs/ALG/HEX                              every blob once
 //	repositories/NAME/_/blobs/ALG/HEX          hard link to it: the blob is in this repository
 //	repositories/NAME/_/manifests/ALG/HEX      a manifest, the bytes received
-//	repositories/NAME/_/manifests/ALG/HEX.json its descriptor as referrers lists show it
+//	repositories/NAME/_/manifests/ALG/HEX.json its descriptor as referrers lists show it; may be missing or broken
 //	repositories/NAME/_/tags/TAG               the digest it points at
 //	repositories/NAME/_/referrers/ALG/HEX/ALG-HEX  empty: the second has the first as subject
 //
@@ -151,10 +151,19 @@ func (s *store) mkdirs(dir string) error {
 
 const maxSynced = 4096 // directories that are remembered as synced
 
-// write puts data at path, whole or not at all, and durably. Its temporary
-// file is in tmp/ and not beside path, so that a crash leaves nothing in a
-// directory that is listed.
-func (s *store) write(path string, data []byte) (err error) {
+// write puts data at path, whole or not at all, and durably.
+func (s *store) write(path string, data []byte) error {
+	if err := s.place(path, data, (*os.File).Sync); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(path))
+}
+
+// place puts data at path; a power cut may lose it, or its bytes, unless sync
+// syncs the file and the caller the directory. The temporary file is in tmp/
+// and not beside path, so that a crash leaves nothing in a directory that is
+// listed.
+func (s *store) place(path string, data []byte, sync func(*os.File) error) error {
 	if err := s.mkdirs(filepath.Dir(path)); err != nil {
 		return err
 	}
@@ -163,14 +172,26 @@ func (s *store) write(path string, data []byte) (err error) {
 		return err
 	}
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+	if err = errors.Join(err, sync(f), f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
 		os.Remove(f.Name())
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	return durable.SyncDir(filepath.Dir(path))
+	return nil
+}
+
+// mark makes an empty file, durably.
+func (s *store) mark(path string) error {
+	if err := s.mkdirs(filepath.Dir(path)); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), durable.SyncDir(filepath.Dir(path)))
 }
 
 // remove is durable. Whether there was something to remove is its answer.
