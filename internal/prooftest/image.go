@@ -24,6 +24,7 @@ type Store struct {
 	blobs        map[string][]byte
 	types        map[string]string
 	tags         map[string]v1.Descriptor
+	order        []v1.Descriptor // as put: what is named stands before what names it
 	referrers    []v1.Descriptor
 	Fail         map[string]error
 	FailListing  error
@@ -92,7 +93,27 @@ func (s *Store) Put(raw []byte, mediaType types.MediaType) v1.Descriptor {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.blobs[h.String()], s.types[h.String()] = raw, string(mediaType)
-	return v1.Descriptor{Digest: h, Size: n, MediaType: mediaType}
+	d := v1.Descriptor{Digest: h, Size: n, MediaType: mediaType}
+	s.order = append(s.order, d)
+	return d
+}
+
+// Push sends everything, tags last.
+func (s *Store) Push(ctx context.Context, dst oci.Target) {
+	s.t.Helper()
+	for _, d := range s.order {
+		raw, mediaType, err := s.get(d.Digest)
+		must(s.t, err)
+		if d.MediaType.IsIndex() || d.MediaType.IsImage() {
+			_, err = dst.PushManifest(ctx, raw, mediaType)
+		} else {
+			err = dst.PushBlob(ctx, d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
+		}
+		must(s.t, err)
+	}
+	for tag, d := range s.tags {
+		must(s.t, dst.Tag(ctx, tag, d))
+	}
 }
 
 // Tamper replaces the bytes behind a digest, which they then no longer match.

@@ -1,0 +1,45 @@
+package verify_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// TestExample holds the specification's example to the type: what is read
+// from it is written as it was.
+func TestExample(t *testing.T) {
+	raw := read(t, "../spec/verdict/example.json")
+	var v verify.Verdict
+	if err := strict.UnmarshalKnown(raw, limits.Request, &v); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(out.Bytes(), raw) {
+		t.Errorf("got\n%s\nwant\n%s", &out, raw)
+	}
+	if v.Outcome != verify.Rejected || v.Why() != "provenance: "+v.Links[3].Reason {
+		t.Errorf("got %v, %q", v.Outcome, v.Why())
+	}
+}
+
+// TestZeroVerdict: what nobody filled in is never a pass.
+func TestZeroVerdict(t *testing.T) {
+	var v verify.Verdict
+	if v.Outcome == verify.Accepted || v.Outcome.String() != "undecided" || v.Why() == "" {
+		t.Errorf("got %v, %q", v.Outcome, v.Why())
+	}
+	if err := v.Outcome.UnmarshalText([]byte("ACCEPTED")); err == nil {
+		t.Error("an unknown outcome was read")
+	}
+}
