@@ -324,7 +324,7 @@ func (l *Layout) PushManifest(_ context.Context, raw []byte, mediaType string) (
 
 // Tag implements Target. Tags of a layout never move.
 func (l *Layout) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
-	if !tagGrammar.MatchString(tag) {
+	if !tagGrammar().MatchString(tag) {
 		return fmt.Errorf("tag %q is not a tag", tag)
 	}
 	entry, err := l.describe(ctx, d.Digest)

@@ -132,7 +132,7 @@ func (r *Registry) putManifest(ctx context.Context, reference string, raw []byte
 
 // Tag implements Target. It is for the registry to say whether a tag may move.
 func (r *Registry) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
-	if !tagGrammar.MatchString(tag) {
+	if !tagGrammar().MatchString(tag) {
 		return fmt.Errorf("tag %q is not a tag", tag)
 	}
 	raw, mediaType, err := r.Manifest(ctx, d.Digest)

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -28,14 +29,20 @@ type Reference struct {
 
 // Grammars of the distribution spec 1.1, "Pulling manifests", and of hosts.
 var (
-	tagGrammar  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
-	hostGrammar = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$`)
-	nameGrammar = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagGrammar  = grammar(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	hostGrammar = grammar(`^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$`)
+	nameGrammar = grammar(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
 )
+
+// grammar is compiled when it is first asked, because the CLI starts in
+// milliseconds and most commands never ask.
+func grammar(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 func parseRepository(s string) (name.Repository, error) {
 	host, path, _ := strings.Cut(s, "/")
-	if !startsWithHost(s) || !hostGrammar.MatchString(host) || !nameGrammar.MatchString(path) || len(s) > 255 {
+	if !startsWithHost(s) || !hostGrammar().MatchString(host) || !nameGrammar().MatchString(path) || len(s) > 255 {
 		return name.Repository{}, fmt.Errorf("repository %q: want HOST/NAME", s)
 	}
 	return name.NewRepository(s, name.StrictValidation)
@@ -56,7 +63,7 @@ func ParseReference(s string) (Reference, error) {
 	layout := place != rest || !startsWithHost(rest)
 	if i := strings.LastIndexByte(place, ':'); i > strings.LastIndexByte(place, '/') && (layout || strings.Contains(place, "/")) {
 		r.Tag, place = place[i+1:], place[:i]
-		if !tagGrammar.MatchString(r.Tag) {
+		if !tagGrammar().MatchString(r.Tag) {
 			return Reference{}, fmt.Errorf("image %q: tag %q is not a tag", s, r.Tag)
 		}
 	}

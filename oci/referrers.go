@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -102,14 +101,14 @@ func (l *referrerList) add(page []byte) error {
 }
 
 // The only form of RFC 8288 that the distribution spec uses: <URI>; rel="next".
-var linkNext = regexp.MustCompile(`^\s*<([^<>]+)>\s*;\s*rel="?next"?\s*$`)
+var linkNext = grammar(`^\s*<([^<>]+)>\s*;\s*rel="?next"?\s*$`)
 
 func nextPage(a *answer) (*url.URL, error) {
 	link := a.header.Get("Link")
 	if link == "" {
 		return nil, nil
 	}
-	m := linkNext.FindStringSubmatch(link)
+	m := linkNext().FindStringSubmatch(link)
 	if m == nil {
 		return nil, fmt.Errorf("link %s: want <URI>; rel=\"next\"", quoteUnprintable(link))
 	}
