@@ -222,20 +222,12 @@ func (r *Registry) storeManifest(name string, d digest, tags []string, raw []byt
 	if err := s.complete(name, m); err != nil {
 		return err
 	}
-	var set []string
 	for _, tag := range tags {
-		// Even a tag that needs no change is acknowledged only once it is
-		// durable, which a killed process may have left undone; so it is
-		// written again.
 		have, err := s.readTag(name, tag)
-		switch {
-		case missing(err):
-			set = append(set, tag)
-		case err != nil:
+		if err != nil && !missing(err) {
 			return err
-		case have == d || r.mutable(name, tag, m.MediaType):
-			set = append(set, tag)
-		default:
+		}
+		if err == nil && have != d && !r.mutable(name, tag, m.MediaType) {
 			return &failure{
 				status: http.StatusConflict, code: codeDenied,
 				message: fmt.Sprintf("tag %q of repository %q is immutable: it points at %s and may not move to %s", tag, name, have, d),
@@ -249,7 +241,9 @@ func (r *Registry) storeManifest(name string, d digest, tags []string, raw []byt
 	if err := s.write(s.manifest(name, d), raw); err != nil {
 		return err
 	}
-	for _, tag := range set {
+	// One that is there already is written too: a killed process may have left
+	// it unsynced, and the answer says that it is durable.
+	for _, tag := range tags {
 		if err := s.write(s.tag(name, tag), []byte(d.String()+"\n")); err != nil {
 			return err
 		}
