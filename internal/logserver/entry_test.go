@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-json-experiment/json/jsontext"
 	common "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	rekor "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
 	"google.golang.org/protobuf/proto"
@@ -90,4 +91,25 @@ func TestPanicIsTheRequestsAlone(t *testing.T) {
 	if p := (*panicked)(nil); !errors.As(err, &p) || err.Error() != "malformed entry" {
 		t.Errorf("got %v, want a panic that is an error", err)
 	}
+}
+
+// No request makes a parser panic, and what is taken is in canonical form.
+func FuzzRequest(f *testing.F) {
+	good := wire(f, request(f, "good"))
+	for _, seed := range []string{good, "{}", `{"dsseRequestV002":{}}`, strings.Replace(good, "PKIX_ECDSA_P256_SHA_256", "PKIX_ED25519_PH", 1)} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		entry, kind, err := canonicalEntry(body, allowed)
+		if p := (*panicked)(nil); errors.As(err, &p) {
+			t.Fatalf("%v\n%s", p.value, p.stack)
+		}
+		if err != nil {
+			return
+		}
+		v := jsontext.Value(entry)
+		if err := v.Canonicalize(); err != nil || string(v) != string(entry) || kind.GetKind() != "hashedrekord" {
+			t.Errorf("entry %q of kind %q is not canonical: %q, %v", entry, kind.GetKind(), v, err)
+		}
+	})
 }
