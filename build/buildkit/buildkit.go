@@ -169,15 +169,18 @@ func (b *Builder) Build(ctx context.Context, req build.Request) (_ *build.Result
 	defer func() { err = errors.Join(err, d.close()) }()
 
 	p := &progress{log: req.Log}
-	claims, err := d.solve(ctx, opt, req.Layout, p)
-	if err != nil {
+	if err := d.solve(ctx, opt, req.Layout, p); err != nil {
 		return nil, d.explain(ctx, tooLong, p, err)
+	}
+	// A step may go on where a process of its was killed or could not start;
+	// an image that depends on that is not the one the commit describes.
+	if limit := d.room.Exceeded(); limit != nil {
+		return nil, &build.Error{Err: limit}
 	}
 	digest, prov, err := finish(req.Layout)
 	if err != nil {
 		return nil, fmt.Errorf("what buildkitd exported: %w", err)
 	}
-	_ = claims
 	deps, incomplete, err := dependencies(prov)
 	if err != nil {
 		return nil, fmt.Errorf("what buildkitd recorded: %w", err)

@@ -50,7 +50,7 @@ type lines struct {
 func (l *lines) add(e build.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fmt.Fprintf(&l.text, "%s | %s\n", e.Step, e.Line)
+	fmt.Fprintf(&l.text, "%s %s | %s\n", time.Now().Format("05.000"), e.Step, e.Line)
 }
 
 func (l *lines) String() string {
@@ -280,9 +280,12 @@ func TestPlatformsGiveAnIndex(t *testing.T) {
 	if hostPlatform() == foreign {
 		foreign = "linux/amd64"
 	}
-	_, log, err = run(t, b, build.Request{Tree: tree(t, "FROM gcr.io/distroless/static-debian12\nRUN [\"/x\"]\n"), Recipe: build.Recipe{Platforms: []string{foreign}}})
-	if err == nil {
-		t.Error("a foreign step ran")
+	src := tree(t, "FROM gcr.io/distroless/static-debian12\nCOPY x /x\nRUN [\"/x\"]\n")
+	if err := os.WriteFile(filepath.Join(src, "x"), []byte("\x7fELF of another machine"), 0o755); err != nil {
+		t.Fatal(err)
 	}
-	t.Log(err)
+	_, log, err = run(t, b, build.Request{Tree: src, Recipe: build.Recipe{Platforms: []string{foreign}}})
+	if err == nil || !strings.Contains(err.Error(), "BUILDPLATFORM") {
+		t.Errorf("a foreign step: got %v, want an error with a hint\n%s", err, log)
+	}
 }

@@ -107,8 +107,6 @@ func (b *Builder) start(ctx context.Context, limits build.Limits) (_ *daemon, er
 func (d *daemon) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() {})
-	defer stop()
 	for {
 		call, done := context.WithTimeout(ctx, 2*time.Second)
 		_, err := d.client.ListWorkers(call)

@@ -140,7 +140,7 @@ func checkDockerfile(tree, file string) error {
 }
 
 // solve runs the build and unpacks what it exports into layout.
-func (d *daemon) solve(ctx context.Context, opt client.SolveOpt, layout string, p *progress) (map[string]string, error) {
+func (d *daemon) solve(ctx context.Context, opt client.SolveOpt, layout string, p *progress) error {
 	r, w := io.Pipe()
 	unpacked := make(chan error, 1)
 	go func() {
@@ -163,22 +163,22 @@ func (d *daemon) solve(ctx context.Context, opt client.SolveOpt, layout string, 
 		}
 		p.flush()
 	}()
-	resp, err := d.client.Solve(ctx, nil, opt, status)
+	_, err := d.client.Solve(ctx, nil, opt, status)
 	<-shown
-	w.CloseWithError(errors.New("the build ended before its export"))
+	w.CloseWithError(errNoExport)
 	uerr := <-unpacked
+	// Where the export broke off because it could not be unpacked, that is the reason.
+	if uerr != nil && !errors.Is(uerr, errNoExport) && ctx.Err() == nil {
+		return uerr
+	}
 	if err != nil {
-		var l *layoutError
-		if errors.As(uerr, &l) {
-			return nil, l
-		}
-		return nil, err
+		return err
 	}
-	if uerr != nil {
-		return nil, uerr
-	}
-	return resp.ExporterResponse, nil
+	return uerr
 }
+
+// errNoExport ends the unpacking of an export that never came.
+var errNoExport = errors.New("the build ended before its export")
 
 // progress turns BuildKit's status into events, and remembers what failed.
 type progress struct {
@@ -193,6 +193,7 @@ type progress struct {
 	current string
 	failed  string
 	cause   string
+	recent  string // the line before this one
 }
 
 func (p *progress) update(s *client.SolveStatus) {
@@ -211,6 +212,9 @@ func (p *progress) update(s *client.SolveStatus) {
 		// A step that is cancelled because another failed is not the cause.
 		if v.Error != "" && p.cause == "" && !strings.Contains(v.Error, "context canceled") {
 			p.failed, p.cause = v.Name, v.Error
+			if strings.Contains(p.cause+string(p.partial[v.Digest])+p.recent, "exec format error") {
+				p.cause += " (the step's programs are for another platform than this machine's; cross-compile in a stage FROM --platform=$BUILDPLATFORM)"
+			}
 		}
 	}
 	for _, l := range s.Logs {
@@ -255,6 +259,9 @@ func (p *progress) flush() {
 }
 
 func (p *progress) emit(e build.Event) {
+	if e.Line != "" {
+		p.recent = e.Line
+	}
 	if p.log != nil {
 		p.log(e)
 	}
