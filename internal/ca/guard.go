@@ -71,6 +71,10 @@ func (s stranger) Embed(ctx context.Context, cert *x509.Certificate) error {
 	return foreign(cert, s.origin)
 }
 
+// oidIssuerV1 is the issuer as a bare string, which Fulcio still writes and some
+// clients still read.
+var oidIssuerV1 = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, 1}
+
 // foreign refuses a certificate that speaks of the platform at origin in its
 // subject, in its issuer, or by naming one of its builders anywhere.
 func foreign(cert *x509.Certificate, origin string) error {
@@ -88,7 +92,7 @@ func foreign(cert *x509.Certificate, origin string) error {
 	for _, e := range cert.ExtraExtensions {
 		value := string(e.Value)
 		switch {
-		case e.Id.Equal(certificate.OIDIssuer):
+		case e.Id.Equal(oidIssuerV1):
 		case e.Id.Equal(certificate.OIDIssuerV2):
 			if rest, err := asn1.UnmarshalWithParams(e.Value, &value, "utf8"); err != nil || len(rest) > 0 {
 				return fmt.Errorf("issuer extension is no UTF8String")

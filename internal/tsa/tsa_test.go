@@ -177,3 +177,28 @@ func BenchmarkTimestamp(b *testing.B) {
 		}
 	}
 }
+
+// Whatever is sent, what is taken is a digest of the right size, and nothing else
+// that we would put our name to.
+func FuzzParse(f *testing.F) {
+	digest := sha256.Sum256([]byte("x"))
+	for _, r := range []timestamp.Request{
+		{HashAlgorithm: crypto.SHA256, HashedMessage: digest[:]},
+		{HashAlgorithm: crypto.SHA256, HashedMessage: digest[:], Certificates: true, Nonce: big.NewInt(7), TSAPolicyOID: policy},
+	} {
+		der, err := r.Marshal()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(der)
+	}
+	f.Fuzz(func(t *testing.T, der []byte) {
+		req, err := parse(der)
+		if err != nil {
+			return
+		}
+		if len(req.HashedMessage) != sizes[req.HashAlgorithm] || len(req.Extensions) > 0 {
+			t.Errorf("took %x", der)
+		}
+	})
+}
