@@ -44,3 +44,7 @@ type Submodule struct {
 	URI    string `json:"uri"`
 	Commit string `json:"commit"`
 }
+
+// IsCommitID tells a full commit id (40 or 64 digits of lower-case hex) from a
+// name. What looks like one is always taken for one.
+func IsCommitID(ref string) bool { return isID(ref) }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -281,4 +282,22 @@ func CopyTree(t testing.TB, from, to string) {
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Resident is the memory of the platform's processes, in MiB.
+func (p *Platform) Resident() float64 {
+	p.T.Helper()
+	out, err := exec.Command("ps", "-o", "rss=", "--ppid", strconv.Itoa(p.cmd.Process.Pid), "-p", strconv.Itoa(p.cmd.Process.Pid)).Output()
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	sum := 0.0
+	for _, f := range strings.Fields(string(out)) {
+		kib, err := strconv.ParseFloat(f, 64)
+		if err != nil {
+			p.T.Fatal(err)
+		}
+		sum += kib / 1024
+	}
+	return sum
 }

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/oci"
+)
+
+func TestInspectCommand(t *testing.T) {
+	s := newStage(t)
+	inspect := func(args ...string) []string { return append([]string{"inspect", s.image}, args...) }
+
+	out := s.run(exitOK, inspect(), "├─ linux/amd64  sha256:", "├─ linux/arm64  sha256:", "└─ attached: 4", "├─ signature  sha256:",
+		attest.PredicateSLSA1, "signer  http://127.0.0.1:8080/builders/", "log     entry ", "nothing of this was verified", "colophon verify")
+	if strings.Index(out, "signature") > strings.Index(out, "provenance") {
+		t.Errorf("tree is out of order:\n%s", out)
+	}
+
+	var in inspection
+	if err := json.Unmarshal([]byte(s.run(exitOK, inspect("--json"))), &in); err != nil || len(in.Attached) != 4 || in.Verified {
+		t.Fatalf("JSON: got %+v, %v", in, err)
+	}
+	for _, a := range in.Attached {
+		if a.Signer == "" || a.Issuer == "" || a.LogIndex == nil || len(a.Times) == 0 || a.Error != "" {
+			t.Errorf("attached: got %+v", a)
+		}
+	}
+
+	var provenance attest.Provenance
+	if err := json.Unmarshal([]byte(s.run(exitOK, inspect("--provenance"))), &provenance); err != nil || provenance.RunDetails.Builder.ID == "" {
+		t.Errorf("provenance: got %+v, %v", provenance, err)
+	}
+	s.run(exitOK, inspect("--sbom"), "SPDX")
+	s.run(exitOK, inspect("--sbom=cyclonedx"), "CycloneDX")
+	raw := s.run(exitOK, inspect("--provenance", "--raw"))
+	if b, err := attest.ParseBundle([]byte(raw)); err != nil || b.Statement.PredicateType != attest.PredicateSLSA1 {
+		t.Errorf("raw: %v", err)
+	}
+	if got := s.run(exitOK, inspect("--raw", "--attached", in.Attached[1].Digest)); got != raw {
+		t.Error("the provenance by its digest is not the provenance")
+	}
+
+	s.run(exitUsage, inspect("--sbom=excel"), "want spdx or cyclonedx")
+	s.run(exitUsage, inspect("--provenance", "--json"), "none of the others can be")
+	s.run(exitUsage, []string{"inspect", "http://" + s.image}, "want HOST/NAME")
+	s.run(exitFailure, inspect("--raw"), "has 4 of Sigstore bundle attached", "--attached")
+	s.run(exitFailure, []string{"inspect", s.host + "/team/app:v9"}, "404")
+	s.run(exitFailure, []string{"inspect", t.TempDir()}, "is not an OCI layout")
+}
+
+// TestInspectShowsWhatIsHostile: a second provenance is never chosen for us,
+// and what a stranger attached cannot steer the terminal.
+func TestInspectShowsWhatIsHostile(t *testing.T) {
+	s := newStage(t)
+	ref, err := oci.ParseReference(s.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg, err := oci.OpenRegistry(ref.Repository, oci.RegistryOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := reg.Resolve(t.Context(), ref.Identifier())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger := `{"mediaType":"` + attest.BundleMediaType + `","dsseEnvelope":{"payloadType":"x","payload":"` +
+		// a statement with an escape sequence for a predicate type
+		`eyJfdHlwZSI6Imh0dHBzOi8vaW4tdG90by5pby9TdGF0ZW1lbnQvdjEiLCJzdWJqZWN0IjpbeyJkaWdlc3QiOnsic2hhMjU2IjoiMDAifX1dLCJwcmVkaWNhdGVUeXBlIjoiXHUwMDFiWzJKZXZpbCJ9` + `"}}`
+	second := strings.Replace(s.run(exitOK, []string{"inspect", s.image, "--provenance", "--raw"}), "{", "{ ", 1)
+	for _, bundle := range []string{stranger, second, "not a bundle"} {
+		if _, err := oci.AttachBundle(t.Context(), reg, d, []byte(bundle), "x", time.Unix(0, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := s.run(exitOK, []string{"inspect", s.image}, "attached: 7", "[2Jevil", "error   bundle:")
+	if strings.ContainsRune(out, 0x1b) {
+		t.Errorf("an escape sequence reaches the terminal: %q", out)
+	}
+	s.run(exitFailure, []string{"inspect", s.image, "--provenance"}, "has 2 of SLSA v1 provenance attached: sha256:", "--attached")
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"bufio"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/digitorus/timestamp"
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/oci"
+)
+
+// inspectedProof is one attached manifest. Signer, issuer, log index and times
+// are what the bundle says, unverified.
+type inspectedProof struct {
+	Digest        string      `json:"digest"`
+	ArtifactType  string      `json:"artifactType,omitempty"`
+	PredicateType string      `json:"predicateType,omitempty"` // of the statement in the bundle
+	Size          int64       `json:"size"`                    // bytes of its layers
+	Signer        string      `json:"signer,omitempty"`
+	Issuer        string      `json:"issuer,omitempty"`
+	LogIndex      *int64      `json:"logIndex,omitempty"`
+	Times         []time.Time `json:"times,omitempty"`   // RFC 3161 timestamps, or the log's
+	Created       string      `json:"created,omitempty"` // the manifest's annotation
+	Error         string      `json:"error,omitempty"`   // why it cannot be shown
+
+	raw []byte
+}
+
+// maxTimestamp is more than any honest RFC 3161 response has, in bytes.
+const maxTimestamp = 16 << 10
+
+func inspectProof(a *oci.Attached) inspectedProof {
+	p := inspectedProof{
+		Digest: a.Descriptor.Digest.String(), ArtifactType: a.ArtifactType,
+		Created: a.Annotations["org.opencontainers.image.created"], raw: a.Bundle,
+	}
+	for _, l := range a.Layers {
+		p.Size += l.Size
+	}
+	err := a.Err
+	if err == nil && a.IsBundle() {
+		err = p.read(a.Bundle)
+	}
+	if err != nil {
+		p.Error = err.Error()
+	}
+	return p
+}
+
+// parseAnyBundle reads more than verify accepts (older logs, bundles without
+// certificate), because inspect is there to show what is attached.
+func parseAnyBundle(raw []byte) (*protobundle.Bundle, error) {
+	var head struct {
+		MediaType string `json:"mediaType"`
+	}
+	if err := strict.Unmarshal(raw, limits.Bundle, &head); err != nil {
+		return nil, fmt.Errorf("bundle: %w", err)
+	}
+	pb := new(protobundle.Bundle)
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(raw, pb); err != nil {
+		return nil, fmt.Errorf("bundle: %w", err)
+	}
+	return pb, nil
+}
+
+func (p *inspectedProof) read(raw []byte) error {
+	pb, err := parseAnyBundle(raw)
+	if err != nil {
+		return err
+	}
+	material := pb.GetVerificationMaterial()
+	der := material.GetCertificate().GetRawBytes()
+	if chain := material.GetX509CertificateChain().GetCertificates(); len(der) == 0 && len(chain) > 0 {
+		der = chain[0].GetRawBytes()
+	}
+	if len(der) > 0 {
+		if err := p.readCertificate(der); err != nil {
+			return err
+		}
+	}
+	for _, e := range material.GetTlogEntries() {
+		index := e.GetLogIndex()
+		p.LogIndex = &index
+		if at := e.GetIntegratedTime(); at > 0 {
+			p.Times = append(p.Times, time.Unix(at, 0).UTC())
+		}
+	}
+	for _, s := range material.GetTimestampVerificationData().GetRfc3161Timestamps() {
+		if len(s.GetSignedTimestamp()) > maxTimestamp {
+			return fmt.Errorf("timestamp of %d bytes, at most %d are taken", len(s.GetSignedTimestamp()), maxTimestamp)
+		}
+		t, err := timestamp.ParseResponse(s.GetSignedTimestamp())
+		if err != nil {
+			return fmt.Errorf("timestamp: %w", err)
+		}
+		p.Times = append(p.Times, t.Time.UTC())
+	}
+	env := pb.GetDsseEnvelope()
+	if env == nil {
+		return errors.New("the bundle holds no DSSE envelope")
+	}
+	statement, err := attest.ParseStatement(env.GetPayload())
+	if err != nil {
+		return err
+	}
+	p.PredicateType = statement.PredicateType
+	return nil
+}
+
+func (p *inspectedProof) readCertificate(der []byte) error {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return fmt.Errorf("certificate: %w", err)
+	}
+	summary, err := certificate.SummarizeCertificate(cert)
+	if err != nil {
+		return fmt.Errorf("certificate: %w", err)
+	}
+	p.Signer, p.Issuer = summary.SubjectAlternativeName, summary.Issuer
+	return nil
+}
+
+// proofKinds name the predicates that people meet, in the order of the tree.
+var proofKinds = []struct{ predicate, name string }{
+	{attest.PredicateSign, "signature"},
+	{attest.PredicateSLSA1, "provenance"},
+	{attest.PredicateSPDX, "SBOM (SPDX)"},
+	{attest.PredicateCDX, "SBOM (CycloneDX)"},
+}
+
+func (p *inspectedProof) rank() int {
+	for i, k := range proofKinds {
+		if p.PredicateType == k.predicate {
+			return i
+		}
+	}
+	return len(proofKinds)
+}
+
+func (p *inspectedProof) kind() string {
+	switch i := p.rank(); {
+	case i < len(proofKinds):
+		return proofKinds[i].name
+	case p.PredicateType != "":
+		return "attestation"
+	case p.ArtifactType == attest.BundleMediaType:
+		return "bundle"
+	}
+	return "artifact"
+}
+
+// tree prints nodes with the lines that hang them together.
+type tree struct {
+	w      *bufio.Writer
+	prefix string
+}
+
+// node prints one line, and hands below what hangs under it.
+func (t tree) node(last bool, below func(tree), format string, args ...any) {
+	branch, rest := "├─ ", "│  "
+	if last {
+		branch, rest = "└─ ", "   "
+	}
+	fmt.Fprintf(t.w, "%s%s%s\n", t.prefix, branch, printable(fmt.Sprintf(format, args...)))
+	if below != nil {
+		below(tree{t.w, t.prefix + rest})
+	}
+}
+
+func (in *inspection) print(w io.Writer) error {
+	t := tree{w: bufio.NewWriter(w)}
+	fmt.Fprintf(t.w, "%s\n%s\n", printable(in.Image), in.Digest)
+	for _, p := range in.Platforms {
+		name := p.Platform
+		if name == "" {
+			name = "image"
+		}
+		t.node(false, p.print, "%s  %s", name, p.Digest)
+	}
+	t.node(true, func(t tree) {
+		for i := range in.Attached {
+			p := &in.Attached[i]
+			t.node(i == len(in.Attached)-1, p.print, "%s  %s", p.kind(), p.Digest)
+		}
+	}, "attached: %d", len(in.Attached))
+	return t.w.Flush()
+}
+
+func (p inspectedPlatform) print(t tree) {
+	if p.Error != "" {
+		t.node(true, nil, "cannot be shown: %s", p.Error)
+		return
+	}
+	t.node(len(p.Layers) == 0, nil, "config  %s  %s", p.Config.Digest, size(p.Config.Size))
+	for i, l := range p.Layers {
+		t.node(i == len(p.Layers)-1, nil, "layer   %s  %s", l.Digest, size(l.Size))
+	}
+}
+
+func (p *inspectedProof) print(t tree) {
+	var rows [][2]string
+	add := func(name, value string) {
+		if value != "" {
+			rows = append(rows, [2]string{name, value})
+		}
+	}
+	if p.PredicateType != "" {
+		add("says", p.PredicateType)
+	} else {
+		add("type", p.ArtifactType)
+	}
+	add("signer", p.Signer)
+	add("issuer", p.Issuer)
+	if p.LogIndex != nil {
+		add("log", fmt.Sprintf("entry %d", *p.LogIndex))
+	}
+	var times []string
+	for _, at := range p.Times {
+		times = append(times, at.Format(time.RFC3339))
+	}
+	add("time", strings.Join(times, ", "))
+	add("size", size(p.Size))
+	add("error", p.Error)
+	for i, r := range rows {
+		t.node(i == len(rows)-1, nil, "%-7s %s", r[0], r[1])
+	}
+}
+
+// size is for people; --json has the bytes.
+func size(n int64) string {
+	switch {
+	case n >= 1_000_000:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	case n >= 10_000:
+		return fmt.Sprintf("%d kB", n/1000)
+	}
+	return fmt.Sprintf("%d B", n)
+}

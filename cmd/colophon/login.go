@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/colophon-build/colophon/internal/api"
+)
+
+func newLoginCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "login FILE",
+		Short: "use the platform of a client.json for release",
+		Long: `Login keeps the platform that release talks to. FILE is the client.json that
+"colophond serve" writes; for one command alone, COLOPHON_PLATFORM=FILE does the same.
+
+Login does not make verify believe the platform: see "colophon trust add".`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return runLogin(cmd, args[0]) },
+	}
+}
+
+func runLogin(cmd *cobra.Command, file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	c, err := api.ParseConfig(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	path, err := api.ConfigPath()
+	if err != nil {
+		return err
+	}
+	if err := api.SaveConfig(path, c); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "logged in to %s (kept in %s)\n", c.URL, path)
+	return nil
+}

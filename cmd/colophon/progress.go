@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/api"
+)
+
+// progress prints a release's events: phases with the time since the start,
+// and the build's own output below its steps.
+type progress struct {
+	w     io.Writer
+	start time.Time
+	phase string
+	step  string
+}
+
+func newProgress(w io.Writer) *progress { return &progress{w: w, start: time.Now()} }
+
+func (p *progress) event(e api.Event) {
+	if e.Phase == "alive" {
+		return
+	}
+	if e.Phase == "build" && e.Step != "" && e.Step != p.step && p.phase == "build" {
+		p.step = e.Step
+		fmt.Fprintf(p.w, "         │ %s\n", printable(e.Step))
+		e.Step = ""
+	}
+	if e.Phase != p.phase || e.Phase != "build" && e.Step != "" {
+		p.phase = e.Phase
+		fmt.Fprintf(p.w, "%7.1fs %s %s\n", time.Since(p.start).Seconds(), e.Phase, printable(e.Step))
+	}
+	if e.Line != "" {
+		bar := " "
+		if e.Phase == "build" {
+			bar = "│   "
+		}
+		fmt.Fprintf(p.w, "         %s%s\n", bar, printable(e.Line))
+	}
+}
+
+func (p *progress) summary(r *api.Release) {
+	word := "released"
+	if r.Resumed {
+		word = "released (an earlier run had done part of it)"
+	}
+	fmt.Fprintf(p.w, "\n%s\n", word)
+	for _, t := range r.Tags {
+		fmt.Fprintf(p.w, "  %s:%s\n", r.Image, t)
+	}
+	fmt.Fprintf(p.w, "  %s\n", r.Digest)
+	fmt.Fprintf(p.w, "  from %s@%s, %s, Build L%d\n", r.Source.URI, r.Source.ID[:min(12, len(r.Source.ID))], r.Builder, r.Level)
+	fmt.Fprintf(p.w, "\nverify it:\n  colophon verify %s:%s --source %s\n", r.Image, r.Tags[0], r.Source.URI)
+}
+
+// printable keeps a build's output from steering the terminal.
+func printable(s string) string {
+	out := []rune(s)
+	for i, c := range out {
+		if c < 0x20 && c != '\t' || c == 0x7f || c >= 0x80 && c < 0xa0 {
+			out[i] = '�'
+		}
+	}
+	return string(out)
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/source"
+)
+
+type releaseOptions struct {
+	ref, image     string
+	recipe         build.Recipe
+	allowedSigners string
+	keyring        string
+	json           bool
+	timeout        time.Duration
+}
+
+func newReleaseCommand() *cobra.Command {
+	var o releaseOptions
+	cmd := &cobra.Command{
+		Use:   "release [DIR|URL]",
+		Short: "turn a git commit into an image that proves itself",
+		Long: `Release asks the platform to fetch a commit by itself, build it in a sealed room,
+measure the result, sign it, and publish image and proof. The tags appear last,
+and only when the proof verifies. Running the same release again finishes what
+an interrupted one began.
+
+DIR is a git repository on the platform's host (default: here); its working
+directory is never built, and must be clean unless --ref is a commit id.`,
+		Example: `  colophon release --ref v1.2.0 --image 127.0.0.1:8080/team/app
+  colophon release https://git.example.com/team/app --ref v1.2.0 --image registry.example.com/team/app`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			src := "."
+			if len(args) > 0 {
+				src = args[0]
+			}
+			return runRelease(cmd, src, o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.ref, "ref", "", "tag, branch or commit id to release (required)")
+	f.StringVar(&o.image, "image", "", "REGISTRY/NAME to publish to (required)")
+	f.StringSliceVar(&o.recipe.Platforms, "platform", nil, "platforms, such as linux/amd64,linux/arm64 (default: the platform's own)")
+	f.StringVar(&o.recipe.Builder, "builder", "", "buildkit or golang (default: buildkit where there is a Dockerfile)")
+	f.StringVar(&o.recipe.Dockerfile, "dockerfile", "", "path of the Dockerfile in the repository")
+	f.StringVar(&o.recipe.Target, "target", "", "stage of the Dockerfile to build")
+	f.StringToStringVar(&o.recipe.BuildArgs, "build-arg", nil, "build argument NAME=VALUE; recorded in the provenance, so never a secret")
+	f.StringVar(&o.recipe.Package, "package", "", "main package for the golang builder (default .)")
+	f.StringVar(&o.allowedSigners, "allowed-signers", "", "ssh allowed_signers file to check who signed the tag or commit")
+	f.StringVar(&o.keyring, "keyring", "", "armored OpenPGP keys to check who signed the tag or commit")
+	f.BoolVar(&o.json, "json", false, "print the release as JSON on stdout")
+	f.DurationVar(&o.timeout, "timeout", time.Hour, "give up after this long")
+	cmd.MarkFlagRequired("ref")
+	cmd.MarkFlagRequired("image")
+	return cmd
+}
+
+func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
+	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
+	defer cancel()
+	req := api.ReleaseRequest{Ref: o.ref, Image: o.image, Recipe: o.recipe}
+	var err error
+	if req.Source, err = sourceURI(ctx, src, o.ref); err != nil {
+		return err
+	}
+	for path, to := range map[string]*string{o.allowedSigners: &req.AllowedSigners, o.keyring: &req.Keyring} {
+		if path == "" {
+			continue
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		*to = string(data)
+	}
+	platform, err := api.LoadConfig()
+	if errors.Is(err, api.ErrNoPlatform) {
+		platform, err = startPlatform(ctx, cmd.ErrOrStderr())
+	}
+	if err != nil {
+		return err
+	}
+	p := newProgress(cmd.ErrOrStderr())
+	rel, err := platform.Release(ctx, req, p.event)
+	if err != nil {
+		if ctx.Err() == context.DeadlineExceeded {
+			return &exitError{code: exitFailure, msg: fmt.Sprintf("release did not finish within %s", o.timeout), hint: "run it again, with a longer --timeout"}
+		}
+		return err
+	}
+	p.summary(rel)
+	if o.json {
+		enc := json.NewEncoder(cmd.OutOrStdout())
+		enc.SetIndent("", "  ")
+		return enc.Encode(rel)
+	}
+	return nil
+}
+
+// sourceURI turns DIR into a file URL after seeing that its working directory
+// is clean: what a user sees there is what they believe they release.
+func sourceURI(ctx context.Context, src, ref string) (string, error) {
+	info, err := os.Stat(src)
+	if err != nil {
+		if strings.Contains(src, "://") || strings.Contains(src, "@") {
+			return src, nil
+		}
+		return "", &exitError{code: exitUsage, msg: fmt.Sprintf("%s is neither a directory nor a URL", src)}
+	}
+	if !info.IsDir() {
+		return "", &exitError{code: exitUsage, msg: fmt.Sprintf("%s is not a directory", src)}
+	}
+	dir, err := filepath.Abs(src)
+	if err != nil {
+		return "", err
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return "", err
+	}
+	if !source.IsCommitID(ref) {
+		if err := source.CheckClean(ctx, dir); err != nil {
+			return "", &exitError{code: exitFailure, msg: err.Error(), hint: "commit or stash the changes, or release a commit by its id"}
+		}
+	}
+	return (&url.URL{Scheme: "file", Path: dir}).String(), nil
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// sourceTimeout bounds the question to the repository: a slow git host must
+// not hold up an answer that does not depend on it.
+const sourceTimeout = 10 * time.Second
+
+type verifyOptions struct {
+	demand     policy.Policy
+	policy     string
+	json       bool
+	skipSource bool
+	timeout    time.Duration
+}
+
+func newVerifyCommand() *cobra.Command {
+	var o verifyOptions
+	cmd := &cobra.Command{
+		Use:   "verify IMAGE|LAYOUT --source URI",
+		Short: "check that an image proves which commit it came from",
+		Long: `Verify checks the whole chain: every byte of the image, who signed it, the
+transparency log, the provenance and the repository it names, and the SBOM.
+It believes the platforms of "colophon trust list" and nobody else.
+
+Exit codes: 0 accepted, 3 rejected, 4 could not decide (never treated as
+accepted), 2 usage, 1 failure.`,
+		Example: `  colophon verify 127.0.0.1:8080/team/app:v1.2.0 --source git.example.com/team/app
+  colophon verify ./layout --source git.example.com/team/app --ref v1.2.0 --json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(cmd, args[0], o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.demand.Source, "source", "", "repository that the image must come from")
+	f.BoolVar(&o.demand.AnySource, "any-source", false, "dangerous: accept an image of any repository")
+	f.StringVar(&o.demand.Ref, "ref", "", "tag, branch or full ref that it must come from")
+	f.StringVar(&o.demand.Commit, "commit", "", "full id of the commit that it must come from")
+	f.StringSliceVar(&o.demand.Builders, "builder", nil, "builder id to accept (default: those that the trust roots name)")
+	f.StringVar(&o.policy, "policy", "", "policy file (spec/policy), in place of the flags above")
+	f.BoolVar(&o.skipSource, "skip-source", false, "do not ask the repository whether the commit is still there")
+	f.BoolVar(&o.json, "json", false, "print the verdict as JSON on stdout (spec/verdict)")
+	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up, undecided, after this long")
+	for _, flag := range []string{"source", "any-source", "ref", "commit", "builder"} {
+		cmd.MarkFlagsMutuallyExclusive("policy", flag)
+	}
+	cmd.MarkFlagsMutuallyExclusive("source", "any-source")
+	return cmd
+}
+
+func runVerify(cmd *cobra.Command, image string, o verifyOptions) error {
+	demand, err := o.load()
+	if err != nil {
+		return err
+	}
+	ref, err := oci.ParseReference(image)
+	if err != nil {
+		return usageError("", "%v", err)
+	}
+	dir, err := trust.DefaultDir(os.Getenv)
+	if err != nil {
+		return err
+	}
+	roots, err := trust.Store{Dir: dir}.Load()
+	empty := errors.Is(err, trust.ErrEmpty)
+	if err != nil && !empty {
+		return &exitError{code: exitUndecided, msg: err.Error()}
+	}
+	src, err := ref.Open(oci.RegistryOptions{})
+	if err != nil {
+		return &exitError{code: exitUndecided, msg: err.Error()}
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
+	defer cancel()
+	opts := verify.Options{Trust: roots, Policy: demand, Now: time.Now(), Layout: ref.Dir != ""}
+	// Where any repository will do, whoever had the image built would choose
+	// which host this machine talks to.
+	if !o.skipSource && demand.Source != "" {
+		opts.SourceCheck = askSource
+	}
+	v := verify.Image(ctx, src, ref.Identifier(), opts)
+	v.Image = image
+	if empty {
+		v.Hint = "say whom to believe: colophon trust add URL"
+	}
+	return answer(cmd, v, o.json)
+}
+
+// load is what is demanded, from the policy file or the flags.
+func (o verifyOptions) load() (policy.Policy, error) {
+	if o.policy == "" {
+		if o.demand.Source == "" && !o.demand.AnySource {
+			return policy.Policy{}, usageError("--source URI, as in --source git.example.com/team/app; without it any repository's image would do",
+				"verify must be told which repository the image should come from")
+		}
+		if err := o.demand.Check(); err != nil {
+			return policy.Policy{}, usageError("", "%v", err)
+		}
+		return o.demand, nil
+	}
+	f, err := os.Open(o.policy)
+	if err != nil {
+		return policy.Policy{}, usageError("", "%v", err)
+	}
+	defer f.Close()
+	raw, err := strict.Read(f, limits.Request)
+	if err != nil {
+		return policy.Policy{}, usageError("", "%s: %v", o.policy, err)
+	}
+	p, err := policy.Parse(raw)
+	if err != nil {
+		return policy.Policy{}, usageError("the format is in spec/policy", "%s: %v", o.policy, err)
+	}
+	return p, nil
+}
+
+// askSource is source.Lookup as verify wants it.
+func askSource(ctx context.Context, uri, ref, commit string) (verify.SourceState, error) {
+	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
+	defer cancel()
+	s, err := source.Lookup(ctx, uri, ref, commit)
+	return verify.SourceState{Found: s.Commit, Ref: s.Now}, err
+}
+
+// answer prints the verdict and turns the outcome into the exit code.
+func answer(cmd *cobra.Command, v *verify.Verdict, asJSON bool) error {
+	if asJSON {
+		if err := printJSON(cmd.OutOrStdout(), v); err != nil {
+			return err
+		}
+	} else {
+		printVerdict(cmd.ErrOrStderr(), v)
+	}
+	switch v.Outcome {
+	case verify.Accepted:
+		return nil
+	case verify.Rejected:
+		return &exitError{code: exitRejected}
+	}
+	return &exitError{code: exitUndecided}
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/spf13/cobra"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/internal/prooftest"
+	"github.com/colophon-build/colophon/oci"
+)
+
+// stage is a registry on loopback with one released image, and an empty trust store.
+type stage struct {
+	t     *testing.T
+	p     *prooftest.Platform
+	image string // HOST/team/app:v1.2.0
+	host  string
+	stop  func()
+}
+
+func newStage(t *testing.T) *stage { return stageOf(t, func(*prooftest.Release) {}) }
+
+// stageOf is a stage whose release says what change makes of it.
+func stageOf(t *testing.T, change func(*prooftest.Release)) *stage {
+	t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
+	srv := httptest.NewServer(registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(srv.Close)
+	host := strings.TrimPrefix(srv.URL, "http://")
+	p, store := prooftest.New(t), prooftest.NewStore(t)
+	r := p.Release(store)
+	change(r)
+	r.Attach(prooftest.Kinds...)
+	dst, err := oci.OpenRegistry(host+"/team/app", oci.RegistryOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Push(context.Background(), dst)
+	return &stage{t: t, p: p, image: host + "/team/app:v1.2.0", host: host, stop: srv.Close}
+}
+
+// run runs one command and fails unless it exits with code and says all words
+// on stdout or stderr.
+func (s *stage) run(code int, args []string, words ...string) (stdout string) {
+	s.t.Helper()
+	cmd := newRootCommand()
+	var out, errs bytes.Buffer
+	cmd.SetArgs(args)
+	cmd.SetOut(&out)
+	cmd.SetErr(&errs)
+	cmd.SetIn(strings.NewReader("y\n"))
+	got := exitOf(context.Background(), cmd)
+	if got != code {
+		s.t.Fatalf("%v: got exit code %d, want %d\n%s%s", args, got, code, &out, &errs)
+	}
+	for _, w := range words {
+		if !strings.Contains(out.String()+errs.String(), w) {
+			s.t.Errorf("%v: got\n%s%s\nwant %q in it", args, &out, &errs, w)
+		}
+	}
+	return out.String()
+}
+
+func (s *stage) file(name string, data []byte) string {
+	s.t.Helper()
+	path := filepath.Join(s.t.TempDir(), name)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+func TestVerifyCommand(t *testing.T) {
+	s := newStage(t)
+	verify := func(args ...string) []string {
+		return append([]string{"verify", s.image, "--skip-source"}, args...)
+	}
+	right := verify("--source", "git.example.com/team/app")
+	s.run(exitUsage, verify(), "which repository", "--source")
+	s.run(exitUsage, verify("--source", "x"), "source")
+	s.run(exitUsage, verify("--source", "git.example.com/team/app", "--any-source"), "any-source")
+	s.run(exitUsage, verify("--nonsense"), "nonsense")
+	s.run(exitUndecided, right, "believes no platform", "trust add")
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"}, "believed")
+	s.run(exitOK, right, "  ✓ image       linux/amd64, linux/arm64; the registry serves these bytes\n", "\naccepted\n")
+	s.run(exitRejected, verify("--source", "git.example.com/team/other"), "✗ provenance", "\nrejected\n")
+	s.run(exitRejected, verify("--source", "git.example.com/team/app", "--ref", "v1.2.1"), `want "v1.2.1"`)
+	s.run(exitRejected, verify("--source", "git.example.com/team/app", "--builder", "https://b.example.com/builders/x"), "signer")
+	s.run(exitOK, verify("--any-source", "--commit", prooftest.Commit), "accepted")
+	s.run(exitOK, verify("--policy", s.file("policy.json", []byte(`{"source":"https://git.example.com/team/app","minLevel":2}`))), "accepted")
+	s.run(exitRejected, verify("--policy", s.file("policy.json", []byte(`{"source":"https://git.example.com/team/app","minLevel":3}`))), "Build level")
+	s.run(exitUsage, verify("--policy", s.file("policy.json", []byte(`{"sauce":"x"}`))), "sauce")
+
+	var v struct{ Outcome, Image, Digest string }
+	if err := json.Unmarshal([]byte(s.run(exitOK, append(right, "--json"))), &v); err != nil || v.Outcome != "accepted" || v.Image != s.image {
+		t.Errorf("JSON: got %+v, %v", v, err)
+	}
+	s.run(exitUndecided, []string{"verify", s.host + "/team/app:v9", "--any-source"}, "? image", "undecided")
+	s.stop()
+	s.run(exitUndecided, right, "? image", "\nundecided\n")
+}
+
+// TestVerifyAsksTheRepository: a tag that moved since, and a repository that is
+// gone, which alone refuses nothing.
+func TestVerifyAsksTheRepository(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo := filepath.Join(dir, "app")
+	git := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command("git", append([]string{"-C", repo, "-c", "user.name=t", "-c", "user.email=t@example.com"}, args...)...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	if err := os.Mkdir(repo, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	git("init", "-q")
+	git("commit", "-q", "--allow-empty", "-m", "one")
+	git("tag", "v1.2.0")
+	commit, uri := git("rev-parse", "HEAD"), "file://"+repo
+	s := stageOf(t, func(r *prooftest.Release) {
+		r.Parameters.Source.URI, r.Parameters.Source.Commit = uri, commit
+		r.Identity.SourceURI, r.Identity.Commit = uri, commit
+		dep := &r.Provenance.BuildDefinition.ResolvedDependencies[0]
+		dep.URI, dep.Digest = attest.GitURI(uri, prooftest.Ref), map[string]string{"gitCommit": commit}
+	})
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
+	args := []string{"verify", s.image, "--source", uri}
+	s.run(exitOK, args, "✓ source      commit is there, unchanged; tag signed by release@example.com")
+	git("commit", "-q", "--allow-empty", "-m", "two")
+	git("tag", "-f", "v1.2.0")
+	s.run(exitRejected, args, "✗ source", "was moved", commit)
+	if err := os.Rename(repo, repo+"-gone"); err != nil {
+		t.Fatal(err)
+	}
+	s.run(exitOK, args, "? source", "could not be asked", "accepted")
+	strict := s.file("policy.json", []byte(`{"source":"`+uri+`","requireSource":true}`))
+	s.run(exitUndecided, []string{"verify", s.image, "--policy", strict}, "? source", "undecided")
+}
+
+func TestTrustCommand(t *testing.T) {
+	s := newStage(t)
+	doc := s.p.Document()
+	var served []byte
+	mux := http.NewServeMux()
+	mux.HandleFunc(api.PathDocument, func(w http.ResponseWriter, _ *http.Request) { w.Write(served) })
+	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, api.PathDocument, http.StatusFound) })
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	served = bytes.ReplaceAll(doc, []byte(`"url":"`+prooftest.URL), []byte(`"url":"`+srv.URL))
+	fingerprint := s.p.Root().Fingerprint
+
+	s.run(exitUsage, []string{"trust", "add", srv.URL}, "sha256:", "nobody is there to confirm", "--yes")
+	s.run(exitOK, []string{"trust", "list"}, "believes no platform")
+	s.run(exitRejected, []string{"trust", "add", srv.URL, "--fingerprint", "sha256:00"}, "want \"sha256:00\"")
+	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes"}, srv.URL, prooftest.Builder+", Build L2")
+	served = append(served, '\n')
+	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes"}, "replaces  sha256:")
+	if out := s.run(exitOK, []string{"trust", "list"}); strings.Count(out, "\n") != 1 {
+		t.Errorf("list: got %q, want one line", out)
+	}
+	served = doc
+	s.run(exitFailure, []string{"trust", "add", srv.URL, "--yes"}, "of another platform")
+	s.run(exitFailure, []string{"trust", "add", srv.URL + "/moved", "--yes"}, "redirects")
+	s.run(exitUsage, []string{"trust", "add", "http://platform.example.com", "--yes"}, "loopback")
+	s.run(exitOK, []string{"trust", "add", s.file("doc.json", doc), "--fingerprint", fingerprint}, "believed")
+	if out := s.run(exitOK, []string{"trust", "show", "--raw", fingerprint}); out != string(doc) {
+		t.Errorf("show --raw: got %q, want the document", out)
+	}
+	s.run(exitOK, []string{"trust", "remove", fingerprint}, "no longer believed")
+	s.run(exitFailure, []string{"trust", "show", fingerprint}, "is not believed")
+}
+
+// exitOf runs a command and answers the exit code, with what run would print.
+func exitOf(ctx context.Context, cmd *cobra.Command) int {
+	err := cmd.ExecuteContext(ctx)
+	var exit *exitError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &exit):
+	case isUsage(err):
+		exit = &exitError{code: exitUsage, msg: err.Error()}
+	default:
+		exit = &exitError{code: exitFailure, msg: err.Error()}
+	}
+	exit.print(cmd.ErrOrStderr())
+	return exit.code
+}

@@ -1,0 +1,293 @@
+package release
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/sbom/generate"
+	"github.com/colophon-build/colophon/sign"
+	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// statement is one in-toto statement that a release must carry. Two statements
+// are the same one if type and match agree: a provenance differs in its times
+// from run to run, and is still the same claim.
+type statement struct {
+	predicateType string
+	predicate     json.RawMessage
+	match         func(predicate json.RawMessage) bool
+}
+
+// proofs signs and attaches what is missing at the subject.
+type proofs struct {
+	*run
+	subject  v1.Descriptor
+	uploaded <-chan struct{} // closed when the subject is in the registry
+	existing []attached
+	reused   atomic.Int32
+
+	once    sync.Once
+	session *sign.Session
+	err     error
+}
+
+// attached is a verified attestation that an earlier run left.
+type attached struct {
+	predicateType string
+	predicate     json.RawMessage
+}
+
+// load looks for attestations of an interrupted run: signed by this builder,
+// for this commit and ref, and verifying in full.
+func (p *proofs) load(ctx context.Context) error {
+	found, err := oci.Bundles(ctx, p.target, p.subject.Digest)
+	if err != nil {
+		return fmt.Errorf("looking for attestations of an earlier run: %w", err)
+	}
+	for _, a := range found {
+		if a.Err != nil {
+			continue
+		}
+		st, cert, err := verify.Bundle(a.Bundle, p.Trust, p.subject.Digest)
+		if err != nil || !p.ours(cert) {
+			continue
+		}
+		p.existing = append(p.existing, attached{st.PredicateType, st.Predicate})
+	}
+	return nil
+}
+
+func (p *proofs) ours(c *certificate.Summary) bool {
+	return c.SubjectAlternativeName == p.builder.ID &&
+		c.Issuer == p.URL &&
+		c.SourceRepositoryURI == p.commit.URI &&
+		c.SourceRepositoryDigest == p.commit.ID &&
+		c.SourceRepositoryRef == p.commit.Ref
+}
+
+// attach signs s and pushes it as a referrer, unless an earlier run did.
+func (p *proofs) attach(ctx context.Context, s statement) error {
+	for _, e := range p.existing {
+		if e.predicateType == s.predicateType && s.match(e.predicate) {
+			p.reused.Add(1)
+			return nil
+		}
+	}
+	p.emit(api.Event{Phase: "sign", Step: s.predicateType})
+	if err := p.open(ctx); err != nil {
+		return err
+	}
+	raw, err := attest.NewStatement(p.req.Image, p.subject.Digest.Hex, s.predicateType, s.predicate)
+	if err != nil {
+		return err
+	}
+	bundle, err := p.session.Statement(ctx, raw)
+	if err != nil {
+		return fmt.Errorf("signing %s: %w", s.predicateType, err)
+	}
+	select {
+	case <-p.uploaded:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if _, err := oci.AttachBundle(ctx, p.target, p.subject, bundle, s.predicateType, p.commit.Time); err != nil {
+		return fmt.Errorf("attaching %s: %w", s.predicateType, err)
+	}
+	return nil
+}
+
+// open gets one certificate for all of the release's statements.
+func (p *proofs) open(ctx context.Context) error {
+	p.once.Do(func() {
+		token, err := p.Token(ctx, p.identity())
+		if err != nil {
+			p.err = fmt.Errorf("workload token: %w", err)
+			return
+		}
+		p.session, p.err = sign.Open(ctx, sign.Config{SigningConfig: p.SigningConfig, TrustedRoot: p.Trust.Material}, token)
+	})
+	return p.err
+}
+
+func (p *proofs) signature() (statement, error) {
+	return statement{
+		predicateType: attest.PredicateSign,
+		predicate:     json.RawMessage("{}"),
+		match:         func(json.RawMessage) bool { return true },
+	}, nil
+}
+
+func (p *proofs) provenance(b *built) (statement, error) {
+	ext, err := p.externalParameters()
+	if err != nil {
+		return statement{}, err
+	}
+	internal, err := json.Marshal(b.result.Config)
+	if err != nil {
+		return statement{}, err
+	}
+	deps := []attest.ResourceDescriptor{{
+		Name: "source", URI: attest.GitURI(p.commit.URI, p.commit.Ref),
+		Digest:      map[string]string{"gitCommit": p.commit.ID, "gitTree": p.commit.Tree},
+		Annotations: map[string]any{"signature": p.commit.Signature, "committed": p.commit.Time},
+	}}
+	for _, s := range p.commit.Submodules {
+		deps = append(deps, attest.ResourceDescriptor{
+			Name: s.Path, URI: attest.GitURI(s.URI, ""), Digest: map[string]string{"gitCommit": s.Commit},
+		})
+	}
+	pred := attest.Provenance{
+		BuildDefinition: attest.BuildDefinition{
+			BuildType: p.builder.BuildType, ExternalParameters: ext, InternalParameters: internal,
+			ResolvedDependencies: append(deps, b.result.Dependencies...),
+		},
+		RunDetails: attest.RunDetails{
+			Builder: attest.BuilderInfo{ID: p.builder.ID, Version: map[string]string{"colophon": p.Version}, BuilderDependencies: b.result.Tools},
+			Metadata: attest.BuildMetadata{
+				InvocationID: p.invocationURI(), StartedOn: &b.result.Started, FinishedOn: &b.result.Finished,
+			},
+			Byproducts: []attest.ResourceDescriptor{{
+				Name: "build log", URI: p.URL + api.PathLogs + "/sha256:" + b.logSum, Digest: map[string]string{"sha256": b.logSum}, MediaType: "text/plain",
+			}},
+		},
+	}
+	raw, err := json.Marshal(pred)
+	return statement{
+		predicateType: attest.PredicateSLSA1,
+		predicate:     raw,
+		match:         func(earlier json.RawMessage) bool { return p.sameBuild(earlier, ext) },
+	}, err
+}
+
+// sameBuild tells whether a provenance describes the build that was asked for.
+func (j *run) sameBuild(provenance, externalParameters json.RawMessage) bool {
+	e, err := attest.ParseProvenance(provenance)
+	return err == nil && e.BuildDefinition.BuildType == j.builder.BuildType &&
+		sameJSON(e.BuildDefinition.ExternalParameters, externalParameters)
+}
+
+func (p *proofs) sboms(ctx context.Context, b *built) ([]statement, error) {
+	spdx, cdx, err := generate.Generate(ctx, generate.Options{
+		Layout: b.layout, Digest: p.subject.Digest, Image: p.req.Image, Created: p.commit.Time, Source: p.commit,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("SBOM: %w", err)
+	}
+	same := func(want []byte) func(json.RawMessage) bool {
+		return func(got json.RawMessage) bool { return sameJSON(got, want) }
+	}
+	return []statement{
+		{attest.PredicateSPDX, spdx, same(spdx)},
+		{attest.PredicateCDX, cdx, same(cdx)},
+	}, nil
+}
+
+func sameJSON(a, b []byte) bool {
+	var x, y bytes.Buffer
+	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
+}
+
+// verifyAsStranger asks what any consumer would ask, by digest, and refuses to tag anything less than accepted.
+func (j *run) verifyAsStranger(ctx context.Context, digest string) error {
+	j.emit(api.Event{Phase: "verify", Step: digest})
+	if v := j.verdict(ctx, digest); v.Outcome != verify.Accepted {
+		return &api.Error{Message: fmt.Sprintf("the released proof does not verify, so no tag was made: %s", v.Why()), Hint: "running the release again finishes it if the cause was passing", Exit: 1}
+	}
+	return nil
+}
+
+func (j *run) verdict(ctx context.Context, reference string) *verify.Verdict {
+	return verify.Image(ctx, j.target, reference, verify.Options{
+		Trust:  []*trust.Root{j.Trust},
+		Policy: policy.Policy{Source: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID},
+		Now:    time.Now(),
+	})
+}
+
+// alreadyDone answers whether all tags are there and prove this very release.
+// A tag that proves anything else ends the release before anything is built.
+func (j *run) alreadyDone(ctx context.Context) (digest string, done bool, err error) {
+	found := make([]string, len(j.tags))
+	g, gctx := errgroup.WithContext(ctx)
+	for i, tag := range j.tags {
+		g.Go(func() error {
+			d, err := j.target.Resolve(gctx, tag)
+			if errors.Is(err, oci.ErrNotFound) {
+				return nil
+			} else if err != nil {
+				return fmt.Errorf("looking for %s:%s: %w", j.req.Image, tag, err)
+			}
+			found[i] = d.Digest.String()
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return "", false, err
+	}
+	missing := 0
+	for i, tag := range j.tags {
+		if found[i] == "" {
+			missing++
+			continue
+		}
+		v := j.verdict(ctx, found[i])
+		if v.Outcome == verify.Undecided {
+			return "", false, fmt.Errorf("%s:%s exists and could not be verified: %s", j.req.Image, tag, v.Why())
+		}
+		if v.Outcome != verify.Accepted {
+			return "", false, &api.Error{
+				Message: fmt.Sprintf("tag %s:%s exists and is not this release: it is %s, which does not prove %s at %s: %s", j.req.Image, tag, found[i], j.commit.URI, j.commit.ID, v.Why()),
+				Hint:    "tags never move; release under another ref", Exit: 1}
+		}
+		digest = found[i]
+	}
+	if missing > 0 {
+		return "", false, nil
+	}
+	for i := range found {
+		if found[i] != digest {
+			return "", false, &api.Error{Message: fmt.Sprintf("tags disagree: %s is %s, %s is %s", j.tags[0], found[0], j.tags[i], found[i]), Exit: 1}
+		}
+	}
+	j.resumed = true
+	return digest, true, j.sameRecipe(ctx, digest)
+}
+
+// sameRecipe fails where the tagged image was built from this commit in another way.
+func (j *run) sameRecipe(ctx context.Context, digest string) error {
+	hash, err := v1.NewHash(digest)
+	if err != nil {
+		return err
+	}
+	ext, err := j.externalParameters()
+	if err != nil {
+		return err
+	}
+	p := &proofs{run: j, subject: v1.Descriptor{Digest: hash}}
+	if err := p.load(ctx); err != nil {
+		return err
+	}
+	for _, e := range p.existing {
+		if e.predicateType == attest.PredicateSLSA1 && j.sameBuild(e.predicate, ext) {
+			return nil
+		}
+	}
+	return &api.Error{
+		Message: fmt.Sprintf("%s:%s is this commit already, built with other parameters than these: %s", j.req.Image, j.tags[0], ext),
+		Hint:    "release under another image name, or with the same parameters as before", Exit: 1}
+}

@@ -1,0 +1,466 @@
+// Package release is the main job: it turns a git ref into an image that
+// carries its proof. Source, build, measurement, SBOM, signatures, upload,
+// a stranger's verification, and only then the tags. A tag exists only if its
+// proof verifies; a run that was killed leaves no tag, and running it again
+// finishes it with the same digest and one of each attestation.
+package release
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/trust"
+)
+
+// Config of a Releaser.
+type Config struct {
+	URL          string        // the platform's origin; prefix of builder ids and invocation ids
+	Dir          string        // owned by the Releaser: work in flight (swept by New), build logs, records
+	Version      string        // of the platform, for the provenance
+	BinaryDigest func() string // hex sha256 of the platform's executable: what does the signing
+	Builders     []BuilderInfo // by recipe builder name
+	Build        build.Builder // runs every recipe; its word is checked
+
+	SigningConfig *root.SigningConfig
+	Trust         *trust.Root // whom the stranger's verification believes
+	// Token mints a workload token for one release.
+	Token func(ctx context.Context, id Identity) (string, error)
+
+	RegistryHost  string // host[:port] of the platform's own registry
+	RegistryToken string // push token for it; other registries use the host's docker credentials
+	Log           *slog.Logger
+}
+
+// BuilderInfo is one of the platform's builders.
+type BuilderInfo struct {
+	Name      string // build.Recipe.Builder
+	ID        string // builder.id
+	BuildType string
+	Level     int // SLSA Build level that its isolation earns
+}
+
+// Identity is what a release's certificate says: the trusted side's own
+// knowledge, field for field the claims of the workload token.
+type Identity struct {
+	BuilderID         string
+	BuilderDigest     string // sha256:hex of the platform's executable
+	RunnerEnvironment string
+	SourceURI         string
+	SourceDigest      string
+	SourceRef         string
+	BuildTrigger      string
+	InvocationURI     string
+}
+
+// Releaser runs releases. Safe for concurrent use; two releases of one image run one after the other.
+type Releaser struct {
+	Config
+	mu    sync.Mutex
+	locks map[string]chan struct{} // by image
+}
+
+// New sweeps what crashed runs left in cfg.Dir/work.
+func New(cfg Config) (*Releaser, error) {
+	if err := os.RemoveAll(filepath.Join(cfg.Dir, "work")); err != nil {
+		return nil, fmt.Errorf("sweeping unfinished releases: %w", err)
+	}
+	for _, d := range []string{"work", "logs", "records"} {
+		if err := os.MkdirAll(filepath.Join(cfg.Dir, d), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return &Releaser{Config: cfg, locks: map[string]chan struct{}{}}, nil
+}
+
+// run is the state of one release.
+type run struct {
+	*Releaser
+	req     api.ReleaseRequest
+	emit    func(api.Event)
+	id      string // of the invocation
+	dir     string // removed at the end
+	commit  source.Commit
+	tags    []string
+	tree    string // the commit's exported tree
+	recipe  build.Recipe
+	builder BuilderInfo
+	target  oci.Target
+	resumed bool
+}
+
+// Run performs one release and reports progress through emit, in order. An
+// error the requester can act on is an *api.Error.
+func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(api.Event)) (*api.Release, error) {
+	unlock, err := r.lock(ctx, req.Image)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+
+	j := &run{Releaser: r, req: req, id: newID()}
+	var order sync.Mutex // phases run side by side
+	j.emit = func(e api.Event) {
+		e.Time = time.Now().UTC()
+		order.Lock()
+		defer order.Unlock()
+		emit(e)
+	}
+	if j.dir, err = os.MkdirTemp(filepath.Join(r.Dir, "work"), "release-"); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(j.dir)
+
+	started := time.Now().UTC()
+	if err := j.openTarget(); err != nil {
+		return nil, err
+	}
+	if err := j.fetch(ctx); err != nil {
+		return nil, err
+	}
+	digest, done, err := j.alreadyDone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !done {
+		if digest, err = j.make(ctx); err != nil {
+			return nil, err
+		}
+	}
+	rel := &api.Release{
+		Image: req.Image, Digest: digest, Tags: j.tags, Source: j.commit,
+		Builder: j.builder.ID, Level: j.builder.Level, Resumed: j.resumed,
+		Invocation: j.invocationURI(), Started: started, Finished: time.Now().UTC(),
+	}
+	return rel, j.record(rel)
+}
+
+// make does all the work of a release that is not finished yet.
+func (j *run) make(ctx context.Context) (digest string, err error) {
+	built, err := j.build(ctx)
+	if err != nil {
+		return "", err
+	}
+	m, err := j.measure(built)
+	if err != nil {
+		return "", err
+	}
+	if err := j.publish(ctx, built, m); err != nil {
+		return "", err
+	}
+	if err := j.verifyAsStranger(ctx, m.Descriptor.Digest.String()); err != nil {
+		return "", err
+	}
+	for _, tag := range j.tags {
+		j.emit(api.Event{Phase: "tag", Step: tag})
+		if err := j.target.Tag(ctx, tag, m.Descriptor); errors.Is(err, oci.ErrTagExists) {
+			return "", &api.Error{Message: err.Error(), Hint: "tags never move; release under another ref", Exit: 1}
+		} else if err != nil {
+			return "", fmt.Errorf("tag %s: %w", tag, err)
+		}
+	}
+	return m.Descriptor.Digest.String(), nil
+}
+
+// publish makes every statement and uploads image and proof: blobs, manifests,
+// then referrers. What an interrupted run already attached is kept.
+func (j *run) publish(ctx context.Context, built *built, m *oci.Measured) error {
+	g, gctx := errgroup.WithContext(ctx)
+	uploaded := make(chan struct{})
+	g.Go(func() error {
+		j.emit(api.Event{Phase: "push", Step: m.Descriptor.Digest.String()})
+		layout, err := oci.OpenLayout(built.layout)
+		if err != nil {
+			return err
+		}
+		if err := oci.Copy(gctx, j.target, layout, m.Descriptor); err != nil {
+			return fmt.Errorf("pushing %s: %w", j.req.Image, err)
+		}
+		close(uploaded)
+		return nil
+	})
+	p := &proofs{run: j, subject: m.Descriptor, uploaded: uploaded}
+	if err := p.load(gctx); err != nil {
+		return err
+	}
+	for _, kind := range []func() (statement, error){
+		func() (statement, error) { return p.signature() },
+		func() (statement, error) { return p.provenance(built) },
+	} {
+		g.Go(func() error {
+			s, err := kind()
+			if err != nil {
+				return err
+			}
+			return p.attach(gctx, s)
+		})
+	}
+	g.Go(func() error {
+		j.emit(api.Event{Phase: "sbom"})
+		boms, err := p.sboms(gctx, built)
+		if err != nil {
+			return err
+		}
+		sub, sctx := errgroup.WithContext(gctx)
+		for _, s := range boms {
+			sub.Go(func() error { return p.attach(sctx, s) })
+		}
+		return sub.Wait()
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	j.resumed = p.reused.Load() > 0
+	return nil
+}
+
+// fetch gets the commit and exports its tree, both by the trusted side itself.
+func (j *run) fetch(ctx context.Context) error {
+	j.emit(api.Event{Phase: "source", Step: j.req.Source + " " + j.req.Ref})
+	dir := filepath.Join(j.dir, "git")
+	j.tree = filepath.Join(j.dir, "tree")
+	for _, d := range []string{dir, j.tree} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return err
+		}
+	}
+	repo, commit, err := source.Fetch(ctx, dir, source.Request{
+		URI: j.req.Source, Ref: j.req.Ref, Commit: j.req.Commit,
+		AllowedSigners: []byte(j.req.AllowedSigners), Keyring: []byte(j.req.Keyring),
+	})
+	if errors.Is(err, source.ErrUnknownRef) {
+		return &api.Error{Message: err.Error(), Hint: "push the tag to the repository first", Exit: 1}
+	} else if err != nil {
+		return &api.Error{Message: "source: " + err.Error(), Exit: 1}
+	}
+	if commit.Signature.Status == "bad" {
+		return &api.Error{Message: fmt.Sprintf("the signature of the %s at %s does not match it", commit.Signature.Object, j.req.Ref),
+			Hint: "somebody changed a signed object; ask who pushed it", Exit: 1}
+	}
+	j.commit = commit
+	if j.tags, err = tagsOf(commit); err != nil {
+		return err
+	}
+	j.emit(api.Event{Phase: "source", Line: fmt.Sprintf("%s at %s, %s", commit.ID, commit.Time.Format(time.RFC3339), describeSignature(commit.Signature))})
+	if err := repo.Export(ctx, j.tree); err != nil {
+		return &api.Error{Message: "source: " + err.Error(), Exit: 1}
+	}
+	if j.recipe, err = completeRecipe(j.req.Recipe, j.tree); err != nil {
+		return err
+	}
+	j.builder, err = j.builderFor(j.recipe)
+	return err
+}
+
+func describeSignature(s source.Signature) string {
+	switch s.Status {
+	case "verified":
+		return fmt.Sprintf("%s signed by %s", s.Object, s.Signer)
+	case "unverified":
+		return fmt.Sprintf("%s signed by an unknown key %s", s.Object, s.Key)
+	}
+	return "not signed"
+}
+
+// built is a layout and what its builder says of it.
+type built struct {
+	layout string
+	result *build.Result
+	logSum string // hex sha256 of the build log, kept under Dir/logs
+}
+
+func (j *run) build(ctx context.Context) (*built, error) {
+	layout := filepath.Join(j.dir, "layout")
+	if err := os.Mkdir(layout, 0o700); err != nil {
+		return nil, err
+	}
+	log, err := newBuildLog(filepath.Join(j.Dir, "logs"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.discard()
+	j.emit(api.Event{Phase: "build", Step: j.recipe.Builder})
+	res, err := j.Build.Build(ctx, build.Request{
+		Recipe: j.recipe, Tree: j.tree, Epoch: j.commit.Time, Layout: layout,
+		Log: func(e build.Event) {
+			log.write(e)
+			j.emit(api.Event{Phase: "build", Step: e.Step, Line: e.Line})
+		},
+	})
+	var failed *build.Error
+	if errors.As(err, &failed) {
+		return nil, &api.Error{Message: failed.Error(), Hint: "the build log is above; nothing was pushed", Exit: 1}
+	} else if err != nil {
+		return nil, fmt.Errorf("builder: %w", err)
+	}
+	sum, err := log.keep()
+	if err != nil {
+		return nil, fmt.Errorf("keeping the build log: %w", err)
+	}
+	return &built{layout: layout, result: res, logSum: sum}, nil
+}
+
+// measure computes the digest from the bytes. What the builder says is only compared.
+func (j *run) measure(b *built) (*oci.Measured, error) {
+	j.emit(api.Event{Phase: "measure"})
+	m, err := oci.MeasureLayout(b.layout)
+	if err != nil {
+		return nil, &api.Error{Message: "refusing to sign what the builder handed over: " + err.Error(), Exit: 1}
+	}
+	if got, said := m.Descriptor.Digest.String(), b.result.Digest; got != said {
+		return nil, &api.Error{Message: fmt.Sprintf("refusing to sign: the builder said %s, its bytes are %s", said, got), Exit: 1}
+	}
+	if err := samePlatforms(j.recipe.Platforms, m); err != nil {
+		return nil, err
+	}
+	j.emit(api.Event{Phase: "measure", Line: m.Descriptor.Digest.String()})
+	return m, nil
+}
+
+func samePlatforms(want []string, m *oci.Measured) error {
+	var got []string
+	for _, p := range m.Platforms {
+		got = append(got, p.Platform.String())
+	}
+	a, b := sorted(want), sorted(got)
+	if strings.Join(a, ",") != strings.Join(b, ",") {
+		return &api.Error{Message: fmt.Sprintf("refusing to sign: the image is for %s, the recipe asked for %s", strings.Join(b, ", "), strings.Join(a, ", ")), Exit: 1}
+	}
+	return nil
+}
+
+// completeRecipe fills in the defaults, so that the provenance leaves nothing implied.
+func completeRecipe(r build.Recipe, tree string) (build.Recipe, error) {
+	if r.Builder == "" {
+		name := r.Dockerfile
+		if name == "" {
+			name = "Dockerfile"
+		}
+		if _, err := os.Lstat(filepath.Join(tree, filepath.Clean("/"+name))); err == nil || r.Dockerfile != "" {
+			r.Builder = "buildkit"
+		} else if _, err := os.Lstat(filepath.Join(tree, "go.mod")); err == nil {
+			r.Builder = "golang"
+		} else {
+			return r, &api.Error{Message: "the source has neither a Dockerfile nor a go.mod at its top", Hint: "name the Dockerfile with --dockerfile", Exit: 1}
+		}
+	}
+	if len(r.Platforms) == 0 {
+		r.Platforms = []string{"linux/" + runtime.GOARCH}
+	}
+	switch r.Builder {
+	case "buildkit":
+		if r.Package != "" {
+			return r, &api.Error{Message: "--package is for the golang builder, and this source builds from a Dockerfile", Hint: "say --builder golang", Exit: 2}
+		}
+		if r.Dockerfile == "" {
+			r.Dockerfile = "Dockerfile"
+		}
+	case "golang":
+		if r.Dockerfile != "" || r.Target != "" || len(r.BuildArgs) > 0 {
+			return r, &api.Error{Message: "the golang builder takes no Dockerfile, target or build arguments", Exit: 2}
+		}
+		if r.Package == "" {
+			r.Package = "."
+		}
+	}
+	return r, nil
+}
+
+func (j *run) builderFor(r build.Recipe) (BuilderInfo, error) {
+	var names []string
+	for _, b := range j.Builders {
+		if b.Name == r.Builder {
+			return b, nil
+		}
+		names = append(names, b.Name)
+	}
+	return BuilderInfo{}, &api.Error{Message: fmt.Sprintf("this platform has no builder %q", r.Builder), Hint: "it has: " + strings.Join(names, ", "), Exit: 1}
+}
+
+func (j *run) openTarget() error {
+	host, _, ok := strings.Cut(j.req.Image, "/")
+	if !ok {
+		return &api.Error{Message: fmt.Sprintf("image %q has no registry, want REGISTRY/NAME", j.req.Image), Exit: 2}
+	}
+	opts := oci.RegistryOptions{}
+	if host == j.RegistryHost {
+		opts.Token = j.RegistryToken
+	}
+	target, err := oci.OpenRegistry(j.req.Image, opts)
+	if err != nil {
+		return &api.Error{Message: err.Error(), Exit: 2}
+	}
+	j.target = target
+	return nil
+}
+
+func (j *run) invocationURI() string { return j.URL + api.PathReleases + "/" + j.id }
+
+func (j *run) identity() Identity {
+	return Identity{
+		BuilderID: j.builder.ID, BuilderDigest: "sha256:" + j.BinaryDigest(),
+		SourceURI: j.commit.URI, SourceDigest: j.commit.ID, SourceRef: j.commit.Ref,
+		InvocationURI: j.invocationURI(), RunnerEnvironment: "self-hosted", BuildTrigger: "release",
+	}
+}
+
+// lock waits until no other release of the image runs here.
+func (r *Releaser) lock(ctx context.Context, image string) (unlock func(), err error) {
+	for {
+		r.mu.Lock()
+		busy, held := r.locks[image]
+		if !held {
+			mine := make(chan struct{})
+			r.locks[image] = mine
+			r.mu.Unlock()
+			return func() {
+				r.mu.Lock()
+				delete(r.locks, image)
+				r.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		r.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func newID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// externalParameters of the provenance: all that the requester chose.
+func (j *run) externalParameters() (json.RawMessage, error) {
+	rec, err := json.Marshal(j.recipe)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(attest.ExternalParameters{
+		Source: attest.SourceParameters{URI: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID},
+		Recipe: rec,
+	})
+}

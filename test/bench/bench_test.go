@@ -1,0 +1,183 @@
+// Package bench measures Colophon against its peers in one run: medians of
+// several, and ratios. It never fails for a slow figure: a busy machine is no
+// bug. Run it by make bench; figures go to standard output.
+package bench
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+// BenchmarkPlatform is one run of everything on one platform.
+func BenchmarkPlatform(b *testing.B) {
+	if os.Getenv("COLOPHON_BENCH") == "" {
+		b.Skip("SKIPPED: make bench sets COLOPHON_BENCH")
+	}
+	started := time.Now()
+	p := harness.Start(b, "--mirror", harness.BaseImages(b))
+	row("colophond, start to ready", time.Since(started), "")
+	p.Trust()
+	time.Sleep(10 * time.Second)
+	fmt.Printf("%-58s %8.0f MiB\n", "colophond idle, resident, all its processes", p.Resident())
+
+	row("colophon version, whole process", times(20, func() { run(b, exec.Command(harness.Bin(b, "colophon"), "version")) }), "")
+	signing(b, p)
+	image, builder := releases(b, p)
+	verifying(b, p, image, builder)
+}
+
+// releases compares release with a bare buildctl build of the same commit, and
+// with what the peers do to a finished image.
+func releases(b *testing.B, p *harness.Platform) (image, builder string) {
+	repo := filepath.Join(harness.Root(b), "build", "hello")
+	tree := b.TempDir()
+	harness.Git(b, repo, "worktree", "prune")
+	run(b, exec.Command("sh", "-c", "git -C '"+repo+"' archive v0.1.0 | tar -x -C '"+tree+"'"))
+	d := startBuildkitd(b, p)
+	var bare, whole, overhead []time.Duration
+	var last api.Release
+	for i := range 3 {
+		bare = append(bare, d.build(b, tree))
+		cmd := p.Colophon(b.Context(), "release", repo, "--ref", "v0.1.0", "--image", p.Addr+"/bench/run"+strconv.Itoa(i), "--json")
+		start := time.Now()
+		out := run(b, cmd)
+		whole = append(whole, time.Since(start))
+		overhead = append(overhead, whole[i]-bare[i])
+		if err := json.Unmarshal(out, &last); err != nil {
+			b.Fatal(err)
+		}
+	}
+	row("buildctl build, fresh buildkitd already up, no proof", median(bare), "")
+	row("colophon release of the same commit", median(whole), "")
+	row("  overhead, median of pairs", median(overhead), "aim 1.5 s")
+	image = last.Image + "@" + last.Digest
+	peers := peerSequence(b, p, image)
+	row("syft, cosign sign, 2 cosign attest; rekor-tiles, fastest", peers, "")
+	ratio("  release's overhead over the peers' sequence", median(overhead), peers, "aim 0.33")
+	return last.Image + ":" + last.Tags[0], last.Builder
+}
+
+// verifying compares one colophon verify with the three cosign commands it replaces.
+func verifying(b *testing.B, p *harness.Platform, image, builder string) {
+	root := filepath.Join(b.TempDir(), "trusted_root.json")
+	if err := os.WriteFile(root, p.Get("/trusted_root.json"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	repo := "file://" + filepath.Join(harness.Root(b), "build", "hello")
+	identity := []string{"--trusted-root", root, "--certificate-identity", builder, "--certificate-oidc-issuer", p.URL}
+	var ours, theirs []time.Duration
+	for range 10 {
+		ours = append(ours, times(1, func() { run(b, p.Colophon(b.Context(), "verify", image, "--source", repo)) }))
+		theirs = append(theirs, times(1, func() {
+			for _, args := range [][]string{
+				{"verify"}, {"verify-attestation", "--type", "slsaprovenance1"}, {"verify-attestation", "--type", "https://spdx.dev/Document/v2.3"},
+			} {
+				cmd := exec.Command(harness.Bin(b, "cosign"), append(append(args, identity...), image)...)
+				cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+b.TempDir())
+				run(b, cmd)
+			}
+		}))
+	}
+	skip := times(10, func() { run(b, p.Colophon(b.Context(), "verify", image, "--source", repo, "--skip-source")) })
+	row("colophon verify, whole process, asking the repository", median(ours), "aim 40 ms")
+	row("colophon verify --skip-source", skip, "")
+	row("cosign verify + 2 verify-attestation", median(theirs), "")
+	ratio("  colophon verify over cosign", median(ours), median(theirs), "aim 0.33")
+	ratio("  colophon verify --skip-source over cosign", skip, median(theirs), "aim 0.33")
+}
+
+// buildkitd is a bare one, as root, without a room.
+type buildkitd struct{ addr string }
+
+func startBuildkitd(b *testing.B, p *harness.Platform) *buildkitd {
+	dir := b.TempDir()
+	m := startMirror(b)
+	conf := filepath.Join(dir, "buildkitd.toml")
+	text := ""
+	for _, host := range []string{"docker.io", "gcr.io"} {
+		text += fmt.Sprintf("[registry.%q]\n  mirrors = [%q]\n", host, m)
+	}
+	text += fmt.Sprintf("[registry.%q]\n  http = true\n", m)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	d := &buildkitd{addr: "unix://" + filepath.Join(dir, "s")}
+	cmd := exec.Command(harness.Bin(b, "buildkitd"), "--config", conf, "--root", filepath.Join(dir, "root"), "--addr", d.addr, "--proxy-network", "--oci-worker-snapshotter", "overlayfs")
+	log := &harness.Log{}
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		cmd.Process.Signal(os.Interrupt)
+		cmd.Wait()
+		if b.Failed() {
+			b.Logf("buildkitd: %s", log)
+		}
+	})
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if exec.Command(harness.Bin(b, "buildctl"), "--addr", d.addr, "debug", "workers").Run() == nil {
+			return d
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("buildkitd does not answer: %s", log)
+		}
+	}
+}
+
+// build is one build from an empty cache.
+func (d *buildkitd) build(b *testing.B, tree string) time.Duration {
+	run(b, exec.Command(harness.Bin(b, "buildctl"), "--addr", d.addr, "prune", "--all"))
+	return times(1, func() {
+		run(b, exec.Command(harness.Bin(b, "buildctl"), "--addr", d.addr, "build", "--progress", "quiet", "--frontend", "dockerfile.v0",
+			"--local", "context="+tree, "--local", "dockerfile="+tree, "--opt", "build-arg:SOURCE_DATE_EPOCH=1",
+			"--output", "type=oci,rewrite-timestamp=true,dest="+filepath.Join(b.TempDir(), "out.tar")))
+	})
+}
+
+func run(b testing.TB, cmd *exec.Cmd) []byte {
+	b.Helper()
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		b.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, stderr.String())
+	}
+	return out
+}
+
+// times is the median duration of f over n runs.
+func times(n int, f func()) time.Duration {
+	var all []time.Duration
+	for range n {
+		start := time.Now()
+		f()
+		all = append(all, time.Since(start))
+	}
+	return median(all)
+}
+
+func median(d []time.Duration) time.Duration {
+	d = slices.Sorted(slices.Values(d))
+	return d[len(d)/2]
+}
+
+func row(what string, d time.Duration, note string) {
+	fmt.Printf("%-58s %8.1f ms   %s\n", what, float64(d.Microseconds())/1000, note)
+}
+
+func ratio(what string, a, b time.Duration, note string) {
+	fmt.Printf("%-58s %8.2f      %s\n", what, float64(a)/float64(b), note)
+}

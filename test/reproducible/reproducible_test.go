@@ -1,0 +1,55 @@
+// Package reproducible releases the same commit on two platforms that share
+// nothing, with both builders, and expects the same digest.
+package reproducible
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"testing"
+
+	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+func TestSameCommitSameDigest(t *testing.T) {
+	for name, repo := range map[string]func(testing.TB) string{"golang": harness.GoRepo, "buildkit": hello} {
+		t.Run(name, func(t *testing.T) {
+			dir := repo(t)
+			var digests []string
+			for range 2 {
+				p := harness.Start(t, "--mirror", harness.BaseImages(t))
+				cmd := p.Colophon(t.Context(), "release", dir, "--ref", "v1.0.0", "--image", p.Addr+"/twice/app", "--builder", name, "--json")
+				var log bytes.Buffer
+				cmd.Stderr = &log
+				out, err := cmd.Output()
+				if err != nil {
+					t.Fatalf("release: %v\n%s", err, log.String())
+				}
+				var r api.Release
+				if err := json.Unmarshal(out, &r); err != nil {
+					t.Fatal(err)
+				}
+				digests = append(digests, r.Digest)
+				p.OneOfEach(t, "twice/app", r.Digest)
+				if err := p.Stop(); err != nil {
+					t.Error(err)
+				}
+			}
+			if digests[0] != digests[1] {
+				t.Errorf("two releases of one commit: %s and %s", digests[0], digests[1])
+			}
+		})
+	}
+}
+
+// hello is examples/hello as a repository.
+func hello(t testing.TB) string {
+	dir := filepath.Join(t.TempDir(), "hello")
+	harness.CopyTree(t, filepath.Join(harness.Root(t), "examples", "hello"), dir)
+	harness.Git(t, dir, "init", "-q", "-b", "main")
+	harness.Git(t, dir, "add", ".")
+	harness.Git(t, dir, "commit", "-q", "-m", "first")
+	harness.Git(t, dir, "tag", "-a", "-m", "v1.0.0", "v1.0.0")
+	return dir
+}

@@ -1,0 +1,317 @@
+package stories
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+// commands are what scripts can do beyond running programs:
+//
+//	exits CODE COMMAND ARG…   run a program and want this exit code
+//	fork FROM TO              copy an image with everything attached to another repository, under the same tag
+//	tamper WHAT IMAGE         as somebody with the registry: change layer or manifest on disk, or replace the
+//	                          signature, provenance, sbom, log-proof, timestamp or subject of its attestations
+//	detach KIND IMAGE         remove the attestations of one predicate type
+//	expire FILE               end the certificate authority's validity in a trust document before today
+func commands(p *harness.Platform) map[string]func(*testscript.TestScript, bool, []string) {
+	must := func(f func(ts *testscript.TestScript, args []string) error, n int) func(*testscript.TestScript, bool, []string) {
+		return func(ts *testscript.TestScript, neg bool, args []string) {
+			if neg || len(args) < n {
+				ts.Fatalf("usage: see commands_test.go")
+			}
+			ts.Check(f(ts, args))
+		}
+	}
+	s := &sabotage{p}
+	return map[string]func(*testscript.TestScript, bool, []string){
+		"exits":  must(exits, 2),
+		"fork":   must(func(ts *testscript.TestScript, a []string) error { return s.fork(a[0], a[1]) }, 2),
+		"tamper": must(func(ts *testscript.TestScript, a []string) error { return s.tamper(a[0], a[1]) }, 2),
+		"detach": must(func(ts *testscript.TestScript, a []string) error { return s.detach(a[0], a[1]) }, 2),
+		"expire": must(func(ts *testscript.TestScript, a []string) error { return expire(ts.MkAbs(a[0])) }, 1),
+	}
+}
+
+func exits(ts *testscript.TestScript, args []string) error {
+	want, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			return err
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		return fmt.Errorf("exit code: got %d, want %d", got, want)
+	}
+	return nil
+}
+
+// sabotage is somebody with full power over the registry, and no key.
+type sabotage struct{ *harness.Platform }
+
+func (s *sabotage) open(image string) (*oci.Registry, oci.Reference, error) {
+	ref, err := oci.ParseReference(image)
+	if err != nil {
+		return nil, ref, err
+	}
+	reg, err := oci.OpenRegistry(ref.Repository, oci.RegistryOptions{Token: s.Token("admin.json")})
+	return reg, ref, err
+}
+
+func (s *sabotage) fork(from, to string) error {
+	ctx := context.Background()
+	src, ref, err := s.open(from)
+	if err != nil {
+		return err
+	}
+	dst, _, err := s.open(to)
+	if err != nil {
+		return err
+	}
+	d, err := src.Resolve(ctx, ref.Identifier())
+	if err != nil {
+		return err
+	}
+	if err := oci.Copy(ctx, dst, src, d); err != nil {
+		return err
+	}
+	attached, err := src.Referrers(ctx, d.Digest)
+	if err != nil {
+		return err
+	}
+	if len(attached) == 0 {
+		return fmt.Errorf("%s has nothing attached", from)
+	}
+	for _, a := range attached {
+		if err := oci.Copy(ctx, dst, src, a); err != nil {
+			return err
+		}
+	}
+	return dst.Tag(ctx, ref.Tag, d)
+}
+
+func (s *sabotage) tamper(what, image string) error {
+	reg, ref, err := s.open(image)
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	d, err := reg.Resolve(ctx, ref.Identifier())
+	if err != nil {
+		return err
+	}
+	switch what {
+	case "manifest":
+		return s.edit(ref, "manifests", d.Digest)
+	case "layer":
+		raw, _, err := reg.Manifest(ctx, d.Digest)
+		if err != nil {
+			return err
+		}
+		var m v1.Manifest
+		if err := json.Unmarshal(raw, &m); err != nil {
+			return err
+		}
+		if len(m.Layers) == 0 {
+			return fmt.Errorf("%s has no layers of its own", image)
+		}
+		return s.edit(ref, "blobs", m.Layers[len(m.Layers)-1].Digest)
+	}
+	kind, change, err := forgery(what)
+	if err != nil {
+		return err
+	}
+	bundles, err := s.take(reg, ref, d, kind)
+	if err != nil {
+		return err
+	}
+	for _, b := range bundles {
+		changed, err := change(b)
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(changed, b) {
+			return fmt.Errorf("tampering with %s changed nothing", what)
+		}
+		if _, err := oci.AttachBundle(ctx, reg, d, changed, kind, time.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sabotage) detach(kind, image string) error {
+	reg, ref, err := s.open(image)
+	if err != nil {
+		return err
+	}
+	d, err := reg.Resolve(context.Background(), ref.Identifier())
+	if err != nil {
+		return err
+	}
+	_, err = s.take(reg, ref, d, kind)
+	return err
+}
+
+// take removes the attestations of one type and returns their bundles.
+func (s *sabotage) take(reg *oci.Registry, ref oci.Reference, d v1.Descriptor, kind string) ([][]byte, error) {
+	attached, err := oci.Bundles(context.Background(), reg, d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	var out [][]byte
+	for _, a := range attached {
+		if a.Err != nil || a.Descriptor.Annotations[attest.AnnotationType] != kind {
+			continue
+		}
+		out = append(out, a.Bundle)
+		_, name, _ := strings.Cut(ref.Repository, "/")
+		req, err := http.NewRequest(http.MethodDelete, s.URL+"/v2/"+name+"/manifests/"+a.Descriptor.Digest.String(), nil)
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Authorization", "Bearer "+s.Token("admin.json"))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusAccepted {
+			return nil, fmt.Errorf("deleting an attestation: %s", resp.Status)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("nothing of type %s is attached", kind)
+	}
+	return out, nil
+}
+
+// edit changes the last byte of a file of the registry, on disk. The file may
+// be shared between repositories by hard links, so it is replaced.
+func (s *sabotage) edit(ref oci.Reference, where string, h v1.Hash) error {
+	_, name, _ := strings.Cut(ref.Repository, "/")
+	path := filepath.Join(s.Data, "registry", "repositories", name, "_", where, h.Algorithm, h.Hex)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	switch where {
+	case "manifests": // still valid JSON
+		data = append(data[:len(data)-1], []byte(`,"annotations":{"evil":"yes"}}`)...)
+	default:
+		data[len(data)/2] ^= 0x01
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o600)
+}
+
+// forgery names the predicate type that an attack aims at, and how it changes the bundle.
+func forgery(what string) (kind string, change func([]byte) ([]byte, error), err error) {
+	switch what {
+	case "signature":
+		return attest.PredicateSign, func(b []byte) ([]byte, error) {
+			return inBundle(b, func(m map[string]any) error {
+				sig := m["dsseEnvelope"].(map[string]any)["signatures"].([]any)[0].(map[string]any)
+				raw, err := base64.StdEncoding.DecodeString(sig["sig"].(string))
+				raw[len(raw)-1] ^= 0x01
+				sig["sig"] = base64.StdEncoding.EncodeToString(raw)
+				return err
+			})
+		}, nil
+	case "log-proof":
+		return attest.PredicateSign, func(b []byte) ([]byte, error) {
+			return inBundle(b, func(m map[string]any) error {
+				entry := m["verificationMaterial"].(map[string]any)["tlogEntries"].([]any)[0].(map[string]any)
+				proof := entry["inclusionProof"].(map[string]any)
+				hashes, _ := proof["hashes"].([]any)
+				if len(hashes) == 0 {
+					return errors.New("the proof is empty: the log has one entry only")
+				}
+				raw, err := base64.StdEncoding.DecodeString(hashes[0].(string))
+				raw[0] ^= 0x01
+				hashes[0] = base64.StdEncoding.EncodeToString(raw)
+				return err
+			})
+		}, nil
+	case "provenance":
+		return attest.PredicateSLSA1, payload(`"startedOn":"2`, `"startedOn":"1`), nil
+	case "subject":
+		return attest.PredicateSign, payload(`"sha256":"`, `"sha256":"00`), nil
+	case "sbom":
+		return attest.PredicateSPDX, payload(`"SPDX-2.3"`, `"SPDX-2.2"`), nil
+	}
+	return "", nil, fmt.Errorf("tamper: %q is unknown", what)
+}
+
+// payload changes the signed statement itself.
+func payload(old, new string) func([]byte) ([]byte, error) {
+	return func(b []byte) ([]byte, error) {
+		return inBundle(b, func(m map[string]any) error {
+			env := m["dsseEnvelope"].(map[string]any)
+			raw, err := base64.StdEncoding.DecodeString(env["payload"].(string))
+			if err != nil {
+				return err
+			}
+			if !bytes.Contains(raw, []byte(old)) {
+				return fmt.Errorf("the statement has no %s", old)
+			}
+			env["payload"] = base64.StdEncoding.EncodeToString(bytes.Replace(raw, []byte(old), []byte(new), 1))
+			return nil
+		})
+	}
+}
+
+func inBundle(b []byte, change func(map[string]any) error) ([]byte, error) {
+	var m map[string]any
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, err
+	}
+	if err := change(m); err != nil {
+		return nil, err
+	}
+	return json.Marshal(m)
+}
+
+func expire(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return err
+	}
+	cas := doc["trustedRoot"].(map[string]any)["certificateAuthorities"].([]any)
+	for _, ca := range cas {
+		ca.(map[string]any)["validFor"] = map[string]any{"start": "2020-01-01T00:00:00Z", "end": "2021-01-01T00:00:00Z"}
+	}
+	if data, err = json.Marshal(doc); err != nil {
+		return err
+	}
+	return os.WriteFile(file, data, 0o600)
+}

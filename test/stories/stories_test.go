@@ -1,0 +1,45 @@
+// Package stories runs what users type, as scripts (testdata/*.txtar), against
+// a real platform that all scripts share. Each works in repositories of its own.
+package stories
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+func TestStories(t *testing.T) {
+	p := harness.Start(t, "--mirror", harness.BaseImages(t))
+	repo := harness.GoRepo(t)
+	root := harness.Root(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			source, err := filepath.EvalSymlinks(repo)
+			if err != nil {
+				return err
+			}
+			env.Vars = append(env.Vars,
+				"PATH="+filepath.Join(root, "bin")+":"+filepath.Join(root, "build/bin")+":"+os.Getenv("PATH"),
+				"ROOT="+root,
+				"ADDR="+p.Addr,
+				"URL="+p.URL,
+				"REPO="+repo,            // a Go main package with the tag v1.0.0
+				"SOURCE=file://"+source, // how verify names it
+				"COLOPHON_PLATFORM="+filepath.Join(p.Data, "client.json"),
+				"COLOPHON_TRUST="+filepath.Join(env.WorkDir, "trust"),
+				"NO_COLOR=1",
+				"GIT_CONFIG_GLOBAL="+filepath.Join(env.WorkDir, "gitconfig"),
+			)
+			return os.WriteFile(filepath.Join(env.WorkDir, "gitconfig"),
+				[]byte("[user]\nname=Ada\nemail=ada@example.com\n[init]\ndefaultBranch=main\n"), 0o600)
+		},
+		Cmds: commands(p),
+	})
+}
