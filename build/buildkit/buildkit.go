@@ -68,7 +68,18 @@ func New(cfg Config) (*Builder, error) {
 	if err := sandbox.Supported(); err != nil {
 		return nil, err
 	}
+	if cfg.Buildkitd == "" || cfg.StateDir == "" {
+		return nil, fmt.Errorf("%w: no path of buildkitd or no directory for rooms is set (build it with: make build)", sandbox.ErrUnsupported)
+	}
 	b := &Builder{cfg: cfg}
+	var err error
+	for _, p := range []*string{&b.cfg.StateDir, &b.cfg.Buildkitd, &b.cfg.Mirror} {
+		if *p != "" {
+			if *p, err = filepath.Abs(*p); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if cfg.Runc == "" {
 		path, err := exec.LookPath("runc")
 		if err != nil {
@@ -97,22 +108,21 @@ func New(cfg Config) (*Builder, error) {
 			b.cfg.CABundle = f
 		}
 	}
-	var err error
 	if b.ca, err = os.ReadFile(b.cfg.CABundle); err != nil {
 		return nil, fmt.Errorf("the CA bundle of builds: %w", err)
 	}
 	if cfg.Mirror != "" {
-		if b.mirror, err = gateway.OpenMirror(cfg.Mirror); err != nil {
+		if b.mirror, err = gateway.OpenMirror(b.cfg.Mirror); err != nil {
 			return nil, err
 		}
-		if b.digest, err = fileDigest(filepath.Join(cfg.Mirror, "index.json")); err != nil {
+		if b.digest, err = fileDigest(filepath.Join(b.cfg.Mirror, "index.json")); err != nil {
 			return nil, err
 		}
 	}
 	if b.cfg.Limits, err = withDefaults(cfg.Limits); err != nil {
 		return nil, err
 	}
-	return b, sandbox.Sweep(cfg.StateDir)
+	return b, sandbox.Sweep(b.cfg.StateDir)
 }
 
 func withDefaults(l build.Limits) (build.Limits, error) {

@@ -145,7 +145,7 @@ func (d *daemon) explain(ctx context.Context, tooLong error, p *progress, err er
 	if cause != "" {
 		return &build.Error{Step: step, Err: errors.New(cause)}
 	}
-	var local *layoutError
+	var local *build.LayoutError
 	if errors.As(err, &local) {
 		return err
 	}

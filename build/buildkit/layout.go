@@ -1,16 +1,11 @@
 package buildkit
 
 import (
-	"archive/tar"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -21,76 +16,9 @@ import (
 )
 
 const (
-	maxBlobs  = 4096     // files in an exported layout
-	maxLayout = 64 << 30 // bytes of an exported layout
-
 	attestationType = "vnd.docker.reference.type" // BuildKit docs/attestations/attestation-storage.md
 	predicateType   = "in-toto.io/predicate-type"
 )
-
-// layoutError says that buildkitd exported something that is no layout.
-type layoutError struct{ err error }
-
-func (e *layoutError) Error() string { return "the exported layout: " + e.err.Error() }
-func (e *layoutError) Unwrap() error { return e.err }
-
-// entry is the grammar of the files that a layout may have.
-var entry = regexp.MustCompile(`^(oci-layout|index\.json|blobs/sha256/[0-9a-f]{64})$`)
-
-// unpack writes the tar of an OCI layout to dir. Names outside the grammar,
-// links, devices and blobs that are not their name's digest are errors.
-func unpack(r io.Reader, dir string) error {
-	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
-		return err
-	}
-	in := tar.NewReader(r)
-	var total int64
-	for n := 0; ; {
-		h, err := in.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return &layoutError{err}
-		}
-		name := strings.TrimSuffix(strings.TrimPrefix(h.Name, "./"), "/")
-		if h.Typeflag == tar.TypeDir && (name == "" || name == "blobs" || name == "blobs/sha256") {
-			continue
-		}
-		if h.Typeflag != tar.TypeReg || !entry.MatchString(name) {
-			return &layoutError{fmt.Errorf("unexpected entry %q of type %q", h.Name, h.Typeflag)}
-		}
-		if n++; n > maxBlobs {
-			return &layoutError{fmt.Errorf("more than %d files", maxBlobs)}
-		}
-		if total += h.Size; total > maxLayout || h.Size > limits.LayerPacked {
-			return &layoutError{fmt.Errorf("%s: %d bytes are more than a layout may have", name, h.Size)}
-		}
-		if err := writeBlob(filepath.Join(dir, name), in); err != nil {
-			return err
-		}
-	}
-	// Read to the end: the exporter waits for it.
-	_, err := io.Copy(io.Discard, r)
-	return err
-}
-
-func writeBlob(path string, r io.Reader) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if errors.Is(err, os.ErrExist) {
-		return &layoutError{fmt.Errorf("%s is there twice", filepath.Base(path))}
-	} else if err != nil {
-		return err
-	}
-	h := sha256.New()
-	_, err = io.Copy(io.MultiWriter(f, h), r)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if base := filepath.Base(path); strings.HasSuffix(filepath.Dir(path), "sha256") && base != hex.EncodeToString(h.Sum(nil)) {
-		return &layoutError{fmt.Errorf("blob %s has the digest %x", base, h.Sum(nil))}
-	}
-	return nil
-}
 
 // finish takes BuildKit's attestations out of a layout and returns the digest of
 // the image that is left, with the provenance statements. What is left has one

@@ -144,7 +144,7 @@ func (d *daemon) solve(ctx context.Context, opt client.SolveOpt, layout string, 
 	r, w := io.Pipe()
 	unpacked := make(chan error, 1)
 	go func() {
-		err := unpack(r, layout)
+		err := build.UnpackLayout(r, layout)
 		// Where unpacking fails the export must fail too, not wait.
 		r.CloseWithError(err)
 		unpacked <- err

@@ -1,0 +1,139 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/peercred"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// Client builds on the worker behind Socket. Tree and Layout of a request are
+// directories on this side. It implements build.Builder, but for one thing:
+// where ctx is cancelled the worker erases the room on its own, and Build does
+// not wait for that.
+type Client struct {
+	Socket string // path
+}
+
+// Build implements build.Builder.
+func (c Client) Build(ctx context.Context, req build.Request) (*build.Result, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	first, err := json.Marshal(job{Recipe: req.Recipe, Epoch: req.Epoch, Limits: req.Limits})
+	if err != nil {
+		return nil, err
+	}
+	body, w := io.Pipe()
+	packed := make(chan error, 1)
+	go func() {
+		err := send(w, first, req.Tree)
+		w.CloseWithError(err)
+		packed <- err
+	}()
+	defer func() { body.Close(); <-packed }()
+
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://worker/build", body)
+	if err != nil {
+		return nil, err
+	}
+	hc := peercred.Client(c.Socket)
+	defer hc.CloseIdleConnections()
+	resp, err := hc.Do(r)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		msg, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		return nil, fmt.Errorf("worker: %s: %s", resp.Status, msg)
+	}
+	res, err := receive(resp.Body, req)
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return res, err
+}
+
+func send(w io.Writer, first []byte, tree string) error {
+	if _, err := w.Write(append(frameHead('J', len(first)), first...)); err != nil {
+		return err
+	}
+	return packTree(w, tree)
+}
+
+// receive reads the answer. Everything in it is the build zone's word.
+func receive(r io.Reader, req build.Request) (*build.Result, error) {
+	pr, pw := io.Pipe()
+	defer pw.Close()
+	unpacked := make(chan error, 1)
+	began := false
+	for {
+		kind, payload, err := readFrame(r)
+		if err != nil {
+			pw.CloseWithError(err)
+			return nil, fmt.Errorf("worker: its answer ended early: %w", err)
+		}
+		switch kind {
+		case 'E':
+			var e build.Event
+			if err := strict.UnmarshalKnown(payload, maxFrame, &e); err != nil {
+				return nil, fmt.Errorf("worker: event: %w", err)
+			}
+			if req.Log != nil {
+				req.Log(e)
+			}
+		case 'T':
+			if !began {
+				began = true
+				go func() {
+					err := build.UnpackLayout(pr, req.Layout)
+					pr.CloseWithError(err)
+					unpacked <- err
+				}()
+			}
+			if _, err := pw.Write(payload); err != nil {
+				return nil, fmt.Errorf("worker: %w", err)
+			}
+		case 'F':
+			var f failure
+			if err := strict.UnmarshalKnown(payload, maxFrame, &f); err != nil {
+				return nil, fmt.Errorf("worker: failure: %w", err)
+			}
+			if f.Recipe {
+				return nil, &build.Error{Step: f.Step, Err: errors.New(f.Message)}
+			}
+			return nil, fmt.Errorf("worker: %s", f.Message)
+		case 'R':
+			if !began {
+				return nil, errors.New("worker: a result without a layout")
+			}
+			pw.Close()
+			if err := <-unpacked; err != nil {
+				return nil, fmt.Errorf("worker: %w", err)
+			}
+			var res build.Result
+			if err := strict.UnmarshalKnown(payload, maxResult, &res); err != nil {
+				return nil, fmt.Errorf("worker: result: %w", err)
+			}
+			if len(res.Dependencies) > maxDependencies || len(res.Config) > limits.Layers {
+				return nil, fmt.Errorf("worker: a result with %d dependencies and %d settings", len(res.Dependencies), len(res.Config))
+			}
+			return &res, nil
+		default:
+			return nil, fmt.Errorf("worker: frame %q", kind)
+		}
+	}
+}
+
+// maxDependencies bounds the list of one result.
+const maxDependencies = 100000

@@ -1,0 +1,292 @@
+// Package worker is the build zone's role: it runs builds of strangers' code for
+// the attest zone, over a Unix socket that only the platform's user may use.
+// Bytes cross that boundary: a source tree in, an OCI layout out. What the
+// worker says beside them (digest, dependencies) is a claim.
+//
+// One request is POST /build. Its body is the job, as a frame of type 'J', and
+// then a tar of the source tree. The answer is a stream of frames: any number
+// of 'E' (an event), and then either 'T's (pieces of a tar of the layout) and
+// one 'R' (the result), or one 'F' (the failure). A frame is its type (1 byte),
+// its length (4 bytes, big endian) and its payload; all payloads but 'T' are
+// JSON. A stream that ends without 'R' or 'F' is a failure. Closing the
+// connection ends the build.
+package worker
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/peercred"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// Config of a worker. Socket, Dir and Builders are required.
+type Config struct {
+	Socket     string                   // path of the Unix socket
+	Dir        string                   // trees and layouts of builds in flight; emptied at start. One worker's alone
+	Builders   map[string]build.Builder // by the name that recipes use
+	Concurrent int                      // builds at one time; default 2
+	Queue      int                      // builds that may wait for their turn; default 64. More are refused
+	Log        *slog.Logger             // default discards
+}
+
+const (
+	maxFrame  = 1 << 20 // payload of one frame, apart from 'R'
+	maxResult = 64 << 20
+	jobPrefix = "job-"
+)
+
+// job is what a build.Request is without the directories of either side.
+type job struct {
+	Recipe build.Recipe `json:"recipe"`
+	Epoch  time.Time    `json:"epoch"`
+	Limits build.Limits `json:"limits"`
+}
+
+// failure is an error; Recipe tells a *build.Error from a broken builder.
+type failure struct {
+	Recipe  bool   `json:"recipe"`
+	Step    string `json:"step,omitempty"`
+	Message string `json:"message"`
+}
+
+type server struct {
+	cfg     Config
+	turns   chan struct{}
+	waiting atomic.Int64
+}
+
+// Serve answers until ctx is done; builds in flight are ended then and erased
+// before it returns.
+func Serve(ctx context.Context, cfg Config) error {
+	if cfg.Concurrent <= 0 {
+		cfg.Concurrent = 2
+	}
+	if cfg.Queue <= 0 {
+		cfg.Queue = 64
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	lock, err := claim(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	s := &server{cfg: cfg, turns: make(chan struct{}, cfg.Concurrent)}
+	var running sync.WaitGroup
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /build", func(w http.ResponseWriter, r *http.Request) {
+		running.Add(1)
+		defer running.Done()
+		s.build(w, r)
+	})
+	err = peercred.Serve(ctx, cfg.Socket, []int{os.Geteuid()}, mux)
+	running.Wait()
+	return err
+}
+
+// claim makes dir ours and removes what a killed worker left in it.
+func claim(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("%s is another worker's: %w", dir, err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, jobPrefix+"*"))
+	for _, d := range left {
+		err = errors.Join(err, os.RemoveAll(d))
+	}
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return lock, nil
+}
+
+func (s *server) build(w http.ResponseWriter, r *http.Request) {
+	// The tree is read whole before anything is answered, so the connection is
+	// never used both ways at once; from then on the server notices its end.
+	ctx := r.Context()
+	if s.waiting.Add(1) > int64(s.cfg.Queue+s.cfg.Concurrent) {
+		s.waiting.Add(-1)
+		http.Error(w, fmt.Sprintf("more than %d builds are waiting", s.cfg.Queue), http.StatusServiceUnavailable)
+		return
+	}
+	defer s.waiting.Add(-1)
+	select {
+	case s.turns <- struct{}{}:
+		defer func() { <-s.turns }()
+	case <-ctx.Done():
+		return
+	}
+	out := &frames{w: w, flush: http.NewResponseController(w).Flush}
+	start := time.Now()
+	name, err := s.one(ctx, r.Body, out)
+	s.cfg.Log.Info("build", "builder", name, "took", time.Since(start).Round(time.Millisecond).String(), "err", err)
+	if err != nil && ctx.Err() == nil {
+		f := failure{Message: err.Error()}
+		var be *build.Error
+		if errors.As(err, &be) {
+			f = failure{Recipe: true, Step: be.Step, Message: be.Err.Error()}
+		}
+		f.Message, f.Step = bounded(f.Message, 64<<10), bounded(f.Step, 4<<10)
+		out.json('F', f)
+	}
+}
+
+// one is one build, from the request's bytes to the last frame.
+func (s *server) one(ctx context.Context, body io.Reader, out *frames) (builder string, err error) {
+	kind, raw, err := readFrame(body)
+	if err != nil {
+		return "", fmt.Errorf("reading the job: %w", err)
+	}
+	if kind != 'J' {
+		return "", fmt.Errorf("first frame: got %q, want 'J'", kind)
+	}
+	var j job
+	if err := strict.UnmarshalKnown(raw, limits.Request, &j); err != nil {
+		return "", fmt.Errorf("job: %w", err)
+	}
+	b, ok := s.cfg.Builders[j.Recipe.Builder]
+	if !ok {
+		return "", fmt.Errorf("builder %q is not on this platform; it has %s", j.Recipe.Builder, s.names())
+	}
+	dir, err := os.MkdirTemp(s.cfg.Dir, jobPrefix)
+	if err != nil {
+		return j.Recipe.Builder, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	tree, layout := filepath.Join(dir, "tree"), filepath.Join(dir, "layout")
+	for _, d := range []string{tree, layout} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return j.Recipe.Builder, err
+		}
+	}
+	if err := unpackTree(body, tree); err != nil {
+		return j.Recipe.Builder, fmt.Errorf("the source tree: %w", err)
+	}
+	res, err := b.Build(ctx, build.Request{
+		Recipe: j.Recipe, Tree: tree, Epoch: j.Epoch, Layout: layout, Limits: j.Limits,
+		Log: func(e build.Event) {
+			e.Step, e.Line = bounded(e.Step, 64<<10), bounded(e.Line, 64<<10)
+			out.json('E', e)
+		},
+	})
+	if err != nil {
+		return j.Recipe.Builder, err
+	}
+	if err := build.PackLayout(&chunks{out}, layout); err != nil {
+		return j.Recipe.Builder, fmt.Errorf("sending the layout: %w", err)
+	}
+	return j.Recipe.Builder, out.json('R', res)
+}
+
+func (s *server) names() string {
+	var names []string
+	for n := range s.cfg.Builders {
+		names = append(names, n)
+	}
+	if len(names) == 0 {
+		return "none (its log says why)"
+	}
+	return strings.Join(names, ", ")
+}
+
+func bounded(s string, most int) string {
+	if len(s) > most {
+		s = s[:most] + " …"
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+// frames writes frames; builders may log from several goroutines.
+type frames struct {
+	mu    sync.Mutex
+	w     io.Writer
+	flush func() error
+}
+
+func (f *frames) write(kind byte, payload []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, err := f.w.Write(frameHead(kind, len(payload))); err != nil {
+		return err
+	}
+	if _, err := f.w.Write(payload); err != nil {
+		return err
+	}
+	if kind == 'T' {
+		return nil
+	}
+	return f.flush()
+}
+
+func (f *frames) json(kind byte, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return f.write(kind, raw)
+}
+
+func frameHead(kind byte, n int) []byte {
+	return binary.BigEndian.AppendUint32([]byte{kind}, uint32(n))
+}
+
+// chunks is a writer of 'T' frames.
+type chunks struct{ out *frames }
+
+func (c *chunks) Write(p []byte) (n int, err error) {
+	for len(p) > 0 {
+		k := min(len(p), maxFrame)
+		if err := c.out.write('T', p[:k]); err != nil {
+			return n, err
+		}
+		n, p = n+k, p[k:]
+	}
+	return n, nil
+}
+
+// readFrame reads one frame; io.EOF only where the stream ends between frames.
+func readFrame(r io.Reader) (kind byte, payload []byte, err error) {
+	var head [5]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	most := uint32(maxFrame)
+	if head[0] == 'R' {
+		most = maxResult
+	}
+	n := binary.BigEndian.Uint32(head[1:])
+	if n > most {
+		return 0, nil, fmt.Errorf("frame %q of %d bytes, at most %d are taken", head[0], n, most)
+	}
+	payload = make([]byte, n)
+	if _, err := io.ReadFull(r, payload); err != nil {
+		return 0, nil, io.ErrUnexpectedEOF
+	}
+	return head[0], payload, nil
+}

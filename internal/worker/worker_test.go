@@ -1,0 +1,248 @@
+package worker
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/build"
+)
+
+// builderFunc is a builder of the test's own: what is tested is the boundary.
+type builderFunc func(context.Context, build.Request) (*build.Result, error)
+
+func (f builderFunc) Build(ctx context.Context, r build.Request) (*build.Result, error) {
+	return f(ctx, r)
+}
+
+func serve(t *testing.T, cfg Config) (Client, func()) {
+	t.Helper()
+	cfg.Socket = filepath.Join(t.TempDir(), "s")
+	if cfg.Dir == "" {
+		cfg.Dir = t.TempDir()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, cfg) }()
+	for range 500 {
+		if _, err := os.Stat(cfg.Socket); err == nil {
+			break
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	stop := func() {
+		cancel()
+		<-done
+		if left, _ := filepath.Glob(filepath.Join(cfg.Dir, jobPrefix+"*")); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+		done <- nil
+	}
+	t.Cleanup(stop)
+	return Client{Socket: cfg.Socket}, stop
+}
+
+func writeLayout(dir string) error {
+	blob := []byte("blob")
+	name := fmt.Sprintf("%x", sha256.Sum256(blob))
+	return errors.Join(
+		os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755),
+		os.WriteFile(filepath.Join(dir, "oci-layout"), []byte("{}"), 0o644),
+		os.WriteFile(filepath.Join(dir, "index.json"), []byte("{}"), 0o644),
+		os.WriteFile(filepath.Join(dir, "blobs", "sha256", name), blob, 0o644))
+}
+
+func TestBuildOverTheSocket(t *testing.T) {
+	src := t.TempDir()
+	os.MkdirAll(filepath.Join(src, "a", "b"), 0o755)
+	os.WriteFile(filepath.Join(src, "a", "b", "run.sh"), []byte("#!/bin/sh"), 0o700)
+	os.WriteFile(filepath.Join(src, "plain"), bytes.Repeat([]byte("x"), 100000), 0o600)
+	os.Symlink("/etc/passwd", filepath.Join(src, "link"))
+	want := &build.Result{
+		Digest:       "sha256:abc",
+		Dependencies: []attest.ResourceDescriptor{{URI: "https://example.com/x", Digest: map[string]string{"sha256": "12"}}},
+		Config:       map[string]string{"k": "v"}, Started: time.Unix(1, 0).UTC(), Finished: time.Unix(2, 0).UTC(),
+	}
+	epoch := time.Unix(1700000000, 0).UTC()
+	c, _ := serve(t, Config{Builders: map[string]build.Builder{"x": builderFunc(func(_ context.Context, r build.Request) (*build.Result, error) {
+		if info, err := os.Stat(filepath.Join(r.Tree, "a/b/run.sh")); err != nil || info.Mode().Perm() != 0o755 {
+			t.Errorf("run.sh: %v, %v", info, err)
+		}
+		if info, err := os.Stat(filepath.Join(r.Tree, "plain")); err != nil || info.Mode().Perm() != 0o644 || info.Size() != 100000 {
+			t.Errorf("plain: %v, %v", info, err)
+		}
+		if to, err := os.Readlink(filepath.Join(r.Tree, "link")); err != nil || to != "/etc/passwd" {
+			t.Errorf("link: %q, %v", to, err)
+		}
+		if !r.Epoch.Equal(epoch) || r.Recipe.Target != "t" || r.Limits.Memory != 5 {
+			t.Errorf("request: %+v", r)
+		}
+		r.Log(build.Event{Step: "s"})
+		r.Log(build.Event{Step: "s", Line: "l"})
+		return want, writeLayout(r.Layout)
+	})}})
+	var events []build.Event
+	layout := t.TempDir()
+	got, err := c.Build(t.Context(), build.Request{Recipe: build.Recipe{Builder: "x", Target: "t"}, Tree: src, Layout: layout, Epoch: epoch,
+		Limits: build.Limits{Memory: 5}, Log: func(e build.Event) { events = append(events, e) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if !reflect.DeepEqual(events, []build.Event{{Step: "s"}, {Step: "s", Line: "l"}}) {
+		t.Errorf("events: %v", events)
+	}
+	if _, err := os.Stat(filepath.Join(layout, "index.json")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestErrorsCrossTheSocket(t *testing.T) {
+	fail := func(err error) build.Builder {
+		return builderFunc(func(context.Context, build.Request) (*build.Result, error) { return nil, err })
+	}
+	c, _ := serve(t, Config{Builders: map[string]build.Builder{
+		"recipe": fail(&build.Error{Step: "[1/2] RUN x", Err: errors.New("exit code: 1")}), "broken": fail(errors.New("no disk"))}})
+	req := func(b string) build.Request {
+		return build.Request{Recipe: build.Recipe{Builder: b}, Tree: t.TempDir(), Layout: t.TempDir()}
+	}
+	var be *build.Error
+	if _, err := c.Build(t.Context(), req("recipe")); !errors.As(err, &be) || be.Step != "[1/2] RUN x" || be.Err.Error() != "exit code: 1" {
+		t.Errorf("got %v", err)
+	}
+	be = nil
+	if _, err := c.Build(t.Context(), req("broken")); err == nil || errors.As(err, &be) || !strings.Contains(err.Error(), "no disk") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := c.Build(t.Context(), req("other")); err == nil || !strings.Contains(err.Error(), `"other"`) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := (Client{Socket: "/nonexistent"}).Build(t.Context(), req("recipe")); err == nil {
+		t.Error("no worker, and no error")
+	}
+}
+
+func TestCancelAndTurns(t *testing.T) {
+	started, ended := make(chan struct{}, 8), make(chan struct{}, 8)
+	var now, most atomic.Int64
+	c, stop := serve(t, Config{Concurrent: 2, Builders: map[string]build.Builder{"x": builderFunc(func(ctx context.Context, r build.Request) (*build.Result, error) {
+		if n := now.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		defer now.Add(-1)
+		started <- struct{}{}
+		<-ctx.Done()
+		ended <- struct{}{}
+		return nil, ctx.Err()
+	})}})
+	ctx, cancel := context.WithCancel(t.Context())
+	errs := make(chan error, 4)
+	for range 4 {
+		go func() {
+			_, err := c.Build(ctx, build.Request{Recipe: build.Recipe{Builder: "x"}, Tree: t.TempDir(), Layout: t.TempDir()})
+			errs <- err
+		}()
+	}
+	<-started
+	<-started
+	cancel()
+	for range 4 {
+		if err := <-errs; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want %v", err, context.Canceled)
+		}
+	}
+	<-ended
+	<-ended
+	if most.Load() != 2 {
+		t.Errorf("%d builds at one time, want 2", most.Load())
+	}
+	stop()
+}
+
+func TestHostileAnswers(t *testing.T) {
+	frame := func(kind byte, s string) string { return string(frameHead(kind, len(s))) + s }
+	var evil bytes.Buffer
+	w := tar.NewWriter(&evil)
+	w.WriteHeader(&tar.Header{Name: "../escape", Typeflag: tar.TypeReg, Size: 1})
+	w.Write([]byte("x"))
+	w.Close()
+	for name, stream := range map[string]string{
+		"nothing":          "",
+		"cut frame":        frame('E', "{}")[:6],
+		"huge frame":       string(frameHead('T', maxFrame+1)),
+		"unknown frame":    frame('X', ""),
+		"no layout":        frame('R', "{}"),
+		"half a layout":    frame('T', "abc") + frame('R', "{}"),
+		"escaping layout":  frame('T', evil.String()) + frame('R', "{}"),
+		"no end":           frame('E', "{}"),
+		"unknown member":   frame('E', `{"run":"x"}`),
+		"duplicate member": frame('F', `{"message":"a","message":"b","recipe":false}`),
+	} {
+		dir := t.TempDir()
+		res, err := receive(strings.NewReader(stream), build.Request{Layout: filepath.Join(dir, "layout")})
+		if err == nil {
+			t.Errorf("%s: got %+v, want an error", name, res)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "escape")); err == nil {
+			t.Errorf("%s: a file outside of the layout", name)
+		}
+	}
+}
+
+func TestHostileTrees(t *testing.T) {
+	outside := t.TempDir()
+	for name, hs := range map[string][]tar.Header{
+		"parent":            {{Name: "../x", Typeflag: tar.TypeReg}},
+		"absolute":          {{Name: "/tmp/x", Typeflag: tar.TypeReg}},
+		"not clean":         {{Name: "a//b", Typeflag: tar.TypeReg}},
+		"itself":            {{Name: "./", Typeflag: tar.TypeDir}},
+		"device":            {{Name: "d", Typeflag: tar.TypeChar}},
+		"fifo":              {{Name: "d", Typeflag: tar.TypeFifo}},
+		"hard link":         {{Name: "d", Typeflag: tar.TypeLink, Linkname: "/etc/passwd"}},
+		"twice":             {{Name: "d", Typeflag: tar.TypeReg}, {Name: "d", Typeflag: tar.TypeReg}},
+		"through a link":    {{Name: "l", Typeflag: tar.TypeSymlink, Linkname: outside}, {Name: "l/x", Typeflag: tar.TypeReg}},
+		"link over a file":  {{Name: "l", Typeflag: tar.TypeReg}, {Name: "l", Typeflag: tar.TypeSymlink, Linkname: outside}},
+		"link over a link":  {{Name: "l", Typeflag: tar.TypeSymlink, Linkname: outside}, {Name: "l", Typeflag: tar.TypeSymlink, Linkname: "/"}},
+		"link through link": {{Name: "l", Typeflag: tar.TypeSymlink, Linkname: outside}, {Name: "l/m", Typeflag: tar.TypeSymlink, Linkname: "/"}},
+	} {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for _, h := range hs {
+			if err := w.WriteHeader(&h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.Close()
+		if err := unpackTree(&b, t.TempDir()); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+	if left, _ := os.ReadDir(outside); len(left) > 0 {
+		t.Errorf("written outside: %v", left)
+	}
+}
+
+func TestStartErasesWhatWasLeft(t *testing.T) {
+	dir := t.TempDir()
+	os.MkdirAll(filepath.Join(dir, jobPrefix+"1", "tree"), 0o700)
+	c, _ := serve(t, Config{Dir: dir, Builders: map[string]build.Builder{}})
+	if _, err := os.Stat(filepath.Join(dir, jobPrefix+"1")); err == nil {
+		t.Error("a killed worker's job is left")
+	}
+	if err := Serve(t.Context(), Config{Socket: c.Socket + "2", Dir: dir}); err == nil {
+		t.Error("two workers share one directory")
+	}
+}
