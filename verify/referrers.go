@@ -13,6 +13,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/sbom"
 )
 
 // parallel bounds the requests in flight, and with them the bundles in memory.
@@ -25,7 +26,7 @@ type candidate struct {
 	missing bool   // it could not be fetched, so that nothing is known about it
 	proof   *proof // nil where it was not a bundle
 	prov    *provenance
-	sbom    *inventory
+	sbom    *sbom.Info
 }
 
 // score orders candidates by how far they came, to show the best one's reason.

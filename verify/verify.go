@@ -221,7 +221,7 @@ func (c *check) sbomLink(ev *evidence, signer *proof) Link {
 	for _, kind := range []struct{ predicate, what string }{{attest.PredicateSPDX, "SPDX document"}, {attest.PredicateCDX, "CycloneDX document"}} {
 		best := ev.best(kind.predicate, signer)
 		if best.good() && best.sbom != nil {
-			claims = append(claims, fmt.Sprintf("%s, %d packages", best.sbom.format, best.sbom.packages))
+			claims = append(claims, fmt.Sprintf("%s %s, %d packages", best.sbom.Format, best.sbom.Version, best.sbom.Packages))
 			continue
 		}
 		if !c.opts.Policy.NoSBOM {

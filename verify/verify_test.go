@@ -295,12 +295,14 @@ func TestLyingSBOM(t *testing.T) {
 		reason string
 	}{
 		"another image": {func(c *scene) {
-			c.r.SPDX["packages"] = []map[string]any{{"SPDXID": "SPDXRef-image", "versionInfo": "sha256:" + strings.Repeat("00", 32)}}
-		}, "what the document describes"},
-		"another version": {func(c *scene) { c.r.SPDX["spdxVersion"] = "SPDX-2.2" }, `got "SPDX-2.2"`},
+			sum := []map[string]string{{"algorithm": "SHA256", "checksumValue": strings.Repeat("00", 32)}}
+			c.r.SPDX["packages"] = []map[string]any{{"SPDXID": "SPDXRef-image", "checksums": sum}}
+		}, "the SPDX document describes \"sha256:0000"},
+		"no image":        {func(c *scene) { c.r.SPDX["relationships"] = nil }, "describes 0 things"},
+		"another version": {func(c *scene) { c.r.SPDX["spdxVersion"] = "SPDX-2.2" }, `got version "SPDX-2.2"`},
 		"another image in CycloneDX": {func(c *scene) {
-			c.r.CDX["metadata"] = map[string]any{"component": map[string]any{"version": "sha256:00"}}
-		}, "CycloneDX: the document describes"},
+			c.r.CDX["metadata"] = map[string]any{"component": map[string]any{"version": "sha256:" + strings.Repeat("00", 32)}, "timestamp": "2026-11-20T00:00:00Z"}
+		}, "the CycloneDX document describes \"sha256:0000"},
 		"another signer": {func(c *scene) {
 			c.opts.Trust = []*trust.Root{twoBuilders(c.t, c.p)}
 			c.r.Identity.SAN = prooftest.URL + "/builders/golang/v1"
