@@ -1,8 +1,9 @@
 package oci
 
 import (
+	"errors"
 	"fmt"
-	"path/filepath"
+	"io/fs"
 	"regexp"
 	"strings"
 	"sync"
@@ -71,7 +72,7 @@ func ParseReference(s string) (Reference, error) {
 		if place == "" {
 			return Reference{}, fmt.Errorf("image %q names no directory", s)
 		}
-		r.Dir = filepath.Clean(place)
+		r.Dir = place // as it stands: cleaned, it could read as something else
 		return r, nil
 	}
 	if _, err := parseRepository(place); err != nil {
@@ -103,7 +104,7 @@ func (r Reference) Identifier() string {
 	return "latest"
 }
 
-// String is the reference in the form it was read from.
+// String is a form that ParseReference reads as r again.
 func (r Reference) String() string {
 	s := r.Repository
 	if r.Dir != "" {
@@ -115,13 +116,20 @@ func (r Reference) String() string {
 	if r.Digest != "" {
 		s += "@" + r.Digest
 	}
+	if r.Dir != "" && (startsWithHost(s) || strings.HasPrefix(s, "oci:")) {
+		s = "oci:" + s
+	}
 	return s
 }
 
 // Open opens the repository or layout that r names.
 func (r Reference) Open(opts RegistryOptions) (Source, error) {
 	if r.Dir != "" {
-		return OpenLayout(r.Dir)
+		l, err := OpenLayout(r.Dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%w; an image is HOST/NAME, with the registry's host", err)
+		}
+		return l, err
 	}
 	return OpenRegistry(r.Repository, opts)
 }

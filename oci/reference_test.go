@@ -9,7 +9,7 @@ func TestParseReference(t *testing.T) {
 		"127.0.0.1:8080/team/app":        {Repository: "127.0.0.1:8080/team/app"},
 		"ghcr.io/a/b:c" + digest:         {Repository: "ghcr.io/a/b", Tag: "c", Digest: digest[1:]},
 		"localhost/a" + digest:           {Repository: "localhost/a", Digest: digest[1:]},
-		"./127.0.0.1:8080/team/app:v1":   {Dir: "127.0.0.1:8080/team/app", Tag: "v1"},
+		"./127.0.0.1:8080/team/app:v1":   {Dir: "./127.0.0.1:8080/team/app", Tag: "v1"},
 		"oci:127.0.0.1:8080/team/app":    {Dir: "127.0.0.1:8080/team/app"},
 		"/var/layout" + digest:           {Dir: "/var/layout", Digest: digest[1:]},
 		"out/layout:v1":                  {Dir: "out/layout", Tag: "v1"},
@@ -29,4 +29,23 @@ func TestParseReference(t *testing.T) {
 			t.Errorf("%q: got %+v, want an error", s, got)
 		}
 	}
+}
+
+func FuzzParseReference(f *testing.F) {
+	for _, s := range []string{"127.0.0.1:8080/team/app:v1", "ghcr.io/a/b@sha256:" + digestOf(nil).Hex, "oci:a.b/c:d", "./x", "oci:oci:x", "a:b/.:c", "[::1]:5000/a"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := ParseReference(s)
+		if err != nil {
+			return
+		}
+		again, err := ParseReference(r.String())
+		if err != nil || again != r {
+			t.Errorf("%q is %+v, and %q is %+v, %v", s, r, r.String(), again, err)
+		}
+		if (r.Dir == "") == (r.Repository == "") {
+			t.Errorf("%q is neither image nor layout, or both: %+v", s, r)
+		}
+	})
 }

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -506,6 +508,66 @@ func TestTokenStaysHome(t *testing.T) {
 	}
 	if authorized.Load() != 3 || leaked.Load() != 0 {
 		t.Errorf("token seen %d times at home (want 3) and %d times elsewhere", authorized.Load(), leaked.Load())
+	}
+}
+
+// TestCredentialsOfDocker: they are looked up only when a registry asks.
+func TestCredentialsOfDocker(t *testing.T) {
+	var anonymous, authorized atomic.Int32
+	host := newServer(t, true, func(w http.ResponseWriter, r *http.Request) bool {
+		if user, pass, _ := r.BasicAuth(); user == "ada" && pass == "secret" {
+			authorized.Add(1)
+			return false
+		}
+		anonymous.Add(1)
+		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	})
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("DOCKER_CONFIG", home)
+	read := func() error {
+		_, err := openRegistry(t, host+"/team/app", RegistryOptions{}).Resolve(t.Context(), "v1")
+		return err
+	}
+	if err := read(); err == nil || errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "401") {
+		t.Errorf("without credentials: got %v", err)
+	}
+	config := fmt.Sprintf(`{"auths":{%q:{"username":"ada","password":"secret"}}}`, host)
+	if err := os.WriteFile(filepath.Join(home, "config.json"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	anonymous.Store(0)
+	if err := read(); !errors.Is(err, ErrNotFound) {
+		t.Errorf("with credentials: got %v, want an answer", err)
+	}
+	if anonymous.Load() != 2 || authorized.Load() != 1 { // the request, one ping, the request again
+		t.Errorf("got %d requests without credentials and %d with", anonymous.Load(), authorized.Load())
+	}
+}
+
+// TestRedirectsKeepTLS: what began with TLS does not end without.
+func TestRedirectsKeepTLS(t *testing.T) {
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") }))
+	defer plain.Close()
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, digestOf([]byte("x")).String()) {
+			fmt.Fprint(w, "x")
+			return
+		}
+		http.Redirect(w, r, plain.URL, http.StatusFound)
+	}))
+	defer secure.Close()
+	host := strings.TrimPrefix(secure.URL, "https://")
+	r := openRegistry(t, host+"/a", RegistryOptions{TLS: true, Transport: secure.Client().Transport})
+	rc, err := r.Blob(t.Context(), v1.Descriptor{Digest: digestOf([]byte("x")), Size: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rc.Close()
+	if _, err := r.Blob(t.Context(), v1.Descriptor{Digest: digestOf([]byte("y")), Size: 1}); err == nil || !strings.Contains(err.Error(), "leaves TLS") {
+		t.Errorf("got %v, want a refusal", err)
 	}
 }
 
