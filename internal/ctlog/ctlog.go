@@ -40,8 +40,9 @@ import (
 )
 
 const (
-	// A lone request waits this long for company; many share one fsync.
-	batchAge  = time.Millisecond
+	// What is handed to Tessera within this time it writes together. We hand over
+	// groups at once (see group.go), so it only has to be long enough for that.
+	batchAge  = 500 * time.Microsecond
 	batchSize = 256
 
 	checkpointInterval = 500 * time.Millisecond
@@ -66,6 +67,8 @@ type Service struct {
 
 	mu      sync.Mutex
 	issuers map[[sha256.Size]byte]bool // written to disk
+
+	waiting chan *waiting // entries on their way to the tree
 }
 
 // New opens the log, or makes it.
@@ -85,7 +88,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{key: key, id: sha256.Sum256(spki), dir: cfg.TileDir, issuers: map[[sha256.Size]byte]bool{}}
+	s := &Service{key: key, id: sha256.Sum256(spki), dir: cfg.TileDir, issuers: map[[sha256.Size]byte]bool{}, waiting: make(chan *waiting, batchSize)}
 	if err := os.MkdirAll(filepath.Join(cfg.TileDir, "issuer"), 0o755); err != nil {
 		return nil, fmt.Errorf("CT log: %w", err)
 	}
@@ -109,6 +112,7 @@ func New(cfg Config) (*Service, error) {
 				defer cancel()
 				return shutdown(ctx)
 			}
+			go s.group()
 			return s, nil
 		}
 	}
@@ -238,28 +242,6 @@ func (s *Service) storeIssuer(fp [sha256.Size]byte, der []byte) error {
 	}
 	s.issuers[fp] = true
 	return nil
-}
-
-// sequence returns when the entry is in the tree on disk.
-func (s *Service) sequence(ctx context.Context, e *ctonly.Entry) (uint64, error) {
-	type result struct {
-		index tessera.Index
-		err   error
-	}
-	done := make(chan result, 1)
-	future := s.add(ctx, e)
-	go func() {
-		i, err := future()
-		done <- result{i, err}
-	}()
-	select {
-	case r := <-done:
-		return r.index.Index, r.err
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	case <-s.closed.Done(): // the future may never resolve now
-		return 0, errors.New("the log is closed")
-	}
 }
 
 // leafIndex is CTExtensions of static-ct-api: type 0, length 5, uint40.

@@ -1,0 +1,73 @@
+package ctlog
+
+import (
+	"context"
+	"errors"
+
+	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/ctonly"
+)
+
+var errClosed = errors.New("the log is closed")
+
+// waiting is an entry, and where to say what became of it.
+type waiting struct {
+	entry *ctonly.Entry
+	done  chan<- sequenced // of capacity 1
+}
+
+type sequenced struct {
+	index uint64
+	err   error
+}
+
+// sequence returns when the entry is in the tree on disk.
+func (s *Service) sequence(ctx context.Context, e *ctonly.Entry) (uint64, error) {
+	done := make(chan sequenced, 1)
+	select {
+	case s.waiting <- &waiting{e, done}:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-s.closed.Done():
+		return 0, errClosed
+	}
+	select {
+	case r := <-done:
+		return r.index, r.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-s.closed.Done():
+		return 0, errClosed
+	}
+}
+
+// group hands all that came while the last group was written to Tessera at
+// once, so that they share the next write. Left to its timer, Tessera would cut
+// the same requests into many small writes, each as slow as a large one.
+func (s *Service) group() {
+	for {
+		var all []*waiting
+		select {
+		case w := <-s.waiting:
+			all = append(all, w)
+		case <-s.closed.Done():
+			return
+		}
+		for more := true; more && len(all) < batchSize; {
+			select {
+			case w := <-s.waiting:
+				all = append(all, w)
+			default:
+				more = false
+			}
+		}
+		futures := make([]tessera.IndexFuture, len(all))
+		for i, w := range all {
+			futures[i] = s.add(s.closed, w.entry)
+		}
+		for i, w := range all {
+			index, err := futures[i]()
+			w.done <- sequenced{index.Index, err}
+		}
+	}
+}
