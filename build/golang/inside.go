@@ -145,6 +145,8 @@ func (s *stepLog) Write(p []byte) (int, error) {
 }
 
 // enter makes root the whole file system: an empty tmpfs with the binds in it.
+// There is no /proc: the toolchain does without, and to root's own uid it would
+// be a way to the kernel's settings.
 func enter(root string, binds []bind) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
@@ -157,13 +159,9 @@ func enter(root string, binds []bind) error {
 			return fmt.Errorf("%s on %s: %w", b.From, b.To, err)
 		}
 	}
-	proc := filepath.Join(root, "proc")
 	old := filepath.Join(root, ".old")
-	if err := errors.Join(os.Mkdir(proc, 0o555), os.Mkdir(old, 0o700), os.Mkdir(filepath.Join(root, "tmp"), 0o1777)); err != nil {
+	if err := errors.Join(os.Mkdir(old, 0o700), os.Mkdir(filepath.Join(root, "tmp"), 0o1777)); err != nil {
 		return err
-	}
-	if err := syscall.Mount("proc", proc, "proc", syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("proc: %w", err)
 	}
 	if err := syscall.PivotRoot(root, old); err != nil {
 		return fmt.Errorf("pivot_root: %w", err)
