@@ -33,13 +33,14 @@ type rootfs struct {
 var (
 	slim = rootfs{name: "slim", variant: "minbase", omit: []string{"usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/info/", "var/cache/", "var/lib/apt/lists/", "var/log/"}}
 	// The golang image is the slim one with what `go` needs beside itself.
-	golang = rootfs{name: "golang", variant: "minbase", include: "ca-certificates,git", omit: slim.omit}
+	// What git needs Perl for (send-email, svn, add -i) no build does.
+	golang = rootfs{name: "golang", variant: "minbase", include: "ca-certificates,git", omit: append([]string{"usr/share/perl/", "usr/lib/x86_64-linux-gnu/perl/", "usr/lib/aarch64-linux-gnu/perl/", "usr/share/zoneinfo/", "usr/share/bash-completion/"}, slim.omit...)}
 	static = rootfs{name: "static", variant: "extract", include: "base-files,netbase,tzdata"}
 	base   = rootfs{name: "base", variant: "extract", include: "base-files,netbase,tzdata,libc6,libssl3,libgcc-s1"}
 )
 
 func recipe(goVersion string, ca []byte) string {
-	return fmt.Sprintf("format 3\n%s %s\n%s\nca %x\n%v %v %v %v\n", goVersion, runtime.GOARCH, suite, sha256.Sum256(ca), slim, golang, static, base)
+	return fmt.Sprintf("format 4\n%s %s\n%s\nca %x\n%v %v %v %v\n", goVersion, runtime.GOARCH, suite, sha256.Sum256(ca), slim, golang, static, base)
 }
 
 type maker struct {

@@ -149,9 +149,13 @@ func (m *maker) toolchain() (v1.Layer, error) {
 			if err != nil {
 				return err
 			}
-			switch rel {
-			case "test", "api", "doc", "misc", "pkg/obj", ".git":
+			switch {
+			case rel == "test" || rel == "api" || rel == "doc" || rel == "misc" || rel == "pkg/obj" || rel == ".git":
 				return fs.SkipDir
+			case d.IsDir() && d.Name() == "testdata":
+				return fs.SkipDir
+			case strings.HasSuffix(rel, "_test.go"):
+				return nil
 			}
 			return addFile(w, path, "usr/local/go/"+filepath.ToSlash(rel), d)
 		})
