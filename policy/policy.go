@@ -108,7 +108,7 @@ func (p Policy) MatchCommit(commit string) error {
 // MatchLevel fails where the builder is believed for less than is demanded.
 func (p Policy) MatchLevel(level int) error {
 	if level < p.MinLevel {
-		return fmt.Errorf("Build level of the builder: got %d, want at least %d", level, p.MinLevel)
+		return fmt.Errorf("the builder's Build level: got %d, want at least %d", level, p.MinLevel)
 	}
 	return nil
 }

@@ -144,6 +144,9 @@ func (c *check) believed(p *proof) error {
 				want = append(want, b.ID)
 			}
 		}
+		if len(want) == 0 {
+			return fmt.Errorf("signer: got %q, and the trust root names no builders: say which one to accept", id)
+		}
 		return fmt.Errorf("signer: got %q, want one of %q", id, want)
 	}
 	issuer := p.root.Issuer

@@ -483,7 +483,7 @@ func TestPlainRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.opts.Trust = []*trust.Root{plain}
-	c.want(verify.Rejected, "signature", verify.Broken, "signer: got")
+	c.want(verify.Rejected, "signature", verify.Broken, "signer: got", "names no builders")
 	c.opts.Policy.Builders = []string{prooftest.Builder}
 	c.want(verify.Accepted, "provenance", verify.Holds, "refs/tags/v1.2.0")
 	c.opts.Policy.Builders = []string{"https://other.example.com/builders/x"}

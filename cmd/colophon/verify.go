@@ -80,11 +80,11 @@ func runVerify(cmd *cobra.Command, image string, o verifyOptions) error {
 	roots, err := trust.Store{Dir: dir}.Load()
 	empty := errors.Is(err, trust.ErrEmpty)
 	if err != nil && !empty {
-		return &exitError{code: exitUndecided, msg: err.Error()}
+		return answer(cmd, undecided(image, err), o.json)
 	}
 	src, err := ref.Open(oci.RegistryOptions{})
 	if err != nil {
-		return &exitError{code: exitUndecided, msg: err.Error()}
+		return answer(cmd, undecided(image, err), o.json)
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
@@ -128,6 +128,11 @@ func (o verifyOptions) load() (policy.Policy, error) {
 		return policy.Policy{}, usageError("the format is in spec/policy", "%s: %v", o.policy, err)
 	}
 	return p, nil
+}
+
+// undecided is the verdict where verification could not even begin.
+func undecided(image string, err error) *verify.Verdict {
+	return &verify.Verdict{Image: image, Links: []verify.Link{{Name: verify.LinkImage, Status: verify.Unknown, Reason: err.Error()}}}
 }
 
 // askSource is source.Lookup as verify wants it.

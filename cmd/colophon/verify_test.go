@@ -110,6 +110,7 @@ func TestVerifyCommand(t *testing.T) {
 		t.Errorf("JSON: got %+v, %v", v, err)
 	}
 	s.run(exitUndecided, []string{"verify", s.host + "/team/app:v9", "--any-source"}, "? image", "undecided")
+	s.run(exitUndecided, []string{"verify", "./no-such-layout", "--any-source", "--json"}, `"outcome": "undecided"`)
 	s.stop()
 	s.run(exitUndecided, right, "? image", "\nundecided\n")
 }
