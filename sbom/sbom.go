@@ -157,7 +157,7 @@ func readCycloneDX(data []byte) (Info, error) {
 	image := doc.Metadata.Component
 	info := Info{Format: "CycloneDX", Version: "1.6", Name: image.Name}
 	for _, c := range doc.Components {
-		if c.Type != "file" {
+		if c.Type != "file" && c.Type != "operating-system" {
 			info.Packages++
 		}
 	}

@@ -13,7 +13,7 @@ var spdx = `{"spdxVersion":"SPDX-2.3","SPDXID":"SPDXRef-DOCUMENT","creationInfo"
 "relationships":[{"spdxElementId":"SPDXRef-DOCUMENT","relationshipType":"DESCRIBES","relatedSpdxElement":"SPDXRef-img"}]}`
 
 var cdx = `{"bomFormat":"CycloneDX","specVersion":"1.6","metadata":{"timestamp":"2026-01-02T03:04:05Z",
-"component":{"name":"app","version":"` + digest + `","hashes":[{"alg":"SHA-256","content":"` + digest[7:] + `"}]}},"components":[{"type":"library"},{"type":"file"}]}`
+"component":{"name":"app","version":"` + digest + `","hashes":[{"alg":"SHA-256","content":"` + digest[7:] + `"}]}},"components":[{"type":"library"},{"type":"file"},{"type":"operating-system"}]}`
 
 func TestSummary(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

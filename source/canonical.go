@@ -125,6 +125,9 @@ func parseRemote(uri string) (remote, error) {
 	if r.path, err = cleanPath(u, r.scheme); err != nil {
 		return remote{}, err
 	}
+	if r.bare() == "" {
+		return remote{}, errors.New("the repository address has no path")
+	}
 	if r.scheme == "file" {
 		if u.Host != "" || u.User != nil {
 			return remote{}, fmt.Errorf("a file address has no host, got %q", u.Host)

@@ -46,7 +46,7 @@ func TestCanonical(t *testing.T) {
 		"https://host.example", "https://host.example/", "https:///r", "https://-oProxy.example/r", "https://host..example/r",
 		"https://host.example/a/../b", "https://host.example/a//b", "https://host.example/%2e%2e/b", "https://host.example/a%2fb", "https://host.example/a%0ab",
 		"https://host.example/r?x=1", "https://host.example/r#f", "https://host.example/r#", "https://host.example:0/r", "https://host.example:99999/r",
-		"file://host/r", "file:///", "file://user@/r", "ssh://-oProxyCommand=touch/r", "ssh://-x@host.example/r", "https://hоst.example/r",
+		"file://host/r", "file:///", "file:///.", "https://host.example/.git", "file://user@/r", "ssh://-oProxyCommand=touch/r", "ssh://-x@host.example/r", "https://hоst.example/r",
 		"https://u:" + secret + "@ho st/r", "https://u:" + secret + "%zz@host.example/r", "https://u:" + secret + "@host.example:x/r", "https://u:" + secret + "@/r",
 		"git@host.example::x", "https://[fe80::1%25eth0]/r", "https://host.example/a\\b", "file:///a%00b",
 	} {
@@ -103,4 +103,31 @@ func TestJoin(t *testing.T) {
 			t.Errorf("%s + %s: got %q, %v; want %q", tc[0], tc[1], got.fetch(), err, tc[2])
 		}
 	}
+}
+
+// Whatever is taken has one canonical form, which git is given without a
+// secret and which cannot be read as an option.
+func FuzzCanonical(f *testing.F) {
+	for _, seed := range []string{"https://u:p@Host.example:443/a/b.git/", "git@host.example:a/b", "host.example/a", "file:///a/../b", "http://[::1]:80/r", "ssh://g@h.example:2222/~u/r"} {
+		if _, err := Canonical(seed); err != nil {
+			f.Fatalf("seed %q: %v", seed, err)
+		}
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, uri string) {
+		r, err := parseRemote(uri)
+		if err != nil {
+			return
+		}
+		c := r.canonical()
+		if again, err := Canonical(c); err != nil || again != c {
+			t.Errorf("%q: canonical form %q becomes %q, %v", uri, c, again, err)
+		}
+		if same, err := Canonical(r.fetch()); err != nil || same != c {
+			t.Errorf("%q: git is given %q, whose canonical form is %q, %v; want %q", uri, r.fetch(), same, err, c)
+		}
+		if strings.HasPrefix(c, "-") || strings.ContainsAny(c, " \n\x00") {
+			t.Errorf("%q: canonical form %q", uri, c)
+		}
+	})
 }

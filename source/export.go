@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -23,42 +24,49 @@ type file struct {
 	path string
 }
 
-// walk visits every entry below a tree, a directory before what it holds.
+// walk visits every entry below a tree, level by level, so that a directory
+// comes before what it holds.
 func walk(ctx context.Context, o *objects, tree string, visit func(file) error) error {
 	count := 0
-	var down func(tree, prefix string, depth int) error
-	down = func(tree, prefix string, depth int) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	level := []file{{entry: entry{id: tree}}}
+	for depth := 0; len(level) > 0; depth++ {
 		if depth > limits.TreeDepth {
-			return fmt.Errorf("%q is nested deeper than %d: %w", prefix, limits.TreeDepth, ErrUnsafe)
+			return fmt.Errorf("%q is nested deeper than %d: %w", level[0].path, limits.TreeDepth, ErrUnsafe)
 		}
-		entries, err := o.tree(tree)
-		if err != nil {
-			return err
+		ids := make([]string, len(level))
+		for i, dir := range level {
+			ids[i] = dir.id
 		}
-		for _, e := range entries {
-			f := file{entry: e, path: prefix + e.name}
-			// A tree of a few kilobytes can name itself into billions of files.
-			if count++; count > limits.TreeFiles {
-				return fmt.Errorf("the tree has more than %d files: %w", limits.TreeFiles, ErrUnsafe)
-			}
-			if len(f.path) > limits.TreePath {
-				return fmt.Errorf("%q is longer than %d bytes: %w", f.path[:100]+"…", limits.TreePath, ErrUnsafe)
-			}
-			if err := visit(f); err != nil {
+		o.ask(ids)
+		var next []file
+		for _, dir := range level {
+			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if e.mode == "40000" {
-				if err := down(e.id, f.path+"/", depth+1); err != nil {
+			entries, err := o.tree(dir.id)
+			if err != nil {
+				return err
+			}
+			for _, e := range entries {
+				f := file{entry: e, path: path.Join(dir.path, e.name)}
+				// A tree of a few kilobytes can name itself into billions of files.
+				if count++; count > limits.TreeFiles {
+					return fmt.Errorf("the tree has more than %d files: %w", limits.TreeFiles, ErrUnsafe)
+				}
+				if len(f.path) > limits.TreePath {
+					return fmt.Errorf("%q is longer than %d bytes: %w", f.path[:100]+"…", limits.TreePath, ErrUnsafe)
+				}
+				if err := visit(f); err != nil {
 					return err
+				}
+				if e.mode == "40000" {
+					next = append(next, f)
 				}
 			}
 		}
-		return nil
+		level = next
 	}
-	return down(tree, "", 0)
+	return nil
 }
 
 // Commit is what Fetch answered.
@@ -142,30 +150,52 @@ func (x *exporter) repo(ctx context.Context, r *Repo, prefix string) error {
 		return err
 	}
 	defer o.Close()
-	return walk(ctx, o, r.commit.Tree, func(f file) error {
-		if x.files++; x.files > limits.TreeFiles {
-			return fmt.Errorf("the tree has more than %d files: %w", limits.TreeFiles, ErrUnsafe)
+	var files []file
+	var blobs []string
+	err = walk(ctx, o, r.commit.Tree, func(f file) error {
+		files = append(files, f)
+		if f.mode != "40000" && f.mode != "160000" {
+			blobs = append(blobs, f.id)
 		}
-		name := filepath.FromSlash(prefix + f.path)
-		switch f.mode {
-		case "40000":
-			x.dirs = append(x.dirs, name)
-			return x.root.Mkdir(name, 0o755)
-		case "160000":
-			sub, ok := r.subs[f.path]
-			if !ok {
-				return fmt.Errorf("submodule %q was not fetched", name)
-			}
-			x.dirs = append(x.dirs, name)
-			if err := x.root.Mkdir(name, 0o755); err != nil {
-				return err
-			}
-			return x.repo(ctx, sub, prefix+f.path+"/")
-		case "120000":
-			return x.symlink(o, f, name)
-		}
-		return x.file(o, f, name)
+		return nil
 	})
+	if err != nil {
+		return err
+	}
+	if x.files += len(files); x.files > limits.TreeFiles {
+		return fmt.Errorf("the tree has more than %d files: %w", limits.TreeFiles, ErrUnsafe)
+	}
+	o.ask(blobs)
+	for _, f := range files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := x.entry(ctx, r, o, f, prefix+f.path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *exporter) entry(ctx context.Context, r *Repo, o *objects, f file, name string) error {
+	switch f.mode {
+	case "40000":
+		x.dirs = append(x.dirs, name)
+		return x.root.Mkdir(name, 0o755)
+	case "160000":
+		sub, ok := r.subs[f.path]
+		if !ok {
+			return fmt.Errorf("submodule %q was not fetched", name)
+		}
+		x.dirs = append(x.dirs, name)
+		if err := x.root.Mkdir(name, 0o755); err != nil {
+			return err
+		}
+		return x.repo(ctx, sub, name+"/")
+	case "120000":
+		return x.symlink(o, f, name)
+	}
+	return x.file(o, f, name)
 }
 
 func (x *exporter) symlink(o *objects, f file, name string) error {
@@ -220,9 +250,9 @@ func isPointer(head []byte, size int64) bool {
 // on the way was made by us, and no link is followed at the end.
 func (x *exporter) stamp(name string) error {
 	t := unix.NsecToTimespec(x.time.UnixNano())
-	path := filepath.Join(x.dst, name)
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fmt.Errorf("setting the time of %s: %w", path, err)
+	full := filepath.Join(x.dst, name)
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, full, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("setting the time of %s: %w", full, err)
 	}
 	return nil
 }

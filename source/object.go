@@ -26,6 +26,8 @@ type objects struct {
 	in  io.WriteCloser
 	out *bufio.Reader
 	err *tail
+
+	asked []string // ids that were sent already, in the order of the answers to come
 }
 
 func (g *git) objects(ctx context.Context) (*objects, error) {
@@ -51,6 +53,17 @@ func (o *objects) Close() error {
 	return nil
 }
 
+// ask sends for objects that will be read next, in this order, so that git does
+// not wait for us, nor we for it, at each of them.
+func (o *objects) ask(ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	o.asked = append(o.asked, ids...)
+	lines := strings.Join(ids, "\n") + "\n"
+	go io.WriteString(o.in, lines) // a failure shows as a missing answer
+}
+
 // read returns a whole object of at most max bytes.
 func (o *objects) read(id, kind string, max int64) ([]byte, error) {
 	var buf bytes.Buffer
@@ -64,7 +77,12 @@ func (o *objects) copy(w io.Writer, id, kind string, max int64) (int64, error) {
 		return 0, fmt.Errorf("got object id %q", id)
 	}
 	fail := func(err error) (int64, error) { return 0, fmt.Errorf("%s %s: %w", kind, id, err) }
-	if _, err := io.WriteString(o.in, id+"\n"); err != nil {
+	if len(o.asked) > 0 {
+		if o.asked[0] != id {
+			return fail(fmt.Errorf("asked for %s first", o.asked[0]))
+		}
+		o.asked = o.asked[1:]
+	} else if _, err := io.WriteString(o.in, id+"\n"); err != nil {
 		return fail(o.ended(err))
 	}
 	line, err := o.out.ReadString('\n')
