@@ -441,7 +441,12 @@ func TestListingsThatLie(t *testing.T) {
 	}
 	failing("flood", list(flood...))
 	failing("small flood", list(flood[:limits.Referrers+1]...))
-	header.Set("Link", `<http://127.0.0.2:9/v2/x/referrers/y>; rel="next"`)
+	elsewhere := newServer(t, true, func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Type", contentType)
+		fmt.Fprint(w, list())
+		return true
+	})
+	header.Set("Link", `<http://`+elsewhere+`/v2/team/app/referrers/x>; rel="next"`)
 	failing("next page elsewhere", list())
 	header.Set("Link", `<?again>; rel="next"`)
 	failing("pages without end", list())

@@ -1,0 +1,91 @@
+package oci
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// TestLayoutOpensOnlyFiles: a layout from a stranger can neither hang its
+// reader nor have it read the rest of the machine.
+func TestLayoutOpensOnlyFiles(t *testing.T) {
+	l := newTestLayout(t)
+	l.index()
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fifo, link, dir := digestOf([]byte("fifo")), digestOf([]byte("secret")), digestOf([]byte("dir"))
+	l.write("blobs/sha256/x", nil)
+	path := func(h v1.Hash) string { return filepath.Join(l.dir, blobPath(h)) }
+	if err := errors.Join(syscall.Mkfifo(path(fifo), 0o600), os.Symlink(secret, path(link)), os.Mkdir(path(dir), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	layout, err := OpenLayout(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, h := range map[string]v1.Hash{"FIFO": fifo, "link out": link, "directory": dir} {
+		done := make(chan error, 2)
+		go func() {
+			rc, err := layout.Blob(t.Context(), v1.Descriptor{Digest: h, Size: 6})
+			if err == nil {
+				_, err = io.ReadAll(rc)
+				rc.Close()
+			}
+			done <- err
+			_, _, err = layout.Manifest(t.Context(), h)
+			done <- err
+		}()
+		for range 2 {
+			select {
+			case err := <-done:
+				if err == nil || errors.Is(err, ErrNotFound) {
+					t.Errorf("%s: got %v, want a refusal", name, err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatalf("%s: hangs", name)
+			}
+		}
+	}
+	f, _, err := layout.open(blobPath(fifo))
+	if !errors.Is(err, ErrMismatch) {
+		t.Errorf("FIFO: got %v, %v; want a refusal that says what it is", f, err)
+	}
+}
+
+func TestLayoutResolve(t *testing.T) {
+	l := newTestLayout(t)
+	a := l.image(l.newImage("amd64", tarOf(t, testEntry{name: "a"})))
+	b := l.image(l.newImage("amd64", tarOf(t, testEntry{name: "b"})))
+	a.Platform, b.Platform = nil, nil
+	a.Annotations = map[string]string{RefNameAnnotation: "v1"}
+	lying := a
+	lying.Annotations, lying.Size = map[string]string{RefNameAnnotation: "lies"}, 1
+	l.index(a, b, lying)
+	layout, err := OpenLayout(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reference := range []string{"v1", a.Digest.String()} {
+		if d, err := layout.Resolve(t.Context(), reference); err != nil || d.Digest != a.Digest || d.Size != a.Size || d.MediaType != types.OCIManifestSchema1 {
+			t.Errorf("%q: got %+v, %v", reference, d, err)
+		}
+	}
+	if _, err := layout.Resolve(t.Context(), "lies"); !errors.Is(err, ErrMismatch) {
+		t.Errorf("an entry of another size: got %v, want ErrMismatch", err)
+	}
+	if _, err := layout.Resolve(t.Context(), "v2"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a tag that is not there: got %v, want ErrNotFound", err)
+	}
+	if d, err := layout.Resolve(t.Context(), ""); err == nil {
+		t.Errorf("two images and no name: got %s, want an error", d.Digest)
+	}
+}
