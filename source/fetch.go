@@ -59,7 +59,7 @@ func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, Commit{}, err
 	}
-	f := fetcher{keys: k}
+	f := fetcher{keys: k, root: dir}
 	repo, err := f.fetch(ctx, dir, rem, r.Ref, r.Commit, 0)
 	if err != nil {
 		return nil, Commit{}, fmt.Errorf("%s: %w", rem.canonical(), err)
@@ -70,7 +70,8 @@ func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
 // fetcher is one Fetch with all its submodules.
 type fetcher struct {
 	keys keys
-	subs int // fetched so far
+	root string // directory of the outermost repository
+	subs int    // fetched so far
 }
 
 func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit string, depth int) (*Repo, error) {
@@ -97,7 +98,7 @@ func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit
 	if commit != "" && t.commit != commit {
 		return nil, fmt.Errorf("%q leads to %s, want %s: %w", ref, t.commit, commit, ErrMoved)
 	}
-	g := &git{path: asker.path, home: asker.home, dir: dir}
+	g := &git{path: asker.path, home: asker.home, dir: dir, root: f.root}
 	if err := g.fetch(ctx, rem, t); err != nil {
 		return nil, err
 	}

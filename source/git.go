@@ -32,6 +32,7 @@ type git struct {
 	path string // of the program
 	home string // temporary; holds gitconfig
 	dir  string // the bare repository, or empty
+	root string // directory whose size is capped: dir, or that of the repository it is a submodule of
 }
 
 // settings hold for our git and, through the global configuration file, for
@@ -199,39 +200,45 @@ func (g *git) local(ctx context.Context, args ...string) ([]byte, error) {
 func (g *git) remote(ctx context.Context, r remote, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, remoteTimeout)
 	defer cancel()
-	if g.dir != "" {
-		var stop context.CancelCauseFunc
-		ctx, stop = context.WithCancelCause(ctx)
-		defer stop(nil)
-		go watchSize(ctx, g.dir, stop)
+	if g.root == "" {
+		return run(ctx, g.command(ctx, r.scheme, args...))
 	}
-	return run(ctx, g.command(ctx, r.scheme, args...))
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		for tick := time.Tick(250 * time.Millisecond); ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick:
+				if err := tooLarge(g.root); err != nil {
+					stop(err)
+				}
+			}
+		}
+	}()
+	out, err := run(ctx, g.command(ctx, r.scheme, args...))
+	if err != nil {
+		return nil, err
+	}
+	return out, tooLarge(g.root)
 }
 
-func watchSize(ctx context.Context, dir string, stop context.CancelCauseFunc) {
-	tick := time.NewTicker(250 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+func tooLarge(dir string) error {
+	var size int64
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // git renames files meanwhile
 		}
-		var size int64
-		filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return nil // git renames files meanwhile
-			}
-			if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
-				size += info.Size()
-			}
-			return nil
-		})
-		if size > packedCap {
-			stop(fmt.Errorf("the repository takes more than %d bytes", int64(packedCap)))
-			return
+		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
+			size += info.Size()
 		}
+		return nil
+	})
+	if err == nil && size > packedCap {
+		err = fmt.Errorf("the repository takes more than %d bytes", packedCap)
 	}
+	return err
 }
 
 // packedCap is a variable so that a test need not send 4 GiB.

@@ -98,7 +98,7 @@ func lookup(ctx context.Context, rem remote, ref, commit string) (Standing, erro
 	if err != nil {
 		return Standing{}, err
 	}
-	s.Commit, err = (&git{path: g.path, home: g.home, dir: dir}).serves(ctx, rem, commit)
+	s.Commit, err = (&git{path: g.path, home: g.home, dir: dir, root: dir}).serves(ctx, rem, commit)
 	return s, err
 }
 

@@ -4,7 +4,7 @@ package limits
 // from it. All sizes are bytes.
 const (
 	GitOutput   = 16 << 20  // standard output of one git command, object contents apart
-	GitPacked   = 4 << 30   // what one repository may occupy after a fetch
+	GitPacked   = 4 << 30   // what a repository and its submodules may occupy after a fetch
 	GitObject   = 16 << 20  // one commit, tag or tree
 	TreeFiles   = 500_000   // files, symlinks and directories of one exported tree
 	TreeBytes   = 8 << 30   // their contents
