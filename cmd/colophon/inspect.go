@@ -255,7 +255,7 @@ func predicateOf(raw []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	statement, err := attest.ParseStatement(pb.GetDsseEnvelope().GetPayload())
+	statement, err := anyStatement(pb)
 	if err != nil {
 		return nil, err
 	}

@@ -74,6 +74,23 @@ func parseAnyBundle(raw []byte) (*protobundle.Bundle, error) {
 	return pb, nil
 }
 
+// anyStatement takes Statement v0.1 too, which verify refuses and which stock
+// cosign still writes.
+func anyStatement(pb *protobundle.Bundle) (*attest.Statement, error) {
+	env := pb.GetDsseEnvelope()
+	if env == nil {
+		return nil, errors.New("the bundle holds no DSSE envelope")
+	}
+	var s attest.Statement
+	if err := strict.Unmarshal(env.GetPayload(), limits.Statement, &s); err != nil {
+		return nil, fmt.Errorf("statement: %w", err)
+	}
+	if s.PredicateType == "" {
+		return nil, fmt.Errorf("statement of type %q names no predicate type", s.Type)
+	}
+	return &s, nil
+}
+
 func (p *inspectedProof) read(raw []byte) error {
 	pb, err := parseAnyBundle(raw)
 	if err != nil {
@@ -106,11 +123,7 @@ func (p *inspectedProof) read(raw []byte) error {
 		}
 		p.Times = append(p.Times, t.Time.UTC())
 	}
-	env := pb.GetDsseEnvelope()
-	if env == nil {
-		return errors.New("the bundle holds no DSSE envelope")
-	}
-	statement, err := attest.ParseStatement(env.GetPayload())
+	statement, err := anyStatement(pb)
 	if err != nil {
 		return err
 	}
