@@ -39,6 +39,7 @@ import (
 	"github.com/spdx/tools-golang/spdx/v2/v2_3"
 	_ "modernc.org/sqlite" // Syft reads newer RPM databases with it
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/source"
 )
@@ -229,7 +230,7 @@ func (o Options) builtFrom() string {
 	if o.Source.URI == "" {
 		return ""
 	}
-	return "git+" + o.Source.URI + "@" + o.Source.ID
+	return attest.GitURI(o.Source.URI, o.Source.ID)
 }
 
 func (o Options) spdx(s syftsbom.SBOM) ([]byte, error) {
