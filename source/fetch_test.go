@@ -1,7 +1,10 @@
 package source
 
 import (
+	"encoding/pem"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -256,4 +259,58 @@ func TestServerWithoutFetchById(t *testing.T) {
 	if got, err := Lookup(t.Context(), uri, "", first); err == nil {
 		t.Errorf("a server that does not say: got %+v, want an error", got)
 	}
+}
+
+func TestHTTPS(t *testing.T) {
+	r := newRepo(t)
+	id := r.commit("a", "1")
+	srv := httptest.NewTLSServer(r.backend())
+	t.Cleanup(srv.Close)
+	uri := srv.URL + "/repo"
+	if _, _, err := fetch(t, Request{URI: uri, Ref: "main"}); err == nil {
+		t.Error("a certificate that nobody vouches for was taken")
+	}
+	// Not even when the user's environment turns the check off.
+	t.Setenv("GIT_SSL_NO_VERIFY", "1")
+	if _, _, err := fetch(t, Request{URI: uri, Ref: "main"}); err == nil {
+		t.Error("GIT_SSL_NO_VERIFY reached git")
+	}
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	trustOnly(t, ca)
+	if _, c := mustFetch(t, Request{URI: uri, Ref: "main"}); c.ID != id || c.URI != uri {
+		t.Errorf("got %+v", c)
+	}
+}
+
+// A server may send us on to where the repository is now, but not to another protocol.
+func TestRedirects(t *testing.T) {
+	r := newRepo(t)
+	id := r.commit("a", "1")
+	real := r.serve()
+	plain := httptest.NewServer(http.RedirectHandler(real+"/info/refs?service=git-upload-pack", http.StatusFound))
+	t.Cleanup(plain.Close)
+	if _, c := mustFetch(t, Request{URI: plain.URL + "/old", Ref: "main"}); c.ID != id {
+		t.Errorf("got %+v", c)
+	}
+	secure := httptest.NewTLSServer(http.RedirectHandler(real+"/info/refs?service=git-upload-pack", http.StatusFound))
+	t.Cleanup(secure.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	trustOnly(t, ca)
+	if _, _, err := fetch(t, Request{URI: secure.URL + "/old", Ref: "main"}); err == nil || strings.Contains(err.Error(), "certificate") {
+		t.Errorf("from https to http: got %v, want a refusal of the redirect", err)
+	}
+}
+
+// trustOnly makes a CA file the only one that the environment names.
+func trustOnly(t *testing.T, ca string) {
+	for _, name := range []string{"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "SSL_CERT_DIR", "CURL_CA_BUNDLE"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("SSL_CERT_FILE", ca)
 }

@@ -118,14 +118,18 @@ func (r *repo) serveOldProtocol() string {
 }
 
 func (r *repo) serveThrough(wrap func(http.Handler) http.Handler) string {
+	srv := httptest.NewServer(wrap(r.backend()))
+	r.t.Cleanup(srv.Close)
+	return srv.URL + "/repo"
+}
+
+func (r *repo) backend() http.Handler {
 	r.t.Helper()
-	srv := httptest.NewServer(wrap(&cgi.Handler{
+	return &cgi.Handler{
 		Path:   filepath.Join(r.run("--exec-path"), "git-http-backend"),
 		Stderr: io.Discard, // git says there what it also tells the client
 		Env:    []string{"GIT_PROJECT_ROOT=" + filepath.Dir(r.dir), "GIT_HTTP_EXPORT_ALL=1", "HOME=" + r.t.TempDir()},
-	}))
-	r.t.Cleanup(srv.Close)
-	return srv.URL + "/repo"
+	}
 }
 
 func fetch(t *testing.T, r Request) (*Repo, Commit, error) {
