@@ -289,3 +289,32 @@ func TestPlatformsGiveAnIndex(t *testing.T) {
 		t.Errorf("a foreign step: got %v, want an error with a hint\n%s", err, log)
 	}
 }
+
+// BenchmarkRoom is what a room, a fresh buildkitd, the record and erasing it
+// all cost: the Dockerfile has one step that does nothing.
+func BenchmarkRoom(b *testing.B) {
+	bk, err := New(Config{Buildkitd: repo + "/build/bin/buildkitd", StateDir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	dir := b.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY Dockerfile /\n"), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	var ready, total time.Duration
+	for b.Loop() {
+		start := time.Now()
+		first := true
+		if _, err := bk.Build(b.Context(), build.Request{Tree: dir, Epoch: epoch, Layout: b.TempDir(), Log: func(build.Event) {
+			if first {
+				first = false
+				ready += time.Since(start)
+			}
+		}}); err != nil {
+			b.Fatal(err)
+		}
+		total += time.Since(start)
+	}
+	b.ReportMetric(float64(ready.Milliseconds())/float64(b.N), "ms-to-first-step")
+	b.ReportMetric(float64(total.Milliseconds())/float64(b.N), "ms-total")
+}

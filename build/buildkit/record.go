@@ -17,6 +17,12 @@ import (
 // maxDependencies bounds what one build may have fetched.
 const maxDependencies = 100000
 
+// What is told of the network beside dependencies is told up to these.
+const (
+	maxHosts      = 256
+	maxIncomplete = 1000
+)
+
 // incompleteFetch is a request that BuildKit saw and could not hash (BuildKit docs/proxy.md).
 type incompleteFetch struct {
 	URL    string `json:"url,omitempty"`
@@ -39,6 +45,11 @@ func dependencies(provenance [][]byte) ([]attest.ResourceDescriptor, []incomplet
 			Predicate     struct {
 				BuildDefinition struct {
 					ResolvedDependencies []attest.ResourceDescriptor `json:"resolvedDependencies"`
+					InternalParameters   struct {
+						BuildConfig struct {
+							Definition []llbStep `json:"llbDefinition"`
+						} `json:"buildConfig"`
+					} `json:"internalParameters"`
 				} `json:"buildDefinition"`
 				RunDetails struct {
 					Metadata struct {
@@ -61,8 +72,8 @@ func dependencies(provenance [][]byte) ([]attest.ResourceDescriptor, []incomplet
 			return nil, nil, fmt.Errorf("predicate type: got %q, want %q", s.PredicateType, attest.PredicateSLSA1)
 		}
 		network := s.Predicate.RunDetails.Metadata.BuildKit.Network
-		if network.Mode != "proxy" {
-			return nil, nil, fmt.Errorf("network of the steps: got %q, want %q", network.Mode, "proxy")
+		if err := checkNetwork(s.Predicate.BuildDefinition.InternalParameters.BuildConfig.Definition, network.Mode); err != nil {
+			return nil, nil, err
 		}
 		for _, d := range s.Predicate.BuildDefinition.ResolvedDependencies {
 			if d.URI == "" || len(d.Digest) == 0 {
@@ -87,7 +98,35 @@ func dependencies(provenance [][]byte) ([]attest.ResourceDescriptor, []incomplet
 	gaps := slices.SortedFunc(maps.Keys(missing), func(a, b incompleteFetch) int {
 		return strings.Compare(a.URL+a.Method+a.Reason, b.URL+b.Method+b.Reason)
 	})
+	if more := len(gaps) - maxIncomplete; more > 0 {
+		gaps = append(gaps[:maxIncomplete], incompleteFetch{Reason: fmt.Sprintf("and %d more", more)})
+	}
 	return deps, gaps, nil
+}
+
+// llbStep is one operation of a build, as far as it matters here.
+type llbStep struct {
+	Op struct {
+		Op struct {
+			Exec *struct {
+				Network int `json:"network"` // pb.NetMode: 0 default, 1 host, 2 none
+			} `json:"exec"`
+		} `json:"Op"`
+	} `json:"op"`
+}
+
+// checkNetwork: where a step could reach the network, the recording proxy must
+// have stood between; else the list of what was fetched means nothing.
+func checkNetwork(steps []llbStep, mode string) error {
+	if len(steps) == 0 {
+		return fmt.Errorf("there is no list of steps")
+	}
+	for _, s := range steps {
+		if e := s.Op.Op.Exec; e != nil && e.Network != 2 && mode != "proxy" {
+			return fmt.Errorf("network of the steps: got %q, want %q", mode, "proxy")
+		}
+	}
+	return nil
 }
 
 // hosts is whom the gateway was asked for, once each, sorted: a view of the
@@ -109,5 +148,9 @@ func hosts(exchanges []gateway.Exchange) []string {
 		}
 		seen[host] = true
 	}
-	return slices.Sorted(maps.Keys(seen))
+	all := slices.Sorted(maps.Keys(seen))
+	if more := len(all) - maxHosts; more > 0 {
+		all = append(all[:maxHosts], fmt.Sprintf("(and %d more)", more))
+	}
+	return all
 }

@@ -26,6 +26,8 @@ const (
 	maxDockerfile = 1 << 20  // bytes
 	maxLine       = 16 << 10 // bytes of one line of a step's output
 	maxOutput     = 64 << 20 // bytes of all output of one build
+	maxSteps      = 20000    // steps of one build that are shown
+	maxName       = 4 << 10  // bytes of one step's name
 	maxPlatforms  = 16
 )
 
@@ -203,6 +205,12 @@ func (p *progress) update(s *client.SolveStatus) {
 		p.names, p.started, p.partial = map[digest.Digest]string{}, map[digest.Digest]bool{}, map[digest.Digest][]byte{}
 	}
 	for _, v := range s.Vertexes {
+		if len(v.Name) > maxName {
+			v.Name = v.Name[:maxName] + " …"
+		}
+		if _, known := p.names[v.Digest]; !known && len(p.names) >= maxSteps {
+			continue
+		}
 		p.names[v.Digest] = v.Name
 		if v.Started != nil && !p.started[v.Digest] {
 			p.started[v.Digest] = true
@@ -218,7 +226,7 @@ func (p *progress) update(s *client.SolveStatus) {
 		}
 	}
 	for _, l := range s.Logs {
-		if p.total += len(l.Data); p.total > maxOutput {
+		if p.total += len(l.Data); p.total > maxOutput || p.names[l.Vertex] == "" {
 			continue
 		}
 		if _, ok := p.partial[l.Vertex]; !ok {

@@ -17,7 +17,40 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/build/buildkit"
+	"github.com/colophon-build/colophon/build/sandbox"
 )
+
+func TestMain(m *testing.M) {
+	sandbox.Init()
+	os.Exit(m.Run())
+}
+
+// A real build through the socket, with nothing to pull.
+func TestRealBuild(t *testing.T) {
+	b, err := buildkit.New(buildkit.Config{Buildkitd: "../../build/bin/buildkitd", StateDir: t.TempDir()})
+	if err != nil {
+		if os.Getenv("COLOPHON_REQUIRE_BUILD") == "1" {
+			t.Fatal(err)
+		}
+		t.Skipf("NOT TESTED: %v", err)
+	}
+	c, _ := serve(t, Config{Builders: map[string]build.Builder{"buildkit": b}})
+	src, layout := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(src, "Dockerfile"), []byte("FROM scratch\nCOPY Dockerfile /\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	events := 0
+	res, err := c.Build(t.Context(), build.Request{Recipe: build.Recipe{Builder: "buildkit"}, Tree: src, Layout: layout, Epoch: time.Unix(1700000000, 0),
+		Log: func(build.Event) { events++ }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := os.ReadFile(filepath.Join(layout, "index.json"))
+	if err != nil || !strings.Contains(string(index), res.Digest) || events == 0 {
+		t.Errorf("%d events, digest %s, index %s, %v", events, res.Digest, index, err)
+	}
+}
 
 // builderFunc is a builder of the test's own: what is tested is the boundary.
 type builderFunc func(context.Context, build.Request) (*build.Result, error)
