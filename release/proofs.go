@@ -60,8 +60,11 @@ func (p *proofs) load(ctx context.Context) error {
 		return fmt.Errorf("looking for attestations of an earlier run: %w", err)
 	}
 	for _, a := range found {
-		if a.Err != nil {
-			continue
+		switch {
+		case errors.Is(a.Err, oci.ErrMismatch):
+			continue // broken, whoever left it; it proves nothing
+		case a.Err != nil: // signing again could make a second of its kind
+			return fmt.Errorf("attestation %s of an earlier run: %w", a.Descriptor.Digest, a.Err)
 		}
 		st, cert, err := verify.Bundle(a.Bundle, p.Trust, p.subject.Digest)
 		if err != nil || !p.ours(cert) {

@@ -23,35 +23,36 @@ import (
 // phases of a release, as its progress names them.
 var phases = []string{"source", "build", "measure", "push", "sbom", "sign", "verify", "tag"}
 
+// TestKillPlatform kills colophond at each phase of one release, one after the
+// other, so that each run starts from what the killed ones left.
 func TestKillPlatform(t *testing.T) {
-	p := harness.Start(t)
-	p.Trust()
-	repo := harness.GoRepo(t)
-	want := release(t, p, repo, "calm")
-	for _, phase := range phases {
-		t.Run(phase, func(t *testing.T) {
-			before := p.Checkpoint()
-			image := "killed/" + phase
-			killAt(t, p, repo, image, phase, func(*exec.Cmd) { p.Kill() })
-			p.Up()
-			after(t, p, repo, image, want)
-			p.LogExtends(before)
-		})
-	}
+	killEverywhere(t, func(p *harness.Platform, _ *exec.Cmd) {
+		p.Kill()
+		p.Up()
+	})
 }
 
+// TestKillClient does the same to colophon release.
 func TestKillClient(t *testing.T) {
+	killEverywhere(t, func(_ *harness.Platform, c *exec.Cmd) { c.Process.Signal(syscall.SIGKILL) })
+}
+
+func killEverywhere(t *testing.T, kill func(*harness.Platform, *exec.Cmd)) {
 	p := harness.Start(t)
 	p.Trust()
 	repo := harness.GoRepo(t)
 	want := release(t, p, repo, "calm")
 	for _, phase := range phases {
-		t.Run(phase, func(t *testing.T) {
-			image := "alone/" + phase
-			killAt(t, p, repo, image, phase, func(c *exec.Cmd) { c.Process.Signal(syscall.SIGKILL) })
-			after(t, p, repo, image, want)
-		})
+		before := p.Checkpoint()
+		killAt(t, p, repo, "killed", phase, func(c *exec.Cmd) { kill(p, c) })
+		tagsProve(t, p, repo, "killed")
+		p.LogExtends(before)
 	}
+	if got := release(t, p, repo, "killed"); got != want {
+		t.Errorf("digest after all: got %s, want %s", got, want)
+	}
+	p.OneOfEach(t, "killed", want)
+	verify(t, p, repo, "killed:v1.0.0")
 }
 
 // killAt starts a release and calls kill when it enters the phase.
@@ -94,9 +95,8 @@ func killAt(t *testing.T, p *harness.Platform, repo, image, phase string, kill f
 	}
 }
 
-// after checks what a kill left: no tag, or all of it; then it runs the same
-// release again and expects the usual end.
-func after(t *testing.T, p *harness.Platform, repo, image, want string) {
+// tagsProve checks what a kill left: a tag exists only if its proof verifies.
+func tagsProve(t *testing.T, p *harness.Platform, repo, image string) {
 	t.Helper()
 	for _, tag := range []string{"v1.0.0", "v1.0.0-" + harness.Git(t, repo, "rev-parse", "--short=7", "HEAD")} {
 		resp, err := http.Get(p.URL + "/v2/" + image + "/manifests/" + tag)
@@ -105,15 +105,9 @@ func after(t *testing.T, p *harness.Platform, repo, image, want string) {
 		}
 		resp.Body.Close()
 		if resp.StatusCode == http.StatusOK {
-			// A tag exists only if its proof verifies.
 			verify(t, p, repo, image+":"+tag)
 		}
 	}
-	if got := release(t, p, repo, image); got != want {
-		t.Errorf("digest after the second run: got %s, want %s", got, want)
-	}
-	p.OneOfEach(t, image, want)
-	verify(t, p, repo, image+":v1.0.0")
 }
 
 func release(t *testing.T, p *harness.Platform, repo, image string) (digest string) {

@@ -184,7 +184,7 @@ func (s *sabotage) take(reg *oci.Registry, ref oci.Reference, d v1.Descriptor, k
 	}
 	var out [][]byte
 	for _, a := range attached {
-		if a.Err != nil || a.Descriptor.Annotations[attest.AnnotationType] != kind {
+		if a.Err != nil || a.Annotations[attest.AnnotationType] != kind {
 			continue
 		}
 		out = append(out, a.Bundle)
@@ -220,7 +220,7 @@ func (s *sabotage) edit(ref oci.Reference, where string, h v1.Hash) error {
 	}
 	switch where {
 	case "manifests": // still valid JSON
-		data = append(data[:len(data)-1], []byte(`,"annotations":{"evil":"yes"}}`)...)
+		data = append(data[:len(data)-1], []byte(`,"evil":"yes"}`)...)
 	default:
 		data[len(data)/2] ^= 0x01
 	}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/spf13/cobra"
+
+	"github.com/colophon-build/colophon/internal/attestor"
+	"github.com/colophon-build/colophon/internal/issuer"
+	"github.com/colophon-build/colophon/internal/peercred"
+	"github.com/colophon-build/colophon/internal/worker"
+	"github.com/colophon-build/colophon/release"
+	"github.com/colophon-build/colophon/sbom/generate"
+	"github.com/colophon-build/colophon/trust"
+)
+
+// attestorSettings is what serve tells the attestor.
+type attestorSettings struct {
+	URL           string                `json:"url"`
+	Dir           string                `json:"dir"`
+	Socket        string                `json:"socket"`
+	WorkerSocket  string                `json:"workerSocket"`
+	IssuerSocket  string                `json:"issuerSocket"`
+	RegistryHost  string                `json:"registryHost"`
+	RegistryToken string                `json:"registryToken"`
+	Builders      []release.BuilderInfo `json:"builders"`
+	SigningConfig json.RawMessage       `json:"signingConfig"`
+	TrustDocument json.RawMessage       `json:"trustDocument"`
+}
+
+func newAttestorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "attestor", Short: "role: fetches, measures, signs, publishes (started by serve)",
+		Args: cobra.NoArgs, Hidden: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var s attestorSettings
+			if err := readSettings(os.Stdin, &s); err != nil {
+				return err
+			}
+			return runAttestor(cmd.Context(), s)
+		},
+	}
+}
+
+func runAttestor(ctx context.Context, s attestorSettings) error {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("role", "attestor")
+	signing, err := root.NewSigningConfigFromJSON(s.SigningConfig)
+	if err != nil {
+		return err
+	}
+	believed, err := trust.Parse(s.TrustDocument)
+	if err != nil {
+		return err
+	}
+	tokens := issuer.Client{Socket: s.IssuerSocket}
+	r, err := release.New(release.Config{
+		URL: s.URL, Dir: s.Dir, Version: version, BinaryDigest: sync.OnceValue(ownDigest),
+		Builders:      s.Builders,
+		Build:         worker.Client{Socket: s.WorkerSocket},
+		SigningConfig: signing,
+		Trust:         believed,
+		Token: func(ctx context.Context, id release.Identity) (string, error) {
+			return tokens.Token(ctx, issuer.Claims(id))
+		},
+		RegistryHost: s.RegistryHost, RegistryToken: s.RegistryToken,
+		Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	go func() { // costs most of a second once, and then the first release need not
+		if err := generate.Warm(); err != nil {
+			log.Warn("SBOM scanner", "error", err)
+		}
+	}()
+	return peercred.Serve(ctx, s.Socket, []int{os.Getuid()}, attestor.New(r, s.Dir, log).Handler())
+}
+
+// ownDigest is the hex sha256 of this executable, or empty where it cannot be read.
+func ownDigest() string {
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return ""
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

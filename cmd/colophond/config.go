@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// config is the file that --config names. Every field may be left out. Spec: docs/configuration.md.
+type config struct {
+	// Fulcio is a Fulcio configuration: outside OIDC issuers whose users may get certificates here.
+	Fulcio json.RawMessage `json:"fulcio,omitempty"`
+	// TrustedRoot and SigningConfig are files that take the place of the
+	// platform's own CA, log and clock: public Sigstore or a private deployment.
+	TrustedRoot   string `json:"trustedRoot,omitempty"`
+	SigningConfig string `json:"signingConfig,omitempty"`
+
+	Registry struct {
+		Mutable     []string `json:"mutable,omitempty"`     // repositories whose tags may move: "scratch/*"
+		PrivatePull bool     `json:"privatePull,omitempty"` // pulling needs a token too
+	} `json:"registry,omitzero"`
+
+	Build struct {
+		CPUs       float64 `json:"cpus,omitempty"`       // cores of one build
+		Memory     int64   `json:"memory,omitempty"`     // bytes
+		PIDs       int64   `json:"pids,omitempty"`       // processes and threads
+		WallTime   string  `json:"wallTime,omitempty"`   // "30m"
+		Concurrent int     `json:"concurrent,omitempty"` // builds at once
+		UIDBase    uint32  `json:"uidBase,omitempty"`    // first host uid of the rooms' ranges
+	} `json:"build,omitzero"`
+}
+
+func readConfig(path string) (config, error) {
+	var c config
+	if path == "" {
+		return c, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return c, err
+	}
+	if err := strict.UnmarshalKnown(data, limits.Request, &c); err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	if (c.TrustedRoot == "") != (c.SigningConfig == "") {
+		return c, fmt.Errorf("%s: trustedRoot and signingConfig belong together", path)
+	}
+	return c, nil
+}
+
+// origin settles the platform's URL. Plain HTTP is for loopback alone.
+func origin(listen, rawURL string, tls bool) (string, error) {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", fmt.Errorf("--listen %q: %w", listen, err)
+	}
+	if !tls && !loopback(host) {
+		return "", fmt.Errorf("--listen %s without TLS: plain HTTP is for loopback only; give --tls-cert and --tls-key, or put a TLS proxy in front of a loopback address", listen)
+	}
+	if rawURL == "" {
+		scheme := "http"
+		if tls {
+			scheme = "https"
+		}
+		rawURL = scheme + "://" + listen
+	}
+	u, err := url.Parse(rawURL)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("--url: %w", err)
+	case u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil:
+		return "", fmt.Errorf("--url %q: want SCHEME://HOST[:PORT] and nothing more", rawURL)
+	case u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()):
+		return u.Scheme + "://" + strings.ToLower(u.Host), nil
+	}
+	return "", errors.New("--url " + rawURL + ": plain HTTP is for loopback only")
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback()
+}

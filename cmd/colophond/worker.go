@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/build/buildkit"
+	"github.com/colophon-build/colophon/build/golang"
+	"github.com/colophon-build/colophon/internal/worker"
+)
+
+// workerSettings is what serve tells the builder. No token is among it.
+type workerSettings struct {
+	Socket string `json:"socket"`
+	Dir    string `json:"dir"`
+	Mirror string `json:"mirror"`
+	Config config `json:"config"`
+}
+
+func newWorkerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "worker", Short: "role: builds, in sealed rooms (started by serve)",
+		Args: cobra.NoArgs, Hidden: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var s workerSettings
+			if err := readSettings(os.Stdin, &s); err != nil {
+				return err
+			}
+			return runWorker(cmd.Context(), s)
+		},
+	}
+}
+
+func runWorker(ctx context.Context, s workerSettings) error {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("role", "worker")
+	limits := build.Limits{CPUs: s.Config.Build.CPUs, Memory: s.Config.Build.Memory, PIDs: s.Config.Build.PIDs}
+	if s.Config.Build.WallTime != "" {
+		d, err := time.ParseDuration(s.Config.Build.WallTime)
+		if err != nil {
+			return fmt.Errorf("build.wallTime: %w", err)
+		}
+		limits.WallTime = d
+	}
+	builders := map[string]build.Builder{}
+	goDir := filepath.Join(s.Dir, "golang")
+	modules := filepath.Join(s.Dir, "modules")
+	for _, d := range []string{goDir, modules} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return err
+		}
+	}
+	gb, err := golang.New(golang.Config{Dir: goDir, ModuleCache: modules, Limits: limits})
+	if err != nil {
+		log.Warn("no golang builder", "reason", err)
+	} else {
+		builders["golang"] = gb
+	}
+	bb, err := buildkit.New(buildkit.Config{
+		Buildkitd: findBuildkitd(), StateDir: filepath.Join(s.Dir, "buildkit"), Mirror: s.Mirror,
+		UIDBase: s.Config.Build.UIDBase, Limits: limits,
+	})
+	if err != nil {
+		log.Warn("no buildkit builder", "reason", err)
+	} else {
+		builders["buildkit"] = bb
+	}
+	return worker.Serve(ctx, worker.Config{Socket: s.Socket, Dir: filepath.Join(s.Dir, "work"), Builders: builders, Concurrent: s.Config.Build.Concurrent, Log: log})
+}
+
+// findBuildkitd looks beside this program, where the Makefile puts it, and in PATH.
+func findBuildkitd() string {
+	if self, err := os.Executable(); err == nil {
+		for _, p := range []string{"buildkitd", "../build/bin/buildkitd"} {
+			p = filepath.Join(filepath.Dir(self), p)
+			if st, err := os.Stat(p); err == nil && st.Mode().IsRegular() {
+				return p
+			}
+		}
+	}
+	p, err := exec.LookPath("buildkitd")
+	if err != nil {
+		return ""
+	}
+	return p
+}
