@@ -18,6 +18,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"debug/buildinfo"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -248,10 +249,16 @@ func describe(name, path string) (attest.ResourceDescriptor, error) {
 		return attest.ResourceDescriptor{}, fmt.Errorf("%s --version: %w", path, err)
 	}
 	line, _, _ := bytes.Cut(out, []byte("\n"))
+	version := string(line)
+	// A Go program that was built as a module knows better than a version that
+	// the linker was to set.
+	if info, err := buildinfo.ReadFile(path); err == nil && info.Main.Version != "" && strings.HasSuffix(info.Path, "/cmd/"+name) {
+		version = info.Main.Path + " " + info.Main.Version
+	}
 	return attest.ResourceDescriptor{
 		Name:        name,
 		Digest:      map[string]string{"sha256": strings.TrimPrefix(digest, "sha256:")},
-		Annotations: map[string]any{"version": string(line)},
+		Annotations: map[string]any{"version": version},
 	}, nil
 }
 

@@ -119,6 +119,9 @@ func TestHelloTwiceGivesTheSameImage(t *testing.T) {
 			t.Errorf("no dependency on %s in\n%s", want, all)
 		}
 	}
+	if v := fmt.Sprint(first.Tools[0].Annotations["version"]); !strings.HasPrefix(v, "github.com/moby/buildkit v0.") {
+		t.Errorf("version of buildkitd: got %q", v)
+	}
 	if !strings.Contains(log, "go build") {
 		t.Errorf("the log does not show the steps:\n%s", log)
 	}
