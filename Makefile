@@ -14,7 +14,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 GOBUILD := $(GO) build -buildvcs=false
 BIN     := build/bin
 
-.PHONY: help build tools deps base-images example quickstart test check bench clean distclean
+.PHONY: help build builder tools deps base-images example quickstart self test check bench clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,9 @@ help: ## list the targets
 build: ## bin/colophon and bin/colophond
 	$(GOBUILD) -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/colophon ./cmd/colophond
 
-tools: $(BIN)/buildkitd $(BIN)/cosign ## the pinned buildkitd, buildctl, cosign and crane, in build/bin
+tools: builder $(BIN)/cosign ## builder, and the stock clients that tests use: cosign and crane
+
+builder: $(BIN)/buildkitd ## the pinned buildkitd and buildctl, in build/bin
 
 $(BIN)/buildkitd $(BIN)/buildctl &: tools/buildkit/go.mod tools/buildkit/go.sum
 	cd tools/buildkit && $(GOBUILD) -o ../../$(BIN)/ github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl
@@ -31,6 +33,12 @@ $(BIN)/buildkitd $(BIN)/buildctl &: tools/buildkit/go.mod tools/buildkit/go.sum
 $(BIN)/cosign $(BIN)/crane &: tools/clients/go.mod tools/clients/go.sum
 	cd tools/clients && $(GOBUILD) -o ../../$(BIN)/ github.com/sigstore/cosign/v3/cmd/cosign github.com/google/go-containerregistry/cmd/crane
 	@touch $(BIN)/cosign $(BIN)/crane
+
+# The posix server of rekor-tiles installs as "posix".
+$(BIN)/syft $(BIN)/rekor-server &: tools/peers/go.mod tools/peers/go.sum
+	cd tools/peers && $(GOBUILD) -o ../../$(BIN)/ github.com/anchore/syft/cmd/syft
+	cd tools/peers && $(GOBUILD) -o ../../$(BIN)/rekor-server github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix
+	@touch $(BIN)/syft $(BIN)/rekor-server
 
 $(BIN)/staticcheck $(BIN)/govulncheck &: tools/check/go.mod tools/check/go.sum
 	cd tools/check && $(GOBUILD) -o ../../$(BIN)/ honnef.co/go/tools/cmd/staticcheck golang.org/x/vuln/cmd/govulncheck
@@ -45,7 +53,7 @@ base-images: deps ## stand-ins for docker.io and gcr.io base images, in build/ba
 example: ## examples/hello as a git repository with a signed tag, in build/hello
 	@scripts/example.sh
 
-quickstart: deps tools build example ## start a platform, release build/hello, verify it
+quickstart: deps builder build example ## start a platform, release build/hello, verify it
 	@scripts/quickstart.sh
 
 test: deps tools build base-images example ## every test; a missing tool is a failure
@@ -55,11 +63,14 @@ test: deps tools build base-images example ## every test; a missing tool is a fa
 check: $(BIN)/staticcheck $(BIN)/govulncheck ## format, vet, staticcheck, import rules, known vulnerabilities
 	@scripts/check.sh
 
-bench: deps tools build base-images example ## measure; figures and ratios on stdout
-	COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...
+self: deps build ## release Colophon from this repository's HEAD on two platforms, and compare
+	@scripts/self.sh
+
+bench: deps tools $(BIN)/syft build base-images example ## measure beside the peers; figures and ratios on stdout
+	COLOPHON_BENCH=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...
 
 clean: ## what builds made, but not the pinned tools and base images
-	rm -rf bin build/hello build/quickstart build/cache
+	rm -rf bin build/hello build/quickstart build/self build/cache
 
-distclean: clean ## all that is not in git
+distclean: clean ## all that the targets above made
 	rm -rf $(BIN) build/base-images
