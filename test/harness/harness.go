@@ -284,20 +284,30 @@ func CopyTree(t testing.TB, from, to string) {
 	}
 }
 
-// Resident is the memory of the platform's processes, in MiB.
-func (p *Platform) Resident() float64 {
+// Resident is the memory of the platform's processes, in MiB: pages they share
+// counted once (Pss of smaps_rollup, proc(5)), and once in each (Rss).
+func (p *Platform) Resident() (pss, rss float64) {
 	p.T.Helper()
-	out, err := exec.Command("ps", "-o", "rss=", "--ppid", strconv.Itoa(p.cmd.Process.Pid), "-p", strconv.Itoa(p.cmd.Process.Pid)).Output()
+	out, err := exec.Command("pgrep", "-P", strconv.Itoa(p.cmd.Process.Pid)).Output()
 	if err != nil {
 		p.T.Fatal(err)
 	}
-	sum := 0.0
-	for _, f := range strings.Fields(string(out)) {
-		kib, err := strconv.ParseFloat(f, 64)
+	for _, pid := range append(strings.Fields(string(out)), strconv.Itoa(p.cmd.Process.Pid)) {
+		data, err := os.ReadFile("/proc/" + pid + "/smaps_rollup")
 		if err != nil {
 			p.T.Fatal(err)
 		}
-		sum += kib / 1024
+		for line := range strings.Lines(string(data)) {
+			f := strings.Fields(line)
+			kib, err := strconv.ParseFloat(f[1], 64)
+			switch {
+			case err != nil:
+			case f[0] == "Pss:":
+				pss += kib / 1024
+			case f[0] == "Rss:":
+				rss += kib / 1024
+			}
+		}
 	}
-	return sum
+	return pss, rss
 }
