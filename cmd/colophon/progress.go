@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/api"
@@ -32,7 +33,7 @@ func (p *progress) event(e api.Event) {
 		p.phase = e.Phase
 		fmt.Fprintf(p.w, "%7.1fs %s %s\n", time.Since(p.start).Seconds(), e.Phase, printable(e.Step))
 	}
-	if e.Line != "" {
+	if e.Line = lastState(e.Line); e.Line != "" {
 		bar := " "
 		if e.Phase == "build" {
 			bar = "│   "
@@ -47,12 +48,14 @@ func (p *progress) summary(r *api.Release) {
 		word = "released (an earlier run had done part of it)"
 	}
 	fmt.Fprintf(p.w, "\n%s\n", word)
+	say := func(format string, args ...any) { fmt.Fprintf(p.w, "  %s\n", printable(fmt.Sprintf(format, args...))) }
 	for _, t := range r.Tags {
-		fmt.Fprintf(p.w, "  %s:%s\n", r.Image, t)
+		say("%s:%s", r.Image, t)
 	}
-	fmt.Fprintf(p.w, "  %s\n", r.Digest)
-	fmt.Fprintf(p.w, "  from %s@%s, %s, Build L%d\n", r.Source.URI, r.Source.ID[:min(12, len(r.Source.ID))], r.Builder, r.Level)
-	fmt.Fprintf(p.w, "\nverify it:\n  colophon verify %s:%s --source %s\n", r.Image, r.Tags[0], r.Source.URI)
+	say("%s", r.Digest)
+	say("from %s@%s, %s, Build L%d", r.Source.URI, r.Source.ID[:min(12, len(r.Source.ID))], r.Builder, r.Level)
+	fmt.Fprintf(p.w, "\nverify it:\n")
+	say("colophon verify %s:%s --source %s", r.Image, r.Tags[0], r.Source.URI)
 }
 
 // printable keeps a build's output from steering the terminal.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,7 +59,7 @@ directory is never built, and must be clean unless --ref is a commit id.`,
 	f.StringVar(&o.recipe.Builder, "builder", "", "buildkit or golang (default: buildkit where there is a Dockerfile)")
 	f.StringVar(&o.recipe.Dockerfile, "dockerfile", "", "path of the Dockerfile in the repository")
 	f.StringVar(&o.recipe.Target, "target", "", "stage of the Dockerfile to build")
-	f.StringToStringVar(&o.recipe.BuildArgs, "build-arg", nil, "build argument NAME=VALUE; recorded in the provenance, so never a secret")
+	f.Func("build-arg", "build argument `NAME=VALUE`; recorded in the provenance, so never a secret", o.buildArg)
 	f.StringVar(&o.recipe.Package, "package", "", "main package for the golang builder (default .)")
 	f.StringVar(&o.allowedSigners, "allowed-signers", "", "ssh allowed_signers file to check who signed the tag or commit")
 	f.StringVar(&o.keyring, "keyring", "", "armored OpenPGP keys to check who signed the tag or commit")
@@ -68,12 +70,28 @@ directory is never built, and must be clean unless --ref is a commit id.`,
 	return cmd
 }
 
+// buildArg takes one --build-arg. The value may hold anything, commas too.
+func (o *releaseOptions) buildArg(arg string) error {
+	name, value, ok := strings.Cut(arg, "=")
+	if !ok || name == "" {
+		return fmt.Errorf("got %q, want NAME=VALUE", arg)
+	}
+	if _, twice := o.recipe.BuildArgs[name]; twice {
+		return fmt.Errorf("%s is given twice", name)
+	}
+	if o.recipe.BuildArgs == nil {
+		o.recipe.BuildArgs = map[string]string{}
+	}
+	o.recipe.BuildArgs[name] = value
+	return nil
+}
+
 func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
 	req := api.ReleaseRequest{Ref: o.ref, Image: o.image, Recipe: o.recipe}
 	var err error
-	if req.Source, err = sourceURI(ctx, src, o.ref); err != nil {
+	if req.Source, req.Commit, err = sourceOf(ctx, src, o.ref); err != nil {
 		return err
 	}
 	for path, to := range map[string]*string{o.allowedSigners: &req.AllowedSigners, o.keyring: &req.Keyring} {
@@ -88,7 +106,7 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	}
 	platform, err := api.LoadConfig()
 	if errors.Is(err, api.ErrNoPlatform) {
-		platform, err = startPlatform(ctx, cmd.ErrOrStderr())
+		platform, err = ownPlatform(ctx, cmd.ErrOrStderr())
 	}
 	if err != nil {
 		return err
@@ -110,30 +128,56 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	return nil
 }
 
-// sourceURI turns DIR into a file URL after seeing that its working directory
-// is clean: what a user sees there is what they believe they release.
-func sourceURI(ctx context.Context, src, ref string) (string, error) {
+// sourceOf turns DIR into a file URL after seeing that its working directory
+// is clean: what a user sees there is what they believe they release. The
+// platform then finds the commit that ref is here and now, or refuses; of a URL
+// it finds out by itself, and commit is empty.
+func sourceOf(ctx context.Context, src, ref string) (uri, commit string, err error) {
 	info, err := os.Stat(src)
 	if err != nil {
 		if strings.Contains(src, "://") || strings.Contains(src, "@") {
-			return src, nil
+			return urlOf(src)
 		}
-		return "", &exitError{code: exitUsage, msg: fmt.Sprintf("%s is neither a directory nor a URL", src)}
+		return "", "", &exitError{code: exitUsage, msg: fmt.Sprintf("%s is neither a directory nor a URL", src)}
 	}
 	if !info.IsDir() {
-		return "", &exitError{code: exitUsage, msg: fmt.Sprintf("%s is not a directory", src)}
+		return "", "", &exitError{code: exitUsage, msg: fmt.Sprintf("%s is not a directory", src)}
 	}
 	dir, err := filepath.Abs(src)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
-		return "", err
+		return "", "", err
 	}
 	if !source.IsCommitID(ref) {
 		if err := source.CheckClean(ctx, dir); err != nil {
-			return "", &exitError{code: exitFailure, msg: err.Error(), hint: "commit or stash the changes, or release a commit by its id"}
+			return "", "", &exitError{code: exitFailure, msg: err.Error(), hint: "commit or stash the changes, or release a commit by its id"}
 		}
+		commit = commitHere(ctx, dir, ref)
 	}
-	return (&url.URL{Scheme: "file", Path: dir}).String(), nil
+	return source.FileURI(dir), commit, nil
+}
+
+// urlOf never repeats an address that carries a secret.
+func urlOf(src string) (uri, commit string, err error) {
+	if _, err := source.Canonical(src); err != nil {
+		return "", "", &exitError{code: exitUsage, msg: err.Error()}
+	}
+	if u, err := url.Parse(src); err == nil && u.User != nil && (u.Scheme != "ssh" || u.User.String() != u.User.Username()) {
+		return "", "", &exitError{code: exitUsage, msg: "the repository address carries credentials, which would travel to the platform and into logs", hint: "give the platform's user an ssh key, or use a public address"}
+	}
+	return src, "", nil
+}
+
+// commitHere is what ref leads to in dir, or empty where git has no answer: the
+// platform then says what is wrong with ref.
+func commitHere(ctx context.Context, dir, ref string) string {
+	cmd := exec.CommandContext(ctx, "git", "-C", dir, "rev-parse", "--quiet", "--verify", "--end-of-options", ref+"^{commit}")
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GIT_") })
+	out, err := cmd.Output()
+	if id := strings.TrimSpace(string(out)); err == nil && source.IsCommitID(id) {
+		return id
+	}
+	return ""
 }

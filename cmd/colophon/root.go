@@ -47,7 +47,7 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage, 3 rejected, 4 could not deci
 func run(ctx context.Context, args []string) int {
 	root := newRootCommand()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
@@ -57,13 +57,10 @@ func run(ctx context.Context, args []string) int {
 	case errors.As(err, &exit):
 	case errors.As(err, &platform):
 		exit = &exitError{code: platform.Exit, msg: platform.Message, hint: platform.Hint}
-		if exit.code == exitOK {
-			exit.code = exitFailure
-		}
 	case ctx.Err() != nil:
 		exit = &exitError{code: exitFailure, msg: "interrupted"}
 	case isUsage(err):
-		exit = &exitError{code: exitUsage, msg: err.Error(), hint: "see colophon --help"}
+		exit = &exitError{code: exitUsage, msg: err.Error(), hint: "see " + cmd.CommandPath() + " --help"}
 	default:
 		exit = &exitError{code: exitFailure, msg: err.Error()}
 	}

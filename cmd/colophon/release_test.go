@@ -1,0 +1,64 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+func TestBuildArg(t *testing.T) {
+	var o releaseOptions
+	for _, arg := range []string{"FLAGS=-a,b=c", "EMPTY=", "X=1"} {
+		if err := o.buildArg(arg); err != nil {
+			t.Errorf("%q: %v", arg, err)
+		}
+	}
+	if got, want := o.recipe.BuildArgs["FLAGS"], "-a,b=c"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, arg := range []string{"X=2", "NAME", "=value", ""} {
+		if err := o.buildArg(arg); err == nil {
+			t.Errorf("%q is taken", arg)
+		}
+	}
+}
+
+func TestSourceDirectory(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	work, bare, inside := filepath.Join(dir, "work"), filepath.Join(dir, "bare.git"), filepath.Join(dir, "work", "inside")
+	for _, args := range [][]string{{"init", "-q", work}, {"init", "-q", "--bare", bare}} {
+		if out, err := exec.Command("git", args...).CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	if err := os.Mkdir(inside, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, good := range []string{work, bare} {
+		if got, err := sourceURI(t.Context(), good, "v1"); err != nil || got != "file://"+good {
+			t.Errorf("%s: got %q, %v", good, got, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(work, "new"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var exit *exitError
+	for bad, code := range map[string]int{work: exitFailure, inside: exitUsage, dir: exitUsage, filepath.Join(dir, "none"): exitUsage} {
+		if _, err := sourceURI(t.Context(), bad, "v1"); !errors.As(err, &exit) || exit.code != code {
+			t.Errorf("%s: got %v, want exit code %d", bad, err, code)
+		}
+	}
+}
+
+func TestLastState(t *testing.T) {
+	for line, want := range map[string]string{"plain": "plain", "5%\r50%\rdone": "done", "done\r": "done", "\r": "", "": ""} {
+		if got := lastState(line); got != want {
+			t.Errorf("%q: got %q, want %q", line, got, want)
+		}
+	}
+}
