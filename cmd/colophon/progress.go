@@ -58,6 +58,13 @@ func (p *progress) summary(r *api.Release) {
 	say("colophon verify %s:%s --source %s", r.Image, r.Tags[0], r.Source.URI)
 }
 
+// lastState is what a terminal would show in the end of a line that a program
+// wrote over with carriage returns, as progress bars do.
+func lastState(line string) string {
+	line = strings.TrimRight(line, "\r")
+	return line[strings.LastIndexByte(line, '\r')+1:]
+}
+
 // printable keeps a build's output from steering the terminal.
 func printable(s string) string {
 	out := []rune(s)

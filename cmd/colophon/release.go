@@ -150,13 +150,45 @@ func sourceOf(ctx context.Context, src, ref string) (uri, commit string, err err
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return "", "", err
 	}
-	if !source.IsCommitID(ref) {
-		if err := source.CheckClean(ctx, dir); err != nil {
-			return "", "", &exitError{code: exitFailure, msg: err.Error(), hint: "commit or stash the changes, or release a commit by its id"}
-		}
-		commit = commitHere(ctx, dir, ref)
+	bare, err := isBare(dir)
+	if err != nil {
+		return "", "", err
 	}
-	return source.FileURI(dir), commit, nil
+	if source.IsCommitID(ref) {
+		return source.FileURI(dir), "", nil
+	}
+	if !bare {
+		err := source.CheckClean(ctx, dir)
+		var dirty *source.DirtyError
+		if errors.As(err, &dirty) {
+			return "", "", &exitError{code: exitFailure, msg: err.Error(), hint: "commit or stash the changes, or release a commit by its id"}
+		} else if err != nil {
+			return "", "", err
+		}
+	}
+	return source.FileURI(dir), commitHere(ctx, dir, ref), nil
+}
+
+// isBare tells a repository without a working directory from one with. A
+// directory inside of one is refused: its Dockerfile is not the one that a
+// release of the repository would build.
+func isBare(dir string) (bool, error) {
+	exists := func(path ...string) bool {
+		_, err := os.Lstat(filepath.Join(path...))
+		return err == nil
+	}
+	if exists(dir, ".git") {
+		return false, nil
+	}
+	if exists(dir, "HEAD") && exists(dir, "objects") && exists(dir, "refs") {
+		return true, nil
+	}
+	for up := filepath.Dir(dir); up != filepath.Dir(up); up = filepath.Dir(up) {
+		if exists(up, ".git") {
+			return false, &exitError{code: exitUsage, msg: fmt.Sprintf("%s is inside the repository %s", dir, up), hint: "release " + up + "; --dockerfile or --package names what to build in it"}
+		}
+	}
+	return false, &exitError{code: exitUsage, msg: dir + " is not a git repository"}
 }
 
 // urlOf never repeats an address that carries a secret.

@@ -40,7 +40,7 @@ func TestSourceDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, good := range []string{work, bare} {
-		if got, err := sourceURI(t.Context(), good, "v1"); err != nil || got != "file://"+good {
+		if got, _, err := sourceOf(t.Context(), good, "v1"); err != nil || got != "file://"+good {
 			t.Errorf("%s: got %q, %v", good, got, err)
 		}
 	}
@@ -49,7 +49,7 @@ func TestSourceDirectory(t *testing.T) {
 	}
 	var exit *exitError
 	for bad, code := range map[string]int{work: exitFailure, inside: exitUsage, dir: exitUsage, filepath.Join(dir, "none"): exitUsage} {
-		if _, err := sourceURI(t.Context(), bad, "v1"); !errors.As(err, &exit) || exit.code != code {
+		if _, _, err := sourceOf(t.Context(), bad, "v1"); !errors.As(err, &exit) || exit.code != code {
 			t.Errorf("%s: got %v, want exit code %d", bad, err, code)
 		}
 	}
