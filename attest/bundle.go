@@ -51,7 +51,7 @@ func ParseBundle(raw []byte) (*Bundle, error) {
 	}
 	b := new(Bundle)
 	var err error
-	if b.Statement, err = parseEnvelope(pb); err != nil {
+	if b.Statement, err = parseEnvelopeOf(pb, ParseStatement); err != nil {
 		return nil, err
 	}
 	if b.Certificate, b.Entry, err = parseMaterial(pb); err != nil {
@@ -63,7 +63,7 @@ func ParseBundle(raw []byte) (*Bundle, error) {
 	return b, nil
 }
 
-func parseEnvelope(pb *protobundle.Bundle) (*Statement, error) {
+func parseEnvelopeOf(pb *protobundle.Bundle, parse func([]byte) (*Statement, error)) (*Statement, error) {
 	env := pb.GetDsseEnvelope()
 	if env == nil {
 		return nil, fmt.Errorf("bundle holds no DSSE envelope")
@@ -75,7 +75,7 @@ func parseEnvelope(pb *protobundle.Bundle) (*Statement, error) {
 	if len(sigs) != 1 || len(sigs[0].GetSig()) == 0 {
 		return nil, fmt.Errorf("envelope has %d signatures, want 1 that is not empty", len(sigs))
 	}
-	return ParseStatement(env.GetPayload())
+	return parse(env.GetPayload())
 }
 
 func parseMaterial(pb *protobundle.Bundle) (*x509.Certificate, *rekorpb.TransparencyLogEntry, error) {
@@ -91,14 +91,8 @@ func parseMaterial(pb *protobundle.Bundle) (*x509.Certificate, *rekorpb.Transpar
 	if err != nil {
 		return nil, nil, fmt.Errorf("certificate of the bundle: %w", err)
 	}
-	stamps := material.GetTimestampVerificationData().GetRfc3161Timestamps()
-	if len(stamps) > maxTimestamps {
-		return nil, nil, fmt.Errorf("bundle has %d timestamps, at most %d are taken", len(stamps), maxTimestamps)
-	}
-	for _, s := range stamps {
-		if n := len(s.GetSignedTimestamp()); n == 0 || n > maxTimestamp {
-			return nil, nil, fmt.Errorf("timestamp of %d bytes, want 1 to %d", n, maxTimestamp)
-		}
+	if err := checkTimestamps(material, maxTimestamps); err != nil {
+		return nil, nil, err
 	}
 	entries := material.GetTlogEntries()
 	if len(entries) != 1 {
@@ -108,6 +102,19 @@ func parseMaterial(pb *protobundle.Bundle) (*x509.Certificate, *rekorpb.Transpar
 		return nil, nil, fmt.Errorf("log entry of the bundle: %w", err)
 	}
 	return cert, entries[0], nil
+}
+
+func checkTimestamps(m *protobundle.VerificationMaterial, most int) error {
+	stamps := m.GetTimestampVerificationData().GetRfc3161Timestamps()
+	if len(stamps) > most {
+		return fmt.Errorf("bundle has %d timestamps, at most %d are taken", len(stamps), most)
+	}
+	for _, s := range stamps {
+		if n := len(s.GetSignedTimestamp()); n == 0 || n > maxTimestamp {
+			return fmt.Errorf("timestamp of %d bytes, want 1 to %d", n, maxTimestamp)
+		}
+	}
+	return nil
 }
 
 func checkEntry(e *rekorpb.TransparencyLogEntry) error {
@@ -120,16 +127,11 @@ func checkEntry(e *rekorpb.TransparencyLogEntry) error {
 	if n := len(e.GetInclusionProof().GetHashes()); n > maxProofHashes {
 		return fmt.Errorf("inclusion proof of %d hashes, at most %d are taken", n, maxProofHashes)
 	}
-	// The body, not the kind beside it, decides how the entry is checked: hold
-	// both to the one kind that binds digest, signature and certificate.
-	var body struct {
-		Kind       string `json:"kind"`
-		APIVersion string `json:"apiVersion"`
-	}
-	if err := strict.Unmarshal(e.GetCanonicalizedBody(), maxCanonicalBody, &body); err != nil {
+	kind, err := bodyKind(e.GetCanonicalizedBody())
+	if err != nil {
 		return err
 	}
-	for _, kv := range [][2]string{{body.Kind, body.APIVersion}, {e.GetKindVersion().GetKind(), e.GetKindVersion().GetVersion()}} {
+	for _, kv := range [][2]string{kind, {e.GetKindVersion().GetKind(), e.GetKindVersion().GetVersion()}} {
 		if kv != [2]string{"hashedrekord", "0.0.2"} {
 			return fmt.Errorf("kind: got %q %q, want \"hashedrekord\" \"0.0.2\"", kv[0], kv[1])
 		}

@@ -13,8 +13,10 @@ import (
 // Type URIs of statements and predicates, and media types around them.
 const (
 	StatementType     = "https://in-toto.io/Statement/v1"
+	StatementType01   = "https://in-toto.io/Statement/v0.1"
 	PayloadType       = "application/vnd.in-toto+json"
 	PredicateSLSA1    = "https://slsa.dev/provenance/v1"
+	PredicateSLSA02   = "https://slsa.dev/provenance/v0.2"
 	PredicateSPDX     = "https://spdx.dev/Document/v2.3"
 	PredicateCDX      = "https://cyclonedx.org/bom"
 	PredicateSign     = "https://sigstore.dev/cosign/sign/v1"
@@ -39,11 +41,21 @@ type Subject struct {
 
 // ParseStatement reads a Statement v1 strictly. Other statement versions are refused.
 func ParseStatement(data []byte) (*Statement, error) {
+	s, err := ParseAnyStatement(data)
+	if err == nil && s.Type != StatementType {
+		return nil, fmt.Errorf("statement type: got %q, want %q", s.Type, StatementType)
+	}
+	return s, err
+}
+
+// ParseAnyStatement reads a Statement v1 or v0.1 strictly: the same members
+// with the same meaning, as signers of other houses still write both.
+func ParseAnyStatement(data []byte) (*Statement, error) {
 	var s Statement
 	if err := strict.Unmarshal(data, limits.Statement, &s); err != nil {
 		return nil, fmt.Errorf("statement: %w", err)
 	}
-	if s.Type != StatementType {
+	if s.Type != StatementType && s.Type != StatementType01 {
 		return nil, fmt.Errorf("statement type: got %q, want %q", s.Type, StatementType)
 	}
 	if len(s.Subject) == 0 {

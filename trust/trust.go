@@ -95,7 +95,7 @@ func Parse(raw []byte) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)
 	}
-	if err := checkMaterial(tr); err != nil {
+	if err := checkMaterial(tr, r.URL != ""); err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)
 	}
 	r.Material = tr
@@ -188,11 +188,15 @@ func (r *Root) Builder(id string, wanted []string) (Builder, bool) {
 }
 
 // checkMaterial refuses roots that could not verify anything, and those whose
-// key ids are not the ids of their keys.
-func checkMaterial(tr *root.TrustedRoot) error {
-	if len(tr.FulcioCertificateAuthorities()) == 0 || len(tr.CTLogs()) == 0 || len(tr.RekorLogs()) == 0 || len(tr.TimestampingAuthorities()) == 0 {
-		return fmt.Errorf("got %d certificate authorities, %d certificate logs, %d logs, %d clocks, want at least one of each",
-			len(tr.FulcioCertificateAuthorities()), len(tr.CTLogs()), len(tr.RekorLogs()), len(tr.TimestampingAuthorities()))
+// key ids are not the ids of their keys. A platform has one of everything.
+// Others do without: GitHub's own Sigstore keeps no logs, old roots have no clock.
+func checkMaterial(tr *root.TrustedRoot, platform bool) error {
+	cas, cts, logs, clocks := len(tr.FulcioCertificateAuthorities()), len(tr.CTLogs()), len(tr.RekorLogs()), len(tr.TimestampingAuthorities())
+	switch {
+	case platform && (cas == 0 || cts == 0 || logs == 0 || clocks == 0):
+		return fmt.Errorf("got %d certificate authorities, %d certificate logs, %d logs, %d clocks, want at least one of each", cas, cts, logs, clocks)
+	case cas == 0 || logs+clocks == 0:
+		return fmt.Errorf("got %d certificate authorities, %d logs, %d clocks, want an authority, and a log or a clock to know the time by", cas, logs, clocks)
 	}
 	for _, ca := range tr.FulcioCertificateAuthorities() {
 		if f, ok := ca.(*root.FulcioCertificateAuthority); !ok || f.Root == nil {

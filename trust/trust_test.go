@@ -74,7 +74,7 @@ func TestParseRefuses(t *testing.T) {
 		"unknown member":            {replace(`"url":`, `"extra":1,"url":`), "extra"},
 		"duplicate member":          {replace(`"url":`, `"url":"https://a.example.com","url":`), "duplicate"},
 		"nothing":                   {`{}`, "neither"},
-		"no authorities":            {`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`, "want at least one of each"},
+		"no authorities":            {`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`, "want an authority"},
 		"another media type":        {`{"mediaType":"application/json"}`, "media type"},
 		"no builders":               {replace(`"builders":[{`, `"builders":[],"x":[{`), "x"},
 		"two documents":             {raw + raw, "after top-level value"},
