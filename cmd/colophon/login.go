@@ -23,13 +23,9 @@ Login does not make verify believe the platform: see "colophon trust add".`,
 }
 
 func runLogin(cmd *cobra.Command, file string) error {
-	data, err := os.ReadFile(file)
+	c, err := api.ReadConfig(file)
 	if err != nil {
 		return err
-	}
-	c, err := api.ParseConfig(data)
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
 	}
 	path, err := api.ConfigPath()
 	if err != nil {
@@ -38,6 +34,9 @@ func runLogin(cmd *cobra.Command, file string) error {
 	if err := api.SaveConfig(path, c); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "logged in to %s (kept in %s)\n", c.URL, path)
+	fmt.Fprintf(cmd.ErrOrStderr(), "logged in to %s (kept in %s)\n", printable(c.URL), path)
+	if other := os.Getenv("COLOPHON_PLATFORM"); other != "" {
+		printHint(cmd.ErrOrStderr(), "COLOPHON_PLATFORM is set: until it is not, release talks to the platform of "+other)
+	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,16 +17,53 @@ import (
 	"github.com/colophon-build/colophon/internal/api"
 )
 
-// startPlatform runs colophond beside the CLI where no platform is configured,
-// and leaves it running: the images are in its registry.
-func startPlatform(ctx context.Context, w io.Writer) (*api.ClientConfig, error) {
-	bin, err := findPlatform()
-	if err != nil {
-		return nil, &exitError{code: exitFailure, msg: api.ErrNoPlatform.Error() + ", and colophond is not at hand", hint: "colophon login FILE, with the client.json that \"colophond serve\" wrote"}
-	}
+// ownPlatform is the platform beside the CLI, for where none is configured: the
+// one that an earlier release started, or else one that is started now. It is
+// left running: the images are in its registry.
+func ownPlatform(ctx context.Context, w io.Writer) (*api.ClientConfig, error) {
 	dir, err := dataDir()
 	if err != nil {
 		return nil, err
+	}
+	if c := running(ctx, dir); c != nil {
+		return c, nil
+	}
+	c, err := startPlatform(ctx, w, dir)
+	if err != nil && ctx.Err() == nil {
+		if other := running(ctx, dir); other != nil {
+			return other, nil // of a release that began at the same moment
+		}
+	}
+	return c, err
+}
+
+// running is the platform whose data is in dir, if it answers.
+func running(ctx context.Context, dir string) *api.ClientConfig {
+	c, err := api.ReadConfig(filepath.Join(dir, "client.json"))
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+"/readyz", nil)
+	if err != nil {
+		return nil
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil
+	}
+	return c
+}
+
+func startPlatform(ctx context.Context, w io.Writer, dir string) (*api.ClientConfig, error) {
+	bin, err := findPlatform()
+	if err != nil {
+		return nil, &exitError{code: exitFailure, msg: api.ErrNoPlatform.Error() + ", and colophond is not at hand", hint: "colophon login FILE, with the client.json that \"colophond serve\" wrote"}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -54,13 +92,11 @@ func startPlatform(ctx context.Context, w io.Writer) (*api.ClientConfig, error) 
 	stop := context.AfterFunc(ctx, func() { r.SetReadDeadline(time.Now()) })
 	defer stop()
 	if _, err := bufio.NewReader(r).ReadString('\n'); err != nil {
+		cmd.Process.Kill() // neither half a platform nor a zombie stays
+		cmd.Wait()
 		return nil, &exitError{code: exitFailure, msg: "colophond did not come up", hint: "see " + logPath}
 	}
-	data, err := os.ReadFile(filepath.Join(dir, "client.json"))
-	if err != nil {
-		return nil, err
-	}
-	return api.ParseConfig(data)
+	return api.ReadConfig(filepath.Join(dir, "client.json"))
 }
 
 func findPlatform() (string, error) {

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/durable"
@@ -19,18 +21,14 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// maxEvent bounds one line of a release's progress.
-const maxEvent = 1 << 20
+// MaxEvent bounds one line of a release's progress, in bytes.
+const MaxEvent = 1 << 20
 
 // ErrNoPlatform says that nobody has logged in on this machine.
 var ErrNoPlatform = errors.New("no platform configured")
 
-// ConfigPath is where `colophon login` keeps the platform, unless
-// COLOPHON_PLATFORM names a file for one command.
+// ConfigPath is where `colophon login` keeps the platform.
 func ConfigPath() (string, error) {
-	if p := os.Getenv("COLOPHON_PLATFORM"); p != "" {
-		return p, nil
-	}
 	dir, err := os.UserConfigDir()
 	if err != nil {
 		return "", err
@@ -38,17 +36,34 @@ func ConfigPath() (string, error) {
 	return filepath.Join(dir, "colophon", "platform.json"), nil
 }
 
-// LoadConfig reads the platform to talk to, or returns an error matching ErrNoPlatform.
+// LoadConfig reads the platform to talk to: of the file that COLOPHON_PLATFORM
+// names, else of ConfigPath. Where nobody has logged in the error matches ErrNoPlatform.
 func LoadConfig() (*ClientConfig, error) {
+	path := os.Getenv("COLOPHON_PLATFORM")
+	if path != "" {
+		return ReadConfig(path)
+	}
 	path, err := ConfigPath()
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) && os.Getenv("COLOPHON_PLATFORM") == "" {
+	c, err := ReadConfig(path)
+	if errors.Is(err, os.ErrNotExist) {
 		return nil, ErrNoPlatform
-	} else if err != nil {
+	}
+	return c, err
+}
+
+// ReadConfig reads a client.json.
+func ReadConfig(path string) (*ClientConfig, error) {
+	f, err := os.Open(path)
+	if err != nil {
 		return nil, err
+	}
+	defer f.Close()
+	data, err := strict.Read(f, limits.Request)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	c, err := ParseConfig(data)
 	if err != nil {
@@ -64,13 +79,20 @@ func ParseConfig(data []byte) (*ClientConfig, error) {
 		return nil, err
 	}
 	u, err := url.Parse(c.URL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("platform URL %q: want http://… or https://…", c.URL)
-	}
-	if c.Token == "" {
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("platform URL %q: want https://HOST[:PORT], or http:// on loopback", c.URL)
+	case u.Scheme == "http" && !loopback(u.Hostname()): // the token would travel in the clear
+		return nil, fmt.Errorf("platform URL %q: plain HTTP is for loopback only, want https", c.URL)
+	case c.Token == "" || strings.ContainsFunc(c.Token, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
 		return nil, errors.New("no token in it")
 	}
 	return &c, nil
+}
+
+func loopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 // SaveConfig keeps c for LoadConfig, readable by this user alone.
@@ -87,7 +109,7 @@ func SaveConfig(path string, c *ClientConfig) error {
 
 // Release asks the platform for a release and calls progress for each event.
 // A failure that the platform explains is an *Error. Cancelling ctx ends the
-// release there too; asking again finishes it.
+// release there too, and the error matches ctx's; asking again finishes it.
 func (c *ClientConfig) Release(ctx context.Context, req ReleaseRequest, progress func(Event)) (*Release, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
@@ -99,7 +121,10 @@ func (c *ClientConfig) Release(ctx context.Context, req ReleaseRequest, progress
 	}
 	hr.Header.Set("Authorization", "Bearer "+c.Token)
 	hr.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(hr)
+	resp, err := client.Do(hr)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	if err != nil {
 		return nil, &Error{Message: fmt.Sprintf("platform %s does not answer: %v", c.URL, errors.Unwrap(err)), Hint: "is colophond running?", Exit: 1}
 	}
@@ -108,25 +133,58 @@ func (c *ClientConfig) Release(ctx context.Context, req ReleaseRequest, progress
 		return nil, refusal(c.URL, resp)
 	}
 	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, maxEvent)
+	lines.Buffer(nil, MaxEvent)
 	for lines.Scan() {
 		var e Event
-		if err := strict.Unmarshal(lines.Bytes(), maxEvent, &e); err != nil {
+		if err := strict.Unmarshal(lines.Bytes(), MaxEvent, &e); err != nil {
 			return nil, fmt.Errorf("platform %s: event: %w", c.URL, err)
 		}
 		switch {
 		case e.Error != nil:
-			return nil, e.Error
+			return nil, e.Error.sane()
 		case e.Result != nil:
+			if err := e.Result.answers(req); err != nil {
+				return nil, fmt.Errorf("platform %s: %w", c.URL, err)
+			}
 			return e.Result, nil
 		}
 		progress(e)
 	}
-	err = lines.Err()
-	if err == nil {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err = lines.Err(); err == nil {
 		err = io.ErrUnexpectedEOF
 	}
 	return nil, &Error{Message: fmt.Sprintf("platform %s went away in the middle: %v", c.URL, err), Hint: "run the same command again: it finishes what was begun", Exit: 1}
+}
+
+// client follows no redirect: the token is for the platform that was named.
+var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
+// sane keeps a platform from choosing an exit code that would read as success.
+func (e *Error) sane() *Error {
+	if e.Exit < 1 || e.Exit > 4 {
+		e.Exit = 1
+	}
+	return e
+}
+
+var sha256Digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+// answers fails where a release is not what was asked for.
+func (r *Release) answers(req ReleaseRequest) error {
+	switch {
+	case r.Image != req.Image:
+		return fmt.Errorf("released image: got %q, want %q", r.Image, req.Image)
+	case !sha256Digest.MatchString(r.Digest):
+		return fmt.Errorf("digest of the release: got %q, want sha256:HEX", r.Digest)
+	case len(r.Tags) == 0:
+		return fmt.Errorf("released %s without a tag", r.Digest)
+	case req.Commit != "" && r.Source.ID != req.Commit:
+		return fmt.Errorf("released commit: got %q, want %q", r.Source.ID, req.Commit)
+	}
+	return nil
 }
 
 func refusal(platform string, resp *http.Response) error {
