@@ -127,12 +127,11 @@ func (p *proofs) open(ctx context.Context) error {
 	return p.err
 }
 
-func (p *proofs) signature() (statement, error) {
-	return statement{
-		predicateType: attest.PredicateSign,
-		predicate:     json.RawMessage("{}"),
-		match:         func(json.RawMessage) bool { return true },
-	}, nil
+// anyOf is for statements of which an image has one from this builder, commit and ref.
+func anyOf(json.RawMessage) bool { return true }
+
+func (p *proofs) signature() statement {
+	return statement{attest.PredicateSign, json.RawMessage("{}"), anyOf}
 }
 
 func (p *proofs) provenance(b *built) (statement, error) {
@@ -191,12 +190,11 @@ func (p *proofs) sboms(ctx context.Context, b *built) ([]statement, error) {
 	if err != nil {
 		return nil, fmt.Errorf("SBOM: %w", err)
 	}
-	same := func(want []byte) func(json.RawMessage) bool {
-		return func(got json.RawMessage) bool { return sameJSON(got, want) }
-	}
+	// One that an earlier run signed stays, though the scanner of another version
+	// may have said it in other words: consumers should find one, not two.
 	return []statement{
-		{attest.PredicateSPDX, spdx, same(spdx)},
-		{attest.PredicateCDX, cdx, same(cdx)},
+		{attest.PredicateSPDX, spdx, anyOf},
+		{attest.PredicateCDX, cdx, anyOf},
 	}, nil
 }
 
@@ -222,10 +220,53 @@ func (j *run) verdict(ctx context.Context, reference string) *verify.Verdict {
 	})
 }
 
-// alreadyDone answers whether all tags are there and prove this very release.
-// A tag that proves anything else ends the release before anything is built.
-func (j *run) alreadyDone(ctx context.Context) (digest string, done bool, err error) {
-	found := make([]string, len(j.tags))
+// finishTagged is for releases that got as far as their tags: it returns the
+// digest, once all tags stand for it, or "" where no tag is there yet. Building
+// again instead could leave a release half tagged for ever, if the build gives
+// other bytes. A tag that proves anything but this very release is an error,
+// before anything is built.
+func (j *run) finishTagged(ctx context.Context) (digest string, err error) {
+	found, err := j.resolveTags(ctx)
+	if err != nil {
+		return "", err
+	}
+	var first v1.Descriptor
+	var missing []string
+	for i, tag := range j.tags {
+		switch d := found[i]; {
+		case d == nil:
+			missing = append(missing, tag)
+			continue
+		case digest == "":
+			first, digest = *d, d.Digest.String()
+		case d.Digest != first.Digest:
+			return "", &api.Error{Message: fmt.Sprintf("tags of %s disagree: %s is %s, another of this release is %s", j.req.Image, tag, d.Digest, digest), Exit: 1}
+		default:
+			continue // the same digest was verified already
+		}
+		v := j.verdict(ctx, digest)
+		if v.Outcome == verify.Undecided {
+			return "", fmt.Errorf("%s:%s exists and could not be verified: %s", j.req.Image, tag, v.Why())
+		}
+		if v.Outcome != verify.Accepted {
+			return "", &api.Error{
+				Message: fmt.Sprintf("tag %s:%s exists and is not this release: it is %s, which does not prove %s at %s: %s", j.req.Image, tag, digest, j.commit.URI, j.commit.ID, v.Why()),
+				Hint:    "tags never move; release under another ref", Exit: 1}
+		}
+	}
+	if digest == "" {
+		return "", nil
+	}
+	if err := j.sameRecipe(ctx, digest); err != nil {
+		return "", err
+	}
+	j.resumed = true
+	return digest, j.tag(ctx, first, missing)
+}
+
+// resolveTags asks for all tags at once; nil where there is none.
+func (j *run) resolveTags(ctx context.Context) ([]*v1.Descriptor, error) {
+	found := make([]*v1.Descriptor, len(j.tags))
 	g, gctx := errgroup.WithContext(ctx)
 	for i, tag := range j.tags {
 		g.Go(func() error {
@@ -235,40 +276,11 @@ func (j *run) alreadyDone(ctx context.Context) (digest string, done bool, err er
 			} else if err != nil {
 				return fmt.Errorf("looking for %s:%s: %w", j.req.Image, tag, err)
 			}
-			found[i] = d.Digest.String()
+			found[i] = &d
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return "", false, err
-	}
-	missing := 0
-	for i, tag := range j.tags {
-		if found[i] == "" {
-			missing++
-			continue
-		}
-		v := j.verdict(ctx, found[i])
-		if v.Outcome == verify.Undecided {
-			return "", false, fmt.Errorf("%s:%s exists and could not be verified: %s", j.req.Image, tag, v.Why())
-		}
-		if v.Outcome != verify.Accepted {
-			return "", false, &api.Error{
-				Message: fmt.Sprintf("tag %s:%s exists and is not this release: it is %s, which does not prove %s at %s: %s", j.req.Image, tag, found[i], j.commit.URI, j.commit.ID, v.Why()),
-				Hint:    "tags never move; release under another ref", Exit: 1}
-		}
-		digest = found[i]
-	}
-	if missing > 0 {
-		return "", false, nil
-	}
-	for i := range found {
-		if found[i] != digest {
-			return "", false, &api.Error{Message: fmt.Sprintf("tags disagree: %s is %s, %s is %s", j.tags[0], found[0], j.tags[i], found[i]), Exit: 1}
-		}
-	}
-	j.resumed = true
-	return digest, true, j.sameRecipe(ctx, digest)
+	return found, g.Wait()
 }
 
 // sameRecipe fails where the tagged image was built from this commit in another way.

@@ -16,37 +16,52 @@ import (
 	"github.com/colophon-build/colophon/internal/durable"
 )
 
+// maxBuildLog is how many bytes of a build's output are kept. BuildKit itself
+// cuts a step at 2 MiB, but that is the build zone's word.
+const maxBuildLog = 64 << 20
+
 // buildLog is a build's output on its way into a file named by its own sha256.
 type buildLog struct {
-	dir  string
+	dir  string // where it ends up
 	f    *os.File
 	sum  hash.Hash
 	w    io.Writer
+	left int // bytes that are still taken
 	step string
 	err  error
 }
 
-func newBuildLog(dir string) (*buildLog, error) {
-	f, err := os.CreateTemp(dir, ".log-")
+// newBuildLog writes in work, which is swept after a crash, until the log is kept in dir.
+func newBuildLog(work, dir string) (*buildLog, error) {
+	f, err := os.CreateTemp(work, "log-")
 	if err != nil {
 		return nil, err
 	}
-	l := &buildLog{dir: dir, f: f, sum: sha256.New()}
+	l := &buildLog{dir: dir, f: f, sum: sha256.New(), left: maxBuildLog}
 	l.w = io.MultiWriter(f, l.sum)
 	return l, nil
 }
 
 func (l *buildLog) write(e build.Event) {
-	if l.err != nil {
-		return
-	}
 	if e.Step != "" && e.Step != l.step {
 		l.step = e.Step
-		_, l.err = fmt.Fprintf(l.w, "%s\n", e.Step)
+		l.line(e.Step + "\n")
 	}
-	if e.Line != "" && l.err == nil {
-		_, l.err = fmt.Fprintf(l.w, "  %s\n", e.Line)
+	if e.Line != "" {
+		l.line("  " + e.Line + "\n")
 	}
+}
+
+func (l *buildLog) line(s string) {
+	if l.err != nil || l.left == 0 {
+		return
+	}
+	if len(s) > l.left {
+		l.left, s = 0, fmt.Sprintf("(the log is cut here, at %d bytes)\n", maxBuildLog-l.left)
+	} else {
+		l.left -= len(s)
+	}
+	_, l.err = io.WriteString(l.w, s)
 }
 
 // keep makes the log durable and returns its hex sha256.

@@ -16,10 +16,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"golang.org/x/sync/errgroup"
 
@@ -47,7 +49,10 @@ type Config struct {
 
 	RegistryHost  string // host[:port] of the platform's own registry
 	RegistryToken string // push token for it; other registries use the host's docker credentials
-	Log           *slog.Logger
+	// LoopbackTargets lets images go to other registries on this host's loopback. For platforms that are on
+	// loopback themselves: to anybody else it would be a way to what listens there.
+	LoopbackTargets bool
+	Log             *slog.Logger
 }
 
 // BuilderInfo is one of the platform's builders.
@@ -136,11 +141,11 @@ func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(ap
 	if err := j.fetch(ctx); err != nil {
 		return nil, err
 	}
-	digest, done, err := j.alreadyDone(ctx)
+	digest, err := j.finishTagged(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if !done {
+	if digest == "" {
 		if digest, err = j.make(ctx); err != nil {
 			return nil, err
 		}
@@ -169,19 +174,25 @@ func (j *run) make(ctx context.Context) (digest string, err error) {
 	if err := j.verifyAsStranger(ctx, m.Descriptor.Digest.String()); err != nil {
 		return "", err
 	}
-	for _, tag := range j.tags {
+	return m.Descriptor.Digest.String(), j.tag(ctx, m.Descriptor, j.tags)
+}
+
+// tag is the last step, for a digest whose proof verified.
+func (j *run) tag(ctx context.Context, d v1.Descriptor, tags []string) error {
+	for _, tag := range tags {
 		j.emit(api.Event{Phase: "tag", Step: tag})
-		if err := j.target.Tag(ctx, tag, m.Descriptor); errors.Is(err, oci.ErrTagExists) {
-			return "", &api.Error{Message: err.Error(), Hint: "tags never move; release under another ref", Exit: 1}
+		if err := j.target.Tag(ctx, tag, d); errors.Is(err, oci.ErrTagExists) {
+			return &api.Error{Message: err.Error(), Hint: "tags never move; release under another ref", Exit: 1}
 		} else if err != nil {
-			return "", fmt.Errorf("tag %s: %w", tag, err)
+			return fmt.Errorf("tag %s: %w", tag, err)
 		}
 	}
-	return m.Descriptor.Digest.String(), nil
+	return nil
 }
 
 // publish makes every statement and uploads image and proof: blobs, manifests,
-// then referrers. What an interrupted run already attached is kept.
+// then referrers. What an interrupted run already attached is kept. Nothing
+// that it began is still running when it returns.
 func (j *run) publish(ctx context.Context, built *built, m *oci.Measured) error {
 	g, gctx := errgroup.WithContext(ctx)
 	uploaded := make(chan struct{})
@@ -198,32 +209,30 @@ func (j *run) publish(ctx context.Context, built *built, m *oci.Measured) error 
 		return nil
 	})
 	p := &proofs{run: j, subject: m.Descriptor, uploaded: uploaded}
-	if err := p.load(gctx); err != nil {
-		return err
-	}
-	for _, kind := range []func() (statement, error){
-		func() (statement, error) { return p.signature() },
-		func() (statement, error) { return p.provenance(built) },
-	} {
+	g.Go(func() error {
+		if err := p.load(gctx); err != nil {
+			return err
+		}
+		g.Go(func() error { return p.attach(gctx, p.signature()) })
 		g.Go(func() error {
-			s, err := kind()
+			s, err := p.provenance(built)
 			if err != nil {
 				return err
 			}
 			return p.attach(gctx, s)
 		})
-	}
-	g.Go(func() error {
-		j.emit(api.Event{Phase: "sbom"})
-		boms, err := p.sboms(gctx, built)
-		if err != nil {
-			return err
-		}
-		sub, sctx := errgroup.WithContext(gctx)
-		for _, s := range boms {
-			sub.Go(func() error { return p.attach(sctx, s) })
-		}
-		return sub.Wait()
+		g.Go(func() error {
+			j.emit(api.Event{Phase: "sbom"})
+			boms, err := p.sboms(gctx, built)
+			if err != nil {
+				return err
+			}
+			for _, s := range boms {
+				g.Go(func() error { return p.attach(gctx, s) })
+			}
+			return nil
+		})
+		return nil
 	})
 	if err := g.Wait(); err != nil {
 		return err
@@ -292,7 +301,7 @@ func (j *run) build(ctx context.Context) (*built, error) {
 	if err := os.Mkdir(layout, 0o700); err != nil {
 		return nil, err
 	}
-	log, err := newBuildLog(filepath.Join(j.Dir, "logs"))
+	log, err := newBuildLog(j.dir, filepath.Join(j.Dir, "logs"))
 	if err != nil {
 		return nil, err
 	}
@@ -340,9 +349,9 @@ func samePlatforms(want []string, m *oci.Measured) error {
 	for _, p := range m.Platforms {
 		got = append(got, p.Platform.String())
 	}
-	a, b := sorted(want), sorted(got)
-	if strings.Join(a, ",") != strings.Join(b, ",") {
-		return &api.Error{Message: fmt.Sprintf("refusing to sign: the image is for %s, the recipe asked for %s", strings.Join(b, ", "), strings.Join(a, ", ")), Exit: 1}
+	slices.Sort(got) // as want is
+	if !slices.Equal(want, got) {
+		return &api.Error{Message: fmt.Sprintf("refusing to sign: the image is for %s, the recipe asked for %s", strings.Join(got, ", "), strings.Join(want, ", ")), Exit: 1}
 	}
 	return nil
 }
@@ -362,8 +371,9 @@ func completeRecipe(r build.Recipe, tree string) (build.Recipe, error) {
 			return r, &api.Error{Message: "the source has neither a Dockerfile nor a go.mod at its top", Hint: "name the Dockerfile with --dockerfile", Exit: 1}
 		}
 	}
-	if len(r.Platforms) == 0 {
-		r.Platforms = []string{"linux/" + runtime.GOARCH}
+	var err error
+	if r.Platforms, err = completePlatforms(r.Platforms); err != nil {
+		return r, err
 	}
 	switch r.Builder {
 	case "buildkit":
@@ -384,6 +394,27 @@ func completeRecipe(r build.Recipe, tree string) (build.Recipe, error) {
 	return r, nil
 }
 
+// completePlatforms has one way to write a list of platforms, so that the same
+// wish is the same recipe.
+func completePlatforms(names []string) ([]string, error) {
+	if len(names) == 0 {
+		return []string{"linux/" + runtime.GOARCH}, nil
+	}
+	var out []string
+	for _, name := range names {
+		p, err := v1.ParsePlatform(name)
+		if err != nil || p.OS == "" || p.Architecture == "" || p.OSVersion != "" {
+			return nil, &api.Error{Message: fmt.Sprintf("platform %q: want OS/ARCHITECTURE, such as linux/amd64", name), Exit: 2}
+		}
+		if p.Architecture == "arm64" && p.Variant == "v8" { // its only variant, which measuring leaves out
+			p.Variant = ""
+		}
+		out = append(out, p.String())
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
 func (j *run) builderFor(r build.Recipe) (BuilderInfo, error) {
 	var names []string
 	for _, b := range j.Builders {
@@ -393,23 +424,6 @@ func (j *run) builderFor(r build.Recipe) (BuilderInfo, error) {
 		names = append(names, b.Name)
 	}
 	return BuilderInfo{}, &api.Error{Message: fmt.Sprintf("this platform has no builder %q", r.Builder), Hint: "it has: " + strings.Join(names, ", "), Exit: 1}
-}
-
-func (j *run) openTarget() error {
-	host, _, ok := strings.Cut(j.req.Image, "/")
-	if !ok {
-		return &api.Error{Message: fmt.Sprintf("image %q has no registry, want REGISTRY/NAME", j.req.Image), Exit: 2}
-	}
-	opts := oci.RegistryOptions{}
-	if host == j.RegistryHost {
-		opts.Token = j.RegistryToken
-	}
-	target, err := oci.OpenRegistry(j.req.Image, opts)
-	if err != nil {
-		return &api.Error{Message: err.Error(), Exit: 2}
-	}
-	j.target = target
-	return nil
 }
 
 func (j *run) invocationURI() string { return j.URL + api.PathReleases + "/" + j.id }

@@ -3,7 +3,6 @@ package release
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/api"
@@ -35,10 +34,4 @@ func tagsOf(c source.Commit) ([]string, error) {
 		}
 	}
 	return tags, nil
-}
-
-func sorted(s []string) []string {
-	s = slices.Clone(s)
-	slices.Sort(s)
-	return s
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -61,6 +62,10 @@ func runAttestor(ctx context.Context, s attestorSettings) error {
 	if err != nil {
 		return err
 	}
+	origin, err := url.Parse(s.URL)
+	if err != nil {
+		return err
+	}
 	tokens := issuer.Client{Socket: s.IssuerSocket}
 	r, err := release.New(release.Config{
 		URL: s.URL, Dir: s.Dir, Version: version, BinaryDigest: sync.OnceValue(ownDigest),
@@ -71,7 +76,7 @@ func runAttestor(ctx context.Context, s attestorSettings) error {
 		Token: func(ctx context.Context, id release.Identity) (string, error) {
 			return tokens.Token(ctx, issuer.Claims(id))
 		},
-		RegistryHost: s.RegistryHost, RegistryToken: s.RegistryToken,
+		RegistryHost: s.RegistryHost, RegistryToken: s.RegistryToken, LoopbackTargets: loopback(origin.Hostname()),
 		Log: log,
 	})
 	if err != nil {

@@ -58,7 +58,7 @@ func readConfig(path string) (config, error) {
 
 // origin settles the platform's URL. Plain HTTP is for loopback alone.
 func origin(listen, rawURL string, tls bool) (string, error) {
-	host, _, err := net.SplitHostPort(listen)
+	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return "", fmt.Errorf("--listen %q: %w", listen, err)
 	}
@@ -66,6 +66,9 @@ func origin(listen, rawURL string, tls bool) (string, error) {
 		return "", fmt.Errorf("--listen %s without TLS: plain HTTP is for loopback only; give --tls-cert and --tls-key, or put a TLS proxy in front of a loopback address", listen)
 	}
 	if rawURL == "" {
+		if a, err := netip.ParseAddr(host); host == "" || port == "0" || err == nil && a.IsUnspecified() {
+			return "", fmt.Errorf("--listen %s is no address that clients could use: give --url too", listen)
+		}
 		scheme := "http"
 		if tls {
 			scheme = "https"

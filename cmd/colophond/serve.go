@@ -98,11 +98,10 @@ func runServe(ctx context.Context, o serveOptions) error {
 
 	// Roles end before the services they use.
 	roles, stopRoles := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopRoles()
 	var running sync.WaitGroup
+	defer p.close()
 	defer running.Wait()
 	defer stopRoles()
-	defer p.close()
 
 	services, err := p.openServices(roles, &running)
 	if err != nil {
@@ -127,7 +126,7 @@ func runServe(ctx context.Context, o serveOptions) error {
 	case <-ctx.Done():
 	}
 	p.log.Info("stopping")
-	stop, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	stop, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := server.Shutdown(stop); err != nil {
 		server.Close() // a release in flight ends here; the same command finishes it later

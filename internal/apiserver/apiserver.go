@@ -18,6 +18,7 @@ import (
 	"github.com/colophon-build/colophon/internal/api"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/source"
 )
 
 // Config of a Service.
@@ -85,7 +86,13 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("request: %v", err), http.StatusBadRequest)
 		return
 	}
-	if strings.HasPrefix(strings.ToLower(req.Source), "file:") && !s.mayReadLocal(r) {
+	uri, err := source.Canonical(req.Source)
+	if err != nil {
+		http.Error(w, fmt.Sprintf("request: source: %v", err), http.StatusBadRequest)
+		return
+	}
+	// Plain HTTP is for loopback only, so it is this host's too.
+	if !strings.HasPrefix(uri, "https://") && !strings.HasPrefix(uri, "ssh://") && !s.mayReadLocal(r) {
 		http.Error(w, "a local directory can only be released by a client on the platform's own host; push it to a repository and give its URL", http.StatusForbidden)
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/release"
+	"github.com/colophon-build/colophon/source"
 )
 
 // Service answers the paths of package api that releases need.
@@ -57,12 +59,18 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	out := &eventWriter{enc: json.NewEncoder(w), flush: http.NewResponseController(w).Flush}
-	stop := out.heartbeat(r.Context())
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	out := &eventWriter{w: w, rc: http.NewResponseController(w), patience: patience, gone: cancel}
+	stop := out.heartbeat(ctx)
 	defer stop()
-	log := s.log.With("image", req.Image, "source", req.Source, "ref", req.Ref)
+	uri, err := source.Canonical(req.Source)
+	if err != nil {
+		uri = "unreadable" // and it may hold a secret
+	}
+	log := s.log.With("image", req.Image, "source", uri, "ref", req.Ref)
 	started := time.Now()
-	rel, err := s.releaser.Run(r.Context(), req, out.write)
+	rel, err := s.releaser.Run(ctx, req, out.write)
 	last := api.Event{Time: time.Now().UTC(), Phase: "done", Result: rel}
 	if err != nil {
 		log.Warn("release failed", "error", err, "took", time.Since(started))
@@ -77,19 +85,55 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	out.write(last)
 }
 
+// patience is how long one event may take to reach the requester: who does not
+// read would otherwise keep a build's room, and the image's turn, for ever.
+const patience = time.Minute
+
+// maxText bounds each text of an event, so that no line exceeds what clients
+// take (api.MaxEvent) even if JSON needs six bytes for each of its characters.
+const maxText = 32 << 10
+
 // eventWriter writes events one a line, from several goroutines.
 type eventWriter struct {
-	mu    sync.Mutex
-	enc   *json.Encoder
-	flush func() error
+	w        io.Writer
+	rc       *http.ResponseController
+	patience time.Duration
+	gone     context.CancelCauseFunc // called where the requester takes nothing more
+
+	mu     sync.Mutex
+	failed bool
 }
 
 func (w *eventWriter) write(e api.Event) {
+	e.Step, e.Line = bounded(e.Step), bounded(e.Line)
+	if e.Error != nil {
+		e.Error = &api.Error{Message: bounded(e.Error.Message), Hint: bounded(e.Error.Hint), Exit: e.Error.Exit}
+	}
+	line, err := json.Marshal(e)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	// A requester that is gone cancels the request's context; nothing to do here.
-	_ = w.enc.Encode(e)
-	_ = w.flush()
+	if w.failed {
+		return
+	}
+	if err == nil {
+		// Not every writer has deadlines; those of a server do.
+		_ = w.rc.SetWriteDeadline(time.Now().Add(w.patience))
+		_, err = w.w.Write(append(line, '\n'))
+	}
+	if err == nil {
+		err = w.rc.Flush()
+	}
+	if err != nil {
+		w.failed = true
+		w.gone(fmt.Errorf("the requester takes no more events: %w", err))
+	}
+}
+
+func bounded(s string) string {
+	if len(s) > maxText {
+		s = s[:maxText] + " …"
+	}
+	return s
 }
 
 // heartbeat keeps proxies in between from closing a quiet stream.
