@@ -137,8 +137,7 @@ func TestRedirectsKeepTLS(t *testing.T) {
 
 func TestBearerHandshake(t *testing.T) {
 	var pings, tokens, plain atomic.Int32
-	var host string
-	host = newServer(t, true, func(w http.ResponseWriter, r *http.Request) bool {
+	host := newServer(t, true, func(w http.ResponseWriter, r *http.Request) bool {
 		switch {
 		case r.URL.Path == "/token":
 			tokens.Add(1)

@@ -123,7 +123,7 @@ func checkDockerfile(tree, file string) error {
 	defer root.Close()
 	f, err := root.Open(file)
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("there is no such file in the source (name another with the recipe's dockerfile)")
+		return fmt.Errorf("there is no such file in the source (--dockerfile names another)")
 	} else if err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ func compile(j *job) (ko.Result, error) {
 		return nil, err
 	}
 	if err := builder.IsSupportedReference(path); err != nil {
-		return nil, fmt.Errorf("%s: %w", strings.TrimPrefix(path, ko.StrictScheme), err)
+		return nil, fmt.Errorf("%s: %w; --package names the main package", strings.TrimPrefix(path, ko.StrictScheme), err)
 	}
 	return builder.Build(ctx, path)
 }

@@ -49,9 +49,7 @@ func Init() {
 	runtime.LockOSThread()
 	report := os.NewFile(fdReport, "report")
 	unix.CloseOnExec(fdReport)
-	if err := furnish(); err != nil {
-		fmt.Fprint(report, err)
-	}
+	fmt.Fprint(report, furnish())
 	os.Exit(1)
 }
 
@@ -67,6 +65,7 @@ func readReport(r io.Reader) error {
 	return nil
 }
 
+// furnish returns only where it failed.
 func furnish() error {
 	var o order
 	in := os.NewFile(fdOrder, "order")

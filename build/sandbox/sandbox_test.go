@@ -117,9 +117,7 @@ func answer(w []string) string {
 		f.UIDMap = strings.Join(strings.Fields(string(m)), " ")
 		cg, _ := os.ReadFile("/proc/self/cgroup")
 		f.Cgroup = string(cg)
-		for _, e := range list("/") {
-			f.Root = append(f.Root, e)
-		}
+		f.Root = append(f.Root, list("/")...)
 		f.Procs = list("/proc")
 		ifs, _ := net.Interfaces()
 		for _, i := range ifs {
