@@ -55,10 +55,13 @@ func run(ctx context.Context, args []string) int {
 	var platform *api.Error
 	switch {
 	case errors.As(err, &exit):
-	case errors.As(err, &platform):
-		exit = &exitError{code: platform.Exit, msg: platform.Message, hint: platform.Hint}
 	case ctx.Err() != nil:
 		exit = &exitError{code: exitFailure, msg: "interrupted"}
+		if errors.As(err, &platform) {
+			exit.hint = "run the same command again: it finishes what was begun"
+		}
+	case errors.As(err, &platform):
+		exit = &exitError{code: platform.Exit, msg: platform.Message, hint: platform.Hint}
 	case isUsage(err):
 		exit = &exitError{code: exitUsage, msg: err.Error(), hint: "see " + cmd.CommandPath() + " --help"}
 	default:
