@@ -40,6 +40,11 @@ type Config struct {
 	// command checks each module against the go.sum of the commit before it uses
 	// it, and nothing else can write there. Where empty, each build downloads anew.
 	ModuleCache string
+	// StdCache is a directory for the standard library, compiled by this builder
+	// from the toolchain alone; every build starts from it and none can write to
+	// it. Made when a platform is first built for, a minute's work; builders of
+	// one user may share it. Where empty, each build compiles what it needs.
+	StdCache string
 	// Proxy is GOPROXY for the builds; where empty, the toolchain's default. Its
 	// "direct" is dropped: a go.mod could name any host of the network otherwise.
 	Proxy string
@@ -71,7 +76,7 @@ func New(cfg Config) (*Builder, error) {
 			return nil, fmt.Errorf("builder golang needs the go command in PATH: %w", err)
 		}
 	}
-	for _, dir := range []*string{&cfg.Dir, &cfg.ModuleCache} {
+	for _, dir := range []*string{&cfg.Dir, &cfg.ModuleCache, &cfg.StdCache} {
 		if *dir == "" {
 			continue
 		}
@@ -84,6 +89,9 @@ func New(cfg Config) (*Builder, error) {
 	}
 	if cfg.Dir == "" {
 		return nil, errors.New("builder golang: no directory for its rooms is set")
+	}
+	if !mountable(cfg.Dir) || !mountable(cfg.StdCache) {
+		cfg.StdCache = ""
 	}
 	if err := sweep(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("erasing what earlier builds left: %w", err)
@@ -123,14 +131,18 @@ func (b *Builder) Build(ctx context.Context, r build.Request) (*build.Result, er
 		return nil, err
 	}
 	limits := withDefaults(r.Limits, b.cfg.Limits)
-	room, err := b.open(r, job, limits)
+	timed, cancel := context.WithTimeout(ctx, limits.WallTime)
+	defer cancel()
+	std, err := b.stdFor(timed, job, limits)
+	if err != nil {
+		return nil, err
+	}
+	room, err := b.open(r, job, limits, std)
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(room.dir)
 
-	timed, cancel := context.WithTimeout(ctx, limits.WallTime)
-	defer cancel()
 	if err := room.run(timed, r.Log); err != nil {
 		switch {
 		case ctx.Err() != nil:
@@ -171,6 +183,8 @@ func (b *Builder) describe(j *job, l build.Limits) map[string]string {
 	}
 	if b.cfg.Unconfined {
 		c["namespaces"] = "none"
+	} else if b.cfg.StdCache != "" {
+		c["go.stdlib"] = "compiled before, from the toolchain alone"
 	}
 	if j.Vendored {
 		c["go.modules"] = "vendored in the commit"

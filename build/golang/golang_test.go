@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -34,12 +36,17 @@ func TestMain(m *testing.M) {
 
 var epoch = time.Date(2026, 11, 20, 11, 31, 15, 0, time.UTC)
 
+// sharedStd is kept between runs: nothing but a toolchain's standard library is in it.
+const sharedStd = "../../build/cache/gostd"
+
 // dep is a module of this repository's own graph, small and without imports.
 const dep = "golang.org/x/mod"
 
 const helloMain = `package main
 
 import (
+	"io/fs"
+	"maps"
 	"fmt"
 	"os"
 	"time"
@@ -194,7 +201,7 @@ func TestSameTreeSameDigest(t *testing.T) {
 	t.Setenv("GOENV", filepath.Join(tree, "go.env"))
 	t.Setenv("KO_GO_PATH", "/bin/false")
 	t.Setenv("GOAMD64", "v3")
-	second, _, _, err := do(t, newBuilder(t, Config{Proxy: proxy, ModuleCache: t.TempDir()}), tree, recipe, build.Limits{})
+	second, _, _, err := do(t, newBuilder(t, Config{Proxy: proxy, ModuleCache: t.TempDir(), StdCache: sharedStd}), tree, recipe, build.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -490,7 +497,7 @@ func TestPlainUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("already a plain user")
 	}
-	want, _, _, err := do(t, newBuilder(t, Config{}), writeTree(t, plainTree), build.Recipe{}, build.Limits{})
+	want, _, _, err := do(t, newBuilder(t, Config{StdCache: sharedStd}), writeTree(t, plainTree), build.Recipe{}, build.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -554,4 +561,59 @@ func TestMessagesAreBounded(t *testing.T) {
 	if m, err := readMessages(strings.NewReader(string(line)+"\n"), nil); err != nil || !m.Done {
 		t.Errorf("got %+v, %v, want done", m, err)
 	}
+}
+
+// A build that starts from the compiled standard library gives the same image,
+// and leaves nothing in it for the next one.
+func TestStandardLibraryIsSharedReadOnly(t *testing.T) {
+	tree := writeTree(t, map[string]string{
+		"go.mod":  "module example.com/tiny\n",
+		"main.go": "package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"hello\") }\n",
+	})
+	fresh, _, _, err := do(t, newBuilder(t, Config{}), tree, build.Recipe{}, build.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBuilder(t, Config{StdCache: sharedStd})
+	var before map[string]string
+	for i := range 2 {
+		r, _, _, err := do(t, b, tree, build.Recipe{}, build.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Digest != fresh.Digest {
+			t.Errorf("build %d: got %s, want %s as from an empty cache", i, r.Digest, fresh.Digest)
+		}
+		t.Logf("build %d: %v; from an empty cache %v", i, r.Finished.Sub(r.Started), fresh.Finished.Sub(fresh.Started))
+		after := fingerprint(t, sharedStd)
+		if before != nil && !maps.Equal(before, after) {
+			t.Error("a build changed the shared standard library")
+		}
+		before = after
+	}
+	if len(before) < 100 {
+		t.Errorf("the shared library has %d files, want hundreds", len(before))
+	}
+}
+
+// fingerprint is path to content hash and time of each file.
+func fingerprint(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		sum, err := fileSHA256(path)
+		out[path] = sum + info.ModTime().String()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

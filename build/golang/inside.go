@@ -47,7 +47,7 @@ func inside(in io.Reader, logf func(build.Event)) message {
 		return message{Error: "reading the order: " + err.Error()}
 	}
 	if o.Root != "" {
-		if err := enter(o.Root, o.Binds); err != nil {
+		if err := enter(o.Root, o.Binds, o.Cache); err != nil {
 			return message{Error: "furnishing the room: " + err.Error()}
 		}
 	}
@@ -147,7 +147,7 @@ func (s *stepLog) Write(p []byte) (int, error) {
 // enter makes root the whole file system: an empty tmpfs with the binds in it.
 // There is no /proc: the toolchain does without, and to root's own uid it would
 // be a way to the kernel's settings.
-func enter(root string, binds []bind) error {
+func enter(root string, binds []bind, cache *overlay) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
 	}
@@ -157,6 +157,11 @@ func enter(root string, binds []bind) error {
 	for _, b := range binds {
 		if err := b.mount(root); err != nil {
 			return fmt.Errorf("%s on %s: %w", b.From, b.To, err)
+		}
+	}
+	if cache != nil {
+		if err := cache.mount(root); err != nil {
+			return fmt.Errorf("build cache: %w", err)
 		}
 	}
 	old := filepath.Join(root, ".old")

@@ -32,9 +32,10 @@ const goLDFlags = "-buildid="
 
 // order is what the parent tells the process inside, on its standard input.
 type order struct {
-	Root  string `json:"root,omitempty"` // becomes /; empty: stay where you are
-	Binds []bind `json:"binds,omitempty"`
-	Job   job    `json:"job"`
+	Root  string   `json:"root,omitempty"` // becomes /; empty: stay where you are
+	Binds []bind   `json:"binds,omitempty"`
+	Cache *overlay `json:"cache,omitempty"` // over the empty build cache
+	Job   job      `json:"job"`
 }
 
 type bind struct {
@@ -61,7 +62,8 @@ type room struct {
 
 // open makes the room's directory. With namespaces the toolchain sees fixed
 // paths and nothing else; without, the host's.
-func (b *Builder) open(r build.Request, j *job, l build.Limits) (_ *room, err error) {
+// Where std is not empty, the build cache starts from these directories.
+func (b *Builder) open(r build.Request, j *job, l build.Limits, std []string) (_ *room, err error) {
 	dir, err := os.MkdirTemp(b.cfg.Dir, roomPrefix)
 	if err != nil {
 		return nil, err
@@ -75,7 +77,7 @@ func (b *Builder) open(r build.Request, j *job, l build.Limits) (_ *room, err er
 	if modules == "" {
 		modules = filepath.Join(dir, "modules")
 	}
-	for _, d := range []string{"work", "work/tmp", "work/cache", "work/ko", "work/gopath", "modules", "root"} {
+	for _, d := range []string{"work", "work/tmp", "work/cache", "work/cache-own", "work/overlay", "work/ko", "work/gopath", "modules", "root"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
 			return nil, err
 		}
@@ -109,6 +111,9 @@ func (b *Builder) open(r build.Request, j *job, l build.Limits) (_ *room, err er
 		if real, err := filepath.EvalSymlinks(bundle); bundle != "" && err == nil {
 			bundle = "/etc/ssl/certs/ca-certificates.crt"
 			ro.order.Binds = append(ro.order.Binds, bind{From: real, To: bundle})
+		}
+		if len(std) > 0 {
+			ro.order.Cache = &overlay{Lower: std, Upper: filepath.Join(work, "cache-own"), Work: filepath.Join(work, "overlay"), To: "/build/cache"}
 		}
 		in.Tree, in.Layout, in.Goroot = "/src", "/layout", "/usr/local/go"
 		work, modules = "/build", "/modules"

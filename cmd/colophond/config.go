@@ -35,6 +35,7 @@ type config struct {
 		WallTime   string  `json:"wallTime,omitempty"`   // "30m"
 		Concurrent int     `json:"concurrent,omitempty"` // builds at once
 		UIDBase    uint32  `json:"uidBase,omitempty"`    // first host uid of the rooms' ranges
+		StdCache   string  `json:"stdCache,omitempty"`   // Go's standard library, compiled from the toolchain alone; platforms of one user may share it
 	} `json:"build,omitzero"`
 }
 

@@ -57,7 +57,11 @@ func runWorker(ctx context.Context, s workerSettings) error {
 			return err
 		}
 	}
-	gb, err := golang.New(golang.Config{Dir: goDir, ModuleCache: modules, Limits: limits})
+	std := s.Config.Build.StdCache
+	if std == "" {
+		std = filepath.Join(s.Dir, "std")
+	}
+	gb, err := golang.New(golang.Config{Dir: goDir, ModuleCache: modules, StdCache: std, Limits: limits})
 	if err != nil {
 		log.Warn("no golang builder", "reason", err)
 	} else {
