@@ -188,6 +188,9 @@ func (b *Builder) Build(ctx context.Context, req build.Request) (_ *build.Result
 	if limit := d.room.Exceeded(); limit != nil {
 		return nil, &build.Error{Err: limit}
 	}
+	if foreign := p.foreignBase(); foreign != "" {
+		return nil, &build.Error{Err: errors.New(foreign + "; FROM --platform=$BUILDPLATFORM is for stages that only compile")}
+	}
 	digest, prov, err := finish(req.Layout)
 	if err != nil {
 		return nil, fmt.Errorf("what buildkitd exported: %w", err)

@@ -278,19 +278,27 @@ func TestPlatformsGiveAnIndex(t *testing.T) {
 	if err != nil || strings.Count(string(raw), `"architecture"`) != 2 || strings.Contains(string(raw), "unknown") {
 		t.Errorf("index: %s, %v", raw, err)
 	}
-	// A step for a processor that this machine does not have fails, and says so.
-	foreign := "linux/arm64"
-	if hostPlatform() == foreign {
-		foreign = "linux/amd64"
+	// The stand-in for Debian has this machine's platform alone.
+	_, log, err = run(t, b, build.Request{Tree: tree(t, "FROM debian:bookworm-slim\nCOPY Dockerfile /\n"), Recipe: build.Recipe{Platforms: []string{otherPlatform()}}})
+	if err == nil || !strings.Contains(err.Error(), "Base image debian:bookworm-slim was pulled with platform") {
+		t.Errorf("a base image for another platform: got %v, want an error about it\n%s", err, log)
 	}
+	// A step for a processor that this machine does not have fails, and says so.
 	src := tree(t, "FROM gcr.io/distroless/static-debian12\nCOPY x /x\nRUN [\"/x\"]\n")
 	if err := os.WriteFile(filepath.Join(src, "x"), []byte("\x7fELF of another machine"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, log, err = run(t, b, build.Request{Tree: src, Recipe: build.Recipe{Platforms: []string{foreign}}})
+	_, log, err = run(t, b, build.Request{Tree: src, Recipe: build.Recipe{Platforms: []string{otherPlatform()}}})
 	if err == nil || !strings.Contains(err.Error(), "BUILDPLATFORM") {
 		t.Errorf("a foreign step: got %v, want an error with a hint\n%s", err, log)
 	}
+}
+
+func otherPlatform() string {
+	if hostPlatform() == "linux/arm64" {
+		return "linux/amd64"
+	}
+	return "linux/arm64"
 }
 
 // BenchmarkRoom is what a room, a fresh buildkitd, the record and erasing it

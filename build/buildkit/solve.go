@@ -196,7 +196,13 @@ type progress struct {
 	failed  string
 	cause   string
 	recent  string // the line before this one
+	foreign string // what BuildKit says of a base image for another platform than the one asked for
 }
+
+// foreignBase is BuildKit's rule that a base image is for the platform it was
+// pulled for. Where an image has one platform only BuildKit takes that, warns,
+// and would have us sign an image whose platform is not that of its programs.
+const foreignBase = "InvalidBaseImagePlatform: "
 
 func (p *progress) update(s *client.SolveStatus) {
 	p.mu.Lock()
@@ -223,6 +229,11 @@ func (p *progress) update(s *client.SolveStatus) {
 			if strings.Contains(p.cause+string(p.partial[v.Digest])+p.recent, "exec format error") {
 				p.cause += " (the step's programs are for another platform than this machine's; cross-compile in a stage FROM --platform=$BUILDPLATFORM)"
 			}
+		}
+	}
+	for _, w := range s.Warnings {
+		if short, ok := strings.CutPrefix(string(w.Short), foreignBase); ok && p.foreign == "" {
+			p.foreign = short[:min(len(short), maxName)]
 		}
 	}
 	for _, l := range s.Logs {
@@ -279,6 +290,12 @@ func (p *progress) failure() (step, cause string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.failed, p.cause
+}
+
+func (p *progress) foreignBase() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.foreign
 }
 
 func (p *progress) last() string {
