@@ -45,8 +45,6 @@ const dep = "golang.org/x/mod"
 const helloMain = `package main
 
 import (
-	"io/fs"
-	"maps"
 	"fmt"
 	"os"
 	"time"
