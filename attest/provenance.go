@@ -82,3 +82,37 @@ func ParseProvenance(predicate []byte) (*Provenance, error) {
 	}
 	return &p, nil
 }
+
+// Provenance02 is the SLSA v0.2 provenance predicate (slsa.dev/provenance/v0.2).
+type Provenance02 struct {
+	Builder    BuilderInfo `json:"builder"`
+	BuildType  string      `json:"buildType"`
+	Invocation struct {
+		ConfigSource struct {
+			URI        string            `json:"uri"`
+			Digest     map[string]string `json:"digest"`
+			EntryPoint string            `json:"entryPoint"`
+		} `json:"configSource"`
+		Parameters  json.RawMessage `json:"parameters"`
+		Environment json.RawMessage `json:"environment"`
+	} `json:"invocation"`
+	Metadata struct {
+		BuildInvocationID string `json:"buildInvocationID"`
+	} `json:"metadata"`
+	Materials []ResourceDescriptor `json:"materials"`
+}
+
+// ParseProvenance02 reads an SLSA v0.2 predicate strictly.
+func ParseProvenance02(predicate []byte) (*Provenance02, error) {
+	var p Provenance02
+	if err := strict.Unmarshal(predicate, limits.Statement, &p); err != nil {
+		return nil, fmt.Errorf("provenance: %w", err)
+	}
+	if p.Builder.ID == "" {
+		return nil, fmt.Errorf("provenance names no builder id")
+	}
+	if p.BuildType == "" {
+		return nil, fmt.Errorf("provenance names no build type")
+	}
+	return &p, nil
+}

@@ -49,6 +49,7 @@ type Signed struct {
 	KeyHint     string                          // the signer's name of that key; nobody vouches for it
 	Statement   *Statement                      // nil where a file's signature is all there is
 	Entries     []*rekorpb.TransparencyLogEntry // Rekor v1 or v2; may be none
+	Promised    *rekorpb.TransparencyLogEntry   // only of ParseCosign2: an entry of kind intoto 0.0.1, bound to envelope and certificate
 }
 
 // ParseSigned reads the JSON form of a bundle v0.1 to v0.3. It refuses what two

@@ -21,7 +21,7 @@ type Policy struct {
 	AnySource     bool     `json:"anySource,omitempty"`     // dangerous: accepts images of any repository
 	Ref           string   `json:"ref,omitempty"`           // full ref, or a short tag or branch name
 	Commit        string   `json:"commit,omitempty"`        // hex
-	Builders      []string `json:"builders,omitempty"`      // accepted builder ids; empty: those the trust root names
+	Builders      []string `json:"builders,omitempty"`      // accepted builder ids, and workflows as trust.Workflow has them; empty: those the trust root names, or the public builders
 	MinLevel      int      `json:"minLevel,omitempty"`      // SLSA Build level that the builder must be trusted for
 	NoSBOM        bool     `json:"noSBOM,omitempty"`        // an image without an SBOM is accepted
 	RequireSource bool     `json:"requireSource,omitempty"` // the repository must be reachable, and still hold the commit
@@ -58,7 +58,7 @@ func (p Policy) Check() error {
 		}
 	}
 	for _, b := range p.Builders {
-		if _, err := trust.IssuerOf(b); err != nil {
+		if err := trust.CheckBuilderID(b); err != nil {
 			return fmt.Errorf("policy: %w", err)
 		}
 	}

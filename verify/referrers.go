@@ -44,8 +44,9 @@ func (c *candidate) score() int {
 // evidence is all that a subject's referrers have to say.
 type evidence struct {
 	candidates []*candidate
-	err        error // the referrers could not be listed: nothing is known
-	skipped    int   // referrers beyond limits.Referrers
+	workflows  []*workflowSigned // signed by workflows on GitHub, judged by their rules
+	err        error             // the referrers could not be listed: nothing is known
+	skipped    int               // referrers beyond limits.Referrers
 }
 
 // gather fetches the referrers of digest and judges each. Nothing that one of
@@ -62,30 +63,46 @@ func (c *check) gather(ctx context.Context, digest v1.Hash) *evidence {
 		ev.skipped, listed = n-limits.Referrers, listed[:limits.Referrers]
 	}
 	ev.candidates = make([]*candidate, len(listed))
+	workflows := make([]*workflowSigned, len(listed))
 	var g errgroup.Group
 	g.SetLimit(parallel)
 	for i, d := range listed {
 		g.Go(func() error {
-			ev.candidates[i] = c.candidate(ctx, digest, d)
+			ev.candidates[i], workflows[i] = c.candidate(ctx, digest, d)
 			return nil
 		})
 	}
 	_ = g.Wait()
+	for _, w := range workflows {
+		if w != nil {
+			ev.workflows = append(ev.workflows, w)
+		}
+	}
+	c.cosign2(ctx, digest, ev)
 	return ev
 }
 
 func hinted(d v1.Descriptor) bool { return d.ArtifactType == attest.BundleMediaType }
 
-// candidate judges one referrer. It returns nil for what is not a bundle.
-func (c *check) candidate(ctx context.Context, subject v1.Hash, d v1.Descriptor) *candidate {
+// candidate judges one referrer, by the rules of platforms or by those of
+// workflows. It returns nils for what is not a bundle.
+func (c *check) candidate(ctx context.Context, subject v1.Hash, d v1.Descriptor) (*candidate, *workflowSigned) {
 	raw, hint, err := fetchBundle(ctx, c.src, subject, d)
 	if err != nil {
 		gone := errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrMismatch) || errors.Is(err, errHostile)
-		return &candidate{kind: hint, err: fmt.Errorf("attestation %s: %w", d.Digest, err), missing: !gone}
+		return &candidate{kind: hint, err: fmt.Errorf("attestation %s: %w", d.Digest, err), missing: !gone}, nil
 	}
 	if raw == nil {
-		return nil
+		return nil, nil
 	}
+	if b := c.byWorkflow(raw); b != nil {
+		return nil, c.judgeWorkflow(b, Subject{Digest: subject})
+	}
+	return c.ofPlatform(raw, hint, subject, d), nil
+}
+
+// ofPlatform judges a bundle in the narrow form that platforms make.
+func (c *check) ofPlatform(raw []byte, hint string, subject v1.Hash, d v1.Descriptor) *candidate {
 	b, err := attest.ParseBundle(raw)
 	if err != nil {
 		return &candidate{kind: hint, err: fmt.Errorf("attestation %s: %w", d.Digest, err)}
@@ -179,7 +196,7 @@ func fetchBundle(ctx context.Context, src oci.Source, subject v1.Hash, d v1.Desc
 	if err := unmarshal(manifest, &m); err != nil {
 		return nil, hint, fmt.Errorf("%w: %w", errHostile, err)
 	}
-	if len(m.Layers) != 1 || m.Layers[0].MediaType != attest.BundleMediaType {
+	if len(m.Layers) != 1 || !attest.IsBundleMediaType(string(m.Layers[0].MediaType)) {
 		if m.ArtifactType == attest.BundleMediaType {
 			return nil, hint, fmt.Errorf("%w: %d layers, want one bundle", errHostile, len(m.Layers))
 		}

@@ -52,6 +52,7 @@ const (
 // Names of the links, in the order a verdict lists them.
 const (
 	LinkImage      = "image"
+	LinkFile       = "file" // in place of image
 	LinkSignature  = "signature"
 	LinkLog        = "log"
 	LinkProvenance = "provenance"

@@ -68,6 +68,15 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 	go func() { image <- c.image(ctx, d.Digest) }()
 	ev := c.gather(ctx, d.Digest)
 	prov := ev.best(attest.PredicateSLSA1, nil)
+	if len(ev.workflows) > 0 && !prov.good() {
+		links, best := c.workflowLinks(ev)
+		v.add(<-image)
+		for _, l := range append(links, c.sourceLink(ctx, &best.candidate), Link{Name: LinkSBOM, Status: NotAsked, Reason: "workflows attach none of their own"}) {
+			v.add(l)
+		}
+		v.conclude(forWorkflows(opts.Policy))
+		return v
+	}
 	var signer *proof
 	if prov.good() {
 		signer = prov.proof
@@ -256,9 +265,13 @@ func plain(s string) string {
 	return s
 }
 
-// conclude sets the outcome. Accepted is only what each required link earned.
+// conclude sets the outcome of an image.
 func (v *Verdict) conclude(p policy.Policy) {
-	required := map[string]bool{LinkImage: true, LinkSignature: true, LinkLog: true, LinkProvenance: true, LinkSBOM: !p.NoSBOM, LinkSource: p.RequireSource}
+	v.demand(map[string]bool{LinkImage: true, LinkSignature: true, LinkLog: true, LinkProvenance: true, LinkSBOM: !p.NoSBOM, LinkSource: p.RequireSource})
+}
+
+// demand sets the outcome. Accepted is only what each required link earned.
+func (v *Verdict) demand(required map[string]bool) {
 	holds := make(map[string]bool)
 	for _, l := range v.Links {
 		holds[l.Name] = l.Status == Holds

@@ -26,6 +26,10 @@ const sourceTimeout = 10 * time.Second
 type verifyOptions struct {
 	demand     policy.Policy
 	policy     string
+	bundle     string
+	signer     signerOptions
+	tag        string
+	branch     string
 	json       bool
 	skipSource bool
 	timeout    time.Duration
@@ -34,16 +38,24 @@ type verifyOptions struct {
 func newVerifyCommand() *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
-		Use:   "verify IMAGE|LAYOUT --source URI",
-		Short: "check that an image proves which commit it came from",
+		Use:   "verify IMAGE|LAYOUT|FILE --source URI",
+		Short: "check that an image or a file proves which commit it came from",
 		Long: `Verify checks the whole chain: every byte of the image, who signed it, the
 transparency log, the provenance and the repository it names, and the SBOM.
-It believes the platforms of "colophon trust list" and nobody else.
+It believes the platforms of "colophon trust list" and nobody else. Under a
+Sigstore trusted root it believes the public builders on GitHub, and workflows
+of the repository that is demanded.
+
+A FILE comes with the --bundle that was made for it. Where that is a signature
+alone, which says nothing of a source, --identity and --issuer, or --key, say
+who should have signed.
 
 Exit codes: 0 accepted, 3 rejected, 4 could not decide (never treated as
 accepted), 2 usage, 1 failure.`,
 		Example: `  colophon verify 127.0.0.1:8080/team/app:v1.2.0 --source git.example.com/team/app
-  colophon verify ./layout --source git.example.com/team/app --ref v1.2.0 --json`,
+  colophon verify ./layout --source git.example.com/team/app --ref v1.2.0 --json
+  colophon verify app.tar.gz --bundle app.intoto.jsonl --source github.com/team/app --tag v1.2.0
+  colophon verify app.tar.gz --bundle app.sigstore.json --key release.pub`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(cmd, args[0], o) },
 	}
@@ -51,55 +63,108 @@ accepted), 2 usage, 1 failure.`,
 	f.StringVar(&o.demand.Source, "source", "", "repository that the image must come from")
 	f.BoolVar(&o.demand.AnySource, "any-source", false, "dangerous: accept an image of any repository")
 	f.StringVar(&o.demand.Ref, "ref", "", "tag, branch or full ref that it must come from")
+	f.StringVar(&o.tag, "tag", "", "tag that it must come from, and no branch of that name")
+	f.StringVar(&o.branch, "branch", "", "branch that it must come from, and no tag of that name")
 	f.StringVar(&o.demand.Commit, "commit", "", "full id of the commit that it must come from")
 	f.StringSliceVar(&o.demand.Builders, "builder", nil, "builder id to accept (default: those that the trust roots name)")
+	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, and this one holds its Sigstore bundle or bundles")
+	f.StringVar(&o.signer.identity, "identity", "", "with --bundle and --issuer: the signer's name, in place of a source")
+	f.StringVar(&o.signer.issuer, "issuer", "", "who must vouch for --identity")
+	f.StringVar(&o.signer.key, "key", "", "with --bundle: public key (PEM) that must have signed, in place of a source")
 	f.StringVar(&o.policy, "policy", "", "policy file (spec/policy), in place of the flags above")
 	f.BoolVar(&o.skipSource, "skip-source", false, "do not ask the repository whether the commit is still there")
 	f.BoolVar(&o.json, "json", false, "print the verdict as JSON on stdout (spec/verdict)")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up, undecided, after this long")
-	for _, flag := range []string{"source", "any-source", "ref", "commit", "builder"} {
+	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "commit", "builder"} {
 		cmd.MarkFlagsMutuallyExclusive("policy", flag)
+		for _, signer := range []string{"identity", "issuer", "key"} {
+			cmd.MarkFlagsMutuallyExclusive(signer, flag)
+		}
 	}
+	cmd.MarkFlagsMutuallyExclusive("ref", "tag", "branch")
+	cmd.MarkFlagsMutuallyExclusive("key", "identity")
+	cmd.MarkFlagsMutuallyExclusive("key", "issuer")
+	cmd.MarkFlagsMutuallyExclusive("key", "policy")
+	cmd.MarkFlagsMutuallyExclusive("identity", "policy")
 	cmd.MarkFlagsMutuallyExclusive("source", "any-source")
 	return cmd
 }
 
-func runVerify(cmd *cobra.Command, image string, o verifyOptions) error {
-	demand, err := o.load()
-	if err != nil {
-		return err
+func runVerify(cmd *cobra.Command, what string, o verifyOptions) error {
+	if o.bundle == "" && o.signer.given() {
+		return usageError("an image proves more than who signed it: --source URI", "--identity, --issuer and --key are for a file with its --bundle")
 	}
-	ref, err := oci.ParseReference(image)
-	if err != nil {
+	opts := verify.Options{Now: time.Now()}
+	var err error
+	if !o.signer.given() {
+		if opts.Policy, err = o.load(); err != nil {
+			return err
+		}
+	}
+	ref, err := oci.ParseReference(what)
+	if err != nil && o.bundle == "" {
 		return usageError("", "%v", err)
 	}
 	dir, err := trust.DefaultDir(os.Getenv)
 	if err != nil {
 		return err
 	}
-	roots, err := trust.Store{Dir: dir}.Load()
+	opts.Trust, err = trust.Store{Dir: dir}.Load()
 	empty := errors.Is(err, trust.ErrEmpty)
 	if err != nil && !empty {
-		return answer(cmd, undecided(image, err), o.json)
-	}
-	src, err := ref.Open(oci.RegistryOptions{})
-	if err != nil {
-		return answer(cmd, undecided(image, err), o.json)
+		return answer(cmd, undecided(what, err), o.json)
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
-	opts := verify.Options{Trust: roots, Policy: demand, Now: time.Now(), Layout: ref.Dir != ""}
 	// Where any repository will do, whoever had the image built would choose
 	// which host this machine talks to.
-	if !o.skipSource && demand.Source != "" {
+	if !o.skipSource && opts.Policy.Source != "" {
 		opts.SourceCheck = askSource
 	}
-	v := verify.Image(ctx, src, ref.Identifier(), opts)
-	v.Image = image
+	judge := o.image
+	if o.bundle != "" {
+		judge = o.file
+	}
+	v, err := judge(ctx, what, ref, opts)
+	if err != nil {
+		return err
+	}
+	v.Image = what
 	if empty {
 		v.Hint = "say whom to believe: colophon trust add URL"
 	}
 	return answer(cmd, v, o.json)
+}
+
+func (o verifyOptions) image(ctx context.Context, image string, ref oci.Reference, opts verify.Options) (*verify.Verdict, error) {
+	src, err := ref.Open(oci.RegistryOptions{})
+	if err == nil && ref.Dir != "" {
+		src, err = openSaved(ref.Dir, src)
+	}
+	if err != nil {
+		return undecided(image, err), nil
+	}
+	opts.Layout = ref.Dir != ""
+	return verify.Image(ctx, src, ref.Identifier(), opts), nil
+}
+
+func (o verifyOptions) file(ctx context.Context, path string, _ oci.Reference, opts verify.Options) (*verify.Verdict, error) {
+	f, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	bundles, err := readBundles(o.bundle)
+	if err != nil {
+		return nil, err
+	}
+	if !o.signer.given() {
+		return verify.BuiltFile(ctx, f, bundles, opts), nil
+	}
+	signer, err := o.signer.signer()
+	if err != nil {
+		return nil, err
+	}
+	return verify.SignedFile(f, bundles, signer, opts), nil
 }
 
 // load is what is demanded, from the policy file or the flags.
@@ -108,6 +173,12 @@ func (o verifyOptions) load() (policy.Policy, error) {
 		if o.demand.Source == "" && !o.demand.AnySource {
 			return policy.Policy{}, usageError("--source URI, as in --source git.example.com/team/app; without it any repository's image would do",
 				"verify must be told which repository the image should come from")
+		}
+		switch {
+		case o.tag != "":
+			o.demand.Ref = "refs/tags/" + o.tag
+		case o.branch != "":
+			o.demand.Ref = "refs/heads/" + o.branch
 		}
 		if err := o.demand.Check(); err != nil {
 			return policy.Policy{}, usageError("", "%v", err)

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const (
+	sigstoreTests = "../../test/conformance/sigstore/testdata/"
+	attested      = "testdata/github-attestation/MODULE"
+)
+
+// believeSigstore is a machine that believes the public Sigstore instance.
+func believeSigstore(t *testing.T) *stage {
+	t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
+	s := &stage{t: t}
+	s.run(exitOK, []string{"trust", "add", sigstoreTests + "public-trusted_root.json", "--yes"}, "believed")
+	return s
+}
+
+func TestVerifyFile(t *testing.T) {
+	s := believeSigstore(t)
+	file := func(name string, args ...string) []string {
+		return append([]string{"verify", name, "--skip-source"}, args...)
+	}
+	good := func(args ...string) []string {
+		return file(attested+".bazel", append([]string{"--bundle", attested + ".bazel.intoto.jsonl"}, args...)...)
+	}
+	const builder = "https://github.com/bazel-contrib/publish-to-bcr/.github/workflows/publish.yaml"
+	right := good("--source", "github.com/aspect-build/rules_lint")
+	s.run(exitOK, right, "✓ file", "✓ signature   "+builder+"@refs/tags/v0.0.1", "github.com/aspect-build/rules_lint@8f70009", "accepted")
+	s.run(exitOK, append(right, "--builder", builder, "--branch", "publish-to-bcr"), "accepted")
+	s.run(exitOK, append(right, "--json"), `"outcome": "accepted"`)
+	s.run(exitRejected, append(right, "--tag", "publish-to-bcr"), "✗ provenance")
+	s.run(exitRejected, append(right, "--builder", strings.Replace(builder, "publish.yaml", "publish.yml", 1)), "✗ signature")
+	s.run(exitRejected, good("--source", "github.com/aspect-build/rules_lint2"), "✗ provenance")
+	s.run(exitRejected, good("--source", "github.com/aspect-build/rules_lin"), "✗ provenance")
+	s.run(exitRejected, file(attested+"-wrong-signer.bazel", "--bundle", attested+"-wrong-signer.bazel.intoto.jsonl", "--source", "github.com/aspect-build/rules_lint"), "malicious_attestation", "rejected")
+	s.run(exitRejected, file("verify.go", "--bundle", attested+".bazel.intoto.jsonl", "--source", "github.com/aspect-build/rules_lint"), "subject of the statement")
+	s.run(exitUsage, good(), "which repository")
+	s.run(exitFailure, file(attested+".bazel", "--bundle", "no-such-file", "--any-source"), "no-such-file")
+	s.run(exitRejected, file(attested+".bazel", "--bundle", s.file("empty", nil), "--any-source"), "there is no bundle")
+
+	// Several bundles in one file: the good one counts, wherever it stands.
+	bad, err := os.ReadFile(attested + "-wrong-signer.bazel.intoto.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	well, err := os.ReadFile(attested + ".bazel.intoto.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := s.file("both.jsonl", []byte(string(bad)+"\n"+string(well)))
+	s.run(exitOK, file(attested+".bazel", "--bundle", both, "--source", "github.com/aspect-build/rules_lint"), "accepted")
+}
+
+func TestVerifySignedFile(t *testing.T) {
+	s := believeSigstore(t)
+	const dir = sigstoreTests + "cases/"
+	const identity = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main"
+	verify := func(bundle string, args ...string) []string {
+		return append([]string{"verify", dir + "a.txt", "--bundle", dir + bundle + "/bundle.sigstore.json"}, args...)
+	}
+	who := []string{"--identity", identity, "--issuer", "https://token.actions.githubusercontent.com"}
+	s.run(exitOK, verify("happy-path-v0.3", who...), "✓ signature   "+identity, "· provenance", "accepted")
+	s.run(exitOK, verify("happy-path-v0.1", who...), "accepted")
+	s.run(exitRejected, verify("happy-path-v0.3", "--identity", identity+"x", "--issuer", "https://token.actions.githubusercontent.com"), "✗ signature", "rejected")
+	s.run(exitRejected, verify("signature-mismatch_fail", who...), "✗ signature", "rejected")
+	s.run(exitUsage, verify("happy-path-v0.3", "--identity", identity), "--issuer")
+	s.run(exitUsage, verify("happy-path-v0.3", append(who, "--source", "github.com/a/b")...), "none of the others can be")
+	s.run(exitRejected, verify("happy-path-v0.3", "--any-source"), "say which one to accept")
+	s.run(exitOK, verify("managed-key-happy-path", "--key", dir+"managed-key-happy-path/key.pub"), "of the key given", "accepted")
+	s.run(exitRejected, verify("happy-path-v0.3", "--key", dir+"managed-key-happy-path/key.pub"), "a key was expected")
+	s.run(exitRejected, verify("managed-key-happy-path", who...), "a key was expected")
+	s.run(exitUsage, []string{"verify", "./layout", "--identity", "x", "--issuer", "y"}, "--bundle")
+}
+
+// TestVerifySavedByCosign: layouts that `cosign save` wrote, of images whose
+// provenance slsa-github-generator signed.
+func TestVerifySavedByCosign(t *testing.T) {
+	const data = "../../../shared/data/github-container/"
+	if _, err := os.Stat(data); err != nil {
+		t.Skipf("SKIPPED, NOT PASSED: the layouts are not here: %v", err)
+	}
+	s := believeSigstore(t)
+	for version, ref := range map[string][]string{"v1.7.0": {"--branch", "main"}, "v2.0.0": {"--tag", "v13.0.30"}} {
+		layout := data + version + "/container_workflow_dispatch"
+		digest, err := os.ReadFile(layout + ".digest")
+		if err != nil {
+			t.Fatal(err)
+		}
+		verify := func(args ...string) []string {
+			return append([]string{"verify", layout, "--skip-source"}, args...)
+		}
+		right := verify("--source", "github.com/slsa-framework/example-package")
+		s.run(exitOK, append(right, ref...), strings.TrimSpace(string(digest)), "Build L3", "accepted")
+		s.run(exitRejected, append(right, ref[0], ref[1]+"x"), "✗ provenance")
+		s.run(exitRejected, verify("--source", "github.com/slsa-framework/example-packages"), "✗ provenance")
+		s.run(exitRejected, append(right, "--builder", "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/generator_generic_slsa3.yml"), "✗ signature")
+	}
+}

@@ -1,0 +1,130 @@
+package trust
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// GitHubIssuer vouches for the workflows of github.com in certificates of the
+// public Sigstore instance and of GitHub's own.
+const GitHubIssuer = "https://token.actions.githubusercontent.com"
+
+// Workflow is a GitHub Actions workflow as certificates name it:
+//
+//	https://github.com/OWNER/REPO/.github/workflows/FILE@REF
+type Workflow struct {
+	Repository string // https://github.com/OWNER/REPO
+	Path       string // .github/workflows/FILE
+	Ref        string // full ref; in a builder id that is demanded, it may be missing
+}
+
+var workflowRE = regexp.MustCompile(`^(https://github\.com/[A-Za-z0-9](?:[A-Za-z0-9-]*)/[A-Za-z0-9._-]+)/(\.github/workflows/[A-Za-z0-9._-]+\.ya?ml)(?:@(refs/[^\s@]+))?$`)
+
+// ParseWorkflow reads a workflow's address. Nothing else is a workflow.
+func ParseWorkflow(id string) (Workflow, error) {
+	m := workflowRE.FindStringSubmatch(id)
+	if m == nil {
+		return Workflow{}, fmt.Errorf("workflow: got %q, want https://github.com/OWNER/REPO/.github/workflows/FILE@REF", id)
+	}
+	return Workflow{Repository: m[1], Path: m[2], Ref: m[3]}, nil
+}
+
+// ID is the workflow whatever its version: all that stands before the ref.
+func (w Workflow) ID() string { return w.Repository + "/" + w.Path }
+
+func (w Workflow) String() string {
+	if w.Ref == "" {
+		return w.ID()
+	}
+	return w.ID() + "@" + w.Ref
+}
+
+var versionTag = regexp.MustCompile(`^refs/tags/v[0-9]+\.[0-9]+\.[0-9]+$`)
+
+// IsVersion says whether the workflow is one of a version's tag, as in
+// refs/tags/v1.2.3. What a branch holds changes with every push to it.
+func (w Workflow) IsVersion() bool { return versionTag.MatchString(w.Ref) }
+
+// PublicBuilder is a builder that any repository on GitHub may call, isolated
+// from what it builds, and the SLSA Build level it is believed for.
+type PublicBuilder struct {
+	Workflow   string   // without a ref; believed at version tags alone
+	Level      int      // SLSA Build level
+	BuildTypes []string // what its provenance may be of
+}
+
+const (
+	generator = "https://github.com/slsa-framework/slsa-github-generator"
+	// BuildTypeActions is GitHub's for Artifact Attestations, BuildTypeActionsOld
+	// the one before (and npm's).
+	BuildTypeActions    = "https://actions.github.io/buildtypes/workflow/v1"
+	BuildTypeActionsOld = "https://slsa-framework.github.io/github-actions-buildtypes/workflow/v1"
+)
+
+// publicBuilders is who is believed without being named. Each is pinned by its
+// exact path. A workflow that attests what its caller hands it over proves less
+// than one that builds, so that not all of them have level 3.
+var publicBuilders = []PublicBuilder{
+	{generator + "/.github/workflows/generator_container_slsa3.yml", 3, []string{generator + "/container@v1"}},
+	{generator + "/.github/workflows/generator_generic_slsa3.yml", 3, []string{generator + "/generic@v1"}},
+	{generator + "/.github/workflows/builder_go_slsa3.yml", 3, []string{generator + "/go@v1"}},
+	{"https://github.com/bazel-contrib/publish-to-bcr/.github/workflows/publish.yaml", 2, []string{BuildTypeActions}},
+}
+
+// PublicBuilders lists them.
+func PublicBuilders() []PublicBuilder { return slices.Clone(publicBuilders) }
+
+// Believe says for which level the workflow may sign provenance of a build of
+// source, a repository's canonical address, that was started at sourceRef:
+//
+//   - where builders are demanded, it must be one of them, at the ref named
+//     there or, without one, at a version tag;
+//   - else it must be a public builder at a version tag,
+//   - or a workflow of the source repository itself at the ref that was built,
+//     provided that ownWorkflows says that the source was demanded by name.
+//
+// A workflow in none of these tables is believed for level 2, which is what a
+// hosted workflow reaches that may run anything of its caller's.
+func (w Workflow) Believe(demanded []string, source, sourceRef string, ownWorkflows bool) (PublicBuilder, error) {
+	b := PublicBuilder{Workflow: w.ID(), Level: 2, BuildTypes: []string{BuildTypeActions, BuildTypeActionsOld}}
+	for _, p := range publicBuilders {
+		if p.Workflow == w.ID() {
+			b = p
+			b.BuildTypes = slices.Clone(p.BuildTypes)
+		}
+	}
+	public := slices.ContainsFunc(publicBuilders, func(p PublicBuilder) bool { return p.Workflow == w.ID() })
+	switch {
+	case len(demanded) > 0:
+		if slices.Contains(demanded, w.String()) {
+			return b, nil
+		}
+		if !slices.Contains(demanded, w.ID()) {
+			return PublicBuilder{}, fmt.Errorf("signer: got %q, want one of %q", w, demanded)
+		}
+	case ownWorkflows && w.Repository == source && !public:
+		if w.Ref != sourceRef {
+			return PublicBuilder{}, fmt.Errorf("signer: got the workflow of %q, want that of the ref that was built, %q", w.Ref, sourceRef)
+		}
+		return b, nil
+	case !public:
+		return PublicBuilder{}, fmt.Errorf("signer: got %q, which is neither a known builder nor a workflow of the source repository demanded: say which one to accept", w)
+	}
+	if !w.IsVersion() {
+		return PublicBuilder{}, fmt.Errorf("signer: got %q at %q, want a version tag, as in refs/tags/v1.2.3", w.ID(), w.Ref)
+	}
+	return b, nil
+}
+
+// CheckBuilderID fails unless id names a builder of a platform or a workflow,
+// with or without its ref.
+func CheckBuilderID(id string) error {
+	if strings.HasPrefix(id, "https://github.com/") && strings.Contains(id, "/.github/workflows/") {
+		_, err := ParseWorkflow(id)
+		return err
+	}
+	_, err := IssuerOf(id)
+	return err
+}
