@@ -24,6 +24,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/apiserver"
 	"github.com/colophon-build/colophon/internal/registry"
+	"github.com/colophon-build/colophon/internal/web"
 	"github.com/colophon-build/colophon/release"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -195,6 +196,13 @@ func (p *platform) openServing(s *services) error {
 		AttestorSocket: p.socket("attestor"), MayRelease: s.tokens.mayRelease, LocalSources: loopback(u.Hostname()),
 		Log: p.log.With("role", "api"),
 	}).Register(p.mux)
+	pages := web.Config{URL: p.url, Version: version, Fingerprint: s.fingerprint}
+	for _, b := range p.builders() {
+		pages.Builders = append(pages.Builders, web.Builder{ID: b.ID, BuildType: b.BuildType, Level: b.Level})
+	}
+	if err := web.Register(p.mux, pages); err != nil {
+		return err
+	}
 	p.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	p.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if err := p.rolesAnswer(r.Context()); err != nil {
