@@ -1,0 +1,91 @@
+package test
+
+import (
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// repoFiles calls f with each file of the repository that ends in suffix.
+func repoFiles(t *testing.T, suffix string, f func(path string, text []byte)) {
+	t.Helper()
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == ".git" || path == "../build/hello" || path == "../build/self" || path == "../build/quickstart" || path == "../data"):
+			return fs.SkipDir
+		case d.IsDir() || !strings.HasSuffix(path, suffix):
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err == nil {
+			f(path, text)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// docs/threats.md says which test tries an attack: such a test is there, in the
+// package it names.
+func TestThreatsNameTests(t *testing.T) {
+	tests := map[string]map[string]bool{} // by package directory
+	name := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
+	repoFiles(t, "_test.go", func(path string, text []byte) {
+		dir := filepath.ToSlash(strings.TrimPrefix(filepath.Dir(path), "../"))
+		if tests[dir] == nil {
+			tests[dir] = map[string]bool{}
+		}
+		for _, m := range name.FindAllSubmatch(text, -1) {
+			tests[dir][string(m[1])] = true
+		}
+	})
+	text, err := os.ReadFile("../docs/threats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, list := range regexp.MustCompile(`([a-z/]+): (Test\w+(?:, Test\w+)*)`).FindAllStringSubmatch(string(text), -1) {
+		for _, test := range strings.Split(list[2], ", ") {
+			if named++; !tests[list[1]][test] {
+				t.Errorf("%s has no %s", list[1], test)
+			}
+		}
+	}
+	if all := len(regexp.MustCompile(`\bTest[A-Z]\w+`).FindAll(text, -1)); named == 0 || named != all {
+		t.Errorf("docs/threats.md names %d tests, of which %d with their package", all, named)
+	}
+	for _, story := range regexp.MustCompile(`[a-z]+\.txtar`).FindAllString(string(text), -1) {
+		if _, err := os.Stat(filepath.Join("stories", "testdata", story)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Links between the pages lead somewhere.
+func TestLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#]+)(?:#[^)]*)?\)`)
+	found := 0
+	repoFiles(t, ".md", func(path string, text []byte) {
+		for _, m := range link.FindAllSubmatch(text, -1) {
+			u, err := url.Parse(string(m[1]))
+			if err != nil || u.Scheme != "" {
+				continue
+			}
+			found++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), u.Path)); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+	})
+	if found == 0 {
+		t.Error("no link was looked at")
+	}
+}
