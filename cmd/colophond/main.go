@@ -13,6 +13,7 @@ import (
 
 	"github.com/colophon-build/colophon/build/golang"
 	"github.com/colophon-build/colophon/build/sandbox"
+	"github.com/colophon-build/colophon/internal/api"
 )
 
 // version is set by the linker.
@@ -30,10 +31,29 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newServeCommand(), newAttestorCommand(), newWorkerCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newAttestorCommand(), newWorkerCommand(), newLoginCommand(), newVersionCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "colophond:", err)
 		os.Exit(1)
+	}
+}
+
+// newLoginCommand is colophon login, for those who look for it here.
+func newLoginCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "login FILE", Short: "same as colophon login", Args: cobra.ExactArgs(1), Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := api.ReadConfig(args[0])
+			if err != nil {
+				return err
+			}
+			path, err := api.ConfigPath()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "colophon release will use %s\n", c.URL)
+			return api.SaveConfig(path, c)
+		},
 	}
 }
 
