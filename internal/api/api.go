@@ -11,8 +11,8 @@ import (
 
 // Paths of the API.
 const (
-	PathReleases = "/api/colophon/v1/releases" // POST a ReleaseRequest; GET PathReleases/ID answers a Release
-	PathLogs     = "/api/colophon/v1/logs"     // GET PathLogs/sha256:HEX answers a build log
+	PathReleases = "/api/colophon/v1/releases"  // POST a ReleaseRequest; GET PathReleases/ID answers a Release
+	PathLogs     = "/api/colophon/v1/logs"      // GET PathLogs/sha256:HEX answers a build log
 	PathDocument = "/.well-known/colophon.json" // trust.Document
 )
 

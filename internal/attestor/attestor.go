@@ -59,10 +59,8 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	out := &eventWriter{w: w, rc: http.NewResponseController(w), patience: patience, gone: cancel}
-	stop := out.heartbeat(ctx)
+	out := &eventWriter{w: w, rc: http.NewResponseController(w), patience: patience}
+	stop := out.heartbeat(r.Context())
 	defer stop()
 	uri, err := source.Canonical(req.Source)
 	if err != nil {
@@ -70,7 +68,7 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	}
 	log := s.log.With("image", req.Image, "source", uri, "ref", req.Ref)
 	started := time.Now()
-	rel, err := s.releaser.Run(ctx, req, out.write)
+	rel, err := s.releaser.Run(r.Context(), req, out.write)
 	last := api.Event{Time: time.Now().UTC(), Phase: "done", Result: rel}
 	if err != nil {
 		log.Warn("release failed", "error", err, "took", time.Since(started))
@@ -98,10 +96,7 @@ type eventWriter struct {
 	w        io.Writer
 	rc       *http.ResponseController
 	patience time.Duration
-	gone     context.CancelCauseFunc // called where the requester takes nothing more
-
-	mu     sync.Mutex
-	failed bool
+	mu       sync.Mutex
 }
 
 func (w *eventWriter) write(e api.Event) {
@@ -110,23 +105,16 @@ func (w *eventWriter) write(e api.Event) {
 		e.Error = &api.Error{Message: bounded(e.Error.Message), Hint: bounded(e.Error.Hint), Exit: e.Error.Exit}
 	}
 	line, err := json.Marshal(e)
+	if err != nil {
+		return // these types marshal
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.failed {
-		return
-	}
-	if err == nil {
-		// Not every writer has deadlines; those of a server do.
-		_ = w.rc.SetWriteDeadline(time.Now().Add(w.patience))
-		_, err = w.w.Write(append(line, '\n'))
-	}
-	if err == nil {
-		err = w.rc.Flush()
-	}
-	if err != nil {
-		w.failed = true
-		w.gone(fmt.Errorf("the requester takes no more events: %w", err))
-	}
+	// Where it fails the requester is gone or does not read, and the server
+	// cancels the request's context: nothing to do here.
+	_ = w.rc.SetWriteDeadline(time.Now().Add(w.patience))
+	_, _ = w.w.Write(append(line, '\n'))
+	_ = w.rc.Flush()
 }
 
 func bounded(s string) string {

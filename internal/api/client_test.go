@@ -1,0 +1,173 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var asked = ReleaseRequest{Source: "https://git.example.com/a", Ref: "v1", Image: "registry.example.com/a", Commit: strings.Repeat("c", 40)}
+
+// platform answers every request with h, and is asked for one release.
+func platform(t *testing.T, h http.HandlerFunc) (*Release, error) {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	c := &ClientConfig{URL: srv.URL, Token: "t"}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	return c.Release(ctx, asked, func(Event) {})
+}
+
+func say(lines ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Join(lines, "\n")+"\n") }
+}
+
+func result(image, digest, tags, commit string) string {
+	return fmt.Sprintf(`{"result":{"image":%q,"digest":%q,"tags":[%s],"source":{"commit":%q}}}`, image, digest, tags, commit)
+}
+
+func TestRelease(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("d", 64)
+	good := result(asked.Image, digest, `"v1"`, asked.Commit)
+	if r, err := platform(t, say(`{"phase":"source"}`, good)); err != nil || r.Digest != digest {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+	for name, test := range map[string]struct {
+		answer http.HandlerFunc
+		want   string
+		again  bool // the hint says to run it again
+		exit   int
+	}{
+		"cut before the end": {say(`{"phase":"source"}`), "went away in the middle", true, 1},
+		"cut in a line":      {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"phase":"so`) }, "event", false, 0},
+		"aborted": {func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintln(w, `{"phase":"source"}`)
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}, "went away in the middle", true, 1},
+		"nothing":                {func(http.ResponseWriter, *http.Request) {}, "went away in the middle", true, 1},
+		"a line without end":     {say(strings.Repeat("x", MaxEvent+10)), "went away in the middle", true, 1},
+		"success as an error":    {say(`{"error":{"message":"m","exit":0}}`), "m", false, 1},
+		"success, once wrapped":  {say(`{"error":{"message":"m","exit":256}}`), "m", false, 1},
+		"a negative exit code":   {say(`{"error":{"message":"m","exit":-3}}`), "m", false, 1},
+		"a usage error":          {say(`{"error":{"message":"m","exit":2}}`), "m", false, 2},
+		"another image":          {say(result("registry.example.com/b", digest, `"v1"`, asked.Commit)), `want "registry.example.com/a"`, false, 0},
+		"another commit":         {say(result(asked.Image, digest, `"v1"`, strings.Repeat("e", 40))), "released commit", false, 0},
+		"no digest":              {say(result(asked.Image, "", `"v1"`, asked.Commit)), "digest", false, 0},
+		"no tags":                {say(result(asked.Image, digest, ``, asked.Commit)), "without a tag", false, 0},
+		"no token":               {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 401) }, "401", false, 1},
+		"a duplicate in the end": {say(`{"phase":"x","result":null,"result":{}}`), "event", false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rel, err := platform(t, test.answer)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("got %+v, %v; want an error with %q", rel, err, test.want)
+			}
+			var e *Error
+			if errors.As(err, &e) != (test.exit != 0) || e != nil && e.Exit != test.exit {
+				t.Errorf("got %+v, want exit code %d", e, test.exit)
+			}
+			if e != nil && strings.Contains(e.Hint, "run the same command again") != test.again {
+				t.Errorf("hint: got %q", e.Hint)
+			}
+		})
+	}
+}
+
+func TestTokenGoesNowhereElse(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("the redirect was followed, with authorization %q", r.Header.Get("Authorization"))
+	}))
+	defer other.Close()
+	_, err := platform(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+	})
+	if err == nil || !strings.Contains(err.Error(), "307") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCancelledIsNotAPlatformThatFails(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // only then does the server notice the end
+		<-r.Context().Done()
+	}))
+	defer srv.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := (&ClientConfig{URL: srv.URL, Token: "t"}).Release(ctx, asked, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
+	}
+}
+
+func TestConfigs(t *testing.T) {
+	for data, ok := range map[string]bool{
+		`{"url":"http://127.0.0.1:8080","token":"t","fingerprint":"f"}`:             true,
+		`{"url":"https://platform.example.com","token":"t"}`:                        true,
+		`{"url":"http://[::1]:8080","token":"t"}`:                                   true,
+		`{"url":"http://platform.example.com","token":"t"}`:                         false, // in the clear
+		`{"url":"http://127.0.0.1.example.com","token":"t"}`:                        false,
+		`{"url":"https://user:pw@platform.example.com","token":"t"}`:                false,
+		`{"url":"https://platform.example.com/other","token":"t"}`:                  false,
+		`{"url":"https://platform.example.com?x=y","token":"t"}`:                    false,
+		`{"url":"ftp://127.0.0.1","token":"t"}`:                                     false,
+		`{"url":"https://platform.example.com"}`:                                    false,
+		`{"url":"https://platform.example.com","token":"a\r\nX-Other: b"}`:          false,
+		`{"url":"https://platform.example.com","token":"t","evil":1}`:               false,
+		`{"url":"https://a.example.com","url":"https://b.example.com","token":"t"}`: false,
+		`[]`:    false,
+		``:      false,
+		`{"url`: false,
+	} {
+		if c, err := ParseConfig([]byte(data)); (err == nil) != ok {
+			t.Errorf("%s: got %+v, %v", data, c, err)
+		}
+	}
+	big := filepath.Join(t.TempDir(), "big")
+	if err := os.WriteFile(big, make([]byte, 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadConfig(big); err == nil || !strings.Contains(err.Error(), big) {
+		t.Errorf("got %v, want an error that names the file", err)
+	}
+}
+
+func TestWhichPlatform(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", dir)
+	t.Setenv("COLOPHON_PLATFORM", "")
+	if _, err := LoadConfig(); !errors.Is(err, ErrNoPlatform) {
+		t.Errorf("got %v, want %v", err, ErrNoPlatform)
+	}
+	path, err := ConfigPath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := &ClientConfig{URL: "https://a.example.com", Token: "t"}
+	if err := SaveConfig(path, kept); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("kept with mode %v, %v; want 0600", st.Mode(), err)
+	}
+	if c, err := LoadConfig(); err != nil || *c != *kept {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	// A file that is named and missing is an error, never another platform.
+	t.Setenv("COLOPHON_PLATFORM", filepath.Join(dir, "missing"))
+	if c, err := LoadConfig(); err == nil || errors.Is(err, ErrNoPlatform) {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	if again, err := ConfigPath(); err != nil || again != path {
+		t.Errorf("login would write to %s, %v; want %s", again, err, path)
+	}
+}
