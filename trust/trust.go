@@ -91,15 +91,36 @@ func Parse(raw []byte) (*Root, error) {
 	default:
 		return nil, errors.New("neither a platform's trust document nor a Sigstore trusted root")
 	}
-	tr, err := root.NewTrustedRootFromJSON(material)
+	tr, err := parseMaterial(material)
 	if err != nil {
-		return nil, fmt.Errorf("trusted root: %w", err)
+		return nil, err
 	}
-	if err := checkMaterial(tr, r.URL != ""); err != nil {
+	if err := enough(tr, r.URL != ""); err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)
 	}
 	r.Material = tr
 	return r, nil
+}
+
+// ParseMaterial reads a plain trusted root for signatures of a key that the
+// caller has: it may vouch for nobody, but must be well-formed.
+func ParseMaterial(raw []byte) (root.TrustedMaterial, error) {
+	var head struct{}
+	if err := strict.Unmarshal(raw, limits.TrustRoot, &head); err != nil {
+		return nil, fmt.Errorf("trusted root: %w", err)
+	}
+	return parseMaterial(raw)
+}
+
+func parseMaterial(raw []byte) (*root.TrustedRoot, error) {
+	tr, err := root.NewTrustedRootFromJSON(raw)
+	if err == nil {
+		err = checkMaterial(tr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("trusted root: %w", err)
+	}
+	return tr, nil
 }
 
 // check holds a document to its own issuer: it cannot speak for the builders
@@ -187,10 +208,10 @@ func (r *Root) Builder(id string, wanted []string) (Builder, bool) {
 	return Builder{}, false
 }
 
-// checkMaterial refuses roots that could not verify anything, and those whose
-// key ids are not the ids of their keys. A platform has one of everything.
-// Others do without: GitHub's own Sigstore keeps no logs, old roots have no clock.
-func checkMaterial(tr *root.TrustedRoot, platform bool) error {
+// enough refuses roots that could not verify anything. A platform has one of
+// everything. Others do without: GitHub's own Sigstore keeps no logs, old roots
+// have no clock.
+func enough(tr *root.TrustedRoot, platform bool) error {
 	cas, cts, logs, clocks := len(tr.FulcioCertificateAuthorities()), len(tr.CTLogs()), len(tr.RekorLogs()), len(tr.TimestampingAuthorities())
 	switch {
 	case platform && (cas == 0 || cts == 0 || logs == 0 || clocks == 0):
@@ -198,6 +219,12 @@ func checkMaterial(tr *root.TrustedRoot, platform bool) error {
 	case cas == 0 || logs+clocks == 0:
 		return fmt.Errorf("got %d certificate authorities, %d logs, %d clocks, want an authority, and a log or a clock to know the time by", cas, logs, clocks)
 	}
+	return nil
+}
+
+// checkMaterial refuses roots with parts missing, and those whose key ids are
+// not the ids of their keys.
+func checkMaterial(tr *root.TrustedRoot) error {
 	for _, ca := range tr.FulcioCertificateAuthorities() {
 		if f, ok := ca.(*root.FulcioCertificateAuthority); !ok || f.Root == nil {
 			return errors.New("certificate authority without a root certificate")
@@ -218,6 +245,9 @@ func checkMaterial(tr *root.TrustedRoot, platform bool) error {
 		}
 	}
 	for id, log := range tr.RekorLogs() {
+		if log.ValidityPeriodStart.IsZero() {
+			return fmt.Errorf("log %s: its key is believed from no time on", id)
+		}
 		if u, err := url.Parse(log.BaseURL); err != nil || u.Hostname() == "" {
 			return fmt.Errorf("log %s: base URL: got %q, want one with a host", id, log.BaseURL)
 		}

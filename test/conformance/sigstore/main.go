@@ -2,7 +2,7 @@
 // suite (sigstore/sigstore-conformance, docs/cli_protocol.md), so that the
 // suite can run against package verify:
 //
-//	sigstore sign-bundle [--staging] --identity-token TOKEN --bundle FILE [--trusted-root FILE] [--signing-config FILE] ARTIFACT
+//	sigstore sign-bundle [--staging] [--in-toto] --identity-token TOKEN --bundle FILE [--trusted-root FILE] [--signing-config FILE] ARTIFACT
 //	sigstore verify-bundle [--staging] --bundle FILE (--certificate-identity ID --certificate-oidc-issuer URL | --key FILE) [--trusted-root FILE] ARTIFACT|sha256:DIGEST
 //
 // Exit code 0 is success, 1 a refusal or a failure, 2 misuse.
@@ -45,6 +45,7 @@ type options struct {
 	bundle, trustedRoot            string
 	identity, issuer, key          string // verify-bundle
 	token, signingConfig, artifact string // sign-bundle, but for artifact
+	statement                      bool   // sign-bundle: the artifact is an in-toto statement
 }
 
 var errUsage = errors.New("want sign-bundle or verify-bundle, its flags, and one artifact")
@@ -80,6 +81,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	case "sign-bundle":
 		work = signBundle
 		f.StringVar(&o.token, "identity-token", "", "OIDC token of the signer")
+		f.BoolVar(&o.statement, "in-toto", false, "the artifact is an in-toto statement, to be signed in an envelope")
 		f.StringVar(&o.signingConfig, "signing-config", "", "signing config, in place of the public instance's")
 	default:
 		return errUsage
@@ -97,6 +99,9 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 func verifyBundle(_ context.Context, o options) error {
 	signer := verify.Signer{Identity: o.identity, Issuer: o.issuer}
 	if o.key != "" {
+		if o.identity != "" || o.issuer != "" {
+			return errors.New("--key and a certificate's identity exclude each other")
+		}
 		key, err := readKey(o.key)
 		if err != nil {
 			return err
@@ -129,6 +134,9 @@ func (o options) material() (root.TrustedMaterial, error) {
 		}
 	case o.staging:
 		return root.FetchTrustedRootWithOptions(stagingOptions())
+	}
+	if o.key != "" {
+		return trust.ParseMaterial(raw)
 	}
 	r, err := trust.Parse(raw)
 	if err != nil {

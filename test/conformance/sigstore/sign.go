@@ -10,6 +10,7 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/sign"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/durable"
 )
 
@@ -55,7 +56,14 @@ func signBundle(ctx context.Context, o options) error {
 			opts.TimestampAuthorities = append(opts.TimestampAuthorities, sign.NewTimestampAuthority(&sign.TimestampAuthorityOptions{URL: c.URL, Timeout: 30 * time.Second, Retries: 1}))
 		}
 	}
-	pb, err := sign.Bundle(&sign.PlainData{Data: content}, key, opts)
+	var data sign.Content = &sign.PlainData{Data: content}
+	if o.statement {
+		if _, err := attest.ParseAnyStatement(content); err != nil {
+			return err
+		}
+		data = &sign.DSSEData{Data: content, PayloadType: attest.PayloadType}
+	}
+	pb, err := sign.Bundle(data, key, opts)
 	if err != nil {
 		return err
 	}

@@ -3,13 +3,19 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
 )
 
 // What the suite's README says where a case names no identity and issuer.
@@ -103,6 +109,47 @@ func TestSomebodyElse(t *testing.T) {
 		if err := run(context.Background(), append(args, dir+"a.txt"), io.Discard); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// TestBareKey: a key's signature and nothing else, under a root that vouches
+// for nobody, and the same where the root keeps a log and it is not in there.
+func TestBareKey(t *testing.T) {
+	dir := t.TempDir()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := []byte("content")
+	sum := sha256.Sum256(content)
+	sig, err := ecdsa.SignASN1(rand.Reader, key, sum[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := json.Marshal(map[string]any{
+		"mediaType":            "application/vnd.dev.sigstore.bundle.v0.3+json",
+		"verificationMaterial": map[string]any{"publicKey": map[string]any{"hint": "some key"}},
+		"messageSignature":     map[string]any{"messageDigest": map[string]any{"algorithm": "SHA2_256", "digest": sum[:]}, "signature": sig},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := cryptoutils.MarshalPublicKeyToPEM(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"artifact": content, "bundle": bundle, "key": public, "root": []byte(`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`)} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := []string{"verify-bundle", "--bundle", filepath.Join(dir, "bundle"), "--key", filepath.Join(dir, "key")}
+	bare := append(args[:len(args):len(args)], "--trusted-root", filepath.Join(dir, "root"))
+	if err := run(context.Background(), append(bare, filepath.Join(dir, "artifact")), io.Discard); err != nil {
+		t.Errorf("got %v, want it accepted", err)
+	}
+	if err := run(context.Background(), append(args, filepath.Join(dir, "artifact")), io.Discard); err == nil {
+		t.Error("it is in no log, and accepted under a root that keeps one")
 	}
 }
 
