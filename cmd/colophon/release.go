@@ -117,6 +117,9 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 		if ctx.Err() == context.DeadlineExceeded {
 			return &exitError{code: exitFailure, msg: fmt.Sprintf("release did not finish within %s", o.timeout), hint: "run it again, with a longer --timeout"}
 		}
+		if ctx.Err() != nil {
+			return &exitError{code: exitFailure, msg: "interrupted", hint: "the same command finishes what was begun"}
+		}
 		return err
 	}
 	p.summary(rel)

@@ -57,9 +57,6 @@ func run(ctx context.Context, args []string) int {
 	case errors.As(err, &exit):
 	case ctx.Err() != nil:
 		exit = &exitError{code: exitFailure, msg: "interrupted"}
-		if errors.As(err, &platform) {
-			exit.hint = "run the same command again: it finishes what was begun"
-		}
 	case errors.As(err, &platform):
 		exit = &exitError{code: platform.Exit, msg: platform.Message, hint: platform.Hint}
 	case isUsage(err):
