@@ -156,6 +156,7 @@ func TestRecipesThatAreRefused(t *testing.T) {
 		"outside the tree":     {ok, build.Recipe{Dockerfile: "../Dockerfile"}, "inside the tree"},
 		"foreign frontend":     {"# syntax=evil/frontend\n" + ok, build.Recipe{}, "evil/frontend"},
 		"frontend by argument": {ok, build.Recipe{BuildArgs: map[string]string{"BUILDKIT_SYNTAX": "evil/frontend"}}, "may not be set"},
+		"unknown base image":   {"FROM localhost:1/nowhere\n", build.Recipe{}, "mirror"},
 		"another epoch":        {ok, build.Recipe{BuildArgs: map[string]string{"SOURCE_DATE_EPOCH": "0"}}, "may not be set"},
 		"platform":             {ok, build.Recipe{Platforms: []string{"windows/amd64"}}, "platform"},
 		"insecure step":        {ok + "RUN --security=insecure true\n", build.Recipe{}, "security.insecure"},

@@ -142,6 +142,10 @@ func (d *daemon) explain(ctx context.Context, tooLong error, p *progress, err er
 		return fmt.Errorf("buildkitd ended during the build: %w: %s", err, d.out.text())
 	default:
 	}
+	if strings.HasPrefix(step, "[internal] load metadata for ") {
+		// BuildKit says "not found" of the mirror where the registry itself cannot be reached.
+		cause += " (neither the platform's mirror nor the registry gave this base image)"
+	}
 	if cause != "" {
 		return &build.Error{Step: step, Err: errors.New(cause)}
 	}

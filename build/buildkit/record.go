@@ -34,7 +34,7 @@ type incompleteFetch struct {
 // fetched URLs by digest, sorted by URI, and what it could not record.
 func dependencies(provenance [][]byte) ([]attest.ResourceDescriptor, []incompleteFetch, error) {
 	if len(provenance) == 0 {
-		return nil, nil, fmt.Errorf("there is no provenance")
+		return nil, nil, fmt.Errorf("there is no provenance; an image without layers has none")
 	}
 	type key struct{ uri, digest string }
 	seen := map[key]attest.ResourceDescriptor{}
