@@ -88,7 +88,10 @@ func runAttestor(ctx context.Context, s attestorSettings) error {
 		}
 		debug.FreeOSMemory() // making it takes seven times what it keeps
 	}()
-	return peercred.Serve(ctx, s.Socket, []int{os.Getuid()}, attestor.New(r, s.Dir, log).Handler())
+	service := attestor.New(r, s.Dir, log)
+	err = peercred.Serve(ctx, s.Socket, []int{os.Getuid()}, service.Handler())
+	service.Wait() // releases that were cut clean up behind them
+	return err
 }
 
 // ownDigest is the hex sha256 of this executable, or empty where it cannot be read.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -53,6 +54,11 @@ func readConfig(path string) (config, error) {
 	}
 	if (c.TrustedRoot == "") != (c.SigningConfig == "") {
 		return c, fmt.Errorf("%s: trustedRoot and signingConfig belong together", path)
+	}
+	if c.Build.WallTime != "" {
+		if d, err := time.ParseDuration(c.Build.WallTime); err != nil || d <= 0 {
+			return c, fmt.Errorf("%s: build.wallTime: got %q, want a duration such as \"30m\"", path, c.Build.WallTime)
+		}
 	}
 	return c, nil
 }

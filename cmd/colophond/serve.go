@@ -22,6 +22,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/build/gateway"
 	"github.com/colophon-build/colophon/internal/apiserver"
 	"github.com/colophon-build/colophon/internal/registry"
 	"github.com/colophon-build/colophon/internal/web"
@@ -82,6 +83,11 @@ func runServe(ctx context.Context, o serveOptions) error {
 	}
 	if p.url, err = origin(o.listen, o.url, o.tlsCert != ""); err != nil {
 		return err
+	}
+	if o.mirror != "" { // the worker would only go without
+		if _, err := gateway.OpenMirror(o.mirror); err != nil {
+			return fmt.Errorf("--mirror: %w", err)
+		}
 	}
 	unlock, err := p.openData()
 	if err != nil {

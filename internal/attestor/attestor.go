@@ -30,6 +30,7 @@ type Service struct {
 	releaser *release.Releaser
 	dir      string
 	log      *slog.Logger
+	running  sync.WaitGroup
 }
 
 // New makes the service over a Releaser whose Config.Dir is dir.
@@ -46,9 +47,15 @@ func (s *Service) Handler() http.Handler {
 	return mux
 }
 
+// Wait returns when no release is running. Requests must have been cancelled,
+// and new ones be impossible.
+func (s *Service) Wait() { s.running.Wait() }
+
 // release streams the events of one release; when the requester goes away the
 // release ends, and asking again finishes it.
 func (s *Service) release(w http.ResponseWriter, r *http.Request) {
+	s.running.Add(1)
+	defer s.running.Done()
 	body, err := strict.Read(r.Body, limits.Request)
 	var req api.ReleaseRequest
 	if err == nil {
