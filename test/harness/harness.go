@@ -68,17 +68,24 @@ type Platform struct {
 // Start runs a platform on a free loopback port and waits until it is ready.
 func Start(t testing.TB, args ...string) *Platform {
 	t.Helper()
+	p := Reserve(t)
+	if p.Args = args; !slices.Contains(args, "--config") {
+		p.Args = append(args, "--config", Config(t, nil))
+	}
+	p.Up()
+	return p
+}
+
+// Reserve is a platform that knows its address, and does not run before Up.
+func Reserve(t testing.TB) *Platform {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := l.Addr().String()
 	l.Close()
-	if !slices.Contains(args, "--config") {
-		args = append(args, "--config", Config(t, nil))
-	}
-	p := &Platform{T: t, Data: filepath.Join(t.TempDir(), "data"), Addr: addr, URL: "http://" + addr, Args: args, Log: &Log{}}
-	p.Up()
+	p := &Platform{T: t, Data: filepath.Join(t.TempDir(), "data"), Addr: addr, URL: "http://" + addr, Log: &Log{}}
 	t.Cleanup(func() {
 		p.Kill()
 		if t.Failed() {
@@ -145,6 +152,21 @@ func (p *Platform) Kill() {
 	p.cmd.Process.Kill()
 	<-p.done
 	p.cmd = nil
+}
+
+// Role is the process of one role ("attestor", "worker"), or 0 where it is not running.
+func (p *Platform) Role(name string) (pid int) {
+	p.T.Helper()
+	out, err := exec.Command("ps", "-o", "pid=,args=", "--ppid", strconv.Itoa(p.cmd.Process.Pid)).Output()
+	if err != nil {
+		return 0 // no children
+	}
+	for _, line := range strings.Split(string(out), "\n") {
+		if f := strings.Fields(line); len(f) == 3 && f[2] == name {
+			pid, _ = strconv.Atoi(f[0])
+		}
+	}
+	return pid
 }
 
 // Stop is SIGTERM, and waits for the end.

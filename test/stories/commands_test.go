@@ -27,6 +27,9 @@ import (
 //
 //	exits CODE COMMAND ARG…   run a program and want this exit code
 //	fork FROM TO              copy an image with everything attached to another repository, under the same tag
+//	save IMAGE DIR            copy an image with everything attached into an OCI layout, under the same tag
+//	spoil DIR                 change one byte of the largest blob of a layout
+//	untag IMAGE               remove a tag, as an admin may
 //	tamper WHAT IMAGE         as somebody with the registry: change layer or manifest on disk, or replace the
 //	                          signature, provenance, sbom, log-proof, timestamp or subject of its attestations
 //	detach KIND IMAGE         remove the attestations of one predicate type
@@ -44,6 +47,9 @@ func commands(p *harness.Platform) map[string]func(*testscript.TestScript, bool,
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"exits":  must(exits, 2),
 		"fork":   must(func(ts *testscript.TestScript, a []string) error { return s.fork(a[0], a[1]) }, 2),
+		"save":   must(func(ts *testscript.TestScript, a []string) error { return s.save(a[0], ts.MkAbs(a[1])) }, 2),
+		"spoil":  must(func(ts *testscript.TestScript, a []string) error { return spoil(ts.MkAbs(a[0])) }, 1),
+		"untag":  must(func(ts *testscript.TestScript, a []string) error { return s.untag(a[0]) }, 1),
 		"tamper": must(func(ts *testscript.TestScript, a []string) error { return s.tamper(a[0], a[1]) }, 2),
 		"detach": must(func(ts *testscript.TestScript, a []string) error { return s.detach(a[0], a[1]) }, 2),
 		"expire": must(func(ts *testscript.TestScript, a []string) error { return expire(ts.MkAbs(a[0])) }, 1),
@@ -82,12 +88,26 @@ func (s *sabotage) open(image string) (*oci.Registry, oci.Reference, error) {
 }
 
 func (s *sabotage) fork(from, to string) error {
-	ctx := context.Background()
-	src, ref, err := s.open(from)
+	dst, _, err := s.open(to)
 	if err != nil {
 		return err
 	}
-	dst, _, err := s.open(to)
+	return s.copyTo(dst, from)
+}
+
+func (s *sabotage) save(from, dir string) error {
+	dst, err := oci.CreateLayout(dir)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	return s.copyTo(dst, from)
+}
+
+// copyTo brings an image, everything attached to it, and its tag.
+func (s *sabotage) copyTo(dst oci.Target, from string) error {
+	ctx := context.Background()
+	src, ref, err := s.open(from)
 	if err != nil {
 		return err
 	}
@@ -111,6 +131,39 @@ func (s *sabotage) fork(from, to string) error {
 		}
 	}
 	return dst.Tag(ctx, ref.Tag, d)
+}
+
+// spoil aims at the layer: nothing else of an image is as large.
+func spoil(dir string) error {
+	blobs, err := filepath.Glob(filepath.Join(dir, "blobs", "sha256", "*"))
+	if err != nil {
+		return err
+	}
+	var largest []byte
+	var path string
+	for _, b := range blobs {
+		data, err := os.ReadFile(b)
+		if err != nil {
+			return err
+		}
+		if len(data) > len(largest) {
+			largest, path = data, b
+		}
+	}
+	if path == "" {
+		return fmt.Errorf("%s has no blobs", dir)
+	}
+	largest[len(largest)/2] ^= 0x01
+	return os.WriteFile(path, largest, 0o600)
+}
+
+func (s *sabotage) untag(image string) error {
+	ref, err := oci.ParseReference(image)
+	if err != nil {
+		return err
+	}
+	_, name, _ := strings.Cut(ref.Repository, "/")
+	return s.remove(name, ref.Tag)
 }
 
 func (s *sabotage) tamper(what, image string) error {
@@ -189,24 +242,32 @@ func (s *sabotage) take(reg *oci.Registry, ref oci.Reference, d v1.Descriptor, k
 		}
 		out = append(out, a.Bundle)
 		_, name, _ := strings.Cut(ref.Repository, "/")
-		req, err := http.NewRequest(http.MethodDelete, s.URL+"/v2/"+name+"/manifests/"+a.Descriptor.Digest.String(), nil)
-		if err != nil {
+		if err := s.remove(name, a.Descriptor.Digest.String()); err != nil {
 			return nil, err
-		}
-		req.Header.Set("Authorization", "Bearer "+s.Token("admin.json"))
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return nil, err
-		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusAccepted {
-			return nil, fmt.Errorf("deleting an attestation: %s", resp.Status)
 		}
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("nothing of type %s is attached", kind)
 	}
 	return out, nil
+}
+
+// remove deletes a manifest or a tag.
+func (s *sabotage) remove(name, reference string) error {
+	req, err := http.NewRequest(http.MethodDelete, s.URL+"/v2/"+name+"/manifests/"+reference, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+s.Token("admin.json"))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		return fmt.Errorf("deleting %s of %s: %s", reference, name, resp.Status)
+	}
+	return nil
 }
 
 // edit changes the last byte of a file of the registry, on disk. The file may

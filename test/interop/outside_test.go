@@ -1,0 +1,184 @@
+package interop
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+// people is an OIDC issuer as organisations run them: RS256, and people by
+// their mail addresses.
+type people struct {
+	url    string
+	signer jose.Signer
+}
+
+func newPeople(t *testing.T) *people {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &people{}
+	p.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}, (&jose.SignerOptions{}).WithType("JWT"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	p.url = srv.URL
+	answer := func(v any) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			json.NewEncoder(w).Encode(v)
+		}
+	}
+	mux.HandleFunc("GET /.well-known/openid-configuration", answer(map[string]any{
+		"issuer": p.url, "jwks_uri": p.url + "/keys", "authorization_endpoint": p.url + "/auth", "token_endpoint": p.url + "/token",
+		"response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"RS256"},
+	}))
+	mux.HandleFunc("GET /keys", answer(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "1", Algorithm: "RS256", Use: "sig"}}}))
+	return p
+}
+
+// token writes a token to a file, with these claims over the usual ones.
+func (p *people) token(t *testing.T, claims map[string]any) (file string) {
+	t.Helper()
+	now := time.Now()
+	all := map[string]any{
+		"iss": p.url, "sub": "ada", "aud": "sigstore", "iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(),
+		"email": "ada@example.com", "email_verified": true,
+	}
+	for k, v := range claims {
+		all[k] = v
+	}
+	payload, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := p.signer.Sign(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compact, err := signed.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(compact), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// asBuilders makes the issuer of another platform one whose tokens name its
+// own builders, with the same meaning as here.
+func asBuilders(url string) (issuer, metadata map[string]any) {
+	return map[string]any{"IssuerURL": url, "ClientID": "sigstore", "Type": "ci-provider", "CIProvider": "other-colophon"},
+		map[string]any{
+			"SubjectAlternativeNameTemplate": "builder_id",
+			"ExtensionTemplates": map[string]string{
+				"BuildSignerURI": "builder_id", "BuildSignerDigest": "builder_digest", "RunnerEnvironment": "runner_environment",
+				"SourceRepositoryURI": "source_uri", "SourceRepositoryDigest": "source_digest", "SourceRepositoryRef": "source_ref",
+				"BuildTrigger": "build_trigger", "RunInvocationURI": "invocation_uri",
+			},
+		}
+}
+
+// TestOutsideTrustServices runs platform b on the authority, log and clock of
+// platform a, and has people of an outside issuer sign on a.
+func TestOutsideTrustServices(t *testing.T) {
+	staff := newPeople(t)
+	b := harness.Reserve(t)
+	issuer, metadata := asBuilders(b.URL)
+	a := harness.Start(t, "--config", harness.Config(t, map[string]any{"fulcio": map[string]any{
+		"OIDCIssuers": map[string]any{
+			b.URL:     issuer,
+			staff.url: map[string]any{"IssuerURL": staff.url, "ClientID": "sigstore", "Type": "email"},
+		},
+		"CIIssuerMetadata": map[string]any{"other-colophon": metadata},
+	}}))
+	dir := t.TempDir()
+	root, signing := filepath.Join(dir, "trusted_root.json"), filepath.Join(dir, "signing_config.json")
+	for path, file := range map[string]string{"/trusted_root.json": root, "/signing_config.json": signing} {
+		if err := os.WriteFile(file, a.Get(path), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Args = []string{"--config", harness.Config(t, map[string]any{"trustedRoot": root, "signingConfig": signing})}
+	b.Up()
+	if got := string(b.Get("/trusted_root.json")); got != string(a.Get("/trusted_root.json")) {
+		t.Error("b does not hand on the trusted root of a byte for byte")
+	}
+	before := a.Checkpoint()
+
+	repo := harness.GoRepo(t)
+	b.Trust()
+	out, err := b.Colophon(t.Context(), "release", repo, "--ref", "v1.0.0", "--image", b.Addr+"/team/app", "--json").Output()
+	if err != nil {
+		t.Fatalf("release: %v\n%s", err, b.Log)
+	}
+	var r api.Release
+	if err := json.Unmarshal(out, &r); err != nil {
+		t.Fatal(err)
+	}
+	image := b.Addr + "/team/app:v1.0.0"
+	if !strings.HasPrefix(r.Builder, b.URL+"/builders/") {
+		t.Errorf("builder: got %s, want one of %s", r.Builder, b.URL)
+	}
+	if after := a.Checkpoint(); after.Size < before.Size+4 {
+		t.Errorf("a's log has %d entries after %d, want 4 more", after.Size, before.Size)
+	}
+	a.LogExtends(before)
+	if out, err := b.Colophon(t.Context(), "verify", image, "--source", r.Source.URI).CombinedOutput(); err != nil {
+		t.Errorf("verify with b's trust document: %v\n%s", err, out)
+	}
+	// Whoever trusts a alone trusts none of b's builders.
+	a.Trust()
+	cmd := a.Colophon(t.Context(), "verify", image, "--source", r.Source.URI)
+	if out, err := cmd.CombinedOutput(); err == nil || cmd.ProcessState.ExitCode() != 3 {
+		t.Errorf("verify with a's trust document: %v, want it rejected\n%s", err, out)
+	}
+
+	stock := &bench{Platform: b, t: t, home: t.TempDir(), docker: b.DockerConfig(), image: image, digest: r.Digest}
+	identity := []string{"--trusted-root", root, "--certificate-identity", r.Builder, "--certificate-oidc-issuer", b.URL}
+	stock.run(t, "cosign", append([]string{"verify", image}, identity...)...)
+	stock.run(t, "cosign", append([]string{"verify-attestation", "--type", "slsaprovenance1", image}, identity...)...)
+	stock.fail(t, "cosign", "verify", image, "--trusted-root", root, "--certificate-identity", r.Builder, "--certificate-oidc-issuer", a.URL)
+
+	t.Run("people sign", func(t *testing.T) { peopleSign(t, stock, staff, root, signing, a.URL) })
+}
+
+// peopleSign signs with stock cosign and the token of an outside issuer.
+func peopleSign(t *testing.T, stock *bench, staff *people, root, signing, origin string) {
+	stock.run(t, "crane", "copy", stock.image, stock.Addr+"/team/signed:v1")
+	image := stock.Addr + "/team/signed@" + stock.digest
+	sign := []string{"sign", "--yes", "--signing-config", signing, "--trusted-root", root, "--identity-token"}
+	stock.run(t, "cosign", append(sign, staff.token(t, nil), image)...)
+	stock.run(t, "cosign", "verify", image, "--trusted-root", root, "--certificate-identity", "ada@example.com", "--certificate-oidc-issuer", staff.url)
+	stock.fail(t, "cosign", "verify", image, "--trusted-root", root, "--certificate-identity", "bob@example.com", "--certificate-oidc-issuer", staff.url)
+	for name, claims := range map[string]map[string]any{
+		"unverified address": {"email_verified": false},
+		"another audience":   {"aud": "elsewhere"},
+		"expired":            {"exp": time.Now().Add(-time.Minute).Unix()},
+		"the platform":       {"iss": origin},
+		"nobody's issuer":    {"iss": staff.url + "/other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stock.fail(t, "cosign", append(sign, staff.token(t, claims), image)...)
+		})
+	}
+}

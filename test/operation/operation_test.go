@@ -1,0 +1,340 @@
+// Package operation does to a platform what operators and accidents do: stop it
+// in the middle, kill its roles, start it twice, lose its keys.
+package operation
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+// begin starts a release and waits until its progress says word.
+func begin(t *testing.T, p *harness.Platform, repo, image, word string) (wait func() (output string, code int)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(cancel)
+	cmd := p.Colophon(ctx, "release", repo, "--ref", "v1.0.0", "--image", p.Addr+"/"+image)
+	r, w := io.Pipe()
+	cmd.Stderr = w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var seen bytes.Buffer
+	said, ended := make(chan bool, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		found := false
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			seen.WriteString(lines.Text() + "\n")
+			if !found && strings.Contains(lines.Text(), word) {
+				found = true
+				said <- true
+			}
+		}
+		if !found {
+			said <- false
+		}
+	}()
+	done := make(chan struct{})
+	go func() { cmd.Wait(); w.Close(); close(done) }()
+	wait = func() (string, int) {
+		<-done
+		<-ended
+		return seen.String(), cmd.ProcessState.ExitCode()
+	}
+	if !<-said {
+		output, code := wait()
+		t.Fatalf("the release never said %q (exit code %d):\n%s", word, code, output)
+	}
+	return wait
+}
+
+func release(t *testing.T, p *harness.Platform, repo, image string) {
+	t.Helper()
+	if output, code := begin(t, p, repo, image, "source")(); code != 0 {
+		t.Fatalf("release: exit code %d\n%s", code, output)
+	}
+}
+
+// sleepy is a repository whose build says "asleep" and takes long.
+func sleepy(t *testing.T) string {
+	dir := filepath.Join(t.TempDir(), "app")
+	harness.Write(t, dir, map[string]string{"Dockerfile": "FROM debian:bookworm-slim\nRUN echo asleep && sleep 120\n"})
+	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "first"}, {"tag", "v1.0.0"}} {
+		harness.Git(t, dir, args...)
+	}
+	return dir
+}
+
+func ready(p *harness.Platform) bool {
+	resp, err := http.Get(p.URL + "/readyz")
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+// quiet: nothing of a build is left, on disk or running.
+func quiet(t *testing.T, p *harness.Platform) {
+	t.Helper()
+	eventually(t, "no process of a build", func() bool {
+		out, _ := exec.Command("ps", "-eo", "args=").Output()
+		for _, line := range strings.Split(string(out), "\n") {
+			if strings.Contains(line, "buildkitd") && strings.Contains(line, p.Data) {
+				return false
+			}
+		}
+		return true
+	})
+	for _, pattern := range []string{"rooms/work/job-*", "attestor/work/*", "attestor/logs/*", "attestor/records/*"} {
+		eventually(t, "no "+pattern, func() bool {
+			left, err := filepath.Glob(filepath.Join(p.Data, pattern))
+			return err == nil && len(left) == 0
+		})
+	}
+	resp, err := http.Get(p.URL + "/v2/app/tags/list")
+	if err == nil {
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusNotFound {
+			t.Errorf("tags of an image that was never released: %s", resp.Status)
+		}
+	}
+}
+
+// TestMiddleOfABuild ends the platform, the attestor and the worker in the
+// middle of a build.
+func TestMiddleOfABuild(t *testing.T) {
+	p := harness.Start(t, "--mirror", harness.BaseImages(t))
+	repo := sleepy(t)
+
+	t.Run("SIGTERM", func(t *testing.T) {
+		wait := begin(t, p, repo, "app", "asleep")
+		start := time.Now()
+		if err := p.Stop(); err != nil {
+			t.Errorf("the platform ended with %v", err)
+		}
+		if took := time.Since(start); took > 15*time.Second {
+			t.Errorf("stopping took %s, want at most 15 s", took)
+		}
+		output, code := wait()
+		if code != 1 || !strings.Contains(output, "run the same command again") {
+			t.Errorf("the client ended with %d:\n%s", code, output)
+		}
+		quiet(t, p)
+		p.Up()
+		quiet(t, p)
+	})
+	for _, role := range []string{"attestor", "worker"} {
+		t.Run("kill -9 "+role, func(t *testing.T) {
+			wait := begin(t, p, repo, "app", "asleep")
+			before := p.Role(role)
+			if before == 0 {
+				t.Fatalf("no %s", role)
+			}
+			if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			if output, code := wait(); code != 1 {
+				t.Errorf("the client ended with %d:\n%s", code, output)
+			}
+			eventually(t, role+" runs again", func() bool { now := p.Role(role); return now != 0 && now != before && ready(p) })
+			quiet(t, p)
+		})
+	}
+	release(t, p, harness.GoRepo(t), "after")
+}
+
+// fails runs "colophond serve", which must end by itself with an error.
+func fails(t *testing.T, words []string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, harness.Bin(t, "colophond"), append([]string{"serve"}, args...)...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err == nil || ctx.Err() != nil || stdout.Len() > 0 {
+		t.Errorf("serve %v: got %v and %q, want a failure\n%s", args, err, &stdout, &stderr)
+	}
+	for _, w := range words {
+		if !strings.Contains(stderr.String(), w) {
+			t.Errorf("serve %v: does not say %q:\n%s", args, w, &stderr)
+		}
+	}
+}
+
+func TestServeRefuses(t *testing.T) {
+	p := harness.Start(t)
+	other := harness.Reserve(t)
+	fails(t, []string{"in use by another colophond", p.Data}, "--data", p.Data, "--listen", other.Addr)
+	fails(t, []string{p.Addr}, "--data", other.Data, "--listen", p.Addr)
+	if !ready(p) {
+		t.Error("the first platform is no longer ready")
+	}
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	none := filepath.Join(t.TempDir(), "none")
+	_, port, err := net.SplitHostPort(other.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"0.0.0.0", "", "[::]", "192.0.2.1"} {
+		fails(t, []string{"loopback", "--tls-cert"}, "--data", none, "--listen", host+":"+port)
+	}
+	fails(t, []string{"plain HTTP"}, "--data", none, "--listen", other.Addr, "--url", "http://platform.example.com")
+	fails(t, []string{"--url"}, "--data", none, "--listen", "127.0.0.1:0")
+	if _, err := os.Stat(none); err == nil {
+		t.Error("a platform that refused to start left a data directory")
+	}
+
+	// A key that cannot be read is never replaced by another.
+	files := privateKeys(t, filepath.Join(p.Data, "trust"))
+	if len(files) < 6 {
+		t.Fatalf("keys: got %v, want those of issuer, authority, CT log, log, clock and TUF", files)
+	}
+	files = append(files, filepath.Join(p.Data, "client.json"), filepath.Join(p.Data, "admin.json"))
+	for _, file := range files {
+		good, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte("garbage"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fails(t, []string{file}, "--data", p.Data, "--listen", p.Addr)
+		if now, err := os.ReadFile(file); err != nil || string(now) != "garbage" {
+			t.Errorf("%s was replaced: %v", file, err)
+		}
+		if err := os.WriteFile(file, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Up()
+}
+
+// privateKeys are the files below dir that hold one.
+func privateKeys(t *testing.T, dir string) (files []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if bytes.Contains(data, []byte("PRIVATE KEY")) {
+			if info, err := e.Info(); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%s: mode %v, %v; want 0600", path, info.Mode(), err)
+			}
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestLogin(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const good = `{"url":"https://platform.example.com","token":"t","fingerprint":"f"}`
+	login := func(file string, env ...string) (string, int) {
+		cmd := exec.Command(harness.Bin(t, "colophon"), "login", file)
+		cmd.Env = append([]string{"HOME=" + dir, "PATH=" + os.Getenv("PATH")}, env...)
+		out, _ := cmd.CombinedOutput()
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	kept := filepath.Join(dir, ".config", "colophon", "platform.json")
+	for name, content := range map[string]string{
+		"empty": "", "text": "hello", "no token": `{"url":"https://platform.example.com"}`, "clear": `{"url":"http://platform.example.com","token":"t"}`,
+		"unknown": strings.Replace(good, `"token"`, `"x":1,"token"`, 1), "large": good + strings.Repeat(" ", 2<<20),
+	} {
+		file := write(name, content)
+		if out, code := login(file); code != 1 || !strings.Contains(out, file) {
+			t.Errorf("%s: exit code %d, %q; want 1 and the file's name", name, code, out)
+		}
+	}
+	if out, code := login(filepath.Join(dir, "missing")); code != 1 {
+		t.Errorf("missing: %d %q", code, out)
+	}
+	if _, err := os.Stat(kept); err == nil {
+		t.Error("a file that was refused is kept")
+	}
+	// The file of one command is not what login writes to.
+	other := write("other.json", strings.Replace(good, "platform", "other", 1))
+	out, code := login(write("good", good), "COLOPHON_PLATFORM="+other)
+	if code != 0 || strings.Contains(out, `"t"`) || !strings.Contains(out, "COLOPHON_PLATFORM is set") {
+		t.Errorf("login: %d %q", code, out)
+	}
+	if data, _ := os.ReadFile(other); !strings.Contains(string(data), "other.example.com") {
+		t.Errorf("login wrote to %s: %s", other, data)
+	}
+	if st, err := os.Stat(kept); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("kept: %v, %v; want mode 0600", st, err)
+	}
+}
+
+// TestOwnPlatform: release with no platform configured starts one, and the next
+// release finds it. In a network and process namespace of its own, because it
+// takes the default port, and so that nothing stays when the script ends.
+func TestOwnPlatform(t *testing.T) {
+	home := t.TempDir()
+	script := `set -eu
+ip link set lo up
+export HOME=` + home + ` NO_COLOR=1
+unset COLOPHON_PLATFORM XDG_DATA_HOME XDG_CONFIG_HOME || true
+run() { set +e; "` + harness.Bin(t, "colophon") + `" release "` + harness.GoRepo(t) + `" --ref v9.9.9 --image 127.0.0.1:8080/app; echo "exit $?"; set -e; }
+echo first; run; echo second; run
+test "$(stat -c %a $HOME/.local/share/colophon)" = 700
+echo ended`
+	args := []string{"--net", "--pid", "--fork", "--kill-child", "--mount-proc"}
+	if os.Getuid() != 0 {
+		args = append(args, "--map-root-user")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "unshare", append(args, "sh", "-c", script)...).CombinedOutput()
+	first, second, _ := strings.Cut(string(out), "second\n")
+	if err != nil || !strings.Contains(second, "ended") {
+		log, _ := os.ReadFile(filepath.Join(home, ".local/share/colophon/colophond.log"))
+		t.Fatalf("%v\n%s\n%s", err, out, log)
+	}
+	for name, text := range map[string]string{"first": first, "second": second} {
+		if !strings.Contains(text, `unknown ref "v9.9.9"`) || !strings.Contains(text, "exit 1\n") {
+			t.Errorf("%s: no answer of a platform:\n%s", name, text)
+		}
+		if started := strings.Contains(text, "no platform configured: started"); started != (name == "first") {
+			t.Errorf("%s: started a platform: %v\n%s", name, started, text)
+		}
+	}
+}
