@@ -146,7 +146,8 @@ var foreignEntries = map[[2]string]bool{
 	{"hashedrekord", "0.0.2"}: true,
 }
 
-// rekor1Origin is how Rekor v1 names its trees in checkpoints; Rekor v2 never does.
+// rekor1Origin is how the logs of Rekor v1 name their trees in checkpoints;
+// Rekor v2 never does.
 var rekor1Origin = regexp.MustCompile(` - [0-9]+$`)
 
 // checkForeignEntry holds the parts of an entry to one kind of log. Verifiers
@@ -180,11 +181,16 @@ func checkForeignEntry(e *rekorpb.TransparencyLogEntry) error {
 	if n := len(proof.GetHashes()); n > maxProofHashes {
 		return fmt.Errorf("inclusion proof of %d hashes, at most %d are taken", n, maxProofHashes)
 	}
-	origin, _, _ := strings.Cut(proof.GetCheckpoint().GetEnvelope(), "\n")
-	if rekor1Origin.MatchString(origin) == v2 {
-		return fmt.Errorf("an entry of kind %q under a checkpoint of %q, which is of another version of the log", kind, origin)
+	if v2 && OfRekor1Tree(e) {
+		return fmt.Errorf("an entry of kind %q under a checkpoint of another version of the log", kind)
 	}
 	return nil
+}
+
+// OfRekor1Tree says whether the checkpoint of an entry names a tree of Rekor v1.
+func OfRekor1Tree(e *rekorpb.TransparencyLogEntry) bool {
+	origin, _, _ := strings.Cut(e.GetInclusionProof().GetCheckpoint().GetEnvelope(), "\n")
+	return rekor1Origin.MatchString(origin)
 }
 
 // bodyKind reads what a log entry says that it is. The body, not the kind

@@ -83,7 +83,13 @@ func judgeSigned(b *attest.Signed, subject Subject, key crypto.PublicKey, materi
 		}
 		policy = []verify.PolicyOption{verify.WithKey()}
 	}
-	v, err := verify.NewVerifier(material, demands(b, material)...)
+	odd := oddRekor1(b)
+	if odd != nil {
+		if err := checkRekor1(b, odd, material); err != nil {
+			return nil, err
+		}
+	}
+	v, err := verify.NewVerifier(material, demands(b, material, odd != nil)...)
 	if err != nil {
 		return nil, err
 	}
@@ -117,16 +123,17 @@ func judgeSigned(b *attest.Signed, subject Subject, key crypto.PublicKey, materi
 }
 
 // demands are the thresholds: one of each thing that the trust root has any of.
-func demands(b *attest.Signed, material root.TrustedMaterial) []verify.VerifierOption {
+// Where the log entry was checked here, times are those of clocks alone.
+func demands(b *attest.Signed, material root.TrustedMaterial, logged bool) []verify.VerifierOption {
 	opts := []verify.VerifierOption{verify.WithoutStatementPredicate()}
 	timed := false
 	if stamps, err := b.Entity.Timestamps(); err == nil && len(stamps) > 0 {
 		timed = true
 	}
 	for _, e := range b.Entries {
-		timed = timed || e.GetInclusionPromise() != nil
+		timed = timed || e.GetInclusionPromise() != nil && !logged
 	}
-	if len(material.RekorLogs()) > 0 {
+	if len(material.RekorLogs()) > 0 && !logged {
 		opts = append(opts, verify.WithTransparencyLog(1))
 	}
 	switch {
