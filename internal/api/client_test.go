@@ -64,7 +64,7 @@ func TestRelease(t *testing.T) {
 		"another commit":         {say(result(asked.Image, digest, `"v1"`, strings.Repeat("e", 40))), "released commit", false, 0},
 		"no digest":              {say(result(asked.Image, "", `"v1"`, asked.Commit)), "digest", false, 0},
 		"no tags":                {say(result(asked.Image, digest, ``, asked.Commit)), "without a tag", false, 0},
-		"no token":               {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 401) }, "401", false, 1},
+		"no token":               {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnauthorized) }, "401", false, 1},
 		"a duplicate in the end": {say(`{"phase":"x","result":null,"result":{}}`), "event", false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
