@@ -21,8 +21,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/source"
 )
 
 // builder is the build zone as an attacker would have it: harm changes the
@@ -156,6 +158,15 @@ func TestLyingBuilder(t *testing.T) {
 				t.Fatal(err)
 			}
 		}}, []string{"refusing to sign"}},
+		"another source": {builder{harm: func(_ *testing.T, _ string, r *build.Result) {
+			r.Dependencies = []attest.ResourceDescriptor{{Name: "source", URI: "git+https://git.example.com/other@refs/tags/v1", Digest: map[string]string{"gitCommit": strings.Repeat("a", 40)}}}
+		}}, []string{"refusing to sign", "git.example.com/other", "file://"}},
+		"a dependency without digest": {builder{harm: func(_ *testing.T, _ string, r *build.Result) {
+			r.Dependencies = []attest.ResourceDescriptor{{URI: "https://example.com/x"}}
+		}}, []string{"refusing to sign", "https://example.com/x", "no digest"}},
+		"a digest that is none": {builder{harm: func(_ *testing.T, _ string, r *build.Result) {
+			r.Tools = []attest.ResourceDescriptor{{Name: "go", Digest: map[string]string{"sha256": "see elsewhere"}}}
+		}}, []string{"refusing to sign", "see elsewhere"}},
 		"two images": {builder{harm: func(t *testing.T, dir string, _ *build.Result) {
 			p, err := layout.FromPath(dir)
 			if err != nil {
@@ -330,5 +341,55 @@ func TestPlatformsHaveOneSpelling(t *testing.T) {
 		if got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
+	}
+}
+
+// The same repository under the same address, whatever the ref.
+func TestSourceIsNotTheBuildersToName(t *testing.T) {
+	j := &run{commit: source.Commit{URI: "https://git.example.com/a", Submodules: []source.Submodule{{URI: "https://git.example.com/sub"}}}}
+	sum := map[string]string{"gitCommit": strings.Repeat("a", 40)}
+	for uri, ok := range map[string]bool{
+		attest.GitURI("https://git.example.com/a", "refs/tags/v1"): false,
+		attest.GitURI("https://git.example.com/a", ""):             false,
+		attest.GitURI("https://git.example.com/sub", ""):           false,
+		attest.GitURI("https://git.example.com/b", "refs/tags/v1"): true,
+		"pkg:docker/library/golang@1.26":                           true,
+	} {
+		err := j.checkClaims(&build.Result{Dependencies: []attest.ResourceDescriptor{{URI: uri, Digest: sum}}})
+		if (err == nil) != ok {
+			t.Errorf("%s: got %v", uri, err)
+		}
+	}
+}
+
+// counting is a builder that knows how many builds ran side by side.
+type counting struct{ now, most atomic.Int64 }
+
+func (c *counting) Build(context.Context, build.Request) (*build.Result, error) {
+	for n := c.now.Add(1); n > c.most.Load(); {
+		c.most.Store(n)
+	}
+	time.Sleep(100 * time.Millisecond)
+	c.now.Add(-1)
+	return nil, errors.New("enough")
+}
+
+func TestReleasesWaitTheirTurn(t *testing.T) {
+	c := &counting{}
+	s := newStage(t, c, http.NotFound)
+	s.turns = make(chan struct{}, 2)
+	var all sync.WaitGroup
+	for i := range 6 {
+		req := s.req
+		req.Image += strings.Repeat("x", i)
+		all.Go(func() {
+			if _, err := s.Run(t.Context(), req, func(api.Event) {}); err == nil || !strings.Contains(err.Error(), "enough") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if got := c.most.Load(); got > 2 {
+		t.Errorf("%d releases at once, want at most 2", got)
 	}
 }

@@ -52,7 +52,9 @@ type Config struct {
 	// LoopbackTargets lets images go to other registries on this host's loopback. For platforms that are on
 	// loopback themselves: to anybody else it would be a way to what listens there.
 	LoopbackTargets bool
-	Log             *slog.Logger
+	// Concurrent is how many releases run at once; others wait. Each may hold gigabytes of source. Zero is 8.
+	Concurrent int
+	Log        *slog.Logger
 }
 
 // BuilderInfo is one of the platform's builders.
@@ -79,6 +81,7 @@ type Identity struct {
 // Releaser runs releases. Safe for concurrent use; two releases of one image run one after the other.
 type Releaser struct {
 	Config
+	turns chan struct{}
 	mu    sync.Mutex
 	locks map[string]chan struct{} // by image
 }
@@ -93,7 +96,10 @@ func New(cfg Config) (*Releaser, error) {
 			return nil, err
 		}
 	}
-	return &Releaser{Config: cfg, locks: map[string]chan struct{}{}}, nil
+	if cfg.Concurrent == 0 {
+		cfg.Concurrent = 8
+	}
+	return &Releaser{Config: cfg, turns: make(chan struct{}, cfg.Concurrent), locks: map[string]chan struct{}{}}, nil
 }
 
 // run is the state of one release.
@@ -120,6 +126,12 @@ func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(ap
 		return nil, err
 	}
 	defer unlock()
+	select {
+	case r.turns <- struct{}{}:
+		defer func() { <-r.turns }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 
 	j := &run{Releaser: r, req: req, id: newID()}
 	var order sync.Mutex // phases run side by side
@@ -307,6 +319,7 @@ func (j *run) build(ctx context.Context) (*built, error) {
 	}
 	defer log.discard()
 	j.emit(api.Event{Phase: "build", Step: j.recipe.Builder})
+	started := time.Now().UTC()
 	res, err := j.Build.Build(ctx, build.Request{
 		Recipe: j.recipe, Tree: j.tree, Epoch: j.commit.Time, Layout: layout,
 		Log: func(e build.Event) {
@@ -319,6 +332,10 @@ func (j *run) build(ctx context.Context) (*built, error) {
 		return nil, &api.Error{Message: failed.Error(), Hint: "the build log is above; nothing was pushed", Exit: 1}
 	} else if err != nil {
 		return nil, fmt.Errorf("builder: %w", err)
+	}
+	res.Started, res.Finished = started, time.Now().UTC() // by the trusted side's clock
+	if err := j.checkClaims(res); err != nil {
+		return nil, err
 	}
 	sum, err := log.keep()
 	if err != nil {
