@@ -61,6 +61,10 @@ const (
 	// the one before (and npm's).
 	BuildTypeActions    = "https://actions.github.io/buildtypes/workflow/v1"
 	BuildTypeActionsOld = "https://slsa-framework.github.io/github-actions-buildtypes/workflow/v1"
+	// BuildTypeDelegated is of builders that slsa-github-generator signs for,
+	// BuildTypeContainerBased of its own that runs a command in an image.
+	BuildTypeDelegated      = generator + "/delegator-generic@v0"
+	BuildTypeContainerBased = "https://slsa.dev/container-based-build/v0.1?draft"
 )
 
 // publicBuilders is who is believed without being named. Each is pinned by its
@@ -70,8 +74,24 @@ var publicBuilders = []PublicBuilder{
 	{generator + "/.github/workflows/generator_container_slsa3.yml", 3, []string{generator + "/container@v1"}},
 	{generator + "/.github/workflows/generator_generic_slsa3.yml", 3, []string{generator + "/generic@v1"}},
 	{generator + "/.github/workflows/builder_go_slsa3.yml", 3, []string{generator + "/go@v1"}},
+	{generator + "/.github/workflows/builder_container-based_slsa3.yml", 3, []string{BuildTypeContainerBased}},
+	{generator + "/.github/workflows/builder_nodejs_slsa3.yml", 3, []string{BuildTypeDelegated}},
+	{generator + "/.github/workflows/builder_maven_slsa3.yml", 3, []string{BuildTypeDelegated}},
+	{generator + "/.github/workflows/builder_gradle_slsa3.yml", 3, []string{BuildTypeDelegated}},
+	{generator + "/.github/workflows/builder_bazel_slsa3.yml", 3, []string{BuildTypeDelegated}},
 	{"https://github.com/bazel-contrib/publish-to-bcr/.github/workflows/publish.yaml", 2, []string{BuildTypeActions}},
 }
+
+// delegators sign for builders whose name they checked and put into the
+// provenance, which is why the certificate names them and not the builder.
+var delegators = []string{
+	generator + "/.github/workflows/delegator_generic_slsa3.yml",
+	generator + "/.github/workflows/delegator_lowperms-generic_slsa3.yml",
+}
+
+// Delegates says whether the workflow signs for other builders, and is believed
+// about which.
+func (w Workflow) Delegates() bool { return slices.Contains(delegators, w.ID()) && w.IsVersion() }
 
 // PublicBuilders lists them.
 func PublicBuilders() []PublicBuilder { return slices.Clone(publicBuilders) }

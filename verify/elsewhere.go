@@ -75,10 +75,22 @@ func (c *check) judgeWorkflow(b *attest.Signed, subject Subject) *workflowSigned
 		w.signer, w.err = err, err
 		return w
 	}
-	builder, err := r.workflow.Believe(c.opts.Policy.Builders, r.source, r.ref, c.opts.Policy.Source != "" && c.opts.Policy.MatchSource(r.source) == nil)
+	own := c.opts.Policy.Source != "" && c.opts.Policy.MatchSource(r.source) == nil
+	delegates := r.workflow.Delegates() && b.Statement != nil
+	if delegates {
+		// No repository is its own builder by a name in somebody's provenance.
+		own, err = false, r.delegated(b.Statement)
+	}
+	builder := trust.PublicBuilder{}
+	if err == nil {
+		builder, err = r.builder.Believe(c.opts.Policy.Builders, r.source, r.ref, own)
+	}
 	if err != nil {
 		w.signer, w.err = err, err
 		return w
+	}
+	if delegates {
+		builder.BuildTypes = []string{trust.BuildTypeDelegated}
 	}
 	w.proof.score += 100
 	if b.Statement == nil {

@@ -336,6 +336,67 @@ func TestWorkflow(t *testing.T) {
 	}
 }
 
+// TestDelegated: slsa-github-generator signs for builders of others.
+func TestDelegated(t *testing.T) {
+	const (
+		base      = "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/"
+		delegator = base + "delegator_generic_slsa3.yml@refs/tags/v2.0.0"
+		maven     = base + "builder_maven_slsa3.yml@refs/tags/v2.0.0"
+		tool      = "https://github.com/org/tool/.github/workflows/builder.yml"
+	)
+	for name, tt := range map[string]struct {
+		signer, builder string
+		bend            func(*workflow)
+		reason          string
+	}{
+		"one of its own":        {delegator, maven, func(w *workflow) { w.demand.MinLevel = 3 }, ""},
+		"low permissions":       {base + "delegator_lowperms-generic_slsa3.yml@refs/tags/v2.0.0", maven, func(*workflow) {}, ""},
+		"demanded":              {delegator, tool + "@refs/tags/v1.0.0", func(w *workflow) { w.demand.Builders = []string{tool} }, ""},
+		"not demanded":          {delegator, tool + "@refs/tags/v1.0.0", func(*workflow) {}, "say which one to accept"},
+		"another demanded":      {delegator, maven, func(w *workflow) { w.demand.Builders = []string{tool} }, "want one of"},
+		"delegator demanded":    {delegator, maven, func(w *workflow) { w.demand.Builders = []string{strings.TrimSuffix(delegator, "@refs/tags/v2.0.0")} }, "want one of"},
+		"builder of a branch":   {delegator, base + "builder_maven_slsa3.yml@refs/heads/main", func(*workflow) {}, "want a version tag"},
+		"builder without a ref": {delegator, base + "builder_maven_slsa3.yml", func(*workflow) {}, "want one with its ref"},
+		"delegator of a branch": {base + "delegator_generic_slsa3.yml@refs/heads/main", maven, func(*workflow) {}, "say which one to accept"},
+		"somebody's delegator":  {strings.Replace(delegator, "slsa-framework", "evil", 1), maven, func(*workflow) {}, "say which one to accept"},
+		"own workflow as tool":  {delegator, "https://github.com/team/app/.github/workflows/release.yml@" + prooftest.Ref, func(*workflow) {}, "say which one to accept"},
+		"signed without it":     {"https://github.com/team/app/.github/workflows/release.yml@" + prooftest.Ref, maven, func(*workflow) {}, "build type"},
+		"another commit": {delegator, maven, func(w *workflow) {
+			w.at("buildDefinition", "internalParameters")["GITHUB_SHA"] = strings.Repeat("ab", 20)
+		}, "commit: the provenance says"},
+		"another repository":     {delegator, maven, func(w *workflow) { w.at("buildDefinition", "internalParameters")["GITHUB_REPOSITORY"] = "team/apps" }, "source: the provenance says"},
+		"another run":            {delegator, maven, func(w *workflow) { w.at("buildDefinition", "internalParameters")["GITHUB_RUN_ID"] = "8" }, "run: the provenance says"},
+		"unknown parameter":      {delegator, maven, func(w *workflow) { w.at("buildDefinition", "externalParameters")["command"] = "x" }, "external parameters"},
+		"GitHub's build type":    {delegator, maven, func(w *workflow) { w.at("buildDefinition")["buildType"] = trust.BuildTypeActions }, "build type"},
+		"container-based":        {base + "builder_container-based_slsa3.yml@refs/tags/v2.0.0", base + "builder_container-based_slsa3.yml@refs/tags/v2.0.0", containerBased(prooftest.Commit), ""},
+		"container-based, other": {base + "builder_container-based_slsa3.yml@refs/tags/v2.0.0", base + "builder_container-based_slsa3.yml@refs/tags/v2.0.0", containerBased(strings.Repeat("ab", 20)), "commit: the provenance says"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorkflow(t)
+			w.r.Identity.SAN = tt.signer
+			w.at("runDetails", "builder")["id"] = tt.builder
+			w.at("runDetails", "metadata")["invocationId"] = "7-1"
+			def := w.at("buildDefinition")
+			def["buildType"] = trust.BuildTypeDelegated
+			def["externalParameters"] = map[string]any{"inputs": map[string]any{"directory": "."}, "vars": map[string]any{}}
+			def["internalParameters"] = map[string]any{"GITHUB_SHA": prooftest.Commit, "GITHUB_REF": prooftest.Ref, "GITHUB_REPOSITORY": "team/app", "GITHUB_RUN_ID": "7", "GITHUB_RUN_ATTEMPT": "1"}
+			tt.bend(w)
+			v := w.verdict()
+			if want := map[bool]verify.Outcome{true: verify.Accepted, false: verify.Rejected}[tt.reason == ""]; v.Outcome != want || !strings.Contains(v.Why(), tt.reason) {
+				t.Errorf("got %s, %q, want %s, %q", v.Outcome, v.Why(), want, tt.reason)
+			}
+		})
+	}
+}
+
+func containerBased(commit string) func(*workflow) {
+	return func(w *workflow) {
+		def := w.at("buildDefinition")
+		def["buildType"] = trust.BuildTypeContainerBased
+		def["externalParameters"] = map[string]any{"source": map[string]any{"uri": "git+https://github.com/team/app@" + prooftest.Ref, "digest": map[string]any{"sha1": commit}}, "configPath": "config.toml"}
+	}
+}
+
 // TestWorkflowNeverSpeaksForAPlatform: a platform's root vouches for the
 // platform's builders alone, even where its CA certified a workflow.
 func TestWorkflowNeverSpeaksForAPlatform(t *testing.T) {

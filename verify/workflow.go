@@ -20,6 +20,7 @@ import (
 // of before 2023 do not say is empty.
 type run struct {
 	workflow              trust.Workflow // who signed
+	builder               trust.Workflow // who built: the signer, or whom it signed for
 	source, ref, commit   string
 	config                string // the workflow that the run began with, with its ref
 	invocation            string
@@ -45,7 +46,7 @@ func runOf(id certificate.Summary) (*run, error) {
 	if id.BuildSignerURI != "" && id.BuildSignerURI != id.SubjectAlternativeName {
 		return nil, fmt.Errorf("build signer of the certificate: got %q, want %q", id.BuildSignerURI, id.SubjectAlternativeName)
 	}
-	r := &run{workflow: w, config: id.BuildConfigURI, invocation: id.RunInvocationURI, runner: id.RunnerEnvironment,
+	r := &run{workflow: w, builder: w, config: id.BuildConfigURI, invocation: id.RunInvocationURI, runner: id.RunnerEnvironment,
 		repositoryID: id.SourceRepositoryIdentifier, ownerID: id.SourceRepositoryOwnerIdentifier}
 	old := id.GithubWorkflowRepository
 	if old != "" {
@@ -94,7 +95,7 @@ func agree(claims []claim) error {
 // workflowProvenance holds the provenance of a GitHub workflow to the
 // certificate that signed it, then to the policy.
 func (c *check) workflowProvenance(s *attest.Statement, r *run, b trust.PublicBuilder) (*provenance, error) {
-	prov := &provenance{uri: r.source, ref: r.ref, commit: r.commit, builder: trust.Builder{ID: r.workflow.String(), Level: b.Level}}
+	prov := &provenance{uri: r.source, ref: r.ref, commit: r.commit, builder: trust.Builder{ID: r.builder.String(), Level: b.Level}}
 	if r.runner == "self-hosted" {
 		// Whoever runs the machine can run anything on it.
 		prov.builder.Level = min(b.Level, 1)
@@ -147,7 +148,7 @@ func (r *run) agree02(predicate []byte, b trust.PublicBuilder) error {
 	uri := attest.GitURI(r.source, r.ref)
 	config := p.Invocation.ConfigSource
 	claims := []claim{
-		{"builder id", p.Builder.ID, r.workflow.String()},
+		{"builder id", p.Builder.ID, r.builder.String()},
 		{"source", config.URI, uri},
 		{"commit", config.Digest["sha1"], r.commit},
 		{"workflow", r.source + "/" + config.EntryPoint + "@" + r.ref, r.config},
@@ -169,7 +170,7 @@ func (r *run) agree02(predicate []byte, b trust.PublicBuilder) error {
 	if err := agree(claims); err != nil {
 		return err
 	}
-	return sourceAmong(p.Materials, uri, "sha1", r.commit)
+	return sourceAmong(p.Materials, uri, r.commit)
 }
 
 // invocation02 is the run as RUN-ATTEMPT.
@@ -190,6 +191,9 @@ func (r *run) agree1(predicate []byte, b trust.PublicBuilder) error {
 	def := p.BuildDefinition
 	if err := buildType(def.BuildType, b); err != nil {
 		return err
+	}
+	if def.BuildType == trust.BuildTypeDelegated || def.BuildType == trust.BuildTypeContainerBased {
+		return r.agreeGenerator(p)
 	}
 	var params struct {
 		Workflow struct {
@@ -239,7 +243,7 @@ func (r *run) agree1(predicate []byte, b trust.PublicBuilder) error {
 	if err := agree(claims); err != nil {
 		return err
 	}
-	return sourceAmong(def.ResolvedDependencies, attest.GitURI(r.source, r.ref), "gitCommit", r.commit)
+	return sourceAmong(def.ResolvedDependencies, attest.GitURI(r.source, r.ref), r.commit)
 }
 
 // builderID is what a provenance of the build type names as its builder: the
@@ -248,18 +252,18 @@ func (r *run) builderID(buildType string) string {
 	if buildType == trust.BuildTypeActionsOld {
 		return githubURL + "actions/runner/" + r.runner
 	}
-	return r.workflow.String()
+	return r.builder.String()
 }
 
 // sourceAmong fails unless the dependencies name the source, and all that do
 // name it at the commit.
-func sourceAmong(deps []attest.ResourceDescriptor, uri, algorithm, commit string) error {
+func sourceAmong(deps []attest.ResourceDescriptor, uri, commit string) error {
 	found := false
 	for _, d := range deps {
 		if d.URI != uri {
 			continue
 		}
-		if got := d.Digest[algorithm]; got != commit {
+		if got := commitOf(d); got != commit {
 			return fmt.Errorf("dependency %s: got commit %q, want %q", uri, got, commit)
 		}
 		found = true
@@ -268,4 +272,17 @@ func sourceAmong(deps []attest.ResourceDescriptor, uri, algorithm, commit string
 		return errors.New("the source is not among the dependencies: want " + uri)
 	}
 	return nil
+}
+
+// commitOf is the commit that a descriptor names, under the name of today or
+// of before; empty where the two differ.
+func commitOf(d attest.ResourceDescriptor) string {
+	now, old := d.Digest["gitCommit"], d.Digest["sha1"]
+	if now != "" && old != "" && now != old {
+		return ""
+	}
+	if now == "" {
+		return old
+	}
+	return now
 }
