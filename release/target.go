@@ -23,7 +23,7 @@ func (j *run) openTarget() error {
 	opts := oci.RegistryOptions{Transport: &staysOut{host: host}}
 	switch {
 	case host == j.RegistryHost:
-		opts = oci.RegistryOptions{Token: j.RegistryToken}
+		opts = oci.RegistryOptions{Token: j.RegistryToken, TLS: strings.HasPrefix(j.URL, "https://")}
 	case isLoopback(host) && !j.LoopbackTargets:
 		return &api.Error{Message: fmt.Sprintf("image %s is on the platform's own loopback, and its registry there is %s", j.req.Image, j.RegistryHost), Exit: 1}
 	}
