@@ -67,9 +67,9 @@ const (
 	BuildTypeContainerBased = "https://slsa.dev/container-based-build/v0.1?draft"
 )
 
-// publicBuilders is who is believed without being named. Each is pinned by its
-// exact path. A workflow that attests what its caller hands it over proves less
-// than one that builds, so that not all of them have level 3.
+// publicBuilders is who is believed without being named, each pinned by its
+// exact path. Level 3 have those whose makers keep the signing apart from what
+// they run for others, and say how.
 var publicBuilders = []PublicBuilder{
 	{generator + "/.github/workflows/generator_container_slsa3.yml", 3, []string{generator + "/container@v1"}},
 	{generator + "/.github/workflows/generator_generic_slsa3.yml", 3, []string{generator + "/generic@v1"}},

@@ -69,6 +69,7 @@ func (c *check) judgeWorkflow(b *attest.Signed, subject Subject) *workflowSigned
 		w.err = w.signature
 		return w
 	}
+	w.signed.Statement = nil // b has it; too large to be held for a flood of them
 	w.proof.identity, w.proof.certified, w.proof.index, w.proof.score = w.signed.Identity, b.Certificate.NotBefore.UTC(), w.signed.Index, 100
 	r, err := runOf(w.signed.Identity)
 	if err != nil {
@@ -98,7 +99,6 @@ func (c *check) judgeWorkflow(b *attest.Signed, subject Subject) *workflowSigned
 		return w
 	}
 	w.prov, w.err = c.workflowProvenance(b.Statement, r, builder)
-	w.signed.Statement = nil // read, and too large to be held for a flood of them
 	return w
 }
 
