@@ -47,6 +47,7 @@ func New(cfg Config) *Service {
 		},
 		Transport:     &http.Transport{DialContext: dial, DisableCompression: true},
 		FlushInterval: -1, // events as they come
+		ErrorLog:      slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() == nil {
 				cfg.Log.Error("attestor does not answer", "error", err)
