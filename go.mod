@@ -2,6 +2,13 @@ module github.com/colophon-build/colophon
 
 go 1.26.8
 
+// What platforms started here keep below the repository: the modules of others.
+ignore (
+	./build/quickstart
+	./build/self
+	./data
+)
+
 require (
 	github.com/CycloneDX/cyclonedx-go v0.12.0
 	github.com/ProtonMail/go-crypto v1.4.1
