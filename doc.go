@@ -21,7 +21,6 @@
 //	          build/sandbox, build/gateway, build/buildkit, build/golang
 //	sign      a token becomes a certificate becomes a logged bundle
 //	release   the main job: the above in order, atomically
-//	lint      what in a repository would break the chain
 //
 // internal/api is the wire between CLI and platform. The other packages under
 // internal/ are the platform's services, which meet over wire formats and never
