@@ -55,11 +55,15 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 	}
 	d, err := src.Resolve(ctx, reference)
 	if err != nil {
-		status := Unknown
-		if errors.Is(err, oci.ErrMismatch) {
-			status = Broken
+		l := Link{Name: LinkImage, Status: Unknown, Reason: err.Error()}
+		switch {
+		case errors.Is(err, oci.ErrMismatch):
+			l.Status = Broken
+		case errors.Is(err, oci.ErrNotFound) && !c.opts.Layout:
+			// A registry that denies what it holds proves nothing about the image.
+			l.Reason, v.Hint = c.nowhere(reference)
 		}
-		v.add(Link{Name: LinkImage, Status: status, Reason: err.Error()})
+		v.add(l)
 		v.conclude(opts.Policy)
 		return v
 	}
@@ -102,6 +106,16 @@ func (c *check) ready() error {
 		return errors.New("the time of verification is not set")
 	}
 	return c.opts.Policy.Check()
+}
+
+// nowhere words a reference that the registry says it does not have.
+func (c *check) nowhere(reference string) (reason, hint string) {
+	what := fmt.Sprintf("tag %q", reference)
+	if strings.Contains(reference, ":") {
+		what = reference
+	}
+	return fmt.Sprintf("the registry says that %s has no %s", c.src.Name(), what),
+		"is the name right, and the release finished? Tags appear last. Some registries answer so where credentials are missing"
 }
 
 // good says that a candidate passed everything.
@@ -200,7 +214,7 @@ func (c *check) sourceLink(ctx context.Context, best *candidate) Link {
 		return l
 	}
 	if !best.good() || best.prov == nil {
-		l.Reason = "there is no provenance to say where to ask"
+		l.Reason = "no provenance was found to hold that says where to ask"
 		return l
 	}
 	p := best.prov

@@ -435,6 +435,14 @@ func TestUndecided(t *testing.T) {
 			c.want(verify.Undecided, a.link, verify.Unknown)
 		})
 	}
+	t.Run("words of a tag that is not there", func(t *testing.T) {
+		c := newScene(t)
+		*c.s = *prooftest.NewStore(t)
+		c.want(verify.Undecided, "image", verify.Unknown, `has no tag "v1.2.0"`)
+		if hint := c.verdict().Hint; !strings.Contains(hint, "release") {
+			t.Errorf("hint: got %q", hint)
+		}
+	})
 	t.Run("no time", func(t *testing.T) {
 		c := newScene(t)
 		c.r.Attach(prooftest.Kinds...)
@@ -472,6 +480,16 @@ func TestSourceLink(t *testing.T) {
 			c.want(a.outcome, "source", a.status, a.words)
 		})
 	}
+	t.Run("provenance of another source", func(t *testing.T) {
+		c := newScene(t)
+		c.r.Attach(prooftest.Kinds...)
+		c.opts.Policy.Source = "https://git.example.com/team/other"
+		c.opts.SourceCheck = func(context.Context, string, string, string) (verify.SourceState, error) {
+			t.Error("the repository of a provenance that is not accepted was asked")
+			return verify.SourceState{}, nil
+		}
+		c.want(verify.Rejected, "source", verify.NotAsked, "no provenance was found to hold")
+	})
 }
 
 // TestPlainRoot: a trusted_root.json names no builder, so that the caller must.
