@@ -164,7 +164,7 @@ func openTrust() (trust.Store, error) {
 func printRoot(w io.Writer, r *trust.Root) {
 	name := r.URL
 	if name == "" {
-		name = "a Sigstore trusted root, which names no builders (verify needs --builder)"
+		name = "a Sigstore trusted root; under it GitHub's public builders and the workflows of the source are believed, others need --builder"
 	}
 	fmt.Fprintf(w, "%s\n%s\n", printable(name), r.Fingerprint)
 	if r.Issuer != "" {
