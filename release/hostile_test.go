@@ -344,6 +344,27 @@ func TestPlatformsHaveOneSpelling(t *testing.T) {
 	}
 }
 
+// What no commit could make right is the requester's mistake, told before
+// anything is fetched or built.
+func TestRecipesThatNoCommitMakesRight(t *testing.T) {
+	for want, recipe := range map[string]build.Recipe{
+		"windows/amd64":   {Platforms: []string{"windows/amd64"}},
+		"../x":            {Dockerfile: "../x"},
+		"no builder":      {Builder: "make"},
+		"BUILDKIT_SYNTAX": {BuildArgs: map[string]string{"BUILDKIT_SYNTAX": "evil/frontend"}},
+		"package":         {Builder: "golang", Package: "../x"},
+	} {
+		s := newStage(t, builder{t: t, platform: hostPlatform()}, http.NotFound)
+		s.req.Recipe = recipe
+		var events []api.Event
+		_, err := s.Run(t.Context(), s.req, func(e api.Event) { events = append(events, e) })
+		var known *api.Error
+		if !errors.As(err, &known) || known.Exit != 2 || !strings.Contains(known.Message, want) || strings.Contains(known.Hint, "log") || len(events) > 0 {
+			t.Errorf("%+v: got %+v after %d events, want exit code 2 and %q", recipe, err, len(events), want)
+		}
+	}
+}
+
 // The same repository under the same address, whatever the ref.
 func TestSourceIsNotTheBuildersToName(t *testing.T) {
 	j := &run{commit: source.Commit{URI: "https://git.example.com/a", Submodules: []source.Submodule{{URI: "https://git.example.com/sub"}}}}

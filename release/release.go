@@ -147,6 +147,9 @@ func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(ap
 	defer os.RemoveAll(j.dir)
 
 	started := time.Now().UTC()
+	if err := j.checkRecipe(); err != nil {
+		return nil, err
+	}
 	if err := j.openTarget(); err != nil {
 		return nil, err
 	}
@@ -373,6 +376,19 @@ func samePlatforms(want []string, m *oci.Measured) error {
 	return nil
 }
 
+// checkRecipe refuses what no commit could make right, before one is fetched.
+func (j *run) checkRecipe() error {
+	r := j.req.Recipe
+	if err := r.Check(); err != nil {
+		return &api.Error{Message: err.Error(), Exit: 2}
+	}
+	if r.Builder == "" {
+		return nil
+	}
+	_, err := j.builderFor(r)
+	return err
+}
+
 // completeRecipe fills in the defaults, so that the provenance leaves nothing implied.
 func completeRecipe(r build.Recipe, tree string) (build.Recipe, error) {
 	if r.Builder == "" {
@@ -420,8 +436,8 @@ func completePlatforms(names []string) ([]string, error) {
 	var out []string
 	for _, name := range names {
 		p, err := v1.ParsePlatform(name)
-		if err != nil || p.OS == "" || p.Architecture == "" || p.OSVersion != "" {
-			return nil, &api.Error{Message: fmt.Sprintf("platform %q: want OS/ARCHITECTURE, such as linux/amd64", name), Exit: 2}
+		if err != nil || p.OS == "" || p.Architecture == "" || p.OSVersion != "" { // Recipe.Check has said more
+			return nil, &api.Error{Message: fmt.Sprintf("platform: got %q, want linux/ARCHITECTURE, such as linux/amd64", name), Exit: 2}
 		}
 		if p.Architecture == "arm64" && p.Variant == "v8" { // its only variant, which measuring leaves out
 			p.Variant = ""
@@ -440,7 +456,7 @@ func (j *run) builderFor(r build.Recipe) (BuilderInfo, error) {
 		}
 		names = append(names, b.Name)
 	}
-	return BuilderInfo{}, &api.Error{Message: fmt.Sprintf("this platform has no builder %q", r.Builder), Hint: "it has: " + strings.Join(names, ", "), Exit: 1}
+	return BuilderInfo{}, &api.Error{Message: fmt.Sprintf("this platform has no builder %q", r.Builder), Hint: "it has: " + strings.Join(names, ", "), Exit: 2}
 }
 
 func (j *run) invocationURI() string { return j.URL + api.PathReleases + "/" + j.id }

@@ -114,7 +114,7 @@ func New(cfg Config) (*Builder, error) {
 	}
 	if cfg.Mirror != "" {
 		if b.mirror, err = gateway.OpenMirror(b.cfg.Mirror); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("mirror: %w", err)
 		}
 		if b.digest, err = fileDigest(filepath.Join(b.cfg.Mirror, "index.json")); err != nil {
 			return nil, err
@@ -192,7 +192,9 @@ func (b *Builder) Build(ctx context.Context, req build.Request) (_ *build.Result
 		return nil, &build.Error{Err: errors.New(foreign + "; FROM --platform=$BUILDPLATFORM is for stages that only compile")}
 	}
 	digest, prov, err := finish(req.Layout)
-	if err != nil {
+	if errors.Is(err, errNoLayers) {
+		return nil, &build.Error{Err: err}
+	} else if err != nil {
 		return nil, fmt.Errorf("what buildkitd exported: %w", err)
 	}
 	deps, incomplete, err := dependencies(prov)

@@ -163,6 +163,7 @@ func TestRecipesThatAreRefused(t *testing.T) {
 		"host network":         {ok + "RUN --network=host true\n", build.Recipe{}, "network.host"},
 		"secret":               {ok + "RUN --mount=type=secret,id=x,required=true true\n", build.Recipe{}, "secret"},
 		"ssh":                  {ok + "RUN --mount=type=ssh,required=true true\n", build.Recipe{}, "ssh"},
+		"no layers":            {"FROM scratch\nCMD [\"/x\"]\n", build.Recipe{}, "no layers"},
 		"syntax error":         {"FROM\n", build.Recipe{}, "FROM"},
 	} {
 		_, log, err := run(t, b, build.Request{Tree: tree(t, c.dockerfile), Recipe: c.recipe})

@@ -20,6 +20,9 @@ const (
 	predicateType   = "in-toto.io/predicate-type"
 )
 
+// errNoLayers is the recipe's mistake; BuildKit also records nothing of such a build.
+var errNoLayers = errors.New("the image has no layers: nothing after FROM scratch puts a file in it")
+
 // finish takes BuildKit's attestations out of a layout and returns the digest of
 // the image that is left, with the provenance statements. What is left has one
 // manifest or index, and no blob that it does not lead to.
@@ -177,6 +180,9 @@ func (l *layout) walkImage(d v1.Descriptor) error {
 	}
 	if len(m.Layers) > limits.Layers {
 		return fmt.Errorf("%s has %d layers, at most %d are taken", d.Digest, len(m.Layers), limits.Layers)
+	}
+	if len(m.Layers) == 0 {
+		return errNoLayers
 	}
 	l.keep[d.Digest.Hex] = true
 	for _, b := range append([]v1.Descriptor{m.Config}, m.Layers...) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -41,6 +40,9 @@ func (b *Builder) options(req build.Request) (client.SolveOpt, error) {
 	if req.Epoch.Unix() <= 0 {
 		return none, fmt.Errorf("SOURCE_DATE_EPOCH: got %d, want the commit's time", req.Epoch.Unix())
 	}
+	if err := r.Check(); err != nil {
+		return none, &build.Error{Err: err}
+	}
 	attrs := map[string]string{
 		"build-arg:SOURCE_DATE_EPOCH": strconv.FormatInt(req.Epoch.Unix(), 10),
 		"attest:provenance":           "mode=max,version=v1",
@@ -51,9 +53,6 @@ func (b *Builder) options(req build.Request) (client.SolveOpt, error) {
 	if file == "" {
 		file = "Dockerfile"
 	}
-	if path.IsAbs(file) || path.Clean(file) != file || strings.HasPrefix(file, "..") {
-		return none, &build.Error{Err: fmt.Errorf("dockerfile: got %q, want a clean path inside the tree", file)}
-	}
 	if err := checkDockerfile(req.Tree, file); err != nil {
 		return none, &build.Error{Step: file, Err: err}
 	}
@@ -62,11 +61,6 @@ func (b *Builder) options(req build.Request) (client.SolveOpt, error) {
 		attrs["target"] = r.Target
 	}
 	for k, v := range r.BuildArgs {
-		// These are no arguments of the Dockerfile but switches of BuildKit,
-		// and the epoch is the commit's.
-		if strings.HasPrefix(k, "BUILDKIT_") || k == "SOURCE_DATE_EPOCH" || k == "" {
-			return none, &build.Error{Err: fmt.Errorf("build argument %q may not be set by a recipe", k)}
-		}
 		attrs["build-arg:"+k] = v
 	}
 	plats := r.Platforms
@@ -77,7 +71,7 @@ func (b *Builder) options(req build.Request) (client.SolveOpt, error) {
 		return none, &build.Error{Err: fmt.Errorf("%d platforms, at most %d are built", len(plats), maxPlatforms)}
 	}
 	for _, p := range plats {
-		if _, err := platforms.Parse(p); err != nil || !strings.HasPrefix(p, "linux/") {
+		if _, err := platforms.Parse(p); err != nil {
 			return none, &build.Error{Err: fmt.Errorf("platform: got %q, want one like linux/amd64", p)}
 		}
 	}

@@ -28,27 +28,28 @@ type Mirror struct {
 }
 
 // OpenMirror reads the index of the OCI layout dir. The layout is the
-// operator's, so it is trusted as much as a registry would be: by digest.
+// operator's, so it is trusted as much as a registry would be: by digest. For
+// the caller to say is which option named it.
 func OpenMirror(dir string) (*Mirror, error) {
 	f, err := os.Open(filepath.Join(dir, "index.json"))
 	if err != nil {
-		return nil, fmt.Errorf("mirror: %w (make it with: make base-images)", err)
+		return nil, fmt.Errorf("%w (make it with: make base-images)", err)
 	}
 	defer f.Close()
 	raw, err := strict.Read(f, limits.Manifest)
 	if err != nil {
-		return nil, fmt.Errorf("mirror %s: %w", dir, err)
+		return nil, fmt.Errorf("layout %s: %w", dir, err)
 	}
 	var index v1.IndexManifest
 	if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {
-		return nil, fmt.Errorf("mirror %s: index.json: %w", dir, err)
+		return nil, fmt.Errorf("layout %s: index.json: %w", dir, err)
 	}
 	m := &Mirror{dir: dir, tags: map[string]v1.Descriptor{}, types: map[string]string{}}
 	for _, d := range index.Manifests {
 		m.types[d.Digest.String()] = string(d.MediaType)
 		if name := d.Annotations[refName]; name != "" {
 			if old, ok := m.tags[name]; ok && old.Digest != d.Digest {
-				return nil, fmt.Errorf("mirror %s names %s twice: %s and %s", dir, name, old.Digest, d.Digest)
+				return nil, fmt.Errorf("layout %s names %s twice: %s and %s", dir, name, old.Digest, d.Digest)
 			}
 			m.tags[name] = d
 		}

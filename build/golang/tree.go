@@ -8,7 +8,6 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/mod/modfile"
@@ -38,10 +37,13 @@ func newJob(r build.Request) (*job, error) {
 	if r.Epoch.IsZero() || r.Epoch.Unix() < 0 {
 		return nil, fmt.Errorf("builder golang: epoch %v is no commit time", r.Epoch)
 	}
+	if err := r.Recipe.Check(); err != nil {
+		return nil, &build.Error{Err: err}
+	}
 	j := &job{Epoch: r.Epoch.Unix()}
 	for _, s := range r.Recipe.Platforms {
 		p, err := v1.ParsePlatform(s)
-		if err != nil || p.OS != "linux" || p.Architecture == "" || p.OSVersion != "" || p.String() != s {
+		if err != nil || p.String() != s {
 			return nil, fmt.Errorf("platform %q: want linux/ARCH or linux/ARCH/VARIANT", s)
 		}
 		j.Platforms = append(j.Platforms, s)
@@ -51,9 +53,6 @@ func newJob(r build.Request) (*job, error) {
 	}
 
 	pkg := path.Clean(filepath.ToSlash(r.Recipe.Package))
-	if !filepath.IsLocal(pkg) || strings.ContainsAny(r.Recipe.Package, "@\\") || strings.Contains(pkg, "...") {
-		return nil, fmt.Errorf("package %q: want a directory below the root of the source, like ./cmd/app", r.Recipe.Package)
-	}
 	if err := checkTree(r.Tree); err != nil {
 		return nil, &build.Error{Step: "source", Err: err}
 	}
