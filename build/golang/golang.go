@@ -133,9 +133,19 @@ func (b *Builder) Build(ctx context.Context, r build.Request) (*build.Result, er
 	limits := withDefaults(r.Limits, b.cfg.Limits)
 	timed, cancel := context.WithTimeout(ctx, limits.WallTime)
 	defer cancel()
-	std, err := b.stdFor(timed, job, limits)
+	// explain tells a cancelled and an overdue build from one that failed.
+	explain := func(err error) error {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case timed.Err() != nil:
+			return &build.Error{Err: fmt.Errorf("took longer than %v, which is its limit", limits.WallTime)}
+		}
+		return err
+	}
+	std, err := b.stdFor(timed, job, limits, r.Log)
 	if err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	room, err := b.open(r, job, limits, std)
 	if err != nil {
@@ -144,13 +154,7 @@ func (b *Builder) Build(ctx context.Context, r build.Request) (*build.Result, er
 	defer os.RemoveAll(room.dir)
 
 	if err := room.run(timed, r.Log); err != nil {
-		switch {
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case timed.Err() != nil:
-			return nil, &build.Error{Err: fmt.Errorf("took longer than %v, which is its limit", limits.WallTime)}
-		}
-		return nil, err
+		return nil, explain(err)
 	}
 
 	digest, err := layoutDigest(r.Layout)

@@ -594,6 +594,25 @@ func TestStandardLibraryIsSharedReadOnly(t *testing.T) {
 	}
 }
 
+// Most of a minute of work on a new platform does not pass in silence, and can
+// be cancelled.
+func TestStandardLibraryIsAnnounced(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	std := t.TempDir()
+	var said []string
+	r := build.Request{Recipe: build.Recipe{Builder: "golang"}, Tree: writeTree(t, plainTree), Epoch: epoch, Layout: t.TempDir(), Log: func(e build.Event) {
+		said = append(said, e.Step)
+		cancel()
+	}}
+	_, err := newBuilder(t, Config{StdCache: std}).Build(ctx, r)
+	if !errors.Is(err, context.Canceled) || len(said) != 1 || !strings.HasPrefix(said[0], "standard library for linux/") {
+		t.Errorf("got %v and events %q, want %v after one about the standard library", err, said, context.Canceled)
+	}
+	if left, _ := filepath.Glob(filepath.Join(std, "std-*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 // fingerprint is path to content hash and time of each file.
 func fingerprint(t *testing.T, dir string) map[string]string {
 	t.Helper()

@@ -33,16 +33,19 @@ var stdPackages = strings.Fields(`
 
 // stdFor returns the compiled standard library for the job's platforms, made
 // first where it is missing. It comes out of a room like any other build, but of
-// a tree of ours, so that nothing of a stranger is in it.
-func (b *Builder) stdFor(ctx context.Context, j *job, l build.Limits) (dirs []string, err error) {
+// a tree of ours, so that nothing of a stranger is in it. That takes most of a
+// minute, so logf hears of it.
+func (b *Builder) stdFor(ctx context.Context, j *job, l build.Limits, logf func(build.Event)) (dirs []string, err error) {
 	if b.cfg.StdCache == "" || b.cfg.Unconfined {
 		return nil, nil
 	}
 	for _, p := range j.Platforms {
 		dir := filepath.Join(b.cfg.StdCache, b.stdKey(p))
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-			err = b.makeStd(ctx, dir, p, l)
-			if err != nil {
+			if logf != nil {
+				logf(build.Event{Step: fmt.Sprintf("standard library for %s, once on this platform", p)})
+			}
+			if err := b.makeStd(ctx, dir, p, l); err != nil {
 				return nil, fmt.Errorf("compiling the standard library for %s: %w", p, err)
 			}
 		} else if err != nil {
