@@ -75,3 +75,13 @@ func (e *Error) Error() string {
 	return "build failed at " + e.Step + ": " + e.Err.Error()
 }
 func (e *Error) Unwrap() error { return e.Err }
+
+// UnavailableError says that a builder cannot work on this platform.
+type UnavailableError struct {
+	Builder string // as recipes name it
+	Reason  string // what is missing
+}
+
+func (e *UnavailableError) Error() string {
+	return "this platform cannot build with " + e.Builder + ": " + e.Reason
+}

@@ -365,6 +365,23 @@ func TestRecipesThatNoCommitMakesRight(t *testing.T) {
 	}
 }
 
+// absent is a builder that this host cannot have.
+type absent struct{}
+
+func (absent) Build(context.Context, build.Request) (*build.Result, error) {
+	return nil, &build.UnavailableError{Builder: "buildkit", Reason: "runc is not in PATH"}
+}
+
+func TestBuilderThatThePlatformLacks(t *testing.T) {
+	s := newStage(t, builder{t: t, platform: hostPlatform()}, http.NotFound)
+	s.Build = absent{}
+	_, err := s.Run(t.Context(), s.req, func(api.Event) {})
+	var known *api.Error
+	if !errors.As(err, &known) || known.Exit != 1 || !strings.Contains(known.Message, "runc is not in PATH") || !strings.Contains(known.Hint, "golang") {
+		t.Errorf("got %+v, want the reason and a hint", err)
+	}
+}
+
 // The same repository under the same address, whatever the ref.
 func TestSourceIsNotTheBuildersToName(t *testing.T) {
 	j := &run{commit: source.Commit{URI: "https://git.example.com/a", Submodules: []source.Submodule{{URI: "https://git.example.com/sub"}}}}

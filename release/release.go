@@ -333,6 +333,10 @@ func (j *run) build(ctx context.Context) (*built, error) {
 	var failed *build.Error
 	if errors.As(err, &failed) {
 		return nil, &api.Error{Message: failed.Error(), Hint: "the build log is above; nothing was pushed", Exit: 1}
+	}
+	var away *build.UnavailableError
+	if errors.As(err, &away) {
+		return nil, &api.Error{Message: away.Error(), Hint: "the platform's /readyz lists what its host lacks; a Go program needs no Dockerfile: --builder golang", Exit: 1}
 	} else if err != nil {
 		return nil, fmt.Errorf("builder: %w", err)
 	}

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +28,7 @@ import (
 	"github.com/colophon-build/colophon/internal/apiserver"
 	"github.com/colophon-build/colophon/internal/registry"
 	"github.com/colophon-build/colophon/internal/web"
+	"github.com/colophon-build/colophon/internal/worker"
 	"github.com/colophon-build/colophon/release"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -210,14 +213,27 @@ func (p *platform) openServing(s *services) error {
 		return err
 	}
 	p.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	p.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if err := p.rolesAnswer(r.Context()); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
+	p.mux.HandleFunc("GET /readyz", p.ready)
 	return nil
+}
+
+// ready answers 200 when all roles answer. A builder that this host cannot have
+// is named with the reason and keeps nothing else from working.
+func (p *platform) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	missing, err := map[string]string(nil), p.rolesAnswer(ctx)
+	if err == nil {
+		missing, err = worker.Client{Socket: p.socket("worker")}.Missing(ctx)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+	for _, name := range slices.Sorted(maps.Keys(missing)) {
+		fmt.Fprintf(w, "no %s builder: %s\n", name, missing[name])
+	}
 }
 
 // roles are the zones that run as processes of their own.

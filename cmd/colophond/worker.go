@@ -49,7 +49,7 @@ func runWorker(ctx context.Context, s workerSettings) error {
 		}
 		limits.WallTime = d
 	}
-	builders := map[string]build.Builder{}
+	builders, missing := map[string]build.Builder{}, map[string]string{}
 	goDir := filepath.Join(s.Dir, "golang")
 	modules := filepath.Join(s.Dir, "modules")
 	for _, d := range []string{goDir, modules} {
@@ -64,6 +64,7 @@ func runWorker(ctx context.Context, s workerSettings) error {
 	gb, err := golang.New(golang.Config{Dir: goDir, ModuleCache: modules, StdCache: std, Limits: limits})
 	if err != nil {
 		log.Warn("no golang builder", "reason", err)
+		missing["golang"] = err.Error()
 	} else {
 		builders["golang"] = gb
 	}
@@ -73,10 +74,11 @@ func runWorker(ctx context.Context, s workerSettings) error {
 	})
 	if err != nil {
 		log.Warn("no buildkit builder", "reason", err)
+		missing["buildkit"] = err.Error()
 	} else {
 		builders["buildkit"] = bb
 	}
-	return worker.Serve(ctx, worker.Config{Socket: s.Socket, Dir: filepath.Join(s.Dir, "work"), Builders: builders, Concurrent: s.Config.Build.Concurrent, Log: log})
+	return worker.Serve(ctx, worker.Config{Socket: s.Socket, Dir: filepath.Join(s.Dir, "work"), Builders: builders, Missing: missing, Concurrent: s.Config.Build.Concurrent, Log: log})
 }
 
 // findBuildkitd looks beside this program, where the Makefile puts it, and in PATH.

@@ -64,6 +64,33 @@ func (c Client) Build(ctx context.Context, req build.Request) (*build.Result, er
 	return res, err
 }
 
+// Missing answers the builders that cannot work on this platform, and why.
+func (c Client) Missing(ctx context.Context) (map[string]string, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://worker/missing", nil)
+	if err != nil {
+		return nil, err
+	}
+	hc := peercred.Client(c.Socket)
+	defer hc.CloseIdleConnections()
+	resp, err := hc.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("worker: missing builders: %s", resp.Status)
+	}
+	raw, err := strict.Read(resp.Body, limits.Request)
+	if err != nil {
+		return nil, fmt.Errorf("worker: missing builders: %w", err)
+	}
+	var missing map[string]string
+	if err := strict.UnmarshalKnown(raw, limits.Request, &missing); err != nil {
+		return nil, fmt.Errorf("worker: missing builders: %w", err)
+	}
+	return missing, nil
+}
+
 func send(w io.Writer, first []byte, tree string) error {
 	if _, err := w.Write(append(frameHead('J', len(first)), first...)); err != nil {
 		return err
@@ -111,6 +138,9 @@ func receive(r io.Reader, req build.Request) (*build.Result, error) {
 			}
 			if f.Recipe {
 				return nil, &build.Error{Step: f.Step, Err: errors.New(f.Message)}
+			}
+			if f.Missing != "" {
+				return nil, &build.UnavailableError{Builder: f.Missing, Reason: f.Message}
 			}
 			return nil, fmt.Errorf("worker: %s", f.Message)
 		case 'R':

@@ -10,6 +10,9 @@
 // its length (4 bytes, big endian) and its payload; all payloads but 'T' are
 // JSON. A stream that ends without 'R' or 'F' is a failure. Closing the
 // connection ends the build.
+//
+// GET /missing answers the builders that cannot work here, and why: a JSON
+// object of names and reasons.
 package worker
 
 import (
@@ -41,6 +44,7 @@ type Config struct {
 	Socket     string                   // path of the Unix socket
 	Dir        string                   // trees and layouts of builds in flight; emptied at start. One worker's alone
 	Builders   map[string]build.Builder // by the name that recipes use
+	Missing    map[string]string        // builders that cannot work here, and why
 	Concurrent int                      // builds at one time; default 2
 	Queue      int                      // builds that may wait for their turn; default 64. More are refused
 	Log        *slog.Logger             // default discards
@@ -59,9 +63,11 @@ type job struct {
 	Limits build.Limits `json:"limits"`
 }
 
-// failure is an error; Recipe tells a *build.Error from a broken builder.
+// failure is an error; Recipe tells a *build.Error from a broken builder, and
+// Missing, the builder's name, a *build.UnavailableError.
 type failure struct {
 	Recipe  bool   `json:"recipe"`
+	Missing string `json:"missing,omitempty"`
 	Step    string `json:"step,omitempty"`
 	Message string `json:"message"`
 }
@@ -96,6 +102,10 @@ func Serve(ctx context.Context, cfg Config) error {
 		running.Add(1)
 		defer running.Done()
 		s.build(w, r)
+	})
+	mux.HandleFunc("GET /missing", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(cfg.Missing)
 	})
 	err = peercred.Serve(ctx, cfg.Socket, []int{os.Geteuid()}, mux)
 	running.Wait()
@@ -152,6 +162,10 @@ func (s *server) build(w http.ResponseWriter, r *http.Request) {
 		if errors.As(err, &be) {
 			f = failure{Recipe: true, Step: be.Step, Message: be.Err.Error()}
 		}
+		var away *build.UnavailableError
+		if errors.As(err, &away) {
+			f = failure{Missing: away.Builder, Message: away.Reason}
+		}
 		f.Message, f.Step = bounded(f.Message, 64<<10), bounded(f.Step, 4<<10)
 		out.json('F', f)
 	}
@@ -171,6 +185,9 @@ func (s *server) one(ctx context.Context, body io.Reader, out *frames) (builder 
 		return "", fmt.Errorf("job: %w", err)
 	}
 	b, ok := s.cfg.Builders[j.Recipe.Builder]
+	if reason, missing := s.cfg.Missing[j.Recipe.Builder]; missing {
+		return j.Recipe.Builder, &build.UnavailableError{Builder: j.Recipe.Builder, Reason: reason}
+	}
 	if !ok {
 		return "", fmt.Errorf("builder %q is not on this platform; it has %s", j.Recipe.Builder, s.names())
 	}

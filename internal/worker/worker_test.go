@@ -86,6 +86,23 @@ func serve(t *testing.T, cfg Config) (Client, func()) {
 	return Client{Socket: cfg.Socket}, stop
 }
 
+// What this platform cannot do it says, before and when it is asked to.
+func TestMissingBuilder(t *testing.T) {
+	c, _ := serve(t, Config{Missing: map[string]string{"buildkit": "no runc"}})
+	if missing, err := c.Missing(t.Context()); err != nil || !reflect.DeepEqual(missing, map[string]string{"buildkit": "no runc"}) {
+		t.Errorf("got %v, %v", missing, err)
+	}
+	_, err := c.Build(t.Context(), build.Request{Recipe: build.Recipe{Builder: "buildkit"}, Tree: t.TempDir(), Layout: t.TempDir(), Epoch: time.Unix(1, 0)})
+	var away *build.UnavailableError
+	if !errors.As(err, &away) || away.Builder != "buildkit" || away.Reason != "no runc" {
+		t.Errorf("got %v, want that buildkit is missing, with the reason", err)
+	}
+	all, _ := serve(t, Config{})
+	if missing, err := all.Missing(t.Context()); err != nil || len(missing) > 0 {
+		t.Errorf("got %v, %v, want none", missing, err)
+	}
+}
+
 func writeLayout(dir string) error {
 	blob := []byte("blob")
 	name := fmt.Sprintf("%x", sha256.Sum256(blob))
