@@ -104,7 +104,9 @@ func runServe(ctx context.Context, o serveOptions) error {
 	defer listener.Close()
 	klog.SetSlogLogger(p.log.With("role", "log")) // Tessera's
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	p.mux.Handle("GET /metrics", promhttp.HandlerFor(p.metrics, promhttp.HandlerOpts{}))
+	// What a role that is away would say is missing from the answer; the rest is there.
+	gatherers := prometheus.Gatherers{p.metrics, gatherRole(p.socket("attestor")), gatherRole(p.socket("worker"))}
+	p.mux.Handle("GET /metrics", promhttp.HandlerFor(gatherers, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 
 	// Roles end before the services they use.
 	roles, stopRoles := context.WithCancel(context.WithoutCancel(ctx))
@@ -217,10 +219,13 @@ func (p *platform) openServing(s *services) error {
 	return nil
 }
 
+// roleTimeout bounds what a role of this host takes to say how it is.
+const roleTimeout = 5 * time.Second
+
 // ready answers 200 when all roles answer. A builder that this host cannot have
 // is named with the reason and keeps nothing else from working.
 func (p *platform) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(r.Context(), roleTimeout)
 	defer cancel()
 	missing, err := map[string]string(nil), p.rolesAnswer(ctx)
 	if err == nil {

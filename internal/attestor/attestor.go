@@ -30,20 +30,23 @@ type Service struct {
 	releaser *release.Releaser
 	dir      string
 	log      *slog.Logger
+	metrics  *metrics
 	running  sync.WaitGroup
 }
 
 // New makes the service over a Releaser whose Config.Dir is dir.
 func New(r *release.Releaser, dir string, log *slog.Logger) *Service {
-	return &Service{releaser: r, dir: dir, log: log}
+	return &Service{releaser: r, dir: dir, log: log, metrics: newMetrics()}
 }
 
-// Handler serves POST and GET of api.PathReleases and GET of api.PathLogs.
+// Handler serves POST and GET of api.PathReleases and GET of api.PathLogs, and
+// GET /metrics for the platform.
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+api.PathReleases, s.release)
 	mux.HandleFunc("GET "+api.PathReleases+"/{id}", s.record)
 	mux.HandleFunc("GET "+api.PathLogs+"/{digest}", s.buildLog)
+	mux.Handle("GET /metrics", s.metrics.handler)
 	return mux
 }
 
@@ -75,7 +78,10 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	}
 	log := s.log.With("image", req.Image, "source", uri, "ref", req.Ref)
 	started := time.Now()
+	s.metrics.running.Inc()
 	rel, err := s.releaser.Run(r.Context(), req, out.write)
+	s.metrics.running.Dec()
+	s.metrics.ended(err, time.Since(started))
 	last := api.Event{Time: time.Now().UTC(), Phase: "done", Result: rel}
 	if err != nil {
 		log.Warn("release failed", "error", err, "took", time.Since(started))

@@ -1,6 +1,8 @@
 package attestor
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -119,5 +121,23 @@ func TestEventsFitTheClient(t *testing.T) {
 	out.write(api.Event{Phase: "build", Step: evil, Line: evil, Error: &api.Error{Message: evil, Hint: evil}})
 	if n := w.Body.Len(); n > api.MaxEvent || n < 1000 {
 		t.Errorf("an event of %d bytes, clients take %d", n, api.MaxEvent)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	s := New(nil, t.TempDir(), slog.New(slog.DiscardHandler))
+	s.metrics.ended(nil, 3*time.Second)
+	s.metrics.ended(fmt.Errorf("build: %w", context.Canceled), time.Second)
+	s.metrics.ended(&api.Error{Message: "refused"}, time.Second)
+	s.metrics.ended(&api.Error{Message: "refused"}, time.Second)
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for _, want := range []string{
+		`colophon_releases_total{outcome="released"} 1`, `colophon_releases_total{outcome="cancelled"} 1`, `colophon_releases_total{outcome="failed"} 2`,
+		`colophon_release_seconds_bucket{outcome="released",le="5"} 1`, `colophon_releases_running 0`,
+	} {
+		if !strings.Contains(w.Body.String(), want+"\n") {
+			t.Errorf("got %s, want %q in it", w.Body, want)
+		}
 	}
 }

@@ -12,7 +12,7 @@
 // connection ends the build.
 //
 // GET /missing answers the builders that cannot work here, and why: a JSON
-// object of names and reasons.
+// object of names and reasons. GET /metrics is for the platform's.
 package worker
 
 import (
@@ -31,6 +31,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/build"
@@ -107,9 +109,25 @@ func Serve(ctx context.Context, cfg Config) error {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(cfg.Missing)
 	})
+	mux.Handle("GET /metrics", s.metrics())
 	err = peercred.Serve(ctx, cfg.Socket, []int{os.Geteuid()}, mux)
 	running.Wait()
 	return err
+}
+
+// metrics of the builds now.
+func (s *server) metrics() http.Handler {
+	reg := prometheus.NewRegistry()
+	for _, g := range []struct {
+		name, help string
+		value      func() float64
+	}{
+		{"colophon_builds_running", "Builds that have a room.", func() float64 { return float64(len(s.turns)) }},
+		{"colophon_builds_waiting", "Builds that wait for their turn.", func() float64 { return max(0, float64(s.waiting.Load())-float64(len(s.turns))) }},
+	} {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value))
+	}
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 }
 
 // claim makes dir ours and removes what a killed worker left in it.

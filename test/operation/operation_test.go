@@ -171,6 +171,25 @@ func TestMiddleOfABuild(t *testing.T) {
 		})
 	}
 	release(t, p, harness.GoRepo(t), "after")
+	for _, want := range []string{`colophon_releases_total{outcome="released"} 1`, `colophon_releases_running 0`, `colophon_builds_running 0`, `go_goroutines `} {
+		if got := metrics(t, p); !strings.Contains(got, "\n"+want) {
+			t.Errorf("/metrics: want %q in it, got\n%s", want, got)
+		}
+	}
+}
+
+func metrics(t *testing.T, p *harness.Platform) string {
+	t.Helper()
+	resp, err := http.Get(p.URL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("/metrics: got %s, %v", resp.Status, err)
+	}
+	return string(text)
 }
 
 // fails runs "colophond serve", which must end by itself with an error.

@@ -1,0 +1,51 @@
+package attestor
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics of the releases since this process started. No label comes from a request.
+type metrics struct {
+	handler  http.Handler
+	releases *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	running  prometheus.Gauge
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		releases: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "colophon_releases_total", Help: "Releases that ended: released, failed, or cancelled by the requester.",
+		}, []string{"outcome"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "colophon_release_seconds", Help: "Time that a release took, waiting included.",
+			Buckets: []float64{1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600},
+		}, []string{"outcome"}),
+		running: prometheus.NewGauge(prometheus.GaugeOpts{Name: "colophon_releases_running", Help: "Releases under way, waiting ones included."}),
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(m.releases, m.seconds, m.running)
+	for _, outcome := range []string{"released", "failed", "cancelled"} { // there from the start, at zero
+		m.releases.WithLabelValues(outcome)
+	}
+	m.handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	return m
+}
+
+func (m *metrics) ended(err error, took time.Duration) {
+	outcome := "released"
+	switch {
+	case errors.Is(err, context.Canceled):
+		outcome = "cancelled"
+	case err != nil:
+		outcome = "failed"
+	}
+	m.releases.WithLabelValues(outcome).Inc()
+	m.seconds.WithLabelValues(outcome).Observe(took.Seconds())
+}
