@@ -61,11 +61,16 @@ const (
 // paint colours s where w is a terminal and nobody asked for no colour
 // (no-color.org).
 func paint(w io.Writer, sgr, s string) string {
-	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) {
+	if os.Getenv("NO_COLOR") != "" || !isTerminal(w) {
 		return s
 	}
 	return "\x1b[" + sgr + "m" + s + "\x1b[0m"
+}
+
+// isTerminal says that w can be written over and painted.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
 // marks show a link's status at a glance.
@@ -84,7 +89,14 @@ func printVerdict(w io.Writer, v *verify.Verdict) {
 		fmt.Fprintln(w, v.Digest)
 	}
 	fmt.Fprintln(w)
-	for _, l := range v.Links {
+	printLinks(w, "  ", v.Links)
+	fmt.Fprintf(w, "\n%s\n", paint(w, outcomeMark(v.Outcome)[0], v.Outcome.String()))
+	printHint(w, v.Hint)
+}
+
+// printLinks prints the chain, one link a line.
+func printLinks(w io.Writer, indent string, links []verify.Link) {
+	for _, l := range links {
 		mark, ok := marks[l.Status]
 		if !ok {
 			mark = marks[verify.Unknown]
@@ -93,12 +105,17 @@ func printVerdict(w io.Writer, v *verify.Verdict) {
 		if l.Status != verify.Holds {
 			text = l.Reason
 		}
-		fmt.Fprintf(w, "  %s %-11s %s\n", paint(w, mark[0], mark[1]), l.Name, printable(text))
+		fmt.Fprintf(w, "%s%s %-11s %s\n", indent, paint(w, mark[0], mark[1]), l.Name, printable(text))
 	}
-	sgr := map[verify.Outcome]string{verify.Accepted: green, verify.Rejected: red}[v.Outcome]
-	if sgr == "" {
-		sgr = yellow
+}
+
+// outcomeMark is the mark of a link that would decide so.
+func outcomeMark(o verify.Outcome) [2]string {
+	switch o {
+	case verify.Accepted:
+		return marks[verify.Holds]
+	case verify.Rejected:
+		return marks[verify.Broken]
 	}
-	fmt.Fprintf(w, "\n%s\n", paint(w, sgr, v.Outcome.String()))
-	printHint(w, v.Hint)
+	return marks[verify.Unknown]
 }

@@ -33,12 +33,13 @@ type verifyOptions struct {
 	json       bool
 	skipSource bool
 	timeout    time.Duration
+	many       manyOptions
 }
 
 func newVerifyCommand() *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
-		Use:   "verify IMAGE|LAYOUT|FILE --source URI",
+		Use:   "verify IMAGE|LAYOUT|FILE… --source URI",
 		Short: "check that an image or a file proves which commit it came from",
 		Long: `Verify checks the whole chain: every byte of the image, who signed it, the
 transparency log, the provenance and the repository it names, and the SBOM.
@@ -50,14 +51,21 @@ A FILE comes with the --bundle that was made for it. Where that is a signature
 alone, which says nothing of a source, --identity and --issuer, or --key, say
 who should have signed.
 
+Several images are verified side by side: those named, and those that a FILE
+given with -f, or "-" for standard input, names. That is a list, one image a
+line with # comments, a Kubernetes manifest as kubectl and Helm print it, in
+YAML or JSON, or a compose file. Those that are not accepted are shown with
+their chain, and the worst outcome is the exit code: rejected, undecided,
+accepted.
+
 Exit codes: 0 accepted, 3 rejected, 4 could not decide (never treated as
 accepted), 2 usage, 1 failure.`,
 		Example: `  colophon verify 127.0.0.1:8080/team/app:v1.2.0 --source git.example.com/team/app
   colophon verify ./layout --source git.example.com/team/app --ref v1.2.0 --json
   colophon verify app.tar.gz --bundle app.intoto.jsonl --source github.com/team/app --tag v1.2.0
-  colophon verify app.tar.gz --bundle app.sigstore.json --key release.pub`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(cmd, args[0], o) },
+  colophon verify app.tar.gz --bundle app.sigstore.json --key release.pub
+  kubectl get pods -o json | colophon verify - --policy policy.json`,
+		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(cmd, args, o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.demand.Source, "source", "", "repository that the image must come from")
@@ -73,8 +81,11 @@ accepted), 2 usage, 1 failure.`,
 	f.StringVar(&o.signer.key, "key", "", "with --bundle: public key (PEM) that must have signed, in place of a source")
 	f.StringVar(&o.policy, "policy", "", "policy file (spec/policy), in place of the flags above")
 	f.BoolVar(&o.skipSource, "skip-source", false, "do not ask the repository whether the commit is still there")
-	f.BoolVar(&o.json, "json", false, "print the verdict as JSON on stdout (spec/verdict)")
-	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up, undecided, after this long")
+	f.BoolVar(&o.json, "json", false, "print the verdict as JSON on stdout, an array where several are asked for (spec/verdict)")
+	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up on an image, undecided, after this long")
+	f.StringVarP(&o.many.from, "file", "f", "", "verify the images of this list, Kubernetes manifest or compose file")
+	f.StringVar(&o.many.allTags, "all-tags", "", "verify every tag of this repository (`HOST/NAME`)")
+	f.IntVar(&o.many.parallel, "parallel", 8, "how many images to verify at once")
 	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "commit", "builder"} {
 		cmd.MarkFlagsMutuallyExclusive("policy", flag)
 		for _, signer := range []string{"identity", "issuer", "key"} {
@@ -90,7 +101,16 @@ accepted), 2 usage, 1 failure.`,
 	return cmd
 }
 
-func runVerify(cmd *cobra.Command, what string, o verifyOptions) error {
+func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
+	many := o.many.asked(args)
+	switch {
+	case !many && len(args) == 0:
+		return usageError("see "+cmd.CommandPath()+" --help", "verify must be told what: an image, -f FILE or --all-tags HOST/NAME")
+	case many && o.bundle != "":
+		return usageError("", "--bundle is for one file")
+	case o.many.parallel < 1 || o.many.parallel > maxParallel:
+		return usageError("", "--parallel: got %d, want 1 to %d", o.many.parallel, maxParallel)
+	}
 	if o.bundle == "" && o.signer.given() {
 		return usageError("an image proves more than who signed it: --source URI", "--identity, --issuer and --key are for a file with its --bundle")
 	}
@@ -101,17 +121,16 @@ func runVerify(cmd *cobra.Command, what string, o verifyOptions) error {
 			return err
 		}
 	}
+	if many {
+		return runVerifyMany(cmd, args, o, opts)
+	}
+	what := args[0]
 	ref, err := oci.ParseReference(what)
 	if err != nil && o.bundle == "" {
 		return usageError("", "%v", err)
 	}
-	dir, err := trust.DefaultDir(os.Getenv)
+	empty, err := believe(&opts)
 	if err != nil {
-		return err
-	}
-	opts.Trust, err = trust.Store{Dir: dir}.Load()
-	empty := errors.Is(err, trust.ErrEmpty)
-	if err != nil && !empty {
 		return answer(cmd, undecided(what, err), o.json)
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
@@ -131,13 +150,32 @@ func runVerify(cmd *cobra.Command, what string, o verifyOptions) error {
 	}
 	v.Image = what
 	if empty {
-		v.Hint = "say whom to believe: colophon trust add URL"
+		v.Hint = hintTrust
 	}
 	return answer(cmd, v, o.json)
 }
 
+const hintTrust = "say whom to believe: colophon trust add URL"
+
+// believe loads whom this machine believes. That it believes nobody is no
+// error: the verdict says so.
+func believe(opts *verify.Options) (nobody bool, err error) {
+	dir, err := trust.DefaultDir(os.Getenv)
+	if err != nil {
+		return false, err
+	}
+	opts.Trust, err = trust.Store{Dir: dir}.Load()
+	if errors.Is(err, trust.ErrEmpty) {
+		return true, nil
+	}
+	return false, err
+}
+
 func (o verifyOptions) image(ctx context.Context, image string, ref oci.Reference, opts verify.Options) (*verify.Verdict, error) {
 	src, err := ref.Open(oci.RegistryOptions{})
+	if l, ok := src.(*oci.Layout); ok && err == nil {
+		defer l.Close()
+	}
 	if err == nil && ref.Dir != "" {
 		src, err = openSaved(ref.Dir, src)
 	}
@@ -223,7 +261,11 @@ func answer(cmd *cobra.Command, v *verify.Verdict, asJSON bool) error {
 	} else {
 		printVerdict(cmd.ErrOrStderr(), v)
 	}
-	switch v.Outcome {
+	return exitFor(v.Outcome)
+}
+
+func exitFor(o verify.Outcome) error {
+	switch o {
 	case verify.Accepted:
 		return nil
 	case verify.Rejected:

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/oci"
+)
+
+// yaml adds the images of each document. Aliases count as often as they are
+// used, up to a bound that the decoder keeps; a member named twice is an error.
+func (ts *targets) yaml(raw []byte) error {
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	for n := 1; ; n++ {
+		var doc any
+		err := dec.Decode(&doc)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err == nil && doc == nil: // a template that came out empty
+			continue
+		case err == nil:
+			err = ts.object(doc)
+		}
+		if err != nil {
+			return fmt.Errorf("document %d: %w", n, err)
+		}
+	}
+}
+
+// object adds the images of one Kubernetes object or compose file.
+func (ts *targets) object(doc any) error {
+	m, ok := mapping(doc)
+	if !ok {
+		return errors.New("want an image list, a Kubernetes object or a compose file")
+	}
+	_, hasVersion := m["apiVersion"]
+	_, hasKind := m["kind"]
+	services, hasServices := m["services"]
+	switch {
+	case hasVersion && hasKind:
+		return ts.walk("", m, 0)
+	case hasServices && !hasVersion && !hasKind:
+		return ts.compose(m, services)
+	}
+	return errors.New("got neither apiVersion and kind, as a Kubernetes object has, nor services, as a compose file has")
+}
+
+// containerLists are the members of a pod's specification that hold containers.
+var containerLists = []string{"containers", "initContainers", "ephemeralContainers"}
+
+// walk finds the specifications of pods wherever they stand: in pods, in
+// templates of built-in and custom objects, in lists. owner is the object that
+// v is part of.
+func (ts *targets) walk(owner string, v any, depth int) error {
+	if depth > limits.JSONDepth {
+		return fmt.Errorf("%s is nested deeper than %d", owner, limits.JSONDepth)
+	}
+	if items, ok := v.([]any); ok {
+		for _, item := range items {
+			if err := ts.walk(owner, item, depth+1); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	m, ok := mapping(v)
+	if !ok {
+		return nil
+	}
+	if name := objectName(m); name != "" {
+		owner = name
+	}
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		list, isList := m[key].([]any)
+		var err error
+		switch {
+		case isList && slices.Contains(containerLists, key):
+			err = ts.containers(owner, key, list)
+		case isList && key == "volumes":
+			err = ts.volumes(owner, list)
+		default:
+			err = ts.walk(owner, m[key], depth+1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (ts *targets) containers(owner, key string, list []any) error {
+	for i, item := range list {
+		c, ok := mapping(item)
+		if !ok {
+			return fmt.Errorf("%s[%d] of %s: got %T, want a container", key, i, owner, item)
+		}
+		place := fmt.Sprintf("%s[%d] of %s", key, i, owner)
+		if err := ts.image(place, c["image"]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// volumes adds images that are mounted: what is in them may run, too.
+func (ts *targets) volumes(owner string, list []any) error {
+	for i, item := range list {
+		v, _ := mapping(item)
+		image, ok := mapping(v["image"])
+		if !ok {
+			continue
+		}
+		if err := ts.image(fmt.Sprintf("volumes[%d] of %s", i, owner), image["reference"]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compose adds the images of the services (compose specification, "services").
+func (ts *targets) compose(m map[string]any, v any) error {
+	const fill = "`docker compose config` prints the file with all filled in"
+	if _, ok := m["include"]; ok {
+		return errors.New("it includes other files; " + fill)
+	}
+	services, ok := mapping(v)
+	if !ok {
+		return fmt.Errorf("services: got %T, want a mapping", v)
+	}
+	for _, name := range slices.Sorted(maps.Keys(services)) {
+		s, ok := mapping(services[name])
+		if !ok {
+			return fmt.Errorf("service %q: got %T, want a mapping", name, services[name])
+		}
+		if image, ok := s["image"].(string); ok && strings.Contains(image, "$") {
+			return fmt.Errorf("service %q: image %q has variables; %s", name, image, fill)
+		}
+		if err := ts.image("service "+name, s["image"]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// image adds the image that stands at a place of a document. One that nobody
+// could be asked about is undecided, and keeps nobody from asking
+// about the others.
+func (ts *targets) image(place string, value any) error {
+	name, ok := value.(string)
+	if !ok || name == "" {
+		return ts.add(target{name: place, lack: place + " names no image"})
+	}
+	ref, err := containerReference(name)
+	if err != nil {
+		return ts.add(target{name: name, lack: fmt.Sprintf("%s: %v", place, err)})
+	}
+	return ts.add(target{name: name, ref: ref})
+}
+
+// containerReference reads an image's name as container runtimes do: without a
+// registry's host it is one of Docker Hub, and never a directory.
+func containerReference(s string) (oci.Reference, error) {
+	host, _, slash := strings.Cut(s, "/")
+	full := s
+	switch {
+	case !slash:
+		full = "docker.io/library/" + s
+	case host != "localhost" && !strings.ContainsAny(host, ".:"):
+		full = "docker.io/" + s
+	}
+	ref, err := oci.ParseReference(full)
+	if err == nil && ref.Repository == "" {
+		err = fmt.Errorf("image %q is not in a registry", s)
+	}
+	return ref, err
+}
+
+// mapping is v with its members by name. YAML has members whose names are no
+// strings; nothing that is looked for is among them.
+func mapping(v any) (map[string]any, bool) {
+	if m, ok := v.(map[string]any); ok {
+		return m, true
+	}
+	other, ok := v.(map[any]any)
+	if !ok {
+		return nil, false
+	}
+	m := make(map[string]any, len(other))
+	for k, value := range other {
+		if name, ok := k.(string); ok {
+			m[name] = value
+		} else {
+			m[fmt.Sprintf("\x00%v", k)] = value // no member's name, but looked into
+		}
+	}
+	return m, true
+}
+
+// objectName is "Deployment shop/web" for an object, "" for a part of one.
+func objectName(m map[string]any) string {
+	kind, _ := m["kind"].(string)
+	meta, _ := mapping(m["metadata"])
+	name, _ := meta["name"].(string)
+	if name == "" || kind == "" {
+		return kind
+	}
+	if ns, _ := meta["namespace"].(string); ns != "" {
+		name = ns + "/" + name
+	}
+	return kind + " " + name
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/colophon-build/colophon/verify"
+)
+
+// maxParallel bounds --parallel: each image reads several blobs at once.
+const maxParallel = 64
+
+type manyOptions struct {
+	from     string // a list, Kubernetes manifest or compose file
+	allTags  string // HOST/NAME
+	parallel int
+}
+
+// asked says that more than one image is asked for, however many there are in
+// the end: the form of the output must not depend on that.
+func (o manyOptions) asked(args []string) bool {
+	return len(args) > 1 || len(args) == 1 && args[0] == stdin || o.from != "" || o.allTags != ""
+}
+
+func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts verify.Options) error {
+	ts, err := o.many.targets(cmd, args)
+	if err != nil {
+		return err
+	}
+	nobody, failed := believe(&opts)
+	ctx := cmd.Context()
+	if !o.skipSource && opts.Policy.Source != "" {
+		opts.SourceCheck = askOnce(ctx, askSource)
+	}
+	p := &manyPrinter{w: cmd.ErrOrStderr(), verdicts: make([]*verify.Verdict, len(ts.list)), quiet: o.json}
+	p.live = !o.json && isTerminal(p.w)
+	var workers errgroup.Group
+	workers.SetLimit(o.many.parallel)
+	for i, t := range ts.list {
+		if ctx.Err() != nil {
+			break
+		}
+		workers.Go(func() error {
+			if failed != nil {
+				t.lack = failed.Error()
+			}
+			p.done(i, o.judge(ctx, t, opts))
+			return nil
+		})
+	}
+	workers.Wait()
+	worst := p.finish(ctx, ts.list)
+	if o.json {
+		if err := printJSON(cmd.OutOrStdout(), p.verdicts); err != nil {
+			return err
+		}
+	} else if nobody {
+		printHint(p.w, hintTrust)
+	}
+	return exitFor(worst)
+}
+
+// targets gathers what the arguments and flags name.
+func (o manyOptions) targets(cmd *cobra.Command, args []string) (*targets, error) {
+	ts := &targets{}
+	files := []string{}
+	for _, arg := range args {
+		if arg == stdin {
+			files = append(files, arg)
+		} else if err := ts.typed(arg); err != nil {
+			return nil, err
+		}
+	}
+	if o.from != "" {
+		files = append(files, o.from)
+	}
+	for i, path := range files {
+		if path == stdin && i > 0 {
+			return nil, usageError("", "standard input can be read once")
+		}
+		if err := ts.file(path, cmd.InOrStdin()); err != nil {
+			return nil, err
+		}
+	}
+	if o.allTags == "" {
+		return ts, nil
+	}
+	attachments, err := ts.tags(cmd.Context(), o.allTags)
+	if attachments > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d tags hold attachments of images, and are left out\n", printable(o.allTags), attachments)
+	}
+	return ts, err
+}
+
+// judge is the verdict on one image.
+func (o verifyOptions) judge(ctx context.Context, t target, opts verify.Options) *verify.Verdict {
+	if t.lack != "" {
+		return undecided(t.name, errors.New(t.lack))
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	v, err := o.image(ctx, t.ref.String(), t.ref, opts)
+	if err != nil {
+		v = undecided(t.name, err)
+	}
+	v.Image = t.name
+	return v
+}
+
+// askOnce asks a repository once for the same thing: many images may come from
+// one commit, and a slow host is waited for once.
+func askOnce(ctx context.Context, ask verify.SourceCheck) verify.SourceCheck {
+	type question struct{ uri, ref, commit string }
+	var mu sync.Mutex
+	asked := map[question]func() (verify.SourceState, error){}
+	return func(_ context.Context, uri, ref, commit string) (verify.SourceState, error) {
+		mu.Lock()
+		q := question{uri, ref, commit}
+		answer, ok := asked[q]
+		if !ok {
+			// The time of the run, not what is left of one image's.
+			answer = sync.OnceValues(func() (verify.SourceState, error) { return ask(ctx, uri, ref, commit) })
+			asked[q] = answer
+		}
+		mu.Unlock()
+		return answer()
+	}
+}
+
+// manyPrinter shows verdicts in the order that the images were named in, each
+// as soon as those before it are there.
+type manyPrinter struct {
+	w     io.Writer
+	quiet bool // only gather
+	live  bool // a line at the bottom counts
+
+	mu       sync.Mutex
+	verdicts []*verify.Verdict // nil: not there yet
+	shown    int
+	ready    int
+}
+
+func (p *manyPrinter) done(i int, v *verify.Verdict) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.verdicts[i] = v
+	p.ready++
+	if p.quiet {
+		return
+	}
+	p.wipe()
+	for ; p.shown < len(p.verdicts) && p.verdicts[p.shown] != nil; p.shown++ {
+		p.show(p.verdicts[p.shown])
+	}
+	if p.live && p.ready < len(p.verdicts) {
+		fmt.Fprintf(p.w, "%d of %d", p.ready, len(p.verdicts))
+	}
+}
+
+// wipe removes the counting line.
+func (p *manyPrinter) wipe() {
+	if p.live {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}
+
+// show prints one line, and the chain of an image that is not accepted.
+func (p *manyPrinter) show(v *verify.Verdict) {
+	mark := outcomeMark(v.Outcome)
+	fmt.Fprintf(p.w, "%s %-9s %s%s\n", paint(p.w, mark[0], mark[1]), v.Outcome, printable(v.Image), paint(p.w, faint, shortDigest(v.Digest)))
+	if v.Outcome != verify.Accepted {
+		printLinks(p.w, "    ", v.Links)
+	}
+}
+
+func shortDigest(digest string) string {
+	if len(digest) <= 19 {
+		return digest
+	}
+	return "  " + digest[:19] + "…"
+}
+
+// finish fills in what was never begun, prints the counts, and answers the
+// worst outcome.
+func (p *manyPrinter) finish(ctx context.Context, list []target) verify.Outcome {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var count [3]int
+	unasked := 0
+	for i, v := range p.verdicts {
+		if v == nil {
+			unasked++
+			v = undecided(list[i].name, fmt.Errorf("was not asked about: %w", context.Cause(ctx)))
+			p.verdicts[i] = v
+		} else if !p.quiet && i >= p.shown {
+			p.wipe()
+			p.show(v)
+		}
+		count[v.Outcome]++
+	}
+	if !p.quiet {
+		p.wipe()
+		fmt.Fprintf(p.w, "\n%d images: %d accepted, %d rejected, %d undecided", len(list), count[verify.Accepted], count[verify.Rejected], count[verify.Undecided])
+		if unasked > 0 {
+			fmt.Fprintf(p.w, ", %d of them not asked about because of the interruption", unasked)
+		}
+		fmt.Fprintln(p.w)
+	}
+	switch {
+	case count[verify.Rejected] > 0:
+		return verify.Rejected
+	case count[verify.Accepted] < len(list) || len(list) == 0:
+		return verify.Undecided
+	}
+	return verify.Accepted
+}

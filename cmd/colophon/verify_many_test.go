@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/internal/prooftest"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// pipe is run with a standard input.
+func (s *stage) pipe(code int, stdin string, args []string, words ...string) (stdout, stderr string) {
+	s.t.Helper()
+	cmd := newRootCommand()
+	var out, errs bytes.Buffer
+	cmd.SetArgs(args)
+	cmd.SetOut(&out)
+	cmd.SetErr(&errs)
+	cmd.SetIn(strings.NewReader(stdin))
+	if got := exitOf(context.Background(), cmd); got != code {
+		s.t.Fatalf("%v: got exit code %d, want %d\n%s%s", args, got, code, &out, &errs)
+	}
+	for _, w := range words {
+		if !strings.Contains(out.String()+errs.String(), w) {
+			s.t.Errorf("%v: got\n%s%s\nwant %q in it", args, &out, &errs, w)
+		}
+	}
+	return out.String(), errs.String()
+}
+
+// unproven puts an image without any proof beside the released one.
+func (s *stage) unproven(name, tag string) string {
+	s.t.Helper()
+	store := prooftest.NewStore(s.t)
+	store.Image(tag)
+	dst, err := oci.OpenRegistry(s.host+"/"+name, oci.RegistryOptions{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	store.Push(context.Background(), dst)
+	return s.host + "/" + name + ":" + tag
+}
+
+func TestVerifyMany(t *testing.T) {
+	s := newStage(t)
+	good, bad, gone := s.image, s.unproven("team/bare", "v1"), s.host+"/team/app:v9"
+	verify := func(args ...string) []string {
+		return append([]string{"verify", "--skip-source", "--source", "git.example.com/team/app"}, args...)
+	}
+	s.pipe(exitUndecided, "", verify(good, bad), "2 images: 0 accepted, 0 rejected, 2 undecided", "hint: say whom to believe")
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
+
+	// The worst outcome, in whatever order: rejected, undecided, accepted.
+	s.pipe(exitOK, "", verify(good, good), "✓ accepted  "+good+"  sha256:", "1 images: 1 accepted")
+	s.pipe(exitRejected, "", verify(good, bad, gone), "✗ rejected  "+bad, "    ✗ signature", "3 images: 1 accepted, 1 rejected, 1 undecided")
+	s.pipe(exitRejected, "", verify(gone, bad, good))
+	s.pipe(exitUndecided, "", verify(gone, good), "? undecided "+gone, "    ? image")
+	_, text := s.pipe(exitOK, "", verify("-f", s.file("images.txt", []byte("# ours\n"+good+"\n"))), "1 images: 1 accepted")
+	if strings.Contains(text, "✓ image") {
+		t.Errorf("got the chain of an accepted image:\n%s", text)
+	}
+
+	// Lines are in the order of the names, however many run at once.
+	_, text = s.pipe(exitRejected, "", verify("--parallel", "1", gone, bad, good))
+	if i, j, k := strings.Index(text, gone), strings.Index(text, bad), strings.Index(text, good); i < 0 || j < i || k < j {
+		t.Errorf("got %d, %d, %d, want the order of the names:\n%s", i, j, k, text)
+	}
+
+	pods := fmt.Sprintf(`{"apiVersion":"v1","kind":"List","items":[{"kind":"Pod","metadata":{"name":"p"},"spec":{"containers":[{"image":%q},{"image":%q}]}}]}`, good, bad)
+	s.pipe(exitRejected, pods, verify("-"), "2 images: 1 accepted, 1 rejected")
+	s.pipe(exitUndecided, "services: {a: {image: "+good+"}, b: {build: .}}", verify("-f", "-"), "service b names no image")
+
+	// A directory of that name proves nothing about what a pod runs.
+	s.pipe(exitUndecided, "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: ./testdata}]}", verify("-"), "is not in a registry")
+
+	out, _ := s.pipe(exitRejected, pods, verify("-", "--json"))
+	var verdicts []struct{ Image, Outcome string }
+	if err := json.Unmarshal([]byte(out), &verdicts); err != nil || len(verdicts) != 2 || verdicts[0].Image != good || verdicts[0].Outcome != "accepted" || verdicts[1].Outcome != "rejected" {
+		t.Errorf("JSON: got %+v, %v", verdicts, err)
+	}
+
+	s.pipe(exitUsage, "", []string{"verify", "--any-source"}, "must be told what")
+	s.pipe(exitUsage, "", []string{"verify", good, bad}, "which repository")
+	s.pipe(exitUsage, "", verify(good, bad, "--bundle", "x"), "one file")
+	s.pipe(exitUsage, "", verify(good, bad, "--parallel", "0"), "--parallel")
+	s.pipe(exitUsage, good, verify("-", "-f", "-"), "read once")
+	s.pipe(exitUsage, "", verify("-f", "no-such-file"), "no-such-file")
+	s.pipe(exitFailure, "", verify("-"), "standard input: it names no image")
+	s.pipe(exitFailure, "", verify(good, "-f", s.file("empty", nil)), "names no image")
+	s.stop()
+	s.pipe(exitUndecided, "", verify(good, bad), "2 undecided")
+}
+
+func TestVerifyAllTags(t *testing.T) {
+	s := newStage(t)
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
+	verify := func(repo string) []string {
+		return []string{"verify", "--skip-source", "--any-source", "--all-tags", s.host + "/" + repo}
+	}
+	s.pipe(exitOK, "", verify("team/app"), "✓ accepted  "+s.image, "1 accepted, 0 rejected, 0 undecided")
+	reg, err := oci.OpenRegistry(s.host+"/team/app", oci.RegistryOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	released, err := reg.Resolve(t.Context(), "v1.2.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, _, err := reg.Manifest(t.Context(), released.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var index v1.IndexManifest
+	if err := json.Unmarshal(raw, &index); err != nil || len(index.Manifests) == 0 {
+		t.Fatalf("got %d platforms, %v", len(index.Manifests), err)
+	}
+	// One platform's image, which nothing is attached to.
+	for _, tag := range []string{"sneaked-in", "sha256-" + sixtyFour + ".sig"} {
+		if err := reg.Tag(t.Context(), tag, index.Manifests[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.pipe(exitRejected, "", verify("team/app"), "team/app:sneaked-in", "1 tags hold attachments", "2 images: 1 accepted, 1 rejected")
+	s.pipe(exitFailure, "", verify("team/none"), "tags of")
+	s.pipe(exitUsage, "", verify("team/app:v1.2.0"), "want HOST/NAME")
+}
+
+// TestVerifyManyInterrupted: what was not asked about is not accepted.
+func TestVerifyManyInterrupted(t *testing.T) {
+	s := newStage(t)
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	cmd := newRootCommand()
+	var out, errs bytes.Buffer
+	cmd.SetArgs([]string{"verify", "--skip-source", "--any-source", "--json", s.image, s.image + "x"})
+	cmd.SetOut(&out)
+	cmd.SetErr(&errs)
+	if got := exitOf(ctx, cmd); got != exitUndecided {
+		t.Errorf("got exit code %d, want %d\n%s", got, exitUndecided, &errs)
+	}
+	var verdicts []verify.Verdict
+	if err := json.Unmarshal(out.Bytes(), &verdicts); err != nil || len(verdicts) != 2 || verdicts[1].Outcome != verify.Undecided || verdicts[1].Image != s.image+"x" {
+		t.Errorf("got %+v, %v", verdicts, err)
+	}
+}
+
+func TestAskOnce(t *testing.T) {
+	var asked atomic.Int32
+	ask := askOnce(t.Context(), func(ctx context.Context, uri, ref, commit string) (verify.SourceState, error) {
+		asked.Add(1)
+		return verify.SourceState{Ref: uri + ref + commit}, errors.New("slow")
+	})
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, commit := range []string{"a", "b", "a"} {
+		state, err := ask(gone, "u", "r", commit)
+		if state.Ref != "ur"+commit || err == nil {
+			t.Errorf("%s: got %+v, %v", commit, state, err)
+		}
+	}
+	if n := asked.Load(); n != 2 {
+		t.Errorf("asked %d times, want 2", n)
+	}
+}
