@@ -137,7 +137,7 @@ func (l *Layout) entries() (*v1.IndexManifest, error) {
 }
 
 // Resolve implements Source. A tag is the entry's RefNameAnnotation; "" is the
-// only entry that is nobody's referrer.
+// only entry that is nobody's referrer, or the image of what `cosign save` wrote.
 func (l *Layout) Resolve(ctx context.Context, reference string) (v1.Descriptor, error) {
 	if h, err := v1.NewHash(reference); err == nil {
 		return l.describe(ctx, h)
@@ -145,6 +145,9 @@ func (l *Layout) Resolve(ctx context.Context, reference string) (v1.Descriptor, 
 	index, err := l.entries()
 	if err != nil {
 		return v1.Descriptor{}, err
+	}
+	if d, ok := savedByCosign(index)[reference]; ok {
+		return l.entry(ctx, d)
 	}
 	var found []v1.Descriptor
 	for _, d := range index.Manifests {
@@ -168,9 +171,14 @@ func (l *Layout) Resolve(ctx context.Context, reference string) (v1.Descriptor, 
 			return v1.Descriptor{}, fmt.Errorf("layout %s has %d entries for %q: name one by its digest", l.dir, len(found), reference)
 		}
 	}
-	d, err := l.describe(ctx, found[0].Digest)
-	if err == nil && (d.Size != found[0].Size || d.MediaType != found[0].MediaType) {
-		err = refuse("layout %s, %s: got %s of %d bytes, index.json says %s of %d", l.dir, d.Digest, d.MediaType, d.Size, found[0].MediaType, found[0].Size)
+	return l.entry(ctx, found[0])
+}
+
+// entry reads what index.json names, and holds it to that.
+func (l *Layout) entry(ctx context.Context, named v1.Descriptor) (v1.Descriptor, error) {
+	d, err := l.describe(ctx, named.Digest)
+	if err == nil && (d.Size != named.Size || d.MediaType != named.MediaType) {
+		err = refuse("layout %s, %s: got %s of %d bytes, index.json says %s of %d", l.dir, d.Digest, d.MediaType, d.Size, named.MediaType, named.Size)
 	}
 	return d, err
 }

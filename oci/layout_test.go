@@ -89,3 +89,42 @@ func TestLayoutResolve(t *testing.T) {
 		t.Errorf("two images and no name: got %s, want an error", d.Digest)
 	}
 }
+
+// What `cosign save` wrote: every entry is marked, none has a tag.
+func TestLayoutSavedByCosign(t *testing.T) {
+	l := newTestLayout(t)
+	image := l.image(l.newImage("amd64", tarOf(t, testEntry{name: "a"})))
+	atts := l.image(l.newImage("amd64", tarOf(t, testEntry{name: "b"})))
+	image.Platform, atts.Platform = nil, nil
+	image.Annotations = map[string]string{"kind": "dev.cosignproject.cosign/image"}
+	atts.Annotations = map[string]string{"kind": "dev.cosignproject.cosign/atts"}
+	tag := "sha256-" + image.Digest.Hex + ".att"
+	lying, unmarked, other := image, image, atts
+	lying.Size = 1
+	unmarked.Annotations = nil
+	other.Annotations = image.Annotations
+	for name, test := range map[string]struct {
+		entries []v1.Descriptor
+		names   map[string]v1.Hash // those of others are errors
+	}{
+		"image and attestations": {[]v1.Descriptor{atts, image}, map[string]v1.Hash{"": image.Digest, tag: atts.Digest}},
+		"image alone":            {[]v1.Descriptor{image}, map[string]v1.Hash{"": image.Digest}},
+		"two images":             {[]v1.Descriptor{image, other}, nil},
+		"attestations alone":     {[]v1.Descriptor{atts}, map[string]v1.Hash{"": atts.Digest}},
+		"attestations twice":     {[]v1.Descriptor{image, atts, atts}, nil},
+		"an entry of another":    {[]v1.Descriptor{unmarked, atts}, nil},
+		"another size":           {[]v1.Descriptor{lying, atts}, map[string]v1.Hash{tag: atts.Digest}},
+	} {
+		l.index(test.entries...)
+		layout, err := OpenLayout(l.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, reference := range []string{"", tag, "v1"} {
+			want, ok := test.names[reference]
+			if d, err := layout.Resolve(t.Context(), reference); (err == nil) != ok || ok && d.Digest != want {
+				t.Errorf("%s: %q: got %s, %v, want %s", name, reference, d.Digest, err, want)
+			}
+		}
+	}
+}
