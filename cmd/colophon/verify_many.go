@@ -63,6 +63,9 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	} else if nobody {
 		printHint(p.w, hintTrust)
 	}
+	if err := writeReports(o.reports, p.verdicts); err != nil {
+		return err
+	}
 	return exitFor(worst)
 }
 
@@ -206,7 +209,11 @@ func (p *manyPrinter) finish(ctx context.Context, list []target) verify.Outcome 
 	}
 	if !p.quiet {
 		p.wipe()
-		fmt.Fprintf(p.w, "\n%d images: %d accepted, %d rejected, %d undecided", len(list), count[verify.Accepted], count[verify.Rejected], count[verify.Undecided])
+		word := "images"
+		if len(list) == 1 {
+			word = "image"
+		}
+		fmt.Fprintf(p.w, "\n%d %s: %d accepted, %d rejected, %d undecided", len(list), word, count[verify.Accepted], count[verify.Rejected], count[verify.Undecided])
 		if unasked > 0 {
 			fmt.Fprintf(p.w, ", %d of them not asked about because of the interruption", unasked)
 		}

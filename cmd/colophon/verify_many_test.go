@@ -60,11 +60,11 @@ func TestVerifyMany(t *testing.T) {
 	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
 
 	// The worst outcome, in whatever order: rejected, undecided, accepted.
-	s.pipe(exitOK, "", verify(good, good), "✓ accepted  "+good+"  sha256:", "1 images: 1 accepted")
+	s.pipe(exitOK, "", verify(good, good), "✓ accepted  "+good+"  sha256:", "1 image: 1 accepted")
 	s.pipe(exitRejected, "", verify(good, bad, gone), "✗ rejected  "+bad, "    ✗ signature", "3 images: 1 accepted, 1 rejected, 1 undecided")
 	s.pipe(exitRejected, "", verify(gone, bad, good))
 	s.pipe(exitUndecided, "", verify(gone, good), "? undecided "+gone, "    ? image")
-	_, text := s.pipe(exitOK, "", verify("-f", s.file("images.txt", []byte("# ours\n"+good+"\n"))), "1 images: 1 accepted")
+	_, text := s.pipe(exitOK, "", verify("-f", s.file("images.txt", []byte("# ours\n"+good+"\n"))), "1 image: 1 accepted")
 	if strings.Contains(text, "✓ image") {
 		t.Errorf("got the chain of an accepted image:\n%s", text)
 	}

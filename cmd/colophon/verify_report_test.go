@@ -1,0 +1,140 @@
+package main
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/verify"
+)
+
+func TestReports(t *testing.T) {
+	s := newStage(t)
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
+	bad, gone := s.unproven("team/bare", "v1"), s.host+"/team/app:v9"
+	dir := t.TempDir()
+	junitPath, sarifPath := filepath.Join(dir, "junit.xml"), filepath.Join(dir, "sarif.json")
+	verify := func(args ...string) []string {
+		return append([]string{"verify", "--skip-source", "--any-source", "--report", "junit=" + junitPath, "--report", "sarif=" + sarifPath}, args...)
+	}
+	s.pipe(exitRejected, "", verify(s.image, bad, gone))
+
+	var suites junitSuites
+	if err := xml.Unmarshal(read(t, junitPath), &suites); err != nil || len(suites.Suites) != 3 {
+		t.Fatalf("JUnit: got %d suites, %v, want 3", len(suites.Suites), err)
+	}
+	for i, want := range []struct{ failures, errors bool }{{}, {failures: true}, {errors: true}} {
+		if got := suites.Suites[i]; got.Failures > 0 != want.failures || got.Errors > 0 != want.errors || got.Tests != len(got.Cases) || got.Tests == 0 {
+			t.Errorf("JUnit: got %+v, want %+v", got, want)
+		}
+	}
+	levels := sarifLevels(t, read(t, sarifPath))
+	for image, want := range map[string]string{s.image: "", bad: "error", gone: "warning"} {
+		if got := levels[image]; got != want {
+			t.Errorf("SARIF: %s: got level %q, want %q", image, got, want)
+		}
+	}
+
+	// One image has the same reports, and they replace those before.
+	s.pipe(exitOK, "", verify(s.image), "accepted")
+	if levels := sarifLevels(t, read(t, sarifPath)); len(levels) != 1 || levels[s.image] != "" {
+		t.Errorf("SARIF of one image: got %v", levels)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(sarifPath, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, wrong := range []string{"sarif", "xml=x", "junit=", "sarif=" + dir, "sarif=" + link, "junit=/dev/null"} {
+		s.pipe(exitUsage, "", []string{"verify", s.image, "--any-source", "--report", wrong}, "--report")
+	}
+	s.pipe(exitFailure, "", []string{"verify", s.image, "--any-source", "--skip-source", "--report", "sarif=" + dir + "/no/such"}, "report")
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// sarifLevels is the level of each image's failures, "" where there is none.
+func sarifLevels(t *testing.T, data []byte) map[string]string {
+	t.Helper()
+	var doc struct {
+		Version string
+		Runs    []struct {
+			Tool struct {
+				Driver struct{ Rules []struct{ ID string } }
+			}
+			Results []struct {
+				RuleID, Kind, Level string
+				Locations           []struct {
+					LogicalLocations []struct{ FullyQualifiedName string }
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(data, &doc); err != nil || doc.Version != "2.1.0" || len(doc.Runs) != 1 {
+		t.Fatalf("SARIF: got %+v, %v", doc, err)
+	}
+	known := map[string]bool{}
+	for _, r := range doc.Runs[0].Tool.Driver.Rules {
+		known[r.ID] = true
+	}
+	levels := map[string]string{}
+	for _, r := range doc.Runs[0].Results {
+		image := r.Locations[0].LogicalLocations[0].FullyQualifiedName
+		if !known[r.RuleID] || (r.Kind == "fail") == (r.Level == "none") {
+			t.Errorf("SARIF: got %+v, want a known rule, and a level for failures alone", r)
+		}
+		if levels[image] == "" && r.Level != "none" {
+			levels[image] = r.Level
+		} else if levels[image] == "" {
+			levels[image] = ""
+		}
+	}
+	return levels
+}
+
+// TestFindings: whatever is not accepted is shown, and hostile text stays text.
+func TestFindings(t *testing.T) {
+	notAsked := verify.Link{Name: verify.LinkSource, Status: verify.NotAsked, Reason: `</failure>]]>&"` + "\x1b\xff"}
+	for _, v := range []*verify.Verdict{
+		{Image: "a", Outcome: verify.Undecided},
+		{Image: "a", Outcome: verify.Undecided, Links: []verify.Link{notAsked}},
+		{Image: "a", Outcome: verify.Rejected, Links: []verify.Link{{Name: verify.LinkImage, Status: verify.Holds}}},
+		{Image: "a", Outcome: verify.Undecided, Links: []verify.Link{{Name: verify.LinkImage, Status: "of tomorrow"}}},
+	} {
+		shown := 0
+		for _, r := range findings(v) {
+			if r.finding >= failed {
+				shown++
+			}
+		}
+		if shown != 1 {
+			t.Errorf("%+v: got %d findings to show, want 1", v, shown)
+		}
+		data, err := junit([]*verify.Verdict{v})
+		var back junitSuites
+		if err == nil {
+			err = xml.Unmarshal(data, &back)
+		}
+		if err != nil || strings.Contains(string(data), "\x1b") {
+			t.Errorf("JUnit: got %v\n%s", err, data)
+		}
+		if data, err = sarif([]*verify.Verdict{v}); err != nil || !json.Valid(data) {
+			t.Errorf("SARIF: got %v\n%s", err, data)
+		}
+	}
+	accepted := &verify.Verdict{Image: "a", Outcome: verify.Accepted, Links: []verify.Link{notAsked, {Name: verify.LinkSource, Status: verify.Unknown}}}
+	for _, r := range findings(accepted) {
+		if r.finding >= failed {
+			t.Errorf("accepted: got %+v", r)
+		}
+	}
+}
