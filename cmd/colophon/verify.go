@@ -34,6 +34,7 @@ type verifyOptions struct {
 	skipSource bool
 	timeout    time.Duration
 	many       manyOptions
+	reports    []string // FORMAT=FILE
 }
 
 func newVerifyCommand() *cobra.Command {
@@ -85,6 +86,7 @@ accepted), 2 usage, 1 failure.`,
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up on an image, undecided, after this long")
 	f.StringVarP(&o.many.from, "file", "f", "", "verify the images of this list, Kubernetes manifest or compose file")
 	f.StringVar(&o.many.allTags, "all-tags", "", "verify every tag of this repository (`HOST/NAME`)")
+	f.StringArrayVar(&o.reports, "report", nil, "write the verdicts for CI too: sarif=`FILE` or junit=FILE")
 	f.IntVar(&o.many.parallel, "parallel", 8, "how many images to verify at once")
 	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "commit", "builder"} {
 		cmd.MarkFlagsMutuallyExclusive("policy", flag)
@@ -111,6 +113,9 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	case o.many.parallel < 1 || o.many.parallel > maxParallel:
 		return usageError("", "--parallel: got %d, want 1 to %d", o.many.parallel, maxParallel)
 	}
+	if err := checkReports(o.reports); err != nil {
+		return err
+	}
 	if o.bundle == "" && o.signer.given() {
 		return usageError("an image proves more than who signed it: --source URI", "--identity, --issuer and --key are for a file with its --bundle")
 	}
@@ -131,7 +136,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	}
 	empty, err := believe(&opts)
 	if err != nil {
-		return answer(cmd, undecided(what, err), o.json)
+		return answer(cmd, undecided(what, err), o)
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
@@ -152,7 +157,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if empty {
 		v.Hint = hintTrust
 	}
-	return answer(cmd, v, o.json)
+	return answer(cmd, v, o)
 }
 
 const hintTrust = "say whom to believe: colophon trust add URL"
@@ -250,13 +255,16 @@ func askSource(ctx context.Context, uri, ref, commit string) (verify.SourceState
 }
 
 // answer prints the verdict and turns the outcome into the exit code.
-func answer(cmd *cobra.Command, v *verify.Verdict, asJSON bool) error {
-	if asJSON {
+func answer(cmd *cobra.Command, v *verify.Verdict, o verifyOptions) error {
+	if o.json {
 		if err := printJSON(cmd.OutOrStdout(), v); err != nil {
 			return err
 		}
 	} else {
 		printVerdict(cmd.ErrOrStderr(), v)
+	}
+	if err := writeReports(o.reports, []*verify.Verdict{v}); err != nil {
+		return err
 	}
 	return exitFor(v.Outcome)
 }
