@@ -82,20 +82,23 @@ var marks = map[verify.Status][2]string{
 	verify.NotAsked: {faint, "·"},
 }
 
+// explainer says how a link is judged; nil where nobody wants to know.
+type explainer func(link string) verify.Explanation
+
 // printVerdict prints the chain, one link a line, and the outcome.
-func printVerdict(w io.Writer, v *verify.Verdict) {
+func printVerdict(w io.Writer, v *verify.Verdict, explain explainer) {
 	fmt.Fprintln(w, printable(v.Image))
 	if v.Digest != "" {
 		fmt.Fprintln(w, v.Digest)
 	}
 	fmt.Fprintln(w)
-	printLinks(w, "  ", v.Links)
+	printLinks(w, "  ", v.Links, explain)
 	fmt.Fprintf(w, "\n%s\n", paint(w, outcomeMark(v.Outcome)[0], v.Outcome.String()))
 	printHint(w, v.Hint)
 }
 
 // printLinks prints the chain, one link a line.
-func printLinks(w io.Writer, indent string, links []verify.Link) {
+func printLinks(w io.Writer, indent string, links []verify.Link, explain explainer) {
 	for _, l := range links {
 		mark, ok := marks[l.Status]
 		if !ok {
@@ -106,6 +109,13 @@ func printLinks(w io.Writer, indent string, links []verify.Link) {
 			text = l.Reason
 		}
 		fmt.Fprintf(w, "%s%s %-11s %s\n", indent, paint(w, mark[0], mark[1]), l.Name, printable(text))
+		if explain == nil {
+			continue
+		}
+		e := explain(l.Name)
+		for _, part := range [][2]string{{"checked", e.Checked}, {"against", e.Against}, {"rule", e.Rule}} {
+			fmt.Fprintf(w, "%s    %s %s\n", indent, paint(w, faint, fmt.Sprintf("%-9s", part[0])), printable(part[1]))
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ type verifyOptions struct {
 	timeout    time.Duration
 	many       manyOptions
 	reports    []string // FORMAT=FILE
+	explain    bool
 }
 
 func newVerifyCommand() *cobra.Command {
@@ -86,6 +87,7 @@ accepted), 2 usage, 1 failure.`,
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up on an image, undecided, after this long")
 	f.StringVarP(&o.many.from, "file", "f", "", "verify the images of this list, Kubernetes manifest or compose file")
 	f.StringVar(&o.many.allTags, "all-tags", "", "verify every tag of this repository (`HOST/NAME`)")
+	f.BoolVar(&o.explain, "explain", false, "print of each link what was checked, against what, by which rule")
 	f.StringArrayVar(&o.reports, "report", nil, "write the verdicts for CI too: sarif=`FILE` or junit=FILE")
 	f.IntVar(&o.many.parallel, "parallel", 8, "how many images to verify at once")
 	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "commit", "builder"} {
@@ -95,6 +97,7 @@ accepted), 2 usage, 1 failure.`,
 		}
 	}
 	cmd.MarkFlagsMutuallyExclusive("ref", "tag", "branch")
+	cmd.MarkFlagsMutuallyExclusive("explain", "json")
 	cmd.MarkFlagsMutuallyExclusive("key", "identity")
 	cmd.MarkFlagsMutuallyExclusive("key", "issuer")
 	cmd.MarkFlagsMutuallyExclusive("key", "policy")
@@ -136,7 +139,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	}
 	empty, err := believe(&opts)
 	if err != nil {
-		return answer(cmd, undecided(what, err), o)
+		return answer(cmd, undecided(what, err), o, opts)
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
@@ -157,7 +160,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if empty {
 		v.Hint = hintTrust
 	}
-	return answer(cmd, v, o)
+	return answer(cmd, v, o, opts)
 }
 
 const hintTrust = "say whom to believe: colophon trust add URL"
@@ -255,18 +258,25 @@ func askSource(ctx context.Context, uri, ref, commit string) (verify.SourceState
 }
 
 // answer prints the verdict and turns the outcome into the exit code.
-func answer(cmd *cobra.Command, v *verify.Verdict, o verifyOptions) error {
+func answer(cmd *cobra.Command, v *verify.Verdict, o verifyOptions, opts verify.Options) error {
 	if o.json {
 		if err := printJSON(cmd.OutOrStdout(), v); err != nil {
 			return err
 		}
 	} else {
-		printVerdict(cmd.ErrOrStderr(), v)
+		printVerdict(cmd.ErrOrStderr(), v, o.explainer(opts))
 	}
 	if err := writeReports(o.reports, []*verify.Verdict{v}); err != nil {
 		return err
 	}
 	return exitFor(v.Outcome)
+}
+
+func (o verifyOptions) explainer(opts verify.Options) explainer {
+	if !o.explain {
+		return nil
+	}
+	return opts.Explain
 }
 
 func exitFor(o verify.Outcome) error {

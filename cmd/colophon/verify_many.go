@@ -38,7 +38,7 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	if !o.skipSource && opts.Policy.Source != "" {
 		opts.SourceCheck = askOnce(ctx, askSource)
 	}
-	p := &manyPrinter{w: cmd.ErrOrStderr(), verdicts: make([]*verify.Verdict, len(ts.list)), quiet: o.json}
+	p := &manyPrinter{w: cmd.ErrOrStderr(), verdicts: make([]*verify.Verdict, len(ts.list)), quiet: o.json, explain: o.explainer(opts)}
 	p.live = !o.json && isTerminal(p.w)
 	var workers errgroup.Group
 	workers.SetLimit(o.many.parallel)
@@ -143,6 +143,8 @@ type manyPrinter struct {
 	quiet bool // only gather
 	live  bool // a line at the bottom counts
 
+	explain explainer
+
 	mu       sync.Mutex
 	verdicts []*verify.Verdict // nil: not there yet
 	shown    int
@@ -173,12 +175,13 @@ func (p *manyPrinter) wipe() {
 	}
 }
 
-// show prints one line, and the chain of an image that is not accepted.
+// show prints one line, and the chain of an image that is not accepted or is
+// to be explained.
 func (p *manyPrinter) show(v *verify.Verdict) {
 	mark := outcomeMark(v.Outcome)
 	fmt.Fprintf(p.w, "%s %-9s %s%s\n", paint(p.w, mark[0], mark[1]), v.Outcome, printable(v.Image), paint(p.w, faint, shortDigest(v.Digest)))
-	if v.Outcome != verify.Accepted {
-		printLinks(p.w, "    ", v.Links)
+	if v.Outcome != verify.Accepted || p.explain != nil {
+		printLinks(p.w, "    ", v.Links, p.explain)
 	}
 }
 

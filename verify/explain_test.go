@@ -1,0 +1,57 @@
+package verify
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/trust"
+)
+
+// TestExplain: every link says how it is judged, with the values it is held to.
+func TestExplain(t *testing.T) {
+	opts := Options{
+		Trust: []*trust.Root{{URL: "https://platform.example.com", Fingerprint: "sha256:aa", Builders: []trust.Builder{{ID: "https://platform.example.com/builders/x"}}}},
+		Policy: policy.Policy{Source: "https://git.example.com/team/app", Ref: "v1.2.0", Commit: strings.Repeat("c", 40), MinLevel: 2,
+			RequireSource: true},
+		Now: time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC),
+	}
+	for link, want := range map[string]string{
+		LinkImage:      "digest",
+		LinkFile:       "digest",
+		LinkSignature:  "platform https://platform.example.com sha256:aa; signer https://platform.example.com/builders/x",
+		LinkLog:        "2026-11-20 00:00:00Z",
+		LinkProvenance: "source https://git.example.com/team/app, ref v1.2.0, commit cccccccccccccccccccccccccccccccccccccccc, Build level 2 or more",
+		LinkSource:     "nobody was asked",
+		LinkSBOM:       "signer of the provenance",
+	} {
+		e := opts.Explain(link)
+		if e.Checked == "" || e.Rule == "" || !strings.Contains(e.Against, want) {
+			t.Errorf("%s: got %+v, want %q", link, e, want)
+		}
+	}
+	if e := opts.Explain(LinkSource); !strings.Contains(e.Rule, "demanded by the policy") {
+		t.Errorf("source: got %q, want that it is demanded", e.Rule)
+	}
+	opts.Policy = policy.Policy{AnySource: true, NoSBOM: true, Builders: []string{"https://b.example.com/builders/y"}}
+	for link, want := range map[string]string{
+		LinkSignature:  "signer https://b.example.com/builders/y",
+		LinkProvenance: "any source",
+		LinkSource:     "refuses nothing",
+		LinkSBOM:       "not demanded",
+	} {
+		if e := opts.Explain(link); !strings.Contains(e.Against+e.Rule, want) {
+			t.Errorf("%s: got %+v, want %q", link, e, want)
+		}
+	}
+	if e := (Options{}).Explain(LinkSignature); !strings.Contains(e.Against, "nobody") {
+		t.Errorf("no trust: got %+v", e)
+	}
+	if e := (Options{Trust: opts.Trust}).Explain(LinkSignature); !strings.Contains(e.Against, "that was named") {
+		t.Errorf("no policy: got %+v", e)
+	}
+	if e := opts.Explain("of tomorrow"); e != (Explanation{}) {
+		t.Errorf("unknown link: got %+v", e)
+	}
+}
