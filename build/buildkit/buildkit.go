@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -31,6 +32,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -61,6 +63,8 @@ type Builder struct {
 	ca     []byte
 	mirror *gateway.Mirror
 	digest string // of the mirror's index
+
+	erasing sync.WaitGroup // rooms of finished builds
 }
 
 // New checks what builds need and sweeps rooms that a crash left. The error
@@ -161,7 +165,11 @@ func lower[T int64 | float64 | time.Duration](a, b T) T {
 	return a
 }
 
-// Build implements build.Builder.
+// Wait returns when the rooms of all finished builds are erased.
+func (b *Builder) Wait() { b.erasing.Wait() }
+
+// Build implements build.Builder. When it returns nothing runs in the room any
+// more; the files of a build that succeeded may still be being erased (see Wait).
 func (b *Builder) Build(ctx context.Context, req build.Request) (_ *build.Result, err error) {
 	started := time.Now().UTC()
 	opt, err := b.options(req)
@@ -177,7 +185,20 @@ func (b *Builder) Build(ctx context.Context, req build.Request) (_ *build.Result
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, d.close()) }()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+			return
+		}
+		// Erasing the thousands of files of base images takes as long as all the
+		// rest that comes after the build; nothing runs in the room any more.
+		d.room.Kill()
+		b.erasing.Go(func() {
+			if err := d.close(); err != nil {
+				slog.Error("a room could not be erased; the next start tries again", "error", err)
+			}
+		})
+	}()
 
 	p := &progress{log: req.Log}
 	if err := d.solve(ctx, opt, req.Layout, p); err != nil {

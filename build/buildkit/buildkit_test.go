@@ -82,6 +82,7 @@ func run(t *testing.T, b *Builder, req build.Request) (*build.Result, string, er
 	}
 	req.Log = log.add
 	r, err := b.Build(t.Context(), req)
+	b.Wait()
 	rooms, _ := os.ReadDir(b.cfg.StateDir)
 	if len(rooms) > 0 {
 		t.Errorf("the build left %v", rooms)

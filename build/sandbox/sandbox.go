@@ -253,19 +253,25 @@ func (r *Room) Exceeded() error { return r.cgroup.exceeded() }
 // Range is the room's first host uid and gid, and how many it has.
 func (r *Room) Range() (first, size uint32) { return r.slot.uid, slotSize }
 
+// Kill ends every process of the room, and returns when none is left. Its files
+// and its uids stay taken until Close.
+func (r *Room) Kill() {
+	if r.Gateway != nil {
+		r.Gateway.Close()
+	}
+	if r.cmd != nil {
+		// The first process of a pid namespace takes all others with it.
+		r.cmd.Process.Kill()
+	}
+	<-r.done
+}
+
 // Close kills every process of the room and erases it. It returns when nothing
 // is left, or with what could not be erased.
 func (r *Room) Close() error {
 	var errs []error
 	r.close.Do(func() {
-		if r.Gateway != nil {
-			r.Gateway.Close()
-		}
-		if r.cmd != nil {
-			// The first process of a pid namespace takes all others with it.
-			r.cmd.Process.Kill()
-		}
-		<-r.done
+		r.Kill()
 		if r.cgroup != nil {
 			errs = append(errs, r.cgroup.delete())
 		}

@@ -77,6 +77,7 @@ func runWorker(ctx context.Context, s workerSettings) error {
 		missing["buildkit"] = err.Error()
 	} else {
 		builders["buildkit"] = bb
+		defer bb.Wait()
 	}
 	return worker.Serve(ctx, worker.Config{Socket: s.Socket, Dir: filepath.Join(s.Dir, "work"), Builders: builders, Missing: missing, Concurrent: s.Config.Build.Concurrent, Log: log})
 }
