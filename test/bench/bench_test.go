@@ -51,7 +51,7 @@ func releases(b *testing.B, p *harness.Platform) (image, builder string) {
 	d := startBuildkitd(b, p)
 	var bare, whole, overhead, proof []time.Duration
 	var last api.Release
-	for i := range 3 {
+	for i := range 5 {
 		bare = append(bare, d.build(b, tree))
 		cmd := p.Colophon(b.Context(), "release", repo, "--ref", "v0.1.0", "--image", p.Addr+"/bench/run"+strconv.Itoa(i), "--json")
 		start := time.Now()
@@ -63,8 +63,8 @@ func releases(b *testing.B, p *harness.Platform) (image, builder string) {
 		}
 		proof = append(proof, whole[i]-building(b, p, last))
 	}
-	row("buildctl build, fresh buildkitd already up, no proof", median(bare), "")
-	row("colophon release of the same commit", median(whole), "")
+	row("buildctl build, fresh buildkitd already up, no proof", median(bare), spread(bare))
+	row("colophon release of the same commit", median(whole), spread(whole))
 	row("  overhead, median of pairs", median(overhead), "aim 1.5 s")
 	row("  of the release, all that is not the builder's", median(proof), "")
 	image = last.Image + "@" + last.Digest
@@ -188,6 +188,11 @@ func times(n int, f func()) time.Duration {
 func median(d []time.Duration) time.Duration {
 	d = slices.Sorted(slices.Values(d))
 	return d[len(d)/2]
+}
+
+// spread says how noisy the machine was.
+func spread(d []time.Duration) string {
+	return fmt.Sprintf("from %.1f to %.1f s", slices.Min(d).Seconds(), slices.Max(d).Seconds())
 }
 
 func row(what string, d time.Duration, note string) {
