@@ -107,7 +107,7 @@ func newStage(t *testing.T, b build.Builder, registry http.HandlerFunc) *stage {
 	}))
 	t.Cleanup(srv.Close)
 	r, err := New(Config{
-		URL: "http://127.0.0.1:1", Dir: t.TempDir(), BinaryDigest: func() string { return "" }, Build: b, LoopbackTargets: true,
+		URL: "http://127.0.0.1:1", Dir: t.TempDir(), BinaryDigest: func() (string, error) { return "", nil }, Build: b, LoopbackTargets: true,
 		Builders: []BuilderInfo{{Name: "golang", ID: "http://127.0.0.1:1/builders/golang/v1", BuildType: "x", Level: 1}},
 		Token:    func(context.Context, Identity) (string, error) { return "", errors.New("no token in this test") },
 	})

@@ -117,7 +117,12 @@ func (p *proofs) attach(ctx context.Context, s statement) error {
 // open gets one certificate for all of the release's statements.
 func (p *proofs) open(ctx context.Context) error {
 	p.once.Do(func() {
-		token, err := p.Token(ctx, p.identity())
+		id, err := p.identity()
+		if err != nil {
+			p.err = err
+			return
+		}
+		token, err := p.Token(ctx, id)
 		if err != nil {
 			p.err = fmt.Errorf("workload token: %w", err)
 			return

@@ -35,12 +35,12 @@ import (
 
 // Config of a Releaser.
 type Config struct {
-	URL          string        // the platform's origin; prefix of builder ids and invocation ids
-	Dir          string        // owned by the Releaser: work in flight (swept by New), build logs, records
-	Version      string        // of the platform, for the provenance
-	BinaryDigest func() string // hex sha256 of the platform's executable: what does the signing
-	Builders     []BuilderInfo // by recipe builder name
-	Build        build.Builder // runs every recipe; its word is checked
+	URL          string                 // the platform's origin; prefix of builder ids and invocation ids
+	Dir          string                 // owned by the Releaser: work in flight (swept by New), build logs, records
+	Version      string                 // of the platform, for the provenance
+	BinaryDigest func() (string, error) // hex sha256 of the platform's executable: what does the signing
+	Builders     []BuilderInfo          // by recipe builder name
+	Build        build.Builder          // runs every recipe; its word is checked
 
 	SigningConfig *root.SigningConfig
 	Trust         *trust.Root // whom the stranger's verification believes
@@ -465,12 +465,16 @@ func (j *run) builderFor(r build.Recipe) (BuilderInfo, error) {
 
 func (j *run) invocationURI() string { return j.URL + api.PathReleases + "/" + j.id }
 
-func (j *run) identity() Identity {
+func (j *run) identity() (Identity, error) {
+	self, err := j.BinaryDigest()
+	if err != nil {
+		return Identity{}, fmt.Errorf("digest of the platform's own executable: %w", err)
+	}
 	return Identity{
-		BuilderID: j.builder.ID, BuilderDigest: "sha256:" + j.BinaryDigest(),
+		BuilderID: j.builder.ID, BuilderDigest: "sha256:" + self,
 		SourceURI: j.commit.URI, SourceDigest: j.commit.ID, SourceRef: j.commit.Ref,
 		InvocationURI: j.invocationURI(), RunnerEnvironment: "self-hosted", BuildTrigger: "release",
-	}
+	}, nil
 }
 
 // lock waits until no other release of the image runs here.

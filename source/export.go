@@ -69,9 +69,6 @@ func walk(ctx context.Context, o *objects, tree string, visit func(file) error) 
 	return nil
 }
 
-// Commit is what Fetch answered.
-func (r *Repo) Commit() Commit { return r.commit }
-
 // Export writes the commit's tree to dst, which is created or must be empty:
 // files as 0644 or 0755, directories as 0755, everything of the committer's
 // time, submodules in their places, no .git. Content is written as it was

@@ -23,7 +23,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -120,7 +119,7 @@ func New(cfg Config) (*Builder, error) {
 		if b.mirror, err = gateway.OpenMirror(b.cfg.Mirror); err != nil {
 			return nil, fmt.Errorf("mirror: %w", err)
 		}
-		if b.digest, err = fileDigest(filepath.Join(b.cfg.Mirror, "index.json")); err != nil {
+		if b.digest, err = build.FileDigest(filepath.Join(b.cfg.Mirror, "index.json")); err != nil {
 			return nil, err
 		}
 	}
@@ -254,7 +253,7 @@ func (b *Builder) describe(req build.Request, l build.Limits) map[string]string 
 		m["limits.cpus"] = strconv.FormatFloat(l.CPUs, 'g', -1, 64)
 	}
 	if b.digest != "" {
-		m["mirror"] = b.digest
+		m["mirror"] = "sha256:" + b.digest
 	}
 	for _, p := range b.cfg.Allow {
 		m["network"] += ", and " + p.String()
@@ -264,7 +263,7 @@ func (b *Builder) describe(req build.Request, l build.Limits) map[string]string 
 
 // describe names a program by what it is, not by where it lies.
 func describe(name, path string) (attest.ResourceDescriptor, error) {
-	digest, err := fileDigest(path)
+	digest, err := build.FileDigest(path)
 	if err != nil {
 		return attest.ResourceDescriptor{}, err
 	}
@@ -283,22 +282,9 @@ func describe(name, path string) (attest.ResourceDescriptor, error) {
 	}
 	return attest.ResourceDescriptor{
 		Name:        name,
-		Digest:      map[string]string{"sha256": strings.TrimPrefix(digest, "sha256:")},
+		Digest:      map[string]string{"sha256": digest},
 		Annotations: map[string]any{"version": version},
 	}, nil
-}
-
-func fileDigest(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
 }
 
 func hexSum(b []byte) string {

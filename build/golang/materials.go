@@ -8,10 +8,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
@@ -19,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/build"
 )
 
 // dependencies lists the modules that the linker recorded in the binaries below
@@ -98,7 +97,7 @@ func measureToolchain(goCmd string) (goroot, proxy string, tools []attest.Resour
 		if name == "go" {
 			file = filepath.Join(env.GOROOT, "bin", "go")
 		}
-		sum, err := fileSHA256(file)
+		sum, err := build.FileDigest(file)
 		if err != nil {
 			return "", "", nil, fmt.Errorf("toolchain of %s: %w", goCmd, err)
 		}
@@ -109,17 +108,4 @@ func measureToolchain(goCmd string) (goroot, proxy string, tools []attest.Resour
 		})
 	}
 	return env.GOROOT, env.GOPROXY, tools, nil
-}
-
-func fileSHA256(name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net/url"
 	"os"
@@ -15,6 +12,7 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/spf13/cobra"
 
+	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/internal/attestor"
 	"github.com/colophon-build/colophon/internal/issuer"
 	"github.com/colophon-build/colophon/internal/peercred"
@@ -68,7 +66,7 @@ func runAttestor(ctx context.Context, s attestorSettings) error {
 	}
 	tokens := issuer.Client{Socket: s.IssuerSocket}
 	r, err := release.New(release.Config{
-		URL: s.URL, Dir: s.Dir, Version: version, BinaryDigest: sync.OnceValue(ownDigest),
+		URL: s.URL, Dir: s.Dir, Version: version, BinaryDigest: sync.OnceValues(ownDigest),
 		Builders:      s.Builders,
 		Build:         worker.Client{Socket: s.WorkerSocket},
 		SigningConfig: signing,
@@ -94,16 +92,5 @@ func runAttestor(ctx context.Context, s attestorSettings) error {
 	return err
 }
 
-// ownDigest is the hex sha256 of this executable, or empty where it cannot be read.
-func ownDigest() string {
-	f, err := os.Open("/proc/self/exe")
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return ""
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
+// ownDigest is the hex sha256 of this executable, as it runs.
+func ownDigest() (string, error) { return build.FileDigest("/proc/self/exe") }

@@ -16,6 +16,9 @@ func stock(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("COLOPHON_REQUIRE_BUILD") == "1" {
+			t.Fatalf("%s is not built: run make tools (%v)", name, err)
+		}
 		t.Skipf("NOT TESTED: stock %s is not built: %v", name, err)
 	}
 	return path
