@@ -23,14 +23,14 @@ type Recipe struct {
 // Request is one build. Tree and Layout belong to the caller.
 type Request struct {
 	Recipe Recipe
-	Tree   string      // directory with the exported source; read-only to the build
-	Epoch  time.Time   // SOURCE_DATE_EPOCH: the commit's committer time
-	Layout string      // empty directory that receives the OCI layout
-	Limits Limits      // zero fields mean the builder's default
+	Tree   string    // directory with the exported source; read-only to the build
+	Epoch  time.Time // SOURCE_DATE_EPOCH: the commit's committer time
+	Layout string    // empty directory that receives the OCI layout
+	Limits Limits    // zero fields mean the builder's default
 	// Session is the id of the attest zone's session for this build's room; empty
 	// on platforms that cannot open rooms.
 	Session string
-	Log    func(Event) // called for each progress event, in order; may be nil
+	Log     func(Event) // called for each progress event, in order; may be nil
 }
 
 // Limits bound one build.
