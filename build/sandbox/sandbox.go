@@ -19,6 +19,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -51,6 +52,10 @@ type Config struct {
 	Argv    []string          // program and arguments, by its path in the room
 	Env     []string          // its whole environment
 	Stderr  *os.File          // receives its stdout and stderr; nil is /dev/null
+	// Network, where set, is called when the gateway's listener stands and before
+	// the program starts. It returns further Files, such as the certificate of the
+	// CA that this room's gateway alone has; a name that Files has too is an error.
+	Network func(l net.Listener) (files map[string][]byte, err error)
 }
 
 // Bind shows a file or directory of the host in the room, read-only.
@@ -140,7 +145,7 @@ func (r *Room) start(cfg Config) error {
 	defer reportR.Close()
 	defer reportW.Close()
 
-	o := order{Argv: cfg.Argv, Env: cfg.Env, Files: cfg.Files}
+	o := order{Argv: cfg.Argv, Env: cfg.Env, Files: maps.Clone(cfg.Files)}
 	mounts, err := openMounts(&o, cfg.Binds, filepath.Join(r.dir, "state"))
 	defer closeAll(mounts)
 	if err != nil {
@@ -178,11 +183,35 @@ func (r *Room) start(cfg Config) error {
 	if r.Gateway, err = listenIn(cmd.Process.Pid, GatewayAddress); err != nil {
 		return err
 	}
+	if err := o.network(cfg, r.Gateway); err != nil {
+		return err
+	}
 	if err := json.NewEncoder(orderW).Encode(o); err != nil {
 		return fmt.Errorf("the room ended before it began: %w", err)
 	}
 	orderW.Close()
 	return readReport(reportR)
+}
+
+// network adds the files that the caller has for this room's network.
+func (o *order) network(cfg Config, l net.Listener) error {
+	if cfg.Network == nil {
+		return nil
+	}
+	files, err := cfg.Network(l)
+	if err != nil {
+		return fmt.Errorf("the room's gateway: %w", err)
+	}
+	if o.Files == nil {
+		o.Files = map[string][]byte{}
+	}
+	for name, data := range files {
+		if _, taken := o.Files[name]; taken {
+			return fmt.Errorf("the room's gateway: %s is among the room's files already", name)
+		}
+		o.Files[name] = data
+	}
+	return nil
 }
 
 // run starts cmd and waits for it on a thread of its own: the parent death

@@ -281,6 +281,48 @@ func TestRoomReachesOnlyTheGateway(t *testing.T) {
 	}
 }
 
+func TestNetworkHookRunsBeforeTheProgram(t *testing.T) {
+	needRooms(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{
+		Dir: t.TempDir(), Binds: []Bind{{self, "/bin/tenant"}}, Argv: []string{"/bin/tenant"}, Stderr: os.Stderr,
+		Files: map[string][]byte{"/etc/hello": []byte("hello")},
+	}
+	cfg.Network = func(l net.Listener) (map[string][]byte, error) {
+		return map[string][]byte{"/etc/ca.pem": []byte("of " + l.Addr().String())}, nil
+	}
+	r, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got, want := ask(t, r, "read /etc/ca.pem"), "of "+GatewayAddress; got != want {
+		t.Errorf("the gateway's file: got %q, want %q", got, want)
+	}
+	if got := ask(t, r, "read /etc/hello"); got != "hello" {
+		t.Errorf("/etc/hello: got %q", got)
+	}
+	// What it cannot give, or may not, opens no room and leaves nothing.
+	for _, bad := range []func(net.Listener) (map[string][]byte, error){
+		func(net.Listener) (map[string][]byte, error) { return nil, errors.New("no key") },
+		func(net.Listener) (map[string][]byte, error) {
+			return map[string][]byte{"/etc/hello": nil}, nil
+		},
+	} {
+		cfg.Dir, cfg.Network = t.TempDir(), bad
+		if r, err := Open(cfg); err == nil {
+			r.Close()
+			t.Error("a room opened without its gateway")
+		}
+		if left := list(cfg.Dir); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	}
+}
+
 func TestLimitsEndTheRoomAndNothingElse(t *testing.T) {
 	needRooms(t)
 	other := open(t, build.Limits{})
