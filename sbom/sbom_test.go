@@ -9,11 +9,75 @@ import (
 const digest = "sha256:abababababababababababababababababababababababababababababababab"
 
 var spdx = `{"spdxVersion":"SPDX-2.3","SPDXID":"SPDXRef-DOCUMENT","creationInfo":{"created":"2026-01-02T03:04:05Z"},
-"packages":[{"SPDXID":"SPDXRef-a","name":"a"},{"SPDXID":"SPDXRef-img","name":"app","checksums":[{"algorithm":"SHA256","checksumValue":"` + digest[7:] + `"}]}],
+"packages":[{"SPDXID":"SPDXRef-a","name":"a","versionInfo":"1.0","externalRefs":[{"referenceType":"cpe23Type","referenceLocator":"cpe:x"},{"referenceType":"purl","referenceLocator":"pkg:golang/a@1.0"}]},{"SPDXID":"SPDXRef-img","name":"app","checksums":[{"algorithm":"SHA256","checksumValue":"` + digest[7:] + `"}]}],
 "relationships":[{"spdxElementId":"SPDXRef-DOCUMENT","relationshipType":"DESCRIBES","relatedSpdxElement":"SPDXRef-img"}]}`
 
 var cdx = `{"bomFormat":"CycloneDX","specVersion":"1.6","metadata":{"timestamp":"2026-01-02T03:04:05Z",
-"component":{"name":"app","version":"` + digest + `","hashes":[{"alg":"SHA-256","content":"` + digest[7:] + `"}]}},"components":[{"type":"library"},{"type":"file"},{"type":"operating-system"}]}`
+"component":{"name":"app","version":"` + digest + `","hashes":[{"alg":"SHA-256","content":"` + digest[7:] + `"}]}},"components":[{"type":"library","group":"org","name":"a","version":"1.0","purl":"pkg:golang/a@1.0"},{"type":"file"},{"type":"operating-system"}]}`
+
+var spdx3 = `{"@context":"https://spdx.org/rdf/3.0.1/spdx-context.jsonld","@graph":[
+{"type":"CreationInfo","@id":"_:c","specVersion":"3.0.1","created":"2026-01-02T03:04:05Z"},
+{"type":"SpdxDocument","spdxId":"urn:x:doc","creationInfo":"_:c","rootElement":["urn:x:sbom"]},
+{"type":"software_Sbom","spdxId":"urn:x:sbom","creationInfo":"_:c","rootElement":["urn:x:img"]},
+{"type":"software_Package","spdxId":"urn:x:img","creationInfo":"_:c","name":"app","verifiedUsing":[{"type":"Hash","algorithm":"sha256","hashValue":"` + digest[7:] + `"}]},
+{"type":"software_Package","spdxId":"urn:x:a","creationInfo":"_:c","name":"a","software_packageVersion":"1.0","software_packageUrl":"pkg:golang/a@1.0"},
+{"type":"software_File","spdxId":"urn:x:f","creationInfo":"_:c","name":"bin/a"}]}`
+
+// TestVersions: the same list, whatever the format and its version.
+func TestVersions(t *testing.T) {
+	for _, tc := range []struct{ doc, kind, format, version string }{
+		{strings.Replace(spdx, "SPDX-2.3", "SPDX-2.2", 1), PredicateSPDX + "/v2.2", "SPDX", "2.2"},
+		{spdx, PredicateSPDX + "/v2.3", "SPDX", "2.3"},
+		{spdx3, PredicateSPDX, "SPDX", "3.0.1"},
+		{spdx3, PredicateSPDX + "/v3.0", "SPDX", "3.0.1"},
+		{strings.Replace(spdx3, `"creationInfo":"_:c","rootElement":["urn:x:sbom"]`, `"creationInfo":{"type":"CreationInfo","specVersion":"3.0.0","created":"2026-01-02T03:04:05Z"},"rootElement":["urn:x:img"]`, 1), PredicateSPDX, "SPDX", "3.0.0"},
+		{strings.Replace(cdx, `"1.6"`, `"1.4"`, 1), PredicateCycloneDX, "CycloneDX", "1.4"},
+		{strings.Replace(cdx, `"1.6"`, `"1.5"`, 1), PredicateCycloneDX + "/v1.5", "CycloneDX", "1.5"},
+		{cdx, PredicateCycloneDX, "CycloneDX", "1.6"},
+		{strings.Replace(cdx, `"1.6"`, `"1.7"`, 1), PredicateCycloneDX, "CycloneDX", "1.7"},
+	} {
+		d, err := Read([]byte(tc.doc), tc.kind)
+		if err != nil {
+			t.Errorf("%s %s: %v", tc.format, tc.version, err)
+			continue
+		}
+		name := map[string]string{"SPDX": "a", "CycloneDX": "org/a"}[tc.format]
+		if want := (Package{name, "1.0", "pkg:golang/a@1.0"}); d.Format != tc.format || d.Version != tc.version || d.SubjectDigest != digest || len(d.List) != 1 || d.List[0] != want {
+			t.Errorf("%s %s: got %+v, want one package, %+v", tc.format, tc.version, d, want)
+		}
+	}
+	for name, replace := range map[string][2]string{
+		"another version":        {`"specVersion":"3.0.1"`, `"specVersion":"3.1.0"`},
+		"no version":             {`"specVersion":"3.0.1",`, ``},
+		"two versions":           {`"@context":`, `"spdxVersion":"SPDX-2.3","@context":`},
+		"two documents":          {`"type":"software_Sbom"`, `"type":"SpdxDocument"`},
+		"no document":            {`"type":"SpdxDocument"`, `"type":"Bom"`},
+		"one id twice":           {`"urn:x:a"`, `"urn:x:img"`},
+		"no id":                  {`"spdxId":"urn:x:a",`, ``},
+		"two roots":              {`["urn:x:img"]`, `["urn:x:img","urn:x:a"]`},
+		"root is elsewhere":      {`["urn:x:img"]`, `["urn:x:other"]`},
+		"root is a file":         {`["urn:x:img"]`, `["urn:x:f"]`},
+		"root leads in a circle": {`["urn:x:img"]`, `["urn:x:sbom"]`},
+		"digest that is none":    {digest[7:], "abc"},
+		"no time":                {"2026-01-02T03:04:05Z", "yesterday"},
+	} {
+		doc := strings.Replace(spdx3, replace[0], replace[1], 1)
+		if doc == spdx3 {
+			t.Fatalf("%s: %q is not in the document", name, replace[0])
+		}
+		if got, err := Read([]byte(doc), PredicateSPDX); err == nil {
+			t.Errorf("SPDX 3, %s: got %+v, want an error", name, got)
+		}
+	}
+	// What others write: no digest of the image, and in CycloneDX no time.
+	foreign := `{"bomFormat":"CycloneDX","specVersion":"1.5","metadata":{"component":{"name":"app"}},"components":[{"type":"library","name":"a","components":[{"type":"library","name":"b"}]}]}`
+	if d, err := Read([]byte(foreign), PredicateCycloneDX); err != nil || len(d.List) != 2 || d.List[1].Name != "b" {
+		t.Errorf("got %+v, %v, want a and b", d, err)
+	}
+	if got, err := Summary([]byte(foreign), PredicateCycloneDX); err == nil {
+		t.Errorf("got %+v, want an error, as it does not name the image's digest", got)
+	}
+}
 
 func TestSummary(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -35,7 +99,7 @@ func TestSummary(t *testing.T) {
 		{"wrong kind", spdx, PredicateCycloneDX, "", ""},
 		{"unknown kind", spdx, "https://example.com/sbom", "", ""},
 		{"kind of another version", spdx, PredicateSPDX + "/v2.2", "", ""},
-		{"other version", spdx, PredicateSPDX, "SPDX-2.3", "SPDX-2.2"},
+		{"other version", spdx, PredicateSPDX, "SPDX-2.3", "SPDX-2.1"},
 		{"describes nothing", spdx, PredicateSPDX, "DESCRIBES", "CONTAINS"},
 		{"describes two", spdx, PredicateSPDX, `"packages":`, `"documentDescribes":["SPDXRef-a"],"packages":`},
 		{"describes what is not there", spdx, PredicateSPDX, `"relatedSpdxElement":"SPDXRef-img"`, `"relatedSpdxElement":"SPDXRef-x"`},
@@ -45,7 +109,7 @@ func TestSummary(t *testing.T) {
 		{"duplicate member", spdx, PredicateSPDX, `"SPDXID":"SPDXRef-DOCUMENT"`, `"SPDXID":"SPDXRef-DOCUMENT","SPDXID":"SPDXRef-x"`},
 		{"no time", spdx, PredicateSPDX, "2026-01-02T03:04:05Z", "yesterday"},
 		{"trailing data", spdx + "{}", PredicateSPDX, "", ""},
-		{"other version", cdx, PredicateCycloneDX, `"1.6"`, `"1.5"`},
+		{"other version", cdx, PredicateCycloneDX, `"1.6"`, `"1.3"`},
 		{"other format", cdx, PredicateCycloneDX, `"CycloneDX"`, `"cyclonedx"`},
 		{"two digests", cdx, PredicateCycloneDX, `"content":"` + digest[7:], `"content":"` + other},
 		{"no component", cdx, PredicateCycloneDX, `"component"`, `"comp"`},

@@ -1,0 +1,85 @@
+package sbom
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// cycloneDXVersions are those whose members below mean the same.
+var cycloneDXVersions = []string{"1.4", "1.5", "1.6", "1.7"}
+
+type component struct {
+	Type    string `json:"type"`
+	Group   string `json:"group"`
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	PURL    string `json:"purl"`
+	Hashes  []struct {
+		Algorithm string `json:"alg"`
+		Content   string `json:"content"`
+	} `json:"hashes"`
+	Components []component `json:"components"`
+}
+
+func readCycloneDX(data []byte) (*Document, error) {
+	var doc struct {
+		Format   string `json:"bomFormat"`
+		Version  string `json:"specVersion"`
+		Metadata struct {
+			Timestamp string    `json:"timestamp"`
+			Component component `json:"component"`
+		} `json:"metadata"`
+		Components []component `json:"components"`
+	}
+	if err := strict.Unmarshal(data, limits.Statement, &doc); err != nil {
+		return nil, err
+	}
+	if doc.Format != "CycloneDX" {
+		return nil, fmt.Errorf("got format %q, want %q", doc.Format, "CycloneDX")
+	}
+	if !slices.Contains(cycloneDXVersions, doc.Version) {
+		return nil, fmt.Errorf("got version %q, want one of %q", doc.Version, cycloneDXVersions)
+	}
+	image := doc.Metadata.Component
+	d := &Document{Info: Info{Format: "CycloneDX", Version: doc.Version, Name: image.Name}}
+	if image.Name == "" {
+		return nil, fmt.Errorf("it does not say what it describes")
+	}
+	d.add(image.Components)
+	d.add(doc.Components)
+	for _, h := range image.Hashes {
+		if h.Algorithm == "SHA-256" {
+			if err := d.subject(h.Content); err != nil {
+				return nil, err
+			}
+		}
+	}
+	// What syft writes by itself: no hash, the digest as the version.
+	if hex, ok := strings.CutPrefix(image.Version, "sha256:"); ok {
+		if err := d.subject(hex); err != nil {
+			return nil, err
+		}
+	}
+	if doc.Metadata.Timestamp == "" {
+		return d, nil
+	}
+	return d, d.created(doc.Metadata.Timestamp)
+}
+
+// add lists components and those within them; limits.JSONDepth ends it.
+func (d *Document) add(components []component) {
+	for _, c := range components {
+		if c.Type != "file" && c.Type != "operating-system" {
+			name := c.Name
+			if c.Group != "" {
+				name = c.Group + "/" + name
+			}
+			d.List = append(d.List, Package{Name: name, Version: c.Version, PURL: c.PURL})
+		}
+		d.add(c.Components)
+	}
+}

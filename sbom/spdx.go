@@ -1,0 +1,222 @@
+package sbom
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+type spdxPackage struct {
+	ID        string `json:"SPDXID"`
+	Name      string `json:"name"`
+	Version   string `json:"versionInfo"`
+	Checksums []struct {
+		Algorithm string `json:"algorithm"`
+		Value     string `json:"checksumValue"`
+	} `json:"checksums"`
+	Refs []struct {
+		Type    string `json:"referenceType"`
+		Locator string `json:"referenceLocator"`
+	} `json:"externalRefs"`
+}
+
+func (p spdxPackage) purl() string {
+	for _, r := range p.Refs {
+		if r.Type == "purl" {
+			return r.Locator
+		}
+	}
+	return ""
+}
+
+// readSPDX reads SPDX 2.2 and 2.3, and hands on what is SPDX 3: the one is told
+// from the other by the member that only it has.
+func readSPDX(data []byte) (*Document, error) {
+	var doc struct {
+		Context  any    `json:"@context"`
+		Version  string `json:"spdxVersion"`
+		ID       string `json:"SPDXID"`
+		Creation struct {
+			Created string `json:"created"`
+		} `json:"creationInfo"`
+		Describes     []string      `json:"documentDescribes"`
+		Packages      []spdxPackage `json:"packages"`
+		Relationships []struct {
+			From string `json:"spdxElementId"`
+			Type string `json:"relationshipType"`
+			To   string `json:"relatedSpdxElement"`
+		} `json:"relationships"`
+	}
+	if err := strict.Unmarshal(data, limits.Statement, &doc); err != nil {
+		return nil, err
+	}
+	d := &Document{Info: Info{Format: "SPDX"}}
+	switch {
+	case doc.Context != nil && doc.Version == "":
+		return d, d.readSPDX3(data)
+	case doc.Context != nil:
+		return nil, fmt.Errorf("it is SPDX 3 by its @context and %q by its version", doc.Version)
+	case doc.Version == "SPDX-2.2" || doc.Version == "SPDX-2.3":
+		d.Version = doc.Version[len("SPDX-"):]
+	default:
+		return nil, fmt.Errorf("got version %q, want SPDX 2.2, 2.3 or 3.0", doc.Version)
+	}
+	about := map[string]bool{}
+	for _, id := range doc.Describes {
+		about[id] = true
+	}
+	for _, r := range doc.Relationships {
+		if r.Type == "DESCRIBES" && r.From == doc.ID {
+			about[r.To] = true
+		}
+	}
+	if len(about) != 1 {
+		return nil, fmt.Errorf("it describes %d things, want one", len(about))
+	}
+	seen := map[string]bool{}
+	var image *spdxPackage
+	for i, p := range doc.Packages {
+		if seen[p.ID] {
+			return nil, fmt.Errorf("two packages have the id %q", p.ID)
+		}
+		seen[p.ID] = true
+		if about[p.ID] {
+			image = &doc.Packages[i]
+			continue
+		}
+		d.List = append(d.List, Package{Name: p.Name, Version: p.Version, PURL: p.purl()})
+	}
+	if image == nil {
+		return nil, errors.New("what it describes is not among its packages")
+	}
+	d.Name = image.Name
+	for _, c := range image.Checksums {
+		if c.Algorithm == "SHA256" {
+			if err := d.subject(c.Value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return d, d.created(doc.Creation.Created)
+}
+
+// element is a node of the graph of an SPDX 3 document in its JSON-LD form,
+// with the members that are looked at (SPDX 3.0.1, "JSON-LD serialization").
+type element struct {
+	Type     string   `json:"type"`
+	ID       string   `json:"spdxId"`
+	BlankID  string   `json:"@id"`
+	Spec     string   `json:"specVersion"`
+	Created  string   `json:"created"`
+	Creation any      `json:"creationInfo"` // the id of a node, or the node
+	Roots    []string `json:"rootElement"`
+	Name     string   `json:"name"`
+	Version  string   `json:"software_packageVersion"`
+	PURL     string   `json:"software_packageUrl"`
+	External []struct {
+		Type string `json:"externalIdentifierType"`
+		ID   string `json:"identifier"`
+	} `json:"externalIdentifier"`
+	Verified []struct {
+		Algorithm string `json:"algorithm"`
+		Value     string `json:"hashValue"`
+	} `json:"verifiedUsing"`
+}
+
+func (e *element) purl() string {
+	for _, x := range e.External {
+		if e.PURL == "" && (x.Type == "packageUrl" || x.Type == "packageURL") {
+			return x.ID
+		}
+	}
+	return e.PURL
+}
+
+func (d *Document) readSPDX3(data []byte) error {
+	var doc struct {
+		Graph []element `json:"@graph"`
+	}
+	if err := strict.Unmarshal(data, limits.Statement, &doc); err != nil {
+		return err
+	}
+	nodes := map[string]*element{}
+	var whole *element
+	for i := range doc.Graph {
+		e := &doc.Graph[i]
+		id := e.ID
+		if id == "" {
+			id = e.BlankID
+		}
+		if id == "" || nodes[id] != nil {
+			return fmt.Errorf("an element has the id %q, want one of its own", id)
+		}
+		nodes[id] = e
+		if e.Type == "SpdxDocument" {
+			if whole != nil {
+				return errors.New("its graph holds two documents")
+			}
+			whole = e
+		}
+	}
+	if whole == nil {
+		return errors.New("its graph holds no document")
+	}
+	image, err := rootOf(nodes, whole)
+	if err != nil {
+		return err
+	}
+	for i := range doc.Graph {
+		if e := &doc.Graph[i]; e.Type == "software_Package" && e != image {
+			d.List = append(d.List, Package{Name: e.Name, Version: e.Version, PURL: e.purl()})
+		}
+	}
+	d.Name = image.Name
+	for _, v := range image.Verified {
+		if v.Algorithm == "sha256" {
+			if err := d.subject(v.Value); err != nil {
+				return err
+			}
+		}
+	}
+	return d.creation(nodes, whole)
+}
+
+// rootOf finds what the document is about: its root element, or the root
+// element of the SBOM that is its root.
+func rootOf(nodes map[string]*element, e *element) (*element, error) {
+	for range 3 {
+		if len(e.Roots) != 1 {
+			return nil, fmt.Errorf("it describes %d things, want one", len(e.Roots))
+		}
+		next := nodes[e.Roots[0]]
+		if next == nil {
+			return nil, errors.New("what it describes is not among its elements")
+		}
+		if e = next; e.Type == "software_Package" {
+			return e, nil
+		}
+	}
+	return nil, fmt.Errorf("it describes a %q, want a software_Package", e.Type)
+}
+
+// creation reads version and time, from the node that the document names or
+// holds.
+func (d *Document) creation(nodes map[string]*element, whole *element) error {
+	var spec, at string
+	switch c := whole.Creation.(type) {
+	case string:
+		if e := nodes[c]; e != nil {
+			spec, at = e.Spec, e.Created
+		}
+	case map[string]any:
+		spec, _ = c["specVersion"].(string)
+		at, _ = c["created"].(string)
+	}
+	if spec != "3.0.0" && spec != "3.0.1" {
+		return fmt.Errorf("got version %q, want SPDX 2.2, 2.3 or 3.0", spec)
+	}
+	d.Version = spec
+	return d.created(at)
+}
