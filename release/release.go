@@ -41,6 +41,8 @@ type Config struct {
 	BinaryDigest func() (string, error) // hex sha256 of the platform's executable: what does the signing
 	Builders     []BuilderInfo          // by recipe builder name
 	Build        build.Builder          // runs every recipe; its word is checked
+	// Rooms is the trusted side of the rooms that builds run in; nil where the platform cannot open rooms.
+	Rooms Rooms
 
 	SigningConfig *root.SigningConfig
 	Trust         *trust.Root // whom the stranger's verification believes
@@ -55,6 +57,17 @@ type Config struct {
 	// Concurrent is how many releases run at once; others wait. Each may hold gigabytes of source. Zero is 8.
 	Concurrent int
 	Log        *slog.Logger
+}
+
+// Rooms is the trusted side of the rooms that builds run in: it opens their
+// gateways, and knows what went through them. Safe for concurrent use.
+type Rooms interface {
+	// Begin allows one room. The id is what the builder is handed
+	// (build.Request.Session); it opens one room, once.
+	Begin(ctx context.Context, s build.Session) (id string, err error)
+	// End returns what the session's gateway saw, once its room is gone. The
+	// session is over then, also where End fails.
+	End(ctx context.Context, id string) (*build.Record, error)
 }
 
 // BuilderInfo is one of the platform's builders.
