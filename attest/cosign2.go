@@ -8,7 +8,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	commonpb "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	dssepb "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
@@ -19,14 +21,21 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// How cosign v2 attaches attestations: a manifest under the tag
-// sha256-HEX.att, each layer an envelope, the rest in its annotations.
+// How cosign v2 attaches what it signs: manifests under the tags sha256-HEX.sig
+// (each layer a payload of simple signing) and sha256-HEX.att (each layer an
+// envelope), the rest in the annotations of the layer. Of the certificate's
+// chain, which may be there too, nothing is believed: trust roots have theirs.
 const (
 	EnvelopeMediaType      = "application/vnd.dsse.envelope.v1+json"
-	Cosign2Certificate     = "dev.sigstore.cosign/certificate" // PEM
-	Cosign2Bundle          = "dev.sigstore.cosign/bundle"      // JSON: the log's promise
+	SimpleSigningMediaType = "application/vnd.dev.cosign.simplesigning.v1+json"
+	Cosign2Signature       = "dev.cosignproject.cosign/signature"   // base64, over the payload; empty beside an envelope
+	Cosign2Certificate     = "dev.sigstore.cosign/certificate"      // PEM; without it a key signed
+	Cosign2Bundle          = "dev.sigstore.cosign/bundle"           // JSON: the log's promise
+	Cosign2Timestamp       = "dev.sigstore.cosign/rfc3161timestamp" // JSON: an RFC 3161 response over the signature
+	simpleSigningType      = "cosign container image signature"     // containers/image, docs/containers-signature.5.md, and cosign's type
 	bundle01MediaType      = "application/vnd.dev.sigstore.bundle+json;version=0.1"
 	maxCosign2BundleLength = 128 << 10
+	maxCosign2Payload      = 64 << 10 // bytes of a simple signing payload; an honest one has 300
 )
 
 type envelope struct {
@@ -49,47 +58,157 @@ type cosign2Bundle struct {
 }
 
 // ParseCosign2 reads an attestation as cosign v2 attached it: the envelope's
-// bytes and the annotations of its layer. Its log entry has the promise of
-// Rekor v1 and no proof. Entries of kind intoto 0.0.1 come in Promised, apart
+// bytes and the annotations of its layer. Its log entry, if any, has the promise
+// of Rekor v1 and no proof. Entries of kind intoto 0.0.1 come in Promised, apart
 // from what sigstore-go judges.
 func ParseCosign2(raw []byte, annotations map[string]string) (*Signed, error) {
 	var env envelope
 	if err := strict.Unmarshal(raw, limits.Bundle, &env); err != nil {
 		return nil, fmt.Errorf("envelope: %w", err)
 	}
-	der, err := onePEM([]byte(annotations[Cosign2Certificate]))
+	m, err := parseCosign2Material(annotations)
 	if err != nil {
-		return nil, fmt.Errorf("annotation %s: %w", Cosign2Certificate, err)
+		return nil, err
 	}
-	entry, kind, err := parseCosign2Entry([]byte(annotations[Cosign2Bundle]))
-	if err != nil {
-		return nil, fmt.Errorf("annotation %s: %w", Cosign2Bundle, err)
-	}
-	pb := &protobundle.Bundle{MediaType: bundle01MediaType, VerificationMaterial: &protobundle.VerificationMaterial{
-		Content: &protobundle.VerificationMaterial_X509CertificateChain{X509CertificateChain: &commonpb.X509CertificateChain{
-			Certificates: []*commonpb.X509Certificate{{RawBytes: der}}}},
-	}}
+	return m.signed(&env, raw)
+}
+
+// signed puts envelope and material together.
+func (m *cosign2Material) signed(env *envelope, raw []byte) (*Signed, error) {
 	signed := &dssepb.Envelope{Payload: env.Payload, PayloadType: env.PayloadType}
 	for _, s := range env.Signatures {
 		signed.Signatures = append(signed.Signatures, &dssepb.Signature{Sig: s.Sig, Keyid: s.KeyID})
 	}
+	pb := m.bundle()
 	pb.Content = &protobundle.Bundle_DsseEnvelope{DsseEnvelope: signed}
-	if kind != [2]string{"intoto", "0.0.1"} {
-		pb.VerificationMaterial.TlogEntries = []*rekorpb.TransparencyLogEntry{entry}
+	if m.entry == nil || m.kind != [2]string{"intoto", "0.0.1"} {
 		return newSigned(pb)
 	}
-	s := &Signed{Promised: entry}
+	if m.der == nil {
+		return nil, errors.New("log entry: of kind intoto 0.0.1, which binds no key: want a certificate beside it")
+	}
+	s := &Signed{Promised: m.entry}
+	var err error
 	if s.Statement, err = parseEnvelopeOf(pb, ParseAnyStatement); err != nil {
 		return nil, err
 	}
 	if err := s.parseSigner(pb.GetVerificationMaterial()); err != nil {
 		return nil, err
 	}
-	if err := bindIntoto001(entry.GetCanonicalizedBody(), raw, env.Payload, der); err != nil {
+	if err := bindIntoto001(m.entry.GetCanonicalizedBody(), raw, env.Payload, m.der); err != nil {
 		return nil, fmt.Errorf("log entry: %w", err)
 	}
+	pb.VerificationMaterial.TlogEntries = nil
 	s.Entity, err = bundle.NewBundle(pb)
 	return s, err
+}
+
+// ParseCosign2Signature reads a signature as cosign v2 attached it: the payload
+// and the annotations of its layer. What is signed is the payload, byte by byte;
+// which image that is about stands in it, and in Signed.Image.
+func ParseCosign2Signature(payload []byte, annotations map[string]string) (*Signed, error) {
+	image, err := parseSimpleSigning(payload)
+	if err != nil {
+		return nil, err
+	}
+	sig, err := base64.StdEncoding.Strict().DecodeString(annotations[Cosign2Signature])
+	if err != nil || len(sig) == 0 {
+		return nil, fmt.Errorf("annotation %s: want a signature in base64", Cosign2Signature)
+	}
+	m, err := parseCosign2Material(annotations)
+	if err != nil {
+		return nil, err
+	}
+	pb := m.bundle()
+	sum := sha256.Sum256(payload)
+	pb.Content = &protobundle.Bundle_MessageSignature{MessageSignature: &commonpb.MessageSignature{
+		MessageDigest: &commonpb.HashOutput{Algorithm: commonpb.HashAlgorithm_SHA2_256, Digest: sum[:]}, Signature: sig,
+	}}
+	s, err := newSigned(pb)
+	if err != nil {
+		return nil, err
+	}
+	s.Payload, s.Image = payload, image
+	return s, nil
+}
+
+// parseSimpleSigning returns the digest of the image that a payload of simple
+// signing is about. What is critical must be understood whole, as its
+// specification demands; what is optional plays no part.
+func parseSimpleSigning(payload []byte) (string, error) {
+	var outer struct {
+		Critical jsontext.Value `json:"critical"`
+	}
+	if err := strict.Unmarshal(payload, maxCosign2Payload, &outer); err != nil {
+		return "", fmt.Errorf("simple signing payload: %w", err)
+	}
+	var critical struct {
+		Type     string `json:"type"`
+		Identity struct {
+			Reference string `json:"docker-reference"`
+		} `json:"identity"`
+		Image struct {
+			Digest string `json:"docker-manifest-digest"`
+		} `json:"image"`
+	}
+	if err := strict.UnmarshalKnown(outer.Critical, maxCosign2Payload, &critical); err != nil {
+		return "", fmt.Errorf("simple signing payload: critical: %w", err)
+	}
+	if critical.Type != simpleSigningType {
+		return "", fmt.Errorf("simple signing payload: type: got %q, want %q", critical.Type, simpleSigningType)
+	}
+	hexDigest, ok := strings.CutPrefix(critical.Image.Digest, "sha256:")
+	if raw, err := hex.DecodeString(hexDigest); !ok || err != nil || len(raw) != sha256.Size || hexDigest != strings.ToLower(hexDigest) {
+		return "", fmt.Errorf("simple signing payload: image: got %q, want sha256: and 64 hex digits", critical.Image.Digest)
+	}
+	return critical.Image.Digest, nil
+}
+
+// cosign2Material is what stands in annotations.
+type cosign2Material struct {
+	der       []byte                           // certificate; nil where a key signed
+	entry     *rekorpb.TransparencyLogEntry    // may be missing
+	kind      [2]string                        // of entry
+	timestamp *commonpb.RFC3161SignedTimestamp // may be missing
+}
+
+func parseCosign2Material(annotations map[string]string) (*cosign2Material, error) {
+	m := new(cosign2Material)
+	var err error
+	if cert, ok := annotations[Cosign2Certificate]; ok {
+		if m.der, err = onePEM([]byte(cert)); err != nil {
+			return nil, fmt.Errorf("annotation %s: %w", Cosign2Certificate, err)
+		}
+	}
+	if promise, ok := annotations[Cosign2Bundle]; ok {
+		if m.entry, m.kind, err = parseCosign2Entry([]byte(promise)); err != nil {
+			return nil, fmt.Errorf("annotation %s: %w", Cosign2Bundle, err)
+		}
+	}
+	if stamp, ok := annotations[Cosign2Timestamp]; ok {
+		var t struct{ SignedRFC3161Timestamp []byte }
+		if err := strict.Unmarshal([]byte(stamp), 2*maxTimestamp, &t); err != nil {
+			return nil, fmt.Errorf("annotation %s: %w", Cosign2Timestamp, err)
+		}
+		m.timestamp = &commonpb.RFC3161SignedTimestamp{SignedTimestamp: t.SignedRFC3161Timestamp}
+	}
+	return m, nil
+}
+
+// bundle is the material as a bundle v0.1 holds it.
+func (m *cosign2Material) bundle() *protobundle.Bundle {
+	material := &protobundle.VerificationMaterial{Content: &protobundle.VerificationMaterial_PublicKey{PublicKey: &commonpb.PublicKeyIdentifier{}}}
+	if m.der != nil {
+		material.Content = &protobundle.VerificationMaterial_X509CertificateChain{X509CertificateChain: &commonpb.X509CertificateChain{
+			Certificates: []*commonpb.X509Certificate{{RawBytes: m.der}}}}
+	}
+	if m.entry != nil {
+		material.TlogEntries = []*rekorpb.TransparencyLogEntry{m.entry}
+	}
+	if m.timestamp != nil {
+		material.TimestampVerificationData = &protobundle.TimestampVerificationData{Rfc3161Timestamps: []*commonpb.RFC3161SignedTimestamp{m.timestamp}}
+	}
+	return &protobundle.Bundle{MediaType: bundle01MediaType, VerificationMaterial: material}
 }
 
 func onePEM(raw []byte) ([]byte, error) {

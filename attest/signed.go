@@ -49,6 +49,8 @@ type Signed struct {
 	KeyHint     string                          // the signer's name of that key; nobody vouches for it
 	Statement   *Statement                      // nil where a file's signature is all there is
 	Entries     []*rekorpb.TransparencyLogEntry // Rekor v1 or v2; may be none
+	Payload     []byte                          // only of ParseCosign2Signature: what was signed, in place of a statement
+	Image       string                          // only of ParseCosign2Signature: digest of the image that Payload names
 	Promised    *rekorpb.TransparencyLogEntry   // only of ParseCosign2: an entry of kind intoto 0.0.1, bound to envelope and certificate
 }
 

@@ -1,6 +1,7 @@
 package sbom
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,8 +47,8 @@ func readCycloneDX(data []byte) (*Document, error) {
 	}
 	image := doc.Metadata.Component
 	d := &Document{Info: Info{Format: "CycloneDX", Version: doc.Version, Name: image.Name}}
-	if image.Name == "" {
-		return nil, fmt.Errorf("it does not say what it describes")
+	if image.Name == "" && image.Version == "" {
+		return nil, errors.New("it does not say what it describes")
 	}
 	d.add(image.Components)
 	d.add(doc.Components)
