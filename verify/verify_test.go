@@ -299,7 +299,7 @@ func TestLyingSBOM(t *testing.T) {
 			c.r.SPDX["packages"] = []map[string]any{{"SPDXID": "SPDXRef-image", "checksums": sum}}
 		}, "the SPDX document describes \"sha256:0000"},
 		"no image":        {func(c *scene) { c.r.SPDX["relationships"] = nil }, "describes 0 things"},
-		"another version": {func(c *scene) { c.r.SPDX["spdxVersion"] = "SPDX-2.2" }, `got version "SPDX-2.2"`},
+		"another version": {func(c *scene) { c.r.SPDX["spdxVersion"] = "SPDX-2.2" }, `got version "2.2", want "2.3"`},
 		"another image in CycloneDX": {func(c *scene) {
 			c.r.CDX["metadata"] = map[string]any{"component": map[string]any{"version": "sha256:" + strings.Repeat("00", 32)}, "timestamp": "2026-11-20T00:00:00Z"}
 		}, "the CycloneDX document describes \"sha256:0000"},
