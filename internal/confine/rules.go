@@ -1,0 +1,163 @@
+package confine
+
+import "golang.org/x/sys/unix"
+
+// newest is the last system call that these rules were written with. What a
+// later kernel adds is refused until somebody has looked at it.
+const newest = unix.SYS_RSEQ_SLICE_YIELD
+
+// never is what neither a role nor a room needs: it changes the machine, looks
+// into other processes, or opens parts of the kernel that are attacked often.
+var never = append([]uint32{
+	unix.SYS_ACCT,
+	unix.SYS_ADJTIMEX,
+	unix.SYS_BPF,
+	unix.SYS_CLOCK_ADJTIME,
+	unix.SYS_CLOCK_SETTIME,
+	unix.SYS_DELETE_MODULE,
+	unix.SYS_FANOTIFY_INIT,
+	unix.SYS_FINIT_MODULE,
+	unix.SYS_INIT_MODULE,
+	unix.SYS_KCMP,
+	unix.SYS_KEXEC_FILE_LOAD,
+	unix.SYS_KEXEC_LOAD,
+	unix.SYS_LOOKUP_DCOOKIE,
+	unix.SYS_NFSSERVCTL,
+	unix.SYS_OPEN_BY_HANDLE_AT,
+	unix.SYS_PERF_EVENT_OPEN,
+	unix.SYS_PIDFD_GETFD,
+	unix.SYS_PROCESS_MADVISE,
+	unix.SYS_PROCESS_VM_READV,
+	unix.SYS_PROCESS_VM_WRITEV,
+	unix.SYS_QUOTACTL,
+	unix.SYS_QUOTACTL_FD,
+	unix.SYS_REBOOT,
+	unix.SYS_SETTIMEOFDAY,
+	unix.SYS_SWAPOFF,
+	unix.SYS_SWAPON,
+	unix.SYS_SYSLOG,
+	unix.SYS_VHANGUP,
+}, neverHere...)
+
+// absent is refused as if the kernel had been built without it, because programs
+// try it and take another way. clone3 has its flags in memory, where no filter
+// can see them; clone does the same.
+var absent = []uint32{
+	unix.SYS_ADD_KEY,
+	unix.SYS_CLONE3,
+	unix.SYS_IO_URING_ENTER,
+	unix.SYS_IO_URING_REGISTER,
+	unix.SYS_IO_URING_SETUP,
+	unix.SYS_KEYCTL,
+	unix.SYS_REQUEST_KEY,
+	unix.SYS_USERFAULTFD,
+}
+
+// outside is what only those need who open rooms, or are in one.
+var outside = []uint32{
+	unix.SYS_CHROOT,
+	unix.SYS_FSCONFIG,
+	unix.SYS_FSMOUNT,
+	unix.SYS_FSOPEN,
+	unix.SYS_FSPICK,
+	unix.SYS_MOUNT,
+	unix.SYS_MOUNT_SETATTR,
+	unix.SYS_MOVE_MOUNT,
+	unix.SYS_OPEN_TREE,
+	unix.SYS_OPEN_TREE_ATTR,
+	unix.SYS_PIVOT_ROOT,
+	unix.SYS_PTRACE,
+	unix.SYS_SETDOMAINNAME,
+	unix.SYS_SETHOSTNAME,
+	unix.SYS_SETNS,
+	unix.SYS_UMOUNT2,
+	unix.SYS_UNSHARE,
+}
+
+// namespaces are the flags of clone that make one. (CLONE_NEWTIME is none of
+// them: clone reads those bits as the signal at exit.)
+const namespaces = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET |
+	unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+
+// all compares all 32 bits.
+const all = ^uint32(0)
+
+// common holds for every role and every room.
+func common(inet bool) []rule {
+	var out []rule
+	for _, nr := range never {
+		out = append(out, rule{nr, nil, unix.EPERM})
+	}
+	for _, nr := range absent {
+		out = append(out, rule{nr, nil, unix.ENOSYS})
+	}
+	// Linux as it is, or the question which one it is.
+	for _, p := range []uint32{0, all} {
+		out = append(out, rule{unix.SYS_PERSONALITY, []cond{{0, all, p}}, 0})
+	}
+	out = append(out, rule{unix.SYS_PERSONALITY, nil, unix.EPERM})
+	// Typing into a terminal that other processes read.
+	for _, request := range []uint32{unix.TIOCSTI, unix.TIOCLINUX} {
+		out = append(out, rule{unix.SYS_IOCTL, []cond{{1, all, request}}, unix.EPERM})
+	}
+	return append(out, sockets(inet)...)
+}
+
+// sockets are of the Unix family and, with inet, of IPv4 and IPv6 for the
+// protocols that everybody uses, and the routing table's. Others are refused as
+// a kernel refuses what it does not have: some programs end at EPERM.
+func sockets(inet bool) []rule {
+	const domain, kind, protocol = 0, 1, 2
+	out := []rule{
+		// SOCK_PACKET makes a packet socket of any family (packet(7)).
+		{unix.SYS_SOCKET, []cond{{kind, 0xf, unix.SOCK_PACKET}}, unix.EPERM},
+		{unix.SYS_SOCKET, []cond{{domain, all, unix.AF_UNIX}}, 0},
+	}
+	if inet {
+		for _, family := range []uint32{unix.AF_INET, unix.AF_INET6} {
+			for _, p := range []uint32{0, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6} {
+				out = append(out, rule{unix.SYS_SOCKET, []cond{{domain, all, family}, {protocol, all, p}}, 0})
+			}
+			out = append(out, rule{unix.SYS_SOCKET, []cond{{domain, all, family}}, unix.EPROTONOSUPPORT})
+		}
+		out = append(out,
+			rule{unix.SYS_SOCKET, []cond{{domain, all, unix.AF_NETLINK}, {protocol, all, unix.NETLINK_ROUTE}}, 0},
+			rule{unix.SYS_SOCKET, []cond{{domain, all, unix.AF_NETLINK}}, unix.EPROTONOSUPPORT})
+	}
+	return append(out,
+		rule{unix.SYS_SOCKET, nil, unix.EAFNOSUPPORT},
+		rule{unix.SYS_SOCKETPAIR, []cond{{domain, all, unix.AF_UNIX}}, 0},
+		rule{unix.SYS_SOCKETPAIR, nil, unix.EAFNOSUPPORT})
+}
+
+// Room is the filter of what runs in a room: a container runtime works, with
+// everything it starts; user namespaces within the room's own do not.
+func Room() *Filter {
+	return compile(append(common(true),
+		rule{unix.SYS_CLONE, []cond{{0, unix.CLONE_NEWUSER, 0}}, 0},
+		rule{unix.SYS_CLONE, nil, unix.EPERM},
+		rule{unix.SYS_UNSHARE, []cond{{0, unix.CLONE_NEWUSER, 0}}, 0},
+		rule{unix.SYS_UNSHARE, nil, unix.EPERM},
+	))
+}
+
+// filter is the filter of a role.
+func (p Policy) filter() *Filter {
+	if p.Rooms {
+		return compile(common(true))
+	}
+	out := common(p.Inet)
+	for _, nr := range outside {
+		out = append(out, rule{nr, nil, unix.EPERM})
+	}
+	clone := cond{0, namespaces, 0}
+	if !p.Exec {
+		clone = cond{0, namespaces | unix.CLONE_THREAD, unix.CLONE_THREAD}
+		for _, nr := range append([]uint32{unix.SYS_EXECVE, unix.SYS_EXECVEAT}, forksHere...) {
+			out = append(out, rule{nr, nil, unix.EPERM})
+		}
+	}
+	return compile(append(out,
+		rule{unix.SYS_CLONE, []cond{clone}, 0},
+		rule{unix.SYS_CLONE, nil, unix.EPERM}))
+}
