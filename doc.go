@@ -25,7 +25,7 @@
 // internal/api is the wire between CLI and platform. The other packages under
 // internal/ are the platform's services, which meet over wire formats and never
 // import each other, and small mechanisms named for the property they give:
-// durable, limits, strict, keys, peercred, confine.
+// durable, limits, strict, keys, peer, confine.
 //
 // Two commands: cmd/colophon, the thin CLI, and cmd/colophond, the platform.
 // attest to verify are the public library: what an outsider needs to check our

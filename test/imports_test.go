@@ -18,7 +18,7 @@ const module = "github.com/colophon-build/colophon"
 // packages that are still to come are here already.
 var rows = [][]string{
 	// Small mechanisms, named for the property they give; anybody may import them.
-	{"internal/limits", "internal/strict", "internal/durable", "internal/peercred", "internal/confine", "internal/keys"},
+	{"internal/limits", "internal/strict", "internal/durable", "internal/peer", "internal/confine", "internal/keys"},
 	{"attest"},
 	{"tlog"},
 	{"trust"},

@@ -30,16 +30,22 @@ const (
 // builder is a real one over the daemon and the base images that the Makefile
 // makes. Where they cannot be had the test is skipped loudly, or fails if the
 // environment says that they must be there.
-func builder(t *testing.T) *Builder {
+func builder(t *testing.T) *halves {
 	t.Helper()
-	b, err := New(Config{Buildkitd: repo + "/build/bin/buildkitd", StateDir: t.TempDir(), Mirror: mirror, Limits: build.Limits{WallTime: 5 * time.Minute}})
+	r, err := NewRooms(RoomsConfig{Buildkitd: repo + "/build/bin/buildkitd", StateDir: t.TempDir(), Mirror: mirror})
 	if err != nil {
 		if os.Getenv("COLOPHON_REQUIRE_BUILD") == "1" {
 			t.Fatal(err)
 		}
 		t.Skipf("NOT TESTED: %v", err)
 	}
-	return b
+	return &halves{New(Config{Rooms: r, WallTime: 5 * time.Minute}), r}
+}
+
+// halves are both halves of the builder, in one process.
+type halves struct {
+	*Builder
+	rooms *Rooms
 }
 
 type lines struct {
@@ -71,7 +77,7 @@ func tree(t *testing.T, dockerfile string) string {
 	return dir
 }
 
-func run(t *testing.T, b *Builder, req build.Request) (*build.Result, string, error) {
+func run(t *testing.T, b *halves, req build.Request) (*build.Result, string, error) {
 	t.Helper()
 	var log lines
 	if req.Epoch.IsZero() {
@@ -81,11 +87,21 @@ func run(t *testing.T, b *Builder, req build.Request) (*build.Result, string, er
 		req.Layout = t.TempDir()
 	}
 	req.Log = log.add
+	var err error
+	if req.Session, err = b.rooms.Begin(t.Context(), build.Session{}); err != nil {
+		t.Fatal(err)
+	}
 	r, err := b.Build(t.Context(), req)
 	b.Wait()
-	rooms, _ := os.ReadDir(b.cfg.StateDir)
+	rooms, _ := os.ReadDir(b.rooms.cfg.StateDir)
 	if len(rooms) > 0 {
 		t.Errorf("the build left %v", rooms)
+	}
+	record, rerr := b.rooms.End(t.Context(), req.Session)
+	if err == nil && rerr != nil {
+		t.Errorf("the room's record: %v", rerr)
+	} else if err == nil {
+		r.Tools, r.Config = record.Tools, record.Config
 	}
 	return r, log.String(), err
 }
@@ -255,7 +271,11 @@ func TestCancelErasesTheRoom(t *testing.T) {
 	b := builder(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var once sync.Once
-	_, err := b.Build(ctx, build.Request{Tree: tree(t, "FROM debian:bookworm-slim\nRUN echo running; sleep 60\n"), Epoch: epoch, Layout: t.TempDir(),
+	session, err := b.rooms.Begin(ctx, build.Session{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Build(ctx, build.Request{Tree: tree(t, "FROM debian:bookworm-slim\nRUN echo running; sleep 60\n"), Epoch: epoch, Layout: t.TempDir(), Session: session,
 		Log: func(e build.Event) {
 			if e.Line == "running" {
 				once.Do(cancel)
@@ -264,7 +284,7 @@ func TestCancelErasesTheRoom(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
-	if rooms, _ := os.ReadDir(b.cfg.StateDir); len(rooms) > 0 {
+	if rooms, _ := os.ReadDir(b.rooms.cfg.StateDir); len(rooms) > 0 {
 		t.Errorf("left: %v", rooms)
 	}
 }
@@ -307,10 +327,11 @@ func otherPlatform() string {
 // BenchmarkRoom is what a room, a fresh buildkitd, the record and erasing it
 // all cost: the Dockerfile has one step that does nothing.
 func BenchmarkRoom(b *testing.B) {
-	bk, err := New(Config{Buildkitd: repo + "/build/bin/buildkitd", StateDir: b.TempDir()})
+	rooms, err := NewRooms(RoomsConfig{Buildkitd: repo + "/build/bin/buildkitd", StateDir: b.TempDir()})
 	if err != nil {
 		b.Fatal(err)
 	}
+	bk := New(Config{Rooms: rooms})
 	dir := b.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY Dockerfile /\n"), 0o644); err != nil {
 		b.Fatal(err)
@@ -319,7 +340,11 @@ func BenchmarkRoom(b *testing.B) {
 	for b.Loop() {
 		start := time.Now()
 		first := true
-		if _, err := bk.Build(b.Context(), build.Request{Tree: dir, Epoch: epoch, Layout: b.TempDir(), Log: func(build.Event) {
+		session, err := rooms.Begin(b.Context(), build.Session{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := bk.Build(b.Context(), build.Request{Tree: dir, Epoch: epoch, Layout: b.TempDir(), Session: session, Log: func(build.Event) {
 			if first {
 				first = false
 				ready += time.Since(start)
@@ -331,4 +356,44 @@ func BenchmarkRoom(b *testing.B) {
 	}
 	b.ReportMetric(float64(ready.Milliseconds())/float64(b.N), "ms-to-first-step")
 	b.ReportMetric(float64(total.Milliseconds())/float64(b.N), "ms-total")
+}
+
+// A session is for one room; what its id can do is over when it is ended.
+func TestSessions(t *testing.T) {
+	b := builder(t)
+	open := func(id string) error {
+		m, err := b.rooms.Open(t.Context(), id, build.Limits{})
+		if err == nil {
+			t.Cleanup(func() { m.Close() })
+		}
+		return err
+	}
+	id, err := b.rooms.Begin(t.Context(), build.Session{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if open("") == nil || open("0123") == nil {
+		t.Error("a room without a session was opened")
+	}
+	if err := open(id); err != nil {
+		t.Fatal(err)
+	}
+	if open(id) == nil {
+		t.Error("a second room was opened in one session")
+	}
+	if r, err := b.rooms.End(t.Context(), id); err != nil || len(r.Tools) != 2 {
+		t.Errorf("record: %v, %v", r, err)
+	}
+	if open(id) == nil {
+		t.Error("a room was opened in an ended session")
+	}
+	if _, err := b.rooms.End(t.Context(), id); err == nil {
+		t.Error("a session was ended twice")
+	}
+	if id, err = b.rooms.Begin(t.Context(), build.Session{}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := b.rooms.End(t.Context(), id); err == nil {
+		t.Errorf("a session without a room has the record %v", r)
+	}
 }

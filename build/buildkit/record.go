@@ -3,13 +3,10 @@ package buildkit
 import (
 	"fmt"
 	"maps"
-	"net"
-	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/build/gateway"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 )
@@ -17,11 +14,8 @@ import (
 // maxDependencies bounds what one build may have fetched.
 const maxDependencies = 100000
 
-// What is told of the network beside dependencies is told up to these.
-const (
-	maxHosts      = 256
-	maxIncomplete = 1000
-)
+// maxIncomplete bounds what is told of requests that were not hashed.
+const maxIncomplete = 1000
 
 // incompleteFetch is a request that BuildKit saw and could not hash (BuildKit docs/proxy.md).
 type incompleteFetch struct {
@@ -127,30 +121,4 @@ func checkNetwork(steps []llbStep, mode string) error {
 		}
 	}
 	return nil
-}
-
-// hosts is whom the gateway was asked for, once each, sorted: a view of the
-// network from outside the room.
-func hosts(exchanges []gateway.Exchange) []string {
-	seen := map[string]bool{}
-	for _, e := range exchanges {
-		host := e.URL
-		if u, err := url.Parse(e.URL); err == nil && u.Host != "" {
-			host = u.Host
-		} else if strings.HasPrefix(e.URL, "/") {
-			host = "mirror"
-		}
-		if h, _, err := net.SplitHostPort(host); err == nil {
-			host = h
-		}
-		if e.Denied != "" {
-			host = "!" + host
-		}
-		seen[host] = true
-	}
-	all := slices.Sorted(maps.Keys(seen))
-	if more := len(all) - maxHosts; more > 0 {
-		all = append(all[:maxHosts], fmt.Sprintf("(and %d more)", more))
-	}
-	return all
 }

@@ -51,7 +51,10 @@ func TestStepsAreWhereTheCheckLooks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := b.start(t.Context(), b.cfg.Limits)
+	if req.Session, err = b.rooms.Begin(t.Context(), build.Session{}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := b.start(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)
 	}

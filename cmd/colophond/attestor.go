@@ -15,7 +15,7 @@ import (
 	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/internal/attestor"
 	"github.com/colophon-build/colophon/internal/issuer"
-	"github.com/colophon-build/colophon/internal/peercred"
+	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/worker"
 	"github.com/colophon-build/colophon/release"
 	"github.com/colophon-build/colophon/sbom/generate"
@@ -87,7 +87,11 @@ func runAttestor(ctx context.Context, s attestorSettings) error {
 		debug.FreeOSMemory() // making it takes seven times what it keeps
 	}()
 	service := attestor.New(r, s.Dir, log)
-	err = peercred.Serve(ctx, s.Socket, []int{os.Getuid()}, service.Handler())
+	l, err := peer.Listen(s.Socket, -1)
+	if err != nil {
+		return err
+	}
+	err = peer.Serve(ctx, l, peer.Users{"api": os.Getuid()}, service.Handler())
 	service.Wait() // releases that were cut clean up behind them
 	return err
 }

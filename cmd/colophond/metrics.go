@@ -11,14 +11,14 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/peercred"
+	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
 // gatherRole gets the metrics that a role serves at /metrics of its socket.
 func gatherRole(socket string) prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		client := peercred.Client(socket)
+		client := peer.Client(socket)
 		client.Timeout = roleTimeout
 		defer client.CloseIdleConnections()
 		resp, err := client.Get("http://role/metrics")

@@ -26,6 +26,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/build/gateway"
 	"github.com/colophon-build/colophon/internal/apiserver"
+	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/registry"
 	"github.com/colophon-build/colophon/internal/web"
 	"github.com/colophon-build/colophon/internal/worker"
@@ -204,8 +205,7 @@ func (p *platform) openServing(s *services) error {
 		return err
 	}
 	apiserver.New(apiserver.Config{
-		AttestorSocket: p.socket("attestor"), MayRelease: s.tokens.mayRelease, LocalSources: loopback(u.Hostname()),
-		Log: p.log.With("role", "api"),
+		Attestor: peer.Proxy("attestor", p.socket("attestor"), p.log.With("role", "api")), MayRelease: s.tokens.mayRelease, LocalSources: loopback(u.Hostname()),
 	}).Register(p.mux)
 	pages := web.Config{URL: p.url, Version: version, Fingerprint: s.fingerprint}
 	for _, b := range p.builders() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/colophon-build/colophon/internal/ctlog"
 	"github.com/colophon-build/colophon/internal/issuer"
 	"github.com/colophon-build/colophon/internal/logserver"
+	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/trustroot"
 	"github.com/colophon-build/colophon/internal/tsa"
 	"github.com/colophon-build/colophon/trust"
@@ -53,7 +55,13 @@ func (p *platform) openServices(ctx context.Context, running *sync.WaitGroup) (*
 	published.Register(p.mux)
 	running.Go(func() { published.Run(ctx) })
 	running.Go(func() {
-		if err := tokens.ServeSocket(ctx, p.socket("issuer"), []int{os.Getuid()}); err != nil {
+		l, err := peer.Listen(p.socket("issuer"), -1)
+		if err == nil {
+			mux := http.NewServeMux()
+			mux.Handle(issuer.PathToken, peer.Allow(tokens.Tokens(), "attestor"))
+			err = peer.Serve(ctx, l, peer.Users{"attestor": os.Getuid()}, mux)
+		}
+		if err != nil {
 			p.log.Error("tokens cannot be had", "error", err)
 		}
 	})

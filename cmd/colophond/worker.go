@@ -14,6 +14,7 @@ import (
 	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/build/buildkit"
 	"github.com/colophon-build/colophon/build/golang"
+	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/worker"
 )
 
@@ -68,7 +69,7 @@ func runWorker(ctx context.Context, s workerSettings) error {
 	} else {
 		builders["golang"] = gb
 	}
-	bb, err := buildkit.New(buildkit.Config{
+	rooms, err := buildkit.NewRooms(buildkit.RoomsConfig{
 		Buildkitd: findBuildkitd(), StateDir: filepath.Join(s.Dir, "buildkit"), Mirror: s.Mirror,
 		UIDBase: s.Config.Build.UIDBase, Limits: limits,
 	})
@@ -76,10 +77,26 @@ func runWorker(ctx context.Context, s workerSettings) error {
 		log.Warn("no buildkit builder", "reason", err)
 		missing["buildkit"] = err.Error()
 	} else {
+		bb := buildkit.New(buildkit.Config{Rooms: ownSessions{rooms}, WallTime: limits.WallTime})
 		builders["buildkit"] = bb
 		defer bb.Wait()
 	}
-	return worker.Serve(ctx, worker.Config{Socket: s.Socket, Dir: filepath.Join(s.Dir, "work"), Builders: builders, Missing: missing, Concurrent: s.Config.Build.Concurrent, Log: log})
+	l, err := peer.Listen(s.Socket, -1)
+	if err != nil {
+		return err
+	}
+	return worker.Serve(ctx, worker.Config{Listener: l, Users: peer.Users{"attestor": os.Getuid()}, Dir: filepath.Join(s.Dir, "work"), Builders: builders, Missing: missing, Concurrent: s.Config.Build.Concurrent, Log: log})
+}
+
+// ownSessions begins the sessions itself.
+type ownSessions struct{ *buildkit.Rooms }
+
+func (r ownSessions) Open(ctx context.Context, _ string, l build.Limits) (buildkit.Room, error) {
+	id, err := r.Begin(ctx, build.Session{})
+	if err != nil {
+		return nil, err
+	}
+	return r.Rooms.Open(ctx, id, l)
 }
 
 // findBuildkitd looks beside this program, where the Makefile puts it, and in PATH.

@@ -5,13 +5,9 @@ package apiserver
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/netip"
 	"strings"
 
@@ -23,45 +19,22 @@ import (
 
 // Config of a Service.
 type Config struct {
-	AttestorSocket string                  // where releases are run
-	MayRelease     func(token string) bool // compares in constant time
-	LocalSources   bool                    // file:// sources from clients on loopback; for platforms that are on loopback themselves
-	Log            *slog.Logger
+	Attestor     http.Handler            // where releases are run
+	MayRelease   func(token string) bool // compares in constant time
+	LocalSources bool                    // file:// sources from clients on loopback; for platforms that are on loopback themselves
 }
 
 // Service is the API.
-type Service struct {
-	cfg   Config
-	proxy *httputil.ReverseProxy
-}
+type Service struct{ cfg Config }
 
-// New makes a Service. The attestor need not be up yet: requests get 503 until it is.
-func New(cfg Config) *Service {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", cfg.AttestorSocket)
-	}
-	return &Service{cfg: cfg, proxy: &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host = "http", "attestor"
-			r.Out.Header.Del("Authorization") // the attestor has no use for it
-		},
-		Transport:     &http.Transport{DialContext: dial, DisableCompression: true},
-		FlushInterval: -1, // events as they come
-		ErrorLog:      slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if r.Context().Err() == nil {
-				cfg.Log.Error("attestor does not answer", "error", err)
-			}
-			http.Error(w, "the attestor does not answer; it may be restarting", http.StatusServiceUnavailable)
-		},
-	}}
-}
+// New makes a Service.
+func New(cfg Config) *Service { return &Service{cfg} }
 
 // Register adds the API's paths to mux.
 func (s *Service) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+api.PathReleases, s.authorized(s.release))
-	mux.HandleFunc("GET "+api.PathReleases+"/{id}", s.authorized(s.proxy.ServeHTTP))
-	mux.HandleFunc("GET "+api.PathLogs+"/{digest}", s.authorized(s.proxy.ServeHTTP))
+	mux.HandleFunc("GET "+api.PathReleases+"/{id}", s.authorized(s.cfg.Attestor.ServeHTTP))
+	mux.HandleFunc("GET "+api.PathLogs+"/{digest}", s.authorized(s.cfg.Attestor.ServeHTTP))
 }
 
 func (s *Service) authorized(next http.HandlerFunc) http.HandlerFunc {
@@ -72,6 +45,8 @@ func (s *Service) authorized(next http.HandlerFunc) http.HandlerFunc {
 			http.Error(w, "this needs the platform's token; see colophon login", http.StatusUnauthorized)
 			return
 		}
+		r = r.Clone(r.Context())
+		r.Header.Del("Authorization") // the attestor has no use for it
 		next(w, r)
 	}
 }
@@ -99,7 +74,7 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	}
 	out := r.Clone(r.Context())
 	out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	s.proxy.ServeHTTP(w, out)
+	s.cfg.Attestor.ServeHTTP(w, out)
 }
 
 // mayReadLocal keeps a client of another host from having this host's files

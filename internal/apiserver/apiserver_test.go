@@ -10,10 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/internal/api"
-	"github.com/colophon-build/colophon/internal/peercred"
+	"github.com/colophon-build/colophon/internal/peer"
 )
 
 // front is the API before an attestor that says what it was asked.
@@ -28,18 +27,16 @@ func newFront(t *testing.T, local bool, attestor http.HandlerFunc) *front {
 	if attestor != nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
-		go func() { done <- peercred.Serve(ctx, socket, []int{os.Getuid()}, attestor) }()
-		t.Cleanup(func() { cancel(); <-done })
-		for range 500 {
-			if _, err := os.Stat(socket); err == nil {
-				break
-			}
-			time.Sleep(2 * time.Millisecond)
+		l, err := peer.Listen(socket, -1)
+		if err != nil {
+			t.Fatal(err)
 		}
+		go func() { done <- peer.Serve(ctx, l, peer.Users{"api": os.Getuid()}, attestor) }()
+		t.Cleanup(func() { cancel(); <-done })
 	}
 	f := &front{t: t, mux: http.NewServeMux()}
 	New(Config{
-		AttestorSocket: socket, LocalSources: local, Log: slog.New(slog.DiscardHandler),
+		Attestor: peer.Proxy("attestor", socket, slog.New(slog.DiscardHandler)), LocalSources: local,
 		MayRelease: func(token string) bool { return token == "push" || token == "admin" },
 	}).Register(f.mux)
 	return f

@@ -8,21 +8,16 @@ import (
 	"net/http"
 
 	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/peercred"
+	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// ServeSocket serves POST /token on a Unix socket at path until ctx is done:
-// the request is Claims in JSON, the answer {"token": "…"}. Only processes of
-// uids (as the kernel knows them) get an answer; see peercred.Serve.
-func (s *Service) ServeSocket(ctx context.Context, path string, uids []int) error {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /token", s.serveToken)
-	if err := peercred.Serve(ctx, path, uids, mux); err != nil {
-		return fmt.Errorf("token %w", err)
-	}
-	return nil
-}
+// PathToken is where Tokens is served.
+const PathToken = "/token"
+
+// Tokens answers POST requests of Claims in JSON with {"token": "…"}. Whoever
+// reaches it may sign as the platform: it belongs behind peer.Allow.
+func (s *Service) Tokens() http.Handler { return http.HandlerFunc(s.serveToken) }
 
 func (s *Service) serveToken(w http.ResponseWriter, r *http.Request) {
 	data, err := strict.Read(r.Body, limits.Request)
@@ -59,11 +54,11 @@ func (c Client) Token(ctx context.Context, claims Claims) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://issuer/token", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://trust"+PathToken, bytes.NewReader(body))
 	if err != nil {
 		return "", err
 	}
-	client := peercred.Client(c.Socket)
+	client := peer.Client(c.Socket)
 	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
 	if err != nil {

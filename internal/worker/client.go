@@ -10,7 +10,7 @@ import (
 
 	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/peercred"
+	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
@@ -26,7 +26,7 @@ type Client struct {
 func (c Client) Build(ctx context.Context, req build.Request) (*build.Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	first, err := json.Marshal(job{Recipe: req.Recipe, Epoch: req.Epoch, Limits: req.Limits})
+	first, err := json.Marshal(job{Recipe: req.Recipe, Epoch: req.Epoch, Limits: req.Limits, Session: req.Session})
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (c Client) Build(ctx context.Context, req build.Request) (*build.Result, er
 	if err != nil {
 		return nil, err
 	}
-	hc := peercred.Client(c.Socket)
+	hc := peer.Client(c.Socket)
 	defer hc.CloseIdleConnections()
 	resp, err := hc.Do(r)
 	if err != nil {
@@ -70,7 +70,7 @@ func (c Client) Missing(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	hc := peercred.Client(c.Socket)
+	hc := peer.Client(c.Socket)
 	defer hc.CloseIdleConnections()
 	resp, err := hc.Do(r)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package worker is the build zone's role: it runs builds of strangers' code for
-// the attest zone, over a Unix socket that only the platform's user may use.
+// the attest zone, over a Unix socket that only the attestor may build through.
 // Bytes cross that boundary: a source tree in, an OCI layout out. What the
 // worker says beside them (digest, dependencies) is a claim.
 //
@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -37,13 +38,14 @@ import (
 
 	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/peercred"
+	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Config of a worker. Socket, Dir and Builders are required.
+// Config of a worker. Listener, Users, Dir and Builders are required.
 type Config struct {
-	Socket     string                   // path of the Unix socket
+	Listener   net.Listener             // role "attestor" may build; all that Users has may ask how it is
+	Users      peer.Users               // of the platform
 	Dir        string                   // trees and layouts of builds in flight; emptied at start. One worker's alone
 	Builders   map[string]build.Builder // by the name that recipes use
 	Missing    map[string]string        // builders that cannot work here, and why
@@ -60,9 +62,10 @@ const (
 
 // job is what a build.Request is without the directories of either side.
 type job struct {
-	Recipe build.Recipe `json:"recipe"`
-	Epoch  time.Time    `json:"epoch"`
-	Limits build.Limits `json:"limits"`
+	Recipe  build.Recipe `json:"recipe"`
+	Epoch   time.Time    `json:"epoch"`
+	Limits  build.Limits `json:"limits"`
+	Session string       `json:"session,omitempty"`
 }
 
 // failure is an error; Recipe tells a *build.Error from a broken builder, and
@@ -100,17 +103,17 @@ func Serve(ctx context.Context, cfg Config) error {
 	s := &server{cfg: cfg, turns: make(chan struct{}, cfg.Concurrent)}
 	var running sync.WaitGroup
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /build", func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("POST /build", peer.Allow(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		running.Add(1)
 		defer running.Done()
 		s.build(w, r)
-	})
+	}), "attestor"))
 	mux.HandleFunc("GET /missing", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(cfg.Missing)
 	})
 	mux.Handle("GET /metrics", s.metrics())
-	err = peercred.Serve(ctx, cfg.Socket, []int{os.Geteuid()}, mux)
+	err = peer.Serve(ctx, cfg.Listener, cfg.Users, mux)
 	running.Wait()
 	return err
 }
@@ -224,7 +227,7 @@ func (s *server) one(ctx context.Context, body io.Reader, out *frames) (builder 
 		return j.Recipe.Builder, fmt.Errorf("the source tree: %w", err)
 	}
 	res, err := b.Build(ctx, build.Request{
-		Recipe: j.Recipe, Tree: tree, Epoch: j.Epoch, Layout: layout, Limits: j.Limits,
+		Recipe: j.Recipe, Tree: tree, Epoch: j.Epoch, Layout: layout, Limits: j.Limits, Session: j.Session,
 		Log: func(e build.Event) {
 			e.Step, e.Line = bounded(e.Step, 64<<10), bounded(e.Line, 64<<10)
 			out.json('E', e)

@@ -19,6 +19,7 @@ import (
 	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/build/buildkit"
 	"github.com/colophon-build/colophon/build/sandbox"
+	"github.com/colophon-build/colophon/internal/peer"
 )
 
 func TestMain(m *testing.M) {
@@ -28,20 +29,26 @@ func TestMain(m *testing.M) {
 
 // A real build through the socket, with nothing to pull.
 func TestRealBuild(t *testing.T) {
-	b, err := buildkit.New(buildkit.Config{Buildkitd: "../../build/bin/buildkitd", StateDir: t.TempDir()})
+	rooms, err := buildkit.NewRooms(buildkit.RoomsConfig{Buildkitd: "../../build/bin/buildkitd", StateDir: t.TempDir()})
 	if err != nil {
 		if os.Getenv("COLOPHON_REQUIRE_BUILD") == "1" {
 			t.Fatal(err)
 		}
 		t.Skipf("NOT TESTED: %v", err)
 	}
+	session, err := rooms.Begin(t.Context(), build.Session{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := buildkit.New(buildkit.Config{Rooms: rooms})
+	defer b.Wait()
 	c, _ := serve(t, Config{Builders: map[string]build.Builder{"buildkit": b}})
 	src, layout := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(filepath.Join(src, "Dockerfile"), []byte("FROM scratch\nCOPY Dockerfile /\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	events := 0
-	res, err := c.Build(t.Context(), build.Request{Recipe: build.Recipe{Builder: "buildkit"}, Tree: src, Layout: layout, Epoch: time.Unix(1700000000, 0),
+	res, err := c.Build(t.Context(), build.Request{Recipe: build.Recipe{Builder: "buildkit"}, Tree: src, Layout: layout, Epoch: time.Unix(1700000000, 0), Session: session,
 		Log: func(build.Event) { events++ }})
 	if err != nil {
 		t.Fatal(err)
@@ -61,19 +68,18 @@ func (f builderFunc) Build(ctx context.Context, r build.Request) (*build.Result,
 
 func serve(t *testing.T, cfg Config) (Client, func()) {
 	t.Helper()
-	cfg.Socket = filepath.Join(t.TempDir(), "s")
+	socket := filepath.Join(t.TempDir(), "s")
+	var err error
+	if cfg.Listener, err = peer.Listen(socket, -1); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Users = peer.Users{"attestor": os.Getuid()}
 	if cfg.Dir == "" {
 		cfg.Dir = t.TempDir()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, cfg) }()
-	for range 500 {
-		if _, err := os.Stat(cfg.Socket); err == nil {
-			break
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
 	stop := func() {
 		cancel()
 		<-done
@@ -83,7 +89,7 @@ func serve(t *testing.T, cfg Config) (Client, func()) {
 		done <- nil
 	}
 	t.Cleanup(stop)
-	return Client{Socket: cfg.Socket}, stop
+	return Client{Socket: socket}, stop
 }
 
 // What this platform cannot do it says, before and when it is asked to.
@@ -289,10 +295,13 @@ func TestStartErasesWhatWasLeft(t *testing.T) {
 	dir := t.TempDir()
 	os.MkdirAll(filepath.Join(dir, jobPrefix+"1", "tree"), 0o700)
 	c, _ := serve(t, Config{Dir: dir, Builders: map[string]build.Builder{}})
+	if _, err := c.Missing(t.Context()); err != nil { // it has started
+		t.Fatal(err)
+	}
 	if _, err := os.Stat(filepath.Join(dir, jobPrefix+"1")); err == nil {
 		t.Error("a killed worker's job is left")
 	}
-	if err := Serve(t.Context(), Config{Socket: c.Socket + "2", Dir: dir}); err == nil {
+	if err := Serve(t.Context(), Config{Dir: dir}); err == nil {
 		t.Error("two workers share one directory")
 	}
 }
