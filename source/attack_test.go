@@ -70,7 +70,7 @@ func TestNothingOfTheRepositoryRuns(t *testing.T) {
 	if got, err := os.ReadFile(filepath.Join(dst, "a.txt")); err != nil || string(got) != "$Format:%H$\n" {
 		t.Errorf("got %q, %v, want the content as committed", got, err)
 	}
-	if _, err := Lookup(t.Context(), r.uri(), "refs/heads/main", id); err != nil {
+	if _, err := Lookup(t.Context(), Question{URI: r.uri(), Ref: "refs/heads/main", Commit: id, Tree: id, Signers: &Signers{}}); err != nil {
 		t.Error(err)
 	}
 	if ran() {
@@ -350,7 +350,7 @@ func TestCancel(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 3*time.Second {
 		t.Errorf("got %v after %s", err, time.Since(start))
 	}
-	if _, err := Lookup(ctx, uri, "main", strings.Repeat("12", 20)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := Lookup(ctx, Question{URI: uri, Ref: "main", Commit: strings.Repeat("12", 20)}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Lookup: got %v", err)
 	}
 }

@@ -65,7 +65,7 @@ func TestCredentialsAreRefused(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "credentials") {
 			t.Errorf("got %v, want a refusal that does not repeat them", err)
 		}
-		if _, err := Lookup(t.Context(), uri, "", strings.Repeat("12", 20)); err == nil || strings.Contains(err.Error(), "hunter2") {
+		if _, err := Lookup(t.Context(), Question{URI: uri, Commit: strings.Repeat("12", 20)}); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("Lookup: got %v", err)
 		}
 	}

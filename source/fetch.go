@@ -137,12 +137,7 @@ func exists(path string) bool {
 
 // fetch fills an empty directory with what t needs, as shallow as it goes.
 func (g *git) fetch(ctx context.Context, rem remote, t target) error {
-	format := "sha1"
-	if len(t.commit) == 64 {
-		format = "sha256"
-	}
-	init := &git{path: g.path, home: g.home}
-	if _, err := init.local(ctx, "init", "-q", "--bare", "--template=", "--object-format="+format, "--", g.dir); err != nil {
+	if err := g.init(ctx, t.commit); err != nil {
 		return err
 	}
 	want := t.commit
@@ -161,6 +156,16 @@ func (g *git) fetch(ctx context.Context, rem remote, t target) error {
 	} else {
 		_, err = g.remote(ctx, rem, append(base, "--", rem.fetch(), "+refs/heads/*:refs/colophon/heads/*", "+refs/tags/*:refs/colophon/tags/*")...)
 	}
+	return err
+}
+
+// init makes g.dir a bare repository for objects that have ids like commit's.
+func (g *git) init(ctx context.Context, commit string) error {
+	format := "sha1"
+	if len(commit) == 64 {
+		format = "sha256"
+	}
+	_, err := (&git{path: g.path, home: g.home}).local(ctx, "init", "-q", "--bare", "--template=", "--object-format="+format, "--", g.dir)
 	return err
 }
 

@@ -139,43 +139,6 @@ func TestRefs(t *testing.T) {
 	}
 }
 
-func TestLookup(t *testing.T) {
-	r := newRepo(t)
-	first := r.commit("a", "1")
-	r.git("tag", "-a", "-m", "one", "v1")
-	second := r.commit("a", "2")
-	uri := r.serve()
-	never := strings.Repeat("12", 20)
-	for _, tc := range []struct {
-		ref, commit string
-		want        Standing
-	}{
-		{"refs/tags/v1", first, Standing{true, RefThere, first}},
-		{"refs/heads/main", second, Standing{true, RefThere, second}},
-		{"refs/heads/main", first, Standing{true, RefMoved, second}},
-		{"refs/tags/v2", first, Standing{true, RefGone, ""}},
-		{"refs/tags/v1", never, Standing{false, RefMoved, first}},
-		{"", second, Standing{true, "", ""}},
-		{"", never, Standing{false, "", ""}},
-	} {
-		for _, u := range []string{uri, r.uri()} {
-			if got, err := Lookup(t.Context(), u, tc.ref, tc.commit); err != nil || got != tc.want {
-				t.Errorf("%s %q %s: got %+v, %v; want %+v", u, tc.ref, tc.commit, got, err, tc.want)
-			}
-		}
-	}
-	if got, err := Lookup(t.Context(), "http://127.0.0.1:1/none", "", first); err == nil {
-		t.Errorf("nobody there: got %+v, want an error", got)
-	}
-	// A provenance names the canonical address; the server wants the other.
-	if err := os.Rename(r.dir, r.dir+".git"); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := Lookup(t.Context(), uri, "refs/tags/v1", first); err != nil || !got.Holds() {
-		t.Errorf("without .git: got %+v, %v", got, err)
-	}
-}
-
 func TestSubmodules(t *testing.T) {
 	inner, middle, outer := newRepo(t), newRepo(t), newRepo(t)
 	pinned := inner.commit("in", "inner")
@@ -256,8 +219,15 @@ func TestServerWithoutFetchById(t *testing.T) {
 	if _, _, err := fetch(t, Request{URI: uri, Ref: strings.Repeat("12", 20)}); !errors.Is(err, ErrUnknownRef) {
 		t.Errorf("got %v, want ErrUnknownRef", err)
 	}
-	if got, err := Lookup(t.Context(), uri, "", first); err == nil {
+	if got, err := Lookup(t.Context(), Question{URI: uri, Commit: first}); err == nil {
 		t.Errorf("a server that does not say: got %+v, want an error", got)
+	}
+	// The history of a branch still tells.
+	if got, err := Lookup(t.Context(), Question{URI: uri, Ref: "refs/heads/main", Commit: first, Tree: r.git("rev-parse", first+"^{tree}")}); err != nil || got.Ref != RefForward || got.Tree == "" || !got.Holds() {
+		t.Errorf("an old commit of a branch: got %+v, %v", got, err)
+	}
+	if got, err := Lookup(t.Context(), Question{URI: uri, Ref: "refs/heads/main", Commit: strings.Repeat("12", 20)}); err != nil || got.Ref != RefRewritten || got.Holds() {
+		t.Errorf("a commit that no branch has: got %+v, %v", got, err)
 	}
 }
 

@@ -33,6 +33,7 @@ type git struct {
 	home string // temporary; holds gitconfig
 	dir  string // the bare repository, or empty
 	root string // directory whose size is capped: dir, or that of the repository it is a submodule of
+	most int64  // the cap in bytes; 0: packedCap
 }
 
 // settings hold for our git and, through the global configuration file, for
@@ -65,6 +66,7 @@ var settings = [][2]string{
 	{"fetch.recurseSubmodules", "false"},
 	{"submodule.recurse", "false"},
 	{"uploadpack.allowAnySHA1InWant", "true"},
+	{"uploadpack.allowFilter", "true"},
 	{"gc.auto", "0"},
 	{"maintenance.auto", "false"},
 	{"init.defaultBranch", "main"},
@@ -211,7 +213,7 @@ func (g *git) remote(ctx context.Context, r remote, args ...string) ([]byte, err
 			case <-ctx.Done():
 				return
 			case <-tick:
-				if err := tooLarge(g.root); err != nil {
+				if err := g.tooLarge(); err != nil {
 					stop(err)
 				}
 			}
@@ -221,12 +223,12 @@ func (g *git) remote(ctx context.Context, r remote, args ...string) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	return out, tooLarge(g.root)
+	return out, g.tooLarge()
 }
 
-func tooLarge(dir string) error {
+func (g *git) tooLarge() error {
 	var size int64
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(g.root, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return nil // git renames files meanwhile
 		}
@@ -235,14 +237,21 @@ func tooLarge(dir string) error {
 		}
 		return nil
 	})
-	if err == nil && size > packedCap {
-		err = fmt.Errorf("the repository takes more than %d bytes", packedCap)
+	most := g.most
+	if most == 0 {
+		most = packedCap
+	}
+	if err == nil && size > most {
+		err = fmt.Errorf("the repository takes more than %d bytes", most)
 	}
 	return err
 }
 
-// packedCap is a variable so that a test need not send 4 GiB.
-var packedCap int64 = limits.GitPacked
+// The caps are variables so that a test need not send gigabytes.
+var (
+	packedCap  int64 = limits.GitPacked
+	historyCap int64 = limits.GitHistory
+)
 
 // run returns standard output. An error carries the end of standard error,
 // made harmless for a terminal.

@@ -2,6 +2,7 @@ package source
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -95,8 +96,9 @@ func (obj *object) splitTag(raw []byte) {
 
 // keys are whom signatures are checked against.
 type keys struct {
-	signers []signer
-	ring    openpgp.EntityList
+	signers   []signer
+	ring      openpgp.EntityList
+	certified func(bundle, signed []byte) (signer string, err error) // see Signers
 }
 
 func parseKeys(allowedSigners, keyring []byte) (keys, error) {
@@ -156,12 +158,39 @@ func (k keys) check(obj *object) Signature {
 		s.Kind = "openpgp"
 		k.checkPGP(&s, obj)
 	case strings.HasPrefix(text, "-----BEGIN SIGNED MESSAGE-----"):
-		s.Kind, s.Status = "x509", Unverified // nothing here checks these
+		s.Kind = "x509"
+		k.checkCertified(&s, obj)
 	}
 	if obj.malformed {
 		s.Status, s.Signer = Bad, ""
 	}
 	return s
+}
+
+// checkCertified checks what gitsign signed. Certificates live for minutes, so
+// that without a log entry nobody can tell whether this one was alive.
+func (k keys) checkCertified(s *Signature, obj *object) {
+	c, err := parseCertified(obj.signature, obj.payload)
+	if err != nil {
+		s.Reason = err.Error()
+		return
+	}
+	s.Key, s.Status = fmt.Sprintf("SHA256:%x", sha256.Sum256(c.certificate.Raw)), Unverified
+	switch {
+	case k.certified == nil:
+	case c.entry == nil:
+		s.Reason = "it carries no log entry that proves its time: sign with gitsign's rekorMode offline"
+	default:
+		bundle, err := c.bundle()
+		if err == nil {
+			s.Signer, err = k.certified(bundle, c.attributes)
+		}
+		if err != nil {
+			s.Signer, s.Reason = "", err.Error()
+			return
+		}
+		s.Status = Verified
+	}
 }
 
 func (k keys) checkSSH(s *Signature, obj *object) {

@@ -32,10 +32,11 @@ type Commit struct {
 // "verified", "bad" (the signature does not match the object).
 type Signature struct {
 	Object string `json:"object,omitempty"` // "tag" or "commit"
-	Kind   string `json:"kind,omitempty"`   // "ssh" or "openpgp"
+	Kind   string `json:"kind,omitempty"`   // "ssh", "openpgp" or "x509"
 	Key    string `json:"key,omitempty"`    // fingerprint
 	Signer string `json:"signer,omitempty"` // principal or user id, only where verified
 	Status string `json:"status"`
+	Reason string `json:"reason,omitempty"` // why it is not verified, where there is more to say
 }
 
 // Submodule is a submodule at the commit its parent pins.

@@ -52,11 +52,11 @@ func (opts Options) Explain(link string) Explanation {
 			"each field is compared whole, and one that contradicts another breaks it; unknown external parameters do, too" + demanded + " unless only who signed was asked",
 		}
 	case LinkSource:
-		against := "the commit and ref of the provenance, in the repository that it names"
+		against := "commit, tree and ref of the provenance, in the repository that it names, and the signers where any were named"
 		if opts.SourceCheck == nil {
 			against += " (nobody was asked)"
 		}
-		rule := "a commit that is gone or a tag that leads elsewhere breaks it; "
+		rule := "a commit that is gone or has another tree, a tag that leads elsewhere, a branch whose history no longer has the commit, and a signature of none of the signers break it; "
 		if p.RequireSource {
 			return Explanation{"the repository as it is now", against, rule + "demanded by the policy"}
 		}

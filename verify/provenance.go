@@ -15,6 +15,7 @@ import (
 // provenance is what a verified provenance says, after all of it agreed.
 type provenance struct {
 	uri, ref, commit string
+	tree             string // of the commit, as the builder saw it; may be empty
 	builder          trust.Builder
 	signed           string // who signed tag or commit, as the builder saw it
 }
@@ -62,15 +63,15 @@ func (c *check) readProvenance(p *proof, predicate []byte) (*provenance, error) 
 	}
 	prov := &provenance{uri: src.URI, ref: src.Ref, commit: src.Commit}
 	prov.builder, _ = p.root.Builder(id.SubjectAlternativeName, c.opts.Policy.Builders)
-	if prov.signed, err = sourceDependency(def.ResolvedDependencies, src); err != nil {
+	if prov.tree, prov.signed, err = sourceDependency(def.ResolvedDependencies, src); err != nil {
 		return nil, err
 	}
 	return prov, c.demand(prov)
 }
 
 // sourceDependency fails unless the dependencies name the source at the commit
-// of the external parameters, and returns who signed it.
-func sourceDependency(deps []attest.ResourceDescriptor, src attest.SourceParameters) (signed string, err error) {
+// of the external parameters, and returns its tree and who signed it.
+func sourceDependency(deps []attest.ResourceDescriptor, src attest.SourceParameters) (tree, signed string, err error) {
 	want := attest.GitURI(src.URI, src.Ref)
 	var got []string
 	for _, d := range deps {
@@ -78,11 +79,11 @@ func sourceDependency(deps []attest.ResourceDescriptor, src attest.SourceParamet
 			continue
 		}
 		if d.Digest["gitCommit"] == src.Commit && src.Commit != "" {
-			return signatureOf(d.Annotations["signature"]), nil
+			return d.Digest["gitTree"], signatureOf(d.Annotations["signature"]), nil
 		}
 		got = append(got, d.Digest["gitCommit"])
 	}
-	return "", fmt.Errorf("resolved dependencies: %s: got commits %q, want %q", want, got, src.Commit)
+	return "", "", fmt.Errorf("resolved dependencies: %s: got commits %q, want %q", want, got, src.Commit)
 }
 
 // signatureOf renders a source.Signature that went through JSON.
@@ -118,6 +119,14 @@ func (c *check) demand(p *provenance) error {
 		}
 	}
 	return nil
+}
+
+// named is the commit and the ref that led to it, for people.
+func (p *provenance) named() string {
+	if p.ref == "" {
+		return "commit " + p.commit
+	}
+	return p.ref + " of commit " + p.commit
 }
 
 // claim is the provenance in one line.

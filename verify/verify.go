@@ -11,6 +11,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -23,15 +24,10 @@ type Options struct {
 	Layout      bool          // src is a layout and no registry; only changes words
 }
 
-// SourceCheck asks the repository at uri whether it still holds the commit and
-// what ref leads to. An error means that it could not be asked.
-type SourceCheck func(ctx context.Context, uri, ref, commit string) (SourceState, error)
-
-// SourceState is a repository's answer.
-type SourceState struct {
-	Found bool   // the commit is there
-	Ref   string // the commit that the ref leads to now, hex; empty where the ref is gone
-}
+// SourceCheck asks a repository, as source.Lookup does. It may add Signers to
+// the question: where the answer then has a signature that is not verified, the
+// link is broken. An error means that the repository could not be asked.
+type SourceCheck func(ctx context.Context, q source.Question) (source.Standing, error)
 
 // check is one verification under way.
 type check struct {
@@ -218,22 +214,34 @@ func (c *check) sourceLink(ctx context.Context, best *candidate) Link {
 		return l
 	}
 	p := best.prov
-	state, err := c.opts.SourceCheck(ctx, p.uri, p.ref, p.commit)
-	switch {
-	case err != nil:
+	now, err := c.opts.SourceCheck(ctx, source.Question{URI: p.uri, Ref: p.ref, Commit: p.commit, Tree: p.tree})
+	if err != nil {
 		l.Status, l.Reason = Unknown, fmt.Sprintf("%s could not be asked: %v", p.uri, err)
 		if !c.opts.Policy.RequireSource {
 			l.Reason += "; this alone does not refuse the image"
 		}
-	case !state.Found:
-		l.Status, l.Reason = Broken, fmt.Sprintf("commit %s is no longer in %s", p.commit, p.uri)
-	case strings.HasPrefix(p.ref, "refs/tags/") && state.Ref != p.commit:
-		l.Status, l.Reason = Broken, fmt.Sprintf("%s was moved: got %q, want %q", p.ref, state.Ref, p.commit)
-	default:
-		l.Status, l.Reason, l.Claim = Holds, "", "commit is there, unchanged"
-		if p.signed != "" {
-			l.Claim += "; " + p.signed
+		return l
+	}
+	l.Status, l.Reason, l.Claim = Holds, "", now.String()
+	signed := p.signed
+	switch s := now.Signature; {
+	case !now.Holds():
+		l.Status, l.Reason = Broken, fmt.Sprintf("%s, %s: %s", p.uri, p.named(), now)
+	case p.tree != "" && now.Tree != p.tree:
+		l.Status, l.Reason = Broken, fmt.Sprintf("tree of commit %s: got %q in %s, the provenance says %q", p.commit, now.Tree, p.uri, p.tree)
+	case s.Status == source.Verified:
+		signed = fmt.Sprintf("%s signed by %s, which was checked here", s.Object, s.Signer)
+	case s.Status != "":
+		l.Status, l.Reason = Broken, fmt.Sprintf("signature of %s in %s: got %q, want one of a signer that was named", p.named(), p.uri, s.Status)
+		if s.Reason != "" {
+			l.Reason += ": " + s.Reason
 		}
+	}
+	switch {
+	case l.Status == Broken:
+		l.Claim = ""
+	case signed != "":
+		l.Claim += "; " + signed
 	}
 	return l
 }

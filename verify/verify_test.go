@@ -14,6 +14,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -74,11 +75,11 @@ func (c *scene) want(outcome verify.Outcome, link string, status verify.Status, 
 func TestAccepted(t *testing.T) {
 	c := newScene(t)
 	c.r.Attach(prooftest.Kinds...)
-	c.opts.SourceCheck = func(_ context.Context, uri, ref, commit string) (verify.SourceState, error) {
-		if uri != prooftest.Source || ref != prooftest.Ref || commit != prooftest.Commit {
-			t.Errorf("source check: got %q %q %q", uri, ref, commit)
+	c.opts.SourceCheck = func(_ context.Context, q source.Question) (source.Standing, error) {
+		if want := (source.Question{URI: prooftest.Source, Ref: prooftest.Ref, Commit: prooftest.Commit, Tree: prooftest.Tree}); q != want {
+			t.Errorf("source check: got %+v, want %+v", q, want)
 		}
-		return verify.SourceState{Found: true, Ref: commit}, nil
+		return source.Standing{Commit: true, Ref: source.RefThere, Now: q.Commit, Tree: q.Tree}, nil
 	}
 	v := c.verdict()
 	if v.Outcome != verify.Accepted || v.Why() != "" || v.Digest != c.r.Image.Digest.String() {
@@ -458,35 +459,66 @@ func TestUndecided(t *testing.T) {
 }
 
 func TestSourceLink(t *testing.T) {
-	moved := strings.Repeat("ab", 20)
+	there := source.Standing{Commit: true, Ref: source.RefThere, Now: prooftest.Commit, Tree: prooftest.Tree}
+	with := func(change func(*source.Standing)) source.Standing {
+		s := there
+		change(&s)
+		return s
+	}
+	ref := func(name string) source.Standing {
+		return with(func(s *source.Standing) { s.Ref, s.Now = name, strings.Repeat("ab", 20) })
+	}
+	signed := func(status string) source.Standing {
+		return with(func(s *source.Standing) {
+			s.Signature = source.Signature{Object: "tag", Status: status, Signer: "ada", Reason: "a stranger"}
+		})
+	}
 	for name, a := range map[string]struct {
-		state   verify.SourceState
+		now     source.Standing
 		err     error
 		require bool
 		outcome verify.Outcome
 		status  verify.Status
 		words   string
 	}{
-		"gone":                     {verify.SourceState{}, nil, false, verify.Rejected, verify.Broken, "no longer in"},
-		"tag moved":                {verify.SourceState{Found: true, Ref: moved}, nil, false, verify.Rejected, verify.Broken, "was moved"},
-		"unreachable":              {verify.SourceState{}, errors.New("no route"), false, verify.Accepted, verify.Unknown, "does not refuse"},
-		"unreachable and required": {verify.SourceState{}, errors.New("no route"), true, verify.Undecided, verify.Unknown, "no route"},
+		"there":                    {there, nil, true, verify.Accepted, verify.Holds, "commit is there, unchanged; tag signed by release@example.com"},
+		"branch moved forward":     {ref(source.RefForward), nil, true, verify.Accepted, verify.Holds, "moved on"},
+		"branch merged":            {ref(source.RefMerged), nil, true, verify.Accepted, verify.Holds, "default branch"},
+		"history rewritten":        {ref(source.RefRewritten), nil, false, verify.Rejected, verify.Broken, "rewritten"},
+		"tag moved":                {ref(source.RefMoved), nil, false, verify.Rejected, verify.Broken, "moved to abab"},
+		"ref gone":                 {ref(source.RefGone), nil, false, verify.Rejected, verify.Broken, "its ref is gone"},
+		"gone":                     {with(func(s *source.Standing) { s.Commit = false }), nil, false, verify.Rejected, verify.Broken, "no longer served"},
+		"nothing filled in":        {source.Standing{}, nil, false, verify.Rejected, verify.Broken, "no longer served"},
+		"another tree":             {with(func(s *source.Standing) { s.Tree = strings.Repeat("ab", 20) }), nil, false, verify.Rejected, verify.Broken, "tree of commit"},
+		"no tree":                  {with(func(s *source.Standing) { s.Tree = "" }), nil, false, verify.Rejected, verify.Broken, "tree of commit"},
+		"signed":                   {signed(source.Verified), nil, true, verify.Accepted, verify.Holds, "tag signed by ada, which was checked here"},
+		"unsigned":                 {signed(source.Unsigned), nil, false, verify.Rejected, verify.Broken, "unsigned"},
+		"signed by a stranger":     {signed(source.Unverified), nil, false, verify.Rejected, verify.Broken, "a stranger"},
+		"badly signed":             {signed(source.Bad), nil, false, verify.Rejected, verify.Broken, `"bad"`},
+		"unreachable":              {source.Standing{}, errors.New("no route"), false, verify.Accepted, verify.Unknown, "does not refuse"},
+		"unreachable and required": {source.Standing{}, errors.New("no route"), true, verify.Undecided, verify.Unknown, "no route"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newScene(t)
 			c.r.Attach(prooftest.Kinds...)
 			c.opts.Policy.RequireSource = a.require
-			c.opts.SourceCheck = func(context.Context, string, string, string) (verify.SourceState, error) { return a.state, a.err }
+			c.opts.SourceCheck = func(context.Context, source.Question) (source.Standing, error) { return a.now, a.err }
 			c.want(a.outcome, "source", a.status, a.words)
 		})
 	}
+	t.Run("not asked, and required", func(t *testing.T) {
+		c := newScene(t)
+		c.r.Attach(prooftest.Kinds...)
+		c.opts.Policy.RequireSource = true
+		c.want(verify.Undecided, "source", verify.NotAsked, "was not asked")
+	})
 	t.Run("provenance of another source", func(t *testing.T) {
 		c := newScene(t)
 		c.r.Attach(prooftest.Kinds...)
 		c.opts.Policy.Source = "https://git.example.com/team/other"
-		c.opts.SourceCheck = func(context.Context, string, string, string) (verify.SourceState, error) {
+		c.opts.SourceCheck = func(context.Context, source.Question) (source.Standing, error) {
 			t.Error("the repository of a provenance that is not accepted was asked")
-			return verify.SourceState{}, nil
+			return source.Standing{}, nil
 		}
 		c.want(verify.Rejected, "source", verify.NotAsked, "no provenance was found to hold")
 	})

@@ -14,28 +14,23 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
-	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )
 
-// sourceTimeout bounds the question to the repository: a slow git host must
-// not hold up an answer that does not depend on it.
-const sourceTimeout = 10 * time.Second
-
 type verifyOptions struct {
-	demand     policy.Policy
-	policy     string
-	bundle     string
-	signer     signerOptions
-	tag        string
-	branch     string
-	json       bool
-	skipSource bool
-	timeout    time.Duration
-	many       manyOptions
-	reports    []string // FORMAT=FILE
-	explain    bool
+	demand  policy.Policy
+	policy  string
+	bundle  string
+	signer  signerOptions
+	tag     string
+	branch  string
+	json    bool
+	source  sourceOptions
+	timeout time.Duration
+	many    manyOptions
+	reports []string // FORMAT=FILE
+	explain bool
 }
 
 func newVerifyCommand() *cobra.Command {
@@ -82,7 +77,6 @@ accepted), 2 usage, 1 failure.`,
 	f.StringVar(&o.signer.issuer, "issuer", "", "who must vouch for --identity")
 	f.StringVar(&o.signer.key, "key", "", "with --bundle: public key (PEM) that must have signed, in place of a source")
 	f.StringVar(&o.policy, "policy", "", "policy file (spec/policy), in place of the flags above")
-	f.BoolVar(&o.skipSource, "skip-source", false, "do not ask the repository whether the commit is still there")
 	f.BoolVar(&o.json, "json", false, "print the verdict as JSON on stdout, an array where several are asked for (spec/verdict)")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up on an image, undecided, after this long")
 	f.StringVarP(&o.many.from, "file", "f", "", "verify the images of this list, Kubernetes manifest or compose file")
@@ -96,6 +90,7 @@ accepted), 2 usage, 1 failure.`,
 			cmd.MarkFlagsMutuallyExclusive(signer, flag)
 		}
 	}
+	o.source.flags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("ref", "tag", "branch")
 	cmd.MarkFlagsMutuallyExclusive("explain", "json")
 	cmd.MarkFlagsMutuallyExclusive("key", "identity")
@@ -141,13 +136,11 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if err != nil {
 		return answer(cmd, undecided(what, err), o, opts)
 	}
+	if err := o.source.ask(&opts); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
-	// Where any repository will do, whoever had the image built would choose
-	// which host this machine talks to.
-	if !o.skipSource && opts.Policy.Source != "" {
-		opts.SourceCheck = askSource
-	}
 	judge := o.image
 	if o.bundle != "" {
 		judge = o.file
@@ -180,6 +173,9 @@ func believe(opts *verify.Options) (nobody bool, err error) {
 }
 
 func (o verifyOptions) image(ctx context.Context, image string, ref oci.Reference, opts verify.Options) (*verify.Verdict, error) {
+	if o.source.offline && ref.Dir == "" {
+		return undecided(image, errors.New("it is in a registry, and --offline asks none: bring it along as a layout, with colophon save")), nil
+	}
 	src, err := ref.Open(oci.RegistryOptions{})
 	if l, ok := src.(*oci.Layout); ok && err == nil {
 		defer l.Close()
@@ -247,14 +243,6 @@ func (o verifyOptions) load() (policy.Policy, error) {
 // undecided is the verdict where verification could not even begin.
 func undecided(image string, err error) *verify.Verdict {
 	return &verify.Verdict{Image: image, Links: []verify.Link{{Name: verify.LinkImage, Status: verify.Unknown, Reason: err.Error()}}}
-}
-
-// askSource is source.Lookup as verify wants it.
-func askSource(ctx context.Context, uri, ref, commit string) (verify.SourceState, error) {
-	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
-	defer cancel()
-	s, err := source.Lookup(ctx, uri, ref, commit)
-	return verify.SourceState{Found: s.Commit, Ref: s.Now}, err
 }
 
 // answer prints the verdict and turns the outcome into the exit code.

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -35,8 +36,11 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	}
 	nobody, failed := believe(&opts)
 	ctx := cmd.Context()
-	if !o.skipSource && opts.Policy.Source != "" {
-		opts.SourceCheck = askOnce(ctx, askSource)
+	if err := o.source.ask(&opts); err != nil {
+		return err
+	}
+	if opts.SourceCheck != nil {
+		opts.SourceCheck = askOnce(ctx, opts.SourceCheck)
 	}
 	p := &manyPrinter{w: cmd.ErrOrStderr(), verdicts: make([]*verify.Verdict, len(ts.list)), quiet: o.json, explain: o.explainer(opts)}
 	p.live = !o.json && isTerminal(p.w)
@@ -119,16 +123,14 @@ func (o verifyOptions) judge(ctx context.Context, t target, opts verify.Options)
 // askOnce asks a repository once for the same thing: many images may come from
 // one commit, and a slow host is waited for once.
 func askOnce(ctx context.Context, ask verify.SourceCheck) verify.SourceCheck {
-	type question struct{ uri, ref, commit string }
 	var mu sync.Mutex
-	asked := map[question]func() (verify.SourceState, error){}
-	return func(_ context.Context, uri, ref, commit string) (verify.SourceState, error) {
+	asked := map[source.Question]func() (source.Standing, error){}
+	return func(_ context.Context, q source.Question) (source.Standing, error) {
 		mu.Lock()
-		q := question{uri, ref, commit}
 		answer, ok := asked[q]
 		if !ok {
 			// The time of the run, not what is left of one image's.
-			answer = sync.OnceValues(func() (verify.SourceState, error) { return ask(ctx, uri, ref, commit) })
+			answer = sync.OnceValues(func() (source.Standing, error) { return ask(ctx, q) })
 			asked[q] = answer
 		}
 		mu.Unlock()

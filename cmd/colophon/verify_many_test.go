@@ -14,6 +14,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -160,15 +161,15 @@ func TestVerifyManyInterrupted(t *testing.T) {
 
 func TestAskOnce(t *testing.T) {
 	var asked atomic.Int32
-	ask := askOnce(t.Context(), func(ctx context.Context, uri, ref, commit string) (verify.SourceState, error) {
+	ask := askOnce(t.Context(), func(_ context.Context, q source.Question) (source.Standing, error) {
 		asked.Add(1)
-		return verify.SourceState{Ref: uri + ref + commit}, errors.New("slow")
+		return source.Standing{Now: q.URI + q.Ref + q.Commit}, errors.New("slow")
 	})
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, commit := range []string{"a", "b", "a"} {
-		state, err := ask(gone, "u", "r", commit)
-		if state.Ref != "ur"+commit || err == nil {
+		state, err := ask(gone, source.Question{URI: "u", Ref: "r", Commit: commit})
+		if state.Now != "ur"+commit || err == nil {
 			t.Errorf("%s: got %+v, %v", commit, state, err)
 		}
 	}

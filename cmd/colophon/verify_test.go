@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,7 +17,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/spf13/cobra"
 
-	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/api"
 	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/oci"
@@ -113,50 +111,6 @@ func TestVerifyCommand(t *testing.T) {
 	s.run(exitUndecided, []string{"verify", "./no-such-layout", "--any-source", "--json"}, `"outcome": "undecided"`)
 	s.stop()
 	s.run(exitUndecided, right, "? image", "\nundecided\n")
-}
-
-// TestVerifyAsksTheRepository: a tag that moved since, and a repository that is
-// gone, which alone refuses nothing.
-func TestVerifyAsksTheRepository(t *testing.T) {
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	repo := filepath.Join(dir, "app")
-	git := func(args ...string) string {
-		t.Helper()
-		cmd := exec.Command("git", append([]string{"-C", repo, "-c", "user.name=t", "-c", "user.email=t@example.com"}, args...)...)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("git %v: %v\n%s", args, err, out)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	if err := os.Mkdir(repo, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	git("init", "-q")
-	git("commit", "-q", "--allow-empty", "-m", "one")
-	git("tag", "v1.2.0")
-	commit, uri := git("rev-parse", "HEAD"), "file://"+repo
-	s := stageOf(t, func(r *prooftest.Release) {
-		r.Parameters.Source.URI, r.Parameters.Source.Commit = uri, commit
-		r.Identity.SourceURI, r.Identity.Commit = uri, commit
-		dep := &r.Provenance.BuildDefinition.ResolvedDependencies[0]
-		dep.URI, dep.Digest = attest.GitURI(uri, prooftest.Ref), map[string]string{"gitCommit": commit}
-	})
-	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
-	args := []string{"verify", s.image, "--source", uri}
-	s.run(exitOK, args, "✓ source      commit is there, unchanged; tag signed by release@example.com")
-	git("commit", "-q", "--allow-empty", "-m", "two")
-	git("tag", "-f", "v1.2.0")
-	s.run(exitRejected, args, "✗ source", "was moved", commit)
-	if err := os.Rename(repo, repo+"-gone"); err != nil {
-		t.Fatal(err)
-	}
-	s.run(exitOK, args, "? source", "could not be asked", "accepted")
-	strict := s.file("policy.json", []byte(`{"source":"`+uri+`","requireSource":true}`))
-	s.run(exitUndecided, []string{"verify", s.image, "--policy", strict}, "? source", "undecided")
 }
 
 func TestTrustCommand(t *testing.T) {

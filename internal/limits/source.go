@@ -5,6 +5,7 @@ package limits
 const (
 	GitOutput   = 16 << 20  // standard output of one git command, object contents apart
 	GitPacked   = 4 << 30   // what a repository and its submodules may occupy after a fetch
+	GitHistory  = 1 << 30   // the commits of a branch, without their trees; those of Linux take a third
 	GitObject   = 16 << 20  // one commit, tag or tree
 	TreeFiles   = 500_000   // files, symlinks and directories of one exported tree
 	TreeBytes   = 8 << 30   // their contents

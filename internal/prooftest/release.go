@@ -30,6 +30,7 @@ const (
 	Source = "https://git.example.com/team/app"
 	Ref    = "refs/tags/v1.2.0"
 	Commit = "381e42a0c0ffee00c0ffee00c0ffee00c0ffee00"
+	Tree   = "7ee0c0ffee00c0ffee00c0ffee00c0ffee00c0ff"
 )
 
 // Release puts an image under the tag v1.2.0 and prepares its proofs.
@@ -41,7 +42,7 @@ func (p *Platform) Release(store *Store) *Release {
 	started := p.Now
 	r.Provenance = attest.Provenance{
 		BuildDefinition: attest.BuildDefinition{BuildType: attest.BuildTypeBuildKit, ResolvedDependencies: []attest.ResourceDescriptor{
-			{Name: "source", URI: attest.GitURI(Source, Ref), Digest: map[string]string{"gitCommit": Commit},
+			{Name: "source", URI: attest.GitURI(Source, Ref), Digest: map[string]string{"gitCommit": Commit, "gitTree": Tree},
 				Annotations: map[string]any{"signature": map[string]any{"object": "tag", "status": "verified", "signer": "release@example.com"}}}}},
 		RunDetails: attest.RunDetails{Builder: attest.BuilderInfo{ID: Builder}, Metadata: attest.BuildMetadata{InvocationID: r.Identity.Invocation, StartedOn: &started}},
 	}

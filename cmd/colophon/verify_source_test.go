@@ -1,0 +1,134 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/prooftest"
+	"github.com/colophon-build/colophon/source"
+)
+
+// gitRepo is a repository whose commits and tags are signed with ssh.
+type gitRepo struct {
+	t            *testing.T
+	dir, public  string
+	commit, tree string // of the tag v1.2.0
+}
+
+func newGitRepo(t *testing.T) *gitRepo {
+	r := &gitRepo{t: t, dir: t.TempDir()}
+	key := filepath.Join(t.TempDir(), "key")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key).CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v: %s", err, out)
+	}
+	public, err := os.ReadFile(key + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.public = string(public)
+	r.git("init", "-q", "-b", "main")
+	r.git("config", "gpg.format", "ssh")
+	r.git("config", "user.signingKey", key)
+	r.git("commit", "-q", "--allow-empty", "-S", "-m", "first")
+	r.git("tag", "-s", "-m", "one", "v1.2.0")
+	r.commit, r.tree = r.git("rev-parse", "HEAD"), r.git("rev-parse", "HEAD^{tree}")
+	return r
+}
+
+func (r *gitRepo) git(args ...string) string {
+	r.t.Helper()
+	cmd := exec.Command("git", append([]string{"-C", r.dir, "-c", "user.name=a", "-c", "user.email=a@example.com"}, args...)...)
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// built has a release say that it was built from ref of the repository.
+func (r *gitRepo) built(ref string) func(*prooftest.Release) {
+	return func(rel *prooftest.Release) {
+		uri := source.FileURI(r.dir)
+		rel.Identity.SourceURI, rel.Identity.Commit, rel.Identity.Ref = uri, r.commit, ref
+		rel.Parameters.Source = attest.SourceParameters{URI: uri, Ref: ref, Commit: r.commit}
+		rel.Provenance.BuildDefinition.ResolvedDependencies[0] = attest.ResourceDescriptor{
+			URI: attest.GitURI(uri, ref), Digest: map[string]string{"gitCommit": r.commit, "gitTree": r.tree}}
+	}
+}
+
+func TestVerifyAsksTheRepository(t *testing.T) {
+	r := newGitRepo(t)
+	s := stageOf(t, r.built("refs/tags/v1.2.0"))
+	s.run(exitOK, []string{"trust", "add", s.file("doc.json", s.p.Document()), "--yes"}, "believed")
+	good := []string{"verify", s.image, "--source", source.FileURI(r.dir)}
+	demanding := []string{"verify", s.image, "--policy", s.file("policy.json", []byte(`{"source":"`+source.FileURI(r.dir)+`","requireSource":true}`))}
+	signers := s.file("signers", []byte("release@example.com "+r.public))
+	signed := append(good, "--signers", signers)
+
+	s.run(exitOK, good, "✓ source", "commit is there, unchanged")
+	s.run(exitOK, demanding, "✓ source")
+	s.run(exitOK, signed, "✓ source", "tag signed by release@example.com, which was checked here")
+	s.run(exitOK, append(demanding, "--signers", signers), "which was checked here")
+	s.run(exitRejected, append(good, "--signers", s.file("nobody", nil)), "✗ source", `got "unverified"`)
+	s.run(exitRejected, append(good, "--gitsign-identity", "a@example.com", "--gitsign-issuer", "https://accounts.example.com"), "✗ source")
+	s.run(exitOK, append(good, "--skip-source"), "· source", "was not asked")
+	s.run(exitUndecided, append(demanding, "--skip-source"), "· source")
+	s.run(exitUsage, append(signed, "--skip-source"), "none of the others can be")
+	s.run(exitUsage, append(good, "--gitsign-identity", "a@example.com"), "gitsign-issuer")
+	s.run(exitUsage, append(good, "--signers", "no-such-file"), "no-such-file")
+	s.run(exitUsage, []string{"verify", s.image, "--any-source", "--signers", signers}, "none of the others can be")
+	s.run(exitUndecided, append(good, "--offline"), "--offline asks none", "colophon save")
+
+	// Where the repository cannot be asked, a signature that is demanded was not seen.
+	away := r.dir + "-away"
+	if err := os.Rename(r.dir, away); err != nil {
+		t.Fatal(err)
+	}
+	s.run(exitOK, good, "? source", "could not be asked")
+	s.run(exitUndecided, demanding, "could not be asked")
+	s.run(exitUndecided, signed, "could not be asked")
+	if err := os.Rename(away, r.dir); err != nil {
+		t.Fatal(err)
+	}
+
+	// A tag is moved, deleted, and made anew without a signature.
+	r.git("commit", "-q", "--allow-empty", "-m", "second")
+	r.git("tag", "-f", "-m", "two", "v1.2.0")
+	s.run(exitRejected, good, "✗ source", "its tag was moved to")
+	r.git("tag", "-d", "v1.2.0")
+	s.run(exitRejected, good, "✗ source", "its ref is gone")
+	r.git("tag", "v1.2.0", r.commit)
+	s.run(exitOK, good, "✓ source")
+	s.run(exitOK, signed, "commit signed by release@example.com")
+}
+
+func TestVerifyBranch(t *testing.T) {
+	r := newGitRepo(t)
+	s := stageOf(t, r.built("refs/heads/main"))
+	s.run(exitOK, []string{"trust", "add", s.file("doc.json", s.p.Document()), "--yes"}, "believed")
+	good := []string{"verify", s.image, "--source", source.FileURI(r.dir)}
+	s.run(exitOK, good, "commit is there, unchanged")
+	r.git("commit", "-q", "--allow-empty", "-m", "second")
+	s.run(exitOK, good, "✓ source", "moved on")
+	r.git("checkout", "-q", "--orphan", "other")
+	r.git("commit", "-q", "--allow-empty", "-m", "another history")
+	r.git("branch", "-f", "main", "other")
+	s.run(exitRejected, good, "✗ source", "was rewritten")
+	s.run(exitRejected, []string{"verify", "--source", source.FileURI(r.dir), s.image, s.image}, "was rewritten", "1 rejected")
+}
+
+// A provenance whose tree is not that of its commit contradicts git itself.
+func TestVerifyAnotherTree(t *testing.T) {
+	r := newGitRepo(t)
+	s := stageOf(t, func(rel *prooftest.Release) {
+		r.built("refs/tags/v1.2.0")(rel)
+		rel.Provenance.BuildDefinition.ResolvedDependencies[0].Digest["gitTree"] = strings.Repeat("ab", 20)
+	})
+	s.run(exitOK, []string{"trust", "add", s.file("doc.json", s.p.Document()), "--yes"}, "believed")
+	s.run(exitRejected, []string{"verify", s.image, "--source", source.FileURI(r.dir)}, "✗ source", "tree of commit", r.tree)
+}

@@ -1,0 +1,155 @@
+package source_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// publicRoot is that of the public Sigstore instance.
+func publicRoot(t *testing.T) *trust.Root {
+	t.Helper()
+	raw, err := os.ReadFile("../test/conformance/sigstore/testdata/public-trusted_root.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := trust.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// certifiedBy judges gitsign's signatures as the CLI does.
+func certifiedBy(r *trust.Root, identity, issuer string) *source.Signers {
+	return &source.Signers{Certified: func(bundle, signed []byte) (string, error) {
+		sum := sha256.Sum256(signed)
+		_, err := verify.Artifact(bundle, verify.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Content: bytes.NewReader(signed)},
+			verify.Signer{Identity: identity, Issuer: issuer}, r.Material, time.Now())
+		return identity, err
+	}}
+}
+
+// committed puts a commit object into a repository of its own, with an empty
+// tree and a parent that is not there, as in a shallow clone.
+func committed(t *testing.T, raw []byte) (uri, id string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "repo")
+	git := func(stdin []byte, args ...string) string {
+		cmd := exec.Command("git", args...)
+		cmd.Stdin = bytes.NewReader(stdin)
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_DIR="+dir)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("git %v: %v", args, err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	git(nil, "init", "-q", "--bare")
+	git(nil, "hash-object", "-w", "-t", "tree", "--stdin")
+	id = git(raw, "hash-object", "-w", "-t", "commit", "--stdin")
+	if err := os.WriteFile(filepath.Join(dir, "shallow"), []byte(id+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	git(nil, "update-ref", "refs/heads/main", id)
+	return source.FileURI(dir), id
+}
+
+func TestGitsign(t *testing.T) {
+	const signer, issuer = "billy@chainguard.dev", "https://accounts.google.com"
+	raw, err := os.ReadFile("testdata/gitsign-commit.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := publicRoot(t)
+	edit := func(from, to string) []byte {
+		out := bytes.Replace(raw, []byte(from), []byte(to), 1)
+		if bytes.Equal(out, raw) {
+			t.Fatalf("%q is not in the commit", from)
+		}
+		return out
+	}
+	for _, tc := range []struct {
+		name    string
+		commit  []byte
+		signers *source.Signers
+		status  string
+		reason  string
+	}{
+		{"as signed", raw, certifiedBy(public, signer, issuer), source.Verified, ""},
+		{"nobody judges it", raw, &source.Signers{}, source.Unverified, ""},
+		{"another name", raw, certifiedBy(public, "xbilly@chainguard.dev", issuer), source.Unverified, "signer: got"},
+		{"another issuer", raw, certifiedBy(public, signer, issuer+"/"), source.Unverified, "issuer of the signer's certificate"},
+		{"another message", edit("asdf", "asdg"), certifiedBy(public, signer, issuer), source.Bad, "message digest"},
+		{"another author", edit("author Billy", "author Willy"), certifiedBy(public, signer, issuer), source.Bad, "message digest"},
+		{"another tag in the armor", edit("BEGIN SIGNED MESSAGE-----\n MII", "BEGIN SIGNED MESSAGE-----\n MIJ"), certifiedBy(public, signer, issuer), source.Bad, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			uri, id := committed(t, tc.commit)
+			got, err := source.Lookup(t.Context(), source.Question{URI: uri, Ref: "refs/heads/main", Commit: id, Signers: tc.signers})
+			s := got.Signature
+			if err != nil || s.Kind != "x509" || s.Object != "commit" || s.Status != tc.status || !strings.Contains(s.Reason, tc.reason) || (s.Signer != "") != (tc.status == source.Verified) {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// Whatever byte of the signature is changed, it is not verified any more, but
+// where nothing depends on it: the length of a wrapper, which its content has
+// too, and what the checkpoint's note calls its signer, whom the key decides.
+func TestTamperedGitsign(t *testing.T) {
+	raw, err := os.ReadFile("testdata/gitsign-commit.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signers := certifiedBy(publicRoot(t), "billy@chainguard.dev", "https://accounts.google.com")
+	start := bytes.Index(raw, []byte("-----BEGIN"))
+	end := bytes.Index(raw, []byte("\n\nasdf"))
+	block, _ := pem.Decode(bytes.ReplaceAll(raw[start:end+1], []byte("\n "), []byte("\n")))
+	if block == nil {
+		t.Fatal("no signature")
+	}
+	name := bytes.LastIndex(block.Bytes, []byte("rekor.sigstore.dev"))
+	for i := range block.Bytes {
+		der := bytes.Clone(block.Bytes)
+		der[i] ^= 1
+		armored := pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: der})
+		body := strings.TrimSuffix(strings.ReplaceAll(string(armored), "\n", "\n "), "\n ")
+		s, err := source.CheckCommit([]byte(string(raw[:start])+body+string(raw[end:])), signers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		free := i == 17 || i == 18 || i >= name && i < name+len("rekor.sigstore.dev")
+		if s.Status == source.Verified && !free {
+			t.Errorf("byte %d of %d was changed, and it is verified", i, len(block.Bytes))
+		}
+	}
+}
+
+func FuzzGitsign(f *testing.F) {
+	raw, err := os.ReadFile("testdata/gitsign-commit.txt")
+	if err != nil || len(raw) == 0 {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		s, err := source.CheckCommit(raw, &source.Signers{})
+		if err == nil && s.Status == source.Verified {
+			t.Errorf("verified by nobody: %+v", s)
+		}
+	})
+}
