@@ -144,7 +144,7 @@ func (p *proofs) provenance(b *built) (statement, error) {
 	if err != nil {
 		return statement{}, err
 	}
-	internal, err := json.Marshal(b.result.Config)
+	internal, err := json.Marshal(b.Config)
 	if err != nil {
 		return statement{}, err
 	}
@@ -161,16 +161,18 @@ func (p *proofs) provenance(b *built) (statement, error) {
 	pred := attest.Provenance{
 		BuildDefinition: attest.BuildDefinition{
 			BuildType: p.builder.BuildType, ExternalParameters: ext, InternalParameters: internal,
-			ResolvedDependencies: append(deps, b.result.Dependencies...),
+			ResolvedDependencies: append(deps, b.Dependencies...),
 		},
 		RunDetails: attest.RunDetails{
-			Builder: attest.BuilderInfo{ID: p.builder.ID, Version: map[string]string{"colophon": p.Version}, BuilderDependencies: b.result.Tools},
+			Builder: attest.BuilderInfo{ID: p.builder.ID, Version: map[string]string{"colophon": p.Version}, BuilderDependencies: b.Tools},
 			Metadata: attest.BuildMetadata{
-				InvocationID: p.invocationURI(), StartedOn: &b.result.Started, FinishedOn: &b.result.Finished,
+				InvocationID: p.invocationURI(), StartedOn: &b.Started, FinishedOn: &b.Finished,
 			},
-			Byproducts: []attest.ResourceDescriptor{{
-				Name: "build log", URI: p.URL + api.PathLogs + "/sha256:" + b.logSum, Digest: map[string]string{"sha256": b.logSum}, MediaType: "text/plain",
-			}},
+			// The build's own word, and nothing else, is here.
+			Byproducts: []attest.ResourceDescriptor{
+				p.byproduct("build log", b.Log, "text/plain"),
+				p.byproduct("what the builder says", b.Account, "application/json"),
+			},
 		},
 	}
 	raw, err := json.Marshal(pred)
@@ -179,6 +181,11 @@ func (p *proofs) provenance(b *built) (statement, error) {
 		predicate:     raw,
 		match:         func(earlier json.RawMessage) bool { return p.sameBuild(earlier, ext) },
 	}, err
+}
+
+// byproduct is a file under Dir/logs.
+func (p *proofs) byproduct(name, sum, mediaType string) attest.ResourceDescriptor {
+	return attest.ResourceDescriptor{Name: name, URI: p.URL + api.PathLogs + "/sha256:" + sum, Digest: map[string]string{"sha256": sum}, MediaType: mediaType}
 }
 
 // sameBuild tells whether a provenance describes the build that was asked for.
@@ -190,7 +197,7 @@ func (j *run) sameBuild(provenance, externalParameters json.RawMessage) bool {
 
 func (p *proofs) sboms(ctx context.Context, b *built) ([]statement, error) {
 	spdx, cdx, err := generate.Generate(ctx, generate.Options{
-		Layout: b.layout, Digest: p.subject.Digest, Image: p.req.Image, Created: p.commit.Time, Source: p.commit,
+		Layout: b.Layout, Digest: p.subject.Digest, Image: p.req.Image, Created: p.commit.Time, Source: p.commit,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("SBOM: %w", err)

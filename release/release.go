@@ -54,6 +54,8 @@ type Config struct {
 	// LoopbackTargets lets images go to other registries on this host's loopback. For platforms that are on
 	// loopback themselves: to anybody else it would be a way to what listens there.
 	LoopbackTargets bool
+	// Mirror is the OCI layout that answers the builds' pulls of the images in it; empty: none.
+	Mirror string
 	// Concurrent is how many releases run at once; others wait. Each may hold gigabytes of source. Zero is 8.
 	Concurrent int
 	Log        *slog.Logger
@@ -94,9 +96,10 @@ type Identity struct {
 // Releaser runs releases. Safe for concurrent use; two releases of one image run one after the other.
 type Releaser struct {
 	Config
-	turns chan struct{}
-	mu    sync.Mutex
-	locks map[string]chan struct{} // by image
+	turns  chan struct{}
+	mu     sync.Mutex
+	locks  map[string]chan struct{} // by image
+	mirror *oci.Layout              // nil where there is none
 }
 
 // New sweeps what crashed runs left in cfg.Dir/work.
@@ -112,7 +115,14 @@ func New(cfg Config) (*Releaser, error) {
 	if cfg.Concurrent == 0 {
 		cfg.Concurrent = 8
 	}
-	return &Releaser{Config: cfg, turns: make(chan struct{}, cfg.Concurrent), locks: map[string]chan struct{}{}}, nil
+	r := &Releaser{Config: cfg, turns: make(chan struct{}, cfg.Concurrent), locks: map[string]chan struct{}{}}
+	if cfg.Mirror != "" {
+		var err error
+		if r.mirror, err = oci.OpenLayout(cfg.Mirror); err != nil {
+			return nil, fmt.Errorf("mirror: %w", err)
+		}
+	}
+	return r, nil
 }
 
 // run is the state of one release.
@@ -188,11 +198,7 @@ func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(ap
 
 // make does all the work of a release that is not finished yet.
 func (j *run) make(ctx context.Context) (digest string, err error) {
-	built, err := j.build(ctx)
-	if err != nil {
-		return "", err
-	}
-	m, err := j.measure(built)
+	built, m, err := j.build(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -226,7 +232,7 @@ func (j *run) publish(ctx context.Context, built *built, m *oci.Measured) error 
 	uploaded := make(chan struct{})
 	g.Go(func() error {
 		j.emit(api.Event{Phase: "push", Step: m.Descriptor.Digest.String()})
-		layout, err := oci.OpenLayout(built.layout)
+		layout, err := oci.OpenLayout(built.Layout)
 		if err != nil {
 			return err
 		}
@@ -315,82 +321,6 @@ func describeSignature(s source.Signature) string {
 		return fmt.Sprintf("%s signed by an unknown key %s", s.Object, s.Key)
 	}
 	return "not signed"
-}
-
-// built is a layout and what its builder says of it.
-type built struct {
-	layout string
-	result *build.Result
-	logSum string // hex sha256 of the build log, kept under Dir/logs
-}
-
-func (j *run) build(ctx context.Context) (*built, error) {
-	layout := filepath.Join(j.dir, "layout")
-	if err := os.Mkdir(layout, 0o700); err != nil {
-		return nil, err
-	}
-	log, err := newBuildLog(j.dir, filepath.Join(j.Dir, "logs"))
-	if err != nil {
-		return nil, err
-	}
-	defer log.discard()
-	j.emit(api.Event{Phase: "build", Step: j.recipe.Builder})
-	started := time.Now().UTC()
-	res, err := j.Build.Build(ctx, build.Request{
-		Recipe: j.recipe, Tree: j.tree, Epoch: j.commit.Time, Layout: layout,
-		Log: func(e build.Event) {
-			log.write(e)
-			j.emit(api.Event{Phase: "build", Step: e.Step, Line: e.Line})
-		},
-	})
-	var failed *build.Error
-	if errors.As(err, &failed) {
-		return nil, &api.Error{Message: failed.Error(), Hint: "the build log is above; nothing was pushed", Exit: 1}
-	}
-	var away *build.UnavailableError
-	if errors.As(err, &away) {
-		return nil, &api.Error{Message: away.Error(), Hint: "the platform's /readyz lists what its host lacks; a Go program needs no Dockerfile: --builder golang", Exit: 1}
-	} else if err != nil {
-		return nil, fmt.Errorf("builder: %w", err)
-	}
-	res.Started, res.Finished = started, time.Now().UTC() // by the trusted side's clock
-	if err := j.checkClaims(res); err != nil {
-		return nil, err
-	}
-	sum, err := log.keep()
-	if err != nil {
-		return nil, fmt.Errorf("keeping the build log: %w", err)
-	}
-	return &built{layout: layout, result: res, logSum: sum}, nil
-}
-
-// measure computes the digest from the bytes. What the builder says is only compared.
-func (j *run) measure(b *built) (*oci.Measured, error) {
-	j.emit(api.Event{Phase: "measure"})
-	m, err := oci.MeasureLayout(b.layout)
-	if err != nil {
-		return nil, &api.Error{Message: "refusing to sign what the builder handed over: " + err.Error(), Exit: 1}
-	}
-	if got, said := m.Descriptor.Digest.String(), b.result.Digest; got != said {
-		return nil, &api.Error{Message: fmt.Sprintf("refusing to sign: the builder said %s, its bytes are %s", said, got), Exit: 1}
-	}
-	if err := samePlatforms(j.recipe.Platforms, m); err != nil {
-		return nil, err
-	}
-	j.emit(api.Event{Phase: "measure", Line: m.Descriptor.Digest.String()})
-	return m, nil
-}
-
-func samePlatforms(want []string, m *oci.Measured) error {
-	var got []string
-	for _, p := range m.Platforms {
-		got = append(got, p.Platform.String())
-	}
-	slices.Sort(got) // as want is
-	if !slices.Equal(want, got) {
-		return &api.Error{Message: fmt.Sprintf("refusing to sign: the image is for %s, the recipe asked for %s", strings.Join(got, ", "), strings.Join(want, ", ")), Exit: 1}
-	}
-	return nil
 }
 
 // checkRecipe refuses what no commit could make right, before one is fetched.

@@ -31,6 +31,7 @@ type attestorSettings struct {
 	IssuerSocket  string                `json:"issuerSocket"`
 	RegistryHost  string                `json:"registryHost"`
 	RegistryToken string                `json:"registryToken"`
+	Mirror        string                `json:"mirror,omitempty"`
 	Builders      []release.BuilderInfo `json:"builders"`
 	SigningConfig json.RawMessage       `json:"signingConfig"`
 	TrustDocument json.RawMessage       `json:"trustDocument"`
@@ -74,7 +75,7 @@ func runAttestor(ctx context.Context, s attestorSettings) error {
 		Token: func(ctx context.Context, id release.Identity) (string, error) {
 			return tokens.Token(ctx, issuer.Claims(id))
 		},
-		RegistryHost: s.RegistryHost, RegistryToken: s.RegistryToken, LoopbackTargets: loopback(origin.Hostname()),
+		RegistryHost: s.RegistryHost, RegistryToken: s.RegistryToken, LoopbackTargets: loopback(origin.Hostname()), Mirror: s.Mirror,
 		Log: log,
 	})
 	if err != nil {

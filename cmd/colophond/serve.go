@@ -251,7 +251,7 @@ func (p *platform) roles(s *services) []role {
 		{name: "attestor", log: p.log, settings: attestorSettings{
 			URL: p.url, Dir: filepath.Join(p.data, "attestor"), Socket: p.socket("attestor"),
 			WorkerSocket: p.socket("worker"), IssuerSocket: p.socket("issuer"),
-			RegistryHost: u.Host, RegistryToken: s.attestorToken,
+			RegistryHost: u.Host, RegistryToken: s.attestorToken, Mirror: p.options.mirror,
 			Builders: p.builders(), SigningConfig: s.signingConfig, TrustDocument: s.document,
 		}},
 	}

@@ -170,7 +170,7 @@ func TestTagsMustAgree(t *testing.T) {
 	other := m.tops["docker.io/library/tools:1"]
 	d := Dockerfile{Text: []byte("FROM golang:1.26\n"), Epoch: time.Unix(1000, 0)}
 	r := m.resolver()
-	r.Tag = func(domain, name, tag string) (v1.Hash, error) {
+	r.Seen = func(domain, name, tag string) (v1.Hash, error) {
 		if domain+"/"+name+":"+tag != "docker.io/library/golang:1.26" {
 			t.Errorf("asked for %s %s %s", domain, name, tag)
 		}
@@ -185,8 +185,37 @@ func TestTagsMustAgree(t *testing.T) {
 	if err != nil || images[0].Top != other {
 		t.Errorf("pinned: got %v, %v; want %s", images, err, other)
 	}
-	r.Tag = func(_, _, _ string) (v1.Hash, error) { return v1.Hash{}, errors.New("never seen") }
+	r.Seen = func(_, _, _ string) (v1.Hash, error) { return v1.Hash{}, errors.New("never seen") }
 	if _, _, err := d.Images(t.Context(), "linux/amd64", r.Image); err == nil || !strings.Contains(err.Error(), "never seen") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A host that is named by digest is asked only if the build was given that image.
+func TestDigestsMustHaveBeenSeen(t *testing.T) {
+	m := newMirror(t)
+	golang, tools := m.tops["docker.io/library/golang:1.26"], m.tops["docker.io/library/tools:1"]
+	d := Dockerfile{Text: []byte("FROM golang@" + golang.String() + "\n"), Epoch: time.Unix(1000, 0)}
+	r := m.resolver()
+	for seen, want := range map[v1.Hash]string{golang: "", tools: tools.String()} {
+		r.Seen = func(domain, name, ref string) (v1.Hash, error) {
+			if domain+"/"+name+"@"+ref != "docker.io/library/golang@"+golang.String() {
+				t.Errorf("asked for %s %s %s", domain, name, ref)
+			}
+			return seen, nil
+		}
+		_, _, err := d.Images(t.Context(), "linux/amd64", r.Image)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	r.Seen = func(_, _, _ string) (v1.Hash, error) { return v1.Hash{}, errors.New("never seen") }
+	r.Registry = func(string) (oci.Source, error) {
+		t.Error("a registry was asked for what the build never got")
+		return nil, errors.New("no")
+	}
+	inside := Dockerfile{Text: []byte("FROM 10.0.0.1/x@" + golang.String() + "\n"), Epoch: time.Unix(1000, 0)}
+	if _, _, err := inside.Images(t.Context(), "linux/amd64", r.Image); err == nil || err.Error() != "never seen" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -24,32 +24,29 @@ type Resolver struct {
 	Mirror *oci.Layout
 	// Registry opens the repository HOST/NAME.
 	Registry func(repository string) (oci.Source, error)
-	// Tag, where set, is what the build's gateway answered for a tag. What the
-	// registry says now must agree with it, unless Pinned.
-	Tag func(domain, name, tag string) (v1.Hash, error)
-	// Pinned says that a tag stands for what Tag says, whatever it became since:
-	// the build had it from a lock.
+	// Seen is what the build's gateway saw answered for a tag or digest; an error
+	// where it saw nothing. Nobody is asked for an image that the build did not
+	// get: a Dockerfile could name any host. May be nil.
+	Seen func(domain, name, reference string) (v1.Hash, error)
+	// Pinned says that a tag stands for what Seen says, whatever became of it
+	// since: the build had it from a lock. Else what the mirror or registry says
+	// now must agree.
 	Pinned bool
 }
 
 // Image resolves one request, and reads the image's documents by digest.
 func (r *Resolver) Image(ctx context.Context, q Request) (*Image, error) {
-	domain, name := reference.Domain(q.Reference), reference.Path(q.Reference)
-	tag, top, err := q.identifier()
+	i := &Image{Domain: reference.Domain(q.Reference), Name: reference.Path(q.Reference), Platform: platforms.Format(q.Platform)}
+	var err error
+	if i.Tag, i.Top, err = q.identifier(); err != nil {
+		return nil, err
+	}
+	src, err := r.find(ctx, q, i)
 	if err != nil {
 		return nil, err
 	}
-	src, err := r.source(ctx, q.Reference, tag, top)
-	if err != nil {
-		return nil, fmt.Errorf("base image %s: %w", q.Reference, err)
-	}
-	if tag != "" {
-		if top, err = r.tag(ctx, src, q.Reference, domain, name, tag); err != nil {
-			return nil, err
-		}
-	}
-	i := &Image{Domain: domain, Name: name, Tag: tag, Platform: platforms.Format(q.Platform), Top: top, Manifest: top, Content: map[v1.Hash]bool{top: true}}
-	if i.Dependency, err = q.dependency(top); err != nil {
+	i.Manifest, i.Content = i.Top, map[v1.Hash]bool{i.Top: true}
+	if i.Dependency, err = q.dependency(i.Top); err != nil {
 		return nil, err
 	}
 	if err := i.read(ctx, src, q.Platform); err != nil {
@@ -58,11 +55,51 @@ func (r *Resolver) Image(ctx context.Context, q Request) (*Image, error) {
 	return i, nil
 }
 
-// source is the mirror where it has the image, else the registry.
-func (r *Resolver) source(ctx context.Context, ref reference.Named, tag string, digest v1.Hash) (oci.Source, error) {
+// find settles what the image's reference stands for, and where its documents are.
+func (r *Resolver) find(ctx context.Context, q Request, i *Image) (oci.Source, error) {
+	var seen v1.Hash
+	if r.Seen != nil {
+		name := i.Tag
+		if name == "" {
+			name = i.Top.String()
+		}
+		var err error
+		if seen, err = r.Seen(i.Domain, i.Name, name); err != nil {
+			return nil, err
+		}
+		if i.Tag == "" && seen != i.Top {
+			return nil, &MismatchError{"base image " + q.Reference.String(), i.Top.String() + ", as it is named", seen.String() + ", as the build's gateway saw"}
+		}
+	}
+	if i.Tag != "" && r.Pinned {
+		i.Top = seen
+	}
+	byDigest := i.Top != v1.Hash{}
+	src, err := r.source(ctx, q.Reference, i.Top)
+	if err != nil || byDigest {
+		return src, err
+	}
+	wanted := i.Tag
+	if r.Mirror != nil && src == oci.Source(r.Mirror) {
+		wanted = q.Reference.String()
+	}
+	d, err := src.Resolve(ctx, wanted)
+	if err != nil {
+		return nil, fmt.Errorf("base image %s: %w", q.Reference, err)
+	}
+	if r.Seen != nil && d.Digest != seen {
+		return nil, &MismatchError{"base image " + q.Reference.String(), seen.String() + ", as the build's gateway saw", d.Digest.String() + ", as its registry says now"}
+	}
+	i.Top = d.Digest
+	return src, nil
+}
+
+// source is the mirror where it has the image, else the registry. Digest is
+// empty where the reference's tag is asked for.
+func (r *Resolver) source(ctx context.Context, ref reference.Named, digest v1.Hash) (oci.Source, error) {
 	if r.Mirror != nil {
 		wanted := ref.String()
-		if tag == "" {
+		if digest != (v1.Hash{}) {
 			wanted = digest.String()
 		}
 		_, err := r.Mirror.Resolve(ctx, wanted)
@@ -70,33 +107,14 @@ func (r *Resolver) source(ctx context.Context, ref reference.Named, tag string, 
 			return r.Mirror, nil
 		}
 		if !errors.Is(err, oci.ErrNotFound) {
-			return nil, err
+			return nil, fmt.Errorf("base image %s: %w", ref, err)
 		}
 	}
-	return r.Registry(registryHost(reference.Domain(ref)) + "/" + reference.Path(ref))
-}
-
-// tag is what a tag stands for.
-func (r *Resolver) tag(ctx context.Context, src oci.Source, ref reference.Named, domain, name, tag string) (v1.Hash, error) {
-	seen := v1.Hash{}
-	if r.Tag != nil {
-		var err error
-		if seen, err = r.Tag(domain, name, tag); err != nil || r.Pinned {
-			return seen, err
-		}
-	}
-	wanted := tag
-	if src == oci.Source(r.Mirror) {
-		wanted = ref.String()
-	}
-	d, err := src.Resolve(ctx, wanted)
+	src, err := r.Registry(registryHost(reference.Domain(ref)) + "/" + reference.Path(ref))
 	if err != nil {
-		return seen, fmt.Errorf("base image %s: %w", ref, err)
+		return nil, fmt.Errorf("base image %s: %w", ref, err)
 	}
-	if r.Tag != nil && d.Digest != seen {
-		return seen, &MismatchError{fmt.Sprintf("base image %s", ref), seen.String() + ", as the build's gateway saw", d.Digest.String() + ", as the registry says now"}
-	}
-	return d.Digest, nil
+	return src, nil
 }
 
 // MismatchError says that two accounts of one thing differ.

@@ -92,13 +92,13 @@ func (e *exchange) whole() bool {
 	return e.Method == http.MethodGet && e.Status == http.StatusOK && e.Range == "" && e.SHA256 != ""
 }
 
-// Tag is the digest that the gateway saw answered for a tag. All answers must
-// have been the same.
-func (r *Record) Tag(domain, name, tag string) (v1.Hash, error) {
+// Manifest is the digest that the gateway saw answered for the tag or digest of
+// an image. All answers must have been the same.
+func (r *Record) Manifest(domain, name, reference string) (v1.Hash, error) {
 	var found v1.Hash
 	for _, e := range r.exchanges {
 		p := e.pull
-		if p == nil || e.Denied != "" || e.Status != http.StatusOK || *p != (pull{domain, name, "manifests", tag}) {
+		if p == nil || e.Denied != "" || e.Status != http.StatusOK || *p != (pull{domain, name, "manifests", reference}) {
 			continue
 		}
 		said := e.Header["Docker-Content-Digest"]
@@ -113,12 +113,12 @@ func (r *Record) Tag(domain, name, tag string) (v1.Hash, error) {
 			return v1.Hash{}, fmt.Errorf("%s %s: digest: %w", e.Method, e.URL, err)
 		}
 		if found != (v1.Hash{}) && found != h {
-			return v1.Hash{}, &base.MismatchError{What: fmt.Sprintf("base image %s/%s:%s was answered in two ways", domain, name, tag), One: found.String(), Other: h.String()}
+			return v1.Hash{}, &base.MismatchError{What: fmt.Sprintf("base image %s/%s, %s, was answered in two ways", domain, name, reference), One: found.String(), Other: h.String()}
 		}
 		found = h
 	}
 	if found == (v1.Hash{}) {
-		return found, fmt.Errorf("base image %s/%s:%s: the build's gateway saw no answer for the tag", domain, name, tag)
+		return found, fmt.Errorf("base image %s/%s, %s: the build's gateway saw no answer", domain, name, reference)
 	}
 	return found, nil
 }

@@ -185,7 +185,7 @@ func TestFetched(t *testing.T) {
 	}
 }
 
-func TestTag(t *testing.T) {
+func TestManifest(t *testing.T) {
 	mirror := func(s string) build.Exchange {
 		return get("http://10.0.0.1:3128/v2/library/golang/manifests/1.26?ns=docker.io", s)
 	}
@@ -212,7 +212,7 @@ func TestTag(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, err := r.Tag("docker.io", "library/golang", "1.26")
+		h, err := r.Manifest("docker.io", "library/golang", "1.26")
 		got := h.String()
 		if err != nil {
 			got = err.Error()
