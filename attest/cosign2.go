@@ -44,6 +44,7 @@ type envelope struct {
 	Signatures  []struct {
 		KeyID string `json:"keyid"`
 		Sig   []byte `json:"sig"`
+		Cert  string `json:"cert"` // PEM; as slsa-github-generator wrote it before it wrote bundles
 	} `json:"signatures"`
 }
 
@@ -69,6 +70,33 @@ func ParseCosign2(raw []byte, annotations map[string]string) (*Signed, error) {
 	m, err := parseCosign2Material(annotations)
 	if err != nil {
 		return nil, err
+	}
+	return m.signed(&env, raw)
+}
+
+// IsEnvelope says whether raw is a DSSE envelope rather than a bundle.
+func IsEnvelope(raw []byte) bool {
+	var head struct {
+		MediaType   string `json:"mediaType"`
+		PayloadType string `json:"payloadType"`
+	}
+	return strict.Unmarshal(raw, limits.Bundle, &head) == nil && head.MediaType == "" && head.PayloadType != ""
+}
+
+// ParseEnvelope reads an envelope by itself, as *.intoto.jsonl files of old
+// have them: signed by a key, or with the certificate beside the signature. No
+// log entry or time comes with it.
+func ParseEnvelope(raw []byte) (*Signed, error) {
+	var env envelope
+	if err := strict.Unmarshal(raw, limits.Bundle, &env); err != nil {
+		return nil, fmt.Errorf("envelope: %w", err)
+	}
+	m := new(cosign2Material)
+	if len(env.Signatures) == 1 && env.Signatures[0].Cert != "" {
+		var err error
+		if m.der, err = onePEM([]byte(env.Signatures[0].Cert)); err != nil {
+			return nil, fmt.Errorf("envelope: certificate: %w", err)
+		}
 	}
 	return m.signed(&env, raw)
 }

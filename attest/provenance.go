@@ -3,6 +3,7 @@ package attest
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
@@ -115,4 +116,21 @@ func ParseProvenance02(predicate []byte) (*Provenance02, error) {
 		return nil, fmt.Errorf("provenance names no build type")
 	}
 	return &p, nil
+}
+
+// Number is the number of a job or run, as JSON has it or as a string: the
+// generators differ. Empty where there is none.
+type Number string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *Number) UnmarshalJSON(data []byte) error {
+	s := strings.Trim(string(data), `"`)
+	if s == "null" {
+		s = ""
+	}
+	if strings.Trim(s, "0123456789") != "" {
+		return fmt.Errorf("got %s, want a number", data)
+	}
+	*n = Number(s)
+	return nil
 }

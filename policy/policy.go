@@ -14,17 +14,19 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// Policy is a demand. Source or AnySource must be set: knowing who signed is
-// worthless without saying who should have.
+// Policy is a demand. Source, AnySource or Signer must be set: knowing who
+// signed is worthless without saying who should have.
 type Policy struct {
-	Source        string   `json:"source,omitempty"`        // canonical repository URI, compared whole
-	AnySource     bool     `json:"anySource,omitempty"`     // dangerous: accepts images of any repository
-	Ref           string   `json:"ref,omitempty"`           // full ref, or a short tag or branch name
-	Commit        string   `json:"commit,omitempty"`        // hex
-	Builders      []string `json:"builders,omitempty"`      // accepted builder ids, and workflows as trust.Workflow has them; empty: those the trust root names, or the public builders
-	MinLevel      int      `json:"minLevel,omitempty"`      // SLSA Build level that the builder must be trusted for
-	NoSBOM        bool     `json:"noSBOM,omitempty"`        // an image without an SBOM is accepted
-	RequireSource bool     `json:"requireSource,omitempty"` // the repository must be reachable, and still hold the commit
+	Source        string        `json:"source,omitempty"`        // canonical repository URI, compared whole
+	AnySource     bool          `json:"anySource,omitempty"`     // dangerous: accepts images of any repository
+	Ref           string        `json:"ref,omitempty"`           // full ref, or a short tag or branch name
+	Commit        string        `json:"commit,omitempty"`        // hex
+	Builders      []string      `json:"builders,omitempty"`      // accepted builder ids, and workflows as trust.Workflow has them; empty: those the trust root names, or the public builders
+	MinLevel      int           `json:"minLevel,omitempty"`      // SLSA Build level that the builder must be trusted for
+	NoSBOM        bool          `json:"noSBOM,omitempty"`        // an image without an SBOM is accepted
+	Signer        *Signer       `json:"signer,omitempty"`        // who must have signed, in place of platforms and public builders; without a source only who signed is asked
+	Attestations  []Attestation `json:"attestations,omitempty"`  // what else must be attested of the image
+	RequireSource bool          `json:"requireSource,omitempty"` // the repository must be reachable, and still hold the commit
 }
 
 // Parse reads a policy file strictly and checks it.
@@ -40,8 +42,10 @@ func Parse(data []byte) (Policy, error) {
 // never be met.
 func (p Policy) Check() error {
 	switch {
-	case p.Source == "" && !p.AnySource:
+	case p.Source == "" && !p.AnySource && p.Signer == nil:
 		return errors.New("policy names no source")
+	case len(p.Attestations) > maxAttestations:
+		return fmt.Errorf("policy: got %d attestations, at most %d are taken", len(p.Attestations), maxAttestations)
 	case p.Source != "" && p.AnySource:
 		return fmt.Errorf("policy names the source %q and accepts any source", p.Source)
 	case p.MinLevel < 0 || p.MinLevel > 3:
@@ -56,6 +60,14 @@ func (p Policy) Check() error {
 		if raw, err := hex.DecodeString(p.Commit); err != nil || (len(raw) != 20 && len(raw) != 32) || p.Commit != strings.ToLower(p.Commit) {
 			return fmt.Errorf("policy: commit: got %q, want 40 or 64 lower-case hex digits", p.Commit)
 		}
+	}
+	for _, a := range p.Attestations {
+		if err := a.check(); err != nil {
+			return err
+		}
+	}
+	if p.Signer != nil {
+		return p.checkNamed()
 	}
 	for _, b := range p.Builders {
 		if err := trust.CheckBuilderID(b); err != nil {

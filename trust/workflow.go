@@ -138,9 +138,12 @@ func (w Workflow) Believe(demanded []string, source, sourceRef string, ownWorkfl
 	return b, nil
 }
 
-// CheckBuilderID fails unless id names a builder of a platform or a workflow,
-// with or without its ref.
+// CheckBuilderID fails unless id names a builder of a platform, a workflow with
+// or without its ref, or a pipeline.
 func CheckBuilderID(id string) error {
+	if _, err := ParsePipeline(id); err == nil {
+		return nil
+	}
 	if strings.HasPrefix(id, "https://github.com/") && strings.Contains(id, "/.github/workflows/") {
 		_, err := ParseWorkflow(id)
 		return err

@@ -30,6 +30,8 @@ type Signer struct {
 	Identity string           // the one name of the certificate, compared whole
 	Issuer   string           // who vouched for it, compared whole
 	Key      crypto.PublicKey // a key kept elsewhere, in place of a certificate; the hint in the bundle chooses nothing
+
+	InsecureNoLog bool // dangerous, only with Key: a signature that no log has is accepted
 }
 
 // Signature is what a bundle proved.
@@ -53,7 +55,21 @@ func Artifact(raw []byte, subject Subject, signer Signer, material root.TrustedM
 	if err != nil {
 		return nil, err
 	}
-	sig, err := judgeSigned(b, subject, signer.Key, material, now)
+	return signedBy(b, subject, signer, material, now)
+}
+
+// signedBy is Artifact for a bundle that was parsed.
+func signedBy(b *attest.Signed, subject Subject, signer Signer, material root.TrustedMaterial, now time.Time) (*Signature, error) {
+	var sig *Signature
+	var err error
+	switch {
+	case b.Promised == nil:
+		sig, err = judgeSigned(b, subject, signer, material, now)
+	case signer.Key != nil:
+		err = errNotByKey
+	default:
+		sig, err = judgePromised(b, material, now)
+	}
 	if err != nil || signer.Key != nil {
 		return sig, err
 	}
@@ -66,19 +82,22 @@ func Artifact(raw []byte, subject Subject, signer Signer, material root.TrustedM
 	return sig, nil
 }
 
-// judgeSigned verifies everything about a bundle but who signed it. Acceptance
-// is sigstore-go's and ours, never ours alone.
-func judgeSigned(b *attest.Signed, subject Subject, key crypto.PublicKey, material root.TrustedMaterial, now time.Time) (*Signature, error) {
+var errNotByKey = errors.New("a key was expected and a certificate signed, or the reverse")
+
+// judgeSigned verifies everything about a bundle but the name of who signed it;
+// of signer only the key counts. Acceptance is sigstore-go's and ours, never ours
+// alone.
+func judgeSigned(b *attest.Signed, subject Subject, signer Signer, material root.TrustedMaterial, now time.Time) (*Signature, error) {
 	if now.IsZero() {
 		return nil, errors.New("the time of verification is not set")
 	}
-	if (key != nil) != (b.Certificate == nil) {
-		return nil, errors.New("a key was expected and a certificate signed, or the reverse")
+	if (signer.Key != nil) != (b.Certificate == nil) {
+		return nil, errNotByKey
 	}
 	policy := []verify.PolicyOption{verify.WithoutIdentitiesUnsafe()} // compared by the callers
-	if key != nil {
+	if signer.Key != nil {
 		var err error
-		if material, err = withKey(material, key, b.Statement == nil); err != nil {
+		if material, err = withKey(material, signer.Key, b.Statement == nil && b.Image == ""); err != nil {
 			return nil, err
 		}
 		policy = []verify.PolicyOption{verify.WithKey()}
@@ -89,7 +108,8 @@ func judgeSigned(b *attest.Signed, subject Subject, key crypto.PublicKey, materi
 			return nil, err
 		}
 	}
-	v, err := verify.NewVerifier(material, demands(b, material, odd != nil)...)
+	unlogged := signer.InsecureNoLog && signer.Key != nil && len(b.Entries) == 0
+	v, err := verify.NewVerifier(material, demands(b, material, odd != nil || unlogged)...)
 	if err != nil {
 		return nil, err
 	}
@@ -123,11 +143,12 @@ func judgeSigned(b *attest.Signed, subject Subject, key crypto.PublicKey, materi
 }
 
 // demands are the thresholds: one of each thing that the trust root has any of.
-// Where the log entry was checked here, times are those of clocks alone.
+// Where the log entry was checked here, or none is wanted, times are those of
+// clocks alone.
 func demands(b *attest.Signed, material root.TrustedMaterial, logged bool) []verify.VerifierOption {
 	opts := []verify.VerifierOption{verify.WithoutStatementPredicate()}
 	timed := false
-	if stamps, err := b.Entity.Timestamps(); err == nil && len(stamps) > 0 {
+	if stamps, err := b.Entity.Timestamps(); err == nil && len(stamps) > 0 && len(material.TimestampingAuthorities()) > 0 {
 		timed = true
 	}
 	for _, e := range b.Entries {

@@ -9,14 +9,13 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/trust"
 )
 
 // What was signed elsewhere than on a platform of Colophon: by a workflow on
-// GitHub, under a plain Sigstore trusted root. The name in the certificate
+// GitHub or a pipeline on GitLab, under a plain Sigstore trusted root. The name in the certificate
 // decides which rules a bundle is judged by, before anything is verified: a
 // workflow's are here, and no platform's builder has such a name.
 
@@ -45,11 +44,15 @@ func (c *check) byWorkflow(raw []byte) *attest.Signed {
 		return nil
 	}
 	b, err := attest.ParseSigned(raw)
-	if err != nil || !namesWorkflow(b) {
+	if err != nil || !namesBuilder(b) {
 		return nil
 	}
 	return b
 }
+
+// namesBuilder says whether the certificate is for a builder that is believed
+// by the rules of this file.
+func namesBuilder(b *attest.Signed) bool { return namesWorkflow(b) || namesPipeline(b) }
 
 func namesWorkflow(b *attest.Signed) bool {
 	if b.Certificate == nil || len(b.Certificate.URIs) != 1 {
@@ -71,6 +74,10 @@ func (c *check) judgeWorkflow(b *attest.Signed, subject Subject) *workflowSigned
 	}
 	w.signed.Statement = nil // b has it; too large to be held for a flood of them
 	w.proof.identity, w.proof.certified, w.proof.index, w.proof.score = w.signed.Identity, b.Certificate.NotBefore.UTC(), w.signed.Index, 100
+	if namesPipeline(b) {
+		w.byPipeline(c, b)
+		return w
+	}
 	r, err := runOf(w.signed.Identity)
 	if err != nil {
 		w.signer, w.err = err, err
@@ -95,7 +102,7 @@ func (c *check) judgeWorkflow(b *attest.Signed, subject Subject) *workflowSigned
 	}
 	w.proof.score += 100
 	if b.Statement == nil {
-		w.err = errors.New("it is the signature of a file, which does not say what it was built from")
+		w.err = errOnlySignature
 		return w
 	}
 	w.prov, w.err = c.workflowProvenance(b.Statement, r, builder)
@@ -115,7 +122,7 @@ func (w *workflowSigned) bySomeRoot(c *check, b *attest.Signed, subject Subject)
 		case b.Promised != nil:
 			w.signed, err = judgePromised(b, r.Material, c.opts.Now)
 		default:
-			w.signed, err = judgeSigned(b, subject, nil, r.Material, c.opts.Now)
+			w.signed, err = judgeSigned(b, subject, Signer{}, r.Material, c.opts.Now)
 		}
 		if err == nil {
 			w.proof.root = r
@@ -167,22 +174,10 @@ func (c *check) cosign2(ctx context.Context, digest v1.Hash, ev *evidence) {
 			missing(fmt.Errorf("attestation %s: %w", l.Digest, err))
 			continue
 		}
-		if b, err := attest.ParseCosign2(envelope, l.Annotations); err == nil && namesWorkflow(b) {
+		if b, err := attest.ParseCosign2(envelope, l.Annotations); err == nil && namesBuilder(b) {
 			ev.workflows = append(ev.workflows, c.judgeWorkflow(b, Subject{Digest: digest}))
 		}
 	}
-}
-
-func readEnvelope(ctx context.Context, src oci.Source, d v1.Descriptor) ([]byte, error) {
-	if d.Size < 0 || d.Size > limits.Bundle {
-		return nil, fmt.Errorf("%w: envelope of %d bytes, at most %d are taken", errHostile, d.Size, limits.Bundle)
-	}
-	blob, err := src.Blob(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	defer blob.Close()
-	return strict.Read(blob, limits.Bundle)
 }
 
 // bestWorkflow is the candidate that passed everything, or came furthest.

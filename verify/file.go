@@ -9,7 +9,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/trust"
 )
 
 // File is a file to verify. Content is read as often as there are bundles to
@@ -31,25 +30,60 @@ func (f File) verdict() *Verdict {
 	return v
 }
 
-// BuiltFile answers whether one of the bundles proves where a file comes from,
-// for files built by workflows on GitHub. Signers and policy are those of Image.
-func BuiltFile(ctx context.Context, f File, bundles [][]byte, opts Options) *Verdict {
+// Bundled answers whether one of the bundles proves where a file comes from,
+// for files built by workflows on GitHub and pipelines on GitLab; or, where the
+// policy names a signer, whether they are of that one. Policy is that of Image.
+func Bundled(ctx context.Context, f File, bundles [][]byte, opts Options) *Verdict {
 	c := &check{opts: opts}
 	v := f.verdict()
 	if err := c.ready(); err != nil {
 		v.add(Link{Name: LinkSignature, Status: Unknown, Reason: err.Error()})
 		return v
 	}
+	links, demanded := c.bundledLinks(ctx, f, bundles)
+	required := map[string]bool{LinkFile: true}
+	for _, l := range links {
+		v.add(l)
+	}
+	for _, name := range demanded {
+		required[name] = true
+	}
+	v.demand(required)
+	return v
+}
+
+func (c *check) bundledLinks(ctx context.Context, f File, bundles [][]byte) (links []Link, demanded []string) {
+	if c.opts.Policy.Signer == nil {
+		return c.builtLinks(ctx, f, bundles)
+	}
+	return c.namedLinks(ctx, func(w wanted) *search {
+		s := new(search)
+		for _, raw := range bundles {
+			if b, err := parseBundled(raw); err != nil {
+				s.add(&found{err: err})
+			} else {
+				c.consider(s, b, f.subject, w)
+			}
+		}
+		return s
+	}, func(*attest.Signed) bool { return true })
+}
+
+// builtLinks are those of a file that a public builder made.
+func (c *check) builtLinks(ctx context.Context, f File, bundles [][]byte) (links []Link, demanded []string) {
+	demanded = []string{LinkSignature, LinkLog, LinkProvenance}
+	if c.opts.Policy.RequireSource {
+		demanded = append(demanded, LinkSource)
+	}
 	if len(c.plainRoots()) == 0 {
-		v.add(Link{Name: LinkSignature, Status: Unknown, Reason: "no Sigstore trusted root is believed, and files are signed under those: see `colophon trust add`"})
-		return v
+		return []Link{{Name: LinkSignature, Status: Unknown, Reason: "no Sigstore trusted root is believed, and files are signed under those: see `colophon trust add`"}}, demanded
 	}
 	ev := &evidence{}
 	var refused error
 	for _, raw := range bundles {
-		b, err := attest.ParseSigned(raw)
-		if err == nil && !namesWorkflow(b) {
-			err = errors.New("not signed by a workflow on GitHub: say who should have signed it")
+		b, err := parseBundled(raw)
+		if err == nil && !namesBuilder(b) {
+			err = errors.New("not signed by a workflow on GitHub or a pipeline on GitLab: say who should have signed it")
 		}
 		if err != nil {
 			refused = err
@@ -62,52 +96,16 @@ func BuiltFile(ctx context.Context, f File, bundles [][]byte, opts Options) *Ver
 		if refused != nil {
 			l.Status, l.Reason = Broken, refused.Error()
 		}
-		v.add(l)
-	} else {
-		links, best := c.workflowLinks(ev)
-		for _, l := range append(links, c.sourceLink(ctx, &best.candidate)) {
-			v.add(l)
-		}
+		return []Link{l}, demanded
 	}
-	v.demand(map[string]bool{LinkFile: true, LinkSignature: true, LinkLog: true, LinkProvenance: true, LinkSource: opts.Policy.RequireSource})
-	return v
+	links, best := c.workflowLinks(ev)
+	return append(links, c.sourceLink(ctx, &best.candidate)), demanded
 }
 
-// SignedFile answers whether one of the bundles is of the signer and about the
-// file. It says nothing of where the file comes from: opts.Policy is not asked.
-func SignedFile(f File, bundles [][]byte, signer Signer, opts Options) *Verdict {
-	v := f.verdict()
-	signature := Link{Name: LinkSignature, Status: Absent, Reason: "there is no bundle"}
-	if len(opts.Trust) == 0 {
-		signature.Status, signature.Reason = Unknown, trust.ErrEmpty.Error()
-		bundles = nil
+// parseBundled reads a Sigstore bundle, or an envelope by itself.
+func parseBundled(raw []byte) (*attest.Signed, error) {
+	if attest.IsEnvelope(raw) {
+		return attest.ParseEnvelope(raw)
 	}
-	log := Link{Name: LinkLog, Status: Unknown, Reason: "not told apart from the signature"}
-try:
-	for _, raw := range bundles {
-		for _, r := range opts.Trust {
-			sig, err := Artifact(raw, f.subject(), signer, r.Material, opts.Now)
-			if err != nil {
-				signature.Status, signature.Reason = Broken, err.Error()
-				continue
-			}
-			signature = Link{Name: LinkSignature, Status: Holds, Claim: "of the key given"}
-			if signer.Key == nil {
-				signature.Claim = sig.Identity.SubjectAlternativeName
-			}
-			log = Link{Name: LinkLog, Status: Holds, Claim: "the trust root keeps no log"}
-			if sig.Index >= 0 {
-				log.Claim = fmt.Sprintf("entry %d", sig.Index)
-			}
-			if len(sig.Times) > 0 {
-				log.Claim += ", signed " + show(sig.Times[0])
-			}
-			break try
-		}
-	}
-	v.add(signature)
-	v.add(log)
-	v.add(Link{Name: LinkProvenance, Status: NotAsked, Reason: "only who signed was asked"})
-	v.demand(map[string]bool{LinkFile: true, LinkSignature: true, LinkLog: true})
-	return v
+	return attest.ParseSigned(raw)
 }

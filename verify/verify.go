@@ -64,6 +64,10 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 		return v
 	}
 	v.Digest = d.Digest.String()
+	if opts.Policy.Signer != nil {
+		c.namedImage(ctx, v, d.Digest)
+		return v
+	}
 	image := make(chan Link, 1)
 	go func() { image <- c.image(ctx, d.Digest) }()
 	ev := c.gather(ctx, d.Digest)
@@ -96,7 +100,7 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 
 func (c *check) ready() error {
 	switch {
-	case len(c.opts.Trust) == 0:
+	case len(c.opts.Trust) == 0 && (c.opts.Policy.Signer == nil || !c.opts.Policy.Signer.InsecureNoLog):
 		return trust.ErrEmpty
 	case c.opts.Now.IsZero():
 		return errors.New("the time of verification is not set")

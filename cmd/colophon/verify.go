@@ -44,9 +44,11 @@ It believes the platforms of "colophon trust list" and nobody else. Under a
 Sigstore trusted root it believes the public builders on GitHub, and workflows
 of the repository that is demanded.
 
-A FILE comes with the --bundle that was made for it. Where that is a signature
-alone, which says nothing of a source, --identity and --issuer, or --key, say
-who should have signed.
+A FILE comes with the --bundle that was made for it.
+
+What others signed, --identity and --issuer, or --key, say who should have:
+with --source it must be a provenance of GitHub, GitLab or Tekton Chains that
+names the source, without it a signature is enough, which says nothing of one.
 
 Several images are verified side by side: those named, and those that a FILE
 given with -f, or "-" for standard input, names. That is a list, one image a
@@ -61,6 +63,7 @@ accepted), 2 usage, 1 failure.`,
   colophon verify ./layout --source git.example.com/team/app --ref v1.2.0 --json
   colophon verify app.tar.gz --bundle app.intoto.jsonl --source github.com/team/app --tag v1.2.0
   colophon verify app.tar.gz --bundle app.sigstore.json --key release.pub
+  colophon verify reg.example.com/app:v1 --identity ada@example.com --issuer https://accounts.example.com
   kubectl get pods -o json | colophon verify - --policy policy.json`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(cmd, args, o) },
 	}
@@ -73,9 +76,10 @@ accepted), 2 usage, 1 failure.`,
 	f.StringVar(&o.demand.Commit, "commit", "", "full id of the commit that it must come from")
 	f.StringSliceVar(&o.demand.Builders, "builder", nil, "builder id to accept (default: those that the trust roots name)")
 	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, and this one holds its Sigstore bundle or bundles")
-	f.StringVar(&o.signer.identity, "identity", "", "with --bundle and --issuer: the signer's name, in place of a source")
-	f.StringVar(&o.signer.issuer, "issuer", "", "who must vouch for --identity")
-	f.StringVar(&o.signer.key, "key", "", "with --bundle: public key (PEM) that must have signed, in place of a source")
+	f.StringVar(&o.signer.Identity, "identity", "", "name of who must have signed, in place of the builders that are believed; with --issuer")
+	f.StringVar(&o.signer.Issuer, "issuer", "", "who must vouch for --identity")
+	f.StringVar(&o.signer.key, "key", "", "`FILE` with the public key (PEM) that must have signed, in place of the builders that are believed")
+	f.BoolVar(&o.signer.InsecureNoLog, "insecure-no-log", false, "dangerous, with --key: accept a signature that no transparency log has")
 	f.StringVar(&o.policy, "policy", "", "policy file (spec/policy), in place of the flags above")
 	f.BoolVar(&o.json, "json", false, "print the verdict as JSON on stdout, an array where several are asked for (spec/verdict)")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up on an image, undecided, after this long")
@@ -84,19 +88,14 @@ accepted), 2 usage, 1 failure.`,
 	f.BoolVar(&o.explain, "explain", false, "print of each link what was checked, against what, by which rule")
 	f.StringArrayVar(&o.reports, "report", nil, "write the verdicts for CI too: sarif=`FILE` or junit=FILE")
 	f.IntVar(&o.many.parallel, "parallel", 8, "how many images to verify at once")
-	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "commit", "builder"} {
+	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "commit", "builder", "identity", "issuer", "key", "insecure-no-log"} {
 		cmd.MarkFlagsMutuallyExclusive("policy", flag)
-		for _, signer := range []string{"identity", "issuer", "key"} {
-			cmd.MarkFlagsMutuallyExclusive(signer, flag)
-		}
 	}
 	o.source.flags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("ref", "tag", "branch")
 	cmd.MarkFlagsMutuallyExclusive("explain", "json")
 	cmd.MarkFlagsMutuallyExclusive("key", "identity")
 	cmd.MarkFlagsMutuallyExclusive("key", "issuer")
-	cmd.MarkFlagsMutuallyExclusive("key", "policy")
-	cmd.MarkFlagsMutuallyExclusive("identity", "policy")
 	cmd.MarkFlagsMutuallyExclusive("source", "any-source")
 	return cmd
 }
@@ -114,15 +113,10 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if err := checkReports(o.reports); err != nil {
 		return err
 	}
-	if o.bundle == "" && o.signer.given() {
-		return usageError("an image proves more than who signed it: --source URI", "--identity, --issuer and --key are for a file with its --bundle")
-	}
 	opts := verify.Options{Now: time.Now()}
 	var err error
-	if !o.signer.given() {
-		if opts.Policy, err = o.load(); err != nil {
-			return err
-		}
+	if opts.Policy, err = o.load(); err != nil {
+		return err
 	}
 	if many {
 		return runVerifyMany(cmd, args, o, opts)
@@ -150,7 +144,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 		return err
 	}
 	v.Image = what
-	if empty {
+	if empty && v.Outcome != verify.Accepted {
 		v.Hint = hintTrust
 	}
 	return answer(cmd, v, o, opts)
@@ -196,20 +190,17 @@ func (o verifyOptions) file(ctx context.Context, path string, _ oci.Reference, o
 	if err != nil {
 		return nil, err
 	}
-	if !o.signer.given() {
-		return verify.BuiltFile(ctx, f, bundles, opts), nil
-	}
-	signer, err := o.signer.signer()
-	if err != nil {
-		return nil, err
-	}
-	return verify.SignedFile(f, bundles, signer, opts), nil
+	return verify.Bundled(ctx, f, bundles, opts), nil
 }
 
 // load is what is demanded, from the policy file or the flags.
 func (o verifyOptions) load() (policy.Policy, error) {
 	if o.policy == "" {
-		if o.demand.Source == "" && !o.demand.AnySource {
+		var err error
+		if o.demand.Signer, err = o.signer.read(); err != nil {
+			return policy.Policy{}, err
+		}
+		if o.demand.Source == "" && !o.demand.AnySource && o.demand.Signer == nil {
 			return policy.Policy{}, usageError("--source URI, as in --source git.example.com/team/app; without it any repository's image would do",
 				"verify must be told which repository the image should come from")
 		}

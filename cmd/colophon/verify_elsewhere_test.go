@@ -68,13 +68,16 @@ func TestVerifySignedFile(t *testing.T) {
 	s.run(exitOK, verify("happy-path-v0.1", who...), "accepted")
 	s.run(exitRejected, verify("happy-path-v0.3", "--identity", identity+"x", "--issuer", "https://token.actions.githubusercontent.com"), "✗ signature", "rejected")
 	s.run(exitRejected, verify("signature-mismatch_fail", who...), "✗ signature", "rejected")
-	s.run(exitUsage, verify("happy-path-v0.3", "--identity", identity), "--issuer")
-	s.run(exitUsage, verify("happy-path-v0.3", append(who, "--source", "github.com/a/b")...), "none of the others can be")
+	s.run(exitUsage, verify("happy-path-v0.3", "--identity", identity), "issuer go together")
+	s.run(exitRejected, verify("happy-path-v0.3", append(who, "--source", "github.com/a/b")...), "there is no provenance")
+	s.run(exitUsage, verify("happy-path-v0.3", append(who, "--ref", "v1")...), "which source")
+	s.run(exitUsage, verify("happy-path-v0.3", append(who, "--insecure-no-log")...), "for a key")
 	s.run(exitRejected, verify("happy-path-v0.3", "--any-source"), "say which one to accept")
 	s.run(exitOK, verify("managed-key-happy-path", "--key", dir+"managed-key-happy-path/key.pub"), "of the key given", "accepted")
 	s.run(exitRejected, verify("happy-path-v0.3", "--key", dir+"managed-key-happy-path/key.pub"), "a key was expected")
 	s.run(exitRejected, verify("managed-key-happy-path", who...), "a key was expected")
-	s.run(exitUsage, []string{"verify", "./layout", "--identity", "x", "--issuer", "y"}, "--bundle")
+	s.run(exitUsage, verify("managed-key-happy-path", append(who, "--key", dir+"managed-key-happy-path/key.pub")...), "key")
+	s.run(exitUndecided, []string{"verify", "./no-such-layout", "--identity", "x", "--issuer", "y"}, "no-such-layout")
 }
 
 // TestVerifySavedByCosign: layouts that `cosign save` wrote, of images whose

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -12,44 +11,37 @@ import (
 	"os"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/verify"
 )
 
 // maxBundles bounds how many bundles of one file are tried.
 const maxBundles = 64
 
-// signerOptions say who should have signed a file, where nothing says what it
-// was built from.
+// signerOptions say who should have signed.
 type signerOptions struct {
-	identity, issuer, key string
+	policy.Signer
+	key string // file
 }
 
-func (o signerOptions) given() bool { return o.identity+o.issuer+o.key != "" }
+func (o signerOptions) given() bool { return o.Signer != policy.Signer{} || o.key != "" }
 
-func (o signerOptions) signer() (verify.Signer, error) {
-	if o.key == "" {
-		if o.identity == "" || o.issuer == "" {
-			return verify.Signer{}, usageError("anybody can have the name at another issuer", "--identity and --issuer go together")
+// read is the signer, nil where none is named.
+func (o signerOptions) read() (*policy.Signer, error) {
+	if !o.given() {
+		return nil, nil
+	}
+	if o.key != "" {
+		raw, err := readFile(o.key, limits.Request)
+		if err != nil {
+			return nil, usageError("", "%v", err)
 		}
-		return verify.Signer{Identity: o.identity, Issuer: o.issuer}, nil
+		o.Key = string(raw)
 	}
-	key, err := readKey(o.key)
-	if err != nil {
-		return verify.Signer{}, usageError("", "%s: %v", o.key, err)
-	}
-	return verify.Signer{Key: key}, nil
-}
-
-func readKey(path string) (crypto.PublicKey, error) {
-	raw, err := readFile(path, limits.Request)
-	if err != nil {
-		return nil, err
-	}
-	return cryptoutils.UnmarshalPEMToPublicKey(raw)
+	return &o.Signer, nil
 }
 
 func readFile(path string, most int) ([]byte, error) {
