@@ -33,8 +33,8 @@ func (o *sourceOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.skip, "skip-source", false, "do not ask the repository whether the commit is still there")
 	f.BoolVar(&o.offline, "offline", false, "use no network at all: for layouts and files; the repository is not asked")
 	f.StringVar(&o.signers, "signers", "", "commit or tag must be signed by one of this `FILE`: ssh allowed_signers or an OpenPGP keyring")
-	f.StringVar(&o.gitsign.identity, "gitsign-identity", "", "commit or tag must be signed by this `NAME` with gitsign")
-	f.StringVar(&o.gitsign.issuer, "gitsign-issuer", "", "who must vouch for --gitsign-identity")
+	f.StringVar(&o.gitsign.Identity, "gitsign-identity", "", "commit or tag must be signed by this `NAME` with gitsign")
+	f.StringVar(&o.gitsign.Issuer, "gitsign-issuer", "", "who must vouch for --gitsign-identity")
 	for _, signer := range []string{"signers", "gitsign-identity", "gitsign-issuer"} {
 		for _, unasked := range []string{"skip-source", "offline", "any-source", "key", "identity"} {
 			cmd.MarkFlagsMutuallyExclusive(signer, unasked)
@@ -92,8 +92,8 @@ func (o sourceOptions) certified(bundle, signed []byte, opts verify.Options) (st
 	err := errors.New("no trust root is believed")
 	for _, r := range opts.Trust {
 		subject := verify.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Content: bytes.NewReader(signed)}
-		if _, err = verify.Artifact(bundle, subject, verify.Signer{Identity: o.gitsign.identity, Issuer: o.gitsign.issuer}, r.Material, opts.Now); err == nil {
-			return o.gitsign.identity, nil
+		if _, err = verify.Artifact(bundle, subject, verify.Signer{Identity: o.gitsign.Identity, Issuer: o.gitsign.Issuer}, r.Material, opts.Now); err == nil {
+			return o.gitsign.Identity, nil
 		}
 	}
 	return "", err
