@@ -137,7 +137,7 @@ func (l *Layout) entries() (*v1.IndexManifest, error) {
 }
 
 // Resolve implements Source. A tag is the entry's RefNameAnnotation; "" is the
-// only entry that is nobody's referrer, or the image of what `cosign save` wrote.
+// only entry that is attached to nothing, or the image of what `cosign save` wrote.
 func (l *Layout) Resolve(ctx context.Context, reference string) (v1.Descriptor, error) {
 	if h, err := v1.NewHash(reference); err == nil {
 		return l.describe(ctx, h)
@@ -153,6 +153,8 @@ func (l *Layout) Resolve(ctx context.Context, reference string) (v1.Descriptor, 
 	for _, d := range index.Manifests {
 		switch {
 		case reference != "" && d.Annotations[RefNameAnnotation] != reference:
+			continue
+		case reference == "" && attachmentTag().MatchString(d.Annotations[RefNameAnnotation]):
 			continue
 		case reference == "":
 			if c, err := l.content(ctx, d.Digest); err != nil {

@@ -36,6 +36,7 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage, 3 rejected, 4 could not deci
 		newReleaseCommand(),
 		newVerifyCommand(),
 		newInspectCommand(),
+		newSaveCommand(),
 		newTrustCommand(),
 		newLoginCommand(),
 		newVersionCommand(),

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -27,7 +28,7 @@ import (
 //
 //	exits CODE COMMAND ARG…   run a program and want this exit code
 //	fork FROM TO              copy an image with everything attached to another repository, under the same tag
-//	save IMAGE DIR            copy an image with everything attached into an OCI layout, under the same tag
+//	alone COMMAND ARG…        run a program in a network namespace of its own, in which there is nothing: not even loopback is up
 //	spoil DIR                 change one byte of the largest blob of a layout
 //	untag IMAGE               remove a tag, as an admin may
 //	tamper WHAT IMAGE         as somebody with the registry: change layer or manifest on disk, or replace the
@@ -47,7 +48,7 @@ func commands(p *harness.Platform) map[string]func(*testscript.TestScript, bool,
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"exits":  must(exits, 2),
 		"fork":   must(func(ts *testscript.TestScript, a []string) error { return s.fork(a[0], a[1]) }, 2),
-		"save":   must(func(ts *testscript.TestScript, a []string) error { return s.save(a[0], ts.MkAbs(a[1])) }, 2),
+		"alone":  alone,
 		"spoil":  must(func(ts *testscript.TestScript, a []string) error { return spoil(ts.MkAbs(a[0])) }, 1),
 		"untag":  must(func(ts *testscript.TestScript, a []string) error { return s.untag(a[0]) }, 1),
 		"tamper": must(func(ts *testscript.TestScript, a []string) error { return s.tamper(a[0], a[1]) }, 2),
@@ -75,6 +76,31 @@ func exits(ts *testscript.TestScript, args []string) error {
 	return nil
 }
 
+// alone runs a program that can reach nobody. Its output is logged.
+func alone(ts *testscript.TestScript, neg bool, args []string) {
+	path, err := exec.LookPath(filepath.Join(ts.Getenv("ROOT"), "bin", args[0]))
+	ts.Check(err)
+	cmd := exec.Command(path, args[1:]...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "HOME", "COLOPHON_TRUST", "NO_COLOR"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	self := func(id int) []syscall.SysProcIDMap {
+		return []syscall.SysProcIDMap{{ContainerID: id, HostID: id, Size: 1}}
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, UidMappings: self(os.Getuid()), GidMappings: self(os.Getgid())}
+	out, err := cmd.CombinedOutput()
+	ts.Logf("%s", out)
+	var exit *exec.ExitError
+	if neg && errors.As(err, &exit) {
+		return
+	}
+	ts.Check(err)
+	if neg {
+		ts.Fatalf("%v did not fail", args)
+	}
+}
+
 // sabotage is somebody with full power over the registry, and no key.
 type sabotage struct{ *harness.Platform }
 
@@ -92,15 +118,6 @@ func (s *sabotage) fork(from, to string) error {
 	if err != nil {
 		return err
 	}
-	return s.copyTo(dst, from)
-}
-
-func (s *sabotage) save(from, dir string) error {
-	dst, err := oci.CreateLayout(dir)
-	if err != nil {
-		return err
-	}
-	defer dst.Close()
 	return s.copyTo(dst, from)
 }
 
