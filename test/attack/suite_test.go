@@ -45,7 +45,7 @@ type attack struct {
 	// through, or how it was stopped. What kept it from being tried fails s.
 	beside func(s *scene) (through, stopped string)
 
-	// Where no whole platform can be the stage (a race between two
+	// Where no platform can be the stage (a race between two
 	// instructions, say), the test that tries it: "package: TestName".
 	unit string
 }
