@@ -1,10 +1,15 @@
 package verify
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -66,6 +71,33 @@ func BuildLevel(rs []Requirement) int {
 		}
 	}
 	return level
+}
+
+// Requirements answers which requirements of SLSA's Build track the provenance
+// attached to an image meets, to one who demands nothing but opts.Policy of it.
+// It reads the provenance alone, and is no verdict on the image.
+func Requirements(ctx context.Context, src oci.Source, image v1.Descriptor, opts Options) []Requirement {
+	c := &check{src: src, opts: opts, about: aboutOf(image)}
+	v := &Verdict{Digest: image.Digest.String()}
+	if err := c.ready(); err != nil {
+		return noBuild(Link{Name: LinkProvenance, Status: Unknown, Reason: err.Error()})
+	}
+	ev := c.gather(ctx, image.Digest)
+	c.proven = ev.best(attest.PredicateSLSA1, nil)
+	v.add(c.provenanceLink(ev, c.proven))
+	if len(ev.workflows) > 0 && !c.proven.good() {
+		links, best := c.workflowLinks(ev)
+		c.proven, v.Links = &best.candidate, links
+	}
+	c.require(v)
+	return v.Requirements
+}
+
+func aboutOf(image v1.Descriptor) string {
+	if image.MediaType.IsIndex() {
+		return "index"
+	}
+	return "manifest"
 }
 
 // built is what the requirements are judged by: a provenance that holds, and

@@ -67,9 +67,7 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 		return v
 	}
 	v.Digest = d.Digest.String()
-	if c.about = "manifest"; d.MediaType.IsIndex() {
-		c.about = "index"
-	}
+	c.about = aboutOf(d)
 	if opts.Policy.Signer != nil {
 		c.namedImage(ctx, v, d.Digest)
 		return v
