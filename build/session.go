@@ -28,22 +28,18 @@ type Record struct {
 }
 
 // Exchange is one HTTP request of a room and its answer, as the gateway saw
-// them: after TLS ended, before anything inside the room could touch them.
+// them: after TLS ended, before anything inside the room could touch them. The
+// room was given nothing of the answer but what stands here.
 type Exchange struct {
-	Method  string            `json:"method"`
-	URL     string            `json:"url"`              // absolute, without credentials and fragment
-	Accept  string            `json:"accept,omitempty"` // request headers that choose among answers
-	Range   string            `json:"range,omitempty"`
-	Request string            `json:"request,omitempty"` // hex sha256 of the request's body, where it had one
-	Status  int               `json:"status"`            // 0 where nothing was answered
-	Header  map[string]string `json:"header,omitempty"`  // headers of the answer that clients act on, by canonical name
-	Size    int64             `json:"size"`              // bytes of the answer's body
-	SHA256  string            `json:"sha256,omitempty"`  // hex, of the body; only where all of it passed
-	Denied  string            `json:"denied,omitempty"`  // why it was refused
-}
-
-// Lock pins what a build may fetch. Spec: spec/lock/v1.
-type Lock struct {
-	Version int        `json:"version"` // 1
-	Fetches []Exchange `json:"fetches"` // sorted by URL, method, accept, range and request
+	Method     string            `json:"method"`
+	URL        string            `json:"url"`              // absolute, without credentials and fragment
+	Accept     string            `json:"accept,omitempty"` // request headers that choose among answers
+	Range      string            `json:"range,omitempty"`
+	Request    string            `json:"request,omitempty"`    // hex sha256 of the request's body, where it had one
+	Authorized bool              `json:"authorized,omitempty"` // the request carried an Authorization; never which
+	Status     int               `json:"status"`               // 0 where nothing was answered
+	Header     map[string]string `json:"header,omitempty"`     // headers of the answer that clients act on, by canonical name
+	Size       int64             `json:"size"`                 // bytes of the answer's body
+	SHA256     string            `json:"sha256,omitempty"`     // hex, of the body; only where all of it passed
+	Denied     string            `json:"denied,omitempty"`     // why it was refused
 }
