@@ -36,6 +36,7 @@ type RoomsConfig struct {
 	Runc      string         // path of runc; empty: searched in PATH
 	StateDir  string         // rooms of builds in flight; swept by NewRooms. Needs the space of the largest build, and overlayfs
 	Mirror    string         // OCI layout that answers pulls of the names in it; empty: none
+	Store     string         // what sessions that record keep, for sessions with a lock; both need it
 	CABundle  string         // PEM file of the CAs that builds believe; empty: SSL_CERT_FILE, else Debian's
 	UIDBase   uint32         // first of the uids that rooms take; default 100000
 	Limits    build.Limits   // most that one build may use; zero fields are the default: 3/4 of the memory, 8192 processes, 1 h
@@ -412,21 +413,12 @@ func (r *Rooms) startGateway(l net.Listener, s build.Session) (Gateway, error) {
 	if r.cfg.Gateway != nil {
 		return r.cfg.Gateway(l, s)
 	}
-	g := gateway.New(gateway.Config{Mirror: r.mirror, Allow: r.cfg.Allow})
+	g, err := gateway.New(gateway.Settings{Session: s, Mirror: r.cfg.Mirror, Roots: r.cfg.CABundle, Store: r.cfg.Store, Allow: r.cfg.Allow})
+	if err != nil {
+		return nil, err
+	}
 	go g.Serve(l)
-	return here{g, r.ca}, nil
-}
-
-// here is a gateway in this process.
-type here struct {
-	*gateway.Gateway
-	ca []byte
-}
-
-func (h here) CA() []byte { return h.ca }
-
-func (h here) End() ([]build.Exchange, error) {
-	return nil, h.Close()
+	return g, nil
 }
 
 // tail keeps the last bytes that buildkitd printed, for when it fails.

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -79,54 +81,77 @@ var digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 // ServeHTTP answers pulls. The registry that the client means is in the query
 // parameter ns, as containerd and BuildKit send it to their mirrors.
 func (m *Mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		http.Error(w, "the mirror is read-only", http.StatusMethodNotAllowed)
-		return
+	resp := m.answer(r)
+	defer resp.Body.Close()
+	maps.Copy(w.Header(), resp.Header)
+	w.Header().Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
+	w.WriteHeader(resp.StatusCode)
+	if r.Method != http.MethodHead {
+		io.Copy(w, resp.Body)
 	}
-	if r.URL.Path == "/v2/" {
-		w.WriteHeader(http.StatusOK)
-		return
+}
+
+// answer is the answer to a pull. Parts of blobs are not given: RFC 9110,
+// section 14.2, lets a server answer with the whole.
+func (m *Mirror) answer(r *http.Request) *http.Response {
+	no := func(status int) *http.Response {
+		return &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody}
+	}
+	switch {
+	case m == nil:
+		return no(http.StatusNotFound)
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		return no(http.StatusMethodNotAllowed)
+	case r.URL.Path == "/v2/":
+		return no(http.StatusOK)
 	}
 	p := pull.FindStringSubmatch(r.URL.Path)
 	if p == nil || strings.Contains(p[1], "..") {
-		http.NotFound(w, r)
-		return
+		return no(http.StatusNotFound)
 	}
 	name, kind, ref := p[1], p[2], p[3]
 	if !digest.MatchString(ref) {
 		d, ok := m.tags[r.URL.Query().Get("ns")+"/"+name+":"+ref]
 		if !ok || kind != "manifests" {
-			http.NotFound(w, r)
-			return
+			return no(http.StatusNotFound)
 		}
 		ref = d.Digest.String()
 	}
-	f, err := os.Open(filepath.Join(m.dir, "blobs", "sha256", strings.TrimPrefix(ref, "sha256:")))
+	f, err := os.Open(m.path(strings.TrimPrefix(ref, "sha256:")))
 	if errors.Is(err, os.ErrNotExist) {
-		http.NotFound(w, r)
-		return
+		return no(http.StatusNotFound)
 	} else if err != nil {
-		http.Error(w, "mirror: blob cannot be read", http.StatusInternalServerError)
-		return
+		return no(http.StatusInternalServerError)
 	}
-	defer f.Close()
-	w.Header().Set("Docker-Content-Digest", ref)
-	w.Header().Set("Content-Type", "application/octet-stream")
+	resp := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: f}
+	resp.Header.Set("Docker-Content-Digest", ref)
+	resp.Header.Set("Content-Type", "application/octet-stream")
 	if kind == "manifests" {
 		mt, err := m.mediaType(ref, f)
 		if err != nil {
-			http.NotFound(w, r)
-			return
+			f.Close()
+			return no(http.StatusNotFound)
 		}
-		w.Header().Set("Content-Type", mt)
+		resp.Header.Set("Content-Type", mt)
 	}
 	info, err := f.Stat()
 	if err != nil {
-		http.Error(w, "mirror: blob cannot be read", http.StatusInternalServerError)
-		return
+		f.Close()
+		return no(http.StatusInternalServerError)
 	}
-	http.ServeContent(w, r, "", info.ModTime(), f)
+	resp.ContentLength = info.Size()
+	return resp
 }
+
+// blob opens a blob of the layout by what it must be.
+func (m *Mirror) blob(sum string, size int64) (io.ReadCloser, error) {
+	if m == nil {
+		return nil, os.ErrNotExist
+	}
+	return openVerified(m.path(sum), sum, size)
+}
+
+func (m *Mirror) path(sum string) string { return filepath.Join(m.dir, "blobs", "sha256", sum) }
 
 // mediaType of a manifest: as the index says, else as it says of itself.
 func (m *Mirror) mediaType(ref string, f *os.File) (string, error) {

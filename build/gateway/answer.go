@@ -1,0 +1,253 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// kept are the headers of an answer that clients act on. The room is given no
+// others; a lock would have to hold them.
+var kept = []string{
+	"Accept-Ranges", "Content-Disposition", "Content-Encoding", "Content-Range", "Content-Type", "Docker-Content-Digest",
+	"Docker-Distribution-Api-Version", "Etag", "Last-Modified", "Link", "Location", "Retry-After", "Www-Authenticate",
+	// Hugging Face's client takes a file's digest and commit from these.
+	"X-Linked-Etag", "X-Linked-Size", "X-Repo-Commit",
+}
+
+// noBody are the answers whose bodies nobody acts on. They often differ each
+// time (a request's id), so they are not passed on.
+func noBody(status int) bool {
+	return status >= 300 && status < 400 || status == http.StatusUnauthorized || status == http.StatusNoContent
+}
+
+// answer finds the answer to an exchange and puts what the room is given of it
+// into the record as it passes.
+func (g *Gateway) answer(r *http.Request) (*http.Response, error) {
+	e := r.Context().Value(exchangeKey{}).(*exchange)
+	u := *e.url
+	r.URL, r.Host = &u, u.Host
+	resp, keep, err := g.find(e, r)
+	if err != nil {
+		return nil, err
+	}
+	if e.Method == http.MethodHead || noBody(resp.StatusCode) {
+		resp.Body.Close()
+		resp.Body = http.NoBody
+		if e.Method != http.MethodHead {
+			resp.ContentLength = 0
+		}
+	}
+	header := http.Header{}
+	for _, k := range kept {
+		if v := strings.Join(resp.Header.Values(k), ", "); v != "" && len(v) <= maxHeader && text(v) {
+			header.Set(k, v)
+		}
+	}
+	e.Status, e.Header = resp.StatusCode, map[string]string{}
+	for k := range header {
+		e.Header[k] = header.Get(k)
+	}
+	if resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent {
+		n := strconv.FormatInt(resp.ContentLength, 10)
+		header.Set("Content-Length", n)
+		if e.Method == http.MethodHead { // elsewhere it is the size
+			e.Header["Content-Length"] = n
+		}
+	}
+	if len(e.Header) == 0 {
+		e.Header = nil
+	}
+	if resp.Body == http.NoBody || resp.ContentLength == 0 && e.Method != http.MethodHead {
+		resp.Body.Close()
+		resp.Body = http.NoBody
+		e.SHA256 = emptySum
+	} else {
+		b := &body{ReadCloser: resp.Body, g: g, e: e, left: resp.ContentLength, sum: sha256.New()}
+		if keep && resp.StatusCode < 500 {
+			if b.blob, err = g.store.create(); err != nil {
+				resp.Body.Close()
+				return nil, fmt.Errorf("store: %w", err)
+			}
+		}
+		resp.Body = b
+	}
+	resp.Header, resp.Trailer = header, nil
+	return resp, nil
+}
+
+var emptySum = sumOf(nil)
+
+func sumOf(b []byte) string {
+	s := sha256.Sum256(b)
+	return hex.EncodeToString(s[:])
+}
+
+// text is what a header's value may be.
+func text(s string) bool {
+	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) < 0
+}
+
+// find asks the lock, the mirror or the world; keep says whether the body is to
+// go into the store.
+func (g *Gateway) find(e *exchange, r *http.Request) (resp *http.Response, keep bool, err error) {
+	if g.lock != nil {
+		resp, err = g.replay(e, r)
+		return resp, false, err
+	}
+	if e.url.Host == MirrorHost {
+		return g.mirror.answer(r), false, nil // its bodies are on disk already
+	}
+	if resp, err = g.live(r); err != nil {
+		return nil, false, err
+	}
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized:
+		g.tokens.challenged(e.url, strings.Join(resp.Header.Values("Www-Authenticate"), ", "))
+	case g.tokens.realm(e.url) && e.Method == http.MethodGet && resp.StatusCode == http.StatusOK:
+		resp, err = g.hideToken(e.url, resp)
+	}
+	return resp, g.set.Session.Record, err
+}
+
+// hideToken keeps the token of a realm's answer here.
+func (g *Gateway) hideToken(u *url.URL, resp *http.Response) (*http.Response, error) {
+	raw, err := strict.Read(resp.Body, maxToken)
+	resp.Body.Close()
+	if err != nil {
+		return nil, fmt.Errorf("a token of %s: %w", withoutQuery(u), err)
+	}
+	value, life, ok := parseToken(raw)
+	if !ok {
+		return nil, fmt.Errorf("a token of %s: the answer has none", withoutQuery(u))
+	}
+	if err := g.tokens.keep(u, value, life); err != nil {
+		return nil, err
+	}
+	return newToken(u), nil
+}
+
+// newToken is the answer that a room gets from a realm.
+func newToken(u *url.URL) *http.Response {
+	raw := tokenAnswer(u)
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(bytes.NewReader(raw)), ContentLength: int64(len(raw)),
+	}
+}
+
+// live asks the world.
+func (g *Gateway) live(r *http.Request) (*http.Response, error) {
+	if g.tokens.realm(r.URL) && r.Method == http.MethodPost {
+		// Clients then use GET, of which we know what is secret about it.
+		return &http.Response{StatusCode: http.StatusMethodNotAllowed, Header: http.Header{}, Body: http.NoBody}, nil
+	}
+	out := r.Clone(g.ctx) // without what waits for early hints, which no record has
+	out.Host, out.RequestURI = "", ""
+	for _, h := range []string{"Cookie", "If-None-Match", "If-Modified-Since"} {
+		out.Header.Del(h)
+	}
+	out.Header.Set("Accept-Encoding", "identity")
+	if err := g.tokens.authorize(g.ctx, out, g.get); err != nil {
+		return nil, err
+	}
+	resp, err := g.trans.RoundTrip(out)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 999 {
+		resp.Body.Close()
+		return nil, fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return resp, nil
+}
+
+// get is a request of the gateway's own.
+func (g *Gateway) get(ctx context.Context, u *url.URL) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("User-Agent", "")
+	return g.live(r)
+}
+
+// body is an answer's on its way into the room: counted, hashed, held to the
+// budget and kept where the session records.
+type body struct {
+	io.ReadCloser
+	g    *Gateway
+	e    *exchange
+	left int64 // bytes to come; negative: not known
+	sum  hash.Hash
+	blob *blob // nil where it is not kept
+	done bool
+}
+
+// A body that its client leaves is read to the end up to these, so that the
+// record has the whole.
+const (
+	maxDrain  = 256 << 20 // bytes
+	drainTime = time.Minute
+)
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.done {
+		return 0, io.EOF
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.e.Size += int64(n)
+	b.left -= int64(n)
+	b.sum.Write(p[:n])
+	if serr := b.g.spend(n); serr != nil {
+		return 0, serr
+	}
+	if b.blob != nil {
+		if _, err := b.blob.Write(p[:n]); err != nil {
+			return 0, fmt.Errorf("store: %w", err)
+		}
+	}
+	// The last byte goes out when the whole is kept, not before.
+	if err == io.EOF || err == nil && b.left == 0 {
+		if b.blob != nil {
+			blob := b.blob
+			b.blob = nil
+			if err := blob.commit(); err != nil {
+				return 0, fmt.Errorf("store: %w", err)
+			}
+		}
+		b.e.SHA256 = hex.EncodeToString(b.sum.Sum(nil))
+		b.done = true
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	if !b.done && b.g.ctx.Err() == nil {
+		stop := time.AfterFunc(drainTime, func() { b.ReadCloser.Close() })
+		buf := buffers.Get()
+		for most := b.e.Size + maxDrain; b.e.Size < most; {
+			if _, err := b.Read(buf); err != nil {
+				break
+			}
+		}
+		buffers.Put(buf)
+		stop.Stop()
+	}
+	if b.blob != nil {
+		b.blob.discard()
+	}
+	return b.ReadCloser.Close()
+}

@@ -1,0 +1,290 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// DeniedError says why the gateway does not answer.
+type DeniedError struct{ Target, Reason string }
+
+func (e *DeniedError) Error() string {
+	if e.Target == "" {
+		return "denied: " + e.Reason
+	}
+	return fmt.Sprintf("denied: %s: %s", e.Target, e.Reason)
+}
+
+// endpoint is whom a request is for. The host is a name in lower case without
+// final dot, or an address.
+type endpoint struct {
+	host string
+	port uint16
+}
+
+func (e endpoint) String() string {
+	return net.JoinHostPort(e.host, strconv.Itoa(int(e.port)))
+}
+
+// authority is the endpoint as it stands in a URL.
+func (e endpoint) authority(scheme string) string {
+	if scheme == "http" && e.port == 80 || scheme == "https" && e.port == 443 {
+		if strings.Contains(e.host, ":") {
+			return "[" + e.host + "]"
+		}
+		return e.host
+	}
+	return e.String()
+}
+
+var hostName = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?$`)
+
+// parseEndpoint reads HOST or HOST:PORT. Two spellings of one host must not be
+// two hosts to the policy.
+func parseEndpoint(s string, defaultPort uint16) (endpoint, error) {
+	host, port := s, defaultPort
+	if h, p, err := net.SplitHostPort(s); err == nil {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil {
+			return endpoint{}, fmt.Errorf("port: got %.20q, want a number", p)
+		}
+		host, port = h, uint16(n)
+	} else {
+		host = strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
+	}
+	if port == 0 {
+		return endpoint{}, errors.New("want host:port")
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		return endpoint{a.Unmap().String(), port}, nil
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if !hostName.MatchString(host) {
+		return endpoint{}, fmt.Errorf("got %.300q, want a host name or an address", host)
+	}
+	return endpoint{host, port}, nil
+}
+
+// policy decides whom rooms may reach.
+type policy struct {
+	Settings
+	platform []endpoint
+}
+
+func newPolicy(s Settings) (*policy, error) {
+	p := &policy{Settings: s}
+	for _, list := range [][]string{s.AllowHosts, s.DenyHosts} {
+		for _, h := range list {
+			if e, err := parseEndpoint(strings.TrimPrefix(h, "*."), 1); err != nil || e.host != strings.TrimPrefix(h, "*.") {
+				return nil, fmt.Errorf("host: got %q, want a name like example.com or *.example.com in lower case, or an address", h)
+			}
+		}
+	}
+	for _, origin := range s.Platform {
+		u, err := url.Parse(origin)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, fmt.Errorf("origin of the platform: got %q, want one like https://colophon.example.com", origin)
+		}
+		port := uint16(80)
+		if u.Scheme == "https" {
+			port = 443
+		}
+		e, err := parseEndpoint(u.Host, port)
+		if err != nil {
+			return nil, fmt.Errorf("origin of the platform %q: %w", origin, err)
+		}
+		p.platform = append(p.platform, e)
+	}
+	return p, nil
+}
+
+func matches(pattern, host string) bool {
+	if suffix, ok := strings.CutPrefix(pattern, "*"); ok {
+		return strings.HasSuffix(host, suffix) && len(host) > len(suffix)
+	}
+	return pattern == host
+}
+
+// admit says why a room must not reach an endpoint, as far as that can be said
+// without asking for its addresses.
+func (p *policy) admit(e endpoint) error {
+	hit := func(patterns []string) bool {
+		return slices.ContainsFunc(patterns, func(s string) bool { return matches(s, e.host) })
+	}
+	switch {
+	case !slices.Contains(p.Ports, e.port):
+		return fmt.Errorf("port %d, want one of %d", e.port, p.Ports)
+	case hit(p.DenyHosts):
+		return errors.New("the platform's policy denies this host")
+	case len(p.AllowHosts) > 0 && !hit(p.AllowHosts):
+		return errors.New("the platform's policy does not list this host")
+	case e.host == MirrorHost:
+		return errors.New("this name stands for the gateway itself")
+	}
+	for _, own := range p.platform {
+		// A name is refused on every port: it leads to what serves the platform.
+		if _, err := netip.ParseAddr(own.host); err != nil && own.host == e.host {
+			return errors.New("it is the platform itself")
+		}
+	}
+	if a, err := netip.ParseAddr(e.host); err == nil {
+		return p.check(netip.AddrPortFrom(a, e.port))
+	}
+	return nil
+}
+
+// Ranges that are no public address though netip has no name for them (IANA
+// special-purpose registries). The documentation ranges are not among them:
+// nothing of anybody's is there by right, and test networks use them.
+var special = []struct {
+	prefix netip.Prefix
+	name   string
+}{
+	{netip.MustParsePrefix("0.0.0.0/8"), "this network"},
+	{netip.MustParsePrefix("100.64.0.0/10"), "shared by carriers (CGNAT)"},
+	{netip.MustParsePrefix("192.0.0.0/24"), "protocol assignments"},
+	{netip.MustParsePrefix("240.0.0.0/4"), "reserved"},
+	// Addresses that carry an IPv4 address inside lead past the checks on it.
+	{netip.MustParsePrefix("::/96"), "IPv4-compatible"},
+	{netip.MustParsePrefix("64:ff9b::/96"), "NAT64"},
+	{netip.MustParsePrefix("64:ff9b:1::/48"), "NAT64"},
+	{netip.MustParsePrefix("2002::/16"), "6to4"},
+	{netip.MustParsePrefix("2001::/32"), "Teredo"},
+	{netip.MustParsePrefix("fec0::/10"), "site-local"},
+}
+
+// check says why a room must not reach an address, or nil.
+func (p *policy) check(target netip.AddrPort) error {
+	a := target.Addr()
+	if a.Zone() != "" {
+		return fmt.Errorf("%s is link-local", a)
+	}
+	a = a.Unmap()
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return fmt.Errorf("the host's addresses are not known: %w", err)
+	}
+	// The platform comes first: no range that is allowed may lead to it.
+	here := a.IsUnspecified() || a.IsLoopback() || slices.ContainsFunc(own, func(o net.Addr) bool {
+		n, ok := o.(*net.IPNet)
+		return ok && n.IP.Equal(a.AsSlice())
+	})
+	for _, e := range p.platform {
+		// A name was resolved by somebody else's server; on this host the port tells.
+		if e.port == target.Port() && (here || e.host == a.String()) {
+			return fmt.Errorf("%s is the platform itself", target)
+		}
+	}
+	for _, d := range p.Deny {
+		if d.Contains(a) {
+			return fmt.Errorf("the platform's policy denies %s", d)
+		}
+	}
+	for _, allowed := range p.Allow {
+		if allowed.Contains(a) {
+			return nil
+		}
+	}
+	switch {
+	case a.IsUnspecified():
+		return fmt.Errorf("%s is unspecified", a)
+	case a.IsLoopback():
+		return fmt.Errorf("%s is loopback", a)
+	case a.IsPrivate():
+		return fmt.Errorf("%s is private", a)
+	case a.IsLinkLocalUnicast(), a.IsLinkLocalMulticast(), a.IsInterfaceLocalMulticast():
+		return fmt.Errorf("%s is link-local", a)
+	case a.IsMulticast():
+		return fmt.Errorf("%s is multicast", a)
+	}
+	for _, s := range special {
+		if s.prefix.Contains(a) {
+			return fmt.Errorf("%s is %s", a, s.name)
+		}
+	}
+	// The host's neighbours on the link, whatever range they are from.
+	for _, o := range own {
+		n, ok := o.(*net.IPNet)
+		if ok && n.Contains(a.AsSlice()) {
+			return fmt.Errorf("%s is in the host's own network %s", a, n)
+		}
+	}
+	return nil
+}
+
+// dialer connects to what the policy admits.
+type dialer struct {
+	policy *policy
+	slots  chan struct{} // connections at one time
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// dial resolves a name once, and connects to an address it has checked: a name
+// cannot change its mind between the check and the connection.
+func (d *dialer) dial(ctx context.Context, _, target string) (net.Conn, error) {
+	e, err := parseEndpoint(target, 0)
+	if err != nil {
+		return nil, &DeniedError{target, err.Error()}
+	}
+	if err := d.policy.admit(e); err != nil {
+		return nil, &DeniedError{target, err.Error()}
+	}
+	if d.policy.Session.Sealed {
+		return nil, &DeniedError{target, "the session is sealed"}
+	}
+	var addrs []netip.Addr
+	if a, err := netip.ParseAddr(e.host); err == nil {
+		addrs = []netip.Addr{a}
+	} else if addrs, err = d.lookup(ctx, "ip", e.host); err != nil {
+		return nil, err
+	}
+	select {
+	case d.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("more than %d connections at one time", cap(d.slots))
+	}
+	release := sync.OnceFunc(func() { <-d.slots })
+	var last error
+	for _, a := range addrs {
+		to := netip.AddrPortFrom(a.Unmap(), e.port)
+		if a.Zone() != "" {
+			to = netip.AddrPortFrom(a, e.port)
+		}
+		if err := d.policy.check(to); err != nil {
+			last = &DeniedError{target, err.Error()}
+			continue
+		}
+		nd := net.Dialer{Timeout: 30 * time.Second}
+		c, err := nd.DialContext(ctx, "tcp", to.String())
+		if err == nil {
+			return &conn{Conn: c, release: release}, nil
+		}
+		last = err
+	}
+	release()
+	if last == nil {
+		last = fmt.Errorf("%s has no address", e.host)
+	}
+	return nil, last
+}
+
+// conn gives its place back when it is closed.
+type conn struct {
+	net.Conn
+	release func()
+}
+
+func (c *conn) Close() error {
+	c.release()
+	return c.Conn.Close()
+}

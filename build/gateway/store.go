@@ -1,0 +1,268 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// store is a directory of bodies by their sha256: DIR/ab/abcd…. Several gateways
+// use one at the same time. A file gets its digest's name only when all of it is
+// on disk, and what is read is held against the name again.
+type store struct {
+	dir   string
+	max   int64        // bytes, about
+	added atomic.Int64 // since this process looked at the size last
+}
+
+// Temporary files that nobody wrote to for so long were left by a crash.
+const staleTemp = time.Hour
+
+func openStore(dir string, max int64) (*store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	s := &store{dir: dir, max: max}
+	return s, s.trim()
+}
+
+func (s *store) path(sum string) string { return filepath.Join(s.dir, sum[:2], sum) }
+
+// blob is a body on its way into the store.
+type blob struct {
+	s   *store
+	f   *os.File
+	sum hash.Hash
+	n   int64
+}
+
+func (s *store) create() (*blob, error) {
+	f, err := os.CreateTemp(s.dir, "tmp-")
+	if err != nil {
+		return nil, err
+	}
+	return &blob{s: s, f: f, sum: sha256.New()}, nil
+}
+
+func (b *blob) Write(p []byte) (int, error) {
+	if b.n+int64(len(p)) > b.s.max {
+		return 0, fmt.Errorf("the store takes %d bytes, and this body alone has more", b.s.max)
+	}
+	n, err := b.f.Write(p)
+	b.sum.Write(p[:n])
+	b.n += int64(n)
+	return n, err
+}
+
+func (b *blob) digest() string { return hex.EncodeToString(b.sum.Sum(nil)) }
+
+// commit makes the body durable and gives it its name.
+func (b *blob) commit() error {
+	name := b.s.path(b.digest())
+	if info, err := os.Stat(name); err == nil && info.Size() == b.n {
+		b.discard()
+		return touch(name)
+	}
+	defer b.discard()
+	if err := errors.Join(b.f.Chmod(0o400), b.f.Sync()); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Dir(name), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := os.Rename(b.f.Name(), name); err != nil {
+		return err
+	}
+	// A name that a power cut takes back is a body that has to be fetched again.
+	if b.s.added.Add(b.n) > b.s.max/16 {
+		return b.s.trim()
+	}
+	return nil
+}
+
+func (b *blob) discard() {
+	b.f.Close()
+	os.Remove(b.f.Name()) // gone already where commit renamed it
+}
+
+// open returns a body of which every byte has been held against its digest. The
+// error matches fs.ErrNotExist where the store lacks it.
+func (s *store) open(sum string, size int64) (io.ReadCloser, error) {
+	name := s.path(sum)
+	body, err := openVerified(name, sum, size)
+	var bad *mismatchError
+	if errors.As(err, &bad) {
+		// So that the next session that records can mend it.
+		return nil, errors.Join(fmt.Errorf("the store held other bytes, which were removed: %w", err), os.Remove(name))
+	} else if err != nil {
+		return nil, err
+	}
+	return body, touch(name)
+}
+
+// touch marks a body as used. One that another gateway has just removed is not an error.
+func touch(name string) error {
+	now := time.Now()
+	if err := os.Chtimes(name, now, now); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+var storedName = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// trim removes what was least recently used until the store is well below its
+// size, and what crashes left.
+func (s *store) trim() error {
+	s.added.Store(0)
+	lock, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == unix.EWOULDBLOCK {
+		return nil // another gateway is at it
+	} else if err != nil {
+		return err
+	}
+	type file struct {
+		path string
+		size int64
+		used time.Time
+	}
+	var files []file
+	var total int64
+	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return ignoreMissing(err)
+		}
+		info, err := d.Info()
+		if err != nil {
+			return ignoreMissing(err)
+		}
+		switch {
+		case storedName.MatchString(d.Name()):
+			files = append(files, file{path, info.Size(), info.ModTime()})
+			total += info.Size()
+		case time.Since(info.ModTime()) > staleTemp && d.Name() != "lock":
+			return ignoreMissing(os.Remove(path))
+		}
+		return nil
+	})
+	if err != nil || total <= s.max {
+		return err
+	}
+	slices.SortFunc(files, func(a, b file) int { return a.used.Compare(b.used) })
+	for _, f := range files {
+		if total <= s.max/10*9 {
+			break
+		}
+		if err := ignoreMissing(os.Remove(f.path)); err != nil {
+			return err
+		}
+		total -= f.size
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// mismatchError says that a file is not what its name says.
+type mismatchError struct {
+	path, want, got   string
+	wantSize, gotSize int64
+}
+
+func (e *mismatchError) Error() string {
+	return fmt.Sprintf("%s: got %d bytes with sha256 %s, want %d with %s", e.path, e.gotSize, e.got, e.wantSize, e.want)
+}
+
+// small bodies are read whole, so that nobody can change them after they were verified.
+const small = 256 << 10
+
+// openVerified opens a file whose sha256 and size are known. All of it has been
+// verified before the first byte is given out; what is too large to be kept in
+// memory is verified again on its way, and the last byte withheld if it changed.
+func openVerified(path, sum string, size int64) (_ io.ReadCloser, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	h := sha256.New()
+	if size <= small {
+		var buf bytes.Buffer
+		n, err := io.Copy(io.MultiWriter(&buf, h), io.LimitReader(f, size+1))
+		if err != nil {
+			return nil, err
+		}
+		if got := hex.EncodeToString(h.Sum(nil)); got != sum || n != size {
+			return nil, &mismatchError{path, sum, got, size, n}
+		}
+		f.Close()
+		return io.NopCloser(&buf), nil
+	}
+	buf := buffers.Get()
+	defer buffers.Put(buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{io.LimitReader(f, size+1)}, buf)
+	if err != nil {
+		return nil, err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != sum || n != size {
+		return nil, &mismatchError{path, sum, got, size, n}
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return &verified{f: f, path: path, sum: sum, left: size, hash: sha256.New()}, nil
+}
+
+// verified is a file that is hashed as it is read.
+type verified struct {
+	f         *os.File
+	path, sum string
+	left      int64
+	hash      hash.Hash
+}
+
+func (v *verified) Read(p []byte) (int, error) {
+	if v.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := v.f.Read(p[:min(int64(len(p)), v.left)])
+	v.hash.Write(p[:n])
+	v.left -= int64(n)
+	switch {
+	case v.left == 0 && hex.EncodeToString(v.hash.Sum(nil)) != v.sum:
+		return 0, fmt.Errorf("%s was changed while it was read", v.path)
+	case v.left == 0:
+		return n, nil
+	case err == io.EOF:
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func (v *verified) Close() error { return v.f.Close() }

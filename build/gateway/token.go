@@ -1,0 +1,172 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// Registries hand out a token to everybody who asks their realm (distribution
+// spec, token authentication), another one each time. A room is given a
+// placeholder in its place, which the gateway turns into the token on the way
+// out: what the room sees is the same in every session, and no token is in it,
+// in the record or in the store.
+type tokens struct {
+	mu     sync.Mutex
+	realms map[string]map[string]bool // realm without query → origins that named it
+	held   map[string]*token          // by placeholder
+}
+
+// token is what a placeholder stands for.
+type token struct {
+	url     *url.URL // where it is had
+	value   string   // empty: not asked for yet
+	expires time.Time
+}
+
+const (
+	maxToken  = 64 << 10 // bytes of an answer of a realm
+	maxTokens = 4096     // realms, and placeholders, of one session
+)
+
+func newTokens() *tokens {
+	return &tokens{realms: map[string]map[string]bool{}, held: map[string]*token{}}
+}
+
+var bearerRealm = regexp.MustCompile(`(?i)(?:^|,)\s*Bearer\s(?:[^"]|"[^"]*")*?\brealm="([^"]+)"`)
+
+// challenged takes note of the realm that origin named in a 401.
+func (t *tokens) challenged(from *url.URL, challenge string) {
+	m := bearerRealm.FindStringSubmatch(challenge)
+	if m == nil || !strings.HasPrefix(from.Path, "/v2/") { // elsewhere a realm is any text (RFC 6750)
+		return
+	}
+	realm, err := from.Parse(m[1])
+	if err != nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	name := withoutQuery(realm)
+	if t.realms[name] == nil {
+		if len(t.realms) >= maxTokens {
+			return
+		}
+		t.realms[name] = map[string]bool{}
+	}
+	t.realms[name][origin(from)] = true
+}
+
+// realm says whether tokens are had at u.
+func (t *tokens) realm(u *url.URL) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.realms[withoutQuery(u)] != nil
+}
+
+func withoutQuery(u *url.URL) string { return origin(u) + u.EscapedPath() }
+
+func origin(u *url.URL) string {
+	port := uint16(80)
+	if u.Scheme == "https" {
+		port = 443
+	}
+	e, err := parseEndpoint(u.Host, port)
+	if err != nil {
+		return u.Scheme + "://" + u.Host
+	}
+	return u.Scheme + "://" + e.authority(u.Scheme)
+}
+
+// placeholder stands for a token of the realm at u.
+func placeholder(u *url.URL) string {
+	s := sha256.Sum256([]byte("colophon token of " + u.String()))
+	return "colophon-" + hex.EncodeToString(s[:16])
+}
+
+// tokenAnswer is what a room is told by a realm. It asks again after the
+// shortest life that the specification allows.
+func tokenAnswer(u *url.URL) []byte {
+	p := placeholder(u)
+	return fmt.Appendf(nil, `{"token":%q,"access_token":%q,"expires_in":60}`+"\n", p, p)
+}
+
+// keep makes the placeholder of u usable; value may be empty.
+func (t *tokens) keep(u *url.URL, value string, life time.Duration) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := placeholder(u)
+	if t.held[p] == nil && len(t.held) >= maxTokens {
+		return &DeniedError{u.String(), fmt.Sprintf("more than %d tokens in one session", maxTokens)}
+	}
+	if old := t.held[p]; old != nil && value == "" {
+		return nil
+	}
+	t.held[p] = &token{u, value, time.Now().Add(life)}
+	return nil
+}
+
+// parseToken reads the answer of a realm.
+func parseToken(raw []byte) (value string, life time.Duration, ok bool) {
+	var answer struct {
+		Token       string  `json:"token"`
+		AccessToken string  `json:"access_token"`
+		ExpiresIn   float64 `json:"expires_in"` // seconds
+	}
+	if strict.Unmarshal(raw, maxToken, &answer) != nil {
+		return "", 0, false
+	}
+	if value = answer.Token; value == "" {
+		value = answer.AccessToken
+	}
+	// At least what the specification promises, at most what a day's build needs.
+	seconds := max(60, min(answer.ExpiresIn, 3600))
+	return value, time.Duration(seconds) * time.Second, value != ""
+}
+
+// authorize turns a placeholder in a request into its token, for origins alone
+// that named the realm of it.
+func (t *tokens) authorize(ctx context.Context, r *http.Request, fetch func(context.Context, *url.URL) (*http.Response, error)) error {
+	scheme, name, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return nil
+	}
+	t.mu.Lock()
+	held := t.held[name]
+	if held == nil || !t.realms[withoutQuery(held.url)][origin(r.URL)] {
+		t.mu.Unlock()
+		return nil
+	}
+	value, fresh := held.value, held.value != "" && time.Now().Before(held.expires.Add(-10*time.Second))
+	t.mu.Unlock()
+	if !fresh {
+		resp, err := fetch(ctx, held.url)
+		if err != nil {
+			return fmt.Errorf("a token of %s: %w", withoutQuery(held.url), err)
+		}
+		defer resp.Body.Close()
+		raw, err := strict.Read(resp.Body, maxToken)
+		if err != nil {
+			return fmt.Errorf("a token of %s: %w", withoutQuery(held.url), err)
+		}
+		var life time.Duration
+		var ok bool
+		if value, life, ok = parseToken(raw); resp.StatusCode != http.StatusOK || !ok {
+			return fmt.Errorf("a token of %s: status %d, and no token", withoutQuery(held.url), resp.StatusCode)
+		}
+		if err := t.keep(held.url, value, life); err != nil {
+			return err
+		}
+	}
+	r.Header.Set("Authorization", "Bearer "+value)
+	return nil
+}

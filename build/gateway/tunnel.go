@@ -1,0 +1,164 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// tunnel is what a room sends inside of a CONNECT.
+type tunnel struct {
+	net.Conn
+	r  *bufio.Reader // has what the client sent right behind its request
+	to endpoint
+}
+
+func (t *tunnel) Read(p []byte) (int, error) { return t.r.Read(p) }
+
+type tunnelKey struct{}
+
+// connect answers CONNECT: the gateway ends TLS itself, as the host that was named.
+func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
+	to, err := parseEndpoint(r.Host, 0)
+	if err != nil {
+		g.refuseConnect(w, r.Host, err)
+		return
+	}
+	if err := g.policy.admit(to); err != nil {
+		g.refuseConnect(w, to.authority("https"), err)
+		return
+	}
+	leaf, err := g.ca.leaf(to.host)
+	if err != nil {
+		http.Error(w, "gateway: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	if !g.enter() {
+		return
+	}
+	defer g.running.Done()
+	down, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	stop := context.AfterFunc(g.ctx, func() { down.Close() })
+	defer stop()
+	down.SetDeadline(time.Now().Add(handshake))
+	if _, err := io.WriteString(down, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
+		down.Close()
+		return
+	}
+	t := &tunnel{Conn: down, r: buf.Reader, to: to}
+	if c, err := g.terminate(t, leaf); err != nil {
+		down.Close()
+		if g.ctx.Err() == nil {
+			g.recordConnect(to.authority("https"), err)
+		}
+	} else if c != nil {
+		down.SetDeadline(time.Time{})
+		select {
+		case g.tls <- c:
+		case <-g.ctx.Done():
+			down.Close()
+		}
+	}
+}
+
+// terminate makes a tunnel a TLS connection that ends here. Both results are nil
+// where the client only looked whether there is a way.
+func (g *Gateway) terminate(t *tunnel, leaf *tls.Certificate) (net.Conn, error) {
+	first, err := t.r.Peek(1)
+	switch {
+	case errors.Is(err, io.EOF):
+		t.Close()
+		return nil, nil
+	case err != nil:
+		return nil, errors.New("a tunnel carries TLS, and this one carried nothing")
+	case first[0] != 22: // RFC 8446, section 5.1: handshake
+		return nil, errors.New("a tunnel carries TLS, and this one something else")
+	}
+	var fronted error
+	c := tls.Server(t, &tls.Config{
+		NextProtos:             []string{"h2", "http/1.1"},
+		MinVersion:             tls.VersionTLS12,
+		SessionTicketsDisabled: true,
+		Certificates:           []tls.Certificate{*leaf},
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			// An address has no server name (RFC 6066, section 3).
+			name := strings.TrimSuffix(strings.ToLower(hello.ServerName), ".")
+			if name != t.to.host && (name != "" || net.ParseIP(t.to.host) == nil) {
+				fronted = fmt.Errorf("the tunnel is for %s, and TLS inside of it for %.300q", t.to.host, name)
+				return nil, fronted
+			}
+			return nil, nil
+		},
+	})
+	ctx, cancel := context.WithTimeout(g.ctx, handshake)
+	defer cancel()
+	if err := c.HandshakeContext(ctx); err != nil {
+		if fronted != nil {
+			return nil, fronted
+		}
+		return nil, fmt.Errorf("TLS: %w (the client must believe the room's CA bundle)", err)
+	}
+	return c, nil
+}
+
+func (g *Gateway) refuseConnect(w http.ResponseWriter, host string, err error) {
+	if !printable(host) || len(host) > 300 {
+		host = MirrorHost
+	}
+	g.recordConnect(host, err)
+	http.Error(w, "gateway: "+(&DeniedError{host, err.Error()}).Error(), http.StatusForbidden)
+}
+
+func (g *Gateway) recordConnect(host string, err error) {
+	e, berr := g.begin(http.MethodConnect, "https://"+host+"/")
+	if berr != nil {
+		return
+	}
+	e.Status, e.Denied = http.StatusForbidden, clip(err.Error())
+	g.finish(e)
+}
+
+// serveInside answers a request that came through a tunnel.
+func (g *Gateway) serveInside(w http.ResponseWriter, r *http.Request) {
+	to := r.Context().Value(tunnelKey{}).(endpoint)
+	u := *r.URL
+	host, err := parseEndpoint(r.Host, 443)
+	switch {
+	case r.Method == http.MethodConnect:
+		err = errors.New("a tunnel within a tunnel")
+	case u.Host != "" && u.Scheme != "https":
+		err = fmt.Errorf("scheme %.40q within TLS", u.Scheme)
+	case err == nil && host != to:
+		err = fmt.Errorf("the tunnel is for %s, and the request inside of it for %.300q", to, r.Host)
+	}
+	u.Scheme, u.Host = "https", to.authority("https")
+	g.handle(w, r, &u, err)
+}
+
+// tlsListener hands over the tunnels whose TLS stands.
+type tlsListener struct {
+	g    *Gateway
+	addr net.Addr
+}
+
+func (l tlsListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.g.tls:
+		return c, nil
+	case <-l.g.ctx.Done():
+		return nil, http.ErrServerClosed
+	}
+}
+
+func (l tlsListener) Close() error   { return nil }
+func (l tlsListener) Addr() net.Addr { return l.addr }
