@@ -94,6 +94,7 @@ var attempts = map[string]func() error{
 	"xdp":             socket(unix.AF_XDP, unix.SOCK_RAW, 0),
 	"route":           socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE),
 	"audit":           socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_AUDIT),
+	"filter":          socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_NETFILTER),
 	"generic":         socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_GENERIC),
 	"alg-high-bits":   socket(1<<32|unix.AF_ALG, unix.SOCK_SEQPACKET, 0),
 	"unix-pair":       func() error { _, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0); return err },
@@ -281,8 +282,8 @@ func TestRolesByWhatTheyTry(t *testing.T) {
 	noInet := map[string]string{
 		"inet": "EAFNOSUPPORT", "inet6": "EAFNOSUPPORT", "route": "EAFNOSUPPORT", "audit": "EAFNOSUPPORT", "sctp": "EAFNOSUPPORT",
 	}
-	inet := map[string]string{"inet": "", "inet6": "", "route": "", "audit": "EPROTONOSUPPORT", "generic": "EPROTONOSUPPORT", "sctp": "EPROTONOSUPPORT", "mptcp": "EPROTONOSUPPORT"}
-	rooms := map[string]string{"unshare": "", "unshare-user": "EINVAL", "setns": "EBADF", "mount": "EFAULT"}
+	inet := map[string]string{"inet": "", "inet6": "", "route": "", "audit": "EPROTONOSUPPORT", "filter": "EPROTONOSUPPORT", "generic": "EPROTONOSUPPORT", "sctp": "EPROTONOSUPPORT", "mptcp": "EPROTONOSUPPORT"}
+	rooms := map[string]string{"filter": "", "unshare": "", "unshare-user": "EINVAL", "setns": "EBADF", "mount": "EFAULT"}
 	tests := []struct {
 		name   string
 		policy Policy
@@ -339,7 +340,7 @@ func TestRolesByWhatTheyTry(t *testing.T) {
 
 func TestRoomFilterByWhatIsTried(t *testing.T) {
 	want := map[string]string{
-		"exec": "ENOENT", "start": "", "inet": "", "inet6": "", "route": "", "audit": "EPROTONOSUPPORT", "generic": "EPROTONOSUPPORT", "sctp": "EPROTONOSUPPORT",
+		"exec": "ENOENT", "start": "", "inet": "", "inet6": "", "route": "", "filter": "", "audit": "EPROTONOSUPPORT", "generic": "EPROTONOSUPPORT", "sctp": "EPROTONOSUPPORT",
 		"unshare": "", "unshare-user": "EPERM", "fork": "EPERM", "setns": "EBADF", "mount": "EFAULT",
 	}
 	for k, v := range alwaysRefused {

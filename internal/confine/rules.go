@@ -1,6 +1,11 @@
 package confine
 
-import "golang.org/x/sys/unix"
+import (
+	"maps"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
 
 // newest is the last system call that these rules were written with. What a
 // later kernel adds is refused until somebody has looked at it.
@@ -82,8 +87,20 @@ const namespaces = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | u
 // all compares all 32 bits.
 const all = ^uint32(0)
 
+// network is what may be made sockets of.
+type network int
+
+const (
+	onlyUnix network = iota
+	internet         // and IPv4, IPv6 and the routing table's netlink
+	// And the netlink of packet filters and IPsec. Nothing in a room uses them,
+	// but the library that sets up BuildKit's proxy network opens them before it
+	// asks for the routing table, and gives up where it cannot.
+	roomNetwork
+)
+
 // common holds for every role and every room.
-func common(inet bool) []rule {
+func common(n network) []rule {
 	var out []rule
 	for _, nr := range never {
 		out = append(out, rule{nr, nil, unix.EPERM})
@@ -100,29 +117,32 @@ func common(inet bool) []rule {
 	for _, request := range []uint32{unix.TIOCSTI, unix.TIOCLINUX} {
 		out = append(out, rule{unix.SYS_IOCTL, []cond{{1, all, request}}, unix.EPERM})
 	}
-	return append(out, sockets(inet)...)
+	return append(out, sockets(n)...)
 }
 
-// sockets are of the Unix family and, with inet, of IPv4 and IPv6 for the
-// protocols that everybody uses, and the routing table's. Others are refused as
-// a kernel refuses what it does not have: some programs end at EPERM.
-func sockets(inet bool) []rule {
+// sockets are refused as a kernel refuses what it does not have: some programs
+// end at EPERM. IPv4 and IPv6 are for the protocols that everybody uses.
+func sockets(n network) []rule {
 	const domain, kind, protocol = 0, 1, 2
 	out := []rule{
 		// SOCK_PACKET makes a packet socket of any family (packet(7)).
 		{unix.SYS_SOCKET, []cond{{kind, 0xf, unix.SOCK_PACKET}}, unix.EPERM},
 		{unix.SYS_SOCKET, []cond{{domain, all, unix.AF_UNIX}}, 0},
 	}
-	if inet {
-		for _, family := range []uint32{unix.AF_INET, unix.AF_INET6} {
-			for _, p := range []uint32{0, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6} {
-				out = append(out, rule{unix.SYS_SOCKET, []cond{{domain, all, family}, {protocol, all, p}}, 0})
-			}
-			out = append(out, rule{unix.SYS_SOCKET, []cond{{domain, all, family}}, unix.EPROTONOSUPPORT})
+	protocols := map[uint32][]uint32{}
+	if n >= internet {
+		ip := []uint32{0, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6}
+		protocols[unix.AF_INET], protocols[unix.AF_INET6] = ip, ip
+		protocols[unix.AF_NETLINK] = []uint32{unix.NETLINK_ROUTE}
+	}
+	if n == roomNetwork {
+		protocols[unix.AF_NETLINK] = append(protocols[unix.AF_NETLINK], unix.NETLINK_XFRM, unix.NETLINK_NETFILTER)
+	}
+	for _, family := range slices.Sorted(maps.Keys(protocols)) {
+		for _, p := range protocols[family] {
+			out = append(out, rule{unix.SYS_SOCKET, []cond{{domain, all, family}, {protocol, all, p}}, 0})
 		}
-		out = append(out,
-			rule{unix.SYS_SOCKET, []cond{{domain, all, unix.AF_NETLINK}, {protocol, all, unix.NETLINK_ROUTE}}, 0},
-			rule{unix.SYS_SOCKET, []cond{{domain, all, unix.AF_NETLINK}}, unix.EPROTONOSUPPORT})
+		out = append(out, rule{unix.SYS_SOCKET, []cond{{domain, all, family}}, unix.EPROTONOSUPPORT})
 	}
 	return append(out,
 		rule{unix.SYS_SOCKET, nil, unix.EAFNOSUPPORT},
@@ -133,7 +153,7 @@ func sockets(inet bool) []rule {
 // Room is the filter of what runs in a room: a container runtime works, with
 // everything it starts; user namespaces within the room's own do not.
 func Room() *Filter {
-	return compile(append(common(true),
+	return compile(append(common(roomNetwork),
 		rule{unix.SYS_CLONE, []cond{{0, unix.CLONE_NEWUSER, 0}}, 0},
 		rule{unix.SYS_CLONE, nil, unix.EPERM},
 		rule{unix.SYS_UNSHARE, []cond{{0, unix.CLONE_NEWUSER, 0}}, 0},
@@ -144,9 +164,13 @@ func Room() *Filter {
 // filter is the filter of a role.
 func (p Policy) filter() *Filter {
 	if p.Rooms {
-		return compile(common(true))
+		return compile(common(roomNetwork))
 	}
-	out := common(p.Inet)
+	n := onlyUnix
+	if p.Inet {
+		n = internet
+	}
+	out := common(n)
 	for _, nr := range outside {
 		out = append(out, rule{nr, nil, unix.EPERM})
 	}
