@@ -38,6 +38,8 @@ type Limits struct {
 	CPUs     float64       `json:"cpus,omitempty"`     // cores
 	Memory   int64         `json:"memory,omitempty"`   // bytes
 	PIDs     int64         `json:"pids,omitempty"`     // processes and threads
+	Disk     int64         `json:"disk,omitempty"`     // bytes of everything it writes
+	IO       int64         `json:"io,omitempty"`       // bytes per second read, and as many written; 0 is no limit
 	WallTime time.Duration `json:"wallTime,omitempty"` // nanoseconds
 }
 

@@ -5,6 +5,7 @@ set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 declare -A package=(
   [runc]=runc
+  [mkfs.ext4]=e2fsprogs
   [mmdebstrap]=mmdebstrap
   [git]=git
   [ip]=iproute2

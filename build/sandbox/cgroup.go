@@ -25,11 +25,13 @@ const (
 )
 
 // The controllers that rooms need, by their name as a directory of cgroup v1.
+// (Input and output have none there: see throttle.)
 var controllers = []string{"memory", "cpu", "pids"}
 
 // cgroup limits one room, by version 1 or 2, whichever the machine has.
 type cgroup struct {
 	name   string
+	device string // see newCgroup
 	limits build.Limits
 	v1     cgroup1.Cgroup
 	v2     *cgroup2.Manager
@@ -37,7 +39,9 @@ type cgroup struct {
 
 func unified() bool { return cgroups.Mode() == cgroups.Unified }
 
-func newCgroup(name string, l build.Limits) (*cgroup, error) {
+// newCgroup makes a room's cgroup. Its IO limit is for device, a number such as
+// "7:3"; where that is empty there is nothing to limit.
+func newCgroup(name, device string, l build.Limits) (*cgroup, error) {
 	res := &specs.LinuxResources{Memory: &specs.LinuxMemory{}, CPU: &specs.LinuxCPU{}, Pids: &specs.LinuxPids{}}
 	if l.Memory > 0 {
 		res.Memory.Limit = &l.Memory
@@ -49,7 +53,7 @@ func newCgroup(name string, l build.Limits) (*cgroup, error) {
 	if l.PIDs > 0 {
 		res.Pids.Limit = &l.PIDs
 	}
-	c := &cgroup{name: name, limits: l}
+	c := &cgroup{name: name, device: device, limits: l}
 	path := filepath.Join(cgroupParent, name)
 	var err error
 	if unified() {
@@ -59,6 +63,20 @@ func newCgroup(name string, l build.Limits) (*cgroup, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: making the cgroup %s: %w", ErrUnsupported, path, err)
+	}
+	if c.v2 != nil {
+		// A build of which one process was killed for memory may go on and give
+		// another image; version 1 cannot, there Exceeded has to do.
+		if err := os.WriteFile(c.file("", "", "memory.oom.group"), []byte("1"), 0); err != nil {
+			c.delete()
+			return nil, fmt.Errorf("one end for all at out of memory: %w", err)
+		}
+	}
+	if device != "" {
+		if err := c.throttle(l.IO); err != nil {
+			c.delete()
+			return nil, fmt.Errorf("the limit of input and output: %w", err)
+		}
 	}
 	// A limit that was not taken is not a limit.
 	if l.Memory > 0 {
@@ -76,6 +94,52 @@ func newCgroup(name string, l build.Limits) (*cgroup, error) {
 		}
 	}
 	return c, nil
+}
+
+// throttle limits reading and writing of the room's device, in bytes per second.
+// Version 1 does not know whose buffered writes the kernel writes back, so no
+// cgroup would limit them; but the device is the room's alone, and there the
+// limit is the device's. 0 lifts it, also what a crash left.
+func (c *cgroup) throttle(rate int64) error {
+	if c.v2 == nil {
+		return throttleDevice(c.device, rate)
+	}
+	if rate == 0 {
+		return nil
+	}
+	return os.WriteFile(c.file("", "", "io.max"), fmt.Appendf(nil, "%s rbps=%d wbps=%d", c.device, rate, rate), 0)
+}
+
+// Version 1's limits of devices, for everybody: "7:3 1048576".
+var deviceLimits = []string{cgroupRoot + "/blkio/blkio.throttle.read_bps_device", cgroupRoot + "/blkio/blkio.throttle.write_bps_device"}
+
+func throttleDevice(device string, rate int64) error {
+	for _, path := range deviceLimits {
+		err := os.WriteFile(path, fmt.Appendf(nil, "%s %d", device, rate), 0)
+		if err != nil && (rate > 0 || !errors.Is(err, os.ErrNotExist)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepThrottles lifts the limits of loop devices that nobody uses any more.
+func sweepThrottles() error {
+	const loopMajor = "7:"
+	var errs []error
+	for _, path := range deviceLimits {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			continue // version 2, where a limit ends with its cgroup
+		}
+		for line := range strings.Lines(string(data)) {
+			device, _, _ := strings.Cut(line, " ")
+			if strings.HasPrefix(device, loopMajor) && backingFile(device) == "" {
+				errs = append(errs, throttleDevice(device, 0))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // hierarchy is the version 1 controllers that a room is put into; all must be there.
@@ -125,7 +189,13 @@ func (c *cgroup) exceeded() error {
 	return nil
 }
 
-func (c *cgroup) delete() error { return sweepCgroup(c.name) }
+func (c *cgroup) delete() error {
+	var err error
+	if c.device != "" && c.v2 == nil && c.limits.IO > 0 {
+		err = throttleDevice(c.device, 0)
+	}
+	return errors.Join(err, sweepCgroup(c.name))
+}
 
 // sweepCgroup kills what is left in the cgroups of that name and removes them.
 func sweepCgroup(name string) error {
@@ -168,6 +238,11 @@ func removeCgroup(dir string) error {
 }
 
 func killCgroup(dir string) {
+	// All at once, where the kernel can (cgroup v2). A pid namespace ends at once
+	// too, so the list is for what is on its way into one.
+	if os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil {
+		return
+	}
 	data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	if err != nil {
 		return

@@ -12,6 +12,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/internal/confine"
 )
 
 // argv0 marks the process that Open starts: this binary, as the first process
@@ -25,6 +27,9 @@ const (
 	fdSocket = 5 // the listening socket for the program
 	fdMounts = 6 // detached mounts, in the order of order.Mounts
 )
+
+// openFiles is what one process of a room may have open.
+const openFiles = 1 << 16
 
 // order is what the parent tells the first process.
 type order struct {
@@ -92,6 +97,9 @@ func furnish() error {
 		return err
 	}
 	unix.Umask(0o022)
+	if err := confineRoom(); err != nil {
+		return err
+	}
 	// Once more: changes of credentials clear it.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return err
@@ -102,6 +110,26 @@ func furnish() error {
 	}
 	env := append(slices.Clone(o.Env), "LISTEN_PID=1", "LISTEN_FDS=1")
 	return fmt.Errorf("exec %s: %w", o.Argv[0], unix.Exec(o.Argv[0], o.Argv, env))
+}
+
+// confineRoom is what the program and all it starts cannot get rid of.
+func confineRoom() error {
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("switching core dumps off: %w", err)
+	}
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return err
+	}
+	files.Max = min(files.Max, openFiles)
+	files.Cur = files.Max
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return fmt.Errorf("limiting open files: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	return confine.Room().Install()
 }
 
 // makeRoot builds the room's root directory on a tmpfs, from the mounts the

@@ -16,7 +16,7 @@ var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
 // openMounts detaches copies of what the room is to see. The parent does it,
 // because the room's root could not walk to them: the directories of a
 // platform are closed to everybody else.
-func openMounts(o *order, binds []Bind, state string) (files []*os.File, err error) {
+func openMounts(o *order, binds []Bind, state *disk) (files []*os.File, err error) {
 	add := func(source, target string, recursive bool, flags uint64) error {
 		f, dir, err := openMount(source, recursive, flags)
 		if err != nil {
@@ -26,9 +26,12 @@ func openMounts(o *order, binds []Bind, state string) (files []*os.File, err err
 		o.Mounts = append(o.Mounts, mount{Target: target, Dir: dir})
 		return nil
 	}
-	if err := add(state, StateTarget, false, unix.MOUNT_ATTR_NODEV); err != nil {
-		return files, err
+	fd, err := unix.FcntlInt(state.mount.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
 	}
+	files = append(files, os.NewFile(uintptr(fd), StateTarget))
+	o.Mounts = append(o.Mounts, mount{Target: StateTarget, Dir: true})
 	if err := add(cgroupRoot, cgroupRoot, true, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC); err != nil {
 		return files, err
 	}

@@ -1,8 +1,9 @@
 // Package sandbox opens rooms: sets of Linux namespaces (user, mount, pid, ipc,
 // uts, cgroup, network) in which one program runs strangers' code. A room has a
 // uid range that no other room has, a root directory that holds only what its
-// Config names, cgroup limits, and no network but one listener that the parent
-// serves. It dies with its parent and leaves nothing behind.
+// Config names, a file system of its own with a size, cgroup limits, a seccomp
+// filter, and no network but one listener that the parent serves. It dies with
+// its parent and leaves nothing behind.
 //
 // The network is the part to know: the room's network namespace has a loopback
 // device and nothing else. The gateway's listening socket is made inside that
@@ -23,14 +24,18 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/internal/confine"
 )
 
 // GatewayAddress is where a room finds its gateway.
@@ -46,7 +51,7 @@ var ErrUnsupported = errors.New("rooms cannot be opened here")
 type Config struct {
 	Dir     string            // directory of all rooms, made if missing; the room lives in a subdirectory
 	UIDBase uint32            // first uid of the first range; default 100000. Each room takes 65536
-	Limits  build.Limits      // CPUs, Memory, PIDs; zero is no limit. WallTime is the caller's
+	Limits  build.Limits      // zero is no limit, but of Disk: 20 GiB, or 3/4 of what is free. WallTime is the caller's
 	Binds   []Bind            // what the room sees of the host, beside /proc, /sys and five devices
 	Files   map[string][]byte // small files that are written into the room, by absolute path; 0644
 	Argv    []string          // program and arguments, by its path in the room
@@ -70,11 +75,13 @@ type Room struct {
 	dir    string // its directory under Config.Dir; not visible inside
 	lock   *os.File
 	slot   *slot
+	disk   *disk
 	cgroup *cgroup
 	cmd    *exec.Cmd
 	done   chan struct{} // closed when the program has ended and been waited for
 	err    error         // of the program; valid after done
 	close  sync.Once
+	full   atomic.Pointer[error] // the disk was, at some time
 }
 
 // Open makes a room and starts its program. The program gets one listening Unix
@@ -105,13 +112,41 @@ func Open(cfg Config) (_ *Room, err error) {
 	if r.dir, r.lock, err = makeRoomDir(cfg.Dir, r.slot.uid); err != nil {
 		return nil, err
 	}
-	if r.cgroup, err = newCgroup(r.slot.name(), cfg.Limits); err != nil {
+	if r.disk, err = newDisk(r.dir, cfg.Limits.Disk, r.slot.uid); err != nil {
+		return nil, err
+	}
+	if r.cgroup, err = newCgroup(r.slot.name(), r.disk.device, cfg.Limits); err != nil {
 		return nil, err
 	}
 	if err := r.start(cfg); err != nil {
 		return nil, err
 	}
+	go r.watch()
 	return r, nil
+}
+
+// watch ends the room when its disk is full, or the machine's is and this room
+// has taken most of it. It looks often, since a program that failed for space
+// may free some before anybody asks why.
+func (r *Room) watch() {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.done:
+			return
+		case <-tick.C:
+		}
+		err := r.disk.full()
+		if err == nil {
+			err = r.disk.crowded()
+		}
+		if err != nil {
+			r.full.CompareAndSwap(nil, &err)
+			r.Kill()
+			return
+		}
+	}
 }
 
 // Supported returns an error matching ErrUnsupported, with a hint, where rooms
@@ -146,7 +181,7 @@ func (r *Room) start(cfg Config) error {
 	defer reportW.Close()
 
 	o := order{Argv: cfg.Argv, Env: cfg.Env, Files: maps.Clone(cfg.Files)}
-	mounts, err := openMounts(&o, cfg.Binds, filepath.Join(r.dir, "state"))
+	mounts, err := openMounts(&o, cfg.Binds, r.disk)
 	defer closeAll(mounts)
 	if err != nil {
 		return err
@@ -277,7 +312,42 @@ func (r *Room) Done() <-chan struct{} { return r.done }
 
 // Exceeded says which limit the room ran into, or nil: an error such as "out of
 // memory: the limit is 4294967296 bytes".
-func (r *Room) Exceeded() error { return r.cgroup.exceeded() }
+func (r *Room) Exceeded() error {
+	if err := r.cgroup.exceeded(); err != nil {
+		return err
+	}
+	if err := r.full.Load(); err != nil {
+		return *err
+	}
+	return r.disk.full()
+}
+
+// Describe is the room as it was made, for the provenance: what the parent did
+// and measured itself, nothing that the room said.
+func (r *Room) Describe() map[string]string {
+	m := map[string]string{
+		"namespaces":       "user mount pid ipc uts cgroup network",
+		"seccomp":          "sha256:" + confine.Room().Digest(),
+		"noNewPrivileges":  "true",
+		"devices":          strings.Join(devices, " "),
+		"filesystem":       r.disk.kind,
+		"limits.disk":      strconv.FormatInt(r.disk.size, 10),
+		"limits.openFiles": strconv.Itoa(openFiles),
+	}
+	if r.disk.why != "" {
+		m["filesystem"] += ", counted as memory: " + r.disk.why
+	}
+	l := r.cgroup.limits
+	if l.CPUs > 0 {
+		m["limits.cpus"] = strconv.FormatFloat(l.CPUs, 'g', -1, 64)
+	}
+	for name, n := range map[string]int64{"memory": l.Memory, "processes": l.PIDs, "io": l.IO} {
+		if n > 0 {
+			m["limits."+name] = strconv.FormatInt(n, 10)
+		}
+	}
+	return m
+}
 
 // Range is the room's first host uid and gid, and how many it has.
 func (r *Room) Range() (first, size uint32) { return r.slot.uid, slotSize }
@@ -303,6 +373,10 @@ func (r *Room) Close() error {
 		r.Kill()
 		if r.cgroup != nil {
 			errs = append(errs, r.cgroup.delete())
+		}
+		// After the cgroup, whose limit of writing would hold the disk up.
+		if r.disk != nil {
+			errs = append(errs, r.disk.erase())
 		}
 		if r.dir != "" {
 			errs = append(errs, os.RemoveAll(r.dir))

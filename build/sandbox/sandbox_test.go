@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/colophon-build/colophon/build"
 )
 
@@ -30,6 +32,9 @@ func TestMain(m *testing.M) {
 		return
 	case "room-parent":
 		orphan()
+		return
+	case "room-without-loop":
+		withoutLoop()
 		return
 	}
 	os.Exit(m.Run())
@@ -49,12 +54,17 @@ func needRooms(t *testing.T) {
 
 func open(t *testing.T, l build.Limits) *Room {
 	t.Helper()
+	return openIn(t, t.TempDir(), l)
+}
+
+func openIn(t *testing.T, dir string, l build.Limits) *Room {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	r, err := Open(Config{
-		Dir: t.TempDir(), Limits: l,
+		Dir: dir, Limits: l,
 		Binds: []Bind{{self, "/bin/tenant"}},
 		Files: map[string][]byte{"/etc/hello": []byte("hello")},
 		Argv:  []string{"/bin/tenant"}, Env: []string{"ONLY=this"}, Stderr: os.Stderr,
@@ -155,6 +165,53 @@ func answer(w []string) string {
 			keep = append(keep, b)
 		}
 		return fmt.Sprint("ate ", len(keep))
+	case "fill":
+		f, err := os.Create(w[1])
+		if err != nil {
+			return err.Error()
+		}
+		n := 0
+		for b := make([]byte, 1<<20); ; n++ {
+			if _, err := f.Write(b); err != nil {
+				return fmt.Sprintf("stopped after %d MiB: %v", n, err)
+			}
+			if len(w) > 2 && fmt.Sprint(n) == w[2] {
+				return fmt.Sprint("wrote ", n)
+			}
+		}
+	case "files":
+		for n := 0; ; n++ {
+			if err := os.WriteFile(fmt.Sprintf("%s/%d", w[1], n), nil, 0o644); err != nil {
+				return fmt.Sprintf("stopped at %d: %v", n, err)
+			}
+		}
+	case "statfs":
+		var st unix.Statfs_t
+		if err := unix.Statfs(w[1], &st); err != nil {
+			return err.Error()
+		}
+		return fmt.Sprintf("%x %d %x", st.Type, int64(st.Blocks)*st.Bsize>>20, st.Flags)
+	case "mknod":
+		return fmt.Sprint(unix.Mknod(w[1], unix.S_IFBLK|0o666, int(unix.Mkdev(7, 0))))
+	case "unshare":
+		return fmt.Sprint(unix.Unshare(unix.CLONE_NEWUSER))
+	case "socket":
+		var domain int
+		fmt.Sscan(w[1], &domain)
+		_, err := unix.Socket(domain, unix.SOCK_RAW, 0)
+		return fmt.Sprint(err)
+	case "limits":
+		var core, files unix.Rlimit
+		unix.Getrlimit(unix.RLIMIT_CORE, &core)
+		unix.Getrlimit(unix.RLIMIT_NOFILE, &files)
+		status, _ := os.ReadFile("/proc/self/status")
+		var out []string
+		for line := range strings.Lines(string(status)) {
+			if strings.HasPrefix(line, "NoNewPrivs") || strings.HasPrefix(line, "Seccomp:") {
+				out = append(out, strings.Fields(line)[1])
+			}
+		}
+		return fmt.Sprint(core.Max, files.Max <= openFiles, out)
 	case "fork":
 		n := 0
 		for range 100 {
@@ -345,6 +402,168 @@ func TestLimitsEndTheRoomAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestFullDiskEndsTheRoomAndNothingElse(t *testing.T) {
+	needRooms(t)
+	other := open(t, build.Limits{})
+	for what, want := range map[string]string{
+		"fill /state/x": "disk full: the limit is 67108864 bytes",
+		"files /state":  "disk full: the limit is 16384 files",
+	} {
+		r := open(t, build.Limits{Disk: 64 << 20})
+		if got := ask(t, r, "statfs /state"); !strings.HasPrefix(got, "ef53 ") {
+			t.Errorf("file system: got %s, want ext4 (ef53)", got)
+		}
+		// It is stopped by its disk, or ended first.
+		if got := ask(t, r, what); !strings.HasPrefix(got, "stopped") && !strings.HasPrefix(got, "dead") {
+			t.Errorf("%s: %s", what, got)
+		}
+		<-r.Done()
+		if err := r.Exceeded(); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", what, err, want)
+		}
+	}
+	if got := ask(t, other, "write /state/x"); got != "<nil>" {
+		t.Errorf("the room beside it: %s", got)
+	}
+	if err := other.Exceeded(); err != nil {
+		t.Errorf("the room beside it: %v", err)
+	}
+	// Its other directories are small, and memory that it pays for.
+	for _, dir := range []string{"/", "/tmp", "/run", "/dev", "/etc"} {
+		if got := ask(t, other, "statfs "+dir); !strings.HasPrefix(got, "1021994 256 ") {
+			t.Errorf("%s: got %s, want a tmpfs (1021994) of 256 MiB", dir, got)
+		}
+	}
+	if _, err := Open(Config{Dir: t.TempDir(), Limits: build.Limits{Disk: 1 << 20}}); err == nil || !strings.Contains(err.Error(), "1048576") {
+		t.Errorf("a disk that nothing fits on: got %v", err)
+	}
+}
+
+// Images promise more than the machine may have: the room that took most ends.
+func TestFullMachineEndsTheLargestRoom(t *testing.T) {
+	needRooms(t)
+	dir := t.TempDir()
+	if err := unix.Mount("small", dir, "tmpfs", 0, fmt.Sprintf("size=%d", hostReserve+256<<20)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	small, large := openIn(t, dir, build.Limits{Disk: 1 << 30}), openIn(t, dir, build.Limits{Disk: 1 << 30})
+	if got := ask(t, small, "fill /state/x 16"); got != "wrote 16" {
+		t.Fatal(got)
+	}
+	ask(t, large, "fill /state/x 300")
+	// The kernel writes to the image when it likes; this is now.
+	if conn, err := large.disk.root.SyscallConn(); err == nil {
+		conn.Control(func(fd uintptr) { unix.Syncfs(int(fd)) })
+	}
+	<-large.Done()
+	if err := large.Exceeded(); err == nil || !strings.Contains(err.Error(), "the machine has") {
+		t.Errorf("got %v", err)
+	}
+	if got := ask(t, small, "write /state/y"); got != "<nil>" {
+		t.Errorf("the room beside it: %s", got)
+	}
+	if free, err := freeBytes(dir); err == nil && free < hostReserve {
+		if _, err := newDisk(dir, 0, 0); err == nil {
+			t.Error("a room opened on a full machine")
+		}
+	}
+}
+
+// A host without loop devices, as seen by a process that cannot reach them.
+func TestWithoutLoopDevicesTheDiskIsMemory(t *testing.T) {
+	needRooms(t)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"room-without-loop"}
+	cmd.Env = append(os.Environ(), "ROOMS="+t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, want := range []string{"filesystem: tmpfs, counted as memory: no loop device", "statfs: 1021994 64 ", "fill: stopped", "exceeded: disk full: the limit is 67108864 bytes"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("got\n%swant %q", out, want)
+		}
+	}
+}
+
+func withoutLoop() {
+	if err := unix.Mount("/dev/null", "/dev/loop-control", "", unix.MS_BIND, ""); err != nil {
+		panic(err)
+	}
+	self, _ := os.Executable()
+	r, err := Open(Config{Dir: os.Getenv("ROOMS"), Binds: []Bind{{self, "/bin/tenant"}}, Argv: []string{"/bin/tenant"}, Limits: build.Limits{Disk: 64 << 20, Memory: 512 << 20}})
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close()
+	fmt.Println("filesystem:", r.Describe()["filesystem"])
+	for _, q := range []string{"statfs /state", "fill /state/x"} {
+		c, err := r.Dial(context.Background())
+		if err != nil {
+			panic(err)
+		}
+		fmt.Fprintln(c, q)
+		a, _ := io.ReadAll(c)
+		if len(a) == 0 {
+			a = []byte("stopped, with the room\n")
+		}
+		fmt.Printf("%s: %s", strings.Fields(q)[0], a)
+	}
+	<-r.Done()
+	fmt.Println("exceeded:", r.Exceeded())
+}
+
+func TestRoomCannotWidenItself(t *testing.T) {
+	needRooms(t)
+	r := open(t, build.Limits{})
+	if got, want := ask(t, r, "limits"), "0 true [1 2]"; got != want {
+		t.Errorf("core dumps, open files, no_new_privs and seccomp: got %s, want %s", got, want)
+	}
+	if got := ask(t, r, "mknod /state/loop0"); got != unix.EPERM.Error() {
+		t.Errorf("a device node: %s", got)
+	}
+	if got := ask(t, r, "read /dev/loop0"); !strings.Contains(got, "no such file") {
+		t.Errorf("a device of the host: %s", got)
+	}
+	if got := ask(t, r, "unshare"); got != unix.EPERM.Error() {
+		t.Errorf("a user namespace of its own: %s", got)
+	}
+	for _, family := range []int{unix.AF_ALG, unix.AF_VSOCK, unix.AF_PACKET, unix.AF_XDP} {
+		if got := ask(t, r, fmt.Sprint("socket ", family)); got != unix.EAFNOSUPPORT.Error() {
+			t.Errorf("a socket of family %d: %s", family, got)
+		}
+	}
+	d := r.Describe()
+	if !strings.HasPrefix(d["seccomp"], "sha256:") || d["filesystem"] != "ext4" || d["limits.disk"] == "" {
+		t.Errorf("description: %v", d)
+	}
+}
+
+func TestInputAndOutputAreLimitedByDevice(t *testing.T) {
+	needRooms(t)
+	r := open(t, build.Limits{IO: 1 << 20, Disk: 64 << 20})
+	files := deviceLimits
+	want := r.disk.device + " 1048576\n"
+	if unified() {
+		files, want = []string{r.cgroup.file("", "", "io.max")}, r.disk.device+" rbps=1048576 wbps=1048576"
+	}
+	for _, path := range files {
+		if data, err := os.ReadFile(path); err != nil || !strings.Contains(string(data), want) {
+			t.Errorf("%s: got %q %v, want %q", path, data, err, want)
+		}
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		if data, _ := os.ReadFile(path); strings.Contains(string(data), r.disk.device+" ") {
+			t.Errorf("%s: the device is limited after its room: %q", path, data)
+		}
+	}
+}
+
 func TestRoomsHaveDifferentUsers(t *testing.T) {
 	needRooms(t)
 	a, _ := open(t, build.Limits{}).Range()
@@ -381,12 +600,24 @@ func nothingLeft(t *testing.T, uid uint32, dir string) {
 	if left = append(left, more...); len(left) > 0 {
 		t.Errorf("cgroups left: %v", left)
 	}
+	for _, d := range list("/sys/block") {
+		if data, _ := os.ReadFile("/sys/block/" + d + "/loop/backing_file"); strings.HasPrefix(string(data), dir) {
+			t.Errorf("%s still has %s", d, data)
+		}
+	}
+	for _, name := range list("/proc") {
+		if data, _ := os.ReadFile("/proc/" + name + "/mountinfo"); strings.Contains(string(data), dir) {
+			t.Errorf("process %s has a mount of %s", name, dir)
+		}
+	}
 }
 
 func processesOf(uid uint32) (pids []string) {
 	for _, p := range list("/proc") {
 		info, err := os.Stat("/proc/" + p)
-		if err == nil && p[0] >= '0' && p[0] <= '9' && info.Sys().(*syscall.Stat_t).Uid == uid {
+		stat, _ := os.ReadFile("/proc/" + p + "/stat")
+		// Those that ended and were not waited for yet do not count.
+		if err == nil && p[0] >= '0' && p[0] <= '9' && info.Sys().(*syscall.Stat_t).Uid == uid && !strings.Contains(string(stat), ") Z ") {
 			pids = append(pids, p)
 		}
 	}
@@ -446,6 +677,50 @@ func TestSweepAfterKill(t *testing.T) {
 	nothingLeft(t, uid, dir)
 	if got := ask(t, live, "facts"); strings.HasPrefix(got, "dead") {
 		t.Error("sweeping ended a room in use")
+	}
+}
+
+// What a machine that lost its power leaves, beside what no crash of ours can.
+func TestSweepAfterCrashOfTheMachine(t *testing.T) {
+	needRooms(t)
+	rooms := t.TempDir()
+	const uid = 100000 + 100*slotSize // no test opens a hundred rooms
+	dir := filepath.Join(rooms, fmt.Sprintf("room-%d-123", uid))
+	for _, d := range []string{dir, filepath.Join(rooms, "room-garbage"), filepath.Join(rooms, "else")} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{"lock", imageName, "sock"} {
+		if err := os.WriteFile(filepath.Join(dir, f), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := newCgroup(fmt.Sprintf("uid-%d", uid), "", build.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sleeper := exec.Command("/bin/sleep", "1000")
+	if err := sleeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.add(sleeper.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- sleeper.Wait() }()
+	if err := Sweep(rooms); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("a process in a room's cgroup lives")
+	}
+	nothingLeft(t, uid, dir)
+	if got := list(rooms); !slices.Equal(got, []string{"else"}) {
+		t.Errorf("left: %v", got)
+	}
+	if err := Sweep(filepath.Join(rooms, "none")); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -76,8 +76,8 @@ func tryLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// makeRoomDir makes DIR/room-UID-RANDOM with the files lock (held while the
-// room lives) and state (the room's own).
+// makeRoomDir makes DIR/room-UID-RANDOM with the file lock, held while the room
+// lives. The room's file system and socket are to be in there too.
 func makeRoomDir(dir string, uid uint32) (string, *os.File, error) {
 	room, err := os.MkdirTemp(dir, fmt.Sprintf("room-%d-", uid))
 	if err != nil {
@@ -87,17 +87,6 @@ func makeRoomDir(dir string, uid uint32) (string, *os.File, error) {
 	if err == nil && lock == nil {
 		err = fmt.Errorf("%s is locked by another", room)
 	}
-	if err == nil {
-		err = os.Mkdir(filepath.Join(room, "state"), 0o700)
-	}
-	if err == nil {
-		err = os.Mkdir(filepath.Join(room, "state", "tmp"), 0o700)
-	}
-	for _, d := range []string{"state", "state/tmp"} {
-		if err == nil {
-			err = os.Chown(filepath.Join(room, d), int(uid), int(uid))
-		}
-	}
 	if err != nil {
 		os.RemoveAll(room)
 		return "", nil, err
@@ -106,13 +95,12 @@ func makeRoomDir(dir string, uid uint32) (string, *os.File, error) {
 }
 
 // Sweep erases the rooms in dir whose parent died before it could: their
-// directories and cgroups. (Their processes, mounts and network died with it.)
+// directories and cgroups. (Their processes, mounts, loop devices and network
+// died with it.)
 // Rooms in use are left alone. Call it at start.
 func Sweep(dir string) error {
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	} else if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	var errs []error
@@ -143,5 +131,5 @@ func Sweep(dir string) error {
 		errs = append(errs, os.RemoveAll(room))
 		lock.Close()
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, sweepThrottles())...)
 }
