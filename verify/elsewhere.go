@@ -175,9 +175,7 @@ func (c *check) cosign2(ctx context.Context, digest v1.Hash, ev *evidence) {
 			continue
 		}
 		if b, err := attest.ParseCosign2(envelope, l.Annotations); err == nil && namesBuilder(b) {
-			w := c.judgeWorkflow(b, Subject{Digest: digest})
-			w.at = l.Digest.String()
-			ev.workflows = append(ev.workflows, w)
+			ev.workflows = append(ev.workflows, c.judgeWorkflow(b, Subject{Digest: digest}))
 		}
 	}
 }
@@ -209,9 +207,6 @@ func (c *check) workflowLinks(ev *evidence) (links []Link, best *workflowSigned)
 	} else {
 		signature.Claim = fmt.Sprintf("%s, certified %s", best.proof.identity.SubjectAlternativeName, show(best.proof.certified))
 		log.Status, log.Claim = Holds, c.loggedClaim(best)
-	}
-	if best.prov != nil {
-		best.prov.built.signed = signature.Claim + "; " + log.Claim
 	}
 	switch {
 	case best.good() && best.prov != nil:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -32,7 +33,12 @@ const (
 // environment says that they must be there.
 func builder(t *testing.T) *halves {
 	t.Helper()
-	r, err := NewRooms(RoomsConfig{Buildkitd: repo + "/build/bin/buildkitd", StateDir: t.TempDir(), Mirror: mirror})
+	return builderWith(t, "")
+}
+
+func builderWith(t *testing.T, runtime string) *halves {
+	t.Helper()
+	r, err := NewRooms(RoomsConfig{Buildkitd: repo + "/build/bin/buildkitd", Runtime: runtime, StateDir: t.TempDir(), Mirror: mirror})
 	if err != nil {
 		if os.Getenv("COLOPHON_REQUIRE_BUILD") == "1" {
 			t.Fatal(err)
@@ -149,6 +155,43 @@ func TestHelloTwiceGivesTheSameImage(t *testing.T) {
 	t.Logf("%s\n%s\n%v\n%v took %s", first.Digest, all, first.Config, first.Tools, first.Finished.Sub(first.Started))
 }
 
+// The runtime is a matter of taste: the image does not show it, the record does.
+func TestAnotherRuntimeGivesTheSameImage(t *testing.T) {
+	builder(t) // or skip
+	runc, err := exec.LookPath("runc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(runc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := filepath.Join(t.TempDir(), "another")
+	if err := os.WriteFile(another, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	source := tree(t, "FROM debian:bookworm-slim\nRUN id > /id && mkdir /dir && chown 1:1 /dir && grep -q '^Seccomp:.2' /proc/self/status\n")
+	var digests []string
+	for _, runtime := range []string{"runc", another} {
+		r, log, err := run(t, builderWith(t, runtime), build.Request{Tree: source})
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", runtime, err, log)
+		}
+		if got := r.Tools[1].Name; got != filepath.Base(runtime) || r.Config["seccomp"] == "" || r.Config["limits.disk"] == "" {
+			t.Errorf("the record: got %v %v, want %s", r.Tools, r.Config, runtime)
+		}
+		digests = append(digests, r.Digest)
+	}
+	if digests[0] != digests[1] {
+		t.Errorf("runc gives %s, another gives %s", digests[0], digests[1])
+	}
+	for _, unfit := range []string{"/bin/true", "no-such-runtime"} {
+		if _, err := NewRooms(RoomsConfig{Buildkitd: repo + "/build/bin/buildkitd", Runtime: unfit, StateDir: t.TempDir()}); !errors.Is(err, sandbox.ErrUnsupported) || !strings.Contains(err.Error(), unfit) {
+			t.Errorf("%s as a runtime: got %v", unfit, err)
+		}
+	}
+}
+
 func TestFailingStepIsTheRecipesError(t *testing.T) {
 	b := builder(t)
 	_, log, err := run(t, b, build.Request{Tree: tree(t, "FROM debian:bookworm-slim\nRUN echo before && false\n")})
@@ -256,7 +299,9 @@ func TestLimitsEndABuild(t *testing.T) {
 	}{
 		"memory":    {`RUN head -c 1G /dev/zero | tail | wc -c`, build.Limits{Memory: 256 << 20}, "268435456"},
 		"processes": {`RUN for i in $(seq 400); do sleep 20 & done; wait`, build.Limits{PIDs: 100}, "100"},
-		"time":      {`RUN sleep 60`, build.Limits{WallTime: 6 * time.Second}, "6s"},
+		// The step itself goes on; the image it leaves is not the one the commit describes.
+		"disk": {`RUN head -c 2G /dev/zero > /big || true`, build.Limits{Disk: 1 << 30}, "disk full: the limit is 1073741824 bytes"},
+		"time": {`RUN sleep 60`, build.Limits{WallTime: 6 * time.Second}, "6s"},
 	} {
 		start := time.Now()
 		_, log, err := run(t, b, build.Request{Tree: tree(t, "FROM debian:bookworm-slim\n"+c.step+"\n"), Limits: c.limits})

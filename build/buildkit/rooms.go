@@ -17,7 +17,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,13 +32,13 @@ import (
 // RoomsConfig of Rooms. Buildkitd and StateDir are required.
 type RoomsConfig struct {
 	Buildkitd string         // path of buildkitd; linked statically
-	Runc      string         // path of runc; empty: searched in PATH
+	Runtime   string         // OCI runtime of the steps: a name that is searched in PATH, such as crun, or a path; default runc
 	StateDir  string         // rooms of builds in flight; swept by NewRooms. Needs the space of the largest build, and overlayfs
 	Mirror    string         // OCI layout that answers pulls of the names in it; empty: none
 	Store     string         // what sessions that record keep, for sessions with a lock; both need it
 	CABundle  string         // PEM file of the CAs that builds believe; empty: SSL_CERT_FILE, else Debian's
 	UIDBase   uint32         // first of the uids that rooms take; default 100000
-	Limits    build.Limits   // most that one build may use; zero fields are the default: 3/4 of the memory, 8192 processes, 1 h
+	Limits    build.Limits   // most that one build may use; zero fields are the default: 3/4 of the memory, 8192 processes, 1 h, and what sandbox.Config says
 	Allow     []netip.Prefix // private ranges that builds may reach; default none
 
 	// Gateway starts the way out of one room; nil starts it in this process.
@@ -101,16 +100,18 @@ func NewRooms(cfg RoomsConfig) (*Rooms, error) {
 			}
 		}
 	}
-	if cfg.Runc == "" {
-		path, err := exec.LookPath("runc")
-		if err != nil {
-			return nil, fmt.Errorf("%w: runc is not in PATH (apt-get install runc, or use the golang builder)", sandbox.ErrUnsupported)
-		}
-		r.cfg.Runc = path
+	if cfg.Runtime == "" {
+		r.cfg.Runtime = "runc"
+	}
+	if r.cfg.Runtime, err = exec.LookPath(r.cfg.Runtime); err != nil {
+		return nil, fmt.Errorf("%w: the OCI runtime: %w (apt-get install runc, or use the golang builder)", sandbox.ErrUnsupported, err)
+	}
+	if err := keeps(r.cfg.Runtime); err != nil {
+		return nil, fmt.Errorf("%w: %w", sandbox.ErrUnsupported, err)
 	}
 	for _, t := range []struct{ name, source, target string }{
 		{"buildkitd", r.cfg.Buildkitd, "/bin/buildkitd"},
-		{"runc", r.cfg.Runc, "/bin/runc"},
+		{filepath.Base(r.cfg.Runtime), r.cfg.Runtime, r.runtime()},
 	} {
 		d, err := describe(t.name, t.source)
 		if err != nil {
@@ -174,6 +175,8 @@ func within(ask, most build.Limits) build.Limits {
 		CPUs:     lower(ask.CPUs, most.CPUs),
 		Memory:   lower(ask.Memory, most.Memory),
 		PIDs:     lower(ask.PIDs, most.PIDs),
+		Disk:     lower(ask.Disk, most.Disk),
+		IO:       lower(ask.IO, most.IO),
 		WallTime: lower(ask.WallTime, most.WallTime),
 	}
 }
@@ -185,6 +188,9 @@ func lower[T int64 | float64 | time.Duration](a, b T) T {
 	}
 	return a
 }
+
+// runtime is where the room has its OCI runtime.
+func (r *Rooms) runtime() string { return "/bin/" + filepath.Base(r.cfg.Runtime) }
 
 // Begin makes a session and returns its id, which is all that the builder gets
 // to know of it.
@@ -344,11 +350,12 @@ func (m *room) end() ([]build.Exchange, error) {
 		if m.sandbox != nil {
 			m.sandbox.Kill()
 		}
-		if m.gateway == nil {
-			m.err = errors.New("the room was never opened")
-			return
+		if m.gateway != nil {
+			m.exchanges, m.err = m.gateway.End()
 		}
-		m.exchanges, m.err = m.gateway.End()
+		if m.sandbox == nil {
+			m.err = errors.New("the room was never opened")
+		}
 	})
 	return m.exchanges, m.err
 }
@@ -373,9 +380,9 @@ proxyNetwork = true
   enabled = true
   rootless = true
   snapshotter = "overlayfs"
-  binary = "/bin/runc"
   gc = false
 `)
+	fmt.Fprintf(&s, "  binary = %q\n", r.runtime())
 	if r.mirror != nil {
 		for _, name := range slices.Sorted(slices.Values(r.mirror.Registries())) {
 			fmt.Fprintf(&s, "[registry.%q]\n  mirrors = [ %q ]\n", name, sandbox.GatewayAddress)
@@ -387,18 +394,11 @@ proxyNetwork = true
 
 // describe is the room and the daemon as they were set up.
 func (r *Rooms) describe(s *session) map[string]string {
-	m := map[string]string{
-		"namespaces":       "user mount pid ipc uts cgroup network",
-		"network":          "proxy; gateway to public addresses on ports 80 and 443",
-		"daemonConfig":     "sha256:" + hexSum([]byte(r.daemonConfig())),
-		"caBundle":         "sha256:" + hexSum(r.ca),
-		"limits.memory":    strconv.FormatInt(s.limits.Memory, 10),
-		"limits.processes": strconv.FormatInt(s.limits.PIDs, 10),
-		"limits.wallTime":  s.limits.WallTime.String(),
-	}
-	if s.limits.CPUs > 0 {
-		m["limits.cpus"] = strconv.FormatFloat(s.limits.CPUs, 'g', -1, 64)
-	}
+	m := s.room.sandbox.Describe()
+	m["network"] = "proxy; gateway to public addresses on ports 80 and 443"
+	m["daemonConfig"] = "sha256:" + hexSum([]byte(r.daemonConfig()))
+	m["caBundle"] = "sha256:" + hexSum(r.ca)
+	m["limits.wallTime"] = s.limits.WallTime.String()
 	if r.digest != "" {
 		m["mirror"] = "sha256:" + r.digest
 	}
@@ -478,6 +478,19 @@ func describe(name, path string) (attest.ResourceDescriptor, error) {
 		Digest:      map[string]string{"sha256": digest},
 		Annotations: map[string]any{"version": version},
 	}, nil
+}
+
+// keeps checks that a runtime leaves a container in place when its program has
+// ended, as BuildKit has it do; older ones fail at the first step.
+func keeps(runtime string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	// How it ends says nothing: some have no help without a container.
+	out, _ := exec.CommandContext(ctx, runtime, "run", "--help").CombinedOutput()
+	if !bytes.Contains(out, []byte("-keep")) {
+		return fmt.Errorf("the OCI runtime %s has no run --keep, which BuildKit needs: take a newer one", runtime)
+	}
+	return nil
 }
 
 func hexSum(b []byte) string {

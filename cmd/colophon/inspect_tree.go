@@ -207,11 +207,7 @@ func (in *inspection) print(w io.Writer) error {
 			t.node(i == len(in.Attached)-1, p.print, "%s  %s", p.kind(), p.Digest)
 		}
 	}, "attached: %d", len(in.Attached))
-	if err := t.w.Flush(); err != nil {
-		return err
-	}
-	printRequirements(w, "", in.Level, in.Requirements)
-	return nil
+	return t.w.Flush()
 }
 
 func (p inspectedPlatform) print(t tree) {
