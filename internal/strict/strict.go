@@ -9,7 +9,6 @@ import (
 	"io"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/colophon-build/colophon/internal/limits"
 )
@@ -44,19 +43,44 @@ func Read(r io.Reader, max int) ([]byte, error) {
 	return data, nil
 }
 
+// check holds size and depth to their caps. Whether it is JSON at all, the
+// decoder finds out, duplicates and bad UTF-8 included, also in what it skips.
 func check(data []byte, max int) error {
 	if len(data) > max {
 		return fmt.Errorf("JSON of %d bytes, at most %d are taken", len(data), max)
 	}
-	dec := jsontext.NewDecoder(bytes.NewReader(data))
-	for {
-		if _, err := dec.ReadToken(); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		if dec.StackDepth() > limits.JSONDepth {
-			return fmt.Errorf("JSON nested deeper than %d", limits.JSONDepth)
+	depth := 0
+	for i := 0; i < len(data); i++ {
+		switch data[i] {
+		case '{', '[':
+			if depth++; depth > limits.JSONDepth {
+				return fmt.Errorf("JSON nested deeper than %d", limits.JSONDepth)
+			}
+		case '}', ']':
+			depth--
+		case '"':
+			i += endOfString(data[i+1:]) + 1
 		}
 	}
+	return nil
+}
+
+// endOfString is the index of the quote that ends a string, or len(s).
+func endOfString(s []byte) int {
+	for i := 0; i < len(s); {
+		n := bytes.IndexByte(s[i:], '"')
+		if n < 0 {
+			break
+		}
+		i += n
+		escapes := 0
+		for escapes < i && s[i-1-escapes] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return i
+		}
+		i++
+	}
+	return len(s)
 }

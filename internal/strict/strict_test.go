@@ -1,8 +1,16 @@
 package strict
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
 	"strings"
 	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/colophon-build/colophon/internal/limits"
 )
 
 func TestUnmarshal(t *testing.T) {
@@ -50,13 +58,45 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// byToken reads data the slow way, token by token.
+func byToken(data []byte) error {
+	dec := jsontext.NewDecoder(bytes.NewReader(data))
+	for values := 0; ; {
+		if _, err := dec.ReadToken(); err == io.EOF && values == 1 {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if dec.StackDepth() > limits.JSONDepth {
+			return errors.New("too deep")
+		}
+		if dec.StackDepth() == 0 {
+			values++
+		}
+	}
+}
+
+// FuzzUnmarshal: whatever is decoded into, nothing passes that a reader of
+// every single token would refuse, be it in what is skipped or kept raw.
 func FuzzUnmarshal(f *testing.F) {
-	f.Add([]byte(`{"a":[1,{"b":null}]}`))
-	f.Add([]byte(`{"a":1,"a":2}`))
+	for _, seed := range []string{
+		`{"a":[1,{"b":null}]}`, `{"a":1,"a":2}`, `{"raw":{"x":1,"x":2}}`, `{"skipped":{"x":1,"x":2}}`, `{"raw":"\\\"]"}`, `{"skipped":"\ud800"}`,
+		`{"raw":` + strings.Repeat("[", limits.JSONDepth) + strings.Repeat("]", limits.JSONDepth) + `}`,
+		`{"raw":` + strings.Repeat("[", limits.JSONDepth-1) + strings.Repeat("]", limits.JSONDepth-1) + `}`,
+	} {
+		f.Add([]byte(seed))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var v any
-		if err := Unmarshal(data, 1<<16, &v); err == nil && len(data) == 0 {
-			t.Error("nothing was taken for a value")
+		var whole any
+		var parts struct {
+			Raw json.RawMessage `json:"raw"`
+		}
+		want := byToken(data)
+		if err := Unmarshal(data, 1<<16, &whole); (err == nil) != (want == nil) && len(data) <= 1<<16 {
+			t.Errorf("got %v, token by token %v", err, want)
+		}
+		if err := Unmarshal(data, 1<<16, &parts); err == nil && want != nil {
+			t.Errorf("taken in parts, and token by token %v", want)
 		}
 	})
 }
