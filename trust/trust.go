@@ -98,7 +98,7 @@ func Parse(raw []byte) (*Root, error) {
 	if err := enough(tr, r.URL != ""); err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)
 	}
-	r.Material = tr
+	r.Material = anchor(tr)
 	return r, nil
 }
 
@@ -109,7 +109,11 @@ func ParseMaterial(raw []byte) (root.TrustedMaterial, error) {
 	if err := strict.Unmarshal(raw, limits.TrustRoot, &head); err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)
 	}
-	return parseMaterial(raw)
+	tr, err := parseMaterial(raw)
+	if err != nil {
+		return nil, err
+	}
+	return anchor(tr), nil
 }
 
 func parseMaterial(raw []byte) (*root.TrustedRoot, error) {

@@ -12,7 +12,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
-	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 
 	"github.com/colophon-build/colophon/attest"
@@ -266,11 +265,7 @@ func certificateFault(p *proof, b *attest.Bundle, r *trust.Root, times []time.Ti
 // chainFault tells an authority that nobody believes from one that was not
 // believed any more.
 func chainFault(cert *x509.Certificate, t time.Time, r *trust.Root) error {
-	for _, ca := range r.Material.FulcioCertificateAuthorities() {
-		f, ok := ca.(*root.FulcioCertificateAuthority)
-		if !ok {
-			continue
-		}
+	for _, f := range trust.Authorities(r.Material) {
 		anytime := *f
 		anytime.ValidityPeriodStart, anytime.ValidityPeriodEnd = time.Time{}, time.Time{}
 		if _, err := anytime.Verify(cert, t); err == nil {
