@@ -1,6 +1,8 @@
 package attest_test
 
 import (
+	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
@@ -92,6 +94,49 @@ func TestParseBundleRefuses(t *testing.T) {
 		_, err := attest.ParseBundle(p.Sign(rel.Identity, statement, tt.bend))
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q in it", name, err, tt.want)
+		}
+	}
+}
+
+// TestBundleVersions: each version may and must have what the others need not.
+func TestBundleVersions(t *testing.T) {
+	const cases = "../test/conformance/sigstore/testdata/cases/"
+	for _, tt := range []struct{ name, old, new, want string }{
+		{"happy-path-v0.1", "", "", ""},
+		{"happy-path-v0.1", `"inclusionPromise"`, `"x"`, "unknown field"},
+		{"happy-path-v0.1", `version=0.1`, `version=0.2`, ""},
+		{"happy-path-v0.1", `version=0.1`, `version=0.3`, "chain of certificates"},
+		{"happy-path-v0.3", "", "", ""},
+	} {
+		raw, err := os.ReadFile(cases + tt.name + "/bundle.sigstore.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(raw), tt.old) {
+			t.Fatalf("%s: has no %s", tt.name, tt.old)
+		}
+		_, err = attest.ParseSigned([]byte(strings.Replace(string(raw), tt.old, tt.new, 1)))
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s with %s: got %v, want %q in it", tt.name, tt.new, err, tt.want)
+		}
+	}
+	// Without the promise that the first version must have, or the proof that later ones must.
+	for version, missing := range map[string]string{"0.1": "inclusionPromise", "0.2": "inclusionProof"} {
+		raw, err := os.ReadFile(cases + "happy-path-v0.1/bundle.sigstore.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b map[string]any
+		if err := json.Unmarshal(raw, &b); err != nil {
+			t.Fatal(err)
+		}
+		b["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=" + version
+		delete(b["verificationMaterial"].(map[string]any)["tlogEntries"].([]any)[0].(map[string]any), missing)
+		if raw, err = json.Marshal(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := attest.ParseSigned(raw); err == nil || !strings.Contains(err.Error(), "its log entry has no") {
+			t.Errorf("version %s without %s: got %v, want it refused", version, missing, err)
 		}
 	}
 }

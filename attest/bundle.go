@@ -25,7 +25,7 @@ const (
 // envelope with one signature, one certificate, one Rekor v2 log entry with its
 // proof, and timestamps. Parsed strictly; nothing in it is verified yet.
 type Bundle struct {
-	Entity      *bundle.Bundle // what sigstore-go verifies
+	Entity      *bundle.Bundle // the parts; sigstore-go has not looked at them
 	Certificate *x509.Certificate
 	Statement   *Statement
 	Entry       *rekorpb.TransparencyLogEntry // with an inclusion proof and a checkpoint
@@ -57,9 +57,7 @@ func ParseBundle(raw []byte) (*Bundle, error) {
 	if b.Certificate, b.Entry, err = parseMaterial(pb); err != nil {
 		return nil, err
 	}
-	if b.Entity, err = bundle.NewBundle(pb); err != nil {
-		return nil, fmt.Errorf("bundle: %w", err)
-	}
+	b.Entity = &bundle.Bundle{Bundle: pb}
 	return b, nil
 }
 

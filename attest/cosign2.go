@@ -127,8 +127,8 @@ func (m *cosign2Material) signed(env *envelope, raw []byte) (*Signed, error) {
 		return nil, fmt.Errorf("log entry: %w", err)
 	}
 	pb.VerificationMaterial.TlogEntries = nil
-	s.Entity, err = bundle.NewBundle(pb)
-	return s, err
+	s.Entity = &bundle.Bundle{Bundle: pb}
+	return s, nil
 }
 
 // ParseCosign2Signature reads a signature as cosign v2 attached it: the payload

@@ -23,16 +23,14 @@ const (
 	maxChain             = 10 // certificates of a bundle v0.1 or v0.2; only the first is used
 )
 
-// bundleMediaTypes are the spellings of Sigstore bundles v0.1 to v0.3
-// (protobuf-specs, sigstore_bundle.proto).
-var bundleMediaTypes = []string{
-	"application/vnd.dev.sigstore.bundle+json;version=0.1",
-	"application/vnd.dev.sigstore.bundle+json;version=0.2",
-	"application/vnd.dev.sigstore.bundle+json;version=0.3",
-	"application/vnd.dev.sigstore.bundle.v0.1+json",
-	"application/vnd.dev.sigstore.bundle.v0.2+json",
-	BundleMediaType,
-}
+// The spellings of Sigstore bundles v0.1 to v0.3 (protobuf-specs,
+// sigstore_bundle.proto).
+var (
+	bundleMediaTypes01 = []string{"application/vnd.dev.sigstore.bundle+json;version=0.1", "application/vnd.dev.sigstore.bundle.v0.1+json"}
+	bundleMediaTypes02 = []string{"application/vnd.dev.sigstore.bundle+json;version=0.2", "application/vnd.dev.sigstore.bundle.v0.2+json"}
+	bundleMediaTypes03 = []string{"application/vnd.dev.sigstore.bundle+json;version=0.3", BundleMediaType}
+	bundleMediaTypes   = slices.Concat(bundleMediaTypes01, bundleMediaTypes02, bundleMediaTypes03)
+)
 
 // IsBundleMediaType says whether t is a Sigstore bundle of any version that
 // ParseSigned reads.
@@ -44,7 +42,7 @@ func IsBundleMediaType(t string) bool { return slices.Contains(bundleMediaTypes,
 // ParseBundle's narrow form is what Colophon's own platforms are held to.
 // Parsed strictly; nothing in it is verified yet.
 type Signed struct {
-	Entity      *bundle.Bundle                  // what sigstore-go verifies
+	Entity      *bundle.Bundle                  // the parts; sigstore-go has not looked at them
 	Certificate *x509.Certificate               // nil where a key signed
 	KeyHint     string                          // the signer's name of that key; nobody vouches for it
 	Statement   *Statement                      // nil where a file's signature is all there is
@@ -96,10 +94,32 @@ func newSigned(pb *protobundle.Bundle) (*Signed, error) {
 			return nil, fmt.Errorf("log entry %d of the bundle: %w", i, err)
 		}
 	}
-	if s.Entity, err = bundle.NewBundle(pb); err != nil {
+	if err := checkVersion(pb); err != nil {
 		return nil, fmt.Errorf("bundle: %w", err)
 	}
+	s.Entity = &bundle.Bundle{Bundle: pb}
 	return s, nil
+}
+
+// checkVersion holds a bundle to what its version may and must have
+// (protobuf-specs, sigstore_bundle.proto).
+func checkVersion(pb *protobundle.Bundle) error {
+	material := pb.GetVerificationMaterial()
+	promised, proved := false, false
+	for _, e := range material.GetTlogEntries() {
+		promised = promised || len(e.GetInclusionPromise().GetSignedEntryTimestamp()) > 0
+		proved = proved || e.GetInclusionProof() != nil
+	}
+	first := slices.Contains(bundleMediaTypes01, pb.GetMediaType())
+	switch {
+	case len(material.GetTlogEntries()) > 0 && first && !promised:
+		return fmt.Errorf("of version 0.1, and its log entry has no promise")
+	case len(material.GetTlogEntries()) > 0 && !first && !proved:
+		return fmt.Errorf("of a version after 0.1, and its log entry has no proof of inclusion")
+	case !first && !slices.Contains(bundleMediaTypes02, pb.GetMediaType()) && material.GetX509CertificateChain() != nil:
+		return fmt.Errorf("of a version after 0.2, and it has a chain of certificates")
+	}
+	return nil
 }
 
 func checkMessage(pb *protobundle.Bundle) error {

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"crypto"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -12,9 +11,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/sigstore/sigstore-go/pkg/root"
-	"github.com/sigstore/sigstore-go/pkg/verify"
-	"github.com/sigstore/sigstore/pkg/signature"
-	"github.com/sigstore/sigstore/pkg/signature/options"
 
 	"github.com/colophon-build/colophon/attest"
 )
@@ -68,7 +64,7 @@ func signedBy(b *attest.Signed, subject Subject, signer Signer, material root.Tr
 	case signer.Key != nil:
 		err = errNotByKey
 	default:
-		sig, err = judgePromised(b, material, now)
+		sig, err = judgePromised(b, subject, material, now)
 	}
 	if err != nil || signer.Key != nil {
 		return sig, err
@@ -85,8 +81,7 @@ func signedBy(b *attest.Signed, subject Subject, signer Signer, material root.Tr
 var errNotByKey = errors.New("a key was expected and a certificate signed, or the reverse")
 
 // judgeSigned verifies everything about a bundle but the name of who signed it;
-// of signer only the key counts. Acceptance is sigstore-go's and ours, never ours
-// alone.
+// of signer only the key counts.
 func judgeSigned(b *attest.Signed, subject Subject, signer Signer, material root.TrustedMaterial, now time.Time) (*Signature, error) {
 	if now.IsZero() {
 		return nil, errors.New("the time of verification is not set")
@@ -94,47 +89,18 @@ func judgeSigned(b *attest.Signed, subject Subject, signer Signer, material root
 	if (signer.Key != nil) != (b.Certificate == nil) {
 		return nil, errNotByKey
 	}
-	policy := []verify.PolicyOption{verify.WithoutIdentitiesUnsafe()} // compared by the callers
-	if signer.Key != nil {
-		var err error
-		if material, err = withKey(material, signer.Key, b.Statement == nil && b.Image == ""); err != nil {
-			return nil, err
-		}
-		policy = []verify.PolicyOption{verify.WithKey()}
-	}
-	odd := oddRekor1(b)
-	if odd != nil {
-		if err := checkRekor1(b, odd, material); err != nil {
-			return nil, err
-		}
-	}
-	unlogged := signer.InsecureNoLog && signer.Key != nil && len(b.Entries) == 0
-	v, err := verify.NewVerifier(material, demands(b, material, odd != nil || unlogged)...)
+	sealed, err := seal(b, signer.Key)
 	if err != nil {
-		return nil, err
-	}
-	artifact, check, err := subject.artifact()
-	if err != nil {
-		return nil, err
-	}
-	result, err := v.Verify(b.Entity, verify.NewPolicy(artifact, policy...))
-	if err != nil {
-		return nil, err
-	}
-	if err := check(); err != nil {
 		return nil, err
 	}
 	sig := &Signature{Statement: b.Statement, Index: -1}
-	for _, t := range result.VerifiedTimestamps {
-		sig.Times = append(sig.Times, t.Timestamp)
+	if sig.Times, err = sealed.verify(b, subject, material, demands(b, signer, material)); err != nil {
+		return nil, err
 	}
 	if len(b.Entries) > 0 {
 		sig.Index = b.Entries[0].GetLogIndex()
 	}
 	if b.Certificate != nil {
-		if len(sig.Times) == 0 {
-			return nil, errors.New("no verified timestamp")
-		}
 		if sig.Identity, err = identity(b.Certificate); err != nil {
 			return nil, err
 		}
@@ -142,65 +108,20 @@ func judgeSigned(b *attest.Signed, subject Subject, signer Signer, material root
 	return sig, checkSignedTimes(b, sig.Times, material, now)
 }
 
-// demands are the thresholds: one of each thing that the trust root has any of.
-// Where the log entry was checked here, or none is wanted, times are those of
-// clocks alone.
-func demands(b *attest.Signed, material root.TrustedMaterial, logged bool) []verify.VerifierOption {
-	opts := []verify.VerifierOption{verify.WithoutStatementPredicate()}
-	timed := false
-	if stamps, err := b.Entity.Timestamps(); err == nil && len(stamps) > 0 && len(material.TimestampingAuthorities()) > 0 {
-		timed = true
-	}
+// demands are one of each thing that the trust root has any of.
+func demands(b *attest.Signed, signer Signer, material root.TrustedMaterial) asked {
+	stamps := b.Entity.GetVerificationMaterial().GetTimestampVerificationData().GetRfc3161Timestamps()
+	timed := len(stamps) > 0 && len(material.TimestampingAuthorities()) > 0
 	for _, e := range b.Entries {
-		timed = timed || e.GetInclusionPromise() != nil && !logged
+		timed = timed || e.GetInclusionPromise() != nil
 	}
-	if len(material.RekorLogs()) > 0 && !logged {
-		opts = append(opts, verify.WithTransparencyLog(1))
+	unlogged := signer.InsecureNoLog && signer.Key != nil && len(b.Entries) == 0
+	return asked{
+		entry: len(material.RekorLogs()) > 0 && !unlogged,
+		sct:   len(material.CTLogs()) > 0,
+		// A key of this machine's choosing does not expire.
+		notime: b.Certificate == nil && !timed,
 	}
-	switch {
-	case b.Certificate == nil && !timed:
-		// A key of this machine's choosing does not expire: without a time there is nothing to judge it at.
-		return append(opts, verify.WithNoObserverTimestamps())
-	case b.Certificate != nil && len(material.CTLogs()) > 0:
-		opts = append(opts, verify.WithSignedCertificateTimestamps(1))
-	}
-	return append(opts, verify.WithObserverTimestamps(1))
-}
-
-// withKey has every key hint lead to key.
-func withKey(material root.TrustedMaterial, key crypto.PublicKey, message bool) (root.TrustedMaterial, error) {
-	var opts []signature.LoadOption
-	if message {
-		// Of Ed25519, a log of digests takes the prehashed form alone.
-		opts = append(opts, options.WithED25519ph())
-	}
-	v, err := signature.LoadDefaultVerifier(key, opts...)
-	if err != nil {
-		return nil, fmt.Errorf("key: %w", err)
-	}
-	expiring := root.NewExpiringKey(v, time.Time{}, time.Time{})
-	keys := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return expiring, nil })
-	return root.TrustedMaterialCollection{keys, material}, nil
-}
-
-// artifact is the subject as the library takes it, and a check for afterwards
-// that the content was what the digest says.
-func (s Subject) artifact() (verify.ArtifactPolicyOption, func() error, error) {
-	raw, err := hex.DecodeString(s.Digest.Hex)
-	if err != nil || s.Digest.Algorithm != "sha256" || len(raw) != sha256.Size {
-		return nil, nil, fmt.Errorf("digest: got %q, want sha256 and 64 hex digits", s.Digest)
-	}
-	if s.Content == nil {
-		return verify.WithArtifactDigest("sha256", raw), func() error { return nil }, nil
-	}
-	sum := sha256.New()
-	check := func() error {
-		if got := hex.EncodeToString(sum.Sum(nil)); got != s.Digest.Hex {
-			return fmt.Errorf("content: got sha256:%s, want %s", got, s.Digest)
-		}
-		return nil
-	}
-	return verify.WithArtifact(io.TeeReader(s.Content, sum)), check, nil
 }
 
 // checkSignedTimes adds what the library leaves out: that each log's key was

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 
@@ -77,8 +78,8 @@ func aboutDigest(s *attest.Statement, digest v1.Hash) error {
 }
 
 // judge verifies b against r as of now (no check against now where it is
-// zero). Acceptance is sigstore-go's and ours; where it refuses, its parts are
-// asked one by one, to say which link is broken.
+// zero). Where it refuses, sigstore-go's parts are asked one by one, to say which
+// link is broken.
 func judge(b *attest.Bundle, r *trust.Root, digest v1.Hash, now time.Time) *proof {
 	p := &proof{root: r, certified: b.Certificate.NotBefore.UTC(), index: b.Entry.GetLogIndex()}
 	times, err := accept(b, r, digest)
@@ -94,30 +95,14 @@ func judge(b *attest.Bundle, r *trust.Root, digest v1.Hash, now time.Time) *proo
 	return p
 }
 
-// accept runs the library's whole verification, with every threshold at one.
+// accept verifies the whole of b, of which a platform has every part.
 func accept(b *attest.Bundle, r *trust.Root, digest v1.Hash) ([]time.Time, error) {
-	v, err := verify.NewVerifier(r.Material, verify.WithSignedCertificateTimestamps(1), verify.WithTransparencyLog(1),
-		verify.WithSignedTimestamps(1), verify.WithoutStatementPredicate())
+	whole := &attest.Signed{Entity: b.Entity, Certificate: b.Certificate, Statement: b.Statement, Entries: []*rekorpb.TransparencyLogEntry{b.Entry}}
+	sealed, err := seal(whole, nil)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := hex.DecodeString(digest.Hex)
-	if err != nil {
-		return nil, err
-	}
-	// The identity is compared by the callers, against the root's builders.
-	result, err := v.Verify(b.Entity, verify.NewPolicy(verify.WithArtifactDigest(digest.Algorithm, raw), verify.WithoutIdentitiesUnsafe()))
-	if err != nil {
-		return nil, err
-	}
-	var times []time.Time
-	for _, t := range result.VerifiedTimestamps {
-		times = append(times, t.Timestamp)
-	}
-	if len(times) == 0 {
-		return nil, errors.New("no verified timestamp")
-	}
-	return times, nil
+	return sealed.verify(whole, Subject{Digest: digest}, r.Material, asked{sct: true, entry: true, clock: true})
 }
 
 // identity reads who the certificate is for. One name alone: with two, two

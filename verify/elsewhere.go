@@ -120,7 +120,7 @@ func (w *workflowSigned) bySomeRoot(c *check, b *attest.Signed, subject Subject)
 		switch {
 		case err != nil:
 		case b.Promised != nil:
-			w.signed, err = judgePromised(b, r.Material, c.opts.Now)
+			w.signed, err = judgePromised(b, subject, r.Material, c.opts.Now)
 		default:
 			w.signed, err = judgeSigned(b, subject, Signer{}, r.Material, c.opts.Now)
 		}

@@ -11,16 +11,14 @@ import (
 
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"github.com/sigstore/sigstore-go/pkg/root"
-	"github.com/sigstore/sigstore-go/pkg/verify"
 
 	"github.com/colophon-build/colophon/attest"
 )
 
 // judgePromised verifies an attestation of cosign v2 whose log entry is of the
-// kind intoto 0.0.1, which sigstore-go does not read: the parts are its, put
-// together in the order of its own verifier. That the entry is about this
-// envelope and this certificate, attest.ParseCosign2 has seen.
-func judgePromised(b *attest.Signed, material root.TrustedMaterial, now time.Time) (*Signature, error) {
+// kind intoto 0.0.1. That the entry is about this envelope and this certificate,
+// attest.ParseCosign2 has seen.
+func judgePromised(b *attest.Signed, subject Subject, material root.TrustedMaterial, now time.Time) (*Signature, error) {
 	at, err := checkPromise(b.Promised, material)
 	if err != nil {
 		return nil, err
@@ -28,22 +26,15 @@ func judgePromised(b *attest.Signed, material root.TrustedMaterial, now time.Tim
 	if at.After(now.Add(clockSkew)) {
 		return nil, fmt.Errorf("signed %s, which is in the future: it is %s now", show(at), show(now))
 	}
-	chains, err := verify.VerifyLeafCertificate(at, b.Certificate, material)
+	sealed, err := seal(b, nil)
 	if err != nil {
-		return nil, fmt.Errorf("certificate: %w", err)
-	}
-	if len(material.CTLogs()) > 0 {
-		if err := verify.VerifySignedCertificateTimestamp(chains, 1, material); err != nil {
-			return nil, fmt.Errorf("the certificate has no SCT of a trusted certificate log: %w", err)
-		}
-	}
-	content, err1 := b.Entity.SignatureContent()
-	with, err2 := b.Entity.VerificationContent()
-	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
-	if err := verify.VerifySignature(content, with, material); err != nil {
-		return nil, fmt.Errorf("the signature does not match what is signed: %w", err)
+	if err := sealed.certified([]time.Time{at}, material, len(material.CTLogs()) > 0); err != nil {
+		return nil, err
+	}
+	if err := sealed.about(b, subject); err != nil {
+		return nil, err
 	}
 	sig := &Signature{Statement: b.Statement, Times: []time.Time{at}, Index: b.Promised.GetLogIndex()}
 	sig.Identity, err = identity(b.Certificate)

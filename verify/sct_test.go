@@ -1,0 +1,152 @@
+package verify
+
+import (
+	"bytes"
+	"crypto/x509"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	ctx509 "github.com/google/certificate-transparency-go/x509"
+	"github.com/sigstore/sigstore-go/pkg/root"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/prooftest"
+	"github.com/colophon-build/colophon/trust"
+)
+
+// issuing is a platform, two certificates of it and their issuer.
+func issuing(t *testing.T) (a, b, issuer *x509.Certificate, material root.TrustedMaterial) {
+	p := prooftest.New(t)
+	rel := p.Release(prooftest.NewStore(t))
+	leaf := func() *x509.Certificate {
+		bundle, err := attest.ParseBundle(p.Sign(rel.Identity, rel.Statement(attest.PredicateSign)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bundle.Certificate
+	}
+	material = p.Root().Material
+	return leaf(), leaf(), trust.Authorities(material)[0].Root, material
+}
+
+func sctsOf(c *x509.Certificate) *[]byte {
+	for i := range c.Extensions {
+		if c.Extensions[i].Id.Equal(oidSCTs) {
+			return &c.Extensions[i].Value
+		}
+	}
+	return nil
+}
+
+// TestSCTBent bends one thing about a certificate that was logged.
+func TestSCTBent(t *testing.T) {
+	for name, tt := range map[string]struct {
+		bend   func(a, b, issuer *x509.Certificate, log *root.TransparencyLog)
+		reason string
+	}{
+		"nothing":                {func(_, _, _ *x509.Certificate, _ *root.TransparencyLog) {}, ""},
+		"none":                   {func(a, _, _ *x509.Certificate, _ *root.TransparencyLog) { a.Extensions = nil }, "no list"},
+		"of another certificate": {func(a, b, _ *x509.Certificate, _ *root.TransparencyLog) { *sctsOf(a) = *sctsOf(b) }, "not signed by its certificate log"},
+		"for another issuer": {func(_, b, issuer *x509.Certificate, _ *root.TransparencyLog) {
+			issuer.RawSubjectPublicKeyInfo = b.RawSubjectPublicKeyInfo
+		}, "not signed by its certificate log"},
+		"before its log": {func(_, _, _ *x509.Certificate, log *root.TransparencyLog) { log.ValidityPeriodStart = time.Now() }, "is believed"},
+		"after its log": {func(_, _, _ *x509.Certificate, log *root.TransparencyLog) {
+			log.ValidityPeriodEnd = time.Now().Add(-time.Hour)
+		}, "is believed"},
+		"of a stranger's":   {func(_, b, _ *x509.Certificate, log *root.TransparencyLog) { log.PublicKey = b.PublicKey }, "not signed by its certificate log"},
+		"of an unknown log": {func(a, _, _ *x509.Certificate, _ *root.TransparencyLog) { (*sctsOf(a))[10] ^= 1 }, "none is of a certificate log"},
+		"cut short":         {func(a, _, _ *x509.Certificate, _ *root.TransparencyLog) { *sctsOf(a) = (*sctsOf(a))[:40] }, "malformed"},
+	} {
+		a, b, issuer, material := issuing(t)
+		var log *root.TransparencyLog
+		for _, log = range material.CTLogs() {
+		}
+		tt.bend(a, b, issuer, log)
+		if err := certificateLogged(a, issuer, material); (err == nil) != (tt.reason == "") || err != nil && !strings.Contains(err.Error(), tt.reason) {
+			t.Errorf("%s: got %v, want %q in it", name, err, tt.reason)
+		}
+		// Every single byte of list and certificate counts.
+		if name != "nothing" {
+			continue
+		}
+		list, tbs := *sctsOf(a), a.RawTBSCertificate
+		for i := range list {
+			bent := *a
+			bent.Extensions = slices.Clone(a.Extensions)
+			*sctsOf(&bent) = slices.Clone(list)
+			(*sctsOf(&bent))[i] ^= 1
+			if certificateLogged(&bent, issuer, material) == nil {
+				t.Errorf("byte %d of the list may change", i)
+			}
+		}
+		inList := bytes.Index(tbs, list)
+		for i := range tbs {
+			if i >= inList-2 && i < inList+len(list) {
+				continue // taken out, with tag and length before it
+			}
+			bent := *a
+			bent.RawTBSCertificate = slices.Clone(tbs)
+			bent.RawTBSCertificate[i] ^= 1
+			if certificateLogged(&bent, issuer, material) == nil {
+				t.Errorf("byte %d of the certificate may change", i)
+			}
+		}
+	}
+}
+
+// FuzzSCTs: lists of SCTs never panic, and a certificate without its list is
+// what certificate-transparency-go makes of it.
+func FuzzSCTs(f *testing.F) {
+	seeds := 0
+	for _, raw := range publicCertificates(f) {
+		cert, err := x509.ParseCertificate(raw)
+		if err != nil {
+			f.Fatal(err)
+		}
+		scts, err := parseSCTs(*sctsOf(cert))
+		if err != nil || len(scts) == 0 {
+			f.Fatalf("seed: got %d SCTs, %v", len(scts), err)
+		}
+		f.Add(*sctsOf(cert), cert.RawTBSCertificate)
+		seeds++
+	}
+	if seeds < 3 {
+		f.Fatalf("got %d seeds, want at least 3", seeds)
+	}
+	f.Fuzz(func(t *testing.T, list, tbs []byte) {
+		_, _ = parseSCTs(list)
+		got, err := withoutSCTs(tbs)
+		if err != nil {
+			return
+		}
+		want, err := ctx509.RemoveSCTList(tbs)
+		if err != nil || bytes.Equal(want, got) {
+			return
+		}
+		if _, err := ctx509.ParseTBSCertificate(tbs); err == nil {
+			t.Errorf("got %x, certificate-transparency-go %x", got, want)
+		}
+	})
+}
+
+// publicCertificates are leaves that the public Sigstore instance issued.
+func publicCertificates(t testing.TB) [][]byte {
+	const cases = "../test/conformance/sigstore/testdata/cases/"
+	var all [][]byte
+	for _, name := range []string{"happy-path-intoto-in-dsse-v3", "happy-path-v0.1", "happy-path-v0.3", "rekor2-happy-path"} {
+		raw, err := os.ReadFile(cases + name + "/bundle.sigstore.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := attest.ParseSigned(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b.Certificate.Raw)
+	}
+	return all
+}

@@ -1,0 +1,328 @@
+package verify
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	commonpb "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/verify"
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/sigstore/sigstore/pkg/signature/options"
+
+	"github.com/colophon-build/colophon/attest"
+)
+
+// sealed is what a bundle's signature is over, and whose it should be: of
+// cert, or where that is nil, of key.
+type sealed struct {
+	cert      *x509.Certificate
+	key       crypto.PublicKey
+	signature []byte
+	envelope  bool
+	payload   []byte // of an envelope
+	signed    []byte // of an envelope: its pre-authentication encoding (DSSE v1.0.2); of cosign v2's signatures of images: all of it
+	digest    []byte // of a message, as the bundle says
+	algorithm string // of digest
+}
+
+func seal(b *attest.Signed, key crypto.PublicKey) (*sealed, error) {
+	s := &sealed{cert: b.Certificate, key: key, signed: b.Payload}
+	if env := b.Entity.GetDsseEnvelope(); env != nil {
+		if len(env.GetSignatures()) != 1 {
+			return nil, fmt.Errorf("envelope has %d signatures, want 1", len(env.GetSignatures()))
+		}
+		s.envelope, s.payload, s.signature = true, env.GetPayload(), env.GetSignatures()[0].GetSig()
+		s.signed = dsse.PAE(env.GetPayloadType(), s.payload)
+	} else {
+		m := b.Entity.GetMessageSignature()
+		s.signature, s.digest = m.GetSignature(), m.GetMessageDigest().GetDigest()
+		switch m.GetMessageDigest().GetAlgorithm() {
+		case commonpb.HashAlgorithm_SHA2_256:
+			s.algorithm = "sha256"
+		case commonpb.HashAlgorithm_SHA2_384:
+			s.algorithm = "sha384"
+		case commonpb.HashAlgorithm_SHA2_512:
+			s.algorithm = "sha512"
+		default:
+			return nil, fmt.Errorf("message digest algorithm: got %q, want SHA-2", m.GetMessageDigest().GetAlgorithm())
+		}
+	}
+	if len(s.signature) == 0 {
+		return nil, errors.New("the bundle holds no signature")
+	}
+	return s, nil
+}
+
+// asked is what a bundle must have for a signature to count.
+type asked struct {
+	sct    bool // its certificate must have been logged
+	entry  bool // it must be in a log of the trust root
+	clock  bool // a clock of the trust root must have vouched for the time, not the log alone
+	notime bool // without a time there is nothing to judge it at, and nothing is asked
+}
+
+// verify verifies all of a bundle against material but who signed it: log
+// entries, times, certificate, and the signature about subject. It returns the
+// times that it was signed at, by logs first. The order, and what is asked of
+// each part, is that of Sigstore's client specification.
+func (s *sealed) verify(b *attest.Signed, subject Subject, material root.TrustedMaterial, ask asked) ([]time.Time, error) {
+	var times []time.Time
+	if len(material.RekorLogs()) > 0 {
+		count, promised, err := s.logged(b.Entries, material)
+		if err != nil {
+			return nil, err
+		}
+		if ask.entry && count == 0 {
+			return nil, errors.New("no entry is of a log of the trust root")
+		}
+		times = promised
+	}
+	stamps, err := s.stamped(b, material)
+	if ask.clock {
+		times = nil
+	}
+	times = append(times, stamps...)
+	if len(times) == 0 && !ask.notime {
+		return nil, errors.Join(errors.New("no trusted time: neither a log's promise nor a clock's timestamp holds"), err)
+	}
+	if s.cert != nil {
+		if err := s.certified(times, material, ask.sct); err != nil {
+			return nil, err
+		}
+	}
+	return times, s.about(b, subject)
+}
+
+// stamped returns the times that clocks of the trust root vouch for, and why
+// others do not count.
+func (s *sealed) stamped(b *attest.Signed, material root.TrustedMaterial) ([]time.Time, error) {
+	var times []time.Time
+	var refused error
+	for _, token := range b.Entity.GetVerificationMaterial().GetTimestampVerificationData().GetRfc3161Timestamps() {
+		good := false
+		for _, clock := range material.TimestampingAuthorities() {
+			ts, err := clock.Verify(token.GetSignedTimestamp(), s.signature)
+			if err == nil {
+				times, good = append(times, ts.Time), true
+				break
+			}
+			refused = err
+		}
+		if !good && refused == nil {
+			refused = errors.New("the trust root has no clock")
+		}
+	}
+	return times, refused
+}
+
+// certified verifies the certificate at each of the times, and its SCT.
+func (s *sealed) certified(times []time.Time, material root.TrustedMaterial, sct bool) error {
+	cert := withKnownName(s.cert)
+	var chains [][]*x509.Certificate
+	for _, t := range times {
+		var err error
+		if chains, err = verify.VerifyLeafCertificate(t, cert, material); err != nil {
+			return fmt.Errorf("certificate at %s: %w", show(t), err)
+		}
+	}
+	if len(chains) == 0 {
+		return errors.New("there is no trusted time to judge the certificate at")
+	}
+	if !sct {
+		return nil
+	}
+	var err error
+	for _, chain := range chains {
+		if len(chain) < 2 {
+			err = errors.New("the certificate is its own authority")
+			continue
+		}
+		if err = certificateLogged(cert, chain[1], material); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("the certificate has no SCT of a trusted certificate log: %w", err)
+}
+
+var oidSAN = asn1.ObjectIdentifier{2, 5, 29, 17}
+
+// withKnownName is cert for chain building where it names its subject in a form
+// of Fulcio's (OtherName) that crypto/x509 does not read; identity does.
+func withKnownName(cert *x509.Certificate) *x509.Certificate {
+	if len(cert.UnhandledCriticalExtensions) == 0 {
+		return cert
+	}
+	known := *cert
+	known.UnhandledCriticalExtensions = slices.DeleteFunc(slices.Clone(cert.UnhandledCriticalExtensions), oidSAN.Equal)
+	return &known
+}
+
+// about verifies the signature itself, and that it is about subject.
+func (s *sealed) about(b *attest.Signed, subject Subject) error {
+	verifiers, err := s.verifiers()
+	if err != nil {
+		return err
+	}
+	wanted := []string{"sha256", s.algorithm}
+	for _, v := range verifiers {
+		wanted = append(wanted, v.hash)
+	}
+	if b.Statement != nil {
+		for _, sub := range b.Statement.Subject {
+			wanted = append(wanted, slices.Collect(maps.Keys(sub.Digest))...)
+		}
+	}
+	sums, err := subject.sums(wanted)
+	if err != nil {
+		return err
+	}
+	if !s.envelope {
+		if got := sums[s.algorithm]; got == nil || !bytes.Equal(got, s.digest) {
+			return fmt.Errorf("artifact: got %s, and the signature is about %s:%x", subject.Digest, s.algorithm, s.digest)
+		}
+		return s.match(verifiers, func(v keyVerifier) error {
+			if v.hash == "" {
+				return v.VerifySignature(bytes.NewReader(s.signature), bytes.NewReader(s.signed))
+			}
+			digest := sums[v.hash]
+			if digest == nil {
+				digest = sums["sha256"] // what another would be of is not at hand
+			}
+			return v.VerifySignature(bytes.NewReader(s.signature), nil, options.WithDigest(digest))
+		})
+	}
+	if err := s.match(verifiers, func(v keyVerifier) error {
+		return v.VerifySignature(bytes.NewReader(s.signature), bytes.NewReader(s.signed))
+	}); err != nil {
+		return err
+	}
+	return aboutSums(b.Statement, subject, sums)
+}
+
+// keyVerifier checks signatures by one key in one algorithm.
+type keyVerifier struct {
+	signature.Verifier
+	hash string // what it signs the digest of, if that is SHA-2
+}
+
+// verifiers are the ways that the signer's key may have signed: the one of its
+// kind (Sigstore's registry of algorithms) and, by certificates alone, of P-384
+// and P-521 with SHA-256, as old clients signed.
+func (s *sealed) verifiers() ([]keyVerifier, error) {
+	var opts []signature.LoadOption
+	if !s.envelope && (s.cert != nil || s.signed == nil) {
+		// Of Ed25519, a log of digests takes the prehashed form alone; a key may
+		// have signed an image without one.
+		opts = append(opts, options.WithED25519ph())
+	}
+	key := s.key
+	if s.cert != nil {
+		key = s.cert.PublicKey
+	}
+	algorithm, err := signature.GetDefaultAlgorithmDetails(key, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("key: %w", err)
+	}
+	algorithms := []signature.AlgorithmDetails{algorithm}
+	if ec, ok := key.(*ecdsa.PublicKey); ok && s.cert != nil && ec.Curve != elliptic.P256() {
+		old := commonpb.PublicKeyDetails_PKIX_ECDSA_P384_SHA_256 //nolint:staticcheck // deprecated, and out there
+		if ec.Curve == elliptic.P521() {
+			old = commonpb.PublicKeyDetails_PKIX_ECDSA_P521_SHA_256 //nolint:staticcheck // as above
+		}
+		if algorithm, err = signature.GetAlgorithmDetails(old); err != nil {
+			return nil, fmt.Errorf("key: %w", err)
+		}
+		algorithms = append(algorithms, algorithm)
+	}
+	var all []keyVerifier
+	for _, a := range algorithms {
+		v, err := signature.LoadVerifierFromAlgorithmDetails(key, a, opts...)
+		if err != nil {
+			return nil, fmt.Errorf("key: %w", err)
+		}
+		all = append(all, keyVerifier{v, map[crypto.Hash]string{crypto.SHA256: "sha256", crypto.SHA384: "sha384", crypto.SHA512: "sha512"}[a.GetHashType()]})
+	}
+	return all, nil
+}
+
+func (s *sealed) match(verifiers []keyVerifier, check func(keyVerifier) error) error {
+	for _, v := range verifiers {
+		if check(v) == nil {
+			return nil
+		}
+	}
+	return errors.New("the signature does not match what is signed")
+}
+
+// sums are the digests of the subject by algorithm: the one that it is named
+// by and, where its content is at hand, those wanted of SHA-2, of that content.
+func (s Subject) sums(wanted []string) (map[string][]byte, error) {
+	named, err := hex.DecodeString(s.Digest.Hex)
+	if err != nil || s.Digest.Algorithm != "sha256" || len(named) != sha256.Size {
+		return nil, fmt.Errorf("digest: got %q, want sha256 and 64 hex digits", s.Digest)
+	}
+	if s.Content == nil {
+		return map[string][]byte{"sha256": named}, nil
+	}
+	hashes := make(map[string]hash.Hash)
+	var writers []io.Writer
+	for _, name := range wanted {
+		if of := sha2[name]; of != nil && hashes[name] == nil {
+			hashes[name] = of()
+			writers = append(writers, hashes[name])
+		}
+	}
+	if _, err := io.Copy(io.MultiWriter(writers...), s.Content); err != nil {
+		return nil, fmt.Errorf("content: %w", err)
+	}
+	sums := make(map[string][]byte)
+	for name, h := range hashes {
+		sums[name] = h.Sum(nil)
+	}
+	if !bytes.Equal(sums["sha256"], named) {
+		return nil, fmt.Errorf("content: got sha256:%x, want %s", sums["sha256"], s.Digest)
+	}
+	return sums, nil
+}
+
+var sha2 = map[string]func() hash.Hash{"sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New}
+
+// aboutSums fails unless one subject of the statement has a digest of each kind
+// that is known, and of no kind another: a subject that contradicts itself is none.
+func aboutSums(st *attest.Statement, subject Subject, sums map[string][]byte) error {
+	for _, sub := range st.Subject {
+		matches, differs := 0, 0
+		for name, sum := range sums {
+			switch got, ok := sub.Digest[name]; {
+			case !ok:
+			case got == hex.EncodeToString(sum):
+				matches++
+			default:
+				differs++
+			}
+		}
+		if matches > 0 && differs == 0 {
+			return nil
+		}
+	}
+	if err := aboutDigest(st, subject.Digest); err != nil {
+		return err
+	}
+	return fmt.Errorf("subject of the statement: names %s beside digests of something else", subject.Digest)
+}
