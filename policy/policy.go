@@ -26,6 +26,7 @@ type Policy struct {
 	NoSBOM        bool          `json:"noSBOM,omitempty"`        // an image without an SBOM is accepted
 	Signer        *Signer       `json:"signer,omitempty"`        // who must have signed, in place of platforms and public builders; without a source only who signed is asked
 	Attestations  []Attestation `json:"attestations,omitempty"`  // what else must be attested of the image
+	FreshTrust    bool          `json:"freshTrust,omitempty"`    // trust roots from a TUF repository count only until its metadata expires
 	RequireSource bool          `json:"requireSource,omitempty"` // the repository must be reachable, and still hold the commit
 }
 

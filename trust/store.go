@@ -15,7 +15,8 @@ import (
 )
 
 // Store keeps the pinned roots, one file each, named by the fingerprint of its
-// bytes: HEX.json. A file that is not what its name says is never believed.
+// bytes: HEX.json, or of the TUF root metadata that was pinned: HEX.tuf.json. A
+// file that is not what its name says is never believed.
 type Store struct {
 	Dir string
 }
@@ -78,7 +79,7 @@ func (s Store) read(name string) (*Root, error) {
 		return nil, err
 	}
 	defer f.Close()
-	raw, err := strict.Read(f, limits.TrustRoot)
+	raw, err := strict.Read(f, limits.TrustRepository)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,21 @@ func (s Store) read(name string) (*Root, error) {
 	return r, nil
 }
 
-func (r *Root) file() string { return strings.TrimPrefix(r.Fingerprint, "sha256:") + ".json" }
+// Pin is the fingerprint that a person compared when r was added.
+func (r *Root) Pin() string {
+	if r.Repository != nil {
+		return r.Repository.Pin()
+	}
+	return r.Fingerprint
+}
+
+func (r *Root) file() string {
+	name := strings.TrimPrefix(r.Pin(), "sha256:")
+	if r.Repository != nil {
+		name += ".tuf"
+	}
+	return name + ".json"
+}
 
 // Replaces returns the pinned root of the same platform that Add(r) would
 // replace, or nil.
@@ -102,7 +117,7 @@ func (s Store) Replaces(r *Root) (*Root, error) {
 		return nil, err
 	}
 	for _, old := range roots {
-		if old.URL == r.URL && old.Fingerprint != r.Fingerprint {
+		if old.URL == r.URL && old.file() != r.file() {
 			return old, nil
 		}
 	}

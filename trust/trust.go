@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/sigstore/sigstore-go/pkg/root"
 
@@ -53,19 +54,39 @@ func (r *RawJSON) UnmarshalJSON(data []byte) error {
 // Root is a trust document or a plain Sigstore trusted root, checked and ready
 // to verify with.
 type Root struct {
-	Fingerprint string               // "sha256:…" of Raw
-	Raw         []byte               // as received
+	Fingerprint string               // "sha256:…" of Raw, or of what a Repository holds
+	Raw         []byte               // as received, or a Repository
 	URL         string               // the platform's origin; empty for a plain trusted root
 	Issuer      string               // empty for a plain trusted root
 	Builders    []Builder            // none for a plain trusted root
 	Material    root.TrustedMaterial // certificate authorities, logs and clocks
+	Repository  *Repository          // the TUF repository it came from; nil where the bytes themselves were pinned
+	Expires     time.Time            // when the repository has to be asked again; zero: never
 }
 
 // builders is the part of a builder id that stands between its issuer and its name.
 const builders = "/builders/"
 
-// Parse reads a trust document, or a plain trusted_root.json.
+// Parse reads a trust document, a plain trusted_root.json, or a Repository that
+// holds one of them.
 func Parse(raw []byte) (*Root, error) {
+	var head struct {
+		Roots RawJSON `json:"roots"`
+	}
+	if err := strict.Unmarshal(raw, limits.TrustRepository, &head); err != nil {
+		return nil, fmt.Errorf("trust root: %w", err)
+	}
+	if len(head.Roots) == 0 {
+		return parseDocument(raw)
+	}
+	r, err := parseRepository(raw)
+	if err != nil {
+		return nil, fmt.Errorf("TUF repository: %w", err)
+	}
+	return r, nil
+}
+
+func parseDocument(raw []byte) (*Root, error) {
 	var head struct {
 		MediaType   string  `json:"mediaType"`
 		TrustedRoot RawJSON `json:"trustedRoot"`

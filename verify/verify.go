@@ -105,7 +105,29 @@ func (c *check) ready() error {
 	case c.opts.Now.IsZero():
 		return errors.New("the time of verification is not set")
 	}
+	if c.opts.Policy.FreshTrust {
+		if err := c.dropStale(); err != nil {
+			return err
+		}
+	}
 	return c.opts.Policy.Check()
+}
+
+// dropStale leaves out trust roots that may have been withdrawn.
+func (c *check) dropStale() error {
+	var fresh []*trust.Root
+	stale := ""
+	for _, r := range c.opts.Trust {
+		if r.Stale(c.opts.Now) {
+			stale = r.Repository.URL
+			continue
+		}
+		fresh = append(fresh, r)
+	}
+	if c.opts.Trust = fresh; len(fresh) == 0 {
+		return fmt.Errorf("the policy demands fresh trust roots, and the one from %s is stale", stale)
+	}
+	return nil
 }
 
 // nowhere words a reference that the registry says it does not have.

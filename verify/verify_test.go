@@ -524,6 +524,25 @@ func TestSourceLink(t *testing.T) {
 	})
 }
 
+// TestStaleTrust: a trust root that nobody asked about for long is used unless
+// the policy says otherwise.
+func TestStaleTrust(t *testing.T) {
+	c := newScene(t)
+	c.r.Attach(prooftest.Kinds...)
+	pinned := c.p.Root()
+	stale := *pinned
+	stale.Repository, stale.Expires = &trust.Repository{URL: "https://tuf.example.com"}, c.opts.Now.Add(-time.Second)
+	c.opts.Trust = []*trust.Root{&stale}
+	c.want(verify.Accepted, "signature", verify.Holds)
+	c.opts.Policy.FreshTrust = true
+	c.want(verify.Undecided, "image", verify.Unknown, "https://tuf.example.com is stale")
+	c.opts.Trust = []*trust.Root{&stale, pinned}
+	c.want(verify.Accepted, "signature", verify.Holds)
+	stale.Expires = c.opts.Now
+	c.opts.Trust = []*trust.Root{&stale}
+	c.want(verify.Accepted, "signature", verify.Holds)
+}
+
 // TestPlainRoot: a trusted_root.json names no builder, so that the caller must.
 func TestPlainRoot(t *testing.T) {
 	c := newScene(t)

@@ -19,6 +19,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/trust/tuf"
 )
 
 func newTrustCommand() *cobra.Command {
@@ -31,13 +32,14 @@ directory of the user's configuration.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newTrustAddCommand(), newTrustListCommand(), newTrustShowCommand(), newTrustRemoveCommand())
+	cmd.AddCommand(newTrustAddCommand(), newTrustListCommand(), newTrustShowCommand(), newTrustRefreshCommand(), newTrustRemoveCommand())
 	return cmd
 }
 
 type trustAddOptions struct {
 	yes         bool
 	fingerprint string
+	root        string // root metadata of a TUF repository
 	timeout     time.Duration
 }
 
@@ -49,10 +51,16 @@ func newTrustAddCommand() *cobra.Command {
 		Long: `Add pins the trust document of a platform (URL is its origin), or a Sigstore
 trusted_root.json. Compare the fingerprint with what the platform's operator
 tells you by another way: whoever you believe here decides what verify accepts.
-A document of the same platform that was pinned before is replaced.`,
+A document of the same platform that was pinned before is replaced.
+
+With --root, URL is a TUF repository, and the fingerprint is that of its root
+metadata: what it says later is taken by 'trust refresh' without comparing
+again. For https://tuf-repo-cdn.sigstore.dev, the public Sigstore instance, the
+root metadata is built in.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runTrustAdd(cmd, args[0], o) },
 	}
+	cmd.Flags().StringVar(&o.root, "root", "", "URL is a TUF repository, and `FILE` its root metadata (root.json)")
 	cmd.Flags().BoolVar(&o.yes, "yes", false, "believe it without asking")
 	cmd.Flags().StringVar(&o.fingerprint, "fingerprint", "", "believe it only if this is its fingerprint (sha256:…)")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 30*time.Second, "give up fetching after this long")
@@ -62,19 +70,12 @@ A document of the same platform that was pinned before is replaced.`,
 func runTrustAdd(cmd *cobra.Command, from string, o trustAddOptions) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
-	raw, origin, err := readTrust(ctx, from)
+	r, err := o.fetch(ctx, from)
 	if err != nil {
 		return err
 	}
-	r, err := trust.Parse(raw)
-	if err != nil {
-		return fmt.Errorf("%s: %w", from, err)
-	}
-	if origin != "" && r.URL != "" && r.URL != origin {
-		return fmt.Errorf("%s: trust document is of another platform: got %q, want %q", from, r.URL, origin)
-	}
-	if o.fingerprint != "" && o.fingerprint != r.Fingerprint {
-		return &exitError{code: exitRejected, msg: fmt.Sprintf("%s: fingerprint: got %q, want %q", from, r.Fingerprint, o.fingerprint)}
+	if o.fingerprint != "" && o.fingerprint != r.Pin() {
+		return &exitError{code: exitRejected, msg: fmt.Sprintf("%s: fingerprint: got %q, want %q", from, r.Pin(), o.fingerprint)}
 	}
 	store, err := openTrust()
 	if err != nil {
@@ -87,7 +88,7 @@ func runTrustAdd(cmd *cobra.Command, from string, o trustAddOptions) error {
 		return err
 	}
 	if old != nil {
-		fmt.Fprintf(w, "  replaces  %s\n", old.Fingerprint)
+		fmt.Fprintf(w, "  replaces  %s\n", old.Pin())
 	}
 	if !o.yes && o.fingerprint == "" {
 		if err := confirm(cmd.InOrStdin(), w); err != nil {
@@ -99,6 +100,32 @@ func runTrustAdd(cmd *cobra.Command, from string, o trustAddOptions) error {
 	}
 	fmt.Fprintln(w, "believed")
 	return nil
+}
+
+// fetch reads what from names.
+func (o trustAddOptions) fetch(ctx context.Context, from string) (*trust.Root, error) {
+	root := tuf.Known(from)
+	if o.root != "" {
+		var err error
+		if root, err = readFile(o.root, limits.TrustRoot); err != nil {
+			return nil, err
+		}
+	}
+	if root != nil {
+		return tuf.Add(ctx, from, root)
+	}
+	raw, origin, err := readTrust(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	r, err := trust.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", from, err)
+	}
+	if origin != "" && r.URL != "" && r.URL != origin {
+		return nil, fmt.Errorf("%s: trust document is of another platform: got %q, want %q", from, r.URL, origin)
+	}
+	return r, nil
 }
 
 // confirm asks a person. Without one, nothing is believed.
@@ -119,12 +146,7 @@ func confirm(in io.Reader, w io.Writer) error {
 // was a URL.
 func readTrust(ctx context.Context, from string) (raw []byte, origin string, err error) {
 	if !strings.Contains(from, "://") {
-		f, err := os.Open(from)
-		if err != nil {
-			return nil, "", err
-		}
-		defer f.Close()
-		raw, err := strict.Read(f, limits.TrustRoot)
+		raw, err := readFile(from, limits.TrustRepository)
 		return raw, "", err
 	}
 	u, err := url.Parse(from)
@@ -166,7 +188,10 @@ func printRoot(w io.Writer, r *trust.Root) {
 	if name == "" {
 		name = "a Sigstore trusted root; under it GitHub's public builders and the workflows of the source are believed, others need --builder"
 	}
-	fmt.Fprintf(w, "%s\n%s\n", printable(name), r.Fingerprint)
+	fmt.Fprintf(w, "%s\n%s\n", printable(name), r.Pin())
+	if r.Repository != nil {
+		fmt.Fprintf(w, "  from      %s, %s\n", printable(r.Repository.URL), freshness(r))
+	}
 	if r.Issuer != "" {
 		fmt.Fprintf(w, "  issuer    %s\n", printable(r.Issuer))
 	}
@@ -176,6 +201,14 @@ func printRoot(w io.Writer, r *trust.Root) {
 	for _, l := range r.Material.RekorLogs() {
 		fmt.Fprintf(w, "  log       %s\n", printable(l.BaseURL))
 	}
+}
+
+// freshness says how long a TUF repository need not be asked again.
+func freshness(r *trust.Root) string {
+	if r.Stale(time.Now()) {
+		return "stale since " + r.Expires.Format(time.DateOnly)
+	}
+	return "good until " + r.Expires.Format(time.DateOnly)
 }
 
 func newTrustListCommand() *cobra.Command {
@@ -199,7 +232,10 @@ func newTrustListCommand() *cobra.Command {
 				if name == "" {
 					name = "(Sigstore trusted root)"
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", r.Fingerprint, printable(name))
+				if r.Repository != nil {
+					name += " from " + r.Repository.URL + ", " + freshness(r)
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", r.Pin(), printable(name))
 			}
 			return err
 		},
@@ -228,6 +264,58 @@ func newTrustShowCommand() *cobra.Command {
 	return cmd
 }
 
+func newTrustRefreshCommand() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "refresh [URL|FINGERPRINT]",
+		Short: "ask the TUF repositories that are believed what is new",
+		Long: `Refresh asks the TUF repositories that are believed, or the one that is named,
+for newer trust roots. Verify never does so by itself: it uses what is here,
+and says where that is stale. What was pinned by its own fingerprint stays.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			return runTrustRefresh(ctx, cmd, args)
+		},
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this long")
+	return cmd
+}
+
+func runTrustRefresh(ctx context.Context, cmd *cobra.Command, args []string) error {
+	store, err := openTrust()
+	if err != nil {
+		return err
+	}
+	roots, err := pinned(args)
+	if err != nil {
+		return err
+	}
+	w := cmd.ErrOrStderr()
+	var failed error
+	asked := 0
+	for _, r := range roots {
+		if r.Repository == nil {
+			continue
+		}
+		asked++
+		next, err := tuf.Refresh(ctx, r)
+		if err == nil {
+			err = store.Add(next)
+		}
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		fmt.Fprintf(w, "%s: %s\n", printable(r.Repository.URL), freshness(next))
+	}
+	if asked == 0 {
+		fmt.Fprintln(w, "none of these came from a TUF repository; there is nothing to ask")
+	}
+	return failed
+}
+
 func newTrustRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove URL|FINGERPRINT",
@@ -243,7 +331,7 @@ func newTrustRemoveCommand() *cobra.Command {
 				if err := store.Remove(r); err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.ErrOrStderr(), "no longer believed: %s\n", r.Fingerprint)
+				fmt.Fprintf(cmd.ErrOrStderr(), "no longer believed: %s\n", r.Pin())
 			}
 			return err
 		},
@@ -262,7 +350,7 @@ func pinned(args []string) ([]*trust.Root, error) {
 	}
 	var found []*trust.Root
 	for _, r := range roots {
-		if r.URL == args[0] || r.Fingerprint == args[0] {
+		if r.URL == args[0] || r.Pin() == args[0] || r.Repository != nil && r.Repository.URL == args[0] {
 			found = append(found, r)
 		}
 	}

@@ -133,6 +133,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if err := o.source.ask(&opts); err != nil {
 		return err
 	}
+	sayStale(cmd.ErrOrStderr(), opts)
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
 	judge := o.image
@@ -164,6 +165,15 @@ func believe(opts *verify.Options) (nobody bool, err error) {
 		return true, nil
 	}
 	return false, err
+}
+
+// sayStale says which trust roots were not asked about for long.
+func sayStale(w io.Writer, opts verify.Options) {
+	for _, r := range opts.Trust {
+		if r.Stale(opts.Now) {
+			printHint(w, "the trust root from "+r.Repository.URL+" is "+freshness(r)+": colophon trust refresh")
+		}
+	}
 }
 
 func (o verifyOptions) image(ctx context.Context, image string, ref oci.Reference, opts verify.Options) (*verify.Verdict, error) {

@@ -39,6 +39,7 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	if err := o.source.ask(&opts); err != nil {
 		return err
 	}
+	sayStale(cmd.ErrOrStderr(), opts)
 	if opts.SourceCheck != nil {
 		opts.SourceCheck = askOnce(ctx, opts.SourceCheck)
 	}

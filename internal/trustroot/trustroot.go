@@ -121,6 +121,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	s.tuf, err = openRepository(cfg.KeyDir, cfg.Dir, map[string][]byte{
+		"colophon.json":            s.document,
 		"trusted_root.json":        s.trustedRoot,
 		"signing_config.v0.2.json": s.signingConfig,
 		// The name that cosign asks for where it is told to use Rekor v2.

@@ -1,0 +1,310 @@
+package tuf
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/colophon-build/colophon/internal/prooftest"
+	"github.com/colophon-build/colophon/trust"
+)
+
+// repo is a TUF repository in memory, with one key for everything.
+type repo struct {
+	t       *testing.T
+	mu      sync.Mutex
+	files   map[string][]byte
+	key     ed25519.PrivateKey
+	version int64
+	root    int64 // versions of the root so far
+	URL     string
+}
+
+func newRepo(t *testing.T) *repo {
+	r := &repo{t: t, files: map[string][]byte{}, key: newKey(t)}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.mu.Lock()
+		data, ok := r.files[strings.TrimPrefix(req.URL.Path, "/tuf/")]
+		r.mu.Unlock()
+		if !ok {
+			http.NotFound(w, req)
+			return
+		}
+		w.Write(data)
+	}))
+	t.Cleanup(srv.Close)
+	r.URL = srv.URL + "/tuf"
+	r.rotate(r.key)
+	return r
+}
+
+func newKey(t *testing.T) ed25519.PrivateKey {
+	_, key, err := ed25519.GenerateKey(nil)
+	must(t, err)
+	return key
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+type sealable interface {
+	Sign(signature.Signer) (*metadata.Signature, error)
+	ToBytes(pretty bool) ([]byte, error)
+}
+
+func (r *repo) put(name string, m sealable, keys ...ed25519.PrivateKey) []byte {
+	r.t.Helper()
+	for _, k := range keys {
+		s, err := signature.LoadSigner(k, crypto.Hash(0))
+		must(r.t, err)
+		_, err = m.Sign(s)
+		must(r.t, err)
+	}
+	data, err := m.ToBytes(false)
+	must(r.t, err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.files[name] = data
+	return data
+}
+
+var soon = 24 * time.Hour
+
+// rotate publishes the next root, which gives every role to key.
+func (r *repo) rotate(key ed25519.PrivateKey) []byte {
+	r.t.Helper()
+	root := metadata.Root(time.Now().UTC().Add(10 * soon))
+	r.root++
+	root.Signed.Version = r.root
+	k, err := metadata.KeyFromPublicKey(key.Public())
+	must(r.t, err)
+	for _, role := range metadata.TOP_LEVEL_ROLE_NAMES {
+		must(r.t, root.Signed.AddKey(k, role))
+	}
+	old := r.key
+	r.key = key
+	return r.put(fmt.Sprintf("%d.root.json", r.root), root, slices.CompactFunc([]ed25519.PrivateKey{old, key}, func(a, b ed25519.PrivateKey) bool { return a.Equal(b) })...)
+}
+
+// publish offers targets until a time.
+func (r *repo) publish(until time.Time, targets map[string][]byte) {
+	r.t.Helper()
+	r.version++
+	t := metadata.Targets(until)
+	t.Signed.Version = r.version
+	for name, data := range targets {
+		info, err := metadata.TargetFile().FromBytes(name, data, "sha256")
+		must(r.t, err)
+		t.Signed.Targets[name] = info
+		r.files[fmt.Sprintf("targets/%x.%s", sha256.Sum256(data), name)] = data
+	}
+	r.put(fmt.Sprintf("%d.targets.json", r.version), t, r.key)
+	s := metadata.Snapshot(until)
+	s.Signed.Version = r.version
+	s.Signed.Meta["targets.json"] = metadata.MetaFile(r.version)
+	r.put(fmt.Sprintf("%d.snapshot.json", r.version), s, r.key)
+	ts := metadata.Timestamp(until)
+	ts.Signed.Version = r.version
+	ts.Signed.Meta["snapshot.json"] = metadata.MetaFile(r.version)
+	r.put("timestamp.json", ts, r.key)
+}
+
+func (r *repo) good(p *prooftest.Platform) map[string][]byte {
+	return map[string][]byte{"colophon.json": r.document(p)}
+}
+
+// document is a platform's trust document, with this repository's origin.
+func (r *repo) document(p *prooftest.Platform) []byte {
+	return bytes.Replace(p.Document(), []byte(`"url":"`+prooftest.URL), []byte(`"url":"`+strings.TrimSuffix(r.URL, "/tuf")), 1)
+}
+
+func (r *repo) pinned() []byte { return r.files["1.root.json"] }
+
+func TestFollow(t *testing.T) {
+	p := prooftest.New(t)
+	r := newRepo(t)
+	until := time.Now().UTC().Truncate(time.Second).Add(soon)
+	r.publish(until, map[string][]byte{"trusted_root.json": p.TrustedRoot(), "colophon.json": r.document(p)})
+	got, err := Add(t.Context(), r.URL+"/", r.pinned())
+	must(t, err)
+	if got.URL+"/tuf" != r.URL || got.Repository.Target != "colophon.json" || !got.Expires.Equal(until) || got.Stale(until) || !got.Stale(until.Add(time.Second)) {
+		t.Errorf("got %s of %s until %s", got.Repository.Target, got.URL, got.Expires)
+	}
+	pin := got.Pin()
+	if sum := fmt.Sprintf("sha256:%x", sha256.Sum256(r.pinned())); pin != sum {
+		t.Errorf("pin: got %s, want %s", pin, sum)
+	}
+
+	// On disk, and back: it proves itself without the repository.
+	store := trust.Store{Dir: t.TempDir() + "/trust"}
+	must(t, store.Add(got))
+	loaded, err := store.Load()
+	must(t, err)
+	if len(loaded) != 1 || loaded[0].Pin() != pin || !loaded[0].Expires.Equal(until) {
+		t.Fatalf("got %d roots", len(loaded))
+	}
+
+	// New keys, twice, and a new trust root.
+	r.rotate(newKey(t))
+	r.rotate(newKey(t))
+	next := prooftest.New(t)
+	r.publish(until.Add(soon), map[string][]byte{"colophon.json": r.document(next)})
+	again, err := Refresh(t.Context(), loaded[0])
+	must(t, err)
+	if again.Pin() != pin || again.URL != got.URL || len(again.Repository.Roots) != 3 || again.Fingerprint == got.Fingerprint || !again.Expires.Equal(until.Add(soon)) {
+		t.Errorf("got %s of %s until %s by %d roots", again.Pin(), again.URL, again.Expires, len(again.Repository.Roots))
+	}
+	must(t, store.Add(again))
+	if loaded, err = store.Load(); err != nil || len(loaded) != 1 || loaded[0].Fingerprint != again.Fingerprint {
+		t.Errorf("got %d roots, %v, want the new one in the place of the old", len(loaded), err)
+	}
+}
+
+func TestHostileRepositories(t *testing.T) {
+	p := prooftest.New(t)
+	until := time.Now().Add(soon)
+	for _, tc := range []struct {
+		name string
+		bend func(r *repo)
+		says string
+	}{
+		{"another root", func(r *repo) { r.files["1.root.json"] = newRepo(t).pinned() }, ""},
+		{"a root that the old one does not vouch for", func(r *repo) {
+			r.key = newKey(t)
+			r.rotate(r.key)
+		}, "root"},
+		{"expired timestamp", func(r *repo) { r.publish(time.Now().Add(-time.Hour), r.good(p)) }, "expired"},
+		{"older than was seen", func(r *repo) { r.version = 0; r.publish(until, r.good(p)) }, "version"},
+		{"a plain root in the place of a platform", func(r *repo) { r.publish(until, map[string][]byte{"trusted_root.json": p.TrustedRoot()}) }, `is of "" now`},
+		{"another platform", func(r *repo) { r.publish(until, map[string][]byte{"colophon.json": p.Document()}) }, "of another platform"},
+		{"another target", func(r *repo) {
+			for name := range r.files {
+				if strings.HasPrefix(name, "targets/") {
+					r.files[name] = bytes.Replace(r.files[name], []byte("127.0.0.1"), []byte("127.0.0.2"), 1)
+				}
+			}
+		}, "hash"},
+		{"no target", func(r *repo) { r.publish(until, map[string][]byte{"x.json": []byte("{}")}) }, "none of the targets"},
+		{"a target that is no trust root", func(r *repo) { r.publish(until, map[string][]byte{"colophon.json": []byte("{}")}) }, "neither"},
+		{"a repository in a repository", func(r *repo) {
+			r.publish(until, map[string][]byte{"colophon.json": []byte(`{"roots":[""],"url":"http://127.0.0.1"}`)})
+		}, "neither"},
+		{"metadata without end", func(r *repo) { r.files["timestamp.json"] = bytes.Repeat([]byte(" "), 1<<20) }, "more than"},
+		{"gone", func(r *repo) { clear(r.files) }, "404"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRepo(t)
+			r.publish(until, r.good(p))
+			r.publish(until, r.good(p))
+			root := r.pinned()
+			seen, err := Add(t.Context(), r.URL, root)
+			must(t, err)
+			tc.bend(r)
+			if tc.name == "another root" {
+				root = r.files["1.root.json"]
+				seen.Repository.Roots = [][]byte{root}
+			}
+			got, err := Refresh(t.Context(), seen)
+			if err == nil || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("got a root: %v, error %v, want one that says %q", got != nil, err, tc.says)
+			}
+		})
+	}
+	t.Run("redirect", func(t *testing.T) {
+		r := newRepo(t)
+		srv := httptest.NewServer(http.RedirectHandler(r.URL+"/timestamp.json", http.StatusFound))
+		t.Cleanup(srv.Close)
+		if _, err := Add(t.Context(), srv.URL, r.pinned()); err == nil || !strings.Contains(err.Error(), "redirects") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("plain http elsewhere", func(t *testing.T) {
+		if _, err := Add(t.Context(), "http://tuf.example.com", newRepo(t).pinned()); err == nil || !strings.Contains(err.Error(), "loopback") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		r := newRepo(t)
+		if _, err := Add(ctx, r.URL, r.pinned()); err == nil {
+			t.Error("it answered")
+		}
+	})
+}
+
+// Whatever is changed in a file of the store, it is not believed.
+func TestTamperedStore(t *testing.T) {
+	r := newRepo(t)
+	r.publish(time.Now().Add(soon), r.good(prooftest.New(t)))
+	r.rotate(newKey(t))
+	r.publish(time.Now().Add(soon), r.good(prooftest.New(t)))
+	good, err := Add(t.Context(), r.URL, r.pinned())
+	must(t, err)
+	other := newRepo(t)
+	other.publish(time.Now().Add(soon), other.good(prooftest.New(t)))
+	theirs, err := Add(t.Context(), other.URL, other.pinned())
+	must(t, err)
+	from := *theirs.Repository
+	for name, change := range map[string]func(*trust.Repository){
+		"roots left out":      func(r *trust.Repository) { r.Roots = r.Roots[:1] },
+		"no roots":            func(r *trust.Repository) { r.Roots = nil },
+		"another's timestamp": func(r *trust.Repository) { r.Timestamp = from.Timestamp },
+		"another's snapshot":  func(r *trust.Repository) { r.Snapshot = from.Snapshot },
+		"another's targets":   func(r *trust.Repository) { r.Targets = from.Targets },
+		"another's content":   func(r *trust.Repository) { r.Content = from.Content },
+		"another name":        func(r *trust.Repository) { r.Target = "trusted_root.json" },
+		"no content":          func(r *trust.Repository) { r.Content = nil },
+	} {
+		bent := *good.Repository
+		change(&bent)
+		raw, err := json.Marshal(bent)
+		must(t, err)
+		if _, err := trust.Parse(raw); err == nil {
+			t.Errorf("%s: it was believed", name)
+		}
+	}
+	// Whole, but not what was pinned.
+	store := trust.Store{Dir: t.TempDir()}
+	must(t, store.Add(good))
+	must(t, os.WriteFile(filepath.Join(store.Dir, strings.TrimPrefix(good.Pin(), "sha256:")+".tuf.json"), theirs.Raw, 0o600))
+	if got, err := store.Load(); err == nil || !strings.Contains(err.Error(), "not what was pinned") {
+		t.Errorf("got %d roots, %v", len(got), err)
+	}
+}
+
+func TestKnown(t *testing.T) {
+	for url, known := range map[string]bool{"https://tuf-repo-cdn.sigstore.dev": true, "https://tuf-repo-cdn.sigstore.dev/": true, "https://tuf-repo-cdn.sigstore.dev.example.com": false, "": false} {
+		root := Known(url)
+		if (root != nil) != known {
+			t.Errorf("%q: got %d bytes", url, len(root))
+		}
+		if known {
+			m, err := metadata.Root().FromBytes(root)
+			if err != nil || m.VerifyDelegate(metadata.ROOT, m) != nil || len(slices.Collect(maps.Keys(m.Signed.Keys))) == 0 {
+				t.Errorf("%q: got %+v, %v", url, m, err)
+			}
+		}
+	}
+}
