@@ -14,10 +14,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 GOBUILD := $(GO) build -buildvcs=false
 BIN     := build/bin
 
-.PHONY: help build builder tools deps base-images example quickstart self test check bench clean distclean
+.PHONY: help build builder tools deps base-images example quickstart self test attack attack-unguarded check bench clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## bin/colophon and bin/colophond
 	$(GOBUILD) -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/colophon ./cmd/colophond
@@ -59,6 +59,15 @@ quickstart: deps builder build example ## start a platform, release build/hello,
 test: deps tools build base-images example ## every test; a missing tool is a failure
 	$(GO) vet ./...
 	COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m ./...
+
+# The suite is its own attacker and wants its standard output for the scoreboard.
+attack: deps tools build base-images ## attack platforms of its own, from inside and beside; prints a scoreboard
+	$(GO) test -c -o bin/attack ./test/attack
+	cd test/attack && COLOPHON_REQUIRE_BUILD=1 ../../bin/attack -test.run '^TestAttacks$$'
+
+attack-unguarded: deps tools build base-images ## the same without each guard: every attack must get through
+	$(GO) test -c -o bin/attack ./test/attack
+	cd test/attack && COLOPHON_REQUIRE_BUILD=1 COLOPHON_ATTACK_UNGUARDED=1 ../../bin/attack -test.run '^TestUnguarded$$'
 
 check: $(BIN)/staticcheck $(BIN)/govulncheck ## format, vet, staticcheck, import rules, known vulnerabilities
 	@scripts/check.sh

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/limits"
@@ -17,17 +18,18 @@ import (
 // Policy is a demand. Source, AnySource or Signer must be set: knowing who
 // signed is worthless without saying who should have.
 type Policy struct {
-	Source        string        `json:"source,omitempty"`        // canonical repository URI, compared whole
-	AnySource     bool          `json:"anySource,omitempty"`     // dangerous: accepts images of any repository
-	Ref           string        `json:"ref,omitempty"`           // full ref, or a short tag or branch name
-	Commit        string        `json:"commit,omitempty"`        // hex
-	Builders      []string      `json:"builders,omitempty"`      // accepted builder ids, and workflows as trust.Workflow has them; empty: those the trust root names, or the public builders
-	MinLevel      int           `json:"minLevel,omitempty"`      // SLSA Build level that the builder must be trusted for
-	NoSBOM        bool          `json:"noSBOM,omitempty"`        // an image without an SBOM is accepted
-	Signer        *Signer       `json:"signer,omitempty"`        // who must have signed, in place of platforms and public builders; without a source only who signed is asked
-	Attestations  []Attestation `json:"attestations,omitempty"`  // what else must be attested of the image
-	FreshTrust    bool          `json:"freshTrust,omitempty"`    // trust roots from a TUF repository count only until its metadata expires
-	RequireSource bool          `json:"requireSource,omitempty"` // the repository must be reachable, and still hold the commit
+	Source        string         `json:"source,omitempty"`        // canonical repository URI, compared whole
+	AnySource     bool           `json:"anySource,omitempty"`     // dangerous: accepts images of any repository
+	Ref           string         `json:"ref,omitempty"`           // full ref, or a short tag or branch name
+	Commit        string         `json:"commit,omitempty"`        // hex
+	Builders      []string       `json:"builders,omitempty"`      // accepted builder ids, and workflows as trust.Workflow has them; empty: those the trust root names, or the public builders
+	Levels        map[string]int `json:"levels,omitempty"`        // SLSA Build level that each of Builders is believed for, in place of what the trust root says
+	MinLevel      int            `json:"minLevel,omitempty"`      // SLSA Build level that must follow from the evidence
+	NoSBOM        bool           `json:"noSBOM,omitempty"`        // an image without an SBOM is accepted
+	Signer        *Signer        `json:"signer,omitempty"`        // who must have signed, in place of platforms and public builders; without a source only who signed is asked
+	Attestations  []Attestation  `json:"attestations,omitempty"`  // what else must be attested of the image
+	FreshTrust    bool           `json:"freshTrust,omitempty"`    // trust roots from a TUF repository count only until its metadata expires
+	RequireSource bool           `json:"requireSource,omitempty"` // the repository must be reachable, and still hold the commit
 }
 
 // Parse reads a policy file strictly and checks it.
@@ -67,6 +69,14 @@ func (p Policy) Check() error {
 			return err
 		}
 	}
+	for id, level := range p.Levels {
+		switch {
+		case !slices.Contains(p.Builders, id):
+			return fmt.Errorf("policy: level of %q: it is not among the builders %q", id, p.Builders)
+		case level < 0 || level > 3:
+			return fmt.Errorf("policy: level of %q: got %d, want 0 to 3", id, level)
+		}
+	}
 	if p.Signer != nil {
 		return p.checkNamed()
 	}
@@ -76,6 +86,13 @@ func (p Policy) Check() error {
 		}
 	}
 	return nil
+}
+
+// Level is the SLSA Build level that this policy believes a builder for, if it
+// says any.
+func (p Policy) Level(builder string) (level int, ok bool) {
+	level, ok = p.Levels[builder]
+	return level, ok
 }
 
 // MatchSource fails unless uri is the repository that is demanded. Both are
@@ -118,10 +135,10 @@ func (p Policy) MatchCommit(commit string) error {
 	return nil
 }
 
-// MatchLevel fails where the builder is believed for less than is demanded.
+// MatchLevel fails where less follows from the evidence than is demanded.
 func (p Policy) MatchLevel(level int) error {
 	if level < p.MinLevel {
-		return fmt.Errorf("the builder's Build level: got %d, want at least %d", level, p.MinLevel)
+		return fmt.Errorf("Build level: got %d, want at least %d", level, p.MinLevel)
 	}
 	return nil
 }

@@ -218,9 +218,11 @@ func sameJSON(a, b []byte) bool {
 // verifyAsStranger asks what any consumer would ask, by digest, and refuses to tag anything less than accepted.
 func (j *run) verifyAsStranger(ctx context.Context, digest string) error {
 	j.emit(api.Event{Phase: "verify", Step: digest})
-	if v := j.verdict(ctx, digest); v.Outcome != verify.Accepted {
+	v := j.verdict(ctx, digest)
+	if v.Outcome != verify.Accepted {
 		return &api.Error{Message: fmt.Sprintf("the released proof does not verify, so no tag was made: %s", v.Why()), Hint: "running the release again finishes it if the cause was passing", Exit: 1}
 	}
+	j.verified = v
 	return nil
 }
 
@@ -265,6 +267,7 @@ func (j *run) finishTagged(ctx context.Context) (digest string, err error) {
 				Message: fmt.Sprintf("tag %s:%s exists and is not this release: it is %s, which does not prove %s at %s: %s", j.req.Image, tag, digest, j.commit.URI, j.commit.ID, v.Why()),
 				Hint:    "tags never move; release under another ref", Exit: 1}
 		}
+		j.verified = v
 	}
 	if digest == "" {
 		return "", nil

@@ -31,6 +31,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify"
 )
 
 // Config of a Releaser.
@@ -139,6 +140,8 @@ type run struct {
 	builder BuilderInfo
 	target  oci.Target
 	resumed bool
+	// verified is the stranger's verdict on the digest that is released.
+	verified *verify.Verdict
 }
 
 // Run performs one release and reports progress through emit, in order. An
@@ -190,7 +193,7 @@ func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(ap
 	}
 	rel := &api.Release{
 		Image: req.Image, Digest: digest, Tags: j.tags, Source: j.commit,
-		Builder: j.builder.ID, Level: j.builder.Level, Resumed: j.resumed,
+		Builder: j.builder.ID, Level: j.verified.Level, Requirements: j.verified.Requirements, Resumed: j.resumed,
 		Invocation: j.invocationURI(), Started: started, Finished: time.Now().UTC(),
 	}
 	return rel, j.record(rel)

@@ -175,7 +175,9 @@ func (c *check) cosign2(ctx context.Context, digest v1.Hash, ev *evidence) {
 			continue
 		}
 		if b, err := attest.ParseCosign2(envelope, l.Annotations); err == nil && namesBuilder(b) {
-			ev.workflows = append(ev.workflows, c.judgeWorkflow(b, Subject{Digest: digest}))
+			w := c.judgeWorkflow(b, Subject{Digest: digest})
+			w.at = l.Digest.String()
+			ev.workflows = append(ev.workflows, w)
 		}
 	}
 }
@@ -207,6 +209,9 @@ func (c *check) workflowLinks(ev *evidence) (links []Link, best *workflowSigned)
 	} else {
 		signature.Claim = fmt.Sprintf("%s, certified %s", best.proof.identity.SubjectAlternativeName, show(best.proof.certified))
 		log.Status, log.Claim = Holds, c.loggedClaim(best)
+	}
+	if best.prov != nil {
+		best.prov.built.signed = signature.Claim + "; " + log.Claim
 	}
 	switch {
 	case best.good() && best.prov != nil:

@@ -34,7 +34,7 @@ func (f File) verdict() *Verdict {
 // for files built by workflows on GitHub and pipelines on GitLab; or, where the
 // policy names a signer, whether they are of that one. Policy is that of Image.
 func Bundled(ctx context.Context, f File, bundles [][]byte, opts Options) *Verdict {
-	c := &check{opts: opts}
+	c := &check{opts: opts, about: "file"}
 	v := f.verdict()
 	if err := c.ready(); err != nil {
 		v.add(Link{Name: LinkSignature, Status: Unknown, Reason: err.Error()})
@@ -48,6 +48,7 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, opts Options) *Verdi
 	for _, name := range demanded {
 		required[name] = true
 	}
+	c.require(v)
 	v.demand(required)
 	return v
 }
@@ -99,6 +100,7 @@ func (c *check) builtLinks(ctx context.Context, f File, bundles [][]byte) (links
 		return []Link{l}, demanded
 	}
 	links, best := c.workflowLinks(ev)
+	c.proven = &best.candidate
 	return append(links, c.sourceLink(ctx, &best.candidate)), demanded
 }
 

@@ -119,20 +119,23 @@ func (c *check) jobProvenance(s *attest.Statement, j *job) (*provenance, error) 
 	if err := agree([]claim{{"source", claims.source, j.source}, {"commit", commit, j.commit}}); err != nil {
 		return nil, err
 	}
-	prov := &provenance{uri: claims.source, ref: j.ref, commit: commit, builder: trust.Builder{ID: claims.builder, Level: 1}}
+	builder, level := claims.builder, 1
 	if j.pipeline != "" {
-		prov.builder.ID = j.pipeline
+		builder = j.pipeline
 	}
 	if j.runner == "gitlab-hosted" {
 		// Whoever runs another machine can run anything on it.
-		prov.builder.Level = 2
+		level = 2
 	}
+	prov := &provenance{uri: claims.source, ref: j.ref, commit: commit, built: c.builtBy(builder, level)}
+	prov.built.process, prov.built.runner = claims.process, j.runner
 	return prov, c.demand(prov)
 }
 
 // gitLabClaims are what both versions of the predicate say.
 type gitLabClaims struct {
 	builder, source string
+	process         string   // build type
 	jobs            []string // the job's number, wherever it stands
 	deps            []attest.ResourceDescriptor
 }
@@ -169,7 +172,7 @@ func gitLab02(predicate []byte) (g gitLabClaims, err error) {
 		}
 	}
 	config := p.Invocation.ConfigSource
-	g = gitLabClaims{builder: p.Builder.ID, source: config.URI}
+	g = gitLabClaims{builder: p.Builder.ID, source: config.URI, process: p.BuildType}
 	g.job(string(env.Job.ID))
 	g.job(p.Metadata.BuildInvocationID)
 	g.deps = append(slices.Clone(p.Materials), attest.ResourceDescriptor{URI: config.URI, Digest: config.Digest})
@@ -199,7 +202,7 @@ func gitLab1(predicate []byte) (g gitLabClaims, err error) {
 			return g, fmt.Errorf("internal parameters: %w", err)
 		}
 	}
-	g = gitLabClaims{builder: p.RunDetails.Builder.ID, source: params.Source, deps: p.BuildDefinition.ResolvedDependencies}
+	g = gitLabClaims{builder: p.RunDetails.Builder.ID, source: params.Source, process: p.BuildDefinition.BuildType, deps: p.BuildDefinition.ResolvedDependencies}
 	g.job(string(internal.Job))
 	g.job(p.RunDetails.Metadata.InvocationID)
 	return g, nil

@@ -85,13 +85,13 @@ func namesPipeline(b *attest.Signed) bool {
 // the source: there must be no more than one that it could be.
 func (c *check) tektonProvenance(s *attest.Statement) (*provenance, error) {
 	var inputs []attest.ResourceDescriptor
-	var builder string
+	var builder, process string
 	if s.PredicateType == attest.PredicateSLSA02 {
 		p, err := attest.ParseProvenance02(s.Predicate)
 		if err != nil {
 			return nil, err
 		}
-		builder = p.Builder.ID
+		builder, process = p.Builder.ID, p.BuildType
 		config := p.Invocation.ConfigSource
 		for _, d := range p.Materials {
 			// Where the pipeline itself is kept is an input to it, and the source
@@ -108,7 +108,7 @@ func (c *check) tektonProvenance(s *attest.Statement) (*provenance, error) {
 		if err != nil {
 			return nil, err
 		}
-		builder = p.RunDetails.Builder.ID
+		builder, process = p.RunDetails.Builder.ID, p.BuildDefinition.BuildType
 		for _, d := range p.BuildDefinition.ResolvedDependencies {
 			if d.Name == "inputs/result" {
 				inputs = append(inputs, d)
@@ -119,12 +119,14 @@ func (c *check) tektonProvenance(s *attest.Statement) (*provenance, error) {
 	if len(sources) != 1 {
 		return nil, fmt.Errorf("the provenance names %d git sources, want one: %q", len(sources), sources)
 	}
-	prov := &provenance{uri: sources[0][0], commit: sources[0][1], builder: trust.Builder{ID: builder}}
+	level := 0
+	if builder == trust.TektonBuilder {
+		level = trust.TektonLevel
+	}
+	prov := &provenance{uri: sources[0][0], commit: sources[0][1], built: c.builtBy(builder, level)}
+	prov.built.process = process
 	if !commitRE.MatchString(prov.commit) {
 		return nil, fmt.Errorf("source %s: got commit %q, want 40 or 64 hex digits", prov.uri, prov.commit)
-	}
-	if builder == trust.TektonBuilder {
-		prov.builder.Level = trust.TektonLevel
 	}
 	return prov, c.demand(prov)
 }

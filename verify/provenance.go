@@ -16,7 +16,7 @@ import (
 type provenance struct {
 	uri, ref, commit string
 	tree             string // of the commit, as the builder saw it; may be empty
-	builder          trust.Builder
+	built            built
 	signed           string // who signed tag or commit, as the builder saw it
 }
 
@@ -62,12 +62,57 @@ func (c *check) readProvenance(p *proof, predicate []byte) (*provenance, error) 
 		return nil, fmt.Errorf("build signer of the certificate: got %q, want %q", id.BuildSignerURI, id.SubjectAlternativeName)
 	}
 	prov := &provenance{uri: src.URI, ref: src.Ref, commit: src.Commit}
-	prov.builder, _ = p.root.Builder(id.SubjectAlternativeName, c.opts.Policy.Builders)
+	if prov.built, err = c.builtHere(p, def); err != nil {
+		return nil, err
+	}
 	if prov.tree, prov.signed, err = sourceDependency(def.ResolvedDependencies, src); err != nil {
 		return nil, err
 	}
 	return prov, c.demand(prov)
 }
+
+// builtHere is what is known of a build by one of Colophon's own builders.
+func (c *check) builtHere(p *proof, def attest.BuildDefinition) (built, error) {
+	id := p.identity.SubjectAlternativeName
+	b := built{process: def.BuildType, room: map[string]string{}, signed: fmt.Sprintf("%s, certified %s; log entry %d", id, show(p.certified), p.index)}
+	if len(def.InternalParameters) > 0 {
+		var room map[string]any
+		if err := strict.Unmarshal(def.InternalParameters, limits.Statement, &room); err != nil {
+			return built{}, fmt.Errorf("internal parameters: %w", err)
+		}
+		for _, name := range []string{"zones", "namespaces"} {
+			b.room[name], _ = room[name].(string)
+		}
+	}
+	b.builder, _ = p.root.Builder(id, c.opts.Policy.Builders)
+	if p.root.URL != "" {
+		b.by = "the trust document of " + p.root.URL
+	}
+	if level, ok := c.opts.Policy.Level(id); ok {
+		b.builder.Level, b.by = level, byPolicy
+	}
+	return b, nil
+}
+
+// builtBy is a build by a builder of others, which a table believes for a level
+// (0: none does). The policy may name it whole, or a workflow without its ref.
+func (c *check) builtBy(id string, level int) built {
+	b := built{builder: trust.Builder{ID: id, Level: level}}
+	if level > 0 {
+		b.by = "the table of public builders"
+	}
+	whole, _, _ := strings.Cut(id, "@")
+	for _, name := range []string{id, whole} {
+		if level, ok := c.opts.Policy.Level(name); ok {
+			b.builder.Level, b.by = level, byPolicy
+			break
+		}
+	}
+	return b
+}
+
+// byPolicy says that a level is the consumer's own word.
+const byPolicy = "the policy"
 
 // sourceDependency fails unless the dependencies name the source at the commit
 // of the external parameters, and returns its tree and who signed it.
@@ -112,7 +157,7 @@ func (c *check) demand(p *provenance) error {
 		c.opts.Policy.MatchSource(p.uri),
 		c.opts.Policy.MatchRef(p.ref),
 		c.opts.Policy.MatchCommit(p.commit),
-		c.opts.Policy.MatchLevel(p.builder.Level),
+		c.opts.Policy.MatchLevel(BuildLevel(p.built.requirements())),
 	} {
 		if err != nil {
 			return err
@@ -135,13 +180,13 @@ func (p *provenance) claim() string {
 	if ref == "" {
 		ref = "no ref"
 	}
-	level := ""
-	if p.builder.Level > 0 {
-		level = fmt.Sprintf("; Build L%d", p.builder.Level)
+	level := "no Build level"
+	if l := BuildLevel(p.built.requirements()); l > 0 {
+		level = fmt.Sprintf("Build L%d", l)
 	}
 	commit := p.commit
 	if len(commit) > 7 {
 		commit = commit[:7]
 	}
-	return fmt.Sprintf("built from %s@%s, %s%s", strings.TrimPrefix(p.uri, "https://"), commit, ref, level)
+	return fmt.Sprintf("built from %s@%s, %s; %s", strings.TrimPrefix(p.uri, "https://"), commit, ref, level)
 }

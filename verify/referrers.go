@@ -21,6 +21,7 @@ const parallel = 8
 
 // candidate is one referrer that may be one of the proofs looked for.
 type candidate struct {
+	at      string // digest of the manifest, or of the layer, that it was found in; empty beside a file
 	kind    string // predicate type; as the statement says, or else as the manifest hints, or empty
 	err     error  // why it is none: broken, or not about this image
 	missing bool   // it could not be fetched, so that nothing is known about it
@@ -69,6 +70,12 @@ func (c *check) gather(ctx context.Context, digest v1.Hash) *evidence {
 	for i, d := range listed {
 		g.Go(func() error {
 			ev.candidates[i], workflows[i] = c.candidate(ctx, digest, d)
+			if ev.candidates[i] != nil {
+				ev.candidates[i].at = d.Digest.String()
+			}
+			if workflows[i] != nil {
+				workflows[i].at = d.Digest.String()
+			}
 			return nil
 		})
 	}

@@ -184,6 +184,7 @@ func (c *check) namedImage(ctx context.Context, v *Verdict, digest v1.Hash) {
 	for _, name := range demanded {
 		required[name] = true
 	}
+	c.require(v)
 	v.demand(required)
 }
 
@@ -209,6 +210,7 @@ func (c *check) namedLinks(ctx context.Context, look func(wanted) *search, signa
 	}
 	var mu sync.Mutex
 	var good *provenance
+	var kind string
 	s := look(wanted{what: "provenance", takes: isProvenance, signer: signer, then: func(b *attest.Signed, sig *Signature) error {
 		p, err := c.namedProvenance(b, sig)
 		if err != nil {
@@ -216,7 +218,7 @@ func (c *check) namedLinks(ctx context.Context, look func(wanted) *search, signa
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		good = p
+		good, kind = p, b.Statement.PredicateType
 		return nil
 	}})
 	links = signedLinks(s, signer, "provenance")
@@ -225,7 +227,9 @@ func (c *check) namedLinks(ctx context.Context, look func(wanted) *search, signa
 	switch {
 	case good != nil:
 		prov = Link{Name: LinkProvenance, Status: Holds, Claim: good.claim()}
-		best = &candidate{proof: &proof{}, prov: good}
+		best = &candidate{kind: kind, proof: &proof{}, prov: good}
+		good.built.signed, good.built.unlogged = links[0].Claim+"; "+links[1].Claim+links[1].Reason, links[1].Status != Holds
+		c.proven = best
 	case s.unread != nil:
 		prov.Reason = s.unread.Error()
 	case s.best != nil && s.best.sig != nil:

@@ -74,5 +74,9 @@ type Verdict struct {
 	Digest  string  `json:"digest"` // "sha256:…", empty where it could not be resolved
 	Outcome Outcome `json:"outcome"`
 	Links   []Link  `json:"links"`
-	Hint    string  `json:"hint,omitempty"`
+	// Level is the SLSA Build level that follows from Requirements. 0 is none,
+	// also where nobody asked.
+	Level        int           `json:"level"`
+	Requirements []Requirement `json:"requirements,omitempty"` // none where only who signed was asked
+	Hint         string        `json:"hint,omitempty"`
 }

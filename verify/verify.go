@@ -31,8 +31,11 @@ type SourceCheck func(ctx context.Context, q source.Question) (source.Standing, 
 
 // check is one verification under way.
 type check struct {
-	src  oci.Source
-	opts Options
+	src   oci.Source
+	opts  Options
+	about string // what the proofs are to be about: "index", "manifest", "file"
+
+	proven *candidate // the provenance that came furthest, once it has been looked for
 }
 
 // Image answers whether the image that reference (a tag or digest of src)
@@ -64,6 +67,7 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 		return v
 	}
 	v.Digest = d.Digest.String()
+	c.about = aboutOf(d)
 	if opts.Policy.Signer != nil {
 		c.namedImage(ctx, v, d.Digest)
 		return v
@@ -78,6 +82,8 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 		for _, l := range append(links, c.sourceLink(ctx, &best.candidate), Link{Name: LinkSBOM, Status: NotAsked, Reason: "workflows attach none of their own"}) {
 			v.add(l)
 		}
+		c.proven = &best.candidate
+		c.require(v)
 		v.conclude(forWorkflows(opts.Policy))
 		return v
 	}
@@ -93,9 +99,32 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 	for _, l := range []Link{<-image, signature, log, provenance, source, sbom} {
 		v.add(l)
 	}
+	c.proven = prov
+	c.require(v)
 	v.conclude(opts.Policy)
 	v.hint(ev, c)
 	return v
+}
+
+// require fills in which requirements of SLSA the best provenance meets, once
+// its link is there.
+func (c *check) require(v *Verdict) {
+	best := c.proven
+	if best == nil || best.prov == nil {
+		for _, l := range v.Links {
+			if l.Name == LinkProvenance && l.Status != NotAsked {
+				v.Requirements = noBuild(l)
+			}
+		}
+		return
+	}
+	b := best.prov.built
+	b.provenance = fmt.Sprintf("%s about the %s %s", best.kind, c.about, v.Digest)
+	if best.at != "" {
+		b.provenance = best.at + ", " + b.provenance
+	}
+	v.Requirements = b.requirements()
+	v.Level = BuildLevel(v.Requirements)
 }
 
 func (c *check) ready() error {

@@ -26,6 +26,7 @@ type run struct {
 	invocation            string
 	trigger, runner       string
 	repositoryID, ownerID string
+	process               string // build type, as the provenance has it
 }
 
 const githubURL = "https://github.com/"
@@ -95,11 +96,8 @@ func agree(claims []claim) error {
 // workflowProvenance holds the provenance of a GitHub workflow to the
 // certificate that signed it, then to the policy.
 func (c *check) workflowProvenance(s *attest.Statement, r *run, b trust.PublicBuilder) (*provenance, error) {
-	prov := &provenance{uri: r.source, ref: r.ref, commit: r.commit, builder: trust.Builder{ID: r.builder.String(), Level: b.Level}}
-	if r.runner == "self-hosted" {
-		// Whoever runs the machine can run anything on it.
-		prov.builder.Level = min(b.Level, 1)
-	}
+	prov := &provenance{uri: r.source, ref: r.ref, commit: r.commit, built: c.builtBy(r.builder.String(), b.Level)}
+	prov.built.runner = r.runner
 	var err error
 	switch s.PredicateType {
 	case attest.PredicateSLSA02:
@@ -112,6 +110,7 @@ func (c *check) workflowProvenance(s *attest.Statement, r *run, b trust.PublicBu
 	if err != nil {
 		return nil, err
 	}
+	prov.built.process = r.process
 	return prov, c.demand(prov)
 }
 
@@ -131,6 +130,7 @@ func (r *run) agree02(predicate []byte, b trust.PublicBuilder) error {
 	if err := buildType(p.BuildType, b); err != nil {
 		return err
 	}
+	r.process = p.BuildType
 	var env struct {
 		Ref     string `json:"github_ref"`
 		Commit  string `json:"github_sha1"`
@@ -192,6 +192,7 @@ func (r *run) agree1(predicate []byte, b trust.PublicBuilder) error {
 	if err := buildType(def.BuildType, b); err != nil {
 		return err
 	}
+	r.process = def.BuildType
 	if def.BuildType == trust.BuildTypeDelegated || def.BuildType == trust.BuildTypeContainerBased {
 		return r.agreeGenerator(p)
 	}

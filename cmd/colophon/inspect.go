@@ -18,6 +18,8 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/verify"
 )
 
 type inspectOptions struct {
@@ -40,8 +42,10 @@ func newInspectCommand() *cobra.Command {
 		Long: `Inspect shows an image, its platforms and layers, and everything attached to it:
 what each proof says, who it says has signed it and when.
 
-Inspect verifies nothing. What it shows is what the registry hands out, and
+Inspect decides nothing. What it shows is what the registry hands out, and
 anybody who may push can attach anything; 'colophon verify' says what holds.
+Only the requirements of SLSA's Build track at the end are held to the trust
+roots of this machine.
 
 IMAGE is REGISTRY/NAME[:TAG][@DIGEST], LAYOUT a directory with an OCI layout.`,
 		Example: `  colophon inspect 127.0.0.1:8080/team/app:v1.2.0
@@ -100,10 +104,12 @@ func runInspect(cmd *cobra.Command, image string, o inspectOptions) error {
 			return err
 		}
 	case o.json:
+		found.require(ctx, src)
 		if err := printJSON(out, found); err != nil {
 			return err
 		}
 	default:
+		found.require(ctx, src)
 		if err := found.print(out); err != nil {
 			return err
 		}
@@ -120,7 +126,13 @@ type inspection struct {
 	Size      int64               `json:"size"` // bytes of the manifest or index
 	Platforms []inspectedPlatform `json:"platforms"`
 	Attached  []inspectedProof    `json:"attached"`
-	Verified  bool                `json:"verified"` // always false: inspect verifies nothing
+	Verified  bool                `json:"verified"` // always false: inspect decides nothing
+
+	// Of the provenance, as the trust roots of this machine have it, from whatever source.
+	Level        int                  `json:"level"`
+	Requirements []verify.Requirement `json:"requirements"`
+
+	descriptor v1.Descriptor
 }
 
 type inspectedPlatform struct {
@@ -137,6 +149,17 @@ type inspectedBlob struct {
 	Size      int64  `json:"size"`
 }
 
+// require fills in which requirements of SLSA the image's provenance meets, to
+// whom this machine believes. They say nothing of which source it should be.
+func (in *inspection) require(ctx context.Context, src oci.Source) {
+	opts := verify.Options{Now: time.Now(), Policy: policy.Policy{AnySource: true}}
+	if _, err := believe(&opts); err != nil {
+		opts.Trust = nil // a store that cannot be read believes nobody
+	}
+	in.Requirements = verify.Requirements(ctx, src, in.descriptor, opts)
+	in.Level = verify.BuildLevel(in.Requirements)
+}
+
 // inspect fetches image and attachments side by side. What cannot be had of
 // one part is said there; where the list of attachments cannot be had, that is
 // an error, because an empty list would say something else.
@@ -145,7 +168,7 @@ func inspect(ctx context.Context, src oci.Source, reference string) (*inspection
 	if err != nil {
 		return nil, err
 	}
-	out := &inspection{Digest: d.Digest.String(), MediaType: string(d.MediaType), Size: d.Size, Attached: []inspectedProof{}}
+	out := &inspection{descriptor: d, Digest: d.Digest.String(), MediaType: string(d.MediaType), Size: d.Size, Attached: []inspectedProof{}}
 	var group errgroup.Group
 	group.Go(func() error {
 		attached, err := oci.Attachments(ctx, src, d.Digest)

@@ -16,12 +16,19 @@ func TestInspectCommand(t *testing.T) {
 
 	out := s.run(exitOK, inspect(), "├─ linux/amd64  sha256:", "├─ linux/arm64  sha256:", "└─ attached: 4", "├─ signature  sha256:",
 		attest.PredicateSLSA1, "signer  http://127.0.0.1:8080/builders/", "log     entry ", "nothing of this was verified", "colophon verify")
+	for _, r := range []string{"no SLSA Build level", "provenance exists           this machine believes no platform yet"} {
+		if !strings.Contains(out, r) {
+			t.Errorf("got\n%s\nwant %q in it", out, r)
+		}
+	}
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
+	s.run(exitOK, inspect(), "SLSA Build L2", "✓ L2  provenance authentic", "✗ L3  build isolated", "about the index sha256:")
 	if strings.Index(out, "signature") > strings.Index(out, "provenance") {
 		t.Errorf("tree is out of order:\n%s", out)
 	}
 
 	var in inspection
-	if err := json.Unmarshal([]byte(s.run(exitOK, inspect("--json"))), &in); err != nil || len(in.Attached) != 4 || in.Verified {
+	if err := json.Unmarshal([]byte(s.run(exitOK, inspect("--json"))), &in); err != nil || len(in.Attached) != 4 || in.Verified || in.Level != 2 || len(in.Requirements) != 8 {
 		t.Fatalf("JSON: got %+v, %v", in, err)
 	}
 	for _, a := range in.Attached {

@@ -207,7 +207,11 @@ func (in *inspection) print(w io.Writer) error {
 			t.node(i == len(in.Attached)-1, p.print, "%s  %s", p.kind(), p.Digest)
 		}
 	}, "attached: %d", len(in.Attached))
-	return t.w.Flush()
+	if err := t.w.Flush(); err != nil {
+		return err
+	}
+	printRequirements(w, "", in.Level, in.Requirements)
+	return nil
 }
 
 func (p inspectedPlatform) print(t tree) {

@@ -53,7 +53,8 @@ func (p *progress) summary(r *api.Release) {
 		say("%s:%s", r.Image, t)
 	}
 	say("%s", r.Digest)
-	say("from %s@%s, %s, Build L%d", r.Source.URI, r.Source.ID[:min(12, len(r.Source.ID))], r.Builder, r.Level)
+	say("from %s@%s, %s", r.Source.URI, r.Source.ID[:min(12, len(r.Source.ID))], r.Builder)
+	printRequirements(p.w, "  ", r.Level, r.Requirements)
 	fmt.Fprintf(p.w, "\nverify it:\n")
 	say("colophon verify %s:%s --source %s", r.Image, r.Tags[0], r.Source.URI)
 }

@@ -93,6 +93,9 @@ func printVerdict(w io.Writer, v *verify.Verdict, explain explainer) {
 	}
 	fmt.Fprintln(w)
 	printLinks(w, "  ", v.Links, explain)
+	if explain != nil {
+		printRequirements(w, "  ", v.Level, v.Requirements)
+	}
 	fmt.Fprintf(w, "\n%s\n", paint(w, outcomeMark(v.Outcome)[0], v.Outcome.String()))
 	printHint(w, v.Hint)
 }
@@ -117,6 +120,32 @@ func printLinks(w io.Writer, indent string, links []verify.Link, explain explain
 			fmt.Fprintf(w, "%s    %s %s\n", indent, paint(w, faint, fmt.Sprintf("%-9s", part[0])), printable(part[1]))
 		}
 	}
+}
+
+// printRequirements prints the requirements of SLSA's Build track, one a line,
+// below the level that follows from them.
+func printRequirements(w io.Writer, indent string, level int, rs []verify.Requirement) {
+	if len(rs) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%s%s\n", indent, levelName(level))
+	for _, r := range rs {
+		mark := marks[verify.Unknown]
+		switch r.Status {
+		case verify.IsMet:
+			mark = marks[verify.Holds]
+		case verify.NotMet:
+			mark = marks[verify.Broken]
+		}
+		fmt.Fprintf(w, "%s%s L%d  %-26s  %s\n", indent, paint(w, mark[0], mark[1]), r.Level, r.Name, printable(r.Evidence))
+	}
+}
+
+func levelName(level int) string {
+	if level == 0 {
+		return "no SLSA Build level"
+	}
+	return fmt.Sprintf("SLSA Build L%d", level)
 }
 
 // outcomeMark is the mark of a link that would decide so.

@@ -75,6 +75,7 @@ accepted), 2 usage, 1 failure.`,
 	f.StringVar(&o.branch, "branch", "", "branch that it must come from, and no tag of that name")
 	f.StringVar(&o.demand.Commit, "commit", "", "full id of the commit that it must come from")
 	f.StringSliceVar(&o.demand.Builders, "builder", nil, "builder id to accept (default: those that the trust roots name)")
+	f.IntVar(&o.demand.MinLevel, "min-level", 0, "SLSA Build level that must follow from the evidence, 0 to 3")
 	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, and this one holds its Sigstore bundle or bundles")
 	f.StringVar(&o.signer.Identity, "identity", "", "name of who must have signed, in place of the builders that are believed; with --issuer")
 	f.StringVar(&o.signer.Issuer, "issuer", "", "who must vouch for --identity")
@@ -85,10 +86,10 @@ accepted), 2 usage, 1 failure.`,
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up on an image, undecided, after this long")
 	f.StringVarP(&o.many.from, "file", "f", "", "verify the images of this list, Kubernetes manifest or compose file")
 	f.StringVar(&o.many.allTags, "all-tags", "", "verify every tag of this repository (`HOST/NAME`)")
-	f.BoolVar(&o.explain, "explain", false, "print of each link what was checked, against what, by which rule")
+	f.BoolVar(&o.explain, "explain", false, "print of each link what was checked, against what, by which rule; and the requirements of SLSA's Build track")
 	f.StringArrayVar(&o.reports, "report", nil, "write the verdicts for CI too: sarif=`FILE` or junit=FILE")
 	f.IntVar(&o.many.parallel, "parallel", 8, "how many images to verify at once")
-	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "commit", "builder", "identity", "issuer", "key", "insecure-no-log"} {
+	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "commit", "builder", "min-level", "identity", "issuer", "key", "insecure-no-log"} {
 		cmd.MarkFlagsMutuallyExclusive("policy", flag)
 	}
 	o.source.flags(cmd)

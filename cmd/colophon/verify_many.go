@@ -186,6 +186,9 @@ func (p *manyPrinter) show(v *verify.Verdict) {
 	if v.Outcome != verify.Accepted || p.explain != nil {
 		printLinks(p.w, "    ", v.Links, p.explain)
 	}
+	if p.explain != nil {
+		printRequirements(p.w, "    ", v.Level, v.Requirements)
+	}
 }
 
 func shortDigest(digest string) string {

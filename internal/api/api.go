@@ -7,6 +7,7 @@ import (
 
 	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/verify"
 )
 
 // Paths of the API.
@@ -47,16 +48,17 @@ type Event struct {
 
 // Release is a finished release. Spec: spec/release.
 type Release struct {
-	Image      string        `json:"image"`
-	Digest     string        `json:"digest"`
-	Tags       []string      `json:"tags"`
-	Source     source.Commit `json:"source"`
-	Builder    string        `json:"builder"`
-	Level      int           `json:"level"`
-	Resumed    bool          `json:"resumed"` // all or part had been done by an earlier run
-	Invocation string        `json:"invocation"`
-	Started    time.Time     `json:"started"`
-	Finished   time.Time     `json:"finished"`
+	Image        string               `json:"image"`
+	Digest       string               `json:"digest"`
+	Tags         []string             `json:"tags"`
+	Source       source.Commit        `json:"source"`
+	Builder      string               `json:"builder"`
+	Level        int                  `json:"level"`        // SLSA Build level that follows from Requirements
+	Requirements []verify.Requirement `json:"requirements"` // of SLSA's Build track, as a stranger who believes this platform finds them
+	Resumed      bool                 `json:"resumed"`      // all or part had been done by an earlier run
+	Invocation   string               `json:"invocation"`
+	Started      time.Time            `json:"started"`
+	Finished     time.Time            `json:"finished"`
 }
 
 // Error is a failure with the exit code the CLI ends with.

@@ -16,6 +16,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/json"
+	"maps"
 	"math/big"
 	"net/url"
 	"testing"
@@ -65,6 +66,7 @@ type Platform struct {
 	LogUntil                time.Time // until when the trust root believes the log; zero is for ever
 	Origin                  string    // what the log's checkpoints call themselves
 	NoSCT, ForeignLog, NoTS bool      // leave a part out, or have a stranger do it
+	Level                   int       // SLSA Build level that the document believes Builder for
 }
 
 // New makes a platform with fresh keys.
@@ -72,7 +74,7 @@ func New(t testing.TB) *Platform {
 	t.Helper()
 	now := time.Now().Add(-time.Minute).Truncate(time.Second).UTC()
 	p := &Platform{t: t, caKey: key(t), ctKey: key(t), logKey: key(t), tsaKey: key(t),
-		Origin: "127.0.0.1", Now: now, Clock: now.Add(2 * time.Second), CAFrom: now.Add(-time.Hour), CAUntil: now.Add(time.Hour)}
+		Origin: "127.0.0.1", Level: 2, Now: now, Clock: now.Add(2 * time.Second), CAFrom: now.Add(-time.Hour), CAUntil: now.Add(time.Hour)}
 	tsaRootKey := key(t)
 	p.ca = p.certificate(&x509.Certificate{Subject: pkix.Name{CommonName: "test ca"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign}, nil, p.caKey, p.caKey)
 	p.tsaRoot = p.certificate(&x509.Certificate{Subject: pkix.Name{CommonName: "test clocks"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign}, nil, tsaRootKey, tsaRootKey)
@@ -118,6 +120,8 @@ func (p *Platform) certificate(template, parent *x509.Certificate, own, issuer *
 // Identity is what a certificate says of its holder and the build.
 type Identity struct {
 	SAN, Issuer, SourceURI, Commit, Ref, Invocation string
+
+	Extensions map[int]string // more of Fulcio's (1.3.6.1.4.1.57264.1.N), by N
 }
 
 // Sign makes a bundle over the statement. bend, if any, changes it before it is marshalled.
@@ -158,7 +162,9 @@ func (p *Platform) leaf(id Identity, own *ecdsa.PrivateKey) *x509.Certificate {
 		SerialNumber: big.NewInt(time.Now().UnixNano()), URIs: []*url.URL{san}, NotBefore: p.Now, NotAfter: p.Now.Add(10 * time.Minute),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
 	}
-	for n, value := range map[int]string{8: id.Issuer, 12: id.SourceURI, 13: id.Commit, 14: id.Ref, 21: id.Invocation} {
+	extensions := map[int]string{8: id.Issuer, 12: id.SourceURI, 13: id.Commit, 14: id.Ref, 21: id.Invocation}
+	maps.Copy(extensions, id.Extensions)
+	for n, value := range extensions {
 		if value != "" {
 			der, err := asn1.MarshalWithParams(value, "utf8")
 			must(p.t, err)
@@ -273,7 +279,7 @@ func (p *Platform) TrustedRoot() []byte {
 
 // Document is the platform's trust document, JSON.
 func (p *Platform) Document() []byte {
-	raw, err := json.Marshal(trust.Document{URL: URL, Issuer: URL, Builders: []trust.Builder{{ID: Builder, Level: 2}}, TrustedRoot: p.TrustedRoot()})
+	raw, err := json.Marshal(trust.Document{URL: URL, Issuer: URL, Builders: []trust.Builder{{ID: Builder, Level: p.Level}}, TrustedRoot: p.TrustedRoot()})
 	must(p.t, err)
 	return raw
 }

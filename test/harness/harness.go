@@ -59,6 +59,8 @@ type Platform struct {
 	Addr string // 127.0.0.1:PORT
 	URL  string
 	Args []string // more flags of serve
+	// Program is colophond; empty is the one that the Makefile builds.
+	Program string
 
 	cmd  *exec.Cmd
 	Log  *Log
@@ -117,7 +119,11 @@ func Config(t testing.TB, members map[string]any) string {
 func (p *Platform) Up() {
 	p.T.Helper()
 	args := append([]string{"serve", "--data", p.Data, "--listen", p.Addr}, p.Args...)
-	cmd := exec.Command(Bin(p.T, "colophond"), args...)
+	program := p.Program
+	if program == "" {
+		program = Bin(p.T, "colophond")
+	}
+	cmd := exec.Command(program, args...)
 	cmd.Stderr = p.Log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()

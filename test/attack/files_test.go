@@ -1,0 +1,209 @@
+package attack
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const sandboxFile = "build/sandbox/sandbox.go"
+
+// The guards of a room, taken out one by one. cutUsers gives the room's root
+// the powers of the host's root over files and processes; cutUserNamespace also
+// the kernel's.
+var (
+	cutUsers = cut{sandboxFile, `HostID: int(r.slot.uid)`, `HostID: 0`}
+	cutRoot  = cut{"build/sandbox/mounts.go", `	if err := add(state, StateTarget, false, unix.MOUNT_ATTR_NODEV); err != nil {`,
+		`	if err := add("/", "/host", true, 0); err != nil {
+		return files, err
+	}
+	if err := add(state, StateTarget, false, 0); err != nil {`}
+)
+
+// everywhere is the ways from a room to a path of the host.
+func everywhere(path string) []string {
+	out := []string{path, "/host" + path, "/proc/1/root" + path, "/proc/1/cwd" + path, "/../../../../../.." + path, "/proc/self/root/../.." + path}
+	for fd := range 12 {
+		out = append(out, "/proc/self/fd/"+string(rune('0'+fd))+"/../../../../../.."+path)
+	}
+	procs, _ := filepath.Glob("/proc/[0-9]*/root")
+	for _, p := range procs[:min(len(procs), 20)] {
+		out = append(out, p+path)
+	}
+	return out
+}
+
+func (i *intruder) read(paths ...string) {
+	for _, path := range paths {
+		for _, p := range everywhere(path) {
+			data, err := os.ReadFile(p)
+			if err == nil && path != "/etc/shadow" { // steps have a file of that name
+				i.got("%s: %s", p, data)
+			} else if err == nil && strings.HasPrefix(p, "/host") {
+				i.got("%s: %s", p, data)
+			} else if err != nil {
+				i.not("%s: %v", p, err)
+			}
+		}
+	}
+}
+
+var _ = register(attack{
+	name: "read-keys", tries: "read the platform's keys and tokens, and the host's passwords",
+	guard: "a room sees only what it was given, as a user of its own: build/sandbox openMounts, UidMappings",
+	cuts:  []cut{cutUsers, cutRoot},
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) { i.read(append(i.Keys, i.Canary)...) },
+})
+
+var _ = register(attack{
+	name: "overwrite-tools", tries: "change the platform's program, buildkitd, runc or a file of the host",
+	guard: "what a room sees of the host is mounted read-only, and belongs to another user: build/sandbox openMounts",
+	cuts:  []cut{cutUsers, cutRoot, {"build/sandbox/mounts.go", `false, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)`, `false, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)`}},
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		var paths []string
+		for _, p := range i.Write {
+			paths = append(paths, everywhere(p)...)
+		}
+		if i.where == "room" { // a step's /bin is its own image's
+			paths = append(paths, "/bin/buildkitd", "/bin/runc")
+		}
+		for _, p := range paths {
+			// First what stands in the way of mounts.
+			unix.Mount("", p, "", unix.MS_REMOUNT|unix.MS_BIND, "")
+			f, err := os.OpenFile(p, os.O_WRONLY|os.O_APPEND, 0)
+			if err == nil {
+				f.Close()
+			}
+			if p == "/bin/buildkitd" && err != nil && strings.Contains(err.Error(), "text file busy") {
+				i.not("%s: %v", p, unix.EROFS) // it runs: what the mount says counts for /bin/runc
+				continue
+			}
+			i.try("opened "+p+" for writing", err)
+		}
+	},
+})
+
+var _ = register(attack{
+	name: "inherited-files", tries: "reach the host through a descriptor that was left open",
+	guard: "the first process of a room closes all but its socket at exec: build/sandbox furnish",
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		for fd := 3; fd < 256; fd++ {
+			var st unix.Stat_t
+			if unix.Fstat(fd, &st) != nil {
+				continue
+			}
+			if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+				h, err := unix.Openat(fd, "../../../../../../../.."+i.Canary, unix.O_RDONLY, 0)
+				if err == nil {
+					i.got("descriptor %d leads to the host", fd)
+					unix.Close(h)
+				}
+			}
+			to, _ := os.Readlink("/proc/self/fd/" + itoa(fd))
+			i.not("descriptor %d is %s: leads nowhere", fd, to)
+		}
+		i.not("no descriptor leads outside")
+	},
+})
+
+var _ = register(attack{
+	name: "file-handles", tries: "open a file of the host by its handle, without a path (as Shocker did)",
+	guard: "a user namespace of its own: build/sandbox Cloneflags",
+	cuts:  []cut{cutUserNamespace},
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		for _, dir := range []string{"/", "/state", "/tmp", "/etc", "/etc/resolv.conf", "/etc/hosts", "/bin/runc", "/dev/null"} {
+			fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+			if err != nil {
+				i.not("%s: %v", dir, err)
+				continue
+			}
+			// ext4: inode 2 is the root directory; the generation 0 is right for it.
+			h := unix.NewFileHandle(1, []byte{2, 0, 0, 0, 0, 0, 0, 0})
+			root, err := unix.OpenByHandleAt(fd, h, unix.O_RDONLY)
+			i.try("the root directory of the file system that "+dir+" is on was opened by its handle", err)
+			if err == nil {
+				unix.Close(root)
+			}
+			unix.Close(fd)
+		}
+	},
+})
+
+var _ = register(attack{
+	name: "devices", tries: "make the device node of the host's disk or memory, and read it",
+	guard: "a user namespace of its own, and no devices on what a room can write: build/sandbox",
+	cuts:  []cut{cutUserNamespace, cutRoot},
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		for _, dir := range []string{"/state", "/state/tmp", "/tmp", "/dev", "/dev/shm", "/var/tmp", "/run"} {
+			for what, dev := range map[string]int{"block": int(i.Device), "mem": int(unix.Mkdev(1, 1)), "kmsg": int(unix.Mkdev(1, 11))} {
+				mode := uint32(unix.S_IFCHR | 0o600)
+				if what == "block" {
+					mode = unix.S_IFBLK | 0o600
+				}
+				path := filepath.Join(dir, "node-"+what)
+				if err := unix.Mknod(path, mode, dev); err != nil {
+					i.not("%s: %v", path, err)
+					continue
+				}
+				f, err := os.Open(path)
+				if err == nil {
+					_, err = f.Read(make([]byte, 512))
+					f.Close()
+				}
+				i.try("read the device "+what+" of the host", err)
+			}
+		}
+		// Those that are there already.
+		filepath.WalkDir("/dev", func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type()&fs.ModeDevice != 0 && d.Type()&fs.ModeCharDevice == 0 {
+				i.got("a block device: %s", path)
+			}
+			return nil
+		})
+	},
+})
+
+var _ = register(attack{
+	name: "setuid-files", tries: "leave a file that makes whoever runs it root",
+	guard: "the room's root is another user outside: build/sandbox UidMappings",
+	cuts:  []cut{cutUsers},
+	from:  []string{"room"},
+	probe: func(i *intruder) {
+		for _, dir := range []string{"/state", "/state/tmp", "/tmp", "/run"} {
+			path := filepath.Join(dir, "root-shell")
+			i.not("%s: %v", path, os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755))
+			os.Chown(path, 0, 0)
+			os.Chmod(path, 0o755|fs.ModeSetuid)
+		}
+		i.outside("setuid-files")
+	},
+})
+
+// setuidFiles looks among the rooms for files that would run as root.
+func (s *scene) setuidFiles() string {
+	for _, p := range s.platforms {
+		found := ""
+		filepath.WalkDir(filepath.Join(p.Data, "rooms"), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return nil
+			}
+			var st unix.Stat_t
+			if unix.Lstat(path, &st) == nil && st.Mode&unix.S_ISUID != 0 && st.Uid == 0 {
+				found = path + " runs as the host's root"
+			}
+			return nil
+		})
+		if found != "" {
+			return found
+		}
+	}
+	return ""
+}

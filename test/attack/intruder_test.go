@@ -1,0 +1,224 @@
+package attack
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A briefing is what an intruder knows before it begins: more than a stranger
+// could. It is appended to its program.
+type briefing struct {
+	Only      []string // attacks to try; empty is all
+	Canary    string   // a file of the host that everybody may read
+	Keys      []string // files that hold keys and tokens
+	Sockets   []string // of the platform
+	Platform  string   // host:port
+	Bystander int      // pid of a process on the host, with a secret in its memory
+	Device    uint64   // number of the block device that the host's files are on
+	Write     []string // files of the host that would be worth changing
+}
+
+const (
+	briefingMark   = "\n-- briefing --\n"
+	abstractCanary = "colophon-canary" // an abstract Unix socket of the host
+	shmKey         = 0xC0105EC         // of a System V segment of the host, that everybody may read
+	keyName        = "colophon-canary" // of a key in the session keyring that the platform was started in
+	memoryMark     = "colophon-secret-in-memory-"
+	reportMark     = "colophon-attack "
+)
+
+// equip writes this program with a briefing at its end.
+func equip(path string, b briefing) error {
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(b)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(append(self, briefingMark...), raw...), 0o755)
+}
+
+func ownBriefing() (b briefing, err error) {
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return b, err
+	}
+	_, raw, found := bytes.Cut(self[len(self)-min(len(self), 64<<10):], []byte(briefingMark))
+	if !found {
+		return b, errors.New("no briefing")
+	}
+	return b, json.Unmarshal(raw, &b)
+}
+
+// intruder is one attack from inside. What it gets hold of it says with got;
+// how it failed with not. Both also carry loot: the suite looks for secrets in
+// every word.
+type intruder struct {
+	briefing
+	where string // step or room
+	said  report
+}
+
+// report is what an intruder says of one attack.
+type report struct {
+	Attack string
+	Where  string
+	Got    []string
+	Not    []string
+}
+
+const maxSaid = 12 << 10 // of one list, in bytes
+
+func (i *intruder) got(format string, args ...any) {
+	i.said.Got = say(i.said.Got, format, args)
+}
+func (i *intruder) not(format string, args ...any) {
+	i.said.Not = say(i.said.Not, format, args)
+}
+
+func say(list []string, format string, args []any) []string {
+	size := 0
+	for _, s := range list {
+		size += len(s)
+	}
+	s := strings.ToValidUTF8(fmt.Sprintf(format, args...), "?")
+	if size+len(s) > maxSaid {
+		s = s[:max(0, maxSaid-size)]
+	}
+	return append(list, s)
+}
+
+// try notes an error as a failure of the attack, and nil as its success.
+func (i *intruder) try(what string, err error) {
+	if err == nil {
+		i.got("%s", what)
+	} else {
+		i.not("%s: %v", what, err)
+	}
+}
+
+// outside asks the suite to look at the host, now.
+func (i *intruder) outside(question string) {
+	resp, err := http.Get("http://" + worldAddress + "/ask/" + question)
+	if err != nil {
+		i.not("asking outside: %v", err)
+		return
+	}
+	defer resp.Body.Close()
+	if answer, _ := io.ReadAll(resp.Body); len(answer) > 0 {
+		i.got("%s", answer)
+	}
+}
+
+// takenOver is a buildkitd that somebody has broken into: all that its room
+// lets a program do.
+func takenOver() {
+	if len(os.Args) == 2 && os.Args[1] == "--version" {
+		fmt.Println("buildkitd in other hands")
+		os.Exit(0)
+	}
+	intrude("room")
+}
+
+// intrude tries every attack that there is from here, each in a process of its own.
+func intrude(where string) {
+	b, err := ownBriefing()
+	if err != nil {
+		fmt.Println(reportMark+"no briefing:", err)
+		os.Exit(1)
+	}
+	if len(os.Args) == 4 && os.Args[1] == "try" {
+		i := intruder{briefing: b, where: os.Args[3], said: report{Attack: os.Args[2], Where: os.Args[3]}}
+		named(os.Args[2]).probe(&i)
+		json.NewEncoder(os.Stdout).Encode(i.said)
+		os.Exit(0)
+	}
+	var out bytes.Buffer
+	for _, a := range attacks {
+		if a.probe == nil || !contains(a.from, where) || len(b.Only) > 0 && !contains(b.Only, a.name) {
+			continue
+		}
+		r := tryOne(a, where)
+		line, _ := json.Marshal(r)
+		fmt.Fprintf(&out, "%s%s\n", reportMark, line)
+		if where == "step" {
+			fmt.Printf("%s%s\n", reportMark, line)
+		}
+	}
+	if where == "room" {
+		resp, err := http.Post("http://"+worldAddress+"/report", "text/plain", &out)
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		resp.Body.Close()
+		os.Exit(0)
+	}
+	if err := os.WriteFile("/done", nil, 0o644); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func tryOne(a *attack, where string) report {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "try", a.name, where)
+	cmd.Args[0] = "intruder"
+	cmd.WaitDelay = time.Second
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	raw, err := cmd.Output()
+	var r report
+	if json.Unmarshal(raw, &r) == nil && r.Attack == a.name {
+		return r
+	}
+	// What a guard kills says nothing; what breaks by itself says it here.
+	return report{Attack: a.name, Where: where, Not: []string{fmt.Sprintf("the attempt ended: %v, %v: %s", err, ctx.Err(), stderr.String()[:min(stderr.Len(), 2000)])}}
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// bystander is a process of the host that has a secret and wants to live.
+const bystanderName = "attack-bystander"
+
+var bystanderSecret []byte
+
+func bystander() {
+	fmt.Scanf("%s\n", (*byteString)(&bystanderSecret))
+	bystanderSecret = append([]byte(memoryMark), bystanderSecret...)
+	fmt.Println("ready")
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	<-c
+	os.Exit(len(bystanderSecret) % 1)
+}
+
+type byteString []byte
+
+func (b *byteString) Scan(state fmt.ScanState, _ rune) error {
+	tok, err := state.Token(true, nil)
+	*b = append([]byte(nil), tok...)
+	return err
+}

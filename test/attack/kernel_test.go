@@ -1,0 +1,188 @@
+package attack
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+var _ = register(attack{
+	name: "proc-and-sys", tries: "change settings of the kernel, or read its memory, through /proc and /sys",
+	guard: "their files belong to another user: build/sandbox UidMappings",
+	cuts:  []cut{cutUsers},
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		for _, path := range []string{
+			"/proc/sysrq-trigger", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/hotplug", "/proc/sys/vm/drop_caches", "/proc/sys/fs/binfmt_misc/register",
+			"/proc/sys/kernel/panic", "/proc/sys/kernel/randomize_va_space", "/proc/irq/default_smp_affinity", "/proc/timer_list", "/sys/kernel/uevent_helper",
+			"/sys/kernel/mm/transparent_hugepage/enabled", "/sys/power/state", "/sys/module/kernel/parameters/panic", "/proc/bus/pci/devices",
+		} {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0) // opened, and left alone
+			if st, serr := f.Stat(); serr == nil && st.Mode()&os.ModeDevice != 0 {
+				err = errors.New("runc has put /dev/null in its place")
+			}
+			i.try("opened "+path+" for writing", err)
+			f.Close()
+		}
+		for _, path := range []string{"/proc/kcore", "/proc/kmsg", "/sys/kernel/debug/kprobes/list", "/sys/firmware/efi/efivars"} {
+			f, err := os.Open(path)
+			if err == nil {
+				var n int
+				if n, err = f.Read(make([]byte, 16)); err == nil && n == 0 {
+					err = unix.ENODATA
+				}
+				f.Close()
+			}
+			i.try("read "+path, err)
+		}
+	},
+})
+
+// cutGroups hands the room the hierarchy to write.
+var cutGroups = cut{"build/sandbox/mounts.go", `add(cgroupRoot, cgroupRoot, true, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID`, `add(cgroupRoot, cgroupRoot, true, unix.MOUNT_ATTR_NOSUID`}
+
+var _ = register(attack{
+	name: "cgroup-escape", tries: "leave its limits, raise them, or have a program run outside by release_agent",
+	guard: "cgroups are mounted read-only and belong to another user, in a namespace of their own: build/sandbox",
+	cuts:  []cut{cutUsers, cutGroups},
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		var dirs []string
+		// A namespace of one's own shows the hierarchy from here downwards, fresh and writable.
+		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP); err != nil {
+			i.not("unshare: %v", err)
+		}
+		for _, c := range []string{"memory", "pids", "cpu"} {
+			dir := "/tmp/cgroup-" + c
+			os.MkdirAll(dir, 0o755)
+			if err := unix.Mount("cgroup", dir, "cgroup", 0, c); err != nil {
+				i.not("mount of %s: %v", c, err)
+			} else {
+				dirs = append(dirs, dir)
+			}
+		}
+		os.MkdirAll("/tmp/cgroup2", 0o755)
+		if err := unix.Mount("cgroup", "/tmp/cgroup2", "cgroup2", 0, ""); err != nil {
+			i.not("mount of cgroup2: %v", err)
+		} else {
+			dirs = append(dirs, "/tmp/cgroup2")
+		}
+		filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.IsDir() && strings.Count(path, "/") < 8 {
+				dirs = append(dirs, path)
+			}
+			return nil
+		})
+		for _, dir := range dirs[:min(len(dirs), 200)] {
+			for file, value := range map[string]string{
+				"cgroup.procs": "0", "tasks": "0", "release_agent": "", "notify_on_release": "",
+				"memory.limit_in_bytes": "-1", "memory.max": "max", "pids.max": "max", "cpu.max": "max", "cpu.cfs_quota_us": "-1",
+			} {
+				path := filepath.Join(dir, file)
+				if _, err := os.Stat(path); err != nil {
+					continue
+				}
+				unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND, "")
+				f, err := os.OpenFile(path, os.O_WRONLY, 0)
+				if err == nil && value != "" {
+					_, err = f.WriteString(value)
+				}
+				f.Close()
+				i.try("wrote "+path, err)
+			}
+		}
+	},
+})
+
+var _ = register(attack{
+	name: "mounts", tries: "mount the host's disk, take away what hides the host, or make what is read-only writable",
+	guard: "a user namespace of its own, and no trace of the host's root: build/sandbox makeRoot",
+	cuts:  []cut{cutUserNamespace, cutRoot},
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		os.MkdirAll("/tmp/m", 0o755)
+		node := "/tmp/disk"
+		if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(i.Device)); err != nil {
+			i.not("mknod: %v", err)
+		}
+		for _, fs := range []string{"ext4", "xfs", "btrfs"} {
+			i.try("mounted the host's disk", unix.Mount(node, "/tmp/m", fs, unix.MS_RDONLY, ""))
+		}
+		for _, fs := range []string{"debugfs", "tracefs", "securityfs", "bpf", "configfs", "pstore", "efivarfs"} {
+			i.try("mounted "+fs, unix.Mount(fs, "/tmp/m", fs, 0, ""))
+		}
+		for range 3 { // whatever lies below
+			if err := unix.Unmount("/", unix.MNT_DETACH); err != nil {
+				i.not("unmount of /: %v", err)
+			}
+			if err := unix.Chroot("../../.."); err != nil {
+				i.not("chroot: %v", err)
+			}
+			i.read(i.Canary)
+		}
+	},
+})
+
+var _ = register(attack{
+	name: "user-namespaces", tries: "gain power in user namespaces of its own, and use it on the host's files",
+	guard: "a namespace below has no more than the room: build/sandbox",
+	cuts:  []cut{cutRoot, cutUsers},
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		err := unix.Unshare(unix.CLONE_NEWUSER | unix.CLONE_NEWNS)
+		i.not("unshare: %v", err)
+		for _, m := range [][3]string{{"uid_map", "0 0 4294967295", ""}, {"setgroups", "deny", ""}, {"gid_map", "0 0 4294967295", ""}} {
+			i.not("%s: %v", m[0], os.WriteFile("/proc/self/"+m[0], []byte(m[1]), 0))
+		}
+		os.MkdirAll("/tmp/u", 0o755)
+		i.not("bind: %v", unix.Mount("/", "/tmp/u", "", unix.MS_BIND|unix.MS_REC, ""))
+		i.not("overlay: %v", unix.Mount("overlay", "/tmp/u", "overlay", 0, "lowerdir=/host:/proc/1/root"))
+		i.read(i.Canary, i.Keys[0])
+		i.read("/tmp/u" + i.Canary)
+	},
+})
+
+var _ = register(attack{
+	name: "kernel-doors", tries: "load code into the kernel, set its clock, read its log",
+	guard: "a user namespace of its own: build/sandbox Cloneflags",
+	cuts:  []cut{cutUserNamespace},
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		// Each is bent so that it would fail late, and harmlessly, where it is allowed.
+		allowed := func(what string, err error, harmless ...error) {
+			for _, h := range harmless {
+				if err == h {
+					err = nil
+				}
+			}
+			i.try(what, err)
+		}
+		image := []byte("no module")
+		allowed("load a module", unix.InitModule(image, ""), unix.ENOEXEC)
+		_, _, e := unix.Syscall6(unix.SYS_KEXEC_LOAD, 0, 17, 0, 0, 0, 0)
+		allowed("kexec", e, unix.EINVAL)
+		_, _, e = unix.Syscall(unix.SYS_SWAPON, uintptr(unsafe.Pointer(unsafe.StringData("/nowhere\x00"))), 0, 0)
+		allowed("swap", e, unix.ENOENT)
+		var ts unix.Timespec
+		unix.ClockGettime(unix.CLOCK_REALTIME, &ts)
+		ts.Nsec = 2e9 // not a time
+		_, _, e = unix.Syscall(unix.SYS_CLOCK_SETTIME, unix.CLOCK_REALTIME, uintptr(unsafe.Pointer(&ts)), 0)
+		if e != unix.EINVAL { // looked at before who asks
+			allowed("set the clock", e)
+		}
+		var tx unix.Timex
+		tx.Modes = 0x0001 // offset of nothing
+		_, err := unix.Adjtimex(&tx)
+		allowed("adjust the clock", err)
+		_, _, e = unix.Syscall(unix.SYS_ACCT, uintptr(unsafe.Pointer(unsafe.StringData("/nowhere\x00"))), 0, 0)
+		allowed("process accounting", e, unix.ENOENT)
+		_, _, e = unix.Syscall(unix.SYS_SYSLOG, 3, 0, 0)
+		allowed("the kernel's log", e, unix.EINVAL)
+		_, _, e = unix.Syscall(unix.SYS_IOPL, 3, 0, 0)
+		allowed("I/O ports", e)
+	},
+})

@@ -1,0 +1,224 @@
+package attack
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// cutProcesses lets a room see and name every process of the host.
+var (
+	cutProcesses = []cut{
+		{sandboxFile, `syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC`, `syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC`},
+		{"build/sandbox/init.go", `unix.Mount("proc", root+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")`, `unix.Mount("/proc", root+"/proc", "", unix.MS_BIND|unix.MS_REC, "")`},
+	}
+	cutUserNamespace = cut{sandboxFile, `Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS`, `Cloneflags: syscall.CLONE_NEWNS`}
+)
+
+// everyone is the processes in sight that are not the intruder's own.
+func (i *intruder) everyone() []int {
+	pids := []int{i.Bystander}
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, d := range dirs {
+		pid, err := strconv.Atoi(filepath.Base(d))
+		if err == nil && pid != 1 && pid != os.Getpid() && pid != os.Getppid() && pid != i.Bystander {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+var _ = register(attack{
+	name: "environment", tries: "find tokens in the environment and arguments of processes",
+	guard: "a pid namespace of its own; and no secret is in the environment or arguments of any process",
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		i.not("own environment: %q", os.Environ())
+		for _, pid := range append(i.everyone(), 1, os.Getppid()) {
+			for _, f := range []string{"environ", "cmdline"} {
+				path := fmt.Sprintf("/proc/%d/%s", pid, f)
+				data, err := os.ReadFile(path)
+				if err != nil {
+					i.not("%s: %v", path, err)
+				} else {
+					i.not("%s is %q: no secret", path, data)
+				}
+			}
+		}
+	},
+})
+
+var _ = register(attack{
+	name: "memory", tries: "read a token in the memory of another process",
+	guard: "a pid namespace and users of its own: build/sandbox",
+	cuts:  append([]cut{cutUserNamespace}, cutProcesses...),
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		for _, pid := range i.everyone() {
+			i.search(pid)
+		}
+	},
+})
+
+// search looks for the mark of a secret in the memory of a process.
+func (i *intruder) search(pid int) {
+	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		i.not("maps of %d: %v", pid, err)
+		return
+	}
+	defer maps.Close()
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		i.not("memory of %d: %v", pid, err)
+		return
+	}
+	defer mem.Close()
+	lines := bufio.NewScanner(maps)
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		var from, to int64
+		if _, err := fmt.Sscanf(f[0], "%x-%x", &from, &to); err != nil || !strings.HasPrefix(f[1], "rw") || to-from > 256<<20 {
+			continue
+		}
+		buf := make([]byte, to-from)
+		n, _ := mem.ReadAt(buf, from)
+		for part := buf[:n]; ; {
+			k := bytes.Index(part, []byte(memoryMark))
+			if k < 0 {
+				break
+			}
+			if s := part[k:min(len(part), k+len(memoryMark)+26)]; pid == i.Bystander {
+				i.got("memory of %d: %s", pid, s)
+				return
+			}
+			part = part[k+1:]
+		}
+	}
+	i.not("memory of %d: nothing found", pid)
+}
+
+var _ = register(attack{
+	name: "ptrace", tries: "trace a process of the host",
+	guard: "a pid namespace and users of its own: build/sandbox",
+	cuts:  append([]cut{cutUserNamespace}, cutProcesses...),
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		i.try("traced the bystander", unix.PtraceSeize(i.Bystander))
+		local := []unix.Iovec{{Base: new(byte)}}
+		local[0].SetLen(1)
+		_, err := unix.ProcessVMReadv(i.Bystander, local, []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&i.where)), Len: 1}}, 0)
+		if err == unix.EFAULT { // allowed, and nothing at that address
+			err = nil
+		}
+		i.try("read the bystander's memory", err)
+	},
+	look: func(s *scene) string { return s.bystanderIsWell() },
+})
+
+var _ = register(attack{
+	name: "signal", tries: "kill a process of the host",
+	guard: "a pid namespace and users of its own: build/sandbox",
+	cuts:  append([]cut{cutUsers}, cutProcesses...),
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		i.try("signalled the bystander", unix.Kill(i.Bystander, unix.SIGKILL))
+		fd, err := unix.PidfdOpen(i.Bystander, 0)
+		if err == nil {
+			err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		}
+		i.try("signalled the bystander by a descriptor", err)
+	},
+	look: func(s *scene) string { return s.bystanderIsWell() },
+})
+
+var _ = register(attack{
+	name: "join-namespaces", tries: "enter the namespaces of a process of the host",
+	guard: "a pid namespace and users of its own: build/sandbox",
+	cuts:  append([]cut{cutUserNamespace}, cutProcesses...),
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		for _, ns := range []string{"mnt", "net", "pid", "ipc", "uts", "cgroup", "user"} {
+			fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/%s", i.Bystander, ns), unix.O_RDONLY, 0)
+			if err == nil {
+				err = unix.Setns(fd, 0)
+				unix.Close(fd)
+			}
+			i.try("entered the bystander's "+ns+" namespace", err)
+		}
+	},
+})
+
+var _ = register(attack{
+	name: "shared-memory", tries: "read System V shared memory of the host",
+	guard: "an ipc namespace of its own: build/sandbox Cloneflags",
+	cuts:  []cut{{sandboxFile, `syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC |`, `syscall.CLONE_NEWPID |`}},
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		id, err := unix.SysvShmGet(shmKey, 0, 0)
+		if err != nil {
+			i.not("shmget: %v", err)
+			return
+		}
+		mem, err := unix.SysvShmAttach(id, 0, unix.SHM_RDONLY)
+		if err != nil {
+			i.not("shmat: %v", err)
+			return
+		}
+		i.got("%s", bytes.TrimRight(mem, "\x00"))
+	},
+})
+
+var _ = register(attack{
+	name: "keyring", tries: "read a key in the kernel's keyring of the platform's session",
+	guard: "a room begins a keyring of its own: build/sandbox furnish",
+	cuts: []cut{{"build/sandbox/init.go", `if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && !errors.Is(err, unix.ENOSYS) {`,
+		`if err := errors.ErrUnsupported; false {`}},
+	from: []string{"step", "room"},
+	probe: func(i *intruder) {
+		for what, ring := range map[string]int{"session": unix.KEY_SPEC_SESSION_KEYRING, "user": unix.KEY_SPEC_USER_KEYRING, "user session": unix.KEY_SPEC_USER_SESSION_KEYRING, "process": unix.KEY_SPEC_PROCESS_KEYRING} {
+			id, err := unix.KeyctlSearch(ring, "user", keyName, 0)
+			if err != nil {
+				i.not("%s keyring: %v", what, err)
+				continue
+			}
+			buf := make([]byte, 100)
+			n, err := unix.KeyctlBuffer(unix.KEYCTL_READ, id, buf, 0)
+			if err != nil {
+				i.not("%s keyring: %v", what, err)
+				continue
+			}
+			i.got("%s", buf[:n])
+		}
+	},
+})
+
+var _ = register(attack{
+	name: "core-dumps", tries: "have the kernel write a core dump, or run a program at one, outside; read those of others",
+	guard: "the kernel's settings belong to another user, and a room has no host path: build/sandbox",
+	cuts:  []cut{cutUsers, cutRoot},
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		f, err := os.OpenFile("/proc/sys/kernel/core_pattern", os.O_WRONLY, 0)
+		i.try("opened core_pattern for writing", err)
+		f.Close()
+		for _, dir := range []string{"/var/lib/systemd/coredump", "/var/crash", "/var/lib/apport/coredump", filepath.Dir(i.Canary)} {
+			for _, d := range everywhere(dir) {
+				if es, err := os.ReadDir(d); err != nil {
+					i.not("%s: %v", d, err)
+				} else if len(es) > 0 {
+					i.got("%s has %v", d, es)
+				}
+			}
+		}
+	},
+})

@@ -1,0 +1,520 @@
+package attack
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+// An attack is one thing that somebody tries.
+type attack struct {
+	name  string
+	tries string // what, in a few words
+	guard string // the rule that stops it, and where it is
+	cuts  []cut  // the guard taken out of the source; then the attack must get through
+
+	// From inside: from says where ("step" of a Dockerfile, "room" that a
+	// broken-into buildkitd has), probe is what the intruder does there.
+	from  []string
+	probe func(i *intruder)
+	// look sees on the host whether an attack from inside got through: the
+	// evidence, or nothing. Loot in the intruder's words and canaries that were
+	// reached need no look.
+	look func(s *scene) string
+
+	// From beside: the attack as a whole. It returns evidence that it got
+	// through, or how it was stopped. What kept it from being tried fails s.
+	beside func(s *scene) (through, stopped string)
+
+	// Where no platform can be the stage (a race between two
+	// instructions, say), the test that tries it: "package: TestName".
+	unit string
+}
+
+// attacks are all, in the order of their registration.
+var attacks []*attack
+
+func register(a attack) *attack {
+	attacks = append(attacks, &a)
+	return &a
+}
+
+func named(name string) *attack {
+	i := slices.IndexFunc(attacks, func(a *attack) bool { return a.name == name })
+	if i < 0 {
+		panic("no attack " + name)
+	}
+	return attacks[i]
+}
+
+// outcome is one line of the scoreboard.
+type outcome struct {
+	attack  *attack
+	where   string // step, room or beside
+	through string // evidence; empty where it was stopped
+	stopped string // how
+}
+
+// A scene is what attacks are tried on: platforms of one build of colophond,
+// and everything around them.
+type scene struct {
+	*testing.T
+	world   *world
+	program string // colophond
+	cli     string // colophon
+	dir     string
+	canary  string // file
+	secrets map[string]string
+	by      *exec.Cmd // the bystander
+
+	suite     *testing.T // which platforms live as long as
+	platforms map[string]*harness.Platform
+}
+
+func newScene(t *testing.T, program, cli string) *scene {
+	need(t)
+	s := &scene{T: t, suite: t, world: needWorld(t), program: program, cli: cli, dir: t.TempDir(), secrets: map[string]string{}, platforms: map[string]*harness.Platform{}}
+	s.canary = filepath.Join(s.dir, "canary")
+	s.secrets["the canary file"] = "canary-" + rand.Text()
+	if err := os.WriteFile(s.canary, []byte(s.secrets["the canary file"]), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.startBystander()
+	s.shareMemory()
+	s.keyring()
+	s.world.asked("setuid-files", s.setuidFiles)
+	return s
+}
+
+func (s *scene) startBystander() {
+	secret := rand.Text()
+	s.secrets["the bystander's memory"] = memoryMark + secret
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{bystanderName}
+	cmd.Stdin = strings.NewReader(secret + "\n")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		s.Fatalf("bystander: %q", line)
+	}
+	s.by = cmd
+	s.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+}
+
+// bystanderIsWell answers what happened to it.
+func (s *scene) bystanderIsWell() string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.by.Process.Pid))
+	if err != nil || bytes.Contains(stat, []byte("State:\tZ")) {
+		return "a process of the host was killed"
+	}
+	if !bytes.Contains(stat, []byte("TracerPid:\t0\n")) || bytes.Contains(stat, []byte("State:\tT")) || bytes.Contains(stat, []byte("State:\tt")) {
+		return "a process of the host is being traced"
+	}
+	return ""
+}
+
+func (s *scene) shareMemory() {
+	s.secrets["the host's shared memory"] = "shm-" + rand.Text()
+	id, err := unix.SysvShmGet(shmKey, 4096, unix.IPC_CREAT|0o666)
+	if err != nil {
+		s.Fatal(err)
+	}
+	mem, err := unix.SysvShmAttach(id, 0, 0)
+	if err != nil {
+		s.Fatal(err)
+	}
+	copy(mem, s.secrets["the host's shared memory"])
+	s.Cleanup(func() {
+		unix.SysvShmDetach(mem)
+		unix.SysvShmCtl(id, unix.IPC_RMID, nil)
+	})
+}
+
+// keyring puts a key into the session keyring, which the platforms share.
+func (s *scene) keyring() {
+	s.secrets["the platform's keyring"] = "key-" + rand.Text()
+	if _, err := unix.AddKey("user", keyName, []byte(s.secrets["the platform's keyring"]), unix.KEY_SPEC_SESSION_KEYRING); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// platform starts the platform of that kind once. Kinds are "step" (as it
+// comes), "room" (its buildkitd in other hands) and "small" (tight limits).
+func (s *scene) platform(kind string, only ...string) *harness.Platform {
+	s.Helper()
+	if p := s.platforms[kind]; p != nil {
+		return p
+	}
+	bin := filepath.Join(s.dir, kind)
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		s.Fatal(err)
+	}
+	p := harness.Reserve(s.suite)
+	p.Program = filepath.Join(bin, "colophond")
+	if err := copyFile(p.Program, s.program); err != nil {
+		s.Fatal(err)
+	}
+	config := map[string]any{}
+	build := map[string]any{"stdCache": filepath.Join(harness.Root(s), "build", "cache", "gostd")}
+	daemon := filepath.Join(bin, "buildkitd")
+	switch kind {
+	case "room":
+		if err := equip(daemon, s.briefing(p, only)); err != nil {
+			s.Fatal(err)
+		}
+	case "small":
+		build["memory"], build["pids"], build["wallTime"] = 512<<20, 200, "12s"
+		fallthrough
+	default:
+		if err := os.Symlink(harness.Bin(s, "buildkitd"), daemon); err != nil {
+			s.Fatal(err)
+		}
+	}
+	config["build"] = build
+	p.Args = []string{"--config", harness.Config(s, config), "--mirror", harness.BaseImages(s)}
+	p.Up()
+	s.platforms[kind] = p
+	s.noteSecrets(p)
+	return p
+}
+
+// noteSecrets learns every key and token of a platform.
+func (s *scene) noteSecrets(p *harness.Platform) {
+	for _, file := range []string{"client.json", "admin.json"} {
+		s.secrets["the token of "+file] = p.Token(file)
+	}
+	for _, path := range s.keyFiles(p) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			s.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			if line = strings.TrimSpace(line); len(line) >= 40 && !strings.HasPrefix(line, "-") {
+				s.secrets["the key "+filepath.Base(path)] = line
+				break
+			}
+		}
+	}
+}
+
+// keyFiles are the files with private keys, for an intruder who knows the house.
+func (s *scene) keyFiles(p *harness.Platform) []string {
+	var out []string
+	filepath.WalkDir(filepath.Join(p.Data, "trust"), func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if data, err := os.ReadFile(path); err == nil && bytes.Contains(data, []byte("PRIVATE KEY")) {
+				out = append(out, path)
+			}
+		}
+		return nil
+	})
+	return out
+}
+
+func (s *scene) briefing(p *harness.Platform, only []string) briefing {
+	var st unix.Stat_t
+	if err := unix.Stat(s.dir, &st); err != nil {
+		s.Fatal(err)
+	}
+	b := briefing{
+		Only: only, Canary: s.canary, Platform: p.Addr, Bystander: s.by.Process.Pid, Device: st.Dev,
+		Keys: []string{filepath.Join(p.Data, "client.json"), filepath.Join(p.Data, "admin.json"), "/etc/shadow"},
+	}
+	for _, k := range []string{"issuer", "ca", "log", "tsa", "ct"} {
+		b.Keys = append(b.Keys, filepath.Join(p.Data, "trust", k+".pem"))
+	}
+	for _, r := range []string{"issuer", "worker", "attestor", "rooms", "trust", "builder", "api", "registry"} {
+		b.Sockets = append(b.Sockets, filepath.Join(p.Data, "run", r+".sock"))
+	}
+	b.Write = []string{p.Program, s.canary, filepath.Join(p.Data, "lock")}
+	return b
+}
+
+func copyFile(to, from string) error {
+	if os.Link(from, to) == nil {
+		return nil
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// repository commits files and tags the commit v1.0.0.
+func (s *scene) repository(files map[string]string) string {
+	s.Helper()
+	dir := filepath.Join(s.TempDir(), "app")
+	harness.Write(s, dir, files)
+	return s.commit(dir)
+}
+
+func (s *scene) commit(dir string) string {
+	s.Helper()
+	harness.Git(s, dir, "init", "-q", "-b", "main")
+	harness.Git(s, dir, "add", ".")
+	harness.Git(s, dir, "commit", "-q", "-m", "first")
+	harness.Git(s, dir, "tag", "-a", "-m", "v1.0.0", "v1.0.0")
+	return dir
+}
+
+// release asks for a release of a repository's v1.0.0 and returns all that it said.
+func (s *scene) release(p *harness.Platform, repo, image string, change ...func(*api.ReleaseRequest)) (*api.Release, string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	return s.releaseWith(ctx, p, repo, image, change...)
+}
+
+func (s *scene) releaseWith(ctx context.Context, p *harness.Platform, repo, image string, change ...func(*api.ReleaseRequest)) (*api.Release, string, error) {
+	s.Helper()
+	c, err := api.ReadConfig(filepath.Join(p.Data, "client.json"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	req := api.ReleaseRequest{Source: "file://" + repo, Ref: "v1.0.0", Image: p.Addr + "/" + image}
+	for _, f := range change {
+		f(&req)
+	}
+	var said strings.Builder
+	r, err := c.Release(ctx, req, func(e api.Event) { fmt.Fprintf(&said, "%s\n", e.Line) })
+	return r, said.String(), err
+}
+
+// mustRelease is for what an attack needs before it begins.
+func (s *scene) mustRelease(p *harness.Platform, repo, image string) *api.Release {
+	s.Helper()
+	r, said, err := s.release(p, repo, image)
+	if err != nil {
+		s.Fatalf("release of %s: %v\n%s", image, err, said)
+	}
+	return r
+}
+
+// verify runs the CLI as a consumer would, and returns its exit code and words.
+func (s *scene) verify(p *harness.Platform, args ...string) (int, string) {
+	s.Helper()
+	p.Trust()
+	cmd := exec.Command(s.cli, append([]string{"verify"}, args...)...)
+	cmd.Env = p.Env()
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		s.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+// reports of the intruders among what somebody said.
+func (s *scene) reports(said string) []report {
+	s.Helper()
+	var out []report
+	for line := range strings.Lines(said) {
+		raw, ok := strings.CutPrefix(strings.TrimSpace(line), reportMark)
+		if !ok {
+			continue
+		}
+		var r report
+		if err := json.Unmarshal([]byte(raw), &r); err != nil {
+			s.Fatalf("intruder: %v: %s", err, raw)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// fromStep releases an image whose build is the attack.
+func (s *scene) fromStep(only ...string) []report {
+	s.Helper()
+	p := s.platform("step")
+	dir := filepath.Join(s.TempDir(), "app")
+	harness.Write(s, dir, map[string]string{"Dockerfile": "FROM debian:bookworm-slim AS attack\nCOPY intruder /intruder\nRUN [\"/intruder\"]\nFROM scratch\nCOPY --from=attack /done /done\n"})
+	if err := equip(filepath.Join(dir, "intruder"), s.briefing(p, only)); err != nil {
+		s.Fatal(err)
+	}
+	_, said, err := s.release(p, s.commit(dir), "attacked")
+	if err != nil {
+		s.Fatalf("the build with the intruder: %v\n%s", err, said)
+	}
+	return s.reports(said)
+}
+
+// fromRoom releases on a platform whose buildkitd is the attacker.
+func (s *scene) fromRoom(only ...string) []report {
+	s.Helper()
+	p := s.platform("room", only...)
+	repo := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+	_, said, err := s.release(p, repo, "attacked")
+	if err == nil {
+		s.Fatal("an intruder in the place of buildkitd made a release")
+	}
+	rs := s.reports(string(s.world.taken()))
+	if len(rs) == 0 {
+		s.Fatalf("the intruder in the room reported nothing: %v\n%s\n%s", err, said, p.Log)
+	}
+	return rs
+}
+
+// judge looks for evidence, in the intruder's words and on the host.
+func (s *scene) judge(a *attack, r report) outcome {
+	o := outcome{attack: a, where: r.Where}
+	all := strings.Join(append(slices.Clone(r.Got), r.Not...), "\n")
+	for what, secret := range s.secrets {
+		if strings.Contains(all, secret) {
+			o.through = "it read " + what
+		}
+	}
+	switch hit := s.world.hit(a.name); {
+	case o.through != "":
+	case hit != "":
+		o.through = hit
+	case len(r.Got) > 0:
+		o.through = strings.Join(r.Got, "; ")
+	case a.look != nil:
+		o.through = a.look(s)
+	}
+	if o.through == "" {
+		o.stopped = brief(r.Not)
+	}
+	if len(r.Got)+len(r.Not) == 0 {
+		s.Errorf("%s/%s: the intruder says nothing of it", r.Where, a.name)
+	}
+	return o
+}
+
+// brief is the reasons that an attack met, each once, the usual ones first.
+func brief(not []string) string {
+	count := map[string]int{}
+	for _, n := range not {
+		if i := strings.LastIndex(strings.TrimRight(n, " \n"), ": "); i >= 0 {
+			n = n[i+2:]
+		}
+		if n = strings.TrimSpace(n); n != "" {
+			count[n]++
+		}
+	}
+	reasons := make([]string, 0, len(count))
+	for r := range count {
+		reasons = append(reasons, r)
+	}
+	slices.SortFunc(reasons, func(a, b string) int {
+		if count[a] != count[b] {
+			return count[b] - count[a]
+		}
+		return strings.Compare(a, b)
+	})
+	return strings.Join(reasons[:min(3, len(reasons))], ", ")
+}
+
+// runInside runs those of the attacks that are tried from inside.
+func (s *scene) runInside(where string, list []*attack, only ...string) []outcome {
+	var rs []report
+	if where == "step" {
+		rs = s.fromStep(only...)
+	} else {
+		rs = s.fromRoom(only...)
+	}
+	var out []outcome
+	for _, a := range list {
+		if a.probe == nil || !slices.Contains(a.from, where) {
+			continue
+		}
+		i := slices.IndexFunc(rs, func(r report) bool { return r.Attack == a.name })
+		if i < 0 {
+			s.Errorf("%s/%s: not tried", where, a.name)
+			continue
+		}
+		out = append(out, s.judge(a, rs[i]))
+	}
+	return out
+}
+
+// TestAttacks tries all of them on platforms as they are, and prints the scoreboard.
+func TestAttacks(t *testing.T) {
+	s := newScene(t, harness.Bin(t, "colophond"), harness.Bin(t, "colophon"))
+	var out []outcome
+	for _, where := range []string{"step", "room"} {
+		out = append(out, s.runInside(where, attacks)...)
+	}
+	for _, a := range attacks {
+		if a.unit != "" {
+			out = append(out, a.runUnit(t, nil))
+		}
+		if a.beside == nil {
+			continue
+		}
+		t.Run(a.name, func(t *testing.T) {
+			through, stopped := a.beside(s.in(t))
+			out = append(out, outcome{attack: a, where: "beside", through: through, stopped: stopped})
+		})
+	}
+	fmt.Print(scoreboard(out))
+	for _, o := range out {
+		if o.through != "" {
+			t.Errorf("%s/%s got through: %s", o.where, o.attack.name, o.through)
+		}
+	}
+}
+
+// in is the scene for a subtest: what it starts itself ends with it.
+func (s *scene) in(t *testing.T) *scene {
+	c := *s
+	c.T = t
+	return &c
+}
+
+func scoreboard(out []outcome) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ATTACK\tTRIED\tSTOPPED BY")
+	stopped := 0
+	for _, o := range out {
+		how := o.attack.guard + " (" + clip(o.stopped, 100) + ")"
+		if o.through != "" {
+			how = "GOT THROUGH: " + clip(o.through, 200)
+		} else {
+			stopped++
+		}
+		fmt.Fprintf(w, "%s/%s\t%s\t%s\n", o.where, o.attack.name, o.attack.tries, how)
+	}
+	w.Flush()
+	return fmt.Sprintf("%s%d attacks, %d stopped\n", b.String(), len(out), stopped)
+}
+
+func clip(s string, n int) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); len(r) > n {
+		return string(r[:n]) + "…"
+	}
+	return s
+}

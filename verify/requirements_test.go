@@ -1,0 +1,180 @@
+package verify_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/prooftest"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// requirement of a verdict, which must have it.
+func requirement(t testing.TB, v *verify.Verdict, name string) verify.Requirement {
+	t.Helper()
+	for _, r := range v.Requirements {
+		if r.Name == name {
+			return r
+		}
+	}
+	t.Fatalf("verdict has no requirement %q: %+v", name, v.Requirements)
+	return verify.Requirement{}
+}
+
+const sealedRoom = `{"zones":"separate users","namespaces":"user mount pid ipc uts cgroup network"}`
+
+// TestLevelOfPlatform: what the trust document believes a builder for is the
+// most that follows, and what its provenance says takes away from it.
+func TestLevelOfPlatform(t *testing.T) {
+	for name, tt := range map[string]struct {
+		believed int
+		room     string
+		levels   map[string]int
+		want     int
+		short    string // the requirement that fails at the next level
+		evidence string
+	}{
+		"all of it":               {3, sealedRoom, nil, 3, "", ""},
+		"believed for less":       {2, sealedRoom, nil, 2, "provenance unforgeable", "believed for Build L2"},
+		"believed for L1":         {1, sealedRoom, nil, 1, "build hosted", "believed for Build L1"},
+		"believed for nothing":    {0, sealedRoom, nil, 0, "appropriate build platform", "nobody that is believed"},
+		"one user":                {3, strings.Replace(sealedRoom, "separate users", "one user", 1), nil, 2, "provenance unforgeable", `"one user"`},
+		"users of other spelling": {3, strings.Replace(sealedRoom, "separate users", "Separate users", 1), nil, 2, "provenance unforgeable", `want "separate users"`},
+		"says nothing of users":   {3, `{"namespaces":"user mount pid ipc"}`, nil, 2, "provenance unforgeable", "does not say"},
+		"says nothing":            {3, ``, nil, 2, "build isolated", "does not say"},
+		"no string":               {3, `{"zones":["separate users"],"namespaces":"user mount pid ipc"}`, nil, 2, "provenance unforgeable", "does not say"},
+		"shares a namespace":      {3, strings.Replace(sealedRoom, " pid", "", 1), nil, 2, "build isolated", `want "pid"`},
+		"namespaces in one word":  {3, strings.Replace(sealedRoom, "mount pid", "mountpid", 1), nil, 2, "build isolated", `want "mount"`},
+		"the policy says more":    {2, sealedRoom, map[string]int{prooftest.Builder: 3}, 3, "", ""},
+		"the policy says less":    {3, sealedRoom, map[string]int{prooftest.Builder: 1}, 1, "build hosted", "by the policy"},
+		"not even the policy":     {2, `{"zones":"one user"}`, map[string]int{prooftest.Builder: 3}, 2, "provenance unforgeable", `"one user"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newScene(t)
+			c.p.Level = tt.believed
+			if c.opts.Policy.Levels = tt.levels; tt.levels != nil {
+				c.opts.Policy.Builders = []string{prooftest.Builder}
+			}
+			c.r.Provenance.BuildDefinition.InternalParameters = json.RawMessage(tt.room)
+			c.r.Attach(prooftest.Kinds...)
+			v := c.verdict()
+			if v.Outcome != verify.Accepted || v.Level != tt.want || v.Level != verify.BuildLevel(v.Requirements) || len(v.Requirements) != 8 {
+				t.Fatalf("got %s, level %d, want accepted, level %d: %+v", v.Outcome, v.Level, tt.want, v.Requirements)
+			}
+			if tt.short != "" {
+				if r := requirement(t, v, tt.short); r.Status == verify.IsMet || r.Level != tt.want+1 || !strings.Contains(r.Evidence, tt.evidence) {
+					t.Errorf("got %+v, want it short, for %q", r, tt.evidence)
+				}
+			}
+			for _, r := range v.Requirements {
+				if r.Evidence == "" || r.Level <= tt.want && r.Status != verify.IsMet {
+					t.Errorf("got %+v below the level of %d", r, tt.want)
+				}
+			}
+			// Demanding what follows changes nothing; demanding more rejects.
+			c.opts.Policy.MinLevel = tt.want
+			c.want(verify.Accepted, verify.LinkProvenance, verify.Holds)
+			if tt.want < 3 {
+				c.opts.Policy.MinLevel = tt.want + 1
+				c.want(verify.Rejected, verify.LinkProvenance, verify.Broken, "Build level")
+			}
+		})
+	}
+}
+
+// TestLevelWithoutProof: what does not hold has no level, whoever is believed.
+func TestLevelWithoutProof(t *testing.T) {
+	c := newScene(t)
+	c.p.Level = 3
+	c.r.Attach(missing(attest.PredicateSLSA1)...)
+	v := c.verdict()
+	if r := requirement(t, v, "provenance exists"); v.Level != 0 || r.Status != verify.NotMet {
+		t.Errorf("no provenance: got level %d, %+v", v.Level, r)
+	}
+	c = newScene(t)
+	c.r.Attach(prooftest.Kinds...)
+	c.s.Fail[c.r.Blobs[attest.PredicateSLSA1].Digest.String()] = errors.New("connection reset")
+	v = c.verdict()
+	if r := requirement(t, v, "provenance exists"); v.Level != 0 || r.Status != verify.NotKnown {
+		t.Errorf("a provenance that could not be had: got level %d, %+v", v.Level, r)
+	}
+	c = newScene(t)
+	c.r.Identity.SAN += "x"
+	c.r.Attach(prooftest.Kinds...)
+	if v := c.verdict(); v.Level != 0 || v.Outcome != verify.Rejected {
+		t.Errorf("a builder that nobody knows: got level %d, %s", v.Level, v.Outcome)
+	}
+	// What holds and is another's than demanded still has its level.
+	c = newScene(t)
+	c.r.Attach(prooftest.Kinds...)
+	c.opts.Policy.Source = "git.example.com/team/other"
+	if v := c.verdict(); v.Level != 2 || v.Outcome != verify.Rejected {
+		t.Errorf("another source: got level %d, %s", v.Level, v.Outcome)
+	}
+	if verify.BuildLevel(nil) != 0 {
+		t.Error("no requirements at all make a level")
+	}
+}
+
+// TestLevelOfPlainRoot: under a root that speaks for no platform, the policy
+// names the builder, and its level if there is to be one.
+func TestLevelOfPlainRoot(t *testing.T) {
+	c := newScene(t)
+	c.opts.Trust = rootOf(t, c.p.TrustedRoot())
+	c.opts.Policy.Builders = []string{prooftest.Builder}
+	c.r.Attach(prooftest.Kinds...)
+	v := c.verdict()
+	if r := requirement(t, v, "appropriate build platform"); v.Level != 0 || r.Status != verify.NotKnown {
+		t.Errorf("got level %d, %+v", v.Level, r)
+	}
+	c.want(verify.Accepted, verify.LinkProvenance, verify.Holds, "no Build level")
+	c.opts.Policy.Levels = map[string]int{prooftest.Builder: 2}
+	if v := c.verdict(); v.Level != 2 {
+		t.Errorf("by the policy: got level %d", v.Level)
+	}
+}
+
+// TestLevelOfWorkflows: the table of builders, the kind of runner, and the policy.
+func TestLevelOfWorkflows(t *testing.T) {
+	v := githubVerdict(t, "v2.0.0", policy.Policy{Source: example}, nil)
+	if r := requirement(t, v, "build isolated"); v.Level != 3 || !strings.Contains(r.Evidence, "the table of public builders") {
+		t.Errorf("slsa-github-generator: got level %d, %+v", v.Level, r)
+	}
+	if r := requirement(t, v, "provenance exists"); !strings.Contains(r.Evidence, "about the index") {
+		t.Errorf("slsa-github-generator: got %+v", r)
+	}
+	p := policy.Policy{Source: example, Builders: []string{generator}, Levels: map[string]int{generator: 2}}
+	if v := githubVerdict(t, "v2.0.0", p, nil); v.Level != 2 {
+		t.Errorf("believed for less by the policy: got level %d", v.Level)
+	}
+	p.Builders = []string{generator + "@refs/tags/v2.0.0", generator}
+	p.Levels = map[string]int{generator + "@refs/tags/v2.0.0": 1, generator: 3}
+	if v := githubVerdict(t, "v2.0.0", p, nil); v.Level != 1 {
+		t.Errorf("one version believed for less: got level %d", v.Level)
+	}
+	for runner, want := range map[string]int{"": 2, "github-hosted": 2, "self-hosted": 1, "of another make": 1} {
+		w := newWorkflow(t)
+		w.r.Identity.Extensions = map[int]string{11: runner}
+		if v := w.verdict(); v.Level != want {
+			t.Errorf("runner %q: got level %d, want %d: %+v", runner, v.Level, want, v.Links)
+		}
+	}
+}
+
+// TestPolicyLevels: a level of a builder that is not accepted says nothing, and
+// is a mistake.
+func TestPolicyLevels(t *testing.T) {
+	for name, p := range map[string]policy.Policy{
+		"of nobody":   {AnySource: true, Levels: map[string]int{prooftest.Builder: 2}},
+		"of another":  {AnySource: true, Builders: []string{prooftest.Builder + "x"}, Levels: map[string]int{prooftest.Builder: 2}},
+		"level 4":     {AnySource: true, Builders: []string{prooftest.Builder}, Levels: map[string]int{prooftest.Builder: 4}},
+		"below level": {AnySource: true, Builders: []string{prooftest.Builder}, Levels: map[string]int{prooftest.Builder: -1}},
+	} {
+		if p.Check() == nil {
+			t.Errorf("%s: passes", name)
+		}
+	}
+}
