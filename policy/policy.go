@@ -15,7 +15,7 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// Policy is a demand. Source, AnySource or Signer must be set: knowing who
+// Policy is a demand. Source, AnySource, Signer or Verifiers must be set: knowing who
 // signed is worthless without saying who should have.
 type Policy struct {
 	Source        string         `json:"source,omitempty"`        // canonical repository URI, compared whole
@@ -30,6 +30,7 @@ type Policy struct {
 	Attestations  []Attestation  `json:"attestations,omitempty"`  // what else must be attested of the image
 	FreshTrust    bool           `json:"freshTrust,omitempty"`    // trust roots from a TUF repository count only until its metadata expires
 	RequireSource bool           `json:"requireSource,omitempty"` // the repository must be reachable, and still hold the commit
+	Verifiers     []Verifier     `json:"verifiers,omitempty"`     // a verification summary by one of these is demanded; without source and signer, in place of a chain of the image's own
 }
 
 // Parse reads a policy file strictly and checks it.
@@ -45,8 +46,12 @@ func Parse(data []byte) (Policy, error) {
 // never be met.
 func (p Policy) Check() error {
 	switch {
-	case p.Source == "" && !p.AnySource && p.Signer == nil:
+	case !p.Chain() && len(p.Verifiers) == 0:
 		return errors.New("policy names no source")
+	case len(p.Verifiers) > maxVerifiers:
+		return fmt.Errorf("policy: got %d verifiers, at most %d are taken", len(p.Verifiers), maxVerifiers)
+	case !p.Chain() && (p.Ref != "" || p.Commit != "" || p.RequireSource || len(p.Builders) > 0 || len(p.Attestations) > 0):
+		return errors.New("policy: ref, commit, builders and attestations are of a provenance, which no verification summary speaks of: say which source it should name")
 	case len(p.Attestations) > maxAttestations:
 		return fmt.Errorf("policy: got %d attestations, at most %d are taken", len(p.Attestations), maxAttestations)
 	case p.Source != "" && p.AnySource:
@@ -62,6 +67,11 @@ func (p Policy) Check() error {
 	if p.Commit != "" {
 		if raw, err := hex.DecodeString(p.Commit); err != nil || (len(raw) != 20 && len(raw) != 32) || p.Commit != strings.ToLower(p.Commit) {
 			return fmt.Errorf("policy: commit: got %q, want 40 or 64 lower-case hex digits", p.Commit)
+		}
+	}
+	for _, v := range p.Verifiers {
+		if err := v.check(); err != nil {
+			return err
 		}
 	}
 	for _, a := range p.Attestations {
@@ -93,6 +103,17 @@ func (p Policy) Check() error {
 func (p Policy) Level(builder string) (level int, ok bool) {
 	level, ok = p.Levels[builder]
 	return level, ok
+}
+
+// WithoutRoots says that the policy can be met with no trust root: by keys that
+// it names, and without a log.
+func (p Policy) WithoutRoots() bool {
+	for _, v := range p.Verifiers {
+		if !v.Signer.InsecureNoLog {
+			return false
+		}
+	}
+	return !p.Chain() || p.Signer != nil && p.Signer.InsecureNoLog
 }
 
 // MatchSource fails unless uri is the repository that is demanded. Both are

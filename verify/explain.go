@@ -70,7 +70,27 @@ func (opts Options) Explain(link string) Explanation {
 		}
 		return Explanation{"the SBOM attestations", "the signer of the provenance, and this digest", rule}
 	}
+	if link == LinkSummary {
+		return Explanation{
+			"the SLSA verification summaries about this digest",
+			opts.believed() + "; " + opts.verifiers(),
+			"of what one verifier says about the resource its last word counts: it must have passed, at the levels and within the time that the policy says; one verifier suffices" + demanded,
+		}
+	}
 	return Explanation{}
+}
+
+// verifiers names whom the policy believes to have verified.
+func (opts Options) verifiers() string {
+	var out []string
+	for _, v := range opts.Policy.Verifiers {
+		by := v.Signer.Identity
+		if by == "" {
+			by = "the key that the policy has"
+		}
+		out = append(out, "verifier "+v.ID+", signed by "+by)
+	}
+	return plain(strings.Join(out, " or "))
 }
 
 // believed names the trust roots.

@@ -40,7 +40,8 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, opts Options) *Verdi
 		v.add(Link{Name: LinkSignature, Status: Unknown, Reason: err.Error()})
 		return v
 	}
-	links, demanded := c.bundledLinks(ctx, f, bundles)
+	look := func(w wanted) *search { return c.lookIn(f, bundles, w) }
+	links, demanded := c.bundledLinks(ctx, f, bundles, look)
 	required := map[string]bool{LinkFile: true}
 	for _, l := range links {
 		v.add(l)
@@ -50,24 +51,31 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, opts Options) *Verdi
 	}
 	c.require(v)
 	v.demand(required)
+	c.summarise(v, "", look)
 	return v
 }
 
-func (c *check) bundledLinks(ctx context.Context, f File, bundles [][]byte) (links []Link, demanded []string) {
-	if c.opts.Policy.Signer == nil {
+func (c *check) bundledLinks(ctx context.Context, f File, bundles [][]byte, look func(wanted) *search) (links []Link, demanded []string) {
+	switch {
+	case !c.opts.Policy.Chain():
+		return unasked(LinkSignature, LinkLog, LinkProvenance, LinkSource), nil
+	case c.opts.Policy.Signer == nil:
 		return c.builtLinks(ctx, f, bundles)
 	}
-	return c.namedLinks(ctx, func(w wanted) *search {
-		s := new(search)
-		for _, raw := range bundles {
-			if b, err := parseBundled(raw); err != nil {
-				s.add(&found{err: err})
-			} else {
-				c.consider(s, b, f.subject, w)
-			}
+	return c.namedLinks(ctx, look, func(*attest.Signed) bool { return true })
+}
+
+// lookIn searches the bundles of a file.
+func (c *check) lookIn(f File, bundles [][]byte, w wanted) *search {
+	s := new(search)
+	for _, raw := range bundles {
+		if b, err := parseBundled(raw); err != nil {
+			s.add(&found{err: err})
+		} else {
+			c.consider(s, b, f.subject, w)
 		}
-		return s
-	}, func(*attest.Signed) bool { return true })
+	}
+	return s
 }
 
 // builtLinks are those of a file that a public builder made.

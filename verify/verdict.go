@@ -58,6 +58,7 @@ const (
 	LinkProvenance = "provenance"
 	LinkSource     = "source"
 	LinkSBOM       = "sbom"
+	LinkSummary    = "summary" // only where the policy believes a verifier
 )
 
 // Link is one step of the chain.

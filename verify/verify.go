@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
@@ -68,13 +70,27 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 	}
 	v.Digest = d.Digest.String()
 	c.about = aboutOf(d)
-	if opts.Policy.Signer != nil {
+	switch {
+	case !opts.Policy.Chain():
+		c.summarised(ctx, v, d.Digest)
+	case opts.Policy.Signer != nil:
 		c.namedImage(ctx, v, d.Digest)
-		return v
+	default:
+		c.chain(ctx, v, d.Digest)
 	}
+	resource := ""
+	if !opts.Layout {
+		resource = attest.ImageURI(src.Name())
+	}
+	c.summarise(v, resource, func(w wanted) *search { return c.look(ctx, d.Digest, w) })
+	return v
+}
+
+// chain is Image for what platforms and public builders made.
+func (c *check) chain(ctx context.Context, v *Verdict, digest v1.Hash) {
 	image := make(chan Link, 1)
-	go func() { image <- c.image(ctx, d.Digest) }()
-	ev := c.gather(ctx, d.Digest)
+	go func() { image <- c.image(ctx, digest) }()
+	ev := c.gather(ctx, digest)
 	prov := ev.best(attest.PredicateSLSA1, nil)
 	if len(ev.workflows) > 0 && !prov.good() {
 		links, best := c.workflowLinks(ev)
@@ -84,8 +100,8 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 		}
 		c.proven = &best.candidate
 		c.require(v)
-		v.conclude(forWorkflows(opts.Policy))
-		return v
+		v.conclude(forWorkflows(c.opts.Policy))
+		return
 	}
 	var signer *proof
 	if prov.good() {
@@ -101,9 +117,8 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 	}
 	c.proven = prov
 	c.require(v)
-	v.conclude(opts.Policy)
+	v.conclude(c.opts.Policy)
 	v.hint(ev, c)
-	return v
 }
 
 // require fills in which requirements of SLSA the best provenance meets, once
@@ -129,7 +144,7 @@ func (c *check) require(v *Verdict) {
 
 func (c *check) ready() error {
 	switch {
-	case len(c.opts.Trust) == 0 && (c.opts.Policy.Signer == nil || !c.opts.Policy.Signer.InsecureNoLog):
+	case len(c.opts.Trust) == 0 && !c.opts.Policy.WithoutRoots():
 		return trust.ErrEmpty
 	case c.opts.Now.IsZero():
 		return errors.New("the time of verification is not set")

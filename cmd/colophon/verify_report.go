@@ -104,6 +104,7 @@ var rules = [][2]string{
 	{verify.LinkProvenance, "it was built by the builder and from the source that are demanded"},
 	{verify.LinkSource, "the repository still has the commit"},
 	{verify.LinkSBOM, "an SBOM about this image, by the same signer"},
+	{verify.LinkSummary, "a verifier that the policy believes verified it"},
 	{ruleVerdict, "the image is accepted"},
 }
 
