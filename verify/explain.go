@@ -43,7 +43,7 @@ func (opts Options) Explain(link string) Explanation {
 		return Explanation{
 			"the log entry, the proof or promise that it is in the log, and the time of signing",
 			"the log and clock keys of the same trust root, and when they were believed; no time after " + show(opts.Now),
-			"the entry must be about this signature, and a trusted time within the certificate's; only of a root that keeps no log none is asked" + demanded,
+			"the entry must be about this signature, and a trusted time within the certificate's; only of a root that keeps no log none is asked" + demanded + opts.unlogged(),
 		}
 	case LinkProvenance:
 		return Explanation{
@@ -61,6 +61,12 @@ func (opts Options) Explain(link string) Explanation {
 			return Explanation{"the repository as it is now", against, rule + "demanded by the policy"}
 		}
 		return Explanation{"the repository as it is now", against, rule + "a repository that cannot be asked refuses nothing, as the policy has no requireSource"}
+	case LinkAttestation:
+		return Explanation{
+			"the attestations of the predicate types that the policy demands, and who signed them",
+			"this digest, the signer that the policy names or that of the provenance, and the values that it wants",
+			"each must be there, signed by that one, with each value as demanded" + demanded,
+		}
 	case LinkSBOM:
 		rule := "an SPDX and a CycloneDX document must each be signed by the signer of the provenance and be about this digest"
 		if p.NoSBOM {
@@ -111,8 +117,11 @@ func (opts Options) believed() string {
 
 // signers names who may have signed.
 func (opts Options) signers() string {
-	if opts.Policy.Source == "" && !opts.Policy.AnySource {
-		return "the signer or key that was named"
+	switch s := opts.Policy.Signer; {
+	case s != nil && s.Key != "":
+		return "the key that was named"
+	case s != nil:
+		return plain("signer " + s.Identity + ", vouched for by " + s.Issuer)
 	}
 	if len(opts.Policy.Builders) > 0 {
 		return plain("signer " + strings.Join(opts.Policy.Builders, " or "))
@@ -126,7 +135,7 @@ func (opts Options) signers() string {
 		public = public || len(r.Builders) == 0
 	}
 	if public {
-		ids = append(ids, "a public builder on GitHub or, where a source is demanded, a workflow of that repository")
+		ids = append(ids, "a public builder on GitHub or, where a source is demanded, a workflow or pipeline of that repository")
 	}
 	if len(ids) == 0 {
 		return "no signer"
@@ -154,4 +163,12 @@ func (opts Options) demands() string {
 		out = append(out, fmt.Sprintf("Build level %d or more", p.MinLevel))
 	}
 	return plain(strings.Join(out, ", "))
+}
+
+// unlogged says that the policy wants no log entry.
+func (opts Options) unlogged() string {
+	if s := opts.Policy.Signer; s != nil && s.InsecureNoLog {
+		return " of one that has an entry; dangerous: the policy accepts the key's signature without any"
+	}
+	return ""
 }

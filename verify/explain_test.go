@@ -48,8 +48,16 @@ func TestExplain(t *testing.T) {
 	if e := (Options{}).Explain(LinkSignature); !strings.Contains(e.Against, "nobody") {
 		t.Errorf("no trust: got %+v", e)
 	}
-	if e := (Options{Trust: opts.Trust}).Explain(LinkSignature); !strings.Contains(e.Against, "that was named") {
-		t.Errorf("no policy: got %+v", e)
+	named := Options{Trust: opts.Trust, Policy: policy.Policy{Signer: &policy.Signer{Identity: "ada", Issuer: "https://accounts.example.com"}}}
+	if e := named.Explain(LinkSignature); !strings.Contains(e.Against, "signer ada, vouched for by https://accounts.example.com") {
+		t.Errorf("a signer: got %+v", e)
+	}
+	named.Policy.Signer = &policy.Signer{Key: "PEM", InsecureNoLog: true}
+	if e := named.Explain(LinkSignature); !strings.Contains(e.Against, "the key that was named") {
+		t.Errorf("a key: got %+v", e)
+	}
+	if e := named.Explain(LinkLog); !strings.Contains(e.Rule, "dangerous") {
+		t.Errorf("no log: got %+v", e)
 	}
 	if e := opts.Explain("of tomorrow"); e != (Explanation{}) {
 		t.Errorf("unknown link: got %+v", e)

@@ -51,6 +51,7 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, opts Options) *Verdi
 	}
 	c.require(v)
 	v.demand(required)
+	c.attested(v, look)
 	c.summarise(v, "", look)
 	return v
 }

@@ -22,6 +22,7 @@ type job struct {
 	pipeline            string
 	source, ref, commit string
 	invocation, runner  string
+	unlogged            bool // no log or clock stands behind the signature
 }
 
 // jobOf reads a pipeline's certificate.
@@ -128,7 +129,7 @@ func (c *check) jobProvenance(s *attest.Statement, j *job) (*provenance, error) 
 		level = 2
 	}
 	prov := &provenance{uri: claims.source, ref: j.ref, commit: commit, built: c.builtBy(builder, level)}
-	prov.built.process, prov.built.runner = claims.process, j.runner
+	prov.built.process, prov.built.runner, prov.built.unlogged = claims.process, j.runner, j.unlogged
 	return prov, c.demand(prov)
 }
 

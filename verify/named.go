@@ -26,11 +26,12 @@ func (c *check) namedProvenance(b *attest.Signed, sig *Signature) (*provenance, 
 	if demanded := c.opts.Policy.Builders; len(demanded) > 0 && !slices.Contains(demanded, builder) {
 		return nil, fmt.Errorf("builder id: got %q, want one of %q", builder, demanded)
 	}
+	unlogged := logLink(sig, Signer{InsecureNoLog: c.opts.Policy.Signer.InsecureNoLog}).Status != Holds
 	switch {
 	case trust.IsTektonBuildType(buildType):
-		return c.tektonProvenance(b.Statement)
+		return c.tektonProvenance(b.Statement, unlogged)
 	case trust.IsGitLabBuildType(buildType):
-		j := new(job)
+		j := &job{unlogged: unlogged}
 		if namesPipeline(b) {
 			if j, _, err = jobOf(sig.Identity); err != nil {
 				return nil, err
@@ -83,7 +84,7 @@ func namesPipeline(b *attest.Signed) bool {
 // one key or account for a whole cluster, so that nothing but the provenance
 // says which source it was; and of a run's inputs it does not say which one is
 // the source: there must be no more than one that it could be.
-func (c *check) tektonProvenance(s *attest.Statement) (*provenance, error) {
+func (c *check) tektonProvenance(s *attest.Statement, unlogged bool) (*provenance, error) {
 	var inputs []attest.ResourceDescriptor
 	var builder, process string
 	if s.PredicateType == attest.PredicateSLSA02 {
@@ -124,7 +125,7 @@ func (c *check) tektonProvenance(s *attest.Statement) (*provenance, error) {
 		level = trust.TektonLevel
 	}
 	prov := &provenance{uri: sources[0][0], commit: sources[0][1], built: c.builtBy(builder, level)}
-	prov.built.process = process
+	prov.built.process, prov.built.unlogged = process, unlogged
 	if !commitRE.MatchString(prov.commit) {
 		return nil, fmt.Errorf("source %s: got commit %q, want 40 or 64 hex digits", prov.uri, prov.commit)
 	}

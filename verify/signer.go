@@ -228,7 +228,7 @@ func (c *check) namedLinks(ctx context.Context, look func(wanted) *search, signa
 	case good != nil:
 		prov = Link{Name: LinkProvenance, Status: Holds, Claim: good.claim()}
 		best = &candidate{kind: kind, proof: &proof{}, prov: good}
-		good.built.signed, good.built.unlogged = links[0].Claim+"; "+links[1].Claim+links[1].Reason, links[1].Status != Holds
+		good.built.signed = links[0].Claim + "; " + links[1].Claim + links[1].Reason
 		c.proven = best
 	case s.unread != nil:
 		prov.Reason = s.unread.Error()

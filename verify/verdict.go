@@ -59,6 +59,8 @@ const (
 	LinkSource     = "source"
 	LinkSBOM       = "sbom"
 	LinkSummary    = "summary" // only where the policy believes a verifier
+
+	LinkAttestation = "attestation" // one for each that the policy demands
 )
 
 // Link is one step of the chain.

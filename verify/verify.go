@@ -82,7 +82,9 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 	if !opts.Layout {
 		resource = attest.ImageURI(src.Name())
 	}
-	c.summarise(v, resource, func(w wanted) *search { return c.look(ctx, d.Digest, w) })
+	look := func(w wanted) *search { return c.look(ctx, d.Digest, w) }
+	c.attested(v, look)
+	c.summarise(v, resource, look)
 	return v
 }
 
