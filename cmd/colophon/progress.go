@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/colophon-build/colophon/internal/api"
 )
@@ -70,7 +71,7 @@ func lastState(line string) string {
 func printable(s string) string {
 	out := []rune(s)
 	for i, c := range out {
-		if c < 0x20 && c != '\t' || c == 0x7f || c >= 0x80 && c < 0xa0 {
+		if c != '\t' && !unicode.IsGraphic(c) {
 			out[i] = '�'
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,8 +16,16 @@ const sandboxFile = "build/sandbox/sandbox.go"
 // the powers of the host's root over files and processes; cutUserNamespace also
 // the kernel's.
 var (
-	cutUsers = cut{sandboxFile, `HostID: int(r.slot.uid)`, `HostID: 0`}
-	cutRoot  = cut{"build/sandbox/mounts.go", `	if err := add(state, StateTarget, false, unix.MOUNT_ATTR_NODEV); err != nil {`,
+	cutUsers         = cut{sandboxFile, `HostID: int(r.slot.uid)`, `HostID: 0`}
+	cutUserNamespace = []cut{
+		{sandboxFile, `Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS`, `Cloneflags: syscall.CLONE_NEWNS`},
+		{sandboxFile, `		UidMappings:                ids,
+		GidMappings:                ids,
+		GidMappingsEnableSetgroups: true,
+`, `		AmbientCaps: make([]uintptr, 0, len(ids)),
+`},
+	}
+	cutRoot = cut{"build/sandbox/mounts.go", `	if err := add(state, StateTarget, false, unix.MOUNT_ATTR_NODEV); err != nil {`,
 		`	if err := add("/", "/host", true, 0); err != nil {
 		return files, err
 	}
@@ -115,7 +124,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "file-handles", tries: "open a file of the host by its handle, without a path (as Shocker did)",
 	guard: "a user namespace of its own: build/sandbox Cloneflags",
-	cuts:  []cut{cutUserNamespace},
+	cuts:  cutUserNamespace,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		for _, dir := range []string{"/", "/state", "/tmp", "/etc", "/etc/resolv.conf", "/etc/hosts", "/bin/runc", "/dev/null"} {
@@ -139,7 +148,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "devices", tries: "make the device node of the host's disk or memory, and read it",
 	guard: "a user namespace of its own, and no devices on what a room can write: build/sandbox",
-	cuts:  []cut{cutUserNamespace, cutRoot},
+	cuts:  append(slices.Clone(cutUserNamespace), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		for _, dir := range []string{"/state", "/state/tmp", "/tmp", "/dev", "/dev/shm", "/var/tmp", "/run"} {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -101,7 +102,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "mounts", tries: "mount the host's disk, take away what hides the host, or make what is read-only writable",
 	guard: "a user namespace of its own, and no trace of the host's root: build/sandbox makeRoot",
-	cuts:  []cut{cutUserNamespace, cutRoot},
+	cuts:  append(slices.Clone(cutUserNamespace), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		os.MkdirAll("/tmp/m", 0o755)
@@ -149,7 +150,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "kernel-doors", tries: "load code into the kernel, set its clock, read its log",
 	guard: "a user namespace of its own: build/sandbox Cloneflags",
-	cuts:  []cut{cutUserNamespace},
+	cuts:  cutUserNamespace,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		// Each is bent so that it would fail late, and harmlessly, where it is allowed.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -21,7 +22,6 @@ var (
 		{sandboxFile, `syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC`, `syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC`},
 		{"build/sandbox/init.go", `unix.Mount("proc", root+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")`, `unix.Mount("/proc", root+"/proc", "", unix.MS_BIND|unix.MS_REC, "")`},
 	}
-	cutUserNamespace = cut{sandboxFile, `Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS`, `Cloneflags: syscall.CLONE_NEWNS`}
 )
 
 // everyone is the processes in sight that are not the intruder's own.
@@ -60,7 +60,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "memory", tries: "read a token in the memory of another process",
 	guard: "a pid namespace and users of its own: build/sandbox",
-	cuts:  append([]cut{cutUserNamespace}, cutProcesses...),
+	cuts:  slices.Concat(cutUserNamespace, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		for _, pid := range i.everyone() {
@@ -110,7 +110,7 @@ func (i *intruder) search(pid int) {
 var _ = register(attack{
 	name: "ptrace", tries: "trace a process of the host",
 	guard: "a pid namespace and users of its own: build/sandbox",
-	cuts:  append([]cut{cutUserNamespace}, cutProcesses...),
+	cuts:  slices.Concat(cutUserNamespace, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		i.try("traced the bystander", unix.PtraceSeize(i.Bystander))
@@ -128,7 +128,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "signal", tries: "kill a process of the host",
 	guard: "a pid namespace and users of its own: build/sandbox",
-	cuts:  append([]cut{cutUsers}, cutProcesses...),
+	cuts:  slices.Concat(cutUserNamespace, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		i.try("signalled the bystander", unix.Kill(i.Bystander, unix.SIGKILL))
@@ -144,7 +144,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "join-namespaces", tries: "enter the namespaces of a process of the host",
 	guard: "a pid namespace and users of its own: build/sandbox",
-	cuts:  append([]cut{cutUserNamespace}, cutProcesses...),
+	cuts:  slices.Concat(cutUserNamespace, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		for _, ns := range []string{"mnt", "net", "pid", "ipc", "uts", "cgroup", "user"} {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -88,11 +89,12 @@ type scene struct {
 
 	suite     *testing.T // which platforms live as long as
 	platforms map[string]*harness.Platform
+	victims   map[string]victim
 }
 
 func newScene(t *testing.T, program, cli string) *scene {
 	need(t)
-	s := &scene{T: t, suite: t, world: needWorld(t), program: program, cli: cli, dir: t.TempDir(), secrets: map[string]string{}, platforms: map[string]*harness.Platform{}}
+	s := &scene{T: t, suite: t, world: needWorld(t), program: program, cli: cli, dir: t.TempDir(), secrets: map[string]string{}, platforms: map[string]*harness.Platform{}, victims: map[string]victim{}}
 	s.canary = filepath.Join(s.dir, "canary")
 	s.secrets["the canary file"] = "canary-" + rand.Text()
 	if err := os.WriteFile(s.canary, []byte(s.secrets["the canary file"]), 0o644); err != nil {
@@ -164,7 +166,8 @@ func (s *scene) keyring() {
 }
 
 // platform starts the platform of that kind once. Kinds are "step" (as it
-// comes), "room" (its buildkitd in other hands) and "small" (tight limits).
+// comes), "room" (its buildkitd in other hands), "small" (tight limits); any
+// other name is one more as it comes.
 func (s *scene) platform(kind string, only ...string) *harness.Platform {
 	s.Helper()
 	if p := s.platforms[kind]; p != nil {
@@ -416,6 +419,7 @@ func (s *scene) judge(a *attack, r report) outcome {
 func brief(not []string) string {
 	count := map[string]int{}
 	for _, n := range not {
+		n = hostPath.ReplaceAllString(n, "…")
 		if i := strings.LastIndex(strings.TrimRight(n, " \n"), ": "); i >= 0 {
 			n = n[i+2:]
 		}
@@ -435,6 +439,9 @@ func brief(not []string) string {
 	})
 	return strings.Join(reasons[:min(3, len(reasons))], ", ")
 }
+
+// hostPath is a path of this run, which says nothing.
+var hostPath = regexp.MustCompile(`/tmp/[^ :,"]+`)
 
 // runInside runs those of the attacks that are tried from inside.
 func (s *scene) runInside(where string, list []*attack, only ...string) []outcome {
@@ -499,7 +506,7 @@ func scoreboard(out []outcome) string {
 	fmt.Fprintln(w, "ATTACK\tTRIED\tSTOPPED BY")
 	stopped := 0
 	for _, o := range out {
-		how := o.attack.guard + " (" + clip(o.stopped, 100) + ")"
+		how := o.attack.guard + " (" + clip(hostPath.ReplaceAllString(o.stopped, "…"), 120) + ")"
 		if o.through != "" {
 			how = "GOT THROUGH: " + clip(o.through, 200)
 		} else {

@@ -265,3 +265,10 @@ func TestWorldStands(t *testing.T) {
 		t.Errorf("rebind.test is %v twice", first)
 	}
 }
+
+// page answers a path of the internet's web server.
+func (w *world) page(path string, h http.HandlerFunc) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pages[path] = h
+}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"net/http"
@@ -118,6 +119,14 @@ func Config(t testing.TB, members map[string]any) string {
 // Up starts the platform over its data directory.
 func (p *Platform) Up() {
 	p.T.Helper()
+	if err := p.TryUp(time.Minute); err != nil {
+		p.T.Fatalf("platform did not start: %v\n%s", err, p.Log)
+	}
+}
+
+// TryUp is Up where the platform may refuse to start. Kill it in any case.
+func (p *Platform) TryUp(within time.Duration) error {
+	p.T.Helper()
 	args := append([]string{"serve", "--data", p.Data, "--listen", p.Addr}, p.Args...)
 	program := p.Program
 	if program == "" {
@@ -128,10 +137,10 @@ func (p *Platform) Up() {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		p.T.Fatal(err)
+		return err
 	}
 	if err := cmd.Start(); err != nil {
-		p.T.Fatal(err)
+		return err
 	}
 	p.cmd, p.done = cmd, make(chan error, 1)
 	ready := make(chan string, 1)
@@ -143,10 +152,11 @@ func (p *Platform) Up() {
 	select {
 	case line := <-ready:
 		if !strings.Contains(line, p.URL) {
-			p.T.Fatalf("platform did not start: ready line %q\n%s", line, p.Log)
+			return fmt.Errorf("ready line %q", line)
 		}
-	case <-time.After(60 * time.Second):
-		p.T.Fatalf("platform did not start within a minute\n%s", p.Log)
+		return nil
+	case <-time.After(within):
+		return fmt.Errorf("not ready within %s", within)
 	}
 }
 

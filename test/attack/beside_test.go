@@ -1,0 +1,563 @@
+package attack
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+// A victim is an image that was released in earnest.
+type victim struct {
+	p      *harness.Platform
+	repo   string
+	image  string // REGISTRY/NAME
+	digest string
+	source string // as verify names it
+}
+
+// release of the victim, once, on the platform as it comes.
+func (s *scene) victim(name string) victim {
+	s.Helper()
+	p := s.platform("step")
+	v := victim{p: p, image: p.Addr + "/victims/" + name}
+	if known, ok := s.victims[name]; ok {
+		return known
+	}
+	v.repo = filepath.Join(s.dir, "victim-"+name)
+	harness.Write(s, v.repo, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n# " + name + "\n"})
+	s.commit(v.repo)
+	v.digest = s.mustRelease(p, v.repo, "victims/"+name).Digest
+	v.source = "file://" + v.repo
+	s.victims[name] = v
+	return v
+}
+
+// open a repository of a platform with one of its tokens: client.json may push, admin.json delete.
+func (s *scene) open(p *harness.Platform, image, token string) *oci.Registry {
+	s.Helper()
+	ref, err := oci.ParseReference(image)
+	if err != nil {
+		s.Fatal(err)
+	}
+	r, err := oci.OpenRegistry(ref.Repository, oci.RegistryOptions{Token: p.Token(token)})
+	if err != nil {
+		s.Fatal(err)
+	}
+	return r
+}
+
+// bundles of an image by predicate type.
+func (s *scene) bundles(v victim) map[string][]byte {
+	s.Helper()
+	h, err := v1.NewHash(v.digest)
+	if err != nil {
+		s.Fatal(err)
+	}
+	attached, err := oci.Bundles(context.Background(), s.open(v.p, v.image, "client.json"), h)
+	if err != nil {
+		s.Fatal(err)
+	}
+	out := map[string][]byte{}
+	for _, a := range attached {
+		out[a.Annotations[attest.AnnotationType]] = a.Bundle
+	}
+	return out
+}
+
+// fake publishes the victim's image in another repository with these bundles
+// for a proof, as somebody with a push token can, and has a consumer verify it.
+// It gets through where the image is accepted; it is stopped by the link named.
+func (s *scene) fake(v victim, link string, bundles map[string][]byte) (through, stopped string) {
+	s.Helper()
+	ctx := context.Background()
+	name := "fakes/" + strings.ToLower(s.Name()[strings.LastIndexByte(s.Name(), '/')+1:])
+	from, to := s.open(v.p, v.image, "client.json"), s.open(v.p, v.p.Addr+"/"+name, "client.json")
+	d, err := from.Resolve(ctx, v.digest)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if err := oci.Copy(ctx, to, from, d); err != nil {
+		s.Fatal(err)
+	}
+	for kind, b := range bundles {
+		if _, err := oci.AttachBundle(ctx, to, d, b, kind, time.Now()); err != nil {
+			s.Fatal(err)
+		}
+	}
+	return s.judgedBy(v, v.p.Addr+"/"+name+"@"+v.digest, link)
+}
+
+// judgedBy verifies a reference for the victim's source.
+func (s *scene) judgedBy(v victim, ref, link string) (through, stopped string) {
+	s.Helper()
+	code, out := s.verify(v.p, ref, "--source", v.source)
+	if code == 0 {
+		return "verify accepts it", ""
+	}
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == "✗" && f[1] == link {
+			return "", strings.TrimSpace(line)
+		}
+	}
+	s.Errorf("exit code %d, and not because of the %s:\n%s", code, link, out)
+	return "", out
+}
+
+// bend changes a bundle's JSON.
+func (s *scene) bend(b []byte, change func(m map[string]any)) []byte {
+	s.Helper()
+	var m map[string]any
+	if err := json.Unmarshal(b, &m); err != nil {
+		s.Fatal(err)
+	}
+	change(m)
+	out, err := json.Marshal(m)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if bytes.Equal(out, b) {
+		s.Fatal("nothing was changed")
+	}
+	return out
+}
+
+func material(m map[string]any) map[string]any {
+	return m["verificationMaterial"].(map[string]any)
+}
+
+// statement changes what a bundle's signature is about.
+func (s *scene) statement(b []byte, old, new string) []byte {
+	s.Helper()
+	return s.bend(b, func(m map[string]any) {
+		env := m["dsseEnvelope"].(map[string]any)
+		raw, err := base64.StdEncoding.DecodeString(env["payload"].(string))
+		if err != nil || !bytes.Contains(raw, []byte(old)) {
+			s.Fatalf("the statement has no %s (%v)", old, err)
+		}
+		env["payload"] = base64.StdEncoding.EncodeToString(bytes.ReplaceAll(raw, []byte(old), []byte(new)))
+	})
+}
+
+// cutProof makes verify take a bundle whose signature, certificate, log entry or time does not hold.
+var cutProof = cut{"verify/bundle.go", `	times, err := accept(b, r, digest)
+	if err != nil {`, `	times, err := accept(b, r, digest)
+	if false && err != nil {`}
+
+const proofGuard = "each part of a proof is checked against the others and the trust root: verify judge"
+
+func init() {
+	for _, a := range []struct {
+		name, tries, link string
+		cuts              []cut
+		change            func(s *scene, own, old map[string][]byte)
+	}{
+		{"replay-proof", "attach the proof of an older release to another image", "signature", []cut{cutProof, {"verify/bundle.go", `		if sub.Digest[digest.Algorithm] == digest.Hex {`, `		if true {`}},
+			func(s *scene, own, old map[string][]byte) {
+				for kind := range own {
+					own[kind] = old[kind]
+				}
+			}},
+		{"replay-log-entry", "show the log entry of an older release", "log", []cut{cutProof}, func(s *scene, own, old map[string][]byte) {
+			s.exchange(own, old, attest.PredicateSign, "tlogEntries")
+		}},
+		{"replay-timestamp", "show the timestamp of an older release", "log", []cut{cutProof}, func(s *scene, own, old map[string][]byte) {
+			s.exchange(own, old, attest.PredicateSign, "timestampVerificationData")
+		}},
+		{"replay-certificate", "sign under the certificate of an older release", "signature", []cut{cutProof}, func(s *scene, own, old map[string][]byte) {
+			s.exchange(own, old, attest.PredicateSign, "certificate")
+		}},
+		{"no-timestamp", "leave out the time, so that an expired certificate may sign", "log", []cut{cutProof}, func(s *scene, own, _ map[string][]byte) {
+			own[attest.PredicateSign] = s.bend(own[attest.PredicateSign], func(m map[string]any) { delete(material(m), "timestampVerificationData") })
+		}},
+		{"forged-signature", "attach a forged signature", "signature", []cut{cutProof}, func(s *scene, own, _ map[string][]byte) {
+			own[attest.PredicateSign] = s.bend(own[attest.PredicateSign], func(m map[string]any) {
+				sig := m["dsseEnvelope"].(map[string]any)["signatures"].([]any)[0].(map[string]any)
+				raw, _ := base64.StdEncoding.DecodeString(sig["sig"].(string))
+				raw[len(raw)-1] ^= 1
+				sig["sig"] = base64.StdEncoding.EncodeToString(raw)
+			})
+		}},
+		{"forged-provenance", "attach a provenance with another time, tool or dependency", "provenance", []cut{cutProof}, func(s *scene, own, _ map[string][]byte) {
+			own[attest.PredicateSLSA1] = s.statement(own[attest.PredicateSLSA1], `"startedOn":"2`, `"startedOn":"1`)
+		}},
+		{"forged-sbom", "attach an SBOM that leaves something out", "sbom", []cut{cutProof}, func(s *scene, own, _ map[string][]byte) {
+			own[attest.PredicateSPDX] = s.statement(own[attest.PredicateSPDX], `"name"`, `"name" `)
+		}},
+		{"dropped-provenance", "take the provenance away", "provenance", nil, func(_ *scene, own, _ map[string][]byte) { delete(own, attest.PredicateSLSA1) }},
+		{"dropped-signature", "take the signature away", "signature", nil, func(_ *scene, own, _ map[string][]byte) { delete(own, attest.PredicateSign) }},
+		{"dropped-sbom", "take the SBOM away", "sbom", nil, func(_ *scene, own, _ map[string][]byte) {
+			delete(own, attest.PredicateSPDX)
+			delete(own, attest.PredicateCDX)
+		}},
+	} {
+		register(attack{name: a.name, tries: a.tries, guard: proofGuard, cuts: a.cuts, beside: func(s *scene) (string, string) {
+			v, older := s.victim("app"), s.victim("older")
+			own := s.bundles(v)
+			a.change(s, own, s.bundles(older))
+			return s.fake(v, a.link, own)
+		}})
+	}
+}
+
+// exchange puts a part of one bundle's material into another's.
+func (s *scene) exchange(own, old map[string][]byte, kind, part string) {
+	s.Helper()
+	var theirs map[string]any
+	if err := json.Unmarshal(old[kind], &theirs); err != nil {
+		s.Fatal(err)
+	}
+	if material(theirs)[part] == nil {
+		s.Fatalf("the bundle has no %s", part)
+	}
+	own[kind] = s.bend(own[kind], func(m map[string]any) { material(m)[part] = material(theirs)[part] })
+}
+
+var _ = register(attack{
+	name: "another-platforms-proof", tries: "attach signature, provenance and SBOM that another platform made, all sound",
+	guard: "a proof counts for whom the trust root names: verify judge",
+	beside: func(s *scene) (string, string) {
+		v := s.victim("app")
+		evil := s.platform("evil")
+		r := s.mustRelease(evil, v.repo, "app")
+		if r.Digest != v.digest {
+			s.Fatalf("the other platform made %s of the same commit, want %s", r.Digest, v.digest)
+		}
+		return s.fake(v, "signature", s.bundles(victim{p: evil, image: evil.Addr + "/app", digest: r.Digest}))
+	},
+})
+
+var _ = register(attack{
+	name: "unproved-image", tries: "publish an image without proof under a version's name, and have it taken for a release",
+	guard: "no tag without a proof that verifies: release finishTagged, verify",
+	beside: func(s *scene) (string, string) {
+		v := s.victim("app")
+		ctx := context.Background()
+		from, to := s.open(v.p, v.image, "client.json"), s.open(v.p, v.p.Addr+"/squatted", "client.json")
+		d, err := from.Resolve(ctx, v.digest)
+		if err == nil {
+			err = errors.Join(oci.Copy(ctx, to, from, d), to.Tag(ctx, "v1.0.0", d))
+		}
+		if err != nil {
+			s.Fatal(err)
+		}
+		if through, _ := s.judgedBy(v, v.p.Addr+"/squatted:v1.0.0", "signature"); through != "" {
+			return through, ""
+		}
+		other := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /other\n"})
+		if _, _, err := s.release(v.p, other, "squatted"); err == nil {
+			return "a release took the tag for its own", ""
+		} else {
+			return "", err.Error()
+		}
+	},
+})
+
+// put sends a request with one of the platform's tokens and returns status and body.
+func (s *scene) put(p *harness.Platform, method, path, token, contentType string, body []byte) (int, string) {
+	s.Helper()
+	req, err := http.NewRequest(method, p.URL+path, bytes.NewReader(body))
+	if err != nil {
+		s.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+p.Token(token))
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	return resp.StatusCode, string(answer)
+}
+
+// tagged is the digest that a tag has, by the registry's own word on it.
+func (s *scene) tagged(v victim) string {
+	s.Helper()
+	resp, err := http.Head(v.p.URL + "/v2/" + strings.TrimPrefix(v.image, v.p.Addr+"/") + "/manifests/v1.0.0")
+	if err != nil {
+		s.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.Header.Get("Docker-Content-Digest")
+}
+
+var _ = register(attack{
+	name: "overwrite-a-tag", tries: "move a released tag to another image, with a push token",
+	guard: "tags never move: internal/registry storeManifest",
+	cuts:  []cut{{"internal/registry/manifest.go", `if err == nil && have != d && !r.mutable(`, `if false && err == nil && have != d && !r.mutable(`}},
+	beside: func(s *scene) (string, string) {
+		v := s.victim("app")
+		if s.tagged(v) != v.digest {
+			s.Fatal("the victim has no tag")
+		}
+		// The same image, written differently: every blob of it is there.
+		raw := append(v.p.Get("/v2/victims/app/manifests/"+v.digest), '\n')
+		ct := "application/vnd.oci.image.manifest.v1+json"
+		said := ""
+		for _, path := range []string{"/v2/victims/app/manifests/v1.0.0", "/v2/victims/app/manifests/sha256:" + hexSum(raw) + "?tag=v1.0.0"} {
+			code, answer := s.put(v.p, http.MethodPut, path, "client.json", ct, raw)
+			said = fmt.Sprintf("%d %s", code, answer)
+			if s.tagged(v) != v.digest {
+				return "v1.0.0 is another image now", ""
+			}
+		}
+		return "", said
+	},
+})
+
+var _ = register(attack{
+	name: "delete-a-tag", tries: "delete a released tag, image or proof, with a push token or none",
+	guard: "only an admin deletes: internal/registry",
+	beside: func(s *scene) (string, string) {
+		v := s.victim("app")
+		said := ""
+		for _, token := range []string{"", "client.json"} {
+			for _, ref := range []string{"manifests/v1.0.0", "manifests/" + v.digest, "referrers/" + v.digest} {
+				code, _ := s.put(v.p, http.MethodDelete, "/v2/victims/app/"+ref, token, "", nil)
+				if said = http.StatusText(code); code < 400 {
+					return fmt.Sprintf("%s was deleted: %d", ref, code), ""
+				}
+			}
+		}
+		if s.tagged(v) != v.digest {
+			return "the tag is gone", ""
+		}
+		if code, out := s.verify(v.p, v.image+":v1.0.0", "--source", v.source); code != 0 {
+			return "the proof is gone: " + out, ""
+		}
+		return "", said
+	},
+})
+
+var _ = register(attack{
+	name: "swapped-ref", tries: "move the ref to another commit between request and fetch",
+	guard: "the platform takes the commit that the requester saw, or none: source fetch",
+	cuts:  []cut{{"source/fetch.go", `if commit != "" && t.commit != commit {`, `if false && t.commit != commit {`}},
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		repo := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /good\n"})
+		seen := harness.Git(s, repo, "rev-parse", "HEAD")
+		evil := s.forcePush(repo, "FROM scratch\nCOPY Dockerfile /evil\n")
+		r, _, err := s.release(p, repo, "swapped", func(r *api.ReleaseRequest) { r.Commit = seen })
+		if code, _ := s.put(p, http.MethodGet, "/v2/swapped/manifests/v1.0.0", "", "", nil); code == http.StatusOK {
+			return "the other commit was released: " + evil, ""
+		}
+		if err == nil {
+			return fmt.Sprintf("released %+v", r), ""
+		}
+		return "", err.Error()
+	},
+})
+
+// forcePush puts another commit in the place of the tag's, and lets git forget the first.
+func (s *scene) forcePush(repo, dockerfile string) string {
+	s.Helper()
+	harness.Write(s, repo, map[string]string{"Dockerfile": dockerfile})
+	harness.Git(s, repo, "commit", "-q", "-a", "--amend", "-m", "evil")
+	harness.Git(s, repo, "tag", "-f", "-a", "-m", "v1.0.0", "v1.0.0")
+	harness.Git(s, repo, "reflog", "expire", "--expire=now", "--all")
+	harness.Git(s, repo, "gc", "-q", "--prune=now")
+	return harness.Git(s, repo, "rev-parse", "HEAD")
+}
+
+var _ = register(attack{
+	name: "force-push", tries: "force-push the tag while the build runs, to have the image signed as the other commit's",
+	guard: "the commit is fetched once, and all else is made from it: release fetch",
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		repo := s.repository(map[string]string{"go.mod": "module x\n", "Dockerfile": "good\n"})
+		good := harness.Git(s, repo, "rev-parse", "HEAD")
+		l := honest()
+		evil := ""
+		l.during = func() { evil = s.forcePush(repo, "evil\n") }
+		s.usurp(p, l)
+		r, said, err := s.release(p, repo, "forced", golang)
+		if evil == "" {
+			s.Fatalf("nothing was built: %v\n%s", err, said)
+		}
+		if err == nil && (r.Source.ID != good || l.seenSource["Dockerfile"] != "good\n") {
+			return fmt.Sprintf("it is signed as %s, its tree was %q", r.Source.ID, l.seenSource["Dockerfile"]), ""
+		}
+		if err != nil {
+			return "", err.Error()
+		}
+		code, out := s.verify(p, p.Addr+"/forced:v1.0.0", "--source", "file://"+repo, "--commit", evil)
+		if code == 0 {
+			return "verify takes it for the other commit: " + out, ""
+		}
+		return "", "signed as " + good[:7] + ", whose tree was built"
+	},
+})
+
+var _ = register(attack{
+	name: "submit-a-digest", tries: "have the platform sign a digest that somebody names, over the API",
+	guard: "requests name a source and a ref; an unknown member is refused: internal/apiserver",
+	beside: func(s *scene) (string, string) {
+		v := s.victim("app")
+		before := v.p.Checkpoint().Size
+		said := ""
+		for _, member := range []string{`"digest":"sha256:` + strings.Repeat("ab", 32) + `"`, `"tree":"/etc"`, `"layout":"/tmp"`, `"builder":"x"`, `"session":"x"`} {
+			body := fmt.Sprintf(`{"source":%q,"ref":"v1.0.0","image":%q,"recipe":{},%s}`, v.source, v.p.Addr+"/submitted", member)
+			code, answer := s.put(v.p, http.MethodPost, api.PathReleases, "client.json", "application/json", []byte(body))
+			if code < 400 {
+				return fmt.Sprintf("%s was taken: %d %s", member, code, answer), ""
+			}
+			said = answer
+		}
+		for _, token := range []string{""} {
+			body := fmt.Sprintf(`{"source":%q,"ref":"v1.0.0","image":%q,"recipe":{}}`, v.source, v.p.Addr+"/submitted")
+			if code, answer := s.put(v.p, http.MethodPost, api.PathReleases, token, "application/json", []byte(body)); code != http.StatusUnauthorized {
+				return fmt.Sprintf("a request without a token: %d %s", code, answer), ""
+			}
+		}
+		if after := v.p.Checkpoint().Size; after != before {
+			return fmt.Sprintf("the log grew from %d to %d entries", before, after), ""
+		}
+		return "", said
+	},
+})
+
+var _ = register(attack{
+	name: "secrets-in-sight", tries: "as another user of the host, find keys and tokens in arguments, environments and files of the platform",
+	guard: "no secret is in the environment or arguments of any role; directories are closed: cmd/colophond",
+	beside: func(s *scene) (string, string) {
+		s.victim("app") // all roles have worked
+		looked := 0
+		var through string
+		procs, _ := filepath.Glob("/proc/[0-9]*")
+		for _, proc := range procs {
+			for _, f := range []string{"cmdline", "environ"} {
+				data, err := os.ReadFile(filepath.Join(proc, f)) // as root, which sees more than they
+				if err != nil || !bytes.Contains(data, []byte("colophond")) && f == "cmdline" {
+					continue
+				}
+				looked++
+				for what, secret := range s.secrets {
+					if bytes.Contains(data, []byte(secret)) {
+						through = fmt.Sprintf("%s of %s shows %s", f, proc, what)
+					}
+				}
+			}
+		}
+		if looked < 6 {
+			s.Fatalf("only %d files were looked at", looked)
+		}
+		for _, p := range s.platforms {
+			filepath.WalkDir(p.Data, func(path string, d os.DirEntry, err error) error {
+				if err != nil {
+					return nil
+				}
+				info, err := d.Info()
+				if err != nil {
+					return nil
+				}
+				// A directory that others may enter is gone into; one that they may not hides all below.
+				if d.IsDir() && info.Mode().Perm()&0o011 == 0 {
+					return filepath.SkipDir
+				}
+				if d.Type().IsRegular() && info.Mode().Perm()&0o044 != 0 {
+					data, _ := os.ReadFile(path)
+					for what, secret := range s.secrets {
+						if bytes.Contains(data, []byte(secret)) {
+							through = fmt.Sprintf("others may read %s in %s", what, path)
+						}
+					}
+				}
+				return nil
+			})
+			if log := p.Log.String(); through == "" {
+				for what, secret := range s.secrets {
+					if strings.Contains(log, secret) {
+						through = "the platform's log shows " + what
+					}
+				}
+			}
+		}
+		return through, "no secret in arguments, environments, logs and open files"
+	},
+})
+
+var _ = register(attack{
+	name: "log-rolled-back", tries: "put the log's tiles back to an earlier state, to have an entry forgotten",
+	guard: "the log compares its tree with its index, and does not serve less: internal/logserver",
+	beside: func(s *scene) (string, string) {
+		p := s.platform("log")
+		repo := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+		tiles := filepath.Join(p.Data, "log", "tiles")
+		aside := filepath.Join(s.TempDir(), "tiles")
+		p.Kill()
+		harness.CopyTree(s, tiles, aside)
+		p.Up()
+		s.mustRelease(p, repo, "logged")
+		size := p.Checkpoint().Size
+		p.Kill()
+		if err := errors.Join(os.RemoveAll(tiles), os.CopyFS(tiles, os.DirFS(aside))); err != nil {
+			s.Fatal(err)
+		}
+		if err := p.TryUp(20 * time.Second); err != nil {
+			p.Kill()
+			return "", lastLine(p.Log.String(), "index")
+		}
+		defer p.Kill()
+		if got := p.Checkpoint().Size; got < size {
+			return fmt.Sprintf("the log serves %d entries, it had %d", got, size), ""
+		}
+		return "", "the log still has all entries"
+	},
+})
+
+// lastLine is the last line of a log with a word in it.
+func lastLine(log, word string) (found string) {
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, word) {
+			found = strings.TrimSpace(line)
+		}
+	}
+	return found
+}
+
+// Attacks whose honest form is a test of the package.
+func init() {
+	for _, a := range []attack{
+		{name: "fallback-tag-race", tries: "drop an attestation by writing the fallback tag at the same time",
+			guard: "every writer keeps reading until its own is there: oci attachByTag", unit: "oci: TestParallelAttachLosesNothing",
+			cuts: []cut{{"oci/referrers.go", `} else if time.Since(complete) > settleFloor+4*slowest {`, `} else if true {`}, {"oci/referrers.go", `	r.attaching.Lock()
+	defer r.attaching.Unlock()
+	merged, err`, `	merged, err`}}},
+		{name: "log-forked", tries: "have the log serve a tree that does not extend what it served",
+			guard: "a checkpoint that does not extend the last is never served: internal/logserver follow", unit: "internal/logserver: TestForkIsNotServed",
+			cuts: []cut{{"internal/logserver/published.go", `if err := tlog.Extends(ctx, source{next}, last.Checkpoint, cp); err != nil {`, `if err := error(nil); err != nil {`}}},
+		{name: "replayed-token", tries: "get a certificate with an expired, altered or foreign token",
+			guard: "tokens are short-lived, and the CA takes its issuer's alone: internal/ca", unit: "internal/ca: TestBadOwnTokensAreRefused"},
+		{name: "rewritten-tree", tries: "prove a tree that does not have what it had",
+			guard: "consistency is proved: tlog Extends", unit: "tlog: TestForksAreRefused"},
+		{name: "hostile-git", tries: "have a repository run code while it is fetched: hooks, filters, configuration",
+			guard: "git runs locked down: source newGit", unit: "source: TestNothingOfTheRepositoryRuns"},
+		{name: "tampered-git-object", tries: "serve an object that is not what its id says",
+			guard: "objects are hashed again: source", unit: "source: TestTamperedObject"},
+		{name: "layout-swapped-after-check", tries: "change a blob after it was measured, before it is pushed",
+			guard: "each blob is hashed again as it is pushed: oci verifying", unit: "oci: TestLyingBlobs"},
+	} {
+		register(a)
+	}
+}

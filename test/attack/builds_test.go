@@ -1,0 +1,329 @@
+package attack
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+// build releases a Dockerfile of these lines after FROM debian, as an image of
+// nothing, and returns what its steps said and how it ended.
+func (s *scene) build(p *harness.Platform, image string, lines ...string) (string, error) {
+	s.Helper()
+	lines = append(append([]string{"FROM debian:bookworm-slim AS attack"}, lines...), "RUN touch /done", "FROM scratch", "COPY --from=attack /done /done")
+	_, said, err := s.release(p, s.repository(map[string]string{"Dockerfile": strings.Join(lines, "\n") + "\n"}), image)
+	return said, err
+}
+
+// exhaust runs a bomb. Its steps say boom where they got through; else the build
+// ends with the words of want, and the platform is as well as before.
+func (s *scene) exhaust(boom, want string, lines ...string) (through, stopped string) {
+	s.Helper()
+	p := s.platform("small")
+	said, err := s.build(p, "bomb", lines...)
+	if strings.Contains(said, boom) {
+		return "the step says " + boom, ""
+	}
+	resp, herr := (&http.Client{Timeout: 10 * time.Second}).Get(p.URL + "/readyz")
+	if herr != nil {
+		return fmt.Sprintf("the platform does not answer any more: %v", herr), ""
+	}
+	resp.Body.Close()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		s.Errorf("the build ended with %v, want %q\n%s", err, want, said)
+	}
+	if _, err := s.build(p, "calm-"+strings.ToLower(rand.Text())); err != nil {
+		return fmt.Sprintf("the next build fails: %v", err), ""
+	}
+	return "", fmt.Sprint(err)
+}
+
+const cgroupFile = "build/sandbox/cgroup.go"
+
+var _ = register(attack{
+	name: "memory-bomb", tries: "take all memory of the machine",
+	guard: "a room's cgroup: build/sandbox newCgroup",
+	cuts: []cut{{cgroupFile, `res.Memory.Limit = &l.Memory`, `_ = l.Memory`},
+		{cgroupFile, `if err != nil || got > l.Memory {`, `if err != nil {`}},
+	beside: func(s *scene) (string, string) {
+		return s.exhaust("ate 1024 MiB", "out of memory", `RUN perl -e 'for (1..1024) { push @a, "x" x (1<<20) } print "ate ".@a." MiB\n"'`)
+	},
+})
+
+var _ = register(attack{
+	name: "fork-bomb", tries: "take all processes of the machine",
+	guard: "a room's cgroup: build/sandbox newCgroup",
+	cuts: []cut{{cgroupFile, `res.Pids.Limit = &l.PIDs`, `_ = l.PIDs`},
+		{cgroupFile, `if err != nil || got > l.PIDs {`, `if false && got > l.PIDs {`}},
+	beside: func(s *scene) (string, string) {
+		return s.exhaust("forked 1000", "too many processes", `RUN perl -e 'for (1..1000) { my $p = fork; last unless defined $p; if (!$p) { sleep 8; exit } $n++ } print "forked $n\n"; kill 9, -1'`)
+	},
+})
+
+var _ = register(attack{
+	name: "endless-build", tries: "keep a room for ever",
+	guard: "the wall clock ends it: build/buildkit Build",
+	cuts:  []cut{{"build/buildkit/buildkit.go", `context.WithTimeoutCause(ctx, limits.WallTime, tooLong)`, `context.WithTimeoutCause(ctx, time.Hour, tooLong)`}},
+	beside: func(s *scene) (string, string) {
+		return s.exhaust("still here", "took longer than the limit of 12s", `RUN trap "" TERM INT HUP; sleep 16; echo still here`)
+	},
+})
+
+var _ = register(attack{
+	name: "daemon-left-behind", tries: "leave a process that waits for the next build",
+	guard: "a room dies with its build: build/sandbox Kill",
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		mark := "attack-" + rand.Text()
+		said, err := s.build(p, "daemon", `RUN cp /bin/sleep /bin/`+mark+` && (setsid nohup /bin/`+mark+` 600 </dev/null >/dev/null 2>&1 &) ; (setsid setsid /bin/`+mark+` 601 >/dev/null 2>&1 &) ; sleep 0.2; echo left`)
+		if !strings.Contains(said, "left") {
+			s.Fatalf("the step did not run: %v\n%s", err, said)
+		}
+		procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, c := range procs {
+			if data, err := os.ReadFile(c); err == nil && strings.Contains(string(data), mark) {
+				return c + " lives on", ""
+			}
+		}
+		return "", "no process of the build is left"
+	},
+})
+
+var _ = register(attack{
+	name: "poisoned-cache", tries: "leave files in the caches that the next build takes for its own",
+	guard: "a build starts from nothing: build/sandbox makeRoomDir",
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		poison := "poison-" + rand.Text()
+		mounts := `--mount=type=cache,id=shared,target=/cache --mount=type=cache,id=go,target=/root/go`
+		said, err := s.build(p, "poisoner", `RUN `+mounts+` echo `+poison+` | tee /cache/x /root/go/x /tmp/x /var/tmp/x`)
+		if err != nil || !strings.Contains(said, poison) {
+			s.Fatalf("the poisoner: %v\n%s", err, said)
+		}
+		said, err = s.build(p, "victim", `RUN `+mounts+` grep -r "" /cache /root/go /tmp /var/tmp; echo looked`)
+		if err != nil || !strings.Contains(said, "looked") {
+			s.Fatalf("the victim: %v\n%s", err, said)
+		}
+		if strings.Contains(said, poison) {
+			return "the next build sees it", ""
+		}
+		// The very same step is run again, not taken from a cache.
+		first, err1 := s.build(p, "same-a", `RUN cat /proc/sys/kernel/random/uuid`)
+		second, err2 := s.build(p, "same-b", `RUN cat /proc/sys/kernel/random/uuid`)
+		if err1 != nil || err2 != nil {
+			s.Fatalf("%v, %v", err1, err2)
+		}
+		if uuid(first) == uuid(second) {
+			return "a step was not run again", ""
+		}
+		return "", "both caches were empty, and the same step ran again"
+	},
+})
+
+func uuid(said string) string {
+	for line := range strings.Lines(said) {
+		if line = strings.TrimSpace(line); len(line) == 36 && strings.Count(line, "-") == 4 {
+			return line
+		}
+	}
+	return ""
+}
+
+var _ = register(attack{
+	name: "another-builds-files", tries: "read the files, memory and sockets of a build that runs at the same time",
+	guard: "each room has namespaces and users of its own: build/sandbox takeSlot, Cloneflags",
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		secret := "other-" + rand.Text()
+		// The other build tells of itself when its files are there, and waits to be looked at.
+		there := make(chan struct{})
+		s.world.page("/there", func(w http.ResponseWriter, _ *http.Request) { close(there) })
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		other := s.repository(map[string]string{"Dockerfile": "FROM debian:bookworm-slim\n" +
+			`RUN echo ` + secret + ` | tee /secret /tmp/secret /dev/shm/secret /var/tmp/secret` + "\nADD http://" + worldAddress + "/there /there\nRUN SECRET=" + secret + ` sleep 60` + "\n"})
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			s.releaseWith(ctx, p, other, "other")
+		}()
+		select {
+		case <-there:
+		case <-ended:
+			s.Fatal("the other build ended early")
+		}
+		said, err := s.build(p, "spy", `RUN ls /proc; cat /proc/[0-9]*/environ | tr '\0' '\n'; cat /proc/[0-9]*/cmdline | tr '\0' ' '; grep -rs other- /secret /tmp /dev/shm /var/tmp /proc/[0-9]*/root/secret /proc/[0-9]*/cwd/secret; grep -c @ /proc/net/unix; echo looked`)
+		if err != nil || !strings.Contains(said, "looked") {
+			s.Fatalf("the spy: %v\n%s", err, said)
+		}
+		select {
+		case <-ended:
+			s.Fatal("the other build ended before it was looked at")
+		default:
+		}
+		cancel()
+		<-ended
+		if strings.Contains(said, secret) {
+			return "it read the other build's secret", ""
+		}
+		return "", "nothing of the other build was in sight"
+	},
+})
+
+var _ = register(attack{
+	name: "claimed-commit", tries: "claim another commit in labels, arguments, files and provenance of the image's own",
+	guard: "the attestor names the commit that it fetched, and no other: release provenance",
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		other := strings.Repeat("e", 40)
+		repo := s.repository(map[string]string{"Dockerfile": strings.Join([]string{
+			"FROM debian:bookworm-slim AS attack",
+			`RUN printf '{"_type":"https://in-toto.io/Statement/v1","predicateType":"https://slsa.dev/provenance/v1","predicate":{"buildDefinition":{"externalParameters":{"source":{"commit":"` + other + `"}}}}}' > /provenance.json`,
+			"FROM scratch",
+			"ARG SOURCE_COMMIT=" + other,
+			"ARG BUILDKIT_SBOM_SCAN_STAGE=true",
+			"LABEL org.opencontainers.image.revision=" + other + " org.opencontainers.image.source=https://git.example.com/other build.colophon.commit=" + other,
+			"COPY --from=attack /provenance.json /provenance.json",
+			"COPY --from=attack /provenance.json /attestations/provenance.json",
+		}, "\n") + "\n"})
+		r, said, err := s.release(p, repo, "claims")
+		if err != nil {
+			return "", brief([]string{err.Error()})
+		}
+		head := harness.Git(s, repo, "rev-parse", "HEAD")
+		if r.Source.ID != head {
+			return "the release says it is of " + r.Source.ID, ""
+		}
+		if code, out := s.verify(p, p.Addr+"/claims@"+r.Digest, "--source", "https://git.example.com/other"); code == 0 {
+			return "verify takes it for another source: " + out, ""
+		}
+		if code, out := s.verify(p, p.Addr+"/claims@"+r.Digest, "--source", "file://"+repo); code != 0 || !strings.Contains(out, head[:7]) {
+			s.Errorf("verify of the image as what it is: exit code %d\n%s\n%s", code, out, said)
+		}
+		// What stands beside the image would be read by tools that look for attestations of BuildKit.
+		if index := string(p.Get("/v2/claims/manifests/" + r.Digest)); strings.Contains(index, "attestation-manifest") {
+			return "the image has an attestation of its own", ""
+		}
+		return "", "certificate and provenance name " + head[:7]
+	},
+})
+
+var _ = register(attack{
+	name: "secret-mounts", tries: "be handed secrets, ssh keys, privileges or the host's network by the recipe",
+	guard: "no entitlement, secret or agent is given to a build: build/buildkit solve",
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		var stopped []string
+		for _, line := range []string{
+			`RUN --security=insecure mount -t tmpfs x /mnt`, `RUN --network=host cat /proc/net/tcp; echo got; exit 0`, `RUN --mount=type=ssh,required=true ls -l $SSH_AUTH_SOCK`, `RUN --mount=type=secret,id=client.json,required=true cat /run/secrets/client.json`,
+			`RUN --device=/dev/kmsg test -e /dev/kmsg`, "# syntax=evil/frontend\nRUN true",
+		} {
+			dockerfile := "FROM debian:bookworm-slim\n" + line + "\n"
+			if strings.HasPrefix(line, "#") {
+				dockerfile = strings.Replace(line, "RUN", "FROM debian:bookworm-slim\nRUN", 1) + "\n"
+			}
+			_, said, err := s.release(p, s.repository(map[string]string{"Dockerfile": dockerfile}), "privileged")
+			if err == nil {
+				return line + " was built:\n" + said, ""
+			}
+			stopped = append(stopped, err.Error())
+		}
+		return "", brief(stopped)
+	},
+})
+
+var _ = register(attack{
+	name: "links-in-the-source", tries: "have the platform read its host's files through links in the source or the output",
+	guard: "links are kept as links, and followed inside the tree alone: internal/worker unpackTree, BuildKit",
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		leaked := func(said string, err error) string {
+			if strings.Contains(said+fmt.Sprint(err), s.secrets["the canary file"]) {
+				return "the build read a file of the host"
+			}
+			return s.inRegistry(p, s.secrets["the canary file"])
+		}
+		// In the output: whoever unpacks the image must not follow them.
+		_, said, err := s.release(p, s.repository(map[string]string{"Dockerfile": strings.Join([]string{
+			"FROM debian:bookworm-slim AS attack",
+			"RUN mkdir /o && ln -s " + s.canary + " /o/file && ln -s " + s.dir + " /o/dir && ln -s / /o/root && echo x > /o/a && ln /o/a /o/hard",
+			"FROM scratch", "COPY --from=attack /o /o",
+		}, "\n") + "\n"}), "links-"+strings.ToLower(rand.Text()))
+		if err != nil {
+			s.Fatalf("links in the output: %v\n%s", err, said)
+		}
+		if evidence := leaked(said, err); evidence != "" {
+			return evidence, ""
+		}
+		_, said, err = s.release(p, s.repository(map[string]string{"Dockerfile": "FROM debian:bookworm-slim AS attack\nRUN ln -s / /root-of-all\nFROM scratch\nCOPY --from=attack /root-of-all" + s.canary + " /got\n"}), "links-"+strings.ToLower(rand.Text()))
+		if evidence := leaked(said, err); evidence != "" || err == nil {
+			return "a copy through a link found it: " + evidence, ""
+		}
+		// In the source.
+		var stopped []string
+		for _, to := range []string{s.canary, s.dir, strings.Repeat("../", 12) + s.dir[1:]} {
+			dir := filepath.Join(s.TempDir(), "app")
+			harness.Write(s, dir, map[string]string{"Dockerfile": "FROM debian:bookworm-slim\nCOPY . /src\nRUN cat /src/link /src/link/canary; true\n"})
+			if err := os.Symlink(to, filepath.Join(dir, "link")); err != nil {
+				s.Fatal(err)
+			}
+			_, said, err := s.release(p, s.commit(dir), "links-"+strings.ToLower(rand.Text()))
+			if evidence := leaked(said, err); evidence != "" {
+				return evidence, ""
+			}
+			if err == nil || !strings.Contains(err.Error(), "link") {
+				s.Errorf("a link in the source to %s: %v\n%s", to, err, said)
+			}
+			stopped = append(stopped, fmt.Sprint(err))
+		}
+		return "", brief(stopped)
+	},
+})
+
+// inRegistry looks for a secret in all that was published.
+func (s *scene) inRegistry(p *harness.Platform, secret string) (found string) {
+	filepath.WalkDir(filepath.Join(p.Data, "registry"), func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if data, err := os.ReadFile(path); err == nil && strings.Contains(string(unpacked(data)), secret) {
+				found = path + " has it"
+			}
+		}
+		return nil
+	})
+	return found
+}
+
+var _ = register(attack{
+	name: "recipe-leaves-the-tree", tries: "build a Dockerfile of the host, or with switches of BuildKit's",
+	guard: "a recipe names a clean path inside the tree, and arguments of the Dockerfile: build Check",
+	cuts:  []cut{{"build/recipe.go", `if f := r.Dockerfile; f != "" && (path.Clean(f)`, `if f := r.Dockerfile; false && (path.Clean(f)`}, {"build/recipe.go", `strings.HasPrefix(k, "BUILDKIT_") ||`, `false ||`}},
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		repo := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+		var stopped []string
+		for _, change := range []func(*api.ReleaseRequest){
+			func(r *api.ReleaseRequest) { r.Recipe.Dockerfile = "../../../../../../../../etc/passwd" },
+			func(r *api.ReleaseRequest) {
+				r.Recipe.BuildArgs = map[string]string{"BUILDKIT_SYNTAX": "evil/frontend"}
+			},
+		} {
+			_, said, err := s.release(p, repo, "recipe", change)
+			if err == nil {
+				return "it was built", ""
+			}
+			if strings.Contains(err.Error()+said, "root:") || !strings.Contains(err.Error(), "dockerfile") && !strings.Contains(err.Error(), "build argument") {
+				return fmt.Sprintf("the platform went as far as %v", err), ""
+			}
+			stopped = append(stopped, err.Error())
+		}
+		return "", brief(stopped)
+	},
+})
