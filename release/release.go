@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -45,7 +46,13 @@ type Config struct {
 	// Rooms is the trusted side of the rooms that builds run in; nil where the platform cannot open rooms.
 	Rooms Rooms
 
+	// Setup is what the platform knows of itself, for the provenance's internal parameters.
+	Setup map[string]string
+	// UploadPack reads local repositories; see source.Request.
+	UploadPack string
+
 	SigningConfig *root.SigningConfig
+	CATransport   http.RoundTripper // to the certificate authority; nil is http.DefaultTransport
 	Trust         *trust.Root // whom the stranger's verification believes
 	// Token mints a workload token for one release.
 	Token func(ctx context.Context, id Identity) (string, error)
@@ -290,7 +297,7 @@ func (j *run) fetch(ctx context.Context) error {
 	}
 	repo, commit, err := source.Fetch(ctx, dir, source.Request{
 		URI: j.req.Source, Ref: j.req.Ref, Commit: j.req.Commit,
-		AllowedSigners: []byte(j.req.AllowedSigners), Keyring: []byte(j.req.Keyring),
+		AllowedSigners: []byte(j.req.AllowedSigners), Keyring: []byte(j.req.Keyring), UploadPack: j.UploadPack,
 	})
 	if errors.Is(err, source.ErrUnknownRef) {
 		return &api.Error{Message: err.Error(), Hint: "push the tag to the repository first", Exit: 1}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
@@ -22,6 +23,7 @@ import (
 type Config struct {
 	SigningConfig *root.SigningConfig  // CA, log and clock to use; each must be named
 	TrustedRoot   root.TrustedMaterial // what every bundle is verified against before it is returned
+	CATransport   http.RoundTripper    // to the certificate authority, which gets the token; nil is http.DefaultTransport
 	Timeout       time.Duration        // of one request to a service; zero is 30 s
 }
 
@@ -56,7 +58,7 @@ func Open(ctx context.Context, cfg Config, token string) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificate authority: %w", err)
 	}
-	fulcio := sgsign.NewFulcio(&sgsign.FulcioOptions{BaseURL: ca.URL, Timeout: cfg.Timeout, Retries: 2})
+	fulcio := sgsign.NewFulcio(&sgsign.FulcioOptions{BaseURL: ca.URL, Timeout: cfg.Timeout, Retries: 2, Transport: cfg.CATransport})
 	s.certificate, err = fulcio.GetCertificate(ctx, key, &sgsign.CertificateProviderOptions{IDToken: token})
 	if err != nil {
 		return nil, fmt.Errorf("certificate from %s: %w", ca.URL, err)

@@ -59,7 +59,7 @@ func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, Commit{}, err
 	}
-	f := fetcher{keys: k, root: dir}
+	f := fetcher{keys: k, root: dir, uploadPack: r.UploadPack}
 	repo, err := f.fetch(ctx, dir, rem, r.Ref, r.Commit, 0)
 	if err != nil {
 		return nil, Commit{}, fmt.Errorf("%s: %w", rem.canonical(), err)
@@ -72,6 +72,8 @@ type fetcher struct {
 	keys keys
 	root string // directory of the outermost repository
 	subs int    // fetched so far
+
+	uploadPack string
 }
 
 func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit string, depth int) (*Repo, error) {
@@ -88,8 +90,11 @@ func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit
 		return nil, err
 	}
 	defer asker.Close()
-	if err := asker.refuseAlternates(ctx, rem); err != nil {
-		return nil, err
+	asker.uploadPack = f.uploadPack
+	if rem.scheme == "file" && f.uploadPack == "" {
+		if err := asker.refuseAlternates(ctx, rem.localPath()); err != nil {
+			return nil, err
+		}
 	}
 	t, err := asker.resolve(ctx, rem, ref)
 	if err != nil {
@@ -98,7 +103,7 @@ func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit
 	if commit != "" && t.commit != commit {
 		return nil, fmt.Errorf("%q leads to %s, want %s: %w", ref, t.commit, commit, ErrMoved)
 	}
-	g := &git{path: asker.path, home: asker.home, dir: dir, root: f.root}
+	g := &git{path: asker.path, home: asker.home, dir: dir, root: f.root, uploadPack: f.uploadPack}
 	if err := g.fetch(ctx, rem, t); err != nil {
 		return nil, err
 	}
@@ -111,12 +116,9 @@ func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit
 
 // refuseAlternates keeps a local repository from lending us objects of
 // another one, which its owner may be unable to read and we are not.
-func (g *git) refuseAlternates(ctx context.Context, rem remote) error {
-	if rem.scheme != "file" {
-		return nil
-	}
+func (g *git) refuseAlternates(ctx context.Context, dir string) error {
 	cmd := g.command(ctx, "", "rev-parse", "--path-format=absolute", "--git-path", "objects/info/alternates")
-	cmd.Dir = rem.localPath()
+	cmd.Dir = dir
 	if _, err := os.Stat(cmd.Dir); errors.Is(err, os.ErrNotExist) {
 		cmd.Dir += ".git" // as git does
 	}

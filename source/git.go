@@ -33,7 +33,10 @@ type git struct {
 	home string // temporary; holds gitconfig
 	dir  string // the bare repository, or empty
 	root string // directory whose size is capped: dir, or that of the repository it is a submodule of
-	most int64  // the cap in bytes; 0: packedCap
+
+	uploadPack string              // answers for local repositories; see Request
+	owner      *syscall.Credential // whom commands run as; nil is us
+	most       int64               // the cap in bytes; 0: packedCap
 }
 
 // settings hold for our git and, through the global configuration file, for
@@ -184,7 +187,7 @@ func (g *git) command(ctx context.Context, scheme string, args ...string) *exec.
 	cmd := exec.CommandContext(ctx, g.path, args...)
 	cmd.Dir = g.home
 	cmd.Env = g.env(scheme)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: g.owner}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
@@ -202,6 +205,9 @@ func (g *git) local(ctx context.Context, args ...string) ([]byte, error) {
 func (g *git) remote(ctx context.Context, r remote, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, remoteTimeout)
 	defer cancel()
+	if r.scheme == "file" && g.uploadPack != "" {
+		args = append([]string{args[0], "--upload-pack=" + g.uploadPack}, args[1:]...)
+	}
 	if g.root == "" {
 		return run(ctx, g.command(ctx, r.scheme, args...))
 	}

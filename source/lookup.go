@@ -128,8 +128,10 @@ func (l lookup) ask(ctx context.Context, rem remote) (Standing, error) {
 		return Standing{}, err
 	}
 	defer asker.Close()
-	if err := asker.refuseAlternates(ctx, rem); err != nil {
-		return Standing{}, err
+	if rem.scheme == "file" {
+		if err := asker.refuseAlternates(ctx, rem.localPath()); err != nil {
+			return Standing{}, err
+		}
 	}
 	s, want, tip, err := l.ref(ctx, asker, rem)
 	if err != nil {

@@ -13,6 +13,10 @@ type Request struct {
 	Commit         string // if set, Ref must still lead to this commit (hex)
 	AllowedSigners []byte // ssh allowed_signers file; may be nil
 	Keyring        []byte // armored OpenPGP public keys; may be nil
+	// UploadPack is the command that answers for local repositories in place of
+	// git's own upload-pack; empty where this process may read them itself. It
+	// gets the repository's path as its last argument and speaks git's protocol.
+	UploadPack string
 }
 
 // Commit is what a ref led to. Hex ids are in the repository's object format.

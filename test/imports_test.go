@@ -35,7 +35,7 @@ var rows = [][]string{
 	// Services meet over wire formats, never over imports.
 	{
 		"internal/admission", "internal/apiserver", "internal/attestor", "internal/audit", "internal/ca",
-		"internal/ctlog", "internal/issuer", "internal/logserver", "internal/registry", "internal/trustroot",
+		"internal/ctlog", "internal/issuer", "internal/localgit", "internal/logserver", "internal/registry", "internal/rooms", "internal/trustroot",
 		"internal/tsa", "internal/web", "internal/worker",
 	},
 	{"cmd/colophon", "cmd/colophond", "tools/baseimages"},

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/build/gateway"
 	"github.com/colophon-build/colophon/build/sandbox"
 )
 
@@ -38,7 +39,7 @@ func builder(t *testing.T) *halves {
 
 func builderWith(t *testing.T, runtime string) *halves {
 	t.Helper()
-	r, err := NewRooms(RoomsConfig{Buildkitd: repo + "/build/bin/buildkitd", Runtime: runtime, StateDir: t.TempDir(), Mirror: mirror})
+	r, err := NewRooms(RoomsConfig{Buildkitd: repo + "/build/bin/buildkitd", Runtime: runtime, StateDir: t.TempDir(), Network: gateway.Settings{Mirror: mirror}})
 	if err != nil {
 		if os.Getenv("COLOPHON_REQUIRE_BUILD") == "1" {
 			t.Fatal(err)

@@ -7,12 +7,12 @@ import (
 	"crypto/sha256"
 	"debug/buildinfo"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,18 +31,20 @@ import (
 
 // RoomsConfig of Rooms. Buildkitd and StateDir are required.
 type RoomsConfig struct {
-	Buildkitd string         // path of buildkitd; linked statically
-	Runtime   string         // OCI runtime of the steps: a name that is searched in PATH, such as crun, or a path; default runc
-	StateDir  string         // rooms of builds in flight; swept by NewRooms. Needs the space of the largest build, and overlayfs
-	Mirror    string         // OCI layout that answers pulls of the names in it; empty: none
-	Store     string         // what sessions that record keep, for sessions with a lock; both need it
-	CABundle  string         // PEM file of the CAs that builds believe; empty: SSL_CERT_FILE, else Debian's
-	UIDBase   uint32         // first of the uids that rooms take; default 100000
-	Limits    build.Limits   // most that one build may use; zero fields are the default: 3/4 of the memory, 8192 processes, 1 h, and what sandbox.Config says
-	Allow     []netip.Prefix // private ranges that builds may reach; default none
+	Buildkitd string       // path of buildkitd; linked statically
+	Runtime   string       // OCI runtime of the steps: a name that is searched in PATH, such as crun, or a path; default runc
+	StateDir  string       // rooms of builds in flight; swept by NewRooms. Needs the space of the largest build, and overlayfs
+	UIDBase   uint32       // first of the uids that rooms take; default 100000
+	Limits    build.Limits // most that one build may use; zero fields are the default: 3/4 of the memory, 8192 processes, 1 h, and what sandbox.Config says
 
+	// Network is what every gateway gets, but for its session. Roots is
+	// SSL_CERT_FILE where it is empty, and else Debian's.
+	Network gateway.Settings
+
+	// Setup is what the platform knows of itself, for the record.
+	Setup map[string]string
 	// Gateway starts the way out of one room; nil starts it in this process.
-	Gateway func(l net.Listener, s build.Session) (Gateway, error)
+	Gateway func(l net.Listener, s gateway.Settings) (Gateway, error)
 }
 
 // Gateway is the way out of one room, and what went through it.
@@ -93,7 +95,7 @@ func NewRooms(cfg RoomsConfig) (*Rooms, error) {
 	}
 	r := &Rooms{cfg: cfg, sessions: map[string]*session{}}
 	var err error
-	for _, p := range []*string{&r.cfg.StateDir, &r.cfg.Buildkitd, &r.cfg.Mirror} {
+	for _, p := range []*string{&r.cfg.StateDir, &r.cfg.Buildkitd, &r.cfg.Network.Mirror} {
 		if *p != "" {
 			if *p, err = filepath.Abs(*p); err != nil {
 				return nil, err
@@ -124,20 +126,20 @@ func NewRooms(cfg RoomsConfig) (*Rooms, error) {
 		}
 		r.binds = append(r.binds, binds...)
 	}
-	if r.cfg.CABundle == "" {
-		r.cfg.CABundle = "/etc/ssl/certs/ca-certificates.crt"
+	if r.cfg.Network.Roots == "" {
+		r.cfg.Network.Roots = "/etc/ssl/certs/ca-certificates.crt"
 		if f := os.Getenv("SSL_CERT_FILE"); f != "" {
-			r.cfg.CABundle = f
+			r.cfg.Network.Roots = f
 		}
 	}
-	if r.ca, err = os.ReadFile(r.cfg.CABundle); err != nil {
+	if r.ca, err = os.ReadFile(r.cfg.Network.Roots); err != nil {
 		return nil, fmt.Errorf("the CA bundle of builds: %w", err)
 	}
-	if cfg.Mirror != "" {
-		if r.mirror, err = gateway.OpenMirror(r.cfg.Mirror); err != nil {
+	if cfg.Network.Mirror != "" {
+		if r.mirror, err = gateway.OpenMirror(r.cfg.Network.Mirror); err != nil {
 			return nil, fmt.Errorf("mirror: %w", err)
 		}
-		if r.digest, err = build.FileDigest(filepath.Join(r.cfg.Mirror, "index.json")); err != nil {
+		if r.digest, err = build.FileDigest(filepath.Join(r.cfg.Network.Mirror, "index.json")); err != nil {
 			return nil, err
 		}
 	}
@@ -395,25 +397,30 @@ proxyNetwork = true
 // describe is the room and the daemon as they were set up.
 func (r *Rooms) describe(s *session) map[string]string {
 	m := s.room.sandbox.Describe()
-	m["network"] = "proxy; gateway to public addresses on ports 80 and 443"
+	m["network"] = "gateway"
 	m["daemonConfig"] = "sha256:" + hexSum([]byte(r.daemonConfig()))
 	m["caBundle"] = "sha256:" + hexSum(r.ca)
 	m["limits.wallTime"] = s.limits.WallTime.String()
 	if r.digest != "" {
 		m["mirror"] = "sha256:" + r.digest
 	}
-	for _, p := range r.cfg.Allow {
-		m["network"] += ", and " + p.String()
+	policy := r.cfg.Network
+	policy.Session, policy.Mirror, policy.Store, policy.Roots = build.Session{}, "", "", ""
+	if raw, err := json.Marshal(policy); err == nil {
+		m["network.policy"] = string(raw)
 	}
+	maps.Copy(m, r.cfg.Setup)
 	return m
 }
 
 // startGateway starts the gateway of one room.
 func (r *Rooms) startGateway(l net.Listener, s build.Session) (Gateway, error) {
+	settings := r.cfg.Network
+	settings.Session = s
 	if r.cfg.Gateway != nil {
-		return r.cfg.Gateway(l, s)
+		return r.cfg.Gateway(l, settings)
 	}
-	g, err := gateway.New(gateway.Settings{Session: s, Mirror: r.cfg.Mirror, Roots: r.cfg.CABundle, Store: r.cfg.Store, Allow: r.cfg.Allow})
+	g, err := gateway.New(settings)
 	if err != nil {
 		return nil, err
 	}

@@ -2,20 +2,22 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"log/slog"
+	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 
 	"github.com/sigstore/sigstore-go/pkg/root"
-	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/internal/attestor"
 	"github.com/colophon-build/colophon/internal/issuer"
+	"github.com/colophon-build/colophon/internal/localgit"
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/internal/rooms"
+	"github.com/colophon-build/colophon/internal/trustroot"
 	"github.com/colophon-build/colophon/internal/worker"
 	"github.com/colophon-build/colophon/release"
 	"github.com/colophon-build/colophon/sbom/generate"
@@ -26,75 +28,99 @@ import (
 type attestorSettings struct {
 	URL           string                `json:"url"`
 	Dir           string                `json:"dir"`
-	Socket        string                `json:"socket"`
-	WorkerSocket  string                `json:"workerSocket"`
-	IssuerSocket  string                `json:"issuerSocket"`
+	BuilderSocket string                `json:"builderSocket"`
+	TrustSocket   string                `json:"trustSocket"`
+	RoomsSocket   string                `json:"roomsSocket"`     // empty: no rooms here
+	Relay         string                `json:"relay,omitempty"` // this program, where local repositories are read through the rooms' role
+	OwnCA         bool                  `json:"ownCA"`           // the certificate authority is at TrustSocket
 	RegistryHost  string                `json:"registryHost"`
 	RegistryToken string                `json:"registryToken"`
 	Mirror        string                `json:"mirror,omitempty"`
+	Docker        []byte                `json:"docker,omitempty"` // config.json with credentials of other registries
 	Builders      []release.BuilderInfo `json:"builders"`
-	SigningConfig json.RawMessage       `json:"signingConfig"`
-	TrustDocument json.RawMessage       `json:"trustDocument"`
+	Setup         map[string]string     `json:"setup"`
 }
 
-func newAttestorCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "attestor", Short: "role: fetches, measures, signs, publishes (started by serve)",
-		Args: cobra.NoArgs, Hidden: true,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var s attestorSettings
-			if err := readSettings(os.Stdin, &s); err != nil {
-				return err
-			}
-			return runAttestor(cmd.Context(), s)
-		},
+func runAttestor(ctx context.Context, s start[attestorSettings]) error {
+	o := s.settings
+	services := peer.Client(o.TrustSocket)
+	config, err := get(ctx, services, "http://trust"+trustroot.SigningConfigPath)
+	if err != nil {
+		return fmt.Errorf("signing config: %w", err)
 	}
-}
-
-func runAttestor(ctx context.Context, s attestorSettings) error {
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("role", "attestor")
-	signing, err := root.NewSigningConfigFromJSON(s.SigningConfig)
+	signing, err := root.NewSigningConfigFromJSON(config)
 	if err != nil {
 		return err
 	}
-	believed, err := trust.Parse(s.TrustDocument)
+	document, err := get(ctx, services, "http://trust"+trustroot.DocumentPath)
+	if err != nil {
+		return fmt.Errorf("trust document: %w", err)
+	}
+	believed, err := trust.Parse(document)
 	if err != nil {
 		return err
 	}
-	origin, err := url.Parse(s.URL)
+	origin, err := url.Parse(o.URL)
 	if err != nil {
 		return err
 	}
-	tokens := issuer.Client{Socket: s.IssuerSocket}
-	r, err := release.New(release.Config{
-		URL: s.URL, Dir: s.Dir, Version: version, BinaryDigest: sync.OnceValues(ownDigest),
-		Builders:      s.Builders,
-		Build:         worker.Client{Socket: s.WorkerSocket},
+	if err := useDocker(o.Docker); err != nil {
+		return err
+	}
+	tokens := issuer.Client{Socket: o.TrustSocket}
+	cfg := release.Config{
+		URL: o.URL, Dir: o.Dir, Version: version, BinaryDigest: sync.OnceValues(ownDigest),
+		Builders:      o.Builders,
+		Build:         worker.Client{Socket: o.BuilderSocket},
 		SigningConfig: signing,
 		Trust:         believed,
 		Token: func(ctx context.Context, id release.Identity) (string, error) {
 			return tokens.Token(ctx, issuer.Claims(id))
 		},
-		RegistryHost: s.RegistryHost, RegistryToken: s.RegistryToken, LoopbackTargets: loopback(origin.Hostname()), Mirror: s.Mirror,
-		Log: log,
-	})
+		Setup:        o.Setup,
+		RegistryHost: o.RegistryHost, RegistryToken: o.RegistryToken, LoopbackTargets: loopback(origin.Hostname()), Mirror: o.Mirror,
+		Log: s.log,
+	}
+	if o.RoomsSocket != "" {
+		cfg.Rooms = rooms.Client{Socket: o.RoomsSocket}
+	}
+	if o.Relay != "" {
+		cfg.UploadPack = localgit.Command(o.Relay, o.RoomsSocket)
+	}
+	if o.OwnCA {
+		// The token is worth a certificate: it does not pass the role that strangers talk to.
+		cfg.CATransport = services.Transport
+	}
+	r, err := release.New(cfg)
 	if err != nil {
 		return err
 	}
 	go func() { // costs most of a second once, and then the first release need not
 		if err := generate.Warm(); err != nil {
-			log.Warn("SBOM scanner", "error", err)
+			s.log.Warn("SBOM scanner", "error", err)
 		}
 		debug.FreeOSMemory() // making it takes seven times what it keeps
 	}()
-	service := attestor.New(r, s.Dir, log)
-	l, err := peer.Listen(s.Socket, -1)
+	service := attestor.New(r, o.Dir, s.log)
+	err = peer.Serve(ctx, s.listener, s.users, peer.Allow(service.Handler(), roleAPI))
+	service.Wait() // releases that were cut clean up behind them
+	return err
+}
+
+// useDocker has the registry client find the credentials that serve was started
+// with, in a /tmp that no other role sees.
+func useDocker(config []byte) error {
+	if config == nil {
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "docker-")
 	if err != nil {
 		return err
 	}
-	err = peer.Serve(ctx, l, peer.Users{"api": os.Getuid()}, service.Handler())
-	service.Wait() // releases that were cut clean up behind them
-	return err
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), config, 0o600); err != nil {
+		return err
+	}
+	return os.Setenv("DOCKER_CONFIG", dir)
 }
 
 // ownDigest is the hex sha256 of this executable, as it runs.

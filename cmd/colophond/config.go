@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 )
@@ -29,15 +30,38 @@ type config struct {
 		PrivatePull bool     `json:"privatePull,omitempty"` // pulling needs a token too
 	} `json:"registry,omitzero"`
 
-	Build struct {
-		CPUs       float64 `json:"cpus,omitempty"`       // cores of one build
-		Memory     int64   `json:"memory,omitempty"`     // bytes
-		PIDs       int64   `json:"pids,omitempty"`       // processes and threads
-		WallTime   string  `json:"wallTime,omitempty"`   // "30m"
-		Concurrent int     `json:"concurrent,omitempty"` // builds at once
-		UIDBase    uint32  `json:"uidBase,omitempty"`    // first host uid of the rooms' ranges
-		StdCache   string  `json:"stdCache,omitempty"`   // Go's standard library, compiled from the toolchain alone; platforms of one user may share it
-	} `json:"build,omitzero"`
+	Roles struct {
+		UIDBase int `json:"uidBase,omitempty"` // the roles' group, and behind it their users; default 64700
+	} `json:"roles,omitzero"`
+
+	Build buildConfig `json:"build,omitzero"`
+}
+
+// buildConfig is what one build may use.
+type buildConfig struct {
+	CPUs       float64       `json:"cpus,omitempty"`       // cores of one build
+	Memory     int64         `json:"memory,omitempty"`     // bytes
+	PIDs       int64         `json:"pids,omitempty"`       // processes and threads
+	WallTime   string        `json:"wallTime,omitempty"`   // "30m"
+	Concurrent int           `json:"concurrent,omitempty"` // builds at once
+	UIDBase    uint32        `json:"uidBase,omitempty"`    // first host uid of the rooms' ranges
+	Network    networkConfig `json:"network,omitzero"`     // what rooms may reach
+	StdCache   string        `json:"stdCache,omitempty"`   // Go's standard library, compiled from the toolchain alone; platforms of one user may share it
+}
+
+// networkConfig is what rooms may reach beside public addresses on ports 80 and 443.
+type networkConfig struct {
+	Ports      []uint16       `json:"ports,omitempty"`
+	Allow      []netip.Prefix `json:"allow,omitempty"`      // private ranges that may be reached after all
+	Deny       []netip.Prefix `json:"deny,omitempty"`       // ranges that may not; goes before allow
+	AllowHosts []string       `json:"allowHosts,omitempty"` // the only hosts that may be reached: example.com, *.example.com
+	DenyHosts  []string       `json:"denyHosts,omitempty"`  // hosts that may not
+	StoreSize  int64          `json:"storeSize,omitempty"`  // bytes kept for replays; default 20 GiB
+}
+
+func (b buildConfig) limits() build.Limits {
+	wall, _ := time.ParseDuration(b.WallTime) // readConfig has checked it
+	return build.Limits{CPUs: b.CPUs, Memory: b.Memory, PIDs: b.PIDs, WallTime: wall}
 }
 
 func readConfig(path string) (config, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/colophon-build/colophon/build/golang"
 	"github.com/colophon-build/colophon/build/sandbox"
 	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/internal/localgit"
 )
 
 // version is set by the linker.
@@ -31,7 +32,14 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newServeCommand(), newAttestorCommand(), newWorkerCommand(), newLoginCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newLoginCommand(), newVersionCommand(), newUploadPackCommand(),
+		newRoleCommand(roleTrust, "holds the keys: issuer, CA, logs, clock, trust root", runTrust),
+		newRoleCommand(roleAttestor, "fetches, measures, signs, publishes", runAttestor),
+		newRoleCommand(roleBuilder, "drives builds", runBuilder),
+		newRoleCommand(roleRooms, "opens the rooms that builds run in", runRooms),
+		newRoleCommand(roleGateway, "the way out of one room", runGateway),
+		newRoleCommand(roleRegistry, "keeps images and proofs", runRegistry),
+		newRoleCommand(roleAPI, "answers on the platform's port", runAPI))
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "colophond:", err)
 		os.Exit(1)
@@ -53,6 +61,16 @@ func newLoginCommand() *cobra.Command {
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "colophon release will use %s\n", c.URL)
 			return api.SaveConfig(path, c)
+		},
+	}
+}
+
+// newUploadPackCommand is what the attestor's git runs in place of upload-pack.
+func newUploadPackCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "upload-pack SOCKET PATH", Short: "role: joins git to a local repository (started by the attestor)", Args: cobra.ExactArgs(2), Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return localgit.Relay(cmd.Context(), args[0], args[1], os.Getenv("GIT_PROTOCOL"), os.Stdin, os.Stdout)
 		},
 	}
 }

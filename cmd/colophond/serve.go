@@ -5,31 +5,27 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
-	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-	"k8s.io/klog/v2"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/build/gateway"
-	"github.com/colophon-build/colophon/internal/apiserver"
+	"github.com/colophon-build/colophon/build/sandbox"
+	"github.com/colophon-build/colophon/internal/confine"
+	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/registry"
-	"github.com/colophon-build/colophon/internal/web"
-	"github.com/colophon-build/colophon/internal/worker"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/internal/trustroot"
 	"github.com/colophon-build/colophon/release"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -45,8 +41,10 @@ func newServeCommand() *cobra.Command {
 		Use:   "serve --data DIR",
 		Short: "run the whole platform",
 		Long: `Serve runs the platform: OIDC issuer, certificate authority, CT log, transparency
-log, timestamp authority, trust root, registry and API on one port, and the
-attestor and the builder as processes of their own behind Unix sockets.
+log, timestamp authority, trust root, registry and API on one port. Each role is
+a process; they meet at Unix sockets. Started as root, each role has a user,
+directories, capabilities and a seccomp filter of its own; started as anybody
+else all roles are one user, builds earn a lower SLSA level, and serve says so.
 
 Keys are made at the first start and never replaced. When everything answers,
 one line with the URL goes to standard output, and DIR/client.json is what
@@ -67,20 +65,19 @@ one line with the URL goes to standard output, and DIR/client.json is what
 	return cmd
 }
 
-// platform is everything that runServe wires.
+// platform is what serve knows: where everything is, and who runs it. It opens
+// no file of a role and answers no request.
 type platform struct {
 	options serveOptions
 	config  config
 	data    string // absolute
 	url     string
+	zones   zones
 	log     *slog.Logger
-	metrics *prometheus.Registry
-	mux     *http.ServeMux
-	closers []func(context.Context) error // in order of opening
 }
 
 func runServe(ctx context.Context, o serveOptions) error {
-	p := &platform{options: o, log: slog.New(slog.NewTextHandler(os.Stderr, nil)), mux: http.NewServeMux(), metrics: prometheus.NewRegistry()}
+	p := &platform{options: o, log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	var err error
 	if p.config, err = readConfig(o.config); err != nil {
 		return err
@@ -88,63 +85,61 @@ func runServe(ctx context.Context, o serveOptions) error {
 	if p.url, err = origin(o.listen, o.url, o.tlsCert != ""); err != nil {
 		return err
 	}
-	if o.mirror != "" { // the worker would only go without
-		if _, err := gateway.OpenMirror(o.mirror); err != nil {
-			return fmt.Errorf("--mirror: %w", err)
-		}
+	if p.zones = newZones(p.config.Roles.UIDBase); !p.zones.separate {
+		p.log.Warn("all roles run as one user, so builds earn a lower SLSA level", "reason", p.zones.why)
+	}
+	if err := p.checkMirror(); err != nil { // the rooms would only go without
+		return fmt.Errorf("--mirror: %w", err)
 	}
 	unlock, err := p.openData()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	listener, err := p.listen()
+	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
-	klog.SetSlogLogger(p.log.With("role", "log")) // Tessera's
-	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	// What a role that is away would say is missing from the answer; the rest is there.
-	gatherers := prometheus.Gatherers{p.metrics, gatherRole(p.socket("attestor")), gatherRole(p.socket("worker"))}
-	p.mux.Handle("GET /metrics", promhttp.HandlerFor(gatherers, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
-
-	// Roles end before the services they use.
-	roles, stopRoles := context.WithCancel(context.WithoutCancel(ctx))
-	var running sync.WaitGroup
-	defer p.close()
-	defer running.Wait()
-	defer stopRoles()
-
-	services, err := p.openServices(roles, &running)
+	roles, err := p.roles(listener)
 	if err != nil {
 		return err
 	}
-	if err := p.openServing(services); err != nil {
-		return err
+	defer p.removeSockets()
+
+	// Roles end before those that they ask, which stand before them.
+	ended := make(chan string, len(roles))
+	for i := range roles {
+		alive, stop := context.WithCancel(context.WithoutCancel(ctx))
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			roles[i].supervise(alive, func() {
+				select {
+				case ended <- roles[i].name:
+				default: // nobody waits any more
+				}
+			})
+		}()
+		defer func() { stop(); <-done }()
 	}
-	server := &http.Server{Handler: p.mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	for _, r := range p.roles(services) {
-		running.Go(func() { r.supervise(roles) })
-	}
-	if err := p.awaitRoles(ctx); err != nil {
+	if err := p.await(ctx, listener.Addr(), ended); err != nil {
 		return err
 	}
 	fmt.Printf("ready %s\n", p.url)
-	select {
-	case err = <-failed:
-		return err
-	case <-ctx.Done():
-	}
+	<-ctx.Done()
 	p.log.Info("stopping")
-	stop, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if err := server.Shutdown(stop); err != nil {
-		server.Close() // a release in flight ends here; the same command finishes it later
-	}
 	return nil
+}
+
+// dirs of each role below the data directory. The first is its home.
+var dirs = map[string][]string{
+	roleTrust:    {"trust", "log", "ct"},
+	roleAttestor: {"attestor"},
+	roleBuilder:  {"builder"},
+	roleRegistry: {"registry"},
+	roleRooms:    {"rooms"},
+	roleGateway:  {"gateway"},
 }
 
 // openData makes the data directory, for one platform at a time.
@@ -152,12 +147,12 @@ func (p *platform) openData() (unlock func(), err error) {
 	if p.data, err = filepath.Abs(p.options.data); err != nil {
 		return nil, err
 	}
-	for _, d := range []string{"", "trust", "log", "ct", "registry", "attestor", "rooms", "run"} {
-		if err := os.MkdirAll(filepath.Join(p.data, d), 0o700); err != nil {
+	for _, d := range []string{p.data, p.dir("run")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
 		}
 	}
-	f, err := os.OpenFile(filepath.Join(p.data, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(p.dir("lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -165,157 +160,299 @@ func (p *platform) openData() (unlock func(), err error) {
 		f.Close()
 		return nil, fmt.Errorf("%s is in use by another colophond", p.data)
 	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	for role, names := range dirs {
+		for _, name := range names {
+			if err := own(p.dir(name), p.zones.users[role]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if p.zones.separate {
+		if std := p.config.Build.StdCache; std != "" {
+			if err := own(std, p.zones.users[roleBuilder]); err != nil {
+				return nil, err
+			}
+		}
+		// Roles may walk to the sockets, and to nothing else here.
+		if err := errors.Join(os.Chown(p.dir("run"), 0, p.zones.group), os.Chmod(p.dir("run"), 0o710), os.MkdirAll(zoneRoot, 0o755)); err != nil {
+			return nil, err
+		}
+	}
 	return func() { f.Close() }, nil
 }
 
-func (p *platform) listen() (net.Listener, error) {
-	l, err := net.Listen("tcp", p.options.listen)
-	if err != nil || p.options.tlsCert == "" {
-		return l, err
+func (p *platform) dir(name string) string { return filepath.Join(p.data, name) }
+
+// checkMirror: those who read the mirror must be able to.
+func (p *platform) checkMirror() (err error) {
+	if p.options.mirror == "" {
+		return nil
 	}
-	cert, err := tls.LoadX509KeyPair(p.options.tlsCert, p.options.tlsKey)
-	if err != nil {
-		l.Close()
-		return nil, err
+	if p.options.mirror, err = filepath.Abs(p.options.mirror); err != nil {
+		return err
 	}
-	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}), nil
+	if _, err := gateway.OpenMirror(p.options.mirror); err != nil {
+		return err
+	}
+	return filepath.WalkDir(p.options.mirror, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && p.zones.separate && info.Mode()&0o004 == 0 {
+			err = fmt.Errorf("%s: the gateway's user may not read it (chmod -R a+rX %s)", path, p.options.mirror)
+		}
+		return err
+	})
 }
 
-// openServing opens the zone that holds no keys: registry and API.
-func (p *platform) openServing(s *services) error {
-	var err error
-	if s.tokens, err = openTokens(p.data, p.url, s.fingerprint); err != nil {
-		return err
+// zone of a role: its own directories, the sockets, and what else it reads.
+func (p *platform) zone(role string, c confine.Policy, reads ...zoneMount) zone {
+	z := zone{Separate: p.zones.separate, UID: p.zones.users[role], Group: p.zones.group, Confine: c}
+	for _, name := range dirs[role] {
+		z.Mounts = append(z.Mounts, zoneMount{Source: p.dir(name), Name: name, Write: true})
 	}
-	s.attestorToken = newToken()
-	s.tokens.allow(s.attestorToken, registry.Push)
-	reg, err := registry.New(registry.Config{
-		Dir: filepath.Join(p.data, "registry"), Authorize: s.tokens.role,
-		AnonymousPull: !p.config.Registry.PrivatePull, Mutable: p.config.Registry.Mutable,
-		Log: p.log.With("role", "registry"), Registerer: p.metrics,
-	})
-	if err != nil {
-		return err
-	}
-	p.onClose(func(context.Context) error { return reg.Close() })
-	p.mux.Handle("/v2/", reg)
-	p.mux.Handle("/v2", http.RedirectHandler("/v2/", http.StatusPermanentRedirect))
+	z.Mounts = append(append(z.Mounts, zoneMount{Source: p.dir("run"), Name: "run"}), reads...)
+	return z
+}
+
+// roles that this platform runs, each behind those that it asks.
+func (p *platform) roles(front net.Listener) ([]role, error) {
 	u, err := url.Parse(p.url)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	apiserver.New(apiserver.Config{
-		Attestor: peer.Proxy("attestor", p.socket("attestor"), p.log.With("role", "api")), MayRelease: s.tokens.mayRelease, LocalSources: loopback(u.Hostname()),
-	}).Register(p.mux)
-	pages := web.Config{URL: p.url, Version: version, Fingerprint: s.fingerprint}
-	for _, b := range p.builders() {
-		pages.Builders = append(pages.Builders, web.Builder{ID: b.ID, BuildType: b.BuildType, Level: b.Level})
-	}
-	if err := web.Register(p.mux, pages); err != nil {
-		return err
-	}
-	p.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	p.mux.HandleFunc("GET /readyz", p.ready)
-	return nil
-}
-
-// roleTimeout bounds what a role of this host takes to say how it is.
-const roleTimeout = 5 * time.Second
-
-// ready answers 200 when all roles answer. A builder that this host cannot have
-// is named with the reason and keeps nothing else from working.
-func (p *platform) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), roleTimeout)
-	defer cancel()
-	missing, err := map[string]string(nil), p.rolesAnswer(ctx)
-	if err == nil {
-		missing, err = worker.Client{Socket: p.socket("worker")}.Missing(ctx)
-	}
+	outside, err := readOutside(p.config)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
+		return nil, err
 	}
-	fmt.Fprintln(w, "ok")
-	for _, name := range slices.Sorted(maps.Keys(missing)) {
-		fmt.Fprintf(w, "no %s builder: %s\n", name, missing[name])
+	tokens, err := openTokens(p.data)
+	if err != nil {
+		return nil, err
+	}
+	push := newToken()
+	tokens.allow(push, registry.Push)
+	var tlsPair [2][]byte
+	if p.options.tlsCert != "" {
+		for i, file := range []string{p.options.tlsCert, p.options.tlsKey} {
+			if tlsPair[i], err = os.ReadFile(file); err != nil {
+				return nil, err
+			}
+		}
+		if _, err := tls.X509KeyPair(tlsPair[0], tlsPair[1]); err != nil {
+			return nil, err
+		}
+	}
+	var mirror []zoneMount
+	if p.options.mirror != "" {
+		mirror = []zoneMount{{Source: p.options.mirror, Name: "mirror"}}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+
+	trustZone := p.zone(roleTrust, confine.Policy{Inet: p.config.Fulcio != nil})
+	registryZone := p.zone(roleRegistry, confine.Policy{})
+	attestorZone := p.zone(roleAttestor, confine.Policy{Exec: true, Inet: true}, append(mirror, zoneMount{Source: self, Name: "colophond"})...)
+	apiZone := p.zone(roleAPI, confine.Policy{})
+	builderZone := p.zone(roleBuilder, confine.Policy{Rooms: true})
+	if std := p.config.Build.StdCache; std != "" {
+		builderZone.Mounts = append(builderZone.Mounts, zoneMount{Source: std, Name: "std", Write: true})
+	}
+	roomsZone := p.zone(roleRooms, confine.Policy{Rooms: true, Capabilities: roomsCapabilities})
+
+	socket := func(z zone, role string) string { return filepath.Join(z.path("run"), role+".sock") }
+	list := []role{
+		{name: roleTrust, zone: trustZone, settings: trustSettings{
+			URL: p.url, KeyDir: trustZone.path("trust"), LogDir: trustZone.path("log"), CTDir: trustZone.path("ct"),
+			Fulcio: p.config.Fulcio, Outside: outside, Builders: p.builders(),
+		}},
+		{name: roleRegistry, zone: registryZone, settings: registrySettings{
+			Dir: registryZone.path("registry"), Tokens: tokens.known,
+			PrivatePull: p.config.Registry.PrivatePull, Mutable: p.config.Registry.Mutable,
+		}},
+	}
+	reason := ""
+	if err := sandbox.Supported(); err != nil {
+		reason = err.Error()
+	} else {
+		list = append(list, role{name: roleRooms, zone: roomsZone, settings: roomsSettings{
+			Buildkitd: findBuildkitd(), Dir: p.dir("rooms"), Build: p.config.Build, Setup: p.setup(),
+			Network: p.network(), Gateway: p.zone(roleGateway, confine.Policy{Inet: true}, mirror...),
+		}})
+	}
+	attestor := attestorSettings{
+		URL: p.url, Dir: attestorZone.path("attestor"), RegistryHost: u.Host, RegistryToken: push,
+		BuilderSocket: socket(attestorZone, roleBuilder), TrustSocket: socket(attestorZone, roleTrust),
+		Builders: p.builders(), OwnCA: outside == nil, Mirror: attestorZone.path("mirror"), Setup: p.setup(),
+	}
+	builder := builderSettings{Dir: builderZone.path("builder"), Std: builderZone.path("std"), Build: p.config.Build, NoRooms: reason}
+	if reason == "" {
+		attestor.RoomsSocket = socket(attestorZone, roleRooms)
+		builder.RoomsSocket = socket(builderZone, roleRooms)
+		if p.zones.separate {
+			attestor.Docker = dockerConfig()
+			attestor.Relay = attestorZone.path("colophond")
+		}
+	}
+	list = append(list,
+		role{name: roleBuilder, zone: builderZone, settings: builder},
+		role{name: roleAttestor, zone: attestorZone, settings: attestor},
+	)
+	api := apiSettings{URL: p.url, Tokens: tokens.known, Builders: p.builders(), TLSCert: tlsPair[0], TLSKey: tlsPair[1], Sockets: map[string]string{}}
+	for i := range list {
+		name := list[i].name
+		api.Sockets[name] = socket(apiZone, name)
+		l, err := peer.Listen(filepath.Join(p.dir("run"), name+".sock"), p.zones.group)
+		if err != nil {
+			return nil, err
+		}
+		if list[i].listener, err = l.File(); err != nil {
+			return nil, err
+		}
+		l.Close() // the copy stays
+	}
+	file, err := front.(*net.TCPListener).File()
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, role{name: roleAPI, zone: apiZone, settings: api, listener: file})
+	for i := range list {
+		list[i].users, list[i].log = p.zones.users, p.log
+	}
+	return list, nil
+}
+
+// network is what the rooms of this platform may reach.
+func (p *platform) network() gateway.Settings {
+	n := p.config.Build.Network
+	return gateway.Settings{
+		Mirror: p.options.mirror, Platform: []string{p.url, "http://" + p.options.listen},
+		Ports: n.Ports, Allow: n.Allow, Deny: n.Deny, AllowHosts: n.AllowHosts, DenyHosts: n.DenyHosts, StoreSize: n.StoreSize,
 	}
 }
 
-// roles are the zones that run as processes of their own.
-func (p *platform) roles(s *services) []role {
-	u, _ := url.Parse(p.url)
-	return []role{
-		{name: "worker", log: p.log, settings: workerSettings{
-			Socket: p.socket("worker"), Dir: filepath.Join(p.data, "rooms"), Mirror: p.options.mirror, Config: p.config,
-		}},
-		{name: "attestor", log: p.log, settings: attestorSettings{
-			URL: p.url, Dir: filepath.Join(p.data, "attestor"), Socket: p.socket("attestor"),
-			WorkerSocket: p.socket("worker"), IssuerSocket: p.socket("issuer"),
-			RegistryHost: u.Host, RegistryToken: s.attestorToken, Mirror: p.options.mirror,
-			Builders: p.builders(), SigningConfig: s.signingConfig, TrustDocument: s.document,
-		}},
+// setup is what the platform knows of itself, for the provenance.
+func (p *platform) setup() map[string]string {
+	if p.zones.separate {
+		return map[string]string{"zones": "separate users"}
 	}
+	return map[string]string{"zones": "one user"}
 }
 
 // builders are this platform's, and the SLSA Build level that each can earn.
-// Both sign with an identity that the build cannot reach. The room of buildkit
-// isolates a build from the platform, but builder and attestor are still
-// processes of one OS user, which L3 forbids; golang compiles with less around it.
+// Where roles share a user, a build that gets out of its room has the signing
+// keys, so the name of the builder says it. golang compiles with less around it.
 func (p *platform) builders() []release.BuilderInfo {
+	segment, levels := "", map[string]int{"buildkit": 3, "golang": 2}
+	if !p.zones.separate {
+		segment, levels = "one-user/", map[string]int{"buildkit": 2, "golang": 1}
+	}
 	return []release.BuilderInfo{
-		{Name: "buildkit", ID: p.url + "/builders/buildkit/v1", BuildType: attest.BuildTypeBuildKit, Level: 2},
-		{Name: "golang", ID: p.url + "/builders/golang/v1", BuildType: attest.BuildTypeGolang, Level: 1},
+		{Name: "buildkit", ID: p.url + "/builders/buildkit/" + segment + "v1", BuildType: attest.BuildTypeBuildKit, Level: levels["buildkit"]},
+		{Name: "golang", ID: p.url + "/builders/golang/" + segment + "v1", BuildType: attest.BuildTypeGolang, Level: levels["golang"]},
 	}
 }
 
-func (p *platform) trustBuilders() []trust.Builder {
-	var out []trust.Builder
-	for _, b := range p.builders() {
-		out = append(out, trust.Builder{ID: b.ID, Level: b.Level})
+func (p *platform) removeSockets() {
+	for _, role := range []string{roleTrust, roleRegistry, roleRooms, roleBuilder, roleAttestor} {
+		os.Remove(filepath.Join(p.dir("run"), role+".sock"))
 	}
-	return out
 }
 
-func (p *platform) socket(role string) string { return filepath.Join(p.data, "run", role+".sock") }
-
-// rolesAnswer dials the sockets of all roles.
-func (p *platform) rolesAnswer(ctx context.Context) error {
-	var errs []error
-	for _, name := range []string{"issuer", "worker", "attestor"} {
-		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", p.socket(name))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s does not answer", name))
-			continue
-		}
-		c.Close()
-	}
-	return errors.Join(errs...)
-}
-
-func (p *platform) awaitRoles(ctx context.Context) error {
+// await returns when every role answers. One that ends before has something to
+// say that a restart does not change.
+func (p *platform) await(ctx context.Context, front net.Addr, ended <-chan string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for {
-		err := p.rolesAnswer(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
+	ready := make(chan error, 1)
+	go func() { ready <- p.allReady(ctx, front) }()
+	select {
+	case err := <-ready:
+		if err != nil {
 			return fmt.Errorf("platform did not come up: %w", err)
-		case <-time.After(5 * time.Millisecond):
 		}
+		return nil
+	case name := <-ended:
+		return fmt.Errorf("role %s ended at start; its message is above", name)
 	}
 }
 
-func (p *platform) onClose(f func(context.Context) error) { p.closers = append(p.closers, f) }
-
-func (p *platform) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	for i := len(p.closers) - 1; i >= 0; i-- {
-		if err := p.closers[i](ctx); err != nil {
-			p.log.Error("closing", "error", err)
+func (p *platform) allReady(ctx context.Context, front net.Addr) error {
+	sockets, err := filepath.Glob(filepath.Join(p.dir("run"), "*.sock"))
+	if err != nil {
+		return err
+	}
+	for _, socket := range sockets {
+		if err := health(ctx, peer.Client(socket), "http://role"+peer.PathHealth); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(socket), err)
 		}
 	}
+	document, err := get(ctx, peer.Client(filepath.Join(p.dir("run"), roleTrust+".sock")), "http://trust"+trustroot.DocumentPath)
+	if err != nil {
+		return err
+	}
+	believed, err := trust.Parse(document)
+	if err != nil {
+		return fmt.Errorf("own trust document: %w", err)
+	}
+	if err := writeClients(p.data, p.url, believed.Fingerprint); err != nil {
+		return err
+	}
+	scheme := "http"
+	if p.options.tlsCert != "" {
+		scheme = "https"
+	}
+	// Only whether it answers: who it is was settled when the listener was handed over.
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	defer client.CloseIdleConnections()
+	return health(ctx, client, scheme+"://"+front.String()+peer.PathHealth)
+}
+
+func health(ctx context.Context, c *http.Client, url string) error {
+	defer c.CloseIdleConnections()
+	_, err := get(ctx, c, url)
+	return err
+}
+
+// get reads a small document.
+func get(ctx context.Context, c *http.Client, url string) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := strict.Read(resp.Body, limits.TrustRoot)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	return body, err
+}
+
+// dockerConfig is the registry credentials of the user that started serve, if
+// it has any. The attestor's own user could not read them.
+func dockerConfig() []byte {
+	dir := os.Getenv("DOCKER_CONFIG")
+	if dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return nil
+		}
+		dir = filepath.Join(home, ".docker")
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if err != nil {
+		return nil
+	}
+	return data
 }

@@ -14,7 +14,9 @@ import (
 
 	"github.com/colophon-build/colophon/internal/api"
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/registry"
+	"github.com/colophon-build/colophon/internal/strict"
 )
 
 // tokens are the platform's bearer tokens and what each may do. Comparison is
@@ -23,9 +25,10 @@ type tokens struct {
 	known []grant
 }
 
+// grant is what a role that checks tokens gets to know of one.
 type grant struct {
-	sum  [sha256.Size]byte
-	role registry.Role
+	Sum  [sha256.Size]byte `json:"sum"`
+	Role registry.Role     `json:"role"`
 }
 
 func (t *tokens) allow(token string, role registry.Role) {
@@ -35,8 +38,8 @@ func (t *tokens) allow(token string, role registry.Role) {
 func (t *tokens) role(token string) registry.Role {
 	sum, found := sha256.Sum256([]byte(token)), registry.Nobody
 	for _, g := range t.known {
-		if subtle.ConstantTimeCompare(sum[:], g.sum[:]) == 1 {
-			found = max(found, g.role)
+		if subtle.ConstantTimeCompare(sum[:], g.Sum[:]) == 1 {
+			found = max(found, g.Role)
 		}
 	}
 	return found
@@ -44,42 +47,71 @@ func (t *tokens) role(token string) registry.Role {
 
 func (t *tokens) mayRelease(token string) bool { return t.role(token) >= registry.Push }
 
-// openTokens reads client.json (releases and pushes) and admin.json (also
-// deletes) in dir, or makes them; a token that was handed out stays good over
-// restarts. URL and fingerprint are brought up to date.
-func openTokens(dir, url, fingerprint string) (*tokens, error) {
+// clients are the files that hold a token, and what each is good for: client.json
+// releases and pushes, admin.json also deletes.
+var clients = map[string]registry.Role{"client.json": registry.Push, "admin.json": registry.Admin}
+
+// openTokens reads the tokens in dir, or makes them; one that was handed out
+// stays good over restarts.
+func openTokens(dir string) (*tokens, error) {
 	t := &tokens{}
-	for role, name := range map[registry.Role]string{registry.Push: "client.json", registry.Admin: "admin.json"} {
-		c, err := openToken(filepath.Join(dir, name), url, fingerprint)
+	for name, role := range clients {
+		path := filepath.Join(dir, name)
+		c, err := readClient(path)
 		if err != nil {
 			return nil, err
+		}
+		if c.Token == "" {
+			c.Token = newToken()
+			if err := writeClient(path, c); err != nil {
+				return nil, err
+			}
 		}
 		t.allow(c.Token, role)
 	}
 	return t, nil
 }
 
-func openToken(path, url, fingerprint string) (*api.ClientConfig, error) {
-	want := api.ClientConfig{URL: url, Fingerprint: fingerprint}
-	data, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		want.Token = newToken()
-	case err != nil:
-		return nil, err
-	default:
-		c, err := api.ParseConfig(data)
+// writeClients brings URL and fingerprint in the files up to date.
+func writeClients(dir, url, fingerprint string) error {
+	for name := range clients {
+		path := filepath.Join(dir, name)
+		c, err := readClient(path)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return err
 		}
-		if want.Token = c.Token; *c == want {
-			return c, nil
+		if want := (api.ClientConfig{URL: url, Token: c.Token, Fingerprint: fingerprint}); c != want {
+			if err := writeClient(path, want); err != nil {
+				return err
+			}
 		}
 	}
-	if data, err = json.MarshalIndent(want, "", "  "); err != nil {
-		return nil, err
+	return nil
+}
+
+// readClient returns nothing where there is no file yet.
+func readClient(path string) (c api.ClientConfig, err error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	} else if err != nil {
+		return c, err
 	}
-	return &want, durable.WriteFile(path, append(data, '\n'), 0o600)
+	if err := strict.UnmarshalKnown(data, limits.Request, &c); err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	if c.Token == "" {
+		return c, fmt.Errorf("%s holds no token; without the file a new one is made", path)
+	}
+	return c, nil
+}
+
+func writeClient(path string, c api.ClientConfig) error {
+	data, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(path, append(data, '\n'), 0o600)
 }
 
 func newToken() string {

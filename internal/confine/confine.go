@@ -55,6 +55,25 @@ func Role(p Policy) error {
 	return p.filter().Install()
 }
 
+// Bound shrinks the capability bounding set of every thread to keep. Role does
+// it too; a process that becomes another user first can only do it before.
+func Bound(keep ...int) error {
+	for c := 0; ; c++ {
+		in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
+		if errors.Is(err, unix.EINVAL) {
+			return nil // past the kernel's last
+		} else if err != nil {
+			return fmt.Errorf("reading the bounding set: %w", err)
+		}
+		if in == 0 || slices.Contains(keep, c) {
+			continue
+		}
+		if err := onAllThreads(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(c), 0); err != nil {
+			return fmt.Errorf("dropping %s from the bounding set: %w", capName(c), err)
+		}
+	}
+}
+
 // dropCapabilities keeps at most keep, in every set of every thread.
 func dropCapabilities(keep []int) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -62,23 +81,11 @@ func dropCapabilities(keep []int) error {
 	if err := unix.Capget(&hdr, &data[0]); err != nil {
 		return fmt.Errorf("reading capabilities: %w", err)
 	}
-	has := func(c int) bool { return data[c/32].Effective&(1<<(c%32)) != 0 }
 	// Without the right to shrink the bounding set no_new_privs makes it moot:
 	// no program that is executed gains from it.
-	if has(unix.CAP_SETPCAP) {
-		for c := 0; ; c++ {
-			in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
-			if errors.Is(err, unix.EINVAL) {
-				break // past the kernel's last
-			} else if err != nil {
-				return fmt.Errorf("reading the bounding set: %w", err)
-			}
-			if in == 0 || slices.Contains(keep, c) {
-				continue
-			}
-			if err := onAllThreads(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(c), 0); err != nil {
-				return fmt.Errorf("dropping %s from the bounding set: %w", capName(c), err)
-			}
+	if data[0].Effective&(1<<unix.CAP_SETPCAP) != 0 {
+		if err := Bound(keep...); err != nil {
+			return err
 		}
 	}
 	if err := onAllThreads(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0); err != nil {

@@ -62,6 +62,7 @@ type Platform struct {
 	Args []string // more flags of serve
 	// Program is colophond; empty is the one that the Makefile builds.
 	Program string
+	User    int // whom it runs as, if that is not us
 
 	cmd  *exec.Cmd
 	Log  *Log
@@ -135,6 +136,10 @@ func (p *Platform) TryUp(within time.Duration) error {
 	cmd := exec.Command(program, args...)
 	cmd.Stderr = p.Log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if p.User != 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(p.User), Gid: uint32(p.User)}
+		cmd.Env = append(os.Environ(), "HOME=/")
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -170,7 +175,7 @@ func (p *Platform) Kill() {
 	p.cmd = nil
 }
 
-// Role is the process of one role ("attestor", "worker"), or 0 where it is not running.
+// Role is the process of one role ("attestor", "builder", …), or 0 where it is not running.
 func (p *Platform) Role(name string) (pid int) {
 	p.T.Helper()
 	out, err := exec.Command("ps", "-o", "pid=,args=", "--ppid", strconv.Itoa(p.cmd.Process.Pid)).Output()

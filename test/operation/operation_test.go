@@ -115,7 +115,7 @@ func quiet(t *testing.T, p *harness.Platform) {
 		}
 		return true
 	})
-	for _, pattern := range []string{"rooms/work/job-*", "attestor/work/*", "attestor/logs/*", "attestor/records/*"} {
+	for _, pattern := range []string{"builder/work/job-*", "attestor/work/*", "attestor/logs/*", "attestor/records/*"} {
 		eventually(t, "no "+pattern, func() bool {
 			left, err := filepath.Glob(filepath.Join(p.Data, pattern))
 			return err == nil && len(left) == 0
@@ -130,7 +130,7 @@ func quiet(t *testing.T, p *harness.Platform) {
 	}
 }
 
-// TestMiddleOfABuild ends the platform, the attestor and the worker in the
+// TestMiddleOfABuild ends the platform, the attestor and the builder in the
 // middle of a build.
 func TestMiddleOfABuild(t *testing.T) {
 	p := harness.Start(t, "--mirror", harness.BaseImages(t))
@@ -153,7 +153,7 @@ func TestMiddleOfABuild(t *testing.T) {
 		p.Up()
 		quiet(t, p)
 	})
-	for _, role := range []string{"attestor", "worker"} {
+	for _, role := range []string{"attestor", "builder"} {
 		t.Run("kill -9 "+role, func(t *testing.T) {
 			wait := begin(t, p, repo, "app", "asleep")
 			before := p.Role(role)

@@ -302,10 +302,18 @@ func (s *sabotage) edit(ref oci.Reference, where string, h v1.Hash) error {
 	default:
 		data[len(data)/2] ^= 0x01
 	}
-	if err := os.Remove(path); err != nil {
+	owner, err := os.Stat(path)
+	if err == nil {
+		err = os.Remove(path)
+	}
+	if err == nil {
+		err = os.WriteFile(path, data, 0o600)
+	}
+	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, data, 0o600)
+	st := owner.Sys().(*syscall.Stat_t)
+	return os.Chown(path, int(st.Uid), int(st.Gid))
 }
 
 // forgery names the predicate type that an attack aims at, and how it changes the bundle.

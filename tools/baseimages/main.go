@@ -36,6 +36,20 @@ func main() {
 	}
 }
 
+// readable lets every user read the layout: the gateway of a platform is one of its own.
+func readable(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		mode := fs.FileMode(0o644)
+		if d.IsDir() {
+			mode = 0o755
+		}
+		return os.Chmod(path, mode)
+	})
+}
+
 func run(out, caFile string, force bool) error {
 	g, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
@@ -55,7 +69,7 @@ func run(out, caFile string, force bool) error {
 	stamp := recipe(goVersion, bundle)
 	if old, err := os.ReadFile(filepath.Join(out, "made-from")); err == nil && string(old) == stamp && !force {
 		fmt.Fprintf(os.Stderr, "%s is there already (-force makes it again)\n", out)
-		return nil
+		return readable(out)
 	}
 	if _, err := exec.LookPath("mmdebstrap"); err != nil {
 		return errors.New("mmdebstrap is not installed (apt-get install mmdebstrap)")
@@ -75,6 +89,9 @@ func run(out, caFile string, force bool) error {
 		return err
 	}
 	if err := b.all(); err != nil {
+		return err
+	}
+	if err := readable(tmp); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(b.work); err != nil {

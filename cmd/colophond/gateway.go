@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/build/buildkit"
+	"github.com/colophon-build/colophon/build/gateway"
+	"github.com/colophon-build/colophon/internal/peer"
+)
+
+// gatewayMemory is what the garbage collector of a gateway aims at: it only
+// hands bytes on.
+const gatewayMemory = 48 << 20
+
+// runGateway is the way out of one room. The role rooms starts it, and reads
+// its record from its standard output.
+func runGateway(ctx context.Context, s start[gateway.Settings]) error {
+	debug.SetMemoryLimit(gatewayMemory)
+	return gateway.Run(ctx, s.listener, s.settings, os.Stdout)
+}
+
+// gatewayProcess starts gateways as processes in z.
+func gatewayProcess(z zone, users peer.Users) func(net.Listener, gateway.Settings) (buildkit.Gateway, error) {
+	return func(l net.Listener, s gateway.Settings) (buildkit.Gateway, error) {
+		s.Mirror, s.Store = z.path("mirror"), z.path("gateway")
+		file, err := l.(*net.TCPListener).File()
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		g := &gatewayChild{ca: make(chan []byte, 1), recorded: make(chan struct{})}
+		if err := g.start(role{name: roleGateway, zone: z, users: users, settings: s, listener: file}); err != nil {
+			return nil, err
+		}
+		select {
+		case g.cert = <-g.ca:
+			return g, nil
+		case <-g.recorded:
+			return nil, fmt.Errorf("the gateway ended at start: %w", g.err)
+		case <-time.After(10 * time.Second):
+			g.End()
+			return nil, errors.New("the gateway did not start within 10 s")
+		}
+	}
+}
+
+// gatewayChild is a running gateway.
+type gatewayChild struct {
+	pid  int
+	ca   chan []byte
+	cert []byte
+
+	recorded  chan struct{} // closed when the process has ended and its record was read
+	exchanges []build.Exchange
+	err       error
+}
+
+func (g *gatewayChild) start(r role) error {
+	out, in, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	started := make(chan error)
+	go func() {
+		defer close(g.recorded)
+		defer out.Close()
+		// The child dies with the thread that started it; see role.run.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		cmd, err := r.command(context.Background())
+		if err == nil {
+			cmd.Stdout = in
+			err = cmd.Start()
+		}
+		in.Close()
+		if err != nil {
+			g.err = err
+			started <- err
+			return
+		}
+		g.pid = cmd.Process.Pid
+		started <- nil
+		g.exchanges, g.err = gateway.ReadRecord(out, func(ca []byte) { g.ca <- ca })
+		if g.err != nil { // whatever it still says is of no use
+			cmd.Process.Kill()
+			io.Copy(io.Discard, out)
+		}
+		if err := cmd.Wait(); err != nil {
+			g.err = errors.Join(g.err, fmt.Errorf("gateway: %w", err))
+		}
+	}()
+	return <-started
+}
+
+// CA implements buildkit.Gateway.
+func (g *gatewayChild) CA() []byte { return g.cert }
+
+// End implements buildkit.Gateway.
+func (g *gatewayChild) End() ([]build.Exchange, error) {
+	// Until recorded is closed the process has not been waited for, so the pid is its own.
+	select {
+	case <-g.recorded:
+	default:
+		syscall.Kill(g.pid, syscall.SIGTERM)
+		select {
+		case <-g.recorded:
+		case <-time.After(30 * time.Second):
+			syscall.Kill(g.pid, syscall.SIGKILL)
+			<-g.recorded
+		}
+	}
+	return g.exchanges, g.err
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/build/buildkit"
+	"github.com/colophon-build/colophon/build/gateway"
+	"github.com/colophon-build/colophon/internal/localgit"
+	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/internal/rooms"
+)
+
+// roomsCapabilities are what is left of root: to make namespaces, mounts and
+// cgroups, to own what is in a room, to end it, and to act as the owner of a
+// local repository.
+var roomsCapabilities = []int{
+	unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_KILL,
+	unix.CAP_SYS_RESOURCE, unix.CAP_SETPCAP,
+}
+
+// roomsSettings is what serve tells the role that needs root.
+type roomsSettings struct {
+	Buildkitd string            `json:"buildkitd"`
+	Dir       string            `json:"dir"`
+	Network   gateway.Settings  `json:"network"`
+	Gateway   zone              `json:"gateway"` // of the gateways that it starts
+	Build     buildConfig       `json:"build"`
+	Setup     map[string]string `json:"setup"`
+}
+
+// runRooms opens rooms for the builder, and local repositories for the attestor.
+func runRooms(ctx context.Context, s start[roomsSettings]) error {
+	mux := http.NewServeMux()
+	mux.Handle(localgit.Path, peer.Allow(localgit.Handler(s.log), roleAttestor))
+	r, err := buildkit.NewRooms(buildkit.RoomsConfig{
+		Buildkitd: s.settings.Buildkitd, StateDir: s.settings.Dir, Network: s.settings.Network,
+		UIDBase: s.settings.Build.UIDBase, Limits: s.settings.Build.limits(), Setup: s.settings.Setup,
+		Gateway: gatewayProcess(s.settings.Gateway, s.users),
+	})
+	if err != nil {
+		s.log.Warn("no rooms", "reason", err)
+		mux.Handle("/", rooms.Unavailable(err))
+	} else {
+		mux.Handle("/", rooms.Handler(r, s.log))
+	}
+	return peer.Serve(ctx, s.listener, s.users, mux)
+}

@@ -1,0 +1,216 @@
+package operation
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+// status is a field of /proc/PID/status.
+func status(t *testing.T, pid int, field string) string {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
+			return strings.TrimSpace(rest)
+		}
+	}
+	t.Fatalf("no field %s of %d", field, pid)
+	return ""
+}
+
+// as runs a command as another user, in our own view of the disk.
+func as(uid int, args ...string) (string, error) {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// What the kernel says of a running platform that was started as root.
+func TestZonesAreApart(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: users of their own need root")
+	}
+	p := harness.Start(t, "--mirror", harness.BaseImages(t))
+	users := map[string]int{}
+	for role, dirs := range map[string][]string{
+		"trust": {"trust", "log", "ct"}, "attestor": {"attestor"}, "builder": {"builder"}, "registry": {"registry"}, "api": nil, "rooms": {"rooms"},
+	} {
+		pid := p.Role(role)
+		if pid == 0 {
+			t.Fatalf("%s is not running", role)
+		}
+		var uid int
+		fmt.Sscan(status(t, pid, "Uid"), &uid)
+		users[role] = uid
+		for _, d := range dirs {
+			info, err := os.Stat(filepath.Join(p.Data, d))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if st := info.Sys().(*syscall.Stat_t); int(st.Uid) != uid || info.Mode().Perm() != 0o700 {
+				t.Errorf("%s: directory %s is of user %d with mode %o, want %d and 700", role, d, st.Uid, info.Mode().Perm(), uid)
+			}
+		}
+		for field, want := range map[string]string{"NoNewPrivs": "1", "Seccomp": "2"} {
+			if got := status(t, pid, field); got != want {
+				t.Errorf("%s: %s is %s, want %s", role, field, got, want)
+			}
+		}
+		if role == "rooms" {
+			continue // needs some of root's; what it has is told in docs/threats.md
+		}
+		for _, set := range []string{"CapPrm", "CapEff", "CapAmb", "CapBnd"} {
+			if got := status(t, pid, set); strings.Trim(got, "0") != "" {
+				t.Errorf("%s: %s is %s, want none", role, set, got)
+			}
+		}
+		if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err != nil || bytes.Contains(env, []byte("colophon_")) {
+			t.Errorf("%s: its environment is %q, %v", role, env, err)
+		}
+	}
+	seen := map[int]string{}
+	for role, uid := range users {
+		if other := seen[uid]; other != "" || uid == 0 && role != "rooms" {
+			t.Errorf("%s and %q are user %d", role, other, uid)
+		}
+		seen[uid] = role
+	}
+
+	// What the other roles and any room must not have.
+	for _, path := range []string{"trust/issuer.key", "client.json", "admin.json", "run/trust.sock"} {
+		path = filepath.Join(p.Data, path)
+		if _, err := os.Stat(path); err != nil {
+			t.Fatal(err)
+		}
+		for _, role := range []string{"builder", "api", "registry", "attestor"} {
+			if out, err := as(users[role], "cat", path); err == nil {
+				t.Errorf("%s can read %s: %s", role, path, out)
+			}
+		}
+	}
+	for _, role := range []string{"builder", "api"} {
+		if out, err := as(users[role], "kill", "-0", fmt.Sprint(p.Role("trust"))); err == nil {
+			t.Errorf("%s can signal the trust services: %s", role, out)
+		}
+		if out, err := as(users[role], "cat", fmt.Sprintf("/proc/%d/environ", p.Role("trust"))); err == nil {
+			t.Errorf("%s can look into the trust services: %s", role, out)
+		}
+	}
+}
+
+// Tokens are the attestor's: what the kernel says of who asks decides, even for root.
+func TestSocketsKnowTheirRoles(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: users of their own need root")
+	}
+	p := harness.Start(t)
+	ask := func(socket, method, path string) int {
+		c := &http.Client{Transport: &http.Transport{Dial: func(_, _ string) (net.Conn, error) {
+			return net.Dial("unix", filepath.Join(p.Data, "run", socket+".sock"))
+		}}}
+		r, err := http.NewRequest(method, "http://x"+path, strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	for _, test := range []struct{ socket, method, path string }{
+		{"trust", "POST", "/token"}, {"builder", "POST", "/build"}, {"rooms", "POST", "/sessions"}, {"rooms", "POST", "/sessions/x/room"},
+		{"rooms", "POST", "/upload-pack?path=/"}, {"attestor", "POST", "/api/colophon/v1/releases"}, {"registry", "GET", "/v2/"},
+	} {
+		// We are root, as serve is, which is none of the roles that may.
+		if got := ask(test.socket, test.method, test.path); got != http.StatusForbidden {
+			t.Errorf("%s %s at %s.sock: got %d, want 403", test.method, test.path, test.socket, got)
+		}
+	}
+	// And not by way of the front door.
+	resp, err := http.Post(p.URL+"/token", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusForbidden {
+		t.Errorf("POST /token at the front: got %d", resp.StatusCode)
+	}
+}
+
+// Every role may die; what the others have acknowledged stays, and all goes on.
+func TestRolesComeBack(t *testing.T) {
+	p := harness.Start(t)
+	repo := harness.GoRepo(t)
+	release(t, p, repo, "before")
+	roles := []string{"trust", "registry", "builder", "attestor", "api"}
+	if os.Getuid() == 0 {
+		roles = append(roles, "rooms")
+	}
+	for _, role := range roles {
+		before := p.Role(role)
+		if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, role+" runs again", func() bool { now := p.Role(role); return now != 0 && now != before && ready(p) })
+		release(t, p, repo, "after-"+role)
+	}
+	p.Trust()
+	if out, err := p.Colophon(t.Context(), "verify", p.Addr+"/before:v1.0.0", "--any-source").CombinedOutput(); err != nil {
+		t.Errorf("what was released before: %v\n%s", err, out)
+	}
+}
+
+// Without root the platform works, and says what it cannot promise.
+func TestWithoutRoot(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: every other test runs without root already")
+	}
+	const nobody = 65534
+	dir, err := os.MkdirTemp("", "colophon-nobody-") // where others can walk
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p := harness.Reserve(t)
+	p.Data, p.User = filepath.Join(dir, "data"), nobody
+	if err := os.Chown(dir, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	p.Program = filepath.Join(dir, "colophond")
+	if out, err := exec.Command("cp", harness.Bin(t, "colophond"), p.Program).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	p.Up()
+	if !strings.Contains(p.Log.String(), "all roles run as one user") {
+		t.Errorf("it does not say that roles are not separate:\n%s", p.Log)
+	}
+	document := string(p.Get("/.well-known/colophon.json"))
+	for _, want := range []string{p.URL + "/builders/golang/one-user/v1", p.URL + "/builders/buildkit/one-user/v1"} {
+		if !strings.Contains(document, want) {
+			t.Errorf("no builder %s in %s", want, document)
+		}
+	}
+	if strings.Contains(document, `"level":3`) || strings.Contains(document, `"level": 3`) {
+		t.Errorf("a platform without zones claims L3: %s", document)
+	}
+	if got := string(p.Get("/readyz")); !strings.Contains(got, "no buildkit builder") {
+		t.Errorf("/readyz: %s", got)
+	}
+}
