@@ -47,6 +47,9 @@ const StateTarget = "/state"
 // ErrUnsupported says that this machine or this user cannot open rooms.
 var ErrUnsupported = errors.New("rooms cannot be opened here")
 
+// Capabilities (unix.CAP_…) are all that root needs to open rooms and to sweep them.
+var Capabilities = []int{unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE}
+
 // Config describes one room.
 type Config struct {
 	Dir     string            // directory of all rooms, made if missing; the room lives in a subdirectory

@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 	case "room-parent":
 		orphan()
 		return
+	case "room-role":
+		confinedRole()
+		return
 	case "room-without-loop":
 		withoutLoop()
 		return
@@ -402,6 +405,15 @@ func TestLimitsEndTheRoomAndNothingElse(t *testing.T) {
 	}
 }
 
+func waitDone(t *testing.T, r *Room) {
+	t.Helper()
+	select {
+	case <-r.Done():
+	case <-time.After(20 * time.Second):
+		t.Error("the room lives")
+	}
+}
+
 func TestFullDiskEndsTheRoomAndNothingElse(t *testing.T) {
 	needRooms(t)
 	other := open(t, build.Limits{})
@@ -410,14 +422,16 @@ func TestFullDiskEndsTheRoomAndNothingElse(t *testing.T) {
 		"files /state":  "disk full: the limit is 16384 files",
 	} {
 		r := open(t, build.Limits{Disk: 64 << 20})
-		if got := ask(t, r, "statfs /state"); !strings.HasPrefix(got, "ef53 ") {
-			t.Errorf("file system: got %s, want ext4 (ef53)", got)
+		var kind, size, flags int64
+		fmt.Sscanf(ask(t, r, "statfs /state"), "%x %d %x", &kind, &size, &flags)
+		if kind != unix.EXT4_SUPER_MAGIC || size == 0 || size > 64 || flags&unix.ST_NOSUID == 0 || flags&unix.ST_NODEV == 0 {
+			t.Errorf("file system %x of %d MiB with flags %x, want ext4 of at most 64, nosuid and nodev", kind, size, flags)
 		}
 		// It is stopped by its disk, or ended first.
 		if got := ask(t, r, what); !strings.HasPrefix(got, "stopped") && !strings.HasPrefix(got, "dead") {
 			t.Errorf("%s: %s", what, got)
 		}
-		<-r.Done()
+		waitDone(t, r)
 		if err := r.Exceeded(); err == nil || err.Error() != want {
 			t.Errorf("%s: got %v, want %s", what, err, want)
 		}
@@ -456,7 +470,7 @@ func TestFullMachineEndsTheLargestRoom(t *testing.T) {
 	if conn, err := large.disk.root.SyscallConn(); err == nil {
 		conn.Control(func(fd uintptr) { unix.Syncfs(int(fd)) })
 	}
-	<-large.Done()
+	waitDone(t, large)
 	if err := large.Exceeded(); err == nil || !strings.Contains(err.Error(), "the machine has") {
 		t.Errorf("got %v", err)
 	}
@@ -511,7 +525,10 @@ func withoutLoop() {
 		}
 		fmt.Printf("%s: %s", strings.Fields(q)[0], a)
 	}
-	<-r.Done()
+	select {
+	case <-r.Done():
+	case <-time.After(20 * time.Second):
+	}
 	fmt.Println("exceeded:", r.Exceeded())
 }
 
@@ -560,6 +577,21 @@ func TestInputAndOutputAreLimitedByDevice(t *testing.T) {
 	for _, path := range files {
 		if data, _ := os.ReadFile(path); strings.Contains(string(data), r.disk.device+" ") {
 			t.Errorf("%s: the device is limited after its room: %q", path, data)
+		}
+	}
+	if unified() {
+		return
+	}
+	// What a room leaves that was never closed.
+	if err := throttleDevice(r.disk.device, 12345); err != nil {
+		t.Fatal(err)
+	}
+	if err := Sweep(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		if data, _ := os.ReadFile(path); strings.Contains(string(data), "12345") {
+			t.Errorf("%s: a limit outlived its room: %q", path, data)
 		}
 	}
 }
