@@ -31,6 +31,7 @@ type verifyOptions struct {
 	many    manyOptions
 	reports []string // FORMAT=FILE
 	explain bool
+	summary summaryOptions
 }
 
 func newVerifyCommand() *cobra.Command {
@@ -93,6 +94,7 @@ accepted), 2 usage, 1 failure.`,
 		cmd.MarkFlagsMutuallyExclusive("policy", flag)
 	}
 	o.source.flags(cmd)
+	o.summary.flags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("ref", "tag", "branch")
 	cmd.MarkFlagsMutuallyExclusive("explain", "json")
 	cmd.MarkFlagsMutuallyExclusive("key", "identity")
@@ -116,10 +118,14 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	}
 	opts := verify.Options{Now: time.Now()}
 	var err error
-	if opts.Policy, err = o.load(); err != nil {
+	var demand []byte
+	if opts.Policy, demand, err = o.load(); err != nil {
 		return err
 	}
 	if many {
+		if o.summary != (summaryOptions{}) {
+			return usageError("", "--vsa is for one image")
+		}
 		return runVerifyMany(cmd, args, o, opts)
 	}
 	what := args[0]
@@ -137,6 +143,10 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	sayStale(cmd.ErrOrStderr(), opts)
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
+	summary, err := o.summary.prepare(ref, o.bundle != "", demand, opts.Trust)
+	if err != nil {
+		return err
+	}
 	judge := o.image
 	if o.bundle != "" {
 		judge = o.file
@@ -149,7 +159,14 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if empty && v.Outcome != verify.Accepted {
 		v.Hint = hintTrust
 	}
-	return answer(cmd, v, o, opts)
+	err = answer(cmd, v, o, opts)
+	if summary == nil || v.Outcome == verify.Undecided {
+		return err
+	}
+	if failed := summary.issue(ctx, v); failed != nil {
+		return &exitError{code: exitFailure, msg: "no verification summary was made: " + failed.Error()}
+	}
+	return err
 }
 
 const hintTrust = "say whom to believe: colophon trust add URL"
@@ -204,15 +221,16 @@ func (o verifyOptions) file(ctx context.Context, path string, _ oci.Reference, o
 	return verify.Bundled(ctx, f, bundles, opts), nil
 }
 
-// load is what is demanded, from the policy file or the flags.
-func (o verifyOptions) load() (policy.Policy, error) {
+// load is what is demanded, from the policy file or the flags, and the bytes of
+// the file or of what it would say, without white space (spec/policy).
+func (o verifyOptions) load() (policy.Policy, []byte, error) {
 	if o.policy == "" {
 		var err error
 		if o.demand.Signer, err = o.signer.read(); err != nil {
-			return policy.Policy{}, err
+			return policy.Policy{}, nil, err
 		}
 		if o.demand.Source == "" && !o.demand.AnySource && o.demand.Signer == nil {
-			return policy.Policy{}, usageError("--source URI, as in --source git.example.com/team/app; without it any repository's image would do",
+			return policy.Policy{}, nil, usageError("--source URI, as in --source git.example.com/team/app; without it any repository's image would do",
 				"verify must be told which repository the image should come from")
 		}
 		switch {
@@ -222,24 +240,25 @@ func (o verifyOptions) load() (policy.Policy, error) {
 			o.demand.Ref = "refs/heads/" + o.branch
 		}
 		if err := o.demand.Check(); err != nil {
-			return policy.Policy{}, usageError("", "%v", err)
+			return policy.Policy{}, nil, usageError("", "%v", err)
 		}
-		return o.demand, nil
+		raw, err := json.Marshal(o.demand)
+		return o.demand, raw, err
 	}
 	f, err := os.Open(o.policy)
 	if err != nil {
-		return policy.Policy{}, usageError("", "%v", err)
+		return policy.Policy{}, nil, usageError("", "%v", err)
 	}
 	defer f.Close()
 	raw, err := strict.Read(f, limits.Request)
 	if err != nil {
-		return policy.Policy{}, usageError("", "%s: %v", o.policy, err)
+		return policy.Policy{}, nil, usageError("", "%s: %v", o.policy, err)
 	}
 	p, err := policy.Parse(raw)
 	if err != nil {
-		return policy.Policy{}, usageError("the format is in spec/policy", "%s: %v", o.policy, err)
+		return policy.Policy{}, nil, usageError("the format is in spec/policy", "%s: %v", o.policy, err)
 	}
-	return p, nil
+	return p, raw, nil
 }
 
 // undecided is the verdict where verification could not even begin.

@@ -15,6 +15,7 @@ const (
 	PathReleases = "/api/colophon/v1/releases"  // POST a ReleaseRequest; GET PathReleases/ID answers a Release
 	PathLogs     = "/api/colophon/v1/logs"      // GET PathLogs/sha256:HEX answers a build log
 	PathDocument = "/.well-known/colophon.json" // trust.Document
+	PathSigning  = "/signing_config.json"       // Sigstore signing config (protobuf-specs): CA, log and clock
 )
 
 // ClientConfig is what `serve` writes to client.json and `colophon login` takes.

@@ -159,6 +159,23 @@ func (c *ClientConfig) Release(ctx context.Context, req ReleaseRequest, progress
 	return nil, &Error{Message: fmt.Sprintf("platform %s went away in the middle: %v", c.URL, err), Hint: "run the same command again: it finishes what was begun", Exit: 1}
 }
 
+// SigningConfig fetches where the platform certifies, logs and timestamps.
+func (c *ClientConfig) SigningConfig(ctx context.Context) ([]byte, error) {
+	hr, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+PathSigning, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(hr)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, refusal(c.URL, resp)
+	}
+	return strict.Read(resp.Body, limits.TrustRoot)
+}
+
 // client follows no redirect: the token is for the platform that was named.
 var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 

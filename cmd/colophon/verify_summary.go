@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/spf13/cobra"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/sign"
+	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// summaryOptions say where the verdict goes as a SLSA verification summary, and
+// who signs it.
+type summaryOptions struct {
+	to       string // a file, or attach
+	verifier string
+	key      string // PEM file
+	token    string // file with an OIDC token
+	resource string
+}
+
+const attachSummary = "attach"
+
+// policyURI is the policy language that summaries name; their digest says which
+// policy it was.
+const policyURI = "https://github.com/colophon-build/colophon/tree/main/spec/policy"
+
+func (o *summaryOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.to, "vsa", "", "sign the verdict as a SLSA verification summary: into this `FILE` (a Sigstore bundle), or \"attach\" it to the image")
+	f.StringVar(&o.verifier, "verifier", "", "with --vsa: `URI` of who verified, which belongs to the signer")
+	f.StringVar(&o.key, "sign-key", "", "with --vsa: `FILE` with the private key that signs (PEM, PKCS #8, ECDSA P-256)")
+	f.StringVar(&o.token, "identity-token-file", "", "with --vsa: `FILE` with an OIDC token that the platform's certificate authority takes, in place of a key")
+	f.StringVar(&o.resource, "resource", "", "with --vsa: `URI` of what was verified (default: the package URL of the image's repository)")
+	cmd.MarkFlagsMutuallyExclusive("sign-key", "identity-token-file")
+}
+
+// summariser signs verdicts. It is nil where nobody asked.
+type summariser struct {
+	summaryOptions
+	policy   attest.ResourceDescriptor
+	image    oci.Reference // zero of a file
+	session  func(context.Context) (*sign.Session, error)
+	platform *api.ClientConfig
+}
+
+// prepare finds out before anything is verified whether a summary could be
+// signed. policy are the bytes of the demand.
+func (o summaryOptions) prepare(ref oci.Reference, file bool, demand []byte, roots []*trust.Root) (*summariser, error) {
+	if o.to == "" {
+		if o.verifier+o.key+o.token+o.resource != "" {
+			return nil, usageError("", "--verifier, --sign-key, --identity-token-file and --resource are for --vsa")
+		}
+		return nil, nil
+	}
+	sum := sha256.Sum256(demand)
+	s := &summariser{summaryOptions: o, image: ref, policy: attest.ResourceDescriptor{URI: policyURI, Digest: map[string]string{"sha256": hex.EncodeToString(sum[:])}}}
+	switch {
+	case (o.key == "") == (o.token == ""):
+		return nil, usageError("", "--vsa: who signs? --sign-key FILE or --identity-token-file FILE")
+	case o.to == attachSummary && file:
+		return nil, usageError("", "--vsa attach is for images: a summary of a file goes into a file")
+	case s.resource == "" && (file || ref.Dir != ""):
+		return nil, usageError("", "--vsa: --resource URI has to say what a file or a layout is called elsewhere")
+	case s.resource == "":
+		s.resource = attest.ImageURI(ref.Repository)
+	}
+	for flag, uri := range map[string]string{"--verifier": o.verifier, "--resource": s.resource} {
+		if u, err := url.Parse(uri); err != nil || u.Scheme == "" {
+			return nil, usageError("", "--vsa: %s: got %q, want a URI", flag, uri)
+		}
+	}
+	if info, err := os.Lstat(o.to); o.to != attachSummary && err == nil && !info.Mode().IsRegular() {
+		return nil, usageError("", "--vsa: %s is not a regular file", o.to)
+	}
+	var err error
+	if s.platform, err = api.LoadConfig(); errors.Is(err, api.ErrNoPlatform) {
+		return nil, &exitError{code: exitFailure, msg: "a verification summary is logged and timestamped, and no platform is configured that would", hint: "colophon login FILE"}
+	} else if err != nil {
+		return nil, err
+	}
+	s.session, err = o.signer(s.platform, roots)
+	return s, err
+}
+
+// signer reads key or token now, and opens the session when there is something
+// to sign: certificates are short-lived.
+func (o summaryOptions) signer(platform *api.ClientConfig, roots []*trust.Root) (func(context.Context) (*sign.Session, error), error) {
+	var cfg sign.Config
+	for _, r := range roots {
+		if r.URL == strings.TrimSuffix(platform.URL, "/") {
+			cfg.TrustedRoot = r.Material
+		}
+	}
+	if cfg.TrustedRoot == nil {
+		return nil, &exitError{code: exitFailure, msg: fmt.Sprintf("this machine does not believe the platform that would log the summary, %s", platform.URL), hint: "colophon trust add " + platform.URL}
+	}
+	path := o.key + o.token
+	secret, err := readFile(path, limits.Request)
+	if err != nil {
+		return nil, usageError("", "%v", err)
+	}
+	open := func(ctx context.Context) (*sign.Session, error) {
+		return sign.Open(ctx, cfg, strings.TrimSpace(string(secret)))
+	}
+	if o.key != "" {
+		key, err := sign.ParseKey(secret)
+		if err != nil {
+			return nil, usageError("", "%s: %v", path, err)
+		}
+		open = func(context.Context) (*sign.Session, error) { return sign.OpenKey(cfg, key) }
+	}
+	return func(ctx context.Context) (*sign.Session, error) {
+		raw, err := platform.SigningConfig(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if cfg.SigningConfig, err = root.NewSigningConfigFromJSON(raw); err != nil {
+			return nil, fmt.Errorf("signing config of %s: %w", platform.URL, err)
+		}
+		return open(ctx)
+	}, nil
+}
+
+// issue signs the verdict, and writes or attaches it.
+func (s *summariser) issue(ctx context.Context, v *verify.Verdict) error {
+	vsa, err := v.Summary(s.verifier, s.resource, s.policy, time.Now())
+	if err != nil {
+		return err
+	}
+	vsa.Verifier.Version = map[string]string{"colophon": version}
+	statement, err := attest.NewStatement(s.resource, strings.TrimPrefix(v.Digest, "sha256:"), attest.PredicateVSA, vsa)
+	if err != nil {
+		return err
+	}
+	session, err := s.session(ctx)
+	if err != nil {
+		return err
+	}
+	bundle, err := session.Statement(ctx, statement)
+	if err != nil {
+		return err
+	}
+	if s.to != attachSummary {
+		return durable.WriteFile(s.to, bundle, 0o644)
+	}
+	return s.attach(ctx, v.Digest, bundle, *vsa.TimeVerified)
+}
+
+func (s *summariser) attach(ctx context.Context, digest string, bundle []byte, at time.Time) error {
+	var opts oci.RegistryOptions
+	if host, _, _ := strings.Cut(s.image.Repository, "/"); s.platform.URL == "http://"+host || s.platform.URL == "https://"+host {
+		opts = oci.RegistryOptions{Token: s.platform.Token, TLS: strings.HasPrefix(s.platform.URL, "https:")}
+	}
+	src, err := s.image.Open(opts)
+	if err != nil {
+		return err
+	}
+	if l, ok := src.(*oci.Layout); ok {
+		defer l.Close()
+	}
+	dst, ok := src.(oci.Target)
+	if !ok {
+		return fmt.Errorf("nothing can be attached in %s", src.Name())
+	}
+	h, err := v1.NewHash(digest)
+	if err != nil {
+		return err
+	}
+	// The very image that was verified, whatever its tag leads to by now.
+	d, err := dst.Resolve(ctx, h.String())
+	if err != nil {
+		return err
+	}
+	_, err = oci.AttachBundle(ctx, dst, d, bundle, attest.PredicateVSA, at)
+	return err
+}
