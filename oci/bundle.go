@@ -78,12 +78,16 @@ type Attached struct {
 	ArtifactType string        // the manifest's, or its config's media type
 	Annotations  map[string]string
 	Layers       []v1.Descriptor
-	Bundle       []byte // content of the one layer of a Sigstore bundle v0.3; checked against its digest, not parsed
+	Bundle       []byte // content of the one layer of a Sigstore bundle; checked against its digest, not parsed
 	Err          error  // why this one could not be had: ErrMismatch, ErrNotFound, or the store failed
 }
 
-// IsBundle says whether the manifest calls itself a Sigstore bundle v0.3.
-func (a *Attached) IsBundle() bool { return a.ArtifactType == attest.BundleMediaType }
+// IsBundle says whether the manifest holds a Sigstore bundle, or says that it
+// does. What a listing calls it plays no part, and older clients name no
+// artifact type.
+func (a *Attached) IsBundle() bool {
+	return a.ArtifactType == attest.BundleMediaType || len(a.Layers) == 1 && attest.IsBundleMediaType(string(a.Layers[0].MediaType))
+}
 
 // errForeign marks a manifest that was listed and is about something else.
 var errForeign = errors.New("not a referrer of this image")
@@ -141,7 +145,7 @@ func fetchAttached(ctx context.Context, src Source, subject, digest v1.Hash) Att
 	return a
 }
 
-// Bundles returns the Sigstore bundles v0.3 attached to subject, and the
+// Bundles returns the Sigstore bundles attached to subject, and the
 // candidates of which it could not be told (Err set). What is attached and is
 // something else, or is listed and about another image, is left out.
 func Bundles(ctx context.Context, src Source, subject v1.Hash) ([]Attached, error) {
@@ -185,7 +189,7 @@ func checkBundleLayer(a *Attached) error {
 	if len(a.Layers) != 1 {
 		return refuse("bundle manifest %s: got %d layers, want 1", a.Descriptor.Digest, len(a.Layers))
 	}
-	if got := a.Layers[0].MediaType; got != attest.BundleMediaType {
+	if got := a.Layers[0].MediaType; !attest.IsBundleMediaType(string(got)) {
 		return refuse("bundle manifest %s: got a layer of type %q, want %q", a.Descriptor.Digest, got, attest.BundleMediaType)
 	}
 	return nil

@@ -81,5 +81,6 @@ type Verdict struct {
 	// also where nobody asked.
 	Level        int           `json:"level"`
 	Requirements []Requirement `json:"requirements,omitempty"` // none where only who signed was asked
+	Unsigned     []Claim       `json:"unsigned,omitempty"`     // what is in the image's index without a signature: never proof
 	Hint         string        `json:"hint,omitempty"`
 }

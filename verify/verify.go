@@ -85,6 +85,7 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 	look := func(w wanted) *search { return c.look(ctx, d.Digest, w) }
 	c.attested(v, look)
 	c.summarise(v, resource, look)
+	v.Unsigned = Claims(ctx, src, d.Digest, false)
 	return v
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/sbom"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -31,8 +33,8 @@ type inspectOptions struct {
 	timeout    time.Duration
 }
 
-// sbomKinds are the values of --sbom.
-var sbomKinds = map[string]string{"spdx": attest.PredicateSPDX, "cyclonedx": attest.PredicateCDX}
+// sbomKinds are the values of --sbom, and the formats as sbom.Format has them.
+var sbomKinds = map[string]string{"spdx": "SPDX", "cyclonedx": "CycloneDX"}
 
 func newInspectCommand() *cobra.Command {
 	var o inspectOptions
@@ -60,7 +62,7 @@ IMAGE is REGISTRY/NAME[:TAG][@DIGEST], LAYOUT a directory with an OCI layout.`,
 	f.StringVar(&o.sbom, "sbom", "", "print the SBOM, decoded: spdx or cyclonedx")
 	f.Lookup("sbom").NoOptDefVal = "spdx"
 	f.StringVar(&o.attached, "attached", "", "choose one of the attached by its digest")
-	f.BoolVar(&o.raw, "raw", false, "print the chosen one's Sigstore bundle as it was received")
+	f.BoolVar(&o.raw, "raw", false, "print the chosen one's Sigstore bundle or envelope as it was received")
 	f.BoolVar(&o.json, "json", false, "print everything as JSON on stdout")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "give up after this time")
 	cmd.MarkFlagsMutuallyExclusive("provenance", "sbom", "attached", "json")
@@ -126,6 +128,7 @@ type inspection struct {
 	Size      int64               `json:"size"` // bytes of the manifest or index
 	Platforms []inspectedPlatform `json:"platforms"`
 	Attached  []inspectedProof    `json:"attached"`
+	Unsigned  []verify.Claim      `json:"unsigned"` // shown, and never proof
 	Verified  bool                `json:"verified"` // always false: inspect decides nothing
 
 	// Of the provenance, as the trust roots of this machine have it, from whatever source.
@@ -168,7 +171,7 @@ func inspect(ctx context.Context, src oci.Source, reference string) (*inspection
 	if err != nil {
 		return nil, err
 	}
-	out := &inspection{descriptor: d, Digest: d.Digest.String(), MediaType: string(d.MediaType), Size: d.Size, Attached: []inspectedProof{}}
+	out := &inspection{descriptor: d, Digest: d.Digest.String(), MediaType: string(d.MediaType), Size: d.Size, Attached: []inspectedProof{}, Unsigned: []verify.Claim{}}
 	var group errgroup.Group
 	group.Go(func() error {
 		attached, err := oci.Attachments(ctx, src, d.Digest)
@@ -179,7 +182,16 @@ func inspect(ctx context.Context, src oci.Source, reference string) (*inspection
 		for i := range attached {
 			out.Attached = append(out.Attached, inspectProof(&attached[i]))
 		}
+		tagged, err := inspectTags(ctx, src, d.Digest)
+		if err != nil {
+			return err
+		}
+		out.Attached = append(out.Attached, tagged...)
 		slices.SortStableFunc(out.Attached, func(a, b inspectedProof) int { return a.rank() - b.rank() })
+		return nil
+	})
+	group.Go(func() error {
+		out.Unsigned = append(out.Unsigned, verify.Claims(ctx, src, d.Digest, true)...)
 		return nil
 	})
 	group.Go(func() error {
@@ -243,12 +255,12 @@ func blobOf(d v1.Descriptor) inspectedBlob {
 // choose finds the one bundle that the flags ask for. Where there are several
 // it is not for us to say which is the right one.
 func (in *inspection) choose(o inspectOptions) (*inspectedProof, error) {
-	want, what := "", "Sigstore bundle"
+	want, what := func(string) bool { return true }, "Sigstore bundle"
 	switch {
 	case o.provenance:
-		want, what = attest.PredicateSLSA1, "SLSA v1 provenance"
+		want, what = func(t string) bool { return t == attest.PredicateSLSA1 || t == attest.PredicateSLSA02 }, "SLSA provenance"
 	case o.sbom != "":
-		want, what = sbomKinds[o.sbom], o.sbom+" SBOM"
+		want, what = func(t string) bool { return sbom.Format(t) == sbomKinds[o.sbom] }, o.sbom+" SBOM"
 	case o.attached != "":
 		what = "Sigstore bundle " + o.attached
 	}
@@ -256,7 +268,7 @@ func (in *inspection) choose(o inspectOptions) (*inspectedProof, error) {
 	var digests []string
 	for i := range in.Attached {
 		p := &in.Attached[i]
-		if p.raw != nil && (want == "" || p.PredicateType == want) && (o.attached == "" || p.Digest == o.attached) {
+		if p.raw != nil && want(p.PredicateType) && (o.attached == "" || p.Digest == o.attached) {
 			found, digests = append(found, p), append(digests, p.Digest)
 		}
 	}
@@ -272,11 +284,20 @@ func (in *inspection) choose(o inspectOptions) (*inspectedProof, error) {
 	}
 }
 
-// predicateOf decodes the statement in a bundle and indents its predicate.
+// predicateOf decodes the statement in a bundle or envelope and indents its predicate.
 func predicateOf(raw []byte) ([]byte, error) {
-	pb, err := parseAnyBundle(raw)
-	if err != nil {
-		return nil, err
+	var pb *protobundle.Bundle
+	if attest.IsEnvelope(raw) {
+		signed, err := attest.ParseEnvelope(raw)
+		if err != nil {
+			return nil, err
+		}
+		pb = signed.Entity.Bundle
+	} else {
+		var err error
+		if pb, err = parseAnyBundle(raw); err != nil {
+			return nil, err
+		}
 	}
 	statement, err := anyStatement(pb)
 	if err != nil {

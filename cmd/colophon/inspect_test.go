@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/oci"
 )
 
@@ -88,5 +89,23 @@ func TestInspectShowsWhatIsHostile(t *testing.T) {
 	if strings.ContainsRune(out, 0x1b) {
 		t.Errorf("an escape sequence reaches the terminal: %q", out)
 	}
-	s.run(exitFailure, []string{"inspect", s.image, "--provenance"}, "has 2 of SLSA v1 provenance attached: sha256:", "--attached")
+	s.run(exitFailure, []string{"inspect", s.image, "--provenance"}, "has 2 of SLSA provenance attached: sha256:", "--attached")
+}
+
+// TestInspectOldForms: what cosign v2 signed under tags, and what nobody signed.
+func TestInspectOldForms(t *testing.T) {
+	const ada, people = "https://accounts.example.com/ada", "https://accounts.example.com"
+	var image string
+	s := stageWith(t, func(p *prooftest.Platform, store *prooftest.Store, r *prooftest.Release) {
+		h := p.Certified(prooftest.Identity{SAN: ada, Issuer: people})
+		payload := []byte(`{"critical":{"identity":{"docker-reference":""},"image":{"docker-manifest-digest":"` + r.Image.Digest.String() + `"},"type":"cosign container image signature"}}`)
+		store.Tagged(r.Image, "sig", store.Layer(payload, attest.SimpleSigningMediaType, h.Simple(payload)))
+		envelope, annotations := h.Envelope(r.Statement("https://in-toto.io/attestation/svr/v0.1"))
+		store.Tagged(r.Image, "att", store.Layer(envelope, attest.EnvelopeMediaType, annotations))
+		store.Tagged(r.Image, "sbom", store.Layer([]byte("{}"), "text/spdx+json", nil))
+		image = r.Image.Digest.String()
+	})
+	s.run(exitOK, []string{"inspect", s.image}, "attached: 6", "signature  sha256:", "verification result  sha256:", "says    https://in-toto.io/attestation/svr/v0.1", "signer  "+ada, "issuer  "+people, "log     entry 7",
+		"unsigned, proof of nothing: 1", "cosign attachment", "text/spdx+json", "about   "+image)
+	s.run(exitFailure, []string{"inspect", s.image, "--raw", "--attached", image}, "no Sigstore bundle")
 }

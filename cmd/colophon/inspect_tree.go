@@ -18,6 +18,8 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/sbom"
+	"github.com/colophon-build/colophon/verify"
 )
 
 // inspectedProof is one attached manifest. Signer, issuer, log index and times
@@ -96,6 +98,10 @@ func (p *inspectedProof) read(raw []byte) error {
 	if err != nil {
 		return err
 	}
+	return p.readBundle(pb)
+}
+
+func (p *inspectedProof) readBundle(pb *protobundle.Bundle) error {
 	material := pb.GetVerificationMaterial()
 	der := material.GetCertificate().GetRawBytes()
 	if chain := material.GetX509CertificateChain().GetCertificates(); len(der) == 0 && len(chain) > 0 {
@@ -123,6 +129,9 @@ func (p *inspectedProof) read(raw []byte) error {
 		}
 		p.Times = append(p.Times, t.Time.UTC())
 	}
+	if pb.GetMessageSignature() != nil {
+		return nil
+	}
 	statement, err := anyStatement(pb)
 	if err != nil {
 		return err
@@ -148,8 +157,17 @@ func (p *inspectedProof) readCertificate(der []byte) error {
 var proofKinds = []struct{ predicate, name string }{
 	{attest.PredicateSign, "signature"},
 	{attest.PredicateSLSA1, "provenance"},
-	{attest.PredicateSPDX, "SBOM (SPDX)"},
-	{attest.PredicateCDX, "SBOM (CycloneDX)"},
+	{attest.PredicateSLSA02, "provenance"},
+	{attest.PredicateVSA, "verification summary"},
+	{"https://in-toto.io/attestation/vulns/v0.1", "vulnerability scan"},
+	{"https://in-toto.io/attestation/vulns/v0.2", "vulnerability scan"},
+	{"https://cosign.sigstore.dev/attestation/vuln/v1", "vulnerability scan"},
+	{"https://in-toto.io/attestation/test-result/v0.1", "test result"},
+	{"https://in-toto.io/attestation/svr/v0.1", "verification result"},
+	{"https://in-toto.io/attestation/scai/attribute-report/v0.2", "attributes (SCAI)"},
+	{"https://in-toto.io/attestation/scai/v0.3", "attributes (SCAI)"},
+	{"https://in-toto.io/attestation/release/v0.1", "release"},
+	{"https://in-toto.io/attestation/link/v0.3", "step (link)"},
 }
 
 func (p *inspectedProof) rank() int {
@@ -158,16 +176,23 @@ func (p *inspectedProof) rank() int {
 			return i
 		}
 	}
-	return len(proofKinds)
+	if sbom.Format(p.PredicateType) != "" {
+		return len(proofKinds)
+	}
+	return len(proofKinds) + 1
 }
 
 func (p *inspectedProof) kind() string {
 	switch i := p.rank(); {
 	case i < len(proofKinds):
 		return proofKinds[i].name
+	case sbom.Format(p.PredicateType) != "":
+		return "SBOM (" + sbom.Format(p.PredicateType) + ")"
 	case p.PredicateType != "":
 		return "attestation"
-	case p.ArtifactType == attest.BundleMediaType:
+	case p.ArtifactType == attest.SimpleSigningMediaType:
+		return "signature"
+	case attest.IsBundleMediaType(p.ArtifactType):
 		return "bundle"
 	}
 	return "artifact"
@@ -201,17 +226,32 @@ func (in *inspection) print(w io.Writer) error {
 		}
 		t.node(false, p.print, "%s  %s", name, p.Digest)
 	}
-	t.node(true, func(t tree) {
+	t.node(len(in.Unsigned) == 0, func(t tree) {
 		for i := range in.Attached {
 			p := &in.Attached[i]
 			t.node(i == len(in.Attached)-1, p.print, "%s  %s", p.kind(), p.Digest)
 		}
 	}, "attached: %d", len(in.Attached))
+	if len(in.Unsigned) > 0 {
+		t.node(true, func(t tree) {
+			for i, c := range in.Unsigned {
+				t.node(i == len(in.Unsigned)-1, func(t tree) { printClaim(t, c) }, "%s  %s", c.Form, c.Digest)
+			}
+		}, "unsigned, proof of nothing: %d", len(in.Unsigned))
+	}
 	if err := t.w.Flush(); err != nil {
 		return err
 	}
 	printRequirements(w, "", in.Level, in.Requirements)
 	return nil
+}
+
+func printClaim(t tree, c verify.Claim) {
+	t.node(false, nil, "%-7s %s", "claims", c.Type)
+	t.node(c.Says == "", nil, "%-7s %s", "about", c.About)
+	if c.Says != "" {
+		t.node(true, nil, "%-7s %s", "says", c.Says)
+	}
 }
 
 func (p inspectedPlatform) print(t tree) {

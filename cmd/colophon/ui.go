@@ -93,6 +93,9 @@ func printVerdict(w io.Writer, v *verify.Verdict, explain explainer) {
 	}
 	fmt.Fprintln(w)
 	printLinks(w, "  ", v.Links, explain)
+	for _, c := range v.Unsigned {
+		fmt.Fprintf(w, "  %s %-11s %s\n", paint(w, faint, "·"), "unsigned", printable(fmt.Sprintf("%s: %s about %s; it proves nothing", c.Form, c.Type, c.About)))
+	}
 	if explain != nil {
 		printRequirements(w, "  ", v.Level, v.Requirements)
 	}

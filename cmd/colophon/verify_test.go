@@ -35,13 +35,18 @@ func newStage(t *testing.T) *stage { return stageOf(t, func(*prooftest.Release) 
 
 // stageOf is a stage whose release says what change makes of it.
 func stageOf(t *testing.T, change func(*prooftest.Release)) *stage {
+	return stageWith(t, func(_ *prooftest.Platform, _ *prooftest.Store, r *prooftest.Release) { change(r) })
+}
+
+// stageWith is stageOf for what is put beside the release, too.
+func stageWith(t *testing.T, change func(*prooftest.Platform, *prooftest.Store, *prooftest.Release)) *stage {
 	t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
 	srv := httptest.NewServer(registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(srv.Close)
 	host := strings.TrimPrefix(srv.URL, "http://")
 	p, store := prooftest.New(t), prooftest.NewStore(t)
 	r := p.Release(store)
-	change(r)
+	change(p, store, r)
 	r.Attach(prooftest.Kinds...)
 	dst, err := oci.OpenRegistry(host+"/team/app", oci.RegistryOptions{})
 	if err != nil {
