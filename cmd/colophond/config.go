@@ -42,8 +42,11 @@ type buildConfig struct {
 	CPUs       float64       `json:"cpus,omitempty"`       // cores of one build
 	Memory     int64         `json:"memory,omitempty"`     // bytes
 	PIDs       int64         `json:"pids,omitempty"`       // processes and threads
+	Disk       int64         `json:"disk,omitempty"`       // bytes of everything a build writes
+	IO         int64         `json:"io,omitempty"`         // bytes per second read from that disk, and as many written
 	WallTime   string        `json:"wallTime,omitempty"`   // "30m"
 	Concurrent int           `json:"concurrent,omitempty"` // builds at once
+	Runtime    string        `json:"runtime,omitempty"`    // OCI runtime: a name in PATH, or a path
 	UIDBase    uint32        `json:"uidBase,omitempty"`    // first host uid of the rooms' ranges
 	Network    networkConfig `json:"network,omitzero"`     // what rooms may reach
 	StdCache   string        `json:"stdCache,omitempty"`   // Go's standard library, compiled from the toolchain alone; platforms of one user may share it
@@ -61,7 +64,7 @@ type networkConfig struct {
 
 func (b buildConfig) limits() build.Limits {
 	wall, _ := time.ParseDuration(b.WallTime) // readConfig has checked it
-	return build.Limits{CPUs: b.CPUs, Memory: b.Memory, PIDs: b.PIDs, WallTime: wall}
+	return build.Limits{CPUs: b.CPUs, Memory: b.Memory, PIDs: b.PIDs, Disk: b.Disk, IO: b.IO, WallTime: wall}
 }
 
 func readConfig(path string) (config, error) {

@@ -36,7 +36,7 @@ func runRooms(ctx context.Context, s start[roomsSettings]) error {
 	mux := http.NewServeMux()
 	mux.Handle(localgit.Path, peer.Allow(localgit.Handler(s.log), roleAttestor))
 	r, err := buildkit.NewRooms(buildkit.RoomsConfig{
-		Buildkitd: s.settings.Buildkitd, StateDir: s.settings.Dir, Network: s.settings.Network,
+		Buildkitd: s.settings.Buildkitd, Runtime: s.settings.Build.Runtime, StateDir: s.settings.Dir, Network: s.settings.Network,
 		UIDBase: s.settings.Build.UIDBase, Limits: s.settings.Build.limits(), Setup: s.settings.Setup,
 		Gateway: gatewayProcess(s.settings.Gateway, s.users),
 	})
