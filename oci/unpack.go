@@ -38,45 +38,50 @@ func newBudget(total int64) *budget {
 	return b
 }
 
+// unpack opens a layer's decompressor over its blob, bounded; done gives it back.
+func unpack(blob io.Reader, d v1.Descriptor, bomb bombLimits, total *budget) (stream *boundedReader, done func(), err error) {
+	how, err := packing(d.MediaType)
+	if err != nil {
+		return nil, nil, err
+	}
+	inner, done := blob, func() {}
+	switch how {
+	case "gzip":
+		gz, err := gzip.NewReader(blob)
+		if err != nil {
+			return nil, nil, unpackError(err)
+		}
+		inner = gz
+	case "zstd":
+		zs, err := zstd.NewReader(blob, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindow))
+		if err != nil {
+			return nil, nil, unpackError(err)
+		}
+		inner, done = zs, zs.Close
+	}
+	return &boundedReader{inner: inner, left: max(bomb.floor, bomb.ratio*d.Size), total: total}, done, nil
+}
+
 // measureLayer unpacks the layer to nowhere and fills in slot. Each byte of
 // the blob is hashed as stored and as unpacked.
 func measureLayer(l *Layout, slot *MeasuredLayer, bomb bombLimits, total *budget) error {
-	how, err := packing(slot.Descriptor.MediaType)
-	if err != nil {
-		return err
-	}
 	blob, err := l.Blob(context.Background(), slot.Descriptor)
 	if err != nil {
 		return err
 	}
 	defer blob.Close()
-	unpacked := io.Reader(blob)
-	switch how {
-	case "gzip":
-		gz, err := gzip.NewReader(blob)
-		if err != nil {
-			return unpackError(err)
-		}
-		unpacked = gz
-	case "zstd":
-		zs, err := zstd.NewReader(blob, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindow))
-		if err != nil {
-			return unpackError(err)
-		}
-		defer zs.Close()
-		unpacked = zs
+	bounded, done, err := unpack(blob, slot.Descriptor, bomb, total)
+	if err != nil {
+		return err
 	}
+	defer done()
 	sum := sha256.New()
-	bounded := &boundedReader{inner: unpacked, left: max(bomb.floor, bomb.ratio*slot.Descriptor.Size), total: total}
-	stream := io.TeeReader(bounded, sum)
-	if slot.Entries, err = checkTar(stream, bomb.entries); err != nil {
+	err = readTar(io.TeeReader(bounded, sum), bomb.entries, func(*tar.Header, io.Reader) error { slot.Entries++; return nil })
+	if err != nil {
 		return unpackError(err)
 	}
-	// The decompressor is at its end; the blob must be too, and its digest right.
-	if n, err := io.Copy(io.Discard, blob); err != nil {
+	if err := atEnd(blob); err != nil {
 		return err
-	} else if n > 0 {
-		return refuse("%d bytes follow the compressed data", n)
 	}
 	slot.DiffID = v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
 	slot.Unpacked = bounded.read
@@ -112,43 +117,20 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// checkTar reads a layer's tar to its end, padding included.
-func checkTar(stream io.Reader, maxEntries int) (entries int, err error) {
-	tr := tar.NewReader(stream)
-	for {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return 0, err
-		}
-		if entries++; entries > maxEntries {
-			return 0, refuse("more than %d entries", maxEntries)
-		}
-		if err := checkName(h.Name); err != nil {
-			return 0, err
-		}
-		// A symbolic link's target is looked up inside the container, and may
-		// be anything; a hard link's is looked up while unpacking.
-		if h.Typeflag == tar.TypeLink {
-			if err := checkName(h.Linkname); err != nil {
-				return 0, err
-			}
-		}
-	}
-	// Other tar readers go on where this one sees the end.
+// onlyPadding fails where more than zeros follow the end of a tar: other tar
+// readers go on where ours sees the end.
+func onlyPadding(stream io.Reader) error {
 	pad := make([]byte, 32<<10)
 	for {
 		n, err := stream.Read(pad)
 		if slices.ContainsFunc(pad[:n], func(b byte) bool { return b != 0 }) {
-			return 0, refuse("data follows the end of the tar")
+			return refuse("data follows the end of the tar")
 		}
 		if errors.Is(err, io.EOF) {
-			return entries, nil
+			return nil
 		}
 		if err != nil {
-			return 0, err
+			return err
 		}
 	}
 }

@@ -26,6 +26,7 @@ type Policy struct {
 	Levels        map[string]int `json:"levels,omitempty"`        // SLSA Build level that each of Builders is believed for, in place of what the trust root says
 	MinLevel      int            `json:"minLevel,omitempty"`      // SLSA Build level that must follow from the evidence
 	NoSBOM        bool           `json:"noSBOM,omitempty"`        // an image without an SBOM is accepted
+	Contents      bool           `json:"contents,omitempty"`      // the SBOMs must agree with what is installed in the image
 	Signer        *Signer        `json:"signer,omitempty"`        // who must have signed, in place of platforms and public builders; without a source only who signed is asked
 	Attestations  []Attestation  `json:"attestations,omitempty"`  // what else must be attested of the image
 	FreshTrust    bool           `json:"freshTrust,omitempty"`    // trust roots from a TUF repository count only until its metadata expires
@@ -54,6 +55,8 @@ func (p Policy) Check() error {
 		return errors.New("policy: ref, commit, builders and attestations are of a provenance, which no verification summary speaks of: say which source it should name")
 	case len(p.Attestations) > maxAttestations:
 		return fmt.Errorf("policy: got %d attestations, at most %d are taken", len(p.Attestations), maxAttestations)
+	case p.Contents && (!p.Chain() || p.Signer != nil):
+		return errors.New("policy: contents are compared with the SBOMs of a platform, and the policy asks for none")
 	case p.Source != "" && p.AnySource:
 		return fmt.Errorf("policy names the source %q and accepts any source", p.Source)
 	case p.MinLevel < 0 || p.MinLevel > 3:

@@ -24,6 +24,10 @@ type component struct {
 		Content   string `json:"content"`
 	} `json:"hashes"`
 	Components []component `json:"components"`
+	External   []struct {
+		Type string `json:"type"`
+		URL  string `json:"url"`
+	} `json:"externalReferences"`
 }
 
 func readCycloneDX(data []byte) (*Document, error) {
@@ -49,6 +53,11 @@ func readCycloneDX(data []byte) (*Document, error) {
 	d := &Document{Info: Info{Format: "CycloneDX", Version: doc.Version, Name: image.Name}}
 	if image.Name == "" && image.Version == "" {
 		return nil, errors.New("it does not say what it describes")
+	}
+	for _, r := range image.External {
+		if r.Type == "vcs" {
+			d.built(r.URL)
+		}
 	}
 	d.add(image.Components)
 	d.add(doc.Components)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/source"
 )
 
 // Predicate types of the two formats, as cosign attests them.
@@ -25,6 +27,7 @@ type Info struct {
 	Packages      int       // without the image itself
 	SubjectDigest string    // "sha256:hex" of the image described; empty where Read found none
 	Created       time.Time // UTC; zero where a CycloneDX document does not say
+	Source        string    // what the image was built from, git+URI@COMMIT; empty where the document does not say
 }
 
 // Package is one thing that a document lists. Files, the operating system and
@@ -116,6 +119,13 @@ func (i *Info) subject(hex string) error {
 	}
 	i.SubjectDigest = h.String()
 	return nil
+}
+
+// built takes what names a commit. Other documents name a repository, or a page.
+func (i *Info) built(from string) {
+	if at := strings.LastIndexByte(from, '@'); strings.HasPrefix(from, "git+") && at > 0 && source.IsCommitID(from[at+1:]) {
+		i.Source = from
+	}
 }
 
 func (i *Info) created(at string) error {

@@ -85,10 +85,10 @@ func TestSummary(t *testing.T) {
 		doc, kind string
 		want      Info
 	}{
-		{spdx, "https://spdx.dev/Document", Info{"SPDX", "2.3", "app", 1, digest, at}},
-		{spdx, "https://spdx.dev/Document/v2.3", Info{"SPDX", "2.3", "app", 1, digest, at}},
-		{cdx, "https://cyclonedx.org/bom", Info{"CycloneDX", "1.6", "app", 1, digest, at}},
-		{cdx, "https://cyclonedx.org/bom/v1.6", Info{"CycloneDX", "1.6", "app", 1, digest, at}},
+		{spdx, "https://spdx.dev/Document", Info{"SPDX", "2.3", "app", 1, digest, at, ""}},
+		{spdx, "https://spdx.dev/Document/v2.3", Info{"SPDX", "2.3", "app", 1, digest, at, ""}},
+		{cdx, "https://cyclonedx.org/bom", Info{"CycloneDX", "1.6", "app", 1, digest, at, ""}},
+		{cdx, "https://cyclonedx.org/bom/v1.6", Info{"CycloneDX", "1.6", "app", 1, digest, at, ""}},
 	} {
 		if got, err := Summary([]byte(tc.doc), tc.kind); err != nil || got != tc.want {
 			t.Errorf("%s: got %+v, %v; want %+v", tc.kind, got, err, tc.want)

@@ -3,6 +3,7 @@ package sbom
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -12,6 +13,7 @@ type spdxPackage struct {
 	ID        string `json:"SPDXID"`
 	Name      string `json:"name"`
 	Version   string `json:"versionInfo"`
+	Source    string `json:"sourceInfo"`
 	Checksums []struct {
 		Algorithm string `json:"algorithm"`
 		Value     string `json:"checksumValue"`
@@ -92,6 +94,9 @@ func readSPDX(data []byte) (*Document, error) {
 		return nil, errors.New("what it describes is not among its packages")
 	}
 	d.Name = image.Name
+	if from, ok := strings.CutPrefix(image.Source, "built from "); ok { // free text; this is what sbom/generate writes
+		d.built(from)
+	}
 	for _, c := range image.Checksums {
 		if c.Algorithm == "SHA256" {
 			if err := d.subject(c.Value); err != nil {

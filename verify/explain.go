@@ -74,7 +74,12 @@ func (opts Options) Explain(link string) Explanation {
 		} else {
 			rule += "; demanded, but not of workflows, which attach none"
 		}
-		return Explanation{"the SBOM attestations", "the signer of the provenance, and this digest", rule}
+		against := "the signer of the provenance, this digest, and the source of the provenance"
+		if p.Contents {
+			against += "; what is installed in the image: Go binaries, dpkg, apk, npm and Python packages"
+			rule += "; a package that only one of document and image has breaks it, and the policy demands that"
+		}
+		return Explanation{"the SBOM attestations", against, rule}
 	}
 	if link == LinkSummary {
 		return Explanation{

@@ -27,7 +27,7 @@ type candidate struct {
 	missing bool   // it could not be fetched, so that nothing is known about it
 	proof   *proof // nil where it was not a bundle
 	prov    *provenance
-	sbom    *sbom.Info
+	sbom    *sbom.Document
 }
 
 // score orders candidates by how far they came, to show the best one's reason.
@@ -129,7 +129,7 @@ func (c *check) ofPlatform(raw []byte, hint string, subject v1.Hash, d v1.Descri
 	case attest.PredicateSLSA1:
 		cand.prov, cand.err = c.readProvenance(cand.proof, b.Statement.Predicate)
 	case attest.PredicateSPDX, attest.PredicateCDX:
-		cand.sbom, cand.err = readSBOM(b.Statement.Predicate, cand.kind, subject)
+		cand.sbom, cand.err = c.readSBOM(b.Statement.Predicate, cand.kind, subject)
 	}
 	return cand
 }

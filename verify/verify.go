@@ -114,7 +114,7 @@ func (c *check) chain(ctx context.Context, v *Verdict, digest v1.Hash) {
 	signature, log := c.signatureLinks(ev, sig)
 	provenance := c.provenanceLink(ev, prov)
 	source := c.sourceLink(ctx, prov)
-	sbom := c.sbomLink(ev, signer)
+	sbom := c.sbomLink(ctx, digest, ev, signer, prov)
 	for _, l := range []Link{<-image, signature, log, provenance, source, sbom} {
 		v.add(l)
 	}
@@ -319,26 +319,6 @@ func (c *check) sourceLink(ctx context.Context, best *candidate) Link {
 	return l
 }
 
-func (c *check) sbomLink(ev *evidence, signer *proof) Link {
-	l := Link{Name: LinkSBOM, Status: Holds}
-	var claims []string
-	for _, kind := range []struct{ predicate, what string }{{attest.PredicateSPDX, "SPDX document"}, {attest.PredicateCDX, "CycloneDX document"}} {
-		best := ev.best(kind.predicate, signer)
-		if best.good() && best.sbom != nil {
-			claims = append(claims, fmt.Sprintf("%s %s, %d packages", best.sbom.Format, best.sbom.Version, best.sbom.Packages))
-			continue
-		}
-		if !c.opts.Policy.NoSBOM {
-			return ev.lacking(LinkSBOM, kind.predicate, kind.what, best)
-		}
-	}
-	if len(claims) == 0 {
-		return Link{Name: LinkSBOM, Status: NotAsked, Reason: "the policy accepts an image without one"}
-	}
-	l.Claim = strings.Join(claims, "; ") + "; about this image"
-	return l
-}
-
 // add appends a link. Much of a reason comes from outside, and goes to
 // terminals: one line, no control characters, bounded.
 func (v *Verdict) add(l Link) {
@@ -362,7 +342,7 @@ func plain(s string) string {
 
 // conclude sets the outcome of an image.
 func (v *Verdict) conclude(p policy.Policy) {
-	v.demand(map[string]bool{LinkImage: true, LinkSignature: true, LinkLog: true, LinkProvenance: true, LinkSBOM: !p.NoSBOM, LinkSource: p.RequireSource})
+	v.demand(map[string]bool{LinkImage: true, LinkSignature: true, LinkLog: true, LinkProvenance: true, LinkSBOM: !p.NoSBOM || p.Contents, LinkSource: p.RequireSource})
 }
 
 // demand sets the outcome. Accepted is only what each required link earned.

@@ -77,6 +77,7 @@ accepted), 2 usage, 1 failure.`,
 	f.StringVar(&o.demand.Commit, "commit", "", "full id of the commit that it must come from")
 	f.StringSliceVar(&o.demand.Builders, "builder", nil, "builder id to accept (default: those that the trust roots name)")
 	f.IntVar(&o.demand.MinLevel, "min-level", 0, "SLSA Build level that must follow from the evidence, 0 to 3")
+	f.BoolVar(&o.demand.Contents, "contents", false, "the SBOMs must agree with what is installed in the image; reads its layers once more")
 	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, and this one holds its Sigstore bundle or bundles")
 	f.StringVar(&o.signer.Identity, "identity", "", "name of who must have signed, in place of the builders that are believed; with --issuer")
 	f.StringVar(&o.signer.Issuer, "issuer", "", "who must vouch for --identity")
@@ -96,6 +97,7 @@ accepted), 2 usage, 1 failure.`,
 	o.source.flags(cmd)
 	o.summary.flags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("ref", "tag", "branch")
+	cmd.MarkFlagsMutuallyExclusive("contents", "bundle")
 	cmd.MarkFlagsMutuallyExclusive("explain", "json")
 	cmd.MarkFlagsMutuallyExclusive("key", "identity")
 	cmd.MarkFlagsMutuallyExclusive("key", "issuer")
@@ -258,7 +260,8 @@ func (o verifyOptions) load() (policy.Policy, []byte, error) {
 	if err != nil {
 		return policy.Policy{}, nil, usageError("the format is in spec/policy", "%s: %v", o.policy, err)
 	}
-	return p, raw, nil
+	p.Contents = p.Contents || o.demand.Contents
+	return p, raw, p.Check()
 }
 
 // undecided is the verdict where verification could not even begin.

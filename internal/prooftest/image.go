@@ -30,6 +30,7 @@ type Store struct {
 	FailListing  error
 	ListedAs     string // artifactType of new listings, where set: a lie
 	RepositoryIs string
+	Tar          []byte // tar that images made after this consist of; nil: bytes that are none
 }
 
 // NewStore makes an empty one.
@@ -134,6 +135,9 @@ func (s *Store) Image(tag string) (index v1.Descriptor, layers []v1.Descriptor) 
 	idx := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex}
 	for _, arch := range []string{"amd64", "arm64"} {
 		layer := s.Put([]byte("a layer for "+arch), types.OCILayer)
+		if s.Tar != nil {
+			layer = s.Put(s.Tar, types.OCIUncompressedLayer)
+		}
 		m := s.putJSON(v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Layers: []v1.Descriptor{layer},
 			Config: s.putJSON(map[string]string{"os": "linux", "architecture": arch}, types.OCIConfigJSON)}, types.OCIManifestSchema1)
 		m.Platform = &v1.Platform{OS: "linux", Architecture: arch}

@@ -1,0 +1,104 @@
+package oci
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// Entries calls visit for every entry of the layers of an image manifest, the
+// lowest layer (0) first, each as its tar has it: whiteouts are entries too
+// (image-spec layer.md). What is read of content need not be all of it. Layers
+// are bounded as MeasureLayout bounds them. Only where Entries returns nil were
+// the bytes those that the digests name.
+func Entries(ctx context.Context, src Source, manifest v1.Hash, visit func(layer int, h *tar.Header, content io.Reader) error) error {
+	raw, mediaType, err := src.Manifest(ctx, manifest)
+	if err != nil {
+		return err
+	}
+	m, err := parseContent(raw, types.MediaType(mediaType))
+	if err != nil {
+		return fmt.Errorf("manifest %s: %w", manifest, err)
+	}
+	if m.Config == nil {
+		return refuse("%s is an index, want the manifest of one platform", manifest)
+	}
+	total := newBudget(defaultBomb.total)
+	for i, d := range m.Layers {
+		err := entriesOf(ctx, src, d, total, func(h *tar.Header, content io.Reader) error { return visit(i, h, content) })
+		if err != nil {
+			return fmt.Errorf("layer %s: %w", d.Digest, err)
+		}
+	}
+	return nil
+}
+
+func entriesOf(ctx context.Context, src Source, d v1.Descriptor, total *budget, visit func(*tar.Header, io.Reader) error) error {
+	blob, err := src.Blob(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	stream, done, err := unpack(blob, d, defaultBomb, total)
+	if err != nil {
+		return err
+	}
+	defer done()
+	var visited error // what visit says is its own, and no fault of the bytes
+	err = readTar(stream, defaultBomb.entries, func(h *tar.Header, content io.Reader) error {
+		visited = visit(h, content)
+		return visited
+	})
+	switch {
+	case visited != nil:
+		return visited
+	case err != nil:
+		return unpackError(err)
+	}
+	return atEnd(blob)
+}
+
+// atEnd: once the decompressor is at its end the blob must be, and its digest right.
+func atEnd(blob io.Reader) error {
+	if n, err := io.Copy(io.Discard, blob); err != nil {
+		return err
+	} else if n > 0 {
+		return refuse("%d bytes follow the compressed data", n)
+	}
+	return nil
+}
+
+// readTar reads a layer's tar to its end, padding included.
+func readTar(stream io.Reader, most int, visit func(*tar.Header, io.Reader) error) error {
+	tr := tar.NewReader(stream)
+	for entries := 1; ; entries++ {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return onlyPadding(stream)
+		}
+		if err != nil {
+			return err
+		}
+		if entries > most {
+			return refuse("more than %d entries", most)
+		}
+		if err := checkName(h.Name); err != nil {
+			return err
+		}
+		// A symbolic link's target is looked up inside the container, and may
+		// be anything; a hard link's is looked up while unpacking.
+		if h.Typeflag == tar.TypeLink {
+			if err := checkName(h.Linkname); err != nil {
+				return err
+			}
+		}
+		if err := visit(h, tr); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,235 @@
+// Package contents finds out from an image's own bytes what is installed in it,
+// to hold an SBOM to: what Go binaries were built from, the databases of dpkg
+// and apk, and the manifests of installed npm and Python packages. It is small,
+// and knows less than the tools that write SBOMs.
+package contents
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/oci"
+)
+
+// Package is one thing that is installed.
+type Package struct {
+	Type    string // a package URL's type: one of Types
+	Name    string // as package URLs have it: without Debian's or Alpine's name in front; Python's in normal form
+	Version string // "" where the image does not say, as of a Go binary's main module
+}
+
+// Types are the kinds of packages that are looked for.
+var Types = []string{"apk", "deb", "golang", "npm", "pypi"}
+
+// ErrUnread says that something in the image could not be read, so that there
+// may be more than was found.
+var ErrUnread = errors.New("cannot be read")
+
+// Bounds on one image. Honest images stay far below.
+const (
+	maxPackages = 500_000
+	maxFiles    = 500_000    // files that hold packages
+	maxWork     = 20_000_000 // steps that whiteouts may cost
+	maxDatabase = 128 << 20  // bytes of a dpkg or apk database
+	maxManifest = 4 << 20    // bytes of an npm or Python manifest
+)
+
+// Read lists what is installed in the image that digest, of an index or a
+// manifest, names; of an index what is in any of its platforms. It is read
+// layer by layer, and nothing larger than a database is held in memory.
+func Read(ctx context.Context, src oci.Source, digest v1.Hash) (map[Package]bool, error) {
+	raw, mediaType, err := src.Manifest(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	manifests := []v1.Hash{digest}
+	if types.MediaType(mediaType).IsIndex() {
+		var index v1.IndexManifest
+		if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {
+			return nil, fmt.Errorf("%w: index %s: %w", oci.ErrMismatch, digest, err)
+		}
+		if manifests = nil; len(index.Manifests) > limits.IndexManifests {
+			return nil, fmt.Errorf("%w: index of %d manifests, at most %d are taken", oci.ErrMismatch, len(index.Manifests), limits.IndexManifests)
+		}
+		for _, d := range index.Manifests {
+			// BuildKit's attestations are in the index, too; nothing runs them.
+			if d.Platform == nil || d.Platform.OS != "unknown" {
+				manifests = append(manifests, d.Digest)
+			}
+		}
+	}
+	scratch, err := os.CreateTemp("", "colophon-contents-")
+	if err != nil {
+		return nil, err
+	}
+	defer scratch.Close()
+	if err := os.Remove(scratch.Name()); err != nil {
+		return nil, err
+	}
+	all := map[Package]bool{}
+	for _, m := range manifests {
+		t := tree{scratch: scratch}
+		if err := oci.Entries(ctx, src, m, t.entry); err != nil {
+			return nil, err
+		}
+		t.root.each(func(p Package) { all[p] = true })
+	}
+	return all, nil
+}
+
+// tree is the part of an image's file system that holds packages, as the layers
+// so far make it.
+type tree struct {
+	root     node
+	scratch  *os.File // for one binary at a time
+	packages int
+	files    int
+	work     int
+}
+
+type node struct {
+	children map[string]*node
+	layer    int       // that made it what it is
+	found    []Package // of a file
+}
+
+func (n *node) each(f func(Package)) {
+	for _, p := range n.found {
+		f(p)
+	}
+	for _, c := range n.children {
+		c.each(f)
+	}
+}
+
+// entry applies one entry of a layer.
+func (t *tree) entry(layer int, h *tar.Header, content io.Reader) error {
+	name := strings.Trim(path.Clean("/"+h.Name), "/")
+	if len(name) > limits.TreePath {
+		return fmt.Errorf("%w: an entry name of %d bytes, at most %d are taken", oci.ErrMismatch, len(name), limits.TreePath)
+	}
+	dir, base := path.Split(name)
+	if rest, ok := strings.CutPrefix(base, ".wh."); ok {
+		if rest == ".wh..opq" {
+			return t.hide(strings.Trim(dir, "/"), layer, true)
+		}
+		return t.hide(dir+rest, layer, false)
+	}
+	if h.Typeflag == tar.TypeDir {
+		if n := t.find(name); n != nil {
+			n.found = nil // a directory where a file was
+		}
+		return nil
+	}
+	if err := t.hide(name, layer+1, false); err != nil {
+		return err
+	}
+	kind := kindOf(name)
+	switch h.Typeflag {
+	case tar.TypeReg:
+	case tar.TypeLink:
+		// The same file under another name. It is not followed into what was not
+		// looked at under the first one.
+		target := t.find(strings.Trim(path.Clean("/"+h.Linkname), "/"))
+		if target == nil && kind != nil {
+			return fmt.Errorf("%s: a hard link to %s, which %w", name, h.Linkname, ErrUnread)
+		}
+		if target != nil {
+			return t.add(name, layer, target.found)
+		}
+		return nil
+	default:
+		return nil
+	}
+	if kind == nil {
+		if h.FileInfo().Mode()&0o111 == 0 {
+			return nil
+		}
+		kind = t.binary
+	}
+	found, err := kind(content, h.Size)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return t.add(name, layer, found)
+}
+
+func (t *tree) add(name string, layer int, found []Package) error {
+	if t.packages += len(found); t.packages > maxPackages {
+		return fmt.Errorf("more than %d packages: the rest %w", maxPackages, ErrUnread)
+	}
+	if t.files++; t.files > maxFiles {
+		return fmt.Errorf("more than %d files with packages: the rest %w", maxFiles, ErrUnread)
+	}
+	n := &t.root
+	for part := range strings.SplitSeq(name, "/") {
+		if n.children == nil {
+			n.children = map[string]*node{}
+		}
+		next := n.children[part]
+		if next == nil {
+			next = &node{layer: layer}
+			n.children[part] = next
+		}
+		n = next
+	}
+	n.layer, n.found = layer, found
+	return nil
+}
+
+func (t *tree) find(name string) *node {
+	n := &t.root
+	for part := range strings.SplitSeq(name, "/") {
+		if n = n.children[part]; n == nil {
+			return nil
+		}
+	}
+	return n
+}
+
+// hide takes out what layers before a given one put at name or below it; with
+// inside, only below it.
+func (t *tree) hide(name string, before int, inside bool) error {
+	n := &t.root
+	if name != "" {
+		n = t.find(name)
+	}
+	if n == nil {
+		return nil
+	}
+	if !inside && n.layer < before {
+		n.found = nil
+	}
+	t.prune(n, before)
+	if t.work > maxWork {
+		return fmt.Errorf("%w: its whiteouts take more than %d steps", oci.ErrMismatch, maxWork)
+	}
+	return nil
+}
+
+func (t *tree) prune(n *node, before int) {
+	for part, c := range n.children {
+		t.work++
+		if c.layer < before {
+			c.found = nil
+		}
+		t.prune(c, before)
+		if len(c.found) == 0 && len(c.children) == 0 {
+			delete(n.children, part)
+		}
+	}
+}

@@ -1,0 +1,186 @@
+package contents
+
+import (
+	"bufio"
+	"bytes"
+	"debug/buildinfo"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path"
+	"runtime/debug"
+	"strings"
+
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// A reader finds the packages that a file of size bytes speaks of.
+type reader func(content io.Reader, size int64) ([]Package, error)
+
+// kindOf says how to read a file that is known by its name; nil: it is not.
+func kindOf(name string) reader {
+	dir, base := path.Split(name)
+	switch {
+	case name == "var/lib/dpkg/status":
+		return dpkg
+	case dir == "var/lib/dpkg/status.d/" && path.Ext(base) != ".md5sums": // distroless
+		return dpkg
+	case name == "lib/apk/db/installed", name == "usr/lib/apk/db/installed":
+		return apk
+	case base == "package.json":
+		return npm
+	case base == "METADATA" && strings.HasSuffix(dir, ".dist-info/"),
+		base == "PKG-INFO" && strings.HasSuffix(dir, ".egg-info/"),
+		strings.HasSuffix(base, ".egg-info"):
+		return python
+	}
+	return nil
+}
+
+// whole reads a file that must be held in memory.
+func whole(content io.Reader, size int64, most int) ([]byte, error) {
+	if size > int64(most) {
+		return nil, fmt.Errorf("%d bytes, of which at most %d are taken: it %w", size, most, ErrUnread)
+	}
+	return strict.Read(content, most)
+}
+
+// dpkg reads deb-control(5) paragraphs.
+func dpkg(content io.Reader, size int64) ([]Package, error) {
+	var found []Package
+	err := paragraphs(content, size, ":", func(field map[string]string) {
+		// A package that was removed keeps its paragraph. Those of distroless
+		// have no status.
+		if s := strings.Fields(field["Status"]); len(s) > 0 && s[len(s)-1] != "installed" {
+			return
+		}
+		if field["Package"] != "" {
+			found = append(found, Package{"deb", field["Package"], field["Version"]})
+		}
+	})
+	return found, err
+}
+
+// apk reads Alpine's database of what is installed: P is the name, V the version.
+func apk(content io.Reader, size int64) ([]Package, error) {
+	var found []Package
+	err := paragraphs(content, size, ":", func(field map[string]string) {
+		if field["P"] != "" {
+			found = append(found, Package{"apk", field["P"], field["V"]})
+		}
+	})
+	return found, err
+}
+
+// paragraphs reads lines of NAME SEPARATOR VALUE, in groups with empty lines
+// between them. The first of each name counts.
+func paragraphs(content io.Reader, size int64, separator string, each func(map[string]string)) error {
+	data, err := whole(content, size, maxDatabase)
+	if err != nil {
+		return err
+	}
+	field := map[string]string{}
+	flush := func() {
+		if len(field) > 0 {
+			each(field)
+			field = map[string]string{}
+		}
+	}
+	for line := range bytes.Lines(data) {
+		line = bytes.TrimRight(line, "\r\n")
+		if len(bytes.TrimSpace(line)) == 0 {
+			flush()
+			continue
+		}
+		name, value, ok := strings.Cut(string(line), separator)
+		if _, twice := field[name]; ok && !twice && line[0] != ' ' && line[0] != '\t' {
+			field[name] = strings.TrimSpace(value)
+		}
+	}
+	flush()
+	return nil
+}
+
+// npm reads a package.json. Those of tests and templates are often no JSON, and
+// nothing that Node.js could load: they are no packages.
+func npm(content io.Reader, size int64) ([]Package, error) {
+	data, err := whole(content, size, maxManifest)
+	if err != nil {
+		return nil, err
+	}
+	var p struct {
+		Name    string `json:"name"`
+		Version string `json:"version"`
+	}
+	if json.Unmarshal(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), &p) != nil || p.Name == "" || p.Version == "" {
+		return nil, nil
+	}
+	return []Package{{"npm", p.Name, p.Version}}, nil
+}
+
+// python reads the header of a distribution's metadata (PEP 566).
+func python(content io.Reader, size int64) ([]Package, error) {
+	data, err := whole(content, size, maxManifest)
+	if err != nil {
+		return nil, err
+	}
+	var name, version string
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines.Buffer(nil, maxManifest+1)
+	for lines.Scan() && lines.Text() != "" {
+		key, value, _ := strings.Cut(lines.Text(), ":")
+		switch strings.ToLower(key) {
+		case "name":
+			name = strings.TrimSpace(value)
+		case "version":
+			version = strings.TrimSpace(value)
+		}
+	}
+	if name == "" {
+		return nil, nil
+	}
+	return []Package{{"pypi", normalPython(name), version}}, nil
+}
+
+// normalPython is a name in the form of PEP 503: lower case, and "-" for each
+// run of "-", "_" and ".".
+func normalPython(name string) string {
+	return strings.Join(strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return strings.ContainsRune("-_.", r) }), "-")
+}
+
+// maxBinary is what is looked at of an executable.
+const maxBinary = 2 << 30
+
+// binary reads what a Go executable (ELF) was built from. Others have nothing
+// to say.
+func (t *tree) binary(content io.Reader, size int64) ([]Package, error) {
+	in := bufio.NewReader(content)
+	if magic, err := in.Peek(4); err != nil || string(magic) != "\x7fELF" {
+		return nil, nil // a failure to read comes again when the layer is read on
+	}
+	if size > maxBinary {
+		return nil, fmt.Errorf("an executable of %d bytes, of which at most %d are taken: it %w", size, maxBinary, ErrUnread)
+	}
+	if _, err := t.scratch.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	n, err := io.Copy(t.scratch, in)
+	if err != nil {
+		return nil, err
+	}
+	info, err := buildinfo.Read(io.NewSectionReader(t.scratch, 0, n))
+	if err != nil {
+		return nil, nil // no Go, or none that says so
+	}
+	found := []Package{{"golang", "stdlib", strings.TrimPrefix(strings.Fields(info.GoVersion + " ")[0], "go")}}
+	if info.Main.Path != "" {
+		found = append(found, Package{"golang", info.Main.Path, ""})
+	}
+	for _, d := range info.Deps {
+		if d.Replace != nil {
+			d = &debug.Module{Path: d.Replace.Path, Version: d.Replace.Version}
+		}
+		found = append(found, Package{"golang", d.Path, d.Version})
+	}
+	return found, nil
+}
