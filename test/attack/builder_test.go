@@ -173,7 +173,7 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // the test: whoever has the builder's user can do that.
 func (s *scene) usurp(p *harness.Platform, l *liar) {
 	s.Helper()
-	path := filepath.Join(p.Data, "run", "worker.sock")
+	path := filepath.Join(p.Data, "run", "builder.sock")
 	if err := os.Rename(path, path+".aside"); err != nil {
 		s.Fatal(err)
 	}

@@ -71,7 +71,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "endless-build", tries: "keep a room for ever",
 	guard: "the wall clock ends it: build/buildkit Build",
-	cuts:  []cut{{"build/buildkit/buildkit.go", `context.WithTimeoutCause(ctx, limits.WallTime, tooLong)`, `context.WithTimeoutCause(ctx, time.Hour, tooLong)`}},
+	cuts:  []cut{{"build/buildkit/buildkit.go", `wall := lower(req.Limits.WallTime, b.cfg.WallTime)`, `wall := time.Hour`}},
 	beside: func(s *scene) (string, string) {
 		return s.exhaust("still here", "took longer than the limit of 12s", `RUN trap "" TERM INT HUP; sleep 16; echo still here`)
 	},

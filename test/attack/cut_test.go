@@ -122,8 +122,8 @@ func unguarded(t *testing.T, a *attack) outcome {
 	switch {
 	case contains(a.from, "room"):
 		return s.runInside("room", []*attack{a}, a.name)[0]
-	case contains(a.from, "step"):
-		return s.runInside("step", []*attack{a}, a.name)[0]
+	case len(a.from) > 0:
+		return s.runInside(a.from[0], []*attack{a}, a.name)[0]
 	}
 	through, stopped := a.beside(s)
 	return outcome{attack: a, where: "beside", through: through, stopped: stopped}

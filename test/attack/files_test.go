@@ -25,11 +25,11 @@ var (
 `, `		AmbientCaps: make([]uintptr, 0, len(ids)),
 `},
 	}
-	cutRoot = cut{"build/sandbox/mounts.go", `	if err := add(state, StateTarget, false, unix.MOUNT_ATTR_NODEV); err != nil {`,
+	cutRoot = cut{"build/sandbox/mounts.go", `	if err := add(cgroupRoot, cgroupRoot, true,`,
 		`	if err := add("/", "/host", true, 0); err != nil {
 		return files, err
 	}
-	if err := add(state, StateTarget, false, 0); err != nil {`}
+	if err := add(cgroupRoot, cgroupRoot, true,`}
 )
 
 // everywhere is the ways from a room to a path of the host.
@@ -196,22 +196,15 @@ var _ = register(attack{
 	},
 })
 
-// setuidFiles looks among the rooms for files that would run as root.
-func (s *scene) setuidFiles() string {
-	for _, p := range s.platforms {
-		found := ""
-		filepath.WalkDir(filepath.Join(p.Data, "rooms"), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() {
-				return nil
-			}
+// setuidFiles looks among the files of rooms for one that would run as root.
+func setuidFiles() string {
+	for _, dir := range []string{"/state", "/state/tmp", "/tmp", "/run"} {
+		paths, _ := filepath.Glob("/proc/[0-9]*/root" + dir + "/root-shell")
+		for _, path := range paths {
 			var st unix.Stat_t
 			if unix.Lstat(path, &st) == nil && st.Mode&unix.S_ISUID != 0 && st.Uid == 0 {
-				found = path + " runs as the host's root"
+				return path + " runs as the host's root"
 			}
-			return nil
-		})
-		if found != "" {
-			return found
 		}
 	}
 	return ""

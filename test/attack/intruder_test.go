@@ -27,6 +27,10 @@ type briefing struct {
 	Bystander int      // pid of a process on the host, with a secret in its memory
 	Device    uint64   // number of the block device that the host's files are on
 	Write     []string // files of the host that would be worth changing
+	Data      string   // the platform's directory
+
+	Private []string       // for an intruder in a role: files of other roles
+	Roles   map[string]int // and their pids
 }
 
 const (
@@ -68,7 +72,7 @@ func ownBriefing() (b briefing, err error) {
 // every word.
 type intruder struct {
 	briefing
-	where string // step or room
+	where string // step, room, or the role whose user it has
 	said  report
 }
 
@@ -140,6 +144,9 @@ func intrude(where string) {
 		fmt.Println(reportMark+"no briefing:", err)
 		os.Exit(1)
 	}
+	if len(os.Args) == 3 && os.Args[1] == "role" {
+		where = os.Args[2]
+	}
 	if len(os.Args) == 4 && os.Args[1] == "try" {
 		i := intruder{briefing: b, where: os.Args[3], said: report{Attack: os.Args[2], Where: os.Args[3]}}
 		named(os.Args[2]).probe(&i)
@@ -154,7 +161,7 @@ func intrude(where string) {
 		r := tryOne(a, where)
 		line, _ := json.Marshal(r)
 		fmt.Fprintf(&out, "%s%s\n", reportMark, line)
-		if where == "step" {
+		if where != "room" {
 			fmt.Printf("%s%s\n", reportMark, line)
 		}
 	}
@@ -167,9 +174,11 @@ func intrude(where string) {
 		resp.Body.Close()
 		os.Exit(0)
 	}
-	if err := os.WriteFile("/done", nil, 0o644); err != nil {
-		fmt.Println(err)
-		os.Exit(1)
+	if where == "step" {
+		if err := os.WriteFile("/done", nil, 0o644); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
 	}
 	os.Exit(0)
 }

@@ -44,7 +44,7 @@ var _ = register(attack{
 })
 
 // cutGroups hands the room the hierarchy to write.
-var cutGroups = cut{"build/sandbox/mounts.go", `add(cgroupRoot, cgroupRoot, true, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID`, `add(cgroupRoot, cgroupRoot, true, unix.MOUNT_ATTR_NOSUID`}
+var cutGroups = cut{"build/sandbox/mounts.go", `cgroupRoot, true, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID`, `cgroupRoot, true, unix.MOUNT_ATTR_NOSUID`}
 
 var _ = register(attack{
 	name: "cgroup-escape", tries: "leave its limits, raise them, or have a program run outside by release_agent",

@@ -17,12 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const gatewayFile = "build/gateway/gateway.go"
+const gatewayFile = "build/gateway/policy.go"
 
 var (
 	cutNetwork   = cut{sandboxFile, `syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,`, `syscall.CLONE_NEWUTS,`}
-	cutAddresses = cut{gatewayFile, `if err := g.check(a); err != nil {`, `if err := error(nil); err != nil {`}
-	cutPorts     = cut{gatewayFile, `!slices.Contains(g.cfg.Ports, uint16(port))`, `false && slices.Contains(g.cfg.Ports, uint16(port))`}
+	cutAddresses = cut{gatewayFile, `	a := target.Addr()
+`, `	return nil
+	a := target.Addr()
+`}
+	cutPorts = cut{gatewayFile, `case !slices.Contains(p.Ports, e.port):`, `case false:`}
 )
 
 // get fetches a URL, straight or through the room's proxy, and returns what came back.
@@ -192,7 +195,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "rebinding", tries: "reach loopback by a name that is public when it is checked",
 	guard: "the gateway connects to the address that it checked: build/gateway dial",
-	cuts:  []cut{{gatewayFile, `netip.AddrPortFrom(a.Unmap(), uint16(port)).String()`, `target`}},
+	cuts:  []cut{{gatewayFile, `nd.DialContext(ctx, "tcp", to.String())`, `nd.DialContext(ctx, "tcp", target)`}},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		for range 6 {

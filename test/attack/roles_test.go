@@ -1,0 +1,250 @@
+package attack
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/internal/api"
+)
+
+// Roles in other hands: the intruder with the user of a role, where that role
+// sees the disk; and a person with an account on the host.
+var hostileRoles = []string{"builder", "registry", "api", "person"}
+
+// fromRole runs the intruder in the place of a role of the platform.
+func (s *scene) fromRole(role string, only ...string) []report {
+	s.Helper()
+	p := s.platform("step")
+	path := filepath.Join(s.TempDir(), "intruder")
+	b := s.briefing(p, only)
+	b.Roles = map[string]int{}
+	for _, r := range []string{"trust", "attestor", "builder", "registry", "rooms", "api"} {
+		if b.Roles[r] = p.Role(r); b.Roles[r] == 0 {
+			s.Fatalf("the platform has no process of the role %s", r)
+		}
+	}
+	if err := equip(path, b); err != nil {
+		s.Fatal(err)
+	}
+	program, err := os.Open(path)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer program.Close()
+	cred := &syscall.Credential{Uid: 65534, Gid: 65534}
+	pid := os.Getpid() // whose mounts it sees
+	if role != "person" {
+		pid = b.Roles[role]
+		var run unix.Stat_t // of the directory of the sockets: roles have its group
+		if err := unix.Stat(filepath.Join(p.Data, "run"), &run); err != nil {
+			s.Fatal(err)
+		}
+		uid, gid := credentials(s, pid)
+		cred = &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{run.Gid}}
+	}
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer ns.Close()
+	var out bytes.Buffer
+	done := make(chan error)
+	go func() {
+		// Never unlocked: the thread ends with this goroutine, in a namespace that is not the suite's.
+		runtime.LockOSThread()
+		cmd := exec.Command("/proc/self/fd/3")
+		cmd.Args = []string{"intruder", "role", role}
+		cmd.ExtraFiles = []*os.File{program}
+		cmd.Dir = "/"
+		cmd.Stdout, cmd.Stderr = &out, &out
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS)
+		}
+		if err == nil {
+			err = cmd.Run()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		s.Fatalf("the intruder as %s: %v\n%s", role, err, out.String())
+	}
+	return s.reports(out.String())
+}
+
+// credentials are the user and the group that a process runs as.
+func credentials(s *scene, pid int) (uid, gid uint32) {
+	s.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		s.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		fmt.Sscanf(line, "Uid:\t%d", &uid)
+		fmt.Sscanf(line, "Gid:\t%d", &gid)
+	}
+	return uid, gid
+}
+
+const zonesFile = "cmd/colophond/zones.go"
+
+var cutRoleUsers = cut{zonesFile, `z.users[role] = base + 1 + i`, `z.users[role] = base + 1 + 0*i`}
+
+// ask sends a request to a role's socket by each path that leads there, and
+// succeeds where the answer is not a refusal.
+func (i *intruder) ask(role, method, path, body string) {
+	for _, s := range i.Sockets {
+		if filepath.Base(s) != role+".sock" {
+			continue
+		}
+		for _, socket := range []string{s, "/run/colophon-zone/run/" + role + ".sock"} {
+			c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
+			req, _ := http.NewRequest(method, "http://"+role+path, strings.NewReader(body))
+			resp, err := c.Do(req)
+			if err != nil {
+				i.not("%s: %v", role, err)
+				continue
+			}
+			answer := make([]byte, 4096)
+			n, _ := resp.Body.Read(answer)
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusForbidden {
+				i.not("%s: %s", role, bytes.TrimSpace(answer[:n]))
+				continue
+			}
+			i.got("%s answers %s: %s", role, resp.Status, bytes.TrimSpace(answer[:n]))
+		}
+	}
+}
+
+var _ = register(attack{
+	name: "keys-of-another-role", tries: "read keys, tokens and what other roles keep",
+	guard: "each role is a user, and its directories are closed: cmd/colophond own",
+	cuts:  []cut{cutRoleUsers},
+	from:  hostileRoles,
+	probe: func(i *intruder) {
+		for _, k := range append(i.Keys, i.Private...) {
+			zone := "/run/colophon-zone/" + filepath.Base(filepath.Dir(k)) + "/" + filepath.Base(k)
+			for _, p := range append([]string{k, zone}, i.throughRoles(k)...) {
+				data, err := os.ReadFile(p)
+				if err == nil && k != "/etc/shadow" {
+					i.got("%s: %s", p, data)
+				} else if err != nil {
+					i.not("%s: %v", p, err)
+				}
+			}
+		}
+	},
+})
+
+// throughRoles is a path as the other roles see it.
+func (i *intruder) throughRoles(path string) (out []string) {
+	for _, pid := range i.Roles {
+		out = append(out, fmt.Sprintf("/proc/%d/root%s", pid, path), fmt.Sprintf("/proc/%d/cwd/%s/%s", pid, filepath.Base(filepath.Dir(path)), filepath.Base(path)))
+	}
+	return out
+}
+
+var _ = register(attack{
+	name: "files-of-another-role", tries: "change what registry, log, attestor or trust services keep, or put a socket in the place of theirs",
+	guard: "each role is a user, and sees the disk read-only but for its own: cmd/colophond furnish",
+	from:  hostileRoles,
+	probe: func(i *intruder) {
+		for _, dir := range []string{"trust", "log", "ct", "attestor", "run", "rooms", "gateway", "registry", "builder"} {
+			if dir == i.where {
+				continue
+			}
+			for _, path := range []string{filepath.Join(i.Data, dir, "evil"), "/run/colophon-zone/" + dir + "/evil"} {
+				i.try("wrote "+path, os.WriteFile(path, []byte("x"), 0o600))
+			}
+		}
+		for _, s := range i.Sockets {
+			i.try("removed "+s, os.Remove(s))
+			if strings.Contains(s, "trust") {
+				_, err := net.Listen("unix", filepath.Join(filepath.Dir(s), "evil.sock"))
+				i.try("listens beside "+s, err)
+			}
+		}
+	},
+})
+
+var _ = register(attack{
+	name: "mint-a-token", tries: "have the issuer mint the token that the attestor signs with",
+	guard: "tokens are the attestor's user's alone: cmd/colophond runTrust",
+	cuts:  []cut{{"cmd/colophond/trust.go", `peer.Allow(tokens.Tokens(), roleAttestor)`, `tokens.Tokens()`}},
+	from:  hostileRoles,
+	probe: func(i *intruder) {
+		origin := "http://" + i.Platform
+		claims, _ := json.Marshal(map[string]string{
+			"builder_id": origin + "/builders/buildkit/v1", "runner_environment": "self-hosted", "source_uri": "https://git.example.com/evil",
+			"source_digest": strings.Repeat("e", 40), "source_ref": "refs/tags/v1.0.0", "build_trigger": "release", "invocation_uri": origin + api.PathReleases + "/x",
+		})
+		i.ask("trust", http.MethodPost, "/token", string(claims))
+	},
+})
+
+var _ = register(attack{
+	name: "command-the-attestor", tries: "ask the attestor for a release past the API, and its tokens",
+	guard: "the attestor listens to the API's user alone: cmd/colophond runAttestor",
+	cuts:  []cut{{"cmd/colophond/attestor.go", `peer.Allow(service.Handler(), roleAPI)`, `service.Handler()`}},
+	from:  []string{"builder", "registry", "person"},
+	probe: func(i *intruder) {
+		i.ask("attestor", http.MethodPost, api.PathReleases, `{"source":"file:///","ref":"v1.0.0","image":"x/y","recipe":{}}`)
+	},
+})
+
+var _ = register(attack{
+	name: "choose-the-network", tries: "begin a session of a room by oneself, to choose what its gateway lets through and what it records",
+	guard: "sessions are the attestor's: internal/rooms Handler",
+	cuts:  []cut{{"internal/rooms/rooms.go", `		mux.Handle(pattern, peer.Allow(h, "attestor"))`, `		mux.Handle(pattern, h)`}},
+	from:  hostileRoles,
+	probe: func(i *intruder) { i.ask("rooms", http.MethodPost, "/sessions", `{}`) },
+})
+
+var _ = register(attack{
+	name: "command-the-builder", tries: "have the builder build, and the registry store, past attestor and API",
+	guard: "each socket listens to the roles that have business there: internal/worker, cmd/colophond",
+	from:  []string{"person"},
+	probe: func(i *intruder) {
+		i.ask("builder", http.MethodPost, "/build", "J")
+		i.ask("registry", http.MethodPost, "/v2/x/blobs/uploads/", "")
+		i.ask("rooms", http.MethodPost, "/sessions/x/room", "{}")
+	},
+})
+
+var _ = register(attack{
+	name: "trace-another-role", tries: "trace other roles, read their memory and environment, end them",
+	guard: "each role is a user, and shut against ptrace: cmd/colophond enter, internal/confine Role",
+	cuts:  []cut{cutRoleUsers, {"internal/confine/confine.go", `unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)`, `unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)`}},
+	from:  hostileRoles,
+	probe: func(i *intruder) {
+		for role, pid := range i.Roles {
+			if role == i.where {
+				continue
+			}
+			i.try("traced "+role, unix.PtraceSeize(pid))
+			for _, f := range []string{"mem", "environ", "maps"} {
+				h, err := os.Open(fmt.Sprintf("/proc/%d/%s", pid, f))
+				if err == nil {
+					_, err = h.Read(make([]byte, 1))
+					h.Close()
+				}
+				i.try("read "+f+" of "+role, err)
+			}
+			i.try("signalled "+role, unix.Kill(pid, 0))
+		}
+	},
+})
