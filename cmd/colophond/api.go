@@ -31,7 +31,7 @@ type apiSettings struct {
 	URL      string                `json:"url"`
 	Tokens   []grant               `json:"tokens"`
 	Builders []release.BuilderInfo `json:"builders"`
-	Sockets  map[string]string     `json:"sockets"`           // of the other roles, by name
+	Sockets  map[string]string     `json:"sockets"`           // of the other roles of this host, by name
 	TLSCert  []byte                `json:"tlsCert,omitempty"` // PEM
 	TLSKey   []byte                `json:"tlsKey,omitempty"`  // PEM
 }
@@ -80,7 +80,7 @@ func (f *front) mux(ctx context.Context) (*http.ServeMux, error) {
 	if err != nil {
 		return nil, err
 	}
-	proxy := func(role string) http.Handler { return peer.Proxy(role, s.Sockets[role], f.log) }
+	proxy := func(role string) http.Handler { return peer.Proxy(role, peer.At(s.Sockets[role]), f.log) }
 	mux := http.NewServeMux()
 	mux.Handle("/", proxy(roleTrust))
 	mux.Handle(issuer.PathToken, http.NotFoundHandler()) // which would refuse us too
@@ -90,7 +90,7 @@ func (f *front) mux(ctx context.Context) (*http.ServeMux, error) {
 		Attestor: proxy(roleAttestor), MayRelease: (&tokens{s.Tokens}).mayRelease, LocalSources: loopback(u.Hostname()),
 	}).Register(mux)
 
-	document, err := get(ctx, peer.Client(s.Sockets[roleTrust]), "http://trust"+trustroot.DocumentPath)
+	document, err := get(ctx, peer.At(s.Sockets[roleTrust]).Client(), "http://trust"+trustroot.DocumentPath)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,9 @@ func (f *front) mux(ctx context.Context) (*http.ServeMux, error) {
 	// What a role that is away would say is missing from the answer; the rest is there.
 	gatherers := prometheus.Gatherers{own}
 	for _, role := range []string{roleTrust, roleRegistry, roleAttestor, roleBuilder} {
-		gatherers = append(gatherers, gatherRole(s.Sockets[role]))
+		if socket := s.Sockets[role]; socket != "" {
+			gatherers = append(gatherers, gatherRole(socket))
+		}
 	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherers, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 	mux.HandleFunc("GET "+peer.PathHealth, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -131,11 +133,14 @@ func (f *front) ready(w http.ResponseWriter, r *http.Request) {
 		if role == roleRooms {
 			continue // has nothing to say to us
 		}
-		if err := health(ctx, peer.Client(f.settings.Sockets[role]), "http://role"+peer.PathHealth); err != nil {
+		if err := health(ctx, peer.At(f.settings.Sockets[role]).Client(), "http://role"+peer.PathHealth); err != nil {
 			errs = append(errs, fmt.Errorf("%s does not answer", role))
 		}
 	}
-	missing, err := worker.Client{Socket: f.settings.Sockets[roleBuilder]}.Missing(ctx)
+	missing, err := map[string]string(nil), error(nil)
+	if local := f.settings.Sockets[roleBuilder]; local != "" { // another host's says so itself
+		missing, err = worker.Client{At: peer.At(local)}.Missing(ctx)
+	}
 	if err := errors.Join(append(errs, err)...); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return

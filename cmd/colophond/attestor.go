@@ -28,11 +28,12 @@ import (
 type attestorSettings struct {
 	URL           string                `json:"url"`
 	Dir           string                `json:"dir"`
-	BuilderSocket string                `json:"builderSocket"`
-	TrustSocket   string                `json:"trustSocket"`
-	RoomsSocket   string                `json:"roomsSocket"`     // empty: no rooms here
+	Builder       peer.Endpoint         `json:"builder"`
+	Trust         peer.Endpoint         `json:"trust"`
+	Rooms         peer.Endpoint         `json:"rooms"`           // zero: none can be opened
+	LocalGit      string                `json:"localGit"`        // socket of the role that reads local repositories
 	Relay         string                `json:"relay,omitempty"` // this program, where local repositories are read through the rooms' role
-	OwnCA         bool                  `json:"ownCA"`           // the certificate authority is at TrustSocket
+	OwnCA         bool                  `json:"ownCA"`           // the certificate authority is at Trust
 	RegistryHost  string                `json:"registryHost"`
 	RegistryToken string                `json:"registryToken"`
 	Mirror        string                `json:"mirror,omitempty"`
@@ -43,7 +44,7 @@ type attestorSettings struct {
 
 func runAttestor(ctx context.Context, s start[attestorSettings]) error {
 	o := s.settings
-	services := peer.Client(o.TrustSocket)
+	services := o.Trust.Client()
 	config, err := get(ctx, services, "http://trust"+trustroot.SigningConfigPath)
 	if err != nil {
 		return fmt.Errorf("signing config: %w", err)
@@ -67,11 +68,11 @@ func runAttestor(ctx context.Context, s start[attestorSettings]) error {
 	if err := useDocker(o.Docker); err != nil {
 		return err
 	}
-	tokens := issuer.Client{Socket: o.TrustSocket}
+	tokens := issuer.Client{At: o.Trust}
 	cfg := release.Config{
 		URL: o.URL, Dir: o.Dir, Version: version, BinaryDigest: sync.OnceValues(ownDigest),
 		Builders:      o.Builders,
-		Build:         worker.Client{Socket: o.BuilderSocket},
+		Build:         worker.Client{At: o.Builder},
 		SigningConfig: signing,
 		Trust:         believed,
 		Token: func(ctx context.Context, id release.Identity) (string, error) {
@@ -81,11 +82,11 @@ func runAttestor(ctx context.Context, s start[attestorSettings]) error {
 		RegistryHost: o.RegistryHost, RegistryToken: o.RegistryToken, LoopbackTargets: loopback(origin.Hostname()), Mirror: o.Mirror,
 		Log: s.log,
 	}
-	if o.RoomsSocket != "" {
-		cfg.Rooms = rooms.Client{Socket: o.RoomsSocket}
+	if o.Rooms != (peer.Endpoint{}) {
+		cfg.Rooms = rooms.Client{At: o.Rooms}
 	}
 	if o.Relay != "" {
-		cfg.UploadPack = localgit.Command(o.Relay, o.RoomsSocket)
+		cfg.UploadPack = localgit.Command(o.Relay, o.LocalGit)
 	}
 	if o.OwnCA {
 		// The token is worth a certificate: it does not pass the role that strangers talk to.

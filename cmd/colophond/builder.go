@@ -9,6 +9,7 @@ import (
 	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/build/buildkit"
 	"github.com/colophon-build/colophon/build/golang"
+	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/rooms"
 	"github.com/colophon-build/colophon/internal/worker"
 )
@@ -42,7 +43,7 @@ func runBuilder(ctx context.Context, s start[builderSettings]) error {
 	} else {
 		builders["golang"] = gb
 	}
-	opener := rooms.Client{Socket: o.RoomsSocket}
+	opener := rooms.Client{At: peer.At(o.RoomsSocket)}
 	reason := o.NoRooms
 	if reason == "" {
 		if err := opener.Available(ctx); err != nil {

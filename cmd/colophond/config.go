@@ -31,7 +31,8 @@ type config struct {
 	} `json:"registry,omitzero"`
 
 	Roles struct {
-		UIDBase int `json:"uidBase,omitempty"` // the roles' group, and behind it their users; default 64700
+		UIDBase int    `json:"uidBase,omitempty"` // the roles' group, and behind it their users; default 64700
+		Builder string `json:"builder,omitempty"` // host:port of a build host (colophond builder) that takes the place of this one
 	} `json:"roles,omitzero"`
 
 	Build buildConfig `json:"build,omitzero"`

@@ -18,7 +18,7 @@ import (
 // gatherRole gets the metrics that a role serves at /metrics of its socket.
 func gatherRole(socket string) prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		client := peer.Client(socket)
+		client := peer.At(socket).Client()
 		client.Timeout = roleTimeout
 		defer client.CloseIdleConnections()
 		resp, err := client.Get("http://role/metrics")

@@ -24,6 +24,7 @@ var roomsCapabilities = []int{
 // roomsSettings is what serve tells the role that needs root.
 type roomsSettings struct {
 	Buildkitd string            `json:"buildkitd"`
+	LocalGit  bool              `json:"localGit"` // the attestor may read local repositories
 	Dir       string            `json:"dir"`
 	Network   gateway.Settings  `json:"network"`
 	Gateway   zone              `json:"gateway"` // of the gateways that it starts
@@ -34,7 +35,9 @@ type roomsSettings struct {
 // runRooms opens rooms for the builder, and local repositories for the attestor.
 func runRooms(ctx context.Context, s start[roomsSettings]) error {
 	mux := http.NewServeMux()
-	mux.Handle(localgit.Path, peer.Allow(localgit.Handler(s.log), roleAttestor))
+	if s.settings.LocalGit {
+		mux.Handle(localgit.Path, peer.Allow(localgit.Handler(s.log), roleAttestor))
+	}
 	r, err := buildkit.NewRooms(buildkit.RoomsConfig{
 		Buildkitd: s.settings.Buildkitd, Runtime: s.settings.Build.Runtime, StateDir: s.settings.Dir, Network: s.settings.Network,
 		UIDBase: s.settings.Build.UIDBase, Limits: s.settings.Build.limits(), Setup: s.settings.Setup,

@@ -73,6 +73,7 @@ type platform struct {
 	data    string // absolute
 	url     string
 	zones   zones
+	cas     []byte // of SSL_CERT_FILE
 	log     *slog.Logger
 }
 
@@ -105,8 +106,12 @@ func runServe(ctx context.Context, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	defer p.removeSockets()
+	return p.run(ctx, roles, func(ctx context.Context) error { return p.allReady(ctx, listener.Addr()) })
+}
 
+// run has roles run until ctx is done, and says so when ready returns nil.
+func (p *platform) run(ctx context.Context, roles []role, ready func(context.Context) error) error {
+	defer p.removeSockets()
 	// Roles end before those that they ask, which stand before them.
 	ended := make(chan string, len(roles))
 	for i := range roles {
@@ -123,7 +128,7 @@ func runServe(ctx context.Context, o serveOptions) error {
 		}()
 		defer func() { stop(); <-done }()
 	}
-	if err := p.await(ctx, listener.Addr(), ended); err != nil {
+	if err := await(ctx, ready, ended); err != nil {
 		return err
 	}
 	fmt.Printf("ready %s\n", p.url)
@@ -165,6 +170,11 @@ func (p *platform) openData() (unlock func(), err error) {
 			f.Close()
 		}
 	}()
+	if file := os.Getenv("SSL_CERT_FILE"); file != "" && p.zones.separate {
+		if p.cas, err = os.ReadFile(file); err != nil {
+			return nil, fmt.Errorf("SSL_CERT_FILE: %w", err)
+		}
+	}
 	for role, names := range dirs {
 		for _, name := range names {
 			if err := own(p.dir(name), p.zones.users[role]); err != nil {
@@ -213,7 +223,7 @@ func (p *platform) checkMirror() (err error) {
 
 // zone of a role: its own directories, the sockets, and what else it reads.
 func (p *platform) zone(role string, c confine.Policy, reads ...zoneMount) zone {
-	z := zone{Separate: p.zones.separate, UID: p.zones.users[role], Group: p.zones.group, Confine: c}
+	z := zone{Separate: p.zones.separate, UID: p.zones.users[role], Group: p.zones.group, Confine: c, CAs: p.cas}
 	for _, name := range dirs[role] {
 		z.Mounts = append(z.Mounts, zoneMount{Source: p.dir(name), Name: name, Write: true})
 	}
@@ -248,27 +258,42 @@ func (p *platform) roles(front net.Listener) ([]role, error) {
 			return nil, err
 		}
 	}
-	var mirror []zoneMount
-	if p.options.mirror != "" {
-		mirror = []zoneMount{{Source: p.options.mirror, Name: "mirror"}}
-	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-
 	trustZone := p.zone(roleTrust, confine.Policy{Inet: p.config.Fulcio != nil})
 	registryZone := p.zone(roleRegistry, confine.Policy{})
-	attestorZone := p.zone(roleAttestor, confine.Policy{Exec: true, Inet: true}, append(mirror, zoneMount{Source: self, Name: "colophond"})...)
+	attestorZone := p.zone(roleAttestor, confine.Policy{Exec: true, Inet: true}, append(p.mirror(), zoneMount{Source: self, Name: "colophond"})...)
 	apiZone := p.zone(roleAPI, confine.Policy{})
-	builderZone := p.zone(roleBuilder, confine.Policy{Rooms: true})
-	if std := p.config.Build.StdCache; std != "" {
-		builderZone.Mounts = append(builderZone.Mounts, zoneMount{Source: std, Name: "std", Write: true})
+	attestor := attestorSettings{
+		URL: p.url, Dir: attestorZone.path("attestor"), RegistryHost: u.Host, RegistryToken: push,
+		Trust: peer.At(attestorZone.socket(roleTrust)), Builders: p.builders(), OwnCA: outside == nil,
+		Mirror: attestorZone.path("mirror"), Setup: p.setup(),
 	}
-	roomsZone := p.zone(roleRooms, confine.Policy{Rooms: true, Capabilities: roomsCapabilities})
-
-	socket := func(z zone, role string) string { return filepath.Join(z.path("run"), role+".sock") }
-	list := []role{
+	if p.zones.separate {
+		attestor.Docker = dockerConfig()
+		attestor.Relay, attestor.LocalGit = attestorZone.path("colophond"), attestorZone.socket(roleRooms)
+	}
+	build, rooms := p.buildRoles(true)
+	switch door := p.config.Roles.Builder; {
+	case door != "":
+		credentials, err := enrol(p.dir("enrolment"), []string{roleAttestor}, nil)
+		if err != nil {
+			return nil, err
+		}
+		attestor.Builder = peer.Endpoint{Address: door, Role: roleBuilder, Credentials: credentials}
+		attestor.Rooms = peer.Endpoint{Address: door, Role: roleRooms, Credentials: credentials}
+		if build = nil; p.zones.separate {
+			build = []role{p.roomsRole("", true)}
+		}
+	case rooms:
+		attestor.Rooms = peer.At(attestorZone.socket(roleRooms))
+		fallthrough
+	default:
+		attestor.Builder = peer.At(attestorZone.socket(roleBuilder))
+	}
+	list := append([]role{
 		{name: roleTrust, zone: trustZone, settings: trustSettings{
 			URL: p.url, KeyDir: trustZone.path("trust"), LogDir: trustZone.path("log"), CTDir: trustZone.path("ct"),
 			Fulcio: p.config.Fulcio, Outside: outside, Builders: p.builders(),
@@ -277,52 +302,70 @@ func (p *platform) roles(front net.Listener) ([]role, error) {
 			Dir: registryZone.path("registry"), Tokens: tokens.known,
 			PrivatePull: p.config.Registry.PrivatePull, Mutable: p.config.Registry.Mutable,
 		}},
+	}, build...)
+	list = append(list, role{name: roleAttestor, zone: attestorZone, settings: attestor})
+	if err := p.listen(list); err != nil {
+		return nil, err
 	}
-	reason := ""
-	if err := sandbox.Supported(); err != nil {
-		reason = err.Error()
-	} else {
-		list = append(list, role{name: roleRooms, zone: roomsZone, settings: roomsSettings{
-			Buildkitd: findBuildkitd(), Dir: p.dir("rooms"), Build: p.config.Build, Setup: p.setup(),
-			Network: p.network(), Gateway: p.zone(roleGateway, confine.Policy{Inet: true}, mirror...),
-		}})
-	}
-	attestor := attestorSettings{
-		URL: p.url, Dir: attestorZone.path("attestor"), RegistryHost: u.Host, RegistryToken: push,
-		BuilderSocket: socket(attestorZone, roleBuilder), TrustSocket: socket(attestorZone, roleTrust),
-		Builders: p.builders(), OwnCA: outside == nil, Mirror: attestorZone.path("mirror"), Setup: p.setup(),
-	}
-	builder := builderSettings{Dir: builderZone.path("builder"), Std: builderZone.path("std"), Build: p.config.Build, NoRooms: reason}
-	if reason == "" {
-		attestor.RoomsSocket = socket(attestorZone, roleRooms)
-		builder.RoomsSocket = socket(builderZone, roleRooms)
-		if p.zones.separate {
-			attestor.Docker = dockerConfig()
-			attestor.Relay = attestorZone.path("colophond")
-		}
-	}
-	list = append(list,
-		role{name: roleBuilder, zone: builderZone, settings: builder},
-		role{name: roleAttestor, zone: attestorZone, settings: attestor},
-	)
 	api := apiSettings{URL: p.url, Tokens: tokens.known, Builders: p.builders(), TLSCert: tlsPair[0], TLSKey: tlsPair[1], Sockets: map[string]string{}}
+	for _, r := range list {
+		api.Sockets[r.name] = apiZone.socket(r.name)
+	}
+	return p.withFront(list, role{name: roleAPI, zone: apiZone, settings: api}, front)
+}
+
+// buildRoles are what a build needs on its host, and whether that opens rooms.
+func (p *platform) buildRoles(localGit bool) (list []role, rooms bool) {
+	z := p.zone(roleBuilder, confine.Policy{Rooms: true})
+	if std := p.config.Build.StdCache; std != "" {
+		z.Mounts = append(z.Mounts, zoneMount{Source: std, Name: "std", Write: true})
+	}
+	settings := builderSettings{Dir: z.path("builder"), Std: z.path("std"), Build: p.config.Build}
+	if err := sandbox.Supported(); err != nil {
+		settings.NoRooms = err.Error()
+	} else {
+		rooms, settings.RoomsSocket = true, z.socket(roleRooms)
+		list = append(list, p.roomsRole(findBuildkitd(), localGit))
+	}
+	return append(list, role{name: roleBuilder, zone: z, settings: settings}), rooms
+}
+
+// roomsRole needs root. Without a path of buildkitd it opens no rooms.
+func (p *platform) roomsRole(buildkitd string, localGit bool) role {
+	return role{name: roleRooms, zone: p.zone(roleRooms, confine.Policy{Rooms: true, Capabilities: roomsCapabilities}), settings: roomsSettings{
+		Buildkitd: buildkitd, LocalGit: localGit, Dir: p.dir("rooms"), Build: p.config.Build, Setup: p.setup(),
+		Network: p.network(), Gateway: p.zone(roleGateway, confine.Policy{Inet: true}, p.mirror()...),
+	}}
+}
+
+func (p *platform) mirror() []zoneMount {
+	if p.options.mirror == "" {
+		return nil
+	}
+	return []zoneMount{{Source: p.options.mirror, Name: "mirror"}}
+}
+
+// listen opens the sockets of roles.
+func (p *platform) listen(list []role) error {
 	for i := range list {
-		name := list[i].name
-		api.Sockets[name] = socket(apiZone, name)
-		l, err := peer.Listen(filepath.Join(p.dir("run"), name+".sock"), p.zones.group)
+		l, err := peer.Listen(filepath.Join(p.dir("run"), list[i].name+".sock"), p.zones.group)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if list[i].listener, err = l.File(); err != nil {
-			return nil, err
+			return err
 		}
 		l.Close() // the copy stays
 	}
-	file, err := front.(*net.TCPListener).File()
-	if err != nil {
+	return nil
+}
+
+// withFront adds the role that others reach over the network.
+func (p *platform) withFront(list []role, last role, front net.Listener) (_ []role, err error) {
+	if last.listener, err = front.(*net.TCPListener).File(); err != nil {
 		return nil, err
 	}
-	list = append(list, role{name: roleAPI, zone: apiZone, settings: api, listener: file})
+	list = append(list, last)
 	for i := range list {
 		list[i].users, list[i].log = p.zones.users, p.log
 	}
@@ -331,9 +374,12 @@ func (p *platform) roles(front net.Listener) ([]role, error) {
 
 // network is what the rooms of this platform may reach.
 func (p *platform) network() gateway.Settings {
-	n := p.config.Build.Network
+	n, platform := p.config.Build.Network, []string{p.url}
+	if host, _, err := net.SplitHostPort(p.options.listen); err == nil && host != "" {
+		platform = append(platform, "http://"+p.options.listen)
+	}
 	return gateway.Settings{
-		Mirror: p.options.mirror, Platform: []string{p.url, "http://" + p.options.listen},
+		Mirror: p.options.mirror, Platform: platform,
 		Ports: n.Ports, Allow: n.Allow, Deny: n.Deny, AllowHosts: n.AllowHosts, DenyHosts: n.DenyHosts, StoreSize: n.StoreSize,
 	}
 }
@@ -366,15 +412,15 @@ func (p *platform) removeSockets() {
 	}
 }
 
-// await returns when every role answers. One that ends before has something to
-// say that a restart does not change.
-func (p *platform) await(ctx context.Context, front net.Addr, ended <-chan string) error {
+// await returns when ready does. A role that ends before has something to say
+// that a restart does not change.
+func await(ctx context.Context, ready func(context.Context) error, ended <-chan string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	ready := make(chan error, 1)
-	go func() { ready <- p.allReady(ctx, front) }()
+	done := make(chan error, 1)
+	go func() { done <- ready(ctx) }()
 	select {
-	case err := <-ready:
+	case err := <-done:
 		if err != nil {
 			return fmt.Errorf("platform did not come up: %w", err)
 		}
@@ -384,17 +430,22 @@ func (p *platform) await(ctx context.Context, front net.Addr, ended <-chan strin
 	}
 }
 
-func (p *platform) allReady(ctx context.Context, front net.Addr) error {
+// rolesReady returns when what is behind every socket answers.
+func (p *platform) rolesReady(ctx context.Context) error {
 	sockets, err := filepath.Glob(filepath.Join(p.dir("run"), "*.sock"))
-	if err != nil {
-		return err
-	}
 	for _, socket := range sockets {
-		if err := health(ctx, peer.Client(socket), "http://role"+peer.PathHealth); err != nil {
+		if err := health(ctx, peer.At(socket).Client(), "http://role"+peer.PathHealth); err != nil {
 			return fmt.Errorf("%s: %w", filepath.Base(socket), err)
 		}
 	}
-	document, err := get(ctx, peer.Client(filepath.Join(p.dir("run"), roleTrust+".sock")), "http://trust"+trustroot.DocumentPath)
+	return err
+}
+
+func (p *platform) allReady(ctx context.Context, front net.Addr) error {
+	if err := p.rolesReady(ctx); err != nil {
+		return err
+	}
+	document, err := get(ctx, peer.At(filepath.Join(p.dir("run"), roleTrust+".sock")).Client(), "http://trust"+trustroot.DocumentPath)
 	if err != nil {
 		return err
 	}

@@ -137,7 +137,7 @@ func newRoleCommand[S any](name, short string, run func(context.Context, start[S
 				}
 			}
 			if err := run(cmd.Context(), s); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return fmt.Errorf("%s: %s", name, o.Zone.outside(err.Error()))
 			}
 			return nil
 		},

@@ -28,6 +28,7 @@ const (
 	roleGateway  = "gateway"
 	roleRegistry = "registry"
 	roleAPI      = "api"
+	roleDoor     = "door" // of a build host; there it stands for the attestor
 )
 
 // uidBase is the default of roles.uidBase: below the ranges that rooms take,
@@ -85,6 +86,7 @@ type zone struct {
 	UID      int            `json:"uid"`
 	Group    int            `json:"group"`
 	Mounts   []zoneMount    `json:"mounts,omitempty"`
+	CAs      []byte         `json:"cas,omitempty"` // PEM: what SSL_CERT_FILE held, which the role's user may not be able to read
 	Confine  confine.Policy `json:"confine"`
 }
 
@@ -108,6 +110,12 @@ func (z zone) path(name string) string {
 	}
 	return ""
 }
+
+// casFile is where a role finds zone.CAs.
+const casFile = zoneRoot + "/ca.pem"
+
+// socket is where a role finds another's.
+func (z zone) socket(role string) string { return filepath.Join(z.path("run"), role+".sock") }
 
 // enter makes this process the role's, for good. It is the first thing a role
 // does: nothing from outside was read yet but the settings of serve.
@@ -158,7 +166,7 @@ func (z zone) furnish() error {
 		return err
 	}
 	const safe = unix.MS_NOSUID | unix.MS_NODEV
-	if err := unix.Mount("zone", zoneRoot, "tmpfs", safe, "mode=0755,size=1m"); err != nil {
+	if err := unix.Mount("zone", zoneRoot, "tmpfs", safe, "mode=0755,size=8m"); err != nil {
 		return err
 	}
 	for _, m := range z.Mounts {
@@ -189,6 +197,9 @@ func (z zone) furnish() error {
 		}
 	}
 	if err := z.account(); err != nil {
+		return err
+	}
+	if err := os.WriteFile(casFile, z.CAs, 0o644); err != nil {
 		return err
 	}
 	if err := unix.Mount("tmp", "/tmp", "tmpfs", safe, "mode=1777,size=1g"); err != nil {
@@ -241,7 +252,20 @@ func (z zone) environment() []string {
 	if z.Separate {
 		env = append(env, "HOME="+z.home())
 	}
+	if z.CAs != nil && z.UID != 0 { // the last of a name counts
+		env = append(env, "SSL_CERT_FILE="+casFile)
+	}
 	return env
+}
+
+// outside puts the names of the host's directories into a text for people.
+func (z zone) outside(text string) string {
+	if z.Separate {
+		for _, m := range z.Mounts {
+			text = strings.ReplaceAll(text, filepath.Join(zoneRoot, m.Name), m.Source)
+		}
+	}
+	return text
 }
 
 // own makes dir a user's alone, with all that is in it where it was another's:

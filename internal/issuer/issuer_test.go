@@ -126,8 +126,8 @@ func TestTokensOverASocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	serve := func(users peer.Users) Client {
-		c := Client{Socket: filepath.Join(t.TempDir(), "issuer.sock")}
-		l, err := peer.Listen(c.Socket, -1)
+		c := Client{peer.At(filepath.Join(t.TempDir(), "issuer.sock"))}
+		l, err := peer.Listen(c.At.Socket, -1)
 		if err != nil {
 			t.Fatal(err)
 		}

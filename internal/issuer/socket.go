@@ -45,7 +45,7 @@ type answer struct {
 
 // Client asks for tokens over the socket.
 type Client struct {
-	Socket string // path
+	At peer.Endpoint
 }
 
 // Token asks for one token.
@@ -58,23 +58,23 @@ func (c Client) Token(ctx context.Context, claims Claims) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	client := peer.Client(c.Socket)
+	client := c.At.Client()
 	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", fmt.Errorf("token from %s: %w", c.Socket, err)
+		return "", fmt.Errorf("token from %s: %w", c.At.Socket, err)
 	}
 	defer resp.Body.Close()
 	data, err := strict.Read(resp.Body, limits.Request)
 	if err != nil {
-		return "", fmt.Errorf("token from %s: %w", c.Socket, err)
+		return "", fmt.Errorf("token from %s: %w", c.At.Socket, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("token from %s: %s: %s", c.Socket, resp.Status, bytes.TrimSpace(data))
+		return "", fmt.Errorf("token from %s: %s: %s", c.At.Socket, resp.Status, bytes.TrimSpace(data))
 	}
 	var a answer
 	if err := strict.UnmarshalKnown(data, limits.Request, &a); err != nil {
-		return "", fmt.Errorf("token from %s: %w", c.Socket, err)
+		return "", fmt.Errorf("token from %s: %w", c.At.Socket, err)
 	}
 	return a.Token, nil
 }

@@ -87,24 +87,24 @@ func Allow(h http.Handler, roles ...string) http.Handler {
 	})
 }
 
-// Client talks to a socket that Serve listens on; the host in its URLs is ignored.
-func Client(path string) *http.Client {
+// Client talks to the role at e; scheme and host of its URLs are ignored.
+func (e Endpoint) Client() *http.Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Dial(ctx) }
 	return &http.Client{Transport: &http.Transport{
 		DisableCompression:  true,
 		IdleConnTimeout:     30 * time.Second,
 		MaxIdleConnsPerHost: 64,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		},
+		DialContext:         dial,
+		DialTLSContext:      dial,
 	}}
 }
 
-// Proxy hands requests on to the role that answers at a socket; their path,
+// Proxy hands requests on to the role that answers at e; their path,
 // host and headers stay. While nobody answers they get 503.
-func Proxy(role, path string, log *slog.Logger) *httputil.ReverseProxy {
+func Proxy(role string, e Endpoint, log *slog.Logger) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", role },
-		Transport:     Client(path).Transport,
+		Transport:     e.Client().Transport,
 		FlushInterval: -1, // events as they come
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {

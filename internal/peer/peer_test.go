@@ -33,7 +33,7 @@ func serve(t *testing.T, users Users) *http.Client {
 	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o660 {
 		t.Fatalf("socket: %v, %v", st, err)
 	}
-	return Client(path)
+	return At(path).Client()
 }
 
 func TestRoles(t *testing.T) {

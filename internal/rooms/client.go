@@ -20,7 +20,7 @@ import (
 
 // Client asks the socket of Handler. It implements Rooms.
 type Client struct {
-	Socket string // path
+	At peer.Endpoint
 }
 
 func (c Client) do(ctx context.Context, method, path string, in any) (*http.Response, func(), error) {
@@ -36,7 +36,7 @@ func (c Client) do(ctx context.Context, method, path string, in any) (*http.Resp
 	if err != nil {
 		return nil, nil, err
 	}
-	hc := peer.Client(c.Socket)
+	hc := c.At.Client()
 	resp, err := hc.Do(r)
 	if err != nil {
 		return nil, nil, fmt.Errorf("rooms: %w", err)
@@ -125,7 +125,7 @@ func (m *room) path(tail string) string { return "/sessions/" + m.id + tail }
 
 // Dial implements buildkit.Room.
 func (m *room) Dial(ctx context.Context) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", m.client.Socket)
+	conn, err := m.client.At.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -145,13 +145,21 @@ func (m *room) Dial(ctx context.Context) (net.Conn, error) {
 	if !stop() {
 		return fail(ctx.Err())
 	}
-	return &joined{conn.(*net.UnixConn), in}, nil
+	return &joined{conn, in}, nil
 }
 
 // joined is a connection of which some may have been read ahead.
 type joined struct {
-	*net.UnixConn
+	net.Conn
 	in *bufio.Reader
+}
+
+// CloseWrite says that nothing more comes; gRPC does without where it cannot be said.
+func (c *joined) CloseWrite() error {
+	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return nil
 }
 
 func (c *joined) Read(p []byte) (int, error) { return c.in.Read(p) }

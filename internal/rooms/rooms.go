@@ -21,7 +21,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -189,28 +188,7 @@ func (s *server) dial(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.WriteString(down, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+upgrade+"\r\n\r\n"); err != nil {
 		return
 	}
-	join(up, down, buf.Reader)
-}
-
-// join copies both ways until both sides have said all. What from read ahead of
-// down goes first.
-func join(up, down net.Conn, from io.Reader) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		io.Copy(up, from)
-		closeWrite(up)
-	}()
-	io.Copy(down, up)
-	closeWrite(down)
-	down.Close() // a daemon that ended hears nothing more
-	<-done
-}
-
-func closeWrite(c net.Conn) {
-	if h, ok := c.(interface{ CloseWrite() error }); ok {
-		h.CloseWrite()
-	}
+	peer.Join(up, down, buf.Reader)
 }
 
 func read(w http.ResponseWriter, r *http.Request, most int, v any) bool {

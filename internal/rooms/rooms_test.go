@@ -67,8 +67,8 @@ func (m *fakeRoom) Close() error { m.once.Do(func() { close(m.closed) }); return
 
 func serve(t *testing.T, users peer.Users) (Client, *fake) {
 	t.Helper()
-	c := Client{Socket: filepath.Join(t.TempDir(), "s")}
-	l, err := peer.Listen(c.Socket, -1)
+	c := Client{peer.At(filepath.Join(t.TempDir(), "s"))}
+	l, err := peer.Listen(c.At.Socket, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,8 +167,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 }
 
 func TestUnavailable(t *testing.T) {
-	c := Client{Socket: filepath.Join(t.TempDir(), "s")}
-	l, err := peer.Listen(c.Socket, -1)
+	c := Client{peer.At(filepath.Join(t.TempDir(), "s"))}
+	l, err := peer.Listen(c.At.Socket, -1)
 	if err != nil {
 		t.Fatal(err)
 	}

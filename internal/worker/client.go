@@ -19,7 +19,7 @@ import (
 // where ctx is cancelled the worker erases the room on its own, and Build does
 // not wait for that.
 type Client struct {
-	Socket string // path
+	At peer.Endpoint
 }
 
 // Build implements build.Builder.
@@ -43,7 +43,7 @@ func (c Client) Build(ctx context.Context, req build.Request) (*build.Result, er
 	if err != nil {
 		return nil, err
 	}
-	hc := peer.Client(c.Socket)
+	hc := c.At.Client()
 	defer hc.CloseIdleConnections()
 	resp, err := hc.Do(r)
 	if err != nil {
@@ -70,7 +70,7 @@ func (c Client) Missing(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	hc := peer.Client(c.Socket)
+	hc := c.At.Client()
 	defer hc.CloseIdleConnections()
 	resp, err := hc.Do(r)
 	if err != nil {

@@ -89,7 +89,7 @@ func serve(t *testing.T, cfg Config) (Client, func()) {
 		done <- nil
 	}
 	t.Cleanup(stop)
-	return Client{Socket: socket}, stop
+	return Client{peer.At(socket)}, stop
 }
 
 // What this platform cannot do it says, before and when it is asked to.
@@ -186,7 +186,7 @@ func TestErrorsCrossTheSocket(t *testing.T) {
 	if _, err := c.Build(t.Context(), req("other")); err == nil || !strings.Contains(err.Error(), `"other"`) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := (Client{Socket: "/nonexistent"}).Build(t.Context(), req("recipe")); err == nil {
+	if _, err := (Client{peer.At("/nonexistent")}).Build(t.Context(), req("recipe")); err == nil {
 		t.Error("no worker, and no error")
 	}
 }

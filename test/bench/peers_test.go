@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -59,14 +60,36 @@ func signingSetup(b *testing.B, signingConfig, trustedRoot []byte) sign.Config {
 	return sign.Config{SigningConfig: sc, TrustedRoot: tr}
 }
 
+// mint asks for a token, as the attestor does.
+func mint(ctx context.Context, c *http.Client, claims issuer.Claims) (string, error) {
+	body, err := json.Marshal(claims)
+	if err != nil {
+		return "", err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://trust"+issuer.PathToken, bytes.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	resp, err := c.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var answer struct{ Token string }
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("token: %s, %v", resp.Status, err)
+	}
+	return answer.Token, nil
+}
+
 // signMany has each client sign each statements with a certificate of its own.
 func signMany(b *testing.B, p *harness.Platform, cfg sign.Config, clients, each int) (latency time.Duration, rate float64) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	tokens := issuer.Client{Socket: filepath.Join(p.Data, "run", "issuer.sock")}
+	tokens := p.As("attestor", "trust")
 	sessions := make([]*sign.Session, clients)
 	for i := range sessions {
-		token, err := tokens.Token(ctx, issuer.Claims{
+		token, err := mint(ctx, tokens, issuer.Claims{
 			BuilderID: p.URL + "/builders/bench/v1", RunnerEnvironment: "bench", SourceURI: "https://git.example.com/bench",
 			SourceDigest: "0123456789012345678901234567890123456789", BuildTrigger: "bench", InvocationURI: p.URL + "/bench",
 		})

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -188,6 +189,57 @@ func (p *Platform) Role(name string) (pid int) {
 		}
 	}
 	return pid
+}
+
+// As is a client of one of the platform's sockets, as the user of a role.
+func (p *Platform) As(role, socket string) *http.Client {
+	p.T.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Role(role)))
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "Uid:")
+	uid, err := strconv.Atoi(strings.Fields(rest)[1])
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	dir, err := os.Open(filepath.Join(p.Data, "run"))
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	p.T.Cleanup(func() { dir.Close() })
+	info, err := dir.Stat()
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	path, gid := fmt.Sprintf("/proc/self/fd/%d/%s.sock", dir.Fd(), socket), info.Sys().(*syscall.Stat_t).Gid
+	return &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (c net.Conn, err error) {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			runtime.LockOSThread() // never unlocked: the thread ends with its changed user
+			const same = ^uintptr(0)
+			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESGID, same, uintptr(gid), same); errno != 0 {
+				err = errno
+				return
+			}
+			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, same, uintptr(uid), same); errno != 0 {
+				err = errno
+				return
+			}
+			var fd int
+			if fd, err = syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0); err != nil {
+				return
+			}
+			f := os.NewFile(uintptr(fd), path)
+			defer f.Close()
+			if err = syscall.Connect(fd, &syscall.SockaddrUnix{Name: path}); err == nil {
+				c, err = net.FileConn(f)
+			}
+		}()
+		<-done
+		return c, err
+	}}}
 }
 
 // Stop is SIGTERM, and waits for the end.
