@@ -173,3 +173,39 @@ func (c *clock) Verify(token, signature []byte) (*root.Timestamp, error) {
 	}
 	return &root.Timestamp{Time: ts.Time, URI: c.URI}, nil
 }
+
+// Until is the first moment after at when something in r stops being valid: a
+// period of an authority, log or clock, one of their certificates, or the
+// metadata that r came with. Zero: nothing ever does.
+func (r *Root) Until(at time.Time) time.Time {
+	var first time.Time
+	end := func(t time.Time) {
+		if t.After(at) && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	end(r.Expires)
+	certificates := func(all ...*x509.Certificate) {
+		for _, c := range all {
+			if c != nil {
+				end(c.NotAfter)
+			}
+		}
+	}
+	for _, f := range Authorities(r.Material) {
+		end(f.ValidityPeriodEnd)
+		certificates(append([]*x509.Certificate{f.Root}, f.Intermediates...)...)
+	}
+	for _, tsa := range r.Material.TimestampingAuthorities() {
+		if c, ok := tsa.(*clock); ok {
+			end(c.ValidityPeriodEnd)
+			certificates(append([]*x509.Certificate{c.Root, c.Leaf}, c.Intermediates...)...)
+		}
+	}
+	for _, logs := range []map[string]*root.TransparencyLog{r.Material.RekorLogs(), r.Material.CTLogs()} {
+		for _, l := range logs {
+			end(l.ValidityPeriodEnd)
+		}
+	}
+	return first
+}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/trust"
@@ -129,6 +130,35 @@ func TestDefaultDir(t *testing.T) {
 		got, err := trust.DefaultDir(func(k string) string { return tt.env[k] })
 		if got != tt.want || (err == nil) != (tt.want != "") {
 			t.Errorf("%v: got %q, %v, want %q", tt.env, got, err, tt.want)
+		}
+	}
+}
+
+// TestUntil: the nearest end counts, whatever it is the end of.
+func TestUntil(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	for name, tt := range map[string]struct {
+		bend func(*prooftest.Platform) func(*trust.Root)
+		want time.Duration
+	}{
+		"authority": {func(p *prooftest.Platform) func(*trust.Root) { p.CAUntil = now.Add(time.Minute); return nil }, time.Minute},
+		"log":       {func(p *prooftest.Platform) func(*trust.Root) { p.LogUntil = now.Add(2 * time.Minute); return nil }, 2 * time.Minute},
+		"metadata": {func(*prooftest.Platform) func(*trust.Root) {
+			return func(r *trust.Root) { r.Expires = now.Add(3 * time.Minute) }
+		}, 3 * time.Minute},
+		"ended already": {func(p *prooftest.Platform) func(*trust.Root) { p.LogUntil = now.Add(-time.Minute); return nil }, time.Hour},
+		"certificate":   {func(p *prooftest.Platform) func(*trust.Root) { p.CAUntil = now.Add(1000 * time.Hour); return nil }, 24 * time.Hour},
+	} {
+		p := prooftest.New(t)
+		p.CAUntil = now.Add(time.Hour)
+		change := tt.bend(p)
+		r := p.Root()
+		if change != nil {
+			change(r)
+		}
+		// Certificates of prooftest begin and end with the minute that it was made in.
+		if got := r.Until(now).Sub(now); got > tt.want || got < tt.want-2*time.Minute && tt.want > time.Hour || tt.want <= time.Hour && got != tt.want {
+			t.Errorf("%s: got %s, want %s", name, got, tt.want)
 		}
 	}
 }

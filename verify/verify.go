@@ -68,25 +68,30 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 		v.conclude(opts.Policy)
 		return v
 	}
+	c.resolved(ctx, v, d)
+	return v
+}
+
+// resolved is Image from where the digest is known.
+func (c *check) resolved(ctx context.Context, v *Verdict, d v1.Descriptor) {
 	v.Digest = d.Digest.String()
 	c.about = aboutOf(d)
 	switch {
-	case !opts.Policy.Chain():
+	case !c.opts.Policy.Chain():
 		c.summarised(ctx, v, d.Digest)
-	case opts.Policy.Signer != nil:
+	case c.opts.Policy.Signer != nil:
 		c.namedImage(ctx, v, d.Digest)
 	default:
 		c.chain(ctx, v, d.Digest)
 	}
 	resource := ""
-	if !opts.Layout {
-		resource = attest.ImageURI(src.Name())
+	if !c.opts.Layout {
+		resource = attest.ImageURI(c.src.Name())
 	}
 	look := func(w wanted) *search { return c.look(ctx, d.Digest, w) }
 	c.attested(v, look)
 	c.summarise(v, resource, look)
-	v.Unsigned = Claims(ctx, src, d.Digest, false)
-	return v
+	v.Unsigned = Claims(ctx, c.src, d.Digest, false)
 }
 
 // chain is Image for what platforms and public builders made.

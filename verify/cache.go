@@ -1,0 +1,138 @@
+package verify
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/policy"
+)
+
+// Cache answers again what Image accepted before: the same digest in the same
+// place, under the same trust roots and policy, for at most Age. A tag is
+// resolved each time; beyond that an answer from the cache asks nobody.
+//
+// Only what can become no worse is kept. A rejection may be mended by the next
+// attestation, and what depends on more than these (a repository that is asked,
+// the last word of a verifier) is judged each time. Nothing is kept beyond the
+// end of any period of validity of its trust roots. For concurrent use.
+type Cache struct {
+	Age  time.Duration // how long an answer is good for; required
+	Size int           // answers kept, the oldest are forgotten first; required
+
+	mu    sync.Mutex
+	kept  map[[sha256.Size]byte]kept
+	order [][sha256.Size]byte // of kept, the oldest first
+}
+
+type kept struct {
+	verdict     Verdict
+	from, until time.Time
+}
+
+// Image is the function Image, answered from memory where that is possible.
+func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, opts Options) *Verdict {
+	if opts.SourceCheck != nil || len(opts.Policy.Verifiers) > 0 || opts.Now.IsZero() {
+		return Image(ctx, src, reference, opts)
+	}
+	judge := &check{src: src, opts: opts}
+	v := &Verdict{Image: src.Name() + "@" + reference}
+	if err := judge.ready(); err != nil {
+		return Image(ctx, src, reference, opts)
+	}
+	if strings.Contains(reference, ":") {
+		key, ok := cacheKey(src.Name(), reference, opts)
+		if again := c.recall(key, ok, v.Image, opts.Now); again != nil {
+			return again
+		}
+		v = Image(ctx, src, reference, opts)
+		c.keep(key, ok && v.Digest == reference, v, opts)
+		return v
+	}
+	d, err := src.Resolve(ctx, reference)
+	if err != nil {
+		return Image(ctx, src, reference, opts)
+	}
+	v.Image = src.Name() + ":" + reference
+	key, ok := cacheKey(src.Name(), d.Digest.String(), opts)
+	if again := c.recall(key, ok, v.Image, opts.Now); again != nil {
+		return again
+	}
+	judge.resolved(ctx, v, d)
+	c.keep(key, ok, v, opts)
+	return v
+}
+
+// cacheKey covers all that a verdict depends on but the time: the fields of
+// Options (a test knows them all), and what the image is.
+func cacheKey(name, digest string, opts Options) (key [sha256.Size]byte, ok bool) {
+	if _, err := v1.NewHash(digest); err != nil {
+		return key, false
+	}
+	k := struct {
+		Name, Digest string
+		Layout       bool
+		Trust        []string
+		Policy       policy.Policy
+	}{Name: name, Digest: digest, Layout: opts.Layout, Policy: opts.Policy}
+	for _, r := range opts.Trust {
+		k.Trust = append(k.Trust, r.Fingerprint, r.Expires.UTC().Format(time.RFC3339Nano))
+	}
+	raw, err := json.Marshal(k)
+	return sha256.Sum256(raw), err == nil
+}
+
+// recall returns what is kept, under the name that is asked for now.
+func (c *Cache) recall(key [sha256.Size]byte, ok bool, image string, now time.Time) *Verdict {
+	if !ok {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, ok := c.kept[key]
+	if !ok || now.Before(k.from) || !now.Before(k.until) {
+		return nil
+	}
+	v := k.verdict.clone()
+	v.Image = image
+	return v
+}
+
+func (c *Cache) keep(key [sha256.Size]byte, ok bool, v *Verdict, opts Options) {
+	if !ok || v.Outcome != Accepted {
+		return
+	}
+	k := kept{verdict: *v.clone(), from: opts.Now, until: opts.Now.Add(c.Age)}
+	for _, r := range opts.Trust {
+		if end := r.Until(opts.Now); !end.IsZero() && end.Before(k.until) {
+			k.until = end
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.kept == nil {
+		c.kept = make(map[[sha256.Size]byte]kept)
+	}
+	if _, again := c.kept[key]; !again {
+		for len(c.order) > 0 && len(c.order) >= c.Size {
+			delete(c.kept, c.order[0])
+			c.order = slices.Delete(c.order, 0, 1)
+		}
+		c.order = append(c.order, key)
+	}
+	c.kept[key] = k
+}
+
+// clone shares nothing that a caller could change.
+func (v *Verdict) clone() *Verdict {
+	c := *v
+	c.Links, c.Requirements, c.Unsigned = slices.Clone(v.Links), slices.Clone(v.Requirements), slices.Clone(v.Unsigned)
+	return &c
+}

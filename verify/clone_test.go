@@ -1,0 +1,33 @@
+package verify
+
+import (
+	"reflect"
+	"testing"
+)
+
+// TestCloneSharesNothing fails when Verdict grows a field that a copy would
+// share with what a Cache keeps.
+func TestCloneSharesNothing(t *testing.T) {
+	v := &Verdict{}
+	for i := range reflect.ValueOf(v).Elem().NumField() {
+		f := reflect.ValueOf(v).Elem().Field(i)
+		switch f.Kind() {
+		case reflect.String, reflect.Int:
+		case reflect.Slice:
+			f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+			for _, e := range reflect.VisibleFields(f.Type().Elem()) {
+				if k := e.Type.Kind(); k != reflect.String && k != reflect.Int {
+					t.Errorf("%s has elements with %s, which is a %s", reflect.TypeOf(*v).Field(i).Name, e.Name, k)
+				}
+			}
+		default:
+			t.Errorf("%s is a %s", reflect.TypeOf(*v).Field(i).Name, f.Kind())
+		}
+	}
+	c := reflect.ValueOf(v.clone()).Elem()
+	for i := range c.NumField() {
+		if f, was := c.Field(i), reflect.ValueOf(v).Elem().Field(i); f.Kind() == reflect.Slice && (f.Len() != 1 || f.Pointer() == was.Pointer()) {
+			t.Errorf("%s is shared with the copy, or not in it", c.Type().Field(i).Name)
+		}
+	}
+}
