@@ -237,16 +237,20 @@ type entry struct {
 	id   string
 }
 
-// tree reads a tree object and refuses names that could leave the directory
-// they are written to, or that git itself would treat as its own.
-//
-//	tree  = *entry
-//	entry = mode SP name NUL raw-id
 func (o *objects) tree(id string) ([]entry, error) {
 	raw, err := o.read(id, "tree", limits.GitObject)
 	if err != nil {
 		return nil, err
 	}
+	return parseTree(raw, id)
+}
+
+// parseTree reads a tree object and refuses names that could leave the directory
+// they are written to, or that git itself would treat as its own.
+//
+//	tree  = *entry
+//	entry = mode SP name NUL raw-id
+func parseTree(raw []byte, id string) ([]entry, error) {
 	var entries []entry
 	seen := map[string]bool{}
 	for n := len(id) / 2; len(raw) > 0; {

@@ -1,6 +1,7 @@
 package tlog
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -423,6 +424,127 @@ func FuzzPath(f *testing.F) {
 		tile, err := ParsePath(path)
 		if err == nil && (tile.Path() != path || tile.Index < 0 || tile.Width < 1 || tile.Width > TileWidth) {
 			t.Errorf("%q parsed as %+v", path, tile)
+		}
+	})
+}
+
+// FuzzEntries: the data of an Entries tile is taken apart without loss, and cut
+// to what it would have been before.
+func FuzzEntries(f *testing.F) {
+	m := newMemory(5)
+	data, err := m.Tile(context.Background(), Tile{Level: Entries, Width: 5})
+	if err != nil || len(data) == 0 {
+		f.Fatalf("seed: got %d bytes, %v", len(data), err)
+	}
+	f.Add(data, 3)
+	f.Add([]byte{0, 0}, 1)
+	f.Fuzz(func(t *testing.T, data []byte, width int) {
+		entries, err := SplitEntries(data)
+		if err != nil {
+			return
+		}
+		var again []byte
+		for _, e := range entries {
+			again = append(binary.BigEndian.AppendUint16(again, uint16(len(e))), e...)
+		}
+		if !bytes.Equal(again, data) {
+			t.Errorf("got %x, want %x", again, data)
+		}
+		if width < 1 || width > TileWidth {
+			return
+		}
+		cut, err := Tile{Level: Entries, Width: width}.Cut(data, width)
+		if (err == nil) != (width <= len(entries)) {
+			t.Errorf("cut to %d of %d entries: %v", width, len(entries), err)
+		}
+		if err != nil {
+			return
+		}
+		if some, err := SplitEntries(cut); err != nil || len(some) != width {
+			t.Errorf("cut to %d entries: got %d, %v", width, len(some), err)
+		}
+	})
+}
+
+// FuzzProofs: of all that could be said of a tree, only what is so can be proved.
+func FuzzProofs(f *testing.F) {
+	m := newMemory(11)
+	ctx := context.Background()
+	for i := range int64(11) {
+		proof, err := Inclusion(ctx, m, m.at(11), i)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(i, int64(11), join(proof))
+		if proof, err = Consistency(ctx, m, i, m.at(11)); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(i, int64(11), join(proof))
+	}
+	f.Fuzz(func(t *testing.T, i, size int64, raw []byte) {
+		if len(raw)%len(Hash{}) != 0 || len(raw) > 64*len(Hash{}) {
+			return
+		}
+		var proof []Hash
+		for ; len(raw) > 0; raw = raw[len(Hash{}):] {
+			proof = append(proof, Hash(raw))
+		}
+		cp := m.at(11)
+		cp.Size = size
+		leaf := LeafHash([]byte("an entry of another log"))
+		if VerifyInclusion(cp, i, leaf, proof) == nil {
+			t.Errorf("entry %d of %d is proved to be what it is not", i, size)
+		}
+		if i >= 0 && i < int64(len(m.leaves)) && size == 11 {
+			want, err := Inclusion(ctx, m, cp, i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := VerifyInclusion(cp, i, m.leaves[i], proof) == nil; got != (join(want) != nil && bytes.Equal(join(want), join(proof))) {
+				t.Errorf("entry %d of %d: got proved %v with %x", i, size, got, proof)
+			}
+		}
+		older := Checkpoint{Origin: origin, Size: i, Root: mth(m.leaves[:3])}
+		if i != 3 && VerifyConsistency(older, cp, proof) == nil {
+			t.Errorf("%d entries with the root of 3 are proved to begin %d", i, size)
+		}
+	})
+}
+
+func join(proof []Hash) []byte {
+	var all []byte
+	for _, h := range proof {
+		all = append(all, h[:]...)
+	}
+	return all
+}
+
+// FuzzOpenCheckpoint: only what the log signed opens.
+func FuzzOpenCheckpoint(f *testing.F) {
+	pub, priv, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	s, err := NewSigner(origin, priv)
+	if err != nil {
+		f.Fatal(err)
+	}
+	v, err := NewVerifier(origin, pub)
+	if err != nil {
+		f.Fatal(err)
+	}
+	text := newMemory(3).at(3).String()
+	signed, err := note.Sign(&note.Note{Text: text}, s)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(signed)
+	for _, text := range seeds(f) {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if cp, err := OpenCheckpoint(raw, v); err == nil && cp.String() != text {
+			t.Errorf("opened as %q", cp)
 		}
 	})
 }

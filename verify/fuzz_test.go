@@ -78,30 +78,39 @@ func FuzzSecondOpinion(f *testing.F) {
 	if seeds < 8 || good < 4 {
 		f.Fatalf("got %d seeds, %d of them good, want at least 8 and 4", seeds, good)
 	}
-	other := sha256Of([]byte("another artifact"))
 	now := time.Now()
 	f.Fuzz(func(t *testing.T, raw, material []byte) {
 		r, err := trust.Parse(material)
 		if err != nil {
 			return
 		}
-		if _, err := verify.Artifact(raw, verify.Subject{Digest: other}, beacon, r.Material, now); err == nil {
-			t.Error("verifies for another artifact")
-		}
-		if _, err := verify.Artifact(raw, verify.Subject{Digest: content}, beacon, r.Material, now); err != nil {
-			return
-		}
-		if b, err := attest.ParseSigned(raw); err != nil || oddRekor1(b) {
-			return // which sigstore-go does not read; see there
-		}
 		digest, err := hex.DecodeString(content.Hex)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := plainly(raw, digest, r.Material, beacon); err != nil {
-			t.Errorf("we accept, and sigstore-go does not: %v", err)
-		}
+		secondOpinion(t, raw, content, digest, r, now)
 	})
+}
+
+// secondOpinion fails where we accept a bundle and sigstore-go does not, or where
+// we accept it for another artifact.
+func secondOpinion(t *testing.T, raw []byte, content v1.Hash, digest []byte, r *trust.Root, now time.Time) {
+	if _, err := verify.Artifact(raw, verify.Subject{Digest: sha256Of([]byte("another artifact"))}, beacon, r.Material, now); err == nil {
+		t.Error("verifies for another artifact")
+	}
+	if _, err := verify.Artifact(raw, verify.Subject{Digest: content}, beacon, r.Material, now); err != nil {
+		return
+	}
+	if b, err := attest.ParseSigned(raw); err != nil || oddRekor1(b) {
+		return // which sigstore-go does not read; see there
+	}
+	plain, err := root.NewTrustedRootFromJSON(r.Raw)
+	if err != nil {
+		t.Fatalf("a root that sigstore-go does not read: %v", err)
+	}
+	if err := plainly(raw, digest, plain, beacon); err != nil {
+		t.Errorf("we accept, and sigstore-go does not: %v", err)
+	}
 }
 
 // FuzzCosign2: hostile envelopes and annotations never panic, and what is
