@@ -1,0 +1,182 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/prooftest"
+	"github.com/colophon-build/colophon/internal/registry"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+// BenchmarkCommand is the command as a user runs it, on images that need no
+// platform: a layout of 16 MB, and a registry with many.
+func BenchmarkCommand(b *testing.B) {
+	if os.Getenv("COLOPHON_BENCH") == "" {
+		b.Skip("SKIPPED: make bench sets COLOPHON_BENCH")
+	}
+	p := prooftest.New(b)
+	env := append(os.Environ(), "COLOPHON_TRUST="+filepath.Join(b.TempDir(), "trust"), "DOCKER_CONFIG="+b.TempDir())
+	document := filepath.Join(b.TempDir(), "trust.json")
+	if err := os.WriteFile(document, p.Document(), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	colophon := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(harness.Bin(b, "colophon"), args...)
+		cmd.Env = env
+		return cmd
+	}
+	run(b, colophon("trust", "add", document, "--yes"))
+	oneLayout(b, p, colophon)
+	manyImages(b, p, colophon)
+}
+
+func oneLayout(b *testing.B, p *prooftest.Platform, colophon func(...string) *exec.Cmd) {
+	store := prooftest.NewStore(b)
+	store.Tar = make([]byte, 16<<20)
+	if _, err := rand.Read(store.Tar); err != nil {
+		b.Fatal(err)
+	}
+	p.Release(store).Attach(prooftest.Kinds...)
+	dir := filepath.Join(b.TempDir(), "layout")
+	layout, err := oci.CreateLayout(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer layout.Close()
+	store.Push(b.Context(), layout)
+	var all, busy []time.Duration
+	most := 0.0
+	for range 21 {
+		cmd := colophon("verify", dir, "--source", prooftest.Source, "--skip-source")
+		all = append(all, times(1, func() { run(b, cmd) }))
+		busy = append(busy, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
+		most = max(most, peak(cmd))
+	}
+	row("colophon verify of a layout of 16 MB, whole process", median(all), fmt.Sprintf("aim 25 ms; processor time %.1f ms", us(median(busy))/1000))
+	fmt.Printf("%-58s %8.0f MiB  aim 80\n", "  resident at most", most)
+}
+
+// peak is the most memory that a finished process had, MiB.
+func peak(cmd *exec.Cmd) float64 {
+	u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return 0
+	}
+	return float64(u.Maxrss) / 1024
+}
+
+// many is how many images the registry holds.
+const many = 1000
+
+func manyImages(b *testing.B, p *prooftest.Platform, colophon func(...string) *exec.Cmd) {
+	dir, err := os.MkdirTemp("/dev/shm", "bench") // of the registry only what it answers counts, not its disk
+	if err != nil {
+		dir = b.TempDir()
+	}
+	b.Cleanup(func() { os.RemoveAll(dir) })
+	r, err := registry.New(registry.Config{Dir: dir, AnonymousPull: true, Authorize: func(string) registry.Role { return registry.Push }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var requests, connections atomic.Int64
+	srv := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { requests.Add(1); r.ServeHTTP(w, req) }),
+		ConnState: func(_ net.Conn, s http.ConnState) {
+			if s == http.StateNew {
+				connections.Add(1)
+			}
+		},
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	go srv.Serve(l)
+	b.Cleanup(func() { srv.Close() })
+	list := filepath.Join(b.TempDir(), "images.txt")
+	if err := os.WriteFile(list, []byte(strings.Join(pushMany(b, p, l.Addr().String()), "\n")), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for _, runs := range []string{"every image once", "once more"} {
+		requests.Store(0)
+		connections.Store(0)
+		cmd := colophon("verify", "-f", list, "--source", prooftest.Source, "--skip-source", "--parallel", strconv.Itoa(4*runtime.NumCPU()))
+		var out bytes.Buffer
+		cmd.Stderr = &out
+		start := time.Now()
+		if err := cmd.Start(); err != nil {
+			b.Fatal(err)
+		}
+		curve := make(chan []string)
+		ctx, cancel := context.WithCancel(b.Context())
+		go func() { curve <- resident(ctx, cmd.Process.Pid) }()
+		err := cmd.Wait()
+		took := time.Since(start)
+		cancel()
+		if err != nil {
+			b.Fatalf("%v\n%s", err, out.String())
+		}
+		busy := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		row(fmt.Sprintf("%d images in a registry, %s: %.0f/s", many, runs, many/took.Seconds()), took, fmt.Sprintf("aim 300/s; the command's processor time is %.1f s", busy.Seconds()))
+		fmt.Printf("%-58s %8.1f      over %d connections\n", "  requests an image", float64(requests.Load())/many, connections.Load())
+		fmt.Printf("%-58s %8.0f MiB  in quarters of the run: %s\n", "  resident at most", peak(cmd), strings.Join(<-curve, ", "))
+	}
+}
+
+// pushMany releases images, each to a repository of its own, and names them.
+func pushMany(b *testing.B, p *prooftest.Platform, addr string) []string {
+	var names []string
+	for i := range many {
+		store := prooftest.NewStore(b)
+		store.Tar = fmt.Appendf(nil, "image %d", i)
+		p.Release(store).Attach(prooftest.Kinds...)
+		repo := fmt.Sprintf("%s/team/app%d", addr, i)
+		dst, err := oci.OpenRegistry(repo, oci.RegistryOptions{Token: "t"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		store.Push(b.Context(), dst)
+		names = append(names, repo+":v1.2.0")
+	}
+	return names
+}
+
+// resident samples a process, and returns its memory at the quarters of its life.
+func resident(ctx context.Context, pid int) []string {
+	var samples []int
+	for tick := time.NewTicker(20 * time.Millisecond); ; {
+		select {
+		case <-tick.C:
+			raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+			f := strings.Fields(string(raw))
+			if err != nil || len(f) < 2 {
+				continue
+			}
+			if pages, err := strconv.Atoi(f[1]); err == nil && pages > 0 {
+				samples = append(samples, pages*os.Getpagesize()>>20)
+			}
+		case <-ctx.Done():
+			var quarters []string
+			for q := 1; q <= 4 && len(samples) > 0; q++ {
+				quarters = append(quarters, strconv.Itoa(samples[(len(samples)-1)*q/4]))
+			}
+			return quarters
+		}
+	}
+}
