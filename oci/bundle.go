@@ -27,23 +27,29 @@ var emptyConfig = []byte("{}")
 // same bytes. predicateType is that of the statement in the bundle; created is
 // written in UTC, in whole seconds.
 func BundleManifest(subject v1.Descriptor, bundle []byte, predicateType string, created time.Time) ([]byte, error) {
+	return artifactManifest(subject, attest.BundleMediaType, bundle, map[string]string{
+		attest.AnnotationContent: "dsse-envelope",
+		attest.AnnotationType:    predicateType,
+		createdAnnotation:        created.UTC().Format(time.RFC3339),
+	})
+}
+
+const createdAnnotation = "org.opencontainers.image.created"
+
+// artifactManifest has the content as its one layer (image-spec manifest.md,
+// "Guidelines for Artifact Usage").
+func artifactManifest(subject v1.Descriptor, mediaType types.MediaType, content []byte, annotations map[string]string) ([]byte, error) {
 	return json.Marshal(v1.Manifest{
 		SchemaVersion: 2,
 		MediaType:     types.OCIManifestSchema1,
 		Config: v1.Descriptor{
 			MediaType: types.OCIEmptyJSON, Size: int64(len(emptyConfig)), Digest: digestOf(emptyConfig),
-			ArtifactType: attest.BundleMediaType,
+			ArtifactType: string(mediaType),
 		},
-		Layers: []v1.Descriptor{{
-			MediaType: attest.BundleMediaType, Size: int64(len(bundle)), Digest: digestOf(bundle),
-		}},
-		Annotations: map[string]string{
-			attest.AnnotationContent:           "dsse-envelope",
-			attest.AnnotationType:              predicateType,
-			"org.opencontainers.image.created": created.UTC().Format(time.RFC3339),
-		},
+		Layers:       []v1.Descriptor{{MediaType: mediaType, Size: int64(len(content)), Digest: digestOf(content)}},
+		Annotations:  annotations,
 		Subject:      &v1.Descriptor{MediaType: subject.MediaType, Size: subject.Size, Digest: subject.Digest},
-		ArtifactType: attest.BundleMediaType,
+		ArtifactType: string(mediaType),
 	})
 }
 
@@ -57,8 +63,22 @@ func AttachBundle(ctx context.Context, dst Target, subject v1.Descriptor, bundle
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
+	return attach(ctx, dst, raw, attest.BundleMediaType, bundle)
+}
+
+// AttachFile stores a file about subject at dst: an artifact of the file's media
+// type with the file as its one layer. Doing it again changes nothing.
+func AttachFile(ctx context.Context, dst Target, subject v1.Descriptor, mediaType types.MediaType, content []byte, created time.Time) (v1.Descriptor, error) {
+	raw, err := artifactManifest(subject, mediaType, content, map[string]string{createdAnnotation: created.UTC().Format(time.RFC3339)})
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return attach(ctx, dst, raw, mediaType, content)
+}
+
+func attach(ctx context.Context, dst Target, manifest []byte, mediaType types.MediaType, content []byte) (v1.Descriptor, error) {
 	group, gctx := errgroup.WithContext(ctx)
-	for mediaType, blob := range map[types.MediaType][]byte{types.OCIEmptyJSON: emptyConfig, attest.BundleMediaType: bundle} {
+	for mediaType, blob := range map[types.MediaType][]byte{types.OCIEmptyJSON: emptyConfig, mediaType: content} {
 		d := v1.Descriptor{MediaType: mediaType, Digest: digestOf(blob), Size: int64(len(blob))}
 		group.Go(func() error {
 			return dst.PushBlob(gctx, d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil })
@@ -67,7 +87,7 @@ func AttachBundle(ctx context.Context, dst Target, subject v1.Descriptor, bundle
 	if err := group.Wait(); err != nil {
 		return v1.Descriptor{}, err
 	}
-	return dst.PushManifest(ctx, raw, string(types.OCIManifestSchema1))
+	return dst.PushManifest(ctx, manifest, string(types.OCIManifestSchema1))
 }
 
 // Attached is one manifest that a store lists as a referrer. Fields beside

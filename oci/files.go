@@ -38,6 +38,11 @@ func Entries(ctx context.Context, src Source, manifest v1.Hash, visit func(layer
 	return nil
 }
 
+// LayerEntries is Entries for one layer.
+func LayerEntries(ctx context.Context, src Source, layer v1.Descriptor, visit func(h *tar.Header, content io.Reader) error) error {
+	return entriesOf(ctx, src, layer, newBudget(defaultBomb.total), visit)
+}
+
 func entriesOf(ctx context.Context, src Source, d v1.Descriptor, total *budget, visit func(*tar.Header, io.Reader) error) error {
 	blob, err := src.Blob(ctx, d)
 	if err != nil {
