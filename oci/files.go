@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -55,7 +56,7 @@ func entriesOf(ctx context.Context, src Source, d v1.Descriptor, total *budget, 
 	}
 	defer done()
 	var visited error // what visit says is its own, and no fault of the bytes
-	err = readTar(stream, defaultBomb.entries, func(h *tar.Header, content io.Reader) error {
+	err = readTar(stream, defaultBomb.entries, stream.left, func(h *tar.Header, content io.Reader) error {
 		visited = visit(h, content)
 		return visited
 	})
@@ -78,9 +79,12 @@ func atEnd(blob io.Reader) error {
 	return nil
 }
 
-// readTar reads a layer's tar to its end, padding included.
-func readTar(stream io.Reader, most int, visit func(*tar.Header, io.Reader) error) error {
+// readTar reads a layer's tar to its end, padding included. It has at most so
+// many entries, and its files so many bytes: the holes of sparse ones are not in
+// the stream, and are in what readers get.
+func readTar(stream io.Reader, most int, bytes int64, visit func(*tar.Header, io.Reader) error) error {
 	tr := tar.NewReader(stream)
+	var files int64
 	for entries := 1; ; entries++ {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
@@ -95,6 +99,12 @@ func readTar(stream io.Reader, most int, visit func(*tar.Header, io.Reader) erro
 		if err := checkName(h.Name); err != nil {
 			return err
 		}
+		if err := checkKind(h); err != nil {
+			return err
+		}
+		if files += h.Size; files > bytes || files < 0 {
+			return refuse("unpacks to more than %d bytes, holes of its files included", bytes)
+		}
 		// A symbolic link's target is looked up inside the container, and may
 		// be anything; a hard link's is looked up while unpacking.
 		if h.Typeflag == tar.TypeLink {
@@ -106,4 +116,26 @@ func readTar(stream io.Reader, most int, visit func(*tar.Header, io.Reader) erro
 			return err
 		}
 	}
+}
+
+// checkKind refuses entries that readers of layers do not understand alike.
+func checkKind(h *tar.Header) error {
+	switch h.Typeflag {
+	case tar.TypeReg, tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo, tar.TypeGNUSparse:
+	case tar.TypeXGlobalHeader:
+		// Some apply its records to all that follows, others to nothing.
+		for k := range h.PAXRecords {
+			if k != "comment" {
+				return refuse("a global header sets %q for all entries", k)
+			}
+		}
+	default:
+		return refuse("entry %q is of unknown type %q", h.Name, h.Typeflag)
+	}
+	// What a whiteout removes is a name in its own directory (image-spec layer.md, "Whiteouts").
+	switch path.Base(h.Name) {
+	case ".wh.", ".wh..", ".wh...":
+		return refuse("entry %q removes no name in its directory", h.Name)
+	}
+	return nil
 }

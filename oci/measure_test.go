@@ -1,8 +1,10 @@
 package oci
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +13,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -86,6 +90,14 @@ func TestMeasureRefuses(t *testing.T) {
 			list := bend(l, []v1.Descriptor{l.image(l.newImage("amd64", file)), l.image(l.newImage("arm64", file))})
 			l.index(l.json(types.OCIImageIndex, v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: list}))
 		}
+	}
+	tarOfHeader := func(h *tar.Header) func(*testLayout) {
+		var buf bytes.Buffer
+		w := tar.NewWriter(&buf)
+		if err := errors.Join(w.WriteHeader(h), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return layer(types.OCILayer, gzipOf(t, buf.Bytes()), buf.Bytes())
 	}
 	path := func(l *testLayout, p string) string { return filepath.Join(l.dir, p) }
 	trailing := append(bytes.Clone(file), []byte("hidden")...)
@@ -171,6 +183,30 @@ func TestMeasureRefuses(t *testing.T) {
 		{"climbing name", "climbs", named(testEntry{name: "a/../../etc/passwd"})},
 		{"climbing hard link", "climbs", named(testEntry{name: "a", link: "../../etc/shadow"})},
 		{"double slash", "not a path", named(testEntry{name: "//etc/passwd"})},
+		{"whiteout of the directory above", "removes no name", named(testEntry{name: "a/.wh..."})},
+		{"whiteout of its own directory", "removes no name", named(testEntry{name: "a/.wh.."})},
+		{"whiteout of nothing", "removes no name", named(testEntry{name: "a/.wh."})},
+		{"unknown type", "unknown type", tarOfHeader(&tar.Header{Name: "a", Typeflag: 'Z'})},
+		{"name for all that follows", "sets \"path\"", tarOfHeader(&tar.Header{Name: "g", Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"path": "etc/shadow"}})},
+		{"deep JSON", "nested deeper", one(func(_ *testLayout, im *testImage) {
+			im.bendConfig = func(raw []byte) []byte {
+				return bytes.Replace(raw, []byte(`{`), []byte(`{"x":`+strings.Repeat("[", 100)+strings.Repeat("]", 100)+`,`), 1)
+			}
+		})},
+		{"configuration that is too large", "at most", one(func(_ *testLayout, im *testImage) {
+			im.bendConfig = func(raw []byte) []byte { return append(raw, bytes.Repeat([]byte(" "), limits.Config)...) }
+		})},
+		{"manifest that is too large", "at most", func(l *testLayout) {
+			d := l.image(l.newImage("amd64", file))
+			raw, _ := os.ReadFile(path(l, blobPath(d.Digest)))
+			os.Remove(path(l, blobPath(d.Digest)))
+			l.index(l.blob(types.OCIManifestSchema1, append(raw, bytes.Repeat([]byte(" "), limits.Manifest)...)))
+		}},
+		{"more layers than there may be", "at most", one(func(_ *testLayout, im *testImage) {
+			for range limits.Layers {
+				im.layers, im.diffIDs = append(im.layers, im.layers[0]), append(im.diffIDs, im.diffIDs[0])
+			}
+		})},
 		{"not gzip", "unpacking", layer(types.OCILayer, file, file)},
 		{"data behind the gzip stream", "unpacking", layer(types.OCILayer, append(gzipOf(t, file), "hidden"...), file)},
 		{"data behind the tar", "follows the end of the tar", layer(types.OCILayer, gzipOf(t, trailing), trailing)},
@@ -249,6 +285,105 @@ func TestMeasureRefusesBombs(t *testing.T) {
 				t.Fatalf("within the limits: %v", err)
 			}
 		})
+	}
+}
+
+// sparse is the tar of a file that is all hole (GNU format), of 1 TiB.
+func sparse() []byte {
+	b := make([]byte, 512*3)
+	copy(b, "hole")
+	copy(b[100:], "0000644\x00")
+	copy(b[124:], "00000000000\x00") // bytes in the stream
+	copy(b[136:], "00000000000\x00")
+	b[156] = 'S'
+	copy(b[257:], "ustar  \x00")
+	binary := []byte{0x80, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0}
+	copy(b[483:495], binary)
+	copy(b[386:], "00000000000\x00") // one region, at the end, of nothing
+	copy(b[398:], "00000000000\x00")
+	copy(b[386:398], binary)
+	copy(b[148:], "        ")
+	var sum int
+	for _, c := range b[:512] {
+		sum += int(c)
+	}
+	copy(b[148:], fmt.Sprintf("%06o\x00 ", sum))
+	return b
+}
+
+func TestMeasureRefusesHoles(t *testing.T) {
+	tr := tar.NewReader(bytes.NewReader(sparse()))
+	if h, err := tr.Next(); err != nil || h.Size != 1<<40 {
+		t.Fatalf("the test's own file: %+v, %v", h, err)
+	}
+	l := newTestLayout(t)
+	l.index(l.image(l.newImage("amd64", sparse())))
+	if _, err := MeasureLayout(l.dir); err == nil || !strings.Contains(err.Error(), "unpacks to more than") || !errors.Is(err, ErrMismatch) {
+		t.Errorf("got %v, want a refusal", err)
+	}
+}
+
+// What was measured is what is pushed, or nothing: each byte is hashed again on
+// its way, whatever became of the layout in between.
+func TestSwappedBetweenMeasuringAndPushing(t *testing.T) {
+	for name, swap := range map[string]func(l *testLayout, m *Measured){
+		"layer": func(l *testLayout, m *Measured) {
+			d := m.Platforms[0].Layers[0].Descriptor
+			l.write(blobPath(d.Digest), bytes.Repeat([]byte("x"), int(d.Size)))
+		},
+		"configuration": func(l *testLayout, m *Measured) {
+			d := m.Platforms[0].Config
+			l.write(blobPath(d.Digest), bytes.Repeat([]byte(" "), int(d.Size)))
+		},
+		"manifest": func(l *testLayout, m *Measured) {
+			d := m.Platforms[0].Manifest
+			raw, _ := os.ReadFile(filepath.Join(l.dir, blobPath(d.Digest)))
+			l.write(blobPath(d.Digest), bytes.Replace(raw, []byte("sha256:"), []byte("sha256;"), 1))
+		},
+		"index": func(l *testLayout, m *Measured) {
+			l.write(blobPath(m.Descriptor.Digest), bytes.Replace(m.Raw, []byte("amd64"), []byte("s390x"), 1))
+		},
+	} {
+		l := newTestLayout(t)
+		l.standard()
+		m, err := MeasureLayout(l.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		swap(l, m)
+		src, err := OpenLayout(l.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dst, err := CreateLayout(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Copy(t.Context(), dst, src, m.Descriptor); !errors.Is(err, ErrMismatch) {
+			t.Errorf("%s: got %v, want ErrMismatch", name, err)
+		}
+	}
+	// Another image that index.json names by now is not what was measured.
+	l := newTestLayout(t)
+	l.standard()
+	m, err := MeasureLayout(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.index(l.image(l.newImage("amd64", tarOf(t, testEntry{name: "evil"}))))
+	src, err := OpenLayout(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dst, err := CreateLayout(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Copy(t.Context(), dst, src, m.Descriptor); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dst.Resolve(t.Context(), m.Descriptor.Digest.String()); err != nil {
+		t.Error(err)
 	}
 }
 

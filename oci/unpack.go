@@ -76,7 +76,7 @@ func measureLayer(l *Layout, slot *MeasuredLayer, bomb bombLimits, total *budget
 	}
 	defer done()
 	sum := sha256.New()
-	err = readTar(io.TeeReader(bounded, sum), bomb.entries, func(*tar.Header, io.Reader) error { slot.Entries++; return nil })
+	err = readTar(io.TeeReader(bounded, sum), bomb.entries, bounded.left, func(*tar.Header, io.Reader) error { slot.Entries++; return nil })
 	if err != nil {
 		return unpackError(err)
 	}
