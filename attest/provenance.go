@@ -16,6 +16,10 @@ const (
 	BuildTypeGolang   = "https://github.com/colophon-build/colophon/tree/main/spec/golang/v1"
 )
 
+// LockMediaType is what pins the fetches of a build (spec/lock/v1): as a file
+// attached to an image, and as a dependency of its provenance, named "lock".
+const LockMediaType = "application/vnd.colophon.lock.v1+json"
+
 // Provenance is the SLSA v1 provenance predicate (slsa.dev/spec/v1.2/build-provenance).
 type Provenance struct {
 	BuildDefinition BuildDefinition `json:"buildDefinition"`
@@ -60,6 +64,11 @@ type ResourceDescriptor struct {
 type ExternalParameters struct {
 	Source SourceParameters `json:"source"`
 	Recipe json.RawMessage  `json:"recipe"` // build.Recipe
+	// Hermetic is a build that was done twice: what the first fetched was all that
+	// the second could have, and both gave the same image.
+	Hermetic bool `json:"hermetic,omitempty"`
+	// Lock is the sha256:hex of the lock that the requester gave; empty where none was.
+	Lock string `json:"lock,omitempty"`
 }
 
 // SourceParameters names the source as it was requested and resolved.

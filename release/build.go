@@ -28,6 +28,7 @@ type built struct {
 	Finished time.Time
 	Log      string // hex sha256 of the build log, kept under Dir/logs
 	Account  string // hex sha256 of what the builder says, likewise
+	Lock     string // hex sha256 of the lock that the build was held to, likewise; empty where there was none
 
 	// What this side knows for itself. Tools and Config are nil of builders
 	// without a room of the attest zone's.
@@ -45,11 +46,14 @@ type attempt struct {
 
 // build has the layout made and measured: what it returns may be signed.
 func (j *run) build(ctx context.Context) (*built, *oci.Measured, error) {
-	a, err := j.attempt(ctx, "layout", build.Session{})
-	if err != nil {
-		return nil, nil, err
+	var a *attempt
+	var m *oci.Measured
+	var err error
+	if j.req.Hermetic {
+		a, m, err = j.buildTwice(ctx)
+	} else {
+		a, m, err = j.buildOnce(ctx, "layout", build.Session{Lock: j.lock})
 	}
-	m, err := j.measure(a)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -59,9 +63,19 @@ func (j *run) build(ctx context.Context) (*built, *oci.Measured, error) {
 	return &a.built, m, nil
 }
 
+func (j *run) buildOnce(ctx context.Context, name string, s build.Session) (*attempt, *oci.Measured, error) {
+	a, err := j.attempt(ctx, name, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := j.measure(a)
+	return a, m, err
+}
+
 // attempt runs the builder once, in a session of its own where it has a room.
 func (j *run) attempt(ctx context.Context, name string, s build.Session) (_ *attempt, err error) {
 	a := &attempt{}
+	a.Lock = j.lockSum
 	a.Layout = filepath.Join(j.dir, name)
 	if err := os.Mkdir(a.Layout, 0o700); err != nil {
 		return nil, err
@@ -210,7 +224,7 @@ func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 	if err != nil {
 		return err
 	}
-	a.Account, err = keepAccount(filepath.Join(j.Dir, "logs"), append(account, '\n'))
+	a.Account, err = keepFile(filepath.Join(j.Dir, "logs"), append(account, '\n'))
 	return err
 }
 

@@ -46,10 +46,15 @@ func (j *run) checkNetwork(ctx context.Context, a *attempt, m *oci.Measured) ([]
 		if rec, err = network.Read(a.record.Exchanges); err != nil {
 			return nil, err
 		}
+		if a.Lock != "" {
+			if err := outsideTheLock(rec.Denied()); err != nil {
+				return nil, err
+			}
+		}
 		note(a.Config, "network.denied", rec.Denied())
 		note(a.Config, "network.cut", rec.Cut())
 	}
-	images, err := j.bases(ctx, rec, false, m)
+	images, err := j.bases(ctx, rec, a.Lock != "", m)
 	if err != nil {
 		return nil, refuseToSign(err)
 	}
@@ -82,7 +87,8 @@ func note(config map[string]string, name string, list []string) {
 }
 
 // bases resolves every image that the Dockerfile takes, and fails unless the
-// lowest layers of each platform's image are those of the base it names.
+// lowest layers of each platform's image are those of the base it names. A tag
+// that is pinned stands for what the lock says, whatever became of it since.
 func (j *run) bases(ctx context.Context, rec *network.Record, pinned bool, m *oci.Measured) ([]*base.Image, error) {
 	text, err := readInTree(j.tree, j.recipe.Dockerfile, maxDockerfile)
 	if err != nil {

@@ -83,13 +83,38 @@ func (p *proofs) ours(c *certificate.Summary) bool {
 		c.SourceRepositoryRef == p.commit.Ref
 }
 
-// attach signs s and pushes it as a referrer, unless an earlier run did.
-func (p *proofs) attach(ctx context.Context, s statement) error {
+// has is the predicate of an earlier run that is the same claim as s, or nil.
+func (p *proofs) has(s statement) json.RawMessage {
 	for _, e := range p.existing {
 		if e.predicateType == s.predicateType && s.match(e.predicate) {
-			p.reused.Add(1)
-			return nil
+			return e.predicate
 		}
+	}
+	return nil
+}
+
+// attachProvenance names the lock that the provenance names, and keeps it beside.
+// The lock of an earlier run may be another, and is there already.
+func (p *proofs) attachProvenance(ctx context.Context, b *built) error {
+	s, err := p.provenance(b)
+	if err != nil {
+		return err
+	}
+	if earlier := p.has(s); earlier != nil {
+		p.lockSum = lockOf(earlier)
+	} else if b.Lock != "" {
+		if err := p.attachLock(ctx, b.Lock); err != nil {
+			return err
+		}
+	}
+	return p.attach(ctx, s)
+}
+
+// attach signs s and pushes it as a referrer, unless an earlier run did.
+func (p *proofs) attach(ctx context.Context, s statement) error {
+	if p.has(s) != nil {
+		p.reused.Add(1)
+		return nil
 	}
 	p.emit(api.Event{Phase: "sign", Step: s.predicateType})
 	if err := p.open(ctx); err != nil {
@@ -103,15 +128,22 @@ func (p *proofs) attach(ctx context.Context, s statement) error {
 	if err != nil {
 		return fmt.Errorf("signing %s: %w", s.predicateType, err)
 	}
-	select {
-	case <-p.uploaded:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := p.awaitUpload(ctx); err != nil {
+		return err
 	}
 	if _, err := oci.AttachBundle(ctx, p.target, p.subject, bundle, s.predicateType, p.commit.Time); err != nil {
 		return fmt.Errorf("attaching %s: %w", s.predicateType, err)
 	}
 	return nil
+}
+
+func (p *proofs) awaitUpload(ctx context.Context) error {
+	select {
+	case <-p.uploaded:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // open gets one certificate for all of the release's statements.
@@ -157,6 +189,9 @@ func (p *proofs) provenance(b *built) (statement, error) {
 		deps = append(deps, attest.ResourceDescriptor{
 			Name: s.Path, URI: attest.GitURI(s.URI, ""), Digest: map[string]string{"gitCommit": s.Commit},
 		})
+	}
+	if b.Lock != "" {
+		deps = append(deps, lockDependency(b.Lock))
 	}
 	pred := attest.Provenance{
 		BuildDefinition: attest.BuildDefinition{
@@ -314,6 +349,7 @@ func (j *run) sameRecipe(ctx context.Context, digest string) error {
 	}
 	for _, e := range p.existing {
 		if e.predicateType == attest.PredicateSLSA1 && j.sameBuild(e.predicate, ext) {
+			j.lockSum = lockOf(e.predicate)
 			return nil
 		}
 	}

@@ -90,9 +90,9 @@ func (j *run) record(rel *api.Release) error {
 	return durable.WriteFile(filepath.Join(j.Dir, "records", j.id+".json"), append(data, '\n'), 0o600)
 }
 
-// keepAccount keeps what a builder says beside the build logs, in a file named
-// by its own sha256, and returns that in hex.
-func keepAccount(dir string, data []byte) (string, error) {
+// keepFile keeps data beside the build logs, in a file named by its own sha256,
+// and returns that in hex.
+func keepFile(dir string, data []byte) (string, error) {
 	sum := sha256.Sum256(data)
 	name := hex.EncodeToString(sum[:])
 	return name, durable.WriteFile(filepath.Join(dir, name), data, 0o600)

@@ -8,6 +8,7 @@ package release
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -105,17 +106,19 @@ type Identity struct {
 type Releaser struct {
 	Config
 	turns  chan struct{}
+	mirror *oci.Layout // nil where there is none
 	mu     sync.Mutex
 	locks  map[string]chan struct{} // by image
-	mirror *oci.Layout              // nil where there is none
+
+	unfinished []pending       // that an earlier process had begun to publish; for Resume
+	closing    context.Context // done when Close was called
+	close      context.CancelFunc
 }
 
-// New sweeps what crashed runs left in cfg.Dir/work.
+// New sweeps what crashed runs left in cfg.Dir/work, but for releases that had
+// begun to publish: Resume finishes those.
 func New(cfg Config) (*Releaser, error) {
-	if err := os.RemoveAll(filepath.Join(cfg.Dir, "work")); err != nil {
-		return nil, fmt.Errorf("sweeping unfinished releases: %w", err)
-	}
-	for _, d := range []string{"work", "logs", "records"} {
+	for _, d := range []string{"work", "queue", "logs", "records"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, d), 0o700); err != nil {
 			return nil, err
 		}
@@ -123,14 +126,18 @@ func New(cfg Config) (*Releaser, error) {
 	if cfg.Concurrent == 0 {
 		cfg.Concurrent = 8
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	r := &Releaser{Config: cfg, turns: make(chan struct{}, cfg.Concurrent), locks: map[string]chan struct{}{}}
+	r.closing, r.close = context.WithCancel(context.Background())
 	if cfg.Mirror != "" {
 		var err error
 		if r.mirror, err = oci.OpenLayout(cfg.Mirror); err != nil {
 			return nil, fmt.Errorf("mirror: %w", err)
 		}
 	}
-	return r, nil
+	return r, r.sweep()
 }
 
 // run is the state of one release.
@@ -139,13 +146,19 @@ type run struct {
 	req     api.ReleaseRequest
 	emit    func(api.Event)
 	id      string // of the invocation
+	started time.Time
 	dir     string // removed at the end
+	begun   bool   // publishing has: a restart goes on with it
+	done    bool
+	digest  string // of what is released, once that is proven
 	commit  source.Commit
 	tags    []string
 	tree    string // the commit's exported tree
 	recipe  build.Recipe
 	builder BuilderInfo
 	target  oci.Target
+	lock    *build.Lock // what the build is held to; nil where nothing pins it
+	lockSum string      // hex sha256 of the lock
 	resumed bool
 	// verified is the stranger's verdict on the digest that is released.
 	verified *verify.Verdict
@@ -166,59 +179,82 @@ func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(ap
 		return nil, ctx.Err()
 	}
 
-	j := &run{Releaser: r, req: req, id: newID()}
-	var order sync.Mutex // phases run side by side
-	j.emit = func(e api.Event) {
-		e.Time = time.Now().UTC()
-		order.Lock()
-		defer order.Unlock()
-		emit(e)
-	}
-	if j.dir, err = os.MkdirTemp(filepath.Join(r.Dir, "work"), "release-"); err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(j.dir)
-
-	started := time.Now().UTC()
+	j := &run{Releaser: r, req: req, id: newID(), started: time.Now().UTC()}
+	j.report(emit)
 	if err := j.checkRecipe(); err != nil {
 		return nil, err
 	}
 	if err := j.openTarget(); err != nil {
 		return nil, err
 	}
+	if err := j.accept(); err != nil {
+		return nil, err
+	}
+	defer j.leave()
 	if err := j.fetch(ctx); err != nil {
 		return nil, err
 	}
-	digest, err := j.finishTagged(ctx)
+	if j.digest, err = j.finishTagged(ctx); err != nil {
+		return nil, err
+	}
+	if j.digest == "" {
+		err = j.make(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if digest == "" {
-		if digest, err = j.make(ctx); err != nil {
-			return nil, err
-		}
-	}
-	rel := &api.Release{
-		Image: req.Image, Digest: digest, Tags: j.tags, Source: j.commit,
-		Builder: j.builder.ID, Level: j.verified.Level, Requirements: j.verified.Requirements, Resumed: j.resumed,
-		Invocation: j.invocationURI(), Started: started, Finished: time.Now().UTC(),
-	}
-	return rel, j.record(rel)
+	return j.finished()
 }
 
-// make does all the work of a release that is not finished yet.
-func (j *run) make(ctx context.Context) (digest string, err error) {
-	built, m, err := j.build(ctx)
+// report sends progress to emit. Phases run side by side.
+func (j *run) report(emit func(api.Event)) {
+	var order sync.Mutex
+	j.emit = func(e api.Event) {
+		e.Time = time.Now().UTC()
+		order.Lock()
+		defer order.Unlock()
+		emit(e)
+	}
+}
+
+// finished is the answer to a release that is done, and keeps it.
+func (j *run) finished() (*api.Release, error) {
+	rel := &api.Release{
+		Image: j.req.Image, Digest: j.digest, Tags: j.tags, Source: j.commit,
+		Builder: j.builder.ID, Level: j.verified.Level, Requirements: j.verified.Requirements, Resumed: j.resumed,
+		Lock: digestOrNone(j.lockSum), Invocation: j.invocationURI(), Started: j.started, Finished: time.Now().UTC(),
+	}
+	err := j.record(rel)
+	j.done = err == nil
+	return rel, err
+}
+
+// make does all the work of a release that is not finished yet. Up to the
+// measurement the requester can still turn away; from then on the release runs
+// to its end, here or after a restart.
+func (j *run) make(ctx context.Context) error {
+	b, m, err := j.build(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
-	if err := j.publish(ctx, built, m); err != nil {
-		return "", err
+	ctx, done, err := j.commitTo(ctx, b, m)
+	if err != nil {
+		return err
 	}
-	if err := j.verifyAsStranger(ctx, m.Descriptor.Digest.String()); err != nil {
-		return "", err
+	defer done()
+	return j.release(ctx, b, m)
+}
+
+// release signs and publishes what was measured: proof first, tags last.
+func (j *run) release(ctx context.Context, b *built, m *oci.Measured) error {
+	if err := j.publish(ctx, b, m); err != nil {
+		return err
 	}
-	return m.Descriptor.Digest.String(), j.tag(ctx, m.Descriptor, j.tags)
+	j.digest = m.Descriptor.Digest.String()
+	if err := j.verifyAsStranger(ctx, j.digest); err != nil {
+		return err
+	}
+	return j.tag(ctx, m.Descriptor, j.tags)
 }
 
 // tag is the last step, for a digest whose proof verified.
@@ -258,13 +294,7 @@ func (j *run) publish(ctx context.Context, built *built, m *oci.Measured) error 
 			return err
 		}
 		g.Go(func() error { return p.attach(gctx, p.signature()) })
-		g.Go(func() error {
-			s, err := p.provenance(built)
-			if err != nil {
-				return err
-			}
-			return p.attach(gctx, s)
-		})
+		g.Go(func() error { return p.attachProvenance(gctx, built) })
 		g.Go(func() error {
 			j.emit(api.Event{Phase: "sbom"})
 			boms, err := p.sboms(gctx, built)
@@ -319,8 +349,10 @@ func (j *run) fetch(ctx context.Context) error {
 	if j.recipe, err = completeRecipe(j.req.Recipe, j.tree); err != nil {
 		return err
 	}
-	j.builder, err = j.builderFor(j.recipe)
-	return err
+	if j.builder, err = j.builderFor(j.recipe); err != nil {
+		return err
+	}
+	return j.canPin()
 }
 
 func describeSignature(s source.Signature) string {
@@ -339,8 +371,8 @@ func (j *run) checkRecipe() error {
 	if err := r.Check(); err != nil {
 		return &api.Error{Message: err.Error(), Exit: 2}
 	}
-	if r.Builder == "" {
-		return nil
+	if err := j.checkPinning(); err != nil || r.Builder == "" {
+		return err
 	}
 	_, err := j.builderFor(r)
 	return err
@@ -469,6 +501,22 @@ func (j *run) externalParameters() (json.RawMessage, error) {
 	}
 	return json.Marshal(attest.ExternalParameters{
 		Source: attest.SourceParameters{URI: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID},
-		Recipe: rec,
+		Recipe: rec, Hermetic: j.req.Hermetic, Lock: digestOrNone(j.givenLock()),
 	})
+}
+
+// givenLock is the hex sha256 of the lock in the request, or empty.
+func (j *run) givenLock() string {
+	if j.req.Lock == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(j.req.Lock)) // which is in canonical form
+	return hex.EncodeToString(sum[:])
+}
+
+func digestOrNone(sum string) string {
+	if sum == "" {
+		return ""
+	}
+	return "sha256:" + sum
 }

@@ -17,6 +17,8 @@ import (
 
 	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/source"
 )
 
@@ -25,6 +27,9 @@ type releaseOptions struct {
 	recipe         build.Recipe
 	allowedSigners string
 	keyring        string
+	hermetic       bool
+	locked         string
+	writeLock      string
 	json           bool
 	timeout        time.Duration
 }
@@ -38,6 +43,10 @@ func newReleaseCommand() *cobra.Command {
 measure the result, sign it, and publish image and proof. The tags appear last,
 and only when the proof verifies. Running the same release again finishes what
 an interrupted one began.
+
+With --hermetic it builds twice: the first build is recorded, and the second
+gets what the first fetched and no network. Both must give the same image.
+--write-lock keeps the list of what was fetched; --locked builds from it later.
 
 DIR is a git repository on the platform's host (default: here); its working
 directory is never built, and must be clean unless --ref is a commit id.`,
@@ -63,10 +72,14 @@ directory is never built, and must be clean unless --ref is a commit id.`,
 	f.StringVar(&o.recipe.Package, "package", "", "main package for the golang builder (default .)")
 	f.StringVar(&o.allowedSigners, "allowed-signers", "", "ssh allowed_signers file to check who signed the tag or commit")
 	f.StringVar(&o.keyring, "keyring", "", "armored OpenPGP keys to check who signed the tag or commit")
+	f.BoolVar(&o.hermetic, "hermetic", false, "release only what a second build, without a network, gives again")
+	f.StringVar(&o.writeLock, "write-lock", "", "write what a hermetic build fetched to this file, for --locked")
+	f.StringVar(&o.locked, "locked", "", "build from this lock: nothing else can be fetched, and nothing else than its bytes")
 	f.BoolVar(&o.json, "json", false, "print the release as JSON on stdout")
 	f.DurationVar(&o.timeout, "timeout", time.Hour, "give up after this long")
 	cmd.MarkFlagRequired("ref")
 	cmd.MarkFlagRequired("image")
+	cmd.MarkFlagsMutuallyExclusive("hermetic", "locked")
 	return cmd
 }
 
@@ -89,18 +102,24 @@ func (o *releaseOptions) buildArg(arg string) error {
 func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
-	req := api.ReleaseRequest{Ref: o.ref, Image: o.image, Recipe: o.recipe}
+	if o.writeLock != "" && !o.hermetic {
+		return usageError("add --hermetic", "--write-lock writes the lock of a hermetic release")
+	}
+	req := api.ReleaseRequest{Ref: o.ref, Image: o.image, Recipe: o.recipe, Hermetic: o.hermetic}
 	var err error
 	if req.Source, req.Commit, err = sourceOf(ctx, src, o.ref); err != nil {
 		return err
 	}
-	for path, to := range map[string]*string{o.allowedSigners: &req.AllowedSigners, o.keyring: &req.Keyring} {
+	for path, to := range map[string]*string{o.allowedSigners: &req.AllowedSigners, o.keyring: &req.Keyring, o.locked: &req.Lock} {
 		if path == "" {
 			continue
 		}
 		data, err := os.ReadFile(path)
 		if err != nil {
 			return err
+		}
+		if len(data) == 0 {
+			return usageError("", "%s is empty", path)
 		}
 		*to = string(data)
 	}
@@ -123,12 +142,29 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 		return err
 	}
 	p.summary(rel)
+	if o.writeLock != "" {
+		if err := writeLock(ctx, platform, rel, o.writeLock); err != nil {
+			return err
+		}
+	}
 	if o.json {
 		enc := json.NewEncoder(cmd.OutOrStdout())
 		enc.SetIndent("", "  ")
 		return enc.Encode(rel)
 	}
 	return nil
+}
+
+// writeLock keeps the lock of a release, as the platform says its digest is.
+func writeLock(ctx context.Context, platform *api.ClientConfig, rel *api.Release, path string) error {
+	if rel.Lock == "" {
+		return &exitError{code: exitFailure, msg: "the release has no lock to write: the golang builder's is go.sum"}
+	}
+	data, err := platform.File(ctx, rel.Lock, limits.Lock)
+	if err != nil {
+		return fmt.Errorf("the lock of the release: %w", err)
+	}
+	return durable.WriteFile(path, data, 0o644)
 }
 
 // sourceOf turns DIR into a file URL after seeing that its working directory

@@ -102,9 +102,14 @@ func runAttestor(ctx context.Context, s start[attestorSettings]) error {
 		}
 		debug.FreeOSMemory() // making it takes seven times what it keeps
 	}()
+	finish := r.Resume()
 	service := attestor.New(r, o.Dir, s.log)
+	var resumed sync.WaitGroup
+	resumed.Go(finish)
 	err = peer.Serve(ctx, s.listener, s.users, peer.Allow(service.Handler(), roleAPI))
+	r.Close()
 	service.Wait() // releases that were cut clean up behind them
+	resumed.Wait()
 	return err
 }
 

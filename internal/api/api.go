@@ -3,9 +3,14 @@
 package api
 
 import (
+	"encoding/json"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -13,7 +18,7 @@ import (
 // Paths of the API.
 const (
 	PathReleases = "/api/colophon/v1/releases"  // POST a ReleaseRequest; GET PathReleases/ID answers a Release
-	PathLogs     = "/api/colophon/v1/logs"      // GET PathLogs/sha256:HEX answers a build log
+	PathLogs     = "/api/colophon/v1/logs"      // GET PathLogs/sha256:HEX answers a build log, or another file that a release kept
 	PathDocument = "/.well-known/colophon.json" // trust.Document
 	PathSigning  = "/signing_config.json"       // Sigstore signing config (protobuf-specs): CA, log and clock
 )
@@ -35,6 +40,33 @@ type ReleaseRequest struct {
 	Recipe         build.Recipe `json:"recipe"`
 	AllowedSigners string       `json:"allowedSigners,omitempty"`
 	Keyring        string       `json:"keyring,omitempty"`
+	// Hermetic builds twice: the second time in a new room that gets what the
+	// first fetched and nothing else. Only the second result is released.
+	Hermetic bool `json:"hermetic,omitempty"`
+	// Lock is a lock (spec/lock/v1), byte for byte: the build may fetch nothing else.
+	Lock string `json:"lock,omitempty"`
+}
+
+// ReadReleaseRequest reads a request strictly, and returns its bytes too. All but
+// a lock is as small as any other request.
+func ReadReleaseRequest(r io.Reader) (*ReleaseRequest, []byte, error) {
+	body, err := strict.Read(r, limits.Release)
+	if err != nil {
+		return nil, nil, err
+	}
+	var req ReleaseRequest
+	if err := strict.UnmarshalKnown(body, limits.Release, &req); err != nil {
+		return nil, nil, err
+	}
+	rest := req
+	rest.Lock = ""
+	if raw, err := json.Marshal(rest); err != nil || len(raw) > limits.Request {
+		return nil, nil, fmt.Errorf("got more than %d bytes besides the lock", limits.Request)
+	}
+	if len(req.Lock) > limits.Lock {
+		return nil, nil, fmt.Errorf("a lock of %d bytes, at most %d are taken", len(req.Lock), limits.Lock)
+	}
+	return &req, body, nil
 }
 
 // Event is one line of a release's progress.
@@ -54,9 +86,10 @@ type Release struct {
 	Tags         []string             `json:"tags"`
 	Source       source.Commit        `json:"source"`
 	Builder      string               `json:"builder"`
-	Level        int                  `json:"level"`        // SLSA Build level that follows from Requirements
-	Requirements []verify.Requirement `json:"requirements"` // of SLSA's Build track, as a stranger who believes this platform finds them
-	Resumed      bool                 `json:"resumed"`      // all or part had been done by an earlier run
+	Level        int                  `json:"level"`          // SLSA Build level that follows from Requirements
+	Requirements []verify.Requirement `json:"requirements"`   // of SLSA's Build track, as a stranger who believes this platform finds them
+	Lock         string               `json:"lock,omitempty"` // sha256:hex of what pins the build's fetches; GET PathLogs/Lock answers it
+	Resumed      bool                 `json:"resumed"`        // all or part had been done by an earlier run
 	Invocation   string               `json:"invocation"`
 	Started      time.Time            `json:"started"`
 	Finished     time.Time            `json:"finished"`

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -109,7 +111,8 @@ func SaveConfig(path string, c *ClientConfig) error {
 
 // Release asks the platform for a release and calls progress for each event.
 // A failure that the platform explains is an *Error. Cancelling ctx ends the
-// release there too, and the error matches ctx's; asking again finishes it.
+// release there too unless it is being published, and the error matches ctx's;
+// asking again finishes it, or finds it done.
 func (c *ClientConfig) Release(ctx context.Context, req ReleaseRequest, progress func(Event)) (*Release, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
@@ -176,6 +179,35 @@ func (c *ClientConfig) SigningConfig(ctx context.Context) ([]byte, error) {
 	return strict.Read(resp.Body, limits.TrustRoot)
 }
 
+// File gets what a release kept under PathLogs, such as its lock: at most max
+// bytes. The digest is sha256:hex, and the bytes are checked against it.
+func (c *ClientConfig) File(ctx context.Context, digest string, max int) ([]byte, error) {
+	if !sha256Digest.MatchString(digest) {
+		return nil, fmt.Errorf("digest: got %q, want sha256:HEX", digest)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+PathLogs+"/"+digest, nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Authorization", "Bearer "+c.Token)
+	resp, err := client.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("platform %s: %w", c.URL, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, refusal(c.URL, resp)
+	}
+	data, err := strict.Read(resp.Body, max)
+	if err != nil {
+		return nil, fmt.Errorf("platform %s, %s: %w", c.URL, digest, err)
+	}
+	if sum := sha256.Sum256(data); "sha256:"+hex.EncodeToString(sum[:]) != digest {
+		return nil, fmt.Errorf("platform %s: got other bytes than %s", c.URL, digest)
+	}
+	return data, nil
+}
+
 // client follows no redirect: the token is for the platform that was named.
 var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
@@ -198,6 +230,8 @@ func (r *Release) answers(req ReleaseRequest) error {
 		return fmt.Errorf("digest of the release: got %q, want sha256:HEX", r.Digest)
 	case len(r.Tags) == 0:
 		return fmt.Errorf("released %s without a tag", r.Digest)
+	case r.Lock != "" && !sha256Digest.MatchString(r.Lock):
+		return fmt.Errorf("lock of the release: got %q, want sha256:HEX", r.Lock)
 	case req.Commit != "" && r.Source.ID != req.Commit:
 		return fmt.Errorf("released commit: got %q, want %q", r.Source.ID, req.Commit)
 	}

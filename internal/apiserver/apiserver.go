@@ -12,8 +12,6 @@ import (
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/api"
-	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/source"
 )
 
@@ -52,13 +50,8 @@ func (s *Service) authorized(next http.HandlerFunc) http.HandlerFunc {
 }
 
 func (s *Service) release(w http.ResponseWriter, r *http.Request) {
-	body, err := strict.Read(r.Body, limits.Request)
+	req, body, err := api.ReadReleaseRequest(r.Body)
 	if err != nil {
-		http.Error(w, fmt.Sprintf("request: %v", err), http.StatusRequestEntityTooLarge)
-		return
-	}
-	var req api.ReleaseRequest
-	if err := strict.UnmarshalKnown(body, limits.Request, &req); err != nil {
 		http.Error(w, fmt.Sprintf("request: %v", err), http.StatusBadRequest)
 		return
 	}

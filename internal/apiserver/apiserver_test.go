@@ -79,7 +79,7 @@ func TestWhoMayRelease(t *testing.T) {
 		"wrong token":         {good, map[string]string{"Authorization": "Bearer pus"}, 401},
 		"empty token":         {good, map[string]string{"Authorization": "Bearer "}, 401},
 		"token as basic auth": {good, map[string]string{"Authorization": "Basic push"}, 401},
-		"too large":           {`{"ref":"` + strings.Repeat("a", 1<<20) + `"}`, token, 413},
+		"too large":           {`{"ref":"` + strings.Repeat("a", 1<<20) + `"}`, token, 400},
 		"unknown member":      {strings.Replace(good, `"ref"`, `"reff"`, 1), token, 400},
 		"unknown in recipe":   {strings.Replace(good, `"builder":""`, `"privileged":true`, 1), token, 400},
 		"duplicate":           {strings.Replace(good, `"ref"`, `"ref":"x","ref"`, 1), token, 400},

@@ -19,8 +19,6 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/internal/api"
-	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/release"
 	"github.com/colophon-build/colophon/source"
 )
@@ -59,11 +57,7 @@ func (s *Service) Wait() { s.running.Wait() }
 func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	s.running.Add(1)
 	defer s.running.Done()
-	body, err := strict.Read(r.Body, limits.Request)
-	var req api.ReleaseRequest
-	if err == nil {
-		err = strict.UnmarshalKnown(body, limits.Request, &req)
-	}
+	req, _, err := api.ReadReleaseRequest(r.Body)
 	if err != nil {
 		http.Error(w, "release request: "+err.Error(), http.StatusBadRequest)
 		return
@@ -79,7 +73,7 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	log := s.log.With("image", req.Image, "source", uri, "ref", req.Ref)
 	started := time.Now()
 	s.metrics.running.Inc()
-	rel, err := s.releaser.Run(r.Context(), req, out.write)
+	rel, err := s.releaser.Run(r.Context(), *req, out.write)
 	s.metrics.running.Dec()
 	s.metrics.ended(err, time.Since(started))
 	last := api.Event{Time: time.Now().UTC(), Phase: "done", Result: rel}

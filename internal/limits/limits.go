@@ -15,6 +15,7 @@ const (
 	Layers         = 512      // layers of one manifest
 	LayerPacked    = 16 << 30 // one layer as stored
 	Request        = 1 << 20  // a JSON request to the API
+	Release        = 96 << 20 // one that asks for a release; a lock travels inside, as text
 	Lock           = 64 << 20 // a lock of what a build fetches
 	LockFetches    = 100_000  // fetches in one lock
 	JSONDepth      = 64       // nesting of any JSON document

@@ -9,8 +9,10 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,36 +25,109 @@ import (
 // phases of a release, as its progress names them.
 var phases = []string{"source", "build", "measure", "push", "sbom", "sign", "verify", "tag"}
 
-// TestKillPlatform kills colophond at each phase of one release, one after the
-// other, so that each run starts from what the killed ones left.
+// published are those from which a release runs to its end by itself.
+var published = phases[3:]
+
+// TestKillPlatform kills colophond at each phase of a release.
 func TestKillPlatform(t *testing.T) {
-	killEverywhere(t, func(p *harness.Platform, _ *exec.Cmd) {
+	killAtEach(t, phases, func(p *harness.Platform, _ *exec.Cmd) {
 		p.Kill()
 		p.Up()
 	})
 }
 
-// TestKillClient does the same to colophon release.
-func TestKillClient(t *testing.T) {
-	killEverywhere(t, func(_ *harness.Platform, c *exec.Cmd) { c.Process.Signal(syscall.SIGKILL) })
+// TestKillAttestor kills the process that runs releases, and nothing else; before
+// anything is published and after.
+func TestKillAttestor(t *testing.T) {
+	killAtEach(t, []string{"build", "push", "sign", "tag"}, func(p *harness.Platform, _ *exec.Cmd) {
+		if err := syscall.Kill(p.Role("attestor"), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		awaitReady(t, p)
+	})
 }
 
-func killEverywhere(t *testing.T, kill func(*harness.Platform, *exec.Cmd)) {
+// TestKillClient does the same to colophon release.
+func TestKillClient(t *testing.T) {
+	killAtEach(t, []string{"source", "build", "push", "verify"}, func(_ *harness.Platform, c *exec.Cmd) { c.Process.Signal(syscall.SIGKILL) })
+}
+
+// killAtEach kills at each of the phases, of a release of its own. What had begun to
+// be published is finished though nobody asks again; asking again ends in the
+// same digest and one of each attestation, whatever the phase.
+func killAtEach(t *testing.T, phases []string, kill func(*harness.Platform, *exec.Cmd)) {
 	p := harness.Start(t)
 	p.Trust()
 	repo := harness.GoRepo(t)
 	want := release(t, p, repo, "calm")
 	for _, phase := range phases {
+		image := "killed-" + phase
 		before := p.Checkpoint()
-		killAt(t, p, repo, "killed", phase, func(c *exec.Cmd) { kill(p, c) })
-		tagsProve(t, p, repo, "killed")
+		killAt(t, p, repo, image, phase, func(c *exec.Cmd) { kill(p, c) })
+		if slices.Contains(published, phase) {
+			awaitTags(t, p, repo, image)
+		}
+		tagsProve(t, p, repo, image)
+		if got := release(t, p, repo, image); got != want {
+			t.Errorf("killed at %s: digest after all: got %s, want %s", phase, got, want)
+		}
+		p.OneOfEach(t, image, want)
 		p.LogExtends(before)
+		verify(t, p, repo, image+":v1.0.0")
 	}
-	if got := release(t, p, repo, "killed"); got != want {
-		t.Errorf("digest after all: got %s, want %s", got, want)
+	for _, dir := range []string{"queue", "work"} {
+		left, err := os.ReadDir(filepath.Join(p.Data, "attestor", dir))
+		if err != nil || len(left) > 0 {
+			t.Errorf("left in %s: %v, %v", dir, left, err)
+		}
 	}
-	p.OneOfEach(t, "killed", want)
-	verify(t, p, repo, "killed:v1.0.0")
+}
+
+// awaitReady waits until the platform has noticed that a role is gone, and the
+// role is there again.
+func awaitReady(t *testing.T, p *harness.Platform) {
+	t.Helper()
+	gone := false
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		resp, err := http.Get(p.URL + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		switch {
+		case resp.StatusCode != http.StatusOK:
+			gone = true
+		case gone:
+			return
+		}
+	}
+	t.Fatal("the role did not come back")
+}
+
+func tagsOf(t *testing.T, repo string) []string {
+	return []string{"v1.0.0", "v1.0.0-" + harness.Git(t, repo, "rev-parse", "--short=7", "HEAD")}
+}
+
+// awaitTags waits until all tags are there.
+func awaitTags(t *testing.T, p *harness.Platform, repo, image string) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for _, tag := range tagsOf(t, repo) {
+		for {
+			resp, err := http.Get(p.URL + "/v2/" + image + "/manifests/" + tag)
+			if err == nil {
+				resp.Body.Close()
+				if resp.StatusCode == http.StatusOK {
+					break
+				}
+			}
+			if time.Now().After(deadline) {
+				t.Errorf("%s:%s was not finished by itself", image, tag)
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
 }
 
 // killAt starts a release and calls kill when it enters the phase.
@@ -98,7 +173,7 @@ func killAt(t *testing.T, p *harness.Platform, repo, image, phase string, kill f
 // tagsProve checks what a kill left: a tag exists only if its proof verifies.
 func tagsProve(t *testing.T, p *harness.Platform, repo, image string) {
 	t.Helper()
-	for _, tag := range []string{"v1.0.0", "v1.0.0-" + harness.Git(t, repo, "rev-parse", "--short=7", "HEAD")} {
+	for _, tag := range tagsOf(t, repo) {
 		resp, err := http.Get(p.URL + "/v2/" + image + "/manifests/" + tag)
 		if err != nil {
 			t.Fatal(err)
