@@ -174,8 +174,12 @@ func TestLockedBytesAreComparedFirst(t *testing.T) {
 		"another byte": func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, first[:len(first)-1]+"!") },
 		"shorter":      func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, first[:100]) },
 		"longer":       func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, first+first) },
-		"not found":    func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) },
-		"moved":        func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/b", 302) },
+		"another status": func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusNonAuthoritativeInfo)
+			io.WriteString(w, first)
+		},
+		"not found": func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) },
+		"moved":     func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/b", 302) },
 	} {
 		serve(h)
 		locked.Store = filepath.Join(t.TempDir(), "store")

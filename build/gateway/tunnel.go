@@ -72,18 +72,8 @@ func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
 }
 
 // terminate makes a tunnel a TLS connection that ends here. Both results are nil
-// where the client only looked whether there is a way.
+// where the client went away.
 func (g *Gateway) terminate(t *tunnel, leaf *tls.Certificate) (net.Conn, error) {
-	first, err := t.r.Peek(1)
-	switch {
-	case errors.Is(err, io.EOF):
-		t.Close()
-		return nil, nil
-	case err != nil:
-		return nil, errors.New("a tunnel carries TLS, and this one carried nothing")
-	case first[0] != 22: // RFC 8446, section 5.1: handshake
-		return nil, errors.New("a tunnel carries TLS, and this one something else")
-	}
 	var fronted error
 	c := tls.Server(t, &tls.Config{
 		NextProtos:             []string{"h2", "http/1.1"},
@@ -102,13 +92,20 @@ func (g *Gateway) terminate(t *tunnel, leaf *tls.Certificate) (net.Conn, error) 
 	})
 	ctx, cancel := context.WithTimeout(g.ctx, handshake)
 	defer cancel()
-	if err := c.HandshakeContext(ctx); err != nil {
-		if fronted != nil {
-			return nil, fronted
-		}
-		return nil, fmt.Errorf("TLS: %w (the client must believe the room's CA bundle)", err)
+	err := c.HandshakeContext(ctx)
+	var other tls.RecordHeaderError
+	switch {
+	case err == nil:
+		return c, nil
+	case fronted != nil:
+		return nil, fronted
+	case errors.As(err, &other):
+		return nil, errors.New("a tunnel carries TLS, and this one something else")
+	case errors.Is(err, io.EOF):
+		t.Close()
+		return nil, nil
 	}
-	return c, nil
+	return nil, fmt.Errorf("TLS: %w (the client must believe the room's CA bundle)", err)
 }
 
 func (g *Gateway) refuseConnect(w http.ResponseWriter, host string, err error) {
