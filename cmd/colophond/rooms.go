@@ -8,18 +8,15 @@ import (
 
 	"github.com/colophon-build/colophon/build/buildkit"
 	"github.com/colophon-build/colophon/build/gateway"
+	"github.com/colophon-build/colophon/build/sandbox"
 	"github.com/colophon-build/colophon/internal/localgit"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/rooms"
 )
 
-// roomsCapabilities are what is left of root: to make namespaces, mounts and
-// cgroups, to own what is in a room, to end it, and to act as the owner of a
-// local repository.
-var roomsCapabilities = []int{
-	unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_KILL,
-	unix.CAP_SYS_RESOURCE, unix.CAP_SETPCAP,
-}
+// roomsCapabilities are what is left of root: to open rooms, and to end gateways
+// and take from them what they do not need.
+var roomsCapabilities = append([]int{unix.CAP_KILL, unix.CAP_SETPCAP}, sandbox.Capabilities...)
 
 // roomsSettings is what serve tells the role that needs root.
 type roomsSettings struct {
