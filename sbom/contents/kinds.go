@@ -173,8 +173,12 @@ func (t *tree) binary(content io.Reader, size int64) ([]Package, error) {
 		return nil, nil // no Go, or none that says so
 	}
 	found := []Package{{"golang", "stdlib", strings.TrimPrefix(strings.Fields(info.GoVersion + " ")[0], "go")}}
-	if info.Main.Path != "" {
-		found = append(found, Package{"golang", info.Main.Path, ""})
+	main := info.Main.Path
+	if main == "" {
+		main = info.Path // of no module, as Go's own commands are
+	}
+	if main != "" {
+		found = append(found, Package{"golang", main, ""})
 	}
 	for _, d := range info.Deps {
 		if d.Replace != nil {
