@@ -112,6 +112,16 @@ func verifying(b *testing.B, p *harness.Platform, image, builder string) {
 	row("cosign verify + 2 verify-attestation", median(theirs), "")
 	ratio("  colophon verify over cosign", median(ours), median(theirs), "aim 0.33")
 	ratio("  colophon verify --skip-source over cosign", skip, median(theirs), "aim 0.33")
+
+	// The same image from a directory, beside all that it takes to see as much of
+	// it: cosign for what is signed, crane for every byte.
+	layout := filepath.Join(b.TempDir(), "layout")
+	run(b, p.Colophon(b.Context(), "save", image, layout))
+	local := times(20, func() { run(b, p.Colophon(b.Context(), "verify", layout, "--source", repo, "--skip-source")) })
+	crane := times(10, func() { run(b, exec.Command(harness.Bin(b, "crane"), "validate", "--remote", image)) })
+	row("colophon verify of the image as a saved layout", local, "aim 25 ms")
+	row("crane validate --remote", crane, "")
+	ratio("  colophon over cosign and crane", local, median(theirs)+crane, "aim 0.20")
 }
 
 // buildkitd is a bare one, as root, without a room.
