@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -45,6 +49,7 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	}
 	p := &manyPrinter{w: cmd.ErrOrStderr(), verdicts: make([]*verify.Verdict, len(ts.list)), quiet: o.json, explain: o.explainer(opts)}
 	p.live = !o.json && isTerminal(p.w)
+	repositories := newRepositories(ts.list)
 	var workers errgroup.Group
 	workers.SetLimit(o.many.parallel)
 	for i, t := range ts.list {
@@ -55,7 +60,7 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 			if failed != nil {
 				t.lack = failed.Error()
 			}
-			p.done(i, o.judge(ctx, t, opts))
+			p.done(i, o.judge(ctx, t, opts, repositories))
 			return nil
 		})
 	}
@@ -107,18 +112,71 @@ func (o manyOptions) targets(cmd *cobra.Command, args []string) (*targets, error
 }
 
 // judge is the verdict on one image.
-func (o verifyOptions) judge(ctx context.Context, t target, opts verify.Options) *verify.Verdict {
+func (o verifyOptions) judge(ctx context.Context, t target, opts verify.Options, shared *repositories) *verify.Verdict {
 	if t.lack != "" {
 		return undecided(t.name, errors.New(t.lack))
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	v, err := o.image(ctx, t.ref.String(), t.ref, opts)
+	var v *verify.Verdict
+	var err error
+	if src, done := shared.open(t.ref); src != nil && !o.source.offline {
+		v = shared.verdicts.Image(ctx, src, t.ref.Identifier(), opts)
+		done()
+	} else {
+		v, err = o.image(ctx, t.ref.String(), t.ref, opts)
+	}
 	if err != nil {
 		v = undecided(t.name, err)
 	}
 	v.Image = t.name
 	return v
+}
+
+// repositories are those that several images of one run are in, each kept open
+// until the last of them: tags of one digest have their manifests in common and,
+// where nothing but these is asked, their verdict.
+type repositories struct {
+	verdicts verify.Cache
+
+	mu   sync.Mutex
+	left map[string]int // images to come, of those named more than once
+	srcs map[string]oci.Source
+}
+
+func newRepositories(list []target) *repositories {
+	r := &repositories{verdicts: verify.Cache{Age: time.Hour, Size: limits.Images}, left: map[string]int{}, srcs: map[string]oci.Source{}}
+	for _, t := range list {
+		if t.lack == "" && t.ref.Dir == "" {
+			r.left[t.ref.Repository]++
+		}
+	}
+	maps.DeleteFunc(r.left, func(_ string, n int) bool { return n == 1 })
+	return r
+}
+
+// open returns a source to share, nil where ref shares none, and what to call
+// after its last use.
+func (r *repositories) open(ref oci.Reference) (src oci.Source, done func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.left[ref.Repository] == 0 {
+		return nil, nil
+	}
+	if r.srcs[ref.Repository] == nil {
+		src, err := ref.Open(oci.RegistryOptions{})
+		if err != nil {
+			return nil, nil // said again, and told, where it is opened for one
+		}
+		r.srcs[ref.Repository] = src
+	}
+	return r.srcs[ref.Repository], func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.left[ref.Repository]--; r.left[ref.Repository] == 0 {
+			delete(r.srcs, ref.Repository)
+		}
+	}
 }
 
 // askOnce asks a repository once for the same thing: many images may come from

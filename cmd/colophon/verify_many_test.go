@@ -105,6 +105,43 @@ func TestVerifyMany(t *testing.T) {
 	s.pipe(exitUndecided, "", verify(good, bad), "2 undecided")
 }
 
+// TestVerifyTagsOfOneDigest: the second tag of an image costs its resolving and
+// no more, and another image of the same repository gets nothing from it.
+func TestVerifyTagsOfOneDigest(t *testing.T) {
+	s := newStage(t)
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
+	reg, err := oci.OpenRegistry(s.host+"/team/app", oci.RegistryOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	released, err := reg.Resolve(t.Context(), "v1.2.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tag := range []string{"v1.2.0-381e42a", "stable"} {
+		if err := reg.Tag(t.Context(), tag, released); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cost := func(images ...string) int64 {
+		t.Helper()
+		before := s.asked.Load()
+		args := []string{"verify", "--skip-source", "--source", "git.example.com/team/app", "--parallel", "1"}
+		s.pipe(exitOK, "", append(args, images...), "0 rejected, 0 undecided")
+		return s.asked.Load() - before
+	}
+	repo := s.host + "/team/app:"
+	one := cost(s.image, s.image)
+	if three := cost(s.image, repo+"v1.2.0-381e42a", repo+"stable"); three != one+2 {
+		t.Errorf("one image: %d requests; the same under three tags: %d, want two more", one, three)
+	}
+	other := prooftest.NewStore(t)
+	other.Tar = []byte("another image")
+	other.Image("v2")
+	other.Push(t.Context(), reg)
+	s.pipe(exitRejected, "", []string{"verify", "--skip-source", "--source", "git.example.com/team/app", "--parallel", "1", s.image, repo + "v2", repo + "stable"}, "2 accepted, 1 rejected")
+}
+
 func TestVerifyAllTags(t *testing.T) {
 	s := newStage(t)
 	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})

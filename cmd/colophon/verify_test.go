@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -29,6 +30,7 @@ type stage struct {
 	image string // HOST/team/app:v1.2.0
 	host  string
 	stop  func()
+	asked *atomic.Int64 // requests that the registry got
 }
 
 func newStage(t *testing.T) *stage { return stageOf(t, func(*prooftest.Release) {}) }
@@ -41,7 +43,8 @@ func stageOf(t *testing.T, change func(*prooftest.Release)) *stage {
 // stageWith is stageOf for what is put beside the release, too.
 func stageWith(t *testing.T, change func(*prooftest.Platform, *prooftest.Store, *prooftest.Release)) *stage {
 	t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
-	srv := httptest.NewServer(registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0))))
+	handler, asked := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0))), new(atomic.Int64)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked.Add(1); handler.ServeHTTP(w, r) }))
 	t.Cleanup(srv.Close)
 	host := strings.TrimPrefix(srv.URL, "http://")
 	p, store := prooftest.New(t), prooftest.NewStore(t)
@@ -53,7 +56,7 @@ func stageWith(t *testing.T, change func(*prooftest.Platform, *prooftest.Store, 
 		t.Fatal(err)
 	}
 	store.Push(context.Background(), dst)
-	return &stage{t: t, p: p, image: host + "/team/app:v1.2.0", host: host, stop: srv.Close}
+	return &stage{t: t, p: p, image: host + "/team/app:v1.2.0", host: host, stop: srv.Close, asked: asked}
 }
 
 // run runs one command and fails unless it exits with code and says all words
