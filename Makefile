@@ -14,7 +14,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 GOBUILD := $(GO) build -buildvcs=false
 BIN     := build/bin
 
-.PHONY: help build builder tools deps base-images example quickstart self test attack attack-unguarded check bench clean distclean
+.PHONY: help build builder tools deps base-images example quickstart self test attack attack-unguarded check fuzz bench clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,10 @@ attack-unguarded: deps tools build base-images ## the same without each guard: e
 
 check: $(BIN)/staticcheck $(BIN)/govulncheck ## format, vet, staticcheck, import rules, known vulnerabilities
 	@scripts/check.sh
+
+FUZZTIME ?= 30s
+fuzz: ## every fuzz target for FUZZTIME each, one after the other
+	@GO='$(GO)' scripts/fuzz.sh $(FUZZTIME)
 
 self: deps build ## release Colophon from this repository's HEAD on two platforms, and compare
 	@scripts/self.sh

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -80,6 +82,17 @@ func FuzzStatement(f *testing.F) {
 	if seeds < 3 {
 		f.Fatalf("got %d statements, want at least 3", seeds)
 	}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	summary := attest.VSA{TimeVerified: &at, ResourceURI: "pkg:docker/app", VerificationResult: attest.VSAPassed, VerifiedLevels: []string{"SLSA_BUILD_LEVEL_2"}}
+	summary.Verifier.ID, summary.Policy.URI = "https://verifier.example", "https://verifier.example/policy"
+	if err := summary.Check(); err != nil {
+		f.Fatalf("seed: %v", err)
+	}
+	vsa, err := attest.NewStatement("app", strings.Repeat("ab", 32), attest.PredicateVSA, summary)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(vsa)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		s, err := attest.ParseStatement(raw)
 		if _, err2 := attest.ParseAnyStatement(raw); err == nil && err2 != nil {
@@ -90,6 +103,9 @@ func FuzzStatement(f *testing.F) {
 		}
 		if p, err := attest.ParseProvenance(s.Predicate); err == nil && (p.RunDetails.Builder.ID == "" || p.BuildDefinition.BuildType == "") {
 			t.Errorf("provenance without builder or build type: %+v", p)
+		}
+		if v, err := attest.ParseVSA(s.Predicate); err == nil && (v.Verifier.ID == "" || v.ResourceURI == "" || v.VerificationResult != attest.VSAPassed && v.VerificationResult != attest.VSAFailed) {
+			t.Errorf("verification summary with parts missing: %+v", v)
 		}
 		if p, err := attest.ParseProvenance02(s.Predicate); err == nil && (p.Builder.ID == "" || p.BuildType == "") {
 			t.Errorf("provenance v0.2 without builder or build type: %+v", p)

@@ -1,0 +1,14 @@
+#!/bin/bash
+# fuzz.sh [TIME]: every fuzz target of the repository for TIME each (default
+# 30s), one after the other. A finding stays as a seed in the package's
+# testdata/fuzz, and is repeated by every later go test.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+time=${1:-30s}
+found=0
+while IFS=: read -r file func; do
+	dir=./$(dirname "$file")
+	echo "== $dir $func"
+	"${GO:-go}" test "$dir" -run '^$' -fuzz "^$func\$" -fuzztime "$time" -fuzzminimizetime 5s || found=1
+done < <(git grep -E '^func Fuzz' -- '*_test.go' | sed -E 's/:func (Fuzz[A-Za-z0-9]*).*/:\1/')
+exit $found
