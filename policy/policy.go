@@ -18,20 +18,22 @@ import (
 // Policy is a demand. Source, AnySource, Signer or Verifiers must be set: knowing who
 // signed is worthless without saying who should have.
 type Policy struct {
-	Source        string         `json:"source,omitempty"`        // canonical repository URI, compared whole
-	AnySource     bool           `json:"anySource,omitempty"`     // dangerous: accepts images of any repository
-	Ref           string         `json:"ref,omitempty"`           // full ref, or a short tag or branch name
-	Commit        string         `json:"commit,omitempty"`        // hex
-	Builders      []string       `json:"builders,omitempty"`      // accepted builder ids, and workflows as trust.Workflow has them; empty: those the trust root names, or the public builders
-	Levels        map[string]int `json:"levels,omitempty"`        // SLSA Build level that each of Builders is believed for, in place of what the trust root says
-	MinLevel      int            `json:"minLevel,omitempty"`      // SLSA Build level that must follow from the evidence
-	NoSBOM        bool           `json:"noSBOM,omitempty"`        // an image without an SBOM is accepted
-	Contents      bool           `json:"contents,omitempty"`      // the SBOMs must agree with what is installed in the image
-	Signer        *Signer        `json:"signer,omitempty"`        // who must have signed, in place of platforms and public builders; without a source only who signed is asked
-	Attestations  []Attestation  `json:"attestations,omitempty"`  // what else must be attested of the image
-	FreshTrust    bool           `json:"freshTrust,omitempty"`    // trust roots from a TUF repository count only until its metadata expires
-	RequireSource bool           `json:"requireSource,omitempty"` // the repository must be reachable, and still hold the commit
-	Verifiers     []Verifier     `json:"verifiers,omitempty"`     // a verification summary by one of these is demanded; without source and signer, in place of a chain of the image's own
+	Source         string            `json:"source,omitempty"`         // canonical repository URI, compared whole
+	AnySource      bool              `json:"anySource,omitempty"`      // dangerous: accepts images of any repository
+	Ref            string            `json:"ref,omitempty"`            // full ref, or a short tag or branch name
+	Commit         string            `json:"commit,omitempty"`         // hex
+	Version        string            `json:"version,omitempty"`        // in place of a ref: the version that the tag must be of, or as much of it as matters: v1, v1.2, v1.2.3
+	WorkflowInputs map[string]string `json:"workflowInputs,omitempty"` // what a workflow on GitHub must have been started with by hand, beside whatever else
+	Builders       []string          `json:"builders,omitempty"`       // accepted builder ids, and workflows as trust.Workflow has them; empty: those the trust root names, or the public builders
+	Levels         map[string]int    `json:"levels,omitempty"`         // SLSA Build level that each of Builders is believed for, in place of what the trust root says
+	MinLevel       int               `json:"minLevel,omitempty"`       // SLSA Build level that must follow from the evidence
+	NoSBOM         bool              `json:"noSBOM,omitempty"`         // an image without an SBOM is accepted
+	Contents       bool              `json:"contents,omitempty"`       // the SBOMs must agree with what is installed in the image
+	Signer         *Signer           `json:"signer,omitempty"`         // who must have signed, in place of platforms and public builders; without a source only who signed is asked
+	Attestations   []Attestation     `json:"attestations,omitempty"`   // what else must be attested of the image
+	FreshTrust     bool              `json:"freshTrust,omitempty"`     // trust roots from a TUF repository count only until its metadata expires
+	RequireSource  bool              `json:"requireSource,omitempty"`  // the repository must be reachable, and still hold the commit
+	Verifiers      []Verifier        `json:"verifiers,omitempty"`      // a verification summary by one of these is demanded; without source and signer, in place of a chain of the image's own
 }
 
 // Parse reads a policy file strictly and checks it.
@@ -51,14 +53,18 @@ func (p Policy) Check() error {
 		return errors.New("policy names no source")
 	case len(p.Verifiers) > maxVerifiers:
 		return fmt.Errorf("policy: got %d verifiers, at most %d are taken", len(p.Verifiers), maxVerifiers)
-	case !p.Chain() && (p.Ref != "" || p.Commit != "" || p.RequireSource || len(p.Builders) > 0 || len(p.Attestations) > 0):
-		return errors.New("policy: ref, commit, builders and attestations are of a provenance, which no verification summary speaks of: say which source it should name")
+	case !p.Chain() && (p.Ref != "" || p.Version != "" || p.Commit != "" || len(p.WorkflowInputs) > 0 || p.RequireSource || len(p.Builders) > 0 || len(p.Attestations) > 0):
+		return errors.New("policy: ref, version, commit, inputs, builders and attestations are of a provenance, which no verification summary speaks of: say which source it should name")
 	case len(p.Attestations) > maxAttestations:
 		return fmt.Errorf("policy: got %d attestations, at most %d are taken", len(p.Attestations), maxAttestations)
 	case p.Contents && (!p.Chain() || p.Signer != nil):
 		return errors.New("policy: contents are compared with the SBOMs of a platform, and the policy asks for none")
 	case p.Source != "" && p.AnySource:
 		return fmt.Errorf("policy names the source %q and accepts any source", p.Source)
+	case p.Version != "" && p.Ref != "":
+		return fmt.Errorf("policy names the ref %q and the version %q", p.Ref, p.Version)
+	case p.Version != "" && !versionRE.MatchString(p.Version):
+		return fmt.Errorf("policy: version: got %q, want one as v1, v1.2, v1.2.3 or v1.2.3-rc.1", p.Version)
 	case p.MinLevel < 0 || p.MinLevel > 3:
 		return fmt.Errorf("policy: level: got %d, want 0 to 3", p.MinLevel)
 	}

@@ -55,7 +55,7 @@ func (p Policy) checkNamed() error {
 	if err := p.Signer.check(); err != nil {
 		return err
 	}
-	if p.Source == "" && !p.AnySource && (p.Ref != "" || p.Commit != "" || p.MinLevel > 0 || p.RequireSource || len(p.Builders) > 0) {
+	if p.Source == "" && !p.AnySource && (p.Ref != "" || p.Version != "" || p.Commit != "" || len(p.WorkflowInputs) > 0 || p.MinLevel > 0 || p.RequireSource || len(p.Builders) > 0) {
 		return errors.New("policy: ref, commit, level and builders are of a provenance: say which source it should name, or that any will do")
 	}
 	for _, b := range p.Builders {

@@ -123,6 +123,22 @@ func TestGitHubImages(t *testing.T) {
 	}
 }
 
+// TestGitHubImageVersions: as much of a version as is demanded, of a real tag
+// and of a real branch.
+func TestGitHubImageVersions(t *testing.T) {
+	for version, matches := range map[string]map[string]bool{
+		"v2.0.0": {"v13": true, "v13.0": true, "v13.0.30": true, "v1": false, "v13.0.3": false, "v13.0.300": false, "v13.1": false, "v14": false, "v13.0.30-rc.1": false},
+		"v1.7.0": {"v13": false, "v1": false},
+	} {
+		for demand, match := range matches {
+			v := githubVerdict(t, version, policy.Policy{Source: example, Version: demand}, nil)
+			if got := link(t, v, verify.LinkProvenance); (got.Status == verify.Holds) != match || !match && v.Outcome != verify.Rejected {
+				t.Errorf("%s, %s: got %s, %s %s", version, demand, v.Outcome, got.Status, got.Reason)
+			}
+		}
+	}
+}
+
 // TestGitHubImageTampered bends an attestation of cosign v2.
 func TestGitHubImageTampered(t *testing.T) {
 	replace := func(annotation, old, new string) func([]byte, *v1.Descriptor) []byte {
@@ -312,15 +328,47 @@ func TestWorkflow(t *testing.T) {
 		"another repository": {func(w *workflow) {
 			w.at("buildDefinition", "externalParameters", "workflow")["repository"] = "https://github.com/team/apps"
 		}, "source: the provenance says"},
-		"another run":            {func(w *workflow) { w.at("runDetails", "metadata")["invocationId"] = "x" }, "invocation: the provenance says"},
-		"no run":                 {func(w *workflow) { delete(w.at("runDetails", "metadata"), "invocationId") }, "invocation: the provenance says"},
-		"unknown parameter":      {func(w *workflow) { w.at("buildDefinition", "externalParameters")["command"] = "x" }, "external parameters"},
-		"no dependency":          {func(w *workflow) { delete(w.at("buildDefinition"), "resolvedDependencies") }, "not among the dependencies"},
-		"commit in certificate":  {func(w *workflow) { w.r.Identity.Commit = strings.Repeat("ab", 20) }, "got commit"},
-		"source in certificate":  {func(w *workflow) { w.r.Identity.SourceURI = "https://github.com/team/evil" }, "say which one to accept"},
-		"no source":              {func(w *workflow) { w.r.Identity.SourceURI = "" }, "says nothing of it"},
-		"source on another host": {func(w *workflow) { w.r.Identity.SourceURI = "https://github.com.example.com/team/app" }, "want a repository on github.com"},
-		"no ref of the signer":   {func(w *workflow) { signedBy(w, "https://github.com/team/app/.github/workflows/release.yml") }, "want a workflow with its ref"},
+		"another run":           {func(w *workflow) { w.at("runDetails", "metadata")["invocationId"] = "x" }, "invocation: the provenance says"},
+		"no run":                {func(w *workflow) { delete(w.at("runDetails", "metadata"), "invocationId") }, "invocation: the provenance says"},
+		"unknown parameter":     {func(w *workflow) { w.at("buildDefinition", "externalParameters")["command"] = "x" }, "external parameters"},
+		"no dependency":         {func(w *workflow) { delete(w.at("buildDefinition"), "resolvedDependencies") }, "not among the dependencies"},
+		"commit in certificate": {func(w *workflow) { w.r.Identity.Commit = strings.Repeat("ab", 20) }, "got commit"},
+		"source in certificate": {func(w *workflow) {
+			w.r.Identity.SourceURI = "https://github.com/team/evil"
+			w.r.Identity.Invocation = "https://github.com/team/evil/actions/runs/7/attempts/1"
+		}, "say which one to accept"},
+		"run of another repository": {func(w *workflow) { w.r.Identity.Invocation = "https://github.com/team/apps/actions/runs/7/attempts/1" }, "want a run of https://github.com/team/app"},
+		"owner":                     {extension(16, "https://github.com/team"), ""},
+		"another owner":             {extension(16, "https://github.com/teams"), "owner: the certificate says"},
+		"commit of the signer":      {extension(10, prooftest.Commit), ""},
+		"signer of another commit":  {extension(10, strings.Repeat("ab", 20)), "commit of the signer: the certificate says"},
+		"signer of the other commit, shared": {func(w *workflow) {
+			signedBy(w, shared+"@refs/tags/v1.0.0")
+			w.demand.Builders = []string{shared}
+			extension(10, strings.Repeat("ab", 20))(w)
+		}, ""},
+		"workflow of the commit": {func(w *workflow) {
+			extension(18, "https://github.com/team/app/.github/workflows/release.yml@"+prooftest.Ref)(w)
+			extension(19, prooftest.Commit)(w)
+		}, ""},
+		"workflow of another commit": {func(w *workflow) {
+			extension(18, "https://github.com/team/app/.github/workflows/release.yml@"+prooftest.Ref)(w)
+			extension(19, strings.Repeat("ab", 20))(w)
+		}, "commit of the workflow: the certificate says"},
+		"another workflow":      {extension(18, "https://github.com/team/app/.github/workflows/evil.yml@"+prooftest.Ref), "workflow: the provenance says"},
+		"repository id":         {ids("7", "9", "7", "9"), ""},
+		"another repository id": {ids("7", "9", "8", "9"), "repository id: the provenance says"},
+		"another owner id":      {ids("7", "9", "7", "8"), "owner id: the provenance says"},
+		"trigger": {func(w *workflow) {
+			extension(20, "push")(w)
+			w.at("buildDefinition")["internalParameters"] = map[string]any{"github": map[string]any{"event_name": "pull_request"}}
+		}, "trigger: the provenance says"},
+		"version":                        {func(w *workflow) { w.demand.Version = "v1.2" }, ""},
+		"another version":                {func(w *workflow) { w.demand.Version = "v1.20" }, `version: got "v1.2.0", want "v1.20"`},
+		"inputs that nothing is said of": {func(w *workflow) { w.demand.WorkflowInputs = map[string]string{"dry": "false"} }, "says nothing of it"},
+		"no source":                      {func(w *workflow) { w.r.Identity.SourceURI = "" }, "says nothing of it"},
+		"source on another host":         {func(w *workflow) { w.r.Identity.SourceURI = "https://github.com.example.com/team/app" }, "want a repository on github.com"},
+		"no ref of the signer":           {func(w *workflow) { signedBy(w, "https://github.com/team/app/.github/workflows/release.yml") }, "want a workflow with its ref"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorkflow(t)
@@ -328,6 +376,64 @@ func TestWorkflow(t *testing.T) {
 			if err := w.demand.Check(); err != nil {
 				t.Fatal(err)
 			}
+			v := w.verdict()
+			if want := map[bool]verify.Outcome{true: verify.Accepted, false: verify.Rejected}[tt.reason == ""]; v.Outcome != want || !strings.Contains(v.Why(), tt.reason) {
+				t.Errorf("got %s, %q, want %s, %q", v.Outcome, v.Why(), want, tt.reason)
+			}
+		})
+	}
+}
+
+// extension puts one of Fulcio's into the certificate (1.3.6.1.4.1.57264.1.N).
+func extension(n int, value string) func(*workflow) {
+	return func(w *workflow) {
+		if w.r.Identity.Extensions == nil {
+			w.r.Identity.Extensions = map[int]string{}
+		}
+		w.r.Identity.Extensions[n] = value
+	}
+}
+
+// ids are of repository and owner, in the certificate and in the provenance.
+func ids(repository, owner, saidRepository, saidOwner string) func(*workflow) {
+	return func(w *workflow) {
+		extension(15, repository)(w)
+		extension(17, owner)(w)
+		w.at("buildDefinition")["internalParameters"] = map[string]any{"github": map[string]any{"repository_id": saidRepository, "repository_owner_id": saidOwner}}
+	}
+}
+
+// TestWorkflowInputs: what a run was started with by hand, where its builder
+// writes it down.
+func TestWorkflowInputs(t *testing.T) {
+	for name, tt := range map[string]struct {
+		trigger string
+		payload any
+		reason  string
+	}{
+		"as demanded":       {"workflow_dispatch", map[string]any{"inputs": map[string]any{"release": "v1.2.0", "dry": "false"}}, ""},
+		"a boolean":         {"workflow_dispatch", map[string]any{"inputs": map[string]any{"release": "v1.2.0", "dry": false}}, ""},
+		"one more":          {"workflow_dispatch", map[string]any{"inputs": map[string]any{"release": "v1.2.0", "dry": "false", "x": "y"}}, ""},
+		"another value":     {"workflow_dispatch", map[string]any{"inputs": map[string]any{"release": "v1.2.0", "dry": "true"}}, "workflow input dry"},
+		"a character more":  {"workflow_dispatch", map[string]any{"inputs": map[string]any{"release": "v1.2.00", "dry": "false"}}, "workflow input release"},
+		"one less":          {"workflow_dispatch", map[string]any{"inputs": map[string]any{"release": "v1.2.0"}}, "says nothing of it"},
+		"null":              {"workflow_dispatch", map[string]any{"inputs": nil}, "says nothing of it"},
+		"no payload":        {"workflow_dispatch", nil, "says nothing of it"},
+		"started otherwise": {"push", map[string]any{"inputs": map[string]any{"release": "v1.2.0", "dry": "false"}}, "says nothing of it"},
+		"payload of a text": {"workflow_dispatch", "inputs", "says nothing of it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorkflow(t)
+			const base = "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/"
+			w.r.Identity.SAN = base + "delegator_generic_slsa3.yml@refs/tags/v2.0.0"
+			extension(20, tt.trigger)(w)
+			w.at("runDetails", "builder")["id"] = base + "builder_maven_slsa3.yml@refs/tags/v2.0.0"
+			w.at("runDetails", "metadata")["invocationId"] = "7-1"
+			def := w.at("buildDefinition")
+			def["buildType"] = trust.BuildTypeDelegated
+			def["externalParameters"] = map[string]any{"inputs": map[string]any{"release": "v9.9.9", "dry": "maybe"}}
+			def["internalParameters"] = map[string]any{"GITHUB_EVENT_NAME": tt.trigger, "GITHUB_EVENT_PAYLOAD": tt.payload}
+			w.demand.WorkflowInputs = map[string]string{"release": "v1.2.0", "dry": "false"}
 			v := w.verdict()
 			if want := map[bool]verify.Outcome{true: verify.Accepted, false: verify.Rejected}[tt.reason == ""]; v.Outcome != want || !strings.Contains(v.Why(), tt.reason) {
 				t.Errorf("got %s, %q, want %s, %q", v.Outcome, v.Why(), want, tt.reason)

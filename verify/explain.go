@@ -2,6 +2,8 @@ package verify
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -160,6 +162,12 @@ func (opts Options) demands() string {
 	}
 	if p.Ref != "" {
 		out = append(out, "ref "+p.Ref)
+	}
+	if p.Version != "" {
+		out = append(out, "version "+p.Version)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.WorkflowInputs)) {
+		out = append(out, "workflow input "+name+"="+p.WorkflowInputs[name])
 	}
 	if p.Commit != "" {
 		out = append(out, "commit "+p.Commit)

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"encoding/json"
 	"fmt"
 
 	"github.com/colophon-build/colophon/attest"
@@ -52,21 +53,23 @@ func (r *run) agreeGenerator(p *attest.Provenance) error {
 		return fmt.Errorf("external parameters: %w", err)
 	}
 	var env struct {
-		Trigger    string `json:"GITHUB_EVENT_NAME"`
-		Ref        string `json:"GITHUB_REF"`
-		Commit     string `json:"GITHUB_SHA"`
-		Repository string `json:"GITHUB_REPOSITORY"`
-		Repo       string `json:"GITHUB_REPOSITORY_ID"`
-		Owner      string `json:"GITHUB_REPOSITORY_OWNER_ID"`
-		Run        string `json:"GITHUB_RUN_ID"`
-		Attempt    string `json:"GITHUB_RUN_ATTEMPT"`
-		Workflow   string `json:"GITHUB_WORKFLOW_REF"`
+		Trigger    string          `json:"GITHUB_EVENT_NAME"`
+		Ref        string          `json:"GITHUB_REF"`
+		Commit     string          `json:"GITHUB_SHA"`
+		Repository string          `json:"GITHUB_REPOSITORY"`
+		Repo       string          `json:"GITHUB_REPOSITORY_ID"`
+		Owner      string          `json:"GITHUB_REPOSITORY_OWNER_ID"`
+		Run        string          `json:"GITHUB_RUN_ID"`
+		Attempt    string          `json:"GITHUB_RUN_ATTEMPT"`
+		Workflow   string          `json:"GITHUB_WORKFLOW_REF"`
+		Payload    json.RawMessage `json:"GITHUB_EVENT_PAYLOAD"`
 	}
 	if len(def.InternalParameters) > 0 {
 		if err := strict.Unmarshal(def.InternalParameters, limits.Statement, &env); err != nil {
 			return fmt.Errorf("internal parameters: %w", err)
 		}
 	}
+	r.startedWith(inputsOf(env.Payload))
 	uri := attest.GitURI(r.source, r.ref)
 	claims := []claim{{"builder id", p.RunDetails.Builder.ID, r.builder.String()}}
 	if def.BuildType == trust.BuildTypeContainerBased && params.Source == nil {

@@ -15,7 +15,8 @@ import (
 // provenance is what a verified provenance says, after all of it agreed.
 type provenance struct {
 	uri, ref, commit string
-	tree             string // of the commit, as the builder saw it; may be empty
+	tree             string         // of the commit, as the builder saw it; may be empty
+	inputs           map[string]any // what a workflow was started with by hand; nil where nothing is said
 	built            built
 	signed           string // who signed tag or commit, as the builder saw it
 }
@@ -156,7 +157,9 @@ func (c *check) demand(p *provenance) error {
 	for _, err := range []error{
 		c.opts.Policy.MatchSource(p.uri),
 		c.opts.Policy.MatchRef(p.ref),
+		c.opts.Policy.MatchVersion(p.ref),
 		c.opts.Policy.MatchCommit(p.commit),
+		c.opts.Policy.MatchInputs(p.inputs),
 		c.opts.Policy.MatchLevel(BuildLevel(p.built.requirements())),
 	} {
 		if err != nil {

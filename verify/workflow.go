@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,7 +27,8 @@ type run struct {
 	invocation            string
 	trigger, runner       string
 	repositoryID, ownerID string
-	process               string // build type, as the provenance has it
+	process               string         // build type, as the provenance has it
+	inputs                map[string]any // as the provenance has them
 }
 
 const githubURL = "https://github.com/"
@@ -76,7 +78,30 @@ func runOf(id certificate.Summary) (*run, error) {
 	if canonical, err := source.Canonical(r.source); err != nil || canonical != r.source || !strings.HasPrefix(r.source, githubURL) {
 		return nil, fmt.Errorf("source of the certificate: got %q, want a repository on github.com", r.source)
 	}
-	return r, nil
+	return r, r.consistent(id)
+}
+
+// consistent holds the rest of what a certificate says of the run to the
+// source: nothing in it may be of another repository or commit.
+func (r *run) consistent(id certificate.Summary) error {
+	owner, _, _ := strings.Cut(strings.TrimPrefix(r.source, githubURL), "/")
+	claims := []claim{{"owner", githubURL + owner, id.SourceRepositoryOwnerURI}}
+	// A workflow of the source at the ref that was built is what the commit has.
+	if r.workflow.Repository == r.source && r.workflow.Ref == r.ref {
+		claims = append(claims, claim{"commit of the signer", r.commit, id.BuildSignerDigest})
+	}
+	if w, err := trust.ParseWorkflow(id.BuildConfigURI); err == nil && w.Repository == r.source && w.Ref == r.ref {
+		claims = append(claims, claim{"commit of the workflow", r.commit, id.BuildConfigDigest})
+	}
+	for _, c := range claims {
+		if c.certificate != "" && c.says != c.certificate {
+			return fmt.Errorf("%s: the certificate says %q, and %q where its source is named", c.what, c.certificate, c.says)
+		}
+	}
+	if r.invocation != "" && !strings.HasPrefix(r.invocation, r.source+"/actions/runs/") {
+		return fmt.Errorf("invocation: the certificate says %q, want a run of %s", r.invocation, r.source)
+	}
+	return nil
 }
 
 // claim is one thing that two documents say.
@@ -110,7 +135,7 @@ func (c *check) workflowProvenance(s *attest.Statement, r *run, b trust.PublicBu
 	if err != nil {
 		return nil, err
 	}
-	prov.built.process = r.process
+	prov.built.process, prov.inputs = r.process, r.inputs
 	return prov, c.demand(prov)
 }
 
@@ -132,19 +157,21 @@ func (r *run) agree02(predicate []byte, b trust.PublicBuilder) error {
 	}
 	r.process = p.BuildType
 	var env struct {
-		Ref     string `json:"github_ref"`
-		Commit  string `json:"github_sha1"`
-		Trigger string `json:"github_event_name"`
-		Run     string `json:"github_run_id"`
-		Attempt string `json:"github_run_attempt"`
-		Repo    string `json:"github_repository_id"`
-		Owner   string `json:"github_repository_owner_id"`
+		Ref     string          `json:"github_ref"`
+		Commit  string          `json:"github_sha1"`
+		Trigger string          `json:"github_event_name"`
+		Run     string          `json:"github_run_id"`
+		Attempt string          `json:"github_run_attempt"`
+		Repo    string          `json:"github_repository_id"`
+		Owner   string          `json:"github_repository_owner_id"`
+		Payload json.RawMessage `json:"github_event_payload"`
 	}
 	if len(p.Invocation.Environment) > 0 {
 		if err := strict.Unmarshal(p.Invocation.Environment, limits.Statement, &env); err != nil {
 			return fmt.Errorf("environment: %w", err)
 		}
 	}
+	r.startedWith(inputsOf(env.Payload))
 	uri := attest.GitURI(r.source, r.ref)
 	config := p.Invocation.ConfigSource
 	claims := []claim{
@@ -171,6 +198,26 @@ func (r *run) agree02(predicate []byte, b trust.PublicBuilder) error {
 		return err
 	}
 	return sourceAmong(p.Materials, uri, r.commit)
+}
+
+// inputsOf reads what GitHub told the run of its trigger; nil where it cannot
+// be read, which meets no demand.
+func inputsOf(payload json.RawMessage) map[string]any {
+	var e struct {
+		Inputs map[string]any `json:"inputs"`
+	}
+	if len(payload) == 0 || strict.Unmarshal(payload, limits.Statement, &e) != nil {
+		return nil
+	}
+	return e.Inputs
+}
+
+// startedWith keeps the inputs of a run that somebody started by hand. Of any
+// other run they would be somebody else's.
+func (r *run) startedWith(inputs map[string]any) {
+	if r.trigger == "workflow_dispatch" {
+		r.inputs = inputs
+	}
 }
 
 // invocation02 is the run as RUN-ATTEMPT.
@@ -202,7 +249,7 @@ func (r *run) agree1(predicate []byte, b trust.PublicBuilder) error {
 			Repository string `json:"repository"`
 			Path       string `json:"path"`
 		} `json:"workflow"`
-		Inputs any `json:"inputs"` // what the workflow was called with; any will do
+		Inputs any `json:"inputs"` // what the workflow was started with
 		Vars   any `json:"vars"`
 	}
 	// Unknown external parameters could change what was built (SLSA v1.2,
@@ -223,6 +270,8 @@ func (r *run) agree1(predicate []byte, b trust.PublicBuilder) error {
 			return fmt.Errorf("internal parameters: %w", err)
 		}
 	}
+	inputs, _ := params.Inputs.(map[string]any)
+	r.startedWith(inputs)
 	w, gh := params.Workflow, internal.GitHub
 	claims := []claim{
 		{"builder id", p.RunDetails.Builder.ID, r.builderID(def.BuildType)},

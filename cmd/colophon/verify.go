@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -73,6 +75,8 @@ accepted), 2 usage, 1 failure.`,
 	f.BoolVar(&o.demand.AnySource, "any-source", false, "dangerous: accept an image of any repository")
 	f.StringVar(&o.demand.Ref, "ref", "", "tag, branch or full ref that it must come from")
 	f.StringVar(&o.tag, "tag", "", "tag that it must come from, and no branch of that name")
+	f.StringVar(&o.demand.Version, "versioned-tag", "", "version that the tag must be of, or as much of it as matters: v1, v1.2, v1.2.3")
+	f.Func("workflow-input", "what a workflow on GitHub must have been started with, `NAME=VALUE`", o.input)
 	f.StringVar(&o.branch, "branch", "", "branch that it must come from, and no tag of that name")
 	f.StringVar(&o.demand.Commit, "commit", "", "full id of the commit that it must come from")
 	f.StringSliceVar(&o.demand.Builders, "builder", nil, "builder id to accept (default: those that the trust roots name)")
@@ -91,18 +95,31 @@ accepted), 2 usage, 1 failure.`,
 	f.BoolVar(&o.explain, "explain", false, "print of each link what was checked, against what, by which rule; and the requirements of SLSA's Build track")
 	f.StringArrayVar(&o.reports, "report", nil, "write the verdicts for CI too: sarif=`FILE` or junit=FILE")
 	f.IntVar(&o.many.parallel, "parallel", 8, "how many images to verify at once")
-	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "commit", "builder", "min-level", "identity", "issuer", "key", "insecure-no-log"} {
+	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "versioned-tag", "workflow-input", "commit", "builder", "min-level", "identity", "issuer", "key", "insecure-no-log"} {
 		cmd.MarkFlagsMutuallyExclusive("policy", flag)
 	}
 	o.source.flags(cmd)
 	o.summary.flags(cmd)
-	cmd.MarkFlagsMutuallyExclusive("ref", "tag", "branch")
+	cmd.MarkFlagsMutuallyExclusive("ref", "tag", "branch", "versioned-tag")
 	cmd.MarkFlagsMutuallyExclusive("contents", "bundle")
 	cmd.MarkFlagsMutuallyExclusive("explain", "json")
 	cmd.MarkFlagsMutuallyExclusive("key", "identity")
 	cmd.MarkFlagsMutuallyExclusive("key", "issuer")
 	cmd.MarkFlagsMutuallyExclusive("source", "any-source")
 	return cmd
+}
+
+// input takes one --workflow-input. The value may hold anything.
+func (o *verifyOptions) input(arg string) error {
+	name, value, ok := strings.Cut(arg, "=")
+	if _, twice := o.demand.WorkflowInputs[name]; !ok || name == "" || twice {
+		return fmt.Errorf("got %q, want NAME=VALUE, each name once", arg)
+	}
+	if o.demand.WorkflowInputs == nil {
+		o.demand.WorkflowInputs = map[string]string{}
+	}
+	o.demand.WorkflowInputs[name] = value
+	return nil
 }
 
 func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
