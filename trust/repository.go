@@ -31,6 +31,8 @@ type Repository struct {
 	Targets   []byte   `json:"targets"`   // targets.json
 	Target    string   `json:"target"`    // name of the trust root, one of Targets
 	Content   []byte   `json:"content"`   // its bytes
+
+	version int64 // of the timestamp: what is newer has a higher one
 }
 
 // Pin is the fingerprint of the root metadata that was pinned.
@@ -100,6 +102,7 @@ func (r *Repository) verify() (expires time.Time, err error) {
 	if err := checkTarget(target, r.Content); err != nil {
 		return expires, fmt.Errorf("target %q: %w", r.Target, err)
 	}
+	r.version = set.Timestamp.Signed.Version
 	for _, t := range []time.Time{set.Root.Signed.Expires, set.Timestamp.Signed.Expires, set.Snapshot.Signed.Expires, targets.Signed.Expires} {
 		if expires.IsZero() || t.Before(expires) {
 			expires = t

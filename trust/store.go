@@ -125,8 +125,15 @@ func (s Store) Replaces(r *Root) (*Root, error) {
 }
 
 // Add pins r, and drops what was pinned for the same platform before. It is
-// on disk when Add returns.
+// on disk when Add returns. What a TUF repository said later is not given up for
+// what it said before: that may be how a key that was withdrawn comes back.
 func (s Store) Add(r *Root) error {
+	if r.Repository != nil {
+		have, err := s.read(r.file())
+		if err == nil && have.Repository.version > r.Repository.version {
+			return fmt.Errorf("TUF repository %s: got its version %d, and version %d is here already", r.Repository.URL, r.Repository.version, have.Repository.version)
+		}
+	}
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return err
 	}

@@ -10,9 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -139,8 +137,6 @@ type fetcher struct {
 	roots [][]byte
 }
 
-var rootName = regexp.MustCompile(`^[0-9]+\.root\.json$`)
-
 // DownloadFile implements go-tuf's Fetcher. The time is bounded by the context.
 func (f *fetcher) DownloadFile(from string, most int64, _ time.Duration) ([]byte, error) {
 	req, err := http.NewRequestWithContext(f.ctx, http.MethodGet, from, nil)
@@ -158,7 +154,7 @@ func (f *fetcher) DownloadFile(from string, most int64, _ time.Duration) ([]byte
 		return nil, &metadata.ErrDownloadHTTP{StatusCode: resp.StatusCode, URL: from}
 	}
 	data, err := strict.Read(resp.Body, int(most))
-	if err == nil && rootName.MatchString(path.Base(req.URL.Path)) {
+	if err == nil && strings.HasSuffix(req.URL.Path, ".root.json") { // N.root.json; no other role ends so
 		f.roots = append(f.roots, data)
 	}
 	return data, err

@@ -176,6 +176,9 @@ func TestFollow(t *testing.T) {
 		t.Errorf("got %s of %s until %s by %d roots", again.Pin(), again.URL, again.Expires, len(again.Repository.Roots))
 	}
 	must(t, store.Add(again))
+	if err := store.Add(got); err == nil || !strings.Contains(err.Error(), "is here already") {
+		t.Errorf("an older one, from a stick: got %v", err)
+	}
 	if loaded, err = store.Load(); err != nil || len(loaded) != 1 || loaded[0].Fingerprint != again.Fingerprint {
 		t.Errorf("got %d roots, %v, want the new one in the place of the old", len(loaded), err)
 	}
