@@ -367,7 +367,7 @@ func TestBaseImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	claim := attest.ResourceDescriptor{URI: "pkg:docker/base@1?platform=linux%2F" + runtime.GOARCH, Digest: map[string]string{"sha256": top.Hex}}
-	tag := build.Exchange{Method: "HEAD", URL: "http://10.0.0.1:3128/v2/library/base/manifests/1?ns=docker.io", Status: 200, Header: map[string]string{"Docker-Content-Digest": top.String()}}
+	tag := build.Exchange{Method: "HEAD", URL: "http://mirror.invalid/v2/library/base/manifests/1?ns=docker.io", Status: 200, Header: map[string]string{"Docker-Content-Digest": top.String()}}
 	moved := tag
 	moved.Header = map[string]string{"Docker-Content-Digest": "sha256:" + hex64("a")}
 	for name, test := range map[string]struct {

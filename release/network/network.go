@@ -17,6 +17,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/build/gateway"
 	"github.com/colophon-build/colophon/release/base"
 )
 
@@ -65,16 +66,16 @@ func parse(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// readPull understands what a registry is asked for. A mirror is told the
-// registry that is meant in ns.
+// readPull understands what a registry is asked for. The platform's mirror is
+// told the registry that is meant in ns; what others are told there means nothing.
 func readPull(u *url.URL) *pull {
 	m := pullPath.FindStringSubmatch(u.Path)
 	if m == nil {
 		return nil
 	}
-	domain := u.Query().Get("ns")
-	if domain == "" {
-		domain = u.Host
+	domain := u.Host
+	if domain == gateway.MirrorHost {
+		domain = u.Query().Get("ns")
 	}
 	if domain == "registry-1.docker.io" || domain == "index.docker.io" {
 		domain = "docker.io"

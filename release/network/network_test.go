@@ -187,7 +187,7 @@ func TestFetched(t *testing.T) {
 
 func TestManifest(t *testing.T) {
 	mirror := func(s string) build.Exchange {
-		return get("http://10.0.0.1:3128/v2/library/golang/manifests/1.26?ns=docker.io", s)
+		return get("http://mirror.invalid/v2/library/golang/manifests/1.26?ns=docker.io", s)
 	}
 	said := func(digest string) build.Exchange {
 		return with(header(get(hub+"/manifests/1.26", ""), 200, "Docker-Content-Digest", digest), func(e *build.Exchange) { e.Method = "HEAD" })
@@ -200,6 +200,7 @@ func TestManifest(t *testing.T) {
 		"bytes":                   {[]build.Exchange{header(get(hub+"/manifests/1.26", "2"), 200, "Docker-Content-Digest", "sha256:"+sum("1"))}, "sha256:" + sum("2")},
 		"a mirror":                {[]build.Exchange{mirror("1")}, "sha256:" + sum("1")},
 		"after a miss":            {[]build.Exchange{header(mirror(""), 404), said("sha256:" + sum("1"))}, "sha256:" + sum("1")},
+		"another host's word":     {[]build.Exchange{get("https://evil.example.com/v2/library/golang/manifests/1.26?ns=docker.io", "2"), mirror("1")}, "sha256:" + sum("1")},
 		"in two ways":             {[]build.Exchange{mirror("1"), said("sha256:" + sum("2"))}, "two ways"},
 		"nothing":                 {nil, "saw no answer"},
 		"another name":            {[]build.Exchange{get("https://registry-1.docker.io/v2/library/evil/manifests/1.26", "1")}, "saw no answer"},
