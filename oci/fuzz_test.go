@@ -95,7 +95,7 @@ func FuzzLayout(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.root.Close()
+		defer l.Close()
 		ctx := context.Background()
 		if d, err := l.Resolve(ctx, reference); err == nil && (d.Digest != h || d.Size != int64(len(blob))) {
 			t.Errorf("resolved to %+v, and the one blob is %s of %d bytes", d, h, len(blob))

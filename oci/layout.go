@@ -26,12 +26,20 @@ const RefNameAnnotation = "org.opencontainers.image.ref.name"
 
 const layoutMarker = `{"imageLayoutVersion":"1.0.0"}`
 
-// Layout is an OCI image layout 1.0.0 in a directory. It follows no symbolic
-// link out of the directory and opens nothing but regular files.
+// Layout is an OCI image layout 1.0.0 in a directory, or to read in an archive.
+// It follows no symbolic link out of the directory and opens nothing but regular
+// files.
 type Layout struct {
 	dir   string
-	root  *os.Root
+	files files
 	index sync.Mutex // writers of index.json in this process
+}
+
+// files are what a layout consists of. Names are slash-separated and relative.
+type files interface {
+	// open fails with ErrNotFound where there is no such file.
+	open(name string) (content io.ReadCloser, size int64, err error)
+	io.Closer
 }
 
 // OpenLayout opens a directory that has an oci-layout file.
@@ -40,23 +48,28 @@ func OpenLayout(dir string) (*Layout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("layout %s: %w", dir, err)
 	}
-	l := &Layout{dir: dir, root: root}
-	raw, err := l.read("oci-layout", limits.Manifest)
-	if err != nil {
-		root.Close()
-		if errors.Is(err, ErrNotFound) {
-			return nil, fmt.Errorf("%s is not an OCI layout: it has no oci-layout file", dir)
-		}
+	l := &Layout{dir: dir, files: dirFiles{dir, root}}
+	if err := l.checkMarker(); err != nil {
+		l.Close()
 		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Layout) checkMarker() error {
+	raw, err := l.read("oci-layout", limits.Manifest)
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%s is not an OCI layout: it has no oci-layout file", l.dir)
+	} else if err != nil {
+		return err
 	}
 	var marker struct {
 		Version string `json:"imageLayoutVersion"`
 	}
 	if err := strict.Unmarshal(raw, limits.Manifest, &marker); err != nil || marker.Version != "1.0.0" {
-		root.Close()
-		return nil, refuse("layout %s: version: got %q, want %q", dir, marker.Version, "1.0.0")
+		return refuse("layout %s: version: got %q, want %q", l.dir, marker.Version, "1.0.0")
 	}
-	return l, nil
+	return nil
 }
 
 // CreateLayout makes dir a layout without entries, or opens the one that is there.
@@ -85,20 +98,29 @@ func (l *Layout) Name() string { return l.dir }
 
 // Close gives the directory back; a layout that is not closed is closed when
 // it is no longer used.
-func (l *Layout) Close() error { return l.root.Close() }
+func (l *Layout) Close() error { return l.files.Close() }
 
-func (l *Layout) open(name string) (*os.File, int64, error) {
+// dirFiles are those of a directory.
+type dirFiles struct {
+	dir  string
+	root *os.Root
+}
+
+// Close implements files.
+func (d dirFiles) Close() error { return d.root.Close() }
+
+func (d dirFiles) open(name string) (io.ReadCloser, int64, error) {
 	// A FIFO would block the open, a link could lead to one.
-	f, err := l.root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, fmt.Errorf("%s in layout %s: %w", name, l.dir, ErrNotFound)
+		return nil, 0, fmt.Errorf("%s in layout %s: %w", name, d.dir, ErrNotFound)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("layout %s: %w", l.dir, err)
+		return nil, 0, fmt.Errorf("layout %s: %w", d.dir, err)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = refuse("layout %s: %s is not a regular file", l.dir, name)
+		err = refuse("layout %s: %s is not a regular file", d.dir, name)
 	}
 	if err != nil {
 		f.Close()
@@ -108,7 +130,7 @@ func (l *Layout) open(name string) (*os.File, int64, error) {
 }
 
 func (l *Layout) read(name string, max int) ([]byte, error) {
-	f, size, err := l.open(name)
+	f, size, err := l.files.open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +241,7 @@ func (l *Layout) Manifest(_ context.Context, digest v1.Hash) ([]byte, string, er
 
 // Blob implements Source.
 func (l *Layout) Blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-	f, size, err := l.open(blobPath(d.Digest))
+	f, size, err := l.files.open(blobPath(d.Digest))
 	if err != nil {
 		return nil, err
 	}
@@ -269,7 +291,7 @@ func (l *Layout) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descripto
 
 // PushBlob implements Target.
 func (l *Layout) PushBlob(_ context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
-	if f, size, err := l.open(blobPath(d.Digest)); err == nil {
+	if f, size, err := l.files.open(blobPath(d.Digest)); err == nil {
 		f.Close()
 		if size == d.Size {
 			return nil

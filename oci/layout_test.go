@@ -55,7 +55,7 @@ func TestLayoutOpensOnlyFiles(t *testing.T) {
 			}
 		}
 	}
-	f, _, err := layout.open(blobPath(fifo))
+	f, _, err := layout.files.open(blobPath(fifo))
 	if !errors.Is(err, ErrMismatch) {
 		t.Errorf("FIFO: got %v, %v; want a refusal that says what it is", f, err)
 	}

@@ -90,7 +90,7 @@ type measurer struct {
 // empty "ingest" directory is what containerd's content store leaves behind.
 func (m *measurer) inventory() error {
 	m.present = map[v1.Hash]bool{}
-	return fs.WalkDir(m.layout.root.FS(), ".", func(p string, e fs.DirEntry, err error) error {
+	return fs.WalkDir(m.layout.files.(dirFiles).root.FS(), ".", func(p string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

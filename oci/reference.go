@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -12,7 +13,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Reference is an image as a user names it. The grammar:
+// Reference is an image as a user names it. The grammar, where DIR is a
+// directory or a tar:
 //
 //	IMAGE  = HOST "/" NAME [":" TAG] ["@" DIGEST]
 //	LAYOUT = ["oci:"] DIR [":" TAG] ["@" DIGEST]
@@ -125,11 +127,18 @@ func (r Reference) String() string {
 // Open opens the repository or layout that r names.
 func (r Reference) Open(opts RegistryOptions) (Source, error) {
 	if r.Dir != "" {
-		l, err := OpenLayout(r.Dir)
+		open := OpenLayout
+		if info, err := os.Stat(r.Dir); err == nil && !info.IsDir() {
+			open = OpenArchive
+		}
+		l, err := open(r.Dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%w; an image is HOST/NAME, with the registry's host", err)
 		}
-		return l, err
+		if err != nil {
+			return nil, err
+		}
+		return l, nil
 	}
 	return OpenRegistry(r.Repository, opts)
 }

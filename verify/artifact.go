@@ -89,6 +89,9 @@ func judgeSigned(b *attest.Signed, subject Subject, signer Signer, material root
 	if (signer.Key != nil) != (b.Certificate == nil) {
 		return nil, errNotByKey
 	}
+	if stamps, err := b.Entity.Timestamps(); b.Certificate != nil && len(b.Entries) == 0 && err == nil && len(stamps) == 0 {
+		return nil, errors.New("the signature comes without its log entry, and without a timestamp: nothing proves when its certificate was used")
+	}
 	sealed, err := seal(b, signer.Key)
 	if err != nil {
 		return nil, err

@@ -81,7 +81,8 @@ func cacheKey(name, digest string, opts Options) (key [sha256.Size]byte, ok bool
 		Layout       bool
 		Trust        []string
 		Policy       policy.Policy
-	}{Name: name, Digest: digest, Layout: opts.Layout, Policy: opts.Policy}
+		Bundles      [][]byte
+	}{Name: name, Digest: digest, Layout: opts.Layout, Policy: opts.Policy, Bundles: opts.Bundles}
 	for _, r := range opts.Trust {
 		k.Trust = append(k.Trust, r.Fingerprint, r.Expires.UTC().Format(time.RFC3339Nano))
 	}

@@ -88,6 +88,7 @@ func TestCacheNearMiss(t *testing.T) {
 			o.Trust = []*trust.Root{r}
 		},
 		"a layout": func(o *verify.Options) { o.Layout = true },
+		"a bundle": func(o *verify.Options) { o.Bundles = [][]byte{[]byte("{}")} },
 		"asking the repository": func(o *verify.Options) {
 			o.SourceCheck = func(context.Context, source.Question) (source.Standing, error) {
 				return source.Standing{}, context.Canceled
@@ -163,7 +164,7 @@ func TestCacheKeyCoversOptions(t *testing.T) {
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[verify.Options]()) {
 		names = append(names, f.Name)
 	}
-	if got, want := strings.Join(names, " "), "Trust Policy Now SourceCheck Layout"; got != want {
+	if got, want := strings.Join(names, " "), "Trust Policy Now SourceCheck Bundles Layout"; got != want {
 		t.Errorf("Options has the fields %q, and the key of Cache knows %q", got, want)
 	}
 }

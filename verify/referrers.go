@@ -86,6 +86,13 @@ func (c *check) gather(ctx context.Context, digest v1.Hash) *evidence {
 		}
 	}
 	c.cosign2(ctx, digest, ev)
+	for _, raw := range c.opts.Bundles {
+		if b := c.byWorkflow(raw); b != nil {
+			ev.workflows = append(ev.workflows, c.judgeWorkflow(b, Subject{Digest: digest}))
+		} else {
+			ev.candidates = append(ev.candidates, c.ofPlatform(raw, "", digest, v1.Descriptor{Digest: digest}))
+		}
+	}
 	return ev
 }
 

@@ -87,6 +87,13 @@ func (c *check) look(ctx context.Context, digest v1.Hash, w wanted) *search {
 		}
 	}
 	_ = g.Wait() // no task fails: each keeps its own error
+	for _, raw := range c.opts.Bundles {
+		if b, err := parseBundled(raw); err != nil {
+			s.add(&found{err: err})
+		} else {
+			c.consider(s, b, func() Subject { return Subject{Digest: digest} }, w)
+		}
+	}
 	return s
 }
 

@@ -23,6 +23,7 @@ type Options struct {
 	Policy      policy.Policy // what to demand; must pass its Check
 	Now         time.Time     // no timestamp may lie after it; required
 	SourceCheck SourceCheck   // asks the repository; nil: not asked
+	Bundles     [][]byte      // evidence that the caller brings, beside what is attached to the image
 	Layout      bool          // src is a layout and no registry; only changes words
 }
 

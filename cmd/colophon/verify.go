@@ -39,7 +39,7 @@ type verifyOptions struct {
 func newVerifyCommand() *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
-		Use:   "verify IMAGE|LAYOUT|FILE… --source URI",
+		Use:   "verify IMAGE|LAYOUT|FILE|DIRECTORY… --source URI",
 		Short: "check that an image or a file proves which commit it came from",
 		Long: `Verify checks the whole chain: every byte of the image, who signed it, the
 transparency log, the provenance and the repository it names, and the SBOM.
@@ -47,7 +47,10 @@ It believes the platforms of "colophon trust list" and nobody else. Under a
 Sigstore trusted root it believes the public builders on GitHub, and workflows
 of the repository that is demanded.
 
-A FILE comes with the --bundle that was made for it.
+A LAYOUT is a directory, or a tar as docker save writes it. A FILE comes with
+the --bundle that was made for it. A DIRECTORY of release files is accepted where
+the list of their digests (SHA256SUMS) is proved and each is what it says, or
+each is proved by itself; bundles that stand beside a file are read.
 
 What others signed, --identity and --issuer, or --key, say who should have:
 with --source it must be a provenance of GitHub, GitLab or Tekton Chains that
@@ -82,7 +85,7 @@ accepted), 2 usage, 1 failure.`,
 	f.StringSliceVar(&o.demand.Builders, "builder", nil, "builder id to accept (default: those that the trust roots name)")
 	f.IntVar(&o.demand.MinLevel, "min-level", 0, "SLSA Build level that must follow from the evidence, 0 to 3")
 	f.BoolVar(&o.demand.Contents, "contents", false, "the SBOMs must agree with what is installed in the image; reads its layers once more")
-	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, and this one holds its Sigstore bundle or bundles")
+	f.StringVar(&o.bundle, "bundle", "", "`FILE` with Sigstore bundles or envelopes: the argument is a file, or an image if it begins with oci: or has a digest")
 	f.StringVar(&o.signer.Identity, "identity", "", "name of who must have signed, in place of the builders that are believed; with --issuer")
 	f.StringVar(&o.signer.Issuer, "issuer", "", "who must vouch for --identity")
 	f.StringVar(&o.signer.key, "key", "", "`FILE` with the public key (PEM) that must have signed, in place of the builders that are believed")
@@ -162,13 +165,19 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	sayStale(cmd.ErrOrStderr(), opts)
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
-	summary, err := o.summary.prepare(ref, o.bundle != "", demand, opts.Trust)
+	judge, file := o.image, false
+	switch {
+	case isReleaseDir(ref):
+		judge = o.directory
+	case o.bundle != "" && !spelledAsImage(what, ref):
+		judge, file = o.file, true
+	}
+	summary, err := o.summary.prepare(ref, file, demand, opts.Trust)
 	if err != nil {
 		return err
 	}
-	judge := o.image
-	if o.bundle != "" {
-		judge = o.file
+	if summary != nil && isReleaseDir(ref) {
+		return usageError("verify the files one by one", "--vsa is for one image or file, and %s is a directory", what)
 	}
 	v, err := judge(ctx, what, ref, opts)
 	if err != nil {
@@ -213,6 +222,12 @@ func sayStale(w io.Writer, opts verify.Options) {
 	}
 }
 
+// spelledAsImage tells an image that comes with a bundle from a file that does:
+// by "oci:" in front, or a digest behind, which no file has.
+func spelledAsImage(what string, ref oci.Reference) bool {
+	return strings.HasPrefix(what, "oci:") || ref.Digest != ""
+}
+
 func (o verifyOptions) image(ctx context.Context, image string, ref oci.Reference, opts verify.Options) (*verify.Verdict, error) {
 	if o.source.offline && ref.Dir == "" {
 		return undecided(image, errors.New("it is in a registry, and --offline asks none: bring it along as a layout, with colophon save")), nil
@@ -222,9 +237,18 @@ func (o verifyOptions) image(ctx context.Context, image string, ref oci.Referenc
 		defer l.Close()
 	}
 	if err != nil {
-		return undecided(image, err), nil
+		v := undecided(image, err)
+		if errors.Is(err, oci.ErrNoManifest) {
+			v.Hint = "verify it in the registry, or save it as an OCI layout: docker 25 and later do, and colophon save with its proof"
+		}
+		return v, nil
 	}
 	opts.Layout = ref.Dir != ""
+	if o.bundle != "" {
+		if opts.Bundles, err = readBundles(o.bundle); err != nil {
+			return nil, err
+		}
+	}
 	return verify.Image(ctx, src, ref.Identifier(), opts), nil
 }
 

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// maxReleaseFiles bounds the files of a directory.
+const maxReleaseFiles = 10_000
+
+// sumsRE are the names that lists of digests go by.
+var sumsRE = regexp.MustCompile(`(?i)^(?:.*[._-])?(?:sha256sums?|checksums)(?:\.txt)?$`)
+
+// Endings of what stands beside a file: bundles, which are read, and detached
+// signatures of other kinds, which are not.
+var (
+	bundleEndings = []string{".sigstore.json", ".sigstore", ".sigstore.jsonl", ".intoto.jsonl", ".bundle"}
+	otherEndings  = []string{".sig", ".asc", ".pem", ".crt"}
+)
+
+// isReleaseDir says whether the reference is a directory of files, and no layout.
+func isReleaseDir(ref oci.Reference) bool {
+	info, err := os.Stat(ref.Dir)
+	if ref.Dir == "" || ref.Tag != "" || ref.Digest != "" || err != nil || !info.IsDir() {
+		return false
+	}
+	_, err = os.Stat(filepath.Join(ref.Dir, "oci-layout"))
+	return os.IsNotExist(err)
+}
+
+// directory judges a directory of release files.
+func (o verifyOptions) directory(ctx context.Context, _ string, ref oci.Reference, opts verify.Options) (*verify.Verdict, error) {
+	var bundles [][]byte
+	if o.bundle != "" {
+		var err error
+		if bundles, err = readBundles(o.bundle); err != nil {
+			return nil, err
+		}
+	}
+	d, err := o.readDirectory(ref.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if opts.SourceCheck != nil {
+		opts.SourceCheck = askOnce(ctx, opts.SourceCheck)
+	}
+	return verify.BundledDirectory(ctx, d, bundles, opts), nil
+}
+
+func (o verifyOptions) readDirectory(dir string) (d verify.Directory, err error) {
+	d = verify.Directory{Name: dir, Bundles: map[string][][]byte{}}
+	names, err := releaseFiles(dir)
+	if err != nil {
+		return d, err
+	}
+	there := map[string]bool{}
+	for _, name := range names {
+		there[name] = true
+	}
+	given, err := os.Stat(o.bundle)
+	if o.bundle == "" {
+		given = nil
+	} else if err != nil {
+		return d, err
+	}
+	for _, name := range names {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if info, err := os.Stat(path); err == nil && given != nil && os.SameFile(info, given) {
+			continue // it is --bundle itself
+		}
+		if about, ok := beside(name, bundleEndings, there); ok {
+			bundles, err := readBundles(path)
+			if err != nil {
+				return d, err
+			}
+			d.Bundles[about] = append(d.Bundles[about], bundles...)
+			continue
+		}
+		if _, ok := beside(name, otherEndings, there); ok {
+			continue
+		}
+		if sumsRE.MatchString(name) {
+			if d.Sums != nil {
+				return d, usageError("verify the files of each by themselves", "%s holds two lists of digests, %s and %s", dir, d.Sums.Name, name)
+			}
+			// Read once, so that what is proved is what is parsed.
+			if d.Raw, err = readFile(path, limits.Request); err != nil {
+				return d, err
+			}
+			sum := sha256.Sum256(d.Raw)
+			d.Sums = &verify.File{Name: name, Size: int64(len(d.Raw)), Content: bytes.NewReader(d.Raw),
+				Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}}
+			continue
+		}
+		f, err := openFile(path)
+		if err != nil {
+			return d, err
+		}
+		f.Name = name
+		d.Files = append(d.Files, f)
+	}
+	return d, nil
+}
+
+// beside returns the file that name stands beside, by one of the endings.
+func beside(name string, endings []string, there map[string]bool) (string, bool) {
+	for _, e := range endings {
+		if about, ok := strings.CutSuffix(name, e); ok && there[about] {
+			return about, true
+		}
+	}
+	return "", false
+}
+
+// releaseFiles lists the regular files of a directory. Anything else but
+// directories is an error: nobody could say what it holds.
+func releaseFiles(dir string) (names []string, err error) {
+	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil || e.IsDir():
+			return err
+		case !e.Type().IsRegular():
+			return fmt.Errorf("%s is not a regular file", path)
+		case len(names) == maxReleaseFiles:
+			return fmt.Errorf("%s holds more than %d files", dir, maxReleaseFiles)
+		}
+		name, err := filepath.Rel(dir, path)
+		names = append(names, filepath.ToSlash(name))
+		return err
+	})
+	return names, err
+}

@@ -1,0 +1,145 @@
+package oci
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"syscall"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// ErrNoManifest says that an archive is of an image as docker saved it before
+// version 25: without the manifest, which is what every proof is about.
+var ErrNoManifest = errors.New("the archive holds no manifest")
+
+// archiveEntries bounds how many files of an archive are looked at.
+const archiveEntries = 100_000
+
+// OpenArchive opens a tar that holds an OCI image layout, as `docker save` and
+// others write it. It is read in place, and cannot be written. An archive of
+// docker's older form fails with ErrNoManifest, and the image's id.
+func OpenArchive(file string) (*Layout, error) {
+	files, err := openTar(file)
+	if err != nil {
+		return nil, err
+	}
+	l := &Layout{dir: file, files: files}
+	if _, has := files.entries["oci-layout"]; !has {
+		err = fmt.Errorf("%s is no image: it holds neither an oci-layout file nor docker's manifest.json", file)
+		if _, has := files.entries["manifest.json"]; has {
+			err = l.saved()
+		}
+	} else {
+		err = l.checkMarker()
+	}
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// saved says what an archive of docker's older form holds: manifest.json names
+// the configuration, whose digest is the image's id.
+func (l *Layout) saved() error {
+	raw, err := l.read("manifest.json", limits.Manifest)
+	if err != nil {
+		return err
+	}
+	var images []struct {
+		Config string `json:"Config"`
+	}
+	if err := strict.Unmarshal(raw, limits.Manifest, &images); err != nil {
+		return refuse("archive %s: manifest.json: %w", l.dir, err)
+	}
+	if len(images) != 1 {
+		return fmt.Errorf("archive %s holds %d images, want one: %w", l.dir, len(images), ErrNoManifest)
+	}
+	config, err := l.read(images[0].Config, limits.Config)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("archive %s: image id %s, which is the digest of its configuration: %w", l.dir, digestOf(config), ErrNoManifest)
+}
+
+// tarFiles are the regular files of a tar, by their cleaned names.
+type tarFiles struct {
+	name    string
+	file    *os.File
+	entries map[string]tarEntry
+}
+
+type tarEntry struct{ offset, size int64 }
+
+func openTar(name string) (*tarFiles, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("archive %s: %w", name, err)
+	}
+	t := &tarFiles{name: name, file: f, entries: map[string]tarEntry{}}
+	if err := t.scan(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// scan notes where each file's bytes are. What two readers could take for
+// different files is refused: a name twice, a sparse file, a name that climbs.
+func (t *tarFiles) scan() error {
+	if info, err := t.file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return refuse("archive %s is not a regular file", t.name)
+	}
+	r := tar.NewReader(t.file)
+	for n := 0; ; n++ {
+		h, err := r.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && n == 0:
+			return fmt.Errorf("%s is neither a directory nor a tar: a compressed archive must be unpacked first: %w", t.name, err)
+		case err != nil:
+			return refuse("archive %s: %w", t.name, err)
+		case n >= archiveEntries:
+			return refuse("archive %s has more than %d entries", t.name, archiveEntries)
+		}
+		if h.Typeflag != tar.TypeReg {
+			continue // directories, and links that docker's older form has
+		}
+		for key := range h.PAXRecords {
+			if strings.HasPrefix(key, "GNU.sparse") {
+				return refuse("archive %s: %q is a sparse file", t.name, h.Name)
+			}
+		}
+		name := strings.TrimPrefix(h.Name, "./")
+		if !fs.ValidPath(name) {
+			return refuse("archive %s: %q is not a path within it", t.name, h.Name)
+		}
+		if _, twice := t.entries[name]; twice {
+			return refuse("archive %s holds %q twice", t.name, name)
+		}
+		offset, err := t.file.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return err
+		}
+		t.entries[name] = tarEntry{offset, h.Size}
+	}
+}
+
+func (t *tarFiles) open(name string) (io.ReadCloser, int64, error) {
+	e, ok := t.entries[path.Clean(name)]
+	if !ok {
+		return nil, 0, fmt.Errorf("%s in archive %s: %w", name, t.name, ErrNotFound)
+	}
+	return io.NopCloser(io.NewSectionReader(t.file, e.offset, e.size)), e.size, nil
+}
+
+// Close implements files.
+func (t *tarFiles) Close() error { return t.file.Close() }
