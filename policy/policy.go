@@ -114,6 +114,25 @@ func (p Policy) Level(builder string) (level int, ok bool) {
 	return level, ok
 }
 
+// Dangers are what the policy accepts that nobody should without knowing, each
+// in one line for people.
+func (p Policy) Dangers() (out []string) {
+	if p.AnySource {
+		out = append(out, "any source is accepted")
+	}
+	unlogged := p.Signer != nil && p.Signer.InsecureNoLog
+	for _, v := range p.Verifiers {
+		unlogged = unlogged || v.Signer.InsecureNoLog
+	}
+	for _, a := range p.Attestations {
+		unlogged = unlogged || a.Signer != nil && a.Signer.InsecureNoLog
+	}
+	if unlogged {
+		out = append(out, "a signature that no transparency log has is accepted")
+	}
+	return out
+}
+
 // WithoutRoots says that the policy can be met with no trust root: by keys that
 // it names, and without a log.
 func (p Policy) WithoutRoots() bool {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -18,23 +19,42 @@ import (
 
 // Signer is who must have signed: an identity and who vouches for it, or a key.
 type Signer struct {
-	Identity      string `json:"identity,omitempty"`      // the one name of the certificate, compared whole
-	Issuer        string `json:"issuer,omitempty"`        // who vouched for it, compared whole
-	Key           string `json:"key,omitempty"`           // public key, PEM (PKIX), in place of both
-	InsecureNoLog bool   `json:"insecureNoLog,omitempty"` // dangerous, only with a key: a signature that no log has is accepted
+	Identity       string `json:"identity,omitempty"`       // the one name of the certificate, compared whole
+	IdentityRegexp string `json:"identityRegexp,omitempty"` // in place of identity: what all of the name must match (RE2), anchored at both ends
+	Issuer         string `json:"issuer,omitempty"`         // who vouched for it, compared whole
+	Key            string `json:"key,omitempty"`            // public key, PEM (PKIX), in place of both
+	InsecureNoLog  bool   `json:"insecureNoLog,omitempty"`  // dangerous, only with a key: a signature that no log has is accepted
 }
 
 func (s Signer) check() error {
+	name := s.Identity + s.IdentityRegexp
 	switch {
-	case (s.Key == "") == (s.Identity == "" && s.Issuer == ""):
+	case s.Identity != "" && s.IdentityRegexp != "":
+		return errors.New("policy: a signer has an identity or a pattern of one, and not both")
+	case (s.Key == "") == (name == "" && s.Issuer == ""):
 		return errors.New("policy: a signer is an identity and its issuer, or a key")
-	case s.Key == "" && (s.Identity == "" || s.Issuer == ""):
+	case s.Key == "" && (name == "" || s.Issuer == ""):
 		return errors.New("policy: a signer's identity and issuer go together: anybody can have the name at another issuer")
 	case s.Key == "" && s.InsecureNoLog:
 		return errors.New("policy: insecureNoLog is for a key: a certificate proves nothing without a time")
 	}
+	if _, err := s.Pattern(); err != nil {
+		return err
+	}
 	_, err := s.PublicKey()
 	return err
+}
+
+// Pattern is IdentityRegexp, anchored; nil where the identity is compared whole.
+func (s Signer) Pattern() (*regexp.Regexp, error) {
+	if s.IdentityRegexp == "" {
+		return nil, nil
+	}
+	// By itself first: "a)|(b" would close the group that anchors it.
+	if _, err := regexp.Compile(s.IdentityRegexp); err != nil {
+		return nil, fmt.Errorf("policy: identity: %w", err)
+	}
+	return regexp.Compile(`\A(?:` + s.IdentityRegexp + `)\z`)
 }
 
 // PublicKey is the key, nil where an identity signs.

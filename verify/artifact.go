@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -24,6 +25,7 @@ type Subject struct {
 // Signer is who should have signed: Identity and Issuer, or Key.
 type Signer struct {
 	Identity string           // the one name of the certificate, compared whole
+	Pattern  *regexp.Regexp   // in place of Identity: what the name must match; the caller anchors it
 	Issuer   string           // who vouched for it, compared whole
 	Key      crypto.PublicKey // a key kept elsewhere, in place of a certificate; the hint in the bundle chooses nothing
 
@@ -44,7 +46,7 @@ type Signature struct {
 // has none of (certificate logs, transparency logs) cannot be demanded of the
 // bundle; a trusted time always is where a certificate signed.
 func Artifact(raw []byte, subject Subject, signer Signer, material root.TrustedMaterial, now time.Time) (*Signature, error) {
-	if (signer.Key == nil) == (signer.Identity == "" || signer.Issuer == "") {
+	if (signer.Key == nil) == (signer.Identity == "" && signer.Pattern == nil || signer.Issuer == "") {
 		return nil, errors.New("the expected signer must be an identity and its issuer, or a key")
 	}
 	b, err := attest.ParseSigned(raw)
@@ -69,7 +71,12 @@ func signedBy(b *attest.Signed, subject Subject, signer Signer, material root.Tr
 	if err != nil || signer.Key != nil {
 		return sig, err
 	}
-	if got := sig.Identity.SubjectAlternativeName; got != signer.Identity {
+	switch got := sig.Identity.SubjectAlternativeName; {
+	case signer.Pattern != nil:
+		if !signer.Pattern.MatchString(got) {
+			return nil, fmt.Errorf("signer: got %q, want one that matches %s", got, signer.Pattern)
+		}
+	case got != signer.Identity:
 		return nil, fmt.Errorf("signer: got %q, want %q", got, signer.Identity)
 	}
 	if got := sig.Identity.Issuer; got != signer.Issuer {

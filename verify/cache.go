@@ -135,5 +135,6 @@ func (c *Cache) keep(key [sha256.Size]byte, ok bool, v *Verdict, opts Options) {
 func (v *Verdict) clone() *Verdict {
 	c := *v
 	c.Links, c.Requirements, c.Unsigned = slices.Clone(v.Links), slices.Clone(v.Requirements), slices.Clone(v.Unsigned)
+	c.Dangers = slices.Clone(v.Dangers)
 	return &c
 }

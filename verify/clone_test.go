@@ -15,6 +15,9 @@ func TestCloneSharesNothing(t *testing.T) {
 		case reflect.String, reflect.Int:
 		case reflect.Slice:
 			f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+			if f.Type().Elem().Kind() == reflect.String {
+				continue
+			}
 			for _, e := range reflect.VisibleFields(f.Type().Elem()) {
 				if k := e.Type.Kind(); k != reflect.String && k != reflect.Int {
 					t.Errorf("%s has elements with %s, which is a %s", reflect.TypeOf(*v).Field(i).Name, e.Name, k)

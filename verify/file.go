@@ -36,6 +36,7 @@ func (f File) verdict() *Verdict {
 func Bundled(ctx context.Context, f File, bundles [][]byte, opts Options) *Verdict {
 	c := &check{opts: opts, about: "file"}
 	v := f.verdict()
+	v.Dangers = opts.Policy.Dangers()
 	if err := c.ready(); err != nil {
 		v.add(Link{Name: LinkSignature, Status: Unknown, Reason: err.Error()})
 		return v

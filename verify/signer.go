@@ -165,7 +165,11 @@ func (c *check) named() (Signer, error) { return signerOf(*c.opts.Policy.Signer)
 
 func signerOf(p policy.Signer) (Signer, error) {
 	key, err := p.PublicKey()
-	return Signer{Identity: p.Identity, Issuer: p.Issuer, Key: key, InsecureNoLog: p.InsecureNoLog}, err
+	if err != nil {
+		return Signer{}, err
+	}
+	pattern, err := p.Pattern()
+	return Signer{Identity: p.Identity, Pattern: pattern, Issuer: p.Issuer, Key: key, InsecureNoLog: p.InsecureNoLog}, err
 }
 
 // isSignature says whether b is the signature of an image, which an attestation

@@ -82,5 +82,6 @@ type Verdict struct {
 	Level        int           `json:"level"`
 	Requirements []Requirement `json:"requirements,omitempty"` // none where only who signed was asked
 	Unsigned     []Claim       `json:"unsigned,omitempty"`     // what is in the image's index without a signature: never proof
+	Dangers      []string      `json:"dangers,omitempty"`      // what was accepted that nobody should without knowing, one line each
 	Hint         string        `json:"hint,omitempty"`
 }

@@ -50,7 +50,7 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 	if strings.Contains(reference, ":") {
 		sep = "@"
 	}
-	v := &Verdict{Image: src.Name() + sep + reference}
+	v := &Verdict{Image: src.Name() + sep + reference, Dangers: opts.Policy.Dangers()}
 	if err := c.ready(); err != nil {
 		v.add(Link{Name: LinkImage, Status: Unknown, Reason: err.Error()})
 		return v

@@ -100,7 +100,14 @@ func printVerdict(w io.Writer, v *verify.Verdict, explain explainer) {
 		printRequirements(w, "  ", v.Level, v.Requirements)
 	}
 	fmt.Fprintf(w, "\n%s\n", paint(w, outcomeMark(v.Outcome)[0], v.Outcome.String()))
+	printDangers(w, v.Dangers)
 	printHint(w, v.Hint)
+}
+
+func printDangers(w io.Writer, dangers []string) {
+	for _, d := range dangers {
+		fmt.Fprintf(w, "%s %s\n", paint(w, yellow, "dangerous:"), printable(d))
+	}
 }
 
 // printLinks prints the chain, one link a line.

@@ -87,6 +87,7 @@ accepted), 2 usage, 1 failure.`,
 	f.BoolVar(&o.demand.Contents, "contents", false, "the SBOMs must agree with what is installed in the image; reads its layers once more")
 	f.StringVar(&o.bundle, "bundle", "", "`FILE` with Sigstore bundles or envelopes: the argument is a file, or an image if it begins with oci: or has a digest")
 	f.StringVar(&o.signer.Identity, "identity", "", "name of who must have signed, in place of the builders that are believed; with --issuer")
+	f.StringVar(&o.signer.IdentityRegexp, "identity-regexp", "", "in place of --identity: what all of the name must match, anchored at both ends (RE2)")
 	f.StringVar(&o.signer.Issuer, "issuer", "", "who must vouch for --identity")
 	f.StringVar(&o.signer.key, "key", "", "`FILE` with the public key (PEM) that must have signed, in place of the builders that are believed")
 	f.BoolVar(&o.signer.InsecureNoLog, "insecure-no-log", false, "dangerous, with --key: accept a signature that no transparency log has")
@@ -98,7 +99,7 @@ accepted), 2 usage, 1 failure.`,
 	f.BoolVar(&o.explain, "explain", false, "print of each link what was checked, against what, by which rule; and the requirements of SLSA's Build track")
 	f.StringArrayVar(&o.reports, "report", nil, "write the verdicts for CI too: sarif=`FILE` or junit=FILE")
 	f.IntVar(&o.many.parallel, "parallel", 8, "how many images to verify at once")
-	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "versioned-tag", "workflow-input", "commit", "builder", "min-level", "identity", "issuer", "key", "insecure-no-log"} {
+	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "versioned-tag", "workflow-input", "commit", "builder", "min-level", "identity", "identity-regexp", "issuer", "key", "insecure-no-log"} {
 		cmd.MarkFlagsMutuallyExclusive("policy", flag)
 	}
 	o.source.flags(cmd)
@@ -106,7 +107,7 @@ accepted), 2 usage, 1 failure.`,
 	cmd.MarkFlagsMutuallyExclusive("ref", "tag", "branch", "versioned-tag")
 	cmd.MarkFlagsMutuallyExclusive("contents", "bundle")
 	cmd.MarkFlagsMutuallyExclusive("explain", "json")
-	cmd.MarkFlagsMutuallyExclusive("key", "identity")
+	cmd.MarkFlagsMutuallyExclusive("key", "identity", "identity-regexp")
 	cmd.MarkFlagsMutuallyExclusive("key", "issuer")
 	cmd.MarkFlagsMutuallyExclusive("source", "any-source")
 	return cmd

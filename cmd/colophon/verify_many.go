@@ -70,7 +70,10 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 		if err := printJSON(cmd.OutOrStdout(), p.verdicts); err != nil {
 			return err
 		}
-	} else if nobody {
+	} else {
+		printDangers(p.w, opts.Policy.Dangers())
+	}
+	if nobody && !o.json {
 		printHint(p.w, hintTrust)
 	}
 	if err := writeReports(o.reports, p.verdicts); err != nil {
