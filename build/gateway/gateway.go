@@ -52,7 +52,7 @@ type Settings struct {
 
 	Mirror    string `json:"mirror,omitempty"`    // OCI layout that answers pulls addressed to the gateway itself; default none
 	Store     string `json:"store,omitempty"`     // directory of bodies; sessions that record or have a lock need it
-	StoreSize int64  `json:"storeSize,omitempty"` // bytes that it may take, about; default 20 GiB
+	StoreSize int64  `json:"storeSize,omitempty"` // bytes of bodies that it keeps; default 20 GiB
 	Roots     string `json:"roots,omitempty"`     // PEM file of the CAs that are believed; default the system's
 
 	// Whom rooms may reach. The platform itself is refused whatever is allowed.

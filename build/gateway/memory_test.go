@@ -52,7 +52,7 @@ func TestMemoryOfAReplay(t *testing.T) {
 		if i%100 == 0 {
 			return 8 << 20 // a toolchain, a base image
 		}
-		return 1000 << (i % 10) // to 512 KiB
+		return 1000 << (i % 9) // to 256 KB
 	}
 	up, s := world(t, func(w http.ResponseWriter, r *http.Request) {
 		i, _ := strconv.Atoi(r.URL.Path[1:])

@@ -13,7 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"sync/atomic"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,9 +23,8 @@ import (
 // use one at the same time. A file gets its digest's name only when all of it is
 // on disk, and what is read is held against the name again.
 type store struct {
-	dir   string
-	max   int64        // bytes, about
-	added atomic.Int64 // since this process looked at the size last
+	dir string
+	max int64 // bytes
 }
 
 // Temporary files that nobody wrote to for so long were left by a crash.
@@ -36,7 +35,10 @@ func openStore(dir string, max int64) (*store, error) {
 		return nil, err
 	}
 	s := &store{dir: dir, max: max}
-	return s, s.trim()
+	if err := s.sweep(); err != nil {
+		return nil, err
+	}
+	return s, s.account(0)
 }
 
 func (s *store) path(sum string) string { return filepath.Join(s.dir, sum[:2], sum) }
@@ -87,10 +89,7 @@ func (b *blob) commit() error {
 		return err
 	}
 	// A name that a power cut takes back is a body that has to be fetched again.
-	if b.s.added.Add(b.n) > b.s.max/16 {
-		return b.s.trim()
-	}
-	return nil
+	return b.s.account(b.n)
 }
 
 func (b *blob) discard() {
@@ -122,48 +121,77 @@ func touch(name string) error {
 	return nil
 }
 
-var storedName = regexp.MustCompile(`^[0-9a-f]{64}$`)
-
-// trim removes what was least recently used until the store is well below its
-// size, and what crashes left.
-func (s *store) trim() error {
-	s.added.Store(0)
-	lock, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+// sweep removes what crashes left.
+func (s *store) sweep() error {
+	left, err := filepath.Glob(filepath.Join(s.dir, "tmp-*"))
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == unix.EWOULDBLOCK {
-		return nil // another gateway is at it
-	} else if err != nil {
+	for _, name := range left {
+		info, err := os.Stat(name)
+		if err == nil && time.Since(info.ModTime()) > staleTemp {
+			err = os.Remove(name)
+		}
+		if err := ignoreMissing(err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// account adds n bytes to the size of the store, which all gateways keep in one
+// file under a lock, and makes room where that is too much. Looking at every
+// body each time would take longer than most sessions.
+func (s *store) account(n int64) error {
+	f, err := os.OpenFile(filepath.Join(s.dir, "size"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
 		return err
 	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, 32))
+	if err != nil {
+		return err
+	}
+	total, err := strconv.ParseInt(string(raw), 10, 64)
+	if total += n; err != nil || total > s.max { // new, or damaged by a crash
+		if total, err = s.trim(); err != nil {
+			return err
+		}
+	}
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err = f.WriteAt(strconv.AppendInt(nil, total, 10), 0)
+	return err
+}
+
+var storedName = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// trim removes what was least recently used, where the store is too large, until
+// it is well below its size, and returns that.
+func (s *store) trim() (total int64, err error) {
 	type file struct {
 		path string
 		size int64
 		used time.Time
 	}
 	var files []file
-	var total int64
 	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
+		if err != nil || !storedName.MatchString(d.Name()) {
 			return ignoreMissing(err)
 		}
 		info, err := d.Info()
-		if err != nil {
-			return ignoreMissing(err)
-		}
-		switch {
-		case storedName.MatchString(d.Name()):
+		if err == nil {
 			files = append(files, file{path, info.Size(), info.ModTime()})
 			total += info.Size()
-		case time.Since(info.ModTime()) > staleTemp && d.Name() != "lock":
-			return ignoreMissing(os.Remove(path))
 		}
-		return nil
+		return ignoreMissing(err)
 	})
 	if err != nil || total <= s.max {
-		return err
+		return total, err
 	}
 	slices.SortFunc(files, func(a, b file) int { return a.used.Compare(b.used) })
 	for _, f := range files {
@@ -171,11 +199,11 @@ func (s *store) trim() error {
 			break
 		}
 		if err := ignoreMissing(os.Remove(f.path)); err != nil {
-			return err
+			return total, err
 		}
 		total -= f.size
 	}
-	return nil
+	return total, nil
 }
 
 func ignoreMissing(err error) error {
