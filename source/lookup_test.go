@@ -21,6 +21,7 @@ func asked(t *testing.T, r *repo, web string, q Question, want Standing) {
 func TestLookup(t *testing.T) {
 	for _, format := range []string{"sha1", "sha256"} {
 		t.Run(format, func(t *testing.T) {
+			t.Parallel() // git is waited for
 			r := newRepo(t, "--object-format="+format)
 			first := r.commit("a", "1")
 			tree := r.git("rev-parse", "HEAD^{tree}")
@@ -47,7 +48,9 @@ func TestLookup(t *testing.T) {
 				{"", never, Standing{}},
 			} {
 				if format == "sha1" {
-					asked(t, r, web, Question{Ref: tc.ref, Commit: tc.commit}, tc.want)
+					if got, err := Lookup(t.Context(), Question{URI: r.uri(), Ref: tc.ref, Commit: tc.commit}); err != nil || got != tc.want {
+						t.Errorf("%q %s: got %+v, %v; want %+v", tc.ref, tc.commit, got, err, tc.want)
+					}
 				}
 				// Whatever else is asked, that answer stays.
 				if tc.want.Commit {
@@ -82,6 +85,7 @@ func TestLookupWithoutGitSuffix(t *testing.T) {
 // What a force push, a new tag of an old name and a deleted ref do to a commit
 // that the repository still serves.
 func TestRewrittenHistory(t *testing.T) {
+	t.Parallel()
 	r := newRepo(t)
 	base := r.commit("a", "base")
 	lost := r.commit("a", "lost")
@@ -157,6 +161,7 @@ func noise(n int) string {
 }
 
 func TestLookupSignatures(t *testing.T) {
+	t.Parallel()
 	key, public := sshKey(t, "ed25519")
 	_, other := sshKey(t, "ed25519")
 	r := newRepo(t)
