@@ -370,40 +370,6 @@ func otherPlatform() string {
 	return "linux/arm64"
 }
 
-// BenchmarkRoom is what a room, a fresh buildkitd, the record and erasing it
-// all cost: the Dockerfile has one step that does nothing.
-func BenchmarkRoom(b *testing.B) {
-	rooms, err := NewRooms(RoomsConfig{Buildkitd: repo + "/build/bin/buildkitd", StateDir: b.TempDir()})
-	if err != nil {
-		b.Fatal(err)
-	}
-	bk := New(Config{Rooms: rooms})
-	dir := b.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY Dockerfile /\n"), 0o644); err != nil {
-		b.Fatal(err)
-	}
-	var ready, total time.Duration
-	for b.Loop() {
-		start := time.Now()
-		first := true
-		session, err := rooms.Begin(b.Context(), build.Session{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := bk.Build(b.Context(), build.Request{Tree: dir, Epoch: epoch, Layout: b.TempDir(), Session: session, Log: func(build.Event) {
-			if first {
-				first = false
-				ready += time.Since(start)
-			}
-		}}); err != nil {
-			b.Fatal(err)
-		}
-		total += time.Since(start)
-	}
-	b.ReportMetric(float64(ready.Milliseconds())/float64(b.N), "ms-to-first-step")
-	b.ReportMetric(float64(total.Milliseconds())/float64(b.N), "ms-total")
-}
-
 // A session is for one room; what its id can do is over when it is ended.
 func TestSessions(t *testing.T) {
 	b := builder(t)
