@@ -25,7 +25,7 @@ const (
 )
 
 // The controllers that rooms need, by their name as a directory of cgroup v1.
-// (Input and output have none there: see throttle.)
+// (Input and output have none there: see throttleDevice.)
 var controllers = []string{"memory", "cpu", "pids"}
 
 // cgroup limits one room, by version 1 or 2, whichever the machine has.
@@ -53,6 +53,14 @@ func newCgroup(name, device string, l build.Limits) (*cgroup, error) {
 	if l.PIDs > 0 {
 		res.Pids.Limit = &l.PIDs
 	}
+	if device != "" && l.IO > 0 && unified() {
+		d := specs.LinuxThrottleDevice{Rate: uint64(l.IO)}
+		if _, err := fmt.Sscanf(device, "%d:%d", &d.Major, &d.Minor); err != nil {
+			return nil, err
+		}
+		both := []specs.LinuxThrottleDevice{d}
+		res.BlockIO = &specs.LinuxBlockIO{ThrottleReadBpsDevice: both, ThrottleWriteBpsDevice: both}
+	}
 	c := &cgroup{name: name, device: device, limits: l}
 	path := filepath.Join(cgroupParent, name)
 	var err error
@@ -72,8 +80,8 @@ func newCgroup(name, device string, l build.Limits) (*cgroup, error) {
 			return nil, fmt.Errorf("one end for all at out of memory: %w", err)
 		}
 	}
-	if device != "" {
-		if err := c.throttle(l.IO); err != nil {
+	if device != "" && c.v2 == nil {
+		if err := throttleDevice(device, l.IO); err != nil {
 			c.delete()
 			return nil, fmt.Errorf("the limit of input and output: %w", err)
 		}
@@ -96,23 +104,13 @@ func newCgroup(name, device string, l build.Limits) (*cgroup, error) {
 	return c, nil
 }
 
-// throttle limits reading and writing of the room's device, in bytes per second.
-// Version 1 does not know whose buffered writes the kernel writes back, so no
-// cgroup would limit them; but the device is the room's alone, and there the
-// limit is the device's. 0 lifts it, also what a crash left.
-func (c *cgroup) throttle(rate int64) error {
-	if c.v2 == nil {
-		return throttleDevice(c.device, rate)
-	}
-	if rate == 0 {
-		return nil
-	}
-	return os.WriteFile(c.file("", "", "io.max"), fmt.Appendf(nil, "%s rbps=%d wbps=%d", c.device, rate, rate), 0)
-}
-
-// Version 1's limits of devices, for everybody: "7:3 1048576".
+// Version 1's limits of a device, for the whole machine: "7:3 1048576".
 var deviceLimits = []string{cgroupRoot + "/blkio/blkio.throttle.read_bps_device", cgroupRoot + "/blkio/blkio.throttle.write_bps_device"}
 
+// throttleDevice limits reading and writing of a device, in bytes per second; 0
+// lifts it, also what a crash left. Version 1 does not know whose buffered writes
+// the kernel writes back, so no cgroup of it would limit them; but the device is
+// one room's alone, so a limit for everybody is that room's.
 func throttleDevice(device string, rate int64) error {
 	for _, path := range deviceLimits {
 		err := os.WriteFile(path, fmt.Appendf(nil, "%s %d", device, rate), 0)
