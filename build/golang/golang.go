@@ -179,6 +179,8 @@ func (b *Builder) Build(ctx context.Context, r build.Request) (*build.Result, er
 func (b *Builder) describe(j *job, l build.Limits) map[string]string {
 	c := map[string]string{
 		"namespaces":      "user mount pid ipc uts",
+		"noNewPrivileges": "true",
+		"seccomp":         "sha256:" + toolchain.Filter().Digest(),
 		"go.flags":        strings.Join(append(slices.Clone(goFlags), "-ldflags="+goLDFlags), " "),
 		"go.modules":      "go.sum of the commit; the checksum database is not asked",
 		"limits.cpus":     strconv.Itoa(cpus(l)),

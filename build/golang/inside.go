@@ -20,6 +20,7 @@ import (
 	ko "github.com/google/ko/pkg/build"
 
 	"github.com/colophon-build/colophon/build"
+	"github.com/colophon-build/colophon/internal/confine"
 )
 
 // baseName stands where an image names its base; no registry can serve it (RFC 2606).
@@ -51,7 +52,7 @@ func inside(in io.Reader, logf func(build.Event)) message {
 			return message{Error: "furnishing the room: " + err.Error()}
 		}
 	}
-	if err := confine(o.Job.Memory); err != nil {
+	if err := confineRoom(o.Job.Memory); err != nil {
 		return message{Error: "confining the room: " + err.Error()}
 	}
 	steps := &stepLog{logf: logf, step: "source"}
@@ -220,30 +221,14 @@ func (b bind) mount(root string) error {
 	return syscall.Mount("", to, "", flags|syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, "")
 }
 
-// confine gives up what the toolchain has no use for, in all threads, and bounds
-// what one process may take.
-func confine(memory int64) error {
-	const (
-		prCapbsetRead   = 23
-		prCapbsetDrop   = 24
-		prSetNoNewPrivs = 38
-		rlimitData      = 2
-	)
-	if _, _, e := syscall.AllThreadsSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); e != 0 {
-		return fmt.Errorf("no_new_privs: %w (is this program built with CGO_ENABLED=0?)", e)
-	}
-	// Only a user namespace of its own (or root) may do this; a plain user has none to drop.
-	if os.Geteuid() == 0 {
-		for c := uintptr(0); ; c++ {
-			if _, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, prCapbsetRead, c, 0); e != 0 {
-				break // past the kernel's last capability
-			}
-			if _, _, e := syscall.AllThreadsSyscall(syscall.SYS_PRCTL, prCapbsetDrop, c, 0); e != 0 {
-				return fmt.Errorf("dropping capability %d: %w", c, e)
-			}
-		}
-	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+// toolchain is what the toolchain does: it starts programs and fetches modules.
+var toolchain = confine.Policy{Exec: true, Inet: true}
+
+// confineRoom gives up what the toolchain has no use for, and bounds what one
+// process may take.
+func confineRoom(memory int64) error {
+	const rlimitData = 2
+	if err := confine.Role(toolchain); err != nil {
 		return err
 	}
 	if memory > 0 {

@@ -52,7 +52,7 @@ func Role(p Policy) error {
 			return fmt.Errorf("shutting ptrace out: %w", err)
 		}
 	}
-	return p.filter().Install()
+	return p.Filter().Install()
 }
 
 // Bound shrinks the capability bounding set of every thread to keep. Role does

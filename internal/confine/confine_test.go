@@ -515,7 +515,7 @@ func TestEveryCallOfTheListsIsRefused(t *testing.T) {
 	refused := func(e unix.Errno) uint32 { return unix.SECCOMP_RET_ERRNO | uint32(e) }
 	filters := map[string]*Filter{"room": Room()}
 	for _, p := range []Policy{{}, {Exec: true}, {Inet: true}, {Exec: true, Inet: true}, {Rooms: true}} {
-		filters[fmt.Sprintf("%+v", p)] = p.filter()
+		filters[fmt.Sprintf("%+v", p)] = p.Filter()
 	}
 	digests := map[string]string{}
 	for name, f := range filters {

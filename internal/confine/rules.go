@@ -161,8 +161,8 @@ func Room() *Filter {
 	))
 }
 
-// filter is the filter of a role.
-func (p Policy) filter() *Filter {
+// Filter is the filter of a role.
+func (p Policy) Filter() *Filter {
 	if p.Rooms {
 		return compile(common(roomNetwork))
 	}
