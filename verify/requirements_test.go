@@ -1,10 +1,13 @@
 package verify_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/prooftest"
@@ -161,6 +164,65 @@ func TestLevelOfWorkflows(t *testing.T) {
 		if v := w.verdict(); v.Level != want {
 			t.Errorf("runner %q: got level %d, want %d: %+v", runner, v.Level, want, v.Links)
 		}
+	}
+}
+
+// TestSubjects: a statement may be about several things, of which the image has
+// to be one; what is said of an index is not said of a manifest in it.
+func TestSubjects(t *testing.T) {
+	attach := func(c *scene, change func([]attest.Subject) []attest.Subject) {
+		c.r.Attach(missing(attest.PredicateSLSA1)...)
+		var st attest.Statement
+		if err := json.Unmarshal(c.r.Statement(attest.PredicateSLSA1), &st); err != nil {
+			t.Fatal(err)
+		}
+		st.Subject = change(st.Subject)
+		raw, err := json.Marshal(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.r.AttachBundle(attest.PredicateSLSA1, c.p.Sign(c.r.Identity, raw))
+	}
+	other := attest.Subject{Name: "other", Digest: map[string]string{"sha256": strings.Repeat("ab", 32)}}
+	for name, tt := range map[string]struct {
+		change func([]attest.Subject) []attest.Subject
+		want   verify.Outcome
+	}{
+		"one of several": {func(s []attest.Subject) []attest.Subject { return append([]attest.Subject{other}, s...) }, verify.Accepted},
+		"others alone":   {func([]attest.Subject) []attest.Subject { return []attest.Subject{other, other} }, verify.Rejected},
+		"a digit less": {func(s []attest.Subject) []attest.Subject {
+			s[0].Digest["sha256"] = s[0].Digest["sha256"][:63]
+			return s
+		}, verify.Rejected},
+		"another case": {func(s []attest.Subject) []attest.Subject {
+			s[0].Digest["sha256"] = strings.ToUpper(s[0].Digest["sha256"])
+			return s
+		}, verify.Rejected},
+		"another algorithm": {func(s []attest.Subject) []attest.Subject {
+			return []attest.Subject{{Digest: map[string]string{"sha512": s[0].Digest["sha256"]}}}
+		}, verify.Rejected},
+	} {
+		c := newScene(t)
+		attach(c, tt.change)
+		if v := c.verdict(); v.Outcome != tt.want {
+			t.Errorf("%s: got %s, want %s: %s", name, v.Outcome, tt.want, v.Why())
+		}
+	}
+	c := newScene(t)
+	c.r.Attach(prooftest.Kinds...)
+	v := c.verdict()
+	if r := requirement(t, v, "provenance exists"); !strings.Contains(r.Evidence, "about the index "+v.Digest) {
+		t.Errorf("got %+v", r)
+	}
+	var index v1.IndexManifest
+	raw, _, err := c.s.Manifest(context.Background(), c.r.Image.Digest)
+	if err != nil || json.Unmarshal(raw, &index) != nil {
+		t.Fatal(err)
+	}
+	// The store lists the same referrers for whatever is asked, as a hostile one may.
+	v = verify.Image(context.Background(), c.s, index.Manifests[0].Digest.String(), c.opts)
+	if v.Outcome != verify.Rejected || v.Level != 0 {
+		t.Errorf("a manifest of the index: got %s, level %d, want it rejected", v.Outcome, v.Level)
 	}
 }
 
