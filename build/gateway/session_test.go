@@ -179,7 +179,7 @@ func TestLockedBytesAreComparedFirst(t *testing.T) {
 			io.WriteString(w, first)
 		},
 		"not found": func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) },
-		"moved":     func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/b", 302) },
+		"moved":     func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/b", http.StatusFound) },
 	} {
 		serve(h)
 		locked.Store = filepath.Join(t.TempDir(), "store")
