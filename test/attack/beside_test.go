@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -525,6 +526,88 @@ var _ = register(attack{
 		return "", "the log still has all entries"
 	},
 })
+
+var _ = register(attack{
+	name: "trust-services-die", tries: "stop log, clock and CA in the middle of a release, to have a tag without proof",
+	guard: "tags come last, after a stranger's verification; a role that dies is started again: release make, cmd/colophond supervise",
+	cuts: []cut{{"release/release.go", `	if err := j.verifyAsStranger(ctx, m.Descriptor.Digest.String()); err != nil {
+		return "", err
+	}
+`, ``}, {"release/release.go", `	if err := g.Wait(); err != nil {
+		return err
+	}
+	j.resumed`, `	g.Wait()
+	j.resumed`}},
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		how := map[string]int{}
+		for n, phase := range []string{"measure", "push", "sbom", "sign", "verify"} {
+			for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
+				repo := s.repository(map[string]string{"Dockerfile": fmt.Sprintf("FROM scratch\nCOPY Dockerfile /%d-%d\n", n, signal)})
+				image := fmt.Sprintf("interrupted-%d-%d", n, signal)
+				pid := p.Role("trust")
+				if pid == 0 {
+					s.Fatal("no process of the role trust")
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+				_, err := s.interrupted(ctx, p, repo, image, phase, func() { syscall.Kill(pid, signal) })
+				cancel()
+				syscall.Kill(pid, syscall.SIGCONT)
+				if code, _ := s.put(p, http.MethodGet, "/v2/"+image+"/manifests/v1.0.0", "", "", nil); code == http.StatusOK {
+					if code, out := s.awaitVerify(p, p.Addr+"/"+image+":v1.0.0", "file://"+repo); code != 0 {
+						return fmt.Sprintf("killed at %s (signal %d), the tag does not verify:\n%s", phase, signal, out), ""
+					}
+					how["released all the same"]++
+				} else if err == nil {
+					return "a release without a tag succeeded", ""
+				} else {
+					how["no tag"]++
+				}
+				s.awaitReady(p)
+			}
+		}
+		return "", fmt.Sprint(how)
+	},
+})
+
+// interrupted is release, with f called once at the phase.
+func (s *scene) interrupted(ctx context.Context, p *harness.Platform, repo, image, phase string, f func()) (*api.Release, error) {
+	s.Helper()
+	c, err := api.ReadConfig(filepath.Join(p.Data, "client.json"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	done := false
+	r, err := c.Release(ctx, api.ReleaseRequest{Source: "file://" + repo, Ref: "v1.0.0", Image: p.Addr + "/" + image}, func(e api.Event) {
+		if e.Phase == phase && !done {
+			done = true
+			f()
+		}
+	})
+	if !done && err == nil {
+		s.Fatalf("the release never entered the phase %s", phase)
+	}
+	return r, err
+}
+
+// awaitReady waits until the platform's roles are up again.
+func (s *scene) awaitReady(p *harness.Platform) {
+	s.Helper()
+	for range 300 {
+		if code, _ := s.put(p, http.MethodGet, "/readyz", "", "", nil); code == http.StatusOK {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	s.Fatal("the platform does not come back")
+}
+
+// awaitVerify verifies once the platform is well: an answer of "cannot decide" is not one of "does not prove it".
+func (s *scene) awaitVerify(p *harness.Platform, ref, source string) (int, string) {
+	s.Helper()
+	s.awaitReady(p)
+	return s.verify(p, ref, "--source", source)
+}
 
 // lastLine is the last line of a log with a word in it.
 func lastLine(log, word string) (found string) {

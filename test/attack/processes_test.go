@@ -60,7 +60,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "memory", tries: "read a token in the memory of another process",
 	guard: "a pid namespace and users of its own: build/sandbox",
-	cuts:  slices.Concat(cutUserNamespace, cutProcesses),
+	cuts:  slices.Concat(cutKernel, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		for _, pid := range i.everyone() {
@@ -110,7 +110,7 @@ func (i *intruder) search(pid int) {
 var _ = register(attack{
 	name: "ptrace", tries: "trace a process of the host",
 	guard: "a pid namespace and users of its own: build/sandbox",
-	cuts:  slices.Concat(cutUserNamespace, cutProcesses),
+	cuts:  slices.Concat(cutKernel, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		i.try("traced the bystander", unix.PtraceSeize(i.Bystander))
@@ -128,7 +128,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "signal", tries: "kill a process of the host",
 	guard: "a pid namespace and users of its own: build/sandbox",
-	cuts:  slices.Concat(cutUserNamespace, cutProcesses),
+	cuts:  slices.Concat(cutKernel, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		i.try("signalled the bystander", unix.Kill(i.Bystander, unix.SIGKILL))
@@ -144,7 +144,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "join-namespaces", tries: "enter the namespaces of a process of the host",
 	guard: "a pid namespace and users of its own: build/sandbox",
-	cuts:  slices.Concat(cutUserNamespace, cutProcesses),
+	cuts:  slices.Concat(cutKernel, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		for _, ns := range []string{"mnt", "net", "pid", "ipc", "uts", "cgroup", "user"} {
@@ -180,9 +180,9 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "keyring", tries: "read a key in the kernel's keyring of the platform's session",
-	guard: "a room begins a keyring of its own: build/sandbox furnish",
-	cuts: []cut{{"build/sandbox/init.go", `if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && !errors.Is(err, unix.ENOSYS) {`,
-		`if err := errors.ErrUnsupported; false {`}},
+	guard: "a room begins a keyring of its own, and may not ask for another: build/sandbox furnish, internal/confine",
+	cuts: append(slices.Clone(cutFilter), cut{"build/sandbox/init.go", `if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && !errors.Is(err, unix.ENOSYS) {`,
+		`if err := errors.ErrUnsupported; false {`}),
 	from: []string{"step", "room"},
 	probe: func(i *intruder) {
 		for what, ring := range map[string]int{"session": unix.KEY_SPEC_SESSION_KEYRING, "user": unix.KEY_SPEC_USER_KEYRING, "user session": unix.KEY_SPEC_USER_SESSION_KEYRING, "process": unix.KEY_SPEC_PROCESS_KEYRING} {

@@ -191,7 +191,7 @@ func (s *scene) platform(kind string, only ...string) *harness.Platform {
 			s.Fatal(err)
 		}
 	case "small":
-		build["memory"], build["pids"], build["wallTime"] = 512<<20, 200, "12s"
+		build["memory"], build["pids"], build["disk"], build["wallTime"] = 512<<20, 200, 512<<20, "15s"
 		fallthrough
 	default:
 		if err := os.Symlink(harness.Bin(s, "buildkitd"), daemon); err != nil {
