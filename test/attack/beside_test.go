@@ -16,6 +16,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/api"
@@ -512,12 +513,20 @@ var _ = register(attack{
 		s.mustRelease(p, repo, "logged")
 		size := p.Checkpoint().Size
 		p.Kill()
-		if err := errors.Join(os.RemoveAll(tiles), os.CopyFS(tiles, os.DirFS(aside))); err != nil {
+		var owner unix.Stat_t
+		if err := errors.Join(unix.Stat(tiles, &owner), os.RemoveAll(tiles), os.CopyFS(tiles, os.DirFS(aside))); err != nil {
 			s.Fatal(err)
 		}
+		filepath.WalkDir(tiles, func(path string, _ os.DirEntry, err error) error {
+			return errors.Join(err, os.Lchown(path, int(owner.Uid), int(owner.Gid)))
+		})
 		if err := p.TryUp(20 * time.Second); err != nil {
 			p.Kill()
-			return "", lastLine(p.Log.String(), "index")
+			why := lastLine(p.Log.String(), "the index knows")
+			if why == "" {
+				s.Errorf("stopped by something else: %v\n%s", err, p.Log)
+			}
+			return "", why
 		}
 		defer p.Kill()
 		if got := p.Checkpoint().Size; got < size {
@@ -530,8 +539,8 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "trust-services-die", tries: "stop log, clock and CA in the middle of a release, to have a tag without proof",
 	guard: "tags come last, after a stranger's verification; a role that dies is started again: release make, cmd/colophond supervise",
-	cuts: []cut{{"release/release.go", `	if err := j.verifyAsStranger(ctx, m.Descriptor.Digest.String()); err != nil {
-		return "", err
+	cuts: []cut{{"release/release.go", `	if err := j.verifyAsStranger(ctx, j.digest); err != nil {
+		return err
 	}
 `, ``}, {"release/release.go", `	if err := g.Wait(); err != nil {
 		return err

@@ -320,7 +320,7 @@ var lies = []struct {
 			l.layer = append(l.layer, zip(make([]byte, 1024))...)
 			l.diffID = fmt.Sprintf("sha256:%x", sum.Sum(nil))
 		}},
-	{"layer-traversal", "hand over a layer whose files climb out of it", "entry", []cut{{"oci/unpack.go", `		if err := checkName(h.Name); err != nil {`, `		if err := error(nil); err != nil {`}},
+	{"layer-traversal", "hand over a layer whose files climb out of it", "entry", []cut{{"oci/files.go", `		if err := checkName(h.Name); err != nil {`, `		if err := error(nil); err != nil {`}},
 		func(l *liar) {
 			l.setLayer(pack(entry{tar.Header{Name: "../../../../etc/cron.d/evil"}, []byte("* * * * * root id\n")}))
 		}},

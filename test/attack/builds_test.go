@@ -66,7 +66,7 @@ var _ = register(attack{
 `, `	size = 8 << 30
 `}},
 	beside: func(s *scene) (string, string) {
-		return s.exhaust("wrote 800 MiB", "disk full|exit code: 1", `RUN dd if=/dev/zero of=/big bs=1M count=800 status=none && echo wrote 800 MiB`)
+		return s.exhaust("took 700 MiB", "disk full|exit code: 1", `RUN fallocate -l 700M /big && echo took 700 MiB`)
 	},
 })
 

@@ -16,7 +16,7 @@ const sandboxFile = "build/sandbox/sandbox.go"
 // the powers of the host's root over files and processes; cutUserNamespace also
 // the kernel's.
 var (
-	cutUsers         = cut{sandboxFile, `HostID: int(r.slot.uid)`, `HostID: 0`}
+	cutUsers         = []cut{{sandboxFile, `HostID: int(r.slot.uid)`, `HostID: 0`}, cutOpener}
 	cutUserNamespace = []cut{
 		{sandboxFile, `Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS`, `Cloneflags: syscall.CLONE_NEWNS`},
 		{sandboxFile, `		UidMappings:                ids,
@@ -27,13 +27,12 @@ var (
 	}
 	// The filter of system calls, of a room and of the role that opens it, whose
 	// filter and capabilities a room inherits.
-	cutFilter = []cut{
-		{"build/sandbox/init.go", `	return confine.Room().Install()`, `	return nil`},
-		{"internal/confine/confine.go", `	if err := dropCapabilities(p.Capabilities); err != nil {`, `	if p.Rooms {
+	cutFilter = []cut{{"build/sandbox/init.go", `	return confine.Room().Install()`, `	_ = confine.Room
+	return nil`}, cutOpener}
+	cutOpener = cut{"internal/confine/confine.go", `	if err := dropCapabilities(p.Capabilities); err != nil {`, `	if p.Rooms {
 		return nil
 	}
-	if err := dropCapabilities(p.Capabilities); err != nil {`},
-	}
+	if err := dropCapabilities(p.Capabilities); err != nil {`}
 	cutKernel = slices.Concat(cutUserNamespace, cutFilter)
 	cutRoot   = cut{"build/sandbox/mounts.go", `	if err := add(cgroupRoot, cgroupRoot, true,`,
 		`	if err := add("/", "/host", true, 0); err != nil {
@@ -73,7 +72,7 @@ func (i *intruder) read(paths ...string) {
 var _ = register(attack{
 	name: "read-keys", tries: "read the platform's keys and tokens, and the host's passwords",
 	guard: "a room sees only what it was given, as a user of its own: build/sandbox openMounts, UidMappings",
-	cuts:  []cut{cutUsers, cutRoot},
+	cuts:  append(slices.Clone(cutUsers), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) { i.read(append(i.Keys, i.Canary)...) },
 })
@@ -81,7 +80,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "overwrite-tools", tries: "change the platform's program, buildkitd, runc or a file of the host",
 	guard: "what a room sees of the host is mounted read-only, and belongs to another user: build/sandbox openMounts",
-	cuts:  []cut{cutUsers, cutRoot, {"build/sandbox/mounts.go", `false, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)`, `false, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)`}},
+	cuts:  append(slices.Clone(cutUsers), cutRoot, cut{"build/sandbox/mounts.go", `false, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)`, `false, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)`}),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		var paths []string
@@ -193,7 +192,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "setuid-files", tries: "leave a file that makes whoever runs it root",
 	guard: "the room's root is another user outside: build/sandbox UidMappings",
-	cuts:  []cut{cutUsers},
+	cuts:  cutUsers,
 	from:  []string{"room"},
 	probe: func(i *intruder) {
 		for _, dir := range []string{"/state", "/state/tmp", "/tmp", "/run"} {

@@ -14,7 +14,7 @@ import (
 var _ = register(attack{
 	name: "proc-and-sys", tries: "change settings of the kernel, or read its memory, through /proc and /sys",
 	guard: "their files belong to another user: build/sandbox UidMappings",
-	cuts:  []cut{cutUsers},
+	cuts:  cutUsers,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		for _, path := range []string{
@@ -49,7 +49,7 @@ var cutGroups = cut{"build/sandbox/mounts.go", `cgroupRoot, true, unix.MOUNT_ATT
 var _ = register(attack{
 	name: "cgroup-escape", tries: "leave its limits, raise them, or have a program run outside by release_agent",
 	guard: "cgroups are mounted read-only and belong to another user, in a namespace of their own: build/sandbox",
-	cuts:  []cut{cutUsers, cutGroups},
+	cuts:  append(slices.Clone(cutUsers), cutGroups),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		var dirs []string
@@ -131,7 +131,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "user-namespaces", tries: "gain power in user namespaces of its own, and use it on the host's files",
 	guard: "a namespace below has no more than the room: build/sandbox",
-	cuts:  []cut{cutRoot, cutUsers},
+	cuts:  append(slices.Clone(cutUsers), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		err := unix.Unshare(unix.CLONE_NEWUSER | unix.CLONE_NEWNS)

@@ -112,7 +112,7 @@ func (i *intruder) knock(hosts ...string) {
 var _ = register(attack{
 	name: "unrecorded-exit", tries: "reach the internet past the gateway, where nothing is recorded",
 	guard: "a network namespace with a loopback device and one listener: build/sandbox",
-	cuts:  []cut{cutNetwork},
+	cuts:  []cut{cutNetwork, cutOpener},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		if _, err := i.get(true, "http://world.test/"); err != nil {
@@ -256,7 +256,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "sockets", tries: "connect to the Unix sockets of attestor, builder and trust services, and to an abstract one",
 	guard: "a network namespace and a root directory of its own: build/sandbox",
-	cuts:  []cut{cutNetwork},
+	cuts:  []cut{cutNetwork, cutOpener},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		paths := []string{"@" + abstractCanary}

@@ -205,7 +205,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "core-dumps", tries: "have the kernel write a core dump, or run a program at one, outside; read those of others",
 	guard: "the kernel's settings belong to another user, and a room has no host path: build/sandbox",
-	cuts:  []cut{cutUsers, cutRoot},
+	cuts:  append(slices.Clone(cutUsers), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		f, err := os.OpenFile("/proc/sys/kernel/core_pattern", os.O_WRONLY, 0)

@@ -1,0 +1,129 @@
+package attack
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+// fetching is a source whose build fetches one path of the internet.
+func (s *scene) fetching(path string) string {
+	s.Helper()
+	return s.repository(map[string]string{"Dockerfile": "FROM scratch\nADD http://world.test" + path + " /fetched\n"})
+}
+
+// locked makes a hermetic release of a source and returns its lock.
+func (s *scene) locked(p *harness.Platform, repo string) string {
+	s.Helper()
+	r, said, err := s.release(p, repo, "hermetic-"+strings.ToLower(rand.Text()), func(r *api.ReleaseRequest) { r.Hermetic = true })
+	if err != nil || r.Lock == "" {
+		s.Fatalf("a hermetic release: %+v, %v\n%s", r, err, said)
+	}
+	code, lock := s.put(p, http.MethodGet, api.PathLogs+"/"+r.Lock, "client.json", "", nil)
+	if code != http.StatusOK {
+		s.Fatalf("the lock: %d %s", code, lock)
+	}
+	return lock
+}
+
+// serves answers a path of the internet with the text, and counts.
+func (s *scene) serves(path string, text func(n int) string) (count func() int) {
+	n := 0
+	s.world.page(path, func(w http.ResponseWriter, _ *http.Request) {
+		n++
+		io.WriteString(w, text(n))
+	})
+	return func() int { return n }
+}
+
+var _ = register(attack{
+	name: "tampered-between-record-and-replay", tries: "change what was fetched after it was recorded: in the gateway's store, and at its source",
+	guard: "bytes are held against the lock before the first goes in: build/gateway lockedBody",
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		good, evil := "good "+rand.Text(), "evil "+rand.Text()
+		now := good
+		s.serves("/tampered", func(int) string { return now })
+		repo := s.fetching("/tampered")
+		lock := s.locked(p, repo)
+		store, found := filepath.Join(p.Data, "gateway"), ""
+		filepath.WalkDir(store, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Name() == hexSum([]byte(good)) {
+				found = path
+			}
+			return nil
+		})
+		if found == "" {
+			s.Fatalf("%s has no %s", store, hexSum([]byte(good)))
+		}
+		var stopped []string
+		for _, harm := range []func() error{
+			func() error { return os.WriteFile(found, []byte(evil), 0o600) },
+			func() error { now = evil; return nil },
+			func() error { return os.Remove(found) },
+		} {
+			if err := harm(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				s.Fatal(err)
+			}
+			_, said, err := s.release(p, repo, "replayed-"+strings.ToLower(rand.Text()), func(r *api.ReleaseRequest) { r.Lock = lock })
+			if evidence := s.inRegistry(p, evil); evidence != "" {
+				return "other bytes were released: " + evidence, ""
+			}
+			// BuildKit shows the status of the gateway's answer, and not always its words.
+			if err != nil && !strings.Contains(err.Error()+said, "lock") && !strings.Contains(err.Error(), "status 502") && !strings.Contains(err.Error()+said, "sha256") {
+				s.Errorf("stopped by something else: %v\n%s", err, said)
+			}
+			stopped = append(stopped, fmt.Sprint(err))
+		}
+		return "", brief(stopped)
+	},
+})
+
+var _ = register(attack{
+	name: "outside-the-lock", tries: "fetch what the lock does not list",
+	guard: "a locked build gets what its lock lists, and nothing else: build/gateway replay",
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		s.serves("/listed", func(int) string { return "listed" })
+		hits := s.serves("/unlisted", func(int) string { return "unlisted" })
+		lock := s.locked(p, s.fetching("/listed"))
+		_, said, err := s.release(p, s.fetching("/unlisted"), "unlisted", func(r *api.ReleaseRequest) { r.Lock = lock })
+		if hits() > 0 {
+			return "the internet was asked for it", ""
+		}
+		if err == nil {
+			return "it was released", ""
+		}
+		if !strings.Contains(err.Error()+said, "/unlisted") {
+			s.Errorf("the refusal does not name the address: %v\n%s", err, said)
+		}
+		return "", err.Error()
+	},
+})
+
+var _ = register(attack{
+	name: "another-second-build", tries: "have a hermetic build come out otherwise than its first run, and release that",
+	guard: "both runs must give the same digest: release hermetic",
+	cuts:  []cut{{"release/hermetic.go", `if m1.Descriptor.Digest != m2.Descriptor.Digest {`, `if false {`}},
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		repo := s.repository(map[string]string{"Dockerfile": "FROM debian:bookworm-slim AS attack\nRUN cat /proc/sys/kernel/random/uuid > /now\nFROM scratch\nCOPY --from=attack /now /now\n"})
+		_, said, err := s.release(p, repo, "changing", func(r *api.ReleaseRequest) { r.Hermetic = true })
+		if err == nil {
+			return "it was released", ""
+		}
+		if !strings.Contains(err.Error(), "now") {
+			s.Errorf("the refusal does not name the file: %v\n%s", err, said)
+		}
+		return "", err.Error()
+	},
+})
