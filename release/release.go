@@ -54,7 +54,7 @@ type Config struct {
 
 	SigningConfig *root.SigningConfig
 	CATransport   http.RoundTripper // to the certificate authority; nil is http.DefaultTransport
-	Trust         *trust.Root // whom the stranger's verification believes
+	Trust         *trust.Root       // whom the stranger's verification believes
 	// Token mints a workload token for one release.
 	Token func(ctx context.Context, id Identity) (string, error)
 
