@@ -118,6 +118,7 @@ func TestAgree(t *testing.T) {
 		"other bytes of the image":     {all(get(hub+"/blobs/sha256:"+sum("3"), "7")), claims(), []string{sum("7")}},
 		"another tag":                  {all(get(hub+"/manifests/1.25", "7")), claims(), []string{"manifests/1.25"}},
 		"another registry's token":     {all(header(get("https://evil.example.com/v2/", ""), 401, "Www-Authenticate", `Bearer realm="https://evil.example.com/t"`), get("https://evil.example.com/t", "7")), claims(), []string{"https://evil.example.com/t"}},
+		"a question to no registry":    {all(get("https://evil.example.com/v2/", "7")), claims(), []string{"https://evil.example.com/v2/"}},
 		"a step's own challenge":       {all(header(get("https://registry-1.docker.io/x", ""), 401, "Www-Authenticate", `Bearer realm="https://evil.example.com/t"`), get("https://evil.example.com/t", "7")), claims(), []string{"https://evil.example.com/t"}},
 		"an image that was not named":  {all(), Claims{}, []string{golang, "no such image", sum("1")}},
 		"another image":                {all(), claims(fetched("pkg:docker/evil@1", "5")), []string{"pkg:docker/evil@1", sum("5"), "no such image"}},
