@@ -15,7 +15,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -113,7 +112,6 @@ func (s *scene) startBystander() {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{bystanderName}
 	cmd.Stdin = strings.NewReader(secret + "\n")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()

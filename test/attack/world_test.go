@@ -108,7 +108,7 @@ func internet() (l net.Listener, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// Never unlocked: the thread keeps the namespace for the suite's life.
+		// Never unlocked: the thread ends with this goroutine. The listener keeps the namespace.
 		runtime.LockOSThread()
 		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			close(ns)

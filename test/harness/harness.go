@@ -145,16 +145,25 @@ func (p *Platform) TryUp(within time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	p.cmd, p.done = cmd, make(chan error, 1)
-	ready := make(chan string, 1)
+	done, started, ready := make(chan error, 1), make(chan error, 1), make(chan string, 1)
 	go func() {
+		// The parent death signal follows the thread that forked: it is this one
+		// alone, for as long as the platform lives.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := cmd.Start(); err != nil {
+			started <- err
+			return
+		}
+		started <- nil
 		line, _ := bufio.NewReader(out).ReadString('\n')
 		ready <- line
-		p.done <- cmd.Wait()
+		done <- cmd.Wait()
 	}()
+	if err := <-started; err != nil {
+		return err
+	}
+	p.cmd, p.done = cmd, done
 	select {
 	case line := <-ready:
 		if !strings.Contains(line, p.URL) {
