@@ -181,7 +181,7 @@ func (s *scene) platform(kind string, only ...string) *harness.Platform {
 		s.Fatal(err)
 	}
 	config := map[string]any{}
-	build := map[string]any{"stdCache": filepath.Join(harness.Root(s), "build", "cache", "gostd")}
+	build := map[string]any{"stdCache": harness.StdCache(s)}
 	daemon := filepath.Join(bin, "buildkitd")
 	switch kind {
 	case "room":

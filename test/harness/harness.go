@@ -100,12 +100,23 @@ func Reserve(t testing.TB) *Platform {
 	return p
 }
 
+// StdCache is where platforms keep Go's compiled standard library. Those of root
+// give it to their builder's user, with whom tests that build by themselves
+// cannot share it.
+func StdCache(t testing.TB) string {
+	name := "gostd"
+	if os.Getuid() == 0 {
+		name = "gostd-roles"
+	}
+	return filepath.Join(Root(t), "build", "cache", name)
+}
+
 // Config writes a configuration for "colophond serve": the given members, and a
 // compiled standard library that all tests share, which saves each platform a
 // minute at its first Go build.
 func Config(t testing.TB, members map[string]any) string {
 	t.Helper()
-	c := map[string]any{"build": map[string]any{"stdCache": filepath.Join(Root(t), "build", "cache", "gostd")}}
+	c := map[string]any{"build": map[string]any{"stdCache": StdCache(t)}}
 	maps.Copy(c, members)
 	data, err := json.Marshal(c)
 	if err != nil {
