@@ -28,7 +28,14 @@ func (e *exitError) Error() string {
 
 func (e *exitError) print(w io.Writer) {
 	if e.msg != "" {
-		fmt.Fprintf(w, "colophon: %s\n", printable(e.msg))
+		// Further lines are set in: nothing in a message can look like our own.
+		for i, line := range strings.Split(e.msg, "\n") {
+			lead := "colophon: "
+			if i > 0 {
+				lead = "    "
+			}
+			fmt.Fprintf(w, "%s%s\n", lead, printable(line))
+		}
 	}
 	printHint(w, e.hint)
 }
