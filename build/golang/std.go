@@ -111,11 +111,18 @@ func (b *Builder) makeStd(ctx context.Context, dir, platform string, l build.Lim
 	if err := room.run(ctx, nil); err != nil {
 		return err
 	}
-	cache := filepath.Join(room.dir, "work", "cache")
-	if err := keepForever(cache); err != nil {
+	// Copied, since the two may be different mounts, and only then put in place.
+	kept := filepath.Join(b.cfg.StdCache, "unfinished")
+	if err := os.RemoveAll(kept); err != nil { // what a killed process left; the lock is ours
 		return err
 	}
-	return os.Rename(cache, dir)
+	if err := os.CopyFS(kept, os.DirFS(filepath.Join(room.dir, "work", "cache"))); err != nil {
+		return err
+	}
+	if err := keepForever(kept); err != nil {
+		return err
+	}
+	return os.Rename(kept, dir)
 }
 
 // keepForever dates a build cache into the future: the go command then neither
