@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -132,6 +133,7 @@ func (p *platform) run(ctx context.Context, roles []role, ready func(context.Con
 		return err
 	}
 	fmt.Printf("ready %s\n", p.url)
+	time.AfterFunc(idle, debug.FreeOSMemory)
 	<-ctx.Done()
 	p.log.Info("stopping")
 	return nil
