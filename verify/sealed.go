@@ -241,9 +241,11 @@ func (s *sealed) verifiers() ([]keyVerifier, error) {
 	}
 	algorithms := []signature.AlgorithmDetails{algorithm}
 	if ec, ok := key.(*ecdsa.PublicKey); ok && s.cert != nil && ec.Curve != elliptic.P256() {
-		old := commonpb.PublicKeyDetails_PKIX_ECDSA_P384_SHA_256 //nolint:staticcheck // deprecated, and out there
+		//lint:ignore SA1019 deprecated, and out there
+		old := commonpb.PublicKeyDetails_PKIX_ECDSA_P384_SHA_256
 		if ec.Curve == elliptic.P521() {
-			old = commonpb.PublicKeyDetails_PKIX_ECDSA_P521_SHA_256 //nolint:staticcheck // as above
+			//lint:ignore SA1019 as above
+			old = commonpb.PublicKeyDetails_PKIX_ECDSA_P521_SHA_256
 		}
 		if algorithm, err = signature.GetAlgorithmDetails(old); err != nil {
 			return nil, fmt.Errorf("key: %w", err)

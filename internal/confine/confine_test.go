@@ -360,10 +360,7 @@ func TestRoomFilterByWhatIsTried(t *testing.T) {
 
 // The same attempts without a filter: they must not fail for other reasons.
 func TestAttemptsPassUnconfined(t *testing.T) {
-	req := request{}
-	for _, name := range []string{"exec", "start", "fork", "unix", "inet", "inet6", "route", "audit", "mount", "unshare", "unshare-user", "setns", "kcmp", "process_vm", "no-randomize", "traceme", "clone3", "chroot", "keyctl"} {
-		req.Try = append(req.Try, name)
-	}
+	req := request{Try: []string{"exec", "start", "fork", "unix", "inet", "inet6", "route", "audit", "mount", "unshare", "unshare-user", "setns", "kcmp", "process_vm", "no-randomize", "traceme", "clone3", "chroot", "keyctl"}}
 	got := run(t, req)
 	for _, name := range req.Try {
 		if g := got.Got[name]; g == "EPERM" || g == "ENOSYS" || g == "EAFNOSUPPORT" || g == "EPROTONOSUPPORT" {

@@ -41,7 +41,7 @@ func newMirror(t *testing.T) *mirror {
 		"docker.io/library/golang:1.26": nil, "gcr.io/distroless/static:nonroot": nil, "docker.io/library/tools:1": nil,
 		"docker.io/library/onbuild:1": {"COPY --from=docker.io/library/tools:1 / /x"},
 	} {
-		var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+		index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 		for _, arch := range []string{"arm64", "amd64"} {
 			img, err := random.Image(64, 2)
 			if err != nil {

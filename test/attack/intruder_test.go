@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -221,7 +222,8 @@ func bystander() {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGTERM)
 	<-c
-	os.Exit(len(bystanderSecret) % 1)
+	runtime.KeepAlive(&bystanderSecret)
+	os.Exit(0)
 }
 
 type byteString []byte

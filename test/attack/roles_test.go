@@ -2,6 +2,7 @@ package attack
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -111,7 +112,7 @@ func (i *intruder) ask(role, method, path, body string) {
 			continue
 		}
 		for _, socket := range []string{s, "/run/colophon-zone/run/" + role + ".sock"} {
-			c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
+			c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
 			req, _ := http.NewRequest(method, "http://"+role+path, strings.NewReader(body))
 			resp, err := c.Do(req)
 			if err != nil {

@@ -3,7 +3,6 @@ package operation
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -107,7 +106,7 @@ func buildHost(t *testing.T, file string, args ...string) string {
 		}
 	})
 	if line, _ := bufio.NewReader(out).ReadString('\n'); !strings.HasPrefix(line, "ready") {
-		t.Fatal(fmt.Sprintf("the build host did not start: %q\n%s", line, log))
+		t.Fatalf("the build host did not start: %q\n%s", line, log)
 	}
 	return address
 }

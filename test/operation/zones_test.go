@@ -2,6 +2,7 @@ package operation
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -120,7 +121,7 @@ func TestSocketsKnowTheirRoles(t *testing.T) {
 	}
 	p := harness.Start(t)
 	ask := func(socket, method, path string) int {
-		c := &http.Client{Transport: &http.Transport{Dial: func(_, _ string) (net.Conn, error) {
+		c := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 			return net.Dial("unix", filepath.Join(p.Data, "run", socket+".sock"))
 		}}}
 		r, err := http.NewRequest(method, "http://x"+path, strings.NewReader("{}"))
