@@ -204,19 +204,11 @@ func runBuildHost(ctx context.Context, file string, o serveOptions) error {
 	if p.zones = newZones(p.config.Roles.UIDBase); !p.zones.separate {
 		return fmt.Errorf("a build host needs users of their own for its roles: %s", p.zones.why)
 	}
-	if err := p.checkMirror(); err != nil {
-		return fmt.Errorf("--mirror: %w", err)
-	}
-	unlock, err := p.openData()
+	listener, release, err := p.open()
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	listener, err := net.Listen("tcp", o.listen)
-	if err != nil {
-		return err
-	}
-	defer listener.Close()
+	defer release()
 	roles, _ := p.buildRoles(false)
 	if err := p.listen(roles); err != nil {
 		return err

@@ -90,24 +90,32 @@ func runServe(ctx context.Context, o serveOptions) error {
 	if p.zones = newZones(p.config.Roles.UIDBase); !p.zones.separate {
 		p.log.Warn("all roles run as one user, so builds earn a lower SLSA level", "reason", p.zones.why)
 	}
-	if err := p.checkMirror(); err != nil { // the rooms would only go without
-		return fmt.Errorf("--mirror: %w", err)
-	}
-	unlock, err := p.openData()
+	listener, release, err := p.open()
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	listener, err := net.Listen("tcp", o.listen)
-	if err != nil {
-		return err
-	}
-	defer listener.Close()
+	defer release()
 	roles, err := p.roles(listener)
 	if err != nil {
 		return err
 	}
 	return p.run(ctx, roles, func(ctx context.Context) error { return p.allReady(ctx, listener.Addr()) })
+}
+
+// open takes what a host has one of: the data directory and the port.
+func (p *platform) open() (l net.Listener, release func(), err error) {
+	if err := p.checkMirror(); err != nil { // the rooms would only go without
+		return nil, nil, fmt.Errorf("--mirror: %w", err)
+	}
+	unlock, err := p.openData()
+	if err != nil {
+		return nil, nil, err
+	}
+	if l, err = net.Listen("tcp", p.options.listen); err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return l, func() { l.Close(); unlock() }, nil
 }
 
 // run has roles run until ctx is done, and says so when ready returns nil.
