@@ -187,7 +187,8 @@ func (p Policy) MatchCommit(commit string) error {
 // MatchLevel fails where less follows from the evidence than is demanded.
 func (p Policy) MatchLevel(level int) error {
 	if level < p.MinLevel {
-		return fmt.Errorf("level of the build: got %d, want at least %d", level, p.MinLevel)
+		//lint:ignore ST1005 Build is the name of SLSA's track
+		return fmt.Errorf("Build level: got %d, want at least %d", level, p.MinLevel)
 	}
 	return nil
 }
