@@ -204,8 +204,10 @@ func samePlatforms(want []string, m *oci.Measured) error {
 // beside it, as what it is.
 func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 	a.Config = map[string]string{}
+	maps.Copy(a.Config, j.Setup)
 	if a.record != nil {
-		a.Tools, a.Config = a.record.Tools, maps.Clone(a.record.Config)
+		a.Tools = a.record.Tools
+		maps.Copy(a.Config, a.record.Config)
 	}
 	a.Config["sourceDateEpoch"] = strconv.FormatInt(j.commit.Time.Unix(), 10)
 	var err error

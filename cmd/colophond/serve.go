@@ -297,11 +297,11 @@ func (p *platform) roles(front net.Listener) ([]role, error) {
 		if build = nil; p.zones.separate {
 			build = []role{p.roomsRole("", true)}
 		}
-	case rooms:
-		attestor.Rooms = peer.At(attestorZone.socket(roleRooms))
-		fallthrough
 	default:
 		attestor.Builder = peer.At(attestorZone.socket(roleBuilder))
+		if rooms {
+			attestor.Rooms = peer.At(attestorZone.socket(roleRooms))
+		}
 	}
 	list := append([]role{
 		{name: roleTrust, zone: trustZone, settings: trustSettings{

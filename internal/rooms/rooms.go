@@ -9,7 +9,7 @@
 //	POST   /sessions/{id}/room  builder: build.Limits; answers a line when the
 //	                            room is open, and ends when the room has ended.
 //	                            Hanging up closes the room
-//	GET    /sessions/{id}/room  builder: buildkit.State
+//	GET    /sessions/{id}/room  builder: buildkit.State; with ?wait when the room has ended
 //	DELETE /sessions/{id}/room  builder: closes the room; answers when it is erased
 //	POST   /sessions/{id}/dial  builder: switches to a connection to buildkitd
 package rooms
