@@ -28,12 +28,13 @@ import (
 
 // apiSettings is what serve tells the front door.
 type apiSettings struct {
-	URL      string                `json:"url"`
-	Tokens   []grant               `json:"tokens"`
-	Builders []release.BuilderInfo `json:"builders"`
-	Sockets  map[string]string     `json:"sockets"`           // of the other roles of this host, by name
-	TLSCert  []byte                `json:"tlsCert,omitempty"` // PEM
-	TLSKey   []byte                `json:"tlsKey,omitempty"`  // PEM
+	URL      string                   `json:"url"`
+	Tokens   tokens                   `json:"tokens"`
+	Builders []release.BuilderInfo    `json:"builders"`
+	Roles    map[string]peer.Endpoint `json:"roles"`             // the others, by name
+	Local    bool                     `json:"local"`             // the attestor is on this host
+	TLSCert  []byte                   `json:"tlsCert,omitempty"` // PEM
+	TLSKey   []byte                   `json:"tlsKey,omitempty"`  // PEM
 }
 
 // runAPI is the one role that strangers reach: it ends TLS, answers the API and
@@ -80,17 +81,17 @@ func (f *front) mux(ctx context.Context) (*http.ServeMux, error) {
 	if err != nil {
 		return nil, err
 	}
-	proxy := func(role string) http.Handler { return peer.Proxy(role, peer.At(s.Sockets[role]), f.log) }
+	proxy := func(role string) http.Handler { return peer.Proxy(role, s.Roles[role], f.log) }
 	mux := http.NewServeMux()
 	mux.Handle("/", proxy(roleTrust))
 	mux.Handle(issuer.PathToken, http.NotFoundHandler()) // which would refuse us too
 	mux.Handle("/v2/", proxy(roleRegistry))
 	mux.Handle("/v2", http.RedirectHandler("/v2/", http.StatusPermanentRedirect))
 	apiserver.New(apiserver.Config{
-		Attestor: proxy(roleAttestor), MayRelease: (&tokens{s.Tokens}).mayRelease, LocalSources: loopback(u.Hostname()),
+		Attestor: proxy(roleAttestor), MayRelease: s.Tokens.mayRelease, LocalSources: s.Local && loopback(u.Hostname()),
 	}).Register(mux)
 
-	document, err := get(ctx, peer.At(s.Sockets[roleTrust]).Client(), "http://trust"+trustroot.DocumentPath)
+	document, err := get(ctx, s.Roles[roleTrust].Client(), "http://trust"+trustroot.DocumentPath)
 	if err != nil {
 		return nil, err
 	}
@@ -109,10 +110,8 @@ func (f *front) mux(ctx context.Context) (*http.ServeMux, error) {
 	own.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// What a role that is away would say is missing from the answer; the rest is there.
 	gatherers := prometheus.Gatherers{own}
-	for _, role := range []string{roleTrust, roleRegistry, roleAttestor, roleBuilder} {
-		if socket := s.Sockets[role]; socket != "" {
-			gatherers = append(gatherers, gatherRole(socket))
-		}
+	for role, at := range s.Roles {
+		gatherers = append(gatherers, gatherRole(role, at))
 	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherers, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 	mux.HandleFunc("GET "+peer.PathHealth, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -120,27 +119,21 @@ func (f *front) mux(ctx context.Context) (*http.ServeMux, error) {
 	return mux, nil
 }
 
-// roleTimeout bounds what a role of this host takes to say how it is.
+// roleTimeout bounds what a role takes to say how it is.
 const roleTimeout = 5 * time.Second
 
-// ready answers 200 when all roles answer. A builder that this host cannot have
+// ready answers 200 when all roles answer. A builder that its host cannot have
 // is named with the reason and keeps nothing else from working.
 func (f *front) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), roleTimeout)
 	defer cancel()
 	var errs []error
-	for _, role := range slices.Sorted(maps.Keys(f.settings.Sockets)) {
-		if role == roleRooms {
-			continue // has nothing to say to us
-		}
-		if err := health(ctx, peer.At(f.settings.Sockets[role]).Client(), "http://role"+peer.PathHealth); err != nil {
+	for _, role := range slices.Sorted(maps.Keys(f.settings.Roles)) {
+		if err := health(ctx, f.settings.Roles[role].Client(), "http://role"+peer.PathHealth); err != nil {
 			errs = append(errs, fmt.Errorf("%s does not answer", role))
 		}
 	}
-	missing, err := map[string]string(nil), error(nil)
-	if local := f.settings.Sockets[roleBuilder]; local != "" { // another host's says so itself
-		missing, err = worker.Client{At: peer.At(local)}.Missing(ctx)
-	}
+	missing, err := worker.Client{At: f.settings.Roles[roleBuilder]}.Missing(ctx)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return

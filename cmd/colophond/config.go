@@ -31,8 +31,16 @@ type config struct {
 	} `json:"registry,omitzero"`
 
 	Roles struct {
-		UIDBase int    `json:"uidBase,omitempty"` // the roles' group, and behind it their users; default 64700
-		Builder string `json:"builder,omitempty"` // host:port of a build host (colophond builder) that takes the place of this one
+		UIDBase int `json:"uidBase,omitempty"` // the roles' group, and behind it their users; default 64700
+
+		// host:port of roles that run on hosts of their own (colophond enrol), and
+		// of serve's host, where they reach the others.
+		Trust    string `json:"trust,omitempty"`
+		Registry string `json:"registry,omitempty"`
+		Attestor string `json:"attestor,omitempty"`
+		Builder  string `json:"builder,omitempty"`
+		API      string `json:"api,omitempty"`
+		Door     string `json:"door,omitempty"`
 	} `json:"roles,omitzero"`
 
 	Build buildConfig `json:"build,omitzero"`
@@ -83,6 +91,11 @@ func readConfig(path string) (config, error) {
 	if (c.TrustedRoot == "") != (c.SigningConfig == "") {
 		return c, fmt.Errorf("%s: trustedRoot and signingConfig belong together", path)
 	}
+	for name, address := range c.hosts() {
+		if host, port, err := net.SplitHostPort(address); address != "" && (err != nil || host == "" || port == "") {
+			return c, fmt.Errorf("%s: roles.%s: got %q, want HOST:PORT", path, name, address)
+		}
+	}
 	if c.Build.WallTime != "" {
 		if d, err := time.ParseDuration(c.Build.WallTime); err != nil || d <= 0 {
 			return c, fmt.Errorf("%s: build.wallTime: got %q, want a duration such as \"30m\"", path, c.Build.WallTime)
@@ -110,6 +123,11 @@ func origin(listen, rawURL string, tls bool) (string, error) {
 		}
 		rawURL = scheme + "://" + listen
 	}
+	return parseOrigin(rawURL)
+}
+
+// parseOrigin checks a platform's URL and writes it as all do.
+func parseOrigin(rawURL string) (string, error) {
 	u, err := url.Parse(rawURL)
 	switch {
 	case err != nil:

@@ -20,7 +20,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/colophon-build/colophon/internal/confine"
 	"github.com/colophon-build/colophon/internal/keys"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/peer"
@@ -30,8 +29,9 @@ import (
 // enrolled is how long a role on another host is believed.
 const enrolled = 365 * 24 * time.Hour
 
-// enrol makes credentials of roles for hosts (names or addresses, none for one
-// that only asks), by the authority in dir, which is made at first use.
+// enrol makes credentials by the authority in dir, which is made at first use:
+// with hosts (names or addresses) those of a door that leads to the roles, else
+// those of a role that asks others.
 func enrol(dir string, roles, hosts []string) (*peer.Credentials, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -86,45 +86,36 @@ func enrol(dir string, roles, hosts []string) (*peer.Credentials, error) {
 
 // enrolment is the file that a host needs to run a role of a platform.
 type enrolment struct {
-	Role        string           `json:"role"`
-	Platform    string           `json:"platform"` // its origin, which builds may not reach
-	Credentials peer.Credentials `json:"credentials"`
+	Role     string            `json:"role"`
+	Platform string            `json:"platform"`        // its origin
+	Door     *peer.Credentials `json:"door,omitempty"`  // of a role that others ask
+	Asker    *peer.Credentials `json:"asker,omitempty"` // of a role that asks others
+	Known    tokens            `json:"known,omitempty"` // hashes of the tokens, for the roles that check them
+	Push     string            `json:"push,omitempty"`  // the attestor's token
 }
 
 func newEnrolCommand() *cobra.Command {
-	var data string
+	var data, url string
 	var hosts []string
 	cmd := &cobra.Command{
-		Use:   "enrol ROLE --data DIR --host NAME",
+		Use:   "enrol ROLE --data DIR [--host NAME]",
 		Short: "make the file with which a role runs on another host",
-		Long: `Enrol prints a file that lets a role of this platform run on another host. It
-holds a private key: hand it over in private, and keep it 0600 there. It is good
-for a year; enrol again before. The role is "builder": the host that has the file
-runs builds for the attestor here, and the attestor believes what that host's
-rooms say of them.
+		Long: `Enrol prints a file that lets a role of this platform run on another host:
+trust, registry, attestor, builder or api. It holds private keys: hand it over in
+private, and keep it 0600 there. It is good for a year; enrol again before. Hosts
+talk to each other over mutual TLS, and believe what a role's certificate is for.
 
-On the other host, as root:   colophond builder --enrolment FILE --data DIR --listen :7443
-In this platform's --config:  {"roles": {"builder": "NAME:7443"}}`,
-		Example:           "  colophond enrol builder --data /var/lib/colophon --host build1.example.com > build1.json",
-		Args:              cobra.ExactArgs(1),
-		ValidArgs:         []string{roleBuilder},
-		ValidArgsFunction: cobra.FixedCompletions([]string{roleBuilder}, cobra.ShellCompDirectiveNoFileComp),
+On the other host, as root:  colophond ROLE --enrolment FILE --data DIR --config FILE
+In the --config of all:      {"roles": {"ROLE": "NAME:7443"}}`,
+		Example:   "  colophond enrol builder --data /var/lib/colophon --host build1.example.com > build1.json",
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: remote,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if args[0] != roleBuilder {
-				return fmt.Errorf("role %q: only %q runs on other hosts", args[0], roleBuilder)
-			}
-			client, err := readClient(filepath.Join(data, "client.json"))
+			e, err := newEnrolment(args[0], data, url, hosts)
 			if err != nil {
 				return err
 			}
-			if client.URL == "" {
-				return fmt.Errorf("%s is no platform's data directory, or was never started: it has no client.json", data)
-			}
-			credentials, err := enrol(filepath.Join(data, "enrolment"), []string{roleBuilder, roleRooms}, hosts)
-			if err != nil {
-				return err
-			}
-			out, err := json.MarshalIndent(enrolment{Role: args[0], Platform: client.URL, Credentials: *credentials}, "", "  ")
+			out, err := json.MarshalIndent(e, "", "  ")
 			if err != nil {
 				return err
 			}
@@ -134,10 +125,59 @@ In this platform's --config:  {"roles": {"builder": "NAME:7443"}}`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&data, "data", "", "the platform's data directory (required)")
-	f.StringSliceVar(&hosts, "host", nil, "name or address that the platform reaches the other host by (required; may be given again)")
+	f.StringVar(&url, "url", "", "the platform's public origin; needed where it was never started")
+	f.StringSliceVar(&hosts, "host", nil, "name or address by which the other host is reached (required but for api; may be given again)")
 	cmd.MarkFlagRequired("data")
-	cmd.MarkFlagRequired("host")
 	return cmd
+}
+
+func newEnrolment(role, data, url string, hosts []string) (*enrolment, error) {
+	client, err := readClient(filepath.Join(data, "client.json"))
+	if err != nil {
+		return nil, err
+	}
+	e := &enrolment{Role: role, Platform: client.URL}
+	switch {
+	case e.Platform == "" && url == "":
+		return nil, fmt.Errorf("%s is no platform's data directory, or was never started: it has no client.json; --url says which platform it will be", data)
+	case e.Platform == "":
+		if e.Platform, err = parseOrigin(url); err != nil {
+			return nil, err
+		}
+	case url != "" && url != e.Platform:
+		return nil, fmt.Errorf("--url: got %s, but %s is %s", url, data, e.Platform)
+	}
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, err
+	}
+	known, push, err := openTokens(data)
+	if err != nil {
+		return nil, err
+	}
+	switch role {
+	case roleRegistry, roleAPI:
+		e.Known = known
+	case roleAttestor:
+		e.Push = push
+	}
+	dir := filepath.Join(data, "enrolment")
+	if asks[role] != nil {
+		if e.Asker, err = enrol(dir, []string{role}, nil); err != nil {
+			return nil, err
+		}
+	}
+	if role == roleAPI {
+		return e, nil
+	}
+	if len(hosts) == 0 {
+		return nil, errors.New("--host is required: the name by which the other host is reached")
+	}
+	behind := []string{role}
+	if role == roleBuilder {
+		behind = append(behind, roleRooms)
+	}
+	e.Door, err = enrol(dir, behind, hosts)
+	return e, err
 }
 
 func readEnrolment(path string) (*enrolment, error) {
@@ -159,18 +199,19 @@ func readEnrolment(path string) (*enrolment, error) {
 	return &e, nil
 }
 
-// newBuilderCommand is the role, started by serve, or a whole build host.
-func newBuilderCommand() *cobra.Command {
-	cmd := newRoleCommand(roleBuilder, "drives builds", runBuilder)
+// newHostCommand is a role, started by serve, or a host of its own for it.
+func newHostCommand[S any](name, does string, run func(context.Context, start[S]) error) *cobra.Command {
+	cmd := newRoleCommand(name, does, run)
 	asRole := cmd.RunE
 	var o serveOptions
 	var file string
-	cmd.Use, cmd.Short = "builder --enrolment FILE --data DIR", "run builds for a platform on another host"
+	cmd.Use, cmd.Short = name+" --enrolment FILE --data DIR", "role: "+does
 	cmd.Hidden = false
-	cmd.Long = `Builder makes this host the place where a platform's builds run: rooms, their
-gateways and what drives them, as users of their own. The platform's attestor
-reaches it over mutual TLS. It needs root, and a file of "colophond enrol".
-(Without --enrolment it is the role that serve starts.)`
+	cmd.Long = "Role: " + does + `.
+
+With --enrolment this host runs the role for a platform whose serve is on another
+one. Roles of the platform alone are let in, over mutual TLS. It needs root, and a
+file of "colophond enrol". (Without --enrolment it is the process that serve starts.)`
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if file == "" {
 			return asRole(cmd, args)
@@ -178,62 +219,77 @@ reaches it over mutual TLS. It needs root, and a file of "colophond enrol".
 		if o.data == "" {
 			return errors.New("--data is required")
 		}
-		return runBuildHost(cmd.Context(), file, o)
+		return runHost(cmd.Context(), name, file, o)
 	}
 	f := cmd.Flags()
 	f.StringVar(&file, "enrolment", "", "file of colophond enrol")
-	f.StringVar(&o.data, "data", "", "directory that holds everything")
-	f.StringVar(&o.listen, "listen", ":7443", "address to listen on")
-	f.StringVar(&o.mirror, "mirror", "", "OCI layout that answers builds' pulls of the images it names; the platform needs the same")
-	f.StringVar(&o.config, "config", "", "configuration file, JSON (docs/configuration.md)")
+	f.StringVar(&o.data, "data", "", "directory that holds everything of this role")
+	f.StringVar(&o.config, "config", "", "configuration file, JSON (docs/configuration.md); the same on all hosts")
+	switch name {
+	case roleBuilder, roleAttestor:
+		f.StringVar(&o.mirror, "mirror", "", "OCI layout that answers pulls of the images it names; attestor and builder need the same")
+	case roleAPI:
+		f.StringVar(&o.tlsCert, "tls-cert", "", "PEM certificate chain; needed on any address but loopback")
+		f.StringVar(&o.tlsKey, "tls-key", "", "PEM key of --tls-cert")
+		cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
+	}
+	listen := ":7443"
+	if name == roleAPI {
+		listen = "127.0.0.1:8080"
+	}
+	f.StringVar(&o.listen, "listen", listen, "address to listen on")
 	return cmd
 }
 
-func runBuildHost(ctx context.Context, file string, o serveOptions) error {
+func runHost(ctx context.Context, role, file string, o serveOptions) error {
 	e, err := readEnrolment(file)
 	if err != nil {
 		return err
 	}
-	if e.Role != roleBuilder {
-		return fmt.Errorf("%s: got the role %q, want %q", file, e.Role, roleBuilder)
+	if e.Role != role {
+		return fmt.Errorf("%s: got the role %q, want %q", file, e.Role, role)
 	}
-	p := &platform{options: o, url: e.Platform, log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	p := &platform{options: o, host: role, enrolment: e, url: e.Platform, log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	if role == roleAPI {
+		if _, err := origin(o.listen, e.Platform, o.tlsCert != ""); err != nil {
+			return err
+		}
+	}
 	if p.config, err = readConfig(o.config); err != nil {
 		return err
 	}
 	if p.zones = newZones(p.config.Roles.UIDBase); !p.zones.separate {
-		return fmt.Errorf("a build host needs users of their own for its roles: %s", p.zones.why)
+		return fmt.Errorf("a host of a role needs users of their own for its processes: %s", p.zones.why)
+	}
+	if err := p.settle(); err != nil {
+		return err
 	}
 	listener, release, err := p.open()
 	if err != nil {
 		return err
 	}
 	defer release()
-	roles, _ := p.buildRoles(false)
-	if err := p.listen(roles); err != nil {
+	roles, err := p.roles(e.Known, e.Push, listener)
+	if err != nil {
 		return err
 	}
-	// To the roles here, whoever comes through the door is the attestor.
-	z := p.zone(roleAttestor, confine.Policy{})
-	settings := doorSettings{Credentials: &e.Credentials, From: roleAttestor, To: map[string]string{}}
-	for _, r := range roles {
-		settings.To[r.name] = z.socket(r.name)
-	}
-	if roles, err = p.withFront(roles, role{name: roleDoor, zone: z, settings: settings}, listener); err != nil {
-		return err
-	}
-	p.url = "for " + e.Platform + " at " + listener.Addr().String()
-	return p.run(ctx, roles, p.rolesReady)
+	where := fmt.Sprintf("%s for %s at %s", role, e.Platform, listener.Addr())
+	return p.run(ctx, roles, where, func(ctx context.Context) error {
+		if err := p.rolesReady(ctx); err != nil {
+			return err
+		}
+		return p.frontReady(ctx, listener)
+	})
 }
 
-// doorSettings is what a build host tells its door.
+// doorSettings is what a host tells its door.
 type doorSettings struct {
 	Credentials *peer.Credentials `json:"credentials"`
-	From        string            `json:"from"`
+	From        []string          `json:"from"`
 	To          map[string]string `json:"to"`
 }
 
-// runDoor lets the attestor of another host in.
+// runDoor lets roles of other hosts in.
 func runDoor(ctx context.Context, s start[doorSettings]) error {
 	return peer.Door{Credentials: s.settings.Credentials, From: s.settings.From, To: s.settings.To, Log: s.log}.Serve(ctx, s.listener)
 }

@@ -33,6 +33,9 @@ func runGateway(ctx context.Context, s start[gateway.Settings]) error {
 func gatewayProcess(z zone, users peer.Users) func(net.Listener, gateway.Settings) (buildkit.Gateway, error) {
 	return func(l net.Listener, s gateway.Settings) (buildkit.Gateway, error) {
 		s.Mirror, s.Store = z.path("mirror"), z.path("gateway")
+		if z.CAs != nil {
+			s.Roots = casFile
+		}
 		file, err := l.(*net.TCPListener).File()
 		if err != nil {
 			return nil, err

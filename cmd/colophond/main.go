@@ -33,14 +33,15 @@ func main() {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newServeCommand(), newLoginCommand(), newVersionCommand(), newUploadPackCommand(),
-		newRoleCommand(roleTrust, "holds the keys: issuer, CA, logs, clock, trust root", runTrust),
-		newRoleCommand(roleAttestor, "fetches, measures, signs, publishes", runAttestor),
-		newBuilderCommand(), newEnrolCommand(),
-		newRoleCommand(roleDoor, "lets the attestor of another host in", runDoor),
+		newEnrolCommand(),
+		newHostCommand(roleTrust, "holds the keys: issuer, CA, logs, clock, trust root", runTrust),
+		newHostCommand(roleRegistry, "keeps images and proofs", runRegistry),
+		newHostCommand(roleAttestor, "fetches, measures, signs, publishes", runAttestor),
+		newHostCommand(roleBuilder, "runs builds, in rooms", runBuilder),
+		newHostCommand(roleAPI, "answers on the platform's port", runAPI),
 		newRoleCommand(roleRooms, "opens the rooms that builds run in", runRooms),
 		newRoleCommand(roleGateway, "the way out of one room", runGateway),
-		newRoleCommand(roleRegistry, "keeps images and proofs", runRegistry),
-		newRoleCommand(roleAPI, "answers on the platform's port", runAPI))
+		newRoleCommand(roleDoor, "lets roles of other hosts in", runDoor))
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "colophond:", err)
 		os.Exit(1)

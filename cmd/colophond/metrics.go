@@ -15,10 +15,10 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// gatherRole gets the metrics that a role serves at /metrics of its socket.
-func gatherRole(socket string) prometheus.Gatherer {
+// gatherRole gets the metrics that a role serves at /metrics.
+func gatherRole(role string, at peer.Endpoint) prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		client := peer.At(socket).Client()
+		client := at.Client()
 		client.Timeout = roleTimeout
 		defer client.CloseIdleConnections()
 		resp, err := client.Get("http://role/metrics")
@@ -27,11 +27,11 @@ func gatherRole(socket string) prometheus.Gatherer {
 		}
 		defer resp.Body.Close()
 		if resp.StatusCode != http.StatusOK {
-			return nil, fmt.Errorf("metrics of %s: got status %d, want 200", socket, resp.StatusCode)
+			return nil, fmt.Errorf("metrics of %s: got status %d, want 200", role, resp.StatusCode)
 		}
 		text, err := strict.Read(resp.Body, limits.Request)
 		if err != nil {
-			return nil, fmt.Errorf("metrics of %s: %w", socket, err)
+			return nil, fmt.Errorf("metrics of %s: %w", role, err)
 		}
 		parser := expfmt.NewTextParser(model.LegacyValidation)
 		byName, err := parser.TextToMetricFamilies(bytes.NewReader(text))

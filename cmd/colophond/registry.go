@@ -15,7 +15,7 @@ import (
 // registrySettings is what serve tells the registry.
 type registrySettings struct {
 	Dir         string   `json:"dir"`
-	Tokens      []grant  `json:"tokens"`
+	Tokens      tokens   `json:"tokens"`
 	PrivatePull bool     `json:"privatePull"`
 	Mutable     []string `json:"mutable"`
 }
@@ -23,7 +23,7 @@ type registrySettings struct {
 func runRegistry(ctx context.Context, s start[registrySettings]) (err error) {
 	metrics := prometheus.NewRegistry()
 	reg, err := registry.New(registry.Config{
-		Dir: s.settings.Dir, Authorize: (&tokens{s.settings.Tokens}).role,
+		Dir: s.settings.Dir, Authorize: s.settings.Tokens.role,
 		AnonymousPull: !s.settings.PrivatePull, Mutable: s.settings.Mutable,
 		Log: s.log, Registerer: metrics,
 	})

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,7 +26,6 @@ import (
 	"github.com/colophon-build/colophon/internal/confine"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/peer"
-	"github.com/colophon-build/colophon/internal/registry"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/internal/trustroot"
 	"github.com/colophon-build/colophon/release"
@@ -69,18 +70,20 @@ one line with the URL goes to standard output, and DIR/client.json is what
 // platform is what serve knows: where everything is, and who runs it. It opens
 // no file of a role and answers no request.
 type platform struct {
-	options serveOptions
-	config  config
-	data    string // absolute
-	url     string
-	zones   zones
-	cas     []byte // of SSL_CERT_FILE
-	log     *slog.Logger
+	options   serveOptions
+	config    config
+	data      string // absolute
+	url       string
+	host      string     // roleServe, or the role that this host was enrolled as
+	enrolment *enrolment // of a host that was
+	visitors  []string   // roles of other hosts that ask roles of this one
+	zones     zones
+	cas       []byte // of SSL_CERT_FILE
+	log       *slog.Logger
 }
 
-func runServe(ctx context.Context, o serveOptions) error {
-	p := &platform{options: o, log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
-	var err error
+func runServe(ctx context.Context, o serveOptions) (err error) {
+	p := &platform{options: o, host: roleServe, log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	if p.config, err = readConfig(o.config); err != nil {
 		return err
 	}
@@ -90,16 +93,23 @@ func runServe(ctx context.Context, o serveOptions) error {
 	if p.zones = newZones(p.config.Roles.UIDBase); !p.zones.separate {
 		p.log.Warn("all roles run as one user, so builds earn a lower SLSA level", "reason", p.zones.why)
 	}
+	if err := p.settle(); err != nil {
+		return err
+	}
 	listener, release, err := p.open()
 	if err != nil {
 		return err
 	}
 	defer release()
-	roles, err := p.roles(listener)
+	known, push, err := openTokens(p.data)
 	if err != nil {
 		return err
 	}
-	return p.run(ctx, roles, func(ctx context.Context) error { return p.allReady(ctx, listener.Addr()) })
+	roles, err := p.roles(known, push, listener)
+	if err != nil {
+		return err
+	}
+	return p.run(ctx, roles, p.url, func(ctx context.Context) error { return p.allReady(ctx, listener) })
 }
 
 // open takes what a host has one of: the data directory and the port.
@@ -111,6 +121,9 @@ func (p *platform) open() (l net.Listener, release func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if !p.runs(roleAPI) && p.host == roleServe {
+		return nil, unlock, nil
+	}
 	if l, err = net.Listen("tcp", p.options.listen); err != nil {
 		unlock()
 		return nil, nil, err
@@ -118,8 +131,8 @@ func (p *platform) open() (l net.Listener, release func(), err error) {
 	return l, func() { l.Close(); unlock() }, nil
 }
 
-// run has roles run until ctx is done, and says so when ready returns nil.
-func (p *platform) run(ctx context.Context, roles []role, ready func(context.Context) error) error {
+// run has roles run until ctx is done, and says where when ready returns nil.
+func (p *platform) run(ctx context.Context, roles []role, where string, ready func(context.Context) error) error {
 	defer p.removeSockets()
 	// Roles end before those that they ask, which stand before them.
 	ended := make(chan string, len(roles))
@@ -140,7 +153,7 @@ func (p *platform) run(ctx context.Context, roles []role, ready func(context.Con
 	if err := await(ctx, ready, ended); err != nil {
 		return err
 	}
-	fmt.Printf("ready %s\n", p.url)
+	fmt.Printf("ready %s\n", where)
 	time.AfterFunc(idle, debug.FreeOSMemory)
 	<-ctx.Done()
 	p.log.Info("stopping")
@@ -186,6 +199,9 @@ func (p *platform) openData() (unlock func(), err error) {
 		}
 	}
 	for role, names := range dirs {
+		if !p.runs(role) {
+			continue
+		}
 		for _, name := range names {
 			if err := own(p.dir(name), p.zones.users[role]); err != nil {
 				return nil, err
@@ -193,7 +209,7 @@ func (p *platform) openData() (unlock func(), err error) {
 		}
 	}
 	if p.zones.separate {
-		if std := p.config.Build.StdCache; std != "" {
+		if std := p.config.Build.StdCache; std != "" && p.runs(roleBuilder) {
 			if err := own(std, p.zones.users[roleBuilder]); err != nil {
 				return nil, err
 			}
@@ -241,87 +257,122 @@ func (p *platform) zone(role string, c confine.Policy, reads ...zoneMount) zone 
 	return z
 }
 
-// roles that this platform runs, each behind those that it asks.
-func (p *platform) roles(front net.Listener) ([]role, error) {
-	u, err := url.Parse(p.url)
-	if err != nil {
-		return nil, err
-	}
+// roles of this host, each behind those that it asks. front is where others
+// reach the last one.
+func (p *platform) roles(known tokens, push string, front net.Listener) (list []role, err error) {
 	outside, err := readOutside(p.config)
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := openTokens(p.data)
-	if err != nil {
-		return nil, err
+	if p.runs(roleTrust) {
+		z := p.zone(roleTrust, confine.Policy{Inet: p.config.Fulcio != nil})
+		list = append(list, role{name: roleTrust, zone: z, settings: trustSettings{
+			URL: p.url, KeyDir: z.path("trust"), LogDir: z.path("log"), CTDir: z.path("ct"),
+			Fulcio: p.config.Fulcio, Outside: outside, Builders: p.builders(),
+		}})
 	}
-	push := newToken()
-	tokens.allow(push, registry.Push)
-	var tlsPair [2][]byte
-	if p.options.tlsCert != "" {
-		for i, file := range []string{p.options.tlsCert, p.options.tlsKey} {
-			if tlsPair[i], err = os.ReadFile(file); err != nil {
-				return nil, err
-			}
-		}
-		if _, err := tls.X509KeyPair(tlsPair[0], tlsPair[1]); err != nil {
-			return nil, err
-		}
+	if p.runs(roleRegistry) {
+		z := p.zone(roleRegistry, confine.Policy{})
+		list = append(list, role{name: roleRegistry, zone: z, settings: registrySettings{
+			Dir: z.path("registry"), Tokens: known,
+			PrivatePull: p.config.Registry.PrivatePull, Mutable: p.config.Registry.Mutable,
+		}})
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+	opens := !p.runs(roleBuilder) // another host's builder has rooms, or says that it has none
+	localGit := p.host == roleServe && p.zones.separate && p.runs(roleAttestor)
+	if p.runs(roleBuilder) {
+		var build []role
+		build, opens = p.buildRoles(localGit)
+		list = append(list, build...)
+	} else if localGit {
+		list = append(list, p.roomsRole("", true))
 	}
-	trustZone := p.zone(roleTrust, confine.Policy{Inet: p.config.Fulcio != nil})
-	registryZone := p.zone(roleRegistry, confine.Policy{})
-	attestorZone := p.zone(roleAttestor, confine.Policy{Exec: true, Inet: true}, append(p.mirror(), zoneMount{Source: self, Name: "colophond"})...)
-	apiZone := p.zone(roleAPI, confine.Policy{})
-	attestor := attestorSettings{
-		URL: p.url, Dir: attestorZone.path("attestor"), RegistryHost: u.Host, RegistryToken: push,
-		Trust: peer.At(attestorZone.socket(roleTrust)), Builders: p.builders(), OwnCA: outside == nil,
-		Mirror: attestorZone.path("mirror"), Setup: p.setup(),
-	}
-	if p.zones.separate {
-		attestor.Docker = dockerConfig()
-		attestor.Relay, attestor.LocalGit = attestorZone.path("colophond"), attestorZone.socket(roleRooms)
-	}
-	build, rooms := p.buildRoles(true)
-	switch door := p.config.Roles.Builder; {
-	case door != "":
-		credentials, err := enrol(p.dir("enrolment"), []string{roleAttestor}, nil)
+	if p.runs(roleAttestor) {
+		r, err := p.attestorRole(push, outside == nil, opens, localGit)
 		if err != nil {
 			return nil, err
 		}
-		attestor.Builder = peer.Endpoint{Address: door, Role: roleBuilder, Credentials: credentials}
-		attestor.Rooms = peer.Endpoint{Address: door, Role: roleRooms, Credentials: credentials}
-		if build = nil; p.zones.separate {
-			build = []role{p.roomsRole("", true)}
-		}
-	default:
-		attestor.Builder = peer.At(attestorZone.socket(roleBuilder))
-		if rooms {
-			attestor.Rooms = peer.At(attestorZone.socket(roleRooms))
-		}
+		list = append(list, r)
 	}
-	list := append([]role{
-		{name: roleTrust, zone: trustZone, settings: trustSettings{
-			URL: p.url, KeyDir: trustZone.path("trust"), LogDir: trustZone.path("log"), CTDir: trustZone.path("ct"),
-			Fulcio: p.config.Fulcio, Outside: outside, Builders: p.builders(),
-		}},
-		{name: roleRegistry, zone: registryZone, settings: registrySettings{
-			Dir: registryZone.path("registry"), Tokens: tokens.known,
-			PrivatePull: p.config.Registry.PrivatePull, Mutable: p.config.Registry.Mutable,
-		}},
-	}, build...)
-	list = append(list, role{name: roleAttestor, zone: attestorZone, settings: attestor})
 	if err := p.listen(list); err != nil {
 		return nil, err
 	}
-	api := apiSettings{URL: p.url, Tokens: tokens.known, Builders: p.builders(), TLSCert: tlsPair[0], TLSKey: tlsPair[1], Sockets: map[string]string{}}
-	for _, r := range list {
-		api.Sockets[r.name] = apiZone.socket(r.name)
+	local := list
+	if p.runs(roleAPI) {
+		r, err := p.apiRole(known, front)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, r)
 	}
-	return p.withFront(list, role{name: roleAPI, zone: apiZone, settings: api}, front)
+	if len(p.visitors) > 0 {
+		r, err := p.doorRole(local, front)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	for i := range list {
+		list[i].users, list[i].log = p.zones.users, p.log
+	}
+	return list, nil
+}
+
+// attestorRole signs with the platform's own CA where ownCA is true.
+func (p *platform) attestorRole(push string, ownCA, rooms, localGit bool) (r role, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return r, err
+	}
+	u, err := url.Parse(p.url)
+	if err != nil {
+		return r, err
+	}
+	z := p.zone(roleAttestor, confine.Policy{Exec: true, Inet: true}, append(p.mirror(), zoneMount{Source: self, Name: "colophond"})...)
+	s := attestorSettings{
+		URL: p.url, Dir: z.path("attestor"), RegistryHost: u.Host, RegistryToken: push,
+		Builders: p.builders(), OwnCA: ownCA, Mirror: z.path("mirror"), Setup: p.setup(),
+	}
+	if p.zones.separate {
+		s.Docker = dockerConfig()
+	}
+	if localGit {
+		s.Relay, s.LocalGit = z.path("colophond"), z.socket(roleRooms)
+	}
+	if s.Trust, err = p.endpoint(z.socket(roleTrust), roleAttestor, roleTrust); err != nil {
+		return r, err
+	}
+	if s.Builder, err = p.endpoint(z.socket(roleBuilder), roleAttestor, roleBuilder); err != nil {
+		return r, err
+	}
+	if rooms {
+		if s.Rooms, err = p.endpoint(z.socket(roleRooms), roleAttestor, roleRooms); err != nil {
+			return r, err
+		}
+	}
+	return role{name: roleAttestor, zone: z, settings: s}, nil
+}
+
+func (p *platform) apiRole(known tokens, front net.Listener) (r role, err error) {
+	elsewhere := slices.ContainsFunc(asks[roleAPI], func(role string) bool { return !p.runs(role) })
+	z := p.zone(roleAPI, confine.Policy{Inet: elsewhere})
+	s := apiSettings{URL: p.url, Tokens: known, Builders: p.builders(), Roles: map[string]peer.Endpoint{}, Local: p.runs(roleAttestor)}
+	for _, other := range asks[roleAPI] {
+		if s.Roles[other], err = p.endpoint(z.socket(other), roleAPI, other); err != nil {
+			return r, err
+		}
+	}
+	if p.options.tlsCert != "" {
+		for file, data := range map[string]*[]byte{p.options.tlsCert: &s.TLSCert, p.options.tlsKey: &s.TLSKey} {
+			if *data, err = os.ReadFile(file); err != nil {
+				return r, err
+			}
+		}
+		if _, err := tls.X509KeyPair(s.TLSCert, s.TLSKey); err != nil {
+			return r, err
+		}
+	}
+	return p.facing(role{name: roleAPI, zone: z, settings: s}, front)
 }
 
 // buildRoles are what a build needs on its host, and whether that opens rooms.
@@ -358,7 +409,7 @@ func (p *platform) mirror() []zoneMount {
 // listen opens the sockets of roles.
 func (p *platform) listen(list []role) error {
 	for i := range list {
-		l, err := peer.Listen(filepath.Join(p.dir("run"), list[i].name+".sock"), p.zones.group)
+		l, err := peer.Listen(p.socketPath(list[i].name), p.zones.group)
 		if err != nil {
 			return err
 		}
@@ -370,21 +421,14 @@ func (p *platform) listen(list []role) error {
 	return nil
 }
 
-// withFront adds the role that others reach over the network.
-func (p *platform) withFront(list []role, last role, front net.Listener) (_ []role, err error) {
-	if last.listener, err = front.(*net.TCPListener).File(); err != nil {
-		return nil, err
-	}
-	list = append(list, last)
-	for i := range list {
-		list[i].users, list[i].log = p.zones.users, p.log
-	}
-	return list, nil
-}
-
 // network is what the rooms of this platform may reach.
 func (p *platform) network() gateway.Settings {
 	n, platform := p.config.Build.Network, []string{p.url}
+	for _, address := range slices.Sorted(maps.Values(p.config.hosts())) {
+		if address != "" {
+			platform = append(platform, "https://"+address)
+		}
+	}
 	if host, _, err := net.SplitHostPort(p.options.listen); err == nil && host != "" {
 		platform = append(platform, "http://"+p.options.listen)
 	}
@@ -418,7 +462,7 @@ func (p *platform) builders() []release.BuilderInfo {
 
 func (p *platform) removeSockets() {
 	for _, role := range []string{roleTrust, roleRegistry, roleRooms, roleBuilder, roleAttestor} {
-		os.Remove(filepath.Join(p.dir("run"), role+".sock"))
+		os.Remove(p.socketPath(role))
 	}
 }
 
@@ -451,11 +495,15 @@ func (p *platform) rolesReady(ctx context.Context) error {
 	return err
 }
 
-func (p *platform) allReady(ctx context.Context, front net.Addr) error {
+func (p *platform) allReady(ctx context.Context, front net.Listener) error {
 	if err := p.rolesReady(ctx); err != nil {
 		return err
 	}
-	document, err := get(ctx, peer.At(filepath.Join(p.dir("run"), roleTrust+".sock")).Client(), "http://trust"+trustroot.DocumentPath)
+	trustServices, err := p.endpoint(p.socketPath(roleTrust), roleServe, roleTrust)
+	if err != nil {
+		return err
+	}
+	document, err := get(ctx, trustServices.Client(), "http://trust"+trustroot.DocumentPath)
 	if err != nil {
 		return err
 	}
@@ -466,14 +514,21 @@ func (p *platform) allReady(ctx context.Context, front net.Addr) error {
 	if err := writeClients(p.data, p.url, believed.Fingerprint); err != nil {
 		return err
 	}
+	return p.frontReady(ctx, front)
+}
+
+// frontReady returns when the API answers, where it is this host's.
+func (p *platform) frontReady(ctx context.Context, front net.Listener) error {
+	if !p.runs(roleAPI) {
+		return nil
+	}
 	scheme := "http"
 	if p.options.tlsCert != "" {
 		scheme = "https"
 	}
 	// Only whether it answers: who it is was settled when the listener was handed over.
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	defer client.CloseIdleConnections()
-	return health(ctx, client, scheme+"://"+front.String()+peer.PathHealth)
+	return health(ctx, client, scheme+"://"+front.Addr().String()+peer.PathHealth)
 }
 
 func health(ctx context.Context, c *http.Client, url string) error {

@@ -21,55 +21,53 @@ import (
 
 // tokens are the platform's bearer tokens and what each may do. Comparison is
 // over hashes, in constant time.
-type tokens struct {
-	known []grant
-}
+type tokens []grant
 
 // grant is what a role that checks tokens gets to know of one.
 type grant struct {
-	Sum  [sha256.Size]byte `json:"sum"`
-	Role registry.Role     `json:"role"`
+	Sum  []byte        `json:"sum"` // sha256
+	Role registry.Role `json:"role"`
 }
 
-func (t *tokens) allow(token string, role registry.Role) {
-	t.known = append(t.known, grant{sha256.Sum256([]byte(token)), role})
-}
-
-func (t *tokens) role(token string) registry.Role {
+func (t tokens) role(token string) registry.Role {
 	sum, found := sha256.Sum256([]byte(token)), registry.Nobody
-	for _, g := range t.known {
-		if subtle.ConstantTimeCompare(sum[:], g.Sum[:]) == 1 {
+	for _, g := range t {
+		if subtle.ConstantTimeCompare(sum[:], g.Sum) == 1 {
 			found = max(found, g.Role)
 		}
 	}
 	return found
 }
 
-func (t *tokens) mayRelease(token string) bool { return t.role(token) >= registry.Push }
+func (t tokens) mayRelease(token string) bool { return t.role(token) >= registry.Push }
 
 // clients are the files that hold a token, and what each is good for: client.json
-// releases and pushes, admin.json also deletes.
-var clients = map[string]registry.Role{"client.json": registry.Push, "admin.json": registry.Admin}
+// releases and pushes, admin.json also deletes, and with attestor.json the
+// attestor pushes what it releases.
+var clients = map[string]registry.Role{"client.json": registry.Push, "admin.json": registry.Admin, "attestor.json": registry.Push}
 
 // openTokens reads the tokens in dir, or makes them; one that was handed out
-// stays good over restarts.
-func openTokens(dir string) (*tokens, error) {
-	t := &tokens{}
+// stays good over restarts. The attestor's is returned as well.
+func openTokens(dir string) (known tokens, attestor string, err error) {
 	for name, role := range clients {
 		path := filepath.Join(dir, name)
 		c, err := readClient(path)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		if c.Token == "" {
 			c.Token = newToken()
 			if err := writeClient(path, c); err != nil {
-				return nil, err
+				return nil, "", err
 			}
 		}
-		t.allow(c.Token, role)
+		sum := sha256.Sum256([]byte(c.Token))
+		known = append(known, grant{sum[:], role})
+		if name == "attestor.json" {
+			attestor = c.Token
+		}
 	}
-	return t, nil
+	return known, attestor, nil
 }
 
 // writeClients brings URL and fingerprint in the files up to date.

@@ -28,7 +28,7 @@ const (
 	roleGateway  = "gateway"
 	roleRegistry = "registry"
 	roleAPI      = "api"
-	roleDoor     = "door" // of a build host; there it stands for the attestor
+	roleDoor     = peer.RoleDoor
 )
 
 // uidBase is the default of roles.uidBase: below the ranges that rooms take,
@@ -49,7 +49,7 @@ func newZones(base int) zones {
 		base = uidBase
 	}
 	z := zones{separate: true, group: base, users: peer.Users{roleServe: 0, roleRooms: 0}}
-	for i, role := range []string{roleTrust, roleAttestor, roleBuilder, roleRegistry, roleAPI, roleGateway} {
+	for i, role := range []string{roleTrust, roleAttestor, roleBuilder, roleRegistry, roleAPI, roleGateway, roleDoor} {
 		z.users[role] = base + 1 + i
 	}
 	if os.Geteuid() != 0 {
@@ -59,6 +59,7 @@ func newZones(base int) zones {
 	}
 	if z.why != "" {
 		z.separate, z.group = false, -1
+		delete(z.users, roleDoor) // has nobody to tell apart
 		for role := range z.users {
 			z.users[role] = os.Geteuid()
 		}

@@ -24,10 +24,16 @@ import (
 // everything runs as one user, all roles have that one.
 type Users map[string]int
 
+const (
+	// Elsewhere is in place of the user of a role that runs on another host, and
+	// comes in through the door.
+	Elsewhere = -1
+	// RoleDoor is the role that may say for whom it comes: see Door.
+	RoleDoor = "door"
+)
+
 // PathHealth answers every role that a socket knows, while the server runs.
 const PathHealth = "/healthz"
-
-type rolesKey struct{}
 
 // Serve answers what l accepts until ctx is done: h gets the requests of users'
 // roles, others get 403. Which role may ask for what is said with Allow; what
@@ -48,30 +54,89 @@ func Serve(ctx context.Context, l net.Listener, users Users, h http.Handler) err
 		ReadHeaderTimeout: 10 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			uid, err := uidOf(c)
-			if err != nil {
-				return ctx // without a peer every request is refused
-			}
-			var roles []string
-			for role, user := range users {
-				if user == uid {
-					roles = append(roles, role)
-				}
-			}
-			return context.WithValue(ctx, rolesKey{}, roles)
+			return context.WithValue(ctx, callerKey{}, c)
 		},
 	}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(listener{l, users}); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("socket %s: %w", l.Addr(), err)
 	}
 	return nil
 }
 
+// listener finds out who connects.
+type listener struct {
+	net.Listener
+	users Users
+}
+
+func (l listener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		conn.Close()
+		return nil, fmt.Errorf("%T is no Unix connection", conn)
+	}
+	c := &caller{UnixConn: unixConn}
+	uid, err := uidOf(unixConn)
+	if err != nil {
+		return c, nil // without roles every request is refused
+	}
+	if door, ok := l.users[RoleDoor]; ok && uid == door {
+		c.door = l.users
+		return c, nil
+	}
+	for role, user := range l.users {
+		if user == uid {
+			c.roles = append(c.roles, role)
+		}
+	}
+	return c, nil
+}
+
+// caller is a connection and the roles of who is at its other end. From the door
+// that is known once something was read.
+type caller struct {
+	*net.UnixConn
+	roles []string
+	door  Users // until the door has said for whom it comes
+}
+
+const maxRole = 32 // bytes of a role's name
+
+// Read implements net.Conn. Of the door's bytes the first line is for us.
+func (c *caller) Read(p []byte) (int, error) {
+	if c.door != nil {
+		var name []byte
+		for b := make([]byte, 1); ; name = append(name, b[0]) {
+			if _, err := io.ReadFull(c.UnixConn, b); err != nil {
+				return 0, err
+			}
+			if b[0] == '\n' {
+				break
+			} else if len(name) == maxRole {
+				return 0, errors.New("the door does not say for whom it comes")
+			}
+		}
+		if c.door[string(name)] != Elsewhere { // whoever is here comes without a door
+			return 0, fmt.Errorf("the door comes for %q, who is not elsewhere", name)
+		}
+		c.roles, c.door = []string{string(name)}, nil
+	}
+	return c.UnixConn.Read(p)
+}
+
+type callerKey struct{}
+
 func rolesOf(r *http.Request) []string {
-	roles, _ := r.Context().Value(rolesKey{}).([]string)
-	return roles
+	if c, ok := r.Context().Value(callerKey{}).(*caller); ok {
+		return c.roles
+	}
+	return nil
 }
 
 // Allow lets requests of the named roles alone reach h; others get 403.
@@ -158,12 +223,8 @@ func listen(path string, gid int) (*net.UnixListener, error) {
 }
 
 // uidOf is the user at the other end.
-func uidOf(c net.Conn) (int, error) {
-	uc, ok := c.(*net.UnixConn)
-	if !ok {
-		return 0, fmt.Errorf("%T is no Unix connection", c)
-	}
-	raw, err := uc.SyscallConn()
+func uidOf(c *net.UnixConn) (int, error) {
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, err
 	}

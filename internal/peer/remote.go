@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -93,11 +94,11 @@ func has(leaf *x509.Certificate, role string) bool {
 	return slices.ContainsFunc(leaf.URIs, func(u *url.URL) bool { return u.String() == RoleURI(role).String() })
 }
 
-// Door lets roles of other hosts in. To the roles behind it it is the role that
-// came in: its user is theirs in Users. So a door is for one role.
+// Door lets roles of other hosts in. It has a user of its own, RoleDoor in
+// Users, and tells the roles behind it whose certificate it saw.
 type Door struct {
 	Credentials *Credentials
-	From        string            // the role that may come in
+	From        []string          // roles that may come in
 	To          map[string]string // sockets by the role behind them
 	Log         *slog.Logger
 }
@@ -138,11 +139,13 @@ func (d Door) let(ctx context.Context, in *tls.Conn) error {
 		return err
 	}
 	state := in.ConnectionState()
-	if !has(state.PeerCertificates[0], d.From) {
-		return fmt.Errorf("its certificate names %v, want the role %s", state.PeerCertificates[0].URIs, d.From)
+	leaf := state.PeerCertificates[0]
+	from := slices.IndexFunc(d.From, func(role string) bool { return has(leaf, role) })
+	if from < 0 {
+		return fmt.Errorf("its certificate names %v, want one of the roles %v", leaf.URIs, d.From)
 	}
 	// Without a protocol in common TLS goes on without one.
-	role, ok := cutPrefix(state.NegotiatedProtocol)
+	role, ok := strings.CutPrefix(state.NegotiatedProtocol, alpn)
 	socket := d.To[role]
 	if !ok || socket == "" {
 		return fmt.Errorf("asked for %q, which is not here", state.NegotiatedProtocol)
@@ -154,15 +157,11 @@ func (d Door) let(ctx context.Context, in *tls.Conn) error {
 	defer out.Close()
 	stop := context.AfterFunc(ctx, func() { in.Close(); out.Close() })
 	defer stop()
+	if _, err := io.WriteString(out, d.From[from]+"\n"); err != nil {
+		return err
+	}
 	Join(out, in, in)
 	return nil
-}
-
-func cutPrefix(protocol string) (role string, ok bool) {
-	if len(protocol) <= len(alpn) || protocol[:len(alpn)] != alpn {
-		return "", false
-	}
-	return protocol[len(alpn):], true
 }
 
 // Join copies both ways until both sides have said all, and closes down. What

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -89,9 +90,11 @@ func open(t *testing.T, c *Credentials) (address string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 2)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
-	go func() { done <- Serve(ctx, behind, Users{"attestor": os.Getuid()}, Allow(h, "attestor")) }()
 	go func() {
-		done <- Door{Credentials: c, From: "attestor", To: map[string]string{"builder": socket}, Log: slog.New(slog.DiscardHandler)}.Serve(ctx, l)
+		done <- Serve(ctx, behind, Users{"attestor": Elsewhere, "api": Elsewhere, RoleDoor: os.Getuid()}, Allow(h, "attestor"))
+	}()
+	go func() {
+		done <- Door{Credentials: c, From: []string{"attestor", "api"}, To: map[string]string{"builder": socket}, Log: slog.New(slog.DiscardHandler)}.Serve(ctx, l)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -114,7 +117,8 @@ func TestDoor(t *testing.T) {
 		good bool
 	}{
 		"the attestor":               {Endpoint{Address: door, Role: "builder", Credentials: platform.credentials(client, "attestor")}, true},
-		"another role":               {Endpoint{Address: door, Role: "builder", Credentials: platform.credentials(client, "api")}, false},
+		"one that may not ask":       {Endpoint{Address: door, Role: "builder", Credentials: platform.credentials(client, "api")}, false},
+		"one that may not come in":   {Endpoint{Address: door, Role: "builder", Credentials: platform.credentials(client, "registry")}, false},
 		"another platform":           {Endpoint{Address: door, Role: "builder", Credentials: stranger.credentials(client, "attestor")}, false},
 		"a name without credentials": {Endpoint{Address: door, Role: "builder"}, false},
 		"a certificate of the past":  {Endpoint{Address: door, Role: "builder", Credentials: platform.credentials(past, "attestor")}, false},
@@ -136,5 +140,36 @@ func TestDoor(t *testing.T) {
 	at := Endpoint{Address: impostor, Role: "builder", Credentials: platform.credentials(client, "attestor")}
 	if _, err := at.Dial(t.Context()); err == nil {
 		t.Error("another role of the platform was taken for the builder")
+	}
+}
+
+// What the door says of others counts for those that are elsewhere alone.
+func TestDoorSpeaksForOthers(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(socket, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "in") })
+	users := Users{"attestor": Elsewhere, "api": 12345, "builder": 0, RoleDoor: os.Getuid()}
+	go func() { done <- Serve(ctx, l, users, h) }()
+	t.Cleanup(func() { cancel(); <-done })
+	for line, good := range map[string]bool{
+		"attestor\n": true, "api\n": false, "builder\n": false, "door\n": false, "nobody\n": false, "\n": false, "": false,
+		"attestor attestor attestor attestor attestor\n": false, "attestor\nattestor\n": false,
+	} {
+		conn, err := At(socket).Dial(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		io.WriteString(conn, line+"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		answer, _ := io.ReadAll(conn)
+		conn.Close()
+		if got := strings.HasPrefix(string(answer), "HTTP/1.1 200 "); got != good {
+			t.Errorf("the door says %q: got %q", line, answer)
+		}
 	}
 }

@@ -1,0 +1,269 @@
+package operation
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/cgi"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+// TestBuildHost enrols a build host, has it build for the platform, and for no other.
+func TestBuildHost(t *testing.T) {
+	needsRoot(t)
+	p := harness.Start(t)
+	at := freeAddress(t)
+	startHost(t, "builder", enrol(t, p, 0o600, "builder", "--host", "127.0.0.1"), at, nil, "--mirror", harness.BaseImages(t))
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	p.Args = []string{"--mirror", harness.BaseImages(t), "--config", harness.Config(t, map[string]any{"roles": map[string]any{"builder": at}})}
+	p.Up()
+	if p.Role("builder") != 0 {
+		t.Error("the platform still runs a builder of its own")
+	}
+	release(t, p, harness.GoRepo(t), "app")
+	release(t, p, dockerRepo(t), "dockerfile")
+
+	// Another platform's credentials are worth nothing there.
+	other := harness.Start(t, "--config", harness.Config(t, map[string]any{"roles": map[string]any{"builder": at}}))
+	if output, code := begin(t, other, harness.GoRepo(t), "app", "source")(); code != 1 || strings.Contains(output, "released") {
+		t.Errorf("another platform built there: exit code %d\n%s", code, output)
+	}
+}
+
+// TestEveryRoleOnItsOwnHost takes a platform apart, and puts together what the
+// front needs least: attestor and API elsewhere, which come in through serve's door.
+func TestEveryRoleOnItsOwnHost(t *testing.T) {
+	needsRoot(t)
+	repo := served(t, dockerRepo(t))
+	for name, elsewhere := range map[string][]string{
+		"all":              {"trust", "registry", "builder", "attestor", "api"},
+		"attestor and api": {"attestor", "api"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := harness.Reserve(t)
+			roles := map[string]any{"door": freeAddress(t)}
+			for _, role := range elsewhere {
+				roles[role] = freeAddress(t)
+			}
+			roles["api"] = p.Addr
+			hosts := map[string]*host{}
+			start := func(role string) {
+				t.Helper()
+				args := []string{"--url", p.URL}
+				if role != "api" {
+					args = append(args, "--host", "127.0.0.1")
+				}
+				file, args := enrol(t, p, 0o600, role, args...), []string(nil)
+				if role == "builder" || role == "attestor" {
+					args = []string{"--mirror", harness.BaseImages(t)}
+				}
+				own := maps.Clone(roles)
+				if role != "builder" { // whose user has the standard library that all tests share
+					own["uidBase"] = 64800 + 100*len(hosts)
+				}
+				hosts[role] = startHost(t, role, file, roles[role].(string), own, args...)
+			}
+			last := len(elsewhere) - 2 // attestor and API ask the others when they start
+			for _, role := range elsewhere[:last] {
+				start(role)
+			}
+			p.Args = []string{"--mirror", harness.BaseImages(t), "--config", harness.Config(t, map[string]any{"roles": roles})}
+			p.Up()
+			for _, role := range elsewhere[last:] {
+				start(role)
+			}
+			for _, role := range elsewhere {
+				if p.Role(role) != 0 {
+					t.Errorf("serve still runs the role %s", role)
+				}
+			}
+			eventually(t, "all roles answer", func() bool { return ready(p) })
+			release(t, p, repo, "app")
+			p.Trust()
+			out, err := p.Colophon(t.Context(), "verify", p.Addr+"/app:v1.0.0", "--source", repo).CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "Build L3") {
+				t.Errorf("verify: %v\n%s", err, out)
+			}
+			if metrics := string(p.Get("/metrics")); !strings.Contains(metrics, "colophon_releases_total") || !strings.Contains(metrics, "colophon_builds_running") {
+				t.Error("/metrics lacks those of roles on other hosts")
+			}
+
+			// A host that is gone is missed, and comes back.
+			hosts["attestor"].stop()
+			if ready(p) {
+				t.Error("/readyz does not miss the attestor")
+			}
+			hosts["attestor"].start()
+			eventually(t, "all roles answer", func() bool { return ready(p) })
+			release(t, p, repo, "again")
+
+			// What a role may ask for is what its certificate is for: the API's is not the attestor's.
+			at, behind := roles["door"].(string), "trust"
+			if own, ok := roles["trust"]; ok {
+				at = own.(string)
+			}
+			for role, want := range map[string]int{"api": http.StatusForbidden, "attestor": http.StatusBadRequest} {
+				if got := token(t, hosts[role].file, at, behind); got != want {
+					t.Errorf("the %s's enrolment asks for a token: got %d, want %d", role, got, want)
+				}
+			}
+		})
+	}
+}
+
+// token asks the trust services behind a door for one, with an enrolment.
+func token(t *testing.T, file, at, role string) (status int) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e struct{ Asker *peer.Credentials }
+	if err := json.Unmarshal(data, &e); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := peer.Endpoint{Address: at, Role: role, Credentials: e.Asker}.Client().Post("http://trust/token", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+func needsRoot(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: a host of a role needs root")
+	}
+}
+
+func dockerRepo(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "app")
+	harness.Write(t, dir, map[string]string{"Dockerfile": "FROM debian:bookworm-slim\nRUN echo here > /where\n"})
+	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "first"}, {"tag", "v1.0.0"}} {
+		harness.Git(t, dir, args...)
+	}
+	return dir
+}
+
+// served is the URL of a repository on a server that this test's platforms believe.
+func served(t *testing.T, repo string) string {
+	t.Helper()
+	exec, err := exec.LookPath("git")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewTLSServer(&cgi.Handler{
+		Path: exec, Args: []string{"http-backend"}, Dir: repo,
+		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(repo), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"},
+	})
+	t.Cleanup(srv.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SSL_CERT_FILE", ca)
+	t.Setenv("GIT_SSL_CAINFO", "") // which would go first
+	return srv.URL + "/" + filepath.Base(repo) + "/.git"
+}
+
+// The file is a secret, and a host without root is none to build on.
+func TestBuildHostRefuses(t *testing.T) {
+	p := harness.Start(t)
+	for name, test := range map[string]struct {
+		file, want string
+	}{
+		"others can read it": {enrol(t, p, 0o644, "builder", "--host", "127.0.0.1"), "chmod 600"},
+		"no file":            {"/nonexistent", "no such file"},
+	} {
+		cmd := exec.Command(harness.Bin(t, "colophond"), "builder", "--enrolment", test.file, "--data", t.TempDir(), "--listen", "127.0.0.1:0")
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), test.want) {
+			t.Errorf("%s: %v, %s; want %q", name, err, out, test.want)
+		}
+	}
+}
+
+func enrol(t *testing.T, p *harness.Platform, mode os.FileMode, role string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(harness.Bin(t, "colophond"), append([]string{"enrol", role, "--data", p.Data}, args...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("enrol %s: %v", role, err)
+	}
+	file := filepath.Join(t.TempDir(), "enrolment.json")
+	if err := os.WriteFile(file, out, mode); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// A host runs one role of a platform until the test ends.
+type host struct {
+	t          *testing.T
+	role, file string
+	args       []string
+	log        *harness.Log
+	stop       func()
+}
+
+func startHost(t *testing.T, role, file, address string, roles map[string]any, args ...string) *host {
+	t.Helper()
+	h := &host{t: t, role: role, file: file, log: &harness.Log{}, stop: func() {}}
+	h.args = append([]string{role, "--enrolment", file, "--data", filepath.Join(t.TempDir(), "data"),
+		"--listen", address, "--config", harness.Config(t, map[string]any{"roles": roles})}, args...)
+	t.Cleanup(func() {
+		h.stop()
+		if t.Failed() {
+			t.Logf("log of the %s's host:\n%s", role, h.log)
+		}
+	})
+	h.start()
+	return h
+}
+
+func (h *host) start() {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, harness.Bin(h.t, "colophond"), h.args...)
+	cmd.Stderr = h.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.stop = func() { cancel(); cmd.Wait() }
+	if line, _ := bufio.NewReader(out).ReadString('\n'); !strings.HasPrefix(line, "ready") {
+		h.t.Fatalf("the %s's host did not start: %q\n%s", h.role, line, h.log)
+	}
+}
