@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/source"
 )
 
 // Recipe is what a requester may choose about a build; it is recorded whole in
@@ -23,7 +24,9 @@ type Recipe struct {
 // Request is one build. Tree and Layout belong to the caller.
 type Request struct {
 	Recipe Recipe
-	Tree   string    // directory with the exported source; read-only to the build
+	Tree   string // directory with the exported source; read-only to the build
+	// Source is what Tree was exported from: who hands Tree to another zone holds it to that.
+	Source source.Tree
 	Epoch  time.Time // SOURCE_DATE_EPOCH: the commit's committer time
 	Layout string    // empty directory that receives the OCI layout
 	Limits Limits    // zero fields mean the builder's default

@@ -19,6 +19,7 @@ import (
 	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/internal/api"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/source"
 )
 
 // built is a layout and what is known of how it came about.
@@ -87,7 +88,7 @@ func (j *run) attempt(ctx context.Context, name string, s build.Session) (_ *att
 	defer log.discard()
 	j.emit(api.Event{Phase: "build", Step: j.recipe.Builder})
 	req := build.Request{
-		Recipe: j.recipe, Tree: j.tree, Epoch: j.commit.Time, Layout: a.Layout,
+		Recipe: j.recipe, Tree: j.tree, Source: j.source, Epoch: j.commit.Time, Layout: a.Layout,
 		Log: func(e build.Event) {
 			log.write(e)
 			j.emit(api.Event{Phase: "build", Step: e.Step, Line: e.Line})
@@ -144,6 +145,9 @@ func (j *run) explain(a *attempt, err error) error {
 	var away *build.UnavailableError
 	if errors.As(err, &away) {
 		return &api.Error{Message: away.Error(), Hint: "the platform's /readyz lists what its host lacks; a Go program needs no Dockerfile: --builder golang", Exit: 1}
+	}
+	if errors.Is(err, source.ErrNotTheTree) {
+		return &api.Error{Message: "refusing to build: what was about to go to the builder is " + err.Error(), Hint: "the platform's disk changed or its export is wrong; nothing was built", Exit: 1}
 	}
 	return fmt.Errorf("builder: %w", err)
 }

@@ -153,7 +153,8 @@ type run struct {
 	digest  string // of what is released, once that is proven
 	commit  source.Commit
 	tags    []string
-	tree    string // the commit's exported tree
+	tree    string // directory: the commit's exported tree
+	source  source.Tree
 	recipe  build.Recipe
 	builder BuilderInfo
 	target  oci.Target
@@ -343,7 +344,7 @@ func (j *run) fetch(ctx context.Context) error {
 		return err
 	}
 	j.emit(api.Event{Phase: "source", Line: fmt.Sprintf("%s at %s, %s", commit.ID, commit.Time.Format(time.RFC3339), describeSignature(commit.Signature))})
-	if err := repo.Export(ctx, j.tree); err != nil {
+	if j.source, err = repo.Export(ctx, j.tree); err != nil {
 		return &api.Error{Message: "source: " + err.Error(), Exit: 1}
 	}
 	if j.recipe, err = completeRecipe(j.req.Recipe, j.tree); err != nil {

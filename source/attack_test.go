@@ -64,7 +64,7 @@ func TestNothingOfTheRepositoryRuns(t *testing.T) {
 	}
 	repo, _ := mustFetch(t, Request{URI: r.uri(), Ref: "main"})
 	dst := t.TempDir()
-	if err := repo.Export(t.Context(), dst); err != nil {
+	if _, err := repo.Export(t.Context(), dst); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(filepath.Join(dst, "a.txt")); err != nil || string(got) != "$Format:%H$\n" {
@@ -138,7 +138,7 @@ func TestReplaceRefsAndGraftsAreIgnored(t *testing.T) {
 	}
 	repo, c := mustFetch(t, Request{URI: r.uri(), Ref: "main"})
 	dst := t.TempDir()
-	if err := repo.Export(t.Context(), dst); err != nil {
+	if _, err := repo.Export(t.Context(), dst); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := os.ReadFile(filepath.Join(dst, "a")); string(got) != "honest" || c.ID != honest {
@@ -149,7 +149,7 @@ func TestReplaceRefsAndGraftsAreIgnored(t *testing.T) {
 	r2.git("fetch", "-q", "--update-head-ok", r.dir, "+refs/*:refs/*")
 	mine := &Repo{dir: filepath.Join(r2.dir, ".git"), commit: c, subs: map[string]*Repo{}}
 	dst = t.TempDir()
-	if err := mine.Export(t.Context(), dst); err != nil {
+	if _, err := mine.Export(t.Context(), dst); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := os.ReadFile(filepath.Join(dst, "a")); string(got) != "honest" {
@@ -206,7 +206,7 @@ func TestHostileTrees(t *testing.T) {
 		repo, _, err := fetch(t, Request{URI: r.uri(), Ref: name})
 		if err == nil {
 			dst := t.TempDir()
-			err = repo.Export(t.Context(), dst)
+			_, err = repo.Export(t.Context(), dst)
 			if left, _ := os.ReadDir(dst); len(left) > 0 {
 				t.Errorf("%s: left %v behind", name, left)
 			}
@@ -229,7 +229,7 @@ func TestHostileTreesWithoutFsck(t *testing.T) {
 	} {
 		id := r.commitTree(name, entries...)
 		repo := &Repo{dir: filepath.Join(r.dir, ".git"), commit: Commit{ID: id, Tree: r.git("rev-parse", id+"^{tree}")}}
-		if err := repo.Export(t.Context(), t.TempDir()); !errors.Is(err, ErrUnsafe) {
+		if _, err := repo.Export(t.Context(), t.TempDir()); !errors.Is(err, ErrUnsafe) {
 			t.Errorf("%s: got %v, want ErrUnsafe", name, err)
 		}
 	}
@@ -263,7 +263,7 @@ func TestHarmlessLinksStay(t *testing.T) {
 	}
 	r.commit("a", "1")
 	repo, _ := mustFetch(t, Request{URI: r.uri(), Ref: "main"})
-	if err := repo.Export(t.Context(), t.TempDir()); err != nil {
+	if _, err := repo.Export(t.Context(), t.TempDir()); err != nil {
 		t.Error(err)
 	}
 }
@@ -311,7 +311,7 @@ func TestLFSPointer(t *testing.T) {
 	r.commit("data/model.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:"+strings.Repeat("ab", 32)+"\nsize 12345\n")
 	repo, _ := mustFetch(t, Request{URI: r.uri(), Ref: "main"})
 	dst := t.TempDir()
-	err := repo.Export(t.Context(), dst)
+	_, err := repo.Export(t.Context(), dst)
 	if !errors.Is(err, ErrLFS) || !strings.Contains(err.Error(), `"data/model.bin"`) {
 		t.Errorf("got %v, want ErrLFS with the path", err)
 	}
@@ -374,7 +374,7 @@ func TestTamperedObject(t *testing.T) {
 		t.Fatalf("stock git notices: got %q", got)
 	}
 	repo := &Repo{dir: filepath.Join(r.dir, ".git"), commit: Commit{ID: id, Tree: r.git("rev-parse", "HEAD^{tree}")}}
-	if err := repo.Export(t.Context(), t.TempDir()); err == nil {
+	if _, err := repo.Export(t.Context(), t.TempDir()); err == nil {
 		t.Error("a forged blob was exported")
 	}
 	if _, _, err := fetch(t, Request{URI: r.uri(), Ref: "main"}); err == nil {

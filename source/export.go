@@ -76,33 +76,36 @@ func walk(ctx context.Context, o *objects, tree string, visit func(file) error) 
 // each object is checked against its id. Symlinks are kept, but one that leads
 // out of dst is refused (ErrUnsafe), because whoever opens it would read the
 // machine's files. After an error dst is empty again.
-func (r *Repo) Export(ctx context.Context, dst string) error {
+//
+// Whoever hands the files on holds them to the Tree.
+func (r *Repo) Export(ctx context.Context, dst string) (Tree, error) {
 	if err := os.MkdirAll(dst, 0o755); err != nil {
-		return err
+		return Tree{}, err
 	}
 	if entries, err := os.ReadDir(dst); err != nil {
-		return err
+		return Tree{}, err
 	} else if len(entries) > 0 {
-		return fmt.Errorf("%s is not empty", dst)
+		return Tree{}, fmt.Errorf("%s is not empty", dst)
 	}
-	err := r.export(ctx, dst)
-	if err != nil {
+	t := Tree{ID: r.commit.Tree, modules: map[string]module{}, old: map[string]bool{}}
+	if err := r.export(ctx, dst, t); err != nil {
 		entries, _ := os.ReadDir(dst)
 		for _, e := range entries {
 			os.RemoveAll(filepath.Join(dst, e.Name()))
 		}
-		return fmt.Errorf("exporting %s@%s: %w", r.commit.URI, r.commit.ID, err)
+		return Tree{}, fmt.Errorf("exporting %s@%s: %w", r.commit.URI, r.commit.ID, err)
 	}
-	return nil
+	return t, nil
 }
 
-func (r *Repo) export(ctx context.Context, dst string) error {
+// export fills in t what its id alone does not say.
+func (r *Repo) export(ctx context.Context, dst string, t Tree) error {
 	root, err := os.OpenRoot(dst)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	x := &exporter{root: root, dst: dst, time: r.commit.Time}
+	x := &exporter{root: root, dst: dst, time: r.commit.Time, tree: t}
 	if err := x.repo(ctx, r, ""); err != nil {
 		return err
 	}
@@ -130,6 +133,7 @@ type exporter struct {
 	root  *os.Root
 	dst   string
 	time  time.Time // of the outermost commit, so that one image has one time
+	tree  Tree
 	dirs  []string
 	links []string
 	bytes int64
@@ -185,6 +189,7 @@ func (x *exporter) entry(ctx context.Context, r *Repo, o *objects, f file, name 
 			return fmt.Errorf("submodule %q was not fetched", name)
 		}
 		x.dirs = append(x.dirs, name)
+		x.tree.modules[name] = module{f.id, sub.commit.Tree}
 		if err := x.root.Mkdir(name, 0o755); err != nil {
 			return err
 		}
@@ -214,6 +219,9 @@ func (x *exporter) file(o *objects, f file, name string) error {
 	perm := fs.FileMode(0o644)
 	if f.mode == "100755" {
 		perm = 0o755
+	}
+	if f.old {
+		x.tree.old[name] = true
 	}
 	// O_EXCL: on a file system that folds names, two entries would be one.
 	out, err := x.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, perm)

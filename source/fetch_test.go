@@ -35,7 +35,7 @@ func TestFetchAndExport(t *testing.T) {
 					t.Errorf("got %+v, want %+v", c, want)
 				}
 				dst := filepath.Join(t.TempDir(), "tree")
-				if err := repo.Export(t.Context(), dst); err != nil {
+				if _, err := repo.Export(t.Context(), dst); err != nil {
 					t.Fatal(err)
 				}
 				got := list(t, dst, c.Time)
@@ -160,7 +160,7 @@ func TestSubmodules(t *testing.T) {
 		t.Errorf("got %+v, want %+v", c.Submodules, want)
 	}
 	dst := t.TempDir()
-	if err := repo.Export(t.Context(), dst); err != nil {
+	if _, err := repo.Export(t.Context(), dst); err != nil {
 		t.Fatal(err)
 	}
 	if got := list(t, filepath.Join(dst, "libs/mid/deep"), c.Time); got != `in="inner"` {
@@ -212,7 +212,7 @@ func TestServerWithoutFetchById(t *testing.T) {
 	uri := r.serveOldProtocol()
 	for ref, want := range map[string]string{"main": tip, "v2": tip, first: first, tip: tip} {
 		repo, c := mustFetch(t, Request{URI: uri, Ref: ref})
-		if err := repo.Export(t.Context(), t.TempDir()); err != nil || c.ID != want {
+		if _, err := repo.Export(t.Context(), t.TempDir()); err != nil || c.ID != want {
 			t.Errorf("%s: got %s, %v; want %s", ref, c.ID, err, want)
 		}
 	}

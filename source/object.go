@@ -235,6 +235,7 @@ type entry struct {
 	mode string // "100644", "100755", "120000", "40000", "160000"
 	name string
 	id   string
+	old  bool // 100664 in the tree, which is what git wrote in its first months; mode says 100644
 }
 
 func (o *objects) tree(id string) ([]entry, error) {
@@ -261,8 +262,8 @@ func parseTree(raw []byte, id string) ([]entry, error) {
 		}
 		e := entry{mode: mode, name: name, id: hex.EncodeToString(rest[:n])}
 		raw = rest[n:]
-		if mode == "100664" { // what git wrote in its first months
-			e.mode = "100644"
+		if mode == "100664" {
+			e.mode, e.old = "100644", true
 		}
 		switch e.mode {
 		case "100644", "100755", "120000", "40000", "160000":

@@ -78,7 +78,7 @@ func serve(t *testing.T) func(dir string) error {
 			return err
 		}
 		tree := t.TempDir()
-		if err := r.Export(t.Context(), tree); err != nil {
+		if _, err := r.Export(t.Context(), tree); err != nil {
 			return err
 		}
 		if got, err := os.ReadFile(filepath.Join(tree, "file")); string(got) != "content\n" {

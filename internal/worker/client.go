@@ -12,6 +12,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/source"
 )
 
 // Client builds on the worker behind Socket. Tree and Layout of a request are
@@ -33,12 +34,29 @@ func (c Client) Build(ctx context.Context, req build.Request) (*build.Result, er
 	body, w := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
-		err := send(w, first, req.Tree)
+		err := send(w, first, req)
 		w.CloseWithError(err)
 		packed <- err
 	}()
-	defer func() { body.Close(); <-packed }()
+	res, err := c.exchange(ctx, body, req)
+	body.Close()
+	// The worker may have answered before it had the whole tree, or without it.
+	sent := <-packed
+	switch {
+	case errors.Is(sent, source.ErrNotTheTree):
+		return nil, sent
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, err
+	case sent != nil:
+		return nil, fmt.Errorf("worker: a result of half the tree: %w", sent)
+	}
+	return res, nil
+}
 
+// exchange sends the body and reads the answer.
+func (c Client) exchange(ctx context.Context, body io.Reader, req build.Request) (*build.Result, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://worker/build", body)
 	if err != nil {
 		return nil, err
@@ -47,9 +65,6 @@ func (c Client) Build(ctx context.Context, req build.Request) (*build.Result, er
 	defer hc.CloseIdleConnections()
 	resp, err := hc.Do(r)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	defer resp.Body.Close()
@@ -57,11 +72,7 @@ func (c Client) Build(ctx context.Context, req build.Request) (*build.Result, er
 		msg, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
 		return nil, fmt.Errorf("worker: %s: %s", resp.Status, msg)
 	}
-	res, err := receive(resp.Body, req)
-	if err != nil && ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return res, err
+	return receive(resp.Body, req)
 }
 
 // Missing answers the builders that cannot work on this platform, and why.
@@ -91,11 +102,11 @@ func (c Client) Missing(ctx context.Context) (map[string]string, error) {
 	return missing, nil
 }
 
-func send(w io.Writer, first []byte, tree string) error {
+func send(w io.Writer, first []byte, req build.Request) error {
 	if _, err := w.Write(append(frameHead('J', len(first)), first...)); err != nil {
 		return err
 	}
-	return packTree(w, tree)
+	return packTree(w, req.Tree, req.Source)
 }
 
 // receive reads the answer. Everything in it is the build zone's word.

@@ -12,17 +12,20 @@ import (
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/source"
 )
 
 // packTree writes directories, regular files and symbolic links below dir as a
-// tar, in the order of their names. Of modes only "executable" goes along.
-func packTree(w io.Writer, dir string) error {
+// tar, in the order of their names. Of modes only "executable" goes along. What
+// was written is hashed on its way, and fails, before the end, where it is
+// not want.
+func packTree(w io.Writer, dir string, want source.Tree) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	out := tar.NewWriter(w)
+	out, hash := tar.NewWriter(w), want.Hash()
 	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || name == "." {
 			return err
@@ -35,13 +38,13 @@ func packTree(w io.Writer, dir string) error {
 		switch {
 		case d.IsDir():
 			h.Typeflag, h.Name, h.Mode = tar.TypeDir, name+"/", 0o755
-			return out.WriteHeader(h)
+			return errors.Join(hash.Dir(name), out.WriteHeader(h))
 		case info.Mode().Type() == fs.ModeSymlink:
 			h.Typeflag = tar.TypeSymlink
 			if h.Linkname, err = root.Readlink(name); err != nil {
 				return err
 			}
-			return out.WriteHeader(h)
+			return errors.Join(hash.Symlink(name, h.Linkname), out.WriteHeader(h))
 		case !info.Mode().IsRegular():
 			return fmt.Errorf("%s is neither a file, a directory nor a link", name)
 		}
@@ -57,10 +60,15 @@ func packTree(w io.Writer, dir string) error {
 		if err := out.WriteHeader(h); err != nil {
 			return err
 		}
-		_, err = io.Copy(out, f)
-		return err
+		return hash.File(name, h.Mode == 0o755, h.Size, io.TeeReader(f, out))
 	})
-	return errors.Join(err, out.Close())
+	if err == nil {
+		err = hash.Check()
+	}
+	if err != nil {
+		return err
+	}
+	return out.Close()
 }
 
 // unpackTree is the other side of packTree. Links are made last, so that none

@@ -7,7 +7,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -20,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/build/buildkit"
 	"github.com/colophon-build/colophon/build/sandbox"
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/source"
 )
 
 func TestMain(m *testing.M) {
@@ -48,7 +51,7 @@ func TestRealBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	events := 0
-	res, err := c.Build(t.Context(), build.Request{Recipe: build.Recipe{Builder: "buildkit"}, Tree: src, Layout: layout, Epoch: time.Unix(1700000000, 0), Session: session,
+	res, err := c.Build(t.Context(), build.Request{Recipe: build.Recipe{Builder: "buildkit"}, Tree: src, Source: committed(t, src), Layout: layout, Epoch: time.Unix(1700000000, 0), Session: session,
 		Log: func(build.Event) { events++ }})
 	if err != nil {
 		t.Fatal(err)
@@ -65,6 +68,27 @@ type builderFunc func(context.Context, build.Request) (*build.Result, error)
 func (f builderFunc) Build(ctx context.Context, r build.Request) (*build.Result, error) {
 	return f(ctx, r)
 }
+
+// committed is the tree that the stock git makes of a directory.
+func committed(t *testing.T, dir string) source.Tree {
+	t.Helper()
+	repo := filepath.Join(t.TempDir(), "repo")
+	git := func(args ...string) string {
+		cmd := exec.Command("git", append([]string{"--git-dir=" + repo, "--work-tree=" + dir}, args...)...)
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GIT_CONFIG_NOSYSTEM=1"}
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("git %q: %v", args, err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	git("init", "-q")
+	git("add", "-A")
+	return source.Tree{ID: git("write-tree")}
+}
+
+// none is the tree without files, as every git knows it.
+var none = source.Tree{ID: "4b825dc642cb6eb9a060e54bf8d69288fbee4904"}
 
 func serve(t *testing.T, cfg Config) (Client, func()) {
 	t.Helper()
@@ -98,7 +122,7 @@ func TestMissingBuilder(t *testing.T) {
 	if missing, err := c.Missing(t.Context()); err != nil || !reflect.DeepEqual(missing, map[string]string{"buildkit": "no runc"}) {
 		t.Errorf("got %v, %v", missing, err)
 	}
-	_, err := c.Build(t.Context(), build.Request{Recipe: build.Recipe{Builder: "buildkit"}, Tree: t.TempDir(), Layout: t.TempDir(), Epoch: time.Unix(1, 0)})
+	_, err := c.Build(t.Context(), build.Request{Recipe: build.Recipe{Builder: "buildkit"}, Tree: t.TempDir(), Source: none, Layout: t.TempDir(), Epoch: time.Unix(1, 0)})
 	var away *build.UnavailableError
 	if !errors.As(err, &away) || away.Builder != "buildkit" || away.Reason != "no runc" {
 		t.Errorf("got %v, want that buildkit is missing, with the reason", err)
@@ -150,7 +174,7 @@ func TestBuildOverTheSocket(t *testing.T) {
 	})}})
 	var events []build.Event
 	layout := t.TempDir()
-	got, err := c.Build(t.Context(), build.Request{Recipe: build.Recipe{Builder: "x", Target: "t"}, Tree: src, Layout: layout, Epoch: epoch,
+	got, err := c.Build(t.Context(), build.Request{Recipe: build.Recipe{Builder: "x", Target: "t"}, Tree: src, Source: committed(t, src), Layout: layout, Epoch: epoch,
 		Limits: build.Limits{Memory: 5}, Log: func(e build.Event) { events = append(events, e) }})
 	if err != nil {
 		t.Fatal(err)
@@ -166,6 +190,71 @@ func TestBuildOverTheSocket(t *testing.T) {
 	}
 }
 
+// Files that are not those of the commit any more are handed to nobody.
+func TestSwappedTree(t *testing.T) {
+	built := 0
+	c, _ := serve(t, Config{Builders: map[string]build.Builder{"x": builderFunc(func(_ context.Context, r build.Request) (*build.Result, error) {
+		built++
+		return &build.Result{}, writeLayout(r.Layout)
+	})}})
+	src := t.TempDir()
+	os.WriteFile(filepath.Join(src, "run.sh"), []byte("echo right"), 0o644)
+	tree := committed(t, src)
+	for _, step := range []struct {
+		what   string
+		change func() error
+		built  int
+	}{
+		{"as committed", func() error { return nil }, 1},
+		{"other content", func() error { return os.WriteFile(filepath.Join(src, "run.sh"), []byte("echo wrong"), 0o644) }, 1},
+		{"as committed again", func() error { return os.WriteFile(filepath.Join(src, "run.sh"), []byte("echo right"), 0o644) }, 2},
+		{"an executable bit", func() error { return os.Chmod(filepath.Join(src, "run.sh"), 0o755) }, 2},
+	} {
+		if err := step.change(); err != nil {
+			t.Fatal(err)
+		}
+		before := built
+		_, err := c.Build(t.Context(), build.Request{Recipe: build.Recipe{Builder: "x"}, Tree: src, Source: tree, Layout: t.TempDir()})
+		if (err == nil) != (built > before) || err != nil && !errors.Is(err, source.ErrNotTheTree) {
+			t.Errorf("%s: got %v, after %d builds", step.what, err, built)
+		}
+		if built != step.built {
+			t.Errorf("%s: %d builds, want %d", step.what, built, step.built)
+		}
+	}
+	if _, err := c.Build(t.Context(), build.Request{Recipe: build.Recipe{Builder: "x"}, Tree: t.TempDir(), Layout: t.TempDir()}); !errors.Is(err, source.ErrNotTheTree) {
+		t.Errorf("no tree to compare with: got %v", err)
+	}
+}
+
+// A builder in other hands answers without the tree that it was to build.
+func TestAnswerWithoutTheTree(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := peer.Listen(socket, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var layout bytes.Buffer
+	dir := t.TempDir()
+	if err := errors.Join(writeLayout(dir), build.PackLayout(&layout, dir)); err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		out := &frames{w: w, flush: http.NewResponseController(w).Flush}
+		if err := errors.Join(out.write('T', layout.Bytes()), out.json('R', build.Result{})); err != nil {
+			t.Error(err)
+		}
+	})}
+	go server.Serve(l)
+	defer server.Close()
+	src := t.TempDir()
+	os.WriteFile(filepath.Join(src, "large"), make([]byte, 32<<20), 0o644)
+	res, err := Client{peer.At(socket)}.Build(t.Context(), build.Request{Tree: src, Source: committed(t, src), Layout: filepath.Join(t.TempDir(), "l")})
+	if err == nil {
+		t.Errorf("got %+v of a tree that was not read", res)
+	}
+}
+
 func TestErrorsCrossTheSocket(t *testing.T) {
 	fail := func(err error) build.Builder {
 		return builderFunc(func(context.Context, build.Request) (*build.Result, error) { return nil, err })
@@ -173,7 +262,7 @@ func TestErrorsCrossTheSocket(t *testing.T) {
 	c, _ := serve(t, Config{Builders: map[string]build.Builder{
 		"recipe": fail(&build.Error{Step: "[1/2] RUN x", Err: errors.New("exit code: 1")}), "broken": fail(errors.New("no disk"))}})
 	req := func(b string) build.Request {
-		return build.Request{Recipe: build.Recipe{Builder: b}, Tree: t.TempDir(), Layout: t.TempDir()}
+		return build.Request{Recipe: build.Recipe{Builder: b}, Tree: t.TempDir(), Source: none, Layout: t.TempDir()}
 	}
 	var be *build.Error
 	if _, err := c.Build(t.Context(), req("recipe")); !errors.As(err, &be) || be.Step != "[1/2] RUN x" || be.Err.Error() != "exit code: 1" {
@@ -208,7 +297,7 @@ func TestCancelAndTurns(t *testing.T) {
 	errs := make(chan error, 4)
 	for range 4 {
 		go func() {
-			_, err := c.Build(ctx, build.Request{Recipe: build.Recipe{Builder: "x"}, Tree: t.TempDir(), Layout: t.TempDir()})
+			_, err := c.Build(ctx, build.Request{Recipe: build.Recipe{Builder: "x"}, Tree: t.TempDir(), Source: none, Layout: t.TempDir()})
 			errs <- err
 		}()
 	}
