@@ -66,6 +66,9 @@ func (c *check) readProvenance(p *proof, predicate []byte) (*provenance, error) 
 	if prov.built, err = c.builtHere(p, def); err != nil {
 		return nil, err
 	}
+	if prov.built.pinned, err = readPinned(def, params); err != nil {
+		return nil, err
+	}
 	if prov.tree, prov.signed, err = sourceDependency(def.ResolvedDependencies, src); err != nil {
 		return nil, err
 	}

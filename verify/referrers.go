@@ -93,6 +93,7 @@ func (c *check) gather(ctx context.Context, digest v1.Hash) *evidence {
 			ev.candidates = append(ev.candidates, c.ofPlatform(raw, "", digest, v1.Descriptor{Digest: digest}))
 		}
 	}
+	c.checkLocks(ctx, digest, listed, ev)
 	return ev
 }
 

@@ -111,6 +111,7 @@ type built struct {
 	by         string            // who says so; empty where nobody does
 	runner     string            // of a workflow's certificate
 	room       map[string]string // internal parameters of Colophon's own builders; nil of others
+	pinned     pinned            // likewise
 }
 
 // requirements judges a build. A level is believed, because a trust root or the
@@ -126,6 +127,10 @@ func (b built) requirements() []Requirement {
 	if b.unlogged {
 		authentic.status = NotMet
 	}
+	consistent := judged{IsMet, "build type " + b.process + ", whose parameters agree with its certificate"}
+	if p := b.pinned.String(); p != "" {
+		consistent.evidence += "; " + p
+	}
 	hosted := b.believed(2)
 	switch {
 	case b.runner == "":
@@ -138,7 +143,7 @@ func (b built) requirements() []Requirement {
 	}
 	return list(map[string]judged{
 		reqPlatform:    b.believed(1),
-		reqConsistent:  {IsMet, "build type " + b.process + ", whose parameters agree with its certificate"},
+		reqConsistent:  consistent,
 		reqDistributed: {IsMet, "it was found with what it is about"},
 		reqExists:      {IsMet, b.provenance},
 		reqAuthentic:   authentic,

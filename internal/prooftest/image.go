@@ -153,13 +153,23 @@ func (s *Store) Tag(tag string, d v1.Descriptor) { s.tags[tag] = d }
 
 // Attach adds a bundle as a referrer and returns its blob and its manifest.
 func (s *Store) Attach(subject v1.Descriptor, bundle []byte, predicateType string) (blob, manifest v1.Descriptor) {
-	blob = s.Put(bundle, attest.BundleMediaType)
+	return s.attach(subject, bundle, attest.BundleMediaType, map[string]string{attest.AnnotationType: predicateType, attest.AnnotationContent: "dsse-envelope"})
+}
+
+// AttachFile adds a file as a referrer and returns its blob.
+func (s *Store) AttachFile(subject v1.Descriptor, content []byte, mediaType types.MediaType) v1.Descriptor {
+	blob, _ := s.attach(subject, content, mediaType, nil)
+	return blob
+}
+
+func (s *Store) attach(subject v1.Descriptor, content []byte, mediaType types.MediaType, annotations map[string]string) (blob, manifest v1.Descriptor) {
+	blob = s.Put(content, mediaType)
 	empty := s.Put([]byte("{}"), "application/vnd.oci.empty.v1+json")
 	manifest = s.putJSON(map[string]any{
-		"schemaVersion": 2, "mediaType": types.OCIManifestSchema1, "artifactType": attest.BundleMediaType, "config": empty, "layers": []v1.Descriptor{blob}, "subject": subject,
-		"annotations": map[string]string{attest.AnnotationType: predicateType, attest.AnnotationContent: "dsse-envelope"},
+		"schemaVersion": 2, "mediaType": types.OCIManifestSchema1, "artifactType": mediaType, "config": empty, "layers": []v1.Descriptor{blob}, "subject": subject,
+		"annotations": annotations,
 	}, types.OCIManifestSchema1)
-	manifest.ArtifactType = attest.BundleMediaType
+	manifest.ArtifactType = string(mediaType)
 	if s.ListedAs != "" {
 		manifest.ArtifactType = s.ListedAs
 	}
