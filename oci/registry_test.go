@@ -335,17 +335,26 @@ func attachAndFind(t *testing.T, target Target, top v1.Descriptor) {
 }
 
 // TestParallelAttachLosesNothing: eight processes attach to one image in a
-// registry without the referrers API, where the tag is all there is.
+// registry without the referrers API, where the tag is all there is. None of
+// them gets to write before all have read, so that seven writes are lost.
 func TestParallelAttachLosesNothing(t *testing.T) {
 	t.Parallel()
 	const writers = 8
 	var puts atomic.Int32
+	allRead := make(chan struct{})
 	host := newServer(t, false, func(_ http.ResponseWriter, r *http.Request) bool {
-		if strings.Contains(r.URL.Path, "/manifests/sha256-") {
-			if r.Method == http.MethodPut {
-				puts.Add(1)
+		if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/manifests/sha256-") {
+			return false
+		}
+		n := puts.Add(1)
+		if n == writers {
+			close(allRead)
+		}
+		if n <= writers {
+			select {
+			case <-allRead:
+			case <-r.Context().Done():
 			}
-			time.Sleep(5 * time.Millisecond) // a wide gap between read and write
 		}
 		return false
 	})
@@ -368,7 +377,7 @@ func TestParallelAttachLosesNothing(t *testing.T) {
 		t.Fatalf("got %d of %d, %v", len(found), writers, err)
 	}
 	if puts.Load() <= writers {
-		t.Logf("no write was lost on the way (%d writes)", puts.Load())
+		t.Errorf("no write was lost on the way (%d writes)", puts.Load())
 	}
 }
 
