@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -129,16 +130,21 @@ func unguarded(t *testing.T, a *attack) outcome {
 	return outcome{attack: a, where: "beside", through: through, stopped: stopped}
 }
 
+// testFailure is what a test says as it fails. One that panics or does not compile has tried nothing.
+var testFailure = regexp.MustCompile(`\w+_test\.go:\d+: .*`)
+
 // runUnit runs the test that is an attack's honest form: it fails where the
 // attack gets through.
 func (a *attack) runUnit(t *testing.T, cuts []cut) outcome {
 	t.Helper()
+	needWorld(t) // loopback, on which tests listen
 	pkg, name, _ := strings.Cut(a.unit, ": ")
 	out, err := goCommand(t, cuts, "test", "-vet=off", "-count=1", "-v", "-run", "^"+name+"$", "./"+pkg)
 	o := outcome{attack: a, where: "test"}
+	failures := testFailure.FindAllString(out, -1)
 	switch {
-	case strings.Contains(out, "--- FAIL: "+name):
-		o.through = clip(out, 300)
+	case strings.Contains(out, "--- FAIL: "+name) && len(failures) > 0:
+		o.through = strings.Join(failures, "; ")
 	case err == nil && strings.Contains(out, "--- PASS: "+name):
 		o.stopped = a.unit + " passed"
 	default:
