@@ -1,0 +1,250 @@
+package attack
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/sigstore/sigstore-go/pkg/sign"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/oci"
+)
+
+// fake publishes the victim's image in another repository with these bundles
+// for a proof, as somebody with a push token can, and has a consumer verify it.
+// It gets through where the image is accepted; it is stopped by the link named.
+func (s *scene) fake(v victim, link string, bundles map[string][]byte) (through, stopped string) {
+	s.Helper()
+	ctx := context.Background()
+	name := "fakes/" + strings.ToLower(s.Name()[strings.LastIndexByte(s.Name(), '/')+1:])
+	from, to := s.open(v.p, v.image, "client.json"), s.open(v.p, v.p.Addr+"/"+name, "client.json")
+	d, err := from.Resolve(ctx, v.digest)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if err := oci.Copy(ctx, to, from, d); err != nil {
+		s.Fatal(err)
+	}
+	for kind, b := range bundles {
+		if _, err := oci.AttachBundle(ctx, to, d, b, kind, time.Now()); err != nil {
+			s.Fatal(err)
+		}
+	}
+	return s.judgedBy(v, v.p.Addr+"/"+name+"@"+v.digest, link)
+}
+
+// judgedBy verifies a reference for the victim's source.
+func (s *scene) judgedBy(v victim, ref, link string) (through, stopped string) {
+	s.Helper()
+	code, out := s.verify(v.p, ref, "--source", v.source)
+	if code == 0 {
+		return "verify accepts it", ""
+	}
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == "✗" && f[1] == link {
+			return "", strings.TrimSpace(line)
+		}
+	}
+	s.Errorf("exit code %d, and not because of the %s:\n%s", code, link, out)
+	return "", out
+}
+
+// bend changes a bundle's JSON.
+func (s *scene) bend(b []byte, change func(m map[string]any)) []byte {
+	s.Helper()
+	var m map[string]any
+	if err := json.Unmarshal(b, &m); err != nil {
+		s.Fatal(err)
+	}
+	change(m)
+	out, err := json.Marshal(m)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if bytes.Equal(out, b) {
+		s.Fatal("nothing was changed")
+	}
+	return out
+}
+
+func material(m map[string]any) map[string]any {
+	return m["verificationMaterial"].(map[string]any)
+}
+
+// statement changes what a bundle's signature is about.
+func (s *scene) statement(b []byte, old, new string) []byte {
+	s.Helper()
+	return s.bend(b, func(m map[string]any) {
+		env := m["dsseEnvelope"].(map[string]any)
+		raw, err := base64.StdEncoding.DecodeString(env["payload"].(string))
+		if err != nil || !bytes.Contains(raw, []byte(old)) {
+			s.Fatalf("the statement has no %s (%v)", old, err)
+		}
+		env["payload"] = base64.StdEncoding.EncodeToString(bytes.ReplaceAll(raw, []byte(old), []byte(new)))
+	})
+}
+
+// cutProof makes verify take a bundle whose signature, certificate, log entry or time does not hold.
+var cutProof = cut{"verify/bundle.go", `	times, err := accept(b, r, digest)
+	if err != nil {`, `	times, err := accept(b, r, digest)
+	if false && err != nil {`}
+
+// cutDemand makes verify accept an image of which a link is absent.
+var cutDemand = cut{"verify/verify.go", `v.demand(map[string]bool{LinkImage: true, LinkSignature: true, LinkLog: true, LinkProvenance: true, LinkSBOM: !p.NoSBOM || p.Contents, LinkSource: p.RequireSource})`, `v.demand(map[string]bool{LinkImage: true})`}
+
+const (
+	proofGuard  = "each part of a proof is checked against the others and the trust root: verify judge"
+	demandGuard = "signature, log entry, provenance and SBOM are demanded of each image: verify conclude"
+)
+
+func init() {
+	for _, a := range []struct {
+		name, tries, link, guard string
+		cuts                     []cut
+		change                   func(s *scene, own, old map[string][]byte)
+	}{
+		{"replay-proof", "attach the proof of an older release to another image", "signature",
+			"statements and SBOMs are held to the image's digest: verify aboutDigest, aboutSums, readSBOM", []cut{
+				{"verify/bundle.go", `if sub.Digest[digest.Algorithm] == digest.Hex {`, `if true {`},
+				{"verify/sealed.go", `if matches > 0 && differs == 0 {`, `if true {`},
+				{"verify/sbom.go", `if info.SubjectDigest != digest.String() {`, `if false {`},
+			},
+			func(s *scene, own, old map[string][]byte) {
+				for kind := range own {
+					own[kind] = old[kind]
+				}
+			}},
+		{"replay-log-entry", "show the log entry of an older release", "log", proofGuard, []cut{cutProof}, func(s *scene, own, old map[string][]byte) {
+			s.exchange(own, old, attest.PredicateSign, "tlogEntries")
+		}},
+		{"replay-timestamp", "show the timestamp of an older release", "log", proofGuard, []cut{cutProof}, func(s *scene, own, old map[string][]byte) {
+			s.exchange(own, old, attest.PredicateSign, "timestampVerificationData")
+		}},
+		{"replay-certificate", "sign under the certificate of an older release", "signature", proofGuard, []cut{cutProof}, func(s *scene, own, old map[string][]byte) {
+			s.exchange(own, old, attest.PredicateSign, "certificate")
+		}},
+		{"no-timestamp", "leave out the time, so that an expired certificate may sign", "log", proofGuard, []cut{cutProof}, func(s *scene, own, _ map[string][]byte) {
+			own[attest.PredicateSign] = s.bend(own[attest.PredicateSign], func(m map[string]any) { delete(material(m), "timestampVerificationData") })
+		}},
+		{"forged-signature", "attach a forged signature", "signature", proofGuard, []cut{cutProof}, func(s *scene, own, _ map[string][]byte) {
+			own[attest.PredicateSign] = s.bend(own[attest.PredicateSign], func(m map[string]any) {
+				sig := m["dsseEnvelope"].(map[string]any)["signatures"].([]any)[0].(map[string]any)
+				raw, _ := base64.StdEncoding.DecodeString(sig["sig"].(string))
+				raw[len(raw)-1] ^= 1
+				sig["sig"] = base64.StdEncoding.EncodeToString(raw)
+			})
+		}},
+		{"forged-certificate", "sign under a certificate of an authority that has only the names of the platform's", "signature",
+			"a certificate is of an authority of the trust root, and has an SCT of its own: verify certified",
+			[]cut{{"verify/sealed.go", "	if s.cert != nil {\n		if err := s.certified(", "	if false {\n		if err := s.certified("}},
+			func(s *scene, own, _ map[string][]byte) {
+				for kind := range own {
+					own[kind] = s.forge(own[kind])
+				}
+			}},
+		{"forged-provenance", "attach a provenance with another time, tool or dependency", "provenance", proofGuard, []cut{cutProof}, func(s *scene, own, _ map[string][]byte) {
+			own[attest.PredicateSLSA1] = s.statement(own[attest.PredicateSLSA1], `"startedOn":"2`, `"startedOn":"1`)
+		}},
+		{"forged-sbom", "attach an SBOM that leaves something out", "sbom", proofGuard, []cut{cutProof}, func(s *scene, own, _ map[string][]byte) {
+			own[attest.PredicateSPDX] = s.statement(own[attest.PredicateSPDX], `"name"`, `"name" `)
+		}},
+		{"dropped-provenance", "take the provenance away", "provenance", demandGuard, []cut{cutDemand}, func(_ *scene, own, _ map[string][]byte) { delete(own, attest.PredicateSLSA1) }},
+		{"dropped-signature", "take the signature away", "signature", demandGuard, []cut{cutDemand}, func(_ *scene, own, _ map[string][]byte) { delete(own, attest.PredicateSign) }},
+		{"dropped-sbom", "take the SBOM away", "sbom", demandGuard, []cut{cutDemand}, func(_ *scene, own, _ map[string][]byte) {
+			delete(own, attest.PredicateSPDX)
+			delete(own, attest.PredicateCDX)
+		}},
+	} {
+		register(attack{name: a.name, tries: a.tries, guard: a.guard, cuts: a.cuts, beside: func(s *scene) (string, string) {
+			v := s.victim("app")
+			own := s.bundles(v)
+			a.change(s, own, s.bundles(s.older(v)))
+			return s.fake(v, a.link, own)
+		}})
+	}
+}
+
+// exchange puts a part of one bundle's material into another's.
+func (s *scene) exchange(own, old map[string][]byte, kind, part string) {
+	s.Helper()
+	var theirs map[string]any
+	if err := json.Unmarshal(old[kind], &theirs); err != nil {
+		s.Fatal(err)
+	}
+	if material(theirs)[part] == nil {
+		s.Fatalf("the bundle has no %s", part)
+	}
+	own[kind] = s.bend(own[kind], func(m map[string]any) { material(m)[part] = material(theirs)[part] })
+}
+
+// forge signs a bundle's statement again: with a key of the attacker's, under a
+// certificate like the bundle's, of an authority of the attacker's that has the
+// name of the platform's. Log and clock do for it what they do for everybody.
+func (s *scene) forge(b []byte) []byte {
+	s.Helper()
+	parsed, err := attest.ParseBundle(b)
+	if err != nil {
+		s.Fatal(err)
+	}
+	key, err := sign.NewEphemeralKeypair(nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	p := s.platform("step")
+	forged, err := sign.Bundle(&sign.DSSEData{Data: parsed.Entity.GetDsseEnvelope().GetPayload(), PayloadType: attest.PayloadType}, key, sign.BundleOptions{
+		CertificateProvider:  impostor{parsed.Certificate},
+		TimestampAuthorities: []*sign.TimestampAuthority{sign.NewTimestampAuthority(&sign.TimestampAuthorityOptions{URL: p.URL + "/api/v1/timestamp"})},
+		TransparencyLogs:     []sign.Transparency{sign.NewRekor(&sign.RekorOptions{BaseURL: p.URL, Version: 2})},
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	out, err := protojson.Marshal(forged)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return out
+}
+
+// impostor certifies as the authority of a certificate did, SCT and all, but with another key.
+type impostor struct{ like *x509.Certificate }
+
+func (i impostor) GetCertificate(_ context.Context, holder sign.Keypair, _ *sign.CertificateProviderOptions) ([]byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: i.like.SerialNumber, RawSubject: i.like.RawSubject,
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(10 * time.Minute),
+		ExtraExtensions: i.like.Extensions,
+	}
+	return x509.CreateCertificate(rand.Reader, leaf, &x509.Certificate{RawSubject: i.like.RawIssuer}, holder.GetPublicKey(), key)
+}
+
+var _ = register(attack{
+	name: "another-platforms-proof", tries: "attach signature, provenance and SBOM that another platform made, all sound",
+	guard: "a proof counts for whom the trust root names: verify judge, checkTimes, believed",
+	cuts: []cut{cutProof,
+		{"verify/bundle.go", "		return errUnknownLog(b)\n	}\n	for", "		return nil\n	}\n	for"},
+		{"verify/referrers.go", `if p.signature = c.believed(p); p.signature == nil {`, `if true {`},
+	},
+	beside: func(s *scene) (string, string) {
+		v := s.victim("app")
+		evil := s.platform("evil")
+		r := s.mustRelease(evil, v.repo, "app")
+		if r.Digest != v.digest {
+			s.Fatalf("the other platform made %s of the same commit, want %s", r.Digest, v.digest)
+		}
+		return s.fake(v, "signature", s.bundles(victim{p: evil, image: evil.Addr + "/app", digest: r.Digest}))
+	},
+})
