@@ -201,6 +201,12 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "claimed-commit", tries: "claim another commit in labels, arguments, files and provenance of the image's own",
 	guard: "the attestor names the commit that it fetched, and no other: release provenance",
+	cuts: []cut{{buildFile, `	a.Config["sourceDateEpoch"] =`, `	var image struct{ Config struct{ Labels map[string]string } }
+	json.Unmarshal(m.Platforms[0].ConfigRaw, &image)
+	if id := image.Config.Labels["org.opencontainers.image.revision"]; id != "" {
+		j.commit.ID = id
+	}
+	a.Config["sourceDateEpoch"] =`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		other := strings.Repeat("e", 40)
@@ -238,7 +244,12 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "secret-mounts", tries: "be handed secrets, ssh keys, privileges or the host's network by the recipe",
-	guard: "no entitlement, secret or agent is given to a build: build/buildkit solve",
+	guard: "no entitlement, secret or agent is given to a build: build/buildkit options, daemonConfig",
+	cuts: []cut{{"build/buildkit/rooms.go", `insecure-entitlements = []`, `insecure-entitlements = ["network.host", "security.insecure"]`},
+		{"build/buildkit/solve.go", `		ProxyNetwork:  true,
+`, `		ProxyNetwork:  true,
+		AllowedEntitlements: []string{"network.host", "security.insecure"},
+`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		var stopped []string
@@ -262,7 +273,10 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "links-in-the-source", tries: "have the platform read its host's files through links in the source or the output",
-	guard: "links are kept as links, and followed inside the tree alone: internal/worker unpackTree, BuildKit",
+	guard: "links out of the tree are refused, and the others kept as links: source export, internal/worker packTree",
+	cuts: []cut{{"source/export.go", `_, err := root.Stat(link)`, `err := error(nil)`},
+		{"internal/worker/tree.go", `info, err := d.Info()`, `info, err := os.Stat(filepath.Join(dir, name))`},
+		{"internal/worker/tree.go", `f, err := root.Open(name)`, `f, err := os.Open(filepath.Join(dir, name))`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		leaked := func(said string, err error) string {
@@ -287,9 +301,14 @@ var _ = register(attack{
 		if evidence := leaked(said, err); evidence != "" || err == nil {
 			return "a copy through a link found it: " + evidence, ""
 		}
-		// In the source.
+		// In the source: to a file that the attestor keeps, and to those of the host.
+		kept := filepath.Join(p.Data, "attestor", "records", "canary")
+		if err := copyFile(kept, s.canary); err != nil {
+			s.Fatal(err)
+		}
+		s.Cleanup(func() { os.Remove(kept) })
 		var stopped []string
-		for _, to := range []string{s.canary, s.dir, strings.Repeat("../", 12) + s.dir[1:]} {
+		for _, to := range []string{attestorDir + "/records/canary", s.canary, s.dir, strings.Repeat("../", 12) + s.dir[1:]} {
 			dir := filepath.Join(s.TempDir(), "app")
 			harness.Write(s, dir, map[string]string{"Dockerfile": "FROM debian:bookworm-slim\nCOPY . /src\nRUN cat /src/link /src/link/canary; true\n"})
 			if err := os.Symlink(to, filepath.Join(dir, "link")); err != nil {
