@@ -574,8 +574,6 @@ func init() {
 		{name: "tampered-git-object", tries: "serve an object that is not what its id says",
 			guard: "objects are hashed again: source objects.copy", unit: "source: TestTamperedObject",
 			cuts: []cut{{"source/object.go", `; got != id {`, `; false && got != id {`}}},
-		{name: "layout-swapped-after-check", tries: "change a blob after it was measured, before it is pushed",
-			guard: "each blob is hashed again as it is pushed: oci verifying", unit: "oci: TestLyingBlobs"},
 	} {
 		register(a)
 	}
