@@ -58,7 +58,8 @@ func Compare(listed []sbom.Package, installed map[Package]bool) Difference {
 			said[p] = true
 		}
 	}
-	return Difference{Compared: len(said), Unlisted: without(installed, said), Missing: without(said, installed)}
+	unlisted := slices.DeleteFunc(without(installed, said), func(p Package) bool { return p.Type == "npm" && p.Version == "" })
+	return Difference{Compared: len(said), Unlisted: unlisted, Missing: without(said, installed)}
 }
 
 // without lists what is in a and has no match in b, in order.

@@ -114,7 +114,8 @@ func TestLayers(t *testing.T) {
 		"a directory over a directory": {[][]entry{{module("x", "1")}, {{"app", tar.TypeDir, ""}}}, "npm x 1"},
 		"names with dots and slashes":  {[][]entry{{file("./var/lib//dpkg/./status", a)}, {file("/var/lib/dpkg/.wh.status", "")}}, ""},
 		"hard link":                    {[][]entry{{module("x", "1"), {"y/package.json", tar.TypeLink, "app/node_modules/x/package.json"}}, {file(".wh.app", "")}}, "npm x 1"},
-		"no packages":                  {[][]entry{{file("etc/passwd", "x"), file("bin/sh", "#!/bin/sh"), file("a/package.json", "{"), file("b/package.json", `{"name":"x"}`)}}, ""},
+		"no packages":                  {[][]entry{{file("etc/passwd", "x"), file("bin/sh", "#!/bin/sh"), file("a/package.json", "{")}}, ""},
+		"no version":                   {[][]entry{{file("b/package.json", `{"name":"x"}`)}}, "npm x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, d := image(t, tc.layers...)
@@ -232,6 +233,13 @@ func TestCompare(t *testing.T) {
 	} {
 		if d := Compare(list(append(purls, purl)...), installed); d.String() != want {
 			t.Errorf("%s: got %s", purl, d)
+		}
+	}
+	// A package.json without a version may be listed or not.
+	installed[Package{"npm", "part", ""}] = true
+	for _, more := range [][]string{nil, {"pkg:npm/part"}} {
+		if d := Compare(list(append(purls, more...)...), installed); !d.None() {
+			t.Errorf("%q: %s", more, d)
 		}
 	}
 	if d := Compare(nil, installed); len(d.Unlisted) != 7 || !strings.Contains(d.String(), "2 more") {

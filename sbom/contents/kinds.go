@@ -102,7 +102,8 @@ func paragraphs(content io.Reader, size int64, separator string, each func(map[s
 }
 
 // npm reads a package.json. Those of tests and templates are often no JSON, and
-// nothing that Node.js could load: they are no packages.
+// nothing that Node.js could load: they are no packages. Parts of a package may
+// have one with a name and no version, which scanners list or do not.
 func npm(content io.Reader, size int64) ([]Package, error) {
 	data, err := whole(content, size, maxManifest)
 	if err != nil {
@@ -112,7 +113,7 @@ func npm(content io.Reader, size int64) ([]Package, error) {
 		Name    string `json:"name"`
 		Version string `json:"version"`
 	}
-	if json.Unmarshal(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), &p) != nil || p.Name == "" || p.Version == "" {
+	if json.Unmarshal(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), &p) != nil || p.Name == "" {
 		return nil, nil
 	}
 	return []Package{{"npm", p.Name, p.Version}}, nil
