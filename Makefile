@@ -14,7 +14,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 GOBUILD := $(GO) build -buildvcs=false
 BIN     := build/bin
 
-.PHONY: help build builder tools deps base-images example quickstart self test attack attack-unguarded check fuzz bench clean distclean
+.PHONY: help build builder tools deps base-images example quickstart self services test attack attack-unguarded check fuzz bench clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ fuzz: ## every fuzz target for FUZZTIME each, one after the other
 
 self: deps build ## release Colophon from this repository's HEAD on two platforms, and compare
 	@scripts/self.sh
+
+services: deps builder build base-images ## release examples/go-service and node-service: from the network, hermetically, from a lock
+	COLOPHON_SERVICES=1 $(GO) test -timeout 60m -count=1 -v ./test/services
 
 bench: deps tools $(BIN)/syft build base-images example ## measure beside the peers; figures and ratios on stdout
 	COLOPHON_BENCH=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...

@@ -1,0 +1,74 @@
+// Package services releases the larger examples, whose builds use package
+// managers and the network: as they come, hermetically, and from a lock.
+package services
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/test/harness"
+)
+
+func TestServices(t *testing.T) {
+	if os.Getenv("COLOPHON_SERVICES") == "" {
+		t.Skip("not asked for, it needs Debian's mirror, a module proxy and npm's registry: make services")
+	}
+	if os.Getuid() != 0 {
+		t.Fatal("Dockerfiles need root")
+	}
+	p := harness.Start(t, "--mirror", harness.BaseImages(t))
+	p.Trust()
+	for _, name := range []string{"go-service", "node-service"} {
+		t.Run(name, func(t *testing.T) {
+			repo := filepath.Join(t.TempDir(), name)
+			if err := os.CopyFS(repo, os.DirFS(filepath.Join(harness.Root(t), "examples", name))); err != nil {
+				t.Fatal(err)
+			}
+			for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "first"}, {"tag", "v1.0.0"}} {
+				harness.Git(t, repo, args...)
+			}
+			lock := filepath.Join(t.TempDir(), "lock.json")
+			for _, mode := range []struct {
+				name string
+				args []string
+			}{
+				{"plain", nil},
+				{"hermetic", []string{"--hermetic", "--write-lock", lock}},
+				{"locked", []string{"--locked", lock}},
+			} {
+				image := fmt.Sprintf("%s/%s-%s", p.Addr, name, mode.name)
+				started := time.Now()
+				colophon(t, p, append([]string{"release", repo, "--ref", "v1.0.0", "--image", image}, mode.args...)...)
+				took := time.Since(started)
+				var verdict struct {
+					Outcome string
+				}
+				out := colophon(t, p, "verify", image+":v1.0.0", "--source", "file://"+repo, "--contents", "--json")
+				if err := json.Unmarshal(out, &verdict); err != nil {
+					t.Fatal(err)
+				}
+				fmt.Printf("%-14s %-9s %5.1f s, %s\n", name, mode.name, took.Seconds(), verdict.Outcome)
+			}
+		})
+	}
+}
+
+func colophon(t *testing.T, p *harness.Platform, args ...string) []byte {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	cmd := p.Colophon(ctx, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("colophon %s: %v\n%s%s", args[0], err, out, stderr.Bytes())
+	}
+	return out
+}
