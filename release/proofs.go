@@ -232,7 +232,7 @@ func (j *run) sameBuild(provenance, externalParameters json.RawMessage) bool {
 
 func (p *proofs) sboms(ctx context.Context, b *built) ([]statement, error) {
 	spdx, cdx, err := generate.Generate(ctx, generate.Options{
-		Layout: b.Layout, Digest: p.subject.Digest, Image: p.req.Image, Created: p.commit.Time, Source: p.commit,
+		Layout: b.Layout, Dir: p.dir, Digest: p.subject.Digest, Image: p.req.Image, Created: p.commit.Time, Source: p.commit,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("SBOM: %w", err)

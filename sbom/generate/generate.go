@@ -47,6 +47,7 @@ import (
 // Options say what is scanned.
 type Options struct {
 	Layout  string        // directory with an OCI layout whose blobs were checked against their digests
+	Dir     string        // for the layers as they are unpacked, which may be gigabytes; empty is os.TempDir
 	Digest  v1.Hash       // manifest or index in it
 	Image   string        // repository name that documents carry: "127.0.0.1:8080/team/app"
 	Created time.Time     // creation time of the documents; the commit's time
@@ -70,7 +71,7 @@ func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) 
 	doc := &syftsbom.SBOM{Artifacts: syftsbom.Artifacts{Packages: pkg.NewCollection()}}
 	meta := syftsource.ImageMetadata{UserInput: o.Image, ManifestDigest: o.Digest.String()}
 	for _, img := range images {
-		one, err := scan(ctx, img, o.Image)
+		one, err := o.scan(ctx, img)
 		if err != nil {
 			return fail(err)
 		}
@@ -141,14 +142,14 @@ func find(path layout.Path, digest v1.Hash) ([]v1.Image, error) {
 }
 
 // scan catalogs one platform.
-func scan(ctx context.Context, img v1.Image, name string) (*syftsbom.SBOM, error) {
+func (o Options) scan(ctx context.Context, img v1.Image) (*syftsbom.SBOM, error) {
 	raw, err := img.RawManifest()
 	if err != nil {
 		return nil, err
 	}
 	temp := stereofile.NewTempDirGenerator("colophon-sbom")
 	defer temp.Cleanup()
-	dir, err := temp.NewDirectory("layers")
+	dir, err := os.MkdirTemp(o.Dir, "layers-")
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +163,7 @@ func scan(ctx context.Context, img v1.Image, name string) (*syftsbom.SBOM, error
 	if err != nil {
 		return nil, err
 	}
-	return syft.CreateSBOM(shared{ctx, scanner}, stereoscopesource.New(content, stereoscopesource.ImageConfig{Reference: name}), config())
+	return syft.CreateSBOM(shared{ctx, scanner}, stereoscopesource.New(content, stereoscopesource.ImageConfig{Reference: o.Image}), config())
 }
 
 // licenses is a context that holds Syft's license scanner. Making one takes two

@@ -280,6 +280,25 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// Layers go where the caller wants them, and nothing of them stays there.
+func TestLayersAreUnpackedInDir(t *testing.T) {
+	dir := t.TempDir()
+	o := options(dir, writeIndex(t, dir, testImage(t, "amd64", map[string][]byte{"file": []byte("content")})))
+	o.Dir = filepath.Join(t.TempDir(), "layers")
+	if _, _, err := Generate(t.Context(), o); err == nil || !strings.Contains(err.Error(), o.Dir) {
+		t.Errorf("a directory that is not there: got %v", err)
+	}
+	if err := os.Mkdir(o.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Generate(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(o.Dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
 func TestSyftVersion(t *testing.T) {
 	mod, err := os.ReadFile("../../go.mod")
 	if err != nil {
