@@ -261,12 +261,12 @@ func golang(r *api.ReleaseRequest) { r.Recipe.Builder = "golang" }
 // lie has the platform release what a liar hands over. It gets through where
 // the platform signs it, or look finds evidence; else it is stopped with the
 // words of want.
-func (s *scene) lie(want string, l *liar, look func(err error) string) (through, stopped string) {
+func (s *scene) lie(want string, l *liar, look func() string) (through, stopped string) {
 	s.Helper()
 	p := s.platform("step")
 	s.usurp(p, l)
 	_, _, err := s.release(p, s.repository(map[string]string{"go.mod": "module x\n"}), "lied-"+strings.ToLower(rand.Text()), golang)
-	if evidence := look(err); evidence != "" {
+	if evidence := look(); evidence != "" {
 		return evidence, ""
 	}
 	if err == nil {
@@ -426,6 +426,10 @@ var lies = []struct {
 		func(l *liar) {
 			l.extra = []entry{{tar.Header{Name: "blobs/sha256/" + hexSum([]byte("hidden"))}, []byte("hidden")}}
 		}},
+	{"layout-bomb", "hand over a layer that unpacks to gigabytes",
+		"a layer is bounded as it unpacks, and so are its files, holes included: oci boundedReader, readTar", "unpacks to more than",
+		[]cut{{"oci/unpack.go", `if b.read > b.left {`, `if false {`}, {layersFile, `if files += h.Size; files > bytes || files < 0 {`, `if files += h.Size; false {`}},
+		func(l *liar) { l.layer, l.diffID = zeros(3 << 30) }},
 	{"layer-traversal", "hand over a layer whose files climb out of it",
 		"names in a layer do not climb: oci checkName", "entry", []cut{{layersFile, `		if err := checkName(h.Name); err != nil {`, `		if err := error(nil); err != nil {`}},
 		func(l *liar) {
@@ -465,24 +469,28 @@ func init() {
 		register(attack{name: lie.name, tries: lie.tries, guard: lie.guard, cuts: lie.cuts, beside: func(s *scene) (string, string) {
 			l := honest()
 			lie.harm(l)
-			return s.lie(lie.want, l, func(error) string { return s.world.hit(lie.name) })
+			return s.lie(lie.want, l, func() string { return s.world.hit(lie.name) })
 		}})
 	}
 }
 
 var _ = register(attack{
-	name: "layout-bomb", tries: "hand over a layer that unpacks to gigabytes",
-	guard: "a layer is bounded as it unpacks, and so are its files, holes included: oci boundedReader, readTar",
-	cuts:  []cut{{"oci/unpack.go", `if b.read > b.left {`, `if false {`}, {layersFile, `if files += h.Size; files > bytes || files < 0 {`, `if files += h.Size; false {`}},
+	name: "large-image", tries: "fill with one image's layers what all other releases are scanned in",
+	guard: "layers are unpacked into the directory of their release, on disk: release sboms",
+	cuts:  []cut{{"release/proofs.go", `Dir: p.dir, `, ``}},
 	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
 		l := honest()
-		l.layer, l.diffID = zeros(3 << 30)
-		return s.lie("unpacks to more than", l, func(err error) string {
-			if err != nil && strings.Contains(err.Error(), "no space left on device") {
-				return "it filled what the attestor writes to: " + err.Error()
-			}
-			return ""
-		})
+		l.layer, l.diffID = zeros(1152 << 20) // the attestor's /tmp has 1 GiB
+		s.usurp(p, l)
+		_, said, err := s.release(p, s.repository(map[string]string{"go.mod": "module x\n"}), "large", golang)
+		if err != nil && strings.Contains(err.Error(), "no space left on device") {
+			return "it filled what the attestor writes to: " + err.Error(), ""
+		}
+		if err != nil {
+			s.Errorf("a large image: %v\n%s", err, said)
+		}
+		return "", "it was released"
 	},
 })
 
@@ -492,7 +500,7 @@ var _ = register(attack{
 	cuts:  []cut{{"build/layout.go", `if h.Typeflag != tar.TypeReg || !layoutFile.MatchString(name) {`, `if false {`}},
 	beside: func(s *scene) (string, string) {
 		outside := filepath.Join(s.platform("step").Data, "attestor", "records", "written")
-		written := func(error) string {
+		written := func() string {
 			if _, err := os.Lstat(outside); err == nil {
 				return "a file was written outside"
 			}
