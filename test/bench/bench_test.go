@@ -33,12 +33,13 @@ func BenchmarkPlatform(b *testing.B) {
 	time.Sleep(10 * time.Second)
 	pss, rss := p.Resident()
 	fmt.Printf("%-58s %8.0f MiB  aim 150\n", "colophond idle, all its processes, shared pages once", pss)
-	fmt.Printf("%-58s %8.0f MiB\n", "  shared pages counted in each of the three", rss)
+	fmt.Printf("%-58s %8.0f MiB\n", "  shared pages counted in each of them", rss)
 
 	row("colophon version, whole process", times(20, func() { run(b, exec.Command(harness.Bin(b, "colophon"), "version")) }), "")
 	signing(b, p)
 	image, builder := releases(b, p)
 	verifying(b, p, image, builder)
+	atOnce(b, p)
 }
 
 // releases compares release with a bare buildctl build of the same commit, and
