@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -154,7 +153,7 @@ func (p *platform) run(ctx context.Context, roles []role, where string, ready fu
 		return err
 	}
 	fmt.Printf("ready %s\n", where)
-	time.AfterFunc(idle, debug.FreeOSMemory)
+	forgetStart()
 	<-ctx.Done()
 	p.log.Info("stopping")
 	return nil

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -130,8 +129,7 @@ func newRoleCommand[S any](name, short string, run func(context.Context, start[S
 				return fmt.Errorf("%s: settings: %w", name, err)
 			}
 			s.users = o.Users
-			// What every package of this program made at its start is mostly garbage by now.
-			time.AfterFunc(idle, debug.FreeOSMemory)
+			forgetStart()
 			if f := os.NewFile(3, "listener"); f != nil {
 				l, err := net.FileListener(f)
 				f.Close()
@@ -146,9 +144,6 @@ func newRoleCommand[S any](name, short string, run func(context.Context, start[S
 		},
 	}
 }
-
-// idle is when a process that was started with a platform has little to do.
-const idle = 5 * time.Second
 
 func readOrder(in io.Reader, o *order) error {
 	data, err := io.ReadAll(in)

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// The program's pages go, and nothing else does.
+func TestDropProgram(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, make([]byte, 2*os.Getpagesize()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	// As the loader leaves what it relocated: private, changed, read-only.
+	changed, err := unix.Mmap(int(f.Fd()), 0, 2*os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(changed)
+	changed[0] = 'c'
+	if err := unix.Mprotect(changed, unix.PROT_READ); err != nil {
+		t.Fatal(err)
+	}
+	before := residentOfFiles(t)
+	dropProgram()
+	if after := residentOfFiles(t); after > before/2 {
+		t.Errorf("%d KiB of files are resident after, %d before", after, before)
+	}
+	if changed[0] != 'c' {
+		t.Error("a changed page was lost")
+	}
+}
+
+// residentOfFiles is RssFile of proc(5), KiB.
+func residentOfFiles(t *testing.T) int {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "RssFile:")
+	kib, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib
+}
