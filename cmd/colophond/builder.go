@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 
 	"github.com/colophon-build/colophon/build"
-	"github.com/colophon-build/colophon/build/buildkit"
 	"github.com/colophon-build/colophon/build/golang"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/rooms"
@@ -26,7 +25,7 @@ type builderSettings struct {
 func runBuilder(ctx context.Context, s start[builderSettings]) error {
 	o := s.settings
 	limits := o.Build.limits()
-	builders, missing := map[string]build.Builder{}, map[string]string{}
+	builders, apart, missing := map[string]build.Builder{}, map[string]worker.Apart{}, map[string]string{}
 	goDir, modules, std := filepath.Join(o.Dir, "golang"), filepath.Join(o.Dir, "modules"), o.Std
 	if std == "" {
 		std = filepath.Join(o.Dir, "std")
@@ -54,13 +53,11 @@ func runBuilder(ctx context.Context, s start[builderSettings]) error {
 		s.log.Warn("no buildkit builder", "reason", reason)
 		missing["buildkit"] = reason
 	} else {
-		bb := buildkit.New(buildkit.Config{Rooms: opener, WallTime: limits.WallTime})
-		builders["buildkit"] = bb
-		defer bb.Wait()
+		apart["buildkit"] = driverProcess(o.RoomsSocket, limits.WallTime, []string{o.Dir, std})
 	}
 	return worker.Serve(ctx, worker.Config{
 		Listener: s.listener, Users: s.users, Dir: filepath.Join(o.Dir, "work"),
-		Builders: builders, Missing: missing, Concurrent: o.Build.Concurrent, Log: s.log,
+		Builders: builders, Apart: apart, Missing: missing, Concurrent: o.Build.Concurrent, Log: s.log,
 	})
 }
 

@@ -32,7 +32,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newServeCommand(), newLoginCommand(), newVersionCommand(), newUploadPackCommand(),
+	root.AddCommand(newServeCommand(), newLoginCommand(), newVersionCommand(), newUploadPackCommand(), newDriverCommand(),
 		newEnrolCommand(),
 		newHostCommand(roleTrust, "holds the keys: issuer, CA, logs, clock, trust root", runTrust),
 		newHostCommand(roleRegistry, "keeps images and proofs", runRegistry),

@@ -16,6 +16,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -26,7 +27,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,11 +51,16 @@ type Config struct {
 	Users      peer.Users               // of the platform
 	Dir        string                   // trees and layouts of builds in flight; emptied at start. One worker's alone
 	Builders   map[string]build.Builder // by the name that recipes use
+	Apart      map[string]Apart         // builders whose builds are a process each
 	Missing    map[string]string        // builders that cannot work here, and why
 	Concurrent int                      // builds at one time; default 2
 	Queue      int                      // builds that may wait for their turn; default 64. More are refused
 	Log        *slog.Logger             // default discards
 }
+
+// Apart prepares a process that calls Child for one build, with the directory dir
+// and its standard input and output. The worker starts it and ends it.
+type Apart func(ctx context.Context, dir string) *exec.Cmd
 
 const (
 	maxFrame  = 1 << 20 // payload of one frame, apart from 'R'
@@ -178,53 +186,108 @@ func (s *server) build(w http.ResponseWriter, r *http.Request) {
 	name, err := s.one(ctx, r.Body, out)
 	s.cfg.Log.Info("build", "builder", name, "took", time.Since(start).Round(time.Millisecond).String(), "err", err)
 	if err != nil && ctx.Err() == nil {
-		f := failure{Message: err.Error()}
-		var be *build.Error
-		if errors.As(err, &be) {
-			f = failure{Recipe: true, Step: be.Step, Message: be.Err.Error()}
-		}
-		var away *build.UnavailableError
-		if errors.As(err, &away) {
-			f = failure{Missing: away.Builder, Message: away.Reason}
-		}
-		f.Message, f.Step = bounded(f.Message, 64<<10), bounded(f.Step, 4<<10)
-		out.json('F', f)
+		out.fail(err)
 	}
 }
 
 // one is one build, from the request's bytes to the last frame.
 func (s *server) one(ctx context.Context, body io.Reader, out *frames) (builder string, err error) {
-	kind, raw, err := readFrame(body)
+	j, raw, err := readJob(body)
 	if err != nil {
-		return "", fmt.Errorf("reading the job: %w", err)
+		return "", err
 	}
-	if kind != 'J' {
-		return "", fmt.Errorf("first frame: got %q, want 'J'", kind)
+	builder = j.Recipe.Builder
+	b, apart := s.cfg.Builders[builder], s.cfg.Apart[builder]
+	if reason, missing := s.cfg.Missing[builder]; missing {
+		return builder, &build.UnavailableError{Builder: builder, Reason: reason}
 	}
-	var j job
-	if err := strict.UnmarshalKnown(raw, limits.Request, &j); err != nil {
-		return "", fmt.Errorf("job: %w", err)
-	}
-	b, ok := s.cfg.Builders[j.Recipe.Builder]
-	if reason, missing := s.cfg.Missing[j.Recipe.Builder]; missing {
-		return j.Recipe.Builder, &build.UnavailableError{Builder: j.Recipe.Builder, Reason: reason}
-	}
-	if !ok {
-		return "", fmt.Errorf("builder %q is not on this platform; it has %s", j.Recipe.Builder, s.names())
+	if b == nil && apart == nil {
+		return "", fmt.Errorf("builder %q is not on this platform; it has %s", builder, s.names())
 	}
 	dir, err := os.MkdirTemp(s.cfg.Dir, jobPrefix)
 	if err != nil {
-		return j.Recipe.Builder, err
+		return builder, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if apart != nil {
+		return builder, hand(apart(ctx, dir), io.MultiReader(bytes.NewReader(raw), body), out)
+	}
+	return builder, do(ctx, b, dir, j, body, out)
+}
+
+// hand has a process do the build, and hands on its frames unread.
+func hand(cmd *exec.Cmd, in io.Reader, out *frames) error {
+	cmd.Stdin = in
+	cmd.WaitDelay = 10 * time.Second
+	answer, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	// A parent death signal comes when the thread that forked ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	var last byte
+	for err == nil {
+		var payload []byte
+		var kind byte
+		if kind, payload, err = readFrame(answer); err == nil {
+			last = kind
+			err = out.write(kind, payload)
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		cmd.Process.Kill()
+	} else {
+		err = nil
+	}
+	if ended := cmd.Wait(); last != 'R' && last != 'F' {
+		return errors.Join(errors.New("the process of this build ended without a word"), err, ended)
+	}
+	return err
+}
+
+// Child is a build in a process that Apart prepared: it reads the request from in
+// and answers on out.
+func Child(ctx context.Context, b build.Builder, dir string, in io.Reader, out io.Writer) error {
+	f := &frames{w: out, flush: func() error { return nil }}
+	j, _, err := readJob(in)
+	if err == nil {
+		err = do(ctx, b, dir, j, in, f)
+	}
+	if err != nil && ctx.Err() == nil {
+		return f.fail(err)
+	}
+	return err
+}
+
+// readJob reads the first frame, and returns its bytes too.
+func readJob(body io.Reader) (j job, raw []byte, err error) {
+	kind, payload, err := readFrame(body)
+	if err != nil {
+		return j, nil, fmt.Errorf("reading the job: %w", err)
+	}
+	if kind != 'J' {
+		return j, nil, fmt.Errorf("first frame: got %q, want 'J'", kind)
+	}
+	if err := strict.UnmarshalKnown(payload, limits.Request, &j); err != nil {
+		return j, nil, fmt.Errorf("job: %w", err)
+	}
+	return j, append(frameHead(kind, len(payload)), payload...), nil
+}
+
+// do builds below dir.
+func do(ctx context.Context, b build.Builder, dir string, j job, body io.Reader, out *frames) error {
 	tree, layout := filepath.Join(dir, "tree"), filepath.Join(dir, "layout")
 	for _, d := range []string{tree, layout} {
 		if err := os.Mkdir(d, 0o700); err != nil {
-			return j.Recipe.Builder, err
+			return err
 		}
 	}
 	if err := unpackTree(body, tree); err != nil {
-		return j.Recipe.Builder, fmt.Errorf("the source tree: %w", err)
+		return fmt.Errorf("the source tree: %w", err)
 	}
 	res, err := b.Build(ctx, build.Request{
 		Recipe: j.Recipe, Tree: tree, Epoch: j.Epoch, Layout: layout, Limits: j.Limits, Session: j.Session,
@@ -234,17 +297,20 @@ func (s *server) one(ctx context.Context, body io.Reader, out *frames) (builder 
 		},
 	})
 	if err != nil {
-		return j.Recipe.Builder, err
+		return err
 	}
 	if err := build.PackLayout(&chunks{out}, layout); err != nil {
-		return j.Recipe.Builder, fmt.Errorf("sending the layout: %w", err)
+		return fmt.Errorf("sending the layout: %w", err)
 	}
-	return j.Recipe.Builder, out.json('R', res)
+	return out.json('R', res)
 }
 
 func (s *server) names() string {
 	var names []string
 	for n := range s.cfg.Builders {
+		names = append(names, n)
+	}
+	for n := range s.cfg.Apart {
 		names = append(names, n)
 	}
 	if len(names) == 0 {
@@ -288,6 +354,21 @@ func (f *frames) json(kind byte, v any) error {
 		return err
 	}
 	return f.write(kind, raw)
+}
+
+// fail is the last word of a build that failed.
+func (f *frames) fail(err error) error {
+	w := failure{Message: err.Error()}
+	var be *build.Error
+	if errors.As(err, &be) {
+		w = failure{Recipe: true, Step: be.Step, Message: be.Err.Error()}
+	}
+	var away *build.UnavailableError
+	if errors.As(err, &away) {
+		w = failure{Missing: away.Builder, Message: away.Reason}
+	}
+	w.Message, w.Step = bounded(w.Message, 64<<10), bounded(w.Step, 4<<10)
+	return f.json('F', w)
 }
 
 func frameHead(kind byte, n int) []byte {

@@ -27,7 +27,86 @@ import (
 
 func TestMain(m *testing.M) {
 	sandbox.Init()
+	if len(os.Args) == 3 && os.Args[0] == childArg0 {
+		child(os.Args[1], os.Args[2])
+	}
 	os.Exit(m.Run())
+}
+
+const childArg0 = "worker-child"
+
+// child is a build's own process, that does as it is told or worse.
+func child(how, dir string) {
+	b := builderFunc(func(ctx context.Context, r build.Request) (*build.Result, error) {
+		r.Log(build.Event{Line: fmt.Sprint("by ", os.Getppid())})
+		switch how {
+		case "recipe":
+			return nil, &build.Error{Step: "RUN", Err: errors.New("exit code 1")}
+		case "die":
+			os.Exit(3)
+		case "hang":
+			time.Sleep(time.Hour)
+		}
+		return &build.Result{Digest: "sha256:made"}, errors.Join(os.MkdirAll(filepath.Join(r.Layout, "blobs", "sha256"), 0o700),
+			os.WriteFile(filepath.Join(r.Layout, "oci-layout"), []byte("{}"), 0o600), os.WriteFile(filepath.Join(r.Layout, "index.json"), []byte("{}"), 0o600))
+	})
+	switch how {
+	case "silent":
+	case "cut":
+		os.Stdout.Write([]byte{'E', 0, 0, 1, 0, 'x'})
+	case "flood":
+		os.Stdout.Write([]byte{'E', 0xff, 0xff, 0xff, 0xff})
+		time.Sleep(time.Hour)
+	default:
+		if err := Child(context.Background(), b, dir, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(0)
+}
+
+// A build that is a process of its own answers as one that is not; one that is
+// in other hands can end its build, and nothing else.
+func TestApart(t *testing.T) {
+	var how string
+	c, _ := serve(t, Config{Apart: map[string]Apart{"own": func(ctx context.Context, dir string) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, "/proc/self/exe", how, dir)
+		cmd.Args[0] = childArg0
+		return cmd
+	}}})
+	req := build.Request{Recipe: build.Recipe{Builder: "own"}, Tree: t.TempDir(), Source: none, Epoch: time.Unix(1, 0)}
+	for _, test := range []struct{ how, want string }{
+		{"build", ""}, {"recipe", "exit code 1"}, {"die", "ended without a word"}, {"silent", "ended without a word"}, {"cut", "ended without a word"},
+		{"flood", "at most 1048576"}, {"build", ""},
+	} {
+		how = test.how
+		var said []string
+		req.Layout, req.Log = t.TempDir(), func(e build.Event) { said = append(said, e.Line) }
+		res, err := c.Build(t.Context(), req)
+		if test.want == "" {
+			if err != nil || res.Digest != "sha256:made" || len(said) != 1 || said[0] != fmt.Sprint("by ", os.Getpid()) {
+				t.Errorf("%s: got %+v, %v, %q", how, res, err, said)
+			}
+			if _, err := os.Stat(filepath.Join(req.Layout, "oci-layout")); err != nil {
+				t.Errorf("%s: %v", how, err)
+			}
+		} else if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", how, err, test.want)
+		}
+		var recipe *build.Error
+		if errors.As(err, &recipe) != (how == "recipe") {
+			t.Errorf("%s: got %T", how, err)
+		}
+	}
+	how = "hang"
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	req.Layout = t.TempDir()
+	if _, err := c.Build(ctx, req); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("cancelled: %v", err)
+	}
+	// The end of serve looks for what is left.
 }
 
 // A real build through the socket, with nothing to pull.

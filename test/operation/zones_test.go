@@ -114,6 +114,64 @@ func TestZonesAreApart(t *testing.T) {
 	}
 }
 
+// Whoever talks to a room's BuildKit, which may be in a stranger's hands, has
+// nothing of the builds beside it within reach.
+func TestBuildsAreApart(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: rooms need root")
+	}
+	p := harness.Start(t, "--mirror", harness.BaseImages(t))
+	var ends []func() (string, int)
+	var drivers []string
+	for i := range 2 {
+		ends = append(ends, begin(t, p, sleepy(t), fmt.Sprint("app", i), "asleep"))
+	}
+	out, err := exec.Command("pgrep", "-P", fmt.Sprint(p.Role("builder"))).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if drivers = strings.Fields(string(out)); len(drivers) != 2 {
+		t.Fatalf("%d processes drive two builds", len(drivers))
+	}
+	for _, ns := range []string{"user", "mnt", "pid", "net", "ipc", "uts"} {
+		seen := map[string]bool{}
+		for _, pid := range append(drivers, fmt.Sprint(p.Role("builder"))) {
+			name, err := os.Readlink("/proc/" + pid + "/ns/" + ns)
+			if err != nil || seen[name] {
+				t.Errorf("%s has not a namespace %s of its own: %s, %v", pid, ns, name, err)
+			}
+			seen[name] = true
+		}
+	}
+	for _, name := range drivers {
+		var pid int
+		fmt.Sscan(name, &pid)
+		for field, want := range map[string]string{"NoNewPrivs": "1", "Seccomp": "2", "CapEff": "0000000000000000", "CapPrm": "0000000000000000", "CapBnd": "0000000000000000"} {
+			if got := status(t, pid, field); got != want {
+				t.Errorf("%s: %s is %s, want %s", name, field, got, want)
+			}
+		}
+		root := fmt.Sprintf("/proc/%d/root", pid)
+		for dir, want := range map[string]string{"/run/colophon-zone/builder": "", "/proc": "", "/tmp": "build", "/tmp/build": "layout tree", "/tmp/build/tree": "Dockerfile"} {
+			var has []string
+			entries, err := os.ReadDir(root + dir)
+			for _, e := range entries {
+				has = append(has, e.Name())
+			}
+			if got := strings.Join(has, " "); err != nil || got != want {
+				t.Errorf("%s has %q in %s (%v), want %q", name, got, dir, err, want)
+			}
+		}
+	}
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range ends {
+		end()
+	}
+	quiet(t, p)
+}
+
 // Tokens are the attestor's: what the kernel says of who asks decides, even for root.
 func TestSocketsKnowTheirRoles(t *testing.T) {
 	if os.Getuid() != 0 {

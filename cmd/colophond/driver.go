@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/build/buildkit"
+	"github.com/colophon-build/colophon/internal/confine"
+	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/internal/rooms"
+	"github.com/colophon-build/colophon/internal/worker"
+)
+
+// driverProcess is the process that talks to the BuildKit of one room, which may
+// be in a stranger's hands. Whoever takes it over from there finds this build and
+// nothing of the others: it has namespaces of its own, in which the directories
+// hide are empty, no network, and the name of no other session.
+func driverProcess(rooms string, wall time.Duration, hide []string) worker.Apart {
+	return func(ctx context.Context, dir string) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, "/proc/self/exe", append([]string{"driver", rooms, wall.String(), dir}, hide...)...)
+		cmd.Args[0] = "colophond"
+		cmd.Stderr = os.Stderr
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Pdeathsig: syscall.SIGKILL,
+			Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC |
+				syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,
+			// To the sockets it is the builder still.
+			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+		}
+		return cmd
+	}
+}
+
+func newDriverCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "driver ROOMS WALLTIME DIR HIDE...", Short: "role: drives one build (started by the builder)", Args: cobra.MinimumNArgs(4), Hidden: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			wall, err := time.ParseDuration(args[1])
+			if err != nil {
+				return err
+			}
+			dir, err := seclude(args[2], args[3:])
+			if err != nil {
+				return fmt.Errorf("driver: %w", err)
+			}
+			if err := confine.Role(confine.Policy{}); err != nil {
+				return fmt.Errorf("driver: %w", err)
+			}
+			// Process 1 of a pid namespace gets the signals that it asks for alone.
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+			defer stop()
+			b := buildkit.New(buildkit.Config{Rooms: rooms.Client{At: peer.At(args[0])}, WallTime: wall})
+			defer b.Wait()
+			return worker.Child(ctx, b, dir, os.Stdin, os.Stdout)
+		},
+	}
+}
+
+// seclude leaves of the directories that a builder may write only dir, and
+// returns where it is now.
+func seclude(dir string, hide []string) (string, error) {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return "", err
+	}
+	const safe = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	own := filepath.Join(os.TempDir(), "build")
+	// Under the old /tmp is what other builds left there; dir may be below it.
+	held, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", dir, err)
+	}
+	defer unix.Close(held)
+	for _, d := range append([]string{os.TempDir(), "/proc"}, hide...) {
+		if _, err := os.Stat(d); err != nil {
+			continue // hidden with another one
+		}
+		if err := unix.Mount("none", d, "tmpfs", safe, "mode=0700,size=64m"); err != nil {
+			return "", fmt.Errorf("hiding %s: %w", d, err)
+		}
+	}
+	if err := os.Mkdir(own, 0o700); err != nil {
+		return "", err
+	}
+	return own, unix.MoveMount(held, "", unix.AT_FDCWD, own, unix.MOVE_MOUNT_F_EMPTY_PATH)
+}
