@@ -16,6 +16,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/CycloneDX/cyclonedx-go"
@@ -71,7 +72,11 @@ func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) 
 	doc := &syftsbom.SBOM{Artifacts: syftsbom.Artifacts{Packages: pkg.NewCollection()}}
 	meta := syftsource.ImageMetadata{UserInput: o.Image, ManifestDigest: o.Digest.String()}
 	for _, img := range images {
-		one, err := o.scan(ctx, img)
+		var one *syftsbom.SBOM
+		err := withRoom(func() (err error) {
+			one, err = o.scan(ctx, img)
+			return err
+		})
 		if err != nil {
 			return fail(err)
 		}
@@ -141,6 +146,23 @@ func find(path layout.Path, digest v1.Hash) ([]v1.Image, error) {
 	return images, nil
 }
 
+// scans share os.TempDir, where Syft unpacks archives, and which may be small.
+var scans sync.RWMutex
+
+// withRoom runs a scan, and where that finds no room (syscall.ENOSPC) once more,
+// with no other beside it.
+func withRoom(scan func() error) error {
+	scans.RLock()
+	err := scan()
+	scans.RUnlock()
+	if errors.Is(err, syscall.ENOSPC) {
+		scans.Lock()
+		defer scans.Unlock()
+		err = scan()
+	}
+	return err
+}
+
 // scan catalogs one platform.
 func (o Options) scan(ctx context.Context, img v1.Image) (*syftsbom.SBOM, error) {
 	raw, err := img.RawManifest()
@@ -163,7 +185,24 @@ func (o Options) scan(ctx context.Context, img v1.Image) (*syftsbom.SBOM, error)
 	if err != nil {
 		return nil, err
 	}
-	return syft.CreateSBOM(shared{ctx, scanner}, stereoscopesource.New(content, stereoscopesource.ImageConfig{Reference: o.Image}), config())
+	s, err := syft.CreateSBOM(shared{ctx, scanner}, stereoscopesource.New(content, stereoscopesource.ImageConfig{Reference: o.Image}), config())
+	if err != nil {
+		return nil, err
+	}
+	return s, complete(s)
+}
+
+// complete fails where there was no room to look into a file: Syft goes on
+// without what is in it, and tells nobody.
+func complete(s *syftsbom.SBOM) error {
+	for at, reasons := range s.Artifacts.Unknowns {
+		for _, r := range reasons {
+			if strings.Contains(r, syscall.ENOSPC.Error()) {
+				return fmt.Errorf("%s: %w", at.RealPath, syscall.ENOSPC)
+			}
+		}
+	}
+	return nil
 }
 
 // licenses is a context that holds Syft's license scanner. Making one takes two
@@ -201,6 +240,7 @@ func config() *syft.CreateSBOMConfig {
 		WithSearchConfig(cataloging.DefaultSearchConfig().WithScope(syftsource.SquashedScope)).
 		WithCatalogerSelection(cataloging.NewSelectionRequest().WithDefaults(pkgcataloging.ImageTag)).
 		WithDataGenerationConfig(cataloging.DefaultDataGenerationConfig().WithGenerateCPEs(false)).
+		WithUnknownsConfig(cataloging.UnknownsConfig{}). // all that went wrong, for complete
 		WithFilesConfig(filecataloging.DefaultConfig().WithSelection(file.NoFilesSelection)).
 		WithRelationshipsConfig(cataloging.DefaultRelationshipsConfig().WithPackageFileOwnership(false))
 }

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -11,6 +13,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -296,6 +300,43 @@ func TestLayersAreUnpackedInDir(t *testing.T) {
 	}
 	if left, err := os.ReadDir(o.Dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// A scan that finds no room is made again when the others are done.
+func TestScanThatFindsNoRoom(t *testing.T) {
+	var beside atomic.Int32
+	entered, leave, left := make(chan bool), make(chan bool), make(chan error)
+	go func() {
+		left <- withRoom(func() error {
+			beside.Add(1)
+			entered <- true
+			<-leave
+			beside.Add(-1)
+			return nil
+		})
+	}()
+	<-entered
+	tries := 0
+	err := withRoom(func() error {
+		if tries++; tries == 1 {
+			close(leave)
+			return fmt.Errorf("outer.jar: %w", syscall.ENOSPC)
+		}
+		if n := beside.Load(); n != 0 {
+			t.Errorf("%d scans beside it", n)
+		}
+		return nil
+	})
+	if err != nil || tries != 2 {
+		t.Errorf("got %v after %d tries, want 2", err, tries)
+	}
+	if err := <-left; err != nil {
+		t.Error(err)
+	}
+	tries = 0
+	if err := withRoom(func() error { tries++; return syscall.ENOSPC }); !errors.Is(err, syscall.ENOSPC) || tries != 2 {
+		t.Errorf("got %v after %d tries, want no space left after 2", err, tries)
 	}
 }
 
