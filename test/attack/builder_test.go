@@ -2,6 +2,7 @@ package attack
 
 import (
 	"archive/tar"
+	archive "archive/zip"
 	"bytes"
 	"compress/gzip"
 	"crypto/rand"
@@ -491,6 +492,46 @@ var _ = register(attack{
 			s.Errorf("a large image: %v\n%s", err, said)
 		}
 		return "", "it was released"
+	},
+})
+
+var _ = register(attack{
+	name: "archive-bomb", tries: "have the scanner of SBOMs run out of room, to have packages left out of an SBOM",
+	guard: "where there was no room to look into a file there is no SBOM: sbom/generate complete",
+	cuts:  []cut{{"sbom/generate/generate.go", `	return s, complete(s)`, `	return s, nil`}},
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		l := honest()
+		var jar bytes.Buffer
+		w := archive.NewWriter(&jar)
+		manifest, err := w.Create("META-INF/MANIFEST.MF")
+		if err != nil {
+			s.Fatal(err)
+		}
+		io.WriteString(manifest, "Manifest-Version: 1.0\nImplementation-Title: left-out\nImplementation-Version: 1.0\n")
+		inner, err := w.Create("zeros.jar")
+		if err != nil {
+			s.Fatal(err)
+		}
+		for range 1152 { // MiB; the attestor's /tmp has 1024
+			inner.Write(make([]byte, 1<<20))
+		}
+		w.Close()
+		l.setLayer(pack(entry{tar.Header{Name: "app/a.jar"}, jar.Bytes()}))
+		s.usurp(p, l)
+		_, said, err := s.release(p, s.repository(map[string]string{"go.mod": "module x\n"}), "bombed", golang)
+		if err == nil {
+			cmd := exec.Command(s.cli, "inspect", p.Addr+"/bombed:v1.0.0", "--sbom=spdx")
+			cmd.Env = p.Env()
+			if sbom, err := cmd.Output(); err != nil || bytes.Contains(sbom, []byte("left-out")) {
+				s.Fatalf("the SBOM: %v\n%s", err, sbom)
+			}
+			return "the platform signed an SBOM without what is in the archive", ""
+		}
+		if !strings.Contains(err.Error(), "no space left on device") {
+			s.Errorf("stopped by something else: %v\n%s", err, said)
+		}
+		return "", err.Error()
 	},
 })
 
