@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -78,10 +79,11 @@ func furnish() error {
 		return fmt.Errorf("reading the order: %w", err)
 	}
 	in.Close()
-	for i := range o.Mounts {
-		unix.CloseOnExec(fdMounts + i)
+	// The program gets its socket, which is put in place below, and nothing else
+	// of what is open: neither the mounts nor what our parent may have left.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("closing files at exec: %w", err)
 	}
-	unix.CloseOnExec(fdSocket)
 	// Only now, in the room's cgroup, does a namespace hide the ones above it.
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("cgroup namespace: %w", err)

@@ -5,11 +5,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/build/golang"
 	"github.com/colophon-build/colophon/build/sandbox"
@@ -24,6 +26,12 @@ func main() {
 	// Neither returns in a child that becomes a room.
 	sandbox.Init()
 	golang.Init()
+	// Whoever started us may have left files open, such as a directory: neither
+	// roles nor rooms nor git get them.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		fmt.Fprintln(os.Stderr, "colophond: closing files at exec:", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := &cobra.Command{

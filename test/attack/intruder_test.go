@@ -41,6 +41,7 @@ const (
 	keyName        = "colophon-canary" // of a key in the session keyring that the platform was started in
 	memoryMark     = "colophon-secret-in-memory-"
 	reportMark     = "colophon-attack "
+	leftOpen       = 100 // a descriptor of the host's root directory, in the shell that the platform was started in, or the next that is free
 )
 
 // equip writes this program with a briefing at its end.

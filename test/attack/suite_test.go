@@ -94,12 +94,16 @@ type scene struct {
 func newScene(t *testing.T, program, cli string) *scene {
 	need(t)
 	s := &scene{T: t, suite: t, world: needWorld(t), program: program, cli: cli, dir: t.TempDir(), secrets: map[string]string{}, platforms: map[string]*harness.Platform{}, victims: map[string]victim{}}
+	if err := os.Chmod(filepath.Dir(s.dir), 0o755); err != nil { // the way to the canary is everybody's too
+		t.Fatal(err)
+	}
 	s.canary = filepath.Join(s.dir, "canary")
 	s.secrets["the canary file"] = "canary-" + rand.Text()
 	if err := os.WriteFile(s.canary, []byte(s.secrets["the canary file"]), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	s.startBystander()
+	s.leaveOpen()
 	s.shareMemory()
 	s.keyring()
 	s.world.asked("setuid-files", setuidFiles)
@@ -136,6 +140,21 @@ func (s *scene) bystanderIsWell() string {
 		return "a process of the host is being traced"
 	}
 	return ""
+}
+
+// leaveOpen has every program that is started from here on hold the host's root
+// directory, as those of a person whose shell left it open.
+func (s *scene) leaveOpen() {
+	root, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer unix.Close(root)
+	open, err := unix.FcntlInt(uintptr(root), unix.F_DUPFD, leftOpen)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { unix.Close(open) })
 }
 
 func (s *scene) shareMemory() {
