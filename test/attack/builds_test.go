@@ -59,12 +59,15 @@ var _ = register(attack{
 	},
 })
 
+// cutDisk gives every room the same large disk, whatever its limit says.
+var cutDisk = cut{"build/sandbox/disk.go", `	size = size / 4096 * 4096
+`, `	size = 8 << 30
+`}
+
 var _ = register(attack{
 	name: "disk-bomb", tries: "fill the disk of the machine",
 	guard: "a room's file system has a size: build/sandbox newDisk",
-	cuts: []cut{{"build/sandbox/disk.go", `	size = size / 4096 * 4096
-`, `	size = 8 << 30
-`}},
+	cuts:  []cut{cutDisk},
 	beside: func(s *scene) (string, string) {
 		return s.exhaust("took 700 MiB", "disk full|exit code: 1", `RUN fallocate -l 700M /big && echo took 700 MiB`)
 	},
@@ -72,7 +75,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "file-bomb", tries: "use up the files that a disk can have",
-	guard: "a room's file system is its own: build/sandbox newDisk",
+	guard: "a room's file system has as many files as go with its size: build/sandbox newDisk",
+	cuts:  []cut{cutDisk},
 	beside: func(s *scene) (string, string) {
 		return s.exhaust("made 200000 files", "disk full|exit code: 1", `RUN perl -e 'mkdir "/n"; for (1..200000) { open(F, ">", "/n/$_") or exit 1; close F } print "made 200000 files\n"'`)
 	},
@@ -99,7 +103,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "daemon-left-behind", tries: "leave a process that waits for the next build",
-	guard: "a room dies with its build: build/sandbox Kill",
+	guard: "a room dies with its build: build/sandbox Kill, removeCgroup",
+	cuts:  append(slices.Clone(cutProcesses), cutContainers, cut{cgroupFile, `os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil`, `true`}),
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		mark := "attack-" + rand.Text()
@@ -119,7 +124,10 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "poisoned-cache", tries: "leave files in the caches that the next build takes for its own",
-	guard: "a build starts from nothing: build/sandbox makeRoomDir",
+	guard: "a build starts from nothing: build/sandbox makeRoomDir, newDisk",
+	cuts: append(slices.Clone(cutUsers), cut{"build/sandbox/mounts.go", `fd, err := unix.FcntlInt(state.mount.Fd(), unix.F_DUPFD_CLOEXEC, 0)`, `shared := filepath.Join(state.dir, "../shared")
+	os.MkdirAll(shared+"/tmp", 0o700)
+	fd, err := unix.OpenTree(unix.AT_FDCWD, shared, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)`}),
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		poison := "poison-" + rand.Text()
@@ -160,16 +168,18 @@ func uuid(said string) string {
 var _ = register(attack{
 	name: "another-builds-files", tries: "read the files, memory and sockets of a build that runs at the same time",
 	guard: "each room has namespaces and users of its own: build/sandbox takeSlot, Cloneflags",
+	cuts:  append(slices.Clone(cutProcesses), cutContainers),
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		secret := "other-" + rand.Text()
-		// The other build tells of itself when its files are there, and waits to be looked at.
+		// The other build tells of itself when its files are there, and waits to be looked at
+		// in a shell whose arguments everybody can read who sees it.
 		there := make(chan struct{})
 		s.world.page("/there", func(w http.ResponseWriter, _ *http.Request) { close(there) })
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		other := s.repository(map[string]string{"Dockerfile": "FROM debian:bookworm-slim\n" +
-			`RUN echo ` + secret + ` | tee /secret /tmp/secret /dev/shm/secret /var/tmp/secret` + "\nADD http://" + worldAddress + "/there /there\nRUN SECRET=" + secret + ` sleep 60` + "\n"})
+			`RUN echo ` + secret + ` | tee /secret /tmp/secret /dev/shm/secret /var/tmp/secret` + "\nADD http://" + worldAddress + "/there /there\nRUN SECRET=" + secret + ` sleep 60; true` + "\n"})
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)

@@ -46,8 +46,15 @@ func (s *scene) serves(path string, text func(n int) string) (count func() int) 
 }
 
 var _ = register(attack{
-	name: "tampered-between-record-and-replay", tries: "change what was fetched after it was recorded: in the gateway's store, and at its source",
-	guard: "bytes are held against the lock before the first goes in: build/gateway lockedBody",
+	name: "tampered-replay", tries: "change what was fetched after it was recorded: in the gateway's store, and at its source",
+	guard: "bytes are held against the lock before the first goes in: build/gateway openVerified, refetch",
+	cuts: []cut{{"build/gateway/store.go", `sum || n != size {
+			return nil, &mismatchError{path, sum, got, size, n}
+		}
+		f.Close()`, `sum && n != size {
+			return nil, &mismatchError{path, sum, got, size, n}
+		}
+		f.Close()`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		good, evil := "good "+rand.Text(), "evil "+rand.Text()
@@ -91,6 +98,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "outside-the-lock", tries: "fetch what the lock does not list",
 	guard: "a locked build gets what its lock lists, and nothing else: build/gateway replay",
+	cuts:  []cut{{"build/gateway/replay.go", `return nil, &DeniedError{Reason: "not in the lock: " + e.Method + " " + e.URL}`, `return g.live(r)`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		s.serves("/listed", func(int) string { return "listed" })

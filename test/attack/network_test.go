@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +21,10 @@ import (
 const gatewayFile = "build/gateway/policy.go"
 
 var (
-	cutNetwork   = cut{sandboxFile, `syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,`, `syscall.CLONE_NEWUTS,`}
+	// cutNetwork leaves a room in the host's network. Its /sys is the host's then:
+	// sysfs can be mounted only by who owns the network.
+	cutNetwork = []cut{{sandboxFile, `syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,`, `syscall.CLONE_NEWUTS,`}, cutOpener,
+		{"build/sandbox/init.go", `unix.Mount("sysfs", root+"/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY, "")`, `unix.Mount("/sys", root+"/sys", "", unix.MS_BIND|unix.MS_REC, "")`}}
 	cutAddresses = cut{gatewayFile, `	a := target.Addr()
 `, `	return nil
 	a := target.Addr()
@@ -111,8 +115,8 @@ func (i *intruder) knock(hosts ...string) {
 // The intruder can reach the internet: else nothing that it could not reach means anything.
 var _ = register(attack{
 	name: "unrecorded-exit", tries: "reach the internet past the gateway, where nothing is recorded",
-	guard: "a network namespace with a loopback device and one listener: build/sandbox",
-	cuts:  []cut{cutNetwork, cutOpener},
+	guard: "a network namespace with a loopback device and one listener: build/sandbox Cloneflags, listenIn",
+	cuts:  cutNetwork,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		if _, err := i.get(true, "http://world.test/"); err != nil {
@@ -219,8 +223,11 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "host-header", tries: "have the gateway or a server take another host than the checked one",
-	guard: "the target of the request counts: build/gateway forward",
-	from:  []string{"step", "room"},
+	guard: "the target of a request counts, not its Host, and is checked again where it is dialled: build/gateway serve, dial",
+	cuts: []cut{{"build/gateway/gateway.go", `u.Scheme, u.Host = "http", MirrorHost`, `u.Scheme, u.Host = "http", r.Host`},
+		{gatewayFile, `if err := d.policy.admit(e); err != nil {`, `if err != nil {`},
+		{gatewayFile, `if err := d.policy.check(to); err != nil {`, `if false {`}},
+	from: []string{"step", "room"},
 	probe: func(i *intruder) {
 		u, err := proxyOf()
 		if err != nil {
@@ -255,8 +262,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "sockets", tries: "connect to the Unix sockets of attestor, builder and trust services, and to an abstract one",
-	guard: "a network namespace and a root directory of its own: build/sandbox",
-	cuts:  []cut{cutNetwork, cutOpener},
+	guard: "a network namespace and a root directory of its own: build/sandbox Cloneflags, makeRoot",
+	cuts:  cutNetwork,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		paths := []string{"@" + abstractCanary}
@@ -285,7 +292,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "other-networks", tries: "leave by other kinds of socket: raw, packet, vsock, netlink, Bluetooth, and devices of its own making",
-	guard: "a network namespace of its own: build/sandbox",
+	guard: "a network namespace of its own: build/sandbox Cloneflags; odd kinds of socket are refused: internal/confine Room",
+	cuts:  slices.Concat(cutNetwork, cutUserNamespace, cutFilter[:1]),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		if fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0); err != nil {

@@ -20,9 +20,17 @@ func itoa(n int) string { return strconv.Itoa(n) }
 var (
 	cutProcesses = []cut{
 		{sandboxFile, `syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC`, `syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC`},
+		{"build/sandbox/init.go", `"LISTEN_PID=1"`, `fmt.Sprintf("LISTEN_PID=%d", os.Getpid())`},
 		{"build/sandbox/init.go", `unix.Mount("proc", root+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")`, `unix.Mount("/proc", root+"/proc", "", unix.MS_BIND|unix.MS_REC, "")`},
 	}
 )
+
+// cutContainers has steps share the processes of their room: BuildKit's runc puts
+// each into a pid namespace, which is a wall of its own.
+var cutContainers = cut{"build/buildkit/rooms.go", `  rootless = true
+`, `  rootless = true
+  noProcessSandbox = true
+`}
 
 // everyone is the processes in sight that are not the intruder's own.
 func (i *intruder) everyone() []int {
@@ -39,7 +47,8 @@ func (i *intruder) everyone() []int {
 
 var _ = register(attack{
 	name: "environment", tries: "find tokens in the environment and arguments of processes",
-	guard: "a pid namespace of its own; and no secret is in the environment or arguments of any process",
+	guard: "a pid namespace of its own: build/sandbox Cloneflags; and no secret is in the environment or arguments of any process: cmd/colophond command",
+	cuts:  append(slices.Clone(cutProcesses), cut{"cmd/colophond/supervise.go", `cmd.Args[0] = "colophond"`, `cmd.Args[0] = "colophond " + string(settings[:min(len(settings), 64<<10)])`}),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		i.not("own environment: %q", os.Environ())

@@ -100,9 +100,20 @@ func credentials(s *scene, pid int) (uid, gid uint32) {
 	return uid, gid
 }
 
-const zonesFile = "cmd/colophond/zones.go"
+const (
+	zonesFile = "cmd/colophond/zones.go"
+	peerFile  = "internal/peer/peer.go"
+)
 
-var cutRoleUsers = cut{zonesFile, `z.users[role] = base + 1 + i`, `z.users[role] = base + 1 + 0*i`}
+var (
+	// cutRoleUsers makes all roles one user, but for the last, the door: who comes
+	// from there has to say for whom.
+	cutRoleUsers = cut{zonesFile, `z.users[role] = base + 1 + i`, `z.users[role] = base + 1 + i/6`}
+	// cutZones also shows each the directories of all.
+	cutZones = []cut{cutRoleUsers, {"cmd/colophond/serve.go", `for _, name := range dirs[role] {
+		z.Mounts`, `for _, name := range slices.Concat(slices.Collect(maps.Values(dirs))...) {
+		z.Mounts`}}
+)
 
 // ask sends a request to a role's socket by each path that leads there, and
 // succeeds where the answer is not a refusal.
@@ -133,8 +144,8 @@ func (i *intruder) ask(role, method, path, body string) {
 
 var _ = register(attack{
 	name: "keys-of-another-role", tries: "read keys, tokens and what other roles keep",
-	guard: "each role is a user, and its directories are closed: cmd/colophond own",
-	cuts:  []cut{cutRoleUsers},
+	guard: "each role is a user, its directories are closed, and it is shown no other's: cmd/colophond own, zone",
+	cuts:  cutZones,
 	from:  hostileRoles,
 	probe: func(i *intruder) {
 		for _, k := range append(i.Keys, i.Private...) {
@@ -161,7 +172,8 @@ func (i *intruder) throughRoles(path string) (out []string) {
 
 var _ = register(attack{
 	name: "files-of-another-role", tries: "change what registry, log, attestor or trust services keep, or put a socket in the place of theirs",
-	guard: "each role is a user, and sees the disk read-only but for its own: cmd/colophond furnish",
+	guard: "each role is a user, is shown no other's directories, and sees the rest of the disk read-only: cmd/colophond own, zone, furnish",
+	cuts:  cutZones,
 	from:  hostileRoles,
 	probe: func(i *intruder) {
 		for _, dir := range []string{"trust", "log", "ct", "attestor", "run", "rooms", "gateway", "registry", "builder"} {
@@ -217,8 +229,11 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "command-the-builder", tries: "have the builder build, and the registry store, past attestor and API",
-	guard: "each socket listens to the roles that have business there: internal/worker, cmd/colophond",
-	from:  []string{"person"},
+	guard: "each socket is in a directory and of a group that are the roles', and listens to those that have business there: cmd/colophond openData, internal/peer Listen, Serve, Allow",
+	cuts: []cut{{"cmd/colophond/serve.go", `os.MkdirAll(d, 0o700)`, `os.MkdirAll(d, 0o755)`}, {"cmd/colophond/serve.go", `os.Chmod(p.dir("run"), 0o710)`, `os.Chmod(p.dir("run"), 0o755)`},
+		{peerFile, `os.Chmod(name, 0o660)`, `os.Chmod(name, 0o666)`}, {peerFile, `case len(rolesOf(r)) == 0:`, `case false:`},
+		{peerFile, `		http.Error(w, fmt.Sprintf("only %v may ask for %s", roles, r.URL.Path), http.StatusForbidden)`, `		h.ServeHTTP(w, r)`}},
+	from: []string{"person"},
 	probe: func(i *intruder) {
 		i.ask("builder", http.MethodPost, "/build", "J")
 		i.ask("registry", http.MethodPost, "/v2/x/blobs/uploads/", "")
