@@ -283,10 +283,11 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "links-in-the-source", tries: "have the platform read its host's files through links in the source or the output",
-	guard: "links out of the tree are refused, and the others kept as links: source export, internal/worker packTree",
+	guard: "links out of the tree are refused, the others kept as links, and all files held against the commit's tree: source export, internal/worker packTree",
 	cuts: []cut{{"source/export.go", `_, err := root.Stat(link)`, `err := error(nil)`},
 		{"internal/worker/tree.go", `info, err := d.Info()`, `info, err := os.Stat(filepath.Join(dir, name))`},
-		{"internal/worker/tree.go", `f, err := root.Open(name)`, `f, err := os.Open(filepath.Join(dir, name))`}},
+		{"internal/worker/tree.go", `f, err := root.Open(name)`, `f, err := os.Open(filepath.Join(dir, name))`},
+		{"internal/worker/tree.go", `err = hash.Check()`, `_ = hash.Check()`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		leaked := func(said string, err error) string {
