@@ -77,12 +77,14 @@ func without(t testing.TB, cuts []cut) (colophond, cli string) {
 	return filepath.Join(dir, "colophond"), filepath.Join(dir, "colophon")
 }
 
-// Each guard is where its attack says, so that it can be taken out.
+// Each attack has a guard that can be taken out, where it says.
 func TestGuardsAreInTheSource(t *testing.T) {
 	for _, a := range attacks {
-		if len(a.cuts) > 0 {
-			overlay(t, a.cuts)
+		if len(a.cuts) == 0 {
+			t.Errorf("%s: its guard is never taken out, so nobody knows what stops it", a.name)
+			continue
 		}
+		overlay(t, a.cuts)
 	}
 }
 
@@ -95,9 +97,6 @@ func TestUnguarded(t *testing.T) {
 	need(t)
 	tried, through := 0, 0
 	for _, a := range attacks {
-		if len(a.cuts) == 0 {
-			continue
-		}
 		t.Run(a.name, func(t *testing.T) {
 			tried++
 			o := unguarded(t, a)

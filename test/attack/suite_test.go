@@ -30,7 +30,7 @@ type attack struct {
 	name  string
 	tries string // what, in a few words
 	guard string // the rule that stops it, and where it is
-	cuts  []cut  // the guard taken out of the source; then the attack must get through
+	cuts  []cut  // the guard taken out of the source; then the attack must get through. Each has some
 
 	// From inside: from says where ("step" of a Dockerfile, "room" that a
 	// broken-into buildkitd has), probe is what the intruder does there.
