@@ -8,14 +8,14 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/test/harness"
 )
 
 // worldAddress is a host on the internet, as far as the suite's platforms know:
@@ -53,14 +53,10 @@ func needWorld(t testing.TB) *world {
 }
 
 func (w *world) start() error {
-	for _, args := range []string{
-		"link set lo up", "addr add " + lanAddress + "/24 dev lo", "addr add 169.254.169.254/32 dev lo", "addr add fd00:ec2::254/128 dev lo",
-	} {
-		if err := ip(args); err != nil {
-			return err
-		}
+	if err := harness.IP("link set lo up", "addr add "+lanAddress+"/24 dev lo", "addr add 169.254.169.254/32 dev lo", "addr add fd00:ec2::254/128 dev lo"); err != nil {
+		return err
 	}
-	l, err := internet()
+	l, err := harness.Beyond(netip.MustParsePrefix(worldAddress + "/24"))
 	if err != nil {
 		return err
 	}
@@ -91,53 +87,6 @@ func (w *world) start() error {
 	f.Close()
 	os.Chmod(f.Name(), 0o644)
 	return unix.Mount(f.Name(), resolv, "", unix.MS_BIND, "")
-}
-
-func ip(args string) error {
-	if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-		return fmt.Errorf("ip %s: %w: %s", args, err, out)
-	}
-	return nil
-}
-
-// internet makes the namespace and a listener in it. The veth pair between it
-// and the suite is a network of the host's own; worldAddress is behind it.
-func internet() (l net.Listener, err error) {
-	ns := make(chan string)
-	joined := make(chan error, 1)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// Never unlocked: the thread ends with this goroutine. The listener keeps the namespace.
-		runtime.LockOSThread()
-		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			close(ns)
-			return
-		}
-		ns <- fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
-		if err = <-joined; err != nil {
-			return
-		}
-		for _, args := range []string{
-			"link set lo up", "addr add 198.18.0.2/30 dev outside", "link set outside up", "addr add " + worldAddress + "/32 dev lo",
-		} {
-			if err = ip(args); err != nil {
-				return
-			}
-		}
-		l, err = net.Listen("tcp", worldAddress+":80")
-	}()
-	if path := <-ns; path != "" {
-		err := ip("link add inside type veth peer name outside netns " + path)
-		for _, args := range []string{"addr add 198.18.0.1/30 dev inside", "link set inside up", "route add 203.0.113.0/24 via 198.18.0.2"} {
-			if err == nil {
-				err = ip(args)
-			}
-		}
-		joined <- err
-	}
-	<-done
-	return l, err
 }
 
 // internet is the web server that everybody may reach. Intruders send what they
