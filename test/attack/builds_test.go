@@ -47,7 +47,10 @@ func (s *scene) exhaust(boom, want string, lines ...string) (through, stopped st
 	return "", fmt.Sprint(err)
 }
 
-const cgroupFile = "build/sandbox/cgroup.go"
+const (
+	cgroupFile = "build/sandbox/cgroup.go"
+	solveFile  = "build/buildkit/solve.go"
+)
 
 var _ = register(attack{
 	name: "memory-bomb", tries: "take all memory of the machine",
@@ -256,7 +259,7 @@ var _ = register(attack{
 	name: "secret-mounts", tries: "be handed secrets, ssh keys, privileges or the host's network by the recipe",
 	guard: "no entitlement, secret or agent is given to a build: build/buildkit options, daemonConfig",
 	cuts: []cut{{"build/buildkit/rooms.go", `insecure-entitlements = []`, `insecure-entitlements = ["network.host", "security.insecure"]`},
-		{"build/buildkit/solve.go", `		ProxyNetwork:  true,
+		{solveFile, `		ProxyNetwork:  true,
 `, `		ProxyNetwork:  true,
 		AllowedEntitlements: []string{"network.host", "security.insecure"},
 `}},
@@ -353,8 +356,17 @@ func (s *scene) inRegistry(p *harness.Platform, secret string) (found string) {
 
 var _ = register(attack{
 	name: "recipe-leaves-the-tree", tries: "build a Dockerfile of the host, or with switches of BuildKit's",
-	guard: "a recipe names a clean path inside the tree, and arguments of the Dockerfile: build Check",
-	cuts:  []cut{{"build/recipe.go", `if f := r.Dockerfile; f != "" && (path.Clean(f)`, `if f := r.Dockerfile; false && (path.Clean(f)`}, {"build/recipe.go", `strings.HasPrefix(k, "BUILDKIT_") ||`, `false ||`}},
+	guard: "a recipe names a clean path inside the tree, and arguments of the Dockerfile: build Check; nothing outside the tree is opened or sent: build/buildkit checkDockerfile, options",
+	cuts: []cut{{"build/recipe.go", `if f := r.Dockerfile; f != "" && (path.Clean(f)`, `if f := r.Dockerfile; false && (path.Clean(f)`}, {"build/recipe.go", `strings.HasPrefix(k, "BUILDKIT_") ||`, `false ||`},
+		{solveFile, `if err := checkDockerfile(req.Tree, file); err != nil {`, `file = filepath.Join(req.Tree, file)
+	dockerfile, err := fsutil.NewFS(filepath.Dir(file))
+	if err != nil {`},
+		{solveFile, `	"os"
+`, `	"os"
+	"path/filepath"
+`},
+		{solveFile, `attrs["filename"] = file`, `attrs["filename"] = filepath.Base(file)`},
+		{solveFile, `"dockerfile": tree}`, `"dockerfile": dockerfile}`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		repo := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
@@ -369,7 +381,10 @@ var _ = register(attack{
 			if err == nil {
 				return "it was built", ""
 			}
-			if strings.Contains(err.Error()+said, "root:") || !strings.Contains(err.Error(), "dockerfile") && !strings.Contains(err.Error(), "build argument") {
+			if strings.Contains(err.Error()+said, "root:x:") {
+				return "it read a file of the host: " + err.Error(), ""
+			}
+			if !strings.Contains(err.Error(), "dockerfile") && !strings.Contains(err.Error(), "build argument") {
 				return fmt.Sprintf("the platform went as far as %v", err), ""
 			}
 			stopped = append(stopped, err.Error())

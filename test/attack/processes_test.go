@@ -106,7 +106,8 @@ func (i *intruder) search(pid int) {
 			if k < 0 {
 				break
 			}
-			if s := part[k:min(len(part), k+len(memoryMark)+26)]; pid == i.Bystander {
+			// The mark without a secret is a buffer that it was copied from.
+			if s := part[k:min(len(part), k+len(memoryMark)+26)]; pid == i.Bystander && !bytes.ContainsRune(s, 0) {
 				i.got("memory of %d: %s", pid, s)
 				return
 			}
