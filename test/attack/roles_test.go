@@ -45,9 +45,12 @@ func (s *scene) fromRole(role string, only ...string) []report {
 	}
 	defer program.Close()
 	cred := &syscall.Credential{Uid: 65534, Gid: 65534}
-	pid := os.Getpid() // whose mounts it sees
+	// Whose mounts it sees. Ours are those of this thread: the first one of the
+	// process may be left in the namespace of another intruder's role.
+	mounts := "/proc/thread-self/ns/mnt"
 	if role != "person" {
-		pid = b.Roles[role]
+		pid := b.Roles[role]
+		mounts = fmt.Sprintf("/proc/%d/ns/mnt", pid)
 		var run unix.Stat_t // of the directory of the sockets: roles have its group
 		if err := unix.Stat(filepath.Join(p.Data, "run"), &run); err != nil {
 			s.Fatal(err)
@@ -55,7 +58,7 @@ func (s *scene) fromRole(role string, only ...string) []report {
 		uid, gid := credentials(s, pid)
 		cred = &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{run.Gid}}
 	}
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+	ns, err := os.Open(mounts)
 	if err != nil {
 		s.Fatal(err)
 	}
