@@ -169,10 +169,17 @@ var dirs = map[string][]string{
 	roleGateway:  {"gateway"},
 }
 
+// maxData leaves room for the longest name below it that a socket has while it is
+// made (unix(7): 107 bytes).
+const maxData = 107 - len("/run/.sock-1234567890/s")
+
 // openData makes the data directory, for one platform at a time.
 func (p *platform) openData() (unlock func(), err error) {
 	if p.data, err = filepath.Abs(p.options.data); err != nil {
 		return nil, err
+	}
+	if len(p.data) > maxData {
+		return nil, fmt.Errorf("--data %s is %d bytes long, at most %d are taken: the kernel allows no longer names of sockets", p.data, len(p.data), maxData)
 	}
 	for _, d := range []string{p.data, p.dir("run")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
