@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -478,10 +479,17 @@ var _ = register(attack{
 				if pid == 0 {
 					s.Fatal("no process of the role trust")
 				}
-				ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
-				_, err := s.interrupted(ctx, p, repo, image, phase, func() { syscall.Kill(pid, signal) })
+				ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
+				var again sync.WaitGroup
+				_, err := s.interrupted(ctx, p, repo, image, phase, func() {
+					syscall.Kill(pid, signal)
+					if signal == syscall.SIGKILL {
+						again.Go(func() { s.killAgain(ctx, p) })
+					}
+				})
 				cancel()
 				syscall.Kill(pid, syscall.SIGCONT)
+				again.Wait()
 				if code, _ := s.put(p, http.MethodGet, "/v2/"+image+"/manifests/v1.0.0", "", "", nil); code == http.StatusOK {
 					if code, out := s.awaitVerify(p, p.Addr+"/"+image+":v1.0.0", "file://"+repo); code != 0 {
 						return fmt.Sprintf("killed at %s (signal %d), the tag does not verify:\n%s", phase, signal, out), ""
@@ -498,6 +506,22 @@ var _ = register(attack{
 		return "", fmt.Sprint(how)
 	},
 })
+
+// killAgain kills the trust services twice more, as soon as they answer: what
+// waited for them is cut in the middle then.
+func (s *scene) killAgain(ctx context.Context, p *harness.Platform) {
+	for range 2 {
+		for ready := false; !ready && ctx.Err() == nil; {
+			resp, err := http.Get(p.URL + "/signing_config.json")
+			if ready = err == nil && resp.StatusCode == http.StatusOK; err == nil {
+				resp.Body.Close()
+			}
+		}
+		if pid := p.Role("trust"); pid != 0 && ctx.Err() == nil {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
 
 // interrupted is release, with f called once at the phase.
 func (s *scene) interrupted(ctx context.Context, p *harness.Platform, repo, image, phase string, f func()) (*api.Release, error) {
