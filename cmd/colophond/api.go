@@ -32,7 +32,6 @@ type apiSettings struct {
 	Tokens   tokens                   `json:"tokens"`
 	Builders []release.BuilderInfo    `json:"builders"`
 	Roles    map[string]peer.Endpoint `json:"roles"`             // the others, by name
-	Local    bool                     `json:"local"`             // the attestor is on this host
 	TLSCert  []byte                   `json:"tlsCert,omitempty"` // PEM
 	TLSKey   []byte                   `json:"tlsKey,omitempty"`  // PEM
 }
@@ -88,7 +87,9 @@ func (f *front) mux(ctx context.Context) (*http.ServeMux, error) {
 	mux.Handle("/v2/", proxy(roleRegistry))
 	mux.Handle("/v2", http.RedirectHandler("/v2/", http.StatusPermanentRedirect))
 	apiserver.New(apiserver.Config{
-		Attestor: proxy(roleAttestor), MayRelease: s.Tokens.mayRelease, LocalSources: s.Local && loopback(u.Hostname()),
+		Attestor: proxy(roleAttestor), MayRelease: s.Tokens.mayRelease,
+		// Of an attestor on another host, the directories are not the client's.
+		LocalSources: s.Roles[roleAttestor].Socket != "" && loopback(u.Hostname()),
 	}).Register(mux)
 
 	document, err := get(ctx, s.Roles[roleTrust].Client(), "http://trust"+trustroot.DocumentPath)

@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -45,7 +46,7 @@ func driverProcess(rooms string, wall time.Duration, hide []string) worker.Apart
 func newDriverCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "driver ROOMS WALLTIME DIR HIDE...", Short: "role: drives one build (started by the builder)", Args: cobra.MinimumNArgs(4), Hidden: true,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			wall, err := time.ParseDuration(args[1])
 			if err != nil {
 				return err
@@ -57,12 +58,9 @@ func newDriverCommand() *cobra.Command {
 			if err := confine.Role(confine.Policy{}); err != nil {
 				return fmt.Errorf("driver: %w", err)
 			}
-			// Process 1 of a pid namespace gets the signals that it asks for alone.
-			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-			defer stop()
 			b := buildkit.New(buildkit.Config{Rooms: rooms.Client{At: peer.At(args[0])}, WallTime: wall})
 			defer b.Wait()
-			return worker.Child(ctx, b, dir, os.Stdin, os.Stdout)
+			return worker.Child(cmd.Context(), b, dir, os.Stdin, os.Stdout)
 		},
 	}
 }
@@ -82,7 +80,7 @@ func seclude(dir string, hide []string) (string, error) {
 	}
 	defer unix.Close(held)
 	for _, d := range append([]string{os.TempDir(), "/proc"}, hide...) {
-		if _, err := os.Stat(d); err != nil {
+		if _, err := os.Stat(d); errors.Is(err, fs.ErrNotExist) {
 			continue // hidden with another one
 		}
 		if err := unix.Mount("none", d, "tmpfs", safe, "mode=0700,size=64m"); err != nil {

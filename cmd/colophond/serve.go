@@ -362,7 +362,7 @@ func (p *platform) attestorRole(push string, ownCA, rooms, localGit bool) (r rol
 func (p *platform) apiRole(known tokens, front net.Listener) (r role, err error) {
 	elsewhere := slices.ContainsFunc(asks[roleAPI], func(role string) bool { return !p.runs(role) })
 	z := p.zone(roleAPI, confine.Policy{Inet: elsewhere})
-	s := apiSettings{URL: p.url, Tokens: known, Builders: p.builders(), Roles: map[string]peer.Endpoint{}, Local: p.runs(roleAttestor)}
+	s := apiSettings{URL: p.url, Tokens: known, Builders: p.builders(), Roles: map[string]peer.Endpoint{}}
 	for _, other := range asks[roleAPI] {
 		if s.Roles[other], err = p.endpoint(z.socket(other), roleAPI, other); err != nil {
 			return r, err

@@ -36,7 +36,7 @@ func TestBuildHost(t *testing.T) {
 		t.Error("the platform still runs a builder of its own")
 	}
 	release(t, p, harness.GoRepo(t), "app")
-	release(t, p, dockerRepo(t), "dockerfile")
+	release(t, p, dockerRepo(t, "echo here > /where"), "dockerfile")
 
 	// Another platform's credentials are worth nothing there.
 	other := harness.Start(t, "--config", harness.Config(t, map[string]any{"roles": map[string]any{"builder": at}}))
@@ -45,11 +45,11 @@ func TestBuildHost(t *testing.T) {
 	}
 }
 
-// TestEveryRoleOnItsOwnHost takes a platform apart, and puts together what the
-// front needs least: attestor and API elsewhere, which come in through serve's door.
+// TestEveryRoleOnItsOwnHost has nothing run beside serve, and then all but those
+// that ask the others, which come in through serve's door.
 func TestEveryRoleOnItsOwnHost(t *testing.T) {
 	needsRoot(t)
-	repo := served(t, dockerRepo(t))
+	repo := served(t, dockerRepo(t, "echo here > /where"))
 	for name, elsewhere := range map[string][]string{
 		"all":              {"trust", "registry", "builder", "attestor", "api"},
 		"attestor and api": {"attestor", "api"},
@@ -152,10 +152,10 @@ func needsRoot(t *testing.T) {
 	}
 }
 
-func dockerRepo(t *testing.T) string {
+func dockerRepo(t *testing.T, run string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "app")
-	harness.Write(t, dir, map[string]string{"Dockerfile": "FROM debian:bookworm-slim\nRUN echo here > /where\n"})
+	harness.Write(t, dir, map[string]string{"Dockerfile": "FROM debian:bookworm-slim\nRUN " + run + "\n"})
 	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "first"}, {"tag", "v1.0.0"}} {
 		harness.Git(t, dir, args...)
 	}

@@ -76,14 +76,7 @@ func release(t *testing.T, p *harness.Platform, repo, image string) {
 }
 
 // sleepy is a repository whose build says "asleep" and takes long.
-func sleepy(t *testing.T) string {
-	dir := filepath.Join(t.TempDir(), "app")
-	harness.Write(t, dir, map[string]string{"Dockerfile": "FROM debian:bookworm-slim\nRUN echo asleep && sleep 120\n"})
-	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "first"}, {"tag", "v1.0.0"}} {
-		harness.Git(t, dir, args...)
-	}
-	return dir
-}
+func sleepy(t *testing.T) string { return dockerRepo(t, "echo asleep && sleep 120") }
 
 func ready(p *harness.Platform) bool {
 	resp, err := http.Get(p.URL + "/readyz")
