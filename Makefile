@@ -12,19 +12,19 @@ export CGO_ENABLED := 0
 GO      ?= go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 GOBUILD := $(GO) build -buildvcs=false
-BIN     := build/bin
+BIN     := out/bin
 
 .PHONY: help build builder tools deps base-images example quickstart self services test attack attack-unguarded check fuzz bench clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## bin/colophon and bin/colophond
-	$(GOBUILD) -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/colophon ./cmd/colophond
+build: ## out/bin/colophon and out/bin/colophond
+	$(GOBUILD) -ldflags '-X main.version=$(VERSION)' -o $(BIN)/ ./cmd/colophon ./cmd/colophond
 
 tools: builder $(BIN)/cosign ## builder, and the stock clients that tests use: cosign and crane
 
-builder: $(BIN)/buildkitd ## the pinned buildkitd and buildctl, in build/bin
+builder: $(BIN)/buildkitd ## the pinned buildkitd and buildctl, in out/bin
 
 $(BIN)/buildkitd $(BIN)/buildctl &: tools/buildkit/go.mod tools/buildkit/go.sum
 	cd tools/buildkit && $(GOBUILD) -o ../../$(BIN)/ github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl
@@ -47,13 +47,13 @@ $(BIN)/staticcheck $(BIN)/govulncheck &: tools/check/go.mod tools/check/go.sum
 deps: ## the Debian packages that are missing, if any
 	@scripts/deps.sh
 
-base-images: deps ## stand-ins for docker.io and gcr.io base images, in build/base-images
-	$(GO) run ./tools/baseimages -o build/base-images
+base-images: deps ## stand-ins for docker.io and gcr.io base images, in out/base-images
+	$(GO) run ./tools/baseimages -o out/base-images
 
-example: ## examples/hello as a git repository with a signed tag, in build/hello
+example: ## examples/hello as a git repository with a signed tag, in out/hello
 	@scripts/example.sh
 
-quickstart: deps builder build example ## start a platform, release build/hello, verify it
+quickstart: deps builder build example ## start a platform, release out/hello, verify it
 	@scripts/quickstart.sh
 
 test: deps tools build base-images example ## every test; a missing tool is a failure
@@ -62,12 +62,12 @@ test: deps tools build base-images example ## every test; a missing tool is a fa
 
 # The suite is its own attacker and wants its standard output for the scoreboard.
 attack: deps tools build base-images ## attack platforms of its own, from inside and beside; prints a scoreboard
-	$(GO) test -c -o bin/attack ./test/attack
-	cd test/attack && COLOPHON_REQUIRE_BUILD=1 ../../bin/attack -test.run '^TestAttacks$$'
+	$(GO) test -c -o out/bin/attack ./test/attack
+	cd test/attack && COLOPHON_REQUIRE_BUILD=1 ../../out/bin/attack -test.run '^TestAttacks$$'
 
 attack-unguarded: deps tools build base-images ## the same without each guard: every attack must get through
-	$(GO) test -c -o bin/attack ./test/attack
-	cd test/attack && COLOPHON_REQUIRE_BUILD=1 COLOPHON_ATTACK_UNGUARDED=1 ../../bin/attack -test.run '^TestUnguarded$$'
+	$(GO) test -c -o out/bin/attack ./test/attack
+	cd test/attack && COLOPHON_REQUIRE_BUILD=1 COLOPHON_ATTACK_UNGUARDED=1 ../../out/bin/attack -test.run '^TestUnguarded$$'
 
 check: $(BIN)/staticcheck $(BIN)/govulncheck ## format, vet, staticcheck, import rules, known vulnerabilities
 	@scripts/check.sh
@@ -87,7 +87,7 @@ bench: deps tools $(BIN)/syft build base-images example ## measure beside the pe
 	$(GO) test -timeout 60m -run '^$$' -bench 'Room|Buildkitd' -benchtime 20x ./build/buildkit ./build/sandbox
 
 clean: ## what builds made, but not the pinned tools and base images
-	rm -rf bin build/hello build/quickstart build/self build/cache
+	rm -rf $(BIN)/colophon $(BIN)/colophond $(BIN)/attack out/hello out/quickstart out/self out/cache
 
-distclean: clean ## all that the targets above made
-	rm -rf $(BIN) build/base-images
+distclean: ## all that the targets above made
+	rm -rf out

@@ -7,28 +7,32 @@
 //   - verify answers accepted, rejected or undecided, with reasons;
 //   - registry, cluster and responder act on what verify says.
 //
-// A package imports only from rows above its own; test/imports_test.go enforces it.
+// A package imports only from rows below its own; test/imports_test.go enforces it.
 //
-//	attest    what a proof says: statements, provenance, bundles; no I/O
-//	tlog      how a log proves it: checkpoints, tiles, inclusion, consistency
-//	trust     whom to believe: trust roots, identities, keys and their times
-//	source    git: a ref becomes a commit, a commit becomes a tree
-//	oci       images by digest: registries, layouts, referrers
-//	sbom      what is inside an image, the same answer every time
-//	policy    what a consumer demands
-//	verify    bundle, trust, policy and time become a Verdict, link by link
-//	build     a recipe becomes an image in a sealed room:
-//	          build/sandbox, build/gateway, build/buildkit, build/golang
-//	sign      a token becomes a certificate becomes a logged bundle
-//	release   the main job: the above in order, atomically
+//	cmd/colophon        the CLI: one file a command, one library call each
+//	cmd/colophond       main of the platform; the work is in platform
+//	platform            serve: roles, hosts, configuration, supervision
+//	platform/attestor   runs releases: the one role that holds a signing identity
+//	platform/release    the main job, in order and atomically
+//	platform/authority  what holds keys: issuer, ca, ctlog, log, tsa, root
+//	platform/builder    a recipe becomes an image in a sealed room
+//	platform/registry   OCI images and what is attached to them
+//	platform/front      the port and the API; platform/web the pages
+//	platform/api        the platform's wire types and its client
+//	verify              evidence, policy and time become a Verdict, link by link
+//	policy              what a consumer demands
+//	sbom                what is inside an image, the same answer every time
+//	source              git: a ref becomes a commit, a commit becomes a tree
+//	oci                 images by digest: registries, layouts, archives
+//	sign                a token becomes a certificate becomes a logged bundle
+//	trust               whom to trust for what: roots, identities, keys and their times
+//	tlog                how a log proves it: checkpoints, tiles, inclusion, consistency
+//	attest              what a proof says: statements, predicates, recipes; no I/O
+//	internal            mechanisms named for the property they give
 //
-// internal/api is the wire between CLI and platform. The other packages under
-// internal/ are the platform's services, which meet over wire formats and never
-// import each other, and small mechanisms named for the property they give:
-// durable, limits, strict, keys, peer, confine.
-//
-// Two commands: cmd/colophon, the thin CLI, and cmd/colophond, the platform.
 // attest to verify are the public library: what an outsider needs to check our
-// proofs without trusting our binaries. docs/ answers questions, spec/ defines
-// the formats that are ours.
+// proofs without trusting our binaries; platform promises nothing to importers.
+// test/ holds what is true of the house as a whole: attacks, crashes, stories,
+// conformance, interop, benchmarks. docs/ answers questions, spec/ defines the
+// formats that are ours, and make writes to out/.
 package colophon

@@ -4,8 +4,7 @@ go 1.26.8
 
 // What platforms started here keep below the repository: the modules of others.
 ignore (
-	./build/quickstart
-	./build/self
+	./out
 	./data
 )
 

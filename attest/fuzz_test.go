@@ -12,7 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/prooftest"
+	"github.com/colophon-build/colophon/test/prooftest"
 )
 
 // bundleSeeds are real bundles, good and bad, and one of a platform.

@@ -63,7 +63,7 @@ type ResourceDescriptor struct {
 // ExternalParameters of both our build types: all that a requester chose.
 type ExternalParameters struct {
 	Source SourceParameters `json:"source"`
-	Recipe json.RawMessage  `json:"recipe"` // build.Recipe
+	Recipe json.RawMessage  `json:"recipe"` // Recipe
 	// Hermetic is a build that was done twice: what the first fetched was all that
 	// the second could have, and both gave the same image.
 	Hermetic bool `json:"hermetic,omitempty"`

@@ -1,6 +1,6 @@
 // Package sbom reads what is inside an image: SPDX 2.2, 2.3 and 3.0 and
 // CycloneDX 1.4 to 1.7 JSON documents as they are attached to images. Package
-// sbom/generate writes SPDX 2.3 and CycloneDX 1.6.
+// platform/release/scan writes SPDX 2.3 and CycloneDX 1.6.
 package sbom
 
 import (

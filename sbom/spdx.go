@@ -94,7 +94,7 @@ func readSPDX(data []byte) (*Document, error) {
 		return nil, errors.New("what it describes is not among its packages")
 	}
 	d.Name = image.Name
-	if from, ok := strings.CutPrefix(image.Source, "built from "); ok { // free text; this is what sbom/generate writes
+	if from, ok := strings.CutPrefix(image.Source, "built from "); ok { // free text; this is what platform/release/scan writes
 		d.built(from)
 	}
 	for _, c := range image.Checksums {

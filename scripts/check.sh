@@ -2,7 +2,7 @@
 # The checks that need no test data: format, vet, staticcheck, import rules, links of the pages, known vulnerabilities.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bin=$PWD/build/bin
+bin=$PWD/out/bin
 failed=0
 
 unformatted=$(git ls-files -z '*.go' | xargs -0 gofmt -l)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Turns examples/hello into a git repository, build/hello, with the annotated
+# Turns examples/hello into a git repository, out/hello, with the annotated
 # tag v0.1.0 signed by a key made here. The commit is the same on every machine.
 #
-#   build/hello                            the repository
-#   build/cache/example/key                the signing key
-#   build/cache/example/allowed_signers    what --allowed-signers takes
+#   out/hello                            the repository
+#   out/cache/example/key                the signing key
+#   out/cache/example/allowed_signers    what --allowed-signers takes
 set -euo pipefail
 cd "$(dirname "$0")/.."
-repo=$PWD/build/hello
-keys=$PWD/build/cache/example
+repo=$PWD/out/hello
+keys=$PWD/out/cache/example
 tag=v0.1.0
 signer=release@example.com
 
@@ -26,7 +26,7 @@ fi
 printf '%s namespaces="git" %s\n' "$signer" "$(cat "$keys/key.pub")" >"$keys/allowed_signers"
 
 # Made aside and renamed, so that an interrupted run leaves no half repository.
-new=$(mktemp -d "$PWD/build/cache/hello.XXXXXX")
+new=$(mktemp -d "$PWD/out/cache/hello.XXXXXX")
 trap 'rm -rf "$new"' EXIT
 cp -R examples/hello/. "$new/"
 git -C "$new" -c init.defaultBranch=main init -q
@@ -37,10 +37,10 @@ git -C "$new" -c gpg.ssh.allowedSignersFile="$keys/allowed_signers" verify-tag "
 
 id() { git -C "$1" rev-parse -q --verify "refs/tags/$tag" 2>/dev/null || true; }
 if [ "$(id "$repo")" = "$(id "$new")" ] && [ -z "$(git -C "$repo" status --porcelain)" ]; then
-  echo "build/hello is there: $tag is $(git -C "$repo" rev-parse --short "$tag^{commit}")" >&2
+  echo "out/hello is there: $tag is $(git -C "$repo" rev-parse --short "$tag^{commit}")" >&2
   exit 0
 fi
 rm -rf "$repo"
 chmod 755 "$new"
 mv "$new" "$repo"
-echo "build/hello: $tag is $(git -C "$repo" rev-parse --short "$tag^{commit}"), signed by $signer" >&2
+echo "out/hello: $tag is $(git -C "$repo" rev-parse --short "$tag^{commit}"), signed by $signer" >&2

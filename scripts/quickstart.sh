@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The main job, end to end, in build/quickstart: start a platform, release
-# build/hello at v0.1.0, believe the platform by its fingerprint, verify.
+# The main job, end to end, in out/quickstart: start a platform, release
+# out/hello at v0.1.0, believe the platform by its fingerprint, verify.
 # Run it again: the release is found done. KEEP=1 leaves the platform running.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-work=$PWD/build/quickstart
+work=$PWD/out/quickstart
 data=$work/data
 export COLOPHON_PLATFORM=$data/client.json COLOPHON_TRUST=$work/trust
 mkdir -p "$work"
@@ -26,7 +26,7 @@ listen=127.0.0.1:$(cat "$work/port")
 url=http://$listen
 
 # Base images: the real ones where they can be had.
-serve=(bin/colophond serve --data "$data" --listen "$listen")
+serve=(out/bin/colophond serve --data "$data" --listen "$listen")
 reachable() { curl -sS -o /dev/null --max-time 5 "$1" 2>/dev/null; }
 recipe=()
 if [ "$(id -u)" -ne 0 ] || ! PATH=$PATH:/usr/sbin command -v runc >/dev/null; then
@@ -35,7 +35,7 @@ if [ "$(id -u)" -ne 0 ] || ! PATH=$PATH:/usr/sbin command -v runc >/dev/null; th
 elif ! reachable https://registry-1.docker.io/v2/ || ! reachable https://gcr.io/v2/; then
   say "docker.io or gcr.io cannot be reached: base images are made here, from Debian packages and this Go toolchain"
   make -s base-images
-  serve+=(--mirror build/base-images)
+  serve+=(--mirror out/base-images)
 fi
 
 platform=
@@ -76,22 +76,22 @@ else
 fi
 
 image=$listen/examples/hello
-say "releasing build/hello at v0.1.0"
-show bin/colophon release build/hello --ref v0.1.0 --image "$image" "${recipe[@]}" \
-  --allowed-signers build/cache/example/allowed_signers
+say "releasing out/hello at v0.1.0"
+show out/bin/colophon release out/hello --ref v0.1.0 --image "$image" "${recipe[@]}" \
+  --allowed-signers out/cache/example/allowed_signers
 
 say "believing this platform (a consumer compares the fingerprint first)"
-show bin/colophon trust add --yes "$url"
+show out/bin/colophon trust add --yes "$url"
 
 say "verifying, as anybody may"
-show bin/colophon verify "$image:v0.1.0" --source "file://$PWD/build/hello"
+show out/bin/colophon verify "$image:v0.1.0" --source "file://$PWD/out/hello"
 
 say "done: $image:v0.1.0, platform $url"
 cat >&2 <<END
 Try next (start the platform again with KEEP=1 make quickstart):
   export COLOPHON_PLATFORM=$COLOPHON_PLATFORM COLOPHON_TRUST=$COLOPHON_TRUST
-  bin/colophon inspect $image:v0.1.0
-  bin/colophon verify $image:v0.1.0 --source https://git.example.com/other     # rejected, exit 3
-  bin/colophon release YOUR/REPOSITORY --ref TAG --image $listen/you/app
+  out/bin/colophon inspect $image:v0.1.0
+  out/bin/colophon verify $image:v0.1.0 --source https://git.example.com/other     # rejected, exit 3
+  out/bin/colophon release YOUR/REPOSITORY --ref TAG --image $listen/you/app
   docs/README.md
 END

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Releases Colophon from the HEAD of this repository on two platforms that share
-# nothing, in build/self: keys, log, registry and module cache are new for each.
+# nothing, in out/self: keys, log, registry and module cache are new for each.
 # Ends with 0 only where both give the same digest and both releases verify.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-work=$root/build/self
+work=$root/out/self
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE COLOPHON_PLATFORM COLOPHON_TRUST
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
 
@@ -45,7 +45,7 @@ release() {
   listen=127.0.0.1:$(free_port)
   export COLOPHON_PLATFORM=$work/$name/client.json COLOPHON_TRUST=$work/$name.trust
   printf 'self: release of %s on platform %s at %s\n' "${commit:0:12}" "$name" "$listen" >&2
-  bin/colophond serve --data "$work/$name" --listen "$listen" 2>"$work/$name.log" >"$work/$name.ready" &
+  out/bin/colophond serve --data "$work/$name" --listen "$listen" 2>"$work/$name.log" >"$work/$name.ready" &
   platform=$!
   for _ in $(seq 300); do
     [ -s "$work/$name.ready" ] && break
@@ -60,10 +60,10 @@ release() {
     echo "self: the platform did not start; its log is $work/$name.log" >&2
     exit 1
   fi
-  bin/colophon release "$repo" --ref "$tag" --image "$listen/colophon-build/colophon" \
+  out/bin/colophon release "$repo" --ref "$tag" --image "$listen/colophon-build/colophon" \
     --builder golang --package ./cmd/colophon --json >"$work/$name.json"
-  bin/colophon trust add --yes "http://$listen"
-  bin/colophon verify "$listen/colophon-build/colophon:$tag" --source "file://$repo" --commit "$commit"
+  out/bin/colophon trust add --yes "http://$listen"
+  out/bin/colophon verify "$listen/colophon-build/colophon:$tag" --source "file://$repo" --commit "$commit"
   jq -er .digest "$work/$name.json" >"$work/$name.digest"
   stop
 }

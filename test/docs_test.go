@@ -17,7 +17,7 @@ func repoFiles(t *testing.T, suffix string, f func(path string, text []byte)) {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && (d.Name() == ".git" || path == "../build/hello" || path == "../build/self" || path == "../build/quickstart" || path == "../data"):
+		case d.IsDir() && (d.Name() == ".git" || path == "../out" || path == "../data"):
 			return fs.SkipDir
 		case d.IsDir() || !strings.HasSuffix(path, suffix):
 			return nil

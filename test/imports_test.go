@@ -13,39 +13,40 @@ import (
 
 const module = "github.com/colophon-build/colophon"
 
-// rows is the import order: a package imports only from rows above its own, and
-// from its own directory and below. What is in no row may not exist. Rows of
-// packages that are still to come are here already.
+// rows is the import order, from the bottom of the house to the top: a package
+// imports only from rows below its own, and from its own directory. A package
+// that is in no row may not exist.
 var rows = [][]string{
-	// Small mechanisms, named for the property they give; anybody may import them.
-	{"internal/limits", "internal/strict", "internal/durable", "internal/peer", "internal/confine", "internal/keys"},
+	// Mechanisms, named for the property they give; any package may import them.
+	{"internal/confine", "internal/durable", "internal/keys", "internal/limits", "internal/peer", "internal/strict"},
 	{"attest"},
 	{"tlog"},
 	{"trust"},
-	{"source"},
-	{"oci"},
-	{"sbom"},
+	{"bundle"},
+	{"oci", "source"},
+	{"provenance", "sbom"},
 	{"policy"},
-	{"verify"},
-	{"build"},
-	{"internal/api"}, // the wire between CLI and platform: names types of build and source
+	{"verify", "lint"},
 	{"sign"},
-	{"release"},
-	{"lint"},
-	// Services meet over wire formats, never over imports.
+	{"platform/api", "platform/zone"},
+	// Services meet over wire formats, never over imports. Only the attestor runs
+	// releases, and a release hands its builds to builders.
 	{
-		"internal/admission", "internal/apiserver", "internal/attestor", "internal/audit", "internal/ca",
-		"internal/ctlog", "internal/issuer", "internal/localgit", "internal/logserver", "internal/registry", "internal/rooms", "internal/trustroot",
-		"internal/tsa", "internal/web", "internal/worker",
+		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
+		"platform/builder", "platform/front", "platform/registry", "platform/web",
 	},
-	{"cmd/colophon", "cmd/colophond", "tools/baseimages"},
-	// For tests alone: in the last row, nothing else can import them.
-	{"internal/prooftest", "test"},
+	{"platform/release"},
+	{"platform/attestor"},
+	{"platform"},
+	{"cmd/colophon", "cmd/colophond", "tools"},
+	{"test"}, // nothing else can import from the last row
 }
 
 // thin is what the CLI is made of and what others check us with: small to trust,
 // quick to start.
-var thin = []string{"attest", "tlog", "trust", "source", "oci", "sbom", "policy", "verify", "internal/api", "cmd/colophon"}
+var thin = []string{
+	"attest", "tlog", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "cmd/colophon",
+}
 
 // heavy may not be linked into any of them, however indirectly.
 var heavy = []string{
@@ -104,10 +105,10 @@ func problems(name string, p pkg) (out []string) {
 		case strings.HasPrefix(other, "cmd/") && home != itsHome:
 			out = append(out, "imports "+imported+", a command")
 		case above > row, above == row && row > 0 && home != itsHome:
-			out = append(out, "imports "+imported+", which is not in a row above it")
+			out = append(out, "imports "+imported+", which is not in a row below it")
 		}
 	}
-	if slices.Contains(thin, home) && name != "sbom/generate" {
+	if slices.Contains(thin, home) {
 		for _, dep := range p.Deps {
 			for _, h := range heavy {
 				if dep == h || strings.HasPrefix(dep, h+"/") && h != "database/sql" {
@@ -126,14 +127,15 @@ func problems(name string, p pkg) (out []string) {
 
 // find returns a package's row and the entry of it that the package belongs to.
 func find(name string) (row int, home string) {
+	row = -1
 	for i, r := range rows {
 		for _, h := range r {
-			if name == h || strings.HasPrefix(name, h+"/") {
-				return i, h
+			if (name == h || strings.HasPrefix(name, h+"/")) && len(h) > len(home) {
+				row, home = i, h
 			}
 		}
 	}
-	return -1, ""
+	return row, home
 }
 
 // inModule is the path below the module's root: "" for the root, and the import
@@ -178,13 +180,13 @@ func TestImportRulesBite(t *testing.T) {
 		p    pkg
 		bad  bool
 	}{
-		"upwards":                {"release", pkg{Imports: []string{module + "/verify", module + "/sign"}}, false},
-		"downwards":              {"verify", pkg{Imports: []string{module + "/release"}}, true},
-		"sideways services":      {"internal/registry", pkg{Imports: []string{module + "/internal/issuer"}}, true},
-		"within a directory":     {"build/buildkit", pkg{Imports: []string{module + "/build/sandbox", module + "/build"}}, false},
-		"a command":              {"internal/web", pkg{Imports: []string{module + "/cmd/colophon"}}, true},
+		"downwards":              {"platform/release", pkg{Imports: []string{module + "/verify", module + "/sign"}}, false},
+		"upwards":                {"verify", pkg{Imports: []string{module + "/platform/release"}}, true},
+		"sideways services":      {"platform/registry", pkg{Imports: []string{module + "/platform/authority/issuer"}}, true},
+		"within a directory":     {"platform/builder/buildkit", pkg{Imports: []string{module + "/platform/builder/sandbox", module + "/platform/builder"}}, false},
+		"a command":              {"platform/web", pkg{Imports: []string{module + "/cmd/colophon"}}, true},
 		"a package without row":  {"util", pkg{}, true},
-		"an import without row":  {"release", pkg{Imports: []string{module + "/internal/util"}}, true},
+		"an import without row":  {"platform/release", pkg{Imports: []string{module + "/internal/util"}}, true},
 		"a mechanism":            {"attest", pkg{Imports: []string{module + "/internal/strict"}}, false},
 		"a mechanism that looks": {"internal/strict", pkg{Imports: []string{module + "/attest"}}, true},
 		"SQL in the CLI":         {"cmd/colophon", pkg{Deps: []string{"database/sql"}}, true},

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/colophon-build/colophon/internal/prooftest"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
 )
 

@@ -18,7 +18,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/prooftest"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )

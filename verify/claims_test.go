@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
 )
 

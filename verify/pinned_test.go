@@ -9,8 +9,8 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
 )
 

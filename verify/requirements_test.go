@@ -10,8 +10,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
 )
 

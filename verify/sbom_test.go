@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
 )
 

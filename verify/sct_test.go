@@ -14,7 +14,7 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/prooftest"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
 )
 

@@ -12,9 +12,9 @@ import (
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )

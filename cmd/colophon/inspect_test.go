@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/test/prooftest"
 )
 
 func TestInspectCommand(t *testing.T) {

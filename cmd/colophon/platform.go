@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/platform/api"
 )
 
 // ownPlatform is the platform beside the CLI, for where none is configured: the

@@ -7,7 +7,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/platform/api"
 )
 
 // progress prints a release's events: phases with the time since the start,

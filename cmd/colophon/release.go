@@ -15,16 +15,16 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/colophon-build/colophon/build"
-	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/source"
 )
 
 type releaseOptions struct {
 	ref, image     string
-	recipe         build.Recipe
+	recipe         attest.Recipe
 	allowedSigners string
 	keyring        string
 	hermetic       bool

@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/colophon-build/colophon/internal/api"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/trust/tuf"
 )

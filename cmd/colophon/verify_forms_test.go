@@ -18,8 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/test/prooftest"
 )
 
 // tarOf is an archive of a directory.

@@ -12,9 +12,9 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
 )
 

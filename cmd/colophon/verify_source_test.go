@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/prooftest"
 )
 
 // gitRepo is a repository whose commits and tags are signed with ssh.

@@ -16,10 +16,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/api"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/sign"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"

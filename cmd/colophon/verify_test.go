@@ -18,9 +18,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/spf13/cobra"
 
-	"github.com/colophon-build/colophon/internal/api"
-	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/test/prooftest"
 )
 
 // stage is a registry on loopback with one released image, and an empty trust store.

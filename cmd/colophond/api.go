@@ -16,13 +16,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/colophon-build/colophon/internal/apiserver"
-	"github.com/colophon-build/colophon/internal/issuer"
 	"github.com/colophon-build/colophon/internal/peer"
-	"github.com/colophon-build/colophon/internal/trustroot"
-	"github.com/colophon-build/colophon/internal/web"
-	"github.com/colophon-build/colophon/internal/worker"
-	"github.com/colophon-build/colophon/release"
+	"github.com/colophon-build/colophon/platform/authority/issuer"
+	"github.com/colophon-build/colophon/platform/authority/root"
+	"github.com/colophon-build/colophon/platform/builder/worker"
+	"github.com/colophon-build/colophon/platform/front"
+	"github.com/colophon-build/colophon/platform/release"
+	"github.com/colophon-build/colophon/platform/web"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -39,7 +39,7 @@ type apiSettings struct {
 // runAPI is the one role that strangers reach: it ends TLS, answers the API and
 // the pages, and hands everything else to the role that it is for.
 func runAPI(ctx context.Context, s start[apiSettings]) error {
-	f := &front{s}
+	f := &port{s}
 	mux, err := f.mux(ctx)
 	if err != nil {
 		return err
@@ -72,9 +72,9 @@ func runAPI(ctx context.Context, s start[apiSettings]) error {
 	return nil
 }
 
-type front struct{ start[apiSettings] }
+type port struct{ start[apiSettings] }
 
-func (f *front) mux(ctx context.Context) (*http.ServeMux, error) {
+func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	s := f.settings
 	u, err := url.Parse(s.URL)
 	if err != nil {
@@ -86,13 +86,13 @@ func (f *front) mux(ctx context.Context) (*http.ServeMux, error) {
 	mux.Handle(issuer.PathToken, http.NotFoundHandler()) // which would refuse us too
 	mux.Handle("/v2/", proxy(roleRegistry))
 	mux.Handle("/v2", http.RedirectHandler("/v2/", http.StatusPermanentRedirect))
-	apiserver.New(apiserver.Config{
+	front.New(front.Config{
 		Attestor: proxy(roleAttestor), MayRelease: s.Tokens.mayRelease,
 		// Of an attestor on another host, the directories are not the client's.
 		LocalSources: s.Roles[roleAttestor].Socket != "" && loopback(u.Hostname()),
 	}).Register(mux)
 
-	document, err := get(ctx, s.Roles[roleTrust].Client(), "http://trust"+trustroot.DocumentPath)
+	document, err := get(ctx, s.Roles[roleTrust].Client(), "http://trust"+root.DocumentPath)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ const roleTimeout = 5 * time.Second
 
 // ready answers 200 when all roles answer. A builder that its host cannot have
 // is named with the reason and keeps nothing else from working.
-func (f *front) ready(w http.ResponseWriter, r *http.Request) {
+func (f *port) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), roleTimeout)
 	defer cancel()
 	var errs []error

@@ -9,18 +9,18 @@ import (
 	"runtime/debug"
 	"sync"
 
-	"github.com/sigstore/sigstore-go/pkg/root"
+	sigroot "github.com/sigstore/sigstore-go/pkg/root"
 
-	"github.com/colophon-build/colophon/build"
-	"github.com/colophon-build/colophon/internal/attestor"
-	"github.com/colophon-build/colophon/internal/issuer"
-	"github.com/colophon-build/colophon/internal/localgit"
 	"github.com/colophon-build/colophon/internal/peer"
-	"github.com/colophon-build/colophon/internal/rooms"
-	"github.com/colophon-build/colophon/internal/trustroot"
-	"github.com/colophon-build/colophon/internal/worker"
-	"github.com/colophon-build/colophon/release"
-	"github.com/colophon-build/colophon/sbom/generate"
+	"github.com/colophon-build/colophon/platform/attestor"
+	"github.com/colophon-build/colophon/platform/attestor/localgit"
+	"github.com/colophon-build/colophon/platform/authority/issuer"
+	"github.com/colophon-build/colophon/platform/authority/root"
+	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/rooms"
+	"github.com/colophon-build/colophon/platform/builder/worker"
+	"github.com/colophon-build/colophon/platform/release"
+	"github.com/colophon-build/colophon/platform/release/scan"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -45,15 +45,15 @@ type attestorSettings struct {
 func runAttestor(ctx context.Context, s start[attestorSettings]) error {
 	o := s.settings
 	services := o.Trust.Client()
-	config, err := get(ctx, services, "http://trust"+trustroot.SigningConfigPath)
+	config, err := get(ctx, services, "http://trust"+root.SigningConfigPath)
 	if err != nil {
 		return fmt.Errorf("signing config: %w", err)
 	}
-	signing, err := root.NewSigningConfigFromJSON(config)
+	signing, err := sigroot.NewSigningConfigFromJSON(config)
 	if err != nil {
 		return err
 	}
-	document, err := get(ctx, services, "http://trust"+trustroot.DocumentPath)
+	document, err := get(ctx, services, "http://trust"+root.DocumentPath)
 	if err != nil {
 		return fmt.Errorf("trust document: %w", err)
 	}
@@ -97,7 +97,7 @@ func runAttestor(ctx context.Context, s start[attestorSettings]) error {
 		return err
 	}
 	go func() { // costs most of a second once, and then the first release need not
-		if err := generate.Warm(); err != nil {
+		if err := scan.Warm(); err != nil {
 			s.log.Warn("SBOM scanner", "error", err)
 		}
 		debug.FreeOSMemory() // making it takes seven times what it keeps
@@ -130,4 +130,4 @@ func useDocker(config []byte) error {
 }
 
 // ownDigest is the hex sha256 of this executable, as it runs.
-func ownDigest() (string, error) { return build.FileDigest("/proc/self/exe") }
+func ownDigest() (string, error) { return builder.FileDigest("/proc/self/exe") }

@@ -6,11 +6,11 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"github.com/colophon-build/colophon/build"
-	"github.com/colophon-build/colophon/build/golang"
 	"github.com/colophon-build/colophon/internal/peer"
-	"github.com/colophon-build/colophon/internal/rooms"
-	"github.com/colophon-build/colophon/internal/worker"
+	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/golang"
+	"github.com/colophon-build/colophon/platform/builder/rooms"
+	"github.com/colophon-build/colophon/platform/builder/worker"
 )
 
 // builderSettings is what serve tells the builder. No token is among it.
@@ -25,7 +25,7 @@ type builderSettings struct {
 func runBuilder(ctx context.Context, s start[builderSettings]) error {
 	o := s.settings
 	limits := o.Build.limits()
-	builders, apart, missing := map[string]build.Builder{}, map[string]worker.Apart{}, map[string]string{}
+	builders, apart, missing := map[string]builder.Builder{}, map[string]worker.Apart{}, map[string]string{}
 	goDir, modules, std := filepath.Join(o.Dir, "golang"), filepath.Join(o.Dir, "modules"), o.Std
 	if std == "" {
 		std = filepath.Join(o.Dir, "std")
@@ -61,14 +61,12 @@ func runBuilder(ctx context.Context, s start[builderSettings]) error {
 	})
 }
 
-// findBuildkitd looks beside this program, where the Makefile puts it, and in PATH.
+// findBuildkitd looks beside this program and in PATH; it returns "" where neither has one.
 func findBuildkitd() string {
 	if self, err := os.Executable(); err == nil {
-		for _, p := range []string{"buildkitd", "../build/bin/buildkitd"} {
-			p = filepath.Join(filepath.Dir(self), p)
-			if st, err := os.Stat(p); err == nil && st.Mode().IsRegular() {
-				return p
-			}
+		p := filepath.Join(filepath.Dir(self), "buildkitd")
+		if st, err := os.Stat(p); err == nil && st.Mode().IsRegular() {
+			return p
 		}
 	}
 	p, err := exec.LookPath("buildkitd")

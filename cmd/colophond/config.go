@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/colophon-build/colophon/build"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/builder"
 )
 
 // config is the file that --config names. Every field may be left out. Spec: docs/configuration.md.
@@ -71,9 +71,9 @@ type networkConfig struct {
 	StoreSize  int64          `json:"storeSize,omitempty"`  // bytes kept for replays; default 20 GiB
 }
 
-func (b buildConfig) limits() build.Limits {
+func (b buildConfig) limits() builder.Limits {
 	wall, _ := time.ParseDuration(b.WallTime) // readConfig has checked it
-	return build.Limits{CPUs: b.CPUs, Memory: b.Memory, PIDs: b.PIDs, Disk: b.Disk, IO: b.IO, WallTime: wall}
+	return builder.Limits{CPUs: b.CPUs, Memory: b.Memory, PIDs: b.PIDs, Disk: b.Disk, IO: b.IO, WallTime: wall}
 }
 
 func readConfig(path string) (config, error) {

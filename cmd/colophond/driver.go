@@ -14,11 +14,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/colophon-build/colophon/build/buildkit"
 	"github.com/colophon-build/colophon/internal/confine"
 	"github.com/colophon-build/colophon/internal/peer"
-	"github.com/colophon-build/colophon/internal/rooms"
-	"github.com/colophon-build/colophon/internal/worker"
+	"github.com/colophon-build/colophon/platform/builder/buildkit"
+	"github.com/colophon-build/colophon/platform/builder/rooms"
+	"github.com/colophon-build/colophon/platform/builder/worker"
 )
 
 // driverProcess is the process that talks to the BuildKit of one room, which may

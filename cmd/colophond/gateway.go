@@ -12,10 +12,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/colophon-build/colophon/build"
-	"github.com/colophon-build/colophon/build/buildkit"
-	"github.com/colophon-build/colophon/build/gateway"
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/buildkit"
+	"github.com/colophon-build/colophon/platform/builder/gateway"
 )
 
 // gatewayMemory is what the garbage collector of a gateway aims at: it only
@@ -64,7 +64,7 @@ type gatewayChild struct {
 	cert []byte
 
 	recorded  chan struct{} // closed when the process has ended and its record was read
-	exchanges []build.Exchange
+	exchanges []builder.Exchange
 	err       error
 }
 
@@ -109,7 +109,7 @@ func (g *gatewayChild) start(r role) error {
 func (g *gatewayChild) CA() []byte { return g.cert }
 
 // End implements buildkit.Gateway.
-func (g *gatewayChild) End() ([]build.Exchange, error) {
+func (g *gatewayChild) End() ([]builder.Exchange, error) {
 	// Until recorded is closed the process has not been waited for, so the pid is its own.
 	select {
 	case <-g.recorded:

@@ -13,10 +13,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/colophon-build/colophon/build/golang"
-	"github.com/colophon-build/colophon/build/sandbox"
-	"github.com/colophon-build/colophon/internal/api"
-	"github.com/colophon-build/colophon/internal/localgit"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/attestor/localgit"
+	"github.com/colophon-build/colophon/platform/builder/golang"
+	"github.com/colophon-build/colophon/platform/builder/sandbox"
 )
 
 // version is set by the linker.

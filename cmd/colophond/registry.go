@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/colophon-build/colophon/internal/peer"
-	"github.com/colophon-build/colophon/internal/registry"
+	"github.com/colophon-build/colophon/platform/registry"
 )
 
 // registrySettings is what serve tells the registry.

@@ -6,12 +6,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/colophon-build/colophon/build/buildkit"
-	"github.com/colophon-build/colophon/build/gateway"
-	"github.com/colophon-build/colophon/build/sandbox"
-	"github.com/colophon-build/colophon/internal/localgit"
 	"github.com/colophon-build/colophon/internal/peer"
-	"github.com/colophon-build/colophon/internal/rooms"
+	"github.com/colophon-build/colophon/platform/attestor/localgit"
+	"github.com/colophon-build/colophon/platform/builder/buildkit"
+	"github.com/colophon-build/colophon/platform/builder/gateway"
+	"github.com/colophon-build/colophon/platform/builder/rooms"
+	"github.com/colophon-build/colophon/platform/builder/sandbox"
 )
 
 // roomsCapabilities are what is left of root: to open rooms, and to end gateways

@@ -20,14 +20,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/build/gateway"
-	"github.com/colophon-build/colophon/build/sandbox"
 	"github.com/colophon-build/colophon/internal/confine"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/strict"
-	"github.com/colophon-build/colophon/internal/trustroot"
-	"github.com/colophon-build/colophon/release"
+	"github.com/colophon-build/colophon/platform/authority/root"
+	"github.com/colophon-build/colophon/platform/builder/gateway"
+	"github.com/colophon-build/colophon/platform/builder/sandbox"
+	"github.com/colophon-build/colophon/platform/release"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -509,7 +509,7 @@ func (p *platform) allReady(ctx context.Context, front net.Listener) error {
 	if err != nil {
 		return err
 	}
-	document, err := get(ctx, trustServices.Client(), "http://trust"+trustroot.DocumentPath)
+	document, err := get(ctx, trustServices.Client(), "http://trust"+root.DocumentPath)
 	if err != nil {
 		return err
 	}

@@ -12,11 +12,11 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/colophon-build/colophon/internal/api"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/registry"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/registry"
 )
 
 // tokens are the platform's bearer tokens and what each may do. Comparison is

@@ -15,14 +15,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/klog/v2"
 
-	"github.com/colophon-build/colophon/internal/ca"
-	"github.com/colophon-build/colophon/internal/ctlog"
-	"github.com/colophon-build/colophon/internal/issuer"
-	"github.com/colophon-build/colophon/internal/logserver"
 	"github.com/colophon-build/colophon/internal/peer"
-	"github.com/colophon-build/colophon/internal/trustroot"
-	"github.com/colophon-build/colophon/internal/tsa"
-	"github.com/colophon-build/colophon/release"
+	"github.com/colophon-build/colophon/platform/authority/ca"
+	"github.com/colophon-build/colophon/platform/authority/ctlog"
+	"github.com/colophon-build/colophon/platform/authority/issuer"
+	"github.com/colophon-build/colophon/platform/authority/log"
+	"github.com/colophon-build/colophon/platform/authority/root"
+	"github.com/colophon-build/colophon/platform/authority/tsa"
+	"github.com/colophon-build/colophon/platform/release"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -33,7 +33,7 @@ type trustSettings struct {
 	LogDir   string                `json:"logDir"`
 	CTDir    string                `json:"ctDir"`
 	Fulcio   json.RawMessage       `json:"fulcio,omitempty"`
-	Outside  *trustroot.Outside    `json:"outside,omitempty"`
+	Outside  *root.Outside         `json:"outside,omitempty"`
 	Builders []release.BuilderInfo `json:"builders"`
 }
 
@@ -48,16 +48,16 @@ func runTrust(ctx context.Context, s start[trustSettings]) (err error) {
 		return err
 	}
 	tokens.Register(t.mux)
-	root := trustroot.Config{KeyDir: s.settings.KeyDir, Dir: filepath.Join(s.settings.KeyDir, "tuf"), URL: s.settings.URL, Outside: s.settings.Outside, Logger: s.log}
+	documents := root.Config{KeyDir: s.settings.KeyDir, Dir: filepath.Join(s.settings.KeyDir, "tuf"), URL: s.settings.URL, Outside: s.settings.Outside, Logger: s.log}
 	for _, b := range s.settings.Builders {
-		root.Builders = append(root.Builders, trust.Builder{ID: b.ID, Level: b.Level})
+		documents.Builders = append(documents.Builders, trust.Builder{ID: b.ID, Level: b.Level})
 	}
-	if root.Outside == nil {
-		if err := t.openOwn(&root, tokens); err != nil {
+	if documents.Outside == nil {
+		if err := t.openOwn(&documents, tokens); err != nil {
 			return err
 		}
 	}
-	published, err := trustroot.New(root)
+	published, err := root.New(documents)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ type trustServices struct {
 }
 
 // openOwn opens the platform's own CA, CT log, clock and log.
-func (t *trustServices) openOwn(root *trustroot.Config, tokens *issuer.Service) error {
+func (t *trustServices) openOwn(documents *root.Config, tokens *issuer.Service) error {
 	s := t.settings
 	u, err := url.Parse(s.URL)
 	if err != nil {
@@ -106,7 +106,7 @@ func (t *trustServices) openOwn(root *trustroot.Config, tokens *issuer.Service) 
 		return err
 	}
 	clock.Register(t.mux)
-	log, err := logserver.New(logserver.Config{
+	log, err := log.New(log.Config{
 		Dir: s.LogDir, KeyFile: filepath.Join(s.KeyDir, "log.pem"), Origin: u.Hostname(),
 		Metrics: t.metrics, Log: t.log.With("service", "log"),
 	})
@@ -115,9 +115,9 @@ func (t *trustServices) openOwn(root *trustroot.Config, tokens *issuer.Service) 
 	}
 	t.closers = append(t.closers, log.Close)
 	log.Register(t.mux)
-	root.CA, root.Clock = authority.Chain(), clock.Chain()
-	root.CT = trustroot.Log{BaseURL: s.URL + "/ct", PublicKey: ct.PublicKey(), Since: ct.Since()}
-	root.Log = trustroot.Log{Origin: log.Origin(), BaseURL: s.URL, PublicKey: log.PublicKey(), KeyID: log.KeyID(), Since: log.Created()}
+	documents.CA, documents.Clock = authority.Chain(), clock.Chain()
+	documents.CT = root.Log{BaseURL: s.URL + "/ct", PublicKey: ct.PublicKey(), Since: ct.Since()}
+	documents.Log = root.Log{Origin: log.Origin(), BaseURL: s.URL, PublicKey: log.PublicKey(), KeyID: log.KeyID(), Since: log.Created()}
 	return nil
 }
 
@@ -133,11 +133,11 @@ func (t *trustServices) close() error {
 
 // readOutside reads the trust services of somebody else that the configuration
 // names; nil where it names none.
-func readOutside(c config) (*trustroot.Outside, error) {
+func readOutside(c config) (*root.Outside, error) {
 	if c.TrustedRoot == "" {
 		return nil, nil
 	}
-	root, err := os.ReadFile(c.TrustedRoot)
+	trusted, err := os.ReadFile(c.TrustedRoot)
 	if err != nil {
 		return nil, fmt.Errorf("trustedRoot: %w", err)
 	}
@@ -145,5 +145,5 @@ func readOutside(c config) (*trustroot.Outside, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signingConfig: %w", err)
 	}
-	return &trustroot.Outside{TrustedRoot: root, SigningConfig: signing}, nil
+	return &root.Outside{TrustedRoot: trusted, SigningConfig: signing}, nil
 }

@@ -19,9 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/api"
-	"github.com/colophon-build/colophon/internal/trustroot"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/authority/root"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
@@ -105,7 +105,7 @@ func (s *scene) bundles(v victim) map[string][]byte {
 var _ = register(attack{
 	name: "unproved-image", tries: "publish an image without proof under a version's name, and have it taken for a release",
 	guard: "an image without proof is none of the platform's, whatever its tag: verify conclude, release finishTagged",
-	cuts:  []cut{cutDemand, {"release/proofs.go", `if err := j.sameRecipe(ctx, digest); err != nil {`, `if false {`}},
+	cuts:  []cut{cutDemand, {"platform/release/proofs.go", `if err := j.sameRecipe(ctx, digest); err != nil {`, `if false {`}},
 	beside: func(s *scene) (string, string) {
 		v := s.victim("app")
 		ctx := context.Background()
@@ -162,8 +162,8 @@ func (s *scene) tagged(v victim) string {
 
 var _ = register(attack{
 	name: "overwrite-a-tag", tries: "move a released tag to another image, with a push token",
-	guard: "tags never move: internal/registry storeManifest",
-	cuts:  []cut{{"internal/registry/manifest.go", `if err == nil && have != d && !r.mutable(`, `if false && err == nil && have != d && !r.mutable(`}},
+	guard: "tags never move: platform/registry storeManifest",
+	cuts:  []cut{{"platform/registry/manifest.go", `if err == nil && have != d && !r.mutable(`, `if false && err == nil && have != d && !r.mutable(`}},
 	beside: func(s *scene) (string, string) {
 		v := s.victim("app")
 		if s.tagged(v) != v.digest {
@@ -186,8 +186,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "delete-a-tag", tries: "delete a released tag, image or proof, with a push token or none",
-	guard: "only an admin deletes: internal/registry authorize",
-	cuts:  []cut{{"internal/registry/registry.go", `need = Admin`, `need = Push`}},
+	guard: "only an admin deletes: platform/registry authorize",
+	cuts:  []cut{{"platform/registry/registry.go", `need = Admin`, `need = Push`}},
 	beside: func(s *scene) (string, string) {
 		v := s.victim("app")
 		said := ""
@@ -243,7 +243,7 @@ func (s *scene) forcePush(repo, dockerfile string) string {
 var _ = register(attack{
 	name: "force-push", tries: "force-push the tag while the build runs, to have the image signed as the other commit's",
 	guard: "the commit is fetched once, and all else is made from it: release fetch",
-	cuts: []cut{{"release/release.go", `	if err := j.publish(ctx, b, m); err != nil {`, `	os.RemoveAll(filepath.Join(j.dir, "git"))
+	cuts: []cut{{"platform/release/release.go", `	if err := j.publish(ctx, b, m); err != nil {`, `	os.RemoveAll(filepath.Join(j.dir, "git"))
 	os.RemoveAll(j.tree)
 	if err := j.fetch(ctx); err != nil {
 		return err
@@ -277,9 +277,9 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "submit-a-digest", tries: "have the platform sign a digest that somebody names, over the API",
-	guard: "requests name a source and a ref; an unknown member is refused: internal/api ReadReleaseRequest",
-	cuts: []cut{{"internal/api/api.go", "	Ref            string       `json:\"ref\"`\n", "	Ref            string       `json:\"ref\"`\n	Digest         string       `json:\"digest\"`\n"},
-		{"release/release.go", `		g.Go(func() error { return p.attach(gctx, p.signature()) })`, `		g.Go(func() error {
+	guard: "requests name a source and a ref; an unknown member is refused: platform/api ReadReleaseRequest",
+	cuts: []cut{{"platform/api/api.go", "	Ref            string        `json:\"ref\"`\n", "	Ref            string        `json:\"ref\"`\n	Digest         string        `json:\"digest\"`\n"},
+		{"platform/release/release.go", `		g.Go(func() error { return p.attach(gctx, p.signature()) })`, `		g.Go(func() error {
 			named := &proofs{run: j, subject: m.Descriptor, uploaded: uploaded}
 			if j.req.Digest != "" {
 				named.subject.Digest.Hex = strings.TrimPrefix(j.req.Digest, "sha256:")
@@ -337,7 +337,7 @@ func (s *scene) rewritten(v victim, name string) victim {
 // signer is whose signature an image has, by the platform's trust document; empty where none verifies.
 func (s *scene) signer(v victim) string {
 	s.Helper()
-	root, err := trust.Parse(v.p.Get(trustroot.DocumentPath))
+	root, err := trust.Parse(v.p.Get(root.DocumentPath))
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -424,8 +424,8 @@ func (s *scene) secretIn(data []byte) string {
 
 var _ = register(attack{
 	name: "log-rolled-back", tries: "put the log's tiles back to an earlier state, to have an entry forgotten",
-	guard: "the log compares its tree with its index, and does not serve less: internal/logserver open",
-	cuts:  []cut{{"internal/logserver/server.go", `if err := s.index.check(s.ctx, source{v}, v.Checkpoint); err != nil {`, `if err := error(nil); err != nil {`}},
+	guard: "the log compares its tree with its index, and does not serve less: platform/authority/log open",
+	cuts:  []cut{{"platform/authority/log/server.go", `if err := s.index.check(s.ctx, source{v}, v.Checkpoint); err != nil {`, `if err := error(nil); err != nil {`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("log")
 		repo := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
@@ -463,11 +463,11 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "trust-services-die", tries: "stop log, clock and CA in the middle of a release, to have a tag without proof",
 	guard: "tags come last, after a stranger's verification; a role that dies is started again: release verifyAsStranger, cmd/colophond supervise",
-	cuts: []cut{{"release/proofs.go", "	if v.Outcome != verify.Accepted {\n		return &api.Error{Message: fmt.Sprintf(\"the released", "	if false {\n		return &api.Error{Message: fmt.Sprintf(\"the released"}, {"release/release.go", `	if err := g.Wait(); err != nil {
+	cuts: []cut{{"platform/release/proofs.go", "	if v.Outcome != verify.Accepted {\n		return &api.Error{Message: fmt.Sprintf(\"the released", "	if false {\n		return &api.Error{Message: fmt.Sprintf(\"the released"}, {"platform/release/release.go", `	if err := g.Wait(); err != nil {
 		return err
 	}
 	j.resumed`, `	g.Wait()
-	j.resumed`}, {"release/release.go", `g, gctx := errgroup.WithContext(ctx)`, `g, gctx := &errgroup.Group{}, ctx`}},
+	j.resumed`}, {"platform/release/release.go", `g, gctx := errgroup.WithContext(ctx)`, `g, gctx := &errgroup.Group{}, ctx`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		how := map[string]int{}
@@ -581,11 +581,11 @@ func init() {
 			return nil
 		} else if complete.IsZero() {`}}},
 		{name: "log-forked", tries: "have the log serve a tree that does not extend what it served",
-			guard: "a checkpoint that does not extend the last is never served: internal/logserver follow", unit: "internal/logserver: TestForkIsNotServed",
-			cuts: []cut{{"internal/logserver/published.go", `if err := tlog.Extends(ctx, source{next}, last.Checkpoint, cp); err != nil {`, `if err := error(nil); err != nil {`}}},
+			guard: "a checkpoint that does not extend the last is never served: platform/authority/log follow", unit: "platform/authority/log: TestForkIsNotServed",
+			cuts: []cut{{"platform/authority/log/published.go", `if err := tlog.Extends(ctx, source{next}, last.Checkpoint, cp); err != nil {`, `if err := error(nil); err != nil {`}}},
 		{name: "replayed-token", tries: "get a certificate with an expired, altered or foreign token",
-			guard: "tokens are short-lived, and the CA takes its issuer's alone: internal/ca issuers", unit: "internal/ca: TestBadOwnTokensAreRefused",
-			cuts: []cut{{"internal/ca/issuers.go", `SupportedSigningAlgs: []string{oidc.ES256}}`, `SupportedSigningAlgs: []string{oidc.ES256}, SkipExpiryCheck: true, InsecureSkipSignatureCheck: true}`}}},
+			guard: "tokens are short-lived, and the CA takes its issuer's alone: platform/authority/ca issuers", unit: "platform/authority/ca: TestBadOwnTokensAreRefused",
+			cuts: []cut{{"platform/authority/ca/issuers.go", `SupportedSigningAlgs: []string{oidc.ES256}}`, `SupportedSigningAlgs: []string{oidc.ES256}, SkipExpiryCheck: true, InsecureSkipSignatureCheck: true}`}}},
 		{name: "rewritten-tree", tries: "prove a tree that does not have what it had",
 			guard: "consistency is proved: tlog Extends", unit: "tlog: TestForksAreRefused",
 			cuts: []cut{{"tlog/proof.go", `	return VerifyConsistency(older, newer, proof)`, `	return VerifyConsistency(newer, newer, proof[:0])`}}},

@@ -22,8 +22,8 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/build"
-	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -38,8 +38,8 @@ type liar struct {
 	index      func(manifest descriptor) string
 	rename     map[string]string // digest of a blob: the name that it goes by
 	extra      []entry           // more of the tar
-	result     build.Result
-	events     func(emit func(build.Event))
+	result     builder.Result
+	events     func(emit func(builder.Event))
 	seenSource map[string]string // files of the tree that it was given
 	during     func()            // called between the request and the answer
 	real       *http.Client      // of the builder whose place it took; nil: it does not ask that
@@ -154,7 +154,7 @@ func (l *liar) layout() []byte {
 	return pack(append(files, l.extra...)...)
 }
 
-// ServeHTTP speaks the worker's protocol (package internal/worker).
+// ServeHTTP speaks the worker's protocol (package platform/builder/worker).
 func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/build" {
 		io.WriteString(w, "{}")
@@ -184,7 +184,7 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if l.events != nil {
-		l.events(func(e build.Event) {
+		l.events(func(e builder.Event) {
 			raw, _ := json.Marshal(e)
 			frame('E', raw)
 		})
@@ -307,7 +307,7 @@ var _ = register(attack{
 })
 
 const (
-	buildFile   = "release/build.go"
+	buildFile   = "platform/release/build.go"
 	measureFile = "oci/measure.go"
 	layersFile  = "oci/files.go"
 )
@@ -315,7 +315,7 @@ const (
 // A blob is hashed whenever the attestor reads it, and by the registry as it comes in.
 var cutHashes = []cut{
 	{"oci/manifest.go", `if got := hex.EncodeToString(r.sum.Sum(nil)); got`, `if got := hex.EncodeToString(r.sum.Sum(nil)); false && got`},
-	{"internal/registry/upload.go", `	if got != want {`, `	if false && got != want {`},
+	{"platform/registry/upload.go", `	if got != want {`, `	if false && got != want {`},
 }
 
 const strictGuard = "a member that is there twice is an error: internal/strict Unmarshal"
@@ -347,8 +347,8 @@ var lies = []struct {
 		"the digest is that of the bytes, and the builder must have said the same: release measure", "its bytes are", []cut{cutMeasure},
 		func(l *liar) { l.result.Digest = "sha256:" + strings.Repeat("ab", 32) }},
 	{"lie-blob-name", "file bytes under the digest of others",
-		"each blob is hashed as it is unpacked, read and pushed: build UnpackLayout, oci verifying, internal/registry finish", "got digest",
-		append([]cut{{"build/layout.go", `len(want) == len(got) && got != want`, `false && got != want`}}, cutHashes...),
+		"each blob is hashed as it is unpacked, read and pushed: build UnpackLayout, oci verifying, platform/registry finish", "got digest",
+		append([]cut{{"platform/builder/layout.go", `len(want) == len(got) && got != want`, `false && got != want`}}, cutHashes...),
 		func(l *liar) {
 			l.setPlain(pack(entry{tar.Header{Name: "hello"}, []byte("hello")}))
 			said := descriptor{"sha256:" + hexSum(l.layer), len(l.layer)}
@@ -382,7 +382,7 @@ var lies = []struct {
 		"each layer is unpacked, and hashed: oci layers", "unpacks to", []cut{{measureFile, `if got.DiffID != layer.DiffID {`, `if false {`}},
 		func(l *liar) { l.diffID = "sha256:" + strings.Repeat("cd", 32) }},
 	{"lie-size", "name another size than the blob has",
-		"a blob has the size that is said of it, wherever it is read: oci Blob, oci verifying, internal/registry present, verify", "bytes",
+		"a blob has the size that is said of it, wherever it is read: oci Blob, oci verifying, platform/registry present, verify", "bytes",
 		[]cut{
 			{"oci/layout.go", `	if size != d.Size {
 		f.Close()
@@ -392,7 +392,7 @@ var lies = []struct {
 	return inner, nil`},
 			{"oci/registry.go", `if resp.ContentLength >= 0 && resp.ContentLength != d.Size {`, `if false {`},
 			{"oci/push.go", `req.ContentLength, req.GetBody = d.Size, body`, `req.ContentLength, req.GetBody = -1, body`},
-			{"internal/registry/manifest.go", `if fi.Size() != want.Size {`, `if false {`},
+			{"platform/registry/manifest.go", `if fi.Size() != want.Size {`, `if false {`},
 			{"verify/content.go", `if err == nil && n != d.Size {`, `if false {`},
 		},
 		func(l *liar) {
@@ -454,7 +454,7 @@ var lies = []struct {
 		}},
 	{"claimed-source", "say that the image was made of another repository too",
 		"the source is not the builder's to name, and dependencies are those of go.sum: release checkClaims, release checkModules", "refusing to sign",
-		[]cut{{"release/claims.go", `if d.Name == "source" || taken[repository] {`, `if false && taken[repository] {`}, cutModules},
+		[]cut{{"platform/release/claims.go", `if d.Name == "source" || taken[repository] {`, `if false && taken[repository] {`}, cutModules},
 		func(l *liar) {
 			l.result.Dependencies = []attest.ResourceDescriptor{{Name: "source", URI: "git+https://git.example.com/other@refs/tags/v1", Digest: map[string]string{"gitCommit": strings.Repeat("a", 40)}}}
 		}},
@@ -478,7 +478,7 @@ func init() {
 var _ = register(attack{
 	name: "large-image", tries: "fill with one image's layers what all other releases are scanned in",
 	guard: "layers are unpacked into the directory of their release, on disk: release sboms",
-	cuts:  []cut{{"release/proofs.go", `Dir: p.dir, `, ``}},
+	cuts:  []cut{{"platform/release/proofs.go", `Dir: p.dir, `, ``}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		l := honest()
@@ -497,8 +497,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "archive-bomb", tries: "have the scanner of SBOMs run out of room, to have packages left out of an SBOM",
-	guard: "where there was no room to look into a file there is no SBOM: sbom/generate complete",
-	cuts:  []cut{{"sbom/generate/generate.go", `	return s, complete(s)`, `	return s, nil`}},
+	guard: "where there was no room to look into a file there is no SBOM: platform/release/scan complete",
+	cuts:  []cut{{"platform/release/scan/generate.go", `	return s, complete(s)`, `	return s, nil`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		l := honest()
@@ -538,7 +538,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "layout-traversal", tries: "have files written outside of the output, by names and links in the layout's archive",
 	guard: "only names of a layout's grammar are written, and no links: build UnpackLayout",
-	cuts:  []cut{{"build/layout.go", `if h.Typeflag != tar.TypeReg || !layoutFile.MatchString(name) {`, `if false {`}},
+	cuts:  []cut{{"platform/builder/layout.go", `if h.Typeflag != tar.TypeReg || !layoutFile.MatchString(name) {`, `if false {`}},
 	beside: func(s *scene) (string, string) {
 		outside := filepath.Join(s.platform("step").Data, "attestor", "records", "written")
 		written := func() string {
@@ -576,14 +576,14 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "log-flood", tries: "fill the platform's disk with a build's output",
 	guard: "the log that is kept is cut: release newBuildLog",
-	cuts:  []cut{{"release/record.go", `if len(s) > l.left {`, `if false {`}},
+	cuts:  []cut{{"platform/release/record.go", `if len(s) > l.left {`, `if false {`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		l := honest()
 		line := strings.Repeat("flood ", 5000)
-		l.events = func(emit func(build.Event)) {
+		l.events = func(emit func(builder.Event)) {
 			for range 3500 { // 105 MB
-				emit(build.Event{Step: "[1/1] RUN yes", Line: line})
+				emit(builder.Event{Step: "[1/1] RUN yes", Line: line})
 			}
 		}
 		s.usurp(p, l)
@@ -611,8 +611,8 @@ var _ = register(attack{
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		l := honest()
-		l.events = func(emit func(build.Event)) {
-			emit(build.Event{Step: "\x1b[2J\x1b]0;evil\x07step", Line: "\x1b]52;c;ZXZpbA==\x07\x1b[1A\r  ✓ accepted\x08\x9b31m\u202eevil"})
+		l.events = func(emit func(builder.Event)) {
+			emit(builder.Event{Step: "\x1b[2J\x1b]0;evil\x07step", Line: "\x1b]52;c;ZXZpbA==\x07\x1b[1A\r  ✓ accepted\x08\x9b31m\u202eevil"})
 		}
 		s.usurp(p, l)
 		repo := s.repository(map[string]string{"go.mod": "module x\n"})
@@ -649,8 +649,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "lie-base-layers", tries: "build in the room that is watched, and hand over an image that does not stand on the recipe's base image",
-	guard: "the lowest layers are those of the base image, which the attestor resolves itself: release bases, release/base Lowest",
-	cuts:  []cut{{"release/dependencies.go", `if err := base.Lowest(lowest, diffIDs(p)); err != nil {`, `if err := base.Lowest(lowest, diffIDs(p)); false && err != nil {`}},
+	guard: "the lowest layers are those of the base image, which the attestor resolves itself: release bases, platform/release/base Lowest",
+	cuts:  []cut{{"platform/release/dependencies.go", `if err := base.Lowest(lowest, diffIDs(p)); err != nil {`, `if err := base.Lowest(lowest, diffIDs(p)); false && err != nil {`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		l := honest()
@@ -670,7 +670,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "layout-swapped-after-check", tries: "change a blob after it was measured, before it is pushed",
-	guard: "each blob is hashed as it is read, and as it arrives: oci verifying, internal/registry finish",
+	guard: "each blob is hashed as it is read, and as it arrives: oci verifying, platform/registry finish",
 	cuts:  cutHashes,
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")

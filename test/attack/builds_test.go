@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -48,13 +48,13 @@ func (s *scene) exhaust(boom, want string, lines ...string) (through, stopped st
 }
 
 const (
-	cgroupFile = "build/sandbox/cgroup.go"
-	solveFile  = "build/buildkit/solve.go"
+	cgroupFile = "platform/builder/sandbox/cgroup.go"
+	solveFile  = "platform/builder/buildkit/solve.go"
 )
 
 var _ = register(attack{
 	name: "memory-bomb", tries: "take all memory of the machine",
-	guard: "a room's cgroup: build/sandbox newCgroup",
+	guard: "a room's cgroup: platform/builder/sandbox newCgroup",
 	cuts: []cut{{cgroupFile, `res.Memory.Limit = &l.Memory`, `_ = l.Memory`},
 		{cgroupFile, `if err != nil || got > l.Memory {`, `if err != nil {`}},
 	beside: func(s *scene) (string, string) {
@@ -63,13 +63,13 @@ var _ = register(attack{
 })
 
 // cutDisk gives every room the same large disk, whatever its limit says.
-var cutDisk = cut{"build/sandbox/disk.go", `	size = size / 4096 * 4096
+var cutDisk = cut{"platform/builder/sandbox/disk.go", `	size = size / 4096 * 4096
 `, `	size = 8 << 30
 `}
 
 var _ = register(attack{
 	name: "disk-bomb", tries: "fill the disk of the machine",
-	guard: "a room's file system has a size: build/sandbox newDisk",
+	guard: "a room's file system has a size: platform/builder/sandbox newDisk",
 	cuts:  []cut{cutDisk},
 	beside: func(s *scene) (string, string) {
 		return s.exhaust("took 700 MiB", "disk full|exit code: 1", `RUN fallocate -l 700M /big && echo took 700 MiB`)
@@ -78,7 +78,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "file-bomb", tries: "use up the files that a disk can have",
-	guard: "a room's file system has as many files as go with its size: build/sandbox newDisk",
+	guard: "a room's file system has as many files as go with its size: platform/builder/sandbox newDisk",
 	cuts:  []cut{cutDisk},
 	beside: func(s *scene) (string, string) {
 		return s.exhaust("made 200000 files", "disk full|exit code: 1", `RUN perl -e 'mkdir "/n"; for (1..200000) { open(F, ">", "/n/$_") or exit 1; close F } print "made 200000 files\n"'`)
@@ -87,7 +87,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "fork-bomb", tries: "take all processes of the machine",
-	guard: "a room's cgroup: build/sandbox newCgroup",
+	guard: "a room's cgroup: platform/builder/sandbox newCgroup",
 	cuts: []cut{{cgroupFile, `res.Pids.Limit = &l.PIDs`, `_ = l.PIDs`},
 		{cgroupFile, `if err != nil || got > l.PIDs {`, `if false && got > l.PIDs {`}},
 	beside: func(s *scene) (string, string) {
@@ -97,8 +97,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "endless-build", tries: "keep a room for ever",
-	guard: "the wall clock ends it: build/buildkit Build",
-	cuts:  []cut{{"build/buildkit/buildkit.go", `wall := lower(req.Limits.WallTime, b.cfg.WallTime)`, `wall := time.Hour`}},
+	guard: "the wall clock ends it: platform/builder/buildkit Build",
+	cuts:  []cut{{"platform/builder/buildkit/buildkit.go", `wall := lower(req.Limits.WallTime, b.cfg.WallTime)`, `wall := time.Hour`}},
 	beside: func(s *scene) (string, string) {
 		return s.exhaust("still here", "took longer than the limit of 15s", `RUN trap "" TERM INT HUP; sleep 20; echo still here`)
 	},
@@ -106,7 +106,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "daemon-left-behind", tries: "leave a process that waits for the next build",
-	guard: "a room dies with its build: build/sandbox Kill, removeCgroup",
+	guard: "a room dies with its build: platform/builder/sandbox Kill, removeCgroup",
 	cuts:  append(slices.Clone(cutProcesses), cutContainers, cut{cgroupFile, `os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil`, `true`}),
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -127,8 +127,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "poisoned-cache", tries: "leave files in the caches that the next build takes for its own",
-	guard: "a build starts from nothing: build/sandbox makeRoomDir, newDisk",
-	cuts: append(slices.Clone(cutUsers), cut{"build/sandbox/mounts.go", `fd, err := unix.FcntlInt(state.mount.Fd(), unix.F_DUPFD_CLOEXEC, 0)`, `shared := filepath.Join(state.dir, "../shared")
+	guard: "a build starts from nothing: platform/builder/sandbox makeRoomDir, newDisk",
+	cuts: append(slices.Clone(cutUsers), cut{"platform/builder/sandbox/mounts.go", `fd, err := unix.FcntlInt(state.mount.Fd(), unix.F_DUPFD_CLOEXEC, 0)`, `shared := filepath.Join(state.dir, "../shared")
 	os.MkdirAll(shared+"/tmp", 0o700)
 	fd, err := unix.OpenTree(unix.AT_FDCWD, shared, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)`}),
 	beside: func(s *scene) (string, string) {
@@ -170,7 +170,7 @@ func uuid(said string) string {
 
 var _ = register(attack{
 	name: "another-builds-files", tries: "read the files, memory and sockets of a build that runs at the same time",
-	guard: "each room has namespaces and users of its own: build/sandbox takeSlot, Cloneflags",
+	guard: "each room has namespaces and users of its own: platform/builder/sandbox takeSlot, Cloneflags",
 	cuts:  append(slices.Clone(cutProcesses), cutContainers),
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -257,8 +257,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "secret-mounts", tries: "be handed secrets, ssh keys, privileges or the host's network by the recipe",
-	guard: "no entitlement, secret or agent is given to a build: build/buildkit options, daemonConfig",
-	cuts: []cut{{"build/buildkit/rooms.go", `insecure-entitlements = []`, `insecure-entitlements = ["network.host", "security.insecure"]`},
+	guard: "no entitlement, secret or agent is given to a build: platform/builder/buildkit options, daemonConfig",
+	cuts: []cut{{"platform/builder/buildkit/rooms.go", `insecure-entitlements = []`, `insecure-entitlements = ["network.host", "security.insecure"]`},
 		{solveFile, `		ProxyNetwork:  true,
 `, `		ProxyNetwork:  true,
 		AllowedEntitlements: []string{"network.host", "security.insecure"},
@@ -286,11 +286,11 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "links-in-the-source", tries: "have the platform read its host's files through links in the source or the output",
-	guard: "links out of the tree are refused, the others kept as links, and all files held against the commit's tree: source export, internal/worker packTree",
+	guard: "links out of the tree are refused, the others kept as links, and all files held against the commit's tree: source export, platform/builder/worker packTree",
 	cuts: []cut{{"source/export.go", `_, err := root.Stat(link)`, `err := error(nil)`},
-		{"internal/worker/tree.go", `info, err := d.Info()`, `info, err := os.Stat(filepath.Join(dir, name))`},
-		{"internal/worker/tree.go", `f, err := root.Open(name)`, `f, err := os.Open(filepath.Join(dir, name))`},
-		{"internal/worker/tree.go", `err = hash.Check()`, `_ = hash.Check()`}},
+		{"platform/builder/worker/tree.go", `info, err := d.Info()`, `info, err := os.Stat(filepath.Join(dir, name))`},
+		{"platform/builder/worker/tree.go", `f, err := root.Open(name)`, `f, err := os.Open(filepath.Join(dir, name))`},
+		{"platform/builder/worker/tree.go", `err = hash.Check()`, `_ = hash.Check()`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		leaked := func(said string, err error) string {
@@ -356,8 +356,8 @@ func (s *scene) inRegistry(p *harness.Platform, secret string) (found string) {
 
 var _ = register(attack{
 	name: "recipe-leaves-the-tree", tries: "build a Dockerfile of the host, or with switches of BuildKit's",
-	guard: "a recipe names a clean path inside the tree, and arguments of the Dockerfile: build Check; nothing outside the tree is opened or sent: build/buildkit checkDockerfile, options",
-	cuts: []cut{{"build/recipe.go", `if f := r.Dockerfile; f != "" && (path.Clean(f)`, `if f := r.Dockerfile; false && (path.Clean(f)`}, {"build/recipe.go", `strings.HasPrefix(k, "BUILDKIT_") ||`, `false ||`},
+	guard: "a recipe names a clean path inside the tree, and arguments of the Dockerfile: build Check; nothing outside the tree is opened or sent: platform/builder/buildkit checkDockerfile, options",
+	cuts: []cut{{"attest/recipe.go", `if f := r.Dockerfile; f != "" && (path.Clean(f)`, `if f := r.Dockerfile; false && (path.Clean(f)`}, {"attest/recipe.go", `strings.HasPrefix(k, "BUILDKIT_") ||`, `false ||`},
 		{solveFile, `if err := checkDockerfile(req.Tree, file); err != nil {`, `file = filepath.Join(req.Tree, file)
 	dockerfile, err := fsutil.NewFS(filepath.Dir(file))
 	if err != nil {`},
@@ -399,8 +399,8 @@ const post = `bash -c 'p=${HTTP_PROXY#http://}; p=${p%/}; exec 3<>/dev/tcp/${p%:
 
 var _ = register(attack{
 	name: "unlisted-fetch", tries: "fetch something that BuildKit's record leaves out",
-	guard: "the gateway's record counts, and a build that tells less is refused: release/network Agree",
-	cuts:  []cut{{"release/dependencies.go", `if err := rec.Agree(claims, images); err != nil {`, `if err := error(nil); err != nil {`}, {"release/dependencies.go", `claims := network.Claims{`, `_ = network.Claims{`}},
+	guard: "the gateway's record counts, and a build that tells less is refused: platform/release/network Agree",
+	cuts:  []cut{{"platform/release/dependencies.go", `if err := rec.Agree(claims, images); err != nil {`, `if err := error(nil); err != nil {`}, {"platform/release/dependencies.go", `claims := network.Claims{`, `_ = network.Claims{`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		said, err := s.build(p, "unlisted-"+strings.ToLower(rand.Text()), "RUN "+post)

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const sandboxFile = "build/sandbox/sandbox.go"
+const sandboxFile = "platform/builder/sandbox/sandbox.go"
 
 // The guards of a room, taken out one by one. cutUsers gives the room's root
 // the powers of the host's root over files and processes; cutUserNamespace also
@@ -27,14 +27,14 @@ var (
 	}
 	// The filter of system calls, of a room and of the role that opens it, whose
 	// filter and capabilities a room inherits.
-	cutFilter = []cut{{"build/sandbox/init.go", `	return confine.Room().Install()`, `	_ = confine.Room
+	cutFilter = []cut{{"platform/builder/sandbox/init.go", `	return confine.Room().Install()`, `	_ = confine.Room
 	return nil`}, cutOpener}
 	cutOpener = cut{"internal/confine/confine.go", `	if err := dropCapabilities(p.Capabilities); err != nil {`, `	if p.Rooms {
 		return nil
 	}
 	if err := dropCapabilities(p.Capabilities); err != nil {`}
 	cutKernel = slices.Concat(cutUserNamespace, cutFilter)
-	cutRoot   = cut{"build/sandbox/mounts.go", `	if err := add(cgroupRoot, cgroupRoot, true,`,
+	cutRoot   = cut{"platform/builder/sandbox/mounts.go", `	if err := add(cgroupRoot, cgroupRoot, true,`,
 		`	if err := add("/", "/host", true, 0); err != nil {
 		return files, err
 	}
@@ -71,7 +71,7 @@ func (i *intruder) read(paths ...string) {
 
 var _ = register(attack{
 	name: "read-keys", tries: "read the platform's keys and tokens, and the host's passwords",
-	guard: "a room sees only what it was given, as a user of its own: build/sandbox openMounts, UidMappings",
+	guard: "a room sees only what it was given, as a user of its own: platform/builder/sandbox openMounts, UidMappings",
 	cuts:  append(slices.Clone(cutUsers), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) { i.read(append(i.Keys, i.Canary)...) },
@@ -79,8 +79,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "overwrite-tools", tries: "change the platform's program, buildkitd, runc or a file of the host",
-	guard: "what a room sees of the host is mounted read-only, and belongs to another user: build/sandbox openMounts",
-	cuts:  append(slices.Clone(cutUsers), cutRoot, cut{"build/sandbox/mounts.go", `false, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)`, `false, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)`}),
+	guard: "what a room sees of the host is mounted read-only, and belongs to another user: platform/builder/sandbox openMounts",
+	cuts:  append(slices.Clone(cutUsers), cutRoot, cut{"platform/builder/sandbox/mounts.go", `false, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)`, `false, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)`}),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		var paths []string
@@ -108,9 +108,9 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "inherited-files", tries: "reach the host through a descriptor that was left open",
-	guard: "no child of the platform inherits what was open at its start: cmd/colophond main; the first process of a room closes all but its socket at exec: build/sandbox furnish",
+	guard: "no child of the platform inherits what was open at its start: cmd/colophond main; the first process of a room closes all but its socket at exec: platform/builder/sandbox furnish",
 	cuts: []cut{{"cmd/colophond/main.go", `CloseRange(3, math.MaxUint32,`, `CloseRange(math.MaxUint32, math.MaxUint32,`},
-		{"build/sandbox/init.go", `CloseRange(3, math.MaxUint32,`, `CloseRange(math.MaxUint32, math.MaxUint32,`}},
+		{"platform/builder/sandbox/init.go", `CloseRange(3, math.MaxUint32,`, `CloseRange(math.MaxUint32, math.MaxUint32,`}},
 	from: []string{"step", "room"},
 	probe: func(i *intruder) {
 		for fd := 3; fd < 256; fd++ {
@@ -134,7 +134,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "file-handles", tries: "open a file of the host by its handle, without a path (as Shocker did)",
-	guard: "a user namespace of its own: build/sandbox Cloneflags",
+	guard: "a user namespace of its own: platform/builder/sandbox Cloneflags",
 	cuts:  cutKernel,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -158,7 +158,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "devices", tries: "make the device node of the host's disk or memory, and read it",
-	guard: "a user namespace of its own, and no devices on what a room can write: build/sandbox",
+	guard: "a user namespace of its own, and no devices on what a room can write: platform/builder/sandbox",
 	cuts:  append(slices.Clone(cutKernel), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -193,7 +193,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "setuid-files", tries: "leave a file that makes whoever runs it root",
-	guard: "the room's root is another user outside: build/sandbox UidMappings",
+	guard: "the room's root is another user outside: platform/builder/sandbox UidMappings",
 	cuts:  cutUsers,
 	from:  []string{"room"},
 	probe: func(i *intruder) {

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -47,8 +47,8 @@ func (s *scene) serves(path string, text func(n int) string) (count func() int) 
 
 var _ = register(attack{
 	name: "tampered-replay", tries: "change what was fetched after it was recorded: in the gateway's store, and at its source",
-	guard: "bytes are held against the lock before the first goes in: build/gateway openVerified, refetch",
-	cuts: []cut{{"build/gateway/store.go", `sum || n != size {
+	guard: "bytes are held against the lock before the first goes in: platform/builder/gateway openVerified, refetch",
+	cuts: []cut{{"platform/builder/gateway/store.go", `sum || n != size {
 			return nil, &mismatchError{path, sum, got, size, n}
 		}
 		f.Close()`, `sum && n != size {
@@ -97,8 +97,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "outside-the-lock", tries: "fetch what the lock does not list",
-	guard: "a locked build gets what its lock lists, and nothing else: build/gateway replay",
-	cuts:  []cut{{"build/gateway/replay.go", `return nil, &DeniedError{Reason: "not in the lock: " + e.Method + " " + e.URL}`, `return g.live(r)`}},
+	guard: "a locked build gets what its lock lists, and nothing else: platform/builder/gateway replay",
+	cuts:  []cut{{"platform/builder/gateway/replay.go", `return nil, &DeniedError{Reason: "not in the lock: " + e.Method + " " + e.URL}`, `return g.live(r)`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		s.serves("/listed", func(int) string { return "listed" })
@@ -121,7 +121,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "another-second-build", tries: "have a hermetic build come out otherwise than its first run, and release that",
 	guard: "both runs must give the same digest: release hermetic",
-	cuts:  []cut{{"release/hermetic.go", `if m1.Descriptor.Digest != m2.Descriptor.Digest {`, `if false {`}},
+	cuts:  []cut{{"platform/release/hermetic.go", `if m1.Descriptor.Digest != m2.Descriptor.Digest {`, `if false {`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		repo := s.repository(map[string]string{"Dockerfile": "FROM debian:bookworm-slim AS attack\nRUN cat /proc/sys/kernel/random/uuid > /now\nFROM scratch\nCOPY --from=attack /now /now\n"})

@@ -13,7 +13,7 @@ import (
 
 var _ = register(attack{
 	name: "proc-and-sys", tries: "change settings of the kernel, or read its memory, through /proc and /sys",
-	guard: "their files belong to another user: build/sandbox UidMappings",
+	guard: "their files belong to another user: platform/builder/sandbox UidMappings",
 	cuts:  cutUsers,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -44,11 +44,11 @@ var _ = register(attack{
 })
 
 // cutGroups hands the room the hierarchy to write.
-var cutGroups = cut{"build/sandbox/mounts.go", `cgroupRoot, true, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID`, `cgroupRoot, true, unix.MOUNT_ATTR_NOSUID`}
+var cutGroups = cut{"platform/builder/sandbox/mounts.go", `cgroupRoot, true, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID`, `cgroupRoot, true, unix.MOUNT_ATTR_NOSUID`}
 
 var _ = register(attack{
 	name: "cgroup-escape", tries: "leave its limits, raise them, or have a program run outside by release_agent",
-	guard: "cgroups are mounted read-only and belong to another user, in a namespace of their own: build/sandbox",
+	guard: "cgroups are mounted read-only and belong to another user, in a namespace of their own: platform/builder/sandbox",
 	cuts:  append(slices.Clone(cutUsers), cutGroups),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -101,7 +101,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "mounts", tries: "mount the host's disk, take away what hides the host, or make what is read-only writable",
-	guard: "a user namespace of its own, and no trace of the host's root: build/sandbox makeRoot",
+	guard: "a user namespace of its own, and no trace of the host's root: platform/builder/sandbox makeRoot",
 	cuts:  append(slices.Clone(cutKernel), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -130,7 +130,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "user-namespaces", tries: "gain power in user namespaces of its own, and use it on the host's files",
-	guard: "a namespace below has no more than the room: build/sandbox",
+	guard: "a namespace below has no more than the room: platform/builder/sandbox",
 	cuts:  append(slices.Clone(cutUsers), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -149,7 +149,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "kernel-doors", tries: "load code into the kernel, set its clock, read its log",
-	guard: "a user namespace of its own: build/sandbox Cloneflags; a filter of system calls: internal/confine",
+	guard: "a user namespace of its own: platform/builder/sandbox Cloneflags; a filter of system calls: internal/confine",
 	cuts:  cutKernel,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {

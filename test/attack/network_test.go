@@ -18,13 +18,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const gatewayFile = "build/gateway/policy.go"
+const gatewayFile = "platform/builder/gateway/policy.go"
 
 var (
 	// cutNetwork leaves a room in the host's network. Its /sys is the host's then:
 	// sysfs can be mounted only by who owns the network.
 	cutNetwork = []cut{{sandboxFile, `syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,`, `syscall.CLONE_NEWUTS,`}, cutOpener,
-		{"build/sandbox/init.go", `unix.Mount("sysfs", root+"/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY, "")`, `unix.Mount("/sys", root+"/sys", "", unix.MS_BIND|unix.MS_REC, "")`}}
+		{"platform/builder/sandbox/init.go", `unix.Mount("sysfs", root+"/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY, "")`, `unix.Mount("/sys", root+"/sys", "", unix.MS_BIND|unix.MS_REC, "")`}}
 	cutAddresses = cut{gatewayFile, `	a := target.Addr()
 `, `	return nil
 	a := target.Addr()
@@ -115,7 +115,7 @@ func (i *intruder) knock(hosts ...string) {
 // The intruder can reach the internet: else nothing that it could not reach means anything.
 var _ = register(attack{
 	name: "unrecorded-exit", tries: "reach the internet past the gateway, where nothing is recorded",
-	guard: "a network namespace with a loopback device and one listener: build/sandbox Cloneflags, listenIn",
+	guard: "a network namespace with a loopback device and one listener: platform/builder/sandbox Cloneflags, listenIn",
 	cuts:  cutNetwork,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -146,7 +146,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "loopback", tries: "reach services on the host's loopback, by every way to write its address",
-	guard: "a network namespace of its own; the gateway refuses what is not public: build/gateway check",
+	guard: "a network namespace of its own; the gateway refuses what is not public: platform/builder/gateway check",
 	cuts:  []cut{cutAddresses, cutPorts},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -157,7 +157,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "platform", tries: "talk to the platform's own log, registry and API",
-	guard: "a network namespace of its own; the gateway refuses the platform's addresses and ports: build/gateway dial",
+	guard: "a network namespace of its own; the gateway refuses the platform's addresses and ports: platform/builder/gateway dial",
 	cuts:  []cut{cutAddresses, cutPorts},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -178,7 +178,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "neighbours", tries: "reach private networks and the host's own addresses",
-	guard: "the gateway refuses private ranges and the host's own networks: build/gateway check",
+	guard: "the gateway refuses private ranges and the host's own networks: platform/builder/gateway check",
 	cuts:  []cut{cutAddresses},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -188,7 +188,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "metadata", tries: "ask a cloud's metadata service for credentials",
-	guard: "the gateway refuses link-local and unique local addresses: build/gateway check",
+	guard: "the gateway refuses link-local and unique local addresses: platform/builder/gateway check",
 	cuts:  []cut{cutAddresses},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -198,7 +198,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "rebinding", tries: "reach loopback by a name that is public when it is checked",
-	guard: "the gateway connects to the address that it checked: build/gateway dial",
+	guard: "the gateway connects to the address that it checked: platform/builder/gateway dial",
 	cuts:  []cut{{gatewayFile, `nd.DialContext(ctx, "tcp", to.String())`, `nd.DialContext(ctx, "tcp", target)`}},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -210,7 +210,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "redirect", tries: "be led to loopback by a redirect of a public server",
-	guard: "each request of a redirect is checked anew: build/gateway dial",
+	guard: "each request of a redirect is checked anew: platform/builder/gateway dial",
 	cuts:  []cut{cutAddresses},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -223,8 +223,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "host-header", tries: "have the gateway or a server take another host than the checked one",
-	guard: "the target of a request counts, not its Host, and is checked again where it is dialled: build/gateway serve, dial",
-	cuts: []cut{{"build/gateway/gateway.go", `u.Scheme, u.Host = "http", MirrorHost`, `u.Scheme, u.Host = "http", r.Host`},
+	guard: "the target of a request counts, not its Host, and is checked again where it is dialled: platform/builder/gateway serve, dial",
+	cuts: []cut{{"platform/builder/gateway/gateway.go", `u.Scheme, u.Host = "http", MirrorHost`, `u.Scheme, u.Host = "http", r.Host`},
 		{gatewayFile, `if err := d.policy.admit(e); err != nil {`, `if err != nil {`},
 		{gatewayFile, `if err := d.policy.check(to); err != nil {`, `if false {`}},
 	from: []string{"step", "room"},
@@ -262,7 +262,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "sockets", tries: "connect to the Unix sockets of attestor, builder and trust services, and to an abstract one",
-	guard: "a network namespace and a root directory of its own: build/sandbox Cloneflags, makeRoot",
+	guard: "a network namespace and a root directory of its own: platform/builder/sandbox Cloneflags, makeRoot",
 	cuts:  cutNetwork,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -292,7 +292,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "other-networks", tries: "leave by other kinds of socket: raw, packet, vsock, netlink, Bluetooth, and devices of its own making",
-	guard: "a network namespace of its own: build/sandbox Cloneflags; odd kinds of socket are refused: internal/confine Room",
+	guard: "a network namespace of its own: platform/builder/sandbox Cloneflags; odd kinds of socket are refused: internal/confine Room",
 	cuts:  slices.Concat(cutNetwork, cutUserNamespace, cutFilter[:1]),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {

@@ -20,14 +20,14 @@ func itoa(n int) string { return strconv.Itoa(n) }
 var (
 	cutProcesses = []cut{
 		{sandboxFile, `syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC`, `syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC`},
-		{"build/sandbox/init.go", `"LISTEN_PID=1"`, `fmt.Sprintf("LISTEN_PID=%d", os.Getpid())`},
-		{"build/sandbox/init.go", `unix.Mount("proc", root+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")`, `unix.Mount("/proc", root+"/proc", "", unix.MS_BIND|unix.MS_REC, "")`},
+		{"platform/builder/sandbox/init.go", `"LISTEN_PID=1"`, `fmt.Sprintf("LISTEN_PID=%d", os.Getpid())`},
+		{"platform/builder/sandbox/init.go", `unix.Mount("proc", root+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")`, `unix.Mount("/proc", root+"/proc", "", unix.MS_BIND|unix.MS_REC, "")`},
 	}
 )
 
 // cutContainers has steps share the processes of their room: BuildKit's runc puts
 // each into a pid namespace, which is a wall of its own.
-var cutContainers = cut{"build/buildkit/rooms.go", `  rootless = true
+var cutContainers = cut{"platform/builder/buildkit/rooms.go", `  rootless = true
 `, `  rootless = true
   noProcessSandbox = true
 `}
@@ -47,7 +47,7 @@ func (i *intruder) everyone() []int {
 
 var _ = register(attack{
 	name: "environment", tries: "find tokens in the environment and arguments of processes",
-	guard: "a pid namespace of its own: build/sandbox Cloneflags; and no secret is in the environment or arguments of any process: cmd/colophond command",
+	guard: "a pid namespace of its own: platform/builder/sandbox Cloneflags; and no secret is in the environment or arguments of any process: cmd/colophond command",
 	cuts:  append(slices.Clone(cutProcesses), cut{"cmd/colophond/supervise.go", `cmd.Args[0] = "colophond"`, `cmd.Args[0] = "colophond " + string(settings[:min(len(settings), 1<<10)])`}),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -69,7 +69,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "memory", tries: "read a token in the memory of another process",
-	guard: "a pid namespace and users of its own: build/sandbox",
+	guard: "a pid namespace and users of its own: platform/builder/sandbox",
 	cuts:  slices.Concat(cutKernel, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -120,7 +120,7 @@ func (i *intruder) search(pid int) {
 
 var _ = register(attack{
 	name: "ptrace", tries: "trace a process of the host",
-	guard: "a pid namespace and users of its own: build/sandbox",
+	guard: "a pid namespace and users of its own: platform/builder/sandbox",
 	cuts:  slices.Concat(cutKernel, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -138,7 +138,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "signal", tries: "kill a process of the host",
-	guard: "a pid namespace and users of its own: build/sandbox",
+	guard: "a pid namespace and users of its own: platform/builder/sandbox",
 	cuts:  slices.Concat(cutKernel, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -154,7 +154,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "join-namespaces", tries: "enter the namespaces of a process of the host",
-	guard: "a pid namespace and users of its own: build/sandbox",
+	guard: "a pid namespace and users of its own: platform/builder/sandbox",
 	cuts:  slices.Concat(cutKernel, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -171,7 +171,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "shared-memory", tries: "read System V shared memory of the host",
-	guard: "an ipc namespace of its own: build/sandbox Cloneflags",
+	guard: "an ipc namespace of its own: platform/builder/sandbox Cloneflags",
 	cuts:  []cut{{sandboxFile, `syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC |`, `syscall.CLONE_NEWPID |`}},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -191,8 +191,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "keyring", tries: "read a key in the kernel's keyring of the platform's session",
-	guard: "a room begins a keyring of its own, and may not ask for another: build/sandbox furnish, internal/confine",
-	cuts: append(slices.Clone(cutFilter), cut{"build/sandbox/init.go", `if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && !errors.Is(err, unix.ENOSYS) {`,
+	guard: "a room begins a keyring of its own, and may not ask for another: platform/builder/sandbox furnish, internal/confine",
+	cuts: append(slices.Clone(cutFilter), cut{"platform/builder/sandbox/init.go", `if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && !errors.Is(err, unix.ENOSYS) {`,
 		`if err := errors.ErrUnsupported; false {`}),
 	from: []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -215,7 +215,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "core-dumps", tries: "have the kernel write a core dump, or run a program at one, outside; read those of others",
-	guard: "the kernel's settings belong to another user, and a room has no host path: build/sandbox",
+	guard: "the kernel's settings belong to another user, and a room has no host path: platform/builder/sandbox",
 	cuts:  append(slices.Clone(cutUsers), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {

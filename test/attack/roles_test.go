@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/platform/api"
 )
 
 // Roles in other hands: the intruder with the user of a role, where that role
@@ -224,8 +224,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "choose-the-network", tries: "begin a session of a room by oneself, to choose what its gateway lets through and what it records",
-	guard: "sessions are the attestor's: internal/rooms Handler",
-	cuts:  []cut{{"internal/rooms/rooms.go", `		mux.Handle(pattern, peer.Allow(h, "attestor"))`, `		mux.Handle(pattern, h)`}},
+	guard: "sessions are the attestor's: platform/builder/rooms Handler",
+	cuts:  []cut{{"platform/builder/rooms/rooms.go", `		mux.Handle(pattern, peer.Allow(h, "attestor"))`, `		mux.Handle(pattern, h)`}},
 	from:  hostileRoles,
 	probe: func(i *intruder) { i.ask("rooms", http.MethodPost, "/sessions", `{}`) },
 })

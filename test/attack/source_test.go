@@ -20,8 +20,8 @@ var gitArchive = cut{"source/export.go", `	if err := r.export(ctx, dst, t); err 
 
 var _ = register(attack{
 	name: "swapped-tree", tries: "have other files built than the commit shows: attributes that leave out a check and rewrite a file on export",
-	guard: "attributes have no say: source Export. What goes to the builder is hashed on its way, and must be the commit's tree: internal/worker packTree",
-	cuts:  []cut{gitArchive, {"internal/worker/tree.go", `err = hash.Check()`, `err = nil`}},
+	guard: "attributes have no say: source Export. What goes to the builder is hashed on its way, and must be the commit's tree: platform/builder/worker packTree",
+	cuts:  []cut{gitArchive, {"platform/builder/worker/tree.go", `err = hash.Check()`, `err = nil`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		files := map[string]string{

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
 )
 

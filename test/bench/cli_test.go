@@ -18,10 +18,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/colophon-build/colophon/internal/prooftest"
-	"github.com/colophon-build/colophon/internal/registry"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/registry"
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/prooftest"
 )
 
 // BenchmarkCommand is the command as a user runs it, on images that need no

@@ -23,8 +23,8 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/build/gateway"
-	"github.com/colophon-build/colophon/internal/issuer"
+	"github.com/colophon-build/colophon/platform/authority/issuer"
+	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/sign"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/tlog"

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/colophon-build/colophon/internal/api"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
 )
 

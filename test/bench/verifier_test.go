@@ -22,9 +22,9 @@ import (
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/prooftest"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )

@@ -24,18 +24,15 @@ import (
 	"time"
 )
 
-// Bin returns a program that the Makefile builds: bin/NAME, or build/bin/NAME
-// for the tools. A test whose program is missing fails.
+// Bin returns a program that the Makefile builds in out/bin. A test whose
+// program is missing fails.
 func Bin(t testing.TB, name string) string {
 	t.Helper()
-	for _, dir := range []string{"bin", "build/bin"} {
-		p := filepath.Join(Root(t), dir, name)
-		if _, err := os.Stat(p); err == nil {
-			return p
-		}
+	p := filepath.Join(Root(t), "out/bin", name)
+	if _, err := os.Stat(p); err != nil {
+		t.Fatalf("%s is not built: run make build tools", name)
 	}
-	t.Fatalf("%s is not built: run make build tools", name)
-	return ""
+	return p
 }
 
 // Root is the repository.

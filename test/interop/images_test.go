@@ -19,8 +19,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/registry"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/registry"
 	"github.com/colophon-build/colophon/test/harness"
 )
 

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/colophon-build/colophon/internal/api"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
 )
 

@@ -26,7 +26,7 @@ func TestStories(t *testing.T) {
 				return err
 			}
 			env.Vars = append(env.Vars,
-				"PATH="+filepath.Join(root, "bin")+":"+filepath.Join(root, "build/bin")+":"+os.Getenv("PATH"),
+				"PATH="+filepath.Join(root, "out/bin")+":"+os.Getenv("PATH"),
 				"ROOT="+root,
 				"ADDR="+p.Addr,
 				"URL="+p.URL,

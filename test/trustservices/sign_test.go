@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/sigstore/sigstore-go/pkg/bundle"
-	"github.com/sigstore/sigstore-go/pkg/root"
+	sigroot "github.com/sigstore/sigstore-go/pkg/root"
 
 	"github.com/colophon-build/colophon/attest"
 	ours "github.com/colophon-build/colophon/sign"
@@ -19,7 +19,7 @@ import (
 
 // signingConfig is that of s, with its services of the kinds taken from other,
 // and without those of the kinds that begin with "no ".
-func (s *services) signingConfig(t *testing.T, other *services, kinds ...string) *root.SigningConfig {
+func (s *services) signingConfig(t *testing.T, other *services, kinds ...string) *sigroot.SigningConfig {
 	t.Helper()
 	var mine, theirs map[string]any
 	for from, to := range map[*services]*map[string]any{s: &mine, other: &theirs} {
@@ -38,7 +38,7 @@ func (s *services) signingConfig(t *testing.T, other *services, kinds ...string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sc, err := root.NewSigningConfigFromJSON(data)
+	sc, err := sigroot.NewSigningConfigFromJSON(data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestSignVerifiesBeforeItReturns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sign := func(sc *root.SigningConfig, token string) ([]byte, error) {
+	sign := func(sc *sigroot.SigningConfig, token string) ([]byte, error) {
 		s, err := ours.Open(t.Context(), ours.Config{SigningConfig: sc, TrustedRoot: a.trusted(t)}, token)
 		if err != nil {
 			return nil, err

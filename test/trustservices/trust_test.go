@@ -19,17 +19,17 @@ import (
 	"time"
 
 	"github.com/sigstore/sigstore-go/pkg/bundle"
-	"github.com/sigstore/sigstore-go/pkg/root"
+	sigroot "github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/sign"
 	"github.com/sigstore/sigstore-go/pkg/tuf"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 
-	"github.com/colophon-build/colophon/internal/ca"
-	"github.com/colophon-build/colophon/internal/ctlog"
-	"github.com/colophon-build/colophon/internal/issuer"
-	"github.com/colophon-build/colophon/internal/logserver"
-	"github.com/colophon-build/colophon/internal/trustroot"
-	"github.com/colophon-build/colophon/internal/tsa"
+	"github.com/colophon-build/colophon/platform/authority/ca"
+	"github.com/colophon-build/colophon/platform/authority/ctlog"
+	"github.com/colophon-build/colophon/platform/authority/issuer"
+	"github.com/colophon-build/colophon/platform/authority/log"
+	"github.com/colophon-build/colophon/platform/authority/root"
+	"github.com/colophon-build/colophon/platform/authority/tsa"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -39,8 +39,8 @@ type services struct {
 	url    string
 	issuer *issuer.Service
 	ct     *ctlog.Service
-	log    *logserver.Server
-	root   *trustroot.Service
+	log    *log.Server
+	root   *root.Service
 	http   *http.Server
 	took   time.Duration // from nothing to answering
 }
@@ -69,13 +69,13 @@ func start(t testing.TB, dir, addr string) *services {
 	fatal(err)
 	clock, err := tsa.New(tsa.Config{Dir: keys})
 	fatal(err)
-	s.log, err = logserver.New(logserver.Config{Dir: filepath.Join(dir, "log"), KeyFile: filepath.Join(keys, "log.key"), Origin: "127.0.0.1"})
+	s.log, err = log.New(log.Config{Dir: filepath.Join(dir, "log"), KeyFile: filepath.Join(keys, "log.key"), Origin: "127.0.0.1"})
 	fatal(err)
-	s.root, err = trustroot.New(trustroot.Config{
+	s.root, err = root.New(root.Config{
 		KeyDir: keys, Dir: filepath.Join(dir, "tuf"), URL: s.url,
 		CA: authority.Chain(), Clock: clock.Chain(),
-		CT:       trustroot.Log{BaseURL: s.url + "/ct", PublicKey: s.ct.PublicKey(), Since: s.ct.Since()},
-		Log:      trustroot.Log{Origin: s.log.Origin(), BaseURL: s.url, PublicKey: s.log.PublicKey(), KeyID: s.log.KeyID(), Since: s.log.Created()},
+		CT:       root.Log{BaseURL: s.url + "/ct", PublicKey: s.ct.PublicKey(), Since: s.ct.Since()},
+		Log:      root.Log{Origin: s.log.Origin(), BaseURL: s.url, PublicKey: s.log.PublicKey(), KeyID: s.log.KeyID(), Since: s.log.Created()},
 		Builders: []trust.Builder{{ID: s.url + "/builders/test/v1", Level: 3}},
 	})
 	fatal(err)
@@ -124,9 +124,9 @@ func (s *services) get(t testing.TB, path string) []byte {
 }
 
 // trusted is the trusted root as a client fetches it.
-func (s *services) trusted(t testing.TB) *root.TrustedRoot {
+func (s *services) trusted(t testing.TB) *sigroot.TrustedRoot {
 	t.Helper()
-	tr, err := root.NewTrustedRootFromJSON(s.get(t, trustroot.TrustedRootPath))
+	tr, err := sigroot.NewTrustedRootFromJSON(s.get(t, root.TrustedRootPath))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func (s *services) sign(t testing.TB, data []byte) *bundle.Bundle {
 	return b
 }
 
-func check(s *services, tr root.TrustedMaterial, b *bundle.Bundle, data []byte, builder string) error {
+func check(s *services, tr sigroot.TrustedMaterial, b *bundle.Bundle, data []byte, builder string) error {
 	v, err := verify.NewVerifier(tr, verify.WithSignedCertificateTimestamps(1), verify.WithTransparencyLog(1), verify.WithSignedTimestamps(1))
 	if err != nil {
 		return err
@@ -193,7 +193,7 @@ func TestSigstoreGoSignsAndVerifies(t *testing.T) {
 	for _, part := range []string{"certificateAuthorities", "ctlogs", "timestampAuthorities", "tlogs"} {
 		var ours, theirs map[string]any
 		for data, into := range map[*services]*map[string]any{s: &ours, stranger: &theirs} {
-			if err := json.Unmarshal(data.get(t, trustroot.TrustedRootPath), into); err != nil {
+			if err := json.Unmarshal(data.get(t, root.TrustedRootPath), into); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -202,7 +202,7 @@ func TestSigstoreGoSignsAndVerifies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tr, err := root.NewTrustedRootFromJSON(mixed)
+		tr, err := sigroot.NewTrustedRootFromJSON(mixed)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,10 +223,10 @@ func TestRestartKeepsTheTrust(t *testing.T) {
 	tufTarget(t, s, cache, pinned)
 	data := []byte("an artifact")
 	b := s.sign(t, data)
-	document := s.get(t, trustroot.DocumentPath)
+	document := s.get(t, root.DocumentPath)
 	s.stop()
 	again := start(t, dir, strings.TrimPrefix(s.url, "http://"))
-	if !bytes.Equal(document, again.get(t, trustroot.DocumentPath)) {
+	if !bytes.Equal(document, again.get(t, root.DocumentPath)) {
 		t.Error("the trust document changed over a restart")
 	}
 	if err := check(again, again.trusted(t), b, data, again.url+"/builders/test/v1"); err != nil {
@@ -247,7 +247,7 @@ func tufTarget(t testing.TB, s *services, cache string, pinned []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := s.get(t, trustroot.TrustedRootPath); !bytes.Equal(got, want) {
+	if want := s.get(t, root.TrustedRootPath); !bytes.Equal(got, want) {
 		t.Errorf("TUF gives another trusted root: %s", got)
 	}
 }
@@ -291,8 +291,8 @@ func TestCosign(t *testing.T) {
 	run("sign-blob", "--yes", "--identity-token", token, "--bundle", byTUF, blob)
 	run(append([]string{"verify-blob", "--bundle", byTUF, blob}, identity...)...)
 
-	trusted := file("trusted_root.json", s.get(t, trustroot.TrustedRootPath))
-	signing := file("signing_config.json", s.get(t, trustroot.SigningConfigPath))
+	trusted := file("trusted_root.json", s.get(t, root.TrustedRootPath))
+	signing := file("signing_config.json", s.get(t, root.SigningConfigPath))
 	byFile := filepath.Join(home, "file.bundle")
 	run("sign-blob", "--yes", "--signing-config", signing, "--trusted-root", trusted, "--identity-token", token, "--bundle", byFile, blob)
 	run(append([]string{"verify-blob", "--trusted-root", trusted, "--bundle", byFile, blob}, identity...)...)

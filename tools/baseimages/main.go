@@ -3,7 +3,7 @@
 // gcr.io. They are made from Debian packages (mmdebstrap), the local Go
 // toolchain and the machine's CA bundle, and say so in their labels.
 //
-//	baseimages [-o build/base-images] [-ca /etc/ssl/certs/ca-certificates.crt] [-force]
+//	baseimages [-o out/base-images] [-ca /etc/ssl/certs/ca-certificates.crt] [-force]
 //
 // Each image is named in the layout's index by the annotation
 // org.opencontainers.image.ref.name, whole: docker.io/library/golang:1.26.
@@ -26,7 +26,7 @@ import (
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func main() {
-	out := flag.String("o", "build/base-images", "directory that receives the OCI layout")
+	out := flag.String("o", "out/base-images", "directory that receives the OCI layout")
 	ca := flag.String("ca", "/etc/ssl/certs/ca-certificates.crt", "CA bundle that the images trust")
 	force := flag.Bool("force", false, "make the images again where the layout is there")
 	flag.Parse()

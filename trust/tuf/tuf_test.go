@@ -22,7 +22,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
-	"github.com/colophon-build/colophon/internal/prooftest"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
 )
 

@@ -13,12 +13,12 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/ca"
-	"github.com/colophon-build/colophon/internal/ctlog"
-	"github.com/colophon-build/colophon/internal/issuer"
-	"github.com/colophon-build/colophon/internal/logserver"
-	"github.com/colophon-build/colophon/internal/trustroot"
-	"github.com/colophon-build/colophon/internal/tsa"
+	"github.com/colophon-build/colophon/platform/authority/ca"
+	"github.com/colophon-build/colophon/platform/authority/ctlog"
+	"github.com/colophon-build/colophon/platform/authority/issuer"
+	"github.com/colophon-build/colophon/platform/authority/log"
+	"github.com/colophon-build/colophon/platform/authority/root"
+	"github.com/colophon-build/colophon/platform/authority/tsa"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -52,18 +52,18 @@ func startInstance(t *testing.T) *instance {
 	fatal(err)
 	clock, err := tsa.New(tsa.Config{Dir: keys})
 	fatal(err)
-	log, err := logserver.New(logserver.Config{Dir: filepath.Join(dir, "log"), KeyFile: filepath.Join(keys, "log.key"), Origin: "127.0.0.1"})
+	log, err := log.New(log.Config{Dir: filepath.Join(dir, "log"), KeyFile: filepath.Join(keys, "log.key"), Origin: "127.0.0.1"})
 	fatal(err)
 	builder := i.url + "/builders/test/v1"
-	root, err := trustroot.New(trustroot.Config{
+	documents, err := root.New(root.Config{
 		KeyDir: keys, Dir: filepath.Join(dir, "tuf"), URL: i.url, CA: authority.Chain(), Clock: clock.Chain(),
-		CT:       trustroot.Log{BaseURL: i.url + "/ct", PublicKey: ct.PublicKey(), Since: ct.Since()},
-		Log:      trustroot.Log{Origin: log.Origin(), BaseURL: i.url, PublicKey: log.PublicKey(), KeyID: log.KeyID(), Since: log.Created()},
+		CT:       root.Log{BaseURL: i.url + "/ct", PublicKey: ct.PublicKey(), Since: ct.Since()},
+		Log:      root.Log{Origin: log.Origin(), BaseURL: i.url, PublicKey: log.PublicKey(), KeyID: log.KeyID(), Since: log.Created()},
 		Builders: []trust.Builder{{ID: builder, Level: 1}},
 	})
 	fatal(err)
 	mux := http.NewServeMux()
-	for _, r := range []interface{ Register(*http.ServeMux) }{tokens, ct, authority, clock, log, root} {
+	for _, r := range []interface{ Register(*http.ServeMux) }{tokens, ct, authority, clock, log, documents} {
 		r.Register(mux)
 	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
@@ -76,7 +76,7 @@ func startInstance(t *testing.T) *instance {
 	i.token, err = tokens.Mint(issuer.Claims{BuilderID: builder, RunnerEnvironment: "self-hosted", SourceURI: "https://git.example.com/team/app",
 		SourceDigest: strings.Repeat("a", 40), SourceRef: "refs/tags/v1.0.0", BuildTrigger: "release", InvocationURI: i.url + "/runs/1"})
 	fatal(err)
-	i.trustedRoot, i.signConfig = i.fetch(t, dir, trustroot.TrustedRootPath), i.fetch(t, dir, trustroot.SigningConfigPath)
+	i.trustedRoot, i.signConfig = i.fetch(t, dir, root.TrustedRootPath), i.fetch(t, dir, root.SigningConfigPath)
 	return i
 }
 

@@ -1,0 +1,143 @@
+package attestor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/platform/api"
+)
+
+func TestRecordsAndLogs(t *testing.T) {
+	dir := t.TempDir()
+	id, sum := strings.Repeat("1", 32), strings.Repeat("a", 64)
+	for name, content := range map[string]string{"records/" + id + ".json": "record", "logs/" + sum: "<script>log", "secret.json": "secret", "records/x.json": "secret"} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	srv := httptest.NewServer(New(nil, dir, slog.New(slog.DiscardHandler)).Handler())
+	defer srv.Close()
+	for path, want := range map[string]struct {
+		status int
+		body   string
+	}{
+		api.PathReleases + "/" + id:                                  {200, "record"},
+		api.PathLogs + "/sha256:" + sum:                              {200, "<script>log"},
+		api.PathReleases + "/" + strings.Repeat("2", 32):             {404, ""},
+		api.PathLogs + "/sha256:" + strings.Repeat("b", 64):          {404, ""},
+		api.PathReleases + "/x":                                      {400, ""},
+		api.PathReleases + "/..%2fsecret":                            {400, ""},
+		api.PathReleases + "/%2e%2e":                                 {400, ""},
+		api.PathReleases + "/" + id + "%00":                          {400, ""},
+		api.PathReleases + "/" + strings.Repeat("A", 32):             {400, ""},
+		api.PathLogs + "/..%2f..%2fsecret.json":                      {400, ""},
+		api.PathLogs + "/sha256:..%2f..%2fsecret.json":               {400, ""},
+		api.PathLogs + "/" + sum:                                     {400, ""},
+		api.PathLogs + "/sha256:" + sum + "%2f..%2f..%2fsecret.json": {400, ""},
+		api.PathLogs + "/sha512:" + sum:                              {400, ""},
+	} {
+		req, err := http.NewRequest(http.MethodGet, srv.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != want.status || want.body != "" && string(body) != want.body || strings.Contains(string(body), "secret\n") {
+			t.Errorf("%s: got %d %q, %v; want %d %q", path, resp.StatusCode, body, err, want.status, want.body)
+		}
+		if resp.StatusCode == 200 && resp.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: a browser may guess its type", path)
+		}
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	srv := httptest.NewServer(New(nil, t.TempDir(), slog.New(slog.DiscardHandler)).Handler())
+	defer srv.Close()
+	for name, body := range map[string]string{
+		"unknown member": `{"evil":1}`, "duplicate": `{"ref":"a","ref":"b"}`, "no JSON": `x`, "nothing": ``, "two": `{}{}`,
+		"too large": `{"ref":"` + strings.Repeat("a", 1<<20) + `"}`,
+	} {
+		resp, err := http.Post(srv.URL+api.PathReleases, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: got %s, want 400", name, resp.Status)
+		}
+	}
+}
+
+// A requester that is there and reads nothing must not keep a release waiting.
+func TestRequesterWhoReadsNothing(t *testing.T) {
+	ended := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(ended)
+		out := &eventWriter{w: w, rc: http.NewResponseController(w), patience: 200 * time.Millisecond}
+		for r.Context().Err() == nil {
+			out.write(api.Event{Phase: "build", Line: strings.Repeat("x", 10000)})
+		}
+	}))
+	defer srv.Close()
+	c, err := net.Dial("tcp", strings.TrimPrefix(srv.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the release waits for ever")
+	}
+}
+
+// What a build says must not make a line that the client refuses.
+func TestEventsFitTheClient(t *testing.T) {
+	w := httptest.NewRecorder()
+	out := &eventWriter{w: w, rc: http.NewResponseController(w), patience: time.Second}
+	evil := strings.Repeat("<\x01", 1<<20)
+	out.write(api.Event{Phase: "build", Step: evil, Line: evil, Error: &api.Error{Message: evil, Hint: evil}})
+	if n := w.Body.Len(); n > api.MaxEvent || n < 1000 {
+		t.Errorf("an event of %d bytes, clients take %d", n, api.MaxEvent)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	s := New(nil, t.TempDir(), slog.New(slog.DiscardHandler))
+	s.metrics.ended(nil, 3*time.Second)
+	s.metrics.ended(fmt.Errorf("build: %w", context.Canceled), time.Second)
+	s.metrics.ended(&api.Error{Message: "refused"}, time.Second)
+	s.metrics.ended(&api.Error{Message: "refused"}, time.Second)
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for _, want := range []string{
+		`colophon_releases_total{outcome="released"} 1`, `colophon_releases_total{outcome="cancelled"} 1`, `colophon_releases_total{outcome="failed"} 2`,
+		`colophon_release_seconds_bucket{outcome="released",le="5"} 1`, `colophon_releases_running 0`,
+	} {
+		if !strings.Contains(w.Body.String(), want+"\n") {
+			t.Errorf("got %s, want %q in it", w.Body, want)
+		}
+	}
+}

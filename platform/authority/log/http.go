@@ -1,0 +1,183 @@
+package log
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strconv"
+	"time"
+
+	common "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	rekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/colophon-build/colophon/tlog"
+)
+
+const (
+	readTimeout   = 10 * time.Second // to send a request's body
+	answerTimeout = 20 * time.Second // for an entry to be covered by a checkpoint
+	retryAfter    = 1                // seconds, said to clients of a busy log
+)
+
+// Register adds the log's paths to mux, all under /api/v2.
+func (s *Server) Register(mux *http.ServeMux) {
+	mux.HandleFunc("POST /api/v2/log/entries", s.handleEntry)
+	mux.HandleFunc("GET /api/v2/checkpoint", s.handleCheckpoint)
+	mux.HandleFunc("GET /api/v2/tile/{path...}", s.handleTile)
+}
+
+// handleEntry logs an entry: 201 with a TransparencyLogEntry (Sigstore
+// protobuf-specs, JSON), whether the entry is new or was there.
+func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	result := "failed"
+	defer func() { s.metrics.entry(result, time.Since(began)) }()
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		result = "busy"
+		refuseBusy(w)
+		return
+	}
+	// A slot is held: a body that trickles in must not keep it.
+	control := http.NewResponseController(w)
+	control.SetReadDeadline(time.Now().Add(readTimeout))
+	request, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if err != nil {
+		result = "refused"
+		status := http.StatusBadRequest
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			status = http.StatusRequestEntityTooLarge
+			err = fmt.Errorf("request of more than %d bytes", maxRequest)
+		}
+		refuse(w, status, err)
+		return
+	}
+	control.SetReadDeadline(time.Time{})
+	entry, kind, err := canonicalEntry(request, allowed)
+	if err != nil {
+		if p := (*panicked)(nil); errors.As(err, &p) {
+			s.log.Error("a request made a parser panic", "panic", p.value, "stack", string(p.stack))
+		}
+		result = "refused"
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+	defer cancel()
+	p, joined, err := s.place(ctx, entry)
+	switch {
+	case errors.Is(err, errBusy), errors.Is(err, context.DeadlineExceeded):
+		result = "busy"
+		refuseBusy(w)
+		return
+	case err != nil:
+		s.fail(w, err)
+		return
+	}
+	answer, err := s.answer(ctx, p, entry)
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
+	answer.KindVersion = kind
+	body, err := protojson.Marshal(answer)
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
+	if result = "new"; joined || p.known {
+		result = "duplicate"
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusCreated)
+	w.Write(body)
+}
+
+// answer proves p under its view. The proof is checked as a client will: the
+// index may have been wrong, but a wrong answer is not given.
+func (s *Server) answer(ctx context.Context, p *pending, entry []byte) (*rekor.TransparencyLogEntry, error) {
+	v := p.view
+	proof, err := tlog.Inclusion(ctx, source{v}, v.Checkpoint, p.index)
+	if err != nil {
+		return nil, err
+	}
+	if err := tlog.VerifyInclusion(v.Checkpoint, p.index, tlog.LeafHash(entry), proof); err != nil {
+		return nil, err
+	}
+	hashes := make([][]byte, len(proof))
+	for i := range proof {
+		hashes[i] = proof[i][:]
+	}
+	return &rekor.TransparencyLogEntry{
+		LogIndex:          p.index,
+		LogId:             &common.LogId{KeyId: s.id[:]},
+		CanonicalizedBody: entry,
+		InclusionProof: &rekor.InclusionProof{
+			LogIndex:   p.index,
+			RootHash:   v.Root[:],
+			TreeSize:   v.Size,
+			Hashes:     hashes,
+			Checkpoint: &rekor.Checkpoint{Envelope: string(v.signed)},
+		},
+	}, nil
+}
+
+func (s *Server) handleCheckpoint(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-cache")
+	w.Write(s.current.Load().signed)
+}
+
+func (s *Server) handleTile(w http.ResponseWriter, r *http.Request) {
+	t, err := tlog.ParsePath("tile/" + r.PathValue("path"))
+	if err != nil {
+		refuse(w, http.StatusNotFound, err)
+		return
+	}
+	data, err := source{s.current.Load()}.Tile(r.Context(), t)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		// Not to be remembered: it may be there with the next checkpoint.
+		w.Header().Set("Cache-Control", "no-store")
+		refuse(w, http.StatusNotFound, fmt.Errorf("the log has no %s", t.Path()))
+		return
+	case err != nil:
+		s.fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	w.Write(data)
+}
+
+// refuse answers with what the client did wrong.
+func refuse(w http.ResponseWriter, status int, err error) {
+	body, _ := json.Marshal(map[string]any{"code": status, "message": err.Error()})
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(body)
+}
+
+func refuseBusy(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+	refuse(w, http.StatusServiceUnavailable, errBusy)
+}
+
+// fail answers that it is not the client's fault, and tells the operator why.
+func (s *Server) fail(w http.ResponseWriter, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // the client has gone
+	}
+	s.log.Error("the log failed a request", "error", err)
+	refuse(w, http.StatusInternalServerError, errors.New("the log failed; its operator can see why"))
+}

@@ -1,0 +1,208 @@
+package log
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	_ "modernc.org/sqlite"
+
+	"github.com/colophon-build/colophon/tlog"
+)
+
+// index finds the entry that has a leaf hash. It is a cache: it holds the first
+// entries of the log, as many as it says, and is filled from the log's own
+// tiles. Not safe for concurrent use.
+type index struct {
+	db   *sql.DB
+	find *sql.Stmt
+	size int64 // entries covered
+	root tlog.Hash
+}
+
+// indexSchema: a leaf is there once, with its first entry; covered has one row.
+const indexSchema = `
+CREATE TABLE leaf (hash BLOB PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
+PRAGMA user_version = 1;
+`
+
+// openIndex opens the index at path. One that cannot be read is thrown away: the
+// log has all that it knew.
+func openIndex(path string, log *slog.Logger) (*index, error) {
+	x, err := readIndex(path)
+	if err == nil {
+		return x, nil
+	}
+	if _, statErr := os.Stat(path); statErr == nil {
+		log.Warn("index of the log is thrown away and made again", "path", path, "error", err)
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("index of the log: %w", err)
+		}
+	}
+	if x, err = makeIndex(path); err != nil {
+		return nil, fmt.Errorf("index of the log %s: %w", path, err)
+	}
+	return x, nil
+}
+
+func openDatabase(path, mode string) (*sql.DB, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	// Without an fsync a commit: a power cut may take the last commits, never
+	// the order of them, and what they said is read from the log again.
+	dsn := url.URL{Scheme: "file", Path: abs, RawQuery: url.Values{
+		"mode":    {mode},
+		"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)"},
+	}.Encode()}
+	db, err := sql.Open("sqlite", dsn.String())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	return db, nil
+}
+
+func readIndex(path string) (_ *index, err error) {
+	db, err := openDatabase(path, "rw")
+	if err != nil {
+		return nil, err
+	}
+	x := &index{db: db}
+	defer func() {
+		if err != nil {
+			db.Close()
+		}
+	}()
+	var version int
+	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		return nil, err
+	}
+	if version != 1 {
+		return nil, fmt.Errorf("version: got %d, want 1", version)
+	}
+	var root []byte
+	if err := db.QueryRow("SELECT size, root FROM covered").Scan(&x.size, &root); err != nil {
+		return nil, err
+	}
+	if len(root) != len(x.root) {
+		return nil, fmt.Errorf("root of %d bytes, want %d", len(root), len(x.root))
+	}
+	x.root = tlog.Hash(root)
+	x.find, err = db.Prepare("SELECT entry FROM leaf WHERE hash = ?")
+	return x, err
+}
+
+func makeIndex(path string) (*index, error) {
+	db, err := openDatabase(path, "rwc")
+	if err != nil {
+		return nil, err
+	}
+	tx, err := db.Begin()
+	if err == nil {
+		_, err = tx.Exec(indexSchema)
+	}
+	if err == nil {
+		root := tlog.EmptyRoot()
+		_, err = tx.Exec("INSERT INTO covered (size, root) VALUES (0, ?)", root[:])
+	}
+	if err == nil {
+		err = tx.Commit()
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		return nil, err
+	}
+	return readIndex(path)
+}
+
+// lookup returns the entry that has this leaf hash; found is false where none
+// of the covered entries has.
+func (x *index) lookup(leaf tlog.Hash) (entry int64, found bool, err error) {
+	err = x.find.QueryRow(leaf[:]).Scan(&entry)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
+	}
+	return entry, err == nil, err
+}
+
+// check compares what the index knows with the log. One that knows more than
+// the log has, or something else, is an error: entries that were acknowledged
+// are gone.
+func (x *index) check(ctx context.Context, src tlog.Source, cp tlog.Checkpoint) error {
+	if x.size > cp.Size {
+		return fmt.Errorf("the index knows %d entries, the log has %d: acknowledged entries are missing", x.size, cp.Size)
+	}
+	root, err := tlog.Root(ctx, src, x.size, cp)
+	if err != nil {
+		return err
+	}
+	if root != x.root {
+		return fmt.Errorf("root of the first %d entries: the log has %v, the index %v: acknowledged entries were changed", x.size, root, x.root)
+	}
+	return nil
+}
+
+// extend adds the entries that cp has and the index has not.
+func (x *index) extend(ctx context.Context, src tlog.Source, cp tlog.Checkpoint) error {
+	const perCommit = 32 * tlog.TileWidth
+	for x.size < cp.Size {
+		if err := x.add(ctx, src, cp, min(cp.Size, x.size+perCommit)); err != nil {
+			return fmt.Errorf("index of the log, from entry %d: %w", x.size, err)
+		}
+	}
+	return nil
+}
+
+// add adds the entries up to size in one transaction.
+func (x *index) add(ctx context.Context, src tlog.Source, cp tlog.Checkpoint, size int64) error {
+	root := cp.Root
+	if size < cp.Size {
+		var err error
+		if root, err = tlog.Root(ctx, src, size, cp); err != nil {
+			return err
+		}
+	}
+	tx, err := x.db.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	// Where an entry is there twice, the first is the original.
+	insert, err := tx.Prepare("INSERT OR IGNORE INTO leaf (hash, entry) VALUES (?, ?)")
+	if err != nil {
+		return err
+	}
+	for from := x.size; from < size; {
+		to := min(size, (from/tlog.TileWidth+1)*tlog.TileWidth)
+		leaves, err := tlog.Leaves(ctx, src, cp, from, to)
+		if err != nil {
+			return err
+		}
+		for i, leaf := range leaves {
+			if _, err := insert.Exec(leaf[:], from+int64(i)); err != nil {
+				return err
+			}
+		}
+		from = to
+	}
+	if _, err := tx.Exec("UPDATE covered SET size = ?, root = ?", size, root[:]); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	x.size, x.root = size, root
+	return nil
+}
+
+func (x *index) close() error { return errors.Join(x.find.Close(), x.db.Close()) }

@@ -1,0 +1,166 @@
+package log
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+const (
+	recordFile = "log.json" // in Config.Dir
+	maxKeyFile = 64 << 10   // bytes of the key and of the record
+)
+
+// record is log.json: what a log is for ever. It is written last at the first
+// start, and is the memory that the log exists: from then on a lost key, or a
+// lost log, is an error and never a reason to make another.
+type record struct {
+	Origin    string    `json:"origin"`
+	Created   time.Time `json:"created"`   // UTC, whole seconds
+	PublicKey []byte    `json:"publicKey"` // PKIX, DER
+}
+
+// openKey reads the log's key and record. Where there is no log yet the record
+// is nil, and the key is made unless a start that did not come to its end had
+// made it.
+func openKey(dir, keyFile, origin string) (ed25519.PrivateKey, *record, error) {
+	path, tiles := filepath.Join(dir, recordFile), filepath.Join(dir, tilesDir)
+	hasTiles, err := exists(tiles)
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := readFile(path)
+	isNew := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case err != nil && !isNew:
+		return nil, nil, fmt.Errorf("record of the log: %w", err)
+	case !isNew && !hasTiles:
+		return nil, nil, fmt.Errorf("%s is missing, but %s says that there was a log; restore it from a backup", tiles, path)
+	}
+	key, err := readKey(keyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		if hasTiles {
+			return nil, nil, fmt.Errorf("log key %s is missing, but the log in %s was made with it; restore it from a backup", keyFile, dir)
+		}
+		key, err = createKey(keyFile)
+	}
+	if err != nil || isNew {
+		return key, nil, err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return nil, nil, err
+	}
+	var r record
+	switch err := strict.UnmarshalKnown(data, maxKeyFile, &r); {
+	case err != nil:
+		return nil, nil, fmt.Errorf("record of the log %s: %w", path, err)
+	case r.Origin != origin:
+		return nil, nil, fmt.Errorf("log in %s: got origin %q, want %q, which it was made with; a log cannot be renamed", dir, origin, r.Origin)
+	case !bytes.Equal(r.PublicKey, spki):
+		return nil, nil, fmt.Errorf("log key %s: got public key %x, want %x, which the log in %s was made with", keyFile, spki, r.PublicKey, dir)
+	case r.Created.IsZero():
+		return nil, nil, fmt.Errorf("record of the log %s says no creation time", path)
+	}
+	return key, &r, nil
+}
+
+// createRecord ends the first start of a log.
+func createRecord(dir, origin string, key ed25519.PrivateKey) (*record, error) {
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	r := &record{origin, time.Now().UTC().Truncate(time.Second), spki}
+	data, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.CreateFile(filepath.Join(dir, recordFile), append(data, '\n'), 0o644); err != nil {
+		return nil, fmt.Errorf("record of the log: %w", err)
+	}
+	// The log's directory may be new too.
+	return r, durable.SyncDir(filepath.Dir(dir))
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := strict.Read(f, maxKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return data, nil
+}
+
+// readKey reads an Ed25519 key, PKCS#8 in PEM, that only its owner can read.
+func readKey(path string) (ed25519.PrivateKey, error) {
+	st, err := os.Lstat(path)
+	if err != nil {
+		return nil, fmt.Errorf("log key: %w", err)
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("log key %s is %s, not a regular file", path, st.Mode().Type())
+	}
+	if perm := st.Mode().Perm(); perm&^0o600 != 0 {
+		return nil, fmt.Errorf("log key %s has mode %04o, want 0600; find out who could read it, then chmod 600", path, perm)
+	}
+	data, err := readFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("log key: %w", err)
+	}
+	block, rest := pem.Decode(data)
+	if block == nil || block.Type != "PRIVATE KEY" || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, fmt.Errorf("log key %s is not one PEM block of type %q; restore it from a backup", path, "PRIVATE KEY")
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("log key %s: %w; restore it from a backup", path, err)
+	}
+	key, ok := parsed.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("log key %s is a %T, want Ed25519", path, parsed)
+	}
+	return key, nil
+}
+
+func createKey(path string) (ed25519.PrivateKey, error) {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("directory of the log key: %w", err)
+	}
+	if err := durable.CreateFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		return nil, fmt.Errorf("new log key: %w", err)
+	}
+	// The directory may be new too.
+	return key, durable.SyncDir(filepath.Dir(filepath.Dir(path)))
+}

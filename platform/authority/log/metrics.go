@@ -1,0 +1,62 @@
+package log
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of a log.
+type metrics struct {
+	entries *prometheus.CounterVec
+	seconds *prometheus.HistogramVec
+	size    prometheus.Gauge
+
+	registry prometheus.Registerer
+}
+
+func newMetrics(registry prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		entries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "colophon_log_entries_total",
+			Help: "Requests for an entry by result: new, duplicate, refused (bad request), busy, failed.",
+		}, []string{"result"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "colophon_log_entry_seconds",
+			Help:    "Time from a request to its answer, by result.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .2, .5, 1, 5, 20},
+		}, []string{"result"}),
+		size: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "colophon_log_size",
+			Help: "Entries under the published checkpoint.",
+		}),
+		registry: registry,
+	}
+	if registry == nil {
+		return m, nil
+	}
+	for _, c := range m.collectors() {
+		if err := registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.entries, m.seconds, m.size}
+}
+
+func (m *metrics) unregister() {
+	if m.registry == nil {
+		return
+	}
+	for _, c := range m.collectors() {
+		m.registry.Unregister(c)
+	}
+}
+
+func (m *metrics) entry(result string, took time.Duration) {
+	m.entries.WithLabelValues(result).Inc()
+	m.seconds.WithLabelValues(result).Observe(took.Seconds())
+}

@@ -1,0 +1,139 @@
+package log
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/tlog"
+)
+
+// view is one published checkpoint and the tiles under it, a tlog.Source.
+type view struct {
+	tlog.Checkpoint
+	signed []byte
+	dir    tlog.Dir
+
+	mu    sync.Mutex
+	cache map[tlog.Tile][]byte // hash tiles, at most maxCached
+}
+
+// maxCached bounds the tiles (8 KiB each) that one view keeps. The proofs of one
+// batch need the same few.
+const maxCached = 32
+
+func newView(cp tlog.Checkpoint, signed []byte, dir tlog.Dir) *view {
+	return &view{Checkpoint: cp, signed: signed, dir: dir, cache: make(map[tlog.Tile][]byte)}
+}
+
+// source is v as a tlog.Source.
+type source struct{ *view }
+
+func (s source) Checkpoint(context.Context) ([]byte, error) { return s.signed, nil }
+
+// Tile reads the tile as wide as it is under this checkpoint and cuts it. A
+// crash can leave behind a partial tile that no checkpoint ever covered; this
+// way it is never looked at, and what is not published is never served.
+func (s source) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
+	have, ok := t.At(s.Size)
+	if !ok || have.Width < t.Width {
+		return nil, fmt.Errorf("%s is not under a checkpoint of %d entries: %w", t.Path(), s.Size, os.ErrNotExist)
+	}
+	s.mu.Lock()
+	data := s.cache[have]
+	s.mu.Unlock()
+	if data == nil {
+		var err error
+		if data, err = tlog.ReadTile(ctx, s.dir, have); err != nil {
+			return nil, err
+		}
+		if t.Level != tlog.Entries {
+			s.mu.Lock()
+			if len(s.cache) < maxCached {
+				s.cache[have] = data
+			}
+			s.mu.Unlock()
+		}
+	}
+	return have.Cut(data, t.Width)
+}
+
+// follow reads the checkpoint that the storage has published. It returns last
+// where there is nothing newer, and an error where the new one is not last with
+// entries added: that is never served.
+func follow(ctx context.Context, dir tlog.Dir, key note.Verifier, last *view) (*view, error) {
+	signed, err := dir.Checkpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if last != nil && bytes.Equal(signed, last.signed) {
+		return last, nil
+	}
+	cp, err := tlog.OpenCheckpoint(signed, key)
+	if err != nil {
+		return nil, fmt.Errorf("published checkpoint: %w", err)
+	}
+	next := newView(cp, signed, dir)
+	if last != nil {
+		if err := tlog.Extends(ctx, source{next}, last.Checkpoint, cp); err != nil {
+			return nil, fmt.Errorf("published checkpoint: %w", err)
+		}
+	}
+	// It may have been seen between the storage's rename and its fsync.
+	if err := durable.SyncDir(string(dir)); err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// await polls until a checkpoint of at least size entries is published.
+func (s *Server) await(ctx context.Context, size int64) (*view, error) {
+	const fast, slow = time.Millisecond, 25 * time.Millisecond
+	began, said := time.Now(), ""
+	for {
+		v, err := follow(ctx, s.tiles, s.verifier, s.current.Load())
+		switch {
+		case err != nil:
+			if err.Error() != said {
+				said = err.Error()
+				s.log.Error("reading the log's checkpoint", "error", err)
+			}
+		case v != s.current.Load():
+			s.publish(v)
+			fallthrough
+		default:
+			if v.Size >= size {
+				return v, nil
+			}
+		}
+		pause := fast
+		if time.Since(began) > time.Second {
+			pause = slow
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("no checkpoint of %d entries was published: %w", size, ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
+
+// publish makes v what the server serves.
+func (s *Server) publish(v *view) {
+	s.current.Store(v)
+	s.metrics.size.Set(float64(v.Size))
+	// The storage publishes at most every 100 ms, by the age of the file. That
+	// spares logs with many front ends and witnesses; here one process sequences,
+	// publishes and then sequences again, so the wait would buy nothing. Where
+	// this fails, or the storage comes to judge otherwise, answers take 100 ms
+	// longer and nothing else changes.
+	then := time.Now().Add(-checkpointInterval)
+	os.Chtimes(filepath.Join(string(s.tiles), "checkpoint"), then, then)
+}

@@ -1,0 +1,117 @@
+package log
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A log that was put back to an older state does not start: it would give two
+// entries one index.
+func TestRolledBackLogIsRefused(t *testing.T) {
+	cfg := config(t.TempDir())
+	r := start(t, cfg)
+	r.add(t, request(t, "one"))
+	r.close()
+	backup := t.TempDir()
+	if err := os.CopyFS(backup, os.DirFS(filepath.Join(cfg.Dir, "tiles"))); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, cfg)
+	r.add(t, request(t, "two"))
+	r.close()
+	restore := func() {
+		t.Helper()
+		if err := os.RemoveAll(filepath.Join(cfg.Dir, "tiles")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(filepath.Join(cfg.Dir, "tiles"), os.DirFS(backup)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restore()
+	refused(t, cfg, "the index knows 2 entries, the log has 1")
+
+	// The operator may accept it; what is added then makes a fork, which the old
+	// index, put back, tells too.
+	index, err := os.ReadFile(filepath.Join(cfg.Dir, "index.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(cfg.Dir, "index.db")); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, cfg)
+	r.add(t, request(t, "another two"))
+	r.close()
+	if err := os.WriteFile(filepath.Join(cfg.Dir, "index.db"), index, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, cfg, "acknowledged entries were changed")
+}
+
+// A checkpoint that does not extend the last is never served.
+func TestForkIsNotServed(t *testing.T) {
+	one, two := start(t, config(t.TempDir())), start(t, config(t.TempDir()))
+	one.add(t, request(t, "one"))
+	two.add(t, request(t, "two"))
+	two.add(t, request(t, "three"))
+	v, err := follow(t.Context(), two.tiles, two.verifier, one.current.Load())
+	if err == nil || !strings.Contains(err.Error(), "no prefix") {
+		t.Fatalf("got %v, %v, want an error that says no prefix", v, err)
+	}
+	if _, err := follow(t.Context(), two.tiles, one.verifier, nil); err == nil {
+		t.Fatal("a checkpoint by another key is taken")
+	}
+}
+
+// An index that errs costs an answer, and never gives a wrong one.
+func TestWrongIndexIsFoundOut(t *testing.T) {
+	cfg := config(t.TempDir())
+	r := start(t, cfg)
+	r.add(t, request(t, "one"))
+	hr := request(t, "two")
+	r.add(t, hr)
+	r.close()
+	x, err := readIndex(filepath.Join(cfg.Dir, "index.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.db.Exec("UPDATE leaf SET entry = 0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.close(); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, cfg)
+	if resp, answer := post(t, r.url, wire(t, hr)); resp.StatusCode != http.StatusInternalServerError {
+		t.Errorf("got %s %s, want 500", resp.Status, answer)
+	}
+}
+
+// What a crash left in the tree but not under a checkpoint is published before
+// the log serves anything.
+func TestStartPublishesTheTree(t *testing.T) {
+	cfg := config(t.TempDir())
+	r := start(t, cfg)
+	first := request(t, "one")
+	r.add(t, first)
+	older := r.current.Load().signed
+	r.add(t, request(t, "two"))
+	r.close()
+	if err := os.WriteFile(filepath.Join(cfg.Dir, "tiles", "checkpoint"), older, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(cfg.Dir, "index.db")); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, cfg)
+	if cp := r.checkpoint(t); cp.Size != 2 {
+		t.Errorf("size: got %d, want 2", cp.Size)
+	}
+	if e := r.add(t, first); e.GetLogIndex() != 0 {
+		t.Errorf("index: got %d, want 0", e.GetLogIndex())
+	}
+}

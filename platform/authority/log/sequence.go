@@ -1,0 +1,154 @@
+package log
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/transparency-dev/tessera"
+
+	"github.com/colophon-build/colophon/tlog"
+)
+
+// errBusy is returned when as many entries wait as may. The client is to come
+// again later.
+var errBusy = errors.New("the log is busy; try again")
+
+// pending is an entry between its request and the index. All requests for the
+// same entry share one.
+type pending struct {
+	leaf  tlog.Hash
+	entry []byte
+	done  chan struct{} // closed once the rest is set
+
+	err   error
+	index int64
+	known bool // it was in the log already
+	view  *view
+}
+
+// place returns the entry's index and a view that covers it. It adds the entry
+// where the log does not have it. A caller that goes away does not stop it.
+func (s *Server) place(ctx context.Context, entry []byte) (p *pending, joined bool, err error) {
+	leaf := tlog.LeafHash(entry)
+	s.mu.Lock()
+	p, joined = s.pending[leaf]
+	switch {
+	case joined:
+	case s.closing || len(s.pending) >= s.maxPending:
+		s.mu.Unlock()
+		return nil, false, errBusy
+	default:
+		p = &pending{leaf: leaf, entry: entry, done: make(chan struct{})}
+		s.pending[leaf] = p
+		s.queue = append(s.queue, p)
+	}
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case <-p.done:
+		return p, joined, p.err
+	case <-ctx.Done():
+		return nil, false, ctx.Err()
+	}
+}
+
+// sequence is the log's one writer. It takes what waits, has it sequenced,
+// waits until a checkpoint covers it, acknowledges, and indexes it. What comes
+// meanwhile is the next batch: the busier, the larger.
+func (s *Server) sequence() {
+	defer close(s.stopped)
+	last := 0
+	for {
+		if last > 1 {
+			// The clients that were just answered are about to ask again. Without
+			// this the first of them would get a batch of its own.
+			time.Sleep(gather)
+		}
+		s.mu.Lock()
+		batch := s.queue[:min(len(s.queue), batchSize)]
+		s.queue = s.queue[len(batch):]
+		closing := s.closing
+		s.mu.Unlock()
+		last = len(batch)
+		if len(batch) > 0 {
+			s.addBatch(batch)
+			continue
+		}
+		if closing {
+			return
+		}
+		select {
+		case <-s.wake:
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Server) addBatch(batch []*pending) {
+	var added []*pending
+	var futures []tessera.IndexFuture
+	for _, p := range batch {
+		if p.index, p.known, p.err = s.index.lookup(p.leaf); p.err != nil || p.known {
+			p.view = s.current.Load()
+			s.settle(p)
+			continue
+		}
+		added = append(added, p)
+		futures = append(futures, s.appender.Add(s.ctx, tessera.NewEntry(p.entry)))
+	}
+	var size int64
+	for i, p := range added {
+		at, err := futures[i]()
+		p.index, p.err = int64(at.Index), err
+		if err == nil {
+			size = max(size, p.index+1)
+		}
+	}
+	view, err := s.await(s.ctx, size)
+	for _, p := range added {
+		if p.view = view; p.err == nil {
+			p.err = err
+		}
+		close(p.done)
+	}
+	if err == nil {
+		if err := s.index.extend(s.ctx, source{view}, view.Checkpoint); err != nil {
+			// Entries stay pending until the index has them, so duplicates are
+			// still found; with too many of them the log is busy.
+			s.log.Error("indexing the log", "error", err)
+		}
+	}
+	s.forget()
+}
+
+// settle answers an entry that needs no sequencing.
+func (s *Server) settle(p *pending) {
+	if p.err != nil {
+		p.err = fmt.Errorf("index of the log: %w", p.err)
+	}
+	s.mu.Lock()
+	delete(s.pending, p.leaf)
+	s.mu.Unlock()
+	close(p.done)
+}
+
+// forget drops the pending entries that the index knows or that have failed.
+func (s *Server) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for leaf, p := range s.pending {
+		select {
+		case <-p.done:
+			if p.err != nil || p.index < s.index.size {
+				delete(s.pending, leaf)
+			}
+		default:
+		}
+	}
+}

@@ -1,0 +1,381 @@
+package root
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"io"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/tuf"
+	"github.com/theupdateframework/go-tuf/v2/metadata/fetcher"
+
+	"github.com/colophon-build/colophon/trust"
+)
+
+var born = time.Now().UTC().Truncate(time.Second)
+
+// chain is a leaf (or issuing certificate) and its root.
+func chain(t testing.TB, leafIsCA bool) []*x509.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rootTmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, NotBefore: born, NotAfter: born.Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	leafTmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "leaf"}, NotBefore: born, NotAfter: born.Add(time.Hour),
+		IsCA: leafIsCA, BasicConstraintsValid: true,
+	}
+	var out []*x509.Certificate
+	for _, tmpl := range []*x509.Certificate{leafTmpl, rootTmpl} {
+		der, err := x509.CreateCertificate(rand.Reader, tmpl, rootTmpl, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+func config(t testing.TB) Config {
+	t.Helper()
+	public, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ct, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := sha256.Sum256(append([]byte("127.0.0.1\n\x01"), public...))
+	const url = "http://127.0.0.1:8080"
+	return Config{
+		KeyDir: t.TempDir(), Dir: t.TempDir(), URL: url,
+		CA: chain(t, true), Clock: chain(t, false),
+		CT:       Log{BaseURL: url + "/ct", PublicKey: ct.Public(), Since: born},
+		Log:      Log{Origin: "127.0.0.1", BaseURL: url, PublicKey: public, KeyID: id[:], Since: born},
+		Builders: []trust.Builder{{ID: url + "/builders/buildkit/v1", Level: 3}},
+	}
+}
+
+func open(t testing.TB, cfg Config) *Service {
+	t.Helper()
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func serve(t testing.TB, s *Service) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	s.Register(mux)
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+func get(t testing.TB, url string, want int) []byte {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != want {
+		t.Errorf("%s: got %d, want %d", url, resp.StatusCode, want)
+	}
+	return body
+}
+
+func TestDocumentsAreTheSameAfterEveryStart(t *testing.T) {
+	cfg := config(t)
+	one := open(t, cfg)
+	url := serve(t, one)
+	two := open(t, cfg)
+	for path, want := range map[string][]byte{TrustedRootPath: two.TrustedRoot(), SigningConfigPath: two.SigningConfig(), DocumentPath: two.Document()} {
+		if got := get(t, url+path, 200); !bytes.Equal(got, want) {
+			t.Errorf("%s: got %s after a restart, want %s", path, want, got)
+		}
+	}
+	parsed, err := trust.Parse(one.Document())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := parsed.Builder(cfg.Builders[0].ID, nil); !ok {
+		t.Error("the platform's builder is not believed")
+	}
+	sc, err := root.NewSigningConfigFromJSON(one.SigningConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if svc, err := root.SelectService(sc.RekorLogURLs(), []uint32{1, 2}, time.Now()); err != nil || svc.MajorAPIVersion != 2 {
+		t.Errorf("got log %+v, %v", svc, err)
+	}
+}
+
+func TestConfigurationThatClientsWouldStumbleOver(t *testing.T) {
+	for name, spoil := range map[string]func(*Config){
+		"origin with port":   func(c *Config) { c.Log.Origin = "127.0.0.1:8080" },
+		"other key id":       func(c *Config) { c.Log.KeyID = make([]byte, 32) },
+		"no key id":          func(c *Config) { c.Log.KeyID = nil },
+		"no since":           func(c *Config) { c.Log.Since = time.Time{} },
+		"no since for CT":    func(c *Config) { c.CT.Since = time.Time{} },
+		"clock without leaf": func(c *Config) { c.Clock = chain(t, true) },
+		"chain of others":    func(c *Config) { c.CA[1] = chain(t, true)[1] },
+		"chain of one":       func(c *Config) { c.CA = c.CA[:1] },
+		"no builder":         func(c *Config) { c.Builders = nil },
+		"builder of others":  func(c *Config) { c.Builders[0].ID = "https://elsewhere.example/builders/x" },
+		"outside, no root":   func(c *Config) { c.Outside = &Outside{SigningConfig: []byte("{}")} },
+		"outside, other media": func(c *Config) {
+			c.Outside = &Outside{TrustedRoot: []byte(`{"mediaType":"x"}`), SigningConfig: []byte("{}")}
+		},
+	} {
+		cfg := config(t)
+		spoil(&cfg)
+		if _, err := New(cfg); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestOutsideServicesAreHandedOnByteForByte(t *testing.T) {
+	theirs := open(t, config(t))
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, theirs.TrustedRoot()); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(t)
+	cfg.CA, cfg.Clock, cfg.CT, cfg.Log = nil, nil, Log{}, Log{}
+	cfg.Outside = &Outside{TrustedRoot: compact.Bytes(), SigningConfig: theirs.SigningConfig()}
+	url := serve(t, open(t, cfg))
+	if got := get(t, url+TrustedRootPath, 200); !bytes.Equal(got, compact.Bytes()) {
+		t.Errorf("got %s", got)
+	}
+	client := newClient(t, url, t.TempDir(), get(t, url+"/tuf/1.root.json", 200))
+	if got := target(t, client, "trusted_root.json"); !bytes.Equal(got, compact.Bytes()) {
+		t.Errorf("got %s over TUF", got)
+	}
+}
+
+func newClient(t testing.TB, url, cache string, rootJSON []byte) *tuf.Client {
+	t.Helper()
+	c, err := tuf.New(&tuf.Options{RepositoryBaseURL: url + "/tuf", Root: rootJSON, CachePath: cache, Fetcher: fetcher.NewDefaultFetcher()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func target(t testing.TB, c *tuf.Client, name string) []byte {
+	t.Helper()
+	data, err := c.GetTarget(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// One client with its cache follows the repository through restarts, changes
+// and years. It would refuse any version that goes back.
+func TestClientFollowsForYears(t *testing.T) {
+	cfg := config(t)
+	var current *Service
+	url := serveCurrent(t, &current)
+	current = open(t, cfg)
+	pinned, cache := get(t, url+"/tuf/1.root.json", 200), t.TempDir()
+	before := versions(t, cfg.Dir)
+	for name, want := range map[string][]byte{
+		"trusted_root.json": current.TrustedRoot(), "signing_config.v0.2.json": current.SigningConfig(),
+		"signing_config_rekor_v2.v0.2.json": current.SigningConfig(),
+	} {
+		if got := target(t, newClient(t, url, cache, pinned), name); !bytes.Equal(got, want) {
+			t.Errorf("%s: got %s", name, got)
+		}
+	}
+	current = open(t, cfg)
+	if got := versions(t, cfg.Dir); got != before {
+		t.Errorf("a restart published anew: got %s, want %s", got, before)
+	}
+	// A new builder of trust: the log's key is replaced.
+	next := config(t)
+	cfg.Log = next.Log
+	current = open(t, cfg)
+	if got := target(t, newClient(t, url, cache, pinned), "trusted_root.json"); !bytes.Equal(got, current.TrustedRoot()) {
+		t.Error("the client did not get the new trusted root")
+	}
+	if got := versions(t, cfg.Dir); got != "root 1 targets 2 snapshot 2 timestamp 2" {
+		t.Errorf("got %s", got)
+	}
+	// Time passes. The client's clock is the real one, so what it sees expires
+	// later and later, and never before now.
+	for range 40 {
+		was := current.tuf.now
+		current.tuf.now = func() time.Time { return was().Add(25 * 24 * time.Hour) }
+		if err := current.tuf.publish(); err != nil {
+			t.Fatal(err)
+		}
+		if left := expires(t, filepath.Join(cfg.Dir, "timestamp.json")).Sub(current.tuf.now()); left < timestampLife/3 {
+			t.Fatalf("the timestamp is good for %s", left)
+		}
+	}
+	newClient(t, url, cache, pinned)
+	if got := versions(t, cfg.Dir); !strings.HasPrefix(got, "root 2 ") {
+		t.Errorf("got %s, want a second root after three years", got)
+	}
+}
+
+// serveCurrent serves whatever service *s is at the moment: a client keeps what
+// it saw by URL, and a restart does not change that.
+func serveCurrent(t testing.TB, s **Service) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/tuf/{path...}", func(w http.ResponseWriter, r *http.Request) { (*s).tuf.serve(w, r) })
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+func versions(t testing.TB, dir string) string {
+	t.Helper()
+	r := &repository{dir: dir}
+	var out []string
+	for _, role := range []string{"root", "targets", "snapshot", "timestamp"} {
+		v, err := r.highest(role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, role, big.NewInt(v).String())
+	}
+	return strings.Join(out, " ")
+}
+
+func expires(t testing.TB, path string) time.Time {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m struct {
+		Signed struct {
+			Expires time.Time `json:"expires"`
+		} `json:"signed"`
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m.Signed.Expires
+}
+
+// A crash between any two files of a publication leaves what clients can use,
+// and the next start finishes it.
+func TestCrashWhilePublishing(t *testing.T) {
+	cfg := config(t)
+	current := open(t, cfg)
+	url := serveCurrent(t, &current)
+	pinned := get(t, url+"/tuf/1.root.json", 200)
+	seen := t.TempDir()
+	newClient(t, url, seen, pinned)
+	whole := t.TempDir()
+	if err := os.CopyFS(whole, os.DirFS(cfg.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Log = config(t).Log
+	second := open(t, cfg)
+	for _, done := range [][]string{{}, {"2.targets.json"}, {"2.targets.json", "2.snapshot.json"}, {"2.targets.json", "2.snapshot.json", "2.timestamp.json"}} {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(whole)); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range done {
+			data, err := os.ReadFile(filepath.Join(cfg.Dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		crashed := cfg
+		crashed.Dir = dir
+		cache := t.TempDir()
+		if err := os.CopyFS(cache, os.DirFS(seen)); err != nil {
+			t.Fatal(err)
+		}
+		current = open(t, crashed)
+		if got := target(t, newClient(t, url, cache, pinned), "trusted_root.json"); !bytes.Equal(got, second.TrustedRoot()) {
+			t.Errorf("after %v: the client did not get the new trusted root", done)
+		}
+	}
+	// Before the first timestamp, the same.
+	if err := os.Remove(filepath.Join(whole, "timestamp.json")); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Dir = whole
+	current = open(t, cfg)
+	newClient(t, url, seen, pinned)
+}
+
+func TestDamagedRepositoryDoesNotStart(t *testing.T) {
+	for name, damage := range map[string]func(cfg *Config) error{
+		"root key gone":  func(c *Config) error { return os.RemoveAll(c.KeyDir) },
+		"other keys":     func(c *Config) error { other := config(t); open(t, other); c.KeyDir = other.KeyDir; return nil },
+		"timestamp cut":  func(c *Config) error { return os.Truncate(filepath.Join(c.Dir, "timestamp.json"), 10) },
+		"snapshot gone":  func(c *Config) error { return os.Remove(filepath.Join(c.Dir, "1.snapshot.json")) },
+		"targets forged": func(c *Config) error { return forge(filepath.Join(c.Dir, "1.targets.json")) },
+		"root forged":    func(c *Config) error { return forge(filepath.Join(c.Dir, "1.root.json")) },
+	} {
+		cfg := config(t)
+		open(t, cfg)
+		if err := damage(&cfg); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(cfg); err == nil {
+			t.Errorf("%s: started", name)
+		}
+	}
+}
+
+func forge(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, bytes.Replace(data, []byte(`"version": 1`), []byte(`"version": 9`), 1), 0o644)
+}
+
+func TestOnlyTheRepositoryIsServed(t *testing.T) {
+	s := open(t, config(t))
+	url := serve(t, s)
+	get(t, url+"/tuf/timestamp.json", 200)
+	for _, path := range []string{"", "targets", "targets/", "1.timestamp.json", "../tuf-root.key", "%2e%2e/tuf-root.key", "0.root.json", "2.root.json"} {
+		get(t, url+"/tuf/"+path, 404)
+	}
+}

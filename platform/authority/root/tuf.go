@@ -1,0 +1,410 @@
+package root
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/keys"
+)
+
+// How long each role's metadata is good for. It is signed anew once a third of
+// that is left, so a platform may rest for that long without turning clients
+// away.
+const (
+	rootLife      = 3 * 365 * 24 * time.Hour
+	targetsLife   = 365 * 24 * time.Hour
+	snapshotLife  = 90 * 24 * time.Hour
+	timestampLife = 30 * 24 * time.Hour
+
+	refreshEvery = time.Hour
+)
+
+// repository is a TUF repository with consistent snapshots in a directory that
+// has the layout clients see:
+//
+//	timestamp.json                the only file that is ever replaced
+//	N.root.json, N.targets.json, N.snapshot.json
+//	targets/<SHA-256, hex>.<name>
+//	N.timestamp.json              not served: remembers which numbers are used
+//
+// It is published from the leaves up, timestamp last: a crash leaves the old
+// state whole, and at most files that nothing names. Version numbers go on from
+// the highest file there is, so none is used twice.
+type repository struct {
+	dir     string
+	files   *os.Root // dir, for reading
+	offline *keys.Key
+	online  *keys.Key
+	targets map[string][]byte
+	now     func() time.Time // time.Now
+
+	mu sync.Mutex // one publication at a time
+}
+
+func openRepository(keyDir, dir string, targets map[string][]byte) (*repository, error) {
+	if err := os.MkdirAll(filepath.Join(dir, "targets"), 0o755); err != nil {
+		return nil, err
+	}
+	if err := ensureKeyed(keyDir, dir); err != nil {
+		return nil, err
+	}
+	r := &repository{dir: dir, targets: targets, now: time.Now}
+	var err error
+	if r.offline, err = keys.Open(keyDir, "tuf-root"); err != nil {
+		return nil, err
+	}
+	if r.online, err = keys.Open(keyDir, "tuf-online"); err != nil {
+		return nil, err
+	}
+	if r.files, err = os.OpenRoot(dir); err != nil {
+		return nil, err
+	}
+	if err := r.publish(); err != nil {
+		r.files.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// ensureKeyed refuses a published repository without its root key: clients that
+// pinned it would be cut off by a new one.
+func ensureKeyed(keyDir, dir string) error {
+	_, rootErr := os.Lstat(filepath.Join(dir, "1.root.json"))
+	path := filepath.Join(keyDir, "tuf-root.key")
+	_, keyErr := os.Lstat(path)
+	if rootErr == nil && errors.Is(keyErr, fs.ErrNotExist) {
+		return fmt.Errorf("%s is missing, but clients pinned its root; restore it from a backup", path)
+	}
+	return nil
+}
+
+// Run signs the TUF repository's metadata anew, well before it expires, until
+// ctx is done.
+func (s *Service) Run(ctx context.Context) {
+	tick := time.NewTicker(refreshEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := s.tuf.publish(); err != nil {
+				s.log.Error("TUF metadata was not refreshed", "err", err)
+			}
+		}
+	}
+}
+
+// publish brings the directory to what it should be at this moment.
+func (r *repository) publish() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	root, err := r.publishRoot()
+	if err != nil {
+		return err
+	}
+	state, err := r.load(root)
+	if err != nil {
+		return err
+	}
+	if err := r.publishTargets(state); err != nil {
+		return err
+	}
+	if err := r.publishSnapshot(state); err != nil {
+		return err
+	}
+	return r.publishTimestamp(state)
+}
+
+// state is what timestamp.json leads to. A nil member is not there yet, or no
+// longer good and to be made.
+type state struct {
+	targets   *metadata.Metadata[metadata.TargetsType]
+	snapshot  *metadata.Metadata[metadata.SnapshotType]
+	timestamp *metadata.Metadata[metadata.TimestampType]
+}
+
+// load reads and verifies the published state, as a client does.
+func (r *repository) load(root *metadata.Metadata[metadata.RootType]) (*state, error) {
+	s := &state{}
+	data, err := os.ReadFile(filepath.Join(r.dir, "timestamp.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if s.timestamp, err = metadata.Timestamp().FromBytes(data); err != nil {
+		return nil, fmt.Errorf("timestamp.json: %w", err)
+	}
+	if err := root.VerifyDelegate(metadata.TIMESTAMP, s.timestamp); err != nil {
+		return nil, fmt.Errorf("timestamp.json: %w", err)
+	}
+	snapshot, ok := s.timestamp.Signed.Meta["snapshot.json"]
+	if !ok {
+		return nil, errors.New("timestamp.json names no snapshot")
+	}
+	name := fmt.Sprintf("%d.snapshot.json", snapshot.Version)
+	if s.snapshot, err = metadata.Snapshot().FromFile(filepath.Join(r.dir, name)); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := root.VerifyDelegate(metadata.SNAPSHOT, s.snapshot); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	targets, ok := s.snapshot.Signed.Meta["targets.json"]
+	if !ok {
+		return nil, fmt.Errorf("%s names no targets", name)
+	}
+	name = fmt.Sprintf("%d.targets.json", targets.Version)
+	if s.targets, err = metadata.Targets().FromFile(filepath.Join(r.dir, name)); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := root.VerifyDelegate(metadata.TARGETS, s.targets); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return s, nil
+}
+
+func (r *repository) publishRoot() (*metadata.Metadata[metadata.RootType], error) {
+	version, err := r.highest(metadata.ROOT)
+	if err != nil {
+		return nil, err
+	}
+	root := metadata.Root()
+	if version > 0 {
+		name := fmt.Sprintf("%d.root.json", version)
+		if root, err = root.FromFile(filepath.Join(r.dir, name)); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if err := root.VerifyDelegate(metadata.ROOT, root); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	next := metadata.Root(r.expiry(rootLife))
+	next.Signed.Version = version + 1
+	for role, key := range map[string]*keys.Key{
+		metadata.ROOT: r.offline, metadata.TARGETS: r.offline, metadata.SNAPSHOT: r.online, metadata.TIMESTAMP: r.online,
+	} {
+		k, err := metadata.KeyFromPublicKey(key.Public())
+		if err != nil {
+			return nil, err
+		}
+		id, err := k.ID()
+		if err != nil {
+			return nil, err
+		}
+		if version > 0 && !slices.Contains(root.Signed.Roles[role].KeyIDs, id) {
+			return nil, fmt.Errorf("%d.root.json gives role %s to other keys than ours; restore both from one backup", version, role)
+		}
+		if err := next.Signed.AddKey(k, role); err != nil {
+			return nil, err
+		}
+	}
+	if version > 0 && !r.stale(root.Signed.Expires, rootLife) {
+		return root, nil
+	}
+	data, err := seal(next, r.offline)
+	if err != nil {
+		return nil, err
+	}
+	if version > 0 {
+		// Clients go from root to root: the old one must vouch for the new.
+		if err := root.VerifyDelegate(metadata.ROOT, next); err != nil {
+			return nil, fmt.Errorf("%d.root.json does not accept its successor: %w", version, err)
+		}
+	}
+	return next, durable.CreateFile(filepath.Join(r.dir, fmt.Sprintf("%d.root.json", version+1)), data, 0o644)
+}
+
+func (r *repository) publishTargets(s *state) error {
+	for name, data := range r.targets {
+		path := filepath.Join(r.dir, "targets", fmt.Sprintf("%x.%s", sha256.Sum256(data), name))
+		// One that a disk lost is written again.
+		if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) {
+			continue
+		}
+		if err := durable.WriteFile(path, data, 0o644); err != nil {
+			return err
+		}
+	}
+	if s.targets != nil && r.listed(s.targets.Signed.Targets) && !r.stale(s.targets.Signed.Expires, targetsLife) {
+		return nil
+	}
+	next := metadata.Targets(r.expiry(targetsLife))
+	for name, data := range r.targets {
+		info, err := metadata.TargetFile().FromBytes(name, data, "sha256")
+		if err != nil {
+			return err
+		}
+		next.Signed.Targets[name] = info
+	}
+	version, err := r.highest(metadata.TARGETS)
+	if err != nil {
+		return err
+	}
+	next.Signed.Version = version + 1
+	s.targets, s.snapshot, s.timestamp = next, nil, nil
+	return r.write(fmt.Sprintf("%d.targets.json", version+1), next, r.offline)
+}
+
+// listed says whether the metadata names exactly our targets.
+func (r *repository) listed(have map[string]*metadata.TargetFiles) bool {
+	if len(have) != len(r.targets) {
+		return false
+	}
+	for name, data := range r.targets {
+		if have[name] == nil || have[name].VerifyLengthHashes(data) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *repository) publishSnapshot(s *state) error {
+	if s.snapshot != nil && !r.stale(s.snapshot.Signed.Expires, snapshotLife) {
+		return nil
+	}
+	version, err := r.highest(metadata.SNAPSHOT)
+	if err != nil {
+		return err
+	}
+	next := metadata.Snapshot(r.expiry(snapshotLife))
+	next.Signed.Version = version + 1
+	next.Signed.Meta["targets.json"] = metadata.MetaFile(s.targets.Signed.Version)
+	s.snapshot, s.timestamp = next, nil
+	return r.write(fmt.Sprintf("%d.snapshot.json", version+1), next, r.online)
+}
+
+func (r *repository) publishTimestamp(s *state) error {
+	if s.timestamp != nil && !r.stale(s.timestamp.Signed.Expires, timestampLife) {
+		return nil
+	}
+	version, err := r.highest(metadata.TIMESTAMP)
+	if err != nil {
+		return err
+	}
+	next := metadata.Timestamp(r.expiry(timestampLife))
+	next.Signed.Version = version + 1
+	next.Signed.Meta["snapshot.json"] = metadata.MetaFile(s.snapshot.Signed.Version)
+	data, err := seal(next, r.online)
+	if err != nil {
+		return err
+	}
+	if err := durable.CreateFile(filepath.Join(r.dir, fmt.Sprintf("%d.timestamp.json", version+1)), data, 0o644); err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(r.dir, "timestamp.json"), data, 0o644)
+}
+
+type sealable interface {
+	Sign(signature.Signer) (*metadata.Signature, error)
+	ToBytes(pretty bool) ([]byte, error)
+}
+
+func seal(m sealable, key *keys.Key) ([]byte, error) {
+	signer, err := signature.LoadECDSASigner(key.PrivateKey, crypto.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := m.Sign(signer); err != nil {
+		return nil, err
+	}
+	return m.ToBytes(true)
+}
+
+func (r *repository) write(name string, m sealable, key *keys.Key) error {
+	data, err := seal(m, key)
+	if err != nil {
+		return err
+	}
+	return durable.CreateFile(filepath.Join(r.dir, name), data, 0o644)
+}
+
+// highest is the highest version of a role's files, 0 where there is none.
+func (r *repository) highest(role string) (int64, error) {
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		return 0, err
+	}
+	top := int64(0)
+	for _, e := range entries {
+		number, ok := strings.CutSuffix(e.Name(), "."+role+".json")
+		if !ok {
+			continue
+		}
+		if v, err := strconv.ParseInt(number, 10, 64); err == nil && v > top {
+			top = v
+		}
+	}
+	return top, nil
+}
+
+func (r *repository) expiry(life time.Duration) time.Time {
+	return r.now().UTC().Truncate(time.Second).Add(life)
+}
+
+func (r *repository) stale(expires time.Time, life time.Duration) bool {
+	return expires.Sub(r.now()) < life/3
+}
+
+// What may be read, and nothing else of the directory.
+var readable = regexp.MustCompile(`^(timestamp\.json|[1-9][0-9]{0,9}\.(root|targets|snapshot)\.json|targets/[0-9a-f]{64}\.[a-z0-9_.]{1,64})$`)
+
+func (r *repository) serve(w http.ResponseWriter, req *http.Request) {
+	path := req.PathValue("path")
+	if !readable.MatchString(path) {
+		http.NotFound(w, req)
+		return
+	}
+	f, err := r.files.Open(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			http.NotFound(w, req)
+			return
+		}
+		http.Error(w, "the repository cannot be read", http.StatusInternalServerError)
+		return
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() {
+		http.NotFound(w, req)
+		return
+	}
+	cache := "public, max-age=604800, immutable"
+	if path == "timestamp.json" {
+		cache = "no-cache"
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", cache)
+	http.ServeContent(w, req, "", st.ModTime(), f)
+}
+
+// TUFRootChecksum is SHA-256 of the first TUF root, hex: what
+// `cosign initialize --root-checksum` takes.
+func (s *Service) TUFRootChecksum() (string, error) {
+	data, err := os.ReadFile(filepath.Join(s.tuf.dir, "1.root.json"))
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), nil
+}

@@ -1,0 +1,99 @@
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/moby/buildkit/client"
+
+	"github.com/colophon-build/colophon/platform/builder"
+)
+
+// daemon is one build's buildkitd in its room.
+type daemon struct {
+	room   Room
+	client *client.Client
+}
+
+// start opens a room with a buildkitd that answers.
+func (b *Builder) start(ctx context.Context, req builder.Request) (_ *daemon, err error) {
+	d := &daemon{}
+	if d.room, err = b.cfg.Rooms.Open(ctx, req.Session, req.Limits); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	d.client, err = client.New(ctx, "", client.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+		return d.room.Dial(ctx)
+	}))
+	if err != nil {
+		return nil, err
+	}
+	return d, d.ready(ctx)
+}
+
+// ready waits until buildkitd answers, or ends.
+func (d *daemon) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		call, done := context.WithTimeout(ctx, 2*time.Second)
+		_, err := d.client.ListWorkers(call)
+		done()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-d.room.Done():
+			return fmt.Errorf("buildkitd ended at start: %s", d.room.State(ctx).Said)
+		case <-ctx.Done():
+			return fmt.Errorf("buildkitd does not answer: %w: %s", err, d.room.State(context.WithoutCancel(ctx)).Said)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// explain turns a failed solve into what the caller can act on: a cancelled
+// context, a limit or a failed step (both the recipe's), or a broken builder.
+func (d *daemon) explain(ctx context.Context, tooLong error, p *progress, err error) error {
+	step, cause := p.failure()
+	switch {
+	case ctx.Err() != nil && context.Cause(ctx) == tooLong:
+		return &builder.Error{Step: p.last(), Err: tooLong}
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	switch st := d.room.State(ctx); {
+	case st.Exceeded != "":
+		return &builder.Error{Step: step, Err: errors.New(st.Exceeded)}
+	case st.Ended:
+		return fmt.Errorf("buildkitd ended during the build: %w: %s", err, st.Said)
+	}
+	if strings.HasPrefix(step, "[internal] load metadata for ") {
+		// BuildKit says "not found" of the mirror where the registry itself cannot be reached.
+		cause += " (neither the platform's mirror nor the registry gave this base image)"
+	}
+	if cause != "" {
+		return &builder.Error{Step: step, Err: errors.New(cause)}
+	}
+	var local *builder.LayoutError
+	if errors.As(err, &local) {
+		return err
+	}
+	return &builder.Error{Err: err}
+}
+
+// close ends the daemon; nothing of it is left after.
+func (d *daemon) close() error {
+	if d.client != nil {
+		d.client.Close()
+	}
+	return d.room.Close()
+}

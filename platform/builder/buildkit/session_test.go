@@ -1,0 +1,181 @@
+package buildkit
+
+import (
+	"archive/zip"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/gateway"
+)
+
+// A module proxy outside of the room, over TLS, is recorded; then it goes away
+// and the build is made from the lock. What is not in the lock fails by name.
+func TestRecordLockReplay(t *testing.T) {
+	b := realBuilder(t)
+	proxy, roots, at := moduleProxy(t)
+	b.rooms.cfg.Network = gateway.Settings{
+		Mirror: b.rooms.cfg.Network.Mirror, Store: filepath.Join(t.TempDir(), "store"), Roots: roots,
+		Allow: []netip.Prefix{netip.PrefixFrom(at.Addr(), 32)}, Ports: []uint16{at.Port()},
+	}
+	dir := tree(t, `FROM golang:1.26 AS build
+WORKDIR /src
+COPY . .
+ARG GOPROXY
+ENV GOFLAGS=-mod=mod GONOSUMDB=* GOTOOLCHAIN=local CGO_ENABLED=0
+RUN go mod download && go build -trimpath -ldflags=-buildid= -o /app .
+FROM scratch
+COPY --from=build /app /app
+`)
+	for name, text := range map[string]string{
+		"go.mod":  "module example.com/app\n\ngo 1.26\n\nrequire (\n\texample.org/one v1.0.0\n\texample.org/two v1.0.0\n)\n",
+		"main.go": "package main\n\nimport (\n\t\"example.org/one\"\n\t\"example.org/two\"\n)\n\nfunc main() { println(one.Name, two.Name) }\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recipe := attest.Recipe{BuildArgs: map[string]string{"GOPROXY": proxy.URL}}
+	first, record, log, err := runSession(t, b, builder.Session{Record: true}, builder.Request{Tree: dir, Recipe: recipe})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	lock, err := builder.LockOf(record.Exchanges)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := lock.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{proxy.URL + "/example.org/one/@v/v1.0.0.zip", proxy.URL + "/example.org/two/@v/v1.0.0.mod", "http://" + gateway.MirrorHost + "/v2/library/golang/manifests/1.26?ns=docker.io"} {
+		if !bytes.Contains(raw, []byte(`"`+want+`"`)) {
+			t.Errorf("%s is not in the lock:\n%s", want, raw)
+		}
+	}
+	proxy.Close()
+	second, record, log, err := runSession(t, b, builder.Session{Lock: lock, Sealed: true}, builder.Request{Tree: dir, Recipe: recipe})
+	if err != nil {
+		t.Fatalf("the replay: %v\n%s", err, log)
+	}
+	if first.Digest != second.Digest {
+		t.Errorf("recorded and replayed: %s and %s", first.Digest, second.Digest)
+	}
+	again, err := builder.LockOf(record.Exchanges)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, _ := again.Marshal(); !bytes.Equal(other, raw) {
+		t.Errorf("the replay fetched other things than the first run: got\n%s\nwant\n%s", other, raw)
+	}
+
+	mod := "module example.com/app\n\ngo 1.26\n\nrequire example.org/three v1.0.0\n"
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(mod), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, record, log, err = runSession(t, b, builder.Session{Lock: lock, Sealed: true}, builder.Request{Tree: dir, Recipe: recipe})
+	want := "not in the lock: GET " + proxy.URL + "/example.org/three/@v/v1.0.0.mod"
+	if err == nil || !strings.Contains(log, want) {
+		t.Errorf("a fetch outside of the lock: got %v, want %q in the step's output\n%s", err, want, log)
+	}
+	if !strings.Contains(fmt.Sprint(record.Exchanges), want) {
+		t.Errorf("it is not recorded: %+v", record.Exchanges)
+	}
+}
+
+func runSession(t *testing.T, b *halves, s builder.Session, req builder.Request) (*builder.Result, *builder.Record, string, error) {
+	t.Helper()
+	var log lines
+	req.Epoch, req.Layout, req.Log = epoch, t.TempDir(), log.add
+	var err error
+	if req.Session, err = b.rooms.Begin(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	r, err := b.Build(t.Context(), req)
+	b.Wait()
+	record, rerr := b.rooms.End(t.Context(), req.Session)
+	if rerr != nil {
+		t.Fatalf("the room's record: %v", rerr)
+	}
+	return r, record, log.String(), err
+}
+
+// moduleProxy serves a few modules on an address of this host that is not
+// loopback, because no client asks a proxy for that.
+func moduleProxy(t *testing.T) (srv *httptest.Server, roots string, at netip.AddrPort) {
+	t.Helper()
+	var l net.Listener
+	own, _ := net.InterfaceAddrs()
+	for _, o := range own {
+		if n, ok := o.(*net.IPNet); ok && l == nil && n.IP.To4() != nil && !n.IP.IsLoopback() {
+			l, _ = net.Listen("tcp", n.IP.String()+":0")
+		}
+	}
+	if l == nil {
+		if os.Getenv("COLOPHON_REQUIRE_BUILD") == "1" {
+			t.Fatal("this host has no address besides loopback")
+		}
+		t.Skip("NOT TESTED: this host has no address besides loopback")
+	}
+	at = l.Addr().(*net.TCPAddr).AddrPort()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{at.Addr().AsSlice()}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots = filepath.Join(t.TempDir(), "roots.pem")
+	if err := os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	srv = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, file, ok := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/@v/v1.0.0.")
+		mod := "module " + name + "\n\ngo 1.26\n"
+		switch {
+		case !ok:
+			http.NotFound(w, r)
+		case file == "mod":
+			fmt.Fprint(w, mod)
+		case file == "info":
+			fmt.Fprint(w, `{"Version":"v1.0.0","Time":"2026-01-01T00:00:00Z"}`)
+		case file == "zip":
+			z := zip.NewWriter(w)
+			defer z.Close()
+			for n, text := range map[string]string{"go.mod": mod, "x.go": fmt.Sprintf("package %s\n\nconst Name = %q\n", name[strings.LastIndex(name, "/")+1:], name)} {
+				if f, err := z.Create(name + "@v1.0.0/" + n); err == nil {
+					fmt.Fprint(f, text)
+				}
+			}
+		}
+	}))
+	srv.Listener.Close()
+	srv.Listener = l
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	return srv, roots, at
+}

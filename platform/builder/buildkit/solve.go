@@ -1,0 +1,299 @@
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	digest "github.com/opencontainers/go-digest"
+	"github.com/tonistiigi/fsutil"
+	fstypes "github.com/tonistiigi/fsutil/types"
+
+	"github.com/colophon-build/colophon/platform/builder"
+)
+
+const (
+	maxDockerfile = 1 << 20  // bytes
+	maxLine       = 16 << 10 // bytes of one line of a step's output
+	maxOutput     = 64 << 20 // bytes of all output of one build
+	maxSteps      = 20000    // steps of one build that are shown
+	maxName       = 4 << 10  // bytes of one step's name
+	maxPlatforms  = 16
+)
+
+// dockerfileSyntax is the syntax line that means the frontend we have.
+var dockerfileSyntax = regexp.MustCompile(`^(docker\.io/)?docker/dockerfile(:1(\.[0-9]+){0,2}(-labs)?)?(@sha256:[0-9a-f]{64})?$`)
+
+// options turns a request into a solve, and refuses what the recipe may not say.
+func (b *Builder) options(req builder.Request) (client.SolveOpt, error) {
+	r := req.Recipe
+	var none client.SolveOpt
+	if req.Epoch.Unix() <= 0 {
+		return none, fmt.Errorf("SOURCE_DATE_EPOCH: got %d, want the commit's time", req.Epoch.Unix())
+	}
+	if err := r.Check(); err != nil {
+		return none, &builder.Error{Err: err}
+	}
+	attrs := map[string]string{
+		"build-arg:SOURCE_DATE_EPOCH": strconv.FormatInt(req.Epoch.Unix(), 10),
+		"attest:provenance":           "mode=max,version=v1",
+		// Its presence keeps a syntax line from fetching another frontend.
+		"cmdline": "",
+	}
+	file := r.Dockerfile
+	if file == "" {
+		file = "Dockerfile"
+	}
+	if err := checkDockerfile(req.Tree, file); err != nil {
+		return none, &builder.Error{Step: file, Err: err}
+	}
+	attrs["filename"] = file
+	if r.Target != "" {
+		attrs["target"] = r.Target
+	}
+	for k, v := range r.BuildArgs {
+		attrs["build-arg:"+k] = v
+	}
+	plats := r.Platforms
+	if len(plats) == 0 {
+		plats = []string{hostPlatform()}
+	}
+	if len(plats) > maxPlatforms {
+		return none, &builder.Error{Err: fmt.Errorf("%d platforms, at most %d are built", len(plats), maxPlatforms)}
+	}
+	for _, p := range plats {
+		if _, err := platforms.Parse(p); err != nil {
+			return none, &builder.Error{Err: fmt.Errorf("platform: got %q, want one like linux/amd64", p)}
+		}
+	}
+	attrs["platform"] = strings.Join(plats, ",")
+
+	tree, err := fsutil.NewFS(req.Tree)
+	if err != nil {
+		return none, err
+	}
+	// A tree has what git knows of it: no owners, one time, and one bit of mode.
+	epoch := req.Epoch.UnixNano()
+	tree, err = fsutil.NewFilterFS(tree, &fsutil.FilterOpt{Map: func(_ string, st *fstypes.Stat) fsutil.MapResult {
+		st.Uid, st.Gid, st.ModTime = 0, 0, epoch
+		mode := os.FileMode(st.Mode)
+		switch {
+		case mode.IsDir():
+			mode = mode&os.ModeType | 0o755
+		case mode.IsRegular() && mode&0o100 != 0:
+			mode = 0o755
+		case mode.IsRegular():
+			mode = 0o644
+		}
+		st.Mode = uint32(mode)
+		return fsutil.MapResultKeep
+	}})
+	if err != nil {
+		return none, err
+	}
+	return client.SolveOpt{
+		Frontend:      "dockerfile.v0",
+		FrontendAttrs: attrs,
+		LocalMounts:   map[string]fsutil.FS{"context": tree, "dockerfile": tree},
+		ProxyNetwork:  true,
+	}, nil
+}
+
+// checkDockerfile looks at the syntax line before anything runs.
+func checkDockerfile(tree, file string) error {
+	root, err := os.OpenRoot(tree)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	f, err := root.Open(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("there is no such file in the source (--dockerfile names another)")
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxDockerfile+1))
+	if err != nil {
+		return err
+	}
+	if len(text) > maxDockerfile {
+		return fmt.Errorf("more than %d bytes", maxDockerfile)
+	}
+	if ref, _, _, ok := parser.DetectSyntax(text); ok && !dockerfileSyntax.MatchString(ref) {
+		return fmt.Errorf("syntax: got %q, want docker/dockerfile:1 (other frontends are not run)", ref)
+	}
+	return nil
+}
+
+// solve runs the build and unpacks what it exports into layout.
+func (d *daemon) solve(ctx context.Context, opt client.SolveOpt, layout string, p *progress) error {
+	r, w := io.Pipe()
+	unpacked := make(chan error, 1)
+	go func() {
+		err := builder.UnpackLayout(r, layout)
+		// Where unpacking fails the export must fail too, not wait.
+		r.CloseWithError(err)
+		unpacked <- err
+	}()
+	opt.Exports = []client.ExportEntry{{
+		Type:   client.ExporterOCI,
+		Attrs:  map[string]string{"rewrite-timestamp": "true", "oci-mediatypes": "true"},
+		Output: func(map[string]string) (io.WriteCloser, error) { return w, nil },
+	}}
+	status := make(chan *client.SolveStatus)
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		for s := range status {
+			p.update(s)
+		}
+		p.flush()
+	}()
+	_, err := d.client.Solve(ctx, nil, opt, status)
+	<-shown
+	w.CloseWithError(errNoExport)
+	uerr := <-unpacked
+	// Where the export broke off because it could not be unpacked, that is the reason.
+	if uerr != nil && !errors.Is(uerr, errNoExport) && ctx.Err() == nil {
+		return uerr
+	}
+	if err != nil {
+		return err
+	}
+	return uerr
+}
+
+// errNoExport ends the unpacking of an export that never came.
+var errNoExport = errors.New("the build ended before its export")
+
+// progress turns BuildKit's status into events, and remembers what failed.
+type progress struct {
+	log func(builder.Event)
+
+	mu      sync.Mutex
+	names   map[digest.Digest]string
+	started map[digest.Digest]bool
+	partial map[digest.Digest][]byte
+	order   []digest.Digest
+	total   int
+	current string
+	failed  string
+	cause   string
+	recent  string // the line before this one
+	foreign string // what BuildKit says of a base image for another platform than the one asked for
+}
+
+// foreignBase is BuildKit's rule that a base image is for the platform it was
+// pulled for. Where an image has one platform only BuildKit takes that, warns,
+// and would have us sign an image whose platform is not that of its programs.
+const foreignBase = "InvalidBaseImagePlatform: "
+
+func (p *progress) update(s *client.SolveStatus) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.names == nil {
+		p.names, p.started, p.partial = map[digest.Digest]string{}, map[digest.Digest]bool{}, map[digest.Digest][]byte{}
+	}
+	for _, v := range s.Vertexes {
+		if len(v.Name) > maxName {
+			v.Name = v.Name[:maxName] + " …"
+		}
+		if _, known := p.names[v.Digest]; !known && len(p.names) >= maxSteps {
+			continue
+		}
+		p.names[v.Digest] = v.Name
+		if v.Started != nil && !p.started[v.Digest] {
+			p.started[v.Digest] = true
+			p.current = v.Name
+			p.emit(builder.Event{Step: v.Name})
+		}
+		// A step that is cancelled because another failed is not the cause.
+		if v.Error != "" && p.cause == "" && !strings.Contains(v.Error, "context canceled") {
+			p.failed, p.cause = v.Name, v.Error
+			if strings.Contains(p.cause+string(p.partial[v.Digest])+p.recent, "exec format error") {
+				p.cause += " (the step's programs are for another platform than this machine's; cross-compile in a stage FROM --platform=$BUILDPLATFORM)"
+			}
+		}
+	}
+	for _, w := range s.Warnings {
+		if short, ok := strings.CutPrefix(string(w.Short), foreignBase); ok && p.foreign == "" {
+			p.foreign = short[:min(len(short), maxName)]
+		}
+	}
+	for _, l := range s.Logs {
+		if p.total += len(l.Data); p.total > maxOutput || p.names[l.Vertex] == "" {
+			continue
+		}
+		if _, ok := p.partial[l.Vertex]; !ok {
+			p.order = append(p.order, l.Vertex)
+		}
+		buf := append(p.partial[l.Vertex], l.Data...)
+		for {
+			i := strings.IndexByte(string(buf), '\n')
+			if i < 0 && len(buf) <= maxLine {
+				break
+			}
+			if i < 0 || i > maxLine {
+				i = maxLine
+				p.emit(builder.Event{Step: p.names[l.Vertex], Line: string(buf[:i])})
+				buf = buf[i:]
+				continue
+			}
+			p.emit(builder.Event{Step: p.names[l.Vertex], Line: strings.TrimSuffix(string(buf[:i]), "\r")})
+			buf = buf[i+1:]
+		}
+		p.partial[l.Vertex] = buf
+	}
+}
+
+// flush emits lines that had no end.
+func (p *progress) flush() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, v := range p.order {
+		if buf := p.partial[v]; len(buf) > 0 {
+			p.emit(builder.Event{Step: p.names[v], Line: string(buf)})
+		}
+	}
+	p.partial = map[digest.Digest][]byte{}
+	if p.total > maxOutput {
+		p.emit(builder.Event{Line: fmt.Sprintf("output of %d bytes was cut at %d", p.total, maxOutput)})
+	}
+}
+
+func (p *progress) emit(e builder.Event) {
+	if e.Line != "" {
+		p.recent = e.Line
+	}
+	if p.log != nil {
+		p.log(e)
+	}
+}
+
+func (p *progress) failure() (step, cause string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed, p.cause
+}
+
+func (p *progress) foreignBase() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.foreign
+}
+
+func (p *progress) last() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.current
+}

@@ -1,0 +1,524 @@
+// Package gateway is the only way out of a room: an HTTP proxy (RFC 9110
+// absolute-form requests and CONNECT) that reaches what its policy admits, and a
+// read-only registry (OCI distribution 1.1 pulls) that answers from a mirror on
+// disk.
+//
+// It sees every byte. TLS ends here, by certificates of a CA that the gateway
+// makes for itself and that its room alone believes; a CONNECT that carries
+// anything but TLS for the host it named is refused. What a room is given of an
+// answer is its status, a few headers that clients act on and the body, and all
+// of it is in the record (builder.Exchange).
+//
+// Some of HTTP is left out, so that one request means one answer: bodies are
+// asked for without content coding, requests carry no If-None-Match and
+// If-Modified-Since, redirects and 401 challenges have no body, and tokens of
+// registries stay here (see tokens). Cookies are not passed on.
+//
+// A session (builder.Session) may have the bodies kept in a store on disk, or have
+// a lock be all that is answered.
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/platform/builder"
+)
+
+// Settings say what one gateway lets through. Zero fields mean the default.
+type Settings struct {
+	Session builder.Session `json:"session"`
+
+	Mirror    string `json:"mirror,omitempty"`    // OCI layout that answers pulls addressed to the gateway itself; default none
+	Store     string `json:"store,omitempty"`     // directory of bodies; sessions that record or have a lock need it
+	StoreSize int64  `json:"storeSize,omitempty"` // bytes of bodies that it keeps; default 20 GiB
+	Roots     string `json:"roots,omitempty"`     // PEM file of the CAs that are believed; default the system's
+
+	// Whom rooms may reach. The platform itself is refused whatever is allowed.
+	Ports      []uint16       `json:"ports,omitempty"`      // default 80 and 443
+	Allow      []netip.Prefix `json:"allow,omitempty"`      // private ranges that may be reached after all; default none
+	Deny       []netip.Prefix `json:"deny,omitempty"`       // ranges that may not; goes before Allow
+	AllowHosts []string       `json:"allowHosts,omitempty"` // the only hosts that may be reached: example.com, *.example.com; default all
+	DenyHosts  []string       `json:"denyHosts,omitempty"`  // hosts that may not; goes before AllowHosts
+	Platform   []string       `json:"platform,omitempty"`   // origins of the platform, http://host:port
+
+	// What one session may use.
+	Conns    int   `json:"conns,omitempty"`    // connections out, and exchanges, at one time; default 256
+	Bytes    int64 `json:"bytes,omitempty"`    // of all exchanges together, both ways; default 64 GiB
+	Requests int   `json:"requests,omitempty"` // exchanges; default 100000. More are refused: the record stays whole
+}
+
+// MirrorHost is the host of recorded requests that were addressed to the gateway
+// itself: http://mirror.invalid/v2/library/golang/manifests/1.26?ns=docker.io.
+// Nothing outside can have the name (RFC 2606, section 2).
+const MirrorHost = "mirror.invalid"
+
+const (
+	maxURL    = 8 << 10          // bytes
+	maxHeader = 8 << 10          // bytes of one header that is kept
+	maxUpload = 1 << 30          // bytes of a request's body
+	spill     = 64 << 10         // bytes of it that are kept in memory
+	handshake = 30 * time.Second // until a tunnel speaks TLS
+	maxIn     = 512              // connections of a room at one time
+)
+
+// Gateway is one session's. Safe for concurrent use.
+type Gateway struct {
+	set    Settings
+	policy *policy
+	ca     *authority
+	mirror *Mirror
+	store  *store  // nil where the session needs none
+	lock   *locked // nil where the session has none
+	tokens *tokens
+
+	front  *http.Server // what the room speaks to
+	inside *http.Server // behind TLS
+	tls    chan net.Conn
+	proxy  *httputil.ReverseProxy
+	trans  *http.Transport
+	dialer *dialer
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	moved  atomic.Int64 // bytes
+	busy   chan struct{}
+
+	mu      sync.Mutex
+	closed  bool
+	begun   int // exchanges
+	written int // bytes of their record
+	emit    func(n int, e *builder.Exchange) error
+	broken  error // of emit
+	record  map[int]builder.Exchange
+	running sync.WaitGroup // exchanges and tunnels
+}
+
+// New makes a gateway; Serve starts it.
+func New(s Settings) (_ *Gateway, err error) {
+	if s.Ports == nil {
+		s.Ports = []uint16{80, 443}
+	}
+	setDefault(&s.Conns, 256)
+	setDefault(&s.Bytes, 64<<30)
+	setDefault(&s.Requests, limits.LockFetches)
+	setDefault(&s.StoreSize, 20<<30)
+	g := &Gateway{
+		set: s, tokens: newTokens(), tls: make(chan net.Conn), busy: make(chan struct{}, s.Conns),
+		record: map[int]builder.Exchange{},
+	}
+	g.emit = func(n int, e *builder.Exchange) error {
+		g.record[n] = *e
+		return nil
+	}
+	if g.policy, err = newPolicy(s); err != nil {
+		return nil, err
+	}
+	if g.ca, err = newAuthority(); err != nil {
+		return nil, err
+	}
+	if s.Mirror != "" {
+		if g.mirror, err = OpenMirror(s.Mirror); err != nil {
+			return nil, fmt.Errorf("mirror: %w", err)
+		}
+	}
+	if s.Session.Record || s.Session.Lock != nil {
+		if s.Store == "" {
+			return nil, errors.New("a session that records or has a lock needs a store")
+		}
+		if g.store, err = openStore(s.Store, s.StoreSize); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+	}
+	if s.Session.Sealed && s.Session.Lock == nil {
+		return nil, errors.New("a sealed session needs a lock")
+	}
+	if s.Session.Lock != nil {
+		if g.lock, err = newLocked(s.Session.Lock, g.tokens); err != nil {
+			return nil, err
+		}
+	}
+	var roots *x509.CertPool
+	if s.Roots != "" {
+		raw, err := os.ReadFile(s.Roots)
+		if err != nil {
+			return nil, fmt.Errorf("roots: %w", err)
+		}
+		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(raw) {
+			return nil, fmt.Errorf("roots: %s holds no certificate", s.Roots)
+		}
+	}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.dialer = &dialer{policy: g.policy, slots: make(chan struct{}, s.Conns), lookup: net.DefaultResolver.LookupNetIP}
+	g.trans = &http.Transport{
+		Proxy:                  nil, // the environment of the platform is not the build's
+		DialContext:            g.dialer.dial,
+		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true, // the bytes recorded are the bytes sent
+		MaxResponseHeaderBytes: 64 << 10,
+		TLSHandshakeTimeout:    30 * time.Second,
+		ResponseHeaderTimeout:  2 * time.Minute,
+		IdleConnTimeout:        30 * time.Second,
+		MaxIdleConns:           64,
+		MaxIdleConnsPerHost:    16,
+	}
+	quiet := log.New(io.Discard, "", 0)
+	g.proxy = &httputil.ReverseProxy{
+		Rewrite:      func(*httputil.ProxyRequest) {},
+		Transport:    roundTripper(g.answer),
+		ErrorHandler: g.failed,
+		ErrorLog:     quiet,
+		BufferPool:   buffers,
+	}
+	base := func(net.Listener) context.Context { return g.ctx }
+	g.front = &http.Server{
+		Handler:           http.HandlerFunc(g.serve),
+		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          quiet,
+		BaseContext:       base,
+	}
+	g.inside = &http.Server{
+		Handler:           http.HandlerFunc(g.serveInside),
+		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          quiet,
+		BaseContext:       base,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, tunnelKey{}, c.(*tls.Conn).NetConn().(*tunnel).to)
+		},
+	}
+	return g, nil
+}
+
+func setDefault[T int | int64](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// CA is the certificate, in PEM, of the CA that the room is to believe.
+func (g *Gateway) CA() []byte { return g.ca.pem }
+
+// Serve answers what l accepts until End.
+func (g *Gateway) Serve(l net.Listener) error {
+	if !g.enter() {
+		return nil
+	}
+	go func() {
+		defer g.running.Done()
+		g.inside.Serve(tlsListener{g, l.Addr()})
+	}()
+	if err := g.front.Serve(netutil.LimitListener(l, maxIn)); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// End ends every exchange, and returns all that happened in the order of the
+// requests when none is left. What was cut off has no sha256.
+func (g *Gateway) End() ([]builder.Exchange, error) {
+	err := g.stop()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make([]builder.Exchange, g.begun)
+	for n := range out {
+		out[n] = g.record[n]
+	}
+	return out, err
+}
+
+func (g *Gateway) stop() error {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.cancel()
+	err := errors.Join(g.front.Close(), g.inside.Close())
+	g.running.Wait()
+	g.trans.CloseIdleConnections()
+	return err
+}
+
+// enter counts something that End waits for.
+func (g *Gateway) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.running.Add(1)
+	return true
+}
+
+// exchange is one that is under way.
+type exchange struct {
+	builder.Exchange
+	n   int
+	url *url.URL
+}
+
+type exchangeKey struct{}
+
+// begin records a request, or says why there is no place for it.
+func (g *Gateway) begin(method, url string) (*exchange, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.closed:
+		return nil, errors.New("the session has ended")
+	case g.broken != nil:
+		return nil, errors.New("the record cannot be written")
+	case g.begun >= g.set.Requests:
+		return nil, fmt.Errorf("more than %d requests", g.set.Requests)
+	case g.written >= maxRecord:
+		return nil, fmt.Errorf("a record of more than %d bytes", maxRecord)
+	}
+	e := &exchange{Exchange: builder.Exchange{Method: method, URL: url}, n: g.begun}
+	g.begun++
+	g.running.Add(1)
+	return e, nil
+}
+
+// finish puts an exchange into the record.
+func (g *Gateway) finish(e *exchange) {
+	defer g.running.Done()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.written += len(e.URL) + len(e.Accept) + len(e.Range) + len(e.Denied) + 256
+	for k, v := range e.Header {
+		g.written += len(k) + len(v)
+	}
+	if g.broken == nil {
+		if g.broken = g.emit(e.n, &e.Exchange); g.broken != nil {
+			g.cancel() // nothing may pass that is not recorded
+		}
+	}
+}
+
+// serve answers what the room sends to the gateway's address: CONNECT, requests
+// of a proxy, and those for the gateway itself.
+func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodConnect {
+		g.connect(w, r)
+		return
+	}
+	u := *r.URL
+	if !u.IsAbs() {
+		u.Scheme, u.Host = "http", MirrorHost
+		g.handle(w, r, &u, nil)
+		return
+	}
+	if u.Scheme != "http" {
+		g.handle(w, r, &u, fmt.Errorf("scheme %q, want http (https goes through CONNECT)", u.Scheme))
+		return
+	}
+	to, err := parseEndpoint(u.Host, 80)
+	if err == nil {
+		u.Host = to.authority("http")
+		err = g.policy.admit(to)
+	}
+	g.handle(w, r, &u, err)
+}
+
+// handle answers one request for u, or refuses it for a reason known already.
+func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, u *url.URL, refused error) {
+	// Credentials are no part of a record that is published, and what follows # is not sent.
+	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	if !strings.HasPrefix(u.Path, "/") {
+		u.Path, u.RawPath = "/", ""
+	}
+	text := u.String()
+	if len(text) > maxURL || !printable(text) {
+		refused = fmt.Errorf("a URL of %d bytes, want printable ASCII of at most %d", len(text), maxURL)
+		text = u.Scheme + "://" + MirrorHost + "/"
+	}
+	select {
+	case g.busy <- struct{}{}:
+		defer func() { <-g.busy }()
+	case <-r.Context().Done():
+		return
+	}
+	e, err := g.begin(r.Method, text)
+	if err != nil {
+		http.Error(w, "gateway: "+err.Error(), http.StatusTooManyRequests)
+		return
+	}
+	defer g.finish(e)
+	e.url = u
+	e.Accept, e.Range = strings.Join(r.Header.Values("Accept"), ", "), strings.Join(r.Header.Values("Range"), ", ")
+	e.Authorized = r.Header.Get("Authorization") != ""
+	switch {
+	case refused != nil:
+	case r.Header.Get("Upgrade") != "":
+		refused = fmt.Errorf("protocol upgrade to %.40q", r.Header.Get("Upgrade"))
+	case len(e.Accept) > maxHeader || !printable(e.Accept) || len(e.Range) > maxHeader || !printable(e.Range):
+		refused = fmt.Errorf("header: want Accept and Range of printable ASCII, at most %d bytes", maxHeader)
+		e.Accept, e.Range = "", ""
+	}
+	if refused != nil {
+		g.refuse(w, e, &DeniedError{u.Host, refused.Error()})
+		return
+	}
+	body, err := g.upload(r)
+	if err != nil {
+		g.refuse(w, e, &DeniedError{u.Host, err.Error()})
+		return
+	}
+	defer body.Close()
+	e.Request = body.sum
+	// A room that goes away does not end the exchange: the record is to have the whole.
+	ctx := context.WithValue(g.ctx, exchangeKey{}, e)
+	// ReverseProxy breaks the connection where an answer breaks off, rather than
+	// have it look whole, only where it knows of a server.
+	ctx = context.WithValue(ctx, http.ServerContextKey, g.front)
+	out := r.WithContext(ctx)
+	out.URL, out.Host = u, u.Host
+	out.Body, out.ContentLength, out.TransferEncoding = http.NoBody, 0, nil
+	if body.sum != "" {
+		out.Body, out.ContentLength, out.GetBody = body.reader(), body.size, func() (io.ReadCloser, error) { return body.reader(), nil }
+	}
+	g.proxy.ServeHTTP(w, out)
+}
+
+// failed answers where there is no answer.
+func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
+	e := r.Context().Value(exchangeKey{}).(*exchange)
+	var d *DeniedError
+	if errors.As(err, &d) {
+		g.refuse(w, e, d)
+		return
+	}
+	e.Status, e.Header, e.Size, e.SHA256 = http.StatusBadGateway, nil, 0, ""
+	http.Error(w, "gateway: "+err.Error(), http.StatusBadGateway)
+}
+
+func (g *Gateway) refuse(w http.ResponseWriter, e *exchange, err error) {
+	e.Status, e.Header, e.Size, e.SHA256, e.Denied = http.StatusForbidden, nil, 0, "", clip(err.Error())
+	http.Error(w, "gateway: "+err.Error(), http.StatusForbidden)
+}
+
+// clip makes a text fit for the record.
+func clip(s string) string {
+	if len(s) > 1000 {
+		s = s[:1000] + "…"
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+// spend takes n bytes from the budget of the session.
+func (g *Gateway) spend(n int) error {
+	if g.moved.Add(int64(n)) > g.set.Bytes {
+		return &DeniedError{Reason: fmt.Sprintf("more than %d bytes in one build", g.set.Bytes)}
+	}
+	return nil
+}
+
+// upload is the body of a request: its hash is part of the question, so all of
+// it is here before an answer is looked for.
+type upload struct {
+	mem  []byte
+	file *os.File // unlinked; nil where mem has all
+	size int64
+	sum  string // hex; empty where there is no body
+}
+
+func (g *Gateway) upload(r *http.Request) (*upload, error) {
+	b, h := &upload{}, sha256.New()
+	buf := buffers.Get()
+	defer buffers.Put(buf)
+	_, err := io.CopyBuffer(io.MultiWriter(b, h), struct{ io.Reader }{r.Body}, buf)
+	if serr := g.spend(int(b.size)); err == nil {
+		err = serr
+	}
+	if err != nil {
+		b.Close()
+		return nil, fmt.Errorf("the request's body: %w", err)
+	}
+	if b.size > 0 {
+		b.sum = hex.EncodeToString(h.Sum(nil))
+	}
+	return b, nil
+}
+
+func (b *upload) Write(p []byte) (n int, err error) {
+	if b.size += int64(len(p)); b.size > maxUpload {
+		return 0, fmt.Errorf("more than %d bytes", maxUpload)
+	}
+	if b.file == nil && b.size <= spill {
+		b.mem = append(b.mem, p...)
+		return len(p), nil
+	}
+	if b.file == nil {
+		if b.file, err = os.CreateTemp("", "upload-"); err != nil {
+			return 0, err
+		}
+		if err := os.Remove(b.file.Name()); err != nil {
+			return 0, err
+		}
+		if _, err := b.file.Write(b.mem); err != nil {
+			return 0, err
+		}
+		b.mem = nil
+	}
+	return b.file.Write(p)
+}
+
+func (b *upload) reader() io.ReadCloser {
+	if b.file != nil {
+		return io.NopCloser(io.NewSectionReader(b.file, 0, b.size))
+	}
+	return io.NopCloser(bytes.NewReader(b.mem))
+}
+
+func (b *upload) Close() {
+	if b.file != nil {
+		b.file.Close()
+	}
+}
+
+// printable says that s is ASCII without control characters.
+func printable(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
+}
+
+// buffers are what bodies are copied through.
+var buffers = &bufferPool{}
+
+type bufferPool struct{ pool sync.Pool }
+
+func (p *bufferPool) Get() []byte {
+	if b, ok := p.pool.Get().(*[]byte); ok {
+		return *b
+	}
+	return make([]byte, 32<<10)
+}
+
+func (p *bufferPool) Put(b []byte) { p.pool.Put(&b) }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

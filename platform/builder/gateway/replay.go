@@ -1,0 +1,196 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+
+	"github.com/colophon-build/colophon/platform/builder"
+)
+
+// request is what a lock is asked for.
+type request struct {
+	method, url, accept, ranges, body string
+	authorized                        bool
+}
+
+func requestOf(e *builder.Exchange) request {
+	return request{e.Method, e.URL, e.Accept, e.Range, e.Request, e.Authorized}
+}
+
+// locked is a lock to answer from.
+type locked struct {
+	mu      sync.Mutex
+	answers map[request][]*builder.Exchange // to come; the last one stays
+	// Where a redirect of the lock leads: addresses that are signed for a while
+	// have to be asked for anew.
+	led map[string]*http.Request
+}
+
+func newLocked(l *builder.Lock, t *tokens) (*locked, error) {
+	if err := l.Check(); err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	k := &locked{answers: map[request][]*builder.Exchange{}, led: map[string]*http.Request{}}
+	for i := range l.Fetches {
+		e := &l.Fetches[i]
+		k.answers[requestOf(e)] = append(k.answers[requestOf(e)], e)
+		if challenge := e.Header["Www-Authenticate"]; e.Status == http.StatusUnauthorized && challenge != "" {
+			u, err := url.Parse(e.URL)
+			if err != nil {
+				return nil, fmt.Errorf("lock: %w", err)
+			}
+			t.challenged(u, challenge)
+		}
+	}
+	return k, nil
+}
+
+// next is the answer to a request, or nil.
+func (k *locked) next(q request) *builder.Exchange {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a := k.answers[q]
+	if len(a) == 0 {
+		return nil
+	}
+	if len(a) > 1 {
+		k.answers[q] = a[1:]
+	}
+	return a[0]
+}
+
+// replay answers from the lock: status and headers are the lock's, and the body
+// has been held against it before the first byte is given out.
+func (g *Gateway) replay(e *exchange, r *http.Request) (*http.Response, error) {
+	want := g.lock.next(requestOf(&e.Exchange))
+	if want == nil {
+		return nil, &DeniedError{Reason: "not in the lock: " + e.Method + " " + e.URL}
+	}
+	resp := &http.Response{StatusCode: want.Status, Header: http.Header{}, Body: http.NoBody, ContentLength: want.Size}
+	for k, v := range want.Header {
+		resp.Header.Set(k, v)
+	}
+	if e.Method == http.MethodHead {
+		resp.ContentLength = -1
+		if n, err := strconv.ParseInt(want.Header["Content-Length"], 10, 64); err == nil && n >= 0 {
+			resp.ContentLength = n
+		}
+		return resp, nil
+	}
+	if to := want.Header["Location"]; to != "" && want.Status < 400 && !g.set.Session.Sealed {
+		g.lock.lead(e.url, to, r)
+	}
+	if want.Size == 0 {
+		return resp, nil
+	}
+	var err error
+	resp.Body, err = g.lockedBody(want, e, r)
+	if errors.Is(err, errOtherWords) {
+		resp.Body, resp.ContentLength, err = http.NoBody, 0, nil
+	}
+	return resp, err
+}
+
+// lockedBody finds the bytes that a lock names.
+func (g *Gateway) lockedBody(want *builder.Exchange, e *exchange, r *http.Request) (io.ReadCloser, error) {
+	if want.SHA256 == sumOf(tokenAnswer(e.url)) {
+		return newToken(e.url).Body, g.tokens.keep(e.url, "", 0)
+	}
+	b, err := g.store.open(want.SHA256, want.Size)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return b, err
+	}
+	if b, err = g.mirror.blob(want.SHA256, want.Size); !errors.Is(err, fs.ErrNotExist) {
+		return b, err
+	}
+	if g.set.Session.Sealed || e.url.Host == MirrorHost {
+		return nil, &DeniedError{Reason: fmt.Sprintf("%s %s is in the lock, but its bytes (sha256:%s) are not in the store", e.Method, e.URL, want.SHA256)}
+	}
+	return g.refetch(want, e, r)
+}
+
+// errOtherWords says that an answer of failure has other words than the lock's.
+var errOtherWords = errors.New("the failure has other words")
+
+// refetch asks the world for the bytes that a lock names, and lets nothing else in.
+func (g *Gateway) refetch(want *builder.Exchange, e *exchange, r *http.Request) (io.ReadCloser, error) {
+	resp, err := g.led(r, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != want.Status {
+		return nil, &DeniedError{Reason: fmt.Sprintf("%s %s differs from the lock: got status %d, want %d", e.Method, e.URL, resp.StatusCode, want.Status)}
+	}
+	blob, err := g.store.create()
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	buf := buffers.Get()
+	_, err = io.CopyBuffer(blob, struct{ io.Reader }{io.LimitReader(resp.Body, want.Size+1)}, buf)
+	buffers.Put(buf)
+	if err != nil {
+		blob.discard()
+		return nil, err
+	}
+	if got := blob.digest(); got != want.SHA256 || blob.n != want.Size {
+		n := blob.n
+		blob.discard()
+		if want.Status >= 400 { // that it failed is what counts; the words often name the request
+			return nil, errOtherWords
+		}
+		size := fmt.Sprint(n)
+		if n > want.Size {
+			size = fmt.Sprintf("more than %d", want.Size)
+		}
+		return nil, &DeniedError{Reason: fmt.Sprintf("%s %s differs from the lock: got %s bytes with sha256:%s, want %d with sha256:%s", e.Method, e.URL, size, got, want.Size, want.SHA256)}
+	}
+	if err := blob.commit(); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return g.store.open(want.SHA256, want.Size)
+}
+
+// lead remembers which request was answered with a redirect to to.
+func (k *locked) lead(from *url.URL, to string, r *http.Request) {
+	target, err := from.Parse(to)
+	if err != nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.led[target.String()] = r
+}
+
+// led is live, but for an address that a redirect of the lock led to: there the
+// redirect is asked for again, and its new address taken.
+func (g *Gateway) led(r *http.Request, depth int) (*http.Response, error) {
+	g.lock.mu.Lock()
+	by := g.lock.led[r.URL.String()]
+	g.lock.mu.Unlock()
+	if by == nil || depth == 10 {
+		return g.live(r)
+	}
+	resp, err := g.led(by, depth+1)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body.Close()
+	to := resp.Header.Get("Location")
+	if resp.StatusCode < 300 || resp.StatusCode >= 400 || to == "" {
+		return nil, &DeniedError{Reason: fmt.Sprintf("%s %s differs from the lock: got status %d, want a redirect", by.Method, by.URL, resp.StatusCode)}
+	}
+	target, err := by.URL.Parse(to)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", by.Method, by.URL, err)
+	}
+	out := r.Clone(g.ctx)
+	out.URL = target
+	return g.live(out)
+}

@@ -1,0 +1,111 @@
+package golang
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"debug/buildinfo"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/platform/builder"
+)
+
+// dependencies lists the modules that the linker recorded in the binaries below
+// dir, with their h1 sums as in-toto's dirHash. Modules of the commit itself
+// (vendored, or replaced by a directory) are not among them: the commit is.
+func dependencies(dir string) ([]attest.ResourceDescriptor, error) {
+	seen := map[string]attest.ResourceDescriptor{}
+	binaries := 0
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.Name() != "out" || !d.Type().IsRegular() {
+			return err
+		}
+		binaries++
+		info, err := buildinfo.ReadFile(p)
+		if err != nil {
+			return fmt.Errorf("build info of the binary: %w", err)
+		}
+		for _, m := range info.Deps {
+			if m.Replace != nil {
+				m = m.Replace
+			}
+			if m.Sum == "" {
+				continue
+			}
+			r, err := moduleResource(m)
+			if err != nil {
+				return err
+			}
+			seen[r.URI] = r
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if binaries == 0 {
+		return nil, fmt.Errorf("ko left no binary to read the modules from")
+	}
+	list := []attest.ResourceDescriptor{}
+	for _, r := range seen {
+		list = append(list, r)
+	}
+	slices.SortFunc(list, func(a, b attest.ResourceDescriptor) int { return cmp.Compare(a.URI, b.URI) })
+	return list, nil
+}
+
+// moduleResource names a module by its package URL (purl-spec, type golang) and
+// its sum by in-toto's DigestSet v1.1: dirHash is h1 in hex.
+func moduleResource(m *debug.Module) (attest.ResourceDescriptor, error) {
+	sum, ok := strings.CutPrefix(m.Sum, "h1:")
+	raw, err := base64.StdEncoding.Strict().DecodeString(sum)
+	if !ok || err != nil || len(raw) != sha256.Size {
+		return attest.ResourceDescriptor{}, fmt.Errorf("module %s: sum %q is no h1", m.Path, m.Sum)
+	}
+	return attest.ResourceDescriptor{
+		Name:   m.Path + "@" + m.Version,
+		URI:    "pkg:golang/" + strings.ToLower(m.Path) + "@" + url.QueryEscape(m.Version),
+		Digest: map[string]string{"dirHash": hex.EncodeToString(raw)},
+	}, nil
+}
+
+// measureToolchain asks the go command where it lives and hashes what compiles.
+func measureToolchain(goCmd string) (goroot, proxy string, tools []attest.ResourceDescriptor, err error) {
+	cmd := exec.Command(goCmd, "env", "-json", "GOROOT", "GOVERSION", "GOTOOLDIR", "GOPROXY")
+	cmd.Env = []string{"GOENV=off", "GOTOOLCHAIN=local", "GOFLAGS=", "GOWORK=off", "HOME=/", "PATH=" + filepath.Dir(goCmd)}
+	cmd.Dir = "/"
+	out, err := cmd.Output()
+	if err != nil {
+		return "", "", nil, fmt.Errorf("asking %s for its environment: %w", goCmd, err)
+	}
+	var env struct{ GOROOT, GOVERSION, GOTOOLDIR, GOPROXY string }
+	if err := json.Unmarshal(out, &env); err != nil {
+		return "", "", nil, fmt.Errorf("environment of %s: %w", goCmd, err)
+	}
+	for _, name := range []string{"go", "asm", "compile", "link"} {
+		file := filepath.Join(env.GOTOOLDIR, name)
+		if name == "go" {
+			file = filepath.Join(env.GOROOT, "bin", "go")
+		}
+		sum, err := builder.FileDigest(file)
+		if err != nil {
+			return "", "", nil, fmt.Errorf("toolchain of %s: %w", goCmd, err)
+		}
+		tools = append(tools, attest.ResourceDescriptor{
+			Name:        name,
+			Digest:      map[string]string{"sha256": sum},
+			Annotations: map[string]any{"version": env.GOVERSION},
+		})
+	}
+	return env.GOROOT, env.GOPROXY, tools, nil
+}

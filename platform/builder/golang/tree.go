@@ -1,0 +1,153 @@
+package golang
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/mod/modfile"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/platform/builder"
+)
+
+// job is what the room is asked to do. Its paths are the room's.
+type job struct {
+	Tree      string   `json:"tree"`
+	Layout    string   `json:"layout"`
+	Goroot    string   `json:"goroot"`
+	Module    string   `json:"module"`  // directory of go.mod below Tree
+	Package   string   `json:"package"` // "." or "./cmd/x", below Module
+	Platforms []string `json:"platforms"`
+	Epoch     int64    `json:"epoch"` // seconds since 1970
+	Memory    int64    `json:"memory,omitempty"`
+	Vendored  bool     `json:"vendored,omitempty"`
+}
+
+// newJob checks the request, and that the tree keeps to itself.
+func newJob(r builder.Request) (*job, error) {
+	if r.Recipe.Dockerfile != "" || r.Recipe.Target != "" || len(r.Recipe.BuildArgs) > 0 {
+		return nil, errors.New("builder golang takes no dockerfile, target or build arguments")
+	}
+	if r.Epoch.IsZero() || r.Epoch.Unix() < 0 {
+		return nil, fmt.Errorf("builder golang: epoch %v is no commit time", r.Epoch)
+	}
+	if err := r.Recipe.Check(); err != nil {
+		return nil, &builder.Error{Err: err}
+	}
+	j := &job{Epoch: r.Epoch.Unix()}
+	for _, s := range r.Recipe.Platforms {
+		p, err := v1.ParsePlatform(s)
+		if err != nil || p.String() != s {
+			return nil, fmt.Errorf("platform %q: want linux/ARCH or linux/ARCH/VARIANT", s)
+		}
+		j.Platforms = append(j.Platforms, s)
+	}
+	if len(j.Platforms) == 0 {
+		j.Platforms = []string{"linux/" + runtime.GOARCH}
+	}
+
+	pkg := path.Clean(filepath.ToSlash(r.Recipe.Package))
+	if err := checkTree(r.Tree); err != nil {
+		return nil, &builder.Error{Step: "source", Err: err}
+	}
+	if err := j.findModule(r.Tree, pkg); err != nil {
+		return nil, &builder.Error{Step: "source", Err: err}
+	}
+	return j, nil
+}
+
+// checkTree refuses links that leave the tree and files that are no files: ko
+// follows a kodata link, and the compiler a linked source file.
+func checkTree(tree string) error {
+	root, err := filepath.EvalSymlinks(tree)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(root, p)
+		switch {
+		case d.IsDir() || d.Type().IsRegular():
+			return nil
+		case d.Type() != fs.ModeSymlink:
+			return fmt.Errorf("%s: %v is neither file, directory nor link", rel, d.Type())
+		}
+		to, err := os.Readlink(p)
+		if err != nil {
+			return err
+		}
+		// Each hop is checked on its own, so that no chain can leave either.
+		if filepath.IsAbs(to) || !filepath.IsLocal(filepath.Join(filepath.Dir(rel), to)) {
+			return fmt.Errorf("link %s leads to %q, out of the source", rel, to)
+		}
+		return nil
+	})
+}
+
+// findModule finds the go.mod that governs pkg, never looking above the tree.
+func (j *job) findModule(tree, pkg string) error {
+	if info, err := os.Stat(filepath.Join(tree, pkg)); err != nil || !info.IsDir() {
+		return fmt.Errorf("package %q: no such directory in the source", pkg)
+	}
+	dir := pkg
+	for {
+		_, err := os.Lstat(filepath.Join(tree, dir, "go.mod"))
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if dir == "." {
+			return fmt.Errorf("no go.mod for package %q in the source", pkg)
+		}
+		dir = path.Dir(dir)
+	}
+	rel, err := filepath.Rel(dir, pkg)
+	if err != nil {
+		return err
+	}
+	j.Module, j.Package = dir, "./"+filepath.ToSlash(rel)
+	if _, err := os.Lstat(filepath.Join(tree, dir, "vendor", "modules.txt")); err == nil {
+		j.Vendored = true
+	}
+	return checkReplace(tree, dir)
+}
+
+// checkReplace refuses a go.mod that takes a module from a directory outside the
+// tree: that would be source nobody committed.
+func checkReplace(tree, dir string) error {
+	name := filepath.Join(tree, dir, "go.mod")
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	if info.Size() > limits.Request {
+		return fmt.Errorf("go.mod of %d bytes, at most %d are taken", info.Size(), limits.Request)
+	}
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	mod, err := modfile.Parse(path.Join(dir, "go.mod"), raw, nil)
+	if err != nil {
+		return err
+	}
+	for _, r := range mod.Replace {
+		if r.New.Version != "" {
+			continue
+		}
+		if filepath.IsAbs(r.New.Path) || !filepath.IsLocal(filepath.Join(dir, r.New.Path)) {
+			return fmt.Errorf("go.mod replaces %s by %q, out of the source", r.Old.Path, r.New.Path)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,217 @@
+// Package rooms serves the trusted half of the BuildKit builder to the other
+// roles over a Unix socket: the attestor begins and ends sessions, the builder
+// opens the room of a session, talks to the daemon in it and closes it. Neither
+// can do the other's part: a builder that was taken over can neither choose what
+// its gateway lets through nor say what did.
+//
+//	POST   /sessions            attestor: builder.Session; answers {"id"}
+//	DELETE /sessions/{id}       attestor: ends it; answers builder.Record
+//	POST   /sessions/{id}/room  builder: builder.Limits; answers a line when the
+//	                            room is open, and ends when the room has ended.
+//	                            Hanging up closes the room
+//	GET    /sessions/{id}/room  builder: buildkit.State; with ?wait when the room has ended
+//	DELETE /sessions/{id}/room  builder: closes the room; answers when it is erased
+//	POST   /sessions/{id}/dial  builder: switches to a connection to buildkitd
+package rooms
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/buildkit"
+)
+
+const (
+	maxSession = 64 << 20 // bytes of a session with its lock
+	maxRecord  = 64 << 20 // bytes of a record
+	opened     = "open\n"
+	upgrade    = "buildkit" // the protocol that /dial switches to
+)
+
+// Rooms is what is served; *buildkit.Rooms is one.
+type Rooms interface {
+	buildkit.Opener
+	Begin(ctx context.Context, s builder.Session) (id string, err error)
+	End(ctx context.Context, id string) (*builder.Record, error)
+}
+
+type server struct {
+	rooms Rooms
+	log   *slog.Logger
+
+	mu   sync.Mutex
+	open map[string]buildkit.Room // by session
+}
+
+// Handler serves r, to the roles "attestor" and "builder" of peer.Serve.
+func Handler(r Rooms, log *slog.Logger) http.Handler {
+	s := &server{rooms: r, log: log, open: map[string]buildkit.Room{}}
+	mux := http.NewServeMux()
+	for pattern, h := range map[string]http.HandlerFunc{"POST /sessions": s.begin, "DELETE /sessions/{id}": s.end} {
+		mux.Handle(pattern, peer.Allow(h, "attestor"))
+	}
+	for pattern, h := range map[string]http.HandlerFunc{
+		"POST /sessions/{id}/room": s.openRoom, "GET /sessions/{id}/room": s.state,
+		"DELETE /sessions/{id}/room": s.close, "POST /sessions/{id}/dial": s.dial,
+	} {
+		mux.Handle(pattern, peer.Allow(h, "builder"))
+	}
+	mux.HandleFunc("GET "+pathAvailable, func(http.ResponseWriter, *http.Request) {})
+	return mux
+}
+
+// pathAvailable tells whether rooms can be opened here.
+const pathAvailable = "/available"
+
+// Unavailable answers every request with the reason why there are no rooms.
+func Unavailable(reason error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, reason.Error(), http.StatusServiceUnavailable)
+	})
+}
+
+func (s *server) begin(w http.ResponseWriter, r *http.Request) {
+	var session builder.Session
+	if !read(w, r, maxSession, &session) {
+		return
+	}
+	id, err := s.rooms.Begin(r.Context(), session)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		return
+	}
+	answer(w, map[string]string{"id": id})
+}
+
+func (s *server) end(w http.ResponseWriter, r *http.Request) {
+	record, err := s.rooms.End(r.Context(), r.PathValue("id"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		return
+	}
+	answer(w, record)
+}
+
+func (s *server) openRoom(w http.ResponseWriter, r *http.Request) {
+	var l builder.Limits
+	if !read(w, r, limits.Request, &l) {
+		return
+	}
+	id := r.PathValue("id")
+	room, err := s.rooms.Open(r.Context(), id, l)
+	if err != nil {
+		s.log.Warn("no room", "error", err)
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		return
+	}
+	s.mu.Lock()
+	s.open[id] = room
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.open, id)
+		s.mu.Unlock()
+		if err := room.Close(); err != nil {
+			s.log.Error("a room could not be erased; the next start tries again", "error", err)
+		}
+	}()
+	io.WriteString(w, opened)
+	http.NewResponseController(w).Flush()
+	// After its end the room stays until the builder has asked how it ended.
+	<-r.Context().Done()
+}
+
+// room is the open room of a request's session, or nil where that was answered.
+func (s *server) room(w http.ResponseWriter, r *http.Request) buildkit.Room {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	room, ok := s.open[r.PathValue("id")]
+	if !ok {
+		http.Error(w, "the session has no open room", http.StatusNotFound)
+		return nil
+	}
+	return room
+}
+
+func (s *server) state(w http.ResponseWriter, r *http.Request) {
+	if room := s.room(w, r); room != nil {
+		if r.URL.Query().Has("wait") {
+			select {
+			case <-room.Done():
+			case <-r.Context().Done():
+			}
+		}
+		answer(w, room.State(r.Context()))
+	}
+}
+
+func (s *server) close(w http.ResponseWriter, r *http.Request) {
+	room := s.room(w, r)
+	if room == nil {
+		return
+	}
+	if err := room.Close(); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
+}
+
+// dial joins the request's connection to one to buildkitd. It copies bytes and
+// reads none of them.
+func (s *server) dial(w http.ResponseWriter, r *http.Request) {
+	room := s.room(w, r)
+	if room == nil {
+		return
+	}
+	up, err := room.Dial(r.Context())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer up.Close()
+	down, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	defer down.Close()
+	if _, err := io.WriteString(down, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+upgrade+"\r\n\r\n"); err != nil {
+		return
+	}
+	peer.Join(up, down, buf.Reader)
+}
+
+func read(w http.ResponseWriter, r *http.Request, most int, v any) bool {
+	raw, err := strict.Read(r.Body, most)
+	if err == nil {
+		err = strict.UnmarshalKnown(raw, most, v)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	}
+	return err == nil
+}
+
+func answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(v)
+}
+
+// errStatus makes an error of an answer.
+func errStatus(resp *http.Response) error {
+	text, err := strict.Read(resp.Body, limits.Request)
+	if err != nil {
+		return fmt.Errorf("rooms: %s", resp.Status)
+	}
+	return errors.New(strings.TrimSpace(string(text)))
+}

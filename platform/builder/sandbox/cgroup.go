@@ -1,0 +1,275 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/cgroups/v3"
+	"github.com/containerd/cgroups/v3/cgroup1"
+	"github.com/containerd/cgroups/v3/cgroup2"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/platform/builder"
+)
+
+const (
+	cgroupRoot   = "/sys/fs/cgroup"
+	cgroupParent = "/colophon"
+	cpuPeriod    = 100000 // microseconds
+)
+
+// The controllers that rooms need, by their name as a directory of cgroup v1.
+// (Input and output have none there: see throttleDevice.)
+var controllers = []string{"memory", "cpu", "pids"}
+
+// cgroup limits one room, by version 1 or 2, whichever the machine has.
+type cgroup struct {
+	name   string
+	device string // see newCgroup
+	limits builder.Limits
+	v1     cgroup1.Cgroup
+	v2     *cgroup2.Manager
+}
+
+func unified() bool { return cgroups.Mode() == cgroups.Unified }
+
+// newCgroup makes a room's cgroup. Its IO limit is for device, a number such as
+// "7:3"; where that is empty there is nothing to limit.
+func newCgroup(name, device string, l builder.Limits) (*cgroup, error) {
+	res := &specs.LinuxResources{Memory: &specs.LinuxMemory{}, CPU: &specs.LinuxCPU{}, Pids: &specs.LinuxPids{}}
+	if l.Memory > 0 {
+		res.Memory.Limit = &l.Memory
+	}
+	if l.CPUs > 0 {
+		period, quota := uint64(cpuPeriod), int64(l.CPUs*cpuPeriod)
+		res.CPU.Period, res.CPU.Quota = &period, &quota
+	}
+	if l.PIDs > 0 {
+		res.Pids.Limit = &l.PIDs
+	}
+	if device != "" && l.IO > 0 && unified() {
+		d := specs.LinuxThrottleDevice{Rate: uint64(l.IO)}
+		if _, err := fmt.Sscanf(device, "%d:%d", &d.Major, &d.Minor); err != nil {
+			return nil, err
+		}
+		both := []specs.LinuxThrottleDevice{d}
+		res.BlockIO = &specs.LinuxBlockIO{ThrottleReadBpsDevice: both, ThrottleWriteBpsDevice: both}
+	}
+	c := &cgroup{name: name, device: device, limits: l}
+	path := filepath.Join(cgroupParent, name)
+	var err error
+	if unified() {
+		c.v2, err = cgroup2.NewManager(cgroupRoot, path, cgroup2.ToResources(res))
+	} else {
+		c.v1, err = cgroup1.New(cgroup1.StaticPath(path), res, cgroup1.WithHierarchy(hierarchy))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: making the cgroup %s: %w", ErrUnsupported, path, err)
+	}
+	if c.v2 != nil {
+		// A build of which one process was killed for memory may go on and give
+		// another image; version 1 cannot, there Exceeded has to do.
+		if err := os.WriteFile(c.file("", "", "memory.oom.group"), []byte("1"), 0); err != nil {
+			c.delete()
+			return nil, fmt.Errorf("one end for all at out of memory: %w", err)
+		}
+	}
+	if device != "" && c.v2 == nil {
+		if err := throttleDevice(device, l.IO); err != nil {
+			c.delete()
+			return nil, fmt.Errorf("the limit of input and output: %w", err)
+		}
+	}
+	// A limit that was not taken is not a limit.
+	if l.Memory > 0 {
+		got, err := readInt(c.file("memory", "memory.limit_in_bytes", "memory.max"))
+		if err != nil || got > l.Memory {
+			c.delete()
+			return nil, fmt.Errorf("the memory limit did not take: got %d, want %d (%v)", got, l.Memory, err)
+		}
+	}
+	if l.PIDs > 0 {
+		got, err := readInt(c.file("pids", "pids.max", "pids.max"))
+		if err != nil || got > l.PIDs {
+			c.delete()
+			return nil, fmt.Errorf("the limit of processes did not take: got %d, want %d (%v)", got, l.PIDs, err)
+		}
+	}
+	return c, nil
+}
+
+// Version 1's limits of a device, for the whole machine: "7:3 1048576".
+var deviceLimits = []string{cgroupRoot + "/blkio/blkio.throttle.read_bps_device", cgroupRoot + "/blkio/blkio.throttle.write_bps_device"}
+
+// throttleDevice limits reading and writing of a device, in bytes per second; 0
+// lifts it, also what a crash left. Version 1 does not know whose buffered writes
+// the kernel writes back, so no cgroup of it would limit them; but the device is
+// one room's alone, so a limit for everybody is that room's.
+func throttleDevice(device string, rate int64) error {
+	for _, path := range deviceLimits {
+		err := os.WriteFile(path, fmt.Appendf(nil, "%s %d", device, rate), 0)
+		if err != nil && (rate > 0 || !errors.Is(err, os.ErrNotExist)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepThrottles lifts the limits of loop devices that nobody uses any more.
+func sweepThrottles() error {
+	const loopMajor = "7:"
+	var errs []error
+	for _, path := range deviceLimits {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			continue // version 2, where a limit ends with its cgroup
+		}
+		for line := range strings.Lines(string(data)) {
+			device, _, _ := strings.Cut(line, " ")
+			if strings.HasPrefix(device, loopMajor) && backingFile(device) == "" {
+				errs = append(errs, throttleDevice(device, 0))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// hierarchy is the version 1 controllers that a room is put into; all must be there.
+func hierarchy() ([]cgroup1.Subsystem, error) {
+	all, err := cgroup1.Default()
+	if err != nil {
+		return nil, err
+	}
+	var out []cgroup1.Subsystem
+	for _, want := range controllers {
+		found := false
+		for _, s := range all {
+			if string(s.Name()) == want {
+				out, found = append(out, s), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("the cgroup controller %s is not mounted", want)
+		}
+	}
+	return out, nil
+}
+
+// file is the path of a control file, whose name differs between the versions.
+func (c *cgroup) file(controller, v1, v2 string) string {
+	if unified() {
+		return filepath.Join(cgroupRoot, cgroupParent, c.name, v2)
+	}
+	return filepath.Join(cgroupRoot, controller, cgroupParent, c.name, v1)
+}
+
+func (c *cgroup) add(pid int) error {
+	if c.v2 != nil {
+		return c.v2.AddProc(uint64(pid))
+	}
+	return c.v1.AddProc(uint64(pid))
+}
+
+// exceeded reads the kernel's own counters: kills for memory, refused forks.
+func (c *cgroup) exceeded() error {
+	if n := readKey(c.file("memory", "memory.oom_control", "memory.events"), "oom_kill"); n > 0 && c.limits.Memory > 0 {
+		return fmt.Errorf("out of memory: the limit is %d bytes", c.limits.Memory)
+	}
+	if n := readKey(c.file("pids", "pids.events", "pids.events"), "max"); n > 0 && c.limits.PIDs > 0 {
+		return fmt.Errorf("too many processes: the limit is %d", c.limits.PIDs)
+	}
+	return nil
+}
+
+func (c *cgroup) delete() error {
+	var err error
+	if c.device != "" && c.v2 == nil && c.limits.IO > 0 {
+		err = throttleDevice(c.device, 0)
+	}
+	return errors.Join(err, sweepCgroup(c.name))
+}
+
+// sweepCgroup kills what is left in the cgroups of that name and removes them.
+func sweepCgroup(name string) error {
+	var errs []error
+	dirs := []string{filepath.Join(cgroupRoot, cgroupParent, name)}
+	if !unified() {
+		dirs = nil
+		for _, c := range controllers {
+			dirs = append(dirs, filepath.Join(cgroupRoot, c, cgroupParent, name))
+		}
+	}
+	for _, dir := range dirs {
+		errs = append(errs, removeCgroup(dir))
+	}
+	return errors.Join(errs...)
+}
+
+// removeCgroup retries: a killed process leaves its cgroup a moment later.
+func removeCgroup(dir string) error {
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		var last error
+		// Children first; rmdir is the only way, the files in there are the kernel's.
+		filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.IsDir() && path != dir {
+				killCgroup(path)
+				defer os.Remove(path)
+			}
+			return nil
+		})
+		killCgroup(dir)
+		if last = unix.Rmdir(dir); last == nil || errors.Is(last, unix.ENOENT) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("removing the cgroup %s: %w", dir, last)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func killCgroup(dir string) {
+	// All at once, where the kernel can (cgroup v2). A pid namespace ends at once
+	// too, so the list is for what is on its way into one.
+	if os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil {
+		return
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return
+	}
+	for _, f := range strings.Fields(string(data)) {
+		if pid, err := strconv.Atoi(f); err == nil && pid > 1 {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}
+
+func readInt(path string) (int64, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+}
+
+func readKey(path, key string) int64 {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		if k, v, ok := strings.Cut(strings.TrimSpace(line), " "); ok && k == key {
+			n, _ := strconv.ParseInt(v, 10, 64)
+			return n
+		}
+	}
+	return 0
+}

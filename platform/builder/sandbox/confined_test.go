@@ -1,0 +1,66 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/internal/confine"
+	"github.com/colophon-build/colophon/platform/builder"
+)
+
+// A role that has Capabilities and nothing else opens rooms; with one less it
+// does not.
+func TestConfinedRoleOpensRooms(t *testing.T) {
+	needRooms(t)
+	const opened = "opened and closed\n"
+	try := func(without string) string {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Args = []string{"room-role"}
+		cmd.Env = append(os.Environ(), "ROOMS="+t.TempDir(), "WITHOUT="+without)
+		out, _ := cmd.CombinedOutput()
+		return string(out)
+	}
+	if got := try(""); got != opened {
+		t.Errorf("got %s", got)
+	}
+	for _, c := range Capabilities {
+		if got := try(fmt.Sprint(c)); strings.HasSuffix(got, opened) {
+			t.Errorf("capability %d is not needed", c)
+		}
+	}
+}
+
+func confinedRole() {
+	caps := slices.DeleteFunc(slices.Clone(Capabilities), func(c int) bool { return fmt.Sprint(c) == os.Getenv("WITHOUT") })
+	err := confine.Role(confine.Policy{Rooms: true, Capabilities: caps})
+	if err == nil {
+		err = openAndClose()
+	}
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("opened and closed")
+}
+
+func openAndClose() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	r, err := Open(Config{
+		Dir: os.Getenv("ROOMS"), Limits: builder.Limits{CPUs: 1, Memory: 256 << 20, PIDs: 64, Disk: 64 << 20, IO: 1 << 30},
+		Binds: []Bind{{self, "/bin/tenant"}}, Argv: []string{"/bin/tenant"}, Stderr: os.Stderr,
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.Close(); err != nil {
+		return err
+	}
+	return Sweep(os.Getenv("ROOMS"))
+}

@@ -1,0 +1,771 @@
+package sandbox
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/platform/builder"
+)
+
+// The test binary is also the program in the rooms (it is linked statically).
+func TestMain(m *testing.M) {
+	Init()
+	switch os.Args[0] {
+	case "/bin/tenant":
+		tenant()
+		return
+	case "room-parent":
+		orphan()
+		return
+	case "room-role":
+		confinedRole()
+		return
+	case "room-without-loop":
+		withoutLoop()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// needRooms skips loudly where rooms cannot be opened, and fails where the
+// environment says that they must.
+func needRooms(t *testing.T) {
+	t.Helper()
+	if err := Supported(); err != nil {
+		if os.Getenv("COLOPHON_REQUIRE_BUILD") == "1" {
+			t.Fatal(err)
+		}
+		t.Skipf("NOT TESTED: %v", err)
+	}
+}
+
+func open(t *testing.T, l builder.Limits) *Room {
+	t.Helper()
+	return openIn(t, t.TempDir(), l)
+}
+
+func openIn(t *testing.T, dir string, l builder.Limits) *Room {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Open(Config{
+		Dir: dir, Limits: l,
+		Binds: []Bind{{self, "/bin/tenant"}},
+		Files: map[string][]byte{"/etc/hello": []byte("hello")},
+		Argv:  []string{"/bin/tenant"}, Env: []string{"ONLY=this"}, Stderr: os.Stderr,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+// ask sends the tenant one line and reads its one-line answer.
+func ask(t *testing.T, r *Room, line string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c, err := r.Dial(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	fmt.Fprintln(c, line)
+	s, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil && s == "" {
+		return "dead: " + err.Error()
+	}
+	return strings.TrimSpace(s)
+}
+
+type facts struct {
+	Env, Root, Procs, Links, Groups []string
+	UID, PID                        int
+	UIDMap, Host, Cgroup            string
+}
+
+// tenant is the program: it serves commands on the socket it was given.
+func tenant() {
+	l, err := net.FileListener(os.NewFile(3, "socket"))
+	if err != nil {
+		panic(err)
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			panic(err)
+		}
+		line, _ := bufio.NewReader(c).ReadString('\n')
+		fmt.Fprintln(c, answer(strings.Fields(line)))
+		c.Close()
+	}
+}
+
+func answer(w []string) string {
+	switch w[0] {
+	case "facts":
+		f := facts{Env: os.Environ(), UID: os.Getuid(), PID: os.Getpid()}
+		f.Host, _ = os.Hostname()
+		m, _ := os.ReadFile("/proc/self/uid_map")
+		f.UIDMap = strings.Join(strings.Fields(string(m)), " ")
+		cg, _ := os.ReadFile("/proc/self/cgroup")
+		f.Cgroup = string(cg)
+		f.Root = append(f.Root, list("/")...)
+		f.Procs = list("/proc")
+		ifs, _ := net.Interfaces()
+		for _, i := range ifs {
+			f.Links = append(f.Links, i.Name)
+		}
+		out, _ := json.Marshal(f)
+		return string(out)
+	case "dial":
+		c, err := net.DialTimeout("tcp", w[1], 2*time.Second)
+		if err != nil {
+			return err.Error()
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(2 * time.Second))
+		b, _ := io.ReadAll(c)
+		return "connected " + string(b)
+	case "unix":
+		_, err := net.Dial("unix", w[1])
+		return fmt.Sprint(err)
+	case "write":
+		return fmt.Sprint(os.WriteFile(w[1], []byte("x"), 0o644))
+	case "read":
+		b, err := os.ReadFile(w[1])
+		if err != nil {
+			return err.Error()
+		}
+		return string(b)
+	case "eat":
+		var keep [][]byte
+		for range 1024 {
+			b := make([]byte, 1<<20)
+			for i := 0; i < len(b); i += 4096 {
+				b[i] = 1
+			}
+			keep = append(keep, b)
+		}
+		return fmt.Sprint("ate ", len(keep))
+	case "fill":
+		f, err := os.Create(w[1])
+		if err != nil {
+			return err.Error()
+		}
+		n := 0
+		for b := make([]byte, 1<<20); ; n++ {
+			if _, err := f.Write(b); err != nil {
+				return fmt.Sprintf("stopped after %d MiB: %v", n, err)
+			}
+			if len(w) > 2 && fmt.Sprint(n) == w[2] {
+				return fmt.Sprint("wrote ", n)
+			}
+		}
+	case "files":
+		for n := 0; ; n++ {
+			if err := os.WriteFile(fmt.Sprintf("%s/%d", w[1], n), nil, 0o644); err != nil {
+				return fmt.Sprintf("stopped at %d: %v", n, err)
+			}
+		}
+	case "statfs":
+		var st unix.Statfs_t
+		if err := unix.Statfs(w[1], &st); err != nil {
+			return err.Error()
+		}
+		return fmt.Sprintf("%x %d %x", st.Type, int64(st.Blocks)*st.Bsize>>20, st.Flags)
+	case "mknod":
+		return fmt.Sprint(unix.Mknod(w[1], unix.S_IFBLK|0o666, int(unix.Mkdev(7, 0))))
+	case "unshare":
+		return fmt.Sprint(unix.Unshare(unix.CLONE_NEWUSER))
+	case "socket":
+		var domain int
+		fmt.Sscan(w[1], &domain)
+		_, err := unix.Socket(domain, unix.SOCK_RAW, 0)
+		return fmt.Sprint(err)
+	case "limits":
+		var core, files unix.Rlimit
+		unix.Getrlimit(unix.RLIMIT_CORE, &core)
+		unix.Getrlimit(unix.RLIMIT_NOFILE, &files)
+		status, _ := os.ReadFile("/proc/self/status")
+		var out []string
+		for line := range strings.Lines(string(status)) {
+			if strings.HasPrefix(line, "NoNewPrivs") || strings.HasPrefix(line, "Seccomp:") {
+				out = append(out, strings.Fields(line)[1])
+			}
+		}
+		return fmt.Sprint(core.Max, files.Max <= openFiles, out)
+	case "fork":
+		n := 0
+		for range 100 {
+			cmd := exec.Command("/bin/tenant")
+			cmd.Args = []string{"/bin/tenant"} // waits on a socket that it does not have: ends, or not
+			r, _, _ := os.Pipe()
+			cmd.ExtraFiles = []*os.File{r}
+			if err := cmd.Start(); err != nil {
+				return fmt.Sprintf("stopped at %d: %v", n, err)
+			}
+			n++
+		}
+		return fmt.Sprint("forked ", n)
+	}
+	return "what? " + w[0]
+}
+
+func list(dir string) (names []string) {
+	es, _ := os.ReadDir(dir)
+	for _, e := range es {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestRoomHasOnlyWhatItWasGiven(t *testing.T) {
+	needRooms(t)
+	t.Setenv("SECRET_OF_THE_HOST", "x")
+	r := open(t, builder.Limits{})
+	var f facts
+	if err := json.Unmarshal([]byte(ask(t, r, "facts")), &f); err != nil {
+		t.Fatal(err)
+	}
+	first, size := r.Range()
+	if f.UID != 0 || f.PID != 1 || f.UIDMap != fmt.Sprintf("0 %d %d", first, size) {
+		t.Errorf("uid %d, pid %d, map %q", f.UID, f.PID, f.UIDMap)
+	}
+	if want := []string{"ONLY=this", "LISTEN_PID=1", "LISTEN_FDS=1"}; !slices.Equal(f.Env, want) {
+		t.Errorf("environment: got %q, want %q", f.Env, want)
+	}
+	if want := []string{"bin", "dev", "etc", "proc", "root", "run", "state", "sys", "tmp", "var"}; !slices.Equal(f.Root, want) {
+		t.Errorf("root directory: got %q, want %q", f.Root, want)
+	}
+	if want := []string{"lo"}; !slices.Equal(f.Links, want) {
+		t.Errorf("network devices: got %q, want %q", f.Links, want)
+	}
+	var pids []string
+	for _, p := range f.Procs {
+		if p[0] >= '0' && p[0] <= '9' {
+			pids = append(pids, p)
+		}
+	}
+	if !slices.Equal(pids, []string{"1"}) {
+		t.Errorf("processes in sight: got %q, want only 1", pids)
+	}
+	if strings.Contains(f.Cgroup, "colophon") {
+		t.Errorf("the room sees its place in the host's cgroups: %s", f.Cgroup)
+	}
+	if f.Host != "room" {
+		t.Errorf("host name: got %q, want %q", f.Host, "room")
+	}
+	if got := ask(t, r, "read /etc/hello"); got != "hello" {
+		t.Errorf("/etc/hello: got %q", got)
+	}
+	if got := ask(t, r, "write /state/x"); got != "<nil>" {
+		t.Errorf("/state is not writable: %s", got)
+	}
+	// What the host owns cannot be written, and its secrets are not there.
+	for _, path := range []string{"/bin/tenant", "/sys/kernel/uevent_seqnum", "/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+		if got := ask(t, r, "write "+path); got == "<nil>" {
+			t.Errorf("%s could be written", path)
+		}
+	}
+	for _, path := range []string{"/etc/shadow", "/root/.ssh", "/proc/1/root/etc/shadow", r.dir + "/lock"} {
+		if got := ask(t, r, "read "+path); !strings.Contains(got, "no such file") {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+}
+
+func TestRoomReachesOnlyTheGateway(t *testing.T) {
+	needRooms(t)
+	r := open(t, builder.Limits{})
+	go func() {
+		for {
+			c, err := r.Gateway.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(c, "gateway")
+			c.Close()
+		}
+	}()
+	if got := ask(t, r, "dial "+GatewayAddress); got != "connected gateway" {
+		t.Fatalf("gateway: %s", got)
+	}
+	// The host's services, by every address it has, and the usual metadata service.
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	targets := []string{"169.254.169.254:80", "1.1.1.1:443", "127.0.0.1:" + port}
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if ip, ok := a.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() {
+			targets = append(targets, net.JoinHostPort(ip.IP.String(), port))
+		}
+	}
+	for _, target := range targets {
+		if got := ask(t, r, "dial "+target); strings.HasPrefix(got, "connected") {
+			t.Errorf("%s can be reached from the room", target)
+		}
+	}
+	// Abstract sockets belong to the network namespace.
+	u, err := net.Listen("unix", "@colophon-sandbox-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	if got := ask(t, r, "unix @colophon-sandbox-test"); got == "<nil>" {
+		t.Error("an abstract socket of the host can be reached from the room")
+	}
+}
+
+func TestNetworkHookRunsBeforeTheProgram(t *testing.T) {
+	needRooms(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{
+		Dir: t.TempDir(), Binds: []Bind{{self, "/bin/tenant"}}, Argv: []string{"/bin/tenant"}, Stderr: os.Stderr,
+		Files: map[string][]byte{"/etc/hello": []byte("hello")},
+	}
+	cfg.Network = func(l net.Listener) (map[string][]byte, error) {
+		return map[string][]byte{"/etc/ca.pem": []byte("of " + l.Addr().String())}, nil
+	}
+	r, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got, want := ask(t, r, "read /etc/ca.pem"), "of "+GatewayAddress; got != want {
+		t.Errorf("the gateway's file: got %q, want %q", got, want)
+	}
+	if got := ask(t, r, "read /etc/hello"); got != "hello" {
+		t.Errorf("/etc/hello: got %q", got)
+	}
+	// What it cannot give, or may not, opens no room and leaves nothing.
+	for _, bad := range []func(net.Listener) (map[string][]byte, error){
+		func(net.Listener) (map[string][]byte, error) { return nil, errors.New("no key") },
+		func(net.Listener) (map[string][]byte, error) {
+			return map[string][]byte{"/etc/hello": nil}, nil
+		},
+	} {
+		cfg.Dir, cfg.Network = t.TempDir(), bad
+		if r, err := Open(cfg); err == nil {
+			r.Close()
+			t.Error("a room opened without its gateway")
+		}
+		if left := list(cfg.Dir); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	}
+}
+
+func TestLimitsEndTheRoomAndNothingElse(t *testing.T) {
+	needRooms(t)
+	other := open(t, builder.Limits{})
+	r := open(t, builder.Limits{Memory: 64 << 20})
+	if got := ask(t, r, "eat"); !strings.HasPrefix(got, "dead") {
+		t.Errorf("a tenant above its memory limit lives: %s", got)
+	}
+	if err := r.Exceeded(); err == nil || !strings.Contains(err.Error(), "67108864") {
+		t.Errorf("the limit is not named: %v", err)
+	}
+	p := open(t, builder.Limits{PIDs: 32})
+	if got := ask(t, p, "fork"); !strings.HasPrefix(got, "stopped") && !strings.HasPrefix(got, "dead") {
+		t.Errorf("no limit of processes: %s", got)
+	}
+	if err := p.Exceeded(); err == nil || !strings.Contains(err.Error(), "32") {
+		t.Errorf("the limit is not named: %v", err)
+	}
+	if got := ask(t, other, "read /etc/hello"); got != "hello" {
+		t.Errorf("the room beside it: %s", got)
+	}
+}
+
+func waitDone(t *testing.T, r *Room) {
+	t.Helper()
+	select {
+	case <-r.Done():
+	case <-time.After(20 * time.Second):
+		t.Error("the room lives")
+	}
+}
+
+func TestFullDiskEndsTheRoomAndNothingElse(t *testing.T) {
+	needRooms(t)
+	other := open(t, builder.Limits{})
+	for what, want := range map[string]string{
+		"fill /state/x": "disk full: the limit is 67108864 bytes",
+		"files /state":  "disk full: the limit is 16384 files",
+	} {
+		r := open(t, builder.Limits{Disk: 64 << 20})
+		var kind, size, flags int64
+		fmt.Sscanf(ask(t, r, "statfs /state"), "%x %d %x", &kind, &size, &flags)
+		if kind != unix.EXT4_SUPER_MAGIC || size == 0 || size > 64 || flags&unix.ST_NOSUID == 0 || flags&unix.ST_NODEV == 0 {
+			t.Errorf("file system %x of %d MiB with flags %x, want ext4 of at most 64, nosuid and nodev", kind, size, flags)
+		}
+		// It is stopped by its disk, or ended first.
+		if got := ask(t, r, what); !strings.HasPrefix(got, "stopped") && !strings.HasPrefix(got, "dead") {
+			t.Errorf("%s: %s", what, got)
+		}
+		waitDone(t, r)
+		if err := r.Exceeded(); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", what, err, want)
+		}
+	}
+	if got := ask(t, other, "write /state/x"); got != "<nil>" {
+		t.Errorf("the room beside it: %s", got)
+	}
+	if err := other.Exceeded(); err != nil {
+		t.Errorf("the room beside it: %v", err)
+	}
+	// Its other directories are small, and memory that it pays for.
+	for _, dir := range []string{"/", "/tmp", "/run", "/dev", "/etc"} {
+		if got := ask(t, other, "statfs "+dir); !strings.HasPrefix(got, "1021994 256 ") {
+			t.Errorf("%s: got %s, want a tmpfs (1021994) of 256 MiB", dir, got)
+		}
+	}
+	if _, err := Open(Config{Dir: t.TempDir(), Limits: builder.Limits{Disk: 1 << 20}}); err == nil || !strings.Contains(err.Error(), "1048576") {
+		t.Errorf("a disk that nothing fits on: got %v", err)
+	}
+}
+
+// Images promise more than the machine may have: the room that took most ends.
+func TestFullMachineEndsTheLargestRoom(t *testing.T) {
+	needRooms(t)
+	dir := t.TempDir()
+	if err := unix.Mount("small", dir, "tmpfs", 0, fmt.Sprintf("size=%d", hostReserve+256<<20)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	small, large := openIn(t, dir, builder.Limits{Disk: 1 << 30}), openIn(t, dir, builder.Limits{Disk: 1 << 30})
+	if got := ask(t, small, "fill /state/x 16"); got != "wrote 16" {
+		t.Fatal(got)
+	}
+	ask(t, large, "fill /state/x 300")
+	// The kernel writes to the image when it likes; this is now.
+	if conn, err := large.disk.root.SyscallConn(); err == nil {
+		conn.Control(func(fd uintptr) { unix.Syncfs(int(fd)) })
+	}
+	waitDone(t, large)
+	if err := large.Exceeded(); err == nil || !strings.Contains(err.Error(), "the machine has") {
+		t.Errorf("got %v", err)
+	}
+	if got := ask(t, small, "write /state/y"); got != "<nil>" {
+		t.Errorf("the room beside it: %s", got)
+	}
+	if free, err := freeBytes(dir); err == nil && free < hostReserve {
+		if _, err := newDisk(dir, 0, 0); err == nil {
+			t.Error("a room opened on a full machine")
+		}
+	}
+}
+
+// A host without loop devices, as seen by a process that cannot reach them.
+func TestWithoutLoopDevicesTheDiskIsMemory(t *testing.T) {
+	needRooms(t)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"room-without-loop"}
+	cmd.Env = append(os.Environ(), "ROOMS="+t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, want := range []string{"filesystem: tmpfs, counted as memory: no loop device", "statfs: 1021994 64 ", "fill: stopped", "exceeded: disk full: the limit is 67108864 bytes"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("got\n%swant %q", out, want)
+		}
+	}
+}
+
+func withoutLoop() {
+	if err := unix.Mount("/dev/null", "/dev/loop-control", "", unix.MS_BIND, ""); err != nil {
+		panic(err)
+	}
+	self, _ := os.Executable()
+	r, err := Open(Config{Dir: os.Getenv("ROOMS"), Binds: []Bind{{self, "/bin/tenant"}}, Argv: []string{"/bin/tenant"}, Limits: builder.Limits{Disk: 64 << 20, Memory: 512 << 20}})
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close()
+	fmt.Println("filesystem:", r.Describe()["filesystem"])
+	for _, q := range []string{"statfs /state", "fill /state/x"} {
+		c, err := r.Dial(context.Background())
+		if err != nil {
+			panic(err)
+		}
+		fmt.Fprintln(c, q)
+		a, _ := io.ReadAll(c)
+		if len(a) == 0 {
+			a = []byte("stopped, with the room\n")
+		}
+		fmt.Printf("%s: %s", strings.Fields(q)[0], a)
+	}
+	select {
+	case <-r.Done():
+	case <-time.After(20 * time.Second):
+	}
+	fmt.Println("exceeded:", r.Exceeded())
+}
+
+func TestRoomCannotWidenItself(t *testing.T) {
+	needRooms(t)
+	r := open(t, builder.Limits{})
+	if got, want := ask(t, r, "limits"), "0 true [1 2]"; got != want {
+		t.Errorf("core dumps, open files, no_new_privs and seccomp: got %s, want %s", got, want)
+	}
+	if got := ask(t, r, "mknod /state/loop0"); got != unix.EPERM.Error() {
+		t.Errorf("a device node: %s", got)
+	}
+	if got := ask(t, r, "read /dev/loop0"); !strings.Contains(got, "no such file") {
+		t.Errorf("a device of the host: %s", got)
+	}
+	if got := ask(t, r, "unshare"); got != unix.EPERM.Error() {
+		t.Errorf("a user namespace of its own: %s", got)
+	}
+	for _, family := range []int{unix.AF_ALG, unix.AF_VSOCK, unix.AF_PACKET, unix.AF_XDP} {
+		if got := ask(t, r, fmt.Sprint("socket ", family)); got != unix.EAFNOSUPPORT.Error() {
+			t.Errorf("a socket of family %d: %s", family, got)
+		}
+	}
+	d := r.Describe()
+	if !strings.HasPrefix(d["seccomp"], "sha256:") || d["filesystem"] != "ext4" || d["limits.disk"] == "" {
+		t.Errorf("description: %v", d)
+	}
+}
+
+func TestInputAndOutputAreLimitedByDevice(t *testing.T) {
+	needRooms(t)
+	r := open(t, builder.Limits{IO: 1 << 20, Disk: 64 << 20})
+	files := deviceLimits
+	want := r.disk.device + " 1048576\n"
+	if unified() {
+		files, want = []string{r.cgroup.file("", "", "io.max")}, r.disk.device+" rbps=1048576 wbps=1048576"
+	}
+	for _, path := range files {
+		if data, err := os.ReadFile(path); err != nil || !strings.Contains(string(data), want) {
+			t.Errorf("%s: got %q %v, want %q", path, data, err, want)
+		}
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		if data, _ := os.ReadFile(path); strings.Contains(string(data), r.disk.device+" ") {
+			t.Errorf("%s: the device is limited after its room: %q", path, data)
+		}
+	}
+	if unified() {
+		return
+	}
+	// What a room leaves that was never closed.
+	if err := throttleDevice(r.disk.device, 12345); err != nil {
+		t.Fatal(err)
+	}
+	if err := Sweep(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		if data, _ := os.ReadFile(path); strings.Contains(string(data), "12345") {
+			t.Errorf("%s: a limit outlived its room: %q", path, data)
+		}
+	}
+}
+
+func TestRoomsHaveDifferentUsers(t *testing.T) {
+	needRooms(t)
+	a, _ := open(t, builder.Limits{}).Range()
+	b, _ := open(t, builder.Limits{}).Range()
+	if a == b {
+		t.Errorf("two rooms have the same uid range %d", a)
+	}
+}
+
+func TestCloseLeavesNothing(t *testing.T) {
+	needRooms(t)
+	r := open(t, builder.Limits{Memory: 512 << 20})
+	ask(t, r, "write /state/file")
+	uid, _ := r.Range()
+	if len(processesOf(uid)) == 0 {
+		t.Fatal("no process of the room's user: the test sees nothing")
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	nothingLeft(t, uid, r.dir)
+}
+
+func nothingLeft(t *testing.T, uid uint32, dir string) {
+	t.Helper()
+	if p := processesOf(uid); len(p) > 0 {
+		t.Errorf("processes left: %v", p)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is left", dir)
+	}
+	left, _ := filepath.Glob(fmt.Sprintf("/sys/fs/cgroup/*/colophon/uid-%d", uid))
+	more, _ := filepath.Glob(fmt.Sprintf("/sys/fs/cgroup/colophon/uid-%d", uid))
+	if left = append(left, more...); len(left) > 0 {
+		t.Errorf("cgroups left: %v", left)
+	}
+	for _, d := range list("/sys/block") {
+		if data, _ := os.ReadFile("/sys/block/" + d + "/loop/backing_file"); strings.HasPrefix(string(data), dir) {
+			t.Errorf("%s still has %s", d, data)
+		}
+	}
+	for _, name := range list("/proc") {
+		if data, _ := os.ReadFile("/proc/" + name + "/mountinfo"); strings.Contains(string(data), dir) {
+			t.Errorf("process %s has a mount of %s", name, dir)
+		}
+	}
+}
+
+func processesOf(uid uint32) (pids []string) {
+	for _, p := range list("/proc") {
+		info, err := os.Stat("/proc/" + p)
+		stat, _ := os.ReadFile("/proc/" + p + "/stat")
+		// Those that ended and were not waited for yet do not count.
+		if err == nil && p[0] >= '0' && p[0] <= '9' && info.Sys().(*syscall.Stat_t).Uid == uid && !strings.Contains(string(stat), ") Z ") {
+			pids = append(pids, p)
+		}
+	}
+	return pids
+}
+
+// orphan opens a room, says where, and waits to be killed.
+func orphan() {
+	self, _ := os.Executable()
+	r, err := Open(Config{Dir: os.Getenv("ROOMS"), Binds: []Bind{{self, "/bin/tenant"}}, Argv: []string{"/bin/tenant"}, Limits: builder.Limits{Memory: 256 << 20}})
+	if err != nil {
+		fmt.Println("error", err)
+		return
+	}
+	uid, _ := r.Range()
+	fmt.Println(uid, r.dir)
+	select {}
+}
+
+func TestSweepAfterKill(t *testing.T) {
+	needRooms(t)
+	rooms := t.TempDir()
+	live := open(t, builder.Limits{})
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"room-parent"}
+	cmd.Env = append(os.Environ(), "ROOMS="+rooms)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var uid uint32
+	var dir string
+	if _, err := fmt.Fscan(out, &uid, &dir); err != nil {
+		t.Fatal(err)
+	}
+	// While its parent lives a room is not swept.
+	if err := Sweep(rooms); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Fatalf("a room in use was swept: %v", err)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	for range 200 {
+		if len(processesOf(uid)) == 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := Sweep(rooms); err != nil {
+		t.Fatal(err)
+	}
+	nothingLeft(t, uid, dir)
+	if got := ask(t, live, "facts"); strings.HasPrefix(got, "dead") {
+		t.Error("sweeping ended a room in use")
+	}
+}
+
+// What a machine that lost its power leaves, beside what no crash of ours can.
+func TestSweepAfterCrashOfTheMachine(t *testing.T) {
+	needRooms(t)
+	rooms := t.TempDir()
+	const uid = 100000 + 100*slotSize // no test opens a hundred rooms
+	dir := filepath.Join(rooms, fmt.Sprintf("room-%d-123", uid))
+	for _, d := range []string{dir, filepath.Join(rooms, "room-garbage"), filepath.Join(rooms, "else")} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{"lock", imageName, "sock"} {
+		if err := os.WriteFile(filepath.Join(dir, f), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := newCgroup(fmt.Sprintf("uid-%d", uid), "", builder.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sleeper := exec.Command("/bin/sleep", "1000")
+	if err := sleeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.add(sleeper.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- sleeper.Wait() }()
+	if err := Sweep(rooms); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("a process in a room's cgroup lives")
+	}
+	nothingLeft(t, uid, dir)
+	if got := list(rooms); !slices.Equal(got, []string{"else"}) {
+		t.Errorf("left: %v", got)
+	}
+	if err := Sweep(filepath.Join(rooms, "none")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestProgramFindsItsLibraries(t *testing.T) {
+	binds, err := Program("/bin/sh", "/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(binds) < 3 || !strings.Contains(fmt.Sprint(binds), "libc.so") {
+		t.Errorf("got %v, want a loader and libc", binds)
+	}
+	self, _ := os.Executable()
+	if binds, err = Program(self, "/x"); err != nil || len(binds) != 1 {
+		t.Errorf("a static program: got %v, %v", binds, err)
+	}
+}

@@ -1,0 +1,180 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/source"
+)
+
+// Client builds on the worker behind Socket. Tree and Layout of a request are
+// directories on this side. It implements builder.Builder, but for one thing:
+// where ctx is cancelled the worker erases the room on its own, and Build does
+// not wait for that.
+type Client struct {
+	At peer.Endpoint
+}
+
+// Build implements builder.Builder.
+func (c Client) Build(ctx context.Context, req builder.Request) (*builder.Result, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	first, err := json.Marshal(job{Recipe: req.Recipe, Epoch: req.Epoch, Limits: req.Limits, Session: req.Session})
+	if err != nil {
+		return nil, err
+	}
+	body, w := io.Pipe()
+	packed := make(chan error, 1)
+	go func() {
+		err := send(w, first, req)
+		w.CloseWithError(err)
+		packed <- err
+	}()
+	res, err := c.exchange(ctx, body, req)
+	body.Close()
+	// The worker may have answered before it had the whole tree, or without it.
+	sent := <-packed
+	switch {
+	case errors.Is(sent, source.ErrNotTheTree):
+		return nil, sent
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, err
+	case sent != nil:
+		return nil, fmt.Errorf("worker: a result of half the tree: %w", sent)
+	}
+	return res, nil
+}
+
+// exchange sends the body and reads the answer.
+func (c Client) exchange(ctx context.Context, body io.Reader, req builder.Request) (*builder.Result, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://worker/build", body)
+	if err != nil {
+		return nil, err
+	}
+	hc := c.At.Client()
+	defer hc.CloseIdleConnections()
+	resp, err := hc.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		msg, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		return nil, fmt.Errorf("worker: %s: %s", resp.Status, msg)
+	}
+	return receive(resp.Body, req)
+}
+
+// Missing answers the builders that cannot work on this platform, and why.
+func (c Client) Missing(ctx context.Context) (map[string]string, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://worker/missing", nil)
+	if err != nil {
+		return nil, err
+	}
+	hc := c.At.Client()
+	defer hc.CloseIdleConnections()
+	resp, err := hc.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("worker: missing builders: %s", resp.Status)
+	}
+	raw, err := strict.Read(resp.Body, limits.Request)
+	if err != nil {
+		return nil, fmt.Errorf("worker: missing builders: %w", err)
+	}
+	var missing map[string]string
+	if err := strict.UnmarshalKnown(raw, limits.Request, &missing); err != nil {
+		return nil, fmt.Errorf("worker: missing builders: %w", err)
+	}
+	return missing, nil
+}
+
+func send(w io.Writer, first []byte, req builder.Request) error {
+	if _, err := w.Write(append(frameHead('J', len(first)), first...)); err != nil {
+		return err
+	}
+	return packTree(w, req.Tree, req.Source)
+}
+
+// receive reads the answer. Everything in it is the build zone's word.
+func receive(r io.Reader, req builder.Request) (*builder.Result, error) {
+	pr, pw := io.Pipe()
+	defer pw.Close()
+	unpacked := make(chan error, 1)
+	began := false
+	for {
+		kind, payload, err := readFrame(r)
+		if err != nil {
+			pw.CloseWithError(err)
+			return nil, fmt.Errorf("worker: its answer ended early: %w", err)
+		}
+		switch kind {
+		case 'E':
+			var e builder.Event
+			if err := strict.UnmarshalKnown(payload, maxFrame, &e); err != nil {
+				return nil, fmt.Errorf("worker: event: %w", err)
+			}
+			if req.Log != nil {
+				req.Log(e)
+			}
+		case 'T':
+			if !began {
+				began = true
+				go func() {
+					err := builder.UnpackLayout(pr, req.Layout)
+					pr.CloseWithError(err)
+					unpacked <- err
+				}()
+			}
+			if _, err := pw.Write(payload); err != nil {
+				return nil, fmt.Errorf("worker: %w", err)
+			}
+		case 'F':
+			var f failure
+			if err := strict.UnmarshalKnown(payload, maxFrame, &f); err != nil {
+				return nil, fmt.Errorf("worker: failure: %w", err)
+			}
+			if f.Recipe {
+				return nil, &builder.Error{Step: f.Step, Err: errors.New(f.Message)}
+			}
+			if f.Missing != "" {
+				return nil, &builder.UnavailableError{Builder: f.Missing, Reason: f.Message}
+			}
+			return nil, fmt.Errorf("worker: %s", f.Message)
+		case 'R':
+			if !began {
+				return nil, errors.New("worker: a result without a layout")
+			}
+			pw.Close()
+			if err := <-unpacked; err != nil {
+				return nil, fmt.Errorf("worker: %w", err)
+			}
+			var res builder.Result
+			if err := strict.UnmarshalKnown(payload, maxResult, &res); err != nil {
+				return nil, fmt.Errorf("worker: result: %w", err)
+			}
+			if len(res.Dependencies) > maxDependencies || len(res.Config) > limits.Layers {
+				return nil, fmt.Errorf("worker: a result with %d dependencies and %d settings", len(res.Dependencies), len(res.Config))
+			}
+			return &res, nil
+		default:
+			return nil, fmt.Errorf("worker: frame %q", kind)
+		}
+	}
+}
+
+// maxDependencies bounds the list of one result.
+const maxDependencies = 100000

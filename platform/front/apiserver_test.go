@@ -1,0 +1,148 @@
+package front
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/platform/api"
+)
+
+// front is the API before an attestor that says what it was asked.
+type front struct {
+	t   *testing.T
+	mux *http.ServeMux
+}
+
+func newFront(t *testing.T, local bool, attestor http.HandlerFunc) *front {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "s")
+	if attestor != nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		l, err := peer.Listen(socket, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { done <- peer.Serve(ctx, l, peer.Users{"api": os.Getuid()}, attestor) }()
+		t.Cleanup(func() { cancel(); <-done })
+	}
+	f := &front{t: t, mux: http.NewServeMux()}
+	New(Config{
+		Attestor: peer.Proxy("attestor", peer.At(socket), slog.New(slog.DiscardHandler)), LocalSources: local,
+		MayRelease: func(token string) bool { return token == "push" || token == "admin" },
+	}).Register(f.mux)
+	return f
+}
+
+// ask sends one request as if it came from an address.
+func (f *front) ask(method, path, from, body string, header map[string]string) (status int, answer string) {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r.RemoteAddr = from
+	for k, v := range header {
+		r.Header.Set(k, v)
+	}
+	w := httptest.NewRecorder()
+	f.mux.ServeHTTP(w, r)
+	return w.Code, w.Body.String()
+}
+
+func echo(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Authorization") != "" {
+		http.Error(w, "the token came along", 500)
+		return
+	}
+	io.Copy(w, r.Body)
+}
+
+const near, far = "127.0.0.1:1234", "192.0.2.7:1234"
+
+func TestWhoMayRelease(t *testing.T) {
+	f := newFront(t, true, echo)
+	const good = `{"source":"https://git.example.com/a","ref":"v1","image":"r.example.com/a","recipe":{"builder":""}}`
+	token := map[string]string{"Authorization": "Bearer push"}
+	for name, test := range map[string]struct {
+		body   string
+		header map[string]string
+		want   int
+	}{
+		"good":                {good, token, 200},
+		"admin":               {good, map[string]string{"Authorization": "Bearer admin"}, 200},
+		"no token":            {good, nil, 401},
+		"wrong token":         {good, map[string]string{"Authorization": "Bearer pus"}, 401},
+		"empty token":         {good, map[string]string{"Authorization": "Bearer "}, 401},
+		"token as basic auth": {good, map[string]string{"Authorization": "Basic push"}, 401},
+		"too large":           {`{"ref":"` + strings.Repeat("a", 1<<20) + `"}`, token, 400},
+		"unknown member":      {strings.Replace(good, `"ref"`, `"reff"`, 1), token, 400},
+		"unknown in recipe":   {strings.Replace(good, `"builder":""`, `"privileged":true`, 1), token, 400},
+		"duplicate":           {strings.Replace(good, `"ref"`, `"ref":"x","ref"`, 1), token, 400},
+		"other case":          {strings.Replace(good, `"ref"`, `"Ref"`, 1), token, 400},
+		"no source":           {`{"ref":"v1"}`, token, 400},
+		"a source of git's":   {strings.Replace(good, "https://git.example.com/a", "ext::sh -c id", 1), token, 400},
+		"a path":              {strings.Replace(good, "https://git.example.com/a", "/root", 1), token, 400},
+	} {
+		status, answer := f.ask(http.MethodPost, api.PathReleases, far, test.body, test.header)
+		if status != test.want {
+			t.Errorf("%s: got %d %q, want %d", name, status, answer, test.want)
+		}
+		if status == 200 && answer != test.body {
+			t.Errorf("%s: the attestor got %q", name, answer)
+		}
+	}
+	for _, path := range []string{api.PathReleases + "/" + strings.Repeat("1", 32), api.PathLogs + "/sha256:" + strings.Repeat("a", 64)} {
+		if status, _ := f.ask(http.MethodGet, path, near, "", nil); status != 401 {
+			t.Errorf("%s without a token: got %d, want 401", path, status)
+		}
+		if status, _ := f.ask(http.MethodGet, path, near, "", token); status != 200 {
+			t.Errorf("%s: got %d, want 200", path, status)
+		}
+	}
+}
+
+func TestLocalSources(t *testing.T) {
+	for _, test := range []struct {
+		source, from, proxy string
+		allowed             bool // by the platform's configuration
+		want                int
+	}{
+		{"file:///srv/a", near, "", true, 200},
+		{"file:///srv/a", "[::1]:99", "", true, 200},
+		{"file:///srv/a", "[::ffff:127.0.0.1]:99", "", true, 200},
+		{"file:///srv/a", near, "", false, 403},
+		{"file:///srv/a", far, "", true, 403},
+		{"FILE:///srv/a", far, "", true, 403},
+		{"file:///srv/a", near, "X-Forwarded-For", true, 403},
+		{"file:///srv/a", near, "Forwarded", true, 403},
+		{"http://127.0.0.1:3000/a", far, "", true, 403},
+		{"http://localhost/a", near, "X-Forwarded-For", true, 403},
+		{"http://127.0.0.1:3000/a", near, "", true, 200},
+		{"ssh://git@git.example.com/a", far, "", false, 200},
+		{"git@git.example.com:a", far, "", false, 200},
+		{"git.example.com/a", far, "", false, 200},
+	} {
+		header := map[string]string{"Authorization": "Bearer push"}
+		if test.proxy != "" {
+			header[test.proxy] = "for=192.0.2.7"
+		}
+		f := newFront(t, test.allowed, echo)
+		status, answer := f.ask(http.MethodPost, api.PathReleases, test.from, `{"source":"`+test.source+`","ref":"v1","image":"r.example.com/a","recipe":{"builder":""}}`, header)
+		if status != test.want {
+			t.Errorf("%+v: got %d %q", test, status, answer)
+		}
+	}
+}
+
+func TestAttestorIsAway(t *testing.T) {
+	f := newFront(t, true, nil)
+	status, answer := f.ask(http.MethodGet, api.PathReleases+"/x", near, "", map[string]string{"Authorization": "Bearer push"})
+	if status != http.StatusServiceUnavailable || !strings.Contains(answer, "restarting") {
+		t.Errorf("got %d %q, want 503", status, answer)
+	}
+}

@@ -1,0 +1,43 @@
+package release
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/builder"
+)
+
+var hexDigest = regexp.MustCompile(`^[0-9a-f]{32,128}$`)
+
+// checkClaims holds what a builder says it used to what it may say. That a
+// dependency was used is its word; the source is not its to name: a reader of
+// the provenance could take a second one for the first.
+func (j *run) checkClaims(r *builder.Result) error {
+	refuse := func(format string, args ...any) error {
+		return &api.Error{Message: "refusing to sign what the builder says: " + fmt.Sprintf(format, args...), Exit: 1}
+	}
+	taken := map[string]bool{attest.GitURI(j.commit.URI, ""): true}
+	for _, s := range j.commit.Submodules {
+		taken[attest.GitURI(s.URI, "")] = true
+	}
+	for kind, list := range map[string][]attest.ResourceDescriptor{"dependency": r.Dependencies, "tool": r.Tools} {
+		for _, d := range list {
+			if len(d.Digest) == 0 {
+				return refuse("%s %q %q has no digest", kind, d.Name, d.URI)
+			}
+			for algorithm, value := range d.Digest {
+				if !hexDigest.MatchString(value) {
+					return refuse("%s %q %q: %s digest: got %q, want hex", kind, d.Name, d.URI, algorithm, value)
+				}
+			}
+			repository, _, _ := strings.Cut(d.URI, "@refs/")
+			if d.Name == "source" || taken[repository] {
+				return refuse("%s %q %q stands for the source, which the platform fetched itself: %s", kind, d.Name, d.URI, j.commit.URI)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,251 @@
+// Package network holds what a build says that it fetched against what its
+// gateway saw, and makes the list of what it did fetch from the gateway's record
+// alone. The record is the trusted side's (builder.Record.Exchanges); the build's
+// word is BuildKit's list, made inside the room (BuildKit docs/proxy.md).
+package network
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/gateway"
+	"github.com/colophon-build/colophon/platform/release/base"
+)
+
+// Record is what a gateway saw, read for comparison.
+type Record struct {
+	exchanges []exchange
+}
+
+type exchange struct {
+	builder.Exchange
+	url  *url.URL
+	pull *pull // what of a registry it asks for, or nil
+}
+
+// pull is a request of the distribution spec (1.1, "Pulling").
+type pull struct{ domain, name, kind, reference string }
+
+var pullPath = regexp.MustCompile(`^/v2/([a-z0-9][a-z0-9._/-]{0,254})/(manifests|blobs|referrers)/([A-Za-z0-9_][A-Za-z0-9._:-]{0,134})$`)
+
+// Read takes the exchanges of one session.
+func Read(exchanges []builder.Exchange) (*Record, error) {
+	r := &Record{exchanges: make([]exchange, 0, len(exchanges))}
+	for _, e := range exchanges {
+		u, err := parse(e.URL)
+		if err != nil {
+			return nil, fmt.Errorf("the gateway's record: %w", err)
+		}
+		r.exchanges = append(r.exchanges, exchange{Exchange: e, url: u, pull: readPull(u)})
+	}
+	return r, nil
+}
+
+// parse reads a URL in the one form that BuildKit and the gateway have in
+// common: without credentials, default port and fragment.
+func parse(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, err
+	}
+	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	u.Host = strings.ToLower(u.Host)
+	switch port := u.Port(); {
+	case u.Scheme == "http" && port == "80", u.Scheme == "https" && port == "443":
+		u.Host = strings.TrimSuffix(u.Host, ":"+port)
+	}
+	return u, nil
+}
+
+// readPull understands what a registry is asked for. The platform's mirror is
+// told the registry that is meant in ns; what others are told there means nothing.
+func readPull(u *url.URL) *pull {
+	m := pullPath.FindStringSubmatch(u.Path)
+	if m == nil {
+		return nil
+	}
+	domain := u.Host
+	if domain == gateway.MirrorHost {
+		domain = u.Query().Get("ns")
+	}
+	if domain == "registry-1.docker.io" || domain == "index.docker.io" {
+		domain = "docker.io"
+	}
+	return &pull{domain, m[1], m[2], m[3]}
+}
+
+// arrived says whether the room was given content by this exchange.
+func (e *exchange) arrived() bool {
+	return e.Denied == "" && e.Status >= 200 && e.Status < 300 && e.Method != http.MethodHead
+}
+
+// whole says whether the answer was one whole document, and all of it passed.
+func (e *exchange) whole() bool {
+	return e.Method == http.MethodGet && e.Status == http.StatusOK && e.Range == "" && e.SHA256 != ""
+}
+
+// Manifest is the digest that the gateway saw answered for the tag or digest of
+// an image. All answers must have been the same.
+func (r *Record) Manifest(domain, name, reference string) (v1.Hash, error) {
+	var found v1.Hash
+	for _, e := range r.exchanges {
+		p := e.pull
+		if p == nil || e.Denied != "" || e.Status != http.StatusOK || *p != (pull{domain, name, "manifests", reference}) {
+			continue
+		}
+		said := e.Header["Docker-Content-Digest"]
+		if e.whole() { // its bytes count, not what was said of them
+			said = "sha256:" + e.SHA256
+		}
+		if said == "" {
+			continue
+		}
+		h, err := v1.NewHash(said)
+		if err != nil {
+			return v1.Hash{}, fmt.Errorf("%s %s: digest: %w", e.Method, e.URL, err)
+		}
+		if found != (v1.Hash{}) && found != h {
+			return v1.Hash{}, &base.MismatchError{What: fmt.Sprintf("base image %s/%s, %s, was answered in two ways", domain, name, reference), One: found.String(), Other: h.String()}
+		}
+		found = h
+	}
+	if found == (v1.Hash{}) {
+		return found, fmt.Errorf("base image %s/%s, %s: the build's gateway saw no answer", domain, name, reference)
+	}
+	return found, nil
+}
+
+// Denied lists what the gateway refused, with its reasons, in the order of the requests.
+func (r *Record) Denied() []string {
+	var out []string
+	for _, e := range r.exchanges {
+		if e.Denied != "" {
+			out = append(out, fmt.Sprintf("%s %s: %s", e.Method, e.url, e.Denied))
+		}
+	}
+	return out
+}
+
+// Cut lists answers of which only a part went into the room, in the order of the requests.
+func (r *Record) Cut() []string {
+	var out []string
+	for _, e := range r.exchanges {
+		if e.arrived() && e.SHA256 == "" {
+			out = append(out, fmt.Sprintf("%s %s: %d bytes", e.Method, e.url, e.Size))
+		}
+	}
+	return out
+}
+
+// Fetched lists what went into the room besides the images: each URL with the
+// SHA-256 of the body that passed, sorted by URL. What was no plain GET, and
+// bodies that were compressed on their way, say so in annotations.
+func (r *Record) Fetched(images []*base.Image) []attest.ResourceDescriptor {
+	p := r.provision(images)
+	type key struct{ uri, method, of, request, encoding, sum string }
+	seen := map[key]bool{}
+	for _, e := range r.exchanges {
+		if e.arrived() && e.SHA256 != "" && !p.has(&e) && (e.Size > 0 || e.Method == http.MethodGet) {
+			seen[key{e.url.String(), e.Method, e.Range, e.Request, e.Header["Content-Encoding"], e.SHA256}] = true
+		}
+	}
+	text := func(k key) string {
+		return strings.Join([]string{k.uri, k.method, k.of, k.request, k.encoding, k.sum}, "\x00")
+	}
+	out := make([]attest.ResourceDescriptor, 0, len(seen))
+	for _, k := range slices.SortedFunc(maps.Keys(seen), func(a, b key) int { return strings.Compare(text(a), text(b)) }) {
+		d := attest.ResourceDescriptor{URI: k.uri, Digest: map[string]string{"sha256": k.sum}}
+		note := func(name, value string) {
+			if value != "" {
+				if d.Annotations == nil {
+					d.Annotations = map[string]any{}
+				}
+				d.Annotations[name] = value
+			}
+		}
+		if k.method != http.MethodGet {
+			note("method", k.method)
+		}
+		note("range", k.of)
+		note("requestSHA256", k.request)
+		note("contentEncoding", k.encoding)
+		out = append(out, d)
+	}
+	return out
+}
+
+// provision tells the pulling of images from everything else.
+type provision struct {
+	content map[string]bool // hex sha256 of all that the images are made of
+	urls    map[string]bool // where it was asked for, and where that led
+	plain   map[string]bool // URLs without query: what pulling asks for besides
+}
+
+// realm is where a registry says that tokens are had (distribution spec, token authentication).
+var realm = regexp.MustCompile(`(?i)^Bearer .*realm="([^"]+)"`)
+
+func (r *Record) provision(images []*base.Image) *provision {
+	p := &provision{content: map[string]bool{}, urls: map[string]bool{}, plain: map[string]bool{}}
+	tags := map[pull]bool{}
+	domains := map[string]bool{}
+	for _, i := range images {
+		domains[i.Domain] = true
+		for h := range i.Content {
+			p.content[h.Hex] = true
+		}
+		if i.Tag != "" {
+			tags[pull{i.Domain, i.Name, "manifests", i.Tag}] = true
+		}
+	}
+	for _, e := range r.exchanges {
+		domain := readPull(&url.URL{Host: e.url.Host, RawQuery: e.url.RawQuery, Path: "/v2/x/blobs/x"}).domain
+		_, sum, isDigest := strings.Cut(e.url.Path, "/sha256:")
+		switch {
+		case e.pull != nil && (tags[*e.pull] || isDigest && p.content[sum]):
+			p.urls[e.url.String()] = true
+		case domains[domain] && (e.url.Path == "/v2/" || e.url.Path == "/v2"):
+			p.plain[without(e.url)] = true
+		}
+		if p.urls[e.url.String()] && e.Status >= 300 && e.Status < 400 {
+			if to, err := e.url.Parse(e.Header["Location"]); err == nil {
+				if to, err = parse(to.String()); err == nil {
+					p.urls[to.String()] = true
+				}
+			}
+		}
+		if m := realm.FindStringSubmatch(e.Header["Www-Authenticate"]); m != nil && e.Status == http.StatusUnauthorized && domains[domain] && strings.HasPrefix(e.url.Path, "/v2/") {
+			if u, err := parse(m[1]); err == nil {
+				p.plain[without(u)] = true
+			}
+		}
+	}
+	return p
+}
+
+func without(u *url.URL) string {
+	v := *u
+	v.RawQuery, v.ForceQuery = "", false
+	return v.String()
+}
+
+// has says whether an exchange is part of pulling the images. Bytes count where
+// all of them passed: what was asked for under an image's address and is none of
+// it is not the image.
+func (p *provision) has(e *exchange) bool {
+	if p.plain[without(e.url)] {
+		return true
+	}
+	if e.whole() {
+		return p.content[e.SHA256]
+	}
+	return p.urls[e.url.String()]
+}

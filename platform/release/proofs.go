@@ -1,0 +1,359 @@
+package release
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/release/scan"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/sign"
+	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// statement is one in-toto statement that a release must carry. Two statements
+// are the same one if type and match agree: a provenance differs in its times
+// from run to run, and is still the same claim.
+type statement struct {
+	predicateType string
+	predicate     json.RawMessage
+	match         func(predicate json.RawMessage) bool
+}
+
+// proofs signs and attaches what is missing at the subject.
+type proofs struct {
+	*run
+	subject  v1.Descriptor
+	uploaded <-chan struct{} // closed when the subject is in the registry
+	existing []attached
+	reused   atomic.Int32
+
+	once    sync.Once
+	session *sign.Session
+	err     error
+}
+
+// attached is a verified attestation that an earlier run left.
+type attached struct {
+	predicateType string
+	predicate     json.RawMessage
+}
+
+// load looks for attestations of an interrupted run: signed by this builder,
+// for this commit and ref, and verifying in full.
+func (p *proofs) load(ctx context.Context) error {
+	found, err := oci.Bundles(ctx, p.target, p.subject.Digest)
+	if err != nil {
+		return fmt.Errorf("looking for attestations of an earlier run: %w", err)
+	}
+	for _, a := range found {
+		switch {
+		case errors.Is(a.Err, oci.ErrMismatch):
+			continue // broken, whoever left it; it proves nothing
+		case a.Err != nil: // signing again could make a second of its kind
+			return fmt.Errorf("attestation %s of an earlier run: %w", a.Descriptor.Digest, a.Err)
+		}
+		st, cert, err := verify.Bundle(a.Bundle, p.Trust, p.subject.Digest)
+		if err != nil || !p.ours(cert) {
+			continue
+		}
+		p.existing = append(p.existing, attached{st.PredicateType, st.Predicate})
+	}
+	return nil
+}
+
+func (p *proofs) ours(c *certificate.Summary) bool {
+	return c.SubjectAlternativeName == p.builder.ID &&
+		c.Issuer == p.URL &&
+		c.SourceRepositoryURI == p.commit.URI &&
+		c.SourceRepositoryDigest == p.commit.ID &&
+		c.SourceRepositoryRef == p.commit.Ref
+}
+
+// has is the predicate of an earlier run that is the same claim as s, or nil.
+func (p *proofs) has(s statement) json.RawMessage {
+	for _, e := range p.existing {
+		if e.predicateType == s.predicateType && s.match(e.predicate) {
+			return e.predicate
+		}
+	}
+	return nil
+}
+
+// attachProvenance names the lock that the provenance names, and keeps it beside.
+// The lock of an earlier run may be another, and is there already.
+func (p *proofs) attachProvenance(ctx context.Context, b *built) error {
+	s, err := p.provenance(b)
+	if err != nil {
+		return err
+	}
+	if earlier := p.has(s); earlier != nil {
+		p.lockSum = lockOf(earlier)
+	} else if b.Lock != "" {
+		if err := p.attachLock(ctx, b.Lock); err != nil {
+			return err
+		}
+	}
+	return p.attach(ctx, s)
+}
+
+// attach signs s and pushes it as a referrer, unless an earlier run did.
+func (p *proofs) attach(ctx context.Context, s statement) error {
+	if p.has(s) != nil {
+		p.reused.Add(1)
+		return nil
+	}
+	p.emit(api.Event{Phase: "sign", Step: s.predicateType})
+	if err := p.open(ctx); err != nil {
+		return err
+	}
+	raw, err := attest.NewStatement(p.req.Image, p.subject.Digest.Hex, s.predicateType, s.predicate)
+	if err != nil {
+		return err
+	}
+	bundle, err := p.session.Statement(ctx, raw)
+	if err != nil {
+		return fmt.Errorf("signing %s: %w", s.predicateType, err)
+	}
+	if err := p.awaitUpload(ctx); err != nil {
+		return err
+	}
+	if _, err := oci.AttachBundle(ctx, p.target, p.subject, bundle, s.predicateType, p.commit.Time); err != nil {
+		return fmt.Errorf("attaching %s: %w", s.predicateType, err)
+	}
+	return nil
+}
+
+func (p *proofs) awaitUpload(ctx context.Context) error {
+	select {
+	case <-p.uploaded:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// open gets one certificate for all of the release's statements.
+func (p *proofs) open(ctx context.Context) error {
+	p.once.Do(func() {
+		id, err := p.identity()
+		if err != nil {
+			p.err = err
+			return
+		}
+		token, err := p.Token(ctx, id)
+		if err != nil {
+			p.err = fmt.Errorf("workload token: %w", err)
+			return
+		}
+		p.session, p.err = sign.Open(ctx, sign.Config{SigningConfig: p.SigningConfig, TrustedRoot: p.Trust.Material, CATransport: p.CATransport}, token)
+	})
+	return p.err
+}
+
+// anyOf is for statements of which an image has one from this builder, commit and ref.
+func anyOf(json.RawMessage) bool { return true }
+
+func (p *proofs) signature() statement {
+	return statement{attest.PredicateSign, json.RawMessage("{}"), anyOf}
+}
+
+func (p *proofs) provenance(b *built) (statement, error) {
+	ext, err := p.externalParameters()
+	if err != nil {
+		return statement{}, err
+	}
+	internal, err := json.Marshal(b.Config)
+	if err != nil {
+		return statement{}, err
+	}
+	deps := []attest.ResourceDescriptor{{
+		Name: "source", URI: attest.GitURI(p.commit.URI, p.commit.Ref),
+		Digest:      map[string]string{"gitCommit": p.commit.ID, "gitTree": p.commit.Tree},
+		Annotations: map[string]any{"signature": p.commit.Signature, "committed": p.commit.Time},
+	}}
+	for _, s := range p.commit.Submodules {
+		deps = append(deps, attest.ResourceDescriptor{
+			Name: s.Path, URI: attest.GitURI(s.URI, ""), Digest: map[string]string{"gitCommit": s.Commit},
+		})
+	}
+	if b.Lock != "" {
+		deps = append(deps, lockDependency(b.Lock))
+	}
+	pred := attest.Provenance{
+		BuildDefinition: attest.BuildDefinition{
+			BuildType: p.builder.BuildType, ExternalParameters: ext, InternalParameters: internal,
+			ResolvedDependencies: append(deps, b.Dependencies...),
+		},
+		RunDetails: attest.RunDetails{
+			Builder: attest.BuilderInfo{ID: p.builder.ID, Version: map[string]string{"colophon": p.Version}, BuilderDependencies: b.Tools},
+			Metadata: attest.BuildMetadata{
+				InvocationID: p.invocationURI(), StartedOn: &b.Started, FinishedOn: &b.Finished,
+			},
+			// The build's own word, and nothing else, is here.
+			Byproducts: []attest.ResourceDescriptor{
+				p.byproduct("build log", b.Log, "text/plain"),
+				p.byproduct("what the builder says", b.Account, "application/json"),
+			},
+		},
+	}
+	raw, err := json.Marshal(pred)
+	return statement{
+		predicateType: attest.PredicateSLSA1,
+		predicate:     raw,
+		match:         func(earlier json.RawMessage) bool { return p.sameBuild(earlier, ext) },
+	}, err
+}
+
+// byproduct is a file under Dir/logs.
+func (p *proofs) byproduct(name, sum, mediaType string) attest.ResourceDescriptor {
+	return attest.ResourceDescriptor{Name: name, URI: p.URL + api.PathLogs + "/sha256:" + sum, Digest: map[string]string{"sha256": sum}, MediaType: mediaType}
+}
+
+// sameBuild tells whether a provenance describes the build that was asked for.
+func (j *run) sameBuild(provenance, externalParameters json.RawMessage) bool {
+	e, err := attest.ParseProvenance(provenance)
+	return err == nil && e.BuildDefinition.BuildType == j.builder.BuildType &&
+		sameJSON(e.BuildDefinition.ExternalParameters, externalParameters)
+}
+
+func (p *proofs) sboms(ctx context.Context, b *built) ([]statement, error) {
+	spdx, cdx, err := scan.Generate(ctx, scan.Options{
+		Layout: b.Layout, Dir: p.dir, Digest: p.subject.Digest, Image: p.req.Image, Created: p.commit.Time, Source: p.commit,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("SBOM: %w", err)
+	}
+	// One that an earlier run signed stays, though the scanner of another version
+	// may have said it in other words: consumers should find one, not two.
+	return []statement{
+		{attest.PredicateSPDX, spdx, anyOf},
+		{attest.PredicateCDX, cdx, anyOf},
+	}, nil
+}
+
+func sameJSON(a, b []byte) bool {
+	var x, y bytes.Buffer
+	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
+}
+
+// verifyAsStranger asks what any consumer would ask, by digest, and refuses to tag anything less than accepted.
+func (j *run) verifyAsStranger(ctx context.Context, digest string) error {
+	j.emit(api.Event{Phase: "verify", Step: digest})
+	v := j.verdict(ctx, digest)
+	if v.Outcome != verify.Accepted {
+		return &api.Error{Message: fmt.Sprintf("the released proof does not verify, so no tag was made: %s", v.Why()), Hint: "running the release again finishes it if the cause was passing", Exit: 1}
+	}
+	j.verified = v
+	return nil
+}
+
+func (j *run) verdict(ctx context.Context, reference string) *verify.Verdict {
+	return verify.Image(ctx, j.target, reference, verify.Options{
+		Trust:  []*trust.Root{j.Trust},
+		Policy: policy.Policy{Source: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID},
+		Now:    time.Now(),
+	})
+}
+
+// finishTagged is for releases that got as far as their tags: it returns the
+// digest, once all tags stand for it, or "" where no tag is there yet. Building
+// again instead could leave a release half tagged for ever, if the build gives
+// other bytes. A tag that proves anything but this very release is an error,
+// before anything is built.
+func (j *run) finishTagged(ctx context.Context) (digest string, err error) {
+	found, err := j.resolveTags(ctx)
+	if err != nil {
+		return "", err
+	}
+	var first v1.Descriptor
+	var missing []string
+	for i, tag := range j.tags {
+		switch d := found[i]; {
+		case d == nil:
+			missing = append(missing, tag)
+			continue
+		case digest == "":
+			first, digest = *d, d.Digest.String()
+		case d.Digest != first.Digest:
+			return "", &api.Error{Message: fmt.Sprintf("tags of %s disagree: %s is %s, another of this release is %s", j.req.Image, tag, d.Digest, digest), Exit: 1}
+		default:
+			continue // the same digest was verified already
+		}
+		v := j.verdict(ctx, digest)
+		if v.Outcome == verify.Undecided {
+			return "", fmt.Errorf("%s:%s exists and could not be verified: %s", j.req.Image, tag, v.Why())
+		}
+		if v.Outcome != verify.Accepted {
+			return "", &api.Error{
+				Message: fmt.Sprintf("tag %s:%s exists and is not this release: it is %s, which does not prove %s at %s: %s", j.req.Image, tag, digest, j.commit.URI, j.commit.ID, v.Why()),
+				Hint:    "tags never move; release under another ref", Exit: 1}
+		}
+		j.verified = v
+	}
+	if digest == "" {
+		return "", nil
+	}
+	if err := j.sameRecipe(ctx, digest); err != nil {
+		return "", err
+	}
+	j.resumed = true
+	return digest, j.tag(ctx, first, missing)
+}
+
+// resolveTags asks for all tags at once; nil where there is none.
+func (j *run) resolveTags(ctx context.Context) ([]*v1.Descriptor, error) {
+	found := make([]*v1.Descriptor, len(j.tags))
+	g, gctx := errgroup.WithContext(ctx)
+	for i, tag := range j.tags {
+		g.Go(func() error {
+			d, err := j.target.Resolve(gctx, tag)
+			if errors.Is(err, oci.ErrNotFound) {
+				return nil
+			} else if err != nil {
+				return fmt.Errorf("looking for %s:%s: %w", j.req.Image, tag, err)
+			}
+			found[i] = &d
+			return nil
+		})
+	}
+	return found, g.Wait()
+}
+
+// sameRecipe fails where the tagged image was built from this commit in another way.
+func (j *run) sameRecipe(ctx context.Context, digest string) error {
+	hash, err := v1.NewHash(digest)
+	if err != nil {
+		return err
+	}
+	ext, err := j.externalParameters()
+	if err != nil {
+		return err
+	}
+	p := &proofs{run: j, subject: v1.Descriptor{Digest: hash}}
+	if err := p.load(ctx); err != nil {
+		return err
+	}
+	for _, e := range p.existing {
+		if e.predicateType == attest.PredicateSLSA1 && j.sameBuild(e.predicate, ext) {
+			j.lockSum = lockOf(e.predicate)
+			return nil
+		}
+	}
+	return &api.Error{
+		Message: fmt.Sprintf("%s:%s is this commit already, built with other parameters than these: %s", j.req.Image, j.tags[0], ext),
+		Hint:    "release under another image name, or with the same parameters as before", Exit: 1}
+}

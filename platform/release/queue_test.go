@@ -1,0 +1,172 @@
+package release
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/source"
+)
+
+func names(t *testing.T, dir string) (out []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+// Close in the middle of publishing leaves all that the next process needs; what
+// that finds is measured again before anything is signed or pushed.
+func TestCutWhilePublishing(t *testing.T) {
+	hang := make(chan struct{})
+	publishing := make(chan struct{}, 100)
+	s := newStage(t, &builds{seeds: []int64{1}}, func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			publishing <- struct{}{}
+			select {
+			case <-r.Context().Done():
+			case <-hang:
+			}
+		}
+		http.NotFound(w, r)
+	})
+	defer close(hang)
+	s.Token = func(ctx context.Context, _ Identity) (string, error) {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}
+	ctx, gone := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := s.Run(ctx, s.req, func(api.Event) {})
+		ended <- err
+	}()
+	<-publishing
+	gone() // the requester: that changes nothing any more
+	select {
+	case err := <-ended:
+		t.Fatalf("the release ended with its requester: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	s.Close()
+	if err := <-ended; err == nil {
+		t.Fatal("released")
+	}
+	queue, work := names(t, filepath.Join(s.Dir, "queue")), names(t, filepath.Join(s.Dir, "work"))
+	if len(queue) != 1 || len(work) != 1 {
+		t.Fatalf("left in the queue %v, of the work %v; want one each", queue, work)
+	}
+	blobs, err := filepath.Glob(filepath.Join(s.Dir, "work", work[0], "layout", "blobs", "sha256", "*"))
+	if err != nil || len(blobs) == 0 {
+		t.Fatalf("layout: %v, %v", blobs, err)
+	}
+	for _, b := range blobs {
+		if err := os.WriteFile(b, []byte("other"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pushed := s.pushed.Load()
+	next, err := New(s.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Resume()()
+	if s.pushed.Load() != pushed {
+		t.Error("what had changed on disk was pushed")
+	}
+	if q, w := names(t, filepath.Join(s.Dir, "queue")), names(t, filepath.Join(s.Dir, "work")); len(q)+len(w) > 0 {
+		t.Errorf("left in the queue %v, of the work %v", q, w)
+	}
+}
+
+// Another image than was measured does not take its place.
+func TestResumeAnotherLayout(t *testing.T) {
+	s := newStage(t, nil, http.NotFound)
+	id := strings.Repeat("1", 32)
+	dir := filepath.Join(s.Dir, "work", "release-1")
+	layout := filepath.Join(dir, "layout")
+	if err := os.MkdirAll(layout, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&builds{seeds: []int64{1}}).Build(t.Context(), builder.Request{Layout: layout}); err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(pending{ID: id, Request: s.req, Begun: &begun{
+		Commit: source.Commit{URI: s.req.Source, ID: strings.Repeat("a", 40)}, Tags: []string{"v1"}, Recipe: attest.Recipe{Builder: "golang"}, Dir: "release-1", Digest: "sha256:" + hex64("a"),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.Dir, "queue", id+".json"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(s.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := r.unfinished
+	if len(p) != 1 {
+		t.Fatalf("unfinished: %+v", p)
+	}
+	if _, err := r.resume(p[0]); err == nil || !strings.Contains(err.Error(), hex64("a")) {
+		t.Errorf("got %v, want both digests", err)
+	}
+	if s.pushed.Load() > 0 {
+		t.Error("it was pushed")
+	}
+}
+
+// What an earlier process left that cannot be gone on with is dropped, and
+// nothing outside of the work is touched.
+func TestSweepOfTheQueue(t *testing.T) {
+	s := newStage(t, nil, http.NotFound)
+	outside := filepath.Join(s.Dir, "outside")
+	for _, d := range []string{outside, filepath.Join(s.Dir, "work", "release-kept"), filepath.Join(s.Dir, "work", "release-old"), filepath.Join(s.Dir, "work", "other")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := func(c string) string { return strings.Repeat(c, 32) }
+	for name, text := range map[string]string{
+		id("1"): `{"id":"` + id("1") + `","request":{"source":"a","ref":"b","image":"c","recipe":{"builder":""}},"started":"2026-01-02T03:04:05Z"}`,
+		id("2"): `{"id":"` + id("2") + `","request":{"source":"a","ref":"b","image":"c","recipe":{"builder":""}},"started":"2026-01-02T03:04:05Z","begun":{"dir":"release-kept"}}`,
+		id("3"): `{"id":"` + id("3") + `","request":{},"begun":{"dir":"../outside"}}`,
+		id("4"): `{"id":"` + id("2") + `","request":{},"begun":{"dir":"release-old"}}`,
+		id("5"): `{"id":`,
+		id("6"): `{"id":"` + id("6") + `","evil":1}`,
+	} {
+		if err := os.WriteFile(filepath.Join(s.Dir, "queue", name+".json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := New(s.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.unfinished) != 1 || r.unfinished[0].ID != id("2") {
+		t.Errorf("unfinished: got %+v, want %s alone", r.unfinished, id("2"))
+	}
+	if got := names(t, filepath.Join(s.Dir, "work")); !slices.Equal(got, []string{"release-kept"}) {
+		t.Errorf("work: got %v", got)
+	}
+	if got := names(t, filepath.Join(s.Dir, "queue")); !slices.Equal(got, []string{id("2") + ".json"}) {
+		t.Errorf("queue: got %v", got)
+	}
+	if _, err := os.Stat(outside); err != nil {
+		t.Error(err)
+	}
+}

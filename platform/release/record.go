@@ -1,0 +1,99 @@
+package release
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/builder"
+)
+
+// maxBuildLog is how many bytes of a build's output are kept. BuildKit itself
+// cuts a step at 2 MiB, but that is the build zone's word.
+const maxBuildLog = 64 << 20
+
+// buildLog is a build's output on its way into a file named by its own sha256.
+type buildLog struct {
+	dir  string // where it ends up
+	f    *os.File
+	sum  hash.Hash
+	w    io.Writer
+	left int // bytes that are still taken
+	step string
+	err  error
+}
+
+// newBuildLog writes in work, which is swept after a crash, until the log is kept in dir.
+func newBuildLog(work, dir string) (*buildLog, error) {
+	f, err := os.CreateTemp(work, "log-")
+	if err != nil {
+		return nil, err
+	}
+	l := &buildLog{dir: dir, f: f, sum: sha256.New(), left: maxBuildLog}
+	l.w = io.MultiWriter(f, l.sum)
+	return l, nil
+}
+
+func (l *buildLog) write(e builder.Event) {
+	if e.Step != "" && e.Step != l.step {
+		l.step = e.Step
+		l.line(e.Step + "\n")
+	}
+	if e.Line != "" {
+		l.line("  " + e.Line + "\n")
+	}
+}
+
+func (l *buildLog) line(s string) {
+	if l.err != nil || l.left == 0 {
+		return
+	}
+	if len(s) > l.left {
+		l.left, s = 0, fmt.Sprintf("(the log is cut here, at %d bytes)\n", maxBuildLog-l.left)
+	} else {
+		l.left -= len(s)
+	}
+	_, l.err = io.WriteString(l.w, s)
+}
+
+// keep makes the log durable and returns its hex sha256.
+func (l *buildLog) keep() (string, error) {
+	if l.err != nil {
+		return "", l.err
+	}
+	sum := hex.EncodeToString(l.sum.Sum(nil))
+	if err := errors.Join(l.f.Sync(), os.Rename(l.f.Name(), filepath.Join(l.dir, sum))); err != nil {
+		return "", err
+	}
+	return sum, durable.SyncDir(l.dir)
+}
+
+func (l *buildLog) discard() {
+	l.f.Close()
+	os.Remove(l.f.Name()) // gone already where keep renamed it
+}
+
+// record keeps a finished release, so that its invocation id can be looked up.
+func (j *run) record(rel *api.Release) error {
+	data, err := json.MarshalIndent(rel, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(j.Dir, "records", j.id+".json"), append(data, '\n'), 0o600)
+}
+
+// keepFile keeps data beside the build logs, in a file named by its own sha256,
+// and returns that in hex.
+func keepFile(dir string, data []byte) (string, error) {
+	sum := sha256.Sum256(data)
+	name := hex.EncodeToString(sum[:])
+	return name, durable.WriteFile(filepath.Join(dir, name), data, 0o600)
+}

@@ -1,0 +1,354 @@
+// Package generate writes what is inside an image as SPDX 2.3 and CycloneDX
+// 1.6 JSON, with Syft, from an OCI layout on disk. Nothing is fetched. The same
+// image gives the same bytes: times and identifiers are derived from the image
+// and its commit, and nothing of the machine is written.
+package scan
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/CycloneDX/cyclonedx-go"
+	stereofile "github.com/anchore/stereoscope/pkg/file"
+	"github.com/anchore/stereoscope/pkg/image"
+	"github.com/anchore/syft/syft"
+	"github.com/anchore/syft/syft/cataloging"
+	"github.com/anchore/syft/syft/cataloging/filecataloging"
+	"github.com/anchore/syft/syft/cataloging/pkgcataloging"
+	"github.com/anchore/syft/syft/file"
+	"github.com/anchore/syft/syft/format/common/cyclonedxhelpers"
+	"github.com/anchore/syft/syft/format/common/spdxhelpers"
+	"github.com/anchore/syft/syft/pkg"
+	syftsbom "github.com/anchore/syft/syft/sbom"
+	syftsource "github.com/anchore/syft/syft/source"
+	"github.com/anchore/syft/syft/source/stereoscopesource"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/uuid"
+	"github.com/spdx/tools-golang/spdx/v2/common"
+	"github.com/spdx/tools-golang/spdx/v2/v2_3"
+	_ "modernc.org/sqlite" // Syft reads newer RPM databases with it
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/source"
+)
+
+// Options say what is scanned.
+type Options struct {
+	Layout  string        // directory with an OCI layout whose blobs were checked against their digests
+	Dir     string        // for the layers as they are unpacked, which may be gigabytes; empty is os.TempDir
+	Digest  v1.Hash       // manifest or index in it
+	Image   string        // repository name that documents carry: "127.0.0.1:8080/team/app"
+	Created time.Time     // creation time of the documents; the commit's time
+	Source  source.Commit // named in the documents; may be zero
+}
+
+// Generate scans once and writes both documents. An index gives one document
+// about the index, with the packages of all its platforms, each package once
+// for every place it was found in.
+func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) {
+	if o.Image == "" || o.Created.IsZero() {
+		return nil, nil, fmt.Errorf("got image %q and creation time %s, want both", o.Image, o.Created)
+	}
+	fail := func(err error) ([]byte, []byte, error) {
+		return nil, nil, fmt.Errorf("SBOM of %s@%s: %w", o.Image, o.Digest, err)
+	}
+	images, err := find(layout.Path(o.Layout), o.Digest)
+	if err != nil {
+		return fail(err)
+	}
+	doc := &syftsbom.SBOM{Artifacts: syftsbom.Artifacts{Packages: pkg.NewCollection()}}
+	meta := syftsource.ImageMetadata{UserInput: o.Image, ManifestDigest: o.Digest.String()}
+	for _, img := range images {
+		var one *syftsbom.SBOM
+		err := withRoom(func() (err error) {
+			one, err = o.scan(ctx, img)
+			return err
+		})
+		if err != nil {
+			return fail(err)
+		}
+		merge(doc, one)
+		m, ok := one.Source.Metadata.(syftsource.ImageMetadata)
+		if !ok {
+			return fail(fmt.Errorf("syft described the image as %T", one.Source.Metadata))
+		}
+		meta.Layers = append(meta.Layers, m.Layers...)
+		if len(images) == 1 {
+			meta.Architecture, meta.OS, meta.Variant = m.Architecture, m.OS, m.Variant
+		}
+	}
+	// The digest, not the name, identifies: a copy of the image has the same.
+	doc.Source = syftsource.Description{ID: o.Digest.Hex, Name: o.Image, Version: o.Digest.String(), Metadata: meta}
+	if spdx, err = o.spdx(*doc); err != nil {
+		return fail(err)
+	}
+	if cyclone, err = o.cyclonedx(*doc); err != nil {
+		return fail(err)
+	}
+	return spdx, cyclone, nil
+}
+
+// find lists the images below digest in the order of their index, without
+// BuildKit's attestations.
+func find(path layout.Path, digest v1.Hash) ([]v1.Image, error) {
+	raw, err := path.Bytes(digest)
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) > limits.Manifest {
+		return nil, fmt.Errorf("manifest of %d bytes, at most %d are taken", len(raw), limits.Manifest)
+	}
+	var kind struct {
+		Manifests []v1.Descriptor `json:"manifests"`
+	}
+	if err := json.Unmarshal(raw, &kind); err != nil {
+		return nil, err
+	}
+	digests := []v1.Hash{digest}
+	if kind.Manifests != nil {
+		if digests = nil; len(kind.Manifests) > limits.IndexManifests {
+			return nil, fmt.Errorf("index of %d manifests, at most %d are taken", len(kind.Manifests), limits.IndexManifests)
+		}
+		for _, d := range kind.Manifests {
+			if d.Platform != nil && d.Platform.OS == "unknown" {
+				continue
+			}
+			if !d.MediaType.IsImage() {
+				return nil, fmt.Errorf("index lists %s of media type %q, want an image", d.Digest, d.MediaType)
+			}
+			digests = append(digests, d.Digest)
+		}
+	}
+	var images []v1.Image
+	for _, d := range digests {
+		img, err := imageOf(path, d)
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", d, err)
+		}
+		images = append(images, img)
+	}
+	if len(images) == 0 {
+		return nil, errors.New("index lists no image")
+	}
+	return images, nil
+}
+
+// scans share os.TempDir, where Syft unpacks archives, and which may be small.
+var scans sync.RWMutex
+
+// withRoom runs a scan, and where that finds no room (syscall.ENOSPC) once more,
+// with no other beside it.
+func withRoom(scan func() error) error {
+	scans.RLock()
+	err := scan()
+	scans.RUnlock()
+	if errors.Is(err, syscall.ENOSPC) {
+		scans.Lock()
+		defer scans.Unlock()
+		err = scan()
+	}
+	return err
+}
+
+// scan catalogs one platform.
+func (o Options) scan(ctx context.Context, img v1.Image) (*syftsbom.SBOM, error) {
+	raw, err := img.RawManifest()
+	if err != nil {
+		return nil, err
+	}
+	temp := stereofile.NewTempDirGenerator("colophon-sbom")
+	defer temp.Cleanup()
+	dir, err := os.MkdirTemp(o.Dir, "layers-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	content := image.New(bounded{img}, temp, dir, image.WithManifest(raw))
+	defer content.Cleanup()
+	if err := content.Read(ctx); err != nil {
+		return nil, err
+	}
+	scanner, err := licenses()
+	if err != nil {
+		return nil, err
+	}
+	s, err := syft.CreateSBOM(shared{ctx, scanner}, stereoscopesource.New(content, stereoscopesource.ImageConfig{Reference: o.Image}), config())
+	if err != nil {
+		return nil, err
+	}
+	return s, complete(s)
+}
+
+// complete fails where there was no room to look into a file: Syft goes on
+// without what is in it, and tells nobody.
+func complete(s *syftsbom.SBOM) error {
+	for at, reasons := range s.Artifacts.Unknowns {
+		for _, r := range reasons {
+			if strings.Contains(r, syscall.ENOSPC.Error()) {
+				return fmt.Errorf("%s: %w", at.RealPath, syscall.ENOSPC)
+			}
+		}
+	}
+	return nil
+}
+
+// licenses is a context that holds Syft's license scanner. Making one takes two
+// thirds of a second of CPU, most of a scan, and it serves any number of scans.
+var licenses = sync.OnceValues(func() (context.Context, error) {
+	return syft.SetContextLicenseScanner(context.Background(), cataloging.DefaultLicenseConfig())
+})
+
+// Warm does what the first Generate of a process would otherwise have to. It
+// returns when that is done; a service calls it in the background at its start.
+func Warm() error {
+	_, err := licenses()
+	return err
+}
+
+// shared is a caller's context with the values of another one.
+type shared struct {
+	context.Context
+	values context.Context
+}
+
+func (s shared) Value(key any) any {
+	if v := s.Context.Value(key); v != nil {
+		return v
+	}
+	return s.values.Value(key)
+}
+
+// config asks for what is installed in an image, and for nothing that is slow
+// or that only describes files: no digests, no executables' symbols, no CPEs
+// guessed from names, no network.
+func config() *syft.CreateSBOMConfig {
+	return syft.DefaultCreateSBOMConfig().
+		WithTool("syft", syftVersion).
+		WithSearchConfig(cataloging.DefaultSearchConfig().WithScope(syftsource.SquashedScope)).
+		WithCatalogerSelection(cataloging.NewSelectionRequest().WithDefaults(pkgcataloging.ImageTag)).
+		WithDataGenerationConfig(cataloging.DefaultDataGenerationConfig().WithGenerateCPEs(false)).
+		WithUnknownsConfig(cataloging.UnknownsConfig{}). // all that went wrong, for complete
+		WithFilesConfig(filecataloging.DefaultConfig().WithSelection(file.NoFilesSelection)).
+		WithRelationshipsConfig(cataloging.DefaultRelationshipsConfig().WithPackageFileOwnership(false))
+}
+
+func merge(into, from *syftsbom.SBOM) {
+	into.Artifacts.Packages.Add(from.Artifacts.Packages.Sorted()...)
+	into.Relationships = append(into.Relationships, from.Relationships...)
+	into.Descriptor = syftsbom.Descriptor{Name: from.Descriptor.Name, Version: from.Descriptor.Version}
+	if into.Artifacts.LinuxDistribution == nil {
+		into.Artifacts.LinuxDistribution = from.Artifacts.LinuxDistribution
+	}
+}
+
+// id derives a UUID from everything a document is about.
+func (o Options) id(format string) uuid.UUID {
+	name := strings.Join([]string{format, o.Image, o.Digest.String(), o.Created.UTC().Format(time.RFC3339), o.Source.URI, o.Source.ID}, "\n")
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(name))
+}
+
+// purl is the image's package URL (purl-spec, type oci).
+func (o Options) purl() string {
+	name := o.Image[strings.LastIndexByte(o.Image, '/')+1:]
+	return "pkg:oci/" + url.PathEscape(strings.ToLower(name)) + "@" + url.QueryEscape(o.Digest.String()) + "?repository_url=" + url.QueryEscape(strings.ToLower(o.Image))
+}
+
+// builtFrom is the image's source as SPDX writes a download location.
+func (o Options) builtFrom() string {
+	if o.Source.URI == "" {
+		return ""
+	}
+	return attest.GitURI(o.Source.URI, o.Source.ID)
+}
+
+func (o Options) spdx(s syftsbom.SBOM) ([]byte, error) {
+	doc := spdxhelpers.ToFormatModel(s)
+	if doc == nil || len(doc.Packages) == 0 {
+		return nil, errors.New("syft wrote no SPDX document")
+	}
+	doc.DocumentName = o.Image + "@" + o.Digest.String()
+	doc.DocumentNamespace = "https://colophon.build/spdx/" + o.id("SPDX-2.3").String()
+	doc.CreationInfo.Created = o.Created.UTC().Format(time.RFC3339)
+	doc.CreationInfo.Creators = []common.Creator{{CreatorType: "Tool", Creator: "colophon"}, {CreatorType: "Tool", Creator: "syft-" + syftVersion}}
+	root := doc.Packages[len(doc.Packages)-1]
+	if root.PackageVersion != o.Digest.String() {
+		return nil, fmt.Errorf("the SPDX document describes %q, want %q", root.PackageVersion, o.Digest)
+	}
+	root.PackageChecksums = []common.Checksum{{Algorithm: common.SHA256, Value: o.Digest.Hex}}
+	root.PackageExternalReferences = []*v2_3.PackageExternalReference{{Category: "PACKAGE-MANAGER", RefType: "purl", Locator: o.purl()}}
+	if from := o.builtFrom(); from != "" {
+		root.PackageSourceInfo = "built from " + from
+	}
+	sort.Slice(doc.Packages, func(i, j int) bool {
+		return doc.Packages[i].PackageSPDXIdentifier < doc.Packages[j].PackageSPDXIdentifier
+	})
+	key := func(r *v2_3.Relationship) string {
+		return fmt.Sprint(r.RefA, "\n", r.Relationship, "\n", r.RefB, "\n", r.RelationshipComment)
+	}
+	sort.Slice(doc.Relationships, func(i, j int) bool { return key(doc.Relationships[i]) < key(doc.Relationships[j]) })
+	doc.Relationships = slices.CompactFunc(doc.Relationships, func(a, b *v2_3.Relationship) bool { return key(a) == key(b) })
+	return encode(doc)
+}
+
+func (o Options) cyclonedx(s syftsbom.SBOM) ([]byte, error) {
+	doc := cyclonedxhelpers.ToFormatModel(s)
+	doc.SerialNumber = o.id("CycloneDX-1.6").URN()
+	doc.Metadata.Timestamp = o.Created.UTC().Format(time.RFC3339)
+	doc.Metadata.Properties = nil
+	doc.Metadata.Component = &cyclonedx.Component{
+		BOMRef: o.purl(), Type: cyclonedx.ComponentTypeContainer, Name: o.Image, Version: o.Digest.String(), PackageURL: o.purl(),
+		Hashes: &[]cyclonedx.Hash{{Algorithm: cyclonedx.HashAlgoSHA256, Value: o.Digest.Hex}},
+	}
+	if from := o.builtFrom(); from != "" {
+		doc.Metadata.Component.ExternalReferences = &[]cyclonedx.ExternalReference{{Type: cyclonedx.ERTypeVCS, URL: from}}
+	}
+	if doc.Components != nil {
+		sort.SliceStable(*doc.Components, func(i, j int) bool { return (*doc.Components)[i].BOMRef < (*doc.Components)[j].BOMRef })
+	}
+	if doc.Dependencies != nil {
+		sort.Slice(*doc.Dependencies, func(i, j int) bool { return (*doc.Dependencies)[i].Ref < (*doc.Dependencies)[j].Ref })
+		for _, d := range *doc.Dependencies {
+			if d.Dependencies != nil {
+				sort.Strings(*d.Dependencies)
+			}
+		}
+	}
+	var buf bytes.Buffer
+	enc := cyclonedx.NewBOMEncoder(&buf, cyclonedx.BOMFileFormatJSON)
+	enc.SetEscapeHTML(false)
+	if err := enc.EncodeVersion(doc, cyclonedx.SpecVersion1_6); err != nil {
+		return nil, err
+	}
+	return tooLarge(buf.Bytes())
+}
+
+func encode(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return tooLarge(buf.Bytes())
+}
+
+// tooLarge refuses what verify would.
+func tooLarge(doc []byte) ([]byte, error) {
+	if len(doc) > limits.Statement {
+		return nil, fmt.Errorf("the document has %d bytes, at most %d are taken", len(doc), limits.Statement)
+	}
+	return bytes.TrimSuffix(doc, []byte("\n")), nil
+}

@@ -1,0 +1,37 @@
+package release
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/source"
+)
+
+// tagGrammar is the distribution spec's (1.1, "Pulling manifests").
+var tagGrammar = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+
+// tagsOf names the tags of a release. A git tag becomes TAG and TAG-<sha7>; a
+// branch moves and image tags never do, so it becomes BRANCH-<sha7> alone; a
+// commit id becomes itself. A tag cannot hold "/" and "+": they become "-" and "_".
+func tagsOf(c source.Commit) ([]string, error) {
+	clean := strings.NewReplacer("/", "-", "+", "_")
+	var tags []string
+	switch name, isTag := strings.CutPrefix(c.Ref, "refs/tags/"); {
+	case isTag:
+		name = clean.Replace(name)
+		tags = []string{name, name + "-" + c.ID[:7]}
+	case c.Ref == "":
+		tags = []string{c.ID}
+	default:
+		name = strings.TrimPrefix(c.Ref, "refs/heads/")
+		tags = []string{clean.Replace(strings.TrimPrefix(name, "refs/")) + "-" + c.ID[:7]}
+	}
+	for _, t := range tags {
+		if !tagGrammar.MatchString(t) {
+			return nil, &api.Error{Message: fmt.Sprintf("ref %s cannot become an image tag: %q does not match %s", c.Ref, t, tagGrammar), Exit: 2}
+		}
+	}
+	return tags, nil
+}
