@@ -319,7 +319,7 @@ func attachAndFind(t *testing.T, target Target, top v1.Descriptor) {
 	}
 	for i, a := range found {
 		predicate := want[a.Descriptor.Digest.String()]
-		if a.Err != nil || string(a.Bundle) != "bundle of "+predicate || a.Annotations[attest.AnnotationType] != predicate {
+		if a.Err != nil || string(a.Raw) != "bundle of "+predicate || a.Annotations[attest.AnnotationType] != predicate {
 			t.Errorf("bundle %d: %+v", i, a)
 		}
 		if got := a.Annotations["org.opencontainers.image.created"]; got != "2026-11-20T10:31:15Z" {
@@ -329,8 +329,8 @@ func attachAndFind(t *testing.T, target Target, top v1.Descriptor) {
 			t.Error("bundles are not in the order of their digests")
 		}
 	}
-	if all, err := Attachments(t.Context(), target, top.Digest); err != nil || len(all) != 3 {
-		t.Errorf("got %d attachments, %v", len(all), err)
+	if all, err := Attachments(t.Context(), target, top.Digest); err != nil || len(all.Items) != 3 {
+		t.Errorf("got %+v, %v, want 3 attachments", all, err)
 	}
 }
 
@@ -423,7 +423,7 @@ func TestListingsThatLie(t *testing.T) {
 		t.Fatalf("got %d candidates, %v", len(found), err)
 	}
 	for _, a := range found {
-		if a.Descriptor.Digest == about.Digest && (a.Err != nil || string(a.Bundle) != "mine") {
+		if a.Descriptor.Digest == about.Digest && (a.Err != nil || string(a.Raw) != "mine") {
 			t.Errorf("the image's own: %+v", a)
 		}
 		if a.Descriptor.Digest != about.Digest && !errors.Is(a.Err, ErrNotFound) {

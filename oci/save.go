@@ -9,7 +9,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
@@ -53,44 +52,34 @@ func Save(ctx context.Context, dst Target, src Source, d v1.Descriptor) (left []
 }
 
 func saveAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, room *int) (left []error, err error) {
-	listed, err := src.Referrers(ctx, subject)
+	list, err := Attachments(ctx, src, subject, CosignSignatures, CosignAttestations, CosignSBOM)
 	if err != nil {
 		return nil, err
 	}
-	// The listing may lie, so that it only decides who comes first.
-	slices.SortStableFunc(listed, func(a, b v1.Descriptor) int { return hint(b) - hint(a) })
-	if n := len(listed) - *room; n > 0 {
-		left = append(left, fmt.Errorf("%d of the %d referrers of %s: more than %d are not copied", n, len(listed), subject, maxSaved))
-		listed = listed[:*room]
+	var items []Attached
+	for _, a := range list.Items {
+		if a.Tag == "" {
+			if *room == 0 {
+				list.Beyond++
+				continue
+			}
+			*room--
+		}
+		items = append(items, a)
 	}
-	*room -= len(listed)
-	failed := make([]error, len(listed))
+	if list.Beyond > 0 {
+		left = append(left, fmt.Errorf("%d of the referrers of %s: more than %d are not copied", list.Beyond, subject, maxSaved))
+	}
+	failed := make([]error, len(items))
 	var group errgroup.Group
 	group.SetLimit(parallel)
-	for i, d := range listed {
+	for i, a := range items {
 		group.Go(func() error {
-			a := fetchAttached(ctx, src, subject, d.Digest)
-			if failed[i] = a.Err; a.Err == nil {
-				failed[i] = Copy(ctx, dst, src, a.Descriptor)
-			}
+			failed[i] = copyAttached(ctx, dst, src, subject, a)
 			return nil
 		})
 	}
 	_ = group.Wait() // no task fails: each keeps its own error
-	for _, suffix := range []string{".sig", ".att", ".sbom"} {
-		tag := fallbackTag(subject) + suffix
-		d, err := src.Resolve(ctx, tag)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
-		if err == nil {
-			err = Copy(ctx, dst, src, d)
-		}
-		if err == nil {
-			err = dst.Tag(ctx, tag, d)
-		}
-		failed = append(failed, err)
-	}
 	for _, err := range failed {
 		switch {
 		case errors.Is(err, ErrMismatch), errors.Is(err, ErrNotFound):
@@ -102,9 +91,12 @@ func saveAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, 
 	return left, nil
 }
 
-func hint(d v1.Descriptor) int {
-	if d.ArtifactType == attest.BundleMediaType {
-		return 1
+func copyAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, a Attached) error {
+	if a.Err != nil {
+		return a.Err
 	}
-	return 0
+	if err := Copy(ctx, dst, src, a.Descriptor); err != nil || a.Tag == "" {
+		return err
+	}
+	return dst.Tag(ctx, a.Tag.Of(subject), a.Descriptor)
 }

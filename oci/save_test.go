@@ -58,7 +58,7 @@ func TestSave(t *testing.T) {
 			}
 			for subject, content := range map[*v1.Descriptor]string{&top: "of the index", &child: "of a platform"} {
 				found, err := Bundles(t.Context(), l, subject.Digest)
-				if err != nil || len(found) != 1 || string(found[0].Bundle) != content {
+				if err != nil || len(found) != 1 || string(found[0].Raw) != content {
 					t.Errorf("bundles %s: got %+v, %v", content, found, err)
 				}
 			}

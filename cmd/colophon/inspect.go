@@ -174,19 +174,11 @@ func inspect(ctx context.Context, src oci.Source, reference string) (*inspection
 	out := &inspection{descriptor: d, Digest: d.Digest.String(), MediaType: string(d.MediaType), Size: d.Size, Attached: []inspectedProof{}, Unsigned: []verify.Claim{}}
 	var group errgroup.Group
 	group.Go(func() error {
-		attached, err := oci.Attachments(ctx, src, d.Digest)
+		attached, err := inspectAttached(ctx, src, d.Digest)
 		if err != nil {
 			return err
 		}
-		oci.FetchBundles(ctx, src, attached)
-		for i := range attached {
-			out.Attached = append(out.Attached, inspectProof(&attached[i]))
-		}
-		tagged, err := inspectTags(ctx, src, d.Digest)
-		if err != nil {
-			return err
-		}
-		out.Attached = append(out.Attached, tagged...)
+		out.Attached = append(out.Attached, attached...)
 		slices.SortStableFunc(out.Attached, func(a, b inspectedProof) int { return a.rank() - b.rank() })
 		return nil
 	})

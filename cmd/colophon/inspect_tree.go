@@ -42,17 +42,17 @@ type inspectedProof struct {
 // maxTimestamp is more than any honest RFC 3161 response has, in bytes.
 const maxTimestamp = 16 << 10
 
-func inspectProof(a *oci.Attached) inspectedProof {
+// inspectReferrer shows one referrer; raw is the content of its Sigstore bundle, if it has one.
+func inspectReferrer(a *oci.Attached, raw []byte, err error) inspectedProof {
 	p := inspectedProof{
 		Digest: a.Descriptor.Digest.String(), ArtifactType: a.ArtifactType,
-		Created: a.Annotations["org.opencontainers.image.created"], raw: a.Bundle,
+		Created: a.Annotations["org.opencontainers.image.created"], raw: raw,
 	}
 	for _, l := range a.Layers {
 		p.Size += l.Size
 	}
-	err := a.Err
-	if err == nil && a.IsBundle() {
-		err = p.read(a.Bundle)
+	if err == nil && raw != nil {
+		err = p.read(raw)
 	}
 	if err != nil {
 		p.Error = err.Error()

@@ -66,7 +66,7 @@ func (p *proofs) load(ctx context.Context) error {
 		case a.Err != nil: // signing again could make a second of its kind
 			return fmt.Errorf("attestation %s of an earlier run: %w", a.Descriptor.Digest, a.Err)
 		}
-		st, cert, err := verify.Bundle(a.Bundle, p.Trust, p.subject.Digest)
+		st, cert, err := verify.Bundle(a.Raw, p.Trust, p.subject.Digest)
 		if err != nil || !p.ours(cert) {
 			continue
 		}

@@ -97,7 +97,7 @@ func (s *scene) bundles(v victim) map[string][]byte {
 	}
 	out := map[string][]byte{}
 	for _, a := range attached {
-		out[a.Annotations[attest.AnnotationType]] = a.Bundle
+		out[a.Annotations[attest.AnnotationType]] = a.Raw
 	}
 	return out
 }

@@ -257,7 +257,7 @@ func (s *sabotage) take(reg *oci.Registry, ref oci.Reference, d v1.Descriptor, k
 		if a.Err != nil || a.Annotations[attest.AnnotationType] != kind {
 			continue
 		}
-		out = append(out, a.Bundle)
+		out = append(out, a.Raw)
 		_, name, _ := strings.Cut(ref.Repository, "/")
 		if err := s.remove(name, a.Descriptor.Digest.String()); err != nil {
 			return nil, err

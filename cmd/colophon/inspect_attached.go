@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/oci"
+)
+
+// maxInspected bounds the content of attachments that is held at once, in bytes.
+const maxInspected = 8 * limits.Bundle
+
+// inspectAttached shows what is attached to an image: referrers, and what cosign
+// v2 keeps under tags made from the digest. A store that cannot say whether
+// there is such a tag is an error.
+func inspectAttached(ctx context.Context, src oci.Source, digest v1.Hash) ([]inspectedProof, error) {
+	list, err := oci.Attachments(ctx, src, digest, oci.CosignSignatures, oci.CosignAttestations)
+	if err != nil {
+		return nil, err
+	}
+	if list.Beyond > 0 {
+		return nil, fmt.Errorf("%s has more than %d referrers", digest, limits.Referrers)
+	}
+	var proofs []inspectedProof
+	total := int64(0)
+	for i := range list.Items {
+		a := &list.Items[i]
+		if a.Tag == "" {
+			raw, err := inspectedBundle(ctx, src, a, &total)
+			proofs = append(proofs, inspectReferrer(a, raw, err))
+			continue
+		}
+		if a.Err != nil {
+			return nil, a.Err
+		}
+		for _, l := range a.Layers[:min(len(a.Layers), limits.Referrers)] {
+			proofs = append(proofs, inspectTagged(ctx, src, l))
+		}
+	}
+	return proofs, nil
+}
+
+// inspectedBundle returns the Sigstore bundle of a referrer, or nil where it holds none.
+func inspectedBundle(ctx context.Context, src oci.Source, a *oci.Attached, total *int64) ([]byte, error) {
+	if a.Err != nil || !a.IsBundle() {
+		return nil, a.Err
+	}
+	layer, err := a.BundleLayer()
+	if err != nil {
+		return nil, err
+	}
+	if *total += layer.Size; *total > maxInspected {
+		return nil, fmt.Errorf("bundles attached to one image have more than %d bytes", int64(maxInspected))
+	}
+	return oci.Content(ctx, src, layer, limits.Bundle)
+}
+
+// inspectTagged shows one layer of what cosign v2 attached.
+func inspectTagged(ctx context.Context, src oci.Source, l v1.Descriptor) inspectedProof {
+	p := inspectedProof{Digest: l.Digest.String(), ArtifactType: string(l.MediaType), Size: l.Size}
+	if err := p.readTagged(ctx, src, l); err != nil {
+		p.Error = err.Error()
+	}
+	return p
+}
+
+func (p *inspectedProof) readTagged(ctx context.Context, src oci.Source, l v1.Descriptor) error {
+	var parse func([]byte, map[string]string) (*attest.Signed, error)
+	switch l.MediaType {
+	case attest.SimpleSigningMediaType:
+		parse = attest.ParseCosign2Signature
+	case attest.EnvelopeMediaType:
+		parse = attest.ParseCosign2
+	default:
+		return nil // something else, shown with its type
+	}
+	raw, err := oci.Content(ctx, src, l, limits.Bundle)
+	if err != nil {
+		return err
+	}
+	signed, err := parse(raw, l.Annotations)
+	if err != nil {
+		return err
+	}
+	if l.MediaType == attest.EnvelopeMediaType {
+		p.raw = raw
+	}
+	if e := signed.Promised; e != nil {
+		index := e.GetLogIndex()
+		p.LogIndex, p.Times = &index, append(p.Times, time.Unix(e.GetIntegratedTime(), 0).UTC())
+	}
+	return p.readBundle(signed.Entity.Bundle)
+}
