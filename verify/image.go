@@ -80,19 +80,21 @@ func readImage(ctx context.Context, src oci.Source, digest v1.Hash) (platforms [
 	if n := len(index.Manifests); n == 0 || n > limits.IndexManifests {
 		return nil, fmt.Errorf("%w: index of %d manifests, want 1 to %d", errImage, n, limits.IndexManifests)
 	}
-	for _, d := range index.Manifests {
-		// Manifests are few and small: one after the other keeps their order.
-		raw, mediaType, err := src.Manifest(r.ctx, d.Digest)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("manifest %s: %w", d.Digest, err), r.group.Wait())
-		}
-		platform, err := r.manifest(d.Digest, raw, mediaType, d.Platform)
-		if err != nil {
-			return nil, errors.Join(err, r.group.Wait())
-		}
-		platforms = append(platforms, platform)
+	// A group of their own: they add to the group that reads layers, which may be full.
+	var manifests errgroup.Group
+	manifests.SetLimit(parallel)
+	platforms = make([]string, len(index.Manifests))
+	for i, d := range index.Manifests {
+		manifests.Go(func() error {
+			raw, mediaType, err := src.Manifest(r.ctx, d.Digest)
+			if err != nil {
+				return fmt.Errorf("manifest %s: %w", d.Digest, err)
+			}
+			platforms[i], err = r.manifest(d.Digest, raw, mediaType, d.Platform)
+			return err
+		})
 	}
-	return platforms, r.group.Wait()
+	return platforms, errors.Join(manifests.Wait(), r.group.Wait())
 }
 
 // manifest reads the configuration, and has the layers read in the background.
