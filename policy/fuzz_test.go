@@ -29,7 +29,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if !p.Chain() && len(p.Verifiers) == 0 {
+		if p.Origin == nil || p.Check() != nil {
 			t.Error("demands nothing")
 		}
 		again, err := json.Marshal(p)

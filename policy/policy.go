@@ -1,82 +1,96 @@
-// Package policy says what a consumer demands of an image (spec/policy), and
-// compares it with what a verified provenance says.
+// Package policy says what a consumer demands of an image, and compares it with
+// what verified evidence says.
+//
+// A policy document (spec/policy) is a JSON object; Parse turns it into a
+// Policy. A Policy has a type for each kind of demand, so that demands which
+// exclude each other cannot be written down together.
 package policy
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
-
-	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/strict"
-	"github.com/colophon-build/colophon/source"
-	"github.com/colophon-build/colophon/trust"
 )
 
-// Policy is a demand. Source, AnySource, Signer or Verifiers must be set: knowing who
-// signed is worthless without saying who should have.
+// maxVerifiers and maxAttestations bound one policy.
+const (
+	maxVerifiers    = 16
+	maxAttestations = 32
+)
+
+// Policy is what a consumer demands of an image: all of its fields together.
+// The zero Policy is refused by Check: knowing who signed an image is worthless
+// without saying who should have.
 type Policy struct {
-	Source         string            `json:"source,omitempty"`         // canonical repository URI, compared whole
-	AnySource      bool              `json:"anySource,omitempty"`      // dangerous: accepts images of any repository
-	Ref            string            `json:"ref,omitempty"`            // full ref, or a short tag or branch name
-	Commit         string            `json:"commit,omitempty"`         // hex
-	Version        string            `json:"version,omitempty"`        // in place of a ref: the version that the tag must be of, or as much of it as matters: v1, v1.2, v1.2.3
-	WorkflowInputs map[string]string `json:"workflowInputs,omitempty"` // what a workflow on GitHub must have been started with by hand, beside whatever else
-	Builders       []string          `json:"builders,omitempty"`       // accepted builder ids, and workflows as trust.Workflow has them; empty: those the trust root names, or the public builders
-	Levels         map[string]int    `json:"levels,omitempty"`         // SLSA Build level that each of Builders is believed for, in place of what the trust root says
-	MinLevel       int               `json:"minLevel,omitempty"`       // SLSA Build level that must follow from the evidence
-	NoSBOM         bool              `json:"noSBOM,omitempty"`         // an image without an SBOM is accepted
-	Contents       bool              `json:"contents,omitempty"`       // the SBOMs must agree with what is installed in the image
-	Signer         *Signer           `json:"signer,omitempty"`         // who must have signed, in place of platforms and public builders; without a source only who signed is asked
-	Attestations   []Attestation     `json:"attestations,omitempty"`   // what else must be attested of the image
-	FreshTrust     bool              `json:"freshTrust,omitempty"`     // trust roots from a TUF repository count only until its metadata expires
-	RequireSource  bool              `json:"requireSource,omitempty"`  // the repository must be reachable, and still hold the commit
-	Verifiers      []Verifier        `json:"verifiers,omitempty"`      // a verification summary by one of these is demanded; without source and signer, in place of a chain of the image's own
+	Origin       Origin        // how the image must prove where it comes from; required
+	Attestations []Attestation // what else must be attested of the image
+	Verifiers    []Verifier    // if there are any, a verification summary by one of them is demanded
+	FreshTrust   bool          // trust roots from a TUF repository count only until its metadata expires
 }
 
-// Parse reads a policy file strictly and checks it.
-func Parse(data []byte) (Policy, error) {
-	var p Policy
-	if err := strict.UnmarshalKnown(data, limits.Request, &p); err != nil {
-		return Policy{}, fmt.Errorf("policy: %w", err)
-	}
-	return p, p.Check()
+// Origin is how an image must prove where it comes from. It is one of
+// BuilderProvenance, SignerProvenance, SignatureOnly and SummaryOnly, by value.
+type Origin interface {
+	checkOrigin() error
 }
 
-// Check fails where the policy demands nothing, contradicts itself, or could
-// never be met.
+// BuilderProvenance demands provenance of a builder that the trust roots name,
+// or of a public builder.
+type BuilderProvenance struct {
+	Provenance
+	SBOM SBOM
+}
+
+// SignerProvenance demands provenance that the Signer made, whatever the trust
+// roots say of builders: provenance of GitHub, GitLab or Tekton Chains.
+type SignerProvenance struct {
+	Provenance
+	Signer Signer // required
+}
+
+// SignatureOnly demands a signature of the image, and nothing of its source.
+type SignatureOnly struct {
+	Signer Signer // required
+}
+
+// SummaryOnly demands no evidence of the image's own. One of the policy's
+// Verifiers, which are required here, has verified the image in the consumer's
+// place.
+type SummaryOnly struct {
+	MinLevel int // SLSA Build level, 0 to 3, that must have been verified
+}
+
+// SBOM says what is demanded of the SBOMs that the builder attached.
+type SBOM int
+
+const (
+	SBOMRequired SBOM = iota // an SPDX and a CycloneDX document about the image
+	SBOMOptional             // an image without SBOMs is accepted
+	SBOMContents             // required, and they must agree with what is installed in the image
+)
+
+// Check returns an error if the policy demands nothing or contradicts itself, or
+// if nothing could ever meet it. A Policy that Parse returned has passed it.
 func (p Policy) Check() error {
+	_, summaryOnly := p.Origin.(SummaryOnly)
+	switch p.Origin.(type) {
+	case nil:
+		return errNoSource
+	case BuilderProvenance, SignerProvenance, SignatureOnly, SummaryOnly:
+	default: // pointers to them
+		return fmt.Errorf("policy: origin: got a %T", p.Origin)
+	}
 	switch {
-	case !p.Chain() && len(p.Verifiers) == 0:
-		return errors.New("policy names no source")
+	case summaryOnly && len(p.Verifiers) == 0:
+		return errNoSource
+	case summaryOnly && len(p.Attestations) > 0:
+		return errors.New("policy: attestations are demanded beside evidence of the image's own, and the policy demands only a verification summary")
 	case len(p.Verifiers) > maxVerifiers:
-		return fmt.Errorf("policy: got %d verifiers, at most %d are taken", len(p.Verifiers), maxVerifiers)
-	case !p.Chain() && (p.Ref != "" || p.Version != "" || p.Commit != "" || len(p.WorkflowInputs) > 0 || p.RequireSource || len(p.Builders) > 0 || len(p.Attestations) > 0):
-		return errors.New("policy: ref, version, commit, inputs, builders and attestations are of a provenance, which no verification summary speaks of: say which source it should name")
+		return fmt.Errorf("policy: got %d verifiers, want at most %d", len(p.Verifiers), maxVerifiers)
 	case len(p.Attestations) > maxAttestations:
-		return fmt.Errorf("policy: got %d attestations, at most %d are taken", len(p.Attestations), maxAttestations)
-	case p.Contents && (!p.Chain() || p.Signer != nil):
-		return errors.New("policy: contents are compared with the SBOMs of a platform, and the policy asks for none")
-	case p.Source != "" && p.AnySource:
-		return fmt.Errorf("policy names the source %q and accepts any source", p.Source)
-	case p.Version != "" && p.Ref != "":
-		return fmt.Errorf("policy names the ref %q and the version %q", p.Ref, p.Version)
-	case p.Version != "" && !versionRE.MatchString(p.Version):
-		return fmt.Errorf("policy: version: got %q, want one as v1, v1.2, v1.2.3 or v1.2.3-rc.1", p.Version)
-	case p.MinLevel < 0 || p.MinLevel > 3:
-		return fmt.Errorf("policy: level: got %d, want 0 to 3", p.MinLevel)
+		return fmt.Errorf("policy: got %d attestations, want at most %d", len(p.Attestations), maxAttestations)
 	}
-	if p.Source != "" {
-		if _, err := source.Canonical(p.Source); err != nil {
-			return fmt.Errorf("policy: source: %w", err)
-		}
-	}
-	if p.Commit != "" {
-		if raw, err := hex.DecodeString(p.Commit); err != nil || (len(raw) != 20 && len(raw) != 32) || p.Commit != strings.ToLower(p.Commit) {
-			return fmt.Errorf("policy: commit: got %q, want 40 or 64 lower-case hex digits", p.Commit)
-		}
+	if err := p.Origin.checkOrigin(); err != nil {
+		return err
 	}
 	for _, v := range p.Verifiers {
 		if err := v.check(); err != nil {
@@ -88,44 +102,80 @@ func (p Policy) Check() error {
 			return err
 		}
 	}
-	for id, level := range p.Levels {
-		switch {
-		case !slices.Contains(p.Builders, id):
-			return fmt.Errorf("policy: level of %q: it is not among the builders %q", id, p.Builders)
-		case level < 0 || level > 3:
-			return fmt.Errorf("policy: level of %q: got %d, want 0 to 3", id, level)
-		}
+	return nil
+}
+
+var errNoSource = errors.New("policy names no source")
+
+func (o BuilderProvenance) checkOrigin() error {
+	if o.SBOM < SBOMRequired || o.SBOM > SBOMContents {
+		return fmt.Errorf("policy: SBOM: got %d, want one of SBOMRequired, SBOMOptional, SBOMContents", o.SBOM)
 	}
-	if p.Signer != nil {
-		return p.checkNamed()
+	if err := o.check(); err != nil {
+		return err
 	}
-	for _, b := range p.Builders {
-		if err := trust.CheckBuilderID(b); err != nil {
-			return fmt.Errorf("policy: %w", err)
-		}
+	return checkBuilderIDs(o.Builders)
+}
+
+func (o SignerProvenance) checkOrigin() error {
+	if err := checkSigner(o.Signer); err != nil {
+		return err
+	}
+	if err := o.check(); err != nil {
+		return err
+	}
+	return checkBuilderURLs(o.Builders)
+}
+
+func (o SignatureOnly) checkOrigin() error { return checkSigner(o.Signer) }
+
+func (o SummaryOnly) checkOrigin() error { return checkLevel(o.MinLevel) }
+
+// Provenance returns what the image's provenance must say. Where the policy
+// demands none it returns the zero Provenance, which no provenance meets.
+func (p Policy) Provenance() Provenance {
+	switch o := p.Origin.(type) {
+	case BuilderProvenance:
+		return o.Provenance
+	case SignerProvenance:
+		return o.Provenance
+	}
+	return Provenance{}
+}
+
+// Signer returns who must have signed the image or its provenance, or nil if the
+// policy names nobody.
+func (p Policy) Signer() Signer {
+	switch o := p.Origin.(type) {
+	case SignerProvenance:
+		return o.Signer
+	case SignatureOnly:
+		return o.Signer
 	}
 	return nil
 }
 
-// Level is the SLSA Build level that this policy believes a builder for, if it
-// says any.
-func (p Policy) Level(builder string) (level int, ok bool) {
-	level, ok = p.Levels[builder]
-	return level, ok
+// SBOM returns what is demanded of the builder's SBOMs. Only of a builder's
+// provenance any are.
+func (p Policy) SBOM() SBOM {
+	if o, ok := p.Origin.(BuilderProvenance); ok {
+		return o.SBOM
+	}
+	return SBOMOptional
 }
 
-// Dangers are what the policy accepts that nobody should without knowing, each
-// in one line for people.
+// Dangers lists what the policy accepts that nobody should accept without
+// knowing it, each in one line for people.
 func (p Policy) Dangers() (out []string) {
-	if p.AnySource {
+	if p.Provenance().Source == AnySource() {
 		out = append(out, "any source is accepted")
 	}
-	unlogged := p.Signer != nil && p.Signer.InsecureNoLog
+	unlogged := withoutLog(p.Signer())
 	for _, v := range p.Verifiers {
-		unlogged = unlogged || v.Signer.InsecureNoLog
+		unlogged = unlogged || withoutLog(v.Signer)
 	}
 	for _, a := range p.Attestations {
-		unlogged = unlogged || a.Signer != nil && a.Signer.InsecureNoLog
+		unlogged = unlogged || withoutLog(a.Signer)
 	}
 	if unlogged {
 		out = append(out, "a signature that no transparency log has is accepted")
@@ -133,62 +183,14 @@ func (p Policy) Dangers() (out []string) {
 	return out
 }
 
-// WithoutRoots says that the policy can be met with no trust root: by keys that
-// it names, and without a log.
+// WithoutRoots reports whether the policy can be met without any trust root: by
+// keys that it names, and without a log.
 func (p Policy) WithoutRoots() bool {
 	for _, v := range p.Verifiers {
-		if !v.Signer.InsecureNoLog {
+		if !withoutLog(v.Signer) {
 			return false
 		}
 	}
-	return !p.Chain() || p.Signer != nil && p.Signer.InsecureNoLog
-}
-
-// MatchSource fails unless uri is the repository that is demanded. Both are
-// compared whole, in canonical form.
-func (p Policy) MatchSource(uri string) error {
-	if p.AnySource && p.Source == "" {
-		return nil
-	}
-	want, err := source.Canonical(p.Source)
-	if err != nil {
-		return err
-	}
-	got, err := source.Canonical(uri)
-	if err != nil {
-		return err
-	}
-	if got != want {
-		return fmt.Errorf("source: got %q, want %q", got, want)
-	}
-	return nil
-}
-
-// MatchRef fails unless ref, a full ref name, is the one demanded. A short
-// name stands for the tag or the branch of exactly that name.
-func (p Policy) MatchRef(ref string) error {
-	if p.Ref == "" || ref == p.Ref && strings.HasPrefix(ref, "refs/") {
-		return nil
-	}
-	if !strings.HasPrefix(p.Ref, "refs/") && (ref == "refs/tags/"+p.Ref || ref == "refs/heads/"+p.Ref) {
-		return nil
-	}
-	return fmt.Errorf("ref: got %q, want %q", ref, p.Ref)
-}
-
-// MatchCommit fails unless commit is the one demanded.
-func (p Policy) MatchCommit(commit string) error {
-	if p.Commit != "" && commit != p.Commit {
-		return fmt.Errorf("commit: got %q, want %q", commit, p.Commit)
-	}
-	return nil
-}
-
-// MatchLevel fails where less follows from the evidence than is demanded.
-func (p Policy) MatchLevel(level int) error {
-	if level < p.MinLevel {
-		//lint:ignore ST1005 Build is the name of SLSA's track
-		return fmt.Errorf("Build level: got %d, want at least %d", level, p.MinLevel)
-	}
-	return nil
+	_, summaryOnly := p.Origin.(SummaryOnly)
+	return summaryOnly || withoutLog(p.Signer())
 }

@@ -10,19 +10,16 @@ import (
 	"github.com/colophon-build/colophon/attest"
 )
 
-// maxVerifiers bounds how many verifiers one policy believes.
-const maxVerifiers = 16
-
-// Verifier is somebody who verified in the consumer's place, and signed a SLSA
-// verification summary that says so (slsa.dev/spec/v1.2/verification_summary,
-// "How to verify").
+// Verifier is somebody who verifies images in the consumer's place, and signs a
+// SLSA verification summary that says so
+// (slsa.dev/spec/v1.2/verification_summary, "How to verify").
 type Verifier struct {
-	ID           string   `json:"id"`                     // verifier.id of the summary, compared whole
-	Signer       Signer   `json:"signer"`                 // who must have signed it: each pair of id and signer is believed by itself
-	Resource     string   `json:"resource,omitempty"`     // resourceUri, compared whole; absent: attest.ImageURI of the repository that was asked
-	PolicyDigest string   `json:"policyDigest,omitempty"` // sha256:HEX of the policy that was verified against; absent: any
-	Levels       []string `json:"levels,omitempty"`       // SlsaResults that must be among the verified levels, or a higher one of the same track
-	MaxAge       string   `json:"maxAge,omitempty"`       // how long ago it may have been verified, as in 720h; absent: any time
+	ID           string        // verifier.id of the summary, a URI, compared whole; required
+	Signer       Signer        // who must have signed it; required: each pair of ID and Signer is trusted by itself
+	Resource     string        // resourceUri, compared whole; empty: attest.ImageURI of the repository that was asked
+	PolicyDigest string        // sha256:HEX of the policy that was verified against; empty: any
+	Levels       []string      // SlsaResults that must be among the verified levels, or a higher one of the same track
+	MaxAge       time.Duration // how long ago it may have been verified; 0: any time
 }
 
 func (v Verifier) check() error {
@@ -34,7 +31,7 @@ func (v Verifier) check() error {
 	if v.ID == "" {
 		return fmt.Errorf("policy: a verifier has no id")
 	}
-	if err := v.Signer.check(); err != nil {
+	if err := checkSigner(v.Signer); err != nil {
 		return err
 	}
 	if digest, ok := strings.CutPrefix(v.PolicyDigest, "sha256:"); v.PolicyDigest != "" {
@@ -47,28 +44,11 @@ func (v Verifier) check() error {
 			return fmt.Errorf("policy: verifier %q: %w", v.ID, err)
 		}
 	}
-	_, err := v.age()
-	return err
+	if v.MaxAge < 0 {
+		return fmt.Errorf("policy: verifier %q: age of a summary: got %s, want more than 0s", v.ID, v.MaxAge)
+	}
+	return nil
 }
-
-// age is MaxAge, 0 where any will do.
-func (v Verifier) age() (time.Duration, error) {
-	if v.MaxAge == "" {
-		return 0, nil
-	}
-	d, err := time.ParseDuration(v.MaxAge)
-	if err == nil && d <= 0 {
-		err = fmt.Errorf("got %q, want more than nothing", v.MaxAge)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("policy: age of a summary of verifier %q: %w", v.ID, err)
-	}
-	return d, nil
-}
-
-// Chain says whether the policy demands evidence of the image's own: a
-// provenance of some source, or a signature.
-func (p Policy) Chain() bool { return p.Source != "" || p.AnySource || p.Signer != nil }
 
 // MatchSummary fails unless a summary by the verifier says what is demanded, as
 // of now.
@@ -81,26 +61,34 @@ func (p Policy) MatchSummary(v Verifier, s *attest.VSA, now time.Time) error {
 			return fmt.Errorf("verified levels: got %q, want %q", s.VerifiedLevels, want)
 		}
 	}
-	if p.MinLevel > 0 {
-		if err := p.MatchLevel(s.BuildLevel()); err != nil {
+	if want := p.minLevel(); want > 0 {
+		if err := matchLevel(s.BuildLevel(), want); err != nil {
 			return err
 		}
 	}
-	age, err := v.age()
 	switch {
-	case err != nil || age == 0:
-		return err
+	case v.MaxAge == 0:
+		return nil
 	case s.TimeVerified == nil:
-		return fmt.Errorf("it does not say when it was verified, want within %s", age)
-	case now.Sub(*s.TimeVerified) > age:
-		return fmt.Errorf("verified %s, want within %s", s.TimeVerified.UTC().Format(time.RFC3339), age)
+		return fmt.Errorf("it does not say when it was verified, want within %s", v.MaxAge)
+	case now.Sub(*s.TimeVerified) > v.MaxAge:
+		return fmt.Errorf("verified %s, want within %s", s.TimeVerified.UTC().Format(time.RFC3339), v.MaxAge)
 	}
 	return nil
 }
 
-// Concerns fails unless a summary is one that the verifier is believed for: of
-// its id, about the resource (that of the image, where the policy names none),
-// by the policy demanded.
+// minLevel is the SLSA Build level that a summary must state at least: the one
+// that the policy demands of provenance, too.
+func (p Policy) minLevel() int {
+	if o, ok := p.Origin.(SummaryOnly); ok {
+		return o.MinLevel
+	}
+	return p.Provenance().MinLevel
+}
+
+// Concerns fails unless the verifier is trusted for a summary: it must have the
+// verifier's id, be about the resource (the given one, where the policy names
+// none) and rest on the policy demanded.
 func (v Verifier) Concerns(s *attest.VSA, resource string) error {
 	if v.Resource != "" {
 		resource = v.Resource

@@ -19,11 +19,9 @@ func (c *check) attested(v *Verdict, look func(wanted) *search) {
 
 // provenBy is who signed the provenance, nil where none holds.
 func (c *check) provenBy() *Signer {
-	if c.opts.Policy.Signer != nil {
-		if s, err := c.named(); err == nil {
-			return &s
-		}
-		return nil
+	if named := c.opts.Policy.Signer(); named != nil {
+		s := signerOf(named)
+		return &s
 	}
 	if !c.proven.good() {
 		return nil
@@ -35,11 +33,7 @@ func (c *check) provenBy() *Signer {
 func (c *check) attestedLink(look func(wanted) *search, a policy.Attestation, signer *Signer) Link {
 	l := Link{Name: LinkAttestation, Status: Unknown}
 	if a.Signer != nil {
-		own, err := signerOf(*a.Signer)
-		if err != nil {
-			l.Reason = err.Error()
-			return l
-		}
+		own := signerOf(a.Signer)
 		signer = &own
 	}
 	if signer == nil {

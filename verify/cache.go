@@ -71,7 +71,8 @@ func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, opt
 }
 
 // cacheKey covers all that a verdict depends on but the time: the fields of
-// Options (a test knows them all), and what the image is.
+// Options (a test knows them all), and what the image is. A policy is written
+// as its document, which holds all of it (policy has a test of that).
 func cacheKey(name, digest string, opts Options) (key [sha256.Size]byte, ok bool) {
 	if _, err := v1.NewHash(digest); err != nil {
 		return key, false

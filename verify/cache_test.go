@@ -48,7 +48,7 @@ func TestCacheNearMiss(t *testing.T) {
 	src := &counted{Source: store}
 	now := time.Now()
 	opts := func() verify.Options {
-		return verify.Options{Trust: []*trust.Root{p.Root()}, Policy: policy.Policy{Source: prooftest.Source}, Now: now}
+		return verify.Options{Trust: []*trust.Root{p.Root()}, Policy: demanded(t, policy.Document{Source: prooftest.Source}), Now: now}
 	}
 	cache := &verify.Cache{Age: time.Minute, Size: 100}
 	ask := func(reference string, o verify.Options) (*verify.Verdict, bool) {
@@ -81,12 +81,15 @@ func TestCacheNearMiss(t *testing.T) {
 			t.Fatalf("got %s, from memory %v", v.Outcome, fromMemory)
 		}
 	}
+	policyOf := func(d policy.Document) func(*verify.Options) {
+		return func(o *verify.Options) { o.Policy = demanded(t, d) }
+	}
 	for what, change := range map[string]func(*verify.Options){
 		"no time yet":      func(o *verify.Options) { o.Now = o.Now.Add(-time.Second) },
 		"too old":          func(o *verify.Options) { o.Now = o.Now.Add(time.Minute) },
-		"another ref":      func(o *verify.Options) { o.Policy.Ref = prooftest.Ref },
-		"another source":   func(o *verify.Options) { o.Policy.Source += "x" },
-		"another level":    func(o *verify.Options) { o.Policy.MinLevel = 1 },
+		"another ref":      policyOf(policy.Document{Source: prooftest.Source, Ref: prooftest.Ref}),
+		"another source":   policyOf(policy.Document{Source: prooftest.Source + "x"}),
+		"another level":    policyOf(policy.Document{Source: prooftest.Source, MinLevel: 1}),
 		"more trust":       func(o *verify.Options) { o.Trust = append(o.Trust, prooftest.New(t).Root()) },
 		"other trust":      func(o *verify.Options) { o.Trust = []*trust.Root{prooftest.New(t).Root()} },
 		"trust until then": func(o *verify.Options) { r := *o.Trust[0]; r.Expires = now.Add(time.Hour); o.Trust = []*trust.Root{&r} },
@@ -141,7 +144,7 @@ func TestCacheForgets(t *testing.T) {
 	rel := p.Release(store)
 	rel.Attach(attest.PredicateSign)
 	src := &counted{Source: store}
-	o := verify.Options{Trust: []*trust.Root{p.Root()}, Policy: policy.Policy{Source: prooftest.Source}, Now: time.Now()}
+	o := verify.Options{Trust: []*trust.Root{p.Root()}, Policy: demanded(t, policy.Document{Source: prooftest.Source}), Now: time.Now()}
 	cache := &verify.Cache{Age: time.Hour, Size: 2}
 	if v := cache.Image(t.Context(), src, "v1.2.0", o); v.Outcome != verify.Rejected {
 		t.Fatalf("got %s: %s", v.Outcome, v.Why())
@@ -165,7 +168,7 @@ func TestCacheForgets(t *testing.T) {
 	// Two others push it out.
 	for _, ref := range []string{"a", "b"} {
 		other := o
-		other.Policy.Builders = []string{prooftest.Builder, prooftest.URL + "/builders/" + ref}
+		other.Policy = demanded(t, policy.Document{Source: prooftest.Source, Builders: []string{prooftest.Builder, prooftest.URL + "/builders/" + ref}})
 		if v := cache.Image(t.Context(), src, "v1.2.0", other); v.Outcome != verify.Accepted {
 			t.Fatal(v.Why())
 		}

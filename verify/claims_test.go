@@ -48,7 +48,7 @@ func TestUnsignedClaims(t *testing.T) {
 	store.Tag("buildkit", image)
 	store.Tagged(image, "sbom", store.Layer([]byte(`{}`), "text/spdx+json", nil))
 
-	opts := verify.Options{Trust: rootOf(t, p.Document()), Policy: policy.Policy{Source: prooftest.Source}, Now: time.Now()}
+	opts := verify.Options{Trust: rootOf(t, p.Document()), Policy: demanded(t, policy.Document{Source: prooftest.Source}), Now: time.Now()}
 	v := verify.Image(context.Background(), store, "buildkit", opts)
 	if v.Outcome != verify.Rejected || link(t, v, verify.LinkProvenance).Status != verify.Absent {
 		t.Errorf("got %+v, want it rejected for want of provenance", v)

@@ -10,7 +10,6 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/oci"
-	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -83,7 +82,7 @@ func (c *check) judgeWorkflow(b *attest.Signed, subject Subject) *workflowSigned
 		w.signer, w.err = err, err
 		return w
 	}
-	own := c.opts.Policy.Source != "" && c.opts.Policy.MatchSource(r.source) == nil
+	own := c.opts.Policy.Provenance().Source.Names(r.source)
 	delegates := r.workflow.Delegates() && b.Statement != nil
 	if delegates {
 		// No repository is its own builder by a name in somebody's provenance.
@@ -91,7 +90,7 @@ func (c *check) judgeWorkflow(b *attest.Signed, subject Subject) *workflowSigned
 	}
 	builder := trust.PublicBuilder{}
 	if err == nil {
-		builder, err = r.builder.Believe(c.opts.Policy.Builders, r.source, r.ref, own)
+		builder, err = r.builder.Believe(c.opts.Policy.Provenance().Builders, r.source, r.ref, own)
 	}
 	if err != nil {
 		w.signer, w.err = err, err
@@ -254,11 +253,4 @@ func (ev *evidence) unread() error {
 		return fmt.Errorf("%d more attestations were not looked at", ev.skipped)
 	}
 	return nil
-}
-
-// forWorkflows is a policy as far as it is about what workflows make: they
-// attach no SBOM of their own.
-func forWorkflows(p policy.Policy) policy.Policy {
-	p.NoSBOM = true
-	return p
 }

@@ -27,7 +27,10 @@ func ExampleImage() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	demand := policy.Policy{Source: "git.example.com/team/app", Ref: "refs/tags/v1.2.0"}
+	demand, err := policy.Parse([]byte(`{"source": "git.example.com/team/app", "ref": "refs/tags/v1.2.0"}`))
+	if err != nil {
+		log.Fatal(err)
+	}
 	v := verify.Image(context.Background(), src, image.Identifier(), verify.Options{Trust: roots, Policy: demand, Now: time.Now()})
 	fmt.Println(v.Outcome) // v.Why() says why not
 	for _, l := range v.Links {

@@ -2,9 +2,9 @@ package verify
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
+
+	"github.com/colophon-build/colophon/policy"
 )
 
 // Explanation says how a link is judged, for people. Its text may change.
@@ -50,7 +50,7 @@ func (opts Options) Explain(link string) Explanation {
 	case LinkProvenance:
 		return Explanation{
 			"the SLSA provenance: subject, builder, source, ref, commit, parameters, dependencies",
-			"this digest; the certificate of who signed it; " + opts.demands(),
+			"this digest; the certificate of who signed it; " + plain(p.Provenance().String()),
 			"each field is compared whole, and one that contradicts another breaks it; unknown external parameters do, too" + demanded + " unless only who signed was asked",
 		}
 	case LinkSource:
@@ -59,7 +59,7 @@ func (opts Options) Explain(link string) Explanation {
 			against += " (nobody was asked)"
 		}
 		rule := "a commit that is gone or has another tree, a tag that leads elsewhere, a branch whose history no longer has the commit, and a signature of none of the signers break it; "
-		if p.RequireSource {
+		if p.Provenance().RequireSource {
 			return Explanation{"the repository as it is now", against, rule + "demanded by the policy"}
 		}
 		return Explanation{"the repository as it is now", against, rule + "a repository that cannot be asked refuses nothing, as the policy has no requireSource"}
@@ -71,13 +71,13 @@ func (opts Options) Explain(link string) Explanation {
 		}
 	case LinkSBOM:
 		rule := "an SPDX and a CycloneDX document must each be signed by the signer of the provenance and be about this digest"
-		if p.NoSBOM {
+		if p.SBOM() == policy.SBOMOptional {
 			rule += "; not demanded by the policy, and one that does not hold is passed over"
 		} else {
 			rule += "; demanded, but not of workflows, which attach none"
 		}
 		against := "the signer of the provenance, this digest, and the source of the provenance"
-		if p.Contents {
+		if p.SBOM() == policy.SBOMContents {
 			against += "; what is installed in the image: Go binaries, dpkg, apk, npm and Python packages"
 			rule += "; a package that only one of document and image has breaks it, and the policy demands that"
 		}
@@ -97,11 +97,7 @@ func (opts Options) Explain(link string) Explanation {
 func (opts Options) verifiers() string {
 	var out []string
 	for _, v := range opts.Policy.Verifiers {
-		by := v.Signer.Identity
-		if by == "" {
-			by = "the key that the policy has"
-		}
-		out = append(out, "verifier "+v.ID+", signed by "+by)
+		out = append(out, fmt.Sprintf("verifier %s, signed by %s", v.ID, v.Signer))
 	}
 	return plain(strings.Join(out, " or "))
 }
@@ -124,14 +120,11 @@ func (opts Options) believed() string {
 
 // signers names who may have signed.
 func (opts Options) signers() string {
-	switch s := opts.Policy.Signer; {
-	case s != nil && s.Key != "":
-		return "the key that was named"
-	case s != nil:
-		return plain("signer " + s.Identity + ", vouched for by " + s.Issuer)
+	if s := opts.Policy.Signer(); s != nil {
+		return plain("signed by " + s.String())
 	}
-	if len(opts.Policy.Builders) > 0 {
-		return plain("signer " + strings.Join(opts.Policy.Builders, " or "))
+	if builders := opts.Policy.Provenance().Builders; len(builders) > 0 {
+		return plain("signer " + strings.Join(builders, " or "))
 	}
 	var ids []string
 	public := false
@@ -150,37 +143,9 @@ func (opts Options) signers() string {
 	return plain("signer " + strings.Join(ids, " or "))
 }
 
-// demands names what the policy wants of the provenance.
-func (opts Options) demands() string {
-	p := opts.Policy
-	out := []string{"any source"}
-	switch {
-	case p.Source != "":
-		out[0] = "source " + p.Source
-	case !p.AnySource:
-		out[0] = "no source"
-	}
-	if p.Ref != "" {
-		out = append(out, "ref "+p.Ref)
-	}
-	if p.Version != "" {
-		out = append(out, "version "+p.Version)
-	}
-	for _, name := range slices.Sorted(maps.Keys(p.WorkflowInputs)) {
-		out = append(out, "workflow input "+name+"="+p.WorkflowInputs[name])
-	}
-	if p.Commit != "" {
-		out = append(out, "commit "+p.Commit)
-	}
-	if p.MinLevel > 0 {
-		out = append(out, fmt.Sprintf("Build level %d or more", p.MinLevel))
-	}
-	return plain(strings.Join(out, ", "))
-}
-
 // unlogged says that the policy wants no log entry.
 func (opts Options) unlogged() string {
-	if s := opts.Policy.Signer; s != nil && s.InsecureNoLog {
+	if key, ok := opts.Policy.Signer().(policy.Key); ok && key.InsecureNoLog {
 		return " of one that has an entry; dangerous: the policy accepts the key's signature without any"
 	}
 	return ""

@@ -11,10 +11,17 @@ import (
 
 // TestExplain: every link says how it is judged, with the values it is held to.
 func TestExplain(t *testing.T) {
+	demanded := func(d policy.Document) policy.Policy {
+		p, err := d.Policy()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
 	opts := Options{
 		Trust: []*trust.Root{{URL: "https://platform.example.com", Fingerprint: "sha256:aa", Builders: []trust.Builder{{ID: "https://platform.example.com/builders/x"}}}},
-		Policy: policy.Policy{Source: "https://git.example.com/team/app", Ref: "v1.2.0", Commit: strings.Repeat("c", 40), MinLevel: 2,
-			RequireSource: true},
+		Policy: demanded(policy.Document{Source: "https://git.example.com/team/app", Ref: "v1.2.0", Commit: strings.Repeat("c", 40), MinLevel: 2,
+			RequireSource: true}),
 		Now: time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC),
 	}
 	for link, want := range map[string]string{
@@ -34,7 +41,7 @@ func TestExplain(t *testing.T) {
 	if e := opts.Explain(LinkSource); !strings.Contains(e.Rule, "demanded by the policy") {
 		t.Errorf("source: got %q, want that it is demanded", e.Rule)
 	}
-	opts.Policy = policy.Policy{AnySource: true, NoSBOM: true, Builders: []string{"https://b.example.com/builders/y"}}
+	opts.Policy = demanded(policy.Document{AnySource: true, NoSBOM: true, Builders: []string{"https://b.example.com/builders/y"}})
 	for link, want := range map[string]string{
 		LinkSignature:  "signer https://b.example.com/builders/y",
 		LinkProvenance: "any source",
@@ -48,11 +55,19 @@ func TestExplain(t *testing.T) {
 	if e := (Options{}).Explain(LinkSignature); !strings.Contains(e.Against, "nobody") {
 		t.Errorf("no trust: got %+v", e)
 	}
-	named := Options{Trust: opts.Trust, Policy: policy.Policy{Signer: &policy.Signer{Identity: "ada", Issuer: "https://accounts.example.com"}}}
-	if e := named.Explain(LinkSignature); !strings.Contains(e.Against, "signer ada, vouched for by https://accounts.example.com") {
+	named := Options{Trust: opts.Trust, Policy: policy.Policy{Origin: policy.SignatureOnly{Signer: policy.Identity{Name: "ada", Issuer: "https://accounts.example.com"}}}}
+	if e := named.Explain(LinkSignature); !strings.Contains(e.Against, "signed by ada, vouched for by https://accounts.example.com") {
 		t.Errorf("a signer: got %+v", e)
 	}
-	named.Policy.Signer = &policy.Signer{Key: "PEM", InsecureNoLog: true}
+	pattern, err := policy.ParsePattern("a.*", "https://accounts.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named.Policy.Origin = policy.SignatureOnly{Signer: pattern}
+	if e := named.Explain(LinkSignature); !strings.Contains(e.Against, "a.*, vouched for by https://accounts.example.com") {
+		t.Errorf("a pattern: got %+v", e)
+	}
+	named.Policy.Origin = policy.SignatureOnly{Signer: policy.Key{InsecureNoLog: true}}
 	if e := named.Explain(LinkSignature); !strings.Contains(e.Against, "the key that was named") {
 		t.Errorf("a key: got %+v", e)
 	}

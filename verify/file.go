@@ -9,6 +9,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/policy"
 )
 
 // File is a file to verify. Content is read as often as there are bundles to
@@ -58,13 +59,13 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, opts Options) *Verdi
 }
 
 func (c *check) bundledLinks(ctx context.Context, f File, bundles [][]byte, look func(wanted) *search) (links []Link, demanded []string) {
-	switch {
-	case !c.opts.Policy.Chain():
+	switch c.opts.Policy.Origin.(type) {
+	case policy.SummaryOnly:
 		return unasked(LinkSignature, LinkLog, LinkProvenance, LinkSource), nil
-	case c.opts.Policy.Signer == nil:
-		return c.builtLinks(ctx, f, bundles)
+	case policy.SignerProvenance, policy.SignatureOnly:
+		return c.namedLinks(ctx, look, func(*attest.Signed) bool { return true })
 	}
-	return c.namedLinks(ctx, look, func(*attest.Signed) bool { return true })
+	return c.builtLinks(ctx, f, bundles)
 }
 
 // lookIn searches the bundles of a file.
@@ -83,7 +84,7 @@ func (c *check) lookIn(f File, bundles [][]byte, w wanted) *search {
 // builtLinks are those of a file that a public builder made.
 func (c *check) builtLinks(ctx context.Context, f File, bundles [][]byte) (links []Link, demanded []string) {
 	demanded = []string{LinkSignature, LinkLog, LinkProvenance}
-	if c.opts.Policy.RequireSource {
+	if c.opts.Policy.Provenance().RequireSource {
 		demanded = append(demanded, LinkSource)
 	}
 	if len(c.plainRoots()) == 0 {

@@ -55,13 +55,13 @@ func jobOf(id certificate.Summary) (*job, trust.Pipeline, error) {
 // believePipeline fails unless the pipeline is one that was demanded or, where
 // the source was demanded by name, the source's own at the ref that was built.
 func (c *check) believePipeline(p trust.Pipeline, j *job) error {
-	demanded := c.opts.Policy.Builders
+	demanded := c.opts.Policy.Provenance().Builders
 	switch {
 	case len(demanded) > 0:
 		if !slices.Contains(demanded, p.String()) {
 			return fmt.Errorf("signer: got %q, want one of %q", p, demanded)
 		}
-	case c.opts.Policy.Source == "" || c.opts.Policy.MatchSource(j.source) != nil || p.Repository != j.source:
+	case !c.opts.Policy.Provenance().Source.Names(j.source) || p.Repository != j.source:
 		return fmt.Errorf("signer: got %q, which is no pipeline of the source repository demanded: say which one to accept", p)
 	case p.Ref != j.ref:
 		return fmt.Errorf("signer: got the pipeline of %q, want that of the ref that was built, %q", p.Ref, j.ref)

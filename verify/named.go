@@ -23,10 +23,10 @@ func (c *check) namedProvenance(b *attest.Signed, sig *Signature) (*provenance, 
 	if err != nil {
 		return nil, err
 	}
-	if demanded := c.opts.Policy.Builders; len(demanded) > 0 && !slices.Contains(demanded, builder) {
+	if demanded := c.opts.Policy.Provenance().Builders; len(demanded) > 0 && !slices.Contains(demanded, builder) {
 		return nil, fmt.Errorf("builder id: got %q, want one of %q", builder, demanded)
 	}
-	unlogged := logLink(sig, Signer{InsecureNoLog: c.opts.Policy.Signer.InsecureNoLog}).Status != Holds
+	unlogged := logLink(sig, signerOf(c.opts.Policy.Signer())).Status != Holds
 	switch {
 	case trust.IsTektonBuildType(buildType):
 		return c.tektonProvenance(b.Statement, unlogged)

@@ -53,7 +53,7 @@ const (
 )
 
 // pipelineStage judges an image with one provenance, signed by id.
-func pipelineStage(t *testing.T, id prooftest.Identity, predicateType, predicate string, p policy.Policy) *verify.Verdict {
+func pipelineStage(t *testing.T, id prooftest.Identity, predicateType, predicate string, p policy.Document) *verify.Verdict {
 	t.Helper()
 	s := newSignedStage(t)
 	s.store.Attach(s.image, s.p.Sign(id, statement(t, s.image.Digest.Hex, predicateType, json.RawMessage(predicate))), predicateType)
@@ -64,22 +64,22 @@ func TestGitLab(t *testing.T) {
 	for name, tt := range map[string]struct{ kind, predicate string }{
 		"GitLab": {attest.PredicateSLSA1, gitLab1}, "runner, v1": {attest.PredicateSLSA1, gitLabRunner1}, "runner, v0.2": {attest.PredicateSLSA02, gitLab02},
 	} {
-		for what, p := range map[string]policy.Policy{
+		for what, p := range map[string]policy.Document{
 			"source": {Source: "gitlab.com/group/sub/app"}, "ref": {Source: project, Ref: "main"}, "commit": {Source: project, Commit: prooftest.Commit},
 			"level": {Source: project, MinLevel: 2}, "builder": {AnySource: true, Builders: []string{pipeline}},
-			"signer": {Source: project, Signer: &policy.Signer{Identity: pipeline, Issuer: trust.GitLabIssuer}},
+			"signer": {Source: project, Signer: &policy.DocumentSigner{Identity: pipeline, Issuer: trust.GitLabIssuer}},
 		} {
 			v := pipelineStage(t, gitLabIdentity(), tt.kind, tt.predicate, p)
 			if v.Outcome != verify.Accepted || !strings.Contains(link(t, v, verify.LinkProvenance).Claim, "gitlab.com/group/sub/app@381e42a, refs/heads/main; Build L2") {
 				t.Errorf("%s, %s: got %+v", name, what, v)
 			}
 		}
-		for what, p := range map[string]policy.Policy{
+		for what, p := range map[string]policy.Document{
 			"a character more": {Source: project + "s"}, "the group": {Source: "https://gitlab.com/group/sub"}, "another host": {Source: "https://gitlab.com.example.com/group/sub/app"},
 			"another ref": {Source: project, Ref: "refs/tags/main"}, "another commit": {Source: project, Commit: strings.Repeat("ab", 20)}, "any source": {AnySource: true},
 			"level 3": {Source: project, MinLevel: 3}, "another builder": {Source: project, Builders: []string{strings.Replace(pipeline, "main", "dev", 1)}},
-			"another signer": {Source: project, Signer: &policy.Signer{Identity: pipeline + "x", Issuer: trust.GitLabIssuer}},
-			"another issuer": {Source: project, Signer: &policy.Signer{Identity: pipeline, Issuer: "https://gitlab.example.com"}},
+			"another signer": {Source: project, Signer: &policy.DocumentSigner{Identity: pipeline + "x", Issuer: trust.GitLabIssuer}},
+			"another issuer": {Source: project, Signer: &policy.DocumentSigner{Identity: pipeline, Issuer: "https://gitlab.example.com"}},
 		} {
 			if v := pipelineStage(t, gitLabIdentity(), tt.kind, tt.predicate, p); v.Outcome != verify.Rejected {
 				t.Errorf("%s, %s: got %+v, want it rejected", name, what, v)
@@ -96,7 +96,7 @@ func TestGitLab(t *testing.T) {
 			if bent == tt.predicate {
 				continue // of another version
 			}
-			if v := pipelineStage(t, gitLabIdentity(), tt.kind, bent, policy.Policy{Source: project}); v.Outcome != verify.Rejected {
+			if v := pipelineStage(t, gitLabIdentity(), tt.kind, bent, policy.Document{Source: project}); v.Outcome != verify.Rejected {
 				t.Errorf("%s, %s for %s: got %+v, want it rejected", name, bend[1], bend[0], v)
 			}
 		}
@@ -125,7 +125,7 @@ func TestGitLab(t *testing.T) {
 	} {
 		id := gitLabIdentity()
 		tt.bend(&id)
-		v := pipelineStage(t, id, attest.PredicateSLSA1, gitLab1, policy.Policy{Source: project})
+		v := pipelineStage(t, id, attest.PredicateSLSA1, gitLab1, policy.Document{Source: project})
 		if tt.want == "" && v.Outcome != verify.Rejected || tt.want != "" && (v.Outcome != verify.Accepted || !strings.Contains(link(t, v, verify.LinkProvenance).Claim, tt.want)) {
 			t.Errorf("%s: got %+v, want %q", name, v, tt.want)
 		}
@@ -151,38 +151,38 @@ const (
 // TestTekton: signed by Chains' key, without a log, under cosign v2's tag, as it
 // does unless told otherwise.
 func TestTekton(t *testing.T) {
-	judge := func(kind, predicate string, change func(*policy.Policy)) *verify.Verdict {
+	judge := func(kind, predicate string, change func(*policy.Document)) *verify.Verdict {
 		s := newSignedStage(t)
 		h := s.p.KeyHolder()
 		h.Unlogged = true
 		envelope, annotations := h.Envelope(statement(t, s.image.Digest.Hex, kind, json.RawMessage(predicate)))
 		s.store.Tagged(s.image, "att", s.store.Layer(envelope, attest.EnvelopeMediaType, annotations))
-		p := policy.Policy{Source: prooftest.Source, Signer: &policy.Signer{Key: string(h.PublicKey()), InsecureNoLog: true}}
+		p := policy.Document{Source: prooftest.Source, Signer: &policy.DocumentSigner{Key: string(h.PublicKey()), InsecureNoLog: true}}
 		change(&p)
-		return verify.Image(context.Background(), s.store, "v1", verify.Options{Policy: p, Now: time.Now(), Trust: s.roots()})
+		return verify.Image(context.Background(), s.store, "v1", verify.Options{Policy: demanded(t, p), Now: time.Now(), Trust: s.roots()})
 	}
-	same := func(*policy.Policy) {}
+	same := func(*policy.Document) {}
 	for kind, predicate := range map[string]string{attest.PredicateSLSA02: tekton02, attest.PredicateSLSA1: tekton1} {
 		v := judge(kind, predicate, same)
 		if v.Outcome != verify.Accepted || !strings.Contains(link(t, v, verify.LinkProvenance).Claim, "git.example.com/team/app@381e42a, no ref; Build L1") {
 			t.Errorf("%s: got %+v", kind, v)
 		}
-		for name, change := range map[string]func(*policy.Policy){
-			"another source":          func(p *policy.Policy) { p.Source += "s" },
-			"the pipeline's source":   func(p *policy.Policy) { p.Source = "git.example.com/team/pipelines" },
-			"the task's source":       func(p *policy.Policy) { p.Source = "git.example.com/team/tasks" },
-			"a ref, which it has not": func(p *policy.Policy) { p.Ref = "main" },
-			"another commit":          func(p *policy.Policy) { p.Commit = strings.Repeat("ab", 20) },
-			"another builder":         func(p *policy.Policy) { p.Builders = []string{"https://tekton.example.com/chains"} },
-			"level 3":                 func(p *policy.Policy) { p.MinLevel = 3 },
-			"a log":                   func(p *policy.Policy) { p.Signer.InsecureNoLog = false },
-			"an identity":             func(p *policy.Policy) { p.Signer = &byAda },
+		for name, change := range map[string]func(*policy.Document){
+			"another source":          func(p *policy.Document) { p.Source += "s" },
+			"the pipeline's source":   func(p *policy.Document) { p.Source = "git.example.com/team/pipelines" },
+			"the task's source":       func(p *policy.Document) { p.Source = "git.example.com/team/tasks" },
+			"a ref, which it has not": func(p *policy.Document) { p.Ref = "main" },
+			"another commit":          func(p *policy.Document) { p.Commit = strings.Repeat("ab", 20) },
+			"another builder":         func(p *policy.Document) { p.Builders = []string{"https://tekton.example.com/chains"} },
+			"level 3":                 func(p *policy.Document) { p.MinLevel = 3 },
+			"a log":                   func(p *policy.Document) { p.Signer.InsecureNoLog = false },
+			"an identity":             func(p *policy.Document) { p.Signer = &byAda },
 		} {
 			if v := judge(kind, predicate, change); v.Outcome != verify.Rejected {
 				t.Errorf("%s, %s: got %+v, want it rejected", kind, name, v)
 			}
 		}
-		if v := judge(kind, predicate, func(p *policy.Policy) { p.Builders, p.Commit = []string{trust.TektonBuilder}, prooftest.Commit }); v.Outcome != verify.Accepted {
+		if v := judge(kind, predicate, func(p *policy.Document) { p.Builders, p.Commit = []string{trust.TektonBuilder}, prooftest.Commit }); v.Outcome != verify.Accepted {
 			t.Errorf("%s, builder and commit: got %+v", kind, v)
 		}
 		for _, bend := range [][2]string{
@@ -201,8 +201,10 @@ func TestTekton(t *testing.T) {
 		}
 		// Another builder may be named, and is believed for no level.
 		bent := strings.Replace(predicate, `"id":"`+trust.TektonBuilder, `"id":"https://tekton.example.com/chains`, 1)
-		own := func(level int) func(*policy.Policy) {
-			return func(p *policy.Policy) { p.Builders, p.MinLevel = []string{"https://tekton.example.com/chains"}, level }
+		own := func(level int) func(*policy.Document) {
+			return func(p *policy.Document) {
+				p.Builders, p.MinLevel = []string{"https://tekton.example.com/chains"}, level
+			}
 		}
 		if v := judge(kind, bent, own(0)); v.Outcome != verify.Accepted {
 			t.Errorf("%s, a builder of one's own: got %+v", kind, v)
@@ -213,11 +215,11 @@ func TestTekton(t *testing.T) {
 	}
 	// Keyless, by the account that Chains runs as.
 	account := prooftest.Identity{SAN: "https://kubernetes.io/namespaces/tekton-chains/serviceaccounts/tekton-chains-controller", Issuer: "https://kubernetes.default.svc"}
-	by := policy.Policy{Source: prooftest.Source, MinLevel: 2, Signer: &policy.Signer{Identity: account.SAN, Issuer: account.Issuer}}
+	by := policy.Document{Source: prooftest.Source, MinLevel: 2, Signer: &policy.DocumentSigner{Identity: account.SAN, Issuer: account.Issuer}}
 	if v := pipelineStage(t, account, attest.PredicateSLSA1, tekton1, by); v.Outcome != verify.Accepted {
 		t.Errorf("keyless: got %+v", v)
 	}
-	if v := pipelineStage(t, account, attest.PredicateSLSA1, tekton1, policy.Policy{Source: prooftest.Source}); v.Outcome != verify.Rejected {
+	if v := pipelineStage(t, account, attest.PredicateSLSA1, tekton1, policy.Document{Source: prooftest.Source}); v.Outcome != verify.Rejected {
 		t.Errorf("keyless, and nobody named the account: got %+v", v)
 	}
 }

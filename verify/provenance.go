@@ -88,11 +88,11 @@ func (c *check) builtHere(p *proof, def attest.BuildDefinition) (built, error) {
 			b.room[name], _ = room[name].(string)
 		}
 	}
-	b.builder, _ = p.root.Builder(id, c.opts.Policy.Builders)
+	b.builder, _ = p.root.Builder(id, c.opts.Policy.Provenance().Builders)
 	if p.root.URL != "" {
 		b.by = "the trust document of " + p.root.URL
 	}
-	if level, ok := c.opts.Policy.Level(id); ok {
+	if level, ok := c.opts.Policy.Provenance().Level(id); ok {
 		b.builder.Level, b.by = level, byPolicy
 	}
 	return b, nil
@@ -107,7 +107,7 @@ func (c *check) builtBy(id string, level int) built {
 	}
 	whole, _, _ := strings.Cut(id, "@")
 	for _, name := range []string{id, whole} {
-		if level, ok := c.opts.Policy.Level(name); ok {
+		if level, ok := c.opts.Policy.Provenance().Level(name); ok {
 			b.builder.Level, b.by = level, byPolicy
 			break
 		}
@@ -157,13 +157,13 @@ func signatureOf(annotation any) string {
 
 // demand holds the provenance to the policy.
 func (c *check) demand(p *provenance) error {
+	want := c.opts.Policy.Provenance()
 	for _, err := range []error{
-		c.opts.Policy.MatchSource(p.uri),
-		c.opts.Policy.MatchRef(p.ref),
-		c.opts.Policy.MatchVersion(p.ref),
-		c.opts.Policy.MatchCommit(p.commit),
-		c.opts.Policy.MatchInputs(p.inputs),
-		c.opts.Policy.MatchLevel(BuildLevel(p.built.requirements())),
+		want.MatchSource(p.uri),
+		want.MatchRef(p.ref),
+		want.MatchCommit(p.commit),
+		want.MatchInputs(p.inputs),
+		want.MatchLevel(BuildLevel(p.built.requirements())),
 	} {
 		if err != nil {
 			return err

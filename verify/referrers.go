@@ -168,9 +168,9 @@ func (c *check) judgeByRoots(cand *candidate, b *attest.Bundle, subject v1.Hash)
 // name, and the issuer that vouched for it.
 func (c *check) believed(p *proof) error {
 	id := p.identity.SubjectAlternativeName
-	b, ok := p.root.Builder(id, c.opts.Policy.Builders)
+	b, ok := p.root.Builder(id, c.opts.Policy.Provenance().Builders)
 	if !ok {
-		want := c.opts.Policy.Builders
+		want := c.opts.Policy.Provenance().Builders
 		if len(want) == 0 {
 			for _, b := range p.root.Builders {
 				want = append(want, b.ID)

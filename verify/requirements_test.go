@@ -58,8 +58,8 @@ func TestLevelOfPlatform(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newScene(t)
 			c.p.Level = tt.believed
-			if c.opts.Policy.Levels = tt.levels; tt.levels != nil {
-				c.opts.Policy.Builders = []string{prooftest.Builder}
+			if c.wants.Levels = tt.levels; tt.levels != nil {
+				c.wants.Builders = []string{prooftest.Builder}
 			}
 			c.r.Provenance.BuildDefinition.InternalParameters = json.RawMessage(tt.room)
 			c.r.Attach(prooftest.Kinds...)
@@ -78,10 +78,10 @@ func TestLevelOfPlatform(t *testing.T) {
 				}
 			}
 			// Demanding what follows changes nothing; demanding more rejects.
-			c.opts.Policy.MinLevel = tt.want
+			c.wants.MinLevel = tt.want
 			c.want(verify.Accepted, verify.LinkProvenance, verify.Holds)
 			if tt.want < 3 {
-				c.opts.Policy.MinLevel = tt.want + 1
+				c.wants.MinLevel = tt.want + 1
 				c.want(verify.Rejected, verify.LinkProvenance, verify.Broken, "Build level")
 			}
 		})
@@ -113,7 +113,7 @@ func TestLevelWithoutProof(t *testing.T) {
 	// What holds and is another's than demanded still has its level.
 	c = newScene(t)
 	c.r.Attach(prooftest.Kinds...)
-	c.opts.Policy.Source = "git.example.com/team/other"
+	c.wants.Source = "git.example.com/team/other"
 	if v := c.verdict(); v.Level != 2 || v.Outcome != verify.Rejected {
 		t.Errorf("another source: got level %d, %s", v.Level, v.Outcome)
 	}
@@ -127,14 +127,14 @@ func TestLevelWithoutProof(t *testing.T) {
 func TestLevelOfPlainRoot(t *testing.T) {
 	c := newScene(t)
 	c.opts.Trust = rootOf(t, c.p.TrustedRoot())
-	c.opts.Policy.Builders = []string{prooftest.Builder}
+	c.wants.Builders = []string{prooftest.Builder}
 	c.r.Attach(prooftest.Kinds...)
 	v := c.verdict()
 	if r := requirement(t, v, "appropriate build platform"); v.Level != 0 || r.Status != verify.NotKnown {
 		t.Errorf("got level %d, %+v", v.Level, r)
 	}
 	c.want(verify.Accepted, verify.LinkProvenance, verify.Holds, "no Build level")
-	c.opts.Policy.Levels = map[string]int{prooftest.Builder: 2}
+	c.wants.Levels = map[string]int{prooftest.Builder: 2}
 	if v := c.verdict(); v.Level != 2 {
 		t.Errorf("by the policy: got level %d", v.Level)
 	}
@@ -142,14 +142,14 @@ func TestLevelOfPlainRoot(t *testing.T) {
 
 // TestLevelOfWorkflows: the table of builders, the kind of runner, and the policy.
 func TestLevelOfWorkflows(t *testing.T) {
-	v := githubVerdict(t, "v2.0.0", policy.Policy{Source: example}, nil)
+	v := githubVerdict(t, "v2.0.0", policy.Document{Source: example}, nil)
 	if r := requirement(t, v, "build isolated"); v.Level != 3 || !strings.Contains(r.Evidence, "the table of public builders") {
 		t.Errorf("slsa-github-generator: got level %d, %+v", v.Level, r)
 	}
 	if r := requirement(t, v, "provenance exists"); !strings.Contains(r.Evidence, "about the index") {
 		t.Errorf("slsa-github-generator: got %+v", r)
 	}
-	p := policy.Policy{Source: example, Builders: []string{generator}, Levels: map[string]int{generator: 2}}
+	p := policy.Document{Source: example, Builders: []string{generator}, Levels: map[string]int{generator: 2}}
 	if v := githubVerdict(t, "v2.0.0", p, nil); v.Level != 2 {
 		t.Errorf("believed for less by the policy: got level %d", v.Level)
 	}
@@ -229,13 +229,13 @@ func TestSubjects(t *testing.T) {
 // TestPolicyLevels: a level of a builder that is not accepted says nothing, and
 // is a mistake.
 func TestPolicyLevels(t *testing.T) {
-	for name, p := range map[string]policy.Policy{
+	for name, p := range map[string]policy.Document{
 		"of nobody":   {AnySource: true, Levels: map[string]int{prooftest.Builder: 2}},
 		"of another":  {AnySource: true, Builders: []string{prooftest.Builder + "x"}, Levels: map[string]int{prooftest.Builder: 2}},
 		"level 4":     {AnySource: true, Builders: []string{prooftest.Builder}, Levels: map[string]int{prooftest.Builder: 4}},
 		"below level": {AnySource: true, Builders: []string{prooftest.Builder}, Levels: map[string]int{prooftest.Builder: -1}},
 	} {
-		if p.Check() == nil {
+		if _, err := p.Policy(); err == nil {
 			t.Errorf("%s: passes", name)
 		}
 	}

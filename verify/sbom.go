@@ -8,6 +8,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/sbom"
 	"github.com/colophon-build/colophon/sbom/contents"
 )
@@ -23,7 +24,7 @@ func (c *check) readSBOM(predicate []byte, kind string, digest v1.Hash) (*sbom.D
 	if info.SubjectDigest != digest.String() {
 		return nil, fmt.Errorf("the %s document describes %q, want %q", info.Format, info.SubjectDigest, digest)
 	}
-	if c.opts.Policy.Contents {
+	if c.opts.Policy.SBOM() == policy.SBOMContents {
 		return sbom.Read(predicate, kind)
 	}
 	return &sbom.Document{Info: info}, nil
@@ -41,7 +42,7 @@ func (c *check) sbomLink(ctx context.Context, digest v1.Hash, ev *evidence, sign
 			claims = append(claims, fmt.Sprintf("%s %s, %d packages", best.sbom.Format, best.sbom.Version, best.sbom.Packages))
 			continue
 		}
-		if !c.opts.Policy.NoSBOM {
+		if c.opts.Policy.SBOM() != policy.SBOMOptional {
 			return ev.lacking(LinkSBOM, kind.predicate, kind.what, best)
 		}
 	}
@@ -55,7 +56,7 @@ func (c *check) sbomLink(ctx context.Context, digest v1.Hash, ev *evidence, sign
 		}
 	}
 	l.Claim = strings.Join(claims, "; ") + "; about this image"
-	if c.opts.Policy.Contents {
+	if c.opts.Policy.SBOM() == policy.SBOMContents {
 		return c.compared(ctx, digest, docs, l)
 	}
 	return l

@@ -30,7 +30,7 @@ func withPackage(t *testing.T) *scene {
 	}
 	p, s := prooftest.New(t), prooftest.NewStore(t)
 	s.Tar = buf.Bytes()
-	return &scene{t: t, p: p, s: s, r: p.Release(s), opts: verify.Options{Policy: demand, Now: time.Now()}}
+	return &scene{t: t, p: p, s: s, r: p.Release(s), opts: verify.Options{Now: time.Now()}, wants: demand}
 }
 
 // list has both documents list package URLs.
@@ -63,7 +63,7 @@ func TestContents(t *testing.T) {
 			c.list(tc.purls...)
 			c.r.Attach(prooftest.Kinds...)
 			c.want(verify.Accepted, "sbom", verify.Holds, "about this image")
-			c.opts.Policy.Contents = true
+			c.wants.Contents = true
 			c.want(tc.outcome, "sbom", tc.status, tc.words)
 		})
 	}
@@ -72,26 +72,26 @@ func TestContents(t *testing.T) {
 		c.list(there)
 		c.r.CDX["components"] = []map[string]any{}
 		c.r.Attach(prooftest.Kinds...)
-		c.opts.Policy.Contents = true
+		c.wants.Contents = true
 		c.want(verify.Rejected, "sbom", verify.Broken, "CycloneDX document")
 	})
 	t.Run("no SBOM", func(t *testing.T) {
 		c := withPackage(t)
 		c.r.Attach(prooftest.Kinds[:2]...)
-		c.opts.Policy.NoSBOM, c.opts.Policy.Contents = true, true
-		c.want(verify.Undecided, "sbom", verify.NotAsked)
+		c.wants.NoSBOM, c.wants.Contents = true, true
+		c.want(verify.Rejected, "sbom", verify.Absent)
 	})
 	t.Run("layers that cannot be unpacked", func(t *testing.T) {
 		c := newScene(t)
 		c.r.Attach(prooftest.Kinds...)
-		c.opts.Policy.Contents = true
+		c.wants.Contents = true
 		c.want(verify.Rejected, "sbom", verify.Broken, "contents of the image")
 	})
 	t.Run("layers that cannot be had", func(t *testing.T) {
 		c := withPackage(t)
 		c.list(there)
 		c.r.Attach(prooftest.Kinds...)
-		c.opts.Policy.Contents = true
+		c.wants.Contents = true
 		c.s.Fail[c.r.Layers[0].Digest.String()] = errors.New("no route")
 		c.want(verify.Undecided, "sbom", verify.Unknown, "no route")
 	})
@@ -130,8 +130,8 @@ func TestSourceOfSBOM(t *testing.T) {
 }
 
 func TestContentsNeedADocument(t *testing.T) {
-	p := policy.Policy{Signer: &policy.Signer{}, Contents: true}
-	if err := p.Check(); err == nil || !strings.Contains(err.Error(), "contents") {
+	d := policy.Document{Signer: &policy.DocumentSigner{Identity: ada, Issuer: people}, Contents: true}
+	if _, err := d.Policy(); err == nil || !strings.Contains(err.Error(), "contents") {
 		t.Errorf("got %v", err)
 	}
 }

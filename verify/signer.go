@@ -160,16 +160,18 @@ func (c *check) materials(signer Signer) []root.TrustedMaterial {
 	return all
 }
 
-// named is the signer that the policy names.
-func (c *check) named() (Signer, error) { return signerOf(*c.opts.Policy.Signer) }
-
-func signerOf(p policy.Signer) (Signer, error) {
-	key, err := p.PublicKey()
-	if err != nil {
-		return Signer{}, err
+// signerOf is the signer that a policy demands. Of a kind that is none of
+// policy's it is one that no certificate can be of.
+func signerOf(p policy.Signer) Signer {
+	switch s := p.(type) {
+	case policy.Identity:
+		return Signer{Identity: s.Name, Issuer: s.Issuer}
+	case policy.Pattern:
+		return Signer{Pattern: s.Name(), Issuer: s.Issuer()}
+	case policy.Key:
+		return Signer{Key: s.Public(), InsecureNoLog: s.InsecureNoLog}
 	}
-	pattern, err := p.Pattern()
-	return Signer{Identity: p.Identity, Pattern: pattern, Issuer: p.Issuer, Key: key, InsecureNoLog: p.InsecureNoLog}, err
+	return Signer{}
 }
 
 // isSignature says whether b is the signature of an image, which an attestation
@@ -203,20 +205,17 @@ func (c *check) namedImage(ctx context.Context, v *Verdict, digest v1.Hash) {
 // are demanded. Where no source is demanded, that is a signature.
 func (c *check) namedLinks(ctx context.Context, look func(wanted) *search, signature func(*attest.Signed) bool) (links []Link, demanded []string) {
 	demanded = []string{LinkSignature, LinkLog}
-	signer, err := c.named()
-	if err != nil {
-		return []Link{{Name: LinkSignature, Status: Unknown, Reason: err.Error()}}, demanded
-	}
+	signer := signerOf(c.opts.Policy.Signer())
 	if signer.InsecureNoLog {
 		demanded = demanded[:1]
 	}
-	if c.opts.Policy.Source == "" && !c.opts.Policy.AnySource {
+	if _, only := c.opts.Policy.Origin.(policy.SignatureOnly); only {
 		s := look(wanted{what: "signature", takes: signature, signer: signer})
 		links = append(signedLinks(s, signer, "signature"), Link{Name: LinkProvenance, Status: NotAsked, Reason: "only who signed was asked"})
 		return links, demanded
 	}
 	demanded = append(demanded, LinkProvenance)
-	if c.opts.Policy.RequireSource {
+	if c.opts.Policy.Provenance().RequireSource {
 		demanded = append(demanded, LinkSource)
 	}
 	var mu sync.Mutex

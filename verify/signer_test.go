@@ -39,8 +39,8 @@ func newSignedStage(t *testing.T) *signedStage {
 
 func (s *signedStage) roots() []*trust.Root { return rootOf(s.t, s.p.TrustedRoot()) }
 
-func (s *signedStage) verdict(p policy.Policy) *verify.Verdict {
-	return verify.Image(context.Background(), s.store, "v1", verify.Options{Trust: s.roots(), Policy: p, Now: s.p.Now.Add(time.Minute)})
+func (s *signedStage) verdict(p policy.Document) *verify.Verdict {
+	return verify.Image(context.Background(), s.store, "v1", verify.Options{Trust: s.roots(), Policy: demanded(s.t, p), Now: s.p.Now.Add(time.Minute)})
 }
 
 // payload is what cosign signs of the image.
@@ -61,9 +61,9 @@ func (s *signedStage) sign(payload []byte, annotations map[string]string) {
 	s.store.Tagged(s.image, "sig", s.store.Layer(payload, attest.SimpleSigningMediaType, annotations))
 }
 
-func named(s policy.Signer) policy.Policy { return policy.Policy{Signer: &s} }
+func named(s policy.DocumentSigner) policy.Document { return policy.Document{Signer: &s} }
 
-var byAda = policy.Signer{Identity: ada, Issuer: people}
+var byAda = policy.DocumentSigner{Identity: ada, Issuer: people}
 
 // TestCosign2Signatures: simple signing under the tag sha256-HEX.sig, by
 // certificate and by key, and each way to have it wrong.
@@ -79,7 +79,7 @@ func TestCosign2Signatures(t *testing.T) {
 		if got := link(t, v, verify.LinkProvenance).Status; got != verify.NotAsked {
 			t.Errorf("provenance: got %s, want it not asked", got)
 		}
-		for name, who := range map[string]policy.Signer{
+		for name, who := range map[string]policy.DocumentSigner{
 			"another name": {Identity: ada + "x", Issuer: people}, "a prefix of the name": {Identity: ada[:len(ada)-1], Issuer: people},
 			"another issuer": {Identity: ada, Issuer: people + "/"}, "a key": {Key: string(s.p.KeyHolder().PublicKey())},
 		} {
@@ -87,7 +87,7 @@ func TestCosign2Signatures(t *testing.T) {
 				t.Errorf("%s: got %s, want it rejected", name, v.Outcome)
 			}
 		}
-		if v := s.verdict(policy.Policy{Signer: &byAda, AnySource: true}); v.Outcome != verify.Rejected || link(t, v, verify.LinkSignature).Status != verify.Absent {
+		if v := s.verdict(policy.Document{Signer: &byAda, AnySource: true}); v.Outcome != verify.Rejected || link(t, v, verify.LinkSignature).Status != verify.Absent {
 			t.Errorf("a signature was taken for provenance: %+v", v)
 		}
 	})
@@ -104,10 +104,10 @@ func TestCosign2Signatures(t *testing.T) {
 		s := newSignedStage(t)
 		h := s.p.KeyHolder()
 		s.sign(s.payload("", ""), h.Simple(s.payload("", "")))
-		if v := s.verdict(named(policy.Signer{Key: string(h.PublicKey())})); v.Outcome != verify.Accepted {
+		if v := s.verdict(named(policy.DocumentSigner{Key: string(h.PublicKey())})); v.Outcome != verify.Accepted {
 			t.Errorf("got %+v", v)
 		}
-		for name, who := range map[string]policy.Signer{"another key": {Key: string(s.p.KeyHolder().PublicKey())}, "an identity": byAda,
+		for name, who := range map[string]policy.DocumentSigner{"another key": {Key: string(s.p.KeyHolder().PublicKey())}, "an identity": byAda,
 			"another key without a log": {Key: string(s.p.KeyHolder().PublicKey()), InsecureNoLog: true}} {
 			if v := s.verdict(named(who)); v.Outcome != verify.Rejected {
 				t.Errorf("%s: got %s, want it rejected", name, v.Outcome)
@@ -119,22 +119,22 @@ func TestCosign2Signatures(t *testing.T) {
 		h := s.p.KeyHolder()
 		h.Unlogged = true
 		s.sign(s.payload("", ""), h.Simple(s.payload("", "")))
-		if v := s.verdict(named(policy.Signer{Key: string(h.PublicKey())})); v.Outcome != verify.Rejected {
+		if v := s.verdict(named(policy.DocumentSigner{Key: string(h.PublicKey())})); v.Outcome != verify.Rejected {
 			t.Errorf("got %s, want it rejected: nobody said that no log will do", v.Outcome)
 		}
-		danger := named(policy.Signer{Key: string(h.PublicKey()), InsecureNoLog: true})
+		danger := named(policy.DocumentSigner{Key: string(h.PublicKey()), InsecureNoLog: true})
 		v := s.verdict(danger)
 		if l := link(t, v, verify.LinkLog); v.Outcome != verify.Accepted || l.Status != verify.NotAsked || !strings.Contains(l.Reason, "dangerous") {
 			t.Errorf("got %+v, want the danger shown", v)
 		}
 		// Nobody has to be believed for a key at hand.
-		v = verify.Image(context.Background(), s.store, "v1", verify.Options{Policy: danger, Now: s.p.Now})
+		v = verify.Image(context.Background(), s.store, "v1", verify.Options{Policy: demanded(t, danger), Now: s.p.Now})
 		if v.Outcome != verify.Accepted {
 			t.Errorf("without a trust root: got %+v", v)
 		}
 		h.Timestamped = true
 		s.sign(s.payload("", ""), h.Simple(s.payload("", "")))
-		if v = verify.Image(context.Background(), s.store, "v1", verify.Options{Policy: danger, Now: s.p.Now}); v.Outcome != verify.Accepted {
+		if v = verify.Image(context.Background(), s.store, "v1", verify.Options{Policy: demanded(t, danger), Now: s.p.Now}); v.Outcome != verify.Accepted {
 			t.Errorf("with a timestamp that nobody here can judge: got %+v", v)
 		}
 	})
@@ -216,7 +216,7 @@ func TestCosign2Signatures(t *testing.T) {
 			now := s.p.Now.Add(time.Minute)
 			bend(s.p)
 			s.sign(s.payload("", ""), s.p.Certified(id).Simple(s.payload("", "")))
-			if v := verify.Image(context.Background(), s.store, "v1", verify.Options{Trust: s.roots(), Policy: named(byAda), Now: now}); v.Outcome != verify.Rejected {
+			if v := verify.Image(context.Background(), s.store, "v1", verify.Options{Trust: s.roots(), Policy: demanded(t, named(byAda)), Now: now}); v.Outcome != verify.Rejected {
 				t.Errorf("got %+v, want it rejected", v)
 			}
 		})
@@ -256,7 +256,7 @@ func TestCosign3Signature(t *testing.T) {
 	if v := s.verdict(named(byAda)); v.Outcome != verify.Accepted {
 		t.Errorf("got %+v", v)
 	}
-	if v := s.verdict(named(policy.Signer{Identity: ada, Issuer: prooftest.URL})); v.Outcome != verify.Rejected {
+	if v := s.verdict(named(policy.DocumentSigner{Identity: ada, Issuer: prooftest.URL})); v.Outcome != verify.Rejected {
 		t.Errorf("another issuer: got %s", v.Outcome)
 	}
 }
@@ -278,7 +278,7 @@ func statement(t *testing.T, digest, predicateType string, predicate any) []byte
 func TestDemandedAttestations(t *testing.T) {
 	const kind = "https://in-toto.io/attestation/test-result/v0.1"
 	scan := prooftest.Identity{SAN: "https://ci.example.com/scanner", Issuer: people}
-	byScanner := &policy.Signer{Identity: scan.SAN, Issuer: scan.Issuer}
+	byScanner := policy.Identity{Name: scan.SAN, Issuer: scan.Issuer}
 	predicate := map[string]any{"result": "PASSED", "passed": 12, "configuration": []any{map[string]any{"name": "unit", "a/b": true}}}
 	set := func(t *testing.T) (*prooftest.Platform, *prooftest.Release, *prooftest.Store) {
 		p, store := prooftest.New(t), prooftest.NewStore(t)
@@ -289,7 +289,7 @@ func TestDemandedAttestations(t *testing.T) {
 	}
 	judge := func(t *testing.T, p *prooftest.Platform, store *prooftest.Store, demands ...policy.Attestation) *verify.Verdict {
 		return verify.Image(context.Background(), store, "v1.2.0", verify.Options{Trust: []*trust.Root{p.Root()}, Now: p.Now.Add(time.Minute),
-			Policy: policy.Policy{Source: prooftest.Source, Attestations: demands}})
+			Policy: policy.Policy{Origin: demanded(t, policy.Document{Source: prooftest.Source}).Origin, Attestations: demands}})
 	}
 	p, r, store := set(t)
 	for name, tt := range map[string]struct {

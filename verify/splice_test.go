@@ -191,7 +191,7 @@ func FuzzSecondOpinionOfReleases(f *testing.F) {
 		f.Fatal(err)
 	}
 	who := verify.Signer{Identity: prooftest.Builder, Issuer: prooftest.URL}
-	opts := verify.Options{Trust: []*trust.Root{r}, Policy: policy.Policy{Source: prooftest.Source}, Now: time.Now()}
+	opts := verify.Options{Trust: []*trust.Root{r}, Policy: demanded(f, policy.Document{Source: prooftest.Source}), Now: time.Now()}
 	judge := func(t testing.TB, proofs [][]byte) *verify.Verdict {
 		store := prooftest.NewStore(t)
 		rel := p.Release(store)

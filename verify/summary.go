@@ -58,10 +58,7 @@ func (c *check) summaryLink(resource string, look func(wanted) *search) (Link, *
 // lastSummary is the last word of one verifier, or the link that says why there
 // is none.
 func (c *check) lastSummary(by policy.Verifier, resource string, look func(wanted) *search) (*summary, Link) {
-	signer, err := signerOf(by.Signer)
-	if err != nil {
-		return nil, Link{Name: LinkSummary, Status: Unknown, Reason: err.Error()}
-	}
+	signer := signerOf(by.Signer)
 	var mu sync.Mutex
 	var last *summary
 	s := look(wanted{what: "verification summary", takes: isSummary, signer: signer, then: func(b *attest.Signed, sig *Signature) error {
@@ -136,7 +133,7 @@ func (c *check) summarise(v *Verdict, resource string, look func(wanted) *search
 	}
 	l, vsa := c.summaryLink(resource, look)
 	v.also(l)
-	if vsa != nil && !c.opts.Policy.Chain() {
+	if _, only := c.opts.Policy.Origin.(policy.SummaryOnly); only && vsa != nil {
 		v.Level = vsa.BuildLevel()
 	}
 }

@@ -25,13 +25,13 @@ const (
 // verified is an image that carries nothing but a verification summary.
 type verified struct {
 	*scene
-	by  policy.Verifier
+	by  policy.DocumentVerifier
 	id  prooftest.Identity
 	vsa attest.VSA
 }
 
 func newVerified(t *testing.T) *verified {
-	c := &verified{scene: newScene(t), by: policy.Verifier{ID: verifierID, Signer: policy.Signer{Identity: verifierBy, Issuer: "https://idp.example.com"}}}
+	c := &verified{scene: newScene(t), by: policy.DocumentVerifier{ID: verifierID, Signer: policy.DocumentSigner{Identity: verifierBy, Issuer: "https://idp.example.com"}}}
 	c.id = prooftest.Identity{SAN: verifierBy, Issuer: "https://idp.example.com"}
 	at := c.p.Now
 	c.vsa = attest.VSA{
@@ -55,7 +55,10 @@ func (c *verified) attachAbout(digest string) {
 }
 
 // demand has the policy believe the verifier, and nobody else.
-func (c *verified) demand() { c.opts.Policy = policy.Policy{Verifiers: []policy.Verifier{c.by}} }
+func (c *verified) demand() {
+	c.wants = policy.Document{Verifiers: []policy.DocumentVerifier{c.by}}
+	c.opts.Policy = demanded(c.t, c.wants)
+}
 
 func TestSummaryInPlaceOfAChain(t *testing.T) {
 	c := newVerified(t)
@@ -126,9 +129,9 @@ func TestSummaryHeldToThePolicy(t *testing.T) {
 		c.vsa.VerifiedLevels = []string{"SLSA_BUILD_LEVEL_2"}
 		c.attach()
 		c.demand()
-		c.opts.Policy.MinLevel = 2
+		c.wants.MinLevel = 2
 		c.want(verify.Accepted, verify.LinkSummary, verify.Holds)
-		c.opts.Policy.MinLevel = 3
+		c.wants.MinLevel = 3
 		c.want(verify.Rejected, verify.LinkSummary, verify.Broken, "got 2, want at least 3")
 	})
 	t.Run("about another image", func(t *testing.T) {
@@ -205,7 +208,7 @@ func TestChainAndSummary(t *testing.T) {
 		if tt.summary {
 			c.attach()
 		}
-		c.opts.Policy.Verifiers = []policy.Verifier{c.by}
+		c.wants.Verifiers = []policy.DocumentVerifier{c.by}
 		v := c.verdict()
 		if v.Outcome != tt.want {
 			t.Errorf("%s: got %s, want %s", name, v.Outcome, tt.want)
@@ -265,7 +268,7 @@ func TestSummaryOfVerdict(t *testing.T) {
 	if s, err := issue(c.verdict()); err != nil || s.VerificationResult != attest.VSAPassed || s.VerifiedLevels[0] != "SLSA_BUILD_LEVEL_2" || s.BuildLevel() != 2 {
 		t.Errorf("accepted: got %+v, %v", s, err)
 	}
-	c.opts.Policy.Source = "git.example.com/team/other"
+	c.wants.Source = "git.example.com/team/other"
 	if s, err := issue(c.verdict()); err != nil || s.VerificationResult != attest.VSAFailed || len(s.VerifiedLevels) != 1 || s.BuildLevel() != 0 {
 		t.Errorf("rejected: got %+v, %v", s, err)
 	}

@@ -66,7 +66,7 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 			l.Reason, v.Hint = c.nowhere(reference)
 		}
 		v.add(l)
-		v.conclude(opts.Policy)
+		v.conclude(opts.Policy, true)
 		return v
 	}
 	c.resolved(ctx, v, d)
@@ -77,10 +77,10 @@ func Image(ctx context.Context, src oci.Source, reference string, opts Options) 
 func (c *check) resolved(ctx context.Context, v *Verdict, d v1.Descriptor) {
 	v.Digest = d.Digest.String()
 	c.about = aboutOf(d)
-	switch {
-	case !c.opts.Policy.Chain():
+	switch c.opts.Policy.Origin.(type) {
+	case policy.SummaryOnly:
 		c.summarised(ctx, v, d.Digest)
-	case c.opts.Policy.Signer != nil:
+	case policy.SignerProvenance, policy.SignatureOnly:
 		c.namedImage(ctx, v, d.Digest)
 	default:
 		c.chain(ctx, v, d.Digest)
@@ -109,7 +109,7 @@ func (c *check) chain(ctx context.Context, v *Verdict, digest v1.Hash) {
 		}
 		c.proven = &best.candidate
 		c.require(v)
-		v.conclude(forWorkflows(c.opts.Policy))
+		v.conclude(c.opts.Policy, c.opts.Policy.SBOM() == policy.SBOMContents)
 		return
 	}
 	var signer *proof
@@ -126,7 +126,7 @@ func (c *check) chain(ctx context.Context, v *Verdict, digest v1.Hash) {
 	}
 	c.proven = prov
 	c.require(v)
-	v.conclude(c.opts.Policy)
+	v.conclude(c.opts.Policy, c.opts.Policy.SBOM() != policy.SBOMOptional)
 	v.hint(ev, c)
 }
 
@@ -296,7 +296,7 @@ func (c *check) sourceLink(ctx context.Context, best *candidate) Link {
 	now, err := c.opts.SourceCheck(ctx, source.Question{URI: p.uri, Ref: p.ref, Commit: p.commit, Tree: p.tree})
 	if err != nil {
 		l.Status, l.Reason = Unknown, fmt.Sprintf("%s could not be asked: %v", p.uri, err)
-		if !c.opts.Policy.RequireSource {
+		if !c.opts.Policy.Provenance().RequireSource {
 			l.Reason += "; this alone does not refuse the image"
 		}
 		return l
@@ -346,9 +346,9 @@ func plain(s string) string {
 	return s
 }
 
-// conclude sets the outcome of an image.
-func (v *Verdict) conclude(p policy.Policy) {
-	v.demand(map[string]bool{LinkImage: true, LinkSignature: true, LinkLog: true, LinkProvenance: true, LinkSBOM: !p.NoSBOM || p.Contents, LinkSource: p.RequireSource})
+// conclude sets the outcome of an image, of which an SBOM may be demanded.
+func (v *Verdict) conclude(p policy.Policy, sbom bool) {
+	v.demand(map[string]bool{LinkImage: true, LinkSignature: true, LinkLog: true, LinkProvenance: true, LinkSBOM: sbom, LinkSource: p.Provenance().RequireSource})
 }
 
 // demand sets the outcome. Accepted is only what each required link earned.

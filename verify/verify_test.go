@@ -19,7 +19,17 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-var demand = policy.Policy{Source: "git.example.com/team/app", Ref: "v1.2.0"}
+var demand = policy.Document{Source: "git.example.com/team/app", Ref: "v1.2.0"}
+
+// demanded is the policy of a document that has to be good.
+func demanded(t testing.TB, d policy.Document) policy.Policy {
+	t.Helper()
+	p, err := d.Policy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
 
 // scene is one image with its proofs, and who verifies it how.
 type scene struct {
@@ -27,19 +37,22 @@ type scene struct {
 	p    *prooftest.Platform
 	s    *prooftest.Store
 	r    *prooftest.Release
-	opts verify.Options
+	opts verify.Options // but for the policy
+
+	wants policy.Document
 }
 
 func newScene(t *testing.T) *scene {
 	p := prooftest.New(t)
 	s := prooftest.NewStore(t)
-	return &scene{t: t, p: p, s: s, r: p.Release(s), opts: verify.Options{Policy: demand, Now: time.Now()}}
+	return &scene{t: t, p: p, s: s, r: p.Release(s), opts: verify.Options{Now: time.Now()}, wants: demand}
 }
 
 func (c *scene) verdict() *verify.Verdict {
 	if c.opts.Trust == nil {
 		c.opts.Trust = []*trust.Root{c.p.Root()}
 	}
+	c.opts.Policy = demanded(c.t, c.wants)
 	v := verify.Image(context.Background(), c.s, "v1.2.0", c.opts)
 	for _, l := range v.Links {
 		c.t.Logf("%-11s %-9s %s%s", l.Name, l.Status, l.Claim, l.Reason)
@@ -131,7 +144,7 @@ func TestAbsentProofIsRejected(t *testing.T) {
 	})
 	t.Run("SBOM not demanded", func(t *testing.T) {
 		c := newScene(t)
-		c.opts.Policy.NoSBOM = true
+		c.wants.NoSBOM = true
 		c.r.Attach(attest.PredicateSign, attest.PredicateSLSA1)
 		c.want(verify.Accepted, "sbom", verify.NotAsked)
 	})
@@ -267,7 +280,7 @@ func TestLyingProvenance(t *testing.T) {
 	t.Run("level", func(t *testing.T) {
 		c := newScene(t)
 		c.r.Attach(prooftest.Kinds...)
-		c.opts.Policy.MinLevel = 3
+		c.wants.MinLevel = 3
 		c.want(verify.Rejected, "provenance", verify.Broken, "got 2, want at least 3")
 	})
 	t.Run("swapped subject", func(t *testing.T) {
@@ -453,8 +466,15 @@ func TestUndecided(t *testing.T) {
 	t.Run("no demand", func(t *testing.T) {
 		c := newScene(t)
 		c.r.Attach(prooftest.Kinds...)
-		c.opts.Policy = policy.Policy{}
-		c.want(verify.Undecided, "image", verify.Unknown, "names no source")
+		for name, p := range map[string]policy.Policy{
+			"nothing": {}, "of no source": {Origin: policy.BuilderProvenance{}}, "signed by nobody": {Origin: policy.SignatureOnly{}},
+			"verified by nobody": {Origin: policy.SummaryOnly{}}, "a pointer": {Origin: &policy.SummaryOnly{}},
+		} {
+			v := verify.Image(context.Background(), c.s, "v1.2.0", verify.Options{Policy: p, Now: time.Now(), Trust: []*trust.Root{c.p.Root()}})
+			if l := link(t, v, verify.LinkImage); v.Outcome != verify.Undecided || l.Status != verify.Unknown || !strings.Contains(l.Reason, "policy") {
+				t.Errorf("%s: got %+v, want it undecided", name, v)
+			}
+		}
 	})
 }
 
@@ -501,7 +521,7 @@ func TestSourceLink(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newScene(t)
 			c.r.Attach(prooftest.Kinds...)
-			c.opts.Policy.RequireSource = a.require
+			c.wants.RequireSource = a.require
 			c.opts.SourceCheck = func(context.Context, source.Question) (source.Standing, error) { return a.now, a.err }
 			c.want(a.outcome, "source", a.status, a.words)
 		})
@@ -509,13 +529,13 @@ func TestSourceLink(t *testing.T) {
 	t.Run("not asked, and required", func(t *testing.T) {
 		c := newScene(t)
 		c.r.Attach(prooftest.Kinds...)
-		c.opts.Policy.RequireSource = true
+		c.wants.RequireSource = true
 		c.want(verify.Undecided, "source", verify.NotAsked, "was not asked")
 	})
 	t.Run("provenance of another source", func(t *testing.T) {
 		c := newScene(t)
 		c.r.Attach(prooftest.Kinds...)
-		c.opts.Policy.Source = "https://git.example.com/team/other"
+		c.wants.Source = "https://git.example.com/team/other"
 		c.opts.SourceCheck = func(context.Context, source.Question) (source.Standing, error) {
 			t.Error("the repository of a provenance that is not accepted was asked")
 			return source.Standing{}, nil
@@ -534,7 +554,7 @@ func TestStaleTrust(t *testing.T) {
 	stale.Repository, stale.Expires = &trust.Repository{URL: "https://tuf.example.com"}, c.opts.Now.Add(-time.Second)
 	c.opts.Trust = []*trust.Root{&stale}
 	c.want(verify.Accepted, "signature", verify.Holds)
-	c.opts.Policy.FreshTrust = true
+	c.wants.FreshTrust = true
 	c.want(verify.Undecided, "image", verify.Unknown, "https://tuf.example.com is stale")
 	c.opts.Trust = []*trust.Root{&stale, pinned}
 	c.want(verify.Accepted, "signature", verify.Holds)
@@ -553,9 +573,9 @@ func TestPlainRoot(t *testing.T) {
 	}
 	c.opts.Trust = []*trust.Root{plain}
 	c.want(verify.Rejected, "signature", verify.Broken, "signer: got", "names no builders")
-	c.opts.Policy.Builders = []string{prooftest.Builder}
+	c.wants.Builders = []string{prooftest.Builder}
 	c.want(verify.Accepted, "provenance", verify.Holds, "refs/tags/v1.2.0")
-	c.opts.Policy.Builders = []string{"https://other.example.com/builders/x"}
+	c.wants.Builders = []string{"https://other.example.com/builders/x"}
 	c.want(verify.Rejected, "signature", verify.Broken, "signer: got")
 }
 
@@ -574,7 +594,7 @@ func BenchmarkImage(b *testing.B) {
 	p := prooftest.New(b)
 	s := prooftest.NewStore(b)
 	p.Release(s).Attach(prooftest.Kinds...)
-	opts := verify.Options{Policy: demand, Now: time.Now(), Trust: []*trust.Root{p.Root()}}
+	opts := verify.Options{Policy: demanded(b, demand), Now: time.Now(), Trust: []*trust.Root{p.Root()}}
 	for b.Loop() {
 		if v := verify.Image(context.Background(), s, "v1.2.0", opts); v.Outcome != verify.Accepted {
 			b.Fatal(v.Why())

@@ -155,7 +155,8 @@ type inspectedBlob struct {
 // require fills in which requirements of SLSA the image's provenance meets, to
 // whom this machine believes. They say nothing of which source it should be.
 func (in *inspection) require(ctx context.Context, src oci.Source) {
-	opts := verify.Options{Now: time.Now(), Policy: policy.Policy{AnySource: true}}
+	anySource := policy.Policy{Origin: policy.BuilderProvenance{Provenance: policy.Provenance{Source: policy.AnySource()}}}
+	opts := verify.Options{Now: time.Now(), Policy: anySource}
 	if _, err := believe(&opts); err != nil {
 		opts.Trust = nil // a store that cannot be read believes nobody
 	}

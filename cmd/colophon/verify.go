@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/trust"
@@ -21,7 +20,7 @@ import (
 )
 
 type verifyOptions struct {
-	demand  policy.Policy
+	demand  policy.Document // as far as flags say it
 	policy  string
 	bundle  string
 	signer  signerOptions
@@ -73,6 +72,11 @@ accepted), 2 usage, 1 failure.`,
   kubectl get pods -o json | colophon verify - --policy policy.json`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(cmd, args, o) },
 	}
+	o.flags(cmd)
+	return cmd
+}
+
+func (o *verifyOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.demand.Source, "source", "", "repository that the image must come from")
 	f.BoolVar(&o.demand.AnySource, "any-source", false, "dangerous: accept an image of any repository")
@@ -110,7 +114,6 @@ accepted), 2 usage, 1 failure.`,
 	cmd.MarkFlagsMutuallyExclusive("key", "identity", "identity-regexp")
 	cmd.MarkFlagsMutuallyExclusive("key", "issuer")
 	cmd.MarkFlagsMutuallyExclusive("source", "any-source")
-	return cmd
 }
 
 // input takes one --workflow-input. The value may hold anything.
@@ -265,45 +268,54 @@ func (o verifyOptions) file(ctx context.Context, path string, _ oci.Reference, o
 	return verify.Bundled(ctx, f, bundles, opts), nil
 }
 
-// load is what is demanded, from the policy file or the flags, and the bytes of
-// the file or of what it would say, without white space (spec/policy).
-func (o verifyOptions) load() (policy.Policy, []byte, error) {
-	if o.policy == "" {
-		var err error
-		if o.demand.Signer, err = o.signer.read(); err != nil {
-			return policy.Policy{}, nil, err
-		}
-		if o.demand.Source == "" && !o.demand.AnySource && o.demand.Signer == nil {
-			return policy.Policy{}, nil, usageError("--source URI, as in --source git.example.com/team/app; without it any repository's image would do",
-				"verify must be told which repository the image should come from")
-		}
-		switch {
-		case o.tag != "":
-			o.demand.Ref = "refs/tags/" + o.tag
-		case o.branch != "":
-			o.demand.Ref = "refs/heads/" + o.branch
-		}
-		if err := o.demand.Check(); err != nil {
-			return policy.Policy{}, nil, usageError("", "%v", err)
-		}
-		raw, err := json.Marshal(o.demand)
-		return o.demand, raw, err
+// load returns what is demanded, by the policy file or the flags, and the bytes
+// of the file, or of the file that would say the same as the flags (spec/policy).
+func (o verifyOptions) load() (p policy.Policy, raw []byte, err error) {
+	read, hint, prefix := o.fromFlags, "", ""
+	if o.policy != "" {
+		read, hint, prefix = o.fromFile, "the format is in spec/policy", o.policy+": "
 	}
-	f, err := os.Open(o.policy)
+	d, raw, err := read()
 	if err != nil {
-		return policy.Policy{}, nil, usageError("", "%v", err)
+		return policy.Policy{}, nil, err
 	}
-	defer f.Close()
-	raw, err := strict.Read(f, limits.Request)
-	if err != nil {
-		return policy.Policy{}, nil, usageError("", "%s: %v", o.policy, err)
+	d.Contents = d.Contents || o.demand.Contents
+	if err := o.source.demand(&d); err != nil {
+		return policy.Policy{}, nil, err
 	}
-	p, err := policy.Parse(raw)
-	if err != nil {
-		return policy.Policy{}, nil, usageError("the format is in spec/policy", "%s: %v", o.policy, err)
+	if p, err = d.Policy(); err != nil {
+		return policy.Policy{}, nil, usageError(hint, "%s%v", prefix, err)
 	}
-	p.Contents = p.Contents || o.demand.Contents
-	return p, raw, p.Check()
+	return p, raw, nil
+}
+
+func (o verifyOptions) fromFlags() (d policy.Document, raw []byte, err error) {
+	d = o.demand
+	if d.Signer, err = o.signer.read(); err != nil {
+		return d, nil, err
+	}
+	if d.Source == "" && !d.AnySource && d.Signer == nil {
+		return d, nil, usageError("--source URI, as in --source git.example.com/team/app; without it any repository's image would do",
+			"verify must be told which repository the image should come from")
+	}
+	switch {
+	case o.tag != "":
+		d.Ref = "refs/tags/" + o.tag
+	case o.branch != "":
+		d.Ref = "refs/heads/" + o.branch
+	}
+	raw, err = json.Marshal(d)
+	return d, raw, err
+}
+
+func (o verifyOptions) fromFile() (d policy.Document, raw []byte, err error) {
+	if raw, err = readFile(o.policy, limits.Request); err != nil {
+		return d, nil, usageError("", "%v", err)
+	}
+	if d, err = policy.ParseDocument(raw); err != nil {
+		return d, nil, usageError("the format is in spec/policy", "%s: %v", o.policy, err)
+	}
+	return d, raw, nil
 }
 
 // undecided is the verdict where verification could not even begin.

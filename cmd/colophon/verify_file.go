@@ -23,14 +23,16 @@ const maxBundles = 64
 
 // signerOptions say who should have signed.
 type signerOptions struct {
-	policy.Signer
+	policy.DocumentSigner
 	key string // file
 }
 
-func (o signerOptions) given() bool { return o.Signer != policy.Signer{} || o.key != "" }
+func (o signerOptions) given() bool {
+	return o.DocumentSigner != policy.DocumentSigner{} || o.key != ""
+}
 
 // read is the signer, nil where none is named.
-func (o signerOptions) read() (*policy.Signer, error) {
+func (o signerOptions) read() (*policy.DocumentSigner, error) {
 	if !o.given() {
 		return nil, nil
 	}
@@ -41,7 +43,7 @@ func (o signerOptions) read() (*policy.Signer, error) {
 		}
 		o.Key = string(raw)
 	}
-	return &o.Signer, nil
+	return &o.DocumentSigner, nil
 }
 
 func readFile(path string, most int) ([]byte, error) {
@@ -50,7 +52,11 @@ func readFile(path string, most int) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return strict.Read(f, most)
+	raw, err := strict.Read(f, most)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return raw, nil
 }
 
 // readBundles takes a file of one bundle, or of many one after the other, as

@@ -89,7 +89,7 @@ func TestVerifyMany(t *testing.T) {
 		t.Errorf("JSON: got %+v, %v", verdicts, err)
 	}
 
-	s.pipe(exitOK, "", verify(good, "--explain"), "checked   every byte", "against   this digest", "source git.example.com/team/app", "rule      each field")
+	s.pipe(exitOK, "", verify(good, "--explain"), "checked   every byte", "against   this digest", "source https://git.example.com/team/app", "rule      each field")
 	s.pipe(exitOK, "", verify(good, good, "--explain"), "✓ provenance", "checked   every byte")
 	s.pipe(exitUsage, "", verify(good, "--explain", "--json"), "none of the others can be")
 

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -44,6 +45,19 @@ func (o *sourceOptions) flags(cmd *cobra.Command) {
 	cmd.MarkFlagsRequiredTogether("gitsign-identity", "gitsign-issuer")
 }
 
+// demand adds to the policy that the repository has to answer, if a signature of
+// the commit or tag is demanded: there is no other place to find it.
+func (o sourceOptions) demand(d *policy.Document) error {
+	switch {
+	case o.signers == "" && !o.gitsign.given():
+		return nil
+	case d.Source == "":
+		return usageError("--source URI", "the signature of commit or tag can be demanded only of a repository that is demanded")
+	}
+	d.RequireSource = true
+	return nil
+}
+
 // ask sets up the question to the repository.
 func (o sourceOptions) ask(opts *verify.Options) error {
 	var signers *source.Signers
@@ -63,19 +77,14 @@ func (o sourceOptions) ask(opts *verify.Options) error {
 		}
 		signers.Certified = func(bundle, signed []byte) (string, error) { return o.certified(bundle, signed, *opts) }
 	}
-	switch {
-	case signers != nil && opts.Policy.Source == "":
-		return usageError("--source URI", "the signature of commit or tag can be demanded only of a repository that is demanded")
+	want := opts.Policy.Provenance()
 	// Where any repository will do, whoever had the image built would choose
 	// which host this machine talks to.
-	case o.skip || o.offline || opts.Policy.Source == "":
+	if o.skip || o.offline || want.Source.URI() == "" {
 		return nil
-	case signers != nil:
-		opts.Policy.RequireSource = true
 	}
-	wait := opts.Policy.RequireSource
 	opts.SourceCheck = func(ctx context.Context, q source.Question) (source.Standing, error) {
-		if !wait {
+		if !want.RequireSource {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, sourceTimeout)
 			defer cancel()

@@ -253,7 +253,10 @@ func sameJSON(a, b []byte) bool {
 // verifyAsStranger asks what any consumer would ask, by digest, and refuses to tag anything less than accepted.
 func (j *run) verifyAsStranger(ctx context.Context, digest string) error {
 	j.emit(api.Event{Phase: "verify", Step: digest})
-	v := j.verdict(ctx, digest)
+	v, err := j.verdict(ctx, digest)
+	if err != nil {
+		return err
+	}
 	if v.Outcome != verify.Accepted {
 		return &api.Error{Message: fmt.Sprintf("the released proof does not verify, so no tag was made: %s", v.Why()), Hint: "running the release again finishes it if the cause was passing", Exit: 1}
 	}
@@ -261,12 +264,12 @@ func (j *run) verifyAsStranger(ctx context.Context, digest string) error {
 	return nil
 }
 
-func (j *run) verdict(ctx context.Context, reference string) *verify.Verdict {
-	return verify.Image(ctx, j.target, reference, verify.Options{
-		Trust:  []*trust.Root{j.Trust},
-		Policy: policy.Policy{Source: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID},
-		Now:    time.Now(),
-	})
+func (j *run) verdict(ctx context.Context, reference string) (*verify.Verdict, error) {
+	demand, err := policy.Document{Source: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID}.Policy()
+	if err != nil {
+		return nil, err
+	}
+	return verify.Image(ctx, j.target, reference, verify.Options{Trust: []*trust.Root{j.Trust}, Policy: demand, Now: time.Now()}), nil
 }
 
 // finishTagged is for releases that got as far as their tags: it returns the
@@ -293,7 +296,10 @@ func (j *run) finishTagged(ctx context.Context) (digest string, err error) {
 		default:
 			continue // the same digest was verified already
 		}
-		v := j.verdict(ctx, digest)
+		v, err := j.verdict(ctx, digest)
+		if err != nil {
+			return "", err
+		}
 		if v.Outcome == verify.Undecided {
 			return "", fmt.Errorf("%s:%s exists and could not be verified: %s", j.req.Image, tag, v.Why())
 		}

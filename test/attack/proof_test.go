@@ -99,7 +99,7 @@ var cutProof = cut{"verify/bundle.go", `	times, err := accept(b, r, digest)
 	if false && err != nil {`}
 
 // cutDemand makes verify accept an image of which a link is absent.
-var cutDemand = cut{"verify/verify.go", `v.demand(map[string]bool{LinkImage: true, LinkSignature: true, LinkLog: true, LinkProvenance: true, LinkSBOM: !p.NoSBOM || p.Contents, LinkSource: p.RequireSource})`, `v.demand(map[string]bool{LinkImage: true})`}
+var cutDemand = cut{"verify/verify.go", `v.demand(map[string]bool{LinkImage: true, LinkSignature: true, LinkLog: true, LinkProvenance: true, LinkSBOM: sbom, LinkSource: p.Provenance().RequireSource})`, `v.demand(map[string]bool{LinkImage: true})`}
 
 const (
 	proofGuard  = "each part of a proof is checked against the others and the trust root: verify judge"

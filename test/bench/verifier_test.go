@@ -139,7 +139,11 @@ func ownBundle(b *testing.B) (bundle func(*testing.B), image func(*testing.B, *v
 	rel.Attach(prooftest.Kinds...)
 	raw := p.Sign(rel.Identity, rel.Statement(attest.PredicateSLSA1))
 	r := p.Root()
-	opts := verify.Options{Trust: []*trust.Root{r}, Policy: policy.Policy{Source: prooftest.Source}, Now: time.Now()}
+	demand, err := policy.Document{Source: prooftest.Source}.Policy()
+	if err != nil {
+		b.Fatal(err)
+	}
+	opts := verify.Options{Trust: []*trust.Root{r}, Policy: demand, Now: time.Now()}
 	digest := rel.Image.Digest.String()
 	return func(b *testing.B) {
 			if _, _, err := verify.Bundle(raw, r, rel.Image.Digest); err != nil {

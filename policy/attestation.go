@@ -1,0 +1,116 @@
+package policy
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// Attestation demands a statement about the image, beside its provenance.
+type Attestation struct {
+	PredicateType string         // URI, compared whole; required
+	Signer        Signer         // who must have signed it; nil: whoever signed the provenance
+	Equals        map[string]any // JSON pointer (RFC 6901) into the predicate, to the string, float64, bool or nil that must stand there
+}
+
+func (a Attestation) check() error {
+	if u, err := url.Parse(a.PredicateType); err != nil || u.Scheme == "" {
+		return fmt.Errorf("policy: predicate type: got %q, want a URI", a.PredicateType)
+	}
+	if a.Signer != nil {
+		if err := checkSigner(a.Signer); err != nil {
+			return err
+		}
+	}
+	for pointer, want := range a.Equals {
+		if !jsontext.Pointer(pointer).IsValid() {
+			return fmt.Errorf("policy: got %q, want a JSON pointer", pointer)
+		}
+		switch n := want.(type) {
+		case nil, bool, string:
+		case float64:
+			// Larger ones are not told apart by every reader of JSON.
+			if n != float64(int64(n)) || n >= 1<<53 || n <= -(1<<53) {
+				return fmt.Errorf("policy: %s: got %v, want a whole number of fewer than 54 bits", pointer, n)
+			}
+		default:
+			return fmt.Errorf("policy: %s: want a string, number, boolean or null", pointer)
+		}
+	}
+	return nil
+}
+
+// Match fails unless the predicate, a JSON object, has every value demanded.
+func (a Attestation) Match(predicate []byte) error {
+	for pointer, want := range a.Equals {
+		got, err := at(predicate, jsontext.Pointer(pointer))
+		if err != nil {
+			return fmt.Errorf("predicate: %s: %w", pointer, err)
+		}
+		wanted, err := json.Marshal(want)
+		if err != nil {
+			return err
+		}
+		if !sameScalar(got, wanted) {
+			return fmt.Errorf("predicate: %s: got %s, want %s", pointer, short(got), wanted)
+		}
+	}
+	return nil
+}
+
+// at is the value that a pointer leads to, as it was received.
+func at(doc []byte, pointer jsontext.Pointer) (jsontext.Value, error) {
+	value := jsontext.Value(doc)
+	for token := range pointer.Tokens() {
+		switch value.Kind() {
+		case '{':
+			var object map[string]jsontext.Value
+			if err := strict.Unmarshal(value, limits.Statement, &object); err != nil {
+				return nil, err
+			}
+			next, ok := object[token]
+			if !ok {
+				return nil, fmt.Errorf("there is no %q", token)
+			}
+			value = next
+		case '[':
+			var array []jsontext.Value
+			if err := strict.Unmarshal(value, limits.Statement, &array); err != nil {
+				return nil, err
+			}
+			i := 0
+			if _, err := fmt.Sscanf(token, "%d", &i); err != nil || fmt.Sprint(i) != token || i < 0 || i >= len(array) {
+				return nil, fmt.Errorf("there is no element %q", token)
+			}
+			value = array[i]
+		default:
+			return nil, fmt.Errorf("there is no %q", token)
+		}
+	}
+	return value, nil
+}
+
+// sameScalar compares strings as decoded, and anything else letter by letter:
+// 1.0 is not 1.
+func sameScalar(got, want jsontext.Value) bool {
+	if got.Kind() != '"' || want.Kind() != '"' {
+		return bytes.Equal(bytes.TrimSpace(got), want)
+	}
+	var g, w string
+	return strict.Unmarshal(got, limits.Statement, &g) == nil && json.Unmarshal(want, &w) == nil && g == w
+}
+
+func short(v jsontext.Value) string {
+	s := strings.TrimSpace(string(v))
+	if len(s) > 80 {
+		s = strings.ToValidUTF8(s[:80], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,306 @@
+package policy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// Document is a policy as spec/policy writes it, member by member. It can hold
+// contradictions; Policy returns what it demands, or says what is wrong.
+type Document struct {
+	Source         string                `json:"source,omitempty"`
+	AnySource      bool                  `json:"anySource,omitempty"` // dangerous
+	Ref            string                `json:"ref,omitempty"`
+	Commit         string                `json:"commit,omitempty"`
+	Version        string                `json:"version,omitempty"`
+	WorkflowInputs map[string]string     `json:"workflowInputs,omitempty"`
+	Builders       []string              `json:"builders,omitempty"`
+	Levels         map[string]int        `json:"levels,omitempty"`
+	MinLevel       int                   `json:"minLevel,omitempty"`
+	NoSBOM         bool                  `json:"noSBOM,omitempty"`
+	Contents       bool                  `json:"contents,omitempty"`
+	Signer         *DocumentSigner       `json:"signer,omitempty"`
+	Attestations   []DocumentAttestation `json:"attestations,omitempty"`
+	FreshTrust     bool                  `json:"freshTrust,omitempty"`
+	RequireSource  bool                  `json:"requireSource,omitempty"`
+	Verifiers      []DocumentVerifier    `json:"verifiers,omitempty"`
+}
+
+// DocumentSigner is a Signer as spec/policy writes it.
+type DocumentSigner struct {
+	Identity       string `json:"identity,omitempty"`
+	IdentityRegexp string `json:"identityRegexp,omitempty"`
+	Issuer         string `json:"issuer,omitempty"`
+	Key            string `json:"key,omitempty"`           // PEM
+	InsecureNoLog  bool   `json:"insecureNoLog,omitempty"` // dangerous
+}
+
+// DocumentAttestation is an Attestation as spec/policy writes it.
+type DocumentAttestation struct {
+	PredicateType string          `json:"predicateType"`
+	Signer        *DocumentSigner `json:"signer,omitempty"`
+	Equals        map[string]any  `json:"equals,omitempty"`
+}
+
+// DocumentVerifier is a Verifier as spec/policy writes it.
+type DocumentVerifier struct {
+	ID           string         `json:"id"`
+	Signer       DocumentSigner `json:"signer"`
+	Resource     string         `json:"resource,omitempty"`
+	PolicyDigest string         `json:"policyDigest,omitempty"`
+	Levels       []string       `json:"levels,omitempty"`
+	MaxAge       string         `json:"maxAge,omitempty"` // as in 720h
+}
+
+// Parse reads a policy document and returns what it demands. It fails for
+// anything but one JSON object of known members, each there once, and if
+// Document.Policy fails.
+func Parse(data []byte) (Policy, error) {
+	d, err := ParseDocument(data)
+	if err != nil {
+		return Policy{}, err
+	}
+	return d.Policy()
+}
+
+// ParseDocument reads a policy document as Parse does, and leaves open whether
+// its demands make sense.
+func ParseDocument(data []byte) (Document, error) {
+	var d Document
+	if err := strict.UnmarshalKnown(data, limits.Request, &d); err != nil {
+		return Document{}, fmt.Errorf("policy: %w", err)
+	}
+	return d, nil
+}
+
+// Policy returns what the document demands. It fails if the members contradict
+// each other, or if Policy.Check does.
+func (d Document) Policy() (Policy, error) {
+	p, err := d.policy()
+	if err == nil {
+		err = p.Check()
+	}
+	if err != nil {
+		return Policy{}, err
+	}
+	return p, nil
+}
+
+func (d Document) policy() (Policy, error) {
+	p := Policy{FreshTrust: d.FreshTrust}
+	var err error
+	if p.Origin, err = d.origin(); err != nil {
+		return Policy{}, err
+	}
+	for _, a := range d.Attestations {
+		signer, err := a.Signer.signer()
+		if err != nil {
+			return Policy{}, err
+		}
+		p.Attestations = append(p.Attestations, Attestation{a.PredicateType, signer, a.Equals})
+	}
+	for _, v := range d.Verifiers {
+		verifier, err := v.verifier()
+		if err != nil {
+			return Policy{}, err
+		}
+		p.Verifiers = append(p.Verifiers, verifier)
+	}
+	return p, nil
+}
+
+func (d Document) origin() (Origin, error) {
+	signer, err := d.Signer.signer()
+	if err != nil {
+		return nil, err
+	}
+	built := d.Source != "" || d.AnySource
+	switch {
+	case !built && signer == nil && len(d.Verifiers) == 0:
+		return nil, errNoSource
+	case d.Contents && (!built || signer != nil):
+		return nil, errors.New("policy: contents are compared with the SBOMs that a builder attached, and the policy asks for none")
+	case !built:
+		return d.withoutProvenance(signer)
+	}
+	p, err := d.provenance()
+	switch {
+	case err != nil:
+		return nil, err
+	case signer != nil:
+		return SignerProvenance{Provenance: p, Signer: signer}, nil
+	case d.Contents:
+		return BuilderProvenance{Provenance: p, SBOM: SBOMContents}, nil
+	case d.NoSBOM:
+		return BuilderProvenance{Provenance: p, SBOM: SBOMOptional}, nil
+	}
+	return BuilderProvenance{Provenance: p}, nil
+}
+
+// withoutProvenance is the origin where only a signature is demanded or, with no
+// signer, only a summary. It fails for members that are about a provenance.
+func (d Document) withoutProvenance(signer Signer) (Origin, error) {
+	var members []string
+	for _, m := range []struct {
+		name string
+		set  bool
+	}{
+		{"ref", d.Ref != ""}, {"version", d.Version != ""}, {"commit", d.Commit != ""}, {"workflowInputs", len(d.WorkflowInputs) > 0},
+		{"builders", len(d.Builders) > 0}, {"levels", len(d.Levels) > 0}, {"requireSource", d.RequireSource},
+		{"minLevel", d.MinLevel != 0 && signer != nil}, // a summary states a level, too
+	} {
+		if m.set {
+			members = append(members, m.name)
+		}
+	}
+	switch {
+	case len(members) > 0:
+		return nil, fmt.Errorf("policy: %s: only a provenance says it: say which source the provenance should name, or that any will do", strings.Join(members, ", "))
+	case signer == nil:
+		return SummaryOnly{MinLevel: d.MinLevel}, nil
+	}
+	return SignatureOnly{Signer: signer}, nil
+}
+
+func (d Document) provenance() (Provenance, error) {
+	p := Provenance{
+		Commit: d.Commit, Inputs: d.WorkflowInputs, MinLevel: d.MinLevel, Builders: d.Builders, Levels: d.Levels, RequireSource: d.RequireSource,
+	}
+	switch {
+	case d.Source != "" && d.AnySource:
+		return Provenance{}, fmt.Errorf("policy names the source %q and accepts any source", d.Source)
+	case d.Version != "" && d.Ref != "":
+		return Provenance{}, fmt.Errorf("policy names the ref %q and the version %q", d.Ref, d.Version)
+	case d.Version != "":
+		p.Ref = Version(d.Version)
+	case d.Ref != "":
+		p.Ref = RefName(d.Ref)
+	}
+	if d.AnySource {
+		p.Source = AnySource()
+		return p, nil
+	}
+	var err error
+	p.Source, err = ParseSource(d.Source)
+	return p, err
+}
+
+// signer is nil for none.
+func (s *DocumentSigner) signer() (Signer, error) {
+	if s == nil {
+		return nil, nil
+	}
+	identity := s.Identity != "" || s.IdentityRegexp != "" || s.Issuer != ""
+	switch {
+	case s.Identity != "" && s.IdentityRegexp != "":
+		return nil, errors.New("policy: a signer has an identity or a pattern of one, and not both")
+	case (s.Key != "") == identity:
+		return nil, errNoSigner
+	case s.Key != "":
+		k, err := ParseKey(s.Key)
+		k.InsecureNoLog = s.InsecureNoLog
+		return k, err
+	case s.InsecureNoLog:
+		return nil, errors.New("policy: insecureNoLog is for a key: a certificate proves nothing without a time")
+	case s.IdentityRegexp != "":
+		return ParsePattern(s.IdentityRegexp, s.Issuer)
+	}
+	i := Identity{Name: s.Identity, Issuer: s.Issuer}
+	return i, i.checkSigner()
+}
+
+func (v DocumentVerifier) verifier() (Verifier, error) {
+	signer, err := v.Signer.signer()
+	if err != nil {
+		return Verifier{}, err
+	}
+	out := Verifier{ID: v.ID, Signer: signer, Resource: v.Resource, PolicyDigest: v.PolicyDigest, Levels: v.Levels}
+	if v.MaxAge == "" {
+		return out, nil
+	}
+	if out.MaxAge, err = time.ParseDuration(v.MaxAge); err == nil && out.MaxAge <= 0 {
+		err = fmt.Errorf("got %q, want more than 0s", v.MaxAge)
+	}
+	if err != nil {
+		return Verifier{}, fmt.Errorf("policy: verifier %q: age of a summary: %w", v.ID, err)
+	}
+	return out, nil
+}
+
+// MarshalJSON writes the policy as a document of which Parse makes the same
+// policy again. It fails for what Check refuses as of no known type.
+func (p Policy) MarshalJSON() ([]byte, error) {
+	d := Document{FreshTrust: p.FreshTrust, MinLevel: p.minLevel()}
+	switch o := p.Origin.(type) {
+	case BuilderProvenance:
+		d.NoSBOM, d.Contents = o.SBOM == SBOMOptional, o.SBOM == SBOMContents
+	case SignerProvenance, SignatureOnly, SummaryOnly:
+	default:
+		return nil, fmt.Errorf("policy: origin: got a %T", p.Origin)
+	}
+	if err := d.setProvenance(p.Provenance()); err != nil {
+		return nil, err
+	}
+	var err error
+	if d.Signer, err = documentSigner(p.Signer()); err != nil {
+		return nil, err
+	}
+	for _, a := range p.Attestations {
+		signer, err := documentSigner(a.Signer)
+		if err != nil {
+			return nil, err
+		}
+		d.Attestations = append(d.Attestations, DocumentAttestation{a.PredicateType, signer, a.Equals})
+	}
+	for _, v := range p.Verifiers {
+		signer, err := documentSigner(v.Signer)
+		if err != nil {
+			return nil, err
+		}
+		if signer == nil {
+			return nil, errNoSigner
+		}
+		out := DocumentVerifier{ID: v.ID, Signer: *signer, Resource: v.Resource, PolicyDigest: v.PolicyDigest, Levels: v.Levels}
+		if v.MaxAge != 0 {
+			out.MaxAge = v.MaxAge.String()
+		}
+		d.Verifiers = append(d.Verifiers, out)
+	}
+	return json.Marshal(d)
+}
+
+func (d *Document) setProvenance(p Provenance) error {
+	switch r := p.Ref.(type) {
+	case nil:
+	case RefName:
+		d.Ref = string(r)
+	case Version:
+		d.Version = string(r)
+	default:
+		return fmt.Errorf("policy: ref: got a %T", p.Ref)
+	}
+	d.Source, d.AnySource = p.Source.uri, p.Source.any
+	d.Commit, d.WorkflowInputs, d.RequireSource = p.Commit, p.Inputs, p.RequireSource
+	d.Builders, d.Levels = p.Builders, p.Levels
+	return nil
+}
+
+func documentSigner(s Signer) (*DocumentSigner, error) {
+	switch s := s.(type) {
+	case nil:
+		return nil, nil
+	case Identity:
+		return &DocumentSigner{Identity: s.Name, Issuer: s.Issuer}, nil
+	case Pattern:
+		return &DocumentSigner{IdentityRegexp: s.expr, Issuer: s.issuer}, nil
+	case Key:
+		return &DocumentSigner{Key: s.pem, InsecureNoLog: s.InsecureNoLog}, nil
+	}
+	return nil, fmt.Errorf("policy: signer: got a %T", s)
+}
