@@ -63,6 +63,11 @@ const (
 	LinkAttestation = "attestation" // one for each that the policy demands
 )
 
+// LinkNames returns the names of all links, in the order a verdict lists them.
+func LinkNames() []string {
+	return []string{LinkImage, LinkFile, LinkSignature, LinkLog, LinkProvenance, LinkSource, LinkSBOM, LinkAttestation, LinkSummary}
+}
+
 // Link is one step of the chain.
 type Link struct {
 	Name   string `json:"name"`

@@ -3,6 +3,12 @@ package verify_test
 import (
 	"bytes"
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/colophon-build/colophon/internal/limits"
@@ -41,5 +47,38 @@ func TestZeroVerdict(t *testing.T) {
 	}
 	if err := v.Outcome.UnmarshalText([]byte("ACCEPTED")); err == nil {
 		t.Error("an unknown outcome was read")
+	}
+}
+
+// TestLinkNames holds the list to the constants: reports have a rule for each
+// name that is in it.
+func TestLinkNames(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "verdict.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(spec.Names[0].Name, "Link") {
+			return true
+		}
+		name, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, name)
+		return true
+	})
+	got := verify.LinkNames()
+	slices.Sort(got)
+	slices.Sort(want)
+	if len(want) < 9 || !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, name := range got {
+		if (verify.Options{}).Explain(name) == (verify.Explanation{}) {
+			t.Errorf("%s: there is no explanation", name)
+		}
 	}
 }

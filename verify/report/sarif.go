@@ -1,0 +1,78 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/url"
+
+	"github.com/colophon-build/colophon/verify"
+)
+
+// demands say what makes a link hold, for the rules of SARIF.
+var demands = map[string]string{
+	verify.LinkImage:       "every byte of the image is what its digest says",
+	verify.LinkFile:        "the file is the one that was signed",
+	verify.LinkSignature:   "a signer that the trust root covers signed it, at a time that a timestamp proves",
+	verify.LinkLog:         "the signature is in the transparency log",
+	verify.LinkProvenance:  "it was built by the builder and from the source that are demanded",
+	verify.LinkSource:      "the repository still has the commit",
+	verify.LinkSBOM:        "an SBOM about this image, by the same signer",
+	verify.LinkSummary:     "a verifier that the policy trusts verified it",
+	verify.LinkAttestation: "the attestations that the policy demands are there, by the signers demanded, with the values demanded",
+	ruleVerdict:            "the image is accepted",
+}
+
+// rules are all that a finding may name: every link there is, and ruleVerdict.
+func rules() (all []object) {
+	for _, id := range append(verify.LinkNames(), ruleVerdict) {
+		all = append(all, object{"id": id, "shortDescription": object{"text": demands[id]}})
+	}
+	return all
+}
+
+type object = map[string]any
+
+// SARIF writes SARIF 2.1.0: one run of the version of colophon given, a result
+// for each link. A result that is not a failure has the level "none" (section
+// 3.27.10).
+func SARIF(verdicts []*verify.Verdict, version string) ([]byte, error) {
+	results := []object{}
+	for _, v := range verdicts {
+		// A relative reference, escaped, whatever the name holds (RFC 3986, section 4.2).
+		place := object{
+			"physicalLocation": object{"artifactLocation": object{"uri": (&url.URL{Path: v.Image}).String()}},
+			"logicalLocations": []object{{"fullyQualifiedName": v.Image}},
+		}
+		for _, r := range findings(v) {
+			kind, level := "pass", "none"
+			switch r.finding {
+			case noted:
+				kind = "notApplicable"
+			case failed:
+				kind, level = "fail", "error"
+			case unknown:
+				kind, level = "fail", "warning" // "open" would have no level, and be shown nowhere
+			}
+			results = append(results, object{
+				"ruleId": r.rule, "kind": kind, "level": level,
+				"message":    object{"text": fmt.Sprintf("%s, %s: %s", v.Image, r.rule, r.text)},
+				"locations":  []object{place},
+				"properties": object{"digest": v.Digest, "outcome": v.Outcome},
+			})
+		}
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(object{
+		"$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
+		"version": "2.1.0",
+		"runs": []object{{
+			"tool":    object{"driver": object{"name": "colophon", "version": version, "rules": rules()}},
+			"results": results,
+		}},
+	})
+	return out.Bytes(), err
+}
