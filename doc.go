@@ -21,10 +21,12 @@
 //	platform/api        the platform's wire types and its client
 //	verify              evidence, policy and time become a Verdict, link by link
 //	policy              what a consumer demands
+//	provenance          what a builder says, one file a builder: facts, level
 //	sbom                what is inside an image, the same answer every time
 //	source              git: a ref becomes a commit, a commit becomes a tree
 //	oci                 images by digest: registries, layouts, archives
 //	sign                a token becomes a certificate becomes a logged bundle
+//	bundle              one signed thing about one subject: parse, verify, say what is wrong
 //	trust               whom to trust for what: roots, identities, keys and their times
 //	tlog                how a log proves it: checkpoints, tiles, inclusion, consistency
 //	attest              what a proof says: statements, predicates, recipes; no I/O

@@ -63,8 +63,9 @@ var errForeign = errors.New("not a referrer of this image")
 
 // Listing is all that is attached to one image.
 type Listing struct {
-	// Items are in the order of their digests, those first that the listing calls
-	// Sigstore bundles; what cosign's tags name comes last.
+	// Items are the referrers in the order of their digests, then what cosign's
+	// tags name. Where there are too many referrers, those that the listing calls
+	// Sigstore bundles come before others.
 	Items []Attached
 	// Beyond is the number of referrers past limits.Referrers. They were not
 	// fetched, so nothing is known about them.
@@ -89,12 +90,7 @@ func Attachments(ctx context.Context, src Source, subject v1.Hash, tags ...Cosig
 		_ = group.Wait() // no task fails: each keeps its own error
 		return nil, err
 	}
-	slices.SortFunc(referrers, func(a, b v1.Descriptor) int {
-		if hint := calledBundle(b) - calledBundle(a); hint != 0 {
-			return hint
-		}
-		return strings.Compare(a.Digest.String(), b.Digest.String())
-	})
+	slices.SortStableFunc(referrers, func(a, b v1.Descriptor) int { return calledBundle(b) - calledBundle(a) })
 	list := &Listing{Beyond: max(0, len(referrers)-limits.Referrers)}
 	referrers = referrers[:len(referrers)-list.Beyond]
 	list.Items = make([]Attached, len(referrers))
@@ -105,6 +101,9 @@ func Attachments(ctx context.Context, src Source, subject v1.Hash, tags ...Cosig
 		})
 	}
 	_ = group.Wait()
+	slices.SortFunc(list.Items, func(a, b Attached) int {
+		return strings.Compare(a.Descriptor.Digest.String(), b.Descriptor.Digest.String())
+	})
 	for _, a := range tagged {
 		if !errors.Is(a.Err, ErrNotFound) {
 			list.Items = append(list.Items, a)

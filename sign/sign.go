@@ -13,13 +13,13 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
-	"github.com/sigstore/sigstore-go/pkg/bundle"
+	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	sgsign "github.com/sigstore/sigstore-go/pkg/sign"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/verify"
+	"github.com/colophon-build/colophon/bundle"
 )
 
 // Config says where to sign and whom the result must convince.
@@ -140,13 +140,13 @@ func (s *Session) Statement(ctx context.Context, statement []byte) ([]byte, erro
 // checkKept verifies a bundle that a kept key signed, which sigstore-go does
 // only under a trusted root that has the key.
 func (s *Session) checkKept(raw []byte, st *attest.Statement) error {
-	subject := verify.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: st.Subject[0].Digest["sha256"]}}
-	_, err := verify.Artifact(raw, subject, verify.Signer{Key: s.key.GetPublicKey()}, s.cfg.TrustedRoot, time.Now())
+	subject := bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: st.Subject[0].Digest["sha256"]}}
+	_, err := bundle.Artifact(raw, subject, bundle.Signer{Key: s.key.GetPublicKey()}, s.cfg.TrustedRoot, time.Now())
 	return err
 }
 
 func marshal(pb *protobundle.Bundle) ([]byte, error) {
-	if _, err := bundle.NewBundle(pb); err != nil {
+	if _, err := sgbundle.NewBundle(pb); err != nil {
 		return nil, err
 	}
 	return protojson.Marshal(pb)

@@ -14,9 +14,9 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/trust"
-	"github.com/colophon-build/colophon/verify"
 )
 
 // publicRoot is that of the public Sigstore instance.
@@ -35,10 +35,10 @@ func publicRoot(t *testing.T) *trust.Root {
 
 // certifiedBy judges gitsign's signatures as the CLI does.
 func certifiedBy(r *trust.Root, identity, issuer string) *source.Signers {
-	return &source.Signers{Certified: func(bundle, signed []byte) (string, error) {
+	return &source.Signers{Certified: func(raw, signed []byte) (string, error) {
 		sum := sha256.Sum256(signed)
-		_, err := verify.Artifact(bundle, verify.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Content: bytes.NewReader(signed)},
-			verify.Signer{Identity: identity, Issuer: issuer}, r.Material, time.Now())
+		_, err := bundle.Artifact(raw, bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Content: bytes.NewReader(signed)},
+			bundle.Signer{Identity: identity, Issuer: issuer}, r.Material, time.Now())
 		return identity, err
 	}}
 }

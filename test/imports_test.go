@@ -23,11 +23,10 @@ var rows = [][]string{
 	{"tlog"},
 	{"trust"},
 	{"bundle"},
-	{"oci", "source"},
+	{"oci", "sign", "source"},
 	{"provenance", "sbom"},
 	{"policy"},
 	{"verify", "lint"},
-	{"sign"},
 	{"platform/api", "platform/zone"},
 	// Services meet over wire formats, never over imports. Only the attestor runs
 	// releases, and a release hands its builds to builders.
@@ -58,9 +57,11 @@ var heavy = []string{
 
 // pure packages decide from what they are handed: no I/O, no network, no environment.
 var pure = map[string][]string{
-	"attest": {"net", "net/http", "os", "os/exec"},
-	"policy": {"net", "net/http", "os", "os/exec"},
-	"verify": {"net", "net/http", "os", "os/exec"},
+	"attest":     {"net", "net/http", "os", "os/exec"},
+	"bundle":     {"net", "net/http", "os", "os/exec"},
+	"policy":     {"net", "net/http", "os", "os/exec"},
+	"provenance": {"net", "net/http", "os", "os/exec"},
+	"verify":     {"net", "net/http", "os", "os/exec"},
 }
 
 type pkg struct {

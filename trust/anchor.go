@@ -44,6 +44,20 @@ func (m *material) FulcioCertificateAuthorities() []root.CertificateAuthority { 
 // TimestampingAuthorities implements root.TrustedMaterial.
 func (m *material) TimestampingAuthorities() []root.TimestampingAuthority { return m.clocks }
 
+// ExpiredAuthority returns the time in which m trusts the certificate authority
+// of cert, where that time is all that keeps the authority from vouching for cert
+// at t. Only a trusted root that this package parsed can answer.
+func ExpiredAuthority(m root.TrustedMaterial, cert *x509.Certificate, t time.Time) (Window, bool) {
+	for _, f := range Authorities(m) {
+		anytime := *f
+		anytime.ValidityPeriodStart, anytime.ValidityPeriodEnd = time.Time{}, time.Time{}
+		if _, err := anytime.Verify(cert, t); err == nil {
+			return authorityWindow(f), true
+		}
+	}
+	return Window{}, false
+}
+
 // Authorities are the certificate authorities of a trusted root that this
 // package parsed, as they stand in it.
 func Authorities(m root.TrustedMaterial) []*root.FulcioCertificateAuthority {
@@ -59,29 +73,24 @@ func Authorities(m root.TrustedMaterial) []*root.FulcioCertificateAuthority {
 // A chain is a path that was verified from its first certificate to the root,
 // and the times at which that holds.
 type chain struct {
-	path        []*x509.Certificate
-	pool        *x509.CertPool // of the first alone
-	from, until time.Time
+	path  []*x509.Certificate
+	pool  *x509.CertPool // of the first alone
+	valid Window
 }
 
 // prove verifies cert up to anchor. It returns nil where that fails, or would
 // be more than signatures and times.
 func prove(cert, anchor *x509.Certificate, between []*x509.Certificate, usage x509.ExtKeyUsage) *chain {
-	c := &chain{from: cert.NotBefore, until: cert.NotAfter, pool: x509.NewCertPool()}
+	c := &chain{valid: CertificateWindow(cert), pool: x509.NewCertPool()}
 	opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{usage}}
 	opts.Roots.AddCert(anchor)
 	for _, b := range append([]*x509.Certificate{anchor}, between...) {
-		if b.NotBefore.After(c.from) {
-			c.from = b.NotBefore
-		}
-		if b.NotAfter.Before(c.until) {
-			c.until = b.NotAfter
-		}
+		c.valid = c.valid.And(CertificateWindow(b))
 	}
 	for _, b := range between {
 		opts.Intermediates.AddCert(b)
 	}
-	opts.CurrentTime = c.from
+	opts.CurrentTime = c.valid.From
 	chains, err := cert.Verify(opts)
 	if err != nil || len(chains) != 1 {
 		return nil
@@ -102,9 +111,7 @@ func constrained(c *x509.Certificate) bool {
 		len(c.PermittedEmailAddresses)+len(c.ExcludedEmailAddresses)+len(c.PermittedURIDomains)+len(c.ExcludedURIDomains) > 0
 }
 
-func (c *chain) holds(t time.Time) bool {
-	return c != nil && !t.Before(c.from) && !t.After(c.until)
-}
+func (c *chain) holds(t time.Time) bool { return c != nil && c.valid.Contains(t) }
 
 // authority is a certificate authority with one intermediate, or without.
 type authority struct {
@@ -132,8 +139,7 @@ func newAuthority(f *root.FulcioCertificateAuthority) *authority {
 // chain would get.
 func (a *authority) Verify(cert *x509.Certificate, t time.Time) ([][]*x509.Certificate, error) {
 	above := a.above()
-	if !above.holds(t) || !bytes.Equal(cert.RawIssuer, above.path[0].RawSubject) ||
-		t.Before(a.ValidityPeriodStart) || !a.ValidityPeriodEnd.IsZero() && t.After(a.ValidityPeriodEnd) {
+	if !above.holds(t) || !bytes.Equal(cert.RawIssuer, above.path[0].RawSubject) || !authorityWindow(a.FulcioCertificateAuthority).Contains(t) {
 		return a.FulcioCertificateAuthority.Verify(cert, t)
 	}
 	if _, err := cert.Verify(x509.VerifyOptions{CurrentTime: t, Roots: above.pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}); err != nil {
@@ -168,43 +174,43 @@ func (c *clock) Verify(token, signature []byte) (*root.Timestamp, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !above.holds(ts.Time) || ts.Time.Before(c.ValidityPeriodStart) || !c.ValidityPeriodEnd.IsZero() && ts.Time.After(c.ValidityPeriodEnd) {
+	if !above.holds(ts.Time) || !timestamperWindow(c.SigstoreTimestampingAuthority).Contains(ts.Time) {
 		return c.SigstoreTimestampingAuthority.Verify(token, signature)
 	}
 	return &root.Timestamp{Time: ts.Time, URI: c.URI}, nil
 }
 
 // Until is the first moment after at when something in r stops being valid: a
-// period of an authority, log or clock, one of their certificates, or the
-// metadata that r came with. Zero: nothing ever does.
+// period of a certificate authority, timestamp authority or log, one of their
+// certificates, or the metadata that r came with. Zero: nothing ever does.
 func (r *Root) Until(at time.Time) time.Time {
 	var first time.Time
-	end := func(t time.Time) {
-		if t.After(at) && (first.IsZero() || t.Before(first)) {
-			first = t
+	end := func(w Window) {
+		if w.Until.After(at) && (first.IsZero() || w.Until.Before(first)) {
+			first = w.Until
 		}
 	}
-	end(r.Expires)
+	end(Window{Until: r.Expires})
 	certificates := func(all ...*x509.Certificate) {
 		for _, c := range all {
 			if c != nil {
-				end(c.NotAfter)
+				end(CertificateWindow(c))
 			}
 		}
 	}
 	for _, f := range Authorities(r.Material) {
-		end(f.ValidityPeriodEnd)
+		end(authorityWindow(f))
 		certificates(append([]*x509.Certificate{f.Root}, f.Intermediates...)...)
 	}
 	for _, tsa := range r.Material.TimestampingAuthorities() {
 		if c, ok := tsa.(*clock); ok {
-			end(c.ValidityPeriodEnd)
+			end(timestamperWindow(c.SigstoreTimestampingAuthority))
 			certificates(append([]*x509.Certificate{c.Root, c.Leaf}, c.Intermediates...)...)
 		}
 	}
 	for _, logs := range []map[string]*root.TransparencyLog{r.Material.RekorLogs(), r.Material.CTLogs()} {
 		for _, l := range logs {
-			end(l.ValidityPeriodEnd)
+			end(LogWindow(l))
 		}
 	}
 	return first

@@ -270,8 +270,8 @@ func checkMaterial(tr *root.TrustedRoot) error {
 		}
 	}
 	for id, log := range tr.RekorLogs() {
-		if log.ValidityPeriodStart.IsZero() {
-			return fmt.Errorf("log %s: its key is believed from no time on", id)
+		if LogWindow(log).From.IsZero() {
+			return fmt.Errorf("log %s: got no time from which its key is trusted, want one", id)
 		}
 		if u, err := url.Parse(log.BaseURL); err != nil || u.Hostname() == "" {
 			return fmt.Errorf("log %s: base URL: got %q, want one with a host", id, log.BaseURL)

@@ -65,15 +65,19 @@ const (
 	// BuildTypeContainerBased of its own that runs a command in an image.
 	BuildTypeDelegated      = generator + "/delegator-generic@v0"
 	BuildTypeContainerBased = "https://slsa.dev/container-based-build/v0.1?draft"
+	// BuildTypeGenerator… are of slsa-github-generator's with SLSA v0.2.
+	BuildTypeGeneratorContainer = generator + "/container@v1"
+	BuildTypeGeneratorGeneric   = generator + "/generic@v1"
+	BuildTypeGeneratorGo        = generator + "/go@v1"
 )
 
 // publicBuilders is who is believed without being named, each pinned by its
 // exact path. Level 3 have those whose makers keep the signing apart from what
 // they run for others, and say how.
 var publicBuilders = []PublicBuilder{
-	{generator + "/.github/workflows/generator_container_slsa3.yml", 3, []string{generator + "/container@v1"}},
-	{generator + "/.github/workflows/generator_generic_slsa3.yml", 3, []string{generator + "/generic@v1"}},
-	{generator + "/.github/workflows/builder_go_slsa3.yml", 3, []string{generator + "/go@v1"}},
+	{generator + "/.github/workflows/generator_container_slsa3.yml", 3, []string{BuildTypeGeneratorContainer}},
+	{generator + "/.github/workflows/generator_generic_slsa3.yml", 3, []string{BuildTypeGeneratorGeneric}},
+	{generator + "/.github/workflows/builder_go_slsa3.yml", 3, []string{BuildTypeGeneratorGo}},
 	{generator + "/.github/workflows/builder_container-based_slsa3.yml", 3, []string{BuildTypeContainerBased}},
 	{generator + "/.github/workflows/builder_nodejs_slsa3.yml", 3, []string{BuildTypeDelegated}},
 	{generator + "/.github/workflows/builder_maven_slsa3.yml", 3, []string{BuildTypeDelegated}},

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // Explanation says how a link is judged, for people. Its text may change.
@@ -44,7 +45,7 @@ func (opts Options) Explain(link string) Explanation {
 	case LinkLog:
 		return Explanation{
 			"the log entry, the proof or promise that it is in the log, and the time of signing",
-			"the log and clock keys of the same trust root, and when they were believed; no time after " + show(opts.Now),
+			"the log and clock keys of the same trust root, and when they were believed; no time after " + trust.FormatTime(opts.Now),
 			"the entry must be about this signature, and a trusted time within the certificate's; only of a root that keeps no log none is asked" + demanded + opts.unlogged(),
 		}
 	case LinkProvenance:

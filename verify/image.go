@@ -74,7 +74,7 @@ func readImage(ctx context.Context, src oci.Source, digest v1.Hash) (platforms [
 		platform, err := r.manifest(digest, raw, mediaType, nil)
 		return []string{platform}, errors.Join(err, r.group.Wait())
 	}
-	if err := unmarshal(raw, &index); err != nil {
+	if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {
 		return nil, fmt.Errorf("%w: index %s: %w", errImage, digest, err)
 	}
 	if n := len(index.Manifests); n == 0 || n > limits.IndexManifests {
@@ -103,7 +103,7 @@ func (r *reader) manifest(digest v1.Hash, raw []byte, mediaType string, want *v1
 	if !types.MediaType(mediaType).IsImage() {
 		return "", fmt.Errorf("%w: manifest %s: media type %q is not an image's", errImage, digest, mediaType)
 	}
-	if err := unmarshal(raw, &m); err != nil {
+	if err := strict.Unmarshal(raw, limits.Manifest, &m); err != nil {
 		return "", fmt.Errorf("%w: manifest %s: %w", errImage, digest, err)
 	}
 	if n := len(m.Layers); n > limits.Layers {

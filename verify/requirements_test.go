@@ -11,12 +11,13 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
 )
 
 // requirement of a verdict, which must have it.
-func requirement(t testing.TB, v *verify.Verdict, name string) verify.Requirement {
+func requirement(t testing.TB, v *verify.Verdict, name string) provenance.Requirement {
 	t.Helper()
 	for _, r := range v.Requirements {
 		if r.Name == name {
@@ -24,7 +25,7 @@ func requirement(t testing.TB, v *verify.Verdict, name string) verify.Requiremen
 		}
 	}
 	t.Fatalf("verdict has no requirement %q: %+v", name, v.Requirements)
-	return verify.Requirement{}
+	return provenance.Requirement{}
 }
 
 const sealedRoom = `{"zones":"separate users","namespaces":"user mount pid ipc uts cgroup network"}`
@@ -64,16 +65,16 @@ func TestLevelOfPlatform(t *testing.T) {
 			c.r.Provenance.BuildDefinition.InternalParameters = json.RawMessage(tt.room)
 			c.r.Attach(prooftest.Kinds...)
 			v := c.verdict()
-			if v.Outcome != verify.Accepted || v.Level != tt.want || v.Level != verify.BuildLevel(v.Requirements) || len(v.Requirements) != 8 {
+			if v.Outcome != verify.Accepted || v.Level != tt.want || v.Level != provenance.BuildLevel(v.Requirements) || len(v.Requirements) != 8 {
 				t.Fatalf("got %s, level %d, want accepted, level %d: %+v", v.Outcome, v.Level, tt.want, v.Requirements)
 			}
 			if tt.short != "" {
-				if r := requirement(t, v, tt.short); r.Status == verify.IsMet || r.Level != tt.want+1 || !strings.Contains(r.Evidence, tt.evidence) {
+				if r := requirement(t, v, tt.short); r.Status == provenance.IsMet || r.Level != tt.want+1 || !strings.Contains(r.Evidence, tt.evidence) {
 					t.Errorf("got %+v, want it short, for %q", r, tt.evidence)
 				}
 			}
 			for _, r := range v.Requirements {
-				if r.Evidence == "" || r.Level <= tt.want && r.Status != verify.IsMet {
+				if r.Evidence == "" || r.Level <= tt.want && r.Status != provenance.IsMet {
 					t.Errorf("got %+v below the level of %d", r, tt.want)
 				}
 			}
@@ -94,14 +95,14 @@ func TestLevelWithoutProof(t *testing.T) {
 	c.p.Level = 3
 	c.r.Attach(missing(attest.PredicateSLSA1)...)
 	v := c.verdict()
-	if r := requirement(t, v, "provenance exists"); v.Level != 0 || r.Status != verify.NotMet {
+	if r := requirement(t, v, "provenance exists"); v.Level != 0 || r.Status != provenance.NotMet {
 		t.Errorf("no provenance: got level %d, %+v", v.Level, r)
 	}
 	c = newScene(t)
 	c.r.Attach(prooftest.Kinds...)
 	c.s.Fail[c.r.Blobs[attest.PredicateSLSA1].Digest.String()] = errors.New("connection reset")
 	v = c.verdict()
-	if r := requirement(t, v, "provenance exists"); v.Level != 0 || r.Status != verify.NotKnown {
+	if r := requirement(t, v, "provenance exists"); v.Level != 0 || r.Status != provenance.NotKnown {
 		t.Errorf("a provenance that could not be had: got level %d, %+v", v.Level, r)
 	}
 	c = newScene(t)
@@ -117,7 +118,7 @@ func TestLevelWithoutProof(t *testing.T) {
 	if v := c.verdict(); v.Level != 2 || v.Outcome != verify.Rejected {
 		t.Errorf("another source: got level %d, %s", v.Level, v.Outcome)
 	}
-	if verify.BuildLevel(nil) != 0 {
+	if provenance.BuildLevel(nil) != 0 {
 		t.Error("no requirements at all make a level")
 	}
 }
@@ -130,7 +131,7 @@ func TestLevelOfPlainRoot(t *testing.T) {
 	c.wants.Builders = []string{prooftest.Builder}
 	c.r.Attach(prooftest.Kinds...)
 	v := c.verdict()
-	if r := requirement(t, v, "appropriate build platform"); v.Level != 0 || r.Status != verify.NotKnown {
+	if r := requirement(t, v, "appropriate build platform"); v.Level != 0 || r.Status != provenance.NotKnown {
 		t.Errorf("got level %d, %+v", v.Level, r)
 	}
 	c.want(verify.Accepted, verify.LinkProvenance, verify.Holds, "no Build level")

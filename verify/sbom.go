@@ -13,16 +13,16 @@ import (
 	"github.com/colophon-build/colophon/sbom/contents"
 )
 
-// readSBOM parses a document, and holds it to the image that it is attached to:
-// a signed and true document about another image says nothing of this one. The
-// list of packages is kept only where it will be compared.
-func (c *check) readSBOM(predicate []byte, kind string, digest v1.Hash) (*sbom.Document, error) {
+// readSBOM parses a document, and compares its subject with the image that it is
+// attached to: a signed and true document about another image says nothing of
+// this one. The list of packages is kept only where it will be compared.
+func (c *check) readSBOM(predicate []byte, kind string, image v1.Hash) (*sbom.Document, error) {
 	info, err := sbom.Summary(predicate, kind)
 	if err != nil {
 		return nil, err
 	}
-	if info.SubjectDigest != digest.String() {
-		return nil, fmt.Errorf("the %s document describes %q, want %q", info.Format, info.SubjectDigest, digest)
+	if info.SubjectDigest != image.String() {
+		return nil, fmt.Errorf("the %s document describes %q, want %q", info.Format, info.SubjectDigest, image)
 	}
 	if c.opts.Policy.SBOM() == policy.SBOMContents {
 		return sbom.Read(predicate, kind)
@@ -30,61 +30,65 @@ func (c *check) readSBOM(predicate []byte, kind string, digest v1.Hash) (*sbom.D
 	return &sbom.Document{Info: info}, nil
 }
 
-// sbomLink judges the documents that the signer of the provenance attached.
-func (c *check) sbomLink(ctx context.Context, digest v1.Hash, ev *evidence, signer *proof, prov *candidate) Link {
-	l := Link{Name: LinkSBOM, Status: Holds}
+// sbomLink judges the documents of a set.
+func (c *check) sbomLink(ctx context.Context, image v1.Hash, ev *evidence, s set) Link {
+	switch s.rules {
+	case ofPublic:
+		return Link{Name: LinkSBOM, Status: NotAsked, Reason: "workflows attach none of their own"}
+	case ofNamed:
+		return Link{Name: LinkSBOM, Status: NotAsked, Reason: "the policy names a signer, and no SBOM of its own"}
+	}
 	var docs []*sbom.Document
 	var claims []string
-	for _, kind := range []struct{ predicate, what string }{{attest.PredicateSPDX, "SPDX document"}, {attest.PredicateCDX, "CycloneDX document"}} {
-		best := ev.best(kind.predicate, signer)
-		if best.good() && best.sbom != nil {
-			docs = append(docs, best.sbom)
-			claims = append(claims, fmt.Sprintf("%s %s, %d packages", best.sbom.Format, best.sbom.Version, best.sbom.Packages))
-			continue
-		}
-		if c.opts.Policy.SBOM() != policy.SBOMOptional {
-			return ev.lacking(LinkSBOM, kind.predicate, kind.what, best)
+	for _, kind := range []struct {
+		predicate, what string
+		found           ref
+	}{{attest.PredicateSPDX, "SPDX document", s.spdx}, {attest.PredicateCDX, "CycloneDX document", s.cdx}} {
+		switch {
+		case kind.found.holds():
+			d := kind.found.proof.sbom
+			docs = append(docs, d)
+			claims = append(claims, fmt.Sprintf("%s %s, %d packages", d.Format, d.Version, d.Packages))
+		case c.opts.Policy.SBOM() != policy.SBOMOptional:
+			return ev.lacking(LinkSBOM, ofKind(kind.predicate), kind.what, kind.found)
 		}
 	}
 	if len(docs) == 0 {
 		return Link{Name: LinkSBOM, Status: NotAsked, Reason: "the policy accepts an image without one"}
 	}
 	for _, d := range docs {
-		if err := sameSource(d, prov); err != nil {
-			l.Status, l.Reason = Broken, err.Error()
-			return l
+		if err := sameSource(d, s.provenance); err != nil {
+			return Link{Name: LinkSBOM, Status: Broken, Reason: err.Error()}
 		}
 	}
-	l.Claim = strings.Join(claims, "; ") + "; about this image"
+	l := Link{Name: LinkSBOM, Status: Holds, Claim: strings.Join(claims, "; ") + "; about this image"}
 	if c.opts.Policy.SBOM() == policy.SBOMContents {
-		return c.compared(ctx, digest, docs, l)
+		return c.compared(ctx, image, docs, l)
 	}
 	return l
 }
 
-// sameSource holds a document that says what the image was built from to the
-// provenance. Most do not say.
-func sameSource(d *sbom.Document, prov *candidate) error {
-	if d.Source == "" || !prov.good() || prov.prov == nil {
+// sameSource fails where a document says that the image was built from another
+// source than the provenance says. Most documents do not say.
+func sameSource(d *sbom.Document, prov ref) error {
+	if d.Source == "" || !prov.holds() {
 		return nil
 	}
-	if want := attest.GitURI(prov.prov.uri, prov.prov.commit); d.Source != want {
+	if want := attest.GitURI(prov.proof.build.Source, prov.proof.build.Commit); d.Source != want {
 		return fmt.Errorf("source of the %s document: got %q, the provenance says %q", d.Format, d.Source, want)
 	}
 	return nil
 }
 
-// compared holds the documents to what is installed in the image.
-func (c *check) compared(ctx context.Context, digest v1.Hash, docs []*sbom.Document, l Link) Link {
-	installed, err := contents.Read(ctx, c.src, digest)
+// compared compares the documents with what is installed in the image.
+func (c *check) compared(ctx context.Context, image v1.Hash, docs []*sbom.Document, l Link) Link {
+	installed, err := contents.Read(ctx, c.src, image)
 	if err != nil {
-		l.Status, l.Claim, l.Reason = statusOf(err), "", "contents of the image: "+err.Error()
-		return l
+		return Link{Name: LinkSBOM, Status: statusOf(err), Reason: "contents of the image: " + err.Error()}
 	}
 	for _, d := range docs {
 		if diff := contents.Compare(d.List, installed); !diff.None() {
-			l.Status, l.Claim, l.Reason = Broken, "", d.Format+" document: "+diff.String()
-			return l
+			return Link{Name: LinkSBOM, Status: Broken, Reason: d.Format + " document: " + diff.String()}
 		}
 	}
 	l.Claim += fmt.Sprintf("; agrees with the %d packages found in it", len(installed))

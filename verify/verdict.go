@@ -3,7 +3,13 @@
 // network, clock or environment of its own; callers hand them in.
 package verify
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/provenance"
+)
 
 // Outcome is the answer. The zero value is Undecided, so that a verdict that
 // nobody filled in is never a pass.
@@ -58,7 +64,7 @@ const (
 	LinkProvenance = "provenance"
 	LinkSource     = "source"
 	LinkSBOM       = "sbom"
-	LinkSummary    = "summary" // only where the policy believes a verifier
+	LinkSummary    = "summary" // only where the policy trusts a verifier
 
 	LinkAttestation = "attestation" // one for each that the policy demands
 )
@@ -84,9 +90,29 @@ type Verdict struct {
 	Links   []Link  `json:"links"`
 	// Level is the SLSA Build level that follows from Requirements. 0 is none,
 	// also where nobody asked.
-	Level        int           `json:"level"`
-	Requirements []Requirement `json:"requirements,omitempty"` // none where only who signed was asked
-	Unsigned     []Claim       `json:"unsigned,omitempty"`     // what is in the image's index without a signature: never proof
-	Dangers      []string      `json:"dangers,omitempty"`      // what was accepted that nobody should without knowing, one line each
-	Hint         string        `json:"hint,omitempty"`
+	Level        int                      `json:"level"`
+	Requirements []provenance.Requirement `json:"requirements,omitempty"` // none where only who signed was asked
+	Facts        *Facts                   `json:"facts,omitempty"`        // what was proved, for programs; none where a link of signature, log or provenance does not hold
+	Unsigned     []Claim                  `json:"unsigned,omitempty"`     // what is in the image's index without a signature: never proof
+	Dangers      []string                 `json:"dangers,omitempty"`      // what was accepted that nobody should without knowing, one line each
+	Hint         string                   `json:"hint,omitempty"`
+}
+
+// Summary is the verdict as a verification summary that verifier (a URI) can
+// sign: about resource, by the policy described, at a time. A verdict that is
+// not decided has none: neither result would be true.
+func (v *Verdict) Summary(verifier, resource string, policy attest.ResourceDescriptor, at time.Time) (*attest.VSA, error) {
+	at = at.UTC().Truncate(time.Second)
+	s := &attest.VSA{Verifier: attest.VSAVerifier{ID: verifier}, TimeVerified: &at, ResourceURI: resource, Policy: policy, SLSAVersion: attest.SLSAVersion}
+	switch {
+	case v.Outcome == Rejected:
+		s.VerificationResult, s.VerifiedLevels = attest.VSAFailed, []string{attest.VSAFailed}
+	case v.Outcome != Accepted || v.Digest == "":
+		return nil, fmt.Errorf("the verdict is %s, of which a verification summary can say nothing", v.Outcome)
+	case v.Level == 0 && len(v.Requirements) == 0:
+		s.VerificationResult, s.VerifiedLevels = attest.VSAPassed, []string{attest.BuildUnevaluated}
+	default:
+		s.VerificationResult, s.VerifiedLevels = attest.VSAPassed, []string{attest.BuildLevelName(v.Level)}
+	}
+	return s, s.Check()
 }

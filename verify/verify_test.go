@@ -179,7 +179,7 @@ func TestTamperedBundle(t *testing.T) {
 		{"no log", attest.PredicateSign, "signature", "0 log entries, want 1"},
 		{"no proof", attest.PredicateSign, "signature", "no inclusion proof"},
 		{"no time", attest.PredicateSign, "log", "there is no timestamp"},
-		{"time", attest.PredicateSign, "log", "no timestamp is of a trusted clock"},
+		{"time", attest.PredicateSign, "log", "no timestamp is of a trusted timestamp authority"},
 		{"payload", attest.PredicateSLSA1, "provenance", "does not match what is signed"},
 		{"proof", attest.PredicateSLSA1, "provenance", "does not show this signature in the log"},
 		{"payload", attest.PredicateSPDX, "sbom", "does not match what is signed"},
@@ -360,8 +360,8 @@ func TestBentServices(t *testing.T) {
 			p.Clock = p.Now
 			p.CAUntil = p.Now.Add(time.Hour)
 		}, "log", "is in the future"},
-		"authority expired":    {func(p *prooftest.Platform) { p.CAUntil = p.Now.Add(-time.Minute) }, "signature", "an authority believed from"},
-		"log key expired":      {func(p *prooftest.Platform) { p.LogUntil = p.Now.Add(-time.Minute) }, "log", "the log's key is believed from"},
+		"authority expired":    {func(p *prooftest.Platform) { p.CAUntil = p.Now.Add(-time.Minute) }, "signature", "an authority trusted from"},
+		"log key expired":      {func(p *prooftest.Platform) { p.LogUntil = p.Now.Add(-time.Minute) }, "log", "the log's key is trusted from"},
 		"no timestamp service": {func(p *prooftest.Platform) { p.NoTS = true }, "log", "there is no timestamp"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -426,7 +426,7 @@ func TestWrongManifestSubject(t *testing.T) {
 	other := c.r.Image
 	other.Digest.Hex = strings.Repeat("00", 32)
 	c.s.Attach(other, c.p.Sign(c.r.Identity, c.r.Statement(attest.PredicateSign)), attest.PredicateSign)
-	c.want(verify.Rejected, "signature", verify.Broken, "another subject")
+	c.want(verify.Rejected, "signature", verify.Broken, "not a referrer of this image")
 }
 
 func TestUndecided(t *testing.T) {
@@ -540,7 +540,7 @@ func TestSourceLink(t *testing.T) {
 			t.Error("the repository of a provenance that is not accepted was asked")
 			return source.Standing{}, nil
 		}
-		c.want(verify.Rejected, "source", verify.NotAsked, "no provenance was found to hold")
+		c.want(verify.Rejected, "source", verify.NotAsked, "no valid provenance names a repository")
 	})
 }
 

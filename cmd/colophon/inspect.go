@@ -16,10 +16,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/sbom"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -132,8 +134,8 @@ type inspection struct {
 	Verified  bool                `json:"verified"` // always false: inspect decides nothing
 
 	// Of the provenance, as the trust roots of this machine have it, from whatever source.
-	Level        int                  `json:"level"`
-	Requirements []verify.Requirement `json:"requirements"`
+	Level        int                      `json:"level"`
+	Requirements []provenance.Requirement `json:"requirements"`
 
 	descriptor v1.Descriptor
 }
@@ -161,7 +163,7 @@ func (in *inspection) require(ctx context.Context, src oci.Source) {
 		opts.Trust = nil // a store that cannot be read believes nobody
 	}
 	in.Requirements = verify.Requirements(ctx, src, in.descriptor, opts)
-	in.Level = verify.BuildLevel(in.Requirements)
+	in.Level = provenance.BuildLevel(in.Requirements)
 }
 
 // inspect fetches image and attachments side by side. What cannot be had of
@@ -280,12 +282,12 @@ func (in *inspection) choose(o inspectOptions) (*inspectedProof, error) {
 // predicateOf decodes the statement in a bundle or envelope and indents its predicate.
 func predicateOf(raw []byte) ([]byte, error) {
 	var pb *protobundle.Bundle
-	if attest.IsEnvelope(raw) {
-		signed, err := attest.ParseEnvelope(raw)
+	if bundle.IsEnvelope(raw) {
+		signed, err := bundle.ParseEnvelope(raw)
 		if err != nil {
 			return nil, err
 		}
-		pb = signed.Entity.Bundle
+		pb = signed.Proto
 	} else {
 		var err error
 		if pb, err = parseAnyBundle(raw); err != nil {

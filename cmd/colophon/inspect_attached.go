@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/oci"
 )
@@ -70,12 +70,12 @@ func inspectTagged(ctx context.Context, src oci.Source, l v1.Descriptor) inspect
 }
 
 func (p *inspectedProof) readTagged(ctx context.Context, src oci.Source, l v1.Descriptor) error {
-	var parse func([]byte, map[string]string) (*attest.Signed, error)
+	var parse func([]byte, map[string]string) (*bundle.Bundle, error)
 	switch l.MediaType {
 	case attest.SimpleSigningMediaType:
-		parse = attest.ParseCosign2Signature
+		parse = bundle.ParseCosign2Signature
 	case attest.EnvelopeMediaType:
-		parse = attest.ParseCosign2
+		parse = bundle.ParseCosign2
 	default:
 		return nil // something else, shown with its type
 	}
@@ -90,9 +90,5 @@ func (p *inspectedProof) readTagged(ctx context.Context, src oci.Source, l v1.De
 	if l.MediaType == attest.EnvelopeMediaType {
 		p.raw = raw
 	}
-	if e := signed.Promised; e != nil {
-		index := e.GetLogIndex()
-		p.LogIndex, p.Times = &index, append(p.Times, time.Unix(e.GetIntegratedTime(), 0).UTC())
-	}
-	return p.readBundle(signed.Entity.Bundle)
+	return p.readBundle(signed.Proto)
 }

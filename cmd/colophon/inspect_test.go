@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/test/prooftest"
 )
@@ -45,7 +46,7 @@ func TestInspectCommand(t *testing.T) {
 	s.run(exitOK, inspect("--sbom"), "SPDX")
 	s.run(exitOK, inspect("--sbom=cyclonedx"), "CycloneDX")
 	raw := s.run(exitOK, inspect("--provenance", "--raw"))
-	if b, err := attest.ParseBundle([]byte(raw)); err != nil || b.Statement.PredicateType != attest.PredicateSLSA1 {
+	if b, err := bundle.ParsePlatform([]byte(raw)); err != nil || b.Statement.PredicateType != attest.PredicateSLSA1 {
 		t.Errorf("raw: %v", err)
 	}
 	if got := s.run(exitOK, inspect("--raw", "--attached", in.Attached[1].Digest)); got != raw {

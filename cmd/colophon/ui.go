@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -141,7 +142,7 @@ func printLinks(w io.Writer, indent string, links []verify.Link, explain explain
 
 // printRequirements prints the requirements of SLSA's Build track, one a line,
 // below the level that follows from them.
-func printRequirements(w io.Writer, indent string, level int, rs []verify.Requirement) {
+func printRequirements(w io.Writer, indent string, level int, rs []provenance.Requirement) {
 	if len(rs) == 0 {
 		return
 	}
@@ -149,9 +150,9 @@ func printRequirements(w io.Writer, indent string, level int, rs []verify.Requir
 	for _, r := range rs {
 		mark := marks[verify.Unknown]
 		switch r.Status {
-		case verify.IsMet:
+		case provenance.IsMet:
 			mark = marks[verify.Holds]
-		case verify.NotMet:
+		case provenance.NotMet:
 			mark = marks[verify.Broken]
 		}
 		fmt.Fprintf(w, "%s%s L%d  %-26s  %s\n", indent, paint(w, mark[0], mark[1]), r.Level, r.Name, printable(r.Evidence))

@@ -206,7 +206,7 @@ func TestVerifyEnvelopes(t *testing.T) {
 	key := s.file("key.pub", h.PublicKey())
 	lines := s.file("multiple.intoto.jsonl", append(append(envelope, '\n'), envelope...))
 	for _, file := range []string{a, b} {
-		s.run(exitRejected, []string{"verify", file, "--bundle", lines, "--key", key}, "✗ signature")
+		s.run(exitRejected, []string{"verify", file, "--bundle", lines, "--key", key}, "✗ log")
 		s.run(exitOK, []string{"verify", file, "--bundle", lines, "--key", key, "--insecure-no-log"}, "· log         dangerous", "accepted")
 	}
 	other := s.file("c", []byte("third"))

@@ -11,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
@@ -96,12 +97,12 @@ func (o sourceOptions) ask(opts *verify.Options) error {
 }
 
 // certified holds a gitsign signature to the trust roots and to who should have made it.
-func (o sourceOptions) certified(bundle, signed []byte, opts verify.Options) (string, error) {
+func (o sourceOptions) certified(raw, signed []byte, opts verify.Options) (string, error) {
 	sum := sha256.Sum256(signed)
 	err := errors.New("no trust root is believed")
 	for _, r := range opts.Trust {
-		subject := verify.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Content: bytes.NewReader(signed)}
-		if _, err = verify.Artifact(bundle, subject, verify.Signer{Identity: o.gitsign.Identity, Issuer: o.gitsign.Issuer}, r.Material, opts.Now); err == nil {
+		subject := bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Content: bytes.NewReader(signed)}
+		if _, err = bundle.Artifact(raw, subject, bundle.Signer{Identity: o.gitsign.Identity, Issuer: o.gitsign.Issuer}, r.Material, opts.Now); err == nil {
 			return o.gitsign.Identity, nil
 		}
 	}

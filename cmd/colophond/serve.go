@@ -447,9 +447,9 @@ func (p *platform) network() gateway.Settings {
 // setup is what the platform knows of itself, for the provenance.
 func (p *platform) setup() map[string]string {
 	if p.zones.separate {
-		return map[string]string{"zones": "separate users"}
+		return attest.Isolation{Zones: attest.SeparateUsers}.Parameters()
 	}
-	return map[string]string{"zones": "one user"}
+	return attest.Isolation{Zones: attest.OneUser}.Parameters()
 }
 
 // builders are this platform's, and the SLSA Build level that each can earn.
@@ -461,8 +461,8 @@ func (p *platform) builders() []release.BuilderInfo {
 		segment, levels = "one-user/", map[string]int{"buildkit": 2, "golang": 1}
 	}
 	return []release.BuilderInfo{
-		{Name: "buildkit", ID: p.url + "/builders/buildkit/" + segment + "v1", BuildType: attest.BuildTypeBuildKit, Level: levels["buildkit"]},
-		{Name: "golang", ID: p.url + "/builders/golang/" + segment + "v1", BuildType: attest.BuildTypeGolang, Level: levels["golang"]},
+		{Name: "buildkit", Builder: trust.Builder{ID: p.url + "/builders/buildkit/" + segment + "v1", Level: levels["buildkit"]}, BuildType: attest.BuildTypeBuildKit},
+		{Name: "golang", Builder: trust.Builder{ID: p.url + "/builders/golang/" + segment + "v1", Level: levels["golang"]}, BuildType: attest.BuildTypeGolang},
 	}
 }
 

@@ -23,7 +23,6 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/root"
 	"github.com/colophon-build/colophon/platform/authority/tsa"
 	"github.com/colophon-build/colophon/platform/release"
-	"github.com/colophon-build/colophon/trust"
 )
 
 // trustSettings is what serve tells the trust services.
@@ -50,7 +49,7 @@ func runTrust(ctx context.Context, s start[trustSettings]) (err error) {
 	tokens.Register(t.mux)
 	documents := root.Config{KeyDir: s.settings.KeyDir, Dir: filepath.Join(s.settings.KeyDir, "tuf"), URL: s.settings.URL, Outside: s.settings.Outside, Logger: s.log}
 	for _, b := range s.settings.Builders {
-		documents.Builders = append(documents.Builders, trust.Builder{ID: b.ID, Level: b.Level})
+		documents.Builders = append(documents.Builders, b.Builder)
 	}
 	if documents.Outside == nil {
 		if err := t.openOwn(&documents, tokens); err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/source"
-	"github.com/colophon-build/colophon/verify"
 )
 
 // Paths of the API.
@@ -81,18 +81,18 @@ type Event struct {
 
 // Release is a finished release. Spec: spec/release.
 type Release struct {
-	Image        string               `json:"image"`
-	Digest       string               `json:"digest"`
-	Tags         []string             `json:"tags"`
-	Source       source.Commit        `json:"source"`
-	Builder      string               `json:"builder"`
-	Level        int                  `json:"level"`          // SLSA Build level that follows from Requirements
-	Requirements []verify.Requirement `json:"requirements"`   // of SLSA's Build track, as a stranger who believes this platform finds them
-	Lock         string               `json:"lock,omitempty"` // sha256:hex of what pins the build's fetches; GET PathLogs/Lock answers it
-	Resumed      bool                 `json:"resumed"`        // all or part had been done by an earlier run
-	Invocation   string               `json:"invocation"`
-	Started      time.Time            `json:"started"`
-	Finished     time.Time            `json:"finished"`
+	Image        string                   `json:"image"`
+	Digest       string                   `json:"digest"`
+	Tags         []string                 `json:"tags"`
+	Source       source.Commit            `json:"source"`
+	Builder      string                   `json:"builder"`
+	Level        int                      `json:"level"`          // SLSA Build level that follows from Requirements
+	Requirements []provenance.Requirement `json:"requirements"`   // of SLSA's Build track, as a stranger who believes this platform finds them
+	Lock         string                   `json:"lock,omitempty"` // sha256:hex of what pins the build's fetches; GET PathLogs/Lock answers it
+	Resumed      bool                     `json:"resumed"`        // all or part had been done by an earlier run
+	Invocation   string                   `json:"invocation"`
+	Started      time.Time                `json:"started"`
+	Finished     time.Time                `json:"finished"`
 }
 
 // Error is a failure with the exit code the CLI ends with.

@@ -25,6 +25,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // rooms is the trusted side of rooms that nobody opens: what their gateways saw
@@ -133,7 +134,7 @@ func fetched(url, sum string) attest.ResourceDescriptor {
 func dockerStage(t *testing.T, b *builds, r *rooms, dockerfile string) *stage {
 	t.Helper()
 	s := newStage(t, b, http.NotFound)
-	s.Builders = append(s.Builders, BuilderInfo{Name: "buildkit", ID: "http://127.0.0.1:1/builders/buildkit/v1", BuildType: "x", Level: 2})
+	s.Builders = append(s.Builders, BuilderInfo{Name: "buildkit", Builder: trust.Builder{ID: "http://127.0.0.1:1/builders/buildkit/v1", Level: 2}, BuildType: "x"})
 	if r != nil {
 		s.Rooms = r
 	}

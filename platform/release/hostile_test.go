@@ -25,6 +25,7 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // hostile is the build zone as an attacker would have it: harm changes the
@@ -113,7 +114,7 @@ func newStage(t *testing.T, b builder.Builder, registry http.HandlerFunc) *stage
 	t.Cleanup(srv.Close)
 	r, err := New(Config{
 		URL: "http://127.0.0.1:1", Dir: t.TempDir(), BinaryDigest: func() (string, error) { return "", nil }, Build: b, LoopbackTargets: true,
-		Builders: []BuilderInfo{{Name: "golang", ID: "http://127.0.0.1:1/builders/golang/v1", BuildType: "x", Level: 1}},
+		Builders: []BuilderInfo{{Name: "golang", Builder: trust.Builder{ID: "http://127.0.0.1:1/builders/golang/v1", Level: 1}, BuildType: "x"}},
 		Token:    func(context.Context, Identity) (string, error) { return "", errors.New("no token in this test") },
 	})
 	if err != nil {

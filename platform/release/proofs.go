@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/release/scan"
@@ -66,16 +67,20 @@ func (p *proofs) load(ctx context.Context) error {
 		case a.Err != nil: // signing again could make a second of its kind
 			return fmt.Errorf("attestation %s of an earlier run: %w", a.Descriptor.Digest, a.Err)
 		}
-		st, cert, err := verify.Bundle(a.Raw, p.Trust, p.subject.Digest)
-		if err != nil || !p.ours(cert) {
+		b, err := bundle.ParsePlatform(a.Raw)
+		if err != nil {
 			continue
 		}
-		p.existing = append(p.existing, attached{st.PredicateType, st.Predicate})
+		r := b.Verify(bundle.Subject{Digest: p.subject.Digest}, p.Trust.Material, time.Now())
+		if r.Err() != nil || !p.ours(r.Identity) {
+			continue
+		}
+		p.existing = append(p.existing, attached{b.Statement.PredicateType, b.Statement.Predicate})
 	}
 	return nil
 }
 
-func (p *proofs) ours(c *certificate.Summary) bool {
+func (p *proofs) ours(c certificate.Summary) bool {
 	return c.SubjectAlternativeName == p.builder.ID &&
 		c.Issuer == p.URL &&
 		c.SourceRepositoryURI == p.commit.URI &&
@@ -124,14 +129,14 @@ func (p *proofs) attach(ctx context.Context, s statement) error {
 	if err != nil {
 		return err
 	}
-	bundle, err := p.session.Statement(ctx, raw)
+	signed, err := p.session.Statement(ctx, raw)
 	if err != nil {
 		return fmt.Errorf("signing %s: %w", s.predicateType, err)
 	}
 	if err := p.awaitUpload(ctx); err != nil {
 		return err
 	}
-	if _, err := oci.AttachBundle(ctx, p.target, p.subject, bundle, s.predicateType, p.commit.Time); err != nil {
+	if _, err := oci.AttachBundle(ctx, p.target, p.subject, signed, s.predicateType, p.commit.Time); err != nil {
 		return fmt.Errorf("attaching %s: %w", s.predicateType, err)
 	}
 	return nil

@@ -83,10 +83,9 @@ type Rooms interface {
 
 // BuilderInfo is one of the platform's builders.
 type BuilderInfo struct {
-	Name      string // attest.Recipe.Builder
-	ID        string // builder.id
-	BuildType string
-	Level     int // SLSA Build level that its isolation earns
+	Name          string // attest.Recipe.Builder
+	trust.Builder        // builder.id, and the SLSA Build level that its isolation earns
+	BuildType     string
 }
 
 // Identity is what a release's certificate says: the trusted side's own

@@ -19,12 +19,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/authority/root"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/trust"
-	"github.com/colophon-build/colophon/verify"
 )
 
 // A victim is an image that was released in earnest.
@@ -346,8 +346,12 @@ func (s *scene) signer(v victim) string {
 		s.Fatal(err)
 	}
 	for _, b := range s.bundles(v) {
-		if _, cert, err := verify.Bundle(b, root, h); err == nil {
-			return cert.SubjectAlternativeName
+		signed, err := bundle.ParsePlatform(b)
+		if err != nil {
+			continue
+		}
+		if r := signed.Verify(bundle.Subject{Digest: h}, root.Material, time.Now()); r.Err() == nil {
+			return r.Identity.SubjectAlternativeName
 		}
 	}
 	return ""

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/oci"
 )
 
@@ -94,16 +95,16 @@ func (s *scene) statement(b []byte, old, new string) []byte {
 }
 
 // cutProof makes verify take a bundle whose signature, certificate, log entry or time does not hold.
-var cutProof = cut{"verify/bundle.go", `	times, err := accept(b, r, digest)
-	if err != nil {`, `	times, err := accept(b, r, digest)
-	if false && err != nil {`}
+var cutProof = cut{"bundle/verify.go", `	return b.verify(subject, nil, material, b.demands(Signer{}, material), now)`, `	r := b.verify(subject, nil, material, b.demands(Signer{}, material), now)
+	r.Signature, r.Log, r.Undecidable = nil, nil, false
+	return r`}
 
 // cutDemand makes verify accept an image of which a link is absent.
-var cutDemand = cut{"verify/verify.go", `v.demand(map[string]bool{LinkImage: true, LinkSignature: true, LinkLog: true, LinkProvenance: true, LinkSBOM: sbom, LinkSource: p.Provenance().RequireSource})`, `v.demand(map[string]bool{LinkImage: true})`}
+var cutDemand = cut{"verify/chain.go", `v.demand(required)`, `v.demand(map[string]bool{LinkImage: true})`}
 
 const (
-	proofGuard  = "each part of a proof is checked against the others and the trust root: verify judge"
-	demandGuard = "signature, log entry, provenance and SBOM are demanded of each image: verify conclude"
+	proofGuard  = "each part of a proof is checked against the others and the trust root: bundle Verify"
+	demandGuard = "signature, log entry, provenance and SBOM are demanded of each image: verify chain"
 )
 
 func init() {
@@ -113,10 +114,10 @@ func init() {
 		change                   func(s *scene, own, old map[string][]byte)
 	}{
 		{"replay-proof", "attach the proof of an older release to another image", "signature",
-			"statements and SBOMs are held to the image's digest: verify aboutDigest, aboutSums, readSBOM", []cut{
-				{"verify/bundle.go", `if sub.Digest[digest.Algorithm] == digest.Hex {`, `if true {`},
-				{"verify/sealed.go", `if matches > 0 && differs == 0 {`, `if true {`},
-				{"verify/sbom.go", `if info.SubjectDigest != digest.String() {`, `if false {`},
+			"statements and SBOMs are held to the image's digest: bundle aboutDigest, aboutSums, verify readSBOM", []cut{
+				{"bundle/signature.go", `if sub.Digest[digest.Algorithm] == digest.Hex {`, `if true {`},
+				{"bundle/signature.go", `if matches > 0 && differs == 0 {`, `if true {`},
+				{"verify/sbom.go", `if info.SubjectDigest != image.String() {`, `if false {`},
 			},
 			func(s *scene, own, old map[string][]byte) {
 				for kind := range own {
@@ -144,8 +145,8 @@ func init() {
 			})
 		}},
 		{"forged-certificate", "sign under a certificate of an authority that has only the names of the platform's", "signature",
-			"a certificate is of an authority of the trust root, and has an SCT of its own: verify certified",
-			[]cut{{"verify/sealed.go", "	if s.cert != nil {\n		if err := s.certified(", "	if false {\n		if err := s.certified("}},
+			"a certificate is of an authority of the trust root, and has an SCT of its own: bundle certificate",
+			[]cut{{"bundle/verify.go", `v.Signature == nil && b.Certificate != nil {`, `false {`}},
 			func(s *scene, own, _ map[string][]byte) {
 				for kind := range own {
 					own[kind] = s.forge(own[kind])
@@ -191,7 +192,7 @@ func (s *scene) exchange(own, old map[string][]byte, kind, part string) {
 // name of the platform's. Log and clock do for it what they do for everybody.
 func (s *scene) forge(b []byte) []byte {
 	s.Helper()
-	parsed, err := attest.ParseBundle(b)
+	parsed, err := bundle.ParsePlatform(b)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -200,7 +201,7 @@ func (s *scene) forge(b []byte) []byte {
 		s.Fatal(err)
 	}
 	p := s.platform("step")
-	forged, err := sign.Bundle(&sign.DSSEData{Data: parsed.Entity.GetDsseEnvelope().GetPayload(), PayloadType: attest.PayloadType}, key, sign.BundleOptions{
+	forged, err := sign.Bundle(&sign.DSSEData{Data: parsed.Proto.GetDsseEnvelope().GetPayload(), PayloadType: attest.PayloadType}, key, sign.BundleOptions{
 		CertificateProvider:  impostor{parsed.Certificate},
 		TimestampAuthorities: []*sign.TimestampAuthority{sign.NewTimestampAuthority(&sign.TimestampAuthorityOptions{URL: p.URL + "/api/v1/timestamp"})},
 		TransparencyLogs:     []sign.Transparency{sign.NewRekor(&sign.RekorOptions{BaseURL: p.URL, Version: 2})},
@@ -233,10 +234,9 @@ func (i impostor) GetCertificate(_ context.Context, holder sign.Keypair, _ *sign
 
 var _ = register(attack{
 	name: "another-platforms-proof", tries: "attach signature, provenance and SBOM that another platform made, all sound",
-	guard: "a proof counts for whom the trust root names: verify judge, checkTimes, believed",
+	guard: "a proof counts for whom the trust root names: bundle Verify, verify trustPlatform",
 	cuts: []cut{cutProof,
-		{"verify/bundle.go", "		return errUnknownLog(b)\n	}\n	for", "		return nil\n	}\n	for"},
-		{"verify/referrers.go", `if p.signature = c.believed(p); p.signature == nil {`, `if true {`},
+		{"verify/judge.go", `if p.signer = c.trustPlatform(p); p.signer != nil {`, `if false {`},
 	},
 	beside: func(s *scene) (string, string) {
 		v := s.victim("app")

@@ -17,11 +17,12 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/sigstore/sigstore-go/pkg/bundle"
+	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/prooftest"
@@ -69,7 +70,7 @@ type exhibit struct {
 	raw    []byte
 	digest v1.Hash
 	sum    []byte
-	signer verify.Signer
+	signer bundle.Signer
 	trust  *trust.Root
 	plain  root.TrustedMaterial
 	now    time.Time
@@ -86,7 +87,7 @@ func publicBundle(b *testing.B) *exhibit {
 	}
 	material := read("test/conformance/sigstore/testdata/public-trusted_root.json")
 	x := &exhibit{raw: read("cmd/colophon/testdata/github-attestation/MODULE.bazel.intoto.jsonl"), now: time.Now()}
-	s, err := attest.ParseSigned(x.raw)
+	s, err := bundle.Parse(x.raw)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -94,7 +95,7 @@ func publicBundle(b *testing.B) *exhibit {
 	if x.sum, err = hex.DecodeString(x.digest.Hex); err != nil {
 		b.Fatal(err)
 	}
-	x.signer = verify.Signer{Identity: s.Certificate.URIs[0].String(), Issuer: trust.GitHubIssuer}
+	x.signer = bundle.Signer{Identity: s.Certificate.URIs[0].String(), Issuer: trust.GitHubIssuer}
 	if x.trust, err = trust.Parse(material); err != nil {
 		b.Fatal(err)
 	}
@@ -105,14 +106,14 @@ func publicBundle(b *testing.B) *exhibit {
 }
 
 func (x *exhibit) ours(b *testing.B) {
-	if _, err := verify.Artifact(x.raw, verify.Subject{Digest: x.digest}, x.signer, x.trust.Material, x.now); err != nil {
+	if _, err := bundle.Artifact(x.raw, bundle.Subject{Digest: x.digest}, x.signer, x.trust.Material, x.now); err != nil {
 		b.Fatal(err)
 	}
 }
 
 // plainly is sigstore-go's verifier, as its documentation says to use it.
 func (x *exhibit) plainly(b *testing.B) {
-	entity := new(bundle.Bundle)
+	entity := new(sgbundle.Bundle)
 	err := entity.UnmarshalJSON(x.raw)
 	if err != nil {
 		b.Fatal(err)
@@ -132,7 +133,7 @@ func (x *exhibit) plainly(b *testing.B) {
 
 // ownBundle is a provenance as a platform of Colophon signs them, and the image
 // with all its proofs.
-func ownBundle(b *testing.B) (bundle func(*testing.B), image func(*testing.B, *verify.Cache)) {
+func ownBundle(b *testing.B) (own func(*testing.B), image func(*testing.B, *verify.Cache)) {
 	p := prooftest.New(b)
 	store := prooftest.NewStore(b)
 	rel := p.Release(store)
@@ -146,7 +147,11 @@ func ownBundle(b *testing.B) (bundle func(*testing.B), image func(*testing.B, *v
 	opts := verify.Options{Trust: []*trust.Root{r}, Policy: demand, Now: time.Now()}
 	digest := rel.Image.Digest.String()
 	return func(b *testing.B) {
-			if _, _, err := verify.Bundle(raw, r, rel.Image.Digest); err != nil {
+			parsed, err := bundle.ParsePlatform(raw)
+			if err == nil {
+				err = parsed.Verify(bundle.Subject{Digest: rel.Image.Digest}, r.Material, opts.Now).Err()
+			}
+			if err != nil {
 				b.Fatal(err)
 			}
 		}, func(b *testing.B, cache *verify.Cache) {

@@ -35,8 +35,28 @@ const (
 
 // Release puts an image under the tag v1.2.0 and prepares its proofs.
 func (p *Platform) Release(store *Store) *Release {
-	r := &Release{p: p, store: store, Blobs: map[string]v1.Descriptor{}, Manifests: map[string]v1.Descriptor{}}
-	r.Image, r.Layers = store.Image("v1.2.0")
+	image, layers := store.Image("v1.2.0")
+	r := p.ReleaseOf(image)
+	r.store, r.Layers = store, layers
+	return r
+}
+
+// Again prepares the proofs of the same image as built from another commit and ref.
+func (r *Release) Again(commit, ref string) *Release {
+	again := r.p.ReleaseOf(r.Image)
+	again.store, again.Layers = r.store, r.Layers
+	again.Identity.Commit, again.Identity.Ref = commit, ref
+	again.Identity.Invocation += "-again"
+	again.Parameters.Source.Commit, again.Parameters.Source.Ref = commit, ref
+	source := &again.Provenance.BuildDefinition.ResolvedDependencies[0]
+	source.URI, source.Digest["gitCommit"] = attest.GitURI(Source, ref), commit
+	again.Provenance.RunDetails.Metadata.InvocationID = again.Identity.Invocation
+	return again
+}
+
+// ReleaseOf prepares the proofs of an image that is kept elsewhere.
+func (p *Platform) ReleaseOf(image v1.Descriptor) *Release {
+	r := &Release{p: p, Image: image, Blobs: map[string]v1.Descriptor{}, Manifests: map[string]v1.Descriptor{}}
 	r.Identity = Identity{SAN: Builder, Issuer: URL, SourceURI: Source, Commit: Commit, Ref: Ref, Invocation: URL + "/api/colophon/v1/releases/1"}
 	r.Parameters = attest.ExternalParameters{Source: attest.SourceParameters{URI: Source, Ref: Ref, Commit: Commit}, Recipe: json.RawMessage(`{"builder":"buildkit"}`)}
 	started := p.Now

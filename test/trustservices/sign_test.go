@@ -5,14 +5,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/sigstore/sigstore-go/pkg/bundle"
+	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	sigroot "github.com/sigstore/sigstore-go/pkg/root"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
 	ours "github.com/colophon-build/colophon/sign"
 	"github.com/colophon-build/colophon/trust"
-	colophon "github.com/colophon-build/colophon/verify"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -65,14 +66,19 @@ func TestSignVerifiesBeforeItReturns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	believed, err := trust.Parse(a.root.Document())
+	trusted, err := trust.Parse(a.root.Document())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st, cert, err := colophon.Bundle(raw, believed, digest); err != nil || st.PredicateType != attest.PredicateSign || cert.SubjectAlternativeName != a.url+"/builders/test/v1" {
-		t.Errorf("got %+v, %+v, %v", st, cert, err)
+	signed, err := bundle.ParsePlatform(raw)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := new(bundle.Bundle).UnmarshalJSON(raw); err != nil {
+	r := signed.Verify(bundle.Subject{Digest: digest}, trusted.Material, time.Now())
+	if err := r.Err(); err != nil || signed.Statement.PredicateType != attest.PredicateSign || r.Identity.SubjectAlternativeName != a.url+"/builders/test/v1" {
+		t.Errorf("got %+v, %+v, %v", signed.Statement, r, err)
+	}
+	if err := new(sgbundle.Bundle).UnmarshalJSON(raw); err != nil {
 		t.Error(err)
 	}
 	for _, kinds := range [][]string{{"caUrls"}, {"rekorTlogUrls"}, {"tsaUrls"}, {"no caUrls"}, {"no rekorTlogUrls"}, {"no tsaUrls"}} {

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -177,8 +178,12 @@ func (b *Builder) Build(ctx context.Context, r builder.Request) (*builder.Result
 
 // describe says what shaped the build, for the provenance's internal parameters.
 func (b *Builder) describe(j *job, l builder.Limits) map[string]string {
-	c := map[string]string{
-		"namespaces":      "user mount pid ipc uts",
+	isolation := attest.Isolation{Namespaces: "user mount pid ipc uts"}
+	if b.cfg.Unconfined {
+		isolation.Namespaces = attest.NoNamespaces
+	}
+	c := isolation.Parameters()
+	maps.Copy(c, map[string]string{
 		"noNewPrivileges": "true",
 		"seccomp":         "sha256:" + toolchain.Filter().Digest(),
 		"go.flags":        strings.Join(append(slices.Clone(goFlags), "-ldflags="+goLDFlags), " "),
@@ -186,10 +191,8 @@ func (b *Builder) describe(j *job, l builder.Limits) map[string]string {
 		"limits.cpus":     strconv.Itoa(cpus(l)),
 		"limits.wallTime": l.WallTime.String(),
 		"sourceDateEpoch": strconv.FormatInt(j.Epoch, 10),
-	}
-	if b.cfg.Unconfined {
-		c["namespaces"] = "none"
-	} else if b.cfg.StdCache != "" {
+	})
+	if !b.cfg.Unconfined && b.cfg.StdCache != "" {
 		c["go.stdlib"] = "compiled before, from the toolchain alone"
 	}
 	if j.Vendored {

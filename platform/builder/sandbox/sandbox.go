@@ -34,6 +34,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/confine"
 	"github.com/colophon-build/colophon/platform/builder"
 )
@@ -328,15 +329,15 @@ func (r *Room) Exceeded() error {
 // Describe is the room as it was made, for the provenance: what the parent did
 // and measured itself, nothing that the room said.
 func (r *Room) Describe() map[string]string {
-	m := map[string]string{
-		"namespaces":       "user mount pid ipc uts cgroup network",
+	m := attest.Isolation{Namespaces: "user mount pid ipc uts cgroup network"}.Parameters()
+	maps.Copy(m, map[string]string{
 		"seccomp":          "sha256:" + confine.Room().Digest(),
 		"noNewPrivileges":  "true",
 		"devices":          strings.Join(devices, " "),
 		"filesystem":       r.disk.kind,
 		"limits.disk":      strconv.FormatInt(r.disk.size, 10),
 		"limits.openFiles": strconv.Itoa(openFiles),
-	}
+	})
 	if r.disk.why != "" {
 		m["filesystem"] += ", counted as memory: " + r.disk.why
 	}

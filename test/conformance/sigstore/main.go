@@ -1,6 +1,6 @@
 // Command sigstore speaks the command line of the Sigstore client conformance
 // suite (sigstore/sigstore-conformance, docs/cli_protocol.md), so that the
-// suite can run against package verify:
+// suite can run against package bundle:
 //
 //	sigstore sign-bundle [--staging] [--in-toto] --identity-token TOKEN --bundle FILE [--trusted-root FILE] [--signing-config FILE] ARTIFACT
 //	sigstore verify-bundle [--staging] --bundle FILE (--certificate-identity ID --certificate-oidc-issuer URL | --key FILE) [--trusted-root FILE] ARTIFACT|sha256:DIGEST
@@ -27,10 +27,10 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/tuf"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/trust"
-	"github.com/colophon-build/colophon/verify"
 )
 
 // publicRoot is the trusted root of the public Sigstore instance
@@ -97,7 +97,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 }
 
 func verifyBundle(_ context.Context, o options) error {
-	signer := verify.Signer{Identity: o.identity, Issuer: o.issuer}
+	signer := bundle.Signer{Identity: o.identity, Issuer: o.issuer}
 	if o.key != "" {
 		if o.identity != "" || o.issuer != "" {
 			return errors.New("--key and a certificate's identity exclude each other")
@@ -106,7 +106,7 @@ func verifyBundle(_ context.Context, o options) error {
 		if err != nil {
 			return err
 		}
-		signer = verify.Signer{Key: key}
+		signer = bundle.Signer{Key: key}
 	}
 	material, err := o.material()
 	if err != nil {
@@ -120,7 +120,7 @@ func verifyBundle(_ context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	_, err = verify.Artifact(raw, subject, signer, material, time.Now())
+	_, err = bundle.Artifact(raw, subject, signer, material, time.Now())
 	return err
 }
 
@@ -152,23 +152,23 @@ func stagingOptions() *tuf.Options {
 var digestRE = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
 // openSubject takes a digest where nothing on disk has that name.
-func openSubject(artifact string) (verify.Subject, error) {
+func openSubject(artifact string) (bundle.Subject, error) {
 	f, err := os.Open(artifact)
 	if errors.Is(err, os.ErrNotExist) && digestRE.MatchString(artifact) {
 		h, err := v1.NewHash(artifact)
-		return verify.Subject{Digest: h}, err
+		return bundle.Subject{Digest: h}, err
 	}
 	if err != nil {
-		return verify.Subject{}, err
+		return bundle.Subject{}, err
 	}
 	sum := sha256.New()
 	if _, err := io.Copy(sum, f); err != nil {
-		return verify.Subject{}, err
+		return bundle.Subject{}, err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return verify.Subject{}, err
+		return bundle.Subject{}, err
 	}
-	return verify.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}, Content: f}, nil
+	return bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}, Content: f}, nil
 }
 
 func readKey(path string) (crypto.PublicKey, error) {

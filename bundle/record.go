@@ -1,0 +1,139 @@
+package bundle
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// record is what an entry of Rekor v1 says was signed, and by whom. Nothing of
+// it is verified. Entries of v2 are compared with recordV2 instead.
+type record struct {
+	OfPayload bool   // Digest is of the envelope's payload, else of what was signed
+	Algorithm string // of Digest: "sha256", …
+	Digest    []byte
+	Signature []byte
+	Signer    []byte // DER of a certificate or of a public key (SubjectPublicKeyInfo)
+}
+
+// hashValue is how the bodies of Rekor v1 write a digest.
+type hashValue struct {
+	Algorithm string `json:"algorithm"`
+	Value     string `json:"value"` // hex
+}
+
+// parseRecord reads the body of an entry of kind hashedrekord 0.0.1, dsse 0.0.1
+// or intoto 0.0.2 (sigstore/rekor, pkg/types).
+func parseRecord(body []byte) (*record, error) {
+	kind, err := bodyKind(body)
+	if err != nil {
+		return nil, err
+	}
+	r := new(record)
+	var digest hashValue
+	var pemSigner []byte
+	switch kind {
+	case [2]string{"hashedrekord", "0.0.1"}:
+		var b struct {
+			Spec struct {
+				Data struct {
+					Hash hashValue `json:"hash"`
+				} `json:"data"`
+				Signature struct {
+					Content   []byte `json:"content"`
+					PublicKey struct {
+						Content []byte `json:"content"`
+					} `json:"publicKey"`
+				} `json:"signature"`
+			} `json:"spec"`
+		}
+		err = strict.Unmarshal(body, maxCanonicalBody, &b)
+		digest, r.Signature, pemSigner = b.Spec.Data.Hash, b.Spec.Signature.Content, b.Spec.Signature.PublicKey.Content
+	case [2]string{"dsse", "0.0.1"}:
+		type signature struct {
+			Signature []byte `json:"signature"`
+			Verifier  []byte `json:"verifier"`
+		}
+		var b struct {
+			Spec struct {
+				PayloadHash hashValue   `json:"payloadHash"`
+				Signatures  []signature `json:"signatures"`
+			} `json:"spec"`
+		}
+		if err = strict.Unmarshal(body, maxCanonicalBody, &b); err == nil && len(b.Spec.Signatures) != 1 {
+			err = fmt.Errorf("%d signatures, want 1", len(b.Spec.Signatures))
+		}
+		if err == nil {
+			s := b.Spec.Signatures[0]
+			digest, r.OfPayload, r.Signature, pemSigner = b.Spec.PayloadHash, true, s.Signature, s.Verifier
+		}
+	case [2]string{"intoto", "0.0.2"}:
+		type signature struct {
+			Sig       []byte `json:"sig"` // base64 of the signature in base64
+			PublicKey []byte `json:"publicKey"`
+		}
+		var b struct {
+			Spec struct {
+				Content struct {
+					Envelope struct {
+						Signatures []signature `json:"signatures"`
+					} `json:"envelope"`
+					PayloadHash hashValue `json:"payloadHash"`
+				} `json:"content"`
+			} `json:"spec"`
+		}
+		if err = strict.Unmarshal(body, maxCanonicalBody, &b); err == nil && len(b.Spec.Content.Envelope.Signatures) != 1 {
+			err = fmt.Errorf("%d signatures, want 1", len(b.Spec.Content.Envelope.Signatures))
+		}
+		if err == nil {
+			s := b.Spec.Content.Envelope.Signatures[0]
+			digest, r.OfPayload, pemSigner = b.Spec.Content.PayloadHash, true, s.PublicKey
+			r.Signature, err = base64.StdEncoding.Strict().DecodeString(string(s.Sig))
+		}
+	default:
+		err = fmt.Errorf("kind: got %q %q, want one that binds digest, signature and signer", kind[0], kind[1])
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, r.fill(digest, pemSigner)
+}
+
+func (r *record) fill(digest hashValue, pemSigner []byte) error {
+	var err error
+	if r.Digest, err = hex.DecodeString(digest.Value); err != nil || len(r.Digest) == 0 || digest.Algorithm == "" {
+		return fmt.Errorf("digest: got %q %q, want an algorithm and hex", digest.Algorithm, digest.Value)
+	}
+	r.Algorithm = digest.Algorithm
+	if len(r.Signature) == 0 {
+		return errors.New("no signature")
+	}
+	block, rest := pem.Decode(pemSigner)
+	if block == nil || len(bytes.TrimSpace(rest)) != 0 || block.Type != "CERTIFICATE" && block.Type != "PUBLIC KEY" {
+		return errors.New("want one certificate or public key in PEM")
+	}
+	r.Signer = block.Bytes
+	return nil
+}
+
+// recordV2 is the body of the one entry of kind hashedrekord 0.0.2 that there can
+// be for a signature: its canonical JSON (rekor-tiles, RFC 8785), of which the
+// log's leaf is the hash. algorithm and keyDetails are names of Sigstore's
+// protobuf enumerations ("SHA2_256", "PKIX_ECDSA_P256_SHA_256"). signer is the DER of
+// a certificate or, where isKey, of a public key (SubjectPublicKeyInfo).
+func recordV2(algorithm string, digest, signature []byte, keyDetails string, signer []byte, isKey bool) []byte {
+	member := "x509Certificate"
+	if isKey {
+		member = "publicKey"
+	}
+	b64 := base64.StdEncoding.EncodeToString
+	// "keyDetails" sorts before both names of the last member.
+	return fmt.Appendf(nil, `{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"hashedRekordV002":{"data":{"algorithm":%q,"digest":%q},`+
+		`"signature":{"content":%q,"verifier":{"keyDetails":%q,%q:{"rawBytes":%q}}}}}}`,
+		algorithm, b64(digest), b64(signature), keyDetails, member, b64(signer))
+}

@@ -1,0 +1,167 @@
+package bundle_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/asn1"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	ctx509 "github.com/google/certificate-transparency-go/x509"
+	"github.com/sigstore/sigstore-go/pkg/root"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/trust"
+)
+
+// issuing is a platform, two certificates of it and their issuer.
+func issuing(t *testing.T) (a, b, issuer *x509.Certificate, material root.TrustedMaterial) {
+	p := prooftest.New(t)
+	rel := p.Release(prooftest.NewStore(t))
+	leaf := func() *x509.Certificate {
+		b, err := bundle.ParsePlatform(p.Sign(rel.Identity, rel.Statement(attest.PredicateSign)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.Certificate
+	}
+	material = p.Root().Material
+	return leaf(), leaf(), trust.Authorities(material)[0].Root, material
+}
+
+func sctsOf(c *x509.Certificate) *[]byte {
+	for i := range c.Extensions {
+		if c.Extensions[i].Id.Equal(bundle.OIDSCTs) {
+			return &c.Extensions[i].Value
+		}
+	}
+	return nil
+}
+
+// TestSCTBent bends one thing about a certificate that was logged.
+func TestSCTBent(t *testing.T) {
+	for name, tt := range map[string]struct {
+		bend   func(a, b, issuer *x509.Certificate, log *root.TransparencyLog)
+		reason string
+	}{
+		"nothing":                {func(_, _, _ *x509.Certificate, _ *root.TransparencyLog) {}, ""},
+		"none":                   {func(a, _, _ *x509.Certificate, _ *root.TransparencyLog) { a.Extensions = nil }, "no list"},
+		"of another certificate": {func(a, b, _ *x509.Certificate, _ *root.TransparencyLog) { *sctsOf(a) = *sctsOf(b) }, "not signed by its certificate log"},
+		"for another issuer": {func(_, b, issuer *x509.Certificate, _ *root.TransparencyLog) {
+			issuer.RawSubjectPublicKeyInfo = b.RawSubjectPublicKeyInfo
+		}, "not signed by its certificate log"},
+		"before its log": {func(_, _, _ *x509.Certificate, log *root.TransparencyLog) { log.ValidityPeriodStart = time.Now() }, "is trusted"},
+		"after its log": {func(_, _, _ *x509.Certificate, log *root.TransparencyLog) {
+			log.ValidityPeriodEnd = time.Now().Add(-time.Hour)
+		}, "is trusted"},
+		"of a stranger's":   {func(_, b, _ *x509.Certificate, log *root.TransparencyLog) { log.PublicKey = b.PublicKey }, "not signed by its certificate log"},
+		"of an unknown log": {func(a, _, _ *x509.Certificate, _ *root.TransparencyLog) { (*sctsOf(a))[10] ^= 1 }, "none is of a certificate log"},
+		"cut short":         {func(a, _, _ *x509.Certificate, _ *root.TransparencyLog) { *sctsOf(a) = (*sctsOf(a))[:40] }, "malformed"},
+	} {
+		a, b, issuer, material := issuing(t)
+		var log *root.TransparencyLog
+		for _, log = range material.CTLogs() {
+		}
+		tt.bend(a, b, issuer, log)
+		if err := bundle.CertificateLogged(a, issuer, material); (err == nil) != (tt.reason == "") || err != nil && !strings.Contains(err.Error(), tt.reason) {
+			t.Errorf("%s: got %v, want %q in it", name, err, tt.reason)
+		}
+		// Every single byte of list and certificate counts.
+		if name != "nothing" {
+			continue
+		}
+		list, tbs := *sctsOf(a), a.RawTBSCertificate
+		for i := range list {
+			bent := *a
+			bent.Extensions = slices.Clone(a.Extensions)
+			*sctsOf(&bent) = slices.Clone(list)
+			(*sctsOf(&bent))[i] ^= 1
+			if bundle.CertificateLogged(&bent, issuer, material) == nil {
+				t.Errorf("byte %d of the list may change", i)
+			}
+		}
+		inList := bytes.Index(tbs, list)
+		for i := range tbs {
+			if i >= inList-2 && i < inList+len(list) {
+				continue // taken out, with tag and length before it
+			}
+			bent := *a
+			bent.RawTBSCertificate = slices.Clone(tbs)
+			bent.RawTBSCertificate[i] ^= 1
+			if bundle.CertificateLogged(&bent, issuer, material) == nil {
+				t.Errorf("byte %d of the certificate may change", i)
+			}
+		}
+	}
+}
+
+// FuzzSCTs: neither a list of SCTs nor a certificate panics; and what is left
+// without its list has none, and is not shortened again. Of real certificates it
+// is what certificate-transparency-go makes of them, which encodes anew what it
+// read, and so repairs what others spoiled.
+func FuzzSCTs(f *testing.F) {
+	seeds := 0
+	for _, raw := range publicCertificates(f) {
+		cert, err := x509.ParseCertificate(raw)
+		if err != nil {
+			f.Fatal(err)
+		}
+		scts, err := bundle.ParseSCTs(*sctsOf(cert))
+		if err != nil || len(scts) == 0 {
+			f.Fatalf("seed: got %d SCTs, %v", len(scts), err)
+		}
+		got, err1 := bundle.WithoutSCTs(cert.RawTBSCertificate)
+		want, err2 := ctx509.RemoveSCTList(cert.RawTBSCertificate)
+		if err1 != nil || err2 != nil || !bytes.Equal(got, want) {
+			f.Fatalf("seed: got %x, %v, certificate-transparency-go %x, %v", got, err1, want, err2)
+		}
+		f.Add(*sctsOf(cert), cert.RawTBSCertificate)
+		seeds++
+	}
+	if seeds < 3 {
+		f.Fatalf("got %d seeds, want at least 3", seeds)
+	}
+	oid, err := asn1.Marshal(bundle.OIDSCTs)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, list, tbs []byte) {
+		if scts, err := bundle.ParseSCTs(list); err == nil && len(scts) > bundle.MaxSCTs {
+			t.Errorf("got %d SCTs, at most %d are taken", len(scts), bundle.MaxSCTs)
+		}
+		got, err := bundle.WithoutSCTs(tbs)
+		if err != nil {
+			return
+		}
+		again, err := bundle.WithoutSCTs(got)
+		if err != nil || !bytes.Equal(again, got) {
+			t.Errorf("got %x, and without its list once more %x, %v", got, again, err)
+		}
+		if len(got) > len(tbs)+8 || bytes.Count(got, oid) > bytes.Count(tbs, oid) {
+			t.Errorf("%d bytes became %d", len(tbs), len(got))
+		}
+	})
+}
+
+// publicCertificates are leaves that the public Sigstore instance issued.
+func publicCertificates(t testing.TB) [][]byte {
+	const cases = "../test/conformance/sigstore/testdata/cases/"
+	var all [][]byte
+	for _, name := range []string{"happy-path-intoto-in-dsse-v3", "happy-path-v0.1", "happy-path-v0.3", "rekor2-happy-path"} {
+		raw, err := os.ReadFile(cases + name + "/bundle.sigstore.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := bundle.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b.Certificate.Raw)
+	}
+	return all
+}

@@ -1,0 +1,265 @@
+package bundle
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	commonpb "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/sigstore/sigstore/pkg/signature/options"
+
+	"github.com/colophon-build/colophon/attest"
+)
+
+// Subject is what a signature should be about: a file, or an image.
+type Subject struct {
+	Digest  v1.Hash   // sha256 of the content; required
+	Content io.Reader // the content itself, read to its end, where the caller has it; some signatures need it. Nil: the digest alone
+}
+
+// About fails unless digest is what the bundle says that it is about: one of the
+// statement's subjects, or the image of a signature of cosign v2. It does not
+// know what the signature of a file is about.
+func (b *Bundle) About(digest v1.Hash) error {
+	switch {
+	case b.Image != "":
+		if b.Image != digest.String() {
+			return fmt.Errorf("image of the signature: got %q, want %q", b.Image, digest)
+		}
+	case b.Statement != nil:
+		return aboutDigest(b.Statement, digest)
+	}
+	return nil
+}
+
+// aboutDigest fails unless the digest is among the statement's subjects.
+func aboutDigest(s *attest.Statement, digest v1.Hash) error {
+	var got []string
+	for _, sub := range s.Subject {
+		if sub.Digest[digest.Algorithm] == digest.Hex {
+			return nil
+		}
+		got = append(got, digest.Algorithm+":"+sub.Digest[digest.Algorithm])
+	}
+	if len(got) > 3 {
+		got = append(got[:3], "…")
+	}
+	return fmt.Errorf("subject of the statement: got %q, want %q", strings.Join(got, ", "), digest)
+}
+
+// sealed is what a bundle's signature covers, and who should have made it: the
+// holder of cert, or where that is nil, of key.
+type sealed struct {
+	cert      *x509.Certificate
+	key       crypto.PublicKey
+	signature []byte
+	envelope  bool
+	payload   []byte // of an envelope
+	signed    []byte // of an envelope: its pre-authentication encoding (DSSE v1.0.2); of an image signed by cosign v2: the payload
+	digest    []byte // of a message, as the bundle says
+	algorithm string // of digest
+}
+
+func (b *Bundle) seal(key crypto.PublicKey) (*sealed, error) {
+	s := &sealed{cert: b.Certificate, key: key, signed: b.Payload}
+	if env := b.Proto.GetDsseEnvelope(); env != nil {
+		if len(env.GetSignatures()) != 1 {
+			return nil, fmt.Errorf("envelope has %d signatures, want 1", len(env.GetSignatures()))
+		}
+		s.envelope, s.payload, s.signature = true, env.GetPayload(), env.GetSignatures()[0].GetSig()
+		s.signed = dsse.PAE(env.GetPayloadType(), s.payload)
+	} else {
+		m := b.Proto.GetMessageSignature()
+		s.signature, s.digest = m.GetSignature(), m.GetMessageDigest().GetDigest()
+		switch m.GetMessageDigest().GetAlgorithm() {
+		case commonpb.HashAlgorithm_SHA2_256:
+			s.algorithm = "sha256"
+		case commonpb.HashAlgorithm_SHA2_384:
+			s.algorithm = "sha384"
+		case commonpb.HashAlgorithm_SHA2_512:
+			s.algorithm = "sha512"
+		default:
+			return nil, fmt.Errorf("message digest algorithm: got %q, want SHA-2", m.GetMessageDigest().GetAlgorithm())
+		}
+	}
+	if len(s.signature) == 0 {
+		return nil, errors.New("the bundle holds no signature")
+	}
+	return s, nil
+}
+
+// about verifies the signature itself, and that it is about subject.
+func (s *sealed) about(b *Bundle, subject Subject) error {
+	verifiers, err := s.verifiers()
+	if err != nil {
+		return err
+	}
+	if b.Image != "" {
+		// The payload names the image, as About has seen; it is what was signed.
+		sum := sha256.Sum256(b.Payload)
+		subject = Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Content: bytes.NewReader(b.Payload)}
+	}
+	wanted := []string{"sha256", s.algorithm}
+	for _, v := range verifiers {
+		wanted = append(wanted, v.hash)
+	}
+	if b.Statement != nil {
+		for _, sub := range b.Statement.Subject {
+			wanted = append(wanted, slices.Collect(maps.Keys(sub.Digest))...)
+		}
+	}
+	sums, err := subject.sums(wanted)
+	if err != nil {
+		return err
+	}
+	if !s.envelope {
+		if got := sums[s.algorithm]; got == nil || !bytes.Equal(got, s.digest) {
+			return fmt.Errorf("artifact: got %s, and the signature is about %s:%x", subject.Digest, s.algorithm, s.digest)
+		}
+		return s.match(verifiers, func(v keyVerifier) error {
+			if v.hash == "" {
+				return v.VerifySignature(bytes.NewReader(s.signature), bytes.NewReader(s.signed))
+			}
+			digest := sums[v.hash]
+			if digest == nil {
+				digest = sums["sha256"] // what another would be of is not at hand
+			}
+			return v.VerifySignature(bytes.NewReader(s.signature), nil, options.WithDigest(digest))
+		})
+	}
+	if err := s.match(verifiers, func(v keyVerifier) error {
+		return v.VerifySignature(bytes.NewReader(s.signature), bytes.NewReader(s.signed))
+	}); err != nil {
+		return err
+	}
+	return aboutSums(b.Statement, subject, sums)
+}
+
+// keyVerifier checks signatures by one key in one algorithm.
+type keyVerifier struct {
+	signature.Verifier
+	hash string // what it signs the digest of, if that is SHA-2
+}
+
+// verifiers are the ways that the signer's key may have signed: the one of its
+// kind (Sigstore's registry of algorithms) and, by certificates alone, of P-384
+// and P-521 with SHA-256, as old clients signed.
+func (s *sealed) verifiers() ([]keyVerifier, error) {
+	var opts []signature.LoadOption
+	if !s.envelope && (s.cert != nil || s.signed == nil) {
+		// Of Ed25519, a log of digests takes the prehashed form alone; a key may
+		// have signed an image without one.
+		opts = append(opts, options.WithED25519ph())
+	}
+	key := s.key
+	if s.cert != nil {
+		key = s.cert.PublicKey
+	}
+	algorithm, err := signature.GetDefaultAlgorithmDetails(key, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("key: %w", err)
+	}
+	algorithms := []signature.AlgorithmDetails{algorithm}
+	if ec, ok := key.(*ecdsa.PublicKey); ok && s.cert != nil && ec.Curve != elliptic.P256() {
+		//lint:ignore SA1019 deprecated, and out there
+		old := commonpb.PublicKeyDetails_PKIX_ECDSA_P384_SHA_256
+		if ec.Curve == elliptic.P521() {
+			//lint:ignore SA1019 as above
+			old = commonpb.PublicKeyDetails_PKIX_ECDSA_P521_SHA_256
+		}
+		if algorithm, err = signature.GetAlgorithmDetails(old); err != nil {
+			return nil, fmt.Errorf("key: %w", err)
+		}
+		algorithms = append(algorithms, algorithm)
+	}
+	var all []keyVerifier
+	for _, a := range algorithms {
+		v, err := signature.LoadVerifierFromAlgorithmDetails(key, a, opts...)
+		if err != nil {
+			return nil, fmt.Errorf("key: %w", err)
+		}
+		all = append(all, keyVerifier{v, map[crypto.Hash]string{crypto.SHA256: "sha256", crypto.SHA384: "sha384", crypto.SHA512: "sha512"}[a.GetHashType()]})
+	}
+	return all, nil
+}
+
+func (s *sealed) match(verifiers []keyVerifier, check func(keyVerifier) error) error {
+	for _, v := range verifiers {
+		if check(v) == nil {
+			return nil
+		}
+	}
+	return errors.New("the signature does not match what is signed")
+}
+
+// sums are the digests of the subject by algorithm: the one that it is named
+// by and, where its content is at hand, those wanted of SHA-2, of that content.
+func (s Subject) sums(wanted []string) (map[string][]byte, error) {
+	named, err := hex.DecodeString(s.Digest.Hex)
+	if err != nil || s.Digest.Algorithm != "sha256" || len(named) != sha256.Size {
+		return nil, fmt.Errorf("digest: got %q, want sha256 and 64 hex digits", s.Digest)
+	}
+	if s.Content == nil {
+		return map[string][]byte{"sha256": named}, nil
+	}
+	hashes := make(map[string]hash.Hash)
+	var writers []io.Writer
+	for _, name := range wanted {
+		if of := sha2[name]; of != nil && hashes[name] == nil {
+			hashes[name] = of()
+			writers = append(writers, hashes[name])
+		}
+	}
+	if _, err := io.Copy(io.MultiWriter(writers...), s.Content); err != nil {
+		return nil, fmt.Errorf("content: %w", err)
+	}
+	sums := make(map[string][]byte)
+	for name, h := range hashes {
+		sums[name] = h.Sum(nil)
+	}
+	if !bytes.Equal(sums["sha256"], named) {
+		return nil, fmt.Errorf("content: got sha256:%x, want %s", sums["sha256"], s.Digest)
+	}
+	return sums, nil
+}
+
+var sha2 = map[string]func() hash.Hash{"sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New}
+
+// aboutSums fails unless one subject of the statement has one of the digests, and
+// no other digest of a known kind: a subject that contradicts itself does not count.
+func aboutSums(st *attest.Statement, subject Subject, sums map[string][]byte) error {
+	for _, sub := range st.Subject {
+		matches, differs := 0, 0
+		for name, sum := range sums {
+			switch got, ok := sub.Digest[name]; {
+			case !ok:
+			case got == hex.EncodeToString(sum):
+				matches++
+			default:
+				differs++
+			}
+		}
+		if matches > 0 && differs == 0 {
+			return nil
+		}
+	}
+	if err := aboutDigest(st, subject.Digest); err != nil {
+		return err
+	}
+	return fmt.Errorf("subject of the statement: names %s beside digests of something else", subject.Digest)
+}

@@ -1,0 +1,166 @@
+package provenance
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/trust"
+)
+
+// Colophon's platforms. The certificate is the platform's word about the build,
+// given before the build ran; the provenance was written afterwards.
+var colophon = system{
+	name:   Colophon,
+	named:  func(san string) bool { _, err := trust.IssuerOf(san); return err == nil },
+	origin: colophonOrigin,
+	forms:  []form{{attest.PredicateSLSA1, among(attest.BuildTypeBuildKit, attest.BuildTypeGolang), readColophon}},
+	wants:  fmt.Sprintf("one that is known: %q, %q", attest.BuildTypeBuildKit, attest.BuildTypeGolang),
+}
+
+func colophonOrigin(id certificate.Summary) (Origin, error) {
+	if id.BuildSignerURI != "" && id.BuildSignerURI != id.SubjectAlternativeName {
+		return Origin{}, fmt.Errorf("build signer of the certificate: got %q, want %q", id.BuildSignerURI, id.SubjectAlternativeName)
+	}
+	return Origin{
+		System: Colophon, Signer: id.SubjectAlternativeName,
+		Source: id.SourceRepositoryURI, Ref: id.SourceRepositoryRef, Commit: id.SourceRepositoryDigest, Invocation: id.RunInvocationURI,
+	}, nil
+}
+
+// readColophon reads the provenance of Colophon's builders (spec/buildkit/v1,
+// spec/golang/v1). All that the certificate says must be said again.
+func readColophon(d *Document, by Origin, f *Facts) error {
+	def := d.v1.BuildDefinition
+	var params attest.ExternalParameters
+	if err := strict.UnmarshalKnown(def.ExternalParameters, limits.Statement, &params); err != nil {
+		return fmt.Errorf("external parameters: %w", err)
+	}
+	src := params.Source
+	if canonical, err := source.Canonical(src.URI); err != nil || canonical != src.URI {
+		return fmt.Errorf("source: got %q, want a canonical repository address", src.URI)
+	}
+	for _, c := range []claim{
+		{"builder id", d.Builder, by.Signer},
+		{"source", src.URI, by.Source},
+		{"commit", src.Commit, by.Commit},
+		{"ref", src.Ref, by.Ref},
+		{"invocation", d.v1.RunDetails.Metadata.InvocationID, by.Invocation},
+	} {
+		if err := c.check(); err != nil {
+			return err
+		}
+	}
+	f.Builder, f.Source, f.Ref, f.Commit, f.Hermetic = d.Builder, src.URI, src.Ref, src.Commit, params.Hermetic
+	isolation, err := attest.ReadIsolation(def.InternalParameters)
+	if err != nil {
+		return err
+	}
+	f.Isolation = &isolation
+	if f.Recipe, err = recipeOf(params.Recipe); err != nil {
+		return err
+	}
+	if f.Lock, err = lockOf(def, params); err != nil {
+		return err
+	}
+	f.Tree, f.Signature, err = sourceDependency(def.ResolvedDependencies, src)
+	return err
+}
+
+// recipeOf returns nil where there is none. Unknown members could change what
+// was built (SLSA v1.2, "Verifying artifacts").
+func recipeOf(raw json.RawMessage) (*attest.Recipe, error) {
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	var r attest.Recipe
+	if err := strict.UnmarshalKnown(raw, limits.Statement, &r); err != nil {
+		return nil, fmt.Errorf("external parameters: recipe: %w", err)
+	}
+	if r.Builder == "" {
+		return nil, errors.New("external parameters: recipe: it names no builder")
+	}
+	return &r, nil
+}
+
+// lockOf returns the digest of the lock that the downloads were held to, or "".
+// It fails where a provenance claims more than it names: by the build type's
+// spec, a build that says it was hermetic or locked names the lock.
+func lockOf(def attest.BuildDefinition, params attest.ExternalParameters) (string, error) {
+	if params.Hermetic && params.Lock != "" {
+		return "", errors.New("external parameters: hermetic, and held to a lock that was brought: a build is one or the other")
+	}
+	if def.BuildType == attest.BuildTypeGolang {
+		if params.Lock != "" {
+			return "", fmt.Errorf("external parameters: got lock %q, and build type %s has none", params.Lock, def.BuildType)
+		}
+		return "", nil
+	}
+	if !params.Hermetic && params.Lock == "" {
+		return "", nil
+	}
+	lock := ""
+	for _, d := range def.ResolvedDependencies {
+		if d.Name != "lock" || d.MediaType != attest.LockMediaType {
+			continue
+		}
+		if lock != "" {
+			return "", errors.New("resolved dependencies: two locks, want one")
+		}
+		sum := d.Digest["sha256"]
+		if raw, err := hex.DecodeString(sum); err != nil || len(raw) != 32 || sum != strings.ToLower(sum) {
+			return "", fmt.Errorf("resolved dependencies: lock: got sha256 %q, want 64 hex digits", sum)
+		}
+		lock = "sha256:" + sum
+	}
+	switch {
+	case lock == "" && params.Hermetic:
+		return "", errors.New("external parameters: hermetic, and the resolved dependencies name no lock, which is what that means")
+	case lock == "":
+		return "", fmt.Errorf("external parameters: lock %q, and the resolved dependencies name none", params.Lock)
+	case params.Lock != "" && params.Lock != lock:
+		return "", fmt.Errorf("lock: the external parameters say %q, the resolved dependencies %q", params.Lock, lock)
+	}
+	return lock, nil
+}
+
+// sourceDependency fails unless the dependencies name the source at the commit
+// of the external parameters. It returns what else they say about it: its tree,
+// and the signature of tag or commit.
+func sourceDependency(deps []attest.ResourceDescriptor, src attest.SourceParameters) (tree string, sig *source.Signature, err error) {
+	want := attest.GitURI(src.URI, src.Ref)
+	var got []string
+	for _, d := range deps {
+		if d.URI != want {
+			continue
+		}
+		if d.Digest["gitCommit"] == src.Commit && src.Commit != "" {
+			return d.Digest["gitTree"], signatureOf(d.Annotations["signature"]), nil
+		}
+		got = append(got, d.Digest["gitCommit"])
+	}
+	return "", nil, fmt.Errorf("resolved dependencies: %s: got commits %q, want %q", want, got, src.Commit)
+}
+
+// signatureOf reads a source.Signature that went through JSON; nil where it is
+// none, or of an unknown status.
+func signatureOf(annotation any) *source.Signature {
+	raw, err := json.Marshal(annotation)
+	var s source.Signature
+	if err != nil || json.Unmarshal(raw, &s) != nil {
+		return nil
+	}
+	switch s.Status {
+	case source.Verified, source.Unverified, source.Bad, source.Unsigned:
+		return &s
+	}
+	return nil
+}

@@ -1,0 +1,281 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/trust"
+)
+
+// set is evidence that belongs together: the provenance of one build, and what
+// its signer signed beside it. A subject may carry proofs of many commits and
+// makers; a verdict rests on one set, never on the best of each kind.
+type set struct {
+	rules                            rules
+	provenance, signature, spdx, cdx ref
+}
+
+// signed is what the links of signature and log are about. Platforms sign the
+// image itself; of others the provenance is the one thing signed.
+func (s set) signed() ref {
+	if s.signature.item != nil || s.rules == ofPlatform {
+		return s.signature
+	}
+	return s.provenance
+}
+
+// sets are those that the policy's Origin could rest on, the best first: whole
+// ones before others, and those of platforms before others. There is always one.
+func (c *check) sets(ev *evidence) (sets []set) {
+	var failed []set
+	add := func(s set) {
+		if s.provenance.holds() {
+			sets = append(sets, s)
+		} else {
+			failed = append(failed, s)
+		}
+	}
+	switch c.opts.Policy.Origin.(type) {
+	case policy.BuilderProvenance:
+		for _, r := range ev.refs(ofPlatform, ofKind(attest.PredicateSLSA1), nil) {
+			if r.holds() {
+				add(c.platformSet(ev, r))
+			}
+		}
+		public := ev.refs(ofPublic, anything, nil)
+		for _, r := range public {
+			add(set{rules: ofPublic, provenance: r})
+		}
+		switch {
+		case len(public) > 0 || len(sets) > 0:
+		case c.about == aboutFile:
+			failed = append(failed, set{rules: ofPublic, provenance: best(ev.refs(ofPlatform, anything, nil))})
+		default:
+			failed = append(failed, c.platformSet(ev, best(ev.refs(ofPlatform, ofKind(attest.PredicateSLSA1), nil))))
+		}
+	case policy.SignerProvenance:
+		for _, r := range ev.refs(ofNamed, isProvenance, nil) {
+			add(set{rules: ofNamed, provenance: r})
+		}
+	case policy.SignatureOnly:
+		takes := func(it *item) bool { return it.signature }
+		if c.about == aboutFile {
+			takes = anything
+		}
+		return []set{{rules: ofNamed, signature: best(ev.refs(ofNamed, takes, nil))}}
+	}
+	if len(sets) == 0 {
+		// Nothing to rest on: the one that got furthest says why.
+		slices.SortStableFunc(failed, func(a, b set) int { return b.provenance.passed() - a.provenance.passed() })
+		return append(failed, set{rules: ofNamed})[:1]
+	}
+	slices.SortStableFunc(sets, func(a, b set) int { return c.lacks(a) - c.lacks(b) })
+	return sets
+}
+
+// platformSet is what the signer of a provenance signed beside it.
+func (c *check) platformSet(ev *evidence, provenance ref) set {
+	s := set{rules: ofPlatform, provenance: provenance}
+	var beside *proof
+	if provenance.holds() {
+		beside = provenance.proof
+	}
+	for kind, into := range map[string]*ref{attest.PredicateSign: &s.signature, attest.PredicateSPDX: &s.spdx, attest.PredicateCDX: &s.cdx} {
+		*into = best(ev.refs(ofPlatform, ofKind(kind), beside))
+	}
+	return s
+}
+
+// lacks counts what a set is without, of what the policy demands.
+func (c *check) lacks(s set) (n int) {
+	demanded := []ref{s.provenance}
+	if s.rules == ofPlatform {
+		demanded = append(demanded, s.signature)
+		if c.opts.Policy.SBOM() != policy.SBOMOptional {
+			demanded = append(demanded, s.spdx, s.cdx)
+		}
+	}
+	for _, r := range demanded {
+		if !r.holds() {
+			n++
+		}
+	}
+	return n
+}
+
+// maxAsked bounds how many repositories are asked about one subject.
+const maxAsked = 8
+
+// choose picks the set that the verdict rests on: the first that lacks nothing
+// and whose repository does not contradict it.
+func (c *check) choose(ctx context.Context, sets []set) (set, Link) {
+	first := c.sourceLink(ctx, sets[0])
+	for _, s := range sets[1:min(len(sets), maxAsked)] {
+		if first.Status != Broken || c.lacks(s) > 0 {
+			break
+		}
+		if l := c.sourceLink(ctx, s); l.Status != Broken {
+			return s, l
+		}
+	}
+	return sets[0], first
+}
+
+// chain adds the links of the policy's Origin, and the outcome that follows from
+// them and from those that v has already. An image has more links than a file.
+func (c *check) chain(ctx context.Context, v *Verdict, ev *evidence, image *v1.Hash) set {
+	s, source := c.choose(ctx, c.sets(ev))
+	required := map[string]bool{LinkImage: image != nil, LinkFile: image == nil, LinkSignature: true, LinkLog: !withoutLog(c.opts.Policy.Signer())}
+	for _, l := range c.proofLinks(ev, s) {
+		v.add(l)
+	}
+	if _, only := c.opts.Policy.Origin.(policy.SignatureOnly); !only {
+		required[LinkProvenance], required[LinkSource] = true, c.opts.Policy.Provenance().RequireSource
+		v.add(source)
+	}
+	if image != nil {
+		required[LinkSBOM] = s.rules == ofPlatform && c.opts.Policy.SBOM() != policy.SBOMOptional
+		v.add(c.sbomLink(ctx, *image, ev, s))
+	}
+	c.require(v, s)
+	v.demand(required)
+	v.Facts = c.factsOf(s)
+	return s
+}
+
+// proofLinks are the links of signature, log and provenance.
+func (c *check) proofLinks(ev *evidence, s set) []Link {
+	signature, log := c.signatureLinks(ev, s)
+	if _, only := c.opts.Policy.Origin.(policy.SignatureOnly); only {
+		return []Link{signature, log, {Name: LinkProvenance, Status: NotAsked, Reason: "only who signed was asked"}}
+	}
+	return []Link{signature, log, c.provenanceLink(ev, s)}
+}
+
+// takes returns which items could be what the signature of a set is about.
+func (c *check) takes(s set) (takes func(*item) bool, what string) {
+	_, only := c.opts.Policy.Origin.(policy.SignatureOnly)
+	if only || s.rules == ofPlatform {
+		return func(it *item) bool { return it.signature || it.kind == attest.PredicateSign }, "signature"
+	}
+	return isProvenance, "provenance"
+}
+
+func (c *check) signatureLinks(ev *evidence, s set) (signature, log Link) {
+	r := s.signed()
+	takes, what := c.takes(s)
+	p := r.proof
+	if p == nil || !r.holds() && ev.unread(takes) != nil {
+		signature = ev.lacking(LinkSignature, takes, what, r)
+		return signature, Link{Name: LinkLog, Status: signature.Status, Reason: "there is no signature to look up"}
+	}
+	signature = Link{Name: LinkSignature, Status: Holds, Claim: c.signatureClaim(p)}
+	log = c.logLink(p)
+	// What is said beside the signature is another link's concern.
+	fault := p.Signature
+	if fault == nil {
+		fault = p.signer
+	}
+	if fault == nil && p.Result.Err() == nil && p.says == nil {
+		fault = r.err // another release
+	}
+	switch {
+	case fault == nil:
+	case p.Undecidable:
+		signature = Link{Name: LinkSignature, Status: Unknown, Reason: fault.Error()}
+	default:
+		signature = Link{Name: LinkSignature, Status: Broken, Reason: fault.Error()}
+	}
+	return signature, log
+}
+
+func (c *check) signatureClaim(p *proof) string {
+	if p.Identity.SubjectAlternativeName == "" {
+		return "of the key given"
+	}
+	return fmt.Sprintf("%s, certified %s", p.Identity.SubjectAlternativeName, trust.FormatTime(p.Certified))
+}
+
+func (c *check) logLink(p *proof) Link {
+	l := Link{Name: LinkLog, Status: Holds}
+	switch {
+	case p.Log != nil:
+		return Link{Name: LinkLog, Status: Broken, Reason: p.Log.Error()}
+	case p.rules == ofPlatform:
+		l.Claim = fmt.Sprintf("entry %d, checkpoint %d", p.Index, p.TreeSize)
+		if p.Signature == nil {
+			l.Claim += ", timestamp within the certificate"
+		}
+		return l
+	case p.Index >= 0:
+		l.Claim = fmt.Sprintf("entry %d", p.Index)
+	case p.rules == ofNamed && withoutLog(c.opts.Policy.Signer()):
+		return Link{Name: LinkLog, Status: NotAsked, Reason: "dangerous: a signature that no log has is accepted, as was asked"}
+	default:
+		l.Claim = "the trust root keeps no log"
+	}
+	if len(p.Times) > 0 {
+		l.Claim += ", signed " + trust.FormatTime(p.Times[0])
+	}
+	return l
+}
+
+func (c *check) provenanceLink(ev *evidence, s set) Link {
+	r := s.provenance
+	switch {
+	case r.holds() && r.proof.build != nil:
+		return Link{Name: LinkProvenance, Status: Holds, Claim: r.proof.build.claim()}
+	case s.rules == ofPlatform:
+		return ev.lacking(LinkProvenance, ofKind(attest.PredicateSLSA1), "provenance", r)
+	case ev.unread(isProvenance) != nil:
+		return Link{Name: LinkProvenance, Status: Unknown, Reason: ev.unread(isProvenance).Error()}
+	case r.proof != nil && r.proof.Err() == nil && r.proof.signer == nil:
+		return Link{Name: LinkProvenance, Status: Broken, Reason: r.err.Error()}
+	}
+	return Link{Name: LinkProvenance, Status: Unknown, Reason: "there is no good signature over it"}
+}
+
+// claim is the provenance in one line.
+func (b *build) claim() string {
+	ref := b.Ref
+	if ref == "" {
+		ref = "no ref"
+	}
+	level := "no Build level"
+	if l := b.level(); l > 0 {
+		level = fmt.Sprintf("Build L%d", l)
+	}
+	commit := b.Commit
+	if len(commit) > 7 {
+		commit = commit[:7]
+	}
+	return fmt.Sprintf("built from %s@%s, %s; %s", strings.TrimPrefix(b.Source, "https://"), commit, ref, level)
+}
+
+// hint says what to do about an image that was not accepted.
+func (v *Verdict) hint(ev *evidence) {
+	signed, untrusted := 0, 0
+	for _, it := range ev.items {
+		if len(it.proofs) == 0 {
+			continue
+		}
+		signed++
+		// The signature is good, and no trust root knows its certificate.
+		if !slices.ContainsFunc(it.proofs, func(p *proof) bool { return p.Passed > 1 || p.Result.Err() == nil }) {
+			untrusted++
+		}
+	}
+	switch {
+	case v.Outcome == Accepted || ev.err != nil:
+	case signed == 0:
+		v.Hint = "nothing that proves its origin is attached to this image; release it with `colophon release`"
+	case signed == untrusted:
+		v.Hint = "nobody that this machine trusts signed it; see `colophon trust list`"
+	}
+}

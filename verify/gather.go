@@ -1,0 +1,158 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/policy"
+)
+
+// parallel bounds the requests in flight, and with them the bundles in memory.
+const parallel = 8
+
+// errHostile says that the content is there and unusable: asking again is no use.
+var errHostile = errors.New("not an attestation")
+
+// settled says that asking again would teach nothing more.
+func settled(err error) bool {
+	return errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrMismatch) || errors.Is(err, errHostile)
+}
+
+// gather lists all that is attached to an image, once, and judges each item.
+// Nothing that one item does (lie, be huge, be missing) changes what is known
+// about another.
+func (c *check) gather(ctx context.Context, image v1.Hash) *evidence {
+	list, err := oci.Attachments(ctx, c.src, image, c.cosignTags()...)
+	if err != nil {
+		return &evidence{err: fmt.Errorf("referrers of %s: %w", image, err)}
+	}
+	found := make([][]*item, len(list.Items))
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	for i := range list.Items {
+		g.Go(func() error {
+			found[i] = c.attached(ctx, image, &list.Items[i])
+			return nil
+		})
+	}
+	_ = g.Wait() // no task fails: each item keeps its own error
+	ev := &evidence{items: slices.Concat(found...), beyond: list.Beyond}
+	subject := func() bundle.Subject { return bundle.Subject{Digest: image} }
+	for _, raw := range c.opts.Bundles {
+		ev.items = append(ev.items, c.brought(raw, subject))
+	}
+	c.compareLocks(ctx, list, ev)
+	return ev
+}
+
+// gatherBundles judges the bundles that a caller brings with a file. Each call
+// of subject is good for one reading of the file.
+func (c *check) gatherBundles(bundles [][]byte, subject func() bundle.Subject) *evidence {
+	ev := &evidence{file: true}
+	for _, raw := range bundles {
+		ev.items = append(ev.items, c.brought(raw, subject))
+	}
+	return ev
+}
+
+// cosignTags are the tags of cosign v2 under which there may be something that
+// the policy asks for. What platforms attach is never there.
+func (c *check) cosignTags() []oci.CosignTag {
+	_, builders := c.opts.Policy.Origin.(policy.BuilderProvenance)
+	_, summary := c.opts.Policy.Origin.(policy.SummaryOnly)
+	switch {
+	case !builders && !summary, len(c.opts.Policy.Attestations) > 0, len(c.opts.Policy.Verifiers) > 0:
+		return []oci.CosignTag{oci.CosignSignatures, oci.CosignAttestations}
+	case len(c.plainRoots()) > 0:
+		return []oci.CosignTag{oci.CosignAttestations}
+	}
+	return nil
+}
+
+// attached reads the items of one attached manifest. Of a manifest that holds
+// nothing signed there are none.
+func (c *check) attached(ctx context.Context, image v1.Hash, a *oci.Attached) (items []*item) {
+	at, kind := a.Descriptor.Digest.String(), a.Annotations[attest.AnnotationType]
+	fail := func(err error) []*item {
+		return append(items, &item{at: at, kind: kind, err: fmt.Errorf("attestation %s: %w", at, err), unread: !settled(err)})
+	}
+	if a.Err != nil {
+		return fail(a.Err)
+	}
+	if a.Tag == "" && a.ArtifactType == attest.BundleMediaType {
+		if _, err := a.BundleLayer(); err != nil {
+			return fail(err)
+		}
+	}
+	for i, l := range a.Layers {
+		if i == limits.Referrers {
+			return append(items, &item{err: fmt.Errorf("attestation %s: %d more were not looked at", at, len(a.Layers)-i), unread: true})
+		}
+		parse := parserOf(l)
+		if parse == nil {
+			continue
+		}
+		raw, err := oci.Content(ctx, c.src, l, limits.Bundle)
+		if err != nil {
+			items = fail(err)
+			continue
+		}
+		it := &item{at: at, kind: kind}
+		if a.Tag != "" {
+			it.at = l.Digest.String()
+		}
+		b, err := parse(raw)
+		if err != nil {
+			it.err = fmt.Errorf("attestation %s: %w", it.at, err)
+		} else {
+			c.judge(it, b, platformForm(raw, a, l), func() bundle.Subject { return bundle.Subject{Digest: image} })
+		}
+		items = append(items, it)
+	}
+	return items
+}
+
+// parserOf returns how a layer is read, or nil where it is nothing that is signed.
+func parserOf(l v1.Descriptor) func([]byte) (*bundle.Bundle, error) {
+	switch t := string(l.MediaType); {
+	case attest.IsBundleMediaType(t):
+		return bundle.Parse
+	case t == attest.SimpleSigningMediaType:
+		return func(raw []byte) (*bundle.Bundle, error) { return bundle.ParseCosign2Signature(raw, l.Annotations) }
+	case t == attest.EnvelopeMediaType:
+		return func(raw []byte) (*bundle.Bundle, error) { return bundle.ParseCosign2(raw, l.Annotations) }
+	}
+	return nil
+}
+
+// platformForm returns how a layer is read in the form that platforms make;
+// nil where platforms attach nothing in such a way.
+func platformForm(raw []byte, a *oci.Attached, l v1.Descriptor) func() (*bundle.Bundle, error) {
+	if a.Tag != "" || len(a.Layers) != 1 || !attest.IsBundleMediaType(string(l.MediaType)) {
+		return nil
+	}
+	return func() (*bundle.Bundle, error) { return bundle.ParsePlatform(raw) }
+}
+
+// brought judges a bundle, or an envelope by itself, that the caller brings.
+func (c *check) brought(raw []byte, subject func() bundle.Subject) *item {
+	it := &item{}
+	parse := bundle.Parse
+	if bundle.IsEnvelope(raw) {
+		parse = bundle.ParseEnvelope
+	}
+	b, err := parse(raw)
+	if it.err = err; err == nil {
+		c.judge(it, b, func() (*bundle.Bundle, error) { return bundle.ParsePlatform(raw) }, subject)
+	}
+	return it
+}
