@@ -84,7 +84,7 @@ services: deps builder build base-images ## release examples/go-service and node
 
 bench: deps tools $(BIN)/syft build base-images example ## measure beside the peers; figures and ratios on stdout
 	COLOPHON_BENCH=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...
-	$(GO) test -timeout 60m -run '^$$' -bench 'Room|Buildkitd' -benchtime 20x ./build/buildkit ./build/sandbox
+	$(GO) test -timeout 60m -run '^$$' -bench 'Room|Buildkitd' -benchtime 20x ./platform/builder/buildkit ./platform/builder/sandbox
 
 clean: ## what builds made, but not the pinned tools and base images
 	rm -rf $(BIN)/colophon $(BIN)/colophond $(BIN)/attack out/hello out/quickstart out/self out/cache

@@ -45,7 +45,7 @@ func BenchmarkPlatform(b *testing.B) {
 // releases compares release with a bare buildctl build of the same commit, and
 // with what the peers do to a finished image.
 func releases(b *testing.B, p *harness.Platform) (image, builder string) {
-	repo := filepath.Join(harness.Root(b), "build", "hello")
+	repo := filepath.Join(harness.Root(b), "out", "hello")
 	tree := b.TempDir()
 	// Without its syntax line, which names an image that a closed network does not have.
 	run(b, exec.Command("sh", "-c", "git -C '"+repo+"' archive v0.1.0 | tar -x -C '"+tree+"' && sed -i '/^# syntax=/d' '"+tree+"/Dockerfile'"))
@@ -92,7 +92,7 @@ func verifying(b *testing.B, p *harness.Platform, image, builder string) {
 	if err := os.WriteFile(root, p.Get("/trusted_root.json"), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	repo := "file://" + filepath.Join(harness.Root(b), "build", "hello")
+	repo := "file://" + filepath.Join(harness.Root(b), "out", "hello")
 	identity := []string{"--trusted-root", root, "--certificate-identity", builder, "--certificate-oidc-issuer", p.URL}
 	var ours, theirs []time.Duration
 	for range 10 {

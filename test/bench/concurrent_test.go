@@ -16,7 +16,7 @@ import (
 // and the platform keeps to what its configuration lets it have.
 func atOnce(b *testing.B, p *harness.Platform) {
 	const n = 8
-	repo := filepath.Join(harness.Root(b), "build", "hello")
+	repo := filepath.Join(harness.Root(b), "out", "hello")
 	started := time.Now()
 	took := make([]time.Duration, n)
 	var all sync.WaitGroup

@@ -105,7 +105,7 @@ func StdCache(t testing.TB) string {
 	if os.Getuid() == 0 {
 		name = "gostd-roles"
 	}
-	return filepath.Join(Root(t), "build", "cache", name)
+	return filepath.Join(Root(t), "out", "cache", name)
 }
 
 // Config writes a configuration for "colophond serve": the given members, and a
@@ -405,7 +405,7 @@ func (l *Log) String() string {
 // BaseImages is the layout that "make base-images" builds.
 func BaseImages(t testing.TB) string {
 	t.Helper()
-	dir := filepath.Join(Root(t), "build", "base-images")
+	dir := filepath.Join(Root(t), "out", "base-images")
 	if _, err := os.Stat(filepath.Join(dir, "index.json")); err != nil {
 		t.Fatalf("no base images: run make base-images (%v)", err)
 	}

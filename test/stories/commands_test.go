@@ -78,7 +78,7 @@ func exits(ts *testscript.TestScript, args []string) error {
 
 // alone runs a program that can reach nobody. Its output is logged.
 func alone(ts *testscript.TestScript, neg bool, args []string) {
-	path, err := exec.LookPath(filepath.Join(ts.Getenv("ROOT"), "bin", args[0]))
+	path, err := exec.LookPath(filepath.Join(ts.Getenv("ROOT"), "out/bin", args[0]))
 	ts.Check(err)
 	cmd := exec.Command(path, args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
