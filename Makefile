@@ -14,7 +14,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 GOBUILD := $(GO) build -buildvcs=false
 BIN     := out/bin
 
-.PHONY: help build builder tools deps base-images example quickstart self services test attack attack-unguarded check fuzz bench clean distclean
+.PHONY: help build builder tools deps base-images example quickstart self services test attack attack-unguarded check fuzz bench docs site clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,8 +86,14 @@ bench: deps tools $(BIN)/syft build base-images example ## measure beside the pe
 	COLOPHON_BENCH=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...
 	$(GO) test -timeout 60m -run '^$$' -bench 'Room|Buildkitd' -benchtime 20x ./platform/builder/buildkit ./platform/builder/sandbox
 
+docs: ## docs/diagrams/*.svg, from the texts beside them
+	$(GO) run ./tools/diagrams docs/diagrams
+
+site: ## the documentation as a static site, in out/site
+	cd tools/site && $(GO) run . -o ../../out/site ../..
+
 clean: ## what builds made, but not the pinned tools and base images
-	rm -rf $(BIN)/colophon $(BIN)/colophond $(BIN)/attack out/hello out/quickstart out/self out/cache
+	rm -rf $(BIN)/colophon $(BIN)/colophond $(BIN)/attack out/hello out/quickstart out/self out/site out/cache
 
 distclean: ## all that the targets above made
 	rm -rf out
