@@ -6,8 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/mod/modfile"
 )
 
 // repoFiles calls f with each file of the repository that ends in suffix.
@@ -66,6 +69,36 @@ func TestThreatsNameTests(t *testing.T) {
 		if _, err := os.Stat(filepath.Join("stories", "testdata", story)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// docs/dependencies.md has each direct dependency of go.mod, and no other.
+func TestDependenciesAreListed(t *testing.T) {
+	gomod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := modfile.Parse("go.mod", gomod, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for _, r := range f.Require {
+		if !r.Indirect {
+			want = append(want, r.Mod.Path)
+		}
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllSubmatch(page, -1) {
+		got = append(got, string(m[1]))
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("docs/dependencies.md and go.mod differ:\n got %q\nwant %q", got, want)
 	}
 }
 
