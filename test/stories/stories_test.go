@@ -1,5 +1,6 @@
 // Package stories runs what users type, as scripts (testdata/*.txtar), against
 // a real platform that all scripts share. Each works in repositories of its own.
+// The commands of README.md and docs/ are typed too.
 package stories
 
 import (
@@ -16,6 +17,10 @@ func TestStories(t *testing.T) {
 	p := harness.Start(t, "--mirror", harness.BaseImages(t))
 	repo := harness.GoRepo(t)
 	root := harness.Root(t)
+	t.Run("pages", func(t *testing.T) {
+		t.Parallel()
+		typePages(t, p)
+	})
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
