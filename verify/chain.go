@@ -97,9 +97,9 @@ func (c *check) lacks(s set) (n int) {
 	demanded := []ref{s.provenance}
 	if s.rules == ofPlatform {
 		demanded = append(demanded, s.signature)
-		if c.opts.Policy.SBOM() != policy.SBOMOptional {
-			demanded = append(demanded, s.spdx, s.cdx)
-		}
+	}
+	if c.demandsSBOM(s) {
+		demanded = append(demanded, s.spdx, s.cdx)
 	}
 	for _, r := range demanded {
 		if !r.holds() {
@@ -107,6 +107,18 @@ func (c *check) lacks(s set) (n int) {
 		}
 	}
 	return n
+}
+
+// demandsSBOM says whether a set needs SBOMs. Only platforms attach any, so of
+// others they are demanded only where the contents of the image are to be compared.
+func (c *check) demandsSBOM(s set) bool {
+	switch c.opts.Policy.SBOM() {
+	case policy.SBOMContents:
+		return true
+	case policy.SBOMRequired:
+		return s.rules == ofPlatform
+	}
+	return false
 }
 
 // maxAsked bounds how many repositories are asked about one subject.
@@ -140,7 +152,7 @@ func (c *check) chain(ctx context.Context, v *Verdict, ev *evidence, image *v1.H
 		v.add(source)
 	}
 	if image != nil {
-		required[LinkSBOM] = s.rules == ofPlatform && c.opts.Policy.SBOM() != policy.SBOMOptional
+		required[LinkSBOM] = c.demandsSBOM(s)
 		v.add(c.sbomLink(ctx, *image, ev, s))
 	}
 	c.require(v, s)

@@ -525,3 +525,17 @@ func TestWorkflowNeverSpeaksForAPlatform(t *testing.T) {
 		t.Errorf("got %s, %q, want it rejected", v.Outcome, v.Why())
 	}
 }
+
+// TestWorkflowsHaveNoSBOM: an SBOM is demanded of platforms alone, but a policy
+// that demands the contents to be compared is not met by who attaches none.
+func TestWorkflowsHaveNoSBOM(t *testing.T) {
+	w := newWorkflow(t)
+	if v := w.verdict(); v.Outcome != verify.Accepted {
+		t.Fatalf("got %s, %s", v.Outcome, v.Why())
+	}
+	w.demand.Contents = true
+	if v := w.verdict(); v.Outcome != verify.Undecided || !strings.HasPrefix(v.Why(), "sbom: ") {
+		t.Errorf("contents demanded: got %s, %q, want it undecided for want of an SBOM", v.Outcome, v.Why())
+	}
+}
+

@@ -96,7 +96,9 @@ func (c *check) resolved(ctx context.Context, v *Verdict, d v1.Descriptor) {
 		resource = attest.ImageURI(c.src.Name())
 	}
 	c.demanded(v, ev, s, resource)
-	v.hint(ev)
+	if _, builder := c.opts.Policy.Origin.(policy.BuilderProvenance); builder {
+		v.hint(ev)
+	}
 	v.Unsigned = Claims(ctx, c.src, d.Digest, false)
 }
 
