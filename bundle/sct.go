@@ -19,6 +19,14 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
+// The SCT of a certificate is verified here and not by ctutil of
+// certificate-transparency-go, which sigstore-go uses. ctutil parses certificate
+// and issuer once more, with a copy of crypto/x509, and encodes what it has
+// parsed. That takes 4.5 times as long (0.79 ms against 0.17 ms, most of which is
+// the one signature) and 1,853 allocations against 67: BenchmarkSCT. A platform's
+// bundle takes 0.9 ms in all. ctutil also brings the client of the log and
+// net/http. FuzzSCTs compares the two on real certificates.
+
 // oidSCTs is the certificate extension with the list of SCTs (RFC 6962, 3.3).
 var oidSCTs = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2}
 

@@ -2,15 +2,23 @@ package bundle_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/hex"
+	"errors"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/certificate-transparency-go/ctutil"
 	ctx509 "github.com/google/certificate-transparency-go/x509"
+	"github.com/google/certificate-transparency-go/x509util"
 	"github.com/sigstore/sigstore-go/pkg/root"
 
 	"github.com/colophon-build/colophon/attest"
@@ -164,4 +172,89 @@ func publicCertificates(t testing.TB) [][]byte {
 		all = append(all, b.Certificate.Raw)
 	}
 	return all
+}
+
+// BenchmarkSCT is the cost of the one SCT of a certificate: here, by
+// certificate-transparency-go, and of the signature that both verify.
+func BenchmarkSCT(b *testing.B) {
+	raw, err := os.ReadFile("../test/conformance/sigstore/testdata/public-trusted_root.json")
+	if err != nil {
+		b.Fatal(err)
+	}
+	r, err := trust.Parse(raw)
+	if err != nil {
+		b.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(publicCertificates(b)[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	var chain []*x509.Certificate
+	for _, ca := range r.Material.FulcioCertificateAuthorities() {
+		if chains, err := ca.Verify(cert, cert.NotBefore); err == nil {
+			chain = chains[0]
+		}
+	}
+	if len(chain) < 2 {
+		b.Fatal("the certificate has no chain")
+	}
+	b.Run("ours", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := bundle.CertificateLogged(cert, chain[1], r.Material); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("ctutil", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := loggedByCTUtil(chain, r.Material); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	digest := sha256.Sum256(raw)
+	sig, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("signature", func(b *testing.B) {
+		for b.Loop() {
+			if !ecdsa.VerifyASN1(&key.PublicKey, digest[:], sig) {
+				b.Fatal("a good signature does not verify")
+			}
+		}
+	})
+}
+
+// loggedByCTUtil verifies one SCT as certificate-transparency-go's documentation
+// says to.
+func loggedByCTUtil(chain []*x509.Certificate, material root.TrustedMaterial) error {
+	var parsed []*ctx509.Certificate
+	for _, c := range chain[:2] {
+		p, err := ctx509.ParseCertificate(c.Raw)
+		if err != nil && ctx509.IsFatal(err) {
+			return err
+		}
+		parsed = append(parsed, p)
+	}
+	scts, err := x509util.ParseSCTsFromCertificate(chain[0].Raw)
+	if err != nil {
+		return err
+	}
+	for _, sct := range scts {
+		log := material.CTLogs()[hex.EncodeToString(sct.LogID.KeyID[:])]
+		if log == nil {
+			continue
+		}
+		if err = ctutil.VerifySCT(log.PublicKey, parsed, sct, true); err == nil {
+			return nil
+		}
+	}
+	return errors.Join(errors.New("no SCT holds"), err)
 }
