@@ -9,7 +9,7 @@
 //
 // The order of the checks, and what is demanded of each part, are those of
 // Sigstore's client specification. The checks are written here, without
-// sigstore-go's verifier: they take a third of its time, they cover forms that
+// sigstore-go's verifier: they take less than half its time, they cover forms that
 // it does not read, and each one says what failed. Fuzz tests hold them to it:
 // what is accepted here, sigstore-go accepts.
 package bundle
