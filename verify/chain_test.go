@@ -1,6 +1,8 @@
 package verify_test
 
 import (
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -74,7 +76,7 @@ func TestPartsOfTwoReleasesAreNoProof(t *testing.T) {
 // TestFewRequests: verifying an image with its four attestations takes eight
 // requests, in three round trips.
 func TestFewRequests(t *testing.T) {
-	counter := &waves{inner: registry.New(registry.WithReferrersSupport(true))}
+	counter := &waves{inner: registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))}
 	server := httptest.NewServer(counter)
 	defer server.Close()
 	host := strings.TrimPrefix(server.URL, "http://")
