@@ -12,8 +12,7 @@ import (
 	"sync"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
 )
 
@@ -35,7 +34,7 @@ import (
 // with one link is in no repository.
 type store struct {
 	dir  string
-	lock *os.File
+	lock *dirlock.Lock
 
 	mkdir  sync.Mutex
 	synced map[string]bool // directories whose whole path is durable; guarded by mkdir
@@ -54,18 +53,15 @@ func openStore(dir string) (_ *store, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := dirlock.Take(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			lock.Close()
+			lock.Release()
 		}
 	}()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("%s is in use by another process: %w", dir, err)
-	}
 	s := &store{dir: dir, lock: lock, seed: maphash.MakeSeed(), synced: map[string]bool{}}
 	if err := os.RemoveAll(s.path("tmp")); err != nil {
 		return nil, err
@@ -78,7 +74,7 @@ func openStore(dir string) (_ *store, err error) {
 	return s, durable.SyncDir(filepath.Dir(dir))
 }
 
-func (s *store) close() error { return s.lock.Close() }
+func (s *store) close() error { return s.lock.Release() }
 
 func (s *store) path(parts ...string) string {
 	return filepath.Join(append([]string{s.dir}, parts...)...)

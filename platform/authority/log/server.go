@@ -20,7 +20,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,6 +27,7 @@ import (
 	"github.com/transparency-dev/tessera/storage/posix"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/tlog"
 )
@@ -80,7 +80,7 @@ type Server struct {
 	maxPending int
 	log        *slog.Logger
 	metrics    *metrics
-	lock       *os.File
+	lock       *dirlock.Lock
 	slots      chan struct{} // one for each request in work
 
 	ctx      context.Context // of the storage
@@ -129,7 +129,8 @@ func New(cfg Config) (_ *Server, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("directory of the log: %w", err)
 	}
-	if s.lock, err = lockDir(cfg.Dir); err != nil {
+	// Two processes would each have an index of their own, and log the same entry twice.
+	if s.lock, err = dirlock.Take(cfg.Dir); err != nil {
 		return nil, err
 	}
 	key, rec, err := openKey(cfg.Dir, cfg.KeyFile, cfg.Origin)
@@ -206,20 +207,6 @@ func (s *Server) open(dir string) error {
 	return s.index.extend(s.ctx, source{v}, v.Checkpoint)
 }
 
-// lockDir keeps a second process away: two would each have an index of their
-// own, and log the same entry twice. The kernel lets go when the process dies.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock of the log: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("log %s is in use by another process: %w", dir, err)
-	}
-	return f, nil
-}
-
 // Close takes no more entries, finishes those it has, and ends. Where ctx ends
 // first, unfinished entries were not acknowledged; they may be in the log.
 func (s *Server) Close(ctx context.Context) error {
@@ -261,7 +248,7 @@ func (s *Server) release() error {
 		s.metrics.unregister()
 	}
 	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
+		errs = append(errs, s.lock.Release())
 	}
 	return errors.Join(errs...)
 }

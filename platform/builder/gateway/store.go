@@ -16,7 +16,7 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/colophon-build/colophon/internal/dirlock"
 )
 
 // store is a directory of bodies by their sha256: DIR/ab/abcd…. Several gateways
@@ -140,17 +140,19 @@ func (s *store) sweep() error {
 }
 
 // account adds n bytes to the size of the store, which all gateways keep in one
-// file under a lock, and makes room where that is too much. Looking at every
+// file while they hold the store's lock, and makes room where that is too much. Looking at every
 // body each time would take longer than most sessions.
 func (s *store) account(n int64) error {
+	lock, err := dirlock.Wait(s.dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
 	f, err := os.OpenFile(filepath.Join(s.dir, "size"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		return err
-	}
 	raw, err := io.ReadAll(io.LimitReader(f, 32))
 	if err != nil {
 		return err

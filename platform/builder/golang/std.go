@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
@@ -68,11 +69,11 @@ func (b *Builder) stdKey(platform string) string {
 }
 
 func (b *Builder) makeStd(ctx context.Context, dir, platform string, l builder.Limits) error {
-	unlock, err := lockDir(b.cfg.StdCache)
+	lock, err := dirlock.Wait(b.cfg.StdCache)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Release()
 	if _, err := os.Stat(dir); err == nil {
 		return nil // while we waited
 	}
@@ -136,19 +137,6 @@ func keepForever(cache string) error {
 		}
 		return os.Chtimes(path, future, future)
 	})
-}
-
-// lockDir lets one process at a time write in dir.
-func lockDir(dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return func() { f.Close() }, nil
 }
 
 // overlay is the build cache of a room that starts from compiled libraries: they

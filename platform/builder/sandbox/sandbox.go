@@ -36,6 +36,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/confine"
+	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
@@ -77,7 +78,7 @@ type Room struct {
 	Gateway net.Listener
 
 	dir    string // its directory under Config.Dir; not visible inside
-	lock   *os.File
+	lock   *dirlock.Lock
 	slot   *slot
 	disk   *disk
 	cgroup *cgroup
@@ -386,7 +387,7 @@ func (r *Room) Close() error {
 			errs = append(errs, os.RemoveAll(r.dir))
 		}
 		if r.lock != nil {
-			r.lock.Close()
+			r.lock.Release()
 		}
 		if r.slot != nil {
 			r.slot.release()

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/colophon-build/colophon/internal/dirlock"
 )
 
 const (
@@ -22,11 +22,11 @@ const (
 // processes of the machine agree on it.
 type slot struct {
 	uid  uint32
-	lock *os.File
+	lock *dirlock.Lock
 }
 
 func (s *slot) name() string { return "uid-" + strconv.FormatUint(uint64(s.uid), 10) }
-func (s *slot) release()     { s.lock.Close() }
+func (s *slot) release()     { s.lock.Release() }
 
 func takeSlot(base uint32) (*slot, error) {
 	for n := uint32(0); n < slots; n++ {
@@ -41,52 +41,34 @@ func takeSlot(base uint32) (*slot, error) {
 	return nil, fmt.Errorf("all %d uid ranges from %d are in use by running builds", slots, base)
 }
 
-// trySlot returns nil where the range is in use. Whatever a dead holder left
+// trySlot returns nil if the range is in use. Whatever a dead holder left
 // under the slot's name is removed first.
 func trySlot(uid uint32) (*slot, error) {
 	if err := os.MkdirAll(slotDir, 0o700); err != nil {
 		return nil, err
 	}
 	s := &slot{uid: uid}
-	f, err := tryLock(filepath.Join(slotDir, s.name()))
-	if err != nil || f == nil {
+	var err error
+	if s.lock, err = dirlock.TakeFile(filepath.Join(slotDir, s.name())); errors.Is(err, dirlock.ErrHeld) {
+		return nil, nil
+	} else if err != nil {
 		return nil, err
 	}
-	s.lock = f
 	if err := sweepCgroup(s.name()); err != nil {
-		f.Close()
+		s.release()
 		return nil, err
 	}
 	return s, nil
 }
 
-// tryLock returns nil where another holds the lock.
-func tryLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("locking %s: %w", path, err)
-	}
-	return f, nil
-}
-
-// makeRoomDir makes DIR/room-UID-RANDOM with the file lock, held while the room
-// lives. The room's file system and socket are to be in there too.
-func makeRoomDir(dir string, uid uint32) (string, *os.File, error) {
+// makeRoomDir makes and locks DIR/room-UID-RANDOM, for the room's life. The
+// room's file system and socket belong there too.
+func makeRoomDir(dir string, uid uint32) (string, *dirlock.Lock, error) {
 	room, err := os.MkdirTemp(dir, fmt.Sprintf("room-%d-", uid))
 	if err != nil {
 		return "", nil, err
 	}
-	lock, err := tryLock(filepath.Join(room, "lock"))
-	if err == nil && lock == nil {
-		err = fmt.Errorf("%s is locked by another", room)
-	}
+	lock, err := dirlock.Take(room)
 	if err != nil {
 		os.RemoveAll(room)
 		return "", nil, err
@@ -110,12 +92,11 @@ func Sweep(dir string) error {
 			continue
 		}
 		room := filepath.Join(dir, e.Name())
-		lock, err := tryLock(filepath.Join(room, "lock"))
-		if err != nil {
-			errs = append(errs, err)
+		lock, err := dirlock.Take(room)
+		if errors.Is(err, dirlock.ErrHeld) {
 			continue
-		}
-		if lock == nil {
+		} else if err != nil {
+			errs = append(errs, err)
 			continue
 		}
 		id, _, _ := strings.Cut(rest, "-")
@@ -129,7 +110,7 @@ func Sweep(dir string) error {
 			}
 		}
 		errs = append(errs, os.RemoveAll(room))
-		lock.Close()
+		lock.Release()
 	}
 	return errors.Join(append(errs, sweepThrottles())...)
 }

@@ -37,9 +37,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -108,7 +108,7 @@ func Serve(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer lock.Release()
 	s := &server{cfg: cfg, turns: make(chan struct{}, cfg.Concurrent)}
 	var running sync.WaitGroup
 	mux := http.NewServeMux()
@@ -143,24 +143,20 @@ func (s *server) metrics() http.Handler {
 }
 
 // claim makes dir ours and removes what a killed worker left in it.
-func claim(dir string) (*os.File, error) {
+func claim(dir string) (*dirlock.Lock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := dirlock.Take(dir)
 	if err != nil {
 		return nil, err
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("%s is another worker's: %w", dir, err)
 	}
 	left, err := filepath.Glob(filepath.Join(dir, jobPrefix+"*"))
 	for _, d := range left {
 		err = errors.Join(err, os.RemoveAll(d))
 	}
 	if err != nil {
-		lock.Close()
+		lock.Release()
 		return nil, err
 	}
 	return lock, nil

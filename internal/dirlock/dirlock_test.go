@@ -1,0 +1,57 @@
+package dirlock
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestOneHolderAtATime(t *testing.T) {
+	dir := t.TempDir()
+	held, err := Take(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Take(dir); !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("got %v, want ErrHeld with the directory's name", err)
+	}
+	if _, err := TakeFile(filepath.Join(dir, "lock")); !errors.Is(err, ErrHeld) {
+		t.Errorf("by its file: got %v, want ErrHeld", err)
+	}
+	waited := make(chan error)
+	go func() {
+		l, err := Wait(dir)
+		if err == nil {
+			err = l.Release()
+		}
+		waited <- err
+	}()
+	select {
+	case err := <-waited:
+		t.Fatalf("did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	if err := held.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A directory that is missing, and a lock file that leads elsewhere, are no locks.
+func TestNoLock(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Take(filepath.Join(dir, "missing")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing directory: got %v, want that it does not exist", err)
+	}
+	if err := os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "lock")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Take(dir); err == nil || errors.Is(err, ErrHeld) {
+		t.Errorf("symbolic link: got %v, want an error other than ErrHeld", err)
+	}
+}
