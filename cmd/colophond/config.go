@@ -14,6 +14,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/gateway"
 )
 
 // config is the file that --config names. Every field may be left out. Spec: docs/configuration.md.
@@ -46,34 +47,21 @@ type config struct {
 	Build buildConfig `json:"build,omitzero"`
 }
 
-// buildConfig is what one build may use.
+// buildConfig says how builds run.
 type buildConfig struct {
-	CPUs       float64       `json:"cpus,omitempty"`       // cores of one build
-	Memory     int64         `json:"memory,omitempty"`     // bytes
-	PIDs       int64         `json:"pids,omitempty"`       // processes and threads
-	Disk       int64         `json:"disk,omitempty"`       // bytes of everything a build writes
-	IO         int64         `json:"io,omitempty"`         // bytes per second read from that disk, and as many written
-	WallTime   string        `json:"wallTime,omitempty"`   // "30m"
-	Concurrent int           `json:"concurrent,omitempty"` // builds at once
-	Runtime    string        `json:"runtime,omitempty"`    // OCI runtime: a name in PATH, or a path
-	UIDBase    uint32        `json:"uidBase,omitempty"`    // first host uid of the rooms' ranges
-	Network    networkConfig `json:"network,omitzero"`     // what rooms may reach
-	StdCache   string        `json:"stdCache,omitempty"`   // Go's standard library, compiled from the toolchain alone; platforms of one user may share it
-}
-
-// networkConfig is what rooms may reach beside public addresses on ports 80 and 443.
-type networkConfig struct {
-	Ports      []uint16       `json:"ports,omitempty"`
-	Allow      []netip.Prefix `json:"allow,omitempty"`      // private ranges that may be reached after all
-	Deny       []netip.Prefix `json:"deny,omitempty"`       // ranges that may not; goes before allow
-	AllowHosts []string       `json:"allowHosts,omitempty"` // the only hosts that may be reached: example.com, *.example.com
-	DenyHosts  []string       `json:"denyHosts,omitempty"`  // hosts that may not
-	StoreSize  int64          `json:"storeSize,omitempty"`  // bytes kept for replays; default 20 GiB
+	builder.Limits                 // of one build
+	WallTime       string          `json:"wallTime,omitempty"`   // Limits.WallTime as people write it: "30m"
+	Concurrent     int             `json:"concurrent,omitempty"` // builds at once
+	Runtime        string          `json:"runtime,omitempty"`    // OCI runtime: a name in PATH, or a path
+	UIDBase        uint32          `json:"uidBase,omitempty"`    // first host uid of the rooms' ranges
+	Network        gateway.Network `json:"network,omitzero"`     // what rooms may reach
+	StdCache       string          `json:"stdCache,omitempty"`   // Go's standard library, compiled from the toolchain alone; platforms of one user may share it
 }
 
 func (b buildConfig) limits() builder.Limits {
-	wall, _ := time.ParseDuration(b.WallTime) // readConfig has checked it
-	return builder.Limits{CPUs: b.CPUs, Memory: b.Memory, PIDs: b.PIDs, Disk: b.Disk, IO: b.IO, WallTime: wall}
+	l := b.Limits
+	l.WallTime, _ = time.ParseDuration(b.WallTime) // readConfig has checked it
+	return l
 }
 
 func readConfig(path string) (config, error) {

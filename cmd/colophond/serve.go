@@ -429,7 +429,7 @@ func (p *platform) listen(list []role) error {
 
 // network is what the rooms of this platform may reach.
 func (p *platform) network() gateway.Settings {
-	n, platform := p.config.Build.Network, []string{p.url}
+	platform := []string{p.url}
 	for _, address := range slices.Sorted(maps.Values(p.config.hosts())) {
 		if address != "" {
 			platform = append(platform, "https://"+address)
@@ -438,10 +438,7 @@ func (p *platform) network() gateway.Settings {
 	if host, _, err := net.SplitHostPort(p.options.listen); err == nil && host != "" {
 		platform = append(platform, "http://"+p.options.listen)
 	}
-	return gateway.Settings{
-		Mirror: p.options.mirror, Platform: platform,
-		Ports: n.Ports, Allow: n.Allow, Deny: n.Deny, AllowHosts: n.AllowHosts, DenyHosts: n.DenyHosts, StoreSize: n.StoreSize,
-	}
+	return gateway.Settings{Mirror: p.options.mirror, Platform: platform, Network: p.config.Build.Network}
 }
 
 // setup is what the platform knows of itself, for the provenance.

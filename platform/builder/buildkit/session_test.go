@@ -33,7 +33,7 @@ func TestRecordLockReplay(t *testing.T) {
 	proxy, roots, at := moduleProxy(t)
 	b.rooms.cfg.Network = gateway.Settings{
 		Mirror: b.rooms.cfg.Network.Mirror, Store: filepath.Join(t.TempDir(), "store"), Roots: roots,
-		Allow: []netip.Prefix{netip.PrefixFrom(at.Addr(), 32)}, Ports: []uint16{at.Port()},
+		Network: gateway.Network{Allow: []netip.Prefix{netip.PrefixFrom(at.Addr(), 32)}, Ports: []uint16{at.Port()}},
 	}
 	dir := tree(t, `FROM golang:1.26 AS build
 WORKDIR /src

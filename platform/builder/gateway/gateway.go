@@ -50,23 +50,28 @@ import (
 type Settings struct {
 	Session builder.Session `json:"session"`
 
-	Mirror    string `json:"mirror,omitempty"`    // OCI layout that answers pulls addressed to the gateway itself; default none
-	Store     string `json:"store,omitempty"`     // directory of bodies; sessions that record or have a lock need it
-	StoreSize int64  `json:"storeSize,omitempty"` // bytes of bodies that it keeps; default 20 GiB
-	Roots     string `json:"roots,omitempty"`     // PEM file of the CAs that are believed; default the system's
+	Mirror string `json:"mirror,omitempty"` // OCI layout that answers pulls addressed to the gateway itself; default none
+	Store  string `json:"store,omitempty"`  // directory of bodies; sessions that record or have a lock need it
+	Roots  string `json:"roots,omitempty"`  // PEM file of the trusted CAs; default the system's
 
-	// Whom rooms may reach. The platform itself is refused whatever is allowed.
-	Ports      []uint16       `json:"ports,omitempty"`      // default 80 and 443
-	Allow      []netip.Prefix `json:"allow,omitempty"`      // private ranges that may be reached after all; default none
-	Deny       []netip.Prefix `json:"deny,omitempty"`       // ranges that may not; goes before Allow
-	AllowHosts []string       `json:"allowHosts,omitempty"` // the only hosts that may be reached: example.com, *.example.com; default all
-	DenyHosts  []string       `json:"denyHosts,omitempty"`  // hosts that may not; goes before AllowHosts
-	Platform   []string       `json:"platform,omitempty"`   // origins of the platform, http://host:port
+	Network
+	Platform []string `json:"platform,omitempty"` // origins of the platform, http://host:port; refused whatever Network allows
 
 	// What one session may use.
 	Conns    int   `json:"conns,omitempty"`    // connections out, and exchanges, at one time; default 256
 	Bytes    int64 `json:"bytes,omitempty"`    // of all exchanges together, both ways; default 64 GiB
 	Requests int   `json:"requests,omitempty"` // exchanges; default 100000. More are refused: the record stays whole
+}
+
+// Network says what rooms may reach, and how much of it is kept for replays. It
+// is part of the platform's configuration (build.network, docs/configuration.md).
+type Network struct {
+	StoreSize  int64          `json:"storeSize,omitempty"`  // bytes of bodies that the store keeps; default 20 GiB
+	Ports      []uint16       `json:"ports,omitempty"`      // default 80 and 443
+	Allow      []netip.Prefix `json:"allow,omitempty"`      // private ranges that rooms may reach after all; default none
+	Deny       []netip.Prefix `json:"deny,omitempty"`       // ranges that they may not; goes before Allow
+	AllowHosts []string       `json:"allowHosts,omitempty"` // the only hosts that they may reach: example.com, *.example.com; default all
+	DenyHosts  []string       `json:"denyHosts,omitempty"`  // hosts that they may not; goes before AllowHosts
 }
 
 // MirrorHost is the host of recorded requests that were addressed to the gateway
@@ -138,36 +143,12 @@ func New(s Settings) (_ *Gateway, err error) {
 	if g.ca, err = newAuthority(); err != nil {
 		return nil, err
 	}
-	if s.Mirror != "" {
-		if g.mirror, err = OpenMirror(s.Mirror); err != nil {
-			return nil, fmt.Errorf("mirror: %w", err)
-		}
+	if err := g.openSession(); err != nil {
+		return nil, err
 	}
-	if s.Session.Record || s.Session.Lock != nil {
-		if s.Store == "" {
-			return nil, errors.New("a session that records or has a lock needs a store")
-		}
-		if g.store, err = openStore(s.Store, s.StoreSize); err != nil {
-			return nil, fmt.Errorf("store: %w", err)
-		}
-	}
-	if s.Session.Sealed && s.Session.Lock == nil {
-		return nil, errors.New("a sealed session needs a lock")
-	}
-	if s.Session.Lock != nil {
-		if g.lock, err = newLocked(s.Session.Lock, g.tokens); err != nil {
-			return nil, err
-		}
-	}
-	var roots *x509.CertPool
-	if s.Roots != "" {
-		raw, err := os.ReadFile(s.Roots)
-		if err != nil {
-			return nil, fmt.Errorf("roots: %w", err)
-		}
-		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(raw) {
-			return nil, fmt.Errorf("roots: %s holds no certificate", s.Roots)
-		}
+	roots, err := readRoots(s.Roots)
+	if err != nil {
+		return nil, err
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.dialer = &dialer{policy: g.policy, slots: make(chan struct{}, s.Conns), lookup: net.DefaultResolver.LookupNetIP}
@@ -184,7 +165,6 @@ func New(s Settings) (_ *Gateway, err error) {
 		MaxIdleConns:           64,
 		MaxIdleConnsPerHost:    16,
 	}
-	quiet := log.New(io.Discard, "", 0)
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite:      func(*httputil.ProxyRequest) {},
 		Transport:    roundTripper(g.answer),
@@ -192,27 +172,66 @@ func New(s Settings) (_ *Gateway, err error) {
 		ErrorLog:     quiet,
 		BufferPool:   buffers,
 	}
-	base := func(net.Listener) context.Context { return g.ctx }
-	g.front = &http.Server{
-		Handler:           http.HandlerFunc(g.serve),
-		ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          quiet,
-		BaseContext:       base,
-	}
-	g.inside = &http.Server{
-		Handler:           http.HandlerFunc(g.serveInside),
-		ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          quiet,
-		BaseContext:       base,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, tunnelKey{}, c.(*tls.Conn).NetConn().(*tunnel).to)
-		},
+	g.front, g.inside = g.server(g.serve), g.server(g.serveInside)
+	g.inside.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, tunnelKey{}, c.(*tls.Conn).NetConn().(*tunnel).to)
 	}
 	return g, nil
+}
+
+// openSession opens what the settings and their session name on disk.
+func (g *Gateway) openSession() (err error) {
+	s := g.set
+	if s.Mirror != "" {
+		if g.mirror, err = OpenMirror(s.Mirror); err != nil {
+			return fmt.Errorf("mirror: %w", err)
+		}
+	}
+	if s.Session.Record || s.Session.Lock != nil {
+		if s.Store == "" {
+			return errors.New("a session that records or has a lock needs a store")
+		}
+		if g.store, err = openStore(s.Store, s.StoreSize); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+	}
+	if s.Session.Sealed && s.Session.Lock == nil {
+		return errors.New("a sealed session needs a lock")
+	}
+	if s.Session.Lock != nil {
+		g.lock, err = newLocked(s.Session.Lock, g.tokens)
+	}
+	return err
+}
+
+// readRoots reads the CAs in file; nil, the system's, without one.
+func readRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("roots: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(raw) {
+		return nil, fmt.Errorf("roots: %s holds no certificate", file)
+	}
+	return roots, nil
+}
+
+var quiet = log.New(io.Discard, "", 0)
+
+// server answers with h until the session ends.
+func (g *Gateway) server(h http.HandlerFunc) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          quiet,
+		BaseContext:       func(net.Listener) context.Context { return g.ctx },
+	}
 }
 
 func setDefault[T int | int64](v *T, d T) {

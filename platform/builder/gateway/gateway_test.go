@@ -121,7 +121,7 @@ func world(t *testing.T, h http.HandlerFunc) (*httptest.Server, Settings) {
 	if err := os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: up.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return up, Settings{Roots: roots, Allow: loopback, Ports: []uint16{port(t, up.URL)}}
+	return up, Settings{Roots: roots, Network: Network{Allow: loopback, Ports: []uint16{port(t, up.URL)}}}
 }
 
 func port(t *testing.T, rawURL string) uint16 {
@@ -206,7 +206,7 @@ func TestEveryByteIsRecorded(t *testing.T) {
 func TestPlainHTTPIsRecorded(t *testing.T) {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }))
 	defer up.Close()
-	room := start(t, Settings{Allow: loopback, Ports: []uint16{port(t, up.URL)}})
+	room := start(t, Settings{Network: Network{Allow: loopback, Ports: []uint16{port(t, up.URL)}}})
 	// The Host header must not lead to another target than the one that was checked.
 	if got := room.raw("GET http://user:secret@" + strings.TrimPrefix(up.URL, "http://") + "/ HTTP/1.1\r\nHost: other.example\r\n\r\n"); got != 200 {
 		t.Fatal(got)
@@ -302,7 +302,7 @@ func TestPrivateAddressesAreDenied(t *testing.T) {
 	inner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { t.Error("a private service was reached") }))
 	defer inner.Close()
 	p := port(t, inner.URL)
-	room := start(t, Settings{Ports: []uint16{p, 80}})
+	room := start(t, Settings{Network: Network{Ports: []uint16{p, 80}}})
 	hosts := []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "127.1.2.3", "10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.169.254",
 		"100.64.0.1", "[fd00::1]", "[fe80::1]", "224.0.0.1", "[64:ff9b::7f00:1]", "[2002:7f00:1::1]", "[::7f00:1]", "255.255.255.255"}
 	own, _ := net.InterfaceAddrs()
@@ -331,7 +331,7 @@ func TestPrivateAddressesAreDenied(t *testing.T) {
 func TestRebinding(t *testing.T) {
 	inner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { t.Error("a private service was reached") }))
 	defer inner.Close()
-	room := start(t, Settings{Ports: []uint16{port(t, inner.URL)}})
+	room := start(t, Settings{Network: Network{Ports: []uint16{port(t, inner.URL)}}})
 	asked := 0
 	room.g.dialer.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
 		if asked++; asked > 1 {
@@ -365,7 +365,9 @@ func TestThePlatformIsDenied(t *testing.T) {
 	defer other.Close()
 	p := port(t, platform.URL)
 	room := start(t, Settings{
-		Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}, Ports: []uint16{p, port(t, other.URL), 80},
+		Network: Network{
+			Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}, Ports: []uint16{p, port(t, other.URL), 80},
+		},
 		Platform: []string{platform.URL, "https://colophon.example"},
 	})
 	room.g.dialer.lookup = answers("127.0.0.1")
@@ -392,13 +394,14 @@ func TestHostsAndRanges(t *testing.T) {
 			}
 		}
 	}
-	try(Settings{Allow: loopback, AllowHosts: []string{"a.test", "*.b.test"}}, map[string]bool{
+	try(Settings{Network: Network{Allow: loopback, AllowHosts: []string{"a.test", "*.b.test"}}}, map[string]bool{
 		"a.test": true, "A.TEST.": true, "x.a.test": false, "b.test": false, "x.b.test": true, "x.y.b.test": true, "xb.test": false, "127.0.0.1": false})
-	try(Settings{Allow: loopback, DenyHosts: []string{"a.test", "*.b.test"}}, map[string]bool{
+	try(Settings{Network: Network{Allow: loopback, DenyHosts: []string{"a.test", "*.b.test"}}}, map[string]bool{
 		"a.test": false, "A.test.": false, "x.a.test": true, "b.test": true, "x.b.test": false, "127.0.0.1": true})
-	try(Settings{Allow: loopback, AllowHosts: []string{"*.a.test"}, DenyHosts: []string{"x.a.test"}}, map[string]bool{"x.a.test": false, "y.a.test": true})
-	try(Settings{Allow: loopback, Deny: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/24")}}, map[string]bool{"127.0.0.1": false, "a.test": false})
-	for _, bad := range []Settings{{AllowHosts: []string{"a.*"}}, {DenyHosts: []string{"A.test"}}, {DenyHosts: []string{""}}, {DenyHosts: []string{"a.test:80"}},
+	try(Settings{Network: Network{Allow: loopback, AllowHosts: []string{"*.a.test"}, DenyHosts: []string{"x.a.test"}}}, map[string]bool{"x.a.test": false, "y.a.test": true})
+	try(Settings{Network: Network{Allow: loopback, Deny: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/24")}}}, map[string]bool{"127.0.0.1": false, "a.test": false})
+	for _, bad := range []Settings{{Network: Network{AllowHosts: []string{"a.*"}}}, {Network: Network{DenyHosts: []string{"A.test"}}},
+		{Network: Network{DenyHosts: []string{""}}}, {Network: Network{DenyHosts: []string{"a.test:80"}}},
 		{Platform: []string{"colophon.example"}}, {Session: builder.Session{Record: true}}, {Session: builder.Session{Sealed: true}}, {Roots: "/dev/null"}} {
 		if _, err := New(bad); err == nil {
 			t.Errorf("%+v was taken", bad)
@@ -440,7 +443,7 @@ func TestBudgetEndsTheExchange(t *testing.T) {
 		}
 	}))
 	defer up.Close()
-	room := start(t, Settings{Bytes: 100000, Requests: 1, Allow: loopback, Ports: []uint16{port(t, up.URL)}})
+	room := start(t, Settings{Bytes: 100000, Requests: 1, Network: Network{Allow: loopback, Ports: []uint16{port(t, up.URL)}}})
 	resp, err := room.Get(up.URL)
 	if err == nil {
 		n, cerr := io.Copy(io.Discard, resp.Body)

@@ -371,7 +371,7 @@ func TestStoreAfterACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := fresh.f.Name()
-	if out, err := filepath.Glob(dir + "/*"); err != nil || len(out) != 3 { // two and the size
+	if out, err := filepath.Glob(dir + "/*"); err != nil || len(out) != 4 { // two, the size and its lock
 		t.Fatalf("got %v, %v", out, err)
 	}
 	past := b.f.Name()
@@ -602,7 +602,7 @@ func TestManyReplaysAtOnce(t *testing.T) {
 func TestRequestsAreHashedWhole(t *testing.T) {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "early") }))
 	defer up.Close()
-	room := start(t, Settings{Allow: loopback, Ports: []uint16{port(t, up.URL)}})
+	room := start(t, Settings{Network: Network{Allow: loopback, Ports: []uint16{port(t, up.URL)}}})
 	text := strings.Repeat("q", 5*spill)
 	resp, err := room.Post(up.URL, "text/plain", strings.NewReader(text))
 	if err != nil || resp.StatusCode != 200 {
