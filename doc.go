@@ -10,8 +10,8 @@
 // A package imports only from rows below its own; test/imports_test.go enforces it.
 //
 //	cmd/colophon        the CLI: one file a command, one library call each
-//	cmd/colophond       main of the platform; the work is in platform
-//	platform            serve: roles, hosts, configuration, supervision
+//	cmd/colophond       main of the platform: flags and wiring; the work is in platform
+//	platform            serve: one table of roles and one file a role; hosts, configuration
 //	platform/attestor   runs releases: the one role that holds a signing identity
 //	platform/release    the main job, in order and atomically
 //	platform/authority  what holds keys: issuer, ca, ctlog, log, tsa, root
@@ -19,6 +19,7 @@
 //	platform/registry   OCI images and what is attached to them
 //	platform/front      the port and the API; platform/web the pages
 //	platform/api        the platform's wire types and its client
+//	platform/zone       a process with a user of its own, that sees its own directories alone
 //	verify              evidence, policy and time become a Verdict, link by link
 //	policy              what a consumer demands
 //	provenance          what a builder says, one file a builder: facts, level

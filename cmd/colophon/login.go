@@ -23,15 +23,8 @@ Login does not make verify believe the platform: see "colophon trust add".`,
 }
 
 func runLogin(cmd *cobra.Command, file string) error {
-	c, err := api.ReadConfig(file)
+	c, path, err := api.Login(file)
 	if err != nil {
-		return err
-	}
-	path, err := api.ConfigPath()
-	if err != nil {
-		return err
-	}
-	if err := api.SaveConfig(path, c); err != nil {
 		return err
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "logged in to %s (kept in %s)\n", printable(c.URL), path)

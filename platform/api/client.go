@@ -29,8 +29,8 @@ const MaxEvent = 1 << 20
 // ErrNoPlatform says that nobody has logged in on this machine.
 var ErrNoPlatform = errors.New("no platform configured")
 
-// ConfigPath is where `colophon login` keeps the platform.
-func ConfigPath() (string, error) {
+// configPath is where `colophon login` keeps the platform.
+func configPath() (string, error) {
 	dir, err := os.UserConfigDir()
 	if err != nil {
 		return "", err
@@ -39,13 +39,13 @@ func ConfigPath() (string, error) {
 }
 
 // LoadConfig reads the platform to talk to: of the file that COLOPHON_PLATFORM
-// names, else of ConfigPath. Where nobody has logged in the error matches ErrNoPlatform.
+// names, else of configPath. Where nobody has logged in the error matches ErrNoPlatform.
 func LoadConfig() (*ClientConfig, error) {
 	path := os.Getenv("COLOPHON_PLATFORM")
 	if path != "" {
 		return ReadConfig(path)
 	}
-	path, err := ConfigPath()
+	path, err := configPath()
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +97,20 @@ func loopback(host string) bool {
 	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
-// SaveConfig keeps c for LoadConfig, readable by this user alone.
-func SaveConfig(path string, c *ClientConfig) error {
+// Login makes the platform of file, a client.json, the one that LoadConfig returns,
+// and says where that is kept.
+func Login(file string) (c *ClientConfig, path string, err error) {
+	if c, err = ReadConfig(file); err != nil {
+		return nil, "", err
+	}
+	if path, err = configPath(); err != nil {
+		return nil, "", err
+	}
+	return c, path, saveConfig(path, c)
+}
+
+// saveConfig writes c, readable by this user alone.
+func saveConfig(path string, c *ClientConfig) error {
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
 		return err

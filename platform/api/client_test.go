@@ -148,12 +148,12 @@ func TestWhichPlatform(t *testing.T) {
 	if _, err := LoadConfig(); !errors.Is(err, ErrNoPlatform) {
 		t.Errorf("got %v, want %v", err, ErrNoPlatform)
 	}
-	path, err := ConfigPath()
+	path, err := configPath()
 	if err != nil {
 		t.Fatal(err)
 	}
 	kept := &ClientConfig{URL: "https://a.example.com", Token: "t"}
-	if err := SaveConfig(path, kept); err != nil {
+	if err := saveConfig(path, kept); err != nil {
 		t.Fatal(err)
 	}
 	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
@@ -167,7 +167,7 @@ func TestWhichPlatform(t *testing.T) {
 	if c, err := LoadConfig(); err == nil || errors.Is(err, ErrNoPlatform) {
 		t.Errorf("got %+v, %v", c, err)
 	}
-	if again, err := ConfigPath(); err != nil || again != path {
+	if again, err := configPath(); err != nil || again != path {
 		t.Errorf("login would write to %s, %v; want %s", again, err, path)
 	}
 }

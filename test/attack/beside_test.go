@@ -359,8 +359,8 @@ func (s *scene) signer(v victim) string {
 
 var _ = register(attack{
 	name: "secrets-in-sight", tries: "as another user of the host, find keys and tokens in arguments, environments and files of the platform",
-	guard: "roles read their settings from standard input, and directories are closed: cmd/colophond role.command, own",
-	cuts:  []cut{{"cmd/colophond/supervise.go", `cmd.Args[0] = "colophond"`, `cmd.Args[0] = fmt.Sprintf("colophond %.9999s", settings)`}},
+	guard: "roles read their settings from standard input, and directories are closed: platform/zone Process.Command, ChownTree",
+	cuts:  []cut{{"platform/zone/process.go", `cmd.Args[0] = "colophond"`, `cmd.Args[0] = fmt.Sprintf("colophond %.9999s", settings)`}},
 	beside: func(s *scene) (string, string) {
 		s.victim("app") // all roles have worked
 		looked := 0
@@ -466,7 +466,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "trust-services-die", tries: "stop log, clock and CA in the middle of a release, to have a tag without proof",
-	guard: "tags come last, after a stranger's verification; a role that dies is started again: release verifyAsStranger, cmd/colophond supervise",
+	guard: "tags come last, after a stranger's verification; a role that dies is started again: release verifyAsStranger, platform/zone Supervise",
 	cuts: []cut{{"platform/release/proofs.go", "	if v.Outcome != verify.Accepted {\n		return &api.Error{Message: fmt.Sprintf(\"the released", "	if false {\n		return &api.Error{Message: fmt.Sprintf(\"the released"}, {"platform/release/release.go", `	if err := g.Wait(); err != nil {
 		return err
 	}

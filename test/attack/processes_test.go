@@ -47,8 +47,8 @@ func (i *intruder) everyone() []int {
 
 var _ = register(attack{
 	name: "environment", tries: "find tokens in the environment and arguments of processes",
-	guard: "a pid namespace of its own: platform/builder/sandbox Cloneflags; and no secret is in the environment or arguments of any process: cmd/colophond command",
-	cuts:  append(slices.Clone(cutProcesses), cut{"cmd/colophond/supervise.go", `cmd.Args[0] = "colophond"`, `cmd.Args[0] = "colophond " + string(settings[:min(len(settings), 1<<10)])`}),
+	guard: "a pid namespace of its own: platform/builder/sandbox Cloneflags; and no secret is in the environment or arguments of any process: platform/zone Command",
+	cuts:  append(slices.Clone(cutProcesses), cut{"platform/zone/process.go", `cmd.Args[0] = "colophond"`, `cmd.Args[0] = "colophond " + string(settings[:min(len(settings), 1<<10)])`}),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		i.not("own environment: %q", os.Environ())

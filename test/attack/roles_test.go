@@ -104,17 +104,18 @@ func credentials(s *scene, pid int) (uid, gid uint32) {
 }
 
 const (
-	zonesFile = "cmd/colophond/zones.go"
+	usersFile = "platform/users.go"
+	dataFile  = "platform/data.go"
 	peerFile  = "internal/peer/peer.go"
 )
 
 var (
 	// cutRoleUsers makes all roles one user, but for the last, the door: who comes
 	// from there has to say for whom.
-	cutRoleUsers = cut{zonesFile, `z.users[role] = base + 1 + i`, `z.users[role] = base + 1 + i/6`}
+	cutRoleUsers = cut{usersFile, `u.byRole[r.name] = base + r.user`, `u.byRole[r.name] = base + 1 + r.user/7`}
 	// cutZones also shows each the directories of all.
-	cutZones = []cut{cutRoleUsers, {"cmd/colophond/serve.go", `for _, name := range dirs[role] {
-		z.Mounts`, `for _, name := range slices.Concat(slices.Collect(maps.Values(dirs))...) {
+	cutZones = []cut{cutRoleUsers, {dataFile, `for _, name := range r.dirs {
+		z.Mounts`, `for _, name := range []string{"trust", "log", "ct", "registry", "rooms", "builder", "attestor", "gateway"} {
 		z.Mounts`}}
 )
 
@@ -147,7 +148,7 @@ func (i *intruder) ask(role, method, path, body string) {
 
 var _ = register(attack{
 	name: "keys-of-another-role", tries: "read keys, tokens and what other roles keep",
-	guard: "each role is a user, its directories are closed, and it is shown no other's: cmd/colophond own, zone",
+	guard: "each role is a user, its directories are closed, and it is shown no other's: platform/zone ChownTree, platform zone",
 	cuts:  cutZones,
 	from:  hostileRoles,
 	probe: func(i *intruder) {
@@ -175,7 +176,7 @@ func (i *intruder) throughRoles(path string) (out []string) {
 
 var _ = register(attack{
 	name: "files-of-another-role", tries: "change what registry, log, attestor or trust services keep, or put a socket in the place of theirs",
-	guard: "each role is a user, is shown no other's directories, and sees the rest of the disk read-only: cmd/colophond own, zone, furnish",
+	guard: "each role is a user, is shown no other's directories, and sees the rest of the disk read-only: platform/zone ChownTree, mount, platform zone",
 	cuts:  cutZones,
 	from:  hostileRoles,
 	probe: func(i *intruder) {
@@ -199,8 +200,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "mint-a-token", tries: "have the issuer mint the token that the attestor signs with",
-	guard: "tokens are the attestor's user's alone: cmd/colophond runTrust",
-	cuts:  []cut{{"cmd/colophond/trust.go", `peer.Allow(tokens.Tokens(), roleAttestor)`, `tokens.Tokens()`}},
+	guard: "tokens are the attestor's user's alone: platform runTrust",
+	cuts:  []cut{{"platform/role_trust.go", `peer.Allow(tokens.Tokens(), roleAttestor)`, `tokens.Tokens()`}},
 	from:  hostileRoles,
 	probe: func(i *intruder) {
 		origin := "http://" + i.Platform
@@ -214,8 +215,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "command-the-attestor", tries: "ask the attestor for a release past the API, and its tokens",
-	guard: "the attestor listens to the API's user alone: cmd/colophond runAttestor",
-	cuts:  []cut{{"cmd/colophond/attestor.go", `peer.Allow(service.Handler(), roleAPI)`, `service.Handler()`}},
+	guard: "the attestor listens to the API's user alone: platform runAttestor",
+	cuts:  []cut{{"platform/role_attestor.go", `peer.Allow(service.Handler(), roleAPI)`, `service.Handler()`}},
 	from:  []string{"builder", "registry", "person"},
 	probe: func(i *intruder) {
 		i.ask("attestor", http.MethodPost, api.PathReleases, `{"source":"file:///","ref":"v1.0.0","image":"x/y","recipe":{}}`)
@@ -232,8 +233,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "command-the-builder", tries: "have the builder build, and the registry store, past attestor and API",
-	guard: "each socket is in a directory and of a group that are the roles', and listens to those that have business there: cmd/colophond openData, internal/peer Listen, Serve, Allow",
-	cuts: []cut{{"cmd/colophond/serve.go", `os.MkdirAll(d, 0o700)`, `os.MkdirAll(d, 0o755)`}, {"cmd/colophond/serve.go", `os.Chmod(p.dir("run"), 0o710)`, `os.Chmod(p.dir("run"), 0o755)`},
+	guard: "each socket is in a directory and of a group that are the roles', and listens to those that have business there: platform openData, giveDirs, internal/peer Listen, Serve, Allow",
+	cuts: []cut{{dataFile, `os.MkdirAll(d, 0o700)`, `os.MkdirAll(d, 0o755)`}, {dataFile, `os.Chmod(p.dir("run"), 0o710)`, `os.Chmod(p.dir("run"), 0o755)`},
 		{peerFile, `os.Chmod(name, 0o660)`, `os.Chmod(name, 0o666)`}, {peerFile, `case len(rolesOf(r)) == 0:`, `case false:`},
 		{peerFile, `		http.Error(w, fmt.Sprintf("only %v may ask for %s", roles, r.URL.Path), http.StatusForbidden)`, `		h.ServeHTTP(w, r)`}},
 	from: []string{"person"},
@@ -246,7 +247,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "trace-another-role", tries: "trace other roles, read their memory and environment, end them",
-	guard: "each role is a user, and shut against ptrace: cmd/colophond enter, internal/confine Role",
+	guard: "each role is a user, and shut against ptrace: platform/zone enter, internal/confine Role",
 	cuts:  []cut{cutRoleUsers, {"internal/confine/confine.go", `unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)`, `unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)`}},
 	from:  hostileRoles,
 	probe: func(i *intruder) {

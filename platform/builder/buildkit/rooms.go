@@ -44,7 +44,7 @@ type RoomsConfig struct {
 	// Setup is what the platform knows of itself, for the record.
 	Setup map[string]string
 	// Gateway starts the way out of one room; nil starts it in this process.
-	Gateway func(l net.Listener, s gateway.Settings) (Gateway, error)
+	Gateway func(l net.Listener, s gateway.Settings) (Gateway, error) `json:"-"`
 }
 
 // Gateway is the way out of one room, and what went through it.

@@ -1,4 +1,4 @@
-package main
+package platform
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/registry"
+	"github.com/colophon-build/colophon/platform/zone"
 )
 
 // registrySettings is what serve tells the registry.
@@ -20,12 +21,21 @@ type registrySettings struct {
 	Mutable     []string `json:"mutable"`
 }
 
-func runRegistry(ctx context.Context, s start[registrySettings]) (err error) {
+func prepareRegistry(p *platform, process *zone.Process) error {
+	process.Settings = registrySettings{
+		Dir: process.Zone.Path("registry"), Tokens: p.known,
+		PrivatePull: p.file.Registry.PrivatePull, Mutable: p.file.Registry.Mutable,
+	}
+	return nil
+}
+
+func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error) {
+	s := c.Settings
 	metrics := prometheus.NewRegistry()
 	reg, err := registry.New(registry.Config{
-		Dir: s.settings.Dir, Authorize: s.settings.Tokens.role,
-		AnonymousPull: !s.settings.PrivatePull, Mutable: s.settings.Mutable,
-		Log: s.log, Registerer: metrics,
+		Dir: s.Dir, Authorize: s.Tokens.role,
+		AnonymousPull: !s.PrivatePull, Mutable: s.Mutable,
+		Log: c.Log, Registerer: metrics,
 	})
 	if err != nil {
 		return err
@@ -34,5 +44,5 @@ func runRegistry(ctx context.Context, s start[registrySettings]) (err error) {
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", reg)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	return peer.Serve(ctx, s.listener, s.users, peer.Allow(mux, roleAPI))
+	return peer.Serve(ctx, c.Listener, c.Users, peer.Allow(mux, roleAPI))
 }

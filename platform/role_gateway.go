@@ -1,4 +1,4 @@
-package main
+package platform
 
 import (
 	"context"
@@ -16,25 +16,37 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/buildkit"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
+	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// gatewayMemory is what the garbage collector of a gateway aims at: it only
-// hands bytes on.
+// gatewayMemory is how much memory the garbage collector of a gateway aims at: a
+// gateway only hands bytes on.
 const gatewayMemory = 48 << 20
+
+// gatewayZone is where the gateways of this host's rooms live.
+func (p *platform) gatewayZone() (zone.Zone, error) {
+	r, err := findRole(roleGateway)
+	if err != nil {
+		return zone.Zone{}, err
+	}
+	z := p.zone(r)
+	z.Mounts = append(z.Mounts, p.mirror()...)
+	return z, nil
+}
 
 // runGateway is the way out of one room. The role rooms starts it, and reads
 // its record from its standard output.
-func runGateway(ctx context.Context, s start[gateway.Settings]) error {
+func runGateway(ctx context.Context, c zone.Child[gateway.Settings]) error {
 	debug.SetMemoryLimit(gatewayMemory)
-	return gateway.Run(ctx, s.listener, s.settings, os.Stdout)
+	return gateway.Run(ctx, c.Listener, c.Settings, os.Stdout)
 }
 
 // gatewayProcess starts gateways as processes in z.
-func gatewayProcess(z zone, users peer.Users) func(net.Listener, gateway.Settings) (buildkit.Gateway, error) {
+func gatewayProcess(z zone.Zone, users peer.Users) func(net.Listener, gateway.Settings) (buildkit.Gateway, error) {
 	return func(l net.Listener, s gateway.Settings) (buildkit.Gateway, error) {
-		s.Mirror, s.Store = z.path("mirror"), z.path("gateway")
-		if z.CAs != nil {
-			s.Roots = casFile
+		s.Mirror, s.Store = z.Path("mirror"), z.Path("gateway")
+		if file := z.CAFile(); file != "" {
+			s.Roots = file
 		}
 		file, err := l.(*net.TCPListener).File()
 		if err != nil {
@@ -42,7 +54,7 @@ func gatewayProcess(z zone, users peer.Users) func(net.Listener, gateway.Setting
 		}
 		defer file.Close()
 		g := &gatewayChild{ca: make(chan []byte, 1), recorded: make(chan struct{})}
-		if err := g.start(role{name: roleGateway, zone: z, users: users, settings: s, listener: file}); err != nil {
+		if err := g.start(zone.Process{Name: roleGateway, Zone: z, Users: users, Settings: s, Listener: file}); err != nil {
 			return nil, err
 		}
 		select {
@@ -68,7 +80,7 @@ type gatewayChild struct {
 	err       error
 }
 
-func (g *gatewayChild) start(r role) error {
+func (g *gatewayChild) start(p zone.Process) error {
 	out, in, err := os.Pipe()
 	if err != nil {
 		return err
@@ -77,10 +89,10 @@ func (g *gatewayChild) start(r role) error {
 	go func() {
 		defer close(g.recorded)
 		defer out.Close()
-		// The child dies with the thread that started it; see role.run.
+		// The child dies with the thread that started it; see zone.Process.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		cmd, err := r.command(context.Background())
+		cmd, err := p.Command(context.Background())
 		if err == nil {
 			cmd.Stdout = in
 			err = cmd.Start()

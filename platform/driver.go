@@ -1,4 +1,4 @@
-package main
+package platform
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/internal/confine"
@@ -21,10 +20,10 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/worker"
 )
 
-// driverProcess is the process that talks to the BuildKit of one room, which may
-// be in a stranger's hands. Whoever takes it over from there finds this build and
-// nothing of the others: it has namespaces of its own, in which the directories
-// hide are empty, no network, and the name of no other session.
+// driverProcess is the process that talks to the BuildKit of one room, which a
+// stranger's build may control. Whoever takes over the process from there finds this
+// build and nothing of the others: it has namespaces of its own, in which the
+// directories hide are empty, no network, and the name of no other session.
 func driverProcess(rooms string, wall time.Duration, hide []string) worker.Apart {
 	return func(ctx context.Context, dir string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, "/proc/self/exe", append([]string{"driver", rooms, wall.String(), dir}, hide...)...)
@@ -43,36 +42,35 @@ func driverProcess(rooms string, wall time.Duration, hide []string) worker.Apart
 	}
 }
 
-func newDriverCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "driver ROOMS WALLTIME DIR HIDE...", Short: "role: drives one build (started by the builder)", Args: cobra.MinimumNArgs(4), Hidden: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			wall, err := time.ParseDuration(args[1])
-			if err != nil {
-				return err
-			}
-			dir, err := seclude(args[2], args[3:])
-			if err != nil {
-				return fmt.Errorf("driver: %w", err)
-			}
-			if err := confine.Role(confine.Policy{}); err != nil {
-				return fmt.Errorf("driver: %w", err)
-			}
-			b := buildkit.New(buildkit.Config{Rooms: rooms.Client{At: peer.At(args[0])}, WallTime: wall})
-			defer b.Wait()
-			return worker.Child(cmd.Context(), b, dir, os.Stdin, os.Stdout)
-		},
+// Drive is the process that driverProcess starts, with its arguments.
+func Drive(ctx context.Context, args []string) error {
+	if len(args) < 4 {
+		return fmt.Errorf("driver: got %d arguments, want ROOMS WALLTIME DIR HIDE...", len(args))
 	}
+	wall, err := time.ParseDuration(args[1])
+	if err != nil {
+		return err
+	}
+	dir, err := hideAllBut(args[2], args[3:])
+	if err != nil {
+		return fmt.Errorf("driver: %w", err)
+	}
+	if err := confine.Role(confine.Policy{}); err != nil {
+		return fmt.Errorf("driver: %w", err)
+	}
+	b := buildkit.New(buildkit.Config{Rooms: rooms.Client{At: peer.At(args[0])}, WallTime: wall})
+	defer b.Wait()
+	return worker.Child(ctx, b, dir, os.Stdin, os.Stdout)
 }
 
-// seclude leaves of the directories that a builder may write only dir, and
-// returns where it is now.
-func seclude(dir string, hide []string) (string, error) {
+// hideAllBut mounts something empty over the directories that a builder may write,
+// all but dir, and returns where dir is now.
+func hideAllBut(dir string, hide []string) (string, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return "", err
 	}
 	const safe = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	own := filepath.Join(os.TempDir(), "build")
+	shown := filepath.Join(os.TempDir(), "build")
 	// Under the old /tmp is what other builds left there; dir may be below it.
 	held, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
@@ -87,8 +85,8 @@ func seclude(dir string, hide []string) (string, error) {
 			return "", fmt.Errorf("hiding %s: %w", d, err)
 		}
 	}
-	if err := os.Mkdir(own, 0o700); err != nil {
+	if err := os.Mkdir(shown, 0o700); err != nil {
 		return "", err
 	}
-	return own, unix.MoveMount(held, "", unix.AT_FDCWD, own, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	return shown, unix.MoveMount(held, "", unix.AT_FDCWD, shown, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }

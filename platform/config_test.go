@@ -1,4 +1,4 @@
-package main
+package platform
 
 import (
 	"os"
@@ -10,7 +10,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-func readText(t *testing.T, text string) (config, error) {
+func readText(t *testing.T, text string) (configFile, error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.json")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -22,6 +22,7 @@ func readText(t *testing.T, text string) (config, error) {
 // Every name of docs/configuration.md is a field, and reaches those that use it.
 func TestConfigFields(t *testing.T) {
 	c, err := readText(t, `{
+		"roles": {"uidBase": 9, "trust": "t:1", "registry": "r:1", "attestor": "a:1", "builder": "b:1", "api": "p:1", "door": "d:1"},
 		"registry": {"mutable": ["scratch/*"], "privatePull": true},
 		"build": {"cpus": 2, "memory": 1, "pids": 3, "disk": 4, "io": 5, "wallTime": "30m", "concurrent": 6, "runtime": "crun", "uidBase": 7, "stdCache": "/std",
 			"network": {"ports": [81], "allow": ["10.0.0.0/8"], "deny": ["1.1.1.1/32"], "allowHosts": ["a.test"], "denyHosts": ["b.test"], "storeSize": 8}}
@@ -29,8 +30,11 @@ func TestConfigFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if c.Roles.UIDBase != 9 || len(c.Roles.Hosts) != 6 || c.Roles.Hosts["door"] != "d:1" {
+		t.Errorf("roles: got %+v", c.Roles)
+	}
 	want := builder.Limits{CPUs: 2, Memory: 1, PIDs: 3, Disk: 4, IO: 5, WallTime: 30 * time.Minute}
-	if got := c.Build.limits(); got != want {
+	if got := c.Build.Limits; got != want {
 		t.Errorf("limits: got %+v, want %+v", got, want)
 	}
 	if n := c.Build.Network; n.Ports[0] != 81 || n.Allow[0].Bits() != 8 || n.Deny[0].Bits() != 32 || n.AllowHosts[0] != "a.test" || n.DenyHosts[0] != "b.test" || n.StoreSize != 8 {

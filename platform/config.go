@@ -1,4 +1,4 @@
-package main
+package platform
 
 import (
 	"encoding/json"
@@ -17,12 +17,12 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 )
 
-// config is the file that --config names. Every field may be left out. Spec: docs/configuration.md.
-type config struct {
+// configFile is the file that --config names. Every field may be left out. Spec: docs/configuration.md.
+type configFile struct {
 	// Fulcio is a Fulcio configuration: outside OIDC issuers whose users may get certificates here.
 	Fulcio json.RawMessage `json:"fulcio,omitempty"`
-	// TrustedRoot and SigningConfig are files that take the place of the
-	// platform's own CA, log and clock: public Sigstore or a private deployment.
+	// TrustedRoot and SigningConfig are files that take the place of the platform's
+	// own CA, log and timestamp authority: public Sigstore or a private deployment.
 	TrustedRoot   string `json:"trustedRoot,omitempty"`
 	SigningConfig string `json:"signingConfig,omitempty"`
 
@@ -31,20 +31,46 @@ type config struct {
 		PrivatePull bool     `json:"privatePull,omitempty"` // pulling needs a token too
 	} `json:"registry,omitzero"`
 
-	Roles struct {
-		UIDBase int `json:"uidBase,omitempty"` // the roles' group, and behind it their users; default 64700
-
-		// host:port of roles that run on hosts of their own (colophond enrol), and
-		// of serve's host, where they reach the others.
-		Trust    string `json:"trust,omitempty"`
-		Registry string `json:"registry,omitempty"`
-		Attestor string `json:"attestor,omitempty"`
-		Builder  string `json:"builder,omitempty"`
-		API      string `json:"api,omitempty"`
-		Door     string `json:"door,omitempty"`
-	} `json:"roles,omitzero"`
-
+	Roles rolesConfig `json:"roles,omitzero"`
 	Build buildConfig `json:"build,omitzero"`
+}
+
+// rolesConfig says as whom and where roles run. In the file it is one object:
+// "uidBase", and the addresses by role.
+type rolesConfig struct {
+	UIDBase int // the roles' group; their users follow it. 0: 64700
+	// Hosts has host:port of the roles that run on hosts of their own (colophond
+	// enrol), and of the door, where those reach the roles beside serve.
+	Hosts map[string]string
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (c *rolesConfig) UnmarshalJSON(data []byte) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return err
+	}
+	c.Hosts = map[string]string{}
+	for name, raw := range fields {
+		if name == "uidBase" {
+			if err := json.Unmarshal(raw, &c.UIDBase); err != nil {
+				return fmt.Errorf("uidBase: %w", err)
+			}
+			continue
+		}
+		if r, err := findRole(name); err != nil || r.listen == "" && name != roleDoor {
+			return fmt.Errorf("roles.%s: no role of that name may run on a host of its own", name)
+		}
+		var address string
+		if err := json.Unmarshal(raw, &address); err != nil {
+			return fmt.Errorf("roles.%s: %w", name, err)
+		}
+		if host, port, err := net.SplitHostPort(address); address != "" && (err != nil || host == "" || port == "") {
+			return fmt.Errorf("roles.%s: got %q, want HOST:PORT", name, address)
+		}
+		c.Hosts[name] = address
+	}
+	return nil
 }
 
 // buildConfig says how builds run.
@@ -58,14 +84,7 @@ type buildConfig struct {
 	StdCache       string          `json:"stdCache,omitempty"`   // Go's standard library, compiled from the toolchain alone; platforms of one user may share it
 }
 
-func (b buildConfig) limits() builder.Limits {
-	l := b.Limits
-	l.WallTime, _ = time.ParseDuration(b.WallTime) // readConfig has checked it
-	return l
-}
-
-func readConfig(path string) (config, error) {
-	var c config
+func readConfig(path string) (c configFile, err error) {
 	if path == "" {
 		return c, nil
 	}
@@ -79,20 +98,15 @@ func readConfig(path string) (config, error) {
 	if (c.TrustedRoot == "") != (c.SigningConfig == "") {
 		return c, fmt.Errorf("%s: trustedRoot and signingConfig belong together", path)
 	}
-	for name, address := range c.hosts() {
-		if host, port, err := net.SplitHostPort(address); address != "" && (err != nil || host == "" || port == "") {
-			return c, fmt.Errorf("%s: roles.%s: got %q, want HOST:PORT", path, name, address)
-		}
-	}
 	if c.Build.WallTime != "" {
-		if d, err := time.ParseDuration(c.Build.WallTime); err != nil || d <= 0 {
+		if c.Build.Limits.WallTime, err = time.ParseDuration(c.Build.WallTime); err != nil || c.Build.Limits.WallTime <= 0 {
 			return c, fmt.Errorf("%s: build.wallTime: got %q, want a duration such as \"30m\"", path, c.Build.WallTime)
 		}
 	}
 	return c, nil
 }
 
-// origin settles the platform's URL. Plain HTTP is for loopback alone.
+// origin returns the platform's URL, from --listen without --url. Plain HTTP is for loopback alone.
 func origin(listen, rawURL string, tls bool) (string, error) {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {

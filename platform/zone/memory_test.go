@@ -1,4 +1,4 @@
-package main
+package zone
 
 import (
 	"os"
@@ -31,14 +31,38 @@ func TestDropProgram(t *testing.T) {
 	if err := unix.Mprotect(changed, unix.PROT_READ); err != nil {
 		t.Fatal(err)
 	}
+	program := mapProgram(t)
 	before := residentOfFiles(t)
 	dropProgram()
 	if after := residentOfFiles(t); after > before/2 {
 		t.Errorf("%d KiB of files are resident after, %d before", after, before)
 	}
+	if string(program[1:4]) != "ELF" {
+		t.Error("the program's pages do not come back")
+	}
 	if changed[0] != 'c' {
 		t.Error("a changed page was lost")
 	}
+}
+
+// mapProgram has all of this program in memory, as after the start of a large one.
+func mapProgram(t *testing.T) []byte {
+	t.Helper()
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_POPULATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Munmap(program) })
+	return program
 }
 
 // residentOfFiles is RssFile of proc(5), KiB.

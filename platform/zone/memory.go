@@ -1,4 +1,4 @@
-package main
+package zone
 
 import (
 	"bufio"
@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idle is when a process that was started with a platform has little to do.
+// idle is when a process has little to do after the start of a platform.
 const idle = 5 * time.Second
 
-// forgetStart gives back what only the start needed, now and once the process
-// is idle: every package of this large program ran through its own beginnings,
-// which touched most of the program file and left garbage behind.
-func forgetStart() {
+// FreeStartMemory gives back the memory that only the start needed, now and once
+// the process is idle: the initialisation of every package of this large program
+// touched most of the program file and left garbage behind.
+func FreeStartMemory() {
 	dropProgram()
 	time.AfterFunc(idle, func() {
 		debug.FreeOSMemory()
@@ -25,8 +25,8 @@ func forgetStart() {
 	})
 }
 
-// dropProgram unmaps the program's pages, which are as they are in its file: what
-// is needed comes back from the kernel's cache. No harm where it fails.
+// dropProgram gives back the pages of the program that are the same as in its file:
+// the kernel reads what is needed again from its cache. No harm if it fails.
 func dropProgram() {
 	f, err := os.Open("/proc/self/smaps") // proc(5)
 	if err != nil {
@@ -49,9 +49,9 @@ func dropProgram() {
 	}
 }
 
-// mapping is one of the process's memory. Of a private one that was changed, the
-// change would be lost with its pages: relocations are such, though nobody can
-// write there any more.
+// mapping is a part of the process's memory. If it is private and was changed, the
+// change would be lost with its pages. The loader's relocations are such changes,
+// though nobody can write there any more.
 type mapping struct {
 	from, to uintptr
 	ofFile   bool // and read-only

@@ -1,4 +1,4 @@
-package main
+package platform
 
 import (
 	"context"
@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"time"
 
@@ -18,17 +20,17 @@ import (
 
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/authority/issuer"
-	"github.com/colophon-build/colophon/platform/authority/root"
 	"github.com/colophon-build/colophon/platform/builder/worker"
 	"github.com/colophon-build/colophon/platform/front"
 	"github.com/colophon-build/colophon/platform/release"
 	"github.com/colophon-build/colophon/platform/web"
-	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// apiSettings is what serve tells the front door.
-type apiSettings struct {
+// frontSettings is what serve tells the role api.
+type frontSettings struct {
 	URL      string                   `json:"url"`
+	Version  string                   `json:"version"`
 	Tokens   tokens                   `json:"tokens"`
 	Builders []release.BuilderInfo    `json:"builders"`
 	Roles    map[string]peer.Endpoint `json:"roles"`             // the others, by name
@@ -36,28 +38,57 @@ type apiSettings struct {
 	TLSKey   []byte                   `json:"tlsKey,omitempty"`  // PEM
 }
 
-// runAPI is the one role that strangers reach: it ends TLS, answers the API and
+func prepareFront(p *platform, process *zone.Process) (err error) {
+	s := frontSettings{URL: p.url, Version: p.config.Version, Tokens: p.known, Builders: p.builders(), Roles: map[string]peer.Endpoint{}}
+	r, err := findRole(roleAPI)
+	if err != nil {
+		return err
+	}
+	for _, other := range r.asks {
+		if s.Roles[other], err = p.endpoint(socket(process.Zone.Path("run"), other), roleAPI, other); err != nil {
+			return err
+		}
+		if !p.runs(other) {
+			process.Zone.Confine.Inet = true
+		}
+	}
+	if p.config.TLSCert != "" {
+		for file, data := range map[string]*[]byte{p.config.TLSCert: &s.TLSCert, p.config.TLSKey: &s.TLSKey} {
+			if *data, err = os.ReadFile(file); err != nil {
+				return err
+			}
+		}
+		if _, err := tls.X509KeyPair(s.TLSCert, s.TLSKey); err != nil {
+			return err
+		}
+	}
+	process.Settings = s
+	process.Listener, err = p.port.(*net.TCPListener).File()
+	return err
+}
+
+// runFront is the one role that strangers reach: it ends TLS, answers the API and
 // the pages, and hands everything else to the role that it is for.
-func runAPI(ctx context.Context, s start[apiSettings]) error {
-	f := &port{s}
+func runFront(ctx context.Context, c zone.Child[frontSettings]) error {
+	f := &port{c.Settings, c.Log}
 	mux, err := f.mux(ctx)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug)}
 	failed := make(chan error, 1)
 	go func() {
-		if s.settings.TLSCert == nil {
-			failed <- server.Serve(s.listener)
+		if c.Settings.TLSCert == nil {
+			failed <- server.Serve(c.Listener)
 			return
 		}
-		cert, err := tls.X509KeyPair(s.settings.TLSCert, s.settings.TLSKey)
+		cert, err := tls.X509KeyPair(c.Settings.TLSCert, c.Settings.TLSKey)
 		if err != nil {
 			failed <- err
 			return
 		}
 		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-		failed <- server.ServeTLS(s.listener, "", "")
+		failed <- server.ServeTLS(c.Listener, "", "")
 	}()
 	select {
 	case err := <-failed:
@@ -72,7 +103,11 @@ func runAPI(ctx context.Context, s start[apiSettings]) error {
 	return nil
 }
 
-type port struct{ start[apiSettings] }
+// port answers what comes in on the platform's port.
+type port struct {
+	settings frontSettings
+	log      *slog.Logger
+}
 
 func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	s := f.settings
@@ -88,29 +123,25 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	mux.Handle("/v2", http.RedirectHandler("/v2/", http.StatusPermanentRedirect))
 	front.New(front.Config{
 		Attestor: proxy(roleAttestor), MayRelease: s.Tokens.mayRelease,
-		// Of an attestor on another host, the directories are not the client's.
+		// An attestor on another host does not see the directories of this one.
 		LocalSources: s.Roles[roleAttestor].Socket != "" && loopback(u.Hostname()),
 	}).Register(mux)
 
-	document, err := get(ctx, s.Roles[roleTrust].Client(), "http://trust"+root.DocumentPath)
+	trusted, err := getTrustDocument(ctx, s.Roles[roleTrust].Client())
 	if err != nil {
 		return nil, err
 	}
-	believed, err := trust.Parse(document)
-	if err != nil {
-		return nil, fmt.Errorf("own trust document: %w", err)
-	}
-	pages := web.Config{URL: s.URL, Version: version, Fingerprint: believed.Fingerprint}
+	pages := web.Config{URL: s.URL, Version: s.Version, Fingerprint: trusted.Fingerprint}
 	for _, b := range s.Builders {
 		pages.Builders = append(pages.Builders, web.Builder{ID: b.ID, BuildType: b.BuildType, Level: b.Level})
 	}
 	if err := web.Register(mux, pages); err != nil {
 		return nil, err
 	}
-	own := prometheus.NewRegistry()
-	own.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	// What a role that is away would say is missing from the answer; the rest is there.
-	gatherers := prometheus.Gatherers{own}
+	ours := prometheus.NewRegistry()
+	ours.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// The metrics of a role that does not answer are missing; the others are there.
+	gatherers := prometheus.Gatherers{ours}
 	for role, at := range s.Roles {
 		gatherers = append(gatherers, gatherRole(role, at))
 	}

@@ -1,10 +1,11 @@
-package main
+package platform
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -23,6 +24,7 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/root"
 	"github.com/colophon-build/colophon/platform/authority/tsa"
 	"github.com/colophon-build/colophon/platform/release"
+	"github.com/colophon-build/colophon/platform/zone"
 )
 
 // trustSettings is what serve tells the trust services.
@@ -36,19 +38,30 @@ type trustSettings struct {
 	Builders []release.BuilderInfo `json:"builders"`
 }
 
-// runTrust opens the services that hold keys, and serves them. They meet here
-// alone: none of them imports another.
-func runTrust(ctx context.Context, s start[trustSettings]) (err error) {
-	t := &trustServices{start: s, mux: http.NewServeMux(), metrics: prometheus.NewRegistry()}
-	klog.SetSlogLogger(s.log) // Tessera's
+func prepareTrust(p *platform, process *zone.Process) error {
+	process.Zone.Confine.Inet = p.file.Fulcio != nil // to ask outside issuers for their keys
+	z := process.Zone
+	process.Settings = trustSettings{
+		URL: p.url, KeyDir: z.Path("trust"), LogDir: z.Path("log"), CTDir: z.Path("ct"),
+		Fulcio: p.file.Fulcio, Outside: p.outside, Builders: p.builders(),
+	}
+	return nil
+}
+
+// runTrust opens the services that hold keys, and serves them. Only here do they
+// meet: none of them imports another.
+func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
+	s := c.Settings
+	t := &trustServices{settings: s, log: c.Log, mux: http.NewServeMux(), metrics: prometheus.NewRegistry()}
+	klog.SetSlogLogger(c.Log) // Tessera's
 	defer func() { err = errors.Join(err, t.close()) }()
-	tokens, err := issuer.New(issuer.Config{Dir: s.settings.KeyDir, URL: s.settings.URL})
+	tokens, err := issuer.New(issuer.Config{Dir: s.KeyDir, URL: s.URL})
 	if err != nil {
 		return err
 	}
 	tokens.Register(t.mux)
-	documents := root.Config{KeyDir: s.settings.KeyDir, Dir: filepath.Join(s.settings.KeyDir, "tuf"), URL: s.settings.URL, Outside: s.settings.Outside, Logger: s.log}
-	for _, b := range s.settings.Builders {
+	documents := root.Config{KeyDir: s.KeyDir, Dir: filepath.Join(s.KeyDir, "tuf"), URL: s.URL, Outside: s.Outside, Logger: c.Log}
+	for _, b := range s.Builders {
 		documents.Builders = append(documents.Builders, b.Builder)
 	}
 	if documents.Outside == nil {
@@ -68,18 +81,19 @@ func runTrust(ctx context.Context, s start[trustSettings]) (err error) {
 	inside.Handle("POST "+issuer.PathToken, peer.Allow(tokens.Tokens(), roleAttestor))
 	inside.Handle("GET /metrics", peer.Allow(promhttp.HandlerFor(t.metrics, promhttp.HandlerOpts{}), roleAPI))
 	inside.Handle("/", peer.Allow(t.mux, roleAPI, roleAttestor, roleServe))
-	return peer.Serve(ctx, s.listener, s.users, inside)
+	return peer.Serve(ctx, c.Listener, c.Users, inside)
 }
 
 // trustServices are being opened.
 type trustServices struct {
-	start[trustSettings]
-	mux     *http.ServeMux
-	metrics *prometheus.Registry
-	closers []func(context.Context) error // in order of opening
+	settings trustSettings
+	log      *slog.Logger
+	mux      *http.ServeMux
+	metrics  *prometheus.Registry
+	closers  []func(context.Context) error // in order of opening
 }
 
-// openOwn opens the platform's own CA, CT log, clock and log.
+// openOwn opens the platform's own CA, CT log, timestamp authority and log.
 func (t *trustServices) openOwn(documents *root.Config, tokens *issuer.Service) error {
 	s := t.settings
 	u, err := url.Parse(s.URL)
@@ -100,11 +114,11 @@ func (t *trustServices) openOwn(documents *root.Config, tokens *issuer.Service) 
 		return err
 	}
 	authority.Register(t.mux)
-	clock, err := tsa.New(tsa.Config{Dir: s.KeyDir, Log: t.log.With("service", "tsa")})
+	timestamps, err := tsa.New(tsa.Config{Dir: s.KeyDir, Log: t.log.With("service", "tsa")})
 	if err != nil {
 		return err
 	}
-	clock.Register(t.mux)
+	timestamps.Register(t.mux)
 	log, err := log.New(log.Config{
 		Dir: s.LogDir, KeyFile: filepath.Join(s.KeyDir, "log.pem"), Origin: u.Hostname(),
 		Metrics: t.metrics, Log: t.log.With("service", "log"),
@@ -114,7 +128,7 @@ func (t *trustServices) openOwn(documents *root.Config, tokens *issuer.Service) 
 	}
 	t.closers = append(t.closers, log.Close)
 	log.Register(t.mux)
-	documents.CA, documents.Clock = authority.Chain(), clock.Chain()
+	documents.CA, documents.Clock = authority.Chain(), timestamps.Chain()
 	documents.CT = root.Log{BaseURL: s.URL + "/ct", PublicKey: ct.PublicKey(), Since: ct.Since()}
 	documents.Log = root.Log{Origin: log.Origin(), BaseURL: s.URL, PublicKey: log.PublicKey(), KeyID: log.KeyID(), Since: log.Created()}
 	return nil
@@ -130,9 +144,9 @@ func (t *trustServices) close() error {
 	return errors.Join(errs...)
 }
 
-// readOutside reads the trust services of somebody else that the configuration
-// names; nil where it names none.
-func readOutside(c config) (*root.Outside, error) {
+// readOutside reads the documents of the outside trust services that the configuration
+// names; nil if it names none.
+func readOutside(c configFile) (*root.Outside, error) {
 	if c.TrustedRoot == "" {
 		return nil, nil
 	}

@@ -1,0 +1,193 @@
+package platform
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/colophon-build/colophon/internal/dirlock"
+	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/platform/builder/gateway"
+	"github.com/colophon-build/colophon/platform/zone"
+)
+
+// open takes the data directory and the port, of which a host has one each, and
+// checks the files that its roles will read.
+func (p *platform) open() (release func(), err error) {
+	if err := p.checkMirror(); err != nil { // a room would only fail to pull from it
+		return nil, fmt.Errorf("--mirror: %w", err)
+	}
+	if err := p.findBuildkitd(); err != nil {
+		return nil, fmt.Errorf("--buildkitd: %w", err)
+	}
+	unlock, err := p.openData()
+	if err != nil {
+		return nil, err
+	}
+	if !p.runs(roleAPI) && p.host == roleServe {
+		return unlock, nil
+	}
+	if p.port, err = net.Listen("tcp", p.config.Listen); err != nil {
+		unlock()
+		return nil, err
+	}
+	return func() { p.port.Close(); unlock() }, nil
+}
+
+// maxData leaves room for the longest name below the data directory that a socket
+// has while it is made (unix(7): 107 bytes).
+const maxData = 107 - len("/run/.sock-1234567890/s")
+
+// openData makes the data directory, and locks it for one platform at a time.
+func (p *platform) openData() (unlock func(), err error) {
+	if p.data, err = filepath.Abs(p.config.Data); err != nil {
+		return nil, err
+	}
+	if len(p.data) > maxData {
+		return nil, fmt.Errorf("--data %s is %d bytes long, at most %d are taken: the kernel allows no longer names of sockets", p.data, len(p.data), maxData)
+	}
+	for _, d := range []string{p.data, p.dir("run")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	lock, err := dirlock.Take(p.data)
+	if errors.Is(err, dirlock.ErrHeld) {
+		return nil, fmt.Errorf("%s is in use by another colophond", p.data)
+	} else if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(p.readCAs(), p.giveDirs()); err != nil {
+		lock.Release()
+		return nil, err
+	}
+	return func() { lock.Release() }, nil
+}
+
+// readCAs reads the file of SSL_CERT_FILE, which the users of roles may not be able to.
+func (p *platform) readCAs() (err error) {
+	file := os.Getenv("SSL_CERT_FILE")
+	if file == "" || !p.users.separate {
+		return nil
+	}
+	if p.cas, err = os.ReadFile(file); err != nil {
+		return fmt.Errorf("SSL_CERT_FILE: %w", err)
+	}
+	return nil
+}
+
+// giveDirs makes the directories of this host's roles and gives each to its role's user.
+func (p *platform) giveDirs() error {
+	for _, r := range roles() {
+		if !p.runs(r.name) {
+			continue
+		}
+		for _, name := range r.dirs {
+			if err := zone.ChownTree(p.dir(name), p.users.byRole[r.name]); err != nil {
+				return err
+			}
+		}
+	}
+	if !p.users.separate {
+		return nil
+	}
+	if std := p.file.Build.StdCache; std != "" && p.runs(roleBuilder) {
+		if err := zone.ChownTree(std, p.users.byRole[roleBuilder]); err != nil {
+			return err
+		}
+	}
+	// Roles may walk to the sockets, and to nothing else here.
+	return errors.Join(os.Chown(p.dir("run"), 0, p.users.group), os.Chmod(p.dir("run"), 0o710), os.MkdirAll(zone.Root, 0o755))
+}
+
+func (p *platform) dir(name string) string { return filepath.Join(p.data, name) }
+
+// listen opens the socket of a role.
+func (p *platform) listen(role string) (*os.File, error) {
+	l, err := peer.Listen(socket(p.dir("run"), role), p.users.group)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close() // the copy stays
+	p.sockets = append(p.sockets, role)
+	return l.File()
+}
+
+func (p *platform) removeSockets() {
+	for _, role := range p.sockets {
+		os.Remove(socket(p.dir("run"), role))
+	}
+}
+
+// checkMirror makes sure that those who read the mirror can.
+func (p *platform) checkMirror() (err error) {
+	if p.config.Mirror == "" {
+		return nil
+	}
+	if p.config.Mirror, err = filepath.Abs(p.config.Mirror); err != nil {
+		return err
+	}
+	if _, err := gateway.OpenMirror(p.config.Mirror); err != nil {
+		return err
+	}
+	return filepath.WalkDir(p.config.Mirror, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && p.users.separate && info.Mode()&0o004 == 0 {
+			err = fmt.Errorf("%s: the gateway's user may not read it (chmod -R a+rX %s)", path, p.config.Mirror)
+		}
+		return err
+	})
+}
+
+// findBuildkitd sets p.buildkitd: to Config.Buildkitd, which must be there then, or
+// the one beside this program, or the first in PATH. Without any of them there is no
+// buildkit builder.
+func (p *platform) findBuildkitd() (err error) {
+	if p.config.Buildkitd != "" {
+		if p.buildkitd, err = filepath.Abs(p.config.Buildkitd); err != nil {
+			return err
+		}
+		if info, err := os.Stat(p.buildkitd); err != nil {
+			return err
+		} else if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+			return fmt.Errorf("%s is no program", p.buildkitd)
+		}
+		return nil
+	}
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), "buildkitd")
+		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() {
+			p.buildkitd = beside
+			return nil
+		}
+	}
+	if found, err := exec.LookPath("buildkitd"); err == nil {
+		p.buildkitd = found
+	}
+	return nil
+}
+
+// zone is where a role of this host lives: its own directories, and the sockets.
+func (p *platform) zone(r role) zone.Zone {
+	z := zone.Zone{Separate: p.users.separate, UID: p.users.byRole[r.name], Group: p.users.group, Confine: r.confine, CAs: p.cas}
+	for _, name := range r.dirs {
+		z.Mounts = append(z.Mounts, zone.Mount{Source: p.dir(name), Name: name, Write: true})
+	}
+	z.Mounts = append(z.Mounts, zone.Mount{Source: p.dir("run"), Name: "run"})
+	return z
+}
+
+// mirror is the mount "mirror" of the roles that read it.
+func (p *platform) mirror() []zone.Mount {
+	if p.config.Mirror == "" {
+		return nil
+	}
+	return []zone.Mount{{Source: p.config.Mirror, Name: "mirror"}}
+}

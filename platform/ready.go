@@ -1,0 +1,94 @@
+package platform
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/authority/root"
+	"github.com/colophon-build/colophon/trust"
+)
+
+// allReady returns when every role answers and client.json is up to date.
+func (p *platform) allReady(ctx context.Context) error {
+	if err := p.rolesReady(ctx); err != nil {
+		return err
+	}
+	trustServices, err := p.endpoint(socket(p.dir("run"), roleTrust), roleServe, roleTrust)
+	if err != nil {
+		return err
+	}
+	trusted, err := getTrustDocument(ctx, trustServices.Client())
+	if err != nil {
+		return err
+	}
+	if err := writeClients(p.data, p.url, trusted.Fingerprint); err != nil {
+		return err
+	}
+	return p.frontReady(ctx)
+}
+
+// rolesReady returns when what is behind every socket of this host answers.
+func (p *platform) rolesReady(ctx context.Context) error {
+	for _, role := range p.sockets {
+		if err := health(ctx, peer.At(socket(p.dir("run"), role)).Client(), "http://role"+peer.PathHealth); err != nil {
+			return fmt.Errorf("%s: %w", role, err)
+		}
+	}
+	return nil
+}
+
+// frontReady returns when the API answers, if it runs on this host.
+func (p *platform) frontReady(ctx context.Context) error {
+	if !p.runs(roleAPI) {
+		return nil
+	}
+	scheme := "http"
+	if p.config.TLSCert != "" {
+		scheme = "https"
+	}
+	// Only whether it answers: the listener is ours, so we know who does.
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	return health(ctx, client, scheme+"://"+p.port.Addr().String()+peer.PathHealth)
+}
+
+// getTrustDocument asks the trust services for the platform's trust document.
+func getTrustDocument(ctx context.Context, services *http.Client) (*trust.Root, error) {
+	document, err := get(ctx, services, "http://trust"+root.DocumentPath)
+	if err != nil {
+		return nil, fmt.Errorf("trust document: %w", err)
+	}
+	trusted, err := trust.Parse(document)
+	if err != nil {
+		return nil, fmt.Errorf("own trust document: %w", err)
+	}
+	return trusted, nil
+}
+
+func health(ctx context.Context, c *http.Client, url string) error {
+	defer c.CloseIdleConnections()
+	_, err := get(ctx, c, url)
+	return err
+}
+
+// get reads a small document.
+func get(ctx context.Context, c *http.Client, url string) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := strict.Read(resp.Body, limits.TrustRoot)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	return body, err
+}
