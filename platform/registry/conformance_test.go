@@ -21,95 +21,8 @@ func TestBlobs(t *testing.T) {
 		t.Run(alg, func(t *testing.T) {
 			c := start(t, Config{})
 			content := bytes.Repeat([]byte("0123456789abcdef"), 192) // 3072 bytes
-			d := sum(alg, content)
-			start := func() string {
-				t.Helper()
-				return c.want(202, "POST", "/v2/a/b/blobs/uploads/", nil).Header.Get("Location")
-			}
-			check := func(r *reply) {
-				t.Helper()
-				if got := r.Header.Get("Docker-Content-Digest"); got != d {
-					t.Errorf("got digest %q, want %q", got, d)
-				}
-				if got := c.want(200, "GET", r.Header.Get("Location"), nil).body; !bytes.Equal(got, content) {
-					t.Errorf("got %d bytes, want %d", len(got), len(content))
-				}
-				c.want(202, "DELETE", "/v2/a/b/blobs/"+d, nil)
-				c.want(404, "HEAD", "/v2/a/b/blobs/"+d, nil)
-				if r := c.want(404, "DELETE", "/v2/a/b/blobs/"+d, nil); r.code() != codeBlobUnknown {
-					t.Errorf("got %s, want %s", r.body, codeBlobUnknown)
-				}
-			}
-			end := func(loc string, body []byte, header ...string) *reply {
-				t.Helper()
-				return c.want(201, "PUT", loc+"?digest="+d, body, header...)
-			}
-			octets := []string{"Content-Type", "application/octet-stream"}
-
-			if r := c.want(404, "GET", "/v2/a/b/blobs/"+d, nil); r.code() != codeBlobUnknown {
-				t.Errorf("got %s", r.body)
-			}
-			check(c.want(201, "POST", "/v2/a/b/blobs/uploads/?digest="+d, content, octets...))
-			check(end(start(), content, octets...))
-
-			loc := start() // one chunk
-			c.want(202, "PATCH", loc, content, "Content-Range", "0-3071")
-			check(end(loc, nil))
-
-			loc = start() // chunks, the last one in the PUT, and each time the wrong one first
-			if r := c.want(204, "GET", loc, nil); r.Header.Get("Range") != "0-0" || r.Header.Get("Location") == "" {
-				t.Errorf("got %v", r.Header)
-			}
-			c.want(416, "PATCH", loc, content[1024:2048], "Content-Range", "1024-2047")
-			r := c.want(202, "PATCH", loc, content[:1024], "Content-Range", "0-1023")
-			if got := r.Header.Get("Range"); got != "0-1023" {
-				t.Errorf("got Range %q, want 0-1023", got)
-			}
-			c.want(416, "PATCH", loc, content[:1024], "Content-Range", "0-1023")
-			c.want(416, "PUT", loc+"?digest="+d, content[2048:], "Content-Range", "2048-3071")
-			if r := c.want(204, "GET", loc+"?digest="+d, nil); r.Header.Get("Range") != "0-1023" {
-				t.Errorf("got Range %q, want 0-1023", r.Header.Get("Range"))
-			}
-			c.want(400, "PATCH", loc, content[1024:2048], "Content-Range", "1024-2000")
-			c.want(400, "PATCH", loc, content[1024:2048], "Content-Range", "bytes 1024-2047/*")
-			c.want(202, "PATCH", loc, content[1024:2048], "Content-Range", "1024-2047")
-			check(end(loc, content[2048:], "Content-Range", "2048-3071"))
-
-			loc = start() // a stream: no range, no length
-			req, _ := http.NewRequest("PATCH", c.url+loc, struct{ io.Reader }{bytes.NewReader(content)})
-			req.SetBasicAuth("x", c.token)
-			if resp, err := http.DefaultClient.Do(req); err != nil || resp.StatusCode != 202 {
-				t.Fatalf("streamed PATCH: got %v, %v", resp, err)
-			}
-			check(end(loc, nil))
-
-			loc = start() // given up
-			c.want(204, "DELETE", loc, nil)
-			for _, m := range []string{"GET", "PATCH", "PUT", "DELETE"} {
-				if r := c.want(404, m, loc+"?digest="+d, nil); r.code() != codeBlobUploadUnknown {
-					t.Errorf("got %s", r.body)
-				}
-			}
-
-			// Digests that are not the content's, or none at all.
-			bad := sum(alg, []byte("other"))
-			for name, r := range map[string]*reply{
-				"POST":           c.want(400, "POST", "/v2/a/b/blobs/uploads/?digest="+bad, content),
-				"POST, no hex":   c.want(400, "POST", "/v2/a/b/blobs/uploads/?digest=sha256:baddigeststring", content),
-				"PUT":            c.want(400, "PUT", start()+"?digest="+bad, content),
-				"PUT, none":      c.want(400, "PUT", start(), content),
-				"PUT, algorithm": c.want(400, "PUT", start()+"?digest=md5:d41d8cd98f00b204e9800998ecf8427e", content),
-				"GET":            c.want(400, "GET", "/v2/a/b/blobs/sha256:baddigeststring", nil),
-				"DELETE":         c.want(400, "DELETE", "/v2/a/b/blobs/latest", nil),
-			} {
-				if r.code() != codeDigestInvalid {
-					t.Errorf("%s: got %s, want %s", name, r.body, codeDigestInvalid)
-				}
-			}
-			c.want(404, "HEAD", "/v2/a/b/blobs/"+bad, nil)
-			c.want(405, "PUT", "/v2/a/b/blobs/"+d, content)
-			c.want(405, "POST", "/v2/a/b/tags/list", nil)
-
+			testUploads(c, alg, content)
+			testWrongDigests(c, alg, content)
 			for _, content := range []string{"", "{}"} {
 				d := c.blob("a/b", alg, []byte(content))
 				r := c.want(200, "HEAD", "/v2/a/b/blobs/"+d, nil)
@@ -119,6 +32,103 @@ func TestBlobs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// startUpload begins an upload and returns where it goes on.
+func (c *client) startUpload() string {
+	c.t.Helper()
+	return c.want(202, "POST", "/v2/a/b/blobs/uploads/", nil).Header.Get("Location")
+}
+
+// testUploads uploads the content in each way that there is.
+func testUploads(c *client, alg string, content []byte) {
+	t := c.t
+	d := sum(alg, content)
+	check := func(r *reply) {
+		t.Helper()
+		if got := r.Header.Get("Docker-Content-Digest"); got != d {
+			t.Errorf("got digest %q, want %q", got, d)
+		}
+		if got := c.want(200, "GET", r.Header.Get("Location"), nil).body; !bytes.Equal(got, content) {
+			t.Errorf("got %d bytes, want %d", len(got), len(content))
+		}
+		c.want(202, "DELETE", "/v2/a/b/blobs/"+d, nil)
+		c.want(404, "HEAD", "/v2/a/b/blobs/"+d, nil)
+		if r := c.want(404, "DELETE", "/v2/a/b/blobs/"+d, nil); r.code() != codeBlobUnknown {
+			t.Errorf("got %s, want %s", r.body, codeBlobUnknown)
+		}
+	}
+	end := func(loc string, body []byte, header ...string) *reply {
+		t.Helper()
+		return c.want(201, "PUT", loc+"?digest="+d, body, header...)
+	}
+	octets := []string{"Content-Type", "application/octet-stream"}
+
+	if r := c.want(404, "GET", "/v2/a/b/blobs/"+d, nil); r.code() != codeBlobUnknown {
+		t.Errorf("got %s", r.body)
+	}
+	check(c.want(201, "POST", "/v2/a/b/blobs/uploads/?digest="+d, content, octets...))
+	check(end(c.startUpload(), content, octets...))
+
+	loc := c.startUpload() // one chunk
+	c.want(202, "PATCH", loc, content, "Content-Range", "0-3071")
+	check(end(loc, nil))
+
+	loc = c.startUpload() // chunks, the last one in the PUT, and each time the wrong one first
+	if r := c.want(204, "GET", loc, nil); r.Header.Get("Range") != "0-0" || r.Header.Get("Location") == "" {
+		t.Errorf("got %v", r.Header)
+	}
+	c.want(416, "PATCH", loc, content[1024:2048], "Content-Range", "1024-2047")
+	r := c.want(202, "PATCH", loc, content[:1024], "Content-Range", "0-1023")
+	if got := r.Header.Get("Range"); got != "0-1023" {
+		t.Errorf("got Range %q, want 0-1023", got)
+	}
+	c.want(416, "PATCH", loc, content[:1024], "Content-Range", "0-1023")
+	c.want(416, "PUT", loc+"?digest="+d, content[2048:], "Content-Range", "2048-3071")
+	if r := c.want(204, "GET", loc+"?digest="+d, nil); r.Header.Get("Range") != "0-1023" {
+		t.Errorf("got Range %q, want 0-1023", r.Header.Get("Range"))
+	}
+	c.want(400, "PATCH", loc, content[1024:2048], "Content-Range", "1024-2000")
+	c.want(400, "PATCH", loc, content[1024:2048], "Content-Range", "bytes 1024-2047/*")
+	c.want(202, "PATCH", loc, content[1024:2048], "Content-Range", "1024-2047")
+	check(end(loc, content[2048:], "Content-Range", "2048-3071"))
+
+	loc = c.startUpload() // a stream: no range, no length
+	req, _ := http.NewRequest("PATCH", c.url+loc, struct{ io.Reader }{bytes.NewReader(content)})
+	req.SetBasicAuth("x", c.token)
+	if resp, err := http.DefaultClient.Do(req); err != nil || resp.StatusCode != 202 {
+		t.Fatalf("streamed PATCH: got %v, %v", resp, err)
+	}
+	check(end(loc, nil))
+
+	loc = c.startUpload() // given up
+	c.want(204, "DELETE", loc, nil)
+	for _, m := range []string{"GET", "PATCH", "PUT", "DELETE"} {
+		if r := c.want(404, m, loc+"?digest="+d, nil); r.code() != codeBlobUploadUnknown {
+			t.Errorf("got %s", r.body)
+		}
+	}
+}
+
+// testWrongDigests uploads the content under digests that are not its own, or none at all.
+func testWrongDigests(c *client, alg string, content []byte) {
+	bad := sum(alg, []byte("other"))
+	for name, r := range map[string]*reply{
+		"POST":           c.want(400, "POST", "/v2/a/b/blobs/uploads/?digest="+bad, content),
+		"POST, no hex":   c.want(400, "POST", "/v2/a/b/blobs/uploads/?digest=sha256:baddigeststring", content),
+		"PUT":            c.want(400, "PUT", c.startUpload()+"?digest="+bad, content),
+		"PUT, none":      c.want(400, "PUT", c.startUpload(), content),
+		"PUT, algorithm": c.want(400, "PUT", c.startUpload()+"?digest=md5:d41d8cd98f00b204e9800998ecf8427e", content),
+		"GET":            c.want(400, "GET", "/v2/a/b/blobs/sha256:baddigeststring", nil),
+		"DELETE":         c.want(400, "DELETE", "/v2/a/b/blobs/latest", nil),
+	} {
+		if r.code() != codeDigestInvalid {
+			c.t.Errorf("%s: got %s, want %s", name, r.body, codeDigestInvalid)
+		}
+	}
+	c.want(404, "HEAD", "/v2/a/b/blobs/"+bad, nil)
+	c.want(405, "PUT", "/v2/a/b/blobs/"+sum(alg, content), content)
+	c.want(405, "POST", "/v2/a/b/tags/list", nil)
 }
 
 func TestRanges(t *testing.T) {
@@ -234,47 +244,53 @@ func TestManifests(t *testing.T) {
 			"no-layers":        image("l", map[string]any{"layers": []any{}}),
 			"docker":           image("k", map[string]any{"mediaType": typeDockerManifest}),
 		} {
-			d := sum(alg, raw)
-			r := c.put("a/b", d, raw)
-			if r.StatusCode != 201 || r.Header.Get("Docker-Content-Digest") != d || r.Header.Get("Location") == "" {
-				t.Fatalf("%s: got %d %s %v", name, r.StatusCode, r.body, r.Header)
+			c.testManifest(alg, name, raw)
+		}
+	}
+}
+
+// testManifest pushes, pulls and deletes a manifest by its digest and by tags.
+func (c *client) testManifest(alg, name string, raw []byte) {
+	c.t.Helper()
+	d := sum(alg, raw)
+	r := c.put("a/b", d, raw)
+	if r.StatusCode != 201 || r.Header.Get("Docker-Content-Digest") != d || r.Header.Get("Location") == "" {
+		c.t.Fatalf("%s: got %d %s %v", name, r.StatusCode, r.body, r.Header)
+	}
+	if want := ""; name == "missing-subject" {
+		want = sum(alg, []byte("missing"))
+		if got := r.Header.Get("OCI-Subject"); got != want {
+			c.t.Errorf("got OCI-Subject %q, want %q", got, want)
+		}
+	}
+	var k struct{ MediaType string }
+	json.Unmarshal(raw, &k)
+	r = c.want(201, "PUT", "/v2/a/b/manifests/"+d+"?tag="+name+"&tag="+name+"-2", raw, "Content-Type", k.MediaType)
+	if got := r.Header.Values("OCI-Tag"); !slices.Equal(got, []string{name, name + "-2"}) {
+		c.t.Errorf("got OCI-Tag %q", got)
+	}
+	for _, ref := range []string{d, name, name + "-2"} {
+		for _, m := range []string{"GET", "HEAD"} {
+			r := c.want(200, m, "/v2/a/b/manifests/"+ref, nil, "Accept", typeIndex)
+			if r.Header.Get("Content-Type") != k.MediaType || r.ContentLength != int64(len(raw)) || r.Header.Get("Docker-Content-Digest") != d {
+				c.t.Errorf("%s %s: got %v", m, ref, r.Header)
 			}
-			if want := ""; name == "missing-subject" {
-				want = sum(alg, []byte("missing"))
-				if got := r.Header.Get("OCI-Subject"); got != want {
-					t.Errorf("got OCI-Subject %q, want %q", got, want)
-				}
-			}
-			var k struct{ MediaType string }
-			json.Unmarshal(raw, &k)
-			r = c.want(201, "PUT", "/v2/a/b/manifests/"+d+"?tag="+name+"&tag="+name+"-2", raw, "Content-Type", k.MediaType)
-			if got := r.Header.Values("OCI-Tag"); !slices.Equal(got, []string{name, name + "-2"}) {
-				t.Errorf("got OCI-Tag %q", got)
-			}
-			for _, ref := range []string{d, name, name + "-2"} {
-				for _, m := range []string{"GET", "HEAD"} {
-					r := c.want(200, m, "/v2/a/b/manifests/"+ref, nil, "Accept", typeIndex)
-					if r.Header.Get("Content-Type") != k.MediaType || r.ContentLength != int64(len(raw)) || r.Header.Get("Docker-Content-Digest") != d {
-						t.Errorf("%s %s: got %v", m, ref, r.Header)
-					}
-					if m == "GET" && !bytes.Equal(r.body, raw) {
-						t.Errorf("%s: other bytes than were pushed", ref)
-					}
-				}
-			}
-			c.want(202, "DELETE", "/v2/a/b/manifests/"+name, nil)
-			c.want(404, "HEAD", "/v2/a/b/manifests/"+name, nil)
-			c.want(200, "HEAD", "/v2/a/b/manifests/"+d, nil)
-			c.want(202, "DELETE", "/v2/a/b/manifests/"+d, nil)
-			c.want(404, "HEAD", "/v2/a/b/manifests/"+d, nil)
-			c.want(404, "HEAD", "/v2/a/b/manifests/"+name+"-2", nil) // went with it
-			if r := c.want(404, "DELETE", "/v2/a/b/manifests/"+d, nil); r.code() != codeManifestUnknown {
-				t.Errorf("got %s", r.body)
-			}
-			if got := c.want(200, "GET", "/v2/a/b/tags/list", nil).body; !bytes.Contains(got, []byte(`"tags":[]`)) {
-				t.Errorf("got tags %s, want none", got)
+			if m == "GET" && !bytes.Equal(r.body, raw) {
+				c.t.Errorf("%s: other bytes than were pushed", ref)
 			}
 		}
+	}
+	c.want(202, "DELETE", "/v2/a/b/manifests/"+name, nil)
+	c.want(404, "HEAD", "/v2/a/b/manifests/"+name, nil)
+	c.want(200, "HEAD", "/v2/a/b/manifests/"+d, nil)
+	c.want(202, "DELETE", "/v2/a/b/manifests/"+d, nil)
+	c.want(404, "HEAD", "/v2/a/b/manifests/"+d, nil)
+	c.want(404, "HEAD", "/v2/a/b/manifests/"+name+"-2", nil) // went with it
+	if r := c.want(404, "DELETE", "/v2/a/b/manifests/"+d, nil); r.code() != codeManifestUnknown {
+		c.t.Errorf("got %s", r.body)
+	}
+	if got := c.want(200, "GET", "/v2/a/b/tags/list", nil).body; !bytes.Contains(got, []byte(`"tags":[]`)) {
+		c.t.Errorf("got tags %s, want none", got)
 	}
 }
 

@@ -68,66 +68,16 @@ func serve(t *testing.T, dir string) (url string, kill func()) {
 // else takes room.
 func TestKilledAmidPushes(t *testing.T) {
 	dir := t.TempDir()
-	type ack struct{ path, digest string }
-	var mu sync.Mutex
-	acks := map[ack]bool{}
-	content := map[string][]byte{}
-	var count atomic.Int64
-
+	p := &pushes{acks: map[ack]bool{}, content: map[string][]byte{}}
 	for round := range 5 {
 		url, kill := serve(t, dir)
 		c := &client{t: t, url: url, token: "pusher"}
 		stop := make(chan struct{})
 		var wg sync.WaitGroup
 		for worker := range 4 {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
-				for i := 0; ; i++ {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					seed := fmt.Sprintf("%d-%d-%d", round, worker, i)
-					repo := fmt.Sprintf("repo%d/x", i%3)
-					layer := bytes.Repeat([]byte(seed), 20_000)
-					raw := marshal(map[string]any{
-						"schemaVersion": 2, "mediaType": typeManifest,
-						"config":  desc("application/vnd.oci.empty.v1+json", "sha256", []byte("{}")),
-						"layers":  []any{desc("application/octet-stream", "sha256", layer)},
-						"subject": desc(typeManifest, "sha256", []byte("subject")),
-					})
-					base := "/v2/" + repo
-					for _, step := range []struct {
-						method, path string
-						body         []byte
-						is           ack
-					}{
-						{"POST", base + "/blobs/uploads/?digest=" + sum("sha256", []byte("{}")), []byte("{}"), ack{base + "/blobs/" + sum("sha256", []byte("{}")), sum("sha256", []byte("{}"))}},
-						{"POST", base + "/blobs/uploads/?digest=" + sum("sha256", layer), layer, ack{base + "/blobs/" + sum("sha256", layer), sum("sha256", layer)}},
-						{"PUT", base + "/manifests/t" + seed, raw, ack{base + "/manifests/t" + seed, sum("sha256", raw)}},
-					} {
-						mu.Lock()
-						content[step.is.digest] = step.body
-						mu.Unlock()
-						r, err := c.try(step.method, step.path, step.body)
-						if err != nil {
-							return // killed
-						}
-						if r.StatusCode != 201 {
-							t.Errorf("%s %s: got %d %s", step.method, step.path, r.StatusCode, r.body)
-							return
-						}
-						mu.Lock()
-						acks[step.is] = true
-						mu.Unlock()
-						count.Add(1)
-					}
-				}
-			}()
+			wg.Go(func() { p.push(c, fmt.Sprintf("%d-%d", round, worker), stop) })
 		}
-		for n := count.Load(); count.Load() < n+60; {
+		for n := p.count.Load(); p.count.Load() < n+60; {
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
@@ -137,45 +87,107 @@ func TestKilledAmidPushes(t *testing.T) {
 	}
 
 	c := start(t, Config{Dir: dir})
-	for a := range acks {
-		if r := c.do("GET", a.path, nil); r.StatusCode != 200 || !bytes.Equal(r.body, content[a.digest]) {
+	for a := range p.acks {
+		if r := c.do("GET", a.path, nil); r.StatusCode != 200 || !bytes.Equal(r.body, p.content[a.digest]) {
 			t.Errorf("%s was acknowledged, now got %d", a.path, r.StatusCode)
 		}
 	}
 	seen := 0
 	for i := range 3 {
-		repo := fmt.Sprintf("/v2/repo%d/x", i)
-		var l struct{ Tags []string }
-		json.Unmarshal(c.want(200, "GET", repo+"/tags/list", nil).body, &l)
-		listed := map[string]bool{}
-		refs, _ := c.referrers(repo + "/referrers/" + sum("sha256", []byte("subject")))
-		for _, d := range refs.Manifests {
-			listed[d.Digest] = true
-		}
-		for _, tag := range l.Tags {
-			raw := c.want(200, "GET", repo+"/manifests/"+tag, nil).body
-			var m manifestFile
-			if err := json.Unmarshal(raw, &m); err != nil {
-				t.Fatal(err)
-			}
-			if !listed[sum("sha256", raw)] {
-				t.Errorf("%s:%s is not among the referrers of its subject", repo, tag)
-			}
-			for _, b := range append(m.Layers, *m.Config) {
-				if got := c.want(200, "GET", repo+"/blobs/"+b.Digest, nil).body; sum("sha256", got) != b.Digest {
-					t.Errorf("%s: blob %s has other bytes", repo, b.Digest)
-				}
-			}
-			seen++
-		}
+		seen += c.whole(fmt.Sprintf("/v2/repo%d/x", i))
 	}
 	if e, err := os.ReadDir(filepath.Join(dir, "tmp")); err != nil || len(e) != 0 {
 		t.Errorf("got %d left-over files (%v), want none", len(e), err)
 	}
-	if len(acks) < 100 || seen < 30 {
-		t.Errorf("only %d pushes were acknowledged and %d tags seen: this proved little", len(acks), seen)
+	if len(p.acks) < 100 || seen < 30 {
+		t.Errorf("only %d pushes were acknowledged and %d tags seen: this proved little", len(p.acks), seen)
 	}
-	t.Logf("%d acknowledged, %d tags", len(acks), seen)
+	t.Logf("%d acknowledged, %d tags", len(p.acks), seen)
+}
+
+// pushes are what clients pushed and what the registry acknowledged of it.
+type pushes struct {
+	mu      sync.Mutex
+	acks    map[ack]bool
+	content map[string][]byte // by digest
+	count   atomic.Int64
+}
+
+type ack struct{ path, digest string }
+
+// push pushes image after image until stop is closed or the registry is killed.
+func (p *pushes) push(c *client, name string, stop chan struct{}) {
+	for i := 0; ; i++ {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		seed := fmt.Sprintf("%s-%d", name, i)
+		base := fmt.Sprintf("/v2/repo%d/x", i%3)
+		config, layer := []byte("{}"), bytes.Repeat([]byte(seed), 20_000)
+		raw := marshal(map[string]any{
+			"schemaVersion": 2, "mediaType": typeManifest,
+			"config":  desc("application/vnd.oci.empty.v1+json", "sha256", config),
+			"layers":  []any{desc("application/octet-stream", "sha256", layer)},
+			"subject": desc(typeManifest, "sha256", []byte("subject")),
+		})
+		blobs := base + "/blobs/"
+		for _, step := range []struct {
+			method, path string
+			body         []byte
+			stored       string
+		}{
+			{"POST", blobs + "uploads/?digest=" + sum("sha256", config), config, blobs + sum("sha256", config)},
+			{"POST", blobs + "uploads/?digest=" + sum("sha256", layer), layer, blobs + sum("sha256", layer)},
+			{"PUT", base + "/manifests/t" + seed, raw, base + "/manifests/t" + seed},
+		} {
+			digest := sum("sha256", step.body)
+			p.mu.Lock()
+			p.content[digest] = step.body
+			p.mu.Unlock()
+			r, err := c.try(step.method, step.path, step.body)
+			if err != nil {
+				return // killed
+			}
+			if r.StatusCode != 201 {
+				c.t.Errorf("%s %s: got %d %s", step.method, step.path, r.StatusCode, r.body)
+				return
+			}
+			p.mu.Lock()
+			p.acks[ack{step.stored, digest}] = true
+			p.mu.Unlock()
+			p.count.Add(1)
+		}
+	}
+}
+
+// whole checks all that can be found from the tags of a repository, and counts them.
+func (c *client) whole(repo string) (tags int) {
+	c.t.Helper()
+	var l struct{ Tags []string }
+	json.Unmarshal(c.want(200, "GET", repo+"/tags/list", nil).body, &l)
+	listed := map[string]bool{}
+	refs, _ := c.referrers(repo + "/referrers/" + sum("sha256", []byte("subject")))
+	for _, d := range refs.Manifests {
+		listed[d.Digest] = true
+	}
+	for _, tag := range l.Tags {
+		raw := c.want(200, "GET", repo+"/manifests/"+tag, nil).body
+		var m manifestFile
+		if err := json.Unmarshal(raw, &m); err != nil {
+			c.t.Fatal(err)
+		}
+		if !listed[sum("sha256", raw)] {
+			c.t.Errorf("%s:%s is not among the referrers of its subject", repo, tag)
+		}
+		for _, b := range append(m.Layers, *m.Config) {
+			if got := c.want(200, "GET", repo+"/blobs/"+b.Digest, nil).body; sum("sha256", got) != b.Digest {
+				c.t.Errorf("%s: blob %s has other bytes", repo, b.Digest)
+			}
+		}
+	}
+	return len(l.Tags)
 }
 
 // On a full disk a push fails cleanly, leaves nothing, and the registry goes

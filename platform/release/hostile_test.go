@@ -190,24 +190,30 @@ func TestLyingBuilder(t *testing.T) {
 			if b.platform == "" {
 				b.platform = hostPlatform()
 			}
-			s := newStage(t, b, http.NotFound)
-			rel, err := s.Run(t.Context(), s.req, func(api.Event) {})
-			var known *api.Error
-			if !errors.As(err, &known) {
-				t.Fatalf("got %+v, %v; want a refusal", rel, err)
-			}
-			for _, w := range test.want {
-				if !strings.Contains(known.Message, w) {
-					t.Errorf("got %q, want it to say %q", known.Message, w)
-				}
-			}
-			if n := s.pushed.Load(); n > 0 {
-				t.Errorf("%d requests changed the registry", n)
-			}
-			if left, _ := os.ReadDir(filepath.Join(s.Dir, "work")); len(left) > 0 {
-				t.Errorf("left: %v", left)
-			}
+			refusesToSign(t, newStage(t, b, http.NotFound), test.want)
 		})
+	}
+}
+
+// refusesToSign runs the release of a stage, which must fail with the words of want
+// and leave nothing behind.
+func refusesToSign(t *testing.T, s *stage, want []string) {
+	t.Helper()
+	rel, err := s.Run(t.Context(), s.req, func(api.Event) {})
+	var known *api.Error
+	if !errors.As(err, &known) {
+		t.Fatalf("got %+v, %v; want a refusal", rel, err)
+	}
+	for _, w := range want {
+		if !strings.Contains(known.Message, w) {
+			t.Errorf("got %q, want it to say %q", known.Message, w)
+		}
+	}
+	if n := s.pushed.Load(); n > 0 {
+		t.Errorf("%d requests changed the registry", n)
+	}
+	if left, _ := os.ReadDir(filepath.Join(s.Dir, "work")); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 

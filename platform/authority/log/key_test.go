@@ -29,7 +29,14 @@ func TestKeyIsKept(t *testing.T) {
 	renamed := cfg
 	renamed.Origin = "log.example.com"
 	refused(t, renamed, `got origin "log.example.com", want "127.0.0.1"`)
+}
 
+// A key file that is not this log's key is refused, and left as it is.
+func TestOtherKeyIsRefused(t *testing.T) {
+	cfg := config(t.TempDir())
+	r := start(t, cfg)
+	r.add(t, request(t, "one"))
+	r.close()
 	good, err := os.ReadFile(cfg.KeyFile)
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +86,15 @@ func TestKeyIsKept(t *testing.T) {
 		}
 	}
 	put(good, 0o600)
+	start(t, cfg).close()
+}
 
+// A log that lost a part of itself does not start as another one.
+func TestLostPartsAreNoticed(t *testing.T) {
+	cfg := config(t.TempDir())
+	r := start(t, cfg)
+	r.add(t, request(t, "one"))
+	r.close()
 	record := filepath.Join(cfg.Dir, "log.json")
 	saved, err := os.ReadFile(record)
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/colophon-build/colophon/platform/builder"
 )
 
 // asProcess makes the test program a gateway, with its settings on standard
@@ -83,7 +85,20 @@ func TestMemoryOfAReplay(t *testing.T) {
 		wg.Wait()
 	}
 	sealed, _ := recorded(t, s, func(room *room) { all(room.Client) })
+	record, kib := replayInProcess(t, sealed, all)
+	if len(record) != files {
+		t.Errorf("got a record of %d, want %d", len(record), files)
+	}
+	t.Logf("peak %d KiB", kib)
+	if kib > 64<<10 {
+		t.Errorf("the gateway took %d KiB, want at most 64 MiB", kib)
+	}
+}
 
+// replayInProcess runs a gateway as a process of its own while use is its room, and
+// returns its record and the most memory that it took, KiB.
+func replayInProcess(t *testing.T, sealed Settings, use func(*http.Client)) (record []builder.Exchange, kib int) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -108,26 +123,23 @@ func TestMemoryOfAReplay(t *testing.T) {
 		t.Fatal(err)
 	}
 	go json.NewEncoder(in).Encode(sealed)
-	record, err := ReadRecord(out, func(ca []byte) {
+	record, err = ReadRecord(out, func(ca []byte) {
 		go func() {
 			defer in.Close()
-			all(client(t, l.Addr().String(), ca))
+			use(client(t, l.Addr().String(), ca))
 			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			kb, _ := strconv.Atoi(peak.FindStringSubmatch(string(status))[1])
-			t.Logf("peak %d KiB", kb)
-			if kb > 64<<10 {
-				t.Errorf("the gateway took %d KiB, want at most 64 MiB", kb)
-			}
+			kib, _ = strconv.Atoi(peak.FindStringSubmatch(string(status))[1])
 		}()
 	})
-	if err != nil || len(record) != files {
-		t.Errorf("got a record of %d, %v, want %d", len(record), err, files)
+	if err != nil {
+		t.Error(err)
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
+	return record, kib
 }

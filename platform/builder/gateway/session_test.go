@@ -48,12 +48,11 @@ func relock(t *testing.T, s Settings, record []builder.Exchange) (Settings, *bui
 	return s, l
 }
 
-func TestReplay(t *testing.T) {
-	large := strings.Repeat("0123456789abcdef", 1<<16)
-	var live atomic.Bool
-	live.Store(true)
+// replayed is a server whose answers depend on all that a request may differ in. It
+// is asked for nothing once live is false.
+func replayed(t *testing.T, large string, live *atomic.Bool) (*httptest.Server, Settings) {
 	n := 0
-	up, s := world(t, func(w http.ResponseWriter, r *http.Request) {
+	return world(t, func(w http.ResponseWriter, r *http.Request) {
 		if !live.Load() {
 			t.Errorf("%s was asked for in a sealed session", r.URL)
 		}
@@ -78,6 +77,27 @@ func TestReplay(t *testing.T) {
 			fmt.Fprint(w, "you said ", string(b))
 		}
 	})
+}
+
+// sameLock fails where the lock of a record is not the lock want.
+func sameLock(t *testing.T, record []builder.Exchange, want *builder.Lock) {
+	t.Helper()
+	again, err := builder.LockOf(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _ := want.Marshal()
+	b, _ := again.Marshal()
+	if string(a) != string(b) {
+		t.Errorf("the record of the replay is not that of the first run: got\n%s\nwant\n%s", b, a)
+	}
+}
+
+func TestReplay(t *testing.T) {
+	large := strings.Repeat("0123456789abcdef", 1<<16)
+	var live atomic.Bool
+	live.Store(true)
+	up, s := replayed(t, large, &live)
 	post := func(room *room, say string) (int, string) {
 		resp, err := room.Post(up.URL+"/posted", "text/plain", strings.NewReader(say))
 		if err != nil {
@@ -130,15 +150,7 @@ func TestReplay(t *testing.T) {
 		t.Errorf("another POST: got %d, want 403", status)
 	}
 	record := room.end()
-	again, err := builder.LockOf(record)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, _ := lock.Marshal()
-	b, _ := again.Marshal()
-	if string(a) != string(b) {
-		t.Errorf("the record of the replay is not that of the first run: got\n%s\nwant\n%s", b, a)
-	}
+	sameLock(t, record, lock)
 	denied := 0
 	for _, e := range record {
 		if e.Denied != "" {
@@ -285,156 +297,6 @@ func mustURL(t *testing.T, s string) *url.URL {
 		t.Fatal(err)
 	}
 	return u
-}
-
-func put(t *testing.T, s *store, text string) (path string) {
-	t.Helper()
-	b, err := s.create()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(b, text); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.commit(); err != nil {
-		t.Fatal(err)
-	}
-	return s.path(hexSum(text))
-}
-
-func TestStoreKeepsItsSize(t *testing.T) {
-	dir := t.TempDir()
-	s, err := openStore(dir, 100_000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := func(i int) string { return strings.Repeat(fmt.Sprint(i%10), 10_000) + fmt.Sprint(i) }
-	for i := range 30 {
-		put(t, s, text(i))
-		if _, err := s.open(hexSum(text(0)), int64(len(text(0)))); err != nil {
-			t.Fatalf("what is in use was removed: %v", err)
-		}
-	}
-	var total int64
-	filepath.Walk(dir, func(_ string, info os.FileInfo, _ error) error {
-		if info.Mode().IsRegular() {
-			total += info.Size()
-		}
-		return nil
-	})
-	if total > 100_010 {
-		t.Errorf("the store has %d bytes, want 100000 at most", total)
-	}
-	if _, err := s.open(hexSum(text(29)), int64(len(text(29)))); err != nil {
-		t.Errorf("what came last was removed: %v", err)
-	}
-	if _, err := s.open(hexSum(text(1)), int64(len(text(1)))); !os.IsNotExist(err) {
-		t.Errorf("got %v, want the oldest to be removed", err)
-	}
-	// What says the size is lost in a crash.
-	if err := os.WriteFile(filepath.Join(dir, "size"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openStore(dir, 30_000); err != nil {
-		t.Fatal(err)
-	}
-	if left, _ := filepath.Glob(dir + "/*/*"); len(left) > 3 {
-		t.Errorf("got %d bodies, want what 30000 bytes hold", len(left))
-	}
-	b, err := s.create()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.discard()
-	if _, err := b.Write(make([]byte, 100_001)); err == nil {
-		t.Error("a body larger than the store was taken")
-	}
-}
-
-// A crash leaves no half file under a digest's name, and what it leaves is swept.
-func TestStoreAfterACrash(t *testing.T) {
-	dir := t.TempDir()
-	s, err := openStore(dir, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := s.create()
-	if err != nil {
-		t.Fatal(err)
-	}
-	io.WriteString(b, "half of it")
-	if _, err := s.open(hexSum("half of it"), 10); !os.IsNotExist(err) {
-		t.Errorf("got %v, want nothing", err)
-	}
-	fresh, err := s.create()
-	if err != nil {
-		t.Fatal(err)
-	}
-	old := fresh.f.Name()
-	if out, err := filepath.Glob(dir + "/*"); err != nil || len(out) != 4 { // two, the size and its lock
-		t.Fatalf("got %v, %v", out, err)
-	}
-	past := b.f.Name()
-	if err := os.Chtimes(past, longAgo, longAgo); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openStore(dir, 1<<20); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(past); !os.IsNotExist(err) {
-		t.Errorf("what a crash left is still there: %v", err)
-	}
-	if _, err := os.Stat(old); err != nil {
-		t.Errorf("what another gateway is writing was swept: %v", err)
-	}
-}
-
-func TestStoreOfManyGateways(t *testing.T) {
-	dir := t.TempDir()
-	var wg sync.WaitGroup
-	for g := range 4 {
-		s, err := openStore(dir, 50_000)
-		if err != nil {
-			t.Fatal(err)
-		}
-		wg.Go(func() {
-			for i := range 100 {
-				text := strings.Repeat(fmt.Sprint(i%20), 1000+i%20)
-				b, err := s.create()
-				if err == nil {
-					io.WriteString(b, text)
-					err = b.commit()
-				}
-				if err != nil {
-					t.Errorf("gateway %d: %v", g, err)
-				}
-				body, err := s.open(hexSum(text), int64(len(text)))
-				if os.IsNotExist(err) {
-					continue // another one needed the space
-				}
-				if err != nil {
-					t.Errorf("gateway %d: %v", g, err)
-					continue
-				}
-				if got, err := io.ReadAll(body); string(got) != text || err != nil {
-					t.Errorf("gateway %d: got %d bytes, %v", g, len(got), err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-}
-
-// registry is a world that wants a token, another one each time, and that signs
-// where its blobs are.
-type registry struct {
-	mu      sync.Mutex
-	url     string
-	n       int
-	valid   map[string]bool
-	stolen  []string // tokens that arrived where they do not belong
-	sigs    map[string]bool
-	expired bool
 }
 
 func (g *registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
