@@ -51,10 +51,11 @@ func (p *platform) findVisitors() error {
 
 func (p *platform) hasVisitors() bool { return len(p.visitors) > 0 }
 
-// endpoint is where the role asker reaches another one: at socket if that runs here.
-func (p *platform) endpoint(socket, asker, role string) (peer.Endpoint, error) {
+// endpoint is where the role asker reaches another one: if that runs here, at its
+// socket in run, the directory as asker sees it.
+func (p *platform) endpoint(run, asker, role string) (peer.Endpoint, error) {
 	if p.runs(role) {
-		return peer.At(socket), nil
+		return peer.At(socket(run, role)), nil
 	}
 	_, address := p.home(role)
 	if address == "" {

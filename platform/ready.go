@@ -18,7 +18,7 @@ func (p *platform) allReady(ctx context.Context) error {
 	if err := p.rolesReady(ctx); err != nil {
 		return err
 	}
-	trustServices, err := p.endpoint(socket(p.dir("run"), roleTrust), roleServe, roleTrust)
+	trustServices, err := p.endpoint(p.dir("run"), roleServe, roleTrust)
 	if err != nil {
 		return err
 	}

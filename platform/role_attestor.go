@@ -70,7 +70,7 @@ func prepareAttestor(p *platform, process *zone.Process) error {
 		others[roleRooms] = &s.Rooms
 	}
 	for other, at := range others {
-		if *at, err = p.endpoint(socket(z.Path("run"), other), roleAttestor, other); err != nil {
+		if *at, err = p.endpoint(z.Path("run"), roleAttestor, other); err != nil {
 			return err
 		}
 	}

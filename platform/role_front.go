@@ -45,7 +45,7 @@ func prepareFront(p *platform, process *zone.Process) (err error) {
 		return err
 	}
 	for _, other := range r.asks {
-		if s.Roles[other], err = p.endpoint(socket(process.Zone.Path("run"), other), roleAPI, other); err != nil {
+		if s.Roles[other], err = p.endpoint(process.Zone.Path("run"), roleAPI, other); err != nil {
 			return err
 		}
 		if !p.runs(other) {

@@ -1,0 +1,58 @@
+package platform
+
+import (
+	"log/slog"
+	"slices"
+	"testing"
+
+	"github.com/colophon-build/colophon/internal/peer"
+)
+
+// onHost is a platform as the given host sees it.
+func onHost(host string, hosts map[string]string) *platform {
+	p := &platform{host: host, log: slog.New(slog.DiscardHandler), users: users{separate: true, byRole: peer.Users{}}}
+	p.file.Roles.Hosts = hosts
+	return p
+}
+
+// Every host knows from the same configuration what it runs and who comes in.
+func TestWhereRolesRun(t *testing.T) {
+	hosts := map[string]string{"trust": "t:1", "builder": "b:1", "attestor": "a:1", "door": "d:1"}
+	for _, test := range []struct {
+		host           string
+		runs, visitors []string
+	}{
+		{"serve", []string{"serve", "registry", "api"}, nil},
+		{"trust", []string{"trust"}, []string{"serve", "attestor", "api"}},
+		{"builder", []string{"rooms", "builder", "gateway"}, []string{"attestor", "api"}},
+		{"attestor", []string{"attestor"}, []string{"api"}},
+	} {
+		p := onHost(test.host, hosts)
+		if err := p.findVisitors(); err != nil {
+			t.Errorf("%s: %v", test.host, err)
+		}
+		var runs []string
+		for _, r := range roles() {
+			if p.runs(r.name) {
+				runs = append(runs, r.name)
+			}
+		}
+		if !slices.Equal(runs, test.runs) || !slices.Equal(p.visitors, test.visitors) {
+			t.Errorf("%s: runs %v and is visited by %v, want %v and %v", test.host, runs, p.visitors, test.runs, test.visitors)
+		}
+		for _, role := range p.visitors {
+			if p.users.byRole[role] != peer.Elsewhere {
+				t.Errorf("%s: %s is user %d here, want that it comes through the door", test.host, role, p.users.byRole[role])
+			}
+		}
+	}
+	// Whoever is elsewhere and asks a role beside serve needs its door.
+	if err := onHost("serve", map[string]string{"api": "a:1"}).findVisitors(); err == nil {
+		t.Error("without roles.door: got no error")
+	}
+	p := onHost("serve", map[string]string{"api": "a:1", "door": "d:1"})
+	p.users.separate = false
+	if err := p.findVisitors(); err == nil {
+		t.Error("one user for all roles, over several hosts: got no error")
+	}
+}
