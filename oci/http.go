@@ -18,6 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/colophon-build/colophon/internal/loopback"
 )
 
 const (
@@ -48,21 +50,13 @@ var defaultTransport = sync.OnceValue(func() http.RoundTripper {
 type plainGuard struct{ inner http.RoundTripper }
 
 func (g plainGuard) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme != "https" && !isLoopback(req.URL.Hostname()) {
+	if !loopback.OrTLS(req.URL) {
 		if req.Body != nil {
 			req.Body.Close()
 		}
 		return nil, fmt.Errorf("%s: plain HTTP is for loopback only", req.URL.Redacted())
 	}
 	return g.inner.RoundTrip(req)
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }
 
 // authTransport asks without credentials first and shakes hands when a

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/loopback"
 )
 
 // RegistryOptions say how a registry is reached. The zero value is right for
@@ -67,7 +68,7 @@ func OpenRegistry(repo string, opts RegistryOptions) (*Registry, error) {
 	}
 	r := &Registry{name: repo, cache: map[v1.Hash]cached{}}
 	r.base = url.URL{Scheme: "https", Host: n.RegistryStr(), Path: "/v2/" + n.RepositoryStr()}
-	if isLoopback(r.base.Hostname()) && !opts.TLS {
+	if loopback.Is(r.base.Hostname()) && !opts.TLS {
 		r.base.Scheme = "http"
 	}
 	r.http = &http.Client{

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
@@ -112,7 +113,7 @@ func origin(listen, rawURL string, tls bool) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("--listen %q: %w", listen, err)
 	}
-	if !tls && !loopback(host) {
+	if !tls && !loopback.Is(host) {
 		return "", fmt.Errorf("--listen %s without TLS: plain HTTP is for loopback only; give --tls-cert and --tls-key, or put a TLS proxy in front of a loopback address", listen)
 	}
 	if rawURL == "" {
@@ -136,16 +137,8 @@ func parseOrigin(rawURL string) (string, error) {
 		return "", fmt.Errorf("--url: %w", err)
 	case u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil:
 		return "", fmt.Errorf("--url %q: want SCHEME://HOST[:PORT] and nothing more", rawURL)
-	case u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()):
+	case loopback.OrTLS(u):
 		return u.Scheme + "://" + strings.ToLower(u.Host), nil
 	}
 	return "", errors.New("--url " + rawURL + ": plain HTTP is for loopback only")
-}
-
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.IsLoopback()
 }

@@ -12,6 +12,7 @@ import (
 
 	sigroot "github.com/sigstore/sigstore-go/pkg/root"
 
+	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/attestor"
 	"github.com/colophon-build/colophon/platform/attestor/localgit"
@@ -155,7 +156,7 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 			return tokens.Token(ctx, issuer.Claims(id))
 		},
 		Setup:        o.Setup,
-		RegistryHost: o.RegistryHost, RegistryToken: o.RegistryToken, LoopbackTargets: loopback(origin.Hostname()), Mirror: o.Mirror,
+		RegistryHost: o.RegistryHost, RegistryToken: o.RegistryToken, LoopbackTargets: loopback.Is(origin.Hostname()), Mirror: o.Mirror,
 		Log: log,
 	}
 	if o.Rooms != (peer.Endpoint{}) {

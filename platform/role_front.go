@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/authority/issuer"
 	"github.com/colophon-build/colophon/platform/builder/worker"
@@ -124,7 +125,7 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	front.New(front.Config{
 		Attestor: proxy(roleAttestor), MayRelease: s.Tokens.mayRelease,
 		// An attestor on another host does not see the directories of this one.
-		LocalSources: s.Roles[roleAttestor].Socket != "" && loopback(u.Hostname()),
+		LocalSources: s.Roles[roleAttestor].Socket != "" && loopback.Is(u.Hostname()),
 	}).Register(mux)
 
 	trusted, err := getTrustDocument(ctx, s.Roles[roleTrust].Client())

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/colophon-build/colophon/internal/loopback"
 )
 
 // remote is a repository address that was taken apart and found harmless.
@@ -156,7 +158,7 @@ func (r *remote) takeHost(u *url.URL) error {
 	case !hostRE.MatchString(host) || strings.Contains(host, ".."):
 		return fmt.Errorf("got host %q, want a name or an address", host)
 	}
-	if r.scheme == "http" && host != "localhost" && !(notIP == nil && addr.IsLoopback()) {
+	if r.scheme == "http" && !loopback.Is(host) {
 		return fmt.Errorf("plain http is for loopback only, got host %q; use https", host)
 	}
 	if strings.Contains(host, ":") {

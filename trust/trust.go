@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
@@ -199,15 +199,10 @@ func CheckOrigin(s string) error {
 	if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != s {
 		return fmt.Errorf("got %q, want https://HOST[:PORT]", s)
 	}
-	if u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()) {
+	if loopback.OrTLS(u) {
 		return nil
 	}
 	return fmt.Errorf("got %q, want https (plain http is for loopback only)", s)
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // Builder says whether this root believes the builder id, and for which level.

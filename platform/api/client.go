@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
@@ -84,17 +84,12 @@ func ParseConfig(data []byte) (*ClientConfig, error) {
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		return nil, fmt.Errorf("platform URL %q: want https://HOST[:PORT], or http:// on loopback", c.URL)
-	case u.Scheme == "http" && !loopback(u.Hostname()): // the token would travel in the clear
+	case !loopback.OrTLS(u): // the token would travel in the clear
 		return nil, fmt.Errorf("platform URL %q: plain HTTP is for loopback only, want https", c.URL)
 	case c.Token == "" || strings.ContainsFunc(c.Token, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
 		return nil, errors.New("no token in it")
 	}
 	return &c, nil
-}
-
-func loopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 // Login makes the platform of file, a client.json, the one that LoadConfig returns,

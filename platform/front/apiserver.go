@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/source"
 )
@@ -77,5 +78,5 @@ func (s *Service) mayReadLocal(r *http.Request) bool {
 		return false
 	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && from.Addr().Unmap().IsLoopback()
+	return err == nil && loopback.Addr(from.Addr())
 }

@@ -273,6 +273,9 @@ func TestTargets(t *testing.T) {
 		{"[::1]:2375/a", "127.0.0.1:8080", false, false},
 		{"localhost:2375/a", "127.0.0.1:8080", false, false},
 		{"LOCALHOST:2375/a", "127.0.0.1:8080", false, false},
+		{"docker.localhost:2375/a", "127.0.0.1:8080", false, false},
+		{"0.0.0.0:2375/a", "127.0.0.1:8080", false, false},
+		{"127.1:2375/a", "127.0.0.1:8080", false, false},
 		{"127.0.0.1:2375/a", "127.0.0.1:8080", true, true},
 		{"nothing-else", "127.0.0.1:8080", true, false},
 	} {

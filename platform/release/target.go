@@ -3,10 +3,10 @@ package release
 import (
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 )
@@ -24,7 +24,7 @@ func (j *run) openTarget() error {
 	switch {
 	case host == j.RegistryHost:
 		opts = oci.RegistryOptions{Token: j.RegistryToken, TLS: strings.HasPrefix(j.URL, "https://")}
-	case isLoopback(host) && !j.LoopbackTargets:
+	case loopback.Possible(host) && !j.LoopbackTargets:
 		return &api.Error{Message: fmt.Sprintf("image %s is on the platform's own loopback, and its registry there is %s", j.req.Image, j.RegistryHost), Exit: 1}
 	}
 	target, err := oci.OpenRegistry(j.req.Image, opts)
@@ -37,6 +37,8 @@ func (j *run) openTarget() error {
 
 // staysOut carries requests to a registry that is not ours. Redirects, upload
 // locations and token realms of a registry elsewhere do not get it to loopback.
+// A name that resolves to loopback gets TLS, for which nothing there has a
+// certificate.
 type staysOut struct{ host string }
 
 // outside is shared, for its connections. Compression is off: we want the bytes stored.
@@ -47,25 +49,11 @@ var outside = func() *http.Transport {
 }()
 
 func (s *staysOut) RoundTrip(r *http.Request) (*http.Response, error) {
-	if isLoopback(r.URL.Host) && !isLoopback(s.host) {
+	if loopback.Possible(r.URL.Host) && !loopback.Possible(s.host) {
 		if r.Body != nil {
 			r.Body.Close()
 		}
 		return nil, fmt.Errorf("registry %s leads to %s, which is this host itself", s.host, r.URL.Host)
 	}
 	return outside.RoundTrip(r)
-}
-
-// isLoopback is about HOST[:PORT] as written. A name that resolves to loopback
-// gets TLS, for which nothing there has a certificate.
-func isLoopback(host string) bool {
-	name := host
-	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
-		name = host[:i]
-	}
-	if strings.EqualFold(name, "localhost") {
-		return true
-	}
-	a, err := netip.ParseAddr(strings.Trim(name, "[]"))
-	return err == nil && a.Unmap().IsLoopback()
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"golang.org/x/net/publicsuffix"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
@@ -183,9 +183,7 @@ func checkOutside(cfg *config.FulcioConfig, origin string) error {
 }
 
 func checkScheme(u *url.URL) error {
-	ip := net.ParseIP(u.Hostname())
-	loopback := u.Hostname() == "localhost" || (ip != nil && ip.IsLoopback())
-	if u.Host == "" || u.User != nil || (u.Scheme != "https" && !(u.Scheme == "http" && loopback)) {
+	if u.Host == "" || u.User != nil || !loopback.OrTLS(u) {
 		return fmt.Errorf("want an https URL (http only on loopback)")
 	}
 	return nil

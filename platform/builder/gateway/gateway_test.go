@@ -30,7 +30,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+var onLoopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 
 // room is what a room has of its gateway.
 type room struct {
@@ -120,7 +120,7 @@ func world(t *testing.T, h http.HandlerFunc) (*httptest.Server, Settings) {
 	if err := os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: up.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return up, Settings{Roots: roots, Network: Network{Allow: loopback, Ports: []uint16{port(t, up.URL)}}}
+	return up, Settings{Roots: roots, Network: Network{Allow: onLoopback, Ports: []uint16{port(t, up.URL)}}}
 }
 
 func port(t *testing.T, rawURL string) uint16 {
@@ -205,7 +205,7 @@ func TestEveryByteIsRecorded(t *testing.T) {
 func TestPlainHTTPIsRecorded(t *testing.T) {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }))
 	defer up.Close()
-	room := start(t, Settings{Network: Network{Allow: loopback, Ports: []uint16{port(t, up.URL)}}})
+	room := start(t, Settings{Network: Network{Allow: onLoopback, Ports: []uint16{port(t, up.URL)}}})
 	// The Host header must not lead to another target than the one that was checked.
 	if got := room.raw("GET http://user:secret@" + strings.TrimPrefix(up.URL, "http://") + "/ HTTP/1.1\r\nHost: other.example\r\n\r\n"); got != 200 {
 		t.Fatal(got)
@@ -310,7 +310,7 @@ func TestBudgetEndsTheExchange(t *testing.T) {
 		}
 	}))
 	defer up.Close()
-	room := start(t, Settings{Bytes: 100000, Requests: 1, Network: Network{Allow: loopback, Ports: []uint16{port(t, up.URL)}}})
+	room := start(t, Settings{Bytes: 100000, Requests: 1, Network: Network{Allow: onLoopback, Ports: []uint16{port(t, up.URL)}}})
 	resp, err := room.Get(up.URL)
 	if err == nil {
 		n, cerr := io.Copy(io.Discard, resp.Body)

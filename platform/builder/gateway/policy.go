@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/colophon-build/colophon/internal/loopback"
 )
 
 // DeniedError says why the gateway does not answer.
@@ -143,13 +145,26 @@ func (p *policy) admit(e endpoint) error {
 	return nil
 }
 
-// Ranges that are no public address though netip has no name for them (IANA
-// special-purpose registries). The documentation ranges are not among them:
-// nothing of anybody's is there by right, and test networks use them.
-var special = []struct {
+// notPublic is every range that holds no public address (IANA's IPv4 and IPv6
+// special-purpose address registries), and why. The first that fits an address
+// names it. The documentation ranges are not among them: nothing of anybody's is
+// there by right, and test networks use them.
+var notPublic = []struct {
 	prefix netip.Prefix
-	name   string
+	why    string
 }{
+	{netip.MustParsePrefix("0.0.0.0/32"), "unspecified"},
+	{netip.MustParsePrefix("::/128"), "unspecified"},
+	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
+	{netip.MustParsePrefix("::1/128"), "loopback"},
+	{netip.MustParsePrefix("10.0.0.0/8"), "private"},
+	{netip.MustParsePrefix("172.16.0.0/12"), "private"},
+	{netip.MustParsePrefix("192.168.0.0/16"), "private"},
+	{netip.MustParsePrefix("fc00::/7"), "private"},
+	{netip.MustParsePrefix("169.254.0.0/16"), "link-local"},
+	{netip.MustParsePrefix("fe80::/10"), "link-local"},
+	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
+	{netip.MustParsePrefix("ff00::/8"), "multicast"},
 	{netip.MustParsePrefix("0.0.0.0/8"), "this network"},
 	{netip.MustParsePrefix("100.64.0.0/10"), "shared by carriers (CGNAT)"},
 	{netip.MustParsePrefix("192.0.0.0/24"), "protocol assignments"},
@@ -175,7 +190,7 @@ func (p *policy) check(target netip.AddrPort) error {
 		return fmt.Errorf("the host's addresses are not known: %w", err)
 	}
 	// The platform comes first: no range that is allowed may lead to it.
-	here := a.IsUnspecified() || a.IsLoopback() || slices.ContainsFunc(own, func(o net.Addr) bool {
+	here := a.IsUnspecified() || loopback.Addr(a) || slices.ContainsFunc(own, func(o net.Addr) bool {
 		n, ok := o.(*net.IPNet)
 		return ok && n.IP.Equal(a.AsSlice())
 	})
@@ -195,21 +210,9 @@ func (p *policy) check(target netip.AddrPort) error {
 			return nil
 		}
 	}
-	switch {
-	case a.IsUnspecified():
-		return fmt.Errorf("%s is unspecified", a)
-	case a.IsLoopback():
-		return fmt.Errorf("%s is loopback", a)
-	case a.IsPrivate():
-		return fmt.Errorf("%s is private", a)
-	case a.IsLinkLocalUnicast(), a.IsLinkLocalMulticast(), a.IsInterfaceLocalMulticast():
-		return fmt.Errorf("%s is link-local", a)
-	case a.IsMulticast():
-		return fmt.Errorf("%s is multicast", a)
-	}
-	for _, s := range special {
-		if s.prefix.Contains(a) {
-			return fmt.Errorf("%s is %s", a, s.name)
+	for _, r := range notPublic {
+		if r.prefix.Contains(a) {
+			return fmt.Errorf("%s is %s", a, r.why)
 		}
 	}
 	// The host's neighbours on the link, whatever range they are from.

@@ -123,18 +123,52 @@ func TestHostsAndRanges(t *testing.T) {
 			}
 		}
 	}
-	try(Settings{Network: Network{Allow: loopback, AllowHosts: []string{"a.test", "*.b.test"}}}, map[string]bool{
+	try(Settings{Network: Network{Allow: onLoopback, AllowHosts: []string{"a.test", "*.b.test"}}}, map[string]bool{
 		"a.test": true, "A.TEST.": true, "x.a.test": false, "b.test": false, "x.b.test": true, "x.y.b.test": true, "xb.test": false, "127.0.0.1": false})
-	try(Settings{Network: Network{Allow: loopback, DenyHosts: []string{"a.test", "*.b.test"}}}, map[string]bool{
+	try(Settings{Network: Network{Allow: onLoopback, DenyHosts: []string{"a.test", "*.b.test"}}}, map[string]bool{
 		"a.test": false, "A.test.": false, "x.a.test": true, "b.test": true, "x.b.test": false, "127.0.0.1": true})
-	try(Settings{Network: Network{Allow: loopback, AllowHosts: []string{"*.a.test"}, DenyHosts: []string{"x.a.test"}}}, map[string]bool{"x.a.test": false, "y.a.test": true})
-	try(Settings{Network: Network{Allow: loopback, Deny: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/24")}}}, map[string]bool{"127.0.0.1": false, "a.test": false})
+	try(Settings{Network: Network{Allow: onLoopback, AllowHosts: []string{"*.a.test"}, DenyHosts: []string{"x.a.test"}}}, map[string]bool{"x.a.test": false, "y.a.test": true})
+	try(Settings{Network: Network{Allow: onLoopback, Deny: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/24")}}}, map[string]bool{"127.0.0.1": false, "a.test": false})
 	for _, bad := range []Settings{{Network: Network{AllowHosts: []string{"a.*"}}}, {Network: Network{DenyHosts: []string{"A.test"}}},
 		{Network: Network{DenyHosts: []string{""}}}, {Network: Network{DenyHosts: []string{"a.test:80"}}},
 		{Platform: []string{"colophon.example"}}, {Session: builder.Session{Record: true}}, {Session: builder.Session{Sealed: true}}, {Roots: "/dev/null"}} {
 		if _, err := New(bad); err == nil {
 			t.Errorf("%+v was taken", bad)
 		}
+	}
+}
+
+// Both ends of every range are refused, and whatever the standard library knows
+// not to be public.
+func TestNotPublic(t *testing.T) {
+	p := &policy{}
+	refused := func(a netip.Addr) bool { return p.check(netip.AddrPortFrom(a, 80)) != nil }
+	var edges []netip.Addr
+	for _, r := range notPublic {
+		last := r.prefix.Addr().AsSlice()
+		for i := r.prefix.Bits(); i < 8*len(last); i++ {
+			last[i/8] |= 0x80 >> (i % 8)
+		}
+		end, _ := netip.AddrFromSlice(last)
+		for _, a := range []netip.Addr{r.prefix.Addr(), end} {
+			if !r.prefix.Contains(a) || !refused(a) {
+				t.Errorf("%s, at an end of %s (%s), is not refused", a, r.prefix, r.why)
+			}
+		}
+		edges = append(edges, r.prefix.Addr(), r.prefix.Addr().Prev(), end, end.Next())
+	}
+	for _, s := range []string{"ff01::1", "ff02::1", "ff12::1", "224.0.0.1", "239.255.255.255", "::ffff:10.0.0.1", "::ffff:127.0.0.1"} {
+		edges = append(edges, netip.MustParseAddr(s))
+	}
+	for _, a := range edges {
+		u := a.Unmap()
+		known := u.IsUnspecified() || u.IsLoopback() || u.IsPrivate() || u.IsLinkLocalUnicast() || u.IsMulticast()
+		if a.IsValid() && known && !refused(a) {
+			t.Errorf("%s is not refused", a)
+		}
+	}
+	if !refused(netip.MustParseAddr("2001:db8::1%eth0")) {
+		t.Error("an address with a zone is not refused")
 	}
 }
 

@@ -464,7 +464,7 @@ func TestManyReplaysAtOnce(t *testing.T) {
 func TestRequestsAreHashedWhole(t *testing.T) {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "early") }))
 	defer up.Close()
-	room := start(t, Settings{Network: Network{Allow: loopback, Ports: []uint16{port(t, up.URL)}}})
+	room := start(t, Settings{Network: Network{Allow: onLoopback, Ports: []uint16{port(t, up.URL)}}})
 	text := strings.Repeat("q", 5*spill)
 	resp, err := room.Post(up.URL, "text/plain", strings.NewReader(text))
 	if err != nil || resp.StatusCode != 200 {
