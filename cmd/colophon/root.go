@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/verify"
 )
 
 // Exit codes, everywhere.
@@ -17,6 +18,27 @@ const (
 	exitRejected  = 3
 	exitUndecided = 4 // never treated as accepted
 )
+
+// exitFor is how a command ends whose answer is o.
+func exitFor(o verify.Outcome) error {
+	switch o {
+	case verify.Accepted:
+		return nil
+	case verify.Rejected:
+		return &exitError{code: exitRejected}
+	}
+	return &exitError{code: exitUndecided}
+}
+
+// platformExit is how a command ends for which the platform answered with e. Whatever
+// the kind that a platform names, it is never success.
+func platformExit(e *api.Error) *exitError {
+	code := exitFailure
+	if e.Kind == api.Usage {
+		code = exitUsage
+	}
+	return &exitError{code: code, msg: e.Message, hint: e.Hint}
+}
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
@@ -59,7 +81,7 @@ func run(ctx context.Context, args []string) int {
 	case ctx.Err() != nil:
 		exit = &exitError{code: exitFailure, msg: "interrupted"}
 	case errors.As(err, &platform):
-		exit = &exitError{code: platform.Exit, msg: platform.Message, hint: platform.Hint}
+		exit = platformExit(platform)
 	case isUsage(err):
 		exit = &exitError{code: exitUsage, msg: err.Error(), hint: "see " + cmd.CommandPath() + " --help"}
 	default:

@@ -345,16 +345,6 @@ func (o verifyOptions) explainer(opts verify.Options) explainer {
 	return opts.Explain
 }
 
-func exitFor(o verify.Outcome) error {
-	switch o {
-	case verify.Accepted:
-		return nil
-	case verify.Rejected:
-		return &exitError{code: exitRejected}
-	}
-	return &exitError{code: exitUndecided}
-}
-
 func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")

@@ -95,11 +95,20 @@ type Release struct {
 	Finished     time.Time                `json:"finished"`
 }
 
-// Error is a failure with the exit code the CLI ends with.
+// Error is why a request did not succeed.
 type Error struct {
 	Message string `json:"message"`
-	Hint    string `json:"hint,omitempty"`
-	Exit    int    `json:"exit"`
+	Hint    string `json:"hint,omitempty"` // what the requester can do
+	Kind    Kind   `json:"kind,omitempty"`
 }
+
+// Kind says what a requester can make of an Error. Every kind, also one that a
+// client does not know, is a failure.
+type Kind string
+
+const (
+	Failure Kind = ""      // the request was understood and did not succeed
+	Usage   Kind = "usage" // no repetition helps: the request itself has to change
+)
 
 func (e *Error) Error() string { return e.Message }

@@ -136,7 +136,7 @@ func (c *ClientConfig) Release(ctx context.Context, req ReleaseRequest, progress
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		return nil, &Error{Message: fmt.Sprintf("platform %s does not answer: %v", c.URL, errors.Unwrap(err)), Hint: "is colophond running?", Exit: 1}
+		return nil, &Error{Message: fmt.Sprintf("platform %s does not answer: %v", c.URL, errors.Unwrap(err)), Hint: "is colophond running?"}
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -151,7 +151,7 @@ func (c *ClientConfig) Release(ctx context.Context, req ReleaseRequest, progress
 		}
 		switch {
 		case e.Error != nil:
-			return nil, e.Error.sane()
+			return nil, e.Error
 		case e.Result != nil:
 			if err := e.Result.answers(req); err != nil {
 				return nil, fmt.Errorf("platform %s: %w", c.URL, err)
@@ -166,7 +166,7 @@ func (c *ClientConfig) Release(ctx context.Context, req ReleaseRequest, progress
 	if err = lines.Err(); err == nil {
 		err = io.ErrUnexpectedEOF
 	}
-	return nil, &Error{Message: fmt.Sprintf("platform %s went away in the middle: %v", c.URL, err), Hint: "run the same command again: it finishes what was begun", Exit: 1}
+	return nil, &Error{Message: fmt.Sprintf("platform %s went away in the middle: %v", c.URL, err), Hint: "run the same command again: it finishes what was begun"}
 }
 
 // SigningConfig fetches where the platform certifies, logs and timestamps.
@@ -218,14 +218,6 @@ func (c *ClientConfig) File(ctx context.Context, digest string, max int) ([]byte
 // client follows no redirect: the token is for the platform that was named.
 var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
-// sane keeps a platform from choosing an exit code that would read as success.
-func (e *Error) sane() *Error {
-	if e.Exit < 1 || e.Exit > 4 {
-		e.Exit = 1
-	}
-	return e
-}
-
 var sha256Digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
 // answers fails where a release is not what was asked for.
@@ -247,7 +239,7 @@ func (r *Release) answers(req ReleaseRequest) error {
 
 func refusal(platform string, resp *http.Response) error {
 	text, _ := strict.Read(resp.Body, limits.Request)
-	e := &Error{Message: fmt.Sprintf("platform %s: %s: %s", platform, resp.Status, strings.TrimSpace(string(text))), Exit: 1}
+	e := &Error{Message: fmt.Sprintf("platform %s: %s: %s", platform, resp.Status, strings.TrimSpace(string(text)))}
 	if resp.StatusCode == http.StatusUnauthorized {
 		e.Hint = "log in again: colophon login FILE"
 	}

@@ -45,27 +45,28 @@ func TestRelease(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 		again  bool // the hint says to run it again
-		exit   int
+		known  bool // it is an *Error
+		kind   Kind
 	}{
-		"cut before the end": {say(`{"phase":"source"}`), "went away in the middle", true, 1},
-		"cut in a line":      {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"phase":"so`) }, "event", false, 0},
+		"cut before the end": {say(`{"phase":"source"}`), "went away in the middle", true, true, Failure},
+		"cut in a line":      {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"phase":"so`) }, "event", false, false, Failure},
 		"aborted": {func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintln(w, `{"phase":"source"}`)
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
-		}, "went away in the middle", true, 1},
-		"nothing":                {func(http.ResponseWriter, *http.Request) {}, "went away in the middle", true, 1},
-		"a line without end":     {say(strings.Repeat("x", MaxEvent+10)), "went away in the middle", true, 1},
-		"success as an error":    {say(`{"error":{"message":"m","exit":0}}`), "m", false, 1},
-		"success, once wrapped":  {say(`{"error":{"message":"m","exit":256}}`), "m", false, 1},
-		"a negative exit code":   {say(`{"error":{"message":"m","exit":-3}}`), "m", false, 1},
-		"a usage error":          {say(`{"error":{"message":"m","exit":2}}`), "m", false, 2},
-		"another image":          {say(result("registry.example.com/b", digest, `"v1"`, asked.Commit)), `want "registry.example.com/a"`, false, 0},
-		"another commit":         {say(result(asked.Image, digest, `"v1"`, strings.Repeat("e", 40))), "released commit", false, 0},
-		"no digest":              {say(result(asked.Image, "", `"v1"`, asked.Commit)), "digest", false, 0},
-		"no tags":                {say(result(asked.Image, digest, ``, asked.Commit)), "without a tag", false, 0},
-		"no token":               {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnauthorized) }, "401", false, 1},
-		"a duplicate in the end": {say(`{"phase":"x","result":null,"result":{}}`), "event", false, 0},
+		}, "went away in the middle", true, true, Failure},
+		"nothing":                {func(http.ResponseWriter, *http.Request) {}, "went away in the middle", true, true, Failure},
+		"a line without end":     {say(strings.Repeat("x", MaxEvent+10)), "went away in the middle", true, true, Failure},
+		"success as an error":    {say(`{"error":{"message":"m","kind":"success"}}`), "m", false, true, "success"},
+		"an error of no kind":    {say(`{"error":{"message":"m"}}`), "m", false, true, Failure},
+		"an error and a result":  {say(`{"result":{},"error":{"message":"m"}}`), "m", false, true, Failure},
+		"a usage error":          {say(`{"error":{"message":"m","kind":"usage"}}`), "m", false, true, Usage},
+		"another image":          {say(result("registry.example.com/b", digest, `"v1"`, asked.Commit)), `want "registry.example.com/a"`, false, false, Failure},
+		"another commit":         {say(result(asked.Image, digest, `"v1"`, strings.Repeat("e", 40))), "released commit", false, false, Failure},
+		"no digest":              {say(result(asked.Image, "", `"v1"`, asked.Commit)), "digest", false, false, Failure},
+		"no tags":                {say(result(asked.Image, digest, ``, asked.Commit)), "without a tag", false, false, Failure},
+		"no token":               {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnauthorized) }, "401", false, true, Failure},
+		"a duplicate in the end": {say(`{"phase":"x","result":null,"result":{}}`), "event", false, false, Failure},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rel, err := platform(t, test.answer)
@@ -73,8 +74,8 @@ func TestRelease(t *testing.T) {
 				t.Fatalf("got %+v, %v; want an error with %q", rel, err, test.want)
 			}
 			var e *Error
-			if errors.As(err, &e) != (test.exit != 0) || e != nil && e.Exit != test.exit {
-				t.Errorf("got %+v, want exit code %d", e, test.exit)
+			if errors.As(err, &e) != test.known || e != nil && e.Kind != test.kind {
+				t.Errorf("got %+v, want an Error %v of the kind %q", e, test.known, test.kind)
 			}
 			if e != nil && strings.Contains(e.Hint, "run the same command again") != test.again {
 				t.Errorf("hint: got %q", e.Hint)

@@ -81,7 +81,7 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 		log.Warn("release failed", "error", err, "took", time.Since(started))
 		var known *api.Error
 		if !errors.As(err, &known) {
-			known = &api.Error{Message: err.Error(), Exit: 1}
+			known = &api.Error{Message: err.Error()}
 		}
 		last.Phase, last.Result, last.Error = "failed", nil, known
 	} else {
@@ -109,7 +109,7 @@ type eventWriter struct {
 func (w *eventWriter) write(e api.Event) {
 	e.Step, e.Line = bounded(e.Step), bounded(e.Line)
 	if e.Error != nil {
-		e.Error = &api.Error{Message: bounded(e.Error.Message), Hint: bounded(e.Error.Hint), Exit: e.Error.Exit}
+		e.Error = &api.Error{Message: bounded(e.Error.Message), Hint: bounded(e.Error.Hint), Kind: e.Error.Kind}
 	}
 	line, err := json.Marshal(e)
 	if err != nil {

@@ -140,14 +140,14 @@ func (j *run) endSession(ctx context.Context, id string) (*builder.Record, error
 func (j *run) explain(a *attempt, err error) error {
 	var failed *builder.Error
 	if errors.As(err, &failed) {
-		return &api.Error{Message: failed.Error() + a.refusals(), Hint: "the build log is above; nothing was pushed", Exit: 1}
+		return &api.Error{Message: failed.Error() + a.refusals(), Hint: "the build log is above; nothing was pushed"}
 	}
 	var away *builder.UnavailableError
 	if errors.As(err, &away) {
-		return &api.Error{Message: away.Error(), Hint: "the platform's /readyz lists what its host lacks; a Go program needs no Dockerfile: --builder golang", Exit: 1}
+		return &api.Error{Message: away.Error(), Hint: "the platform's /readyz lists what its host lacks; a Go program needs no Dockerfile: --builder golang"}
 	}
 	if errors.Is(err, source.ErrNotTheTree) {
-		return &api.Error{Message: "refusing to build: what was about to go to the builder is " + err.Error(), Hint: "the platform's disk changed or its export is wrong; nothing was built", Exit: 1}
+		return &api.Error{Message: "refusing to build: what was about to go to the builder is " + err.Error(), Hint: "the platform's disk changed or its export is wrong; nothing was built"}
 	}
 	return fmt.Errorf("builder: %w", err)
 }
@@ -179,10 +179,10 @@ func (j *run) measure(a *attempt) (*oci.Measured, error) {
 	j.emit(api.Event{Phase: "measure"})
 	m, err := oci.MeasureLayout(a.Layout)
 	if err != nil {
-		return nil, &api.Error{Message: "refusing to sign what the builder handed over: " + err.Error(), Exit: 1}
+		return nil, &api.Error{Message: "refusing to sign what the builder handed over: " + err.Error()}
 	}
 	if got, said := m.Descriptor.Digest.String(), a.said.Digest; got != said {
-		return nil, &api.Error{Message: fmt.Sprintf("refusing to sign: the builder said %s, its bytes are %s", said, got), Exit: 1}
+		return nil, &api.Error{Message: fmt.Sprintf("refusing to sign: the builder said %s, its bytes are %s", said, got)}
 	}
 	if err := samePlatforms(j.recipe.Platforms, m); err != nil {
 		return nil, err
@@ -198,7 +198,7 @@ func samePlatforms(want []string, m *oci.Measured) error {
 	}
 	slices.Sort(got) // as want is
 	if !slices.Equal(want, got) {
-		return &api.Error{Message: fmt.Sprintf("refusing to sign: the image is for %s, the recipe asked for %s", strings.Join(got, ", "), strings.Join(want, ", ")), Exit: 1}
+		return &api.Error{Message: fmt.Sprintf("refusing to sign: the image is for %s, the recipe asked for %s", strings.Join(got, ", "), strings.Join(want, ", "))}
 	}
 	return nil
 }

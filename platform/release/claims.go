@@ -17,7 +17,7 @@ var hexDigest = regexp.MustCompile(`^[0-9a-f]{32,128}$`)
 // the provenance could take a second one for the first.
 func (j *run) checkClaims(r *builder.Result) error {
 	refuse := func(format string, args ...any) error {
-		return &api.Error{Message: "refusing to sign what the builder says: " + fmt.Sprintf(format, args...), Exit: 1}
+		return &api.Error{Message: "refusing to sign what the builder says: " + fmt.Sprintf(format, args...)}
 	}
 	taken := map[string]bool{attest.GitURI(j.commit.URI, ""): true}
 	for _, s := range j.commit.Submodules {

@@ -32,7 +32,7 @@ func refuseToSign(err error) error {
 	if errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return &api.Error{Message: "refusing to sign: " + err.Error(), Exit: 1}
+	return &api.Error{Message: "refusing to sign: " + err.Error()}
 }
 
 // checkNetwork finds what the image was made from: its base images, from the

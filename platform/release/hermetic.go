@@ -21,15 +21,15 @@ import (
 func (j *run) checkPinning() error {
 	switch {
 	case j.req.Lock != "" && j.req.Hermetic:
-		return &api.Error{Message: "a hermetic release makes its own lock, and this one brings one", Hint: "--locked builds once, from the lock; --hermetic writes a new one", Exit: 2}
+		return &api.Error{Message: "a hermetic release makes its own lock, and this one brings one", Hint: "--locked builds once, from the lock; --hermetic writes a new one", Kind: api.Usage}
 	case j.req.Lock != "" && j.req.Recipe.Builder == "golang":
-		return &api.Error{Message: "the golang builder takes no lock: go.sum is one", Exit: 2}
+		return &api.Error{Message: "the golang builder takes no lock: go.sum is one", Kind: api.Usage}
 	case j.req.Lock == "":
 		return nil
 	}
 	lock, err := builder.ParseLock([]byte(j.req.Lock))
 	if err != nil {
-		return &api.Error{Message: err.Error(), Hint: "a lock is written by: colophon release --hermetic --write-lock FILE", Exit: 2}
+		return &api.Error{Message: err.Error(), Hint: "a lock is written by: colophon release --hermetic --write-lock FILE", Kind: api.Usage}
 	}
 	return j.pin(lock)
 }
@@ -38,11 +38,11 @@ func (j *run) checkPinning() error {
 func (j *run) canPin() error {
 	switch {
 	case j.recipe.Builder == "golang" && j.req.Lock != "":
-		return &api.Error{Message: "the golang builder takes no lock: go.sum is one", Exit: 2}
+		return &api.Error{Message: "the golang builder takes no lock: go.sum is one", Kind: api.Usage}
 	case j.recipe.Builder == "golang" || j.req.Lock == "" && !j.req.Hermetic || j.hasRoom():
 		return nil
 	}
-	return &api.Error{Message: "this platform has no gateway of its own between a build and the network, so it can neither record nor replay", Hint: "the platform's /readyz lists what its host lacks", Exit: 1}
+	return &api.Error{Message: "this platform has no gateway of its own between a build and the network, so it can neither record nor replay", Hint: "the platform's /readyz lists what its host lacks"}
 }
 
 // pin holds the builds that follow to the lock, and keeps it for whoever asks.
@@ -97,7 +97,7 @@ func (j *run) differ(a, b differ.Image) error {
 	}
 	return &api.Error{
 		Message: fmt.Sprintf("the two builds of a hermetic release differ: %s; %s\n  %s", a.Measured.Descriptor.Digest, b.Measured.Descriptor.Digest, strings.Join(lines, "\n  ")),
-		Hint:    "the first value is that of the build with a network; a time, a random value or the order of work got into the image", Exit: 1,
+		Hint:    "the first value is that of the build with a network; a time, a random value or the order of work got into the image",
 	}
 }
 
@@ -114,7 +114,7 @@ func outsideTheLock(denied []string) error {
 		denied = denied[:most]
 	}
 	return &api.Error{Message: "the build asked for what its lock does not have:\n  " + strings.Join(denied, "\n  ") + more,
-		Hint: "make a new lock: colophon release --hermetic --write-lock FILE", Exit: 1}
+		Hint: "make a new lock: colophon release --hermetic --write-lock FILE"}
 }
 
 // attachLock stores the lock at the image, before the provenance that names it.

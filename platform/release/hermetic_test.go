@@ -254,15 +254,15 @@ func TestPinningThatCannotBe(t *testing.T) {
 	for name, test := range map[string]struct {
 		req  api.ReleaseRequest
 		rm   *rooms
-		exit int
+		kind api.Kind
 		want string
 	}{
-		"both":               {api.ReleaseRequest{Hermetic: true, Lock: string(raw)}, &rooms{}, 2, "makes its own lock"},
-		"no lock":            {api.ReleaseRequest{Lock: "{}"}, &rooms{}, 2, "lock"},
-		"a lock in disorder": {api.ReleaseRequest{Lock: " " + string(raw)}, &rooms{}, 2, "canonical"},
-		"golang":             {api.ReleaseRequest{Lock: string(raw), Recipe: attest.Recipe{Builder: "golang"}}, &rooms{}, 2, "go.sum"},
-		"no rooms":           {api.ReleaseRequest{Lock: string(raw)}, nil, 1, "no gateway"},
-		"no rooms, hermetic": {api.ReleaseRequest{Hermetic: true}, nil, 1, "no gateway"},
+		"both":               {api.ReleaseRequest{Hermetic: true, Lock: string(raw)}, &rooms{}, api.Usage, "makes its own lock"},
+		"no lock":            {api.ReleaseRequest{Lock: "{}"}, &rooms{}, api.Usage, "lock"},
+		"a lock in disorder": {api.ReleaseRequest{Lock: " " + string(raw)}, &rooms{}, api.Usage, "canonical"},
+		"golang":             {api.ReleaseRequest{Lock: string(raw), Recipe: attest.Recipe{Builder: "golang"}}, &rooms{}, api.Usage, "go.sum"},
+		"no rooms":           {api.ReleaseRequest{Lock: string(raw)}, nil, api.Failure, "no gateway"},
+		"no rooms, hermetic": {api.ReleaseRequest{Hermetic: true}, nil, api.Failure, "no gateway"},
 	} {
 		b := &builds{seeds: []int64{1}}
 		s := dockerStage(t, b, test.rm, "FROM scratch\nCOPY go.mod /\n")
@@ -270,8 +270,8 @@ func TestPinningThatCannotBe(t *testing.T) {
 		req.Hermetic, req.Lock, req.Recipe = test.req.Hermetic, test.req.Lock, test.req.Recipe
 		_, err := s.Run(t.Context(), req, func(api.Event) {})
 		var known *api.Error
-		if !errors.As(err, &known) || known.Exit != test.exit || !strings.Contains(known.Message, test.want) || len(b.reqs) > 0 {
-			t.Errorf("%s: got %v after %d builds, want exit code %d and %q", name, err, len(b.reqs), test.exit, test.want)
+		if !errors.As(err, &known) || known.Kind != test.kind || !strings.Contains(known.Message, test.want) || len(b.reqs) > 0 {
+			t.Errorf("%s: got %v after %d builds, want the kind %q and %q", name, err, len(b.reqs), test.kind, test.want)
 		}
 	}
 }

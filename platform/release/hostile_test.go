@@ -374,7 +374,7 @@ func TestRecipesThatNoCommitMakesRight(t *testing.T) {
 		var events []api.Event
 		_, err := s.Run(t.Context(), s.req, func(e api.Event) { events = append(events, e) })
 		var known *api.Error
-		if !errors.As(err, &known) || known.Exit != 2 || !strings.Contains(known.Message, want) || strings.Contains(known.Hint, "log") || len(events) > 0 {
+		if !errors.As(err, &known) || known.Kind != api.Usage || !strings.Contains(known.Message, want) || strings.Contains(known.Hint, "log") || len(events) > 0 {
 			t.Errorf("%+v: got %+v after %d events, want exit code 2 and %q", recipe, err, len(events), want)
 		}
 	}
@@ -392,7 +392,7 @@ func TestBuilderThatThePlatformLacks(t *testing.T) {
 	s.Build = absent{}
 	_, err := s.Run(t.Context(), s.req, func(api.Event) {})
 	var known *api.Error
-	if !errors.As(err, &known) || known.Exit != 1 || !strings.Contains(known.Message, "runc is not in PATH") || !strings.Contains(known.Hint, "golang") {
+	if !errors.As(err, &known) || known.Kind != api.Failure || !strings.Contains(known.Message, "runc is not in PATH") || !strings.Contains(known.Hint, "golang") {
 		t.Errorf("got %+v, want the reason and a hint", err)
 	}
 }

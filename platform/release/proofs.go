@@ -263,7 +263,7 @@ func (j *run) verifyAsStranger(ctx context.Context, digest string) error {
 		return err
 	}
 	if v.Outcome != verify.Accepted {
-		return &api.Error{Message: fmt.Sprintf("the released proof does not verify, so no tag was made: %s", v.Why()), Hint: "running the release again finishes it if the cause was passing", Exit: 1}
+		return &api.Error{Message: fmt.Sprintf("the released proof does not verify, so no tag was made: %s", v.Why()), Hint: "running the release again finishes it if the cause was passing"}
 	}
 	j.verified = v
 	return nil
@@ -297,7 +297,7 @@ func (j *run) finishTagged(ctx context.Context) (digest string, err error) {
 		case digest == "":
 			first, digest = *d, d.Digest.String()
 		case d.Digest != first.Digest:
-			return "", &api.Error{Message: fmt.Sprintf("tags of %s disagree: %s is %s, another of this release is %s", j.req.Image, tag, d.Digest, digest), Exit: 1}
+			return "", &api.Error{Message: fmt.Sprintf("tags of %s disagree: %s is %s, another of this release is %s", j.req.Image, tag, d.Digest, digest)}
 		default:
 			continue // the same digest was verified already
 		}
@@ -311,7 +311,7 @@ func (j *run) finishTagged(ctx context.Context) (digest string, err error) {
 		if v.Outcome != verify.Accepted {
 			return "", &api.Error{
 				Message: fmt.Sprintf("tag %s:%s exists and is not this release: it is %s, which does not prove %s at %s: %s", j.req.Image, tag, digest, j.commit.URI, j.commit.ID, v.Why()),
-				Hint:    "tags never move; release under another ref", Exit: 1}
+				Hint:    "tags never move; release under another ref"}
 		}
 		j.verified = v
 	}
@@ -366,5 +366,5 @@ func (j *run) sameRecipe(ctx context.Context, digest string) error {
 	}
 	return &api.Error{
 		Message: fmt.Sprintf("%s:%s is this commit already, built with other parameters than these: %s", j.req.Image, j.tags[0], ext),
-		Hint:    "release under another image name, or with the same parameters as before", Exit: 1}
+		Hint:    "release under another image name, or with the same parameters as before"}
 }

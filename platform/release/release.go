@@ -262,7 +262,7 @@ func (j *run) tag(ctx context.Context, d v1.Descriptor, tags []string) error {
 	for _, tag := range tags {
 		j.emit(api.Event{Phase: "tag", Step: tag})
 		if err := j.target.Tag(ctx, tag, d); errors.Is(err, oci.ErrTagExists) {
-			return &api.Error{Message: err.Error(), Hint: "tags never move; release under another ref", Exit: 1}
+			return &api.Error{Message: err.Error(), Hint: "tags never move; release under another ref"}
 		} else if err != nil {
 			return fmt.Errorf("tag %s: %w", tag, err)
 		}
@@ -330,13 +330,13 @@ func (j *run) fetch(ctx context.Context) error {
 		AllowedSigners: []byte(j.req.AllowedSigners), Keyring: []byte(j.req.Keyring), UploadPack: j.UploadPack,
 	})
 	if errors.Is(err, source.ErrUnknownRef) {
-		return &api.Error{Message: err.Error(), Hint: "push the tag to the repository first", Exit: 1}
+		return &api.Error{Message: err.Error(), Hint: "push the tag to the repository first"}
 	} else if err != nil {
-		return &api.Error{Message: "source: " + err.Error(), Exit: 1}
+		return &api.Error{Message: "source: " + err.Error()}
 	}
 	if commit.Signature.Status == "bad" {
 		return &api.Error{Message: fmt.Sprintf("the signature of the %s at %s does not match it", commit.Signature.Object, j.req.Ref),
-			Hint: "somebody changed a signed object; ask who pushed it", Exit: 1}
+			Hint: "somebody changed a signed object; ask who pushed it"}
 	}
 	j.commit = commit
 	if j.tags, err = tagsOf(commit); err != nil {
@@ -344,7 +344,7 @@ func (j *run) fetch(ctx context.Context) error {
 	}
 	j.emit(api.Event{Phase: "source", Line: fmt.Sprintf("%s at %s, %s", commit.ID, commit.Time.Format(time.RFC3339), describeSignature(commit.Signature))})
 	if j.source, err = repo.Export(ctx, j.tree); err != nil {
-		return &api.Error{Message: "source: " + err.Error(), Exit: 1}
+		return &api.Error{Message: "source: " + err.Error()}
 	}
 	if j.recipe, err = completeRecipe(j.req.Recipe, j.tree); err != nil {
 		return err
@@ -369,7 +369,7 @@ func describeSignature(s source.Signature) string {
 func (j *run) checkRecipe() error {
 	r := j.req.Recipe
 	if err := r.Check(); err != nil {
-		return &api.Error{Message: err.Error(), Exit: 2}
+		return &api.Error{Message: err.Error(), Kind: api.Usage}
 	}
 	if err := j.checkPinning(); err != nil || r.Builder == "" {
 		return err
@@ -390,7 +390,7 @@ func completeRecipe(r attest.Recipe, tree string) (attest.Recipe, error) {
 		} else if _, err := os.Lstat(filepath.Join(tree, "go.mod")); err == nil {
 			r.Builder = "golang"
 		} else {
-			return r, &api.Error{Message: "the source has neither a Dockerfile nor a go.mod at its top", Hint: "name the Dockerfile with --dockerfile", Exit: 1}
+			return r, &api.Error{Message: "the source has neither a Dockerfile nor a go.mod at its top", Hint: "name the Dockerfile with --dockerfile"}
 		}
 	}
 	var err error
@@ -400,14 +400,14 @@ func completeRecipe(r attest.Recipe, tree string) (attest.Recipe, error) {
 	switch r.Builder {
 	case "buildkit":
 		if r.Package != "" {
-			return r, &api.Error{Message: "--package is for the golang builder, and this source builds from a Dockerfile", Hint: "say --builder golang", Exit: 2}
+			return r, &api.Error{Message: "--package is for the golang builder, and this source builds from a Dockerfile", Hint: "say --builder golang", Kind: api.Usage}
 		}
 		if r.Dockerfile == "" {
 			r.Dockerfile = "Dockerfile"
 		}
 	case "golang":
 		if r.Dockerfile != "" || r.Target != "" || len(r.BuildArgs) > 0 {
-			return r, &api.Error{Message: "the golang builder takes no Dockerfile, target or build arguments", Exit: 2}
+			return r, &api.Error{Message: "the golang builder takes no Dockerfile, target or build arguments", Kind: api.Usage}
 		}
 		if r.Package == "" {
 			r.Package = "."
@@ -426,7 +426,7 @@ func completePlatforms(names []string) ([]string, error) {
 	for _, name := range names {
 		p, err := v1.ParsePlatform(name)
 		if err != nil || p.OS == "" || p.Architecture == "" || p.OSVersion != "" { // Recipe.Check has said more
-			return nil, &api.Error{Message: fmt.Sprintf("platform: got %q, want linux/ARCHITECTURE, such as linux/amd64", name), Exit: 2}
+			return nil, &api.Error{Message: fmt.Sprintf("platform: got %q, want linux/ARCHITECTURE, such as linux/amd64", name), Kind: api.Usage}
 		}
 		if p.Architecture == "arm64" && p.Variant == "v8" { // its only variant, which measuring leaves out
 			p.Variant = ""
@@ -445,7 +445,7 @@ func (j *run) builderFor(r attest.Recipe) (BuilderInfo, error) {
 		}
 		names = append(names, b.Name)
 	}
-	return BuilderInfo{}, &api.Error{Message: fmt.Sprintf("this platform has no builder %q", r.Builder), Hint: "it has: " + strings.Join(names, ", "), Exit: 2}
+	return BuilderInfo{}, &api.Error{Message: fmt.Sprintf("this platform has no builder %q", r.Builder), Hint: "it has: " + strings.Join(names, ", "), Kind: api.Usage}
 }
 
 func (j *run) invocationURI() string { return j.URL + api.PathReleases + "/" + j.id }

@@ -30,7 +30,7 @@ func tagsOf(c source.Commit) ([]string, error) {
 	}
 	for _, t := range tags {
 		if !tagGrammar.MatchString(t) {
-			return nil, &api.Error{Message: fmt.Sprintf("ref %s cannot become an image tag: %q does not match %s", c.Ref, t, tagGrammar), Exit: 2}
+			return nil, &api.Error{Message: fmt.Sprintf("ref %s cannot become an image tag: %q does not match %s", c.Ref, t, tagGrammar), Kind: api.Usage}
 		}
 	}
 	return tags, nil

@@ -18,18 +18,18 @@ import (
 func (j *run) openTarget() error {
 	host, _, ok := strings.Cut(j.req.Image, "/")
 	if !ok {
-		return &api.Error{Message: fmt.Sprintf("image %q has no registry, want REGISTRY/NAME", j.req.Image), Exit: 2}
+		return &api.Error{Message: fmt.Sprintf("image %q has no registry, want REGISTRY/NAME", j.req.Image), Kind: api.Usage}
 	}
 	opts := oci.RegistryOptions{Transport: &staysOut{host: host}}
 	switch {
 	case host == j.RegistryHost:
 		opts = oci.RegistryOptions{Token: j.RegistryToken, TLS: strings.HasPrefix(j.URL, "https://")}
 	case loopback.Possible(host) && !j.LoopbackTargets:
-		return &api.Error{Message: fmt.Sprintf("image %s is on the platform's own loopback, and its registry there is %s", j.req.Image, j.RegistryHost), Exit: 1}
+		return &api.Error{Message: fmt.Sprintf("image %s is on the platform's own loopback, and its registry there is %s", j.req.Image, j.RegistryHost)}
 	}
 	target, err := oci.OpenRegistry(j.req.Image, opts)
 	if err != nil {
-		return &api.Error{Message: err.Error(), Exit: 2}
+		return &api.Error{Message: err.Error(), Kind: api.Usage}
 	}
 	j.target = target
 	return nil
