@@ -122,8 +122,6 @@ func nextPage(a *answer) (*url.URL, error) {
 	return u, nil
 }
 
-func fallbackTag(subject v1.Hash) string { return subject.Algorithm + "-" + subject.Hex }
-
 func (r *Registry) fallbackList(ctx context.Context, subject v1.Hash) ([]v1.Descriptor, error) {
 	raw, mediaType, err := r.fetchManifest(ctx, fallbackTag(subject))
 	if errors.Is(err, ErrNotFound) {

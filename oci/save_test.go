@@ -34,7 +34,7 @@ func TestSave(t *testing.T) {
 				}
 			}
 			// What cosign v2 would have pushed: an artifact under a tag.
-			if err := r.Tag(t.Context(), fallbackTag(top.Digest)+".sig", child); err != nil {
+			if err := r.Tag(t.Context(), CosignSignatures.Of(top.Digest), child); err != nil {
 				t.Fatal(err)
 			}
 			dir := filepath.Join(t.TempDir(), "saved")
@@ -53,7 +53,7 @@ func TestSave(t *testing.T) {
 			if d, err := l.Resolve(t.Context(), ""); err != nil || d.Digest != top.Digest {
 				t.Errorf("the image: got %s, %v, want %s", d.Digest, err, top.Digest)
 			}
-			if d, err := l.Resolve(t.Context(), fallbackTag(top.Digest)+".sig"); err != nil || d.Digest != child.Digest {
+			if d, err := l.Resolve(t.Context(), CosignSignatures.Of(top.Digest)); err != nil || d.Digest != child.Digest {
 				t.Errorf("cosign v2's tag: got %s, %v", d.Digest, err)
 			}
 			for subject, content := range map[*v1.Descriptor]string{&top: "of the index", &child: "of a platform"} {

@@ -34,7 +34,7 @@ func savedByCosign(index *v1.IndexManifest) map[string]v1.Descriptor {
 	}
 	names := map[string]v1.Descriptor{"": image[0]}
 	for _, d := range atts {
-		names[image[0].Digest.Algorithm+"-"+image[0].Digest.Hex+".att"] = d
+		names[CosignAttestations.Of(image[0].Digest)] = d
 	}
 	return names
 }

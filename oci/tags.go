@@ -6,13 +6,35 @@ import (
 	"fmt"
 	"net/http"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// attachmentTag is what clients without referrers call an attachment: the
-// fallback tag of distribution spec 1.1 and cosign v2's tags.
-var attachmentTag = grammar(`^sha256-[0-9a-f]{64}(\.(sig|att|sbom))?$`)
+// fallbackTag names the index that lists a subject's referrers in a registry
+// without the referrers API (distribution spec 1.1, "Unavailable Referrers API").
+func fallbackTag(subject v1.Hash) string { return subject.Algorithm + "-" + subject.Hex }
+
+// The digest of a fallback tag is cut to 64 digits.
+var attachmentTag = grammar(`^(sha256|sha512)-[0-9a-f]{64}(?:\.(sig|att|sbom))?$`)
+
+// ParseAttachmentTag reads a fallback tag, for which kind is empty, or one of
+// cosign's. The algorithm is sha256 or sha512; ok is false for any other tag.
+func ParseAttachmentTag(tag string) (algorithm string, kind CosignTag, ok bool) {
+	m := attachmentTag().FindStringSubmatch(tag)
+	if m == nil {
+		return "", "", false
+	}
+	return m[1], CosignTag(m[2]), true
+}
+
+// isAttachment is about images of the kind that v1.Hash can name. A tag that
+// none of them can have is a version like any other.
+func isAttachment(tag string) bool {
+	algorithm, _, ok := ParseAttachmentTag(tag)
+	return ok && algorithm == "sha256"
+}
 
 // Tags lists the repository's tags, at most limits.Images, as the registry
 // orders them (distribution spec 1.1, "Listing Tags"). Those that hold what is
@@ -38,7 +60,7 @@ func (r *Registry) Tags(ctx context.Context) (tags []string, attachments int, er
 			case !tagGrammar().MatchString(t):
 				return nil, 0, fmt.Errorf("tags of %s: %s is not a tag", r.name, quoteUnprintable(t))
 			case seen[t]:
-			case attachmentTag().MatchString(t):
+			case isAttachment(t):
 				attachments++
 			default:
 				tags = append(tags, t)

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 func TestTags(t *testing.T) {
@@ -53,5 +55,29 @@ func TestTags(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrNotFound", what, err)
 		}
 		srv.Close()
+	}
+}
+
+func TestAttachmentTags(t *testing.T) {
+	hex := strings.Repeat("ab", 32)
+	subject := v1.Hash{Algorithm: "sha256", Hex: hex}
+	for tag, want := range map[string]CosignTag{
+		fallbackTag(subject): "", CosignSignatures.Of(subject): CosignSignatures, CosignAttestations.Of(subject): CosignAttestations, CosignSBOM.Of(subject): CosignSBOM,
+	} {
+		if algorithm, kind, ok := ParseAttachmentTag(tag); !ok || algorithm != "sha256" || kind != want || !isAttachment(tag) {
+			t.Errorf("%s: got %q, %q, %v, want the kind %q", tag, algorithm, kind, ok, want)
+		}
+	}
+	if CosignSignatures.Of(subject) != "sha256-"+hex+".sig" || CosignAttestations.Of(subject) != "sha256-"+hex+".att" || CosignSBOM.Of(subject) != "sha256-"+hex+".sbom" {
+		t.Error("these are not the names that cosign v2 gives")
+	}
+	if algorithm, kind, ok := ParseAttachmentTag("sha512-" + hex); !ok || algorithm != "sha512" || kind != "" || isAttachment("sha512-"+hex) {
+		t.Error("sha512: want a fallback tag, and a version all the same")
+	}
+	for _, tag := range []string{"", "v1", "sha256", "sha256-", "sha256-abc", "sha256-" + hex + "0", "sha256-" + strings.ToUpper(hex), "sha1-" + hex, "md5-" + hex,
+		"sha256-" + hex + ".", "sha256-" + hex + ".v1", "sha256-" + hex + ".sig.sig", "sha256-" + hex + "sig", "sha256-" + hex + "\n", "x-sha256-" + hex, "sha256:" + hex} {
+		if _, _, ok := ParseAttachmentTag(tag); ok || isAttachment(tag) {
+			t.Errorf("%q is taken for an attachment", tag)
+		}
 	}
 }

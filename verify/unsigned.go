@@ -44,7 +44,7 @@ func Claims(ctx context.Context, src oci.Source, image v1.Hash, all bool) []Clai
 	if !all {
 		return claims
 	}
-	d, err := src.Resolve(ctx, image.Algorithm+"-"+image.Hex+".sbom")
+	d, err := src.Resolve(ctx, oci.CosignSBOM.Of(image))
 	if err != nil {
 		return claims
 	}

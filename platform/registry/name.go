@@ -16,9 +16,6 @@ var (
 	nameGrammar = regexp.MustCompile(`\A[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*\z`)
 	tagGrammar  = regexp.MustCompile(`\A[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\z`)
 	hexGrammar  = regexp.MustCompile(`\A[a-f0-9]+\z`)
-
-	// The spec's referrers tag (digest cut to 64 digits) and cosign's tags.
-	attachmentTag = regexp.MustCompile(`\Asha(?:256|512)-[a-f0-9]{64}(\.(?:sig|att|sbom))?\z`)
 )
 
 // maxName keeps host and repository under the 255 that clients allow.

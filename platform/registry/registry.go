@@ -40,6 +40,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/oci"
 )
 
 // Role is what the bearer of a token may do. Each includes those before it.
@@ -177,10 +178,10 @@ func (r *Registry) mutable(name, tag, mediaType string) bool {
 			return true
 		}
 	}
-	switch m := attachmentTag.FindStringSubmatch(tag); {
-	case m == nil:
+	switch _, kind, ok := oci.ParseAttachmentTag(tag); {
+	case !ok:
 		return false
-	case m[1] == "":
+	case kind == "":
 		return mediaType == typeIndex
 	default:
 		return mediaType == typeManifest || mediaType == typeDockerManifest

@@ -15,6 +15,7 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/oci"
 )
 
 // Holder is somebody who signs as cosign v2 did: with a certificate of the
@@ -131,11 +132,11 @@ func (p *Platform) promise(kind string, spec map[string]any) string {
 }
 
 // Tagged puts layers under the tag that cosign v2 derives from the image's
-// digest and a suffix.
-func (s *Store) Tagged(image v1.Descriptor, suffix string, layers ...v1.Descriptor) {
+// digest.
+func (s *Store) Tagged(image v1.Descriptor, kind oci.CosignTag, layers ...v1.Descriptor) {
 	config := s.putJSON(map[string]string{"architecture": "", "os": ""}, types.OCIConfigJSON)
 	m := s.putJSON(v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Config: config, Layers: layers}, types.OCIManifestSchema1)
-	s.Tag("sha256-"+image.Digest.Hex+"."+suffix, m)
+	s.Tag(kind.Of(image.Digest), m)
 }
 
 // Layer puts a blob and describes it with annotations.
