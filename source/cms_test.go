@@ -86,7 +86,7 @@ func TestGitsign(t *testing.T) {
 		name    string
 		commit  []byte
 		signers *source.Signers
-		status  string
+		status  source.SignatureStatus
 		reason  string
 	}{
 		{"as signed", raw, certifiedBy(public, signer, issuer), source.Verified, ""},

@@ -177,7 +177,8 @@ func TestLookupSignatures(t *testing.T) {
 	for _, tc := range []struct {
 		name, ref, commit string
 		signers           *Signers
-		status, signer    string
+		status            SignatureStatus
+		signer            string
 		object            string
 	}{
 		{"tag", "refs/tags/v1", signed, mine, Verified, "release@example.com", "tag"},

@@ -19,14 +19,6 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// Values of Signature.Status.
-const (
-	Unsigned   = "unsigned"
-	Unverified = "unverified"
-	Verified   = "verified"
-	Bad        = "bad"
-)
-
 // splitCommit takes the signature out of a commit: the header gpgsig, in
 // SHA-256 repositories gpgsig-sha256. Signed is what is left without either.
 func (obj *object) splitCommit(raw []byte) {

@@ -62,7 +62,11 @@ func TestAllowedSigners(t *testing.T) {
 	r.signWith(key)
 	r.commit("a", "1")
 	r.git("tag", "-s", "-m", "one", "v1")
-	for _, tc := range []struct{ file, status, signer string }{
+	for _, tc := range []struct {
+		file   string
+		status SignatureStatus
+		signer string
+	}{
 		{"", Unverified, ""},
 		{"x@example.com " + other, Unverified, ""},
 		{"x@example.com " + other + "\ny@example.com,*@z.example " + public + " comment", Verified, "y@example.com,*@z.example"},
@@ -119,7 +123,7 @@ func TestForgedSSHSignatures(t *testing.T) {
 		"refs/heads/other-format":   object("commit", strings.Replace(signed, "gpgsig ", "gpgsig-sha256 ", 1)),
 		"refs/heads/in-message":     object("commit", strings.Replace(signed, header+"\n", "", 1)+"\n"+header+"\n"),
 	}
-	want := map[string]string{"refs/heads/other-format": Unsigned, "refs/heads/in-message": Unsigned}
+	want := map[string]SignatureStatus{"refs/heads/other-format": Unsigned, "refs/heads/in-message": Unsigned}
 	for name, id := range refs {
 		r.git("update-ref", name, id)
 	}
@@ -194,8 +198,10 @@ func TestOpenPGPSignatures(t *testing.T) {
 		return all.Bytes()
 	}
 	for _, tc := range []struct {
-		ref, status, signer string
-		ring                []byte
+		ref    string
+		status SignatureStatus
+		signer string
+		ring   []byte
 	}{
 		{"good", Verified, "Release <release@example.com>", ring(other, who)},
 		{"good", Unverified, "", ring(other)},

@@ -31,16 +31,25 @@ type Commit struct {
 	Submodules []Submodule `json:"submodules,omitempty"`
 }
 
-// Signature says who signed, and whether that was checked. Status is one of
-// "unsigned", "unverified" (signed; no keys were given, or not by one of them),
-// "verified", "bad" (the signature does not match the object).
+// SignatureStatus says how far the signature of a git object got. It is empty
+// only where nobody looked.
+type SignatureStatus string
+
+const (
+	Unsigned   SignatureStatus = "unsigned"
+	Unverified SignatureStatus = "unverified" // signed, but no key was given, or the signer's is not among them
+	Verified   SignatureStatus = "verified"
+	Bad        SignatureStatus = "bad" // the signature does not match the object
+)
+
+// Signature says who signed a git object, and whether that was checked.
 type Signature struct {
-	Object string `json:"object,omitempty"` // "tag" or "commit"
-	Kind   string `json:"kind,omitempty"`   // "ssh", "openpgp" or "x509"
-	Key    string `json:"key,omitempty"`    // fingerprint
-	Signer string `json:"signer,omitempty"` // principal or user id, only where verified
-	Status string `json:"status"`
-	Reason string `json:"reason,omitempty"` // why it is not verified, where there is more to say
+	Object string          `json:"object,omitempty"` // "tag" or "commit"
+	Kind   string          `json:"kind,omitempty"`   // "ssh", "openpgp" or "x509"
+	Key    string          `json:"key,omitempty"`    // fingerprint
+	Signer string          `json:"signer,omitempty"` // principal or user id, only where verified
+	Status SignatureStatus `json:"status"`
+	Reason string          `json:"reason,omitempty"` // why it is not verified, where there is more to say
 }
 
 // Submodule is a submodule at the commit its parent pins.

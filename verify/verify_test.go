@@ -488,7 +488,7 @@ func TestSourceLink(t *testing.T) {
 	ref := func(name string) source.Standing {
 		return with(func(s *source.Standing) { s.Ref, s.Now = name, strings.Repeat("ab", 20) })
 	}
-	signed := func(status string) source.Standing {
+	signed := func(status source.SignatureStatus) source.Standing {
 		return with(func(s *source.Standing) {
 			s.Signature = source.Signature{Object: "tag", Status: status, Signer: "ada", Reason: "a stranger"}
 		})

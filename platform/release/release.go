@@ -334,7 +334,7 @@ func (j *run) fetch(ctx context.Context) error {
 	} else if err != nil {
 		return &api.Error{Message: "source: " + err.Error()}
 	}
-	if commit.Signature.Status == "bad" {
+	if commit.Signature.Status == source.Bad {
 		return &api.Error{Message: fmt.Sprintf("the signature of the %s at %s does not match it", commit.Signature.Object, j.req.Ref),
 			Hint: "somebody changed a signed object; ask who pushed it"}
 	}
@@ -357,9 +357,9 @@ func (j *run) fetch(ctx context.Context) error {
 
 func describeSignature(s source.Signature) string {
 	switch s.Status {
-	case "verified":
+	case source.Verified:
 		return fmt.Sprintf("%s signed by %s", s.Object, s.Signer)
-	case "unverified":
+	case source.Unverified:
 		return fmt.Sprintf("%s signed by an unknown key %s", s.Object, s.Key)
 	}
 	return "not signed"
