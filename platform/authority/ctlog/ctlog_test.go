@@ -201,7 +201,16 @@ func checkTree(t *testing.T, s *Service, leaves map[uint64][]byte) {
 		t.Errorf("got a tile of %d bytes, want %d hashes", len(tile), cp.Size)
 	}
 	get(t, fmt.Sprintf("%s/ct/tile/data/000.p/%d", srv.URL, cp.Size), 200)
-	for _, path := range []string{".state/treeState", "issuer/", "", "tile/0/../../../trust/ctlog.key", "tile/0/%2e%2e/%2e%2e/%2e%2e/trust/ctlog.key", "tile/0", "checkpoint/"} {
+	issuers, err := filepath.Glob(filepath.Join(s.root.Name(), "issuer", "*"))
+	if err != nil || len(issuers) == 0 {
+		t.Errorf("got issuers %q, %v, want some", issuers, err)
+	}
+	for _, i := range issuers {
+		if sum := sha256.Sum256(get(t, srv.URL+"/ct/issuer/"+filepath.Base(i), 200)); hex.EncodeToString(sum[:]) != filepath.Base(i) {
+			t.Errorf("the certificate %s is another", filepath.Base(i))
+		}
+	}
+	for _, path := range []string{".state/treeState", "issuer/", "issuer/" + strings.Repeat("0", 64), "issuer/" + strings.Repeat("0", 63), "", fmt.Sprintf("tile/entries/000.p/%d", cp.Size), "tile/data/000.p/256", "tile/0/x000/000", "tile/0/../../../trust/ctlog.key", "tile/0/%2e%2e/%2e%2e/%2e%2e/trust/ctlog.key", "tile/0", "checkpoint/"} {
 		get(t, srv.URL+"/ct/"+path, 404)
 	}
 }

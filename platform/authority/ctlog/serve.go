@@ -1,54 +1,63 @@
 package ctlog
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"regexp"
 	"strings"
+
+	"github.com/colophon-build/colophon/tlog"
 )
 
-// What may be read, and nothing else of the directory:
-//
-//	checkpoint
-//	issuer/<SHA-256 of the certificate, hex>
-//	tile/<level 0-5 or data>/<x-prefixed groups of three digits>[.p/<width 1-255>]
-var readable = regexp.MustCompile(`^(checkpoint|issuer/[0-9a-f]{64}|tile/([0-5]|data)/(x[0-9]{3}/){0,5}[0-9]{3}(\.p/[1-9][0-9]{0,2})?)$`)
-
-// Register serves the log read-only under /ct/.
+// Register serves the log read-only under /ct/ (C2SP static-ct-api). Nothing of
+// the directory can be read but the checkpoint, tiles and issuers.
 func (s *Service) Register(mux *http.ServeMux) {
-	mux.HandleFunc("GET /ct/{path...}", s.serveFile)
+	mux.Handle("GET /ct/", http.StripPrefix("/ct/", tlog.Handler{Source: files{s}, Data: "data"}))
+	mux.HandleFunc("GET /ct/issuer/{sum}", s.serveIssuer)
 }
 
-func (s *Service) serveFile(w http.ResponseWriter, r *http.Request) {
-	path := r.PathValue("path")
-	if !readable.MatchString(path) {
+// files is the log's directory as a tlog.Source.
+type files struct{ *Service }
+
+func (f files) Checkpoint(context.Context) ([]byte, error) { return f.read("checkpoint") }
+
+func (f files) Tile(_ context.Context, t tlog.Tile) ([]byte, error) {
+	return f.read(strings.Replace(t.Path(), "tile/entries/", "tile/data/", 1))
+}
+
+func (f files) read(path string) ([]byte, error) {
+	st, err := f.root.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file: %w", path, fs.ErrNotExist)
+	}
+	return f.root.ReadFile(path)
+}
+
+var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// serveIssuer answers with the certificate of that SHA-256.
+func (s *Service) serveIssuer(w http.ResponseWriter, r *http.Request) {
+	sum := r.PathValue("sum")
+	if !sha256Hex.MatchString(sum) {
 		http.NotFound(w, r)
 		return
 	}
-	f, err := s.root.Open(path)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			http.NotFound(w, r)
-			return
-		}
+	der, err := files{s}.read("issuer/" + sum)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		http.NotFound(w, r)
+		return
+	case err != nil:
 		http.Error(w, "the log cannot be read", http.StatusInternalServerError)
 		return
 	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil || !st.Mode().IsRegular() {
-		http.NotFound(w, r)
-		return
-	}
-	kind, cache := "application/octet-stream", "public, max-age=604800, immutable"
-	switch {
-	case path == "checkpoint":
-		kind, cache = "text/plain; charset=utf-8", "no-cache"
-	case strings.HasPrefix(path, "issuer/"):
-		kind = "application/pkix-cert"
-	}
-	w.Header().Set("Content-Type", kind)
-	w.Header().Set("Cache-Control", cache)
-	http.ServeContent(w, r, "", st.ModTime(), f)
+	w.Header().Set("Content-Type", "application/pkix-cert")
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	_, _ = w.Write(der)
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"strconv"
 	"time"
@@ -27,8 +26,9 @@ const (
 // Register adds the log's paths to mux, all under /api/v2.
 func (s *Server) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST /api/v2/log/entries", s.handleEntry)
-	mux.HandleFunc("GET /api/v2/checkpoint", s.handleCheckpoint)
-	mux.HandleFunc("GET /api/v2/tile/{path...}", s.handleTile)
+	read := http.StripPrefix("/api/v2/", tlog.Handler{Source: published{s}, Fail: s.unread})
+	mux.Handle("GET /api/v2/checkpoint", read)
+	mux.Handle("GET /api/v2/tile/", read)
 }
 
 // handleEntry logs an entry: 201 with a TransparencyLogEntry (Sigstore
@@ -130,34 +130,13 @@ func (s *Server) answer(ctx context.Context, p *pending, entry []byte) (*rekor.T
 	}, nil
 }
 
-func (s *Server) handleCheckpoint(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-cache")
-	w.Write(s.current.Load().signed)
-}
-
-func (s *Server) handleTile(w http.ResponseWriter, r *http.Request) {
-	t, err := tlog.ParsePath("tile/" + r.PathValue("path"))
-	if err != nil {
-		refuse(w, http.StatusNotFound, err)
+// unread answers a reader who gets no checkpoint or tile.
+func (s *Server) unread(w http.ResponseWriter, status int, err error) {
+	if status == http.StatusNotFound {
+		refuse(w, status, err)
 		return
 	}
-	data, err := source{s.current.Load()}.Tile(r.Context(), t)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		// Not to be remembered: it may be there with the next checkpoint.
-		w.Header().Set("Cache-Control", "no-store")
-		refuse(w, http.StatusNotFound, fmt.Errorf("the log has no %s", t.Path()))
-		return
-	case err != nil:
-		s.fail(w, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
-	w.Write(data)
+	s.fail(w, err)
 }
 
 // refuse answers with what the client did wrong.

@@ -65,6 +65,17 @@ func (s source) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
 	return have.Cut(data, t.Width)
 }
 
+// published is the server's current view as a tlog.Source.
+type published struct{ *Server }
+
+func (p published) Checkpoint(ctx context.Context) ([]byte, error) {
+	return source{p.current.Load()}.Checkpoint(ctx)
+}
+
+func (p published) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
+	return source{p.current.Load()}.Tile(ctx, t)
+}
+
 // follow reads the checkpoint that the storage has published. It returns last
 // where there is nothing newer, and an error where the new one is not last with
 // entries added: that is never served.
