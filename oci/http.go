@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/colophon-build/colophon/internal/loopback"
+	"github.com/colophon-build/colophon/internal/printable"
 )
 
 const (
@@ -144,8 +144,8 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// statusError is an answer that is not a success. Text of the server is quoted
-// before it can reach a terminal.
+// statusError is an answer that is not a success. Text of the server is made
+// fit for a terminal.
 type statusError struct {
 	request string
 	status  int
@@ -186,20 +186,13 @@ func newStatusError(resp *http.Response) error {
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	if json.Unmarshal(body, &doc) == nil && len(doc.Errors) > 0 {
-		e.detail = quoteUnprintable(doc.Errors[0].Code + ": " + doc.Errors[0].Message)
+		e.detail = said(doc.Errors[0].Code + ": " + doc.Errors[0].Message)
 	}
 	return e
 }
 
-func quoteUnprintable(s string) string {
-	if len(s) > 500 {
-		s = s[:500] + "…"
-	}
-	if q := strconv.Quote(s); q[1:len(q)-1] != strings.ReplaceAll(s, `"`, `\"`) {
-		return q
-	}
-	return s
-}
+// said is text of a registry for an error's message.
+func said(s string) string { return printable.Cut(printable.Line(s), 500) }
 
 func drain(resp *http.Response) {
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxErrorBody))

@@ -55,7 +55,7 @@ func (r *Registry) listReferrers(ctx context.Context, subject v1.Hash) ([]v1.Des
 		}
 		mediaType, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
 		if mediaType != string(types.OCIImageIndex) {
-			return nil, fmt.Errorf("list of referrers: got media type %s, want %s", quoteUnprintable(mediaType), types.OCIImageIndex)
+			return nil, fmt.Errorf("list of referrers: got media type %s, want %s", said(mediaType), types.OCIImageIndex)
 		}
 		if err := list.add(a.body); err != nil {
 			return nil, err
@@ -110,7 +110,7 @@ func nextPage(a *answer) (*url.URL, error) {
 	}
 	m := linkNext().FindStringSubmatch(link)
 	if m == nil {
-		return nil, fmt.Errorf("link %s: want <URI>; rel=\"next\"", quoteUnprintable(link))
+		return nil, fmt.Errorf("link %s: want <URI>; rel=\"next\"", said(link))
 	}
 	u, err := a.url.Parse(m[1])
 	if err != nil {

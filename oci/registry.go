@@ -135,7 +135,7 @@ func (r *Registry) fetchManifest(ctx context.Context, reference string) ([]byte,
 		return nil, "", fmt.Errorf("%s, manifest %s: %w", r.name, reference, err)
 	}
 	if claim := a.header.Get("Docker-Content-Digest"); strings.HasPrefix(claim, "sha256:") && claim != digestOf(a.body).String() {
-		return nil, "", fmt.Errorf("%s, manifest %s: the registry says %s, the bytes are %s: %w", r.name, reference, quoteUnprintable(claim), digestOf(a.body), ErrMismatch)
+		return nil, "", fmt.Errorf("%s, manifest %s: the registry says %s, the bytes are %s: %w", r.name, reference, said(claim), digestOf(a.body), ErrMismatch)
 	}
 	return a.body, mediaType, nil
 }

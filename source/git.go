@@ -15,9 +15,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	"unicode"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/printable"
 )
 
 // Timeouts of one git command. A caller's context can only shorten them.
@@ -325,12 +325,4 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 // String is one line without what a terminal would obey.
-func (t *tail) String() string {
-	s := strings.Join(strings.FieldsFunc(string(t.buf), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, s))
-}
+func (t *tail) String() string { return printable.Line(string(t.buf)) }

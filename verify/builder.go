@@ -252,7 +252,7 @@ func (c *check) demand(b *build) error {
 
 // requirements are those of SLSA, with texts that are fit for a terminal.
 func (b *build) requirements() []provenance.Requirement {
-	return printable(b.Facts.Requirements(b.evidence))
+	return plainEvidence(b.Facts.Requirements(b.evidence))
 }
 
 func (b *build) level() int { return provenance.BuildLevel(b.Facts.Requirements(b.evidence)) }
@@ -263,7 +263,7 @@ func (b *build) level() int { return provenance.BuildLevel(b.Facts.Requirements(
 func Requirements(ctx context.Context, src oci.Source, image v1.Descriptor, opts Options) []provenance.Requirement {
 	c := &check{src: src, opts: opts, about: aboutOf(image)}
 	if err := c.ready(); err != nil {
-		return printable(provenance.WithoutProvenance(provenance.NotKnown, err.Error()))
+		return plainEvidence(provenance.WithoutProvenance(provenance.NotKnown, err.Error()))
 	}
 	v := &Verdict{Digest: image.Digest.String()}
 	ev := c.gather(ctx, image.Digest)
@@ -286,7 +286,7 @@ func (c *check) require(v *Verdict, s set) {
 				if l.Status == Unknown {
 					exists = provenance.NotKnown
 				}
-				v.Requirements = printable(provenance.WithoutProvenance(exists, l.Reason))
+				v.Requirements = plainEvidence(provenance.WithoutProvenance(exists, l.Reason))
 			}
 		}
 		return
@@ -300,8 +300,8 @@ func (c *check) require(v *Verdict, s set) {
 	v.Level = provenance.BuildLevel(v.Requirements)
 }
 
-// printable makes texts that come from outside fit for a terminal.
-func printable(rs []provenance.Requirement) []provenance.Requirement {
+// plainEvidence makes texts that come from outside fit for a terminal.
+func plainEvidence(rs []provenance.Requirement) []provenance.Requirement {
 	for i := range rs {
 		rs[i].Evidence = plain(rs[i].Evidence)
 	}

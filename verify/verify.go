@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/trust"
@@ -160,19 +160,7 @@ func (v *Verdict) add(l Link) {
 	v.Links = append(v.Links, l)
 }
 
-func plain(s string) string {
-	s = strings.ReplaceAll(s, "\n", "; ")
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, s)
-	if len(s) > 2000 {
-		s = strings.ToValidUTF8(s[:2000], "") + "…"
-	}
-	return s
-}
+func plain(s string) string { return printable.Cut(printable.Line(s), 2000) }
 
 // demand sets the outcome. Accepted is only what each required link earned.
 func (v *Verdict) demand(required map[string]bool) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/sbom"
@@ -210,7 +211,7 @@ func (t tree) node(last bool, below func(tree), format string, args ...any) {
 	if last {
 		branch, rest = "└─ ", "   "
 	}
-	fmt.Fprintf(t.w, "%s%s%s\n", t.prefix, branch, printable(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(t.w, "%s%s%s\n", t.prefix, branch, printable.Text(fmt.Sprintf(format, args...)))
 	if below != nil {
 		below(tree{t.w, t.prefix + rest})
 	}
@@ -218,7 +219,7 @@ func (t tree) node(last bool, below func(tree), format string, args ...any) {
 
 func (in *inspection) print(w io.Writer) error {
 	t := tree{w: bufio.NewWriter(w)}
-	fmt.Fprintf(t.w, "%s\n%s\n", printable(in.Image), in.Digest)
+	fmt.Fprintf(t.w, "%s\n%s\n", printable.Text(in.Image), in.Digest)
 	for _, p := range in.Platforms {
 		name := p.Platform
 		if name == "" {

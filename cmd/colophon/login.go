@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/api"
 )
 
@@ -27,7 +28,7 @@ func runLogin(cmd *cobra.Command, file string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "logged in to %s (kept in %s)\n", printable(c.URL), path)
+	fmt.Fprintf(cmd.ErrOrStderr(), "logged in to %s (kept in %s)\n", printable.Text(c.URL), path)
 	if other := os.Getenv("COLOPHON_PLATFORM"); other != "" {
 		printHint(cmd.ErrOrStderr(), "COLOPHON_PLATFORM is set: until it is not, release talks to the platform of "+other)
 	}

@@ -5,8 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
-	"unicode"
 
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/api"
 )
 
@@ -27,19 +27,19 @@ func (p *progress) event(e api.Event) {
 	}
 	if e.Phase == "build" && e.Step != "" && e.Step != p.step && p.phase == "build" {
 		p.step = e.Step
-		fmt.Fprintf(p.w, "         │ %s\n", printable(e.Step))
+		fmt.Fprintf(p.w, "         │ %s\n", printable.Text(e.Step))
 		e.Step = ""
 	}
 	if e.Phase != p.phase || e.Phase != "build" && e.Step != "" {
 		p.phase = e.Phase
-		fmt.Fprintf(p.w, "%7.1fs %s %s\n", time.Since(p.start).Seconds(), e.Phase, printable(e.Step))
+		fmt.Fprintf(p.w, "%7.1fs %s %s\n", time.Since(p.start).Seconds(), e.Phase, printable.Text(e.Step))
 	}
 	if e.Line = lastState(e.Line); e.Line != "" {
 		bar := " "
 		if e.Phase == "build" {
 			bar = "│   "
 		}
-		fmt.Fprintf(p.w, "         %s%s\n", bar, printable(e.Line))
+		fmt.Fprintf(p.w, "         %s%s\n", bar, printable.Text(e.Line))
 	}
 }
 
@@ -49,7 +49,9 @@ func (p *progress) summary(r *api.Release) {
 		word = "released (an earlier run had done part of it)"
 	}
 	fmt.Fprintf(p.w, "\n%s\n", word)
-	say := func(format string, args ...any) { fmt.Fprintf(p.w, "  %s\n", printable(fmt.Sprintf(format, args...))) }
+	say := func(format string, args ...any) {
+		fmt.Fprintf(p.w, "  %s\n", printable.Text(fmt.Sprintf(format, args...)))
+	}
 	for _, t := range r.Tags {
 		say("%s:%s", r.Image, t)
 	}
@@ -65,15 +67,4 @@ func (p *progress) summary(r *api.Release) {
 func lastState(line string) string {
 	line = strings.TrimRight(line, "\r")
 	return line[strings.LastIndexByte(line, '\r')+1:]
-}
-
-// printable keeps a build's output from steering the terminal.
-func printable(s string) string {
-	out := []rune(s)
-	for i, c := range out {
-		if c != '\t' && !unicode.IsGraphic(c) {
-			out[i] = '�'
-		}
-	}
-	return string(out)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 )
 
@@ -59,7 +60,7 @@ func runSave(ctx context.Context, cmd *cobra.Command, image, dir string) error {
 	left, err := oci.Save(ctx, dst, src, d)
 	w := cmd.ErrOrStderr()
 	for _, l := range left {
-		fmt.Fprintf(w, "left out: %s\n", printable(l.Error()))
+		fmt.Fprintf(w, "left out: %s\n", printable.Text(l.Error()))
 	}
 	if err != nil {
 		return err
@@ -75,6 +76,6 @@ func runSave(ctx context.Context, cmd *cobra.Command, image, dir string) error {
 	if err := dst.Tag(ctx, tag, d); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s\nsaved in %s\n", d.Digest, printable(dir))
+	fmt.Fprintf(w, "%s\nsaved in %s\n", d.Digest, printable.Text(dir))
 	return nil
 }

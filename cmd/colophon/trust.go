@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/trust"
@@ -188,18 +189,18 @@ func printRoot(w io.Writer, r *trust.Root) {
 	if name == "" {
 		name = "a Sigstore trusted root; under it GitHub's public builders and the workflows of the source are believed, others need --builder"
 	}
-	fmt.Fprintf(w, "%s\n%s\n", printable(name), r.Pin())
+	fmt.Fprintf(w, "%s\n%s\n", printable.Text(name), r.Pin())
 	if r.Repository != nil {
-		fmt.Fprintf(w, "  from      %s, %s\n", printable(r.Repository.URL), freshness(r))
+		fmt.Fprintf(w, "  from      %s, %s\n", printable.Text(r.Repository.URL), freshness(r))
 	}
 	if r.Issuer != "" {
-		fmt.Fprintf(w, "  issuer    %s\n", printable(r.Issuer))
+		fmt.Fprintf(w, "  issuer    %s\n", printable.Text(r.Issuer))
 	}
 	for _, b := range r.Builders {
-		fmt.Fprintf(w, "  builder   %s, Build L%d\n", printable(b.ID), b.Level)
+		fmt.Fprintf(w, "  builder   %s, Build L%d\n", printable.Text(b.ID), b.Level)
 	}
 	for _, l := range r.Material.RekorLogs() {
-		fmt.Fprintf(w, "  log       %s\n", printable(l.BaseURL))
+		fmt.Fprintf(w, "  log       %s\n", printable.Text(l.BaseURL))
 	}
 }
 
@@ -235,7 +236,7 @@ func newTrustListCommand() *cobra.Command {
 				if r.Repository != nil {
 					name += " from " + r.Repository.URL + ", " + freshness(r)
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", r.Pin(), printable(name))
+				fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", r.Pin(), printable.Text(name))
 			}
 			return err
 		},
@@ -308,7 +309,7 @@ func runTrustRefresh(ctx context.Context, cmd *cobra.Command, args []string) err
 			failed = errors.Join(failed, err)
 			continue
 		}
-		fmt.Fprintf(w, "%s: %s\n", printable(r.Repository.URL), freshness(next))
+		fmt.Fprintf(w, "%s: %s\n", printable.Text(r.Repository.URL), freshness(next))
 	}
 	if asked == 0 {
 		fmt.Fprintln(w, "none of these came from a TUF repository; there is nothing to ask")

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -35,7 +36,7 @@ func (e *exitError) print(w io.Writer) {
 			if i > 0 {
 				lead = "    "
 			}
-			fmt.Fprintf(w, "%s%s\n", lead, printable(line))
+			fmt.Fprintf(w, "%s%s\n", lead, printable.Text(line))
 		}
 	}
 	printHint(w, e.hint)
@@ -43,7 +44,7 @@ func (e *exitError) print(w io.Writer) {
 
 func printHint(w io.Writer, hint string) {
 	if hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", printable(hint))
+		fmt.Fprintf(w, "hint: %s\n", printable.Text(hint))
 	}
 }
 
@@ -95,14 +96,14 @@ type explainer func(link string) verify.Explanation
 
 // printVerdict prints the chain, one link a line, and the outcome.
 func printVerdict(w io.Writer, v *verify.Verdict, explain explainer) {
-	fmt.Fprintln(w, printable(v.Image))
+	fmt.Fprintln(w, printable.Text(v.Image))
 	if v.Digest != "" {
 		fmt.Fprintln(w, v.Digest)
 	}
 	fmt.Fprintln(w)
 	printLinks(w, "  ", v.Links, explain)
 	for _, c := range v.Unsigned {
-		fmt.Fprintf(w, "  %s %-11s %s\n", paint(w, faint, "·"), "unsigned", printable(fmt.Sprintf("%s: %s about %s; it proves nothing", c.Form, c.Type, c.About)))
+		fmt.Fprintf(w, "  %s %-11s %s\n", paint(w, faint, "·"), "unsigned", printable.Text(fmt.Sprintf("%s: %s about %s; it proves nothing", c.Form, c.Type, c.About)))
 	}
 	if explain != nil {
 		printRequirements(w, "  ", v.Level, v.Requirements)
@@ -114,7 +115,7 @@ func printVerdict(w io.Writer, v *verify.Verdict, explain explainer) {
 
 func printDangers(w io.Writer, dangers []string) {
 	for _, d := range dangers {
-		fmt.Fprintf(w, "%s %s\n", paint(w, yellow, "dangerous:"), printable(d))
+		fmt.Fprintf(w, "%s %s\n", paint(w, yellow, "dangerous:"), printable.Text(d))
 	}
 }
 
@@ -129,13 +130,13 @@ func printLinks(w io.Writer, indent string, links []verify.Link, explain explain
 		if l.Status != verify.Holds {
 			text = l.Reason
 		}
-		fmt.Fprintf(w, "%s%s %-11s %s\n", indent, paint(w, mark[0], mark[1]), l.Name, printable(text))
+		fmt.Fprintf(w, "%s%s %-11s %s\n", indent, paint(w, mark[0], mark[1]), l.Name, printable.Text(text))
 		if explain == nil {
 			continue
 		}
 		e := explain(l.Name)
 		for _, part := range [][2]string{{"checked", e.Checked}, {"against", e.Against}, {"rule", e.Rule}} {
-			fmt.Fprintf(w, "%s    %s %s\n", indent, paint(w, faint, fmt.Sprintf("%-9s", part[0])), printable(part[1]))
+			fmt.Fprintf(w, "%s    %s %s\n", indent, paint(w, faint, fmt.Sprintf("%-9s", part[0])), printable.Text(part[1]))
 		}
 	}
 }
@@ -155,7 +156,7 @@ func printRequirements(w io.Writer, indent string, level int, rs []provenance.Re
 		case provenance.NotMet:
 			mark = marks[verify.Broken]
 		}
-		fmt.Fprintf(w, "%s%s L%d  %-26s  %s\n", indent, paint(w, mark[0], mark[1]), r.Level, r.Name, printable(r.Evidence))
+		fmt.Fprintf(w, "%s%s L%d  %-26s  %s\n", indent, paint(w, mark[0], mark[1]), r.Level, r.Name, printable.Text(r.Evidence))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/verify"
@@ -109,7 +110,7 @@ func (o manyOptions) targets(cmd *cobra.Command, args []string) (*targets, error
 	}
 	attachments, err := ts.tags(cmd.Context(), o.allTags)
 	if attachments > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d tags hold attachments of images, and are left out\n", printable(o.allTags), attachments)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d tags hold attachments of images, and are left out\n", printable.Text(o.allTags), attachments)
 	}
 	return ts, err
 }
@@ -243,7 +244,7 @@ func (p *manyPrinter) wipe() {
 // to be explained.
 func (p *manyPrinter) show(v *verify.Verdict) {
 	mark := outcomeMark(v.Outcome)
-	fmt.Fprintf(p.w, "%s %-9s %s%s\n", paint(p.w, mark[0], mark[1]), v.Outcome, printable(v.Image), paint(p.w, faint, shortDigest(v.Digest)))
+	fmt.Fprintf(p.w, "%s %-9s %s%s\n", paint(p.w, mark[0], mark[1]), v.Outcome, printable.Text(v.Image), paint(p.w, faint, shortDigest(v.Digest)))
 	if v.Outcome != verify.Accepted || p.explain != nil {
 		printLinks(p.w, "    ", v.Links, p.explain)
 	}

@@ -18,5 +18,7 @@ const (
 	Release        = 96 << 20 // one that asks for a release; a lock travels inside, as text
 	Lock           = 64 << 20 // a lock of what a build fetches
 	LockFetches    = 100_000  // fetches in one lock
+	FetchURL       = 8 << 10  // the URL of a fetch
+	FetchHeader    = 8 << 10  // one header of a fetch that is recorded
 	JSONDepth      = 64       // nesting of any JSON document
 )

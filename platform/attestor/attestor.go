@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/release"
 	"github.com/colophon-build/colophon/source"
@@ -124,12 +125,7 @@ func (w *eventWriter) write(e api.Event) {
 	_ = w.rc.Flush()
 }
 
-func bounded(s string) string {
-	if len(s) > maxText {
-		s = s[:maxText] + " …"
-	}
-	return s
-}
+func bounded(s string) string { return printable.Cut(s, maxText) }
 
 // heartbeat keeps proxies in between from closing a quiet stream.
 func (w *eventWriter) heartbeat(ctx context.Context) (stop func()) {

@@ -13,9 +13,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
@@ -134,12 +134,6 @@ var (
 	empty  = hex.EncodeToString(sha256.New().Sum(nil))
 )
 
-// Longest values, in bytes.
-const (
-	maxURL    = 8 << 10
-	maxHeader = 8 << 10
-)
-
 func checkFetch(e *Exchange) error {
 	u, err := url.Parse(e.URL)
 	switch {
@@ -147,12 +141,12 @@ func checkFetch(e *Exchange) error {
 		return fmt.Errorf("method: got %.40q, want one like GET", e.Method)
 	case err != nil:
 		return fmt.Errorf("url: %w", err)
-	case len(e.URL) > maxURL || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Contains(e.URL, "#") || !printable(e.URL):
-		return fmt.Errorf("url: want http or https, without credentials and fragment, at most %d bytes", maxURL)
-	case len(e.Accept) > maxHeader || !printable(e.Accept):
-		return fmt.Errorf("accept: got %.100q, want a header of at most %d bytes", e.Accept, maxHeader)
-	case len(e.Range) > maxHeader || !printable(e.Range):
-		return fmt.Errorf("range: got %.100q, want a header of at most %d bytes", e.Range, maxHeader)
+	case len(e.URL) > limits.FetchURL || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Contains(e.URL, "#") || !printable.IsASCII(e.URL):
+		return fmt.Errorf("url: want http or https, without credentials and fragment, at most %d bytes", limits.FetchURL)
+	case len(e.Accept) > limits.FetchHeader || !printable.IsASCII(e.Accept):
+		return fmt.Errorf("accept: got %.100q, want a header of at most %d bytes", e.Accept, limits.FetchHeader)
+	case len(e.Range) > limits.FetchHeader || !printable.IsASCII(e.Range):
+		return fmt.Errorf("range: got %.100q, want a header of at most %d bytes", e.Range, limits.FetchHeader)
 	case e.Request != "" && !sum.MatchString(e.Request):
 		return fmt.Errorf("request: got %.100q, want 64 hex digits", e.Request)
 	case !lasting(e.Status):
@@ -167,24 +161,14 @@ func checkFetch(e *Exchange) error {
 		return fmt.Errorf("header: got %d, want 1 to 32 or none", len(e.Header))
 	}
 	for k, v := range e.Header {
-		if http.CanonicalHeaderKey(k) != k || len(k) > 64 || !printable(k) || strings.Contains(k, " ") {
+		if http.CanonicalHeaderKey(k) != k || len(k) > 64 || !printable.IsASCII(k) || strings.Contains(k, " ") {
 			return fmt.Errorf("header: got name %.100q, want it in canonical form", k)
 		}
-		if len(v) > maxHeader || !text(v) {
-			return fmt.Errorf("header %s: got %.100q, want text of at most %d bytes", k, v, maxHeader)
+		if len(v) > limits.FetchHeader || !printable.IsField(v) {
+			return fmt.Errorf("header %s: got %.100q, want text of at most %d bytes", k, v, limits.FetchHeader)
 		}
 	}
 	return nil
-}
-
-// printable says that s is ASCII without control characters.
-func printable(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
-}
-
-// text is what a header's value may be.
-func text(s string) bool {
-	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) < 0
 }
 
 // compareRequests orders exchanges by what was asked.

@@ -606,8 +606,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "terminal", tries: "steer the terminal of whoever reads a build's output",
-	guard: "control characters do not reach it: cmd/colophon printable",
-	cuts:  []cut{{"cmd/colophon/progress.go", `if c != '\t' && !unicode.IsGraphic(c) {`, `if false && !unicode.IsGraphic(c) {`}},
+	guard: "control characters do not reach it: internal/printable Text",
+	cuts:  []cut{{"internal/printable/printable.go", `case r == '\t' || unicode.IsPrint(r):`, `case true:`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		l := honest()

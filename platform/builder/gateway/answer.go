@@ -13,8 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
@@ -52,7 +53,7 @@ func (g *Gateway) answer(r *http.Request) (*http.Response, error) {
 	}
 	header := http.Header{}
 	for _, k := range kept {
-		if v := strings.Join(resp.Header.Values(k), ", "); v != "" && len(v) <= maxHeader && text(v) {
+		if v := strings.Join(resp.Header.Values(k), ", "); v != "" && len(v) <= limits.FetchHeader && printable.IsField(v) {
 			header.Set(k, v)
 		}
 	}
@@ -93,11 +94,6 @@ var emptySum = sumOf(nil)
 func sumOf(b []byte) string {
 	s := sha256.Sum256(b)
 	return hex.EncodeToString(s[:])
-}
-
-// text is what a header's value may be.
-func text(s string) bool {
-	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) < 0
 }
 
 // find asks the lock, the mirror or the world; keep says whether the body is to

@@ -43,6 +43,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
@@ -80,8 +81,6 @@ type Network struct {
 const MirrorHost = "mirror.invalid"
 
 const (
-	maxURL    = 8 << 10          // bytes
-	maxHeader = 8 << 10          // bytes of one header that is kept
 	maxUpload = 1 << 30          // bytes of a request's body
 	spill     = 64 << 10         // bytes of it that are kept in memory
 	handshake = 30 * time.Second // until a tunnel speaks TLS
@@ -371,8 +370,8 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, u *url.URL, ref
 		u.Path, u.RawPath = "/", ""
 	}
 	text := u.String()
-	if len(text) > maxURL || !printable(text) {
-		refused = fmt.Errorf("a URL of %d bytes, want printable ASCII of at most %d", len(text), maxURL)
+	if len(text) > limits.FetchURL || !printable.IsASCII(text) {
+		refused = fmt.Errorf("a URL of %d bytes, want printable ASCII of at most %d", len(text), limits.FetchURL)
 		text = u.Scheme + "://" + MirrorHost + "/"
 	}
 	select {
@@ -394,8 +393,8 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, u *url.URL, ref
 	case refused != nil:
 	case r.Header.Get("Upgrade") != "":
 		refused = fmt.Errorf("protocol upgrade to %.40q", r.Header.Get("Upgrade"))
-	case len(e.Accept) > maxHeader || !printable(e.Accept) || len(e.Range) > maxHeader || !printable(e.Range):
-		refused = fmt.Errorf("header: want Accept and Range of printable ASCII, at most %d bytes", maxHeader)
+	case len(e.Accept) > limits.FetchHeader || !printable.IsASCII(e.Accept) || len(e.Range) > limits.FetchHeader || !printable.IsASCII(e.Range):
+		refused = fmt.Errorf("header: want Accept and Range of printable ASCII, at most %d bytes", limits.FetchHeader)
 		e.Accept, e.Range = "", ""
 	}
 	if refused != nil {
@@ -517,11 +516,6 @@ func (b *upload) Close() {
 	if b.file != nil {
 		b.file.Close()
 	}
-}
-
-// printable says that s is ASCII without control characters.
-func printable(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
 }
 
 // buffers are what bodies are copied through.

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/colophon-build/colophon/internal/printable"
 )
 
 // tunnel is what a room sends inside of a CONNECT.
@@ -109,7 +111,7 @@ func (g *Gateway) terminate(t *tunnel, leaf *tls.Certificate) (net.Conn, error) 
 }
 
 func (g *Gateway) refuseConnect(w http.ResponseWriter, host string, err error) {
-	if !printable(host) || len(host) > 300 {
+	if !printable.IsASCII(host) || len(host) > 300 {
 		host = MirrorHost
 	}
 	g.recordConnect(host, err)

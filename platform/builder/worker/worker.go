@@ -42,6 +42,7 @@ import (
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/builder"
 )
@@ -317,10 +318,7 @@ func (s *server) names() string {
 }
 
 func bounded(s string, most int) string {
-	if len(s) > most {
-		s = s[:most] + " …"
-	}
-	return strings.ToValidUTF8(s, "\uFFFD")
+	return strings.ToValidUTF8(printable.Cut(s, most), "\uFFFD")
 }
 
 // frames writes frames; builders may log from several goroutines.

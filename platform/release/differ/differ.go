@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 )
@@ -142,12 +143,7 @@ func orNothing(s string) string {
 	return bounded(s)
 }
 
-func bounded(s string) string {
-	if len(s) > maxValue {
-		return s[:maxValue] + " …"
-	}
-	return s
-}
+func bounded(s string) string { return printable.Cut(s, maxValue) }
 
 func settings(raw []byte) (map[string]string, error) {
 	var v any
