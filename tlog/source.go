@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -42,24 +41,11 @@ func ReadTile(ctx context.Context, src Source, t Tile) ([]byte, error) {
 type Dir string
 
 func (d Dir) Checkpoint(context.Context) ([]byte, error) {
-	return d.read("checkpoint", MaxCheckpoint)
+	return strict.ReadFile(filepath.Join(string(d), "checkpoint"), MaxCheckpoint)
 }
 
 func (d Dir) Tile(_ context.Context, t Tile) ([]byte, error) {
-	return d.read(t.Path(), t.maxData())
-}
-
-func (d Dir) read(path string, limit int) ([]byte, error) {
-	f, err := os.Open(filepath.Join(string(d), filepath.FromSlash(path)))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := strict.Read(f, limit)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	return data, nil
+	return strict.ReadFile(filepath.Join(string(d), filepath.FromSlash(t.Path())), t.maxData())
 }
 
 // HTTP is a log served over HTTP.

@@ -74,12 +74,7 @@ func (s Store) List() ([]*Root, error) {
 }
 
 func (s Store) read(name string) (*Root, error) {
-	f, err := os.Open(filepath.Join(s.Dir, name))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	raw, err := strict.Read(f, limits.TrustRepository)
+	raw, err := strict.ReadFile(filepath.Join(s.Dir, name), limits.TrustRepository)
 	if err != nil {
 		return nil, err
 	}

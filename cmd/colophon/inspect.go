@@ -72,15 +72,21 @@ IMAGE is REGISTRY/NAME[:TAG][@DIGEST], LAYOUT a directory with an OCI layout.`,
 	return cmd
 }
 
+// openImage opens where the image is that a person named. Nothing is fetched yet.
+func openImage(image string) (oci.Reference, oci.Source, error) {
+	ref, err := oci.ParseReference(image)
+	if err != nil {
+		return ref, nil, usageError("", "%v", err)
+	}
+	src, err := ref.Open(oci.RegistryOptions{})
+	return ref, src, err
+}
+
 func runInspect(cmd *cobra.Command, image string, o inspectOptions) error {
 	if o.sbom != "" && sbomKinds[o.sbom] == "" {
 		return usageError("", "--sbom: got %q, want spdx or cyclonedx", o.sbom)
 	}
-	ref, err := oci.ParseReference(image)
-	if err != nil {
-		return usageError("", "%v", err)
-	}
-	src, err := ref.Open(oci.RegistryOptions{})
+	ref, src, err := openImage(image)
 	if err != nil {
 		return err
 	}

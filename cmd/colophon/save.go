@@ -38,11 +38,7 @@ prints what to take along.`,
 }
 
 func runSave(ctx context.Context, cmd *cobra.Command, image, dir string) error {
-	ref, err := oci.ParseReference(image)
-	if err != nil {
-		return usageError("", "%v", err)
-	}
-	src, err := ref.Open(oci.RegistryOptions{})
+	ref, src, err := openImage(image)
 	if err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ func (o trustAddOptions) fetch(ctx context.Context, from string) (*trust.Root, e
 	root := tuf.Known(from)
 	if o.root != "" {
 		var err error
-		if root, err = readFile(o.root, limits.TrustRoot); err != nil {
+		if root, err = strict.ReadFile(o.root, limits.TrustRoot); err != nil {
 			return nil, err
 		}
 	}
@@ -147,7 +147,7 @@ func confirm(in io.Reader, w io.Writer) error {
 // was a URL.
 func readTrust(ctx context.Context, from string) (raw []byte, origin string, err error) {
 	if !strings.Contains(from, "://") {
-		raw, err := readFile(from, limits.TrustRepository)
+		raw, err := strict.ReadFile(from, limits.TrustRepository)
 		return raw, "", err
 	}
 	u, err := url.Parse(from)

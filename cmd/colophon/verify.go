@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/trust"
@@ -309,7 +310,7 @@ func (o verifyOptions) fromFlags() (d policy.Document, raw []byte, err error) {
 }
 
 func (o verifyOptions) fromFile() (d policy.Document, raw []byte, err error) {
-	if raw, err = readFile(o.policy, limits.Request); err != nil {
+	if raw, err = strict.ReadFile(o.policy, limits.Request); err != nil {
 		return d, nil, usageError("", "%v", err)
 	}
 	if d, err = policy.ParseDocument(raw); err != nil {

@@ -15,6 +15,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -98,7 +99,7 @@ func (o verifyOptions) readDirectory(dir string) (d verify.Directory, err error)
 				return d, usageError("verify the files of each by themselves", "%s holds two lists of digests, %s and %s", dir, d.Sums.Name, name)
 			}
 			// Read once, so that what is proved is what is parsed.
-			if d.Raw, err = readFile(path, limits.Request); err != nil {
+			if d.Raw, err = strict.ReadFile(path, limits.Request); err != nil {
 				return d, err
 			}
 			sum := sha256.Sum256(d.Raw)

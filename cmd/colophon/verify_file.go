@@ -37,7 +37,7 @@ func (o signerOptions) read() (*policy.DocumentSigner, error) {
 		return nil, nil
 	}
 	if o.key != "" {
-		raw, err := readFile(o.key, limits.Request)
+		raw, err := strict.ReadFile(o.key, limits.Request)
 		if err != nil {
 			return nil, usageError("", "%v", err)
 		}
@@ -46,23 +46,10 @@ func (o signerOptions) read() (*policy.DocumentSigner, error) {
 	return &o.DocumentSigner, nil
 }
 
-func readFile(path string, most int) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	raw, err := strict.Read(f, most)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return raw, nil
-}
-
 // readBundles takes a file of one bundle, or of many one after the other, as
 // *.intoto.jsonl is.
 func readBundles(path string) ([][]byte, error) {
-	raw, err := readFile(path, 2*limits.Bundle)
+	raw, err := strict.ReadFile(path, 2*limits.Bundle)
 	if err != nil {
 		return nil, err
 	}

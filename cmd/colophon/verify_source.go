@@ -13,6 +13,7 @@ import (
 
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/verify"
@@ -63,7 +64,7 @@ func (o sourceOptions) demand(d *policy.Document) error {
 func (o sourceOptions) ask(opts *verify.Options) error {
 	var signers *source.Signers
 	if o.signers != "" {
-		keys, err := readFile(o.signers, limits.Keys)
+		keys, err := strict.ReadFile(o.signers, limits.Keys)
 		if err != nil {
 			return usageError("", "--signers: %v", err)
 		}

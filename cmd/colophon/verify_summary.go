@@ -18,6 +18,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/sign"
@@ -112,7 +113,7 @@ func (o summaryOptions) signer(platform *api.ClientConfig, roots []*trust.Root) 
 		return nil, &exitError{code: exitFailure, msg: fmt.Sprintf("this machine does not believe the platform that would log the summary, %s", platform.URL), hint: "colophon trust add " + platform.URL}
 	}
 	path := o.key + o.token
-	secret, err := readFile(path, limits.Request)
+	secret, err := strict.ReadFile(path, limits.Request)
 	if err != nil {
 		return nil, usageError("", "%v", err)
 	}

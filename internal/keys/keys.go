@@ -15,12 +15,12 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"os"
 	"path/filepath"
 	"time"
@@ -165,6 +165,20 @@ type Authority struct {
 	Cert *x509.Certificate
 }
 
+// CA is the template of a certificate authority's certificate, under which
+// chains have at most below more authorities.
+func CA(commonName string, until time.Time, below int) x509.Certificate {
+	return x509.Certificate{
+		Subject:               pkix.Name{Organization: []string{"colophon"}, CommonName: commonName},
+		NotAfter:              until,
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLen:            below,
+		MaxPathLenZero:        below == 0,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+}
+
 // Certify returns the certificate of k in NAME.crt, and makes it from template
 // where it does not exist: signed by issuer, or by k itself where that is nil.
 // Serial number, key identifiers and NotBefore (the key's creation) are filled
@@ -215,9 +229,6 @@ func (k *Key) newCertificate(template x509.Certificate, issuer *Authority) ([]by
 	template.NotBefore = k.Created
 	// Two platforms' authorities must not be mistaken for each other by name.
 	template.Subject.CommonName += fmt.Sprintf(" %x", id[:4])
-	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
-		return nil, err
-	}
 	parent, signer := &template, k
 	if issuer != nil {
 		parent, signer = issuer.Cert, issuer.Key

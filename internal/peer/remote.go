@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -177,6 +178,22 @@ func Join(up, down net.Conn, from io.Reader) {
 	closeWrite(down)
 	down.Close() // who has ended hears nothing more
 	<-done
+}
+
+// Upgrade makes the connection of a request one that speaks protocol (RFC 9110,
+// 7.8). What the client says is read from the reader: some of it may have come
+// already. Where that fails, the request is answered.
+func Upgrade(w http.ResponseWriter, protocol string) (net.Conn, io.Reader, error) {
+	conn, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return nil, nil, err
+	}
+	if _, err := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\n\r\n"); err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	return conn, buf.Reader, nil
 }
 
 func closeWrite(c net.Conn) {

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/go-json-experiment/json"
 
@@ -39,6 +40,20 @@ func Read(r io.Reader, max int) ([]byte, error) {
 	}
 	if len(data) > max {
 		return nil, fmt.Errorf("got more than %d bytes", max)
+	}
+	return data, nil
+}
+
+// ReadFile is Read of the file at path, which its errors name.
+func ReadFile(path string, max int) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := Read(f, max)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return data, nil
 }

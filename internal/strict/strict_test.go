@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -99,4 +102,20 @@ func FuzzUnmarshal(f *testing.F) {
 			t.Errorf("taken in parts, and token by token %v", want)
 		}
 	})
+}
+
+func TestReadFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	if _, err := ReadFile(path, 3); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: got %v, want fs.ErrNotExist", err)
+	}
+	if err := os.WriteFile(path, []byte("abc"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := ReadFile(path, 3); err != nil || string(data) != "abc" {
+		t.Errorf("got %q, %v", data, err)
+	}
+	if data, err := ReadFile(path, 2); err == nil || data != nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("too large: got %q, %v, want an error that names the file", data, err)
+	}
 }

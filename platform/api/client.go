@@ -58,14 +58,9 @@ func LoadConfig() (*ClientConfig, error) {
 
 // ReadConfig reads a client.json.
 func ReadConfig(path string) (*ClientConfig, error) {
-	f, err := os.Open(path)
+	data, err := strict.ReadFile(path, limits.Request)
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close()
-	data, err := strict.Read(f, limits.Request)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	c, err := ParseConfig(data)
 	if err != nil {

@@ -119,12 +119,7 @@ func outsideTheLock(denied []string) error {
 
 // attachLock stores the lock at the image, before the provenance that names it.
 func (p *proofs) attachLock(ctx context.Context, sum string) error {
-	f, err := os.Open(filepath.Join(p.Dir, "logs", sum))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	raw, err := strict.Read(f, limits.Lock)
+	raw, err := strict.ReadFile(filepath.Join(p.Dir, "logs", sum), limits.Lock)
 	if err != nil {
 		return err
 	}

@@ -144,12 +144,7 @@ func (r *Releaser) sweep() error {
 }
 
 func readPending(name string) (*pending, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := strict.Read(f, maxPending)
+	data, err := strict.ReadFile(name, maxPending)
 	if err != nil {
 		return nil, err
 	}

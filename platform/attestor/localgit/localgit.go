@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/source"
 )
@@ -35,16 +36,12 @@ func Handler(log *slog.Logger) http.Handler {
 			http.Error(w, "want POST, and a plain Git-Protocol", http.StatusBadRequest)
 			return
 		}
-		conn, buf, err := http.NewResponseController(w).Hijack()
+		conn, in, err := peer.Upgrade(w, protocol)
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 		defer conn.Close()
-		if _, err := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\n\r\n"); err != nil {
-			return
-		}
-		if err := source.ServeLocal(context.WithoutCancel(r.Context()), path, version, buf.Reader, conn); err != nil {
+		if err := source.ServeLocal(context.WithoutCancel(r.Context()), path, version, in, conn); err != nil {
 			log.Info("local repository", "path", path, "error", err)
 			// git shows its user a packet that begins with ERR.
 			text := "ERR " + err.Error()

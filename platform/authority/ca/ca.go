@@ -13,7 +13,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
@@ -128,14 +127,7 @@ func authorities(dir string) (root, intermediate *keys.Authority, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	root, err = rootKey.Certify(x509.Certificate{
-		Subject:               pkix.Name{Organization: []string{"colophon"}, CommonName: "colophon root"},
-		NotAfter:              rootKey.Created.Add(rootLife),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		MaxPathLen:            1,
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}, nil)
+	root, err = rootKey.Certify(keys.CA("colophon root", rootKey.Created.Add(rootLife), 1), nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -143,15 +135,9 @@ func authorities(dir string) (root, intermediate *keys.Authority, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	intermediate, err = key.Certify(x509.Certificate{
-		Subject:               pkix.Name{Organization: []string{"colophon"}, CommonName: "colophon issuing"},
-		NotAfter:              key.Created.Add(intermediateLife),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		MaxPathLenZero:        true,
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
-	}, root)
+	issuing := keys.CA("colophon issuing", key.Created.Add(intermediateLife), 0)
+	issuing.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}
+	intermediate, err = key.Certify(issuing, root)
 	return root, intermediate, err
 }
 

@@ -40,7 +40,7 @@ func openKey(dir, keyFile, origin string) (ed25519.PrivateKey, *record, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	data, err := readFile(path)
+	data, err := strict.ReadFile(path, maxKeyFile)
 	isNew := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case err != nil && !isNew:
@@ -102,19 +102,6 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := strict.Read(f, maxKeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return data, nil
-}
-
 // readKey reads an Ed25519 key, PKCS#8 in PEM, that only its owner can read.
 func readKey(path string) (ed25519.PrivateKey, error) {
 	st, err := os.Lstat(path)
@@ -127,7 +114,7 @@ func readKey(path string) (ed25519.PrivateKey, error) {
 	if perm := st.Mode().Perm(); perm&^0o600 != 0 {
 		return nil, fmt.Errorf("log key %s has mode %04o, want 0600; find out who could read it, then chmod 600", path, perm)
 	}
-	data, err := readFile(path)
+	data, err := strict.ReadFile(path, maxKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("log key: %w", err)
 	}

@@ -72,14 +72,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := rootKey.Certify(x509.Certificate{
-		Subject:               pkix.Name{Organization: []string{"colophon"}, CommonName: "colophon clock root"},
-		NotAfter:              rootKey.Created.Add(rootLife),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		MaxPathLenZero:        true,
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}, nil)
+	root, err := rootKey.Certify(keys.CA("colophon clock root", rootKey.Created.Add(rootLife), 0), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -74,12 +74,7 @@ type layout struct {
 }
 
 func (l *layout) read(name string, most int) ([]byte, error) {
-	f, err := os.Open(filepath.Join(l.dir, name))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return strict.Read(f, most)
+	return strict.ReadFile(filepath.Join(l.dir, name), most)
 }
 
 func (l *layout) manifest(d v1.Descriptor, v any) error {

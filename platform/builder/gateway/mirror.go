@@ -33,14 +33,9 @@ type Mirror struct {
 // operator's, so it is trusted as much as a registry would be: by digest. For
 // the caller to say is which option named it.
 func OpenMirror(dir string) (*Mirror, error) {
-	f, err := os.Open(filepath.Join(dir, "index.json"))
+	raw, err := strict.ReadFile(filepath.Join(dir, "index.json"), limits.Manifest)
 	if err != nil {
 		return nil, fmt.Errorf("%w (make it with: make base-images)", err)
-	}
-	defer f.Close()
-	raw, err := strict.Read(f, limits.Manifest)
-	if err != nil {
-		return nil, fmt.Errorf("layout %s: %w", dir, err)
 	}
 	var index v1.IndexManifest
 	if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {

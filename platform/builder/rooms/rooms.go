@@ -179,16 +179,12 @@ func (s *server) dial(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer up.Close()
-	down, buf, err := http.NewResponseController(w).Hijack()
+	down, in, err := peer.Upgrade(w, upgrade)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	defer down.Close()
-	if _, err := io.WriteString(down, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+upgrade+"\r\n\r\n"); err != nil {
-		return
-	}
-	peer.Join(up, down, buf.Reader)
+	peer.Join(up, down, in)
 }
 
 func read(w http.ResponseWriter, r *http.Request, most int, v any) bool {

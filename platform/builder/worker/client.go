@@ -57,40 +57,41 @@ func (c Client) Build(ctx context.Context, req builder.Request) (*builder.Result
 
 // exchange sends the body and reads the answer.
 func (c Client) exchange(ctx context.Context, body io.Reader, req builder.Request) (*builder.Result, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://worker/build", body)
+	resp, err := c.ask(ctx, http.MethodPost, "build", body)
 	if err != nil {
 		return nil, err
 	}
-	hc := c.At.Client()
-	defer hc.CloseIdleConnections()
-	resp, err := hc.Do(r)
+	defer resp.Body.Close()
+	return receive(resp.Body, req)
+}
+
+// ask sends one request to the worker. The answer is a 200, and its connection is
+// for this request alone.
+func (c Client) ask(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://worker/"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	r.Close = true
+	resp, err := c.At.Client().Do(r)
 	if err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
-	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
 		msg, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-		return nil, fmt.Errorf("worker: %s: %s", resp.Status, msg)
+		return nil, fmt.Errorf("worker: %s: %s: %s", path, resp.Status, msg)
 	}
-	return receive(resp.Body, req)
+	return resp, nil
 }
 
 // Missing answers the builders that cannot work on this platform, and why.
 func (c Client) Missing(ctx context.Context) (map[string]string, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://worker/missing", nil)
+	resp, err := c.ask(ctx, http.MethodGet, "missing", nil)
 	if err != nil {
 		return nil, err
 	}
-	hc := c.At.Client()
-	defer hc.CloseIdleConnections()
-	resp, err := hc.Do(r)
-	if err != nil {
-		return nil, fmt.Errorf("worker: %w", err)
-	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("worker: missing builders: %s", resp.Status)
-	}
 	raw, err := strict.Read(resp.Body, limits.Request)
 	if err != nil {
 		return nil, fmt.Errorf("worker: missing builders: %w", err)
