@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -166,16 +168,8 @@ func (e *statusError) Is(target error) bool {
 }
 
 func hasStatus(err error, status ...int) bool {
-	var se *statusError
-	if !errors.As(err, &se) {
-		return false
-	}
-	for _, s := range status {
-		if se.status == s {
-			return true
-		}
-	}
-	return false
+	se, ok := errors.AsType[*statusError](err)
+	return ok && slices.Contains(status, se.status)
 }
 
 // newStatusError reads the error document of the distribution spec, if any.
@@ -239,9 +233,7 @@ func (r *Registry) once(ctx context.Context, method string, u *url.URL, header h
 	if err != nil {
 		return nil, err
 	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	resp, err := r.http.Do(req)
 	if err != nil {
 		return nil, err
@@ -268,14 +260,13 @@ func mayPass(ctx context.Context, err error) bool {
 	if ctx.Err() != nil || errors.Is(err, ErrMismatch) {
 		return false
 	}
-	var se *statusError
-	if errors.As(err, &se) {
+	if _, answered := errors.AsType[*statusError](err); answered {
 		return hasStatus(err, http.StatusTooManyRequests, http.StatusInternalServerError,
 			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout)
 	}
-	var ne net.Error
-	var oe *net.OpError
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &oe) || errors.As(err, &ne) && ne.Timeout()
+	late, isNet := errors.AsType[net.Error](err)
+	_, isOp := errors.AsType[*net.OpError](err)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isOp || isNet && late.Timeout()
 }
 
 // backoff is 100 ms before the second attempt and 400 ms before the third.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -390,9 +391,7 @@ func TestListingsThatLie(t *testing.T) {
 	contentType := string(types.OCIImageIndex)
 	host := newServer(t, true, func(w http.ResponseWriter, r *http.Request) bool {
 		if s := page.Load().(string); s != "" && strings.Contains(r.URL.Path, "/referrers/") {
-			for k, v := range header {
-				w.Header()[k] = v
-			}
+			maps.Copy(w.Header(), header)
 			w.Header().Set("Content-Type", contentType)
 			fmt.Fprint(w, s)
 			return true

@@ -91,8 +91,7 @@ func measureLayer(l *Layout, slot *MeasuredLayer, bomb bombLimits, total *budget
 // unpackError: what a decompressor or tar reader says of bytes that are there
 // is about the bytes. Failures to read them stay what they are.
 func unpackError(err error) error {
-	var refused *refusal
-	if errors.As(err, &refused) || errors.Is(err, ErrMismatch) {
+	if _, refused := errors.AsType[*refusal](err); refused || errors.Is(err, ErrMismatch) {
 		return err
 	}
 	return refuse("unpacking: %w", err)

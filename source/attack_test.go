@@ -179,7 +179,7 @@ func TestHostileTrees(t *testing.T) {
 	link := r.blob("/tmp")
 	inner := r.in("100644 blob "+blob+"\tx\n", "mktree")
 	deep := r.in("120000 blob "+r.blob("../../..")+"\tup\n", "mktree")
-	for i := 0; i < 3; i++ {
+	for range 3 {
 		deep = r.in("040000 tree "+deep+"\td\n", "mktree")
 	}
 	for name, entries := range map[string][][3]string{

@@ -114,8 +114,7 @@ func parseRemote(uri string) (remote, error) {
 	u, err := url.Parse(uri)
 	if err != nil {
 		// url.Error repeats the address.
-		var ue *url.Error
-		if errors.As(err, &ue) {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err
 		}
 		return remote{}, fmt.Errorf("the repository address is not a URL: %w", redactURL(err))
@@ -207,7 +206,7 @@ func cleanPath(u *url.URL, scheme string) (string, error) {
 	if strings.Contains(strings.ToLower(p), "%2f") {
 		return "", errors.New("the path of the repository address has an encoded slash")
 	}
-	for _, seg := range strings.Split(strings.TrimRight(u.Path, "/")[1:], "/") {
+	for seg := range strings.SplitSeq(strings.TrimRight(u.Path, "/")[1:], "/") {
 		if seg == "" || seg == "." || seg == ".." {
 			return "", fmt.Errorf("the path of the repository address has the segment %q", seg)
 		}

@@ -76,7 +76,7 @@ func (g *git) status(ctx context.Context, dir, prefix string, depth int, dirty *
 	if err != nil {
 		return err
 	}
-	for _, line := range strings.Split(out, "\x00") {
+	for line := range strings.SplitSeq(out, "\x00") {
 		if len(line) < 4 {
 			continue
 		}
@@ -91,7 +91,7 @@ func (g *git) status(ctx context.Context, dir, prefix string, depth int, dirty *
 	if err != nil {
 		return err
 	}
-	for _, line := range strings.Split(staged, "\x00") {
+	for line := range strings.SplitSeq(staged, "\x00") {
 		meta, path, _ := strings.Cut(line, "\t")
 		sub := filepath.Join(dir, path)
 		if !strings.HasPrefix(meta, "160000 ") || !filepath.IsLocal(path) {
@@ -111,7 +111,7 @@ func (g *git) status(ctx context.Context, dir, prefix string, depth int, dirty *
 // that a filter would have turned back counts as changed.
 func disarm(names string) [][2]string {
 	var off [][2]string
-	for _, name := range strings.Split(names, "\x00") {
+	for name := range strings.SplitSeq(names, "\x00") {
 		if !strings.HasPrefix(name, "filter.") {
 			continue
 		}

@@ -296,7 +296,7 @@ func (g *git) moduleURLs(ctx context.Context, o *objects, blob string) (map[stri
 	}
 	type module struct{ path, url string }
 	modules := map[string]*module{}
-	for _, kv := range strings.Split(string(out), "\x00") {
+	for kv := range strings.SplitSeq(string(out), "\x00") {
 		key, value, _ := strings.Cut(kv, "\n")
 		rest, ok := strings.CutPrefix(key, "submodule.")
 		dot := strings.LastIndexByte(rest, '.')

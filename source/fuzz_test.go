@@ -89,7 +89,7 @@ func FuzzAllowedSigners(f *testing.F) {
 			return
 		}
 		lines := 0
-		for _, line := range strings.Split(string(file), "\n") {
+		for line := range strings.SplitSeq(string(file), "\n") {
 			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
 				lines++
 			}

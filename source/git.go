@@ -291,8 +291,8 @@ func (e *gitError) Error() string {
 func (e *gitError) Unwrap() error { return e.err }
 
 func says(err error, text string) bool {
-	var ge *gitError
-	return errors.As(err, &ge) && strings.Contains(ge.stderr, text)
+	ge, ok := errors.AsType[*gitError](err)
+	return ok && strings.Contains(ge.stderr, text)
 }
 
 // capped keeps max bytes and fails the writer, and so the command, after them.

@@ -257,8 +257,8 @@ func (g *git) committed(ctx context.Context, commit string) (time.Time, error) {
 // ancestor says whether old is in the history of tip, as far as it is here.
 func (g *git) ancestor(ctx context.Context, old, tip string) (bool, error) {
 	_, err := g.local(ctx, "merge-base", "--is-ancestor", old, tip)
-	var exit *exec.ExitError
-	if says(err, "Not a valid commit name "+old) || errors.As(err, &exit) && exit.ExitCode() == 1 {
+	exit, exited := errors.AsType[*exec.ExitError](err)
+	if says(err, "Not a valid commit name "+old) || exited && exit.ExitCode() == 1 {
 		return false, nil
 	}
 	return err == nil, err

@@ -182,7 +182,7 @@ func (obj *object) parse(raw []byte) error {
 	if bytes.IndexByte(head, 0) >= 0 {
 		return errors.New("its header contains a NUL")
 	}
-	for _, line := range strings.Split(string(head), "\n") {
+	for line := range strings.SplitSeq(string(head), "\n") {
 		if strings.HasPrefix(line, " ") {
 			continue
 		}

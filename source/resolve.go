@@ -64,7 +64,7 @@ func (g *git) advertised(ctx context.Context, rem remote, names []string) (map[s
 	}
 	ads := map[string]target{}
 	head := ""
-	for _, line := range strings.Split(strings.TrimSuffix(string(out), "\n"), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSuffix(string(out), "\n"), "\n") {
 		id, name, ok := strings.Cut(line, "\t")
 		if !ok {
 			continue
@@ -100,7 +100,7 @@ func checkRef(ref string) error {
 	for _, c := range ref {
 		bad = bad || c <= ' ' || c == 0x7f || c == 0xfffd || strings.ContainsRune(`~^:?*[\`, c)
 	}
-	for _, part := range strings.Split(ref, "/") {
+	for part := range strings.SplitSeq(ref, "/") {
 		bad = bad || part == "" || strings.HasPrefix(part, ".") || strings.HasSuffix(part, ".lock")
 	}
 	if bad {

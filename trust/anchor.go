@@ -3,6 +3,7 @@ package trust
 import (
 	"bytes"
 	"crypto/x509"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,10 +97,8 @@ func prove(cert, anchor *x509.Certificate, between []*x509.Certificate, usage x5
 		return nil
 	}
 	c.path = chains[0]
-	for _, p := range c.path {
-		if constrained(p) {
-			return nil
-		}
+	if slices.ContainsFunc(c.path, constrained) {
+		return nil
 	}
 	c.pool.AddCert(cert)
 	return c

@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/durable"
@@ -69,7 +69,7 @@ func (s Store) List() ([]*Root, error) {
 			roots = append(roots, r)
 		}
 	}
-	sort.Slice(roots, func(i, j int) bool { return roots[i].Fingerprint < roots[j].Fingerprint })
+	slices.SortFunc(roots, func(a, b *Root) int { return strings.Compare(a.Fingerprint, b.Fingerprint) })
 	return roots, nil
 }
 

@@ -198,8 +198,7 @@ func sourceOf(ctx context.Context, src, ref string) (uri, commit string, err err
 	}
 	if !bare {
 		err := source.CheckClean(ctx, dir)
-		var dirty *source.DirtyError
-		if errors.As(err, &dirty) {
+		if _, dirty := errors.AsType[*source.DirtyError](err); dirty {
 			return "", "", &exitError{code: exitFailure, msg: err.Error(), hint: "commit or stash the changes, or release a commit by its id"}
 		} else if err != nil {
 			return "", "", err

@@ -70,23 +70,43 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage, 3 rejected, 4 could not deci
 func run(ctx context.Context, args []string) int {
 	root := newRootCommand()
 	root.SetArgs(args)
-	cmd, err := root.ExecuteContextC(ctx)
+	return execute(ctx, root)
+}
+
+// execute runs one of the commands below c and says how it ends.
+func execute(ctx context.Context, c *cobra.Command) int {
+	var began bool
+	noteBegin(c, &began)
+	cmd, err := c.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
-	var exit *exitError
-	var platform *api.Error
+	exit, isExit := errors.AsType[*exitError](err)
+	platform, isPlatform := errors.AsType[*api.Error](err)
 	switch {
-	case errors.As(err, &exit):
+	case isExit:
 	case ctx.Err() != nil:
 		exit = &exitError{code: exitFailure, msg: "interrupted"}
-	case errors.As(err, &platform):
+	case isPlatform:
 		exit = platformExit(platform)
-	case isUsage(err):
+	case !began: // cobra does not take the command line
 		exit = &exitError{code: exitUsage, msg: err.Error(), hint: "see " + cmd.CommandPath() + " --help"}
 	default:
 		exit = &exitError{code: exitFailure, msg: err.Error()}
 	}
-	exit.print(root.ErrOrStderr())
+	exit.print(c.ErrOrStderr())
 	return exit.code
+}
+
+// noteBegin has began set when c, or a command below it, begins to run.
+func noteBegin(c *cobra.Command, began *bool) {
+	if run := c.RunE; run != nil {
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			*began = true
+			return run(cmd, args)
+		}
+	}
+	for _, sub := range c.Commands() {
+		noteBegin(sub, began)
+	}
 }

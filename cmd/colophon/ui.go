@@ -52,16 +52,6 @@ func usageError(hint, format string, args ...any) error {
 	return &exitError{code: exitUsage, msg: fmt.Sprintf(format, args...), hint: hint}
 }
 
-// isUsage recognises cobra's own complaints, which have no type.
-func isUsage(err error) bool {
-	for _, prefix := range []string{"unknown command", "accepts ", "requires at least", "required flag", "if any flags in the group"} {
-		if strings.HasPrefix(err.Error(), prefix) {
-			return true
-		}
-	}
-	return false
-}
-
 // Colours of the terminal, as SGR parameters.
 const (
 	green, red, yellow, faint = "32", "31", "33", "2"

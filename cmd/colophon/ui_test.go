@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -36,5 +38,23 @@ func TestExitCodes(t *testing.T) {
 		if err := exitFor(outcome); !errors.As(err, &e) || e.code != want {
 			t.Errorf("outcome %d: got %v, want exit code %d", int(outcome), err, want)
 		}
+	}
+}
+
+// What cobra refuses is a wrong command line, whatever its words; what a command
+// of ours answers is not.
+func TestUsage(t *testing.T) {
+	for _, args := range []string{
+		"nonsense", "verify --nonsense", "inspect", "inspect a b", "save a", "trust nonsense", "release a b", "version a",
+		"inspect --provenance --json example.com/a", "inspect --timeout x example.com/a",
+	} {
+		if got := run(t.Context(), strings.Fields(args)); got != exitUsage {
+			t.Errorf("%s: got exit code %d, want %d", args, got, exitUsage)
+		}
+	}
+	c := &cobra.Command{SilenceErrors: true, SilenceUsage: true, RunE: func(*cobra.Command, []string) error { return errors.New("accepts nothing") }}
+	c.SetArgs(nil)
+	if got := execute(t.Context(), c); got != exitFailure {
+		t.Errorf("a command that fails: got exit code %d, want %d", got, exitFailure)
 	}
 }

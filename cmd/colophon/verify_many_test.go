@@ -27,7 +27,7 @@ func (s *stage) pipe(code int, stdin string, args []string, words ...string) (st
 	cmd.SetOut(&out)
 	cmd.SetErr(&errs)
 	cmd.SetIn(strings.NewReader(stdin))
-	if got := exitOf(context.Background(), cmd); got != code {
+	if got := execute(context.Background(), cmd); got != code {
 		s.t.Fatalf("%v: got exit code %d, want %d\n%s%s", args, got, code, &out, &errs)
 	}
 	for _, w := range words {
@@ -187,7 +187,7 @@ func TestVerifyManyInterrupted(t *testing.T) {
 	cmd.SetArgs([]string{"verify", "--skip-source", "--any-source", "--json", s.image, s.image + "x"})
 	cmd.SetOut(&out)
 	cmd.SetErr(&errs)
-	if got := exitOf(ctx, cmd); got != exitUndecided {
+	if got := execute(ctx, cmd); got != exitUndecided {
 		t.Errorf("got exit code %d, want %d\n%s", got, exitUndecided, &errs)
 	}
 	var verdicts []verify.Verdict

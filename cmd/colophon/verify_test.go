@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"log"
 	"net/http"
@@ -16,7 +15,6 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
-	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
@@ -69,7 +67,7 @@ func (s *stage) run(code int, args []string, words ...string) (stdout string) {
 	cmd.SetOut(&out)
 	cmd.SetErr(&errs)
 	cmd.SetIn(strings.NewReader("y\n"))
-	got := exitOf(context.Background(), cmd)
+	got := execute(context.Background(), cmd)
 	if got != code {
 		s.t.Fatalf("%v: got exit code %d, want %d\n%s%s", args, got, code, &out, &errs)
 	}
@@ -159,21 +157,4 @@ func TestTrustCommand(t *testing.T) {
 	}
 	s.run(exitOK, []string{"trust", "remove", fingerprint}, "no longer believed")
 	s.run(exitFailure, []string{"trust", "show", fingerprint}, "is not believed")
-}
-
-// exitOf runs a command and answers the exit code, with what run would print.
-func exitOf(ctx context.Context, cmd *cobra.Command) int {
-	err := cmd.ExecuteContext(ctx)
-	var exit *exitError
-	switch {
-	case err == nil:
-		return exitOK
-	case errors.As(err, &exit):
-	case isUsage(err):
-		exit = &exitError{code: exitUsage, msg: err.Error()}
-	default:
-		exit = &exitError{code: exitFailure, msg: err.Error()}
-	}
-	exit.print(cmd.ErrOrStderr())
-	return exit.code
 }

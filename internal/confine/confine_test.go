@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -141,15 +142,13 @@ func eachThread(n int, f func() error) error {
 	barrier := make(chan struct{})
 	errs := make([]error, n)
 	for i := range n {
-		all.Add(1)
-		go func() {
+		all.Go(func() {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			all.Done()
 			<-barrier
 			errs[i] = f()
-			all.Done()
-		}()
+		})
 	}
 	all.Wait()
 	all.Add(n)
@@ -302,9 +301,7 @@ func TestRolesByWhatTheyTry(t *testing.T) {
 				t.Parallel()
 				want := map[string]string{}
 				for _, m := range append(tt.want, alwaysRefused) {
-					for k, v := range m {
-						want[k] = v
-					}
+					maps.Copy(want, m)
 				}
 				req := request{Role: &tt.policy, UID: uid}
 				for name := range want {
@@ -343,9 +340,7 @@ func TestRoomFilterByWhatIsTried(t *testing.T) {
 		"exec": "ENOENT", "start": "", "inet": "", "inet6": "", "route": "", "filter": "", "audit": "EPROTONOSUPPORT", "generic": "EPROTONOSUPPORT", "sctp": "EPROTONOSUPPORT",
 		"unshare": "", "unshare-user": "EPERM", "fork": "EPERM", "setns": "EBADF", "mount": "EFAULT",
 	}
-	for k, v := range alwaysRefused {
-		want[k] = v
-	}
+	maps.Copy(want, alwaysRefused)
 	req := request{Room: true}
 	for name := range want {
 		req.Try = append(req.Try, name)

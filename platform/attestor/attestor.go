@@ -80,8 +80,8 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	last := api.Event{Time: time.Now().UTC(), Phase: "done", Result: rel}
 	if err != nil {
 		log.Warn("release failed", "error", err, "took", time.Since(started))
-		var known *api.Error
-		if !errors.As(err, &known) {
+		known, ok := errors.AsType[*api.Error](err)
+		if !ok {
 			known = &api.Error{Message: err.Error()}
 		}
 		last.Phase, last.Result, last.Error = "failed", nil, known

@@ -61,8 +61,8 @@ func errManifestUnknown(name, ref string) error {
 // fail writes err as the answer. What is not a failure is ours: the client
 // learns the kind, the log the cause.
 func (r *Registry) fail(w *recorder, req *request, err error) {
-	var f *failure
-	if !errors.As(err, &f) {
+	f, ok := errors.AsType[*failure](err)
+	if !ok {
 		f = &failure{status: http.StatusInternalServerError, code: codeUnknown, message: "the registry failed; its log says why"}
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 			f.status, f.message = http.StatusInsufficientStorage, "the registry's disk is full"

@@ -352,9 +352,7 @@ func TestRaceForATag(t *testing.T) {
 		var winners []string
 		var wg sync.WaitGroup
 		for _, raw := range images {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
+			wg.Go(func() {
 				r, err := c.try("PUT", path, raw, "Content-Type", typeManifest)
 				mu.Lock()
 				defer mu.Unlock()
@@ -366,7 +364,7 @@ func TestRaceForATag(t *testing.T) {
 				case r.StatusCode != 409:
 					t.Errorf("got %d %s", r.StatusCode, r.body)
 				}
-			}()
+			})
 		}
 		wg.Wait()
 		if len(winners) != 1 {
@@ -387,9 +385,7 @@ func TestBlobRaces(t *testing.T) {
 	d := mustDigest(t, sum("sha256", content))
 	var wg sync.WaitGroup
 	for i := range 8 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			repo := fmt.Sprintf("r%d", i)
 			tmp := s.path("tmp", repo)
 			for range 60 {
@@ -407,7 +403,7 @@ func TestBlobRaces(t *testing.T) {
 					t.Errorf("deletion: got %v, %v", ok, err)
 				}
 			}
-		}()
+		})
 	}
 	wg.Wait()
 	if e, _ := os.ReadDir(s.path("blobs/sha256")); len(e) != 0 {

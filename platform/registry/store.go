@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -313,6 +313,6 @@ func (s *store) list(name string, parts ...string) ([]string, error) {
 	}
 	defer d.Close()
 	names, err := d.Readdirnames(-1)
-	sort.Strings(names)
+	slices.Sort(names)
 	return names, err
 }

@@ -42,9 +42,7 @@ type upload struct {
 }
 
 func (r *Registry) newUpload(repo string) (*upload, error) {
-	var raw [16]byte
-	rand.Read(raw[:])
-	u := &upload{id: hex.EncodeToString(raw[:]), repo: repo, sum: sha256.New()}
+	u := &upload{id: rand.Text(), repo: repo, sum: sha256.New()}
 
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -138,12 +138,10 @@ func (j *run) endSession(ctx context.Context, id string) (*builder.Record, error
 
 // explain turns the failure of a build into what the requester can act on.
 func (j *run) explain(a *attempt, err error) error {
-	var failed *builder.Error
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*builder.Error](err); ok {
 		return &api.Error{Message: failed.Error() + a.refusals(), Hint: "the build log is above; nothing was pushed"}
 	}
-	var away *builder.UnavailableError
-	if errors.As(err, &away) {
+	if away, ok := errors.AsType[*builder.UnavailableError](err); ok {
 		return &api.Error{Message: away.Error(), Hint: "the platform's /readyz lists what its host lacks; a Go program needs no Dockerfile: --builder golang"}
 	}
 	if errors.Is(err, source.ErrNotTheTree) {

@@ -28,8 +28,7 @@ const (
 )
 
 func refuseToSign(err error) error {
-	var known *api.Error
-	if errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if _, known := errors.AsType[*api.Error](err); known || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return &api.Error{Message: "refusing to sign: " + err.Error()}

@@ -24,7 +24,7 @@ func TestThreatsNameAttacks(t *testing.T) {
 		known[a.name] = true
 	}
 	for _, list := range regexp.MustCompile(`attack: ([a-z]+(?:-[a-z]+)*(?:, [a-z]+(?:-[a-z]+)*)*)`).FindAllSubmatch(text, -1) {
-		for _, name := range strings.Split(string(list[1]), ", ") {
+		for name := range strings.SplitSeq(string(list[1]), ", ") {
 			if named[name] = true; !known[name] {
 				t.Errorf("docs/threats.md names %s, which is no attack", name)
 			}

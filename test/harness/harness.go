@@ -200,7 +200,7 @@ func (p *Platform) Role(name string) (pid int) {
 	if err != nil {
 		return 0 // no children
 	}
-	for _, line := range strings.Split(string(out), "\n") {
+	for line := range strings.SplitSeq(string(out), "\n") {
 		if f := strings.Fields(line); len(f) == 3 && f[2] == name {
 			pid, _ = strconv.Atoi(f[0])
 		}

@@ -101,7 +101,7 @@ func quiet(t *testing.T, p *harness.Platform) {
 	t.Helper()
 	eventually(t, "no process of a build", func() bool {
 		out, _ := exec.Command("ps", "-eo", "args=").Output()
-		for _, line := range strings.Split(string(out), "\n") {
+		for line := range strings.SplitSeq(string(out), "\n") {
 			if strings.Contains(line, "buildkitd") && strings.Contains(line, p.Data) {
 				return false
 			}

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -62,9 +63,7 @@ func issuers(cfg Config) (*config.FulcioConfig, identity.IssuerPool, error) {
 	// checks the templates and prepares the cache; the issuers are put in after,
 	// and Fulcio then contacts them when it needs them.
 	providers := map[string]config.IssuerMetadata{ownProvider: ownMetadata}
-	for name, m := range outside.CIIssuerMetadata {
-		providers[name] = m
-	}
+	maps.Copy(providers, outside.CIIssuerMetadata)
 	templates, err := json.Marshal(&config.FulcioConfig{CIIssuerMetadata: providers})
 	if err != nil {
 		return nil, nil, err
@@ -86,9 +85,7 @@ func issuers(cfg Config) (*config.FulcioConfig, identity.IssuerPool, error) {
 		IssuerURL: cfg.URL, ClientID: Audience, Type: config.IssuerTypeCIProvider, CIProvider: ownProvider,
 		Description: "builds of this platform",
 	}}
-	for u, i := range outside.OIDCIssuers {
-		fulcio.OIDCIssuers[u] = i
-	}
+	maps.Copy(fulcio.OIDCIssuers, outside.OIDCIssuers)
 	fulcio.MetaIssuers = outside.MetaIssuers
 	return fulcio, pool, nil
 }

@@ -101,7 +101,7 @@ func under(uri, prefix string) error {
 	if u.String() != uri || u.RawQuery != "" || u.Fragment != "" || strings.Contains(uri, "%") || strings.Contains(uri, `\`) {
 		return fmt.Errorf("%q is not written in its plainest form", uri)
 	}
-	for _, segment := range strings.Split(rest, "/") {
+	for segment := range strings.SplitSeq(rest, "/") {
 		if segment == "" || segment == "." || segment == ".." {
 			return fmt.Errorf("%q has the path segment %q", uri, segment)
 		}

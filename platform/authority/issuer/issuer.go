@@ -8,7 +8,6 @@ import (
 	"crypto"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -110,10 +109,6 @@ func (s *Service) Mint(c Claims) (string, error) {
 	if err := c.check(s.url); err != nil {
 		return "", fmt.Errorf("token refused: %w", err)
 	}
-	jti := make([]byte, 16)
-	if _, err := rand.Read(jti); err != nil {
-		return "", err
-	}
 	now := time.Now()
 	payload, err := json.Marshal(struct {
 		Issuer   string `json:"iss"`
@@ -124,7 +119,7 @@ func (s *Service) Mint(c Claims) (string, error) {
 		Expires  int64  `json:"exp"`
 		ID       string `json:"jti"`
 		Claims
-	}{s.url, c.BuilderID, Audience, now.Unix(), now.Unix(), now.Add(Life).Unix(), hex.EncodeToString(jti), c})
+	}{s.url, c.BuilderID, Audience, now.Unix(), now.Unix(), now.Add(Life).Unix(), rand.Text(), c})
 	if err != nil {
 		return "", err
 	}

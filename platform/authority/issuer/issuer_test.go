@@ -63,7 +63,7 @@ func TestTokenVerifiesByDiscovery(t *testing.T) {
 		if c.Claims != honest(srv.URL) {
 			t.Errorf("got claims %+v", c.Claims)
 		}
-		if len(c.JTI) != 32 || seen[c.JTI] {
+		if len(c.JTI) < 26 || seen[c.JTI] { // 128 bits in base32
 			t.Errorf("got jti %q, want one of its own", c.JTI)
 		}
 		seen[c.JTI] = true

@@ -52,7 +52,7 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		result = "refused"
 		status := http.StatusBadRequest
-		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 			status = http.StatusRequestEntityTooLarge
 			err = fmt.Errorf("request of more than %d bytes", maxRequest)
 		}
@@ -62,7 +62,7 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 	control.SetReadDeadline(time.Time{})
 	entry, kind, err := canonicalEntry(request, allowed)
 	if err != nil {
-		if p := (*panicked)(nil); errors.As(err, &p) {
+		if p, ok := errors.AsType[*panicked](err); ok {
 			s.log.Error("a request made a parser panic", "panic", p.value, "stack", string(p.stack))
 		}
 		result = "refused"

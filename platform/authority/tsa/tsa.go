@@ -138,9 +138,9 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply, err := s.reply(body)
-	var no refusal
+	no, refused := errors.AsType[refusal](err)
 	switch {
-	case errors.As(err, &no):
+	case refused:
 		if no.failure == timestamp.TimeNotAvailable {
 			s.log.Error("no timestamp given", "err", err)
 		}

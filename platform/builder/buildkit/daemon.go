@@ -83,8 +83,7 @@ func (d *daemon) explain(ctx context.Context, tooLong error, p *progress, err er
 	if cause != "" {
 		return &builder.Error{Step: step, Err: errors.New(cause)}
 	}
-	var local *builder.LayoutError
-	if errors.As(err, &local) {
+	if _, ours := errors.AsType[*builder.LayoutError](err); ours {
 		return err
 	}
 	return &builder.Error{Err: err}

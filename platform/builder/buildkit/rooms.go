@@ -197,9 +197,7 @@ func (r *Rooms) runtime() string { return "/bin/" + filepath.Base(r.cfg.Runtime)
 // Begin makes a session and returns its id, which is all that the builder gets
 // to know of it.
 func (r *Rooms) Begin(_ context.Context, s builder.Session) (id string, err error) {
-	var b [16]byte
-	rand.Read(b[:])
-	id = hex.EncodeToString(b[:])
+	id = rand.Text()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	maps.DeleteFunc(r.sessions, func(_ string, s *session) bool {

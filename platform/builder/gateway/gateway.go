@@ -425,8 +425,7 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, u *url.URL, ref
 // failed answers where there is no answer.
 func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	e := r.Context().Value(exchangeKey{}).(*exchange)
-	var d *DeniedError
-	if errors.As(err, &d) {
+	if d, ok := errors.AsType[*DeniedError](err); ok {
 		g.refuse(w, e, d)
 		return
 	}

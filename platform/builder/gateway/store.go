@@ -102,8 +102,7 @@ func (b *blob) discard() {
 func (s *store) open(sum string, size int64) (io.ReadCloser, error) {
 	name := s.path(sum)
 	body, err := openVerified(name, sum, size)
-	var bad *mismatchError
-	if errors.As(err, &bad) {
+	if _, bad := errors.AsType[*mismatchError](err); bad {
 		// So that the next session that records can mend it.
 		return nil, errors.Join(fmt.Errorf("the store held other bytes, which were removed: %w", err), os.Remove(name))
 	} else if err != nil {

@@ -95,13 +95,13 @@ func (g *Gateway) terminate(t *tunnel, leaf *tls.Certificate) (net.Conn, error) 
 	ctx, cancel := context.WithTimeout(g.ctx, handshake)
 	defer cancel()
 	err := c.HandshakeContext(ctx)
-	var other tls.RecordHeaderError
+	_, other := errors.AsType[tls.RecordHeaderError](err)
 	switch {
 	case err == nil:
 		return c, nil
 	case fronted != nil:
 		return nil, fronted
-	case errors.As(err, &other):
+	case other:
 		return nil, errors.New("a tunnel carries TLS, and this one something else")
 	case errors.Is(err, io.EOF):
 		t.Close()

@@ -29,7 +29,7 @@ func (s *slot) name() string { return "uid-" + strconv.FormatUint(uint64(s.uid),
 func (s *slot) release()     { s.lock.Release() }
 
 func takeSlot(base uint32) (*slot, error) {
-	for n := uint32(0); n < slots; n++ {
+	for n := range uint32(slots) {
 		s, err := trySlot(base + n*slotSize)
 		if err != nil {
 			return nil, err

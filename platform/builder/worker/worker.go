@@ -354,12 +354,10 @@ func (f *frames) json(kind byte, v any) error {
 // fail is the last word of a build that failed.
 func (f *frames) fail(err error) error {
 	w := failure{Message: err.Error()}
-	var be *builder.Error
-	if errors.As(err, &be) {
+	if be, ok := errors.AsType[*builder.Error](err); ok {
 		w = failure{Recipe: true, Step: be.Step, Message: be.Err.Error()}
 	}
-	var away *builder.UnavailableError
-	if errors.As(err, &away) {
+	if away, ok := errors.AsType[*builder.UnavailableError](err); ok {
 		w = failure{Missing: away.Builder, Message: away.Reason}
 	}
 	w.Message, w.Step = bounded(w.Message, 64<<10), bounded(w.Step, 4<<10)

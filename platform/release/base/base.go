@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -86,9 +87,7 @@ func (d Dockerfile) Images(ctx context.Context, platform string, resolve func(co
 	}
 	host := platforms.Normalize(platforms.DefaultSpec())
 	args := map[string]string{"SOURCE_DATE_EPOCH": strconv.FormatInt(d.Epoch.Unix(), 10)}
-	for k, v := range d.Recipe.BuildArgs {
-		args[k] = v
-	}
+	maps.Copy(args, d.Recipe.BuildArgs)
 	r := &resolver{resolve: resolve}
 	res, err := dockerfile2llb.Dockerfile2LLB(ctx, d.Text, dockerfile2llb.ConvertOpt{
 		Config: dockerui.Config{

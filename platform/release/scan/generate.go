@@ -6,6 +6,7 @@ package scan
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +14,6 @@ import (
 	"net/url"
 	"os"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"syscall"
@@ -292,13 +292,13 @@ func (o Options) spdx(s syftsbom.SBOM) ([]byte, error) {
 	if from := o.builtFrom(); from != "" {
 		root.PackageSourceInfo = "built from " + from
 	}
-	sort.Slice(doc.Packages, func(i, j int) bool {
-		return doc.Packages[i].PackageSPDXIdentifier < doc.Packages[j].PackageSPDXIdentifier
+	slices.SortFunc(doc.Packages, func(a, b *v2_3.Package) int {
+		return cmp.Compare(a.PackageSPDXIdentifier, b.PackageSPDXIdentifier)
 	})
 	key := func(r *v2_3.Relationship) string {
 		return fmt.Sprint(r.RefA, "\n", r.Relationship, "\n", r.RefB, "\n", r.RelationshipComment)
 	}
-	sort.Slice(doc.Relationships, func(i, j int) bool { return key(doc.Relationships[i]) < key(doc.Relationships[j]) })
+	slices.SortFunc(doc.Relationships, func(a, b *v2_3.Relationship) int { return strings.Compare(key(a), key(b)) })
 	doc.Relationships = slices.CompactFunc(doc.Relationships, func(a, b *v2_3.Relationship) bool { return key(a) == key(b) })
 	return encode(doc)
 }
@@ -316,13 +316,13 @@ func (o Options) cyclonedx(s syftsbom.SBOM) ([]byte, error) {
 		doc.Metadata.Component.ExternalReferences = &[]cyclonedx.ExternalReference{{Type: cyclonedx.ERTypeVCS, URL: from}}
 	}
 	if doc.Components != nil {
-		sort.SliceStable(*doc.Components, func(i, j int) bool { return (*doc.Components)[i].BOMRef < (*doc.Components)[j].BOMRef })
+		slices.SortStableFunc(*doc.Components, func(a, b cyclonedx.Component) int { return strings.Compare(a.BOMRef, b.BOMRef) })
 	}
 	if doc.Dependencies != nil {
-		sort.Slice(*doc.Dependencies, func(i, j int) bool { return (*doc.Dependencies)[i].Ref < (*doc.Dependencies)[j].Ref })
+		slices.SortFunc(*doc.Dependencies, func(a, b cyclonedx.Dependency) int { return strings.Compare(a.Ref, b.Ref) })
 		for _, d := range *doc.Dependencies {
 			if d.Dependencies != nil {
-				sort.Strings(*d.Dependencies)
+				slices.Sort(*d.Dependencies)
 			}
 		}
 	}
