@@ -1,5 +1,5 @@
-// Package dirlock lets one process at a time own a directory (flock(2)). The
-// kernel gives the lock back when its holder dies, however it dies.
+// Package dirlock locks directories with flock(2), so that one process at a time uses a
+// directory. When the holder dies, for whatever reason, the kernel releases the lock.
 package dirlock
 
 import (
@@ -11,23 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrHeld matches the error of Take and TakeFile while another holder has the
-// lock. Wait, or leave the directory alone.
+// ErrHeld matches the error of Take and TakeFile if another process, or another Lock of
+// this process, holds the lock. Try again later, or do not use the directory.
 var ErrHeld = errors.New("in use by another process")
 
 // Lock is held until Release, or until the process ends.
 type Lock struct{ f *os.File }
 
-// Take locks dir, which must exist, by its file "lock".
+// Take locks dir, which must exist, through its file "lock".
 func Take(dir string) (*Lock, error) { return lock(dir, filepath.Join(dir, "lock"), unix.LOCK_NB) }
 
-// Wait is Take, but waits until the other holder releases the lock.
+// Wait is like Take but waits until another holder releases the lock.
 func Wait(dir string) (*Lock, error) { return lock(dir, filepath.Join(dir, "lock"), 0) }
 
-// TakeFile locks by the file at path what the file stands for, such as a range of uids.
+// TakeFile locks the file at path and creates it if needed. The file can stand for
+// anything, such as a range of uids.
 func TakeFile(path string) (*Lock, error) { return lock(path, path, unix.LOCK_NB) }
 
-// lock takes the lock by the file at path; what names the thing in errors.
+// lock locks the file at path; what is the name of the locked thing in errors.
 func lock(what, path string, flags int) (*Lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -35,7 +36,7 @@ func lock(what, path string, flags int) (*Lock, error) {
 	}
 	for {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|flags)
-		if !errors.Is(err, unix.EINTR) { // a signal came while we waited
+		if !errors.Is(err, unix.EINTR) { // EINTR: a signal interrupted the wait
 			break
 		}
 	}
@@ -50,5 +51,5 @@ func lock(what, path string, flags int) (*Lock, error) {
 	return &Lock{f}, nil
 }
 
-// Release lets the next one have it.
+// Release releases the lock.
 func (l *Lock) Release() error { return l.f.Close() }

@@ -1,5 +1,5 @@
-// Package durable writes files so that a crash at any instant leaves either
-// the old content or the new, and what was acknowledged stays.
+// Package durable writes files that survive a crash. A crash at any moment leaves either
+// the old or the new content; once a function has returned nil, it leaves the new.
 package durable
 
 import (
@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 )
 
-// WriteFile replaces path by data: a temporary file beside it is written,
-// fsynced and renamed over it, and the directory is fsynced.
+// WriteFile replaces the content of path by data. It writes and fsyncs a temporary file in
+// the same directory, renames it to path, and fsyncs the directory.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	tmp, err := writeTemp(path, data, perm)
 	if err != nil {
@@ -24,7 +24,7 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// CreateFile is WriteFile that never replaces: where path exists it returns an
+// CreateFile is like WriteFile but never replaces a file: if path exists, it returns an
 // error matching fs.ErrExist.
 func CreateFile(path string, data []byte, perm fs.FileMode) error {
 	tmp, err := writeTemp(path, data, perm)
@@ -57,7 +57,7 @@ func writeTemp(path string, data []byte, perm fs.FileMode) (name string, err err
 	return f.Name(), nil
 }
 
-// SyncDir makes the entries of dir survive a power cut.
+// SyncDir fsyncs dir, so that its entries survive a power cut.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

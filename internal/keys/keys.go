@@ -1,11 +1,10 @@
-// Package keys keeps the long-lived P-256 keys of a service, and the
-// certificates over them, in files: PKCS#8 (RFC 5958) and X.509 in PEM.
+// Package keys stores the long-lived P-256 keys of a service and their certificates in
+// files: PKCS#8 (RFC 5958) and X.509, in PEM.
 //
-// A key NAME in a directory is three files: NAME.key (private, 0600), NAME.json
-// (when it was made, and its public half) and, where the service has one,
-// NAME.crt. The two public files are also the memory that the key existed: a
-// key that is gone while they are there is an error, never a reason to make
-// another one, because everything ever signed hangs on it.
+// A key NAME is two or three files in a directory: NAME.key (the private key, 0600),
+// NAME.json (its creation time and public key) and, if it has a certificate, NAME.crt. If
+// NAME.key is missing but NAME.json or NAME.crt exists, Open returns an error instead of
+// creating a new key, because everything ever signed depends on the old one.
 package keys
 
 import (
@@ -29,14 +28,14 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-const maxFile = 64 << 10 // bytes of any file here
+const maxFile = 64 << 10 // limit of each file, in bytes
 
-// Key is a private key and the moment it was made (UTC, whole seconds).
+// Key is a private key and its creation time (UTC, whole seconds).
 type Key struct {
 	*ecdsa.PrivateKey
 	Created time.Time
 
-	path string // without suffix
+	path string // path of the files, without suffix
 }
 
 // record is NAME.json.
@@ -45,8 +44,8 @@ type record struct {
 	PublicKey []byte    `json:"publicKey"` // PKIX, DER
 }
 
-// Open returns the key NAME in dir, and makes it where neither it nor its
-// record exists. The directory is made too, 0700.
+// Open returns the key name in dir. If no file of the key exists, Open creates it, and dir
+// with mode 0700.
 func Open(dir, name string) (*Key, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("directory of key %q: %w", name, err)
@@ -66,11 +65,12 @@ func Open(dir, name string) (*Key, error) {
 	return k, nil
 }
 
-// create makes a key. It refuses where a public file says there was one.
+// create creates a key. If a public file of it exists, the key was lost: create returns an
+// error.
 func create(path string) (*ecdsa.PrivateKey, error) {
 	for _, suffix := range []string{".json", ".crt"} {
 		if _, err := os.Lstat(path + suffix); err == nil {
-			return nil, fmt.Errorf("%s.key is missing, but %s%s says that it existed; restore it from a backup", path, filepath.Base(path), suffix)
+			return nil, fmt.Errorf("%s.key is missing, but %s%s shows that it existed; restore it from a backup", path, filepath.Base(path), suffix)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
@@ -87,7 +87,7 @@ func create(path string) (*ecdsa.PrivateKey, error) {
 	if err := durable.CreateFile(path+".key", block, 0o600); err != nil {
 		return nil, fmt.Errorf("new key: %w", err)
 	}
-	// The new directories themselves must survive too.
+	// The key's directory may be new, so its entry must be durable too.
 	return priv, durable.SyncDir(filepath.Dir(filepath.Dir(path)))
 }
 
@@ -126,8 +126,8 @@ func readPrivate(path string) (*ecdsa.PrivateKey, error) {
 	return priv, nil
 }
 
-// readRecord reads NAME.json, or writes it where a crash came between the key
-// and its record.
+// readRecord reads NAME.json. If it is missing, the key is new, or a crash came between the
+// two files: readRecord writes it.
 func (k *Key) readRecord() error {
 	spki, err := x509.MarshalPKIXPublicKey(k.Public())
 	if err != nil {
@@ -153,20 +153,20 @@ func (k *Key) readRecord() error {
 		return fmt.Errorf("%s.key is not the key that %s was written for: got public key %x, want %x", k.path, path, sha256.Sum256(spki), sha256.Sum256(r.PublicKey))
 	}
 	if r.Created.IsZero() {
-		return fmt.Errorf("%s says no creation time", path)
+		return fmt.Errorf("%s has no creation time", path)
 	}
 	k.Created = r.Created.UTC()
 	return nil
 }
 
-// Authority is a certificate and the key it speaks for.
+// Authority is a certificate and its private key.
 type Authority struct {
 	Key  *Key
 	Cert *x509.Certificate
 }
 
-// CA is the template of a certificate authority's certificate, under which
-// chains have at most below more authorities.
+// CA returns the template of a certificate authority's certificate, valid until until. below
+// is how many more authorities a chain may have between it and a leaf.
 func CA(commonName string, until time.Time, below int) x509.Certificate {
 	return x509.Certificate{
 		Subject:               pkix.Name{Organization: []string{"colophon"}, CommonName: commonName},
@@ -179,10 +179,11 @@ func CA(commonName string, until time.Time, below int) x509.Certificate {
 	}
 }
 
-// Certify returns the certificate of k in NAME.crt, and makes it from template
-// where it does not exist: signed by issuer, or by k itself where that is nil.
-// Serial number, key identifiers and NotBefore (the key's creation) are filled
-// in. One that is expired, over another key or from another issuer is an error.
+// Certify returns the certificate of k in NAME.crt. If it does not exist, Certify creates it
+// from template, signed by issuer, or by k if issuer is nil. Certify sets serial number, key
+// identifiers and NotBefore (the creation time of k), and appends a part of the key
+// identifier to the common name. It returns an error if the existing certificate has
+// expired, is for another key, or is from another issuer.
 func (k *Key) Certify(template x509.Certificate, issuer *Authority) (*Authority, error) {
 	a := &Authority{Key: k}
 	path := k.path + ".crt"
@@ -227,7 +228,7 @@ func (k *Key) newCertificate(template x509.Certificate, issuer *Authority) ([]by
 	id := sha256.Sum256(spki)
 	template.SubjectKeyId = id[:20]
 	template.NotBefore = k.Created
-	// Two platforms' authorities must not be mistaken for each other by name.
+	// The authorities of two platforms must have different names.
 	template.Subject.CommonName += fmt.Sprintf(" %x", id[:4])
 	parent, signer := &template, k
 	if issuer != nil {
@@ -240,7 +241,7 @@ func (k *Key) newCertificate(template x509.Certificate, issuer *Authority) ([]by
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
-// onlyBlock returns the content of the one PEM block that data is.
+// onlyBlock returns the content of data, which must be a single PEM block of this kind.
 func onlyBlock(data []byte, kind string) ([]byte, error) {
 	block, rest := pem.Decode(data)
 	if block == nil {

@@ -77,7 +77,7 @@ func TestDamageIsAnErrorNeverANewKey(t *testing.T) {
 		"key and record gone, certificate there": {func(t *testing.T, dir string) error {
 			os.Remove(filepath.Join(dir, "root.json"))
 			return os.Remove(filepath.Join(dir, "root.key"))
-		}, "root.crt says that it existed"},
+		}, "root.crt shows that it existed"},
 		"readable by others": {func(t *testing.T, dir string) error {
 			return os.Chmod(filepath.Join(dir, "root.key"), 0o640)
 		}, "mode 0640, want 0600"},

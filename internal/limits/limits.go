@@ -1,22 +1,22 @@
-// Package limits holds the caps on everything that is read from outside: a
-// registry, a repository, a builder, a client. They are generous for honest
-// input and small enough that hostile input cannot exhaust the machine.
+// Package limits defines the caps on input from outside: from a registry, a repository, a
+// builder or a client. Honest input stays far below them, and hostile input within them
+// cannot exhaust the machine.
 package limits
 
-// All sizes are bytes.
+// Caps on documents. All sizes are bytes.
 const (
 	Manifest       = 4 << 20  // an OCI manifest or index; the distribution spec asks registries to take 4 MiB
 	Config         = 8 << 20  // an image configuration
-	Bundle         = 16 << 20 // a Sigstore bundle; an SBOM travels inside
+	Bundle         = 16 << 20 // a Sigstore bundle, which may contain an SBOM
 	Statement      = 12 << 20 // a decoded in-toto statement
-	TrustRoot      = 4 << 20  // a trusted root or platform document
-	Referrers      = 512      // referrers of one subject that are looked at
+	TrustRoot      = 4 << 20  // a trusted root or a platform's trust document
+	Referrers      = 512      // referrers of one subject that a reader examines
 	IndexManifests = 256      // manifests in one index
 	Layers         = 512      // layers of one manifest
-	LayerPacked    = 16 << 30 // one layer as stored
+	LayerPacked    = 16 << 30 // one layer as stored, usually compressed
 	Request        = 1 << 20  // a JSON request to the API
-	Release        = 96 << 20 // one that asks for a release; a lock travels inside, as text
-	Lock           = 64 << 20 // a lock of what a build fetches
+	Release        = 96 << 20 // a request for a release, which may contain a lock file as text
+	Lock           = 64 << 20 // a lock file: the list of a build's downloads
 	LockFetches    = 100_000  // fetches in one lock
 	FetchURL       = 8 << 10  // the URL of a fetch
 	FetchHeader    = 8 << 10  // one header of a fetch that is recorded

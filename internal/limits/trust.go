@@ -1,4 +1,5 @@
 package limits
 
-// TrustRepository caps what a TUF repository leads to a trust root by, in bytes.
+// TrustRepository caps the metadata and targets that a client reads from a TUF repository to
+// get a trust root, in bytes.
 const TrustRepository = 16 << 20

@@ -1,5 +1,6 @@
-// Package peer serves HTTP on Unix sockets to roles of the platform, told apart
-// by their users as the kernel knows them (SO_PEERCRED, unix(7)).
+// Package peer connects the roles of a platform over HTTP. A role listens on a Unix socket
+// and recognises other roles of its host by their user, which the kernel reports
+// (SO_PEERCRED, unix(7)). Roles of other hosts connect through a Door, over mutual TLS.
 package peer
 
 import (
@@ -20,25 +21,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Users are the roles of a platform and the user that each runs as. Where
-// everything runs as one user, all roles have that one.
+// Users maps each role of a platform to the uid that it runs as. Several roles may have the
+// same uid.
 type Users map[string]int
 
 const (
-	// Elsewhere is in place of the user of a role that runs on another host, and
-	// comes in through the door.
+	// Elsewhere stands for the uid of a role that runs on another host and connects
+	// through the door.
 	Elsewhere = -1
-	// RoleDoor is the role that may say for whom it comes: see Door.
+	// RoleDoor is the role that connects on behalf of roles of other hosts: see Door.
 	RoleDoor = "door"
 )
 
-// PathHealth answers every role that a socket knows, while the server runs.
+// PathHealth is the URL path that answers 200 to every role in Users while a server runs.
 const PathHealth = "/healthz"
 
-// Serve answers what l accepts until ctx is done: h gets the requests of users'
-// roles, others get 403. Which role may ask for what is said with Allow; what
-// is not wrapped in it answers all of them. Requests in flight are cut when ctx
-// ends; l is closed.
+// Serve serves connections that l accepts until ctx is done. h gets the requests of all
+// roles in users, other users get 403. Use Allow to restrict a handler to some roles. When
+// ctx ends, Serve closes l and interrupts running requests.
 func Serve(ctx context.Context, l net.Listener, users Users, h http.Handler) error {
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -65,7 +65,7 @@ func Serve(ctx context.Context, l net.Listener, users Users, h http.Handler) err
 	return nil
 }
 
-// listener finds out who connects.
+// listener finds out which roles connect.
 type listener struct {
 	net.Listener
 	users Users
@@ -79,12 +79,12 @@ func (l listener) Accept() (net.Conn, error) {
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
 		conn.Close()
-		return nil, fmt.Errorf("%T is no Unix connection", conn)
+		return nil, fmt.Errorf("got a connection of type %T, want a Unix connection", conn)
 	}
 	c := &caller{UnixConn: unixConn}
 	uid, err := uidOf(unixConn)
 	if err != nil {
-		return c, nil // without roles every request is refused
+		return c, nil // it has no roles, so Serve refuses its requests
 	}
 	if door, ok := l.users[RoleDoor]; ok && uid == door {
 		c.door = l.users
@@ -98,17 +98,18 @@ func (l listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// caller is a connection and the roles of who is at its other end. From the door
-// that is known once something was read.
+// caller is a connection and the roles of the user at its other end. A connection from the
+// door gets its role with the first Read.
 type caller struct {
 	*net.UnixConn
 	roles []string
-	door  Users // until the door has said for whom it comes
+	door  Users // set for a connection from the door until its first line is read
 }
 
-const maxRole = 32 // bytes of a role's name
+const maxRole = 32 // limit of a role's name, in bytes
 
-// Read implements net.Conn. Of the door's bytes the first line is for us.
+// Read implements net.Conn. It takes the first line of a connection from the door, the name
+// of the role on whose behalf the door connects.
 func (c *caller) Read(p []byte) (int, error) {
 	if c.door != nil {
 		var name []byte
@@ -119,11 +120,11 @@ func (c *caller) Read(p []byte) (int, error) {
 			if b[0] == '\n' {
 				break
 			} else if len(name) == maxRole {
-				return 0, errors.New("the door does not say for whom it comes")
+				return 0, errors.New("the first line from the door is not the name of a role")
 			}
 		}
-		if c.door[string(name)] != Elsewhere { // whoever is here comes without a door
-			return 0, fmt.Errorf("the door comes for %q, who is not elsewhere", name)
+		if c.door[string(name)] != Elsewhere { // a role of this host connects without the door
+			return 0, fmt.Errorf("the door connects for %q, which is not a role on another host", name)
 		}
 		c.roles, c.door = []string{string(name)}, nil
 	}
@@ -139,7 +140,7 @@ func rolesOf(r *http.Request) []string {
 	return nil
 }
 
-// Allow lets requests of the named roles alone reach h; others get 403.
+// Allow passes requests of the named roles to h; others get 403.
 func Allow(h http.Handler, roles ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, role := range rolesOf(r) {
@@ -152,7 +153,8 @@ func Allow(h http.Handler, roles ...string) http.Handler {
 	})
 }
 
-// Client talks to the role at e; scheme and host of its URLs are ignored.
+// Client returns a client that connects to the role at e, whatever scheme and host its URLs
+// have.
 func (e Endpoint) Client() *http.Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Dial(ctx) }
 	return &http.Client{Transport: &http.Transport{
@@ -164,13 +166,13 @@ func (e Endpoint) Client() *http.Client {
 	}}
 }
 
-// Proxy hands requests on to the role that answers at e; their path,
-// host and headers stay. While nobody answers they get 503.
+// Proxy forwards requests to the role at e, with path, host and headers unchanged. If the
+// role does not answer, it answers 503.
 func Proxy(role string, e Endpoint, log *slog.Logger) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", role },
 		Transport:     e.Client().Transport,
-		FlushInterval: -1, // events as they come
+		FlushInterval: -1, // forward events immediately
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() == nil {
@@ -181,8 +183,8 @@ func Proxy(role string, e Endpoint, log *slog.Logger) *httputil.ReverseProxy {
 	}
 }
 
-// Listen makes a socket that the group gid may connect to, and our own group
-// where gid is negative: 0660. A socket that a killed process left is replaced.
+// Listen creates a socket with mode 0660 and group gid; if gid is negative, with our own
+// group. It replaces a socket that a killed process left.
 func Listen(path string, gid int) (*net.UnixListener, error) {
 	l, err := listen(path, gid)
 	if err != nil {
@@ -191,11 +193,11 @@ func Listen(path string, gid int) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// listen makes the socket under another name in a directory that only we can
-// enter, so that at no moment anybody else can connect.
+// listen first creates the socket in a directory that only we can enter and sets its mode,
+// so that nobody else can connect in between. Then it renames the socket.
 func listen(path string, gid int) (*net.UnixListener, error) {
 	if st, err := os.Lstat(path); err == nil && st.Mode().Type() != fs.ModeSocket {
-		return nil, fmt.Errorf("%s is there and no socket", path)
+		return nil, fmt.Errorf("%s exists and is not a socket", path)
 	}
 	tmp, err := os.MkdirTemp(filepath.Dir(path), ".sock-*")
 	if err != nil {
@@ -222,7 +224,7 @@ func listen(path string, gid int) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// uidOf is the user at the other end.
+// uidOf returns the uid of the process at the other end.
 func uidOf(c *net.UnixConn) (int, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -17,40 +17,41 @@ import (
 	"time"
 )
 
-// Endpoint is where a role answers: at a Unix socket of this host, or behind the
-// door of another one.
+// Endpoint is where a role answers: at a Unix socket of this host, or behind the door of
+// another host.
 type Endpoint struct {
 	Socket string `json:"socket,omitempty"` // path
 
-	Address     string       `json:"address,omitempty"` // host:port of a door, where Socket is empty
-	Role        string       `json:"role,omitempty"`    // whom the door leads to
+	Address     string       `json:"address,omitempty"` // host:port of a door, if Socket is empty
+	Role        string       `json:"role,omitempty"`    // the role behind the door
 	Credentials *Credentials `json:"credentials,omitempty"`
 }
 
-// At is the endpoint at a Unix socket.
+// At returns the endpoint at a Unix socket.
 func At(path string) Endpoint { return Endpoint{Socket: path} }
 
-// Credentials say who a role of a platform is to the roles on other hosts.
+// Credentials authenticate a role to roles of the same platform on other hosts, with mutual
+// TLS.
 type Credentials struct {
-	CA   []byte `json:"ca"`   // PEM: the platform's enrolment authority, which alone is believed
-	Cert []byte `json:"cert"` // PEM; names the role, see RoleURI
-	Key  []byte `json:"key"`  // PEM
+	CA   []byte `json:"ca"`   // PEM: certificate of the platform's enrolment authority, the only trust root
+	Cert []byte `json:"cert"` // PEM: certificate that names the role (RoleURI)
+	Key  []byte `json:"key"`  // PEM: private key of Cert
 }
 
 const (
-	// A door is told whom it is for in TLS itself (ALPN, RFC 7301), so that it
-	// looks into nothing that passes.
+	// The client names the role that it wants in the TLS handshake (ALPN, RFC 7301), so
+	// the door need not parse the bytes that it forwards.
 	alpn = "colophon/"
 
-	joinTimeout = 10 * time.Second // to become sure of each other
+	joinTimeout = 10 * time.Second // for connecting and the TLS handshake
 )
 
-// RoleURI is the name of a role in a certificate (URI SAN).
+// RoleURI returns the name of a role in a certificate (URI SAN): colophon:role:NAME.
 func RoleURI(role string) *url.URL { return &url.URL{Scheme: "colophon", Opaque: "role:" + role} }
 
 func (c *Credentials) config() (*tls.Config, error) {
 	if c == nil {
-		return nil, errors.New("no credentials for other hosts (colophond enrol makes them)")
+		return nil, errors.New("this host has no credentials for other hosts; colophond enrol makes them")
 	}
 	pair, err := tls.X509KeyPair(c.Cert, c.Key)
 	if err != nil {
@@ -58,7 +59,7 @@ func (c *Credentials) config() (*tls.Config, error) {
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(c.CA) {
-		return nil, errors.New("the enrolment authority's certificate cannot be read")
+		return nil, errors.New("the certificate of the enrolment authority is not valid PEM")
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair},
@@ -66,7 +67,8 @@ func (c *Credentials) config() (*tls.Config, error) {
 	}, nil
 }
 
-// Dial connects to the role.
+// Dial connects to the role at e. On another host it checks that the certificate is the
+// role's.
 func (e Endpoint) Dial(ctx context.Context) (net.Conn, error) {
 	if e.Socket != "" {
 		return new(net.Dialer).DialContext(ctx, "unix", e.Socket)
@@ -82,29 +84,30 @@ func (e Endpoint) Dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s at %s: %w", e.Role, e.Address, err)
 	}
-	// A certificate of the same authority is not enough: it must be the role's.
+	// The enrolment authority certifies all roles, so check that this is the right one.
 	leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
-	if !has(leaf, e.Role) {
+	if !namesRole(leaf, e.Role) {
 		conn.Close()
-		return nil, fmt.Errorf("%s: its certificate is not for the role %s", e.Address, e.Role)
+		return nil, fmt.Errorf("certificate of %s: got names %v, want the role %s", e.Address, leaf.URIs, e.Role)
 	}
 	return conn, nil
 }
 
-func has(leaf *x509.Certificate, role string) bool {
+func namesRole(leaf *x509.Certificate, role string) bool {
 	return slices.ContainsFunc(leaf.URIs, func(u *url.URL) bool { return u.String() == RoleURI(role).String() })
 }
 
-// Door lets roles of other hosts in. It has a user of its own, RoleDoor in
-// Users, and tells the roles behind it whose certificate it saw.
+// Door accepts connections from roles of other hosts and forwards them to roles of this
+// host. It runs as a user of its own, RoleDoor in Users. It starts each connection to a role
+// with a line that names the role in the client's certificate.
 type Door struct {
 	Credentials *Credentials
-	From        []string          // roles that may come in
-	To          map[string]string // sockets by the role behind them
+	From        []string          // roles that may connect
+	To          map[string]string // role to the path of its socket
 	Log         *slog.Logger
 }
 
-// Serve joins connections until ctx is done.
+// Serve forwards connections that l accepts until ctx is done.
 func (d Door) Serve(ctx context.Context, l net.Listener) error {
 	cfg, err := d.Credentials.config()
 	if err != nil {
@@ -126,14 +129,14 @@ func (d Door) Serve(ctx context.Context, l net.Listener) error {
 		}
 		running.Go(func() {
 			defer conn.Close()
-			if err := d.let(ctx, tls.Server(conn, cfg)); err != nil {
-				d.Log.Warn("not let in", "from", conn.RemoteAddr(), "reason", err)
+			if err := d.forward(ctx, tls.Server(conn, cfg)); err != nil {
+				d.Log.Warn("connection refused", "from", conn.RemoteAddr(), "reason", err)
 			}
 		})
 	}
 }
 
-func (d Door) let(ctx context.Context, in *tls.Conn) error {
+func (d Door) forward(ctx context.Context, in *tls.Conn) error {
 	shake, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	if err := in.HandshakeContext(shake); err != nil {
@@ -141,15 +144,15 @@ func (d Door) let(ctx context.Context, in *tls.Conn) error {
 	}
 	state := in.ConnectionState()
 	leaf := state.PeerCertificates[0]
-	from := slices.IndexFunc(d.From, func(role string) bool { return has(leaf, role) })
+	from := slices.IndexFunc(d.From, func(role string) bool { return namesRole(leaf, role) })
 	if from < 0 {
-		return fmt.Errorf("its certificate names %v, want one of the roles %v", leaf.URIs, d.From)
+		return fmt.Errorf("client certificate: got names %v, want one of the roles %v", leaf.URIs, d.From)
 	}
-	// Without a protocol in common TLS goes on without one.
+	// If client and server have no ALPN protocol in common, NegotiatedProtocol may be empty.
 	role, ok := strings.CutPrefix(state.NegotiatedProtocol, alpn)
 	socket := d.To[role]
 	if !ok || socket == "" {
-		return fmt.Errorf("asked for %q, which is not here", state.NegotiatedProtocol)
+		return fmt.Errorf("the client asks for %q, which is not a role of this host", state.NegotiatedProtocol)
 	}
 	out, err := At(socket).Dial(shake)
 	if err != nil {
@@ -165,8 +168,8 @@ func (d Door) let(ctx context.Context, in *tls.Conn) error {
 	return nil
 }
 
-// Join copies both ways until both sides have said all, and closes down. What
-// from has read ahead of down goes first.
+// Join copies bytes in both directions until both sides have ended, and closes down. from
+// reads what down receives; it may hold bytes that were read ahead.
 func Join(up, down net.Conn, from io.Reader) {
 	done := make(chan struct{})
 	go func() {
@@ -176,7 +179,7 @@ func Join(up, down net.Conn, from io.Reader) {
 	}()
 	io.Copy(down, up)
 	closeWrite(down)
-	down.Close() // who has ended hears nothing more
+	down.Close() // up has ended, so nothing more can reach down
 	<-done
 }
 

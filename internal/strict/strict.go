@@ -1,6 +1,6 @@
-// Package strict decodes JSON from outside so that two readers of the same
-// bytes cannot understand different things: duplicate member names, invalid
-// UTF-8, trailing data and case-insensitive matches are errors.
+// Package strict decodes JSON from outside. Two readers of the same bytes must not
+// understand them differently: duplicate member names, invalid UTF-8 and trailing data are
+// errors, and member names match with their case only.
 package strict
 
 import (
@@ -14,8 +14,8 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// Unmarshal decodes one JSON value of at most max bytes into v. Members that v
-// has no field for are ignored, because formats of others grow.
+// Unmarshal decodes one JSON value of at most max bytes into v. It ignores members for which
+// v has no field, because third-party formats get new members.
 func Unmarshal(data []byte, max int, v any) error {
 	if err := check(data, max); err != nil {
 		return err
@@ -23,8 +23,7 @@ func Unmarshal(data []byte, max int, v any) error {
 	return json.Unmarshal(data, v)
 }
 
-// UnmarshalKnown is Unmarshal for formats that are ours: an unknown member is
-// an error.
+// UnmarshalKnown is Unmarshal for our own formats: an unknown member is an error.
 func UnmarshalKnown(data []byte, max int, v any) error {
 	if err := check(data, max); err != nil {
 		return err
@@ -32,7 +31,7 @@ func UnmarshalKnown(data []byte, max int, v any) error {
 	return json.Unmarshal(data, v, json.RejectUnknownMembers(true))
 }
 
-// Read reads all of r, and fails where it holds more than max bytes.
+// Read reads all of r. If r has more than max bytes, it returns an error.
 func Read(r io.Reader, max int) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, int64(max)+1))
 	if err != nil {
@@ -44,7 +43,8 @@ func Read(r io.Reader, max int) ([]byte, error) {
 	return data, nil
 }
 
-// ReadFile is Read of the file at path, which its errors name.
+// ReadFile reads the file at path. If it has more than max bytes, ReadFile returns an error.
+// Errors name the file.
 func ReadFile(path string, max int) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -58,18 +58,18 @@ func ReadFile(path string, max int) ([]byte, error) {
 	return data, nil
 }
 
-// check holds size and depth to their caps. Whether it is JSON at all, the
-// decoder finds out, duplicates and bad UTF-8 included, also in what it skips.
+// check checks size and nesting depth. The decoder checks the rest, including duplicates
+// and invalid UTF-8 in members that it ignores.
 func check(data []byte, max int) error {
 	if len(data) > max {
-		return fmt.Errorf("JSON of %d bytes, at most %d are taken", len(data), max)
+		return fmt.Errorf("got JSON of %d bytes, want at most %d", len(data), max)
 	}
 	depth := 0
 	for i := 0; i < len(data); i++ {
 		switch data[i] {
 		case '{', '[':
 			if depth++; depth > limits.JSONDepth {
-				return fmt.Errorf("JSON nested deeper than %d", limits.JSONDepth)
+				return fmt.Errorf("got JSON nested deeper than %d levels", limits.JSONDepth)
 			}
 		case '}', ']':
 			depth--
@@ -80,7 +80,7 @@ func check(data []byte, max int) error {
 	return nil
 }
 
-// endOfString is the index of the quote that ends a string, or len(s).
+// endOfString returns the index of the quote that ends a string, or len(s).
 func endOfString(s []byte) int {
 	for i := 0; i < len(s); {
 		n := bytes.IndexByte(s[i:], '"')
