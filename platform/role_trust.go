@@ -27,7 +27,7 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// trustSettings is what serve tells the trust services.
+// trustSettings are the settings that serve passes to the trust services.
 type trustSettings struct {
 	URL      string                `json:"url"`
 	KeyDir   string                `json:"keyDir"`
@@ -48,12 +48,12 @@ func prepareTrust(p *platform, process *zone.Process) error {
 	return nil
 }
 
-// runTrust opens the services that hold keys, and serves them. Only here do they
-// meet: none of them imports another.
+// runTrust opens the services that hold keys and serves them. The services do not
+// import each other; this function connects them.
 func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 	s := c.Settings
 	t := &trustServices{settings: s, log: c.Log, mux: http.NewServeMux(), metrics: prometheus.NewRegistry()}
-	klog.SetSlogLogger(c.Log) // Tessera's
+	klog.SetSlogLogger(c.Log) // Tessera logs with klog
 	defer func() { err = errors.Join(err, t.close()) }()
 	tokens, err := issuer.New(issuer.Config{Dir: s.KeyDir, URL: s.URL})
 	if err != nil {
@@ -65,7 +65,7 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 		documents.Builders = append(documents.Builders, b.Builder)
 	}
 	if documents.Outside == nil {
-		if err := t.openOwn(&documents, tokens); err != nil {
+		if err := t.openServices(&documents, tokens); err != nil {
 			return err
 		}
 	}
@@ -76,7 +76,7 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 	published.Register(t.mux)
 	go published.Run(ctx)
 
-	// The tokens are the attestor's; all else is public.
+	// The attestor alone gets tokens. All the rest is public.
 	inside := http.NewServeMux()
 	inside.Handle("POST "+issuer.PathToken, peer.Allow(tokens.Tokens(), roleAttestor))
 	inside.Handle("GET /metrics", peer.Allow(promhttp.HandlerFor(t.metrics, promhttp.HandlerOpts{}), roleAPI))
@@ -84,7 +84,7 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 	return peer.Serve(ctx, c.Listener, c.Users, inside)
 }
 
-// trustServices are being opened.
+// trustServices are the services opened so far.
 type trustServices struct {
 	settings trustSettings
 	log      *slog.Logger
@@ -93,8 +93,8 @@ type trustServices struct {
 	closers  []func(context.Context) error // in order of opening
 }
 
-// openOwn opens the platform's own CA, CT log, timestamp authority and log.
-func (t *trustServices) openOwn(documents *root.Config, tokens *issuer.Service) error {
+// openServices opens the platform's own CA, CT log, timestamp authority and log.
+func (t *trustServices) openServices(documents *root.Config, tokens *issuer.Service) error {
 	s := t.settings
 	u, err := url.Parse(s.URL)
 	if err != nil {
@@ -128,7 +128,7 @@ func (t *trustServices) openOwn(documents *root.Config, tokens *issuer.Service) 
 	}
 	t.closers = append(t.closers, log.Close)
 	log.Register(t.mux)
-	documents.CA, documents.Clock = authority.Chain(), timestamps.Chain()
+	documents.CA, documents.TSA = authority.Chain(), timestamps.Chain()
 	documents.CT = root.Log{BaseURL: s.URL + "/ct", PublicKey: ct.PublicKey(), Since: ct.Since()}
 	documents.Log = root.Log{Origin: log.Origin(), BaseURL: s.URL, PublicKey: log.PublicKey(), KeyID: log.KeyID(), Since: log.Created()}
 	return nil
@@ -144,8 +144,8 @@ func (t *trustServices) close() error {
 	return errors.Join(errs...)
 }
 
-// readOutside reads the documents of the outside trust services that the configuration
-// names; nil if it names none.
+// readOutside reads the trusted root and signing config that the configuration names;
+// it returns nil if the configuration names none.
 func readOutside(c configFile) (*root.Outside, error) {
 	if c.TrustedRoot == "" {
 		return nil, nil

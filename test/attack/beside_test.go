@@ -450,7 +450,7 @@ var _ = register(attack{
 		})
 		if err := p.TryUp(20 * time.Second); err != nil {
 			p.Kill()
-			why := lastLine(p.Log.String(), "the index knows")
+			why := lastLine(p.Log.String(), "the index has")
 			if why == "" {
 				s.Errorf("stopped by something else: %v\n%s", err, p.Log)
 			}

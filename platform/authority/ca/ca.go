@@ -1,12 +1,12 @@
-// Package ca is the platform's certificate authority: Fulcio as a library,
-// serving its v2 API (/api/v2/signingCert, trustBundle, configuration) over
-// keys in files. Certificates are for code signing, live 10 minutes, and carry
-// an SCT of the platform's CT log.
+// Package ca is the platform's certificate authority: Fulcio as a library. It serves
+// Fulcio's v2 API (/api/v2/signingCert, trustBundle, configuration) and keeps its keys
+// in files. Certificates are for code signing, are valid for 10 minutes, and carry an
+// SCT of the platform's CT log.
 //
-// Two kinds of issuers are believed. The platform's own, by its key and
-// without a network request, may name builders: URIs under URL + "/builders/".
-// Outside ones, by configuration in Fulcio's format, may name anything that
-// Fulcio lets them name, except that: see guard.go.
+// The authority trusts two kinds of OIDC issuers. The platform's own issuer, whose key
+// is configured, may name builders: URIs under URL + "/builders/". Outside issuers,
+// configured in Fulcio's format, may name any identity that Fulcio lets them name,
+// except the platform and its builders: see guard.go.
 package ca
 
 import (
@@ -42,7 +42,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// Audience is what tokens must be for.
+// Audience is the required audience (aud) of tokens.
 const Audience = "sigstore"
 
 const (
@@ -52,20 +52,20 @@ const (
 
 // Config of a Service.
 type Config struct {
-	Dir string // holds root and intermediate; made at first start
-	URL string // the platform's origin, without a trailing slash: iss of its own tokens
+	Dir string // directory of root and intermediate; created at first start
+	URL string // the platform's origin, without a trailing slash; the iss of its own tokens
 
 	// TokenKey verifies the tokens of the platform's own issuer.
 	TokenKey crypto.PublicKey
 
-	// AddPreChain logs a precertificate, chain from it to the root, and returns
-	// the SCT once the entry is durable. Required: there are no certificates
-	// without an SCT.
+	// AddPreChain logs chain[0], a precertificate, whose issuers up to the root
+	// follow in chain. It returns the SCT once the entry is durable. Required: every
+	// certificate has an SCT.
 	AddPreChain func(ctx context.Context, chain []*x509.Certificate) (*ct.SignedCertificateTimestamp, error)
 
-	// Outside names other issuers, in Fulcio's own configuration format (JSON or
-	// YAML: OIDCIssuers, MetaIssuers, CIIssuerMetadata). May be nil. They are
-	// first contacted when a token of theirs arrives.
+	// Outside configures other issuers in Fulcio's format (JSON or YAML: OIDCIssuers,
+	// MetaIssuers, CIIssuerMetadata). May be nil. The authority contacts an issuer
+	// when its first token arrives.
 	Outside []byte
 
 	Log *slog.Logger // nil: slog.Default()
@@ -77,7 +77,7 @@ type Service struct {
 	handler http.Handler
 }
 
-// New opens the authority's keys and certificates, or makes them.
+// New opens the authority's keys and certificates, and creates them at the first start.
 func New(cfg Config) (*Service, error) {
 	if cfg.AddPreChain == nil || cfg.TokenKey == nil {
 		return nil, errors.New("certificate authority: a CT log and the key of the platform's issuer are required")
@@ -85,7 +85,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	quiet(cfg.Log)
+	setFulcioLog(cfg.Log)
 	root, intermediate, err := authorities(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("certificate authority: %w", err)
@@ -102,7 +102,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificate authority: %w", err)
 	}
-	backend := &logged{
+	backend := &loggedCA{
 		base: &baseca.BaseCA{SignerWithChain: &fulcioca.SignerCerts{Certs: s.chain, Signer: intermediate.Key.PrivateKey}},
 		add:  cfg.AddPreChain,
 		log:  cfg.Log,
@@ -111,7 +111,8 @@ func New(cfg Config) (*Service, error) {
 	return s, err
 }
 
-// accepted are the keys that may be certified: what stock clients use.
+// accepted are the types of keys that the authority certifies: those that common clients
+// use.
 var accepted = []protocommon.PublicKeyDetails{
 	protocommon.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256,
 	protocommon.PublicKeyDetails_PKIX_ECDSA_P384_SHA_384,
@@ -141,7 +142,7 @@ func authorities(dir string) (root, intermediate *keys.Authority, err error) {
 	return root, intermediate, err
 }
 
-// Chain is the intermediate, then the root.
+// Chain returns the intermediate, then the root.
 func (s *Service) Chain() []*x509.Certificate { return s.chain }
 
 // Register serves Fulcio's v2 API.
@@ -151,7 +152,7 @@ func (s *Service) Register(mux *http.ServeMux) {
 	}
 }
 
-// handler joins Fulcio's server to HTTP in process, without a gRPC listener.
+// handler serves Fulcio's gRPC server over HTTP, without a gRPC listener.
 func handler(cfg *config.FulcioConfig, srv protobuf.CAServer) (http.Handler, error) {
 	gw := runtime.NewServeMux(
 		runtime.WithMetadata(func(_ context.Context, r *http.Request) metadata.MD {
@@ -161,7 +162,7 @@ func handler(cfg *config.FulcioConfig, srv protobuf.CAServer) (http.Handler, err
 			}
 			return metadata.Pairs(server.MetadataOIDCTokenKey, token)
 		}),
-		// Nothing of a request's headers is anybody's business further in.
+		// Pass no other request header to Fulcio.
 		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithForwardResponseOption(func(_ context.Context, w http.ResponseWriter, _ proto.Message) error {
 			w.Header().Set("Cache-Control", "no-store")
@@ -177,23 +178,23 @@ func handler(cfg *config.FulcioConfig, srv protobuf.CAServer) (http.Handler, err
 	}), nil
 }
 
-// logged is Fulcio's CA with the CT log in process. Fulcio's server speaks to a
-// log over HTTP only; told that it has none, it takes the certificate from here,
-// where the SCT is already in it.
-type logged struct {
+// loggedCA is Fulcio's CA with the CT log in the same process. Fulcio's server can use a
+// log only over HTTP. It is configured without a log, and gets from loggedCA certificates
+// that already contain their SCT.
+type loggedCA struct {
 	base *baseca.BaseCA
 	add  func(context.Context, []*x509.Certificate) (*ct.SignedCertificateTimestamp, error)
 	log  *slog.Logger
 }
 
-func (l *logged) CreateCertificate(ctx context.Context, p identity.Principal, key crypto.PublicKey) (*fulcioca.CodeSigningCertificate, error) {
+func (l *loggedCA) CreateCertificate(ctx context.Context, p identity.Principal, key crypto.PublicKey) (*fulcioca.CodeSigningCertificate, error) {
 	pre, err := l.base.CreatePrecertificate(ctx, p, key)
 	if err != nil {
 		return nil, err
 	}
 	sct, err := l.add(ctx, append([]*x509.Certificate{pre.PreCert}, pre.CertChain...))
 	if err == nil && sct == nil {
-		err = errors.New("the CT log gave no SCT")
+		err = errors.New("the CT log returned no SCT")
 	}
 	if err != nil {
 		l.log.Error("certificate not issued", "err", err)
@@ -202,13 +203,13 @@ func (l *logged) CreateCertificate(ctx context.Context, p identity.Principal, ke
 	return l.base.IssueFinalCertificate(ctx, pre, sct)
 }
 
-func (l *logged) TrustBundle(ctx context.Context) ([][]*x509.Certificate, error) {
+func (l *loggedCA) TrustBundle(ctx context.Context) ([][]*x509.Certificate, error) {
 	return l.base.TrustBundle(ctx)
 }
 
-func (l *logged) Close() error { return nil }
+func (l *loggedCA) Close() error { return nil }
 
-// embedded tells clients where the SCT is: in the certificate.
+// embedded turns answers into those that tell clients that the SCT is in the certificate.
 type embedded struct{ protobuf.CAServer }
 
 func (e embedded) CreateSigningCertificate(ctx context.Context, r *protobuf.CreateSigningCertificateRequest) (*protobuf.SigningCertificate, error) {
@@ -223,13 +224,13 @@ func (e embedded) CreateSigningCertificate(ctx context.Context, r *protobuf.Crea
 	}}, nil
 }
 
-var quietOnce sync.Once
+var fulcioLogOnce sync.Once
 
-// quiet sends what Fulcio has to say to our log. By itself it writes to standard
-// output, and says of every certificate that it skips the CT log. Its logger is
-// a global of its own, so the first caller's log stays.
-func quiet(log *slog.Logger) {
-	quietOnce.Do(func() {
+// setFulcioLog sends Fulcio's warnings to log. By default Fulcio writes to standard
+// output, and reports for every certificate that it skips the CT log. Its logger is a
+// global variable, so only the first call has an effect.
+func setFulcioLog(log *slog.Logger) {
+	fulcioLogOnce.Do(func() {
 		enc := zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"})
 		fulciolog.Logger = zap.New(zapcore.NewCore(enc, zapcore.AddSync(slogWriter{log}), zapcore.WarnLevel)).Sugar()
 	})

@@ -13,12 +13,13 @@ import (
 	"github.com/sigstore/fulcio/pkg/identity"
 )
 
-// The rule: a certificate names a builder of this platform, or this platform as
-// its issuer, if and only if the platform's own issuer said so. It is enforced
-// on the certificate itself, after the issuer's kind, claims and templates have
-// done whatever they do, so that no kind and no template can be forgotten.
+// The rule: a certificate names a builder of this platform, or this platform as its
+// issuer, if and only if its token comes from the platform's own issuer. The code below
+// checks the finished certificate, after Fulcio has applied issuer type, claims and
+// templates. So the check covers every type and every template.
 
-// builder is a principal of the platform's own issuer.
+// builder is a principal with a token of the platform's own issuer. Its certificate must
+// name one builder and nothing else.
 type builder struct {
 	identity.Principal
 	origin string
@@ -29,22 +30,23 @@ func (b builder) Embed(ctx context.Context, cert *x509.Certificate) error {
 		return err
 	}
 	if len(cert.URIs) != 1 || len(cert.EmailAddresses)+len(cert.DNSNames)+len(cert.IPAddresses) > 0 {
-		return fmt.Errorf("a builder's certificate must have one URI as its subject, got %v", cert.URIs)
+		return fmt.Errorf("subject of a builder's certificate: got %v, want one URI and no other name", cert.URIs)
 	}
 	if san := cert.URIs[0].String(); !strings.HasPrefix(san, b.origin+"/builders/") {
-		return fmt.Errorf("got subject %q, want one under %q", san, b.origin+"/builders/")
+		return fmt.Errorf("subject: got %q, want a URI under %q", san, b.origin+"/builders/")
 	}
 	return nil
 }
 
-// guarded is an outside issuer.
-type guarded struct {
+// outsideIssuer is an outside issuer. slots bounds the tokens that all of them check at
+// a time.
+type outsideIssuer struct {
 	identity.Issuer
 	origin string
 	slots  chan struct{}
 }
 
-func (g *guarded) Authenticate(ctx context.Context, token string, opts ...config.InsecureOIDCConfigOption) (identity.Principal, error) {
+func (g *outsideIssuer) Authenticate(ctx context.Context, token string, opts ...config.InsecureOIDCConfigOption) (identity.Principal, error) {
 	select {
 	case g.slots <- struct{}{}:
 		defer func() { <-g.slots }()
@@ -55,29 +57,30 @@ func (g *guarded) Authenticate(ctx context.Context, token string, opts ...config
 	if err != nil {
 		return nil, err
 	}
-	return stranger{p, g.origin}, nil
+	return outsider{p, g.origin}, nil
 }
 
-// stranger is a principal of an outside issuer.
-type stranger struct {
+// outsider is a principal with a token of an outside issuer. Its certificate must not name
+// the platform at origin.
+type outsider struct {
 	identity.Principal
 	origin string
 }
 
-func (s stranger) Embed(ctx context.Context, cert *x509.Certificate) error {
+func (s outsider) Embed(ctx context.Context, cert *x509.Certificate) error {
 	if err := s.Principal.Embed(ctx, cert); err != nil {
 		return err
 	}
-	return foreign(cert, s.origin)
+	return checkOutsider(cert, s.origin)
 }
 
-// oidIssuerV1 is the issuer as a bare string, which Fulcio still writes and some
-// clients still read.
+// oidIssuerV1 is the extension with the issuer as a bare string. It is deprecated, but
+// Fulcio still writes it and some clients still read it.
 var oidIssuerV1 = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, 1}
 
-// foreign refuses a certificate that speaks of the platform at origin in its
-// subject, in its issuer, or by naming one of its builders anywhere.
-func foreign(cert *x509.Certificate, origin string) error {
+// checkOutsider refuses a certificate whose subject or issuer extension names the platform
+// at origin, or that names one of its builders anywhere.
+func checkOutsider(cert *x509.Certificate, origin string) error {
 	var names []string
 	for _, u := range cert.URIs {
 		names = append(names, u.String())
@@ -86,7 +89,7 @@ func foreign(cert *x509.Certificate, origin string) error {
 	names = append(names, cert.DNSNames...)
 	for _, n := range names {
 		if sameOrigin(n, origin) || mentions(n, origin) {
-			return fmt.Errorf("subject %q is on the platform's own origin, which only its own issuer may name", n)
+			return fmt.Errorf("subject %q names the platform's own origin, which only its own issuer may do", n)
 		}
 	}
 	for _, e := range cert.ExtraExtensions {
@@ -95,10 +98,10 @@ func foreign(cert *x509.Certificate, origin string) error {
 		case e.Id.Equal(oidIssuerV1):
 		case e.Id.Equal(certificate.OIDIssuerV2):
 			if rest, err := asn1.UnmarshalWithParams(e.Value, &value, "utf8"); err != nil || len(rest) > 0 {
-				return fmt.Errorf("issuer extension is no UTF8String")
+				return fmt.Errorf("issuer extension is not a UTF8String")
 			}
 		default:
-			// Subject alternative names of other kinds and every other claim.
+			// Other kinds of subject alternative names, and all other claims.
 			if mentions(value, origin+"/builders/") {
 				return fmt.Errorf("extension %s names a builder of the platform, which only its own issuer may do", e.Id)
 			}
@@ -111,7 +114,8 @@ func foreign(cert *x509.Certificate, origin string) error {
 	return nil
 }
 
-// mentions finds needle in s, whatever the case and once unescaped.
+// mentions reports whether s contains needle, as it is or after percent-decoding, in any
+// case.
 func mentions(s, needle string) bool {
 	s, needle = strings.ToLower(s), strings.ToLower(needle)
 	if strings.Contains(s, needle) {
@@ -121,7 +125,8 @@ func mentions(s, needle string) bool {
 	return err == nil && strings.Contains(plain, needle)
 }
 
-// sameOrigin says whether a URL is on origin, however it is written.
+// sameOrigin reports whether the URL s has the host and port of origin. It normalises
+// both.
 func sameOrigin(s, origin string) bool {
 	a, err := url.Parse(strings.TrimSpace(s))
 	if err != nil {
@@ -129,7 +134,7 @@ func sameOrigin(s, origin string) bool {
 	}
 	b, err := url.Parse(origin)
 	if err != nil {
-		return true // cannot tell: New was given no origin
+		return true // New got no valid origin: refuse
 	}
 	return hostPort(a) == hostPort(b)
 }

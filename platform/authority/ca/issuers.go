@@ -26,11 +26,11 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// ownProvider is the name of the platform's issuer among CIIssuerMetadata.
+// ownProvider is the name of the platform's issuer in CIIssuerMetadata.
 const ownProvider = "colophon"
 
-// ownMetadata maps the claims of the platform's tokens to the certificate:
-// subject, and extensions 1.3.6.1.4.1.57264.1.N.
+// ownMetadata maps the claims of the platform's tokens to the certificate's subject and
+// to its extensions 1.3.6.1.4.1.57264.1.N.
 var ownMetadata = config.IssuerMetadata{
 	SubjectAlternativeNameTemplate: "builder_id",
 	ExtensionTemplates: certificate.Extensions{
@@ -45,12 +45,12 @@ var ownMetadata = config.IssuerMetadata{
 	},
 }
 
-// maxOutside bounds the tokens of outside issuers that are looked at at one
-// time: each may wait seconds for an issuer that does not answer.
+// maxOutside is how many tokens of outside issuers may be checked at a time. A check can
+// wait seconds for an issuer that does not answer.
 const maxOutside = 16
 
-// issuers reads the outside configuration and puts the platform's issuer before
-// it. Nothing is contacted.
+// issuers returns the configuration and pool of issuers: the platform's issuer first, then
+// the configured ones. It contacts no issuer.
 func issuers(cfg Config) (*config.FulcioConfig, identity.IssuerPool, error) {
 	outside, err := parseOutside(cfg.Outside)
 	if err != nil {
@@ -59,9 +59,9 @@ func issuers(cfg Config) (*config.FulcioConfig, identity.IssuerPool, error) {
 	if err := checkOutside(outside, cfg.URL); err != nil {
 		return nil, nil, fmt.Errorf("configuration of outside issuers: %w", err)
 	}
-	// config.Read contacts every issuer that it is given, and waits. Given none it
-	// checks the templates and prepares the cache; the issuers are put in after,
-	// and Fulcio then contacts them when it needs them.
+	// config.Read contacts every issuer in its input and waits. Without issuers it only
+	// checks the templates and prepares the cache. The issuers are added afterwards, and
+	// Fulcio contacts them when it needs them.
 	providers := map[string]config.IssuerMetadata{ownProvider: ownMetadata}
 	maps.Copy(providers, outside.CIIssuerMetadata)
 	templates, err := json.Marshal(&config.FulcioConfig{CIIssuerMetadata: providers})
@@ -72,14 +72,14 @@ func issuers(cfg Config) (*config.FulcioConfig, identity.IssuerPool, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("configuration of outside issuers: %w", err)
 	}
-	pool := identity.IssuerPool{&own{
+	pool := identity.IssuerPool{&platformIssuer{
 		url: cfg.URL,
 		verifier: oidc.NewVerifier(cfg.URL, &oidc.StaticKeySet{PublicKeys: []crypto.PublicKey{cfg.TokenKey}},
 			&oidc.Config{ClientID: Audience, SupportedSigningAlgs: []string{oidc.ES256}}),
 	}}
 	slots := make(chan struct{}, maxOutside)
 	for _, i := range server.NewIssuerPool(outside) {
-		pool = append(pool, &guarded{Issuer: i, origin: cfg.URL, slots: slots})
+		pool = append(pool, &outsideIssuer{Issuer: i, origin: cfg.URL, slots: slots})
 	}
 	fulcio.OIDCIssuers = map[string]config.OIDCIssuer{cfg.URL: {
 		IssuerURL: cfg.URL, ClientID: Audience, Type: config.IssuerTypeCIProvider, CIProvider: ownProvider,
@@ -90,16 +90,16 @@ func issuers(cfg Config) (*config.FulcioConfig, identity.IssuerPool, error) {
 	return fulcio, pool, nil
 }
 
-// own is the platform's issuer: its key is at hand, so that no request to our
-// own origin is needed, and a certificate can be had before anything listens.
-type own struct {
+// platformIssuer is the platform's own issuer. It verifies tokens with the configured key,
+// not with keys fetched from the platform's URL, so it works before the platform listens.
+type platformIssuer struct {
 	url      string
 	verifier *oidc.IDTokenVerifier
 }
 
-func (o *own) Match(_ context.Context, url string) bool { return url == o.url }
+func (o *platformIssuer) Match(_ context.Context, url string) bool { return url == o.url }
 
-func (o *own) Authenticate(ctx context.Context, token string, _ ...config.InsecureOIDCConfigOption) (identity.Principal, error) {
+func (o *platformIssuer) Authenticate(ctx context.Context, token string, _ ...config.InsecureOIDCConfigOption) (identity.Principal, error) {
 	id, err := o.verifier.Verify(ctx, token)
 	if err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func parseOutside(data []byte) (*config.FulcioConfig, error) {
 		return cfg, strict.UnmarshalKnown(data, limits.Config, cfg)
 	}
 	if len(data) > limits.Config {
-		return nil, fmt.Errorf("%d bytes, at most %d are taken", len(data), limits.Config)
+		return nil, fmt.Errorf("got %d bytes, want at most %d", len(data), limits.Config)
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
@@ -134,15 +134,15 @@ var issuerTypes = []config.IssuerType{
 	config.IssuerTypeURI, config.IssuerTypeUsername, config.IssuerTypeCIProvider,
 }
 
-// checkOutside holds the rules of Fulcio's own validation, which cannot be had
-// without contacting the issuers, and that none of them is us.
+// checkOutside applies the rules of Fulcio's own validation, which Fulcio only offers
+// together with contacting the issuers. It also refuses an issuer that is this platform.
 func checkOutside(cfg *config.FulcioConfig, origin string) error {
 	if _, ok := cfg.CIIssuerMetadata[ownProvider]; ok {
-		return fmt.Errorf("CIIssuerMetadata %q is the platform's own", ownProvider)
+		return fmt.Errorf("CIIssuerMetadata %q is reserved for the platform; choose another name", ownProvider)
 	}
 	for name, i := range cfg.OIDCIssuers {
 		if name != i.IssuerURL {
-			return fmt.Errorf("issuer %q has IssuerURL %q, want the same", name, i.IssuerURL)
+			return fmt.Errorf("issuer %q: got IssuerURL %q, want the same URL", name, i.IssuerURL)
 		}
 		u, err := url.Parse(name)
 		if err != nil {
@@ -152,7 +152,7 @@ func checkOutside(cfg *config.FulcioConfig, origin string) error {
 			return fmt.Errorf("issuer %q: %w", name, err)
 		}
 		if sameOrigin(name, origin) {
-			return fmt.Errorf("issuer %q is the platform itself", name)
+			return fmt.Errorf("issuer %q is this platform; only outside issuers can be configured", name)
 		}
 		if err := checkIssuer(cfg, i, u); err != nil {
 			return fmt.Errorf("issuer %q: %w", name, err)
@@ -167,7 +167,7 @@ func checkOutside(cfg *config.FulcioConfig, origin string) error {
 			return fmt.Errorf("meta issuer %q: %w", name, err)
 		}
 		if re.MatchString(origin) || re.MatchString(origin+"/") {
-			return fmt.Errorf("meta issuer %q matches the platform itself", name)
+			return fmt.Errorf("meta issuer %q matches this platform; make the pattern narrower", name)
 		}
 		if i.Type == config.IssuerTypeSpiffe || i.Type == config.IssuerTypeURI || i.Type == config.IssuerTypeUsername {
 			return fmt.Errorf("meta issuer %q: type %q would let many issuers name the same subjects", name, i.Type)
@@ -186,13 +186,14 @@ func checkScheme(u *url.URL) error {
 	return nil
 }
 
-// checkIssuer checks what is common to both kinds; u is nil for meta issuers.
+// checkIssuer checks the settings that issuers and meta issuers share. u is the URL of an
+// issuer, nil for a meta issuer.
 func checkIssuer(cfg *config.FulcioConfig, i config.OIDCIssuer, u *url.URL) error {
 	if !slices.Contains(issuerTypes, i.Type) {
 		return fmt.Errorf("got type %q, want one of %q", i.Type, issuerTypes)
 	}
 	if i.ClientID == "" {
-		return fmt.Errorf("has no ClientID, usually %q", Audience)
+		return fmt.Errorf("ClientID is required, usually %q", Audience)
 	}
 	if i.IssuerClaim != "" && i.Type != config.IssuerTypeEmail {
 		return fmt.Errorf("IssuerClaim is for type %q, got %q", config.IssuerTypeEmail, i.Type)
@@ -207,7 +208,7 @@ func checkIssuer(cfg *config.FulcioConfig, i config.OIDCIssuer, u *url.URL) erro
 		}
 	case config.IssuerTypeSpiffe:
 		if i.SPIFFETrustDomain == "" {
-			return fmt.Errorf("has no SPIFFETrustDomain")
+			return fmt.Errorf("SPIFFETrustDomain is required")
 		}
 	case config.IssuerTypeURI:
 		d, err := url.Parse(i.SubjectDomain)
@@ -224,7 +225,8 @@ func checkIssuer(cfg *config.FulcioConfig, i config.OIDCIssuer, u *url.URL) erro
 	return nil
 }
 
-// sameOwner is stricter than Fulcio, which takes any two names under co.uk.
+// sameOwner checks that both host names belong to the same registrable domain. Fulcio is
+// less strict: it accepts any two names under co.uk.
 func sameOwner(subject, issuer string) error {
 	if subject == issuer {
 		return nil
@@ -238,7 +240,7 @@ func sameOwner(subject, issuer string) error {
 		return err
 	}
 	if s != i {
-		return fmt.Errorf("SubjectDomain is of %q, the issuer of %q", s, i)
+		return fmt.Errorf("SubjectDomain: got a name under %q, want one under %q, the domain of the issuer", s, i)
 	}
 	return nil
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/colophon-build/colophon/internal/keys"
 )
 
-// treeSigner signs checkpoints as static-ct-api wants them: a note signature of
-// type 0x05, over the RFC 6962 TreeHeadSignature and not over the note's text.
+// treeSigner signs checkpoints as static-ct-api requires: a note signature of type 0x05,
+// which signs the RFC 6962 TreeHeadSignature instead of the note's text.
 type treeSigner struct {
 	origin string
 	key    *ecdsa.PrivateKey

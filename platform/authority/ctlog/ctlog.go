@@ -1,12 +1,12 @@
-// Package ctlog is a certificate transparency log for the platform's own
-// certificate authority: SCTs by RFC 6962, storage and reads by C2SP
-// static-ct-api. Only the authority in the same process can add to it; anybody
-// can read it, at /ct/.
+// Package ctlog is the certificate transparency log of the platform's certificate
+// authority. It issues SCTs as RFC 6962 defines them, and stores and serves entries as
+// C2SP static-ct-api defines them. Only the authority, in the same process, can add
+// entries; everybody can read them at /ct/.
 //
-// An SCT is a promise, so it is given only after the entry is in the tree on
-// disk, fsynced: its leaf index is in the SCT. A crash before that leaves
-// nothing that anybody was promised; a crash after it loses nothing, and the
-// next start publishes the checkpoint. There is no queue to recover.
+// An SCT promises that the entry is in the log. So the log issues it only after the entry
+// is in the tree on disk, fsynced; the SCT contains the leaf index. A crash before that
+// breaks no promise. A crash after it loses nothing: the next start publishes the
+// checkpoint. There is no queue to recover.
 package ctlog
 
 import (
@@ -40,8 +40,8 @@ import (
 )
 
 const (
-	// What is handed to Tessera within this time it writes together. We hand over
-	// groups at once (see group.go), so it only has to be long enough for that.
+	// Tessera writes together the entries that it gets within batchAge. We give it all
+	// entries of a group at once (see group.go), so a short time is enough.
 	batchAge  = 500 * time.Microsecond
 	batchSize = 256
 
@@ -50,15 +50,15 @@ const (
 
 // Config of a Service.
 type Config struct {
-	KeyDir  string // holds the key; made at first start
-	TileDir string // holds the log; made at first start
+	KeyDir  string // directory of the key; created at first start
+	TileDir string // directory of the log; created at first start
 	URL     string // the platform's origin; the log is under /ct/
 }
 
 // Service is the log. Safe for concurrent use.
 type Service struct {
 	key    *keys.Key
-	id     [sha256.Size]byte // of the log: SHA-256 of its public key
+	id     [sha256.Size]byte // log ID: SHA-256 of the public key, PKIX
 	dir    string
 	root   *os.Root // dir, for reading
 	add    func(context.Context, *ctonly.Entry) tessera.IndexFuture
@@ -66,18 +66,18 @@ type Service struct {
 	stop   func(context.Context) error
 
 	mu      sync.Mutex
-	issuers map[[sha256.Size]byte]bool // written to disk
+	issuers map[[sha256.Size]byte]bool // issuing certificates that are on disk, by SHA-256
 
-	waiting chan *waiting // entries on their way to the tree
+	waiting chan *waiting // entries that are not in the tree yet
 }
 
-// New opens the log, or makes it.
+// New opens the log, and creates it at the first start.
 func New(cfg Config) (*Service, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("CT log: URL is %q, want an origin", cfg.URL)
+		return nil, fmt.Errorf("CT log: got URL %q, want an origin", cfg.URL)
 	}
-	if err := ensureKeyed(cfg); err != nil {
+	if err := checkKey(cfg); err != nil {
 		return nil, err
 	}
 	key, err := keys.Open(cfg.KeyDir, "ctlog")
@@ -121,9 +121,9 @@ func New(cfg Config) (*Service, error) {
 	return nil, fmt.Errorf("CT log in %s: %w", cfg.TileDir, err)
 }
 
-// ensureKeyed refuses a log without its key: a new key under an old tree would
-// make every certificate in it unverifiable.
-func ensureKeyed(cfg Config) error {
+// checkKey returns an error if the log exists but its key does not. With a new key, no
+// certificate in the old tree could be verified any more.
+func checkKey(cfg Config) error {
 	_, treeErr := os.Lstat(filepath.Join(cfg.TileDir, "checkpoint"))
 	path := filepath.Join(cfg.KeyDir, "ctlog.key")
 	_, keyErr := os.Lstat(path)
@@ -133,20 +133,20 @@ func ensureKeyed(cfg Config) error {
 	return nil
 }
 
-// Close waits for the last promised entries to be in a checkpoint.
+// Close waits until a checkpoint covers every entry that has an SCT.
 func (s *Service) Close(ctx context.Context) error {
 	defer s.root.Close()
 	return s.stop(ctx)
 }
 
-// PublicKey is the log's key; its id is SHA-256 of the PKIX form.
+// PublicKey returns the log's key. SHA-256 of its PKIX form is the log ID.
 func (s *Service) PublicKey() crypto.PublicKey { return s.key.Public() }
 
-// Since is when the key was made.
+// Since returns when the key was created (UTC).
 func (s *Service) Since() time.Time { return s.key.Created }
 
-// AddPreChain logs a precertificate (RFC 6962, section 3.1) and returns the
-// SCT for the final one. chain is precertificate, issuer, …, root.
+// AddPreChain logs a precertificate (RFC 6962, section 3.1) and returns the SCT for the
+// final certificate. chain is precertificate, issuer, …, root.
 func (s *Service) AddPreChain(ctx context.Context, chain []*x509.Certificate) (*ct.SignedCertificateTimestamp, error) {
 	entry, err := s.entry(chain)
 	if err != nil {
@@ -185,7 +185,7 @@ func (s *Service) AddPreChain(ctx context.Context, chain []*x509.Certificate) (*
 	return sct, nil
 }
 
-// entry checks the chain and makes the log entry of it.
+// entry checks the chain and returns its log entry.
 func (s *Service) entry(chain []*x509.Certificate) (*ctonly.Entry, error) {
 	if len(chain) < 2 {
 		return nil, fmt.Errorf("got a chain of %d certificates, want a precertificate and its issuers", len(chain))
@@ -196,7 +196,7 @@ func (s *Service) entry(chain []*x509.Certificate) (*ctonly.Entry, error) {
 		}
 	}
 	if !poisoned(chain[0]) {
-		return nil, errors.New("the first certificate of the chain is no precertificate")
+		return nil, errors.New("the first certificate of the chain is not a precertificate")
 	}
 	tbs, err := ctx509.RemoveCTPoison(chain[0].RawTBSCertificate)
 	if err != nil {
@@ -229,7 +229,8 @@ func poisoned(c *x509.Certificate) bool {
 	return false
 }
 
-// storeIssuer puts an issuing certificate where readers of the entries find it.
+// storeIssuer writes an issuing certificate to issuer/, where static-ct-api clients look
+// for it.
 func (s *Service) storeIssuer(fp [sha256.Size]byte, der []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -244,7 +245,7 @@ func (s *Service) storeIssuer(fp [sha256.Size]byte, der []byte) error {
 	return nil
 }
 
-// leafIndex is CTExtensions of static-ct-api: type 0, length 5, uint40.
+// leafIndex returns the CTExtensions of static-ct-api: type 0, length 5, uint40.
 func leafIndex(i uint64) []byte {
 	b := binary.BigEndian.AppendUint64(nil, i)
 	return append([]byte{0, 0, 5}, b[3:]...)

@@ -10,7 +10,7 @@ import (
 
 var errClosed = errors.New("the log is closed")
 
-// waiting is an entry, and where to say what became of it.
+// waiting is an entry and the channel for its result.
 type waiting struct {
 	entry *ctonly.Entry
 	done  chan<- sequenced // of capacity 1
@@ -21,7 +21,7 @@ type sequenced struct {
 	err   error
 }
 
-// sequence returns when the entry is in the tree on disk.
+// sequence returns the leaf index once the entry is in the tree on disk.
 func (s *Service) sequence(ctx context.Context, e *ctonly.Entry) (uint64, error) {
 	done := make(chan sequenced, 1)
 	select {
@@ -41,9 +41,9 @@ func (s *Service) sequence(ctx context.Context, e *ctonly.Entry) (uint64, error)
 	}
 }
 
-// group hands all that came while the last group was written to Tessera at
-// once, so that they share the next write. Left to its timer, Tessera would cut
-// the same requests into many small writes, each as slow as a large one.
+// group gives Tessera at once all entries that arrived while it wrote the last group, so
+// that they share the next write. With its timer alone, Tessera would split them into
+// many small writes, and a small write takes as long as a large one.
 func (s *Service) group() {
 	for {
 		var all []*waiting

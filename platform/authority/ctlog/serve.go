@@ -12,8 +12,8 @@ import (
 	"github.com/colophon-build/colophon/tlog"
 )
 
-// Register serves the log read-only under /ct/ (C2SP static-ct-api). Nothing of
-// the directory can be read but the checkpoint, tiles and issuers.
+// Register serves checkpoint, tiles and issuers of the log under /ct/ (C2SP static-ct-api),
+// and no other file of its directory.
 func (s *Service) Register(mux *http.ServeMux) {
 	mux.Handle("GET /ct/", http.StripPrefix("/ct/", tlog.Handler{Source: files{s}, Data: "data"}))
 	mux.HandleFunc("GET /ct/issuer/{sum}", s.serveIssuer)
@@ -41,7 +41,7 @@ func (f files) read(path string) ([]byte, error) {
 
 var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// serveIssuer answers with the certificate of that SHA-256.
+// serveIssuer serves an issuing certificate by its SHA-256.
 func (s *Service) serveIssuer(w http.ResponseWriter, r *http.Request) {
 	sum := r.PathValue("sum")
 	if !sha256Hex.MatchString(sum) {

@@ -1,7 +1,6 @@
-// Package issuer is the OpenID Connect issuer of the platform's own workloads:
-// discovery and keys over HTTP (OpenID Connect Discovery 1.0, RFC 7517), tokens
-// (RFC 7519, ES256) only in process or over a Unix socket that knows its
-// callers. There is no way to get a token over the network.
+// Package issuer is the OpenID Connect issuer of the platform's own workloads. It serves
+// discovery and keys over HTTP (OpenID Connect Discovery 1.0, RFC 7517). It issues tokens
+// (RFC 7519, ES256) only to the attestor (package peer), never to the public.
 package issuer
 
 import (
@@ -20,10 +19,11 @@ import (
 	"github.com/colophon-build/colophon/internal/keys"
 )
 
-// Audience is who the tokens are for: the certificate authority.
+// Audience is the audience (aud) of the tokens: the certificate authority.
 const Audience = "sigstore"
 
-// Life of a token. Long enough for one request to the certificate authority.
+// Life is how long a token is valid: long enough for one request to the certificate
+// authority.
 const Life = 5 * time.Minute
 
 const (
@@ -33,11 +33,11 @@ const (
 
 // Config of a Service.
 type Config struct {
-	Dir string // holds the key; made at first start
-	URL string // the platform's origin, without a trailing slash: the iss of every token
+	Dir string // directory of the key; created at first start
+	URL string // the platform's origin, without a trailing slash; the iss of every token
 }
 
-// Service mints and publishes. Safe for concurrent use.
+// Service issues tokens and publishes the key that verifies them. Safe for concurrent use.
 type Service struct {
 	url       string
 	key       *keys.Key
@@ -46,14 +46,14 @@ type Service struct {
 	jwks      []byte
 }
 
-// New opens the issuer's key, or makes it.
+// New opens the issuer's key, and creates it at the first start.
 func New(cfg Config) (*Service, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil {
 		return nil, fmt.Errorf("issuer URL: %w", err)
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.Path != "" || u.Scheme+"://"+u.Host != cfg.URL {
-		return nil, fmt.Errorf("issuer URL is %q, want an origin such as https://colophon.example.com", cfg.URL)
+		return nil, fmt.Errorf("issuer URL: got %q, want an origin such as https://colophon.example.com", cfg.URL)
 	}
 	key, err := keys.Open(cfg.Dir, "issuer")
 	if err != nil {
@@ -88,8 +88,8 @@ func New(cfg Config) (*Service, error) {
 	return s, err
 }
 
-// PublicKey is the key that tokens verify with, for the certificate authority
-// beside us: it needs no HTTP request to its own origin.
+// PublicKey returns the key that verifies tokens, for the certificate authority in the
+// same process: it need not fetch the key from the platform's URL.
 func (s *Service) PublicKey() crypto.PublicKey { return s.key.Public() }
 
 // Register serves discovery and keys.
@@ -103,8 +103,8 @@ func (s *Service) Register(mux *http.ServeMux) {
 	}
 }
 
-// Mint signs a token with claims that the trusted side knows to be true. It
-// refuses claims that no honest caller makes.
+// Mint signs a token with claims that the caller knows to be true. It returns an error
+// for malformed claims and for claims about another platform.
 func (s *Service) Mint(c Claims) (string, error) {
 	if err := c.check(s.url); err != nil {
 		return "", fmt.Errorf("token refused: %w", err)
@@ -130,5 +130,5 @@ func (s *Service) Mint(c Claims) (string, error) {
 	return signed.CompactSerialize()
 }
 
-// BuilderPrefix is what every builder id of the platform at url begins with.
+// BuilderPrefix returns the prefix of every builder id of the platform at url.
 func BuilderPrefix(url string) string { return strings.TrimSuffix(url, "/") + "/builders/" }

@@ -12,11 +12,11 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// PathToken is where Tokens is served.
+// PathToken is the URL path of Tokens.
 const PathToken = "/token"
 
-// Tokens answers POST requests of Claims in JSON with {"token": "…"}. Whoever
-// reaches it may sign as the platform: it belongs behind peer.Allow.
+// Tokens answers a POST request, whose body is Claims in JSON, with {"token": "…"}. Its
+// clients can sign as the platform: restrict it with peer.Allow.
 func (s *Service) Tokens() http.Handler { return http.HandlerFunc(s.serveToken) }
 
 func (s *Service) serveToken(w http.ResponseWriter, r *http.Request) {
@@ -43,12 +43,12 @@ type answer struct {
 	Token string `json:"token"`
 }
 
-// Client asks for tokens over the socket.
+// Client gets tokens from the trust services.
 type Client struct {
-	At peer.Endpoint
+	At peer.Endpoint // the role trust
 }
 
-// Token asks for one token.
+// Token returns a token with these claims.
 func (c Client) Token(ctx context.Context, claims Claims) (string, error) {
 	body, err := json.Marshal(claims)
 	if err != nil {

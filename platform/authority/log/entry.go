@@ -18,12 +18,12 @@ import (
 	"github.com/colophon-build/colophon/tlog"
 )
 
-// maxRequest is the largest request that is read, in bytes. An entry of the
-// most that a log can hold needs little more.
+// maxRequest is the limit of a request, in bytes. The request for the largest entry that a
+// log can hold is not much larger than the entry.
 const maxRequest = 128 << 10
 
-// allowed are the signature algorithms that are logged. PKIX_ED25519 signs the artifact and
-// not its digest, so a hashedrekord cannot hold it; ed25519ph can be held.
+// allowed are the signature algorithms that the log accepts. PKIX_ED25519 is not among them:
+// it signs the artifact, not its digest, and a hashedrekord has only the digest.
 var allowed = []common.PublicKeyDetails{
 	common.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256,
 	common.PublicKeyDetails_PKIX_ECDSA_P384_SHA_384,
@@ -37,17 +37,16 @@ var allowed = []common.PublicKeyDetails{
 // panicked is the error of a request that made a parser panic.
 type panicked struct {
 	value any
-	stack []byte // for the operator, not for the client
+	stack []byte // for the log only; clients do not see it
 }
 
 func (*panicked) Error() string { return "malformed entry" }
 
-// canonicalEntry reads a request and returns the entry that it asks for, as
-// clients compute it: JCS (RFC 8785) of the entry's protobuf JSON. Every error
-// is the client's.
+// canonicalEntry parses a request and returns its entry as clients compute it: JCS
+// (RFC 8785) of the entry's protobuf JSON. Every error is the client's fault.
 func canonicalEntry(request []byte, algorithms []common.PublicKeyDetails) (entry []byte, kind *bundle.KindVersion, err error) {
-	// Keys and certificates from strangers go through parsers of others; a panic
-	// in one must cost that request only.
+	// Third-party parsers read keys and certificates from strangers. If one panics, only
+	// this request may fail.
 	defer func() {
 		if p := recover(); p != nil {
 			entry, kind, err = nil, nil, &panicked{p, debug.Stack()}
@@ -64,17 +63,17 @@ func canonicalEntry(request []byte, algorithms []common.PublicKeyDetails) (entry
 	switch req.GetSpec().(type) {
 	case *rekor.CreateEntryRequest_HashedRekordRequestV002:
 	case nil:
-		return nil, nil, fmt.Errorf("request names no entry type, want hashedRekordRequestV002")
+		return nil, nil, fmt.Errorf("the request has no entry type, want hashedRekordRequestV002")
 	default:
-		return nil, nil, fmt.Errorf("entry type %T is not taken, want hashedRekordRequestV002; a DSSE envelope is logged by the digest of its PAE", req.GetSpec())
+		return nil, nil, fmt.Errorf("entry type: got %T, want hashedRekordRequestV002; log a DSSE envelope by the digest of its PAE", req.GetSpec())
 	}
 	hr := req.GetHashedRekordRequestV002()
 	details := hr.GetSignature().GetVerifier().GetKeyDetails()
 	if !slices.Contains(algorithms, details) {
 		return nil, nil, fmt.Errorf("keyDetails: got %s, want one of %v", details, algorithms)
 	}
-	// Only the one algorithm that the request names: the entry must not say
-	// another than its key has.
+	// Accept only the algorithm that the request names, so that the entry cannot name an
+	// algorithm that does not fit its key.
 	only, err := signature.NewAlgorithmRegistryConfig([]common.PublicKeyDetails{details})
 	if err != nil {
 		return nil, nil, err
@@ -91,7 +90,7 @@ func canonicalEntry(request []byte, algorithms []common.PublicKeyDetails) (entry
 		return nil, nil, err
 	}
 	if len(entry) > tlog.MaxEntry {
-		return nil, nil, fmt.Errorf("entry of %d bytes, at most %d are taken", len(entry), tlog.MaxEntry)
+		return nil, nil, fmt.Errorf("entry: got %d bytes, want at most %d", len(entry), tlog.MaxEntry)
 	}
 	return entry, &bundle.KindVersion{Kind: e.GetKind(), Version: e.GetApiVersion()}, nil
 }

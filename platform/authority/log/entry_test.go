@@ -55,7 +55,7 @@ func TestRefusals(t *testing.T) {
 		"plain ed25519":     {wire(t, requestBy(t, public, common.PublicKeyDetails_PKIX_ED25519, sum[:], ed25519.Sign(private, sum[:]))), 400, "keyDetails: got PKIX_ED25519, want"},
 		"dsse":              {`{"dsseRequestV002":{}}`, 400, ""},
 		"unknown type":      {`{"intotoRequestV001":{}}`, 400, "unknown field"},
-		"no type":           {`{}`, 400, "names no entry type"},
+		"no type":           {`{}`, 400, "has no entry type"},
 		"two types":         {`{"hashedRekordRequestV002":{},"hashedRekordRequestV002":{}}`, 400, "duplicate"},
 		"unknown member":    {strings.Replace(entry, "{", `{"extra":1,`, 1), 400, "unknown field"},
 		"not JSON":          {"digest=1", 400, "malformed request"},

@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	readTimeout   = 10 * time.Second // to send a request's body
-	answerTimeout = 20 * time.Second // for an entry to be covered by a checkpoint
-	retryAfter    = 1                // seconds, said to clients of a busy log
+	readTimeout   = 10 * time.Second // for the client to send the request's body
+	answerTimeout = 20 * time.Second // until a checkpoint covers the entry
+	retryAfter    = 1                // seconds after which clients of a busy log should retry
 )
 
 // Register adds the log's paths to mux, all under /api/v2.
@@ -31,8 +31,8 @@ func (s *Server) Register(mux *http.ServeMux) {
 	mux.Handle("GET /api/v2/tile/", read)
 }
 
-// handleEntry logs an entry: 201 with a TransparencyLogEntry (Sigstore
-// protobuf-specs, JSON), whether the entry is new or was there.
+// handleEntry logs an entry and answers 201 with a TransparencyLogEntry (Sigstore
+// protobuf-specs, JSON), also if the log already had the entry.
 func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	result := "failed"
@@ -45,7 +45,7 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 		refuseBusy(w)
 		return
 	}
-	// A slot is held: a body that trickles in must not keep it.
+	// The request holds a slot, so a client that sends its body slowly must be cut off.
 	control := http.NewResponseController(w)
 	control.SetReadDeadline(time.Now().Add(readTimeout))
 	request, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
@@ -54,7 +54,7 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 		status := http.StatusBadRequest
 		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 			status = http.StatusRequestEntityTooLarge
-			err = fmt.Errorf("request of more than %d bytes", maxRequest)
+			err = fmt.Errorf("got a request of more than %d bytes", maxRequest)
 		}
 		refuse(w, status, err)
 		return
@@ -101,8 +101,8 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 	w.Write(body)
 }
 
-// answer proves p under its view. The proof is checked as a client will: the
-// index may have been wrong, but a wrong answer is not given.
+// answer returns p with an inclusion proof under its view. It verifies the proof as a
+// client does, so that a wrong index never leads to a wrong answer.
 func (s *Server) answer(ctx context.Context, p *pending, entry []byte) (*rekor.TransparencyLogEntry, error) {
 	v := p.view
 	proof, err := tlog.Inclusion(ctx, source{v}, v.Checkpoint, p.index)
@@ -130,7 +130,7 @@ func (s *Server) answer(ctx context.Context, p *pending, entry []byte) (*rekor.T
 	}, nil
 }
 
-// unread answers a reader who gets no checkpoint or tile.
+// unread answers a request whose checkpoint or tile cannot be served.
 func (s *Server) unread(w http.ResponseWriter, status int, err error) {
 	if status == http.StatusNotFound {
 		refuse(w, status, err)
@@ -139,7 +139,7 @@ func (s *Server) unread(w http.ResponseWriter, status int, err error) {
 	s.fail(w, err)
 }
 
-// refuse answers with what the client did wrong.
+// refuse answers with an error that the client should see.
 func refuse(w http.ResponseWriter, status int, err error) {
 	body, _ := json.Marshal(map[string]any{"code": status, "message": err.Error()})
 	w.Header().Set("Content-Type", "application/json")
@@ -152,11 +152,11 @@ func refuseBusy(w http.ResponseWriter) {
 	refuse(w, http.StatusServiceUnavailable, errBusy)
 }
 
-// fail answers that it is not the client's fault, and tells the operator why.
+// fail answers 500 without details and logs err for the operator.
 func (s *Server) fail(w http.ResponseWriter, err error) {
 	if errors.Is(err, context.Canceled) {
 		return // the client has gone
 	}
 	s.log.Error("the log failed a request", "error", err)
-	refuse(w, http.StatusInternalServerError, errors.New("the log failed; its operator can see why"))
+	refuse(w, http.StatusInternalServerError, errors.New("the transparency log failed; the platform's log has the reason"))
 }

@@ -16,9 +16,8 @@ import (
 	"github.com/colophon-build/colophon/tlog"
 )
 
-// index finds the entry that has a leaf hash. It is a cache: it holds the first
-// entries of the log, as many as it says, and is filled from the log's own
-// tiles. Not safe for concurrent use.
+// index maps a leaf hash to its entry. It is a cache of the first size entries of the log,
+// filled from the log's tiles. Not safe for concurrent use.
 type index struct {
 	db   *sql.DB
 	find *sql.Stmt
@@ -26,22 +25,23 @@ type index struct {
 	root tlog.Hash
 }
 
-// indexSchema: a leaf is there once, with its first entry; covered has one row.
+// indexSchema: leaf has one row per leaf hash, with the first such entry; covered has one
+// row.
 const indexSchema = `
 CREATE TABLE leaf (hash BLOB PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
 PRAGMA user_version = 1;
 `
 
-// openIndex opens the index at path. One that cannot be read is thrown away: the
-// log has all that it knew.
+// openIndex opens the index at path. If it cannot be read, openIndex creates it again: the
+// log has all its contents.
 func openIndex(path string, log *slog.Logger) (*index, error) {
 	x, err := readIndex(path)
 	if err == nil {
 		return x, nil
 	}
 	if _, statErr := os.Stat(path); statErr == nil {
-		log.Warn("index of the log is thrown away and made again", "path", path, "error", err)
+		log.Warn("cannot read the index of the log; creating it again", "path", path, "error", err)
 	}
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -59,8 +59,8 @@ func openDatabase(path, mode string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Without an fsync a commit: a power cut may take the last commits, never
-	// the order of them, and what they said is read from the log again.
+	// synchronous(NORMAL) does not fsync each commit: a power cut may lose the last
+	// commits but never reorders them. The index is then extended from the log again.
 	dsn := url.URL{Scheme: "file", Path: abs, RawQuery: url.Values{
 		"mode":    {mode},
 		"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)"},
@@ -96,7 +96,7 @@ func readIndex(path string) (_ *index, err error) {
 		return nil, err
 	}
 	if len(root) != len(x.root) {
-		return nil, fmt.Errorf("root of %d bytes, want %d", len(root), len(x.root))
+		return nil, fmt.Errorf("root: got %d bytes, want %d", len(root), len(x.root))
 	}
 	x.root = tlog.Hash(root)
 	x.find, err = db.Prepare("SELECT entry FROM leaf WHERE hash = ?")
@@ -125,8 +125,8 @@ func makeIndex(path string) (*index, error) {
 	return readIndex(path)
 }
 
-// lookup returns the entry that has this leaf hash; found is false where none
-// of the covered entries has.
+// lookup returns the index of the entry with this leaf hash; found is false if none of the
+// covered entries has it.
 func (x *index) lookup(leaf tlog.Hash) (entry int64, found bool, err error) {
 	err = x.find.QueryRow(leaf[:]).Scan(&entry)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -135,12 +135,11 @@ func (x *index) lookup(leaf tlog.Hash) (entry int64, found bool, err error) {
 	return entry, err == nil, err
 }
 
-// check compares what the index knows with the log. One that knows more than
-// the log has, or something else, is an error: entries that were acknowledged
-// are gone.
+// check compares the index with the log. If the index has more entries, or different ones,
+// acknowledged entries were lost, and check returns an error.
 func (x *index) check(ctx context.Context, src tlog.Source, cp tlog.Checkpoint) error {
 	if x.size > cp.Size {
-		return fmt.Errorf("the index knows %d entries, the log has %d: acknowledged entries are missing", x.size, cp.Size)
+		return fmt.Errorf("the index has %d entries, the log only %d: acknowledged entries are missing", x.size, cp.Size)
 	}
 	root, err := tlog.Root(ctx, src, x.size, cp)
 	if err != nil {
@@ -152,7 +151,7 @@ func (x *index) check(ctx context.Context, src tlog.Source, cp tlog.Checkpoint) 
 	return nil
 }
 
-// extend adds the entries that cp has and the index has not.
+// extend adds the entries under cp that the index does not have.
 func (x *index) extend(ctx context.Context, src tlog.Source, cp tlog.Checkpoint) error {
 	const perCommit = 32 * tlog.TileWidth
 	for x.size < cp.Size {
@@ -177,7 +176,7 @@ func (x *index) add(ctx context.Context, src tlog.Source, cp tlog.Checkpoint, si
 		return err
 	}
 	defer tx.Rollback()
-	// Where an entry is there twice, the first is the original.
+	// If an entry is in the log twice, keep the first.
 	insert, err := tx.Prepare("INSERT OR IGNORE INTO leaf (hash, entry) VALUES (?, ?)")
 	if err != nil {
 		return err

@@ -19,21 +19,20 @@ import (
 
 const (
 	recordFile = "log.json" // in Config.Dir
-	maxKeyFile = 64 << 10   // bytes of the key and of the record
+	maxKeyFile = 64 << 10   // limit of the key file and of the record, in bytes
 )
 
-// record is log.json: what a log is for ever. It is written last at the first
-// start, and is the memory that the log exists: from then on a lost key, or a
-// lost log, is an error and never a reason to make another.
+// record is the content of log.json: the properties of a log that never change. The first
+// start writes it last. Once it exists, a missing key or missing tiles are an error; the
+// server never creates new ones.
 type record struct {
 	Origin    string    `json:"origin"`
 	Created   time.Time `json:"created"`   // UTC, whole seconds
 	PublicKey []byte    `json:"publicKey"` // PKIX, DER
 }
 
-// openKey reads the log's key and record. Where there is no log yet the record
-// is nil, and the key is made unless a start that did not come to its end had
-// made it.
+// openKey reads the log's key and record. If there is no log yet, the record is nil, and
+// openKey creates the key unless an interrupted first start has created it.
 func openKey(dir, keyFile, origin string) (ed25519.PrivateKey, *record, error) {
 	path, tiles := filepath.Join(dir, recordFile), filepath.Join(dir, tilesDir)
 	hasTiles, err := exists(tiles)
@@ -46,12 +45,12 @@ func openKey(dir, keyFile, origin string) (ed25519.PrivateKey, *record, error) {
 	case err != nil && !isNew:
 		return nil, nil, fmt.Errorf("record of the log: %w", err)
 	case !isNew && !hasTiles:
-		return nil, nil, fmt.Errorf("%s is missing, but %s says that there was a log; restore it from a backup", tiles, path)
+		return nil, nil, fmt.Errorf("%s is missing, but %s shows that the log existed; restore it from a backup", tiles, path)
 	}
 	key, err := readKey(keyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		if hasTiles {
-			return nil, nil, fmt.Errorf("log key %s is missing, but the log in %s was made with it; restore it from a backup", keyFile, dir)
+			return nil, nil, fmt.Errorf("log key %s is missing, but the log in %s was created with it; restore it from a backup", keyFile, dir)
 		}
 		key, err = createKey(keyFile)
 	}
@@ -67,16 +66,16 @@ func openKey(dir, keyFile, origin string) (ed25519.PrivateKey, *record, error) {
 	case err != nil:
 		return nil, nil, fmt.Errorf("record of the log %s: %w", path, err)
 	case r.Origin != origin:
-		return nil, nil, fmt.Errorf("log in %s: got origin %q, want %q, which it was made with; a log cannot be renamed", dir, origin, r.Origin)
+		return nil, nil, fmt.Errorf("log in %s: got origin %q, want %q, with which it was created; a log cannot be renamed", dir, origin, r.Origin)
 	case !bytes.Equal(r.PublicKey, spki):
-		return nil, nil, fmt.Errorf("log key %s: got public key %x, want %x, which the log in %s was made with", keyFile, spki, r.PublicKey, dir)
+		return nil, nil, fmt.Errorf("log key %s: got public key %x, want %x, with which the log in %s was created", keyFile, spki, r.PublicKey, dir)
 	case r.Created.IsZero():
-		return nil, nil, fmt.Errorf("record of the log %s says no creation time", path)
+		return nil, nil, fmt.Errorf("record of the log %s has no creation time", path)
 	}
 	return key, &r, nil
 }
 
-// createRecord ends the first start of a log.
+// createRecord writes the record, the last step of the first start of a log.
 func createRecord(dir, origin string, key ed25519.PrivateKey) (*record, error) {
 	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
@@ -90,7 +89,7 @@ func createRecord(dir, origin string, key ed25519.PrivateKey) (*record, error) {
 	if err := durable.CreateFile(filepath.Join(dir, recordFile), append(data, '\n'), 0o644); err != nil {
 		return nil, fmt.Errorf("record of the log: %w", err)
 	}
-	// The log's directory may be new too.
+	// The log's directory may be new, so its entry must be durable too.
 	return r, durable.SyncDir(filepath.Dir(dir))
 }
 
@@ -102,7 +101,8 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-// readKey reads an Ed25519 key, PKCS#8 in PEM, that only its owner can read.
+// readKey reads an Ed25519 key, PKCS#8 in PEM. It refuses a file that other users can
+// access.
 func readKey(path string) (ed25519.PrivateKey, error) {
 	st, err := os.Lstat(path)
 	if err != nil {
@@ -148,6 +148,6 @@ func createKey(path string) (ed25519.PrivateKey, error) {
 	if err := durable.CreateFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
 		return nil, fmt.Errorf("new log key: %w", err)
 	}
-	// The directory may be new too.
+	// The key's directory may be new, so its entry must be durable too.
 	return key, durable.SyncDir(filepath.Dir(filepath.Dir(path)))
 }

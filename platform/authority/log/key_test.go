@@ -117,7 +117,7 @@ func TestLostPartsAreNoticed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	refused(t, cfg, "says that there was a log")
+	refused(t, cfg, "shows that the log existed")
 }
 
 // A first start that did not come to its end is taken up, at each of its steps.

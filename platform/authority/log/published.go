@@ -15,7 +15,7 @@ import (
 	"github.com/colophon-build/colophon/tlog"
 )
 
-// view is one published checkpoint and the tiles under it, a tlog.Source.
+// view is one published checkpoint and the tiles under it.
 type view struct {
 	tlog.Checkpoint
 	signed []byte
@@ -25,8 +25,8 @@ type view struct {
 	cache map[tlog.Tile][]byte // hash tiles, at most maxCached
 }
 
-// maxCached bounds the tiles (8 KiB each) that one view keeps. The proofs of one
-// batch need the same few.
+// maxCached is how many tiles (8 KiB each) one view caches. The proofs of a batch need the
+// same few tiles.
 const maxCached = 32
 
 func newView(cp tlog.Checkpoint, signed []byte, dir tlog.Dir) *view {
@@ -38,13 +38,13 @@ type source struct{ *view }
 
 func (s source) Checkpoint(context.Context) ([]byte, error) { return s.signed, nil }
 
-// Tile reads the tile as wide as it is under this checkpoint and cuts it. A
-// crash can leave behind a partial tile that no checkpoint ever covered; this
-// way it is never looked at, and what is not published is never served.
+// Tile reads the tile in its width under this checkpoint and cuts it to the requested
+// width. So it never reads a partial tile that no checkpoint covers, as a crash may leave
+// one, and never serves what is not published.
 func (s source) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
 	have, ok := t.At(s.Size)
 	if !ok || have.Width < t.Width {
-		return nil, fmt.Errorf("%s is not under a checkpoint of %d entries: %w", t.Path(), s.Size, os.ErrNotExist)
+		return nil, fmt.Errorf("a checkpoint of %d entries does not cover %s: %w", s.Size, t.Path(), os.ErrNotExist)
 	}
 	s.mu.Lock()
 	data := s.cache[have]
@@ -76,9 +76,9 @@ func (p published) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
 	return source{p.current.Load()}.Tile(ctx, t)
 }
 
-// follow reads the checkpoint that the storage has published. It returns last
-// where there is nothing newer, and an error where the new one is not last with
-// entries added: that is never served.
+// follow reads the checkpoint that the storage has published. If it is not newer than last,
+// follow returns last. If it does not extend last, follow returns an error, so that a fork
+// is never served.
 func follow(ctx context.Context, dir tlog.Dir, key note.Verifier, last *view) (*view, error) {
 	signed, err := dir.Checkpoint(ctx)
 	if err != nil {
@@ -97,7 +97,7 @@ func follow(ctx context.Context, dir tlog.Dir, key note.Verifier, last *view) (*
 			return nil, fmt.Errorf("published checkpoint: %w", err)
 		}
 	}
-	// It may have been seen between the storage's rename and its fsync.
+	// The storage may have renamed the file but not yet fsynced the directory.
 	if err := durable.SyncDir(string(dir)); err != nil {
 		return nil, err
 	}
@@ -107,13 +107,13 @@ func follow(ctx context.Context, dir tlog.Dir, key note.Verifier, last *view) (*
 // await polls until a checkpoint of at least size entries is published.
 func (s *Server) await(ctx context.Context, size int64) (*view, error) {
 	const fast, slow = time.Millisecond, 25 * time.Millisecond
-	began, said := time.Now(), ""
+	began, logged := time.Now(), ""
 	for {
 		v, err := follow(ctx, s.tiles, s.verifier, s.current.Load())
 		switch {
 		case err != nil:
-			if err.Error() != said {
-				said = err.Error()
+			if err.Error() != logged {
+				logged = err.Error()
 				s.log.Error("reading the log's checkpoint", "error", err)
 			}
 		case v != s.current.Load():
@@ -140,11 +140,11 @@ func (s *Server) await(ctx context.Context, size int64) (*view, error) {
 func (s *Server) publish(v *view) {
 	s.current.Store(v)
 	s.metrics.size.Set(float64(v.Size))
-	// The storage publishes at most every 100 ms, by the age of the file. That
-	// spares logs with many front ends and witnesses; here one process sequences,
-	// publishes and then sequences again, so the wait would buy nothing. Where
-	// this fails, or the storage comes to judge otherwise, answers take 100 ms
-	// longer and nothing else changes.
+	// The storage publishes at most every 100 ms, judged by the age of the file. That
+	// helps logs with many front ends and witnesses. Here one process sequences and
+	// publishes in turn, so the wait would only delay answers. Making the file look
+	// older avoids it. If this fails, answers take 100 ms longer and nothing else
+	// changes.
 	then := time.Now().Add(-checkpointInterval)
 	os.Chtimes(filepath.Join(string(s.tiles), "checkpoint"), then, then)
 }

@@ -32,7 +32,7 @@ func TestRolledBackLogIsRefused(t *testing.T) {
 		}
 	}
 	restore()
-	refused(t, cfg, "the index knows 2 entries, the log has 1")
+	refused(t, cfg, "the index has 2 entries, the log only 1")
 
 	// The operator may accept it; what is added then makes a fork, which the old
 	// index, put back, tells too.

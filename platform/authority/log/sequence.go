@@ -11,25 +11,26 @@ import (
 	"github.com/colophon-build/colophon/tlog"
 )
 
-// errBusy is returned when as many entries wait as may. The client is to come
-// again later.
+// errBusy means that too many entries are pending or that the log is closing. The client
+// should try again later.
 var errBusy = errors.New("the log is busy; try again")
 
-// pending is an entry between its request and the index. All requests for the
-// same entry share one.
+// pending is an entry that is not in the index yet. All requests for the same entry share
+// it.
 type pending struct {
 	leaf  tlog.Hash
 	entry []byte
-	done  chan struct{} // closed once the rest is set
+	done  chan struct{} // closed when the fields below are set
 
 	err   error
 	index int64
-	known bool // it was in the log already
-	view  *view
+	known bool  // the entry was already in the log
+	view  *view // a published checkpoint that covers the entry
 }
 
-// place returns the entry's index and a view that covers it. It adds the entry
-// where the log does not have it. A caller that goes away does not stop it.
+// place returns the entry with its index and a view that covers it. It adds the entry if
+// the log does not have it. joined means that another request was adding it already. The
+// entry is added even if ctx is cancelled.
 func (s *Server) place(ctx context.Context, entry []byte) (p *pending, joined bool, err error) {
 	leaf := tlog.LeafHash(entry)
 	s.mu.Lock()
@@ -57,16 +58,17 @@ func (s *Server) place(ctx context.Context, entry []byte) (p *pending, joined bo
 	}
 }
 
-// sequence is the log's one writer. It takes what waits, has it sequenced,
-// waits until a checkpoint covers it, acknowledges, and indexes it. What comes
-// meanwhile is the next batch: the busier, the larger.
+// sequence is the only writer of the log. It takes a batch of queued entries, has Tessera
+// sequence them, waits until a checkpoint covers them, acknowledges them, and adds them to
+// the index. Entries that arrive meanwhile form the next batch, so batches grow with the
+// load.
 func (s *Server) sequence() {
 	defer close(s.stopped)
 	last := 0
 	for {
 		if last > 1 {
-			// The clients that were just answered are about to ask again. Without
-			// this the first of them would get a batch of its own.
+			// The clients that just got their answers are about to send the next entries.
+			// Without this wait, the first of them would get a batch of its own.
 			time.Sleep(gather)
 		}
 		s.mu.Lock()
@@ -96,7 +98,7 @@ func (s *Server) addBatch(batch []*pending) {
 	for _, p := range batch {
 		if p.index, p.known, p.err = s.index.lookup(p.leaf); p.err != nil || p.known {
 			p.view = s.current.Load()
-			s.settle(p)
+			s.finish(p)
 			continue
 		}
 		added = append(added, p)
@@ -119,16 +121,17 @@ func (s *Server) addBatch(batch []*pending) {
 	}
 	if err == nil {
 		if err := s.index.extend(s.ctx, source{view}, view.Checkpoint); err != nil {
-			// Entries stay pending until the index has them, so duplicates are
-			// still found; with too many of them the log is busy.
+			// Entries stay pending until the index has them, so duplicates are still
+			// found. If too many are pending, the log answers that it is busy.
 			s.log.Error("indexing the log", "error", err)
 		}
 	}
-	s.forget()
+	s.dropIndexed()
 }
 
-// settle answers an entry that needs no sequencing.
-func (s *Server) settle(p *pending) {
+// finish completes an entry that need not be sequenced: it is in the log already, or the
+// lookup failed.
+func (s *Server) finish(p *pending) {
 	if p.err != nil {
 		p.err = fmt.Errorf("index of the log: %w", p.err)
 	}
@@ -138,8 +141,8 @@ func (s *Server) settle(p *pending) {
 	close(p.done)
 }
 
-// forget drops the pending entries that the index knows or that have failed.
-func (s *Server) forget() {
+// dropIndexed removes pending entries that have failed or that the index has.
+func (s *Server) dropIndexed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for leaf, p := range s.pending {

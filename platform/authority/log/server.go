@@ -1,12 +1,12 @@
-// Package logserver is a Rekor v2 transparency log: hashedrekord 0.0.2 entries
-// over POST /api/v2/log/entries, reads by C2SP tlog-tiles under /api/v2, on
-// Tessera's POSIX storage.
+// Package log is a Rekor v2 transparency log on Tessera's POSIX storage. POST
+// /api/v2/log/entries adds hashedrekord 0.0.2 entries; reads under /api/v2 follow C2SP
+// tlog-tiles.
 //
-// An entry is acknowledged once it is in the tree on disk and a published
-// checkpoint covers it, all fsynced. The same entry again gets the original's
-// index and proof, so that a client who lost an answer can ask again. Which
-// entry has which index is looked up in a database beside the log, but the log
-// is the truth: the database is filled from it and can be deleted.
+// The log acknowledges an entry after it is in the tree on disk and a published
+// checkpoint covers it, all fsynced. If a client sends the same entry again, it gets the
+// index and proof of the original, so a client that lost an answer can repeat its request.
+// A database beside the log maps entries to indexes. It is a cache: the log fills it and
+// it can be deleted.
 package log
 
 import (
@@ -33,39 +33,41 @@ import (
 )
 
 const (
-	tilesDir = "tiles" // of Config.Dir: the log as C2SP tlog-tiles lays it out
+	tilesDir = "tiles" // directory in Config.Dir: the log in the layout of C2SP tlog-tiles
 
-	batchSize          = 256                    // entries sequenced at once
-	batchAge           = time.Millisecond       // wait for a batch that is handed over whole
-	gather             = 2 * time.Millisecond   // wait for the clients of a batch to ask again
-	checkpointInterval = 100 * time.Millisecond // the least that the storage takes
-	startTimeout       = 30 * time.Second       // to publish what a crash left unpublished
+	batchSize          = 256                    // entries sequenced together, at most
+	batchAge           = time.Millisecond       // how long Tessera waits for more entries; it gets a batch at once
+	gather             = 2 * time.Millisecond   // how long to wait for the next requests of the clients of a batch
+	checkpointInterval = 100 * time.Millisecond // the shortest that Tessera accepts
+	startTimeout       = 30 * time.Second       // for publishing, at start, what a crash left unpublished
 
 	defaultMaxPending = 1024
 )
 
 // Config of a Server.
 type Config struct {
-	// Dir holds the log: tiles/ (what is served), log.json (origin and public
-	// key) and index.db (a cache). Made at first start. One process at a time.
+	// Dir is the directory of the log: tiles/ (what is served), log.json (origin and
+	// public key) and index.db (a cache). Created at first start. One process at a time
+	// uses it.
 	Dir string
 
-	// KeyFile is the log's Ed25519 key, PKCS#8 in PEM, mode 0600. Made at first
-	// start, never overwritten; without it an existing log does not start.
+	// KeyFile is the path of the log's Ed25519 key, PKCS#8 in PEM, mode 0600. Created
+	// at first start and never overwritten. If it is missing, an existing log does not
+	// start.
 	KeyFile string
 
-	// Origin names the log in its checkpoints, and must be the host name (no
-	// port) of the URL that clients know it by. It cannot be changed later.
+	// Origin is the log's name in its checkpoints. It must be the host name (no port)
+	// of the log's URL. It cannot be changed later.
 	Origin string
 
-	// MaxPending bounds the requests in work, and the entries in memory, each
-	// of at most 128 KiB. More are answered with 503. 0 is 1024.
+	// MaxPending bounds the requests in progress, and the entries in memory, each of
+	// at most 128 KiB. Further requests get 503. 0 means 1024.
 	MaxPending int
 
-	// Metrics takes the server's collectors; nil means that nobody looks.
+	// Metrics registers the server's collectors; nil: they are not registered.
 	Metrics prometheus.Registerer
 
-	// Log takes what an operator must know; nil is slog.Default.
+	// Log gets messages for the operator; nil: slog.Default().
 	Log *slog.Logger
 }
 
@@ -81,16 +83,16 @@ type Server struct {
 	log        *slog.Logger
 	metrics    *metrics
 	lock       *dirlock.Lock
-	slots      chan struct{} // one for each request in work
+	slots      chan struct{} // one element for each request in progress
 
-	ctx      context.Context // of the storage
+	ctx      context.Context // context of the storage
 	cancel   context.CancelFunc
 	appender *tessera.Appender
 	shutdown func(context.Context) error
-	index    *index // of sequence alone, once it runs
+	index    *index // once sequence runs, it alone uses the index
 	current  atomic.Pointer[view]
 
-	wake    chan struct{} // something is in queue, or closing is set
+	wake    chan struct{} // signals that queue is not empty or closing is set
 	stopped chan struct{} // sequence has ended
 
 	mu      sync.Mutex
@@ -99,8 +101,8 @@ type Server struct {
 	closing bool
 }
 
-// New opens the log in cfg.Dir, or makes it. It returns once everything that
-// was ever sequenced is covered by a published checkpoint and indexed.
+// New opens the log in cfg.Dir, and creates it at the first start. It returns after a
+// published checkpoint and the index cover every entry in the tree.
 func New(cfg Config) (_ *Server, err error) {
 	s := &Server{
 		origin:     cfg.Origin,
@@ -129,7 +131,7 @@ func New(cfg Config) (_ *Server, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("directory of the log: %w", err)
 	}
-	// Two processes would each have an index of their own, and log the same entry twice.
+	// Two processes would have separate indexes and log the same entry twice.
 	if s.lock, err = dirlock.Take(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -163,7 +165,7 @@ func New(cfg Config) (_ *Server, err error) {
 	return s, nil
 }
 
-// open starts the storage and brings checkpoint and index up to the tree.
+// open starts the storage and brings checkpoint and index up to date with the tree.
 func (s *Server) open(dir string) error {
 	signer, err := tlog.NewSigner(s.origin, s.key)
 	if err != nil {
@@ -192,7 +194,8 @@ func (s *Server) open(dir string) error {
 	if err != nil {
 		return err
 	}
-	// A crash between the tree and its checkpoint leaves the storage to publish.
+	// After a crash the tree may be ahead of the checkpoint. The storage then publishes a
+	// new one.
 	v, err := s.await(ctx, int64(size))
 	if err != nil {
 		return err
@@ -202,13 +205,14 @@ func (s *Server) open(dir string) error {
 		return err
 	}
 	if err := s.index.check(s.ctx, source{v}, v.Checkpoint); err != nil {
-		return fmt.Errorf("%w; restore the log from a backup, or delete %s* to go on with this one, which everybody who saw the other can tell", err, path)
+		return fmt.Errorf("%w; restore the log from a backup, or delete %s* to continue with this state, which everybody who saw the lost entries can detect", err, path)
 	}
 	return s.index.extend(s.ctx, source{v}, v.Checkpoint)
 }
 
-// Close takes no more entries, finishes those it has, and ends. Where ctx ends
-// first, unfinished entries were not acknowledged; they may be in the log.
+// Close stops accepting entries, finishes the pending ones, and closes the log. If ctx ends
+// first, Close returns an error; the remaining entries are not acknowledged, but may be in
+// the log.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
 	again := s.closing
@@ -229,7 +233,8 @@ func (s *Server) Close(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	if err != nil {
-		// The writer may still hold storage and index; the process is to end.
+		// sequence may still use storage and index, so do not release them: the process
+		// must end.
 		s.cancel()
 		return fmt.Errorf("closing the log: %w", err)
 	}
@@ -253,14 +258,14 @@ func (s *Server) release() error {
 	return errors.Join(errs...)
 }
 
-// PublicKey is the log's key, for the trust root.
+// PublicKey returns the log's key, for the trust root.
 func (s *Server) PublicKey() crypto.PublicKey { return s.key.Public() }
 
-// KeyID is the trust root's logId.keyId, 32 bytes.
+// KeyID returns the trust root's logId.keyId, 32 bytes.
 func (s *Server) KeyID() []byte { return s.id[:] }
 
-// Origin is the log's name in its checkpoints.
+// Origin returns the log's name in its checkpoints.
 func (s *Server) Origin() string { return s.origin }
 
-// Created is when the log was made (UTC), the start of its key's validity.
+// Created returns when the log was created (UTC): the start of its key's validity.
 func (s *Server) Created() time.Time { return s.created }

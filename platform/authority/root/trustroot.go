@@ -1,10 +1,9 @@
-// Package trustroot tells clients whom to believe and where to go: Sigstore's
-// trusted root (v0.1) and signing config (v0.2) of protobuf-specs, the
-// platform's own document (spec/trust), and a TUF repository (TUF 1.0) that
-// hands the first two out and keeps them fresh.
+// Package root publishes the platform's trust root: the trusted root (v0.1) and signing
+// config (v0.2) of Sigstore's protobuf-specs, the platform's trust document (spec/trust),
+// and a TUF repository (TUF 1.0) that distributes them and renews its metadata.
 //
-// The documents are a function of keys, certificates and URLs: every start
-// gives the same bytes, so that a fingerprint stays true.
+// The documents depend only on keys, certificates and URLs. Every start produces the
+// same bytes, so that their fingerprints do not change.
 package root
 
 import (
@@ -33,7 +32,7 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// Where the documents are served.
+// URL paths of the documents.
 const (
 	TrustedRootPath   = "/trusted_root.json"
 	SigningConfigPath = "/signing_config.json"
@@ -42,19 +41,19 @@ const (
 
 // Config of a Service.
 type Config struct {
-	KeyDir string // holds the keys of the TUF repository; made at first start
-	Dir    string // holds the TUF repository; made at first start
+	KeyDir string // directory of the TUF repository's keys; created at first start
+	Dir    string // directory of the TUF repository; created at first start
 	URL    string // the platform's origin, without a trailing slash
 
-	CA    []*x509.Certificate // issuing → root; its service is at URL
-	CT    Log                 // certificate transparency; Origin and KeyID are not needed
-	Clock []*x509.Certificate // leaf → root; its service is at URL + /api/v1/timestamp
-	Log   Log                 // of signatures (Rekor v2)
+	CA  []*x509.Certificate // issuing certificate first, root last; its service is at URL
+	CT  Log                 // certificate transparency log; Origin and KeyID are ignored
+	TSA []*x509.Certificate // timestamp authority: leaf first, root last; its service is at URL + /api/v1/timestamp
+	Log Log                 // transparency log of signatures (Rekor v2)
 
-	Builders []trust.Builder // the builders that the platform speaks for
+	Builders []trust.Builder // the builders of the platform
 
-	// Outside, if set, takes the place of CA, CT, Clock and Log: the trust services
-	// of somebody else.
+	// Outside, if set, replaces CA, CT, TSA and Log with trust services that another
+	// operator runs.
 	Outside *Outside
 
 	Logger *slog.Logger // nil: slog.Default()
@@ -62,21 +61,21 @@ type Config struct {
 
 // Log is a transparency log.
 type Log struct {
-	Origin    string // of its checkpoints: the host name of BaseURL, without a port
+	Origin    string // origin of its checkpoints: the host name of BaseURL, without a port
 	BaseURL   string
 	PublicKey crypto.PublicKey // Ed25519 or ECDSA P-256
-	KeyID     []byte           // 32 bytes, by C2SP signed-note
-	Since     time.Time        // when the key was made
+	KeyID     []byte           // 32 bytes, as C2SP signed-note derives it
+	Since     time.Time        // when the key was created
 }
 
-// Outside are a trusted root and signing config as received. Both are checked,
-// and handed on byte for byte.
+// Outside holds a trusted root and a signing config as received. New checks both; the
+// service publishes them unchanged.
 type Outside struct {
 	TrustedRoot   []byte
 	SigningConfig []byte
 }
 
-// Service hands the documents out. Safe for concurrent use.
+// Service serves the documents. Safe for concurrent use.
 type Service struct {
 	trustedRoot   []byte
 	signingConfig []byte
@@ -85,8 +84,7 @@ type Service struct {
 	log           *slog.Logger
 }
 
-// New makes the documents, and publishes them in the TUF repository where that
-// does not hold them yet.
+// New builds the documents, and publishes those that the TUF repository does not hold yet.
 func New(cfg Config) (*Service, error) {
 	s := &Service{log: cfg.Logger}
 	if s.log == nil {
@@ -105,7 +103,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	for name, data := range map[string][]byte{"trusted root": s.trustedRoot, "signing config": s.signingConfig} {
 		if len(data) > limits.TrustRoot {
-			return nil, fmt.Errorf("%s of %d bytes, at most %d are taken", name, len(data), limits.TrustRoot)
+			return nil, fmt.Errorf("%s: got %d bytes, want at most %d", name, len(data), limits.TrustRoot)
 		}
 	}
 	if _, err := root.NewSigningConfigFromJSON(s.signingConfig); err != nil {
@@ -116,7 +114,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("trust document: %w", err)
 	}
 	s.document = append(s.document, '\n')
-	// What clients will refuse is not served in the first place.
+	// Do not serve a document that clients would refuse.
 	if _, err := trust.Parse(s.document); err != nil {
 		return nil, err
 	}
@@ -124,7 +122,7 @@ func New(cfg Config) (*Service, error) {
 		"colophon.json":            s.document,
 		"trusted_root.json":        s.trustedRoot,
 		"signing_config.v0.2.json": s.signingConfig,
-		// The name that cosign asks for where it is told to use Rekor v2.
+		// cosign asks for this name if it is told to use Rekor v2.
 		"signing_config_rekor_v2.v0.2.json": s.signingConfig,
 	})
 	if err != nil {
@@ -133,14 +131,14 @@ func New(cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// TrustedRoot is what TrustedRootPath serves. Not to be changed.
+// TrustedRoot returns the bytes served at TrustedRootPath. Do not modify them.
 func (s *Service) TrustedRoot() []byte { return s.trustedRoot }
 
-// SigningConfig is what SigningConfigPath serves. Not to be changed.
+// SigningConfig returns the bytes served at SigningConfigPath. Do not modify them.
 func (s *Service) SigningConfig() []byte { return s.signingConfig }
 
-// Document is what DocumentPath serves: the fingerprint that `trust add` shows
-// is SHA-256 of these bytes. Not to be changed.
+// Document returns the bytes served at DocumentPath. The fingerprint that `colophon trust
+// add` shows is their SHA-256. Do not modify them.
 func (s *Service) Document() []byte { return s.document }
 
 // Register serves the documents, and the TUF repository under /tuf/.
@@ -157,19 +155,19 @@ func (s *Service) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /tuf/{path...}", s.tuf.serve)
 }
 
-// trustedRoot makes a trusted root as sigstore-go 1.3 and cosign 3.1 read it.
+// trustedRoot returns a trusted root that sigstore-go 1.3 and cosign 3.1 can read.
 func trustedRoot(cfg Config) ([]byte, error) {
 	ca, err := authority(cfg.URL, cfg.CA)
 	if err != nil {
 		return nil, fmt.Errorf("certificate authority: %w", err)
 	}
-	clock, err := authority(cfg.URL+"/api/v1/timestamp", cfg.Clock)
+	tsa, err := authority(cfg.URL+"/api/v1/timestamp", cfg.TSA)
 	if err != nil {
-		return nil, fmt.Errorf("clock: %w", err)
+		return nil, fmt.Errorf("timestamp authority: %w", err)
 	}
-	if cfg.Clock[0].IsCA {
-		// Clients find no leaf, and then no timestamp verifies.
-		return nil, errors.New("clock: the chain does not begin with the leaf")
+	if cfg.TSA[0].IsCA {
+		// Clients would find no leaf and reject every timestamp.
+		return nil, errors.New("timestamp authority: the chain does not begin with the leaf")
 	}
 	ct := cfg.CT
 	spki, err := x509.MarshalPKIXPublicKey(ct.PublicKey)
@@ -194,7 +192,7 @@ func trustedRoot(cfg Config) ([]byte, error) {
 		Tlogs:                  []*proto.TransparencyLogInstance{tlog},
 		CertificateAuthorities: []*proto.CertificateAuthority{ca},
 		Ctlogs:                 []*proto.TransparencyLogInstance{ctlog},
-		TimestampAuthorities:   []*proto.CertificateAuthority{clock},
+		TimestampAuthorities:   []*proto.CertificateAuthority{tsa},
 	})
 }
 
@@ -224,7 +222,7 @@ func authority(uri string, chain []*x509.Certificate) (*proto.CertificateAuthori
 
 func instance(l Log) (*proto.TransparencyLogInstance, error) {
 	if l.Since.IsZero() {
-		return nil, errors.New("it is not known since when the key is valid")
+		return nil, errors.New("the creation time of the key is not set")
 	}
 	spki, err := x509.MarshalPKIXPublicKey(l.PublicKey)
 	if err != nil {
@@ -242,8 +240,8 @@ func instance(l Log) (*proto.TransparencyLogInstance, error) {
 	}, nil
 }
 
-// checkLog refuses what clients would stumble over in silence: they take the
-// origin from the URL, and the key id from both.
+// checkLog checks Origin and KeyID. Clients derive the origin from the URL, and the key
+// id from origin and key; if they differ, every proof of the log fails without a reason.
 func checkLog(l Log) error {
 	u, err := url.Parse(l.BaseURL)
 	if err != nil {
@@ -281,7 +279,7 @@ func signingConfig(cfg Config) ([]byte, error) {
 		CaUrls:          service(cfg.URL, 1, cfg.CA[0].NotBefore),
 		RekorTlogUrls:   service(cfg.Log.BaseURL, 2, cfg.Log.Since),
 		RekorTlogConfig: all,
-		TsaUrls:         service(cfg.URL+"/api/v1/timestamp", 1, cfg.Clock[0].NotBefore),
+		TsaUrls:         service(cfg.URL+"/api/v1/timestamp", 1, cfg.TSA[0].NotBefore),
 		TsaConfig:       all,
 	})
 }
@@ -290,8 +288,8 @@ func since(t time.Time) *protocommon.TimeRange {
 	return &protocommon.TimeRange{Start: timestamppb.New(t.UTC().Truncate(time.Second))}
 }
 
-// marshal gives the same bytes for the same message: protojson by itself varies
-// its white space on purpose.
+// marshal returns the same bytes for the same message. protojson alone does not: it
+// varies white space on purpose.
 func marshal(m pb.Message) ([]byte, error) {
 	raw, err := protojson.Marshal(m)
 	if err != nil {

@@ -73,7 +73,7 @@ func config(t testing.TB) Config {
 	const url = "http://127.0.0.1:8080"
 	return Config{
 		KeyDir: t.TempDir(), Dir: t.TempDir(), URL: url,
-		CA: chain(t, true), Clock: chain(t, false),
+		CA: chain(t, true), TSA: chain(t, false),
 		CT:       Log{BaseURL: url + "/ct", PublicKey: ct.Public(), Since: born},
 		Log:      Log{Origin: "127.0.0.1", BaseURL: url, PublicKey: public, KeyID: id[:], Since: born},
 		Builders: []trust.Builder{{ID: url + "/builders/buildkit/v1", Level: 3}},
@@ -143,17 +143,17 @@ func TestDocumentsAreTheSameAfterEveryStart(t *testing.T) {
 
 func TestConfigurationThatClientsWouldStumbleOver(t *testing.T) {
 	for name, spoil := range map[string]func(*Config){
-		"origin with port":   func(c *Config) { c.Log.Origin = "127.0.0.1:8080" },
-		"other key id":       func(c *Config) { c.Log.KeyID = make([]byte, 32) },
-		"no key id":          func(c *Config) { c.Log.KeyID = nil },
-		"no since":           func(c *Config) { c.Log.Since = time.Time{} },
-		"no since for CT":    func(c *Config) { c.CT.Since = time.Time{} },
-		"clock without leaf": func(c *Config) { c.Clock = chain(t, true) },
-		"chain of others":    func(c *Config) { c.CA[1] = chain(t, true)[1] },
-		"chain of one":       func(c *Config) { c.CA = c.CA[:1] },
-		"no builder":         func(c *Config) { c.Builders = nil },
-		"builder of others":  func(c *Config) { c.Builders[0].ID = "https://elsewhere.example/builders/x" },
-		"outside, no root":   func(c *Config) { c.Outside = &Outside{SigningConfig: []byte("{}")} },
+		"origin with port":  func(c *Config) { c.Log.Origin = "127.0.0.1:8080" },
+		"other key id":      func(c *Config) { c.Log.KeyID = make([]byte, 32) },
+		"no key id":         func(c *Config) { c.Log.KeyID = nil },
+		"no since":          func(c *Config) { c.Log.Since = time.Time{} },
+		"no since for CT":   func(c *Config) { c.CT.Since = time.Time{} },
+		"TSA without leaf":  func(c *Config) { c.TSA = chain(t, true) },
+		"chain of others":   func(c *Config) { c.CA[1] = chain(t, true)[1] },
+		"chain of one":      func(c *Config) { c.CA = c.CA[:1] },
+		"no builder":        func(c *Config) { c.Builders = nil },
+		"builder of others": func(c *Config) { c.Builders[0].ID = "https://elsewhere.example/builders/x" },
+		"outside, no root":  func(c *Config) { c.Outside = &Outside{SigningConfig: []byte("{}")} },
 		"outside, other media": func(c *Config) {
 			c.Outside = &Outside{TrustedRoot: []byte(`{"mediaType":"x"}`), SigningConfig: []byte("{}")}
 		},
@@ -173,7 +173,7 @@ func TestOutsideServicesAreHandedOnByteForByte(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := config(t)
-	cfg.CA, cfg.Clock, cfg.CT, cfg.Log = nil, nil, Log{}, Log{}
+	cfg.CA, cfg.TSA, cfg.CT, cfg.Log = nil, nil, Log{}, Log{}
 	cfg.Outside = &Outside{TrustedRoot: compact.Bytes(), SigningConfig: theirs.SigningConfig()}
 	url := serve(t, open(t, cfg))
 	if got := get(t, url+TrustedRootPath, 200); !bytes.Equal(got, compact.Bytes()) {

@@ -26,9 +26,9 @@ import (
 	"github.com/colophon-build/colophon/internal/keys"
 )
 
-// How long each role's metadata is good for. It is signed anew once a third of
-// that is left, so a platform may rest for that long without turning clients
-// away.
+// How long the metadata of each TUF role is valid. A running platform signs it again when
+// a third of that time is left, so a platform can be stopped for that long before its
+// metadata expires.
 const (
 	rootLife      = 3 * 365 * 24 * time.Hour
 	targetsLife   = 365 * 24 * time.Hour
@@ -38,17 +38,17 @@ const (
 	refreshEvery = time.Hour
 )
 
-// repository is a TUF repository with consistent snapshots in a directory that
-// has the layout clients see:
+// repository is a TUF repository with consistent snapshots. Its directory has the layout
+// that clients see:
 //
-//	timestamp.json                the only file that is ever replaced
+//	timestamp.json                the only file that is replaced
 //	N.root.json, N.targets.json, N.snapshot.json
 //	targets/<SHA-256, hex>.<name>
-//	N.timestamp.json              not served: remembers which numbers are used
+//	N.timestamp.json              not served: records which versions are used
 //
-// It is published from the leaves up, timestamp last: a crash leaves the old
-// state whole, and at most files that nothing names. Version numbers go on from
-// the highest file there is, so none is used twice.
+// publish writes targets first and timestamp.json last, so a crash leaves the old state
+// intact, plus at most some files that no metadata names. The next version is one above
+// the highest version of any file, so no version is used twice.
 type repository struct {
 	dir     string
 	files   *os.Root // dir, for reading
@@ -64,7 +64,7 @@ func openRepository(keyDir, dir string, targets map[string][]byte) (*repository,
 	if err := os.MkdirAll(filepath.Join(dir, "targets"), 0o755); err != nil {
 		return nil, err
 	}
-	if err := ensureKeyed(keyDir, dir); err != nil {
+	if err := checkRootKey(keyDir, dir); err != nil {
 		return nil, err
 	}
 	r := &repository{dir: dir, targets: targets, now: time.Now}
@@ -85,20 +85,20 @@ func openRepository(keyDir, dir string, targets map[string][]byte) (*repository,
 	return r, nil
 }
 
-// ensureKeyed refuses a published repository without its root key: clients that
-// pinned it would be cut off by a new one.
-func ensureKeyed(keyDir, dir string) error {
+// checkRootKey returns an error if a published repository has lost its root key. With a
+// new key, clients that pinned the old root could not update.
+func checkRootKey(keyDir, dir string) error {
 	_, rootErr := os.Lstat(filepath.Join(dir, "1.root.json"))
 	path := filepath.Join(keyDir, "tuf-root.key")
 	_, keyErr := os.Lstat(path)
 	if rootErr == nil && errors.Is(keyErr, fs.ErrNotExist) {
-		return fmt.Errorf("%s is missing, but clients pinned its root; restore it from a backup", path)
+		return fmt.Errorf("%s is missing, but clients have pinned the root that it signed; restore it from a backup", path)
 	}
 	return nil
 }
 
-// Run signs the TUF repository's metadata anew, well before it expires, until
-// ctx is done.
+// Run signs the TUF repository's metadata again well before it expires, until ctx is
+// done.
 func (s *Service) Run(ctx context.Context) {
 	tick := time.NewTicker(refreshEvery)
 	defer tick.Stop()
@@ -114,7 +114,7 @@ func (s *Service) Run(ctx context.Context) {
 	}
 }
 
-// publish brings the directory to what it should be at this moment.
+// publish writes the metadata and targets that are missing, outdated or about to expire.
 func (r *repository) publish() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -135,15 +135,15 @@ func (r *repository) publish() error {
 	return r.publishTimestamp(state)
 }
 
-// state is what timestamp.json leads to. A nil member is not there yet, or no
-// longer good and to be made.
+// state is the metadata that timestamp.json leads to. A nil member does not exist yet or
+// must be replaced.
 type state struct {
 	targets   *metadata.Metadata[metadata.TargetsType]
 	snapshot  *metadata.Metadata[metadata.SnapshotType]
 	timestamp *metadata.Metadata[metadata.TimestampType]
 }
 
-// load reads and verifies the published state, as a client does.
+// load reads and verifies the published state as a client does.
 func (r *repository) load(root *metadata.Metadata[metadata.RootType]) (*state, error) {
 	s := &state{}
 	data, err := os.ReadFile(filepath.Join(r.dir, "timestamp.json"))
@@ -212,7 +212,7 @@ func (r *repository) publishRoot() (*metadata.Metadata[metadata.RootType], error
 			return nil, err
 		}
 		if version > 0 && !slices.Contains(root.Signed.Roles[role].KeyIDs, id) {
-			return nil, fmt.Errorf("%d.root.json gives role %s to other keys than ours; restore both from one backup", version, role)
+			return nil, fmt.Errorf("%d.root.json does not list our key for the role %s; restore repository and keys from the same backup", version, role)
 		}
 		if err := next.Signed.AddKey(k, role); err != nil {
 			return nil, err
@@ -226,7 +226,7 @@ func (r *repository) publishRoot() (*metadata.Metadata[metadata.RootType], error
 		return nil, err
 	}
 	if version > 0 {
-		// Clients go from root to root: the old one must vouch for the new.
+		// Clients update from root to root: the old root must verify the new one.
 		if err := root.VerifyDelegate(metadata.ROOT, next); err != nil {
 			return nil, fmt.Errorf("%d.root.json does not accept its successor: %w", version, err)
 		}
@@ -237,7 +237,7 @@ func (r *repository) publishRoot() (*metadata.Metadata[metadata.RootType], error
 func (r *repository) publishTargets(s *state) error {
 	for name, data := range r.targets {
 		path := filepath.Join(r.dir, "targets", fmt.Sprintf("%x.%s", sha256.Sum256(data), name))
-		// One that a disk lost is written again.
+		// A target file that was lost or damaged is written again.
 		if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) {
 			continue
 		}
@@ -265,7 +265,7 @@ func (r *repository) publishTargets(s *state) error {
 	return r.write(fmt.Sprintf("%d.targets.json", version+1), next, r.offline)
 }
 
-// listed says whether the metadata names exactly our targets.
+// listed reports whether the metadata names exactly our targets.
 func (r *repository) listed(have map[string]*metadata.TargetFiles) bool {
 	if len(have) != len(r.targets) {
 		return false
@@ -338,7 +338,7 @@ func (r *repository) write(name string, m sealable, key *keys.Key) error {
 	return durable.CreateFile(filepath.Join(r.dir, name), data, 0o644)
 }
 
-// highest is the highest version of a role's files, 0 where there is none.
+// highest returns the highest version of a role's files, or 0 if there are none.
 func (r *repository) highest(role string) (int64, error) {
 	entries, err := os.ReadDir(r.dir)
 	if err != nil {
@@ -365,7 +365,7 @@ func (r *repository) stale(expires time.Time, life time.Duration) bool {
 	return expires.Sub(r.now()) < life/3
 }
 
-// What may be read, and nothing else of the directory.
+// readable matches the paths that are served; nothing else in the directory is.
 var readable = regexp.MustCompile(`^(timestamp\.json|[1-9][0-9]{0,9}\.(root|targets|snapshot)\.json|targets/[0-9a-f]{64}\.[a-z0-9_.]{1,64})$`)
 
 func (r *repository) serve(w http.ResponseWriter, req *http.Request) {
@@ -398,8 +398,8 @@ func (r *repository) serve(w http.ResponseWriter, req *http.Request) {
 	http.ServeContent(w, req, "", st.ModTime(), f)
 }
 
-// TUFRootChecksum is SHA-256 of the first TUF root, hex: what
-// `cosign initialize --root-checksum` takes.
+// TUFRootChecksum returns the SHA-256 of the first TUF root, in hex, for
+// `cosign initialize --root-checksum`.
 func (s *Service) TUFRootChecksum() (string, error) {
 	data, err := os.ReadFile(filepath.Join(s.tuf.dir, "1.root.json"))
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package tsa is a timestamp authority (RFC 3161, over HTTP by its section
-// 3.4): POST /api/v1/timestamp, and the certificates that its tokens verify
-// with at /api/v1/timestamp/certchain, paths as Sigstore's clients know them.
+// Package tsa is a timestamp authority (RFC 3161, over HTTP as in its section 3.4). It
+// answers POST /api/v1/timestamp with a timestamp, and GET /api/v1/timestamp/certchain
+// with the certificates that verify timestamps. Sigstore clients use these paths.
 package tsa
 
 import (
@@ -26,11 +26,11 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Path is where timestamps are asked for.
+// Path is the URL path of timestamps.
 const Path = "/api/v1/timestamp"
 
 const (
-	maxRequest = 8 << 10 // bytes; an honest one has about a hundred
+	maxRequest = 8 << 10 // bytes; an honest request has about a hundred
 	maxNonce   = 64      // bytes
 	accuracy   = time.Second
 
@@ -39,7 +39,7 @@ const (
 )
 
 var (
-	// policy is the one that Sigstore's timestamp authorities use by default.
+	// policy is the default policy of Sigstore's timestamp authorities.
 	policy = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 2}
 
 	oidExtKeyUsage  = asn1.ObjectIdentifier{2, 5, 29, 37}
@@ -50,7 +50,7 @@ var (
 
 // Config of a Service.
 type Config struct {
-	Dir string       // holds root and leaf; made at first start
+	Dir string       // directory of root and leaf; created at first start
 	Log *slog.Logger // nil: slog.Default()
 }
 
@@ -60,13 +60,13 @@ type Service struct {
 	chain []*x509.Certificate // leaf, root
 	pem   []byte
 	log   *slog.Logger
-	now   func() time.Time // time.Now
+	now   func() time.Time // time.Now, except in tests
 
 	mu   sync.Mutex
-	last time.Time // latest time that was certified
+	last time.Time // latest time of any timestamp
 }
 
-// New opens the authority's keys and certificates, or makes them.
+// New opens the authority's keys and certificates, and creates them at the first start.
 func New(cfg Config) (*Service, error) {
 	rootKey, err := keys.Open(cfg.Dir, "clock-root")
 	if err != nil {
@@ -80,8 +80,8 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The usage must be there alone and critical (RFC 3161, section 2.3), which
-	// crypto/x509 does not do by itself.
+	// The extended key usage must be the only one, and critical (RFC 3161, section 2.3).
+	// crypto/x509 does not mark it critical.
 	usage, err := asn1.Marshal([]asn1.ObjectIdentifier{oidTimeStamping})
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func New(cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// Chain is the leaf, then the root.
+// Chain returns the leaf, then the root.
 func (s *Service) Chain() []*x509.Certificate { return s.chain }
 
 // Register serves timestamps and the chain.
@@ -118,7 +118,8 @@ func (s *Service) Register(mux *http.ServeMux) {
 	})
 }
 
-// refusal is an answer by the protocol: the request was understood.
+// refusal is an error that the protocol can express: the authority understood the request
+// and rejects it.
 type refusal struct {
 	failure timestamp.FailureInfo
 	why     string
@@ -142,7 +143,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case refused:
 		if no.failure == timestamp.TimeNotAvailable {
-			s.log.Error("no timestamp given", "err", err)
+			s.log.Error("no timestamp issued", "err", err)
 		}
 		reply, err = timestamp.CreateErrorResponse(timestamp.Rejection, no.failure)
 	case err != nil:
@@ -150,8 +151,8 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err != nil {
-		s.log.Error("no timestamp given", "err", err)
-		http.Error(w, "the timestamp could not be made", http.StatusInternalServerError)
+		s.log.Error("no timestamp issued", "err", err)
+		http.Error(w, "the timestamp authority failed; its log has the reason", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/timestamp-reply")
@@ -159,8 +160,8 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	w.Write(reply)
 }
 
-// reply makes the response to a DER request. An error that is no refusal means
-// that the request is no request.
+// reply returns the response to a request in DER. An error other than a refusal means
+// that der is not a timestamp request.
 func (s *Service) reply(der []byte) ([]byte, error) {
 	req, err := parse(der)
 	if err != nil {
@@ -186,10 +187,10 @@ func (s *Service) reply(der []byte) ([]byte, error) {
 	return reply, nil
 }
 
-// parse reads TimeStampReq (RFC 3161, section 2.4.1), and takes only what is
-// safe to certify.
+// parse reads a TimeStampReq (RFC 3161, section 2.4.1) and accepts only requests that are
+// safe to sign.
 func parse(der []byte) (*timestamp.Request, error) {
-	// The library does not look at the version.
+	// The library does not check the version.
 	var version int
 	var seq cryptobyte.String
 	if in := cryptobyte.String(der); !in.ReadASN1(&seq, cbasn1.SEQUENCE) || !in.Empty() || !seq.ReadASN1Integer(&version) {
@@ -210,7 +211,7 @@ func parse(der []byte) (*timestamp.Request, error) {
 		return nil, refusal{timestamp.BadDataFormat, fmt.Sprintf("got a digest of %d bytes, want %d", len(req.HashedMessage), size)}
 	}
 	if req.Nonce != nil && (req.Nonce.Sign() < 0 || req.Nonce.BitLen() > 8*maxNonce) {
-		return nil, refusal{timestamp.BadDataFormat, "the nonce is negative or over-long"}
+		return nil, refusal{timestamp.BadDataFormat, "the nonce is negative or too long"}
 	}
 	if len(req.TSAPolicyOID) > 0 && !req.TSAPolicyOID.Equal(policy) {
 		return nil, refusal{timestamp.UnacceptedPolicy, fmt.Sprintf("got policy %s, want %s", req.TSAPolicyOID, policy)}
@@ -221,18 +222,18 @@ func parse(der []byte) (*timestamp.Request, error) {
 	return req, nil
 }
 
-// time is now, unless the clock has been set back or is outside of the
-// certificate's life: then nothing can be certified.
+// time returns the current time. It is an error if the system clock was set back, or is
+// outside the validity of the certificate: no timestamp can be issued then.
 func (s *Service) time() (time.Time, error) {
 	now := s.now().UTC().Round(0) // wall clock
 	if now.Before(s.leaf.Cert.NotBefore) || now.After(s.leaf.Cert.NotAfter) {
-		return now, refusal{timestamp.TimeNotAvailable, fmt.Sprintf("the clock says %s, the certificate is for %s to %s",
+		return now, refusal{timestamp.TimeNotAvailable, fmt.Sprintf("the system clock says %s, but the certificate is valid from %s to %s",
 			now.Format(time.RFC3339), s.leaf.Cert.NotBefore.Format(time.RFC3339), s.leaf.Cert.NotAfter.Format(time.RFC3339))}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now.Before(s.last.Add(-accuracy)) {
-		return now, refusal{timestamp.TimeNotAvailable, fmt.Sprintf("the clock was set back: got %s after %s", now.Format(time.RFC3339Nano), s.last.Format(time.RFC3339Nano))}
+		return now, refusal{timestamp.TimeNotAvailable, fmt.Sprintf("the system clock was set back: got %s after %s", now.Format(time.RFC3339Nano), s.last.Format(time.RFC3339Nano))}
 	}
 	if now.After(s.last) {
 		s.last = now
