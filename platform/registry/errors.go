@@ -25,10 +25,10 @@ const (
 	codeDenied              = "DENIED"
 	codeUnsupported         = "UNSUPPORTED"
 	codeTooManyRequests     = "TOOMANYREQUESTS"
-	codeUnknown             = "UNKNOWN" // what clients take every other code for
+	codeUnknown             = "UNKNOWN" // not in the spec; clients treat unknown codes like this
 )
 
-// A failure is an answer other than success, told to the client as it is.
+// A failure is an error whose text the client gets.
 type failure struct {
 	status  int
 	code    string
@@ -47,7 +47,7 @@ func errNameInvalid(format string, args ...any) error {
 }
 
 func errMethod(req *request) error {
-	return failed(http.StatusMethodNotAllowed, codeUnsupported, "got method %q, which %s does not have", req.Method, req.kind)
+	return failed(http.StatusMethodNotAllowed, codeUnsupported, "method %q is not allowed for %s", req.Method, req.kind)
 }
 
 func errBlobUnknown(name string, d digest) error {
@@ -58,23 +58,23 @@ func errManifestUnknown(name, ref string) error {
 	return failed(http.StatusNotFound, codeManifestUnknown, "repository %q has no manifest %q", name, ref)
 }
 
-// fail writes err as the answer. What is not a failure is ours: the client
-// learns the kind, the log the cause.
+// fail answers with err. If err is not a failure, it is internal: the client gets a general
+// message, and the log gets the cause.
 func (r *Registry) fail(w *recorder, req *request, err error) {
 	f, ok := errors.AsType[*failure](err)
 	if !ok {
-		f = &failure{status: http.StatusInternalServerError, code: codeUnknown, message: "the registry failed; its log says why"}
+		f = &failure{status: http.StatusInternalServerError, code: codeUnknown, message: "the registry failed; its log has the reason"}
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 			f.status, f.message = http.StatusInsufficientStorage, "the registry's disk is full"
 		}
 		if req.Context().Err() != nil {
-			r.cfg.Log.Info("registry: the client left", "method", req.Method, "repository", req.name, "ref", req.ref, "error", err)
+			r.cfg.Log.Info("registry: the client disconnected", "method", req.Method, "repository", req.name, "ref", req.ref, "error", err)
 		} else {
 			r.cfg.Log.Error("registry: request failed", "method", req.Method, "kind", req.kind, "repository", req.name, "ref", req.ref, "error", err)
 		}
 	}
 	if w.wrote {
-		return // too late for another answer; the length already tells the client
+		return // the answer has begun; the client sees that it is too short
 	}
 	body, err := json.Marshal(map[string]any{"errors": []any{
 		struct {

@@ -17,8 +17,8 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// The media types that are taken for manifests. There are no others: what is
-// not understood cannot be checked.
+// The media types of manifests that the registry accepts. It refuses all others, because it
+// cannot check them.
 const (
 	typeManifest       = "application/vnd.oci.image.manifest.v1+json"
 	typeIndex          = "application/vnd.oci.image.index.v1+json"
@@ -26,8 +26,8 @@ const (
 	typeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 )
 
-// foreignLayer holds the layers that may be absent, because their licence
-// forbids to push them.
+// foreignLayer has the media types of layers that may be missing in the registry, because
+// their licence forbids pushing them.
 var foreignLayer = map[string]bool{
 	"application/vnd.oci.image.layer.nondistributable.v1.tar":      true,
 	"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": true,
@@ -35,8 +35,8 @@ var foreignLayer = map[string]bool{
 	"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":    true,
 }
 
-// A descriptor is the part of an OCI descriptor that the registry needs and
-// that referrers lists show.
+// A descriptor has the members of an OCI descriptor that the registry needs and that
+// referrers lists show.
 type descriptor struct {
 	MediaType    string            `json:"mediaType"`
 	Digest       string            `json:"digest"`
@@ -45,7 +45,7 @@ type descriptor struct {
 	Annotations  map[string]string `json:"annotations,omitempty"`
 }
 
-// manifestFile is what is read of any of the four kinds of manifest.
+// manifestFile has the members that the registry reads from the four kinds of manifests.
 type manifestFile struct {
 	SchemaVersion int               `json:"schemaVersion"`
 	MediaType     string            `json:"mediaType"`
@@ -57,9 +57,9 @@ type manifestFile struct {
 	Annotations   map[string]string `json:"annotations"`
 }
 
-// parseManifest reads a manifest of which every reader makes the same: its
-// bytes alone say which kind it is, so that a wrong Content-Type cannot turn
-// it into another (CVE-2021-41190).
+// parseManifest parses a manifest that all readers must understand in the same way. The bytes
+// alone determine its kind, so a wrong Content-Type cannot turn an image into an index
+// (CVE-2021-41190).
 func parseManifest(raw []byte) (*manifestFile, error) {
 	var m manifestFile
 	if err := strict.Unmarshal(raw, limits.Manifest, &m); err != nil {
@@ -82,20 +82,20 @@ func parseManifest(raw []byte) (*manifestFile, error) {
 	switch m.MediaType {
 	case typeIndex, typeDockerList:
 		if !has("manifests") || has("layers") || has("config") {
-			return nil, fmt.Errorf("%s must have manifests, and neither config nor layers", m.MediaType)
+			return nil, fmt.Errorf("%s must have manifests, but no config and no layers", m.MediaType)
 		}
 	case typeManifest, typeDockerManifest:
 		if m.Config == nil || !has("layers") || has("manifests") {
-			return nil, fmt.Errorf("%s must have config and layers, and no manifests", m.MediaType)
+			return nil, fmt.Errorf("%s must have config and layers, but no manifests", m.MediaType)
 		}
 	default:
-		return nil, fmt.Errorf("got mediaType %q, which is not a manifest's", m.MediaType)
+		return nil, fmt.Errorf("mediaType %q is not a type of manifest that this registry accepts", m.MediaType)
 	}
 	if n := len(m.Layers); n > limits.Layers {
-		return nil, fmt.Errorf("got %d layers, at most %d are taken", n, limits.Layers)
+		return nil, fmt.Errorf("got %d layers, want at most %d", n, limits.Layers)
 	}
 	if n := len(m.Manifests); n > limits.IndexManifests {
-		return nil, fmt.Errorf("got %d manifests, at most %d are taken", n, limits.IndexManifests)
+		return nil, fmt.Errorf("got %d manifests, want at most %d", n, limits.IndexManifests)
 	}
 	if m.Subject != nil {
 		if _, err := parseDigest(m.Subject.Digest); err != nil {
@@ -105,7 +105,7 @@ func parseManifest(raw []byte) (*manifestFile, error) {
 	return &m, nil
 }
 
-// describe is the manifest as a referrers list shows it.
+// describe returns the descriptor of the manifest as a referrers list shows it.
 func (m *manifestFile) describe(d digest, size int) descriptor {
 	desc := descriptor{MediaType: m.MediaType, Digest: d.String(), Size: int64(size)}
 	if m.Subject != nil {
@@ -117,8 +117,8 @@ func (m *manifestFile) describe(d digest, size int) descriptor {
 	return desc
 }
 
-// putManifest is PUT /v2/NAME/manifests/REFERENCE, with ?tag=… for tags to be
-// set on a manifest that is pushed by digest.
+// putManifest serves PUT /v2/NAME/manifests/REFERENCE. A push by digest sets the tags in
+// ?tag=….
 func (r *Registry) putManifest(w http.ResponseWriter, req *request) error {
 	d, tags, err := putReference(req)
 	if err != nil {
@@ -168,11 +168,11 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *request) error {
 	return nil
 }
 
-// maxPutTags is the number of tags of one push; the spec asks for ten.
+// maxPutTags is the limit of tags in one push; the spec requires at least ten.
 const maxPutTags = 32
 
-// putReference returns the digest that a push is to have, if it says one, and
-// the tags it sets.
+// putReference returns the digest in the path of a push, zero if the push is by tag, and the
+// tags that the push sets.
 func putReference(req *request) (d digest, tags []string, err error) {
 	tags = req.URL.Query()["tag"]
 	if strings.Contains(req.ref, ":") {
@@ -180,27 +180,27 @@ func putReference(req *request) (d digest, tags []string, err error) {
 			return d, nil, err
 		}
 	} else if len(tags) > 0 {
-		return d, nil, failed(http.StatusBadRequest, codeUnsupported, "tag parameters go with a push by digest, not by tag %q", req.ref)
+		return d, nil, failed(http.StatusBadRequest, codeUnsupported, "tag parameters are for a push by digest; this push is by tag %q", req.ref)
 	} else {
 		tags = []string{req.ref}
 	}
 	if len(tags) > maxPutTags {
-		return d, nil, failed(http.StatusRequestURITooLong, codeUnsupported, "got %d tags in one push, at most %d are taken", len(tags), maxPutTags)
+		return d, nil, failed(http.StatusRequestURITooLong, codeUnsupported, "got %d tags in one push, want at most %d", len(tags), maxPutTags)
 	}
 	for _, tag := range tags {
 		if !validTag(tag) {
-			return d, nil, failed(http.StatusBadRequest, codeManifestInvalid, "got tag %q, which is not of the spec's grammar", tag)
+			return d, nil, failed(http.StatusBadRequest, codeManifestInvalid, "tag %q does not match the grammar of the distribution spec", tag)
 		}
 	}
 	return d, tags, nil
 }
 
 func readManifest(w http.ResponseWriter, req *request) ([]byte, error) {
-	tooBig := failed(http.StatusRequestEntityTooLarge, codeSizeInvalid, "the manifest has more than %d bytes, the most that are taken", limits.Manifest)
+	tooBig := failed(http.StatusRequestEntityTooLarge, codeSizeInvalid, "the manifest has more than %d bytes, the limit of this registry", limits.Manifest)
 	if req.ContentLength > limits.Manifest {
 		return nil, tooBig
 	}
-	// Its place is one of few: a slow client may not keep it.
+	// The request holds one of few slots (pushing), so a slow client must be cut off.
 	rc := http.NewResponseController(w)
 	rc.SetReadDeadline(time.Now().Add(stall))
 	defer rc.SetReadDeadline(time.Time{})
@@ -214,12 +214,12 @@ func readManifest(w http.ResponseWriter, req *request) ([]byte, error) {
 	return raw, nil
 }
 
-// storeManifest makes a manifest and its tags durable. Everything that could
-// refuse it is asked before anything is written.
+// storeManifest writes a manifest and its tags durably. It makes all checks before it writes
+// anything.
 func (r *Registry) storeManifest(name string, d digest, tags []string, raw []byte, m *manifestFile) error {
 	s := r.store
-	defer s.change(name)()
-	if err := s.complete(name, m); err != nil {
+	defer s.lockRepo(name)()
+	if err := s.checkContent(name, m); err != nil {
 		return err
 	}
 	for _, tag := range tags {
@@ -230,7 +230,7 @@ func (r *Registry) storeManifest(name string, d digest, tags []string, raw []byt
 		if err == nil && have != d && !r.mutable(name, tag, m.MediaType) {
 			return &failure{
 				status: http.StatusConflict, code: codeDenied,
-				message: fmt.Sprintf("tag %q of repository %q is immutable: it points at %s and may not move to %s", tag, name, have, d),
+				message: fmt.Sprintf("tag %q of repository %q is immutable: it points at %s and cannot move to %s", tag, name, have, d),
 				detail:  map[string]string{"tag": tag, "repository": name, "have": have.String(), "want": d.String()},
 			}
 		}
@@ -241,8 +241,8 @@ func (r *Registry) storeManifest(name string, d digest, tags []string, raw []byt
 	if err := s.write(s.manifest(name, d), raw); err != nil {
 		return err
 	}
-	// One that is there already is written too: a killed process may have left
-	// it unsynced, and the answer says that it is durable.
+	// Write tags that exist already too: a killed process may have left them unsynced, and
+	// the answer promises that they are durable.
 	for _, tag := range tags {
 		if err := s.write(s.tag(name, tag), []byte(d.String()+"\n")); err != nil {
 			return err
@@ -251,9 +251,9 @@ func (r *Registry) storeManifest(name string, d digest, tags []string, raw []byt
 	return nil
 }
 
-// complete checks that all that a manifest needs is in the repository, in the
-// size it says. The subject may come later.
-func (s *store) complete(name string, m *manifestFile) error {
+// checkContent checks that the repository has everything that a manifest lists, with the
+// size in its descriptor. The subject may be pushed later.
+func (s *store) checkContent(name string, m *manifestFile) error {
 	blobs := m.Layers
 	if m.Config != nil {
 		blobs = append([]descriptor{*m.Config}, blobs...)
@@ -264,7 +264,7 @@ func (s *store) complete(name string, m *manifestFile) error {
 			return err
 		}
 		if err := s.present(b, s.blob(name, d)); missing(err) && !foreignLayer[b.MediaType] {
-			return failed(http.StatusNotFound, codeManifestBlobUnknown, "repository %q has no blob %s, which the manifest needs", name, d)
+			return failed(http.StatusNotFound, codeManifestBlobUnknown, "repository %q has no blob %s, which the manifest lists; push it first", name, d)
 		} else if err != nil && !missing(err) {
 			return err
 		}
@@ -279,7 +279,7 @@ func (s *store) complete(name string, m *manifestFile) error {
 			err = s.present(c, s.blob(name, d)) // BuildKit's cache lists layers in an index
 		}
 		if missing(err) {
-			return failed(http.StatusNotFound, codeManifestBlobUnknown, "repository %q has no manifest %s, which the index needs", name, d)
+			return failed(http.StatusNotFound, codeManifestBlobUnknown, "repository %q has no manifest %s, which the index lists; push it first", name, d)
 		} else if err != nil {
 			return err
 		}
@@ -293,14 +293,15 @@ func (s *store) present(want descriptor, path string) error {
 		return err
 	}
 	if fi.Size() != want.Size {
-		return failed(http.StatusBadRequest, codeSizeInvalid, "got size %d for %s, which has %d bytes", want.Size, want.Digest, fi.Size())
+		return failed(http.StatusBadRequest, codeSizeInvalid, "size of %s: got %d in the descriptor, want %d", want.Digest, want.Size, fi.Size())
 	}
 	return nil
 }
 
-// writeDerived writes what can be told from a manifest, before it. The
-// descriptor saves readers from parsing the manifest, which they do where it
-// is not whole; so it is not synced.
+// writeDerived writes the files derived from a manifest: its descriptor and its place among
+// the referrers of its subject. Call it before writing the manifest. The descriptor saves
+// readers from parsing the manifest. It is not synced: if it is missing or broken, readers
+// parse the manifest.
 func (s *store) writeDerived(name string, d digest, m *manifestFile, size int) error {
 	desc, err := json.Marshal(m.describe(d, size))
 	if err != nil {
@@ -320,8 +321,8 @@ func (s *store) writeDerived(name string, d digest, m *manifestFile, size int) e
 	return s.mark(s.referrer(name, subject, d))
 }
 
-// readDescriptor returns the descriptor of a manifest, or an error matching
-// fs.ErrNotExist where there is no such manifest.
+// readDescriptor returns the descriptor of a manifest. If there is no such manifest, the error
+// matches fs.ErrNotExist.
 func (s *store) readDescriptor(name string, d digest) (descriptor, error) {
 	path := s.manifest(name, d)
 	if _, err := os.Lstat(path); err != nil {
@@ -354,12 +355,12 @@ func (s *store) readManifest(name string, d digest) ([]byte, *manifestFile, erro
 	return raw, m, nil
 }
 
-// deleteManifest is DELETE /v2/NAME/manifests/REFERENCE: of a tag, the tag
-// alone; of a digest, the manifest, every tag to it, and its place among the
-// referrers of its subject.
+// deleteManifest serves DELETE /v2/NAME/manifests/REFERENCE. For a tag it deletes only the
+// tag. For a digest it deletes the manifest, all tags that point at it, and its place among
+// the referrers of its subject.
 func (r *Registry) deleteManifest(w http.ResponseWriter, req *request) error {
 	s := r.store
-	defer s.change(req.name)()
+	defer s.lockRepo(req.name)()
 	if !strings.Contains(req.ref, ":") {
 		ok := false
 		var err error
@@ -387,8 +388,8 @@ func (r *Registry) deleteManifest(w http.ResponseWriter, req *request) error {
 	return nil
 }
 
-// removeManifest takes the tags first: a tag that outlived its manifest would
-// come back to life with it.
+// removeManifest removes a manifest, but first the tags that point at it: if a tag outlived
+// its manifest, pushing the manifest again would restore the tag.
 func (s *store) removeManifest(name string, d digest) error {
 	_, m, err := s.readManifest(name, d)
 	if err != nil {
@@ -420,8 +421,8 @@ func (s *store) removeManifest(name string, d digest) error {
 	return err
 }
 
-// Rebuild writes anew what is derived from the manifests: their descriptors
-// and the lists of referrers. Needed only where those were lost.
+// Rebuild writes the files derived from manifests again: descriptors and lists of referrers.
+// It is needed only if they were lost.
 func (r *Registry) Rebuild() error {
 	root := r.store.path("repositories")
 	return filepath.WalkDir(root, func(path string, e os.DirEntry, err error) error {
@@ -441,7 +442,7 @@ func (r *Registry) Rebuild() error {
 
 func (r *Registry) rebuild(name string) error {
 	s := r.store
-	defer s.change(name)()
+	defer s.lockRepo(name)()
 	for _, alg := range []string{"sha256", "sha512"} {
 		files, err := s.list(name, "manifests", alg)
 		if err != nil {

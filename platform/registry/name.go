@@ -9,22 +9,23 @@ import (
 	"strings"
 )
 
-// The grammars of distribution spec 1.1, "Pulling manifests", and image spec
-// 1.1, "Digests". Whatever passes them is safe as a path: it has no empty, dot
-// or underscore-first component, and no byte outside [A-Za-z0-9._/:-].
+// The grammars of distribution spec 1.1, "Pulling manifests", and image spec 1.1, "Digests".
+// Strings that match them are safe as paths: no component of a name or digest is empty,
+// begins with a dot or is "_", and every byte is in [A-Za-z0-9._/:-].
 var (
 	nameGrammar = regexp.MustCompile(`\A[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*\z`)
 	tagGrammar  = regexp.MustCompile(`\A[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\z`)
 	hexGrammar  = regexp.MustCompile(`\A[a-f0-9]+\z`)
 )
 
-// maxName keeps host and repository under the 255 that clients allow.
+// maxName is the limit of a repository's name, in bytes. Clients allow 255 for host and name
+// together.
 const maxName = 255
 
 func validName(s string) bool { return len(s) <= maxName && nameGrammar.MatchString(s) }
 func validTag(s string) bool  { return tagGrammar.MatchString(s) }
 
-// A digest is "sha256:" and 64, or "sha512:" and 128 lower-case hex digits.
+// A digest is "sha256:" and 64 lower-case hex digits, or "sha512:" and 128.
 type digest struct{ alg, hex string }
 
 func (d digest) String() string { return d.alg + ":" + d.hex }

@@ -1,27 +1,25 @@
-// Package registry implements an OCI registry on disk: the distribution spec
-// 1.1 with native referrers, tags that never move, and content that is durable
-// before it is acknowledged (github.com/opencontainers/distribution-spec,
-// spec.md). The files under Config.Dir are the whole state; there is no
-// database.
+// Package registry implements an OCI registry on disk: the OCI distribution spec 1.1
+// (github.com/opencontainers/distribution-spec, spec.md) with the referrers API. Tags never
+// move, and content is durable before it is acknowledged. The files under Config.Dir are the
+// whole state; there is no database.
 //
 // # Tags
 //
-// A tag, once pushed, keeps its digest: a push of another digest answers 409,
-// a push of the same digest 201. Only an admin deletes tags and manifests. Two
-// things may move: every tag of a repository that matches Config.Mutable, and
-// the tags that clients without the referrers API keep as lists of
-// attachments, sha256-HEX (an index) and sha256-HEX.sig, .att, .sbom (an image
-// manifest), because such a client adds to the list by writing it anew. They
-// name a digest, never a version, and what they list proves itself or is
-// refused, so moving one can hide an attachment but forge nothing.
+// Once a tag is pushed, it keeps its digest. A push of another digest to the tag gets 409, a
+// push of the same digest 201. Only an admin can delete tags and manifests. There are two
+// exceptions. In repositories that match Config.Mutable all tags may move. The tags in which
+// clients without the referrers API keep lists of attachments may also move: sha256-HEX (an
+// index) and sha256-HEX.sig, .att, .sbom (an image manifest). Such a client adds to a list by
+// replacing it. These tags name a digest, never a version, and verifiers check every
+// attachment. So whoever moves such a tag can hide an attachment but cannot forge one.
 //
 // # Who may do what
 //
-// A token comes as HTTP Basic (any user name, the token as password) or as
-// Authorization: Bearer. Roles reach over all repositories, which is why a blob
-// may be mounted from any of them. With AnonymousPull the version check answers
-// 200 to everybody; the classic Docker Engine image store then never sends its
-// credentials and cannot push (every other client can).
+// A client sends its token as HTTP Basic (any user name, the token as password) or as
+// Authorization: Bearer. A role applies to all repositories, so a blob may be mounted from
+// any of them. With AnonymousPull the version check answers 200 to everybody. The classic
+// Docker Engine image store then never sends its credentials and cannot push; all other
+// clients can.
 package registry
 
 import (
@@ -43,52 +41,53 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// Role is what the bearer of a token may do. Each includes those before it.
+// Role is what the bearer of a token may do. Each role includes the roles before it.
 type Role int
 
 const (
-	Nobody Role = iota // the token is not known
+	Nobody Role = iota // the token is unknown
 	Pull
 	Push
-	Admin // Push, and deletion of tags, manifests and blobs
+	Admin // may also delete tags, manifests and blobs
 )
 
-// Config is all that the registry is told.
+// Config of a Registry.
 type Config struct {
-	// Dir holds the content. One process at a time; made where it is missing.
+	// Dir is the directory of all content. New creates it if it is missing. One process
+	// at a time uses it.
 	Dir string
 
 	// Authorize returns the role of a token. It must compare in constant time
 	// and be safe for concurrent use. Required.
 	Authorize func(token string) Role
 
-	// AnonymousPull lets everybody read. A wrong token is refused even so.
+	// AnonymousPull lets clients without a token read. A wrong token is still refused.
 	AnonymousPull bool
 
-	// Mutable holds patterns (path.Match: "scratch/*" is one level below
-	// scratch) of the repositories whose tags may be overwritten.
+	// Mutable lists patterns of the repositories whose tags may move (path.Match:
+	// "scratch/*" matches one level below scratch).
 	Mutable []string
 
-	// MaxBlob is the most bytes of one blob; 0 means limits.LayerPacked.
+	// MaxBlob is the limit of one blob, in bytes; 0 means limits.LayerPacked.
 	MaxBlob int64
 
-	// MaxUploads is the number of blob uploads in flight at most; 0 means 256.
-	// One more is answered 429.
+	// MaxUploads is the limit of concurrent blob uploads; 0 means 256. Further uploads
+	// get 429.
 	MaxUploads int
 
-	// UploadIdle is how long an upload is kept without a request for it; 0
-	// means an hour. A request that brings no byte for a minute is cut off.
-	// Uploads do not outlive the process.
+	// UploadIdle is how long the registry keeps an upload that gets no request; 0 means
+	// an hour. A request that sends no byte for a minute is cut off. Uploads end with
+	// the process.
 	UploadIdle time.Duration
 
-	// Log gets a line for each change and each failure of ours; nil drops them.
+	// Log gets a line for each change and each internal failure; nil: no log.
 	Log *slog.Logger
 
-	// Registerer gets the metrics; nil for none.
+	// Registerer registers the metrics; nil: no metrics.
 	Registerer prometheus.Registerer
 }
 
-// Registry serves /v2/.
+// Registry serves /v2/. Safe for concurrent use.
 type Registry struct {
 	cfg   Config
 	store *store
@@ -96,16 +95,16 @@ type Registry struct {
 	mu      sync.Mutex
 	uploads map[string]*upload
 
-	// pushing and listing bound the memory that manifests on their way in, and
-	// lists of referrers on their way out, take.
+	// pushing and listing bound how many manifests that are being pushed, and lists of
+	// referrers that are being sent, are in memory.
 	pushing, listing chan struct{}
 
 	requests *prometheus.CounterVec
 	open     prometheus.Gauge
 }
 
-// New opens or makes the registry in cfg.Dir and removes what uploads of a
-// crashed process left.
+// New opens the registry in cfg.Dir, and creates it if it does not exist. It removes
+// unfinished uploads of an earlier process.
 func New(cfg Config) (*Registry, error) {
 	if cfg.Authorize == nil {
 		return nil, errors.New("registry: Authorize is not set")
@@ -134,11 +133,11 @@ func New(cfg Config) (*Registry, error) {
 		listing: make(chan struct{}, 16),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "colophon_registry_requests_total",
-			Help: "Requests answered, by what they were for, method and status.",
+			Help: "Requests answered, by kind, method and status.",
 		}, []string{"kind", "method", "status"}),
 		open: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "colophon_registry_uploads",
-			Help: "Blob uploads in flight.",
+			Help: "Blob uploads in progress.",
 		}),
 	}
 	if cfg.Registerer != nil {
@@ -155,8 +154,8 @@ func New(cfg Config) (*Registry, error) {
 	return r, nil
 }
 
-// Close drops the uploads in flight and frees Dir for another process.
-// Requests must have ended.
+// Close drops unfinished uploads and releases Dir for another process. Call it after all
+// requests have ended.
 func (r *Registry) Close() error {
 	r.mu.Lock()
 	ids := make([]string, 0, len(r.uploads))
@@ -170,8 +169,7 @@ func (r *Registry) Close() error {
 	return r.store.close()
 }
 
-// mutable says whether tag of repository name may move to a manifest of the
-// given media type.
+// mutable reports whether tag of repository name may move to a manifest of this media type.
 func (r *Registry) mutable(name, tag, mediaType string) bool {
 	for _, p := range r.cfg.Mutable {
 		if ok, _ := path.Match(p, name); ok {
@@ -188,12 +186,12 @@ func (r *Registry) mutable(name, tag, mediaType string) bool {
 	}
 }
 
-// A request is one call, taken apart.
+// A request is an HTTP request with its path parsed.
 type request struct {
 	*http.Request
-	kind string // ping, tags, manifests, blobs, uploads, referrers
-	name string // the repository; valid by its grammar
-	ref  string // the rest: tag, digest or upload id, not yet checked
+	kind string // ping, tags, manifests, blobs, uploads, referrers or other
+	name string // the repository; matches the grammar
+	ref  string // the rest of the path: tag, digest or upload id; not checked yet
 }
 
 // ServeHTTP implements http.Handler for paths under /v2/.
@@ -201,7 +199,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 	h := rec.Header()
 	h.Set("Docker-Distribution-API-Version", "registry/2.0")
-	// Strangers' bytes are served from the origin of the platform's own pages.
+	// The registry serves bytes from strangers on the same origin as the platform's pages.
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "sandbox")
 
@@ -218,8 +216,8 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	r.requests.WithLabelValues(req.kind, methodLabel(hr.Method), strconv.Itoa(rec.status)).Inc()
 }
 
-// route takes a path apart from its right end, because the name of a
-// repository may itself hold "blobs" or "tags":
+// route parses a path from its right end, because a repository's name may contain "blobs" or
+// "tags":
 //
 //	/v2/
 //	/v2/NAME/tags/list
@@ -229,7 +227,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 //	/v2/NAME/referrers/DIGEST
 func route(hr *http.Request) (*request, error) {
 	req := &request{Request: hr, kind: "other"}
-	// An encoded slash would let two readers of one path see two repositories.
+	// Two readers of a path with an encoded slash could see two different repositories.
 	if strings.Contains(strings.ToLower(hr.URL.RawPath), "%2f") {
 		return req, errNameInvalid("got an encoded slash in the path")
 	}
@@ -257,7 +255,7 @@ func route(hr *http.Request) (*request, error) {
 	}
 	req.name = strings.Join(seg[:n-cut], "/")
 	if !validName(req.name) {
-		return req, errNameInvalid("got repository name %q, which is not of the spec's grammar", req.name)
+		return req, errNameInvalid("repository name %q does not match the grammar of the distribution spec", req.name)
 	}
 	return req, nil
 }
@@ -312,9 +310,9 @@ func (r *Registry) authorize(w http.ResponseWriter, req *request) error {
 	switch {
 	case have == Nobody:
 		w.Header().Set("WWW-Authenticate", `Basic realm="colophon registry", charset="UTF-8"`)
-		return &failure{status: http.StatusUnauthorized, code: codeUnauthorized, message: "this needs a token, as password or bearer"}
+		return &failure{status: http.StatusUnauthorized, code: codeUnauthorized, message: "authentication required: send a token as password or bearer"}
 	case have < need:
-		return &failure{status: http.StatusForbidden, code: codeDenied, message: "this token may not " + req.Method + " " + req.kind}
+		return &failure{status: http.StatusForbidden, code: codeDenied, message: "this token does not allow " + req.Method + " of " + req.kind}
 	}
 	return nil
 }
@@ -330,7 +328,7 @@ func bearer(req *http.Request) string {
 	return ""
 }
 
-// acquire waits for one of a limited number of places.
+// acquire waits for one of a limited number of slots.
 func acquire(ctx context.Context, places chan struct{}) (release func(), err error) {
 	select {
 	case places <- struct{}{}:
@@ -340,8 +338,8 @@ func acquire(ctx context.Context, places chan struct{}) (release func(), err err
 	}
 }
 
-// recorder notes the status. It passes ReadFrom on, so that a blob still
-// leaves by sendfile.
+// recorder records the status of an answer. It forwards ReadFrom, so that blobs are sent with
+// sendfile.
 type recorder struct {
 	http.ResponseWriter
 	status int
@@ -358,7 +356,7 @@ func (r *recorder) WriteHeader(status int) {
 func (r *recorder) Write(p []byte) (int, error) {
 	r.wrote = true
 	n, err := r.ResponseWriter.Write(p)
-	if errors.Is(err, http.ErrBodyNotAllowed) { // HEAD: the headers were all
+	if errors.Is(err, http.ErrBodyNotAllowed) { // HEAD: the answer has no body
 		return len(p), nil
 	}
 	return n, err

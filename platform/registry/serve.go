@@ -15,10 +15,11 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// maxTags is the most tags in one answer; a Link leads to the next.
+// maxTags is the limit of tags in one answer; a Link leads to the next answer.
 const maxTags = 10_000
 
-// serveFile answers GET and HEAD, ranges and conditions, by sendfile.
+// serveFile answers GET and HEAD with the file at path, including ranges and conditional
+// requests.
 func serveFile(w http.ResponseWriter, req *request, path, mediaType string, d digest) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -38,7 +39,7 @@ func (r *Registry) getBlob(w http.ResponseWriter, req *request) error {
 	if err != nil {
 		return err
 	}
-	// Whatever the blob is, a browser must take it for bytes.
+	// A browser must not interpret a blob, whatever it contains.
 	err = serveFile(w, req, r.store.blob(req.name, d), "application/octet-stream", d)
 	if missing(err) {
 		return errBlobUnknown(req.name, d)
@@ -46,8 +47,8 @@ func (r *Registry) getBlob(w http.ResponseWriter, req *request) error {
 	return err
 }
 
-// deleteBlob does not ask which manifests need the blob: an admin's deletion
-// is for content that must go.
+// deleteBlob deletes a blob even if manifests need it: an admin uses it for content that must
+// be removed.
 func (r *Registry) deleteBlob(w http.ResponseWriter, req *request) error {
 	d, err := parseDigest(req.ref)
 	if err != nil {
@@ -63,8 +64,8 @@ func (r *Registry) deleteBlob(w http.ResponseWriter, req *request) error {
 	return nil
 }
 
-// getManifest returns the bytes that were pushed, with the media type they
-// were pushed with, whatever Accept says: nothing is converted here.
+// getManifest answers with the bytes that were pushed and their media type. It ignores Accept:
+// the registry converts nothing.
 func (r *Registry) getManifest(w http.ResponseWriter, req *request) error {
 	var d digest
 	var err error
@@ -88,7 +89,7 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *request) error {
 	return err
 }
 
-// listTags is GET /v2/NAME/tags/list?n=COUNT&last=TAG, in the order of bytes.
+// listTags serves GET /v2/NAME/tags/list?n=COUNT&last=TAG; tags are sorted by bytes.
 func (r *Registry) listTags(w http.ResponseWriter, req *request) error {
 	if ok, err := exists(r.store.repo(req.name)); err != nil {
 		return err
@@ -123,9 +124,9 @@ func (r *Registry) listTags(w http.ResponseWriter, req *request) error {
 	return answerJSON(w, "application/json", map[string]any{"name": req.name, "tags": tags})
 }
 
-// listReferrers is GET /v2/NAME/referrers/DIGEST?artifactType=TYPE. An answer
-// is an index of at most limits.Manifest bytes; a Link leads to the next. What
-// has no referrers, known or not, has an empty list.
+// listReferrers serves GET /v2/NAME/referrers/DIGEST?artifactType=TYPE. An answer is an index
+// of at most limits.Manifest bytes; a Link leads to the next answer. For a digest without
+// referrers, even an unknown one, the list is empty.
 func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 	subject, err := parseDigest(req.ref)
 	if err != nil {
@@ -153,7 +154,7 @@ func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 		}
 		desc, err := r.store.readDescriptor(req.name, d)
 		if missing(err) {
-			continue // its push did not come to the end
+			continue // its push was interrupted
 		} else if err != nil {
 			return err
 		}
@@ -184,14 +185,14 @@ func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 	}{2, typeIndex, found})
 }
 
-// link says where the list goes on (RFC 5988).
+// link sets the Link header to the next part of a list (RFC 5988).
 func link(w http.ResponseWriter, req *request, q url.Values) {
 	u := url.URL{Path: req.URL.Path, RawQuery: q.Encode()}
 	w.Header().Set("Link", "<"+u.String()+`>; rel="next"`)
 }
 
-// answerJSON gives a client a minute to take the answer, so that it cannot
-// keep it in our memory.
+// answerJSON answers with v in JSON. The client has a minute to read it, so that it cannot
+// keep the answer in our memory.
 func answerJSON(w http.ResponseWriter, mediaType string, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -205,6 +206,6 @@ func answerJSON(w http.ResponseWriter, mediaType string, v any) error {
 	if _, err := w.Write(body); err != nil {
 		return err
 	}
-	rc.Flush() // within the deadline, and not after this function
+	rc.Flush() // before the deadline is lifted
 	return nil
 }

@@ -16,22 +16,23 @@ import (
 	"github.com/colophon-build/colophon/internal/durable"
 )
 
-// The store is this tree. A name below is a file's name only after it passed
-// its grammar, and "_" can be no component of a repository's name.
+// store keeps the registry's content in this tree. The registry uses a name from a request
+// in a path only after the name has passed its grammar; "_" cannot be a component of a
+// repository's name.
 //
-//	lock                                       held by the process that serves
+//	lock                                       locked by the process that serves
 //	tmp/                                       uploads and files being written; emptied at start
 //	blobs/ALG/HEX                              every blob once
-//	repositories/NAME/_/blobs/ALG/HEX          hard link to it: the blob is in this repository
+//	repositories/NAME/_/blobs/ALG/HEX          hard link to the blob: this repository has it
 //	repositories/NAME/_/manifests/ALG/HEX      a manifest, the bytes received
 //	repositories/NAME/_/manifests/ALG/HEX.json its descriptor as referrers lists show it; may be missing or broken
-//	repositories/NAME/_/tags/TAG               the digest it points at
-//	repositories/NAME/_/referrers/ALG/HEX/ALG-HEX  empty: the second has the first as subject
+//	repositories/NAME/_/tags/TAG               the digest that the tag points at
+//	repositories/NAME/_/referrers/ALG/HEX/ALG-HEX  empty; the manifest ALG-HEX has ALG/HEX as its subject
 //
-// A manifest exists when its own file does: it is written after, and removed
-// before, what is derived from it. A repository is whole without blobs/, which
-// only saves space and finds a blob whose repository is not known; a file there
-// with one link is in no repository.
+// A manifest exists if its own file does: the files derived from it are written before it
+// and removed after it. A repository is complete without blobs/, which saves space and
+// finds a blob if its repository is not known. A file there with one link is in no
+// repository.
 type store struct {
 	dir  string
 	lock *dirlock.Lock
@@ -39,8 +40,8 @@ type store struct {
 	mkdir  sync.Mutex
 	synced map[string]bool // directories whose whole path is durable; guarded by mkdir
 
-	// repos serialise the changes of one repository's manifests and tags, and
-	// the deletion of its blobs. Readers take none.
+	// repos serialise the changes of one repository's manifests and tags, and the
+	// deletion of its blobs. Readers lock nothing.
 	repos [64]sync.Mutex
 	seed  maphash.Seed
 }
@@ -98,17 +99,17 @@ func (s *store) referrer(name string, subject, d digest) string {
 	return s.repo(name, "referrers", subject.alg, subject.hex, d.alg+"-"+d.hex)
 }
 
-// change locks what is derived in a repository.
-func (s *store) change(name string) (unlock func()) {
+// lockRepo serialises the changes of a repository's manifests and tags, and the deletion of
+// its blobs.
+func (s *store) lockRepo(name string) (unlock func()) {
 	mu := &s.repos[maphash.String(s.seed, name)%uint64(len(s.repos))]
 	mu.Lock()
 	return mu.Unlock
 }
 
-// mkdirs makes dir and its parents durably. One that is there may be the work
-// of a process that was killed before it synced, so the first call for each is
-// a sync in any case. The mutex keeps a second caller from relying on what the
-// first has not yet synced.
+// mkdirs creates dir and its parents durably. An existing directory may come from a process
+// that was killed before it synced, so the first call for a directory always syncs it. The
+// mutex makes a second caller wait until the first has synced.
 func (s *store) mkdirs(dir string) error {
 	s.mkdir.Lock()
 	defer s.mkdir.Unlock()
@@ -145,9 +146,9 @@ func (s *store) mkdirs(dir string) error {
 	return nil
 }
 
-const maxSynced = 4096 // directories that are remembered as synced
+const maxSynced = 4096 // limit of the directories in store.synced
 
-// write puts data at path, whole or not at all, and durably.
+// write writes data to path atomically and durably.
 func (s *store) write(path string, data []byte) error {
 	if err := s.place(path, data, (*os.File).Sync); err != nil {
 		return err
@@ -155,10 +156,9 @@ func (s *store) write(path string, data []byte) error {
 	return durable.SyncDir(filepath.Dir(path))
 }
 
-// place puts data at path; a power cut may lose it, or its bytes, unless sync
-// syncs the file and the caller the directory. The temporary file is in tmp/
-// and not beside path, so that a crash leaves nothing in a directory that is
-// listed.
+// place writes data to path atomically. It is durable only if sync syncs the file and the
+// caller syncs the directory. The temporary file is in tmp/, not beside path, so that a
+// crash leaves nothing in a directory that is listed.
 func (s *store) place(path string, data []byte, sync func(*os.File) error) error {
 	if err := s.mkdirs(filepath.Dir(path)); err != nil {
 		return err
@@ -178,7 +178,7 @@ func (s *store) place(path string, data []byte, sync func(*os.File) error) error
 	return nil
 }
 
-// mark makes an empty file, durably.
+// mark creates an empty file durably.
 func (s *store) mark(path string) error {
 	if err := s.mkdirs(filepath.Dir(path)); err != nil {
 		return err
@@ -190,7 +190,7 @@ func (s *store) mark(path string) error {
 	return errors.Join(f.Close(), durable.SyncDir(filepath.Dir(path)))
 }
 
-// remove is durable. Whether there was something to remove is its answer.
+// remove removes the file at path durably. It returns false if there was none.
 func (s *store) remove(path string) (bool, error) {
 	if err := os.Remove(path); missing(err) {
 		return false, nil
@@ -208,37 +208,37 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-// addBlob moves the file tmp, synced and checked by the caller, into a
-// repository as blob d.
+// addBlob moves the file tmp, which the caller has checked and synced, into a repository as
+// blob d.
 func (s *store) addBlob(name string, d digest, tmp string) error {
-	pool, own := s.path("blobs", d.alg, d.hex), s.blob(name, d)
-	if err := s.mkdirs(filepath.Dir(own)); err != nil {
+	pool, link := s.path("blobs", d.alg, d.hex), s.blob(name, d)
+	if err := s.mkdirs(filepath.Dir(link)); err != nil {
 		return err
 	}
 	for try := 0; ; try++ {
 		if err := os.Link(tmp, pool); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		err := os.Link(pool, own)
+		err := os.Link(pool, link)
 		if errors.Is(err, syscall.EMLINK) {
-			err = os.Link(tmp, own) // more repositories than an inode has links: an own copy
+			err = os.Link(tmp, link) // the inode has its maximum of links: this repository gets a copy
 		}
 		if missing(err) && try < 10 {
-			continue // deleted from its last repository just now
+			continue // another request has just deleted it from its last repository
 		}
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		// Before the answer, so that a deletion after it counts the links right.
+		// Remove tmp before answering, so that a later deletion counts the links correctly.
 		if err := os.Remove(tmp); err != nil {
 			return err
 		}
-		return errors.Join(durable.SyncDir(filepath.Dir(pool)), durable.SyncDir(filepath.Dir(own)))
+		return errors.Join(durable.SyncDir(filepath.Dir(pool)), durable.SyncDir(filepath.Dir(link)))
 	}
 }
 
-// mountBlob links blob d of repository from, or of any where from is empty,
-// into name. It returns false where there is none.
+// mountBlob links blob d of repository from into repository name; if from is empty, from any
+// repository. It returns false if there is no such blob.
 func (s *store) mountBlob(name, from string, d digest) (bool, error) {
 	src := s.path("blobs", d.alg, d.hex)
 	if from != "" {
@@ -250,26 +250,27 @@ func (s *store) mountBlob(name, from string, d digest) (bool, error) {
 	} else if err != nil {
 		return false, err
 	}
-	// One link: it was deleted from every repository, and its digest alone
-	// must not bring it back.
+	// A blob with one link was deleted from every repository. A client that knows its
+	// digest must not be able to bring it back.
 	if st, ok := fi.Sys().(*syscall.Stat_t); from == "" && (!ok || st.Nlink < 2) {
 		return false, nil
 	}
-	own := s.blob(name, d)
-	if err := s.mkdirs(filepath.Dir(own)); err != nil {
+	link := s.blob(name, d)
+	if err := s.mkdirs(filepath.Dir(link)); err != nil {
 		return false, err
 	}
-	if err := os.Link(src, own); missing(err) || errors.Is(err, syscall.EMLINK) {
+	if err := os.Link(src, link); missing(err) || errors.Is(err, syscall.EMLINK) {
 		return false, nil
 	} else if err != nil && !errors.Is(err, fs.ErrExist) {
 		return false, err
 	}
-	return true, durable.SyncDir(filepath.Dir(own))
+	return true, durable.SyncDir(filepath.Dir(link))
 }
 
-// deleteBlob removes blob d from a repository, and from the disk with its last.
+// deleteBlob removes blob d from a repository, and from the disk if no other repository has
+// it. It returns false if the repository does not have it.
 func (s *store) deleteBlob(name string, d digest) (bool, error) {
-	defer s.change(name)()
+	defer s.lockRepo(name)()
 	ok, err := s.remove(s.blob(name, d))
 	if !ok || err != nil {
 		return ok, err
@@ -281,14 +282,15 @@ func (s *store) deleteBlob(name string, d digest) (bool, error) {
 	} else if err != nil {
 		return true, err
 	}
-	// A push may link it between these lines; then it only is no longer shared.
+	// A push may link it between these lines. Then that repository keeps the blob, but no
+	// longer shares it.
 	if st, isUnix := fi.Sys().(*syscall.Stat_t); isUnix && st.Nlink == 1 {
 		_, err = s.remove(pool)
 	}
 	return true, err
 }
 
-// readTag returns the digest that a tag points at, or an error matching
+// readTag returns the digest that a tag points at. If there is no such tag, the error matches
 // fs.ErrNotExist.
 func (s *store) readTag(name, tag string) (digest, error) {
 	data, err := os.ReadFile(s.tag(name, tag))
@@ -297,13 +299,13 @@ func (s *store) readTag(name, tag string) (digest, error) {
 	}
 	d, err := parseDigest(strings.TrimSpace(string(data)))
 	if err != nil {
-		return digest{}, fmt.Errorf("tag file %s holds %q", s.tag(name, tag), data)
+		return digest{}, fmt.Errorf("tag file %s: got %q, want a digest", s.tag(name, tag), data)
 	}
 	return d, nil
 }
 
-// list returns the sorted names in a directory of the repository; none where
-// it is missing.
+// list returns the sorted names in a directory of the repository; none if the directory does
+// not exist.
 func (s *store) list(name string, parts ...string) ([]string, error) {
 	d, err := os.Open(s.repo(name, parts...))
 	if missing(err) {

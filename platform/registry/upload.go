@@ -18,23 +18,23 @@ import (
 	"time"
 )
 
-// stall is how long a body may bring no byte before its request is cut off.
+// stall is how long a client may send or read no byte before its request is cut off.
 const stall = time.Minute
 
-// An upload is a blob on its way in: a file in tmp/ that has no name in any
-// repository until its digest was checked. It dies with the process; a client
-// then gets 404 and starts anew.
+// An upload is a blob that a client is pushing: a file in tmp/, which becomes a blob of a
+// repository only after its digest is checked. Uploads end with the process; the client then
+// gets 404 and starts again.
 type upload struct {
 	id   string
 	repo string
 
-	busy sync.Mutex // held by the one request that writes
+	busy sync.Mutex // held by the request that writes
 	file *os.File
-	size atomic.Int64 // bytes in file; read without busy
-	gone bool
+	size atomic.Int64 // bytes in file; may be read without busy
+	gone bool         // discarded
 
-	// sum is the SHA-256 of the first summed bytes. Where summed is not size,
-	// or another algorithm is asked for, the file is read again.
+	// sum is the SHA-256 of the first summed bytes. If summed is not size, or another
+	// algorithm is needed, the file is read again.
 	sum    hash.Hash
 	summed int64
 
@@ -47,7 +47,7 @@ func (r *Registry) newUpload(repo string) (*upload, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.uploads) >= r.cfg.MaxUploads {
-		return nil, failed(http.StatusTooManyRequests, codeTooManyRequests, "%d uploads are in flight, which is the most; try again", r.cfg.MaxUploads)
+		return nil, failed(http.StatusTooManyRequests, codeTooManyRequests, "%d uploads are in progress, the limit of this registry; try again later", r.cfg.MaxUploads)
 	}
 	f, err := os.OpenFile(r.store.path("tmp", "upload-"+u.id), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
@@ -60,8 +60,9 @@ func (r *Registry) newUpload(repo string) (*upload, error) {
 	return u, nil
 }
 
-// hold finds an upload of a repository and makes it the caller's alone.
-func (r *Registry) hold(repo, id string) (*upload, func(), error) {
+// lockUpload returns an upload of a repository with busy locked, and a function that unlocks
+// it.
+func (r *Registry) lockUpload(repo, id string) (*upload, func(), error) {
 	u, err := r.find(repo, id)
 	if err != nil {
 		return nil, nil, err
@@ -98,11 +99,11 @@ func errUploadUnknown(repo, id string) error {
 
 func (r *Registry) expire(u *upload) {
 	if !u.busy.TryLock() {
-		return // in use after all; its release starts the timer again
+		return // a request uses it; when it ends, it restarts the timer
 	}
 	defer u.busy.Unlock()
 	if !u.gone {
-		r.cfg.Log.Info("registry: upload dropped after it was idle", "repository", u.repo, "bytes", u.size.Load(), "idle", r.cfg.UploadIdle)
+		r.cfg.Log.Info("registry: idle upload dropped", "repository", u.repo, "bytes", u.size.Load(), "idle", r.cfg.UploadIdle)
 		r.discard(u)
 	}
 }
@@ -118,7 +119,7 @@ func (r *Registry) drop(id string) {
 	}
 }
 
-// discard frees an upload and its disk. The caller holds u.busy.
+// discard removes an upload and its file. The caller must hold u.busy.
 func (r *Registry) discard(u *upload) {
 	if u.gone {
 		return
@@ -133,8 +134,9 @@ func (r *Registry) discard(u *upload) {
 	r.mu.Unlock()
 }
 
-// startUpload is POST /v2/NAME/blobs/uploads/, with ?mount= for a blob that is
-// here already, with ?digest= for a blob that is the body, or neither.
+// startUpload serves POST /v2/NAME/blobs/uploads/. With ?mount= it links a blob that the
+// registry has already, with ?digest= the body is the whole blob, and with neither it starts
+// an upload.
 func (r *Registry) startUpload(w http.ResponseWriter, req *request) error {
 	q := req.URL.Query()
 	if q.Has("mount") {
@@ -144,7 +146,7 @@ func (r *Registry) startUpload(w http.ResponseWriter, req *request) error {
 		}
 		from := q.Get("from")
 		if from != "" && !validName(from) {
-			return errNameInvalid("got repository name %q to mount from, which is not of the spec's grammar", from)
+			return errNameInvalid("from: repository name %q does not match the grammar of the distribution spec", from)
 		}
 		if ok, err := r.store.mountBlob(req.name, from, d); err != nil {
 			return err
@@ -178,8 +180,8 @@ func (r *Registry) startUpload(w http.ResponseWriter, req *request) error {
 	return nil
 }
 
-// continueUpload is what is done to /v2/NAME/blobs/uploads/ID: PATCH adds a
-// chunk, PUT ends it, GET asks how far it is, DELETE gives up.
+// continueUpload serves /v2/NAME/blobs/uploads/ID: PATCH adds a chunk, PUT finishes the
+// upload, GET returns its size, DELETE cancels it.
 func (r *Registry) continueUpload(w http.ResponseWriter, req *request) error {
 	if reads(req.Method) {
 		u, err := r.find(req.name, req.ref)
@@ -192,7 +194,7 @@ func (r *Registry) continueUpload(w http.ResponseWriter, req *request) error {
 	if req.Method != http.MethodPatch && req.Method != http.MethodPut && req.Method != http.MethodDelete {
 		return errMethod(req)
 	}
-	u, release, err := r.hold(req.name, req.ref)
+	u, release, err := r.lockUpload(req.name, req.ref)
 	if err != nil {
 		return err
 	}
@@ -228,8 +230,8 @@ func (u *upload) headers(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Location", "/v2/"+u.repo+"/blobs/uploads/"+u.id)
 	h.Set("Docker-Upload-UUID", u.id)
-	// The end is inclusive, so there is no way to write "nothing"; "0-0" is
-	// what registries say.
+	// The end is inclusive, so the format cannot express an empty range. Registries answer
+	// "0-0".
 	h.Set("Range", fmt.Sprintf("0-%d", max(u.size.Load()-1, 0)))
 }
 
@@ -242,8 +244,8 @@ func (u *upload) answer(w http.ResponseWriter, status int) {
 // unit or total (distribution spec 1.1, "Pushing a blob in chunks").
 var contentRange = regexp.MustCompile(`\A([0-9]{1,18})-([0-9]{1,18})\z`)
 
-// chunk checks that the body continues the upload, and returns its length, -1
-// where it is not known.
+// chunk checks that the body continues the upload and returns its length; -1 if the length
+// is unknown.
 func (u *upload) chunk(req *request) (int64, error) {
 	s := req.Header.Get("Content-Range")
 	if s == "" {
@@ -265,13 +267,14 @@ func (u *upload) chunk(req *request) (int64, error) {
 	return length, nil
 }
 
-// receive appends the body, of length bytes where that is not -1. After an
-// error of ours the upload is gone; after the client's it holds what arrived.
+// receive appends the body to the upload. The body must have length bytes, unless length is
+// -1. After an internal error the upload is discarded. If the body ends early, the upload
+// keeps the bytes that arrived.
 func (r *Registry) receive(w http.ResponseWriter, req *request, u *upload, length int64) error {
 	room := r.cfg.MaxBlob - u.size.Load()
 	tooBig := func() error {
 		r.discard(u)
-		return failed(http.StatusRequestEntityTooLarge, codeSizeInvalid, "the blob has more than %d bytes, the most that are taken", r.cfg.MaxBlob)
+		return failed(http.StatusRequestEntityTooLarge, codeSizeInvalid, "the blob has more than %d bytes, the limit of this registry", r.cfg.MaxBlob)
 	}
 	if max(length, req.ContentLength) > room {
 		return tooBig()
@@ -287,7 +290,7 @@ func (r *Registry) receive(w http.ResponseWriter, req *request, u *upload, lengt
 	body.done()
 	switch {
 	case body.err == nil && err != nil:
-		r.discard(u) // the disk: nothing of it is kept, so that a full one gets room
+		r.discard(u) // the disk failed and may be full: free the upload's space
 		return err
 	case body.err != nil:
 		return failed(http.StatusBadRequest, codeBlobUploadInvalid, "the body ended after %d bytes: %v", n, body.err)
@@ -302,7 +305,7 @@ func (r *Registry) receive(w http.ResponseWriter, req *request, u *upload, lengt
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
 
-// Write appends to the file and keeps size and sum in step with it.
+// Write appends p to the file and updates size and sum.
 func (u *upload) Write(p []byte) (int, error) {
 	at := u.size.Load()
 	n, err := u.file.WriteAt(p, at)
@@ -314,8 +317,8 @@ func (u *upload) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// patientReader cuts off a client that sends nothing for a while, but not one
-// that is slow. err is what the client's side failed with, if it did.
+// patientReader cuts off a client that sends nothing for the time stall, but not a slow one.
+// err is the error of reading from the client, if any.
 type patientReader struct {
 	body     io.Reader
 	deadline func(time.Time) error
@@ -323,7 +326,7 @@ type patientReader struct {
 }
 
 func (p *patientReader) Read(b []byte) (int, error) {
-	p.deadline(time.Now().Add(stall)) // without support for it, the server's own timeouts stand
+	p.deadline(time.Now().Add(stall)) // if not supported, the server's own timeouts apply
 	n, err := p.body.Read(b)
 	if err != nil && !errors.Is(err, io.EOF) {
 		p.err = err
@@ -331,18 +334,18 @@ func (p *patientReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// done lifts the deadline: the request may take longer than its body.
+// done removes the deadline: the rest of the request may take longer.
 func (p *patientReader) done() { p.deadline(time.Time{}) }
 
-// finish checks the digest and gives the blob its name. The bytes are synced
-// before the name, and the name before the answer.
+// finish checks the digest, adds the blob to the repository, and answers. It syncs the bytes
+// before it names the file, and the name before it answers.
 func (r *Registry) finish(w http.ResponseWriter, u *upload, want digest) error {
 	got, err := u.digest(want)
 	if err != nil {
 		return err
 	}
 	if got != want {
-		return failed(http.StatusBadRequest, codeDigestInvalid, "got %d bytes of digest %s, want %s", u.size.Load(), got, want)
+		return failed(http.StatusBadRequest, codeDigestInvalid, "got a blob of %d bytes with digest %s, want %s", u.size.Load(), got, want)
 	}
 	if err := u.file.Sync(); err != nil {
 		return err
