@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idle is when a process has little to do after the start of a platform.
+// idle is how long after its start a process has little left to do.
 const idle = 5 * time.Second
 
-// FreeStartMemory gives back the memory that only the start needed, now and once
-// the process is idle: the initialisation of every package of this large program
-// touched most of the program file and left garbage behind.
+// FreeStartMemory returns memory to the kernel that only the start needed, now and
+// again after 5 seconds. The initialisation of every package of this large program
+// reads most of the program file and leaves garbage.
 func FreeStartMemory() {
 	dropProgram()
 	time.AfterFunc(idle, func() {
@@ -25,8 +25,8 @@ func FreeStartMemory() {
 	})
 }
 
-// dropProgram gives back the pages of the program that are the same as in its file:
-// the kernel reads what is needed again from its cache. No harm if it fails.
+// dropProgram releases the pages of the program that equal its file: the kernel maps
+// a page again from its cache when it is needed. Failure does no harm.
 func dropProgram() {
 	f, err := os.Open("/proc/self/smaps") // proc(5)
 	if err != nil {
@@ -43,18 +43,18 @@ func dropProgram() {
 		case name == "Anonymous", name == "Swap":
 			m.changed = m.changed || strings.TrimSpace(value) != "0 kB"
 		}
-		if name == "Swap" && m.ofFile && !m.changed { // the last that matters
+		if name == "Swap" && m.ofFile && !m.changed { // Swap is the last member that matters
 			unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_DONTNEED)
 		}
 	}
 }
 
-// mapping is a part of the process's memory. If it is private and was changed, the
-// change would be lost with its pages. The loader's relocations are such changes,
-// though nobody can write there any more.
+// mapping is a part of the process's memory. Dropping the pages of a private mapping
+// that was changed would lose the change. The loader's relocations are such changes,
+// in mappings that are read-only now.
 type mapping struct {
 	from, to uintptr
-	ofFile   bool // and read-only
+	ofFile   bool // a read-only mapping of a file
 	changed  bool
 }
 

@@ -18,15 +18,15 @@ import (
 	"github.com/colophon-build/colophon/internal/peer"
 )
 
-// Process is this program, run again as a command of that name in a zone. What it
-// needs to know goes in through its standard input, so that no token stands in an
-// argument or the environment. The command calls Run.
+// Process runs this program again, as its command Name, in a zone. The command calls
+// Run, which reads the settings from standard input, so that no token is in an
+// argument or the environment.
 type Process struct {
 	Name     string
 	Zone     Zone
-	Users    peer.Users // of all processes, to tell who connects
-	Settings any        // becomes the child's S of Run
-	Listener *os.File   // kept open here: while the process restarts, whoever connects waits
+	Users    peer.Users // the users of all processes, to recognise who connects
+	Settings any        // marshalled to JSON; the child gets them as Child.Settings
+	Listener *os.File   // stays open in the parent, so that clients wait while the process restarts
 	Log      *slog.Logger
 }
 
@@ -37,11 +37,11 @@ type order struct {
 	Settings json.RawMessage `json:"settings"`
 }
 
-// Supervise runs the process until ctx is done, and starts it again with back-off
-// when it dies; it calls died each time.
+// Supervise runs the process until ctx is done. When the process ends, Supervise calls
+// died and restarts it with back-off: after 250 ms at first, after 30 s at most.
 func (p Process) Supervise(ctx context.Context, died func()) {
-	const fresh, stale = 250 * time.Millisecond, 30 * time.Second
-	wait := fresh
+	const shortest, longest = 250 * time.Millisecond, 30 * time.Second
+	wait := shortest
 	for {
 		started := time.Now()
 		err := p.run(ctx)
@@ -50,7 +50,7 @@ func (p Process) Supervise(ctx context.Context, died func()) {
 		}
 		died()
 		if time.Since(started) > time.Minute {
-			wait = fresh
+			wait = shortest
 		}
 		p.Log.Error("role ended", "role", p.Name, "error", err, "restart_in", wait)
 		select {
@@ -58,14 +58,14 @@ func (p Process) Supervise(ctx context.Context, died func()) {
 			return
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, stale)
+		wait = min(2*wait, longest)
 	}
 }
 
-// run is one life of the process.
+// run runs the process once, until it ends.
 func (p Process) run(ctx context.Context) error {
-	// The kernel kills the child when the thread that started it dies, so that
-	// kill -9 of the platform leaves nothing running; the thread must last.
+	// The kernel kills the child when the thread that started it ends, so that
+	// kill -9 of the platform leaves no process. So this thread must live as long.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd, err := p.Command(ctx)
@@ -78,8 +78,9 @@ func (p Process) run(ctx context.Context) error {
 	return cmd.Run()
 }
 
-// Command prepares one life of the process. Whoever starts it must stay on the
-// thread that did: the kernel kills the child when that thread ends.
+// Command returns a command that runs the process once. The caller must lock the
+// thread that starts it (runtime.LockOSThread) until the process has ended: the kernel
+// kills the child when that thread ends.
 func (p Process) Command(ctx context.Context) (*exec.Cmd, error) {
 	settings, err := json.Marshal(p.Settings)
 	if err != nil {
@@ -104,16 +105,16 @@ func (p Process) Command(ctx context.Context) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// Child is a process in its zone, as it finds itself.
+// Child is what a process in its zone gets from the Process that started it.
 type Child[S any] struct {
 	Settings S
 	Users    peer.Users
-	Listener net.Listener // nil if it has none
+	Listener net.Listener // nil if Process.Listener was nil
 	Log      *slog.Logger
 }
 
-// Run makes this process the one that a Process started: it reads the order from
-// in, enters the zone for good, and then calls run.
+// Run is the main function of a process that a Process started. It reads zone and
+// settings from in, enters the zone irrevocably, and calls run.
 func Run[S any](ctx context.Context, name string, in io.Reader, run func(context.Context, Child[S]) error) error {
 	c := Child[S]{Log: slog.New(slog.NewTextHandler(os.Stderr, nil)).With("role", name)}
 	var o order
@@ -147,7 +148,7 @@ func readOrder(in io.Reader, o *order) error {
 		return err
 	}
 	if len(data) == 0 {
-		return errors.New(`no settings on standard input; this role is started by "colophond serve"`)
+		return errors.New(`no settings on standard input; "colophond serve" starts this role`)
 	}
 	if err := json.Unmarshal(data, o); err != nil {
 		return fmt.Errorf("settings: %w", err)

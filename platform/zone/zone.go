@@ -1,6 +1,7 @@
-// Package zone runs each process of a platform apart from the others: as a user of
-// its own, in a mount namespace that shows it its own directories alone, confined
-// to the system calls it needs, and supervised. It knows no roles.
+// Package zone isolates the processes of a platform from each other. Each process has
+// its own user and a mount namespace that shows only its own directories, may make
+// only the system calls that it needs, and is restarted when it ends. The package
+// knows nothing about roles.
 package zone
 
 import (
@@ -19,21 +20,21 @@ import (
 	"github.com/colophon-build/colophon/internal/confine"
 )
 
-// Root is where a process finds its mounts, whatever the path of the data
-// directory is: its user need not be able to walk there. It exists on the host,
-// and is empty there.
+// Root is the directory in which a process finds its mounts. The process's user need
+// not be able to reach the data directory's own path. On the host, Root is an empty
+// directory.
 const Root = "/run/colophon-zone"
 
-// Zone is where one process lives: its user, what it sees of the disk, and which
-// system calls it may make.
+// Zone describes the environment of one process: its user, what it sees of the disk,
+// and which system calls it may make.
 type Zone struct {
-	// Separate says that the process has a user and a mount namespace of its own.
-	// Otherwise it is confined, and sees the host's disk as our user.
+	// Separate gives the process a user and a mount namespace of its own. If it is
+	// false, the process runs as our user and sees the host's disk; Confine still applies.
 	Separate bool           `json:"separate"`
-	UID      int            `json:"uid"`   // 0 stays root, and keeps the host's disk as it is
+	UID      int            `json:"uid"`   // 0: the process stays root and sees the host's disk
 	Group    int            `json:"group"` // the only supplementary group
 	Mounts   []Mount        `json:"mounts,omitempty"`
-	CAs      []byte         `json:"cas,omitempty"` // PEM: the contents of SSL_CERT_FILE, which the process's user may not be able to read
+	CAs      []byte         `json:"cas,omitempty"` // PEM: content of SSL_CERT_FILE, which the process's user may be unable to read
 	Confine  confine.Policy `json:"confine"`
 }
 
@@ -41,10 +42,11 @@ type Zone struct {
 type Mount struct {
 	Source string `json:"source"`
 	Name   string `json:"name"`
-	Write  bool   `json:"write,omitempty"` // the first one with Write is the process's home
+	Write  bool   `json:"write,omitempty"` // writable; the first writable mount is the process's home
 }
 
-// Separable says why processes cannot have zones of their own here; nil if they can.
+// Separable returns nil if this host allows processes with Zone.Separate, else the
+// reason why not: they need root and mount namespaces.
 func Separable() error {
 	if os.Geteuid() != 0 {
 		return errors.New("colophond was not started as root")
@@ -55,12 +57,12 @@ func Separable() error {
 		failed <- unix.Unshare(unix.CLONE_NEWNS)
 	}()
 	if err := <-failed; err != nil {
-		return fmt.Errorf("root may not make mount namespaces here: %w", err)
+		return fmt.Errorf("root cannot create mount namespaces here: %w", err)
 	}
 	return nil
 }
 
-// Path is where the process finds the mount of that name; empty if it has none.
+// Path returns the path at which the process finds the mount name; empty if it has none.
 func (z Zone) Path(name string) string {
 	for _, m := range z.Mounts {
 		if m.Name != name {
@@ -76,7 +78,7 @@ func (z Zone) Path(name string) string {
 
 const casFile = Root + "/ca.pem"
 
-// CAFile is where the process finds CAs; empty if it has none.
+// CAFile returns the path at which the process finds CAs; empty if it has none.
 func (z Zone) CAFile() string {
 	if z.CAs == nil {
 		return ""
@@ -84,27 +86,27 @@ func (z Zone) CAFile() string {
 	return casFile
 }
 
-// enter moves this process into the zone, for good. A process does it first: all
-// that it has read before is the order of its parent.
+// enter moves this process into the zone, irrevocably. It must come first: before it, a
+// process reads nothing but the order of its parent.
 func (z Zone) enter() error {
 	if z.Separate {
 		if err := z.mount(); err != nil {
-			return fmt.Errorf("mounting the role's part of the disk: %w", err)
+			return fmt.Errorf("mounting the role's directories: %w", err)
 		}
 		if z.UID != 0 {
 			if err := confine.Bound(); err != nil {
 				return err
 			}
 			if err := errors.Join(syscall.Setgroups([]int{z.Group}), syscall.Setgid(z.UID), syscall.Setuid(z.UID)); err != nil {
-				return fmt.Errorf("becoming user %d: %w", z.UID, err)
+				return fmt.Errorf("changing to user %d: %w", z.UID, err)
 			}
 		}
-		if z.Confine.Rooms { // writes the maps of user namespaces below /proc/self, which would be root's now
+		if z.Confine.Rooms { // it writes maps of user namespaces below /proc/self; if not dumpable, root owns these files
 			if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 				return err
 			}
 		}
-		// Changes of credentials clear it.
+		// The kernel clears this signal when credentials change.
 		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 			return err
 		}
@@ -115,20 +117,20 @@ func (z Zone) enter() error {
 	return confine.Role(z.Confine)
 }
 
-// mount makes everything in this process's mount namespace read-only but its own
-// directories, and gives it a /tmp of its own. The process got the namespace when
-// it was started (see Process.Command).
+// mount makes the disk read-only in this process's mount namespace, except for its own
+// directories, and mounts a /tmp of its own. Process.Command created the namespace.
 func (z Zone) mount() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	if z.UID == 0 { // opens rooms, in which it mounts what it likes
+	if z.UID == 0 { // it opens rooms and must be able to mount anything in them
 		return nil
 	}
 	if err := unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID}); err != nil {
 		return fmt.Errorf("making the disk read-only: %w", err)
 	}
-	// User namespaces are written there; nothing else of it is ours to write.
+	// The maps of user namespaces are written there. The process's user may write
+	// nothing else in /proc.
 	if err := unix.MountSetattr(unix.AT_FDCWD, "/proc", 0, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}); err != nil {
 		return err
 	}
@@ -156,7 +158,7 @@ func (z Zone) mount() error {
 	return os.Chdir(Root)
 }
 
-// bind shows the mount at its place below Root.
+// bind mounts Source at Root/Name.
 func (m Mount) bind() error {
 	target := filepath.Join(Root, m.Name)
 	info, err := os.Stat(m.Source)
@@ -186,7 +188,8 @@ func (m Mount) bind() error {
 	return nil
 }
 
-// account gives the user a name and a home, without which ssh does not start.
+// account adds the user to /etc/passwd with a name and a home: ssh does not start
+// without them.
 func (z Zone) account() error {
 	passwd, err := os.ReadFile("/etc/passwd")
 	if err != nil {
@@ -200,7 +203,7 @@ func (z Zone) account() error {
 	return unix.Mount(file, "/etc/passwd", "", unix.MS_BIND, "")
 }
 
-// home is the first directory that the process may write.
+// home returns the path of the first writable mount, or "/".
 func (z Zone) home() string {
 	for _, m := range z.Mounts {
 		if m.Write {
@@ -210,8 +213,8 @@ func (z Zone) home() string {
 	return "/"
 }
 
-// environment is what the process gets of our environment: no secret that
-// somebody left there.
+// environment returns the variables of our environment that the process gets. The
+// others may hold secrets.
 func (z Zone) environment() []string {
 	var env []string
 	for _, kv := range os.Environ() {
@@ -227,13 +230,13 @@ func (z Zone) environment() []string {
 	if z.Separate {
 		env = append(env, "HOME="+z.home())
 	}
-	if file := z.CAFile(); file != "" && z.UID != 0 { // the last of a name counts
+	if file := z.CAFile(); file != "" && z.UID != 0 { // overrides the earlier SSL_CERT_FILE
 		env = append(env, "SSL_CERT_FILE="+file)
 	}
 	return env
 }
 
-// hostPaths replaces the paths of mounts by those on the host, in a text for people.
+// hostPaths replaces the paths of mounts in text with their paths on the host.
 func (z Zone) hostPaths(text string) string {
 	if z.Separate {
 		for _, m := range z.Mounts {
@@ -243,8 +246,9 @@ func (z Zone) hostPaths(text string) string {
 	return text
 }
 
-// ChownTree makes dir with mode 0700 and, if its owner is not uid, chowns it with
-// all that is in it: a data directory may come from a platform that ran as one user.
+// ChownTree creates dir with mode 0700. If dir's owner is not uid, it changes user and
+// group of dir and everything below it to uid, because the data directory may come from
+// a platform whose roles all ran as one user.
 func ChownTree(dir string, uid int) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -254,7 +258,7 @@ func ChownTree(dir string, uid int) error {
 		return err
 	}
 	if !info.IsDir() {
-		return fmt.Errorf("%s is no directory", dir)
+		return fmt.Errorf("%s is not a directory", dir)
 	}
 	if st := info.Sys().(*syscall.Stat_t); int(st.Uid) != uid {
 		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
