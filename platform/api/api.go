@@ -1,5 +1,5 @@
-// Package api is the platform's wire: the types of requests and answers, and
-// the client that the CLI uses. Spec: docs/api.md.
+// Package api defines the platform's HTTP API, its requests and answers, and the
+// client of the CLI. Spec: docs/api.md.
 package api
 
 import (
@@ -18,37 +18,39 @@ import (
 // Paths of the API.
 const (
 	PathReleases = "/api/colophon/v1/releases"  // POST a ReleaseRequest; GET PathReleases/ID answers a Release
-	PathLogs     = "/api/colophon/v1/logs"      // GET PathLogs/sha256:HEX answers a build log, or another file that a release kept
+	PathLogs     = "/api/colophon/v1/logs"      // GET PathLogs/sha256:HEX answers a build log, or another file that a release stored
 	PathDocument = "/.well-known/colophon.json" // trust.Document
-	PathSigning  = "/signing_config.json"       // Sigstore signing config (protobuf-specs): CA, log and clock
+	PathSigning  = "/signing_config.json"       // Sigstore signing config (protobuf-specs): CA, log and timestamp authority
 )
 
-// ClientConfig is what `serve` writes to client.json and `colophon login` takes.
+// ClientConfig is the content of client.json, which `colophond serve` writes and
+// `colophon login` reads.
 type ClientConfig struct {
 	URL         string `json:"url"`
 	Token       string `json:"token"`
-	Fingerprint string `json:"fingerprint"` // of the platform's trust document
+	Fingerprint string `json:"fingerprint"` // sha256:hex of the platform's trust document
 }
 
-// ReleaseRequest asks for one release. The answer is a stream of Events, one
-// JSON object a line; the last has Result or Error.
+// ReleaseRequest asks for one release. The answer is a stream of Events, one JSON
+// object per line; the last event has Result or Error.
 type ReleaseRequest struct {
-	Source         string        `json:"source"` // URI; file:///… only from a client on the platform's host
+	Source         string        `json:"source"` // URI; file:///… is for clients on the platform's host only
 	Ref            string        `json:"ref"`
-	Commit         string        `json:"commit,omitempty"` // what the client saw Ref lead to
-	Image          string        `json:"image"`            // REGISTRY/NAME, without tag
+	Commit         string        `json:"commit,omitempty"` // the commit id that Ref pointed to when the client looked
+	Image          string        `json:"image"`            // REGISTRY/NAME without a tag
 	Recipe         attest.Recipe `json:"recipe"`
 	AllowedSigners string        `json:"allowedSigners,omitempty"`
 	Keyring        string        `json:"keyring,omitempty"`
-	// Hermetic builds twice: the second time in a new room that gets what the
-	// first fetched and nothing else. Only the second result is released.
+	// Hermetic asks for two builds. The second runs in a new room, which can fetch only
+	// what the first fetched; its result is released.
 	Hermetic bool `json:"hermetic,omitempty"`
-	// Lock is a lock (spec/lock/v1), byte for byte: the build may fetch nothing else.
+	// Lock is the content of a lock file (spec/lock/v1): the build may fetch only the
+	// downloads that it lists.
 	Lock string `json:"lock,omitempty"`
 }
 
-// ReadReleaseRequest reads a request strictly, and returns its bytes too. All but
-// a lock is as small as any other request.
+// ReadReleaseRequest reads a request strictly and also returns its bytes. Lock may have
+// limits.Lock bytes, the rest limits.Request bytes.
 func ReadReleaseRequest(r io.Reader) (*ReleaseRequest, []byte, error) {
 	body, err := strict.Read(r, limits.Release)
 	if err != nil {
@@ -64,7 +66,7 @@ func ReadReleaseRequest(r io.Reader) (*ReleaseRequest, []byte, error) {
 		return nil, nil, fmt.Errorf("got more than %d bytes besides the lock", limits.Request)
 	}
 	if len(req.Lock) > limits.Lock {
-		return nil, nil, fmt.Errorf("a lock of %d bytes, at most %d are taken", len(req.Lock), limits.Lock)
+		return nil, nil, fmt.Errorf("lock: got %d bytes, want at most %d", len(req.Lock), limits.Lock)
 	}
 	return &req, body, nil
 }
@@ -87,28 +89,28 @@ type Release struct {
 	Source       source.Commit            `json:"source"`
 	Builder      string                   `json:"builder"`
 	Level        int                      `json:"level"`          // SLSA Build level that follows from Requirements
-	Requirements []provenance.Requirement `json:"requirements"`   // of SLSA's Build track, as a stranger who believes this platform finds them
-	Lock         string                   `json:"lock,omitempty"` // sha256:hex of what pins the build's fetches; GET PathLogs/Lock answers it
-	Resumed      bool                     `json:"resumed"`        // all or part had been done by an earlier run
+	Requirements []provenance.Requirement `json:"requirements"`   // of SLSA's Build track, as a verifier that trusts this platform finds them
+	Lock         string                   `json:"lock,omitempty"` // sha256:hex of the lock file of the build's downloads; GET PathLogs/Lock answers the file
+	Resumed      bool                     `json:"resumed"`        // an earlier run had done all or part of it
 	Invocation   string                   `json:"invocation"`
 	Started      time.Time                `json:"started"`
 	Finished     time.Time                `json:"finished"`
 }
 
-// Error is why a request did not succeed.
+// Error is the reason why a request failed.
 type Error struct {
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"` // what the requester can do
 	Kind    Kind   `json:"kind,omitempty"`
 }
 
-// Kind says what a requester can make of an Error. Every kind, also one that a
-// client does not know, is a failure.
+// Kind tells a client how to handle an Error. Every kind is a failure, also a kind that the
+// client does not know.
 type Kind string
 
 const (
-	Failure Kind = ""      // the request was understood and did not succeed
-	Usage   Kind = "usage" // no repetition helps: the request itself has to change
+	Failure Kind = ""      // the platform understood the request but could not fulfil it
+	Usage   Kind = "usage" // the request itself is wrong: repeating it does not help
 )
 
 func (e *Error) Error() string { return e.Message }

@@ -26,10 +26,10 @@ import (
 // MaxEvent bounds one line of a release's progress, in bytes.
 const MaxEvent = 1 << 20
 
-// ErrNoPlatform says that nobody has logged in on this machine.
+// ErrNoPlatform means that this user has not run `colophon login`.
 var ErrNoPlatform = errors.New("no platform configured")
 
-// configPath is where `colophon login` keeps the platform.
+// configPath returns the file in which `colophon login` saves the platform.
 func configPath() (string, error) {
 	dir, err := os.UserConfigDir()
 	if err != nil {
@@ -38,8 +38,9 @@ func configPath() (string, error) {
 	return filepath.Join(dir, "colophon", "platform.json"), nil
 }
 
-// LoadConfig reads the platform to talk to: of the file that COLOPHON_PLATFORM
-// names, else of configPath. Where nobody has logged in the error matches ErrNoPlatform.
+// LoadConfig reads the configuration of the platform to use, from the file that
+// COLOPHON_PLATFORM names, else from configPath. If this user has not logged in, the
+// error matches ErrNoPlatform.
 func LoadConfig() (*ClientConfig, error) {
 	path := os.Getenv("COLOPHON_PLATFORM")
 	if path != "" {
@@ -78,17 +79,17 @@ func ParseConfig(data []byte) (*ClientConfig, error) {
 	u, err := url.Parse(c.URL)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
-		return nil, fmt.Errorf("platform URL %q: want https://HOST[:PORT], or http:// on loopback", c.URL)
+		return nil, fmt.Errorf("platform URL: expected https://HOST[:PORT], or http:// on loopback, found %q", c.URL)
 	case !loopback.OrTLS(u): // the token would travel in the clear
-		return nil, fmt.Errorf("platform URL %q: plain HTTP is for loopback only, want https", c.URL)
+		return nil, fmt.Errorf("platform URL %q: plain HTTP is for loopback only; use https", c.URL)
 	case c.Token == "" || strings.ContainsFunc(c.Token, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-		return nil, errors.New("no token in it")
+		return nil, errors.New("the file holds no valid token")
 	}
 	return &c, nil
 }
 
-// Login makes the platform of file, a client.json, the one that LoadConfig returns,
-// and says where that is kept.
+// Login saves the content of file, a client.json, so that LoadConfig returns it. path is
+// where it is saved.
 func Login(file string) (c *ClientConfig, path string, err error) {
 	if c, err = ReadConfig(file); err != nil {
 		return nil, "", err
@@ -99,7 +100,7 @@ func Login(file string) (c *ClientConfig, path string, err error) {
 	return c, path, saveConfig(path, c)
 }
 
-// saveConfig writes c, readable by this user alone.
+// saveConfig writes c to path, with mode 0600.
 func saveConfig(path string, c *ClientConfig) error {
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
@@ -111,10 +112,10 @@ func saveConfig(path string, c *ClientConfig) error {
 	return durable.WriteFile(path, append(data, '\n'), 0o600)
 }
 
-// Release asks the platform for a release and calls progress for each event.
-// A failure that the platform explains is an *Error. Cancelling ctx ends the
-// release there too unless it is being published, and the error matches ctx's;
-// asking again finishes it, or finds it done.
+// Release asks the platform for a release and calls progress for each event. A failure
+// that the platform explains is an *Error. If ctx is cancelled, the platform cancels the
+// release too, unless it is already publishing it, and the error matches ctx's. The same
+// request again finishes the release or returns the finished one.
 func (c *ClientConfig) Release(ctx context.Context, req ReleaseRequest, progress func(Event)) (*Release, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
@@ -148,7 +149,7 @@ func (c *ClientConfig) Release(ctx context.Context, req ReleaseRequest, progress
 		case e.Error != nil:
 			return nil, e.Error
 		case e.Result != nil:
-			if err := e.Result.answers(req); err != nil {
+			if err := e.Result.matches(req); err != nil {
 				return nil, fmt.Errorf("platform %s: %w", c.URL, err)
 			}
 			return e.Result, nil
@@ -161,10 +162,11 @@ func (c *ClientConfig) Release(ctx context.Context, req ReleaseRequest, progress
 	if err = lines.Err(); err == nil {
 		err = io.ErrUnexpectedEOF
 	}
-	return nil, &Error{Message: fmt.Sprintf("platform %s went away in the middle: %v", c.URL, err), Hint: "run the same command again: it finishes what was begun"}
+	return nil, &Error{Message: fmt.Sprintf("platform %s closed the connection before the release ended: %v", c.URL, err), Hint: "run the same command again: it finishes the release"}
 }
 
-// SigningConfig fetches where the platform certifies, logs and timestamps.
+// SigningConfig fetches the platform's signing config: the URLs of its CA, log and
+// timestamp authority (Sigstore protobuf-specs, JSON).
 func (c *ClientConfig) SigningConfig(ctx context.Context) ([]byte, error) {
 	hr, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+PathSigning, nil)
 	if err != nil {
@@ -181,8 +183,8 @@ func (c *ClientConfig) SigningConfig(ctx context.Context) ([]byte, error) {
 	return strict.Read(resp.Body, limits.TrustRoot)
 }
 
-// File gets what a release kept under PathLogs, such as its lock: at most max
-// bytes. The digest is sha256:hex, and the bytes are checked against it.
+// File fetches a file of at most max bytes that a release stored under PathLogs, such as
+// its lock, and checks it against digest (sha256:hex).
 func (c *ClientConfig) File(ctx context.Context, digest string, max int) ([]byte, error) {
 	if !sha256Digest.MatchString(digest) {
 		return nil, fmt.Errorf("digest: got %q, want sha256:HEX", digest)
@@ -205,25 +207,25 @@ func (c *ClientConfig) File(ctx context.Context, digest string, max int) ([]byte
 		return nil, fmt.Errorf("platform %s, %s: %w", c.URL, digest, err)
 	}
 	if sum := sha256.Sum256(data); "sha256:"+hex.EncodeToString(sum[:]) != digest {
-		return nil, fmt.Errorf("platform %s: got other bytes than %s", c.URL, digest)
+		return nil, fmt.Errorf("platform %s: got file with digest sha256:%x, want %s", c.URL, sum, digest)
 	}
 	return data, nil
 }
 
-// client follows no redirect: the token is for the platform that was named.
+// client follows no redirects: only the configured platform may get the token.
 var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
 var sha256Digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
-// answers fails where a release is not what was asked for.
-func (r *Release) answers(req ReleaseRequest) error {
+// matches returns an error if r is not the release that req asked for.
+func (r *Release) matches(req ReleaseRequest) error {
 	switch {
 	case r.Image != req.Image:
 		return fmt.Errorf("released image: got %q, want %q", r.Image, req.Image)
 	case !sha256Digest.MatchString(r.Digest):
 		return fmt.Errorf("digest of the release: got %q, want sha256:HEX", r.Digest)
 	case len(r.Tags) == 0:
-		return fmt.Errorf("released %s without a tag", r.Digest)
+		return fmt.Errorf("release %s has no tag", r.Digest)
 	case r.Lock != "" && !sha256Digest.MatchString(r.Lock):
 		return fmt.Errorf("lock of the release: got %q, want sha256:HEX", r.Lock)
 	case req.Commit != "" && r.Source.ID != req.Commit:

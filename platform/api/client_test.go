@@ -48,15 +48,15 @@ func TestRelease(t *testing.T) {
 		known  bool // it is an *Error
 		kind   Kind
 	}{
-		"cut before the end": {say(`{"phase":"source"}`), "went away in the middle", true, true, Failure},
+		"cut before the end": {say(`{"phase":"source"}`), "closed the connection before the release ended", true, true, Failure},
 		"cut in a line":      {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"phase":"so`) }, "event", false, false, Failure},
 		"aborted": {func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintln(w, `{"phase":"source"}`)
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
-		}, "went away in the middle", true, true, Failure},
-		"nothing":                {func(http.ResponseWriter, *http.Request) {}, "went away in the middle", true, true, Failure},
-		"a line without end":     {say(strings.Repeat("x", MaxEvent+10)), "went away in the middle", true, true, Failure},
+		}, "closed the connection before the release ended", true, true, Failure},
+		"nothing":                {func(http.ResponseWriter, *http.Request) {}, "closed the connection before the release ended", true, true, Failure},
+		"a line without end":     {say(strings.Repeat("x", MaxEvent+10)), "closed the connection before the release ended", true, true, Failure},
 		"success as an error":    {say(`{"error":{"message":"m","kind":"success"}}`), "m", false, true, "success"},
 		"an error of no kind":    {say(`{"error":{"message":"m"}}`), "m", false, true, Failure},
 		"an error and a result":  {say(`{"result":{},"error":{"message":"m"}}`), "m", false, true, Failure},
@@ -64,7 +64,7 @@ func TestRelease(t *testing.T) {
 		"another image":          {say(result("registry.example.com/b", digest, `"v1"`, asked.Commit)), `want "registry.example.com/a"`, false, false, Failure},
 		"another commit":         {say(result(asked.Image, digest, `"v1"`, strings.Repeat("e", 40))), "released commit", false, false, Failure},
 		"no digest":              {say(result(asked.Image, "", `"v1"`, asked.Commit)), "digest", false, false, Failure},
-		"no tags":                {say(result(asked.Image, digest, ``, asked.Commit)), "without a tag", false, false, Failure},
+		"no tags":                {say(result(asked.Image, digest, ``, asked.Commit)), "has no tag", false, false, Failure},
 		"no token":               {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnauthorized) }, "401", false, true, Failure},
 		"a duplicate in the end": {say(`{"phase":"x","result":null,"result":{}}`), "event", false, false, Failure},
 	} {
