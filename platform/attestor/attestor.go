@@ -1,7 +1,6 @@
-// Package attestor is the role that runs releases: it fetches the source,
-// hands the tree to the build zone over a socket, measures the bytes that come
-// back, signs with a workload token that only it can get, and publishes. It
-// listens on a Unix socket, for processes of its own user alone.
+// Package attestor serves releases (docs/api.md) to the role api. It reads requests,
+// runs them with package release, streams their events, and serves the records and
+// files of finished releases.
 package attestor
 
 import (
@@ -24,7 +23,7 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// Service answers the paths of package api that releases need.
+// Service serves the release API. Safe for concurrent use.
 type Service struct {
 	releaser *release.Releaser
 	dir      string
@@ -33,13 +32,13 @@ type Service struct {
 	running  sync.WaitGroup
 }
 
-// New makes the service over a Releaser whose Config.Dir is dir.
+// New returns a service that runs releases with r. dir is r's Config.Dir.
 func New(r *release.Releaser, dir string, log *slog.Logger) *Service {
 	return &Service{releaser: r, dir: dir, log: log, metrics: newMetrics()}
 }
 
-// Handler serves POST and GET of api.PathReleases and GET of api.PathLogs, and
-// GET /metrics for the platform.
+// Handler serves POST and GET below api.PathReleases, GET below api.PathLogs, and GET
+// /metrics.
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+api.PathReleases, s.release)
@@ -49,12 +48,12 @@ func (s *Service) Handler() http.Handler {
 	return mux
 }
 
-// Wait returns when no release is running. Requests must have been cancelled,
-// and new ones be impossible.
+// Wait returns when no release is running. Call it after the server has stopped and the
+// contexts of its requests are cancelled.
 func (s *Service) Wait() { s.running.Wait() }
 
-// release streams the events of one release; when the requester goes away the
-// release ends, and asking again finishes it.
+// release runs one release and streams its events. If the requester disconnects, the
+// release is cancelled; the same request again finishes it.
 func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	s.running.Add(1)
 	defer s.running.Done()
@@ -69,7 +68,7 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	defer stop()
 	uri, err := source.Canonical(req.Source)
 	if err != nil {
-		uri = "unreadable" // and it may hold a secret
+		uri = "unreadable" // it may hold a secret, so do not log it
 	}
 	log := s.log.With("image", req.Image, "source", uri, "ref", req.Ref)
 	started := time.Now()
@@ -91,15 +90,16 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	out.write(last)
 }
 
-// patience is how long one event may take to reach the requester: who does not
-// read would otherwise keep a build's room, and the image's turn, for ever.
+// patience is how long one event may take to reach the requester. Otherwise a requester
+// that does not read would hold a build's room, and block other releases of the image,
+// for ever.
 const patience = time.Minute
 
-// maxText bounds each text of an event, so that no line exceeds what clients
-// take (api.MaxEvent) even if JSON needs six bytes for each of its characters.
+// maxText bounds each text of an event, in bytes. No line then exceeds api.MaxEvent, even
+// if JSON needs six bytes for each byte.
 const maxText = 32 << 10
 
-// eventWriter writes events one a line, from several goroutines.
+// eventWriter writes events as JSON lines. Safe for concurrent use.
 type eventWriter struct {
 	w        io.Writer
 	rc       *http.ResponseController
@@ -118,8 +118,8 @@ func (w *eventWriter) write(e api.Event) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	// Where it fails the requester is gone or does not read, and the server
-	// cancels the request's context: nothing to do here.
+	// If a write fails, the requester is gone or does not read, and the server cancels
+	// the request's context. So errors need no handling here.
 	_ = w.rc.SetWriteDeadline(time.Now().Add(w.patience))
 	_, _ = w.w.Write(append(line, '\n'))
 	_ = w.rc.Flush()
@@ -127,7 +127,7 @@ func (w *eventWriter) write(e api.Event) {
 
 func bounded(s string) string { return printable.Cut(s, maxText) }
 
-// heartbeat keeps proxies in between from closing a quiet stream.
+// heartbeat writes an event every 15 s, so that proxies do not close a quiet stream.
 func (w *eventWriter) heartbeat(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -164,7 +164,7 @@ func (s *Service) record(w http.ResponseWriter, r *http.Request) {
 func (s *Service) buildLog(w http.ResponseWriter, r *http.Request) {
 	digest := r.PathValue("digest")
 	if !digestGrammar.MatchString(digest) {
-		http.Error(w, fmt.Sprintf("log %q: want sha256 and 64 hex digits", digest), http.StatusBadRequest)
+		http.Error(w, fmt.Sprintf("log %q: want sha256: and 64 hex digits", digest), http.StatusBadRequest)
 		return
 	}
 	s.serve(w, r, filepath.Join("logs", digest[len("sha256:"):]), "text/plain; charset=utf-8")

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// metrics of the releases since this process started. No label comes from a request.
+// metrics count the releases since this process started. No label comes from a request.
 type metrics struct {
 	handler  http.Handler
 	releases *prometheus.CounterVec
@@ -24,14 +24,14 @@ func newMetrics() *metrics {
 			Name: "colophon_releases_total", Help: "Releases that ended: released, failed, or cancelled by the requester.",
 		}, []string{"outcome"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "colophon_release_seconds", Help: "Time that a release took, waiting included.",
+			Name: "colophon_release_seconds", Help: "Time from request to end of a release.",
 			Buckets: []float64{1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600},
 		}, []string{"outcome"}),
-		running: prometheus.NewGauge(prometheus.GaugeOpts{Name: "colophon_releases_running", Help: "Releases under way, waiting ones included."}),
+		running: prometheus.NewGauge(prometheus.GaugeOpts{Name: "colophon_releases_running", Help: "Releases that run or wait."}),
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(m.releases, m.seconds, m.running)
-	for _, outcome := range []string{"released", "failed", "cancelled"} { // there from the start, at zero
+	for _, outcome := range []string{"released", "failed", "cancelled"} { // export them as zero from the start
 		m.releases.WithLabelValues(outcome)
 	}
 	m.handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})

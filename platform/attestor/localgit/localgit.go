@@ -1,7 +1,7 @@
-// Package localgit lets the attestor fetch from repositories on this host that
-// its own user may not read: a role that may act as other users runs git's
-// upload-pack as the repository's owner, and the attestor's git is joined to it
-// over a Unix socket. What comes out of it is checked like any repository's.
+// Package localgit lets the attestor fetch from repositories on this host that its own
+// user cannot read. A role that can act as other users runs git's upload-pack as the
+// repository's owner, and a relay connects the attestor's git to it over a Unix socket.
+// The attestor checks what it fetches as from any other repository.
 package localgit
 
 import (
@@ -22,18 +22,19 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// Path is where Handler is served: POST Path?path=/absolute/path switches to
-// git's protocol.
+// Path is the URL path of Handler. POST Path?path=/absolute/path switches the connection
+// to git's protocol (101 Switching Protocols).
 const Path = "/upload-pack"
 
 const protocol = "git"
 
-// Handler answers POST requests. Whoever reaches it can read every repository of this host.
+// Handler answers POST requests. Clients of it can read every repository on this host:
+// restrict it with peer.Allow.
 func Handler(log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path, version := r.FormValue("path"), r.Header.Get("Git-Protocol")
 		if r.Method != http.MethodPost || strings.Trim(version, "abcdefghijklmnopqrstuvwxyz=:0123456789") != "" {
-			http.Error(w, "want POST, and a plain Git-Protocol", http.StatusBadRequest)
+			http.Error(w, "want a POST request with a Git-Protocol of a-z, 0-9, = and :", http.StatusBadRequest)
 			return
 		}
 		conn, in, err := peer.Upgrade(w, protocol)
@@ -43,22 +44,23 @@ func Handler(log *slog.Logger) http.Handler {
 		defer conn.Close()
 		if err := source.ServeLocal(context.WithoutCancel(r.Context()), path, version, in, conn); err != nil {
 			log.Info("local repository", "path", path, "error", err)
-			// git shows its user a packet that begins with ERR.
+			// git prints the text of a packet that begins with ERR.
 			text := "ERR " + err.Error()
 			fmt.Fprintf(conn, "%04x%s", len(text)+4, text)
 		}
 	})
 }
 
-// Command is the value of source.Request.UploadPack: program is one whose
-// "upload-pack SOCKET PATH" calls Relay.
+// Command returns a value for source.Request.UploadPack. The command "upload-pack SOCKET
+// PATH" of program must call Relay.
 func Command(program, socket string) string {
 	return quote(program) + " upload-pack " + quote(socket)
 }
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// Relay joins in and out to the repository at path, by way of Handler at socket.
+// Relay connects in and out to the repository at path through Handler at socket. version
+// is git's GIT_PROTOCOL.
 func Relay(ctx context.Context, socket, path, version string, in io.Reader, out io.Writer) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {
