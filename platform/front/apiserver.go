@@ -1,6 +1,5 @@
-// Package apiserver is the platform's front door for releases: it checks the
-// token and hands the request to the attestor's socket. It holds no key and
-// looks into nothing.
+// Package front serves the release API (docs/api.md) to clients. It checks the token
+// and the shape of a request and forwards the request to the attestor. It holds no key.
 package front
 
 import (
@@ -18,15 +17,15 @@ import (
 
 // Config of a Service.
 type Config struct {
-	Attestor     http.Handler            // where releases are run
-	MayRelease   func(token string) bool // compares in constant time
-	LocalSources bool                    // file:// sources from clients on loopback; for platforms that are on loopback themselves
+	Attestor     http.Handler            // gets the requests that were accepted
+	MayRelease   func(token string) bool // reports whether a token may release; must compare in constant time
+	LocalSources bool                    // accept file:// sources from clients on loopback; only for a platform that listens on loopback
 }
 
-// Service is the API.
+// Service serves the API. Safe for concurrent use.
 type Service struct{ cfg Config }
 
-// New makes a Service.
+// New returns a Service.
 func New(cfg Config) *Service { return &Service{cfg} }
 
 // Register adds the API's paths to mux.
@@ -41,11 +40,11 @@ func (s *Service) authorized(next http.HandlerFunc) http.HandlerFunc {
 		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if !ok || !s.cfg.MayRelease(token) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="colophon"`)
-			http.Error(w, "this needs the platform's token; see colophon login", http.StatusUnauthorized)
+			http.Error(w, "the request has no valid token of this platform; run colophon login", http.StatusUnauthorized)
 			return
 		}
 		r = r.Clone(r.Context())
-		r.Header.Del("Authorization") // the attestor has no use for it
+		r.Header.Del("Authorization") // the attestor does not need the token
 		next(w, r)
 	}
 }
@@ -61,9 +60,9 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("request: source: %v", err), http.StatusBadRequest)
 		return
 	}
-	// Plain HTTP is for loopback only, so it is this host's too.
+	// source.Canonical accepts plain HTTP on loopback only, so http:// is this host too.
 	if !strings.HasPrefix(uri, "https://") && !strings.HasPrefix(uri, "ssh://") && !s.mayReadLocal(r) {
-		http.Error(w, "a local directory can only be released by a client on the platform's own host; push it to a repository and give its URL", http.StatusForbidden)
+		http.Error(w, "only a client on the platform's own host can release a local directory; push it to a repository and give its URL", http.StatusForbidden)
 		return
 	}
 	out := r.Clone(r.Context())
@@ -71,8 +70,9 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	s.cfg.Attestor.ServeHTTP(w, out)
 }
 
-// mayReadLocal keeps a client of another host from having this host's files
-// read and published. A proxy in front makes everyone look local, and says so.
+// mayReadLocal reports whether the client may release a directory of this host: the
+// release reads and publishes its files. Behind a proxy every client seems local, so
+// the headers that proxies set exclude it.
 func (s *Service) mayReadLocal(r *http.Request) bool {
 	if !s.cfg.LocalSources || r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != "" {
 		return false

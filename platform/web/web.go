@@ -1,5 +1,5 @@
-// Package web serves the platform's pages for people: what it is, where its
-// services are, and one page a builder, which is what a builder id leads to.
+// Package web serves the platform's pages for people: a front page that links to its
+// services, and a page for each builder at the URL that is the builder's id.
 package web
 
 import (
@@ -13,11 +13,11 @@ import (
 type Config struct {
 	URL         string // the platform's origin
 	Version     string
-	Fingerprint string // of the trust document
+	Fingerprint string // fingerprint of the trust document
 	Builders    []Builder
 }
 
-// Builder is one page below /builders/.
+// Builder is a builder of the platform; its page is at ID.
 type Builder struct {
 	ID        string // a URL of this platform
 	BuildType string // URI of its specification
@@ -29,7 +29,7 @@ var pages = template.Must(template.New("").Parse(`
 <title>Colophon</title><style>body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem}code,pre{font-size:.9em;overflow-wrap:anywhere}td{padding:.2rem 1rem .2rem 0;vertical-align:top}@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}a{color:#8bf}}</style>{{end}}
 {{define "/"}}{{template "head"}}<h1>Colophon</h1>
 <p>This platform proves which git commit a container image came from. Version {{.Version}}.</p>
-<p>Believe it only after comparing this fingerprint with one you had another way:</p>
+<p>Before you trust this platform, compare this fingerprint with one that you got another way:</p>
 <pre>{{.Fingerprint}}</pre>
 <pre>colophon trust add {{.URL}}</pre>
 <table>
@@ -48,7 +48,8 @@ var pages = template.Must(template.New("").Parse(`
 </table>
 <p><a href="/">The platform it belongs to</a></p>{{end}}`))
 
-// Register adds the pages to mux. They are made once; nothing a client sends is in them.
+// Register adds the pages to mux. It renders them once; they contain nothing from a
+// request.
 func Register(mux *http.ServeMux, cfg Config) error {
 	front, err := render("/", cfg)
 	if err != nil {
