@@ -6,7 +6,7 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// setup is what the platform knows of itself, for the provenance.
+// setup returns the platform's isolation parameters, which provenance records.
 func (p *platform) setup() map[string]string {
 	if p.users.separate {
 		return attest.Isolation{Zones: attest.SeparateUsers}.Parameters()
@@ -14,9 +14,10 @@ func (p *platform) setup() map[string]string {
 	return attest.Isolation{Zones: attest.OneUser}.Parameters()
 }
 
-// builders are this platform's, and the SLSA Build level that each can earn. If
-// roles share a user, a build that gets out of its room has the signing keys, so
-// the name of the builder says it. golang compiles with less isolation around it.
+// builders returns this platform's builders and the highest SLSA Build level of
+// each. If all roles share one user, a build that escapes its room can read the
+// signing keys; such builders have another id and a lower level. The golang
+// builder isolates its compiler less than buildkit isolates a build.
 func (p *platform) builders() []release.BuilderInfo {
 	segment, levels := "", map[string]int{"buildkit": 3, "golang": 2}
 	if !p.users.separate {

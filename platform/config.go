@@ -18,12 +18,13 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 )
 
-// configFile is the file that --config names. Every field may be left out. Spec: docs/configuration.md.
+// configFile is the content of the --config file. Every field is optional. Spec: docs/configuration.md.
 type configFile struct {
 	// Fulcio is a Fulcio configuration: outside OIDC issuers whose users may get certificates here.
 	Fulcio json.RawMessage `json:"fulcio,omitempty"`
-	// TrustedRoot and SigningConfig are files that take the place of the platform's
-	// own CA, log and timestamp authority: public Sigstore or a private deployment.
+	// TrustedRoot and SigningConfig are paths. The services in these files replace the
+	// platform's own CA, log and timestamp authority: public Sigstore or a private
+	// deployment.
 	TrustedRoot   string `json:"trustedRoot,omitempty"`
 	SigningConfig string `json:"signingConfig,omitempty"`
 
@@ -36,12 +37,12 @@ type configFile struct {
 	Build buildConfig `json:"build,omitzero"`
 }
 
-// rolesConfig says as whom and where roles run. In the file it is one object:
-// "uidBase", and the addresses by role.
+// rolesConfig says as which users and on which hosts roles run. In the file it is
+// one object: "uidBase", and one address for each role.
 type rolesConfig struct {
-	UIDBase int // the roles' group; their users follow it. 0: 64700
-	// Hosts has host:port of the roles that run on hosts of their own (colophond
-	// enrol), and of the door, where those reach the roles beside serve.
+	UIDBase int // gid of the roles' group; the uids of the roles follow it. 0 means 64700
+	// Hosts maps a role to host:port. It has the roles that run on hosts of their own
+	// (colophond enrol), and "door": where those roles reach the roles on serve's host.
 	Hosts map[string]string
 }
 
@@ -60,14 +61,14 @@ func (c *rolesConfig) UnmarshalJSON(data []byte) error {
 			continue
 		}
 		if r, err := findRole(name); err != nil || r.listen == "" && name != roleDoor {
-			return fmt.Errorf("roles.%s: no role of that name may run on a host of its own", name)
+			return fmt.Errorf("roles.%s: no role of this name can run on a host of its own", name)
 		}
 		var address string
 		if err := json.Unmarshal(raw, &address); err != nil {
 			return fmt.Errorf("roles.%s: %w", name, err)
 		}
 		if host, port, err := net.SplitHostPort(address); address != "" && (err != nil || host == "" || port == "") {
-			return fmt.Errorf("roles.%s: got %q, want HOST:PORT", name, address)
+			return fmt.Errorf("roles.%s: expected HOST:PORT, found %q", name, address)
 		}
 		c.Hosts[name] = address
 	}
@@ -77,12 +78,12 @@ func (c *rolesConfig) UnmarshalJSON(data []byte) error {
 // buildConfig says how builds run.
 type buildConfig struct {
 	builder.Limits                 // of one build
-	WallTime       string          `json:"wallTime,omitempty"`   // Limits.WallTime as people write it: "30m"
+	WallTime       string          `json:"wallTime,omitempty"`   // Limits.WallTime as time.ParseDuration reads it: "30m"
 	Concurrent     int             `json:"concurrent,omitempty"` // builds at once
-	Runtime        string          `json:"runtime,omitempty"`    // OCI runtime: a name in PATH, or a path
-	UIDBase        uint32          `json:"uidBase,omitempty"`    // first host uid of the rooms' ranges
-	Network        gateway.Network `json:"network,omitzero"`     // what rooms may reach
-	StdCache       string          `json:"stdCache,omitempty"`   // Go's standard library, compiled from the toolchain alone; platforms of one user may share it
+	Runtime        string          `json:"runtime,omitempty"`    // OCI runtime: a name to look up in PATH, or a path
+	UIDBase        uint32          `json:"uidBase,omitempty"`    // first host uid of the ranges that rooms use
+	Network        gateway.Network `json:"network,omitzero"`     // which hosts builds may reach
+	StdCache       string          `json:"stdCache,omitempty"`   // directory of the compiled Go standard library. It depends on the toolchain alone, so platforms of one user may share it
 }
 
 func readConfig(path string) (c configFile, err error) {
@@ -97,17 +98,18 @@ func readConfig(path string) (c configFile, err error) {
 		return c, fmt.Errorf("%s: %w", path, err)
 	}
 	if (c.TrustedRoot == "") != (c.SigningConfig == "") {
-		return c, fmt.Errorf("%s: trustedRoot and signingConfig belong together", path)
+		return c, fmt.Errorf("%s: trustedRoot and signingConfig must be set together", path)
 	}
 	if c.Build.WallTime != "" {
 		if c.Build.Limits.WallTime, err = time.ParseDuration(c.Build.WallTime); err != nil || c.Build.Limits.WallTime <= 0 {
-			return c, fmt.Errorf("%s: build.wallTime: got %q, want a duration such as \"30m\"", path, c.Build.WallTime)
+			return c, fmt.Errorf("%s: build.wallTime: expected a duration such as \"30m\", found %q", path, c.Build.WallTime)
 		}
 	}
 	return c, nil
 }
 
-// origin returns the platform's URL, from --listen without --url. Plain HTTP is for loopback alone.
+// origin returns the platform's URL: --url, or if that is empty the URL of --listen.
+// It allows plain HTTP on loopback only.
 func origin(listen, rawURL string, tls bool) (string, error) {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -118,7 +120,7 @@ func origin(listen, rawURL string, tls bool) (string, error) {
 	}
 	if rawURL == "" {
 		if a, err := netip.ParseAddr(host); host == "" || port == "0" || err == nil && a.IsUnspecified() {
-			return "", fmt.Errorf("--listen %s is no address that clients could use: give --url too", listen)
+			return "", fmt.Errorf("clients cannot connect to --listen %s: give --url too", listen)
 		}
 		scheme := "http"
 		if tls {
@@ -129,14 +131,14 @@ func origin(listen, rawURL string, tls bool) (string, error) {
 	return parseOrigin(rawURL)
 }
 
-// parseOrigin checks a platform's URL and writes it as all do.
+// parseOrigin checks a platform's URL and returns it as SCHEME://HOST[:PORT], in lower case.
 func parseOrigin(rawURL string) (string, error) {
 	u, err := url.Parse(rawURL)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("--url: %w", err)
 	case u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil:
-		return "", fmt.Errorf("--url %q: want SCHEME://HOST[:PORT] and nothing more", rawURL)
+		return "", fmt.Errorf("--url: expected SCHEME://HOST[:PORT], found %q", rawURL)
 	case loopback.OrTLS(u):
 		return u.Scheme + "://" + strings.ToLower(u.Host), nil
 	}

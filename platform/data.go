@@ -15,10 +15,10 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// open takes the data directory and the port, of which a host has one each, and
-// checks the files that its roles will read.
+// open locks the data directory, listens on the port, and checks the files that
+// this host's roles will read.
 func (p *platform) open() (release func(), err error) {
-	if err := p.checkMirror(); err != nil { // a room would only fail to pull from it
+	if err := p.checkMirror(); err != nil { // otherwise only the first pull of a build would fail
 		return nil, fmt.Errorf("--mirror: %w", err)
 	}
 	if err := p.findBuildkitd(); err != nil {
@@ -38,17 +38,18 @@ func (p *platform) open() (release func(), err error) {
 	return func() { p.port.Close(); unlock() }, nil
 }
 
-// maxData leaves room for the longest name below the data directory that a socket
-// has while it is made (unix(7): 107 bytes).
+// maxData is the longest path of a data directory, in bytes. A socket's path has at
+// most 107 bytes (unix(7)), and peer.Listen first makes the socket in a directory
+// with a temporary name.
 const maxData = 107 - len("/run/.sock-1234567890/s")
 
-// openData makes the data directory, and locks it for one platform at a time.
+// openData creates the data directory and locks it: one platform at a time uses it.
 func (p *platform) openData() (unlock func(), err error) {
 	if p.data, err = filepath.Abs(p.config.Data); err != nil {
 		return nil, err
 	}
 	if len(p.data) > maxData {
-		return nil, fmt.Errorf("--data %s is %d bytes long, at most %d are taken: the kernel allows no longer names of sockets", p.data, len(p.data), maxData)
+		return nil, fmt.Errorf("--data %s is %d bytes long, the limit is %d: the kernel allows no longer socket paths; choose a shorter path", p.data, len(p.data), maxData)
 	}
 	for _, d := range []string{p.data, p.dir("run")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -68,7 +69,8 @@ func (p *platform) openData() (unlock func(), err error) {
 	return func() { lock.Release() }, nil
 }
 
-// readCAs reads the file of SSL_CERT_FILE, which the users of roles may not be able to.
+// readCAs reads the file that SSL_CERT_FILE names, because the users of roles may be
+// unable to read it.
 func (p *platform) readCAs() (err error) {
 	file := os.Getenv("SSL_CERT_FILE")
 	if file == "" || !p.users.separate {
@@ -80,7 +82,8 @@ func (p *platform) readCAs() (err error) {
 	return nil
 }
 
-// giveDirs makes the directories of this host's roles and gives each to its role's user.
+// giveDirs creates the directories of this host's roles and makes each role's user
+// their owner.
 func (p *platform) giveDirs() error {
 	for _, r := range roles() {
 		if !p.runs(r.name) {
@@ -100,19 +103,19 @@ func (p *platform) giveDirs() error {
 			return err
 		}
 	}
-	// Roles may walk to the sockets, and to nothing else here.
+	// Roles may enter run to reach the sockets, but cannot list it.
 	return errors.Join(os.Chown(p.dir("run"), 0, p.users.group), os.Chmod(p.dir("run"), 0o710), os.MkdirAll(zone.Root, 0o755))
 }
 
 func (p *platform) dir(name string) string { return filepath.Join(p.data, name) }
 
-// listen opens the socket of a role.
+// listen creates the Unix socket of a role and returns it as a file for its process.
 func (p *platform) listen(role string) (*os.File, error) {
 	l, err := peer.Listen(socket(p.dir("run"), role), p.users.group)
 	if err != nil {
 		return nil, err
 	}
-	defer l.Close() // the copy stays
+	defer l.Close() // File returns a duplicate, which stays open
 	p.sockets = append(p.sockets, role)
 	return l.File()
 }
@@ -123,7 +126,7 @@ func (p *platform) removeSockets() {
 	}
 }
 
-// checkMirror makes sure that those who read the mirror can.
+// checkMirror checks that the gateway's user can read every file of the mirror.
 func (p *platform) checkMirror() (err error) {
 	if p.config.Mirror == "" {
 		return nil
@@ -140,14 +143,15 @@ func (p *platform) checkMirror() (err error) {
 		}
 		info, err := d.Info()
 		if err == nil && p.users.separate && info.Mode()&0o004 == 0 {
-			err = fmt.Errorf("%s: the gateway's user may not read it (chmod -R a+rX %s)", path, p.config.Mirror)
+			err = fmt.Errorf("the gateway's user cannot read %s; chmod -R a+rX %s", path, p.config.Mirror)
 		}
 		return err
 	})
 }
 
-// findBuildkitd sets p.buildkitd: to Config.Buildkitd, which must be there then, or
-// the one beside this program, or the first in PATH. Without any of them there is no
+// findBuildkitd sets p.buildkitd to Config.Buildkitd, or if that is empty to the
+// buildkitd beside this program, else to the first in PATH. It is an error if
+// Config.Buildkitd is no program. If no buildkitd is found, the platform has no
 // buildkit builder.
 func (p *platform) findBuildkitd() (err error) {
 	if p.config.Buildkitd != "" {
@@ -157,7 +161,7 @@ func (p *platform) findBuildkitd() (err error) {
 		if info, err := os.Stat(p.buildkitd); err != nil {
 			return err
 		} else if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-			return fmt.Errorf("%s is no program", p.buildkitd)
+			return fmt.Errorf("%s is not an executable file", p.buildkitd)
 		}
 		return nil
 	}
@@ -174,7 +178,8 @@ func (p *platform) findBuildkitd() (err error) {
 	return nil
 }
 
-// zone is where a role of this host lives: its own directories, and the sockets.
+// zone returns the zone of a role on this host: it sees the role's own directories
+// and the directory of sockets.
 func (p *platform) zone(r role) zone.Zone {
 	z := zone.Zone{Separate: p.users.separate, UID: p.users.byRole[r.name], Group: p.users.group, Confine: r.confine, CAs: p.cas}
 	for _, name := range r.dirs {
@@ -184,7 +189,7 @@ func (p *platform) zone(r role) zone.Zone {
 	return z
 }
 
-// mirror is the mount "mirror" of the roles that read it.
+// mirror returns the mount "mirror" for the roles that read it; nil without a mirror.
 func (p *platform) mirror() []zone.Mount {
 	if p.config.Mirror == "" {
 		return nil

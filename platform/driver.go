@@ -20,10 +20,10 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/worker"
 )
 
-// driverProcess is the process that talks to the BuildKit of one room, which a
-// stranger's build may control. Whoever takes over the process from there finds this
-// build and nothing of the others: it has namespaces of its own, in which the
-// directories hide are empty, no network, and the name of no other session.
+// driverProcess starts the process that drives the BuildKit of one room. A hostile
+// build may control that BuildKit and attack the driver. So the driver has
+// namespaces of its own and no network, sees the directories in hide as empty, and
+// knows the name of no other session: from there an attacker reaches this build alone.
 func driverProcess(rooms string, wall time.Duration, hide []string) worker.Apart {
 	return func(ctx context.Context, dir string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, "/proc/self/exe", append([]string{"driver", rooms, wall.String(), dir}, hide...)...)
@@ -34,7 +34,7 @@ func driverProcess(rooms string, wall time.Duration, hide []string) worker.Apart
 			Pdeathsig: syscall.SIGKILL,
 			Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC |
 				syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,
-			// To the sockets it is the builder still.
+			// The sockets must still recognise it as the builder.
 			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
 			GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
 		}
@@ -42,7 +42,8 @@ func driverProcess(rooms string, wall time.Duration, hide []string) worker.Apart
 	}
 }
 
-// Drive is the process that driverProcess starts, with its arguments.
+// Drive is the main function of the process that driverProcess starts. args are
+// ROOMS WALLTIME DIR HIDE...
 func Drive(ctx context.Context, args []string) error {
 	if len(args) < 4 {
 		return fmt.Errorf("driver: got %d arguments, want ROOMS WALLTIME DIR HIDE...", len(args))
@@ -63,15 +64,15 @@ func Drive(ctx context.Context, args []string) error {
 	return worker.Child(ctx, b, dir, os.Stdin, os.Stdout)
 }
 
-// hideAllBut mounts something empty over the directories that a builder may write,
-// all but dir, and returns where dir is now.
+// hideAllBut mounts an empty tmpfs over /tmp, /proc and the directories in hide. dir,
+// which may be below one of them, stays visible at the returned path.
 func hideAllBut(dir string, hide []string) (string, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return "", err
 	}
 	const safe = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	shown := filepath.Join(os.TempDir(), "build")
-	// Under the old /tmp is what other builds left there; dir may be below it.
+	// The old /tmp holds files of other builds, and dir may be below it.
 	held, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", dir, err)
@@ -79,7 +80,7 @@ func hideAllBut(dir string, hide []string) (string, error) {
 	defer unix.Close(held)
 	for _, d := range append([]string{os.TempDir(), "/proc"}, hide...) {
 		if _, err := os.Stat(d); errors.Is(err, fs.ErrNotExist) {
-			continue // hidden with another one
+			continue // below a directory that is hidden already
 		}
 		if err := unix.Mount("none", d, "tmpfs", safe, "mode=0700,size=64m"); err != nil {
 			return "", fmt.Errorf("hiding %s: %w", d, err)

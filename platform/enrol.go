@@ -23,12 +23,13 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// enrolled is how long an enrolment is good for.
-const enrolled = 365 * 24 * time.Hour
+// enrolmentLife is how long an enrolment is valid.
+const enrolmentLife = 365 * 24 * time.Hour
 
-// certify makes credentials by the enrolment authority in dir, which is made at first
-// use. With hosts (names or addresses) they are those of a door that leads to the
-// roles, without those of a role that asks others.
+// certify issues credentials from the enrolment authority in dir, and creates the
+// authority at first use. If hosts (names or addresses) are given, the credentials are
+// a server's: a door that leads to the roles. Otherwise they are a client's: a role
+// that sends requests to roles of other hosts.
 func certify(dir string, roles, hosts []string) (*peer.Credentials, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -44,13 +45,13 @@ func certify(dir string, roles, hosts []string) (*peer.Credentials, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
 	leaf := x509.Certificate{
 		Subject:   pkix.Name{CommonName: "Colophon " + roles[0]},
-		NotBefore: time.Now().Add(-5 * time.Minute), NotAfter: time.Now().Add(enrolled),
+		NotBefore: time.Now().Add(-5 * time.Minute), NotAfter: time.Now().Add(enrolmentLife),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	for _, role := range roles {
@@ -64,11 +65,11 @@ func certify(dir string, roles, hosts []string) (*peer.Credentials, error) {
 			leaf.DNSNames = append(leaf.DNSNames, h)
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &leaf, authority.Cert, own.Public(), key.PrivateKey)
+	der, err := x509.CreateCertificate(rand.Reader, &leaf, authority.Cert, leafKey.Public(), key.PrivateKey)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := x509.MarshalPKCS8PrivateKey(own)
+	raw, err := x509.MarshalPKCS8PrivateKey(leafKey)
 	if err != nil {
 		return nil, err
 	}
@@ -78,26 +79,26 @@ func certify(dir string, roles, hosts []string) (*peer.Credentials, error) {
 	}, nil
 }
 
-// enrolment is the file that a host needs to run a role of a platform.
+// enrolment is the file that Enrol writes and ServeHost reads.
 type enrolment struct {
 	Role     string            `json:"role"`
-	Platform string            `json:"platform"`        // its origin
-	Door     *peer.Credentials `json:"door,omitempty"`  // of a role that others ask
-	Asker    *peer.Credentials `json:"asker,omitempty"` // of a role that asks others
-	Known    tokens            `json:"known,omitempty"` // hashes of the tokens, for the roles that check them
-	Push     string            `json:"push,omitempty"`  // the attestor's token
+	Platform string            `json:"platform"`        // the platform's origin
+	Door     *peer.Credentials `json:"door,omitempty"`  // server credentials, if other roles send requests to this role
+	Asker    *peer.Credentials `json:"asker,omitempty"` // client credentials, if this role sends requests to others
+	Known    tokens            `json:"known,omitempty"` // hashes of the tokens, if the role checks tokens
+	Push     string            `json:"push,omitempty"`  // the attestor's token, if the role is the attestor
 }
 
 // EnrolConfig says which role gets a host of its own.
 type EnrolConfig struct {
 	Role  string   // a role with Role.Listen; required
 	Data  string   // the platform's data directory; required
-	URL   string   // the platform's public origin; needed where it was never started
-	Hosts []string // names or addresses by which roles reach the other host; required for roles that others ask
+	URL   string   // the platform's public origin; required if the platform was never started
+	Hosts []string // names or addresses by which other roles reach the role's host; required if other roles send requests to this role
 }
 
-// Enrol writes to w the file that ServeHost takes on the other host. It holds
-// private keys.
+// Enrol writes to w the file that ServeHost reads on the other host: JSON. The file
+// holds private keys.
 func Enrol(c EnrolConfig, w io.Writer) error {
 	e, err := newEnrolment(c)
 	if err != nil {
@@ -120,7 +121,7 @@ func newEnrolment(c EnrolConfig) (*enrolment, error) {
 				want = append(want, r.name)
 			}
 		}
-		return nil, fmt.Errorf("role that runs on another host: got %q, want one of %s", c.Role, strings.Join(want, ", "))
+		return nil, fmt.Errorf("role for another host: expected one of %s, found %q", strings.Join(want, ", "), c.Role)
 	}
 	e := &enrolment{Role: r.name}
 	if e.Platform, err = enrolledPlatform(c.Data, c.URL); err != nil {
@@ -147,7 +148,7 @@ func newEnrolment(c EnrolConfig) (*enrolment, error) {
 	}
 	if isAsked(r.name) {
 		if len(c.Hosts) == 0 {
-			return nil, errors.New("--host is required: the name by which the other host is reached")
+			return nil, errors.New("--host is required: by which name do other hosts reach the host of this role?")
 		}
 		behind := []string{r.name}
 		for _, other := range roles() {
@@ -162,7 +163,8 @@ func newEnrolment(c EnrolConfig) (*enrolment, error) {
 	return e, nil
 }
 
-// enrolledPlatform is the origin of the platform in data, or url where it was never started.
+// enrolledPlatform returns the origin of the platform whose data directory is data.
+// If that platform was never started, the origin is url.
 func enrolledPlatform(data, url string) (string, error) {
 	client, err := readClient(filepath.Join(data, "client.json"))
 	if err != nil {
@@ -170,11 +172,11 @@ func enrolledPlatform(data, url string) (string, error) {
 	}
 	switch {
 	case client.URL == "" && url == "":
-		return "", fmt.Errorf("%s is no platform's data directory, or was never started: it has no client.json; --url says which platform it will be", data)
+		return "", fmt.Errorf("%s has no client.json: start the platform there first, or give its future origin with --url", data)
 	case client.URL == "":
 		return parseOrigin(url)
 	case url != "" && url != client.URL:
-		return "", fmt.Errorf("--url: got %s, but %s is %s", url, data, client.URL)
+		return "", fmt.Errorf("--url: expected %s, the origin of the platform in %s, found %s", client.URL, data, url)
 	}
 	return client.URL, nil
 }
@@ -185,7 +187,7 @@ func readEnrolment(path string) (*enrolment, error) {
 		return nil, err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s holds a key and can be read by others (chmod 600)", path)
+		return nil, fmt.Errorf("%s holds private keys, but other users can read it; chmod 600 %s", path, path)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {

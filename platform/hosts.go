@@ -8,8 +8,8 @@ import (
 	"github.com/colophon-build/colophon/internal/peer"
 )
 
-// home returns where a role runs: its host, which is named as the role that it was
-// enrolled as or "serve", and the address at which other hosts reach it there.
+// home returns the host that a role runs on, and the address at which other hosts
+// reach the role. A host's name is the role that it was enrolled as, or "serve".
 func (p *platform) home(name string) (host, address string) {
 	if r, err := findRole(name); err == nil && r.beside != "" {
 		name = r.beside
@@ -21,19 +21,19 @@ func (p *platform) home(name string) (host, address string) {
 	return roleServe, hosts[roleDoor]
 }
 
-// runs answers whether a role runs on this host.
+// runs reports whether a role runs on this host.
 func (p *platform) runs(name string) bool {
 	host, _ := p.home(name)
 	return host == p.host
 }
 
-// findVisitors sets p.visitors: the roles of other hosts that ask roles of this one.
-// They come in through the door.
+// findVisitors sets p.visitors: the roles of other hosts that send requests to roles
+// of this host. They connect through the door.
 func (p *platform) findVisitors() error {
 	for _, r := range roles() {
-		// A builder on another host is safer than one here, whatever users there are.
+		// A builder on another host is always safer than one here, so it is exempt.
 		if r.listen != "" && !p.runs(r.name) && r.name != roleBuilder && !p.users.separate {
-			return fmt.Errorf("roles.%s: a platform over several hosts needs users of their own for its roles: %w", r.name, p.users.why)
+			return fmt.Errorf("roles.%s: roles on several hosts need one user per role, which this host does not allow: %w", r.name, p.users.why)
 		}
 		if r.asks == nil || p.runs(r.name) {
 			continue
@@ -44,22 +44,22 @@ func (p *platform) findVisitors() error {
 		}
 	}
 	if p.hasVisitors() && p.host == roleServe && p.file.Roles.Hosts[roleDoor] == "" {
-		return fmt.Errorf("%v run on other hosts and ask roles of this one: roles.door must say where", p.visitors)
+		return fmt.Errorf("%v on other hosts connect to roles of this host: set roles.door to HOST:PORT of this host", p.visitors)
 	}
 	return nil
 }
 
 func (p *platform) hasVisitors() bool { return len(p.visitors) > 0 }
 
-// endpoint is where the role asker reaches another one: if that runs here, at its
-// socket in run, the directory as asker sees it.
+// endpoint returns where asker reaches role: at the socket in run if role is on this
+// host, else behind the door of its host. run is the path in asker's zone.
 func (p *platform) endpoint(run, asker, role string) (peer.Endpoint, error) {
 	if p.runs(role) {
 		return peer.At(socket(run, role)), nil
 	}
 	_, address := p.home(role)
 	if address == "" {
-		return peer.Endpoint{}, fmt.Errorf("%s asks %s, which runs beside serve: roles.door must say where", asker, role)
+		return peer.Endpoint{}, fmt.Errorf("%s connects to %s on serve's host: set roles.door to HOST:PORT of that host", asker, role)
 	}
 	e := peer.Endpoint{Address: address, Role: role}
 	if p.enrolment != nil {
@@ -71,15 +71,15 @@ func (p *platform) endpoint(run, asker, role string) (peer.Endpoint, error) {
 	return e, err
 }
 
-// ServeHost runs one role of a platform whose serve is on another host, until ctx is
-// done. enrolmentFile is what Enrol made.
+// ServeHost runs one role of a platform until ctx is done, on another host than the
+// platform's serve. enrolmentFile is the path of a file that Enrol wrote.
 func ServeHost(ctx context.Context, role, enrolmentFile string, c Config) error {
 	e, err := readEnrolment(enrolmentFile)
 	if err != nil {
 		return err
 	}
 	if e.Role != role {
-		return fmt.Errorf("%s: got the role %q, want %q", enrolmentFile, e.Role, role)
+		return fmt.Errorf("%s: expected an enrolment for the role %q, found one for %q", enrolmentFile, role, e.Role)
 	}
 	if role == roleAPI {
 		if _, err := origin(c.Listen, e.Platform, c.TLSCert != ""); err != nil {
@@ -92,7 +92,7 @@ func ServeHost(ctx context.Context, role, enrolmentFile string, c Config) error 
 	}
 	p.enrolment, p.url, p.known, p.push = e, e.Platform, e.Known, e.Push
 	if !p.users.separate {
-		return fmt.Errorf("a host of a role needs users of their own for its processes: %w", p.users.why)
+		return fmt.Errorf("a role on a host of its own needs a separate user: %w", p.users.why)
 	}
 	if err := p.findVisitors(); err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// gatherRole gets the metrics that a role serves at /metrics.
+// gatherRole returns a Gatherer of the metrics that a role serves at /metrics.
 func gatherRole(role string, at peer.Endpoint) prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		client := at.Client()

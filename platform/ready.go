@@ -32,7 +32,7 @@ func (p *platform) allReady(ctx context.Context) error {
 	return p.frontReady(ctx)
 }
 
-// rolesReady returns when what is behind every socket of this host answers.
+// rolesReady returns when every role of this host that has a socket answers.
 func (p *platform) rolesReady(ctx context.Context) error {
 	for _, role := range p.sockets {
 		if err := health(ctx, peer.At(socket(p.dir("run"), role)).Client(), "http://role"+peer.PathHealth); err != nil {
@@ -51,7 +51,7 @@ func (p *platform) frontReady(ctx context.Context) error {
 	if p.config.TLSCert != "" {
 		scheme = "https"
 	}
-	// Only whether it answers: the listener is ours, so we know who does.
+	// We hold the listener, so whoever answers is our own process: no certificate to check.
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	return health(ctx, client, scheme+"://"+p.port.Addr().String()+peer.PathHealth)
 }
@@ -64,7 +64,7 @@ func getTrustDocument(ctx context.Context, services *http.Client) (*trust.Root, 
 	}
 	trusted, err := trust.Parse(document)
 	if err != nil {
-		return nil, fmt.Errorf("own trust document: %w", err)
+		return nil, fmt.Errorf("trust document of this platform: %w", err)
 	}
 	return trusted, nil
 }
@@ -75,7 +75,7 @@ func health(ctx context.Context, c *http.Client, url string) error {
 	return err
 }
 
-// get reads a small document.
+// get returns the body of a 200 answer: at most limits.TrustRoot bytes.
 func get(ctx context.Context, c *http.Client, url string) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

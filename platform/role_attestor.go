@@ -26,21 +26,21 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// attestorSettings is what serve tells the attestor.
+// attestorSettings are the settings that serve passes to the attestor.
 type attestorSettings struct {
 	URL           string                `json:"url"`
 	Version       string                `json:"version"`
 	Dir           string                `json:"dir"`
 	Builder       peer.Endpoint         `json:"builder"`
 	Trust         peer.Endpoint         `json:"trust"`
-	Rooms         peer.Endpoint         `json:"rooms"`           // zero: none can be opened
-	LocalGit      string                `json:"localGit"`        // socket of the role that reads local repositories
-	Relay         string                `json:"relay,omitempty"` // this program, where local repositories are read through the rooms' role
-	OwnCA         bool                  `json:"ownCA"`           // the certificate authority is at Trust
+	Rooms         peer.Endpoint         `json:"rooms"`           // zero if no rooms can be opened
+	LocalGit      string                `json:"localGit"`        // socket of the role rooms, which reads local repositories
+	Relay         string                `json:"relay,omitempty"` // path of this program, if the role rooms reads local repositories; else empty
+	OwnCA         bool                  `json:"ownCA"`           // the role at Trust is the certificate authority
 	RegistryHost  string                `json:"registryHost"`
 	RegistryToken string                `json:"registryToken"`
 	Mirror        string                `json:"mirror,omitempty"`
-	Docker        []byte                `json:"docker,omitempty"` // config.json with credentials of other registries
+	Docker        []byte                `json:"docker,omitempty"` // Docker's config.json: credentials for other registries
 	Builders      []release.BuilderInfo `json:"builders"`
 	Setup         map[string]string     `json:"setup"`
 }
@@ -79,8 +79,9 @@ func prepareAttestor(p *platform, process *zone.Process) error {
 	return nil
 }
 
-// dockerConfig is the registry credentials of the user that started serve, if
-// there are any. The attestor's own user could not read them.
+// dockerConfig returns the Docker config.json of the user that started serve, or nil
+// if there is none. It holds registry credentials; the attestor's own user cannot
+// read the file.
 func dockerConfig() []byte {
 	dir := os.Getenv("DOCKER_CONFIG")
 	if dir == "" {
@@ -106,11 +107,11 @@ func runAttestor(ctx context.Context, c zone.Child[attestorSettings]) error {
 	if err != nil {
 		return err
 	}
-	go func() { // costs most of a second once, and then the first release need not
+	go func() { // takes most of a second; now, so that the first release need not wait
 		if err := scan.Warm(); err != nil {
 			c.Log.Warn("SBOM scanner", "error", err)
 		}
-		debug.FreeOSMemory() // making it takes seven times what it keeps
+		debug.FreeOSMemory() // loading takes seven times the memory that the scanner keeps
 	}()
 	finish := r.Resume()
 	service := attestor.New(r, c.Settings.Dir, c.Log)
@@ -118,12 +119,13 @@ func runAttestor(ctx context.Context, c zone.Child[attestorSettings]) error {
 	resumed.Go(finish)
 	err = peer.Serve(ctx, c.Listener, c.Users, peer.Allow(service.Handler(), roleAPI))
 	r.Close()
-	service.Wait() // releases that were cut clean up behind them
+	service.Wait() // interrupted releases must clean up
 	resumed.Wait()
 	return err
 }
 
-// releaseConfig asks the trust services for what releases need of them.
+// releaseConfig fetches signing config and trust document from the trust services
+// and returns the configuration of releases.
 func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (cfg release.Config, err error) {
 	services := o.Trust.Client()
 	config, err := get(ctx, services, "http://trust"+root.SigningConfigPath)
@@ -147,7 +149,7 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 	}
 	tokens := issuer.Client{At: o.Trust}
 	cfg = release.Config{
-		URL: o.URL, Dir: o.Dir, Version: o.Version, BinaryDigest: sync.OnceValues(ownDigest),
+		URL: o.URL, Dir: o.Dir, Version: o.Version, BinaryDigest: sync.OnceValues(executableDigest),
 		Builders:      o.Builders,
 		Build:         worker.Client{At: o.Builder},
 		SigningConfig: signing,
@@ -166,14 +168,15 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 		cfg.UploadPack = localgit.Command(o.Relay, o.LocalGit)
 	}
 	if o.OwnCA {
-		// Whoever has the token gets a certificate: it does not pass the role that strangers talk to.
+		// Whoever has the workload token gets a certificate, so the token must not pass
+		// through the role api, which strangers reach.
 		cfg.CATransport = services.Transport
 	}
 	return cfg, nil
 }
 
-// useDocker makes the registry client find the credentials that serve was started
-// with, in a /tmp that no other role sees.
+// useDocker writes config, a Docker config.json, below /tmp and sets DOCKER_CONFIG, so
+// that the registry client uses its credentials. No other role sees this /tmp.
 func useDocker(config []byte) error {
 	if config == nil {
 		return nil
@@ -188,5 +191,5 @@ func useDocker(config []byte) error {
 	return os.Setenv("DOCKER_CONFIG", dir)
 }
 
-// ownDigest is the hex sha256 of this executable, as it runs.
-func ownDigest() (string, error) { return builder.FileDigest("/proc/self/exe") }
+// executableDigest returns the SHA-256 of the running executable, in hex.
+func executableDigest() (string, error) { return builder.FileDigest("/proc/self/exe") }

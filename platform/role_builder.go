@@ -14,12 +14,12 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// builderSettings is what serve tells the builder. No token is among it.
+// builderSettings are the settings that serve passes to the builder. They hold no token.
 type builderSettings struct {
 	Dir         string         `json:"dir"`
-	Std         string         `json:"std"`         // empty: below Dir
-	RoomsSocket string         `json:"roomsSocket"` // empty: NoRooms says why
-	NoRooms     string         `json:"noRooms"`
+	Std         string         `json:"std"`         // the compiled standard library; empty: a directory below Dir
+	RoomsSocket string         `json:"roomsSocket"` // empty if this host cannot open rooms
+	NoRooms     string         `json:"noRooms"`     // why RoomsSocket is empty
 	Limits      builder.Limits `json:"limits"`
 	Concurrent  int            `json:"concurrent"`
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// doorSettings is what a host tells its door.
+// doorSettings are the settings that a host passes to its door; see peer.Door.
 type doorSettings struct {
 	Credentials *peer.Credentials `json:"credentials"`
 	From        []string          `json:"from"`
 	To          map[string]string `json:"to"`
 }
 
-// prepareDoor leads to all roles of this host that listen on a socket.
+// prepareDoor makes a door to all roles of this host that listen on a socket.
 func prepareDoor(p *platform, process *zone.Process) (err error) {
 	s := doorSettings{From: p.visitors, To: map[string]string{}}
 	for _, role := range p.sockets {
@@ -37,14 +37,14 @@ func prepareDoor(p *platform, process *zone.Process) (err error) {
 		if l, err = net.Listen("tcp", address); err != nil {
 			return fmt.Errorf("roles.door: %w", err)
 		}
-		defer l.Close() // the copy stays
+		defer l.Close() // File returns a duplicate, which stays open
 	}
 	process.Settings = s
 	process.Listener, err = l.(*net.TCPListener).File()
 	return err
 }
 
-// runDoor lets roles of other hosts in.
+// runDoor accepts connections from roles of other hosts.
 func runDoor(ctx context.Context, c zone.Child[doorSettings]) error {
 	s := c.Settings
 	return peer.Door{Credentials: s.Credentials, From: s.From, To: s.To, Log: c.Log}.Serve(ctx, c.Listener)

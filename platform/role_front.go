@@ -28,13 +28,13 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// frontSettings is what serve tells the role api.
+// frontSettings are the settings that serve passes to the role api.
 type frontSettings struct {
 	URL      string                   `json:"url"`
 	Version  string                   `json:"version"`
 	Tokens   tokens                   `json:"tokens"`
 	Builders []release.BuilderInfo    `json:"builders"`
-	Roles    map[string]peer.Endpoint `json:"roles"`             // the others, by name
+	Roles    map[string]peer.Endpoint `json:"roles"`             // the roles that it sends requests to
 	TLSCert  []byte                   `json:"tlsCert,omitempty"` // PEM
 	TLSKey   []byte                   `json:"tlsKey,omitempty"`  // PEM
 }
@@ -68,8 +68,8 @@ func prepareFront(p *platform, process *zone.Process) (err error) {
 	return err
 }
 
-// runFront is the one role that strangers reach: it ends TLS, answers the API and
-// the pages, and hands everything else to the role that it is for.
+// runFront is the role api, the only role that strangers reach. It terminates TLS,
+// serves the API and the pages, and proxies every other request to its role.
 func runFront(ctx context.Context, c zone.Child[frontSettings]) error {
 	f := &port{c.Settings, c.Log}
 	mux, err := f.mux(ctx)
@@ -99,12 +99,12 @@ func runFront(ctx context.Context, c zone.Child[frontSettings]) error {
 	stop, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := server.Shutdown(stop); err != nil {
-		server.Close() // a release in flight ends here; the same command finishes it later
+		server.Close() // cancels a running release; the client can run its command again to finish it
 	}
 	return nil
 }
 
-// port answers what comes in on the platform's port.
+// port serves the platform's port.
 type port struct {
 	settings frontSettings
 	log      *slog.Logger
@@ -119,12 +119,12 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	proxy := func(role string) http.Handler { return peer.Proxy(role, s.Roles[role], f.log) }
 	mux := http.NewServeMux()
 	mux.Handle("/", proxy(roleTrust))
-	mux.Handle(issuer.PathToken, http.NotFoundHandler()) // which would refuse us too
+	mux.Handle(issuer.PathToken, http.NotFoundHandler()) // the attestor alone may ask for tokens, at the socket
 	mux.Handle("/v2/", proxy(roleRegistry))
 	mux.Handle("/v2", http.RedirectHandler("/v2/", http.StatusPermanentRedirect))
 	front.New(front.Config{
 		Attestor: proxy(roleAttestor), MayRelease: s.Tokens.mayRelease,
-		// An attestor on another host does not see the directories of this one.
+		// An attestor on another host cannot read directories of this host.
 		LocalSources: s.Roles[roleAttestor].Socket != "" && loopback.Is(u.Hostname()),
 	}).Register(mux)
 
@@ -141,7 +141,7 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	}
 	ours := prometheus.NewRegistry()
 	ours.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	// The metrics of a role that does not answer are missing; the others are there.
+	// If a role does not answer, only its metrics are missing.
 	gatherers := prometheus.Gatherers{ours}
 	for role, at := range s.Roles {
 		gatherers = append(gatherers, gatherRole(role, at))
@@ -152,11 +152,11 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	return mux, nil
 }
 
-// roleTimeout bounds what a role takes to say how it is.
+// roleTimeout is how long a role may take to answer a request for health or metrics.
 const roleTimeout = 5 * time.Second
 
-// ready answers 200 when all roles answer. A builder that its host cannot have
-// is named with the reason and keeps nothing else from working.
+// ready answers 200 if all roles answer. It lists the builders that their host cannot
+// run and why; without them the platform still counts as ready.
 func (f *port) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), roleTimeout)
 	defer cancel()

@@ -19,11 +19,11 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// gatewayMemory is how much memory the garbage collector of a gateway aims at: a
-// gateway only hands bytes on.
+// gatewayMemory is the soft memory limit of a gateway, in bytes: a gateway only
+// copies bytes.
 const gatewayMemory = 48 << 20
 
-// gatewayZone is where the gateways of this host's rooms live.
+// gatewayZone returns the zone of the gateways of this host's rooms.
 func (p *platform) gatewayZone() (zone.Zone, error) {
 	r, err := findRole(roleGateway)
 	if err != nil {
@@ -34,14 +34,14 @@ func (p *platform) gatewayZone() (zone.Zone, error) {
 	return z, nil
 }
 
-// runGateway is the way out of one room. The role rooms starts it, and reads
-// its record from its standard output.
+// runGateway is the only way from one room to the network. The role rooms starts it
+// and reads the record of its exchanges from its standard output.
 func runGateway(ctx context.Context, c zone.Child[gateway.Settings]) error {
 	debug.SetMemoryLimit(gatewayMemory)
 	return gateway.Run(ctx, c.Listener, c.Settings, os.Stdout)
 }
 
-// gatewayProcess starts gateways as processes in z.
+// gatewayProcess returns a function that starts a gateway as a process in z.
 func gatewayProcess(z zone.Zone, users peer.Users) func(net.Listener, gateway.Settings) (buildkit.Gateway, error) {
 	return func(l net.Listener, s gateway.Settings) (buildkit.Gateway, error) {
 		s.Mirror, s.Store = z.Path("mirror"), z.Path("gateway")
@@ -75,7 +75,7 @@ type gatewayChild struct {
 	ca   chan []byte
 	cert []byte
 
-	recorded  chan struct{} // closed when the process has ended and its record was read
+	recorded  chan struct{} // closed after the process has ended and its record is read
 	exchanges []builder.Exchange
 	err       error
 }
@@ -106,7 +106,7 @@ func (g *gatewayChild) start(p zone.Process) error {
 		g.pid = cmd.Process.Pid
 		started <- nil
 		g.exchanges, g.err = gateway.ReadRecord(out, func(ca []byte) { g.ca <- ca })
-		if g.err != nil { // whatever it still says is of no use
+		if g.err != nil { // the rest of its output is useless
 			cmd.Process.Kill()
 			io.Copy(io.Discard, out)
 		}
@@ -122,7 +122,7 @@ func (g *gatewayChild) CA() []byte { return g.cert }
 
 // End implements buildkit.Gateway.
 func (g *gatewayChild) End() ([]builder.Exchange, error) {
-	// Until recorded is closed the process has not been waited for, so the pid is its own.
+	// Wait has not returned before recorded is closed, so no other process can have the pid.
 	select {
 	case <-g.recorded:
 	default:

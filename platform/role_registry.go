@@ -13,7 +13,7 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// registrySettings is what serve tells the registry.
+// registrySettings are the settings that serve passes to the registry.
 type registrySettings struct {
 	Dir         string   `json:"dir"`
 	Tokens      tokens   `json:"tokens"`

@@ -18,23 +18,23 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// roomsCapabilities are all that the role keeps of root: to open rooms, and to end
-// gateways and take from them what they do not need.
+// roomsCapabilities are the capabilities of root that the role keeps: to open rooms,
+// to kill gateways, and to drop capabilities that gateways do not need.
 var roomsCapabilities = append([]int{unix.CAP_KILL, unix.CAP_SETPCAP}, sandbox.Capabilities...)
 
-// roomsSettings is what serve tells the role that needs root.
+// roomsSettings are the settings that serve passes to the role rooms, which runs as root.
 type roomsSettings struct {
 	LocalGit bool                 `json:"localGit"` // the attestor may read local repositories
-	Rooms    buildkit.RoomsConfig `json:"rooms"`    // Buildkitd is empty if no rooms are wanted here
-	Gateway  zone.Zone            `json:"gateway"`  // of the gateways that it starts
+	Rooms    buildkit.RoomsConfig `json:"rooms"`    // Buildkitd is empty if the builder is on another host
+	Gateway  zone.Zone            `json:"gateway"`  // zone of the gateways that the role starts
 }
 
-// opensRooms answers whether builds may have rooms. The builder of another host has
-// them, or says why not.
+// opensRooms reports whether rooms can be opened for builds. If the builder is on
+// another host it is true: that host opens them, or answers why it cannot.
 func (p *platform) opensRooms() bool { return !p.runs(roleBuilder) || sandbox.Supported() == nil }
 
-// readsLocalGit answers whether the attestor is within reach of this host's
-// repositories, and needs the role rooms to read them as their owners.
+// readsLocalGit reports whether the attestor, which runs on this host, needs the role
+// rooms to read repositories of this host as their owners.
 func (p *platform) readsLocalGit() bool {
 	return p.host == roleServe && p.users.separate && p.runs(roleAttestor)
 }
@@ -59,7 +59,7 @@ func prepareRooms(p *platform, process *zone.Process) (err error) {
 	return nil
 }
 
-// network is what the gateways of all rooms let through.
+// network returns the settings that decide what the gateways of all rooms let through.
 func (p *platform) network() gateway.Settings {
 	platform := []string{p.url}
 	for _, address := range slices.Sorted(maps.Values(p.file.Roles.Hosts)) {
@@ -73,7 +73,7 @@ func (p *platform) network() gateway.Settings {
 	return gateway.Settings{Mirror: p.config.Mirror, Platform: platform, Network: p.file.Build.Network}
 }
 
-// runRooms opens rooms for the builder, and local repositories for the attestor.
+// runRooms opens rooms for the builder and reads local repositories for the attestor.
 func runRooms(ctx context.Context, c zone.Child[roomsSettings]) error {
 	s := c.Settings
 	mux := http.NewServeMux()

@@ -12,7 +12,7 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// Names of roles: on the command line, in the configuration, in peer.Users.
+// Names of roles, in commands, in the configuration and in peer.Users.
 const (
 	roleServe    = "serve"
 	roleTrust    = "trust"
@@ -28,32 +28,32 @@ const (
 // role is one row of the table of roles.
 type role struct {
 	name string
-	does string   // for help texts
-	user int      // added to roles.uidBase; 0 is root
-	dirs []string // below the data directory, and closed to all others; the first is the role's home
-	asks []string // the roles that it sends requests to. Each of them decides which of its requests this one may make (peer.Allow)
+	does string   // what the role does, for help texts
+	user int      // uid minus roles.uidBase; 0 is root
+	dirs []string // directories below the data directory, closed to other roles; the first is the role's home
+	asks []string // roles that it sends requests to; each of these decides which requests it accepts (peer.Allow)
 
-	// confine is what the kernel lets the role do; prepare may add the network
-	// where the configuration needs it.
+	// confine is the policy that the kernel enforces on the role. prepare adds network
+	// access if the configuration requires it.
 	confine confine.Policy
 
-	// A role runs on serve's host. If listen is set it may run on a host of its own
-	// (colophond enrol), where that is the default of --listen. If beside is set it
-	// runs on the host of that role.
+	// By default a role runs on serve's host. If beside is set, the role runs on the
+	// host of the role beside. If listen is set, the role can have a host of its own
+	// (colophond enrol), and listen is the default of --listen there.
 	listen string
 	beside string
-	flags  []string // of the command on a host of its own, apart from those that all have
+	flags  []string // flags of the role's command, besides those that every role's command has
 
-	checks bool // checks tokens: an enrolment gives it their hashes
-	pushes bool // pushes images: an enrolment gives it the attestor's token
+	checks bool // the role checks tokens: its enrolment holds their hashes
+	pushes bool // the role pushes images: its enrolment holds the attestor's token
 
-	needed  func(*platform) bool                                       // whether this host starts it; nil: if it runs here
-	prepare func(*platform, *zone.Process) error                       // completes the process; nil: serve does not start it
-	run     func(ctx context.Context, name string, in io.Reader) error // is the process; nil: the role has no command of its own
+	needed  func(*platform) bool                                       // reports whether this host starts the role; nil: it does if the role runs here
+	prepare func(*platform, *zone.Process) error                       // sets the process's Settings and Listener; nil: serve does not start the role
+	run     func(ctx context.Context, name string, in io.Reader) error // main function of the process; nil: the role has no command
 }
 
-// roles is the table of roles. Each stands behind those that it asks: serve starts
-// them in this order, and ends them in the opposite one.
+// roles returns the table of roles. A role stands after the roles that it sends
+// requests to: serve starts roles in this order and stops them in reverse order.
 func roles() []role {
 	return []role{
 		{
@@ -62,16 +62,16 @@ func roles() []role {
 			prepare: prepareTrust, run: inZone(runTrust),
 		},
 		{
-			name: roleServe, does: "starts the others and reads nothing that comes from outside",
+			name: roleServe, does: "starts the other roles and reads no input from outside",
 			asks: []string{roleTrust},
 		},
 		{
-			name: roleRegistry, does: "keeps images and proofs", user: 4,
+			name: roleRegistry, does: "stores images and proofs", user: 4,
 			dirs: []string{"registry"}, listen: otherHosts, checks: true,
 			prepare: prepareRegistry, run: inZone(runRegistry),
 		},
 		{
-			name: roleRooms, does: "opens the rooms that builds run in",
+			name: roleRooms, does: "opens the rooms in which builds run",
 			dirs: []string{"rooms"}, beside: roleBuilder,
 			confine: confine.Policy{Rooms: true, Capabilities: roomsCapabilities},
 			needed:  (*platform).needsRooms, prepare: prepareRooms, run: inZone(runRooms),
@@ -83,22 +83,22 @@ func roles() []role {
 			prepare: prepareBuilder, run: inZone(runBuilder),
 		},
 		{
-			name: roleAttestor, does: "fetches, measures, signs, publishes", user: 2,
+			name: roleAttestor, does: "fetches, measures, signs and publishes releases", user: 2,
 			dirs: []string{"attestor"}, asks: []string{roleTrust, roleBuilder, roleRooms}, listen: otherHosts, flags: []string{"mirror"}, pushes: true,
 			confine: confine.Policy{Exec: true, Inet: true},
 			prepare: prepareAttestor, run: inZone(runAttestor),
 		},
 		{
-			name: roleAPI, does: "answers on the platform's port", user: 5,
+			name: roleAPI, does: "serves the platform's port", user: 5,
 			asks: []string{roleTrust, roleRegistry, roleAttestor, roleBuilder}, listen: "127.0.0.1:8080", flags: []string{"tls-cert", "tls-key"}, checks: true,
 			prepare: prepareFront, run: inZone(runFront),
 		},
 		{
-			name: roleDoor, does: "lets roles of other hosts in", user: 7,
+			name: roleDoor, does: "accepts connections from roles of other hosts", user: 7,
 			needed: (*platform).hasVisitors, prepare: prepareDoor, run: inZone(runDoor),
 		},
 		{
-			name: roleGateway, does: "is the way out of one room", user: 6, // rooms starts it
+			name: roleGateway, does: "connects one room to the network and records it", user: 6, // rooms starts it
 			dirs: []string{"gateway"}, beside: roleBuilder,
 			confine: confine.Policy{Inet: true},
 			run:     inZone(runGateway),
@@ -106,15 +106,15 @@ func roles() []role {
 	}
 }
 
-// otherHosts is where a role that roles of other hosts ask listens by default.
+// otherHosts is the default --listen of a role that serves roles of other hosts.
 const otherHosts = ":7443"
 
-// inZone makes run the process of a role.
+// inZone returns the role.run that enters the zone and then calls run.
 func inZone[S any](run func(context.Context, zone.Child[S]) error) func(context.Context, string, io.Reader) error {
 	return func(ctx context.Context, name string, in io.Reader) error { return zone.Run(ctx, name, in, run) }
 }
 
-// findRole returns the row of that name.
+// findRole returns the row of the role name.
 func findRole(name string) (role, error) {
 	all := roles()
 	i := slices.IndexFunc(all, func(r role) bool { return r.name == name })
@@ -124,23 +124,23 @@ func findRole(name string) (role, error) {
 	return all[i], nil
 }
 
-// isAsked answers whether other roles send requests to this one.
+// isAsked reports whether other roles send requests to the role name.
 func isAsked(name string) bool {
 	return slices.ContainsFunc(roles(), func(r role) bool { return slices.Contains(r.asks, name) })
 }
 
-// socket is the path of a role's socket in the directory run.
+// socket returns the path of a role's socket in the directory run.
 func socket(run, role string) string { return filepath.Join(run, role+".sock") }
 
-// Role is a role of the platform that is a command of its own.
+// Role is a role of the platform that has a command of its own.
 type Role struct {
 	Name   string
-	Does   string   // "keeps images and proofs"
-	Listen string   // default of Config.Listen on a host of its own (ServeHost); empty: serve alone starts it
-	Flags  []string // of that command, apart from data, config and listen
+	Does   string   // what it does, such as "stores images and proofs"
+	Listen string   // default of Config.Listen for ServeHost; empty if the role cannot have a host of its own
+	Flags  []string // flags of the command, besides data, config and listen
 }
 
-// Roles lists the roles that RunRole takes.
+// Roles returns the roles that RunRole accepts.
 func Roles() (list []Role) {
 	for _, r := range roles() {
 		if r.run != nil {
@@ -150,8 +150,8 @@ func Roles() (list []Role) {
 	return list
 }
 
-// RunRole is the process of a role that serve or the role rooms started, which
-// tells it on in what to do.
+// RunRole is the main function of a role's process. The process that started it, serve
+// or the role rooms, writes the role's zone and settings to in.
 func RunRole(ctx context.Context, name string, in io.Reader) error {
 	r, err := findRole(name)
 	if err != nil {

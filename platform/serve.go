@@ -1,7 +1,7 @@
-// Package platform runs the roles of a platform: which of them a host runs, as whom
-// and in what order, what each is told, and how roles of several hosts find each
-// other. cmd/colophond is its command line. A role is a file, role_*.go, and a row of
-// the table in roles.go. Nothing here is promised to other importers.
+// Package platform runs the roles of a platform. It decides which roles a host runs, as
+// which users and in which order, gives each role its settings, and connects roles on
+// several hosts. cmd/colophond is its command line. Each role has a file, role_*.go,
+// and a row of the table in roles.go. The package promises nothing to other importers.
 package platform
 
 import (
@@ -18,40 +18,40 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// Config is what the command line says.
+// Config holds the settings of the command line.
 type Config struct {
-	Data   string // directory that holds everything, for one platform at a time; required
-	Listen string // HOST:PORT of the port. Plain HTTP is for loopback alone: other addresses need TLSCert
-	URL    string // the platform's public origin; default: Listen as a URL. Certificates name it: it should not change
+	Data   string // data directory of this platform, which keeps all its state there; one process at a time uses it; required
+	Listen string // HOST:PORT to listen on. Plain HTTP is allowed on loopback only: other addresses require TLSCert
+	URL    string // the platform's public origin; default: the URL of Listen. It should not change, because certificates name it
 
-	TLSCert, TLSKey string // PEM files; both or neither
+	TLSCert, TLSKey string // paths of PEM files; set both or neither
 
-	Mirror    string // OCI layout that answers builds' pulls of the images it names; default: none
-	Buildkitd string // program; default: the one beside this program, then the first in PATH. Without one there is no buildkit builder
-	File      string // configuration file, JSON (docs/configuration.md); default: none
+	Mirror    string // OCI layout; a build that pulls an image named there gets it from there; default: none
+	Buildkitd string // path of a program; default: buildkitd beside this program, then the first in PATH. If there is none, the platform has no buildkit builder
+	File      string // path of the configuration file, JSON (docs/configuration.md); default: none
 
-	Version string    // of this program, for provenance and pages
-	Ready   io.Writer // gets one line when everything answers: "ready URL"
+	Version string    // version of this program, for provenance and pages
+	Ready   io.Writer // Serve writes one line to it when all roles answer: "ready URL"
 }
 
-// platform is what the process knows that starts the roles of a host: where
-// everything is, and who runs it. It opens no file of a role and answers no request.
+// platform is the state of the process that starts the roles of a host. The process
+// opens no file of a role and serves no request.
 type platform struct {
 	config    Config // Mirror is absolute after open
 	file      configFile
 	host      string     // roleServe, or the role that this host was enrolled as
-	enrolment *enrolment // of such a host
+	enrolment *enrolment // nil if host is roleServe
 	url       string
 	users     users
-	visitors  []string // roles of other hosts that ask roles of this one
+	visitors  []string // roles of other hosts that send requests to roles of this host
 	outside   *root.Outside
 	log       *slog.Logger
 
-	// What open found.
-	data      string // absolute
+	// Set by open.
+	data      string // absolute path
 	buildkitd string
-	cas       []byte       // of SSL_CERT_FILE
-	port      net.Listener // nil if another host has it
+	cas       []byte       // content of SSL_CERT_FILE
+	port      net.Listener // nil if the role api is on another host
 
 	known   tokens   // hashes of the tokens
 	push    string   // the attestor's token
@@ -61,7 +61,7 @@ type platform struct {
 // newPlatform reads the configuration of a host.
 func newPlatform(c Config, host string) (p *platform, err error) {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
-		return nil, errors.New("--tls-cert and --tls-key belong together")
+		return nil, errors.New("--tls-cert and --tls-key must be given together")
 	}
 	p = &platform{config: c, host: host, log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	if p.file, err = readConfig(c.File); err != nil {
@@ -74,8 +74,8 @@ func newPlatform(c Config, host string) (p *platform, err error) {
 	return p, nil
 }
 
-// Serve runs a platform until ctx is done: all of its roles but those that the
-// configuration puts on other hosts.
+// Serve runs a platform until ctx is done: all roles except those that the
+// configuration places on other hosts.
 func Serve(ctx context.Context, c Config) error {
 	p, err := newPlatform(c, roleServe)
 	if err != nil {
@@ -101,7 +101,7 @@ func Serve(ctx context.Context, c Config) error {
 	return p.run(ctx, p.url, p.allReady)
 }
 
-// processes are the roles of this host, each behind those that it asks.
+// processes returns the processes of this host's roles, in the order of roles.
 func (p *platform) processes() (list []zone.Process, err error) {
 	for _, r := range roles() {
 		if r.prepare == nil || r.needed != nil && !r.needed(p) || r.needed == nil && !p.runs(r.name) {
@@ -121,15 +121,16 @@ func (p *platform) processes() (list []zone.Process, err error) {
 	return list, nil
 }
 
-// run keeps the roles running until ctx is done, and says where they are when
-// ready returns nil.
+// run keeps the roles running until ctx is done. It prints "ready" and where after
+// ready has returned nil.
 func (p *platform) run(ctx context.Context, where string, ready func(context.Context) error) error {
 	defer p.removeSockets()
 	list, err := p.processes()
 	if err != nil {
 		return err
 	}
-	// Roles end before those that they ask, which stand before them.
+	// The deferred calls stop roles in reverse order: a role before those that it sends
+	// requests to.
 	ended := make(chan string, len(list))
 	for i := range list {
 		alive, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -139,7 +140,7 @@ func (p *platform) run(ctx context.Context, where string, ready func(context.Con
 			list[i].Supervise(alive, func() {
 				select {
 				case ended <- list[i].Name:
-				default: // nobody waits any more
+				default: // await has returned
 				}
 			})
 		}()
@@ -155,8 +156,8 @@ func (p *platform) run(ctx context.Context, where string, ready func(context.Con
 	return nil
 }
 
-// await returns when ready does. It fails as soon as a role ends: a restart would
-// not change the reason.
+// await returns when ready returns. It fails as soon as a role ends, because a role
+// that fails at start fails again after a restart.
 func await(ctx context.Context, ready func(context.Context) error, ended <-chan string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -165,10 +166,10 @@ func await(ctx context.Context, ready func(context.Context) error, ended <-chan 
 	select {
 	case err := <-done:
 		if err != nil {
-			return fmt.Errorf("platform did not come up: %w", err)
+			return fmt.Errorf("the platform did not start: %w", err)
 		}
 		return nil
 	case name := <-ended:
-		return fmt.Errorf("role %s ended at start; its message is above", name)
+		return fmt.Errorf("role %s ended at start; see its message above", name)
 	}
 }

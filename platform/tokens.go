@@ -19,11 +19,11 @@ import (
 	"github.com/colophon-build/colophon/platform/registry"
 )
 
-// tokens are the platform's bearer tokens and what each may do. Comparison is
-// over hashes, in constant time.
+// tokens are the platform's bearer tokens and what each may do. They are compared by
+// hash, in constant time.
 type tokens []grant
 
-// grant is what a role that checks tokens gets to know of one.
+// grant is what a role that checks tokens knows about one token.
 type grant struct {
 	Sum  []byte        `json:"sum"` // sha256
 	Role registry.Role `json:"role"`
@@ -41,13 +41,13 @@ func (t tokens) role(token string) registry.Role {
 
 func (t tokens) mayRelease(token string) bool { return t.role(token) >= registry.Push }
 
-// clients are the files that hold a token, and what each is good for: client.json
-// releases and pushes, admin.json also deletes, and with attestor.json the
-// attestor pushes what it releases.
+// clients are the files that hold a token, and the registry role of each token. The
+// token of client.json may release and push, that of admin.json may also delete. The
+// attestor pushes releases with the token of attestor.json.
 var clients = map[string]registry.Role{"client.json": registry.Push, "admin.json": registry.Admin, "attestor.json": registry.Push}
 
-// openTokens reads the tokens in dir, or makes them; one that was handed out
-// stays good over restarts. The attestor's is returned as well.
+// openTokens reads the tokens from the files in dir and creates those that are
+// missing. It also returns the attestor's token.
 func openTokens(dir string) (known tokens, attestor string, err error) {
 	for name, role := range clients {
 		path := filepath.Join(dir, name)
@@ -70,7 +70,7 @@ func openTokens(dir string) (known tokens, attestor string, err error) {
 	return known, attestor, nil
 }
 
-// writeClients brings URL and fingerprint in the files up to date.
+// writeClients updates URL and fingerprint in the files of clients.
 func writeClients(dir, url, fingerprint string) error {
 	for name := range clients {
 		path := filepath.Join(dir, name)
@@ -87,7 +87,7 @@ func writeClients(dir, url, fingerprint string) error {
 	return nil
 }
 
-// readClient returns nothing where there is no file yet.
+// readClient reads the file at path. If there is none, it returns the zero value.
 func readClient(path string) (c api.ClientConfig, err error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -99,7 +99,7 @@ func readClient(path string) (c api.ClientConfig, err error) {
 		return c, fmt.Errorf("%s: %w", path, err)
 	}
 	if c.Token == "" {
-		return c, fmt.Errorf("%s holds no token; without the file a new one is made", path)
+		return c, fmt.Errorf("%s holds no token; remove the file to get a new one", path)
 	}
 	return c, nil
 }

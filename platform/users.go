@@ -7,19 +7,20 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// uidBase is the default of roles.uidBase: below the ranges that rooms take, and
-// in no range that Debian or systemd hand out.
+// uidBase is the default of roles.uidBase. It is below the ranges that rooms use, and
+// outside the ranges from which Debian and systemd allocate.
 const uidBase = 64700
 
 // users are the users that the roles of this host run as.
 type users struct {
 	separate bool       // each role has a user of its own
-	why      error      // why not
+	why      error      // why separate is false
 	byRole   peer.Users // peer.Elsewhere for roles of other hosts
-	group    int        // of the sockets; every role is a member
+	group    int        // group of the sockets; every role is a member
 }
 
-// newUsers gives each role a user from base on, if roles can be kept apart here.
+// newUsers assigns each role its user, counted from base. If this host cannot separate
+// roles, all roles run as the current user.
 func newUsers(base int) users {
 	if base == 0 {
 		base = uidBase
@@ -33,7 +34,7 @@ func newUsers(base int) users {
 	}
 	if u.why = zone.Separable(); u.why != nil {
 		u.separate, u.group = false, -1
-		delete(u.byRole, roleDoor) // a door tells users apart, and there is one
+		delete(u.byRole, roleDoor) // sockets recognise the door by its user, so it needs its own
 		for role := range u.byRole {
 			u.byRole[role] = os.Geteuid()
 		}
