@@ -1,5 +1,5 @@
-// Command colophond is the platform: trust services, registry, attestor and
-// builder, in one process a zone. Package platform does the work.
+// Command colophond runs the platform: trust services, registry, attestor, builder
+// and API, each as a process in a zone of its own. Package platform does the work.
 package main
 
 import (
@@ -24,18 +24,18 @@ import (
 var version = "devel"
 
 func main() {
-	// Neither returns in a child that becomes a room.
+	// Neither returns in a child process that becomes a room.
 	sandbox.Init()
 	golang.Init()
-	// Whoever started us may have left files open, such as a directory: neither
-	// roles nor rooms nor git get them.
+	// The process that started us may have left files open, such as a directory.
+	// Roles, rooms and git must not inherit them.
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		fmt.Fprintln(os.Stderr, "colophond: closing files at exec:", err)
+		fmt.Fprintln(os.Stderr, "colophond: cannot mark inherited files close-on-exec:", err)
 		os.Exit(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := &cobra.Command{Use: "colophond", Short: "the platform that releases images with their proof", SilenceUsage: true, SilenceErrors: true}
+	root := &cobra.Command{Use: "colophond", Short: "the platform that builds and releases images with proof of their source", SilenceUsage: true, SilenceErrors: true}
 	root.AddCommand(newServeCommand(), newEnrolCommand(),
 		newCommand("version", "print the version", cobra.NoArgs, func(context.Context, []string) error {
 			_, err := fmt.Println("colophond", version)
@@ -44,12 +44,12 @@ func main() {
 		hidden(newCommand("login FILE", "same as colophon login", cobra.ExactArgs(1), func(_ context.Context, args []string) error {
 			c, path, err := api.Login(args[0])
 			if err == nil {
-				fmt.Fprintf(os.Stderr, "colophon release will use %s (kept in %s)\n", c.URL, path)
+				fmt.Fprintf(os.Stderr, "colophon release will use %s (saved in %s)\n", c.URL, path)
 			}
 			return err
 		})),
 		hidden(newCommand("driver ROOMS WALLTIME DIR HIDE...", "role: drives one build (started by the builder)", cobra.MinimumNArgs(4), platform.Drive)),
-		hidden(newCommand("upload-pack SOCKET PATH", "role: joins git to a local repository (started by the attestor)", cobra.ExactArgs(2), func(ctx context.Context, args []string) error {
+		hidden(newCommand("upload-pack SOCKET PATH", "role: connects git to a local repository (started by the attestor)", cobra.ExactArgs(2), func(ctx context.Context, args []string) error {
 			return localgit.Relay(ctx, args[0], args[1], os.Getenv("GIT_PROTOCOL"), os.Stdin, os.Stdout)
 		})))
 	for _, r := range platform.Roles() {
@@ -70,16 +70,16 @@ func hidden(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// addFlags gives cmd the flags of that name; they write straight into c.
+// addFlags adds the named flags to cmd; their values are written to c.
 func addFlags(cmd *cobra.Command, c *platform.Config, names ...string) {
 	all := new(cobra.Command).Flags()
-	all.StringVar(&c.Data, "data", "", "directory that holds everything (required)")
+	all.StringVar(&c.Data, "data", "", "data directory: keys, logs, images and all other state (required)")
 	all.StringVar(&c.Listen, "listen", c.Listen, "address to listen on")
-	all.StringVar(&c.URL, "url", "", "the platform's public origin (default: from --listen); certificates name it, so it should not change")
-	all.StringVar(&c.Mirror, "mirror", "", "OCI layout that answers builds' pulls of the images it names; attestor and builder need the same")
-	all.StringVar(&c.Buildkitd, "buildkitd", "", "the buildkitd that builds run (default: the one beside colophond, then the first in PATH)")
-	all.StringVar(&c.File, "config", "", "configuration file, JSON (docs/configuration.md); the same on all hosts")
-	all.StringVar(&c.TLSCert, "tls-cert", "", "PEM certificate chain; needed on any address but loopback")
+	all.StringVar(&c.URL, "url", "", "the platform's public origin (default: the URL of --listen); certificates name it, so do not change it")
+	all.StringVar(&c.Mirror, "mirror", "", "OCI layout of images; builds get these images from it; give the same one to attestor and builder")
+	all.StringVar(&c.Buildkitd, "buildkitd", "", "path of the buildkitd program for builds (default: the one beside colophond, then the first in PATH)")
+	all.StringVar(&c.File, "config", "", "configuration file, JSON (docs/configuration.md); give the same one on all hosts")
+	all.StringVar(&c.TLSCert, "tls-cert", "", "PEM certificate chain; required unless --listen is a loopback address")
 	all.StringVar(&c.TLSKey, "tls-key", "", "PEM key of --tls-cert")
 	for _, name := range names {
 		cmd.Flags().AddFlag(all.Lookup(name))
@@ -91,13 +91,14 @@ func newServeCommand() *cobra.Command {
 	cmd := newCommand("serve --data DIR", "run the whole platform", cobra.NoArgs, func(ctx context.Context, _ []string) error { return platform.Serve(ctx, c) })
 	cmd.Long = `Serve runs the platform: OIDC issuer, certificate authority, CT log, transparency
 log, timestamp authority, trust root, registry and API on one port. Each role is
-a process; they meet at Unix sockets. Started as root, each role has a user,
-directories, capabilities and a seccomp filter of its own; started as anybody
-else all roles are one user, builds earn a lower SLSA level, and serve says so.
+a process; roles talk to each other over Unix sockets. If you start serve as
+root, each role has its own user, directories, capabilities and seccomp filter.
+As any other user, all roles share that user and builds earn a lower SLSA level;
+serve prints a warning.
 
-Keys are made at the first start and never replaced. When everything answers,
-one line with the URL goes to standard output, and DIR/client.json is what
-"colophon login" takes.`
+Serve creates keys at the first start and never replaces them. When all roles
+answer, it prints one line with the URL to standard output. DIR/client.json is
+the file for "colophon login".`
 	addFlags(cmd, &c, "data", "listen", "url", "mirror", "buildkitd", "config", "tls-cert", "tls-key")
 	cmd.MarkFlagRequired("data")
 	return cmd
@@ -105,26 +106,28 @@ one line with the URL goes to standard output, and DIR/client.json is what
 
 func newEnrolCommand() *cobra.Command {
 	var c platform.EnrolConfig
-	cmd := newCommand("enrol ROLE --data DIR [--host NAME]", "make the file with which a role runs on another host", cobra.ExactArgs(1), func(_ context.Context, args []string) error {
+	cmd := newCommand("enrol ROLE --data DIR [--host NAME]", "make the file that lets a role run on another host", cobra.ExactArgs(1), func(_ context.Context, args []string) error {
 		c.Role = args[0]
 		return platform.Enrol(c, os.Stdout)
 	})
 	cmd.Long = `Enrol prints a file that lets a role of this platform run on another host:
-trust, registry, attestor, builder or api. It holds private keys: hand it over in
-private, and keep it 0600 there. It is good for a year; enrol again before. Hosts
-talk to each other over mutual TLS, and trust a certificate for the role it names.
+trust, registry, attestor, builder or api. The file holds private keys: copy it over
+a private channel, and keep its mode at 0600. It expires after a year; enrol again
+before that. Hosts talk to each other over mutual TLS; a certificate is valid only
+for the role that it names.
 
-On the other host, as root:  colophond ROLE --enrolment FILE --data DIR --config FILE
-In the --config of all:      {"roles": {"ROLE": "NAME:7443"}}`
+On the other host, as root:    colophond ROLE --enrolment FILE --data DIR --config FILE
+In the --config of all hosts:  {"roles": {"ROLE": "NAME:7443"}}`
 	cmd.Example = "  colophond enrol builder --data /var/lib/colophon --host build1.example.com > build1.json"
 	cmd.Flags().StringVar(&c.Data, "data", "", "the platform's data directory (required)")
-	cmd.Flags().StringVar(&c.URL, "url", "", "the platform's public origin; needed where it was never started")
-	cmd.Flags().StringSliceVar(&c.Hosts, "host", nil, "name or address by which the other host is reached (required but for api; may be given again)")
+	cmd.Flags().StringVar(&c.URL, "url", "", "the platform's public origin; required if the platform was never started")
+	cmd.Flags().StringSliceVar(&c.Hosts, "host", nil, "name or address of the other host, as the platform's hosts reach it (required except for api; repeatable)")
 	cmd.MarkFlagRequired("data")
 	return cmd
 }
 
-// newRoleCommand is a role that serve starts, or that has a host of its own.
+// newRoleCommand returns the command of a role: serve runs it, or an operator on a
+// host that has an enrolment for the role.
 func newRoleCommand(r platform.Role) *cobra.Command {
 	asRole := func(ctx context.Context, _ []string) error { return platform.RunRole(ctx, r.Name, os.Stdin) }
 	if r.Listen == "" {
@@ -139,10 +142,11 @@ func newRoleCommand(r platform.Role) *cobra.Command {
 	})
 	cmd.Long = "Role: " + r.Does + `.
 
-With --enrolment this host runs the role for a platform whose serve is on another
-one. Roles of the platform alone are let in, over mutual TLS. It needs root, and a
-file of "colophond enrol". (Without --enrolment it is the process that serve starts.)`
-	cmd.Flags().StringVar(&enrolment, "enrolment", "", "file of colophond enrol")
+With --enrolment, this host runs the role for a platform whose serve is on another
+host. It accepts connections from roles of that platform only, over mutual TLS. It
+requires root and a file from "colophond enrol". (Without --enrolment, this command
+is the process that serve starts.)`
+	cmd.Flags().StringVar(&enrolment, "enrolment", "", "file that colophond enrol printed")
 	addFlags(cmd, &c, append([]string{"data", "config", "listen"}, r.Flags...)...)
 	cmd.MarkFlagsRequiredTogether("enrolment", "data")
 	return cmd
