@@ -42,7 +42,7 @@ func TestOneHolderAtATime(t *testing.T) {
 	}
 }
 
-// A directory that is missing, and a lock file that leads elsewhere, are no locks.
+// Take fails if the directory is missing or its lock file is a symlink.
 func TestNoLock(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Take(filepath.Join(dir, "missing")); !errors.Is(err, os.ErrNotExist) {

@@ -31,7 +31,7 @@ func TestWriteFile(t *testing.T) {
 	alone(t, path)
 }
 
-// Of many that create one file at once exactly one does, and its content is whole.
+// If many callers create one file at once, exactly one succeeds, and its content is complete.
 func TestCreateFileNeverReplaces(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	var made atomic.Int32
@@ -57,7 +57,7 @@ func TestCreateFileNeverReplaces(t *testing.T) {
 	alone(t, path)
 }
 
-// alone fails where anything but path is left in its directory.
+// alone fails the test if the directory of path holds any other file.
 func alone(t *testing.T, path string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))

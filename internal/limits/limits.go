@@ -18,7 +18,7 @@ const (
 	Release        = 96 << 20 // a request for a release, which may contain a lock file as text
 	Lock           = 64 << 20 // a lock file: the list of a build's downloads
 	LockFetches    = 100_000  // fetches in one lock
-	FetchURL       = 8 << 10  // the URL of a fetch
-	FetchHeader    = 8 << 10  // one header of a fetch that is recorded
+	FetchURL       = 8 << 10  // the URL of a download of a build
+	FetchHeader    = 8 << 10  // one recorded header of a download
 	JSONDepth      = 64       // nesting of any JSON document
 )

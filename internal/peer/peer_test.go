@@ -49,7 +49,7 @@ func TestRoles(t *testing.T) {
 		{"another role's request", Users{"builder": me, "signer": 12345}, "/sign", 403},
 		{"its own request", Users{"builder": 12345, "signer": me}, "/sign", 200},
 		{"all roles are one user", Users{"builder": me, "signer": me}, "/sign", 200},
-		// Root can connect to a socket of anybody; the kernel's word on who it is stops it.
+		// Root can connect to any socket; SO_PEERCRED shows that it is not the right user.
 		{"no role's user", Users{"builder": 12345}, "/", 403},
 		{"no role's user asks for health", Users{"builder": 12345}, PathHealth, 403},
 	} {

@@ -183,9 +183,9 @@ func Join(up, down net.Conn, from io.Reader) {
 	<-done
 }
 
-// Upgrade makes the connection of a request one that speaks protocol (RFC 9110,
-// 7.8). What the client says is read from the reader: some of it may have come
-// already. Where that fails, the request is answered.
+// Upgrade switches the connection of a request to protocol (RFC 9110, 7.8). Read the
+// client's bytes from the reader, which may hold some already. If Upgrade fails, it has
+// answered the request.
 func Upgrade(w http.ResponseWriter, protocol string) (net.Conn, io.Reader, error) {
 	conn, buf, err := http.NewResponseController(w).Hijack()
 	if err != nil {

@@ -135,7 +135,7 @@ func TestDoor(t *testing.T) {
 		}
 		c.CloseIdleConnections()
 	}
-	// Who answers must be the role, not just anybody of the platform.
+	// The server must be the wanted role, not just any role of the platform.
 	impostor := open(t, platform.credentials(server, "registry"))
 	at := Endpoint{Address: impostor, Role: "builder", Credentials: platform.credentials(client, "attestor")}
 	if _, err := at.Dial(t.Context()); err == nil {
@@ -143,7 +143,7 @@ func TestDoor(t *testing.T) {
 	}
 }
 
-// What the door says of others counts for those that are elsewhere alone.
+// The door can connect only on behalf of roles on other hosts.
 func TestDoorSpeaksForOthers(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := Listen(socket, -1)

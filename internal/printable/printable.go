@@ -1,6 +1,6 @@
-// Package printable makes text from outside fit for a person's terminal: what a
-// registry, a repository, a build or a platform says can neither steer the
-// terminal nor look like a line that we wrote.
+// Package printable makes text from outside safe to print on a terminal. Text of a
+// registry, a repository, a build or a platform must not control the terminal or look
+// like a line of ours.
 package printable
 
 import (
@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// Text is s with every character replaced by U+FFFD that a terminal would obey or
-// not show: control and formatting characters (escape sequences, changes of the
-// writing direction), line breaks, and bytes that are not UTF-8. Tabs stay, and
-// other spaces than ' ' become one.
+// Text returns s with U+FFFD in place of every character that a terminal obeys or does not
+// show: control and formatting characters (escape sequences, changes of the writing
+// direction), line breaks, and bytes that are not UTF-8. Tabs stay; other kinds of space
+// become ' '.
 func Text(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -25,14 +25,14 @@ func Text(s string) string {
 	}, s)
 }
 
-// Line is Text of s on one line: line breaks become "; ".
+// Line returns Text of s on one line: line breaks become "; ".
 func Line(s string) string {
 	lines := strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' })
 	return strings.TrimSpace(Text(strings.Join(lines, "; ")))
 }
 
-// Cut is s where it has at most max bytes, else its beginning, followed by " …".
-// No character is cut in two.
+// Cut returns s if it has at most max bytes, else at most its first max bytes and " …". It
+// does not split characters.
 func Cut(s string, max int) string {
 	if len(s) <= max {
 		return s
@@ -44,13 +44,13 @@ func Cut(s string, max int) string {
 	return s[:end] + " …"
 }
 
-// IsASCII reports whether s is printable ASCII alone, with spaces.
+// IsASCII reports whether s consists of printable ASCII characters, including spaces.
 func IsASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
 }
 
-// IsField reports whether s is UTF-8 without the control characters that no
-// header field may have (RFC 9110, 5.5); tabs are not accepted either.
+// IsField reports whether s is UTF-8 without the control characters that RFC 9110, section
+// 5.5, forbids in header fields. It refuses tabs too.
 func IsField(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) < 0
 }
