@@ -19,7 +19,7 @@ func readText(t *testing.T, text string) (configFile, error) {
 	return readConfig(file)
 }
 
-// Every name of docs/configuration.md is a field, and reaches those that use it.
+// Every name in docs/configuration.md is a field whose value reaches the code that uses it.
 func TestConfigFields(t *testing.T) {
 	c, err := readText(t, `{
 		"roles": {"uidBase": 9, "trust": "t:1", "registry": "r:1", "attestor": "a:1", "builder": "b:1", "api": "p:1", "door": "d:1"},

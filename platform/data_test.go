@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// --buildkitd goes before PATH, and must name a program.
+// --buildkitd has precedence over PATH and must name a program.
 func TestFindBuildkitd(t *testing.T) {
 	dir := t.TempDir()
 	inPath, given, text := filepath.Join(dir, "path", "buildkitd"), filepath.Join(dir, "given"), filepath.Join(dir, "text")

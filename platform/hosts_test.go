@@ -8,14 +8,14 @@ import (
 	"github.com/colophon-build/colophon/internal/peer"
 )
 
-// onHost is a platform as the given host sees it.
+// onHost returns a platform from the view of the given host.
 func onHost(host string, hosts map[string]string) *platform {
 	p := &platform{host: host, log: slog.New(slog.DiscardHandler), users: users{separate: true, byRole: peer.Users{}}}
 	p.file.Roles.Hosts = hosts
 	return p
 }
 
-// Every host knows from the same configuration what it runs and who comes in.
+// From the same configuration, every host knows which roles it runs and which connect to it.
 func TestWhereRolesRun(t *testing.T) {
 	hosts := map[string]string{"trust": "t:1", "builder": "b:1", "attestor": "a:1", "door": "d:1"}
 	for _, test := range []struct {
@@ -46,7 +46,7 @@ func TestWhereRolesRun(t *testing.T) {
 			}
 		}
 	}
-	// Whoever is elsewhere and asks a role beside serve needs its door.
+	// A role on another host needs the door to connect to a role on serve's host.
 	if err := onHost("serve", map[string]string{"api": "a:1"}).findVisitors(); err == nil {
 		t.Error("without roles.door: got no error")
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The table of roles means what its readers take it to mean.
+// The table of roles is consistent.
 func TestTableOfRoles(t *testing.T) {
 	users, dirs, names := map[int]string{}, map[string]string{}, []string{}
 	for _, r := range roles() {
@@ -40,7 +40,8 @@ func TestTableOfRoles(t *testing.T) {
 			t.Errorf("%s is started and has no command", r.name)
 		}
 	}
-	// The user is who owns the files of existing platforms (docs/configuration.md).
+	// These users own the files of existing platforms, so they must not change
+	// (docs/configuration.md).
 	for name, want := range map[string]int{"trust": 1, "attestor": 2, "builder": 3, "registry": 4, "api": 5, "gateway": 6, "door": 7, "rooms": 0, "serve": 0} {
 		if r, err := findRole(name); err != nil || r.user != want {
 			t.Errorf("%s: got user %d and %v, want %d", name, r.user, err, want)

@@ -16,7 +16,7 @@ import (
 
 var asked = ReleaseRequest{Source: "https://git.example.com/a", Ref: "v1", Image: "registry.example.com/a", Commit: strings.Repeat("c", 40)}
 
-// platform answers every request with h, and is asked for one release.
+// platform asks a platform that answers every request with h for one release.
 func platform(t *testing.T, h http.HandlerFunc) (*Release, error) {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -163,7 +163,7 @@ func TestWhichPlatform(t *testing.T) {
 	if c, err := LoadConfig(); err != nil || *c != *kept {
 		t.Errorf("got %+v, %v", c, err)
 	}
-	// A file that is named and missing is an error, never another platform.
+	// If the named file is missing, that is an error: no other platform is used.
 	t.Setenv("COLOPHON_PLATFORM", filepath.Join(dir, "missing"))
 	if c, err := LoadConfig(); err == nil || errors.Is(err, ErrNoPlatform) {
 		t.Errorf("got %+v, %v", c, err)

@@ -87,7 +87,7 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// A requester that is there and reads nothing must not keep a release waiting.
+// A requester that stays connected but reads nothing must not delay a release.
 func TestRequesterWhoReadsNothing(t *testing.T) {
 	ended := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -113,7 +113,7 @@ func TestRequesterWhoReadsNothing(t *testing.T) {
 	}
 }
 
-// What a build says must not make a line that the client refuses.
+// The output of a build must not make a line that is too long for the client.
 func TestEventsFitTheClient(t *testing.T) {
 	w := httptest.NewRecorder()
 	out := &eventWriter{w: w, rc: http.NewResponseController(w), patience: time.Second}

@@ -15,7 +15,7 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 )
 
-// front is the API before an attestor that says what it was asked.
+// front returns the API with an attestor that answers with the request that it got.
 type front struct {
 	t   *testing.T
 	mux *http.ServeMux
@@ -42,7 +42,7 @@ func newFront(t *testing.T, local bool, attestor http.HandlerFunc) *front {
 	return f
 }
 
-// ask sends one request as if it came from an address.
+// ask sends one request as if from the given address.
 func (f *front) ask(method, path, from, body string, header map[string]string) (status int, answer string) {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.RemoteAddr = from

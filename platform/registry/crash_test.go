@@ -63,9 +63,8 @@ func serve(t *testing.T, dir string) (url string, kill func()) {
 	return "http://" + strings.TrimSpace(line), kill
 }
 
-// The registry is killed again and again amid pushes. Whatever it
-// acknowledged is there afterwards, whatever can be seen is whole, and nothing
-// else takes room.
+// The registry is killed repeatedly during pushes. Afterwards everything that it acknowledged
+// is there, everything visible is complete, and nothing else uses disk space.
 func TestKilledAmidPushes(t *testing.T) {
 	dir := t.TempDir()
 	p := &pushes{acks: map[ack]bool{}, content: map[string][]byte{}}
@@ -162,7 +161,7 @@ func (p *pushes) push(c *client, name string, stop chan struct{}) {
 	}
 }
 
-// whole checks all that can be found from the tags of a repository, and counts them.
+// whole checks everything that the tags of a repository lead to, and returns their number.
 func (c *client) whole(repo string) (tags int) {
 	c.t.Helper()
 	var l struct{ Tags []string }

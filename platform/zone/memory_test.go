@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The program's pages go, and nothing else does.
+// dropProgram releases the program's pages and no others.
 func TestDropProgram(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, make([]byte, 2*os.Getpagesize()), 0o600); err != nil {
@@ -21,7 +21,7 @@ func TestDropProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	// As the loader leaves what it relocated: private, changed, read-only.
+	// Like the loader's relocations: private, changed, then read-only.
 	changed, err := unix.Mmap(int(f.Fd()), 0, 2*os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func TestDropProgram(t *testing.T) {
 	}
 }
 
-// mapProgram has all of this program in memory, as after the start of a large one.
+// mapProgram loads all pages of this program, as after the start of a large program.
 func mapProgram(t *testing.T) []byte {
 	t.Helper()
 	f, err := os.Open("/proc/self/exe")
@@ -65,7 +65,7 @@ func mapProgram(t *testing.T) []byte {
 	return program
 }
 
-// residentOfFiles is RssFile of proc(5), KiB.
+// residentOfFiles returns RssFile of proc(5), in KiB.
 func residentOfFiles(t *testing.T) int {
 	t.Helper()
 	status, err := os.ReadFile("/proc/self/status")

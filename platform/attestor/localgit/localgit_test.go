@@ -15,7 +15,7 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// The test binary is also what git runs in place of upload-pack.
+// git runs the test binary in place of upload-pack.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == "upload-pack" {
 		if err := Relay(context.Background(), os.Args[2], os.Args[3], os.Getenv("GIT_PROTOCOL"), os.Stdin, os.Stdout); err != nil {
@@ -41,7 +41,7 @@ func git(t *testing.T, dir string, args ...string) string {
 // repo has one commit, tagged v1.
 func repo(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "re'po") // as hard to quote as it gets
+	dir := filepath.Join(t.TempDir(), "re'po") // the quote tests the quoting of Command
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func repo(t *testing.T) string {
 	return dir
 }
 
-// serve answers at a socket, and returns a fetch by way of it.
+// serve starts a server at a socket and returns a function that fetches through it.
 func serve(t *testing.T) func(dir string) error {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
@@ -104,7 +104,7 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// The repository is read as its owner: it can lend nobody what it may not read itself.
+// The repository is read as its owner, who cannot give access to files that he cannot read.
 func TestFetchAsTheOwner(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: acting as other users needs root")

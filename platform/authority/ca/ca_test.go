@@ -57,7 +57,7 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-// provider is an outside OIDC issuer: its URL and its key.
+// provider starts an outside OIDC issuer and returns its URL and key.
 func provider(t testing.TB, l net.Listener) (url string, key *ecdsa.PrivateKey) {
 	t.Helper()
 	key = newKey(t)
@@ -86,7 +86,7 @@ func someSCT(context.Context, []*x509.Certificate) (*ct.SignedCertificateTimesta
 	return &ct.SignedCertificateTimestamp{Timestamp: 1, Signature: ct.DigitallySigned{Signature: []byte{1}}}, nil
 }
 
-// platform serves an authority; own signs the platform's tokens.
+// platform serves a certificate authority; own is the key of the platform's issuer.
 func platform(t testing.TB, outside string, change ...func(*Config)) (url string, own *ecdsa.PrivateKey) {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -256,7 +256,7 @@ func TestOutsideIssuersCannotSpeakForThePlatform(t *testing.T) {
 				}
 				return token(t, key, all)
 			}
-			// Without this the attack could fail for a dull reason.
+			// Without this, the attack could fail for another reason than the guard.
 			if _, err := certify(t, url, sign(c.honest)); err != nil {
 				t.Fatalf("an honest token was refused: %v", err)
 			}
@@ -334,7 +334,7 @@ func TestBadConfigurationIsRefused(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	// What a platform team would write.
+	// A configuration as a platform team would write it.
 	if _, err := New(Config{Dir: t.TempDir(), URL: own, TokenKey: newKey(t).Public(), AddPreChain: someSCT, Outside: []byte(`{"OIDCIssuers": {
 		"https://token.actions.githubusercontent.com": {"IssuerURL": "https://token.actions.githubusercontent.com", "ClientID": "sigstore", "Type": "github-workflow"},
 		"https://gitlab.com": {"IssuerURL": "https://gitlab.com", "ClientID": "sigstore", "Type": "gitlab-pipeline"},

@@ -21,8 +21,8 @@ import (
 	"github.com/colophon-build/colophon/tlog"
 )
 
-// crashDir names the directory of a log; with it set, the test binary is a
-// server that runs until it is killed.
+// crashDir is the environment variable with the directory of a log. If it is set, the test
+// binary is a server that runs until it is killed.
 const crashDir = "LOGSERVER_CRASH_DIR"
 
 func TestMain(m *testing.M) {
@@ -50,7 +50,7 @@ func serveUntilKilled(dir string) error {
 	return http.Serve(l, mux)
 }
 
-// victim starts a server in a process of its own, to be killed.
+// victim starts a server in a process of its own that the test will kill.
 func victim(t *testing.T, dir string) (url string, kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -77,9 +77,9 @@ func victim(t *testing.T, dir string) (url string, kill func()) {
 	return strings.TrimSpace(url), kill
 }
 
-// Killed at any moment and started again, the log has all that it acknowledged,
-// where it said, under a checkpoint that extends every one it ever showed; and
-// what is asked for again is there once.
+// After kill -9 at any moment and a restart, the log has every acknowledged entry at its
+// index, under a checkpoint that extends all earlier ones. An entry that a client sends
+// again is in the log once.
 func TestKilledServerLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	var mu sync.Mutex

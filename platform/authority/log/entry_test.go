@@ -13,8 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// What a log is asked for by mistake or malice is refused, named, and leaves
-// nothing in it.
+// The log refuses wrong and malicious requests, names the reason, and logs nothing.
 func TestRefusals(t *testing.T) {
 	r := start(t, config(t.TempDir()))
 	public, private, err := ed25519.GenerateKey(nil)
@@ -79,7 +78,7 @@ func TestRefusals(t *testing.T) {
 	r.add(t, good)
 }
 
-// The field's own code panics on some input; the guard must hold then.
+// Sigstore's own code panics on some input; canonicalEntry must recover.
 func TestPanicIsTheRequestsAlone(t *testing.T) {
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -93,7 +92,7 @@ func TestPanicIsTheRequestsAlone(t *testing.T) {
 	}
 }
 
-// No request makes a parser panic, and what is taken is in canonical form.
+// No request makes a parser panic, and accepted entries are in canonical form.
 func FuzzRequest(f *testing.F) {
 	good := wire(f, request(f, "good"))
 	for _, seed := range []string{good, "{}", `{"dsseRequestV002":{}}`, strings.Replace(good, "PKIX_ECDSA_P256_SHA_256", "PKIX_ED25519_PH", 1)} {

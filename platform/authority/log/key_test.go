@@ -89,7 +89,7 @@ func TestOtherKeyIsRefused(t *testing.T) {
 	start(t, cfg).close()
 }
 
-// A log that lost a part of itself does not start as another one.
+// A log that has lost a part does not start as a new log.
 func TestLostPartsAreNoticed(t *testing.T) {
 	cfg := config(t.TempDir())
 	r := start(t, cfg)
@@ -111,7 +111,7 @@ func TestLostPartsAreNoticed(t *testing.T) {
 	last.add(t, request(t, "two"))
 	last.close()
 
-	// With the log gone the key does not start another.
+	// If the log is lost, its key does not start another log.
 	for _, gone := range []string{"index.db", "tiles"} {
 		if err := os.RemoveAll(filepath.Join(cfg.Dir, gone)); err != nil {
 			t.Fatal(err)
@@ -120,7 +120,7 @@ func TestLostPartsAreNoticed(t *testing.T) {
 	refused(t, cfg, "shows that the log existed")
 }
 
-// A first start that did not come to its end is taken up, at each of its steps.
+// An interrupted first start is completed by the next start, whatever step it reached.
 func TestInterruptedFirstStart(t *testing.T) {
 	for name, undo := range map[string][]string{
 		"before the record":   {"log.json"},

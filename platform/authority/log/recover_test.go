@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// A log that was put back to an older state does not start: it would give two
-// entries one index.
+// A log that was restored to an older state does not start: it would give two entries the
+// same index.
 func TestRolledBackLogIsRefused(t *testing.T) {
 	cfg := config(t.TempDir())
 	r := start(t, cfg)
@@ -34,8 +34,8 @@ func TestRolledBackLogIsRefused(t *testing.T) {
 	restore()
 	refused(t, cfg, "the index has 2 entries, the log only 1")
 
-	// The operator may accept it; what is added then makes a fork, which the old
-	// index, put back, tells too.
+	// The operator may accept the older state. New entries then make a fork, which the
+	// old index, restored, also detects.
 	index, err := os.ReadFile(filepath.Join(cfg.Dir, "index.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func TestForkIsNotServed(t *testing.T) {
 	}
 }
 
-// An index that errs costs an answer, and never gives a wrong one.
+// A wrong index leads to an error, never to a wrong answer.
 func TestWrongIndexIsFoundOut(t *testing.T) {
 	cfg := config(t.TempDir())
 	r := start(t, cfg)
@@ -91,8 +91,8 @@ func TestWrongIndexIsFoundOut(t *testing.T) {
 	}
 }
 
-// What a crash left in the tree but not under a checkpoint is published before
-// the log serves anything.
+// If a crash left entries in the tree that no checkpoint covers, the log publishes a
+// checkpoint before it serves anything.
 func TestStartPublishesTheTree(t *testing.T) {
 	cfg := config(t.TempDir())
 	r := start(t, cfg)

@@ -40,7 +40,7 @@ import (
 
 const origin = "127.0.0.1"
 
-// running is a log behind a loopback server.
+// running is a log with a server on loopback.
 type running struct {
 	*Server
 	url   string
@@ -76,7 +76,7 @@ func start(t testing.TB, cfg Config) *running {
 	return r
 }
 
-// refused asserts that a log does not start, and why.
+// refused checks that a log does not start, for the reason want.
 func refused(t *testing.T, cfg Config, why string) {
 	t.Helper()
 	s, err := New(cfg)
@@ -97,7 +97,7 @@ var signingKey = func() *ecdsa.PrivateKey {
 	return key
 }()
 
-// request signs a digest made of text, so that each text is another entry.
+// request signs a digest of text, so that each text gives another entry.
 func request(t testing.TB, text string) *rekor.HashedRekordRequestV002 {
 	t.Helper()
 	digest := sha256.Sum256([]byte(text))
@@ -142,8 +142,7 @@ func post(t testing.TB, url, body string) (*http.Response, string) {
 	return resp, string(answer)
 }
 
-// add logs a request with the field's own client and checks the answer with
-// its own verifier.
+// add logs a request with Sigstore's own client and checks the answer with its verifier.
 func (r *running) add(t testing.TB, hr *rekor.HashedRekordRequestV002) *bundle.TransparencyLogEntry {
 	t.Helper()
 	w, err := write.NewWriter(r.url)
@@ -283,8 +282,8 @@ func TestOtherKeys(t *testing.T) {
 	r.add(t, hr)
 }
 
-// A client that lost the answer asks again: during the first try, after it,
-// after a restart and without an index.
+// A client that lost the answer sends its request again: during the first request, after
+// it, after a restart, and without an index.
 func TestDuplicates(t *testing.T) {
 	cfg := config(t.TempDir())
 	registry := prometheus.NewRegistry()
@@ -343,7 +342,7 @@ func TestDuplicates(t *testing.T) {
 	}
 }
 
-// A client that hangs up does not stop its entry.
+// An entry is logged even if its client disconnects.
 func TestAbandonedRequest(t *testing.T) {
 	r := start(t, config(t.TempDir()))
 	entry, _, err := canonicalEntry([]byte(wire(t, request(t, "abandoned"))), allowed)
@@ -361,7 +360,7 @@ func TestAbandonedRequest(t *testing.T) {
 	}
 }
 
-// With all slots taken, more is refused at once, with a time to come again.
+// If all slots are taken, the log refuses requests at once and says when to retry.
 func TestBusy(t *testing.T) {
 	cfg := config(t.TempDir())
 	cfg.MaxPending = 1
@@ -435,7 +434,7 @@ func TestReads(t *testing.T) {
 	if resp.Header.Get("Cache-Control") != "no-cache" || resp.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
 		t.Errorf("checkpoint: %v", resp.Header)
 	}
-	// The whole log, read by a stranger and checked against the checkpoint.
+	// A stranger reads the whole log and checks it against the checkpoint.
 	cp := r.checkpoint(t)
 	if cp.Size != 300 {
 		t.Fatalf("size: got %d, want 300", cp.Size)

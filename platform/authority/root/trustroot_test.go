@@ -224,7 +224,7 @@ func TestClientFollowsForYears(t *testing.T) {
 	if got := versions(t, cfg.Dir); got != before {
 		t.Errorf("a restart published anew: got %s, want %s", got, before)
 	}
-	// A new builder of trust: the log's key is replaced.
+	// The trusted root changes: the log gets another key.
 	next := config(t)
 	cfg.Log = next.Log
 	current = open(t, cfg)
@@ -252,8 +252,8 @@ func TestClientFollowsForYears(t *testing.T) {
 	}
 }
 
-// serveCurrent serves whatever service *s is at the moment: a client keeps what
-// it saw by URL, and a restart does not change that.
+// serveCurrent serves the current *s at one URL: clients cache by URL, and a restart keeps
+// the URL.
 func serveCurrent(t testing.TB, s **Service) string {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -294,8 +294,8 @@ func expires(t testing.TB, path string) time.Time {
 	return m.Signed.Expires
 }
 
-// A crash between any two files of a publication leaves what clients can use,
-// and the next start finishes it.
+// A crash between any two files of a publication leaves a repository that clients can use,
+// and the next start finishes the publication.
 func TestCrashWhilePublishing(t *testing.T) {
 	cfg := config(t)
 	current := open(t, cfg)

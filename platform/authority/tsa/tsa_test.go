@@ -50,11 +50,11 @@ func post(t testing.TB, url, kind string, body []byte) (int, []byte) {
 	return resp.StatusCode, data
 }
 
-// What Sigstore's own verifier says, with the chain that we serve.
+// Sigstore's own verifier accepts our timestamps with the chain that we serve.
 func TestTokensVerify(t *testing.T) {
 	dir := t.TempDir()
 	_, url := platform(t, dir)
-	_, url2 := platform(t, dir) // a restart keeps the clock's identity
+	_, url2 := platform(t, dir) // a restart keeps the authority's keys
 	for _, hash := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
 		for _, certs := range []bool{true, false} {
 			nonce := new(big.Int).SetBytes([]byte("a nonce"))
@@ -151,7 +151,7 @@ func TestBadRequestsGetNoToken(t *testing.T) {
 			}
 		}
 	}
-	// A clock that was set back certifies nothing.
+	// While the system clock is set back, the authority issues no timestamps.
 	s.now = func() time.Time { return time.Now().Add(-time.Minute) }
 	if _, err := s.reply(marshal(good)); err == nil {
 		t.Error("got a back-dated token")
@@ -178,8 +178,8 @@ func BenchmarkTimestamp(b *testing.B) {
 	}
 }
 
-// Whatever is sent, what is taken is a digest of the right size, and nothing else
-// that we would put our name to.
+// For any input, parse accepts only requests with a digest of the right size and nothing
+// that is unsafe to sign.
 func FuzzParse(f *testing.F) {
 	digest := sha256.Sum256([]byte("x"))
 	for _, r := range []timestamp.Request{
