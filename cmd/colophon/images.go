@@ -15,28 +15,28 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// stdin as a file's name.
+// stdin is the file name that means standard input.
 const stdin = "-"
 
 // target is one image to verify.
 type target struct {
-	name string        // as the user or the document has it
-	ref  oci.Reference // empty with a lack
-	lack string        // why nobody can be asked about it; the verdict is undecided
+	name    string        // as the user or the document wrote it
+	ref     oci.Reference // empty if there is a problem
+	problem string        // why the image cannot be looked up; the verdict is undecided
 }
 
-// targets are what one command verifies, each once.
+// targets collects the images that one command verifies, without duplicates.
 type targets struct {
 	list  []target
-	named int // those that were there already included
+	named int // images named so far, duplicates included
 	seen  map[string]bool
 }
 
 func (ts *targets) add(t target) error {
 	ts.named++
 	key := t.ref.String()
-	if t.lack != "" {
-		key = "\x00" + t.name + "\x00" + t.lack
+	if t.problem != "" {
+		key = "\x00" + t.name + "\x00" + t.problem
 	}
 	if ts.seen[key] {
 		return nil
@@ -52,8 +52,8 @@ func (ts *targets) add(t target) error {
 	return nil
 }
 
-// typed adds what the user named, as on any command line.
-func (ts *targets) typed(name string) error {
+// argument adds the image that a command line argument names.
+func (ts *targets) argument(name string) error {
 	ref, err := oci.ParseReference(name)
 	if err != nil {
 		return usageError("", "%v", err)
@@ -78,7 +78,7 @@ func (ts *targets) file(path string, in io.Reader) error {
 	if err == nil {
 		before := ts.named
 		if err = ts.document(raw); err == nil && ts.named == before {
-			err = errors.New("it names no image, and nothing is not accepted")
+			err = errors.New("it names no image")
 		}
 	}
 	if err != nil {
@@ -87,15 +87,15 @@ func (ts *targets) file(path string, in io.Reader) error {
 	return nil
 }
 
-// document tells by the content what it is:
+// document adds the images of a document. It tells the format by the content:
 //
 //	JSON     begins with "{"
-//	YAML     its first line that is neither blank nor a comment is "---" or a
-//	         directive, has a space within, or ends in ":"
-//	a list   anything else, since the name of an image has none of these
+//	YAML     the first line that is neither blank nor a comment begins with "---"
+//	         or "%", contains white space, or ends in ":"
+//	a list   anything else: image names have none of these
 func (ts *targets) document(raw []byte) error {
 	if !utf8.Valid(raw) || bytes.IndexByte(raw, 0) >= 0 {
-		return errors.New("want text in UTF-8")
+		return errors.New("expected UTF-8 text")
 	}
 	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
 		var doc any
@@ -121,8 +121,8 @@ func (ts *targets) document(raw []byte) error {
 //
 //	[IMAGE] [SPACE "#" COMMENT]
 //
-// A layout must look like a path ("./", "../", "/" or "oci:" in front), so that
-// a name without a registry's host is an error, and not a directory to be missed.
+// A layout must begin with "./", "../", "/" or "oci:". A name without a registry
+// host is therefore an error, and is not taken for a directory.
 func (ts *targets) lines(raw []byte) error {
 	n := 0
 	for line := range bytes.Lines(raw) {
@@ -135,9 +135,9 @@ func (ts *targets) lines(raw []byte) error {
 		switch {
 		case err != nil:
 		case strings.ContainsAny(name, " \t"):
-			err = fmt.Errorf("got %q, want one image a line", name)
+			err = fmt.Errorf("expected one image per line, found %q", name)
 		case ref.Dir != "" && !isPath(name):
-			err = fmt.Errorf("got %q, want HOST/NAME, or ./LAYOUT", name)
+			err = fmt.Errorf("expected HOST/NAME or ./LAYOUT, found %q", name)
 		default:
 			err = ts.add(target{name: name, ref: ref})
 		}
@@ -169,8 +169,8 @@ func isPath(name string) bool {
 	return false
 }
 
-// tags adds every tag of a repository, and answers how many were left out
-// because they hold what is attached to images.
+// tags adds every tag of a repository. It skips the tags that hold attachments
+// of images, and returns how many it skipped.
 func (ts *targets) tags(ctx context.Context, repo string) (attachments int, err error) {
 	reg, err := oci.OpenRegistry(repo, oci.RegistryOptions{})
 	if err != nil {
@@ -181,7 +181,7 @@ func (ts *targets) tags(ctx context.Context, repo string) (attachments int, err 
 		return 0, err
 	}
 	if len(tags) == 0 {
-		return 0, fmt.Errorf("%s has no tags, and nothing is not accepted", repo)
+		return 0, fmt.Errorf("%s has no tags", repo)
 	}
 	for _, tag := range tags {
 		ref := oci.Reference{Repository: repo, Tag: tag}

@@ -15,8 +15,8 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// yaml adds the images of each document. Aliases count as often as they are
-// used, up to a bound that the decoder keeps; a member named twice is an error.
+// yaml adds the images of each YAML document. The decoder limits how far aliases
+// may expand, and refuses duplicate members.
 func (ts *targets) yaml(raw []byte) error {
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	for n := 1; ; n++ {
@@ -25,7 +25,7 @@ func (ts *targets) yaml(raw []byte) error {
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
-		case err == nil && doc == nil: // a template that came out empty
+		case err == nil && doc == nil: // an empty document, such as Helm prints
 			continue
 		case err == nil:
 			err = ts.object(doc)
@@ -40,7 +40,7 @@ func (ts *targets) yaml(raw []byte) error {
 func (ts *targets) object(doc any) error {
 	m, ok := mapping(doc)
 	if !ok {
-		return errors.New("want an image list, a Kubernetes object or a compose file")
+		return errors.New("expected an image list, a Kubernetes object or a compose file")
 	}
 	_, hasVersion := m["apiVersion"]
 	_, hasKind := m["kind"]
@@ -51,15 +51,15 @@ func (ts *targets) object(doc any) error {
 	case hasServices && !hasVersion && !hasKind:
 		return ts.compose(m, services)
 	}
-	return errors.New("got neither apiVersion and kind, as a Kubernetes object has, nor services, as a compose file has")
+	return errors.New("expected apiVersion and kind (a Kubernetes object) or services (a compose file), found neither")
 }
 
-// containerLists are the members of a pod's specification that hold containers.
+// containerLists names the members of a pod specification that hold containers.
 var containerLists = []string{"containers", "initContainers", "ephemeralContainers"}
 
-// walk finds the specifications of pods wherever they stand: in pods, in
-// templates of built-in and custom objects, in lists. owner is the object that
-// v is part of.
+// walk adds the images of every pod specification in v: in pods, in lists, and in
+// the templates of built-in and custom objects. owner names the object that v
+// belongs to.
 func (ts *targets) walk(owner string, v any, depth int) error {
 	if depth > limits.JSONDepth {
 		return fmt.Errorf("%s is nested deeper than %d", owner, limits.JSONDepth)
@@ -101,7 +101,7 @@ func (ts *targets) containers(owner, key string, list []any) error {
 	for i, item := range list {
 		c, ok := mapping(item)
 		if !ok {
-			return fmt.Errorf("%s[%d] of %s: got %T, want a container", key, i, owner, item)
+			return fmt.Errorf("%s[%d] of %s: expected a container, found %T", key, i, owner, item)
 		}
 		place := fmt.Sprintf("%s[%d] of %s", key, i, owner)
 		if err := ts.image(place, c["image"]); err != nil {
@@ -111,7 +111,7 @@ func (ts *targets) containers(owner, key string, list []any) error {
 	return nil
 }
 
-// volumes adds images that are mounted: what is in them may run, too.
+// volumes adds the images that are mounted as volumes: their files may run, too.
 func (ts *targets) volumes(owner string, list []any) error {
 	for i, item := range list {
 		v, _ := mapping(item)
@@ -128,18 +128,18 @@ func (ts *targets) volumes(owner string, list []any) error {
 
 // compose adds the images of the services (compose specification, "services").
 func (ts *targets) compose(m map[string]any, v any) error {
-	const fill = "`docker compose config` prints the file with all filled in"
+	const fill = "verify the output of `docker compose config`, which resolves them"
 	if _, ok := m["include"]; ok {
 		return errors.New("it includes other files; " + fill)
 	}
 	services, ok := mapping(v)
 	if !ok {
-		return fmt.Errorf("services: got %T, want a mapping", v)
+		return fmt.Errorf("services: expected a mapping, found %T", v)
 	}
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		s, ok := mapping(services[name])
 		if !ok {
-			return fmt.Errorf("service %q: got %T, want a mapping", name, services[name])
+			return fmt.Errorf("service %q: expected a mapping, found %T", name, services[name])
 		}
 		if image, ok := s["image"].(string); ok && strings.Contains(image, "$") {
 			return fmt.Errorf("service %q: image %q has variables; %s", name, image, fill)
@@ -151,23 +151,22 @@ func (ts *targets) compose(m map[string]any, v any) error {
 	return nil
 }
 
-// image adds the image that stands at a place of a document. One that nobody
-// could be asked about is undecided, and keeps nobody from asking
-// about the others.
+// image adds the image named at a place in a document. An unusable name becomes
+// a target with a problem, so that the other images are still verified.
 func (ts *targets) image(place string, value any) error {
 	name, ok := value.(string)
 	if !ok || name == "" {
-		return ts.add(target{name: place, lack: place + " names no image"})
+		return ts.add(target{name: place, problem: place + " names no image"})
 	}
 	ref, err := containerReference(name)
 	if err != nil {
-		return ts.add(target{name: name, lack: fmt.Sprintf("%s: %v", place, err)})
+		return ts.add(target{name: name, problem: fmt.Sprintf("%s: %v", place, err)})
 	}
 	return ts.add(target{name: name, ref: ref})
 }
 
-// containerReference reads an image's name as container runtimes do: without a
-// registry's host it is one of Docker Hub, and never a directory.
+// containerReference parses an image name as container runtimes do: a name without
+// a registry host is on Docker Hub. It never names a directory.
 func containerReference(s string) (oci.Reference, error) {
 	host, _, slash := strings.Cut(s, "/")
 	full := s
@@ -184,8 +183,8 @@ func containerReference(s string) (oci.Reference, error) {
 	return ref, err
 }
 
-// mapping is v with its members by name. YAML has members whose names are no
-// strings; nothing that is looked for is among them.
+// mapping returns v as a map with string keys. YAML keys that are not strings get
+// a key that no lookup finds, but walk still visits their values.
 func mapping(v any) (map[string]any, bool) {
 	if m, ok := v.(map[string]any); ok {
 		return m, true
@@ -199,13 +198,14 @@ func mapping(v any) (map[string]any, bool) {
 		if name, ok := k.(string); ok {
 			m[name] = value
 		} else {
-			m[fmt.Sprintf("\x00%v", k)] = value // no member's name, but looked into
+			m[fmt.Sprintf("\x00%v", k)] = value
 		}
 	}
 	return m, true
 }
 
-// objectName is "Deployment shop/web" for an object, "" for a part of one.
+// objectName returns a name such as "Deployment shop/web". It is empty if m is not
+// a whole object.
 func objectName(m map[string]any) string {
 	kind, _ := m["kind"].(string)
 	meta, _ := mapping(m["metadata"])

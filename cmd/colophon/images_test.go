@@ -50,9 +50,9 @@ services:
   own: {build: .}
 `
 
-// TestImagesOfADocument: every kind of document, and what must not be taken
-// for one. The images are joined by spaces; one that nobody can be asked about
-// has a "!" in front. An error is one of its words, after "error: ".
+// TestImagesOfADocument reads every kind of document, and text that is none of them.
+// want is the list of images, joined by spaces, with "!" before a target that has a
+// problem; or "error: " and words of the expected error.
 func TestImagesOfADocument(t *testing.T) {
 	pod := func(containers string) string {
 		return "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [" + containers + "]}\n"
@@ -64,43 +64,43 @@ func TestImagesOfADocument(t *testing.T) {
 	for what, test := range map[string]struct{ doc, want string }{
 		"a list": {"# ours\nr.example.com/app:v1\n\n r.example.com/b@sha256:" + sixtyFour + "  # pinned\r\n./layout:v1\nr.example.com/app:v1\n",
 			"r.example.com/app:v1 r.example.com/b@sha256:" + sixtyFour + " ./layout:v1"},
-		"a list without a host":       {"r.example.com/a\nnginx:1.25\n", "error: line 2"},
-		"a list with two on a line":   {"r.example.com/a\nr.example.com/b r.example.com/c\n", "error: line 2"},
-		"a list that is no text":      {"r.example.com/a\n\xff\n", "error: UTF-8"},
-		"a list with a NUL":           {"r.example.com/a\x00b\n", "error: UTF-8"},
-		"a JSON array":                {`["r.example.com/a"]`, "error: line 1"},
-		"prose":                       {"Error from server (Forbidden): pods is forbidden", "error: neither"},
-		"a web page":                  {"<!DOCTYPE html>\n<html></html>", "error: document 1"},
-		"pods":                        {podList, "r.example.com/app:1 r.example.com/debug:1 r.example.com/init:1 r.example.com/data:1"},
-		"pods, a member twice":        {`{"apiVersion":"v1","kind":"Pod","spec":{"containers":[{"image":"r.example.com/a","image":"r.example.com/b"}]}}`, "error: duplicate"},
-		"pods, cut short":             {podList[:len(podList)-1], "error: unexpected EOF"},
-		"pods, and something behind":  {podList + podList, "error: after top-level value"},
-		"helm":                        {helm, "nginx:1.25 team/side localhost:5000/job@sha256:" + sixtyFour + " r.example.com/odd"},
-		"helm, a member twice":        {pod("{image: r.example.com/a, image: r.example.com/b}"), "error: already defined"},
-		"helm, a broken document":     {helm + "---\n{{ .Values.x }}\n", "error: document 5"},
-		"helm, a document of another": {helm + "---\nfoo: bar\n", "error: neither apiVersion"},
-		"a container without image":   {pod("{name: a}, {image: r.example.com/b}"), "!containers[0] of Pod p r.example.com/b"},
-		"an image that is no string":  {pod("{image: 1.25}"), "!containers[0] of Pod p"},
-		"a directory for an image":    {pod("{image: ./evil}, {image: /evil}, {image: 'oci:evil'}, {image: ../evil}"), "!./evil !/evil oci:evil !../evil"},
-		"no name at all":              {pod("{image: 'UP:CASE:x'}"), "!UP:CASE:x"},
-		"a container that is none":    {pod("web"), "error: want a container"},
-		"no apiVersion":               {"kind: Pod\nspec: {containers: [{image: r.example.com/a}]}\n", "error: neither"},
-		"two kinds at once":           {"kind: Pod\nservices: {a: {image: r.example.com/a}}\n", "error: neither"},
-		"compose":                     {composed, "r.example.com/api:1 !service own r.example.com/base:1"},
-		"compose with variables":      {"services:\n  a: {image: 'r.example.com/a:${TAG}'}\n", "error: variables"},
-		"compose with includes":       {"include: [other.yaml]\nservices: {}\n", "error: includes"},
-		"compose without services":    {"services: [a]\n", "error: want a mapping"},
-		"aliases without end":         {bomb, "error: excessive aliasing"},
-		"an alias of itself":          {"a: &a\n  b: *a\n", "error: contains itself"},
-		"deep nesting, JSON":          {`{"apiVersion":"v1","kind":"X","a":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "}", "error: nested deeper"},
-		"deep nesting, YAML":          {"apiVersion: v1\nkind: X\na: " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "\n", "error: nested deeper"},
+		"a list without a host":         {"r.example.com/a\nnginx:1.25\n", "error: line 2"},
+		"a list with two on a line":     {"r.example.com/a\nr.example.com/b r.example.com/c\n", "error: line 2"},
+		"a list that is not text":       {"r.example.com/a\n\xff\n", "error: UTF-8"},
+		"a list with a NUL":             {"r.example.com/a\x00b\n", "error: UTF-8"},
+		"a JSON array":                  {`["r.example.com/a"]`, "error: line 1"},
+		"prose":                         {"Error from server (Forbidden): pods is forbidden", "error: found neither"},
+		"a web page":                    {"<!DOCTYPE html>\n<html></html>", "error: document 1"},
+		"pods":                          {podList, "r.example.com/app:1 r.example.com/debug:1 r.example.com/init:1 r.example.com/data:1"},
+		"pods, a member twice":          {`{"apiVersion":"v1","kind":"Pod","spec":{"containers":[{"image":"r.example.com/a","image":"r.example.com/b"}]}}`, "error: duplicate"},
+		"pods, cut short":               {podList[:len(podList)-1], "error: unexpected EOF"},
+		"pods, and trailing data":       {podList + podList, "error: after top-level value"},
+		"helm":                          {helm, "nginx:1.25 team/side localhost:5000/job@sha256:" + sixtyFour + " r.example.com/odd"},
+		"helm, a member twice":          {pod("{image: r.example.com/a, image: r.example.com/b}"), "error: already defined"},
+		"helm, a broken document":       {helm + "---\n{{ .Values.x }}\n", "error: document 5"},
+		"helm, an unknown document":     {helm + "---\nfoo: bar\n", "error: found neither"},
+		"a container without image":     {pod("{name: a}, {image: r.example.com/b}"), "!containers[0] of Pod p r.example.com/b"},
+		"an image that is not a string": {pod("{image: 1.25}"), "!containers[0] of Pod p"},
+		"a directory for an image":      {pod("{image: ./evil}, {image: /evil}, {image: 'oci:evil'}, {image: ../evil}"), "!./evil !/evil oci:evil !../evil"},
+		"no name at all":                {pod("{image: 'UP:CASE:x'}"), "!UP:CASE:x"},
+		"a container that is a string":  {pod("web"), "error: expected a container"},
+		"no apiVersion":                 {"kind: Pod\nspec: {containers: [{image: r.example.com/a}]}\n", "error: found neither"},
+		"two kinds at once":             {"kind: Pod\nservices: {a: {image: r.example.com/a}}\n", "error: found neither"},
+		"compose":                       {composed, "r.example.com/api:1 !service own r.example.com/base:1"},
+		"compose with variables":        {"services:\n  a: {image: 'r.example.com/a:${TAG}'}\n", "error: variables"},
+		"compose with includes":         {"include: [other.yaml]\nservices: {}\n", "error: includes"},
+		"compose without services":      {"services: [a]\n", "error: expected a mapping"},
+		"aliases without end":           {bomb, "error: excessive aliasing"},
+		"an alias of itself":            {"a: &a\n  b: *a\n", "error: contains itself"},
+		"deep nesting, JSON":            {`{"apiVersion":"v1","kind":"X","a":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "}", "error: nested deeper"},
+		"deep nesting, YAML":            {"apiVersion: v1\nkind: X\na: " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "\n", "error: nested deeper"},
 	} {
 		var ts targets
 		err := ts.document([]byte(test.doc))
 		var names []string
 		for _, target := range ts.list {
 			name := target.name
-			if target.lack != "" {
+			if target.problem != "" {
 				name = "!" + name
 			} else if target.ref.Repository == "" && target.ref.Dir == "" {
 				t.Errorf("%s: %s has no reference", what, name)
@@ -138,7 +138,7 @@ func TestImagesAreBounded(t *testing.T) {
 	}
 }
 
-// TestContainerReference: a name means what it means to a container runtime.
+// TestContainerReference: image names mean what container runtimes make of them.
 func TestContainerReference(t *testing.T) {
 	for name, want := range map[string]string{
 		"nginx":                    "docker.io/library/nginx",
@@ -174,8 +174,8 @@ func FuzzImagesOfADocument(f *testing.F) {
 		var ts targets
 		ts.document(data)
 		for _, target := range ts.list {
-			if (target.lack == "") == (target.ref.Repository == "" && target.ref.Dir == "") {
-				t.Errorf("%q: got %+v, want either a reference or a lack", target.name, target)
+			if (target.problem == "") == (target.ref.Repository == "" && target.ref.Dir == "") {
+				t.Errorf("%q: got %+v, want either a reference or a problem", target.name, target)
 			}
 		}
 	})

@@ -35,7 +35,7 @@ type inspectOptions struct {
 	timeout    time.Duration
 }
 
-// sbomKinds are the values of --sbom, and the formats as sbom.Format has them.
+// sbomKinds maps the values of --sbom to the names that sbom.Format returns.
 var sbomKinds = map[string]string{"spdx": "SPDX", "cyclonedx": "CycloneDX"}
 
 func newInspectCommand() *cobra.Command {
@@ -44,14 +44,14 @@ func newInspectCommand() *cobra.Command {
 		Use:   "inspect IMAGE|LAYOUT",
 		Short: "show an image and everything attached to it",
 		Long: `Inspect shows an image, its platforms and layers, and everything attached to it:
-what each proof says, who it says has signed it and when.
+the type of each proof, and the signer and time that it claims.
 
-Inspect decides nothing. What it shows is what the registry hands out, and
-anybody who may push can attach anything; 'colophon verify' says what holds.
-Only the requirements of SLSA's Build track at the end are held to the trust
-roots of this machine.
+Inspect verifies none of this: it shows what the registry returns, and anybody
+with push access can attach anything. Use 'colophon verify' to decide whether to
+accept the image. Only the SLSA Build requirements at the end are checked
+against the trust roots on this machine.
 
-IMAGE is REGISTRY/NAME[:TAG][@DIGEST], LAYOUT a directory with an OCI layout.`,
+IMAGE is REGISTRY/NAME[:TAG][@DIGEST]. LAYOUT is a directory with an OCI layout.`,
 		Example: `  colophon inspect 127.0.0.1:8080/team/app:v1.2.0
   colophon inspect --provenance 127.0.0.1:8080/team/app:v1.2.0 | jq .runDetails.builder
   colophon inspect --sbom=cyclonedx ./layout
@@ -63,10 +63,10 @@ IMAGE is REGISTRY/NAME[:TAG][@DIGEST], LAYOUT a directory with an OCI layout.`,
 	f.BoolVar(&o.provenance, "provenance", false, "print the SLSA provenance, decoded")
 	f.StringVar(&o.sbom, "sbom", "", "print the SBOM, decoded: spdx or cyclonedx")
 	f.Lookup("sbom").NoOptDefVal = "spdx"
-	f.StringVar(&o.attached, "attached", "", "choose one of the attached by its digest")
-	f.BoolVar(&o.raw, "raw", false, "print the chosen one's Sigstore bundle or envelope as it was received")
+	f.StringVar(&o.attached, "attached", "", "select one attachment by its digest")
+	f.BoolVar(&o.raw, "raw", false, "print the selected Sigstore bundle or envelope unchanged")
 	f.BoolVar(&o.json, "json", false, "print everything as JSON on stdout")
-	f.DurationVar(&o.timeout, "timeout", time.Minute, "give up after this time")
+	f.DurationVar(&o.timeout, "timeout", time.Minute, "give up after this long")
 	cmd.MarkFlagsMutuallyExclusive("provenance", "sbom", "attached", "json")
 	cmd.MarkFlagsMutuallyExclusive("raw", "json")
 	return cmd
@@ -84,7 +84,7 @@ func openImage(image string) (oci.Reference, oci.Source, error) {
 
 func runInspect(cmd *cobra.Command, image string, o inspectOptions) error {
 	if o.sbom != "" && sbomKinds[o.sbom] == "" {
-		return usageError("", "--sbom: got %q, want spdx or cyclonedx", o.sbom)
+		return usageError("", "--sbom: expected spdx or cyclonedx, found %q", o.sbom)
 	}
 	ref, src, err := openImage(image)
 	if err != nil {
@@ -114,21 +114,22 @@ func runInspect(cmd *cobra.Command, image string, o inspectOptions) error {
 			return err
 		}
 	case o.json:
-		found.require(ctx, src)
+		found.evaluateSLSA(ctx, src)
 		if err := printJSON(out, found); err != nil {
 			return err
 		}
 	default:
-		found.require(ctx, src)
+		found.evaluateSLSA(ctx, src)
 		if err := found.print(out); err != nil {
 			return err
 		}
 	}
-	printHint(cmd.ErrOrStderr(), "nothing of this was verified: colophon verify "+image+" --source URI")
+	printHint(cmd.ErrOrStderr(), "none of this was verified; to verify: colophon verify "+image+" --source URI")
 	return nil
 }
 
-// inspection is what --json prints. All of it is what the store says.
+// inspection is the JSON output of inspect. Except for level and requirements, it
+// is unverified data from the registry or layout.
 type inspection struct {
 	Image     string              `json:"image"`
 	Digest    string              `json:"digest"`
@@ -136,10 +137,10 @@ type inspection struct {
 	Size      int64               `json:"size"` // bytes of the manifest or index
 	Platforms []inspectedPlatform `json:"platforms"`
 	Attached  []inspectedProof    `json:"attached"`
-	Unsigned  []verify.Claim      `json:"unsigned"` // shown, and never proof
+	Unsigned  []verify.Claim      `json:"unsigned"` // never proof
 	Verified  bool                `json:"verified"` // always false: inspect decides nothing
 
-	// Of the provenance, as the trust roots of this machine have it, from whatever source.
+	// Evaluated with the trust roots on this machine, for any source repository.
 	Level        int                      `json:"level"`
 	Requirements []provenance.Requirement `json:"requirements"`
 
@@ -147,7 +148,7 @@ type inspection struct {
 }
 
 type inspectedPlatform struct {
-	Platform string          `json:"platform"` // as the index says; empty where there is none
+	Platform string          `json:"platform"` // as the index says; empty for an image without an index
 	Digest   string          `json:"digest"`
 	Config   inspectedBlob   `json:"config"`
 	Layers   []inspectedBlob `json:"layers"`
@@ -160,21 +161,21 @@ type inspectedBlob struct {
 	Size      int64  `json:"size"`
 }
 
-// require fills in which requirements of SLSA the image's provenance meets, to
-// whom this machine believes. They say nothing of which source it should be.
-func (in *inspection) require(ctx context.Context, src oci.Source) {
+// evaluateSLSA fills in which SLSA requirements the image's provenance meets under
+// the trust roots on this machine. It accepts any source repository.
+func (in *inspection) evaluateSLSA(ctx context.Context, src oci.Source) {
 	anySource := policy.Policy{Origin: policy.BuilderProvenance{Provenance: policy.Provenance{Source: policy.AnySource()}}}
 	opts := verify.Options{Now: time.Now(), Policy: anySource}
-	if _, err := believe(&opts); err != nil {
-		opts.Trust = nil // a store that cannot be read believes nobody
+	if _, err := loadTrust(&opts); err != nil {
+		opts.Trust = nil // trust nobody if the store cannot be read
 	}
 	in.Requirements = verify.Requirements(ctx, src, in.descriptor, opts)
 	in.Level = provenance.BuildLevel(in.Requirements)
 }
 
-// inspect fetches image and attachments side by side. What cannot be had of
-// one part is said there; where the list of attachments cannot be had, that is
-// an error, because an empty list would say something else.
+// inspect fetches the image and its attachments concurrently. A platform or an
+// attachment that cannot be read carries its own error. inspect fails if the
+// attachments cannot be listed: an empty list would claim that there are none.
 func inspect(ctx context.Context, src oci.Source, reference string) (*inspection, error) {
 	d, err := src.Resolve(ctx, reference)
 	if err != nil {
@@ -253,8 +254,8 @@ func blobOf(d v1.Descriptor) inspectedBlob {
 	return inspectedBlob{Digest: d.Digest.String(), MediaType: string(d.MediaType), Size: d.Size}
 }
 
-// choose finds the one bundle that the flags ask for. Where there are several
-// it is not for us to say which is the right one.
+// choose returns the one bundle that the flags select. It fails if several match,
+// because the user must decide which one to read.
 func (in *inspection) choose(o inspectOptions) (*inspectedProof, error) {
 	want, what := func(string) bool { return true }, "Sigstore bundle"
 	switch {
@@ -280,7 +281,7 @@ func (in *inspection) choose(o inspectOptions) (*inspectedProof, error) {
 		return nil, &exitError{code: exitFailure, msg: fmt.Sprintf("%s has no %s attached", in.Image, what), hint: "colophon inspect " + in.Image}
 	}
 	return nil, &exitError{
-		code: exitFailure, msg: fmt.Sprintf("%s has %d of %s attached: %s", in.Image, len(found), what, strings.Join(digests, ", ")),
+		code: exitFailure, msg: fmt.Sprintf("%s has %d attachments of type %s: %s", in.Image, len(found), what, strings.Join(digests, ", ")),
 		hint: "choose one with --attached DIGEST",
 	}
 }

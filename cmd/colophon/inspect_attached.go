@@ -12,12 +12,12 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// maxInspected bounds the content of attachments that is held at once, in bytes.
+// maxInspected limits the total size of the bundles that inspect reads, in bytes.
 const maxInspected = 8 * limits.Bundle
 
-// inspectAttached shows what is attached to an image: referrers, and what cosign
-// v2 keeps under tags made from the digest. A store that cannot say whether
-// there is such a tag is an error.
+// inspectAttached returns the attachments of an image: its referrers, and those
+// that cosign v2 stored under tags made from the digest. It fails if the store
+// cannot tell whether such a tag exists.
 func inspectAttached(ctx context.Context, src oci.Source, digest v1.Hash) ([]inspectedProof, error) {
 	list, err := oci.Attachments(ctx, src, digest, oci.CosignSignatures, oci.CosignAttestations)
 	if err != nil {
@@ -45,7 +45,7 @@ func inspectAttached(ctx context.Context, src oci.Source, digest v1.Hash) ([]ins
 	return proofs, nil
 }
 
-// inspectedBundle returns the Sigstore bundle of a referrer, or nil where it holds none.
+// inspectedBundle returns the Sigstore bundle of a referrer, or nil if it has none.
 func inspectedBundle(ctx context.Context, src oci.Source, a *oci.Attached, total *int64) ([]byte, error) {
 	if a.Err != nil || !a.IsBundle() {
 		return nil, a.Err
@@ -55,12 +55,12 @@ func inspectedBundle(ctx context.Context, src oci.Source, a *oci.Attached, total
 		return nil, err
 	}
 	if *total += layer.Size; *total > maxInspected {
-		return nil, fmt.Errorf("bundles attached to one image have more than %d bytes", int64(maxInspected))
+		return nil, fmt.Errorf("the bundles attached to this image exceed %d bytes", int64(maxInspected))
 	}
 	return oci.Content(ctx, src, layer, limits.Bundle)
 }
 
-// inspectTagged shows one layer of what cosign v2 attached.
+// inspectTagged describes one layer of a cosign v2 attachment.
 func inspectTagged(ctx context.Context, src oci.Source, l v1.Descriptor) inspectedProof {
 	p := inspectedProof{Digest: l.Digest.String(), ArtifactType: string(l.MediaType), Size: l.Size}
 	if err := p.readTagged(ctx, src, l); err != nil {
@@ -77,7 +77,7 @@ func (p *inspectedProof) readTagged(ctx context.Context, src oci.Source, l v1.De
 	case attest.EnvelopeMediaType:
 		parse = bundle.ParseCosign2
 	default:
-		return nil // something else, shown with its type
+		return nil // neither signature nor attestation: only its type is shown
 	}
 	raw, err := oci.Content(ctx, src, l, limits.Bundle)
 	if err != nil {

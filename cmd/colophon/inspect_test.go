@@ -17,7 +17,7 @@ func TestInspectCommand(t *testing.T) {
 	inspect := func(args ...string) []string { return append([]string{"inspect", s.image}, args...) }
 
 	out := s.run(exitOK, inspect(), "├─ linux/amd64  sha256:", "├─ linux/arm64  sha256:", "└─ attached: 4", "├─ signature  sha256:",
-		attest.PredicateSLSA1, "signer  http://127.0.0.1:8080/builders/", "log     entry ", "nothing of this was verified", "colophon verify")
+		attest.PredicateSLSA1, "signer  http://127.0.0.1:8080/builders/", "log     entry ", "none of this was verified", "colophon verify")
 	for _, r := range []string{"no SLSA Build level", "provenance exists           this machine believes no platform yet"} {
 		if !strings.Contains(out, r) {
 			t.Errorf("got\n%s\nwant %q in it", out, r)
@@ -53,17 +53,17 @@ func TestInspectCommand(t *testing.T) {
 		t.Error("the provenance by its digest is not the provenance")
 	}
 
-	s.run(exitUsage, inspect("--sbom=excel"), "want spdx or cyclonedx")
+	s.run(exitUsage, inspect("--sbom=excel"), "expected spdx or cyclonedx")
 	s.run(exitUsage, inspect("--provenance", "--json"), "none of the others can be")
 	s.run(exitUsage, []string{"inspect", "http://" + s.image}, "want HOST/NAME")
-	s.run(exitFailure, inspect("--raw"), "has 4 of Sigstore bundle attached", "--attached")
+	s.run(exitFailure, inspect("--raw"), "has 4 attachments of type Sigstore bundle", "--attached")
 	s.run(exitFailure, []string{"inspect", s.host + "/team/app:v9"}, "404")
 	s.run(exitFailure, []string{"inspect", t.TempDir()}, "is not an OCI layout")
 }
 
-// TestInspectShowsWhatIsHostile: a second provenance is never chosen for us,
-// and what a stranger attached cannot steer the terminal.
-func TestInspectShowsWhatIsHostile(t *testing.T) {
+// TestInspectHostileAttachments: inspect never chooses between two provenances, and a
+// stranger's attachment cannot control the terminal.
+func TestInspectHostileAttachments(t *testing.T) {
 	s := newStage(t)
 	ref, err := oci.ParseReference(s.image)
 	if err != nil {
@@ -90,10 +90,11 @@ func TestInspectShowsWhatIsHostile(t *testing.T) {
 	if strings.ContainsRune(out, 0x1b) {
 		t.Errorf("an escape sequence reaches the terminal: %q", out)
 	}
-	s.run(exitFailure, []string{"inspect", s.image, "--provenance"}, "has 2 of SLSA provenance attached: sha256:", "--attached")
+	s.run(exitFailure, []string{"inspect", s.image, "--provenance"}, "has 2 attachments of type SLSA provenance: sha256:", "--attached")
 }
 
-// TestInspectOldForms: what cosign v2 signed under tags, and what nobody signed.
+// TestInspectOldForms: signatures that cosign v2 stored under tags, and unsigned
+// attachments.
 func TestInspectOldForms(t *testing.T) {
 	const ada, people = "https://accounts.example.com/ada", "https://accounts.example.com"
 	var image string
@@ -107,6 +108,6 @@ func TestInspectOldForms(t *testing.T) {
 		image = r.Image.Digest.String()
 	})
 	s.run(exitOK, []string{"inspect", s.image}, "attached: 6", "signature  sha256:", "verification result  sha256:", "says    https://in-toto.io/attestation/svr/v0.1", "signer  "+ada, "issuer  "+people, "log     entry 7",
-		"unsigned, proof of nothing: 1", "cosign attachment", "text/spdx+json", "about   "+image)
+		"unsigned, proves nothing: 1", "cosign attachment", "text/spdx+json", "about   "+image)
 	s.run(exitFailure, []string{"inspect", s.image, "--raw", "--attached", image}, "no Sigstore bundle")
 }

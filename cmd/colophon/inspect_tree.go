@@ -23,8 +23,8 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// inspectedProof is one attached manifest. Signer, issuer, log index and times
-// are what the bundle says, unverified.
+// inspectedProof is one attachment. Signer, issuer, log index and times come from
+// the bundle and are unverified.
 type inspectedProof struct {
 	Digest        string      `json:"digest"`
 	ArtifactType  string      `json:"artifactType,omitempty"`
@@ -33,17 +33,17 @@ type inspectedProof struct {
 	Signer        string      `json:"signer,omitempty"`
 	Issuer        string      `json:"issuer,omitempty"`
 	LogIndex      *int64      `json:"logIndex,omitempty"`
-	Times         []time.Time `json:"times,omitempty"`   // RFC 3161 timestamps, or the log's
+	Times         []time.Time `json:"times,omitempty"`   // of RFC 3161 timestamps and log entries
 	Created       string      `json:"created,omitempty"` // the manifest's annotation
 	Error         string      `json:"error,omitempty"`   // why it cannot be shown
 
 	raw []byte
 }
 
-// maxTimestamp is more than any honest RFC 3161 response has, in bytes.
+// maxTimestamp limits the size of an RFC 3161 response, in bytes.
 const maxTimestamp = 16 << 10
 
-// inspectReferrer shows one referrer; raw is the content of its Sigstore bundle, if it has one.
+// inspectReferrer describes one referrer. raw is its Sigstore bundle, or nil.
 func inspectReferrer(a *oci.Attached, raw []byte, err error) inspectedProof {
 	p := inspectedProof{
 		Digest: a.Descriptor.Digest.String(), ArtifactType: a.ArtifactType,
@@ -61,8 +61,8 @@ func inspectReferrer(a *oci.Attached, raw []byte, err error) inspectedProof {
 	return p
 }
 
-// parseAnyBundle reads more than verify accepts (older logs, bundles without
-// certificate), because inspect is there to show what is attached.
+// parseAnyBundle parses bundles that verify refuses, too: with entries of older
+// logs, or without a certificate.
 func parseAnyBundle(raw []byte) (*protobundle.Bundle, error) {
 	var head struct {
 		MediaType string `json:"mediaType"`
@@ -77,8 +77,8 @@ func parseAnyBundle(raw []byte) (*protobundle.Bundle, error) {
 	return pb, nil
 }
 
-// anyStatement takes Statement v0.1 too, which verify refuses and which stock
-// cosign still writes.
+// anyStatement also accepts Statement v0.1, which verify refuses and stock cosign
+// still writes.
 func anyStatement(pb *protobundle.Bundle) (*attest.Statement, error) {
 	env := pb.GetDsseEnvelope()
 	if env == nil {
@@ -122,7 +122,7 @@ func (p *inspectedProof) readBundle(pb *protobundle.Bundle) error {
 	}
 	for _, s := range material.GetTimestampVerificationData().GetRfc3161Timestamps() {
 		if len(s.GetSignedTimestamp()) > maxTimestamp {
-			return fmt.Errorf("timestamp of %d bytes, at most %d are taken", len(s.GetSignedTimestamp()), maxTimestamp)
+			return fmt.Errorf("the timestamp has %d bytes, more than %d", len(s.GetSignedTimestamp()), maxTimestamp)
 		}
 		t, err := timestamp.ParseResponse(s.GetSignedTimestamp())
 		if err != nil {
@@ -154,7 +154,7 @@ func (p *inspectedProof) readCertificate(der []byte) error {
 	return nil
 }
 
-// proofKinds name the predicates that people meet, in the order of the tree.
+// proofKinds names common predicate types, in the order in which print shows them.
 var proofKinds = []struct{ predicate, name string }{
 	{attest.PredicateSign, "signature"},
 	{attest.PredicateSLSA1, "provenance"},
@@ -199,13 +199,13 @@ func (p *inspectedProof) kind() string {
 	return "artifact"
 }
 
-// tree prints nodes with the lines that hang them together.
+// tree prints nodes with the lines that connect them.
 type tree struct {
 	w      *bufio.Writer
 	prefix string
 }
 
-// node prints one line, and hands below what hangs under it.
+// node prints one line, and calls below with the tree for its children.
 func (t tree) node(last bool, below func(tree), format string, args ...any) {
 	branch, rest := "├─ ", "│  "
 	if last {
@@ -238,7 +238,7 @@ func (in *inspection) print(w io.Writer) error {
 			for i, c := range in.Unsigned {
 				t.node(i == len(in.Unsigned)-1, func(t tree) { printClaim(t, c) }, "%s  %s", c.Form, c.Digest)
 			}
-		}, "unsigned, proof of nothing: %d", len(in.Unsigned))
+		}, "unsigned, proves nothing: %d", len(in.Unsigned))
 	}
 	if err := t.w.Flush(); err != nil {
 		return err
@@ -295,7 +295,7 @@ func (p *inspectedProof) print(t tree) {
 	}
 }
 
-// size is for people; --json has the bytes.
+// size formats a number of bytes for people; --json prints the exact number.
 func size(n int64) string {
 	switch {
 	case n >= 1_000_000:

@@ -13,11 +13,12 @@ import (
 func newLoginCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "login FILE",
-		Short: "use the platform of a client.json for release",
-		Long: `Login keeps the platform that release talks to. FILE is the client.json that
-"colophond serve" writes; for one command alone, COLOPHON_PLATFORM=FILE does the same.
+		Short: "choose the platform that release uses",
+		Long: `Login stores the address and the token of the platform that release uses. FILE is
+the client.json that "colophond serve" writes. Set COLOPHON_PLATFORM=FILE to use a
+platform for a single command.
 
-Login does not make verify believe the platform: see "colophon trust add".`,
+Login does not make verify trust the platform: see "colophon trust add".`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runLogin(cmd, args[0]) },
 	}
@@ -28,9 +29,9 @@ func runLogin(cmd *cobra.Command, file string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "logged in to %s (kept in %s)\n", printable.Text(c.URL), path)
+	fmt.Fprintf(cmd.ErrOrStderr(), "logged in to %s (stored in %s)\n", printable.Text(c.URL), path)
 	if other := os.Getenv("COLOPHON_PLATFORM"); other != "" {
-		printHint(cmd.ErrOrStderr(), "COLOPHON_PLATFORM is set: until it is not, release talks to the platform of "+other)
+		printHint(cmd.ErrOrStderr(), "COLOPHON_PLATFORM is set, so release still uses the platform in "+other+"; unset it to use the stored one")
 	}
 	return nil
 }

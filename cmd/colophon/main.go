@@ -1,5 +1,5 @@
-// Command colophon releases images that prove where they came from, and
-// verifies them.
+// Command colophon releases container images with signed provenance, and verifies
+// which git commit an image came from.
 package main
 
 import (

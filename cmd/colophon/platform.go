@@ -17,10 +17,10 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 )
 
-// ownPlatform is the platform beside the CLI, for where none is configured: the
-// one that an earlier release started, or else one that is started now. It is
-// left running: the images are in its registry.
-func ownPlatform(ctx context.Context, w io.Writer) (*api.ClientConfig, error) {
+// localPlatform returns the user's platform on this host, for when none is
+// configured. It starts colophond unless an earlier release left it running, and
+// leaves it running, because its registry holds the images.
+func localPlatform(ctx context.Context, w io.Writer) (*api.ClientConfig, error) {
 	dir, err := dataDir()
 	if err != nil {
 		return nil, err
@@ -31,13 +31,13 @@ func ownPlatform(ctx context.Context, w io.Writer) (*api.ClientConfig, error) {
 	c, err := startPlatform(ctx, w, dir)
 	if err != nil && ctx.Err() == nil {
 		if other := running(ctx, dir); other != nil {
-			return other, nil // of a release that began at the same moment
+			return other, nil // a concurrent release has started it
 		}
 	}
 	return c, err
 }
 
-// running is the platform whose data is in dir, if it answers.
+// running returns the platform whose data is in dir, or nil if it does not answer.
 func running(ctx context.Context, dir string) *api.ClientConfig {
 	c, err := api.ReadConfig(filepath.Join(dir, "client.json"))
 	if err != nil {
@@ -63,7 +63,7 @@ func running(ctx context.Context, dir string) *api.ClientConfig {
 func startPlatform(ctx context.Context, w io.Writer, dir string) (*api.ClientConfig, error) {
 	bin, err := findPlatform()
 	if err != nil {
-		return nil, &exitError{code: exitFailure, msg: api.ErrNoPlatform.Error() + ", and colophond is not at hand", hint: "colophon login FILE, with the client.json that \"colophond serve\" wrote"}
+		return nil, &exitError{code: exitFailure, msg: api.ErrNoPlatform.Error() + ", and colophond is neither beside colophon nor in PATH", hint: "colophon login FILE, where FILE is the client.json that \"colophond serve\" wrote"}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -87,14 +87,14 @@ func startPlatform(ctx context.Context, w io.Writer, dir string) (*api.ClientCon
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(w, "no platform configured: started %s (pid %d, data in %s); it stays until you end it\n", bin, cmd.Process.Pid, dir)
+	fmt.Fprintf(w, "no platform configured: started %s (pid %d, data in %s); it runs until you stop it\n", bin, cmd.Process.Pid, dir)
 	r.SetReadDeadline(time.Now().Add(30 * time.Second))
 	stop := context.AfterFunc(ctx, func() { r.SetReadDeadline(time.Now()) })
 	defer stop()
 	if _, err := bufio.NewReader(r).ReadString('\n'); err != nil {
-		cmd.Process.Kill() // neither half a platform nor a zombie stays
+		cmd.Process.Kill() // leave neither a half-started platform nor a zombie
 		cmd.Wait()
-		return nil, &exitError{code: exitFailure, msg: "colophond did not come up", hint: "see " + logPath}
+		return nil, &exitError{code: exitFailure, msg: "colophond did not start", hint: "see " + logPath}
 	}
 	return api.ReadConfig(filepath.Join(dir, "client.json"))
 }
@@ -111,14 +111,15 @@ func findPlatform() (string, error) {
 	return exec.LookPath("colophond")
 }
 
-// dataDir is the XDG base directory specification's place for a user's data.
+// dataDir returns the directory for user data that the XDG Base Directory
+// Specification names.
 func dataDir() (string, error) {
 	if d := os.Getenv("XDG_DATA_HOME"); strings.HasPrefix(d, "/") {
 		return filepath.Join(d, "colophon"), nil
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", errors.New("no home directory to keep a platform's data in; start colophond yourself")
+		return "", errors.New("no home directory for the platform's data: start colophond yourself, with --data DIR")
 	}
 	return filepath.Join(home, ".local", "share", "colophon"), nil
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 )
 
-// progress prints a release's events: phases with the time since the start,
-// and the build's own output below its steps.
+// progress prints the events of a release: each phase with the seconds since the
+// start, and the build's output below each of its steps.
 type progress struct {
 	w     io.Writer
 	start time.Time
@@ -46,24 +46,24 @@ func (p *progress) event(e api.Event) {
 func (p *progress) summary(r *api.Release) {
 	word := "released"
 	if r.Resumed {
-		word = "released (an earlier run had done part of it)"
+		word = "released (resumed after an interrupted run)"
 	}
 	fmt.Fprintf(p.w, "\n%s\n", word)
-	say := func(format string, args ...any) {
+	line := func(format string, args ...any) {
 		fmt.Fprintf(p.w, "  %s\n", printable.Text(fmt.Sprintf(format, args...)))
 	}
 	for _, t := range r.Tags {
-		say("%s:%s", r.Image, t)
+		line("%s:%s", r.Image, t)
 	}
-	say("%s", r.Digest)
-	say("from %s@%s, %s", r.Source.URI, r.Source.ID[:min(12, len(r.Source.ID))], r.Builder)
+	line("%s", r.Digest)
+	line("from %s@%s, %s", r.Source.URI, r.Source.ID[:min(12, len(r.Source.ID))], r.Builder)
 	printRequirements(p.w, "  ", r.Level, r.Requirements)
 	fmt.Fprintf(p.w, "\nverify it:\n")
-	say("colophon verify %s:%s --source %s", r.Image, r.Tags[0], r.Source.URI)
+	line("colophon verify %s:%s --source %s", r.Image, r.Tags[0], r.Source.URI)
 }
 
-// lastState is what a terminal would show in the end of a line that a program
-// wrote over with carriage returns, as progress bars do.
+// lastState returns what a terminal finally shows of a line in which a progress
+// bar overwrote itself with carriage returns.
 func lastState(line string) string {
 	line = strings.TrimRight(line, "\r")
 	return line[strings.LastIndexByte(line, '\r')+1:]

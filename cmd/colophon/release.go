@@ -38,18 +38,20 @@ func newReleaseCommand() *cobra.Command {
 	var o releaseOptions
 	cmd := &cobra.Command{
 		Use:   "release [DIR|URL]",
-		Short: "turn a git commit into an image that proves itself",
-		Long: `Release asks the platform to fetch a commit by itself, build it in a sealed room,
-measure the result, sign it, and publish image and proof. The tags appear last,
-and only when the proof verifies. Running the same release again finishes what
-an interrupted one began.
+		Short: "build an image from a git commit, with signed provenance",
+		Long: `Release asks the platform to fetch a commit, build it in isolation, compute the
+digest of the result, sign its provenance, and publish the image and its proofs.
+The platform pushes the tags last, and only after the proofs verify. Run an
+interrupted release again to finish it.
 
-With --hermetic it builds twice: the first build is recorded, and the second
-gets what the first fetched and no network. Both must give the same image.
---write-lock keeps the list of what was fetched; --locked builds from it later.
+With --hermetic the platform builds twice: it records what the first build
+downloads, and gives the second build these downloads and no network. Both
+builds must produce the same image. --write-lock writes the list of the
+downloads to a lock file; --locked builds from that file later.
 
-DIR is a git repository on the platform's host (default: here); its working
-directory is never built, and must be clean unless --ref is a commit id.`,
+DIR is a git repository on the platform's host (default: the current directory).
+Release builds the commit, never the working directory, which must be clean
+unless --ref is a commit id.`,
 		Example: `  colophon release --ref v1.2.0 --image 127.0.0.1:8080/team/app
   colophon release https://git.example.com/team/app --ref v1.2.0 --image registry.example.com/team/app`,
 		Args: cobra.MaximumNArgs(1),
@@ -64,17 +66,17 @@ directory is never built, and must be clean unless --ref is a commit id.`,
 	f := cmd.Flags()
 	f.StringVar(&o.ref, "ref", "", "tag, branch or commit id to release (required)")
 	f.StringVar(&o.image, "image", "", "REGISTRY/NAME to publish to (required)")
-	f.StringSliceVar(&o.recipe.Platforms, "platform", nil, "platforms, such as linux/amd64,linux/arm64 (default: the platform's own)")
-	f.StringVar(&o.recipe.Builder, "builder", "", "buildkit or golang (default: buildkit where there is a Dockerfile)")
+	f.StringSliceVar(&o.recipe.Platforms, "platform", nil, "platforms, such as linux/amd64,linux/arm64 (default: that of the build host)")
+	f.StringVar(&o.recipe.Builder, "builder", "", "buildkit or golang (default: buildkit if the repository has a Dockerfile)")
 	f.StringVar(&o.recipe.Dockerfile, "dockerfile", "", "path of the Dockerfile in the repository")
 	f.StringVar(&o.recipe.Target, "target", "", "stage of the Dockerfile to build")
-	f.Func("build-arg", "build argument `NAME=VALUE`; recorded in the provenance, so never a secret", o.buildArg)
-	f.StringVar(&o.recipe.Package, "package", "", "main package for the golang builder (default .)")
-	f.StringVar(&o.allowedSigners, "allowed-signers", "", "ssh allowed_signers file to check who signed the tag or commit")
-	f.StringVar(&o.keyring, "keyring", "", "armored OpenPGP keys to check who signed the tag or commit")
-	f.BoolVar(&o.hermetic, "hermetic", false, "release only what a second build, without a network, gives again")
-	f.StringVar(&o.writeLock, "write-lock", "", "write what a hermetic build fetched to this file, for --locked")
-	f.StringVar(&o.locked, "locked", "", "build from this lock: nothing else can be fetched, and nothing else than its bytes")
+	f.Func("build-arg", "build argument `NAME=VALUE`; never a secret, because the provenance records it", o.buildArg)
+	f.StringVar(&o.recipe.Package, "package", "", "main package that the golang builder builds (default .)")
+	f.StringVar(&o.allowedSigners, "allowed-signers", "", "check the signature of the tag or commit against this ssh allowed_signers file")
+	f.StringVar(&o.keyring, "keyring", "", "check the signature of the tag or commit against these armored OpenPGP keys")
+	f.BoolVar(&o.hermetic, "hermetic", false, "build a second time without a network, and release only if both images are equal")
+	f.StringVar(&o.writeLock, "write-lock", "", "write the list of a hermetic build's downloads to this lock file, for --locked")
+	f.StringVar(&o.locked, "locked", "", "use only the downloads listed in this lock file, verified by digest")
 	f.BoolVar(&o.json, "json", false, "print the release as JSON on stdout")
 	f.DurationVar(&o.timeout, "timeout", time.Hour, "give up after this long")
 	cmd.MarkFlagRequired("ref")
@@ -83,11 +85,11 @@ directory is never built, and must be clean unless --ref is a commit id.`,
 	return cmd
 }
 
-// buildArg takes one --build-arg. The value may hold anything, commas too.
+// buildArg parses one --build-arg. The value may contain anything, commas too.
 func (o *releaseOptions) buildArg(arg string) error {
 	name, value, ok := strings.Cut(arg, "=")
 	if !ok || name == "" {
-		return fmt.Errorf("got %q, want NAME=VALUE", arg)
+		return fmt.Errorf("expected NAME=VALUE, found %q", arg)
 	}
 	if _, twice := o.recipe.BuildArgs[name]; twice {
 		return fmt.Errorf("%s is given twice", name)
@@ -103,7 +105,7 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
 	if o.writeLock != "" && !o.hermetic {
-		return usageError("add --hermetic", "--write-lock writes the lock of a hermetic release")
+		return usageError("add --hermetic", "--write-lock needs --hermetic: only a hermetic release has a lock")
 	}
 	req := api.ReleaseRequest{Ref: o.ref, Image: o.image, Recipe: o.recipe, Hermetic: o.hermetic}
 	var err error
@@ -125,7 +127,7 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	}
 	platform, err := api.LoadConfig()
 	if errors.Is(err, api.ErrNoPlatform) {
-		platform, err = ownPlatform(ctx, cmd.ErrOrStderr())
+		platform, err = localPlatform(ctx, cmd.ErrOrStderr())
 	}
 	if err != nil {
 		return err
@@ -134,10 +136,10 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	rel, err := platform.Release(ctx, req, p.event)
 	if err != nil {
 		if ctx.Err() == context.DeadlineExceeded {
-			return &exitError{code: exitFailure, msg: fmt.Sprintf("release did not finish within %s", o.timeout), hint: "run it again, with a longer --timeout"}
+			return &exitError{code: exitFailure, msg: fmt.Sprintf("release did not finish within %s", o.timeout), hint: "run the same command with a longer --timeout"}
 		}
 		if ctx.Err() != nil {
-			return &exitError{code: exitFailure, msg: "interrupted", hint: "the same command finishes what was begun"}
+			return &exitError{code: exitFailure, msg: "interrupted", hint: "run the same command to finish the release"}
 		}
 		return err
 	}
@@ -155,10 +157,10 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	return nil
 }
 
-// writeLock keeps the lock of a release, as the platform says its digest is.
+// writeLock fetches the lock of a release by its digest and writes it to path.
 func writeLock(ctx context.Context, platform *api.ClientConfig, rel *api.Release, path string) error {
 	if rel.Lock == "" {
-		return &exitError{code: exitFailure, msg: "the release has no lock to write: the golang builder's is go.sum"}
+		return &exitError{code: exitFailure, msg: "the release has no lock to write: the golang builder uses go.sum instead"}
 	}
 	data, err := platform.File(ctx, rel.Lock, limits.Lock)
 	if err != nil {
@@ -167,10 +169,11 @@ func writeLock(ctx context.Context, platform *api.ClientConfig, rel *api.Release
 	return durable.WriteFile(path, data, 0o644)
 }
 
-// sourceOf turns DIR into a file URL after seeing that its working directory
-// is clean: what a user sees there is what they believe they release. The
-// platform then finds the commit that ref is here and now, or refuses; of a URL
-// it finds out by itself, and commit is empty.
+// sourceOf turns src, a directory or URL, into the URI that the platform fetches.
+// The working directory of a directory must be clean: users assume that they
+// release the files they see. commit is what ref leads to in that directory; the
+// platform refuses the release if it finds another one. For a URL, commit is
+// empty, and the platform resolves ref.
 func sourceOf(ctx context.Context, src, ref string) (uri, commit string, err error) {
 	info, err := os.Stat(src)
 	if err != nil {
@@ -199,17 +202,17 @@ func sourceOf(ctx context.Context, src, ref string) (uri, commit string, err err
 	if !bare {
 		err := source.CheckClean(ctx, dir)
 		if _, dirty := errors.AsType[*source.DirtyError](err); dirty {
-			return "", "", &exitError{code: exitFailure, msg: err.Error(), hint: "commit or stash the changes, or release a commit by its id"}
+			return "", "", &exitError{code: exitFailure, msg: err.Error(), hint: "commit or stash the changes, or pass a commit id to --ref"}
 		} else if err != nil {
 			return "", "", err
 		}
 	}
-	return source.FileURI(dir), commitHere(ctx, dir, ref), nil
+	return source.FileURI(dir), localCommit(ctx, dir, ref), nil
 }
 
-// isBare tells a repository without a working directory from one with. A
-// directory inside of one is refused: its Dockerfile is not the one that a
-// release of the repository would build.
+// isBare reports whether dir is a bare repository. It refuses a directory inside a
+// repository: a release would build the Dockerfile at the repository's root, not
+// the one in that directory.
 func isBare(dir string) (bool, error) {
 	exists := func(path ...string) bool {
 		_, err := os.Lstat(filepath.Join(path...))
@@ -223,26 +226,26 @@ func isBare(dir string) (bool, error) {
 	}
 	for up := filepath.Dir(dir); up != filepath.Dir(up); up = filepath.Dir(up) {
 		if exists(up, ".git") {
-			return false, &exitError{code: exitUsage, msg: fmt.Sprintf("%s is inside the repository %s", dir, up), hint: "release " + up + "; --dockerfile or --package names what to build in it"}
+			return false, &exitError{code: exitUsage, msg: fmt.Sprintf("%s is inside the repository %s", dir, up), hint: "release " + up + ", and choose what to build with --dockerfile or --package"}
 		}
 	}
 	return false, &exitError{code: exitUsage, msg: dir + " is not a git repository"}
 }
 
-// urlOf never repeats an address that carries a secret.
+// urlOf checks the URL of a repository. Its errors never repeat a secret in it.
 func urlOf(src string) (uri, commit string, err error) {
 	if _, err := source.Canonical(src); err != nil {
 		return "", "", &exitError{code: exitUsage, msg: err.Error()}
 	}
 	if u, err := url.Parse(src); err == nil && u.User != nil && (u.Scheme != "ssh" || u.User.String() != u.User.Username()) {
-		return "", "", &exitError{code: exitUsage, msg: "the repository address carries credentials, which would travel to the platform and into logs", hint: "give the platform's user an ssh key, or use a public address"}
+		return "", "", &exitError{code: exitUsage, msg: "the repository URL contains credentials, which would reach the platform and its logs", hint: "give the platform's user an ssh key, or use a URL without credentials"}
 	}
 	return src, "", nil
 }
 
-// commitHere is what ref leads to in dir, or empty where git has no answer: the
-// platform then says what is wrong with ref.
-func commitHere(ctx context.Context, dir, ref string) string {
+// localCommit returns the commit that ref leads to in dir. It is empty if git
+// cannot resolve ref; the platform then reports what is wrong with it.
+func localCommit(ctx context.Context, dir, ref string) string {
 	cmd := exec.CommandContext(ctx, "git", "-C", dir, "rev-parse", "--quiet", "--verify", "--end-of-options", ref+"^{commit}")
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GIT_") })
 	out, err := cmd.Output()

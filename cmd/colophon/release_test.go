@@ -20,7 +20,7 @@ func TestBuildArg(t *testing.T) {
 	}
 	for _, arg := range []string{"X=2", "NAME", "=value", ""} {
 		if err := o.buildArg(arg); err == nil {
-			t.Errorf("%q is taken", arg)
+			t.Errorf("%q: got no error", arg)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// Exit codes, everywhere.
+// Exit codes of all commands.
 const (
 	exitOK        = 0 // accepted or done
 	exitFailure   = 1
@@ -44,10 +44,10 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "colophon",
 		Short: "prove which git commit a container image came from",
-		Long: `Colophon proves which git commit a container image came from, and refuses
-the images that cannot prove it.
+		Long: `Colophon proves which git commit a container image came from, and rejects
+images without such a proof.
 
-Exit codes: 0 accepted or done, 1 failure, 2 usage, 3 rejected, 4 could not decide.`,
+Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecided.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -66,7 +66,7 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage, 3 rejected, 4 could not deci
 	return root
 }
 
-// run is the program without the process around it.
+// run runs the command line args and returns the exit code.
 func run(ctx context.Context, args []string) int {
 	root := newRootCommand()
 	root.SetArgs(args)

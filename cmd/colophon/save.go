@@ -16,14 +16,14 @@ func newSaveCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "save IMAGE DIR",
-		Short: "copy an image with everything attached to it into a directory",
-		Long: `Save copies an image, and all that is attached to it and its platforms, into an
-OCI layout: DIR, which is made where it is not there. Another machine verifies
-it there without a network. Save itself verifies nothing but that the bytes
-are those that their digests name.
+		Short: "copy an image and everything attached to it into a directory",
+		Long: `Save copies an image, and everything attached to it and its platforms, into an
+OCI layout in the directory DIR, which it creates if needed. Another machine can
+verify the image from there without a network. Save checks the digests of what it
+copies, and verifies nothing else.
 
-Whom that machine believes is another question: 'colophon trust show --raw'
-prints what to take along.`,
+The other machine needs trust roots, too: 'colophon trust show --raw' prints
+those on this machine.`,
 		Example: `  colophon save 127.0.0.1:8080/team/app:v1.2.0 ./app
   colophon verify ./app --source git.example.com/team/app --offline`,
 		Args: cobra.ExactArgs(2),
@@ -33,7 +33,7 @@ prints what to take along.`,
 			return runSave(ctx, cmd, args[0], args[1])
 		},
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "give up after this time")
+	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "give up after this long")
 	return cmd
 }
 
@@ -67,7 +67,7 @@ func runSave(ctx context.Context, cmd *cobra.Command, image, dir string) error {
 	case ref.Digest == "" && ref.Dir == "":
 		tag = ref.Identifier()
 	default:
-		tag = d.Digest.Hex // an entry of a layout has a name
+		tag = d.Digest.Hex // an entry of a layout needs a name
 	}
 	if err := dst.Tag(ctx, tag, d); err != nil {
 		return err

@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// What the platform is asked to release is the commit that the user saw.
-func TestCommitThatTheUserSaw(t *testing.T) {
+// TestLocalCommit: the CLI asks the platform to release the commit that ref names in
+// the user's repository.
+func TestLocalCommit(t *testing.T) {
 	dir := t.TempDir()
 	git := func(args ...string) string {
 		t.Helper()
@@ -28,12 +29,12 @@ func TestCommitThatTheUserSaw(t *testing.T) {
 	git("commit", "-q", "--allow-empty", "-m", "second")
 	second := git("rev-parse", "HEAD")
 	other := t.TempDir()
-	t.Setenv("GIT_DIR", other) // of somebody's hook; not the repository that was named
+	t.Setenv("GIT_DIR", other) // such as a git hook sets; must be ignored
 	for ref, want := range map[string]string{
 		"v1": first, "refs/tags/v1": first, "main": second,
 		"v2": "", "": "", "--all": "", "--output=x": "", "main:README": "",
 	} {
-		if got := commitHere(t.Context(), dir, ref); got != want {
+		if got := localCommit(t.Context(), dir, ref); got != want {
 			t.Errorf("%q: got %q, want %q", ref, got, want)
 		}
 	}
@@ -42,7 +43,7 @@ func TestCommitThatTheUserSaw(t *testing.T) {
 		t.Errorf("got %s at %q, %v; want %s", uri, commit, err, first)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "x")); err == nil {
-		t.Error("a ref was taken for an option")
+		t.Error("git took a ref for an option")
 	}
 }
 

@@ -26,10 +26,10 @@ import (
 func newTrustCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trust",
-		Short: "whom this machine believes",
-		Long: `Trust keeps the trust documents that verify believes, pinned by the fingerprint
-of their bytes. They are kept in COLOPHON_TRUST, or else in the colophon/trust
-directory of the user's configuration.`,
+		Short: "manage the trust roots on this machine",
+		Long: `Trust manages the trust roots that verify uses. Each is pinned by the fingerprint
+of its bytes. They are stored in the directory COLOPHON_TRUST, or if that is not
+set, in colophon/trust in the user's configuration directory.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -48,23 +48,23 @@ func newTrustAddCommand() *cobra.Command {
 	var o trustAddOptions
 	cmd := &cobra.Command{
 		Use:   "add URL|FILE",
-		Short: "believe a platform, after showing its fingerprint",
+		Short: "trust a platform, after showing its fingerprint",
 		Long: `Add pins the trust document of a platform (URL is its origin), or a Sigstore
-trusted_root.json. Compare the fingerprint with what the platform's operator
-tells you by another way: whoever you believe here decides what verify accepts.
-A document of the same platform that was pinned before is replaced.
+trusted_root.json. Compare the fingerprint with the one that the platform's
+operator gives you over another channel: whoever you trust here decides what
+verify accepts. Add replaces an older document of the same platform.
 
 With --root, URL is a TUF repository, and the fingerprint is that of its root
-metadata: what it says later is taken by 'trust refresh' without comparing
-again. For https://tuf-repo-cdn.sigstore.dev, the public Sigstore instance, the
-root metadata is built in.`,
+metadata. 'trust refresh' then takes updates from the repository without asking
+you to compare again. The root metadata of https://tuf-repo-cdn.sigstore.dev, the
+public Sigstore instance, is built in.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runTrustAdd(cmd, args[0], o) },
 	}
-	cmd.Flags().StringVar(&o.root, "root", "", "URL is a TUF repository, and `FILE` its root metadata (root.json)")
-	cmd.Flags().BoolVar(&o.yes, "yes", false, "believe it without asking")
-	cmd.Flags().StringVar(&o.fingerprint, "fingerprint", "", "believe it only if this is its fingerprint (sha256:…)")
-	cmd.Flags().DurationVar(&o.timeout, "timeout", 30*time.Second, "give up fetching after this long")
+	cmd.Flags().StringVar(&o.root, "root", "", "treat URL as a TUF repository with the root metadata (root.json) in this `FILE`")
+	cmd.Flags().BoolVar(&o.yes, "yes", false, "trust it without asking")
+	cmd.Flags().StringVar(&o.fingerprint, "fingerprint", "", "trust it only if its fingerprint is this one (sha256:…)")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", 30*time.Second, "give up after this long")
 	return cmd
 }
 
@@ -76,7 +76,7 @@ func runTrustAdd(cmd *cobra.Command, from string, o trustAddOptions) error {
 		return err
 	}
 	if o.fingerprint != "" && o.fingerprint != r.Pin() {
-		return &exitError{code: exitRejected, msg: fmt.Sprintf("%s: fingerprint: got %q, want %q", from, r.Pin(), o.fingerprint)}
+		return &exitError{code: exitRejected, msg: fmt.Sprintf("%s: expected fingerprint %q, found %q", from, o.fingerprint, r.Pin())}
 	}
 	store, err := openTrust()
 	if err != nil {
@@ -99,11 +99,11 @@ func runTrustAdd(cmd *cobra.Command, from string, o trustAddOptions) error {
 	if err := store.Add(r); err != nil {
 		return err
 	}
-	fmt.Fprintln(w, "believed")
+	fmt.Fprintln(w, "trusted")
 	return nil
 }
 
-// fetch reads what from names.
+// fetch reads the trust root at from, a URL or a file.
 func (o trustAddOptions) fetch(ctx context.Context, from string) (*trust.Root, error) {
 	root := tuf.Known(from)
 	if o.root != "" {
@@ -124,27 +124,27 @@ func (o trustAddOptions) fetch(ctx context.Context, from string) (*trust.Root, e
 		return nil, fmt.Errorf("%s: %w", from, err)
 	}
 	if origin != "" && r.URL != "" && r.URL != origin {
-		return nil, fmt.Errorf("%s: trust document is of another platform: got %q, want %q", from, r.URL, origin)
+		return nil, fmt.Errorf("%s: the trust document belongs to another platform: expected %q, found %q", from, origin, r.URL)
 	}
 	return r, nil
 }
 
-// confirm asks a person. Without one, nothing is believed.
+// confirm asks the user whether to trust the root. It fails without a terminal.
 func confirm(in io.Reader, w io.Writer) error {
 	f, ok := in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return usageError("compare the fingerprint, then add --fingerprint sha256:… or --yes", "nobody is there to confirm the fingerprint")
+		return usageError("compare the fingerprint, then add --fingerprint sha256:… or --yes", "cannot ask you to confirm the fingerprint: standard input is not a terminal")
 	}
-	fmt.Fprint(w, "believe it? [y/N] ")
+	fmt.Fprint(w, "trust it? [y/N] ")
 	line, _ := bufio.NewReader(io.LimitReader(f, 1024)).ReadString('\n')
 	if a := strings.ToLower(strings.TrimSpace(line)); a != "y" && a != "yes" {
-		return &exitError{code: exitFailure, msg: "not believed"}
+		return &exitError{code: exitFailure, msg: "not trusted"}
 	}
 	return nil
 }
 
-// readTrust returns a document's bytes, and the origin they came from if that
-// was a URL.
+// readTrust reads a trust document from a file or URL. origin is the origin of the
+// URL, empty for a file.
 func readTrust(ctx context.Context, from string) (raw []byte, origin string, err error) {
 	if !strings.Contains(from, "://") {
 		raw, err := strict.ReadFile(from, limits.TrustRepository)
@@ -152,7 +152,7 @@ func readTrust(ctx context.Context, from string) (raw []byte, origin string, err
 	}
 	u, err := url.Parse(from)
 	if err != nil || u.User != nil {
-		return nil, "", usageError("", "%q is not a URL to fetch from", from)
+		return nil, "", usageError("", "%q is not a valid URL, or contains credentials", from)
 	}
 	origin = u.Scheme + "://" + u.Host
 	if err := trust.CheckOrigin(origin); err != nil {
@@ -165,7 +165,7 @@ func readTrust(ctx context.Context, from string) (raw []byte, origin string, err
 	if err != nil {
 		return nil, "", err
 	}
-	// A redirect would have another host speak for this one.
+	// A redirect would let another host answer for this one.
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("redirects are not followed") }}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -173,7 +173,7 @@ func readTrust(ctx context.Context, from string) (raw []byte, origin string, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, "", fmt.Errorf("%s: got status %d, want 200", u, resp.StatusCode)
+		return nil, "", fmt.Errorf("%s: expected HTTP status 200, found %d", u, resp.StatusCode)
 	}
 	raw, err = strict.Read(resp.Body, limits.TrustRoot)
 	return raw, origin, err
@@ -187,7 +187,7 @@ func openTrust() (trust.Store, error) {
 func printRoot(w io.Writer, r *trust.Root) {
 	name := r.URL
 	if name == "" {
-		name = "a Sigstore trusted root; under it GitHub's public builders and the workflows of the source are believed, others need --builder"
+		name = "a Sigstore trusted root: trusts GitHub's public builders and workflows of the source repository; --builder adds others"
 	}
 	fmt.Fprintf(w, "%s\n%s\n", printable.Text(name), r.Pin())
 	if r.Repository != nil {
@@ -204,18 +204,18 @@ func printRoot(w io.Writer, r *trust.Root) {
 	}
 }
 
-// freshness says how long a TUF repository need not be asked again.
+// freshness says until when the metadata of a TUF repository is valid.
 func freshness(r *trust.Root) string {
 	if r.Stale(time.Now()) {
 		return "stale since " + r.Expires.Format(time.DateOnly)
 	}
-	return "good until " + r.Expires.Format(time.DateOnly)
+	return "valid until " + r.Expires.Format(time.DateOnly)
 }
 
 func newTrustListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "list whom this machine believes",
+		Short: "list the trust roots on this machine",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			store, err := openTrust()
@@ -247,7 +247,7 @@ func newTrustShowCommand() *cobra.Command {
 	var raw bool
 	cmd := &cobra.Command{
 		Use:   "show [URL|FINGERPRINT]",
-		Short: "show what is believed, or one document of it",
+		Short: "show the trust roots on this machine, or one of them",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			roots, err := pinned(args)
@@ -261,7 +261,7 @@ func newTrustShowCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&raw, "raw", false, "the bytes that were pinned")
+	cmd.Flags().BoolVar(&raw, "raw", false, "print the pinned bytes")
 	return cmd
 }
 
@@ -269,10 +269,10 @@ func newTrustRefreshCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "refresh [URL|FINGERPRINT]",
-		Short: "ask the TUF repositories that are believed what is new",
-		Long: `Refresh asks the TUF repositories that are believed, or the one that is named,
-for newer trust roots. Verify never does so by itself: it uses what is here,
-and says where that is stale. What was pinned by its own fingerprint stays.`,
+		Short: "update trust roots from their TUF repositories",
+		Long: `Refresh asks all trusted TUF repositories, or the named one, for newer trust
+roots. Verify never does that: it uses the trust roots on this machine, and warns
+about stale ones. Roots that do not come from a TUF repository stay unchanged.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
@@ -312,7 +312,7 @@ func runTrustRefresh(ctx context.Context, cmd *cobra.Command, args []string) err
 		fmt.Fprintf(w, "%s: %s\n", printable.Text(r.Repository.URL), freshness(next))
 	}
 	if asked == 0 {
-		fmt.Fprintln(w, "none of these came from a TUF repository; there is nothing to ask")
+		fmt.Fprintln(w, "nothing to refresh: none of these trust roots comes from a TUF repository")
 	}
 	return failed
 }
@@ -320,7 +320,7 @@ func runTrustRefresh(ctx context.Context, cmd *cobra.Command, args []string) err
 func newTrustRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove URL|FINGERPRINT",
-		Short: "believe it no longer",
+		Short: "remove a trust root",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			store, err := openTrust()
@@ -332,14 +332,15 @@ func newTrustRemoveCommand() *cobra.Command {
 				if err := store.Remove(r); err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.ErrOrStderr(), "no longer believed: %s\n", r.Pin())
+				fmt.Fprintf(cmd.ErrOrStderr(), "no longer trusted: %s\n", r.Pin())
 			}
 			return err
 		},
 	}
 }
 
-// pinned returns the roots that a URL or fingerprint names, or all.
+// pinned returns the trust roots with the URL or fingerprint in args, or all roots
+// if args is empty.
 func pinned(args []string) ([]*trust.Root, error) {
 	store, err := openTrust()
 	if err != nil {
@@ -356,7 +357,7 @@ func pinned(args []string) ([]*trust.Root, error) {
 		}
 	}
 	if found == nil {
-		return nil, &exitError{code: exitFailure, msg: fmt.Sprintf("%q is not believed", args[0]), hint: "colophon trust list"}
+		return nil, &exitError{code: exitFailure, msg: fmt.Sprintf("%q is not a trust root on this machine", args[0]), hint: "colophon trust list"}
 	}
 	return found, nil
 }

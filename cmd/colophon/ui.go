@@ -13,8 +13,8 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// exitError ends the program with a code, a message and what to do about it.
-// Where the message is empty everything has been said already.
+// exitError ends the program with an exit code, a message and a hint what to do.
+// The message is empty if the command has already printed everything.
 type exitError struct {
 	code int
 	msg  string
@@ -30,7 +30,7 @@ func (e *exitError) Error() string {
 
 func (e *exitError) print(w io.Writer) {
 	if e.msg != "" {
-		// Further lines are set in: nothing in a message can look like our own.
+		// Indent all lines but the first: text from others cannot imitate ours.
 		for i, line := range strings.Split(e.msg, "\n") {
 			lead := "colophon: "
 			if i > 0 {
@@ -52,13 +52,12 @@ func usageError(hint, format string, args ...any) error {
 	return &exitError{code: exitUsage, msg: fmt.Sprintf(format, args...), hint: hint}
 }
 
-// Colours of the terminal, as SGR parameters.
+// Terminal colours, as SGR parameters.
 const (
 	green, red, yellow, faint = "32", "31", "33", "2"
 )
 
-// paint colours s where w is a terminal and nobody asked for no colour
-// (no-color.org).
+// paint colours s if w is a terminal and NO_COLOR is not set (no-color.org).
 func paint(w io.Writer, sgr, s string) string {
 	if os.Getenv("NO_COLOR") != "" || !isTerminal(w) {
 		return s
@@ -66,13 +65,13 @@ func paint(w io.Writer, sgr, s string) string {
 	return "\x1b[" + sgr + "m" + s + "\x1b[0m"
 }
 
-// isTerminal says that w can be written over and painted.
+// isTerminal reports whether w is a terminal with colours and cursor movement.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
-// marks show a link's status at a glance.
+// marks holds the colour and the symbol of each link status.
 var marks = map[verify.Status][2]string{
 	verify.Holds:    {green, "✓"},
 	verify.Broken:   {red, "✗"},
@@ -81,10 +80,10 @@ var marks = map[verify.Status][2]string{
 	verify.NotAsked: {faint, "·"},
 }
 
-// explainer says how a link is judged; nil where nobody wants to know.
+// explainer returns how a link is checked. It is nil without --explain.
 type explainer func(link string) verify.Explanation
 
-// printVerdict prints the chain, one link a line, and the outcome.
+// printVerdict prints the chain, one link per line, and the outcome.
 func printVerdict(w io.Writer, v *verify.Verdict, explain explainer) {
 	fmt.Fprintln(w, printable.Text(v.Image))
 	if v.Digest != "" {
@@ -109,7 +108,7 @@ func printDangers(w io.Writer, dangers []string) {
 	}
 }
 
-// printLinks prints the chain, one link a line.
+// printLinks prints the chain, one link per line.
 func printLinks(w io.Writer, indent string, links []verify.Link, explain explainer) {
 	for _, l := range links {
 		mark, ok := marks[l.Status]
@@ -131,8 +130,8 @@ func printLinks(w io.Writer, indent string, links []verify.Link, explain explain
 	}
 }
 
-// printRequirements prints the requirements of SLSA's Build track, one a line,
-// below the level that follows from them.
+// printRequirements prints the SLSA Build level, and below it the requirements that
+// decide it, one per line.
 func printRequirements(w io.Writer, indent string, level int, rs []provenance.Requirement) {
 	if len(rs) == 0 {
 		return
@@ -157,7 +156,7 @@ func levelName(level int) string {
 	return fmt.Sprintf("SLSA Build L%d", level)
 }
 
-// outcomeMark is the mark of a link that would decide so.
+// outcomeMark returns the colour and the symbol of an outcome.
 func outcomeMark(o verify.Outcome) [2]string {
 	switch o {
 	case verify.Accepted:

@@ -11,8 +11,8 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// What a platform says cannot look like what we say.
-func TestLinesOfAnErrorAreSetIn(t *testing.T) {
+// TestErrorLinesAreIndented: text from a platform cannot imitate the CLI's own output.
+func TestErrorLinesAreIndented(t *testing.T) {
 	var b strings.Builder
 	(&exitError{msg: "it differs:\naccepted\x1b[2J"}).print(&b)
 	if got, want := b.String(), "colophon: it differs:\n    accepted�[2J\n"; got != want {

@@ -21,7 +21,7 @@ import (
 )
 
 type verifyOptions struct {
-	demand  policy.Document // as far as flags say it
+	demand  policy.Document // from the flags
 	policy  string
 	bundle  string
 	signer  signerOptions
@@ -40,31 +40,32 @@ func newVerifyCommand() *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
 		Use:   "verify IMAGE|LAYOUT|FILE|DIRECTORY… --source URI",
-		Short: "check that an image or a file proves which commit it came from",
-		Long: `Verify checks the whole chain: every byte of the image, who signed it, the
+		Short: "check which commit an image or a file came from",
+		Long: `Verify checks the whole chain: every byte of the image, the signer, the
 transparency log, the provenance and the repository it names, and the SBOM.
-It believes the platforms of "colophon trust list" and nobody else. Under a
-Sigstore trusted root it believes the public builders on GitHub, and workflows
-of the repository that is demanded.
+It trusts only the platforms that "colophon trust list" shows. With a Sigstore
+trusted root it trusts GitHub's public builders, and workflows of the --source
+repository.
 
-A LAYOUT is a directory, or a tar as docker save writes it. A FILE comes with
-the --bundle that was made for it. A DIRECTORY of release files is accepted where
-the list of their digests (SHA256SUMS) is proved and each is what it says, or
-each is proved by itself; bundles that stand beside a file are read.
+A LAYOUT is a directory, or a tar file as docker save writes it. A FILE needs the
+--bundle that was made for it. A DIRECTORY of release files is accepted if the
+list of their digests (SHA256SUMS) is proved and all files match it, or if each
+file is proved separately. Verify reads the bundles beside the files.
 
-What others signed, --identity and --issuer, or --key, say who should have:
-with --source it must be a provenance of GitHub, GitLab or Tekton Chains that
-names the source, without it a signature is enough, which says nothing of one.
+For artifacts that somebody else signed, name the signer with --identity and
+--issuer, or with --key. With --source, the artifact needs provenance from GitHub,
+GitLab or Tekton Chains that names this source. Without --source, a signature is
+enough, and it does not prove any source.
 
-Several images are verified side by side: those named, and those that a FILE
-given with -f, or "-" for standard input, names. That is a list, one image a
-line with # comments, a Kubernetes manifest as kubectl and Helm print it, in
-YAML or JSON, or a compose file. Those that are not accepted are shown with
-their chain, and the worst outcome is the exit code: rejected, undecided,
-accepted.
+Verify checks several images in parallel: those in the arguments, and those in
+the file given with -f, or "-" for standard input. That file is a list with one
+image per line and # comments, a Kubernetes manifest as kubectl and Helm print it
+(YAML or JSON), or a compose file. Verify prints the chain of each image that is
+not accepted. The exit code is that of the worst outcome: rejected before
+undecided before accepted.
 
-Exit codes: 0 accepted, 3 rejected, 4 could not decide (never treated as
-accepted), 2 usage, 1 failure.`,
+Exit codes: 0 accepted, 3 rejected, 4 undecided (never treated as accepted),
+2 usage error, 1 failure.`,
 		Example: `  colophon verify 127.0.0.1:8080/team/app:v1.2.0 --source git.example.com/team/app
   colophon verify ./layout --source git.example.com/team/app --ref v1.2.0 --json
   colophon verify app.tar.gz --bundle app.intoto.jsonl --source github.com/team/app --tag v1.2.0
@@ -81,28 +82,28 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.demand.Source, "source", "", "repository that the image must come from")
 	f.BoolVar(&o.demand.AnySource, "any-source", false, "dangerous: accept an image of any repository")
-	f.StringVar(&o.demand.Ref, "ref", "", "tag, branch or full ref that it must come from")
-	f.StringVar(&o.tag, "tag", "", "tag that it must come from, and no branch of that name")
-	f.StringVar(&o.demand.Version, "versioned-tag", "", "version that the tag must be of, or as much of it as matters: v1, v1.2, v1.2.3")
-	f.Func("workflow-input", "what a workflow on GitHub must have been started with, `NAME=VALUE`", o.input)
-	f.StringVar(&o.branch, "branch", "", "branch that it must come from, and no tag of that name")
-	f.StringVar(&o.demand.Commit, "commit", "", "full id of the commit that it must come from")
-	f.StringSliceVar(&o.demand.Builders, "builder", nil, "builder id to accept (default: those that the trust roots name)")
-	f.IntVar(&o.demand.MinLevel, "min-level", 0, "SLSA Build level that must follow from the evidence, 0 to 3")
-	f.BoolVar(&o.demand.Contents, "contents", false, "the SBOMs must agree with what is installed in the image; reads its layers once more")
-	f.StringVar(&o.bundle, "bundle", "", "`FILE` with Sigstore bundles or envelopes: the argument is a file, or an image if it begins with oci: or has a digest")
-	f.StringVar(&o.signer.Identity, "identity", "", "name of who must have signed, in place of the builders that are believed; with --issuer")
-	f.StringVar(&o.signer.IdentityRegexp, "identity-regexp", "", "in place of --identity: what all of the name must match, anchored at both ends (RE2)")
-	f.StringVar(&o.signer.Issuer, "issuer", "", "who must vouch for --identity")
-	f.StringVar(&o.signer.key, "key", "", "`FILE` with the public key (PEM) that must have signed, in place of the builders that are believed")
-	f.BoolVar(&o.signer.InsecureNoLog, "insecure-no-log", false, "dangerous, with --key: accept a signature that no transparency log has")
+	f.StringVar(&o.demand.Ref, "ref", "", "tag, branch or full ref that the image must come from")
+	f.StringVar(&o.tag, "tag", "", "tag that the image must come from (never a branch of that name)")
+	f.StringVar(&o.demand.Version, "versioned-tag", "", "version that the tag must have, complete or a prefix: v1, v1.2, v1.2.3")
+	f.Func("workflow-input", "input `NAME=VALUE` that the GitHub workflow must have been started with", o.input)
+	f.StringVar(&o.branch, "branch", "", "branch that the image must come from (never a tag of that name)")
+	f.StringVar(&o.demand.Commit, "commit", "", "full id of the commit that the image must come from")
+	f.StringSliceVar(&o.demand.Builders, "builder", nil, "builder id to accept (default: those in the trust roots)")
+	f.IntVar(&o.demand.MinLevel, "min-level", 0, "lowest SLSA Build level to accept, 0 to 3")
+	f.BoolVar(&o.demand.Contents, "contents", false, "compare the SBOMs with the packages installed in the image; reads its layers again")
+	f.StringVar(&o.bundle, "bundle", "", "`FILE` with Sigstore bundles or envelopes for the file to verify; for an image if the argument begins with oci: or has a digest")
+	f.StringVar(&o.signer.Identity, "identity", "", "identity that must have signed, in place of the trusted builders; needs --issuer")
+	f.StringVar(&o.signer.IdentityRegexp, "identity-regexp", "", "regular expression (RE2) that must match the whole identity, in place of --identity")
+	f.StringVar(&o.signer.Issuer, "issuer", "", "OIDC issuer that must have authenticated --identity")
+	f.StringVar(&o.signer.key, "key", "", "`FILE` with the public key (PEM) that must have signed, in place of the trusted builders")
+	f.BoolVar(&o.signer.InsecureNoLog, "insecure-no-log", false, "dangerous, with --key: accept a signature that is in no transparency log")
 	f.StringVar(&o.policy, "policy", "", "policy file (spec/policy), in place of the flags above")
-	f.BoolVar(&o.json, "json", false, "print the verdict as JSON on stdout, an array where several are asked for (spec/verdict)")
-	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up on an image, undecided, after this long")
+	f.BoolVar(&o.json, "json", false, "print the verdict as JSON on stdout, or an array of verdicts for several images (spec/verdict)")
+	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "after this long, stop verifying an image, which is then undecided")
 	f.StringVarP(&o.many.from, "file", "f", "", "verify the images of this list, Kubernetes manifest or compose file")
 	f.StringVar(&o.many.allTags, "all-tags", "", "verify every tag of this repository (`HOST/NAME`)")
-	f.BoolVar(&o.explain, "explain", false, "print of each link what was checked, against what, by which rule; and the requirements of SLSA's Build track")
-	f.StringArrayVar(&o.reports, "report", nil, "write the verdicts for CI too: sarif=`FILE` or junit=FILE")
+	f.BoolVar(&o.explain, "explain", false, "print for each link what was checked, against what and by which rule, and the SLSA Build requirements")
+	f.StringArrayVar(&o.reports, "report", nil, "also write a report for CI: sarif=`FILE` or junit=FILE")
 	f.IntVar(&o.many.parallel, "parallel", 8, "how many images to verify at once")
 	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "versioned-tag", "workflow-input", "commit", "builder", "min-level", "identity", "identity-regexp", "issuer", "key", "insecure-no-log"} {
 		cmd.MarkFlagsMutuallyExclusive("policy", flag)
@@ -117,11 +118,11 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	cmd.MarkFlagsMutuallyExclusive("source", "any-source")
 }
 
-// input takes one --workflow-input. The value may hold anything.
+// input parses one --workflow-input. The value may contain anything.
 func (o *verifyOptions) input(arg string) error {
 	name, value, ok := strings.Cut(arg, "=")
 	if _, twice := o.demand.WorkflowInputs[name]; !ok || name == "" || twice {
-		return fmt.Errorf("got %q, want NAME=VALUE, each name once", arg)
+		return fmt.Errorf("expected NAME=VALUE, each name once, found %q", arg)
 	}
 	if o.demand.WorkflowInputs == nil {
 		o.demand.WorkflowInputs = map[string]string{}
@@ -134,11 +135,11 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	many := o.many.asked(args)
 	switch {
 	case !many && len(args) == 0:
-		return usageError("see "+cmd.CommandPath()+" --help", "verify must be told what: an image, -f FILE or --all-tags HOST/NAME")
+		return usageError("see "+cmd.CommandPath()+" --help", "nothing to verify: name an image, -f FILE or --all-tags HOST/NAME")
 	case many && o.bundle != "":
-		return usageError("", "--bundle is for one file")
+		return usageError("", "--bundle needs exactly one file or image")
 	case o.many.parallel < 1 || o.many.parallel > maxParallel:
-		return usageError("", "--parallel: got %d, want 1 to %d", o.many.parallel, maxParallel)
+		return usageError("", "--parallel: expected 1 to %d, found %d", maxParallel, o.many.parallel)
 	}
 	if err := checkReports(o.reports); err != nil {
 		return err
@@ -151,7 +152,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	}
 	if many {
 		if o.summary != (summaryOptions{}) {
-			return usageError("", "--vsa is for one image")
+			return usageError("", "--vsa needs exactly one image or file")
 		}
 		return runVerifyMany(cmd, args, o, opts)
 	}
@@ -160,14 +161,14 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if err != nil && o.bundle == "" {
 		return usageError("", "%v", err)
 	}
-	empty, err := believe(&opts)
+	empty, err := loadTrust(&opts)
 	if err != nil {
 		return answer(cmd, undecided(what, err), o, opts)
 	}
-	if err := o.source.ask(&opts); err != nil {
+	if err := o.source.configure(&opts); err != nil {
 		return err
 	}
-	sayStale(cmd.ErrOrStderr(), opts)
+	warnStale(cmd.ErrOrStderr(), opts)
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
 	judge, file := o.image, false
@@ -182,7 +183,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 		return err
 	}
 	if summary != nil && isReleaseDir(ref) {
-		return usageError("verify the files one by one", "--vsa is for one image or file, and %s is a directory", what)
+		return usageError("verify each file separately", "--vsa needs exactly one image or file, and %s is a directory", what)
 	}
 	v, err := judge(ctx, what, ref, opts)
 	if err != nil {
@@ -197,16 +198,16 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 		return err
 	}
 	if failed := summary.issue(ctx, v); failed != nil {
-		return &exitError{code: exitFailure, msg: "no verification summary was made: " + failed.Error()}
+		return &exitError{code: exitFailure, msg: "cannot make the verification summary: " + failed.Error()}
 	}
 	return err
 }
 
-const hintTrust = "say whom to believe: colophon trust add URL"
+const hintTrust = "add a trust root first: colophon trust add URL"
 
-// believe loads whom this machine believes. That it believes nobody is no
-// error: the verdict says so.
-func believe(opts *verify.Options) (nobody bool, err error) {
+// loadTrust loads the trust roots on this machine. An empty store is not an error:
+// the verdict reports it.
+func loadTrust(opts *verify.Options) (empty bool, err error) {
 	dir, err := trust.DefaultDir(os.Getenv)
 	if err != nil {
 		return false, err
@@ -218,8 +219,8 @@ func believe(opts *verify.Options) (nobody bool, err error) {
 	return false, err
 }
 
-// sayStale says which trust roots were not asked about for long.
-func sayStale(w io.Writer, opts verify.Options) {
+// warnStale prints a hint for each trust root whose metadata has expired.
+func warnStale(w io.Writer, opts verify.Options) {
 	for _, r := range opts.Trust {
 		if r.Stale(opts.Now) {
 			printHint(w, "the trust root from "+r.Repository.URL+" is "+freshness(r)+": colophon trust refresh")
@@ -227,15 +228,15 @@ func sayStale(w io.Writer, opts verify.Options) {
 	}
 }
 
-// spelledAsImage tells an image that comes with a bundle from a file that does:
-// by "oci:" in front, or a digest behind, which no file has.
+// spelledAsImage reports whether the argument of a verification with --bundle is an
+// image: it begins with "oci:" or has a digest. Otherwise it is a file.
 func spelledAsImage(what string, ref oci.Reference) bool {
 	return strings.HasPrefix(what, "oci:") || ref.Digest != ""
 }
 
 func (o verifyOptions) image(ctx context.Context, image string, ref oci.Reference, opts verify.Options) (*verify.Verdict, error) {
 	if o.source.offline && ref.Dir == "" {
-		return undecided(image, errors.New("it is in a registry, and --offline asks none: bring it along as a layout, with colophon save")), nil
+		return undecided(image, errors.New("the image is in a registry, and --offline uses no network: copy it into a layout with colophon save")), nil
 	}
 	src, err := ref.Open(oci.RegistryOptions{})
 	if l, ok := src.(*oci.Layout); ok && err == nil {
@@ -244,7 +245,7 @@ func (o verifyOptions) image(ctx context.Context, image string, ref oci.Referenc
 	if err != nil {
 		v := undecided(image, err)
 		if errors.Is(err, oci.ErrNoManifest) {
-			v.Hint = "verify it in the registry, or save it as an OCI layout: docker 25 and later do, and colophon save with its proof"
+			v.Hint = "verify the image in its registry, or save it as an OCI layout with docker 25 or later, or with its proofs by colophon save"
 		}
 		return v, nil
 	}
@@ -269,12 +270,12 @@ func (o verifyOptions) file(ctx context.Context, path string, _ oci.Reference, o
 	return verify.Bundled(ctx, f, bundles, opts), nil
 }
 
-// load returns what is demanded, by the policy file or the flags, and the bytes
-// of the file, or of the file that would say the same as the flags (spec/policy).
+// load returns the policy from the policy file or the flags. raw is the policy
+// document (spec/policy): the bytes of the file, or one made from the flags.
 func (o verifyOptions) load() (p policy.Policy, raw []byte, err error) {
 	read, hint, prefix := o.fromFlags, "", ""
 	if o.policy != "" {
-		read, hint, prefix = o.fromFile, "the format is in spec/policy", o.policy+": "
+		read, hint, prefix = o.fromFile, "spec/policy describes the format", o.policy+": "
 	}
 	d, raw, err := read()
 	if err != nil {
@@ -296,8 +297,8 @@ func (o verifyOptions) fromFlags() (d policy.Document, raw []byte, err error) {
 		return d, nil, err
 	}
 	if d.Source == "" && !d.AnySource && d.Signer == nil {
-		return d, nil, usageError("--source URI, as in --source git.example.com/team/app; without it any repository's image would do",
-			"verify must be told which repository the image should come from")
+		return d, nil, usageError("for example --source git.example.com/team/app; without it, verify would accept an image from any repository",
+			"--source is required: which repository should this image come from?")
 	}
 	switch {
 	case o.tag != "":
@@ -314,17 +315,18 @@ func (o verifyOptions) fromFile() (d policy.Document, raw []byte, err error) {
 		return d, nil, usageError("", "%v", err)
 	}
 	if d, err = policy.ParseDocument(raw); err != nil {
-		return d, nil, usageError("the format is in spec/policy", "%s: %v", o.policy, err)
+		return d, nil, usageError("spec/policy describes the format", "%s: %v", o.policy, err)
 	}
 	return d, raw, nil
 }
 
-// undecided is the verdict where verification could not even begin.
+// undecided returns the verdict for an image whose verification could not begin.
 func undecided(image string, err error) *verify.Verdict {
 	return &verify.Verdict{Image: image, Links: []verify.Link{{Name: verify.LinkImage, Status: verify.Unknown, Reason: err.Error()}}}
 }
 
-// answer prints the verdict and turns the outcome into the exit code.
+// answer prints the verdict, writes the reports, and returns the exit code as an
+// error.
 func answer(cmd *cobra.Command, v *verify.Verdict, o verifyOptions, opts verify.Options) error {
 	if o.json {
 		if err := printJSON(cmd.OutOrStdout(), v); err != nil {

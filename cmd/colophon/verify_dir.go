@@ -20,20 +20,20 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// maxReleaseFiles bounds the files of a directory.
+// maxReleaseFiles limits the number of files in a directory.
 const maxReleaseFiles = 10_000
 
-// sumsRE are the names that lists of digests go by.
+// sumsRE matches the usual names of digest lists.
 var sumsRE = regexp.MustCompile(`(?i)^(?:.*[._-])?(?:sha256sums?|checksums)(?:\.txt)?$`)
 
-// Endings of what stands beside a file: bundles, which are read, and detached
-// signatures of other kinds, which are not.
+// Suffixes of the files beside an artifact: bundles, which verify reads, and other
+// detached signatures, which it ignores.
 var (
 	bundleEndings = []string{".sigstore.json", ".sigstore", ".sigstore.jsonl", ".intoto.jsonl", ".bundle"}
 	otherEndings  = []string{".sig", ".asc", ".pem", ".crt"}
 )
 
-// isReleaseDir says whether the reference is a directory of files, and no layout.
+// isReleaseDir reports whether ref names a directory that is not an OCI layout.
 func isReleaseDir(ref oci.Reference) bool {
 	info, err := os.Stat(ref.Dir)
 	if ref.Dir == "" || ref.Tag != "" || ref.Digest != "" || err != nil || !info.IsDir() {
@@ -43,7 +43,7 @@ func isReleaseDir(ref oci.Reference) bool {
 	return os.IsNotExist(err)
 }
 
-// directory judges a directory of release files.
+// directory verifies a directory of release files.
 func (o verifyOptions) directory(ctx context.Context, _ string, ref oci.Reference, opts verify.Options) (*verify.Verdict, error) {
 	var bundles [][]byte
 	if o.bundle != "" {
@@ -81,7 +81,7 @@ func (o verifyOptions) readDirectory(dir string) (d verify.Directory, err error)
 	for _, name := range names {
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		if info, err := os.Stat(path); err == nil && given != nil && os.SameFile(info, given) {
-			continue // it is --bundle itself
+			continue // this file is the --bundle
 		}
 		if about, ok := beside(name, bundleEndings, there); ok {
 			bundles, err := readBundles(path)
@@ -96,9 +96,9 @@ func (o verifyOptions) readDirectory(dir string) (d verify.Directory, err error)
 		}
 		if sumsRE.MatchString(name) {
 			if d.Sums != nil {
-				return d, usageError("verify the files of each by themselves", "%s holds two lists of digests, %s and %s", dir, d.Sums.Name, name)
+				return d, usageError("verify the files of each list separately", "%s contains two lists of digests, %s and %s", dir, d.Sums.Name, name)
 			}
-			// Read once, so that what is proved is what is parsed.
+			// Read once, so that the bytes verified are the bytes parsed.
 			if d.Raw, err = strict.ReadFile(path, limits.Request); err != nil {
 				return d, err
 			}
@@ -117,7 +117,7 @@ func (o verifyOptions) readDirectory(dir string) (d verify.Directory, err error)
 	return d, nil
 }
 
-// beside returns the file that name stands beside, by one of the endings.
+// beside returns name without one of the endings, if a file of that name is there.
 func beside(name string, endings []string, there map[string]bool) (string, bool) {
 	for _, e := range endings {
 		if about, ok := strings.CutSuffix(name, e); ok && there[about] {
@@ -127,8 +127,8 @@ func beside(name string, endings []string, there map[string]bool) (string, bool)
 	return "", false
 }
 
-// releaseFiles lists the regular files of a directory. Anything else but
-// directories is an error: nobody could say what it holds.
+// releaseFiles lists the regular files below dir. It fails on links, devices and
+// other special files, because nothing can prove their contents.
 func releaseFiles(dir string) (names []string, err error) {
 	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		switch {
@@ -137,7 +137,7 @@ func releaseFiles(dir string) (names []string, err error) {
 		case !e.Type().IsRegular():
 			return fmt.Errorf("%s is not a regular file", path)
 		case len(names) == maxReleaseFiles:
-			return fmt.Errorf("%s holds more than %d files", dir, maxReleaseFiles)
+			return fmt.Errorf("%s contains more than %d files", dir, maxReleaseFiles)
 		}
 		name, err := filepath.Rel(dir, path)
 		names = append(names, filepath.ToSlash(name))

@@ -12,16 +12,16 @@ const (
 	attested      = "testdata/github-attestation/MODULE"
 )
 
-// believeSigstore is a machine that believes the public Sigstore instance.
-func believeSigstore(t *testing.T) *stage {
+// trustSigstore returns a stage that trusts the public Sigstore instance.
+func trustSigstore(t *testing.T) *stage {
 	t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
 	s := &stage{t: t}
-	s.run(exitOK, []string{"trust", "add", sigstoreTests + "public-trusted_root.json", "--yes"}, "believed")
+	s.run(exitOK, []string{"trust", "add", sigstoreTests + "public-trusted_root.json", "--yes"}, "trusted")
 	return s
 }
 
 func TestVerifyFile(t *testing.T) {
-	s := believeSigstore(t)
+	s := trustSigstore(t)
 	file := func(name string, args ...string) []string {
 		return append([]string{"verify", name, "--skip-source"}, args...)
 	}
@@ -43,7 +43,7 @@ func TestVerifyFile(t *testing.T) {
 	s.run(exitFailure, file(attested+".bazel", "--bundle", "no-such-file", "--any-source"), "no-such-file")
 	s.run(exitRejected, file(attested+".bazel", "--bundle", s.file("empty", nil), "--any-source"), "there is no bundle")
 
-	// Several bundles in one file: the good one counts, wherever it stands.
+	// In a file of several bundles, one good bundle is enough at any position.
 	bad, err := os.ReadFile(attested + "-wrong-signer.bazel.intoto.jsonl")
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestVerifyFile(t *testing.T) {
 }
 
 func TestVerifySignedFile(t *testing.T) {
-	s := believeSigstore(t)
+	s := trustSigstore(t)
 	const dir = sigstoreTests + "cases/"
 	const identity = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main"
 	verify := func(bundle string, args ...string) []string {
@@ -80,14 +80,14 @@ func TestVerifySignedFile(t *testing.T) {
 	s.run(exitUndecided, []string{"verify", "./no-such-layout", "--identity", "x", "--issuer", "y"}, "no-such-layout")
 }
 
-// TestVerifySavedByCosign: layouts that `cosign save` wrote, of images whose
-// provenance slsa-github-generator signed.
+// TestVerifySavedByCosign verifies layouts that `cosign save` wrote. Their images have
+// provenance signed by slsa-github-generator.
 func TestVerifySavedByCosign(t *testing.T) {
 	const data = "../../../shared/data/github-container/"
 	if _, err := os.Stat(data); err != nil {
 		t.Skipf("SKIPPED, NOT PASSED: the layouts are not here: %v", err)
 	}
-	s := believeSigstore(t)
+	s := trustSigstore(t)
 	for version, ref := range map[string][]string{"v1.7.0": {"--branch", "main"}, "v2.0.0": {"--tag", "v13.0.30"}} {
 		layout := data + version + "/container_workflow_dispatch"
 		digest, err := os.ReadFile(layout + ".digest")

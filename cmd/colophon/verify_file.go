@@ -18,10 +18,10 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// maxBundles bounds how many bundles of one file are tried.
+// maxBundles limits the number of bundles in one file.
 const maxBundles = 64
 
-// signerOptions say who should have signed.
+// signerOptions are the flags that name the expected signer.
 type signerOptions struct {
 	policy.DocumentSigner
 	key string // file
@@ -31,7 +31,7 @@ func (o signerOptions) given() bool {
 	return o.DocumentSigner != policy.DocumentSigner{} || o.key != ""
 }
 
-// read is the signer, nil where none is named.
+// read returns the expected signer, or nil if no flag names one.
 func (o signerOptions) read() (*policy.DocumentSigner, error) {
 	if !o.given() {
 		return nil, nil
@@ -46,8 +46,8 @@ func (o signerOptions) read() (*policy.DocumentSigner, error) {
 	return &o.DocumentSigner, nil
 }
 
-// readBundles takes a file of one bundle, or of many one after the other, as
-// *.intoto.jsonl is.
+// readBundles reads a file with one or more bundles, one after the other, such as
+// *.intoto.jsonl.
 func readBundles(path string) ([][]byte, error) {
 	raw, err := strict.ReadFile(path, 2*limits.Bundle)
 	if err != nil {
@@ -64,13 +64,14 @@ func readBundles(path string) ([][]byte, error) {
 		case err != nil:
 			return nil, fmt.Errorf("%s: %w", path, err)
 		case len(bundles) == maxBundles:
-			return nil, fmt.Errorf("%s: got more than %d bundles", path, maxBundles)
+			return nil, fmt.Errorf("%s: more than %d bundles", path, maxBundles)
 		}
 		bundles = append(bundles, b)
 	}
 }
 
-// openFile measures a file. It stays open as long as the process.
+// openFile opens a file and computes its digest. The file stays open until the
+// process exits.
 func openFile(path string) (verify.File, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 	"github.com/colophon-build/colophon/test/prooftest"
 )
 
-// tarOf is an archive of a directory.
+// tarOf writes an archive of dir and returns its path.
 func tarOf(t *testing.T, dir string) string {
 	t.Helper()
 	var buf bytes.Buffer
@@ -40,11 +40,11 @@ func tarOf(t *testing.T, dir string) string {
 	return path
 }
 
-// TestVerifyArchive: layouts as tar, with their proof inside or in a file
-// beside, and what docker saved before it wrote layouts.
+// TestVerifyArchive verifies layouts in tar files, with their proofs inside or in a
+// separate file, and the older format of docker save.
 func TestVerifyArchive(t *testing.T) {
 	s := newStage(t)
-	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"}, "believed")
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"}, "trusted")
 	layout := func(kinds ...string) (dir, bundles string) {
 		dir = t.TempDir()
 		dst, err := oci.CreateLayout(dir)
@@ -72,7 +72,7 @@ func TestVerifyArchive(t *testing.T) {
 	s.run(exitOK, append([]string{"verify", "oci:" + tarOf(t, bare), "--bundle", bundles}, demand...), "accepted")
 	s.run(exitOK, append([]string{"verify", "oci:" + bare, "--bundle", bundles}, demand...), "accepted")
 	s.run(exitRejected, append([]string{"verify", "oci:" + bare, "--bundle", bundles}, "--any-source", "--commit", strings.Repeat("ab", 20)), "✗ provenance")
-	// Without "oci:" it is the tar itself that the bundle should be about.
+	// Without "oci:", the argument is the tar file itself, which has no bundle.
 	s.run(exitUndecided, append([]string{"verify", tarOf(t, bare), "--bundle", bundles}, demand...), "file")
 
 	img, err := random.Image(1000, 1)
@@ -91,7 +91,7 @@ func TestVerifyArchive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.run(exitUndecided, append([]string{"verify", old}, demand...), id.String(), "holds no manifest", "hint: verify it in the registry", "undecided")
+	s.run(exitUndecided, append([]string{"verify", old}, demand...), id.String(), "holds no manifest", "hint: verify the image in its registry", "undecided")
 	s.run(exitUndecided, append([]string{"verify", s.file("packed.tar.gz", []byte{0x1f, 0x8b, 8})}, demand...), "unpacked first")
 }
 
@@ -129,12 +129,12 @@ func sumOf(t *testing.T, file string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// TestVerifyDirectory: a release's files with a list of their digests, or
-// without one.
+// TestVerifyDirectory verifies the files of a release, with and without a list of
+// their digests.
 func TestVerifyDirectory(t *testing.T) {
 	t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
 	s := &stage{t: t, p: prooftest.New(t)}
-	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.TrustedRoot()), "--yes"}, "believed")
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.TrustedRoot()), "--yes"}, "trusted")
 	write := func(dir, name, data string) string {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -145,7 +145,7 @@ func TestVerifyDirectory(t *testing.T) {
 		}
 		return path
 	}
-	// A release of two files, their list, and a bundle about the list beside it.
+	// A release has two files, a list of their digests, and a bundle for the list.
 	release := func() string {
 		dir := t.TempDir()
 		a, b := write(dir, "app-linux", "for linux"), write(dir, "docs/manual.txt", "how to")
@@ -170,21 +170,21 @@ func TestVerifyDirectory(t *testing.T) {
 		"extra, proved": {func(d string) {
 			write(d, "app-windows.sigstore.json", string(attestedBy(t, s.p, write(d, "app-windows", "x"))))
 		}, exitOK, "accepted"},
-		"detached signature": {func(d string) { write(d, "app-linux.asc", "PGP") }, exitOK, "accepted"},
-		"list changed":       {func(d string) { write(d, "SHA256SUMS", sumOf(t, filepath.Join(d, "app-linux"))+"  app-linux\n") }, exitRejected, "subject of the statement"},
-		"list is none":       {func(d string) { write(d, "SHA256SUMS", "hello\n") }, exitRejected, "want a SHA-256 digest and a name"},
-		"list climbs":        {func(d string) { write(d, "SHA256SUMS", strings.Repeat("ab", 32)+"  ../etc/passwd\n") }, exitRejected, "no name within the directory"},
-		"name twice":         {func(d string) { write(d, "SHA256SUMS", strings.Repeat(strings.Repeat("ab", 32)+"  app-linux\n", 2)) }, exitRejected, "twice"},
-		"two lists":          {func(d string) { write(d, "checksums.txt", "x") }, exitUsage, "two lists"},
-		"a link":             {func(d string) { os.Symlink("/etc/passwd", filepath.Join(d, "link")) }, exitFailure, "not a regular file"},
-		"no bundle":          {func(d string) { os.Remove(filepath.Join(d, "SHA256SUMS.sigstore.json")) }, exitRejected, "there is no signature"},
+		"detached signature":        {func(d string) { write(d, "app-linux.asc", "PGP") }, exitOK, "accepted"},
+		"list changed":              {func(d string) { write(d, "SHA256SUMS", sumOf(t, filepath.Join(d, "app-linux"))+"  app-linux\n") }, exitRejected, "subject of the statement"},
+		"list is prose":             {func(d string) { write(d, "SHA256SUMS", "hello\n") }, exitRejected, "want a SHA-256 digest and a name"},
+		"list leaves the directory": {func(d string) { write(d, "SHA256SUMS", strings.Repeat("ab", 32)+"  ../etc/passwd\n") }, exitRejected, "no name within the directory"},
+		"name twice":                {func(d string) { write(d, "SHA256SUMS", strings.Repeat(strings.Repeat("ab", 32)+"  app-linux\n", 2)) }, exitRejected, "twice"},
+		"two lists":                 {func(d string) { write(d, "checksums.txt", "x") }, exitUsage, "two lists"},
+		"a link":                    {func(d string) { os.Symlink("/etc/passwd", filepath.Join(d, "link")) }, exitFailure, "not a regular file"},
+		"no bundle":                 {func(d string) { os.Remove(filepath.Join(d, "SHA256SUMS.sigstore.json")) }, exitRejected, "there is no signature"},
 	} {
 		dir := release()
 		tt.bend(dir)
 		t.Run(name, func(t *testing.T) { s.t = t; s.run(tt.code, verify(dir), tt.want) })
 	}
 	s.t = t
-	// No list: one statement about all of them, or one each.
+	// Without a list, one statement covers all files.
 	dir := t.TempDir()
 	a, b := write(dir, "a", "first"), write(dir, "b", "second")
 	all := s.file("all.intoto.jsonl", attestedBy(t, s.p, a, b))
@@ -194,12 +194,12 @@ func TestVerifyDirectory(t *testing.T) {
 	s.run(exitRejected, verify(t.TempDir()), "there is no file in it")
 }
 
-// TestVerifyEnvelopes: *.intoto.jsonl files of envelopes without their log
-// entries, as old generators wrote them.
+// TestVerifyEnvelopes verifies *.intoto.jsonl files of envelopes without log entries,
+// which old generators wrote.
 func TestVerifyEnvelopes(t *testing.T) {
 	t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
 	s := &stage{t: t, p: prooftest.New(t)}
-	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.TrustedRoot()), "--yes"}, "believed")
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.TrustedRoot()), "--yes"}, "trusted")
 	a, b := s.file("a", []byte("first")), s.file("b", []byte("second"))
 	h := s.p.KeyHolder()
 	envelope, _ := h.Envelope(aboutFiles(t, a, b))
@@ -213,7 +213,7 @@ func TestVerifyEnvelopes(t *testing.T) {
 	s.run(exitRejected, []string{"verify", other, "--bundle", lines, "--key", key, "--insecure-no-log"}, "subject of the statement")
 	s.run(exitRejected, []string{"verify", a, "--bundle", lines, "--key", s.file("other.pub", s.p.KeyHolder().PublicKey()), "--insecure-no-log"}, "✗ signature")
 
-	// With the certificate beside the signature, and no time to judge it at.
+	// A certificate stands beside the signature, but nothing proves the signing time.
 	c := s.p.Certified(prooftest.Identity{SAN: ada, Issuer: people})
 	envelope, annotations := c.Envelope(aboutFiles(t, a))
 	certified := strings.Replace(string(envelope), `"keyid":""`, `"cert":`+quoted(t, annotations[attest.Cosign2Certificate])+`,"keyid":""`, 1)

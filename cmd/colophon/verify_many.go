@@ -19,7 +19,8 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// maxParallel bounds --parallel: each image reads several blobs at once.
+// maxParallel limits --parallel, because each image already reads several blobs
+// concurrently.
 const maxParallel = 64
 
 type manyOptions struct {
@@ -28,8 +29,8 @@ type manyOptions struct {
 	parallel int
 }
 
-// asked says that more than one image is asked for, however many there are in
-// the end: the form of the output must not depend on that.
+// asked reports whether the command line can name several images. The output format
+// depends on this, and not on the number of images found.
 func (o manyOptions) asked(args []string) bool {
 	return len(args) > 1 || len(args) == 1 && args[0] == stdin || o.from != "" || o.allTags != ""
 }
@@ -39,12 +40,12 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	if err != nil {
 		return err
 	}
-	nobody, failed := believe(&opts)
+	noTrust, failed := loadTrust(&opts)
 	ctx := cmd.Context()
-	if err := o.source.ask(&opts); err != nil {
+	if err := o.source.configure(&opts); err != nil {
 		return err
 	}
-	sayStale(cmd.ErrOrStderr(), opts)
+	warnStale(cmd.ErrOrStderr(), opts)
 	if opts.SourceCheck != nil {
 		opts.SourceCheck = askOnce(ctx, opts.SourceCheck)
 	}
@@ -59,7 +60,7 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 		}
 		workers.Go(func() error {
 			if failed != nil {
-				t.lack = failed.Error()
+				t.problem = failed.Error()
 			}
 			p.done(i, o.judge(ctx, t, opts, repositories))
 			return nil
@@ -74,7 +75,7 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	} else {
 		printDangers(p.w, opts.Policy.Dangers())
 	}
-	if nobody && !o.json {
+	if noTrust && !o.json {
 		printHint(p.w, hintTrust)
 	}
 	if err := writeReports(o.reports, p.verdicts); err != nil {
@@ -83,14 +84,14 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	return exitFor(worst)
 }
 
-// targets gathers what the arguments and flags name.
+// targets collects the images that the arguments and flags name.
 func (o manyOptions) targets(cmd *cobra.Command, args []string) (*targets, error) {
 	ts := &targets{}
 	files := []string{}
 	for _, arg := range args {
 		if arg == stdin {
 			files = append(files, arg)
-		} else if err := ts.typed(arg); err != nil {
+		} else if err := ts.argument(arg); err != nil {
 			return nil, err
 		}
 	}
@@ -99,7 +100,7 @@ func (o manyOptions) targets(cmd *cobra.Command, args []string) (*targets, error
 	}
 	for i, path := range files {
 		if path == stdin && i > 0 {
-			return nil, usageError("", "standard input can be read once")
+			return nil, usageError("", "standard input can be read only once")
 		}
 		if err := ts.file(path, cmd.InOrStdin()); err != nil {
 			return nil, err
@@ -110,15 +111,15 @@ func (o manyOptions) targets(cmd *cobra.Command, args []string) (*targets, error
 	}
 	attachments, err := ts.tags(cmd.Context(), o.allTags)
 	if attachments > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d tags hold attachments of images, and are left out\n", printable.Text(o.allTags), attachments)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: skipped %d tags that hold attachments of images\n", printable.Text(o.allTags), attachments)
 	}
 	return ts, err
 }
 
-// judge is the verdict on one image.
+// judge verifies one image.
 func (o verifyOptions) judge(ctx context.Context, t target, opts verify.Options, shared *repositories) *verify.Verdict {
-	if t.lack != "" {
-		return undecided(t.name, errors.New(t.lack))
+	if t.problem != "" {
+		return undecided(t.name, errors.New(t.problem))
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -137,21 +138,21 @@ func (o verifyOptions) judge(ctx context.Context, t target, opts verify.Options,
 	return v
 }
 
-// repositories are those that several images of one run are in, each kept open
-// until the last of them: tags of one digest have their manifests in common and,
-// where nothing but these is asked, their verdict.
+// repositories shares one open source among the images of a repository, until the
+// last of them is verified. Tags of the same digest then share their manifests
+// and, if all else is equal, their verdict.
 type repositories struct {
 	verdicts verify.Cache
 
 	mu   sync.Mutex
-	left map[string]int // images to come, of those named more than once
+	left map[string]int // images left to verify, in repositories with several
 	srcs map[string]oci.Source
 }
 
 func newRepositories(list []target) *repositories {
 	r := &repositories{verdicts: verify.Cache{Age: time.Hour, Size: limits.Images}, left: map[string]int{}, srcs: map[string]oci.Source{}}
 	for _, t := range list {
-		if t.lack == "" && t.ref.Dir == "" {
+		if t.problem == "" && t.ref.Dir == "" {
 			r.left[t.ref.Repository]++
 		}
 	}
@@ -159,8 +160,8 @@ func newRepositories(list []target) *repositories {
 	return r
 }
 
-// open returns a source to share, nil where ref shares none, and what to call
-// after its last use.
+// open returns the shared source of ref, and a function to call after its use. It
+// returns nil if ref shares no source.
 func (r *repositories) open(ref oci.Reference) (src oci.Source, done func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,7 +171,7 @@ func (r *repositories) open(ref oci.Reference) (src oci.Source, done func()) {
 	if r.srcs[ref.Repository] == nil {
 		src, err := ref.Open(oci.RegistryOptions{})
 		if err != nil {
-			return nil, nil // said again, and told, where it is opened for one
+			return nil, nil // the caller opens it by itself and reports the error
 		}
 		r.srcs[ref.Repository] = src
 	}
@@ -183,8 +184,8 @@ func (r *repositories) open(ref oci.Reference) (src oci.Source, done func()) {
 	}
 }
 
-// askOnce asks a repository once for the same thing: many images may come from
-// one commit, and a slow host is waited for once.
+// askOnce asks each distinct question only once: many images may come from one
+// commit, and a slow git host should delay the run only once.
 func askOnce(ctx context.Context, ask verify.SourceCheck) verify.SourceCheck {
 	var mu sync.Mutex
 	asked := map[source.Question]func() (source.Standing, error){}
@@ -192,7 +193,7 @@ func askOnce(ctx context.Context, ask verify.SourceCheck) verify.SourceCheck {
 		mu.Lock()
 		answer, ok := asked[q]
 		if !ok {
-			// The time of the run, not what is left of one image's.
+			// Use the deadline of the run: the image's own may be near.
 			answer = sync.OnceValues(func() (source.Standing, error) { return ask(ctx, q) })
 			asked[q] = answer
 		}
@@ -201,17 +202,17 @@ func askOnce(ctx context.Context, ask verify.SourceCheck) verify.SourceCheck {
 	}
 }
 
-// manyPrinter shows verdicts in the order that the images were named in, each
-// as soon as those before it are there.
+// manyPrinter prints the verdicts in the order in which the images were named, each
+// as soon as all before it are known.
 type manyPrinter struct {
 	w     io.Writer
-	quiet bool // only gather
-	live  bool // a line at the bottom counts
+	quiet bool // collect the verdicts, print nothing
+	live  bool // show a progress line at the bottom
 
 	explain explainer
 
 	mu       sync.Mutex
-	verdicts []*verify.Verdict // nil: not there yet
+	verdicts []*verify.Verdict // nil: not known yet
 	shown    int
 	ready    int
 }
@@ -233,15 +234,15 @@ func (p *manyPrinter) done(i int, v *verify.Verdict) {
 	}
 }
 
-// wipe removes the counting line.
+// wipe removes the progress line.
 func (p *manyPrinter) wipe() {
 	if p.live {
 		fmt.Fprint(p.w, "\r\x1b[K")
 	}
 }
 
-// show prints one line, and the chain of an image that is not accepted or is
-// to be explained.
+// show prints one line for an image. It adds the chain if the image is not accepted,
+// or with --explain.
 func (p *manyPrinter) show(v *verify.Verdict) {
 	mark := outcomeMark(v.Outcome)
 	fmt.Fprintf(p.w, "%s %-9s %s%s\n", paint(p.w, mark[0], mark[1]), v.Outcome, printable.Text(v.Image), paint(p.w, faint, shortDigest(v.Digest)))
@@ -260,8 +261,8 @@ func shortDigest(digest string) string {
 	return "  " + digest[:19] + "…"
 }
 
-// finish fills in what was never begun, prints the counts, and answers the
-// worst outcome.
+// finish gives the images that were never verified an undecided verdict, prints the
+// counts, and returns the worst outcome.
 func (p *manyPrinter) finish(ctx context.Context, list []target) verify.Outcome {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -270,7 +271,7 @@ func (p *manyPrinter) finish(ctx context.Context, list []target) verify.Outcome 
 	for i, v := range p.verdicts {
 		if v == nil {
 			unasked++
-			v = undecided(list[i].name, fmt.Errorf("was not asked about: %w", context.Cause(ctx)))
+			v = undecided(list[i].name, fmt.Errorf("not verified: %w", context.Cause(ctx)))
 			p.verdicts[i] = v
 		} else if !p.quiet && i >= p.shown {
 			p.wipe()
@@ -286,7 +287,7 @@ func (p *manyPrinter) finish(ctx context.Context, list []target) verify.Outcome 
 		}
 		fmt.Fprintf(p.w, "\n%d %s: %d accepted, %d rejected, %d undecided", len(list), word, count[verify.Accepted], count[verify.Rejected], count[verify.Undecided])
 		if unasked > 0 {
-			fmt.Fprintf(p.w, ", %d of them not asked about because of the interruption", unasked)
+			fmt.Fprintf(p.w, ", %d of them not verified because of the interruption", unasked)
 		}
 		fmt.Fprintln(p.w)
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// pipe is run with a standard input.
+// pipe is like run, with a given standard input.
 func (s *stage) pipe(code int, stdin string, args []string, words ...string) (stdout, stderr string) {
 	s.t.Helper()
 	cmd := newRootCommand()
@@ -38,7 +38,7 @@ func (s *stage) pipe(code int, stdin string, args []string, words ...string) (st
 	return out.String(), errs.String()
 }
 
-// unproven puts an image without any proof beside the released one.
+// unproven pushes an image without any proof.
 func (s *stage) unproven(name, tag string) string {
 	s.t.Helper()
 	store := prooftest.NewStore(s.t)
@@ -57,10 +57,10 @@ func TestVerifyMany(t *testing.T) {
 	verify := func(args ...string) []string {
 		return append([]string{"verify", "--skip-source", "--source", "git.example.com/team/app"}, args...)
 	}
-	s.pipe(exitUndecided, "", verify(good, bad), "2 images: 0 accepted, 0 rejected, 2 undecided", "hint: say whom to believe")
+	s.pipe(exitUndecided, "", verify(good, bad), "2 images: 0 accepted, 0 rejected, 2 undecided", "hint: add a trust root first")
 	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
 
-	// The worst outcome, in whatever order: rejected, undecided, accepted.
+	// The worst outcome decides, in any order: rejected, undecided, accepted.
 	s.pipe(exitOK, "", verify(good, good), "✓ accepted  "+good+"  sha256:", "1 image: 1 accepted")
 	s.pipe(exitRejected, "", verify(good, bad, gone), "✗ rejected  "+bad, "    ✗ signature", "3 images: 1 accepted, 1 rejected, 1 undecided")
 	s.pipe(exitRejected, "", verify(gone, bad, good))
@@ -70,7 +70,7 @@ func TestVerifyMany(t *testing.T) {
 		t.Errorf("got the chain of an accepted image:\n%s", text)
 	}
 
-	// Lines are in the order of the names, however many run at once.
+	// The lines keep the order of the arguments, whatever --parallel is.
 	_, text = s.pipe(exitRejected, "", verify("--parallel", "1", gone, bad, good))
 	if i, j, k := strings.Index(text, gone), strings.Index(text, bad), strings.Index(text, good); i < 0 || j < i || k < j {
 		t.Errorf("got %d, %d, %d, want the order of the names:\n%s", i, j, k, text)
@@ -80,7 +80,7 @@ func TestVerifyMany(t *testing.T) {
 	s.pipe(exitRejected, pods, verify("-"), "2 images: 1 accepted, 1 rejected")
 	s.pipe(exitUndecided, "services: {a: {image: "+good+"}, b: {build: .}}", verify("-f", "-"), "service b names no image")
 
-	// A directory of that name proves nothing about what a pod runs.
+	// A local directory proves nothing about the image that a pod runs.
 	s.pipe(exitUndecided, "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: ./testdata}]}", verify("-"), "is not in a registry")
 
 	out, _ := s.pipe(exitRejected, pods, verify("-", "--json"))
@@ -93,11 +93,11 @@ func TestVerifyMany(t *testing.T) {
 	s.pipe(exitOK, "", verify(good, good, "--explain"), "✓ provenance", "checked   every byte")
 	s.pipe(exitUsage, "", verify(good, "--explain", "--json"), "none of the others can be")
 
-	s.pipe(exitUsage, "", []string{"verify", "--any-source"}, "must be told what")
+	s.pipe(exitUsage, "", []string{"verify", "--any-source"}, "nothing to verify")
 	s.pipe(exitUsage, "", []string{"verify", good, bad}, "which repository")
-	s.pipe(exitUsage, "", verify(good, bad, "--bundle", "x"), "one file")
+	s.pipe(exitUsage, "", verify(good, bad, "--bundle", "x"), "exactly one file")
 	s.pipe(exitUsage, "", verify(good, bad, "--parallel", "0"), "--parallel")
-	s.pipe(exitUsage, good, verify("-", "-f", "-"), "read once")
+	s.pipe(exitUsage, good, verify("-", "-f", "-"), "read only once")
 	s.pipe(exitUsage, "", verify("-f", "no-such-file"), "no-such-file")
 	s.pipe(exitFailure, "", verify("-"), "standard input: it names no image")
 	s.pipe(exitFailure, "", verify(good, "-f", s.file("empty", nil)), "names no image")
@@ -105,8 +105,8 @@ func TestVerifyMany(t *testing.T) {
 	s.pipe(exitUndecided, "", verify(good, bad), "2 undecided")
 }
 
-// TestVerifyTagsOfOneDigest: the second tag of an image costs its resolving and
-// no more, and another image of the same repository gets nothing from it.
+// TestVerifyTagsOfOneDigest: each further tag of an image costs one request, which
+// resolves it, and another image of the same repository does not share its verdict.
 func TestVerifyTagsOfOneDigest(t *testing.T) {
 	s := newStage(t)
 	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
@@ -165,18 +165,18 @@ func TestVerifyAllTags(t *testing.T) {
 	if err := json.Unmarshal(raw, &index); err != nil || len(index.Manifests) == 0 {
 		t.Fatalf("got %d platforms, %v", len(index.Manifests), err)
 	}
-	// One platform's image, which nothing is attached to.
+	// Tag the image of one platform, which has no attachments of its own.
 	for _, tag := range []string{"sneaked-in", "sha256-" + sixtyFour + ".sig"} {
 		if err := reg.Tag(t.Context(), tag, index.Manifests[0]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s.pipe(exitRejected, "", verify("team/app"), "team/app:sneaked-in", "1 tags hold attachments", "2 images: 1 accepted, 1 rejected")
+	s.pipe(exitRejected, "", verify("team/app"), "team/app:sneaked-in", "skipped 1 tags that hold attachments", "2 images: 1 accepted, 1 rejected")
 	s.pipe(exitFailure, "", verify("team/none"), "tags of")
 	s.pipe(exitUsage, "", verify("team/app:v1.2.0"), "want HOST/NAME")
 }
 
-// TestVerifyManyInterrupted: what was not asked about is not accepted.
+// TestVerifyManyInterrupted: images that were never verified are not accepted.
 func TestVerifyManyInterrupted(t *testing.T) {
 	s := newStage(t)
 	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})

@@ -10,19 +10,19 @@ import (
 	"github.com/colophon-build/colophon/verify/report"
 )
 
-// reportFormats are the values of --report before the "=".
+// reportFormats maps the format names of --report to their writers.
 var reportFormats = map[string]func([]*verify.Verdict) ([]byte, error){
 	"sarif": func(verdicts []*verify.Verdict) ([]byte, error) { return report.SARIF(verdicts, version) },
 	"junit": report.JUnit,
 }
 
-// checkReports fails for a --report that could not be written in the end. A
-// device or a link in its place would be replaced, and is refused.
+// checkReports refuses an invalid --report before anything is verified. It also
+// refuses a path that is a device or a link, which writing would replace.
 func checkReports(reports []string) error {
 	for _, r := range reports {
 		format, path, ok := strings.Cut(r, "=")
 		if _, known := reportFormats[format]; !ok || !known || path == "" {
-			return usageError("", "--report: got %q, want sarif=FILE or junit=FILE", r)
+			return usageError("", "--report: expected sarif=FILE or junit=FILE, found %q", r)
 		}
 		if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 			return usageError("", "--report: %s is not a regular file", path)
@@ -31,7 +31,7 @@ func checkReports(reports []string) error {
 	return nil
 }
 
-// writeReports writes each report whole or not at all.
+// writeReports writes each report atomically.
 func writeReports(reports []string, verdicts []*verify.Verdict) error {
 	for _, r := range reports {
 		format, path, _ := strings.Cut(r, "=")

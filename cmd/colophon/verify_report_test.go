@@ -42,7 +42,7 @@ func TestReports(t *testing.T) {
 		}
 	}
 
-	// One image has the same reports, and they replace those before.
+	// A single image gets the same reports, which replace the earlier ones.
 	s.pipe(exitOK, "", verify(s.image), "accepted")
 	if levels := sarifLevels(t, read(t, sarifPath)); len(levels) != 1 || levels[s.image] != "" {
 		t.Errorf("SARIF of one image: got %v", levels)
@@ -66,7 +66,8 @@ func read(t *testing.T, path string) []byte {
 	return data
 }
 
-// sarifLevels is the level of each image's failures, "" where there is none.
+// sarifLevels returns the level of each image's failures, empty for an image without
+// failures.
 func sarifLevels(t *testing.T, data []byte) map[string]string {
 	t.Helper()
 	var doc struct {

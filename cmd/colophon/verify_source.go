@@ -19,11 +19,12 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// sourceTimeout bounds the question to the repository: a slow git host must
-// not hold up an answer that does not depend on it.
+// sourceTimeout limits how long verify waits for the repository when the verdict
+// does not depend on its answer.
 const sourceTimeout = 10 * time.Second
 
-// sourceOptions say whether the repository is asked, and for whose signature.
+// sourceOptions are the flags that say whether to ask the repository, and who must
+// have signed the commit or tag.
 type sourceOptions struct {
 	skip    bool
 	offline bool
@@ -33,11 +34,11 @@ type sourceOptions struct {
 
 func (o *sourceOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.BoolVar(&o.skip, "skip-source", false, "do not ask the repository whether the commit is still there")
-	f.BoolVar(&o.offline, "offline", false, "use no network at all: for layouts and files; the repository is not asked")
-	f.StringVar(&o.signers, "signers", "", "commit or tag must be signed by one of this `FILE`: ssh allowed_signers or an OpenPGP keyring")
-	f.StringVar(&o.gitsign.Identity, "gitsign-identity", "", "commit or tag must be signed by this `NAME` with gitsign")
-	f.StringVar(&o.gitsign.Issuer, "gitsign-issuer", "", "who must vouch for --gitsign-identity")
+	f.BoolVar(&o.skip, "skip-source", false, "do not ask the repository whether the commit still exists")
+	f.BoolVar(&o.offline, "offline", false, "use no network: verify only layouts and files, and do not ask the repository")
+	f.StringVar(&o.signers, "signers", "", "a signer in this `FILE` (ssh allowed_signers or OpenPGP keyring) must have signed the commit or tag")
+	f.StringVar(&o.gitsign.Identity, "gitsign-identity", "", "identity `NAME` that must have signed the commit or tag with gitsign")
+	f.StringVar(&o.gitsign.Issuer, "gitsign-issuer", "", "OIDC issuer that must have authenticated --gitsign-identity")
 	for _, signer := range []string{"signers", "gitsign-identity", "gitsign-issuer"} {
 		for _, unasked := range []string{"skip-source", "offline", "any-source", "key", "identity"} {
 			cmd.MarkFlagsMutuallyExclusive(signer, unasked)
@@ -47,21 +48,21 @@ func (o *sourceOptions) flags(cmd *cobra.Command) {
 	cmd.MarkFlagsRequiredTogether("gitsign-identity", "gitsign-issuer")
 }
 
-// demand adds to the policy that the repository has to answer, if a signature of
-// the commit or tag is demanded: there is no other place to find it.
+// demand makes the policy require an answer from the repository if the flags demand
+// a signature of the commit or tag, because only the repository has it.
 func (o sourceOptions) demand(d *policy.Document) error {
 	switch {
 	case o.signers == "" && !o.gitsign.given():
 		return nil
 	case d.Source == "":
-		return usageError("--source URI", "the signature of commit or tag can be demanded only of a repository that is demanded")
+		return usageError("add --source URI", "--signers and --gitsign-identity need a repository to ask")
 	}
 	d.RequireSource = true
 	return nil
 }
 
-// ask sets up the question to the repository.
-func (o sourceOptions) ask(opts *verify.Options) error {
+// configure sets opts.SourceCheck to ask the repository, unless the flags forbid it.
+func (o sourceOptions) configure(opts *verify.Options) error {
 	var signers *source.Signers
 	if o.signers != "" {
 		keys, err := strict.ReadFile(o.signers, limits.Keys)
@@ -80,8 +81,8 @@ func (o sourceOptions) ask(opts *verify.Options) error {
 		signers.Certified = func(bundle, signed []byte) (string, error) { return o.certified(bundle, signed, *opts) }
 	}
 	want := opts.Policy.Provenance()
-	// Where any repository will do, whoever had the image built would choose
-	// which host this machine talks to.
+	// If any source is accepted, never ask it: whoever built the image could make
+	// this machine connect to a host of their choice.
 	if o.skip || o.offline || want.Source.URI() == "" {
 		return nil
 	}
@@ -97,10 +98,11 @@ func (o sourceOptions) ask(opts *verify.Options) error {
 	return nil
 }
 
-// certified holds a gitsign signature to the trust roots and to who should have made it.
+// certified verifies a gitsign signature against the trust roots and the expected
+// identity, and returns the identity.
 func (o sourceOptions) certified(raw, signed []byte, opts verify.Options) (string, error) {
 	sum := sha256.Sum256(signed)
-	err := errors.New("no trust root is believed")
+	err := errors.New("there is no trust root on this machine")
 	for _, r := range opts.Trust {
 		subject := bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Content: bytes.NewReader(signed)}
 		if _, err = bundle.Artifact(raw, subject, bundle.Signer{Identity: o.gitsign.Identity, Issuer: o.gitsign.Issuer}, r.Material, opts.Now); err == nil {

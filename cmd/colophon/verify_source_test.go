@@ -12,7 +12,7 @@ import (
 	"github.com/colophon-build/colophon/test/prooftest"
 )
 
-// gitRepo is a repository whose commits and tags are signed with ssh.
+// gitRepo is a repository with ssh-signed commits and tags.
 type gitRepo struct {
 	t            *testing.T
 	dir, public  string
@@ -50,7 +50,7 @@ func (r *gitRepo) git(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// built has a release say that it was built from ref of the repository.
+// built makes a release name ref of this repository as its source.
 func (r *gitRepo) built(ref string) func(*prooftest.Release) {
 	return func(rel *prooftest.Release) {
 		uri := source.FileURI(r.dir)
@@ -64,7 +64,7 @@ func (r *gitRepo) built(ref string) func(*prooftest.Release) {
 func TestVerifyAsksTheRepository(t *testing.T) {
 	r := newGitRepo(t)
 	s := stageOf(t, r.built("refs/tags/v1.2.0"))
-	s.run(exitOK, []string{"trust", "add", s.file("doc.json", s.p.Document()), "--yes"}, "believed")
+	s.run(exitOK, []string{"trust", "add", s.file("doc.json", s.p.Document()), "--yes"}, "trusted")
 	good := []string{"verify", s.image, "--source", source.FileURI(r.dir)}
 	demanding := []string{"verify", s.image, "--policy", s.file("policy.json", []byte(`{"source":"`+source.FileURI(r.dir)+`","requireSource":true}`))}
 	signers := s.file("signers", []byte("release@example.com "+r.public))
@@ -82,9 +82,9 @@ func TestVerifyAsksTheRepository(t *testing.T) {
 	s.run(exitUsage, append(good, "--gitsign-identity", "a@example.com"), "gitsign-issuer")
 	s.run(exitUsage, append(good, "--signers", "no-such-file"), "no-such-file")
 	s.run(exitUsage, []string{"verify", s.image, "--any-source", "--signers", signers}, "none of the others can be")
-	s.run(exitUndecided, append(good, "--offline"), "--offline asks none", "colophon save")
+	s.run(exitUndecided, append(good, "--offline"), "--offline uses no network", "colophon save")
 
-	// Where the repository cannot be asked, a signature that is demanded was not seen.
+	// While the repository is unreachable, a demanded signature cannot be checked.
 	away := r.dir + "-away"
 	if err := os.Rename(r.dir, away); err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestVerifyAsksTheRepository(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// A tag is moved, deleted, and made anew without a signature.
+	// The tag is moved, deleted, and created again without a signature.
 	r.git("commit", "-q", "--allow-empty", "-m", "second")
 	r.git("tag", "-f", "-m", "two", "v1.2.0")
 	s.run(exitRejected, good, "✗ source", "its tag was moved to")
@@ -110,7 +110,7 @@ func TestVerifyAsksTheRepository(t *testing.T) {
 func TestVerifyBranch(t *testing.T) {
 	r := newGitRepo(t)
 	s := stageOf(t, r.built("refs/heads/main"))
-	s.run(exitOK, []string{"trust", "add", s.file("doc.json", s.p.Document()), "--yes"}, "believed")
+	s.run(exitOK, []string{"trust", "add", s.file("doc.json", s.p.Document()), "--yes"}, "trusted")
 	good := []string{"verify", s.image, "--source", source.FileURI(r.dir)}
 	s.run(exitOK, good, "commit is there, unchanged")
 	r.git("commit", "-q", "--allow-empty", "-m", "second")
@@ -122,13 +122,13 @@ func TestVerifyBranch(t *testing.T) {
 	s.run(exitRejected, []string{"verify", "--source", source.FileURI(r.dir), s.image, s.image}, "was rewritten", "1 rejected")
 }
 
-// A provenance whose tree is not that of its commit contradicts git itself.
+// TestVerifyAnotherTree: the provenance names a tree that its commit does not have.
 func TestVerifyAnotherTree(t *testing.T) {
 	r := newGitRepo(t)
 	s := stageOf(t, func(rel *prooftest.Release) {
 		r.built("refs/tags/v1.2.0")(rel)
 		rel.Provenance.BuildDefinition.ResolvedDependencies[0].Digest["gitTree"] = strings.Repeat("ab", 20)
 	})
-	s.run(exitOK, []string{"trust", "add", s.file("doc.json", s.p.Document()), "--yes"}, "believed")
+	s.run(exitOK, []string{"trust", "add", s.file("doc.json", s.p.Document()), "--yes"}, "trusted")
 	s.run(exitRejected, []string{"verify", s.image, "--source", source.FileURI(r.dir)}, "✗ source", "tree of commit", r.tree)
 }

@@ -26,8 +26,8 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// summaryOptions say where the verdict goes as a SLSA verification summary, and
-// who signs it.
+// summaryOptions are the flags that say where to write the SLSA verification summary
+// and who signs it.
 type summaryOptions struct {
 	to       string // a file, or attach
 	verifier string
@@ -38,35 +38,35 @@ type summaryOptions struct {
 
 const attachSummary = "attach"
 
-// policyURI is the policy language that summaries name; their digest says which
-// policy it was.
+// policyURI identifies the policy language in summaries. The digest beside it
+// identifies the policy.
 const policyURI = "https://github.com/colophon-build/colophon/tree/main/spec/policy"
 
 func (o *summaryOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.to, "vsa", "", "sign the verdict as a SLSA verification summary: into this `FILE` (a Sigstore bundle), or \"attach\" it to the image")
-	f.StringVar(&o.verifier, "verifier", "", "with --vsa: `URI` of who verified, which belongs to the signer")
+	f.StringVar(&o.to, "vsa", "", "sign the verdict as a SLSA verification summary, and write it to this `FILE` (a Sigstore bundle) or \"attach\" it to the image")
+	f.StringVar(&o.verifier, "verifier", "", "with --vsa: `URI` that identifies the verifier, who must also be the signer")
 	f.StringVar(&o.key, "sign-key", "", "with --vsa: `FILE` with the private key that signs (PEM, PKCS #8, ECDSA P-256)")
-	f.StringVar(&o.token, "identity-token-file", "", "with --vsa: `FILE` with an OIDC token that the platform's certificate authority takes, in place of a key")
-	f.StringVar(&o.resource, "resource", "", "with --vsa: `URI` of what was verified (default: the package URL of the image's repository)")
+	f.StringVar(&o.token, "identity-token-file", "", "with --vsa: `FILE` with an OIDC token that the platform's certificate authority accepts, in place of a key")
+	f.StringVar(&o.resource, "resource", "", "with --vsa: `URI` of the verified artifact (default: the package URL of the image's repository)")
 	cmd.MarkFlagsMutuallyExclusive("sign-key", "identity-token-file")
 }
 
-// summariser signs verdicts. It is nil where nobody asked.
+// summariser signs verdicts. It is nil without --vsa.
 type summariser struct {
 	summaryOptions
 	policy   attest.ResourceDescriptor
-	image    oci.Reference // zero of a file
+	image    oci.Reference // zero for a file
 	session  func(context.Context) (*sign.Session, error)
 	platform *api.ClientConfig
 }
 
-// prepare finds out before anything is verified whether a summary could be
-// signed. policy are the bytes of the demand.
+// prepare checks, before anything is verified, that a summary can be signed. demand
+// is the policy document. prepare returns nil if the flags ask for no summary.
 func (o summaryOptions) prepare(ref oci.Reference, file bool, demand []byte, roots []*trust.Root) (*summariser, error) {
 	if o.to == "" {
 		if o.verifier+o.key+o.token+o.resource != "" {
-			return nil, usageError("", "--verifier, --sign-key, --identity-token-file and --resource are for --vsa")
+			return nil, usageError("", "--verifier, --sign-key, --identity-token-file and --resource need --vsa")
 		}
 		return nil, nil
 	}
@@ -74,17 +74,17 @@ func (o summaryOptions) prepare(ref oci.Reference, file bool, demand []byte, roo
 	s := &summariser{summaryOptions: o, image: ref, policy: attest.ResourceDescriptor{URI: policyURI, Digest: map[string]string{"sha256": hex.EncodeToString(sum[:])}}}
 	switch {
 	case (o.key == "") == (o.token == ""):
-		return nil, usageError("", "--vsa: who signs? --sign-key FILE or --identity-token-file FILE")
+		return nil, usageError("", "--vsa needs a signer: either --sign-key FILE or --identity-token-file FILE")
 	case o.to == attachSummary && file:
-		return nil, usageError("", "--vsa attach is for images: a summary of a file goes into a file")
+		return nil, usageError("", "--vsa attach works only for images: write the summary of a file with --vsa FILE")
 	case s.resource == "" && (file || ref.Dir != ""):
-		return nil, usageError("", "--vsa: --resource URI has to say what a file or a layout is called elsewhere")
+		return nil, usageError("", "--vsa needs --resource URI for a file or a layout, which has no public name")
 	case s.resource == "":
 		s.resource = attest.ImageURI(ref.Repository)
 	}
 	for flag, uri := range map[string]string{"--verifier": o.verifier, "--resource": s.resource} {
 		if u, err := url.Parse(uri); err != nil || u.Scheme == "" {
-			return nil, usageError("", "--vsa: %s: got %q, want a URI", flag, uri)
+			return nil, usageError("", "--vsa: %s: expected a URI, found %q", flag, uri)
 		}
 	}
 	if info, err := os.Lstat(o.to); o.to != attachSummary && err == nil && !info.Mode().IsRegular() {
@@ -92,7 +92,7 @@ func (o summaryOptions) prepare(ref oci.Reference, file bool, demand []byte, roo
 	}
 	var err error
 	if s.platform, err = api.LoadConfig(); errors.Is(err, api.ErrNoPlatform) {
-		return nil, &exitError{code: exitFailure, msg: "a verification summary is logged and timestamped, and no platform is configured that would", hint: "colophon login FILE"}
+		return nil, &exitError{code: exitFailure, msg: "no platform is configured, and --vsa needs one to log and timestamp the summary", hint: "colophon login FILE"}
 	} else if err != nil {
 		return nil, err
 	}
@@ -100,8 +100,8 @@ func (o summaryOptions) prepare(ref oci.Reference, file bool, demand []byte, roo
 	return s, err
 }
 
-// signer reads key or token now, and opens the session when there is something
-// to sign: certificates are short-lived.
+// signer reads the key or token at once. The function it returns opens the signing
+// session later, when there is something to sign: certificates are short-lived.
 func (o summaryOptions) signer(platform *api.ClientConfig, roots []*trust.Root) (func(context.Context) (*sign.Session, error), error) {
 	var cfg sign.Config
 	for _, r := range roots {
@@ -110,7 +110,7 @@ func (o summaryOptions) signer(platform *api.ClientConfig, roots []*trust.Root) 
 		}
 	}
 	if cfg.TrustedRoot == nil {
-		return nil, &exitError{code: exitFailure, msg: fmt.Sprintf("this machine does not believe the platform that would log the summary, %s", platform.URL), hint: "colophon trust add " + platform.URL}
+		return nil, &exitError{code: exitFailure, msg: fmt.Sprintf("this machine does not trust the platform that would log the summary, %s", platform.URL), hint: "colophon trust add " + platform.URL}
 	}
 	path := o.key + o.token
 	secret, err := strict.ReadFile(path, limits.Request)
@@ -139,7 +139,7 @@ func (o summaryOptions) signer(platform *api.ClientConfig, roots []*trust.Root) 
 	}, nil
 }
 
-// issue signs the verdict, and writes or attaches it.
+// issue signs the summary of a verdict, and writes it to the file or attaches it.
 func (s *summariser) issue(ctx context.Context, v *verify.Verdict) error {
 	vsa, err := v.Summary(s.verifier, s.resource, s.policy, time.Now())
 	if err != nil {
@@ -178,13 +178,13 @@ func (s *summariser) attach(ctx context.Context, digest string, bundle []byte, a
 	}
 	dst, ok := src.(oci.Target)
 	if !ok {
-		return fmt.Errorf("nothing can be attached in %s", src.Name())
+		return fmt.Errorf("%s is read-only: nothing can be attached there", src.Name())
 	}
 	h, err := v1.NewHash(digest)
 	if err != nil {
 		return err
 	}
-	// The very image that was verified, whatever its tag leads to by now.
+	// Attach to the digest that was verified: its tag may have moved since.
 	d, err := dst.Resolve(ctx, h.String())
 	if err != nil {
 		return err

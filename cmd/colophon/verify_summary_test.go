@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestSummaryIsRefusedEarly: what could not be signed is said before anything is
-// verified. test/interop signs.
+// TestSummaryIsRefusedEarly: a summary that cannot be signed is refused before anything
+// is verified. test/interop tests the signing.
 func TestSummaryIsRefusedEarly(t *testing.T) {
 	s := newStage(t)
 	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
@@ -19,13 +19,13 @@ func TestSummaryIsRefusedEarly(t *testing.T) {
 	}
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	t.Setenv("COLOPHON_PLATFORM", "")
-	s.run(exitUsage, verify("--verifier", id), "are for --vsa")
-	s.run(exitUsage, verify("--vsa", out, "--verifier", id), "who signs?")
-	s.run(exitUsage, verify("--vsa", out, "--sign-key", key), "--verifier", "want a URI")
-	s.run(exitUsage, verify("--vsa", out, "--sign-key", key, "--verifier", "me"), `got "me", want a URI`)
+	s.run(exitUsage, verify("--verifier", id), "need --vsa")
+	s.run(exitUsage, verify("--vsa", out, "--verifier", id), "needs a signer")
+	s.run(exitUsage, verify("--vsa", out, "--sign-key", key), "--verifier", "expected a URI")
+	s.run(exitUsage, verify("--vsa", out, "--sign-key", key, "--verifier", "me"), `expected a URI, found "me"`)
 	s.run(exitUsage, verify("--vsa", out, "--sign-key", key, "--identity-token-file", key, "--verifier", id), "none of the others can be")
 	s.run(exitUsage, verify("--vsa", filepath.Dir(out), "--sign-key", key, "--verifier", id), "not a regular file")
-	s.run(exitUsage, append(verify("--vsa", out, "--sign-key", key, "--verifier", id), s.image), "--vsa is for one image")
+	s.run(exitUsage, append(verify("--vsa", out, "--sign-key", key, "--verifier", id), s.image), "--vsa needs exactly one image")
 	s.run(exitUsage, []string{"verify", t.TempDir(), "--any-source", "--vsa", "attach", "--sign-key", key, "--verifier", id}, "--resource")
 	s.run(exitFailure, verify("--vsa", out, "--sign-key", key, "--verifier", id), "no platform is configured", "colophon login")
 
@@ -33,7 +33,7 @@ func TestSummaryIsRefusedEarly(t *testing.T) {
 		t.Setenv("COLOPHON_PLATFORM", s.file("client.json", []byte(`{"url":"`+url+`","token":"t","fingerprint":"sha256:00"}`)))
 	}
 	client("http://127.0.0.1:1")
-	s.run(exitFailure, verify("--vsa", out, "--sign-key", key, "--verifier", id), "does not believe the platform", "trust add http://127.0.0.1:1")
+	s.run(exitFailure, verify("--vsa", out, "--sign-key", key, "--verifier", id), "does not trust the platform", "trust add http://127.0.0.1:1")
 	client("http://127.0.0.1:8080")
 	s.run(exitUsage, verify("--vsa", out, "--sign-key", key, "--verifier", id), key)
 	if _, err := os.Stat(out); err == nil {

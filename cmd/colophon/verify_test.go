@@ -21,24 +21,24 @@ import (
 	"github.com/colophon-build/colophon/test/prooftest"
 )
 
-// stage is a registry on loopback with one released image, and an empty trust store.
+// stage is a loopback registry with one released image, and an empty trust store.
 type stage struct {
 	t     *testing.T
 	p     *prooftest.Platform
 	image string // HOST/team/app:v1.2.0
 	host  string
 	stop  func()
-	asked *atomic.Int64 // requests that the registry got
+	asked *atomic.Int64 // requests to the registry
 }
 
 func newStage(t *testing.T) *stage { return stageOf(t, func(*prooftest.Release) {}) }
 
-// stageOf is a stage whose release says what change makes of it.
+// stageOf returns a stage whose release change has modified.
 func stageOf(t *testing.T, change func(*prooftest.Release)) *stage {
 	return stageWith(t, func(_ *prooftest.Platform, _ *prooftest.Store, r *prooftest.Release) { change(r) })
 }
 
-// stageWith is stageOf for what is put beside the release, too.
+// stageWith is like stageOf, and change can also store more beside the release.
 func stageWith(t *testing.T, change func(*prooftest.Platform, *prooftest.Store, *prooftest.Release)) *stage {
 	t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
 	handler, asked := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0))), new(atomic.Int64)
@@ -57,8 +57,8 @@ func stageWith(t *testing.T, change func(*prooftest.Platform, *prooftest.Store, 
 	return &stage{t: t, p: p, image: host + "/team/app:v1.2.0", host: host, stop: srv.Close, asked: asked}
 }
 
-// run runs one command and fails unless it exits with code and says all words
-// on stdout or stderr.
+// run runs one command. It fails the test unless the command exits with code and
+// prints all words on stdout or stderr.
 func (s *stage) run(code int, args []string, words ...string) (stdout string) {
 	s.t.Helper()
 	cmd := newRootCommand()
@@ -99,7 +99,7 @@ func TestVerifyCommand(t *testing.T) {
 	s.run(exitUsage, verify("--source", "git.example.com/team/app", "--any-source"), "any-source")
 	s.run(exitUsage, verify("--nonsense"), "nonsense")
 	s.run(exitUndecided, right, "believes no platform", "trust add")
-	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"}, "believed")
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"}, "trusted")
 	s.run(exitOK, right, "  ✓ image       linux/amd64, linux/arm64; the registry serves these bytes\n", "\naccepted\n")
 	s.run(exitRejected, verify("--source", "git.example.com/team/other"), "✗ provenance", "\nrejected\n")
 	s.run(exitRejected, verify("--source", "git.example.com/team/app", "--ref", "v1.2.1"), `want "v1.2.1"`)
@@ -138,9 +138,9 @@ func TestTrustCommand(t *testing.T) {
 	served = bytes.ReplaceAll(doc, []byte(`"url":"`+prooftest.URL), []byte(`"url":"`+srv.URL))
 	fingerprint := s.p.Root().Fingerprint
 
-	s.run(exitUsage, []string{"trust", "add", srv.URL}, "sha256:", "nobody is there to confirm", "--yes")
+	s.run(exitUsage, []string{"trust", "add", srv.URL}, "sha256:", "cannot ask you to confirm", "--yes")
 	s.run(exitOK, []string{"trust", "list"}, "believes no platform")
-	s.run(exitRejected, []string{"trust", "add", srv.URL, "--fingerprint", "sha256:00"}, "want \"sha256:00\"")
+	s.run(exitRejected, []string{"trust", "add", srv.URL, "--fingerprint", "sha256:00"}, "expected fingerprint \"sha256:00\"")
 	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes"}, srv.URL, prooftest.Builder+", Build L2")
 	served = append(served, '\n')
 	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes"}, "replaces  sha256:")
@@ -148,13 +148,13 @@ func TestTrustCommand(t *testing.T) {
 		t.Errorf("list: got %q, want one line", out)
 	}
 	served = doc
-	s.run(exitFailure, []string{"trust", "add", srv.URL, "--yes"}, "of another platform")
+	s.run(exitFailure, []string{"trust", "add", srv.URL, "--yes"}, "belongs to another platform")
 	s.run(exitFailure, []string{"trust", "add", srv.URL + "/moved", "--yes"}, "redirects")
 	s.run(exitUsage, []string{"trust", "add", "http://platform.example.com", "--yes"}, "loopback")
-	s.run(exitOK, []string{"trust", "add", s.file("doc.json", doc), "--fingerprint", fingerprint}, "believed")
+	s.run(exitOK, []string{"trust", "add", s.file("doc.json", doc), "--fingerprint", fingerprint}, "trusted")
 	if out := s.run(exitOK, []string{"trust", "show", "--raw", fingerprint}); out != string(doc) {
 		t.Errorf("show --raw: got %q, want the document", out)
 	}
-	s.run(exitOK, []string{"trust", "remove", fingerprint}, "no longer believed")
-	s.run(exitFailure, []string{"trust", "show", fingerprint}, "is not believed")
+	s.run(exitOK, []string{"trust", "remove", fingerprint}, "no longer trusted")
+	s.run(exitFailure, []string{"trust", "show", fingerprint}, "is not a trust root")
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker.
+// version is set by the linker (Makefile).
 var version = "devel"
 
 func newVersionCommand() *cobra.Command {
