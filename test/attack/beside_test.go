@@ -27,16 +27,16 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// A victim is an image that was released in earnest.
+// A victim is an honestly released image.
 type victim struct {
 	p      *harness.Platform
 	repo   string
 	image  string // REGISTRY/NAME
 	digest string
-	source string // as verify names it
+	source string // value of --source
 }
 
-// release of the victim, once, on the platform as it comes.
+// victim releases an image on the default platform, once per name.
 func (s *scene) victim(name string) victim {
 	s.Helper()
 	p := s.platform("step")
@@ -58,7 +58,7 @@ func (s *scene) victim(name string) victim {
 	return v
 }
 
-// older is a victim's release before: all that its proof says is the victim's too, but for image, commit and ref.
+// older releases the victim's earlier commit. Its proof differs from the victim's only in image, commit and ref.
 func (s *scene) older(v victim) victim {
 	s.Helper()
 	v.image += "-older"
@@ -70,7 +70,7 @@ func (s *scene) older(v victim) victim {
 	return v
 }
 
-// open a repository of a platform with one of its tokens: client.json may push, admin.json delete.
+// open opens a repository of a platform with one of its tokens: client.json may push, admin.json may delete.
 func (s *scene) open(p *harness.Platform, image, token string) *oci.Registry {
 	s.Helper()
 	ref, err := oci.ParseReference(image)
@@ -84,7 +84,7 @@ func (s *scene) open(p *harness.Platform, image, token string) *oci.Registry {
 	return r
 }
 
-// bundles of an image by predicate type.
+// bundles returns the bundles attached to an image, by predicate type.
 func (s *scene) bundles(v victim) map[string][]byte {
 	s.Helper()
 	h, err := v1.NewHash(v.digest)
@@ -103,8 +103,8 @@ func (s *scene) bundles(v victim) map[string][]byte {
 }
 
 var _ = register(attack{
-	name: "unproved-image", tries: "publish an image without proof under a version's name, and have it taken for a release",
-	guard: "an image without proof is none of the platform's, whatever its tag: verify conclude, release finishTagged",
+	name: "unproved-image", tries: "push an image without proof under a version tag, so that it passes for a release",
+	guard: "an image without proof is not a release, whatever its tag: verify conclude, release finishTagged",
 	cuts:  []cut{cutDemand, {"platform/release/proofs.go", `if err := j.sameRecipe(ctx, digest); err != nil {`, `if false {`}},
 	beside: func(s *scene) (string, string) {
 		v := s.victim("app")
@@ -123,11 +123,11 @@ var _ = register(attack{
 		if err != nil {
 			return through, err.Error()
 		}
-		return fmt.Sprintf("%s; a release of other source took the tag for its own: %s", through, r.Digest), ""
+		return fmt.Sprintf("%s; a release of another source adopted the tag: %s", through, r.Digest), ""
 	},
 })
 
-// put sends a request with one of the platform's tokens and returns status and body.
+// put sends a request with one of the platform's tokens, and returns the status and the body.
 func (s *scene) put(p *harness.Platform, method, path, token, contentType string, body []byte) (int, string) {
 	s.Helper()
 	req, err := http.NewRequest(method, p.URL+path, bytes.NewReader(body))
@@ -149,7 +149,7 @@ func (s *scene) put(p *harness.Platform, method, path, token, contentType string
 	return resp.StatusCode, string(answer)
 }
 
-// tagged is the digest that a tag has, by the registry's own word on it.
+// tagged returns the digest that the registry reports for the victim's tag.
 func (s *scene) tagged(v victim) string {
 	s.Helper()
 	resp, err := http.Head(v.p.URL + "/v2/" + strings.TrimPrefix(v.image, v.p.Addr+"/") + "/manifests/v1.0.0")
@@ -169,7 +169,7 @@ var _ = register(attack{
 		if s.tagged(v) != v.digest {
 			s.Fatal("the victim has no tag")
 		}
-		// The same image, written differently: every blob of it is there.
+		// The same image with a different manifest, whose blobs all exist.
 		raw := append(v.p.Get("/v2/victims/app/manifests/"+v.digest), '\n')
 		ct := "application/vnd.oci.image.manifest.v1+json"
 		said := ""
@@ -177,7 +177,7 @@ var _ = register(attack{
 			code, answer := s.put(v.p, http.MethodPut, path, "client.json", ct, raw)
 			said = fmt.Sprintf("%d %s", code, answer)
 			if s.tagged(v) != v.digest {
-				return "v1.0.0 is another image now", ""
+				return "v1.0.0 is now another image", ""
 			}
 		}
 		return "", said
@@ -185,8 +185,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "delete-a-tag", tries: "delete a released tag, image or proof, with a push token or none",
-	guard: "only an admin deletes: platform/registry authorize",
+	name: "delete-a-tag", tries: "delete a released tag, image or proof, with a push token or without a token",
+	guard: "only an admin may delete: platform/registry authorize",
 	cuts:  []cut{{"platform/registry/registry.go", `need = Admin`, `need = Push`}},
 	beside: func(s *scene) (string, string) {
 		v := s.victim("app")
@@ -210,8 +210,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "swapped-ref", tries: "move the ref to another commit between request and fetch",
-	guard: "the platform takes the commit that the requester saw, or none: source fetch",
+	name: "swapped-ref", tries: "move the ref to another commit between the request and the fetch",
+	guard: "the platform fetches only the commit that the requester saw: source fetch",
 	cuts:  []cut{{"source/fetch.go", `if commit != "" && t.commit != commit {`, `if false && t.commit != commit {`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -229,7 +229,7 @@ var _ = register(attack{
 	},
 })
 
-// forcePush puts another commit in the place of the tag's, and lets git forget the first.
+// forcePush moves the tag to another commit, and makes git forget the first one.
 func (s *scene) forcePush(repo, dockerfile string) string {
 	s.Helper()
 	harness.Write(s, repo, map[string]string{"Dockerfile": dockerfile})
@@ -241,8 +241,8 @@ func (s *scene) forcePush(repo, dockerfile string) string {
 }
 
 var _ = register(attack{
-	name: "force-push", tries: "force-push the tag while the build runs, to have the image signed as the other commit's",
-	guard: "the commit is fetched once, and all else is made from it: release fetch",
+	name: "force-push", tries: "force-push the tag during the build, so that the image is signed for another commit",
+	guard: "the platform fetches the commit once, and uses only that copy: release fetch",
 	cuts: []cut{{"platform/release/release.go", `	if err := j.publish(ctx, b, m); err != nil {`, `	os.RemoveAll(filepath.Join(j.dir, "git"))
 	os.RemoveAll(j.tree)
 	if err := j.fetch(ctx); err != nil {
@@ -262,22 +262,22 @@ var _ = register(attack{
 			s.Fatalf("nothing was built: %v\n%s", err, said)
 		}
 		if err == nil && (r.Source.ID != good || l.seenSource["Dockerfile"] != "good\n") {
-			return fmt.Sprintf("it is signed as %s, its tree was %q", r.Source.ID, l.seenSource["Dockerfile"]), ""
+			return fmt.Sprintf("it is signed for %s, but its tree was %q", r.Source.ID, l.seenSource["Dockerfile"]), ""
 		}
 		if err != nil {
 			return "", err.Error()
 		}
 		code, out := s.verify(p, p.Addr+"/forced:v1.0.0", "--source", "file://"+repo, "--commit", evil)
 		if code == 0 {
-			return "verify takes it for the other commit: " + out, ""
+			return "verify accepts it as the other commit: " + out, ""
 		}
-		return "", "signed as " + good[:7] + ", whose tree was built"
+		return "", "signed for " + good[:7] + ", whose tree was built"
 	},
 })
 
 var _ = register(attack{
-	name: "submit-a-digest", tries: "have the platform sign a digest that somebody names, over the API",
-	guard: "requests name a source and a ref; an unknown member is refused: platform/api ReadReleaseRequest",
+	name: "submit-a-digest", tries: "make the platform sign a digest that an API request names",
+	guard: "requests name only a source and a ref, and unknown members are refused: platform/api ReadReleaseRequest",
 	cuts: []cut{{"platform/api/api.go", "	Ref            string        `json:\"ref\"`\n", "	Ref            string        `json:\"ref\"`\n	Digest         string        `json:\"digest\"`\n"},
 		{"platform/release/release.go", `		g.Go(func() error { return p.attach(gctx, p.signature()) })`, `		g.Go(func() error {
 			named := &proofs{run: j, subject: m.Descriptor, uploaded: uploaded}
@@ -295,10 +295,10 @@ var _ = register(attack{
 			body := fmt.Sprintf(`{"source":%q,"ref":"v1.0.0","image":%q,"recipe":{},%s}`, v.source, own.image, member)
 			code, answer := s.put(v.p, http.MethodPost, api.PathReleases, "client.json", "application/json", []byte(body))
 			if signer := s.signer(own); signer != "" {
-				return fmt.Sprintf("%s has a signature of %s", own.digest, signer), ""
+				return fmt.Sprintf("%s has a signature by %s", own.digest, signer), ""
 			}
 			if code < 400 {
-				return fmt.Sprintf("%s was taken: %d %s", member, code, answer), ""
+				return fmt.Sprintf("%s was accepted: %d %s", member, code, answer), ""
 			}
 			said = answer
 		}
@@ -313,7 +313,7 @@ var _ = register(attack{
 	},
 })
 
-// rewritten publishes the victim's image, written differently, in another repository: an image that nobody released.
+// rewritten pushes the victim's image with a different manifest to another repository. Nobody released that image.
 func (s *scene) rewritten(v victim, name string) victim {
 	s.Helper()
 	other := victim{p: v.p, image: v.p.Addr + "/" + name, source: v.source}
@@ -334,7 +334,7 @@ func (s *scene) rewritten(v victim, name string) victim {
 	return other
 }
 
-// signer is whose signature an image has, by the platform's trust document; empty where none verifies.
+// signer returns who signed an image, according to the platform's trust document. It is empty if no signature verifies.
 func (s *scene) signer(v victim) string {
 	s.Helper()
 	root, err := trust.Parse(v.p.Get(root.DocumentPath))
@@ -358,17 +358,17 @@ func (s *scene) signer(v victim) string {
 }
 
 var _ = register(attack{
-	name: "secrets-in-sight", tries: "as another user of the host, find keys and tokens in arguments, environments and files of the platform",
-	guard: "roles read their settings from standard input, and directories are closed: platform/zone Process.Command, ChownTree",
+	name: "secrets-in-sight", tries: "as another user of the host, find keys and tokens in the platform's arguments, environments and files",
+	guard: "roles read their settings from standard input, and their directories are private: platform/zone Process.Command, ChownTree",
 	cuts:  []cut{{"platform/zone/process.go", `cmd.Args[0] = "colophond"`, `cmd.Args[0] = fmt.Sprintf("colophond %.9999s", settings)`}},
 	beside: func(s *scene) (string, string) {
-		s.victim("app") // all roles have worked
+		s.victim("app") // so that all roles have worked
 		looked := 0
 		var through string
 		procs, _ := filepath.Glob("/proc/[0-9]*")
 		for _, proc := range procs {
 			for _, f := range []string{"cmdline", "environ"} {
-				data, err := os.ReadFile(filepath.Join(proc, f)) // as root, which sees more than they
+				data, err := os.ReadFile(filepath.Join(proc, f)) // root sees at least as much as other users
 				if err != nil || !bytes.Contains(data, []byte("colophond")) && f == "cmdline" {
 					continue
 				}
@@ -379,7 +379,7 @@ var _ = register(attack{
 			}
 		}
 		if looked < 6 {
-			s.Fatalf("only %d files were looked at", looked)
+			s.Fatalf("looked at only %d files", looked)
 		}
 		for _, p := range s.platforms {
 			filepath.WalkDir(p.Data, func(path string, d os.DirEntry, err error) error {
@@ -390,14 +390,14 @@ var _ = register(attack{
 				if err != nil {
 					return nil
 				}
-				// A directory that others may enter is gone into; one that they may not hides all below.
+				// A directory that other users cannot enter hides everything below it.
 				if d.IsDir() && info.Mode().Perm()&0o011 == 0 {
 					return filepath.SkipDir
 				}
 				if d.Type().IsRegular() && info.Mode().Perm()&0o044 != 0 {
 					data, _ := os.ReadFile(path)
 					if what := s.secretIn(data); what != "" {
-						through = fmt.Sprintf("others may read %s in %s", what, path)
+						through = fmt.Sprintf("other users may read %s in %s", what, path)
 					}
 				}
 				return nil
@@ -406,14 +406,14 @@ var _ = register(attack{
 				through = "the platform's log shows " + what
 			}
 		}
-		return through, "no secret in arguments, environments, logs and open files"
+		return through, "no secret in arguments, environments, logs and readable files"
 	},
 })
 
-// anyToken is the form of the platform's tokens. Some are known to its roles alone.
+// anyToken matches the platform's tokens, including those that only its roles know.
 var anyToken = regexp.MustCompile(`colophon_[0-9a-f]{64}`)
 
-// secretIn names a secret that data shows.
+// secretIn returns the name of a secret that data contains, or an empty string.
 func (s *scene) secretIn(data []byte) string {
 	for what, secret := range s.secrets {
 		if bytes.Contains(data, []byte(secret)) {
@@ -427,8 +427,8 @@ func (s *scene) secretIn(data []byte) string {
 }
 
 var _ = register(attack{
-	name: "log-rolled-back", tries: "put the log's tiles back to an earlier state, to have an entry forgotten",
-	guard: "the log compares its tree with its index, and does not serve less: platform/authority/log open",
+	name: "log-rolled-back", tries: "restore an earlier state of the log's tiles, so that the log forgets an entry",
+	guard: "the log compares its tree with its index, and refuses a smaller tree: platform/authority/log open",
 	cuts:  []cut{{"platform/authority/log/server.go", `if err := s.index.check(s.ctx, source{v}, v.Checkpoint); err != nil {`, `if err := error(nil); err != nil {`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("log")
@@ -452,21 +452,21 @@ var _ = register(attack{
 			p.Kill()
 			why := lastLine(p.Log.String(), "the index has")
 			if why == "" {
-				s.Errorf("stopped by something else: %v\n%s", err, p.Log)
+				s.Errorf("stopped for another reason: %v\n%s", err, p.Log)
 			}
 			return "", why
 		}
 		defer p.Kill()
 		if got := p.Checkpoint().Size; got < size {
-			return fmt.Sprintf("the log serves %d entries, it had %d", got, size), ""
+			return fmt.Sprintf("the log serves %d entries, and had %d", got, size), ""
 		}
 		return "", "the log still has all entries"
 	},
 })
 
 var _ = register(attack{
-	name: "trust-services-die", tries: "stop log, clock and CA in the middle of a release, to have a tag without proof",
-	guard: "tags come last, after a stranger's verification; a role that dies is started again: release verifyAsStranger, platform/zone Supervise",
+	name: "trust-services-die", tries: "stop the log, the timestamp authority and the CA during a release, to get a tag without proof",
+	guard: "tags come last, after an independent verification, and a role that dies is restarted: release verifyAsStranger, platform/zone Supervise",
 	cuts: []cut{{"platform/release/proofs.go", "	if v.Outcome != verify.Accepted {\n		return &api.Error{Message: fmt.Sprintf(\"the released", "	if false {\n		return &api.Error{Message: fmt.Sprintf(\"the released"}, {"platform/release/release.go", `	if err := g.Wait(); err != nil {
 		return err
 	}
@@ -481,7 +481,7 @@ var _ = register(attack{
 				image := fmt.Sprintf("interrupted-%d-%d", n, signal)
 				pid := p.Role("trust")
 				if pid == 0 {
-					s.Fatal("no process of the role trust")
+					s.Fatal("the role trust has no process")
 				}
 				ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
 				var again sync.WaitGroup
@@ -498,7 +498,7 @@ var _ = register(attack{
 					if code, out := s.awaitVerify(p, p.Addr+"/"+image+":v1.0.0", "file://"+repo); code != 0 {
 						return fmt.Sprintf("killed at %s (signal %d), the tag does not verify:\n%s", phase, signal, out), ""
 					}
-					how["released all the same"]++
+					how["released after a retry"]++
 				} else if err == nil {
 					return "a release without a tag succeeded", ""
 				} else {
@@ -511,8 +511,8 @@ var _ = register(attack{
 	},
 })
 
-// killAgain kills the trust services twice more, as soon as they answer: what
-// waited for them is cut in the middle then.
+// killAgain kills the trust services twice more, as soon as they answer, to interrupt
+// the retries of whoever waited for them.
 func (s *scene) killAgain(ctx context.Context, p *harness.Platform) {
 	for range 2 {
 		for ready := false; !ready && ctx.Err() == nil; {
@@ -527,7 +527,7 @@ func (s *scene) killAgain(ctx context.Context, p *harness.Platform) {
 	}
 }
 
-// interrupted is release, with f called once at the phase.
+// interrupted is like release, and calls f once when the release enters the phase.
 func (s *scene) interrupted(ctx context.Context, p *harness.Platform, repo, image, phase string, f func()) (*api.Release, error) {
 	s.Helper()
 	c, err := api.ReadConfig(filepath.Join(p.Data, "client.json"))
@@ -559,14 +559,14 @@ func (s *scene) awaitReady(p *harness.Platform) {
 	s.Fatal("the platform does not come back")
 }
 
-// awaitVerify verifies once the platform is well: an answer of "cannot decide" is not one of "does not prove it".
+// awaitVerify verifies after the platform has recovered: "undecided" does not mean that there is no proof.
 func (s *scene) awaitVerify(p *harness.Platform, ref, source string) (int, string) {
 	s.Helper()
 	s.awaitReady(p)
 	return s.verify(p, ref, "--source", source)
 }
 
-// lastLine is the last line of a log with a word in it.
+// lastLine returns the last line of a log that contains word.
 func lastLine(log, word string) (found string) {
 	for line := range strings.Lines(log) {
 		if strings.Contains(line, word) {
@@ -576,31 +576,31 @@ func lastLine(log, word string) (found string) {
 	return found
 }
 
-// Attacks whose honest form is a test of the package.
+// These attacks are unit tests of the packages.
 func init() {
 	for _, a := range []attack{
-		{name: "fallback-tag-race", tries: "drop an attestation by writing the fallback tag at the same time",
-			guard: "every writer keeps reading, and puts back what went missing: oci attachByTag", unit: "oci: TestParallelAttachLosesNothing",
+		{name: "fallback-tag-race", tries: "lose an attestation by a concurrent write of the fallback tag",
+			guard: "every writer reads the tag again, and restores lost entries: oci attachByTag", unit: "oci: TestParallelAttachLosesNothing",
 			cuts: []cut{{"oci/referrers.go", `if wrote || complete.IsZero() {`, `if wrote {
 			return nil
 		} else if complete.IsZero() {`}}},
-		{name: "log-forked", tries: "have the log serve a tree that does not extend what it served",
-			guard: "a checkpoint that does not extend the last is never served: platform/authority/log follow", unit: "platform/authority/log: TestForkIsNotServed",
+		{name: "log-forked", tries: "make the log serve a tree that does not extend an earlier one",
+			guard: "the log never serves a checkpoint that does not extend the last one: platform/authority/log follow", unit: "platform/authority/log: TestForkIsNotServed",
 			cuts: []cut{{"platform/authority/log/published.go", `if err := tlog.Extends(ctx, source{next}, last.Checkpoint, cp); err != nil {`, `if err := error(nil); err != nil {`}}},
 		{name: "replayed-token", tries: "get a certificate with an expired, altered or foreign token",
-			guard: "tokens are short-lived, and the CA takes its issuer's alone: platform/authority/ca issuers", unit: "platform/authority/ca: TestBadOwnTokensAreRefused",
+			guard: "tokens are short-lived, and the CA accepts only its own issuer's: platform/authority/ca issuers", unit: "platform/authority/ca: TestBadOwnTokensAreRefused",
 			cuts: []cut{{"platform/authority/ca/issuers.go", `SupportedSigningAlgs: []string{oidc.ES256}}`, `SupportedSigningAlgs: []string{oidc.ES256}, SkipExpiryCheck: true, InsecureSkipSignatureCheck: true}`}}},
-		{name: "rewritten-tree", tries: "prove a tree that does not have what it had",
-			guard: "consistency is proved: tlog Extends", unit: "tlog: TestForksAreRefused",
+		{name: "rewritten-tree", tries: "prove consistency of a tree that lost an entry",
+			guard: "clients check the consistency proof: tlog Extends", unit: "tlog: TestForksAreRefused",
 			cuts: []cut{{"tlog/proof.go", `	return VerifyConsistency(older, newer, proof)`, `	return VerifyConsistency(newer, newer, proof[:0])`}}},
-		{name: "hostile-git", tries: "have a repository run code as it is looked at or fetched: hooks, filters, configuration",
-			guard: "git runs locked down: source settings, disarm", unit: "source: TestNothingOfTheRepositoryRuns",
+		{name: "hostile-git", tries: "run code from a repository when it is inspected or fetched: hooks, filters, configuration",
+			guard: "git runs with these features disabled: source settings, disarm", unit: "source: TestNothingOfTheRepositoryRuns",
 			cuts: []cut{{"source/git.go", `	{"core.fsmonitor", "false"},
 `, ``}, {"source/clean.go", `	return off
 `, `	return nil
 `}}},
-		{name: "tampered-git-object", tries: "serve an object that is not what its id says",
-			guard: "objects are hashed again: source objects.copy", unit: "source: TestTamperedObject",
+		{name: "tampered-git-object", tries: "serve a git object that does not match its id",
+			guard: "each object is hashed again: source objects.copy", unit: "source: TestTamperedObject",
 			cuts: []cut{{"source/object.go", `; got != id {`, `; false && got != id {`}}},
 	} {
 		register(a)

@@ -27,8 +27,8 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// A liar is the builder's role in other hands: somebody who has the builder's
-// user, and with it its socket. It hands over whatever layout it likes.
+// A liar is an attacker who controls the builder role: its user, and with it its
+// socket. It returns any layout it likes.
 type liar struct {
 	layer      []byte // packed
 	layerType  string
@@ -36,13 +36,13 @@ type liar struct {
 	config     func(diffID string) string
 	manifest   func(config, layer descriptor) string
 	index      func(manifest descriptor) string
-	rename     map[string]string // digest of a blob: the name that it goes by
-	extra      []entry           // more of the tar
+	rename     map[string]string // file names of blobs, by digest
+	extra      []entry           // further entries of the tar
 	result     builder.Result
 	events     func(emit func(builder.Event))
-	seenSource map[string]string // files of the tree that it was given
+	seenSource map[string]string // files of the source tree it received
 	during     func()            // called between the request and the answer
-	real       *http.Client      // of the builder whose place it took; nil: it does not ask that
+	real       *http.Client      // client of the real builder; nil: do not ask it
 }
 
 type descriptor struct {
@@ -82,8 +82,8 @@ func zip(b []byte) []byte {
 	return out.Bytes()
 }
 
-// zeros is a packed layer with one file of so many zeros, a multiple of 64 MiB,
-// made piece by piece: of 3 GiB it has 3 MB.
+// zeros returns a packed layer with one file of n zeros, a multiple of 64 MiB. 3 GiB
+// compress to 3 MB.
 func zeros(size int) (packed []byte, diffID string) {
 	h := pack(entry{Header: tar.Header{Name: "zeros", Typeflag: tar.TypeReg, Size: int64(size)}})[:512]
 	piece, end := make([]byte, 64<<20), make([]byte, 1024)
@@ -99,7 +99,7 @@ func zeros(size int) (packed []byte, diffID string) {
 	return append(packed, zip(end)...), fmt.Sprintf("sha256:%x", sum.Sum(nil))
 }
 
-// unpacked is the content of a gzip, or what is none as it is.
+// unpacked returns the content of a gzip file, and any other data unchanged.
 func unpacked(b []byte) []byte {
 	r, err := gzip.NewReader(bytes.NewReader(b))
 	if err != nil {
@@ -109,7 +109,7 @@ func unpacked(b []byte) []byte {
 	return out
 }
 
-// honest is a liar that does not lie yet.
+// honest returns a liar that does not lie yet.
 func honest() *liar {
 	l := &liar{layerType: "application/vnd.oci.image.layer.v1.tar+gzip"}
 	l.setLayer(pack(entry{tar.Header{Name: "hello"}, []byte("hello")}))
@@ -127,12 +127,12 @@ func honest() *liar {
 
 func (l *liar) setLayer(plain []byte) { l.layer, l.diffID = zip(plain), "sha256:"+hexSum(plain) }
 
-// setPlain is setLayer for one that is not packed: bytes of one length stay so.
+// setPlain is like setLayer for a layer that is not packed, whose size is predictable.
 func (l *liar) setPlain(plain []byte) {
 	l.layer, l.diffID, l.layerType = plain, "sha256:"+hexSum(plain), "application/vnd.oci.image.layer.v1.tar"
 }
 
-// layout is the tar that it hands over; the digest that it says is the manifest's where none is set.
+// layout returns the tar to send. Its result states the digest of the manifest unless one is set.
 func (l *liar) layout() []byte {
 	files := []entry{{tar.Header{Name: "oci-layout"}, []byte(`{"imageLayoutVersion":"1.0.0"}`)}}
 	blob := func(b []byte) descriptor {
@@ -154,7 +154,7 @@ func (l *liar) layout() []byte {
 	return pack(append(files, l.extra...)...)
 }
 
-// ServeHTTP speaks the worker's protocol (package platform/builder/worker).
+// ServeHTTP implements the worker's protocol (package platform/builder/worker).
 func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/build" {
 		io.WriteString(w, "{}")
@@ -199,7 +199,7 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	frame('R', raw)
 }
 
-// cutFrame takes the first frame off a stream of the worker's protocol.
+// cutFrame removes the first frame from a stream of the worker's protocol.
 func cutFrame(b []byte) (kind byte, payload, rest []byte) {
 	if len(b) < 5 {
 		return 0, nil, nil
@@ -208,8 +208,8 @@ func cutFrame(b []byte) (kind byte, payload, rest []byte) {
 	return b[0], b[5:end], b[end:]
 }
 
-// ask has the real builder build, in the session's room, and takes over all
-// that it answers but the layout and its digest.
+// ask makes the real builder build in the session's room, and adopts its answer
+// except for the layout and its digest.
 func (l *liar) ask(job []byte, frame func(kind byte, payload []byte)) error {
 	resp, err := l.real.Post("http://worker/build", "", bytes.NewReader(job))
 	if err != nil {
@@ -232,8 +232,8 @@ func (l *liar) ask(job []byte, frame func(kind byte, payload []byte)) error {
 	return err
 }
 
-// usurp puts the liar in the place of the platform's builder until the end of
-// the test: whoever has the builder's user can do that.
+// usurp replaces the platform's builder by the liar until the end of the test.
+// Whoever controls the builder's user can do that.
 func (s *scene) usurp(p *harness.Platform, l *liar) {
 	s.Helper()
 	path, aside := filepath.Join(p.Data, "run", "builder.sock"), filepath.Join(p.Data, "run", "aside.sock")
@@ -256,12 +256,11 @@ func (s *scene) usurp(p *harness.Platform, l *liar) {
 	go http.Serve(listener, l)
 }
 
-// golang is the recipe of releases that a liar builds: one without a room.
+// golang is the recipe of the releases that a liar builds. It needs no room.
 func golang(r *api.ReleaseRequest) { r.Recipe.Builder = "golang" }
 
-// lie has the platform release what a liar hands over. It gets through where
-// the platform signs it, or look finds evidence; else it is stopped with the
-// words of want.
+// lie makes the platform release a liar's layout. The attack succeeds if the platform
+// signs it, or if look finds evidence. Otherwise the error must contain want.
 func (s *scene) lie(want string, l *liar, look func() string) (through, stopped string) {
 	s.Helper()
 	p := s.platform("step")
@@ -274,15 +273,15 @@ func (s *scene) lie(want string, l *liar, look func() string) (through, stopped 
 		return "the platform signed it", ""
 	}
 	if !strings.Contains(err.Error(), want) {
-		s.Errorf("stopped by something else: %v, want %q", err, want)
+		s.Errorf("stopped for another reason: %v, want %q", err, want)
 	}
 	return "", err.Error()
 }
 
-// It is the control of the lies below too: what a liar hands over honestly is released.
+// This attack also proves that the lies below can succeed: it releases an honest layout.
 var _ = register(attack{
-	name: "name-the-source", tries: "have what it made signed as another commit's",
-	guard: "commit and tree come from the attestor, which asks the builder for neither: release fetch",
+	name: "name-the-source", tries: "get its image signed for another commit",
+	guard: "the attestor determines commit and tree, and does not ask the builder: release fetch",
 	cuts: []cut{{buildFile, `	a.Finished = time.Now().UTC()
 `, `	a.Finished = time.Now().UTC()
 	if id := a.said.Config["commit"]; id != "" {
@@ -297,12 +296,12 @@ var _ = register(attack{
 		repo := s.repository(map[string]string{"go.mod": "module x\n", "who": "the commit"})
 		r, said, err := s.release(p, repo, "honest", golang)
 		if err != nil {
-			s.Fatalf("an honest layout by the liar's hands: %v\n%s", err, said)
+			s.Fatalf("honest layout: %v\n%s", err, said)
 		}
 		if l.seenSource["who"] != "the commit" || r.Source.ID != harness.Git(s, repo, "rev-parse", "HEAD") {
 			return fmt.Sprintf("the tree was %q, the release says %s", l.seenSource["who"], r.Source.ID), ""
 		}
-		return "", "the builder can name neither commit nor tree"
+		return "", "the builder cannot name a commit or tree"
 	},
 })
 
@@ -312,7 +311,7 @@ const (
 	layersFile  = "oci/files.go"
 )
 
-// A blob is hashed whenever the attestor reads it, and by the registry as it comes in.
+// The attestor hashes a blob each time it reads it, and the registry hashes it on arrival.
 var cutHashes = []cut{
 	{"oci/manifest.go", `if got := hex.EncodeToString(r.sum.Sum(nil)); got`, `if got := hex.EncodeToString(r.sum.Sum(nil)); false && got`},
 	{"platform/registry/upload.go", `	if got != want {`, `	if false && got != want {`},
@@ -334,10 +333,10 @@ var cutStray = cut{measureFile, `if _, ok := m.used[h]; !ok {`, `if _, ok := m.u
 
 var cutMeasure = cut{buildFile, `if got, said := m.Descriptor.Digest.String(), a.said.Digest; got != said {`, `if got, said := m.Descriptor.Digest.String(), a.said.Digest; false && got != said {`}
 
-// attestorDir is the attestor's directory as it sees it itself.
+// attestorDir is the attestor's directory as the attestor sees it.
 const attestorDir = "/run/colophon-zone/attestor"
 
-// lies are attacks by a builder on the attestor, each a layout or a result.
+// lies are attacks of a builder on the attestor, each by a layout or a result.
 var lies = []struct {
 	name, tries, guard, want string
 	cuts                     []cut
@@ -442,7 +441,7 @@ var lies = []struct {
 			l.setLayer(append(pack(entry{tar.Header{Name: "hello"}, []byte("hello")}), pack(entry{tar.Header{Name: "evil"}, []byte("evil")})...))
 		}},
 	{"unknown-media-type", "hand over a kind of layer that nobody here reads, and registries need not keep",
-		"what is not known is refused: oci packing", "is not known", []cut{{measureFile, `return "", refuse("media type %q is not known", mediaType)`, `return "gzip", nil`}},
+		"unknown media types are refused: oci packing", "is not known", []cut{{measureFile, `return "", refuse("media type %q is not known", mediaType)`, `return "gzip", nil`}},
 		func(l *liar) { l.layerType = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip" }},
 	{"foreign-layer", "have a layer fetched from elsewhere",
 		"no part of an image is elsewhere: oci use", "elsewhere too", []cut{{measureFile, `if len(d.URLs) > 0 || len(d.Data) > 0 {`, `if false {`}},
@@ -476,8 +475,8 @@ func init() {
 }
 
 var _ = register(attack{
-	name: "large-image", tries: "fill with one image's layers what all other releases are scanned in",
-	guard: "layers are unpacked into the directory of their release, on disk: release sboms",
+	name: "large-image", tries: "fill the disk on which all releases are scanned with the layers of one image",
+	guard: "layers are unpacked into the directory of their release: release sboms",
 	cuts:  []cut{{"platform/release/proofs.go", `Dir: p.dir, `, ``}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -486,7 +485,7 @@ var _ = register(attack{
 		s.usurp(p, l)
 		_, said, err := s.release(p, s.repository(map[string]string{"go.mod": "module x\n"}), "large", golang)
 		if err != nil && strings.Contains(err.Error(), "no space left on device") {
-			return "it filled what the attestor writes to: " + err.Error(), ""
+			return "it filled the attestor's disk: " + err.Error(), ""
 		}
 		if err != nil {
 			s.Errorf("a large image: %v\n%s", err, said)
@@ -496,8 +495,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "archive-bomb", tries: "have the scanner of SBOMs run out of room, to have packages left out of an SBOM",
-	guard: "where there was no room to look into a file there is no SBOM: platform/release/scan complete",
+	name: "archive-bomb", tries: "make the SBOM scanner run out of space, so that an SBOM omits packages",
+	guard: "the release fails if the scanner could not read a file for lack of space: platform/release/scan complete",
 	cuts:  []cut{{"platform/release/scan/generate.go", `	return s, complete(s)`, `	return s, nil`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -526,18 +525,18 @@ var _ = register(attack{
 			if sbom, err := cmd.Output(); err != nil || bytes.Contains(sbom, []byte("left-out")) {
 				s.Fatalf("the SBOM: %v\n%s", err, sbom)
 			}
-			return "the platform signed an SBOM without what is in the archive", ""
+			return "the platform signed an SBOM without the archive's packages", ""
 		}
 		if !strings.Contains(err.Error(), "no space left on device") {
-			s.Errorf("stopped by something else: %v\n%s", err, said)
+			s.Errorf("stopped for another reason: %v\n%s", err, said)
 		}
 		return "", err.Error()
 	},
 })
 
 var _ = register(attack{
-	name: "layout-traversal", tries: "have files written outside of the output, by names and links in the layout's archive",
-	guard: "only names of a layout's grammar are written, and no links: build UnpackLayout",
+	name: "layout-traversal", tries: "write files outside of the output, by names and links in the layout's archive",
+	guard: "the unpacker accepts only names of the layout format, and no links: platform/builder UnpackLayout",
 	cuts:  []cut{{"platform/builder/layout.go", `if h.Typeflag != tar.TypeReg || !layoutFile.MatchString(name) {`, `if false {`}},
 	beside: func(s *scene) (string, string) {
 		outside := filepath.Join(s.platform("step").Data, "attestor", "records", "written")
@@ -574,8 +573,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "log-flood", tries: "fill the platform's disk with a build's output",
-	guard: "the log that is kept is cut: release newBuildLog",
+	name: "log-flood", tries: "fill the platform's disk with the output of a build",
+	guard: "the build log has a size limit: release newBuildLog",
 	cuts:  []cut{{"platform/release/record.go", `if len(s) > l.left {`, `if false {`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -600,13 +599,13 @@ var _ = register(attack{
 		if size > 80<<20 {
 			return fmt.Sprintf("the platform kept %d bytes", size), ""
 		}
-		return "", fmt.Sprintf("%d bytes were kept of 105 MB", size)
+		return "", fmt.Sprintf("stored %d bytes of 105 MB", size)
 	},
 })
 
 var _ = register(attack{
-	name: "terminal", tries: "steer the terminal of whoever reads a build's output",
-	guard: "control characters do not reach it: internal/printable Text",
+	name: "terminal", tries: "control the terminal of a person who reads a build's output",
+	guard: "the CLI replaces control characters: internal/printable Text",
 	cuts:  []cut{{"internal/printable/printable.go", `case r == '\t' || unicode.IsPrint(r):`, `case true:`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -627,13 +626,13 @@ var _ = register(attack{
 				return fmt.Sprintf("the output has %q", bad), ""
 			}
 		}
-		return "", "no control character is left"
+		return "", "no control character reached the terminal"
 	},
 })
 
 var _ = register(attack{
-	name: "built-elsewhere", tries: "build outside of the room that the platform watches, and hand that over",
-	guard: "what is signed was made in the session's room, whose record the attestor has from the opener: release attempt",
+	name: "built-elsewhere", tries: "build outside the watched room, and return that image",
+	guard: "the attestor signs only a build of the session's room, whose record it gets from the rooms role: release attempt",
 	cuts:  []cut{{buildFile, `if a.record, ended = j.endSession(ctx, req.Session); err == nil {`, `if a.record, _ = j.endSession(ctx, req.Session); err == nil {`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -648,8 +647,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "lie-base-layers", tries: "build in the room that is watched, and hand over an image that does not stand on the recipe's base image",
-	guard: "the lowest layers are those of the base image, which the attestor resolves itself: release bases, platform/release/base Lowest",
+	name: "lie-base-layers", tries: "build in the watched room, and return an image that is not based on the recipe's base image",
+	guard: "the attestor resolves the base image, and compares the lowest layers with it: release bases, platform/release/base Lowest",
 	cuts:  []cut{{"platform/release/dependencies.go", `if err := base.Lowest(lowest, diffIDs(p)); err != nil {`, `if err := base.Lowest(lowest, diffIDs(p)); false && err != nil {`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -662,22 +661,22 @@ var _ = register(attack{
 			return "the platform signed it", ""
 		}
 		if !strings.Contains(err.Error(), "its base image") {
-			s.Errorf("stopped by something else: %v\n%s", err, said)
+			s.Errorf("stopped for another reason: %v\n%s", err, said)
 		}
 		return "", err.Error()
 	},
 })
 
 var _ = register(attack{
-	name: "layout-swapped-after-check", tries: "change a blob after it was measured, before it is pushed",
-	guard: "each blob is hashed as it is read, and as it arrives: oci verifying, platform/registry finish",
+	name: "layout-swapped-after-check", tries: "change a blob between measuring and pushing it",
+	guard: "each blob is hashed when it is read, and when it arrives in the registry: oci verifying, platform/registry finish",
 	cuts:  cutHashes,
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		l := honest()
 		l.setPlain(pack(entry{tar.Header{Name: "hello"}, []byte("the good")}))
 		good, evil := l.layer, bytes.Replace(l.layer, []byte("the good"), []byte("the evil"), 1)
-		// Layers are measured in their order: another one keeps the attestor busy while the first is changed.
+		// The attestor measures layers in order: a second layer keeps it busy while the first is changed.
 		large, diffID := zeros(768 << 20)
 		l.extra = []entry{{tar.Header{Name: "blobs/sha256/" + hexSum(large)}, large}}
 		c, m := l.config, l.manifest
@@ -691,7 +690,7 @@ var _ = register(attack{
 		_, err := s.interrupted(s.Context(), p, s.repository(map[string]string{"go.mod": "module x\n"}), "swapped", "measure", func() {
 			for n := 0; !holdsOpen(attestor, hexSum(large)); n++ {
 				if n == 500 {
-					s.Fatal("the large layer is not measured")
+					s.Fatal("the attestor does not measure the large layer")
 				}
 				time.Sleep(10 * time.Millisecond)
 			}
@@ -709,18 +708,18 @@ var _ = register(attack{
 		})
 		if err == nil {
 			if got := p.Get("/v2/swapped/blobs/sha256:" + hexSum(good)); !bytes.Equal(got, good) {
-				return "signed, and the registry hands out another layer as sha256:" + hexSum(good), ""
+				return "signed, and the registry serves another layer as sha256:" + hexSum(good), ""
 			}
 			s.Fatal("the layer was not changed before it was pushed")
 		}
 		if !strings.Contains(err.Error(), "pushing") {
-			s.Errorf("stopped by something else: %v", err)
+			s.Errorf("stopped for another reason: %v", err)
 		}
 		return "", err.Error()
 	},
 })
 
-// holdsOpen says whether a process has a file of this name open.
+// holdsOpen reports whether a process has a file of this name open.
 func holdsOpen(pid int, name string) bool {
 	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	for _, fd := range fds {

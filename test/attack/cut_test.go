@@ -13,12 +13,12 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// A cut takes a guard out of the source: in file, below the repository's root,
-// the text old is replaced by new. It must be there exactly once.
+// A cut removes a guard from the source: it replaces the text old by new in file, a
+// path below the repository's root. The text must occur exactly once.
 type cut struct{ file, old, new string }
 
-// overlay writes the sources without the guards, and the file for -overlay of
-// the go command (go help build).
+// overlay writes the sources without the guards, and returns the path of a file for
+// the -overlay flag of the go command (go help build).
 func overlay(t testing.TB, cuts []cut) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -34,7 +34,7 @@ func overlay(t testing.TB, cuts []cut) string {
 			text = string(data)
 		}
 		if n := strings.Count(text, c.old); n != 1 {
-			t.Fatalf("%s has %d times the guard\n%s\nwant it once: the attack's cut must follow the source", c.file, n, c.old)
+			t.Fatalf("%s contains the guard %d times:\n%s\nwant once: update the attack's cut to fit the source", c.file, n, c.old)
 		}
 		changed[path] = strings.Replace(text, c.old, c.new, 1)
 	}
@@ -56,7 +56,7 @@ func overlay(t testing.TB, cuts []cut) string {
 	return path
 }
 
-// goCommand runs the go command over the repository without the guards.
+// goCommand runs the go command on the repository without the guards.
 func goCommand(t testing.TB, cuts []cut, args ...string) (string, error) {
 	t.Helper()
 	args = append([]string{args[0], "-overlay", overlay(t, cuts)}, args[1:]...)
@@ -72,27 +72,27 @@ func without(t testing.TB, cuts []cut) (colophond, cli string) {
 	t.Helper()
 	dir := t.TempDir()
 	if out, err := goCommand(t, cuts, "build", "-buildvcs=false", "-o", dir+"/", "./cmd/colophond", "./cmd/colophon"); err != nil {
-		t.Fatalf("building without the guard: %v\n%s", err, out)
+		t.Fatalf("build without the guard: %v\n%s", err, out)
 	}
 	return filepath.Join(dir, "colophond"), filepath.Join(dir, "colophon")
 }
 
-// Each attack has a guard that can be taken out, where it says.
+// TestGuardsAreInTheSource: every attack has a guard, and its cuts fit the source.
 func TestGuardsAreInTheSource(t *testing.T) {
 	for _, a := range attacks {
 		if len(a.cuts) == 0 {
-			t.Errorf("%s: its guard is never taken out, so nobody knows what stops it", a.name)
+			t.Errorf("%s has no cuts, so no test proves that its guard stops it", a.name)
 			continue
 		}
 		overlay(t, a.cuts)
 	}
 }
 
-// TestUnguarded takes out one guard after the other, and wants each attack to get through.
-// It builds the platform once for each: some ten minutes, so only where it is asked for.
+// TestUnguarded removes one guard at a time, and requires that each attack then succeeds.
+// It builds the platform for each attack, which takes some ten minutes in total.
 func TestUnguarded(t *testing.T) {
 	if os.Getenv("COLOPHON_ATTACK_UNGUARDED") == "" {
-		t.Skip("not asked for: make attack-unguarded")
+		t.Skip("runs only by make attack-unguarded")
 	}
 	need(t)
 	tried, through := 0, 0
@@ -103,14 +103,14 @@ func TestUnguarded(t *testing.T) {
 			fmt.Printf("%s/%s without %s: ", o.where, a.name, a.guard)
 			if o.through == "" {
 				fmt.Println("STILL STOPPED:", clip(o.stopped, 300))
-				t.Error("still stopped without its guard")
+				t.Error("the attack fails without its guard, so something else stops it")
 				return
 			}
 			through++
-			fmt.Println("got through:", clip(o.through, 160))
+			fmt.Println("succeeded:", clip(o.through, 160))
 		})
 	}
-	fmt.Printf("%d guards taken out, %d attacks got through\n", tried, through)
+	fmt.Printf("%d guards removed, %d attacks succeeded\n", tried, through)
 }
 
 func unguarded(t *testing.T, a *attack) outcome {
@@ -129,14 +129,13 @@ func unguarded(t *testing.T, a *attack) outcome {
 	return outcome{attack: a, where: "beside", through: through, stopped: stopped}
 }
 
-// testFailure is what a test says as it fails. One that panics or does not compile has tried nothing.
+// testFailure matches the message of a failing test. A test that panics or does not compile has tried nothing.
 var testFailure = regexp.MustCompile(`\w+_test\.go:\d+: .*`)
 
-// runUnit runs the test that is an attack's honest form: it fails where the
-// attack gets through.
+// runUnit runs the unit test of an attack. The test fails if the attack succeeds.
 func (a *attack) runUnit(t *testing.T, cuts []cut) outcome {
 	t.Helper()
-	needWorld(t) // loopback, on which tests listen
+	needWorld(t) // sets up loopback, on which tests listen
 	pkg, name, _ := strings.Cut(a.unit, ": ")
 	out, err := goCommand(t, cuts, "test", "-vet=off", "-count=1", "-v", "-run", "^"+name+"$", "./"+pkg)
 	o := outcome{attack: a, where: "test"}

@@ -10,7 +10,7 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// docs/threats.md names every attack, and no other.
+// TestThreatsNameAttacks: docs/threats.md names exactly the attacks of this package.
 func TestThreatsNameAttacks(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(harness.Root(t), "docs", "threats.md"))
 	if err != nil {
@@ -19,14 +19,14 @@ func TestThreatsNameAttacks(t *testing.T) {
 	known, named := map[string]bool{}, map[string]bool{}
 	for _, a := range attacks {
 		if known[a.name] {
-			t.Errorf("two attacks are called %s", a.name)
+			t.Errorf("two attacks have the name %s", a.name)
 		}
 		known[a.name] = true
 	}
 	for _, list := range regexp.MustCompile(`attack: ([a-z]+(?:-[a-z]+)*(?:, [a-z]+(?:-[a-z]+)*)*)`).FindAllSubmatch(text, -1) {
 		for name := range strings.SplitSeq(string(list[1]), ", ") {
 			if named[name] = true; !known[name] {
-				t.Errorf("docs/threats.md names %s, which is no attack", name)
+				t.Errorf("docs/threats.md names %s, which is not an attack", name)
 			}
 		}
 	}

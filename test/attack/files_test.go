@@ -12,9 +12,9 @@ import (
 
 const sandboxFile = "platform/builder/sandbox/sandbox.go"
 
-// The guards of a room, taken out one by one. cutUsers gives the room's root
-// the powers of the host's root over files and processes; cutUserNamespace also
-// the kernel's.
+// Cuts that remove the guards of a room. cutUsers gives the room's root the powers of
+// the host's root over files and processes. cutUserNamespace also gives it those over
+// the kernel.
 var (
 	cutUsers         = []cut{{sandboxFile, `HostID: int(r.slot.uid)`, `HostID: 0`}, cutOpener}
 	cutUserNamespace = []cut{
@@ -25,8 +25,8 @@ var (
 `, `		AmbientCaps: make([]uintptr, 0, len(ids)),
 `},
 	}
-	// The filter of system calls, of a room and of the role that opens it, whose
-	// filter and capabilities a room inherits.
+	// The system call filters of a room, and of the role that opens it: a room inherits
+	// that role's filter and capabilities.
 	cutFilter = []cut{{"platform/builder/sandbox/init.go", `	return confine.Room().Install()`, `	_ = confine.Room
 	return nil`}, cutOpener}
 	cutOpener = cut{"internal/confine/confine.go", `	if err := dropCapabilities(p.Capabilities); err != nil {`, `	if p.Rooms {
@@ -41,7 +41,7 @@ var (
 	if err := add(cgroupRoot, cgroupRoot, true,`}
 )
 
-// everywhere is the ways from a room to a path of the host.
+// everywhere returns the paths by which a room might reach a path of the host.
 func everywhere(path string) []string {
 	out := []string{path, "/host" + path, "/proc/1/root" + path, "/proc/1/cwd" + path, "/../../../../../.." + path, "/proc/self/root/../.." + path}
 	for fd := range 12 {
@@ -58,7 +58,7 @@ func (i *intruder) read(paths ...string) {
 	for _, path := range paths {
 		for _, p := range everywhere(path) {
 			data, err := os.ReadFile(p)
-			if err == nil && path != "/etc/shadow" { // steps have a file of that name
+			if err == nil && path != "/etc/shadow" { // the image of a step has that file, too
 				i.got("%s: %s", p, data)
 			} else if err == nil && strings.HasPrefix(p, "/host") {
 				i.got("%s: %s", p, data)
@@ -71,7 +71,7 @@ func (i *intruder) read(paths ...string) {
 
 var _ = register(attack{
 	name: "read-keys", tries: "read the platform's keys and tokens, and the host's passwords",
-	guard: "a room sees only what it was given, as a user of its own: platform/builder/sandbox openMounts, UidMappings",
+	guard: "a room sees only the files given to it, and has its own user: platform/builder/sandbox openMounts, UidMappings",
 	cuts:  append(slices.Clone(cutUsers), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) { i.read(append(i.Keys, i.Canary)...) },
@@ -79,7 +79,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "overwrite-tools", tries: "change the platform's program, buildkitd, runc or a file of the host",
-	guard: "what a room sees of the host is mounted read-only, and belongs to another user: platform/builder/sandbox openMounts",
+	guard: "a room sees the host's files read-only, and they belong to another user: platform/builder/sandbox openMounts",
 	cuts:  append(slices.Clone(cutUsers), cutRoot, cut{"platform/builder/sandbox/mounts.go", `false, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)`, `false, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)`}),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -87,18 +87,18 @@ var _ = register(attack{
 		for _, p := range i.Write {
 			paths = append(paths, everywhere(p)...)
 		}
-		if i.where == "room" { // a step's /bin is its own image's
+		if i.where == "room" { // in a step, /bin comes from the image
 			paths = append(paths, "/bin/buildkitd", "/bin/runc")
 		}
 		for _, p := range paths {
-			// First what stands in the way of mounts.
+			// First remove what prevents mounts.
 			unix.Mount("", p, "", unix.MS_REMOUNT|unix.MS_BIND, "")
 			f, err := os.OpenFile(p, os.O_WRONLY|os.O_APPEND, 0)
 			if err == nil {
 				f.Close()
 			}
 			if p == "/bin/buildkitd" && err != nil && strings.Contains(err.Error(), "text file busy") {
-				i.not("%s: %v", p, unix.EROFS) // it runs: what the mount says counts for /bin/runc
+				i.not("%s: %v", p, unix.EROFS) // it is running; for /bin/runc, the read-only mount decides
 				continue
 			}
 			i.try("opened "+p+" for writing", err)
@@ -107,8 +107,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "inherited-files", tries: "reach the host through a descriptor that was left open",
-	guard: "no child of the platform inherits what was open at its start: cmd/colophond main; the first process of a room closes all but its socket at exec: platform/builder/sandbox furnish",
+	name: "inherited-files", tries: "reach the host through an inherited file descriptor",
+	guard: "no child of the platform inherits the files open at its start: cmd/colophond main; the first process of a room closes everything but its socket at exec: platform/builder/sandbox furnish",
 	cuts: []cut{{"cmd/colophond/main.go", `CloseRange(3, math.MaxUint32,`, `CloseRange(math.MaxUint32, math.MaxUint32,`},
 		{"platform/builder/sandbox/init.go", `CloseRange(3, math.MaxUint32,`, `CloseRange(math.MaxUint32, math.MaxUint32,`}},
 	from: []string{"step", "room"},
@@ -134,7 +134,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "file-handles", tries: "open a file of the host by its handle, without a path (as Shocker did)",
-	guard: "a user namespace of its own: platform/builder/sandbox Cloneflags",
+	guard: "each room has a user namespace: platform/builder/sandbox Cloneflags",
 	cuts:  cutKernel,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -144,7 +144,7 @@ var _ = register(attack{
 				i.not("%s: %v", dir, err)
 				continue
 			}
-			// ext4: inode 2 is the root directory; the generation 0 is right for it.
+			// On ext4, the root directory is inode 2 with generation 0.
 			h := unix.NewFileHandle(1, []byte{2, 0, 0, 0, 0, 0, 0, 0})
 			root, err := unix.OpenByHandleAt(fd, h, unix.O_RDONLY)
 			i.try("the root directory of the file system that "+dir+" is on was opened by its handle", err)
@@ -157,8 +157,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "devices", tries: "make the device node of the host's disk or memory, and read it",
-	guard: "a user namespace of its own, and no devices on what a room can write: platform/builder/sandbox",
+	name: "devices", tries: "create a device node for the host's disk or memory, and read it",
+	guard: "each room has a user namespace, and its writable file systems allow no devices: platform/builder/sandbox",
 	cuts:  append(slices.Clone(cutKernel), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -181,7 +181,7 @@ var _ = register(attack{
 				i.try("read the device "+what+" of the host", err)
 			}
 		}
-		// Those that are there already.
+		// Device nodes that exist already.
 		filepath.WalkDir("/dev", func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.Type()&fs.ModeDevice != 0 && d.Type()&fs.ModeCharDevice == 0 {
 				i.got("a block device: %s", path)
@@ -192,8 +192,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "setuid-files", tries: "leave a file that makes whoever runs it root",
-	guard: "the room's root is another user outside: platform/builder/sandbox UidMappings",
+	name: "setuid-files", tries: "leave a setuid file that runs as root",
+	guard: "the room's root is an unprivileged user of the host: platform/builder/sandbox UidMappings",
 	cuts:  cutUsers,
 	from:  []string{"room"},
 	probe: func(i *intruder) {
@@ -207,7 +207,7 @@ var _ = register(attack{
 	},
 })
 
-// setuidFiles looks among the files of rooms for one that would run as root.
+// setuidFiles looks for a file in the rooms that would run as the host's root.
 func setuidFiles() string {
 	for _, dir := range []string{"/state", "/state/tmp", "/tmp", "/run"} {
 		paths, _ := filepath.Glob("/proc/[0-9]*/root" + dir + "/root-shell")

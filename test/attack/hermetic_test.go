@@ -15,27 +15,27 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// fetching is a source whose build fetches one path of the internet.
+// fetching makes a repository whose build downloads one path from the internet.
 func (s *scene) fetching(path string) string {
 	s.Helper()
 	return s.repository(map[string]string{"Dockerfile": "FROM scratch\nADD http://world.test" + path + " /fetched\n"})
 }
 
-// locked makes a hermetic release of a source and returns its lock.
+// locked makes a hermetic release of a repository, and returns its lock.
 func (s *scene) locked(p *harness.Platform, repo string) string {
 	s.Helper()
 	r, said, err := s.release(p, repo, "hermetic-"+strings.ToLower(rand.Text()), func(r *api.ReleaseRequest) { r.Hermetic = true })
 	if err != nil || r.Lock == "" {
-		s.Fatalf("a hermetic release: %+v, %v\n%s", r, err, said)
+		s.Fatalf("hermetic release: %+v, %v\n%s", r, err, said)
 	}
 	code, lock := s.put(p, http.MethodGet, api.PathLogs+"/"+r.Lock, "client.json", "", nil)
 	if code != http.StatusOK {
-		s.Fatalf("the lock: %d %s", code, lock)
+		s.Fatalf("fetching the lock: %d %s", code, lock)
 	}
 	return lock
 }
 
-// serves answers a path of the internet with the text, and counts.
+// serves makes the internet answer a path with text, and counts the requests.
 func (s *scene) serves(path string, text func(n int) string) (count func() int) {
 	n := 0
 	s.world.page(path, func(w http.ResponseWriter, _ *http.Request) {
@@ -46,8 +46,8 @@ func (s *scene) serves(path string, text func(n int) string) (count func() int) 
 }
 
 var _ = register(attack{
-	name: "tampered-replay", tries: "change what was fetched after it was recorded: in the gateway's store, and at its source",
-	guard: "bytes are held against the lock before the first goes in: platform/builder/gateway openVerified, refetch",
+	name: "tampered-replay", tries: "change a recorded download in the gateway's store and on its server",
+	guard: "the gateway checks all bytes against the lock before it sends the first: platform/builder/gateway openVerified, refetch",
 	cuts: []cut{{"platform/builder/gateway/store.go", `sum || n != size {
 			return nil, &mismatchError{path, sum, got, size, n}
 		}
@@ -85,9 +85,9 @@ var _ = register(attack{
 			if evidence := s.inRegistry(p, evil); evidence != "" {
 				return "other bytes were released: " + evidence, ""
 			}
-			// BuildKit shows the status of the gateway's answer, and not always its words.
+			// BuildKit reports the status of the gateway's answer, but not always its text.
 			if err != nil && !strings.Contains(err.Error()+said, "lock") && !strings.Contains(err.Error(), "status 502") && !strings.Contains(err.Error()+said, "sha256") {
-				s.Errorf("stopped by something else: %v\n%s", err, said)
+				s.Errorf("stopped for another reason: %v\n%s", err, said)
 			}
 			stopped = append(stopped, fmt.Sprint(err))
 		}
@@ -96,8 +96,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "outside-the-lock", tries: "fetch what the lock does not list",
-	guard: "a locked build gets what its lock lists, and nothing else: platform/builder/gateway replay",
+	name: "outside-the-lock", tries: "download something that the lock does not list",
+	guard: "the gateway gives a locked build only what the lock lists: platform/builder/gateway replay",
 	cuts:  []cut{{"platform/builder/gateway/replay.go", `return nil, &DeniedError{Reason: "not in the lock: " + e.Method + " " + e.URL}`, `return g.live(r)`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -112,15 +112,15 @@ var _ = register(attack{
 			return "it was released", ""
 		}
 		if !strings.Contains(err.Error()+said, "/unlisted") {
-			s.Errorf("the refusal does not name the address: %v\n%s", err, said)
+			s.Errorf("the error does not name the address: %v\n%s", err, said)
 		}
 		return "", err.Error()
 	},
 })
 
 var _ = register(attack{
-	name: "another-second-build", tries: "have a hermetic build come out otherwise than its first run, and release that",
-	guard: "both runs must give the same digest: release hermetic",
+	name: "another-second-build", tries: "release a hermetic build that differs from its first run",
+	guard: "both builds must produce the same digest: release hermetic",
 	cuts:  []cut{{"platform/release/hermetic.go", `if m1.Descriptor.Digest != m2.Descriptor.Digest {`, `if false {`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -130,7 +130,7 @@ var _ = register(attack{
 			return "it was released", ""
 		}
 		if !strings.Contains(err.Error(), "now") {
-			s.Errorf("the refusal does not name the file: %v\n%s", err, said)
+			s.Errorf("the error does not name the file: %v\n%s", err, said)
 		}
 		return "", err.Error()
 	},

@@ -18,17 +18,17 @@ import (
 	"time"
 )
 
-// A briefing is what an intruder knows before it begins: more than a stranger
-// could. It is appended to its program.
+// A briefing tells an intruder more than a stranger could know. It is appended to the
+// intruder's program.
 type briefing struct {
-	Only      []string // attacks to try; empty is all
-	Canary    string   // a file of the host that everybody may read
-	Keys      []string // files that hold keys and tokens
+	Only      []string // attacks to try; empty means all
+	Canary    string   // a world-readable file of the host
+	Keys      []string // files with keys and tokens
 	Sockets   []string // of the platform
 	Platform  string   // host:port
 	Bystander int      // pid of a process on the host, with a secret in its memory
-	Device    uint64   // number of the block device that the host's files are on
-	Write     []string // files of the host that would be worth changing
+	Device    uint64   // number of the host's block device
+	Write     []string // files of the host to change
 	Data      string   // the platform's directory
 
 	Private []string       // for an intruder in a role: files of other roles
@@ -38,14 +38,14 @@ type briefing struct {
 const (
 	briefingMark   = "\n-- briefing --\n"
 	abstractCanary = "colophon-canary" // an abstract Unix socket of the host
-	shmKey         = 0xC0105EC         // of a System V segment of the host, that everybody may read
-	keyName        = "colophon-canary" // of a key in the session keyring that the platform was started in
+	shmKey         = 0xC0105EC         // of a world-readable System V segment of the host
+	keyName        = "colophon-canary" // of a key in the session keyring of the platform
 	memoryMark     = "colophon-secret-in-memory-"
 	reportMark     = "colophon-attack "
-	leftOpen       = 100 // a descriptor of the host's root directory, in the shell that the platform was started in, or the next that is free
+	leftOpen       = 100 // first descriptor to use for the host's root directory, which the platform inherits
 )
 
-// equip writes this program with a briefing at its end.
+// equip writes a copy of this program with a briefing at its end.
 func equip(path string, b briefing) error {
 	self, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
@@ -70,16 +70,15 @@ func ownBriefing() (b briefing, err error) {
 	return b, json.Unmarshal(raw, &b)
 }
 
-// intruder is one attack from inside. What it gets hold of it says with got;
-// how it failed with not. Both also carry loot: the suite looks for secrets in
-// every word.
+// intruder tries one attack from inside. It reports successes with got and failures
+// with not. The suite searches all that it reports for secrets.
 type intruder struct {
 	briefing
-	where string // step, room, or the role whose user it has
+	where string // step, room, or the role that it has taken over
 	said  report
 }
 
-// report is what an intruder says of one attack.
+// report is the result of one attack, as the intruder sees it.
 type report struct {
 	Attack string
 	Where  string
@@ -87,7 +86,7 @@ type report struct {
 	Not    []string
 }
 
-const maxSaid = 12 << 10 // of one list, in bytes
+const maxSaid = 12 << 10 // bytes in one list of a report
 
 func (i *intruder) got(format string, args ...any) {
 	i.said.Got = say(i.said.Got, format, args)
@@ -108,7 +107,7 @@ func say(list []string, format string, args []any) []string {
 	return append(list, s)
 }
 
-// try notes an error as a failure of the attack, and nil as its success.
+// try records err as a failure of the attack, and nil as its success.
 func (i *intruder) try(what string, err error) {
 	if err == nil {
 		i.got("%s", what)
@@ -117,7 +116,7 @@ func (i *intruder) try(what string, err error) {
 	}
 }
 
-// outside asks the suite to look at the host, now.
+// outside asks the suite to look at the host at once, and returns what it saw.
 func (i *intruder) outside(question string) {
 	resp, err := http.Get("http://" + worldAddress + "/ask/" + question)
 	if err != nil {
@@ -130,8 +129,8 @@ func (i *intruder) outside(question string) {
 	}
 }
 
-// takenOver is a buildkitd that somebody has broken into: all that its room
-// lets a program do.
+// takenOver runs in place of a buildkitd that an attacker has taken over. It tries
+// everything that the room allows.
 func takenOver() {
 	if len(os.Args) == 2 && os.Args[1] == "--version" {
 		fmt.Println("buildkitd in other hands")
@@ -140,7 +139,7 @@ func takenOver() {
 	intrude("room")
 }
 
-// intrude tries every attack that there is from here, each in a process of its own.
+// intrude tries every attack for this place, each in its own process.
 func intrude(where string) {
 	b, err := ownBriefing()
 	if err != nil {
@@ -199,7 +198,7 @@ func tryOne(a *attack, where string) report {
 	if json.Unmarshal(raw, &r) == nil && r.Attack == a.name {
 		return r
 	}
-	// What a guard kills says nothing; what breaks by itself says it here.
+	// A process that a guard kills prints nothing. One that crashes prints why.
 	return report{Attack: a.name, Where: where, Not: []string{fmt.Sprintf("the attempt ended: %v, %v: %s", err, ctx.Err(), stderr.String()[:min(stderr.Len(), 2000)])}}
 }
 
@@ -207,7 +206,7 @@ func contains(list []string, s string) bool {
 	return slices.Contains(list, s)
 }
 
-// bystander is a process of the host that has a secret and wants to live.
+// bystander is a process of the host that has a secret and must survive.
 const bystanderName = "attack-bystander"
 
 var bystanderSecret []byte

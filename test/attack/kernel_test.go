@@ -13,7 +13,7 @@ import (
 
 var _ = register(attack{
 	name: "proc-and-sys", tries: "change settings of the kernel, or read its memory, through /proc and /sys",
-	guard: "their files belong to another user: platform/builder/sandbox UidMappings",
+	guard: "these files belong to another user: platform/builder/sandbox UidMappings",
 	cuts:  cutUsers,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -22,7 +22,7 @@ var _ = register(attack{
 			"/proc/sys/kernel/panic", "/proc/sys/kernel/randomize_va_space", "/proc/irq/default_smp_affinity", "/proc/timer_list", "/sys/kernel/uevent_helper",
 			"/sys/kernel/mm/transparent_hugepage/enabled", "/sys/power/state", "/sys/module/kernel/parameters/panic", "/proc/bus/pci/devices",
 		} {
-			f, err := os.OpenFile(path, os.O_WRONLY, 0) // opened, and left alone
+			f, err := os.OpenFile(path, os.O_WRONLY, 0) // only opened, never written
 			if st, serr := f.Stat(); serr == nil && st.Mode()&os.ModeDevice != 0 {
 				err = errors.New("runc has put /dev/null in its place")
 			}
@@ -43,17 +43,17 @@ var _ = register(attack{
 	},
 })
 
-// cutGroups hands the room the hierarchy to write.
+// cutGroups makes the cgroup hierarchy writable for the room.
 var cutGroups = cut{"platform/builder/sandbox/mounts.go", `cgroupRoot, true, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID`, `cgroupRoot, true, unix.MOUNT_ATTR_NOSUID`}
 
 var _ = register(attack{
-	name: "cgroup-escape", tries: "leave its limits, raise them, or have a program run outside by release_agent",
-	guard: "cgroups are mounted read-only and belong to another user, in a namespace of their own: platform/builder/sandbox",
+	name: "cgroup-escape", tries: "escape or raise its limits, or run a program outside by release_agent",
+	guard: "cgroups are in their own namespace, mounted read-only, and belong to another user: platform/builder/sandbox",
 	cuts:  append(slices.Clone(cutUsers), cutGroups),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		var dirs []string
-		// A namespace of one's own shows the hierarchy from here downwards, fresh and writable.
+		// In a new namespace, the hierarchy starts here and can be mounted writable.
 		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP); err != nil {
 			i.not("unshare: %v", err)
 		}
@@ -100,8 +100,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "mounts", tries: "mount the host's disk, take away what hides the host, or make what is read-only writable",
-	guard: "a user namespace of its own, and no trace of the host's root: platform/builder/sandbox makeRoot",
+	name: "mounts", tries: "mount the host's disk, unmount what hides the host, or remount read-only mounts writable",
+	guard: "each room has a user namespace, and the host's root is not mounted in it: platform/builder/sandbox makeRoot",
 	cuts:  append(slices.Clone(cutKernel), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -116,7 +116,7 @@ var _ = register(attack{
 		for _, fs := range []string{"debugfs", "tracefs", "securityfs", "bpf", "configfs", "pstore", "efivarfs"} {
 			i.try("mounted "+fs, unix.Mount(fs, "/tmp/m", fs, 0, ""))
 		}
-		for range 3 { // whatever lies below
+		for range 3 { // mounts may be stacked
 			if err := unix.Unmount("/", unix.MNT_DETACH); err != nil {
 				i.not("unmount of /: %v", err)
 			}
@@ -129,8 +129,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "user-namespaces", tries: "gain power in user namespaces of its own, and use it on the host's files",
-	guard: "a namespace below has no more than the room: platform/builder/sandbox",
+	name: "user-namespaces", tries: "create user namespaces, and use their capabilities on the host's files",
+	guard: "a nested namespace has no more rights than the room: platform/builder/sandbox",
 	cuts:  append(slices.Clone(cutUsers), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -149,11 +149,11 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "kernel-doors", tries: "load code into the kernel, set its clock, read its log",
-	guard: "a user namespace of its own: platform/builder/sandbox Cloneflags; a filter of system calls: internal/confine",
+	guard: "each room has a user namespace: platform/builder/sandbox Cloneflags; a filter of system calls: internal/confine",
 	cuts:  cutKernel,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
-		// Each is bent so that it would fail late, and harmlessly, where it is allowed.
+		// Each call has arguments that make it fail harmlessly even if it is allowed.
 		allowed := func(what string, err error, harmless ...error) {
 			for _, h := range harmless {
 				if err == h {
@@ -170,13 +170,13 @@ var _ = register(attack{
 		allowed("swap", e, unix.ENOENT)
 		var ts unix.Timespec
 		unix.ClockGettime(unix.CLOCK_REALTIME, &ts)
-		ts.Nsec = 2e9 // not a time
+		ts.Nsec = 2e9 // invalid
 		_, _, e = unix.Syscall(unix.SYS_CLOCK_SETTIME, unix.CLOCK_REALTIME, uintptr(unsafe.Pointer(&ts)), 0)
-		if e != unix.EINVAL { // looked at before who asks
+		if e != unix.EINVAL { // the kernel checks this before the permission
 			allowed("set the clock", e)
 		}
 		var tx unix.Timex
-		tx.Modes = 0x0001 // offset of nothing
+		tx.Modes = 0x0001 // an offset of zero
 		_, err := unix.Adjtimex(&tx)
 		allowed("adjust the clock", err)
 		_, _, e = unix.Syscall(unix.SYS_ACCT, uintptr(unsafe.Pointer(unsafe.StringData("/nowhere\x00"))), 0, 0)
@@ -189,7 +189,7 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "kernel-calls", tries: "use parts of the kernel that are attacked often: io_uring, BPF, userfaultfd, performance counters, keyrings, other processes' memory",
+	name: "kernel-calls", tries: "use parts of the kernel that are often exploited: io_uring, BPF, userfaultfd, performance counters, keyrings, other processes' memory",
 	guard: "a filter of system calls: internal/confine Room",
 	cuts:  cutFilter,
 	from:  []string{"step", "room"},
@@ -214,7 +214,7 @@ var _ = register(attack{
 		page[0], page[4], page[8], page[12] = 2, 4, 4, 1 // an array map
 		call("bpf", unix.SYS_BPF, 0, p, 64)
 		clear(page)
-		page[4] = 112 // of a software event
+		page[4] = 112 // size of a software event
 		page[0] = 1
 		call("perf events", unix.SYS_PERF_EVENT_OPEN, p, 0, ^uintptr(0), ^uintptr(0), 0)
 		call("keyctl", unix.SYS_KEYCTL, 0, ^uintptr(2), 1)

@@ -1,10 +1,10 @@
-// Package attack attacks platforms that it starts itself. One file is one
-// attack, or one family of them: what it tries, the guard that stops it, the
-// attack, how its success would show, and the same guard taken out of the
-// source, with which it has to succeed. docs/threats.md has them all.
+// Package attack starts platforms and attacks them. Each attack says what it tries and
+// which guard stops it, shows evidence if it succeeds, and lists the cuts that remove
+// the guard from the source, without which it must succeed. A file holds one family of
+// attacks. docs/threats.md lists them all.
 //
-// The test binary is also the attacker: the same program runs in the steps of a
-// Dockerfile, and in the place of buildkitd in a room of a platform.
+// The test binary is also the attacker: it runs in the steps of a Dockerfile, and in
+// place of buildkitd in a room of a platform.
 package attack
 
 import (
@@ -24,13 +24,13 @@ func TestMain(m *testing.M) {
 	case os.Getenv(insideVar) != "":
 		os.Exit(inside(m))
 	case os.Geteuid() != 0:
-		os.Exit(m.Run()) // each test says that it could not run
+		os.Exit(m.Run()) // each test reports that it needs root
 	default:
 		os.Exit(outside())
 	}
 }
 
-// need fails or skips, loudly, where the suite cannot run.
+// need fails or skips the test if the suite cannot run.
 func need(t *testing.T) {
 	t.Helper()
 	if os.Getenv(insideVar) != "" {

@@ -21,8 +21,8 @@ import (
 const gatewayFile = "platform/builder/gateway/policy.go"
 
 var (
-	// cutNetwork leaves a room in the host's network. Its /sys is the host's then:
-	// sysfs can be mounted only by who owns the network.
+	// cutNetwork leaves a room in the host's network namespace. The room then needs the
+	// host's /sys, because only the owner of the network namespace can mount sysfs.
 	cutNetwork = []cut{{sandboxFile, `syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,`, `syscall.CLONE_NEWUTS,`}, cutOpener,
 		{"platform/builder/sandbox/init.go", `unix.Mount("sysfs", root+"/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY, "")`, `unix.Mount("/sys", root+"/sys", "", unix.MS_BIND|unix.MS_REC, "")`}}
 	cutAddresses = cut{gatewayFile, `	a := target.Addr()
@@ -32,7 +32,7 @@ var (
 	cutPorts = cut{gatewayFile, `case !slices.Contains(p.Ports, e.port):`, `case false:`}
 )
 
-// get fetches a URL, straight or through the room's proxy, and returns what came back.
+// get fetches a URL, directly or through the room's proxy, and returns the body.
 func (i *intruder) get(proxied bool, rawURL string) (string, error) {
 	t := &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext}
 	if proxied {
@@ -60,7 +60,7 @@ func proxyOf() (*url.URL, error) {
 	return nil, errors.New("no proxy in the environment")
 }
 
-// connect has the proxy open a tunnel, and asks for / inside.
+// connect makes the proxy open a tunnel, and requests / through it.
 func (i *intruder) connect(target, attack string) (string, error) {
 	u, err := proxyOf()
 	if err != nil {
@@ -91,7 +91,7 @@ func (i *intruder) connect(target, attack string) (string, error) {
 	return "", errors.Join(fmt.Errorf("tunnel: %q", body), err)
 }
 
-// knock tries a host by every way there is. A canary of the suite notes who comes.
+// knock tries to reach a host in every way. The suite's canaries record who connects.
 func (i *intruder) knock(hosts ...string) {
 	attack := i.said.Attack
 	for _, host := range hosts {
@@ -112,10 +112,11 @@ func (i *intruder) knock(hosts ...string) {
 	}
 }
 
-// The intruder can reach the internet: else nothing that it could not reach means anything.
+// This attack also proves that the intruder can reach the internet, without which the
+// other results would mean nothing.
 var _ = register(attack{
-	name: "unrecorded-exit", tries: "reach the internet past the gateway, where nothing is recorded",
-	guard: "a network namespace with a loopback device and one listener: platform/builder/sandbox Cloneflags, listenIn",
+	name: "unrecorded-exit", tries: "bypass the gateway to reach the internet unrecorded",
+	guard: "the room's network namespace has only a loopback device and one listener: platform/builder/sandbox Cloneflags, listenIn",
 	cuts:  cutNetwork,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -145,8 +146,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "loopback", tries: "reach services on the host's loopback, by every way to write its address",
-	guard: "a network namespace of its own; the gateway refuses what is not public: platform/builder/gateway check",
+	name: "loopback", tries: "reach services on the host's loopback by every spelling of its address",
+	guard: "each room has a network namespace; the gateway refuses addresses that are not public: platform/builder/gateway check",
 	cuts:  []cut{cutAddresses, cutPorts},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -157,7 +158,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "platform", tries: "talk to the platform's own log, registry and API",
-	guard: "a network namespace of its own; the gateway refuses the platform's addresses and ports: platform/builder/gateway dial",
+	guard: "each room has a network namespace; the gateway refuses the platform's addresses and ports: platform/builder/gateway dial",
 	cuts:  []cut{cutAddresses, cutPorts},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -178,7 +179,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "neighbours", tries: "reach private networks and the host's own addresses",
-	guard: "the gateway refuses private ranges and the host's own networks: platform/builder/gateway check",
+	guard: "the gateway refuses private addresses and the host's networks: platform/builder/gateway check",
 	cuts:  []cut{cutAddresses},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -197,7 +198,7 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "rebinding", tries: "reach loopback by a name that is public when it is checked",
+	name: "rebinding", tries: "reach loopback by a name that resolves to a public address only when it is checked",
 	guard: "the gateway connects to the address that it checked: platform/builder/gateway dial",
 	cuts:  []cut{{gatewayFile, `nd.DialContext(ctx, "tcp", to.String())`, `nd.DialContext(ctx, "tcp", target)`}},
 	from:  []string{"step", "room"},
@@ -209,8 +210,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "redirect", tries: "be led to loopback by a redirect of a public server",
-	guard: "each request of a redirect is checked anew: platform/builder/gateway dial",
+	name: "redirect", tries: "follow a redirect of a public server to loopback",
+	guard: "the gateway checks each redirected request again: platform/builder/gateway dial",
 	cuts:  []cut{cutAddresses},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -222,8 +223,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "host-header", tries: "have the gateway or a server take another host than the checked one",
-	guard: "the target of a request counts, not its Host, and is checked again where it is dialled: platform/builder/gateway serve, dial",
+	name: "host-header", tries: "make the gateway connect to another host than it checked",
+	guard: "the gateway uses the request target, ignores the Host header, and checks the address again when it connects: platform/builder/gateway serve, dial",
 	cuts: []cut{{"platform/builder/gateway/gateway.go", `u.Scheme, u.Host = "http", MirrorHost`, `u.Scheme, u.Host = "http", r.Host`},
 		{gatewayFile, `if err := d.policy.admit(e); err != nil {`, `if err != nil {`},
 		{gatewayFile, `if err := d.policy.check(to); err != nil {`, `if false {`}},
@@ -262,7 +263,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "sockets", tries: "connect to the Unix sockets of attestor, builder and trust services, and to an abstract one",
-	guard: "a network namespace and a root directory of its own: platform/builder/sandbox Cloneflags, makeRoot",
+	guard: "each room has a network namespace and a root directory: platform/builder/sandbox Cloneflags, makeRoot",
 	cuts:  cutNetwork,
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -291,8 +292,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "other-networks", tries: "leave by other kinds of socket: raw, packet, vsock, netlink, Bluetooth, and devices of its own making",
-	guard: "a network namespace of its own: platform/builder/sandbox Cloneflags; odd kinds of socket are refused: internal/confine Room",
+	name: "other-networks", tries: "get out through other kinds of socket (raw, packet, vsock, netlink, Bluetooth) or new network devices",
+	guard: "each room has a network namespace: platform/builder/sandbox Cloneflags; unusual kinds of socket are refused: internal/confine Room",
 	cuts:  slices.Concat(cutNetwork, cutUserNamespace, cutFilter[:1]),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -305,7 +306,7 @@ var _ = register(attack{
 			}
 			unix.Close(fd)
 		}
-		// What leaves through a raw socket has nowhere to go: there is no device but loopback.
+		// A raw socket alone is harmless: loopback is the only device.
 		for what, family := range map[string]int{"packet": unix.AF_PACKET, "raw": unix.AF_INET} {
 			fd, err := unix.Socket(family, unix.SOCK_RAW, unix.IPPROTO_ICMP)
 			if err != nil {

@@ -18,21 +18,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The outer limit: whatever guard is missing, the suite cannot take more of the
-// machine than this. It holds for the suite, the platforms that it starts, and
-// their rooms, whose cgroups lie below the suite's.
+// The outer limit keeps the suite from exhausting the machine, whatever guard is
+// missing. It applies to the suite, its platforms, and their rooms, whose cgroups are
+// below the suite's.
 const (
 	outerMemory = 8 << 30  // bytes
 	outerPIDs   = 6000     // processes and threads
 	outerDisk   = 12 << 30 // bytes of the file system for data, sparse
 	outerTime   = 40 * time.Minute
 
-	insideVar = "COLOPHON_ATTACK_INSIDE" // set for the process that is under the limit
+	insideVar = "COLOPHON_ATTACK_INSIDE" // set for the process under the limit
 	cgroupDir = "/sys/fs/cgroup"
 )
 
-// outside runs this program again under the outer limit, in mount, pid, ipc and
-// network namespaces of its own, and erases all of it.
+// outside runs this program again under the outer limit, in new mount, pid, ipc and
+// network namespaces, and removes everything afterwards.
 func outside() int {
 	code, err := limited()
 	if err != nil {
@@ -67,8 +67,8 @@ func limited() (code int, err error) {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), insideVar+"="+mount, "TMPDIR="+mount)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	// Platforms are started in a session that has keys, as on a person's machine.
-	// Keyrings go with the thread that starts a process.
+	// Start the platforms in a session with a keyring, as on a person's machine. A
+	// process inherits the keyring of the thread that starts it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil {
@@ -91,7 +91,7 @@ func limited() (code int, err error) {
 		cmd.Process.Kill()
 		return 0, errors.Join(err, cmd.Wait())
 	}
-	open.Close() // the limits stand
+	open.Close() // the limits are set
 	err = cmd.Wait()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && ctx.Err() == nil {
@@ -100,7 +100,7 @@ func limited() (code int, err error) {
 	return 0, err
 }
 
-// groups are the suite's cgroups by the directory of their hierarchy.
+// groups are the suite's cgroups, by the directory of their hierarchy.
 type groups map[string]string
 
 func makeGroups(name string) (groups, error) {
@@ -121,7 +121,7 @@ func makeGroups(name string) (groups, error) {
 		os.WriteFile(filepath.Join(cgroupDir, "pids", name, "pids.max"), []byte(strconv.Itoa(outerPIDs)), 0o644))
 }
 
-// make2 is for cgroup version 2, where processes and children may not share a group.
+// make2 creates the groups in cgroup version 2, where a group cannot have both processes and children.
 func (g groups) make2(name string) error {
 	dir := filepath.Join(cgroupDir, name)
 	controllers := []byte("+memory +pids +cpu +io")
@@ -145,7 +145,7 @@ func (g groups) add(pid int) error {
 	return nil
 }
 
-// remove retries: killed processes leave their cgroups a moment later.
+// remove retries, because killed processes leave their cgroups with a delay.
 func (g groups) remove() (err error) {
 	for _, dir := range g {
 		for range 500 {
@@ -165,10 +165,10 @@ func (g groups) remove() (err error) {
 	return err
 }
 
-// inside furnishes the namespaces and runs the tests.
+// inside sets up the namespaces and runs the tests.
 func inside(m *testing.M) int {
 	gate := os.NewFile(3, "gate")
-	gate.Read(make([]byte, 1)) // until the limits stand
+	gate.Read(make([]byte, 1)) // wait until the limits are set
 	gate.Close()
 	mount := os.Getenv(insideVar)
 	if err := furnish(mount); err != nil {
@@ -189,7 +189,7 @@ func furnish(mount string) error {
 	if out, err := exec.Command("mount", "-o", "loop,noatime", filepath.Join(filepath.Dir(mount), "disk"), mount).CombinedOutput(); err != nil {
 		return fmt.Errorf("mounting the suite's file system: %w: %s", err, out)
 	}
-	// What the platform takes for the top of the cgroups is the suite's own.
+	// Mount the suite's cgroup where the platform expects the root cgroup.
 	own, err := ownGroups()
 	if err != nil {
 		return err
@@ -202,7 +202,7 @@ func furnish(mount string) error {
 	return nil
 }
 
-// ownGroups finds the cgroups that this process was put into.
+// ownGroups returns the cgroups of this process.
 func ownGroups() (groups, error) {
 	data, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// cutProcesses lets a room see and name every process of the host.
+// cutProcesses lets a room see every process of the host.
 var (
 	cutProcesses = []cut{
 		{sandboxFile, `syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC`, `syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC`},
@@ -25,14 +25,14 @@ var (
 	}
 )
 
-// cutContainers has steps share the processes of their room: BuildKit's runc puts
-// each into a pid namespace, which is a wall of its own.
+// cutContainers lets steps share the pid namespace of their room. Otherwise BuildKit's
+// runc gives each step a pid namespace, which also stops the attack.
 var cutContainers = cut{"platform/builder/buildkit/rooms.go", `  rootless = true
 `, `  rootless = true
   noProcessSandbox = true
 `}
 
-// everyone is the processes in sight that are not the intruder's own.
+// everyone returns the visible processes that do not belong to the intruder.
 func (i *intruder) everyone() []int {
 	pids := []int{i.Bystander}
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
@@ -47,7 +47,7 @@ func (i *intruder) everyone() []int {
 
 var _ = register(attack{
 	name: "environment", tries: "find tokens in the environment and arguments of processes",
-	guard: "a pid namespace of its own: platform/builder/sandbox Cloneflags; and no secret is in the environment or arguments of any process: platform/zone Command",
+	guard: "each room has a pid namespace: platform/builder/sandbox Cloneflags; no process has a secret in its environment or arguments: platform/zone Command",
 	cuts:  append(slices.Clone(cutProcesses), cut{"platform/zone/process.go", `cmd.Args[0] = "colophond"`, `cmd.Args[0] = "colophond " + string(settings[:min(len(settings), 1<<10)])`}),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -58,7 +58,7 @@ var _ = register(attack{
 				path := fmt.Sprintf("/proc/%d/%s", pid, f)
 				if data, err := os.ReadFile(path); err != nil {
 					closed = err
-				} else if len(data) > 0 { // of the dead nothing is left, and there may be many
+				} else if len(data) > 0 { // skip the many dead processes, which have none
 					i.not("%s is %q: no secret", path, data)
 				}
 			}
@@ -69,7 +69,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "memory", tries: "read a token in the memory of another process",
-	guard: "a pid namespace and users of its own: platform/builder/sandbox",
+	guard: "each room has a pid namespace and its own users: platform/builder/sandbox",
 	cuts:  slices.Concat(cutKernel, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -79,7 +79,7 @@ var _ = register(attack{
 	},
 })
 
-// search looks for the mark of a secret in the memory of a process.
+// search looks for a marked secret in the memory of a process.
 func (i *intruder) search(pid int) {
 	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {
@@ -107,7 +107,7 @@ func (i *intruder) search(pid int) {
 			if k < 0 {
 				break
 			}
-			// The mark without a secret is a buffer that it was copied from.
+			// A mark without a secret is only a copy of the constant.
 			if s := part[k:min(len(part), k+len(memoryMark)+26)]; pid == i.Bystander && !bytes.ContainsRune(s, 0) {
 				i.got("memory of %d: %s", pid, s)
 				return
@@ -120,7 +120,7 @@ func (i *intruder) search(pid int) {
 
 var _ = register(attack{
 	name: "ptrace", tries: "trace a process of the host",
-	guard: "a pid namespace and users of its own: platform/builder/sandbox",
+	guard: "each room has a pid namespace and its own users: platform/builder/sandbox",
 	cuts:  slices.Concat(cutKernel, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -128,7 +128,7 @@ var _ = register(attack{
 		local := []unix.Iovec{{Base: new(byte)}}
 		local[0].SetLen(1)
 		_, err := unix.ProcessVMReadv(i.Bystander, local, []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&i.where)), Len: 1}}, 0)
-		if err == unix.EFAULT { // allowed, and nothing at that address
+		if err == unix.EFAULT { // allowed, but the address is invalid
 			err = nil
 		}
 		i.try("read the bystander's memory", err)
@@ -138,7 +138,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "signal", tries: "kill a process of the host",
-	guard: "a pid namespace and users of its own: platform/builder/sandbox",
+	guard: "each room has a pid namespace and its own users: platform/builder/sandbox",
 	cuts:  slices.Concat(cutKernel, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -154,7 +154,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "join-namespaces", tries: "enter the namespaces of a process of the host",
-	guard: "a pid namespace and users of its own: platform/builder/sandbox",
+	guard: "each room has a pid namespace and its own users: platform/builder/sandbox",
 	cuts:  slices.Concat(cutKernel, cutProcesses),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -171,7 +171,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "shared-memory", tries: "read System V shared memory of the host",
-	guard: "an ipc namespace of its own: platform/builder/sandbox Cloneflags",
+	guard: "each room has an ipc namespace: platform/builder/sandbox Cloneflags",
 	cuts:  []cut{{sandboxFile, `syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC |`, `syscall.CLONE_NEWPID |`}},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
@@ -191,7 +191,7 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "keyring", tries: "read a key in the kernel's keyring of the platform's session",
-	guard: "a room begins a keyring of its own, and may not ask for another: platform/builder/sandbox furnish, internal/confine",
+	guard: "each room gets a new keyring, and may not use another: platform/builder/sandbox furnish, internal/confine",
 	cuts: append(slices.Clone(cutFilter), cut{"platform/builder/sandbox/init.go", `if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && !errors.Is(err, unix.ENOSYS) {`,
 		`if err := errors.ErrUnsupported; false {`}),
 	from: []string{"step", "room"},
@@ -214,8 +214,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "core-dumps", tries: "have the kernel write a core dump, or run a program at one, outside; read those of others",
-	guard: "the kernel's settings belong to another user, and a room has no host path: platform/builder/sandbox",
+	name: "core-dumps", tries: "make the kernel write a core dump outside or run a program for it; read other core dumps",
+	guard: "the kernel's settings belong to another user, and a room sees no host path: platform/builder/sandbox",
 	cuts:  append(slices.Clone(cutUsers), cutRoot),
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {

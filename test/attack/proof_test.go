@@ -20,9 +20,9 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// fake publishes the victim's image in another repository with these bundles
-// for a proof, as somebody with a push token can, and has a consumer verify it.
-// It gets through where the image is accepted; it is stopped by the link named.
+// fake pushes the victim's image to another repository with these bundles as its
+// proof, as anybody with a push token can, and verifies it as a consumer. The attack
+// succeeds if verify accepts the image. Otherwise the named link must stop it.
 func (s *scene) fake(v victim, link string, bundles map[string][]byte) (through, stopped string) {
 	s.Helper()
 	ctx := context.Background()
@@ -43,7 +43,7 @@ func (s *scene) fake(v victim, link string, bundles map[string][]byte) (through,
 	return s.judgedBy(v, v.p.Addr+"/"+name+"@"+v.digest, link)
 }
 
-// judgedBy verifies a reference for the victim's source.
+// judgedBy verifies a reference against the victim's source. The named link must stop it.
 func (s *scene) judgedBy(v victim, ref, link string) (through, stopped string) {
 	s.Helper()
 	code, out := s.verify(v.p, ref, "--source", v.source)
@@ -55,11 +55,11 @@ func (s *scene) judgedBy(v victim, ref, link string) (through, stopped string) {
 			return "", strings.TrimSpace(line)
 		}
 	}
-	s.Errorf("exit code %d, and not because of the %s:\n%s", code, link, out)
+	s.Errorf("exit code %d, but not because of the link %s:\n%s", code, link, out)
 	return "", out
 }
 
-// bend changes a bundle's JSON.
+// bend changes the JSON of a bundle.
 func (s *scene) bend(b []byte, change func(m map[string]any)) []byte {
 	s.Helper()
 	var m map[string]any
@@ -81,7 +81,7 @@ func material(m map[string]any) map[string]any {
 	return m["verificationMaterial"].(map[string]any)
 }
 
-// statement changes what a bundle's signature is about.
+// statement changes the signed statement in a bundle.
 func (s *scene) statement(b []byte, old, new string) []byte {
 	s.Helper()
 	return s.bend(b, func(m map[string]any) {
@@ -94,12 +94,12 @@ func (s *scene) statement(b []byte, old, new string) []byte {
 	})
 }
 
-// cutProof makes verify take a bundle whose signature, certificate, log entry or time does not hold.
+// cutProof makes verify accept a bundle with a bad signature, certificate, log entry or time.
 var cutProof = cut{"bundle/verify.go", `	return b.verify(subject, nil, material, b.demands(Signer{}, material), now)`, `	r := b.verify(subject, nil, material, b.demands(Signer{}, material), now)
 	r.Signature, r.Log, r.Undecidable = nil, nil, false
 	return r`}
 
-// cutDemand makes verify accept an image of which a link is absent.
+// cutDemand makes verify accept an image although a link is absent.
 var cutDemand = cut{"verify/chain.go", `v.demand(required)`, `v.demand(map[string]bool{LinkImage: true})`}
 
 const (
@@ -174,7 +174,7 @@ func init() {
 	}
 }
 
-// exchange puts a part of one bundle's material into another's.
+// exchange copies a part of one bundle's verification material into another bundle.
 func (s *scene) exchange(own, old map[string][]byte, kind, part string) {
 	s.Helper()
 	var theirs map[string]any
@@ -187,9 +187,9 @@ func (s *scene) exchange(own, old map[string][]byte, kind, part string) {
 	own[kind] = s.bend(own[kind], func(m map[string]any) { material(m)[part] = material(theirs)[part] })
 }
 
-// forge signs a bundle's statement again: with a key of the attacker's, under a
-// certificate like the bundle's, of an authority of the attacker's that has the
-// name of the platform's. Log and clock do for it what they do for everybody.
+// forge signs a bundle's statement again, with the attacker's key and a certificate
+// like the bundle's. The attacker's certificate authority has the same name as the
+// platform's. The log and the timestamp authority serve the attacker like anybody.
 func (s *scene) forge(b []byte) []byte {
 	s.Helper()
 	parsed, err := bundle.ParsePlatform(b)
@@ -216,7 +216,7 @@ func (s *scene) forge(b []byte) []byte {
 	return out
 }
 
-// impostor certifies as the authority of a certificate did, SCT and all, but with another key.
+// impostor issues a copy of a certificate, including its SCT, by an authority with another key.
 type impostor struct{ like *x509.Certificate }
 
 func (i impostor) GetCertificate(_ context.Context, holder sign.Keypair, _ *sign.CertificateProviderOptions) ([]byte, error) {
@@ -233,8 +233,8 @@ func (i impostor) GetCertificate(_ context.Context, holder sign.Keypair, _ *sign
 }
 
 var _ = register(attack{
-	name: "another-platforms-proof", tries: "attach signature, provenance and SBOM that another platform made, all sound",
-	guard: "a proof counts for whom the trust root names: bundle Verify, verify trustPlatform",
+	name: "another-platforms-proof", tries: "attach a valid signature, provenance and SBOM of another platform",
+	guard: "only proofs of the platform in the trust root count: bundle Verify, verify trustPlatform",
 	cuts: []cut{cutProof,
 		{"verify/judge.go", `if p.signer = c.trustPlatform(p); p.signer != nil {`, `if false {`},
 	},
@@ -243,7 +243,7 @@ var _ = register(attack{
 		evil := s.platform("evil")
 		r := s.mustRelease(evil, v.repo, "app")
 		if r.Digest != v.digest {
-			s.Fatalf("the other platform made %s of the same commit, want %s", r.Digest, v.digest)
+			s.Fatalf("the other platform built %s from the same commit, want %s", r.Digest, v.digest)
 		}
 		return s.fake(v, "signature", s.bundles(victim{p: evil, image: evil.Addr + "/app", digest: r.Digest}))
 	},

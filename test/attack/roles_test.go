@@ -20,11 +20,11 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 )
 
-// Roles in other hands: the intruder with the user of a role, where that role
-// sees the disk; and a person with an account on the host.
+// These attacks come from a role that an attacker has taken over, with its user and its
+// view of the disk, or from a person with an account on the host.
 var hostileRoles = []string{"builder", "registry", "api", "person"}
 
-// fromRole runs the intruder in the place of a role of the platform.
+// fromRole runs the intruder as a role of the platform.
 func (s *scene) fromRole(role string, only ...string) []report {
 	s.Helper()
 	p := s.platform("step")
@@ -45,13 +45,13 @@ func (s *scene) fromRole(role string, only ...string) []report {
 	}
 	defer program.Close()
 	cred := &syscall.Credential{Uid: 65534, Gid: 65534}
-	// Whose mounts it sees. Ours are those of this thread: the first one of the
-	// process may be left in the namespace of another intruder's role.
+	// Use the mounts of this thread for a person with an account: the first thread of
+	// the process may still be in the namespace of another role.
 	mounts := "/proc/thread-self/ns/mnt"
 	if role != "person" {
 		pid := b.Roles[role]
 		mounts = fmt.Sprintf("/proc/%d/ns/mnt", pid)
-		var run unix.Stat_t // of the directory of the sockets: roles have its group
+		var run unix.Stat_t // roles have the group of the sockets' directory
 		if err := unix.Stat(filepath.Join(p.Data, "run"), &run); err != nil {
 			s.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func (s *scene) fromRole(role string, only ...string) []report {
 	var out bytes.Buffer
 	done := make(chan error)
 	go func() {
-		// Never unlocked: the thread ends with this goroutine, in a namespace that is not the suite's.
+		// Never unlock the thread: it is in another namespace, and ends with this goroutine.
 		runtime.LockOSThread()
 		cmd := exec.Command("/proc/self/fd/3")
 		cmd.Args = []string{"intruder", "role", role}
@@ -89,7 +89,7 @@ func (s *scene) fromRole(role string, only ...string) []report {
 	return s.reports(out.String())
 }
 
-// credentials are the user and the group that a process runs as.
+// credentials returns the user and the group of a process.
 func credentials(s *scene, pid int) (uid, gid uint32) {
 	s.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -110,17 +110,17 @@ const (
 )
 
 var (
-	// cutRoleUsers makes all roles one user, but for the last, the door: who comes
-	// from there has to say for whom.
+	// cutRoleUsers makes all roles run as one user, except for the last one, the door,
+	// whose requests must name a role.
 	cutRoleUsers = cut{usersFile, `u.byRole[r.name] = base + r.user`, `u.byRole[r.name] = base + 1 + r.user/7`}
-	// cutZones also shows each the directories of all.
+	// cutZones also shows each role the directories of all others.
 	cutZones = []cut{cutRoleUsers, {dataFile, `for _, name := range r.dirs {
 		z.Mounts`, `for _, name := range []string{"trust", "log", "ct", "registry", "rooms", "builder", "attestor", "gateway"} {
 		z.Mounts`}}
 )
 
-// ask sends a request to a role's socket by each path that leads there, and
-// succeeds where the answer is not a refusal.
+// ask sends a request to a role's socket by each path to it. The attack succeeds if the
+// role does not refuse the request.
 func (i *intruder) ask(role, method, path, body string) {
 	for _, s := range i.Sockets {
 		if filepath.Base(s) != role+".sock" {
@@ -147,8 +147,8 @@ func (i *intruder) ask(role, method, path, body string) {
 }
 
 var _ = register(attack{
-	name: "keys-of-another-role", tries: "read keys, tokens and what other roles keep",
-	guard: "each role is a user, its directories are closed, and it is shown no other's: platform/zone ChownTree, platform zone",
+	name: "keys-of-another-role", tries: "read keys, tokens and files of other roles",
+	guard: "each role has its own user and private directories, and sees no other role's: platform/zone ChownTree, platform zone",
 	cuts:  cutZones,
 	from:  hostileRoles,
 	probe: func(i *intruder) {
@@ -166,7 +166,7 @@ var _ = register(attack{
 	},
 })
 
-// throughRoles is a path as the other roles see it.
+// throughRoles returns a path as the other roles see it.
 func (i *intruder) throughRoles(path string) (out []string) {
 	for _, pid := range i.Roles {
 		out = append(out, fmt.Sprintf("/proc/%d/root%s", pid, path), fmt.Sprintf("/proc/%d/cwd/%s/%s", pid, filepath.Base(filepath.Dir(path)), filepath.Base(path)))
@@ -175,8 +175,8 @@ func (i *intruder) throughRoles(path string) (out []string) {
 }
 
 var _ = register(attack{
-	name: "files-of-another-role", tries: "change what registry, log, attestor or trust services keep, or put a socket in the place of theirs",
-	guard: "each role is a user, is shown no other's directories, and sees the rest of the disk read-only: platform/zone ChownTree, mount, platform zone",
+	name: "files-of-another-role", tries: "change files of registry, log, attestor or trust services, or replace their sockets",
+	guard: "each role has its own user, sees no other role's directories, and sees the rest of the disk read-only: platform/zone ChownTree, mount, platform zone",
 	cuts:  cutZones,
 	from:  hostileRoles,
 	probe: func(i *intruder) {
@@ -199,8 +199,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "mint-a-token", tries: "have the issuer mint the token that the attestor signs with",
-	guard: "tokens are the attestor's user's alone: platform runTrust",
+	name: "mint-a-token", tries: "get the token from the issuer that the attestor signs with",
+	guard: "the issuer gives tokens only to the attestor's user: platform runTrust",
 	cuts:  []cut{{"platform/role_trust.go", `peer.Allow(tokens.Tokens(), roleAttestor)`, `tokens.Tokens()`}},
 	from:  hostileRoles,
 	probe: func(i *intruder) {
@@ -214,8 +214,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "command-the-attestor", tries: "ask the attestor for a release past the API, and its tokens",
-	guard: "the attestor listens to the API's user alone: platform runAttestor",
+	name: "command-the-attestor", tries: "request a release from the attestor without the API and its tokens",
+	guard: "the attestor accepts requests only from the API's user: platform runAttestor",
 	cuts:  []cut{{"platform/role_attestor.go", `peer.Allow(service.Handler(), roleAPI)`, `service.Handler()`}},
 	from:  []string{"builder", "registry", "person"},
 	probe: func(i *intruder) {
@@ -224,16 +224,16 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "choose-the-network", tries: "begin a session of a room by oneself, to choose what its gateway lets through and what it records",
-	guard: "sessions are the attestor's: platform/builder/rooms Handler",
+	name: "choose-the-network", tries: "start a session of a room, to choose what its gateway allows and records",
+	guard: "only the attestor may start sessions: platform/builder/rooms Handler",
 	cuts:  []cut{{"platform/builder/rooms/rooms.go", `		mux.Handle(pattern, peer.Allow(h, "attestor"))`, `		mux.Handle(pattern, h)`}},
 	from:  hostileRoles,
 	probe: func(i *intruder) { i.ask("rooms", http.MethodPost, "/sessions", `{}`) },
 })
 
 var _ = register(attack{
-	name: "command-the-builder", tries: "have the builder build, and the registry store, past attestor and API",
-	guard: "each socket is in a directory and of a group that are the roles', and listens to those that have business there: platform openData, giveDirs, internal/peer Listen, Serve, Allow",
+	name: "command-the-builder", tries: "make the builder build and the registry store without attestor and API",
+	guard: "only roles can enter the directory of the sockets, and each socket accepts only the roles that need it: platform openData, giveDirs, internal/peer Listen, Serve, Allow",
 	cuts: []cut{{dataFile, `os.MkdirAll(d, 0o700)`, `os.MkdirAll(d, 0o755)`}, {dataFile, `os.Chmod(p.dir("run"), 0o710)`, `os.Chmod(p.dir("run"), 0o755)`},
 		{peerFile, `os.Chmod(name, 0o660)`, `os.Chmod(name, 0o666)`}, {peerFile, `case len(rolesOf(r)) == 0:`, `case false:`},
 		{peerFile, `		http.Error(w, fmt.Sprintf("only %v may ask for %s", roles, r.URL.Path), http.StatusForbidden)`, `		h.ServeHTTP(w, r)`}},
@@ -246,8 +246,8 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
-	name: "trace-another-role", tries: "trace other roles, read their memory and environment, end them",
-	guard: "each role is a user, and shut against ptrace: platform/zone enter, internal/confine Role",
+	name: "trace-another-role", tries: "trace other roles, read their memory and environment, kill them",
+	guard: "each role has its own user, and forbids ptrace: platform/zone enter, internal/confine Role",
 	cuts:  []cut{cutRoleUsers, {"internal/confine/confine.go", `unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)`, `unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)`}},
 	from:  hostileRoles,
 	probe: func(i *intruder) {

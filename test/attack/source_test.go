@@ -6,7 +6,7 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// gitArchive is how many export a commit: attributes then have a say in what is in it.
+// gitArchive exports a commit with git archive, which obeys the attributes in it.
 var gitArchive = cut{"source/export.go", `	if err := r.export(ctx, dst, t); err != nil {`, `	if err := func() error {
 		g, err := newGit(r.dir)
 		if err != nil {
@@ -19,8 +19,8 @@ var gitArchive = cut{"source/export.go", `	if err := r.export(ctx, dst, t); err 
 	}(); err != nil {`}
 
 var _ = register(attack{
-	name: "swapped-tree", tries: "have other files built than the commit shows: attributes that leave out a check and rewrite a file on export",
-	guard: "attributes have no say: source Export. What goes to the builder is hashed on its way, and must be the commit's tree: platform/builder/worker packTree",
+	name: "swapped-tree", tries: "build other files than the commit has: attributes omit one file and rewrite another on export",
+	guard: "the export ignores attributes: source Export. The worker hashes the files that it sends to the builder, and compares them with the commit's tree: platform/builder/worker packTree",
 	cuts:  []cut{gitArchive, {"platform/builder/worker/tree.go", `err = hash.Check()`, `err = nil`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
@@ -37,7 +37,7 @@ var _ = register(attack{
 		}
 		for name, want := range files {
 			if got, there := l.seenSource[name]; !there || got != want {
-				return fmt.Sprintf("released as %s, and %s was %q there, %q in the commit", r.Source.ID, name, got, want), ""
+				return fmt.Sprintf("released as %s, but the builder got %s as %q, and the commit has %q", r.Source.ID, name, got, want), ""
 			}
 		}
 		if len(l.seenSource) != len(files) || r.Source.Tree != harness.Git(s, repo, "rev-parse", "HEAD^{tree}") {

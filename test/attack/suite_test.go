@@ -25,32 +25,31 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// An attack is one thing that somebody tries.
+// An attack is one attempt to break a rule of the platform.
 type attack struct {
 	name  string
-	tries string // what, in a few words
+	tries string // what the attacker tries
 	guard string // the rule that stops it, and where it is
-	cuts  []cut  // the guard taken out of the source; then the attack must get through. Each has some
+	cuts  []cut  // remove the guard from the source, so that the attack must succeed; never empty
 
-	// From inside: from says where ("step" of a Dockerfile, "room" that a
-	// broken-into buildkitd has), probe is what the intruder does there.
-	from  []string // "step", "room", or roles
+	// From inside: from says where the intruder runs (a "step" of a Dockerfile, the
+	// "room" in place of buildkitd, or a role), and probe what it does there.
+	from  []string
 	probe func(i *intruder)
-	// look sees on the host whether an attack from inside got through: the
-	// evidence, or nothing. Loot in the intruder's words and canaries that were
-	// reached need no look.
+	// look returns evidence on the host that an attack from inside succeeded. It is
+	// nil if secrets in the report and reached canaries are the only evidence.
 	look func(s *scene) string
 
-	// From beside: the attack as a whole. It returns evidence that it got
-	// through, or how it was stopped. What kept it from being tried fails s.
+	// From beside: the whole attack. It returns evidence of its success, or how it was
+	// stopped. It fails s if it could not be tried.
 	beside func(s *scene) (through, stopped string)
 
-	// Where no platform can be the stage (a race between two
-	// instructions, say), the test that tries it: "package: TestName".
+	// For attacks that need no platform, such as a race between two instructions: the
+	// unit test that tries it, as "package: TestName".
 	unit string
 }
 
-// attacks are all, in the order of their registration.
+// attacks lists all attacks, in the order of their registration.
 var attacks []*attack
 
 func register(a attack) *attack {
@@ -70,12 +69,12 @@ func named(name string) *attack {
 type outcome struct {
 	attack  *attack
 	where   string // step, room or beside
-	through string // evidence; empty where it was stopped
-	stopped string // how
+	through string // evidence of success; empty if stopped
+	stopped string // how it was stopped
 }
 
-// A scene is what attacks are tried on: platforms of one build of colophond,
-// and everything around them.
+// A scene holds the platforms that the attacks target, all from one build of
+// colophond, and everything around them.
 type scene struct {
 	*testing.T
 	world   *world
@@ -86,7 +85,7 @@ type scene struct {
 	secrets map[string]string
 	by      *exec.Cmd // the bystander
 
-	suite     *testing.T // which platforms live as long as
+	suite     *testing.T // the platforms end with this test
 	platforms map[string]*harness.Platform
 	victims   map[string]victim
 }
@@ -94,7 +93,7 @@ type scene struct {
 func newScene(t *testing.T, program, cli string) *scene {
 	need(t)
 	s := &scene{T: t, suite: t, world: needWorld(t), program: program, cli: cli, dir: t.TempDir(), secrets: map[string]string{}, platforms: map[string]*harness.Platform{}, victims: map[string]victim{}}
-	if err := os.Chmod(filepath.Dir(s.dir), 0o755); err != nil { // the way to the canary is everybody's too
+	if err := os.Chmod(filepath.Dir(s.dir), 0o755); err != nil { // everybody can reach the canary
 		t.Fatal(err)
 	}
 	s.canary = filepath.Join(s.dir, "canary")
@@ -130,7 +129,7 @@ func (s *scene) startBystander() {
 	s.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 }
 
-// bystanderIsWell answers what happened to it.
+// bystanderIsWell returns what happened to the bystander, or an empty string.
 func (s *scene) bystanderIsWell() string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.by.Process.Pid))
 	if err != nil || bytes.Contains(stat, []byte("State:\tZ")) {
@@ -142,8 +141,8 @@ func (s *scene) bystanderIsWell() string {
 	return ""
 }
 
-// leaveOpen has every program that is started from here on hold the host's root
-// directory, as those of a person whose shell left it open.
+// leaveOpen makes all programs started from now on inherit a descriptor of the host's
+// root directory, as if a person's shell had left it open.
 func (s *scene) leaveOpen() {
 	root, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -182,9 +181,9 @@ func (s *scene) keyring() {
 	}
 }
 
-// platform starts the platform of that kind once. Kinds are "step" (as it
-// comes), "room" (its buildkitd in other hands), "small" (tight limits); any
-// other name is one more as it comes.
+// platform returns the platform of a kind, and starts it on first use. The kind "room"
+// has an intruder in place of buildkitd, and "small" has tight limits. "step" and all
+// other names are platforms with the default configuration.
 func (s *scene) platform(kind string, only ...string) *harness.Platform {
 	s.Helper()
 	if p := s.platforms[kind]; p != nil {
@@ -223,7 +222,7 @@ func (s *scene) platform(kind string, only ...string) *harness.Platform {
 	return p
 }
 
-// noteSecrets learns every key and token of a platform.
+// noteSecrets records every key and token of a platform in s.secrets.
 func (s *scene) noteSecrets(p *harness.Platform) {
 	for _, file := range []string{"client.json", "admin.json", "attestor.json"} {
 		s.secrets["the token of "+file] = p.Token(file)
@@ -242,7 +241,7 @@ func (s *scene) noteSecrets(p *harness.Platform) {
 	}
 }
 
-// keyFiles are the files with private keys, for an intruder who knows the house.
+// keyFiles returns the platform's files with private keys.
 func (s *scene) keyFiles(p *harness.Platform) []string {
 	var out []string
 	filepath.WalkDir(filepath.Join(p.Data, "trust"), func(path string, d os.DirEntry, err error) error {
@@ -310,7 +309,7 @@ func (s *scene) commit(dir string) string {
 	return dir
 }
 
-// release asks for a release of a repository's v1.0.0 and returns all that it said.
+// release releases the tag v1.0.0 of a repository, and returns the result and its log.
 func (s *scene) release(p *harness.Platform, repo, image string, change ...func(*api.ReleaseRequest)) (*api.Release, string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
@@ -332,7 +331,7 @@ func (s *scene) releaseWith(ctx context.Context, p *harness.Platform, repo, imag
 	return r, said.String(), err
 }
 
-// mustRelease is for what an attack needs before it begins.
+// mustRelease makes a release that an attack needs, and fails the test on error.
 func (s *scene) mustRelease(p *harness.Platform, repo, image string) *api.Release {
 	s.Helper()
 	r, said, err := s.release(p, repo, image)
@@ -342,7 +341,7 @@ func (s *scene) mustRelease(p *harness.Platform, repo, image string) *api.Releas
 	return r
 }
 
-// verify runs the CLI as a consumer would, and returns its exit code and words.
+// verify runs the CLI as a consumer, and returns its exit code and output.
 func (s *scene) verify(p *harness.Platform, args ...string) (int, string) {
 	s.Helper()
 	p.Trust()
@@ -356,7 +355,7 @@ func (s *scene) verify(p *harness.Platform, args ...string) (int, string) {
 	return cmd.ProcessState.ExitCode(), string(out)
 }
 
-// reports of the intruders among what somebody said.
+// reports extracts the intruders' reports from a log.
 func (s *scene) reports(said string) []report {
 	s.Helper()
 	var out []report
@@ -374,7 +373,7 @@ func (s *scene) reports(said string) []report {
 	return out
 }
 
-// fromStep releases an image whose build is the attack.
+// fromStep runs the intruder in a build step.
 func (s *scene) fromStep(only ...string) []report {
 	s.Helper()
 	p := s.platform("step")
@@ -385,20 +384,20 @@ func (s *scene) fromStep(only ...string) []report {
 	}
 	_, said, err := s.release(p, s.commit(dir), "attacked")
 	rs := s.reports(said)
-	if len(rs) == 0 { // that the platform then refuses the image is as well
+	if len(rs) == 0 { // the platform may refuse the image
 		s.Fatalf("the intruder in the step reported nothing: %v\n%s", err, said)
 	}
 	return rs
 }
 
-// fromRoom releases on a platform whose buildkitd is the attacker.
+// fromRoom runs the intruder in place of buildkitd.
 func (s *scene) fromRoom(only ...string) []report {
 	s.Helper()
 	p := s.platform("room", only...)
 	repo := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
 	_, said, err := s.release(p, repo, "attacked")
 	if err == nil {
-		s.Fatal("an intruder in the place of buildkitd made a release")
+		s.Fatal("an intruder in place of buildkitd made a release")
 	}
 	rs := s.reports(string(s.world.taken()))
 	if len(rs) == 0 {
@@ -407,7 +406,7 @@ func (s *scene) fromRoom(only ...string) []report {
 	return rs
 }
 
-// judge looks for evidence, in the intruder's words and on the host.
+// judge looks for evidence of success in the report and on the host.
 func (s *scene) judge(a *attack, r report) outcome {
 	o := outcome{attack: a, where: r.Where}
 	all := strings.Join(append(slices.Clone(r.Got), r.Not...), "\n")
@@ -429,12 +428,12 @@ func (s *scene) judge(a *attack, r report) outcome {
 		o.stopped = brief(r.Not)
 	}
 	if len(r.Got)+len(r.Not) == 0 {
-		s.Errorf("%s/%s: the intruder says nothing of it", r.Where, a.name)
+		s.Errorf("%s/%s: the intruder reported nothing", r.Where, a.name)
 	}
 	return o
 }
 
-// brief is the reasons that an attack met, each once, the usual ones first.
+// brief returns the three most frequent reasons why an attack failed.
 func brief(not []string) string {
 	count := map[string]int{}
 	for _, n := range not {
@@ -459,10 +458,10 @@ func brief(not []string) string {
 	return strings.Join(reasons[:min(3, len(reasons))], ", ")
 }
 
-// hostPath is a path of this run, which says nothing.
+// hostPath matches temporary paths, which differ from run to run.
 var hostPath = regexp.MustCompile(`/tmp/[^ :,"]+`)
 
-// runInside runs those of the attacks that are tried from inside.
+// runInside runs the attacks from inside that start at where.
 func (s *scene) runInside(where string, list []*attack, only ...string) []outcome {
 	var rs []report
 	switch where {
@@ -488,7 +487,7 @@ func (s *scene) runInside(where string, list []*attack, only ...string) []outcom
 	return out
 }
 
-// TestAttacks tries all of them on platforms as they are, and prints the scoreboard.
+// TestAttacks tries all attacks on platforms with all guards, and prints the scoreboard.
 func TestAttacks(t *testing.T) {
 	s := newScene(t, harness.Bin(t, "colophond"), harness.Bin(t, "colophon"))
 	var out []outcome
@@ -510,12 +509,12 @@ func TestAttacks(t *testing.T) {
 	fmt.Print(scoreboard(out))
 	for _, o := range out {
 		if o.through != "" {
-			t.Errorf("%s/%s got through: %s", o.where, o.attack.name, o.through)
+			t.Errorf("%s/%s succeeded: %s", o.where, o.attack.name, o.through)
 		}
 	}
 }
 
-// in is the scene for a subtest: what it starts itself ends with it.
+// in returns the scene for a subtest. What the subtest starts ends with it.
 func (s *scene) in(t *testing.T) *scene {
 	c := *s
 	c.T = t
@@ -530,7 +529,7 @@ func scoreboard(out []outcome) string {
 	for _, o := range out {
 		how := o.attack.guard + " (" + clip(hostPath.ReplaceAllString(o.stopped, "…"), 120) + ")"
 		if o.through != "" {
-			how = "GOT THROUGH: " + clip(o.through, 200)
+			how = "SUCCEEDED: " + clip(o.through, 200)
 		} else {
 			stopped++
 		}

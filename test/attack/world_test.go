@@ -18,26 +18,25 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// worldAddress is a host on the internet, as far as the suite's platforms know:
-// a network namespace behind a router, with an address that nobody owns
-// (TEST-NET-3, RFC 5737).
+// worldAddress is a host that the suite's platforms take for the internet: a network
+// namespace behind a router, with an address for documentation (TEST-NET-3, RFC 5737).
 const worldAddress = "203.0.113.10"
 
-// lanAddress is a neighbour that builds must not reach; it is the suite's own.
+// lanAddress is a private address that builds must not reach.
 const lanAddress = "10.99.0.1"
 
-// world is what is around the platforms under attack: the internet, and
-// canaries on every address that a build must not reach.
+// world simulates the surroundings of the platforms: the internet, and canaries on
+// every address that a build must not reach.
 type world struct {
 	mu      sync.Mutex
 	hits    []string // "ATTACK address" for each request to a canary
-	reports []byte   // what intruders sent home
+	reports []byte   // reports that intruders sent
 	ask     map[string]func() string
-	pages   map[string]http.HandlerFunc // of the internet's web server
-	turn    map[string]int              // of names whose answer changes
+	pages   map[string]http.HandlerFunc // of the internet's web server, by path
+	turn    map[string]int              // next answer of the names whose address changes
 }
 
-// theWorld is made once: the suite has one network namespace.
+// theWorld is shared: the suite has one network namespace.
 var theWorld = sync.OnceValues(func() (*world, error) {
 	w := &world{ask: map[string]func() string{}, pages: map[string]http.HandlerFunc{}, turn: map[string]int{}}
 	return w, w.start()
@@ -89,8 +88,8 @@ func (w *world) start() error {
 	return unix.Mount(f.Name(), resolv, "", unix.MS_BIND, "")
 }
 
-// internet is the web server that everybody may reach. Intruders send what they
-// found to /report, and have the suite look at the host with /ask/NAME.
+// internet is the web server that builds may reach. Intruders post their findings to
+// /report, and ask the suite to look at the host with /ask/NAME.
 func (w *world) internet(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	page, ask := w.pages[r.URL.Path], w.ask[strings.TrimPrefix(r.URL.Path, "/ask/")]
@@ -120,14 +119,14 @@ func (w *world) canary(rw http.ResponseWriter, r *http.Request) {
 	io.WriteString(rw, "canary")
 }
 
-// asked answers /ask/question by what f sees on the host.
+// asked makes the web server answer /ask/question with the result of f.
 func (w *world) asked(question string, f func() string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ask[question] = f
 }
 
-// hit answers where an attack reached a canary; empty where it did not.
+// hit says which canary an attack reached. It is empty if it reached none.
 func (w *world) hit(attack string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -139,7 +138,7 @@ func (w *world) hit(attack string) string {
 	return ""
 }
 
-// taken returns what intruders reported since the last call.
+// taken returns the reports that arrived since the last call.
 func (w *world) taken() []byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -148,8 +147,8 @@ func (w *world) taken() []byte {
 	return data
 }
 
-// addresses of the names that hostile name servers answer for. Of more than one
-// list, each question gets the next.
+// addresses are the answers of hostile name servers. A name with several lists gets
+// the next list for each question.
 var addresses = map[string][][]string{
 	"world.test.":               {{worldAddress}},
 	"loopback.test.":            {{"127.0.0.1"}},
@@ -159,7 +158,7 @@ var addresses = map[string][][]string{
 	"metadata.google.internal.": {{"169.254.169.254"}},
 }
 
-// names is a DNS server (RFC 1035) for these names alone.
+// names is a DNS server (RFC 1035) for only these names.
 func (w *world) names(c net.PacketConn) {
 	buf := make([]byte, 1500)
 	for {
@@ -194,7 +193,7 @@ func (w *world) names(c net.PacketConn) {
 	}
 }
 
-// The names resolve and the addresses answer, or nothing that the suite sees means anything.
+// The names must resolve and the addresses answer; otherwise the suite proves nothing.
 func TestWorldStands(t *testing.T) {
 	need(t)
 	w := needWorld(t)
@@ -211,11 +210,11 @@ func TestWorldStands(t *testing.T) {
 	first, _ := net.DefaultResolver.LookupHost(context.Background(), "rebind.test")
 	second, _ := net.DefaultResolver.LookupHost(context.Background(), "rebind.test")
 	if fmt.Sprint(first) == fmt.Sprint(second) {
-		t.Errorf("rebind.test is %v twice", first)
+		t.Errorf("rebind.test resolves to %v twice", first)
 	}
 }
 
-// page answers a path of the internet's web server.
+// page makes the internet's web server answer a path with h.
 func (w *world) page(path string, h http.HandlerFunc) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
