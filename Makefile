@@ -1,13 +1,13 @@
-# Colophon's house rules in one place. `make` alone lists the targets.
-# A fresh machine needs Go, git and make; the rest is installed by `make deps`.
+# Builds, tests and checks Colophon. `make` without a target lists the targets.
+# A new machine needs Go, git and make; `make deps` installs the rest.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# One build cache for everything: pure Go, and no -trimpath, which would compile
-# all dependencies a second time for the tests.
+# All targets share one build cache: pure Go, and no -trimpath, which would compile all
+# dependencies a second time for the tests.
 export CGO_ENABLED := 0
 GO      ?= go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -19,12 +19,12 @@ BIN     := out/bin
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## out/bin/colophon and out/bin/colophond
+build: ## build out/bin/colophon and out/bin/colophond
 	$(GOBUILD) -ldflags '-X main.version=$(VERSION)' -o $(BIN)/ ./cmd/colophon ./cmd/colophond
 
-tools: builder $(BIN)/cosign ## builder, and the stock clients that tests use: cosign and crane
+tools: builder $(BIN)/cosign ## build the builder, and the stock clients for the tests: cosign and crane
 
-builder: $(BIN)/buildkitd ## the pinned buildkitd and buildctl, in out/bin
+builder: $(BIN)/buildkitd ## build the pinned buildkitd and buildctl in out/bin
 
 $(BIN)/buildkitd $(BIN)/buildctl &: tools/buildkit/go.mod tools/buildkit/go.sum
 	cd tools/buildkit && $(GOBUILD) -o ../../$(BIN)/ github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl
@@ -34,7 +34,7 @@ $(BIN)/cosign $(BIN)/crane &: tools/clients/go.mod tools/clients/go.sum
 	cd tools/clients && $(GOBUILD) -o ../../$(BIN)/ github.com/sigstore/cosign/v3/cmd/cosign github.com/google/go-containerregistry/cmd/crane
 	@touch $(BIN)/cosign $(BIN)/crane
 
-# The posix server of rekor-tiles installs as "posix".
+# The package of rekor-tiles' posix server is called "posix", so name the program.
 $(BIN)/syft $(BIN)/rekor-server &: tools/peers/go.mod tools/peers/go.sum
 	cd tools/peers && $(GOBUILD) -o ../../$(BIN)/ github.com/anchore/syft/cmd/syft
 	cd tools/peers && $(GOBUILD) -o ../../$(BIN)/rekor-server github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix
@@ -44,57 +44,57 @@ $(BIN)/staticcheck $(BIN)/govulncheck &: tools/check/go.mod tools/check/go.sum
 	cd tools/check && $(GOBUILD) -o ../../$(BIN)/ honnef.co/go/tools/cmd/staticcheck golang.org/x/vuln/cmd/govulncheck
 	@touch $(BIN)/staticcheck $(BIN)/govulncheck
 
-deps: ## the Debian packages that are missing, if any
+deps: ## install missing Debian packages
 	@scripts/deps.sh
 
-base-images: deps ## stand-ins for docker.io and gcr.io base images, in out/base-images
+base-images: deps ## make stand-ins for docker.io and gcr.io base images in out/base-images
 	$(GO) run ./tools/baseimages -o out/base-images
 
-example: ## examples/hello as a git repository with a signed tag, in out/hello
+example: ## make a git repository with a signed tag from examples/hello, in out/hello
 	@scripts/example.sh
 
 quickstart: deps builder build example ## start a platform, release out/hello, verify it
 	@scripts/quickstart.sh
 
-test: deps tools build base-images example ## every test; a missing tool is a failure
+test: deps tools build base-images example ## run every test; a missing tool is a failure
 	$(GO) vet ./...
 	COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m ./...
-	cd tools/site && $(GO) test -count=1 ./... # it reads pages outside of its module, of which the test cache knows nothing
+	cd tools/site && $(GO) test -count=1 ./... # -count=1: the test cache does not see the pages, which are outside of the module
 
-# The suite is its own attacker and wants its standard output for the scoreboard.
-attack: deps tools build base-images ## attack platforms of its own, from inside and beside; prints a scoreboard
+# Run the test binary directly: it is also the attacker, and prints the scoreboard on standard output.
+attack: deps tools build base-images ## start platforms, attack them from inside and outside, and print a scoreboard
 	$(GO) test -c -o out/bin/attack ./test/attack
 	cd test/attack && COLOPHON_REQUIRE_BUILD=1 ../../out/bin/attack -test.run '^TestAttacks$$'
 
-attack-unguarded: deps tools build base-images ## the same without each guard: every attack must get through
+attack-unguarded: deps tools build base-images ## remove one guard at a time: every attack must then succeed
 	$(GO) test -c -o out/bin/attack ./test/attack
 	cd test/attack && COLOPHON_REQUIRE_BUILD=1 COLOPHON_ATTACK_UNGUARDED=1 ../../out/bin/attack -test.run '^TestUnguarded$$'
 
-check: $(BIN)/staticcheck $(BIN)/govulncheck ## format, vet, staticcheck, import rules, known vulnerabilities
+check: $(BIN)/staticcheck $(BIN)/govulncheck ## check format, vet, staticcheck, import rules, known vulnerabilities
 	@scripts/check.sh
 
 FUZZTIME ?= 30s
-fuzz: ## every fuzz target for FUZZTIME each, one after the other
+fuzz: ## run every fuzz target for FUZZTIME, one after the other
 	@GO='$(GO)' scripts/fuzz.sh $(FUZZTIME)
 
-self: deps build ## release Colophon from this repository's HEAD on two platforms, and compare
+self: deps build ## release Colophon from HEAD on two platforms, and compare the digests
 	@scripts/self.sh
 
-services: deps builder build base-images ## release examples/go-service and node-service: from the network, hermetically, from a lock
+services: deps builder build base-images ## release examples/go-service and node-service: from the network, hermetically, and from a lock
 	COLOPHON_SERVICES=1 $(GO) test -timeout 60m -count=1 -v ./test/services
 
-bench: deps tools $(BIN)/syft build base-images example ## measure beside the peers; figures and ratios on stdout
+bench: deps tools $(BIN)/syft build base-images example ## compare the performance with that of the peers; prints results and ratios
 	COLOPHON_BENCH=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...
 	$(GO) test -timeout 60m -run '^$$' -bench 'Room|Buildkitd' -benchtime 20x ./platform/builder/buildkit ./platform/builder/sandbox
 
-docs: ## docs/diagrams/*.svg, from the texts beside them
+docs: ## draw docs/diagrams/*.svg from the *.txt beside them
 	$(GO) run ./tools/diagrams docs/diagrams
 
-site: ## the documentation as a static site, in out/site
+site: ## build the documentation as a static site in out/site
 	cd tools/site && $(GO) run . -o ../../out/site ../..
 
-clean: ## what builds made, but not the pinned tools and base images
+clean: ## remove what builds made, but not the pinned tools and base images
 	rm -rf $(BIN)/colophon $(BIN)/colophond $(BIN)/attack out/hello out/quickstart out/self out/site out/cache
 
-distclean: ## all that the targets above made
+distclean: ## remove everything that the targets above made
 	rm -rf out

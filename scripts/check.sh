@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The checks that need no test data: format, vet, staticcheck, import rules, links and lists of the pages, known vulnerabilities.
+# Runs the checks that need no test data: format, vet, staticcheck, import rules, links and lists in the pages, known vulnerabilities.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$PWD/out/bin
@@ -7,14 +7,14 @@ failed=0
 
 unformatted=$(git ls-files -z '*.go' | xargs -0 gofmt -l)
 if [ -n "$unformatted" ]; then
-  printf 'check: not as gofmt writes it:\n%s\n' "$unformatted" >&2
+  printf 'check: run gofmt on these files:\n%s\n' "$unformatted" >&2
   failed=1
 fi
 go vet ./... || failed=1
 "$bin/staticcheck" ./... || failed=1
 go test -run "TestImports|TestThreats|TestLinks|TestDependencies" ./test || failed=1
 
-# govulncheck ends with 3 where it found something, and otherwise where it could not look.
+# govulncheck exits with 3 if it found a vulnerability, and with another code if it could not look.
 status=0
 report=$("$bin/govulncheck" ./... 2>&1) || status=$?
 case $status in

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages whose commands are missing; asks nothing else of the machine.
+# Installs the Debian packages of missing commands, and changes nothing else.
 set -euo pipefail
 
 PATH=$PATH:/usr/sbin:/sbin

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Turns examples/hello into a git repository, out/hello, with the annotated
-# tag v0.1.0 signed by a key made here. The commit is the same on every machine.
+# Makes a git repository, out/hello, from examples/hello. Its annotated tag v0.1.0 is signed
+# by a new key. The commit is the same on every machine.
 #
 #   out/hello                            the repository
 #   out/cache/example/key                the signing key
-#   out/cache/example/allowed_signers    what --allowed-signers takes
+#   out/cache/example/allowed_signers    the file for --allowed-signers
 set -euo pipefail
 cd "$(dirname "$0")/.."
 repo=$PWD/out/hello
@@ -12,7 +12,7 @@ keys=$PWD/out/cache/example
 tag=v0.1.0
 signer=release@example.com
 
-# The same commit whatever the user's git is told to do.
+# Ignore the user's git configuration, so that the commit is reproducible.
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null TZ=UTC LC_ALL=C
 export GIT_AUTHOR_NAME='Hello Release' GIT_AUTHOR_EMAIL=$signer GIT_AUTHOR_DATE='2026-11-02T09:00:00Z'
 export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$signer GIT_COMMITTER_DATE=$GIT_AUTHOR_DATE
@@ -25,7 +25,7 @@ if [ ! -e "$keys/key" ]; then
 fi
 printf '%s namespaces="git" %s\n' "$signer" "$(cat "$keys/key.pub")" >"$keys/allowed_signers"
 
-# Made aside and renamed, so that an interrupted run leaves no half repository.
+# Make the repository elsewhere and rename it, so that an interrupted run leaves no incomplete one.
 new=$(mktemp -d "$PWD/out/cache/hello.XXXXXX")
 trap 'rm -rf "$new"' EXIT
 cp -R examples/hello/. "$new/"
@@ -37,7 +37,7 @@ git -C "$new" -c gpg.ssh.allowedSignersFile="$keys/allowed_signers" verify-tag "
 
 id() { git -C "$1" rev-parse -q --verify "refs/tags/$tag" 2>/dev/null || true; }
 if [ "$(id "$repo")" = "$(id "$new")" ] && [ -z "$(git -C "$repo" status --porcelain)" ]; then
-  echo "out/hello is there: $tag is $(git -C "$repo" rev-parse --short "$tag^{commit}")" >&2
+  echo "out/hello exists: $tag is $(git -C "$repo" rev-parse --short "$tag^{commit}")" >&2
   exit 0
 fi
 rm -rf "$repo"

@@ -1,7 +1,7 @@
 #!/bin/bash
-# fuzz.sh [TIME]: every fuzz target of the repository for TIME each (default
-# 30s), one after the other. A finding stays as a seed in the package's
-# testdata/fuzz, and is repeated by every later go test.
+# fuzz.sh [TIME] runs every fuzz target of the repository for TIME (default 30s), one after
+# the other. A failing input becomes a seed in the package's testdata/fuzz, which every later
+# go test repeats.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 time=${1:-30s}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The main job, end to end, in out/quickstart: start a platform, release
-# out/hello at v0.1.0, believe the platform by its fingerprint, verify.
-# Run it again: the release is found done. KEEP=1 leaves the platform running.
+# Runs the main steps in out/quickstart: start a platform, release out/hello at v0.1.0, trust
+# the platform, verify the image. A second run finds the release finished. KEEP=1 leaves the
+# platform running.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$PWD/out/quickstart
@@ -13,7 +13,7 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 [ -t 2 ] && [ -z "${NO_COLOR:-}" ] || say() { printf '\n%s\n' "$*" >&2; }
 show() { printf '$ %s\n' "$*" >&2; "$@"; }
 
-# The port is part of the platform's name, so it is chosen once and kept.
+# The port is part of the platform's URL, so choose it once and keep it.
 free_port() {
   local port
   for port in $(shuf -i 20000-29999 -n 50); do
@@ -25,15 +25,15 @@ free_port() {
 listen=127.0.0.1:$(cat "$work/port")
 url=http://$listen
 
-# Base images: the real ones where they can be had.
+# Use the real base images if they can be reached.
 serve=(out/bin/colophond serve --data "$data" --listen "$listen")
 reachable() { curl -sS -o /dev/null --max-time 5 "$1" 2>/dev/null; }
 recipe=()
 if [ "$(id -u)" -ne 0 ] || ! PATH=$PATH:/usr/sbin command -v runc >/dev/null; then
-  say "neither root nor runc: the golang builder does without a Dockerfile"
+  say "no root or no runc: using the golang builder, which needs no Dockerfile"
   recipe=(--builder golang)
 elif ! reachable https://registry-1.docker.io/v2/ || ! reachable https://gcr.io/v2/; then
-  say "docker.io or gcr.io cannot be reached: base images are made here, from Debian packages and this Go toolchain"
+  say "docker.io or gcr.io cannot be reached: making base images from Debian packages and this Go toolchain"
   make -s base-images
   serve+=(--mirror out/base-images)
 fi
@@ -42,7 +42,7 @@ platform=
 stop() {
   [ -n "$platform" ] || return 0
   if [ -n "${KEEP:-}" ]; then
-    say "the platform keeps running as process $platform; end it with: kill $platform"
+    say "the platform keeps running as process $platform; stop it with: kill $platform"
     return 0
   fi
   kill "$platform" 2>/dev/null || true
@@ -55,7 +55,7 @@ if reachable "$url/readyz"; then
 else
   say "starting the platform"
   echo "\$ ${serve[*]}" >&2
-  # Kept across runs: the platform's own account of what it did.
+  # Keep the platform's log across runs.
   "${serve[@]}" >>"$work/colophond.log" 2>&1 &
   platform=$!
   for _ in $(seq 300); do
@@ -80,10 +80,10 @@ say "releasing out/hello at v0.1.0"
 show out/bin/colophon release out/hello --ref v0.1.0 --image "$image" "${recipe[@]}" \
   --allowed-signers out/cache/example/allowed_signers
 
-say "believing this platform (a consumer compares the fingerprint first)"
+say "trusting this platform (a real consumer compares the fingerprint first)"
 show out/bin/colophon trust add --yes "$url"
 
-say "verifying, as anybody may"
+say "verifying the image, as any consumer can"
 show out/bin/colophon verify "$image:v0.1.0" --source "file://$PWD/out/hello"
 
 say "done: $image:v0.1.0, platform $url"

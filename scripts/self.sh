@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Releases Colophon from the HEAD of this repository on two platforms that share
-# nothing, in out/self: keys, log, registry and module cache are new for each.
-# Ends with 0 only where both give the same digest and both releases verify.
+# Releases Colophon from the HEAD of this repository on two new platforms in out/self, which
+# share no keys, log, registry or module cache. Exits with 0 only if both releases verify and
+# have the same digest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -9,7 +9,7 @@ work=$root/out/self
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE COLOPHON_PLATFORM COLOPHON_TRUST
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
 
-# The clone holds committed objects alone, whatever the working directory looks like.
+# Clone the repository, so that the state of the working directory does not matter.
 rm -rf "$work"
 mkdir -p "$work"
 repo=$work/colophon
@@ -39,12 +39,12 @@ free_port() {
   return 1
 }
 
-# release NAME: one platform, one release; its digest in NAME.digest.
+# release NAME starts a platform, makes a release on it, and writes the digest to NAME.digest.
 release() {
   local name=$1 listen
   listen=127.0.0.1:$(free_port)
   export COLOPHON_PLATFORM=$work/$name/client.json COLOPHON_TRUST=$work/$name.trust
-  printf 'self: release of %s on platform %s at %s\n' "${commit:0:12}" "$name" "$listen" >&2
+  printf 'self: releasing %s on platform %s at %s\n' "${commit:0:12}" "$name" "$listen" >&2
   out/bin/colophond serve --data "$work/$name" --listen "$listen" 2>"$work/$name.log" >"$work/$name.ready" &
   platform=$!
   for _ in $(seq 300); do

@@ -1,6 +1,6 @@
-// Package bench measures Colophon against its peers in one run: medians of
-// several, and ratios. It never fails for a slow figure: a busy machine is no
-// bug. Run it by make bench; figures go to standard output.
+// Package bench compares Colophon with its peers in one run, by medians and ratios. It
+// never fails because of a slow result: a busy machine is not a bug. make bench runs
+// it, and prints the results on standard output.
 package bench
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// BenchmarkPlatform is one run of everything on one platform.
+// BenchmarkPlatform runs all benchmarks that need a platform, on one platform.
 func BenchmarkPlatform(b *testing.B) {
 	if os.Getenv("COLOPHON_BENCH") == "" {
 		b.Skip("SKIPPED: make bench sets COLOPHON_BENCH")
@@ -42,12 +42,12 @@ func BenchmarkPlatform(b *testing.B) {
 	atOnce(b, p)
 }
 
-// releases compares release with a bare buildctl build of the same commit, and
-// with what the peers do to a finished image.
+// releases compares a release with a bare buildctl build of the same commit, and with
+// the peers' commands for a finished image.
 func releases(b *testing.B, p *harness.Platform) (image, builder string) {
 	repo := filepath.Join(harness.Root(b), "out", "hello")
 	tree := b.TempDir()
-	// Without its syntax line, which names an image that a closed network does not have.
+	// Remove the syntax line, which names an image that a closed network does not have.
 	run(b, exec.Command("sh", "-c", "git -C '"+repo+"' archive v0.1.0 | tar -x -C '"+tree+"' && sed -i '/^# syntax=/d' '"+tree+"/Dockerfile'"))
 	d := startBuildkitd(b, p)
 	var bare, whole, overhead, proof []time.Duration
@@ -76,7 +76,7 @@ func releases(b *testing.B, p *harness.Platform) (image, builder string) {
 	return last.Image + ":" + last.Tags[0], last.Builder
 }
 
-// building is how long the builder had the release, by its provenance.
+// building returns how long the build took, according to the provenance.
 func building(b *testing.B, p *harness.Platform, r api.Release) time.Duration {
 	var prov attest.Provenance
 	if err := json.Unmarshal(run(b, p.Colophon(b.Context(), "inspect", r.Image+"@"+r.Digest, "--provenance")), &prov); err != nil {
@@ -86,7 +86,7 @@ func building(b *testing.B, p *harness.Platform, r api.Release) time.Duration {
 	return m.FinishedOn.Sub(*m.StartedOn)
 }
 
-// verifying compares one colophon verify with the three cosign commands it replaces.
+// verifying compares colophon verify with the three cosign commands that it replaces.
 func verifying(b *testing.B, p *harness.Platform, image, builder string) {
 	root := filepath.Join(b.TempDir(), "trusted_root.json")
 	if err := os.WriteFile(root, p.Get("/trusted_root.json"), 0o600); err != nil {
@@ -114,8 +114,8 @@ func verifying(b *testing.B, p *harness.Platform, image, builder string) {
 	ratio("  colophon verify over cosign", median(ours), median(theirs), "aim 0.33")
 	ratio("  colophon verify --skip-source over cosign", skip, median(theirs), "aim 0.33")
 
-	// The same image from a directory, beside all that it takes to see as much of
-	// it: cosign for what is signed, crane for every byte.
+	// Compare the same image from a directory with the tools that check as much: cosign
+	// for the signatures, and crane for every byte.
 	layout := filepath.Join(b.TempDir(), "layout")
 	run(b, p.Colophon(b.Context(), "save", image, layout))
 	local := times(20, func() { run(b, p.Colophon(b.Context(), "verify", layout, "--source", repo, "--skip-source")) })
@@ -125,7 +125,7 @@ func verifying(b *testing.B, p *harness.Platform, image, builder string) {
 	ratio("  colophon over cosign and crane", local, median(theirs)+crane, "aim 0.20")
 }
 
-// buildkitd is a bare one, as root, without a room.
+// buildkitd is a bare buildkitd that runs as root, without a room.
 type buildkitd struct{ addr string }
 
 func startBuildkitd(b *testing.B, p *harness.Platform) *buildkitd {
@@ -164,7 +164,7 @@ func startBuildkitd(b *testing.B, p *harness.Platform) *buildkitd {
 	}
 }
 
-// build is one build from an empty cache.
+// build runs one build with an empty cache.
 func (d *buildkitd) build(b *testing.B, tree string) time.Duration {
 	run(b, exec.Command(harness.Bin(b, "buildctl"), "--addr", d.addr, "prune", "--all"))
 	return times(1, func() {
@@ -185,7 +185,7 @@ func run(b testing.TB, cmd *exec.Cmd) []byte {
 	return out
 }
 
-// times is the median duration of f over n runs.
+// times returns the median duration of n runs of f.
 func times(n int, f func()) time.Duration {
 	var all []time.Duration
 	for range n {
@@ -201,7 +201,7 @@ func median(d []time.Duration) time.Duration {
 	return d[len(d)/2]
 }
 
-// spread says how noisy the machine was.
+// spread reports how much the durations differ.
 func spread(d []time.Duration) string {
 	return fmt.Sprintf("from %.1f to %.1f s", slices.Min(d).Seconds(), slices.Max(d).Seconds())
 }

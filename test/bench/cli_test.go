@@ -24,8 +24,8 @@ import (
 	"github.com/colophon-build/colophon/test/prooftest"
 )
 
-// BenchmarkCommand is the command as a user runs it, on images that need no
-// platform: a layout of 16 MB, and a registry with many.
+// BenchmarkCommand measures the command as a user runs it, without a platform: on a
+// layout of 16 MB, and on a registry with many images.
 func BenchmarkCommand(b *testing.B) {
 	if os.Getenv("COLOPHON_BENCH") == "" {
 		b.Skip("SKIPPED: make bench sets COLOPHON_BENCH")
@@ -72,7 +72,7 @@ func oneLayout(b *testing.B, p *prooftest.Platform, colophon func(...string) *ex
 	fmt.Printf("%-58s %8.0f MiB  aim 80\n", "  resident at most", most)
 }
 
-// peak is the most memory that a finished process had, MiB.
+// peak returns the maximum memory of a finished process, in MiB.
 func peak(cmd *exec.Cmd) float64 {
 	u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	if !ok {
@@ -81,11 +81,11 @@ func peak(cmd *exec.Cmd) float64 {
 	return float64(u.Maxrss) / 1024
 }
 
-// many is how many images the registry holds.
+// many is the number of images in the registry.
 const many = 1000
 
 func manyImages(b *testing.B, p *prooftest.Platform, colophon func(...string) *exec.Cmd) {
-	dir, err := os.MkdirTemp("/dev/shm", "bench") // of the registry only what it answers counts, not its disk
+	dir, err := os.MkdirTemp("/dev/shm", "bench") // in memory, so that the disk of the registry does not count
 	if err != nil {
 		dir = b.TempDir()
 	}
@@ -139,7 +139,7 @@ func manyImages(b *testing.B, p *prooftest.Platform, colophon func(...string) *e
 	}
 }
 
-// pushMany releases images, each to a repository of its own, and names them.
+// pushMany pushes released images, each to its own repository, and returns their names.
 func pushMany(b *testing.B, p *prooftest.Platform, addr string) []string {
 	var names []string
 	for i := range many {
@@ -157,7 +157,7 @@ func pushMany(b *testing.B, p *prooftest.Platform, addr string) []string {
 	return names
 }
 
-// resident samples a process, and returns its memory at the quarters of its life.
+// resident samples the memory of a process, and returns it at the quarters of the run.
 func resident(ctx context.Context, pid int) []string {
 	var samples []int
 	for tick := time.NewTicker(20 * time.Millisecond); ; {

@@ -12,8 +12,8 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// atOnce makes many releases at the same time: all finish, in the order in which rooms become free,
-// and the platform keeps to what its configuration lets it have.
+// atOnce makes many releases concurrently. All must finish, in the order in which rooms
+// become free, and the platform must stay within its configured limits.
 func atOnce(b *testing.B, p *harness.Platform) {
 	const n = 8
 	repo := filepath.Join(harness.Root(b), "out", "hello")

@@ -30,9 +30,8 @@ import (
 	"github.com/colophon-build/colophon/tlog"
 )
 
-// signing compares signature to logged, timestamped, proved bundle: with the
-// platform's log, and with rekor-tiles' own server in its place. CA and clock
-// are the platform's both times.
+// signing measures the time to sign, log and timestamp a statement, with the platform's
+// log and with rekor-tiles' server. Both use the platform's CA and timestamp authority.
 func signing(b *testing.B, p *harness.Platform) {
 	ours := signingSetup(b, p.Get("/signing_config.json"), p.Get("/trusted_root.json"))
 	peer := startRekor(b)
@@ -60,7 +59,7 @@ func signingSetup(b *testing.B, signingConfig, trustedRoot []byte) sign.Config {
 	return sign.Config{SigningConfig: sc, TrustedRoot: tr}
 }
 
-// mint asks for a token, as the attestor does.
+// mint requests a token as the attestor does.
 func mint(ctx context.Context, c *http.Client, claims issuer.Claims) (string, error) {
 	body, err := json.Marshal(claims)
 	if err != nil {
@@ -82,7 +81,7 @@ func mint(ctx context.Context, c *http.Client, claims issuer.Claims) (string, er
 	return answer.Token, nil
 }
 
-// signMany has each client sign each statements with a certificate of its own.
+// signMany makes each of the clients sign each statements with its own certificate.
 func signMany(b *testing.B, p *harness.Platform, cfg sign.Config, clients, each int) (latency time.Duration, rate float64) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -130,7 +129,7 @@ func signMany(b *testing.B, p *harness.Platform, cfg sign.Config, clients, each 
 	return median(all), float64(len(all)) / time.Since(start).Seconds()
 }
 
-// rekor is rekor-tiles' own server at its fastest settings.
+// rekor is rekor-tiles' server with its fastest settings.
 type rekor struct {
 	url string
 	key ed25519.PublicKey
@@ -209,7 +208,7 @@ func edit(b *testing.B, doc []byte, change func(map[string]any)) []byte {
 	return out
 }
 
-// peerSequence is what teams run on a finished image today.
+// peerSequence runs the commands that teams run on a finished image today.
 func peerSequence(b *testing.B, p *harness.Platform, image string) time.Duration {
 	dir := b.TempDir()
 	r := startRekor(b)
@@ -239,7 +238,7 @@ func peerSequence(b *testing.B, p *harness.Platform, image string) time.Duration
 	})
 }
 
-// startMirror answers pulls of the base images, for the bare buildkitd.
+// startMirror serves the base images to the bare buildkitd.
 func startMirror(b *testing.B) (addr string) {
 	m, err := gateway.OpenMirror(harness.BaseImages(b))
 	if err != nil {

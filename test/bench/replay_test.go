@@ -19,12 +19,12 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// proxyHost serves this machine's module cache to rooms, from a host of its own:
-// they can reach no address of this one.
+// proxyHost is a separate host that serves this machine's module cache to rooms, which
+// can reach no address of this machine.
 var proxyHost = netip.MustParsePrefix("10.213.7.10/24")
 
-// BenchmarkReplay builds a Go program with real dependencies, this repository's
-// own command, with a warm module proxy on this machine, and again from its lock.
+// BenchmarkReplay builds this repository's command, which has real dependencies, with a
+// local module proxy, and again from its lock.
 func BenchmarkReplay(b *testing.B) {
 	switch {
 	case os.Getenv("COLOPHON_BENCH") == "":
@@ -38,7 +38,7 @@ func BenchmarkReplay(b *testing.B) {
 		"build": map[string]any{"network": map[string]any{"allow": []string{proxyHost.Masked().String()}}},
 	}))
 	repo := ownCommand(b)
-	var plain, locked, once, again, held []time.Duration // whole releases, and builds
+	var plain, locked, once, again, held []time.Duration // durations of releases and builds
 	var most gatewaySize
 	for i := range 3 {
 		_, whole, builds := releaseTimed(b, p, repo, "plain"+strconv.Itoa(i), nil)
@@ -72,8 +72,8 @@ func BenchmarkReplay(b *testing.B) {
 	fmt.Printf("%-58s %8.0f MiB  aim 64; its own %.0f MiB, the rest pages of the program file; %.0f MiB as it starts\n", "gateway of the second build, resident at most", most.resident, most.own, most.start)
 }
 
-// serveModules makes the go command's download cache a module proxy
-// (go.dev/ref/mod#goproxy-protocol): its files have the paths of the protocol.
+// serveModules serves the go command's download cache as a module proxy
+// (go.dev/ref/mod#goproxy-protocol), whose paths are those of the files.
 func serveModules(b *testing.B) {
 	cache := strings.TrimSpace(string(run(b, exec.Command("go", "env", "GOMODCACHE"))))
 	l, err := harness.Beyond(proxyHost)
@@ -85,7 +85,7 @@ func serveModules(b *testing.B) {
 	b.Cleanup(func() { server.Close() })
 }
 
-// ownCommand is a repository with this one's files and a Dockerfile.
+// ownCommand makes a repository with the files of this one and a Dockerfile.
 func ownCommand(b *testing.B) string {
 	dir := filepath.Join(b.TempDir(), "app")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -116,7 +116,7 @@ func client(b *testing.B, p *harness.Platform) *api.ClientConfig {
 	return c
 }
 
-// releaseTimed is one release: how long it took, and each of its builds, from
+// releaseTimed makes a release. It returns its duration, and that of each build from
 // the opening of the room to the last byte of the layout.
 func releaseTimed(b *testing.B, p *harness.Platform, repo, image string, change func(*api.ReleaseRequest)) (r *api.Release, whole time.Duration, builds []time.Duration) {
 	req := api.ReleaseRequest{Source: "file://" + repo, Ref: "v1.0.0", Image: p.Addr + "/" + image}
@@ -141,17 +141,16 @@ func releaseTimed(b *testing.B, p *harness.Platform, repo, image string, change 
 	return r, time.Since(start), builds
 }
 
-// gatewaySize is the most memory that a gateway was seen with, MiB: all that was
-// resident (VmRSS of proc(5)), what was its own of that (RssAnon), and what it
-// had in the moments of its start (VmHWM).
+// gatewaySize is the maximum memory of a gateway in MiB (proc(5)): resident memory
+// (VmRSS), its private part (RssAnon), and the peak, which includes the start (VmHWM).
 type gatewaySize struct{ resident, own, start float64 }
 
 func (s *gatewaySize) add(o gatewaySize) {
 	s.resident, s.own, s.start = max(s.resident, o.resident), max(s.own, o.own), max(s.start, o.start)
 }
 
-// watchGateways samples the gateways of a platform until the returned function
-// is called, which has them in the order of their rooms.
+// watchGateways samples the gateways of a platform until the returned function is
+// called. That function returns the sizes in the order of the rooms.
 func watchGateways(b *testing.B, p *harness.Platform) (stop func() []gatewaySize) {
 	rooms := p.Role("rooms")
 	ctx, cancel := context.WithCancel(b.Context())
@@ -174,9 +173,9 @@ func watchGateways(b *testing.B, p *harness.Platform) (stop func() []gatewaySize
 	return func() []gatewaySize { cancel(); return <-result }
 }
 
-// gatewaysOf are the processes that the role rooms has started as gateways.
+// gatewaysOf returns the gateway processes that the role rooms has started.
 func gatewaysOf(rooms int) (pids []string) {
-	out, _ := exec.Command("ps", "-o", "pid=,args=", "--ppid", strconv.Itoa(rooms)).Output() // fails where there are none
+	out, _ := exec.Command("ps", "-o", "pid=,args=", "--ppid", strconv.Itoa(rooms)).Output() // fails if there are none
 	for line := range strings.Lines(string(out)) {
 		if f := strings.Fields(line); len(f) > 1 && f[len(f)-1] == "gateway" {
 			pids = append(pids, f[0])

@@ -30,8 +30,8 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// BenchmarkVerifier is the library on one core, in processor time: other work
-// of the machine does not count. Both sides begin with the bytes of a bundle and
+// BenchmarkVerifier compares the library with sigstore-go on one core, in processor
+// time, so that other processes do not count. Both start with the bytes of a bundle and
 // a parsed trust root, and take turns.
 func BenchmarkVerifier(b *testing.B) {
 	if os.Getenv("COLOPHON_BENCH") == "" {
@@ -40,8 +40,8 @@ func BenchmarkVerifier(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	p256, p384 := signatureCost(elliptic.P256()), signatureCost(elliptic.P384())
 	fmt.Printf("%-58s %8.1f us   P-384 %.1f us\n", "one ECDSA P-256 signature to verify", us(p256), us(p384))
-	// Certificate by P-384; SCT, promise, checkpoint and signature by P-256. What
-	// the root signed of its intermediate is once more P-384.
+	// The certificate is signed with P-384; SCT, promise, checkpoint and signature with
+	// P-256. The root signed its intermediate with P-384, too.
 	leaf := p384 + 4*p256
 	public := publicBundle(b)
 	var ours, theirs []time.Duration
@@ -65,7 +65,7 @@ func BenchmarkVerifier(b *testing.B) {
 	micros("  a verdict that is known", cpu(2000, func() { image(b, cache) }), "aim 50 us")
 }
 
-// exhibit is one bundle, and all that it takes to verify it.
+// exhibit is a bundle with everything needed to verify it.
 type exhibit struct {
 	raw    []byte
 	digest v1.Hash
@@ -76,7 +76,7 @@ type exhibit struct {
 	now    time.Time
 }
 
-// publicBundle is a GitHub Artifact Attestation.
+// publicBundle returns a GitHub Artifact Attestation.
 func publicBundle(b *testing.B) *exhibit {
 	read := func(path string) []byte {
 		raw, err := os.ReadFile(filepath.Join(harness.Root(b), path))
@@ -111,7 +111,7 @@ func (x *exhibit) ours(b *testing.B) {
 	}
 }
 
-// plainly is sigstore-go's verifier, as its documentation says to use it.
+// plainly verifies with sigstore-go, used as its documentation says.
 func (x *exhibit) plainly(b *testing.B) {
 	entity := new(sgbundle.Bundle)
 	err := entity.UnmarshalJSON(x.raw)
@@ -131,8 +131,8 @@ func (x *exhibit) plainly(b *testing.B) {
 	}
 }
 
-// ownBundle is a provenance as a platform of Colophon signs them, and the image
-// with all its proofs.
+// ownBundle returns a provenance that a Colophon platform signed, and its image with
+// all proofs.
 func ownBundle(b *testing.B) (own func(*testing.B), image func(*testing.B, *verify.Cache)) {
 	p := prooftest.New(b)
 	store := prooftest.NewStore(b)
@@ -165,7 +165,7 @@ func ownBundle(b *testing.B) (own func(*testing.B), image func(*testing.B, *veri
 		}
 }
 
-// signatureCost is what one signature of a curve takes to verify.
+// signatureCost returns the processor time to verify one signature of a curve.
 func signatureCost(curve elliptic.Curve) time.Duration {
 	key, err := ecdsa.GenerateKey(curve, rand.Reader)
 	if err != nil {
@@ -192,7 +192,7 @@ func signatureCost(curve elliptic.Curve) time.Duration {
 	return median(all)
 }
 
-// cpu is the processor time of one f, the mean of n.
+// cpu returns the mean processor time of n runs of f.
 func cpu(n int, f func()) time.Duration {
 	before := processorTime()
 	for range n {

@@ -1,5 +1,5 @@
-// Package crash kills the platform and the client at each step of a release,
-// and sees that the same command, run again, ends as if nothing had happened.
+// Package crash kills the platform and the client at each step of a release. The same
+// command, run again, must end as if nothing had happened.
 package crash
 
 import (
@@ -22,10 +22,10 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// phases of a release, as its progress names them.
+// phases are the phases of a release, as its progress names them.
 var phases = []string{"source", "build", "measure", "push", "sbom", "sign", "verify", "tag"}
 
-// published are those from which a release runs to its end by itself.
+// published are the phases from which the platform finishes a release by itself.
 var published = phases[3:]
 
 // TestKillPlatform kills colophond at each phase of a release.
@@ -36,8 +36,8 @@ func TestKillPlatform(t *testing.T) {
 	})
 }
 
-// TestKillAttestor kills the process that runs releases, and nothing else; before
-// anything is published and after.
+// TestKillAttestor kills only the process that runs releases, before and after
+// something is published.
 func TestKillAttestor(t *testing.T) {
 	killAtEach(t, []string{"build", "push", "sign", "tag"}, func(p *harness.Platform, _ *exec.Cmd) {
 		old := p.Role("attestor")
@@ -47,21 +47,21 @@ func TestKillAttestor(t *testing.T) {
 		deadline := time.Now().Add(time.Minute)
 		for now := old; now == old || now == 0; now = p.Role("attestor") {
 			if time.Now().After(deadline) {
-				t.Fatal("the attestor did not come back")
+				t.Fatal("the attestor was not restarted")
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
 	})
 }
 
-// TestKillClient does the same to colophon release.
+// TestKillClient kills colophon release at each phase.
 func TestKillClient(t *testing.T) {
 	killAtEach(t, []string{"source", "build", "push", "verify"}, func(_ *harness.Platform, c *exec.Cmd) { c.Process.Signal(syscall.SIGKILL) })
 }
 
-// killAtEach kills at each of the phases, of a release of its own. What had begun to
-// be published is finished though nobody asks again; asking again ends in the
-// same digest and one of each attestation, whatever the phase.
+// killAtEach starts a release for each phase and kills at that phase. The platform
+// finishes a release that it has begun to publish, even if nobody repeats the command.
+// The repeated command gives the same digest and one of each attestation.
 func killAtEach(t *testing.T, phases []string, kill func(*harness.Platform, *exec.Cmd)) {
 	p := harness.Start(t)
 	p.Trust()
@@ -76,7 +76,7 @@ func killAtEach(t *testing.T, phases []string, kill func(*harness.Platform, *exe
 		}
 		tagsProve(t, p, repo, image)
 		if got := release(t, p, repo, image); got != want {
-			t.Errorf("killed at %s: digest after all: got %s, want %s", phase, got, want)
+			t.Errorf("killed at %s: digest of the finished release: got %s, want %s", phase, got, want)
 		}
 		p.OneOfEach(t, image, want)
 		p.LogExtends(before)
@@ -94,7 +94,7 @@ func tagsOf(t *testing.T, repo string) []string {
 	return []string{"v1.0.0", "v1.0.0-" + harness.Git(t, repo, "rev-parse", "--short=7", "HEAD")}
 }
 
-// awaitTags waits until all tags are there.
+// awaitTags waits until all tags exist.
 func awaitTags(t *testing.T, p *harness.Platform, repo, image string) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
@@ -108,7 +108,7 @@ func awaitTags(t *testing.T, p *harness.Platform, repo, image string) {
 				}
 			}
 			if time.Now().After(deadline) {
-				t.Errorf("%s:%s was not finished by itself", image, tag)
+				t.Errorf("the platform did not finish %s:%s", image, tag)
 				return
 			}
 			time.Sleep(20 * time.Millisecond)
@@ -148,7 +148,7 @@ func killAt(t *testing.T, p *harness.Platform, repo, image, phase string, kill f
 		t.Fatalf("the release never entered phase %q:\n%s", phase, seen.String())
 	}
 	kill(cmd)
-	for range 100 { // until the client has seen it
+	for range 100 { // wait until the client has printed it
 		if cmd.ProcessState != nil {
 			break
 		}
@@ -156,7 +156,7 @@ func killAt(t *testing.T, p *harness.Platform, repo, image, phase string, kill f
 	}
 }
 
-// tagsProve checks what a kill left: a tag exists only if its proof verifies.
+// tagsProve checks after a kill that each existing tag has a proof that verifies.
 func tagsProve(t *testing.T, p *harness.Platform, repo, image string) {
 	t.Helper()
 	for _, tag := range tagsOf(t, repo) {

@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Beyond listens on port 80 of a host that is not this one: a network namespace
-// behind a veth pair, to which the route for the host's network leads. All of
-// it goes with the listener's process. It needs root; one at a time.
+// Beyond listens on port 80 of another host, which is a network namespace behind a
+// veth pair. It routes the host's network there. Everything ends with this process.
+// Beyond needs root, and only one such host can exist at a time.
 func Beyond(host netip.Prefix) (l net.Listener, err error) {
 	ns := make(chan string)
 	joined := make(chan error, 1)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// Never unlocked: the thread ends with this goroutine. The listener keeps the namespace.
+		// Never unlock the thread: it ends with this goroutine. The listener keeps the namespace.
 		runtime.LockOSThread()
 		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			close(ns)
@@ -44,7 +44,7 @@ func Beyond(host netip.Prefix) (l net.Listener, err error) {
 	return l, err
 }
 
-// IP runs commands of ip(8), up to one that fails.
+// IP runs commands of ip(8) and stops at the first error.
 func IP(commands ...string) error {
 	for _, args := range commands {
 		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {

@@ -24,18 +24,18 @@ import (
 	"time"
 )
 
-// Bin returns a program that the Makefile builds in out/bin. A test whose
-// program is missing fails.
+// Bin returns the path of a program that the Makefile builds in out/bin. It fails the
+// test if the program is missing.
 func Bin(t testing.TB, name string) string {
 	t.Helper()
 	p := filepath.Join(Root(t), "out/bin", name)
 	if _, err := os.Stat(p); err != nil {
-		t.Fatalf("%s is not built: run make build tools", name)
+		t.Fatalf("%s is missing: run make build tools", name)
 	}
 	return p
 }
 
-// Root is the repository.
+// Root returns the root directory of the repository.
 func Root(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()
@@ -51,16 +51,16 @@ func Root(t testing.TB) string {
 	return ""
 }
 
-// Platform is a colophond of this test's own.
+// Platform is a colophond that a test starts.
 type Platform struct {
 	T    testing.TB
 	Data string // --data
 	Addr string // 127.0.0.1:PORT
 	URL  string
 	Args []string // more flags of serve
-	// Program is colophond; empty is the one that the Makefile builds.
+	// Program is the path of colophond; empty means the one that the Makefile builds.
 	Program string
-	User    int // whom it runs as, if that is not us
+	User    int // user id to run as; 0 means the test's own
 
 	cmd  *exec.Cmd
 	Log  *Log
@@ -78,7 +78,7 @@ func Start(t testing.TB, args ...string) *Platform {
 	return p
 }
 
-// Reserve is a platform that knows its address, and does not run before Up.
+// Reserve returns a platform with an address. It does not run until Up.
 func Reserve(t testing.TB) *Platform {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -91,15 +91,15 @@ func Reserve(t testing.TB) *Platform {
 	t.Cleanup(func() {
 		p.Kill()
 		if t.Failed() {
-			t.Logf("platform's log:\n%s", p.Log)
+			t.Logf("log of the platform:\n%s", p.Log)
 		}
 	})
 	return p
 }
 
-// StdCache is where platforms keep Go's compiled standard library. Those of root
-// give it to their builder's user, with whom tests that build by themselves
-// cannot share it.
+// StdCache returns the directory in which platforms keep Go's compiled standard
+// library. Platforms of root give it to their builder's user, so they cannot share the
+// directory of tests that build without a platform.
 func StdCache(t testing.TB) string {
 	name := "gostd"
 	if os.Getuid() == 0 {
@@ -108,9 +108,9 @@ func StdCache(t testing.TB) string {
 	return filepath.Join(Root(t), "out", "cache", name)
 }
 
-// Config writes a configuration for "colophond serve": the given members, and a
-// compiled standard library that all tests share, which saves each platform a
-// minute at its first Go build.
+// Config writes a configuration for "colophond serve" with the given members. It adds
+// the compiled standard library that all tests share, which saves each platform a
+// minute at its first Go build. Config returns the path of the file.
 func Config(t testing.TB, members map[string]any) string {
 	t.Helper()
 	c := map[string]any{"build": map[string]any{"stdCache": StdCache(t)}}
@@ -126,7 +126,7 @@ func Config(t testing.TB, members map[string]any) string {
 	return path
 }
 
-// Up starts the platform over its data directory.
+// Up starts the platform on its data directory, and waits until it is ready.
 func (p *Platform) Up() {
 	p.T.Helper()
 	if err := p.TryUp(time.Minute); err != nil {
@@ -134,7 +134,8 @@ func (p *Platform) Up() {
 	}
 }
 
-// TryUp is Up where the platform may refuse to start. Kill it in any case.
+// TryUp is like Up, and returns an error if the platform does not start. The caller
+// must call Kill in any case.
 func (p *Platform) TryUp(within time.Duration) error {
 	p.T.Helper()
 	args := append([]string{"serve", "--data", p.Data, "--listen", p.Addr}, p.Args...)
@@ -155,8 +156,8 @@ func (p *Platform) TryUp(within time.Duration) error {
 	}
 	done, started, ready := make(chan error, 1), make(chan error, 1), make(chan string, 1)
 	go func() {
-		// The parent death signal follows the thread that forked: it is this one
-		// alone, for as long as the platform lives.
+		// The parent death signal comes when the forking thread ends, so keep this
+		// thread for as long as the platform runs.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if err := cmd.Start(); err != nil {
@@ -183,7 +184,7 @@ func (p *Platform) TryUp(within time.Duration) error {
 	}
 }
 
-// Kill is kill -9, and waits for the end.
+// Kill sends SIGKILL and waits for the end of the process.
 func (p *Platform) Kill() {
 	if p.cmd == nil {
 		return
@@ -193,7 +194,8 @@ func (p *Platform) Kill() {
 	p.cmd = nil
 }
 
-// Role is the process of one role ("attestor", "builder", …), or 0 where it is not running.
+// Role returns the process id of a role ("attestor", "builder", …), or 0 if the role is
+// not running.
 func (p *Platform) Role(name string) (pid int) {
 	p.T.Helper()
 	out, err := exec.Command("ps", "-o", "pid=,args=", "--ppid", strconv.Itoa(p.cmd.Process.Pid)).Output()
@@ -208,7 +210,8 @@ func (p *Platform) Role(name string) (pid int) {
 	return pid
 }
 
-// As is a client of one of the platform's sockets, as the user of a role.
+// As returns a client of one of the platform's sockets that connects as the user of a
+// role. It needs root.
 func (p *Platform) As(role, socket string) *http.Client {
 	p.T.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Role(role)))
@@ -234,7 +237,7 @@ func (p *Platform) As(role, socket string) *http.Client {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			runtime.LockOSThread() // never unlocked: the thread ends with its changed user
+			runtime.LockOSThread() // never unlock the thread: it ends with its changed user
 			const same = ^uintptr(0)
 			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESGID, same, uintptr(gid), same); errno != 0 {
 				err = errno
@@ -259,7 +262,7 @@ func (p *Platform) As(role, socket string) *http.Client {
 	}}}
 }
 
-// Stop is SIGTERM, and waits for the end.
+// Stop sends SIGTERM and waits for the end of the process.
 func (p *Platform) Stop() error {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -271,7 +274,8 @@ func (p *Platform) Stop() error {
 	}
 }
 
-// Env for the CLI: this platform, and configuration of this test alone.
+// Env returns the environment for the CLI: it uses this platform, and a trust store of
+// this test.
 func (p *Platform) Env() []string {
 	return append(os.Environ(),
 		"COLOPHON_PLATFORM="+filepath.Join(p.Data, "client.json"),
@@ -286,7 +290,7 @@ func (p *Platform) Colophon(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Trust makes the CLI believe the platform.
+// Trust makes the CLI trust the platform.
 func (p *Platform) Trust() {
 	p.T.Helper()
 	if out, err := p.Colophon(context.Background(), "trust", "add", p.URL, "--yes").CombinedOutput(); err != nil {
@@ -294,7 +298,7 @@ func (p *Platform) Trust() {
 	}
 }
 
-// Token of client.json (push) or admin.json.
+// Token returns the token in client.json (push) or admin.json.
 func (p *Platform) Token(file string) string {
 	p.T.Helper()
 	data, err := os.ReadFile(filepath.Join(p.Data, file))
@@ -306,7 +310,7 @@ func (p *Platform) Token(file string) string {
 	return token
 }
 
-// Get fetches a path of the platform.
+// Get fetches a path of the platform. It fails the test unless the status is 200.
 func (p *Platform) Get(path string) []byte {
 	p.T.Helper()
 	resp, err := http.Get(p.URL + path)
@@ -338,8 +342,8 @@ func (p *Platform) DockerConfig() string {
 	return dir
 }
 
-// GoRepo makes a git repository with a small Go main package, for the golang
-// builder, and the annotated tag v1.0.0.
+// GoRepo makes a git repository with a small Go main package and the annotated tag
+// v1.0.0, and returns its directory.
 func GoRepo(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "app")
@@ -354,7 +358,7 @@ func GoRepo(t testing.TB) string {
 	return dir
 }
 
-// Write writes files below dir.
+// Write writes files below dir, by their slash-separated names.
 func Write(t testing.TB, dir string, files map[string]string) {
 	t.Helper()
 	for name, content := range files {
@@ -368,7 +372,7 @@ func Write(t testing.TB, dir string, files map[string]string) {
 	}
 }
 
-// Git runs git with a fixed author and date, so that commit ids are the same every time.
+// Git runs git in dir with a fixed author and date, so that commit ids are reproducible.
 func Git(t testing.TB, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("git", args...)
@@ -384,7 +388,7 @@ func Git(t testing.TB, dir string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// Log collects output of a process that runs beside the test.
+// Log collects the output of a process. It is safe for concurrent use.
 type Log struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -402,7 +406,7 @@ func (l *Log) String() string {
 	return l.buf.String()
 }
 
-// BaseImages is the layout that "make base-images" builds.
+// BaseImages returns the OCI layout that "make base-images" builds.
 func BaseImages(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(Root(t), "out", "base-images")
@@ -412,7 +416,7 @@ func BaseImages(t testing.TB) string {
 	return dir
 }
 
-// CopyTree copies a directory.
+// CopyTree copies the directory from to the directory to.
 func CopyTree(t testing.TB, from, to string) {
 	t.Helper()
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
@@ -420,8 +424,8 @@ func CopyTree(t testing.TB, from, to string) {
 	}
 }
 
-// Resident is the memory of the platform's processes, in MiB: pages they share
-// counted once (Pss of smaps_rollup, proc(5)), and once in each (Rss).
+// Resident returns the memory of the platform's processes in MiB (smaps_rollup,
+// proc(5)): pss counts shared pages once, and rss counts them in each process.
 func (p *Platform) Resident() (pss, rss float64) {
 	p.T.Helper()
 	out, err := exec.Command("pgrep", "-P", strconv.Itoa(p.cmd.Process.Pid)).Output()

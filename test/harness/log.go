@@ -11,8 +11,8 @@ import (
 	"github.com/colophon-build/colophon/tlog"
 )
 
-// Checkpoint reads the log's newest checkpoint, checked against the key in the
-// platform's trusted root.
+// Checkpoint returns the log's newest checkpoint, after verifying it with the key in
+// the platform's trusted root.
 func (p *Platform) Checkpoint() tlog.Checkpoint {
 	p.T.Helper()
 	tr, err := root.NewTrustedRootFromJSON(p.Get("/trusted_root.json"))
@@ -38,12 +38,12 @@ func (p *Platform) Checkpoint() tlog.Checkpoint {
 	return tlog.Checkpoint{}
 }
 
-// LogExtends proves that the log still starts with what it had at older.
+// LogExtends fails the test unless the log extends the checkpoint older.
 func (p *Platform) LogExtends(older tlog.Checkpoint) {
 	p.T.Helper()
 	newer := p.Checkpoint()
 	if err := tlog.Extends(context.Background(), tlog.HTTP{URL: p.URL + "/api/v2"}, older, newer); err != nil {
-		p.T.Errorf("log of %d entries does not extend that of %d: %v", newer.Size, older.Size, err)
+		p.T.Errorf("the log of %d entries does not extend the log of %d: %v", newer.Size, older.Size, err)
 	}
 }
 
@@ -80,6 +80,6 @@ func (p *Platform) OneOfEach(t testing.TB, name, digest string) {
 		delete(got, kind)
 	}
 	if len(got) > 0 {
-		t.Errorf("%s has attestations that nobody asked for: %v", digest, got)
+		t.Errorf("%s has unexpected attestations: %v", digest, got)
 	}
 }

@@ -32,7 +32,7 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// rekor1 is a log of Rekor v1 as clients see it, of trees of one entry each.
+// rekor1 simulates a Rekor v1 log for clients. Each entry is in its own tree.
 type rekor1 struct {
 	url string
 	key *ecdsa.PrivateKey
@@ -121,12 +121,12 @@ func (r *rekor1) add(req *http.Request) (map[string]any, error) {
 	return map[string]any{hex.EncodeToString(leaf): answer}, nil
 }
 
-// nopConsumer decodes JSON as go-openapi wants it.
+// nopConsumer decodes JSON for go-openapi.
 type nopConsumer struct{}
 
 func (nopConsumer) Consume(r io.Reader, v any) error { return json.NewDecoder(r).Decode(v) }
 
-// withLog is a trusted root with one more log.
+// withLog returns a trusted root with another log added.
 func withLog(t *testing.T, root []byte, r *rekor1) []byte {
 	var doc map[string]any
 	if err := json.Unmarshal(root, &doc); err != nil {
@@ -147,103 +147,123 @@ func withLog(t *testing.T, root []byte, r *rekor1) []byte {
 	return raw
 }
 
-// TestCosignForms: images that stock cosign signed in its old form (tags, simple
-// signing, a log of Rekor v1) and its new one (bundles as referrers), by people
-// and by key, as colophon verify and inspect see them.
-func TestCosignForms(t *testing.T) {
+// cosigner signs images with stock cosign, and verifies them with colophon.
+type cosigner struct {
+	*bench
+	log             *rekor1
+	staff           *people
+	key, pub, other string // files: cosign's key pair, and another public key
+}
+
+func newCosigner(t *testing.T) *cosigner {
 	staff := newPeople(t)
 	p := harness.Start(t, "--config", harness.Config(t, map[string]any{"fulcio": map[string]any{
 		"OIDCIssuers": map[string]any{staff.url: map[string]any{"IssuerURL": staff.url, "ClientID": "sigstore", "Type": "email"}},
 	}}))
-	log := newRekor1(t)
-	b := &bench{Platform: p, t: t, home: t.TempDir(), docker: p.DockerConfig()}
-	b.root, b.config = filepath.Join(b.home, "trusted_root.json"), filepath.Join(b.home, "signing_config.json")
-	harness.Write(t, b.home, map[string]string{
-		"trusted_root.json": string(withLog(t, p.Get("/trusted_root.json"), log)), "signing_config.json": string(p.Get("/signing_config.json")),
+	c := &cosigner{bench: &bench{Platform: p, t: t, home: t.TempDir(), docker: p.DockerConfig()}, log: newRekor1(t), staff: staff}
+	c.root, c.config = filepath.Join(c.home, "trusted_root.json"), filepath.Join(c.home, "signing_config.json")
+	harness.Write(t, c.home, map[string]string{
+		"trusted_root.json": string(withLog(t, p.Get("/trusted_root.json"), c.log)), "signing_config.json": string(p.Get("/signing_config.json")),
 		"predicate.json": `{"result":"PASSED"}`, "tree/hello": "hello\n",
 		"sbom.json": `{"spdxVersion":"SPDX-2.3"}`,
 	})
-	if out, err := exec.Command("tar", "-C", filepath.Join(b.home, "tree"), "-cf", filepath.Join(b.home, "layer.tar"), "hello").CombinedOutput(); err != nil {
+	if out, err := exec.Command("tar", "-C", filepath.Join(c.home, "tree"), "-cf", filepath.Join(c.home, "layer.tar"), "hello").CombinedOutput(); err != nil {
 		t.Fatalf("tar: %v\n%s", err, out)
 	}
-	cmd := b.command(t, "cosign", "generate-key-pair")
-	cmd.Dir = b.home
+	cmd := c.command(t, "cosign", "generate-key-pair")
+	cmd.Dir = c.home
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("generate-key-pair: %v\n%s", err, out)
 	}
-	key, pub := filepath.Join(b.home, "cosign.key"), filepath.Join(b.home, "cosign.pub")
-	other := filepath.Join(b.home, "other.pub")
-	writeKey(t, other)
-	if out, err := p.Colophon(t.Context(), "trust", "add", b.root, "--yes").CombinedOutput(); err != nil {
+	c.key, c.pub, c.other = filepath.Join(c.home, "cosign.key"), filepath.Join(c.home, "cosign.pub"), filepath.Join(c.home, "other.pub")
+	writeKey(t, c.other)
+	if out, err := p.Colophon(t.Context(), "trust", "add", c.root, "--yes").CombinedOutput(); err != nil {
 		t.Fatalf("trust add: %v\n%s", err, out)
 	}
-	verdict := func(t *testing.T, code int, image string, words string, args ...string) {
-		t.Helper()
-		cmd := p.Colophon(t.Context(), append([]string{"verify", image, "--skip-source"}, args...)...)
-		out, _ := cmd.CombinedOutput()
-		if got := cmd.ProcessState.ExitCode(); got != code || !strings.Contains(string(out), words) {
-			t.Errorf("verify %s: got exit code %d, want %d and %q\n%s", strings.Join(args, " "), got, code, words, out)
-		}
+	return c
+}
+
+// verdict runs colophon verify, which must exit with code and print words.
+func (c *cosigner) verdict(t *testing.T, code int, image string, words string, args ...string) {
+	t.Helper()
+	cmd := c.Colophon(t.Context(), append([]string{"verify", image, "--skip-source"}, args...)...)
+	out, _ := cmd.CombinedOutput()
+	if got := cmd.ProcessState.ExitCode(); got != code || !strings.Contains(string(out), words) {
+		t.Errorf("verify %s: got exit code %d, want %d and %q\n%s", strings.Join(args, " "), got, code, words, out)
 	}
+}
+
+// cosignForm is one way to sign with cosign.
+type cosignForm struct {
+	sign func(t *testing.T) []string // flags of cosign sign and attest
+	good []string                    // flags with which verify accepts the image; nil if there are none
+	bad  [][]string                  // flags with which verify rejects it
+}
+
+// forms returns the old forms of cosign (tags, simple signing, a log of Rekor v1) and
+// the new ones (bundles as referrers), signed by people and by keys.
+func (c *cosigner) forms() map[string]cosignForm {
 	old := []string{"--yes", "--new-bundle-format=false", "--use-signing-config=false"}
-	logged := append(old, "--rekor-url", log.url)
+	logged := append(old, "--rekor-url", c.log.url)
 	keyless := func(t *testing.T) []string {
-		return []string{"--trusted-root", b.root, "--fulcio-url", p.URL, "--identity-token", staff.token(t, nil)}
+		return []string{"--trusted-root", c.root, "--fulcio-url", c.URL, "--identity-token", c.staff.token(t, nil)}
 	}
-	ada := []string{"--identity", "ada@example.com", "--issuer", staff.url}
-	const kind = "https://in-toto.io/attestation/test-result/v0.1"
-	attest := []string{"--type", kind, "--predicate", filepath.Join(b.home, "predicate.json")}
-	for name, tt := range map[string]struct {
-		sign   func(t *testing.T) []string
-		attest bool
-		good   []string
-		bad    [][]string
-	}{
-		"old form, people": {func(t *testing.T) []string { return append(logged, keyless(t)...) }, true, ada,
-			[][]string{{"--identity", "bob@example.com", "--issuer", staff.url}, {"--identity", "ada@example.com", "--issuer", p.URL}, {"--identity", "ada@example.co", "--issuer", staff.url}, {"--key", pub}}},
+	ada := []string{"--identity", "ada@example.com", "--issuer", c.staff.url}
+	key, pub, other := c.key, c.pub, c.other
+	return map[string]cosignForm{
+		"old form, people": {func(t *testing.T) []string { return append(logged, keyless(t)...) }, ada,
+			[][]string{{"--identity", "bob@example.com", "--issuer", c.staff.url}, {"--identity", "ada@example.com", "--issuer", c.URL}, {"--identity", "ada@example.co", "--issuer", c.staff.url}, {"--key", pub}}},
 		"old form, people, no log": {func(t *testing.T) []string {
-			return append(append(old, "--tlog-upload=false", "--timestamp-server-url", p.URL+"/api/v1/timestamp"), keyless(t)...)
-		}, true, nil, [][]string{ada}},
-		"old form, key":         {func(*testing.T) []string { return append(logged, "--key", key) }, true, []string{"--key", pub}, [][]string{{"--key", other}, ada}},
-		"old form, key, no log": {func(*testing.T) []string { return append(old, "--tlog-upload=false", "--key", key) }, true, []string{"--key", pub, "--insecure-no-log"}, [][]string{{"--key", pub}, {"--key", other, "--insecure-no-log"}}},
+			return append(append(old, "--tlog-upload=false", "--timestamp-server-url", c.URL+"/api/v1/timestamp"), keyless(t)...)
+		}, nil, [][]string{ada}},
+		"old form, key":         {func(*testing.T) []string { return append(logged, "--key", key) }, []string{"--key", pub}, [][]string{{"--key", other}, ada}},
+		"old form, key, no log": {func(*testing.T) []string { return append(old, "--tlog-upload=false", "--key", key) }, []string{"--key", pub, "--insecure-no-log"}, [][]string{{"--key", pub}, {"--key", other, "--insecure-no-log"}}},
 		"new form, people": {func(t *testing.T) []string {
-			return []string{"--yes", "--signing-config", b.config, "--trusted-root", b.root, "--identity-token", staff.token(t, nil)}
-		}, true, ada, [][]string{{"--identity", "bob@example.com", "--issuer", staff.url}, {"--key", pub}}},
+			return []string{"--yes", "--signing-config", c.config, "--trusted-root", c.root, "--identity-token", c.staff.token(t, nil)}
+		}, ada, [][]string{{"--identity", "bob@example.com", "--issuer", c.staff.url}, {"--key", pub}}},
 		"new form, key": {func(*testing.T) []string {
-			return []string{"--yes", "--signing-config", b.config, "--trusted-root", b.root, "--key", key}
-		}, true, []string{"--key", pub}, [][]string{{"--key", other}, ada}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			repo := p.Addr + "/team/" + strings.NewReplacer(",", "", " ", "-").Replace(name)
-			b.run(t, "crane", "append", "-f", filepath.Join(b.home, "layer.tar"), "-t", repo+":v1")
-			digest := strings.TrimSpace(b.run(t, "crane", "digest", repo+":v1"))
-			image := repo + "@" + digest
-			if tt.attest {
-				b.run(t, "cosign", append(append([]string{"attest", image}, attest...), tt.sign(t)...)...)
-				if tt.good != nil {
-					verdict(t, 3, repo+":v1", "✗ signature", tt.good...) // an attestation is no signature
-				}
-			}
-			b.run(t, "cosign", append([]string{"sign", image}, tt.sign(t)...)...)
-			if tt.good != nil {
-				verdict(t, 0, repo+":v1", "accepted", tt.good...)
-				verdict(t, 3, repo+":v1", "the image carries no provenance", append([]string{"--any-source"}, tt.good...)...)
-				demand := map[string]any{"signer": signerOf(t, tt.good), "attestations": []any{map[string]any{"predicateType": kind, "equals": map[string]string{"/result": "PASSED"}}}}
-				verdict(t, 0, repo+":v1", "✓ attestation", "--policy", policyFile(t, demand))
-				demand["attestations"] = []any{map[string]any{"predicateType": kind, "equals": map[string]string{"/result": "FAILED"}}}
-				verdict(t, 3, repo+":v1", "✗ attestation", "--policy", policyFile(t, demand))
-			}
-			for _, args := range tt.bad {
-				verdict(t, 3, repo+":v1", "✗ ", args...) // signature or log, as the case may be
-			}
-			// The signatures of one image, moved to another.
-			b.run(t, "crane", "mutate", image, "--entrypoint", "/bin/false", "-t", repo+":v2")
-			moved := strings.TrimSpace(b.run(t, "crane", "digest", repo+":v2"))
-			if strings.HasPrefix(name, "old form") && tt.good != nil {
-				b.run(t, "crane", "copy", repo+":"+strings.Replace(digest, ":", "-", 1)+".sig", repo+":"+strings.Replace(moved, ":", "-", 1)+".sig")
-				verdict(t, 3, repo+":v2", "image of the signature", tt.good...)
-			}
-		})
+			return []string{"--yes", "--signing-config", c.config, "--trusted-root", c.root, "--key", key}
+		}, []string{"--key", pub}, [][]string{{"--key", other}, ada}},
+	}
+}
+
+// TestCosignForms: colophon verifies the images and attestations that stock cosign
+// signed in each of its forms.
+func TestCosignForms(t *testing.T) {
+	c := newCosigner(t)
+	for name, form := range c.forms() {
+		t.Run(name, func(t *testing.T) { c.testForm(t, name, form) })
+	}
+}
+
+func (c *cosigner) testForm(t *testing.T, name string, form cosignForm) {
+	const kind = "https://in-toto.io/attestation/test-result/v0.1"
+	repo := c.Addr + "/team/" + strings.NewReplacer(",", "", " ", "-").Replace(name)
+	c.run(t, "crane", "append", "-f", filepath.Join(c.home, "layer.tar"), "-t", repo+":v1")
+	digest := strings.TrimSpace(c.run(t, "crane", "digest", repo+":v1"))
+	image := repo + "@" + digest
+	c.run(t, "cosign", append([]string{"attest", image, "--type", kind, "--predicate", filepath.Join(c.home, "predicate.json")}, form.sign(t)...)...)
+	if form.good != nil {
+		c.verdict(t, 3, repo+":v1", "✗ signature", form.good...) // an attestation is not a signature
+	}
+	c.run(t, "cosign", append([]string{"sign", image}, form.sign(t)...)...)
+	if form.good != nil {
+		c.verdict(t, 0, repo+":v1", "accepted", form.good...)
+		c.verdict(t, 3, repo+":v1", "the image carries no provenance", append([]string{"--any-source"}, form.good...)...)
+		demand := map[string]any{"signer": signerOf(t, form.good), "attestations": []any{map[string]any{"predicateType": kind, "equals": map[string]string{"/result": "PASSED"}}}}
+		c.verdict(t, 0, repo+":v1", "✓ attestation", "--policy", policyFile(t, demand))
+		demand["attestations"] = []any{map[string]any{"predicateType": kind, "equals": map[string]string{"/result": "FAILED"}}}
+		c.verdict(t, 3, repo+":v1", "✗ attestation", "--policy", policyFile(t, demand))
+	}
+	for _, args := range form.bad {
+		c.verdict(t, 3, repo+":v1", "✗ ", args...) // the link is signature or log
+	}
+	// The signatures of one image do not hold for another one.
+	c.run(t, "crane", "mutate", image, "--entrypoint", "/bin/false", "-t", repo+":v2")
+	moved := strings.TrimSpace(c.run(t, "crane", "digest", repo+":v2"))
+	if strings.HasPrefix(name, "old form") && form.good != nil {
+		c.run(t, "crane", "copy", repo+":"+strings.Replace(digest, ":", "-", 1)+".sig", repo+":"+strings.Replace(moved, ":", "-", 1)+".sig")
+		c.verdict(t, 3, repo+":v2", "image of the signature", form.good...)
 	}
 }
 
@@ -256,7 +276,7 @@ func writeKey(t *testing.T, path string) {
 	}
 }
 
-// signerOf is the flags of a signer as a policy has them.
+// signerOf returns the member "signer" of a policy that means the same as the flags.
 func signerOf(t *testing.T, args []string) map[string]any {
 	t.Helper()
 	if args[0] == "--identity" {

@@ -25,7 +25,7 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// images is a registry, and stock clients that are logged in to it.
+// images is a registry with stock clients that are logged in to it.
 type images struct {
 	t    *testing.T
 	host string
@@ -78,8 +78,8 @@ func (i *images) repository(name string) *oci.Registry {
 	return r
 }
 
-// TestImagesAgree holds package oci against what stock crane and cosign write
-// and read, on the platform's own registry and on one without referrers API.
+// TestImagesAgree compares package oci with what stock crane and cosign read and write,
+// on the platform's registry and on one without the referrers API.
 func TestImagesAgree(t *testing.T) {
 	own, err := registry.New(registry.Config{
 		Dir: t.TempDir(),
@@ -119,7 +119,7 @@ func imagesAgree(i *images) {
 		t.Errorf("digest: crane says %s, oci %s", got, d.Digest)
 	}
 
-	// Copied by oci, validated by crane.
+	// Package oci copies the image, and crane validates the copy.
 	layout, err := oci.CreateLayout(filepath.Join(i.home, "layout"))
 	if err != nil {
 		t.Fatal(err)
@@ -140,8 +140,8 @@ func imagesAgree(i *images) {
 	ociWritesCosignReads(i, repo, d)
 }
 
-// cosignWritesOciReads: written by cosign, found by oci, and byte for byte
-// what oci would have written.
+// cosignWritesOciReads: package oci finds the bundle that cosign attached, and would
+// have written the same bytes.
 func cosignWritesOciReads(i *images, repo *oci.Registry, d v1.Descriptor) {
 	t := i.t
 	image := repo.Name() + "@" + d.Digest.String()
@@ -158,14 +158,14 @@ func cosignWritesOciReads(i *images, repo *oci.Registry, d v1.Descriptor) {
 		t.Fatal(err)
 	}
 	ours, err := oci.BundleManifest(d, found[0].Raw, attest.PredicateSLSA1, created)
-	// What ours has more is the bundle itself, inline.
+	// Ours also contains the bundle inline.
 	ours = bytes.Replace(ours, []byte(`,"data":"`+base64.StdEncoding.EncodeToString(found[0].Raw)+`"`), nil, 1)
 	if err != nil || !bytes.Equal(ours, found[0].Manifest) {
 		t.Errorf("manifest of a bundle: got\n%s\ncosign wrote\n%s\n%v", ours, found[0].Manifest, err)
 	}
 }
 
-// ociWritesCosignReads: a bundle moved by oci verifies with cosign where it lands.
+// ociWritesCosignReads: a bundle that package oci copied verifies with cosign.
 func ociWritesCosignReads(i *images, repo *oci.Registry, d v1.Descriptor) {
 	t := i.t
 	found, err := oci.Bundles(t.Context(), repo, d.Digest)
@@ -173,7 +173,7 @@ func ociWritesCosignReads(i *images, repo *oci.Registry, d v1.Descriptor) {
 		t.Fatal(err)
 	}
 	moved := i.repository("team/copy")
-	for range 2 { // again changes nothing
+	for range 2 { // the second time changes nothing
 		if _, err := oci.AttachBundle(t.Context(), moved, d, found[0].Raw, attest.PredicateSLSA1, time.Unix(0, 0)); err != nil {
 			t.Fatal(err)
 		}

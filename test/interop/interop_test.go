@@ -1,5 +1,5 @@
-// Package interop holds the platform against stock clients of other projects,
-// unchanged and without any flag that turns a check off.
+// Package interop tests the platform with stock clients of other projects, without any
+// flag that disables a check.
 package interop
 
 import (
@@ -28,7 +28,7 @@ type bench struct {
 	config string // signing_config.json
 }
 
-// TestStockClients releases one image and lets every client loose on it.
+// TestStockClients releases an image and runs every client on it.
 func TestStockClients(t *testing.T) {
 	p := harness.Start(t)
 	p.Trust()
@@ -75,7 +75,7 @@ func TestStockClients(t *testing.T) {
 	t.Run("crane", b.crane)
 }
 
-// initialize takes the trust root over TUF, as users of a private deployment do.
+// initialize gets the trust root by TUF, as users of a private deployment do.
 func (b *bench) initialize(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "root.json")
 	if err := os.WriteFile(root, b.Get("/tuf/1.root.json"), 0o600); err != nil {
@@ -85,8 +85,8 @@ func (b *bench) initialize(t *testing.T) {
 	b.run(t, "cosign", "verify", "--certificate-identity-regexp", "^"+b.URL+"/builders/", "--certificate-oidc-issuer", b.URL, b.image)
 }
 
-// signHere signs with a key, logged and timestamped by the platform: keyless
-// signing by people needs an outside issuer, which the CA's own tests cover.
+// signHere signs with a key, and the platform logs and timestamps the signature.
+// Keyless signing by people needs another issuer, which the tests of the CA cover.
 func (b *bench) signHere(t *testing.T) {
 	dir := t.TempDir()
 	b.run(t, "crane", "copy", b.image, b.Addr+"/team/copy:v1")
@@ -115,10 +115,10 @@ func (b *bench) crane(t *testing.T) {
 	if got := b.run(t, "crane", "ls", b.Addr+"/team/app"); !strings.Contains(got, "v1.0.0\n") {
 		t.Errorf("crane ls: got %q, want v1.0.0 among them", got)
 	}
-	// Another image under a tag that exists: refused, and the tag stays.
+	// Pushing another image to an existing tag is refused, and the tag stays.
 	other := b.Addr + "/team/app:v1.0.0"
 	if out := b.fail(t, "crane", "mutate", b.image, "--entrypoint", "/bin/false", "-t", other); !strings.Contains(out, "409") && !strings.Contains(out, "immutable") {
-		t.Errorf("overwriting a tag: refused without saying why: %s", out)
+		t.Errorf("overwriting a tag: the error gives no reason: %s", out)
 	}
 	if got := strings.TrimSpace(b.run(t, "crane", "digest", b.image)); got != b.digest {
 		t.Errorf("the tag moved: got %s, want %s", got, b.digest)

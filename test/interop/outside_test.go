@@ -19,8 +19,8 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// people is an OIDC issuer as organisations run them: RS256, and people by
-// their mail addresses.
+// people is an OIDC issuer such as organisations run: it signs with RS256 and
+// identifies people by mail addresses.
 type people struct {
 	url    string
 	signer jose.Signer
@@ -55,7 +55,7 @@ func newPeople(t *testing.T) *people {
 	return p
 }
 
-// token writes a token to a file, with these claims over the usual ones.
+// token writes a token to a file. claims override the default claims.
 func (p *people) token(t *testing.T, claims map[string]any) (file string) {
 	t.Helper()
 	now := time.Now()
@@ -83,8 +83,8 @@ func (p *people) token(t *testing.T, claims map[string]any) (file string) {
 	return file
 }
 
-// asBuilders makes the issuer of another platform one whose tokens name its
-// own builders, with the same meaning as here.
+// asBuilders returns the configuration of another platform's issuer, whose tokens
+// identify that platform's builders.
 func asBuilders(url string) (issuer, metadata map[string]any) {
 	return map[string]any{"IssuerURL": url, "ClientID": "sigstore", "Type": "ci-provider", "CIProvider": "other-colophon"},
 		map[string]any{
@@ -97,8 +97,8 @@ func asBuilders(url string) (issuer, metadata map[string]any) {
 		}
 }
 
-// TestOutsideTrustServices runs platform b on the authority, log and clock of
-// platform a, and has people of an outside issuer sign on a.
+// TestOutsideTrustServices runs platform b with the certificate, log and timestamp
+// services of platform a. People of another issuer sign with the services of a.
 func TestOutsideTrustServices(t *testing.T) {
 	staff := newPeople(t)
 	b := harness.Reserve(t)
@@ -145,7 +145,7 @@ func TestOutsideTrustServices(t *testing.T) {
 	if out, err := b.Colophon(t.Context(), "verify", image, "--source", r.Source.URI).CombinedOutput(); err != nil {
 		t.Errorf("verify with b's trust document: %v\n%s", err, out)
 	}
-	// Whoever trusts a alone trusts none of b's builders.
+	// A consumer who trusts only a does not trust b's builders.
 	a.Trust()
 	cmd := a.Colophon(t.Context(), "verify", image, "--source", r.Source.URI)
 	if out, err := cmd.CombinedOutput(); err == nil || cmd.ProcessState.ExitCode() != 3 {
@@ -161,7 +161,7 @@ func TestOutsideTrustServices(t *testing.T) {
 	t.Run("people sign", func(t *testing.T) { peopleSign(t, stock, staff, root, signing, a.URL) })
 }
 
-// peopleSign signs with stock cosign and the token of an outside issuer.
+// peopleSign signs with stock cosign and a token of another issuer.
 func peopleSign(t *testing.T, stock *bench, staff *people, root, signing, origin string) {
 	stock.run(t, "crane", "copy", stock.image, stock.Addr+"/team/signed:v1")
 	image := stock.Addr + "/team/signed@" + stock.digest

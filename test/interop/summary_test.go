@@ -20,7 +20,7 @@ import (
 
 const vsaType = "https://slsa.dev/verification_summary/v1"
 
-// keyPair is what openssl would write: PKCS #8 and PKIX.
+// keyPair writes a key pair in the formats of openssl, PKCS #8 and PKIX.
 func keyPair(t *testing.T) (private, public string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -45,8 +45,8 @@ func keyPair(t *testing.T) (private, public string) {
 	return private, public
 }
 
-// TestVerificationSummary: a verdict becomes a signed VSA that stock cosign and
-// a consumer who believes the verifier accept, and nobody else.
+// TestVerificationSummary signs a verdict as a VSA. Stock cosign accepts it, and so do
+// consumers who trust the verifier, but no others.
 func TestVerificationSummary(t *testing.T) {
 	staff := newPeople(t)
 	p := harness.Start(t, "--config", harness.Config(t, map[string]any{"fulcio": map[string]any{
@@ -99,7 +99,7 @@ func TestVerificationSummary(t *testing.T) {
 	verify(3, "verifier: got", b.image, "--policy", demand(id+"s", byKey, ""))
 	verify(3, "✗ summary", b.image, "--policy", demand(id, byAda, ""))
 
-	// With a token, and into a file that says no.
+	// Sign a rejection with a token, and write it to a file.
 	bundle := filepath.Join(t.TempDir(), "vsa.json")
 	verify(3, "rejected", b.image, "--source", "git.example.com/another", "--vsa", bundle, "--verifier", id, "--identity-token-file", staff.token(t, nil))
 	b.run(t, "cosign", "verify-blob-attestation", "--bundle", bundle, "--trusted-root", b.root, "--type", vsaType, "--certificate-identity", "ada@example.com",
@@ -108,7 +108,8 @@ func TestVerificationSummary(t *testing.T) {
 	verify(0, "✓ summary", b.image, "--policy", demand(id, byAda, ""))
 	verify(3, "✗ summary", b.image, "--policy", demand(id, strings.Replace(byAda, "ada@", "bob@", 1), ""))
 
-	// A later failure by the same verifier counts; undecided leaves no summary.
+	// A later failure by the same verifier overrides the pass. An undecided verdict makes no
+	// summary.
 	verify(3, "rejected", b.image, "--source", "git.example.com/another", "--vsa", "attach", "--verifier", id, "--sign-key", key)
 	verify(3, `got "FAILED"`, b.image, "--policy", demand(id, byKey, ""))
 	none := filepath.Join(t.TempDir(), "none.json")

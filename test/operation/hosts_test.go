@@ -21,7 +21,7 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// TestBuildHost enrols a build host, has it build for the platform, and for no other.
+// TestBuildHost enrols a build host. It builds for its platform, and for no other.
 func TestBuildHost(t *testing.T) {
 	needsRoot(t)
 	p := harness.Start(t)
@@ -38,15 +38,15 @@ func TestBuildHost(t *testing.T) {
 	release(t, p, harness.GoRepo(t), "app")
 	release(t, p, dockerRepo(t, "echo here > /where"), "dockerfile")
 
-	// Another platform's credentials are worth nothing there.
+	// The host refuses the credentials of another platform.
 	other := harness.Start(t, "--config", harness.Config(t, map[string]any{"roles": map[string]any{"builder": at}}))
 	if output, code := begin(t, other, harness.GoRepo(t), "app", "source")(); code != 1 || strings.Contains(output, "released") {
 		t.Errorf("another platform built there: exit code %d\n%s", code, output)
 	}
 }
 
-// TestEveryRoleOnItsOwnHost has nothing run beside serve, and then all but those
-// that ask the others, which come in through serve's door.
+// TestEveryRoleOnItsOwnHost runs all roles on other hosts. Then it runs there only the
+// attestor and the API, which reach the other roles through serve's door.
 func TestEveryRoleOnItsOwnHost(t *testing.T) {
 	needsRoot(t)
 	repo := served(t, dockerRepo(t, "echo here > /where"))
@@ -73,12 +73,12 @@ func TestEveryRoleOnItsOwnHost(t *testing.T) {
 					args = []string{"--mirror", harness.BaseImages(t)}
 				}
 				own := maps.Clone(roles)
-				if role != "builder" { // whose user has the standard library that all tests share
+				if role != "builder" { // its user owns the standard library that all tests share
 					own["uidBase"] = 64800 + 100*len(hosts)
 				}
 				hosts[role] = startHost(t, role, file, roles[role].(string), own, args...)
 			}
-			last := len(elsewhere) - 2 // attestor and API ask the others when they start
+			last := len(elsewhere) - 2 // attestor and API call the other roles when they start
 			for _, role := range elsewhere[:last] {
 				start(role)
 			}
@@ -100,19 +100,19 @@ func TestEveryRoleOnItsOwnHost(t *testing.T) {
 				t.Errorf("verify: %v\n%s", err, out)
 			}
 			if metrics := string(p.Get("/metrics")); !strings.Contains(metrics, "colophon_releases_total") || !strings.Contains(metrics, "colophon_builds_running") {
-				t.Error("/metrics lacks those of roles on other hosts")
+				t.Error("/metrics lacks the metrics of roles on other hosts")
 			}
 
-			// A host that is gone is missed, and comes back.
+			// /readyz reports a host that stops, and recovers when it is back.
 			hosts["attestor"].stop()
 			if ready(p) {
-				t.Error("/readyz does not miss the attestor")
+				t.Error("/readyz does not report that the attestor is missing")
 			}
 			hosts["attestor"].start()
 			eventually(t, "all roles answer", func() bool { return ready(p) })
 			release(t, p, repo, "again")
 
-			// What a role may ask for is what its certificate is for: the API's is not the attestor's.
+			// A role may request only what its certificate allows: the API may not get tokens.
 			at, behind := roles["door"].(string), "trust"
 			if own, ok := roles["trust"]; ok {
 				at = own.(string)
@@ -126,7 +126,8 @@ func TestEveryRoleOnItsOwnHost(t *testing.T) {
 	}
 }
 
-// token asks the trust services behind a door for one, with an enrolment.
+// token requests a token from the trust services at a door, with the credentials of an
+// enrolment, and returns the status.
 func token(t *testing.T, file, at, role string) (status int) {
 	t.Helper()
 	data, err := os.ReadFile(file)
@@ -162,7 +163,8 @@ func dockerRepo(t *testing.T, run string) string {
 	return dir
 }
 
-// served is the URL of a repository on a server that this test's platforms believe.
+// served serves a repository over HTTPS, and makes this test's platforms trust the
+// server. It returns the URL.
 func served(t *testing.T, repo string) string {
 	t.Helper()
 	exec, err := exec.LookPath("git")
@@ -179,11 +181,12 @@ func served(t *testing.T, repo string) string {
 		t.Fatal(err)
 	}
 	t.Setenv("SSL_CERT_FILE", ca)
-	t.Setenv("GIT_SSL_CAINFO", "") // which would go first
+	t.Setenv("GIT_SSL_CAINFO", "") // it would take precedence
 	return srv.URL + "/" + filepath.Base(repo) + "/.git"
 }
 
-// The file is a secret, and a host without root is none to build on.
+// TestBuildHostRefuses: a build host refuses an enrolment file that others can read, and
+// does not run without root.
 func TestBuildHostRefuses(t *testing.T) {
 	p := harness.Start(t)
 	for name, test := range map[string]struct {
@@ -224,7 +227,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// A host runs one role of a platform until the test ends.
+// A host runs one role of a platform on another host, until the test ends.
 type host struct {
 	t          *testing.T
 	role, file string

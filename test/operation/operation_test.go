@@ -1,5 +1,5 @@
-// Package operation does to a platform what operators and accidents do: stop it
-// in the middle, kill its roles, start it twice, lose its keys.
+// Package operation tests what operators and accidents do to a platform: stop it during
+// a build, kill its roles, start it twice, lose its keys.
 package operation
 
 import (
@@ -27,7 +27,7 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// begin starts a release and waits until its progress says word.
+// begin starts a release and waits until its progress contains word.
 func begin(t *testing.T, p *harness.Platform, repo, image, word string) (wait func() (output string, code int)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -63,7 +63,7 @@ func begin(t *testing.T, p *harness.Platform, repo, image, word string) (wait fu
 	}
 	if !<-said {
 		output, code := wait()
-		t.Fatalf("the release never said %q (exit code %d):\n%s", word, code, output)
+		t.Fatalf("the release never printed %q (exit code %d):\n%s", word, code, output)
 	}
 	return wait
 }
@@ -75,7 +75,7 @@ func release(t *testing.T, p *harness.Platform, repo, image string) {
 	}
 }
 
-// sleepy is a repository whose build says "asleep" and takes long.
+// sleepy makes a repository whose build prints "asleep" and then takes long.
 func sleepy(t *testing.T) string { return dockerRepo(t, "echo asleep && sleep 120") }
 
 func ready(p *harness.Platform) bool {
@@ -91,12 +91,12 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
+			t.Fatalf("waited 20 s for: %s", what)
 		}
 	}
 }
 
-// quiet: nothing of a build is left, on disk or running.
+// quiet waits until no file or process of a build is left.
 func quiet(t *testing.T, p *harness.Platform) {
 	t.Helper()
 	eventually(t, "no process of a build", func() bool {
@@ -123,8 +123,8 @@ func quiet(t *testing.T, p *harness.Platform) {
 	}
 }
 
-// TestMiddleOfABuild ends the platform, the attestor and the builder in the
-// middle of a build.
+// TestMiddleOfABuild stops the platform, and then kills the attestor and the builder,
+// during a build.
 func TestMiddleOfABuild(t *testing.T) {
 	p := harness.Start(t, "--mirror", harness.BaseImages(t))
 	repo := sleepy(t)
@@ -151,7 +151,7 @@ func TestMiddleOfABuild(t *testing.T) {
 			wait := begin(t, p, repo, "app", "asleep")
 			before := p.Role(role)
 			if before == 0 {
-				t.Fatalf("no %s", role)
+				t.Fatalf("%s is not running", role)
 			}
 			if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
@@ -185,7 +185,7 @@ func metrics(t *testing.T, p *harness.Platform) string {
 	return string(text)
 }
 
-// fails runs "colophond serve", which must end by itself with an error.
+// fails runs "colophond serve", which must exit with an error that contains words.
 func fails(t *testing.T, words []string, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -198,7 +198,7 @@ func fails(t *testing.T, words []string, args ...string) {
 	}
 	for _, w := range words {
 		if !strings.Contains(stderr.String(), w) {
-			t.Errorf("serve %v: does not say %q:\n%s", args, w, &stderr)
+			t.Errorf("serve %v: %q is not in the error:\n%s", args, w, &stderr)
 		}
 	}
 }
@@ -229,10 +229,10 @@ func TestServeRefuses(t *testing.T) {
 		t.Error("a platform that refused to start left a data directory")
 	}
 
-	// A key that cannot be read is never replaced by another.
+	// The platform never replaces a key that it cannot read.
 	files := privateKeys(t, filepath.Join(p.Data, "trust"))
 	if len(files) < 6 {
-		t.Fatalf("keys: got %v, want those of issuer, authority, CT log, log, clock and TUF", files)
+		t.Fatalf("keys: got %v, want those of issuer, certificate authority, CT log, log, timestamp authority and TUF", files)
 	}
 	files = append(files, filepath.Join(p.Data, "client.json"), filepath.Join(p.Data, "admin.json"))
 	for _, file := range files {
@@ -254,7 +254,7 @@ func TestServeRefuses(t *testing.T) {
 	p.Up()
 }
 
-// privateKeys are the files below dir that hold one.
+// privateKeys returns the files below dir with a private key.
 func privateKeys(t *testing.T, dir string) (files []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -306,9 +306,9 @@ func TestLogin(t *testing.T) {
 		t.Errorf("missing: %d %q", code, out)
 	}
 	if _, err := os.Stat(kept); err == nil {
-		t.Error("a file that was refused is kept")
+		t.Error("login stored a file that it refused")
 	}
-	// The file of one command is not what login writes to.
+	// Login does not write to the file in COLOPHON_PLATFORM.
 	other := write("other.json", strings.Replace(good, "platform", "other", 1))
 	out, code := login(write("good", good), "COLOPHON_PLATFORM="+other)
 	if code != 0 || strings.Contains(out, `"t"`) || !strings.Contains(out, "COLOPHON_PLATFORM is set") {
@@ -318,11 +318,11 @@ func TestLogin(t *testing.T) {
 		t.Errorf("login wrote to %s: %s", other, data)
 	}
 	if st, err := os.Stat(kept); err != nil || st.Mode().Perm() != 0o600 {
-		t.Errorf("kept: %v, %v; want mode 0600", st, err)
+		t.Errorf("stored: %v, %v; want mode 0600", st, err)
 	}
 }
 
-// TestTLS: a platform with a certificate speaks TLS alone, to itself too.
+// TestTLS: a platform with a certificate uses only TLS, also between its roles.
 func TestTLS(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -346,7 +346,7 @@ func TestTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Setenv("SSL_CERT_FILE", certFile) // of the platform and the CLI
+	t.Setenv("SSL_CERT_FILE", certFile) // for the platform and the CLI
 	p := harness.Reserve(t)
 	p.URL = "https://" + p.Addr
 	p.Args = []string{"--tls-cert", certFile, "--tls-key", keyFile, "--config", harness.Config(t, nil)}
@@ -354,10 +354,10 @@ func TestTLS(t *testing.T) {
 	release(t, p, harness.GoRepo(t), "app")
 }
 
-// TestOwnPlatform: release with no platform configured starts one, and the next
-// release finds it. In a network and process namespace of its own, because it
-// takes the default port, and so that nothing stays when the script ends.
-func TestOwnPlatform(t *testing.T) {
+// TestLocalPlatform: release starts a platform if none is configured, and the next
+// release finds it. The script runs in new network and process namespaces, because the
+// platform listens on the default port and must end with the script.
+func TestLocalPlatform(t *testing.T) {
 	home := t.TempDir()
 	script := `set -eu
 ip link set lo up
@@ -381,7 +381,7 @@ echo ended`
 	}
 	for name, text := range map[string]string{"first": first, "second": second} {
 		if !strings.Contains(text, `unknown ref "v9.9.9"`) || !strings.Contains(text, "exit 1\n") {
-			t.Errorf("%s: no answer of a platform:\n%s", name, text)
+			t.Errorf("%s: got no answer from a platform:\n%s", name, text)
 		}
 		if started := strings.Contains(text, "no platform configured: started"); started != (name == "first") {
 			t.Errorf("%s: started a platform: %v\n%s", name, started, text)

@@ -16,7 +16,7 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// status is a field of /proc/PID/status.
+// status returns a field of /proc/PID/status.
 func status(t *testing.T, pid int, field string) string {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -28,11 +28,11 @@ func status(t *testing.T, pid int, field string) string {
 			return strings.TrimSpace(rest)
 		}
 	}
-	t.Fatalf("no field %s of %d", field, pid)
+	t.Fatalf("/proc/%[2]d/status has no field %[1]s", field, pid)
 	return ""
 }
 
-// as runs a command as another user, in our own view of the disk.
+// as runs a command as another user, with this process's view of the disk.
 func as(uid int, args ...string) (string, error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = "/"
@@ -41,7 +41,8 @@ func as(uid int, args ...string) (string, error) {
 	return string(out), err
 }
 
-// What the kernel says of a running platform that was started as root.
+// TestZonesAreApart reads the users, namespaces and capabilities of a running platform
+// of root from the kernel.
 func TestZonesAreApart(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: users of their own need root")
@@ -73,7 +74,7 @@ func TestZonesAreApart(t *testing.T) {
 			}
 		}
 		if role == "rooms" {
-			continue // needs some of root's; what it has is told in docs/threats.md
+			continue // needs some of root's capabilities; docs/threats.md lists them
 		}
 		for _, set := range []string{"CapPrm", "CapEff", "CapAmb", "CapBnd"} {
 			if got := status(t, pid, set); strings.Trim(got, "0") != "" {
@@ -92,7 +93,7 @@ func TestZonesAreApart(t *testing.T) {
 		seen[uid] = role
 	}
 
-	// What the other roles and any room must not have.
+	// Other roles and rooms must not have these rights.
 	for _, path := range []string{"trust/issuer.key", "client.json", "admin.json", "run/trust.sock"} {
 		path = filepath.Join(p.Data, path)
 		if _, err := os.Stat(path); err != nil {
@@ -114,8 +115,8 @@ func TestZonesAreApart(t *testing.T) {
 	}
 }
 
-// Whoever talks to a room's BuildKit, which may be in a stranger's hands, has
-// nothing of the builds beside it within reach.
+// TestBuildsAreApart: the process that talks to a room's BuildKit, which an attacker may
+// control, cannot reach concurrent builds.
 func TestBuildsAreApart(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: rooms need root")
@@ -138,7 +139,7 @@ func TestBuildsAreApart(t *testing.T) {
 		for _, pid := range append(drivers, fmt.Sprint(p.Role("builder"))) {
 			name, err := os.Readlink("/proc/" + pid + "/ns/" + ns)
 			if err != nil || seen[name] {
-				t.Errorf("%s has not a namespace %s of its own: %s, %v", pid, ns, name, err)
+				t.Errorf("%s shares its %s namespace: %s, %v", pid, ns, name, err)
 			}
 			seen[name] = true
 		}
@@ -172,7 +173,8 @@ func TestBuildsAreApart(t *testing.T) {
 	quiet(t, p)
 }
 
-// Tokens are the attestor's: what the kernel says of who asks decides, even for root.
+// TestSocketsKnowTheirRoles: the kernel identifies the caller, and only the attestor gets
+// tokens, not even root.
 func TestSocketsKnowTheirRoles(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: users of their own need root")
@@ -197,23 +199,23 @@ func TestSocketsKnowTheirRoles(t *testing.T) {
 		{"trust", "POST", "/token"}, {"builder", "POST", "/build"}, {"rooms", "POST", "/sessions"}, {"rooms", "POST", "/sessions/x/room"},
 		{"rooms", "POST", "/upload-pack?path=/"}, {"attestor", "POST", "/api/colophon/v1/releases"}, {"registry", "GET", "/v2/"},
 	} {
-		// We are root, as serve is, which is none of the roles that may.
+		// The test runs as root, like serve, which is not a role that may call.
 		if got := ask(test.socket, test.method, test.path); got != http.StatusForbidden {
 			t.Errorf("%s %s at %s.sock: got %d, want 403", test.method, test.path, test.socket, got)
 		}
 	}
-	// And not by way of the front door.
+	// The public address offers no tokens either.
 	resp, err := http.Post(p.URL+"/token", "application/json", strings.NewReader("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusForbidden {
-		t.Errorf("POST /token at the front: got %d", resp.StatusCode)
+		t.Errorf("POST /token at the public address: got %d", resp.StatusCode)
 	}
 }
 
-// Every role may die; what the others have acknowledged stays, and all goes on.
+// TestRolesComeBack: every role may die. The platform restarts it, and keeps all that was acknowledged.
 func TestRolesComeBack(t *testing.T) {
 	p := harness.Start(t)
 	repo := harness.GoRepo(t)
@@ -232,17 +234,17 @@ func TestRolesComeBack(t *testing.T) {
 	}
 	p.Trust()
 	if out, err := p.Colophon(t.Context(), "verify", p.Addr+"/before:v1.0.0", "--any-source").CombinedOutput(); err != nil {
-		t.Errorf("what was released before: %v\n%s", err, out)
+		t.Errorf("verify of the earlier release: %v\n%s", err, out)
 	}
 }
 
-// Without root the platform works, and says what it cannot promise.
+// TestWithoutRoot: without root the platform works, and reports which guarantees it lacks.
 func TestWithoutRoot(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: every other test runs without root already")
 	}
 	const nobody = 65534
-	dir, err := os.MkdirTemp("", "colophon-nobody-") // where others can walk
+	dir, err := os.MkdirTemp("", "colophon-nobody-") // so that another user can enter it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +260,7 @@ func TestWithoutRoot(t *testing.T) {
 	}
 	p.Up()
 	if !strings.Contains(p.Log.String(), "all roles run as one user") {
-		t.Errorf("it does not say that roles are not separate:\n%s", p.Log)
+		t.Errorf("the log does not say that the roles are not separate:\n%s", p.Log)
 	}
 	document := string(p.Get("/.well-known/colophon.json"))
 	for _, want := range []string{p.URL + "/builders/golang/one-user/v1", p.URL + "/builders/buildkit/one-user/v1"} {

@@ -18,33 +18,33 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// Holder is somebody who signs as cosign v2 did: with a certificate of the
-// platform, or with a key of their own. What the log promises is of Rekor v1.
+// Holder signs as cosign v2 did: with a certificate of the platform, or with a key.
+// The log's promises are those of Rekor v1.
 type Holder struct {
 	p           *Platform
 	key         *ecdsa.PrivateKey
 	certificate *x509.Certificate // nil for a key
-	Unlogged    bool              // leave the log's promise out
-	Timestamped bool              // have the clock vouch for the signature
+	Unlogged    bool              // omit the log's promise
+	Timestamped bool              // add a timestamp of the timestamp authority
 }
 
-// Certified is a holder with a certificate for id.
+// Certified returns a holder with a certificate for id.
 func (p *Platform) Certified(id Identity) *Holder {
-	own := key(p.t)
-	return &Holder{p: p, key: own, certificate: p.leaf(id, own)}
+	k := key(p.t)
+	return &Holder{p: p, key: k, certificate: p.leaf(id, k)}
 }
 
-// KeyHolder is a holder of a key.
+// KeyHolder returns a holder of a key without a certificate.
 func (p *Platform) KeyHolder() *Holder { return &Holder{p: p, key: key(p.t)} }
 
-// PublicKey is the holder's, PEM.
+// PublicKey returns the holder's public key in PEM.
 func (h *Holder) PublicKey() []byte {
 	spki, err := x509.MarshalPKIXPublicKey(h.key.Public())
 	must(h.p.t, err)
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})
 }
 
-// verifier is what the log names as the signer, PEM.
+// verifier returns what the log entry names as the signer, in PEM.
 func (h *Holder) verifier() []byte {
 	if h.certificate == nil {
 		return h.PublicKey()
@@ -59,7 +59,7 @@ func (h *Holder) sign(content []byte) []byte {
 	return sig
 }
 
-// Simple signs a payload of simple signing.
+// Simple signs a simple signing payload, and returns the annotations of its layer.
 func (h *Holder) Simple(payload []byte) (annotations map[string]string) {
 	sig := h.sign(payload)
 	annotations = h.annotations(sig, "hashedrekord", map[string]any{
@@ -106,7 +106,7 @@ func (h *Holder) annotations(sig []byte, kind string, spec map[string]any) map[s
 	return a
 }
 
-// promise is the signed entry timestamp of Rekor v1, as cosign v2 wrote it.
+// promise returns a signed entry timestamp of Rekor v1, in the form of cosign v2.
 func (p *Platform) promise(kind string, spec map[string]any) string {
 	body, err := json.Marshal(map[string]any{"apiVersion": "0.0.1", "kind": kind, "spec": spec})
 	must(p.t, err)
@@ -131,15 +131,15 @@ func (p *Platform) promise(kind string, spec map[string]any) string {
 	return string(raw)
 }
 
-// Tagged puts layers under the tag that cosign v2 derives from the image's
-// digest.
+// Tagged stores layers under the tag of this kind that cosign v2 derives from the
+// image's digest.
 func (s *Store) Tagged(image v1.Descriptor, kind oci.CosignTag, layers ...v1.Descriptor) {
 	config := s.putJSON(map[string]string{"architecture": "", "os": ""}, types.OCIConfigJSON)
 	m := s.putJSON(v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Config: config, Layers: layers}, types.OCIManifestSchema1)
 	s.Tag(kind.Of(image.Digest), m)
 }
 
-// Layer puts a blob and describes it with annotations.
+// Layer stores a blob and returns its descriptor with annotations.
 func (s *Store) Layer(content []byte, mediaType types.MediaType, annotations map[string]string) v1.Descriptor {
 	d := s.Put(content, mediaType)
 	d.Annotations = annotations

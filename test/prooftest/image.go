@@ -16,24 +16,23 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// Store is an oci.Source in memory. Fail, by digest, is what asking for a
-// manifest or blob answers instead.
+// Store is an oci.Source in memory.
 type Store struct {
 	mu           sync.Mutex
 	t            testing.TB
 	blobs        map[string][]byte
 	types        map[string]string
 	tags         map[string]v1.Descriptor
-	order        []v1.Descriptor // as put: what is named stands before what names it
+	order        []v1.Descriptor // in the order of Put, so that manifests follow what they refer to
 	referrers    []v1.Descriptor
-	Fail         map[string]error
-	FailListing  error
-	ListedAs     string // artifactType of new listings, where set: a lie
+	Fail         map[string]error // errors to return, by digest or tag
+	FailListing  error            // error of Referrers
+	ListedAs     string           // if set, the artifactType that Referrers claims for new attachments
 	RepositoryIs string
-	Tar          []byte // tar that images made after this consist of; nil: bytes that are none
+	Tar          []byte // tar for the layers of new images; if nil, layers are not valid tars
 }
 
-// NewStore makes an empty one.
+// NewStore returns an empty store.
 func NewStore(t testing.TB) *Store {
 	return &Store{t: t, blobs: map[string][]byte{}, types: map[string]string{}, tags: map[string]v1.Descriptor{}, Fail: map[string]error{}, RepositoryIs: "127.0.0.1:8080/team/app"}
 }
@@ -87,7 +86,7 @@ func (s *Store) Referrers(context.Context, v1.Hash) ([]v1.Descriptor, error) {
 	return append([]v1.Descriptor(nil), s.referrers...), s.FailListing
 }
 
-// Put stores bytes and describes them.
+// Put stores bytes and returns their descriptor.
 func (s *Store) Put(raw []byte, mediaType types.MediaType) v1.Descriptor {
 	h, n, err := v1.SHA256(bytes.NewReader(raw))
 	must(s.t, err)
@@ -99,7 +98,7 @@ func (s *Store) Put(raw []byte, mediaType types.MediaType) v1.Descriptor {
 	return d
 }
 
-// Push sends everything, tags last.
+// Push copies everything to dst, tags last.
 func (s *Store) Push(ctx context.Context, dst oci.Target) {
 	s.t.Helper()
 	for _, d := range s.order {
@@ -117,7 +116,7 @@ func (s *Store) Push(ctx context.Context, dst oci.Target) {
 	}
 }
 
-// Tamper replaces the bytes behind a digest, which they then no longer match.
+// Tamper replaces the bytes stored under a digest, which then no longer matches.
 func (s *Store) Tamper(h v1.Hash, raw []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,7 +129,7 @@ func (s *Store) putJSON(v any, mediaType types.MediaType) v1.Descriptor {
 	return s.Put(raw, mediaType)
 }
 
-// Image puts an index of two platforms, with one layer each, under a tag.
+// Image stores an index of two platforms with one layer each, under a tag.
 func (s *Store) Image(tag string) (index v1.Descriptor, layers []v1.Descriptor) {
 	idx := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex}
 	for _, arch := range []string{"amd64", "arm64"} {
@@ -151,12 +150,12 @@ func (s *Store) Image(tag string) (index v1.Descriptor, layers []v1.Descriptor) 
 // Tag points a tag at a descriptor.
 func (s *Store) Tag(tag string, d v1.Descriptor) { s.tags[tag] = d }
 
-// Attach adds a bundle as a referrer and returns its blob and its manifest.
+// Attach adds a bundle as a referrer of subject, and returns its blob and its manifest.
 func (s *Store) Attach(subject v1.Descriptor, bundle []byte, predicateType string) (blob, manifest v1.Descriptor) {
 	return s.attach(subject, bundle, attest.BundleMediaType, map[string]string{attest.AnnotationType: predicateType, attest.AnnotationContent: "dsse-envelope"})
 }
 
-// AttachFile adds a file as a referrer and returns its blob.
+// AttachFile adds a file as a referrer of subject, and returns its blob.
 func (s *Store) AttachFile(subject v1.Descriptor, content []byte, mediaType types.MediaType) v1.Descriptor {
 	blob, _ := s.attach(subject, content, mediaType, nil)
 	return blob
@@ -173,6 +172,6 @@ func (s *Store) attach(subject v1.Descriptor, content []byte, mediaType types.Me
 	if s.ListedAs != "" {
 		manifest.ArtifactType = s.ListedAs
 	}
-	s.referrers = append([]v1.Descriptor{manifest}, s.referrers...) // newest first: junk is met before what it hides
+	s.referrers = append([]v1.Descriptor{manifest}, s.referrers...) // newest first, so that junk precedes what it hides
 	return blob, manifest
 }

@@ -1,7 +1,7 @@
-// Package prooftest is a platform in memory for tests: a certificate authority
-// with a certificate log, a Rekor v2 log, a clock (RFC 3161), and a store of
-// images (package oci's Source). What it signs is real, and any part can be
-// bent, to see that verification notices.
+// Package prooftest simulates a platform in memory for tests: a certificate authority
+// with a certificate log, a Rekor v2 log, a timestamp authority (RFC 3161), and a store
+// of images (an oci.Source). Its proofs verify, and a test can change any part of them
+// to see that verification notices.
 package prooftest
 
 import (
@@ -48,28 +48,28 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// Names of the platform.
+// The platform's URL and the id of its builder.
 const (
 	URL     = "http://127.0.0.1:8080"
 	Builder = URL + "/builders/buildkit/v1"
 )
 
-// Platform holds the keys. Its fields may be changed between signatures.
+// Platform holds the keys. Tests may change its fields between signatures.
 type Platform struct {
 	t                       testing.TB
 	caKey, ctKey, logKey    *ecdsa.PrivateKey
 	tsaKey                  *ecdsa.PrivateKey
 	ca, tsaRoot, tsaLeaf    *x509.Certificate
-	Now                     time.Time // when certificates start
-	Clock                   time.Time // what the timestamp authority says
-	CAFrom, CAUntil         time.Time // the window the trust root believes the CA in
-	LogUntil                time.Time // until when the trust root believes the log; zero is for ever
-	Origin                  string    // what the log's checkpoints call themselves
-	NoSCT, ForeignLog, NoTS bool      // leave a part out, or have a stranger do it
-	Level                   int       // SLSA Build level that the document believes Builder for
+	Now                     time.Time // start of the certificates' validity
+	Clock                   time.Time // time in the timestamps and the log's promises
+	CAFrom, CAUntil         time.Time // validity of the CA in the trust root
+	LogUntil                time.Time // end of the log's validity in the trust root; zero means no end
+	Origin                  string    // origin line of the log's checkpoints
+	NoSCT, ForeignLog, NoTS bool      // omit a part, or use a stranger's log
+	Level                   int       // SLSA Build level of Builder in the trust document
 }
 
-// New makes a platform with fresh keys.
+// New returns a platform with new keys.
 func New(t testing.TB) *Platform {
 	t.Helper()
 	now := time.Now().Add(-time.Minute).Truncate(time.Second).UTC()
@@ -77,10 +77,10 @@ func New(t testing.TB) *Platform {
 		Origin: "127.0.0.1", Level: 2, Now: now, Clock: now.Add(2 * time.Second), CAFrom: now.Add(-time.Hour), CAUntil: now.Add(time.Hour)}
 	tsaRootKey := key(t)
 	p.ca = p.certificate(&x509.Certificate{Subject: pkix.Name{CommonName: "test ca"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign}, nil, p.caKey, p.caKey)
-	p.tsaRoot = p.certificate(&x509.Certificate{Subject: pkix.Name{CommonName: "test clocks"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign}, nil, tsaRootKey, tsaRootKey)
+	p.tsaRoot = p.certificate(&x509.Certificate{Subject: pkix.Name{CommonName: "test timestamp root"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign}, nil, tsaRootKey, tsaRootKey)
 	eku, err := asn1.Marshal([]asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 8}})
 	must(t, err)
-	p.tsaLeaf = p.certificate(&x509.Certificate{Subject: pkix.Name{CommonName: "test clock"}, KeyUsage: x509.KeyUsageDigitalSignature,
+	p.tsaLeaf = p.certificate(&x509.Certificate{Subject: pkix.Name{CommonName: "test timestamp authority"}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Critical: true, Value: eku}}}, p.tsaRoot, p.tsaKey, tsaRootKey)
 	return p
 }
@@ -98,7 +98,7 @@ func key(t testing.TB) *ecdsa.PrivateKey {
 	return k
 }
 
-func (p *Platform) certificate(template, parent *x509.Certificate, own, issuer *ecdsa.PrivateKey) *x509.Certificate {
+func (p *Platform) certificate(template, parent *x509.Certificate, subjectKey, issuerKey *ecdsa.PrivateKey) *x509.Certificate {
 	p.t.Helper()
 	if template.SerialNumber == nil {
 		template.SerialNumber = big.NewInt(time.Now().UnixNano())
@@ -110,27 +110,28 @@ func (p *Platform) certificate(template, parent *x509.Certificate, own, issuer *
 	if parent == nil {
 		parent = template
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, own.Public(), issuer)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, subjectKey.Public(), issuerKey)
 	must(p.t, err)
 	cert, err := x509.ParseCertificate(der)
 	must(p.t, err)
 	return cert
 }
 
-// Identity is what a certificate says of its holder and the build.
+// Identity holds what a certificate states about its holder and the build.
 type Identity struct {
 	SAN, Issuer, SourceURI, Commit, Ref, Invocation string
 
-	Extensions map[int]string // more of Fulcio's (1.3.6.1.4.1.57264.1.N), by N
+	Extensions map[int]string // further Fulcio extensions (1.3.6.1.4.1.57264.1.N), by N
 }
 
-// Sign makes a bundle over the statement. bend, if any, changes it before it is marshalled.
+// Sign returns a JSON bundle with a signed statement. The functions bend, if any, change
+// the bundle before it is marshalled.
 func (p *Platform) Sign(id Identity, statement []byte, bend ...func(*protobundle.Bundle)) []byte {
 	p.t.Helper()
-	own := key(p.t)
-	cert := p.leaf(id, own)
+	signingKey := key(p.t)
+	cert := p.leaf(id, signingKey)
 	pae := sha256.Sum256(dsse.PAE(attest.PayloadType, statement))
-	sig, err := ecdsa.SignASN1(rand.Reader, own, pae[:])
+	sig, err := ecdsa.SignASN1(rand.Reader, signingKey, pae[:])
 	must(p.t, err)
 	pb := &protobundle.Bundle{
 		MediaType: attest.BundleMediaType,
@@ -153,9 +154,9 @@ func (p *Platform) Sign(id Identity, statement []byte, bend ...func(*protobundle
 	return raw
 }
 
-// leaf issues a certificate: first without SCT, which is what the certificate
-// log signs, then the same with it.
-func (p *Platform) leaf(id Identity, own *ecdsa.PrivateKey) *x509.Certificate {
+// leaf issues a certificate. It first makes one without an SCT for the certificate log
+// to sign, and then the same with the SCT.
+func (p *Platform) leaf(id Identity, subjectKey *ecdsa.PrivateKey) *x509.Certificate {
 	san, err := url.Parse(id.SAN)
 	must(p.t, err)
 	template := &x509.Certificate{
@@ -171,12 +172,12 @@ func (p *Platform) leaf(id Identity, own *ecdsa.PrivateKey) *x509.Certificate {
 			template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, n}, Value: der})
 		}
 	}
-	pre := p.certificate(template, p.ca, own, p.caKey)
+	pre := p.certificate(template, p.ca, subjectKey, p.caKey)
 	if p.NoSCT {
 		return pre
 	}
 	template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2}, Value: p.sct(pre)})
-	return p.certificate(template, p.ca, own, p.caKey)
+	return p.certificate(template, p.ca, subjectKey, p.caKey)
 }
 
 func (p *Platform) sct(pre *x509.Certificate) []byte {
@@ -204,7 +205,7 @@ func keyID(t testing.TB, k *ecdsa.PrivateKey) [32]byte {
 	return sha256.Sum256(spki)
 }
 
-// entry logs a signature as the first of two leaves.
+// entry returns the log entry of a signature, in a log whose first of two leaves it is.
 func (p *Platform) entry(digest, sig []byte, cert *x509.Certificate) *protorekor.TransparencyLogEntry {
 	logKey := p.logKey
 	if p.ForeignLog {
@@ -246,7 +247,7 @@ func (p *Platform) timestamp(sig []byte) []byte {
 	return raw
 }
 
-// TrustedRoot is the platform's Sigstore trusted root, JSON.
+// TrustedRoot returns the platform's Sigstore trusted root as JSON.
 func (p *Platform) TrustedRoot() []byte {
 	logWindow := &protocommon.TimeRange{Start: timestamppb.New(p.CAFrom)}
 	if !p.LogUntil.IsZero() {
@@ -267,24 +268,24 @@ func (p *Platform) TrustedRoot() []byte {
 		}
 		return []*prototrust.CertificateAuthority{a}
 	}
-	clocks := authority(p.tsaLeaf, p.tsaRoot)
-	clocks[0].ValidFor = nil
+	timestampAuthorities := authority(p.tsaLeaf, p.tsaRoot)
+	timestampAuthorities[0].ValidFor = nil
 	raw, err := protojson.Marshal(&prototrust.TrustedRoot{
-		MediaType: root.TrustedRootMediaType01, CertificateAuthorities: authority(p.ca), TimestampAuthorities: clocks,
+		MediaType: root.TrustedRootMediaType01, CertificateAuthorities: authority(p.ca), TimestampAuthorities: timestampAuthorities,
 		Ctlogs: log(p.ctKey, &protocommon.TimeRange{Start: timestamppb.New(p.CAFrom)}), Tlogs: log(p.logKey, logWindow),
 	})
 	must(p.t, err)
 	return raw
 }
 
-// Document is the platform's trust document, JSON.
+// Document returns the platform's trust document as JSON.
 func (p *Platform) Document() []byte {
 	raw, err := json.Marshal(trust.Document{URL: URL, Issuer: URL, Builders: []trust.Builder{{ID: Builder, Level: p.Level}}, TrustedRoot: p.TrustedRoot()})
 	must(p.t, err)
 	return raw
 }
 
-// Root is Document, parsed.
+// Root returns the parsed Document.
 func (p *Platform) Root() *trust.Root {
 	r, err := trust.Parse(p.Document())
 	must(p.t, err)

@@ -10,8 +10,8 @@ import (
 	"github.com/colophon-build/colophon/attest"
 )
 
-// Release is an image with its four proofs, as a test wants them: change a
-// field before Attach to have something else said.
+// Release is an image with its four proofs. A test changes the fields before Attach to
+// make the proofs state something else.
 type Release struct {
 	p          *Platform
 	store      *Store
@@ -25,7 +25,7 @@ type Release struct {
 	Manifests  map[string]v1.Descriptor
 }
 
-// What Release says of its source.
+// The source that a Release states.
 const (
 	Source = "https://git.example.com/team/app"
 	Ref    = "refs/tags/v1.2.0"
@@ -33,7 +33,7 @@ const (
 	Tree   = "7ee0c0ffee00c0ffee00c0ffee00c0ffee00c0ff"
 )
 
-// Release puts an image under the tag v1.2.0 and prepares its proofs.
+// Release stores an image under the tag v1.2.0 and prepares its proofs.
 func (p *Platform) Release(store *Store) *Release {
 	image, layers := store.Image("v1.2.0")
 	r := p.ReleaseOf(image)
@@ -41,7 +41,7 @@ func (p *Platform) Release(store *Store) *Release {
 	return r
 }
 
-// Again prepares the proofs of the same image as built from another commit and ref.
+// Again prepares proofs that the same image was built from another commit and ref.
 func (r *Release) Again(commit, ref string) *Release {
 	again := r.p.ReleaseOf(r.Image)
 	again.store, again.Layers = r.store, r.Layers
@@ -54,7 +54,7 @@ func (r *Release) Again(commit, ref string) *Release {
 	return again
 }
 
-// ReleaseOf prepares the proofs of an image that is kept elsewhere.
+// ReleaseOf prepares the proofs of an image that is in no Store.
 func (p *Platform) ReleaseOf(image v1.Descriptor) *Release {
 	r := &Release{p: p, Image: image, Blobs: map[string]v1.Descriptor{}, Manifests: map[string]v1.Descriptor{}}
 	r.Identity = Identity{SAN: Builder, Issuer: URL, SourceURI: Source, Commit: Commit, Ref: Ref, Invocation: URL + "/api/colophon/v1/releases/1"}
@@ -81,7 +81,7 @@ func (p *Platform) ReleaseOf(image v1.Descriptor) *Release {
 	return r
 }
 
-// Predicate is the predicate of a type, as the fields say it.
+// Predicate returns the predicate of a type, made from the fields.
 func (r *Release) Predicate(predicateType string) any {
 	switch predicateType {
 	case attest.PredicateSLSA1:
@@ -98,14 +98,14 @@ func (r *Release) Predicate(predicateType string) any {
 	return map[string]any{}
 }
 
-// Statement is the statement of a type about the image.
+// Statement returns the statement about the image with a predicate of a type.
 func (r *Release) Statement(predicateType string) []byte {
 	raw, err := attest.NewStatement("127.0.0.1:8080/team/app", r.Image.Digest.Hex, predicateType, r.Predicate(predicateType))
 	must(r.p.t, err)
 	return raw
 }
 
-// Kinds are the predicate types of a whole release.
+// Kinds lists the predicate types of a complete release.
 var Kinds = []string{attest.PredicateSign, attest.PredicateSLSA1, attest.PredicateSPDX, attest.PredicateCDX}
 
 // Attach signs and attaches the proofs of the given kinds.
@@ -115,7 +115,7 @@ func (r *Release) Attach(kinds ...string) {
 	}
 }
 
-// AttachBundle attaches a bundle made elsewhere.
+// AttachBundle attaches a bundle that the test made.
 func (r *Release) AttachBundle(kind string, bundle []byte) {
 	r.Blobs[kind], r.Manifests[kind] = r.store.Attach(r.Image, bundle, kind)
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 )
 
-// A spot is one place in a JSON document: what it holds, and how to change it.
+// A spot is a place in a JSON document, with its value and functions that change it.
 type spot struct {
 	path  string
 	value any
@@ -25,7 +25,7 @@ type spot struct {
 	drop  func()
 }
 
-// spots lists every place below the root, in the order of their paths.
+// spots returns every place below the root, ordered by path.
 func spots(t testing.TB, tree any) []spot {
 	var all []spot
 	var walk func(path string, node any)
@@ -48,9 +48,9 @@ func spots(t testing.TB, tree any) []spot {
 	return all
 }
 
-// Splice changes a JSON document as program says, three bytes a change: where,
-// what, and with what of donor. Bytes at random hardly ever leave a bundle that
-// anybody reads; parts of other good ones do.
+// Splice changes a JSON document as program says. Each change takes three bytes: the
+// place, the kind of change, and the part of donor to use. A fuzz target finds more
+// with parts of valid bundles than with random bytes, which hardly ever parse.
 func Splice(t testing.TB, doc, donor, program []byte) []byte {
 	for ; len(program) >= 3; program = program[3:] {
 		var tree, other any
@@ -65,26 +65,26 @@ func Splice(t testing.TB, doc, donor, program []byte) []byte {
 		switch program[1] % 8 {
 		case 0:
 			at.drop()
-		case 1: // the same place of the donor
+		case 1: // replace it by the same place of the donor
 			for _, s := range theirs {
 				if s.path == at.path {
 					at.set(s.value)
 				}
 			}
-		case 2: // any place of the donor
+		case 2: // replace it by any place of the donor
 			at.set(theirs[with%len(theirs)].value)
-		case 3: // once more
+		case 3: // repeat an element
 			if list, ok := at.value.([]any); ok && len(list) > 0 {
 				at.set(append(slices.Clone(list), list[with%len(list)]))
 			}
-		case 4: // the donor's beside it
+		case 4: // append the donor's elements
 			for _, s := range theirs {
 				list, ok := at.value.([]any)
 				if more, ok2 := s.value.([]any); ok && ok2 && s.path == at.path {
 					at.set(append(slices.Clone(list), more...))
 				}
 			}
-		case 5: // one bit of bytes
+		case 5: // flip one bit
 			if text, ok := at.value.(string); ok {
 				if raw, err := base64.StdEncoding.DecodeString(text); err == nil && len(raw) > 0 {
 					raw[with%len(raw)] ^= 1 << (with % 8)
@@ -97,7 +97,7 @@ func Splice(t testing.TB, doc, donor, program []byte) []byte {
 			}
 		case 6:
 			at.set([]any{nil, "", 0, "0", "1", true, []any{}, map[string]any{}, "2026-01-01T00:00:00Z"}[with%9])
-		case 7: // another spelling of the same bytes
+		case 7: // another base64 spelling of the same bytes
 			if text, ok := at.value.(string); ok {
 				at.set(strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(text))
 			}
@@ -111,8 +111,8 @@ func Splice(t testing.TB, doc, donor, program []byte) []byte {
 	return doc
 }
 
-// SecondOpinion is what sigstore-go's own verifier says of a bundle, used as its
-// documentation says.
+// SecondOpinion verifies a bundle with sigstore-go's verifier, used as its
+// documentation says, and returns its error.
 func SecondOpinion(raw, digest []byte, material root.TrustedMaterial, identity, issuer string) error {
 	b := new(bundle.Bundle)
 	if err := b.UnmarshalJSON(raw); err != nil {
@@ -130,8 +130,8 @@ func SecondOpinion(raw, digest []byte, material root.TrustedMaterial, identity, 
 	return err
 }
 
-// BundleSeeds are real bundles, good and bad, and one of a platform. They are
-// for tests of packages that are one directory below the module's root.
+// BundleSeeds returns real bundles, valid and invalid, and one of a platform. Only tests
+// one directory below the module's root can call it.
 func BundleSeeds(t testing.TB) [][]byte {
 	t.Helper()
 	paths, err := filepath.Glob("../test/conformance/sigstore/testdata/cases/*/bundle.sigstore.json")

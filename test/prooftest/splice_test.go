@@ -6,8 +6,7 @@ import (
 	"github.com/colophon-build/colophon/test/prooftest"
 )
 
-// TestSplice: the changes that fuzz targets make do change something,
-// and leave good parts in place.
+// TestSplice: each kind of change has an effect, and leaves the other parts in place.
 func TestSplice(t *testing.T) {
 	doc, donor := []byte(`{"a":[{"b":"AAAA"}],"c":1}`), []byte(`{"a":[{"b":"BBBB"}],"c":2}`)
 	for program, want := range map[string]string{

@@ -24,17 +24,17 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// commands are what scripts can do beyond running programs:
+// commands returns the commands of scripts beyond those of testscript:
 //
-//	exits CODE COMMAND ARG…   run a program and want this exit code
+//	exits CODE COMMAND ARG…   run a program, which must exit with this code
 //	fork FROM TO              copy an image with everything attached to another repository, under the same tag
-//	alone COMMAND ARG…        run a program in a network namespace of its own, in which there is nothing: not even loopback is up
+//	alone COMMAND ARG…        run a program in an empty network namespace, in which even loopback is down
 //	spoil DIR                 change one byte of the largest blob of a layout
 //	untag IMAGE               remove a tag, as an admin may
-//	tamper WHAT IMAGE         as somebody with the registry: change layer or manifest on disk, or replace the
-//	                          signature, provenance, sbom, log-proof, timestamp or subject of its attestations
+//	tamper WHAT IMAGE         change layer or manifest in the registry's files, or replace the signature,
+//	                          provenance, sbom, log-proof, timestamp or subject in its attestations
 //	detach KIND IMAGE         remove the attestations of one predicate type
-//	expire FILE               end the certificate authority's validity in a trust document before today
+//	expire FILE               set the end of the certificate authority's validity in a trust document to the past
 func commands(p *harness.Platform) map[string]func(*testscript.TestScript, bool, []string) {
 	must := func(f func(ts *testscript.TestScript, args []string) error, n int) func(*testscript.TestScript, bool, []string) {
 		return func(ts *testscript.TestScript, neg bool, args []string) {
@@ -76,7 +76,7 @@ func exits(ts *testscript.TestScript, args []string) error {
 	return nil
 }
 
-// alone runs a program that can reach nobody. Its output is logged.
+// alone runs a program without a network, and logs its output.
 func alone(ts *testscript.TestScript, neg bool, args []string) {
 	path, err := exec.LookPath(filepath.Join(ts.Getenv("ROOT"), "out/bin", args[0]))
 	ts.Check(err)
@@ -101,7 +101,7 @@ func alone(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// sabotage is somebody with full power over the registry, and no key.
+// sabotage is an attacker with full control of the registry, but without keys.
 type sabotage struct{ *harness.Platform }
 
 func (s *sabotage) open(image string) (*oci.Registry, oci.Reference, error) {
@@ -121,7 +121,7 @@ func (s *sabotage) fork(from, to string) error {
 	return s.copyTo(dst, from)
 }
 
-// copyTo brings an image, everything attached to it, and its tag.
+// copyTo copies an image, everything attached to it, and its tag.
 func (s *sabotage) copyTo(dst oci.Target, from string) error {
 	ctx := context.Background()
 	src, ref, err := s.open(from)
@@ -150,7 +150,7 @@ func (s *sabotage) copyTo(dst oci.Target, from string) error {
 	return dst.Tag(ctx, ref.Tag, d)
 }
 
-// spoil aims at the layer: nothing else of an image is as large.
+// spoil changes the layer: the largest file is always a layer.
 func spoil(dir string) error {
 	blobs, err := filepath.Glob(filepath.Join(dir, "blobs", "sha256", "*"))
 	if err != nil {
@@ -206,7 +206,7 @@ func (s *sabotage) tamper(what, image string) error {
 			return err
 		}
 		if len(m.Layers) == 0 {
-			return fmt.Errorf("%s has no layers of its own", image)
+			return fmt.Errorf("%s has no layers", image)
 		}
 		return s.edit(ref, "blobs", m.Layers[len(m.Layers)-1].Digest)
 	}
@@ -246,7 +246,7 @@ func (s *sabotage) detach(kind, image string) error {
 	return err
 }
 
-// take removes the attestations of one type and returns their bundles.
+// take removes the attestations of a predicate type, and returns their bundles.
 func (s *sabotage) take(reg *oci.Registry, ref oci.Reference, d v1.Descriptor, kind string) ([][]byte, error) {
 	attached, err := oci.Bundles(context.Background(), reg, d.Digest)
 	if err != nil {
@@ -264,7 +264,7 @@ func (s *sabotage) take(reg *oci.Registry, ref oci.Reference, d v1.Descriptor, k
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("nothing of type %s is attached", kind)
+		return nil, fmt.Errorf("no attestation of type %s is attached", kind)
 	}
 	return out, nil
 }
@@ -287,8 +287,8 @@ func (s *sabotage) remove(name, reference string) error {
 	return nil
 }
 
-// edit changes the last byte of a file of the registry, on disk. The file may
-// be shared between repositories by hard links, so it is replaced.
+// edit changes the last byte of a file of the registry. It replaces the file, because
+// other repositories may share it by hard links.
 func (s *sabotage) edit(ref oci.Reference, where string, h v1.Hash) error {
 	_, name, _ := strings.Cut(ref.Repository, "/")
 	path := filepath.Join(s.Data, "registry", "repositories", name, "_", where, h.Algorithm, h.Hex)
@@ -297,7 +297,7 @@ func (s *sabotage) edit(ref oci.Reference, where string, h v1.Hash) error {
 		return err
 	}
 	switch where {
-	case "manifests": // still valid JSON
+	case "manifests": // keep it valid JSON
 		data = append(data[:len(data)-1], []byte(`,"evil":"yes"}`)...)
 	default:
 		data[len(data)/2] ^= 0x01
@@ -316,7 +316,7 @@ func (s *sabotage) edit(ref oci.Reference, where string, h v1.Hash) error {
 	return os.Chown(path, int(st.Uid), int(st.Gid))
 }
 
-// forgery names the predicate type that an attack aims at, and how it changes the bundle.
+// forgery returns the predicate type that an attack changes, and the change.
 func forgery(what string) (kind string, change func([]byte) ([]byte, error), err error) {
 	switch what {
 	case "signature":
@@ -335,7 +335,7 @@ func forgery(what string) (kind string, change func([]byte) ([]byte, error), err
 				entry := m["verificationMaterial"].(map[string]any)["tlogEntries"].([]any)[0].(map[string]any)
 				proof := entry["inclusionProof"].(map[string]any)
 				hashes, _ := proof["hashes"].([]any)
-				if len(hashes) == 0 { // the first entry of a log that had no other; one hash too many is as wrong
+				if len(hashes) == 0 { // the first entry of a log has no hashes, so add one
 					proof["hashes"] = []any{base64.StdEncoding.EncodeToString(make([]byte, 32))}
 					return nil
 				}
@@ -355,7 +355,7 @@ func forgery(what string) (kind string, change func([]byte) ([]byte, error), err
 	return "", nil, fmt.Errorf("tamper: %q is unknown", what)
 }
 
-// payload changes the signed statement itself.
+// payload returns a function that replaces text in the signed statement.
 func payload(old, new string) func([]byte) ([]byte, error) {
 	return func(b []byte) ([]byte, error) {
 		return inBundle(b, func(m map[string]any) error {

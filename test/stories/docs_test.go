@@ -14,11 +14,11 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// A shell block of README.md or docs/ is typed by these tests as it stands there.
-// A comment in the line before it says otherwise:
+// These tests run each shell block of README.md and docs/ unchanged, unless a comment
+// in the line before it says otherwise:
 //
-//	<!-- on the platform -->   it is typed on the tests' platform, with the names of the examples replaced
-//	<!-- not run: REASON -->   no test can type it
+//	<!-- on the platform -->   run it on the tests' platform, with the names of the examples replaced
+//	<!-- not run: REASON -->   no test can run it
 const (
 	asItStands    = ""
 	onThePlatform = "on the platform"
@@ -40,11 +40,10 @@ var (
 	others = []string{"text", "json", "yaml", "go"}
 )
 
-// blocks returns the shell blocks of a page, or what is wrong with it: code
-// without a language, which nobody can tell from a shell's, and marks that no
-// test would understand.
+// blocks returns the shell blocks of a page. It fails for a code block without a
+// language, which could be a shell block, and for an unknown mark.
 func blocks(page, text string) (out []block, err error) {
-	var open *block // in a block; its run is another language's for those that are no shell's
+	var open *block // the open block; until it ends, run holds its language
 	mark, before := asItStands, ""
 	bad := func(n int, format string, args ...any) error {
 		return fmt.Errorf("%s:%d: %s", page, n+1, fmt.Sprintf(format, args...))
@@ -64,7 +63,7 @@ func blocks(page, text string) (out []block, err error) {
 		case f != nil && !slices.Contains(shells, f[1]) && !slices.Contains(others, f[1]):
 			return nil, bad(n, "got a block of %q, want one of %q or %q", f[1], shells, others)
 		case f != nil && mark != asItStands && !slices.Contains(shells, f[1]):
-			return nil, bad(n, "a block of %q is marked as a shell's", f[1])
+			return nil, bad(n, "a block of %q has the mark of a shell block", f[1])
 		case f != nil:
 			open = &block{page: page, line: n + 1, run: f[1]}
 		case m != nil && (m[1] == notRun) == (m[2] != ""):
@@ -84,7 +83,7 @@ func blocks(page, text string) (out []block, err error) {
 	return out, nil
 }
 
-// pages are the shell blocks of README.md and docs/, by page.
+// pages returns the shell blocks of README.md and docs/, by page.
 func pages(t *testing.T) map[string][]block {
 	t.Helper()
 	root := harness.Root(t)
@@ -106,7 +105,7 @@ func pages(t *testing.T) map[string][]block {
 	return out
 }
 
-// script is what a page has a reader type.
+// script joins the blocks of a page that a reader runs.
 func script(list []block, run string) (code string) {
 	for _, b := range list {
 		if b.run == run {
@@ -116,18 +115,18 @@ func script(list []block, run string) (code string) {
 	return code
 }
 
-// TestPages types what pages tell a newcomer to, as it stands there, at the top
-// of the repository, as somebody who trusts nobody yet.
+// TestPages runs the unmarked blocks at the root of the repository, with an empty trust
+// store, as a newcomer would.
 func TestPages(t *testing.T) {
 	root := harness.Root(t)
 	harness.Bin(t, "colophon")
-	typed := 0
+	ran := 0
 	for page, list := range pages(t) {
 		code := script(list, asItStands)
 		if code == "" {
 			continue
 		}
-		typed++
+		ran++
 		t.Run(page, func(t *testing.T) {
 			cmd := exec.Command("sh", "-euxc", code)
 			cmd.Dir = root
@@ -138,14 +137,14 @@ func TestPages(t *testing.T) {
 			}
 		})
 	}
-	if typed == 0 {
-		t.Error("no page has a block to type")
+	if ran == 0 {
+		t.Error("no page has a block to run")
 	}
 }
 
-// typePages types the blocks of pages that need a platform, on this one. The
-// image of the examples is released first.
-func typePages(t *testing.T, p *harness.Platform) {
+// runPages first releases the image of the examples, and then runs the blocks marked
+// "on the platform" on p.
+func runPages(t *testing.T, p *harness.Platform) {
 	root, repo := harness.Root(t), harness.GoRepo(t)
 	source, err := filepath.EvalSymlinks(repo)
 	if err != nil {
@@ -193,8 +192,8 @@ func typePages(t *testing.T, p *harness.Platform) {
 	}
 }
 
-// elsewhere is a directory that looks to a page like the top of the repository,
-// so that what the page writes stays out of it. Its out/hello is smaller.
+// elsewhere returns a copy of the parts of the repository that pages use, so that the
+// pages write nothing to the repository. Its out/hello is smaller.
 func elsewhere(t *testing.T, root string) string {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
@@ -214,7 +213,7 @@ func elsewhere(t *testing.T, root string) string {
 	return dir
 }
 
-// Blocks that nobody can tell what to do with are found.
+// TestBlocks: blocks finds the shell blocks and their marks, and refuses ambiguous pages.
 func TestBlocks(t *testing.T) {
 	const sh = "```sh\ntrue\n```\n"
 	for text, want := range map[string]string{
@@ -233,7 +232,7 @@ func TestBlocks(t *testing.T) {
 		"<!-- not run: -->\n" + sh:                     "reason",
 		"<!-- skip -->\n" + sh:                         "reason",
 		"<!-- on the platform -->\n\n" + sh:            "no block in the next line",
-		"<!-- on the platform -->\n```json\n{}\n```\n": "marked as a shell's",
+		"<!-- on the platform -->\n```json\n{}\n```\n": "has the mark of a shell block",
 		"```sh\ntrue\n":                                "does not end",
 	} {
 		if _, err := blocks("p", text); err == nil || !strings.Contains(err.Error(), want) {

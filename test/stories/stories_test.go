@@ -1,6 +1,6 @@
-// Package stories runs what users type, as scripts (testdata/*.txtar), against
-// a real platform that all scripts share. Each works in repositories of its own.
-// The commands of README.md and docs/ are typed too.
+// Package stories runs commands that users type, as scripts (testdata/*.txtar), on a
+// real platform that all scripts share. Each script uses its own repositories. The
+// tests also run the commands in README.md and docs/.
 package stories
 
 import (
@@ -19,7 +19,7 @@ func TestStories(t *testing.T) {
 	root := harness.Root(t)
 	t.Run("pages", func(t *testing.T) {
 		t.Parallel()
-		typePages(t, p)
+		runPages(t, p)
 	})
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -36,7 +36,7 @@ func TestStories(t *testing.T) {
 				"ADDR="+p.Addr,
 				"URL="+p.URL,
 				"REPO="+repo,            // a Go main package with the tag v1.0.0
-				"SOURCE=file://"+source, // how verify names it
+				"SOURCE=file://"+source, // value of --source
 				"COLOPHON_PLATFORM="+filepath.Join(p.Data, "client.json"),
 				"COLOPHON_TRUST="+filepath.Join(env.WorkDir, "trust"),
 				"NO_COLOR=1",

@@ -23,17 +23,17 @@ const (
 	pathBase = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
-// A root filesystem that mmdebstrap makes. Variant "extract" unpacks the named
-// packages and nothing else; "minbase" is a small Debian.
+// rootfs describes a root file system that mmdebstrap makes. The variant "extract"
+// contains only the named packages; "minbase" is a small Debian.
 type rootfs struct {
 	name, variant, include string
-	omit                   []string // path prefixes that are left out
+	omit                   []string // path prefixes to omit
 }
 
 var (
 	slim = rootfs{name: "slim", variant: "minbase", omit: []string{"usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/info/", "var/cache/", "var/lib/apt/lists/", "var/log/"}}
-	// The golang image is the slim one with what `go` needs beside itself.
-	// What git needs Perl for (send-email, svn, add -i) no build does.
+	// The golang image is the slim image with what `go` needs. It omits Perl, because
+	// builds use none of the git commands that need it (send-email, svn, add -i).
 	golang = rootfs{name: "golang", variant: "minbase", include: "ca-certificates,git", omit: append([]string{"usr/share/perl/", "usr/lib/x86_64-linux-gnu/perl/", "usr/lib/aarch64-linux-gnu/perl/", "usr/share/zoneinfo/", "usr/share/bash-completion/"}, slim.omit...)}
 	static = rootfs{name: "static", variant: "extract", include: "base-files,netbase,tzdata"}
 	base   = rootfs{name: "base", variant: "extract", include: "base-files,netbase,tzdata,libc6,libssl3,libgcc-s1"}
@@ -78,7 +78,7 @@ func (m *maker) all() error {
 		return err
 	}
 
-	// static holds nothing that a processor runs, so it serves every architecture.
+	// static contains no machine code, so it fits every architecture.
 	st, err := m.distroless(static)
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func config(tag string) v1.Config {
 	return cfg
 }
 
-// image panics nowhere and fails late: errors of mutate surface when it is written.
+// image returns an image. Errors of mutate appear when the image is written.
 func (m *maker) image(arch string, cfg v1.Config, layers ...v1.Layer) v1.Image {
 	if cfg.Labels == nil {
 		cfg.Labels = map[string]string{}
@@ -158,7 +158,7 @@ func (m *maker) image(arch string, cfg v1.Config, layers ...v1.Layer) v1.Image {
 	return img
 }
 
-// failed is an image that could not be made; writing it gives the reason.
+// failed is an image that could not be made. Writing it returns the reason.
 type failed struct {
 	v1.Image
 	err error
@@ -168,7 +168,7 @@ func (f failed) Layers() ([]v1.Layer, error)  { return nil, f.err }
 func (f failed) RawManifest() ([]byte, error) { return nil, f.err }
 func (f failed) Digest() (v1.Hash, error)     { return v1.Hash{}, f.err }
 
-// bootstrap runs mmdebstrap and returns the path of a tar file.
+// bootstrap runs mmdebstrap and returns the path of the tar file.
 func (m *maker) bootstrap(r rootfs) (string, error) {
 	out := filepath.Join(m.work, r.name+".tar")
 	args := []string{"--quiet", "--variant=" + r.variant}

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// debian is a rootfs and, on top of it, the machine's CA bundle.
+// debian returns the layers of a rootfs and the machine's CA bundle.
 func (m *maker) debian(r rootfs) ([]v1.Layer, error) {
 	root, err := m.rootLayer(r, nil)
 	if err != nil {
@@ -29,8 +29,8 @@ func (m *maker) debian(r rootfs) ([]v1.Layer, error) {
 	return []v1.Layer{root, certs}, err
 }
 
-// distroless is a rootfs of a few packages with the accounts, the CA bundle and
-// the home directory that images of that kind have.
+// distroless returns the layers of a rootfs of a few packages, with the accounts, the
+// CA bundle and the home directory of distroless images.
 func (m *maker) distroless(r rootfs) ([]v1.Layer, error) {
 	l, err := m.rootLayer(r, func(w *tar.Writer) error {
 		files := []struct{ name, text string }{
@@ -70,8 +70,8 @@ func put(w *tar.Writer, name string, data []byte) error {
 	return err
 }
 
-// rootLayer is what mmdebstrap made without device nodes, times, caches and
-// logs, which differ from run to run, and with what extra appends.
+// rootLayer returns the output of mmdebstrap without device nodes, times, caches and
+// logs, which differ from run to run. extra appends more files.
 func (m *maker) rootLayer(r rootfs, extra func(*tar.Writer) error) (v1.Layer, error) {
 	path, err := m.bootstrap(r)
 	if err != nil {
@@ -125,7 +125,7 @@ func dropped(r rootfs, h *tar.Header) bool {
 		return true
 	}
 	for _, p := range r.omit {
-		// The directory itself stays: tools expect to find it.
+		// Keep the directory itself, which tools expect.
 		if strings.HasPrefix(h.Name, p) && h.Name != p {
 			return true
 		}
@@ -133,7 +133,8 @@ func dropped(r rootfs, h *tar.Header) bool {
 	return false
 }
 
-// toolchain is the local Go at /usr/local/go, without its tests and papers.
+// toolchain returns a layer with the local Go at /usr/local/go, without tests and
+// documentation.
 func (m *maker) toolchain() (v1.Layer, error) {
 	return m.layer("toolchain", false, func(w *tar.Writer) error {
 		for _, d := range []string{"usr/local/go/", "go/", "go/src/", "go/bin/"} {
@@ -179,7 +180,7 @@ func addFile(w *tar.Writer, path, name string, d fs.DirEntry) error {
 		h.Typeflag, h.Mode = tar.TypeSymlink, 0o777
 		return w.WriteHeader(h)
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s: neither file, directory nor link", path)
+		return fmt.Errorf("%s is not a file, directory or link", path)
 	}
 	if info.Mode()&0o100 != 0 {
 		h.Mode = 0o755
@@ -196,9 +197,9 @@ func addFile(w *tar.Writer, path, name string, d fs.DirEntry) error {
 	return err
 }
 
-// layer writes a tar file with fill and wraps it. The golang image's layers
-// stay uncompressed: they are pulled afresh by every build over loopback, and
-// inflating 200 MB each time is slower than reading it.
+// layer writes a tar file with fill and returns it as a layer. The layers of the golang
+// image stay uncompressed: every build pulls them over loopback, and decompressing
+// 200 MB is slower than reading them.
 func (m *maker) layer(name string, compress bool, fill func(*tar.Writer) error) (v1.Layer, error) {
 	path := filepath.Join(m.work, name+".layer.tar")
 	f, err := os.Create(path)

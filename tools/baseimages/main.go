@@ -1,12 +1,12 @@
-// Command baseimages makes stand-ins for the base images that Dockerfiles name
-// most, as one OCI image layout, for machines that cannot reach docker.io or
-// gcr.io. They are made from Debian packages (mmdebstrap), the local Go
-// toolchain and the machine's CA bundle, and say so in their labels.
+// Command baseimages makes stand-ins for common base images, in one OCI image layout,
+// for machines that cannot reach docker.io or gcr.io. It makes them from Debian
+// packages (mmdebstrap), the local Go toolchain and the machine's CA bundle, and their
+// labels say so.
 //
 //	baseimages [-o out/base-images] [-ca /etc/ssl/certs/ca-certificates.crt] [-force]
 //
-// Each image is named in the layout's index by the annotation
-// org.opencontainers.image.ref.name, whole: docker.io/library/golang:1.26.
+// The annotation org.opencontainers.image.ref.name in the layout's index holds the full
+// name of each image, such as docker.io/library/golang:1.26.
 package main
 
 import (
@@ -21,14 +21,14 @@ import (
 	"time"
 )
 
-// epoch is the time on every file and image, so that the same packages and the
-// same toolchain give the same digests.
+// epoch is the time of every file and image, so that the same packages and toolchain
+// give the same digests.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func main() {
-	out := flag.String("o", "out/base-images", "directory that receives the OCI layout")
+	out := flag.String("o", "out/base-images", "directory to write the OCI layout to")
 	ca := flag.String("ca", "/etc/ssl/certs/ca-certificates.crt", "CA bundle that the images trust")
-	force := flag.Bool("force", false, "make the images again where the layout is there")
+	force := flag.Bool("force", false, "make the images again even if the layout exists")
 	flag.Parse()
 	if err := run(*out, *ca, *force); err != nil {
 		fmt.Fprintln(os.Stderr, "baseimages:", err)
@@ -36,7 +36,8 @@ func main() {
 	}
 }
 
-// readable lets every user read the layout: the gateway of a platform is one of its own.
+// readable makes the layout world-readable, because the gateway of a platform has its
+// own user.
 func readable(dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -65,7 +66,7 @@ func run(out, caFile string, force bool) error {
 	if err != nil {
 		return fmt.Errorf("the CA bundle: %w (name another with -ca)", err)
 	}
-	// What the layout was made from: a second run with the same is done at once.
+	// Record the inputs of the layout: a second run with the same inputs does nothing.
 	stamp := recipe(goVersion, bundle)
 	if old, err := os.ReadFile(filepath.Join(out, "made-from")); err == nil && string(old) == stamp && !force {
 		fmt.Fprintf(os.Stderr, "%s is there already (-force makes it again)\n", out)
@@ -75,7 +76,8 @@ func run(out, caFile string, force bool) error {
 		return errors.New("mmdebstrap is not installed (apt-get install mmdebstrap)")
 	}
 
-	// Built beside the target and renamed over it: an interrupted run leaves no half layout.
+	// Build beside the target and rename, so that an interrupted run leaves no incomplete
+	// layout.
 	tmp := out + ".new"
 	if err := os.RemoveAll(tmp); err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// plain is a layer that is stored as the tar it is.
+// plain is an uncompressed layer.
 type plain struct {
 	path string
 	hash v1.Hash

@@ -13,21 +13,21 @@ const (
 	lineHeight = 16
 	titleChar  = 7.4 // width of a character of a title
 	textChar   = 6.2 // of other text
-	gap        = 26  // between cells, where no label needs more
+	gap        = 26  // between cells, unless a label needs more
 	panelPad   = 13
 	panelHead  = 46 // title and text of a panel
 	labelWidth = 96
-	narrow     = 44 // label of the first of a pair, which has a frame at its side
+	narrow     = 44 // label of the first arrow of a pair, beside a frame
 	headSize   = 7
 )
 
-// rect is a place on the drawing.
+// rect is a rectangle on the drawing.
 type rect struct{ x, y, w, h float64 }
 
 func (r rect) right() float64  { return r.x + r.w }
 func (r rect) bottom() float64 { return r.y + r.h }
 
-// layout has the place of everything.
+// layout holds the positions of all parts.
 type layout struct {
 	*diagram
 	x, w []float64 // of columns
@@ -59,13 +59,13 @@ func newLayout(d *diagram) *layout {
 	return l
 }
 
-// need is the height of a box's text.
+// need returns the height of a box's text.
 func (l *layout) need(b *box) float64 {
 	return float64(len(b.lines()))*lineHeight + 2*boxPad
 }
 
-// gaps are the spaces before, between and after columns and rows: what the
-// labels, and the frames of panels that begin or end there, take.
+// gaps computes the spaces before, between and after columns and rows. Labels need
+// space there, and so do the frames of panels.
 func (l *layout) gaps(columns, rows int) (across, down []float64) {
 	across, down = make([]float64, columns+1), make([]float64, rows+1)
 	for i := 1; i <= columns; i++ {
@@ -107,14 +107,14 @@ func (l *layout) gaps(columns, rows int) (across, down []float64) {
 			if first.top > second.top {
 				first, second = second, first
 			}
-			// A panel's head lies in the same space, beside the label.
+			// The head of a panel shares the space with the label.
 			down[second.top] = max(down[second.top], float64(len(lines))*lineHeight+gap+panelPad)
 		}
 	}
 	return across, down
 }
 
-// cells are the first and last ones that a panel covers.
+// cells returns the first and last cells that a panel covers.
 func (l *layout) cells(p panel) (top, left, bottom, right int) {
 	top, left = len(l.diagram.rows), len(l.diagram.rows[0])
 	for _, id := range p.boxes {
@@ -138,8 +138,8 @@ func (l *layout) frame(p panel) rect {
 	return rect{r.x - panelPad, r.y - panelHead, r.w + 2*panelPad, r.h + panelHead + panelPad}
 }
 
-// entered says that an arrow crosses the top of a panel, whose head is then at
-// the bottom.
+// entered reports whether an arrow crosses the top of a panel. Its head is then at the
+// bottom.
 func (l *layout) entered(p panel) bool {
 	top, _, _, _ := l.cells(p)
 	return slices.ContainsFunc(l.arrows, func(a arrow) bool {
@@ -148,8 +148,8 @@ func (l *layout) entered(p panel) bool {
 	})
 }
 
-// line is where an arrow runs, from edge to edge in the middle of what the two
-// boxes have in common.
+// line returns the ends of an arrow. It runs from edge to edge, in the middle of the
+// range that both boxes share.
 func (l *layout) line(a arrow) (x1, y1, x2, y2 float64) {
 	f, t := l.place(l.boxes[a.from]), l.place(l.boxes[a.to])
 	shift := float64(a.shift) * 26
@@ -167,13 +167,13 @@ func (l *layout) line(a arrow) (x1, y1, x2, y2 float64) {
 	return x, f.y, x, t.bottom()
 }
 
-// lines of a box: its title, and its text wrapped to its width.
+// lines returns the title of a box, and its text wrapped to its width.
 func (b *box) lines() []string {
 	width := float64((b.right-b.left+1)*cellWidth + (b.right-b.left)*gap - 2*boxPad)
 	return append([]string{b.title}, wrap(b.text, width)...)
 }
 
-// lines of an arrow's label.
+// lines returns the label of an arrow, wrapped.
 func (a arrow) lines() []string {
 	if a.shift < 0 {
 		return wrap(a.text, narrow)

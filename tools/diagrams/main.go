@@ -1,5 +1,5 @@
-// Command diagrams draws the diagrams of docs/: it writes DIR/NAME.svg for each
-// DIR/NAME.txt. The drawing is readable on light and dark pages.
+// Command diagrams draws the diagrams of docs/. It writes DIR/NAME.svg for each
+// DIR/NAME.txt. The drawings are readable on light and dark pages.
 package main
 
 import (
@@ -34,14 +34,14 @@ func run(dir string) error {
 	return nil
 }
 
-// draw returns the drawings of all texts in dir, by the path of the SVG.
+// draw draws all *.txt in dir, and returns the drawings by the path of the SVG.
 func draw(dir string) (map[string][]byte, error) {
 	texts, err := filepath.Glob(filepath.Join(dir, "*.txt"))
 	if err != nil {
 		return nil, err
 	}
 	if len(texts) == 0 {
-		return nil, fmt.Errorf("%s has no *.txt", dir)
+		return nil, fmt.Errorf("%s contains no *.txt", dir)
 	}
 	out := map[string][]byte{}
 	for _, path := range texts {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The drawings in docs/ are those of their texts.
+// The drawings in docs/ are up to date.
 func TestDrawingsAreCurrent(t *testing.T) {
 	drawn, err := draw("../../docs/diagrams")
 	if err != nil {
@@ -15,7 +15,7 @@ func TestDrawingsAreCurrent(t *testing.T) {
 	}
 	for path, want := range drawn {
 		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s is not the drawing of its text (%v): run make docs", path, err)
+			t.Errorf("%s is out of date (%v): run make docs", path, err)
 		}
 	}
 }
@@ -35,7 +35,7 @@ func TestParse(t *testing.T) {
 		"title t\nrow a\nbox z Z":              "in no row",
 		"title t\nrow a\narrow a z":            "in no row",
 		"title t\nrow a .\nrow . b\narrow a b": "do not face",
-		"title t\nrow a\npanel pink P : a":     "no line of a diagram",
+		"title t\nrow a\npanel pink P : a":     "want a line of a diagram",
 	} {
 		if _, err := parse(bad); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", bad, err, want)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// A diagram is text, one thing a line; "#" begins a comment:
+// A diagram is a text with one element per line; "#" begins a comment:
 //
 //	title TEXT                     for screen readers
 //	row ID ID . ID                 one row of the grid: a box may cover several cells, "." is empty
@@ -24,7 +24,7 @@ type diagram struct {
 
 type box struct {
 	title, text              string
-	top, left, bottom, right int // cells that it covers, inclusive
+	top, left, bottom, right int // cells covered, inclusive
 }
 
 type panel struct {
@@ -34,10 +34,10 @@ type panel struct {
 
 type arrow struct {
 	from, to, text string
-	shift          int // -1 and 1: one of a pair
+	shift          int // -1 or 1 for an arrow of a pair
 }
 
-// kinds of panels, which are classes of the style.
+// kinds are the kinds of panels, which are CSS classes.
 var kinds = []string{"trusted", "keys", "stranger", "plain"}
 
 func parse(text string) (*diagram, error) {
@@ -79,12 +79,12 @@ func (d *diagram) line(word, rest string) error {
 		there, back := halves(strings.Join(fields[2:], " "))
 		d.arrows = append(d.arrows, arrow{fields[0], fields[1], there, -1}, arrow{fields[1], fields[0], back, 1})
 	default:
-		return fmt.Errorf("got %q, which is no line of a diagram", word+" "+rest)
+		return fmt.Errorf("got %q, want a line of a diagram", word+" "+rest)
 	}
 	return nil
 }
 
-// place adds a row of the grid.
+// place adds a row to the grid.
 func (d *diagram) place(ids []string) {
 	y := len(d.rows)
 	d.rows = append(d.rows, ids)
@@ -130,7 +130,7 @@ func (d *diagram) check() error {
 	return nil
 }
 
-// beside and above say that a straight line can join two boxes.
+// beside and above report whether a straight line can join two boxes.
 func (b *box) beside(o *box) bool { return b.top <= o.bottom && o.top <= b.bottom }
 func (b *box) above(o *box) bool  { return b.left <= o.right && o.left <= b.right }
 

@@ -73,7 +73,7 @@ func (l *layout) arrow(w io.Writer, a arrow) {
 		num(x2-dx*headSize-dy*4), num(y2-dy*headSize-dx*4), num(x2-dx*headSize+dy*4), num(y2-dy*headSize+dx*4))
 }
 
-// label stands above a line that runs across, and beside one that runs down.
+// label writes a label above a horizontal line, or beside a vertical one.
 func (l *layout) label(w io.Writer, a arrow) {
 	lines := a.lines()
 	if len(lines) == 0 {

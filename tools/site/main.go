@@ -1,6 +1,6 @@
-// Command site makes the documentation a static site: README.md, docs/, spec/ and
-// examples/ of a repository become HTML with navigation and a search that needs
-// no server. It works from file:// too.
+// Command site turns README.md, docs/, spec/ and examples/ of a repository into a
+// static site: HTML pages with navigation and a search that needs no server. The site
+// also works from file://.
 package main
 
 import (
@@ -10,7 +10,7 @@ import (
 )
 
 func main() {
-	out := flag.String("o", "out/site", "directory to write; it is replaced")
+	out := flag.String("o", "out/site", "directory to write the site to, which is replaced")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		fmt.Fprintln(os.Stderr, "usage: site -o DIR REPOSITORY")

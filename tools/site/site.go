@@ -20,7 +20,7 @@ import (
 	"github.com/yuin/goldmark/text"
 )
 
-// repository is where files lead that are no pages.
+// repository is the target of links to files that are not pages.
 const repository = "https://github.com/colophon-build/colophon"
 
 //go:embed assets/page.html assets/site.css assets/search.js
@@ -28,11 +28,11 @@ var assets embed.FS
 
 var markdown = goldmark.New(goldmark.WithExtensions(extension.GFM), goldmark.WithParserOptions(parser.WithAutoHeadingID()))
 
-// site is the repository while it becomes a site.
+// site holds the pages and files of the site.
 type site struct {
 	root  string
 	pages map[string]*page // by path in the repository: docs/verify.md
-	files map[string]bool  // what pages show and is copied: docs/diagrams/zones.svg
+	files map[string]bool  // files to copy for the pages: docs/diagrams/zones.svg
 }
 
 // page is one Markdown file.
@@ -45,14 +45,14 @@ type page struct {
 	sections []section
 }
 
-// section is a heading and what stands below it: one entry of the search index.
+// section is a heading with its text: one entry of the search index.
 type section struct {
 	id, heading string
 	level       int
 	text        strings.Builder
 }
 
-// build writes the site and returns how many pages it has.
+// build writes the site and returns the number of pages.
 func build(root, out string) (int, error) {
 	s := &site{root: root, pages: map[string]*page{}, files: map[string]bool{}}
 	if err := s.read(); err != nil {
@@ -80,7 +80,7 @@ func build(root, out string) (int, error) {
 	return len(s.pages), s.copy(out)
 }
 
-// read parses README.md and its like, and all Markdown of docs, spec and examples.
+// read parses the Markdown files at the root, and those in docs, spec and examples.
 func (s *site) read() error {
 	var paths []string
 	for _, name := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md"} {
@@ -120,7 +120,7 @@ func (s *site) read() error {
 	return nil
 }
 
-// scan finds a page's title and sections, and takes out its comments, which are
+// scan finds the title and the sections of a page, and removes its comments, which are
 // for tests.
 func (p *page) scan() {
 	for n := p.doc.FirstChild(); n != nil; {
@@ -144,7 +144,7 @@ func (p *page) scan() {
 	}
 }
 
-// words is the text of a node.
+// words returns the text of a node.
 func (p *page) words(n ast.Node) string {
 	var b strings.Builder
 	ast.Walk(n, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
@@ -167,7 +167,7 @@ func (p *page) words(n ast.Node) string {
 	return strings.Join(strings.Fields(b.String()), " ")
 }
 
-// link leads the page's links to pages of the site, and others to the repository.
+// link points the links of a page to pages of the site, or to the repository.
 func (s *site) link(p *page) error {
 	return ast.Walk(p.doc, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
 		var err error
@@ -185,7 +185,7 @@ func (s *site) link(p *page) error {
 	})
 }
 
-// target is where a link of a page leads on the site.
+// target returns the destination of a link on the site.
 func (s *site) target(p *page, destination []byte) ([]byte, error) {
 	dest, anchor, hasAnchor := strings.Cut(string(destination), "#")
 	if dest == "" || strings.Contains(dest, "://") || strings.HasPrefix(dest, "mailto:") {
@@ -214,16 +214,16 @@ func (s *site) target(p *page, destination []byte) ([]byte, error) {
 	return []byte(to), nil
 }
 
-// to is the relative address of another file of the site.
+// to returns the relative URL of another file of the site.
 func (p *page) to(file string) string {
 	rel, err := filepath.Rel(path.Dir(p.out), file)
 	if err != nil {
-		panic(err) // both are relative
+		panic(err) // impossible: both are relative
 	}
 	return filepath.ToSlash(rel)
 }
 
-// group is a part of the navigation: the pages that an index page lists.
+// group is a part of the navigation: an index page and the pages that it lists.
 type group struct {
 	index *page
 	pages []entry
@@ -234,8 +234,8 @@ type entry struct {
 	page *page
 }
 
-// navigation has the pages that the index of docs and that of spec list in their
-// tables, in that order.
+// navigation returns the pages that the indexes of docs and spec list in their tables,
+// in the order of the tables.
 func (s *site) navigation() ([]group, error) {
 	var out []group
 	for _, name := range []string{"docs/README.md", "spec/README.md"} {
@@ -268,7 +268,7 @@ func (s *site) navigation() ([]group, error) {
 	return out, nil
 }
 
-// render is a page as HTML.
+// render returns a page as HTML.
 func (s *site) render(p *page, nav []group) ([]byte, error) {
 	var body bytes.Buffer
 	if err := markdown.Renderer().Render(&body, p.source, p.doc); err != nil {
@@ -309,7 +309,7 @@ func (s *site) render(p *page, nav []group) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// copy writes everything that is no page: style, search, pictures.
+// copy writes all files that are not pages: style, search and pictures.
 func (s *site) copy(out string) error {
 	type result struct {
 		Title   string `json:"t"`
@@ -329,7 +329,7 @@ func (s *site) copy(out string) error {
 			index = append(index, result{p.title, sec.heading, p.out + "#" + sec.id, strings.TrimSpace(sec.text.String())})
 		}
 	}
-	// A page from file:// may load a script, and no JSON.
+	// A page from file:// may load a script, but not JSON.
 	data, err := json.Marshal(index)
 	if err != nil {
 		return err

@@ -12,8 +12,7 @@ import (
 	"testing"
 )
 
-// The site of this repository builds, and each link and anchor in it leads
-// somewhere.
+// The site of this repository builds, and has no broken links or anchors.
 func TestSite(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "site")
 	n, err := build("../..", out)
@@ -76,7 +75,7 @@ func TestSite(t *testing.T) {
 	searchIndex(t, out, resolves)
 }
 
-// searchIndex holds the index to the pages, and to what it must find.
+// searchIndex checks that the index has all pages and finds known text.
 func searchIndex(t *testing.T, out string, resolves func(from, to string)) {
 	raw, err := os.ReadFile(filepath.Join(out, "index.js"))
 	if err != nil {
@@ -97,7 +96,7 @@ func searchIndex(t *testing.T, out string, resolves func(from, to string)) {
 	}
 }
 
-// Each page of docs and spec is in the navigation.
+// The navigation has each page of docs and spec.
 func TestNavigationIsComplete(t *testing.T) {
 	s := &site{root: "../..", pages: map[string]*page{}, files: map[string]bool{}}
 	if err := s.read(); err != nil {
