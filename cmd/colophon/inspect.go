@@ -72,7 +72,8 @@ IMAGE is REGISTRY/NAME[:TAG][@DIGEST]. LAYOUT is a directory with an OCI layout.
 	return cmd
 }
 
-// openImage opens where the image is that a person named. Nothing is fetched yet.
+// openImage opens the registry or layout of an image that the user named. It fetches
+// nothing yet.
 func openImage(image string) (oci.Reference, oci.Source, error) {
 	ref, err := oci.ParseReference(image)
 	if err != nil {

@@ -19,7 +19,7 @@ const (
 	exitUndecided = 4 // never treated as accepted
 )
 
-// exitFor is how a command ends whose answer is o.
+// exitFor returns the error with the exit code of an outcome, nil for accepted.
 func exitFor(o verify.Outcome) error {
 	switch o {
 	case verify.Accepted:
@@ -30,8 +30,8 @@ func exitFor(o verify.Outcome) error {
 	return &exitError{code: exitUndecided}
 }
 
-// platformExit is how a command ends for which the platform answered with e. Whatever
-// the kind that a platform names, it is never success.
+// platformExit returns the exit code and the message for an error of the platform. No
+// kind that a platform names means success.
 func platformExit(e *api.Error) *exitError {
 	code := exitFailure
 	if e.Kind == api.Usage {
@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string) int {
 	return execute(ctx, root)
 }
 
-// execute runs one of the commands below c and says how it ends.
+// execute runs the command line of c, prints the error, and returns the exit code.
 func execute(ctx context.Context, c *cobra.Command) int {
 	var began bool
 	noteBegin(c, &began)
@@ -89,7 +89,7 @@ func execute(ctx context.Context, c *cobra.Command) int {
 		exit = &exitError{code: exitFailure, msg: "interrupted"}
 	case isPlatform:
 		exit = platformExit(platform)
-	case !began: // cobra does not take the command line
+	case !began: // cobra refused the command line
 		exit = &exitError{code: exitUsage, msg: err.Error(), hint: "see " + cmd.CommandPath() + " --help"}
 	default:
 		exit = &exitError{code: exitFailure, msg: err.Error()}
@@ -98,7 +98,7 @@ func execute(ctx context.Context, c *cobra.Command) int {
 	return exit.code
 }
 
-// noteBegin has began set when c, or a command below it, begins to run.
+// noteBegin makes c and all commands below it set began when they start to run.
 func noteBegin(c *cobra.Command, began *bool) {
 	if run := c.RunE; run != nil {
 		c.RunE = func(cmd *cobra.Command, args []string) error {

@@ -41,8 +41,8 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// What cobra refuses is a wrong command line, whatever its words; what a command
-// of ours answers is not.
+// TestUsage: an error from cobra is a usage error, whatever its text. An error from a
+// command is not.
 func TestUsage(t *testing.T) {
 	for _, args := range []string{
 		"nonsense", "verify --nonsense", "inspect", "inspect a b", "save a", "trust nonsense", "release a b", "version a",

@@ -289,20 +289,20 @@ var _ = register(attack{
 	beside: func(s *scene) (string, string) {
 		v := s.victim("app")
 		before := v.p.Checkpoint().Size
-		own := s.rewritten(v, "submitted")
+		unreleased := s.rewritten(v, "submitted")
 		said := ""
-		for _, member := range []string{`"digest":"` + own.digest + `"`, `"tree":"/etc"`, `"layout":"/tmp"`, `"builder":"x"`, `"session":"x"`} {
-			body := fmt.Sprintf(`{"source":%q,"ref":"v1.0.0","image":%q,"recipe":{},%s}`, v.source, own.image, member)
+		for _, member := range []string{`"digest":"` + unreleased.digest + `"`, `"tree":"/etc"`, `"layout":"/tmp"`, `"builder":"x"`, `"session":"x"`} {
+			body := fmt.Sprintf(`{"source":%q,"ref":"v1.0.0","image":%q,"recipe":{},%s}`, v.source, unreleased.image, member)
 			code, answer := s.put(v.p, http.MethodPost, api.PathReleases, "client.json", "application/json", []byte(body))
-			if signer := s.signer(own); signer != "" {
-				return fmt.Sprintf("%s has a signature by %s", own.digest, signer), ""
+			if signer := s.signer(unreleased); signer != "" {
+				return fmt.Sprintf("%s has a signature by %s", unreleased.digest, signer), ""
 			}
 			if code < 400 {
 				return fmt.Sprintf("%s was accepted: %d %s", member, code, answer), ""
 			}
 			said = answer
 		}
-		body := fmt.Sprintf(`{"source":%q,"ref":"v1.0.0","image":%q,"recipe":{}}`, v.source, own.image)
+		body := fmt.Sprintf(`{"source":%q,"ref":"v1.0.0","image":%q,"recipe":{}}`, v.source, unreleased.image)
 		if code, answer := s.put(v.p, http.MethodPost, api.PathReleases, "", "application/json", []byte(body)); code != http.StatusUnauthorized {
 			return fmt.Sprintf("a request without a token: %d %s", code, answer), ""
 		}

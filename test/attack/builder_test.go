@@ -317,7 +317,7 @@ var cutHashes = []cut{
 	{"platform/registry/upload.go", `	if got != want {`, `	if false && got != want {`},
 }
 
-const strictGuard = "a member that is there twice is an error: internal/strict Unmarshal"
+const strictGuard = "a repeated JSON member is an error: internal/strict Unmarshal"
 
 var cutStrict = []cut{
 	{"internal/strict/strict.go", `	return json.Unmarshal(data, v)
@@ -342,11 +342,11 @@ var lies = []struct {
 	cuts                     []cut
 	harm                     func(l *liar)
 }{
-	{"lie-digest", "say another digest than the bytes have",
-		"the digest is that of the bytes, and the builder must have said the same: release measure", "its bytes are", []cut{cutMeasure},
+	{"lie-digest", "state a digest that does not match the bytes",
+		"the attestor computes the digest, and the builder must state the same: release measure", "its bytes are", []cut{cutMeasure},
 		func(l *liar) { l.result.Digest = "sha256:" + strings.Repeat("ab", 32) }},
-	{"lie-blob-name", "file bytes under the digest of others",
-		"each blob is hashed as it is unpacked, read and pushed: build UnpackLayout, oci verifying, platform/registry finish", "got digest",
+	{"lie-blob-name", "store bytes under the digest of other bytes",
+		"each blob is hashed when it is unpacked, read and pushed: platform/builder UnpackLayout, oci verifying, platform/registry finish", "got digest",
 		append([]cut{{"platform/builder/layout.go", `len(want) == len(got) && got != want`, `false && got != want`}}, cutHashes...),
 		func(l *liar) {
 			l.setPlain(pack(entry{tar.Header{Name: "hello"}, []byte("hello")}))
@@ -356,32 +356,32 @@ var lies = []struct {
 			m := l.manifest
 			l.manifest = func(c, _ descriptor) string { return m(c, said) }
 		}},
-	{"duplicate-manifest-keys", "write a member twice, so that two readers see two images", strictGuard, "duplicate", cutStrict,
+	{"duplicate-manifest-keys", "repeat a JSON member, so that two readers see different images", strictGuard, "duplicate", cutStrict,
 		func(l *liar) {
 			m := l.manifest
 			l.manifest = func(c, layer descriptor) string {
 				return strings.Replace(m(c, layer), `"layers":[`, `"layers":[],"layers":[`, 1)
 			}
 		}},
-	{"duplicate-index-keys", "the same in index.json", strictGuard, "duplicate", cutStrict,
+	{"duplicate-index-keys", "repeat a JSON member in index.json", strictGuard, "duplicate", cutStrict,
 		func(l *liar) {
 			f := l.index
 			l.index = func(m descriptor) string {
 				return strings.Replace(f(m), `"manifests":[`, `"manifests":[],"manifests":[`, 1)
 			}
 		}},
-	{"duplicate-config-keys", "the same in the configuration", strictGuard, "duplicate", cutStrict,
+	{"duplicate-config-keys", "repeat a JSON member in the configuration", strictGuard, "duplicate", cutStrict,
 		func(l *liar) {
 			f := l.config
 			l.config = func(d string) string {
 				return strings.Replace(f(d), `"os":"linux"`, `"os":"windows","os":"linux"`, 1)
 			}
 		}},
-	{"lie-diff-id", "name another diff_id than the layer unpacks to",
-		"each layer is unpacked, and hashed: oci layers", "unpacks to", []cut{{measureFile, `if got.DiffID != layer.DiffID {`, `if false {`}},
+	{"lie-diff-id", "state a diff_id that does not match the layer",
+		"the attestor unpacks and hashes each layer: oci layers", "unpacks to", []cut{{measureFile, `if got.DiffID != layer.DiffID {`, `if false {`}},
 		func(l *liar) { l.diffID = "sha256:" + strings.Repeat("cd", 32) }},
-	{"lie-size", "name another size than the blob has",
-		"a blob has the size that is said of it, wherever it is read: oci Blob, oci verifying, platform/registry present, verify", "bytes",
+	{"lie-size", "state a size that does not match the blob",
+		"every reader compares the size of a blob with the stated size: oci Blob, oci verifying, platform/registry present, verify", "bytes",
 		[]cut{
 			{"oci/layout.go", `	if size != d.Size {
 		f.Close()
@@ -398,14 +398,14 @@ var lies = []struct {
 			m := l.manifest
 			l.manifest = func(c, layer descriptor) string { layer.size++; return m(c, layer) }
 		}},
-	{"lie-platform", "hand over an image for another platform",
-		"the platform is that of the configuration, and of the recipe: release samePlatforms", "the recipe asked for", []cut{{buildFile, `if !slices.Equal(want, got) {`, `if false {`}},
+	{"lie-platform", "return an image for another platform",
+		"the image's configuration must name the platform of the recipe: release samePlatforms", "the recipe asked for", []cut{{buildFile, `if !slices.Equal(want, got) {`, `if false {`}},
 		func(l *liar) {
 			f := l.config
 			l.config = func(d string) string { return strings.Replace(f(d), runtime.GOARCH, "s390x", 1) }
 		}},
-	{"two-images", "hand over two images, one to be looked at",
-		"a layout is one image and nothing else: oci MeasureLayout", "got 2 entries, want 1", []cut{{measureFile, `if len(index.Manifests) != 1 {`, `if len(index.Manifests) == 0 {`}, cutStray},
+	{"two-images", "return two images, of which only one is checked",
+		"a layout must contain exactly one image: oci MeasureLayout", "got 2 entries, want 1", []cut{{measureFile, `if len(index.Manifests) != 1 {`, `if len(index.Manifests) == 0 {`}, cutStray},
 		func(l *liar) {
 			m, f := l.manifest, l.index
 			var other descriptor
@@ -422,43 +422,43 @@ var lies = []struct {
 			}
 		}},
 	{"blob-too-many", "hide a file among the blobs",
-		"a layout is one image and nothing else: oci MeasureLayout", "no part of the image", []cut{cutStray},
+		"a layout must contain exactly one image: oci MeasureLayout", "no part of the image", []cut{cutStray},
 		func(l *liar) {
 			l.extra = []entry{{tar.Header{Name: "blobs/sha256/" + hexSum([]byte("hidden"))}, []byte("hidden")}}
 		}},
-	{"layout-bomb", "hand over a layer that unpacks to gigabytes",
-		"a layer is bounded as it unpacks, and so are its files, holes included: oci boundedReader, readTar", "unpacks to more than",
+	{"layout-bomb", "return a layer that unpacks to gigabytes",
+		"unpacked layers and their files, including holes, have a size limit: oci boundedReader, readTar", "unpacks to more than",
 		[]cut{{"oci/unpack.go", `if b.read > b.left {`, `if false {`}, {layersFile, `if files += h.Size; files > bytes || files < 0 {`, `if files += h.Size; false {`}},
 		func(l *liar) { l.layer, l.diffID = zeros(3 << 30) }},
-	{"layer-traversal", "hand over a layer whose files climb out of it",
-		"names in a layer do not climb: oci checkName", "entry", []cut{{layersFile, `		if err := checkName(h.Name); err != nil {`, `		if err := error(nil); err != nil {`}},
+	{"layer-traversal", "return a layer with file names outside of it",
+		"names in a layer cannot leave it: oci checkName", "entry", []cut{{layersFile, `		if err := checkName(h.Name); err != nil {`, `		if err := error(nil); err != nil {`}},
 		func(l *liar) {
 			l.setLayer(pack(entry{tar.Header{Name: "../../../../etc/cron.d/evil"}, []byte("* * * * * root id\n")}))
 		}},
-	{"trailing-data", "hide data behind the end of a layer's tar",
-		"only zeros follow the end of a tar: oci onlyPadding", "data follows the end of the tar", []cut{{"oci/unpack.go", `return b != 0`, `return false`}},
+	{"trailing-data", "hide data after the end of a layer's tar",
+		"only zeros may follow the end of a tar: oci onlyPadding", "data follows the end of the tar", []cut{{"oci/unpack.go", `return b != 0`, `return false`}},
 		func(l *liar) {
 			l.setLayer(append(pack(entry{tar.Header{Name: "hello"}, []byte("hello")}), pack(entry{tar.Header{Name: "evil"}, []byte("evil")})...))
 		}},
-	{"unknown-media-type", "hand over a kind of layer that nobody here reads, and registries need not keep",
+	{"unknown-media-type", "return a layer of a type that verifiers do not read and registries need not store",
 		"unknown media types are refused: oci packing", "is not known", []cut{{measureFile, `return "", refuse("media type %q is not known", mediaType)`, `return "gzip", nil`}},
 		func(l *liar) { l.layerType = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip" }},
-	{"foreign-layer", "have a layer fetched from elsewhere",
-		"no part of an image is elsewhere: oci use", "elsewhere too", []cut{{measureFile, `if len(d.URLs) > 0 || len(d.Data) > 0 {`, `if false {`}},
+	{"foreign-layer", "make clients fetch a layer from another place",
+		"descriptors with URLs or inline data are refused: oci use", "elsewhere too", []cut{{measureFile, `if len(d.URLs) > 0 || len(d.Data) > 0 {`, `if false {`}},
 		func(l *liar) {
 			m := l.manifest
 			l.manifest = func(c, layer descriptor) string {
 				return strings.Replace(m(c, layer), `"layers":[{`, `"layers":[{"urls":["http://127.0.0.1/?attack=foreign-layer"],`, 1)
 			}
 		}},
-	{"claimed-source", "say that the image was made of another repository too",
-		"the source is not the builder's to name, and dependencies are those of go.sum: release checkClaims, release checkModules", "refusing to sign",
+	{"claimed-source", "claim that the image was also built from another repository",
+		"the builder cannot name a source, and dependencies must be in go.sum: release checkClaims, release checkModules", "refusing to sign",
 		[]cut{{"platform/release/claims.go", `if d.Name == "source" || taken[repository] {`, `if false && taken[repository] {`}, cutModules},
 		func(l *liar) {
 			l.result.Dependencies = []attest.ResourceDescriptor{{Name: "source", URI: "git+https://git.example.com/other@refs/tags/v1", Digest: map[string]string{"gitCommit": strings.Repeat("a", 40)}}}
 		}},
-	{"claimed-modules", "say that the image has modules which go.sum does not name",
-		"modules are those of the commit's go.sum: release checkModules", "go.sum", []cut{cutModules},
+	{"claimed-modules", "claim modules that are not in go.sum",
+		"modules must be in the commit's go.sum: release checkModules", "go.sum", []cut{cutModules},
 		func(l *liar) {
 			l.result.Dependencies = []attest.ResourceDescriptor{{Name: "example.com/x@v1.0.0", URI: "pkg:golang/example.com/x@v1.0.0", Digest: map[string]string{"dirHash": strings.Repeat("a", 64)}}}
 		}},

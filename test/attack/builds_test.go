@@ -171,7 +171,7 @@ func uuid(said string) string {
 
 var _ = register(attack{
 	name: "another-builds-files", tries: "read the files, memory and sockets of a concurrent build",
-	guard: "each room has namespaces and users of its own: platform/builder/sandbox takeSlot, Cloneflags",
+	guard: "each room has its own namespaces and users: platform/builder/sandbox takeSlot, Cloneflags",
 	cuts:  append(slices.Clone(cutProcesses), cutContainers),
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")

@@ -133,7 +133,7 @@ func (i *intruder) outside(question string) {
 // everything that the room allows.
 func takenOver() {
 	if len(os.Args) == 2 && os.Args[1] == "--version" {
-		fmt.Println("buildkitd in other hands")
+		fmt.Println("buildkitd is taken over")
 		os.Exit(0)
 	}
 	intrude("room")

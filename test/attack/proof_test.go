@@ -103,79 +103,79 @@ var cutProof = cut{"bundle/verify.go", `	return b.verify(subject, nil, material,
 var cutDemand = cut{"verify/chain.go", `v.demand(required)`, `v.demand(map[string]bool{LinkImage: true})`}
 
 const (
-	proofGuard  = "each part of a proof is checked against the others and the trust root: bundle Verify"
-	demandGuard = "signature, log entry, provenance and SBOM are demanded of each image: verify chain"
+	proofGuard  = "verification checks each part of a proof against the other parts and the trust root: bundle Verify"
+	demandGuard = "each image needs a signature, a log entry, a provenance and an SBOM: verify chain"
 )
 
 func init() {
 	for _, a := range []struct {
 		name, tries, link, guard string
 		cuts                     []cut
-		change                   func(s *scene, own, old map[string][]byte)
+		change                   func(s *scene, current, old map[string][]byte)
 	}{
 		{"replay-proof", "attach the proof of an older release to another image", "signature",
-			"statements and SBOMs are held to the image's digest: bundle aboutDigest, aboutSums, verify readSBOM", []cut{
+			"statements and SBOMs must name the image's digest: bundle aboutDigest, aboutSums, verify readSBOM", []cut{
 				{"bundle/signature.go", `if sub.Digest[digest.Algorithm] == digest.Hex {`, `if true {`},
 				{"bundle/signature.go", `if matches > 0 && differs == 0 {`, `if true {`},
 				{"verify/sbom.go", `if info.SubjectDigest != image.String() {`, `if false {`},
 			},
-			func(s *scene, own, old map[string][]byte) {
-				for kind := range own {
-					own[kind] = old[kind]
+			func(s *scene, current, old map[string][]byte) {
+				for kind := range current {
+					current[kind] = old[kind]
 				}
 			}},
-		{"replay-log-entry", "show the log entry of an older release", "log", proofGuard, []cut{cutProof}, func(s *scene, own, old map[string][]byte) {
-			s.exchange(own, old, attest.PredicateSign, "tlogEntries")
+		{"replay-log-entry", "use the log entry of an older release", "log", proofGuard, []cut{cutProof}, func(s *scene, current, old map[string][]byte) {
+			s.exchange(current, old, attest.PredicateSign, "tlogEntries")
 		}},
-		{"replay-timestamp", "show the timestamp of an older release", "log", proofGuard, []cut{cutProof}, func(s *scene, own, old map[string][]byte) {
-			s.exchange(own, old, attest.PredicateSign, "timestampVerificationData")
+		{"replay-timestamp", "use the timestamp of an older release", "log", proofGuard, []cut{cutProof}, func(s *scene, current, old map[string][]byte) {
+			s.exchange(current, old, attest.PredicateSign, "timestampVerificationData")
 		}},
-		{"replay-certificate", "sign under the certificate of an older release", "signature", proofGuard, []cut{cutProof}, func(s *scene, own, old map[string][]byte) {
-			s.exchange(own, old, attest.PredicateSign, "certificate")
+		{"replay-certificate", "use the certificate of an older release", "signature", proofGuard, []cut{cutProof}, func(s *scene, current, old map[string][]byte) {
+			s.exchange(current, old, attest.PredicateSign, "certificate")
 		}},
-		{"no-timestamp", "leave out the time, so that an expired certificate may sign", "log", proofGuard, []cut{cutProof}, func(s *scene, own, _ map[string][]byte) {
-			own[attest.PredicateSign] = s.bend(own[attest.PredicateSign], func(m map[string]any) { delete(material(m), "timestampVerificationData") })
+		{"no-timestamp", "omit the timestamp, so that an expired certificate may sign", "log", proofGuard, []cut{cutProof}, func(s *scene, current, _ map[string][]byte) {
+			current[attest.PredicateSign] = s.bend(current[attest.PredicateSign], func(m map[string]any) { delete(material(m), "timestampVerificationData") })
 		}},
-		{"forged-signature", "attach a forged signature", "signature", proofGuard, []cut{cutProof}, func(s *scene, own, _ map[string][]byte) {
-			own[attest.PredicateSign] = s.bend(own[attest.PredicateSign], func(m map[string]any) {
+		{"forged-signature", "attach a forged signature", "signature", proofGuard, []cut{cutProof}, func(s *scene, current, _ map[string][]byte) {
+			current[attest.PredicateSign] = s.bend(current[attest.PredicateSign], func(m map[string]any) {
 				sig := m["dsseEnvelope"].(map[string]any)["signatures"].([]any)[0].(map[string]any)
 				raw, _ := base64.StdEncoding.DecodeString(sig["sig"].(string))
 				raw[len(raw)-1] ^= 1
 				sig["sig"] = base64.StdEncoding.EncodeToString(raw)
 			})
 		}},
-		{"forged-certificate", "sign under a certificate of an authority that has only the names of the platform's", "signature",
-			"a certificate is of an authority of the trust root, and has an SCT of its own: bundle certificate",
+		{"forged-certificate", "sign with a certificate of an authority that imitates the platform's names", "signature",
+			"a certificate needs an authority in the trust root and an SCT: bundle certificate",
 			[]cut{{"bundle/verify.go", `v.Signature == nil && b.Certificate != nil {`, `false {`}},
-			func(s *scene, own, _ map[string][]byte) {
-				for kind := range own {
-					own[kind] = s.forge(own[kind])
+			func(s *scene, current, _ map[string][]byte) {
+				for kind := range current {
+					current[kind] = s.forge(current[kind])
 				}
 			}},
-		{"forged-provenance", "attach a provenance with another time, tool or dependency", "provenance", proofGuard, []cut{cutProof}, func(s *scene, own, _ map[string][]byte) {
-			own[attest.PredicateSLSA1] = s.statement(own[attest.PredicateSLSA1], `"startedOn":"2`, `"startedOn":"1`)
+		{"forged-provenance", "attach a provenance with another time, tool or dependency", "provenance", proofGuard, []cut{cutProof}, func(s *scene, current, _ map[string][]byte) {
+			current[attest.PredicateSLSA1] = s.statement(current[attest.PredicateSLSA1], `"startedOn":"2`, `"startedOn":"1`)
 		}},
-		{"forged-sbom", "attach an SBOM that leaves something out", "sbom", proofGuard, []cut{cutProof}, func(s *scene, own, _ map[string][]byte) {
-			own[attest.PredicateSPDX] = s.statement(own[attest.PredicateSPDX], `"name"`, `"name" `)
+		{"forged-sbom", "attach an SBOM that omits something", "sbom", proofGuard, []cut{cutProof}, func(s *scene, current, _ map[string][]byte) {
+			current[attest.PredicateSPDX] = s.statement(current[attest.PredicateSPDX], `"name"`, `"name" `)
 		}},
-		{"dropped-provenance", "take the provenance away", "provenance", demandGuard, []cut{cutDemand}, func(_ *scene, own, _ map[string][]byte) { delete(own, attest.PredicateSLSA1) }},
-		{"dropped-signature", "take the signature away", "signature", demandGuard, []cut{cutDemand}, func(_ *scene, own, _ map[string][]byte) { delete(own, attest.PredicateSign) }},
-		{"dropped-sbom", "take the SBOM away", "sbom", demandGuard, []cut{cutDemand}, func(_ *scene, own, _ map[string][]byte) {
-			delete(own, attest.PredicateSPDX)
-			delete(own, attest.PredicateCDX)
+		{"dropped-provenance", "remove the provenance", "provenance", demandGuard, []cut{cutDemand}, func(_ *scene, current, _ map[string][]byte) { delete(current, attest.PredicateSLSA1) }},
+		{"dropped-signature", "remove the signature", "signature", demandGuard, []cut{cutDemand}, func(_ *scene, current, _ map[string][]byte) { delete(current, attest.PredicateSign) }},
+		{"dropped-sbom", "remove the SBOM", "sbom", demandGuard, []cut{cutDemand}, func(_ *scene, current, _ map[string][]byte) {
+			delete(current, attest.PredicateSPDX)
+			delete(current, attest.PredicateCDX)
 		}},
 	} {
 		register(attack{name: a.name, tries: a.tries, guard: a.guard, cuts: a.cuts, beside: func(s *scene) (string, string) {
 			v := s.victim("app")
-			own := s.bundles(v)
-			a.change(s, own, s.bundles(s.older(v)))
-			return s.fake(v, a.link, own)
+			current := s.bundles(v)
+			a.change(s, current, s.bundles(s.older(v)))
+			return s.fake(v, a.link, current)
 		}})
 	}
 }
 
 // exchange copies a part of one bundle's verification material into another bundle.
-func (s *scene) exchange(own, old map[string][]byte, kind, part string) {
+func (s *scene) exchange(current, old map[string][]byte, kind, part string) {
 	s.Helper()
 	var theirs map[string]any
 	if err := json.Unmarshal(old[kind], &theirs); err != nil {
@@ -184,7 +184,7 @@ func (s *scene) exchange(own, old map[string][]byte, kind, part string) {
 	if material(theirs)[part] == nil {
 		s.Fatalf("the bundle has no %s", part)
 	}
-	own[kind] = s.bend(own[kind], func(m map[string]any) { material(m)[part] = material(theirs)[part] })
+	current[kind] = s.bend(current[kind], func(m map[string]any) { material(m)[part] = material(theirs)[part] })
 }
 
 // forge signs a bundle's statement again, with the attacker's key and a certificate

@@ -32,8 +32,8 @@ func BenchmarkPlatform(b *testing.B) {
 	p.Trust()
 	time.Sleep(10 * time.Second)
 	pss, rss := p.Resident()
-	fmt.Printf("%-58s %8.0f MiB  aim 150\n", "colophond idle, all its processes, shared pages once", pss)
-	fmt.Printf("%-58s %8.0f MiB\n", "  shared pages counted in each of them", rss)
+	fmt.Printf("%-58s %8.0f MiB  aim 150\n", "colophond idle, all processes, shared pages counted once", pss)
+	fmt.Printf("%-58s %8.0f MiB\n", "  shared pages counted in each process", rss)
 
 	row("colophon version, whole process", times(20, func() { run(b, exec.Command(harness.Bin(b, "colophon"), "version")) }), "")
 	signing(b, p)

@@ -69,7 +69,7 @@ func BenchmarkReplay(b *testing.B) {
 	ratio("  over the build with the proxy", median(held), median(once), "aim 1.2")
 	row("the whole release, with the proxy", median(plain), spread(plain))
 	row("  --locked", median(locked), spread(locked))
-	fmt.Printf("%-58s %8.0f MiB  aim 64; its own %.0f MiB, the rest pages of the program file; %.0f MiB as it starts\n", "gateway of the second build, resident at most", most.resident, most.own, most.start)
+	fmt.Printf("%-58s %8.0f MiB  aim 64; %.0f MiB private, the rest pages of the program file; %.0f MiB at its start\n", "gateway of the second build, resident at most", most.resident, most.private, most.start)
 }
 
 // serveModules serves the go command's download cache as a module proxy
@@ -143,10 +143,10 @@ func releaseTimed(b *testing.B, p *harness.Platform, repo, image string, change 
 
 // gatewaySize is the maximum memory of a gateway in MiB (proc(5)): resident memory
 // (VmRSS), its private part (RssAnon), and the peak, which includes the start (VmHWM).
-type gatewaySize struct{ resident, own, start float64 }
+type gatewaySize struct{ resident, private, start float64 }
 
 func (s *gatewaySize) add(o gatewaySize) {
-	s.resident, s.own, s.start = max(s.resident, o.resident), max(s.own, o.own), max(s.start, o.start)
+	s.resident, s.private, s.start = max(s.resident, o.resident), max(s.private, o.private), max(s.start, o.start)
 }
 
 // watchGateways samples the gateways of a platform until the returned function is
@@ -198,7 +198,7 @@ func sizeOf(pid string) (s gatewaySize) {
 		case "VmHWM:":
 			s.start = kib / 1024
 		case "RssAnon:":
-			s.own = kib / 1024
+			s.private = kib / 1024
 		}
 	}
 	return s

@@ -120,7 +120,7 @@ func TestOutsideTrustServices(t *testing.T) {
 	b.Args = []string{"--config", harness.Config(t, map[string]any{"trustedRoot": root, "signingConfig": signing})}
 	b.Up()
 	if got := string(b.Get("/trusted_root.json")); got != string(a.Get("/trusted_root.json")) {
-		t.Error("b does not hand on the trusted root of a byte for byte")
+		t.Error("b does not serve the trusted root of a unchanged")
 	}
 	before := a.Checkpoint()
 

@@ -33,7 +33,7 @@ func TestBuildHost(t *testing.T) {
 	p.Args = []string{"--mirror", harness.BaseImages(t), "--config", harness.Config(t, map[string]any{"roles": map[string]any{"builder": at}})}
 	p.Up()
 	if p.Role("builder") != 0 {
-		t.Error("the platform still runs a builder of its own")
+		t.Error("the platform still runs a local builder")
 	}
 	release(t, p, harness.GoRepo(t), "app")
 	release(t, p, dockerRepo(t, "echo here > /where"), "dockerfile")
@@ -72,11 +72,11 @@ func TestEveryRoleOnItsOwnHost(t *testing.T) {
 				if role == "builder" || role == "attestor" {
 					args = []string{"--mirror", harness.BaseImages(t)}
 				}
-				own := maps.Clone(roles)
+				settings := maps.Clone(roles)
 				if role != "builder" { // its user owns the standard library that all tests share
-					own["uidBase"] = 64800 + 100*len(hosts)
+					settings["uidBase"] = 64800 + 100*len(hosts)
 				}
-				hosts[role] = startHost(t, role, file, roles[role].(string), own, args...)
+				hosts[role] = startHost(t, role, file, roles[role].(string), settings, args...)
 			}
 			last := len(elsewhere) - 2 // attestor and API call the other roles when they start
 			for _, role := range elsewhere[:last] {
@@ -114,8 +114,8 @@ func TestEveryRoleOnItsOwnHost(t *testing.T) {
 
 			// A role may request only what its certificate allows: the API may not get tokens.
 			at, behind := roles["door"].(string), "trust"
-			if own, ok := roles["trust"]; ok {
-				at = own.(string)
+			if address, ok := roles["trust"]; ok {
+				at = address.(string)
 			}
 			for role, want := range map[string]int{"api": http.StatusForbidden, "attestor": http.StatusBadRequest} {
 				if got := token(t, hosts[role].file, at, behind); got != want {

@@ -45,7 +45,7 @@ func as(uid int, args ...string) (string, error) {
 // of root from the kernel.
 func TestZonesAreApart(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: users of their own need root")
+		t.Skip("SKIPPED: separate users need root")
 	}
 	p := harness.Start(t, "--mirror", harness.BaseImages(t))
 	users := map[string]int{}
@@ -177,7 +177,7 @@ func TestBuildsAreApart(t *testing.T) {
 // tokens, not even root.
 func TestSocketsKnowTheirRoles(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: users of their own need root")
+		t.Skip("SKIPPED: separate users need root")
 	}
 	p := harness.Start(t)
 	ask := func(socket, method, path string) int {
