@@ -7,6 +7,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 )
 
+// A statement that NewStatement writes can be parsed again.
 func TestNewStatement(t *testing.T) {
 	digest := strings.Repeat("ab", 32)
 	raw, err := attest.NewStatement("reg/app", digest, attest.PredicateSign, map[string]any{})

@@ -1,7 +1,8 @@
 package attest
 
-// GitURI is the SPDX download location of a git ref, as SLSA's resolved
-// dependencies name sources: git+URI@REF.
+// GitURI returns git+URI@REF, or git+URI if ref is empty. This is the SPDX
+// download location of a git source, and how SLSA provenance names a source in
+// its resolved dependencies.
 func GitURI(uri, ref string) string {
 	if ref != "" {
 		ref = "@" + ref

@@ -10,26 +10,27 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Isolation is what the internal parameters of both our build types say about
-// what kept a build apart: from the platform that signs, and from other builds
-// (spec/buildkit/v1 and spec/golang/v1, "Internal parameters"; those of golang
-// have the zones alone). SLSA Build L3 rests on it. An empty field says nothing.
+// Isolation describes how a Colophon platform isolated a build from the services
+// that sign, and from other builds. It is part of the internal parameters of
+// BuildTypeBuildKit and BuildTypeGolang (spec/buildkit/v1 and spec/golang/v1,
+// "Internal parameters"; golang has only the zones). SLSA Build L3 depends on it.
+// An empty field makes no claim.
 type Isolation struct {
 	Zones      string `json:"zones,omitempty"`      // SeparateUsers or OneUser
-	Namespaces string `json:"namespaces,omitempty"` // the room's own Linux namespaces, separated by spaces: "user mount pid"; or NoNamespaces
+	Namespaces string `json:"namespaces,omitempty"` // the build's own Linux namespaces, separated by spaces, such as "user mount pid"; or NoNamespaces
 }
 
 // Values of Isolation's fields.
 const (
-	// SeparateUsers: each zone of the platform is an OS user of its own, so that
-	// a build that leaves its room cannot reach the signing keys.
+	// SeparateUsers means that each zone of the platform runs as its own OS user,
+	// so that a build that escapes its sandbox cannot read the signing keys.
 	SeparateUsers = "separate users"
 	OneUser       = "one user" // all zones run as the same OS user
-	NoNamespaces  = "none"     // the build ran without a room
+	NoNamespaces  = "none"     // the build ran without a sandbox
 )
 
-// Parameters returns the isolation as members of the internal parameters, to be
-// written with whatever else a platform or builder says there.
+// Parameters returns the members that i adds to the internal parameters: "zones"
+// and "namespaces", without the empty ones.
 func (i Isolation) Parameters() map[string]string {
 	members := make(map[string]string)
 	for name, value := range map[string]string{"zones": i.Zones, "namespaces": i.Namespaces} {
@@ -40,19 +41,20 @@ func (i Isolation) Parameters() map[string]string {
 	return members
 }
 
-// Missing returns the first of the namespaces that the room did not have, or "".
+// Missing returns the first of the given namespaces that the build did not have,
+// or "" if it had all of them.
 func (i Isolation) Missing(namespaces ...string) string {
-	had := strings.Fields(i.Namespaces)
+	own := strings.Fields(i.Namespaces)
 	for _, want := range namespaces {
-		if !slices.Contains(had, want) {
+		if !slices.Contains(own, want) {
 			return want
 		}
 	}
 	return ""
 }
 
-// ReadIsolation reads the isolation out of internal parameters, which may be
-// empty. A member that is no string says nothing.
+// ReadIsolation reads the members of Isolation from the JSON of internal
+// parameters, which may be empty. A member that is not a string counts as empty.
 func ReadIsolation(internalParameters json.RawMessage) (Isolation, error) {
 	var members struct {
 		Zones      any `json:"zones"`

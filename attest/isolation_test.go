@@ -8,7 +8,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 )
 
-// TestIsolation: what is written among other internal parameters is read again.
+// ReadIsolation reads what Parameters wrote, among other internal parameters.
 func TestIsolation(t *testing.T) {
 	i := attest.Isolation{Zones: attest.SeparateUsers, Namespaces: "user mount pid ipc"}
 	members := i.Parameters()
@@ -16,7 +16,7 @@ func TestIsolation(t *testing.T) {
 		t.Errorf("got %v, want %v", members, want)
 	}
 	if got := (attest.Isolation{Zones: attest.OneUser}).Parameters(); len(got) != 1 || got["zones"] != "one user" {
-		t.Errorf("got %v, want the zones alone", got)
+		t.Errorf("got %v, want only the zones", got)
 	}
 	members["network"] = "gateway"
 	raw, err := json.Marshal(members)

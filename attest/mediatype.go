@@ -2,29 +2,35 @@ package attest
 
 import "slices"
 
-// How cosign v2 attaches what it signs: manifests under the tags sha256-HEX.sig
-// (each layer is a payload of simple signing) and sha256-HEX.att (each layer is an
-// envelope). The rest is in the annotations of the layer. It may contain the
-// chain of the certificate, which nobody trusts: trust roots have their own.
+// BundleMediaType is the media type of a Sigstore bundle v0.3, the version that
+// Colophon writes.
+const BundleMediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+// Media types and annotations with which cosign v2 attaches signatures to an
+// image. A manifest under the tag sha256-HEX.sig has one layer a signature, with
+// SimpleSigningMediaType. A manifest under the tag sha256-HEX.att has one layer a
+// statement, with EnvelopeMediaType. The annotations of the layer hold the rest
+// of the evidence. A certificate chain among them is ignored: the trust root has
+// its own.
 const (
-	EnvelopeMediaType      = "application/vnd.dsse.envelope.v1+json"
-	SimpleSigningMediaType = "application/vnd.dev.cosign.simplesigning.v1+json"
-	Cosign2Signature       = "dev.cosignproject.cosign/signature"   // base64, over the payload; empty beside an envelope
-	Cosign2Certificate     = "dev.sigstore.cosign/certificate"      // PEM; without it a key signed
-	Cosign2Bundle          = "dev.sigstore.cosign/bundle"           // JSON: the log's promise
-	Cosign2Timestamp       = "dev.sigstore.cosign/rfc3161timestamp" // JSON: an RFC 3161 response over the signature
+	EnvelopeMediaType      = "application/vnd.dsse.envelope.v1+json"            // a DSSE envelope
+	SimpleSigningMediaType = "application/vnd.dev.cosign.simplesigning.v1+json" // a payload that names the image
+	Cosign2Signature       = "dev.cosignproject.cosign/signature"               // base64 of the signature of the payload; empty for an envelope, which holds its own
+	Cosign2Certificate     = "dev.sigstore.cosign/certificate"                  // PEM; missing if a key signed
+	Cosign2Bundle          = "dev.sigstore.cosign/bundle"                       // JSON: the log entry, and the log's promise to include it
+	Cosign2Timestamp       = "dev.sigstore.cosign/rfc3161timestamp"             // JSON: an RFC 3161 response for the signature
 )
 
-// bundleMediaTypes are the spellings of Sigstore bundles v0.1 to v0.3
-// (protobuf-specs, sigstore_bundle.proto), by their minor version.
+// bundleMediaTypes lists the two media types of each Sigstore bundle version
+// (protobuf-specs, sigstore_bundle.proto). The index is the minor version.
 var bundleMediaTypes = [][]string{
 	1: {"application/vnd.dev.sigstore.bundle+json;version=0.1", "application/vnd.dev.sigstore.bundle.v0.1+json"},
 	2: {"application/vnd.dev.sigstore.bundle+json;version=0.2", "application/vnd.dev.sigstore.bundle.v0.2+json"},
 	3: {"application/vnd.dev.sigstore.bundle+json;version=0.3", BundleMediaType},
 }
 
-// BundleVersion returns the minor version of the Sigstore bundles v0.1 to v0.3
-// that have the media type t, or 0 where t is something else.
+// BundleVersion returns the minor version, 1 to 3, of the Sigstore bundle format
+// v0.1 to v0.3 that has the media type t. It returns 0 for any other media type.
 func BundleVersion(t string) int {
 	for minor, spellings := range bundleMediaTypes {
 		if slices.Contains(spellings, t) {
@@ -34,5 +40,6 @@ func BundleVersion(t string) int {
 	return 0
 }
 
-// IsBundleMediaType says whether t is a Sigstore bundle v0.1 to v0.3.
+// IsBundleMediaType reports whether t is the media type of a Sigstore bundle v0.1
+// to v0.3.
 func IsBundleMediaType(t string) bool { return BundleVersion(t) > 0 }

@@ -10,90 +10,106 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Build types of Colophon's own builders. Each names the folder of spec/ that defines it.
+// Build types of Colophon's own builders. Each is the URL of the folder of spec/
+// that defines it.
 const (
-	BuildTypeBuildKit = "https://github.com/colophon-build/colophon/tree/main/spec/buildkit/v1"
-	BuildTypeGolang   = "https://github.com/colophon-build/colophon/tree/main/spec/golang/v1"
+	BuildTypeBuildKit = "https://github.com/colophon-build/colophon/tree/main/spec/buildkit/v1" // builds a Dockerfile
+	BuildTypeGolang   = "https://github.com/colophon-build/colophon/tree/main/spec/golang/v1"   // builds a Go package
 )
 
-// LockMediaType is what pins the fetches of a build (spec/lock/v1): as a file
-// attached to an image, and as a dependency of its provenance, named "lock".
+// LockMediaType is the media type of a lock file (spec/lock/v1): the digests of
+// all that a build may download. It is attached to the image, and the provenance
+// names it as the resolved dependency "lock".
 const LockMediaType = "application/vnd.colophon.lock.v1+json"
 
-// Provenance is the SLSA v1 provenance predicate (slsa.dev/spec/v1.2/build-provenance).
+// Provenance is the predicate of SLSA provenance v1
+// (slsa.dev/spec/v1.2/build-provenance): which builder made the subject, from
+// which inputs.
 type Provenance struct {
 	BuildDefinition BuildDefinition `json:"buildDefinition"`
 	RunDetails      RunDetails      `json:"runDetails"`
 }
 
+// BuildDefinition describes the inputs of a build. The meaning of its parameters
+// depends on the build type.
 type BuildDefinition struct {
-	BuildType            string               `json:"buildType"`
-	ExternalParameters   json.RawMessage      `json:"externalParameters"` // ExternalParameters for our build types
-	InternalParameters   json.RawMessage      `json:"internalParameters,omitempty"`
-	ResolvedDependencies []ResourceDescriptor `json:"resolvedDependencies,omitempty"`
+	BuildType            string               `json:"buildType"`                      // URI
+	ExternalParameters   json.RawMessage      `json:"externalParameters"`             // chosen by the requester; for Colophon's build types: ExternalParameters
+	InternalParameters   json.RawMessage      `json:"internalParameters,omitempty"`   // chosen by the platform; for Colophon's build types: see ReadIsolation
+	ResolvedDependencies []ResourceDescriptor `json:"resolvedDependencies,omitempty"` // the source, and all that the build downloaded
 }
 
+// RunDetails describes one execution of a build.
 type RunDetails struct {
 	Builder    BuilderInfo          `json:"builder"`
 	Metadata   BuildMetadata        `json:"metadata"`
-	Byproducts []ResourceDescriptor `json:"byproducts,omitempty"`
+	Byproducts []ResourceDescriptor `json:"byproducts,omitempty"` // further outputs, such as logs
 }
 
+// BuilderInfo identifies the builder, which is responsible for the provenance.
 type BuilderInfo struct {
-	ID                  string               `json:"id"`
-	Version             map[string]string    `json:"version,omitempty"`
-	BuilderDependencies []ResourceDescriptor `json:"builderDependencies,omitempty"`
+	ID                  string               `json:"id"`                            // URI; compare it with the signer
+	Version             map[string]string    `json:"version,omitempty"`             // component to version
+	BuilderDependencies []ResourceDescriptor `json:"builderDependencies,omitempty"` // of the builder, not of the build
 }
 
+// BuildMetadata identifies one execution of a build, and when it ran.
 type BuildMetadata struct {
 	InvocationID string     `json:"invocationId,omitempty"`
 	StartedOn    *time.Time `json:"startedOn,omitempty"`
 	FinishedOn   *time.Time `json:"finishedOn,omitempty"`
 }
 
-// ResourceDescriptor is in-toto's (spec v1/resource_descriptor.md).
+// ResourceDescriptor identifies a file, an image or a source (in-toto attestation
+// spec, v1/resource_descriptor.md).
 type ResourceDescriptor struct {
 	Name        string            `json:"name,omitempty"`
 	URI         string            `json:"uri,omitempty"`
-	Digest      map[string]string `json:"digest,omitempty"`
+	Digest      map[string]string `json:"digest,omitempty"` // algorithm, such as "sha256" or "gitCommit", to lower-case hex
 	MediaType   string            `json:"mediaType,omitempty"`
 	Annotations map[string]any    `json:"annotations,omitempty"`
 }
 
-// ExternalParameters of both our build types: all that a requester chose.
+// ExternalParameters holds all that the requester of a build chose. It is the
+// form of BuildDefinition.ExternalParameters for BuildTypeBuildKit and
+// BuildTypeGolang.
 type ExternalParameters struct {
 	Source SourceParameters `json:"source"`
 	Recipe json.RawMessage  `json:"recipe"` // Recipe
-	// Hermetic is a build that was done twice: what the first fetched was all that
-	// the second could have, and both gave the same image.
+	// Hermetic means that the platform built twice: the second build had no
+	// network, only the downloads of the first, and both gave the same image.
 	Hermetic bool `json:"hermetic,omitempty"`
-	// Lock is the sha256:hex of the lock that the requester gave; empty where none was.
+	// Lock is the digest, sha256:hex, of the lock file that the requester gave,
+	// or empty if there was none.
 	Lock string `json:"lock,omitempty"`
 }
 
-// SourceParameters names the source as it was requested and resolved.
+// SourceParameters identifies the source: what was requested, and the commit that
+// the platform resolved it to.
 type SourceParameters struct {
-	URI    string `json:"uri"`           // without credentials; see source.Canonical
-	Ref    string `json:"ref,omitempty"` // full ref, or empty where a commit was asked for
-	Commit string `json:"commit"`        // hex
+	URI    string `json:"uri"`           // canonical, without credentials; see source.Canonical
+	Ref    string `json:"ref,omitempty"` // full ref such as refs/tags/v1.2.3, or empty if a commit was requested
+	Commit string `json:"commit"`        // full commit id in hex
 }
 
-// ParseProvenance reads an SLSA v1 predicate strictly.
+// ParseProvenance reads the predicate of SLSA provenance v1. It fails if builder
+// id or build type is missing.
 func ParseProvenance(predicate []byte) (*Provenance, error) {
 	var p Provenance
 	if err := strict.Unmarshal(predicate, limits.Statement, &p); err != nil {
 		return nil, fmt.Errorf("provenance: %w", err)
 	}
 	if p.RunDetails.Builder.ID == "" {
-		return nil, fmt.Errorf("provenance names no builder id")
+		return nil, fmt.Errorf("provenance has no builder id")
 	}
 	if p.BuildDefinition.BuildType == "" {
-		return nil, fmt.Errorf("provenance names no build type")
+		return nil, fmt.Errorf("provenance has no build type")
 	}
 	return &p, nil
 }
 
-// Provenance02 is the SLSA v0.2 provenance predicate (slsa.dev/provenance/v0.2).
+// Provenance02 is the predicate of SLSA provenance v0.2
+// (slsa.dev/provenance/v0.2), as far as Colophon uses it.
 type Provenance02 struct {
 	Builder    BuilderInfo `json:"builder"`
 	BuildType  string      `json:"buildType"`
@@ -112,23 +128,24 @@ type Provenance02 struct {
 	Materials []ResourceDescriptor `json:"materials"`
 }
 
-// ParseProvenance02 reads an SLSA v0.2 predicate strictly.
+// ParseProvenance02 reads the predicate of SLSA provenance v0.2. It fails if
+// builder id or build type is missing.
 func ParseProvenance02(predicate []byte) (*Provenance02, error) {
 	var p Provenance02
 	if err := strict.Unmarshal(predicate, limits.Statement, &p); err != nil {
 		return nil, fmt.Errorf("provenance: %w", err)
 	}
 	if p.Builder.ID == "" {
-		return nil, fmt.Errorf("provenance names no builder id")
+		return nil, fmt.Errorf("provenance has no builder id")
 	}
 	if p.BuildType == "" {
-		return nil, fmt.Errorf("provenance names no build type")
+		return nil, fmt.Errorf("provenance has no build type")
 	}
 	return &p, nil
 }
 
-// Number is the number of a job or run, as JSON has it or as a string: the
-// generators differ. Empty where there is none.
+// Number holds the decimal digits of the number of a CI job or run, or is empty.
+// Builders write it as a JSON number or as a string; both unmarshal into Number.
 type Number string
 
 // UnmarshalJSON implements json.Unmarshaler.

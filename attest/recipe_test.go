@@ -6,23 +6,26 @@ import (
 )
 
 func TestRecipeCheck(t *testing.T) {
-	for name, r := range map[string]Recipe{
-		"":                 {},
-		"all that is good": {Builder: "buildkit", Platforms: []string{"linux/amd64", "linux/arm/v7"}, Dockerfile: "deploy/..Dockerfile", BuildArgs: map[string]string{"A": "b"}, Package: "./cmd/app"},
-		"platform":         {Platforms: []string{"windows/amd64"}},
-		"platform:":        {Platforms: []string{"linux"}},
-		"dockerfile":       {Dockerfile: "../x"},
-		"dockerfile:":      {Dockerfile: "/etc/x"},
-		"dockerfile: ":     {Dockerfile: "a//b"},
-		"build argument":   {BuildArgs: map[string]string{"BUILDKIT_SYNTAX": "evil/frontend"}},
-		"build argument ":  {BuildArgs: map[string]string{"SOURCE_DATE_EPOCH": "0"}},
-		"package":          {Package: "../x"},
-		"package:":         {Package: "example.com/x@latest"},
-		"package: ":        {Package: "./..."},
+	for _, tt := range []struct {
+		recipe Recipe
+		want   string // in the error; empty: the recipe is good
+	}{
+		{Recipe{}, ""},
+		{Recipe{Builder: "buildkit", Platforms: []string{"linux/amd64", "linux/arm/v7"}, Dockerfile: "deploy/..Dockerfile", BuildArgs: map[string]string{"A": "b"}}, ""},
+		{Recipe{Builder: "golang", Package: "./cmd/app"}, ""},
+		{Recipe{Platforms: []string{"windows/amd64"}}, "platform"},
+		{Recipe{Platforms: []string{"linux"}}, "platform"},
+		{Recipe{Dockerfile: "../x"}, "dockerfile"},
+		{Recipe{Dockerfile: "/etc/x"}, "dockerfile"},
+		{Recipe{Dockerfile: "a//b"}, "dockerfile"},
+		{Recipe{BuildArgs: map[string]string{"BUILDKIT_SYNTAX": "evil/frontend"}}, "build argument"},
+		{Recipe{BuildArgs: map[string]string{"SOURCE_DATE_EPOCH": "0"}}, "build argument"},
+		{Recipe{Package: "../x"}, "package"},
+		{Recipe{Package: "example.com/x@latest"}, "package"},
+		{Recipe{Package: "./..."}, "package"},
 	} {
-		err := r.Check()
-		if good := name == "" || strings.HasPrefix(name, "all"); good != (err == nil) || err != nil && !strings.Contains(err.Error(), strings.TrimRight(name, ": ")) {
-			t.Errorf("%q: %+v: got %v", name, r, err)
+		if err := tt.recipe.Check(); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: got %v, want %q in it", tt.recipe, err, tt.want)
 		}
 	}
 }

@@ -1,5 +1,15 @@
-// Package attest says what a proof says: in-toto statements, SLSA provenance
-// and the predicates Colophon reads and writes. It does no I/O.
+// Package attest reads and writes the documents that are signed about an
+// artifact: in-toto statements (in-toto attestation spec v1) and their
+// predicates SLSA provenance v1 and v0.2, and SLSA verification summary v1.
+// It also names the media types, type URIs and annotations of these documents.
+//
+// ParseStatement reads a statement. Its PredicateType says which parser takes its
+// Predicate: ParseProvenance, ParseProvenance02 or ParseVSA. The parsers are
+// strict: they refuse duplicate members, and documents above 12 MiB. Members
+// that the specifications do not define are ignored, as in-toto demands.
+//
+// The package verifies no signature and does no I/O. Package bundle verifies who
+// signed a statement.
 package attest
 
 import (
@@ -10,36 +20,48 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Type URIs of statements and predicates, and media types around them.
+// StatementType is the _type of an in-toto Statement v1.
+const StatementType = "https://in-toto.io/Statement/v1"
+
+const statementType01 = "https://in-toto.io/Statement/v0.1"
+
+// PayloadType is the payload type of a DSSE envelope that holds a statement.
+const PayloadType = "application/vnd.in-toto+json"
+
+// Predicate types: what the Predicate of a statement is.
 const (
-	StatementType     = "https://in-toto.io/Statement/v1"
-	StatementType01   = "https://in-toto.io/Statement/v0.1"
-	PayloadType       = "application/vnd.in-toto+json"
-	PredicateSLSA1    = "https://slsa.dev/provenance/v1"
-	PredicateSLSA02   = "https://slsa.dev/provenance/v0.2"
-	PredicateSPDX     = "https://spdx.dev/Document/v2.3"
-	PredicateCDX      = "https://cyclonedx.org/bom"
-	PredicateSign     = "https://sigstore.dev/cosign/sign/v1"
-	BundleMediaType   = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	PredicateSLSA1  = "https://slsa.dev/provenance/v1"           // SLSA provenance v1: see ParseProvenance
+	PredicateSLSA02 = "https://slsa.dev/provenance/v0.2"         // SLSA provenance v0.2: see ParseProvenance02
+	PredicateVSA    = "https://slsa.dev/verification_summary/v1" // SLSA verification summary v1: see ParseVSA
+	PredicateSPDX   = "https://spdx.dev/Document/v2.3"           // an SBOM in SPDX 2.3
+	PredicateCDX    = "https://cyclonedx.org/bom"                // an SBOM in CycloneDX
+	PredicateSign   = "https://sigstore.dev/cosign/sign/v1"      // cosign v3's signature of an image; the predicate is empty
+)
+
+// Annotations of a manifest that attaches a Sigstore bundle to an image (cosign
+// bundle spec): what the bundle contains ("dsse-envelope"), and the predicate
+// type of its statement.
+const (
 	AnnotationContent = "dev.sigstore.bundle.content"
 	AnnotationType    = "dev.sigstore.bundle.predicateType"
 )
 
-// Statement is an in-toto Statement v1 (in-toto attestation spec, v1/statement.md).
+// Statement is an in-toto Statement (in-toto attestation spec, v1/statement.md):
+// it binds a predicate to the digests of its subjects.
 type Statement struct {
-	Type          string          `json:"_type"`
-	Subject       []Subject       `json:"subject"`
-	PredicateType string          `json:"predicateType"`
+	Type          string          `json:"_type"`         // StatementType
+	Subject       []Subject       `json:"subject"`       // the artifacts that the statement is about; at least one
+	PredicateType string          `json:"predicateType"` // URI; for the types that Colophon knows, see PredicateSLSA1
 	Predicate     json.RawMessage `json:"predicate,omitempty"`
 }
 
-// Subject names one artifact. Digest maps an algorithm ("sha256") to lower-case hex.
+// Subject identifies one artifact by its digest.
 type Subject struct {
-	Name   string            `json:"name,omitempty"`
-	Digest map[string]string `json:"digest"`
+	Name   string            `json:"name,omitempty"` // for people; nobody verifies it
+	Digest map[string]string `json:"digest"`         // algorithm, such as "sha256", to lower-case hex; at least one
 }
 
-// ParseStatement reads a Statement v1 strictly. Other statement versions are refused.
+// ParseStatement reads a Statement v1. It fails for any other statement version.
 func ParseStatement(data []byte) (*Statement, error) {
 	s, err := ParseAnyStatement(data)
 	if err == nil && s.Type != StatementType {
@@ -48,14 +70,15 @@ func ParseStatement(data []byte) (*Statement, error) {
 	return s, err
 }
 
-// ParseAnyStatement reads a Statement v1 or v0.1 strictly: the same members
-// with the same meaning, as signers of other houses still write both.
+// ParseAnyStatement reads a Statement v1 or v0.1. Both versions have the same
+// members with the same meaning, and builders other than Colophon still write
+// v0.1.
 func ParseAnyStatement(data []byte) (*Statement, error) {
 	var s Statement
 	if err := strict.Unmarshal(data, limits.Statement, &s); err != nil {
 		return nil, fmt.Errorf("statement: %w", err)
 	}
-	if s.Type != StatementType && s.Type != StatementType01 {
+	if s.Type != StatementType && s.Type != statementType01 {
 		return nil, fmt.Errorf("statement type: got %q, want %q", s.Type, StatementType)
 	}
 	if len(s.Subject) == 0 {
@@ -69,8 +92,9 @@ func ParseAnyStatement(data []byte) (*Statement, error) {
 	return &s, nil
 }
 
-// NewStatement marshals a statement about the image with the given sha256
-// (64 hex digits), named by its repository.
+// NewStatement returns the JSON of a Statement v1 about one image. Name is the
+// image's repository, sha256Hex its digest as 64 lower-case hex digits. Predicate
+// is marshalled with encoding/json.
 func NewStatement(name, sha256Hex, predicateType string, predicate any) ([]byte, error) {
 	raw, err := json.Marshal(predicate)
 	if err != nil {

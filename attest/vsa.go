@@ -12,50 +12,47 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// PredicateVSA is the SLSA verification summary v1.
-const PredicateVSA = "https://slsa.dev/verification_summary/v1"
-
-// Results of a verification summary.
+// Values of VSA.VerificationResult.
 const (
 	VSAPassed = "PASSED"
 	VSAFailed = "FAILED"
 )
 
-// SLSAVersion is the version of SLSA that summaries of Colophon speak of.
+// SLSAVersion is the SLSAVersion of the summaries that Colophon writes.
 const SLSAVersion = "1.2"
 
 // VSA is the predicate of a SLSA verification summary
-// (slsa.dev/spec/v1.2/verification_summary): somebody verified the subject, and
-// says how that went.
+// (slsa.dev/spec/v1.2/verification_summary): a verifier reports whether the
+// subject met a policy, and which SLSA levels it reached.
 type VSA struct {
 	Verifier           VSAVerifier          `json:"verifier"`
 	TimeVerified       *time.Time           `json:"timeVerified,omitempty"`
-	ResourceURI        string               `json:"resourceUri"`
-	Policy             ResourceDescriptor   `json:"policy"`
+	ResourceURI        string               `json:"resourceUri"` // where consumers get the subject; see ImageURI
+	Policy             ResourceDescriptor   `json:"policy"`      // the policy that was applied; its URI is required
 	InputAttestations  []ResourceDescriptor `json:"inputAttestations,omitempty"`
-	VerificationResult string               `json:"verificationResult"` // VSAPassed or VSAFailed
-	VerifiedLevels     []string             `json:"verifiedLevels"`     // SlsaResults: at most one of a track
-	DependencyLevels   map[string]uint64    `json:"dependencyLevels,omitempty"`
-	SLSAVersion        string               `json:"slsaVersion,omitempty"`
+	VerificationResult string               `json:"verificationResult"`         // VSAPassed or VSAFailed
+	VerifiedLevels     []string             `json:"verifiedLevels"`             // such as SLSA_BUILD_LEVEL_3; 1 to 64, at most one of each track
+	DependencyLevels   map[string]uint64    `json:"dependencyLevels,omitempty"` // level to the number of dependencies that reach it
+	SLSAVersion        string               `json:"slsaVersion,omitempty"`      // "1.x"
 }
 
-// VSAVerifier is who verified.
+// VSAVerifier identifies the verifier.
 type VSAVerifier struct {
-	ID      string            `json:"id"` // URI
+	ID      string            `json:"id"` // URI; compare it with the signer
 	Version map[string]string `json:"version,omitempty"`
 }
 
-const maxLevels = 64 // SlsaResults of one summary
+const maxLevels = 64 // of one summary
 
 var (
-	// trackLevel is how levels of SLSA's tracks are written (section "SlsaResult").
+	// trackLevel matches a level of a SLSA track (section "SlsaResult").
 	trackLevel = regexp.MustCompile(`^SLSA_([A-Z]+(?:_[A-Z]+)*)_LEVEL_([0-9]|UNEVALUATED)$`)
-	// slsaRange are the versions of SLSA that the predicate type stands for.
+	// slsaRange matches the versions of SLSA that PredicateVSA belongs to.
 	slsaRange = regexp.MustCompile(`^1\.[0-9]{1,3}$`)
 )
 
-// ParseVSA reads the predicate strictly. Unrecognised members are ignored, as
-// the specification says; a summary that contradicts itself is refused.
+// ParseVSA reads the predicate of a verification summary and checks it: see
+// Check.
 func ParseVSA(predicate []byte) (*VSA, error) {
 	var v VSA
 	if err := strict.Unmarshal(predicate, limits.Statement, &v); err != nil {
@@ -67,7 +64,8 @@ func ParseVSA(predicate []byte) (*VSA, error) {
 	return &v, nil
 }
 
-// Check fails where a required member is missing, or two contradict each other.
+// Check fails if a required member is missing or malformed, or if two members
+// contradict each other.
 func (v *VSA) Check() error {
 	for _, uri := range [][2]string{{"verifier id", v.Verifier.ID}, {"resource", v.ResourceURI}, {"policy", v.Policy.URI}} {
 		if u, err := url.Parse(uri[1]); err != nil || u.Scheme == "" {
@@ -85,27 +83,28 @@ func (v *VSA) Check() error {
 	tracks := make(map[string]bool)
 	for _, l := range v.VerifiedLevels {
 		if l == VSAFailed && v.VerificationResult != VSAFailed {
-			return fmt.Errorf("the result is %s, and %s is among its levels", v.VerificationResult, l)
+			return fmt.Errorf("the result is %s, but the levels contain %s", v.VerificationResult, l)
 		}
 		track, _, err := parseLevel(l)
 		if err != nil {
 			return err
 		}
 		if track != "" && tracks[track] {
-			return fmt.Errorf("got more than one level of the track %s", track)
+			return fmt.Errorf("more than one level of the track %s", track)
 		}
 		tracks[track] = true
 	}
 	for l := range v.DependencyLevels {
 		if _, _, err := parseLevel(l); err != nil {
-			return fmt.Errorf("of dependencies: %w", err)
+			return fmt.Errorf("dependencies: %w", err)
 		}
 	}
 	return nil
 }
 
-// parseLevel reads a SlsaResult: a level of a track (-1: unevaluated), or
-// something else, which has no track. What looks like a level must be one.
+// parseLevel reads a SlsaResult. For a level of a track it returns both; level is
+// -1 for UNEVALUATED. Any other text has the track "", unless it looks like a
+// malformed level: that is an error.
 func parseLevel(s string) (track string, level int, err error) {
 	m := trackLevel.FindStringSubmatch(s)
 	switch {
@@ -120,8 +119,8 @@ func parseLevel(s string) (track string, level int, err error) {
 	return m[1], level, err
 }
 
-// BuildLevel is the SLSA Build level that was verified; 0 where the summary
-// says none.
+// BuildLevel returns the SLSA Build level that was verified, or 0 if the summary
+// has none.
 func (v *VSA) BuildLevel() int {
 	for _, l := range v.VerifiedLevels {
 		if track, level, err := parseLevel(l); err == nil && track == "BUILD" && level > 0 {
@@ -131,8 +130,8 @@ func (v *VSA) BuildLevel() int {
 	return 0
 }
 
-// Reaches says whether want is among the verified levels: as it is written, or
-// by a higher level of the same track.
+// Reaches reports whether the verified levels contain want or a higher level of
+// the same track.
 func (v *VSA) Reaches(want string) bool {
 	track, least, err := parseLevel(want)
 	if err != nil {
@@ -147,24 +146,26 @@ func (v *VSA) Reaches(want string) bool {
 	return false
 }
 
-// CheckLevel fails unless s can be a SlsaResult of something that passed.
+// CheckLevel fails unless s is a valid level of a summary that passed: a
+// SlsaResult other than VSAFailed.
 func CheckLevel(s string) error {
 	if s == VSAFailed {
-		return fmt.Errorf("level: got %q, which nothing that passed has", s)
+		return fmt.Errorf("level: got %q, want a level that a passed verification can have", s)
 	}
 	_, _, err := parseLevel(s)
 	return err
 }
 
-// BuildLevelName is the SlsaResult of a Build level, 0 to 3.
+// BuildLevelName returns the SlsaResult of a Build level 0 to 3:
+// SLSA_BUILD_LEVEL_3.
 func BuildLevelName(level int) string { return fmt.Sprintf("SLSA_BUILD_LEVEL_%d", level) }
 
 // BuildUnevaluated is the SlsaResult that makes no claim about the Build track.
 const BuildUnevaluated = "SLSA_BUILD_LEVEL_UNEVALUATED"
 
-// ImageURI is the package URL of a repository of images, HOST/NAME, which holds
-// for all of its images (purl-spec, type oci; the version is left out, as the
-// subject has the digest).
+// ImageURI returns the package URL of an image repository HOST/NAME, such as
+// pkg:oci/app?repository_url=reg.example.com/team/app (purl-spec, type oci). It
+// has no version: the subject of the statement holds the digest.
 func ImageURI(repository string) string {
 	name := repository[strings.LastIndexByte(repository, '/')+1:]
 	escaped := strings.NewReplacer("%3A", ":", "%2F", "/").Replace(url.QueryEscape(repository))
