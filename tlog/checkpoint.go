@@ -1,8 +1,14 @@
-// Package tlog implements the reader's side of a transparency log: C2SP
-// tlog-checkpoint and signed-note, the tiles of C2SP tlog-tiles, and RFC 6962
-// inclusion and consistency proofs made from them. Nothing that a log serves is
-// believed: every hash is checked against the root of a checkpoint, and every
-// checkpoint against the key of its log.
+// Package tlog reads transparency logs: the checkpoints of C2SP tlog-checkpoint,
+// which are C2SP signed notes, and the tiles of C2SP tlog-tiles. From the tiles it
+// makes the inclusion and consistency proofs of RFC 6962, and it verifies them.
+//
+// OpenCheckpoint verifies a checkpoint with the key of the log. Inclusion proves
+// that an entry is in the tree of a checkpoint, Extends proves that a log has only
+// appended since an older checkpoint. Both read tiles from a Source, such as a log
+// served over HTTP or kept in a Dir.
+//
+// The package trusts nothing that a log serves: it checks every hash against the
+// root of a checkpoint.
 package tlog
 
 import (
@@ -16,26 +22,26 @@ import (
 	merkle "golang.org/x/mod/sumdb/tlog"
 )
 
-// MaxCheckpoint is the largest signed checkpoint that is read, in bytes. It
-// leaves room for the signatures of many witnesses.
+// MaxCheckpoint is the size limit of a signed checkpoint, in bytes. It leaves room
+// for the signatures of many witnesses.
 const MaxCheckpoint = 64 << 10
 
-// Hash is an RFC 6962 SHA-256 hash of a leaf, a node or a tree.
+// Hash is the RFC 6962 SHA-256 hash of a leaf, a node or a tree.
 type Hash = merkle.Hash
 
-// LeafHash is the hash of an entry: SHA-256(0x00 ‖ entry).
+// LeafHash returns the leaf hash of an entry: SHA-256(0x00 ‖ entry) (RFC 6962, 2.1).
 func LeafHash(entry []byte) Hash { return merkle.RecordHash(entry) }
 
-// Checkpoint is a log's commitment to its first Size entries.
-// Spec: c2sp.org/tlog-checkpoint.
+// Checkpoint is a log's commitment to its first Size entries
+// (c2sp.org/tlog-checkpoint).
 type Checkpoint struct {
-	Origin     string   // the log's name, which is also its key's
-	Size       int64    // entries
-	Root       Hash     // of the tree of these entries
-	Extensions []string // further lines, opaque, not empty
+	Origin     string   // the log's name; its key has the same name
+	Size       int64    // number of entries
+	Root       Hash     // root hash of the tree of these entries
+	Extensions []string // further lines, opaque; none is empty
 }
 
-// String is the text that is signed.
+// String returns the text that the log signs.
 func (c Checkpoint) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n%d\n%s\n", c.Origin, c.Size, base64.StdEncoding.EncodeToString(c.Root[:]))
@@ -45,29 +51,29 @@ func (c Checkpoint) String() string {
 	return b.String()
 }
 
-// The text of a checkpoint, every line ended by a newline:
+// The text of a checkpoint; every line ends with a newline:
 //
 //	origin                 not empty
 //	size                   decimal, no leading zero, no sign
 //	root                   base64 of 32 bytes, with padding
 //	extension ...          any number, none empty
 
-// ParseCheckpoint reads a checkpoint's text, without signatures. It takes
+// ParseCheckpoint reads the text of a checkpoint, without signatures. It accepts
 // exactly what String writes: ParseCheckpoint(s).String() == s.
 func ParseCheckpoint(text string) (Checkpoint, error) {
 	if len(text) > MaxCheckpoint {
-		return Checkpoint{}, fmt.Errorf("checkpoint of %d bytes, at most %d are taken", len(text), MaxCheckpoint)
+		return Checkpoint{}, fmt.Errorf("checkpoint: got %d bytes, want at most %d", len(text), MaxCheckpoint)
 	}
 	if !utf8.ValidString(text) {
 		return Checkpoint{}, fmt.Errorf("checkpoint is not UTF-8")
 	}
 	if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && (r < 0x20 || r == 0x7f) }); i >= 0 {
-		return Checkpoint{}, fmt.Errorf("checkpoint holds the control character %q", text[i])
+		return Checkpoint{}, fmt.Errorf("checkpoint contains the control character %q", text[i])
 	}
 	body, ended := strings.CutSuffix(text, "\n")
 	lines := strings.Split(body, "\n")
 	if !ended || len(lines) < 3 {
-		return Checkpoint{}, fmt.Errorf("checkpoint has %d whole lines, want 3 or more", strings.Count(text, "\n"))
+		return Checkpoint{}, fmt.Errorf("checkpoint: got %d complete lines, want at least 3", strings.Count(text, "\n"))
 	}
 	for i, line := range lines {
 		if line == "" {
@@ -77,28 +83,29 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 	c := Checkpoint{Origin: lines[0]}
 	size, err := strconv.ParseInt(lines[1], 10, 64)
 	if err != nil || strconv.FormatInt(size, 10) != lines[1] || size < 0 {
-		return Checkpoint{}, fmt.Errorf("checkpoint size %q is not a decimal number of entries", lines[1])
+		return Checkpoint{}, fmt.Errorf("checkpoint size: got %q, want a decimal number", lines[1])
 	}
 	c.Size = size
 	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
 	if err != nil || len(root) != len(c.Root) {
-		return Checkpoint{}, fmt.Errorf("checkpoint root %q is not the base64 of %d bytes", lines[2], len(c.Root))
+		return Checkpoint{}, fmt.Errorf("checkpoint root: got %q, want the base64 of %d bytes", lines[2], len(c.Root))
 	}
 	c.Root = Hash(root)
 	if len(lines) > 3 {
 		c.Extensions = lines[3:]
 	}
 	if c.Size == 0 && c.Root != emptyRoot {
-		return Checkpoint{}, fmt.Errorf("checkpoint of an empty log has root %v, want %v", c.Root, emptyRoot)
+		return Checkpoint{}, fmt.Errorf("checkpoint root of an empty log: got %v, want %v", c.Root, emptyRoot)
 	}
 	return c, nil
 }
 
-// OpenCheckpoint reads a signed checkpoint. It fails unless log has signed it
-// and its origin is log's name. Signatures by others are ignored.
+// OpenCheckpoint reads a signed checkpoint. It fails unless the key of the
+// verifier signed it, and its origin is the verifier's name. It ignores further
+// signatures, such as those of witnesses.
 func OpenCheckpoint(signed []byte, log note.Verifier) (Checkpoint, error) {
 	if len(signed) > MaxCheckpoint {
-		return Checkpoint{}, fmt.Errorf("checkpoint of %d bytes, at most %d are taken", len(signed), MaxCheckpoint)
+		return Checkpoint{}, fmt.Errorf("checkpoint: got %d bytes, want at most %d", len(signed), MaxCheckpoint)
 	}
 	n, err := note.Open(signed, note.VerifierList(log))
 	if err != nil {

@@ -15,15 +15,16 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// LogID is the hash that names a log's key: a trusted root's logId.keyId, and
-// in its first four bytes the key id of signed notes. For Ed25519 it is
-// SHA-256(origin ‖ 0x0A ‖ 0x01 ‖ key) (c2sp.org/signed-note), for ECDSA
-// SHA-256(SubjectPublicKeyInfo), as Rekor v2 has it. Other keys are an error.
+// LogID returns the hash that identifies the key of a log. Sigstore's trusted root
+// calls it logId.keyId; its first four bytes are the key ID of signed notes. For
+// an Ed25519 key it is SHA-256(origin ‖ 0x0A ‖ 0x01 ‖ key) (c2sp.org/signed-note),
+// for an ECDSA key SHA-256(SubjectPublicKeyInfo), like in Rekor v2. It fails for
+// other types of keys.
 func LogID(origin string, key crypto.PublicKey) ([32]byte, error) {
 	switch key := key.(type) {
 	case ed25519.PublicKey:
 		if len(key) != ed25519.PublicKeySize {
-			return [32]byte{}, fmt.Errorf("Ed25519 key of %d bytes, want %d", len(key), ed25519.PublicKeySize)
+			return [32]byte{}, fmt.Errorf("Ed25519 key: got %d bytes, want %d", len(key), ed25519.PublicKeySize)
 		}
 		return sha256.Sum256(append([]byte(origin+"\n\x01"), key...)), nil
 	case *ecdsa.PublicKey:
@@ -33,11 +34,12 @@ func LogID(origin string, key crypto.PublicKey) ([32]byte, error) {
 		}
 		return sha256.Sum256(spki), nil
 	}
-	return [32]byte{}, fmt.Errorf("log key is a %T, want Ed25519 or ECDSA", key)
+	return [32]byte{}, fmt.Errorf("log key: got a %T, want Ed25519 or ECDSA", key)
 }
 
-// NewVerifier checks the checkpoints of the log with this origin and key,
-// Ed25519 or ECDSA (with SHA-256).
+// NewVerifier returns a verifier of the checkpoints of a log, for OpenCheckpoint.
+// The key is an ed25519.PublicKey, or an *ecdsa.PublicKey that signs with SHA-256.
+// The origin may not be empty, nor contain spaces, control characters or "+".
 func NewVerifier(origin string, key crypto.PublicKey) (note.Verifier, error) {
 	if err := checkOrigin(origin); err != nil {
 		return nil, err
@@ -49,7 +51,8 @@ func NewVerifier(origin string, key crypto.PublicKey) (note.Verifier, error) {
 	return &verifier{origin, binary.BigEndian.Uint32(id[:]), key}, nil
 }
 
-// NewSigner signs checkpoints of the log with this origin.
+// NewSigner returns a signer of the checkpoints of the log with this origin. Its
+// signatures are those of c2sp.org/signed-note, type 0x01.
 func NewSigner(origin string, key ed25519.PrivateKey) (note.Signer, error) {
 	v, err := NewVerifier(origin, key.Public())
 	if err != nil {
@@ -58,11 +61,11 @@ func NewSigner(origin string, key ed25519.PrivateKey) (note.Signer, error) {
 	return &signer{v, key}, nil
 }
 
-// checkOrigin refuses what cannot be a key's name in a signed note.
+// checkOrigin fails if a signed note cannot have a key of this name.
 func checkOrigin(origin string) error {
 	if origin == "" || !utf8.ValidString(origin) || strings.Contains(origin, "+") ||
 		strings.IndexFunc(origin, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) >= 0 {
-		return fmt.Errorf("log origin %q is empty or holds a space, a control character or a plus sign", origin)
+		return fmt.Errorf("log origin: got %q, want a name without spaces, control characters and plus signs", origin)
 	}
 	return nil
 }

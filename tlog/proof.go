@@ -10,15 +10,16 @@ import (
 
 var emptyRoot = Hash(sha256.Sum256(nil))
 
-// EmptyRoot is the root of a log without entries (RFC 6962, 2.1).
+// EmptyRoot returns the root hash of a log without entries: the SHA-256 of no
+// bytes (RFC 6962, 2.1).
 func EmptyRoot() Hash { return emptyRoot }
 
-// Inclusion makes the proof of the entry at index in the tree of cp, from the
-// tiles of src, which must agree with cp. VerifyInclusion says whether it is
-// the entry that the caller means.
+// Inclusion makes the inclusion proof of the entry at index, counted from 0, in the
+// tree of cp. It reads tiles from src, and fails if they do not belong to cp.
+// VerifyInclusion then checks that the proof is for the entry the caller expects.
 func Inclusion(ctx context.Context, src Source, cp Checkpoint, index int64) ([]Hash, error) {
 	if index < 0 || index >= cp.Size {
-		return nil, fmt.Errorf("log %s: entry %d of %d does not exist", cp.Origin, index, cp.Size)
+		return nil, fmt.Errorf("log %s: entry %d does not exist, the log has %d entries", cp.Origin, index, cp.Size)
 	}
 	proof, err := merkle.ProveRecord(cp.Size, index, reader(ctx, src, cp))
 	if err != nil {
@@ -27,7 +28,8 @@ func Inclusion(ctx context.Context, src Source, cp Checkpoint, index int64) ([]H
 	return proof, nil
 }
 
-// VerifyInclusion checks that the tree of cp has leaf at index (RFC 9162, 2.1.3.2).
+// VerifyInclusion verifies an inclusion proof (RFC 9162, 2.1.3.2): it fails unless
+// the tree of cp has the leaf hash at index. See LeafHash.
 func VerifyInclusion(cp Checkpoint, index int64, leaf Hash, proof []Hash) error {
 	if err := merkle.CheckRecord(proof, cp.Size, cp.Root, index, leaf); err != nil {
 		return fmt.Errorf("log %s: entry %d of %d: %w", cp.Origin, index, cp.Size, err)
@@ -35,12 +37,12 @@ func VerifyInclusion(cp Checkpoint, index int64, leaf Hash, proof []Hash) error 
 	return nil
 }
 
-// Consistency makes the proof that the tree of cp starts with the size entries
-// of an older one, from the tiles of src, which must agree with cp. It is empty
-// for size 0 and for cp's own.
+// Consistency makes the consistency proof between the tree of cp and the older
+// tree of its first size entries. It reads tiles from src, and fails if they do not
+// belong to cp. The proof is empty if size is 0 or the size of cp.
 func Consistency(ctx context.Context, src Source, size int64, cp Checkpoint) ([]Hash, error) {
 	if size < 0 || size > cp.Size {
-		return nil, fmt.Errorf("log %s: a tree of %d entries is not within one of %d", cp.Origin, size, cp.Size)
+		return nil, fmt.Errorf("log %s: size: got %d, want 0 to %d", cp.Origin, size, cp.Size)
 	}
 	if size == 0 || size == cp.Size {
 		return nil, nil
@@ -52,33 +54,35 @@ func Consistency(ctx context.Context, src Source, size int64, cp Checkpoint) ([]
 	return proof, nil
 }
 
-// VerifyConsistency checks that older is a prefix of newer: nothing that older
-// committed to was changed or taken away (RFC 9162, 2.1.4.2).
+// VerifyConsistency verifies a consistency proof (RFC 9162, 2.1.4.2): it fails
+// unless newer contains all entries of older, unchanged and in the same order.
 func VerifyConsistency(older, newer Checkpoint, proof []Hash) error {
 	var err error
 	switch {
 	case older.Origin != newer.Origin:
-		return fmt.Errorf("checkpoints of two logs: %q and %q", older.Origin, newer.Origin)
+		return fmt.Errorf("the checkpoints are of different logs: %q and %q", older.Origin, newer.Origin)
 	case older.Size > newer.Size:
 		err = fmt.Errorf("the log has shrunk")
 	case older.Size == newer.Size && older.Root != newer.Root:
 		err = fmt.Errorf("roots differ: %v and %v", older.Root, newer.Root)
 	case older.Size == newer.Size, older.Size == 0:
 		if older.Size == 0 && older.Root != emptyRoot {
-			err = fmt.Errorf("root of no entries: got %v, want %v", older.Root, emptyRoot)
+			err = fmt.Errorf("root of an empty log: got %v, want %v", older.Root, emptyRoot)
 		} else if len(proof) != 0 {
-			err = fmt.Errorf("proof of %d hashes, want none", len(proof))
+			err = fmt.Errorf("proof: got %d hashes, want none", len(proof))
 		}
 	default:
 		err = merkle.CheckTree(proof, newer.Size, newer.Root, older.Size, older.Root)
 	}
 	if err != nil {
-		return fmt.Errorf("log %s: %d entries are no prefix of %d: %w", newer.Origin, older.Size, newer.Size, err)
+		return fmt.Errorf("log %s: %d entries are not a prefix of %d: %w", newer.Origin, older.Size, newer.Size, err)
 	}
 	return nil
 }
 
-// Extends proves with the tiles of src that older is a prefix of newer.
+// Extends fails unless newer contains all entries of older, unchanged and in the
+// same order. It makes the proof from the tiles of src: see Consistency and
+// VerifyConsistency.
 func Extends(ctx context.Context, src Source, older, newer Checkpoint) error {
 	var proof []Hash
 	if older.Size <= newer.Size {
@@ -90,20 +94,21 @@ func Extends(ctx context.Context, src Source, older, newer Checkpoint) error {
 	return VerifyConsistency(older, newer, proof)
 }
 
-// Root is the root of cp's tree when it had only its first size entries, from
-// the tiles of src, which must agree with cp.
+// Root returns the root hash of the tree of the first size entries of cp. It reads
+// tiles from src, and fails if they do not belong to cp.
 func Root(ctx context.Context, src Source, size int64, cp Checkpoint) (Hash, error) {
 	switch {
 	case size < 0 || size > cp.Size:
-		return Hash{}, fmt.Errorf("log %s: a tree of %d entries is not within one of %d", cp.Origin, size, cp.Size)
+		return Hash{}, fmt.Errorf("log %s: size: got %d, want 0 to %d", cp.Origin, size, cp.Size)
 	case size == 0:
 		return emptyRoot, nil
 	}
 	return merkle.TreeHash(size, reader(ctx, src, cp))
 }
 
-// Leaves reads the leaf hashes of the entries [from, to) of cp's tree, at most
-// TileWidth of them, checked against cp.
+// Leaves returns the leaf hashes of the entries [from, to) in the tree of cp, at
+// most TileWidth of them. It reads tiles from src, and fails if they do not belong
+// to cp.
 func Leaves(ctx context.Context, src Source, cp Checkpoint, from, to int64) ([]Hash, error) {
 	if from < 0 || to < from || to > cp.Size || to-from > TileWidth {
 		return nil, fmt.Errorf("log %s: cannot read the leaves [%d, %d) of %d", cp.Origin, from, to, cp.Size)
@@ -115,7 +120,8 @@ func Leaves(ctx context.Context, src Source, cp Checkpoint, from, to int64) ([]H
 	return reader(ctx, src, cp).ReadHashes(indexes)
 }
 
-// reader reads hashes out of tiles, and returns only what cp's root commits to.
+// reader reads hashes from tiles. It fails for hashes that the root of cp does not
+// commit to.
 func reader(ctx context.Context, src Source, cp Checkpoint) merkle.HashReader {
 	return merkle.TileHashReader(merkle.Tree{N: cp.Size, Hash: cp.Root}, tiles{ctx, src})
 }
@@ -132,7 +138,7 @@ func (r tiles) ReadTiles(want []merkle.Tile) ([][]byte, error) {
 	data := make([][]byte, len(want))
 	for i, t := range want {
 		if t.L > maxLevel {
-			return nil, fmt.Errorf("tile level %d, at most %d exists", t.L, maxLevel)
+			return nil, fmt.Errorf("tile level: got %d, want at most %d", t.L, maxLevel)
 		}
 		var err error
 		if data[i], err = ReadTile(r.ctx, r.src, Tile{Level: t.L, Index: t.N, Width: t.W}); err != nil {

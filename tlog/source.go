@@ -12,18 +12,20 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Source reads what a log has published. Nothing it returns is trusted. Where
-// there is no such thing, the error matches fs.ErrNotExist.
+// Source reads what a log published. Callers verify what it returns. If the log
+// does not have the checkpoint or tile, the error matches fs.ErrNotExist. This
+// package calls the methods one at a time.
 type Source interface {
-	// Checkpoint is the newest signed checkpoint.
+	// Checkpoint returns the newest signed checkpoint, at most MaxCheckpoint bytes.
 	Checkpoint(context.Context) ([]byte, error)
-	// Tile is the data of exactly this tile. A log may drop a partial tile
-	// once the full one exists: ReadTile knows.
+	// Tile returns the data of exactly this tile. A log may delete a partial tile
+	// as soon as the full one exists; ReadTile handles that.
 	Tile(context.Context, Tile) ([]byte, error)
 }
 
-// ReadTile reads a tile from src, out of the full one where the partial one is
-// gone. The data has the tile's width; its content is not checked.
+// ReadTile reads a tile from src. If the log deleted a partial tile, ReadTile takes
+// its data from the full one. The data has the tile's width; its content is not
+// verified.
 func ReadTile(ctx context.Context, src Source, t Tile) ([]byte, error) {
 	data, err := src.Tile(ctx, t)
 	if errors.Is(err, fs.ErrNotExist) && t.Width < TileWidth {
@@ -37,27 +39,32 @@ func ReadTile(ctx context.Context, src Source, t Tile) ([]byte, error) {
 	return t.Cut(data, t.Width)
 }
 
-// Dir is a log in a directory, laid out by the paths of C2SP tlog-tiles.
+// Dir is the Source of a log in a directory, whose files have the paths of C2SP
+// tlog-tiles: "checkpoint", "tile/0/000".
 type Dir string
 
+// Checkpoint implements Source.
 func (d Dir) Checkpoint(context.Context) ([]byte, error) {
 	return strict.ReadFile(filepath.Join(string(d), "checkpoint"), MaxCheckpoint)
 }
 
+// Tile implements Source.
 func (d Dir) Tile(_ context.Context, t Tile) ([]byte, error) {
 	return strict.ReadFile(filepath.Join(string(d), filepath.FromSlash(t.Path())), t.maxData())
 }
 
-// HTTP is a log served over HTTP.
+// HTTP is the Source of a log that is served over HTTP (C2SP tlog-tiles).
 type HTTP struct {
-	URL    string       // the log's prefix; of a Rekor v2 log it ends in /api/v2
-	Client *http.Client // nil is http.DefaultClient, which has no timeout
+	URL    string       // the log's prefix; for a Rekor v2 log it ends in /api/v2
+	Client *http.Client // default: http.DefaultClient, which has no timeout
 }
 
+// Checkpoint implements Source.
 func (h HTTP) Checkpoint(ctx context.Context) ([]byte, error) {
 	return h.get(ctx, "checkpoint", MaxCheckpoint)
 }
 
+// Tile implements Source.
 func (h HTTP) Tile(ctx context.Context, t Tile) ([]byte, error) {
 	return h.get(ctx, t.Path(), t.maxData())
 }

@@ -8,24 +8,27 @@ import (
 )
 
 const (
-	// TileWidth is how many hashes, or entries, a full tile holds.
+	// TileWidth is the number of hashes or entries in a full tile.
 	TileWidth = 256
 
-	// Entries is the level of the tiles that hold entries instead of hashes.
+	// Entries is the level of tiles that hold entries instead of hashes. C2SP
+	// tlog-tiles calls them entry bundles.
 	Entries = -1
 
-	// MaxEntry is the largest entry, in bytes: a bundle counts it in 16 bits.
+	// MaxEntry is the size limit of an entry, in bytes: an entry bundle stores the
+	// size in 16 bits.
 	MaxEntry = 1<<16 - 1
 
 	tileHeight = 8 // TileWidth is 1<<tileHeight
 	maxLevel   = 5
 )
 
-// Tile names one tile of a log. Spec: c2sp.org/tlog-tiles.
+// Tile identifies one tile of a log (c2sp.org/tlog-tiles). A tile with less than
+// TileWidth hashes or entries is a partial tile.
 type Tile struct {
 	Level int   // 0 (leaf hashes) to 5, or Entries
-	Index int64 // from the left, of the tiles of this level
-	Width int   // hashes or entries, 1 to TileWidth
+	Index int64 // position among the tiles of this level, from 0
+	Width int   // number of hashes or entries, 1 to TileWidth
 }
 
 // The path of a tile below the log's prefix:
@@ -33,11 +36,12 @@ type Tile struct {
 //	"tile/" level "/" index [ ".p/" width ]
 //
 //	level  "0" to "5", or "entries"
-//	index  groups of three digits, all but the last with an x before them:
+//	index  groups of three digits; all but the last start with an x:
 //	       1234067 is x001/x234/067; no leading x000
-//	width  "1" to "255"; a full tile has none
+//	width  "1" to "255"; missing for a full tile
 
-// Path is where a log serves the tile.
+// Path returns the path of the tile below the log's prefix, such as
+// "tile/0/x001/067.p/3".
 func (t Tile) Path() string {
 	level := "entries"
 	if t.Level != Entries {
@@ -54,7 +58,7 @@ func (t Tile) Path() string {
 	return path
 }
 
-// ParsePath reads the path of a tile, and takes exactly what Path writes.
+// ParsePath reads the path of a tile. It accepts exactly what Path writes.
 func ParsePath(path string) (Tile, error) {
 	bad := fmt.Errorf("%q is not the path of a tile", path)
 	rest, ok := strings.CutPrefix(path, "tile/")
@@ -88,17 +92,17 @@ func ParsePath(path string) (Tile, error) {
 		}
 		t.Index = t.Index*1000 + int64(n)
 	}
-	// Whatever the steps above forgave, another spelling included, ends here.
+	// The steps above accept more than one spelling of a path; this refuses all but one.
 	if t.Path() != path {
 		return Tile{}, bad
 	}
 	return t, nil
 }
 
-// At is the widest form of the tile in a tree of size entries; ok is false
-// where such a tree has nothing of it.
+// At returns the tile with the width that it has in a tree of size entries; ok is
+// false if such a tree does not have the tile. It ignores t.Width.
 func (t Tile) At(size int64) (_ Tile, ok bool) {
-	n := size >> (tileHeight * max(t.Level, 0)) // of this level in all
+	n := size >> (tileHeight * max(t.Level, 0)) // hashes or entries of this level
 	if t.Index > n/TileWidth {
 		return Tile{}, false
 	}
@@ -106,8 +110,8 @@ func (t Tile) At(size int64) (_ Tile, ok bool) {
 	return t, t.Width > 0
 }
 
-// Cut shortens a tile's data to its first width hashes or entries, and fails
-// where it holds fewer, or is malformed.
+// Cut returns the first width hashes or entries of a tile's data. It fails if the
+// data has fewer, or is malformed.
 func (t Tile) Cut(data []byte, width int) ([]byte, error) {
 	if t.Level != Entries {
 		if len(data) < width*len(Hash{}) {
@@ -126,8 +130,8 @@ func (t Tile) Cut(data []byte, width int) ([]byte, error) {
 	return data[:len(data)-len(rest)], nil
 }
 
-// SplitEntries reads the data of an Entries tile: each entry has its length
-// before it, 16 bits, big-endian.
+// SplitEntries splits the data of a tile of the level Entries into its entries. In
+// the data, each entry follows its length of 16 bits, big-endian.
 func SplitEntries(data []byte) ([][]byte, error) {
 	var entries [][]byte
 	for len(data) > 0 {
@@ -136,7 +140,7 @@ func SplitEntries(data []byte) ([][]byte, error) {
 			return nil, fmt.Errorf("entry %d: %w", len(entries), err)
 		}
 		if len(entries) == TileWidth {
-			return nil, fmt.Errorf("more than %d entries", TileWidth)
+			return nil, fmt.Errorf("got more than %d entries", TileWidth)
 		}
 		entries, data = append(entries, entry), rest
 	}
@@ -145,7 +149,7 @@ func SplitEntries(data []byte) ([][]byte, error) {
 
 func cutEntry(data []byte) (entry, rest []byte, err error) {
 	if len(data) < 2 {
-		return nil, nil, fmt.Errorf("got %d bytes, want a length of 2", len(data))
+		return nil, nil, fmt.Errorf("length: got %d bytes, want 2", len(data))
 	}
 	n := int(binary.BigEndian.Uint16(data))
 	if data = data[2:]; len(data) < n {
@@ -154,7 +158,7 @@ func cutEntry(data []byte) (entry, rest []byte, err error) {
 	return data[:n:n], data[n:], nil
 }
 
-// maxData is the most that the data of a tile can be, in bytes.
+// maxData returns the size limit of the tile's data, in bytes.
 func (t Tile) maxData() int {
 	if t.Level == Entries {
 		return TileWidth * (2 + MaxEntry)

@@ -24,7 +24,7 @@ import (
 
 const origin = "log.example.com"
 
-// mth is the tree hash as RFC 6962, 2.1 defines it, written apart from the code
+// mth computes the tree hash as RFC 6962, 2.1 defines it, independently of the code
 // under test.
 func mth(leaves []Hash) Hash {
 	if len(leaves) == 0 {
@@ -41,11 +41,11 @@ func mth(leaves []Hash) Hash {
 	return sha256.Sum256(append(append([]byte{1}, l[:]...), r[:]...))
 }
 
-// memory is a log of whole tiles made by mth; partial ones are cut from them.
+// memory is a log in memory. Its hashes are computed with mth.
 type memory struct {
 	entries [][]byte
 	leaves  []Hash
-	change  func(Tile, []byte) []byte // what a hostile server does
+	change  func(Tile, []byte) []byte // how a hostile server changes tiles
 }
 
 func newMemory(n int) *memory {
@@ -131,7 +131,7 @@ func TestProofs(t *testing.T) {
 	}
 }
 
-// A log that rewrites, drops or shrinks what it has committed to is found out.
+// A log that rewrites or drops entries is detected.
 func TestForksAreRefused(t *testing.T) {
 	m, ctx := newMemory(600), t.Context()
 	fork := newMemory(600)
@@ -139,25 +139,25 @@ func TestForksAreRefused(t *testing.T) {
 	fork.leaves[17] = LeafHash(fork.entries[17])
 
 	if err := Extends(ctx, fork, m.at(300), fork.at(600)); err == nil {
-		t.Error("a rewritten entry is taken for an extension")
+		t.Error("a rewritten entry is accepted as an extension")
 	}
 	if err := Extends(ctx, m, m.at(600), m.at(300)); err == nil || !strings.Contains(err.Error(), "shrunk") {
 		t.Errorf("a shrunk log: got %v", err)
 	}
 	if err := Extends(ctx, fork, m.at(600), fork.at(600)); err == nil {
-		t.Error("two roots of one size are taken for the same log")
+		t.Error("two roots of one size are accepted as the same log")
 	}
 	elsewhere := m.at(300)
 	elsewhere.Origin = "other.example.com"
 	if err := Extends(ctx, m, elsewhere, m.at(600)); err == nil {
-		t.Error("a checkpoint of another log is taken for an older one")
+		t.Error("a checkpoint of another log is accepted as an older one")
 	}
 	if err := VerifyConsistency(Checkpoint{Origin: origin, Root: Hash{1}}, m.at(600), nil); err == nil {
-		t.Error("an empty log with a root of its own is taken")
+		t.Error("an empty log with a root of its own is accepted")
 	}
 }
 
-// Tiles are not believed: each is checked against the checkpoint.
+// Each tile is checked against the checkpoint.
 func TestTamperedTilesAreRefused(t *testing.T) {
 	m := newMemory(600)
 	changes := map[string]func(Tile, []byte) []byte{
@@ -249,7 +249,7 @@ func TestPaths(t *testing.T) {
 		"tile/0/../../key", "tile/entries/../0/000", "tile/0/000/", "/tile/0/000", "tile/0/x-01/001", "tile/0/xx01/001", "tile/ENTRIES/000",
 		"tile/0/" + strings.Repeat("x999/", 9) + "999"} {
 		if got, err := ParsePath(path); err == nil {
-			t.Errorf("%q: taken as %+v", path, got)
+			t.Errorf("%q: accepted as %+v", path, got)
 		}
 	}
 }
@@ -271,7 +271,7 @@ func TestAt(t *testing.T) {
 func TestMalformedBundles(t *testing.T) {
 	for _, data := range []string{"\x00", "\x00\x02a", "\x00\x01a\x00", strings.Repeat("\x00\x00", 257)} {
 		if got, err := SplitEntries([]byte(data)); err == nil {
-			t.Errorf("%q: taken as %d entries", data, len(got))
+			t.Errorf("%q: accepted as %d entries", data, len(got))
 		}
 	}
 }
@@ -307,7 +307,7 @@ func TestOpenCheckpoint(t *testing.T) {
 		t.Fatalf("got %+v, %v, want %+v", got, err, cp)
 	}
 
-	// The same key, as the field's own implementation spells it.
+	// The same key in the reference implementation of signed notes.
 	id, err := LogID(origin, public)
 	if err != nil {
 		t.Fatal(err)
@@ -338,12 +338,12 @@ func TestOpenCheckpoint(t *testing.T) {
 		"too large":            append([]byte(strings.Repeat("x", MaxCheckpoint)), signed...),
 	} {
 		if _, err := OpenCheckpoint(bad, v); err == nil {
-			t.Errorf("a checkpoint %s is taken", name)
+			t.Errorf("a checkpoint %s is accepted", name)
 		}
 	}
 	for _, name := range []string{"", "two words", "a+b", "tab\there", "\xff"} {
 		if _, err := NewVerifier(name, public); err == nil {
-			t.Errorf("origin %q is taken", name)
+			t.Errorf("origin %q is accepted", name)
 		}
 	}
 }
@@ -366,7 +366,7 @@ func TestECDSALogKey(t *testing.T) {
 		t.Error("an ECDSA signature is judged wrongly")
 	}
 	if _, err := NewVerifier(origin, "a string"); err == nil {
-		t.Error("a key of no known kind is taken")
+		t.Error("a key of no known kind is accepted")
 	}
 }
 
@@ -376,13 +376,13 @@ func TestMalformedCheckpoints(t *testing.T) {
 		"a\n9223372036854775808\n" + root + "\n", "a\n1\n" + root[:43] + "\n", "a\n1\n" + strings.Replace(root, "2I=", "2J=", 1) + "\n", "a\n1\n" + root + "\n\n",
 		"a\n1\n" + root + "\nx\x00\n", "a\r\n1\n" + root + "\n", "a\n0\n" + root + "\n", "a\n1\n" + root + "\n\xff\n", "a\n1\nAAAA\n"} {
 		if got, err := ParseCheckpoint(text); err == nil {
-			t.Errorf("%q: taken as %+v", text, got)
+			t.Errorf("%q: accepted as %+v", text, got)
 		}
 	}
 }
 
-// seeds are well-formed checkpoints; a test without them would pass and say
-// nothing.
+// seeds returns well-formed checkpoints. Without them a fuzz test would pass and
+// test nothing.
 func seeds(t testing.TB) []string {
 	files, err := filepath.Glob("testdata/checkpoints/*")
 	if err != nil {
@@ -428,8 +428,8 @@ func FuzzPath(f *testing.F) {
 	})
 }
 
-// FuzzEntries: the data of an Entries tile is taken apart without loss, and cut
-// to what it would have been before.
+// FuzzEntries: the entries of a tile, joined again, are its data, and Cut returns as
+// many entries as asked for.
 func FuzzEntries(f *testing.F) {
 	m := newMemory(5)
 	data, err := m.Tile(context.Background(), Tile{Level: Entries, Width: 5})
@@ -466,7 +466,7 @@ func FuzzEntries(f *testing.F) {
 	})
 }
 
-// FuzzProofs: of all that could be said of a tree, only what is so can be proved.
+// FuzzProofs: nothing false can be proved about a tree.
 func FuzzProofs(f *testing.F) {
 	m := newMemory(11)
 	ctx := context.Background()
@@ -504,8 +504,8 @@ func FuzzProofs(f *testing.F) {
 				t.Errorf("entry %d of %d: got proved %v with %x", i, size, got, proof)
 			}
 		}
-		// Of checkpoints that no log would sign together. (A size that goes with
-		// neither root is another matter: only the log's signature ties the two.)
+		// No log would sign both checkpoints. (A size that belongs to neither root is
+		// not tested: only the log's signature binds size and root.)
 		older := Checkpoint{Origin: origin, Size: i, Root: mth(m.leaves[:3])}
 		if i != 3 && VerifyConsistency(older, m.at(11), proof) == nil {
 			t.Errorf("%d entries with the root of 3 are proved to begin 11", i)
@@ -521,7 +521,7 @@ func join(proof []Hash) []byte {
 	return all
 }
 
-// FuzzOpenCheckpoint: only what the log signed opens.
+// FuzzOpenCheckpoint: only a checkpoint that the log signed can be opened.
 func FuzzOpenCheckpoint(f *testing.F) {
 	pub, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
