@@ -12,8 +12,8 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// FuzzParse: what we take for a trust root, sigstore-go takes, too; it has who to
-// believe; and a platform speaks for its own builders alone.
+// FuzzParse: sigstore-go accepts each trust root that Parse accepts; it is not empty;
+// and a platform names only its own builders.
 func FuzzParse(f *testing.F) {
 	paths, err := filepath.Glob("../test/conformance/sigstore/testdata/cases/*/trusted_root.json")
 	if err != nil {

@@ -15,42 +15,44 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Targets are the names under which a TUF repository may hold a trust root,
-// first choice first: a platform's trust document, a Sigstore trusted root.
-var Targets = []string{"colophon.json", "trusted_root.json"}
+// Targets returns the target names under which a TUF repository may hold a trust
+// root, the preferred one first: a platform's trust document, a Sigstore trusted
+// root.
+func Targets() []string { return []string{"colophon.json", "trusted_root.json"} }
 
-// Repository is what a TUF repository (TUF specification 1.0) said when it was
-// last asked, whole: the root metadata that was pinned, what that led to, and
-// the trust root at the end of it. It proves itself again at each reading, so
-// that it can be kept in one file and taken to machines without a network.
+// Repository is a copy of what a TUF repository served (TUF specification 1.0): the
+// pinned root metadata, all metadata from there to the trust root, and the trust
+// root itself. Parse verifies all of it each time, so that one file holds all of it
+// and works on machines without a network.
 type Repository struct {
-	URL       string   `json:"url"`       // of the metadata; the targets are below it
-	Roots     [][]byte `json:"roots"`     // root.json in order of version; the first is the one that was pinned
+	URL       string   `json:"url"`       // base URL of the metadata; targets are below it
+	Roots     [][]byte `json:"roots"`     // N.root.json, ordered by version; the first is the pinned one
 	Timestamp []byte   `json:"timestamp"` // timestamp.json
 	Snapshot  []byte   `json:"snapshot"`  // snapshot.json
 	Targets   []byte   `json:"targets"`   // targets.json
-	Target    string   `json:"target"`    // name of the trust root, one of Targets
-	Content   []byte   `json:"content"`   // its bytes
+	Target    string   `json:"target"`    // target name of the trust root: one of Targets()
+	Content   []byte   `json:"content"`   // the trust root: a Document or a plain trusted root
 
-	version int64 // of the timestamp: what is newer has a higher one
+	version int64 // of Timestamp; newer metadata has a higher version
 }
 
-// Pin is the fingerprint of the root metadata that was pinned.
+// Pin returns the fingerprint, sha256:hex, of the pinned root metadata.
 func (r *Repository) Pin() string {
 	sum := sha256.Sum256(r.Roots[0])
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// Encode is what Parse reads.
+// Encode returns r as JSON, which Parse reads. It fails if that exceeds the size
+// limit of Parse, 16 MiB.
 func (r *Repository) Encode() ([]byte, error) {
 	raw, err := json.Marshal(r)
 	if err == nil && len(raw) > limits.TrustRepository {
-		err = fmt.Errorf("the TUF repository's metadata takes %d bytes, at most %d are taken", len(raw), limits.TrustRepository)
+		err = fmt.Errorf("TUF repository: got %d bytes of metadata, want at most %d", len(raw), limits.TrustRepository)
 	}
 	return raw, err
 }
 
-// parseRepository reads a Repository and the trust root in it.
+// parseRepository reads and verifies a Repository and the trust root in it.
 func parseRepository(raw []byte) (*Root, error) {
 	var repo Repository
 	if err := strict.UnmarshalKnown(raw, limits.TrustRepository, &repo); err != nil {
@@ -68,18 +70,18 @@ func parseRepository(raw []byte) (*Root, error) {
 	return r, nil
 }
 
-// verify holds everything to the pinned root, and returns when the first of the
-// metadata expires. That it has expired is no failure here: who is offline for
-// long decides by policy what that means.
+// verify checks all metadata and the trust root against the pinned root metadata,
+// and returns when the first of the metadata expires. It accepts expired metadata:
+// a policy decides what a machine that was offline for long may do with it.
 func (r *Repository) verify() (expires time.Time, err error) {
 	if len(r.Roots) == 0 {
-		return expires, errors.New("it has no root metadata")
+		return expires, errors.New("root metadata is missing")
 	}
 	set, err := trustedmetadata.New(r.Roots[0])
 	if err != nil {
 		return expires, fmt.Errorf("root metadata: %w", err)
 	}
-	set.RefTime = time.Time{} // before everything expires
+	set.RefTime = time.Time{} // nothing expires before this time
 	for _, raw := range r.Roots[1:] {
 		if _, err := set.UpdateRoot(raw); err != nil {
 			return expires, fmt.Errorf("root metadata: %w", err)
@@ -97,7 +99,7 @@ func (r *Repository) verify() (expires time.Time, err error) {
 	}
 	target := targets.Signed.Targets[r.Target]
 	if target == nil {
-		return expires, fmt.Errorf("targets metadata: it has no %q", r.Target)
+		return expires, fmt.Errorf("targets metadata: target %q is missing", r.Target)
 	}
 	if err := checkTarget(target, r.Content); err != nil {
 		return expires, fmt.Errorf("target %q: %w", r.Target, err)
@@ -111,15 +113,16 @@ func (r *Repository) verify() (expires time.Time, err error) {
 	return expires.UTC(), nil
 }
 
-// checkTarget wants a SHA-256 beside what TUF asks for: with no hash named the
-// library would be content with the length.
+// checkTarget verifies length and hashes of a target. It requires a SHA-256: without
+// any hash in the metadata, the library would check only the length.
 func checkTarget(target *metadata.TargetFiles, content []byte) error {
 	if len(target.Hashes["sha256"]) != sha256.Size {
-		return errors.New("the metadata gives no sha256 of it")
+		return errors.New("the metadata has no sha256 of it")
 	}
 	return target.VerifyLengthHashes(content)
 }
 
-// Stale says that the metadata of r's TUF repository has expired at a time: the
-// repository may have withdrawn a key since, and nobody asked it.
+// Stale reports whether the TUF metadata of r has expired at the given time. Since
+// it expired, the repository may have revoked a key in r. Refresh it with package
+// trust/tuf.
 func (r *Root) Stale(at time.Time) bool { return !r.Expires.IsZero() && at.After(r.Expires) }

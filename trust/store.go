@@ -14,18 +14,19 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Store keeps the pinned roots, one file each, named by the fingerprint of its
-// bytes: HEX.json, or of the TUF root metadata that was pinned: HEX.tuf.json. A
-// file that is not what its name says is never believed.
+// Store is a directory of pinned trust roots, one file each. The file name contains
+// what is pinned: HEX.json the SHA-256 of the file, HEX.tuf.json the SHA-256 of the
+// TUF root metadata. Reading fails if content and name do not agree.
 type Store struct {
-	Dir string
+	Dir string // made by Add, with mode 0700
 }
 
-// ErrEmpty says that nothing is pinned yet. Callers hint at `trust add`.
-var ErrEmpty = errors.New("this machine believes no platform yet")
+// ErrEmpty is the error of a Store without trust roots. Tell the user to add one:
+// "colophon trust add".
+var ErrEmpty = errors.New("this machine has no trust root yet")
 
-// DefaultDir is COLOPHON_TRUST, or colophon/trust in the user's configuration
-// directory. getenv is os.Getenv.
+// DefaultDir returns the directory of the user's Store: $COLOPHON_TRUST, or
+// colophon/trust in the user's configuration directory. getenv is os.Getenv.
 func DefaultDir(getenv func(string) string) (string, error) {
 	if dir := getenv("COLOPHON_TRUST"); dir != "" {
 		return dir, nil
@@ -40,8 +41,9 @@ func DefaultDir(getenv func(string) string) (string, error) {
 	return filepath.Join(home, ".config", "colophon", "trust"), nil
 }
 
-// Load returns all pinned roots, ordered by fingerprint, or ErrEmpty. One that
-// cannot be read fails the whole: a missing root must not change an answer.
+// Load returns all trust roots, ordered by fingerprint. It fails with ErrEmpty if
+// there are none. It also fails if one of them cannot be read, because a verdict
+// with fewer trust roots could differ.
 func (s Store) Load() ([]*Root, error) {
 	roots, err := s.List()
 	if err == nil && len(roots) == 0 {
@@ -50,7 +52,8 @@ func (s Store) Load() ([]*Root, error) {
 	return roots, err
 }
 
-// List is Load that finds an empty store to be no error.
+// List is like Load, but returns no error if the store is empty or its directory
+// does not exist.
 func (s Store) List() ([]*Root, error) {
 	entries, err := os.ReadDir(s.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -60,7 +63,7 @@ func (s Store) List() ([]*Root, error) {
 	}
 	var roots []*Root
 	for _, e := range entries {
-		// Dot files are what a crash left of a write.
+		// A crash during Add can leave a temporary file; its name starts with a dot.
 		if name := e.Name(); !strings.HasPrefix(name, ".") {
 			r, err := s.read(name)
 			if err != nil {
@@ -88,7 +91,8 @@ func (s Store) read(name string) (*Root, error) {
 	return r, nil
 }
 
-// Pin is the fingerprint that a person compared when r was added.
+// Pin returns the fingerprint, sha256:hex, that a person compared when r was added:
+// that of the TUF root metadata, or r.Fingerprint.
 func (r *Root) Pin() string {
 	if r.Repository != nil {
 		return r.Repository.Pin()
@@ -104,8 +108,8 @@ func (r *Root) file() string {
 	return name + ".json"
 }
 
-// Replaces returns the pinned root of the same platform that Add(r) would
-// replace, or nil.
+// Replaces returns the trust root of the same platform that Add(r) would remove, or
+// nil.
 func (s Store) Replaces(r *Root) (*Root, error) {
 	roots, err := s.List()
 	if err != nil || r.URL == "" {
@@ -119,20 +123,21 @@ func (s Store) Replaces(r *Root) (*Root, error) {
 	return nil, nil
 }
 
-// Add pins r, and drops what was pinned for the same platform before. It is
-// on disk when Add returns. What a TUF repository said later is not given up for
-// what it said before: that may be how a key that was withdrawn comes back.
+// Add writes r to the store, and removes other trust roots of the same platform. r
+// is on disk when Add returns. Add refuses TUF metadata that is older than what the
+// store has: it could bring a revoked key back.
 func (s Store) Add(r *Root) error {
 	if r.Repository != nil {
 		have, err := s.read(r.file())
 		if err == nil && have.Repository.version > r.Repository.version {
-			return fmt.Errorf("TUF repository %s: got its version %d, and version %d is here already", r.Repository.URL, r.Repository.version, have.Repository.version)
+			return fmt.Errorf("TUF repository %s: got version %d, but the store already has version %d", r.Repository.URL, r.Repository.version, have.Repository.version)
 		}
 	}
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return err
 	}
-	// The new before the old goes: a crash between leaves both, and the next Add mends it.
+	// Write the new root before removing the old one. A crash in between leaves both,
+	// and the next Add removes the old one.
 	if err := durable.WriteFile(filepath.Join(s.Dir, r.file()), r.Raw, 0o600); err != nil {
 		return err
 	}
@@ -147,7 +152,7 @@ func (s Store) Add(r *Root) error {
 	}
 }
 
-// Remove unpins r.
+// Remove removes r from the store. The change is on disk when Remove returns.
 func (s Store) Remove(r *Root) error {
 	if err := os.Remove(filepath.Join(s.Dir, r.file())); err != nil {
 		return err

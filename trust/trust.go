@@ -1,11 +1,28 @@
-// Package trust says whom to believe: platforms, their trust roots (Sigstore's
-// trusted root, protobuf-specs v0.1), and the builders they speak for.
+// Package trust holds the trust roots of a verifier: which certificate authorities,
+// transparency logs and timestamp authorities it trusts, and which builders up to
+// which SLSA Build level.
+//
+// Parse reads a trust root in one of three forms:
+//
+//   - a platform's trust document (spec/trust), which also names the platform's
+//     builders: Document;
+//   - a Sigstore trusted root (protobuf-specs v0.1, trusted_root.json);
+//   - one of these two as a TUF repository delivered it, with the TUF metadata that
+//     proves it: Repository. Package trust/tuf downloads and refreshes these.
+//
+// A Store keeps trust roots in a directory; the fingerprint of each is pinned in its
+// file name. Workflow and Pipeline are the identities of GitHub Actions workflows
+// and GitLab pipelines in certificates.
+//
+// The package does no network access. A verifier trusts the signatures of a Root's
+// Material, and the provenance of its builders.
 package trust
 
 import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -19,59 +36,44 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Document is what a platform serves at /.well-known/colophon.json, and what
-// `trust add` pins: its fingerprint covers every byte of it. Spec: spec/trust.
+// Document is a platform's trust document (spec/trust). A platform serves it at
+// /.well-known/colophon.json. "colophon trust add" pins its fingerprint, which
+// covers all of its bytes.
 type Document struct {
-	URL         string    `json:"url"`         // the platform's origin
-	Issuer      string    `json:"issuer"`      // OIDC issuer of its own workloads
-	Builders    []Builder `json:"builders"`    // who may sign provenance
-	TrustedRoot RawJSON   `json:"trustedRoot"` // Sigstore trusted root (protobuf-specs, JSON)
+	URL         string          `json:"url"`         // the platform's origin: https://HOST[:PORT]
+	Issuer      string          `json:"issuer"`      // OIDC issuer of the platform's own services
+	Builders    []Builder       `json:"builders"`    // who may sign provenance; each belongs to Issuer
+	TrustedRoot json.RawMessage `json:"trustedRoot"` // Sigstore trusted root (protobuf-specs, JSON)
 }
 
-// Builder is a builder id and the SLSA Build level it is believed for.
+// Builder is a builder, and the SLSA Build level it is trusted for.
 type Builder struct {
-	ID    string `json:"id"`
-	Level int    `json:"level"`
+	ID    string `json:"id"`    // ISSUER/builders/NAME
+	Level int    `json:"level"` // 0 to 3
 }
 
-// RawJSON is JSON kept as the bytes received.
-type RawJSON []byte
-
-// MarshalJSON implements json.Marshaler.
-func (r RawJSON) MarshalJSON() ([]byte, error) {
-	if len(r) == 0 {
-		return []byte("null"), nil
-	}
-	return r, nil
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (r *RawJSON) UnmarshalJSON(data []byte) error {
-	*r = append((*r)[:0], data...)
-	return nil
-}
-
-// Root is a trust document or a plain Sigstore trusted root, checked and ready
-// to verify with.
+// Root is a trust root that was parsed and checked. "A plain trusted root" means a
+// Sigstore trusted root that does not come with a trust document.
 type Root struct {
-	Fingerprint string               // "sha256:…" of Raw, or of what a Repository holds
-	Raw         []byte               // as received, or a Repository
+	Fingerprint string               // sha256:hex of the trust document or trusted root
+	Raw         []byte               // the bytes that Parse read
 	URL         string               // the platform's origin; empty for a plain trusted root
-	Issuer      string               // empty for a plain trusted root
-	Builders    []Builder            // none for a plain trusted root
-	Material    root.TrustedMaterial // certificate authorities, logs and clocks
-	Repository  *Repository          // the TUF repository it came from; nil where the bytes themselves were pinned
-	Expires     time.Time            // when the repository has to be asked again; zero: never
+	Issuer      string               // the platform's OIDC issuer; empty for a plain trusted root
+	Builders    []Builder            // the platform's builders; empty for a plain trusted root
+	Material    root.TrustedMaterial // certificate authorities, logs and timestamp authorities
+	Repository  *Repository          // the TUF repository that delivered it; nil if the bytes themselves are pinned
+	Expires     time.Time            // when the TUF metadata expires; zero: never
 }
 
-// builders is the part of a builder id that stands between its issuer and its name.
+// builders is the part of a builder id between its issuer and its name.
 const builders = "/builders/"
 
-// Parse reads a trust document, a plain trusted_root.json, or a Repository that
-// holds one of them.
+// Parse reads a trust document, a plain trusted root (trusted_root.json), or a
+// Repository that contains one of them. It verifies the TUF signatures of a
+// Repository, but not that its metadata is unexpired: see Root.Stale.
 func Parse(raw []byte) (*Root, error) {
 	var head struct {
-		Roots RawJSON `json:"roots"`
+		Roots json.RawMessage `json:"roots"`
 	}
 	if err := strict.Unmarshal(raw, limits.TrustRepository, &head); err != nil {
 		return nil, fmt.Errorf("trust root: %w", err)
@@ -88,8 +90,8 @@ func Parse(raw []byte) (*Root, error) {
 
 func parseDocument(raw []byte) (*Root, error) {
 	var head struct {
-		MediaType   string  `json:"mediaType"`
-		TrustedRoot RawJSON `json:"trustedRoot"`
+		MediaType   string          `json:"mediaType"`
+		TrustedRoot json.RawMessage `json:"trustedRoot"`
 	}
 	if err := strict.Unmarshal(raw, limits.TrustRoot, &head); err != nil {
 		return nil, fmt.Errorf("trust root: %w", err)
@@ -99,7 +101,7 @@ func parseDocument(raw []byte) (*Root, error) {
 	material := []byte(raw)
 	switch {
 	case head.MediaType != "":
-		// A plain trusted root; its media type is checked with the rest of it.
+		// A plain trusted root. parseMaterial checks its media type.
 	case len(head.TrustedRoot) > 0:
 		var doc Document
 		if err := strict.UnmarshalKnown(raw, limits.TrustRoot, &doc); err != nil {
@@ -110,21 +112,22 @@ func parseDocument(raw []byte) (*Root, error) {
 		}
 		r.URL, r.Issuer, r.Builders, material = doc.URL, doc.Issuer, doc.Builders, doc.TrustedRoot
 	default:
-		return nil, errors.New("neither a platform's trust document nor a Sigstore trusted root")
+		return nil, errors.New("trust root: got neither a platform's trust document nor a Sigstore trusted root")
 	}
 	tr, err := parseMaterial(material)
 	if err != nil {
 		return nil, err
 	}
-	if err := enough(tr, r.URL != ""); err != nil {
+	if err := checkComplete(tr, r.URL != ""); err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)
 	}
-	r.Material = anchor(tr)
+	r.Material = newMaterial(tr)
 	return r, nil
 }
 
-// ParseMaterial reads a plain trusted root for signatures of a key that the
-// caller has: it may vouch for nobody, but must be well-formed.
+// ParseMaterial reads a plain trusted root for callers who verify with a public key
+// of their own. Unlike for Parse, the root may lack certificate authorities, logs and
+// timestamp authorities.
 func ParseMaterial(raw []byte) (root.TrustedMaterial, error) {
 	var head struct{}
 	if err := strict.Unmarshal(raw, limits.TrustRoot, &head); err != nil {
@@ -134,7 +137,7 @@ func ParseMaterial(raw []byte) (root.TrustedMaterial, error) {
 	if err != nil {
 		return nil, err
 	}
-	return anchor(tr), nil
+	return newMaterial(tr), nil
 }
 
 func parseMaterial(raw []byte) (*root.TrustedRoot, error) {
@@ -148,8 +151,8 @@ func parseMaterial(raw []byte) (*root.TrustedRoot, error) {
 	return tr, nil
 }
 
-// check holds a document to its own issuer: it cannot speak for the builders
-// of another.
+// check fails if the document is malformed, or names a builder of another issuer: a
+// platform may only name its own builders.
 func (d *Document) check() error {
 	if err := CheckOrigin(d.URL); err != nil {
 		return fmt.Errorf("url: %w", err)
@@ -159,7 +162,7 @@ func (d *Document) check() error {
 		return fmt.Errorf("issuer: got %q, want a URL without a trailing slash", d.Issuer)
 	}
 	if len(d.Builders) == 0 {
-		return errors.New("names no builder")
+		return errors.New("builders: got none, want at least one")
 	}
 	seen := make(map[string]bool)
 	for _, b := range d.Builders {
@@ -181,8 +184,7 @@ func (d *Document) check() error {
 	return nil
 }
 
-// IssuerOf returns the issuer that a builder id belongs to: all that stands
-// before "/builders/".
+// IssuerOf returns the OIDC issuer that a builder id ISSUER/builders/NAME belongs to.
 func IssuerOf(builderID string) (string, error) {
 	issuer, name, ok := strings.Cut(builderID, builders)
 	u, err := url.Parse(builderID)
@@ -192,8 +194,8 @@ func IssuerOf(builderID string) (string, error) {
 	return issuer, nil
 }
 
-// CheckOrigin fails unless s is scheme://host[:port], over https or, on
-// loopback, http.
+// CheckOrigin fails unless s is https://HOST[:PORT], or http://HOST[:PORT] and the
+// host is loopback.
 func CheckOrigin(s string) error {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != s {
@@ -202,12 +204,12 @@ func CheckOrigin(s string) error {
 	if loopback.OrTLS(u) {
 		return nil
 	}
-	return fmt.Errorf("got %q, want https (plain http is for loopback only)", s)
+	return fmt.Errorf("got %q, want https (http is allowed only on loopback)", s)
 }
 
-// Builder says whether this root believes the builder id, and for which level.
-// A plain trusted root names no builders: it goes along with the ids that the
-// caller demands (wanted), and knows no level of them.
+// Builder returns the builder with this id if r trusts it. If wanted is not empty,
+// the id must also be in wanted. A plain trusted root names no builders: it trusts
+// the ids in wanted, for level 0, because it says nothing about levels.
 func (r *Root) Builder(id string, wanted []string) (Builder, bool) {
 	demanded := len(wanted) == 0
 	for _, w := range wanted {
@@ -228,45 +230,45 @@ func (r *Root) Builder(id string, wanted []string) (Builder, bool) {
 	return Builder{}, false
 }
 
-// enough refuses roots that could not verify anything. A platform has one of
-// everything. Others do without: GitHub's own Sigstore keeps no logs, old roots
-// have no clock.
-func enough(tr *root.TrustedRoot, platform bool) error {
-	cas, cts, logs, clocks := len(tr.FulcioCertificateAuthorities()), len(tr.CTLogs()), len(tr.RekorLogs()), len(tr.TimestampingAuthorities())
+// checkComplete fails for roots that cannot verify any signature. A platform has at
+// least one of each kind of service. Others may have less: GitHub's own Sigstore
+// instance has no logs, and old trusted roots have no timestamp authority.
+func checkComplete(tr *root.TrustedRoot, platform bool) error {
+	cas, cts, logs, tsas := len(tr.FulcioCertificateAuthorities()), len(tr.CTLogs()), len(tr.RekorLogs()), len(tr.TimestampingAuthorities())
 	switch {
-	case platform && (cas == 0 || cts == 0 || logs == 0 || clocks == 0):
-		return fmt.Errorf("got %d certificate authorities, %d certificate logs, %d logs, %d clocks, want at least one of each", cas, cts, logs, clocks)
-	case cas == 0 || logs+clocks == 0:
-		return fmt.Errorf("got %d certificate authorities, %d logs, %d clocks, want an authority, and a log or a clock to know the time by", cas, logs, clocks)
+	case platform && (cas == 0 || cts == 0 || logs == 0 || tsas == 0):
+		return fmt.Errorf("got %d certificate authorities, %d certificate transparency logs, %d logs, %d timestamp authorities, want at least one of each", cas, cts, logs, tsas)
+	case cas == 0 || logs+tsas == 0:
+		return fmt.Errorf("got %d certificate authorities, %d logs, %d timestamp authorities, want a certificate authority, and a log or a timestamp authority", cas, logs, tsas)
 	}
 	return nil
 }
 
-// checkMaterial refuses roots with parts missing, and those whose key ids are
-// not the ids of their keys.
+// checkMaterial fails for roots that lack required parts, and for key ids that do
+// not belong to their keys.
 func checkMaterial(tr *root.TrustedRoot) error {
 	for _, ca := range tr.FulcioCertificateAuthorities() {
 		if f, ok := ca.(*root.FulcioCertificateAuthority); !ok || f.Root == nil {
-			return errors.New("certificate authority without a root certificate")
+			return errors.New("a certificate authority has no root certificate")
 		}
 	}
 	for _, tsa := range tr.TimestampingAuthorities() {
 		if s, ok := tsa.(*root.SigstoreTimestampingAuthority); !ok || s.Root == nil || s.Leaf == nil {
-			return errors.New("clock without a root and a leaf certificate")
+			return errors.New("a timestamp authority has no root or no leaf certificate")
 		}
 	}
 	for id, log := range tr.CTLogs() {
 		spki, err := x509.MarshalPKIXPublicKey(log.PublicKey)
 		if err != nil {
-			return fmt.Errorf("certificate log %s: %w", log.BaseURL, err)
+			return fmt.Errorf("certificate transparency log %s: %w", log.BaseURL, err)
 		}
 		if want := sha256.Sum256(spki); id != hex.EncodeToString(want[:]) {
-			return fmt.Errorf("certificate log %s: key id: got %s, want %x", log.BaseURL, id, want)
+			return fmt.Errorf("certificate transparency log %s: key id: got %s, want %x", log.BaseURL, id, want)
 		}
 	}
 	for id, log := range tr.RekorLogs() {
 		if LogWindow(log).From.IsZero() {
-			return fmt.Errorf("log %s: got no time from which its key is trusted, want one", id)
+			return fmt.Errorf("log %s: the start of its key's validity period is missing", id)
 		}
 		if u, err := url.Parse(log.BaseURL); err != nil || u.Hostname() == "" {
 			return fmt.Errorf("log %s: base URL: got %q, want one with a host", id, log.BaseURL)

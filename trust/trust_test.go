@@ -29,10 +29,10 @@ func TestParseDocument(t *testing.T) {
 		t.Errorf("builder: got %+v, %v, want level 2", b, ok)
 	}
 	if _, ok := r.Builder(prooftest.Builder, []string{"https://b.example.com/builders/x"}); ok {
-		t.Error("a builder that the caller does not want is believed")
+		t.Error("a builder that the caller does not want is trusted")
 	}
 	if _, ok := r.Builder(prooftest.URL+"/builders/other", []string{prooftest.URL + "/builders/other"}); ok {
-		t.Error("a builder that the document does not name is believed")
+		t.Error("a builder that the document does not name is trusted")
 	}
 }
 
@@ -47,13 +47,13 @@ func TestParsePlainRoot(t *testing.T) {
 	}
 	const id = "https://ci.example.com/builders/x"
 	if _, ok := r.Builder(id, nil); ok {
-		t.Error("a builder that nobody named is believed")
+		t.Error("a builder that nobody named is trusted")
 	}
 	if _, ok := r.Builder(id, []string{id}); !ok {
-		t.Error("the builder that the caller names is not believed")
+		t.Error("the builder that the caller names is not trusted")
 	}
 	if _, ok := r.Builder("https://ci.example.com/x", []string{"https://ci.example.com/x"}); ok {
-		t.Error("an id without an issuer is believed")
+		t.Error("an id without an issuer is trusted")
 	}
 }
 
@@ -75,7 +75,7 @@ func TestParseRefuses(t *testing.T) {
 		"unknown member":            {replace(`"url":`, `"extra":1,"url":`), "extra"},
 		"duplicate member":          {replace(`"url":`, `"url":"https://a.example.com","url":`), "duplicate"},
 		"nothing":                   {`{}`, "neither"},
-		"no authorities":            {`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`, "want an authority"},
+		"no authorities":            {`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`, "want a certificate authority"},
 		"another media type":        {`{"mediaType":"application/json"}`, "media type"},
 		"no builders":               {replace(`"builders":[{`, `"builders":[],"x":[{`), "x"},
 		"two documents":             {raw + raw, "after top-level value"},
@@ -101,7 +101,7 @@ func TestStore(t *testing.T) {
 	if err != nil || len(roots) != 1 || roots[0].Fingerprint != second.Fingerprint {
 		t.Fatalf("got %d roots, %v, want the second alone", len(roots), err)
 	}
-	// What a crash left of a write is not believed, and not in the way.
+	// A temporary file that a crash left is ignored.
 	if err := os.WriteFile(filepath.Join(s.Dir, ".x.json.tmp-1"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestDefaultDir(t *testing.T) {
 	}
 }
 
-// TestUntil: the nearest end counts, whatever it is the end of.
+// Until returns the first end of all validity periods.
 func TestUntil(t *testing.T) {
 	now := time.Now().Truncate(time.Second)
 	for name, tt := range map[string]struct {

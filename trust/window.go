@@ -8,13 +8,14 @@ import (
 )
 
 // Window is the time in which a key, an authority or a certificate is trusted.
-// Both ends belong to it; an end that is zero is open.
 type Window struct {
-	From, Until time.Time
+	From  time.Time // inclusive; zero: no start
+	Until time.Time // inclusive; zero: no end
 }
 
-// CertificateWindow is the time in which a certificate is valid. A certificate
-// has no open end: one that ended in the year 1, the zero time, ended then.
+// CertificateWindow returns the validity of a certificate. Its end is never zero: a
+// certificate that ended in the year 1, Go's zero time, does not become valid
+// forever.
 func CertificateWindow(c *x509.Certificate) Window {
 	w := Window{c.NotBefore, c.NotAfter}
 	if w.Until.IsZero() {
@@ -23,7 +24,7 @@ func CertificateWindow(c *x509.Certificate) Window {
 	return w
 }
 
-// LogWindow is the time in which a trust root trusts the key of a log.
+// LogWindow returns the window in which a trust root trusts the key of a log.
 func LogWindow(l *root.TransparencyLog) Window {
 	return Window{l.ValidityPeriodStart, l.ValidityPeriodEnd}
 }
@@ -32,17 +33,17 @@ func authorityWindow(a *root.FulcioCertificateAuthority) Window {
 	return Window{a.ValidityPeriodStart, a.ValidityPeriodEnd}
 }
 
-func timestamperWindow(a *root.SigstoreTimestampingAuthority) Window {
+func timestampAuthorityWindow(a *root.SigstoreTimestampingAuthority) Window {
 	return Window{a.ValidityPeriodStart, a.ValidityPeriodEnd}
 }
 
-// Contains says whether t is in the window.
+// Contains reports whether t is in the window.
 func (w Window) Contains(t time.Time) bool {
 	return !t.Before(w.From) && (w.Until.IsZero() || !t.After(w.Until))
 }
 
-// And is the time that is in both windows.
-func (w Window) And(o Window) Window {
+// and returns the time that is in both windows.
+func (w Window) and(o Window) Window {
 	if o.From.After(w.From) {
 		w.From = o.From
 	}
@@ -52,7 +53,8 @@ func (w Window) And(o Window) Window {
 	return w
 }
 
-// String words the window, to follow "valid" or "trusted".
+// String returns the window as text that can follow "valid" or "trusted", such as
+// "from 2026-01-02 12:00:00Z on".
 func (w Window) String() string {
 	switch {
 	case w.From.IsZero() && w.Until.IsZero():
@@ -65,5 +67,5 @@ func (w Window) String() string {
 	return "from " + FormatTime(w.From) + " to " + FormatTime(w.Until)
 }
 
-// FormatTime writes a time for people, in UTC.
+// FormatTime formats a time for people, in UTC: "2026-01-02 12:00:00Z".
 func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }

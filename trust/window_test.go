@@ -1,11 +1,9 @@
-package trust_test
+package trust
 
 import (
 	"crypto/x509"
 	"testing"
 	"time"
-
-	"github.com/colophon-build/colophon/trust"
 )
 
 func TestWindow(t *testing.T) {
@@ -22,7 +20,7 @@ func TestWindow(t *testing.T) {
 		{open, open, true, true, true, "at all times"},
 		{noon.Add(time.Second), open, false, false, true, "from 2026-01-02 12:00:01Z on"},
 	} {
-		w := trust.Window{From: tt.from, Until: tt.until}
+		w := Window{From: tt.from, Until: tt.until}
 		for at, want := range map[time.Time]bool{noon.Add(-time.Hour): tt.before, noon: tt.within, noon.Add(time.Hour): tt.after} {
 			if got := w.Contains(at); got != want {
 				t.Errorf("%s contains %s: got %v, want %v", w, at, got, want)
@@ -32,16 +30,16 @@ func TestWindow(t *testing.T) {
 			t.Errorf("got %q, want %q", got, tt.words)
 		}
 	}
-	if w := trust.CertificateWindow(&x509.Certificate{}); w.Contains(noon) {
+	if w := CertificateWindow(&x509.Certificate{}); w.Contains(noon) {
 		t.Errorf("a certificate that ended in the year 1 is valid %s", w)
 	}
-	day := trust.Window{From: noon, Until: noon.Add(24 * time.Hour)}
-	for _, tt := range []struct{ other, want trust.Window }{
-		{trust.Window{}, day},
-		{trust.Window{From: noon.Add(-time.Hour), Until: noon.Add(time.Hour)}, trust.Window{From: noon, Until: noon.Add(time.Hour)}},
-		{trust.Window{From: noon.Add(time.Hour)}, trust.Window{From: noon.Add(time.Hour), Until: day.Until}},
+	day := Window{From: noon, Until: noon.Add(24 * time.Hour)}
+	for _, tt := range []struct{ other, want Window }{
+		{Window{}, day},
+		{Window{From: noon.Add(-time.Hour), Until: noon.Add(time.Hour)}, Window{From: noon, Until: noon.Add(time.Hour)}},
+		{Window{From: noon.Add(time.Hour)}, Window{From: noon.Add(time.Hour), Until: day.Until}},
 	} {
-		if got, again := day.And(tt.other), tt.other.And(day); got != tt.want || again != tt.want {
+		if got, again := day.and(tt.other), tt.other.and(day); got != tt.want || again != tt.want {
 			t.Errorf("%s and %s: got %s and %s, want %s", day, tt.other, got, again, tt.want)
 		}
 	}

@@ -7,22 +7,23 @@ import (
 	"strings"
 )
 
-// GitHubIssuer vouches for the workflows of github.com in certificates of the
-// public Sigstore instance and of GitHub's own.
+// GitHubIssuer is the OIDC issuer of workflows on github.com, as certificates of the
+// public Sigstore instance and of GitHub's own instance name it.
 const GitHubIssuer = "https://token.actions.githubusercontent.com"
 
-// Workflow is a GitHub Actions workflow as certificates name it:
+// Workflow identifies a GitHub Actions workflow, as certificates name it:
 //
 //	https://github.com/OWNER/REPO/.github/workflows/FILE@REF
 type Workflow struct {
 	Repository string // https://github.com/OWNER/REPO
 	Path       string // .github/workflows/FILE
-	Ref        string // full ref; in a builder id that is demanded, it may be missing
+	Ref        string // full ref, such as refs/tags/v1.2.3; may be empty in a builder id of a policy
 }
 
 var workflowRE = regexp.MustCompile(`^(https://github\.com/[A-Za-z0-9](?:[A-Za-z0-9-]*)/[A-Za-z0-9._-]+)/(\.github/workflows/[A-Za-z0-9._-]+\.ya?ml)(?:@(refs/[^\s@]+))?$`)
 
-// ParseWorkflow reads a workflow's address. Nothing else is a workflow.
+// ParseWorkflow reads the address of a workflow, with or without @REF, and fails for
+// any other text.
 func ParseWorkflow(id string) (Workflow, error) {
 	m := workflowRE.FindStringSubmatch(id)
 	if m == nil {
@@ -31,9 +32,10 @@ func ParseWorkflow(id string) (Workflow, error) {
 	return Workflow{Repository: m[1], Path: m[2], Ref: m[3]}, nil
 }
 
-// ID is the workflow whatever its version: all that stands before the ref.
+// ID returns the address of the workflow without @REF.
 func (w Workflow) ID() string { return w.Repository + "/" + w.Path }
 
+// String returns the address of the workflow, as ParseWorkflow reads it.
 func (w Workflow) String() string {
 	if w.Ref == "" {
 		return w.ID()
@@ -43,37 +45,35 @@ func (w Workflow) String() string {
 
 var versionTag = regexp.MustCompile(`^refs/tags/v[0-9]+\.[0-9]+\.[0-9]+$`)
 
-// IsVersion says whether the workflow is one of a version's tag, as in
-// refs/tags/v1.2.3. What a branch holds changes with every push to it.
-func (w Workflow) IsVersion() bool { return versionTag.MatchString(w.Ref) }
+// isVersion reports whether the ref is a version tag, such as refs/tags/v1.2.3. A
+// branch does not identify a version: its content changes with each push.
+func (w Workflow) isVersion() bool { return versionTag.MatchString(w.Ref) }
 
-// PublicBuilder is a builder that any repository on GitHub may call, isolated
-// from what it builds, and the SLSA Build level it is believed for.
+// PublicBuilder is a builder on GitHub whose provenance is trusted, and the SLSA
+// Build level it is trusted for. It is a reusable workflow that any repository may
+// call, isolated from the build; or a workflow that a caller of TrustedBuilder named.
 type PublicBuilder struct {
-	Workflow   string   // without a ref; believed at version tags alone
-	Level      int      // SLSA Build level
-	BuildTypes []string // what its provenance may be of
+	Workflow   string   // address without @REF
+	Level      int      // SLSA Build level, 1 to 3
+	BuildTypes []string // the build types that its provenance may have
 }
 
+const generator = "https://github.com/slsa-framework/slsa-github-generator"
+
+// Build types of builders on GitHub.
 const (
-	generator = "https://github.com/slsa-framework/slsa-github-generator"
-	// BuildTypeActions is GitHub's for Artifact Attestations, BuildTypeActionsOld
-	// the one before (and npm's).
-	BuildTypeActions    = "https://actions.github.io/buildtypes/workflow/v1"
-	BuildTypeActionsOld = "https://slsa-framework.github.io/github-actions-buildtypes/workflow/v1"
-	// BuildTypeDelegated is of builders that slsa-github-generator signs for,
-	// BuildTypeContainerBased of its own that runs a command in an image.
-	BuildTypeDelegated      = generator + "/delegator-generic@v0"
-	BuildTypeContainerBased = "https://slsa.dev/container-based-build/v0.1?draft"
-	// BuildTypeGenerator… are of slsa-github-generator's with SLSA v0.2.
-	BuildTypeGeneratorContainer = generator + "/container@v1"
-	BuildTypeGeneratorGeneric   = generator + "/generic@v1"
-	BuildTypeGeneratorGo        = generator + "/go@v1"
+	BuildTypeActions            = "https://actions.github.io/buildtypes/workflow/v1"                       // GitHub Artifact Attestations
+	BuildTypeActionsOld         = "https://slsa-framework.github.io/github-actions-buildtypes/workflow/v1" // the build type before that, and npm's
+	BuildTypeDelegated          = generator + "/delegator-generic@v0"                                      // builders for which slsa-github-generator signs
+	BuildTypeContainerBased     = "https://slsa.dev/container-based-build/v0.1?draft"                      // slsa-github-generator, runs a command in an image
+	BuildTypeGeneratorContainer = generator + "/container@v1"                                              // slsa-github-generator, SLSA v0.2
+	BuildTypeGeneratorGeneric   = generator + "/generic@v1"                                                // slsa-github-generator, SLSA v0.2
+	BuildTypeGeneratorGo        = generator + "/go@v1"                                                     // slsa-github-generator, SLSA v0.2
 )
 
-// publicBuilders is who is believed without being named, each pinned by its
-// exact path. Level 3 have those whose makers keep the signing apart from what
-// they run for others, and say how.
+// publicBuilders lists the builders that are trusted without being named by a
+// policy, each identified by its exact path. A builder has level 3 if its authors
+// isolate signing from the build of the caller, and document how.
 var publicBuilders = []PublicBuilder{
 	{generator + "/.github/workflows/generator_container_slsa3.yml", 3, []string{BuildTypeGeneratorContainer}},
 	{generator + "/.github/workflows/generator_generic_slsa3.yml", 3, []string{BuildTypeGeneratorGeneric}},
@@ -86,32 +86,30 @@ var publicBuilders = []PublicBuilder{
 	{"https://github.com/bazel-contrib/publish-to-bcr/.github/workflows/publish.yaml", 2, []string{BuildTypeActions}},
 }
 
-// delegators sign for builders whose name they checked and put into the
-// provenance, which is why the certificate names them and not the builder.
+// delegators lists the workflows that sign for other builders. They check the name of
+// the builder and write it into the provenance; the certificate names the delegator.
 var delegators = []string{
 	generator + "/.github/workflows/delegator_generic_slsa3.yml",
 	generator + "/.github/workflows/delegator_lowperms-generic_slsa3.yml",
 }
 
-// Delegates says whether the workflow signs for other builders, and is believed
-// about which.
-func (w Workflow) Delegates() bool { return slices.Contains(delegators, w.ID()) && w.IsVersion() }
+// Delegates reports whether the workflow may sign for other builders: its provenance
+// names the builder, and is trusted to name the right one.
+func (w Workflow) Delegates() bool { return slices.Contains(delegators, w.ID()) && w.isVersion() }
 
-// PublicBuilders lists them.
-func PublicBuilders() []PublicBuilder { return slices.Clone(publicBuilders) }
-
-// Believe says for which level the workflow may sign provenance of a build of
-// source, a repository's canonical address, that was started at sourceRef:
+// TrustedBuilder returns the builder that the workflow is, if its signature under
+// provenance is trusted. Source is the canonical address of the repository that was
+// built, sourceRef the full ref at which the build started. The workflow is trusted
 //
-//   - where builders are demanded, it must be one of them, at the ref named
-//     there or, without one, at a version tag;
-//   - else it must be a public builder at a version tag,
-//   - or a workflow of the source repository itself at the ref that was built,
-//     provided that ownWorkflows says that the source was demanded by name.
+//   - if demanded is not empty: if demanded contains its address with @REF, or its
+//     address without @REF and it ran at a version tag;
+//   - otherwise: if it is a public builder and ran at a version tag,
+//   - or if ownWorkflows is true, it is a workflow of the source repository, and it
+//     ran at sourceRef. Set ownWorkflows only if the policy names the source.
 //
-// A workflow in none of these tables is believed for level 2, which is what a
-// hosted workflow reaches that may run anything of its caller's.
-func (w Workflow) Believe(demanded []string, source, sourceRef string, ownWorkflows bool) (PublicBuilder, error) {
+// Other workflows than public builders have level 2: that is the most for a hosted
+// workflow whose signing is not isolated from its steps.
+func (w Workflow) TrustedBuilder(demanded []string, source, sourceRef string, ownWorkflows bool) (PublicBuilder, error) {
 	b := PublicBuilder{Workflow: w.ID(), Level: 2, BuildTypes: []string{BuildTypeActions, BuildTypeActionsOld}}
 	for _, p := range publicBuilders {
 		if p.Workflow == w.ID() {
@@ -130,20 +128,20 @@ func (w Workflow) Believe(demanded []string, source, sourceRef string, ownWorkfl
 		}
 	case ownWorkflows && w.Repository == source && !public:
 		if w.Ref != sourceRef {
-			return PublicBuilder{}, fmt.Errorf("signer: got the workflow of %q, want that of the ref that was built, %q", w.Ref, sourceRef)
+			return PublicBuilder{}, fmt.Errorf("signer: got a workflow at %q, want the ref that was built, %q", w.Ref, sourceRef)
 		}
 		return b, nil
 	case !public:
-		return PublicBuilder{}, fmt.Errorf("signer: got %q, which is neither a known builder nor a workflow of the source repository demanded: say which one to accept", w)
+		return PublicBuilder{}, fmt.Errorf("signer: got %q, which is neither a known builder nor a workflow of the required source repository: say which one to accept", w)
 	}
-	if !w.IsVersion() {
-		return PublicBuilder{}, fmt.Errorf("signer: got %q at %q, want a version tag, as in refs/tags/v1.2.3", w.ID(), w.Ref)
+	if !w.isVersion() {
+		return PublicBuilder{}, fmt.Errorf("signer: got %q at %q, want a version tag such as refs/tags/v1.2.3", w.ID(), w.Ref)
 	}
 	return b, nil
 }
 
-// CheckBuilderID fails unless id names a builder of a platform, a workflow with
-// or without its ref, or a pipeline.
+// CheckBuilderID fails unless id has the form of a builder id: ISSUER/builders/NAME,
+// the address of a Workflow with or without @REF, or the address of a Pipeline.
 func CheckBuilderID(id string) error {
 	if _, err := ParsePipeline(id); err == nil {
 		return nil

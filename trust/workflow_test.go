@@ -8,10 +8,10 @@ import (
 func TestParseWorkflow(t *testing.T) {
 	const id = "https://github.com/org/repo.x/.github/workflows/build-it_1.yml"
 	w, err := ParseWorkflow(id + "@refs/tags/v1.2.3")
-	if err != nil || w.Repository != "https://github.com/org/repo.x" || w.ID() != id || w.Ref != "refs/tags/v1.2.3" || w.String() != id+"@refs/tags/v1.2.3" || !w.IsVersion() {
+	if err != nil || w.Repository != "https://github.com/org/repo.x" || w.ID() != id || w.Ref != "refs/tags/v1.2.3" || w.String() != id+"@refs/tags/v1.2.3" || !w.isVersion() {
 		t.Errorf("got %+v, %v", w, err)
 	}
-	if w, err := ParseWorkflow(id); err != nil || w.Ref != "" || w.String() != id || w.IsVersion() {
+	if w, err := ParseWorkflow(id); err != nil || w.Ref != "" || w.String() != id || w.isVersion() {
 		t.Errorf("without a ref: got %+v, %v", w, err)
 	}
 	for _, bad := range []string{
@@ -25,26 +25,26 @@ func TestParseWorkflow(t *testing.T) {
 		}
 	}
 	for _, ref := range []string{"refs/heads/v1.2.3", "refs/tags/v1.2", "refs/tags/v1.2.3-rc.1", "refs/tags/1.2.3", "refs/tags/v1.2.3x", "refs/tags/x/v1.2.3", "refs/heads/refs/tags/v1.2.3"} {
-		if w := (Workflow{Ref: ref}); w.IsVersion() {
-			t.Errorf("%s: taken for a version's tag", ref)
+		if w := (Workflow{Ref: ref}); w.isVersion() {
+			t.Errorf("%s: accepted as a version tag", ref)
 		}
 	}
 }
 
 func TestPublicBuilders(t *testing.T) {
 	seen := map[string]bool{}
-	for _, b := range PublicBuilders() {
+	for _, b := range publicBuilders {
 		w, err := ParseWorkflow(b.Workflow)
 		if err != nil || w.Ref != "" || b.Level < 1 || b.Level > 3 || len(b.BuildTypes) == 0 || seen[b.Workflow] {
 			t.Errorf("%+v: %v", b, err)
 		}
 		seen[b.Workflow] = true
 		for _, w.Ref = range []string{"refs/heads/main", "refs/tags/v1", "refs/pull/1/merge", ""} {
-			if _, err := w.Believe(nil, "https://github.com/team/app", "refs/heads/main", true); err == nil {
-				t.Errorf("%s is believed", w)
+			if _, err := w.TrustedBuilder(nil, "https://github.com/team/app", "refs/heads/main", true); err == nil {
+				t.Errorf("%s is trusted", w)
 			}
-			if _, err := w.Believe([]string{b.Workflow}, "https://github.com/team/app", "refs/heads/main", true); err == nil && w.Ref != "" {
-				t.Errorf("%s is believed where its path is demanded", w)
+			if _, err := w.TrustedBuilder([]string{b.Workflow}, "https://github.com/team/app", "refs/heads/main", true); err == nil && w.Ref != "" {
+				t.Errorf("%s is trusted because its path is demanded", w)
 			}
 		}
 	}

@@ -156,14 +156,14 @@ func (c *check) levelByPolicy(b *build, names ...string) {
 func (c *check) trustWorkflow(by provenance.Origin, d *provenance.Document) (trust.PublicBuilder, error) {
 	demanded := c.opts.Policy.Provenance()
 	if d == nil || !by.Workflow.Delegates() {
-		return by.Workflow.Believe(demanded.Builders, by.Source, by.Ref, demanded.Source.Names(by.Source))
+		return by.Workflow.TrustedBuilder(demanded.Builders, by.Source, by.Ref, demanded.Source.Names(by.Source))
 	}
 	workflow, err := by.Builder(d)
 	if err != nil {
 		return trust.PublicBuilder{}, err
 	}
 	// No repository is its own builder by a name in somebody's provenance.
-	b, err := workflow.Believe(demanded.Builders, by.Source, by.Ref, false)
+	b, err := workflow.TrustedBuilder(demanded.Builders, by.Source, by.Ref, false)
 	b.BuildTypes = []string{trust.BuildTypeDelegated}
 	return b, err
 }
@@ -217,7 +217,7 @@ func (c *check) namedBuild(b *bundle.Bundle, p *proof) (*build, error) {
 			return nil, fmt.Errorf("signer: %q signs for other builders: name the builder, and no signer", by.Workflow)
 		}
 		// The signer was compared whole, with its ref.
-		trusted, err := by.Workflow.Believe([]string{by.Workflow.String()}, by.Source, by.Ref, false)
+		trusted, err := by.Workflow.TrustedBuilder([]string{by.Workflow.String()}, by.Source, by.Ref, false)
 		if err != nil {
 			return nil, err
 		}

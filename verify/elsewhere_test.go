@@ -316,7 +316,7 @@ func TestWorkflow(t *testing.T) {
 		"any source":           {func(w *workflow) { w.demand = policy.Document{AnySource: true} }, "say which one to accept"},
 		"own at another ref": {func(w *workflow) {
 			signedBy(w, "https://github.com/team/app/.github/workflows/release.yml@refs/heads/evil")
-		}, "want that of the ref that was built"},
+		}, "want the ref that was built"},
 		"shared":              {func(w *workflow) { signedBy(w, shared+"@refs/tags/v1.0.0") }, "say which one to accept"},
 		"shared, demanded":    {func(w *workflow) { signedBy(w, shared+"@refs/tags/v1.0.0"); w.demand.Builders = []string{shared} }, ""},
 		"shared, of a branch": {func(w *workflow) { signedBy(w, shared+"@refs/heads/main"); w.demand.Builders = []string{shared} }, "want a version tag"},

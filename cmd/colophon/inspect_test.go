@@ -18,7 +18,7 @@ func TestInspectCommand(t *testing.T) {
 
 	out := s.run(exitOK, inspect(), "├─ linux/amd64  sha256:", "├─ linux/arm64  sha256:", "└─ attached: 4", "├─ signature  sha256:",
 		attest.PredicateSLSA1, "signer  http://127.0.0.1:8080/builders/", "log     entry ", "none of this was verified", "colophon verify")
-	for _, r := range []string{"no SLSA Build level", "provenance exists           this machine believes no platform yet"} {
+	for _, r := range []string{"no SLSA Build level", "provenance exists           this machine has no trust root yet"} {
 		if !strings.Contains(out, r) {
 			t.Errorf("got\n%s\nwant %q in it", out, r)
 		}

@@ -98,7 +98,7 @@ func TestVerifyCommand(t *testing.T) {
 	s.run(exitUsage, verify("--source", "x"), "source")
 	s.run(exitUsage, verify("--source", "git.example.com/team/app", "--any-source"), "any-source")
 	s.run(exitUsage, verify("--nonsense"), "nonsense")
-	s.run(exitUndecided, right, "believes no platform", "trust add")
+	s.run(exitUndecided, right, "no trust root yet", "trust add")
 	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"}, "trusted")
 	s.run(exitOK, right, "  ✓ image       linux/amd64, linux/arm64; the registry serves these bytes\n", "\naccepted\n")
 	s.run(exitRejected, verify("--source", "git.example.com/team/other"), "✗ provenance", "\nrejected\n")
@@ -139,7 +139,7 @@ func TestTrustCommand(t *testing.T) {
 	fingerprint := s.p.Root().Fingerprint
 
 	s.run(exitUsage, []string{"trust", "add", srv.URL}, "sha256:", "cannot ask you to confirm", "--yes")
-	s.run(exitOK, []string{"trust", "list"}, "believes no platform")
+	s.run(exitOK, []string{"trust", "list"}, "no trust root yet")
 	s.run(exitRejected, []string{"trust", "add", srv.URL, "--fingerprint", "sha256:00"}, "expected fingerprint \"sha256:00\"")
 	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes"}, srv.URL, prooftest.Builder+", Build L2")
 	served = append(served, '\n')

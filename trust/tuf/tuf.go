@@ -1,6 +1,10 @@
-// Package tuf asks TUF repositories (TUF specification 1.0, section 5) for trust
-// roots. It is the one part of trust that needs a network, and verification
-// never calls it.
+// Package tuf downloads trust roots from TUF repositories, and refreshes them, with
+// the client workflow of the TUF specification 1.0, section 5.
+//
+// Add needs the repository's root metadata, which the caller got from somewhere
+// else, or from Known. The result is a trust.Root that contains all TUF metadata:
+// keep it in a trust.Store. Verification uses that copy and never calls this
+// package.
 package tuf
 
 import (
@@ -24,8 +28,8 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// Known returns the root metadata that is built in for a repository: of the
-// public Sigstore instance alone. Nil: there is none.
+// Known returns the built-in root metadata of the repository with this URL, or nil.
+// Only that of the public Sigstore instance is built in.
 func Known(repository string) []byte {
 	if strings.TrimSuffix(repository, "/") == tuf.DefaultMirror {
 		return tuf.DefaultRoot()
@@ -33,29 +37,34 @@ func Known(repository string) []byte {
 	return nil
 }
 
-// Add asks the repository at a URL, whose root metadata the caller got another
-// way, for a trust root.
+// Add downloads the trust root of the repository with this URL. Root is the root
+// metadata that the caller trusts for it (root.json of any version). The repository
+// must be served over https, or on loopback. A trust document must belong to the
+// host that serves it.
 func Add(ctx context.Context, repository string, root []byte) (*trust.Root, error) {
-	return ask(ctx, &trust.Repository{URL: strings.TrimSuffix(repository, "/"), Roots: [][]byte{root}})
+	return download(ctx, &trust.Repository{URL: strings.TrimSuffix(repository, "/"), Roots: [][]byte{root}})
 }
 
-// Refresh asks again. The answer may not be older than what r has, is held to
-// the root metadata that r was led to from the pinned one, and speaks for whom r
-// does: a platform that became a plain Sigstore root could vouch for builders
-// that nobody believed it for.
+// Refresh downloads the trust root of r.Repository again; r must come from Add,
+// Refresh or a trust.Store, with a Repository that is not nil. Refresh fails if the
+// repository's metadata is older than that of r, if r's root metadata did not sign
+// the new root metadata, and if the new trust root is of another platform. A
+// platform may not turn into a plain trusted root either: verifiers would then trust
+// builders that the platform's trust document does not name.
 func Refresh(ctx context.Context, r *trust.Root) (*trust.Root, error) {
-	next, err := ask(ctx, r.Repository)
+	next, err := download(ctx, r.Repository)
 	if err == nil && next.URL != r.URL {
-		return nil, fmt.Errorf("TUF repository %s: the trust root there is of %q now, and was of %q: remove it, and add it again", r.Repository.URL, next.URL, r.URL)
+		return nil, fmt.Errorf("TUF repository %s: platform of the trust root: got %q, want %q: remove the trust root and add it again if this is intended", r.Repository.URL, next.URL, r.URL)
 	}
 	return next, err
 }
 
-func ask(ctx context.Context, old *trust.Repository) (*trust.Root, error) {
+// download runs the TUF client workflow, starting from the newest metadata in old.
+func download(ctx context.Context, old *trust.Repository) (*trust.Root, error) {
 	fail := func(err error) (*trust.Root, error) { return nil, fmt.Errorf("TUF repository %s: %w", old.URL, err) }
 	u, err := url.Parse(old.URL)
 	if err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return fail(errors.New("not a URL to fetch from"))
+		return fail(errors.New("the URL is malformed, or has a user, query or fragment"))
 	}
 	origin := u.Scheme + "://" + u.Host
 	if err := trust.CheckOrigin(origin); err != nil {
@@ -66,7 +75,7 @@ func ask(ctx context.Context, old *trust.Repository) (*trust.Root, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	// What was seen before is what the library holds a rollback against.
+	// The library compares these files with the download to detect a rollback.
 	for name, data := range map[string][]byte{metadata.TIMESTAMP: old.Timestamp, metadata.SNAPSHOT: old.Snapshot, metadata.TARGETS: old.Targets} {
 		if len(data) > 0 {
 			if err := os.WriteFile(filepath.Join(dir, name+".json"), data, 0o600); err != nil {
@@ -107,43 +116,45 @@ func ask(ctx context.Context, old *trust.Repository) (*trust.Root, error) {
 	if r.URL != "" && r.URL != origin {
 		return fail(fmt.Errorf("trust document is of another platform: got %q, want %q", r.URL, origin))
 	}
-	if r.Stale(time.Now()) { // the library refuses such metadata; this is for the day it does not
-		return fail(fmt.Errorf("its metadata expired %s", r.Expires.Format(time.RFC3339)))
+	if r.Stale(time.Now()) { // the library should have refused it
+		return fail(fmt.Errorf("the metadata expired at %s", r.Expires.Format(time.RFC3339)))
 	}
 	return r, nil
 }
 
-// target fetches the trust root.
+// target downloads the trust root.
 func (f *fetcher) target(client *updater.Updater, into *trust.Repository) error {
 	listed := client.GetTopLevelTargets()
-	for _, name := range trust.Targets {
+	for _, name := range trust.Targets() {
 		info := listed[name]
 		if info == nil {
 			continue
 		}
 		if info.Length > limits.TrustRoot {
-			return fmt.Errorf("%s has %d bytes, at most %d are taken", name, info.Length, limits.TrustRoot)
+			return fmt.Errorf("%s: got %d bytes, want at most %d", name, info.Length, limits.TrustRoot)
 		}
 		_, data, err := client.DownloadTarget(info, "", "")
 		into.Target, into.Content = name, data
 		return err
 	}
-	return fmt.Errorf("it has none of the targets %q", trust.Targets)
+	return fmt.Errorf("it has none of the targets %q", trust.Targets())
 }
 
-// fetcher is the library's way out. It keeps each root metadata that it brought.
+// fetcher makes the HTTP requests of the TUF library, and keeps the root metadata that
+// it downloads.
 type fetcher struct {
 	ctx   context.Context
 	roots [][]byte
 }
 
-// DownloadFile implements go-tuf's Fetcher. The time is bounded by the context.
+// DownloadFile implements go-tuf's Fetcher. Its timeout is that of the context.
 func (f *fetcher) DownloadFile(from string, most int64, _ time.Duration) ([]byte, error) {
 	req, err := http.NewRequestWithContext(f.ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return nil, err
 	}
-	// Metadata is signed, but a redirect could have this machine ask others.
+	// Metadata is signed, but a redirect could make this machine send requests to
+	// hosts inside its network.
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("redirects are not followed") }}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -154,7 +165,7 @@ func (f *fetcher) DownloadFile(from string, most int64, _ time.Duration) ([]byte
 		return nil, &metadata.ErrDownloadHTTP{StatusCode: resp.StatusCode, URL: from}
 	}
 	data, err := strict.Read(resp.Body, int(most))
-	if err == nil && strings.HasSuffix(req.URL.Path, ".root.json") { // N.root.json; no other role ends so
+	if err == nil && strings.HasSuffix(req.URL.Path, ".root.json") { // N.root.json; no other file name ends like this
 		f.roots = append(f.roots, data)
 	}
 	return data, err

@@ -141,7 +141,9 @@ func (r *repo) document(p *prooftest.Platform) []byte {
 
 func (r *repo) pinned() []byte { return r.files["1.root.json"] }
 
-func TestFollow(t *testing.T) {
+// Add a repository, keep the trust root in a store, and refresh it after the
+// repository changed its keys and its trust root.
+func TestAddAndRefresh(t *testing.T) {
 	p := prooftest.New(t)
 	r := newRepo(t)
 	until := time.Now().UTC().Truncate(time.Second).Add(soon)
@@ -176,7 +178,7 @@ func TestFollow(t *testing.T) {
 		t.Errorf("got %s of %s until %s by %d roots", again.Pin(), again.URL, again.Expires, len(again.Repository.Roots))
 	}
 	must(t, store.Add(again))
-	if err := store.Add(got); err == nil || !strings.Contains(err.Error(), "is here already") {
+	if err := store.Add(got); err == nil || !strings.Contains(err.Error(), "already has version") {
 		t.Errorf("an older one, from a stick: got %v", err)
 	}
 	if loaded, err = store.Load(); err != nil || len(loaded) != 1 || loaded[0].Fingerprint != again.Fingerprint {
@@ -199,7 +201,7 @@ func TestHostileRepositories(t *testing.T) {
 		}, "root"},
 		{"expired timestamp", func(r *repo) { r.publish(time.Now().Add(-time.Hour), r.good(p)) }, "expired"},
 		{"older than was seen", func(r *repo) { r.version = 0; r.publish(until, r.good(p)) }, "version"},
-		{"a plain root in the place of a platform", func(r *repo) { r.publish(until, map[string][]byte{"trusted_root.json": p.TrustedRoot()}) }, `is of "" now`},
+		{"a plain root in the place of a platform", func(r *repo) { r.publish(until, map[string][]byte{"trusted_root.json": p.TrustedRoot()}) }, `platform of the trust root: got ""`},
 		{"another platform", func(r *repo) { r.publish(until, map[string][]byte{"colophon.json": p.Document()}) }, "of another platform"},
 		{"another target", func(r *repo) {
 			for name := range r.files {
@@ -257,7 +259,7 @@ func TestHostileRepositories(t *testing.T) {
 	})
 }
 
-// Whatever is changed in a file of the store, it is not believed.
+// A file of the store that was changed in any way is refused.
 func TestTamperedStore(t *testing.T) {
 	r := newRepo(t)
 	r.publish(time.Now().Add(soon), r.good(prooftest.New(t)))
@@ -285,7 +287,7 @@ func TestTamperedStore(t *testing.T) {
 		raw, err := json.Marshal(bent)
 		must(t, err)
 		if _, err := trust.Parse(raw); err == nil {
-			t.Errorf("%s: it was believed", name)
+			t.Errorf("%s: it was accepted", name)
 		}
 	}
 	// Whole, but not what was pinned.

@@ -18,7 +18,8 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 )
 
-// family is a root, an intermediate and a leaf, each to be bent before it is made.
+// family is a root, an intermediate and a leaf; tests change the templates before
+// make.
 type family struct {
 	t                          *testing.T
 	root, between, leaf        *x509.Certificate
@@ -26,7 +27,7 @@ type family struct {
 	spoil                      bool // change one byte of the intermediate's signature
 }
 
-// noon is now, because timestamps say when they were made.
+// noon is now, because the library puts the current time into timestamps.
 var noon = time.Now().Truncate(time.Second).UTC()
 
 func newFamily(t *testing.T, usage x509.ExtKeyUsage) *family {
@@ -77,12 +78,12 @@ func (f *family) make() {
 	f.leaf = sign(f.leaf, betweenTemplate, f.owner, f.betweenKey)
 }
 
-// kin are the ways that a chain can be wrong above its leaf, or right in a way
-// that depends on the leaf.
-var kin = map[string]struct {
+// chains are the ways in which a chain can be wrong above its leaf, or valid
+// depending on the leaf.
+var chains = map[string]struct {
 	bend   func(*family)
-	proved bool // the upper part is remembered
-	good   bool // accepted at noon
+	proved bool // the part above the leaf is verified once
+	good   bool // the leaf is accepted at noon
 }{
 	"as it should be":             {func(*family) {}, true, true},
 	"one byte of a signature":     {func(f *family) { f.spoil = true }, false, false},
@@ -107,10 +108,9 @@ var kin = map[string]struct {
 	"never valid together":          {func(f *family) { f.between.NotAfter = noon.Add(-time.Minute); f.root.NotBefore = noon }, false, false},
 }
 
-// TestAuthorityAsTheWholeChain: whatever the shortcut answers, the whole chain
-// answers, too.
+// The answers of an authority are those of a verification of the whole chain.
 func TestAuthorityAsTheWholeChain(t *testing.T) {
-	for name, tt := range kin {
+	for name, tt := range chains {
 		f := newFamily(t, x509.ExtKeyUsageCodeSigning)
 		tt.bend(f)
 		f.make()
@@ -134,25 +134,25 @@ func TestAuthorityAsTheWholeChain(t *testing.T) {
 	}
 }
 
-// newLeafOf is a leaf in the intermediate's name that another key signed.
+// newLeafOf returns a leaf that names the intermediate, but that another key signed.
 func newLeafOf(f *family) *x509.Certificate {
 	other := newFamily(f.t, x509.ExtKeyUsageCodeSigning)
 	other.make()
 	return other.leaf
 }
 
-// TestClockAsTheWholeChain is TestAuthorityAsTheWholeChain for timestamps.
-func TestClockAsTheWholeChain(t *testing.T) {
+// The answers of a timestamp authority are those of a verification of the whole chain.
+func TestTimestampsAsTheWholeChain(t *testing.T) {
 	signature := []byte("a signature")
-	for name, tt := range kin {
+	for name, tt := range chains {
 		if name == "root for these names" || name == "intermediate that is no CA" || name == "root that allows none below" {
-			continue // a chain that is proved from its leaf needs no care for these
+			continue // for timestamps, verifyChain starts at the leaf and checks these, too
 		}
 		f := newFamily(t, x509.ExtKeyUsageTimeStamping)
 		tt.bend(f)
 		f.make()
 		whole := &root.SigstoreTimestampingAuthority{Root: f.root, Intermediates: []*x509.Certificate{f.between}, Leaf: f.leaf, ValidityPeriodStart: noon.Add(-90 * time.Minute), ValidityPeriodEnd: noon.Add(90 * time.Minute)}
-		c := newClock(whole)
+		c := newTimestampAuthority(whole)
 		if got := c.above() != nil; got != tt.proved {
 			t.Errorf("%s: upper part proved: got %v, want %v", name, got, tt.proved)
 		}

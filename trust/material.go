@@ -11,18 +11,19 @@ import (
 	"github.com/sigstore/timestamp-authority/v2/pkg/verification"
 )
 
-// material is a trusted root whose authorities prove the upper part of their
-// chains once. What a root, an intermediate and a clock signed of each other
-// depends on nothing but themselves, and is most of the time that a bundle
-// takes. It is remembered beside the very certificates that it is about, so
-// that no other root can be answered from it.
+// material is a trusted root that verifies the certificates of its own authorities
+// once, and not again for each bundle. Whether a root certificate signed an
+// intermediate, or an intermediate a timestamp authority's certificate, does not
+// depend on the bundle, and takes most of the time of its verification. The result
+// is kept in the struct of the same authority, so that no other trusted root can
+// use it.
 type material struct {
 	*root.TrustedRoot
 	authorities []root.CertificateAuthority
-	clocks      []root.TimestampingAuthority
+	timestamps  []root.TimestampingAuthority
 }
 
-func anchor(tr *root.TrustedRoot) *material {
+func newMaterial(tr *root.TrustedRoot) *material {
 	m := &material{TrustedRoot: tr}
 	for _, ca := range tr.FulcioCertificateAuthorities() {
 		if f, ok := ca.(*root.FulcioCertificateAuthority); ok {
@@ -32,9 +33,9 @@ func anchor(tr *root.TrustedRoot) *material {
 	}
 	for _, tsa := range tr.TimestampingAuthorities() {
 		if s, ok := tsa.(*root.SigstoreTimestampingAuthority); ok {
-			tsa = newClock(s)
+			tsa = newTimestampAuthority(s)
 		}
-		m.clocks = append(m.clocks, tsa)
+		m.timestamps = append(m.timestamps, tsa)
 	}
 	return m
 }
@@ -43,11 +44,12 @@ func anchor(tr *root.TrustedRoot) *material {
 func (m *material) FulcioCertificateAuthorities() []root.CertificateAuthority { return m.authorities }
 
 // TimestampingAuthorities implements root.TrustedMaterial.
-func (m *material) TimestampingAuthorities() []root.TimestampingAuthority { return m.clocks }
+func (m *material) TimestampingAuthorities() []root.TimestampingAuthority { return m.timestamps }
 
-// ExpiredAuthority returns the time in which m trusts the certificate authority
-// of cert, where that time is all that keeps the authority from vouching for cert
-// at t. Only a trusted root that this package parsed can answer.
+// ExpiredAuthority explains why no certificate authority of m verified cert at t.
+// If m trusts the authority that issued cert, but not at t, it returns the window
+// in which m trusts that authority, and true. It works only for material that this
+// package parsed.
 func ExpiredAuthority(m root.TrustedMaterial, cert *x509.Certificate, t time.Time) (Window, bool) {
 	for _, f := range Authorities(m) {
 		anytime := *f
@@ -59,8 +61,8 @@ func ExpiredAuthority(m root.TrustedMaterial, cert *x509.Certificate, t time.Tim
 	return Window{}, false
 }
 
-// Authorities are the certificate authorities of a trusted root that this
-// package parsed, as they stand in it.
+// Authorities returns the certificate authorities of a trusted root that this
+// package parsed. For other material it returns none.
 func Authorities(m root.TrustedMaterial) []*root.FulcioCertificateAuthority {
 	var all []*root.FulcioCertificateAuthority
 	for _, ca := range m.FulcioCertificateAuthorities() {
@@ -71,22 +73,22 @@ func Authorities(m root.TrustedMaterial) []*root.FulcioCertificateAuthority {
 	return all
 }
 
-// A chain is a path that was verified from its first certificate to the root,
-// and the times at which that holds.
+// chain is a verified path from a certificate to a root certificate.
 type chain struct {
 	path  []*x509.Certificate
-	pool  *x509.CertPool // of the first alone
-	valid Window
+	pool  *x509.CertPool // only path[0]
+	valid Window         // in which all certificates of the path are valid
 }
 
-// prove verifies cert up to anchor. It returns nil where that fails, or would
-// be more than signatures and times.
-func prove(cert, anchor *x509.Certificate, between []*x509.Certificate, usage x509.ExtKeyUsage) *chain {
+// verifyChain verifies cert up to anchor. It returns nil if that fails, or if the
+// result depends on more than signatures and times, such as the names in a
+// certificate that cert signs.
+func verifyChain(cert, anchor *x509.Certificate, between []*x509.Certificate, usage x509.ExtKeyUsage) *chain {
 	c := &chain{valid: CertificateWindow(cert), pool: x509.NewCertPool()}
 	opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{usage}}
 	opts.Roots.AddCert(anchor)
 	for _, b := range append([]*x509.Certificate{anchor}, between...) {
-		c.valid = c.valid.And(CertificateWindow(b))
+		c.valid = c.valid.and(CertificateWindow(b))
 	}
 	for _, b := range between {
 		opts.Intermediates.AddCert(b)
@@ -104,18 +106,19 @@ func prove(cert, anchor *x509.Certificate, between []*x509.Certificate, usage x5
 	return c
 }
 
-// constrained says whether a certificate limits the names of those below it.
+// constrained reports whether a CA certificate limits the names in the certificates
+// below it.
 func constrained(c *x509.Certificate) bool {
 	return c.PermittedDNSDomainsCritical || len(c.PermittedDNSDomains)+len(c.ExcludedDNSDomains)+len(c.PermittedIPRanges)+len(c.ExcludedIPRanges)+
 		len(c.PermittedEmailAddresses)+len(c.ExcludedEmailAddresses)+len(c.PermittedURIDomains)+len(c.ExcludedURIDomains) > 0
 }
 
-func (c *chain) holds(t time.Time) bool { return c != nil && c.valid.Contains(t) }
+func (c *chain) validAt(t time.Time) bool { return c != nil && c.valid.Contains(t) }
 
-// authority is a certificate authority with one intermediate, or without.
+// authority is a certificate authority that verifies its intermediate once.
 type authority struct {
 	*root.FulcioCertificateAuthority
-	above func() *chain // of the intermediate; nil where every certificate has to be verified up to the root
+	above func() *chain // of the intermediate; nil if each certificate must be verified up to the root
 }
 
 func newAuthority(f *root.FulcioCertificateAuthority) *authority {
@@ -124,9 +127,9 @@ func newAuthority(f *root.FulcioCertificateAuthority) *authority {
 			return nil
 		}
 		i := f.Intermediates[0]
-		c := prove(i, f.Root, nil, x509.ExtKeyUsageCodeSigning)
-		// Here the intermediate is verified as if it were a leaf: that it may sign
-		// others, and that the root allows one below it, is not looked at.
+		c := verifyChain(i, f.Root, nil, x509.ExtKeyUsageCodeSigning)
+		// verifyChain treats the intermediate like a leaf. It does not check that the
+		// intermediate may sign certificates, and that the root allows a CA below it.
 		if c == nil || len(c.path) != 2 || !i.BasicConstraintsValid || !i.IsCA || f.Root.MaxPathLen == 0 || bytes.Equal(f.Root.RawSubject, i.RawSubject) {
 			return nil
 		}
@@ -134,11 +137,11 @@ func newAuthority(f *root.FulcioCertificateAuthority) *authority {
 	})}
 }
 
-// Verify implements root.CertificateAuthority, with the answers that the whole
-// chain would get.
+// Verify implements root.CertificateAuthority. Its answers are those of the
+// embedded authority, which verifies the whole chain.
 func (a *authority) Verify(cert *x509.Certificate, t time.Time) ([][]*x509.Certificate, error) {
 	above := a.above()
-	if !above.holds(t) || !bytes.Equal(cert.RawIssuer, above.path[0].RawSubject) || !authorityWindow(a.FulcioCertificateAuthority).Contains(t) {
+	if !above.validAt(t) || !bytes.Equal(cert.RawIssuer, above.path[0].RawSubject) || !authorityWindow(a.FulcioCertificateAuthority).Contains(t) {
 		return a.FulcioCertificateAuthority.Verify(cert, t)
 	}
 	if _, err := cert.Verify(x509.VerifyOptions{CurrentTime: t, Roots: above.pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}); err != nil {
@@ -147,24 +150,25 @@ func (a *authority) Verify(cert *x509.Certificate, t time.Time) ([][]*x509.Certi
 	return [][]*x509.Certificate{{cert, above.path[0], above.path[1]}}, nil
 }
 
-// clock is a timestamping authority whose leaf certificate is known.
-type clock struct {
+// timestampAuthority is a timestamp authority that verifies its own certificate
+// once.
+type timestampAuthority struct {
 	*root.SigstoreTimestampingAuthority
-	above func() *chain // of the leaf
+	above func() *chain // of its certificate; nil if it must be verified for each timestamp
 }
 
-func newClock(s *root.SigstoreTimestampingAuthority) *clock {
-	return &clock{s, sync.OnceValue(func() *chain {
+func newTimestampAuthority(s *root.SigstoreTimestampingAuthority) *timestampAuthority {
+	return &timestampAuthority{s, sync.OnceValue(func() *chain {
 		if s.Leaf == nil || s.Root == nil {
 			return nil
 		}
-		return prove(s.Leaf, s.Root, s.Intermediates, x509.ExtKeyUsageTimeStamping)
+		return verifyChain(s.Leaf, s.Root, s.Intermediates, x509.ExtKeyUsageTimeStamping)
 	})}
 }
 
-// Verify implements root.TimestampingAuthority, with the answers that the whole
-// chain would get.
-func (c *clock) Verify(token, signature []byte) (*root.Timestamp, error) {
+// Verify implements root.TimestampingAuthority. Its answers are those of the
+// embedded authority, which verifies the whole chain.
+func (c *timestampAuthority) Verify(token, signature []byte) (*root.Timestamp, error) {
 	above := c.above()
 	if above == nil {
 		return c.SigstoreTimestampingAuthority.Verify(token, signature)
@@ -173,15 +177,15 @@ func (c *clock) Verify(token, signature []byte) (*root.Timestamp, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !above.holds(ts.Time) || !timestamperWindow(c.SigstoreTimestampingAuthority).Contains(ts.Time) {
+	if !above.validAt(ts.Time) || !timestampAuthorityWindow(c.SigstoreTimestampingAuthority).Contains(ts.Time) {
 		return c.SigstoreTimestampingAuthority.Verify(token, signature)
 	}
 	return &root.Timestamp{Time: ts.Time, URI: c.URI}, nil
 }
 
-// Until is the first moment after at when something in r stops being valid: a
-// period of a certificate authority, timestamp authority or log, one of their
-// certificates, or the metadata that r came with. Zero: nothing ever does.
+// Until returns the first time after at when something in r stops being valid: the
+// validity period of a certificate authority, a timestamp authority or a log, one
+// of their certificates, or the TUF metadata of r. Zero means never.
 func (r *Root) Until(at time.Time) time.Time {
 	var first time.Time
 	end := func(w Window) {
@@ -202,8 +206,8 @@ func (r *Root) Until(at time.Time) time.Time {
 		certificates(append([]*x509.Certificate{f.Root}, f.Intermediates...)...)
 	}
 	for _, tsa := range r.Material.TimestampingAuthorities() {
-		if c, ok := tsa.(*clock); ok {
-			end(timestamperWindow(c.SigstoreTimestampingAuthority))
+		if c, ok := tsa.(*timestampAuthority); ok {
+			end(timestampAuthorityWindow(c.SigstoreTimestampingAuthority))
 			certificates(append([]*x509.Certificate{c.Root, c.Leaf}, c.Intermediates...)...)
 		}
 	}
