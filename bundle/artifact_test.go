@@ -34,7 +34,7 @@ var beacon = bundle.Signer{
 	Issuer:   "https://token.actions.githubusercontent.com",
 }
 
-// exhibit is one bundle about one content, and who should have signed it.
+// exhibit is a bundle, the content it is about, and the expected signer.
 type exhibit struct {
 	bundle, root, content []byte
 	signer                bundle.Signer
@@ -64,7 +64,7 @@ func openCase(t testing.TB, name, root string) exhibit {
 	return exhibit{bundle: read(t, cases+name+"/bundle.sigstore.json"), root: read(t, root), content: read(t, cases+"a.txt"), signer: beacon, now: time.Now()}
 }
 
-// TestArtifactAttacks bends one thing about a good bundle.
+// Each case changes one thing about a valid bundle or its verification.
 func TestArtifactAttacks(t *testing.T) {
 	rekor2 := cases + "rekor2-happy-path/trusted_root.json"
 	swap := func(in []byte, old, new string) []byte {
@@ -101,7 +101,7 @@ func TestArtifactAttacks(t *testing.T) {
 		}, "the log's key is trusted"},
 		"another kind beside the body": {openCase(t, "happy-path-v0.3", publicRoot), func(x *exhibit) {
 			x.bundle = swap(x.bundle, `"0.0.1"`, `"0.0.2"`)
-		}, "kind: the body says"},
+		}, "want [\"hashedrekord\" \"0.0.2\"]"},
 		"another key": {openCase(t, "managed-key-happy-path", publicRoot), func(x *exhibit) {
 			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 			if err != nil {
@@ -112,7 +112,7 @@ func TestArtifactAttacks(t *testing.T) {
 		"a key where a certificate signed": {openCase(t, "happy-path-v0.3", publicRoot), func(x *exhibit) {
 			x.signer = bundle.Signer{Key: publicKey(t)}
 		}, "a key was expected"},
-		"a certificate where a key signed": {openCase(t, "managed-key-happy-path", publicRoot), func(*exhibit) {}, "a key was expected"},
+		"a certificate where a key signed": {openCase(t, "managed-key-happy-path", publicRoot), func(*exhibit) {}, "a certificate was expected"},
 		"nobody":                           {openCase(t, "happy-path-v0.3", publicRoot), func(x *exhibit) { x.signer = bundle.Signer{} }, "expected signer"},
 		"another identity":                 {openCase(t, "happy-path-v0.3", publicRoot), func(x *exhibit) { x.signer.Identity += "x" }, "signer: got"},
 		"another issuer":                   {openCase(t, "happy-path-v0.3", publicRoot), func(x *exhibit) { x.signer.Issuer += "/" }, "issuer of the signer's certificate"},
@@ -145,8 +145,7 @@ func publicKey(t *testing.T) crypto.PublicKey {
 	return key
 }
 
-// TestContentThatChanges: what is read must be what the caller's digest says,
-// whatever the signature is about.
+// The content must have the caller's digest, whatever the signature is about.
 func TestContentThatChanges(t *testing.T) {
 	x := openCase(t, "happy-path-v0.3", publicRoot)
 	r, err := trust.Parse(x.root)
@@ -160,8 +159,8 @@ func TestContentThatChanges(t *testing.T) {
 	}
 }
 
-// TestArtifactLegacyCheckpoint is TestLegacyCheckpoint for bundles of anybody:
-// an entry of Rekor v2 under a checkpoint in the style of v1 is tied to nothing.
+// An entry of a Rekor v2 log may not have a checkpoint in the form of Rekor v1: nothing
+// would bind the entry to the signature.
 func TestArtifactLegacyCheckpoint(t *testing.T) {
 	p := prooftest.New(t)
 	rel := p.Release(prooftest.NewStore(t))
@@ -182,9 +181,8 @@ func TestArtifactLegacyCheckpoint(t *testing.T) {
 	}
 }
 
-// TestArtifactPartsMissing takes every member of good bundles away in turn, and
-// empties it: nothing panics, and what verifies has only lost what nobody
-// relies on.
+// TestArtifactPartsMissing removes and empties every member of valid bundles in turn.
+// Nothing panics, and the bundle verifies only without members that are not needed.
 func TestArtifactPartsMissing(t *testing.T) {
 	for name, root := range map[string]string{"happy-path-v0.3": publicRoot, "happy-path-intoto-in-dsse-v3": publicRoot, "rekor2-happy-path": cases + "rekor2-happy-path/trusted_root.json"} {
 		x := openCase(t, name, root)
@@ -213,7 +211,7 @@ func TestArtifactPartsMissing(t *testing.T) {
 	}
 }
 
-// bend hands out root with each member below node missing, and empty.
+// bend calls try with root marshalled without each member below node, and with it empty.
 func bend(t *testing.T, root, node any, try func(member string, raw []byte)) {
 	switch n := node.(type) {
 	case map[string]any:

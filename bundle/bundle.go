@@ -1,17 +1,18 @@
-// Package bundle reads and verifies one signed thing about one subject: a
-// Sigstore bundle, or one of the forms in which cosign v2 attached signatures.
+// Package bundle reads and verifies one signed statement or signature about one
+// subject: a Sigstore bundle v0.1 to v0.3 (protobuf-specs, sigstore_bundle.proto),
+// an annotated envelope or signature of cosign v2, or a plain DSSE envelope.
 //
-//   - Parse and its sisters read the form, strictly, and verify nothing.
-//   - Verify checks every part of it against a trust root: signature,
-//     certificate, log entries and time. Its Result says what is wrong with
-//     which part.
-//   - Signer says who should have signed.
+//   - Parse, ParsePlatform, ParseCosign2, ParseCosign2Signature and ParseEnvelope
+//     read one form each. They check its structure and verify no signature.
+//   - Bundle.Verify verifies all parts against a trust root: signature, certificate,
+//     log entries and time. Its Result says which part failed, and why.
+//   - Bundle.VerifyBy also compares the signer with a Signer. Artifact parses and
+//     does the same, in one call.
 //
-// The order of the checks, and what is demanded of each part, are those of
-// Sigstore's client specification. The checks are written here, without
-// sigstore-go's verifier: they take less than half its time, they cover forms that
-// it does not read, and each one says what failed. Fuzz tests hold them to it:
-// what is accepted here, sigstore-go accepts.
+// The checks and their order follow Sigstore's client specification. They do not
+// use the verifier of sigstore-go: they take less than half of its time, support
+// forms that it cannot read, and report each failure. Fuzz tests compare both:
+// sigstore-go accepts what this package accepts.
 package bundle
 
 import (
@@ -28,38 +29,37 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Caps on what a bundle may hold.
+// Size limits of the parts of a bundle.
 const (
-	maxCertificate   = 16 << 10 // bytes of DER; an honest one has 1 KiB
-	maxChain         = 10       // certificates of a bundle v0.1 or v0.2; only the first is used
+	maxCertificate   = 16 << 10 // bytes of DER; usual is 1 KiB
+	maxChain         = 10       // certificates in a bundle v0.1 or v0.2; only the first is used
 	maxTimestamp     = 16 << 10 // bytes of one RFC 3161 response
-	maxProofHashes   = 64       // a log of 2^64 entries needs no more
+	maxProofHashes   = 64       // enough for a log of 2^64 entries
 	maxCanonicalBody = 64 << 10 // bytes of a log entry: a digest, a signature, a certificate
 
 	maxEntries            = 32
 	maxTimestamps         = 32
-	maxPlatformTimestamps = 4 // of the form that ParsePlatform reads
+	maxPlatformTimestamps = 4 // in a bundle that ParsePlatform reads
 )
 
-// Bundle is one signed thing: an in-toto statement in a DSSE envelope, or the
-// signature of a file or an image; by a certificate or by a key kept elsewhere;
-// logged in Rekor v1 or v2 or nowhere, with or without timestamps. It was parsed
-// strictly. Nothing in it is verified yet.
+// Bundle is a parsed bundle: an in-toto statement in a DSSE envelope, or the
+// signature of a file or an image. The signer used a certificate, or a key that the
+// verifier must have. The bundle may have entries of Rekor v1 or v2 logs, and RFC
+// 3161 timestamps. Nothing in it is trusted before Verify.
 type Bundle struct {
 	Proto       *protobundle.Bundle             // all parts
-	Certificate *x509.Certificate               // nil where a key signed
-	KeyHint     string                          // the signer's name of that key; nobody vouches for it
-	Statement   *attest.Statement               // nil where there is only the signature of a file or an image
-	Entries     []*rekorpb.TransparencyLogEntry // of Rekor v1 or v2; may be empty
-	Payload     []byte                          // only from ParseCosign2Signature: what was signed
-	Image       string                          // only from ParseCosign2Signature: digest of the image that Payload names
+	Certificate *x509.Certificate               // nil if a key signed
+	Statement   *attest.Statement               // nil for the signature of a file or an image
+	Entries     []*rekorpb.TransparencyLogEntry // of Rekor v1 or v2 logs; may be empty
+	Payload     []byte                          // from ParseCosign2Signature: the signed bytes
+	Image       string                          // from ParseCosign2Signature: digest of the image that Payload names, sha256:hex
 
-	platform bool                          // read by ParsePlatform: Verify demands all parts
-	bound    *rekorpb.TransparencyLogEntry // of kind intoto 0.0.1; the parser has compared it with envelope and certificate
+	platform bool                          // from ParsePlatform: Verify requires all parts
+	bound    *rekorpb.TransparencyLogEntry // of kind intoto 0.0.1; the parser compared it with envelope and certificate
 }
 
-// Parse reads the JSON form of a Sigstore bundle v0.1 to v0.3 as anybody makes
-// them. It refuses what two readers could understand differently.
+// Parse reads the JSON form of a Sigstore bundle v0.1 to v0.3 of any origin. It
+// refuses JSON that two parsers could read differently, such as duplicate members.
 func Parse(raw []byte) (*Bundle, error) {
 	pb, err := unmarshal(raw)
 	if err != nil {
@@ -68,10 +68,10 @@ func Parse(raw []byte) (*Bundle, error) {
 	return newBundle(pb)
 }
 
-// ParsePlatform reads the narrow form of bundle that Colophon's platforms make:
-// a bundle v0.3 with an in-toto statement v1, one certificate, and one entry of
-// a Rekor v2 log with its proof. Verify then also demands an SCT, and a time by
-// a timestamp authority. Whatever ParsePlatform takes, Parse takes, too.
+// ParsePlatform reads a bundle of a Colophon platform: a bundle v0.3 with an in-toto
+// statement v1, a certificate, and one entry of a Rekor v2 log with its inclusion
+// proof. Verify then also requires an SCT, and the time of a timestamp authority.
+// Parse accepts all that ParsePlatform accepts.
 func ParsePlatform(raw []byte) (*Bundle, error) {
 	pb, err := unmarshal(raw)
 	if err != nil {
@@ -82,24 +82,24 @@ func ParsePlatform(raw []byte) (*Bundle, error) {
 	}
 	entries := pb.GetVerificationMaterial().GetTlogEntries()
 	if len(entries) != 1 {
-		return nil, fmt.Errorf("bundle has %d log entries, want 1", len(entries))
+		return nil, fmt.Errorf("bundle: got %d log entries, want 1", len(entries))
 	}
 	if err := checkPlatformEntry(entries[0]); err != nil {
-		return nil, fmt.Errorf("log entry of the bundle: %w", err)
+		return nil, fmt.Errorf("bundle: log entry: %w", err)
 	}
 	b, err := newBundle(pb)
 	switch {
 	case err != nil:
 		return nil, err
 	case b.Statement == nil:
-		return nil, errors.New("bundle holds no DSSE envelope")
+		return nil, errors.New("bundle has no DSSE envelope")
 	case b.Statement.Type != attest.StatementType:
 		return nil, fmt.Errorf("statement type: got %q, want %q", b.Statement.Type, attest.StatementType)
 	case b.Certificate == nil:
-		return nil, errors.New("bundle holds no certificate")
+		return nil, errors.New("bundle has no certificate")
 	}
 	if n := len(b.timestamps()); n > maxPlatformTimestamps {
-		return nil, fmt.Errorf("bundle has %d timestamps, at most %d are taken", n, maxPlatformTimestamps)
+		return nil, fmt.Errorf("bundle: got %d timestamps, want at most %d", n, maxPlatformTimestamps)
 	}
 	b.platform = true
 	return b, nil
@@ -110,7 +110,7 @@ func checkPlatformEntry(e *rekorpb.TransparencyLogEntry) error {
 		return errors.New("no inclusion proof with a checkpoint")
 	}
 	if e.GetInclusionPromise() != nil {
-		return errors.New("not an entry of a Rekor v2 log")
+		return errors.New("it has an inclusion promise, which a Rekor v2 log does not make")
 	}
 	if kind := [2]string{e.GetKindVersion().GetKind(), e.GetKindVersion().GetVersion()}; kind != rekor2Kind {
 		return fmt.Errorf("kind: got %q, want %q", kind, rekor2Kind)
@@ -145,11 +145,11 @@ func newBundle(pb *protobundle.Bundle) (*Bundle, error) {
 	}
 	b.Entries = pb.GetVerificationMaterial().GetTlogEntries()
 	if n := len(b.Entries); n > maxEntries {
-		return nil, fmt.Errorf("bundle has %d log entries, at most %d are taken", n, maxEntries)
+		return nil, fmt.Errorf("bundle: got %d log entries, want at most %d", n, maxEntries)
 	}
 	for i, e := range b.Entries {
 		if err := checkEntry(e); err != nil {
-			return nil, fmt.Errorf("log entry %d of the bundle: %w", i, err)
+			return nil, fmt.Errorf("bundle: log entry %d: %w", i, err)
 		}
 	}
 	if err := checkVersion(pb); err != nil {
@@ -158,8 +158,8 @@ func newBundle(pb *protobundle.Bundle) (*Bundle, error) {
 	return b, nil
 }
 
-// checkVersion holds a bundle to what its version may and must have
-// (protobuf-specs, sigstore_bundle.proto).
+// checkVersion fails if the bundle lacks a part that its version requires, or has one
+// that its version forbids (protobuf-specs, sigstore_bundle.proto).
 func checkVersion(pb *protobundle.Bundle) error {
 	material := pb.GetVerificationMaterial()
 	promised, proved := false, false
@@ -170,11 +170,11 @@ func checkVersion(pb *protobundle.Bundle) error {
 	version := attest.BundleVersion(pb.GetMediaType())
 	switch {
 	case len(material.GetTlogEntries()) > 0 && version == 1 && !promised:
-		return errors.New("of version 0.1, and its log entry has no promise")
+		return errors.New("version 0.1 requires an inclusion promise in the log entry")
 	case len(material.GetTlogEntries()) > 0 && version != 1 && !proved:
-		return errors.New("of a version after 0.1, and its log entry has no proof of inclusion")
+		return errors.New("versions after 0.1 require an inclusion proof in the log entry")
 	case version == 3 && material.GetX509CertificateChain() != nil:
-		return errors.New("of a version after 0.2, and it has a chain of certificates")
+		return errors.New("versions after 0.2 forbid a certificate chain")
 	}
 	return nil
 }
@@ -183,67 +183,67 @@ func checkVersion(pb *protobundle.Bundle) error {
 func (b *Bundle) parseContent() error {
 	if m := b.Proto.GetMessageSignature(); m != nil {
 		if len(m.GetSignature()) == 0 || len(m.GetMessageDigest().GetDigest()) == 0 {
-			return errors.New("message signature is without a signature or a digest")
+			return errors.New("message signature has no signature or no digest")
 		}
 		return nil
 	}
 	env := b.Proto.GetDsseEnvelope()
 	if env == nil {
-		return errors.New("bundle holds no DSSE envelope")
+		return errors.New("bundle has neither a DSSE envelope nor a message signature")
 	}
 	if env.GetPayloadType() != attest.PayloadType {
 		return fmt.Errorf("envelope payload type: got %q, want %q", env.GetPayloadType(), attest.PayloadType)
 	}
 	sigs := env.GetSignatures()
 	if len(sigs) != 1 || len(sigs[0].GetSig()) == 0 {
-		return fmt.Errorf("envelope has %d signatures, want 1 that is not empty", len(sigs))
+		return fmt.Errorf("envelope: got %d signatures, want 1 that is not empty", len(sigs))
 	}
 	var err error
 	b.Statement, err = attest.ParseAnyStatement(env.GetPayload())
 	return err
 }
 
-// parseSigner reads who signed, and the sizes of the timestamps.
+// parseSigner reads the signer's certificate, and checks the sizes of the timestamps.
 func (b *Bundle) parseSigner() error {
 	m := b.Proto.GetVerificationMaterial()
 	var der []byte
 	switch {
 	case m.GetPublicKey() != nil:
-		b.KeyHint = m.GetPublicKey().GetHint()
+		// The hint does not identify the key: the verifier chooses it.
 	case m.GetCertificate() != nil:
 		der = m.GetCertificate().GetRawBytes()
 	case m.GetX509CertificateChain() != nil:
 		chain := m.GetX509CertificateChain().GetCertificates()
 		if n := len(chain); n == 0 || n > maxChain {
-			return fmt.Errorf("bundle has a chain of %d certificates, want 1 to %d", n, maxChain)
+			return fmt.Errorf("bundle: certificate chain: got %d certificates, want 1 to %d", n, maxChain)
 		}
-		// The sender chose the rest of the chain; trust roots have their own.
+		// The rest of the chain is not used: trust roots have their own.
 		der = chain[0].GetRawBytes()
 	default:
-		return errors.New("bundle holds neither a certificate nor a key's name")
+		return errors.New("bundle has neither a certificate nor a public key identifier")
 	}
 	if m.GetPublicKey() == nil {
 		if n := len(der); n == 0 || n > maxCertificate {
-			return fmt.Errorf("certificate of %d bytes, want 1 to %d", n, maxCertificate)
+			return fmt.Errorf("bundle: certificate: got %d bytes, want 1 to %d", n, maxCertificate)
 		}
 		var err error
 		if b.Certificate, err = x509.ParseCertificate(der); err != nil {
-			return fmt.Errorf("certificate of the bundle: %w", err)
+			return fmt.Errorf("bundle: certificate: %w", err)
 		}
 	}
 	stamps := b.timestamps()
 	if len(stamps) > maxTimestamps {
-		return fmt.Errorf("bundle has %d timestamps, at most %d are taken", len(stamps), maxTimestamps)
+		return fmt.Errorf("bundle: got %d timestamps, want at most %d", len(stamps), maxTimestamps)
 	}
 	for _, stamp := range stamps {
 		if n := len(stamp); n == 0 || n > maxTimestamp {
-			return fmt.Errorf("timestamp of %d bytes, want 1 to %d", n, maxTimestamp)
+			return fmt.Errorf("bundle: timestamp: got %d bytes, want 1 to %d", n, maxTimestamp)
 		}
 	}
 	return nil
 }
 
-// timestamps are the RFC 3161 responses of the bundle.
+// timestamps returns the RFC 3161 responses of the bundle.
 func (b *Bundle) timestamps() [][]byte {
 	var all [][]byte
 	for _, s := range b.Proto.GetVerificationMaterial().GetTimestampVerificationData().GetRfc3161Timestamps() {
@@ -252,10 +252,12 @@ func (b *Bundle) timestamps() [][]byte {
 	return all
 }
 
-// rekor2Kind is the one kind of entry that logs of Rekor v2 have.
+// rekor2Kind is the kind and version of all entries of Rekor v2 logs that this package
+// reads.
 var rekor2Kind = [2]string{"hashedrekord", "0.0.2"}
 
-// entryKinds are the kinds of log entry that bind digest, signature and signer.
+// entryKinds holds the kinds and versions of log entries that contain digest,
+// signature and signer.
 var entryKinds = map[[2]string]bool{
 	{"hashedrekord", "0.0.1"}: true,
 	{"dsse", "0.0.1"}:         true,
@@ -263,20 +265,21 @@ var entryKinds = map[[2]string]bool{
 	rekor2Kind:                true,
 }
 
-// checkEntry refuses an entry whose parts belong to different kinds of log.
+// checkEntry fails if required parts of an entry are missing, or if its parts do not
+// belong to the same kind of log.
 func checkEntry(e *rekorpb.TransparencyLogEntry) error {
 	if len(e.GetLogId().GetKeyId()) == 0 || e.GetLogIndex() < 0 || e.GetIntegratedTime() < 0 {
-		return errors.New("no log, or a negative index or time")
+		return errors.New("the log ID is missing, or the index or time is negative")
 	}
 	kind, err := bodyKind(e.GetCanonicalizedBody())
 	if err != nil {
 		return err
 	}
-	if beside := [2]string{e.GetKindVersion().GetKind(), e.GetKindVersion().GetVersion()}; beside != kind {
-		return fmt.Errorf("kind: the body says %q, the bundle %q", kind, beside)
+	if outer := [2]string{e.GetKindVersion().GetKind(), e.GetKindVersion().GetVersion()}; outer != kind {
+		return fmt.Errorf("kind: got %q in the body, want %q", kind, outer)
 	}
 	if !entryKinds[kind] {
-		return fmt.Errorf("kind: got %q, want one that binds digest, signature and signer", kind)
+		return fmt.Errorf("kind: got %q, want one that contains digest, signature and signer", kind)
 	}
 	v2 := kind == rekor2Kind
 	proof := e.GetInclusionProof()
@@ -284,16 +287,17 @@ func checkEntry(e *rekorpb.TransparencyLogEntry) error {
 		return errors.New("no inclusion proof")
 	}
 	if v2 && e.GetInclusionPromise() != nil {
-		return errors.New("an entry of Rekor v2 with a promise of Rekor v1")
+		return errors.New("an entry of a Rekor v2 log has an inclusion promise")
 	}
 	if n := len(proof.GetHashes()); n > maxProofHashes {
-		return fmt.Errorf("inclusion proof of %d hashes, at most %d are taken", n, maxProofHashes)
+		return fmt.Errorf("inclusion proof: got %d hashes, want at most %d", n, maxProofHashes)
 	}
 	return nil
 }
 
-// bodyKind reads what a log entry says that it is. The body, not the kind
-// beside it, decides how the entry is checked.
+// bodyKind reads kind and version from the body of a log entry. The log signed the
+// body, so that this kind, and not the one outside of it, decides how the entry is
+// verified.
 func bodyKind(raw []byte) ([2]string, error) {
 	var body struct {
 		Kind       string `json:"kind"`

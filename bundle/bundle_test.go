@@ -76,12 +76,12 @@ func TestBundle(t *testing.T) {
 	}
 }
 
-// says compares an error with a part of its text; "" is for no error.
+// says reports whether the text of err contains part; part is "" for no error.
 func says(err error, part string) bool {
 	return (err == nil) == (part == "") && (err == nil || strings.Contains(err.Error(), part))
 }
 
-// verifyPlatform is what a platform's consumer does with a bundle about digest.
+// verifyPlatform verifies a bundle of a platform about digest.
 func verifyPlatform(raw []byte, r *trust.Root, digest v1.Hash) error {
 	b, err := bundle.ParsePlatform(raw)
 	if err != nil {
@@ -91,8 +91,8 @@ func verifyPlatform(raw []byte, r *trust.Root, digest v1.Hash) error {
 }
 
 // TestBundleWithPartsMissing removes, empties and nulls every member of a good
-// bundle in turn. Nothing may panic, and what verifies may only have lost what
-// nobody relies on.
+// bundle in turn. Nothing panics, and the bundle verifies only without members that
+// are not needed.
 func TestBundleWithPartsMissing(t *testing.T) {
 	p := prooftest.New(t)
 	rel := p.Release(prooftest.NewStore(t))
@@ -101,7 +101,7 @@ func TestBundleWithPartsMissing(t *testing.T) {
 	if err := verifyPlatform(good, r, rel.Image.Digest); err != nil {
 		t.Fatal(err)
 	}
-	// Repeated in the checkpoint, which counts.
+	// These members repeat what the checkpoint contains.
 	idle := map[string]bool{"treeSize": true, "rootHash": true, "logIndex": true}
 	tried := 0
 	var walk func(root, node any)
@@ -152,7 +152,7 @@ func TestBundleWithPartsMissing(t *testing.T) {
 	}
 }
 
-// TestParsePlatformRefuses: forms that sigstore-go takes and we do not.
+// ParsePlatform refuses bundles that sigstore-go accepts.
 func TestParsePlatformRefuses(t *testing.T) {
 	p := prooftest.New(t)
 	rel := p.Release(prooftest.NewStore(t))
@@ -198,14 +198,14 @@ func TestParsePlatformRefuses(t *testing.T) {
 	}
 }
 
-// TestBundleVersions: each version may and must have what the others need not.
+// Each version of the bundle format requires and forbids other parts.
 func TestBundleVersions(t *testing.T) {
 	const cases = "../test/conformance/sigstore/testdata/cases/"
 	for _, tt := range []struct{ name, old, new, want string }{
 		{"happy-path-v0.1", "", "", ""},
 		{"happy-path-v0.1", `"inclusionPromise"`, `"x"`, "unknown field"},
 		{"happy-path-v0.1", `version=0.1`, `version=0.2`, ""},
-		{"happy-path-v0.1", `version=0.1`, `version=0.3`, "chain of certificates"},
+		{"happy-path-v0.1", `version=0.1`, `version=0.3`, "certificate chain"},
 		{"happy-path-v0.3", "", "", ""},
 	} {
 		raw, err := os.ReadFile(cases + tt.name + "/bundle.sigstore.json")
@@ -220,7 +220,7 @@ func TestBundleVersions(t *testing.T) {
 			t.Errorf("%s with %s: got %v, want %q in it", tt.name, tt.new, err, tt.want)
 		}
 	}
-	// Without the promise that the first version must have, or the proof that later ones must.
+	// Version 0.1 requires the inclusion promise, later versions the inclusion proof.
 	for version, missing := range map[string]string{"0.1": "inclusionPromise", "0.2": "inclusionProof"} {
 		raw, err := os.ReadFile(cases + "happy-path-v0.1/bundle.sigstore.json")
 		if err != nil {
@@ -235,13 +235,13 @@ func TestBundleVersions(t *testing.T) {
 		if raw, err = json.Marshal(b); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := bundle.Parse(raw); err == nil || !strings.Contains(err.Error(), "its log entry has no") {
+		if _, err := bundle.Parse(raw); err == nil || !strings.Contains(err.Error(), " an inclusion p") {
 			t.Errorf("version %s without %s: got %v, want it refused", version, missing, err)
 		}
 	}
 }
 
-// FuzzBundle: hostile bytes never panic, and never verify.
+// FuzzBundle: changed bundles never panic, and never verify.
 func FuzzBundle(f *testing.F) {
 	p := prooftest.New(f)
 	rel := p.Release(prooftest.NewStore(f))

@@ -25,7 +25,7 @@ const (
 	simpleSigningType      = "cosign container image signature" // containers/image, docs/containers-signature.5.md, and cosign's type
 	bundle01MediaType      = "application/vnd.dev.sigstore.bundle+json;version=0.1"
 	maxCosign2BundleLength = 128 << 10
-	maxCosign2Payload      = 64 << 10 // bytes of a simple signing payload; an honest one has 300
+	maxCosign2Payload      = 64 << 10 // bytes of a simple signing payload; usual is 300
 )
 
 type envelope struct {
@@ -34,7 +34,7 @@ type envelope struct {
 	Signatures  []struct {
 		KeyID string `json:"keyid"`
 		Sig   []byte `json:"sig"`
-		Cert  string `json:"cert"` // PEM; as slsa-github-generator wrote it before it wrote bundles
+		Cert  string `json:"cert"` // PEM; written by slsa-github-generator before it wrote bundles
 	} `json:"signatures"`
 }
 
@@ -48,10 +48,10 @@ type cosign2Bundle struct {
 	}
 }
 
-// ParseCosign2 reads an attestation as cosign v2 attached it: the envelope's
-// bytes and the annotations of its layer. Its log entry, if any, has the promise
-// of Rekor v1 and no proof. Here, and nowhere else, the entry may be of kind
-// intoto 0.0.1.
+// ParseCosign2 reads an attestation that cosign v2 attached to an image: raw is the
+// layer, a DSSE envelope, and annotations are those of the layer (see
+// attest.Cosign2Bundle). Its log entry, if any, has the inclusion promise of a Rekor
+// v1 log and no inclusion proof. Only here the entry may be of kind intoto 0.0.1.
 func ParseCosign2(raw []byte, annotations map[string]string) (*Bundle, error) {
 	var env envelope
 	if err := strict.Unmarshal(raw, limits.Bundle, &env); err != nil {
@@ -64,7 +64,8 @@ func ParseCosign2(raw []byte, annotations map[string]string) (*Bundle, error) {
 	return m.bundle(&env, raw)
 }
 
-// IsEnvelope says whether raw is a DSSE envelope rather than a bundle.
+// IsEnvelope reports whether raw is the JSON of a DSSE envelope and not of a Sigstore
+// bundle.
 func IsEnvelope(raw []byte) bool {
 	var head struct {
 		MediaType   string `json:"mediaType"`
@@ -73,9 +74,9 @@ func IsEnvelope(raw []byte) bool {
 	return strict.Unmarshal(raw, limits.Bundle, &head) == nil && head.MediaType == "" && head.PayloadType != ""
 }
 
-// ParseEnvelope reads an envelope by itself, as *.intoto.jsonl files of old
-// have them: signed by a key, or with the certificate beside the signature. No
-// log entry or time comes with it.
+// ParseEnvelope reads a DSSE envelope that is not part of a bundle, such as a line of
+// an old *.intoto.jsonl file. A key signed it, or the envelope contains the
+// certificate. It has no log entry and no timestamp.
 func ParseEnvelope(raw []byte) (*Bundle, error) {
 	var env envelope
 	if err := strict.Unmarshal(raw, limits.Bundle, &env); err != nil {
@@ -91,7 +92,7 @@ func ParseEnvelope(raw []byte) (*Bundle, error) {
 	return m.bundle(&env, raw)
 }
 
-// bundle puts envelope and material together. raw is the envelope's JSON.
+// bundle combines envelope and material into a Bundle. raw is the envelope's JSON.
 func (m *cosign2Material) bundle(env *envelope, raw []byte) (*Bundle, error) {
 	signed := &dssepb.Envelope{Payload: env.Payload, PayloadType: env.PayloadType}
 	for _, s := range env.Signatures {
@@ -103,7 +104,7 @@ func (m *cosign2Material) bundle(env *envelope, raw []byte) (*Bundle, error) {
 		return newBundle(pb)
 	}
 	if m.der == nil {
-		return nil, errors.New("log entry: of kind intoto 0.0.1, which binds no key: want a certificate beside it")
+		return nil, errors.New("log entry: kind intoto 0.0.1 requires a certificate, but a key signed")
 	}
 	b := &Bundle{Proto: pb, Entries: pb.VerificationMaterial.TlogEntries, bound: m.entry}
 	if err := b.parseContent(); err != nil {
@@ -118,9 +119,10 @@ func (m *cosign2Material) bundle(env *envelope, raw []byte) (*Bundle, error) {
 	return b, nil
 }
 
-// ParseCosign2Signature reads a signature as cosign v2 attached it: the payload
-// and the annotations of its layer. What is signed is the payload, byte by byte;
-// it names the image, which is then in Bundle.Image.
+// ParseCosign2Signature reads a signature that cosign v2 attached to an image: payload
+// is the layer, in the simple signing format, and annotations are those of the layer
+// (see attest.Cosign2Signature). The signature covers the payload. The payload names
+// the image: Bundle.Image.
 func ParseCosign2Signature(payload []byte, annotations map[string]string) (*Bundle, error) {
 	image, err := parseSimpleSigning(payload)
 	if err != nil {
@@ -147,9 +149,9 @@ func ParseCosign2Signature(payload []byte, annotations map[string]string) (*Bund
 	return b, nil
 }
 
-// parseSimpleSigning returns the digest of the image that a payload of simple
-// signing is about. What is critical must be understood whole, as its
-// specification demands; what is optional plays no part.
+// parseSimpleSigning returns the digest of the image that a simple signing payload
+// names. It fails for unknown members of "critical", as the specification demands, and
+// ignores "optional".
 func parseSimpleSigning(payload []byte) (string, error) {
 	var outer struct {
 		Critical jsontext.Value `json:"critical"`
@@ -179,12 +181,12 @@ func parseSimpleSigning(payload []byte) (string, error) {
 	return critical.Image.Digest, nil
 }
 
-// cosign2Material is what stands in annotations.
+// cosign2Material is the content of the annotations.
 type cosign2Material struct {
-	der       []byte                           // certificate; nil where a key signed
-	entry     *rekorpb.TransparencyLogEntry    // may be missing
+	der       []byte                           // certificate; nil if a key signed
+	entry     *rekorpb.TransparencyLogEntry    // may be nil
 	kind      [2]string                        // of entry
-	timestamp *commonpb.RFC3161SignedTimestamp // may be missing
+	timestamp *commonpb.RFC3161SignedTimestamp // may be nil
 }
 
 func parseCosign2Material(annotations map[string]string) (*cosign2Material, error) {
@@ -210,7 +212,7 @@ func parseCosign2Material(annotations map[string]string) (*cosign2Material, erro
 	return m, nil
 }
 
-// proto is the material as a bundle v0.1 holds it.
+// proto returns the material as part of a bundle v0.1.
 func (m *cosign2Material) proto() *protobundle.Bundle {
 	material := &protobundle.VerificationMaterial{Content: &protobundle.VerificationMaterial_PublicKey{PublicKey: &commonpb.PublicKeyIdentifier{}}}
 	if m.der != nil {
@@ -228,7 +230,7 @@ func (m *cosign2Material) proto() *protobundle.Bundle {
 
 func onePEM(raw []byte) ([]byte, error) {
 	if len(raw) > 2*maxCertificate {
-		return nil, fmt.Errorf("%d bytes, at most %d are taken", len(raw), 2*maxCertificate)
+		return nil, fmt.Errorf("got %d bytes, want at most %d", len(raw), 2*maxCertificate)
 	}
 	block, rest := pem.Decode(raw)
 	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) != 0 {
@@ -248,7 +250,7 @@ func parseCosign2Entry(raw []byte) (*rekorpb.TransparencyLogEntry, [2]string, er
 	}
 	id, err := hex.DecodeString(b.Payload.LogID)
 	if err != nil || len(id) != sha256.Size || b.Payload.LogIndex < 0 || b.Payload.IntegratedTime <= 0 || len(b.SignedEntryTimestamp) == 0 {
-		return nil, kind, errors.New("not the promise of a log")
+		return nil, kind, errors.New("log ID, index, time or inclusion promise is missing or malformed")
 	}
 	return &rekorpb.TransparencyLogEntry{
 		LogIndex: b.Payload.LogIndex, LogId: &commonpb.LogId{KeyId: id}, IntegratedTime: b.Payload.IntegratedTime,
@@ -258,12 +260,12 @@ func parseCosign2Entry(raw []byte) (*rekorpb.TransparencyLogEntry, [2]string, er
 	}, kind, nil
 }
 
-// intoto001 is a kind of log entry that binds the bytes of an envelope, which
-// only cosign v2 kept.
+// intoto001 is a kind of log entry that contains the digest of the envelope's JSON.
+// Only cosign v2 keeps that JSON byte for byte.
 var intoto001 = [2]string{"intoto", "0.0.1"}
 
-// bindIntoto001 fails unless a log entry of kind intoto 0.0.1 is about this
-// envelope, byte by byte, and this certificate.
+// bindIntoto001 fails unless a log entry of kind intoto 0.0.1 contains the digests of
+// this envelope and payload, and this certificate.
 func bindIntoto001(body, envelope, payload, der []byte) error {
 	type digest struct {
 		Algorithm string `json:"algorithm"`
@@ -300,7 +302,7 @@ func bindIntoto001(body, envelope, payload, der []byte) error {
 		return fmt.Errorf("public key: %w", err)
 	}
 	if !bytes.Equal(logged, der) {
-		return errors.New("it is about another certificate")
+		return errors.New("it contains another certificate")
 	}
 	return nil
 }

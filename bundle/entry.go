@@ -25,30 +25,30 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// logged is what the entries of a bundle proved.
+// logged is what the verified log entries of a bundle prove.
 type logged struct {
-	count    int         // entries in logs of the trust root
-	promised []time.Time // by these logs
-	size     int64       // of the tree that has the first of them; 0 without a proof
+	count    int         // number of entries in logs of the trust root
+	promised []time.Time // the times in their inclusion promises
+	size     int64       // of the tree that contains the first of them; 0 without an inclusion proof
 }
 
-// logged verifies the entries that a bundle has of logs of the trust root: that
-// each is about this signature, of this content, by this signer, and in the log.
-func (s *sealed) logged(b *Bundle, material root.TrustedMaterial) (l logged, err error) {
+// verifyEntries verifies those entries of a bundle that are in logs of the trust root:
+// that each contains this signature, content and signer, and is in its log.
+func (s *sealed) verifyEntries(b *Bundle, material root.TrustedMaterial) (l logged, err error) {
 	logs := material.RekorLogs()
 	for i, e := range b.Entries {
 		for _, other := range b.Entries[:i] {
 			if e.GetLogIndex() == other.GetLogIndex() && bytes.Equal(e.GetLogId().GetKeyId(), other.GetLogId().GetKeyId()) {
-				return logged{}, errors.New("the same log entry twice")
+				return logged{}, errors.New("the bundle has the same log entry twice")
 			}
 		}
 		log := logs[hex.EncodeToString(e.GetLogId().GetKeyId())]
 		if log == nil && e == b.bound {
-			return logged{}, errUnknownLog(e) // its promise is all that there is
+			return logged{}, errUnknownLog(e) // nothing else in the bundle proves a time
 		} else if log == nil {
-			continue // of a log that this root does not know: it counts for nothing
+			continue // a log that is not in the trust root: ignore the entry
 		}
-		at, size, err := s.entry(e, log, e == b.bound)
+		at, size, err := s.verifyEntry(e, log, e == b.bound)
 		if err != nil {
 			return logged{}, err
 		}
@@ -62,18 +62,19 @@ func (s *sealed) logged(b *Bundle, material root.TrustedMaterial) (l logged, err
 	return l, nil
 }
 
-// entry verifies one entry of log. It returns the time of its promise and the
-// size of the tree that it is proved to be in, if it has them.
-func (s *sealed) entry(e *rekorpb.TransparencyLogEntry, log *root.TransparencyLog, bound bool) (at time.Time, size int64, err error) {
+// verifyEntry verifies one entry of log. It returns the time in its inclusion promise,
+// and the size of the tree in its inclusion proof, if it has them. bound means that the
+// parser has already compared the entry with the bundle.
+func (s *sealed) verifyEntry(e *rekorpb.TransparencyLogEntry, log *root.TransparencyLog, bound bool) (at time.Time, size int64, err error) {
 	v2 := [2]string{e.GetKindVersion().GetKind(), e.GetKindVersion().GetVersion()} == rekor2Kind
 	switch {
 	case e.GetInclusionPromise() == nil && e.GetInclusionProof() == nil || v2 && e.GetInclusionProof() == nil:
-		return at, 0, errors.New("log entry: neither a promise nor a proof that it is in the log")
+		return at, 0, errors.New("log entry: it has neither an inclusion promise nor an inclusion proof")
 	case v2 && ofRekor1Tree(e):
-		return at, 0, fmt.Errorf("checkpoint: origin: got %q, want one of a Rekor v2 log", originOf(e))
+		return at, 0, fmt.Errorf("checkpoint: origin: got %q, want that of a Rekor v2 log", originOf(e))
 	case v2:
 		err = s.bindV2(e.GetCanonicalizedBody())
-	case !bound: // or else the parser has done it
+	case !bound:
 		err = s.bindV1(e.GetCanonicalizedBody())
 	}
 	if err != nil {
@@ -81,25 +82,25 @@ func (s *sealed) entry(e *rekorpb.TransparencyLogEntry, log *root.TransparencyLo
 	}
 	if t := e.GetIntegratedTime(); t != 0 && s.cert != nil {
 		if t, w := time.Unix(t, 0), trust.CertificateWindow(s.cert); !w.Contains(t) {
-			return at, 0, fmt.Errorf("logged %s: the certificate is valid %s", trust.FormatTime(t), w)
+			return at, 0, fmt.Errorf("logged at %s, but the certificate is valid %s", trust.FormatTime(t), w)
 		}
 	}
 	if e.GetInclusionPromise() != nil {
-		if at, err = checkPromise(e, log); err != nil {
+		if at, err = verifyPromise(e, log); err != nil {
 			return at, 0, err
 		}
 	}
 	if e.GetInclusionProof() != nil {
-		size, err = included(e, log)
+		size, err = verifyInclusion(e, log)
 	}
 	return at, size, err
 }
 
-// rekor1Origin is how logs of Rekor v1 name their trees in checkpoints. Logs of
-// Rekor v2 never do.
+// rekor1Origin matches the origin in checkpoints of Rekor v1 logs: "HOST - TREE". The
+// origin of a Rekor v2 log never has this form.
 var rekor1Origin = regexp.MustCompile(` - [0-9]+$`)
 
-// ofRekor1Tree says whether the checkpoint of an entry names a tree of Rekor v1.
+// ofRekor1Tree reports whether the checkpoint of an entry is that of a Rekor v1 log.
 func ofRekor1Tree(e *rekorpb.TransparencyLogEntry) bool { return rekor1Origin.MatchString(originOf(e)) }
 
 func originOf(e *rekorpb.TransparencyLogEntry) string {
@@ -107,17 +108,18 @@ func originOf(e *rekorpb.TransparencyLogEntry) string {
 	return origin
 }
 
-// bindV1 fails unless an entry of Rekor v1 is about what the bundle holds.
+// bindV1 fails unless the body of a Rekor v1 entry contains the signature, signer and
+// digest of the bundle.
 func (s *sealed) bindV1(body []byte) error {
 	r, err := parseRecord(body)
 	if err != nil {
 		return err
 	}
 	if !bytes.Equal(r.Signature, s.signature) {
-		return errors.New("it is about another signature")
+		return errors.New("it contains another signature")
 	}
 	if s.cert != nil && !bytes.Equal(r.Signer, s.cert.Raw) || s.cert == nil && !sameKey(r.Signer, s.key) {
-		return errors.New("it is about another signer")
+		return errors.New("it contains another signer")
 	}
 	want, algorithm := s.digest, s.algorithm
 	if s.envelope {
@@ -143,7 +145,8 @@ func sameKey(der []byte, key crypto.PublicKey) bool {
 	return ok && k.Equal(got)
 }
 
-// bindV2 fails unless an entry of Rekor v2 is the one about what the bundle holds.
+// bindV2 fails unless the body of a Rekor v2 entry contains the signature, signer and
+// digest of the bundle.
 func (s *sealed) bindV2(body []byte) error {
 	key, signer := s.key, []byte(nil)
 	var err error
@@ -160,7 +163,7 @@ func (s *sealed) bindV2(body []byte) error {
 	if s.envelope {
 		h := algorithm.GetHashType()
 		if !h.Available() {
-			return errors.New("signed by a key whose algorithm takes no digest")
+			return errors.New("the algorithm of the signer's key does not sign a digest")
 		}
 		sum := h.New()
 		sum.Write(s.signed)
@@ -168,18 +171,19 @@ func (s *sealed) bindV2(body []byte) error {
 	}
 	want := recordV2(algorithm.GetProtoHashType().String(), digest, s.signature, algorithm.GetSignatureAlgorithm().String(), signer, s.cert == nil)
 	if !bytes.Equal(body, want) {
-		return errors.New("it is about another signature")
+		return errors.New("it contains another signature")
 	}
 	return nil
 }
 
-// checkPromise verifies a signed entry timestamp of Rekor v1 and returns the
-// time in it. What is signed is the canonical JSON of these four members.
-func checkPromise(e *rekorpb.TransparencyLogEntry, log *root.TransparencyLog) (time.Time, error) {
+// verifyPromise verifies the inclusion promise (signed entry timestamp) of a Rekor v1
+// log, and returns the time in it. The log signed the canonical JSON of the four
+// members below.
+func verifyPromise(e *rekorpb.TransparencyLogEntry, log *root.TransparencyLog) (time.Time, error) {
 	id := hex.EncodeToString(e.GetLogId().GetKeyId())
 	key, ok := log.PublicKey.(*ecdsa.PublicKey)
 	if !ok {
-		return time.Time{}, fmt.Errorf("log %s: promises are signed by ECDSA keys, this one is %T", id, log.PublicKey)
+		return time.Time{}, fmt.Errorf("log %s: key for inclusion promises: got %T, want ECDSA", id, log.PublicKey)
 	}
 	signed, err := json.Marshal(struct {
 		Body  []byte `json:"body"`
@@ -192,24 +196,24 @@ func checkPromise(e *rekorpb.TransparencyLogEntry, log *root.TransparencyLog) (t
 	}
 	sum := sha256.Sum256(signed)
 	if !ecdsa.VerifyASN1(key, sum[:], e.GetInclusionPromise().GetSignedEntryTimestamp()) {
-		return time.Time{}, errors.New("the log's promise is not signed by the log")
+		return time.Time{}, errors.New("the inclusion promise is not signed by the log")
 	}
 	at := time.Unix(e.GetIntegratedTime(), 0)
 	if w := trust.LogWindow(log); !w.Contains(at) {
-		return time.Time{}, fmt.Errorf("signed %s: the log's key is trusted %s", trust.FormatTime(at), w)
+		return time.Time{}, fmt.Errorf("logged at %s, but the log's key is trusted %s", trust.FormatTime(at), w)
 	}
 	return at, nil
 }
 
-// included verifies that log has the entry, under a checkpoint that it signed.
-// It returns the size of the tree.
-func included(e *rekorpb.TransparencyLogEntry, log *root.TransparencyLog) (size int64, err error) {
+// verifyInclusion verifies the inclusion proof of the entry, and that log signed its
+// checkpoint. It returns the size of the tree.
+func verifyInclusion(e *rekorpb.TransparencyLogEntry, log *root.TransparencyLog) (size int64, err error) {
 	proof := e.GetInclusionProof()
 	signed := proof.GetCheckpoint().GetEnvelope()
 	index := e.GetLogIndex()
 	var cp tlog.Checkpoint
 	if ofRekor1Tree(e) {
-		index = proof.GetLogIndex() // of the tree, which is one of several that the log's indexes run through
+		index = proof.GetLogIndex() // counted in this tree; the log's own index counts all its trees
 		cp, err = rekor1Checkpoint(signed, log)
 	} else {
 		cp, err = rekor2Checkpoint(signed, log)
@@ -218,12 +222,12 @@ func included(e *rekorpb.TransparencyLogEntry, log *root.TransparencyLog) (size 
 		return 0, fmt.Errorf("the checkpoint is not signed by the log: %w", err)
 	}
 	if ofRekor1Tree(e) && (cp.Size != proof.GetTreeSize() || !bytes.Equal(cp.Root[:], proof.GetRootHash())) {
-		return 0, fmt.Errorf("checkpoint: got %d entries and root %v, the proof says %d and %x", cp.Size, cp.Root, proof.GetTreeSize(), proof.GetRootHash())
+		return 0, fmt.Errorf("checkpoint: got %d entries and root %v, want %d and %x as in the inclusion proof", cp.Size, cp.Root, proof.GetTreeSize(), proof.GetRootHash())
 	}
 	hashes := make([]tlog.Hash, len(proof.GetHashes()))
 	for i, h := range proof.GetHashes() {
 		if len(h) != len(hashes[i]) {
-			return 0, fmt.Errorf("inclusion proof: hash of %d bytes, want %d", len(h), len(hashes[i]))
+			return 0, fmt.Errorf("inclusion proof: hash: got %d bytes, want %d", len(h), len(hashes[i]))
 		}
 		hashes[i] = tlog.Hash(h)
 	}
@@ -233,7 +237,8 @@ func included(e *rekorpb.TransparencyLogEntry, log *root.TransparencyLog) (size 
 	return cp.Size, nil
 }
 
-// rekor2Checkpoint opens a checkpoint that is named as its log is.
+// rekor2Checkpoint opens the checkpoint of a Rekor v2 log. Its origin is the log's host
+// name.
 func rekor2Checkpoint(signed string, log *root.TransparencyLog) (tlog.Checkpoint, error) {
 	u, err := url.Parse(log.BaseURL)
 	if err != nil {
@@ -246,11 +251,11 @@ func rekor2Checkpoint(signed string, log *root.TransparencyLog) (tlog.Checkpoint
 	return tlog.OpenCheckpoint([]byte(signed), v)
 }
 
-// rekor1Checkpoint opens a checkpoint of Rekor v1. Its origin names a tree, its
-// one signature whatever host the log went by: the key alone counts.
+// rekor1Checkpoint opens the checkpoint of a Rekor v1 log. Its origin names a tree, and
+// its signature any host name that the log once had. Only the key is checked.
 func rekor1Checkpoint(signed string, log *root.TransparencyLog) (tlog.Checkpoint, error) {
 	if len(signed) > tlog.MaxCheckpoint {
-		return tlog.Checkpoint{}, fmt.Errorf("checkpoint of %d bytes, at most %d are taken", len(signed), tlog.MaxCheckpoint)
+		return tlog.Checkpoint{}, fmt.Errorf("checkpoint: got %d bytes, want at most %d", len(signed), tlog.MaxCheckpoint)
 	}
 	_, line, _ := strings.Cut(signed, "\n\n— ")
 	name, _, _ := strings.Cut(line, " ")
@@ -263,14 +268,14 @@ func rekor1Checkpoint(signed string, log *root.TransparencyLog) (tlog.Checkpoint
 		return tlog.Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
 	}
 	if len(n.Sigs) != 1 || len(n.UnverifiedSigs) != 0 {
-		return tlog.Checkpoint{}, fmt.Errorf("checkpoint: %d signatures of others, want none", len(n.UnverifiedSigs))
+		return tlog.Checkpoint{}, fmt.Errorf("checkpoint: got %d other signatures, want none", len(n.UnverifiedSigs))
 	}
 	return tlog.ParseCheckpoint(n.Text)
 }
 
-// stamped returns the times that timestamp authorities of the trust root vouch
-// for, and why other timestamps do not count.
-func (s *sealed) stamped(tokens [][]byte, material root.TrustedMaterial) ([]time.Time, error) {
+// verifyTimestamps returns the times of the timestamps that a timestamp authority of
+// the trust root signed for this signature, and why it refused others.
+func (s *sealed) verifyTimestamps(tokens [][]byte, material root.TrustedMaterial) ([]time.Time, error) {
 	var times []time.Time
 	var refused error
 	for _, token := range tokens {

@@ -30,7 +30,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 )
 
-// publicLog is a log of Rekor v1 beside what one signer signed.
+// publicLog is a Rekor v1 log, and a signature to log.
 type publicLog struct {
 	t           *testing.T
 	key         *ecdsa.PrivateKey
@@ -105,7 +105,7 @@ func (l *publicLog) json(v any) []byte {
 	return raw
 }
 
-// body is the entry of a kind about what is sealed.
+// body returns the body of an entry of this kind about the signature.
 func (l *publicLog) body(kind, version string) []byte {
 	signature, der := l.sealed.signature, l.sealed.cert.Raw
 	if l.signature != nil {
@@ -134,7 +134,7 @@ func (l *publicLog) body(kind, version string) []byte {
 	return l.json(map[string]any{"apiVersion": version, "kind": kind, "spec": spec})
 }
 
-// entry logs a body: promised, and proved as the one leaf of its tree.
+// entry logs a body as the only leaf of a tree, with inclusion promise and proof.
 func (l *publicLog) entry(kind, version string, body []byte) *rekorpb.TransparencyLogEntry {
 	leaf := sha256.Sum256(append([]byte{0}, body...))
 	text := "rekor.test - 12\n1\n" + base64.StdEncoding.EncodeToString(leaf[:]) + "\n"
@@ -165,7 +165,7 @@ func (l *publicLog) entry(kind, version string, body []byte) *rekorpb.Transparen
 	}
 }
 
-// material is a trust root of parts that a test has.
+// material is a trust root made of the parts that a test has.
 type material struct {
 	root.BaseTrustedMaterial
 	logs   map[string]*root.TransparencyLog
@@ -193,7 +193,7 @@ var rekor1Kinds = map[string]struct {
 	"envelope, as intoto": {"intoto", "0.0.2", true},
 }
 
-// TestLogEntryBent bends one thing about a good entry of Rekor v1.
+// Each case changes one thing about a valid entry of a Rekor v1 log.
 func TestLogEntryBent(t *testing.T) {
 	for name, tt := range map[string]struct {
 		before func(*publicLog)
@@ -203,7 +203,7 @@ func TestLogEntryBent(t *testing.T) {
 		"nothing":               {nil, nil, ""},
 		"no promise":            {nil, func(e *rekorpb.TransparencyLogEntry) { e.InclusionPromise = nil }, ""},
 		"no proof":              {nil, func(e *rekorpb.TransparencyLogEntry) { e.InclusionProof = nil }, ""},
-		"neither":               {nil, func(e *rekorpb.TransparencyLogEntry) { e.InclusionPromise, e.InclusionProof = nil, nil }, "neither a promise nor a proof"},
+		"neither":               {nil, func(e *rekorpb.TransparencyLogEntry) { e.InclusionPromise, e.InclusionProof = nil, nil }, "neither an inclusion promise nor an inclusion proof"},
 		"another signature":     {func(l *publicLog) { l.signature = []byte("x") }, nil, "another signature"},
 		"another certificate":   {func(l *publicLog) { l.signer = newCertificate(l.t, newKey(l.t), l.at).Raw }, nil, "another signer"},
 		"logged too late":       {func(l *publicLog) { l.at = l.at.Add(time.Hour) }, nil, "logged"},
@@ -212,7 +212,7 @@ func TestLogEntryBent(t *testing.T) {
 		"time of another":       {nil, func(e *rekorpb.TransparencyLogEntry) { e.IntegratedTime++ }, "promise"},
 		"another root":          {func(l *publicLog) { l.rootHash = make([]byte, 32) }, nil, "checkpoint"},
 		"another size":          {func(l *publicLog) { l.size = 2 }, nil, "checkpoint"},
-		"signed by two":         {func(l *publicLog) { l.alsoSignsIt = newKey(l.t) }, nil, "signatures of others"},
+		"signed by two":         {func(l *publicLog) { l.alsoSignsIt = newKey(l.t) }, nil, "other signatures"},
 		"checkpoint of another": {func(l *publicLog) {
 			l.checkpoint = "rekor.test - 12\n1\n" + base64.StdEncoding.EncodeToString(make([]byte, 32)) + "\n"
 			l.rootHash = make([]byte, 32)
@@ -241,7 +241,7 @@ func TestLogEntryBent(t *testing.T) {
 			if tt.after != nil {
 				tt.after(e)
 			}
-			got, err := l.sealed.logged(&Bundle{Entries: []*rekorpb.TransparencyLogEntry{e}}, l.trusted())
+			got, err := l.sealed.verifyEntries(&Bundle{Entries: []*rekorpb.TransparencyLogEntry{e}}, l.trusted())
 			switch {
 			case reason != "" && (err == nil || !strings.Contains(err.Error(), reason)):
 				t.Errorf("%s, %s: got %v, want %q in it", what, name, err, reason)
@@ -252,13 +252,12 @@ func TestLogEntryBent(t *testing.T) {
 	}
 }
 
-// TestLogEntryOfAnotherKind: an entry about a payload says nothing of a message
-// with the same digest.
+// An entry about a payload does not count for a message with the same digest.
 func TestLogEntryOfAnotherKind(t *testing.T) {
 	l := newPublicLog(t, false)
 	for _, kind := range [][2]string{{"dsse", "0.0.1"}, {"intoto", "0.0.2"}} {
 		e := l.entry(kind[0], kind[1], l.body(kind[0], kind[1]))
-		if _, err := l.sealed.logged(&Bundle{Entries: []*rekorpb.TransparencyLogEntry{e}}, l.trusted()); err == nil || !strings.Contains(err.Error(), "digest: got") {
+		if _, err := l.sealed.verifyEntries(&Bundle{Entries: []*rekorpb.TransparencyLogEntry{e}}, l.trusted()); err == nil || !strings.Contains(err.Error(), "digest: got") {
 			t.Errorf("%s: got %v, want it refused", kind, err)
 		}
 	}
@@ -267,13 +266,13 @@ func TestLogEntryOfAnotherKind(t *testing.T) {
 func TestLogEntriesTogether(t *testing.T) {
 	l := newPublicLog(t, true)
 	e := l.entry("dsse", "0.0.1", l.body("dsse", "0.0.1"))
-	if _, err := l.sealed.logged(&Bundle{Entries: []*rekorpb.TransparencyLogEntry{e, e}}, l.trusted()); err == nil || !strings.Contains(err.Error(), "twice") {
+	if _, err := l.sealed.verifyEntries(&Bundle{Entries: []*rekorpb.TransparencyLogEntry{e, e}}, l.trusted()); err == nil || !strings.Contains(err.Error(), "twice") {
 		t.Errorf("twice: got %v", err)
 	}
-	if got, err := l.sealed.logged(&Bundle{Entries: []*rekorpb.TransparencyLogEntry{e}}, newPublicLog(t, true).trusted()); got.count != 0 || len(got.promised) != 0 || err != nil {
+	if got, err := l.sealed.verifyEntries(&Bundle{Entries: []*rekorpb.TransparencyLogEntry{e}}, newPublicLog(t, true).trusted()); got.count != 0 || len(got.promised) != 0 || err != nil {
 		t.Errorf("of a log that nobody trusts: got %+v, %v, want nothing to count", got, err)
 	}
-	// A good entry of Rekor v2 about something else.
+	// A valid entry of a Rekor v2 log about something else.
 	for _, other := range []*sealed{
 		{cert: l.sealed.cert, envelope: true, signed: l.sealed.signed, signature: []byte("another")},
 		{cert: l.sealed.cert, envelope: true, signed: []byte("another"), signature: l.sealed.signature},
@@ -291,13 +290,13 @@ func TestLogEntriesTogether(t *testing.T) {
 	v2 := recordV2("SHA2_256", l.sealed.digest, l.sealed.signature, "PKIX_ECDSA_P256_SHA_256", l.sealed.cert.Raw, false)
 	e = l.entry("hashedrekord", "0.0.2", v2)
 	e.InclusionProof = nil
-	if _, err := l.sealed.logged(&Bundle{Entries: []*rekorpb.TransparencyLogEntry{e}}, l.trusted()); err == nil || !strings.Contains(err.Error(), "neither") {
+	if _, err := l.sealed.verifyEntries(&Bundle{Entries: []*rekorpb.TransparencyLogEntry{e}}, l.trusted()); err == nil || !strings.Contains(err.Error(), "neither") {
 		t.Errorf("Rekor v2 without a proof: got %v", err)
 	}
 }
 
-// fixed is a clock that vouches for one time, and an authority that was
-// trusted until another.
+// fixed is a timestamp authority whose timestamps have the time at, and a certificate
+// authority that is trusted until another time.
 type fixed struct{ at, until time.Time }
 
 func (f fixed) Verify([]byte, []byte) (*root.Timestamp, error) {
@@ -313,7 +312,7 @@ func (u until) Verify(cert *x509.Certificate, t time.Time) ([][]*x509.Certificat
 	return [][]*x509.Certificate{{cert, cert}}, nil
 }
 
-// TestDemands: each demand refuses by itself.
+// Each missing part that is required is refused.
 func TestDemands(t *testing.T) {
 	l := newPublicLog(t, true)
 	st, err := attest.NewStatement("a", strings.Repeat("ab", 32), "https://example.com/test", struct{}{})
@@ -374,8 +373,7 @@ func TestDemands(t *testing.T) {
 	}
 }
 
-// TestSubjectThatContradictsItself: the digests of one subject must all be of
-// the content at hand.
+// All known digests of a subject must be those of the content.
 func TestSubjectThatContradictsItself(t *testing.T) {
 	sums, err := Subject{Digest: digestOfContent("x"), Content: bytes.NewReader([]byte("x"))}.sums([]string{"sha256", "sha512", "blake3"})
 	if err != nil || len(sums) != 2 {

@@ -30,7 +30,7 @@ func ExampleBundle_Verify() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	digest, err := v1.NewHash("sha256:a0cfc71271d6e278e57cd332ff957c3f7043fdda354c4cbb190a30d56efa01bf") // of what is at hand
+	digest, err := v1.NewHash("sha256:a0cfc71271d6e278e57cd332ff957c3f7043fdda354c4cbb190a30d56efa01bf") // of the file or image to verify
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func ExampleBundle_Verify() {
 	// 2026-05-13 19:23:33Z
 }
 
-// Verify that one signer, and nobody else, signed a file.
+// Verify that the expected signer signed a file.
 func ExampleArtifact() {
 	root, err := trust.Parse(mustRead("../test/conformance/sigstore/testdata/public-trusted_root.json"))
 	if err != nil {

@@ -1,6 +1,6 @@
 package bundle
 
-// What tests outside of the package look at.
+// Unexported names for tests in package bundle_test.
 var (
 	ParseRecord       = parseRecord
 	CertificateLogged = certificateLogged

@@ -17,8 +17,8 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// FuzzParse: no bundle panics; what is parsed has its parts; and the narrow form
-// of platforms is a part of the wide one.
+// FuzzParse: no input makes Parse panic; what it returns is complete; and Parse accepts
+// whatever ParsePlatform accepts.
 func FuzzParse(f *testing.F) {
 	for _, raw := range prooftest.BundleSeeds(f) {
 		f.Add(raw)
@@ -35,7 +35,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzRecord: what a log entry says is whole, or an error.
+// FuzzRecord: parseRecord returns a complete record or an error.
 func FuzzRecord(f *testing.F) {
 	seeds := 0
 	for _, raw := range prooftest.BundleSeeds(f) {
@@ -59,8 +59,8 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// FuzzCosign2Signature: hostile payloads and annotations never panic, and what
-// is parsed names an image.
+// FuzzCosign2Signature: no payload or annotation makes the parser panic, and what it
+// returns names an image.
 func FuzzCosign2Signature(f *testing.F) {
 	payload := `{"critical":{"identity":{"docker-reference":"reg.example/app"},"image":{"docker-manifest-digest":"sha256:` +
 		`a0cfc71271d6e278e57cd332ff957c3f7043fdda354c4cbb190a30d56efa01bf"},"type":"cosign container image signature"},"optional":null}`
@@ -96,8 +96,8 @@ func FuzzCosign2Signature(f *testing.F) {
 	})
 }
 
-// FuzzCosign2: hostile envelopes and annotations never panic, and what is
-// parsed is bound to what it came from.
+// FuzzCosign2: no envelope or annotation makes the parser panic, and what it returns is
+// what they contain.
 func FuzzCosign2(f *testing.F) {
 	for _, version := range []string{"v1.7.0", "v2.0.0"} {
 		dir := "../verify/testdata/github-container/" + version + "/"
@@ -119,9 +119,9 @@ func FuzzCosign2(f *testing.F) {
 	})
 }
 
-// oddRekor1 says whether sigstore-go does not read a bundle's entry of Rekor v1:
-// an envelope logged as a hashedrekord of what was signed, or a checkpoint whose
-// origin names no tree. Sigstore's client specification allows both.
+// oddRekor1 reports whether a bundle has a Rekor v1 entry that sigstore-go cannot read,
+// though Sigstore's client specification allows it: an envelope logged as a
+// hashedrekord, or a checkpoint whose origin names no tree.
 func oddRekor1(b *bundle.Bundle) bool {
 	for _, e := range b.Entries {
 		kind := e.GetKindVersion()
@@ -133,8 +133,8 @@ func oddRekor1(b *bundle.Bundle) bool {
 	return false
 }
 
-// FuzzSecondOpinion: what we accept, sigstore-go accepts, whatever is done to
-// bundle and trusted root; and never for another artifact.
+// FuzzSecondOpinion: sigstore-go accepts what this package accepts, however bundle and
+// trusted root are changed; and neither accepts it for another artifact.
 func FuzzSecondOpinion(f *testing.F) {
 	entries, err := os.ReadDir(cases)
 	if err != nil {
@@ -176,8 +176,8 @@ func FuzzSecondOpinion(f *testing.F) {
 	})
 }
 
-// secondOpinion fails where we accept a bundle and sigstore-go does not, or where
-// we accept it for another artifact.
+// secondOpinion fails if this package accepts a bundle that sigstore-go refuses, or
+// accepts it for another artifact.
 func secondOpinion(t *testing.T, raw []byte, content v1.Hash, digest []byte, r *trust.Root, now time.Time) {
 	if _, err := bundle.Artifact(raw, bundle.Subject{Digest: sha256Of([]byte("another artifact"))}, beacon, r.Material, now); err == nil {
 		t.Error("verifies for another artifact")
@@ -197,8 +197,8 @@ func secondOpinion(t *testing.T, raw []byte, content v1.Hash, digest []byte, r *
 	}
 }
 
-// FuzzSecondOpinionOfSpliced is FuzzSecondOpinion for bundles and trusted roots
-// put together from parts of good ones.
+// FuzzSecondOpinionOfSpliced is like FuzzSecondOpinion, with bundles and trusted roots
+// that are combined from parts of valid ones.
 func FuzzSecondOpinionOfSpliced(f *testing.F) {
 	var bundles, roots [][]byte
 	for _, name := range []string{"happy-path-v0.3", "happy-path-v0.1", "happy-path-intoto-in-dsse-v3", "rekor2-happy-path", "integrated-time-in-future_fail", "signature-mismatch_fail"} {

@@ -11,17 +11,17 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// record is what an entry of Rekor v1 says was signed, and by whom. Nothing of
-// it is verified. Entries of v2 are compared with recordV2 instead.
+// record is the content of an entry of a Rekor v1 log: what was signed, and by whom.
+// It is not verified. Entries of Rekor v2 logs are compared with recordV2 instead.
 type record struct {
-	OfPayload bool   // Digest is of the envelope's payload, else of what was signed
-	Algorithm string // of Digest: "sha256", …
+	OfPayload bool   // Digest is that of the envelope's payload; otherwise that of the signed bytes
+	Algorithm string // of Digest, such as "sha256"
 	Digest    []byte
 	Signature []byte
 	Signer    []byte // DER of a certificate or of a public key (SubjectPublicKeyInfo)
 }
 
-// hashValue is how the bodies of Rekor v1 write a digest.
+// hashValue is a digest in the body of a Rekor v1 entry.
 type hashValue struct {
 	Algorithm string `json:"algorithm"`
 	Value     string `json:"value"` // hex
@@ -66,7 +66,7 @@ func parseRecord(body []byte) (*record, error) {
 			} `json:"spec"`
 		}
 		if err = strict.Unmarshal(body, maxCanonicalBody, &b); err == nil && len(b.Spec.Signatures) != 1 {
-			err = fmt.Errorf("%d signatures, want 1", len(b.Spec.Signatures))
+			err = fmt.Errorf("got %d signatures, want 1", len(b.Spec.Signatures))
 		}
 		if err == nil {
 			s := b.Spec.Signatures[0]
@@ -74,7 +74,7 @@ func parseRecord(body []byte) (*record, error) {
 		}
 	case [2]string{"intoto", "0.0.2"}:
 		type signature struct {
-			Sig       []byte `json:"sig"` // base64 of the signature in base64
+			Sig       []byte `json:"sig"` // base64 of the base64 of the signature
 			PublicKey []byte `json:"publicKey"`
 		}
 		var b struct {
@@ -88,7 +88,7 @@ func parseRecord(body []byte) (*record, error) {
 			} `json:"spec"`
 		}
 		if err = strict.Unmarshal(body, maxCanonicalBody, &b); err == nil && len(b.Spec.Content.Envelope.Signatures) != 1 {
-			err = fmt.Errorf("%d signatures, want 1", len(b.Spec.Content.Envelope.Signatures))
+			err = fmt.Errorf("got %d signatures, want 1", len(b.Spec.Content.Envelope.Signatures))
 		}
 		if err == nil {
 			s := b.Spec.Content.Envelope.Signatures[0]
@@ -96,7 +96,7 @@ func parseRecord(body []byte) (*record, error) {
 			r.Signature, err = base64.StdEncoding.Strict().DecodeString(string(s.Sig))
 		}
 	default:
-		err = fmt.Errorf("kind: got %q %q, want one that binds digest, signature and signer", kind[0], kind[1])
+		err = fmt.Errorf("kind: got %q %q, want one that contains digest, signature and signer", kind[0], kind[1])
 	}
 	if err != nil {
 		return nil, err
@@ -104,6 +104,7 @@ func parseRecord(body []byte) (*record, error) {
 	return r, r.fill(digest, pemSigner)
 }
 
+// fill sets digest and signer of r, and checks that nothing is missing.
 func (r *record) fill(digest hashValue, pemSigner []byte) error {
 	var err error
 	if r.Digest, err = hex.DecodeString(digest.Value); err != nil || len(r.Digest) == 0 || digest.Algorithm == "" {
@@ -111,7 +112,7 @@ func (r *record) fill(digest hashValue, pemSigner []byte) error {
 	}
 	r.Algorithm = digest.Algorithm
 	if len(r.Signature) == 0 {
-		return errors.New("no signature")
+		return errors.New("the signature is missing")
 	}
 	block, rest := pem.Decode(pemSigner)
 	if block == nil || len(bytes.TrimSpace(rest)) != 0 || block.Type != "CERTIFICATE" && block.Type != "PUBLIC KEY" {
@@ -121,11 +122,11 @@ func (r *record) fill(digest hashValue, pemSigner []byte) error {
 	return nil
 }
 
-// recordV2 is the body of the one entry of kind hashedrekord 0.0.2 that there can
-// be for a signature: its canonical JSON (rekor-tiles, RFC 8785), of which the
-// log's leaf is the hash. algorithm and keyDetails are names of Sigstore's
-// protobuf enumerations ("SHA2_256", "PKIX_ECDSA_P256_SHA_256"). signer is the DER of
-// a certificate or, where isKey, of a public key (SubjectPublicKeyInfo).
+// recordV2 returns the body of the entry of kind hashedrekord 0.0.2 for a signature:
+// canonical JSON (rekor-tiles, RFC 8785). There is only one such body, and the leaf of
+// the log is its hash. algorithm and keyDetails are names of Sigstore's protobuf
+// enumerations ("SHA2_256", "PKIX_ECDSA_P256_SHA_256"). signer is the DER of a
+// certificate or, if isKey is true, of a public key (SubjectPublicKeyInfo).
 func recordV2(algorithm string, digest, signature []byte, keyDetails string, signer []byte, isKey bool) []byte {
 	member := "x509Certificate"
 	if isKey {

@@ -23,7 +23,7 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// oldLog is a log of Rekor v1 with one entry: the statement that a key signed.
+// oldLog is a Rekor v1 log with one entry, a statement that a key signed.
 type oldLog struct {
 	t                  *testing.T
 	signer, logger     *ecdsa.PrivateKey
@@ -64,7 +64,7 @@ func (l *oldLog) json(v any) []byte {
 	return raw
 }
 
-// body is the entry's canonical body.
+// body returns the entry's canonical body.
 func (l *oldLog) body() []byte {
 	pem, err := cryptoutils.MarshalPublicKeyToPEM(&l.signer.PublicKey)
 	if err != nil {
@@ -142,8 +142,8 @@ func (l *oldLog) verify(raw []byte) error {
 	return err
 }
 
-// TestOddRekor1: entries that the specification allows and sigstore-go does
-// not read, and each way for them to be about something else.
+// Entries that Sigstore's client specification allows, but sigstore-go cannot read, are
+// accepted; entries about something else are not.
 func TestOddRekor1(t *testing.T) {
 	for name, l := range map[string][3]string{
 		"envelope as hashedrekord":              {"hashedrekord", "0.0.1", "rekor.test - 12"},

@@ -27,7 +27,7 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// issuing is a platform, two certificates of it and their issuer.
+// issuing returns two certificates of a platform, their issuer, and the trust root.
 func issuing(t *testing.T) (a, b, issuer *x509.Certificate, material root.TrustedMaterial) {
 	p := prooftest.New(t)
 	rel := p.Release(prooftest.NewStore(t))
@@ -51,7 +51,7 @@ func sctsOf(c *x509.Certificate) *[]byte {
 	return nil
 }
 
-// TestSCTBent bends one thing about a certificate that was logged.
+// Each case changes one thing about a certificate with a valid SCT.
 func TestSCTBent(t *testing.T) {
 	for name, tt := range map[string]struct {
 		bend   func(a, b, issuer *x509.Certificate, log *root.TransparencyLog)
@@ -59,16 +59,16 @@ func TestSCTBent(t *testing.T) {
 	}{
 		"nothing":                {func(_, _, _ *x509.Certificate, _ *root.TransparencyLog) {}, ""},
 		"none":                   {func(a, _, _ *x509.Certificate, _ *root.TransparencyLog) { a.Extensions = nil }, "no list"},
-		"of another certificate": {func(a, b, _ *x509.Certificate, _ *root.TransparencyLog) { *sctsOf(a) = *sctsOf(b) }, "not signed by its certificate log"},
+		"of another certificate": {func(a, b, _ *x509.Certificate, _ *root.TransparencyLog) { *sctsOf(a) = *sctsOf(b) }, "the log did not sign the SCT"},
 		"for another issuer": {func(_, b, issuer *x509.Certificate, _ *root.TransparencyLog) {
 			issuer.RawSubjectPublicKeyInfo = b.RawSubjectPublicKeyInfo
-		}, "not signed by its certificate log"},
+		}, "the log did not sign the SCT"},
 		"before its log": {func(_, _, _ *x509.Certificate, log *root.TransparencyLog) { log.ValidityPeriodStart = time.Now() }, "is trusted"},
 		"after its log": {func(_, _, _ *x509.Certificate, log *root.TransparencyLog) {
 			log.ValidityPeriodEnd = time.Now().Add(-time.Hour)
 		}, "is trusted"},
-		"of a stranger's":   {func(_, b, _ *x509.Certificate, log *root.TransparencyLog) { log.PublicKey = b.PublicKey }, "not signed by its certificate log"},
-		"of an unknown log": {func(a, _, _ *x509.Certificate, _ *root.TransparencyLog) { (*sctsOf(a))[10] ^= 1 }, "none is of a certificate log"},
+		"of a stranger's":   {func(_, b, _ *x509.Certificate, log *root.TransparencyLog) { log.PublicKey = b.PublicKey }, "the log did not sign the SCT"},
+		"of an unknown log": {func(a, _, _ *x509.Certificate, _ *root.TransparencyLog) { (*sctsOf(a))[10] ^= 1 }, "no SCT is from a certificate transparency log"},
 		"cut short":         {func(a, _, _ *x509.Certificate, _ *root.TransparencyLog) { *sctsOf(a) = (*sctsOf(a))[:40] }, "malformed"},
 	} {
 		a, b, issuer, material := issuing(t)
@@ -108,10 +108,10 @@ func TestSCTBent(t *testing.T) {
 	}
 }
 
-// FuzzSCTs: neither a list of SCTs nor a certificate panics; and what is left
-// without its list has none, and is not shortened again. Of real certificates it
-// is what certificate-transparency-go makes of them, which encodes anew what it
-// read, and so repairs what others spoiled.
+// FuzzSCTs: no list of SCTs and no certificate causes a panic. withoutSCTs removes the
+// list, and changes nothing if there is none. For real certificates the result equals
+// that of certificate-transparency-go. It is not compared for changed certificates:
+// that library encodes what it read again, and so repairs malformed encodings.
 func FuzzSCTs(f *testing.F) {
 	seeds := 0
 	for _, raw := range publicCertificates(f) {
@@ -156,7 +156,7 @@ func FuzzSCTs(f *testing.F) {
 	})
 }
 
-// publicCertificates are leaves that the public Sigstore instance issued.
+// publicCertificates returns leaf certificates of the public Sigstore instance.
 func publicCertificates(t testing.TB) [][]byte {
 	const cases = "../test/conformance/sigstore/testdata/cases/"
 	var all [][]byte

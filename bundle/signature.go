@@ -26,15 +26,18 @@ import (
 	"github.com/colophon-build/colophon/attest"
 )
 
-// Subject is what a signature should be about: a file, or an image.
+// Subject is the file or image that a signature must be about.
 type Subject struct {
-	Digest  v1.Hash   // sha256 of the content; required
-	Content io.Reader // the content itself, read to its end, where the caller has it; some signatures need it. Nil: the digest alone
+	Digest v1.Hash // sha256 of the content; required
+	// Content is the content of a file, or nil. Verification reads it to its end and
+	// compares it with Digest. It is needed for signatures of files with SHA-384 or
+	// SHA-512.
+	Content io.Reader
 }
 
-// About fails unless digest is what the bundle says that it is about: one of the
-// statement's subjects, or the image of a signature of cosign v2. It does not
-// know what the signature of a file is about.
+// About fails unless the bundle names digest: as one of the statement's subjects, or
+// as the image in a signature of cosign v2. It always succeeds for the signature of a
+// file; Verify then compares the digests.
 func (b *Bundle) About(digest v1.Hash) error {
 	switch {
 	case b.Image != "":
@@ -47,7 +50,7 @@ func (b *Bundle) About(digest v1.Hash) error {
 	return nil
 }
 
-// aboutDigest fails unless the digest is among the statement's subjects.
+// aboutDigest fails unless one of the statement's subjects has the digest.
 func aboutDigest(s *attest.Statement, digest v1.Hash) error {
 	var got []string
 	for _, sub := range s.Subject {
@@ -62,8 +65,8 @@ func aboutDigest(s *attest.Statement, digest v1.Hash) error {
 	return fmt.Errorf("subject of the statement: got %q, want %q", strings.Join(got, ", "), digest)
 }
 
-// sealed is what a bundle's signature covers, and who should have made it: the
-// holder of cert, or where that is nil, of key.
+// sealed is the signature of a bundle, what it covers, and who must have made it: the
+// owner of cert or, if cert is nil, of key.
 type sealed struct {
 	cert      *x509.Certificate
 	key       crypto.PublicKey
@@ -71,15 +74,16 @@ type sealed struct {
 	envelope  bool
 	payload   []byte // of an envelope
 	signed    []byte // of an envelope: its pre-authentication encoding (DSSE v1.0.2); of an image signed by cosign v2: the payload
-	digest    []byte // of a message, as the bundle says
+	digest    []byte // of a message signature: the digest in the bundle
 	algorithm string // of digest
 }
 
+// seal returns the signature of b. key is nil if a certificate signed.
 func (b *Bundle) seal(key crypto.PublicKey) (*sealed, error) {
 	s := &sealed{cert: b.Certificate, key: key, signed: b.Payload}
 	if env := b.Proto.GetDsseEnvelope(); env != nil {
 		if len(env.GetSignatures()) != 1 {
-			return nil, fmt.Errorf("envelope has %d signatures, want 1", len(env.GetSignatures()))
+			return nil, fmt.Errorf("envelope: got %d signatures, want 1", len(env.GetSignatures()))
 		}
 		s.envelope, s.payload, s.signature = true, env.GetPayload(), env.GetSignatures()[0].GetSig()
 		s.signed = dsse.PAE(env.GetPayloadType(), s.payload)
@@ -98,19 +102,19 @@ func (b *Bundle) seal(key crypto.PublicKey) (*sealed, error) {
 		}
 	}
 	if len(s.signature) == 0 {
-		return nil, errors.New("the bundle holds no signature")
+		return nil, errors.New("the bundle has no signature")
 	}
 	return s, nil
 }
 
-// about verifies the signature itself, and that it is about subject.
+// about verifies the signature cryptographically, and that it is about subject.
 func (s *sealed) about(b *Bundle, subject Subject) error {
 	verifiers, err := s.verifiers()
 	if err != nil {
 		return err
 	}
 	if b.Image != "" {
-		// The payload names the image, as About has seen; it is what was signed.
+		// The signature covers the payload. About has checked that it names the image.
 		sum := sha256.Sum256(b.Payload)
 		subject = Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Content: bytes.NewReader(b.Payload)}
 	}
@@ -129,7 +133,7 @@ func (s *sealed) about(b *Bundle, subject Subject) error {
 	}
 	if !s.envelope {
 		if got := sums[s.algorithm]; got == nil || !bytes.Equal(got, s.digest) {
-			return fmt.Errorf("artifact: got %s, and the signature is about %s:%x", subject.Digest, s.algorithm, s.digest)
+			return fmt.Errorf("artifact: got %s, but the signature is about %s:%x", subject.Digest, s.algorithm, s.digest)
 		}
 		return s.match(verifiers, func(v keyVerifier) error {
 			if v.hash == "" {
@@ -137,7 +141,7 @@ func (s *sealed) about(b *Bundle, subject Subject) error {
 			}
 			digest := sums[v.hash]
 			if digest == nil {
-				digest = sums["sha256"] // what another would be of is not at hand
+				digest = sums["sha256"] // without the content, other digests cannot be computed
 			}
 			return v.VerifySignature(bytes.NewReader(s.signature), nil, options.WithDigest(digest))
 		})
@@ -150,20 +154,20 @@ func (s *sealed) about(b *Bundle, subject Subject) error {
 	return aboutSums(b.Statement, subject, sums)
 }
 
-// keyVerifier checks signatures by one key in one algorithm.
+// keyVerifier verifies signatures of one key and one algorithm.
 type keyVerifier struct {
 	signature.Verifier
-	hash string // what it signs the digest of, if that is SHA-2
+	hash string // of the digest that is signed, if it is SHA-2
 }
 
-// verifiers are the ways that the signer's key may have signed: the one of its
-// kind (Sigstore's registry of algorithms) and, by certificates alone, of P-384
-// and P-521 with SHA-256, as old clients signed.
+// verifiers returns a verifier for each algorithm that the signer's key may have used:
+// the default of its kind (Sigstore's registry of algorithms) and, only with
+// certificates, P-384 and P-521 with SHA-256, which old clients used.
 func (s *sealed) verifiers() ([]keyVerifier, error) {
 	var opts []signature.LoadOption
 	if !s.envelope && (s.cert != nil || s.signed == nil) {
-		// Of Ed25519, a log of digests takes the prehashed form alone; a key may
-		// have signed an image without one.
+		// With Ed25519, a log of digests accepts only the prehashed form. A key may
+		// have signed an image of cosign v2 without a log.
 		opts = append(opts, options.WithED25519ph())
 	}
 	key := s.key
@@ -176,7 +180,7 @@ func (s *sealed) verifiers() ([]keyVerifier, error) {
 	}
 	algorithms := []signature.AlgorithmDetails{algorithm}
 	if ec, ok := key.(*ecdsa.PublicKey); ok && s.cert != nil && ec.Curve != elliptic.P256() {
-		//lint:ignore SA1019 deprecated, and out there
+		//lint:ignore SA1019 deprecated, but signatures with it exist
 		old := commonpb.PublicKeyDetails_PKIX_ECDSA_P384_SHA_256
 		if ec.Curve == elliptic.P521() {
 			//lint:ignore SA1019 as above
@@ -198,6 +202,7 @@ func (s *sealed) verifiers() ([]keyVerifier, error) {
 	return all, nil
 }
 
+// match fails unless check succeeds with one of the verifiers.
 func (s *sealed) match(verifiers []keyVerifier, check func(keyVerifier) error) error {
 	for _, v := range verifiers {
 		if check(v) == nil {
@@ -207,8 +212,9 @@ func (s *sealed) match(verifiers []keyVerifier, check func(keyVerifier) error) e
 	return errors.New("the signature does not match what is signed")
 }
 
-// sums are the digests of the subject by algorithm: the one that it is named
-// by and, where its content is at hand, those wanted of SHA-2, of that content.
+// sums returns digests of the subject by algorithm: only Digest if there is no content,
+// otherwise the wanted SHA-2 digests of the content. It fails if the content does not
+// have Digest.
 func (s Subject) sums(wanted []string) (map[string][]byte, error) {
 	named, err := hex.DecodeString(s.Digest.Hex)
 	if err != nil || s.Digest.Algorithm != "sha256" || len(named) != sha256.Size {
@@ -240,8 +246,8 @@ func (s Subject) sums(wanted []string) (map[string][]byte, error) {
 
 var sha2 = map[string]func() hash.Hash{"sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New}
 
-// aboutSums fails unless one subject of the statement has one of the digests, and
-// no other digest of a known kind: a subject that contradicts itself does not count.
+// aboutSums fails unless one subject of the statement has one of the digests, and all
+// its other digests that are in sums are equal, too.
 func aboutSums(st *attest.Statement, subject Subject, sums map[string][]byte) error {
 	for _, sub := range st.Subject {
 		matches, differs := 0, 0
@@ -261,5 +267,5 @@ func aboutSums(st *attest.Statement, subject Subject, sums map[string][]byte) er
 	if err := aboutDigest(st, subject.Digest); err != nil {
 		return err
 	}
-	return fmt.Errorf("subject of the statement: names %s beside digests of something else", subject.Digest)
+	return fmt.Errorf("subject of the statement: got %s beside digests of something else", subject.Digest)
 }

@@ -11,14 +11,17 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 )
 
-// Signer is who should have signed: Identity or Pattern, with Issuer; or Key.
+// Signer is the signer that a verifier expects. Set Issuer and one of Identity and
+// Pattern, or only Key.
 type Signer struct {
-	Identity string           // the one name of the certificate, compared whole
-	Pattern  *regexp.Regexp   // in place of Identity: what the name must match; the caller anchors it
-	Issuer   string           // who vouched for it, compared whole
-	Key      crypto.PublicKey // a key kept elsewhere, in place of a certificate; the hint in the bundle chooses nothing
+	Identity string           // the subject alternative name of the certificate; compared exactly
+	Pattern  *regexp.Regexp   // must match the subject alternative name; the caller anchors it with ^ and $
+	Issuer   string           // the OIDC issuer in the certificate; compared exactly
+	Key      crypto.PublicKey // the public key that signed; a key hint in the bundle is ignored
 
-	InsecureNoLog bool // dangerous, only with Key: a signature that no log has is accepted
+	// InsecureNoLog accepts a signature by Key that is in no transparency log. This
+	// is dangerous: nobody can then detect that a stolen key signed.
+	InsecureNoLog bool
 }
 
 func (s Signer) check() error {
@@ -28,11 +31,11 @@ func (s Signer) check() error {
 	return nil
 }
 
-// Match fails unless id, which a verified certificate has, is the signer's name
-// and issuer. Of a signer by key it always fails.
+// Match fails unless the identity of a verified certificate has the name and issuer
+// that s expects. If s expects a key, it always fails.
 func (s Signer) Match(id certificate.Summary) error {
 	if s.Key != nil {
-		return errNotByKey
+		return errCertificateSigned
 	}
 	if err := s.check(); err != nil {
 		return err
@@ -40,7 +43,7 @@ func (s Signer) Match(id certificate.Summary) error {
 	switch got := id.SubjectAlternativeName; {
 	case s.Pattern != nil:
 		if !s.Pattern.MatchString(got) {
-			return fmt.Errorf("signer: got %q, want one that matches %s", got, s.Pattern)
+			return fmt.Errorf("signer: got %q, want a name that matches %s", got, s.Pattern)
 		}
 	case got != s.Identity:
 		return fmt.Errorf("signer: got %q, want %q", got, s.Identity)
@@ -51,7 +54,7 @@ func (s Signer) Match(id certificate.Summary) error {
 	return nil
 }
 
-// String names a signer for people.
+// String returns text for people: Identity, or "the key given".
 func (s Signer) String() string {
 	if s.Key != nil {
 		return "the key given"
@@ -59,8 +62,9 @@ func (s Signer) String() string {
 	return s.Identity
 }
 
-// Artifact parses and verifies a Sigstore bundle v0.1 to v0.3 of anybody: that
-// signer signed subject, by one trust root, as of now. See Bundle.Verify.
+// Artifact parses a Sigstore bundle v0.1 to v0.3, and fails unless signer signed
+// subject, according to the trust root material at the time now. It is Parse and
+// Bundle.VerifyBy in one call.
 func Artifact(raw []byte, subject Subject, signer Signer, material root.TrustedMaterial, now time.Time) (*Result, error) {
 	if err := signer.check(); err != nil {
 		return nil, err

@@ -17,26 +17,27 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// ClockSkew is how far the time of a signature may lie ahead of the verifier's
-// clock: two honest machines are seconds apart, and a badly kept laptop minutes.
+// ClockSkew is how far the time of a signature may be ahead of the time of
+// verification. The clocks of two maintained machines differ by seconds, that of a
+// badly kept laptop by minutes.
 const ClockSkew = time.Hour
 
-// Result says how far the verification of a bundle got. The bundle holds only
-// where Err returns nil; until then the other fields are good for explanations.
+// Result is the result of a verification. Call Err first: the bundle is valid only if
+// Err returns nil. If it does not, use the other fields only to explain the failure.
 type Result struct {
-	Identity  certificate.Summary // whom the certificate is for; zero where a key signed
-	Certified time.Time           // start of the certificate; zero where a key signed
-	Times     []time.Time         // when it was signed, by logs and timestamp authorities of the trust root; may be empty where a key signed
-	Index     int64               // of the first entry in its log; -1 without an entry
-	TreeSize  int64               // of the checkpoint that proves the entry to be in the log; 0 without a proof
-	Passed    int                 // how many of signature, log, time, certificate and SCT held; to choose whose reason to show
+	Identity  certificate.Summary // subject and issuer of the certificate; zero if a key signed
+	Certified time.Time           // start of the certificate's validity, UTC; zero if a key signed
+	Times     []time.Time         // when it was signed, according to logs and timestamp authorities of the trust root; may be empty if a key signed
+	Index     int64               // of the first log entry, from 0; -1 without an entry
+	TreeSize  int64               // number of entries in the checkpoint that proves the inclusion; 0 without an inclusion proof
+	Passed    int                 // how many of signature, log, time, certificate and SCT were valid: 0 to 5; to choose the failure to report
 
-	Signature   error // what is wrong with subject, signature, certificate, SCT or signer
-	Log         error // what is wrong with log entry, checkpoint or time
-	Undecidable bool  // Signature could not be decided, for want of the time that Log is about
+	Signature   error // what is wrong with subject, signature, certificate, SCT or signer; nil: nothing
+	Log         error // what is wrong with log entry, checkpoint or time; nil: nothing
+	Undecidable bool  // Signature could not be decided, because Log leaves the time of the signature unknown
 }
 
-// Err returns nil if the bundle holds, or else the main reason why it does not.
+// Err returns nil if the bundle is valid, and otherwise the main reason why it is not.
 func (r *Result) Err() error {
 	switch {
 	case r.Undecidable && r.Log != nil:
@@ -47,22 +48,28 @@ func (r *Result) Err() error {
 	return r.Log
 }
 
-var errNotByKey = errors.New("a key was expected and a certificate signed, or the reverse")
+var (
+	errCertificateSigned = errors.New("a key was expected, but a certificate signed")
+	errKeySigned         = errors.New("a certificate was expected, but a key signed")
+)
 
-// Verify verifies all parts of a bundle that a certificate signed, about
-// subject, against one trust root, as of now. It answers who signed: the caller
-// has to compare that, or use VerifyBy.
+// Verify verifies all parts of a bundle that a certificate signed: that they are
+// valid according to one trust root, for subject, at the time now. Result.Identity
+// says who signed. The caller must compare it with the expected signer, or use
+// VerifyBy.
 //
-// A bundle of ParsePlatform must have an SCT, an entry in a log of the trust
-// root and a time by one of its timestamp authorities. Any other bundle must have
-// what the trust root has any of: an SCT if it has certificate logs, an entry if
-// it has logs. A trusted time is always demanded.
+// A bundle from ParsePlatform must have an SCT, an entry in a log of the trust root,
+// and a timestamp of one of its timestamp authorities. Any other bundle must have an
+// SCT if the trust root has certificate transparency logs, an entry if the trust root
+// has logs, and in any case a time that a log or timestamp authority of the trust root
+// signed.
 func (b *Bundle) Verify(subject Subject, material root.TrustedMaterial, now time.Time) *Result {
 	return b.verify(subject, nil, material, b.demands(Signer{}, material), now)
 }
 
-// VerifyBy is Verify for one signer, which may be a key. What a key signed needs
-// no time, as the key does not expire, and no log entry where the signer says so.
+// VerifyBy is like Verify, but also fails unless signer signed. The signer may be a
+// key. A key does not expire, so that its signature needs no time; it needs no log
+// entry if signer.InsecureNoLog is set.
 func (b *Bundle) VerifyBy(signer Signer, subject Subject, material root.TrustedMaterial, now time.Time) *Result {
 	if err := signer.check(); err != nil {
 		return &Result{Index: -1, Signature: err}
@@ -74,12 +81,12 @@ func (b *Bundle) VerifyBy(signer Signer, subject Subject, material root.TrustedM
 	return r
 }
 
-// demands is what a bundle must have for its signature to count.
+// demands says which parts a bundle must have.
 type demands struct {
-	sct     bool // its certificate must have been logged
-	entry   bool // it must be in a log of the trust root
-	stamp   bool // a timestamp authority must vouch for the time, not the log alone
-	untimed bool // there may be no time: none is claimed, and none is needed
+	sct     bool // an SCT of the certificate
+	entry   bool // an entry in a log of the trust root
+	stamp   bool // a timestamp; the time in a log's inclusion promise is not enough
+	untimed bool // no time: the bundle has none, and needs none
 }
 
 func (b *Bundle) demands(signer Signer, material root.TrustedMaterial) demands {
@@ -94,12 +101,12 @@ func (b *Bundle) demands(signer Signer, material root.TrustedMaterial) demands {
 	return demands{
 		entry: len(material.RekorLogs()) > 0 && !unlogged,
 		sct:   len(material.CTLogs()) > 0,
-		// A key of this machine's choosing does not expire.
+		// The verifier chose the key, and it does not expire.
 		untimed: b.Certificate == nil && !timed,
 	}
 }
 
-// verification is one call of Verify under way.
+// verification is the state of one call of Verify.
 type verification struct {
 	*Result
 	bundle   *Bundle
@@ -109,7 +116,7 @@ type verification struct {
 	now      time.Time
 }
 
-// verify goes through the parts one by one, and notes what is wrong with each.
+// verify verifies the parts one after another, and records what is wrong with each.
 func (b *Bundle) verify(subject Subject, key crypto.PublicKey, material root.TrustedMaterial, ask demands, now time.Time) *Result {
 	v := &verification{Result: &Result{Index: -1}, bundle: b, material: material, ask: ask, now: now}
 	if len(b.Entries) > 0 {
@@ -121,7 +128,7 @@ func (b *Bundle) verify(subject Subject, key crypto.PublicKey, material root.Tru
 		v.Identity, unnamed = identity(b.Certificate)
 	}
 	if v.Signature = v.signature(subject, key); v.Signature != nil {
-		v.Log = errors.New("not checked: the signature that it would be about does not hold")
+		v.Log = errors.New("not checked: the signature is not valid")
 		return v.Result
 	}
 	v.Passed++
@@ -132,13 +139,16 @@ func (b *Bundle) verify(subject Subject, key crypto.PublicKey, material root.Tru
 	return v.Result
 }
 
-// signature verifies the signature itself, and that it is about subject.
+// signature verifies the signature cryptographically, and that it is about subject.
 func (v *verification) signature(subject Subject, key crypto.PublicKey) (err error) {
 	switch {
 	case v.now.IsZero():
 		return errors.New("the time of verification is not set")
 	case (key != nil) != (v.bundle.Certificate == nil):
-		return errNotByKey
+		if key != nil {
+			return errCertificateSigned
+		}
+		return errKeySigned
 	}
 	if err := v.bundle.About(subject.Digest); err != nil {
 		return err
@@ -149,21 +159,21 @@ func (v *verification) signature(subject Subject, key crypto.PublicKey) (err err
 	return v.sealed.about(v.bundle, subject)
 }
 
-// log verifies the log entries, and returns the times that logs promised.
+// log verifies the log entries, and returns the times in their inclusion promises.
 func (v *verification) log() []time.Time {
 	b := v.bundle
 	if b.Certificate != nil && len(b.Entries) == 0 && len(b.timestamps()) == 0 {
-		v.Log = errors.New("the signature comes without its log entry, and without a timestamp: nothing proves when its certificate was used")
+		v.Log = errors.New("the signature comes without its log entry, and without a timestamp: nothing proves when the certificate signed")
 		return nil
 	}
 	var l logged
 	if len(v.material.RekorLogs()) > 0 || b.bound != nil {
-		if l, v.Log = v.sealed.logged(b, v.material); v.Log != nil {
+		if l, v.Log = v.sealed.verifyEntries(b, v.material); v.Log != nil {
 			return nil
 		}
 	}
 	if v.ask.entry && l.count == 0 {
-		v.Log = errors.New("no entry is of a log of the trust root")
+		v.Log = errors.New("no entry is in a log of the trust root")
 		if len(b.Entries) == 1 {
 			v.Log = errUnknownLog(b.Entries[0])
 		}
@@ -174,11 +184,12 @@ func (v *verification) log() []time.Time {
 	return l.promised
 }
 
-// times settles when the bundle was signed: as logs promised and timestamp
-// authorities say, each within the time that the log's key is trusted.
+// times finds out when the bundle was signed: promised are the times in the inclusion
+// promises of logs; timestamps add theirs. All of them must be in the time in which
+// the log's key is trusted.
 func (v *verification) times(promised []time.Time) {
 	tokens := v.bundle.timestamps()
-	stamps, refused := v.sealed.stamped(tokens, v.material)
+	stamps, refused := v.sealed.verifyTimestamps(tokens, v.material)
 	if v.Times = append(promised, stamps...); v.ask.stamp {
 		v.Times = stamps
 	}
@@ -189,11 +200,11 @@ func (v *verification) times(promised []time.Time) {
 	case v.ask.stamp && len(tokens) == 0:
 		err = errors.New("there is no timestamp")
 	case v.ask.stamp:
-		err = fmt.Errorf("no timestamp is of a trusted timestamp authority and about this signature: %w", refused)
+		err = fmt.Errorf("no timestamp is of a trusted timestamp authority and for this signature: %w", refused)
 	case v.Log == nil:
-		err = errors.Join(errors.New("no trusted time: neither a log's promise nor a timestamp holds"), refused)
+		err = errors.Join(errors.New("no trusted time: neither an inclusion promise nor a timestamp is valid"), refused)
 	default:
-		return // without the log entry there was no time to be had
+		return // the log entry failed, and its time with it
 	}
 	if err != nil {
 		v.Log = errors.Join(v.Log, err)
@@ -202,8 +213,8 @@ func (v *verification) times(promised []time.Time) {
 	v.Passed++
 }
 
-// checkTimes fails unless each log's key was trusted at the times of signing,
-// and none of them, nor the times that entries name, is to come.
+// checkTimes fails if the key of a log was not trusted at one of the times, or if one of
+// them, or of the times in log entries, is in the future.
 func (v *verification) checkTimes() error {
 	logs := v.material.RekorLogs()
 	all := v.Times
@@ -213,24 +224,25 @@ func (v *verification) checkTimes() error {
 		}
 		log := logs[hex.EncodeToString(e.GetLogId().GetKeyId())]
 		if log == nil {
-			continue // of a log that this root does not know: it counted for nothing
+			continue // a log that is not in the trust root; its entry was ignored
 		}
 		for _, t := range v.Times {
 			if w := trust.LogWindow(log); !w.Contains(t) {
-				return fmt.Errorf("signed %s: the log's key is trusted %s", trust.FormatTime(t), w)
+				return fmt.Errorf("signed at %s, but the log's key is trusted %s", trust.FormatTime(t), w)
 			}
 		}
 	}
 	for _, t := range all {
 		if t.After(v.now.Add(ClockSkew)) {
-			return fmt.Errorf("signed %s, which is in the future: it is %s now", trust.FormatTime(t), trust.FormatTime(v.now))
+			return fmt.Errorf("signed at %s, which is in the future: it is %s now", trust.FormatTime(t), trust.FormatTime(v.now))
 		}
 	}
 	return nil
 }
 
-// certificate verifies the certificate at each of the times, and its SCT. A time
-// outside of the certificate is put down to the log, which should have one within.
+// certificate verifies the certificate at each of the times, and its SCT. If a time is
+// outside of the certificate's validity, that is an error of Log: the time is wrong,
+// not the certificate.
 func (v *verification) certificate() error {
 	cert := v.bundle.Certificate
 	if len(v.Times) == 0 {
@@ -238,12 +250,12 @@ func (v *verification) certificate() error {
 			return err
 		}
 		v.Undecidable = true
-		return errors.New("there is no trusted time to judge the certificate at")
+		return errors.New("not checked: it is unknown when the certificate signed")
 	}
 	var chains [][]*x509.Certificate
 	for _, t := range v.Times {
 		if w := trust.CertificateWindow(cert); !w.Contains(t) {
-			v.Log = errors.Join(v.Log, fmt.Errorf("signed %s: the certificate is valid %s", trust.FormatTime(t), w))
+			v.Log = errors.Join(v.Log, fmt.Errorf("signed at %s, but the certificate is valid %s", trust.FormatTime(t), w))
 			v.Undecidable = true
 			return errors.New("the certificate was not valid when it signed")
 		}
@@ -255,15 +267,15 @@ func (v *verification) certificate() error {
 	v.Passed++
 	if v.ask.sct {
 		if err := anyLogged(chains, v.material); err != nil {
-			return fmt.Errorf("the certificate has no SCT of a trusted certificate log: %w", err)
+			return fmt.Errorf("the certificate has no SCT of a trusted certificate transparency log: %w", err)
 		}
 	}
 	v.Passed++
 	return nil
 }
 
-// chains are the chains of the certificate up to an authority of the trust root
-// that was trusted at t.
+// chains returns the chains of the certificate up to a certificate authority that was
+// trusted at t.
 func (v *verification) chains(t time.Time) ([][]*x509.Certificate, error) {
 	cert := withKnownName(v.bundle.Certificate)
 	for _, ca := range v.material.FulcioCertificateAuthorities() {
@@ -272,15 +284,16 @@ func (v *verification) chains(t time.Time) ([][]*x509.Certificate, error) {
 		}
 	}
 	if w, ok := trust.ExpiredAuthority(v.material, cert, t); ok {
-		return nil, fmt.Errorf("the certificate is of an authority trusted %s, and signed at %s", w, trust.FormatTime(t))
+		return nil, fmt.Errorf("the certificate is of an authority trusted %s, but it signed at %s", w, trust.FormatTime(t))
 	}
-	return nil, fmt.Errorf("the certificate of %q is not of a trusted authority", cert.Issuer)
+	return nil, fmt.Errorf("the certificate, issued by %q, is not of a trusted authority", cert.Issuer)
 }
 
 var oidSAN = asn1.ObjectIdentifier{2, 5, 29, 17}
 
-// withKnownName is cert for chain building where it names its subject in a form
-// of Fulcio's (OtherName) that crypto/x509 does not read. identity reads it.
+// withKnownName returns cert for chain building. If its subject alternative name has
+// Fulcio's form OtherName, crypto/x509 does not know that critical extension and would
+// refuse the certificate. The function identity reads it.
 func withKnownName(cert *x509.Certificate) *x509.Certificate {
 	if len(cert.UnhandledCriticalExtensions) == 0 {
 		return cert
@@ -290,11 +303,11 @@ func withKnownName(cert *x509.Certificate) *x509.Certificate {
 	return &known
 }
 
-// identity reads whom the certificate is for. One name alone: with two, two
-// readers could see different signers.
+// identity reads subject and issuer of the certificate. It fails for more than one
+// subject: two readers could then see different signers.
 func identity(cert *x509.Certificate) (certificate.Summary, error) {
 	if n := len(cert.URIs) + len(cert.EmailAddresses) + len(cert.DNSNames) + len(cert.IPAddresses); n > 1 {
-		return certificate.Summary{}, fmt.Errorf("certificate names %d subjects, want 1", n)
+		return certificate.Summary{}, fmt.Errorf("certificate: got %d subject alternative names, want 1", n)
 	}
 	return certificate.SummarizeCertificate(cert)
 }
