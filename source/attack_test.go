@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A repository's own configuration, hooks and attributes name programs; none
-// may run, whether it is fetched from, asked, or inspected as a working directory.
+// A repository's configuration, hooks and attributes can name programs. None of them
+// runs when the repository is fetched, looked up, or checked as a working directory.
 func TestNothingOfTheRepositoryRuns(t *testing.T) {
 	r := newRepo(t)
 	r.write(".gitattributes", "*.txt filter=evil export-subst export-ignore diff=evil merge=evil\n")
@@ -42,11 +42,11 @@ func TestNothingOfTheRepositoryRuns(t *testing.T) {
 	}
 	r.git("config", "filter.evil.required", "true")
 	r.git("config", "core.hooksPath", filepath.Join(r.dir, ".git/hooks"))
-	// Make the index's idea of the file stale, so that status must look at it.
+	// Change the file's time, so that status must read the file.
 	later := time.Now().Add(time.Hour)
 	os.Chtimes(filepath.Join(r.dir, "a.txt"), later, later)
 
-	// The bait is live: stock git in this directory bites.
+	// The attack works: git without our settings runs the program.
 	cmd := exec.Command("git", "-C", r.dir, "status")
 	cmd.Env = r.env
 	cmd.Run()
@@ -78,7 +78,7 @@ func TestNothingOfTheRepositoryRuns(t *testing.T) {
 	}
 }
 
-// The environment of the caller may not lead git elsewhere either.
+// The caller's environment does not make git use another repository.
 func TestEnvironmentIsNotInherited(t *testing.T) {
 	r := newRepo(t)
 	id := r.commit("a", "1")
@@ -102,7 +102,7 @@ func TestEnvironmentIsNotInherited(t *testing.T) {
 	}
 }
 
-// A partial clone would fetch what it lacks with a command that it configures.
+// A partial clone would fetch missing objects with a command from its configuration.
 func TestNoLazyFetch(t *testing.T) {
 	r := newRepo(t)
 	r.commit("a", "content that will be missing")
@@ -144,7 +144,7 @@ func TestReplaceRefsAndGraftsAreIgnored(t *testing.T) {
 	if got, _ := os.ReadFile(filepath.Join(dst, "a")); string(got) != "honest" || c.ID != honest {
 		t.Errorf("got %q of %s, want honest of %s", got, c.ID, honest)
 	}
-	// Not even where they have got into the repository we read from.
+	// Also if the objects are in the repository that we read from.
 	r2 := newRepo(t)
 	r2.git("fetch", "-q", "--update-head-ok", r.dir, "+refs/*:refs/*")
 	mine := &Repo{dir: filepath.Join(r2.dir, ".git"), commit: c, subs: map[string]*Repo{}}
@@ -217,7 +217,7 @@ func TestHostileTrees(t *testing.T) {
 	}
 }
 
-// The same trees must stop at our own checks, should git's ever let them by.
+// Our own checks refuse the same trees, in case git ever accepts them.
 func TestHostileTreesWithoutFsck(t *testing.T) {
 	r := newRepo(t)
 	r.commit("a", "1")
@@ -229,8 +229,8 @@ func TestHostileTreesWithoutFsck(t *testing.T) {
 	} {
 		id := r.commitTree(name, entries...)
 		repo := &Repo{dir: filepath.Join(r.dir, ".git"), commit: Commit{ID: id, Tree: r.git("rev-parse", id+"^{tree}")}}
-		if _, err := repo.Export(t.Context(), t.TempDir()); !errors.Is(err, ErrUnsafe) {
-			t.Errorf("%s: got %v, want ErrUnsafe", name, err)
+		if _, err := repo.Export(t.Context(), t.TempDir()); !errors.Is(err, errUnsafe) {
+			t.Errorf("%s: got %v, want errUnsafe", name, err)
 		}
 	}
 }
@@ -248,8 +248,8 @@ func TestTreeBomb(t *testing.T) {
 		id, kind = r.in(list.String(), "mktree"), "040000 tree"
 	}
 	r.git("update-ref", "refs/heads/bomb", r.git("commit-tree", "-m", "bomb", id))
-	if _, _, err := fetch(t, Request{URI: r.uri(), Ref: "bomb"}); !errors.Is(err, ErrUnsafe) {
-		t.Errorf("got %v, want ErrUnsafe", err)
+	if _, _, err := fetch(t, Request{URI: r.uri(), Ref: "bomb"}); !errors.Is(err, errUnsafe) {
+		t.Errorf("got %v, want errUnsafe", err)
 	}
 }
 
@@ -290,9 +290,8 @@ func TestHostileSubmodules(t *testing.T) {
 	}
 }
 
-// A repository that is its own submodule at an ever other commit cannot exist,
-// but two that name a missing commit of each other can: the depth is bounded by
-// what is there, and a missing pin is an error.
+// Two repositories can be submodules of each other only with a commit that does not
+// exist. That is an error, so that nesting ends.
 func TestSubmoduleCommitMissing(t *testing.T) {
 	sub, r := newRepo(t), newRepo(t)
 	sub.commit("s", "1")
@@ -312,8 +311,8 @@ func TestLFSPointer(t *testing.T) {
 	repo, _ := mustFetch(t, Request{URI: r.uri(), Ref: "main"})
 	dst := t.TempDir()
 	_, err := repo.Export(t.Context(), dst)
-	if !errors.Is(err, ErrLFS) || !strings.Contains(err.Error(), `"data/model.bin"`) {
-		t.Errorf("got %v, want ErrLFS with the path", err)
+	if !errors.Is(err, errLFS) || !strings.Contains(err.Error(), `"data/model.bin"`) {
+		t.Errorf("got %v, want errLFS with the path", err)
 	}
 	if left, _ := os.ReadDir(dst); len(left) > 0 {
 		t.Errorf("left %v behind", left)
@@ -338,7 +337,8 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// A server that never answers ends with the context, and so do git's children.
+// When the context ends, git and its child processes end, also with a server that never
+// answers.
 func TestCancel(t *testing.T) {
 	r := newRepo(t)
 	r.commit("a", "1")
@@ -355,7 +355,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// An object whose bytes were changed at rest is noticed.
+// An object that was changed on disk is detected.
 func TestTamperedObject(t *testing.T) {
 	r := newRepo(t)
 	id := r.commit("a", "honest")

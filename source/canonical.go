@@ -13,13 +13,13 @@ import (
 	"github.com/colophon-build/colophon/internal/loopback"
 )
 
-// remote is a repository address that was taken apart and found harmless.
+// remote is a parsed and checked repository address.
 type remote struct {
 	scheme string // https, ssh, file or http
-	user   string // ssh only
-	host   string // with port, where it is not the scheme's; empty for file
-	path   string // absolute, percent-encoded as given
-	secret bool   // the address carried credentials, which are gone now
+	user   string // only of ssh
+	host   string // with the port, if it is not the scheme's default; empty for file
+	path   string // absolute, percent-encoded as in the address
+	secret bool   // the address had credentials, which were removed
 }
 
 var (
@@ -28,19 +28,19 @@ var (
 	scpRE    = regexp.MustCompile(`^([^@/:]+)@(\[[0-9A-Fa-f:.]+\]|[^@/:\[\]]+):(.+)$`)
 	bareRE   = regexp.MustCompile(`^[A-Za-z0-9_.-]+\.[A-Za-z0-9_-]+(:[0-9]+)?/.+$`)
 	ports    = map[string]string{"https": "443", "ssh": "22", "http": "80"}
-	errCreds = errors.New("the repository address carries credentials, which would end up in logs and in the provenance; remove them and use an ssh key or a public address")
+	errCreds = errors.New("the repository address carries credentials, which logs and provenance would publish; remove them and use an ssh key or a public address")
 )
 
-// Canonical returns the one spelling of a repository address that provenance
-// carries and policies compare:
+// Canonical returns the canonical form of a repository address. Provenance contains
+// this form, and policies compare it:
 //
 //	https://host[:port]/path    ssh://host[:port]/path
 //	file:///path                http://loopback[:port]/path
 //
-// Scheme and host are lower case; credentials, the scheme's default port, and
-// a trailing "/" or ".git" are gone. user@host:path is read as ssh and
-// host/path as https. Anything else is an error, which never repeats the
-// address, as that may hold a secret.
+// Scheme and host become lower case. Credentials, the scheme's default port, and a
+// trailing "/" or ".git" are removed. user@host:path means ssh, and host/path https.
+// Any other address is an error. The error does not contain the address, which could
+// contain a secret.
 func Canonical(uri string) (string, error) {
 	r, err := parseRemote(uri)
 	if err != nil {
@@ -49,10 +49,11 @@ func Canonical(uri string) (string, error) {
 	return r.canonical(), nil
 }
 
-func (r remote) canonical() string { return r.scheme + "://" + r.host + r.bare() }
+func (r remote) canonical() string { return r.scheme + "://" + r.host + r.trimmedPath() }
 
-// bare is the path without what servers do not care about.
-func (r remote) bare() string {
+// trimmedPath returns the path without trailing "/" and ".git", which most servers
+// ignore.
+func (r remote) trimmedPath() string {
 	p := r.path
 	for trimmed := strings.TrimRight(p, "/"); ; trimmed = strings.TrimRight(p, "/") {
 		trimmed = strings.TrimSuffix(trimmed, ".git")
@@ -64,7 +65,7 @@ func (r remote) bare() string {
 	return p
 }
 
-// localPath is where a file address leads.
+// localPath returns the path in the file system of a file address.
 func (r remote) localPath() string {
 	p, err := url.PathUnescape(r.path)
 	if err != nil {
@@ -73,8 +74,8 @@ func (r remote) localPath() string {
 	return p
 }
 
-// fetch is the address that git is given.
-func (r remote) fetch() string {
+// address returns the address to pass to git.
+func (r remote) address() string {
 	user := r.user
 	if user != "" {
 		user += "@"
@@ -82,7 +83,8 @@ func (r remote) fetch() string {
 	return r.scheme + "://" + user + r.host + r.path
 }
 
-// FileURI is the address of a local repository, given its absolute path.
+// FileURI returns the address file:///PATH of the local repository in dir, an absolute
+// path.
 func FileURI(dir string) string {
 	return "file://" + (&url.URL{Path: path.Clean(dir)}).EscapedPath()
 }
@@ -92,7 +94,7 @@ func parseRemote(uri string) (remote, error) {
 		return remote{}, errors.New("the repository address is empty")
 	}
 	if len(uri) > 2048 {
-		return remote{}, fmt.Errorf("the repository address has %d bytes, at most 2048 are taken", len(uri))
+		return remote{}, fmt.Errorf("repository address: got %d bytes, want at most 2048", len(uri))
 	}
 	for _, c := range uri {
 		if c <= ' ' || c >= 0x7f || c == '\\' {
@@ -108,12 +110,12 @@ func parseRemote(uri string) (remote, error) {
 		case strings.HasPrefix(uri, "/"):
 			return remote{}, errors.New("the repository address is a path; write file:///path for a local repository")
 		default:
-			return remote{}, errors.New("the repository address is none of https://host/path, ssh://host/path, user@host:path, file:///path")
+			return remote{}, errors.New("the repository address must have the form https://host/path, ssh://host/path, user@host:path or file:///path")
 		}
 	}
 	u, err := url.Parse(uri)
 	if err != nil {
-		// url.Error repeats the address.
+		// url.Error contains the address.
 		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err
 		}
@@ -126,28 +128,29 @@ func parseRemote(uri string) (remote, error) {
 	if r.path, err = cleanPath(u, r.scheme); err != nil {
 		return remote{}, err
 	}
-	if r.bare() == "" {
+	if r.trimmedPath() == "" {
 		return remote{}, errors.New("the repository address has no path")
 	}
 	if r.scheme == "file" {
 		if u.Host != "" || u.User != nil {
-			return remote{}, fmt.Errorf("a file address has no host, got %q", u.Host)
+			return remote{}, fmt.Errorf("host of a file address: got %q, want none", u.Host)
 		}
 		return r, nil
 	}
-	return r, r.takeHost(u)
+	return r, r.parseHost(u)
 }
 
-// redactURL drops a parse error's quotation, which may be of a password.
+// redactURL removes what a parse error quotes, because that could be a password.
 func redactURL(err error) error {
 	msg, _, _ := strings.Cut(err.Error(), `"`)
 	return errors.New(strings.TrimSpace(msg))
 }
 
-func (r *remote) takeHost(u *url.URL) error {
+// parseHost sets host, user and secret of r.
+func (r *remote) parseHost(u *url.URL) error {
 	port, known := ports[r.scheme]
 	if !known {
-		return fmt.Errorf("got protocol %q, want https, ssh or file", r.scheme)
+		return fmt.Errorf("protocol: got %q, want https, ssh or file", r.scheme)
 	}
 	host := strings.ToLower(u.Hostname())
 	addr, notIP := netip.ParseAddr(host)
@@ -155,10 +158,10 @@ func (r *remote) takeHost(u *url.URL) error {
 	case notIP == nil && addr.Zone() == "":
 		host = addr.String()
 	case !hostRE.MatchString(host) || strings.Contains(host, ".."):
-		return fmt.Errorf("got host %q, want a name or an address", host)
+		return fmt.Errorf("host: got %q, want a name or an address", host)
 	}
 	if r.scheme == "http" && !loopback.Is(host) {
-		return fmt.Errorf("plain http is for loopback only, got host %q; use https", host)
+		return fmt.Errorf("host: got %q, but http is allowed only on loopback; use https", host)
 	}
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
@@ -166,7 +169,7 @@ func (r *remote) takeHost(u *url.URL) error {
 	if p := u.Port(); p != "" {
 		n, err := strconv.ParseUint(p, 10, 16)
 		if err != nil || n == 0 {
-			return fmt.Errorf("got port %q, want 1 to 65535", p)
+			return fmt.Errorf("port: got %q, want 1 to 65535", p)
 		}
 		if p = strconv.FormatUint(n, 10); p != port {
 			host += ":" + p
@@ -182,14 +185,14 @@ func (r *remote) takeHost(u *url.URL) error {
 		return nil
 	}
 	if r.user = u.User.Username(); !userRE.MatchString(r.user) {
-		return errors.New("the ssh user of the repository address has unusual characters")
+		return errors.New("the ssh user of the repository address has characters other than letters, digits, \".\", \"_\" and \"-\"")
 	}
 	return nil
 }
 
-// cleanPath refuses what two readers could take for different paths: dot
-// segments, empty segments, and both of them in percent-encoding. Only in a
-// file address are they resolved, as the kernel would.
+// cleanPath returns the path of an address. It refuses paths that two programs could
+// resolve differently: those with "." and "..", empty segments, and their percent
+// encodings. In a file address it resolves them like the kernel.
 func cleanPath(u *url.URL, scheme string) (string, error) {
 	if !strings.HasPrefix(u.Path, "/") || strings.Trim(u.Path, "/") == "" {
 		return "", errors.New("the repository address has no path")
@@ -214,10 +217,10 @@ func cleanPath(u *url.URL, scheme string) (string, error) {
 	return p, nil
 }
 
-// join resolves a submodule's address against its parent's as git does: "./"
-// and "../" are relative to the parent repository's path, anything else stands
-// for itself. What stands for itself may not lead from a network repository
-// into this machine: file and loopback http need a parent of the same kind.
+// join resolves a submodule's address like git: "./" and "../" are relative to the
+// path of the parent repository r, any other address is absolute. An absolute address
+// of a network repository may not point into this machine: file and loopback http need
+// a parent of the same scheme, or a file address as parent.
 func (r remote) join(ref string) (remote, error) {
 	if !strings.HasPrefix(ref, "./") && !strings.HasPrefix(ref, "../") {
 		sub, err := parseRemote(ref)
@@ -228,7 +231,7 @@ func (r remote) join(ref string) (remote, error) {
 			return remote{}, errCreds
 		}
 		if (sub.scheme == "file" || sub.scheme == "http") && sub.scheme != r.scheme && r.scheme != "file" {
-			return remote{}, fmt.Errorf("a repository reached over %s may not name a submodule over %s", r.scheme, sub.scheme)
+			return remote{}, fmt.Errorf("a repository with an %s address may not have a submodule with a %s address", r.scheme, sub.scheme)
 		}
 		return sub, nil
 	}
@@ -236,7 +239,7 @@ func (r remote) join(ref string) (remote, error) {
 	for {
 		if rest, ok := strings.CutPrefix(ref, "../"); ok {
 			if base == "" {
-				return remote{}, errors.New("the submodule's relative address leads above the host")
+				return remote{}, errors.New("the submodule's relative address has more \"../\" than the parent's path has segments")
 			}
 			base, ref = base[:strings.LastIndexByte(base, '/')], rest
 		} else if rest, ok := strings.CutPrefix(ref, "./"); ok {
@@ -246,5 +249,5 @@ func (r remote) join(ref string) (remote, error) {
 		}
 	}
 	r.path = base + "/" + ref
-	return parseRemote(r.fetch())
+	return parseRemote(r.address())
 }

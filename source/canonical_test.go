@@ -99,14 +99,14 @@ func TestJoin(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := parent.join(tc[1])
-		if (err != nil) != (tc[2] == "") || err == nil && got.fetch() != tc[2] {
-			t.Errorf("%s + %s: got %q, %v; want %q", tc[0], tc[1], got.fetch(), err, tc[2])
+		if (err != nil) != (tc[2] == "") || err == nil && got.address() != tc[2] {
+			t.Errorf("%s + %s: got %q, %v; want %q", tc[0], tc[1], got.address(), err, tc[2])
 		}
 	}
 }
 
-// Whatever is taken has one canonical form, which git is given without a
-// secret and which cannot be read as an option.
+// Each accepted address has one canonical form. It contains no secret, and git cannot
+// read it as an option.
 func FuzzCanonical(f *testing.F) {
 	for _, seed := range []string{"https://u:p@Host.example:443/a/b.git/", "git@host.example:a/b", "host.example/a", "file:///a/../b", "http://[::1]:80/r", "ssh://g@h.example:2222/~u/r"} {
 		if _, err := Canonical(seed); err != nil {
@@ -123,8 +123,8 @@ func FuzzCanonical(f *testing.F) {
 		if again, err := Canonical(c); err != nil || again != c {
 			t.Errorf("%q: canonical form %q becomes %q, %v", uri, c, again, err)
 		}
-		if same, err := Canonical(r.fetch()); err != nil || same != c {
-			t.Errorf("%q: git is given %q, whose canonical form is %q, %v; want %q", uri, r.fetch(), same, err, c)
+		if same, err := Canonical(r.address()); err != nil || same != c {
+			t.Errorf("%q: git is given %q, whose canonical form is %q, %v; want %q", uri, r.address(), same, err, c)
 		}
 		if strings.HasPrefix(c, "-") || strings.ContainsAny(c, " \n\x00") {
 			t.Errorf("%q: canonical form %q", uri, c)

@@ -11,26 +11,28 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// DirtyError says that a working directory differs from its HEAD, so that a
-// release of HEAD would not be what its owner sees.
+// DirtyError means that a working directory differs from its HEAD. A release of HEAD
+// would then not contain what its owner sees: ask the user to commit the changes, or
+// to name the commit to release.
 type DirtyError struct {
-	Paths []string // the first 10, with git's two letters of status before each
-	Total int
+	Paths []string // the first 10 changed paths, each after git's two letters of status
+	Total int      // number of changed paths
 }
 
+// Error implements error.
 func (e *DirtyError) Error() string {
 	more := ""
 	if n := e.Total - len(e.Paths); n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	return fmt.Sprintf("the working directory has changes that no commit holds (%s%s); commit them, or name the commit to release by its full id",
+	return fmt.Sprintf("the working directory has uncommitted changes (%s%s); commit them, or name the commit to release by its full id",
 		strings.Join(e.Paths, ", "), more)
 }
 
-// CheckClean returns a *DirtyError where the working directory that dir is in
-// has staged, unstaged or untracked changes, submodules included. Ignored files
-// do not count; the owner's global ignore file is not read. Nothing that the
-// repository configures is run: no hook, no filter, no file system monitor.
+// CheckClean returns a *DirtyError if the working directory that contains dir has
+// staged, unstaged or untracked changes, also in submodules. Files that the repository
+// ignores do not count; the owner's global ignore file is not read. CheckClean runs no
+// program that the repository configures: no hook, filter or file system monitor.
 func CheckClean(ctx context.Context, dir string) error {
 	g, err := newGit("")
 	if err != nil {
@@ -50,6 +52,8 @@ func CheckClean(ctx context.Context, dir string) error {
 	return nil
 }
 
+// status adds the changes in the working directory dir, which is at prefix in the
+// outermost one.
 func (g *git) status(ctx context.Context, dir, prefix string, depth int, dirty *DirtyError) error {
 	if depth > limits.ModuleDepth {
 		return fmt.Errorf("submodules are nested deeper than %d", limits.ModuleDepth)
@@ -59,7 +63,7 @@ func (g *git) status(ctx context.Context, dir, prefix string, depth int, dirty *
 		defer cancel()
 		cmd := g.command(ctx, "", args...)
 		cmd.Dir = dir
-		cmd.Env = overridden(cmd.Env, extra)
+		cmd.Env = addSettings(cmd.Env, extra)
 		out, err := run(ctx, cmd)
 		return string(out), err
 	}
@@ -72,7 +76,7 @@ func (g *git) status(ctx context.Context, dir, prefix string, depth int, dirty *
 	if err != nil {
 		return err
 	}
-	out, err := in(dir, disarm(filters), "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
+	out, err := in(dir, disableFilters(filters), "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
 	if err != nil {
 		return err
 	}
@@ -86,7 +90,7 @@ func (g *git) status(ctx context.Context, dir, prefix string, depth int, dirty *
 			*last = strings.TrimSpace((*last)[:len(*last)-1])
 		}
 	}
-	// git would look into submodules with their own filters.
+	// Run git in each submodule: from here, it would run the submodule's own filters.
 	staged, err := in(dir, nil, "ls-files", "-s", "-z")
 	if err != nil {
 		return err
@@ -107,9 +111,9 @@ func (g *git) status(ctx context.Context, dir, prefix string, depth int, dirty *
 	return nil
 }
 
-// disarm lists settings that keep the filters among names from running; a file
-// that a filter would have turned back counts as changed.
-func disarm(names string) [][2]string {
+// disableFilters returns settings that disable the filters among the names of settings.
+// A file that a filter has changed then counts as changed.
+func disableFilters(names string) [][2]string {
 	var off [][2]string
 	for name := range strings.SplitSeq(names, "\x00") {
 		if !strings.HasPrefix(name, "filter.") {
@@ -125,8 +129,8 @@ func disarm(names string) [][2]string {
 	return off
 }
 
-// overridden adds to the configuration that is part of an environment.
-func overridden(env []string, extra [][2]string) []string {
+// addSettings adds settings to those in the environment env of a git command.
+func addSettings(env []string, extra [][2]string) []string {
 	n := len(settings)
 	for _, s := range extra {
 		env = append(env, fmt.Sprintf("GIT_CONFIG_KEY_%d=%s", n, s[0]), fmt.Sprintf("GIT_CONFIG_VALUE_%d=%s", n, s[1]))

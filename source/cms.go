@@ -28,20 +28,20 @@ var (
 	oidMessageDigest = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 4}
 	oidSHA256        = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}
 	oidECDSA         = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2} // with SHA-256
-	// Where gitsign keeps a Rekor TransparencyLogEntry (its "offline" mode).
+	// The attribute in which gitsign stores a Rekor TransparencyLogEntry, in its mode "offline".
 	oidLogEntry = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 3, 1}
 )
 
-// certified is a detached CMS signature (RFC 5652) in the one form that gitsign
-// makes: DER, one signer, SHA-256, signed attributes.
-type certified struct {
-	attributes  []byte // what the signature is over
+// cmsSignature is a detached CMS signature (RFC 5652) in the form that gitsign makes:
+// DER, one signer, SHA-256, signed attributes.
+type cmsSignature struct {
+	attributes  []byte // the signed bytes
 	signature   []byte
 	certificate *x509.Certificate
-	entry       *protorekor.TransparencyLogEntry // nil where it carries none
+	entry       *protorekor.TransparencyLogEntry // nil if there is none
 }
 
-// cmsAttribute is RFC 5652's Attribute.
+// cmsAttribute is RFC 5652's Attribute (section 5.3).
 type cmsAttribute struct {
 	Type   asn1.ObjectIdentifier
 	Values []asn1.RawValue `asn1:"set"`
@@ -58,12 +58,12 @@ type cmsSigner struct {
 	Unsigned  asn1.RawValue `asn1:"optional,tag:1"`
 }
 
-// parseCertified reads a signature of payload, and fails unless the signature
-// is right by the certificate in it. Whose that is, it does not judge.
-func parseCertified(armored, payload []byte) (*certified, error) {
+// parseCMS reads a signature of payload, and fails unless the key of the certificate in
+// it made the signature. The caller must check whose certificate it is.
+func parseCMS(armored, payload []byte) (*cmsSignature, error) {
 	block, rest := pem.Decode(armored)
 	if block == nil || block.Type != "SIGNED MESSAGE" || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, errors.New("not one SIGNED MESSAGE in PEM")
+		return nil, errors.New("want one PEM block \"SIGNED MESSAGE\"")
 	}
 	var outer struct {
 		Type    asn1.ObjectIdentifier
@@ -84,7 +84,7 @@ func parseCertified(armored, payload []byte) (*certified, error) {
 	}
 	data := outer.Content
 	if !outer.Type.Equal(oidSignedData) || len(data.Revocations.FullBytes) > 0 || !data.Content.Type.Equal(oidData) || len(data.Content.Content.FullBytes) > 0 || len(data.Signers) != 1 {
-		return nil, fmt.Errorf("got %d signers of %s, want a detached signature of one", len(data.Signers), outer.Type)
+		return nil, fmt.Errorf("got %d signers of type %s, want a detached signature by one signer", len(data.Signers), outer.Type)
 	}
 	signer := data.Signers[0]
 	for _, a := range append(data.Digests, signer.Digest) {
@@ -95,22 +95,23 @@ func parseCertified(armored, payload []byte) (*certified, error) {
 	if data.Version != 1 || signer.Version != 1 || !signer.Algorithm.Algorithm.Equal(oidECDSA) {
 		return nil, fmt.Errorf("got versions %d and %d, algorithm %s, want 1, 1 and ECDSA with SHA-256", data.Version, signer.Version, signer.Algorithm.Algorithm)
 	}
-	// RFC 5652, section 5.4: the attributes are signed as the SET OF that they
-	// are, whatever the tag they travel under.
-	c := &certified{attributes: bytes.Clone(signer.Signed.FullBytes), signature: signer.Signature}
+	// RFC 5652, section 5.4: the signature covers the attributes with the tag SET OF,
+	// not with the tag that they have here.
+	c := &cmsSignature{attributes: bytes.Clone(signer.Signed.FullBytes), signature: signer.Signature}
 	c.attributes[0] = asn1.TagSet | 0x20
 	if err := c.checkAttributes(payload); err != nil {
 		return nil, err
 	}
-	if err := c.takeCertificate(data.Certificates.Bytes, signer.ID); err != nil {
+	if err := c.findCertificate(data.Certificates.Bytes, signer.ID); err != nil {
 		return nil, err
 	}
 	if err := c.certificate.CheckSignature(x509.ECDSAWithSHA256, c.attributes, c.signature); err != nil {
 		return nil, err
 	}
-	return c, c.takeEntry(signer.Unsigned)
+	return c, c.parseEntry(signer.Unsigned)
 }
 
+// unmarshalDER is asn1.Unmarshal, but fails for trailing data.
 func unmarshalDER(der []byte, v any) error {
 	rest, err := asn1.Unmarshal(der, v)
 	if err == nil && len(rest) > 0 {
@@ -119,19 +120,19 @@ func unmarshalDER(der []byte, v any) error {
 	return err
 }
 
-// checkAttributes holds the signed attributes to the payload. Each that counts
-// may be there once, with one value.
-func (c *certified) checkAttributes(payload []byte) error {
+// checkAttributes checks that the signed attributes contain content type and digest of
+// payload. Each of them must be there once, with one value.
+func (c *cmsSignature) checkAttributes(payload []byte) error {
 	var attributes []cmsAttribute
 	if rest, err := asn1.UnmarshalWithParams(c.attributes, &attributes, "set"); err != nil || len(rest) > 0 {
 		return fmt.Errorf("signed attributes: %v, %d bytes follow", err, len(rest))
 	}
 	var kind asn1.ObjectIdentifier
-	if err := only(attributes, oidContentType, &kind); err != nil || !kind.Equal(oidData) {
+	if err := singleValue(attributes, oidContentType, &kind); err != nil || !kind.Equal(oidData) {
 		return fmt.Errorf("content type: got %s, %v", kind, err)
 	}
 	var digest []byte
-	if err := only(attributes, oidMessageDigest, &digest); err != nil {
+	if err := singleValue(attributes, oidMessageDigest, &digest); err != nil {
 		return fmt.Errorf("message digest: %w", err)
 	}
 	if want := sha256.Sum256(payload); !bytes.Equal(digest, want[:]) {
@@ -140,8 +141,9 @@ func (c *certified) checkAttributes(payload []byte) error {
 	return nil
 }
 
-// only reads the one value of the one attribute of a type.
-func only(attributes []cmsAttribute, kind asn1.ObjectIdentifier, v any) error {
+// singleValue reads the value of the attribute of a type. It fails unless there is
+// exactly one.
+func singleValue(attributes []cmsAttribute, kind asn1.ObjectIdentifier, v any) error {
 	var found []asn1.RawValue
 	for _, a := range attributes {
 		if a.Type.Equal(kind) {
@@ -154,8 +156,8 @@ func only(attributes []cmsAttribute, kind asn1.ObjectIdentifier, v any) error {
 	return unmarshalDER(found[0].FullBytes, v)
 }
 
-// takeCertificate looks for the signer's certificate by issuer and serial number.
-func (c *certified) takeCertificate(certificates []byte, id asn1.RawValue) error {
+// findCertificate finds the signer's certificate by issuer and serial number.
+func (c *cmsSignature) findCertificate(certificates []byte, id asn1.RawValue) error {
 	var want struct {
 		Issuer asn1.RawValue
 		Serial asn1.RawValue
@@ -174,10 +176,11 @@ func (c *certified) takeCertificate(certificates []byte, id asn1.RawValue) error
 			return nil
 		}
 	}
-	return fmt.Errorf("the signer's certificate is not among the %d that are there", len(list))
+	return fmt.Errorf("the signer's certificate is not among the %d certificates of the signature", len(list))
 }
 
-func (c *certified) takeEntry(unsigned asn1.RawValue) error {
+// parseEntry reads the log entry from the unsigned attributes, if there is one.
+func (c *cmsSignature) parseEntry(unsigned asn1.RawValue) error {
 	if len(unsigned.FullBytes) == 0 {
 		return nil
 	}
@@ -195,7 +198,7 @@ func (c *certified) takeEntry(unsigned asn1.RawValue) error {
 		return nil
 	}
 	var raw []byte
-	if err := only(attributes, oidLogEntry, &raw); err != nil {
+	if err := singleValue(attributes, oidLogEntry, &raw); err != nil {
 		return fmt.Errorf("log entry: %w", err)
 	}
 	c.entry = &protorekor.TransparencyLogEntry{}
@@ -208,9 +211,9 @@ func (c *certified) takeEntry(unsigned asn1.RawValue) error {
 	return nil
 }
 
-// body is the log entry's content, which gitsign leaves out: a hashedrekord
-// v0.0.1 of this very signature, in canonical JSON (RFC 8785).
-func (c *certified) body() []byte {
+// body returns the body of the log entry, which gitsign does not store: a hashedrekord
+// v0.0.1 of this signature, in canonical JSON (RFC 8785).
+func (c *cmsSignature) body() []byte {
 	sum := sha256.Sum256(c.attributes)
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.certificate.Raw})
 	return fmt.Appendf(nil, `{"apiVersion":"0.0.1","kind":"hashedrekord","spec":{"data":{"hash":{"algorithm":"sha256","value":"%s"}},`+
@@ -218,8 +221,8 @@ func (c *certified) body() []byte {
 		hex.EncodeToString(sum[:]), base64.StdEncoding.EncodeToString(c.signature), base64.StdEncoding.EncodeToString(cert))
 }
 
-// bundle is the signature as a Sigstore bundle over the attributes.
-func (c *certified) bundle() ([]byte, error) {
+// bundle returns the signature as a Sigstore bundle about the attributes.
+func (c *cmsSignature) bundle() ([]byte, error) {
 	sum := sha256.Sum256(c.attributes)
 	return protojson.Marshal(&protobundle.Bundle{
 		MediaType: attest.BundleMediaType,

@@ -19,7 +19,7 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// publicRoot is that of the public Sigstore instance.
+// publicRoot returns the trusted root of the public Sigstore instance.
 func publicRoot(t *testing.T) *trust.Root {
 	t.Helper()
 	raw, err := os.ReadFile("../test/conformance/sigstore/testdata/public-trusted_root.json")
@@ -33,7 +33,7 @@ func publicRoot(t *testing.T) *trust.Root {
 	return r
 }
 
-// certifiedBy judges gitsign's signatures as the CLI does.
+// certifiedBy verifies signatures of gitsign like the CLI.
 func certifiedBy(r *trust.Root, identity, issuer string) *source.Signers {
 	return &source.Signers{Certified: func(raw, signed []byte) (string, error) {
 		sum := sha256.Sum256(signed)
@@ -43,8 +43,8 @@ func certifiedBy(r *trust.Root, identity, issuer string) *source.Signers {
 	}}
 }
 
-// committed puts a commit object into a repository of its own, with an empty
-// tree and a parent that is not there, as in a shallow clone.
+// committed puts a commit object into a new repository. Its tree is empty, and its parent
+// is missing, like in a shallow clone.
 func committed(t *testing.T, raw []byte) (uri, id string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "repo")
@@ -108,9 +108,9 @@ func TestGitsign(t *testing.T) {
 	}
 }
 
-// Whatever byte of the signature is changed, it is not verified any more, but
-// where nothing depends on it: the length of a wrapper, which its content has
-// too, and what the checkpoint's note calls its signer, whom the key decides.
+// If any byte of the signature is changed, it is not verified. The exceptions are bytes
+// that nothing depends on: the lengths of wrappers, which repeat that of their content,
+// and the signer's name in the checkpoint's note, which the key determines.
 func TestTamperedGitsign(t *testing.T) {
 	raw, err := os.ReadFile("testdata/gitsign-commit.txt")
 	if err != nil {

@@ -18,26 +18,26 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// file is a tree's entry at its full path.
+// file is an entry of a tree, with its path from the top.
 type file struct {
 	entry
 	path string
 }
 
-// walk visits every entry below a tree, level by level, so that a directory
-// comes before what it holds.
+// walk calls visit for every entry below a tree, level by level: a directory comes
+// before its entries.
 func walk(ctx context.Context, o *objects, tree string, visit func(file) error) error {
 	count := 0
 	level := []file{{entry: entry{id: tree}}}
 	for depth := 0; len(level) > 0; depth++ {
 		if depth > limits.TreeDepth {
-			return fmt.Errorf("%q is nested deeper than %d: %w", level[0].path, limits.TreeDepth, ErrUnsafe)
+			return fmt.Errorf("%q is nested deeper than %d: %w", level[0].path, limits.TreeDepth, errUnsafe)
 		}
 		ids := make([]string, len(level))
 		for i, dir := range level {
 			ids[i] = dir.id
 		}
-		o.ask(ids)
+		o.request(ids)
 		var next []file
 		for _, dir := range level {
 			if err := ctx.Err(); err != nil {
@@ -49,12 +49,12 @@ func walk(ctx context.Context, o *objects, tree string, visit func(file) error) 
 			}
 			for _, e := range entries {
 				f := file{entry: e, path: path.Join(dir.path, e.name)}
-				// A tree of a few kilobytes can name itself into billions of files.
+				// A few kilobytes of tree objects can describe billions of files.
 				if count++; count > limits.TreeFiles {
-					return fmt.Errorf("the tree has more than %d files: %w", limits.TreeFiles, ErrUnsafe)
+					return fmt.Errorf("the tree has more than %d files: %w", limits.TreeFiles, errUnsafe)
 				}
 				if len(f.path) > limits.TreePath {
-					return fmt.Errorf("%q is longer than %d bytes: %w", f.path[:100]+"…", limits.TreePath, ErrUnsafe)
+					return fmt.Errorf("%q is longer than %d bytes: %w", f.path[:100]+"…", limits.TreePath, errUnsafe)
 				}
 				if err := visit(f); err != nil {
 					return err
@@ -69,15 +69,15 @@ func walk(ctx context.Context, o *objects, tree string, visit func(file) error) 
 	return nil
 }
 
-// Export writes the commit's tree to dst, which is created or must be empty:
-// files as 0644 or 0755, directories as 0755, everything of the committer's
-// time, submodules in their places, no .git. Content is written as it was
-// committed: attributes, filters and line-ending conversion have no say, and
-// each object is checked against its id. Symlinks are kept, but one that leads
-// out of dst is refused (ErrUnsafe), because whoever opens it would read the
-// machine's files. After an error dst is empty again.
+// Export writes the commit's files to dst, a directory that does not exist or is empty.
+// Files get the mode 0644 or 0755, directories 0755, and all of them the committer's
+// time. Submodules are in their directories; there is no .git. The content is the
+// committed content, without filters and line-ending conversion, and the id of each
+// object is checked. Export fails for a symlink that points out of dst, because opening
+// it would read the machine's files, and for a Git LFS pointer, because the commit does
+// not contain its content. After an error dst is empty again.
 //
-// Whoever hands the files on holds them to the Tree.
+// Use Tree.Hash to check later that the files are still those of the commit.
 func (r *Repo) Export(ctx context.Context, dst string) (Tree, error) {
 	if err := os.MkdirAll(dst, 0o755); err != nil {
 		return Tree{}, err
@@ -98,7 +98,7 @@ func (r *Repo) Export(ctx context.Context, dst string) (Tree, error) {
 	return t, nil
 }
 
-// export fills in t what its id alone does not say.
+// export writes the files, and adds submodules and old file modes to t.
 func (r *Repo) export(ctx context.Context, dst string, t Tree) error {
 	root, err := os.OpenRoot(dst)
 	if err != nil {
@@ -110,36 +110,38 @@ func (r *Repo) export(ctx context.Context, dst string, t Tree) error {
 		return err
 	}
 	for _, link := range x.links {
-		// os.Root follows the link as a reader would, and fails where it leaves.
+		// os.Root follows the link, and fails if it points out of the root.
 		_, err := root.Stat(link)
 		switch {
 		case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
 		default:
 			to, _ := root.Readlink(link)
-			return fmt.Errorf("symlink %q to %q leads out of the tree: %w", link, to, ErrUnsafe)
+			return fmt.Errorf("symlink %q to %q leads out of the tree: %w", link, to, errUnsafe)
 		}
 	}
-	// Directories last, and deepest first: writing into one changes its time.
+	// Set the times of directories last, the deepest first: writing into a directory
+	// changes its time.
 	for i := len(x.dirs) - 1; i >= 0; i-- {
-		if err := x.stamp(x.dirs[i]); err != nil {
+		if err := x.setTime(x.dirs[i]); err != nil {
 			return err
 		}
 	}
-	return x.stamp(".")
+	return x.setTime(".")
 }
 
-// exporter writes one tree with its submodules.
+// exporter is the state of one Export.
 type exporter struct {
 	root  *os.Root
 	dst   string
-	time  time.Time // of the outermost commit, so that one image has one time
+	time  time.Time // of the outermost commit; all files get this time
 	tree  Tree
-	dirs  []string
-	links []string
-	bytes int64
-	files int
+	dirs  []string // directories, parents first
+	links []string // symlinks
+	bytes int64    // written so far
+	files int      // written so far
 }
 
+// repo writes the files of r below prefix, which is empty or ends with a slash.
 func (x *exporter) repo(ctx context.Context, r *Repo, prefix string) error {
 	g, err := newGit(r.dir)
 	if err != nil {
@@ -164,9 +166,9 @@ func (x *exporter) repo(ctx context.Context, r *Repo, prefix string) error {
 		return err
 	}
 	if x.files += len(files); x.files > limits.TreeFiles {
-		return fmt.Errorf("the tree has more than %d files: %w", limits.TreeFiles, ErrUnsafe)
+		return fmt.Errorf("the tree has more than %d files: %w", limits.TreeFiles, errUnsafe)
 	}
-	o.ask(blobs)
+	o.request(blobs)
 	for _, f := range files {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -178,6 +180,7 @@ func (x *exporter) repo(ctx context.Context, r *Repo, prefix string) error {
 	return nil
 }
 
+// entry writes one entry of a tree.
 func (x *exporter) entry(ctx context.Context, r *Repo, o *objects, f file, name string) error {
 	switch f.mode {
 	case "40000":
@@ -206,13 +209,13 @@ func (x *exporter) symlink(o *objects, f file, name string) error {
 		return fmt.Errorf("symlink %q: %w", name, err)
 	}
 	if len(target) == 0 || bytes.IndexByte(target, 0) >= 0 {
-		return fmt.Errorf("symlink %q has the target %q: %w", name, target, ErrUnsafe)
+		return fmt.Errorf("symlink %q has the target %q: %w", name, target, errUnsafe)
 	}
 	if err := x.root.Symlink(string(target), name); err != nil {
 		return err
 	}
 	x.links = append(x.links, name)
-	return x.stamp(name)
+	return x.setTime(name)
 }
 
 func (x *exporter) file(o *objects, f file, name string) error {
@@ -223,37 +226,38 @@ func (x *exporter) file(o *objects, f file, name string) error {
 	if f.old {
 		x.tree.old[name] = true
 	}
-	// O_EXCL: on a file system that folds names, two entries would be one.
+	// O_EXCL: on a case-insensitive file system, two entries could be the same file.
 	out, err := x.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, perm)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	head := &start{}
+	head := &prefix{}
 	n, err := o.copy(io.MultiWriter(out, head), f.id, "blob", limits.TreeBytes-x.bytes)
 	if err != nil {
 		return fmt.Errorf("%q: %w", name, err)
 	}
 	x.bytes += n
 	if isPointer(head.buf, n) {
-		return fmt.Errorf("%q is %w", name, ErrLFS)
+		return fmt.Errorf("%q is %w", name, errLFS)
 	}
 	if err := errors.Join(out.Chmod(perm), out.Close()); err != nil {
 		return err
 	}
-	return x.stamp(name)
+	return x.setTime(name)
 }
 
-// isPointer follows the Git LFS specification: a pointer is a text of less
-// than 1024 bytes that begins with the version's URL.
+// isPointer reports whether a file of this size that starts with head is a Git LFS
+// pointer. By the Git LFS specification, that is a text of less than 1024 bytes that
+// starts with the version's URL.
 func isPointer(head []byte, size int64) bool {
 	return size < 1024 && (bytes.HasPrefix(head, []byte("version https://git-lfs.github.com/spec/")) ||
 		bytes.HasPrefix(head, []byte("version https://hawser.github.com/spec/")))
 }
 
-// stamp sets the time of a file, directory or symlink itself. Every directory
-// on the way was made by us, and no link is followed at the end.
-func (x *exporter) stamp(name string) error {
+// setTime sets the time of a file, directory or symlink. It does not follow a symlink at
+// the end of the path, and Export created all directories of the path.
+func (x *exporter) setTime(name string) error {
 	t := unix.NsecToTimespec(x.time.UnixNano())
 	full := filepath.Join(x.dst, name)
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, full, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -262,10 +266,10 @@ func (x *exporter) stamp(name string) error {
 	return nil
 }
 
-// start keeps the first bytes of what is written.
-type start struct{ buf []byte }
+// prefix keeps the first 64 bytes that are written to it.
+type prefix struct{ buf []byte }
 
-func (s *start) Write(p []byte) (int, error) {
+func (s *prefix) Write(p []byte) (int, error) {
 	if room := 64 - len(s.buf); room > 0 {
 		s.buf = append(s.buf, p[:min(room, len(p))]...)
 	}

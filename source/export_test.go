@@ -2,7 +2,7 @@ package source
 
 import "strings"
 
-// CheckCommit checks the signature in a commit object.
+// CheckCommit verifies the signature of a commit object, for package source_test.
 func CheckCommit(raw []byte, s *Signers) (Signature, error) {
 	obj := &object{id: strings.Repeat("12", 20), kind: "commit", headers: map[string]string{}}
 	if err := obj.parse(raw); err != nil {

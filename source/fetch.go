@@ -12,24 +12,21 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
+// ErrUnknownRef means that the repository answered and does not have the ref. The text
+// of the error suggests a similar tag. Ask the user for another ref: trying again does
+// not help.
+var ErrUnknownRef = errors.New("unknown ref")
+
+// Other reasons why Fetch or Export refuse a repository.
 var (
-	// ErrUnknownRef says that the repository answered and has no such ref. The
-	// error's text names tags that look alike.
-	ErrUnknownRef = errors.New("unknown ref")
-	// ErrMoved says that a ref leads to another commit than was asked for.
-	ErrMoved = errors.New("the ref leads elsewhere")
-	// ErrAmbiguous says that a short name is a tag and a branch on different
-	// commits; the caller asks for one of them by its full name.
-	ErrAmbiguous = errors.New("ambiguous ref")
-	// ErrUnsafe says that a tree holds what would reach out of its directory.
-	ErrUnsafe = errors.New("refused")
-	// ErrLFS says that a file is a Git LFS pointer, so that the commit does not
-	// hold its content.
-	ErrLFS = errors.New("a Git LFS pointer, whose content is not in the commit; commit the file itself, or fetch it by digest in the build")
+	errMoved     = errors.New("the ref points to another commit")
+	errAmbiguous = errors.New("ambiguous ref") // a tag and a branch on different commits have this short name
+	errUnsafe    = errors.New("refused")       // writing the tree could touch files out of its directory
+	errLFS       = errors.New("a Git LFS pointer, whose content is not in the commit; commit the file itself, or fetch it by digest in the build")
 )
 
-// Repo is a fetched commit: a bare repository with nothing in it but what the
-// commit needs, its submodules' repositories below modules/.
+// Repo is a fetched commit. It is a bare repository that contains only the objects of
+// the commit; the repositories of its submodules are below modules/.
 type Repo struct {
 	dir    string
 	commit Commit
@@ -37,13 +34,14 @@ type Repo struct {
 	subs   map[string]*Repo // by path within the tree
 }
 
-// Fetch finds out what r.Ref is, fetches that commit into dir, which must be
-// empty and becomes a bare repository, and the submodules it pins. Everything
-// in the answer was computed from git objects whose ids were checked.
+// Fetch resolves r.Ref, and fetches its commit and submodules into dir, an empty
+// directory that becomes a bare repository. All of the result is computed from git
+// objects whose ids Fetch has checked.
 //
-// Errors match ErrUnknownRef, ErrMoved, ErrAmbiguous or ErrUnsafe where that is
-// what is wrong; any other says that it could not be done. What dir holds after
-// an error is of no use.
+// The error matches ErrUnknownRef if the repository does not have the ref or commit.
+// Fetch also fails if a short name is both a tag and a branch on different commits, if
+// the ref does not point to r.Commit, and if the tree contains entries that are unsafe
+// to write. Delete dir after an error.
 func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
 	rem, err := parseRemote(r.URI)
 	if err != nil {
@@ -67,18 +65,19 @@ func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
 	return repo, repo.commit, nil
 }
 
-// fetcher is one Fetch with all its submodules.
+// fetcher is the state of one Fetch.
 type fetcher struct {
 	keys keys
 	root string // directory of the outermost repository
-	subs int    // fetched so far
+	subs int    // submodules fetched so far
 
-	uploadPack string
+	uploadPack string // see Request
 }
 
+// fetch fetches one repository and its submodules. depth is 0 for the outermost.
 func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit string, depth int) (*Repo, error) {
 	if commit != "" && !isID(commit) {
-		return nil, fmt.Errorf("got commit %q, want a full id in lower case", commit)
+		return nil, fmt.Errorf("commit: got %q, want a full id in lower case", commit)
 	}
 	if entries, err := os.ReadDir(dir); err != nil {
 		return nil, err
@@ -101,7 +100,7 @@ func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit
 		return nil, err
 	}
 	if commit != "" && t.commit != commit {
-		return nil, fmt.Errorf("%q leads to %s, want %s: %w", ref, t.commit, commit, ErrMoved)
+		return nil, fmt.Errorf("%q points to %s, want %s: %w", ref, t.commit, commit, errMoved)
 	}
 	g := &git{path: asker.path, home: asker.home, dir: dir, root: f.root, uploadPack: f.uploadPack}
 	if err := g.fetch(ctx, rem, t); err != nil {
@@ -114,20 +113,20 @@ func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit
 	return repo, f.submodules(ctx, g, repo, depth)
 }
 
-// refuseAlternates keeps a local repository from lending us objects of
-// another one, which its owner may be unable to read and we are not.
+// refuseAlternates fails if a local repository borrows objects of another one. Its owner
+// could otherwise make this process read a repository that only this process may read.
 func (g *git) refuseAlternates(ctx context.Context, dir string) error {
 	cmd := g.command(ctx, "", "rev-parse", "--path-format=absolute", "--git-path", "objects/info/alternates")
 	cmd.Dir = dir
 	if _, err := os.Stat(cmd.Dir); errors.Is(err, os.ErrNotExist) {
-		cmd.Dir += ".git" // as git does
+		cmd.Dir += ".git" // like git
 	}
 	out, err := run(ctx, cmd)
 	if err != nil {
 		return err
 	}
 	if file := strings.TrimSuffix(string(out), "\n"); exists(file) {
-		return fmt.Errorf("the repository borrows objects through %s; make it whole with: git repack -a -d && rm %s", file, file)
+		return fmt.Errorf("the repository borrows objects of another one through %s; copy them with: git repack -a -d && rm %s", file, file)
 	}
 	return nil
 }
@@ -137,7 +136,8 @@ func exists(path string) bool {
 	return !errors.Is(err, os.ErrNotExist)
 }
 
-// fetch fills an empty directory with what t needs, as shallow as it goes.
+// fetch fetches the objects of t into the empty directory g.dir, without history if the
+// server allows it.
 func (g *git) fetch(ctx context.Context, rem remote, t target) error {
 	if err := g.init(ctx, t.commit); err != nil {
 		return err
@@ -147,21 +147,21 @@ func (g *git) fetch(ctx context.Context, rem remote, t target) error {
 		want = t.tag
 	}
 	base := []string{"fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance", "--no-write-fetch-head"}
-	_, err := g.remote(ctx, rem, append(base, "--depth=1", "--", rem.fetch(), want)...)
-	if err == nil || ctx.Err() != nil || !refused(err) {
+	_, err := g.remote(ctx, rem, append(base, "--depth=1", "--", rem.address(), want)...)
+	if err == nil || ctx.Err() != nil || !refusesIDs(err) {
 		return err
 	}
-	// The server hands out nothing by id. Ask by name; describe then fails
-	// where the name leads elsewhere by now.
+	// The server serves only refs. Fetch the ref; describe then fails if the ref has
+	// moved in the meantime.
 	if t.ref != "" {
-		_, err = g.remote(ctx, rem, append(base, "--depth=1", "--", rem.fetch(), "+"+t.ref+":refs/colophon/fetched")...)
+		_, err = g.remote(ctx, rem, append(base, "--depth=1", "--", rem.address(), "+"+t.ref+":refs/colophon/fetched")...)
 	} else {
-		_, err = g.remote(ctx, rem, append(base, "--", rem.fetch(), "+refs/heads/*:refs/colophon/heads/*", "+refs/tags/*:refs/colophon/tags/*")...)
+		_, err = g.remote(ctx, rem, append(base, "--", rem.address(), "+refs/heads/*:refs/colophon/heads/*", "+refs/tags/*:refs/colophon/tags/*")...)
 	}
 	return err
 }
 
-// init makes g.dir a bare repository for objects that have ids like commit's.
+// init makes g.dir a bare repository with the object format that commit has.
 func (g *git) init(ctx context.Context, commit string) error {
 	format := "sha1"
 	if len(commit) == 64 {
@@ -171,13 +171,14 @@ func (g *git) init(ctx context.Context, commit string) error {
 	return err
 }
 
-// refused tells a server that does not give objects by id, or no longer has
-// this one, from one that could not be reached.
-func refused(err error) bool {
-	return says(err, "not our ref") || says(err, "unadvertised object") || says(err, "dumb http transport does not support shallow")
+// refusesIDs reports whether the server answered that it does not serve objects by id,
+// or does not have this one. Git reports that only as text (LC_ALL is C).
+func refusesIDs(err error) bool {
+	return gitSays(err, "not our ref") || gitSays(err, "unadvertised object") || gitSays(err, "dumb http transport does not support shallow")
 }
 
-// describe reads the commit, and the tag if there is one.
+// describe reads the commit of t, and its tag if there is one, into repo.commit, and
+// checks the signature.
 func (f *fetcher) describe(ctx context.Context, g *git, repo *Repo, t target) error {
 	o, err := g.objects(ctx)
 	if err != nil {
@@ -186,7 +187,7 @@ func (f *fetcher) describe(ctx context.Context, g *git, repo *Repo, t target) er
 	defer o.Close()
 	commit, err := o.object(t.commit, "commit")
 	if err != nil {
-		if strings.HasSuffix(err.Error(), "missing") {
+		if errors.Is(err, errMissing) {
 			return fmt.Errorf("the repository does not serve commit %s: %w", t.commit, ErrUnknownRef)
 		}
 		return err
@@ -204,15 +205,15 @@ func (f *fetcher) describe(ctx context.Context, g *git, repo *Repo, t target) er
 	}
 	for at, i := tag, 0; at.headers["type"] != "commit" || at.headers["object"] != t.commit; i++ {
 		if at.headers["type"] != "tag" || i == 8 {
-			return fmt.Errorf("tag %s leads to %s %s, want commit %s: %w", t.tag, at.headers["type"], at.headers["object"], t.commit, ErrMoved)
+			return fmt.Errorf("tag %s points to %s %s, want commit %s: %w", t.tag, at.headers["type"], at.headers["object"], t.commit, errMoved)
 		}
 		if at, err = o.object(at.headers["object"], "tag"); err != nil {
 			return err
 		}
 	}
 	if s := f.keys.check(tag); s.Status != Unsigned {
-		// The signer signed a name too. Under another name, say that of a newer
-		// version, the signature is no word for it.
+		// The signature also covers the tag's name. It does not hold for another name,
+		// such as that of a newer version.
 		if "refs/tags/"+tag.headers["tag"] != t.ref {
 			s.Status, s.Signer = Bad, ""
 		}
@@ -221,7 +222,7 @@ func (f *fetcher) describe(ctx context.Context, g *git, repo *Repo, t target) er
 	return nil
 }
 
-// submodules fetches what the tree pins, each as its own repository.
+// submodules fetches the submodules of repo, each into its own repository.
 func (f *fetcher) submodules(ctx context.Context, g *git, repo *Repo, depth int) error {
 	o, err := g.objects(ctx)
 	if err != nil {
@@ -251,12 +252,12 @@ func (f *fetcher) submodules(ctx context.Context, g *git, repo *Repo, depth int)
 	}
 	for i, link := range links {
 		if f.subs++; f.subs > limits.Submodules {
-			return fmt.Errorf("more than %d submodules", limits.Submodules)
+			return fmt.Errorf("got more than %d submodules", limits.Submodules)
 		}
 		fail := func(err error) error { return fmt.Errorf("submodule %q: %w", link.path, err) }
 		url, ok := urls[link.path]
 		if !ok {
-			return fail(errors.New("it has no entry in .gitmodules"))
+			return fail(errors.New("it is not in .gitmodules"))
 		}
 		rem, err := repo.remote.join(url)
 		if err != nil {
@@ -280,8 +281,8 @@ func (f *fetcher) submodules(ctx context.Context, g *git, repo *Repo, depth int)
 	return nil
 }
 
-// moduleURLs reads path and url of each submodule. Reading a blob, git follows
-// no includes.
+// moduleURLs reads the file .gitmodules, whose id is blob, and returns the address of
+// each submodule by its path. Git ignores includes in it.
 func (g *git) moduleURLs(ctx context.Context, o *objects, blob string) (map[string]string, error) {
 	urls := map[string]string{}
 	if blob == "" {
@@ -317,7 +318,7 @@ func (g *git) moduleURLs(ctx context.Context, o *objects, blob string) (map[stri
 	}
 	for _, m := range modules {
 		if have, twice := urls[m.path]; twice && have != m.url {
-			return nil, fmt.Errorf(".gitmodules: two addresses for %q", m.path)
+			return nil, fmt.Errorf(".gitmodules: %q has two addresses", m.path)
 		}
 		urls[m.path] = m.url
 	}

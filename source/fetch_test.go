@@ -12,6 +12,7 @@ import (
 	"time"
 )
 
+// Fetch a tag, export its files, and fetch the same commit by its other names.
 func TestFetchAndExport(t *testing.T) {
 	for _, format := range []string{"sha1", "sha256"} {
 		for _, via := range []string{"file", "http"} {
@@ -52,7 +53,8 @@ func TestFetchAndExport(t *testing.T) {
 	}
 }
 
-// list is a directory in one line, and fails where a time is not at.
+// list returns the files of a directory in one line. It fails if one of them does not have
+// the time at.
 func list(t *testing.T, dir string, at time.Time) string {
 	t.Helper()
 	var all []string
@@ -115,12 +117,12 @@ func TestRefs(t *testing.T) {
 	}{
 		{ref: "refs/tags/v1.2.0", commit: first},
 		{ref: "same"},
-		{ref: "v1.2.0", want: ErrAmbiguous, says: second},
+		{ref: "v1.2.0", want: errAmbiguous, says: second},
 		{ref: "v1.2.1", want: ErrUnknownRef, says: `did you mean "v1.2.0"`},
-		{ref: "refs/tags/v1.2.0", commit: second, want: ErrMoved, says: first + ", want " + second},
+		{ref: "refs/tags/v1.2.0", commit: second, want: errMoved, says: first + ", want " + second},
 		{ref: strings.Repeat("12", 20), want: ErrUnknownRef},
-		{ref: "v1.*", want: ErrUnknownRef, says: "not the name of a ref"},
-		{ref: "--upload-pack=touch", want: ErrUnknownRef, says: "not the name of a ref"},
+		{ref: "v1.*", want: ErrUnknownRef, says: "not a valid ref name"},
+		{ref: "--upload-pack=touch", want: ErrUnknownRef, says: "not a valid ref name"},
 		{ref: "", want: ErrUnknownRef},
 		{ref: first[:12], want: ErrUnknownRef},
 	} {
@@ -203,7 +205,7 @@ func TestCheckClean(t *testing.T) {
 	}
 }
 
-// Some servers hand out only what a ref names.
+// Some servers serve only commits that a ref points to.
 func TestServerWithoutFetchById(t *testing.T) {
 	r := newRepo(t)
 	first := r.commit("a", "1")
@@ -222,7 +224,7 @@ func TestServerWithoutFetchById(t *testing.T) {
 	if got, err := Lookup(t.Context(), Question{URI: uri, Commit: first}); err == nil {
 		t.Errorf("a server that does not say: got %+v, want an error", got)
 	}
-	// The history of a branch still tells.
+	// The history of a branch still has the commit.
 	if got, err := Lookup(t.Context(), Question{URI: uri, Ref: "refs/heads/main", Commit: first, Tree: r.git("rev-parse", first+"^{tree}")}); err != nil || got.Ref != RefForward || got.Tree == "" || !got.Holds() {
 		t.Errorf("an old commit of a branch: got %+v, %v", got, err)
 	}
@@ -240,7 +242,7 @@ func TestHTTPS(t *testing.T) {
 	if _, _, err := fetch(t, Request{URI: uri, Ref: "main"}); err == nil {
 		t.Error("a certificate that nobody vouches for was taken")
 	}
-	// Not even when the user's environment turns the check off.
+	// The check also holds if the user's environment disables it.
 	t.Setenv("GIT_SSL_NO_VERIFY", "1")
 	if _, _, err := fetch(t, Request{URI: uri, Ref: "main"}); err == nil {
 		t.Error("GIT_SSL_NO_VERIFY reached git")
@@ -255,7 +257,7 @@ func TestHTTPS(t *testing.T) {
 	}
 }
 
-// A server may send us on to where the repository is now, but not to another protocol.
+// A server may redirect to another address, but not to another protocol.
 func TestRedirects(t *testing.T) {
 	r := newRepo(t)
 	id := r.commit("a", "1")
@@ -277,7 +279,7 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// trustOnly makes a CA file the only one that the environment names.
+// trustOnly sets the environment so that git trusts only this CA file.
 func trustOnly(t *testing.T, ca string) {
 	for _, name := range []string{"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "SSL_CERT_DIR", "CURL_CA_BUNDLE"} {
 		t.Setenv(name, "")

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzObject: no commit or tag panics, and of one that is read, what is signed
-// and the signature are parts of it.
+// FuzzObject: no commit or tag makes the parser panic, and payload and signature are parts
+// of the object.
 func FuzzObject(f *testing.F) {
 	id := strings.Repeat("ab", 20)
 	signed, err := os.ReadFile("testdata/gitsign-commit.txt")
@@ -43,8 +43,7 @@ func FuzzObject(f *testing.F) {
 	})
 }
 
-// FuzzTree: no entry of a tree that is read leads out of its directory, or is
-// there twice.
+// FuzzTree: no entry of an accepted tree escapes its directory or occurs twice.
 func FuzzTree(f *testing.F) {
 	id := strings.Repeat("ab", 20)
 	raw, err := hex.DecodeString(id)
@@ -70,8 +69,7 @@ func FuzzTree(f *testing.F) {
 	})
 }
 
-// FuzzAllowedSigners: a file is understood whole or refused, and a key is always
-// somebody's.
+// FuzzAllowedSigners: each accepted line has a key and principals.
 func FuzzAllowedSigners(f *testing.F) {
 	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJ9X8jz0eEYFvb0yBzvXb0zSU2N1u7Iq2oO3VgB3f7L"
 	for _, seed := range []string{

@@ -20,32 +20,34 @@ import (
 	"github.com/colophon-build/colophon/internal/printable"
 )
 
-// Timeouts of one git command. A caller's context can only shorten them.
+// Time limits of one git command. The caller's context can shorten them.
 const (
 	localTimeout  = 5 * time.Minute
 	remoteTimeout = 15 * time.Minute
 )
 
-// git runs the git command in a world of its own: an empty home, the settings
-// below and no other, an environment in which nothing of ours is left.
+// git runs git commands in isolation: with an empty home directory, only the settings
+// below, and an environment that contains nothing of this process's own but the path
+// and the certificate files.
 type git struct {
 	path string // of the program
-	home string // temporary; holds gitconfig
+	home string // temporary home directory; contains gitconfig
 	dir  string // the bare repository, or empty
-	root string // directory whose size is capped: dir, or that of the repository it is a submodule of
+	root string // the directory whose size is limited: dir, or the directory of the outermost repository
 
-	uploadPack string              // answers for local repositories; see Request
-	owner      *syscall.Credential // whom commands run as; nil is us
-	most       int64               // the cap in bytes; 0: packedCap
+	uploadPack string              // see Request
+	owner      *syscall.Credential // the user that commands run as; nil: that of this process
+	most       int64               // size limit of root in bytes; 0: packedCap
 }
 
-// settings hold for our git and, through the global configuration file, for
-// the upload-pack it starts on a local repository. There a repository's own
-// configuration wins, but what could run a program is read by upload-pack from
-// protected configuration only. See lockdown for commands where we need to win.
+// settings are the configuration of all git commands: in their environment, where they
+// override the configuration of the repository, and in the global configuration file.
+// The latter is for the upload-pack that git starts for a local repository. There the
+// repository's configuration overrides it, but upload-pack reads settings that run
+// programs only from protected configuration, which a repository's is not.
 var settings = [][2]string{
-	// upload-pack refuses a local repository of another user, lest that user's
-	// hooks and helpers run. None of them run here.
+	// Without this, upload-pack refuses the local repository of another user, whose
+	// hooks could run. Hooks are disabled here.
 	{"safe.directory", "*"},
 	{"core.hooksPath", "/dev/null"},
 	{"core.fsmonitor", "false"},
@@ -59,7 +61,7 @@ var settings = [][2]string{
 	{"core.gitProxy", ""},
 	{"core.askPass", ""},
 	{"credential.helper", ""},
-	{"http.followRedirects", "initial"}, // GIT_ALLOW_PROTOCOL keeps it within the scheme
+	{"http.followRedirects", "initial"}, // only to the same scheme: GIT_ALLOW_PROTOCOL
 	{"http.lowSpeedLimit", "100"},       // bytes/s
 	{"http.lowSpeedTime", "60"},         // s
 	{"transfer.fsckObjects", "true"},
@@ -76,15 +78,15 @@ var settings = [][2]string{
 	{"advice.detachedHead", "false"},
 }
 
-// oldest has every guard used here: GIT_CONFIG_GLOBAL (2.32), safe.directory
-// "*" and protected configuration (2.38), GIT_NO_LAZY_FETCH in upload-pack
-// (2.39.4). An older one would ignore them silently.
+// oldest is the oldest version of git that knows all settings used here:
+// GIT_CONFIG_GLOBAL (2.32), safe.directory "*" and protected configuration (2.38),
+// GIT_NO_LAZY_FETCH in upload-pack (2.39.4). An older git would silently ignore them.
 var oldest = [3]int{2, 39, 4}
 
 var findGit = sync.OnceValues(func() (string, error) {
 	path, err := exec.LookPath("git")
 	if err != nil {
-		return "", fmt.Errorf("git is needed: %w", err)
+		return "", fmt.Errorf("git is required: %w", err)
 	}
 	out, err := exec.Command(path, "version").Output()
 	if err != nil {
@@ -95,7 +97,7 @@ var findGit = sync.OnceValues(func() (string, error) {
 	for i := range have {
 		if have[i] != oldest[i] {
 			if have[i] < oldest[i] {
-				return "", fmt.Errorf("got %q, want at least version %d.%d.%d", strings.TrimSpace(string(out)), oldest[0], oldest[1], oldest[2])
+				return "", fmt.Errorf("git version: got %q, want at least %d.%d.%d", strings.TrimSpace(string(out)), oldest[0], oldest[1], oldest[2])
 			}
 			break
 		}
@@ -103,7 +105,7 @@ var findGit = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// newGit prepares a world for commands on dir; Close removes it.
+// newGit creates a temporary home directory for git commands on dir. Close removes it.
 func newGit(dir string) (*git, error) {
 	path, err := findGit()
 	if err != nil {
@@ -127,11 +129,11 @@ func newGit(dir string) (*git, error) {
 
 func (g *git) Close() error { return os.RemoveAll(g.home) }
 
-// env is the whole environment of a command that may talk over one protocol,
-// or over none where scheme is empty.
+// env returns the complete environment of a command. The command may use only the
+// protocol scheme, or none if scheme is empty.
 func (g *git) env(scheme string) []string {
 	if scheme == "" {
-		scheme = "none" // an unset GIT_ALLOW_PROTOCOL would mean git's default list
+		scheme = "none" // without GIT_ALLOW_PROTOCOL, git allows several protocols
 	}
 	env := []string{
 		"PATH=" + os.Getenv("PATH"),
@@ -167,11 +169,11 @@ func (g *git) env(scheme string) []string {
 			}
 		}
 	case "ssh":
-		// ssh finds its keys and known hosts through the account, not $HOME.
+		// ssh finds keys and known hosts in the home directory of the account, not in $HOME.
 		env = append(env, "GIT_SSH_VARIANT=ssh", "GIT_SSH_COMMAND=ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes "+
 			"-o PermitLocalCommand=no -o ProxyCommand=none -o ClearAllForwardings=yes -o ConnectTimeout=30")
 	}
-	// The strongest form of configuration, above that of any repository.
+	// These variables override the configuration of any repository.
 	env = append(env, "GIT_CONFIG_COUNT="+strconv.Itoa(len(settings)))
 	for i, s := range settings {
 		env = append(env, fmt.Sprintf("GIT_CONFIG_KEY_%d=%s", i, s[0]), fmt.Sprintf("GIT_CONFIG_VALUE_%d=%s", i, s[1]))
@@ -179,7 +181,7 @@ func (g *git) env(scheme string) []string {
 	return env
 }
 
-// command prepares a git command whose whole process group ends with ctx.
+// command returns a git command. When ctx ends, its whole process group is killed.
 func (g *git) command(ctx context.Context, scheme string, args ...string) *exec.Cmd {
 	if g.dir != "" {
 		args = append([]string{"--git-dir=" + g.dir}, args...)
@@ -193,15 +195,15 @@ func (g *git) command(ctx context.Context, scheme string, args ...string) *exec.
 	return cmd
 }
 
-// local runs a command that reaches no other repository.
+// local runs a command that uses no other repository.
 func (g *git) local(ctx context.Context, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
 	return run(ctx, g.command(ctx, "", args...))
 }
 
-// remote runs a command that talks to r, and ends it when the repository
-// grows past its cap: the other side decides how much it sends.
+// remote runs a command that talks to the repository r. It kills the command when g.root
+// exceeds its size limit, because the server decides how much it sends.
 func (g *git) remote(ctx context.Context, r remote, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, remoteTimeout)
 	defer cancel()
@@ -253,14 +255,14 @@ func (g *git) tooLarge() error {
 	return err
 }
 
-// The caps are variables so that a test need not send gigabytes.
+// The size limits are variables so that tests can lower them.
 var (
 	packedCap  int64 = limits.GitPacked
 	historyCap int64 = limits.GitHistory
 )
 
-// run returns standard output. An error carries the end of standard error,
-// made harmless for a terminal.
+// run runs cmd and returns its standard output. An error contains the end of standard
+// error, without characters that control a terminal.
 func run(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	out, errs := &capped{max: limits.GitOutput}, &tail{max: 4096}
 	cmd.Stdout, cmd.Stderr = out, errs
@@ -269,14 +271,14 @@ func run(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	case context.Cause(ctx) != nil:
 		return nil, context.Cause(ctx)
 	case out.over:
-		return nil, fmt.Errorf("git answered more than %d bytes", out.max)
+		return nil, fmt.Errorf("git: got more than %d bytes of output", out.max)
 	case err != nil:
 		return nil, &gitError{err: err, stderr: errs.String()}
 	}
 	return out.buf.Bytes(), nil
 }
 
-// gitError is a command that failed.
+// gitError is the error of a git command that failed.
 type gitError struct {
 	err    error
 	stderr string
@@ -290,12 +292,14 @@ func (e *gitError) Error() string {
 }
 func (e *gitError) Unwrap() error { return e.err }
 
-func says(err error, text string) bool {
+// gitSays reports whether a git command failed and its standard error contains text. Use
+// it only where git has no other way to report a reason; LC_ALL=C fixes its language.
+func gitSays(err error, text string) bool {
 	ge, ok := errors.AsType[*gitError](err)
 	return ok && strings.Contains(ge.stderr, text)
 }
 
-// capped keeps max bytes and fails the writer, and so the command, after them.
+// capped keeps max bytes. After them it fails, which ends the command.
 type capped struct {
 	buf  bytes.Buffer
 	max  int

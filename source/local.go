@@ -11,17 +11,17 @@ import (
 	"syscall"
 )
 
-// ServeLocal answers git's fetch protocol on in and out for the repository at
-// path, which is absolute, as the repository's owner: what that user may not
-// read is not handed out. It is the far end of Request.UploadPack, for a process
-// that may act as other users; protocol is the value of GIT_PROTOCOL at the near
-// end. Nothing of the repository's configuration or hooks runs.
+// ServeLocal serves git's fetch protocol on in and out, for the repository at path, an
+// absolute path. It runs upload-pack as the owner of the repository, so that it serves
+// only what the owner may read. It implements the command Request.UploadPack, for a
+// process that may run programs as other users. protocol is the value of GIT_PROTOCOL
+// in the environment of that command. No hook or program of the repository runs.
 func ServeLocal(ctx context.Context, path, protocol string, in io.Reader, out io.Writer) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path || strings.ContainsRune(path, 0) {
-		return fmt.Errorf("path of a repository: got %q, want an absolute one in its plainest form", path)
+		return fmt.Errorf("path of the repository: got %q, want an absolute path without \".\", \"..\" and repeated slashes", path)
 	}
 	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) { // as git does
+	if errors.Is(err, os.ErrNotExist) { // like git
 		path += ".git"
 		info, err = os.Stat(path)
 	}
@@ -59,7 +59,7 @@ func ServeLocal(ctx context.Context, path, protocol string, in io.Reader, out io
 	return nil
 }
 
-// limitedWriter drops what is too much.
+// limitedWriter writes the first bytes to w, and drops the rest.
 type limitedWriter struct {
 	w    io.Writer
 	left int

@@ -10,52 +10,54 @@ import (
 	"time"
 )
 
-// What became of a ref.
+// RefStatus says what became of a ref.
+type RefStatus string
+
 const (
-	RefThere     = "there"     // leads to the commit
-	RefForward   = "forward"   // a branch that moved on; the commit is in its history
-	RefMerged    = "merged"    // is no more; the commit is in the history of the default branch
-	RefRewritten = "rewritten" // a branch whose history no longer has the commit
-	RefMoved     = "moved"     // a tag that leads elsewhere
-	RefGone      = "gone"      // is no more, nor is the commit in the default branch
+	RefThere     RefStatus = "there"     // the ref points to the commit
+	RefForward   RefStatus = "forward"   // the branch moved on; the commit is in its history
+	RefMerged    RefStatus = "merged"    // the branch was deleted; the commit is in the history of the default branch
+	RefRewritten RefStatus = "rewritten" // the commit is no longer in the history of the branch
+	RefMoved     RefStatus = "moved"     // the tag points to another commit
+	RefGone      RefStatus = "gone"      // the ref was deleted, and the default branch does not have the commit
 )
 
-// Question is what a repository is asked about a Commit that it once gave.
+// Question asks a repository about a Commit that Fetch once returned.
 type Question struct {
-	URI     string
-	Ref     string   // full name; empty where a commit id was asked for
-	Commit  string   // hex
-	Tree    string   // hex, to be compared with the commit's; empty: not asked
-	Signers *Signers // who should have signed tag or commit; nil: not asked
+	URI     string   // address of the repository
+	Ref     string   // full name; empty if a commit id was fetched
+	Commit  string   // full id of the commit
+	Tree    string   // if not empty: ask for the commit's tree, to compare it with this id
+	Signers *Signers // if not nil: ask who signed the tag or commit
 }
 
-// Signers are whom the signature of a tag or commit is checked against.
+// Signers holds the keys to verify the signature of a tag or commit.
 type Signers struct {
 	AllowedSigners []byte // ssh allowed_signers file; may be nil
 	Keyring        []byte // armored OpenPGP public keys; may be nil
 
-	// Certified judges signatures with a certificate (gitsign), and answers who
-	// signed. It is handed a Sigstore bundle and the bytes it is a signature
-	// of. Nil: such signatures are not checked.
+	// Certified verifies a signature with a certificate (gitsign), and returns who
+	// signed. Its arguments are a Sigstore bundle and the signed bytes. If it is nil,
+	// such signatures are Unverified.
 	Certified func(bundle, signed []byte) (signer string, err error)
 }
 
-// Standing is what a repository says today.
+// Standing is the answer to a Question.
 type Standing struct {
-	Commit    bool   // the repository still serves it
-	Ref       string // one of the Ref constants; empty where no ref was asked about
-	Now       string // commit that the ref leads to now; empty where it is gone
-	Tree      string // of the commit; empty where none was asked about, or the commit is gone
-	Signature Signature
+	Commit    bool      // the repository still serves the commit
+	Ref       RefStatus // empty if the Question has no ref
+	Now       string    // id of the commit that the ref points to now; empty if the ref is gone
+	Tree      string    // id of the commit's tree; empty if not asked, or if the commit is gone
+	Signature Signature // empty if not asked, or if the commit is gone
 }
 
-// Holds says that nothing was taken back: the commit is there, and its ref
-// leads to it or on from it.
+// Holds reports whether the repository still has the commit, and the ref still points
+// to it or to a descendant. For a deleted branch, the default branch must have the commit.
 func (s Standing) Holds() bool {
 	return s.Commit && (s.Ref == "" || s.Ref == RefThere || s.Ref == RefForward || s.Ref == RefMerged)
 }
 
-// String is one line for people.
+// String returns one line for people.
 func (s Standing) String() string {
 	line := "commit is there"
 	if !s.Commit {
@@ -69,7 +71,7 @@ func (s Standing) String() string {
 	case RefMerged:
 		line += " in the default branch; its own ref is gone"
 	case RefRewritten:
-		line += ", but the history of its branch was rewritten: it leads to " + s.Now + " now, which does not come from the commit"
+		line += ", but the history of its branch was rewritten: it points to " + s.Now + " now, which does not have the commit in its history"
 	case RefMoved:
 		line += ", but its tag was moved to " + s.Now
 	case RefGone:
@@ -78,10 +80,10 @@ func (s Standing) String() string {
 	return line
 }
 
-// Lookup asks a repository whether a commit is still there and what became of
-// the ref that led to it. That a repository serves a commit does not make it
-// part of its history: hosts serve commits of forks, too. An error says that it
-// could not be asked, which is neither yes nor no.
+// Lookup asks a repository whether it still has a commit, and what became of the ref
+// that pointed to it. A repository may serve a commit that is not in its history: hosts
+// also serve the commits of forks. An error means that the repository could not be
+// asked; it says nothing about the commit.
 func Lookup(ctx context.Context, q Question) (Standing, error) {
 	rem, err := parseRemote(q.URI)
 	if err != nil {
@@ -91,7 +93,7 @@ func Lookup(ctx context.Context, q Question) (Standing, error) {
 		return Standing{}, errCreds
 	}
 	if !isID(q.Commit) {
-		return Standing{}, fmt.Errorf("got commit %q, want a full id in lower case", q.Commit)
+		return Standing{}, fmt.Errorf("commit: got %q, want a full id in lower case", q.Commit)
 	}
 	l := lookup{q: q}
 	if s := q.Signers; s != nil {
@@ -100,13 +102,13 @@ func Lookup(ctx context.Context, q Question) (Standing, error) {
 		}
 		l.keys.certified = s.Certified
 	}
-	s, err := l.ask(ctx, rem)
-	if err != nil && ctx.Err() == nil && (rem.scheme == "https" || rem.scheme == "http") && rem.path == rem.bare() {
-		// A canonical address has lost its .git, without which some servers
-		// answer that there is no such repository.
+	s, err := l.answer(ctx, rem)
+	if err != nil && ctx.Err() == nil && (rem.scheme == "https" || rem.scheme == "http") && rem.path == rem.trimmedPath() {
+		// A canonical address does not end in .git. Some servers find the repository
+		// only with .git.
 		dotted := rem
 		dotted.path += ".git"
-		if t, err := l.ask(ctx, dotted); err == nil {
+		if t, err := l.answer(ctx, dotted); err == nil {
 			return t, nil
 		}
 	}
@@ -116,13 +118,14 @@ func Lookup(ctx context.Context, q Question) (Standing, error) {
 	return s, nil
 }
 
-// lookup is one Question under way.
+// lookup is the state of one Lookup.
 type lookup struct {
 	q    Question
 	keys keys
 }
 
-func (l lookup) ask(ctx context.Context, rem remote) (Standing, error) {
+// answer answers the question, with the repository at this address.
+func (l lookup) answer(ctx context.Context, rem remote) (Standing, error) {
 	asker, err := newGit("")
 	if err != nil {
 		return Standing{}, err
@@ -133,7 +136,7 @@ func (l lookup) ask(ctx context.Context, rem remote) (Standing, error) {
 			return Standing{}, err
 		}
 	}
-	s, want, tip, err := l.ref(ctx, asker, rem)
+	s, want, tip, err := l.refStatus(ctx, asker, rem)
 	if err != nil {
 		return Standing{}, err
 	}
@@ -153,18 +156,18 @@ func (l lookup) ask(ctx context.Context, rem remote) (Standing, error) {
 	if want.tag != "" {
 		id = want.tag
 	}
-	err = g.commits(ctx, rem, id, "--depth=1")
-	// A server of the old protocol gives nothing by id that no ref leads to, so
-	// that only the history of a branch can tell.
-	reticent := says(err, "unadvertised object") && tip != ""
+	err = g.fetchCommits(ctx, rem, id, "--depth=1")
+	// A server with the old protocol does not serve commits that no ref points to. Only
+	// the history of a branch shows then whether it has the commit.
+	onlyRefs := gitSays(err, "unadvertised object") && tip != ""
 	switch {
-	case says(err, "not our ref"):
+	case gitSays(err, "not our ref"):
 		return s, nil
-	case err != nil && !reticent:
+	case err != nil && !onlyRefs:
 		return Standing{}, err
 	}
 	if tip != "" {
-		in, err := g.comesFrom(ctx, rem, tip, l.q.Commit, !reticent)
+		in, err := g.inHistory(ctx, rem, tip, l.q.Commit, !onlyRefs)
 		switch {
 		case err != nil:
 			return Standing{}, err
@@ -172,7 +175,7 @@ func (l lookup) ask(ctx context.Context, rem remote) (Standing, error) {
 			s.Ref = RefMerged
 		case in:
 			s.Ref = RefForward
-		case reticent:
+		case onlyRefs:
 			return s, nil
 		}
 	}
@@ -180,9 +183,9 @@ func (l lookup) ask(ctx context.Context, rem remote) (Standing, error) {
 	return s, l.describe(ctx, g, want, &s)
 }
 
-// ref finds out what became of the ref, what to fetch for the commit, and the
-// commit whose history may have it where the ref does not lead to it.
-func (l lookup) ref(ctx context.Context, asker *git, rem remote) (s Standing, want target, tip string, err error) {
+// refStatus finds out what became of the ref. want is what to fetch for the commit. tip
+// is empty, or the commit whose history must be searched for the commit.
+func (l lookup) refStatus(ctx context.Context, asker *git, rem remote) (s Standing, want target, tip string, err error) {
 	want = target{commit: l.q.Commit}
 	if l.q.Ref == "" {
 		return s, want, "", nil
@@ -208,26 +211,26 @@ func (l lookup) ref(ctx context.Context, asker *git, rem remote) (s Standing, wa
 	return Standing{Ref: RefGone}, want, tip, nil
 }
 
-// commits fetches what id leads to, without trees where the server can leave
-// them out.
-func (g *git) commits(ctx context.Context, rem remote, id string, how ...string) error {
+// fetchCommits fetches the commits that id points to, without trees if the server
+// supports that.
+func (g *git) fetchCommits(ctx context.Context, rem remote, id string, how ...string) error {
 	args := append([]string{"fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance",
 		"--no-write-fetch-head", "--filter=tree:0"}, how...)
-	_, err := g.remote(ctx, rem, append(args, "--", rem.fetch(), id)...)
+	_, err := g.remote(ctx, rem, append(args, "--", rem.address(), id)...)
 	return err
 }
 
-// comesFrom says whether commit is in the history of tip. What is younger than
-// the commit mostly tells; only the whole history can tell that it is not. With
-// have, the commit was fetched before.
-func (g *git) comesFrom(ctx context.Context, rem remote, tip, commit string, have bool) (bool, error) {
+// inHistory reports whether commit is in the history of tip. have means that the commit
+// was already fetched. It first searches the history since the commit's time; only the
+// complete history can show that the commit is not there.
+func (g *git) inHistory(ctx context.Context, rem remote, tip, commit string, have bool) (bool, error) {
 	if have {
-		since, err := g.committed(ctx, commit)
+		since, err := g.commitTime(ctx, commit)
 		if err != nil {
 			return false, err
 		}
 		// The clocks of committers differ.
-		err = g.commits(ctx, rem, tip, fmt.Sprintf("--shallow-since=@%d", since.Add(-48*time.Hour).Unix()))
+		err = g.fetchCommits(ctx, rem, tip, fmt.Sprintf("--shallow-since=@%d", since.Add(-48*time.Hour).Unix()))
 		if ctx.Err() != nil {
 			return false, err
 		}
@@ -235,13 +238,14 @@ func (g *git) comesFrom(ctx context.Context, rem remote, tip, commit string, hav
 			return in, ancestorErr
 		}
 	}
-	if err := g.commits(ctx, rem, tip, "--depth=2147483647"); err != nil { // no more of this limit
+	if err := g.fetchCommits(ctx, rem, tip, "--depth=2147483647"); err != nil { // removes the limit of the fetch before
 		return false, err
 	}
 	return g.ancestor(ctx, commit, tip)
 }
 
-func (g *git) committed(ctx context.Context, commit string) (time.Time, error) {
+// commitTime returns the committer time of a commit.
+func (g *git) commitTime(ctx context.Context, commit string) (time.Time, error) {
 	o, err := g.objects(ctx)
 	if err != nil {
 		return time.Time{}, err
@@ -254,17 +258,17 @@ func (g *git) committed(ctx context.Context, commit string) (time.Time, error) {
 	return obj.time, nil
 }
 
-// ancestor says whether old is in the history of tip, as far as it is here.
+// ancestor reports whether old is in the fetched history of tip.
 func (g *git) ancestor(ctx context.Context, old, tip string) (bool, error) {
 	_, err := g.local(ctx, "merge-base", "--is-ancestor", old, tip)
 	exit, exited := errors.AsType[*exec.ExitError](err)
-	if says(err, "Not a valid commit name "+old) || exited && exit.ExitCode() == 1 {
+	if gitSays(err, "Not a valid commit name "+old) || exited && exit.ExitCode() == 1 {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// describe fills in what the commit, or the tag that leads to it, says.
+// describe sets tree and signature of s from the commit, or the tag that points to it.
 func (l lookup) describe(ctx context.Context, g *git, t target, s *Standing) error {
 	repo := &Repo{}
 	if err := (&fetcher{keys: l.keys}).describe(ctx, g, repo, t); err != nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// asked puts one question over both protocols.
+// asked looks a commit up over both protocols, and compares the answer.
 func asked(t *testing.T, r *repo, web string, q Question, want Standing) {
 	t.Helper()
 	for _, uri := range []string{r.uri(), web} {
@@ -21,7 +21,7 @@ func asked(t *testing.T, r *repo, web string, q Question, want Standing) {
 func TestLookup(t *testing.T) {
 	for _, format := range []string{"sha1", "sha256"} {
 		t.Run(format, func(t *testing.T) {
-			t.Parallel() // git is waited for
+			t.Parallel() // most of the time is spent waiting for git
 			r := newRepo(t, "--object-format="+format)
 			first := r.commit("a", "1")
 			tree := r.git("rev-parse", "HEAD^{tree}")
@@ -52,7 +52,7 @@ func TestLookup(t *testing.T) {
 						t.Errorf("%q %s: got %+v, %v; want %+v", tc.ref, tc.commit, got, err, tc.want)
 					}
 				}
-				// Whatever else is asked, that answer stays.
+				// With a tree in the question, the rest of the answer is the same.
 				if tc.want.Commit {
 					tc.want.Tree = r.git("rev-parse", tc.commit+"^{tree}")
 				}
@@ -69,7 +69,7 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-// A provenance names the canonical address; some servers want the other.
+// A canonical address does not end in .git, but some servers require .git.
 func TestLookupWithoutGitSuffix(t *testing.T) {
 	r := newRepo(t)
 	id := r.commit("a", "1")
@@ -82,8 +82,8 @@ func TestLookupWithoutGitSuffix(t *testing.T) {
 	}
 }
 
-// What a force push, a new tag of an old name and a deleted ref do to a commit
-// that the repository still serves.
+// The effects of a force push, a moved tag and a deleted ref on a commit that the
+// repository still serves.
 func TestRewrittenHistory(t *testing.T) {
 	t.Parallel()
 	r := newRepo(t)
@@ -95,7 +95,7 @@ func TestRewrittenHistory(t *testing.T) {
 	now := r.commit("a", "instead") // the force push
 	web := r.serve()
 	asked(t, r, web, Question{Ref: "refs/heads/main", Commit: lost}, Standing{Commit: true, Ref: RefRewritten, Now: now})
-	// Somebody branched off the old history, but main is what was recorded.
+	// Another branch has the old history, but the ref is main.
 	r.git("checkout", "-q", "side")
 	r.commit("b", "1")
 	r.git("checkout", "-q", "main")
@@ -103,19 +103,19 @@ func TestRewrittenHistory(t *testing.T) {
 
 	r.git("tag", "-f", "v1", now)
 	asked(t, r, web, Question{Ref: "refs/tags/v1", Commit: lost}, Standing{Commit: true, Ref: RefMoved, Now: now})
-	// A tag is a promise: on from the commit is elsewhere, too.
+	// A tag must not move, not even to a descendant of the commit.
 	asked(t, r, web, Question{Ref: "refs/tags/v1", Commit: base}, Standing{Commit: true, Ref: RefMoved, Now: now})
 	r.git("tag", "-d", "v1")
 	asked(t, r, web, Question{Ref: "refs/tags/v1", Commit: now}, Standing{Commit: true, Ref: RefGone})
 
-	// A branch that is merged and deleted was not taken back; one that is only deleted was.
+	// A branch that was merged before it was deleted is fine; one that was only deleted is not.
 	r.git("merge", "-q", "-s", "ours", "-m", "merge", "side")
 	r.git("branch", "-D", "side")
 	asked(t, r, web, Question{Ref: "refs/heads/side", Commit: lost}, Standing{Commit: true, Ref: RefMerged})
 	r.git("reset", "-q", "--hard", now)
 	asked(t, r, web, Question{Ref: "refs/heads/side", Commit: lost}, Standing{Commit: true, Ref: RefGone})
 
-	for ref, holds := range map[string]bool{"": true, RefThere: true, RefForward: true, RefMerged: true, RefRewritten: false, RefMoved: false, RefGone: false} {
+	for ref, holds := range map[RefStatus]bool{"": true, RefThere: true, RefForward: true, RefMerged: true, RefRewritten: false, RefMoved: false, RefGone: false} {
 		if got := (Standing{Commit: true, Ref: ref}).Holds(); got != holds {
 			t.Errorf("%q: got %v", ref, got)
 		}
@@ -125,7 +125,7 @@ func TestRewrittenHistory(t *testing.T) {
 	}
 }
 
-// Commit times are what committers say. The answer does not depend on them.
+// Committers choose commit times. The answer does not depend on them.
 func TestHistoryOutOfOrder(t *testing.T) {
 	r := newRepo(t)
 	r.env = append(r.env, "GIT_COMMITTER_DATE=1900000000 +0000")
@@ -138,7 +138,7 @@ func TestHistoryOutOfOrder(t *testing.T) {
 	asked(t, r, r.serve(), Question{Ref: "refs/heads/main", Commit: future}, Standing{Commit: true, Ref: RefForward, Now: now})
 }
 
-// A history without end is cut off, and that is no answer.
+// A history that is too large is an error, not an answer.
 func TestEndlessHistory(t *testing.T) {
 	defer func(old int64) { historyCap = old }(historyCap)
 	historyCap = 16 << 10
@@ -151,7 +151,7 @@ func TestEndlessHistory(t *testing.T) {
 	}
 }
 
-// noise does not compress to nothing.
+// noise returns bytes that do not compress.
 func noise(n int) string {
 	var b strings.Builder
 	for x := uint32(1); b.Len() < n; x = x*1664525 + 1013904223 {

@@ -19,15 +19,18 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// objects reads git objects through one "git cat-file --batch", and checks of
-// each that its content has the id it was asked for by. Not for concurrent use.
+// errMissing means that the repository does not have an object.
+var errMissing = errors.New("missing")
+
+// objects reads git objects from a process "git cat-file --batch". It checks that the
+// content of each object has the requested id. It is not safe for concurrent use.
 type objects struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Reader
 	err *tail
 
-	asked []string // ids that were sent already, in the order of the answers to come
+	requested []string // ids that were sent to git and not read yet, in order
 }
 
 func (g *git) objects(ctx context.Context) (*objects, error) {
@@ -48,40 +51,41 @@ func (g *git) objects(ctx context.Context) (*objects, error) {
 // Close ends the process.
 func (o *objects) Close() error {
 	o.in.Close()
-	o.cmd.Cancel() // after a read that stopped half way it would wait for us
+	o.cmd.Cancel() // after an incomplete read, the process would wait forever
 	o.cmd.Wait()
 	return nil
 }
 
-// ask sends for objects that will be read next, in this order, so that git does
-// not wait for us, nor we for it, at each of them.
-func (o *objects) ask(ids []string) {
+// request sends the ids of the objects that will be read next, in this order. Git then
+// reads ahead, instead of waiting for each id.
+func (o *objects) request(ids []string) {
 	if len(ids) == 0 {
 		return
 	}
-	o.asked = append(o.asked, ids...)
+	o.requested = append(o.requested, ids...)
 	lines := strings.Join(ids, "\n") + "\n"
-	go io.WriteString(o.in, lines) // a failure shows as a missing answer
+	go io.WriteString(o.in, lines) // if this fails, reading the answer fails
 }
 
-// read returns a whole object of at most max bytes.
+// read returns the content of an object, at most max bytes.
 func (o *objects) read(id, kind string, max int64) ([]byte, error) {
 	var buf bytes.Buffer
 	_, err := o.copy(&buf, id, kind, max)
 	return buf.Bytes(), err
 }
 
-// copy streams an object. Only when it returns nil may what was written be believed.
+// copy writes the content of an object to w. Do not use what was written if copy returns
+// an error: the content may not have the id.
 func (o *objects) copy(w io.Writer, id, kind string, max int64) (int64, error) {
 	if !isID(id) {
-		return 0, fmt.Errorf("got object id %q", id)
+		return 0, fmt.Errorf("object id: got %q, want 40 or 64 hex digits", id)
 	}
 	fail := func(err error) (int64, error) { return 0, fmt.Errorf("%s %s: %w", kind, id, err) }
-	if len(o.asked) > 0 {
-		if o.asked[0] != id {
-			return fail(fmt.Errorf("asked for %s first", o.asked[0]))
+	if len(o.requested) > 0 {
+		if o.requested[0] != id {
+			return fail(fmt.Errorf("got a read of %s, want the requested %s", id, o.requested[0]))
 		}
-		o.asked = o.asked[1:]
+		o.requested = o.requested[1:]
 	} else if _, err := io.WriteString(o.in, id+"\n"); err != nil {
 		return fail(o.ended(err))
 	}
@@ -90,6 +94,9 @@ func (o *objects) copy(w io.Writer, id, kind string, max int64) (int64, error) {
 		return fail(o.ended(err))
 	}
 	f := strings.Fields(line)
+	if len(f) == 2 && f[0] == id && f[1] == "missing" {
+		return fail(errMissing)
+	}
 	if len(f) != 3 || f[0] != id {
 		return fail(errors.New(strings.TrimSpace(strings.TrimPrefix(line, id))))
 	}
@@ -98,10 +105,10 @@ func (o *objects) copy(w io.Writer, id, kind string, max int64) (int64, error) {
 	}
 	size, err := strconv.ParseInt(f[2], 10, 64)
 	if err != nil || size < 0 {
-		return fail(fmt.Errorf("got size %q", f[2]))
+		return fail(fmt.Errorf("size: got %q, want a number", f[2]))
 	}
 	if size > max {
-		return fail(fmt.Errorf("has %d bytes, at most %d are taken", size, max))
+		return fail(fmt.Errorf("got %d bytes, want at most %d", size, max))
 	}
 	h := hasher(id)
 	fmt.Fprintf(h, "%s %d\x00", kind, size)
@@ -109,14 +116,15 @@ func (o *objects) copy(w io.Writer, id, kind string, max int64) (int64, error) {
 		return n, fmt.Errorf("%s %s: %w", kind, id, o.ended(err))
 	}
 	if b, err := o.out.ReadByte(); err != nil || b != '\n' {
-		return fail(errors.New("git cat-file ended its answer wrongly"))
+		return fail(errors.New("the answer of git cat-file has no newline at its end"))
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != id {
-		return fail(fmt.Errorf("its content has the id %s", got))
+		return fail(fmt.Errorf("id of the content: got %s, want %s", got, id))
 	}
 	return size, nil
 }
 
+// ended returns why the process ended: its standard error if there is any, otherwise err.
 func (o *objects) ended(err error) error {
 	if s := o.err.String(); s != "" {
 		return errors.New(s)
@@ -124,9 +132,9 @@ func (o *objects) ended(err error) error {
 	return err
 }
 
-// hasher is the hash of the object format that id belongs to. SHA-1 is what
-// most repositories have; git itself checks for known collision attacks as it
-// receives objects.
+// hasher returns the hash function of the object format that id belongs to. Most
+// repositories use SHA-1. Git checks for known collision attacks when it receives
+// objects.
 func hasher(id string) hash.Hash {
 	if len(id) == 2*sha256.Size {
 		return sha256.New()
@@ -151,7 +159,7 @@ func isID(s string) bool {
 //	header = name SP value LF *( SP continuation LF )
 //	object = 1*header LF message
 //
-// Signature and payload are of the object's own signature, see signature.go.
+// signature and payload are those of the object's own signature: see signature.go.
 type object struct {
 	id        string
 	kind      string
@@ -159,7 +167,7 @@ type object struct {
 	time      time.Time         // committer or tagger
 	signature []byte
 	payload   []byte
-	malformed bool // it has a signature, in a place or number that no signer makes
+	malformed bool // it has a header or signature twice, which no signer writes
 }
 
 func (o *objects) object(id, kind string) (*object, error) {
@@ -188,7 +196,7 @@ func (obj *object) parse(raw []byte) error {
 		}
 		name, value, ok := strings.Cut(line, " ")
 		if !ok || name == "" {
-			return fmt.Errorf("got header %q", line)
+			return fmt.Errorf("header: got %q, want NAME VALUE", line)
 		}
 		if _, twice := obj.headers[name]; !twice {
 			obj.headers[name] = value
@@ -200,42 +208,43 @@ func (obj *object) parse(raw []byte) error {
 	switch obj.kind {
 	case "commit":
 		if !isID(obj.headers["tree"]) || len(obj.headers["tree"]) != len(obj.id) {
-			return fmt.Errorf("got tree %q", obj.headers["tree"])
+			return fmt.Errorf("tree: got %q, want an object id", obj.headers["tree"])
 		}
 		obj.splitCommit(raw)
-		obj.time, err = when(obj.headers["committer"])
+		obj.time, err = parseTime(obj.headers["committer"])
 	case "tag":
 		if !isID(obj.headers["object"]) || len(obj.headers["object"]) != len(obj.id) {
-			return fmt.Errorf("got object %q", obj.headers["object"])
+			return fmt.Errorf("object: got %q, want an object id", obj.headers["object"])
 		}
 		obj.splitTag(raw)
-		if obj.headers["tagger"] != "" { // tags of 2005 have none
-			obj.time, err = when(obj.headers["tagger"])
+		if obj.headers["tagger"] != "" { // tags from 2005 have none
+			obj.time, err = parseTime(obj.headers["tagger"])
 		}
 	}
 	return err
 }
 
-// when reads "Name <mail> 1763650800 +0100". The zone is left out: times are UTC.
-func when(ident string) (time.Time, error) {
+// parseTime reads the time in "Name <mail> 1763650800 +0100". It ignores the time zone
+// and returns UTC.
+func parseTime(ident string) (time.Time, error) {
 	f := strings.Fields(ident[strings.LastIndexByte(ident, '>')+1:])
 	if len(f) != 2 {
-		return time.Time{}, fmt.Errorf("got no time in %q", ident)
+		return time.Time{}, fmt.Errorf("time: got %q, want SECONDS ZONE at its end", ident)
 	}
 	sec, err := strconv.ParseInt(f[0], 10, 64)
-	// The end of year 9999, after which RFC 3339 has no spelling.
+	// The limit is the end of the year 9999: RFC 3339 has no later times.
 	if err != nil || sec < 0 || sec > 253402300799 {
-		return time.Time{}, fmt.Errorf("got time %q, want seconds since 1970", f[0])
+		return time.Time{}, fmt.Errorf("time: got %q, want seconds since 1970", f[0])
 	}
 	return time.Unix(sec, 0).UTC(), nil
 }
 
-// entry of a tree.
+// entry is an entry of a tree.
 type entry struct {
 	mode string // "100644", "100755", "120000", "40000", "160000"
 	name string
 	id   string
-	old  bool // 100664 in the tree, which is what git wrote in its first months; mode says 100644
+	old  bool // the tree has the mode 100664, which git wrote in 2005; mode is 100644
 }
 
 func (o *objects) tree(id string) ([]entry, error) {
@@ -246,8 +255,8 @@ func (o *objects) tree(id string) ([]entry, error) {
 	return parseTree(raw, id)
 }
 
-// parseTree reads a tree object and refuses names that could leave the directory
-// they are written to, or that git itself would treat as its own.
+// parseTree reads a tree object. It refuses names that could escape the directory that
+// they are written to, and the names of git's own files.
 //
 //	tree  = *entry
 //	entry = mode SP name NUL raw-id
@@ -258,7 +267,7 @@ func parseTree(raw []byte, id string) ([]entry, error) {
 		head, rest, ok := bytes.Cut(raw, []byte{0})
 		mode, name, ok2 := strings.Cut(string(head), " ")
 		if !ok || !ok2 || len(rest) < n {
-			return nil, fmt.Errorf("tree %s: cut off after %d entries", id, len(entries))
+			return nil, fmt.Errorf("tree %s: it ends in the middle of entry %d", id, len(entries))
 		}
 		e := entry{mode: mode, name: name, id: hex.EncodeToString(rest[:n])}
 		raw = rest[n:]
@@ -268,13 +277,13 @@ func parseTree(raw []byte, id string) ([]entry, error) {
 		switch e.mode {
 		case "100644", "100755", "120000", "40000", "160000":
 		default:
-			return nil, fmt.Errorf("tree %s: %q has mode %q: %w", id, name, mode, ErrUnsafe)
+			return nil, fmt.Errorf("tree %s: entry %q has the mode %q: %w", id, name, mode, errUnsafe)
 		}
 		if why := badName(name); why != "" {
-			return nil, fmt.Errorf("tree %s: entry %q %s: %w", id, name, why, ErrUnsafe)
+			return nil, fmt.Errorf("tree %s: entry %q %s: %w", id, name, why, errUnsafe)
 		}
 		if seen[name] {
-			return nil, fmt.Errorf("tree %s: entry %q is there twice: %w", id, name, ErrUnsafe)
+			return nil, fmt.Errorf("tree %s: entry %q occurs twice: %w", id, name, errUnsafe)
 		}
 		seen[name] = true
 		entries = append(entries, e)
@@ -282,18 +291,18 @@ func parseTree(raw []byte, id string) ([]entry, error) {
 	return entries, nil
 }
 
-// badName says why a tree entry's name is refused. Variants of .git that only
-// HFS+ and NTFS fold are refused by git's own check of what it fetches.
+// badName returns why a tree entry's name is refused, or "". Git itself refuses, when it
+// fetches, the names that only HFS+ and NTFS treat like .git.
 func badName(name string) string {
 	switch {
 	case name == "" || name == "." || name == "..":
-		return "is not a name"
+		return "has no valid name"
 	case strings.ContainsAny(name, "/\x00"):
-		return "contains a separator"
+		return "contains a slash or NUL"
 	case len(name) > 255:
 		return "is longer than 255 bytes"
 	case strings.EqualFold(strings.TrimRight(name, ". "), ".git"), strings.EqualFold(name, "git~1"):
-		return "belongs to git"
+		return "has the name of a git directory"
 	}
 	return ""
 }

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// repo is a repository that a test fills with the stock git.
+// repo is a repository that a test fills with git.
 type repo struct {
 	t   *testing.T
 	dir string
@@ -32,7 +32,7 @@ func newRepo(t *testing.T, initArgs ...string) *repo {
 	return r
 }
 
-// git runs in the repository and returns standard output, trimmed.
+// git runs git in the repository and returns its standard output, trimmed.
 func (r *repo) git(args ...string) string {
 	r.t.Helper()
 	return r.run(append([]string{"-C", r.dir}, args...)...)
@@ -82,7 +82,7 @@ func (r *repo) commit(name, content string) string {
 	return r.git("rev-parse", "HEAD")
 }
 
-// commitTree makes a commit of a tree that git's index would refuse.
+// commitTree commits a tree that git's index would refuse.
 // entries are "mode SP name NUL hex-id".
 func (r *repo) commitTree(branch string, entries ...[3]string) string {
 	r.t.Helper()
@@ -104,10 +104,10 @@ func (r *repo) commitTree(branch string, entries ...[3]string) string {
 func (r *repo) blob(content string) string { return r.in(content, "hash-object", "-w", "--stdin") }
 func (r *repo) uri() string                { return FileURI(r.dir) }
 
-// serve offers the directory above the repository over http, by git's own server.
+// serve serves the directory above the repository over http, with git's own server.
 func (r *repo) serve() string { return r.serveThrough(func(h http.Handler) http.Handler { return h }) }
 
-// serveOldProtocol is serve by a server that knows protocol version 0 only.
+// serveOldProtocol is like serve, with a server that knows only protocol version 0.
 func (r *repo) serveOldProtocol() string {
 	return r.serveThrough(func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -146,7 +146,7 @@ func mustFetch(t *testing.T, r Request) (*Repo, Commit) {
 	return repo, c
 }
 
-// canary is a program that leaves a trace when it is run.
+// canary makes a program that creates a file when it runs.
 func canary(t *testing.T) (program string, ran func() bool) {
 	t.Helper()
 	dir := t.TempDir()
@@ -157,7 +157,7 @@ func canary(t *testing.T) (program string, ran func() bool) {
 	return program, func() bool { return exists(trace) }
 }
 
-// hang is the address of a server that takes requests and never answers.
+// hang returns the address of a server that accepts requests and never answers.
 func hang(t *testing.T) string {
 	stop := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-stop }))

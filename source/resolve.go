@@ -6,16 +6,15 @@ import (
 	"strings"
 )
 
-// target is what a ref led to.
+// target is what a ref points to.
 type target struct {
-	ref    string // full name; empty where a commit id or a detached HEAD was asked for
-	tag    string // annotated tag object, if any
-	commit string
+	ref    string // full name; empty for a commit id or a detached HEAD
+	tag    string // id of the annotated tag object, if any
+	commit string // id of the commit
 }
 
-// resolve asks the repository what ref is: a full commit id stands for itself;
-// a name that begins with refs/ is taken as it is; "HEAD" is the branch it
-// stands for; any other name is a tag before it is a branch.
+// resolve asks the repository what ref points to. ref is a full commit id, a full name
+// that starts with refs/, "HEAD", or a short name, which is that of a tag or a branch.
 func (g *git) resolve(ctx context.Context, rem remote, ref string) (target, error) {
 	if isID(ref) {
 		return target{commit: ref}, nil
@@ -39,19 +38,19 @@ func (g *git) resolve(ctx context.Context, rem remote, ref string) (target, erro
 	}
 	switch {
 	case len(found) == 0:
-		return target{}, fmt.Errorf("%w %q%s", ErrUnknownRef, ref, g.similar(ctx, rem, ref))
+		return target{}, fmt.Errorf("%w %q%s", ErrUnknownRef, ref, g.suggestion(ctx, rem, ref))
 	case len(found) == 2 && found[0].commit != found[1].commit:
-		return target{}, fmt.Errorf("%w: %q is the tag %s on %s and the branch %s on %s; ask for one by its full name",
-			ErrAmbiguous, ref, found[0].ref, found[0].commit, found[1].ref, found[1].commit)
+		return target{}, fmt.Errorf("%w: %q is the tag %s on %s and the branch %s on %s; use the full name of one",
+			errAmbiguous, ref, found[0].ref, found[0].commit, found[1].ref, found[1].commit)
 	}
 	return found[0], nil
 }
 
-// advertised lists refs by their full names.
+// advertised asks the repository for these refs, and returns them by full name.
 //
 //	line = id TAB name [ "^{}" ] / "ref: " name TAB "HEAD"
 func (g *git) advertised(ctx context.Context, rem remote, names []string) (map[string]target, error) {
-	args := []string{"ls-remote", "-q", "--symref", "--", rem.fetch()}
+	args := []string{"ls-remote", "-q", "--symref", "--", rem.address()}
 	for _, n := range names {
 		args = append(args, n)
 		if strings.HasPrefix(n, "refs/") {
@@ -76,7 +75,7 @@ func (g *git) advertised(ctx context.Context, rem remote, names []string) (map[s
 			continue
 		}
 		if !isID(id) {
-			return nil, fmt.Errorf("git ls-remote answered the id %q", id)
+			return nil, fmt.Errorf("git ls-remote: got id %q, want 40 or 64 hex digits", id)
 		}
 		if base, peeled := strings.CutSuffix(name, "^{}"); peeled {
 			t := ads[base]
@@ -92,8 +91,8 @@ func (g *git) advertised(ctx context.Context, rem remote, names []string) (map[s
 	return ads, nil
 }
 
-// checkRef holds a name to git-check-ref-format(1), so that it cannot be an
-// option, a pattern or a refspec.
+// checkRef fails unless ref follows git-check-ref-format(1), so that git cannot read it
+// as an option, a pattern or a refspec.
 func checkRef(ref string) error {
 	bad := ref == "" || len(ref) > 255 || strings.HasPrefix(ref, "-") || ref == "@" ||
 		strings.HasSuffix(ref, ".") || strings.Contains(ref, "..") || strings.Contains(ref, "@{")
@@ -104,13 +103,13 @@ func checkRef(ref string) error {
 		bad = bad || part == "" || strings.HasPrefix(part, ".") || strings.HasSuffix(part, ".lock")
 	}
 	if bad {
-		return fmt.Errorf("%q is not the name of a ref: %w", ref, ErrUnknownRef)
+		return fmt.Errorf("%q is not a valid ref name: %w", ref, ErrUnknownRef)
 	}
 	return nil
 }
 
-// similar is a hint: tags that look like ref.
-func (g *git) similar(ctx context.Context, rem remote, ref string) string {
+// suggestion returns the end of an error message: a tag that is similar to ref.
+func (g *git) suggestion(ctx context.Context, rem remote, ref string) string {
 	ads, err := g.advertised(ctx, rem, []string{"refs/tags/*"})
 	if err != nil {
 		return ""
@@ -127,12 +126,13 @@ func (g *git) similar(ctx context.Context, rem remote, ref string) string {
 		return "; the repository has no tags"
 	}
 	if best == "" || distance >= len(short) {
-		return fmt.Sprintf("; none of its %d tags looks like it", len(ads))
+		return fmt.Sprintf("; none of its %d tags is similar", len(ads))
 	}
 	return fmt.Sprintf("; did you mean %q?", best)
 }
 
-// edits is the Levenshtein distance, as far as a difference of 3 in length.
+// edits returns the Levenshtein distance of a and b, or 99 if their lengths differ by
+// more than 3.
 func edits(a, b string) int {
 	if len(a)-len(b) > 3 || len(b)-len(a) > 3 {
 		return 99

@@ -19,8 +19,9 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// splitCommit takes the signature out of a commit: the header gpgsig, in
-// SHA-256 repositories gpgsig-sha256. Signed is what is left without either.
+// splitCommit sets signature and payload of a commit. The signature is in the header
+// gpgsig, or gpgsig-sha256 in SHA-256 repositories. The payload, which is signed, is
+// the commit without both headers.
 func (obj *object) splitCommit(raw []byte) {
 	want := "gpgsig "
 	if len(obj.id) == 64 {
@@ -28,7 +29,7 @@ func (obj *object) splitCommit(raw []byte) {
 	}
 	var sig, payload bytes.Buffer
 	var count int
-	var in, ours bool // within a signature header; within the one of our format
+	var in, ours bool // the line is in a signature header; that of this object format
 	for rest := raw; len(rest) > 0; {
 		n := bytes.IndexByte(rest, '\n') + 1
 		if n == 0 {
@@ -47,7 +48,7 @@ func (obj *object) splitCommit(raw []byte) {
 		default:
 			in = false
 			if line[0] == '\n' {
-				n = len(rest) // the message: nothing in it is a header
+				n = len(rest) // the message contains no headers
 			}
 			payload.Write(rest[:n])
 		}
@@ -64,8 +65,8 @@ func (obj *object) splitCommit(raw []byte) {
 
 var beginnings = []string{"-----BEGIN PGP SIGNATURE-----", "-----BEGIN PGP MESSAGE-----", "-----BEGIN SSH SIGNATURE-----", "-----BEGIN SIGNED MESSAGE-----"}
 
-// splitTag takes the signature off the end of a tag: all from the last line
-// that begins one.
+// splitTag sets signature and payload of a tag. The signature is at its end, from the
+// last line that starts a signature.
 func (obj *object) splitTag(raw []byte) {
 	at := -1
 	for i := 0; i < len(raw); {
@@ -86,7 +87,7 @@ func (obj *object) splitTag(raw []byte) {
 	}
 }
 
-// keys are whom signatures are checked against.
+// keys holds the keys to verify signatures.
 type keys struct {
 	signers   []signer
 	ring      openpgp.EntityList
@@ -97,13 +98,13 @@ func parseKeys(allowedSigners, keyring []byte) (keys, error) {
 	var k keys
 	var err error
 	if len(allowedSigners) > limits.Keys || len(keyring) > limits.Keys {
-		return k, fmt.Errorf("allowed signers of %d and a keyring of %d bytes, at most %d are taken", len(allowedSigners), len(keyring), limits.Keys)
+		return k, fmt.Errorf("got allowed signers of %d and a keyring of %d bytes, want at most %d each", len(allowedSigners), len(keyring), limits.Keys)
 	}
 	if k.signers, err = parseAllowedSigners(allowedSigners); err != nil {
 		return k, fmt.Errorf("allowed signers: %w", err)
 	}
 	if len(bytes.TrimSpace(keyring)) > 0 {
-		// A file of several armored blocks is what people export.
+		// Keyrings often consist of several armored blocks.
 		for _, block := range splitArmor(keyring) {
 			list, err := openpgp.ReadArmoredKeyRing(bytes.NewReader(block))
 			if err != nil {
@@ -112,12 +113,13 @@ func parseKeys(allowedSigners, keyring []byte) (keys, error) {
 			k.ring = append(k.ring, list...)
 		}
 		if len(k.ring) == 0 {
-			return k, errors.New("OpenPGP keyring: it holds no armored public key")
+			return k, errors.New("OpenPGP keyring: it contains no armored public key")
 		}
 	}
 	return k, nil
 }
 
+// splitArmor splits a file into its armored blocks.
 func splitArmor(b []byte) [][]byte {
 	const end = "-----END PGP PUBLIC KEY BLOCK-----"
 	var blocks [][]byte
@@ -125,7 +127,7 @@ func splitArmor(b []byte) [][]byte {
 		i := bytes.Index(b, []byte(end))
 		if i < 0 {
 			if len(bytes.TrimSpace(b)) > 0 {
-				blocks = append(blocks, b) // cut off: let the parser say so
+				blocks = append(blocks, b) // incomplete: the parser reports the error
 			}
 			return blocks
 		}
@@ -134,9 +136,9 @@ func splitArmor(b []byte) [][]byte {
 	}
 }
 
-// check says who signed obj. As in git, a key's validity is judged at the time
-// that the object states: nothing better is known here, and whoever holds an
-// expired key can state an old one. Revocation is what the key list says today.
+// check verifies the signature of obj. Like git, it checks the validity of a key at the
+// time in the object, because it knows no better time. The holder of an expired key
+// could therefore write an old time. A key that is revoked in the keyring is never valid.
 func (k keys) check(obj *object) Signature {
 	s := Signature{Object: obj.kind, Status: Bad}
 	text := string(obj.signature)
@@ -159,10 +161,10 @@ func (k keys) check(obj *object) Signature {
 	return s
 }
 
-// checkCertified checks what gitsign signed. Certificates live for minutes, so
-// that without a log entry nobody can tell whether this one was alive.
+// checkCertified verifies a signature of gitsign. Certificates are valid for minutes, so
+// that only a log entry can prove that this one was valid when it signed.
 func (k keys) checkCertified(s *Signature, obj *object) {
-	c, err := parseCertified(obj.signature, obj.payload)
+	c, err := parseCMS(obj.signature, obj.payload)
 	if err != nil {
 		s.Reason = err.Error()
 		return
@@ -171,7 +173,7 @@ func (k keys) checkCertified(s *Signature, obj *object) {
 	switch {
 	case k.certified == nil:
 	case c.entry == nil:
-		s.Reason = "it carries no log entry that proves its time: sign with gitsign's rekorMode offline"
+		s.Reason = "it has no log entry that proves its time: sign with gitsign's rekorMode offline"
 	default:
 		bundle, err := c.bundle()
 		if err == nil {

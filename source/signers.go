@@ -17,10 +17,10 @@ type signer struct {
 	after      time.Time
 	before     time.Time
 	key        ssh.PublicKey
-	authority  bool // signs certificates, which are not checked here
+	authority  bool // a certificate authority; this package does not verify its certificates
 }
 
-// allows says whether the line lets key sign in namespace at a time.
+// allows reports whether the line allows key to sign in namespace at a time.
 func (s signer) allows(key ssh.PublicKey, namespace string, at time.Time) bool {
 	if s.authority || !bytes.Equal(s.key.Marshal(), key.Marshal()) {
 		return false
@@ -32,7 +32,7 @@ func (s signer) allows(key ssh.PublicKey, namespace string, at time.Time) bool {
 		return true
 	}
 	for _, p := range s.namespaces {
-		// No "/" occurs in "git", so that path.Match's stars are ssh's.
+		// "git" contains no slash, so that path.Match and ssh agree about "*".
 		if ok, _ := path.Match(p, namespace); ok {
 			return true
 		}
@@ -40,8 +40,8 @@ func (s signer) allows(key ssh.PublicKey, namespace string, at time.Time) bool {
 	return false
 }
 
-// parseAllowedSigners reads a whole file, strictly: a line that is not
-// understood might be the one that forbids.
+// parseAllowedSigners reads a file. It fails for a line that it does not understand,
+// because that line could restrict a key.
 //
 //	line    = principals [SP options] SP key-type SP base64-key [SP comment]
 //	options = option *( "," option )
@@ -67,7 +67,7 @@ func parseSigner(line string) (signer, error) {
 	rest := ""
 	if quoted, ok := strings.CutPrefix(line, `"`); ok {
 		if s.principals, rest, ok = strings.Cut(quoted, `"`); !ok {
-			return s, fmt.Errorf("the quote around the principals is not closed")
+			return s, fmt.Errorf("principals: the closing quote is missing")
 		}
 	} else if i := strings.IndexAny(line, " \t"); i > 0 {
 		s.principals, rest = line[:i], line[i:]
@@ -90,7 +90,7 @@ func parseSigner(line string) (signer, error) {
 			s.namespaces = strings.Split(value, ",")
 			for _, p := range s.namespaces {
 				if strings.ContainsAny(p, `!\[`) {
-					return s, fmt.Errorf("got namespace pattern %q, want only * and ?", p)
+					return s, fmt.Errorf("namespace pattern: got %q, want only * and ? as wildcards", p)
 				}
 			}
 		case "valid-after":
@@ -98,7 +98,7 @@ func parseSigner(line string) (signer, error) {
 		case "valid-before":
 			s.before, err = signerTime(value)
 		default:
-			err = fmt.Errorf("got option %q", name)
+			err = fmt.Errorf("option: got %q, want cert-authority, namespaces, valid-after or valid-before", name)
 		}
 		if err != nil {
 			return s, err
@@ -107,13 +107,13 @@ func parseSigner(line string) (signer, error) {
 	return s, nil
 }
 
-// signerTime reads YYYYMMDD[HHMM[SS]][Z]. ssh takes a time without Z for local;
-// here it is UTC, so that the answer does not depend on the machine.
+// signerTime reads YYYYMMDD[HHMM[SS]][Z]. For ssh, a time without Z is local time; here it
+// is UTC, so that the result does not depend on the machine.
 func signerTime(v string) (time.Time, error) {
 	for _, layout := range []string{"20060102", "200601021504", "20060102150405"} {
 		if t, err := time.Parse(layout, strings.TrimSuffix(v, "Z")); err == nil {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("got time %q, want YYYYMMDD[HHMM[SS]][Z]", v)
+	return time.Time{}, fmt.Errorf("time: got %q, want YYYYMMDD[HHMM[SS]][Z]", v)
 }

@@ -1,33 +1,44 @@
-// Package source turns a git ref into a commit and a commit into a tree, with
-// git itself, locked down: no hooks, no system or user configuration, no
-// prompt, an allow-list of protocols, and never the working directory.
+// Package source fetches the commit that a git ref points to, exports its files, and
+// later asks whether the repository still has it.
+//
+//   - Fetch resolves a ref and fetches its commit with submodules. Repo.Export writes
+//     the files.
+//   - Lookup asks a repository what became of a commit and its ref.
+//   - Canonical brings repository addresses into one form, so that they can be compared.
+//   - Signature says who signed a tag or commit: with ssh, OpenPGP or gitsign.
+//   - TreeHash checks that files are those of a commit.
+//
+// The package runs the git command (2.39.4 or later) without hooks, without system and
+// user configuration, without prompts, and with only the protocol of the address. It
+// never reads a working directory, except in CheckClean. It recomputes the id of every
+// object that it reads.
 package source
 
 import "time"
 
-// Request names what to fetch. Exactly what Ref is ("v1.2.0", "main",
-// "refs/tags/v1.2.0", a full commit id) is found out by asking the repository.
+// Request says what to fetch.
 type Request struct {
-	URI            string // https://, ssh://, or file:///absolute/path
-	Ref            string
-	Commit         string // if set, Ref must still lead to this commit (hex)
+	URI            string // https://HOST/PATH, ssh://HOST/PATH, file:///PATH; see Canonical for other spellings
+	Ref            string // "v1.2.0", "main", "refs/tags/v1.2.0", "HEAD" or a full commit id; a short name means a tag before a branch
+	Commit         string // if not empty: the full id of the commit that Ref must point to
 	AllowedSigners []byte // ssh allowed_signers file; may be nil
 	Keyring        []byte // armored OpenPGP public keys; may be nil
-	// UploadPack is the command that answers for local repositories in place of
-	// git's own upload-pack; empty where this process may read them itself. It
-	// gets the repository's path as its last argument and speaks git's protocol.
+	// UploadPack is a command that replaces git's upload-pack for local
+	// repositories, for processes that may not read them; see ServeLocal. It gets the
+	// repository's path as its last argument. If it is empty, git reads the repository.
 	UploadPack string
 }
 
-// Commit is what a ref led to. Hex ids are in the repository's object format.
+// Commit is the commit that a ref points to. Ids are hex, 40 digits in SHA-1
+// repositories and 64 in SHA-256 repositories.
 type Commit struct {
 	URI        string      `json:"uri"`           // Canonical(Request.URI)
-	Ref        string      `json:"ref,omitempty"` // full ref name; empty where Ref was a commit id
-	ID         string      `json:"commit"`        // hex
-	Tree       string      `json:"tree"`          // hex
-	Tag        string      `json:"tag,omitempty"` // hex id of the annotated tag object, if any
+	Ref        string      `json:"ref,omitempty"` // full ref name; empty if Request.Ref was a commit id
+	ID         string      `json:"commit"`        // id of the commit
+	Tree       string      `json:"tree"`          // id of its tree
+	Tag        string      `json:"tag,omitempty"` // id of the annotated tag object, if any
 	Time       time.Time   `json:"time"`          // committer time, UTC
-	Signature  Signature   `json:"signature"`     // of the tag if it is signed, else of the commit
+	Signature  Signature   `json:"signature"`     // of the tag if it is signed, otherwise of the commit
 	Submodules []Submodule `json:"submodules,omitempty"`
 }
 
@@ -52,13 +63,13 @@ type Signature struct {
 	Reason string          `json:"reason,omitempty"` // why it is not verified, where there is more to say
 }
 
-// Submodule is a submodule at the commit its parent pins.
+// Submodule is a submodule, with the commit that its parent's tree names.
 type Submodule struct {
-	Path   string `json:"path"`
-	URI    string `json:"uri"`
-	Commit string `json:"commit"`
+	Path   string `json:"path"`   // in the outermost tree, with slashes
+	URI    string `json:"uri"`    // canonical address
+	Commit string `json:"commit"` // full commit id
 }
 
-// IsCommitID tells a full commit id (40 or 64 digits of lower-case hex) from a
-// name. What looks like one is always taken for one.
+// IsCommitID reports whether ref is a full commit id: 40 or 64 digits of lower-case
+// hex. Fetch never treats such a text as the name of a branch or tag.
 func IsCommitID(ref string) bool { return isID(ref) }

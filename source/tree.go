@@ -12,37 +12,36 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// ErrNotTheTree says that files are not those of the commit: whoever was handed
-// them may not go on.
+// ErrNotTheTree means that files are not those of the commit. Do not use the files.
 var ErrNotTheTree = errors.New("not the files of the commit")
 
-// Tree is what the exported files of a commit are held to.
+// Tree identifies the files of a commit. Repo.Export returns it.
 type Tree struct {
-	ID string // of the commit's tree, hex; it alone says what the files must be
+	ID string // id of the commit's tree, hex; it determines all files and submodules
 
-	modules map[string]module // by path, since the parent's tree names only their commits
+	modules map[string]module // submodules by path; the parent's tree contains only their commits
 	old     map[string]bool   // paths of files with the mode 100664
 }
 
-// module is a submodule's commit, which is in its parent's tree, and that
-// commit's tree, which is what its files hash to.
+// module is a submodule: its commit, whose id is in the parent's tree, and the tree of
+// that commit, whose id its files hash to.
 type module struct{ commit, tree string }
 
-// Hash begins to compute the id of files that are being handed over.
+// Hash returns a TreeHash, which checks that files are those of t.
 func (t Tree) Hash() *TreeHash {
 	return &TreeHash{want: t, dirs: map[string][]entry{".": nil}}
 }
 
-// TreeHash computes the id that git has for a tree from its files, told one
-// after the other: a name is the path from the top, with slashes, and comes
-// after the directory that it is in. Not for concurrent use.
+// TreeHash computes the id of a tree from its files. Call Dir, File and Symlink for each
+// of them, in any order in which a directory comes before its content, and then Check.
+// A name is the path from the top, with slashes. It is not safe for concurrent use.
 type TreeHash struct {
 	want  Tree
 	dirs  map[string][]entry // by path; "." is the top
-	count int
+	count int                // of files, directories and symlinks
 }
 
-// Dir tells of a directory. Git has none but those of trees and submodules.
+// Dir adds a directory or submodule.
 func (h *TreeHash) Dir(name string) error {
 	if err := h.add(name, "40000", ""); err != nil {
 		return err
@@ -51,7 +50,7 @@ func (h *TreeHash) Dir(name string) error {
 	return nil
 }
 
-// Symlink tells of a symbolic link.
+// Symlink adds a symbolic link.
 func (h *TreeHash) Symlink(name, target string) error {
 	id, err := h.blob(int64(len(target)), strings.NewReader(target))
 	if err != nil {
@@ -60,7 +59,8 @@ func (h *TreeHash) Symlink(name, target string) error {
 	return h.add(name, "120000", id)
 }
 
-// File tells of a regular file and reads its content to the end.
+// File adds a regular file. It reads content to its end, and fails if that is not size
+// bytes long.
 func (h *TreeHash) File(name string, executable bool, size int64, content io.Reader) error {
 	id, err := h.blob(size, content)
 	if err != nil {
@@ -90,17 +90,16 @@ func (h *TreeHash) blob(size int64, content io.Reader) (id string, err error) {
 func (h *TreeHash) add(name, mode, id string) error {
 	dir := path.Dir(name)
 	if _, told := h.dirs[dir]; !told {
-		return fmt.Errorf("%s came before its directory", name)
+		return fmt.Errorf("%s comes before its directory", name)
 	}
 	if h.count++; h.count > limits.TreeFiles {
-		return fmt.Errorf("more than %d files", limits.TreeFiles)
+		return fmt.Errorf("got more than %d files", limits.TreeFiles)
 	}
 	h.dirs[dir] = append(h.dirs[dir], entry{mode: mode, name: path.Base(name), id: id})
 	return nil
 }
 
-// Check fails, with ErrNotTheTree, unless what it was told is the commit's
-// tree, all of it and nothing else.
+// Check fails with ErrNotTheTree unless the added files are exactly those of the commit.
 func (h *TreeHash) Check() error {
 	got, err := h.id(".")
 	if err != nil {
@@ -112,7 +111,7 @@ func (h *TreeHash) Check() error {
 	return nil
 }
 
-// id is that of a directory and all below it.
+// id returns the id of a directory:
 //
 //	object = "tree" SP size NUL tree
 //

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// hashDir tells h all of a directory, as one does who hands it over.
+// hashDir adds all files of a directory to h.
 func hashDir(h *TreeHash, dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || path == dir {
@@ -50,7 +50,7 @@ func exported(t *testing.T, r *repo, ref string) (Tree, string) {
 	return tree, dst
 }
 
-// What is exported hashes to what git calls it.
+// The id of exported files is the one that git computes.
 func TestTreeHash(t *testing.T) {
 	for _, format := range []string{"sha1", "sha256"} {
 		t.Run(format, func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestTreeHash(t *testing.T) {
 	}
 }
 
-// Whatever changed between export and hand-over is noticed.
+// Each change of the exported files is detected.
 func TestTreeHashTampered(t *testing.T) {
 	inner, r := newRepo(t), newRepo(t)
 	inner.commit("in", "inner")
@@ -127,7 +127,7 @@ func TestTreeHashTampered(t *testing.T) {
 	}
 }
 
-// A file that nobody can place would go out without being counted.
+// A file whose directory was not added is refused, because the id would not cover it.
 func TestTreeHashOrder(t *testing.T) {
 	h := Tree{ID: strings.Repeat("0", 40)}.Hash()
 	if err := h.File("d/f", false, 0, strings.NewReader("")); err == nil {

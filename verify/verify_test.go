@@ -485,7 +485,7 @@ func TestSourceLink(t *testing.T) {
 		change(&s)
 		return s
 	}
-	ref := func(name string) source.Standing {
+	ref := func(name source.RefStatus) source.Standing {
 		return with(func(s *source.Standing) { s.Ref, s.Now = name, strings.Repeat("ab", 20) })
 	}
 	signed := func(status source.SignatureStatus) source.Standing {

@@ -1,0 +1,82 @@
+package source_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/colophon-build/colophon/source"
+)
+
+// Fetch the commit that a tag points to, export its files, and ask later whether the
+// repository still has it.
+func Example() {
+	ctx, dir := context.Background(), tempDir()
+	defer os.RemoveAll(dir)
+	uri := exampleRepository(filepath.Join(dir, "origin"))
+	bare := filepath.Join(dir, "bare")
+	if err := os.Mkdir(bare, 0o700); err != nil {
+		log.Fatal(err)
+	}
+	repo, commit, err := source.Fetch(ctx, bare, source.Request{URI: uri, Ref: "v1.0.0"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(commit.Ref, commit.ID, commit.Signature.Status)
+	tree, err := repo.Export(ctx, filepath.Join(dir, "tree"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("tree", tree.ID)
+	standing, err := source.Lookup(ctx, source.Question{URI: uri, Ref: commit.Ref, Commit: commit.ID})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(standing)
+
+	// Output:
+	// refs/tags/v1.0.0 54f4b50a3184c8a51455a142fdf4cdbae53ecc9c unsigned
+	// tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904
+	// commit is there, unchanged
+}
+
+func ExampleCanonical() {
+	for _, address := range []string{"git@github.com:org/app.git", "https://GitHub.com/org/app/", "github.com/org/app"} {
+		uri, err := source.Canonical(address)
+		fmt.Println(uri, err)
+	}
+
+	// Output:
+	// ssh://github.com/org/app <nil>
+	// https://github.com/org/app <nil>
+	// https://github.com/org/app <nil>
+}
+
+func tempDir() string {
+	dir, err := os.MkdirTemp("", "source")
+	if err != nil {
+		log.Fatal(err)
+	}
+	return dir
+}
+
+// exampleRepository makes a repository in dir, with one commit and the tag v1.0.0, and
+// returns its address.
+func exampleRepository(dir string) string {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		log.Fatal(err)
+	}
+	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"commit", "-q", "--allow-empty", "-m", "first"}, {"tag", "v1.0.0"}} {
+		cmd := exec.Command("git", args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com",
+			"GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com", "GIT_AUTHOR_DATE=1700000000 +0000", "GIT_COMMITTER_DATE=1700000000 +0000")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			log.Fatalf("git %s: %v: %s", args[0], err, out)
+		}
+	}
+	return source.FileURI(dir)
+}
