@@ -103,13 +103,13 @@ func (o summaryOptions) prepare(ref oci.Reference, file bool, demand []byte, roo
 // signer reads the key or token at once. The function it returns opens the signing
 // session later, when there is something to sign: certificates are short-lived.
 func (o summaryOptions) signer(platform *api.ClientConfig, roots []*trust.Root) (func(context.Context) (*sign.Session, error), error) {
-	var cfg sign.Config
+	var trusted root.TrustedMaterial
 	for _, r := range roots {
 		if r.URL == strings.TrimSuffix(platform.URL, "/") {
-			cfg.TrustedRoot = r.Material
+			trusted = r.Material
 		}
 	}
-	if cfg.TrustedRoot == nil {
+	if trusted == nil {
 		return nil, &exitError{code: exitFailure, msg: fmt.Sprintf("this machine does not trust the platform that would log the summary, %s", platform.URL), hint: "colophon trust add " + platform.URL}
 	}
 	path := o.key + o.token
@@ -117,25 +117,28 @@ func (o summaryOptions) signer(platform *api.ClientConfig, roots []*trust.Root) 
 	if err != nil {
 		return nil, usageError("", "%v", err)
 	}
-	open := func(ctx context.Context) (*sign.Session, error) {
-		return sign.Open(ctx, cfg, strings.TrimSpace(string(secret)))
+	open := func(ctx context.Context, services *root.SigningConfig) (*sign.Session, error) {
+		return sign.Open(ctx, services, trusted, strings.TrimSpace(string(secret)), nil)
 	}
 	if o.key != "" {
 		key, err := sign.ParseKey(secret)
 		if err != nil {
 			return nil, usageError("", "%s: %v", path, err)
 		}
-		open = func(context.Context) (*sign.Session, error) { return sign.OpenKey(cfg, key) }
+		open = func(_ context.Context, services *root.SigningConfig) (*sign.Session, error) {
+			return sign.OpenKey(services, trusted, key)
+		}
 	}
 	return func(ctx context.Context) (*sign.Session, error) {
 		raw, err := platform.SigningConfig(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if cfg.SigningConfig, err = root.NewSigningConfigFromJSON(raw); err != nil {
+		services, err := root.NewSigningConfigFromJSON(raw)
+		if err != nil {
 			return nil, fmt.Errorf("signing config of %s: %w", platform.URL, err)
 		}
-		return open(ctx)
+		return open(ctx, services)
 	}, nil
 }
 

@@ -164,7 +164,7 @@ func (p *proofs) open(ctx context.Context) error {
 			p.err = fmt.Errorf("workload token: %w", err)
 			return
 		}
-		p.session, p.err = sign.Open(ctx, sign.Config{SigningConfig: p.SigningConfig, TrustedRoot: p.Trust.Material, CATransport: p.CATransport}, token)
+		p.session, p.err = sign.Open(ctx, p.SigningConfig, p.Trust.Material, token, p.CATransport)
 	})
 	return p.err
 }

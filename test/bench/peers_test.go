@@ -47,7 +47,13 @@ func signing(b *testing.B, p *harness.Platform) {
 	fmt.Printf("%-58s %8.2f      %s\n", "  rate over rekor-tiles'", rate/ratePeer, "aim 5")
 }
 
-func signingSetup(b *testing.B, signingConfig, trustedRoot []byte) sign.Config {
+// signingServices are the services to sign with, and the trusted root that has them.
+type signingServices struct {
+	config  *root.SigningConfig
+	trusted root.TrustedMaterial
+}
+
+func signingSetup(b *testing.B, signingConfig, trustedRoot []byte) signingServices {
 	sc, err := root.NewSigningConfigFromJSON(signingConfig)
 	if err != nil {
 		b.Fatal(err)
@@ -56,7 +62,7 @@ func signingSetup(b *testing.B, signingConfig, trustedRoot []byte) sign.Config {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return sign.Config{SigningConfig: sc, TrustedRoot: tr}
+	return signingServices{sc, tr}
 }
 
 // mint requests a token as the attestor does.
@@ -82,7 +88,7 @@ func mint(ctx context.Context, c *http.Client, claims issuer.Claims) (string, er
 }
 
 // signMany makes each of the clients sign each statements with its own certificate.
-func signMany(b *testing.B, p *harness.Platform, cfg sign.Config, clients, each int) (latency time.Duration, rate float64) {
+func signMany(b *testing.B, p *harness.Platform, services signingServices, clients, each int) (latency time.Duration, rate float64) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	tokens := p.As("attestor", "trust")
@@ -95,7 +101,7 @@ func signMany(b *testing.B, p *harness.Platform, cfg sign.Config, clients, each 
 		if err != nil {
 			b.Fatal(err)
 		}
-		if sessions[i], err = sign.Open(ctx, cfg, token); err != nil {
+		if sessions[i], err = sign.Open(ctx, services.config, services.trusted, token, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -46,8 +46,8 @@ func (s *services) signingConfig(t *testing.T, other *services, kinds ...string)
 	return sc
 }
 
-// TestSignVerifiesBeforeItReturns: a bundle of package sign convinces, and none
-// is returned where an authority, a clock or a log is not in the trusted root.
+// Package sign returns a bundle that verifies, and none if a certificate authority, a
+// timestamp authority or a log is not in the trusted root.
 func TestSignVerifiesBeforeItReturns(t *testing.T) {
 	a, b := start(t, t.TempDir(), "127.0.0.1:0"), start(t, t.TempDir(), "127.0.0.1:0")
 	digest := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("d", 64)}
@@ -56,7 +56,7 @@ func TestSignVerifiesBeforeItReturns(t *testing.T) {
 		t.Fatal(err)
 	}
 	sign := func(sc *sigroot.SigningConfig, token string) ([]byte, error) {
-		s, err := ours.Open(t.Context(), ours.Config{SigningConfig: sc, TrustedRoot: a.trusted(t)}, token)
+		s, err := ours.Open(t.Context(), sc, a.trusted(t), token, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +93,7 @@ func TestSignVerifiesBeforeItReturns(t *testing.T) {
 	if _, err := sign(a.signingConfig(t, b), b.token(t)); err == nil {
 		t.Error("the token of another platform is taken")
 	}
-	s, err := ours.Open(t.Context(), ours.Config{SigningConfig: a.signingConfig(t, b), TrustedRoot: a.trusted(t)}, a.token(t))
+	s, err := ours.Open(t.Context(), a.signingConfig(t, b), a.trusted(t), a.token(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
