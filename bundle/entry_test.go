@@ -168,13 +168,13 @@ func (l *publicLog) entry(kind, version string, body []byte) *rekorpb.Transparen
 // material is a trust root made of the parts that a test has.
 type material struct {
 	root.BaseTrustedMaterial
-	logs   map[string]*root.TransparencyLog
-	clocks []root.TimestampingAuthority
-	ca     root.CertificateAuthority
+	logs       map[string]*root.TransparencyLog
+	timestamps []root.TimestampingAuthority
+	ca         root.CertificateAuthority
 }
 
 func (m *material) RekorLogs() map[string]*root.TransparencyLog           { return m.logs }
-func (m *material) TimestampingAuthorities() []root.TimestampingAuthority { return m.clocks }
+func (m *material) TimestampingAuthorities() []root.TimestampingAuthority { return m.timestamps }
 func (m *material) FulcioCertificateAuthorities() []root.CertificateAuthority {
 	return []root.CertificateAuthority{m.ca}
 }
@@ -357,7 +357,7 @@ func TestDemands(t *testing.T) {
 			b.Entries = []*rekorpb.TransparencyLogEntry{entry}
 		}
 		m := l.trusted()
-		m.clocks = []root.TimestampingAuthority{fixed{at: tt.stamped}}
+		m.timestamps = []root.TimestampingAuthority{fixed{at: tt.stamped}}
 		if tt.until.IsZero() {
 			tt.until = l.at.Add(time.Hour)
 		}

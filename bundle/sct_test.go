@@ -140,7 +140,7 @@ func FuzzSCTs(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, list, tbs []byte) {
 		if scts, err := bundle.ParseSCTs(list); err == nil && len(scts) > bundle.MaxSCTs {
-			t.Errorf("got %d SCTs, at most %d are taken", len(scts), bundle.MaxSCTs)
+			t.Errorf("got %d SCTs, want at most %d", len(scts), bundle.MaxSCTs)
 		}
 		got, err := bundle.WithoutSCTs(tbs)
 		if err != nil {
