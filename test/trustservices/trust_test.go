@@ -73,7 +73,7 @@ func start(t testing.TB, dir, addr string) *services {
 	fatal(err)
 	s.root, err = root.New(root.Config{
 		KeyDir: keys, Dir: filepath.Join(dir, "tuf"), URL: s.url,
-		CA: authority.Chain(), Clock: clock.Chain(),
+		CA: authority.Chain(), TSA: clock.Chain(),
 		CT:       root.Log{BaseURL: s.url + "/ct", PublicKey: s.ct.PublicKey(), Since: s.ct.Since()},
 		Log:      root.Log{Origin: s.log.Origin(), BaseURL: s.url, PublicKey: s.log.PublicKey(), KeyID: s.log.KeyID(), Since: s.log.Created()},
 		Builders: []trust.Builder{{ID: s.url + "/builders/test/v1", Level: 3}},

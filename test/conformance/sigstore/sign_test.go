@@ -56,7 +56,7 @@ func startInstance(t *testing.T) *instance {
 	fatal(err)
 	builder := i.url + "/builders/test/v1"
 	documents, err := root.New(root.Config{
-		KeyDir: keys, Dir: filepath.Join(dir, "tuf"), URL: i.url, CA: authority.Chain(), Clock: clock.Chain(),
+		KeyDir: keys, Dir: filepath.Join(dir, "tuf"), URL: i.url, CA: authority.Chain(), TSA: clock.Chain(),
 		CT:       root.Log{BaseURL: i.url + "/ct", PublicKey: ct.PublicKey(), Since: ct.Since()},
 		Log:      root.Log{Origin: log.Origin(), BaseURL: i.url, PublicKey: log.PublicKey(), KeyID: log.KeyID(), Since: log.Created()},
 		Builders: []trust.Builder{{ID: builder, Level: 1}},
