@@ -1,7 +1,7 @@
-// Package confine takes from a process what it does not need, for good: new
-// privileges, capabilities, core dumps, and system calls by a seccomp filter
-// (seccomp(2), prctl(2), capabilities(7)). Roles of the platform confine
-// themselves with Role; rooms get the filter of Room.
+// Package confine removes rights from a process for good: new privileges,
+// capabilities, core dumps, and system calls by a seccomp filter (seccomp(2),
+// prctl(2), capabilities(7)). The platform's roles confine themselves with Role;
+// the processes of a room run under the filter of Room.
 package confine
 
 import (
@@ -16,23 +16,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Policy is what a role does beside computing, files and Unix sockets. What it
-// does not name is refused.
+// Policy lists what a role may do besides computing and using files and Unix
+// sockets. Everything else is refused.
 type Policy struct {
-	Exec  bool // starts programs
-	Inet  bool // makes IPv4 and IPv6 sockets; those it was handed work without
-	Rooms bool // opens rooms: namespaces and mounts. Implies Exec and Inet, since rooms inherit the filter
-	// Capabilities (unix.CAP_…) are all that is kept of what the process has.
+	Exec  bool // start programs
+	Inet  bool // create IPv4 and IPv6 sockets; inherited sockets work without it
+	Rooms bool // open rooms: namespaces and mounts. Implies Exec and Inet, because rooms inherit the filter
+	// Capabilities (unix.CAP_…) lists those that the process keeps; it loses all others.
 	Capabilities []int
 }
 
-// Role confines this process to p. Call it in the first lines of a role, before
-// anything from outside is read; it cannot be undone. It works as root and
-// without. Where it fails the process must end: it may be confined in part.
+// Role confines this process to p; this cannot be undone. Call it in the first
+// lines of a role, before the role reads any input. It works with and without
+// root. If it fails the process must exit, because it may be only partly confined.
 //
-// Programs built with cgo are refused: their threads cannot all be reached.
+// Role returns an error in programs built with cgo, because it cannot reach the
+// threads that C code starts.
 func Role(p Policy) error {
-	// seccomp and no_new_privs begin at the thread they are asked on.
+	// seccomp and no_new_privs take effect from the calling thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
@@ -44,24 +45,26 @@ func Role(p Policy) error {
 	if err := dropCapabilities(p.Capabilities); err != nil {
 		return err
 	}
-	// After the capabilities: a change of credentials may set it again. Without
-	// root the maps of a room's user namespace can only be written by a process
-	// whose /proc files are its own.
+	// This comes after the capabilities, because a change of credentials may set the
+	// flag again. A process without root that opens rooms stays dumpable: it writes
+	// the uid map of a room's user namespace, and may do so only while it owns its
+	// own files in /proc.
 	if !p.Rooms || os.Geteuid() == 0 {
 		if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-			return fmt.Errorf("shutting ptrace out: %w", err)
+			return fmt.Errorf("PR_SET_DUMPABLE: %w", err)
 		}
 	}
 	return p.Filter().Install()
 }
 
-// Bound shrinks the capability bounding set of every thread to keep. Role does
-// it too; a process that becomes another user first can only do it before.
+// Bound shrinks the capability bounding set of every thread to keep. Role does this
+// too, but a process that changes its user loses the right to do it; such a process
+// calls Bound before it changes its user.
 func Bound(keep ...int) error {
 	for c := 0; ; c++ {
 		in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
 		if errors.Is(err, unix.EINVAL) {
-			return nil // past the kernel's last
+			return nil // c is past the kernel's last capability
 		} else if err != nil {
 			return fmt.Errorf("reading the bounding set: %w", err)
 		}
@@ -74,15 +77,16 @@ func Bound(keep ...int) error {
 	}
 }
 
-// dropCapabilities keeps at most keep, in every set of every thread.
+// dropCapabilities removes all capabilities except keep from every set of every
+// thread.
 func dropCapabilities(keep []int) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&hdr, &data[0]); err != nil {
 		return fmt.Errorf("reading capabilities: %w", err)
 	}
-	// Without the right to shrink the bounding set no_new_privs makes it moot:
-	// no program that is executed gains from it.
+	// A process without CAP_SETPCAP cannot shrink the bounding set. That is safe:
+	// under no_new_privs no executed program gains capabilities from that set.
 	if data[0].Effective&(1<<unix.CAP_SETPCAP) != 0 {
 		if err := Bound(keep...); err != nil {
 			return err
@@ -111,7 +115,7 @@ func dropCapabilities(keep []int) error {
 func onAllThreads(trap, a1, a2, a3 uintptr) error {
 	_, _, errno := syscall.AllThreadsSyscall6(trap, a1, a2, a3, 0, 0, 0)
 	if errno == syscall.ENOTSUP {
-		return errors.New("this program was built with cgo, whose threads cannot all be reached (build it with CGO_ENABLED=0)")
+		return errors.New("this program was built with cgo, so not all of its threads can be confined (build it with CGO_ENABLED=0)")
 	}
 	if errno != 0 {
 		return errno

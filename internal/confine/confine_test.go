@@ -24,7 +24,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What cannot be undone is tried in subprocesses: this program, as another.
+// Confinement cannot be undone, so the tests confine subprocesses: this program,
+// started again with a marker.
 func TestMain(m *testing.M) {
 	switch os.Args[0] {
 	case "confined":
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// errnoName is what a call gave: "" where it passed.
+// errnoName returns the name of a call's error; "" if the call succeeded.
 func errnoName(e error) string {
 	if e == nil {
 		return ""
@@ -48,7 +49,7 @@ func errnoName(e error) string {
 	return e.Error()
 }
 
-// call is a system call of which only the error matters.
+// call returns a function that makes a system call and returns its error.
 func call(nr uintptr, args ...uintptr) func() error {
 	return func() error {
 		var a [6]uintptr
@@ -78,7 +79,8 @@ func start(path string, args ...string) error {
 	return nil
 }
 
-// attempts are made by a confined process. Where nothing is refused they do nothing.
+// attempts are the calls that a confined process tries. They have no effect if they
+// are allowed.
 var attempts = map[string]func() error{
 	"exec":            func() error { return syscall.Exec("/nonexistent", []string{"x"}, nil) },
 	"start":           func() error { return start("/bin/true") },
@@ -171,14 +173,15 @@ type reply struct {
 	State State
 }
 
-// confined confines itself, tries what it is told, and reports.
+// confined confines its own process, makes the attempts it is told to, and reports
+// their results.
 func confined() {
 	var req request
 	in := json.NewDecoder(os.Stdin)
 	if err := in.Decode(&req); err != nil {
 		panic(err)
 	}
-	// A thread from before, on which the attempts are made too.
+	// The attempts are also made on this thread, which exists before the confinement.
 	type job func() error
 	jobs, results := make(chan job), make(chan error)
 	go func() {
@@ -263,7 +266,7 @@ func run(t *testing.T, req request) reply {
 
 const nobody = 65534
 
-// alwaysRefused is so in every role and every room.
+// alwaysRefused lists the attempts that every role and every room refuses.
 var alwaysRefused = map[string]string{
 	"bpf": "EPERM", "perf": "EPERM", "kcmp": "EPERM", "process_vm": "EPERM", "handle": "EPERM", "settime": "EPERM",
 	"syslog": "EPERM", "reboot": "EPERM", "tiocsti": "EPERM", "no-randomize": "EPERM", "inet-packet": "EPERM",
@@ -353,7 +356,7 @@ func TestRoomFilterByWhatIsTried(t *testing.T) {
 	}
 }
 
-// The same attempts without a filter: they must not fail for other reasons.
+// Without a filter the same attempts must succeed, or the other tests prove nothing.
 func TestAttemptsPassUnconfined(t *testing.T) {
 	req := request{Try: []string{"exec", "start", "fork", "unix", "inet", "inet6", "route", "audit", "mount", "unshare", "unshare-user", "setns", "kcmp", "process_vm", "no-randomize", "traceme", "clone3", "chroot", "keyctl"}}
 	got := run(t, req)
@@ -386,7 +389,7 @@ func TestPeersOfTheSameUserSeeNothing(t *testing.T) {
 		role *Policy
 		want string
 	}{
-		{nil, "\n\n\n\n"}, // the control: without a role they see it all
+		{nil, "\n\n\n\n"}, // control: a process without a role can be read
 		{&Policy{}, "EACCES\nEACCES\nEACCES\nEPERM\n"},
 		{&Policy{Exec: true, Inet: true}, "EACCES\nEACCES\nEACCES\nEPERM\n"},
 	} {
@@ -421,8 +424,8 @@ func TestPeersOfTheSameUserSeeNothing(t *testing.T) {
 	}
 }
 
-// elf is the smallest program that there is: it exits with 42 by the 32-bit
-// door, int 0x80, which programs of both widths can take.
+// elf is a minimal program. It exits with status 42 through the 32-bit system call
+// interface (int 0x80), which 64-bit programs can use too.
 func elf(bits int) []byte {
 	code := []byte{0xb8, 1, 0, 0, 0, 0xbb, 42, 0, 0, 0, 0xcd, 0x80, 0xf4} // mov eax, 1; mov ebx, 42; int 0x80; hlt
 	var b bytes.Buffer
@@ -473,8 +476,8 @@ func TestForeignDoorIsShut(t *testing.T) {
 	}
 }
 
-// verdict runs the compiled filter over one system call. The machine of
-// x/net/bpf reads big-endian words, so that is how they are laid out for it.
+// verdict runs the compiled filter on one system call. The virtual machine of
+// x/net/bpf reads big-endian words, so verdict encodes the call's data that way.
 func verdict(t *testing.T, f *Filter, arch, nr uint32, args ...uint32) uint32 {
 	t.Helper()
 	prog, ok := bpf.Disassemble(f.program)
@@ -511,7 +514,7 @@ func TestEveryCallOfTheListsIsRefused(t *testing.T) {
 	}
 	digests := map[string]string{}
 	for name, f := range filters {
-		for _, nr := range never {
+		for _, nr := range denied {
 			if got := verdict(t, f, auditArch, nr); got != refused(unix.EPERM) {
 				t.Errorf("%s: call %d: got %#x", name, nr, got)
 			}
@@ -534,7 +537,7 @@ func TestEveryCallOfTheListsIsRefused(t *testing.T) {
 		if got := verdict(t, f, auditArch, unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_THREAD); got != unix.SECCOMP_RET_ALLOW {
 			t.Errorf("%s: a thread: got %#x", name, got)
 		}
-		// Every namespace by itself: a role makes none, a room no user namespace.
+		// Each kind of namespace alone: a role may create none, a room no user namespace.
 		for bit := range 32 {
 			flag := uint32(1) << bit & namespaces
 			if flag == 0 || name == fmt.Sprintf("%+v", Policy{Rooms: true}) || name == "room" && flag != unix.CLONE_NEWUSER {

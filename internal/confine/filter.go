@@ -12,24 +12,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A rule decides one system call where all its conditions hold. Rules of one
-// call stand together and are tried in order; a call that none decides passes.
+// A rule decides a system call if all its conditions hold. The rules of one call
+// are adjacent and are tried in order; if no rule decides, the call is allowed.
 type rule struct {
 	nr   uint32
 	when []cond
-	errn unix.Errno // what the caller gets; 0 lets it pass
+	errn unix.Errno // returned to the caller; 0 allows the call
 }
 
-// cond holds where argument arg, masked, is value. It sees the lower 32 bits
-// alone: every argument tested here is one that the kernel takes as 32 bits, and
-// a test of all 64 could be led past with bits that the kernel ignores.
+// cond holds if args[arg] & mask == value. It compares only the lower 32 bits:
+// the kernel reads all arguments tested here as 32 bits, so an attacker could
+// evade a comparison of 64 bits by setting upper bits that the kernel ignores.
 type cond struct {
 	arg         int
 	mask, value uint32
 }
 
-// Offsets in struct seccomp_data (seccomp(2)); arguments are 64 bits wide, and
-// both architectures that we know have their lower half first.
+// Offsets in struct seccomp_data (seccomp(2)). Arguments are 64 bits wide; both
+// supported architectures are little-endian, so the lower half comes first.
 const (
 	offNumber = 0
 	offArch   = 4
@@ -39,10 +39,10 @@ const (
 // Filter is a compiled seccomp filter (seccomp(2), SECCOMP_SET_MODE_FILTER).
 type Filter struct{ program []bpf.RawInstruction }
 
-// compile refuses what the rules refuse, kills what enters the kernel by another
-// architecture's door (its numbers mean other calls), and answers ENOSYS to the
-// calls that are newer than newest. That also covers x32, whose numbers begin
-// at 1<<30.
+// compile makes a filter that applies the rules. The filter kills a process that
+// makes a system call of another architecture, whose numbers mean other calls. It
+// returns ENOSYS for calls above newest, including those of x32, whose numbers
+// begin at 1<<30.
 func compile(rules []rule) *Filter {
 	errno := func(e unix.Errno) bpf.Instruction {
 		return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(e)&unix.SECCOMP_RET_DATA}
@@ -60,7 +60,7 @@ func compile(rules []rule) *Filter {
 	for len(rules) > 0 {
 		nr := rules[0].nr
 		if seen[nr] {
-			panic(fmt.Sprintf("confine: the rules of system call %d do not stand together", nr))
+			panic(fmt.Sprintf("confine: the rules of system call %d are not adjacent", nr))
 		}
 		seen[nr] = true
 		var body []bpf.Instruction
@@ -69,7 +69,7 @@ func compile(rules []rule) *Filter {
 			r := rules[0]
 			rules = rules[1:]
 			if decided {
-				panic(fmt.Sprintf("confine: a rule of system call %d comes after one that always holds", nr))
+				panic(fmt.Sprintf("confine: a rule of system call %d follows a rule without conditions, so it is never reached", nr))
 			}
 			var end bpf.Instruction = allow
 			if r.errn != 0 {
@@ -93,13 +93,14 @@ func compile(rules []rule) *Filter {
 	}
 	raw, err := bpf.Assemble(append(prog, allow))
 	if err != nil {
-		panic("confine: " + err.Error()) // the rules are ours
+		panic("confine: " + err.Error()) // a bug: the rules are constants of this package
 	}
 	return &Filter{raw}
 }
 
-// Digest is the hex sha256 of the compiled filter: each instruction as code (2
-// bytes), jt, jf and k (4 bytes), little-endian. It differs by architecture.
+// Digest returns the hex sha256 of the compiled filter: each instruction as code
+// (2 bytes), jt, jf (1 byte each) and k (4 bytes), little-endian. It differs
+// between architectures.
 func (f *Filter) Digest() string {
 	h := sha256.New()
 	for _, i := range f.program {
@@ -112,15 +113,16 @@ func (f *Filter) Digest() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// Install puts the filter on all threads of this process, for good: programs
-// that it executes inherit it. The caller holds no_new_privs, or CAP_SYS_ADMIN.
+// Install puts the filter on all threads of this process; this cannot be undone,
+// and executed programs inherit the filter. The process must have set no_new_privs
+// or have CAP_SYS_ADMIN.
 func (f *Filter) Install() error {
 	prog := make([]unix.SockFilter, len(f.program))
 	for i, in := range f.program {
 		prog[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
 	}
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
-	// Where a thread could not be brought along its id is returned, not an error.
+	// If a thread cannot take the filter, seccomp returns its id instead of an error.
 	tid, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&fprog)))
 	runtime.KeepAlive(prog)
 	if errno != 0 {

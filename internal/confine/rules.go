@@ -7,13 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newest is the last system call that these rules were written with. What a
-// later kernel adds is refused until somebody has looked at it.
+// newest is the newest system call that these rules consider. Calls that a later
+// kernel adds are refused until someone reviews them and raises newest.
 const newest = unix.SYS_RSEQ_SLICE_YIELD
 
-// never is what neither a role nor a room needs: it changes the machine, looks
-// into other processes, or opens parts of the kernel that are attacked often.
-var never = append([]uint32{
+// denied lists the calls that neither roles nor rooms need. They change the
+// machine, read other processes, or reach parts of the kernel that are attacked
+// often.
+var denied = append([]uint32{
 	unix.SYS_ACCT,
 	unix.SYS_ADJTIMEX,
 	unix.SYS_BPF,
@@ -42,11 +43,11 @@ var never = append([]uint32{
 	unix.SYS_SWAPON,
 	unix.SYS_SYSLOG,
 	unix.SYS_VHANGUP,
-}, neverHere...)
+}, deniedArch...)
 
-// absent is refused as if the kernel had been built without it, because programs
-// try it and take another way. clone3 has its flags in memory, where no filter
-// can see them; clone does the same.
+// absent lists calls that fail with ENOSYS, as in a kernel built without them:
+// programs then fall back to other calls. clone3 is absent because its flags are
+// in memory, where no filter can read them; programs fall back to clone.
 var absent = []uint32{
 	unix.SYS_ADD_KEY,
 	unix.SYS_CLONE3,
@@ -58,8 +59,9 @@ var absent = []uint32{
 	unix.SYS_USERFAULTFD,
 }
 
-// outside is what only those need who open rooms, or are in one.
-var outside = []uint32{
+// roomCalls lists the calls that only roles that open rooms, and the processes
+// in rooms, need.
+var roomCalls = []uint32{
 	unix.SYS_CHROOT,
 	unix.SYS_FSCONFIG,
 	unix.SYS_FSMOUNT,
@@ -79,53 +81,54 @@ var outside = []uint32{
 	unix.SYS_UNSHARE,
 }
 
-// namespaces are the flags of clone that make one. (CLONE_NEWTIME is none of
-// them: clone reads those bits as the signal at exit.)
+// namespaces are the flags of clone that create a namespace. (CLONE_NEWTIME is not
+// among them: clone reads its bit as part of the exit signal.)
 const namespaces = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET |
 	unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
 
-// all compares all 32 bits.
+// all is the mask that compares all 32 bits.
 const all = ^uint32(0)
 
-// network is what may be made sockets of.
+// network selects the kinds of sockets that a process may create.
 type network int
 
 const (
 	onlyUnix network = iota
-	internet         // and IPv4, IPv6 and the routing table's netlink
-	// And the netlink of packet filters and IPsec. Nothing in a room uses them,
-	// but the library that sets up BuildKit's proxy network opens them before it
-	// asks for the routing table, and gives up where it cannot.
+	internet         // also IPv4, IPv6 and NETLINK_ROUTE
+	// Also NETLINK_NETFILTER and NETLINK_XFRM. Nothing in a room uses them, but the
+	// library that sets up BuildKit's proxy network opens them before NETLINK_ROUTE,
+	// and fails if it cannot.
 	roomNetwork
 )
 
-// common holds for every role and every room.
+// common returns the rules of every role and every room.
 func common(n network) []rule {
 	var out []rule
-	for _, nr := range never {
+	for _, nr := range denied {
 		out = append(out, rule{nr, nil, unix.EPERM})
 	}
 	for _, nr := range absent {
 		out = append(out, rule{nr, nil, unix.ENOSYS})
 	}
-	// Linux as it is, or the question which one it is.
+	// Allow the default personality (0) and reading the current one (0xffffffff).
 	for _, p := range []uint32{0, all} {
 		out = append(out, rule{unix.SYS_PERSONALITY, []cond{{0, all, p}}, 0})
 	}
 	out = append(out, rule{unix.SYS_PERSONALITY, nil, unix.EPERM})
-	// Typing into a terminal that other processes read.
+	// These insert input into a terminal that other processes read.
 	for _, request := range []uint32{unix.TIOCSTI, unix.TIOCLINUX} {
 		out = append(out, rule{unix.SYS_IOCTL, []cond{{1, all, request}}, unix.EPERM})
 	}
 	return append(out, sockets(n)...)
 }
 
-// sockets are refused as a kernel refuses what it does not have: some programs
-// end at EPERM. IPv4 and IPv6 are for the protocols that everybody uses.
+// sockets returns the rules of socket and socketpair. They refuse a family with the
+// errors of a kernel that lacks it, because some programs exit on EPERM. IPv4 and
+// IPv6 sockets may use only TCP, UDP and ICMP.
 func sockets(n network) []rule {
 	const domain, kind, protocol = 0, 1, 2
 	out := []rule{
-		// SOCK_PACKET makes a packet socket of any family (packet(7)).
+		// SOCK_PACKET creates a packet socket with any family (packet(7)).
 		{unix.SYS_SOCKET, []cond{{kind, 0xf, unix.SOCK_PACKET}}, unix.EPERM},
 		{unix.SYS_SOCKET, []cond{{domain, all, unix.AF_UNIX}}, 0},
 	}
@@ -150,8 +153,8 @@ func sockets(n network) []rule {
 		rule{unix.SYS_SOCKETPAIR, nil, unix.EAFNOSUPPORT})
 }
 
-// Room is the filter of what runs in a room: a container runtime works, with
-// everything it starts; user namespaces within the room's own do not.
+// Room returns the filter of the processes in a room. A container runtime and its
+// containers work under it; creating a user namespace is refused.
 func Room() *Filter {
 	return compile(append(common(roomNetwork),
 		rule{unix.SYS_CLONE, []cond{{0, unix.CLONE_NEWUSER, 0}}, 0},
@@ -161,7 +164,7 @@ func Room() *Filter {
 	))
 }
 
-// Filter is the filter of a role.
+// Filter returns the filter of a role with policy p.
 func (p Policy) Filter() *Filter {
 	if p.Rooms {
 		return compile(common(roomNetwork))
@@ -171,13 +174,13 @@ func (p Policy) Filter() *Filter {
 		n = internet
 	}
 	out := common(n)
-	for _, nr := range outside {
+	for _, nr := range roomCalls {
 		out = append(out, rule{nr, nil, unix.EPERM})
 	}
 	clone := cond{0, namespaces, 0}
 	if !p.Exec {
 		clone = cond{0, namespaces | unix.CLONE_THREAD, unix.CLONE_THREAD}
-		for _, nr := range append([]uint32{unix.SYS_EXECVE, unix.SYS_EXECVEAT}, forksHere...) {
+		for _, nr := range append([]uint32{unix.SYS_EXECVE, unix.SYS_EXECVEAT}, forkCalls...) {
 			out = append(out, rule{nr, nil, unix.EPERM})
 		}
 	}

@@ -4,9 +4,9 @@ import "golang.org/x/sys/unix"
 
 const auditArch = unix.AUDIT_ARCH_X86_64
 
-// neverHere is what only this architecture has; most of it is there for programs
-// of twenty years ago.
-var neverHere = []uint32{
+// deniedArch lists the denied calls that only this architecture has; most are
+// obsolete.
+var deniedArch = []uint32{
 	unix.SYS_CREATE_MODULE,
 	unix.SYS_GET_KERNEL_SYMS,
 	unix.SYS_IOPERM,
@@ -19,4 +19,5 @@ var neverHere = []uint32{
 	unix.SYS__SYSCTL,
 }
 
-var forksHere = []uint32{unix.SYS_FORK, unix.SYS_VFORK}
+// forkCalls lists the calls besides clone that start a process.
+var forkCalls = []uint32{unix.SYS_FORK, unix.SYS_VFORK}

@@ -11,24 +11,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// State is what holds for a process, as the kernel says, whatever was asked for.
+// State describes how a process is confined, as the kernel reports it. It does not
+// depend on the Policy that was requested.
 type State struct {
 	UID             int      `json:"uid"` // effective
 	GID             int      `json:"gid"`
-	NoNewPrivileges bool     `json:"noNewPrivileges"` // no program it executes gains any
-	Seccomp         bool     `json:"seccomp"`         // a filter is on
-	Dumpable        bool     `json:"dumpable"`        // others of its user may trace it and read its memory
-	CoreDumps       bool     `json:"coreDumps"`
-	Capabilities    []string `json:"capabilities"` // permitted, effective, inheritable or ambient: "CAP_SYS_ADMIN"
-	Bounding        []string `json:"bounding"`     // could be had from a program's file, were there new privileges
-	// What the filter lets through, by harmless calls of each kind.
-	Exec       bool `json:"exec"`       // executing programs
-	Inet       bool `json:"inet"`       // making IPv4 sockets
-	Namespaces bool `json:"namespaces"` // making namespaces
+	NoNewPrivileges bool     `json:"noNewPrivileges"` // executed programs gain no privileges
+	Seccomp         bool     `json:"seccomp"`         // a filter is installed
+	Dumpable        bool     `json:"dumpable"`        // other processes of the same user may trace it and read its memory
+	CoreDumps       bool     `json:"coreDumps"`       // it may write core dumps
+	Capabilities    []string `json:"capabilities"`    // permitted, effective, inheritable or ambient: "CAP_SYS_ADMIN"
+	Bounding        []string `json:"bounding"`        // the bounding set; without effect if NoNewPrivileges
+	// The filter's decisions on one harmless call of each kind.
+	Exec       bool `json:"exec"`       // it may execute programs
+	Inet       bool `json:"inet"`       // it may create IPv4 sockets
+	Namespaces bool `json:"namespaces"` // it may create namespaces
 }
 
-// Describe reads the state of this process. Where its threads differ that is an
-// error: the process is as strong as the weakest of them.
+// Describe reads the state of this process. It returns an error if the threads'
+// states differ, because an attacker could use the least confined thread.
 func Describe() (State, error) {
 	var first map[string]string
 	tasks, err := filepath.Glob("/proc/self/task/*/status")
@@ -38,14 +39,14 @@ func Describe() (State, error) {
 	for _, path := range tasks {
 		f, err := statusFields(path)
 		if os.IsNotExist(err) {
-			continue // ended since
+			continue // the thread has ended
 		} else if err != nil {
 			return State{}, err
 		}
 		if first == nil {
 			first = f
 		} else if !maps.Equal(first, f) {
-			return State{}, fmt.Errorf("threads differ: %v and %v", first, f)
+			return State{}, fmt.Errorf("threads are confined differently: %v and %v", first, f)
 		}
 	}
 	s := State{
@@ -76,9 +77,10 @@ func Describe() (State, error) {
 	return s, nil
 }
 
-// probe makes calls that do nothing where they pass.
+// probe tries one call of each kind; the calls have no effect if they are allowed.
 func (s *State) probe() {
-	// No program can lie at address 0.
+	// Address 0 is never a valid path: if the filter allows the call, the kernel
+	// returns EFAULT.
 	_, _, errno := unix.RawSyscall(unix.SYS_EXECVE, 0, 0, 0)
 	s.Exec = errno != unix.EPERM
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -89,7 +91,8 @@ func (s *State) probe() {
 	s.Namespaces = unix.Unshare(0) == nil
 }
 
-// statusFields is what must be the same for all threads (proc_pid_status(5)).
+// statusFields reads the fields of a thread's status file that must be equal in all
+// threads (proc_pid_status(5)).
 func statusFields(path string) (map[string]string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -106,7 +109,7 @@ func statusFields(path string) (map[string]string, error) {
 	return out, nil
 }
 
-// capabilities by number (capabilities(7), linux/capability.h).
+// capabilities holds the names of capabilities by number (linux/capability.h).
 var capabilities = strings.Fields(`CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL
 	CAP_SETGID CAP_SETUID CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN
 	CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT
@@ -121,7 +124,8 @@ func capName(c int) string {
 	return "CAP_" + strconv.Itoa(c)
 }
 
-// capNames is never nil, so that none is an empty list in JSON.
+// capNames returns the names of the capabilities in set. It never returns nil, so
+// that JSON has an empty list instead of null.
 func capNames(set uint64) []string {
 	out := []string{}
 	for c := range 64 {

@@ -24,14 +24,14 @@ const (
 	cpuPeriod    = 100000 // microseconds
 )
 
-// The controllers that rooms need, by their name as a directory of cgroup v1.
-// (Input and output have none there: see throttleDevice.)
+// controllers are the cgroup controllers that rooms need, by their directory of
+// cgroup v1. (Version 1 limits input and output elsewhere: see throttleDevice.)
 var controllers = []string{"memory", "cpu", "pids"}
 
-// cgroup limits one room, by version 1 or 2, whichever the machine has.
+// cgroup limits one room, by cgroup version 1 or 2, whichever the machine has.
 type cgroup struct {
 	name   string
-	device string // see newCgroup
+	device string // the device of the IO limit, see newCgroup
 	limits builder.Limits
 	v1     cgroup1.Cgroup
 	v2     *cgroup2.Manager
@@ -39,8 +39,8 @@ type cgroup struct {
 
 func unified() bool { return cgroups.Mode() == cgroups.Unified }
 
-// newCgroup makes a room's cgroup. Its IO limit is for device, a number such as
-// "7:3"; where that is empty there is nothing to limit.
+// newCgroup creates a room's cgroup. Its IO limit applies to device, a number such
+// as "7:3"; if device is empty there is no IO limit.
 func newCgroup(name, device string, l builder.Limits) (*cgroup, error) {
 	res := &specs.LinuxResources{Memory: &specs.LinuxMemory{}, CPU: &specs.LinuxCPU{}, Pids: &specs.LinuxPids{}}
 	if l.Memory > 0 {
@@ -70,47 +70,49 @@ func newCgroup(name, device string, l builder.Limits) (*cgroup, error) {
 		c.v1, err = cgroup1.New(cgroup1.StaticPath(path), res, cgroup1.WithHierarchy(hierarchy))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: making the cgroup %s: %w", ErrUnsupported, path, err)
+		return nil, fmt.Errorf("%w: creating the cgroup %s: %w", ErrUnsupported, path, err)
 	}
 	if c.v2 != nil {
-		// A build of which one process was killed for memory may go on and give
-		// another image; version 1 cannot, there Exceeded has to do.
+		// If the kernel kills one process of the room for memory, it kills all of them;
+		// otherwise the build could continue and make a different image. Version 1 has
+		// no such setting: there the builder checks Exceeded after the build.
 		if err := os.WriteFile(c.file("", "", "memory.oom.group"), []byte("1"), 0); err != nil {
 			c.delete()
-			return nil, fmt.Errorf("one end for all at out of memory: %w", err)
+			return nil, fmt.Errorf("setting memory.oom.group: %w", err)
 		}
 	}
 	if device != "" && c.v2 == nil {
 		if err := throttleDevice(device, l.IO); err != nil {
 			c.delete()
-			return nil, fmt.Errorf("the limit of input and output: %w", err)
+			return nil, fmt.Errorf("limiting input and output: %w", err)
 		}
 	}
-	// A limit that was not taken is not a limit.
+	// Check that the kernel applied the limits.
 	if l.Memory > 0 {
 		got, err := readInt(c.file("memory", "memory.limit_in_bytes", "memory.max"))
 		if err != nil || got > l.Memory {
 			c.delete()
-			return nil, fmt.Errorf("the memory limit did not take: got %d, want %d (%v)", got, l.Memory, err)
+			return nil, fmt.Errorf("memory limit: got %d bytes, want %d (%v)", got, l.Memory, err)
 		}
 	}
 	if l.PIDs > 0 {
 		got, err := readInt(c.file("pids", "pids.max", "pids.max"))
 		if err != nil || got > l.PIDs {
 			c.delete()
-			return nil, fmt.Errorf("the limit of processes did not take: got %d, want %d (%v)", got, l.PIDs, err)
+			return nil, fmt.Errorf("process limit: got %d, want %d (%v)", got, l.PIDs, err)
 		}
 	}
 	return c, nil
 }
 
-// Version 1's limits of a device, for the whole machine: "7:3 1048576".
+// deviceLimits are version 1's files of device limits. They apply to the whole
+// machine; a line is "7:3 1048576".
 var deviceLimits = []string{cgroupRoot + "/blkio/blkio.throttle.read_bps_device", cgroupRoot + "/blkio/blkio.throttle.write_bps_device"}
 
-// throttleDevice limits reading and writing of a device, in bytes per second; 0
-// lifts it, also what a crash left. Version 1 does not know whose buffered writes
-// the kernel writes back, so no cgroup of it would limit them; but the device is
-// one room's alone, so a limit for everybody is that room's.
+// throttleDevice limits reads and writes of a device to rate bytes per second each;
+// 0 removes the limit. Version 1 cannot attribute buffered writes to a cgroup, so
+// its cgroups do not limit them. throttleDevice limits the device for the whole
+// machine instead, which is the same, because only one room uses the device.
 func throttleDevice(device string, rate int64) error {
 	for _, path := range deviceLimits {
 		err := os.WriteFile(path, fmt.Appendf(nil, "%s %d", device, rate), 0)
@@ -121,14 +123,15 @@ func throttleDevice(device string, rate int64) error {
 	return nil
 }
 
-// sweepThrottles lifts the limits of loop devices that nobody uses any more.
+// sweepThrottles removes the limits of loop devices that are no longer in use, such
+// as those of rooms that ended in a crash.
 func sweepThrottles() error {
 	const loopMajor = "7:"
 	var errs []error
 	for _, path := range deviceLimits {
 		data, err := os.ReadFile(path)
 		if err != nil {
-			continue // version 2, where a limit ends with its cgroup
+			continue // version 2: a limit is removed with its cgroup
 		}
 		for line := range strings.Lines(string(data)) {
 			device, _, _ := strings.Cut(line, " ")
@@ -140,7 +143,8 @@ func sweepThrottles() error {
 	return errors.Join(errs...)
 }
 
-// hierarchy is the version 1 controllers that a room is put into; all must be there.
+// hierarchy returns the version 1 controllers of a room; it is an error if one is
+// not mounted.
 func hierarchy() ([]cgroup1.Subsystem, error) {
 	all, err := cgroup1.Default()
 	if err != nil {
@@ -161,7 +165,7 @@ func hierarchy() ([]cgroup1.Subsystem, error) {
 	return out, nil
 }
 
-// file is the path of a control file, whose name differs between the versions.
+// file returns the path of a control file, whose name differs between the versions.
 func (c *cgroup) file(controller, v1, v2 string) string {
 	if unified() {
 		return filepath.Join(cgroupRoot, cgroupParent, c.name, v2)
@@ -176,7 +180,8 @@ func (c *cgroup) add(pid int) error {
 	return c.v1.AddProc(uint64(pid))
 }
 
-// exceeded reads the kernel's own counters: kills for memory, refused forks.
+// exceeded returns an error if the kernel killed a process of the room for memory or
+// refused it a new process, by the kernel's own counters.
 func (c *cgroup) exceeded() error {
 	if n := readKey(c.file("memory", "memory.oom_control", "memory.events"), "oom_kill"); n > 0 && c.limits.Memory > 0 {
 		return fmt.Errorf("out of memory: the limit is %d bytes", c.limits.Memory)
@@ -195,7 +200,7 @@ func (c *cgroup) delete() error {
 	return errors.Join(err, sweepCgroup(c.name))
 }
 
-// sweepCgroup kills what is left in the cgroups of that name and removes them.
+// sweepCgroup kills the processes in the cgroups of that name and removes the cgroups.
 func sweepCgroup(name string) error {
 	var errs []error
 	dirs := []string{filepath.Join(cgroupRoot, cgroupParent, name)}
@@ -211,12 +216,14 @@ func sweepCgroup(name string) error {
 	return errors.Join(errs...)
 }
 
-// removeCgroup retries: a killed process leaves its cgroup a moment later.
+// removeCgroup kills the processes in dir and removes it. It retries for 10 seconds,
+// because a killed process leaves its cgroup only after some time.
 func removeCgroup(dir string) error {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		var last error
-		// Children first; rmdir is the only way, the files in there are the kernel's.
+		// Children first. Only rmdir works, because the files in a cgroup are the
+		// kernel's and cannot be removed.
 		filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 			if err == nil && d.IsDir() && path != dir {
 				killCgroup(path)
@@ -236,8 +243,9 @@ func removeCgroup(dir string) error {
 }
 
 func killCgroup(dir string) {
-	// All at once, where the kernel can (cgroup v2). A pid namespace ends at once
-	// too, so the list is for what is on its way into one.
+	// cgroup v2 kills all processes at once. On version 1, killing each listed process
+	// is enough: those in a pid namespace die with its first process, so the list only
+	// serves processes that have not entered one yet.
 	if os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil {
 		return
 	}

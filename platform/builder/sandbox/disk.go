@@ -15,47 +15,48 @@ import (
 )
 
 const (
-	defaultDisk = 20 << 30 // bytes, where three quarters of what is free are more
-	minDisk     = 32 << 20 // bytes; a daemon and an empty file system need some
-	// hostReserve is left free on the file system that holds the rooms: images of
-	// rooms are sparse, so together they may promise more than there is.
+	defaultDisk = 20 << 30 // bytes; less if 3/4 of the free space is less
+	minDisk     = 32 << 20 // bytes that a daemon and an empty file system need
+	// hostReserve is the free space that rooms must leave on the host's file system.
+	// Rooms' images are sparse, so the sum of their sizes may exceed the free space.
 	hostReserve = 1 << 30 // bytes
-	fullBelow   = 1 << 20 // bytes; a file system with less is full
+	fullBelow   = 1 << 20 // bytes; a file system with less free space counts as full
 )
 
-// disk is all that a room can fill: a file system of its own. It is never
-// attached to a directory of the host; the mount is handed to the room, and goes
-// away with it however the room and its parent end. So does the loop device.
+// disk is a room's own file system; a room can write nowhere else. It is never
+// mounted on a directory of the host. Only the room has the mount, so the kernel
+// removes mount and loop device when the room ends, even if its parent crashes.
 type disk struct {
 	kind   string // "ext4" or "tmpfs"
-	why    string // why a tmpfs: what the host lacks
+	why    string // for a tmpfs: what the host lacks for ext4
 	size   int64  // bytes
-	dir    string // the room's directory
-	device string // "7:3", the loop device's number; "" for a tmpfs
+	dir    string // the room's directory on the host
+	device string // the loop device's number, such as "7:3"; "" for a tmpfs
 	mount  *os.File
 	root   *os.File // the file system's root directory
 }
 
-// errNoLoop says that a host has no loop devices for us, as most containers.
+// errNoLoop means that this host gives us no loop devices, like most containers.
 var errNoLoop = errors.New("no loop device")
 
-// newDisk makes the file system of the room in dir, for its first uid. Its image
-// is a file in dir; where the host has no loop devices it is a tmpfs, which
-// counts as the room's memory.
+// newDisk creates a file system of size bytes for the room in dir; 0 means the
+// default size. uid, the room's first, owns its root directory. The file system is
+// in an image file in dir; if the host has no loop devices it is a tmpfs, which
+// counts towards the room's memory limit.
 func newDisk(dir string, size int64, uid uint32) (_ *disk, err error) {
 	free, err := freeBytes(dir)
 	if err != nil {
 		return nil, err
 	}
 	if free < hostReserve {
-		return nil, fmt.Errorf("no space for a room: %d bytes are free at %s, want at least %d", free, dir, hostReserve)
+		return nil, fmt.Errorf("no space for a room: got %d free bytes at %s, want at least %d", free, dir, hostReserve)
 	}
 	if size == 0 {
 		size = min(defaultDisk, free/4*3)
 	}
 	size = size / 4096 * 4096
 	if size < minDisk {
-		return nil, fmt.Errorf("the limit of disk: got %d bytes, a room needs at least %d", size, minDisk)
+		return nil, fmt.Errorf("disk limit: got %d bytes, want at least %d", size, minDisk)
 	}
 	d := &disk{kind: "ext4", size: size, dir: dir}
 	defer func() {
@@ -69,7 +70,7 @@ func newDisk(dir string, size int64, uid uint32) (_ *disk, err error) {
 		err = d.mountTmpfs(uid)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the room's file system (%s): %w", d.kind, err)
+		return nil, fmt.Errorf("creating the room's file system (%s): %w", d.kind, err)
 	}
 	fd, err := unix.Openat(int(d.mount.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -96,7 +97,8 @@ func (d *disk) mountImage(uid uint32) error {
 	if err := image.Truncate(d.size); err != nil {
 		return err
 	}
-	// Nothing in a room outlives it: no journal, nothing reserved for root.
+	// The file system is discarded with the room, so it needs no journal and no blocks
+	// reserved for root.
 	cmd := exec.Command(mkfs, "-q", "-F", "-m", "0", "-O", "^has_journal",
 		"-E", fmt.Sprintf("lazy_itable_init=1,nodiscard,root_owner=%d:%d", uid, uid), path)
 	cmd.Env = []string{}
@@ -107,14 +109,16 @@ func (d *disk) mountImage(uid uint32) error {
 	if err != nil {
 		return err
 	}
-	// The file system holds the device from here on; when it goes, so does the device.
+	// From here on the file system holds the device: the kernel detaches the device
+	// when the file system is gone.
 	defer loop.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(int(loop.Fd()), &st); err != nil {
 		return err
 	}
 	d.device = fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
-	// Flushing to the host's disk would be for a file system that is read again.
+	// nobarrier: no need to flush to the host's disk, because the file system is
+	// discarded with the room.
 	return d.mountNew("ext4", "source", loop.Name(), "nobarrier", "", "noinit_itable", "")
 }
 
@@ -123,8 +127,8 @@ func (d *disk) mountTmpfs(uid uint32) error {
 	return d.mountNew("tmpfs", "size", strconv.FormatInt(d.size, 10), "uid", id, "gid", id, "mode", "0700")
 }
 
-// mountNew makes a file system with options in pairs, as a mount that is
-// attached nowhere.
+// mountNew mounts a new file system without attaching it to a directory. options are
+// pairs of key and value; an empty value makes the key a flag.
 func (d *disk) mountNew(kind string, options ...string) error {
 	fs, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -155,11 +159,11 @@ func (d *disk) mountNew(kind string, options ...string) error {
 
 func (d *disk) image() string { return filepath.Join(d.dir, imageName) }
 
-// imageName is the image's file in the room's directory.
+// imageName is the name of the image file in the room's directory.
 const imageName = "disk"
 
-// attachLoop puts a file behind a loop device that lets go of it when nothing
-// has the device open any more.
+// attachLoop attaches a file to a loop device. The kernel detaches it when the device
+// is closed by all its users.
 func attachLoop(image *os.File) (*os.File, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
@@ -188,22 +192,22 @@ func attachLoop(image *os.File) (*os.File, error) {
 			return nil, fmt.Errorf("LOOP_CONFIGURE: %w", err)
 		}
 	}
-	return nil, errors.New("every free loop device was taken by another process first")
+	return nil, errors.New("no loop device: other processes took every free one first; try again")
 }
 
-// findMkfs looks also where a user's PATH often does not.
+// findMkfs finds mkfs.ext4, in PATH or in the sbin directories.
 func findMkfs() (string, error) {
 	for _, name := range []string{"mkfs.ext4", "/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path, nil
 		}
 	}
-	return "", errors.New("mkfs.ext4 is not there (apt-get install e2fsprogs)")
+	return "", errors.New("mkfs.ext4 is not installed (apt-get install e2fsprogs)")
 }
 
-// full says that the file system has no space, or no file, left.
+// full returns an error if the file system has no space or no inode left.
 func (d *disk) full() error {
-	// Through the file's own lock: erase may close it meanwhile.
+	// SyscallConn locks the file, because erase may close it at the same time.
 	conn, err := d.mount.SyscallConn()
 	if err != nil {
 		return nil
@@ -221,8 +225,8 @@ func (d *disk) full() error {
 	return nil
 }
 
-// crowded says that the host's own file system is about to be full and that of
-// all rooms beside this one none takes more of it.
+// crowded returns an error if the host's file system is almost full and no other room
+// takes more of it than this one.
 func (d *disk) crowded() error {
 	if d.kind != "ext4" {
 		return nil
@@ -238,15 +242,16 @@ func (d *disk) crowded() error {
 			return nil
 		}
 	}
-	return fmt.Errorf("disk full: the machine has %d bytes left for all builds, and this one has taken %d of its limit of %d", free, mine, d.size)
+	return fmt.Errorf("disk full: the machine has %d bytes left for all builds, and this build uses %d of its limit of %d", free, mine, d.size)
 }
 
-// erase ends the file system without writing back what nobody will read, and
-// removes its image.
+// erase shuts the file system down without writing buffered data back, and waits
+// until the loop device has released the image. The caller removes the image with
+// the room's directory.
 func (d *disk) erase() error {
 	if d.root != nil {
 		if d.kind == "ext4" {
-			// Fails where the room still runs a program, which then fails in turn.
+			// A program that still runs in the room gets IO errors from here on.
 			how := uint32(goingNoLogFlush)
 			unix.Syscall(unix.SYS_IOCTL, d.root.Fd(), ext4Shutdown, uintptr(unsafe.Pointer(&how)))
 		}
@@ -258,7 +263,7 @@ func (d *disk) erase() error {
 	if d.device == "" {
 		return nil
 	}
-	// The last user of a mount is often a process that is ending.
+	// A process that is ending may hold the mount for a moment longer.
 	deadline := time.Now().Add(10 * time.Second)
 	for d.attached() {
 		if time.Now().After(deadline) {
@@ -275,11 +280,11 @@ const (
 	goingNoLogFlush = 2
 )
 
-// attached says that the loop device still has the image.
+// attached reports whether the loop device still holds the image.
 func (d *disk) attached() bool { return strings.HasPrefix(backingFile(d.device), d.image()) }
 
-// backingFile is the file behind a loop device, by the device's number; "" where
-// it has none.
+// backingFile returns the file that is attached to a loop device, given by its number;
+// "" if there is none.
 func backingFile(device string) string {
 	data, err := os.ReadFile(filepath.Join("/sys/dev/block", device, "loop/backing_file"))
 	if err != nil {
@@ -291,12 +296,12 @@ func backingFile(device string) string {
 func freeBytes(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("the free space at %s: %w", dir, err)
+		return 0, fmt.Errorf("reading the free space at %s: %w", dir, err)
 	}
 	return int64(st.Bavail) * st.Bsize, nil
 }
 
-// allocated is how much of a sparse file is on disk, in bytes.
+// allocated returns how many bytes a sparse file occupies on disk.
 func allocated(path string) int64 {
 	var st unix.Stat_t
 	if unix.Stat(path, &st) != nil {

@@ -17,22 +17,22 @@ import (
 	"github.com/colophon-build/colophon/internal/confine"
 )
 
-// argv0 marks the process that Open starts: this binary, as the first process
-// of a room that is not furnished yet.
+// argv0 is argv[0] of the process that Open starts: this binary again, as the first
+// process of a room. That process sets up the room and then executes its program.
 const argv0 = "colophon-room"
 
 // File descriptors of that process.
 const (
-	fdOrder  = 3 // pipe: the order, as JSON, when limits and network stand
-	fdReport = 4 // pipe: what went wrong, or end of file at exec
+	fdOrder  = 3 // pipe: receives the order, as JSON, once limits and network are set up
+	fdReport = 4 // pipe: sends an error's text; exec closes it
 	fdSocket = 5 // the listening socket for the program
-	fdMounts = 6 // detached mounts, in the order of order.Mounts
+	fdMounts = 6 // and up: detached mounts, in the order of order.Mounts
 )
 
-// openFiles is what one process of a room may have open.
+// openFiles is the maximum number of open files of one process of a room.
 const openFiles = 1 << 16
 
-// order is what the parent tells the first process.
+// order is the parent's message to the first process.
 type order struct {
 	Mounts []mount
 	Files  map[string][]byte
@@ -45,13 +45,13 @@ type mount struct {
 	Dir    bool
 }
 
-// Init furnishes the room and becomes its program where this process is the
-// first one of a room; it returns at once everywhere else. Call it first in main.
+// Init sets up the room and executes its program if this process is the first of a
+// room; in all other processes it returns at once. Call it first in main.
 func Init() {
 	if len(os.Args) != 1 || os.Args[0] != argv0 {
 		return
 	}
-	// exec keeps the namespaces of the thread it is called on.
+	// The program gets the namespaces of the thread that calls exec.
 	runtime.LockOSThread()
 	report := os.NewFile(fdReport, "report")
 	unix.CloseOnExec(fdReport)
@@ -59,19 +59,20 @@ func Init() {
 	os.Exit(1)
 }
 
-// readReport waits until the first process has become the program.
+// readReport waits until the first process has executed the program, or returns the
+// error that it reports.
 func readReport(r io.Reader) error {
 	msg, err := io.ReadAll(io.LimitReader(r, 4096))
 	if err != nil {
 		return err
 	}
 	if len(msg) > 0 {
-		return fmt.Errorf("furnishing the room: %s", msg)
+		return fmt.Errorf("setting up the room: %s", msg)
 	}
 	return nil
 }
 
-// furnish returns only where it failed.
+// furnish sets up the room and executes its program. It returns only if it fails.
 func furnish() error {
 	var o order
 	in := os.NewFile(fdOrder, "order")
@@ -79,16 +80,17 @@ func furnish() error {
 		return fmt.Errorf("reading the order: %w", err)
 	}
 	in.Close()
-	// The program gets its socket, which is put in place below, and nothing else
-	// of what is open: neither the mounts nor what our parent may have left.
+	// The program inherits only its socket, which dup3 below puts in place. It gets
+	// neither the mounts nor files that the parent may have left open.
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fmt.Errorf("closing files at exec: %w", err)
+		return fmt.Errorf("close_range: %w", err)
 	}
-	// Only now, in the room's cgroup, does a namespace hide the ones above it.
+	// The parent has moved this process to the room's cgroup by now, so the namespace
+	// hides the cgroups above it.
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("cgroup namespace: %w", err)
 	}
-	// Keys in the platform's session keyring would be ours to read.
+	// Otherwise the room could read the keys in the platform's session keyring.
 	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && !errors.Is(err, unix.ENOSYS) {
 		return fmt.Errorf("session keyring: %w", err)
 	}
@@ -102,11 +104,12 @@ func furnish() error {
 	if err := confineRoom(); err != nil {
 		return err
 	}
-	// Once more: changes of credentials clear it.
+	// Set it again, because a change of credentials clears it.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return err
 	}
-	// Socket activation: the listener is fd 3, and the variables say so.
+	// systemd's socket activation: the listener is fd 3, and LISTEN_FDS tells the
+	// program so.
 	if err := unix.Dup3(fdSocket, 3, 0); err != nil {
 		return err
 	}
@@ -114,7 +117,8 @@ func furnish() error {
 	return fmt.Errorf("exec %s: %w", o.Argv[0], unix.Exec(o.Argv[0], o.Argv, env))
 }
 
-// confineRoom is what the program and all it starts cannot get rid of.
+// confineRoom sets limits and a system call filter that neither the program nor its
+// children can remove.
 func confineRoom() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("switching core dumps off: %w", err)
@@ -134,10 +138,10 @@ func confineRoom() error {
 	return confine.Room().Install()
 }
 
-// makeRoot builds the room's root directory on a tmpfs, from the mounts the
-// parent opened, and leaves the host's root behind.
+// makeRoot builds the room's root directory on a tmpfs, from the mounts that the
+// parent opened, and unmounts the host's root.
 func makeRoot(o order) error {
-	const root = "/tmp" // any directory that every machine has; the mount is ours alone
+	const root = "/tmp" // any directory that exists on every machine; only this namespace sees the mount
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
 	}
@@ -152,9 +156,9 @@ func makeRoot(o order) error {
 	if err := os.Chmod(filepath.Join(root, "tmp"), 0o1777); err != nil {
 		return err
 	}
-	// proc and sysfs can only be mounted while the host's are in sight.
+	// The kernel allows mounting proc and sysfs only while the host's are visible.
 	if err := unix.Mount("proc", root+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("proc: %w (in a container that masks parts of /proc, rooms cannot be opened)", err)
+		return fmt.Errorf("mounting proc: %w (rooms cannot be opened in a container that masks parts of /proc)", err)
 	}
 	if err := unix.Mount("sysfs", root+"/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY, ""); err != nil {
 		return fmt.Errorf("sysfs: %w", err)
@@ -191,7 +195,7 @@ func makeRoot(o order) error {
 	if err := unix.Chdir(root); err != nil {
 		return err
 	}
-	// Old and new root on one mount point: then the upper one is taken off.
+	// This stacks the old root on the new one; the unmount below removes the old one.
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("pivot_root: %w", err)
 	}
@@ -210,7 +214,7 @@ func makeTarget(path string, dir bool) error {
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("two things are to be mounted at %s", path)
+		return fmt.Errorf("mount target %s is used twice", path)
 	} else if err != nil {
 		return err
 	}

@@ -13,14 +13,14 @@ import (
 
 var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
 
-// openMounts detaches copies of what the room is to see. The parent does it,
-// because the room's root could not walk to them: the directories of a
-// platform are closed to everybody else.
+// openMounts opens detached copies of the mounts that the room gets, and adds their
+// targets to the order. The parent does this, because the room's root has no
+// permission to enter the platform's directories.
 func openMounts(o *order, binds []Bind, state *disk) (files []*os.File, err error) {
 	add := func(source, target string, recursive bool, flags uint64) error {
 		f, dir, err := openMount(source, recursive, flags)
 		if err != nil {
-			return fmt.Errorf("showing %s in the room: %w", source, err)
+			return fmt.Errorf("mounting %s in the room: %w", source, err)
 		}
 		files = append(files, f)
 		o.Mounts = append(o.Mounts, mount{Target: target, Dir: dir})
@@ -74,14 +74,14 @@ func openMount(source string, recursive bool, attrs uint64) (*os.File, bool, err
 	return os.NewFile(uintptr(fd), source), info.IsDir(), nil
 }
 
-// Program is the binds that a program of the host needs to run in a room at
-// target: itself, its loader and its shared libraries, nothing else.
+// Program returns the binds that a program of the host needs to run in a room at
+// target: the program, its dynamic loader and its shared libraries.
 func Program(source, target string) ([]Bind, error) {
 	binds := []Bind{{source, target}}
 	seen := map[string]bool{}
 	queue := []string{source}
 	for len(queue) > 0 {
-		interp, libs, err := needs(queue[0])
+		interp, libs, err := linkedWith(queue[0])
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", queue[0], err)
 		}
@@ -94,7 +94,7 @@ func Program(source, target string) ([]Bind, error) {
 			path := lib
 			if !filepath.IsAbs(lib) {
 				if path = findLibrary(lib); path == "" {
-					return nil, fmt.Errorf("%s needs %s, which is in none of %q", source, lib, libraryDirs)
+					return nil, fmt.Errorf("%s needs the library %s, which was not found in %q", source, lib, libraryDirs)
 				}
 			}
 			binds = append(binds, Bind{path, path})
@@ -117,7 +117,9 @@ func findLibrary(name string) string {
 	return ""
 }
 
-func needs(path string) (interp string, libs []string, err error) {
+// linkedWith returns the dynamic loader and the libraries that an ELF file names; both
+// are empty if it is linked statically.
+func linkedWith(path string) (interp string, libs []string, err error) {
 	f, err := elf.Open(path)
 	if err != nil {
 		return "", nil, err

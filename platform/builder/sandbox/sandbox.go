@@ -1,18 +1,16 @@
 // Package sandbox opens rooms: sets of Linux namespaces (user, mount, pid, ipc,
-// uts, cgroup, network) in which one program runs strangers' code. A room has a
-// uid range that no other room has, a root directory that holds only what its
-// Config names, a file system of its own with a size, cgroup limits, a seccomp
-// filter, and no network but one listener that the parent serves. It dies with
-// its parent and leaves nothing behind.
+// uts, cgroup, network) in which one program runs untrusted code. Each room has a
+// uid range of its own, a root directory that contains only what its Config names,
+// a file system of limited size, cgroup limits, and a seccomp filter. A room ends
+// when its parent process ends, and leaves nothing behind.
 //
-// The network is the part to know: the room's network namespace has a loopback
-// device and nothing else. The gateway's listening socket is made inside that
-// namespace by the parent, which keeps it and dials out from its own. There is
-// no interface, route or address between the room and the host, so there is no
-// packet filter that could be wrong.
+// The room's network namespace has only a loopback device. The parent creates the
+// gateway's listening socket inside that namespace, keeps it, and connects to the
+// outside from its own namespace. Room and host share no interface, route or
+// address, so no packet filter is needed and none can be misconfigured.
 //
-// Rooms need root (to hand out uid ranges and cgroups). Programs that open rooms
-// call Init first thing in main.
+// Opening rooms needs root, to assign uid ranges and cgroups. Programs that open
+// rooms call Init first in main.
 package sandbox
 
 import (
@@ -40,58 +38,58 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// GatewayAddress is where a room finds its gateway.
+// GatewayAddress is the address of the gateway inside a room.
 const GatewayAddress = "127.0.0.1:3128"
 
-// StateTarget is where a room finds its own writable directory.
+// StateTarget is the writable directory inside a room.
 const StateTarget = "/state"
 
-// ErrUnsupported says that this machine or this user cannot open rooms.
+// ErrUnsupported means that this machine or this user cannot open rooms.
 var ErrUnsupported = errors.New("rooms cannot be opened here")
 
-// Capabilities (unix.CAP_…) are all that root needs to open rooms and to sweep them.
+// Capabilities (unix.CAP_…) are those that a process of root needs to open and sweep rooms.
 var Capabilities = []int{unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE}
 
 // Config describes one room.
 type Config struct {
-	Dir     string            // directory of all rooms, made if missing; the room lives in a subdirectory
-	UIDBase uint32            // first uid of the first range; default 100000. Each room takes 65536
-	Limits  builder.Limits    // zero is no limit, but of Disk: 20 GiB, or 3/4 of what is free. WallTime is the caller's
-	Binds   []Bind            // what the room sees of the host, beside /proc, /sys and five devices
-	Files   map[string][]byte // small files that are written into the room, by absolute path; 0644
-	Argv    []string          // program and arguments, by its path in the room
-	Env     []string          // its whole environment
-	Stderr  *os.File          // receives its stdout and stderr; nil is /dev/null
-	// Network, where set, is called when the gateway's listener stands and before
+	Dir     string            // directory of all rooms, created if missing; each room has a subdirectory
+	UIDBase uint32            // first uid of the first range; default 100000. Each room takes 65536 uids
+	Limits  builder.Limits    // zero means no limit; for Disk it means 20 GiB, or 3/4 of the free space if that is less. The caller enforces WallTime
+	Binds   []Bind            // files and directories of the host that the room sees, besides /proc, /sys and some devices
+	Files   map[string][]byte // small files that are written into the room, by absolute path; mode 0644
+	Argv    []string          // the program's path in the room, and its arguments
+	Env     []string          // the program's whole environment
+	Stderr  *os.File          // receives the program's stdout and stderr; nil means /dev/null
+	// Network, if set, is called after the gateway's listener is created and before
 	// the program starts. It returns further Files, such as the certificate of the
-	// CA that this room's gateway alone has; a name that Files has too is an error.
+	// CA of this room's gateway. A name that is also in Files is an error.
 	Network func(l net.Listener) (files map[string][]byte, err error)
 }
 
 // Bind shows a file or directory of the host in the room, read-only.
 type Bind struct{ Source, Target string }
 
-// Room is a running room. Close it, always.
+// Room is a running room. The caller must always Close it.
 type Room struct {
-	// Gateway accepts what the room connects to GatewayAddress. It belongs to
-	// the room's network namespace; the caller serves it, Close closes it.
+	// Gateway accepts the room's connections to GatewayAddress. It listens in the
+	// room's network namespace. The caller serves it; Close closes it.
 	Gateway net.Listener
 
-	dir    string // its directory under Config.Dir; not visible inside
+	dir    string // the room's directory below Config.Dir; not visible inside the room
 	lock   *dirlock.Lock
 	slot   *slot
 	disk   *disk
 	cgroup *cgroup
 	cmd    *exec.Cmd
 	done   chan struct{} // closed when the program has ended and been waited for
-	err    error         // of the program; valid after done
+	err    error         // the program's; valid after done
 	close  sync.Once
-	full   atomic.Pointer[error] // the disk was, at some time
+	full   atomic.Pointer[error] // set if the disk was full at some time
 }
 
-// Open makes a room and starts its program. The program gets one listening Unix
-// socket by systemd's socket activation protocol (fd 3); Dial reaches it.
-// Where Open fails nothing is left.
+// Open creates a room and starts its program. The program receives a listening Unix
+// socket by systemd's socket activation protocol (fd 3); Dial connects to it. If
+// Open fails it leaves nothing behind.
 func Open(cfg Config) (_ *Room, err error) {
 	if err := Supported(); err != nil {
 		return nil, err
@@ -130,9 +128,9 @@ func Open(cfg Config) (_ *Room, err error) {
 	return r, nil
 }
 
-// watch ends the room when its disk is full, or the machine's is and this room
-// has taken most of it. It looks often, since a program that failed for space
-// may free some before anybody asks why.
+// watch ends the room when its disk is full, or when the machine's disk is full and
+// this room takes the most of it. It checks often, because a program that failed for
+// lack of space may free some before the caller asks why it failed.
 func (r *Room) watch() {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -154,14 +152,14 @@ func (r *Room) watch() {
 	}
 }
 
-// Supported returns an error matching ErrUnsupported, with a hint, where rooms
-// cannot be opened by this process.
+// Supported returns an error that matches ErrUnsupported and has a hint, if this
+// process cannot open rooms.
 func Supported() error {
 	if runtime.GOOS != "linux" {
-		return fmt.Errorf("%w: they need Linux, this is %s", ErrUnsupported, runtime.GOOS)
+		return fmt.Errorf("%w: expected Linux, found %s", ErrUnsupported, runtime.GOOS)
 	}
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("%w: they need root, this is uid %d (run as root, or use the golang builder, which needs neither)", ErrUnsupported, os.Geteuid())
+		return fmt.Errorf("%w: expected root, found uid %d (run as root, or use the golang builder, which needs no root)", ErrUnsupported, os.Geteuid())
 	}
 	return nil
 }
@@ -212,29 +210,30 @@ func (r *Room) start(cfg Config) error {
 		Pdeathsig:                  syscall.SIGKILL,
 	}
 	if err := r.run(cmd); err != nil {
-		return fmt.Errorf("starting a room: %w (user namespaces may be switched off: sysctl user.max_user_namespaces)", err)
+		return fmt.Errorf("starting a room: %w (user namespaces may be disabled: check sysctl user.max_user_namespaces)", err)
 	}
 	reportW.Close()
 
-	// The child waits for its order: by then its limits and its network stand.
+	// The child waits for its order, so limits and network are in effect before it
+	// does anything.
 	if err := r.cgroup.add(cmd.Process.Pid); err != nil {
 		return err
 	}
 	if r.Gateway, err = listenIn(cmd.Process.Pid, GatewayAddress); err != nil {
 		return err
 	}
-	if err := o.network(cfg, r.Gateway); err != nil {
+	if err := o.addNetworkFiles(cfg, r.Gateway); err != nil {
 		return err
 	}
 	if err := json.NewEncoder(orderW).Encode(o); err != nil {
-		return fmt.Errorf("the room ended before it began: %w", err)
+		return fmt.Errorf("the room's first process ended before it received its order: %w", err)
 	}
 	orderW.Close()
 	return readReport(reportR)
 }
 
-// network adds the files that the caller has for this room's network.
-func (o *order) network(cfg Config, l net.Listener) error {
+// addNetworkFiles calls cfg.Network and adds the files that it returns to the order.
+func (o *order) addNetworkFiles(cfg Config, l net.Listener) error {
 	if cfg.Network == nil {
 		return nil
 	}
@@ -247,15 +246,15 @@ func (o *order) network(cfg Config, l net.Listener) error {
 	}
 	for name, data := range files {
 		if _, taken := o.Files[name]; taken {
-			return fmt.Errorf("the room's gateway: %s is among the room's files already", name)
+			return fmt.Errorf("the room's gateway: duplicate file %s", name)
 		}
 		o.Files[name] = data
 	}
 	return nil
 }
 
-// run starts cmd and waits for it on a thread of its own: the parent death
-// signal follows the thread that forked, not the process.
+// run starts cmd and waits for it on a thread of its own, because the kernel sends
+// the parent death signal when the thread that forked ends, not when the process does.
 func (r *Room) run(cmd *exec.Cmd) error {
 	started := make(chan error)
 	go func() {
@@ -273,9 +272,9 @@ func (r *Room) run(cmd *exec.Cmd) error {
 	return <-started
 }
 
-// listen makes the socket that the program is reached by. Its path is in the
-// room's directory, which the room cannot see, so nothing inside can put
-// another socket in its place.
+// listen creates the program's socket, to which Dial connects. Its path is in the
+// room's directory on the host, which the room cannot see, so no process in the room
+// can replace it.
 func (r *Room) listen() (*os.File, error) {
 	var f *os.File
 	err := r.viaDir(func(path string) error {
@@ -301,8 +300,8 @@ func (r *Room) Dial(ctx context.Context) (net.Conn, error) {
 	return c, err
 }
 
-// viaDir calls f with a short path of the socket: a Unix socket's address has
-// room for 107 bytes, a data directory's path may be longer.
+// viaDir calls f with a short path to the socket: a Unix socket's address is limited
+// to 107 bytes, and the data directory's path may be longer.
 func (r *Room) viaDir(f func(path string) error) error {
 	d, err := os.Open(r.dir)
 	if err != nil {
@@ -315,7 +314,7 @@ func (r *Room) viaDir(f func(path string) error) error {
 // Done is closed when the room's program has ended.
 func (r *Room) Done() <-chan struct{} { return r.done }
 
-// Exceeded says which limit the room ran into, or nil: an error such as "out of
+// Exceeded returns an error if the room reached one of its limits, such as "out of
 // memory: the limit is 4294967296 bytes".
 func (r *Room) Exceeded() error {
 	if err := r.cgroup.exceeded(); err != nil {
@@ -327,8 +326,8 @@ func (r *Room) Exceeded() error {
 	return r.disk.full()
 }
 
-// Describe is the room as it was made, for the provenance: what the parent did
-// and measured itself, nothing that the room said.
+// Describe returns the room's settings for the provenance. All of them were set or
+// measured by the parent; none comes from inside the room.
 func (r *Room) Describe() map[string]string {
 	m := attest.Isolation{Namespaces: "user mount pid ipc uts cgroup network"}.Parameters()
 	maps.Copy(m, map[string]string{
@@ -354,24 +353,25 @@ func (r *Room) Describe() map[string]string {
 	return m
 }
 
-// Range is the room's first host uid and gid, and how many it has.
+// Range returns the room's first uid on the host, which is also its first gid, and
+// the number of its uids and gids.
 func (r *Room) Range() (first, size uint32) { return r.slot.uid, slotSize }
 
-// Kill ends every process of the room, and returns when none is left. Its files
-// and its uids stay taken until Close.
+// Kill ends every process of the room and returns when none is left. The room keeps
+// its files and its uid range until Close.
 func (r *Room) Kill() {
 	if r.Gateway != nil {
 		r.Gateway.Close()
 	}
 	if r.cmd != nil {
-		// The first process of a pid namespace takes all others with it.
+		// When the first process of a pid namespace dies, the kernel kills all others.
 		r.cmd.Process.Kill()
 	}
 	<-r.done
 }
 
-// Close kills every process of the room and erases it. It returns when nothing
-// is left, or with what could not be erased.
+// Close kills every process of the room and erases the room. It returns when nothing
+// is left; its error says what could not be erased.
 func (r *Room) Close() error {
 	var errs []error
 	r.close.Do(func() {
@@ -379,7 +379,7 @@ func (r *Room) Close() error {
 		if r.cgroup != nil {
 			errs = append(errs, r.cgroup.delete())
 		}
-		// After the cgroup, whose limit of writing would hold the disk up.
+		// After the cgroup, because its IO limit would slow the erasing down.
 		if r.disk != nil {
 			errs = append(errs, r.disk.erase())
 		}
@@ -396,8 +396,8 @@ func (r *Room) Close() error {
 	return errors.Join(errs...)
 }
 
-// listenIn makes a TCP listener inside the network namespace of a process, with
-// its loopback device up. The caller's own namespace is not touched.
+// listenIn brings the loopback device up in the network namespace of process pid, and
+// creates a TCP listener there. The caller stays in its own namespace.
 func listenIn(pid int, address string) (l net.Listener, err error) {
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if err != nil {
@@ -407,8 +407,8 @@ func listenIn(pid int, address string) (l net.Listener, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// Never unlocked: the thread ends with this goroutine, so no other
-		// code can find itself in the room's namespace.
+		// Never unlock the thread: it then ends with this goroutine, so no other
+		// goroutine can run in the room's namespace.
 		runtime.LockOSThread()
 		if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 			return

@@ -13,13 +13,13 @@ import (
 
 const (
 	slotSize = 65536 // uids of one room
-	slots    = 128   // rooms that may run at one time on one machine
+	slots    = 128   // maximum number of rooms on one machine at a time
 	slotDir  = "/run/colophon/rooms"
 )
 
-// A slot is a uid range that is ours while its file is locked. The kernel
-// gives the lock back when its holder dies, however it dies, and all
-// processes of the machine agree on it.
+// A slot is a uid range that one room uses while it holds the lock of the slot's
+// file. The lock is valid between all processes of the machine, and the kernel
+// releases it when its holder dies.
 type slot struct {
 	uid  uint32
 	lock *dirlock.Lock
@@ -41,8 +41,8 @@ func takeSlot(base uint32) (*slot, error) {
 	return nil, fmt.Errorf("all %d uid ranges from %d are in use by running builds", slots, base)
 }
 
-// trySlot returns nil if the range is in use. Whatever a dead holder left
-// under the slot's name is removed first.
+// trySlot takes the slot whose first uid is uid; it returns nil if the slot is in
+// use. It first removes the cgroups that a dead holder left under the slot's name.
 func trySlot(uid uint32) (*slot, error) {
 	if err := os.MkdirAll(slotDir, 0o700); err != nil {
 		return nil, err
@@ -61,8 +61,8 @@ func trySlot(uid uint32) (*slot, error) {
 	return s, nil
 }
 
-// makeRoomDir makes and locks DIR/room-UID-RANDOM, for the room's life. The
-// room's file system and socket belong there too.
+// makeRoomDir creates and locks the directory DIR/room-UID-RANDOM. The room keeps the
+// lock until it is closed; its image and its socket are in that directory.
 func makeRoomDir(dir string, uid uint32) (string, *dirlock.Lock, error) {
 	room, err := os.MkdirTemp(dir, fmt.Sprintf("room-%d-", uid))
 	if err != nil {
@@ -76,10 +76,9 @@ func makeRoomDir(dir string, uid uint32) (string, *dirlock.Lock, error) {
 	return room, lock, nil
 }
 
-// Sweep erases the rooms in dir whose parent died before it could: their
-// directories and cgroups. (Their processes, mounts, loop devices and network
-// died with it.)
-// Rooms in use are left alone. Call it at start.
+// Sweep erases the directories and cgroups of rooms in dir whose parent died before
+// it closed them. (The kernel has already removed their processes, mounts, loop
+// devices and network.) It skips rooms in use. Call it at start.
 func Sweep(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -101,8 +100,8 @@ func Sweep(dir string) error {
 		}
 		id, _, _ := strings.Cut(rest, "-")
 		if uid, err := strconv.ParseUint(id, 10, 32); err == nil {
-			// Taking the slot clears its cgroup; where the slot is in use by
-			// a newer room that has happened already.
+			// Taking the slot removes its cgroup. If a newer room uses the slot, it has
+			// removed the cgroup already.
 			if s, err := trySlot(uint32(uid)); err != nil {
 				errs = append(errs, err)
 			} else if s != nil {
