@@ -1,5 +1,6 @@
-// Package build turns a recipe and a source tree into an OCI layout. What a
-// builder says about its result is a claim; only the bytes it hands over count.
+// Package builder defines the contract of a builder: it turns a recipe and a
+// source tree into an OCI layout. Callers trust only the bytes of the layout;
+// everything else in a builder's result is a claim.
 package builder
 
 import (
@@ -14,13 +15,14 @@ import (
 type Request struct {
 	Recipe attest.Recipe
 	Tree   string // directory with the exported source; read-only to the build
-	// Source is what Tree was exported from: who hands Tree to another zone holds it to that.
+	// Source is the git tree that Tree was exported from. Whoever sends Tree to
+	// another zone checks the sent files against it.
 	Source source.Tree
 	Epoch  time.Time // SOURCE_DATE_EPOCH: the commit's committer time
 	Layout string    // empty directory that receives the OCI layout
 	Limits Limits    // zero fields mean the builder's default
-	// Session is the id of the attest zone's session for this build's room; empty
-	// on platforms that cannot open rooms.
+	// Session is the id of the session that the attest zone began for this build's
+	// room; empty on platforms that cannot open rooms.
 	Session string
 	Log     func(Event) // called for each progress event, in order; may be nil
 }
@@ -30,20 +32,20 @@ type Limits struct {
 	CPUs     float64       `json:"cpus,omitempty"`     // cores
 	Memory   int64         `json:"memory,omitempty"`   // bytes
 	PIDs     int64         `json:"pids,omitempty"`     // processes and threads
-	Disk     int64         `json:"disk,omitempty"`     // bytes of everything it writes
-	IO       int64         `json:"io,omitempty"`       // bytes per second read, and as many written; 0 is no limit
+	Disk     int64         `json:"disk,omitempty"`     // bytes that the build may store
+	IO       int64         `json:"io,omitempty"`       // bytes per second, for reads and for writes separately; 0 is no limit
 	WallTime time.Duration `json:"wallTime,omitempty"` // nanoseconds
 }
 
-// Event is one line of progress. Step names what is running ("[builder 3/5] RUN …");
-// Line is output of that step, without its newline, where there is any.
+// Event is one line of progress. Step names the running step ("[builder 3/5] RUN …").
+// Line is one line of that step's output, without its newline; it may be empty.
 type Event struct {
 	Step string `json:"step,omitempty"`
 	Line string `json:"line,omitempty"`
 }
 
-// Result is what a builder says of a build that succeeded. The layout's bytes
-// are the result; everything in here is a claim to be checked or marked as one.
+// Result describes a build that succeeded. All fields are the builder's claims:
+// the caller checks them against the layout's bytes or records them as claims.
 type Result struct {
 	Digest       string                      `json:"digest"`       // claimed digest of the layout's one manifest or index
 	Dependencies []attest.ResourceDescriptor `json:"dependencies"` // base images and every fetched URL, sorted by URI
@@ -53,15 +55,15 @@ type Result struct {
 	Finished     time.Time                   `json:"finished"`
 }
 
-// A Builder runs builds. Cancelling ctx ends the build and erases its room
-// before Build returns. A failing recipe is an *Error.
+// A Builder runs builds. If ctx is cancelled, Build ends the build and erases its
+// room before it returns. If the recipe fails, Build returns an *Error.
 type Builder interface {
 	Build(ctx context.Context, r Request) (*Result, error)
 }
 
-// Error says that the recipe failed, as opposed to the builder.
+// Error means that the recipe failed; the builder itself worked.
 type Error struct {
-	Step string // the step that failed, where known
+	Step string // the step that failed; empty if unknown
 	Err  error
 }
 
@@ -73,9 +75,9 @@ func (e *Error) Error() string {
 }
 func (e *Error) Unwrap() error { return e.Err }
 
-// UnavailableError says that a builder cannot work on this platform.
+// UnavailableError means that a builder cannot work on this platform.
 type UnavailableError struct {
-	Builder string // as recipes name it
+	Builder string // its name in recipes
 	Reason  string // what is missing
 }
 

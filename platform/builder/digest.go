@@ -7,7 +7,8 @@ import (
 	"os"
 )
 
-// FileDigest is the hex sha256 of a file: of a program that takes part in builds.
+// FileDigest returns the hex sha256 of a file. Builders use it to record which
+// programs took part in a build.
 func FileDigest(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -20,18 +20,18 @@ const (
 	maxLayout      = 64 << 30 // bytes of one layout
 )
 
-// LayoutError says that a stream which should hold an OCI layout does not.
+// LayoutError means that a tar stream or a directory is not a valid OCI layout.
 type LayoutError struct{ Err error }
 
-func (e *LayoutError) Error() string { return "the OCI layout: " + e.Err.Error() }
+func (e *LayoutError) Error() string { return "OCI layout: " + e.Err.Error() }
 func (e *LayoutError) Unwrap() error { return e.Err }
 
-// layoutFile is the grammar of the files that a layout may have (OCI image spec, image-layout.md).
+// layoutFile matches the names of files that a layout may contain (OCI image spec, image-layout.md).
 var layoutFile = regexp.MustCompile(`^(oci-layout|index\.json|blobs/sha256/[0-9a-f]{64})$`)
 
-// UnpackLayout writes the tar of an OCI layout to dir, from a builder that is
-// not trusted. Names outside the grammar, links, devices, files that are there
-// twice and blobs that are not what their name says are a *LayoutError.
+// UnpackLayout reads the tar of an OCI layout from an untrusted builder and writes
+// its files to dir. It returns a *LayoutError for names that are not of a layout,
+// links, devices, duplicate files, and blobs whose digest differs from their name.
 func UnpackLayout(r io.Reader, dir string) error {
 	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
 		return err
@@ -56,13 +56,13 @@ func UnpackLayout(r io.Reader, dir string) error {
 			return &LayoutError{fmt.Errorf("more than %d files", maxLayoutFiles)}
 		}
 		if total += h.Size; total > maxLayout || h.Size > limits.LayerPacked {
-			return &LayoutError{fmt.Errorf("%s: %d bytes are more than a layout may have", name, h.Size)}
+			return &LayoutError{fmt.Errorf("%s: %d bytes exceed the size limit", name, h.Size)}
 		}
 		if err := writeLayoutFile(filepath.Join(dir, name), in); err != nil {
 			return err
 		}
 	}
-	// Read to the end: the sender waits for it.
+	// Read to the end, because the sender blocks until everything is read.
 	_, err := io.Copy(io.Discard, r)
 	return err
 }
@@ -70,7 +70,7 @@ func UnpackLayout(r io.Reader, dir string) error {
 func writeLayoutFile(path string, r io.Reader) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if errors.Is(err, os.ErrExist) {
-		return &LayoutError{fmt.Errorf("%s is there twice", filepath.Base(path))}
+		return &LayoutError{fmt.Errorf("duplicate file %s", filepath.Base(path))}
 	} else if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func writeLayoutFile(path string, r io.Reader) error {
 	return nil
 }
 
-// PackLayout writes the OCI layout in dir as a tar that UnpackLayout takes.
+// PackLayout writes the OCI layout in dir as a tar for UnpackLayout.
 func PackLayout(w io.Writer, dir string) error {
 	out := tar.NewWriter(w)
 	names := []string{"oci-layout", "index.json"}

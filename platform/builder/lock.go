@@ -19,20 +19,20 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// LockVersion is the version of the lock format that is written and read.
+// LockVersion is the only version of the lock format that this package reads and writes.
 const LockVersion = 1
 
-// Lock pins what a build may fetch: the requests, and for each the answer by
-// sha256. Where one request has several answers they were given in this order,
-// and the last one stands for all later ones. Spec: spec/lock/v1.
+// Lock pins a build's downloads: it lists each request and the sha256 of its
+// answer. If a request has several entries, they are its answers in order, and
+// the last one answers every later repetition. Spec: spec/lock/v1.
 type Lock struct {
 	Version int        `json:"version"`
 	Fetches []Exchange `json:"fetches"` // sorted by request
 }
 
-// LockOf makes the lock of a session from its record. What the gateway refused,
-// what broke off, and failures that another try may mend are no part of it: a
-// build that depends on one is told so when it is replayed.
+// LockOf makes a lock from the exchanges of a session. It leaves out requests
+// that the gateway denied, answers that broke off, and temporary failures such as
+// status 503. A replay fails if the build depends on one of these.
 func LockOf(exchanges []Exchange) (*Lock, error) {
 	var all []Exchange
 	for _, e := range exchanges {
@@ -42,7 +42,7 @@ func LockOf(exchanges []Exchange) (*Lock, error) {
 		}
 	}
 	slices.SortStableFunc(all, compareRequests)
-	// The last answer stands for all later ones, so its repetitions say nothing.
+	// Drop repetitions of a request's last answer: a replay repeats it anyway.
 	l := &Lock{Version: LockVersion, Fetches: []Exchange{}}
 	for i, e := range all {
 		l.Fetches = append(l.Fetches, e)
@@ -53,7 +53,8 @@ func LockOf(exchanges []Exchange) (*Lock, error) {
 	return l, l.Check()
 }
 
-// lasting are the answers that a build may rely on to come again.
+// lasting reports whether a lock may contain an answer with this status: it is
+// neither a temporary failure nor dependent on what the client has cached.
 func lasting(status int) bool {
 	switch status {
 	case http.StatusNotModified, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -62,8 +63,8 @@ func lasting(status int) bool {
 	return status >= 200 && status < 500
 }
 
-// Marshal is the canonical form of a lock: indented JSON with a newline at the
-// end. The same content has the same bytes.
+// Marshal returns the canonical form of a lock: indented JSON with a newline at
+// the end. Equal locks have equal bytes.
 func (l *Lock) Marshal() ([]byte, error) {
 	if err := l.Check(); err != nil {
 		return nil, err
@@ -76,13 +77,13 @@ func (l *Lock) Marshal() ([]byte, error) {
 		return nil, err
 	}
 	if b.Len() > limits.Lock {
-		return nil, fmt.Errorf("a lock of %d bytes, at most %d are taken", b.Len(), limits.Lock)
+		return nil, fmt.Errorf("size: got %d bytes, want at most %d", b.Len(), limits.Lock)
 	}
 	return b.Bytes(), nil
 }
 
-// ParseLock reads a lock, in its canonical form only: a lock is named by the
-// sha256 of its bytes, and one content must not have two names.
+// ParseLock reads a lock. It refuses every form but the canonical one, because a
+// lock is named by the sha256 of its bytes and equal locks must have equal names.
 func ParseLock(data []byte) (*Lock, error) {
 	var l Lock
 	if err := strict.UnmarshalKnown(data, limits.Lock, &l); err != nil {
@@ -93,21 +94,21 @@ func ParseLock(data []byte) (*Lock, error) {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
 	if !bytes.Equal(canonical, data) {
-		return nil, fmt.Errorf("lock: not in canonical form (line %d): it must be the bytes that a release wrote", firstDifference(canonical, data))
+		return nil, fmt.Errorf("lock: not in canonical form (line %d): use the file exactly as a release wrote it", firstDifference(canonical, data))
 	}
 	return &l, nil
 }
 
-// Check says what is wrong with a lock, or nil.
+// Check returns an error if the lock is not valid by spec/lock/v1.
 func (l *Lock) Check() error {
 	if l.Version != LockVersion {
 		return fmt.Errorf("version: got %d, want %d", l.Version, LockVersion)
 	}
 	if l.Fetches == nil {
-		return fmt.Errorf("there is no list of fetches")
+		return fmt.Errorf("fetches: the list is missing")
 	}
 	if len(l.Fetches) > limits.LockFetches {
-		return fmt.Errorf("%d fetches, at most %d are taken", len(l.Fetches), limits.LockFetches)
+		return fmt.Errorf("fetches: got %d, want at most %d", len(l.Fetches), limits.LockFetches)
 	}
 	for i := range l.Fetches {
 		e := &l.Fetches[i]
@@ -122,7 +123,7 @@ func (l *Lock) Check() error {
 		case compareRequests(*before, *e) > 0:
 			return fmt.Errorf("fetch %d, %s %s, is out of order", i+1, e.Method, e.URL)
 		case lastOfRequest(l.Fetches, i) && sameAnswer(before, e):
-			return fmt.Errorf("fetch %d, %s %s, repeats the one before", i+1, e.Method, e.URL)
+			return fmt.Errorf("fetch %d, %s %s, repeats the previous fetch", i+1, e.Method, e.URL)
 		}
 	}
 	return nil
@@ -138,11 +139,11 @@ func checkFetch(e *Exchange) error {
 	u, err := url.Parse(e.URL)
 	switch {
 	case !method.MatchString(e.Method):
-		return fmt.Errorf("method: got %.40q, want one like GET", e.Method)
+		return fmt.Errorf("method: got %.40q, want 1 to 32 capital letters, such as GET", e.Method)
 	case err != nil:
 		return fmt.Errorf("url: %w", err)
 	case len(e.URL) > limits.FetchURL || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Contains(e.URL, "#") || !printable.IsASCII(e.URL):
-		return fmt.Errorf("url: want http or https, without credentials and fragment, at most %d bytes", limits.FetchURL)
+		return fmt.Errorf("url: want http or https without credentials or fragment, at most %d bytes", limits.FetchURL)
 	case len(e.Accept) > limits.FetchHeader || !printable.IsASCII(e.Accept):
 		return fmt.Errorf("accept: got %.100q, want a header of at most %d bytes", e.Accept, limits.FetchHeader)
 	case len(e.Range) > limits.FetchHeader || !printable.IsASCII(e.Range):
@@ -150,15 +151,15 @@ func checkFetch(e *Exchange) error {
 	case e.Request != "" && !sum.MatchString(e.Request):
 		return fmt.Errorf("request: got %.100q, want 64 hex digits", e.Request)
 	case !lasting(e.Status):
-		return fmt.Errorf("status: got %d, want one that a build may rely on", e.Status)
+		return fmt.Errorf("status: got %d, want a lasting answer (2xx to 4xx, but not 304, 408, 425 or 429)", e.Status)
 	case e.Denied != "":
-		return fmt.Errorf("it was denied: %.100q", e.Denied)
+		return fmt.Errorf("denied: got %.100q, want none", e.Denied)
 	case !sum.MatchString(e.SHA256):
 		return fmt.Errorf("sha256: got %.100q, want 64 hex digits", e.SHA256)
 	case e.Size < 0 || (e.Size == 0) != (e.SHA256 == empty):
 		return fmt.Errorf("size: got %d for sha256 %s", e.Size, e.SHA256)
 	case e.Header != nil && len(e.Header) == 0 || len(e.Header) > 32:
-		return fmt.Errorf("header: got %d, want 1 to 32 or none", len(e.Header))
+		return fmt.Errorf("header: got %d fields, want 1 to 32, or no header member", len(e.Header))
 	}
 	for k, v := range e.Header {
 		if http.CanonicalHeaderKey(k) != k || len(k) > 64 || !printable.IsASCII(k) || strings.Contains(k, " ") {
@@ -171,7 +172,7 @@ func checkFetch(e *Exchange) error {
 	return nil
 }
 
-// compareRequests orders exchanges by what was asked.
+// compareRequests orders exchanges by their requests and ignores their answers.
 func compareRequests(a, b Exchange) int {
 	if c := cmp.Or(strings.Compare(a.URL, b.URL), strings.Compare(a.Method, b.Method), strings.Compare(a.Accept, b.Accept),
 		strings.Compare(a.Range, b.Range), strings.Compare(a.Request, b.Request)); c != 0 || a.Authorized == b.Authorized {
@@ -183,17 +184,17 @@ func compareRequests(a, b Exchange) int {
 	return 1
 }
 
-// lastOfRequest says whether all[i] is the last answer to its request.
+// lastOfRequest reports whether all[i] is the last answer to its request.
 func lastOfRequest(all []Exchange, i int) bool {
 	return i == len(all)-1 || compareRequests(all[i], all[i+1]) != 0
 }
 
-// sameAnswer says whether two exchanges are one request with one answer.
+// sameAnswer reports whether two exchanges have the same request and the same answer.
 func sameAnswer(a, b *Exchange) bool {
 	return compareRequests(*a, *b) == 0 && a.Status == b.Status && a.Size == b.Size && a.SHA256 == b.SHA256 && maps.Equal(a.Header, b.Header)
 }
 
-// firstDifference is the line, counted from 1, where a and b part.
+// firstDifference returns the number of the first line, counted from 1, where a and b differ.
 func firstDifference(a, b []byte) int {
 	line := 1
 	for i := 0; i < min(len(a), len(b)) && a[i] == b[i]; i++ {

@@ -4,23 +4,25 @@ import (
 	"github.com/colophon-build/colophon/attest"
 )
 
-// Session is what the attest zone allows one room before it is opened. The
-// builder is handed its id alone (Request.Session); what passed the room's
-// gateway goes to whoever began the session, never by way of the builder.
+// Session states which downloads the gateway of one room allows. The attest zone
+// begins it before the room is opened. The builder receives only the session's id
+// (Request.Session). The gateway's record goes directly to the attest zone, which
+// began the session; it never passes through the builder.
 type Session struct {
-	// Record keeps every byte that is fetched in the gateway's store, so that a
-	// later session can replay them.
+	// Record keeps every downloaded byte in the gateway's store, so that a later
+	// session can replay the download.
 	Record bool `json:"record,omitempty"`
-	// Lock, where set, is all that the gateway answers: from its store, and
-	// unless Sealed from the network where the store lacks it. Bytes that
-	// differ from the lock are never handed in.
+	// Lock, if set, lists the only downloads that the gateway serves. The gateway
+	// takes them from its store and, unless Sealed, downloads what the store lacks.
+	// The room never receives bytes that differ from the lock.
 	Lock *Lock `json:"lock,omitempty"`
-	// Sealed takes the network away: what the store lacks is an error.
+	// Sealed cuts the gateway off from the network: a download that the store lacks
+	// is an error.
 	Sealed bool `json:"sealed,omitempty"`
 }
 
-// Record is the trusted side's knowledge of one session: which room was opened
-// and what went through its gateway.
+// Record is the trusted side's own record of one session: the room that was
+// opened and the traffic through its gateway.
 type Record struct {
 	Tools     []attest.ResourceDescriptor `json:"tools"`     // buildkitd, runtime: name, version annotation, sha256
 	Config    map[string]string           `json:"config"`    // room, daemon and gateway settings that shaped the build
@@ -28,18 +30,18 @@ type Record struct {
 }
 
 // Exchange is one HTTP request of a room and its answer, as the gateway saw
-// them: after TLS ended, before anything inside the room could touch them. The
-// room was given nothing of the answer but what stands here.
+// them: decrypted, and out of reach of the room's processes. Of the answer's
+// headers the room received only those listed here.
 type Exchange struct {
 	Method     string            `json:"method"`
 	URL        string            `json:"url"`              // absolute, without credentials and fragment
 	Accept     string            `json:"accept,omitempty"` // request headers that choose among answers
 	Range      string            `json:"range,omitempty"`
-	Request    string            `json:"request,omitempty"`    // hex sha256 of the request's body, where it had one
-	Authorized bool              `json:"authorized,omitempty"` // the request carried an Authorization; never which
-	Status     int               `json:"status"`               // 0 where nothing was answered
+	Request    string            `json:"request,omitempty"`    // hex sha256 of the request's body; empty if it had none
+	Authorized bool              `json:"authorized,omitempty"` // the request had an Authorization header; its value is never recorded
+	Status     int               `json:"status"`               // 0 if there was no answer
 	Header     map[string]string `json:"header,omitempty"`     // headers of the answer that clients act on, by canonical name
 	Size       int64             `json:"size"`                 // bytes of the answer's body
-	SHA256     string            `json:"sha256,omitempty"`     // hex, of the body; only where all of it passed
-	Denied     string            `json:"denied,omitempty"`     // why it was refused
+	SHA256     string            `json:"sha256,omitempty"`     // hex, of the answer's body; empty if the body broke off
+	Denied     string            `json:"denied,omitempty"`     // why the gateway denied the request; empty if it did not
 }

@@ -18,12 +18,15 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/buildkit"
 )
 
-// Client asks the socket of Handler. It implements Rooms.
+// Client implements Rooms with requests to the endpoint At, where Handler serves.
 type Client struct {
 	At peer.Endpoint
 }
 
-func (c Client) do(ctx context.Context, method, path string, in any) (*http.Response, func(), error) {
+// send sends a request with in as its JSON body; nil means no body. It returns the
+// answer only if its status is 200; the caller then calls the returned function
+// when it has read the answer.
+func (c Client) send(ctx context.Context, method, path string, in any) (*http.Response, func(), error) {
 	var body io.Reader
 	if in != nil {
 		raw, err := json.Marshal(in)
@@ -49,24 +52,25 @@ func (c Client) do(ctx context.Context, method, path string, in any) (*http.Resp
 	return resp, done, nil
 }
 
-// call is a request whose whole answer is v; nil takes none.
-func (c Client) call(ctx context.Context, method, path string, in, v any, most int) error {
-	resp, done, err := c.do(ctx, method, path, in)
+// call sends a request and decodes its answer, of at most size bytes, into v. If v
+// is nil, call ignores the answer's body.
+func (c Client) call(ctx context.Context, method, path string, in, v any, size int) error {
+	resp, done, err := c.send(ctx, method, path, in)
 	if err != nil {
 		return err
 	}
 	defer done()
-	raw, err := strict.Read(resp.Body, most)
+	raw, err := strict.Read(resp.Body, size)
 	if err != nil || v == nil {
 		return err
 	}
-	if err := strict.UnmarshalKnown(raw, most, v); err != nil {
+	if err := strict.UnmarshalKnown(raw, size, v); err != nil {
 		return fmt.Errorf("rooms: %w", err)
 	}
 	return nil
 }
 
-// Available returns why no rooms can be had, or nil.
+// Available returns nil if rooms can be opened, else the reason why not.
 func (c Client) Available(ctx context.Context) error {
 	return c.call(ctx, http.MethodGet, pathAvailable, nil, nil, limits.Request)
 }
@@ -91,7 +95,7 @@ func (c Client) Open(ctx context.Context, id string, l builder.Limits) (buildkit
 	path := "/sessions/" + id + "/room"
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
-	resp, done, err := c.do(life, http.MethodPost, path, l)
+	resp, done, err := c.send(life, http.MethodPost, path, l)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -100,13 +104,14 @@ func (c Client) Open(ctx context.Context, id string, l builder.Limits) (buildkit
 	if err != nil || line != opened {
 		cancel()
 		done()
-		return nil, fmt.Errorf("rooms: the answer was cut: %q, %v", line, err)
+		return nil, fmt.Errorf("rooms: opening a room: got answer %q, want %q (%v)", line, opened, err)
 	}
-	stop() // from here on only Close ends it
+	stop() // from here on only Close ends the room
 	m := &room{client: c, id: id, done: make(chan struct{}), hangUp: func() { cancel(); done() }}
 	go func() {
 		defer close(m.done)
-		// An error says that whoever holds the room is gone, and the room with it.
+		// An error means that the process that holds the room has ended. The room
+		// ended with it, so the error needs no handling.
 		c.call(life, http.MethodGet, path+"?wait", nil, nil, limits.Request)
 	}()
 	return m, nil
@@ -145,29 +150,31 @@ func (m *room) Dial(ctx context.Context) (net.Conn, error) {
 	if !stop() {
 		return fail(ctx.Err())
 	}
-	return &joined{conn, in}, nil
+	return &bufferedConn{conn, in}, nil
 }
 
-// joined is a connection of which some may have been read ahead.
-type joined struct {
+// bufferedConn is a connection whose first bytes may already be in the buffer in.
+type bufferedConn struct {
 	net.Conn
 	in *bufio.Reader
 }
 
-// CloseWrite says that nothing more comes; gRPC does without where it cannot be said.
-func (c *joined) CloseWrite() error {
+// CloseWrite ends the sending direction. If the connection cannot do that, it does
+// nothing; gRPC does not depend on it.
+func (c *bufferedConn) CloseWrite() error {
 	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return h.CloseWrite()
 	}
 	return nil
 }
 
-func (c *joined) Read(p []byte) (int, error) { return c.in.Read(p) }
+func (c *bufferedConn) Read(p []byte) (int, error) { return c.in.Read(p) }
 
 // Done implements buildkit.Room.
 func (m *room) Done() <-chan struct{} { return m.done }
 
-// State implements buildkit.Room. A room that nobody knows of any more has ended.
+// State implements buildkit.Room. If the server cannot tell the room's state, for
+// example because the room is gone, State says that it has ended.
 func (m *room) State(ctx context.Context) buildkit.State {
 	var s buildkit.State
 	if err := m.client.call(context.WithoutCancel(ctx), http.MethodGet, m.path("/room"), nil, &s, limits.Request); err != nil {

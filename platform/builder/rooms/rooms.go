@@ -1,17 +1,20 @@
 // Package rooms serves the trusted half of the BuildKit builder to the other
-// roles over a Unix socket: the attestor begins and ends sessions, the builder
-// opens the room of a session, talks to the daemon in it and closes it. Neither
-// can do the other's part: a builder that was taken over can neither choose what
-// its gateway lets through nor say what did.
+// roles over a socket. The attestor begins and ends sessions. The builder opens
+// the room of a session, connects to the daemon in it and closes it. Neither role
+// may call the other's part of the interface: a compromised builder can neither
+// choose what its gateway allows nor forge the gateway's record.
 //
-//	POST   /sessions            attestor: builder.Session; answers {"id"}
-//	DELETE /sessions/{id}       attestor: ends it; answers builder.Record
-//	POST   /sessions/{id}/room  builder: builder.Limits; answers a line when the
-//	                            room is open, and ends when the room has ended.
-//	                            Hanging up closes the room
-//	GET    /sessions/{id}/room  builder: buildkit.State; with ?wait when the room has ended
+//	POST   /sessions            attestor: begins a session with a builder.Session;
+//	                            answers {"id"}
+//	DELETE /sessions/{id}       attestor: ends the session; answers builder.Record
+//	POST   /sessions/{id}/room  builder: opens the room with builder.Limits; answers
+//	                            the line "open" when it is open. The room stays until
+//	                            the client closes the connection
+//	GET    /sessions/{id}/room  builder: answers buildkit.State; with ?wait only when
+//	                            the room has ended
 //	DELETE /sessions/{id}/room  builder: closes the room; answers when it is erased
 //	POST   /sessions/{id}/dial  builder: switches to a connection to buildkitd
+//	GET    /available           every role: answers 200 if rooms can be opened here
 package rooms
 
 import (
@@ -39,7 +42,7 @@ const (
 	upgrade    = "buildkit" // the protocol that /dial switches to
 )
 
-// Rooms is what is served; *buildkit.Rooms is one.
+// Rooms is the interface that Handler serves; *buildkit.Rooms implements it.
 type Rooms interface {
 	buildkit.Opener
 	Begin(ctx context.Context, s builder.Session) (id string, err error)
@@ -54,7 +57,7 @@ type server struct {
 	open map[string]buildkit.Room // by session
 }
 
-// Handler serves r, to the roles "attestor" and "builder" of peer.Serve.
+// Handler serves r to the roles "attestor" and "builder" of peer.Serve.
 func Handler(r Rooms, log *slog.Logger) http.Handler {
 	s := &server{rooms: r, log: log, open: map[string]buildkit.Room{}}
 	mux := http.NewServeMux()
@@ -71,10 +74,11 @@ func Handler(r Rooms, log *slog.Logger) http.Handler {
 	return mux
 }
 
-// pathAvailable tells whether rooms can be opened here.
+// pathAvailable answers whether rooms can be opened on this host.
 const pathAvailable = "/available"
 
-// Unavailable answers every request with the reason why there are no rooms.
+// Unavailable answers every request with status 503 and the reason why this host
+// has no rooms.
 func Unavailable(reason error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, reason.Error(), http.StatusServiceUnavailable)
@@ -83,7 +87,7 @@ func Unavailable(reason error) http.Handler {
 
 func (s *server) begin(w http.ResponseWriter, r *http.Request) {
 	var session builder.Session
-	if !read(w, r, maxSession, &session) {
+	if !readJSON(w, r, maxSession, &session) {
 		return
 	}
 	id, err := s.rooms.Begin(r.Context(), session)
@@ -91,7 +95,7 @@ func (s *server) begin(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return
 	}
-	answer(w, map[string]string{"id": id})
+	writeJSON(w, map[string]string{"id": id})
 }
 
 func (s *server) end(w http.ResponseWriter, r *http.Request) {
@@ -100,18 +104,18 @@ func (s *server) end(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return
 	}
-	answer(w, record)
+	writeJSON(w, record)
 }
 
 func (s *server) openRoom(w http.ResponseWriter, r *http.Request) {
 	var l builder.Limits
-	if !read(w, r, limits.Request, &l) {
+	if !readJSON(w, r, limits.Request, &l) {
 		return
 	}
 	id := r.PathValue("id")
 	room, err := s.rooms.Open(r.Context(), id, l)
 	if err != nil {
-		s.log.Warn("no room", "error", err)
+		s.log.Warn("cannot open a room", "error", err)
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return
 	}
@@ -123,16 +127,18 @@ func (s *server) openRoom(w http.ResponseWriter, r *http.Request) {
 		delete(s.open, id)
 		s.mu.Unlock()
 		if err := room.Close(); err != nil {
-			s.log.Error("a room could not be erased; the next start tries again", "error", err)
+			s.log.Error("cannot erase a room; the next start tries again", "error", err)
 		}
 	}()
 	io.WriteString(w, opened)
 	http.NewResponseController(w).Flush()
-	// After its end the room stays until the builder has asked how it ended.
+	// A room that has ended stays until the builder disconnects, so that the builder
+	// can ask for its state.
 	<-r.Context().Done()
 }
 
-// room is the open room of a request's session, or nil where that was answered.
+// room returns the open room of a request's session. If there is none, it answers
+// the request with an error and returns nil.
 func (s *server) room(w http.ResponseWriter, r *http.Request) buildkit.Room {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +158,7 @@ func (s *server) state(w http.ResponseWriter, r *http.Request) {
 			case <-r.Context().Done():
 			}
 		}
-		answer(w, room.State(r.Context()))
+		writeJSON(w, room.State(r.Context()))
 	}
 }
 
@@ -166,8 +172,8 @@ func (s *server) close(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// dial joins the request's connection to one to buildkitd. It copies bytes and
-// reads none of them.
+// dial joins the request's connection to a new connection to buildkitd. It copies
+// bytes and does not interpret them.
 func (s *server) dial(w http.ResponseWriter, r *http.Request) {
 	room := s.room(w, r)
 	if room == nil {
@@ -187,10 +193,12 @@ func (s *server) dial(w http.ResponseWriter, r *http.Request) {
 	peer.Join(up, down, in)
 }
 
-func read(w http.ResponseWriter, r *http.Request, most int, v any) bool {
-	raw, err := strict.Read(r.Body, most)
+// readJSON decodes a request's body, of at most size bytes, into v. If it cannot,
+// it answers the request with an error and returns false.
+func readJSON(w http.ResponseWriter, r *http.Request, size int, v any) bool {
+	raw, err := strict.Read(r.Body, size)
 	if err == nil {
-		err = strict.UnmarshalKnown(raw, most, v)
+		err = strict.UnmarshalKnown(raw, size, v)
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -198,12 +206,12 @@ func read(w http.ResponseWriter, r *http.Request, most int, v any) bool {
 	return err == nil
 }
 
-func answer(w http.ResponseWriter, v any) {
+func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(v)
 }
 
-// errStatus makes an error of an answer.
+// errStatus returns the error text of an answer whose status is not the expected one.
 func errStatus(resp *http.Response) error {
 	text, err := strict.Read(resp.Body, limits.Request)
 	if err != nil {

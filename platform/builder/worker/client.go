@@ -15,10 +15,10 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// Client builds on the worker behind Socket. Tree and Layout of a request are
-// directories on this side. It implements builder.Builder, but for one thing:
-// where ctx is cancelled the worker erases the room on its own, and Build does
-// not wait for that.
+// Client runs builds on the worker at the endpoint At. Tree and Layout of a
+// request are directories of the client's host. Client implements builder.Builder
+// with one exception: if ctx is cancelled, Build returns at once, and the worker
+// erases the room later.
 type Client struct {
 	At peer.Endpoint
 }
@@ -40,7 +40,7 @@ func (c Client) Build(ctx context.Context, req builder.Request) (*builder.Result
 	}()
 	res, err := c.exchange(ctx, body, req)
 	body.Close()
-	// The worker may have answered before it had the whole tree, or without it.
+	// The worker may have answered before it read the whole tree.
 	sent := <-packed
 	switch {
 	case errors.Is(sent, source.ErrNotTheTree):
@@ -50,12 +50,12 @@ func (c Client) Build(ctx context.Context, req builder.Request) (*builder.Result
 	case err != nil:
 		return nil, err
 	case sent != nil:
-		return nil, fmt.Errorf("worker: a result of half the tree: %w", sent)
+		return nil, fmt.Errorf("worker: it answered, but the source tree was not sent completely: %w", sent)
 	}
 	return res, nil
 }
 
-// exchange sends the body and reads the answer.
+// exchange sends body to the worker and reads its answer.
 func (c Client) exchange(ctx context.Context, body io.Reader, req builder.Request) (*builder.Result, error) {
 	resp, err := c.ask(ctx, http.MethodPost, "build", body)
 	if err != nil {
@@ -85,7 +85,8 @@ func (c Client) ask(ctx context.Context, method, path string, body io.Reader) (*
 	return resp, nil
 }
 
-// Missing answers the builders that cannot work on this platform, and why.
+// Missing returns the builders that cannot work on this platform: the reason, by
+// the builder's name.
 func (c Client) Missing(ctx context.Context) (map[string]string, error) {
 	resp, err := c.ask(ctx, http.MethodGet, "missing", nil)
 	if err != nil {
@@ -110,7 +111,8 @@ func send(w io.Writer, first []byte, req builder.Request) error {
 	return packTree(w, req.Tree, req.Source)
 }
 
-// receive reads the answer. Everything in it is the build zone's word.
+// receive reads the worker's answer. The build zone wrote all of it, so nothing
+// in it is trusted.
 func receive(r io.Reader, req builder.Request) (*builder.Result, error) {
 	pr, pw := io.Pipe()
 	defer pw.Close()
@@ -120,7 +122,7 @@ func receive(r io.Reader, req builder.Request) (*builder.Result, error) {
 		kind, payload, err := readFrame(r)
 		if err != nil {
 			pw.CloseWithError(err)
-			return nil, fmt.Errorf("worker: its answer ended early: %w", err)
+			return nil, fmt.Errorf("worker: the answer ended early: %w", err)
 		}
 		switch kind {
 		case 'E':
@@ -157,7 +159,7 @@ func receive(r io.Reader, req builder.Request) (*builder.Result, error) {
 			return nil, fmt.Errorf("worker: %s", f.Message)
 		case 'R':
 			if !began {
-				return nil, errors.New("worker: a result without a layout")
+				return nil, errors.New("worker: got a result without a layout")
 			}
 			pw.Close()
 			if err := <-unpacked; err != nil {
@@ -168,14 +170,14 @@ func receive(r io.Reader, req builder.Request) (*builder.Result, error) {
 				return nil, fmt.Errorf("worker: result: %w", err)
 			}
 			if len(res.Dependencies) > maxDependencies || len(res.Config) > limits.Layers {
-				return nil, fmt.Errorf("worker: a result with %d dependencies and %d settings", len(res.Dependencies), len(res.Config))
+				return nil, fmt.Errorf("worker: result: got %d dependencies and %d settings, want at most %d and %d", len(res.Dependencies), len(res.Config), maxDependencies, limits.Layers)
 			}
 			return &res, nil
 		default:
-			return nil, fmt.Errorf("worker: frame %q", kind)
+			return nil, fmt.Errorf("worker: got frame %q, want 'E', 'T', 'F' or 'R'", kind)
 		}
 	}
 }
 
-// maxDependencies bounds the list of one result.
+// maxDependencies is the maximum length of a result's list of dependencies.
 const maxDependencies = 100000

@@ -15,10 +15,10 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// packTree writes directories, regular files and symbolic links below dir as a
-// tar, in the order of their names. Of modes only "executable" goes along. What
-// was written is hashed on its way, and fails, before the end, where it is
-// not want.
+// packTree writes the directories, regular files and symbolic links below dir as
+// a tar, ordered by name. Of a file's mode it keeps only whether the file is
+// executable. It hashes the files as it writes them; if their git tree is not
+// want, it returns an error and leaves the tar without its end.
 func packTree(w io.Writer, dir string, want source.Tree) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -46,7 +46,7 @@ func packTree(w io.Writer, dir string, want source.Tree) error {
 			}
 			return errors.Join(hash.Symlink(name, h.Linkname), out.WriteHeader(h))
 		case !info.Mode().IsRegular():
-			return fmt.Errorf("%s is neither a file, a directory nor a link", name)
+			return fmt.Errorf("%s: got a special file, want a regular file, directory or symbolic link", name)
 		}
 		if info.Mode()&0o100 != 0 {
 			h.Mode = 0o755
@@ -71,9 +71,9 @@ func packTree(w io.Writer, dir string, want source.Tree) error {
 	return out.Close()
 }
 
-// unpackTree is the other side of packTree. Links are made last, so that none
-// can be on the way to a file; other kinds, names that are not clean and
-// relative, and names that are there twice are errors.
+// unpackTree writes the tar of packTree to dir. It creates symbolic links last,
+// so that no file is written through a link. It refuses other kinds of entries,
+// names that are not clean and relative, and duplicate names.
 func unpackTree(r io.Reader, dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -92,10 +92,10 @@ func unpackTree(r io.Reader, dir string) error {
 		}
 		name := strings.TrimSuffix(h.Name, "/")
 		if !filepath.IsLocal(name) || path.Clean(name) != name || name == "." || strings.Count(name, "/") > limits.TreeDepth {
-			return fmt.Errorf("name %q is not taken", h.Name)
+			return fmt.Errorf("name: got %q, want a clean relative path of at most %d levels", h.Name, limits.TreeDepth)
 		}
 		if total += h.Size; n >= limits.TreeFiles || total > limits.TreeBytes || len(name) > limits.TreePath {
-			return fmt.Errorf("more than %d files or %d bytes", limits.TreeFiles, int64(limits.TreeBytes))
+			return fmt.Errorf("the tree exceeds %d files, %d bytes, or %d bytes in a path", limits.TreeFiles, int64(limits.TreeBytes), limits.TreePath)
 		}
 		switch h.Typeflag {
 		case tar.TypeDir:
@@ -105,7 +105,7 @@ func unpackTree(r io.Reader, dir string) error {
 		case tar.TypeSymlink:
 			links = append(links, h)
 		default:
-			err = fmt.Errorf("type %q is not taken", h.Typeflag)
+			err = fmt.Errorf("type: got %q, want a regular file, directory or symbolic link", h.Typeflag)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -116,7 +116,7 @@ func unpackTree(r io.Reader, dir string) error {
 			return err
 		}
 	}
-	// To the end, so that the request is read whole.
+	// Read to the end, so that the request's whole body is consumed.
 	_, err = io.Copy(io.Discard, r)
 	return err
 }

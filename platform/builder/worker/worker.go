@@ -1,18 +1,18 @@
-// Package worker is the build zone's role: it runs builds of strangers' code for
-// the attest zone, over a Unix socket that only the attestor may build through.
-// Bytes cross that boundary: a source tree in, an OCI layout out. What the
-// worker says beside them (digest, dependencies) is a claim.
+// Package worker implements the build zone's role and its protocol. The worker
+// runs untrusted builds for the attest zone over a socket; only the attestor may
+// start builds. It receives a source tree and returns an OCI layout. Everything
+// else that it returns (digest, dependencies) is a claim.
 //
-// One request is POST /build. Its body is the job, as a frame of type 'J', and
-// then a tar of the source tree. The answer is a stream of frames: any number
-// of 'E' (an event), and then either 'T's (pieces of a tar of the layout) and
-// one 'R' (the result), or one 'F' (the failure). A frame is its type (1 byte),
-// its length (4 bytes, big endian) and its payload; all payloads but 'T' are
-// JSON. A stream that ends without 'R' or 'F' is a failure. Closing the
-// connection ends the build.
+// POST /build runs one build. The request's body is the job, as a frame of type
+// 'J', followed by a tar of the source tree. The answer is a stream of frames: any
+// number of 'E' (an event), then either several 'T' (pieces of a tar of the
+// layout) and one 'R' (the result), or one 'F' (the failure). A frame is its type
+// (1 byte), its payload's length (4 bytes, big endian) and its payload; all
+// payloads except 'T' are JSON. A stream that ends without 'R' or 'F' is a
+// failure. If the client closes the connection, the build ends.
 //
-// GET /missing answers the builders that cannot work here, and why: a JSON
-// object of names and reasons. GET /metrics is for the platform's.
+// GET /missing returns the builders that cannot work on this host: a JSON object
+// from name to reason. GET /metrics returns the worker's metrics (Prometheus).
 package worker
 
 import (
@@ -47,30 +47,31 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// Config of a worker. Listener, Users, Dir and Builders are required.
+// Config describes a worker. Listener, Users, Dir and Builders are required.
 type Config struct {
-	Listener   net.Listener               // role "attestor" may build; all that Users has may ask how it is
-	Users      peer.Users                 // of the platform
-	Dir        string                     // trees and layouts of builds in flight; emptied at start. One worker's alone
-	Builders   map[string]builder.Builder // by the name that recipes use
-	Apart      map[string]Apart           // builders whose builds are a process each
-	Missing    map[string]string          // builders that cannot work here, and why
-	Concurrent int                        // builds at one time; default 2
-	Queue      int                        // builds that may wait for their turn; default 64. More are refused
-	Log        *slog.Logger               // default discards
+	Listener   net.Listener               // the role "attestor" may build; every role in Users may read /missing and /metrics
+	Users      peer.Users                 // the platform's roles and their users
+	Dir        string                     // trees and layouts of running builds; emptied at start. One worker uses it at a time
+	Builders   map[string]builder.Builder // by their name in recipes
+	Apart      map[string]Apart           // builders that run each build in a process of its own, by name
+	Missing    map[string]string          // builders that cannot work on this host: the reason, by name
+	Concurrent int                        // maximum number of running builds; default 2
+	Queue      int                        // maximum number of waiting builds; default 64. Further builds are refused
+	Log        *slog.Logger               // default: no log
 }
 
-// Apart prepares a process that calls Child for one build, with the directory dir
-// and its standard input and output. The worker starts it and ends it.
+// Apart returns a command whose process calls Child for one build, with dir and
+// its standard input and output. The worker starts the process and ends it.
 type Apart func(ctx context.Context, dir string) *exec.Cmd
 
 const (
-	maxFrame  = 1 << 20 // payload of one frame, apart from 'R'
-	maxResult = 64 << 20
+	maxFrame  = 1 << 20  // bytes of one frame's payload, except 'R'
+	maxResult = 64 << 20 // bytes of the payload of 'R'
 	jobPrefix = "job-"
 )
 
-// job is what a builder.Request is without the directories of either side.
+// job is the part of a builder.Request that is sent to the worker: all but the
+// directories and the log.
 type job struct {
 	Recipe  attest.Recipe  `json:"recipe"`
 	Epoch   time.Time      `json:"epoch"`
@@ -78,8 +79,8 @@ type job struct {
 	Session string         `json:"session,omitempty"`
 }
 
-// failure is an error; Recipe tells a *builder.Error from a broken builder, and
-// Missing, the builder's name, a *builder.UnavailableError.
+// failure is the payload of 'F'. If Recipe is true, the client returns a
+// *builder.Error; if Missing names a builder, a *builder.UnavailableError.
 type failure struct {
 	Recipe  bool   `json:"recipe"`
 	Missing string `json:"missing,omitempty"`
@@ -93,8 +94,8 @@ type server struct {
 	waiting atomic.Int64
 }
 
-// Serve answers until ctx is done; builds in flight are ended then and erased
-// before it returns.
+// Serve answers requests until ctx is done. Before it returns, it ends all running
+// builds and erases their files.
 func Serve(ctx context.Context, cfg Config) error {
 	if cfg.Concurrent <= 0 {
 		cfg.Concurrent = 2
@@ -105,7 +106,7 @@ func Serve(ctx context.Context, cfg Config) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	lock, err := claim(cfg.Dir)
+	lock, err := lockDir(cfg.Dir)
 	if err != nil {
 		return err
 	}
@@ -128,7 +129,7 @@ func Serve(ctx context.Context, cfg Config) error {
 	return err
 }
 
-// metrics of the builds now.
+// metrics returns the handler of GET /metrics.
 func (s *server) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
 	for _, g := range []struct {
@@ -143,8 +144,9 @@ func (s *server) metrics() http.Handler {
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 }
 
-// claim makes dir ours and removes what a killed worker left in it.
-func claim(dir string) (*dirlock.Lock, error) {
+// lockDir creates and locks dir, and removes the files of builds that a killed
+// worker left in it.
+func lockDir(dir string) (*dirlock.Lock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -152,8 +154,8 @@ func claim(dir string) (*dirlock.Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	left, err := filepath.Glob(filepath.Join(dir, jobPrefix+"*"))
-	for _, d := range left {
+	stale, err := filepath.Glob(filepath.Join(dir, jobPrefix+"*"))
+	for _, d := range stale {
 		err = errors.Join(err, os.RemoveAll(d))
 	}
 	if err != nil {
@@ -164,8 +166,9 @@ func claim(dir string) (*dirlock.Lock, error) {
 }
 
 func (s *server) build(w http.ResponseWriter, r *http.Request) {
-	// The tree is read whole before anything is answered, so the connection is
-	// never used both ways at once; from then on the server notices its end.
+	// The worker reads the whole tree before it answers, so the connection never
+	// carries data both ways at once. After the tree, net/http cancels ctx when the
+	// client closes the connection.
 	ctx := r.Context()
 	if s.waiting.Add(1) > int64(s.cfg.Queue+s.cfg.Concurrent) {
 		s.waiting.Add(-1)
@@ -181,15 +184,16 @@ func (s *server) build(w http.ResponseWriter, r *http.Request) {
 	}
 	out := &frames{w: w, flush: http.NewResponseController(w).Flush}
 	start := time.Now()
-	name, err := s.one(ctx, r.Body, out)
+	name, err := s.runJob(ctx, r.Body, out)
 	s.cfg.Log.Info("build", "builder", name, "took", time.Since(start).Round(time.Millisecond).String(), "err", err)
 	if err != nil && ctx.Err() == nil {
 		out.fail(err)
 	}
 }
 
-// one is one build, from the request's bytes to the last frame.
-func (s *server) one(ctx context.Context, body io.Reader, out *frames) (name string, err error) {
+// runJob reads the job and the tree from body, runs the build and writes the
+// frames of its answer, except 'F'. name is the builder's.
+func (s *server) runJob(ctx context.Context, body io.Reader, out *frames) (name string, err error) {
 	j, raw, err := readJob(body)
 	if err != nil {
 		return "", err
@@ -200,7 +204,7 @@ func (s *server) one(ctx context.Context, body io.Reader, out *frames) (name str
 		return name, &builder.UnavailableError{Builder: name, Reason: reason}
 	}
 	if b == nil && apart == nil {
-		return "", fmt.Errorf("builder %q is not on this platform; it has %s", name, s.names())
+		return "", fmt.Errorf("this platform has no builder %q; it has %s", name, s.names())
 	}
 	dir, err := os.MkdirTemp(s.cfg.Dir, jobPrefix)
 	if err != nil {
@@ -208,20 +212,22 @@ func (s *server) one(ctx context.Context, body io.Reader, out *frames) (name str
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if apart != nil {
-		return name, hand(apart(ctx, dir), io.MultiReader(bytes.NewReader(raw), body), out)
+		return name, runProcess(apart(ctx, dir), io.MultiReader(bytes.NewReader(raw), body), out)
 	}
-	return name, do(ctx, b, dir, j, body, out)
+	return name, build(ctx, b, dir, j, body, out)
 }
 
-// hand has a process do the build, and hands on its frames unread.
-func hand(cmd *exec.Cmd, in io.Reader, out *frames) error {
+// runProcess runs one build in the process of cmd. It passes the request in to the
+// process, and the frames that the process writes to out, without interpreting them.
+func runProcess(cmd *exec.Cmd, in io.Reader, out *frames) error {
 	cmd.Stdin = in
 	cmd.WaitDelay = 10 * time.Second
 	answer, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
 	}
-	// A parent death signal comes when the thread that forked ends.
+	// The kernel sends the parent death signal when the thread that forked ends, so
+	// this goroutine keeps its thread until the process has ended.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
@@ -242,18 +248,18 @@ func hand(cmd *exec.Cmd, in io.Reader, out *frames) error {
 		err = nil
 	}
 	if ended := cmd.Wait(); last != 'R' && last != 'F' {
-		return errors.Join(errors.New("the process of this build ended without a word"), err, ended)
+		return errors.Join(errors.New("the build process ended without a result"), err, ended)
 	}
 	return err
 }
 
-// Child is a build in a process that Apart prepared: it reads the request from in
-// and answers on out.
+// Child runs one build in the process that an Apart prepared. It reads the request
+// from in and writes the answer's frames to out.
 func Child(ctx context.Context, b builder.Builder, dir string, in io.Reader, out io.Writer) error {
 	f := &frames{w: out, flush: func() error { return nil }}
 	j, _, err := readJob(in)
 	if err == nil {
-		err = do(ctx, b, dir, j, in, f)
+		err = build(ctx, b, dir, j, in, f)
 	}
 	if err != nil && ctx.Err() == nil {
 		return f.fail(err)
@@ -261,7 +267,7 @@ func Child(ctx context.Context, b builder.Builder, dir string, in io.Reader, out
 	return err
 }
 
-// readJob reads the first frame, and returns its bytes too.
+// readJob reads the job from the first frame of body. raw is the whole frame.
 func readJob(body io.Reader) (j job, raw []byte, err error) {
 	kind, payload, err := readFrame(body)
 	if err != nil {
@@ -276,8 +282,9 @@ func readJob(body io.Reader) (j job, raw []byte, err error) {
 	return j, append(frameHead(kind, len(payload)), payload...), nil
 }
 
-// do builds below dir.
-func do(ctx context.Context, b builder.Builder, dir string, j job, body io.Reader, out *frames) error {
+// build unpacks the tree from body below dir, builds it with b, and writes events,
+// layout and result to out.
+func build(ctx context.Context, b builder.Builder, dir string, j job, body io.Reader, out *frames) error {
 	tree, layout := filepath.Join(dir, "tree"), filepath.Join(dir, "layout")
 	for _, d := range []string{tree, layout} {
 		if err := os.Mkdir(d, 0o700); err != nil {
@@ -285,12 +292,12 @@ func do(ctx context.Context, b builder.Builder, dir string, j job, body io.Reade
 		}
 	}
 	if err := unpackTree(body, tree); err != nil {
-		return fmt.Errorf("the source tree: %w", err)
+		return fmt.Errorf("source tree: %w", err)
 	}
 	res, err := b.Build(ctx, builder.Request{
 		Recipe: j.Recipe, Tree: tree, Epoch: j.Epoch, Layout: layout, Limits: j.Limits, Session: j.Session,
 		Log: func(e builder.Event) {
-			e.Step, e.Line = bounded(e.Step, 64<<10), bounded(e.Line, 64<<10)
+			e.Step, e.Line = truncate(e.Step, 64<<10), truncate(e.Line, 64<<10)
 			out.json('E', e)
 		},
 	})
@@ -303,6 +310,7 @@ func do(ctx context.Context, b builder.Builder, dir string, j job, body io.Reade
 	return out.json('R', res)
 }
 
+// names lists the platform's builders for an error's text.
 func (s *server) names() string {
 	var names []string
 	for n := range s.cfg.Builders {
@@ -312,16 +320,18 @@ func (s *server) names() string {
 		names = append(names, n)
 	}
 	if len(names) == 0 {
-		return "none (its log says why)"
+		return "none (see the worker's log)"
 	}
 	return strings.Join(names, ", ")
 }
 
-func bounded(s string, most int) string {
-	return strings.ToValidUTF8(printable.Cut(s, most), "\uFFFD")
+// truncate cuts s to at most size bytes and makes it valid UTF-8.
+func truncate(s string, size int) string {
+	return strings.ToValidUTF8(printable.Cut(s, size), "\uFFFD")
 }
 
-// frames writes frames; builders may log from several goroutines.
+// frames writes frames. It is safe for concurrent use, because builders may log
+// from several goroutines.
 type frames struct {
 	mu    sync.Mutex
 	w     io.Writer
@@ -351,16 +361,16 @@ func (f *frames) json(kind byte, v any) error {
 	return f.write(kind, raw)
 }
 
-// fail is the last word of a build that failed.
+// fail writes err as the frame 'F'.
 func (f *frames) fail(err error) error {
 	w := failure{Message: err.Error()}
 	if be, ok := errors.AsType[*builder.Error](err); ok {
 		w = failure{Recipe: true, Step: be.Step, Message: be.Err.Error()}
 	}
-	if away, ok := errors.AsType[*builder.UnavailableError](err); ok {
-		w = failure{Missing: away.Builder, Message: away.Reason}
+	if unavailable, ok := errors.AsType[*builder.UnavailableError](err); ok {
+		w = failure{Missing: unavailable.Builder, Message: unavailable.Reason}
 	}
-	w.Message, w.Step = bounded(w.Message, 64<<10), bounded(w.Step, 4<<10)
+	w.Message, w.Step = truncate(w.Message, 64<<10), truncate(w.Step, 4<<10)
 	return f.json('F', w)
 }
 
@@ -368,7 +378,7 @@ func frameHead(kind byte, n int) []byte {
 	return binary.BigEndian.AppendUint32([]byte{kind}, uint32(n))
 }
 
-// chunks is a writer of 'T' frames.
+// chunks is an io.Writer that writes its data as 'T' frames.
 type chunks struct{ out *frames }
 
 func (c *chunks) Write(p []byte) (n int, err error) {
@@ -382,19 +392,20 @@ func (c *chunks) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// readFrame reads one frame; io.EOF only where the stream ends between frames.
+// readFrame reads one frame. It returns io.EOF only if the stream ends between
+// two frames.
 func readFrame(r io.Reader) (kind byte, payload []byte, err error) {
 	var head [5]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, nil, err
 	}
-	most := uint32(maxFrame)
+	size := uint32(maxFrame)
 	if head[0] == 'R' {
-		most = maxResult
+		size = maxResult
 	}
 	n := binary.BigEndian.Uint32(head[1:])
-	if n > most {
-		return 0, nil, fmt.Errorf("frame %q of %d bytes, at most %d are taken", head[0], n, most)
+	if n > size {
+		return 0, nil, fmt.Errorf("frame %q: got %d bytes, want at most %d", head[0], n, size)
 	}
 	payload = make([]byte, n)
 	if _, err := io.ReadFull(r, payload); err != nil {

@@ -77,7 +77,7 @@ func TestApart(t *testing.T) {
 	}}})
 	req := builder.Request{Recipe: attest.Recipe{Builder: "own"}, Tree: t.TempDir(), Source: none, Epoch: time.Unix(1, 0)}
 	for _, test := range []struct{ how, want string }{
-		{"build", ""}, {"recipe", "exit code 1"}, {"die", "ended without a word"}, {"silent", "ended without a word"}, {"cut", "ended without a word"},
+		{"build", ""}, {"recipe", "exit code 1"}, {"die", "ended without a result"}, {"silent", "ended without a result"}, {"cut", "ended without a result"},
 		{"flood", "at most 1048576"}, {"build", ""},
 	} {
 		how = test.how
