@@ -19,8 +19,8 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// kept are the headers of an answer that clients act on. The room is given no
-// others; a lock would have to hold them.
+// kept lists the headers of an answer that clients act on. The room receives only
+// these, because a lock must contain every header that the room receives.
 var kept = []string{
 	"Accept-Ranges", "Content-Disposition", "Content-Encoding", "Content-Range", "Content-Type", "Docker-Content-Digest",
 	"Docker-Distribution-Api-Version", "Etag", "Last-Modified", "Link", "Location", "Retry-After", "Www-Authenticate",
@@ -28,14 +28,14 @@ var kept = []string{
 	"X-Linked-Etag", "X-Linked-Size", "X-Repo-Commit",
 }
 
-// noBody are the answers whose bodies nobody acts on. They often differ each
-// time (a request's id), so they are not passed on.
+// noBody reports whether the gateway drops the body of an answer with this status.
+// Clients do not use these bodies, and they often differ each time (a request's id).
 func noBody(status int) bool {
 	return status >= 300 && status < 400 || status == http.StatusUnauthorized || status == http.StatusNoContent
 }
 
-// answer finds the answer to an exchange and puts what the room is given of it
-// into the record as it passes.
+// answer gets the answer to an exchange. It records the status and headers that the
+// room receives; the body is recorded as it is read.
 func (g *Gateway) answer(r *http.Request) (*http.Response, error) {
 	e := r.Context().Value(exchangeKey{}).(*exchange)
 	u := *e.url
@@ -64,7 +64,7 @@ func (g *Gateway) answer(r *http.Request) (*http.Response, error) {
 	if resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent {
 		n := strconv.FormatInt(resp.ContentLength, 10)
 		header.Set("Content-Length", n)
-		if e.Method == http.MethodHead { // elsewhere it is the size
+		if e.Method == http.MethodHead { // for other methods e.Size has it
 			e.Header["Content-Length"] = n
 		}
 	}
@@ -96,15 +96,15 @@ func sumOf(b []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// find asks the lock, the mirror or the world; keep says whether the body is to
-// go into the store.
+// find gets the answer from the lock, the mirror or the network. keep reports whether
+// the body must be kept in the store.
 func (g *Gateway) find(e *exchange, r *http.Request) (resp *http.Response, keep bool, err error) {
 	if g.lock != nil {
 		resp, err = g.replay(e, r)
 		return resp, false, err
 	}
 	if e.url.Host == MirrorHost {
-		return g.mirror.answer(r), false, nil // its bodies are on disk already
+		return g.mirror.answer(r), false, nil // the mirror has the bodies on disk
 	}
 	if resp, err = g.live(r); err != nil {
 		return nil, false, err
@@ -118,16 +118,17 @@ func (g *Gateway) find(e *exchange, r *http.Request) (resp *http.Response, keep 
 	return resp, g.set.Session.Record, err
 }
 
-// hideToken keeps the token of a realm's answer here.
+// hideToken stores the token of a realm's answer and returns an answer with a
+// placeholder instead.
 func (g *Gateway) hideToken(u *url.URL, resp *http.Response) (*http.Response, error) {
 	raw, err := strict.Read(resp.Body, maxToken)
 	resp.Body.Close()
 	if err != nil {
-		return nil, fmt.Errorf("a token of %s: %w", withoutQuery(u), err)
+		return nil, fmt.Errorf("token from %s: %w", withoutQuery(u), err)
 	}
 	value, life, ok := parseToken(raw)
 	if !ok {
-		return nil, fmt.Errorf("a token of %s: the answer has none", withoutQuery(u))
+		return nil, fmt.Errorf("token from %s: the answer has no token", withoutQuery(u))
 	}
 	if err := g.tokens.keep(u, value, life); err != nil {
 		return nil, err
@@ -135,7 +136,8 @@ func (g *Gateway) hideToken(u *url.URL, resp *http.Response) (*http.Response, er
 	return newToken(u), nil
 }
 
-// newToken is the answer that a room gets from a realm.
+// newToken returns the answer, with a placeholder, that a room receives from the
+// realm at u.
 func newToken(u *url.URL) *http.Response {
 	raw := tokenAnswer(u)
 	return &http.Response{
@@ -144,13 +146,13 @@ func newToken(u *url.URL) *http.Response {
 	}
 }
 
-// live asks the world.
+// live sends a request to the network.
 func (g *Gateway) live(r *http.Request) (*http.Response, error) {
 	if g.tokens.realm(r.URL) && r.Method == http.MethodPost {
-		// Clients then use GET, of which we know what is secret about it.
+		// Clients then use GET, whose answer hideToken understands.
 		return &http.Response{StatusCode: http.StatusMethodNotAllowed, Header: http.Header{}, Body: http.NoBody}, nil
 	}
-	out := r.Clone(g.ctx) // without what waits for early hints, which no record has
+	out := r.Clone(g.ctx) // drops the proxy's trace for 1xx answers, which the record does not contain
 	out.Host, out.RequestURI = "", ""
 	for _, h := range []string{"Cookie", "If-None-Match", "If-Modified-Since"} {
 		out.Header.Del(h)
@@ -165,12 +167,12 @@ func (g *Gateway) live(r *http.Request) (*http.Response, error) {
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 999 {
 		resp.Body.Close()
-		return nil, fmt.Errorf("status %d", resp.StatusCode)
+		return nil, fmt.Errorf("status: got %d, want 200 to 999", resp.StatusCode)
 	}
 	return resp, nil
 }
 
-// get is a request of the gateway's own.
+// get sends a request for the gateway itself, not for the room.
 func (g *Gateway) get(ctx context.Context, u *url.URL) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -180,20 +182,20 @@ func (g *Gateway) get(ctx context.Context, u *url.URL) (*http.Response, error) {
 	return g.live(r)
 }
 
-// body is an answer's on its way into the room: counted, hashed, held to the
-// budget and kept where the session records.
+// body reads an answer's body for the room. It counts and hashes the bytes, subtracts
+// them from the session's budget, and writes them to the store if the session records.
 type body struct {
 	io.ReadCloser
 	g    *Gateway
 	e    *exchange
-	left int64 // bytes to come; negative: not known
+	left int64 // bytes to come; negative if unknown
 	sum  hash.Hash
-	blob *blob // nil where it is not kept
+	blob *blob // nil if the body is not stored
 	done bool
 }
 
-// A body that its client leaves is read to the end up to these, so that the
-// record has the whole.
+// If a client stops reading a body, the gateway reads it to the end, so that the
+// record is complete. These limit how much it reads and for how long.
 const (
 	maxDrain  = 256 << 20 // bytes
 	drainTime = time.Minute
@@ -215,7 +217,7 @@ func (b *body) Read(p []byte) (int, error) {
 			return 0, fmt.Errorf("store: %w", err)
 		}
 	}
-	// The last byte goes out when the whole is kept, not before.
+	// Return the last byte only after the store has the whole body.
 	if err == io.EOF || err == nil && b.left == 0 {
 		if b.blob != nil {
 			blob := b.blob

@@ -13,21 +13,21 @@ import (
 	"time"
 )
 
-// authority is the CA of one gateway. Its keys never leave memory, and nothing
-// but the gateway's own room is told to believe it.
+// authority is the CA of one gateway. Its keys are only in memory, and only the
+// gateway's own room trusts it.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	pem  []byte
 
-	leafKey *ecdsa.PrivateKey // of all leaves: they end in the same process
+	leafKey *ecdsa.PrivateKey // shared by all leaves, which all end in this process
 	mu      sync.Mutex
 	leaves  map[string]*tls.Certificate // by host
 }
 
 const (
-	caLife    = 25 * time.Hour // a session lives for a day at most
-	maxLeaves = 1024           // certificates that are kept
+	caLife    = 25 * time.Hour // more than a session's maximum of one day
+	maxLeaves = 1024           // certificates in the cache
 )
 
 func newAuthority() (*authority, error) {
@@ -63,7 +63,7 @@ func newAuthority() (*authority, error) {
 	}, nil
 }
 
-// leaf is a certificate for a host: a name or an address, without port.
+// leaf returns a certificate for a host: a name or an address, without port.
 func (a *authority) leaf(host string) (*tls.Certificate, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -1,21 +1,22 @@
-// Package gateway is the only way out of a room: an HTTP proxy (RFC 9110
-// absolute-form requests and CONNECT) that reaches what its policy admits, and a
-// read-only registry (OCI distribution 1.1 pulls) that answers from a mirror on
-// disk.
+// Package gateway connects a room to the network and records its traffic. It is an
+// HTTP proxy (RFC 9110, absolute-form requests and CONNECT) that connects to the
+// hosts that its policy allows, and a read-only registry (OCI distribution 1.1,
+// pulls) that serves a mirror on disk. A room has no other way out.
 //
-// It sees every byte. TLS ends here, by certificates of a CA that the gateway
-// makes for itself and that its room alone believes; a CONNECT that carries
-// anything but TLS for the host it named is refused. What a room is given of an
-// answer is its status, a few headers that clients act on and the body, and all
-// of it is in the record (builder.Exchange).
+// The gateway sees every byte. It terminates TLS with certificates of its own CA,
+// which only its room trusts. It refuses a CONNECT whose content is not TLS for
+// the host that the CONNECT named. The room receives an answer's status, some
+// headers that clients act on, and the body; the record (builder.Exchange) has all
+// three.
 //
-// Some of HTTP is left out, so that one request means one answer: bodies are
-// asked for without content coding, requests carry no If-None-Match and
-// If-Modified-Since, redirects and 401 challenges have no body, and tokens of
-// registries stay here (see tokens). Cookies are not passed on.
+// The gateway removes some HTTP features, so that the same request gets the same
+// answer: it asks for bodies without content coding, it drops If-None-Match,
+// If-Modified-Since and Cookie, it drops the bodies of redirects and 401
+// challenges, and it gives the room placeholders for registries' tokens (see
+// tokens).
 //
-// A session (builder.Session) may have the bodies kept in a store on disk, or have
-// a lock be all that is answered.
+// A session (builder.Session) may keep the bodies in a store on disk, or restrict
+// the gateway to the answers that a lock lists.
 package gateway
 
 import (
@@ -47,58 +48,60 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// Settings say what one gateway lets through. Zero fields mean the default.
+// Settings configure one gateway. Zero fields mean the default.
 type Settings struct {
 	Session builder.Session `json:"session"`
 
-	Mirror string `json:"mirror,omitempty"` // OCI layout that answers pulls addressed to the gateway itself; default none
-	Store  string `json:"store,omitempty"`  // directory of bodies; sessions that record or have a lock need it
+	Mirror string `json:"mirror,omitempty"` // OCI layout that serves pulls addressed to the gateway itself; default none
+	Store  string `json:"store,omitempty"`  // directory of stored bodies; required by sessions that record or have a lock
 	Roots  string `json:"roots,omitempty"`  // PEM file of the trusted CAs; default the system's
 
 	Network
-	Platform []string `json:"platform,omitempty"` // origins of the platform, http://host:port; refused whatever Network allows
+	Platform []string `json:"platform,omitempty"` // origins of the platform, http://host:port; denied even if Network allows them
 
-	// What one session may use.
-	Conns    int   `json:"conns,omitempty"`    // connections out, and exchanges, at one time; default 256
-	Bytes    int64 `json:"bytes,omitempty"`    // of all exchanges together, both ways; default 64 GiB
-	Requests int   `json:"requests,omitempty"` // exchanges; default 100000. More are refused: the record stays whole
+	// Limits of one session.
+	Conns    int   `json:"conns,omitempty"`    // connections to the network, and exchanges, at a time; default 256
+	Bytes    int64 `json:"bytes,omitempty"`    // bytes of all exchanges, both directions together; default 64 GiB
+	Requests int   `json:"requests,omitempty"` // exchanges; default 100000. Further requests are refused, so the record is always complete
 }
 
-// Network says what rooms may reach, and how much of it is kept for replays. It
-// is part of the platform's configuration (build.network, docs/configuration.md).
+// Network configures which hosts rooms may reach, and how many bytes are stored for
+// replays. It is part of the platform's configuration (build.network,
+// docs/configuration.md).
 type Network struct {
-	StoreSize  int64          `json:"storeSize,omitempty"`  // bytes of bodies that the store keeps; default 20 GiB
-	Ports      []uint16       `json:"ports,omitempty"`      // default 80 and 443
-	Allow      []netip.Prefix `json:"allow,omitempty"`      // private ranges that rooms may reach after all; default none
-	Deny       []netip.Prefix `json:"deny,omitempty"`       // ranges that they may not; goes before Allow
-	AllowHosts []string       `json:"allowHosts,omitempty"` // the only hosts that they may reach: example.com, *.example.com; default all
-	DenyHosts  []string       `json:"denyHosts,omitempty"`  // hosts that they may not; goes before AllowHosts
+	StoreSize  int64          `json:"storeSize,omitempty"`  // maximum size of the store, in bytes; default 20 GiB
+	Ports      []uint16       `json:"ports,omitempty"`      // allowed ports; default 80 and 443
+	Allow      []netip.Prefix `json:"allow,omitempty"`      // private ranges that are allowed; default none
+	Deny       []netip.Prefix `json:"deny,omitempty"`       // ranges that are denied, even if Allow lists them
+	AllowHosts []string       `json:"allowHosts,omitempty"` // the only allowed hosts: example.com, *.example.com; default all
+	DenyHosts  []string       `json:"denyHosts,omitempty"`  // hosts that are denied, even if AllowHosts lists them
 }
 
-// MirrorHost is the host of recorded requests that were addressed to the gateway
-// itself: http://mirror.invalid/v2/library/golang/manifests/1.26?ns=docker.io.
-// Nothing outside can have the name (RFC 2606, section 2).
+// MirrorHost is the host in the record of requests that were addressed to the
+// gateway itself:
+// http://mirror.invalid/v2/library/golang/manifests/1.26?ns=docker.io. No real host
+// can have this name (RFC 2606, section 2).
 const MirrorHost = "mirror.invalid"
 
 const (
 	maxUpload = 1 << 30          // bytes of a request's body
-	spill     = 64 << 10         // bytes of it that are kept in memory
-	handshake = 30 * time.Second // until a tunnel speaks TLS
-	maxIn     = 512              // connections of a room at one time
+	spill     = 64 << 10         // bytes of a request's body that are kept in memory; a larger body goes to a file
+	handshake = 30 * time.Second // time limit of a tunnel's TLS handshake
+	maxIn     = 512              // connections from a room at a time
 )
 
-// Gateway is one session's. Safe for concurrent use.
+// Gateway is the gateway of one session. It is safe for concurrent use.
 type Gateway struct {
 	set    Settings
 	policy *policy
 	ca     *authority
 	mirror *Mirror
-	store  *store  // nil where the session needs none
-	lock   *locked // nil where the session has none
+	store  *store  // nil if the session needs none
+	lock   *locked // nil if the session has none
 	tokens *tokens
 
-	front  *http.Server // what the room speaks to
-	inside *http.Server // behind TLS
+	front  *http.Server // serves the room's connections
+	inside *http.Server // serves the TLS connections inside tunnels
 	tls    chan net.Conn
 	proxy  *httputil.ReverseProxy
 	trans  *http.Transport
@@ -106,20 +109,20 @@ type Gateway struct {
 
 	ctx    context.Context
 	cancel context.CancelFunc
-	moved  atomic.Int64 // bytes
+	moved  atomic.Int64 // bytes of all exchanges so far
 	busy   chan struct{}
 
 	mu      sync.Mutex
 	closed  bool
-	begun   int // exchanges
-	written int // bytes of their record
-	emit    func(n int, e *builder.Exchange) error
-	broken  error // of emit
+	begun   int                                    // number of exchanges
+	written int                                    // bytes of the record
+	emit    func(n int, e *builder.Exchange) error // writes an exchange to the record
+	broken  error                                  // the first error of emit
 	record  map[int]builder.Exchange
 	running sync.WaitGroup // exchanges and tunnels
 }
 
-// New makes a gateway; Serve starts it.
+// New creates a gateway; Serve starts it.
 func New(s Settings) (_ *Gateway, err error) {
 	if s.Ports == nil {
 		s.Ports = []uint16{80, 443}
@@ -152,7 +155,7 @@ func New(s Settings) (_ *Gateway, err error) {
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.dialer = &dialer{policy: g.policy, slots: make(chan struct{}, s.Conns), lookup: net.DefaultResolver.LookupNetIP}
 	g.trans = &http.Transport{
-		Proxy:                  nil, // the environment of the platform is not the build's
+		Proxy:                  nil, // ignore the proxy in the platform's environment
 		DialContext:            g.dialer.dial,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2:      true,
@@ -178,7 +181,7 @@ func New(s Settings) (_ *Gateway, err error) {
 	return g, nil
 }
 
-// openSession opens what the settings and their session name on disk.
+// openSession opens the mirror and the store, and loads the session's lock.
 func (g *Gateway) openSession() (err error) {
 	s := g.set
 	if s.Mirror != "" {
@@ -203,7 +206,8 @@ func (g *Gateway) openSession() (err error) {
 	return err
 }
 
-// readRoots reads the CAs in file; nil, the system's, without one.
+// readRoots reads the CAs in a PEM file. If file is empty it returns nil, which means
+// the system's CAs.
 func readRoots(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
@@ -214,14 +218,14 @@ func readRoots(file string) (*x509.CertPool, error) {
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(raw) {
-		return nil, fmt.Errorf("roots: %s holds no certificate", file)
+		return nil, fmt.Errorf("roots: %s contains no certificate", file)
 	}
 	return roots, nil
 }
 
 var quiet = log.New(io.Discard, "", 0)
 
-// server answers with h until the session ends.
+// server returns a server for h whose requests are cancelled when the session ends.
 func (g *Gateway) server(h http.HandlerFunc) *http.Server {
 	return &http.Server{
 		Handler:           h,
@@ -239,10 +243,10 @@ func setDefault[T int | int64](v *T, d T) {
 	}
 }
 
-// CA is the certificate, in PEM, of the CA that the room is to believe.
+// CA returns the certificate, in PEM, of the CA that the room must trust.
 func (g *Gateway) CA() []byte { return g.ca.pem }
 
-// Serve answers what l accepts until End.
+// Serve serves the connections that l accepts until End.
 func (g *Gateway) Serve(l net.Listener) error {
 	if !g.enter() {
 		return nil
@@ -257,8 +261,8 @@ func (g *Gateway) Serve(l net.Listener) error {
 	return nil
 }
 
-// End ends every exchange, and returns all that happened in the order of the
-// requests when none is left. What was cut off has no sha256.
+// End stops the gateway and returns the record: all exchanges in the order of their
+// requests. It cuts off exchanges that are still running; these have no sha256.
 func (g *Gateway) End() ([]builder.Exchange, error) {
 	err := g.stop()
 	g.mu.Lock()
@@ -281,7 +285,8 @@ func (g *Gateway) stop() error {
 	return err
 }
 
-// enter counts something that End waits for.
+// enter registers a task that End waits for; it returns false if the gateway has
+// ended. The caller calls g.running.Done after the task.
 func (g *Gateway) enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -292,16 +297,17 @@ func (g *Gateway) enter() bool {
 	return true
 }
 
-// exchange is one that is under way.
+// exchange is a running exchange.
 type exchange struct {
 	builder.Exchange
-	n   int
+	n   int // its number in the record, from 0
 	url *url.URL
 }
 
 type exchangeKey struct{}
 
-// begin records a request, or says why there is no place for it.
+// begin reserves a place in the record for a request. It returns an error if the
+// record can take no more.
 func (g *Gateway) begin(method, url string) (*exchange, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -311,9 +317,9 @@ func (g *Gateway) begin(method, url string) (*exchange, error) {
 	case g.broken != nil:
 		return nil, errors.New("the record cannot be written")
 	case g.begun >= g.set.Requests:
-		return nil, fmt.Errorf("more than %d requests", g.set.Requests)
+		return nil, fmt.Errorf("the session's limit of %d requests is reached", g.set.Requests)
 	case g.written >= maxRecord:
-		return nil, fmt.Errorf("a record of more than %d bytes", maxRecord)
+		return nil, fmt.Errorf("the session's limit of %d bytes for its record is reached", maxRecord)
 	}
 	e := &exchange{Exchange: builder.Exchange{Method: method, URL: url}, n: g.begun}
 	g.begun++
@@ -321,7 +327,7 @@ func (g *Gateway) begin(method, url string) (*exchange, error) {
 	return e, nil
 }
 
-// finish puts an exchange into the record.
+// finish writes an exchange to the record.
 func (g *Gateway) finish(e *exchange) {
 	defer g.running.Done()
 	g.mu.Lock()
@@ -332,13 +338,13 @@ func (g *Gateway) finish(e *exchange) {
 	}
 	if g.broken == nil {
 		if g.broken = g.emit(e.n, &e.Exchange); g.broken != nil {
-			g.cancel() // nothing may pass that is not recorded
+			g.cancel() // no traffic may pass unrecorded
 		}
 	}
 }
 
-// serve answers what the room sends to the gateway's address: CONNECT, requests
-// of a proxy, and those for the gateway itself.
+// serve answers the room's requests to the gateway's address: CONNECT, proxy requests,
+// and requests for the gateway's own registry.
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodConnect {
 		g.connect(w, r)
@@ -351,7 +357,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if u.Scheme != "http" {
-		g.handle(w, r, &u, fmt.Errorf("scheme %q, want http (https goes through CONNECT)", u.Scheme))
+		g.handle(w, r, &u, fmt.Errorf("scheme: got %q, want http (use CONNECT for https)", u.Scheme))
 		return
 	}
 	to, err := parseEndpoint(u.Host, 80)
@@ -362,16 +368,18 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 	g.handle(w, r, &u, err)
 }
 
-// handle answers one request for u, or refuses it for a reason known already.
+// handle answers one request for u. If refused is not nil, it refuses the request for
+// that reason.
 func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, u *url.URL, refused error) {
-	// Credentials are no part of a record that is published, and what follows # is not sent.
+	// The record is published, so it must not contain credentials. Fragments are never
+	// sent to servers.
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
 	if !strings.HasPrefix(u.Path, "/") {
 		u.Path, u.RawPath = "/", ""
 	}
 	text := u.String()
 	if len(text) > limits.FetchURL || !printable.IsASCII(text) {
-		refused = fmt.Errorf("a URL of %d bytes, want printable ASCII of at most %d", len(text), limits.FetchURL)
+		refused = fmt.Errorf("URL: got %d bytes, want at most %d bytes of printable ASCII", len(text), limits.FetchURL)
 		text = u.Scheme + "://" + MirrorHost + "/"
 	}
 	select {
@@ -392,9 +400,9 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, u *url.URL, ref
 	switch {
 	case refused != nil:
 	case r.Header.Get("Upgrade") != "":
-		refused = fmt.Errorf("protocol upgrade to %.40q", r.Header.Get("Upgrade"))
+		refused = fmt.Errorf("protocol upgrade to %.40q is not supported", r.Header.Get("Upgrade"))
 	case len(e.Accept) > limits.FetchHeader || !printable.IsASCII(e.Accept) || len(e.Range) > limits.FetchHeader || !printable.IsASCII(e.Range):
-		refused = fmt.Errorf("header: want Accept and Range of printable ASCII, at most %d bytes", limits.FetchHeader)
+		refused = fmt.Errorf("header: want Accept and Range in printable ASCII, at most %d bytes each", limits.FetchHeader)
 		e.Accept, e.Range = "", ""
 	}
 	if refused != nil {
@@ -408,10 +416,10 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, u *url.URL, ref
 	}
 	defer body.Close()
 	e.Request = body.sum
-	// A room that goes away does not end the exchange: the record is to have the whole.
+	// The exchange continues if the room disconnects, so that the record is complete.
 	ctx := context.WithValue(g.ctx, exchangeKey{}, e)
-	// ReverseProxy breaks the connection where an answer breaks off, rather than
-	// have it look whole, only where it knows of a server.
+	// If an answer breaks off, ReverseProxy aborts the room's connection, so that the
+	// answer does not look complete. It does so only if the context has a server.
 	ctx = context.WithValue(ctx, http.ServerContextKey, g.front)
 	out := r.WithContext(ctx)
 	out.URL, out.Host = u, u.Host
@@ -422,7 +430,7 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, u *url.URL, ref
 	g.proxy.ServeHTTP(w, out)
 }
 
-// failed answers where there is no answer.
+// failed answers a request whose answer could not be got because of err.
 func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	e := r.Context().Value(exchangeKey{}).(*exchange)
 	if d, ok := errors.AsType[*DeniedError](err); ok {
@@ -438,7 +446,7 @@ func (g *Gateway) refuse(w http.ResponseWriter, e *exchange, err error) {
 	http.Error(w, "gateway: "+err.Error(), http.StatusForbidden)
 }
 
-// clip makes a text fit for the record.
+// clip shortens a text for the record and makes it valid UTF-8.
 func clip(s string) string {
 	if len(s) > 1000 {
 		s = s[:1000] + "…"
@@ -446,21 +454,22 @@ func clip(s string) string {
 	return strings.ToValidUTF8(s, "?")
 }
 
-// spend takes n bytes from the budget of the session.
+// spend subtracts n bytes from the session's budget; it returns an error if the budget
+// is used up.
 func (g *Gateway) spend(n int) error {
 	if g.moved.Add(int64(n)) > g.set.Bytes {
-		return &DeniedError{Reason: fmt.Sprintf("more than %d bytes in one build", g.set.Bytes)}
+		return &DeniedError{Reason: fmt.Sprintf("the build transferred more than %d bytes", g.set.Bytes)}
 	}
 	return nil
 }
 
-// upload is the body of a request: its hash is part of the question, so all of
-// it is here before an answer is looked for.
+// upload is the body of a request. The gateway reads all of it before it looks for an
+// answer, because a lock finds the answer by the body's hash too.
 type upload struct {
 	mem  []byte
-	file *os.File // unlinked; nil where mem has all
+	file *os.File // an unlinked file; nil if mem has the whole body
 	size int64
-	sum  string // hex; empty where there is no body
+	sum  string // hex sha256; empty if there is no body
 }
 
 func (g *Gateway) upload(r *http.Request) (*upload, error) {
@@ -473,7 +482,7 @@ func (g *Gateway) upload(r *http.Request) (*upload, error) {
 	}
 	if err != nil {
 		b.Close()
-		return nil, fmt.Errorf("the request's body: %w", err)
+		return nil, fmt.Errorf("request body: %w", err)
 	}
 	if b.size > 0 {
 		b.sum = hex.EncodeToString(h.Sum(nil))
@@ -517,7 +526,7 @@ func (b *upload) Close() {
 	}
 }
 
-// buffers are what bodies are copied through.
+// buffers is a pool of buffers for copying bodies.
 var buffers = &bufferPool{}
 
 type bufferPool struct{ pool sync.Pool }

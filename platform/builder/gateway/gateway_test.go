@@ -298,7 +298,7 @@ func TestPortsSchemesAndUpgradesAreDenied(t *testing.T) {
 			t.Errorf("%q: got %d, want 403", line, got)
 		}
 	}
-	room.want(403, "port 8080", "GET", "http://203.0.113.1:8080/")
+	room.want(403, "port: got 8080", "GET", "http://203.0.113.1:8080/")
 }
 
 func TestBudgetEndsTheExchange(t *testing.T) {
@@ -318,7 +318,7 @@ func TestBudgetEndsTheExchange(t *testing.T) {
 			t.Errorf("got %d bytes and %v, want an error near 100000", n, cerr)
 		}
 	}
-	room.want(429, "more than 1 requests", "GET", up.URL)
+	room.want(429, "limit of 1 requests", "GET", up.URL)
 	if e := room.end(); len(e) != 1 || e[0].SHA256 != "" {
 		t.Errorf("a body that was cut has a digest: %+v", e)
 	}

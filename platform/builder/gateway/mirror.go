@@ -18,24 +18,24 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// refName names an image in the index of an OCI layout; in a mirror it is the
-// whole name with registry and tag: docker.io/library/golang:1.26.
+// refName is the annotation that names an image in the index of an OCI layout. In a
+// mirror it is the full name with registry and tag: docker.io/library/golang:1.26.
 const refName = "org.opencontainers.image.ref.name"
 
-// Mirror is an OCI layout whose images answer pulls of the names they carry.
+// Mirror serves pulls of the named images in an OCI layout.
 type Mirror struct {
 	dir   string
-	tags  map[string]v1.Descriptor // by whole name
+	tags  map[string]v1.Descriptor // by full name
 	types map[string]string        // media type of each manifest, by digest
 }
 
-// OpenMirror reads the index of the OCI layout dir. The layout is the
-// operator's, so it is trusted as much as a registry would be: by digest. For
-// the caller to say is which option named it.
+// OpenMirror reads the index of the OCI layout dir. The operator made the layout; it is
+// trusted no more than a registry, and its blobs are checked by digest. Errors do not
+// name the option that dir came from; the caller adds it.
 func OpenMirror(dir string) (*Mirror, error) {
 	raw, err := strict.ReadFile(filepath.Join(dir, "index.json"), limits.Manifest)
 	if err != nil {
-		return nil, fmt.Errorf("%w (make it with: make base-images)", err)
+		return nil, fmt.Errorf("%w (create the mirror with: make base-images)", err)
 	}
 	var index v1.IndexManifest
 	if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {
@@ -54,7 +54,7 @@ func OpenMirror(dir string) (*Mirror, error) {
 	return m, nil
 }
 
-// Registries returns the registries that the mirror has images of.
+// Registries returns the registries whose images the mirror has.
 func (m *Mirror) Registries() []string {
 	seen := map[string]bool{}
 	var out []string
@@ -67,14 +67,14 @@ func (m *Mirror) Registries() []string {
 	return out
 }
 
-// pull is the grammar of what a pull asks for: /v2/NAME/(manifests|blobs)/REF.
+// pull matches the path of a pull: /v2/NAME/(manifests|blobs)/REF.
 var pull = regexp.MustCompile(`^/v2/([a-z0-9][a-z0-9._/-]{0,254})/(manifests|blobs)/([A-Za-z0-9_][A-Za-z0-9._:-]{0,127})$`)
 
-// digest is the grammar of the digests that a layout may hold here.
+// digest matches the digests that a mirror supports.
 var digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
-// ServeHTTP answers pulls. The registry that the client means is in the query
-// parameter ns, as containerd and BuildKit send it to their mirrors.
+// ServeHTTP answers pulls. The query parameter ns names the image's registry;
+// containerd and BuildKit send it to their mirrors.
 func (m *Mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	resp := m.answer(r)
 	defer resp.Body.Close()
@@ -86,8 +86,8 @@ func (m *Mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer is the answer to a pull. Parts of blobs are not given: RFC 9110,
-// section 14.2, lets a server answer with the whole.
+// answer returns the answer to a pull. It ignores Range, as RFC 9110, section 14.2,
+// allows, and answers with the whole blob.
 func (m *Mirror) answer(r *http.Request) *http.Response {
 	no := func(status int) *http.Response {
 		return &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody}
@@ -138,7 +138,7 @@ func (m *Mirror) answer(r *http.Request) *http.Response {
 	return resp
 }
 
-// blob opens a blob of the layout by what it must be.
+// blob opens the blob with the given hex sha256 and size, and checks both.
 func (m *Mirror) blob(sum string, size int64) (io.ReadCloser, error) {
 	if m == nil {
 		return nil, os.ErrNotExist
@@ -148,7 +148,8 @@ func (m *Mirror) blob(sum string, size int64) (io.ReadCloser, error) {
 
 func (m *Mirror) path(sum string) string { return filepath.Join(m.dir, "blobs", "sha256", sum) }
 
-// mediaType of a manifest: as the index says, else as it says of itself.
+// mediaType returns a manifest's media type: from the layout's index, or else from the
+// manifest itself.
 func (m *Mirror) mediaType(ref string, f *os.File) (string, error) {
 	if mt := m.types[ref]; mt != "" {
 		return mt, nil
@@ -167,7 +168,7 @@ func (m *Mirror) mediaType(ref string, f *os.File) (string, error) {
 		return "", err
 	}
 	if head.MediaType == "" {
-		return "", fmt.Errorf("%s is no manifest", ref)
+		return "", fmt.Errorf("%s is not a manifest: it has no mediaType", ref)
 	}
 	return head.MediaType, nil
 }

@@ -17,7 +17,8 @@ import (
 	"github.com/colophon-build/colophon/internal/loopback"
 )
 
-// DeniedError says why the gateway does not answer.
+// DeniedError means that the gateway denied a request. Target is the denied host; it
+// may be empty.
 type DeniedError struct{ Target, Reason string }
 
 func (e *DeniedError) Error() string {
@@ -27,8 +28,8 @@ func (e *DeniedError) Error() string {
 	return fmt.Sprintf("denied: %s: %s", e.Target, e.Reason)
 }
 
-// endpoint is whom a request is for. The host is a name in lower case without
-// final dot, or an address.
+// endpoint is the destination of a request. The host is an address, or a name in lower
+// case without a final dot.
 type endpoint struct {
 	host string
 	port uint16
@@ -38,7 +39,7 @@ func (e endpoint) String() string {
 	return net.JoinHostPort(e.host, strconv.Itoa(int(e.port)))
 }
 
-// authority is the endpoint as it stands in a URL.
+// authority returns the endpoint as the authority of a URL.
 func (e endpoint) authority(scheme string) string {
 	if scheme == "http" && e.port == 80 || scheme == "https" && e.port == 443 {
 		if strings.Contains(e.host, ":") {
@@ -51,8 +52,8 @@ func (e endpoint) authority(scheme string) string {
 
 var hostName = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?$`)
 
-// parseEndpoint reads HOST or HOST:PORT. Two spellings of one host must not be
-// two hosts to the policy.
+// parseEndpoint reads HOST or HOST:PORT. It normalizes the host, so that the policy
+// cannot be evaded with another spelling of the same host.
 func parseEndpoint(s string, defaultPort uint16) (endpoint, error) {
 	host, port := s, defaultPort
 	if h, p, err := net.SplitHostPort(s); err == nil {
@@ -65,19 +66,19 @@ func parseEndpoint(s string, defaultPort uint16) (endpoint, error) {
 		host = strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
 	}
 	if port == 0 {
-		return endpoint{}, errors.New("want host:port")
+		return endpoint{}, errors.New("port: got none, want host:port")
 	}
 	if a, err := netip.ParseAddr(host); err == nil {
 		return endpoint{a.Unmap().String(), port}, nil
 	}
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	if !hostName.MatchString(host) {
-		return endpoint{}, fmt.Errorf("got %.300q, want a host name or an address", host)
+		return endpoint{}, fmt.Errorf("host: got %.300q, want a name or an address", host)
 	}
 	return endpoint{host, port}, nil
 }
 
-// policy decides whom rooms may reach.
+// policy decides which hosts and addresses rooms may reach.
 type policy struct {
 	Settings
 	platform []endpoint
@@ -88,14 +89,14 @@ func newPolicy(s Settings) (*policy, error) {
 	for _, list := range [][]string{s.AllowHosts, s.DenyHosts} {
 		for _, h := range list {
 			if e, err := parseEndpoint(strings.TrimPrefix(h, "*."), 1); err != nil || e.host != strings.TrimPrefix(h, "*.") {
-				return nil, fmt.Errorf("host: got %q, want a name like example.com or *.example.com in lower case, or an address", h)
+				return nil, fmt.Errorf("host: got %q, want a name in lower case such as example.com or *.example.com, or an address", h)
 			}
 		}
 	}
 	for _, origin := range s.Platform {
 		u, err := url.Parse(origin)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, fmt.Errorf("origin of the platform: got %q, want one like https://colophon.example.com", origin)
+			return nil, fmt.Errorf("origin of the platform: got %q, want an origin such as https://colophon.example.com", origin)
 		}
 		port := uint16(80)
 		if u.Scheme == "https" {
@@ -117,26 +118,27 @@ func matches(pattern, host string) bool {
 	return pattern == host
 }
 
-// admit says why a room must not reach an endpoint, as far as that can be said
-// without asking for its addresses.
+// admit returns an error if a room must not reach an endpoint. It decides by port and
+// host without resolving the name; check decides by address.
 func (p *policy) admit(e endpoint) error {
 	hit := func(patterns []string) bool {
 		return slices.ContainsFunc(patterns, func(s string) bool { return matches(s, e.host) })
 	}
 	switch {
 	case !slices.Contains(p.Ports, e.port):
-		return fmt.Errorf("port %d, want one of %d", e.port, p.Ports)
+		return fmt.Errorf("port: got %d, want one of %d", e.port, p.Ports)
 	case hit(p.DenyHosts):
 		return errors.New("the platform's policy denies this host")
 	case len(p.AllowHosts) > 0 && !hit(p.AllowHosts):
 		return errors.New("the platform's policy does not list this host")
 	case e.host == MirrorHost:
-		return errors.New("this name stands for the gateway itself")
+		return errors.New("this name is reserved for the gateway itself")
 	}
 	for _, own := range p.platform {
-		// A name is refused on every port: it leads to what serves the platform.
+		// The platform's name is denied on every port, because it leads to the
+		// platform's host.
 		if _, err := netip.ParseAddr(own.host); err != nil && own.host == e.host {
-			return errors.New("it is the platform itself")
+			return errors.New("this host is the platform itself")
 		}
 	}
 	if a, err := netip.ParseAddr(e.host); err == nil {
@@ -145,10 +147,10 @@ func (p *policy) admit(e endpoint) error {
 	return nil
 }
 
-// notPublic is every range that holds no public address (IANA's IPv4 and IPv6
-// special-purpose address registries), and why. The first that fits an address
-// names it. The documentation ranges are not among them: nothing of anybody's is
-// there by right, and test networks use them.
+// notPublic lists the ranges without public addresses (IANA's IPv4 and IPv6
+// special-purpose address registries), with the reason. The first range that contains
+// an address gives the reason. The list leaves out the documentation ranges: nobody
+// owns them, and test networks use them.
 var notPublic = []struct {
 	prefix netip.Prefix
 	why    string
@@ -169,7 +171,7 @@ var notPublic = []struct {
 	{netip.MustParsePrefix("100.64.0.0/10"), "shared by carriers (CGNAT)"},
 	{netip.MustParsePrefix("192.0.0.0/24"), "protocol assignments"},
 	{netip.MustParsePrefix("240.0.0.0/4"), "reserved"},
-	// Addresses that carry an IPv4 address inside lead past the checks on it.
+	// These embed an IPv4 address, which would evade the checks of that address.
 	{netip.MustParsePrefix("::/96"), "IPv4-compatible"},
 	{netip.MustParsePrefix("64:ff9b::/96"), "NAT64"},
 	{netip.MustParsePrefix("64:ff9b:1::/48"), "NAT64"},
@@ -178,7 +180,7 @@ var notPublic = []struct {
 	{netip.MustParsePrefix("fec0::/10"), "site-local"},
 }
 
-// check says why a room must not reach an address, or nil.
+// check returns an error if a room must not reach an address.
 func (p *policy) check(target netip.AddrPort) error {
 	a := target.Addr()
 	if a.Zone() != "" {
@@ -187,15 +189,16 @@ func (p *policy) check(target netip.AddrPort) error {
 	a = a.Unmap()
 	own, err := net.InterfaceAddrs()
 	if err != nil {
-		return fmt.Errorf("the host's addresses are not known: %w", err)
+		return fmt.Errorf("reading the host's addresses: %w", err)
 	}
-	// The platform comes first: no range that is allowed may lead to it.
+	// The platform comes first: it is denied even if Allow has its range.
 	here := a.IsUnspecified() || loopback.Addr(a) || slices.ContainsFunc(own, func(o net.Addr) bool {
 		n, ok := o.(*net.IPNet)
 		return ok && n.IP.Equal(a.AsSlice())
 	})
 	for _, e := range p.platform {
-		// A name was resolved by somebody else's server; on this host the port tells.
+		// Any DNS server may resolve a foreign name to this host's addresses. On this
+		// host the port tells whether the target is the platform.
 		if e.port == target.Port() && (here || e.host == a.String()) {
 			return fmt.Errorf("%s is the platform itself", target)
 		}
@@ -215,7 +218,7 @@ func (p *policy) check(target netip.AddrPort) error {
 			return fmt.Errorf("%s is %s", a, r.why)
 		}
 	}
-	// The host's neighbours on the link, whatever range they are from.
+	// The networks of the host's own interfaces, even if their range is public.
 	for _, o := range own {
 		n, ok := o.(*net.IPNet)
 		if ok && n.Contains(a.AsSlice()) {
@@ -225,15 +228,15 @@ func (p *policy) check(target netip.AddrPort) error {
 	return nil
 }
 
-// dialer connects to what the policy admits.
+// dialer connects to the addresses that the policy allows.
 type dialer struct {
 	policy *policy
-	slots  chan struct{} // connections at one time
+	slots  chan struct{} // limits the connections at a time
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// dial resolves a name once, and connects to an address it has checked: a name
-// cannot change its mind between the check and the connection.
+// dial resolves a name once, checks its addresses, and connects to an address that it
+// has checked. A DNS answer that changes after the check has no effect.
 func (d *dialer) dial(ctx context.Context, _, target string) (net.Conn, error) {
 	e, err := parseEndpoint(target, 0)
 	if err != nil {
@@ -254,7 +257,7 @@ func (d *dialer) dial(ctx context.Context, _, target string) (net.Conn, error) {
 	select {
 	case d.slots <- struct{}{}:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("more than %d connections at one time", cap(d.slots))
+		return nil, fmt.Errorf("the limit of %d connections at a time is reached", cap(d.slots))
 	}
 	release := sync.OnceFunc(func() { <-d.slots })
 	var last error
@@ -276,12 +279,12 @@ func (d *dialer) dial(ctx context.Context, _, target string) (net.Conn, error) {
 	}
 	release()
 	if last == nil {
-		last = fmt.Errorf("%s has no address", e.host)
+		last = fmt.Errorf("host %s has no address", e.host)
 	}
 	return nil, last
 }
 
-// conn gives its place back when it is closed.
+// conn frees its slot of the dialer when it is closed.
 type conn struct {
 	net.Conn
 	release func()

@@ -14,24 +14,26 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// A gateway in a process of its own tells its record as lines of JSON: the
-// certificate of its CA, each exchange when it has finished, and an end that says
-// how many there were. What has no end was cut off.
+// line is one line of the record that a gateway in a process of its own writes as
+// JSON. The first line is the certificate of its CA. Then follows each exchange when
+// it has finished. The last line is the end, with the number of exchanges; a record
+// without it was cut off.
 type line struct {
 	CA       string            `json:"ca,omitempty"` // PEM
-	N        int               `json:"n,omitempty"`  // which request it was, from 1
+	N        int               `json:"n,omitempty"`  // with Exchange: the number of the request, from 1
 	Exchange *builder.Exchange `json:"exchange,omitempty"`
 	End      bool              `json:"end,omitempty"`
-	Count    int               `json:"count,omitempty"` // with End: exchanges
+	Count    int               `json:"count,omitempty"` // with End: the number of exchanges
 }
 
 const (
-	maxRecord = 64 << 20  // bytes of the record after which no further request is taken
+	maxRecord = 64 << 20  // bytes of a record; the gateway refuses further requests when it is larger
 	maxLine   = 512 << 10 // bytes
 )
 
-// Run is a gateway as a process: it answers what l accepts until ctx ends, and
-// writes to out what ReadRecord reads. An error means that the record has no end.
+// Run runs a gateway in this process: it serves the connections that l accepts until
+// ctx is done, and writes the record to out for ReadRecord. If Run returns an error,
+// the record has no end.
 func Run(ctx context.Context, l net.Listener, s Settings, out io.Writer) error {
 	g, err := New(s)
 	if err != nil {
@@ -40,11 +42,11 @@ func Run(ctx context.Context, l net.Listener, s Settings, out io.Writer) error {
 	w := bufio.NewWriter(out)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	tell := func(v line) error { return errors.Join(enc.Encode(v), w.Flush()) }
-	if err := tell(line{CA: string(g.CA())}); err != nil {
+	writeLine := func(v line) error { return errors.Join(enc.Encode(v), w.Flush()) }
+	if err := writeLine(line{CA: string(g.CA())}); err != nil {
 		return err
 	}
-	g.emit = func(n int, e *builder.Exchange) error { return tell(line{N: n + 1, Exchange: e}) }
+	g.emit = func(n int, e *builder.Exchange) error { return writeLine(line{N: n + 1, Exchange: e}) }
 	served := make(chan error, 1)
 	go func() { served <- g.Serve(l) }()
 	select {
@@ -58,14 +60,14 @@ func Run(ctx context.Context, l net.Listener, s Settings, out io.Writer) error {
 	if err = errors.Join(err, g.stop(), g.broken); err != nil {
 		return err
 	}
-	return tell(line{End: true, Count: g.begun})
+	return writeLine(line{End: true, Count: g.begun})
 }
 
-// ReadRecord reads what Run writes, and returns the exchanges in the order of
-// the requests. It calls started, once, when the gateway stands. A record that
-// was cut off is an error.
+// ReadRecord reads the record that Run writes, and returns the exchanges in the order
+// of their requests. It calls started once, when the gateway is ready. It returns an
+// error if the record was cut off.
 func ReadRecord(r io.Reader, started func(ca []byte)) ([]builder.Exchange, error) {
-	// What was under way when the record was full may still come.
+	// Exchanges that were running when the record reached its maximum still follow.
 	scan := bufio.NewScanner(io.LimitReader(r, 2*maxRecord))
 	scan.Buffer(make([]byte, 0, 64<<10), maxLine)
 	seen := map[int]*builder.Exchange{}
@@ -76,7 +78,7 @@ func ReadRecord(r io.Reader, started func(ca []byte)) ([]builder.Exchange, error
 		}
 		switch {
 		case (n == 0) != (v.CA != ""):
-			return nil, fmt.Errorf("line %d: want the CA first, and once", n+1)
+			return nil, fmt.Errorf("line %d: want the CA on the first line and nowhere else", n+1)
 		case n == 0:
 			started([]byte(v.CA))
 		case v.Exchange != nil && !v.End && v.N > 0 && v.N <= limits.LockFetches && seen[v.N] == nil:
@@ -87,7 +89,7 @@ func ReadRecord(r io.Reader, started func(ca []byte)) ([]builder.Exchange, error
 			}
 			return inOrder(seen)
 		default:
-			return nil, fmt.Errorf("line %d: got %.200q, want an exchange or the end of %d", n+1, scan.Text(), len(seen))
+			return nil, fmt.Errorf("line %d: got %.200q, want an exchange, or the end with a count of %d", n+1, scan.Text(), len(seen))
 		}
 	}
 	if err := scan.Err(); err != nil {

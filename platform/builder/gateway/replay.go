@@ -13,7 +13,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// request is what a lock is asked for.
+// request is the key of an answer in a lock.
 type request struct {
 	method, url, accept, ranges, body string
 	authorized                        bool
@@ -23,20 +23,21 @@ func requestOf(e *builder.Exchange) request {
 	return request{e.Method, e.URL, e.Accept, e.Range, e.Request, e.Authorized}
 }
 
-// locked is a lock to answer from.
+// locked is a lock that is being replayed.
 type locked struct {
 	mu      sync.Mutex
-	answers map[request][]*builder.Exchange // to come; the last one stays
-	// Where a redirect of the lock leads: addresses that are signed for a while
-	// have to be asked for anew.
-	led map[string]*http.Request
+	answers map[request][]*builder.Exchange // the remaining answers; the last one is repeated
+	// redirected maps the target of each redirect in the lock to the request that the
+	// lock redirected. Redirects often lead to signed URLs that expire; the request
+	// then has to be sent again to get a new URL.
+	redirected map[string]*http.Request
 }
 
 func newLocked(l *builder.Lock, t *tokens) (*locked, error) {
 	if err := l.Check(); err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	k := &locked{answers: map[request][]*builder.Exchange{}, led: map[string]*http.Request{}}
+	k := &locked{answers: map[request][]*builder.Exchange{}, redirected: map[string]*http.Request{}}
 	for i := range l.Fetches {
 		e := &l.Fetches[i]
 		k.answers[requestOf(e)] = append(k.answers[requestOf(e)], e)
@@ -51,7 +52,7 @@ func newLocked(l *builder.Lock, t *tokens) (*locked, error) {
 	return k, nil
 }
 
-// next is the answer to a request, or nil.
+// next returns the next answer to a request; nil if the lock has none.
 func (k *locked) next(q request) *builder.Exchange {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -65,8 +66,8 @@ func (k *locked) next(q request) *builder.Exchange {
 	return a[0]
 }
 
-// replay answers from the lock: status and headers are the lock's, and the body
-// has been held against it before the first byte is given out.
+// replay answers a request from the lock. Status and headers are the lock's. The body
+// is checked against the lock before its first byte is returned.
 func (g *Gateway) replay(e *exchange, r *http.Request) (*http.Response, error) {
 	want := g.lock.next(requestOf(&e.Exchange))
 	if want == nil {
@@ -84,20 +85,21 @@ func (g *Gateway) replay(e *exchange, r *http.Request) (*http.Response, error) {
 		return resp, nil
 	}
 	if to := want.Header["Location"]; to != "" && want.Status < 400 && !g.set.Session.Sealed {
-		g.lock.lead(e.url, to, r)
+		g.lock.redirect(e.url, to, r)
 	}
 	if want.Size == 0 {
 		return resp, nil
 	}
 	var err error
 	resp.Body, err = g.lockedBody(want, e, r)
-	if errors.Is(err, errOtherWords) {
+	if errors.Is(err, errOtherText) {
 		resp.Body, resp.ContentLength, err = http.NoBody, 0, nil
 	}
 	return resp, err
 }
 
-// lockedBody finds the bytes that a lock names.
+// lockedBody gets the body whose digest the lock lists: from the store, the mirror or
+// the network.
 func (g *Gateway) lockedBody(want *builder.Exchange, e *exchange, r *http.Request) (io.ReadCloser, error) {
 	if want.SHA256 == sumOf(tokenAnswer(e.url)) {
 		return newToken(e.url).Body, g.tokens.keep(e.url, "", 0)
@@ -115,12 +117,14 @@ func (g *Gateway) lockedBody(want *builder.Exchange, e *exchange, r *http.Reques
 	return g.refetch(want, e, r)
 }
 
-// errOtherWords says that an answer of failure has other words than the lock's.
-var errOtherWords = errors.New("the failure has other words")
+// errOtherText means that an error answer has the status that the lock lists, but a
+// different body.
+var errOtherText = errors.New("the error answer has a different text")
 
-// refetch asks the world for the bytes that a lock names, and lets nothing else in.
+// refetch downloads the body whose digest the lock lists. It returns an error if the
+// bytes differ from the lock.
 func (g *Gateway) refetch(want *builder.Exchange, e *exchange, r *http.Request) (io.ReadCloser, error) {
-	resp, err := g.led(r, 0)
+	resp, err := g.followRedirects(r, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -142,8 +146,8 @@ func (g *Gateway) refetch(want *builder.Exchange, e *exchange, r *http.Request) 
 	if got := blob.digest(); got != want.SHA256 || blob.n != want.Size {
 		n := blob.n
 		blob.discard()
-		if want.Status >= 400 { // that it failed is what counts; the words often name the request
-			return nil, errOtherWords
+		if want.Status >= 400 { // error texts often contain a request's id; the same status is enough
+			return nil, errOtherText
 		}
 		size := fmt.Sprint(n)
 		if n > want.Size {
@@ -157,27 +161,28 @@ func (g *Gateway) refetch(want *builder.Exchange, e *exchange, r *http.Request) 
 	return g.store.open(want.SHA256, want.Size)
 }
 
-// lead remembers which request was answered with a redirect to to.
-func (k *locked) lead(from *url.URL, to string, r *http.Request) {
+// redirect notes that the lock redirects the request r for from to the location to.
+func (k *locked) redirect(from *url.URL, to string, r *http.Request) {
 	target, err := from.Parse(to)
 	if err != nil {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.led[target.String()] = r
+	k.redirected[target.String()] = r
 }
 
-// led is live, but for an address that a redirect of the lock led to: there the
-// redirect is asked for again, and its new address taken.
-func (g *Gateway) led(r *http.Request, depth int) (*http.Response, error) {
+// followRedirects sends a request to the network. If r is for the target of a redirect
+// in the lock, it sends the redirected request again and uses the new target, because
+// the old one may have expired.
+func (g *Gateway) followRedirects(r *http.Request, depth int) (*http.Response, error) {
 	g.lock.mu.Lock()
-	by := g.lock.led[r.URL.String()]
+	by := g.lock.redirected[r.URL.String()]
 	g.lock.mu.Unlock()
 	if by == nil || depth == 10 {
 		return g.live(r)
 	}
-	resp, err := g.led(by, depth+1)
+	resp, err := g.followRedirects(by, depth+1)
 	if err != nil {
 		return nil, err
 	}

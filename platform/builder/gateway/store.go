@@ -19,15 +19,15 @@ import (
 	"github.com/colophon-build/colophon/internal/dirlock"
 )
 
-// store is a directory of bodies by their sha256: DIR/ab/abcd…. Several gateways
-// use one at the same time. A file gets its digest's name only when all of it is
-// on disk, and what is read is held against the name again.
+// store is a directory of bodies, named by their sha256: DIR/ab/abcd…. Several
+// gateways may use it at the same time. A file gets its name only after all of it is
+// on disk; readers check the content against the name again.
 type store struct {
 	dir string
 	max int64 // bytes
 }
 
-// Temporary files that nobody wrote to for so long were left by a crash.
+// staleTemp is the age after which a temporary file counts as left by a crash.
 const staleTemp = time.Hour
 
 func openStore(dir string, max int64) (*store, error) {
@@ -61,7 +61,7 @@ func (s *store) create() (*blob, error) {
 
 func (b *blob) Write(p []byte) (int, error) {
 	if b.n+int64(len(p)) > b.s.max {
-		return 0, fmt.Errorf("the store takes %d bytes, and this body alone has more", b.s.max)
+		return 0, fmt.Errorf("this body is larger than the whole store of %d bytes", b.s.max)
 	}
 	n, err := b.f.Write(p)
 	b.sum.Write(p[:n])
@@ -71,7 +71,7 @@ func (b *blob) Write(p []byte) (int, error) {
 
 func (b *blob) digest() string { return hex.EncodeToString(b.sum.Sum(nil)) }
 
-// commit makes the body durable and gives it its name.
+// commit makes the body durable and renames it to its digest.
 func (b *blob) commit() error {
 	name := b.s.path(b.digest())
 	if info, err := os.Stat(name); err == nil && info.Size() == b.n {
@@ -88,30 +88,32 @@ func (b *blob) commit() error {
 	if err := os.Rename(b.f.Name(), name); err != nil {
 		return err
 	}
-	// A name that a power cut takes back is a body that has to be fetched again.
+	// The directory is not synced: if a power cut undoes the rename, the body is
+	// downloaded again.
 	return b.s.account(b.n)
 }
 
 func (b *blob) discard() {
 	b.f.Close()
-	os.Remove(b.f.Name()) // gone already where commit renamed it
+	os.Remove(b.f.Name()) // fails if commit has renamed it, which is fine
 }
 
-// open returns a body of which every byte has been held against its digest. The
-// error matches fs.ErrNotExist where the store lacks it.
+// open returns a body after checking every byte against its digest. The error matches
+// fs.ErrNotExist if the store lacks the body.
 func (s *store) open(sum string, size int64) (io.ReadCloser, error) {
 	name := s.path(sum)
 	body, err := openVerified(name, sum, size)
 	if _, bad := errors.AsType[*mismatchError](err); bad {
-		// So that the next session that records can mend it.
-		return nil, errors.Join(fmt.Errorf("the store held other bytes, which were removed: %w", err), os.Remove(name))
+		// Remove it, so that the next recording session can store it again.
+		return nil, errors.Join(fmt.Errorf("removed a damaged body from the store: %w", err), os.Remove(name))
 	} else if err != nil {
 		return nil, err
 	}
 	return body, touch(name)
 }
 
-// touch marks a body as used. One that another gateway has just removed is not an error.
+// touch marks a body as recently used. It is no error if another gateway has just
+// removed the body.
 func touch(name string) error {
 	now := time.Now()
 	if err := os.Chtimes(name, now, now); !errors.Is(err, fs.ErrNotExist) {
@@ -120,13 +122,13 @@ func touch(name string) error {
 	return nil
 }
 
-// sweep removes what crashes left.
+// sweep removes temporary files that crashes left.
 func (s *store) sweep() error {
-	left, err := filepath.Glob(filepath.Join(s.dir, "tmp-*"))
+	stale, err := filepath.Glob(filepath.Join(s.dir, "tmp-*"))
 	if err != nil {
 		return err
 	}
-	for _, name := range left {
+	for _, name := range stale {
 		info, err := os.Stat(name)
 		if err == nil && time.Since(info.ModTime()) > staleTemp {
 			err = os.Remove(name)
@@ -138,9 +140,10 @@ func (s *store) sweep() error {
 	return nil
 }
 
-// account adds n bytes to the size of the store, which all gateways keep in one
-// file while they hold the store's lock, and makes room where that is too much. Looking at every
-// body each time would take longer than most sessions.
+// account adds n bytes to the store's size, and trims the store if it is too large.
+// All gateways share the file that holds the size, and hold the store's lock while
+// they change it. Summing up all bodies each time would take longer than most
+// sessions.
 func (s *store) account(n int64) error {
 	lock, err := dirlock.Wait(s.dir)
 	if err != nil {
@@ -171,8 +174,8 @@ func (s *store) account(n int64) error {
 
 var storedName = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// trim removes what was least recently used, where the store is too large, until
-// it is well below its size, and returns that.
+// trim sums up the store's bodies. If they are too large together, it removes the
+// least recently used ones until 90 % of the maximum is left. It returns the total.
 func (s *store) trim() (total int64, err error) {
 	type file struct {
 		path string
@@ -214,7 +217,7 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// mismatchError says that a file is not what its name says.
+// mismatchError means that a file's content differs from its digest or its size.
 type mismatchError struct {
 	path, want, got   string
 	wantSize, gotSize int64
@@ -224,12 +227,13 @@ func (e *mismatchError) Error() string {
 	return fmt.Sprintf("%s: got %d bytes with sha256 %s, want %d with %s", e.path, e.gotSize, e.got, e.wantSize, e.want)
 }
 
-// small bodies are read whole, so that nobody can change them after they were verified.
+// small is the size in bytes up to which a body is read into memory, where nobody can
+// change it after it was verified.
 const small = 256 << 10
 
-// openVerified opens a file whose sha256 and size are known. All of it has been
-// verified before the first byte is given out; what is too large to be kept in
-// memory is verified again on its way, and the last byte withheld if it changed.
+// openVerified opens a file whose sha256 and size are known. It verifies the whole file
+// before it returns. A file that is not small is verified again while it is read; if
+// it changed in between, the reader fails before the last byte.
 func openVerified(path, sum string, size int64) (_ io.ReadCloser, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -268,7 +272,7 @@ func openVerified(path, sum string, size int64) (_ io.ReadCloser, err error) {
 	return &verified{f: f, path: path, sum: sum, left: size, hash: sha256.New()}, nil
 }
 
-// verified is a file that is hashed as it is read.
+// verified is a file that is hashed again while it is read.
 type verified struct {
 	f         *os.File
 	path, sum string

@@ -15,26 +15,26 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Registries hand out a token to everybody who asks their realm (distribution
-// spec, token authentication), another one each time. A room is given a
-// placeholder in its place, which the gateway turns into the token on the way
-// out: what the room sees is the same in every session, and no token is in it,
-// in the record or in the store.
+// tokens replaces registries' tokens by placeholders. A registry's realm gives a new
+// token to every client that asks (distribution spec, token authentication). The
+// gateway gives the room a placeholder instead, and replaces it by the token in the
+// room's requests. So the room sees the same bytes in every session, and neither the
+// room, the record nor the store contains a token.
 type tokens struct {
 	mu     sync.Mutex
 	realms map[string]map[string]bool // realm without query → origins that named it
 	held   map[string]*token          // by placeholder
 }
 
-// token is what a placeholder stands for.
+// token is the token that a placeholder stands for.
 type token struct {
-	url     *url.URL // where it is had
-	value   string   // empty: not asked for yet
+	url     *url.URL // the realm's URL with query
+	value   string   // empty if not requested yet
 	expires time.Time
 }
 
 const (
-	maxToken  = 64 << 10 // bytes of an answer of a realm
+	maxToken  = 64 << 10 // bytes of a realm's answer
 	maxTokens = 4096     // realms, and placeholders, of one session
 )
 
@@ -44,10 +44,10 @@ func newTokens() *tokens {
 
 var bearerRealm = regexp.MustCompile(`(?i)(?:^|,)\s*Bearer\s(?:[^"]|"[^"]*")*?\brealm="([^"]+)"`)
 
-// challenged takes note of the realm that origin named in a 401.
+// challenged notes the realm that the origin of from named in a 401 challenge.
 func (t *tokens) challenged(from *url.URL, challenge string) {
 	m := bearerRealm.FindStringSubmatch(challenge)
-	if m == nil || !strings.HasPrefix(from.Path, "/v2/") { // elsewhere a realm is any text (RFC 6750)
+	if m == nil || !strings.HasPrefix(from.Path, "/v2/") { // outside of registries a realm is any text (RFC 6750)
 		return
 	}
 	realm, err := from.Parse(m[1])
@@ -66,7 +66,7 @@ func (t *tokens) challenged(from *url.URL, challenge string) {
 	t.realms[name][origin(from)] = true
 }
 
-// realm says whether tokens are had at u.
+// realm reports whether a registry named u as its realm.
 func (t *tokens) realm(u *url.URL) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -87,26 +87,27 @@ func origin(u *url.URL) string {
 	return u.Scheme + "://" + e.authority(u.Scheme)
 }
 
-// placeholder stands for a token of the realm at u.
+// placeholder returns the placeholder for a token from the realm at u.
 func placeholder(u *url.URL) string {
 	s := sha256.Sum256([]byte("colophon token of " + u.String()))
 	return "colophon-" + hex.EncodeToString(s[:16])
 }
 
-// tokenAnswer is what a room is told by a realm. It asks again after the
-// shortest life that the specification allows.
+// tokenAnswer returns the body that a room receives from a realm. Its lifetime is the
+// shortest that the specification allows, 60 seconds.
 func tokenAnswer(u *url.URL) []byte {
 	p := placeholder(u)
 	return fmt.Appendf(nil, `{"token":%q,"access_token":%q,"expires_in":60}`+"\n", p, p)
 }
 
-// keep makes the placeholder of u usable; value may be empty.
+// keep stores a token from the realm at u. An empty value means that authorize must
+// request the token when it is first used.
 func (t *tokens) keep(u *url.URL, value string, life time.Duration) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := placeholder(u)
 	if t.held[p] == nil && len(t.held) >= maxTokens {
-		return &DeniedError{u.String(), fmt.Sprintf("more than %d tokens in one session", maxTokens)}
+		return &DeniedError{u.String(), fmt.Sprintf("the session's limit of %d tokens is reached", maxTokens)}
 	}
 	if old := t.held[p]; old != nil && value == "" {
 		return nil
@@ -115,7 +116,8 @@ func (t *tokens) keep(u *url.URL, value string, life time.Duration) error {
 	return nil
 }
 
-// parseToken reads the answer of a realm.
+// parseToken reads a token and its lifetime from a realm's answer; ok is false if it
+// has no token.
 func parseToken(raw []byte) (value string, life time.Duration, ok bool) {
 	var answer struct {
 		Token       string  `json:"token"`
@@ -128,13 +130,13 @@ func parseToken(raw []byte) (value string, life time.Duration, ok bool) {
 	if value = answer.Token; value == "" {
 		value = answer.AccessToken
 	}
-	// At least what the specification promises, at most what a day's build needs.
+	// The specification's minimum is 60 seconds; cap it at an hour.
 	seconds := max(60, min(answer.ExpiresIn, 3600))
 	return value, time.Duration(seconds) * time.Second, value != ""
 }
 
-// authorize turns a placeholder in a request into its token, for origins alone
-// that named the realm of it.
+// authorize replaces a placeholder in a request by its token, but only if the
+// request's origin named the token's realm. fetch sends a request to a realm.
 func (t *tokens) authorize(ctx context.Context, r *http.Request, fetch func(context.Context, *url.URL) (*http.Response, error)) error {
 	scheme, name, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
@@ -151,17 +153,17 @@ func (t *tokens) authorize(ctx context.Context, r *http.Request, fetch func(cont
 	if !fresh {
 		resp, err := fetch(ctx, held.url)
 		if err != nil {
-			return fmt.Errorf("a token of %s: %w", withoutQuery(held.url), err)
+			return fmt.Errorf("token from %s: %w", withoutQuery(held.url), err)
 		}
 		defer resp.Body.Close()
 		raw, err := strict.Read(resp.Body, maxToken)
 		if err != nil {
-			return fmt.Errorf("a token of %s: %w", withoutQuery(held.url), err)
+			return fmt.Errorf("token from %s: %w", withoutQuery(held.url), err)
 		}
 		var life time.Duration
 		var ok bool
 		if value, life, ok = parseToken(raw); resp.StatusCode != http.StatusOK || !ok {
-			return fmt.Errorf("a token of %s: status %d, and no token", withoutQuery(held.url), resp.StatusCode)
+			return fmt.Errorf("token from %s: got status %d without a usable token", withoutQuery(held.url), resp.StatusCode)
 		}
 		if err := t.keep(held.url, value, life); err != nil {
 			return err

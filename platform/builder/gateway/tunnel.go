@@ -15,18 +15,19 @@ import (
 	"github.com/colophon-build/colophon/internal/printable"
 )
 
-// tunnel is what a room sends inside of a CONNECT.
+// tunnel is the connection inside a room's CONNECT.
 type tunnel struct {
 	net.Conn
-	r  *bufio.Reader // has what the client sent right behind its request
-	to endpoint
+	r  *bufio.Reader // may hold bytes that the client sent directly after its request
+	to endpoint      // the host that the CONNECT named
 }
 
 func (t *tunnel) Read(p []byte) (int, error) { return t.r.Read(p) }
 
 type tunnelKey struct{}
 
-// connect answers CONNECT: the gateway ends TLS itself, as the host that was named.
+// connect answers CONNECT: the gateway terminates TLS with a certificate for the host
+// that the request names.
 func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
 	to, err := parseEndpoint(r.Host, 0)
 	if err != nil {
@@ -73,8 +74,8 @@ func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// terminate makes a tunnel a TLS connection that ends here. Both results are nil
-// where the client went away.
+// terminate runs the TLS handshake of a tunnel and returns the decrypted connection.
+// Both results are nil if the client disconnected.
 func (g *Gateway) terminate(t *tunnel, leaf *tls.Certificate) (net.Conn, error) {
 	var fronted error
 	c := tls.Server(t, &tls.Config{
@@ -86,7 +87,7 @@ func (g *Gateway) terminate(t *tunnel, leaf *tls.Certificate) (net.Conn, error) 
 			// An address has no server name (RFC 6066, section 3).
 			name := strings.TrimSuffix(strings.ToLower(hello.ServerName), ".")
 			if name != t.to.host && (name != "" || net.ParseIP(t.to.host) == nil) {
-				fronted = fmt.Errorf("the tunnel is for %s, and TLS inside of it for %.300q", t.to.host, name)
+				fronted = fmt.Errorf("server name in the TLS handshake: got %.300q, want %s, which the CONNECT named", t.to.host, name)
 				return nil, fronted
 			}
 			return nil, nil
@@ -102,12 +103,12 @@ func (g *Gateway) terminate(t *tunnel, leaf *tls.Certificate) (net.Conn, error) 
 	case fronted != nil:
 		return nil, fronted
 	case other:
-		return nil, errors.New("a tunnel carries TLS, and this one something else")
+		return nil, errors.New("the tunnel carries another protocol than TLS; only TLS is allowed")
 	case errors.Is(err, io.EOF):
 		t.Close()
 		return nil, nil
 	}
-	return nil, fmt.Errorf("TLS: %w (the client must believe the room's CA bundle)", err)
+	return nil, fmt.Errorf("TLS: %w (the client must trust the room's CA bundle)", err)
 }
 
 func (g *Gateway) refuseConnect(w http.ResponseWriter, host string, err error) {
@@ -134,17 +135,17 @@ func (g *Gateway) serveInside(w http.ResponseWriter, r *http.Request) {
 	host, err := parseEndpoint(r.Host, 443)
 	switch {
 	case r.Method == http.MethodConnect:
-		err = errors.New("a tunnel within a tunnel")
+		err = errors.New("CONNECT inside a tunnel is not allowed")
 	case u.Host != "" && u.Scheme != "https":
-		err = fmt.Errorf("scheme %.40q within TLS", u.Scheme)
+		err = fmt.Errorf("scheme inside TLS: got %.40q, want https", u.Scheme)
 	case err == nil && host != to:
-		err = fmt.Errorf("the tunnel is for %s, and the request inside of it for %.300q", to, r.Host)
+		err = fmt.Errorf("host of the request in the tunnel: got %.300q, want %s, which the CONNECT named", r.Host, to)
 	}
 	u.Scheme, u.Host = "https", to.authority("https")
 	g.handle(w, r, &u, err)
 }
 
-// tlsListener hands over the tunnels whose TLS stands.
+// tlsListener accepts the tunnels whose TLS handshake has succeeded.
 type tlsListener struct {
 	g    *Gateway
 	addr net.Addr
