@@ -101,7 +101,7 @@ var _ = register(attack{
 	guard: "a build has a time limit: platform/builder/buildkit Build",
 	cuts:  []cut{{"platform/builder/buildkit/buildkit.go", `wall := lower(req.Limits.WallTime, b.cfg.WallTime)`, `wall := time.Hour`}},
 	beside: func(s *scene) (string, string) {
-		return s.exhaust("still here", "took longer than the limit of 15s", `RUN trap "" TERM INT HUP; sleep 20; echo still here`)
+		return s.exhaust("still here", "exceeded its time limit of 15s", `RUN trap "" TERM INT HUP; sleep 20; echo still here`)
 	},
 })
 

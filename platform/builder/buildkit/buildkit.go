@@ -1,23 +1,21 @@
-// Package buildkit builds Dockerfiles: a fresh buildkitd in a sealed room for
-// each build, driven through BuildKit's Go client, with BuildKit's proxy network
-// on so that every URL a step fetches is recorded. The build type is defined in
-// spec/buildkit/v1.
+// Package buildkit builds Dockerfiles (spec/buildkit/v1). Each build runs a new
+// buildkitd in a room of its own, controlled by BuildKit's Go client. BuildKit's
+// proxy network is enabled, so that BuildKit records every URL that a step fetches.
 //
-// It has two halves, which the platform runs as different users. Rooms opens
-// the rooms, measures what they are made of and holds their gateways: what it
-// says is the trusted side's word. Builder implements builder.Builder: it drives
-// the daemon in a room and so parses what a stranger's build made of it; what
-// it says is a claim.
+// The package has two halves, which the platform runs as different users. Rooms is
+// trusted: it opens the rooms, measures their programs and starts their gateways.
+// Builder, which implements builder.Builder, is not trusted: it controls the daemon
+// in a room, so it parses data that an untrusted build has influenced. Its results
+// are claims.
 //
-// The layout that comes out holds the image manifest for one platform and an
-// image index for more than one, as BuildKit gives it without attestations. The
-// same commit gives the same digest: timestamps are rewritten to
-// SOURCE_DATE_EPOCH, files of the tree get that time and one of two modes, and
-// nothing is kept from build to build.
+// The resulting layout has an image manifest for one platform, or an image index
+// for several; BuildKit's attestations are removed. The same commit gives the same
+// digest: BuildKit rewrites timestamps to SOURCE_DATE_EPOCH, the files of the tree
+// get that time and one of two modes, and builds share no cache.
 //
-// The frontend is the one inside buildkitd, whose digest is in the record: a
-// "# syntax=docker/dockerfile:…" line does not make another one be fetched, and
-// any other syntax is an error. Steps get no entitlement, secret or ssh agent.
+// The frontend is the one inside buildkitd, whose digest is in the record. A line
+// "# syntax=docker/dockerfile:…" does not download another frontend, and any other
+// syntax is an error. Steps get no entitlement, secret or ssh agent.
 package buildkit
 
 import (
@@ -34,45 +32,45 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// Opener opens the room of a session that the attest zone began. Rooms is one;
-// a builder that is a process of its own asks for them over a socket.
+// Opener opens the room of a session that the attest zone began. Rooms implements it;
+// a builder in a process of its own uses rooms.Client.
 type Opener interface {
 	Open(ctx context.Context, session string, limits builder.Limits) (Room, error)
 }
 
-// Room is an open room with a buildkitd. Close it, always.
+// Room is an open room with a buildkitd. The caller must always Close it.
 type Room interface {
 	// Dial connects to buildkitd's API.
 	Dial(ctx context.Context) (net.Conn, error)
 	// Done is closed when buildkitd has ended.
 	Done() <-chan struct{}
-	// State is how the room is now.
+	// State returns the room's current state.
 	State(ctx context.Context) State
-	// Close ends what runs in the room and erases it. It returns when nothing is
-	// left, or with what could not be erased.
+	// Close ends the room's processes and erases the room. It returns when nothing is
+	// left; its error says what could not be erased.
 	Close() error
 }
 
-// State of a room.
+// State is the state of a room.
 type State struct {
-	Ended    bool   `json:"ended"`              // buildkitd has
-	Exceeded string `json:"exceeded,omitempty"` // the limit that the room ran into
-	Said     string `json:"said,omitempty"`     // the last that buildkitd printed
+	Ended    bool   `json:"ended"`              // buildkitd has ended
+	Exceeded string `json:"exceeded,omitempty"` // the limit that the room reached; empty if none
+	Said     string `json:"said,omitempty"`     // the last output of buildkitd
 }
 
-// Config of a Builder.
+// Config describes a Builder.
 type Config struct {
 	Rooms    Opener
-	WallTime time.Duration // most that one build may take; zero is 1 h
+	WallTime time.Duration // maximum duration of one build; zero means 1 h
 }
 
-// Builder builds Dockerfiles. Safe for concurrent use; each build has a room.
+// Builder builds Dockerfiles, each in a room of its own. It is safe for concurrent use.
 type Builder struct {
 	cfg     Config
 	erasing sync.WaitGroup // rooms of finished builds
 }
 
-// New makes a Builder.
+// New returns a Builder.
 func New(cfg Config) *Builder {
 	cfg.WallTime = wallTime(cfg.WallTime)
 	return &Builder{cfg: cfg}
@@ -81,8 +79,8 @@ func New(cfg Config) *Builder {
 // Wait returns when the rooms of all finished builds are erased.
 func (b *Builder) Wait() { b.erasing.Wait() }
 
-// Build implements builder.Builder. The files of a build that succeeded may still
-// be being erased when it returns (see Wait).
+// Build implements builder.Builder. If the build succeeds, Build may return before the
+// room is erased; Wait waits for that.
 func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Result, err error) {
 	started := time.Now().UTC()
 	opt, err := b.options(req)
@@ -90,7 +88,7 @@ func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Re
 		return nil, err
 	}
 	wall := lower(req.Limits.WallTime, b.cfg.WallTime)
-	tooLong := fmt.Errorf("took longer than the limit of %s", wall)
+	tooLong := fmt.Errorf("the build exceeded its time limit of %s", wall)
 	ctx, cancel := context.WithTimeoutCause(ctx, wall, tooLong)
 	defer cancel()
 
@@ -105,7 +103,7 @@ func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Re
 		}
 		b.erasing.Go(func() {
 			if err := d.close(); err != nil {
-				slog.Error("a room could not be erased; the next start tries again", "error", err)
+				slog.Error("cannot erase a room; the next start tries again", "error", err)
 			}
 		})
 	}()
@@ -114,23 +112,24 @@ func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Re
 	if err := d.solve(ctx, opt, req.Layout, p); err != nil {
 		return nil, d.explain(ctx, tooLong, p, err)
 	}
-	// A step may go on where a process of its was killed or could not start;
-	// an image that depends on that is not the one the commit describes.
+	// A step may succeed although a limit killed one of its processes or kept one from
+	// starting. Its image may differ from the one that the commit describes, so the
+	// build fails.
 	if limit := d.room.State(ctx).Exceeded; limit != "" {
 		return nil, &builder.Error{Err: errors.New(limit)}
 	}
 	if foreign := p.foreignBase(); foreign != "" {
-		return nil, &builder.Error{Err: errors.New(foreign + "; FROM --platform=$BUILDPLATFORM is for stages that only compile")}
+		return nil, &builder.Error{Err: errors.New(foreign + " (use FROM --platform=$BUILDPLATFORM only for stages that compile)")}
 	}
 	digest, prov, err := finish(req.Layout)
 	if errors.Is(err, errNoLayers) {
 		return nil, &builder.Error{Err: err}
 	} else if err != nil {
-		return nil, fmt.Errorf("what buildkitd exported: %w", err)
+		return nil, fmt.Errorf("buildkitd's export: %w", err)
 	}
 	deps, incomplete, err := dependencies(prov)
 	if err != nil {
-		return nil, fmt.Errorf("what buildkitd recorded: %w", err)
+		return nil, fmt.Errorf("buildkitd's provenance: %w", err)
 	}
 	res := &builder.Result{Digest: digest, Dependencies: deps, Started: started, Finished: time.Now().UTC()}
 	if len(incomplete) > 0 {
@@ -143,5 +142,5 @@ func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Re
 	return res, nil
 }
 
-// hostPlatform is what is built where the recipe names no platform.
+// hostPlatform returns the platform to build for if the recipe names none.
 func hostPlatform() string { return "linux/" + runtime.GOARCH }

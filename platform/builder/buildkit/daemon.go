@@ -19,7 +19,7 @@ type daemon struct {
 	client *client.Client
 }
 
-// start opens a room with a buildkitd that answers.
+// start opens a room and waits until its buildkitd answers.
 func (b *Builder) start(ctx context.Context, req builder.Request) (_ *daemon, err error) {
 	d := &daemon{}
 	if d.room, err = b.cfg.Rooms.Open(ctx, req.Session, req.Limits); err != nil {
@@ -52,7 +52,7 @@ func (d *daemon) ready(ctx context.Context) error {
 		}
 		select {
 		case <-d.room.Done():
-			return fmt.Errorf("buildkitd ended at start: %s", d.room.State(ctx).Said)
+			return fmt.Errorf("buildkitd ended while it started: %s", d.room.State(ctx).Said)
 		case <-ctx.Done():
 			return fmt.Errorf("buildkitd does not answer: %w: %s", err, d.room.State(context.WithoutCancel(ctx)).Said)
 		case <-time.After(20 * time.Millisecond):
@@ -60,8 +60,9 @@ func (d *daemon) ready(ctx context.Context) error {
 	}
 }
 
-// explain turns a failed solve into what the caller can act on: a cancelled
-// context, a limit or a failed step (both the recipe's), or a broken builder.
+// explain turns the error of a failed solve into one that the caller can act on: the
+// context's error if it was cancelled, a *builder.Error for an exceeded limit or a
+// failed step, or another error if the builder itself failed.
 func (d *daemon) explain(ctx context.Context, tooLong error, p *progress, err error) error {
 	step, cause := p.failure()
 	switch {
@@ -77,8 +78,8 @@ func (d *daemon) explain(ctx context.Context, tooLong error, p *progress, err er
 		return fmt.Errorf("buildkitd ended during the build: %w: %s", err, st.Said)
 	}
 	if strings.HasPrefix(step, "[internal] load metadata for ") {
-		// BuildKit says "not found" of the mirror where the registry itself cannot be reached.
-		cause += " (neither the platform's mirror nor the registry gave this base image)"
+		// If the registry cannot be reached, BuildKit reports the mirror's "not found".
+		cause += " (neither the platform's mirror nor the registry provided this base image)"
 	}
 	if cause != "" {
 		return &builder.Error{Step: step, Err: errors.New(cause)}
@@ -89,7 +90,7 @@ func (d *daemon) explain(ctx context.Context, tooLong error, p *progress, err er
 	return &builder.Error{Err: err}
 }
 
-// close ends the daemon; nothing of it is left after.
+// close ends the daemon and erases its room.
 func (d *daemon) close() error {
 	if d.client != nil {
 		d.client.Close()

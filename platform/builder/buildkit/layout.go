@@ -20,12 +20,12 @@ const (
 	predicateType   = "in-toto.io/predicate-type"
 )
 
-// errNoLayers is the recipe's mistake; BuildKit also records nothing of such a build.
-var errNoLayers = errors.New("the image has no layers: nothing after FROM scratch puts a file in it")
+// errNoLayers is the recipe's error; BuildKit writes no provenance for such a build.
+var errNoLayers = errors.New("the image has no layers: add a step after FROM scratch that creates a file")
 
-// finish takes BuildKit's attestations out of a layout and returns the digest of
-// the image that is left, with the provenance statements. What is left has one
-// manifest or index, and no blob that it does not lead to.
+// finish removes BuildKit's attestations from a layout. It returns the digest of the
+// remaining image and the provenance statements that it removed. The layout then has
+// one manifest or index, and only the blobs that it refers to.
 func finish(dir string) (digest string, provenance [][]byte, err error) {
 	l := &layout{dir: dir, keep: map[string]bool{}}
 	raw, err := l.read("index.json", limits.Manifest)
@@ -37,7 +37,7 @@ func finish(dir string) (digest string, provenance [][]byte, err error) {
 		return "", nil, fmt.Errorf("index.json: %w", err)
 	}
 	if len(top.Manifests) != 1 {
-		return "", nil, fmt.Errorf("index.json has %d manifests, want 1", len(top.Manifests))
+		return "", nil, fmt.Errorf("index.json: got %d manifests, want 1", len(top.Manifests))
 	}
 	image := top.Manifests[0]
 	if image.MediaType.IsIndex() {
@@ -67,16 +67,18 @@ func finish(dir string) (digest string, provenance [][]byte, err error) {
 	return image.Digest.String(), provenance, os.WriteFile(filepath.Join(dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o644)
 }
 
-// layout is an unpacked layout and the blobs in it that are to stay.
+// layout is an unpacked layout and the set of its blobs that are kept.
 type layout struct {
 	dir  string
-	keep map[string]bool // hex
+	keep map[string]bool // by hex sha256
 }
 
-func (l *layout) read(name string, most int) ([]byte, error) {
-	return strict.ReadFile(filepath.Join(l.dir, name), most)
+// read reads a file of at most size bytes.
+func (l *layout) read(name string, size int) ([]byte, error) {
+	return strict.ReadFile(filepath.Join(l.dir, name), size)
 }
 
+// manifest decodes the manifest or index d into v, after checking its size.
 func (l *layout) manifest(d v1.Descriptor, v any) error {
 	if d.Digest.Algorithm != "sha256" {
 		return fmt.Errorf("digest algorithm: got %q, want sha256", d.Digest.Algorithm)
@@ -94,8 +96,9 @@ func (l *layout) manifest(d v1.Descriptor, v any) error {
 	return nil
 }
 
-// strip returns the image of an index with attestations: its one manifest where
-// there is one platform, else a new index of the manifests, in their order.
+// strip removes the attestations from an index. It returns the image's manifest if
+// there is one platform, else a new index of the manifests in their order; and the
+// provenance statements.
 func (l *layout) strip(d v1.Descriptor) (v1.Descriptor, [][]byte, error) {
 	var none v1.Descriptor
 	var index v1.IndexManifest
@@ -103,7 +106,7 @@ func (l *layout) strip(d v1.Descriptor) (v1.Descriptor, [][]byte, error) {
 		return none, nil, err
 	}
 	if len(index.Manifests) > limits.IndexManifests {
-		return none, nil, fmt.Errorf("index has %d manifests, at most %d are taken", len(index.Manifests), limits.IndexManifests)
+		return none, nil, fmt.Errorf("index: got %d manifests, want at most %d", len(index.Manifests), limits.IndexManifests)
 	}
 	var images []v1.Descriptor
 	var provenance [][]byte
@@ -120,7 +123,7 @@ func (l *layout) strip(d v1.Descriptor) (v1.Descriptor, [][]byte, error) {
 	}
 	switch len(images) {
 	case 0:
-		return none, nil, errors.New("index has no image")
+		return none, nil, errors.New("index: got no image, want at least 1")
 	case 1:
 		return images[0], provenance, nil
 	}
@@ -132,7 +135,7 @@ func (l *layout) strip(d v1.Descriptor) (v1.Descriptor, [][]byte, error) {
 	return out, provenance, os.WriteFile(filepath.Join(l.dir, "blobs", "sha256", out.Digest.Hex), raw, 0o644)
 }
 
-// statements reads the provenance in an attestation manifest.
+// statements returns the provenance statements in an attestation manifest.
 func (l *layout) statements(d v1.Descriptor) (out [][]byte, err error) {
 	var m v1.Manifest
 	if err := l.manifest(d, &m); err != nil {
@@ -174,7 +177,7 @@ func (l *layout) walkImage(d v1.Descriptor) error {
 		return err
 	}
 	if len(m.Layers) > limits.Layers {
-		return fmt.Errorf("%s has %d layers, at most %d are taken", d.Digest, len(m.Layers), limits.Layers)
+		return fmt.Errorf("%s: got %d layers, want at most %d", d.Digest, len(m.Layers), limits.Layers)
 	}
 	if len(m.Layers) == 0 {
 		return errNoLayers
@@ -193,7 +196,7 @@ func (l *layout) walkImage(d v1.Descriptor) error {
 	return nil
 }
 
-// prune removes the blobs that nothing leads to.
+// prune removes the blobs that are not in l.keep.
 func (l *layout) prune() error {
 	dir := filepath.Join(l.dir, "blobs", "sha256")
 	entries, err := os.ReadDir(dir)

@@ -11,24 +11,25 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// maxDependencies bounds what one build may have fetched.
+// maxDependencies is the maximum number of dependencies of one build.
 const maxDependencies = 100000
 
-// maxIncomplete bounds what is told of requests that were not hashed.
+// maxIncomplete is the maximum number of reported requests that BuildKit could not hash.
 const maxIncomplete = 1000
 
-// incompleteFetch is a request that BuildKit saw and could not hash (BuildKit docs/proxy.md).
+// incompleteFetch is a request that BuildKit saw but could not hash (BuildKit docs/proxy.md).
 type incompleteFetch struct {
 	URL    string `json:"url,omitempty"`
 	Method string `json:"method,omitempty"`
 	Reason string `json:"reason,omitempty"`
 }
 
-// dependencies merges what BuildKit recorded for each platform: base images and
-// fetched URLs by digest, sorted by URI, and what it could not record.
+// dependencies merges BuildKit's provenance statements, one for each platform. It
+// returns base images and fetched URLs by digest, sorted by URI, and the requests that
+// BuildKit could not hash.
 func dependencies(provenance [][]byte) ([]attest.ResourceDescriptor, []incompleteFetch, error) {
 	if len(provenance) == 0 {
-		return nil, nil, fmt.Errorf("there is no provenance; an image without layers has none")
+		return nil, nil, fmt.Errorf("there is no provenance (an image without layers has none)")
 	}
 	type key struct{ uri, digest string }
 	seen := map[key]attest.ResourceDescriptor{}
@@ -80,7 +81,7 @@ func dependencies(provenance [][]byte) ([]attest.ResourceDescriptor, []incomplet
 		}
 	}
 	if len(seen) > maxDependencies {
-		return nil, nil, fmt.Errorf("%d dependencies, at most %d are taken", len(seen), maxDependencies)
+		return nil, nil, fmt.Errorf("dependencies: got %d, want at most %d", len(seen), maxDependencies)
 	}
 	keys := slices.SortedFunc(maps.Keys(seen), func(a, b key) int {
 		return strings.Compare(a.uri+" "+a.digest, b.uri+" "+b.digest)
@@ -98,7 +99,7 @@ func dependencies(provenance [][]byte) ([]attest.ResourceDescriptor, []incomplet
 	return deps, gaps, nil
 }
 
-// llbStep is one operation of a build, as far as it matters here.
+// llbStep is one operation of a build; it has only the field that checkNetwork needs.
 type llbStep struct {
 	Op struct {
 		Op struct {
@@ -109,11 +110,11 @@ type llbStep struct {
 	} `json:"op"`
 }
 
-// checkNetwork: where a step could reach the network, the recording proxy must
-// have stood between; else the list of what was fetched means nothing.
+// checkNetwork returns an error if a step had network access without the recording
+// proxy: then the list of fetched URLs could be incomplete.
 func checkNetwork(steps []llbStep, mode string) error {
 	if len(steps) == 0 {
-		return fmt.Errorf("there is no list of steps")
+		return fmt.Errorf("the list of steps is missing")
 	}
 	for _, s := range steps {
 		if e := s.Op.Op.Exec; e != nil && e.Network != 2 && mode != "proxy" {

@@ -24,7 +24,7 @@ func TestRecordMustBeWhole(t *testing.T) {
 		"no network":      {statement(offline+","+file, "", dep), ""},
 		"past the proxy":  {statement(file+","+exec, "", dep), "network of the steps"},
 		"host network":    {statement(`{"op":{"Op":{"exec":{"network":1}}}}`, "host", dep), "network of the steps"},
-		"no steps":        {statement("", "proxy", dep), "no list of steps"},
+		"no steps":        {statement("", "proxy", dep), "list of steps is missing"},
 		"no digest":       {statement(exec, "proxy", `{"uri":"https://b/"}`), "no digest"},
 		"other predicate": {[]byte(`{"predicateType":"x"}`), "predicate type"},
 		"not JSON":        {[]byte(`x`), "invalid"},

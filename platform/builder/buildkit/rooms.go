@@ -29,48 +29,50 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/sandbox"
 )
 
-// RoomsConfig of Rooms. Buildkitd and StateDir are required.
+// RoomsConfig describes Rooms. Buildkitd and StateDir are required.
 type RoomsConfig struct {
 	Buildkitd string         // path of buildkitd; linked statically
-	Runtime   string         // OCI runtime of the steps: a name that is searched in PATH, such as crun, or a path; default runc
-	StateDir  string         // rooms of builds in flight; swept by NewRooms. Needs the space of the largest build, and overlayfs
-	UIDBase   uint32         // first of the uids that rooms take; default 100000
-	Limits    builder.Limits // most that one build may use; zero fields are the default: 3/4 of the memory, 8192 processes, 1 h, and what sandbox.Config says
+	Runtime   string         // OCI runtime of the steps: a path, or a name that is searched in PATH, such as crun; default runc
+	StateDir  string         // directory of the rooms; NewRooms sweeps it. It needs overlayfs, and space for all running builds
+	UIDBase   uint32         // first of the rooms' uids; default 100000
+	Limits    builder.Limits // maximum of one build; zero fields mean the default: 3/4 of the memory, 8192 processes, 1 h, and the defaults of sandbox.Config
 
-	// Network is what every gateway gets, but for its session. Roots is
-	// SSL_CERT_FILE where it is empty, and else Debian's.
+	// Network is the setting of every gateway; its Session is ignored. An empty Roots
+	// means the file that SSL_CERT_FILE names, or else Debian's CA bundle.
 	Network gateway.Settings
 
-	// Setup is what the platform knows of itself, for the record.
+	// Setup describes the platform's own setup; it is added to the record.
 	Setup map[string]string
-	// Gateway starts the way out of one room; nil starts it in this process.
+	// Gateway starts the gateway of one room; nil starts it in this process.
 	Gateway func(l net.Listener, s gateway.Settings) (Gateway, error) `json:"-"`
 }
 
-// Gateway is the way out of one room, and what went through it.
+// Gateway is the running gateway of one room.
 type Gateway interface {
-	// CA is the certificate, in PEM, that the room is to believe.
+	// CA returns the certificate, in PEM, of the CA that the room must trust.
 	CA() []byte
-	// End lets nothing more through and returns what passed; an error where that is not known in full.
+	// End stops the gateway and returns the record of its traffic. It returns an error
+	// if the record is incomplete.
 	End() ([]builder.Exchange, error)
 }
 
-// Rooms is the trusted half of this builder: it opens rooms with a buildkitd in
-// them for sessions that the attest zone began, and tells that zone alone what
-// the room was made of and what passed its gateway. Safe for concurrent use.
+// Rooms is the trusted half of this builder. It opens rooms with a buildkitd for
+// sessions that the attest zone began. Only the attest zone receives the record: the
+// room's tools and settings, and the traffic of its gateway. Rooms is safe for
+// concurrent use.
 type Rooms struct {
 	cfg    RoomsConfig
 	tools  []attest.ResourceDescriptor
 	binds  []sandbox.Bind
 	ca     []byte
 	mirror *gateway.Mirror
-	digest string // of the mirror's index
+	digest string // hex sha256 of the mirror's index
 
 	mu       sync.Mutex
 	sessions map[string]*session
 }
 
-// session is one session and its room, once that is opened.
+// session is one session; room is nil until it is opened.
 type session struct {
 	builder.Session
 	began  time.Time
@@ -78,20 +80,19 @@ type session struct {
 	room   *room
 }
 
-// Sessions that nobody ended are dropped after a day; more at a time are refused.
 const (
-	maxSessions = 1024
-	sessionLife = 24 * time.Hour
+	maxSessions = 1024           // sessions at a time; Begin refuses more
+	sessionLife = 24 * time.Hour // sessions that nobody ended are dropped after this
 )
 
-// NewRooms checks what rooms need and sweeps those that a crash left. The error
-// matches sandbox.ErrUnsupported where this machine cannot open rooms.
+// NewRooms checks the requirements of rooms and sweeps rooms that a crash left. The
+// error matches sandbox.ErrUnsupported if this machine cannot open rooms.
 func NewRooms(cfg RoomsConfig) (*Rooms, error) {
 	if err := sandbox.Supported(); err != nil {
 		return nil, err
 	}
 	if cfg.Buildkitd == "" || cfg.StateDir == "" {
-		return nil, fmt.Errorf("%w: no path of buildkitd or no directory for rooms is set (build it with: make build)", sandbox.ErrUnsupported)
+		return nil, fmt.Errorf("%w: the path of buildkitd or the directory of rooms is not set (make build builds buildkitd)", sandbox.ErrUnsupported)
 	}
 	r := &Rooms{cfg: cfg, sessions: map[string]*session{}}
 	var err error
@@ -108,14 +109,14 @@ func NewRooms(cfg RoomsConfig) (*Rooms, error) {
 	if r.cfg.Runtime, err = exec.LookPath(r.cfg.Runtime); err != nil {
 		return nil, fmt.Errorf("%w: the OCI runtime: %w (apt-get install runc, or use the golang builder)", sandbox.ErrUnsupported, err)
 	}
-	if err := keeps(r.cfg.Runtime); err != nil {
+	if err := checkRuntime(r.cfg.Runtime); err != nil {
 		return nil, fmt.Errorf("%w: %w", sandbox.ErrUnsupported, err)
 	}
 	for _, t := range []struct{ name, source, target string }{
 		{"buildkitd", r.cfg.Buildkitd, "/bin/buildkitd"},
 		{filepath.Base(r.cfg.Runtime), r.cfg.Runtime, r.runtime()},
 	} {
-		d, err := describe(t.name, t.source)
+		d, err := measure(t.name, t.source)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", sandbox.ErrUnsupported, t.name, err)
 		}
@@ -133,7 +134,7 @@ func NewRooms(cfg RoomsConfig) (*Rooms, error) {
 		}
 	}
 	if r.ca, err = os.ReadFile(r.cfg.Network.Roots); err != nil {
-		return nil, fmt.Errorf("the CA bundle of builds: %w", err)
+		return nil, fmt.Errorf("reading the CA bundle of builds: %w", err)
 	}
 	if cfg.Network.Mirror != "" {
 		if r.mirror, err = gateway.OpenMirror(r.cfg.Network.Mirror); err != nil {
@@ -171,19 +172,19 @@ func wallTime(d time.Duration) time.Duration {
 	return d
 }
 
-// within is what a request asks for, at most what the builder allows.
-func within(ask, most builder.Limits) builder.Limits {
+// within returns the limits that a request asks for, reduced to those that are allowed.
+func within(asked, allowed builder.Limits) builder.Limits {
 	return builder.Limits{
-		CPUs:     lower(ask.CPUs, most.CPUs),
-		Memory:   lower(ask.Memory, most.Memory),
-		PIDs:     lower(ask.PIDs, most.PIDs),
-		Disk:     lower(ask.Disk, most.Disk),
-		IO:       lower(ask.IO, most.IO),
-		WallTime: lower(ask.WallTime, most.WallTime),
+		CPUs:     lower(asked.CPUs, allowed.CPUs),
+		Memory:   lower(asked.Memory, allowed.Memory),
+		PIDs:     lower(asked.PIDs, allowed.PIDs),
+		Disk:     lower(asked.Disk, allowed.Disk),
+		IO:       lower(asked.IO, allowed.IO),
+		WallTime: lower(asked.WallTime, allowed.WallTime),
 	}
 }
 
-// lower is the smaller of two bounds, where zero is none.
+// lower returns the smaller of two limits; zero means no limit.
 func lower[T int64 | float64 | time.Duration](a, b T) T {
 	if a <= 0 || b > 0 && b < a {
 		return b
@@ -191,11 +192,10 @@ func lower[T int64 | float64 | time.Duration](a, b T) T {
 	return a
 }
 
-// runtime is where the room has its OCI runtime.
+// runtime returns the path of the OCI runtime in the room.
 func (r *Rooms) runtime() string { return "/bin/" + filepath.Base(r.cfg.Runtime) }
 
-// Begin makes a session and returns its id, which is all that the builder gets
-// to know of it.
+// Begin creates a session and returns its id. The builder learns only this id.
 func (r *Rooms) Begin(_ context.Context, s builder.Session) (id string, err error) {
 	id = rand.Text()
 	r.mu.Lock()
@@ -204,14 +204,14 @@ func (r *Rooms) Begin(_ context.Context, s builder.Session) (id string, err erro
 		return time.Since(s.began) > sessionLife && (s.room == nil || s.room.ended())
 	})
 	if len(r.sessions) >= maxSessions {
-		return "", fmt.Errorf("more than %d sessions have not been ended", maxSessions)
+		return "", fmt.Errorf("the limit of %d open sessions is reached", maxSessions)
 	}
 	r.sessions[id] = &session{Session: s, began: time.Now()}
 	return id, nil
 }
 
-// End ends a session, with its room if that still runs, and returns what is
-// known of it. A session that never had a room has no record: that is an error.
+// End ends a session, and its room if that still runs, and returns the session's
+// record. It returns an error if the session never had a room.
 func (r *Rooms) End(_ context.Context, id string) (*builder.Record, error) {
 	r.mu.Lock()
 	s := r.sessions[id]
@@ -225,16 +225,16 @@ func (r *Rooms) End(_ context.Context, id string) (*builder.Record, error) {
 	}
 	exchanges, err := s.room.end()
 	if err != nil {
-		return nil, fmt.Errorf("the gateway's record: %w", err)
+		return nil, fmt.Errorf("reading the gateway's record: %w", err)
 	}
 	return &builder.Record{Tools: r.tools, Config: r.describe(s), Exchanges: exchanges}, nil
 }
 
 var errNoSession = errors.New("no such session")
 
-// Open implements Opener. A session has one room.
-func (r *Rooms) Open(_ context.Context, id string, ask builder.Limits) (Room, error) {
-	limits := within(ask, r.cfg.Limits)
+// Open implements Opener. It returns an error if the session already had a room.
+func (r *Rooms) Open(_ context.Context, id string, asked builder.Limits) (Room, error) {
+	limits := within(asked, r.cfg.Limits)
 	r.mu.Lock()
 	s := r.sessions[id]
 	switch {
@@ -243,7 +243,7 @@ func (r *Rooms) Open(_ context.Context, id string, ask builder.Limits) (Room, er
 		return nil, errNoSession
 	case s.room != nil:
 		r.mu.Unlock()
-		return nil, errors.New("the session has had its room")
+		return nil, errors.New("the session already had its room")
 	}
 	room := &room{opened: make(chan struct{})}
 	s.room, s.limits = room, limits
@@ -258,8 +258,8 @@ func (r *Rooms) Open(_ context.Context, id string, ask builder.Limits) (Room, er
 // room is one build's buildkitd with its namespaces and its gateway.
 type room struct {
 	opened  chan struct{} // closed when opening has succeeded or failed
-	sandbox *sandbox.Room // nil where it failed
-	gateway Gateway       // nil where it was never started
+	sandbox *sandbox.Room // nil if opening failed
+	gateway Gateway       // nil if it was never started
 	out     *tail
 	timer   *time.Timer
 
@@ -283,7 +283,8 @@ func (m *room) open(r *Rooms, s builder.Session, limits builder.Limits) (err err
 			"/etc/passwd":         []byte("root:x:0:0:root:/root:/sbin/nologin\n"),
 			"/etc/group":          []byte("root:x:0:\n"),
 			"/etc/hosts":          []byte("127.0.0.1 localhost\n"),
-			// Names are resolved by the gateway; nothing in here may wait for an answer.
+			// The gateway resolves names. Programs in the room that try it themselves must
+			// fail fast.
 			"/etc/resolv.conf": []byte("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"),
 		},
 		Network: func(l net.Listener) (map[string][]byte, error) {
@@ -302,7 +303,8 @@ func (m *room) open(r *Rooms, s builder.Session, limits builder.Limits) (err err
 	if err != nil {
 		return err
 	}
-	// The builder ends a build that takes too long, and says so. This is for a builder that does not.
+	// The builder ends a build that takes too long and reports it. This timer ends the
+	// room if the builder does not.
 	m.timer = time.AfterFunc(limits.WallTime+time.Minute, m.sandbox.Kill)
 	return nil
 }
@@ -343,7 +345,7 @@ func (m *room) ended() bool {
 	}
 }
 
-// end stops whatever runs and returns what passed the gateway.
+// end stops the room's processes and its gateway, and returns the gateway's record.
 func (m *room) end() ([]builder.Exchange, error) {
 	<-m.opened
 	m.once.Do(func() {
@@ -360,7 +362,7 @@ func (m *room) end() ([]builder.Exchange, error) {
 	return m.exchanges, m.err
 }
 
-// daemonConfig is buildkitd.toml (BuildKit docs/buildkitd.toml.md).
+// daemonConfig returns buildkitd.toml (BuildKit docs/buildkitd.toml.md).
 func (r *Rooms) daemonConfig() string {
 	var s strings.Builder
 	s.WriteString(`root = "` + sandbox.StateTarget + `/buildkit"
@@ -392,7 +394,7 @@ proxyNetwork = true
 	return s.String()
 }
 
-// describe is the room and the daemon as they were set up.
+// describe returns the settings of the session's room and daemon.
 func (r *Rooms) describe(s *session) map[string]string {
 	m := s.room.sandbox.Describe()
 	m["network"] = "gateway"
@@ -426,12 +428,13 @@ func (r *Rooms) startGateway(l net.Listener, s builder.Session) (Gateway, error)
 	return g, nil
 }
 
-// tail keeps the last bytes that buildkitd printed, for when it fails.
+// tail keeps the last bytes of buildkitd's output for error texts.
 type tail struct {
 	mu  sync.Mutex
 	buf []byte
 }
 
+// follow reads r to its end in the background.
 func follow(r io.ReadCloser) *tail {
 	t := &tail{}
 	go func() {
@@ -459,8 +462,8 @@ func (t *tail) text() string {
 	return strings.TrimSpace(string(t.buf))
 }
 
-// describe names a program by what it is, not by where it lies.
-func describe(name, path string) (attest.ResourceDescriptor, error) {
+// measure describes a program by its digest and version.
+func measure(name, path string) (attest.ResourceDescriptor, error) {
 	digest, err := builder.FileDigest(path)
 	if err != nil {
 		return attest.ResourceDescriptor{}, err
@@ -473,8 +476,8 @@ func describe(name, path string) (attest.ResourceDescriptor, error) {
 	}
 	line, _, _ := bytes.Cut(out, []byte("\n"))
 	version := string(line)
-	// A Go program that was built as a module knows better than a version that
-	// the linker was to set.
+	// The build info of a Go program is more reliable than the version that it prints,
+	// which the linker may or may not have set.
 	if info, err := buildinfo.ReadFile(path); err == nil && info.Main.Version != "" && strings.HasSuffix(info.Path, "/cmd/"+name) {
 		version = info.Main.Path + " " + info.Main.Version
 	}
@@ -485,15 +488,16 @@ func describe(name, path string) (attest.ResourceDescriptor, error) {
 	}, nil
 }
 
-// keeps checks that a runtime leaves a container in place when its program has
-// ended, as BuildKit has it do; older ones fail at the first step.
-func keeps(runtime string) error {
+// checkRuntime returns an error if an OCI runtime lacks run --keep, which leaves a
+// container in place when its program has ended. BuildKit uses it; with an older
+// runtime the first step would fail.
+func checkRuntime(runtime string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	// How it ends says nothing: some have no help without a container.
+	// Ignore the exit status: some runtimes print their help but exit with an error.
 	out, _ := exec.CommandContext(ctx, runtime, "run", "--help").CombinedOutput()
 	if !bytes.Contains(out, []byte("-keep")) {
-		return fmt.Errorf("the OCI runtime %s has no run --keep, which BuildKit needs: take a newer one", runtime)
+		return fmt.Errorf("the OCI runtime %s has no run --keep, which BuildKit needs (install a newer version)", runtime)
 	}
 	return nil
 }

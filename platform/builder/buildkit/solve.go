@@ -25,15 +25,16 @@ const (
 	maxDockerfile = 1 << 20  // bytes
 	maxLine       = 16 << 10 // bytes of one line of a step's output
 	maxOutput     = 64 << 20 // bytes of all output of one build
-	maxSteps      = 20000    // steps of one build that are shown
+	maxSteps      = 20000    // steps of one build that are reported
 	maxName       = 4 << 10  // bytes of one step's name
 	maxPlatforms  = 16
 )
 
-// dockerfileSyntax is the syntax line that means the frontend we have.
+// dockerfileSyntax matches the syntax lines that buildkitd's own frontend serves.
 var dockerfileSyntax = regexp.MustCompile(`^(docker\.io/)?docker/dockerfile(:1(\.[0-9]+){0,2}(-labs)?)?(@sha256:[0-9a-f]{64})?$`)
 
-// options turns a request into a solve, and refuses what the recipe may not say.
+// options returns the solve options for a request. It returns an error if the recipe
+// is not allowed.
 func (b *Builder) options(req builder.Request) (client.SolveOpt, error) {
 	r := req.Recipe
 	var none client.SolveOpt
@@ -46,7 +47,7 @@ func (b *Builder) options(req builder.Request) (client.SolveOpt, error) {
 	attrs := map[string]string{
 		"build-arg:SOURCE_DATE_EPOCH": strconv.FormatInt(req.Epoch.Unix(), 10),
 		"attest:provenance":           "mode=max,version=v1",
-		// Its presence keeps a syntax line from fetching another frontend.
+		// If this attribute is present, a syntax line does not download another frontend.
 		"cmdline": "",
 	}
 	file := r.Dockerfile
@@ -68,11 +69,11 @@ func (b *Builder) options(req builder.Request) (client.SolveOpt, error) {
 		plats = []string{hostPlatform()}
 	}
 	if len(plats) > maxPlatforms {
-		return none, &builder.Error{Err: fmt.Errorf("%d platforms, at most %d are built", len(plats), maxPlatforms)}
+		return none, &builder.Error{Err: fmt.Errorf("platforms: got %d, want at most %d", len(plats), maxPlatforms)}
 	}
 	for _, p := range plats {
 		if _, err := platforms.Parse(p); err != nil {
-			return none, &builder.Error{Err: fmt.Errorf("platform: got %q, want one like linux/amd64", p)}
+			return none, &builder.Error{Err: fmt.Errorf("platform: got %q, want OS/ARCH, such as linux/amd64", p)}
 		}
 	}
 	attrs["platform"] = strings.Join(plats, ",")
@@ -81,7 +82,8 @@ func (b *Builder) options(req builder.Request) (client.SolveOpt, error) {
 	if err != nil {
 		return none, err
 	}
-	// A tree has what git knows of it: no owners, one time, and one bit of mode.
+	// Give files only the metadata that git has: no owners, one time, and whether a
+	// file is executable.
 	epoch := req.Epoch.UnixNano()
 	tree, err = fsutil.NewFilterFS(tree, &fsutil.FilterOpt{Map: func(_ string, st *fstypes.Stat) fsutil.MapResult {
 		st.Uid, st.Gid, st.ModTime = 0, 0, epoch
@@ -108,7 +110,8 @@ func (b *Builder) options(req builder.Request) (client.SolveOpt, error) {
 	}, nil
 }
 
-// checkDockerfile looks at the syntax line before anything runs.
+// checkDockerfile checks that the Dockerfile exists and that its syntax line is
+// allowed, before anything runs.
 func checkDockerfile(tree, file string) error {
 	root, err := os.OpenRoot(tree)
 	if err != nil {
@@ -117,7 +120,7 @@ func checkDockerfile(tree, file string) error {
 	defer root.Close()
 	f, err := root.Open(file)
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("there is no such file in the source (--dockerfile names another)")
+		return fmt.Errorf("the source has no such file (use --dockerfile to name another)")
 	} else if err != nil {
 		return err
 	}
@@ -130,18 +133,18 @@ func checkDockerfile(tree, file string) error {
 		return fmt.Errorf("more than %d bytes", maxDockerfile)
 	}
 	if ref, _, _, ok := parser.DetectSyntax(text); ok && !dockerfileSyntax.MatchString(ref) {
-		return fmt.Errorf("syntax: got %q, want docker/dockerfile:1 (other frontends are not run)", ref)
+		return fmt.Errorf("syntax: got %q, want docker/dockerfile:1 (other frontends are not supported)", ref)
 	}
 	return nil
 }
 
-// solve runs the build and unpacks what it exports into layout.
+// solve runs the build and unpacks its export into the directory layout.
 func (d *daemon) solve(ctx context.Context, opt client.SolveOpt, layout string, p *progress) error {
 	r, w := io.Pipe()
 	unpacked := make(chan error, 1)
 	go func() {
 		err := builder.UnpackLayout(r, layout)
-		// Where unpacking fails the export must fail too, not wait.
+		// If unpacking fails, the export must fail too instead of blocking.
 		r.CloseWithError(err)
 		unpacked <- err
 	}()
@@ -163,7 +166,7 @@ func (d *daemon) solve(ctx context.Context, opt client.SolveOpt, layout string, 
 	<-shown
 	w.CloseWithError(errNoExport)
 	uerr := <-unpacked
-	// Where the export broke off because it could not be unpacked, that is the reason.
+	// If unpacking failed, the export failed because of it, so return the first cause.
 	if uerr != nil && !errors.Is(uerr, errNoExport) && ctx.Err() == nil {
 		return uerr
 	}
@@ -173,10 +176,10 @@ func (d *daemon) solve(ctx context.Context, opt client.SolveOpt, layout string, 
 	return uerr
 }
 
-// errNoExport ends the unpacking of an export that never came.
+// errNoExport ends the unpacking if the build has ended without an export.
 var errNoExport = errors.New("the build ended before its export")
 
-// progress turns BuildKit's status into events, and remembers what failed.
+// progress turns BuildKit's status into events, and remembers the step that failed.
 type progress struct {
 	log func(builder.Event)
 
@@ -189,13 +192,13 @@ type progress struct {
 	current string
 	failed  string
 	cause   string
-	recent  string // the line before this one
-	foreign string // what BuildKit says of a base image for another platform than the one asked for
+	recent  string // the last line of output
+	foreign string // BuildKit's warning that a base image is for another platform than the requested one
 }
 
-// foreignBase is BuildKit's rule that a base image is for the platform it was
-// pulled for. Where an image has one platform only BuildKit takes that, warns,
-// and would have us sign an image whose platform is not that of its programs.
+// foreignBase is the prefix of BuildKit's warning that a base image is for another
+// platform than the requested one. BuildKit uses such an image if it has only one
+// platform. The result would claim a platform on which its programs cannot run.
 const foreignBase = "InvalidBaseImagePlatform: "
 
 func (p *progress) update(s *client.SolveStatus) {
@@ -217,11 +220,11 @@ func (p *progress) update(s *client.SolveStatus) {
 			p.current = v.Name
 			p.emit(builder.Event{Step: v.Name})
 		}
-		// A step that is cancelled because another failed is not the cause.
+		// Skip steps that were cancelled because another step failed.
 		if v.Error != "" && p.cause == "" && !strings.Contains(v.Error, "context canceled") {
 			p.failed, p.cause = v.Name, v.Error
 			if strings.Contains(p.cause+string(p.partial[v.Digest])+p.recent, "exec format error") {
-				p.cause += " (the step's programs are for another platform than this machine's; cross-compile in a stage FROM --platform=$BUILDPLATFORM)"
+				p.cause += " (the step runs programs for another platform than this machine's; cross-compile in a stage FROM --platform=$BUILDPLATFORM)"
 			}
 		}
 	}
@@ -256,7 +259,7 @@ func (p *progress) update(s *client.SolveStatus) {
 	}
 }
 
-// flush emits lines that had no end.
+// flush emits the last lines of steps whose output did not end with a newline.
 func (p *progress) flush() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -267,7 +270,7 @@ func (p *progress) flush() {
 	}
 	p.partial = map[digest.Digest][]byte{}
 	if p.total > maxOutput {
-		p.emit(builder.Event{Line: fmt.Sprintf("output of %d bytes was cut at %d", p.total, maxOutput)})
+		p.emit(builder.Event{Line: fmt.Sprintf("the output of %d bytes was truncated to %d", p.total, maxOutput)})
 	}
 }
 

@@ -21,14 +21,14 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// nonroot is the user that images run as, in numbers so that a cluster can
-// check it without reading /etc/passwd.
+// nonroot is the uid and gid that images run as. They are numbers, so that a cluster
+// can check them without reading /etc/passwd.
 const nonroot = "65532:65532"
 
 const bundlePath = "/etc/ssl/certs/ca-certificates.crt"
 
-// newBase makes the base for each platform of the job: the same single layer,
-// and a configuration.
+// newBase creates the index of base images for the job's platforms. All have the same
+// single layer and differ only in their configuration.
 func newBase(j *job) (v1.ImageIndex, error) {
 	layer, err := baseLayer(j.Goroot, time.Unix(j.Epoch, 0).UTC())
 	if err != nil {
@@ -76,8 +76,8 @@ func baseImage(layer v1.Layer, p *v1.Platform, created time.Time) (v1.Image, err
 	})
 }
 
-// baseLayer holds what a static Go binary looks for: users, certificate roots
-// and time zones. Everything is as old as the commit.
+// baseLayer creates the layer with the files that a static Go binary reads: users,
+// certificate roots and time zones. All files have the time of the commit.
 func baseLayer(goroot string, at time.Time) (v1.Layer, error) {
 	var buf bytes.Buffer
 	t := tarWriter{tw: tar.NewWriter(&buf), at: at, made: map[string]bool{}}
@@ -102,8 +102,8 @@ func baseLayer(goroot string, at time.Time) (v1.Layer, error) {
 	}, tarball.WithCompressedCaching, tarball.WithMediaType(types.OCILayer))
 }
 
-// roots is Mozilla's trust store as PEM, sorted by certificate. Roots that are
-// trusted only under a condition are left out: PEM cannot say the condition.
+// roots returns Mozilla's trust store as PEM, sorted by certificate. It leaves out
+// roots that are trusted only under a condition, which PEM cannot express.
 func roots() []byte {
 	var ders [][]byte
 	for r := range bundle.Roots() {
@@ -119,7 +119,8 @@ func roots() []byte {
 	return out.Bytes()
 }
 
-// tarWriter keeps the first error, and makes parents once.
+// tarWriter writes files and, once each, their parent directories. It keeps the first
+// error and then writes nothing more.
 type tarWriter struct {
 	tw   *tar.Writer
 	at   time.Time
@@ -150,8 +151,8 @@ func (t *tarWriter) file(name string, data []byte) {
 	}
 }
 
-// zoneinfo unpacks the toolchain's time zones. They come from the toolchain, not
-// from the host, so that they are fixed by what the provenance names anyway.
+// zoneinfo adds the toolchain's time zones. It takes them from the toolchain, not from
+// the host, because the provenance names the toolchain by digest.
 func (t *tarWriter) zoneinfo(file string) {
 	if t.err != nil {
 		return
@@ -168,7 +169,7 @@ func (t *tarWriter) zoneinfo(file string) {
 			continue
 		}
 		if !filepath.IsLocal(f.Name) || f.UncompressedSize64 > 1<<20 {
-			t.err = fmt.Errorf("time zones of the toolchain: entry %q of %d bytes", f.Name, f.UncompressedSize64)
+			t.err = fmt.Errorf("time zones of the toolchain: got entry %q of %d bytes, want a local path and at most 1 MiB", f.Name, f.UncompressedSize64)
 			return
 		}
 		r, err := f.Open()

@@ -1,11 +1,11 @@
-// Package golang builds a Go main package into an OCI layout without a
-// Dockerfile, BuildKit, root or runc: ko runs the Go toolchain in a room of
-// user namespaces and puts the binary on a static nonroot base that is built
-// in. It implements builder.Builder; the build type is spec/golang/v1.
+// Package golang builds a Go main package into an OCI layout (spec/golang/v1). It
+// implements builder.Builder and needs no Dockerfile, BuildKit, root or runc: ko runs
+// the Go toolchain in a room of user namespaces and adds the binary to a built-in
+// static base that runs as nonroot.
 //
-// Compiling Go runs no code of the source tree: cgo is off, `go generate` is not
-// run, and flags, environment files, workspaces, version control and other
-// toolchains have no say. The room is the second wall behind that.
+// Compiling Go runs no code of the source tree: cgo is off, `go generate` is not run,
+// and the builder ignores the tree's flags, environment files, workspaces, version
+// control and toolchain choice. The room is a second line of defence.
 package golang
 
 import (
@@ -29,47 +29,49 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// Config of the builder. The zero value of each field is a good default but for Dir.
+// Config describes a Builder. Dir is required; the zero values of the other fields are
+// good defaults.
 type Config struct {
-	// Dir receives one directory a build, "golang-…", erased when the build
-	// ends. New erases what a crash left there, so it is for one Builder at a time.
+	// Dir receives one directory for each build, "golang-…", which is erased when the
+	// build ends. New erases directories that a crash left, so only one Builder at a
+	// time may use Dir.
 	Dir string
-	// Go is the go command; where empty, the first one in PATH. Its GOROOT is
-	// the toolchain, its zoneinfo.zip the time zones of the base.
+	// Go is the path of the go command; default the first one in PATH. Its GOROOT is
+	// the toolchain, and provides the time zones of the base.
 	Go string
-	// ModuleCache is a directory that builds share downloaded modules in. The go
-	// command checks each module against the go.sum of the commit before it uses
-	// it, and nothing else can write there. Where empty, each build downloads anew.
+	// ModuleCache is a directory of downloaded modules that builds share. Only the go
+	// command writes there, and it checks each module against the commit's go.sum
+	// before it uses it. If empty, each build downloads its modules again.
 	ModuleCache string
-	// StdCache is a directory for the standard library, compiled by this builder
-	// from the toolchain alone; every build starts from it and none can write to
-	// it. Made when a platform is first built for, a minute's work; builders of
-	// one user may share it. Where empty, each build compiles what it needs.
+	// StdCache is a directory of the compiled standard library, which builds share but
+	// cannot write. The builder compiles it from the toolchain alone, on the first build
+	// for a platform; this takes about a minute. Builders of the same user may share it.
+	// If empty, each build compiles the packages that it needs.
 	StdCache string
-	// Proxy is GOPROXY for the builds; where empty, the toolchain's default. Its
-	// "direct" is dropped: a go.mod could name any host of the network otherwise.
+	// Proxy is GOPROXY for the builds; default the toolchain's. The builder removes
+	// "direct" from it, because a go.mod could otherwise name any host of the network.
 	Proxy string
-	// CABundle is the PEM file that TLS to the module proxy is checked with;
-	// where empty, the system's.
+	// CABundle is the PEM file of the CAs that are trusted for the module proxy;
+	// default the system's.
 	CABundle string
-	// Unconfined runs the toolchain without namespaces, for hosts that forbid
-	// them to users. A hostile tree can then make the compiler read any file that
-	// this user can (an assembler #include), so use it for trees you trust.
+	// Unconfined runs the toolchain without namespaces, for hosts that do not allow
+	// users to create them. A hostile tree can then make the compiler read any file that
+	// this user can read (an assembler #include), so use it only for trees you trust.
 	Unconfined bool
-	// Limits are the defaults for what a request leaves zero. CPUs bounds the
-	// toolchain's parallelism; Memory is data bytes a process (RLIMIT_DATA); PIDs
-	// is not enforced. Zero: all cores, no memory limit, 30 minutes.
+	// Limits replace zero fields of a request's limits. CPUs bounds the toolchain's
+	// parallelism; Memory is the data size of each process (RLIMIT_DATA) in bytes; PIDs
+	// is not enforced. Zero means all cores, no memory limit, and 30 minutes.
 	Limits builder.Limits
 }
 
-// Builder implements builder.Builder. Safe for concurrent use.
+// Builder implements builder.Builder. It is safe for concurrent use.
 type Builder struct {
 	cfg    Config
 	goroot string
 	tools  []attest.ResourceDescriptor
 }
 
-// New finds the toolchain and measures it.
+// New finds the toolchain, measures it, and erases directories that a crash left.
 func New(cfg Config) (*Builder, error) {
 	var err error
 	if cfg.Go == "" {
@@ -89,13 +91,13 @@ func New(cfg Config) (*Builder, error) {
 		}
 	}
 	if cfg.Dir == "" {
-		return nil, errors.New("builder golang: no directory for its rooms is set")
+		return nil, errors.New("builder golang: the directory of its rooms is not set")
 	}
 	if !mountable(cfg.Dir) || !mountable(cfg.StdCache) {
 		cfg.StdCache = ""
 	}
 	if err := sweep(cfg.Dir); err != nil {
-		return nil, fmt.Errorf("erasing what earlier builds left: %w", err)
+		return nil, fmt.Errorf("erasing the rooms of earlier builds: %w", err)
 	}
 	if cfg.CABundle == "" {
 		cfg.CABundle = systemBundle()
@@ -116,15 +118,15 @@ func New(cfg Config) (*Builder, error) {
 
 // sweep erases the rooms of builds whose process was killed.
 func sweep(dir string) error {
-	left, err := filepath.Glob(filepath.Join(dir, roomPrefix+"*"))
-	for _, room := range left {
+	stale, err := filepath.Glob(filepath.Join(dir, roomPrefix+"*"))
+	for _, room := range stale {
 		err = errors.Join(err, os.RemoveAll(room))
 	}
 	return err
 }
 
-// Build implements builder.Builder. One platform gives an image manifest, several
-// give an index, as ko does. What the compiler says goes to r.Log.
+// Build implements builder.Builder. The layout has an image manifest for one platform
+// and an index for several, as with ko. The compiler's output goes to r.Log.
 func (b *Builder) Build(ctx context.Context, r builder.Request) (*builder.Result, error) {
 	started := time.Now().UTC()
 	job, err := newJob(r)
@@ -134,13 +136,14 @@ func (b *Builder) Build(ctx context.Context, r builder.Request) (*builder.Result
 	limits := withDefaults(r.Limits, b.cfg.Limits)
 	timed, cancel := context.WithTimeout(ctx, limits.WallTime)
 	defer cancel()
-	// explain tells a cancelled and an overdue build from one that failed.
+	// explain returns the context's error if the build was cancelled, and a
+	// *builder.Error if it exceeded its time limit; else err.
 	explain := func(err error) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case timed.Err() != nil:
-			return &builder.Error{Err: fmt.Errorf("took longer than %v, which is its limit", limits.WallTime)}
+			return &builder.Error{Err: fmt.Errorf("the build exceeded its time limit of %v", limits.WallTime)}
 		}
 		return err
 	}
@@ -176,7 +179,8 @@ func (b *Builder) Build(ctx context.Context, r builder.Request) (*builder.Result
 	}, nil
 }
 
-// describe says what shaped the build, for the provenance's internal parameters.
+// describe returns the settings that shaped the build, for the provenance's internal
+// parameters.
 func (b *Builder) describe(j *job, l builder.Limits) map[string]string {
 	isolation := attest.Isolation{Namespaces: "user mount pid ipc uts"}
 	if b.cfg.Unconfined {
@@ -204,7 +208,8 @@ func (b *Builder) describe(j *job, l builder.Limits) map[string]string {
 	return c
 }
 
-// withoutDirect drops "direct" from a GOPROXY list ("a,b|direct").
+// withoutDirect removes "direct" from a GOPROXY list ("a,b|direct"). An empty list
+// becomes "off".
 func withoutDirect(list string) string {
 	var kept strings.Builder
 	for list != "" {
@@ -243,7 +248,7 @@ func cpus(l builder.Limits) int {
 	return max(1, int(l.CPUs))
 }
 
-// layoutDigest is the digest of the layout's one entry.
+// layoutDigest returns the digest of the layout's only entry.
 func layoutDigest(dir string) (v1.Hash, error) {
 	index, err := layout.ImageIndexFromPath(dir)
 	if err != nil {

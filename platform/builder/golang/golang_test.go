@@ -366,24 +366,24 @@ func TestTreeKeepsToItself(t *testing.T) {
 		recipe attest.Recipe
 		want   string
 	}{
-		"kodata link to the host":    {spoil: link("kodata", outside), want: "out of the source"},
-		"source link to the host":    {spoil: link("x.go", filepath.Join(outside, "secret")), want: "out of the source"},
-		"link that climbs":           {spoil: link("up", "../../etc/passwd"), want: "out of the source"},
-		"replace by the host":        {spoil: replace(outside), want: "out of the source"},
-		"replace that climbs":        {spoil: replace("../evil"), want: "out of the source"},
-		"replace that climbs inside": {spoil: replace("./a/../../evil"), want: "out of the source"},
+		"kodata link to the host":    {spoil: link("kodata", outside), want: "outside the source"},
+		"source link to the host":    {spoil: link("x.go", filepath.Join(outside, "secret")), want: "outside the source"},
+		"link that climbs":           {spoil: link("up", "../../etc/passwd"), want: "outside the source"},
+		"replace by the host":        {spoil: replace(outside), want: "outside the source"},
+		"replace that climbs":        {spoil: replace("../evil"), want: "outside the source"},
+		"replace that climbs inside": {spoil: replace("./a/../../evil"), want: "outside the source"},
 		"fifo": {spoil: func(t *testing.T, tree string) {
 			if err := syscall.Mkfifo(filepath.Join(tree, "x.go"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-		}, want: "neither file, directory nor link"},
+		}, want: "special file"},
 		"no go.mod":            {spoil: func(t *testing.T, tree string) { os.Remove(filepath.Join(tree, "go.mod")) }, want: "no go.mod"},
 		"package outside":      {recipe: attest.Recipe{Package: "../x"}, want: "below the root of the source"},
 		"package from a proxy": {recipe: attest.Recipe{Package: "example.com/evil@latest"}, want: "below the root of the source"},
 		"package pattern":      {recipe: attest.Recipe{Package: "./..."}, want: "below the root of the source"},
 		"package flag":         {recipe: attest.Recipe{Package: "-toolexec=x"}, want: "no such directory"},
 		"foreign platform":     {recipe: attest.Recipe{Platforms: []string{"windows/amd64"}}, want: "want linux/ARCH"},
-		"dockerfile":           {recipe: attest.Recipe{Dockerfile: "Dockerfile"}, want: "takes no dockerfile"},
+		"dockerfile":           {recipe: attest.Recipe{Dockerfile: "Dockerfile"}, want: "does not support a dockerfile"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tree := writeTree(t, plain)

@@ -23,17 +23,18 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// baseName stands where an image names its base; no registry can serve it (RFC 2606).
+// baseName is the name of the built-in base. No registry can serve it (RFC 2606).
 const baseName = "colophon.invalid/golang/base:v1"
 
-// Init must be the first call of main in a program that uses this package, and
-// of TestMain in its tests: a build runs the program again, inside its room. It
-// returns at once in any other process.
+// Init builds and exits if this process is the one inside a room; in all other
+// processes it returns at once. A build executes its own program again inside the
+// room, so a program that uses this package calls Init first in main, and first in
+// TestMain of its tests.
 func Init() {
 	if len(os.Args) != 1 || os.Args[0] != roomArg0 {
 		return
 	}
-	// Nothing but messages may reach the parent's pipe.
+	// Only messages may be written to standard output, which is the parent's pipe.
 	out := json.NewEncoder(os.Stdout)
 	last := inside(os.Stdin, func(e builder.Event) { out.Encode(message{Event: &e}) })
 	if err := out.Encode(last); err != nil || !last.Done {
@@ -49,7 +50,7 @@ func inside(in io.Reader, logf func(builder.Event)) message {
 	}
 	if o.Root != "" {
 		if err := enter(o.Root, o.Binds, o.Cache); err != nil {
-			return message{Error: "furnishing the room: " + err.Error()}
+			return message{Error: "setting up the room: " + err.Error()}
 		}
 	}
 	if err := confineRoom(o.Job.Memory); err != nil {
@@ -64,9 +65,9 @@ func inside(in io.Reader, logf func(builder.Event)) message {
 		for line := range strings.Lines(text) {
 			logf(builder.Event{Step: steps.step, Line: strings.TrimRight(line, "\n")})
 		}
-		const most = 4000
-		if len(text) > most {
-			text = text[:most] + " …"
+		const maxText = 4000
+		if len(text) > maxText {
+			text = text[:maxText] + " …"
 		}
 		return message{Fail: text, Step: steps.step}
 	}
@@ -76,7 +77,7 @@ func inside(in io.Reader, logf func(builder.Event)) message {
 	return message{Done: true}
 }
 
-// compile has ko build the package for each platform.
+// compile builds the package with ko, for each platform.
 func compile(j *job) (ko.Result, error) {
 	ctx := context.Background()
 	base, err := newBase(j)
@@ -90,15 +91,15 @@ func compile(j *job) (ko.Result, error) {
 	created := v1.Time{Time: time.Unix(j.Epoch, 0).UTC()}
 	builder, err := ko.NewGo(ctx, filepath.Join(j.Tree, j.Module),
 		ko.WithBaseImages(func(context.Context, string) (name.Reference, ko.Result, error) { return ref, base, nil }),
-		ko.WithPlatforms("all"), // of the base, which has those asked for
+		ko.WithPlatforms("all"), // all platforms of the base, which has only the requested ones
 		ko.WithCreationTime(created),
 		ko.WithKoDataCreationTime(created),
-		ko.WithTrimpath(false), // among goFlags
+		ko.WithTrimpath(false), // goFlags has -trimpath
 		ko.WithDefaultFlags(goFlags),
 		ko.WithDefaultLdflags([]string{goLDFlags}),
 		ko.WithDisabledSBOM(),
 		ko.WithUser(nonroot),
-		ko.WithJobs(1), // ko's layer cache is no good at two; the go command is parallel itself
+		ko.WithJobs(1), // ko's layer cache is not safe for parallel builds; the go command is parallel itself
 		ko.WithAnnotation("org.opencontainers.image.created", created.Format(time.RFC3339)),
 	)
 	if err != nil {
@@ -109,7 +110,7 @@ func compile(j *job) (ko.Result, error) {
 		return nil, err
 	}
 	if err := builder.IsSupportedReference(path); err != nil {
-		return nil, fmt.Errorf("%s: %w; --package names the main package", strings.TrimPrefix(path, ko.StrictScheme), err)
+		return nil, fmt.Errorf("%s: %w (use --package to name the main package)", strings.TrimPrefix(path, ko.StrictScheme), err)
 	}
 	return builder.Build(ctx, path)
 }
@@ -129,7 +130,8 @@ func writeLayout(dir string, image ko.Result) error {
 	return fmt.Errorf("ko built a %T, want an image or an index", image)
 }
 
-// stepLog turns what ko logs into events: one line starts each platform.
+// stepLog turns ko's log into events. ko logs a line "Building …" when it starts with a
+// platform.
 type stepLog struct {
 	logf func(builder.Event)
 	step string
@@ -141,13 +143,13 @@ func (s *stepLog) Write(p []byte) (int, error) {
 		s.step = "go build " + what
 		s.logf(builder.Event{Step: s.step})
 	}
-	// The rest is ko's talk about git metadata and caches, which it has none of here.
+	// Drop the other lines: they are about git metadata and caches, which the room lacks.
 	return len(p), nil
 }
 
-// enter makes root the whole file system: an empty tmpfs with the binds in it.
-// There is no /proc: the toolchain does without, and to root's own uid it would
-// be a way to the kernel's settings.
+// enter makes root the root directory of this process: a read-only tmpfs with the
+// binds in it. There is no /proc: the toolchain does not need it, and on a host where
+// the room's uid is root's, /proc would give access to the kernel's settings.
 func enter(root string, binds []bind, cache *overlay) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
@@ -207,7 +209,7 @@ func (b bind) mount(root string) error {
 	if b.Write {
 		return nil
 	}
-	// A user namespace may not drop flags that the mount came with.
+	// A user namespace may not remove flags from an inherited mount, so keep them.
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(to, &st); err != nil {
 		return err
@@ -221,11 +223,11 @@ func (b bind) mount(root string) error {
 	return syscall.Mount("", to, "", flags|syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, "")
 }
 
-// toolchain is what the toolchain does: it starts programs and fetches modules.
+// toolchain is the policy of the toolchain: it starts programs and downloads modules.
 var toolchain = confine.Policy{Exec: true, Inet: true}
 
-// confineRoom gives up what the toolchain has no use for, and bounds what one
-// process may take.
+// confineRoom gives up the rights that the toolchain does not need, and limits the
+// data size of each process to memory bytes; 0 means no limit.
 func confineRoom(memory int64) error {
 	const rlimitData = 2
 	if err := confine.Role(toolchain); err != nil {

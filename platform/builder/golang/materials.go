@@ -20,9 +20,10 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// dependencies lists the modules that the linker recorded in the binaries below
-// dir, with their h1 sums as in-toto's dirHash. Modules of the commit itself
-// (vendored, or replaced by a directory) are not among them: the commit is.
+// dependencies lists the modules that the linker recorded in the binaries below dir,
+// with their h1 sums as in-toto's dirHash. It leaves out modules that are part of the
+// commit (vendored, or replaced by a directory), because the commit's digest covers
+// them.
 func dependencies(dir string) ([]attest.ResourceDescriptor, error) {
 	seen := map[string]attest.ResourceDescriptor{}
 	binaries := 0
@@ -54,7 +55,7 @@ func dependencies(dir string) ([]attest.ResourceDescriptor, error) {
 		return nil, err
 	}
 	if binaries == 0 {
-		return nil, fmt.Errorf("ko left no binary to read the modules from")
+		return nil, fmt.Errorf("ko's cache has no binary to read the modules from")
 	}
 	list := []attest.ResourceDescriptor{}
 	for _, r := range seen {
@@ -64,13 +65,13 @@ func dependencies(dir string) ([]attest.ResourceDescriptor, error) {
 	return list, nil
 }
 
-// moduleResource names a module by its package URL (purl-spec, type golang) and
-// its sum by in-toto's DigestSet v1.1: dirHash is h1 in hex.
+// moduleResource describes a module by its package URL (purl-spec, type golang) and
+// its sum (in-toto DigestSet v1.1: dirHash is the h1 sum in hex).
 func moduleResource(m *debug.Module) (attest.ResourceDescriptor, error) {
 	sum, ok := strings.CutPrefix(m.Sum, "h1:")
 	raw, err := base64.StdEncoding.Strict().DecodeString(sum)
 	if !ok || err != nil || len(raw) != sha256.Size {
-		return attest.ResourceDescriptor{}, fmt.Errorf("module %s: sum %q is no h1", m.Path, m.Sum)
+		return attest.ResourceDescriptor{}, fmt.Errorf("module %s: sum: got %q, want h1: and a base64 sha256", m.Path, m.Sum)
 	}
 	return attest.ResourceDescriptor{
 		Name:   m.Path + "@" + m.Version,
@@ -79,7 +80,8 @@ func moduleResource(m *debug.Module) (attest.ResourceDescriptor, error) {
 	}, nil
 }
 
-// measureToolchain asks the go command where it lives and hashes what compiles.
+// measureToolchain asks the go command for its GOROOT and GOPROXY, and hashes the
+// toolchain's programs.
 func measureToolchain(goCmd string) (goroot, proxy string, tools []attest.ResourceDescriptor, err error) {
 	cmd := exec.Command(goCmd, "env", "-json", "GOROOT", "GOVERSION", "GOTOOLDIR", "GOPROXY")
 	cmd.Env = []string{"GOENV=off", "GOTOOLCHAIN=local", "GOFLAGS=", "GOWORK=off", "HOME=/", "PATH=" + filepath.Dir(goCmd)}

@@ -22,19 +22,19 @@ import (
 
 const (
 	roomPrefix = "golang-"
-	roomArg0   = "colophon-golang-room" // argv[0] of the process inside
+	roomArg0   = "colophon-golang-room" // argv[0] of the process inside the room
 )
 
-// goFlags and goLDFlags are all that `go build` is told beside the environment.
+// goFlags and goLDFlags are all flags of `go build`; the rest is in its environment.
 var goFlags = []string{"-trimpath", "-buildvcs=false"}
 
 const goLDFlags = "-buildid="
 
-// order is what the parent tells the process inside, on its standard input.
+// order is the parent's message to the process inside the room, on its standard input.
 type order struct {
-	Root  string   `json:"root,omitempty"` // becomes /; empty: stay where you are
+	Root  string   `json:"root,omitempty"` // directory that becomes /; empty: keep the host's root
 	Binds []bind   `json:"binds,omitempty"`
-	Cache *overlay `json:"cache,omitempty"` // over the empty build cache
+	Cache *overlay `json:"cache,omitempty"` // mounted over the empty build cache
 	Job   job      `json:"job"`
 }
 
@@ -44,7 +44,7 @@ type bind struct {
 	Write bool   `json:"write,omitempty"`
 }
 
-// message is one line of the inner process's standard output.
+// message is one line on the standard output of the process inside the room.
 type message struct {
 	Event *builder.Event `json:"event,omitempty"`
 	Done  bool           `json:"done,omitempty"`
@@ -60,9 +60,9 @@ type room struct {
 	order order
 }
 
-// open makes the room's directory. With namespaces the toolchain sees fixed
-// paths and nothing else; without, the host's.
-// Where std is not empty, the build cache starts from these directories.
+// open creates the room's directory and prepares its order. The toolchain sees only
+// fixed paths; if the builder is Unconfined it sees the host's file system. The build
+// cache starts from the directories in std, if any.
 func (b *Builder) open(r builder.Request, j *job, l builder.Limits, std []string) (_ *room, err error) {
 	dir, err := os.MkdirTemp(b.cfg.Dir, roomPrefix)
 	if err != nil {
@@ -122,8 +122,8 @@ func (b *Builder) open(r builder.Request, j *job, l builder.Limits, std []string
 	return ro, nil
 }
 
-// environment is the whole environment of the toolchain: nothing is inherited,
-// and neither a user's nor a tree's settings are read.
+// environment returns the whole environment of the toolchain. It inherits nothing, and
+// makes the toolchain ignore the settings of the user and of the tree.
 func environment(j *job, work, modules, bundle, proxy string, cpus int) []string {
 	env := []string{
 		"PATH=" + filepath.Join(j.Goroot, "bin"),
@@ -136,7 +136,7 @@ func environment(j *job, work, modules, bundle, proxy string, cpus int) []string
 		"GO111MODULE=on",
 		"GOCACHE=" + filepath.Join(work, "cache"),
 		"GOENV=off",
-		"GOFLAGS=-modcacherw", // so that a cache in the room can be erased; overrides the toolchain's go.env
+		"GOFLAGS=-modcacherw", // makes a module cache in the room erasable; overrides the toolchain's go.env
 		"GOMAXPROCS=" + strconv.Itoa(cpus),
 		"GOMODCACHE=" + modules,
 		"GOPACKAGESDRIVER=off",
@@ -156,10 +156,11 @@ func environment(j *job, work, modules, bundle, proxy string, cpus int) []string
 	return env
 }
 
-// binaries is the directory that ko leaves what it compiled in.
+// binaries returns the directory where ko keeps the binaries that it compiled.
 func (r *room) binaries() string { return filepath.Join(r.dir, "work", "ko", "bin") }
 
-// run starts the process inside and returns when it and all its children are gone.
+// run starts the process inside the room and returns when it and all its children have
+// ended.
 func (r *room) run(ctx context.Context, logf func(builder.Event)) error {
 	input, err := json.Marshal(r.order)
 	if err != nil {
@@ -185,17 +186,17 @@ func (r *room) run(ctx context.Context, logf func(builder.Event)) error {
 		return err
 	}
 
-	// Pdeathsig fires when the thread that forked dies, so keep it.
+	// The kernel sends Pdeathsig when the thread that forked ends, so keep the thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		if r.order.Root != "" {
-			return fmt.Errorf("opening a room of user namespaces: %w (does this host forbid them to users? Config.Unconfined builds without)", err)
+			return fmt.Errorf("opening a room of user namespaces: %w (if this host does not allow them to users, Config.Unconfined builds without them)", err)
 		}
 		return err
 	}
 	last, readErr := readMessages(out, logf)
-	// Whatever survived the leader must not outlive the build.
+	// Kill processes of the group that are still running after their leader.
 	killErr := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	if errors.Is(killErr, syscall.ESRCH) {
 		killErr = nil
@@ -212,7 +213,8 @@ func (r *room) run(ctx context.Context, logf func(builder.Event)) error {
 	return fmt.Errorf("the room ended without a result: %w: %s", errors.Join(waitErr, readErr), strings.TrimSpace(stderr.String()))
 }
 
-// readMessages hands events on until the closing message or the end.
+// readMessages passes events to logf. It returns the first message that is not an
+// event; the zero message if there is none.
 func readMessages(r io.Reader, logf func(builder.Event)) (last message, err error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 4<<20)
@@ -246,7 +248,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// systemBundle is where this system keeps the roots it trusts, if anywhere known.
+// systemBundle returns the path of this system's CA bundle; "" if it is not found.
 func systemBundle() string {
 	for _, f := range []string{
 		os.Getenv("SSL_CERT_FILE"),

@@ -19,9 +19,9 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// stdPackages are what services import of the standard library; what these
-// import comes with them. A package that is missing here is compiled in each
-// build that needs it, so the list decides speed and nothing else.
+// stdPackages are the standard library's packages that services usually import; their
+// own imports are compiled with them. A build compiles any package that is missing
+// here itself, so the list affects only speed.
 var stdPackages = strings.Fields(`
 	archive/tar archive/zip bufio bytes cmp compress/flate compress/gzip compress/zlib container/heap container/list
 	context crypto/aes crypto/ecdsa crypto/ed25519 crypto/hmac crypto/md5 crypto/rand crypto/rsa crypto/sha1 crypto/sha256
@@ -33,10 +33,10 @@ var stdPackages = strings.Fields(`
 	runtime/trace slices sort strconv strings sync sync/atomic syscall testing text/tabwriter text/template time
 	time/tzdata unicode unicode/utf16 unicode/utf8 unique unsafe`)
 
-// stdFor returns the compiled standard library for the job's platforms, made
-// first where it is missing. It comes out of a room like any other build, but of
-// a tree of ours, so that nothing of a stranger is in it. That takes most of a
-// minute, so logf hears of it.
+// stdFor returns the directories of the compiled standard library for the job's
+// platforms. It first compiles what is missing, in a room like any other build, but
+// from a tree that this package writes, so that no untrusted code affects it. This
+// takes most of a minute, so stdFor reports it to logf.
 func (b *Builder) stdFor(ctx context.Context, j *job, l builder.Limits, logf func(builder.Event)) (dirs []string, err error) {
 	if b.cfg.StdCache == "" || b.cfg.Unconfined {
 		return nil, nil
@@ -58,7 +58,8 @@ func (b *Builder) stdFor(ctx context.Context, j *job, l builder.Limits, logf fun
 	return dirs, nil
 }
 
-// stdKey names all that the compiled library depends on.
+// stdKey returns a directory name derived from everything that the compiled library
+// depends on.
 func (b *Builder) stdKey(platform string) string {
 	h := sha256.New()
 	fmt.Fprintln(h, "v1", platform, goFlags, stdPackages)
@@ -68,6 +69,7 @@ func (b *Builder) stdKey(platform string) string {
 	return "std-" + hex.EncodeToString(h.Sum(nil))[:32]
 }
 
+// makeStd compiles the standard library for one platform into dir.
 func (b *Builder) makeStd(ctx context.Context, dir, platform string, l builder.Limits) error {
 	lock, err := dirlock.Wait(b.cfg.StdCache)
 	if err != nil {
@@ -75,7 +77,7 @@ func (b *Builder) makeStd(ctx context.Context, dir, platform string, l builder.L
 	}
 	defer lock.Release()
 	if _, err := os.Stat(dir); err == nil {
-		return nil // while we waited
+		return nil // another process made it while this one waited for the lock
 	}
 	work, err := os.MkdirTemp(b.cfg.Dir, roomPrefix+"std-")
 	if err != nil {
@@ -113,9 +115,9 @@ func (b *Builder) makeStd(ctx context.Context, dir, platform string, l builder.L
 	if err := room.run(ctx, nil); err != nil {
 		return err
 	}
-	// Copied, since the two may be different mounts, and only then put in place.
+	// Copy first, because the two directories may be on different mounts; then rename.
 	kept := filepath.Join(b.cfg.StdCache, "unfinished")
-	if err := os.RemoveAll(kept); err != nil { // what a killed process left; the lock is ours
+	if err := os.RemoveAll(kept); err != nil { // a killed process may have left it; we hold the lock
 		return err
 	}
 	if err := os.CopyFS(kept, os.DirFS(filepath.Join(room.dir, "work", "cache"))); err != nil {
@@ -127,8 +129,9 @@ func (b *Builder) makeStd(ctx context.Context, dir, platform string, l builder.L
 	return os.Rename(kept, dir)
 }
 
-// keepForever dates a build cache into the future: the go command then neither
-// refreshes nor trims its entries, which would copy each one into every build.
+// keepForever sets the times of a build cache's files to the year 2200. The go command
+// then neither updates nor removes entries; updating one would copy it into the
+// overlay of every build.
 func keepForever(cache string) error {
 	future := time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
 	return filepath.WalkDir(cache, func(path string, d fs.DirEntry, err error) error {
@@ -139,8 +142,9 @@ func keepForever(cache string) error {
 	})
 }
 
-// overlay is the build cache of a room that starts from compiled libraries: they
-// lie below, read-only, and what the build compiles goes on top and away with it.
+// overlay is the overlay mount of a room's build cache. The compiled standard library
+// is the read-only lower layer. The upper layer receives what the build compiles and
+// is erased with the room.
 type overlay struct {
 	Lower []string `json:"lower"`
 	Upper string   `json:"upper"`
@@ -153,5 +157,5 @@ func (o *overlay) mount(root string) error {
 	return unix.Mount("overlay", filepath.Join(root, o.To), "overlay", unix.MS_NOSUID|unix.MS_NODEV, options)
 }
 
-// mountable tells whether a path can stand in an overlay's options.
+// mountable reports whether an overlay's mount options can contain a path.
 func mountable(path string) bool { return !strings.ContainsAny(path, ":,\\") }

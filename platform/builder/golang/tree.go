@@ -16,7 +16,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// job is what the room is asked to do. Its paths are the room's.
+// job describes the build to the process inside the room. Its paths are paths in the room.
 type job struct {
 	Tree      string   `json:"tree"`
 	Layout    string   `json:"layout"`
@@ -29,13 +29,13 @@ type job struct {
 	Vendored  bool     `json:"vendored,omitempty"`
 }
 
-// newJob checks the request, and that the tree keeps to itself.
+// newJob checks the request and the tree, and returns the job without its paths.
 func newJob(r builder.Request) (*job, error) {
 	if r.Recipe.Dockerfile != "" || r.Recipe.Target != "" || len(r.Recipe.BuildArgs) > 0 {
-		return nil, errors.New("builder golang takes no dockerfile, target or build arguments")
+		return nil, errors.New("builder golang does not support a dockerfile, target or build arguments")
 	}
 	if r.Epoch.IsZero() || r.Epoch.Unix() < 0 {
-		return nil, fmt.Errorf("builder golang: epoch %v is no commit time", r.Epoch)
+		return nil, fmt.Errorf("builder golang: epoch: got %v, want the commit's time", r.Epoch)
 	}
 	if err := r.Recipe.Check(); err != nil {
 		return nil, &builder.Error{Err: err}
@@ -44,7 +44,7 @@ func newJob(r builder.Request) (*job, error) {
 	for _, s := range r.Recipe.Platforms {
 		p, err := v1.ParsePlatform(s)
 		if err != nil || p.String() != s {
-			return nil, fmt.Errorf("platform %q: want linux/ARCH or linux/ARCH/VARIANT", s)
+			return nil, fmt.Errorf("platform: got %q, want linux/ARCH or linux/ARCH/VARIANT", s)
 		}
 		j.Platforms = append(j.Platforms, s)
 	}
@@ -62,8 +62,8 @@ func newJob(r builder.Request) (*job, error) {
 	return j, nil
 }
 
-// checkTree refuses links that leave the tree and files that are no files: ko
-// follows a kodata link, and the compiler a linked source file.
+// checkTree refuses special files and symbolic links that lead out of the tree: ko
+// follows links in kodata, and the compiler follows links to source files.
 func checkTree(tree string) error {
 	root, err := filepath.EvalSymlinks(tree)
 	if err != nil {
@@ -78,24 +78,25 @@ func checkTree(tree string) error {
 		case d.IsDir() || d.Type().IsRegular():
 			return nil
 		case d.Type() != fs.ModeSymlink:
-			return fmt.Errorf("%s: %v is neither file, directory nor link", rel, d.Type())
+			return fmt.Errorf("%s: got a special file (%v), want a file, directory or symbolic link", rel, d.Type())
 		}
 		to, err := os.Readlink(p)
 		if err != nil {
 			return err
 		}
-		// Each hop is checked on its own, so that no chain can leave either.
+		// Every link is checked by itself, so a chain of links cannot leave the tree.
 		if filepath.IsAbs(to) || !filepath.IsLocal(filepath.Join(filepath.Dir(rel), to)) {
-			return fmt.Errorf("link %s leads to %q, out of the source", rel, to)
+			return fmt.Errorf("link %s: target %q is outside the source", rel, to)
 		}
 		return nil
 	})
 }
 
-// findModule finds the go.mod that governs pkg, never looking above the tree.
+// findModule finds the go.mod of the module that contains pkg. It does not look above
+// the tree.
 func (j *job) findModule(tree, pkg string) error {
 	if info, err := os.Stat(filepath.Join(tree, pkg)); err != nil || !info.IsDir() {
-		return fmt.Errorf("package %q: no such directory in the source", pkg)
+		return fmt.Errorf("package %q: the source has no such directory", pkg)
 	}
 	dir := pkg
 	for {
@@ -107,7 +108,7 @@ func (j *job) findModule(tree, pkg string) error {
 			return err
 		}
 		if dir == "." {
-			return fmt.Errorf("no go.mod for package %q in the source", pkg)
+			return fmt.Errorf("package %q: the source has no go.mod for it", pkg)
 		}
 		dir = path.Dir(dir)
 	}
@@ -122,8 +123,8 @@ func (j *job) findModule(tree, pkg string) error {
 	return checkReplace(tree, dir)
 }
 
-// checkReplace refuses a go.mod that takes a module from a directory outside the
-// tree: that would be source nobody committed.
+// checkReplace refuses a go.mod that replaces a module by a directory outside the
+// tree, because that source is not in the commit.
 func checkReplace(tree, dir string) error {
 	name := filepath.Join(tree, dir, "go.mod")
 	info, err := os.Stat(name)
@@ -131,7 +132,7 @@ func checkReplace(tree, dir string) error {
 		return err
 	}
 	if info.Size() > limits.Request {
-		return fmt.Errorf("go.mod of %d bytes, at most %d are taken", info.Size(), limits.Request)
+		return fmt.Errorf("go.mod: got %d bytes, want at most %d", info.Size(), limits.Request)
 	}
 	raw, err := os.ReadFile(name)
 	if err != nil {
@@ -146,7 +147,7 @@ func checkReplace(tree, dir string) error {
 			continue
 		}
 		if filepath.IsAbs(r.New.Path) || !filepath.IsLocal(filepath.Join(dir, r.New.Path)) {
-			return fmt.Errorf("go.mod replaces %s by %q, out of the source", r.Old.Path, r.New.Path)
+			return fmt.Errorf("go.mod: the replacement of %s, %q, is outside the source", r.Old.Path, r.New.Path)
 		}
 	}
 	return nil
