@@ -22,30 +22,31 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// built is a layout and what is known of how it came about.
+// built is a layout and the facts of its build. Log, Account and Lock name files in
+// Dir/logs by their hex sha256.
 type built struct {
 	Layout   string    // path
-	Started  time.Time // of the (last) build, by this side's clock
+	Started  time.Time // start of the (last) build, by the trusted side's clock
 	Finished time.Time
-	Log      string // hex sha256 of the build log, kept under Dir/logs
-	Account  string // hex sha256 of what the builder says, likewise
-	Lock     string // hex sha256 of the lock that the build was held to, likewise; empty where there was none
+	Log      string // the build log
+	Account  string // the builder's result, as JSON
+	Lock     string // the lock that the build had to follow; empty if none
 
-	// What this side knows for itself. Tools and Config are nil of builders
-	// without a room of the attest zone's.
+	// The trusted side determined these itself. Tools is nil for builders without a
+	// room that the attest zone opens.
 	Tools        []attest.ResourceDescriptor
 	Config       map[string]string
-	Dependencies []attest.ResourceDescriptor // besides the source
+	Dependencies []attest.ResourceDescriptor // without the source
 }
 
-// attempt is one run of the builder, before anything of it is believed.
+// attempt is one run of the builder, before its result is checked.
 type attempt struct {
 	built
-	said   *builder.Result
-	record *builder.Record // nil of builders without a room of the attest zone's
+	claimed *builder.Result
+	record  *builder.Record // nil for builders without a room that the attest zone opens
 }
 
-// build has the layout made and measured: what it returns may be signed.
+// build builds and measures the layout, and checks it. Its results may be signed.
 func (j *run) build(ctx context.Context) (*built, *oci.Measured, error) {
 	var a *attempt
 	var m *oci.Measured
@@ -73,7 +74,8 @@ func (j *run) buildOnce(ctx context.Context, name string, s builder.Session) (*a
 	return a, m, err
 }
 
-// attempt runs the builder once, in a session of its own where it has a room.
+// attempt runs the builder once. If the builder has a room, the run has a session of
+// its own.
 func (j *run) attempt(ctx context.Context, name string, s builder.Session) (_ *attempt, err error) {
 	a := &attempt{}
 	a.Lock = j.lockSum
@@ -97,12 +99,12 @@ func (j *run) attempt(ctx context.Context, name string, s builder.Session) (_ *a
 	a.Started = time.Now().UTC()
 	if j.hasRoom() {
 		if req.Session, err = j.Rooms.Begin(ctx, s); err != nil {
-			return nil, fmt.Errorf("opening a session for the build's room: %w", err)
+			return nil, fmt.Errorf("beginning a session for the build's room: %w", err)
 		}
 	}
-	a.said, err = j.Build.Build(ctx, req)
+	a.claimed, err = j.Build.Build(ctx, req)
 	if j.hasRoom() {
-		// The room ends, and its session with it, whatever became of the build or of the requester.
+		// End the session and its room, even if the build failed or was cancelled.
 		var ended error
 		if a.record, ended = j.endSession(ctx, req.Session); err == nil {
 			err = ended
@@ -112,18 +114,18 @@ func (j *run) attempt(ctx context.Context, name string, s builder.Session) (_ *a
 		return nil, j.explain(a, err)
 	}
 	a.Finished = time.Now().UTC()
-	if err := j.checkClaims(a.said); err != nil {
+	if err := j.checkClaims(a.claimed); err != nil {
 		return nil, err
 	}
 	if a.Log, err = log.keep(); err != nil {
-		return nil, fmt.Errorf("keeping the build log: %w", err)
+		return nil, fmt.Errorf("storing the build log: %w", err)
 	}
 	return a, nil
 }
 
-// hasRoom says whether this release's builder works in a room of the attest
-// zone's. The golang builder needs none: what it fetches is pinned by go.sum,
-// and it compiles without a network.
+// hasRoom reports whether this release's builder works in a room that the attest zone
+// opens. The golang builder needs no such room: go.sum pins its downloads, and
+// compiling needs no network.
 func (j *run) hasRoom() bool { return j.Rooms != nil && j.recipe.Builder == "buildkit" }
 
 func (j *run) endSession(ctx context.Context, id string) (*builder.Record, error) {
@@ -131,56 +133,58 @@ func (j *run) endSession(ctx context.Context, id string) (*builder.Record, error
 	defer cancel()
 	rec, err := j.Rooms.End(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("the record of the build's room: %w", err)
+		return nil, fmt.Errorf("getting the record of the build's room: %w", err)
 	}
 	return rec, nil
 }
 
-// explain turns the failure of a build into what the requester can act on.
+// explain turns the error of a failed build into one that the requester can act on.
 func (j *run) explain(a *attempt, err error) error {
 	if failed, ok := errors.AsType[*builder.Error](err); ok {
 		return &api.Error{Message: failed.Error() + a.refusals(), Hint: "the build log is above; nothing was pushed"}
 	}
-	if away, ok := errors.AsType[*builder.UnavailableError](err); ok {
-		return &api.Error{Message: away.Error(), Hint: "the platform's /readyz lists what its host lacks; a Go program needs no Dockerfile: --builder golang"}
+	if unavailable, ok := errors.AsType[*builder.UnavailableError](err); ok {
+		return &api.Error{Message: unavailable.Error(), Hint: "the platform's /readyz lists what its host lacks; use --builder golang for a Go program"}
 	}
 	if errors.Is(err, source.ErrNotTheTree) {
-		return &api.Error{Message: "refusing to build: what was about to go to the builder is " + err.Error(), Hint: "the platform's disk changed or its export is wrong; nothing was built"}
+		return &api.Error{Message: "refusing to build: the files for the builder differ from the commit: " + err.Error(), Hint: "the files changed on the platform's disk, or its export is wrong; nothing was built"}
 	}
 	return fmt.Errorf("builder: %w", err)
 }
 
-// refusals says what the gateway refused, which is often why a step failed.
+// refusals lists the requests that the gateway denied, which often explain why a step
+// failed.
 func (a *attempt) refusals() string {
 	if a.record == nil {
 		return ""
 	}
-	const most = 5
+	const shown = 5
 	var out strings.Builder
 	n := 0
 	for _, e := range a.record.Exchanges {
 		if e.Denied == "" {
 			continue
 		}
-		if n++; n <= most {
-			fmt.Fprintf(&out, "\nthe gateway refused %s %s: %s", e.Method, e.URL, e.Denied)
+		if n++; n <= shown {
+			fmt.Fprintf(&out, "\nthe gateway denied %s %s: %s", e.Method, e.URL, e.Denied)
 		}
 	}
-	if n > most {
-		fmt.Fprintf(&out, "\nand %d more", n-most)
+	if n > shown {
+		fmt.Fprintf(&out, "\nand %d more", n-shown)
 	}
 	return out.String()
 }
 
-// measure computes the digest from the bytes. What the builder says is only compared.
+// measure computes the digest from the layout's bytes, and checks that the builder's
+// digest and the recipe's platforms agree.
 func (j *run) measure(a *attempt) (*oci.Measured, error) {
 	j.emit(api.Event{Phase: "measure"})
 	m, err := oci.MeasureLayout(a.Layout)
 	if err != nil {
-		return nil, &api.Error{Message: "refusing to sign what the builder handed over: " + err.Error()}
+		return nil, &api.Error{Message: "refusing to sign the builder's layout: " + err.Error()}
 	}
-	if got, said := m.Descriptor.Digest.String(), a.said.Digest; got != said {
-		return nil, &api.Error{Message: fmt.Sprintf("refusing to sign: the builder said %s, its bytes are %s", said, got)}
+	if got, claimed := m.Descriptor.Digest.String(), a.claimed.Digest; got != claimed {
+		return nil, &api.Error{Message: fmt.Sprintf("refusing to sign: the builder claims digest %s, but its bytes are %s", claimed, got)}
 	}
 	if err := samePlatforms(j.recipe.Platforms, m); err != nil {
 		return nil, err
@@ -196,14 +200,13 @@ func samePlatforms(want []string, m *oci.Measured) error {
 	}
 	slices.Sort(got) // as want is
 	if !slices.Equal(want, got) {
-		return &api.Error{Message: fmt.Sprintf("refusing to sign: the image is for %s, the recipe asked for %s", strings.Join(got, ", "), strings.Join(want, ", "))}
+		return &api.Error{Message: fmt.Sprintf("refusing to sign: platforms of the image: expected %s, found %s", strings.Join(want, ", "), strings.Join(got, ", "))}
 	}
 	return nil
 }
 
-// check finds out for itself what the image depends on, and fills in what the
-// provenance says of the build from that. The builder's own account is kept
-// beside it, as what it is.
+// check determines the image's dependencies itself and fills in the facts of the build
+// for the provenance. It stores the builder's result separately, as a claim.
 func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 	a.Config = map[string]string{}
 	maps.Copy(a.Config, j.Setup)
@@ -217,14 +220,14 @@ func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 	case "buildkit":
 		a.Dependencies, err = j.checkNetwork(ctx, a, m)
 	case "golang":
-		a.Dependencies, err = checkModules(j.tree, a.said.Dependencies)
+		a.Dependencies, err = checkModules(j.tree, a.claimed.Dependencies)
 	default:
-		err = fmt.Errorf("nothing is known of what builder %q depends on", j.recipe.Builder)
+		err = fmt.Errorf("cannot determine the dependencies of builder %q", j.recipe.Builder)
 	}
 	if err != nil {
 		return err
 	}
-	account, err := json.MarshalIndent(a.said, "", "  ")
+	account, err := json.MarshalIndent(a.claimed, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -232,7 +235,7 @@ func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 	return err
 }
 
-// diffIDs are the layers of one platform's image, lowest first.
+// diffIDs returns the diff IDs of one platform's layers, lowest first.
 func diffIDs(p oci.MeasuredPlatform) []v1.Hash {
 	var ids []v1.Hash
 	for _, l := range p.Layers {

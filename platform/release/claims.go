@@ -12,12 +12,12 @@ import (
 
 var hexDigest = regexp.MustCompile(`^[0-9a-f]{32,128}$`)
 
-// checkClaims holds what a builder says it used to what it may say. That a
-// dependency was used is its word; the source is not its to name: a reader of
-// the provenance could take a second one for the first.
+// checkClaims refuses a builder's result whose dependencies or tools lack a digest or
+// name the source. Only the platform names the source; a reader of the provenance
+// could mistake a second entry for it.
 func (j *run) checkClaims(r *builder.Result) error {
 	refuse := func(format string, args ...any) error {
-		return &api.Error{Message: "refusing to sign what the builder says: " + fmt.Sprintf(format, args...)}
+		return &api.Error{Message: "refusing to sign the builder's claims: " + fmt.Sprintf(format, args...)}
 	}
 	taken := map[string]bool{attest.GitURI(j.commit.URI, ""): true}
 	for _, s := range j.commit.Submodules {
@@ -35,7 +35,7 @@ func (j *run) checkClaims(r *builder.Result) error {
 			}
 			repository, _, _ := strings.Cut(d.URI, "@refs/")
 			if d.Name == "source" || taken[repository] {
-				return refuse("%s %q %q stands for the source, which the platform fetched itself: %s", kind, d.Name, d.URI, j.commit.URI)
+				return refuse("%s %q %q names the source, which only the platform may name: %s", kind, d.Name, d.URI, j.commit.URI)
 			}
 		}
 	}

@@ -24,7 +24,7 @@ import (
 const (
 	maxDockerfile = 1 << 20  // bytes
 	maxGoSum      = 32 << 20 // bytes
-	maxNotes      = 256      // requests that are told of one by one, beside the dependencies
+	maxNotes      = 256      // requests that a note lists one by one
 )
 
 func refuseToSign(err error) error {
@@ -34,10 +34,10 @@ func refuseToSign(err error) error {
 	return &api.Error{Message: "refusing to sign: " + err.Error()}
 }
 
-// checkNetwork finds what the image was made from: its base images, from the
-// Dockerfile of the exported tree and the registries themselves, and what else
-// was fetched, from the gateway's record. The image must stand on the base that
-// the Dockerfile names, and the builder must have told the same.
+// checkNetwork determines the image's dependencies: its base images, from the
+// Dockerfile in the exported tree and from the registries, and all other downloads,
+// from the gateway's record. It returns an error if the image's lowest layers are not
+// the base that the Dockerfile names, or if the builder claims other downloads.
 func (j *run) checkNetwork(ctx context.Context, a *attempt, m *oci.Measured) ([]attest.ResourceDescriptor, error) {
 	var rec *network.Record
 	if a.record != nil {
@@ -65,17 +65,17 @@ func (j *run) checkNetwork(ctx context.Context, a *attempt, m *oci.Measured) ([]
 	for _, r := range slices.SortedFunc(maps.Keys(found), func(a, b base.Reference) int { return cmp.Compare(a.URI+a.SHA256, b.URI+b.SHA256) }) {
 		deps = append(deps, r.Descriptor())
 	}
-	if rec == nil { // nobody outside the room knows what else was fetched
+	if rec == nil { // there is no trusted record of other downloads
 		return deps, nil
 	}
-	claims := network.Claims{Dependencies: a.said.Dependencies, Incomplete: a.said.Config["network.incomplete"]}
+	claims := network.Claims{Dependencies: a.claimed.Dependencies, Incomplete: a.claimed.Config["network.incomplete"]}
 	if err := rec.Agree(claims, images); err != nil {
 		return nil, refuseToSign(err)
 	}
 	return append(deps, rec.Fetched(images)...), nil
 }
 
-// note adds a list to the build's internal parameters, up to a bound.
+// note adds at most maxNotes entries of a list to the build's internal parameters.
 func note(config map[string]string, name string, list []string) {
 	if more := len(list) - maxNotes; more > 0 {
 		list = append(list[:maxNotes:maxNotes], fmt.Sprintf("and %d more", more))
@@ -85,9 +85,9 @@ func note(config map[string]string, name string, list []string) {
 	}
 }
 
-// bases resolves every image that the Dockerfile takes, and fails unless the
-// lowest layers of each platform's image are those of the base it names. A tag
-// that is pinned stands for what the lock says, whatever became of it since.
+// bases resolves every image that the Dockerfile uses. It returns an error if the
+// lowest layers of a platform's image are not those of the base that the Dockerfile
+// names. If pinned, a tag means the digest in the lock, even if the tag has moved.
 func (j *run) bases(ctx context.Context, rec *network.Record, pinned bool, m *oci.Measured) ([]*base.Image, error) {
 	text, err := readInTree(j.tree, j.recipe.Dockerfile, maxDockerfile)
 	if err != nil {
@@ -95,7 +95,7 @@ func (j *run) bases(ctx context.Context, rec *network.Record, pinned bool, m *oc
 	}
 	r := &base.Resolver{Mirror: j.mirror, Pinned: pinned, Registry: func(name string) (oci.Source, error) {
 		host, _, _ := strings.Cut(name, "/")
-		return oci.OpenRegistry(name, oci.RegistryOptions{Transport: &staysOut{host: host}})
+		return oci.OpenRegistry(name, oci.RegistryOptions{Transport: &noLoopback{host: host}})
 	}}
 	if rec != nil {
 		r.Seen = rec.Manifest
@@ -115,8 +115,9 @@ func (j *run) bases(ctx context.Context, rec *network.Record, pinned bool, m *oc
 	return all, nil
 }
 
-// readInTree reads a file of the exported tree, following no link out of it.
-func readInTree(tree, name string, most int64) ([]byte, error) {
+// readInTree reads a file of at most size bytes in the exported tree. It does not
+// follow links out of the tree.
+func readInTree(tree, name string, size int64) ([]byte, error) {
 	root, err := os.OpenRoot(tree)
 	if err != nil {
 		return nil, err
@@ -127,23 +128,23 @@ func readInTree(tree, name string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("%s: more than %d bytes", name, most)
+	data, err := io.ReadAll(io.LimitReader(f, size+1))
+	if err == nil && int64(len(data)) > size {
+		err = fmt.Errorf("%s: got more than %d bytes", name, size)
 	}
 	return data, err
 }
 
-// checkModules holds the modules that the golang builder found in the binary
-// against the go.sum of the commit. A sum that is there is one that the commit's
-// authors pinned; the builder cannot name another.
-func checkModules(tree string, said []attest.ResourceDescriptor) ([]attest.ResourceDescriptor, error) {
-	if len(said) == 0 {
+// checkModules checks the modules that the golang builder claims to have found in the
+// binary against the commit's go.sum. The commit's authors pinned the sums there, so
+// the builder cannot claim others.
+func checkModules(tree string, claimed []attest.ResourceDescriptor) ([]attest.ResourceDescriptor, error) {
+	if len(claimed) == 0 {
 		return nil, nil
 	}
 	text, err := readInTree(tree, "go.sum", maxGoSum)
 	if err != nil {
-		return nil, refuseToSign(fmt.Errorf("the builder names %d modules, and the commit's go.sum cannot be read: %w", len(said), err))
+		return nil, refuseToSign(fmt.Errorf("the builder claims %d modules, but the commit's go.sum cannot be read: %w", len(claimed), err))
 	}
 	pinned := map[string]string{} // hex sha256 of h1, by MODULE@VERSION
 	for line := range strings.Lines(string(text)) {
@@ -157,11 +158,11 @@ func checkModules(tree string, said []attest.ResourceDescriptor) ([]attest.Resou
 			}
 		}
 	}
-	out := make([]attest.ResourceDescriptor, 0, len(said))
-	for _, d := range said {
+	out := make([]attest.ResourceDescriptor, 0, len(claimed))
+	for _, d := range claimed {
 		want := pinned[d.Name]
 		if want == "" || d.Digest["dirHash"] != want || len(d.Digest) != 1 {
-			return nil, refuseToSign(fmt.Errorf("module %s: the builder says %v, go.sum of the commit dirHash %q", d.Name, d.Digest, want))
+			return nil, refuseToSign(fmt.Errorf("module %s: expected dirHash %q from the commit's go.sum, found %v in the builder's claims", d.Name, want, d.Digest))
 		}
 		path, version, _ := strings.Cut(d.Name, "@")
 		out = append(out, attest.ResourceDescriptor{ // purl-spec, type golang

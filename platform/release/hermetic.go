@@ -16,36 +16,37 @@ import (
 	"github.com/colophon-build/colophon/platform/release/differ"
 )
 
-// checkPinning refuses what cannot be pinned, before anything is fetched. The
+// checkPinning checks the request's lock before anything is fetched. At this point the
 // builder may not be known yet.
 func (j *run) checkPinning() error {
 	switch {
 	case j.req.Lock != "" && j.req.Hermetic:
-		return &api.Error{Message: "a hermetic release makes its own lock, and this one brings one", Hint: "--locked builds once, from the lock; --hermetic writes a new one", Kind: api.Usage}
+		return &api.Error{Message: "a hermetic release writes its own lock, but this request has a lock", Hint: "use --locked to build once from a lock, or --hermetic to write a new lock", Kind: api.Usage}
 	case j.req.Lock != "" && j.req.Recipe.Builder == "golang":
-		return &api.Error{Message: "the golang builder takes no lock: go.sum is one", Kind: api.Usage}
+		return &api.Error{Message: "the golang builder takes no lock, because go.sum is its lock", Kind: api.Usage}
 	case j.req.Lock == "":
 		return nil
 	}
 	lock, err := builder.ParseLock([]byte(j.req.Lock))
 	if err != nil {
-		return &api.Error{Message: err.Error(), Hint: "a lock is written by: colophon release --hermetic --write-lock FILE", Kind: api.Usage}
+		return &api.Error{Message: err.Error(), Hint: "write a lock with: colophon release --hermetic --write-lock FILE", Kind: api.Usage}
 	}
 	return j.pin(lock)
 }
 
-// canPin refuses a pinned build where nothing stands between room and network.
+// canPin returns an error if the request needs a recording or replaying gateway and
+// this release has none.
 func (j *run) canPin() error {
 	switch {
 	case j.recipe.Builder == "golang" && j.req.Lock != "":
-		return &api.Error{Message: "the golang builder takes no lock: go.sum is one", Kind: api.Usage}
+		return &api.Error{Message: "the golang builder takes no lock, because go.sum is its lock", Kind: api.Usage}
 	case j.recipe.Builder == "golang" || j.req.Lock == "" && !j.req.Hermetic || j.hasRoom():
 		return nil
 	}
-	return &api.Error{Message: "this platform has no gateway of its own between a build and the network, so it can neither record nor replay", Hint: "the platform's /readyz lists what its host lacks"}
+	return &api.Error{Message: "this platform has no gateway for its builds, so it can neither record nor replay their downloads", Hint: "the platform's /readyz lists what its host lacks"}
 }
 
-// pin holds the builds that follow to the lock, and keeps it for whoever asks.
+// pin makes the following builds use the lock, and stores the lock in Dir/logs.
 func (j *run) pin(lock *builder.Lock) error {
 	raw, err := lock.Marshal()
 	if err != nil {
@@ -56,13 +57,13 @@ func (j *run) pin(lock *builder.Lock) error {
 	return err
 }
 
-// buildTwice records what a build fetches, and builds again in a new room that
-// gets that and nothing else. The second result counts, and only if the first
-// was the same: what changes from one to the other does not follow from the
+// buildTwice builds once and records the downloads, then builds again in a new room
+// that gets only these downloads. It returns the second result, but only if both
+// results are equal: if they differ, the image depends on something besides the
 // commit and the lock.
 //
-// The golang builder has no network while it compiles, and what it downloads
-// before is pinned by go.sum: it only has to give the same twice.
+// The golang builder needs no lock: go.sum pins its downloads, and compiling uses no
+// network. Its two results must be equal too.
 func (j *run) buildTwice(ctx context.Context) (*attempt, *oci.Measured, error) {
 	first, m1, err := j.buildOnce(ctx, "layout-1", builder.Session{Record: true})
 	if err != nil {
@@ -72,13 +73,13 @@ func (j *run) buildTwice(ctx context.Context) (*attempt, *oci.Measured, error) {
 	if j.hasRoom() {
 		lock, err := builder.LockOf(first.record.Exchanges)
 		if err != nil {
-			return nil, nil, refuseToSign(fmt.Errorf("what the build fetched cannot be locked: %w", err))
+			return nil, nil, refuseToSign(fmt.Errorf("writing a lock of the build's downloads: %w", err))
 		}
 		if err := j.pin(lock); err != nil {
 			return nil, nil, err
 		}
 		s = builder.Session{Lock: lock, Sealed: true}
-		j.emit(api.Event{Phase: "build", Line: fmt.Sprintf("%d fetches are in the lock sha256:%s; building again from it, without a network", len(lock.Fetches), j.lockSum)})
+		j.emit(api.Event{Phase: "build", Line: fmt.Sprintf("%d fetches are in the lock sha256:%s; building again from the lock, without a network", len(lock.Fetches), j.lockSum)})
 	}
 	second, m2, err := j.buildOnce(ctx, "layout", s)
 	if err != nil {
@@ -93,31 +94,32 @@ func (j *run) buildTwice(ctx context.Context) (*attempt, *oci.Measured, error) {
 func (j *run) differ(a, b differ.Image) error {
 	lines, err := differ.Describe(a, b)
 	if err != nil {
-		lines = []string{"where they differ could not be told: " + err.Error()}
+		lines = []string{"cannot tell where they differ: " + err.Error()}
 	}
 	return &api.Error{
 		Message: fmt.Sprintf("the two builds of a hermetic release differ: %s; %s\n  %s", a.Measured.Descriptor.Digest, b.Measured.Descriptor.Digest, strings.Join(lines, "\n  ")),
-		Hint:    "the first value is that of the build with a network; a time, a random value or the order of work got into the image",
+		Hint:    "the first value is from the build with a network; look for a time, a random value or an order of work that gets into the image",
 	}
 }
 
-// outsideTheLock fails where a build asked for what its lock does not have. It
-// may have gone on without, and then the image depends on a refusal.
+// outsideTheLock returns an error if a build requested something that its lock lacks.
+// The build may have continued without it; then the image depends on the denial.
 func outsideTheLock(denied []string) error {
 	if len(denied) == 0 {
 		return nil
 	}
-	const most = 5
+	const shown = 5
 	more := ""
-	if len(denied) > most {
-		more = fmt.Sprintf("\n  and %d more", len(denied)-most)
-		denied = denied[:most]
+	if len(denied) > shown {
+		more = fmt.Sprintf("\n  and %d more", len(denied)-shown)
+		denied = denied[:shown]
 	}
-	return &api.Error{Message: "the build asked for what its lock does not have:\n  " + strings.Join(denied, "\n  ") + more,
-		Hint: "make a new lock: colophon release --hermetic --write-lock FILE"}
+	return &api.Error{Message: "the build requested downloads that its lock does not list:\n  " + strings.Join(denied, "\n  ") + more,
+		Hint: "write a new lock with: colophon release --hermetic --write-lock FILE"}
 }
 
-// attachLock stores the lock at the image, before the provenance that names it.
+// attachLock attaches the lock to the image. It runs before the provenance, which names
+// the lock, is attached.
 func (p *proofs) attachLock(ctx context.Context, sum string) error {
 	raw, err := strict.ReadFile(filepath.Join(p.Dir, "logs", sum), limits.Lock)
 	if err != nil {
@@ -132,12 +134,12 @@ func (p *proofs) attachLock(ctx context.Context, sum string) error {
 	return nil
 }
 
-// lockDependency is the lock as a provenance names it.
+// lockDependency returns the entry for the lock in a provenance's resolvedDependencies.
 func lockDependency(sum string) attest.ResourceDescriptor {
 	return attest.ResourceDescriptor{Name: "lock", MediaType: attest.LockMediaType, Digest: map[string]string{"sha256": sum}}
 }
 
-// lockOf is the hex sha256 of the lock that a provenance names, or empty.
+// lockOf returns the hex sha256 of the lock that a provenance names; "" if none.
 func lockOf(provenance []byte) string {
 	e, err := attest.ParseProvenance(provenance)
 	if err != nil {

@@ -257,7 +257,7 @@ func TestPinningThatCannotBe(t *testing.T) {
 		kind api.Kind
 		want string
 	}{
-		"both":               {api.ReleaseRequest{Hermetic: true, Lock: string(raw)}, &rooms{}, api.Usage, "makes its own lock"},
+		"both":               {api.ReleaseRequest{Hermetic: true, Lock: string(raw)}, &rooms{}, api.Usage, "writes its own lock"},
 		"no lock":            {api.ReleaseRequest{Lock: "{}"}, &rooms{}, api.Usage, "lock"},
 		"a lock in disorder": {api.ReleaseRequest{Lock: " " + string(raw)}, &rooms{}, api.Usage, "canonical"},
 		"golang":             {api.ReleaseRequest{Lock: string(raw), Recipe: attest.Recipe{Builder: "golang"}}, &rooms{}, api.Usage, "go.sum"},
@@ -322,7 +322,7 @@ func TestSessionsEnd(t *testing.T) {
 	r := &rooms{saw: [][]builder.Exchange{{denied}}}
 	s := dockerStage(t, &builds{fails: &builder.Error{Step: "RUN curl", Err: errors.New("exit code: 22")}}, r, "FROM scratch\nCOPY go.mod /\n")
 	err, _ := s.run(t)
-	if !strings.Contains(err, "RUN curl") || !strings.Contains(err, "refused GET http://169.254.169.254/: link-local") || len(r.ended) != 1 {
+	if !strings.Contains(err, "RUN curl") || !strings.Contains(err, "denied GET http://169.254.169.254/: link-local") || len(r.ended) != 1 {
 		t.Errorf("got %s; ended %v", err, r.ended)
 	}
 	// A record that cannot be had is no record of nothing.
@@ -377,7 +377,7 @@ func TestBaseImage(t *testing.T) {
 		want []string
 	}{
 		"its base":                 {base, tag, nil},
-		"another base":             {platformed(other), tag, []string{"layer 1 of the image", "base image"}},
+		"another base":             {platformed(other), tag, []string{"diff ID of layer 1", "base image"}},
 		"no base":                  {nil, tag, []string{"base image"}},
 		"a tag that moved between": {base, moved, []string{"base:1", top.String(), hex64("a")}},
 	} {

@@ -296,7 +296,7 @@ func TestRegistryCannotLeadInside(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := (&staysOut{host: "registry.example.com"}).RoundTrip(req); err == nil || !strings.Contains(err.Error(), "registry.example.com") {
+		if _, err := (&noLoopback{host: "registry.example.com"}).RoundTrip(req); err == nil || !strings.Contains(err.Error(), "registry.example.com") {
 			t.Errorf("%s: got %v, want a refusal that names the registry", url, err)
 		}
 	}
@@ -324,7 +324,7 @@ func TestBuildLogIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(data) > 1200 || !strings.Contains(string(data), "cut here") {
+	if len(data) > 1200 || !strings.Contains(string(data), "truncated here") {
 		t.Errorf("kept %d bytes, which end in %q", len(data), data[len(data)-50:])
 	}
 	if left, _ := os.ReadDir(work); len(left) > 0 {

@@ -25,16 +25,16 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// statement is one in-toto statement that a release must carry. Two statements
-// are the same one if type and match agree: a provenance differs in its times
-// from run to run, and is still the same claim.
+// statement is one in-toto statement that a release must have. A statement of an
+// earlier run replaces it if the predicate types are equal and match accepts the
+// earlier predicate; for example, the times of two provenances may differ.
 type statement struct {
 	predicateType string
 	predicate     json.RawMessage
 	match         func(predicate json.RawMessage) bool
 }
 
-// proofs signs and attaches what is missing at the subject.
+// proofs signs and attaches the statements that the subject lacks.
 type proofs struct {
 	*run
 	subject  v1.Descriptor
@@ -53,8 +53,8 @@ type attached struct {
 	predicate     json.RawMessage
 }
 
-// load looks for attestations of an interrupted run: signed by this builder,
-// for this commit and ref, and verifying in full.
+// load finds the attestations of an interrupted run: those that verify in full and were
+// signed by this builder for this commit and ref.
 func (p *proofs) load(ctx context.Context) error {
 	found, err := oci.Bundles(ctx, p.target, p.subject.Digest)
 	if err != nil {
@@ -63,8 +63,8 @@ func (p *proofs) load(ctx context.Context) error {
 	for _, a := range found {
 		switch {
 		case errors.Is(a.Err, oci.ErrMismatch):
-			continue // broken, whoever left it; it proves nothing
-		case a.Err != nil: // signing again could make a second of its kind
+			continue // it is damaged and proves nothing
+		case a.Err != nil: // it may be valid, and signing again would then create a duplicate
 			return fmt.Errorf("attestation %s of an earlier run: %w", a.Descriptor.Digest, a.Err)
 		}
 		b, err := bundle.ParsePlatform(a.Raw)
@@ -72,7 +72,7 @@ func (p *proofs) load(ctx context.Context) error {
 			continue
 		}
 		r := b.Verify(bundle.Subject{Digest: p.subject.Digest}, p.Trust.Material, time.Now())
-		if r.Err() != nil || !p.ours(r.Identity) {
+		if r.Err() != nil || !p.signedForThis(r.Identity) {
 			continue
 		}
 		p.existing = append(p.existing, attached{b.Statement.PredicateType, b.Statement.Predicate})
@@ -80,7 +80,8 @@ func (p *proofs) load(ctx context.Context) error {
 	return nil
 }
 
-func (p *proofs) ours(c certificate.Summary) bool {
+// signedForThis reports whether a certificate is this builder's, for this commit and ref.
+func (p *proofs) signedForThis(c certificate.Summary) bool {
 	return c.SubjectAlternativeName == p.builder.ID &&
 		c.Issuer == p.URL &&
 		c.SourceRepositoryURI == p.commit.URI &&
@@ -88,8 +89,8 @@ func (p *proofs) ours(c certificate.Summary) bool {
 		c.SourceRepositoryRef == p.commit.Ref
 }
 
-// has is the predicate of an earlier run that is the same claim as s, or nil.
-func (p *proofs) has(s statement) json.RawMessage {
+// earlier returns the predicate of an earlier run that replaces s; nil if there is none.
+func (p *proofs) earlier(s statement) json.RawMessage {
 	for _, e := range p.existing {
 		if e.predicateType == s.predicateType && s.match(e.predicate) {
 			return e.predicate
@@ -98,15 +99,16 @@ func (p *proofs) has(s statement) json.RawMessage {
 	return nil
 }
 
-// attachProvenance names the lock that the provenance names, and keeps it beside.
-// The lock of an earlier run may be another, and is there already.
+// attachProvenance attaches the lock, if any, and the provenance. If an earlier run has
+// attached a provenance, attachProvenance uses the lock that it names, which may be
+// another one and is attached already.
 func (p *proofs) attachProvenance(ctx context.Context, b *built) error {
 	s, err := p.provenance(b)
 	if err != nil {
 		return err
 	}
-	if earlier := p.has(s); earlier != nil {
-		p.lockSum = lockOf(earlier)
+	if found := p.earlier(s); found != nil {
+		p.lockSum = lockOf(found)
 	} else if b.Lock != "" {
 		if err := p.attachLock(ctx, b.Lock); err != nil {
 			return err
@@ -117,7 +119,7 @@ func (p *proofs) attachProvenance(ctx context.Context, b *built) error {
 
 // attach signs s and pushes it as a referrer, unless an earlier run did.
 func (p *proofs) attach(ctx context.Context, s statement) error {
-	if p.has(s) != nil {
+	if p.earlier(s) != nil {
 		p.reused.Add(1)
 		return nil
 	}
@@ -151,7 +153,7 @@ func (p *proofs) awaitUpload(ctx context.Context) error {
 	}
 }
 
-// open gets one certificate for all of the release's statements.
+// open opens a signing session: one certificate for all statements of the release.
 func (p *proofs) open(ctx context.Context) error {
 	p.once.Do(func() {
 		id, err := p.identity()
@@ -169,7 +171,8 @@ func (p *proofs) open(ctx context.Context) error {
 	return p.err
 }
 
-// anyOf is for statements of which an image has one from this builder, commit and ref.
+// anyOf accepts every earlier predicate. It is for statements that an image has only
+// once for a builder, commit and ref.
 func anyOf(json.RawMessage) bool { return true }
 
 func (p *proofs) signature() statement {
@@ -208,7 +211,8 @@ func (p *proofs) provenance(b *built) (statement, error) {
 			Metadata: attest.BuildMetadata{
 				InvocationID: p.invocationURI(), StartedOn: &b.Started, FinishedOn: &b.Finished,
 			},
-			// The build's own word, and nothing else, is here.
+			// Byproducts are the builder's claims; everything else in the provenance is the
+			// trusted side's own knowledge.
 			Byproducts: []attest.ResourceDescriptor{
 				p.byproduct("build log", b.Log, "text/plain"),
 				p.byproduct("what the builder says", b.Account, "application/json"),
@@ -223,12 +227,12 @@ func (p *proofs) provenance(b *built) (statement, error) {
 	}, err
 }
 
-// byproduct is a file under Dir/logs.
+// byproduct describes a file in Dir/logs, named by its hex sha256.
 func (p *proofs) byproduct(name, sum, mediaType string) attest.ResourceDescriptor {
 	return attest.ResourceDescriptor{Name: name, URI: p.URL + api.PathLogs + "/sha256:" + sum, Digest: map[string]string{"sha256": sum}, MediaType: mediaType}
 }
 
-// sameBuild tells whether a provenance describes the build that was asked for.
+// sameBuild reports whether a provenance describes the requested build.
 func (j *run) sameBuild(provenance, externalParameters json.RawMessage) bool {
 	e, err := attest.ParseProvenance(provenance)
 	return err == nil && e.BuildDefinition.BuildType == j.builder.BuildType &&
@@ -242,8 +246,8 @@ func (p *proofs) sboms(ctx context.Context, b *built) ([]statement, error) {
 	if err != nil {
 		return nil, fmt.Errorf("SBOM: %w", err)
 	}
-	// One that an earlier run signed stays, though the scanner of another version
-	// may have said it in other words: consumers should find one, not two.
+	// An SBOM of an earlier run is kept, even if another version of the scanner wrote
+	// it differently, because consumers should find only one.
 	return []statement{
 		{attest.PredicateSPDX, spdx, anyOf},
 		{attest.PredicateCDX, cdx, anyOf},
@@ -255,7 +259,8 @@ func sameJSON(a, b []byte) bool {
 	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
 
-// verifyAsStranger asks what any consumer would ask, by digest, and refuses to tag anything less than accepted.
+// verifyAsStranger verifies the image by digest, as any consumer would. It returns an
+// error, so that no tag is created, unless the outcome is accepted.
 func (j *run) verifyAsStranger(ctx context.Context, digest string) error {
 	j.emit(api.Event{Phase: "verify", Step: digest})
 	v, err := j.verdict(ctx, digest)
@@ -263,7 +268,7 @@ func (j *run) verifyAsStranger(ctx context.Context, digest string) error {
 		return err
 	}
 	if v.Outcome != verify.Accepted {
-		return &api.Error{Message: fmt.Sprintf("the released proof does not verify, so no tag was made: %s", v.Why()), Hint: "running the release again finishes it if the cause was passing"}
+		return &api.Error{Message: fmt.Sprintf("the released proof does not verify, so no tag was created: %s", v.Why()), Hint: "if the cause was temporary, run the release again to finish it"}
 	}
 	j.verified = v
 	return nil
@@ -277,11 +282,11 @@ func (j *run) verdict(ctx context.Context, reference string) (*verify.Verdict, e
 	return verify.Image(ctx, j.target, reference, verify.Options{Trust: []*trust.Root{j.Trust}, Policy: demand, Now: time.Now()}), nil
 }
 
-// finishTagged is for releases that got as far as their tags: it returns the
-// digest, once all tags stand for it, or "" where no tag is there yet. Building
-// again instead could leave a release half tagged for ever, if the build gives
-// other bytes. A tag that proves anything but this very release is an error,
-// before anything is built.
+// finishTagged finishes a release that already has some of its tags: it creates the
+// missing tags and returns the digest. It returns "" if no tag exists yet. Building
+// again instead could give other bytes and leave the release with only some of its
+// tags for ever. If a tag exists but does not prove this release, finishTagged returns
+// an error before anything is built.
 func (j *run) finishTagged(ctx context.Context) (digest string, err error) {
 	found, err := j.resolveTags(ctx)
 	if err != nil {
@@ -297,7 +302,7 @@ func (j *run) finishTagged(ctx context.Context) (digest string, err error) {
 		case digest == "":
 			first, digest = *d, d.Digest.String()
 		case d.Digest != first.Digest:
-			return "", &api.Error{Message: fmt.Sprintf("tags of %s disagree: %s is %s, another of this release is %s", j.req.Image, tag, d.Digest, digest)}
+			return "", &api.Error{Message: fmt.Sprintf("tags of %s disagree: %s is %s, but another tag of this release is %s", j.req.Image, tag, d.Digest, digest)}
 		default:
 			continue // the same digest was verified already
 		}
@@ -306,12 +311,12 @@ func (j *run) finishTagged(ctx context.Context) (digest string, err error) {
 			return "", err
 		}
 		if v.Outcome == verify.Undecided {
-			return "", fmt.Errorf("%s:%s exists and could not be verified: %s", j.req.Image, tag, v.Why())
+			return "", fmt.Errorf("%s:%s exists but could not be verified: %s", j.req.Image, tag, v.Why())
 		}
 		if v.Outcome != verify.Accepted {
 			return "", &api.Error{
-				Message: fmt.Sprintf("tag %s:%s exists and is not this release: it is %s, which does not prove %s at %s: %s", j.req.Image, tag, digest, j.commit.URI, j.commit.ID, v.Why()),
-				Hint:    "tags never move; release under another ref"}
+				Message: fmt.Sprintf("tag %s:%s exists but is not this release: its digest is %s, which does not prove %s at %s: %s", j.req.Image, tag, digest, j.commit.URI, j.commit.ID, v.Why()),
+				Hint:    "tags never move; release another ref"}
 		}
 		j.verified = v
 	}
@@ -325,7 +330,8 @@ func (j *run) finishTagged(ctx context.Context) (digest string, err error) {
 	return digest, j.tag(ctx, first, missing)
 }
 
-// resolveTags asks for all tags at once; nil where there is none.
+// resolveTags resolves all tags of the release concurrently. The result has an entry
+// for each tag; nil if the tag does not exist.
 func (j *run) resolveTags(ctx context.Context) ([]*v1.Descriptor, error) {
 	found := make([]*v1.Descriptor, len(j.tags))
 	g, gctx := errgroup.WithContext(ctx)
@@ -344,7 +350,8 @@ func (j *run) resolveTags(ctx context.Context) ([]*v1.Descriptor, error) {
 	return found, g.Wait()
 }
 
-// sameRecipe fails where the tagged image was built from this commit in another way.
+// sameRecipe returns an error if the tagged image was built from this commit with other
+// parameters.
 func (j *run) sameRecipe(ctx context.Context, digest string) error {
 	hash, err := v1.NewHash(digest)
 	if err != nil {
@@ -365,6 +372,6 @@ func (j *run) sameRecipe(ctx context.Context, digest string) error {
 		}
 	}
 	return &api.Error{
-		Message: fmt.Sprintf("%s:%s is this commit already, built with other parameters than these: %s", j.req.Image, j.tags[0], ext),
-		Hint:    "release under another image name, or with the same parameters as before"}
+		Message: fmt.Sprintf("%s:%s exists and was built from this commit, but with other parameters than %s", j.req.Image, j.tags[0], ext),
+		Hint:    "use another image name, or the same parameters as before"}
 }

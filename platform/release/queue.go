@@ -20,38 +20,38 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// pending is a release under way, as Dir/queue/ID.json keeps it. It is there
-// before the requester hears of the release, and until the release ends.
+// pending is a running release, stored in Dir/queue/ID.json. The file is written
+// before the requester receives the first progress, and removed when the release ends.
 //
-// A release that ends before it published anything leaves nothing, and is only
-// told of: asking again does it. One that had begun to publish is finished by
-// whoever starts next, from the layout that was measured: it is in the log by
-// then, and building again may give other bytes.
+// If the process ends before a release has published anything, the next start logs
+// the release and drops it; the requester runs it again. If publishing has begun, the
+// next start finishes the release from the measured layout: its signatures are in the
+// log by then, and building again may give other bytes.
 type pending struct {
 	ID      string             `json:"id"`
 	Request api.ReleaseRequest `json:"request"`
 	Started time.Time          `json:"started"`
-	Begun   *begun             `json:"begun,omitempty"` // what is published; nil before
+	Begun   *begun             `json:"begun,omitempty"` // nil until publishing begins
 }
 
-// begun is all that publishing needs. Its layout is measured again: what lay on
-// a disk across a crash is checked like what came from a builder.
+// begun is everything that publishing needs. After a crash the layout is measured
+// again, because bytes from a disk are trusted no more than those of a builder.
 type begun struct {
 	Commit source.Commit `json:"commit"`
 	Tags   []string      `json:"tags"`
 	Recipe attest.Recipe `json:"recipe"`
-	Dir    string        `json:"dir"` // of the work, below Dir/work
+	Dir    string        `json:"dir"` // name of the work's directory in Dir/work
 	Built  built         `json:"built"`
 	Digest string        `json:"digest"`
 }
 
-// maxPending bounds one entry: a request, and the dependencies of a build.
+// maxPending is the maximum size of one entry: a request and a build's dependencies.
 const maxPending = limits.Release + limits.Statement + 1<<20
 
 func (r *Releaser) entry(id string) string { return filepath.Join(r.Dir, "queue", id+".json") }
 
-// accept keeps the request and makes the place for its work.
-func (j *run) accept() (err error) {
+// enqueue writes the release's entry of the queue and creates its work directory.
+func (j *run) enqueue() (err error) {
 	if err := j.save(nil); err != nil {
 		return err
 	}
@@ -67,21 +67,21 @@ func (j *run) save(b *begun) error {
 	return durable.WriteFile(j.entry(j.id), data, 0o600)
 }
 
-// leave removes what accept made, but for a release that is cut off by Close in
-// the middle of publishing.
-func (j *run) leave() {
+// cleanUp removes the entry and the work directory, unless Close interrupted the
+// release while it was publishing.
+func (j *run) cleanUp() {
 	if j.begun && !j.done && j.closing.Err() != nil {
 		return
 	}
-	// The entry last: without its layout it could not be finished.
+	// The entry first: an entry whose layout is gone could not be finished.
 	if err := errors.Join(os.Remove(j.entry(j.id)), os.RemoveAll(j.dir)); err != nil {
-		j.Log.Error("what a release left", "id", j.id, "error", err)
+		j.Log.Error("cannot remove the files of a release", "id", j.id, "error", err)
 	}
 }
 
-// commitTo makes the release run to its end: from here on neither the requester
-// nor a crash can leave it half published. The context that it returns ends with
-// Close alone.
+// commitTo commits the platform to finish the release: from here on neither the
+// requester nor a crash can leave it partly published. Only Close cancels the returned
+// context.
 func (j *run) commitTo(ctx context.Context, b *built, m *oci.Measured) (context.Context, func(), error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
@@ -97,18 +97,19 @@ func (j *run) commitTo(ctx context.Context, b *built, m *oci.Measured) (context.
 	return ctx, done, nil
 }
 
-// untilClose keeps the values of ctx, and not its end.
+// untilClose returns a context with the values of ctx that only Close cancels.
 func (r *Releaser) untilClose(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(r.closing, cancel)
 	return ctx, func() { stop(); cancel() }
 }
 
-// Close cuts off what is being published; the next Resume goes on with it.
-// Releases that had not come so far end with the context of their Run.
+// Close interrupts the releases that are publishing; the next Resume continues them.
+// Other releases end with the context of their Run.
 func (r *Releaser) Close() { r.close() }
 
-// sweep reads the queue of an earlier process and removes the work that nobody goes on with.
+// sweep reads the queue of an earlier process. It removes the work of all releases
+// except those that Resume will finish.
 func (r *Releaser) sweep() error {
 	names, err := filepath.Glob(filepath.Join(r.Dir, "queue", "*"))
 	if err != nil {
@@ -122,10 +123,10 @@ func (r *Releaser) sweep() error {
 			keep[p.Begun.Dir] = true
 			continue
 		}
-		if err != nil { // a temporary file of a write that was cut, or a disk that failed
-			r.Log.Warn("an entry of the release queue cannot be read, and is dropped", "file", name, "error", err)
+		if err != nil { // a temporary file of an interrupted write, or a disk error
+			r.Log.Warn("cannot read an entry of the release queue, so it is dropped", "file", name, "error", err)
 		} else {
-			r.Log.Warn("a release ended before it published anything; asking again does it", "id", p.ID, "image", p.Request.Image, "ref", p.Request.Ref)
+			r.Log.Warn("a release was interrupted before it published anything; run it again", "id", p.ID, "image", p.Request.Image, "ref", p.Request.Ref)
 		}
 		if err := os.Remove(name); err != nil {
 			return err
@@ -153,17 +154,17 @@ func readPending(name string) (*pending, error) {
 		return nil, err
 	}
 	if p.ID+".json" != filepath.Base(name) {
-		return nil, fmt.Errorf("id: got %q, want that of the file", p.ID)
+		return nil, fmt.Errorf("id: got %q, want %q from the file's name", p.ID, strings.TrimSuffix(filepath.Base(name), ".json"))
 	}
 	if b := p.Begun; b != nil && (filepath.Base(b.Dir) != b.Dir || !strings.HasPrefix(b.Dir, "release-")) {
-		return nil, fmt.Errorf("directory of the work: got %q", b.Dir)
+		return nil, fmt.Errorf("directory of the work: got %q, want a name that begins with release-", b.Dir)
 	}
 	return &p, nil
 }
 
-// Resume goes on with the releases that an earlier process had begun to publish.
-// Their images are theirs before it returns: call it before new requests are
-// taken, and then run what it returns, which ends with them.
+// Resume prepares to finish the releases that an earlier process had begun to publish.
+// It locks their images, so call it before accepting new requests. Then call the
+// returned function, which finishes the releases and returns when all have ended.
 func (r *Releaser) Resume() (finish func()) {
 	var all sync.WaitGroup
 	start := make(chan struct{})
@@ -194,7 +195,7 @@ func (r *Releaser) Resume() (finish func()) {
 			case err == nil:
 				log.Info("finished a release that an earlier process had begun to publish", "digest", rel.Digest, "tags", rel.Tags)
 			case r.closing.Err() == nil:
-				log.Error("a release that an earlier process had begun to publish cannot be finished; asking again may", "error", err)
+				log.Error("cannot finish a release that an earlier process had begun to publish; try running it again", "error", err)
 			}
 		})
 	}
@@ -202,8 +203,8 @@ func (r *Releaser) Resume() (finish func()) {
 	return func() { close(start); all.Wait() }
 }
 
-// resumeTries is how often finishing is tried: what the release needs may be
-// starting at the same time.
+// resumeTries is the number of attempts to finish a release. Services that it needs may
+// still be starting.
 const resumeTries = 5
 
 func (r *Releaser) resume(p pending) (*api.Release, error) {
@@ -213,7 +214,7 @@ func (r *Releaser) resume(p pending) (*api.Release, error) {
 		commit: b.Commit, tags: b.Tags, recipe: b.Recipe, lockSum: b.Built.Lock, begun: true, resumed: true,
 	}
 	j.report(func(api.Event) {})
-	defer j.leave()
+	defer j.cleanUp()
 	select {
 	case r.turns <- struct{}{}:
 		defer func() { <-r.turns }()
@@ -230,10 +231,10 @@ func (r *Releaser) resume(p pending) (*api.Release, error) {
 	b.Built.Layout = filepath.Join(j.dir, "layout")
 	m, err := oci.MeasureLayout(b.Built.Layout)
 	if err != nil {
-		return nil, fmt.Errorf("the layout that was to be published: %w", err)
+		return nil, fmt.Errorf("measuring the layout to publish: %w", err)
 	}
 	if got := m.Descriptor.Digest.String(); got != b.Digest {
-		return nil, fmt.Errorf("the layout that was to be published: got %s, want %s", got, b.Digest)
+		return nil, fmt.Errorf("digest of the layout to publish: got %s, want %s", got, b.Digest)
 	}
 	ctx, done := j.untilClose(context.Background())
 	defer done()
@@ -246,7 +247,7 @@ func (r *Releaser) resume(p pending) (*api.Release, error) {
 			return nil, err
 		}
 		j.digest = ""
-		j.Log.Warn("finishing a release", "id", j.id, "try", try, "error", err)
+		j.Log.Warn("cannot finish a release yet; trying again", "id", j.id, "try", try, "error", err)
 		select {
 		case <-time.After(time.Duration(try) * time.Second):
 		case <-ctx.Done():

@@ -16,22 +16,22 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// maxBuildLog is how many bytes of a build's output are kept. BuildKit itself
-// cuts a step at 2 MiB, but that is the build zone's word.
+// maxBuildLog is the maximum size in bytes of a stored build log. BuildKit truncates a
+// step's output at 2 MiB, but the build zone is not trusted to do so.
 const maxBuildLog = 64 << 20
 
-// buildLog is a build's output on its way into a file named by its own sha256.
+// buildLog writes a build's output to a file, which keep names by its sha256.
 type buildLog struct {
-	dir  string // where it ends up
+	dir  string // the file's final directory
 	f    *os.File
 	sum  hash.Hash
 	w    io.Writer
-	left int // bytes that are still taken
+	left int // bytes that may still be written
 	step string
 	err  error
 }
 
-// newBuildLog writes in work, which is swept after a crash, until the log is kept in dir.
+// newBuildLog creates a log in work, which is swept after a crash; keep moves it to dir.
 func newBuildLog(work, dir string) (*buildLog, error) {
 	f, err := os.CreateTemp(work, "log-")
 	if err != nil {
@@ -57,7 +57,7 @@ func (l *buildLog) line(s string) {
 		return
 	}
 	if len(s) > l.left {
-		l.left, s = 0, fmt.Sprintf("(the log is cut here, at %d bytes)\n", maxBuildLog-l.left)
+		l.left, s = 0, fmt.Sprintf("(the log is truncated here, at %d bytes)\n", maxBuildLog-l.left)
 	} else {
 		l.left -= len(s)
 	}
@@ -78,10 +78,10 @@ func (l *buildLog) keep() (string, error) {
 
 func (l *buildLog) discard() {
 	l.f.Close()
-	os.Remove(l.f.Name()) // gone already where keep renamed it
+	os.Remove(l.f.Name()) // fails if keep has renamed it, which is fine
 }
 
-// record keeps a finished release, so that its invocation id can be looked up.
+// record stores a finished release, so that it can be looked up by its invocation id.
 func (j *run) record(rel *api.Release) error {
 	data, err := json.MarshalIndent(rel, "", "  ")
 	if err != nil {
@@ -90,8 +90,8 @@ func (j *run) record(rel *api.Release) error {
 	return durable.WriteFile(filepath.Join(j.Dir, "records", j.id+".json"), append(data, '\n'), 0o600)
 }
 
-// keepFile keeps data beside the build logs, in a file named by its own sha256,
-// and returns that in hex.
+// keepFile writes data to a file in dir that is named by its hex sha256, and returns
+// that name.
 func keepFile(dir string, data []byte) (string, error) {
 	sum := sha256.Sum256(data)
 	name := hex.EncodeToString(sum[:])

@@ -1,8 +1,9 @@
-// Package release is the main job: it turns a git ref into an image that
-// carries its proof. Source, build, measurement, SBOM, signatures, upload,
-// a stranger's verification, and only then the tags. A tag exists only if its
-// proof verifies; a run that was killed leaves no tag, and running it again
-// finishes it with the same digest and one of each attestation.
+// Package release turns a git ref into an image with its proof. A release fetches
+// the source, builds it, measures the result, scans it for SBOMs, signs the
+// attestations, uploads image and attestations, verifies them as any consumer would,
+// and only then creates the tags. So a tag exists only if its proof verifies. A run
+// that is killed creates no tag; running it again finishes it with the same digest
+// and without duplicate attestations.
 package release
 
 import (
@@ -36,48 +37,49 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// Config of a Releaser.
+// Config describes a Releaser.
 type Config struct {
 	URL          string                 // the platform's origin; prefix of builder ids and invocation ids
-	Dir          string                 // owned by the Releaser: work in flight (swept by New), build logs, records
-	Version      string                 // of the platform, for the provenance
-	BinaryDigest func() (string, error) // hex sha256 of the platform's executable: what does the signing
-	Builders     []BuilderInfo          // by recipe builder name
-	Build        builder.Builder        // runs every recipe; its word is checked
-	// Rooms is the trusted side of the rooms that builds run in; nil where the platform cannot open rooms.
+	Dir          string                 // used by the Releaser alone: running work (swept by New), queue, build logs, records
+	Version      string                 // the platform's version, for the provenance
+	BinaryDigest func() (string, error) // hex sha256 of the platform's executable, which signs
+	Builders     []BuilderInfo          // the platform's builders
+	Build        builder.Builder        // runs every recipe; its results are checked
+	// Rooms is the trusted side of the builds' rooms; nil if the platform cannot open rooms.
 	Rooms Rooms
 
-	// Setup is what the platform knows of itself, for the provenance's internal parameters.
+	// Setup describes the platform's own setup, for the provenance's internal parameters.
 	Setup map[string]string
 	// UploadPack reads local repositories; see source.Request.
 	UploadPack string
 
 	SigningConfig *root.SigningConfig
-	CATransport   http.RoundTripper // to the certificate authority; nil is http.DefaultTransport
-	Trust         *trust.Root       // whom the stranger's verification believes
-	// Token mints a workload token for one release.
+	CATransport   http.RoundTripper // to the certificate authority; nil means http.DefaultTransport
+	Trust         *trust.Root       // the trust root of the final verification
+	// Token issues a workload token for one release.
 	Token func(ctx context.Context, id Identity) (string, error)
 
 	RegistryHost  string // host[:port] of the platform's own registry
 	RegistryToken string // push token for it; other registries use the host's docker credentials
-	// LoopbackTargets lets images go to other registries on this host's loopback. For platforms that are on
-	// loopback themselves: to anybody else it would be a way to what listens there.
+	// LoopbackTargets allows images in other registries on this host's loopback. It is only for platforms that
+	// serve on loopback themselves; elsewhere it would let remote users reach services on the platform's loopback.
 	LoopbackTargets bool
-	// Mirror is the OCI layout that answers the builds' pulls of the images in it; empty: none.
+	// Mirror is the OCI layout that serves the builds' pulls of the images in it; empty means none.
 	Mirror string
-	// Concurrent is how many releases run at once; others wait. Each may hold gigabytes of source. Zero is 8.
+	// Concurrent is the maximum number of running releases; further ones wait. Each may need gigabytes for
+	// its source. Zero means 8.
 	Concurrent int
 	Log        *slog.Logger
 }
 
-// Rooms is the trusted side of the rooms that builds run in: it opens their
-// gateways, and knows what went through them. Safe for concurrent use.
+// Rooms is the trusted side of the builds' rooms: it opens their gateways and has
+// the record of their traffic. Implementations are safe for concurrent use.
 type Rooms interface {
-	// Begin allows one room. The id is what the builder is handed
-	// (builder.Request.Session); it opens one room, once.
+	// Begin begins a session, which allows the builder to open one room. The builder
+	// receives the session's id (builder.Request.Session).
 	Begin(ctx context.Context, s builder.Session) (id string, err error)
-	// End returns what the session's gateway saw, once its room is gone. The
-	// session is over then, also where End fails.
+	// End ends a session and its room, and returns the record of the room's traffic.
+	// The session has ended even if End returns an error.
 	End(ctx context.Context, id string) (*builder.Record, error)
 }
 
@@ -88,8 +90,8 @@ type BuilderInfo struct {
 	BuildType     string
 }
 
-// Identity is what a release's certificate says: the trusted side's own
-// knowledge, field for field the claims of the workload token.
+// Identity is the content of a release's certificate. The trusted side determines
+// all fields itself; they become the claims of the workload token.
 type Identity struct {
 	BuilderID         string
 	BuilderDigest     string // sha256:hex of the platform's executable
@@ -101,21 +103,22 @@ type Identity struct {
 	InvocationURI     string
 }
 
-// Releaser runs releases. Safe for concurrent use; two releases of one image run one after the other.
+// Releaser runs releases. It is safe for concurrent use; releases of the same image
+// run one after the other.
 type Releaser struct {
 	Config
 	turns  chan struct{}
-	mirror *oci.Layout // nil where there is none
+	mirror *oci.Layout // nil if there is none
 	mu     sync.Mutex
 	locks  map[string]chan struct{} // by image
 
-	unfinished []pending       // that an earlier process had begun to publish; for Resume
+	unfinished []pending       // releases that an earlier process began to publish; for Resume
 	closing    context.Context // done when Close was called
 	close      context.CancelFunc
 }
 
-// New sweeps what crashed runs left in cfg.Dir/work, but for releases that had
-// begun to publish: Resume finishes those.
+// New returns a Releaser. It removes the work of crashed runs from cfg.Dir/work,
+// except for releases that had begun to publish: Resume finishes those.
 func New(cfg Config) (*Releaser, error) {
 	for _, d := range []string{"work", "queue", "logs", "records"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, d), 0o700); err != nil {
@@ -144,28 +147,28 @@ type run struct {
 	*Releaser
 	req     api.ReleaseRequest
 	emit    func(api.Event)
-	id      string // of the invocation
+	id      string // the invocation id
 	started time.Time
-	dir     string // removed at the end
-	begun   bool   // publishing has: a restart goes on with it
+	dir     string // directory of the work; removed at the end
+	begun   bool   // publishing has begun, so a restart continues the release
 	done    bool
-	digest  string // of what is released, once that is proven
+	digest  string // digest of the released image, set when its proof is complete
 	commit  source.Commit
 	tags    []string
-	tree    string // directory: the commit's exported tree
+	tree    string // directory with the commit's exported tree
 	source  source.Tree
 	recipe  attest.Recipe
 	builder BuilderInfo
 	target  oci.Target
-	lock    *builder.Lock // what the build is held to; nil where nothing pins it
+	lock    *builder.Lock // the lock that the build must follow; nil if there is none
 	lockSum string        // hex sha256 of the lock
 	resumed bool
-	// verified is the stranger's verdict on the digest that is released.
+	// verified is the verdict of the final verification of the released digest.
 	verified *verify.Verdict
 }
 
-// Run performs one release and reports progress through emit, in order. An
-// error the requester can act on is an *api.Error.
+// Run performs one release and reports progress through emit, in order. If the
+// requester can act on an error, it is an *api.Error.
 func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(api.Event)) (*api.Release, error) {
 	unlock, err := r.lock(ctx, req.Image)
 	if err != nil {
@@ -187,10 +190,10 @@ func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(ap
 	if err := j.openTarget(); err != nil {
 		return nil, err
 	}
-	if err := j.accept(); err != nil {
+	if err := j.enqueue(); err != nil {
 		return nil, err
 	}
-	defer j.leave()
+	defer j.cleanUp()
 	if err := j.fetch(ctx); err != nil {
 		return nil, err
 	}
@@ -198,7 +201,7 @@ func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(ap
 		return nil, err
 	}
 	if j.digest == "" {
-		err = j.make(ctx)
+		err = j.buildAndRelease(ctx)
 	}
 	if err != nil {
 		return nil, err
@@ -206,7 +209,8 @@ func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(ap
 	return j.finished()
 }
 
-// report sends progress to emit. Phases run side by side.
+// report sets j.emit, which sends progress to emit. It serializes the events, because
+// phases run concurrently.
 func (j *run) report(emit func(api.Event)) {
 	var order sync.Mutex
 	j.emit = func(e api.Event) {
@@ -217,7 +221,7 @@ func (j *run) report(emit func(api.Event)) {
 	}
 }
 
-// finished is the answer to a release that is done, and keeps it.
+// finished returns the answer for a finished release and stores it as a record.
 func (j *run) finished() (*api.Release, error) {
 	rel := &api.Release{
 		Image: j.req.Image, Digest: j.digest, Tags: j.tags, Source: j.commit,
@@ -229,10 +233,10 @@ func (j *run) finished() (*api.Release, error) {
 	return rel, err
 }
 
-// make does all the work of a release that is not finished yet. Up to the
-// measurement the requester can still turn away; from then on the release runs
-// to its end, here or after a restart.
-func (j *run) make(ctx context.Context) error {
+// buildAndRelease does all the work of a release that is not finished yet. The
+// requester can cancel it until the image is measured. From then on the release runs
+// to its end, in this process or after a restart.
+func (j *run) buildAndRelease(ctx context.Context) error {
 	b, m, err := j.build(ctx)
 	if err != nil {
 		return err
@@ -245,7 +249,7 @@ func (j *run) make(ctx context.Context) error {
 	return j.release(ctx, b, m)
 }
 
-// release signs and publishes what was measured: proof first, tags last.
+// release signs and publishes a measured image: first the proof, last the tags.
 func (j *run) release(ctx context.Context, b *built, m *oci.Measured) error {
 	if err := j.publish(ctx, b, m); err != nil {
 		return err
@@ -257,12 +261,12 @@ func (j *run) release(ctx context.Context, b *built, m *oci.Measured) error {
 	return j.tag(ctx, m.Descriptor, j.tags)
 }
 
-// tag is the last step, for a digest whose proof verified.
+// tag creates the tags. It is the last step, for a digest whose proof has verified.
 func (j *run) tag(ctx context.Context, d v1.Descriptor, tags []string) error {
 	for _, tag := range tags {
 		j.emit(api.Event{Phase: "tag", Step: tag})
 		if err := j.target.Tag(ctx, tag, d); errors.Is(err, oci.ErrTagExists) {
-			return &api.Error{Message: err.Error(), Hint: "tags never move; release under another ref"}
+			return &api.Error{Message: err.Error(), Hint: "tags never move; release another ref"}
 		} else if err != nil {
 			return fmt.Errorf("tag %s: %w", tag, err)
 		}
@@ -270,9 +274,9 @@ func (j *run) tag(ctx context.Context, d v1.Descriptor, tags []string) error {
 	return nil
 }
 
-// publish makes every statement and uploads image and proof: blobs, manifests,
-// then referrers. What an interrupted run already attached is kept. Nothing
-// that it began is still running when it returns.
+// publish creates every statement and uploads image and proof: blobs, manifests, then
+// referrers. It keeps attestations that an interrupted run has attached. When it
+// returns, all its goroutines have ended.
 func (j *run) publish(ctx context.Context, built *built, m *oci.Measured) error {
 	g, gctx := errgroup.WithContext(ctx)
 	uploaded := make(chan struct{})
@@ -315,7 +319,7 @@ func (j *run) publish(ctx context.Context, built *built, m *oci.Measured) error 
 	return nil
 }
 
-// fetch gets the commit and exports its tree, both by the trusted side itself.
+// fetch gets the commit and exports its tree. The trusted side does both itself.
 func (j *run) fetch(ctx context.Context) error {
 	j.emit(api.Event{Phase: "source", Step: j.req.Source + " " + j.req.Ref})
 	dir := filepath.Join(j.dir, "git")
@@ -335,8 +339,8 @@ func (j *run) fetch(ctx context.Context) error {
 		return &api.Error{Message: "source: " + err.Error()}
 	}
 	if commit.Signature.Status == source.Bad {
-		return &api.Error{Message: fmt.Sprintf("the signature of the %s at %s does not match it", commit.Signature.Object, j.req.Ref),
-			Hint: "somebody changed a signed object; ask who pushed it"}
+		return &api.Error{Message: fmt.Sprintf("the signature of the %s at %s is not valid for its content", commit.Signature.Object, j.req.Ref),
+			Hint: "a signed object was changed after it was signed; ask whoever pushed it"}
 	}
 	j.commit = commit
 	if j.tags, err = tagsOf(commit); err != nil {
@@ -365,7 +369,8 @@ func describeSignature(s source.Signature) string {
 	return "not signed"
 }
 
-// checkRecipe refuses what no commit could make right, before one is fetched.
+// checkRecipe checks the recipe as far as that is possible before the commit is
+// fetched.
 func (j *run) checkRecipe() error {
 	r := j.req.Recipe
 	if err := r.Check(); err != nil {
@@ -378,7 +383,7 @@ func (j *run) checkRecipe() error {
 	return err
 }
 
-// completeRecipe fills in the defaults, so that the provenance leaves nothing implied.
+// completeRecipe fills in the defaults, so that the provenance states every value.
 func completeRecipe(r attest.Recipe, tree string) (attest.Recipe, error) {
 	if r.Builder == "" {
 		name := r.Dockerfile
@@ -390,7 +395,7 @@ func completeRecipe(r attest.Recipe, tree string) (attest.Recipe, error) {
 		} else if _, err := os.Lstat(filepath.Join(tree, "go.mod")); err == nil {
 			r.Builder = "golang"
 		} else {
-			return r, &api.Error{Message: "the source has neither a Dockerfile nor a go.mod at its top", Hint: "name the Dockerfile with --dockerfile"}
+			return r, &api.Error{Message: "the top directory of the source has neither a Dockerfile nor a go.mod", Hint: "use --dockerfile to name the Dockerfile"}
 		}
 	}
 	var err error
@@ -400,14 +405,14 @@ func completeRecipe(r attest.Recipe, tree string) (attest.Recipe, error) {
 	switch r.Builder {
 	case "buildkit":
 		if r.Package != "" {
-			return r, &api.Error{Message: "--package is for the golang builder, and this source builds from a Dockerfile", Hint: "say --builder golang", Kind: api.Usage}
+			return r, &api.Error{Message: "--package is only for the golang builder, but this source builds from a Dockerfile", Hint: "add --builder golang", Kind: api.Usage}
 		}
 		if r.Dockerfile == "" {
 			r.Dockerfile = "Dockerfile"
 		}
 	case "golang":
 		if r.Dockerfile != "" || r.Target != "" || len(r.BuildArgs) > 0 {
-			return r, &api.Error{Message: "the golang builder takes no Dockerfile, target or build arguments", Kind: api.Usage}
+			return r, &api.Error{Message: "the golang builder does not support a Dockerfile, target or build arguments", Kind: api.Usage}
 		}
 		if r.Package == "" {
 			r.Package = "."
@@ -416,8 +421,8 @@ func completeRecipe(r attest.Recipe, tree string) (attest.Recipe, error) {
 	return r, nil
 }
 
-// completePlatforms has one way to write a list of platforms, so that the same
-// wish is the same recipe.
+// completePlatforms normalizes a list of platforms, so that equal lists give equal
+// recipes. An empty list becomes this host's platform.
 func completePlatforms(names []string) ([]string, error) {
 	if len(names) == 0 {
 		return []string{"linux/" + runtime.GOARCH}, nil
@@ -425,10 +430,10 @@ func completePlatforms(names []string) ([]string, error) {
 	var out []string
 	for _, name := range names {
 		p, err := v1.ParsePlatform(name)
-		if err != nil || p.OS == "" || p.Architecture == "" || p.OSVersion != "" { // Recipe.Check has said more
-			return nil, &api.Error{Message: fmt.Sprintf("platform: got %q, want linux/ARCHITECTURE, such as linux/amd64", name), Kind: api.Usage}
+		if err != nil || p.OS == "" || p.Architecture == "" || p.OSVersion != "" { // Recipe.Check gives more detailed errors earlier
+			return nil, &api.Error{Message: fmt.Sprintf("platform: expected linux/ARCHITECTURE, such as linux/amd64, found %q", name), Kind: api.Usage}
 		}
-		if p.Architecture == "arm64" && p.Variant == "v8" { // its only variant, which measuring leaves out
+		if p.Architecture == "arm64" && p.Variant == "v8" { // the only variant of arm64; oci.MeasureLayout leaves it out too
 			p.Variant = ""
 		}
 		out = append(out, p.String())
@@ -453,7 +458,7 @@ func (j *run) invocationURI() string { return j.URL + api.PathReleases + "/" + j
 func (j *run) identity() (Identity, error) {
 	self, err := j.BinaryDigest()
 	if err != nil {
-		return Identity{}, fmt.Errorf("digest of the platform's own executable: %w", err)
+		return Identity{}, fmt.Errorf("hashing the platform's own executable: %w", err)
 	}
 	return Identity{
 		BuilderID: j.builder.ID, BuilderDigest: "sha256:" + self,
@@ -462,7 +467,7 @@ func (j *run) identity() (Identity, error) {
 	}, nil
 }
 
-// lock waits until no other release of the image runs here.
+// lock waits until this process runs no other release of the image.
 func (r *Releaser) lock(ctx context.Context, image string) (unlock func(), err error) {
 	for {
 		r.mu.Lock()
@@ -493,7 +498,8 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// externalParameters of the provenance: all that the requester chose.
+// externalParameters returns the provenance's external parameters: everything that the
+// requester chose.
 func (j *run) externalParameters() (json.RawMessage, error) {
 	rec, err := json.Marshal(j.recipe)
 	if err != nil {
@@ -505,12 +511,12 @@ func (j *run) externalParameters() (json.RawMessage, error) {
 	})
 }
 
-// givenLock is the hex sha256 of the lock in the request, or empty.
+// givenLock returns the hex sha256 of the lock in the request; "" if it has none.
 func (j *run) givenLock() string {
 	if j.req.Lock == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(j.req.Lock)) // which is in canonical form
+	sum := sha256.Sum256([]byte(j.req.Lock)) // checkPinning has checked that it is canonical
 	return hex.EncodeToString(sum[:])
 }
 

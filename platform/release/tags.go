@@ -9,12 +9,13 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// tagGrammar is the distribution spec's (1.1, "Pulling manifests").
+// tagGrammar matches valid tags (OCI distribution spec 1.1, "Pulling manifests").
 var tagGrammar = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 
-// tagsOf names the tags of a release. A git tag becomes TAG and TAG-<sha7>; a
-// branch moves and image tags never do, so it becomes BRANCH-<sha7> alone; a
-// commit id becomes itself. A tag cannot hold "/" and "+": they become "-" and "_".
+// tagsOf returns the image tags of a release. A git tag gives TAG and TAG-<sha7>. A
+// branch gives only BRANCH-<sha7>, because branches move and image tags never do. A
+// commit id gives itself. "/" and "+", which image tags cannot contain, become "-" and
+// "_".
 func tagsOf(c source.Commit) ([]string, error) {
 	clean := strings.NewReplacer("/", "-", "+", "_")
 	var tags []string

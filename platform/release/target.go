@@ -11,21 +11,21 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 )
 
-// openTarget opens the repository that the requester named. The name is the
-// requester's and the registry behind it may be theirs too, while the requests
-// come from inside: neither may lead to what listens on this host's loopback,
-// the one place that is spoken to without TLS.
+// openTarget opens the image's repository, which the requester named. The requester
+// may also control that registry, and the platform sends the requests. So neither the
+// name nor the registry's answers may lead to this host's loopback, the only place
+// that the platform contacts without TLS.
 func (j *run) openTarget() error {
 	host, _, ok := strings.Cut(j.req.Image, "/")
 	if !ok {
-		return &api.Error{Message: fmt.Sprintf("image %q has no registry, want REGISTRY/NAME", j.req.Image), Kind: api.Usage}
+		return &api.Error{Message: fmt.Sprintf("image: expected REGISTRY/NAME, found %q", j.req.Image), Kind: api.Usage}
 	}
-	opts := oci.RegistryOptions{Transport: &staysOut{host: host}}
+	opts := oci.RegistryOptions{Transport: &noLoopback{host: host}}
 	switch {
 	case host == j.RegistryHost:
 		opts = oci.RegistryOptions{Token: j.RegistryToken, TLS: strings.HasPrefix(j.URL, "https://")}
 	case loopback.Possible(host) && !j.LoopbackTargets:
-		return &api.Error{Message: fmt.Sprintf("image %s is on the platform's own loopback, and its registry there is %s", j.req.Image, j.RegistryHost)}
+		return &api.Error{Message: fmt.Sprintf("image %s is on the platform's own loopback, where only the platform's registry %s is allowed", j.req.Image, j.RegistryHost)}
 	}
 	target, err := oci.OpenRegistry(j.req.Image, opts)
 	if err != nil {
@@ -35,25 +35,26 @@ func (j *run) openTarget() error {
 	return nil
 }
 
-// staysOut carries requests to a registry that is not ours. Redirects, upload
-// locations and token realms of a registry elsewhere do not get it to loopback.
-// A name that resolves to loopback gets TLS, for which nothing there has a
-// certificate.
-type staysOut struct{ host string }
+// noLoopback is the transport for all registries but the platform's. It refuses requests to
+// loopback, which redirects, upload locations or token realms of a remote registry
+// could cause. It does not resolve names: a name that resolves to loopback is contacted
+// with TLS, and no service there has a certificate for it.
+type noLoopback struct{ host string }
 
-// outside is shared, for its connections. Compression is off: we want the bytes stored.
+// outside is shared, so that its connections are reused. Compression is off, because
+// digests are of the stored bytes.
 var outside = func() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DisableCompression, t.MaxIdleConnsPerHost, t.ResponseHeaderTimeout = true, 32, time.Minute
 	return t
 }()
 
-func (s *staysOut) RoundTrip(r *http.Request) (*http.Response, error) {
+func (s *noLoopback) RoundTrip(r *http.Request) (*http.Response, error) {
 	if loopback.Possible(r.URL.Host) && !loopback.Possible(s.host) {
 		if r.Body != nil {
 			r.Body.Close()
 		}
-		return nil, fmt.Errorf("registry %s leads to %s, which is this host itself", s.host, r.URL.Host)
+		return nil, fmt.Errorf("registry %s leads to %s, which is this host's loopback", s.host, r.URL.Host)
 	}
 	return outside.RoundTrip(r)
 }

@@ -284,7 +284,7 @@ var _ = register(attack{
 	guard: "the attestor determines commit and tree, and does not ask the builder: release fetch",
 	cuts: []cut{{buildFile, `	a.Finished = time.Now().UTC()
 `, `	a.Finished = time.Now().UTC()
-	if id := a.said.Config["commit"]; id != "" {
+	if id := a.claimed.Config["commit"]; id != "" {
 		j.commit.ID = id
 	}
 `}},
@@ -327,11 +327,11 @@ var cutStrict = []cut{
 	"github.com/go-json-experiment/json/jsontext"
 `}}
 
-var cutModules = cut{buildFile, `a.Dependencies, err = checkModules(j.tree, a.said.Dependencies)`, `a.Dependencies = a.said.Dependencies`}
+var cutModules = cut{buildFile, `a.Dependencies, err = checkModules(j.tree, a.claimed.Dependencies)`, `a.Dependencies = a.claimed.Dependencies`}
 
 var cutStray = cut{measureFile, `if _, ok := m.used[h]; !ok {`, `if _, ok := m.used[h]; false && !ok {`}
 
-var cutMeasure = cut{buildFile, `if got, said := m.Descriptor.Digest.String(), a.said.Digest; got != said {`, `if got, said := m.Descriptor.Digest.String(), a.said.Digest; false && got != said {`}
+var cutMeasure = cut{buildFile, `if got, claimed := m.Descriptor.Digest.String(), a.claimed.Digest; got != claimed {`, `if got, claimed := m.Descriptor.Digest.String(), a.claimed.Digest; false && got != claimed {`}
 
 // attestorDir is the attestor's directory as the attestor sees it.
 const attestorDir = "/run/colophon-zone/attestor"
@@ -399,7 +399,7 @@ var lies = []struct {
 			l.manifest = func(c, layer descriptor) string { layer.size++; return m(c, layer) }
 		}},
 	{"lie-platform", "return an image for another platform",
-		"the image's configuration must name the platform of the recipe: release samePlatforms", "the recipe asked for", []cut{{buildFile, `if !slices.Equal(want, got) {`, `if false {`}},
+		"the image's configuration must name the platform of the recipe: release samePlatforms", "platforms of the image", []cut{{buildFile, `if !slices.Equal(want, got) {`, `if false {`}},
 		func(l *liar) {
 			f := l.config
 			l.config = func(d string) string { return strings.Replace(f(d), runtime.GOARCH, "s390x", 1) }
@@ -562,7 +562,7 @@ var _ = register(attack{
 			l := honest()
 			l.extra = extra
 			var through, how string
-			s.Run(fmt.Sprintf("entry-%d", n), func(t *testing.T) { through, how = s.in(t).lie("the OCI layout", l, written) })
+			s.Run(fmt.Sprintf("entry-%d", n), func(t *testing.T) { through, how = s.in(t).lie("OCI layout", l, written) })
 			if through != "" {
 				return extra[0].Name + ": " + through, ""
 			}
@@ -660,7 +660,7 @@ var _ = register(attack{
 		if err == nil {
 			return "the platform signed it", ""
 		}
-		if !strings.Contains(err.Error(), "its base image") {
+		if !strings.Contains(err.Error(), "of the base image") {
 			s.Errorf("stopped for another reason: %v\n%s", err, said)
 		}
 		return "", err.Error()

@@ -1,7 +1,7 @@
-// Package base finds out, on the trusted side, which images a Dockerfile takes:
-// its reading is BuildKit's own converter over the exported tree, its images
-// are resolved and hashed here. What the build zone says of them is compared
-// with that, and is never the source of it.
+// Package base determines, on the trusted side, which images a Dockerfile uses. It
+// parses the Dockerfile of the exported tree with BuildKit's own converter, and
+// resolves and hashes the images itself. The build zone's claims are only compared
+// with the result.
 package base
 
 import (
@@ -28,17 +28,17 @@ import (
 	"github.com/colophon-build/colophon/attest"
 )
 
-// Image is one image that a build takes, as this side resolved it.
+// Image is one image that a build uses, as the trusted side resolved it.
 type Image struct {
 	Domain     string    // docker.io
 	Name       string    // library/golang
-	Tag        string    // 1.26; empty where the reference has a digest
+	Tag        string    // 1.26; empty if the reference has a digest
 	Platform   string    // linux/amd64
-	Dependency Reference // as a provenance names it
-	Top        v1.Hash   // what the reference stands for: an index or a manifest
-	Manifest   v1.Hash   // for Platform; Top where there is no index
-	DiffIDs    []v1.Hash // layers, lowest first
-	// Content has the digest of every document and blob that the image is made of.
+	Dependency Reference // its entry in a provenance
+	Top        v1.Hash   // digest of the index or manifest that the reference resolves to
+	Manifest   v1.Hash   // digest of the manifest for Platform; equals Top if there is no index
+	DiffIDs    []v1.Hash // of the layers, lowest first
+	// Content is the set of digests of all documents and blobs of the image.
 	Content map[v1.Hash]bool
 	config  []byte
 }
@@ -46,39 +46,39 @@ type Image struct {
 // Reference is an image's package URL (purl-spec, type docker) and digest.
 type Reference struct {
 	URI    string
-	SHA256 string // hex, of Image.Top
+	SHA256 string // hex digest of Image.Top
 }
 
-// Descriptor is r as an entry of resolvedDependencies.
+// Descriptor returns r as an entry of resolvedDependencies.
 func (r Reference) Descriptor() attest.ResourceDescriptor {
 	return attest.ResourceDescriptor{URI: r.URI, Digest: map[string]string{"sha256": r.SHA256}}
 }
 
-// Dockerfile is what decides which images a build takes.
+// Dockerfile has everything that determines which images a build uses.
 type Dockerfile struct {
 	Text   []byte
 	Recipe attest.Recipe
-	Epoch  time.Time
+	Epoch  time.Time // SOURCE_DATE_EPOCH
 }
 
-// UnsettledError says that a Dockerfile cannot be read as to its images.
+// UnsettledError means that the images of a Dockerfile cannot be determined.
 type UnsettledError struct {
 	Platform string
 	Err      error
 }
 
 func (e *UnsettledError) Error() string {
-	return fmt.Sprintf("the base images of the Dockerfile for %s cannot be settled: %v", e.Platform, e.Err)
+	return fmt.Sprintf("the base images of the Dockerfile for %s cannot be determined: %v", e.Platform, e.Err)
 }
 func (e *UnsettledError) Unwrap() error { return e.Err }
 
-// Images returns every image that the Dockerfile takes for the platform, in no
-// order, and the diff IDs of the one that its target stage stands on: none for
-// FROM scratch. An error of resolve is returned as it is.
+// Images returns all images that the Dockerfile uses for the platform, in no order,
+// and the diff IDs of the target stage's base image, of which FROM scratch has none.
+// It calls resolve for each image and returns its errors unchanged.
 func (d Dockerfile) Images(ctx context.Context, platform string, resolve func(context.Context, Request) (*Image, error)) (images []*Image, lowest []v1.Hash, err error) {
-	defer func() { // a hostile Dockerfile is read in this process
+	defer func() { // a hostile Dockerfile may make the converter panic
 		if r := recover(); r != nil {
-			images, lowest, err = nil, nil, &UnsettledError{platform, fmt.Errorf("reading it failed: %v", r)}
+			images, lowest, err = nil, nil, &UnsettledError{platform, fmt.Errorf("the parser failed: %v", r)}
 		}
 	}()
 	target, err := platforms.Parse(platform)
@@ -116,12 +116,12 @@ func (d Dockerfile) Images(ctx context.Context, platform string, resolve func(co
 	return r.images, lowest, nil
 }
 
-// resolver answers the converter's questions with images that this side fetched.
+// resolver answers the converter's requests with images that the trusted side resolved.
 type resolver struct {
 	resolve func(context.Context, Request) (*Image, error)
-	mu      sync.Mutex // stages are resolved side by side
+	mu      sync.Mutex // the converter resolves stages concurrently
 	images  []*Image
-	err     error // the first failure, as resolve gave it
+	err     error // the first error of resolve
 }
 
 var _ llb.ImageMetaResolver = (*resolver)(nil)
@@ -136,7 +136,7 @@ func (r *resolver) ResolveImageConfig(ctx context.Context, ref string, opt sourc
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
-		if r.err == nil || errors.Is(r.err, context.Canceled) { // of the stages that another one's failure cut
+		if r.err == nil || errors.Is(r.err, context.Canceled) { // a stage was cancelled because another one failed
 			r.err = err
 		}
 		return "", "", nil, err
@@ -145,9 +145,9 @@ func (r *resolver) ResolveImageConfig(ctx context.Context, ref string, opt sourc
 	return ref, digest.Digest(image.Top.String()), image.config, nil
 }
 
-// Request is one image that a Dockerfile asks for.
+// Request is one image that a Dockerfile names.
 type Request struct {
-	Reference reference.Named // normalised, with a tag or digest
+	Reference reference.Named // normalized, with a tag or digest
 	Platform  ocispecs.Platform
 }
 
@@ -157,12 +157,12 @@ func newRequest(ref string, opt sourceresolver.Opt) (Request, error) {
 		return Request{}, err
 	}
 	if opt.ImageOpt == nil || opt.ImageOpt.Platform == nil {
-		return Request{}, fmt.Errorf("%s is asked for without a platform", ref)
+		return Request{}, fmt.Errorf("image %s: platform: got none, want one", ref)
 	}
 	return Request{reference.TagNameOnly(named), platforms.Normalize(*opt.ImageOpt.Platform)}, nil
 }
 
-// identifier is the digest of the request's reference, else its tag.
+// identifier returns the digest of the request's reference, or else its tag.
 func (q Request) identifier() (tag string, digest v1.Hash, err error) {
 	if d, ok := q.Reference.(reference.Digested); ok {
 		digest, err = v1.NewHash(d.Digest().String())
@@ -174,26 +174,27 @@ func (q Request) identifier() (tag string, digest v1.Hash, err error) {
 	return "", digest, fmt.Errorf("%s has neither tag nor digest", q.Reference)
 }
 
-// dependency names the image as BuildKit does in its provenance.
+// dependency names the image in the same way as BuildKit's provenance.
 func (q Request) dependency(top v1.Hash) (Reference, error) {
 	uri, err := purl.RefToPURL("docker", q.Reference.String(), &q.Platform)
 	return Reference{uri, top.Hex}, err
 }
 
-// Lowest fails unless the first of the image's layers are those of its base.
+// Lowest returns an error unless the lowest layers of an image are those of its base.
+// Both lists are diff IDs, lowest first.
 func Lowest(base, image []v1.Hash) error {
 	for i, want := range base {
 		if i >= len(image) {
-			return fmt.Errorf("the image has %d layers, its base image has %d", len(image), len(base))
+			return fmt.Errorf("layers: got %d, want at least the %d of the base image", len(image), len(base))
 		}
 		if image[i] != want {
-			return fmt.Errorf("layer %d of the image unpacks to %s, that of its base image to %s", i+1, image[i], want)
+			return fmt.Errorf("diff ID of layer %d: got %s, want %s of the base image", i+1, image[i], want)
 		}
 	}
 	return nil
 }
 
-// configuration is the part of an image configuration that matters here.
+// configuration returns the diff IDs in an image configuration.
 func configuration(raw []byte) ([]v1.Hash, error) {
 	var c struct {
 		RootFS struct {
@@ -206,7 +207,7 @@ func configuration(raw []byte) ([]v1.Hash, error) {
 	return c.RootFS.DiffIDs, nil
 }
 
-// String names an image in messages: docker.io/library/golang:1.26.
+// String returns the image's name for messages: docker.io/library/golang:1.26.
 func (i *Image) String() string {
 	s := i.Domain + "/" + i.Name
 	if i.Tag != "" {
@@ -215,7 +216,7 @@ func (i *Image) String() string {
 	return s + "@" + i.Top.String()
 }
 
-// registryHost is where the images of a domain are.
+// registryHost returns the host of the registry for a domain of image names.
 func registryHost(domain string) string {
 	if domain == "docker.io" {
 		return "registry-1.docker.io"

@@ -17,24 +17,25 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// Resolver fetches images by itself. Safe for concurrent use.
+// Resolver resolves images from the mirror and the registries. It is safe for
+// concurrent use.
 type Resolver struct {
-	// Mirror answers first, as it does in a room: tags as whole names
-	// (docker.io/library/golang:1.26), and whatever digest it has. May be nil.
+	// Mirror is asked before the registry, as in a room: for tags by full name
+	// (docker.io/library/golang:1.26), and for digests. It may be nil.
 	Mirror *oci.Layout
 	// Registry opens the repository HOST/NAME.
 	Registry func(repository string) (oci.Source, error)
-	// Seen is what the build's gateway saw answered for a tag or digest; an error
-	// where it saw nothing. Nobody is asked for an image that the build did not
-	// get: a Dockerfile could name any host. May be nil.
+	// Seen returns the digest that the build's gateway saw in the answer for a tag or
+	// digest, or an error if it saw none. The Resolver then contacts no registry,
+	// because the Dockerfile could name any host. Seen may be nil.
 	Seen func(domain, name, reference string) (v1.Hash, error)
-	// Pinned says that a tag stands for what Seen says, whatever became of it
-	// since: the build had it from a lock. Else what the mirror or registry says
-	// now must agree.
+	// Pinned means that the build used a lock: a tag resolves to the digest from Seen,
+	// even if the tag has moved. Otherwise the mirror or registry must still give the
+	// digest from Seen.
 	Pinned bool
 }
 
-// Image resolves one request, and reads the image's documents by digest.
+// Image resolves one request and reads the image's documents by digest.
 func (r *Resolver) Image(ctx context.Context, q Request) (*Image, error) {
 	i := &Image{Domain: reference.Domain(q.Reference), Name: reference.Path(q.Reference), Platform: platforms.Format(q.Platform)}
 	var err error
@@ -55,7 +56,8 @@ func (r *Resolver) Image(ctx context.Context, q Request) (*Image, error) {
 	return i, nil
 }
 
-// find settles what the image's reference stands for, and where its documents are.
+// find sets i.Top to the digest that the image's reference resolves to, and returns the
+// source of its documents.
 func (r *Resolver) find(ctx context.Context, q Request, i *Image) (oci.Source, error) {
 	var seen v1.Hash
 	if r.Seen != nil {
@@ -68,7 +70,7 @@ func (r *Resolver) find(ctx context.Context, q Request, i *Image) (oci.Source, e
 			return nil, err
 		}
 		if i.Tag == "" && seen != i.Top {
-			return nil, &MismatchError{"base image " + q.Reference.String(), i.Top.String() + ", as it is named", seen.String() + ", as the build's gateway saw"}
+			return nil, &MismatchError{"base image " + q.Reference.String(), i.Top.String() + " in the Dockerfile", seen.String() + " seen by the build's gateway"}
 		}
 	}
 	if i.Tag != "" && r.Pinned {
@@ -88,14 +90,14 @@ func (r *Resolver) find(ctx context.Context, q Request, i *Image) (oci.Source, e
 		return nil, fmt.Errorf("base image %s: %w", q.Reference, err)
 	}
 	if r.Seen != nil && d.Digest != seen {
-		return nil, &MismatchError{"base image " + q.Reference.String(), seen.String() + ", as the build's gateway saw", d.Digest.String() + ", as its registry says now"}
+		return nil, &MismatchError{"base image " + q.Reference.String(), seen.String() + " seen by the build's gateway", d.Digest.String() + " in its registry now"}
 	}
 	i.Top = d.Digest
 	return src, nil
 }
 
-// source is the mirror where it has the image, else the registry. Digest is
-// empty where the reference's tag is asked for.
+// source returns the mirror if it has the image, else the registry. If digest is zero,
+// the mirror is asked for the reference's tag.
 func (r *Resolver) source(ctx context.Context, ref reference.Named, digest v1.Hash) (oci.Source, error) {
 	if r.Mirror != nil {
 		wanted := ref.String()
@@ -117,14 +119,15 @@ func (r *Resolver) source(ctx context.Context, ref reference.Named, digest v1.Ha
 	return src, nil
 }
 
-// MismatchError says that two accounts of one thing differ.
+// MismatchError means that two sources differ about an image's digest. What names the
+// image; One and Other are the digests with their sources.
 type MismatchError struct{ What, One, Other string }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("%s: %s; %s", e.What, e.One, e.Other)
+	return fmt.Sprintf("%s: digests differ: %s and %s", e.What, e.One, e.Other)
 }
 
-// read fills in what the documents of the image say.
+// read fills in the fields that come from the image's documents.
 func (i *Image) read(ctx context.Context, src oci.Source, p ocispecs.Platform) error {
 	raw, mediaType, err := src.Manifest(ctx, i.Top)
 	if err != nil {
@@ -144,14 +147,14 @@ func (i *Image) read(ctx context.Context, src oci.Source, p ocispecs.Platform) e
 		}
 	}
 	if !types.MediaType(mediaType).IsImage() {
-		return fmt.Errorf("%s: media type %q is no image", i.Manifest, mediaType)
+		return fmt.Errorf("%s: media type: got %q, want an image", i.Manifest, mediaType)
 	}
 	var m v1.Manifest
 	if err := strict.Unmarshal(raw, limits.Manifest, &m); err != nil {
 		return err
 	}
 	if m.Config.Size > limits.Config {
-		return fmt.Errorf("configuration %s of %d bytes, at most %d are taken", m.Config.Digest, m.Config.Size, limits.Config)
+		return fmt.Errorf("configuration %s: got %d bytes, want at most %d", m.Config.Digest, m.Config.Size, limits.Config)
 	}
 	for _, d := range append([]v1.Descriptor{m.Config}, m.Layers...) {
 		i.Content[d.Digest] = true
@@ -170,8 +173,8 @@ func (i *Image) read(ctx context.Context, src oci.Source, p ocispecs.Platform) e
 	return nil
 }
 
-// choose picks the manifest that BuildKit picks: the best of those that run on
-// the platform.
+// choose returns the manifest that BuildKit would choose: the best match of those that
+// run on the platform.
 func choose(manifests []v1.Descriptor, p ocispecs.Platform) (v1.Hash, error) {
 	match := platforms.Only(p)
 	var fit []v1.Descriptor
@@ -184,7 +187,7 @@ func choose(manifests []v1.Descriptor, p ocispecs.Platform) (v1.Hash, error) {
 		}
 	}
 	if len(fit) == 0 {
-		return v1.Hash{}, fmt.Errorf("it has nothing for %s", platforms.Format(p))
+		return v1.Hash{}, fmt.Errorf("the index has no image for %s", platforms.Format(p))
 	}
 	slices.SortStableFunc(fit, func(a, b v1.Descriptor) int {
 		switch {

@@ -1,6 +1,6 @@
-// Package differ says where two images that should be one part ways: which
-// setting of the configuration, or which file of which layer. Both are a
-// stranger's bytes that oci.MeasureLayout has measured.
+// Package differ describes how two images differ that should be equal: in which
+// setting of the configuration, or in which file of which layer. Both images are
+// untrusted, but oci.MeasureLayout has measured them.
 package differ
 
 import (
@@ -23,12 +23,12 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// Bounds of one comparison. What lies beyond is not told.
+// Limits of one comparison. Differences beyond them are not reported.
 const (
-	maxNamed   = 10        // differences
-	maxValue   = 200       // bytes of a value
-	maxEntries = 1_000_000 // of one layer that are remembered
-	maxNames   = 256 << 20 // bytes of their names
+	maxNamed   = 10        // reported differences
+	maxValue   = 200       // bytes of a reported value
+	maxEntries = 1_000_000 // entries of one layer
+	maxNames   = 256 << 20 // bytes of these entries' names
 )
 
 // Image is a measured layout.
@@ -37,12 +37,12 @@ type Image struct {
 	Measured *oci.Measured
 }
 
-// Describe lists the first differences between two images, one a line. They are
-// known to differ; where nothing else is found it says so.
+// Describe lists the first differences between two images, one in each line. The caller
+// knows that the images differ; Describe never returns an empty list.
 func Describe(a, b Image) ([]string, error) {
 	d := &report{}
 	if !slices.EqualFunc(a.Measured.Platforms, b.Measured.Platforms, func(x, y oci.MeasuredPlatform) bool { return x.Platform.Equals(y.Platform) }) {
-		d.add("the platforms: %s; %s", platforms(a), platforms(b))
+		d.add("platforms: %s; %s", platforms(a), platforms(b))
 		return d.lines, nil
 	}
 	for i, p := range a.Measured.Platforms {
@@ -53,7 +53,7 @@ func Describe(a, b Image) ([]string, error) {
 	}
 	if len(d.lines) == 0 {
 		d.where = ""
-		d.add("the manifests, and nothing that they name")
+		d.add("only the manifests differ, not the configuration or the layers")
 	}
 	return d.lines, nil
 }
@@ -66,11 +66,11 @@ func platforms(i Image) string {
 	return strings.Join(names, ", ")
 }
 
-// report collects differences up to its bound.
+// report collects at most maxNamed differences.
 type report struct {
-	where string
+	where string // prefix of each line
 	lines []string
-	more  bool
+	more  bool // some differences were left out
 }
 
 func (d *report) full() bool { return len(d.lines) >= maxNamed }
@@ -97,7 +97,7 @@ func (d *report) platform(a, b Image, p, q oci.MeasuredPlatform) error {
 		}
 	}
 	if len(p.Layers) != len(q.Layers) {
-		d.add("the number of layers: %d; %d", len(p.Layers), len(q.Layers))
+		d.add("number of layers: %d; %d", len(p.Layers), len(q.Layers))
 	}
 	for i := range min(len(p.Layers), len(q.Layers)) {
 		x, y := p.Layers[i], q.Layers[i]
@@ -109,14 +109,14 @@ func (d *report) platform(a, b Image, p, q oci.MeasuredPlatform) error {
 				return err
 			}
 		case x.Descriptor.Digest != y.Descriptor.Digest:
-			d.add("layer %d: the same files, packed in another way: %s; %s", i+1, x.Descriptor.Digest, y.Descriptor.Digest)
+			d.add("layer %d: the same files, compressed differently: %s; %s", i+1, x.Descriptor.Digest, y.Descriptor.Digest)
 		}
 	}
 	return nil
 }
 
-// configuration compares settings by their path, such as config.Env.0. The
-// digests of layers follow from their files, which say more.
+// configuration compares settings by their path, such as config.Env.0. It skips the
+// layers' digests, because comparing the layers' files tells more.
 func (d *report) configuration(a, b []byte) error {
 	x, err := settings(a)
 	if err != nil {
@@ -174,14 +174,14 @@ func flatten(out map[string]string, path string, v any) {
 	}
 }
 
-// entry is what there is to say of one file of a layer.
+// entry has the compared properties of one file in a layer.
 type entry struct {
 	kind       byte
 	mode       int64
 	uid, gid   int
 	size, time int64 // time in Unix nanoseconds
 	link       string
-	records    string // PAX records, extended attributes among them
+	records    string // PAX records, including extended attributes
 	sum        [sha256.Size]byte
 }
 
@@ -198,7 +198,7 @@ func (d *report) layer(name string, a, b Image, x, y oci.MeasuredLayer) error {
 		return nil
 	})
 	if errors.Is(err, errTooMany) {
-		d.add("%s: %s; %s (it has too many files to say which)", name, x.DiffID, y.DiffID)
+		d.add("%s: %s; %s (too many files to compare)", name, x.DiffID, y.DiffID)
 		return nil
 	} else if err != nil {
 		return err
@@ -212,7 +212,7 @@ func (d *report) layer(name string, a, b Image, x, y oci.MeasuredLayer) error {
 		n++
 		old, ok := first[path]
 		if !ok {
-			d.add("%s, %s: is in the second alone", name, bounded(path))
+			d.add("%s, %s: only in the second image", name, bounded(path))
 		} else {
 			delete(first, path)
 			for _, line := range compare(old, e) {
@@ -230,12 +230,12 @@ func (d *report) layer(name string, a, b Image, x, y oci.MeasuredLayer) error {
 		return err
 	}
 	for _, path := range slices.Sorted(maps.Keys(first)) {
-		d.add("%s, %s: is in the first alone", name, bounded(path))
+		d.add("%s, %s: only in the first image", name, bounded(path))
 	}
 	if len(d.lines) == before && !d.more {
-		what := "the same files, in another form of tar"
+		what := "the same files, in a different tar encoding"
 		if !sameOrder {
-			what = "the same files, in another order"
+			what = "the same files, in a different order"
 		}
 		d.add("%s: %s: %s; %s", name, what, x.DiffID, y.DiffID)
 	}
@@ -247,8 +247,8 @@ var (
 	errEnough  = errors.New("enough differences")
 )
 
-// walk reads the entries of a layer. One path that is there twice is told apart
-// by a number behind it.
+// walk calls each for the entries of a layer. It appends a number to the path of a
+// duplicate entry.
 func walk(dir string, m oci.MeasuredLayer, each func(path string, e entry) error) error {
 	l, err := oci.OpenLayout(dir)
 	if err != nil {
@@ -277,7 +277,7 @@ func walk(dir string, m oci.MeasuredLayer, each func(path string, e entry) error
 func records(h *tar.Header) string {
 	var out []string
 	for k, v := range h.PAXRecords {
-		if k != "mtime" && k != "path" && k != "linkpath" && k != "size" { // have fields of their own
+		if k != "mtime" && k != "path" && k != "linkpath" && k != "size" { // these have fields in tar.Header
 			out = append(out, k+"="+fmt.Sprintf("%q", bounded(v)))
 		}
 	}
@@ -286,27 +286,27 @@ func records(h *tar.Header) string {
 }
 
 func compare(a, b entry) (lines []string) {
-	say := func(what string, x, y any) { lines = append(lines, fmt.Sprintf("%s: %v; %v", what, x, y)) }
+	add := func(what string, x, y any) { lines = append(lines, fmt.Sprintf("%s: %v; %v", what, x, y)) }
 	if a.kind != b.kind {
-		say("type", string(a.kind), string(b.kind))
+		add("type", string(a.kind), string(b.kind))
 	}
 	if a.sum != b.sum || a.size != b.size {
-		say("content", content(a), content(b))
+		add("content", content(a), content(b))
 	}
 	if a.mode != b.mode {
-		say("mode", fmt.Sprintf("%04o", a.mode), fmt.Sprintf("%04o", b.mode))
+		add("mode", fmt.Sprintf("%04o", a.mode), fmt.Sprintf("%04o", b.mode))
 	}
 	if a.uid != b.uid || a.gid != b.gid {
-		say("owner", fmt.Sprintf("%d:%d", a.uid, a.gid), fmt.Sprintf("%d:%d", b.uid, b.gid))
+		add("owner", fmt.Sprintf("%d:%d", a.uid, a.gid), fmt.Sprintf("%d:%d", b.uid, b.gid))
 	}
 	if a.time != b.time {
-		say("time", stamp(a.time), stamp(b.time))
+		add("time", stamp(a.time), stamp(b.time))
 	}
 	if a.link != b.link {
-		say("link", bounded(a.link), bounded(b.link))
+		add("link", bounded(a.link), bounded(b.link))
 	}
 	if a.records != b.records {
-		say("attributes", orNothing(a.records), orNothing(b.records))
+		add("attributes", orNothing(a.records), orNothing(b.records))
 	}
 	return lines
 }

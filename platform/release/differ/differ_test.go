@@ -83,13 +83,13 @@ func TestDescribe(t *testing.T) {
 		"mode":      {one, changed(func(h *tar.Header) { h.Mode = 0o755 }), "", "", []string{"/a: mode: 0644; 0755"}},
 		"owner":     {one, changed(func(h *tar.Header) { h.Uid = 5 }), "", "", []string{"/a: owner: 0:0; 5:0"}},
 		"attribute": {one, changed(func(h *tar.Header) { h.PAXRecords = map[string]string{"SCHILY.xattr.user.a": "b"} }), "", "", []string{`/a: attributes: nothing; SCHILY.xattr.user.a="b"`}},
-		"missing":   {append(one, plain("b", "")), one, "", "", []string{"/b: is in the first alone"}},
-		"more":      {one, append(one, plain("b", "")), "", "", []string{"/b: is in the second alone"}},
-		"twice":     {one, append(one, plain("a", "x")), "", "", []string{"/a (2): is in the second alone"}},
-		"order":     {[]file{plain("a", "x"), plain("b", "y")}, []file{plain("b", "y"), plain("a", "x")}, "", "", []string{"another order"}},
-		"form":      {one, changed(func(h *tar.Header) { h.Format, h.Uname = tar.FormatUSTAR, "x" }), "", "", []string{"another form of tar"}},
+		"missing":   {append(one, plain("b", "")), one, "", "", []string{"/b: only in the first image"}},
+		"more":      {one, append(one, plain("b", "")), "", "", []string{"/b: only in the second image"}},
+		"twice":     {one, append(one, plain("a", "x")), "", "", []string{"/a (2): only in the second image"}},
+		"order":     {[]file{plain("a", "x"), plain("b", "y")}, []file{plain("b", "y"), plain("a", "x")}, "", "", []string{"a different order"}},
+		"form":      {one, changed(func(h *tar.Header) { h.Format, h.Uname = tar.FormatUSTAR, "x" }), "", "", []string{"a different tar encoding"}},
 		"setting":   {one, one, "A=2", "", []string{`linux/amd64: configuration, config.Env.0: "A=1"; "A=2"`}},
-		"platform":  {one, one, "", "arm64", []string{"the platforms: linux/amd64; linux/arm64"}},
+		"platform":  {one, one, "", "arm64", []string{"platforms: linux/amd64; linux/arm64"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.env == "" {

@@ -12,47 +12,47 @@ import (
 	"github.com/colophon-build/colophon/platform/release/base"
 )
 
-// Claims are what a build says that it fetched.
+// Claims are a build's claims about its downloads.
 type Claims struct {
-	Dependencies []attest.ResourceDescriptor // images as package URLs, and URLs with the SHA-256 of what came
+	Dependencies []attest.ResourceDescriptor // images as package URLs, and URLs with the SHA-256 of the body
 	// Incomplete is BuildKit's list of requests whose answers it did not hash, as
-	// JSON; empty where there are none.
+	// JSON; empty if there are none.
 	Incomplete string
 }
 
-// incomplete is one such request. What BuildKit's proxy unpacked, what was no
-// GET, a part, or failed, is among them.
+// incomplete is one entry of Claims.Incomplete. BuildKit's proxy does not hash answers
+// that it decompresses, answers to methods other than GET, partial answers, and failures.
 type incomplete struct {
 	URL    string `json:"url"`
 	Method string `json:"method"`
 	Reason string `json:"reason"`
 }
 
-// Error is a fetch of which room and gateway do not say the same.
+// Error means that a build's claims and the gateway's record disagree about a download.
 type Error struct {
 	What           string // method and URL, or the package URL of an image
-	Build, Gateway string // what each says
+	Build, Gateway string // the claim and the record
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("the build and its gateway disagree about %s: the build says %s, the gateway %s", e.What, e.Build, e.Gateway)
+	return fmt.Sprintf("the build and its gateway disagree about %s: the build claims %s, the gateway %s", e.What, e.Build, e.Gateway)
 }
 
-// Agree fails (*Error) on the first fetch that one saw and the other did not, or
-// saw with other bytes. Requests that brought nothing into the room (HEAD,
-// redirects, refusals, failures) need no counterpart; of what the build could not
-// hash the gateway's digest stands.
+// Agree returns an *Error for the first download that only the claims or only the
+// record has, or that differs between them. Requests by which the room received no
+// content (HEAD, redirects, denials, failures) are not compared. For a download that
+// the build could not hash, the record's digest is accepted.
 func (r *Record) Agree(c Claims, images []*base.Image) error {
 	gaps, err := c.gaps()
 	if err != nil {
-		return fmt.Errorf("what the build says of its requests: %w", err)
+		return fmt.Errorf("the build's list of requests: %w", err)
 	}
 	urls, err := c.compareImages(images)
 	if err != nil {
 		return err
 	}
 	p := r.provision(images)
-	seen := map[request][]string{} // digests, of what brought something
+	seen := map[request][]string{} // digests of whole answers
 	asked := map[request]bool{}
 	hosts := map[string]bool{}
 	for _, e := range r.exchanges {
@@ -65,7 +65,7 @@ func (r *Record) Agree(c Claims, images []*base.Image) error {
 	for _, d := range urls {
 		u, err := parse(d.URI)
 		if err != nil {
-			return fmt.Errorf("what the build says that it fetched: %w", err)
+			return fmt.Errorf("the build's list of downloads: %w", err)
 		}
 		q := request{http.MethodGet, u.String()}
 		if !slices.Contains(seen[q], d.Digest["sha256"]) {
@@ -73,16 +73,16 @@ func (r *Record) Agree(c Claims, images []*base.Image) error {
 		}
 	}
 	for q, reason := range gaps {
-		// What failed before it got here brought nothing.
+		// A request that failed before it reached the gateway downloaded nothing.
 		if !asked[q] && reason != "upstream_error" {
-			return &Error{q.String(), "that it was asked for (" + reason + ")", "saw no such request"}
+			return &Error{q.String(), "a request without a digest (" + reason + ")", "saw no such request"}
 		}
 	}
-	said := map[request][]string{}
+	claimed := map[request][]string{}
 	for _, d := range urls {
-		u, _ := parse(d.URI) // it was read above
+		u, _ := parse(d.URI) // parsed without error above
 		q := request{http.MethodGet, u.String()}
-		said[q] = append(said[q], d.Digest["sha256"])
+		claimed[q] = append(claimed[q], d.Digest["sha256"])
 	}
 	for _, e := range r.exchanges {
 		if !e.arrived() || p.has(&e) {
@@ -92,10 +92,10 @@ func (r *Record) Agree(c Claims, images []*base.Image) error {
 		_, gap := gaps[q]
 		switch {
 		case gap:
-		case e.whole() && slices.Contains(said[q], e.SHA256):
-		case e.SHA256 == "" && len(said[q]) > 0: // cut off, and asked for again
+		case e.whole() && slices.Contains(claimed[q], e.SHA256):
+		case e.SHA256 == "" && len(claimed[q]) > 0: // it broke off and was requested again
 		default:
-			return &Error{q.String(), describeClaim(said[q]), describe(nonEmpty(e.SHA256), true)}
+			return &Error{q.String(), describeClaim(claimed[q]), describe(nonEmpty(e.SHA256), true)}
 		}
 	}
 	return nil
@@ -117,19 +117,19 @@ func describe(digests []string, asked bool) string {
 	case len(digests) > 0:
 		return "saw sha256:" + strings.Join(slices.Compact(slices.Sorted(slices.Values(digests))), ", sha256:")
 	case asked:
-		return "saw no whole answer"
+		return "saw no complete answer"
 	}
 	return "saw no such request"
 }
 
 func describeClaim(digests []string) string {
 	if len(digests) == 0 {
-		return "nothing of it"
+		return "no download"
 	}
 	return "sha256:" + strings.Join(digests, ", sha256:")
 }
 
-// gaps are the requests that the build did not hash, with the reason.
+// gaps returns the requests whose answers the build did not hash, with the reason.
 func (c Claims) gaps() (map[request]string, error) {
 	if c.Incomplete == "" {
 		return nil, nil
@@ -140,7 +140,7 @@ func (c Claims) gaps() (map[request]string, error) {
 	}
 	out := map[request]string{}
 	for _, g := range list {
-		if g.URL == "" { // says how many more there were
+		if g.URL == "" { // the last entry, which tells how many were left out
 			continue
 		}
 		u, err := parse(g.URL)
@@ -152,8 +152,8 @@ func (c Claims) gaps() (map[request]string, error) {
 	return out, nil
 }
 
-// compareImages holds the images that the build names against those that this
-// side found, and returns the rest of its list.
+// compareImages compares the images in the claims with those that the trusted side
+// resolved, and returns the other claimed dependencies.
 func (c Claims) compareImages(images []*base.Image) (urls []attest.ResourceDescriptor, err error) {
 	want, got := map[base.Reference]bool{}, map[base.Reference]bool{}
 	for _, i := range images {
@@ -166,18 +166,18 @@ func (c Claims) compareImages(images []*base.Image) (urls []attest.ResourceDescr
 		}
 		ref := base.Reference{URI: d.URI, SHA256: d.Digest["sha256"]}
 		if got[ref] = true; !want[ref] {
-			return nil, &Error{d.URI, "sha256:" + ref.SHA256, "and Dockerfile: " + known(want, d.URI)}
+			return nil, &Error{d.URI, "sha256:" + ref.SHA256, "and the Dockerfile say " + digestOf(want, d.URI)}
 		}
 	}
 	for ref := range want {
 		if !got[ref] {
-			return nil, &Error{ref.URI, known(got, ref.URI), "and Dockerfile: sha256:" + ref.SHA256}
+			return nil, &Error{ref.URI, digestOf(got, ref.URI), "and the Dockerfile say sha256:" + ref.SHA256}
 		}
 	}
 	return urls, nil
 }
 
-func known(refs map[base.Reference]bool, uri string) string {
+func digestOf(refs map[base.Reference]bool, uri string) string {
 	for r := range refs {
 		if r.URI == uri {
 			return "sha256:" + r.SHA256

@@ -1,7 +1,7 @@
-// Package network holds what a build says that it fetched against what its
-// gateway saw, and makes the list of what it did fetch from the gateway's record
-// alone. The record is the trusted side's (builder.Record.Exchanges); the build's
-// word is BuildKit's list, made inside the room (BuildKit docs/proxy.md).
+// Package network checks a build's claims about its downloads against the gateway's
+// record, and lists the downloads from the record alone. The trusted side made the
+// record (builder.Record.Exchanges). The claims are BuildKit's list, which was made
+// inside the room (BuildKit docs/proxy.md).
 package network
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/colophon-build/colophon/platform/release/base"
 )
 
-// Record is what a gateway saw, read for comparison.
+// Record is a gateway's record, parsed for comparison.
 type Record struct {
 	exchanges []exchange
 }
@@ -29,7 +29,7 @@ type Record struct {
 type exchange struct {
 	builder.Exchange
 	url  *url.URL
-	pull *pull // what of a registry it asks for, or nil
+	pull *pull // the request to a registry; nil if it is another one
 }
 
 // pull is a request of the distribution spec (1.1, "Pulling").
@@ -37,21 +37,21 @@ type pull struct{ domain, name, kind, reference string }
 
 var pullPath = regexp.MustCompile(`^/v2/([a-z0-9][a-z0-9._/-]{0,254})/(manifests|blobs|referrers)/([A-Za-z0-9_][A-Za-z0-9._:-]{0,134})$`)
 
-// Read takes the exchanges of one session.
+// Read parses the exchanges of one session.
 func Read(exchanges []builder.Exchange) (*Record, error) {
 	r := &Record{exchanges: make([]exchange, 0, len(exchanges))}
 	for _, e := range exchanges {
 		u, err := parse(e.URL)
 		if err != nil {
-			return nil, fmt.Errorf("the gateway's record: %w", err)
+			return nil, fmt.Errorf("reading the gateway's record: %w", err)
 		}
 		r.exchanges = append(r.exchanges, exchange{Exchange: e, url: u, pull: readPull(u)})
 	}
 	return r, nil
 }
 
-// parse reads a URL in the one form that BuildKit and the gateway have in
-// common: without credentials, default port and fragment.
+// parse parses a URL and normalizes it, so that URLs of BuildKit and of the gateway
+// can be compared: without credentials, default port and fragment.
 func parse(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
@@ -66,8 +66,8 @@ func parse(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// readPull understands what a registry is asked for. The platform's mirror is
-// told the registry that is meant in ns; what others are told there means nothing.
+// readPull parses the URL of a request to a registry; nil if it is another URL. The
+// query parameter ns names the registry, but only in requests to the platform's mirror.
 func readPull(u *url.URL) *pull {
 	m := pullPath.FindStringSubmatch(u.Path)
 	if m == nil {
@@ -83,18 +83,19 @@ func readPull(u *url.URL) *pull {
 	return &pull{domain, m[1], m[2], m[3]}
 }
 
-// arrived says whether the room was given content by this exchange.
+// arrived reports whether the room received content by this exchange.
 func (e *exchange) arrived() bool {
 	return e.Denied == "" && e.Status >= 200 && e.Status < 300 && e.Method != http.MethodHead
 }
 
-// whole says whether the answer was one whole document, and all of it passed.
+// whole reports whether the answer was a whole document that the room received
+// completely.
 func (e *exchange) whole() bool {
 	return e.Method == http.MethodGet && e.Status == http.StatusOK && e.Range == "" && e.SHA256 != ""
 }
 
-// Manifest is the digest that the gateway saw answered for the tag or digest of
-// an image. All answers must have been the same.
+// Manifest returns the digest in the answers that the gateway saw for an image's tag or
+// digest. It returns an error if there was no answer, or if the answers differ.
 func (r *Record) Manifest(domain, name, reference string) (v1.Hash, error) {
 	var found v1.Hash
 	for _, e := range r.exchanges {
@@ -102,19 +103,19 @@ func (r *Record) Manifest(domain, name, reference string) (v1.Hash, error) {
 		if p == nil || e.Denied != "" || e.Status != http.StatusOK || *p != (pull{domain, name, "manifests", reference}) {
 			continue
 		}
-		said := e.Header["Docker-Content-Digest"]
-		if e.whole() { // its bytes count, not what was said of them
-			said = "sha256:" + e.SHA256
+		answered := e.Header["Docker-Content-Digest"]
+		if e.whole() { // prefer the digest of the bytes to the registry's header
+			answered = "sha256:" + e.SHA256
 		}
-		if said == "" {
+		if answered == "" {
 			continue
 		}
-		h, err := v1.NewHash(said)
+		h, err := v1.NewHash(answered)
 		if err != nil {
 			return v1.Hash{}, fmt.Errorf("%s %s: digest: %w", e.Method, e.URL, err)
 		}
 		if found != (v1.Hash{}) && found != h {
-			return v1.Hash{}, &base.MismatchError{What: fmt.Sprintf("base image %s/%s, %s, was answered in two ways", domain, name, reference), One: found.String(), Other: h.String()}
+			return v1.Hash{}, &base.MismatchError{What: fmt.Sprintf("base image %s/%s, %s, in the gateway's record", domain, name, reference), One: found.String(), Other: h.String()}
 		}
 		found = h
 	}
@@ -124,7 +125,8 @@ func (r *Record) Manifest(domain, name, reference string) (v1.Hash, error) {
 	return found, nil
 }
 
-// Denied lists what the gateway refused, with its reasons, in the order of the requests.
+// Denied lists the requests that the gateway denied, with its reasons, in the order of
+// the requests.
 func (r *Record) Denied() []string {
 	var out []string
 	for _, e := range r.exchanges {
@@ -135,7 +137,8 @@ func (r *Record) Denied() []string {
 	return out
 }
 
-// Cut lists answers of which only a part went into the room, in the order of the requests.
+// Cut lists the answers that the room received only in part, in the order of the
+// requests.
 func (r *Record) Cut() []string {
 	var out []string
 	for _, e := range r.exchanges {
@@ -146,9 +149,9 @@ func (r *Record) Cut() []string {
 	return out
 }
 
-// Fetched lists what went into the room besides the images: each URL with the
-// SHA-256 of the body that passed, sorted by URL. What was no plain GET, and
-// bodies that were compressed on their way, say so in annotations.
+// Fetched lists the room's downloads other than the images: each URL with the SHA-256
+// of the body, sorted by URL. Annotations tell methods other than GET, ranges, the
+// digest of the request's body, and the content encoding.
 func (r *Record) Fetched(images []*base.Image) []attest.ResourceDescriptor {
 	p := r.provision(images)
 	type key struct{ uri, method, of, request, encoding, sum string }
@@ -183,14 +186,15 @@ func (r *Record) Fetched(images []*base.Image) []attest.ResourceDescriptor {
 	return out
 }
 
-// provision tells the pulling of images from everything else.
+// provision distinguishes the requests that pull images from all others.
 type provision struct {
-	content map[string]bool // hex sha256 of all that the images are made of
-	urls    map[string]bool // where it was asked for, and where that led
-	plain   map[string]bool // URLs without query: what pulling asks for besides
+	content map[string]bool // hex sha256 of all documents and blobs of the images
+	urls    map[string]bool // URLs of these, and the targets of their redirects
+	plain   map[string]bool // URLs without query of a pull's other requests: API version and tokens
 }
 
-// realm is where a registry says that tokens are had (distribution spec, token authentication).
+// realm matches a challenge with the URL of a registry's realm (distribution spec,
+// token authentication).
 var realm = regexp.MustCompile(`(?i)^Bearer .*realm="([^"]+)"`)
 
 func (r *Record) provision(images []*base.Image) *provision {
@@ -213,7 +217,7 @@ func (r *Record) provision(images []*base.Image) *provision {
 		case e.pull != nil && (tags[*e.pull] || isDigest && p.content[sum]):
 			p.urls[e.url.String()] = true
 		case domains[domain] && (e.url.Path == "/v2/" || e.url.Path == "/v2"):
-			p.plain[without(e.url)] = true
+			p.plain[withoutQuery(e.url)] = true
 		}
 		if p.urls[e.url.String()] && e.Status >= 300 && e.Status < 400 {
 			if to, err := e.url.Parse(e.Header["Location"]); err == nil {
@@ -224,24 +228,23 @@ func (r *Record) provision(images []*base.Image) *provision {
 		}
 		if m := realm.FindStringSubmatch(e.Header["Www-Authenticate"]); m != nil && e.Status == http.StatusUnauthorized && domains[domain] && strings.HasPrefix(e.url.Path, "/v2/") {
 			if u, err := parse(m[1]); err == nil {
-				p.plain[without(u)] = true
+				p.plain[withoutQuery(u)] = true
 			}
 		}
 	}
 	return p
 }
 
-func without(u *url.URL) string {
+func withoutQuery(u *url.URL) string {
 	v := *u
 	v.RawQuery, v.ForceQuery = "", false
 	return v.String()
 }
 
-// has says whether an exchange is part of pulling the images. Bytes count where
-// all of them passed: what was asked for under an image's address and is none of
-// it is not the image.
+// has reports whether an exchange is part of pulling the images. For a whole document
+// the digest decides: other content from an image's URL is not part of the image.
 func (p *provision) has(e *exchange) bool {
-	if p.plain[without(e.url)] {
+	if p.plain[withoutQuery(e.url)] {
 		return true
 	}
 	if e.whole() {

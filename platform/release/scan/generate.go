@@ -1,7 +1,7 @@
-// Package generate writes what is inside an image as SPDX 2.3 and CycloneDX
-// 1.6 JSON, with Syft, from an OCI layout on disk. Nothing is fetched. The same
-// image gives the same bytes: times and identifiers are derived from the image
-// and its commit, and nothing of the machine is written.
+// Package scan writes SBOMs of an image as SPDX 2.3 and CycloneDX 1.6 JSON. It scans an
+// OCI layout on disk with Syft and uses no network. The same image gives the same
+// bytes: times and identifiers are derived from the image and its commit, and no
+// property of the machine is written.
 package scan
 
 import (
@@ -45,19 +45,19 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// Options say what is scanned.
+// Options describe the image to scan.
 type Options struct {
 	Layout  string        // directory with an OCI layout whose blobs were checked against their digests
-	Dir     string        // for the layers as they are unpacked, which may be gigabytes; empty is os.TempDir
-	Digest  v1.Hash       // manifest or index in it
-	Image   string        // repository name that documents carry: "127.0.0.1:8080/team/app"
+	Dir     string        // directory for unpacked layers, which may be gigabytes; empty means os.TempDir
+	Digest  v1.Hash       // manifest or index in the layout
+	Image   string        // repository name in the documents: "127.0.0.1:8080/team/app"
 	Created time.Time     // creation time of the documents; the commit's time
 	Source  source.Commit // named in the documents; may be zero
 }
 
-// Generate scans once and writes both documents. An index gives one document
-// about the index, with the packages of all its platforms, each package once
-// for every place it was found in.
+// Generate scans the image once and returns both documents. For an index, each document
+// describes the index and has the packages of all its platforms; a package occurs once
+// for each location where it was found.
 func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) {
 	if o.Image == "" || o.Created.IsZero() {
 		return nil, nil, fmt.Errorf("got image %q and creation time %s, want both", o.Image, o.Created)
@@ -73,7 +73,7 @@ func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) 
 	meta := syftsource.ImageMetadata{UserInput: o.Image, ManifestDigest: o.Digest.String()}
 	for _, img := range images {
 		var one *syftsbom.SBOM
-		err := withRoom(func() (err error) {
+		err := withSpace(func() (err error) {
 			one, err = o.scan(ctx, img)
 			return err
 		})
@@ -90,7 +90,7 @@ func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) 
 			meta.Architecture, meta.OS, meta.Variant = m.Architecture, m.OS, m.Variant
 		}
 	}
-	// The digest, not the name, identifies: a copy of the image has the same.
+	// The digest identifies the image, not the name, so copies have the same identifier.
 	doc.Source = syftsource.Description{ID: o.Digest.Hex, Name: o.Image, Version: o.Digest.String(), Metadata: meta}
 	if spdx, err = o.spdx(*doc); err != nil {
 		return fail(err)
@@ -101,15 +101,15 @@ func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) 
 	return spdx, cyclone, nil
 }
 
-// find lists the images below digest in the order of their index, without
-// BuildKit's attestations.
+// find returns the images in the manifest or index digest, in the order of the index.
+// It skips BuildKit's attestations.
 func find(path layout.Path, digest v1.Hash) ([]v1.Image, error) {
 	raw, err := path.Bytes(digest)
 	if err != nil {
 		return nil, err
 	}
 	if len(raw) > limits.Manifest {
-		return nil, fmt.Errorf("manifest of %d bytes, at most %d are taken", len(raw), limits.Manifest)
+		return nil, fmt.Errorf("manifest: got %d bytes, want at most %d", len(raw), limits.Manifest)
 	}
 	var kind struct {
 		Manifests []v1.Descriptor `json:"manifests"`
@@ -120,14 +120,14 @@ func find(path layout.Path, digest v1.Hash) ([]v1.Image, error) {
 	digests := []v1.Hash{digest}
 	if kind.Manifests != nil {
 		if digests = nil; len(kind.Manifests) > limits.IndexManifests {
-			return nil, fmt.Errorf("index of %d manifests, at most %d are taken", len(kind.Manifests), limits.IndexManifests)
+			return nil, fmt.Errorf("index: got %d manifests, want at most %d", len(kind.Manifests), limits.IndexManifests)
 		}
 		for _, d := range kind.Manifests {
 			if d.Platform != nil && d.Platform.OS == "unknown" {
 				continue
 			}
 			if !d.MediaType.IsImage() {
-				return nil, fmt.Errorf("index lists %s of media type %q, want an image", d.Digest, d.MediaType)
+				return nil, fmt.Errorf("index: %s: media type: got %q, want an image", d.Digest, d.MediaType)
 			}
 			digests = append(digests, d.Digest)
 		}
@@ -141,17 +141,18 @@ func find(path layout.Path, digest v1.Hash) ([]v1.Image, error) {
 		images = append(images, img)
 	}
 	if len(images) == 0 {
-		return nil, errors.New("index lists no image")
+		return nil, errors.New("index: got no image, want at least 1")
 	}
 	return images, nil
 }
 
-// scans share os.TempDir, where Syft unpacks archives, and which may be small.
+// scans is locked for reading by running scans. They share os.TempDir, where Syft
+// unpacks archives and which may be small.
 var scans sync.RWMutex
 
-// withRoom runs a scan, and where that finds no room (syscall.ENOSPC) once more,
-// with no other beside it.
-func withRoom(scan func() error) error {
+// withSpace runs a scan. If the scan finds no disk space (syscall.ENOSPC), withSpace
+// runs it again when no other scan is running.
+func withSpace(scan func() error) error {
 	scans.RLock()
 	err := scan()
 	scans.RUnlock()
@@ -163,7 +164,7 @@ func withRoom(scan func() error) error {
 	return err
 }
 
-// scan catalogs one platform.
+// scan catalogs the packages of one platform's image.
 func (o Options) scan(ctx context.Context, img v1.Image) (*syftsbom.SBOM, error) {
 	raw, err := img.RawManifest()
 	if err != nil {
@@ -192,8 +193,8 @@ func (o Options) scan(ctx context.Context, img v1.Image) (*syftsbom.SBOM, error)
 	return s, complete(s)
 }
 
-// complete fails where there was no room to look into a file: Syft goes on
-// without what is in it, and tells nobody.
+// complete returns an error if Syft had no disk space to read a file. Syft itself only
+// skips such a file without reporting an error.
 func complete(s *syftsbom.SBOM) error {
 	for at, reasons := range s.Artifacts.Unknowns {
 		for _, r := range reasons {
@@ -205,20 +206,20 @@ func complete(s *syftsbom.SBOM) error {
 	return nil
 }
 
-// licenses is a context that holds Syft's license scanner. Making one takes two
-// thirds of a second of CPU, most of a scan, and it serves any number of scans.
+// licenses returns a context that has Syft's license scanner. Creating the scanner takes
+// 0.7 seconds of CPU, which is most of a scan; all scans share it.
 var licenses = sync.OnceValues(func() (context.Context, error) {
 	return syft.SetContextLicenseScanner(context.Background(), cataloging.DefaultLicenseConfig())
 })
 
-// Warm does what the first Generate of a process would otherwise have to. It
-// returns when that is done; a service calls it in the background at its start.
+// Warm does the one-time work that the first Generate of a process would otherwise do.
+// A service calls it in the background when it starts.
 func Warm() error {
 	_, err := licenses()
 	return err
 }
 
-// shared is a caller's context with the values of another one.
+// shared is a context that also has the values of another context.
 type shared struct {
 	context.Context
 	values context.Context
@@ -231,16 +232,16 @@ func (s shared) Value(key any) any {
 	return s.values.Value(key)
 }
 
-// config asks for what is installed in an image, and for nothing that is slow
-// or that only describes files: no digests, no executables' symbols, no CPEs
-// guessed from names, no network.
+// config configures Syft to find the packages that are installed in an image. It
+// disables everything that is slow or only describes files: digests, symbols of
+// executables, CPEs guessed from names, and network access.
 func config() *syft.CreateSBOMConfig {
 	return syft.DefaultCreateSBOMConfig().
 		WithTool("syft", syftVersion).
 		WithSearchConfig(cataloging.DefaultSearchConfig().WithScope(syftsource.SquashedScope)).
 		WithCatalogerSelection(cataloging.NewSelectionRequest().WithDefaults(pkgcataloging.ImageTag)).
 		WithDataGenerationConfig(cataloging.DefaultDataGenerationConfig().WithGenerateCPEs(false)).
-		WithUnknownsConfig(cataloging.UnknownsConfig{}). // all that went wrong, for complete
+		WithUnknownsConfig(cataloging.UnknownsConfig{}). // report all errors; complete checks them
 		WithFilesConfig(filecataloging.DefaultConfig().WithSelection(file.NoFilesSelection)).
 		WithRelationshipsConfig(cataloging.DefaultRelationshipsConfig().WithPackageFileOwnership(false))
 }
@@ -254,19 +255,19 @@ func merge(into, from *syftsbom.SBOM) {
 	}
 }
 
-// id derives a UUID from everything a document is about.
+// id derives a document's UUID from its format, the image and the commit.
 func (o Options) id(format string) uuid.UUID {
 	name := strings.Join([]string{format, o.Image, o.Digest.String(), o.Created.UTC().Format(time.RFC3339), o.Source.URI, o.Source.ID}, "\n")
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(name))
 }
 
-// purl is the image's package URL (purl-spec, type oci).
+// purl returns the image's package URL (purl-spec, type oci).
 func (o Options) purl() string {
 	name := o.Image[strings.LastIndexByte(o.Image, '/')+1:]
 	return "pkg:oci/" + url.PathEscape(strings.ToLower(name)) + "@" + url.QueryEscape(o.Digest.String()) + "?repository_url=" + url.QueryEscape(strings.ToLower(o.Image))
 }
 
-// builtFrom is the image's source as SPDX writes a download location.
+// builtFrom returns the image's source in SPDX's format of a download location.
 func (o Options) builtFrom() string {
 	if o.Source.URI == "" {
 		return ""
@@ -285,7 +286,7 @@ func (o Options) spdx(s syftsbom.SBOM) ([]byte, error) {
 	doc.CreationInfo.Creators = []common.Creator{{CreatorType: "Tool", Creator: "colophon"}, {CreatorType: "Tool", Creator: "syft-" + syftVersion}}
 	root := doc.Packages[len(doc.Packages)-1]
 	if root.PackageVersion != o.Digest.String() {
-		return nil, fmt.Errorf("the SPDX document describes %q, want %q", root.PackageVersion, o.Digest)
+		return nil, fmt.Errorf("version in the SPDX document: got %q, want %q", root.PackageVersion, o.Digest)
 	}
 	root.PackageChecksums = []common.Checksum{{Algorithm: common.SHA256, Value: o.Digest.Hex}}
 	root.PackageExternalReferences = []*v2_3.PackageExternalReference{{Category: "PACKAGE-MANAGER", RefType: "purl", Locator: o.purl()}}
@@ -332,7 +333,7 @@ func (o Options) cyclonedx(s syftsbom.SBOM) ([]byte, error) {
 	if err := enc.EncodeVersion(doc, cyclonedx.SpecVersion1_6); err != nil {
 		return nil, err
 	}
-	return tooLarge(buf.Bytes())
+	return trimmed(buf.Bytes())
 }
 
 func encode(v any) ([]byte, error) {
@@ -342,13 +343,14 @@ func encode(v any) ([]byte, error) {
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
-	return tooLarge(buf.Bytes())
+	return trimmed(buf.Bytes())
 }
 
-// tooLarge refuses what verify would.
-func tooLarge(doc []byte) ([]byte, error) {
+// trimmed removes the final newline of a document. It returns an error if the document
+// is larger than verify accepts.
+func trimmed(doc []byte) ([]byte, error) {
 	if len(doc) > limits.Statement {
-		return nil, fmt.Errorf("the document has %d bytes, at most %d are taken", len(doc), limits.Statement)
+		return nil, fmt.Errorf("document: got %d bytes, want at most %d", len(doc), limits.Statement)
 	}
 	return bytes.TrimSuffix(doc, []byte("\n")), nil
 }

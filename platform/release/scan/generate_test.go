@@ -279,7 +279,7 @@ func TestRefused(t *testing.T) {
 	}
 	defer func(old int64) { unpackedCap = old }(unpackedCap)
 	unpackedCap = 1 << 19
-	if _, _, err := Generate(t.Context(), options(dir, digest)); err == nil || !strings.Contains(err.Error(), "unpacks to more") {
+	if _, _, err := Generate(t.Context(), options(dir, digest)); err == nil || !strings.Contains(err.Error(), "unpacked size exceeds") {
 		t.Errorf("a layer over its cap: got %v", err)
 	}
 }
@@ -308,7 +308,7 @@ func TestScanThatFindsNoRoom(t *testing.T) {
 	var beside atomic.Int32
 	entered, leave, left := make(chan bool), make(chan bool), make(chan error)
 	go func() {
-		left <- withRoom(func() error {
+		left <- withSpace(func() error {
 			beside.Add(1)
 			entered <- true
 			<-leave
@@ -318,7 +318,7 @@ func TestScanThatFindsNoRoom(t *testing.T) {
 	}()
 	<-entered
 	tries := 0
-	err := withRoom(func() error {
+	err := withSpace(func() error {
 		if tries++; tries == 1 {
 			close(leave)
 			return fmt.Errorf("outer.jar: %w", syscall.ENOSPC)
@@ -335,7 +335,7 @@ func TestScanThatFindsNoRoom(t *testing.T) {
 		t.Error(err)
 	}
 	tries = 0
-	if err := withRoom(func() error { tries++; return syscall.ENOSPC }); !errors.Is(err, syscall.ENOSPC) || tries != 2 {
+	if err := withSpace(func() error { tries++; return syscall.ENOSPC }); !errors.Is(err, syscall.ENOSPC) || tries != 2 {
 		t.Errorf("got %v after %d tries, want no space left after 2", err, tries)
 	}
 }

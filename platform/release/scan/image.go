@@ -11,20 +11,21 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// syftVersion is written into documents. A test holds it to go.mod, as a
-// binary's own record of its modules may have been stripped.
+// syftVersion is the version that documents name. A test compares it with go.mod; it is
+// not read from the binary's build info, which may have been stripped.
 const syftVersion = "1.52.0"
 
-// imageOf opens an image that the layout's index.json need not name itself.
+// imageOf opens an image by digest. The layout's index.json may name it directly or
+// through another index.
 func imageOf(path layout.Path, digest v1.Hash) (v1.Image, error) {
 	index, err := path.ImageIndex()
 	if err != nil {
 		return nil, err
 	}
-	return lookIn(index, digest, 0)
+	return findImage(index, digest, 0)
 }
 
-func lookIn(index v1.ImageIndex, digest v1.Hash, depth int) (v1.Image, error) {
+func findImage(index v1.ImageIndex, digest v1.Hash, depth int) (v1.Image, error) {
 	m, err := index.IndexManifest()
 	if err != nil {
 		return nil, err
@@ -38,7 +39,7 @@ func lookIn(index v1.ImageIndex, digest v1.Hash, depth int) (v1.Image, error) {
 			if err != nil {
 				return nil, err
 			}
-			if img, err := lookIn(child, digest, depth+1); err == nil {
+			if img, err := findImage(child, digest, depth+1); err == nil {
 				return img, nil
 			} else if !errors.Is(err, errNotListed) {
 				return nil, err
@@ -48,10 +49,10 @@ func lookIn(index v1.ImageIndex, digest v1.Hash, depth int) (v1.Image, error) {
 	return nil, errNotListed
 }
 
-var errNotListed = errors.New("the layout's index does not list it")
+var errNotListed = errors.New("the layout's index does not list this image")
 
-// bounded is an image whose layers end with an error where they unpack to
-// more than their cap: what was built is not to be trusted with our disk.
+// bounded is an image that limits the unpacked size of its layers. The image is
+// untrusted and could otherwise fill the platform's disk.
 type bounded struct{ v1.Image }
 
 func (b bounded) Layers() ([]v1.Layer, error) {
@@ -60,7 +61,7 @@ func (b bounded) Layers() ([]v1.Layer, error) {
 		return nil, err
 	}
 	if len(layers) > limits.Layers {
-		return nil, fmt.Errorf("image of %d layers, at most %d are taken", len(layers), limits.Layers)
+		return nil, fmt.Errorf("layers: got %d, want at most %d", len(layers), limits.Layers)
 	}
 	for i, l := range layers {
 		layers[i] = boundedLayer{l}
@@ -78,7 +79,8 @@ func (b boundedLayer) Uncompressed() (io.ReadCloser, error) {
 	return &boundedReader{ReadCloser: r, left: unpackedCap}, nil
 }
 
-// unpackedCap is a variable so that a test need not unpack 16 GiB.
+// unpackedCap is the maximum unpacked size of a layer in bytes. It is a variable, so
+// that a test does not need to unpack 16 GiB.
 var unpackedCap int64 = limits.LayerPacked
 
 type boundedReader struct {
@@ -89,7 +91,7 @@ type boundedReader struct {
 func (b *boundedReader) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.left -= int64(n); b.left < 0 {
-		return 0, errors.New("layer unpacks to more than its cap")
+		return 0, errors.New("the layer's unpacked size exceeds the limit")
 	}
 	return n, err
 }
