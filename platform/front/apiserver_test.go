@@ -15,7 +15,7 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 )
 
-// front returns the API with an attestor that answers with the request that it got.
+// front is the API in front of an attestor that the test provides.
 type front struct {
 	t   *testing.T
 	mux *http.ServeMux
