@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -260,8 +261,8 @@ func (b *build) level() int { return provenance.BuildLevel(b.Facts.Requirements(
 // Requirements answers which requirements of SLSA's Build track the provenance
 // attached to an image meets, to one who demands nothing but opts.Policy of it.
 // It reads the provenance alone, and is no verdict on the image.
-func Requirements(ctx context.Context, src oci.Source, image v1.Descriptor, opts Options) []provenance.Requirement {
-	c := &check{src: src, opts: opts, about: aboutOf(image)}
+func Requirements(ctx context.Context, src oci.Source, image v1.Descriptor, now time.Time, opts Options) []provenance.Requirement {
+	c := &check{src: src, now: now, opts: opts, about: aboutOf(image)}
 	if err := c.ready(); err != nil {
 		return plainEvidence(provenance.WithoutProvenance(provenance.NotKnown, err.Error()))
 	}

@@ -38,35 +38,35 @@ type kept struct {
 }
 
 // Image is the function Image, answered from memory where that is possible.
-func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, opts Options) *Verdict {
-	if opts.SourceCheck != nil || len(opts.Policy.Verifiers) > 0 || opts.Now.IsZero() {
-		return Image(ctx, src, reference, opts)
+func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, now time.Time, opts Options) *Verdict {
+	if opts.SourceCheck != nil || len(opts.Policy.Verifiers) > 0 || now.IsZero() {
+		return Image(ctx, src, reference, now, opts)
 	}
-	judge := &check{src: src, opts: opts}
+	judge := &check{src: src, now: now, opts: opts}
 	v := &Verdict{Image: src.Name() + "@" + reference}
 	if err := judge.ready(); err != nil {
-		return Image(ctx, src, reference, opts)
+		return Image(ctx, src, reference, now, opts)
 	}
 	if strings.Contains(reference, ":") {
 		key, ok := cacheKey(src.Name(), reference, opts)
-		if again := c.recall(key, ok, v.Image, opts.Now); again != nil {
+		if again := c.recall(key, ok, v.Image, now); again != nil {
 			return again
 		}
-		v = Image(ctx, src, reference, opts)
-		c.keep(key, ok && v.Digest == reference, v, opts)
+		v = Image(ctx, src, reference, now, opts)
+		c.keep(key, ok && v.Digest == reference, v, now, opts)
 		return v
 	}
 	d, err := src.Resolve(ctx, reference)
 	if err != nil {
-		return Image(ctx, src, reference, opts)
+		return Image(ctx, src, reference, now, opts)
 	}
 	v.Image = src.Name() + ":" + reference
 	key, ok := cacheKey(src.Name(), d.Digest.String(), opts)
-	if again := c.recall(key, ok, v.Image, opts.Now); again != nil {
+	if again := c.recall(key, ok, v.Image, now); again != nil {
 		return again
 	}
 	judge.resolved(ctx, v, d)
-	c.keep(key, ok, v, opts)
+	c.keep(key, ok, v, now, opts)
 	return v
 }
 
@@ -107,13 +107,13 @@ func (c *Cache) recall(key [sha256.Size]byte, ok bool, image string, now time.Ti
 	return v
 }
 
-func (c *Cache) keep(key [sha256.Size]byte, ok bool, v *Verdict, opts Options) {
+func (c *Cache) keep(key [sha256.Size]byte, ok bool, v *Verdict, now time.Time, opts Options) {
 	if !ok || v.Outcome != Accepted {
 		return
 	}
-	k := kept{verdict: *v.clone(), from: opts.Now, until: opts.Now.Add(c.Age)}
+	k := kept{verdict: *v.clone(), from: now, until: now.Add(c.Age)}
 	for _, r := range opts.Trust {
-		if end := r.Until(opts.Now); !end.IsZero() && end.Before(k.until) {
+		if end := r.Until(now); !end.IsZero() && end.Before(k.until) {
 			k.until = end
 		}
 	}

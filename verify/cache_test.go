@@ -38,144 +38,179 @@ func (c *counted) Referrers(ctx context.Context, h v1.Hash) ([]v1.Descriptor, er
 	return c.Source.Referrers(ctx, h)
 }
 
-// TestCacheNearMiss: one thing changed, whatever it is, and the answer is not
-// taken from memory.
-func TestCacheNearMiss(t *testing.T) {
-	p := prooftest.New(t)
-	store := prooftest.NewStore(t)
-	rel := p.Release(store)
-	rel.Attach(prooftest.Kinds...)
-	src := &counted{Source: store}
-	now := time.Now()
-	opts := func() verify.Options {
-		return verify.Options{Trust: []*trust.Root{p.Root()}, Policy: demanded(t, policy.Document{Source: prooftest.Source}), Now: now}
+// remembered is one proven image, and a cache that answers about it.
+type remembered struct {
+	t     *testing.T
+	p     *prooftest.Platform
+	store *prooftest.Store
+	rel   *prooftest.Release
+	src   *counted
+	cache verify.Cache
+	now   time.Time // of the first question
+}
+
+func newRemembered(t *testing.T) *remembered {
+	c := &remembered{t: t, p: prooftest.New(t), store: prooftest.NewStore(t), cache: verify.Cache{Age: time.Minute, Size: 100}, now: time.Now()}
+	c.rel = c.p.Release(c.store)
+	c.src = &counted{Source: c.store}
+	return c
+}
+
+func (c *remembered) opts() verify.Options {
+	return verify.Options{Trust: []*trust.Root{c.p.Root()}, Policy: demanded(c.t, policy.Document{Source: prooftest.Source})}
+}
+
+// ask asks the cache, and says whether it answered without asking the registry
+// for more than what a tag names.
+func (c *remembered) ask(reference string, now time.Time, opts verify.Options) (v *verify.Verdict, fromMemory bool) {
+	c.t.Helper()
+	before := c.src.asked
+	v = c.cache.Image(c.t.Context(), c.src, reference, now, opts)
+	return v, c.src.asked == before
+}
+
+// again makes sure that the cache knows the image as it is.
+func (c *remembered) again() {
+	c.t.Helper()
+	c.ask("v1.2.0", c.now, c.opts())
+	if v, fromMemory := c.ask("v1.2.0", c.now, c.opts()); !fromMemory || v.Outcome != verify.Accepted {
+		c.t.Fatalf("got %s, from memory %v", v.Outcome, fromMemory)
 	}
-	cache := &verify.Cache{Age: time.Minute, Size: 100}
-	ask := func(reference string, o verify.Options) (*verify.Verdict, bool) {
-		t.Helper()
-		before := src.asked
-		v := cache.Image(t.Context(), src, reference, o)
-		return v, src.asked == before
-	}
-	digest := rel.Image.Digest.String()
-	first, fromMemory := ask("v1.2.0", opts())
+}
+
+// TestCacheAnswers: the second question about a digest is answered from memory,
+// by tag and by digest, and no caller can change what the next one gets.
+func TestCacheAnswers(t *testing.T) {
+	c := newRemembered(t)
+	c.rel.Attach(prooftest.Kinds...)
+	digest := c.rel.Image.Digest.String()
+	first, fromMemory := c.ask("v1.2.0", c.now, c.opts())
 	if first.Outcome != verify.Accepted || fromMemory {
 		t.Fatalf("got %s from memory %v: %s", first.Outcome, fromMemory, first.Why())
 	}
 	links := slices.Clone(first.Links)
-	first.Links[0].Status = verify.Broken // of whoever asked first, and of nobody else
+	first.Links[0].Status = verify.Broken // changes the copy of the first caller, and nobody else's
 	for _, reference := range []string{"v1.2.0", digest} {
-		v, fromMemory := ask(reference, opts())
+		v, fromMemory := c.ask(reference, c.now, c.opts())
 		if !fromMemory || v.Outcome != verify.Accepted || !strings.HasSuffix(v.Image, reference) || v.Digest != digest || !reflect.DeepEqual(v.Links, links) {
 			t.Errorf("%s: got %+v, from memory %v", reference, v, fromMemory)
 		}
 		v.Links[0].Status, v.Outcome = verify.Broken, verify.Rejected
-		if v, _ := ask(reference, opts()); v.Outcome != verify.Accepted || v.Links[0].Status != verify.Holds {
-			t.Errorf("%s: an answer was changed by who got it before: %+v", reference, v)
+		if v, _ := c.ask(reference, c.now, c.opts()); v.Outcome != verify.Accepted || v.Links[0].Status != verify.Holds {
+			t.Errorf("%s: a caller changed the answer of the next one: %+v", reference, v)
 		}
 	}
-	remembered := func() {
-		t.Helper()
-		ask("v1.2.0", opts())
-		if v, fromMemory := ask("v1.2.0", opts()); !fromMemory || v.Outcome != verify.Accepted {
-			t.Fatalf("got %s, from memory %v", v.Outcome, fromMemory)
-		}
-	}
+}
+
+// TestCacheNearMiss: one thing changed, whatever it is, and the answer is not
+// taken from memory.
+func TestCacheNearMiss(t *testing.T) {
+	c := newRemembered(t)
+	c.rel.Attach(prooftest.Kinds...)
 	policyOf := func(d policy.Document) func(*verify.Options) {
 		return func(o *verify.Options) { o.Policy = demanded(t, d) }
 	}
-	for what, change := range map[string]func(*verify.Options){
-		"no time yet":      func(o *verify.Options) { o.Now = o.Now.Add(-time.Second) },
-		"too old":          func(o *verify.Options) { o.Now = o.Now.Add(time.Minute) },
-		"another ref":      policyOf(policy.Document{Source: prooftest.Source, Ref: prooftest.Ref}),
-		"another source":   policyOf(policy.Document{Source: prooftest.Source + "x"}),
-		"another level":    policyOf(policy.Document{Source: prooftest.Source, MinLevel: 1}),
-		"more trust":       func(o *verify.Options) { o.Trust = append(o.Trust, prooftest.New(t).Root()) },
-		"other trust":      func(o *verify.Options) { o.Trust = []*trust.Root{prooftest.New(t).Root()} },
-		"trust until then": func(o *verify.Options) { r := *o.Trust[0]; r.Expires = now.Add(time.Hour); o.Trust = []*trust.Root{&r} },
-		"one byte of trust": func(o *verify.Options) {
-			r, err := trust.Parse(append(p.Document(), '\n'))
+	for what, tt := range map[string]struct {
+		later  time.Duration
+		change func(*verify.Options)
+	}{
+		"no time yet":    {later: -time.Second},
+		"too old":        {later: time.Minute},
+		"another ref":    {change: policyOf(policy.Document{Source: prooftest.Source, Ref: prooftest.Ref})},
+		"another source": {change: policyOf(policy.Document{Source: prooftest.Source + "x"})},
+		"another level":  {change: policyOf(policy.Document{Source: prooftest.Source, MinLevel: 1})},
+		"more trust":     {change: func(o *verify.Options) { o.Trust = append(o.Trust, prooftest.New(t).Root()) }},
+		"other trust":    {change: func(o *verify.Options) { o.Trust = []*trust.Root{prooftest.New(t).Root()} }},
+		"trust until then": {change: func(o *verify.Options) {
+			r := *o.Trust[0]
+			r.Expires = c.now.Add(time.Hour)
+			o.Trust = []*trust.Root{&r}
+		}},
+		"one byte of trust": {change: func(o *verify.Options) {
+			r, err := trust.Parse(append(c.p.Document(), '\n'))
 			if err != nil {
 				t.Fatal(err)
 			}
 			o.Trust = []*trust.Root{r}
-		},
-		"a layout": func(o *verify.Options) { o.Layout = true },
-		"a bundle": func(o *verify.Options) { o.Bundles = [][]byte{[]byte("{}")} },
-		"asking the repository": func(o *verify.Options) {
+		}},
+		"a layout": {change: func(o *verify.Options) { o.Layout = true }},
+		"a bundle": {change: func(o *verify.Options) { o.Bundles = [][]byte{[]byte("{}")} }},
+		"asking the repository": {change: func(o *verify.Options) {
 			o.SourceCheck = func(context.Context, source.Question) (source.Standing, error) {
 				return source.Standing{}, context.Canceled
 			}
-		},
+		}},
 	} {
-		remembered()
-		o := opts()
-		change(&o)
-		if v, fromMemory := ask("v1.2.0", o); fromMemory {
+		c.again()
+		o := c.opts()
+		if tt.change != nil {
+			tt.change(&o)
+		}
+		if v, fromMemory := c.ask("v1.2.0", c.now.Add(tt.later), o); fromMemory {
 			t.Errorf("%s: got %s from memory", what, v.Outcome)
 		}
 	}
-	remembered()
-	src.name = "127.0.0.1:8080/team/other"
-	if _, fromMemory := ask(digest, opts()); fromMemory {
+}
+
+// TestCacheAnotherImage: the answer about an image is given neither for the same
+// digest in another repository nor for an image beside it.
+func TestCacheAnotherImage(t *testing.T) {
+	c := newRemembered(t)
+	c.rel.Attach(prooftest.Kinds...)
+	digest := c.rel.Image.Digest.String()
+	c.again()
+	c.src.name = "127.0.0.1:8080/team/other"
+	if _, fromMemory := c.ask(digest, c.now, c.opts()); fromMemory {
 		t.Error("another repository: answered from memory")
 	}
-	src.name = ""
+	c.src.name = ""
 	// Another image beside it, unproven, by digest and by a tag of its own.
-	store.Tar = []byte("another")
-	other, _ := store.Image("v2")
-	remembered()
-	before := src.asked
+	c.store.Tar = []byte("another")
+	other, _ := c.store.Image("v2")
+	c.again()
+	before := c.src.asked
 	for _, reference := range []string{"v2", other.Digest.String()} {
-		if v, _ := ask(reference, opts()); v.Outcome == verify.Accepted && v.Digest == digest {
+		if v, _ := c.ask(reference, c.now, c.opts()); v.Outcome == verify.Accepted && v.Digest == digest {
 			t.Errorf("another image, %s: got the answer to %s", reference, v.Digest)
 		}
 	}
-	if src.asked == before {
+	if c.src.asked == before {
 		t.Error("another image: answered from memory")
 	}
 }
 
-// TestCacheForgets: rejections, what is asked anew, and what is old.
+// TestCacheForgets: rejections, answers that are too old, and the oldest ones
+// where there is no room for more.
 func TestCacheForgets(t *testing.T) {
-	p := prooftest.New(t)
-	p.CAUntil = time.Now().Add(30 * time.Second) // ends before the cache would
-	store := prooftest.NewStore(t)
-	rel := p.Release(store)
-	rel.Attach(attest.PredicateSign)
-	src := &counted{Source: store}
-	o := verify.Options{Trust: []*trust.Root{p.Root()}, Policy: demanded(t, policy.Document{Source: prooftest.Source}), Now: time.Now()}
-	cache := &verify.Cache{Age: time.Hour, Size: 2}
-	if v := cache.Image(t.Context(), src, "v1.2.0", o); v.Outcome != verify.Rejected {
+	c := newRemembered(t)
+	c.cache.Age, c.cache.Size = time.Hour, 2
+	c.p.CAUntil = time.Now().Add(30 * time.Second) // ends before the cache would
+	c.rel.Attach(attest.PredicateSign)
+	if v, _ := c.ask("v1.2.0", c.now, c.opts()); v.Outcome != verify.Rejected {
 		t.Fatalf("got %s: %s", v.Outcome, v.Why())
 	}
-	rel.Attach(attest.PredicateSLSA1, attest.PredicateSPDX, attest.PredicateCDX)
-	if v := cache.Image(t.Context(), src, "v1.2.0", o); v.Outcome != verify.Accepted {
+	c.rel.Attach(attest.PredicateSLSA1, attest.PredicateSPDX, attest.PredicateCDX)
+	if v, _ := c.ask("v1.2.0", c.now, c.opts()); v.Outcome != verify.Accepted {
 		t.Errorf("a rejection was remembered: %s", v.Why())
 	}
-	before := src.asked
 	for _, later := range []struct {
-		by         time.Duration
-		fromMemory bool
+		by   time.Duration
+		want bool
 	}{{20 * time.Second, true}, {29 * time.Second, true}, {31 * time.Second, false}} {
-		at := o
-		at.Now = o.Now.Add(later.by)
-		cache.Image(t.Context(), src, "v1.2.0", at)
-		if (src.asked == before) != later.fromMemory {
-			t.Errorf("after %s: asked %d times more, want from memory %v", later.by, src.asked-before, later.fromMemory)
+		if _, fromMemory := c.ask("v1.2.0", c.now.Add(later.by), c.opts()); fromMemory != later.want {
+			t.Errorf("after %s: got from memory %v, want %v", later.by, fromMemory, later.want)
 		}
 	}
 	// Two others push it out.
 	for _, ref := range []string{"a", "b"} {
-		other := o
+		other := c.opts()
 		other.Policy = demanded(t, policy.Document{Source: prooftest.Source, Builders: []string{prooftest.Builder, prooftest.URL + "/builders/" + ref}})
-		if v := cache.Image(t.Context(), src, "v1.2.0", other); v.Outcome != verify.Accepted {
+		if v, _ := c.ask("v1.2.0", c.now, other); v.Outcome != verify.Accepted {
 			t.Fatal(v.Why())
 		}
 	}
-	before = src.asked
-	if cache.Image(t.Context(), src, "v1.2.0", o); src.asked == before {
-		t.Error("of three answers all are there, and two were to be kept")
+	if _, fromMemory := c.ask("v1.2.0", c.now, c.opts()); fromMemory {
+		t.Error("the cache keeps three answers, want two")
 	}
 }
 
@@ -186,7 +221,7 @@ func TestCacheKeyCoversOptions(t *testing.T) {
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[verify.Options]()) {
 		names = append(names, f.Name)
 	}
-	if got, want := strings.Join(names, " "), "Trust Policy Now SourceCheck Bundles Layout"; got != want {
+	if got, want := strings.Join(names, " "), "Trust Policy SourceCheck Bundles Layout"; got != want {
 		t.Errorf("Options has the fields %q, and the key of Cache knows %q", got, want)
 	}
 }

@@ -120,7 +120,7 @@ func TestFewRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	counter.begin()
-	v := verify.Image(t.Context(), again, "v1.2.0", verify.Options{Trust: []*trust.Root{p.Root()}, Policy: demanded(t, demand), Now: time.Now()})
+	v := verify.Image(t.Context(), again, "v1.2.0", time.Now(), verify.Options{Trust: []*trust.Root{p.Root()}, Policy: demanded(t, demand)})
 	requests, trips := counter.end()
 	if v.Outcome != verify.Accepted {
 		t.Fatalf("got %s, %s", v.Outcome, v.Why())

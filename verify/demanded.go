@@ -102,7 +102,7 @@ func (c *check) summaryLink(ev *evidence, resource string) (Link, *attest.VSA) {
 		case good != nil:
 			continue
 		}
-		if err := c.opts.Policy.MatchSummary(by, last.vsa, c.opts.Now); err != nil {
+		if err := c.opts.Policy.MatchSummary(by, last.vsa, c.now); err != nil {
 			l = Link{Name: LinkSummary, Status: Broken, Reason: fmt.Sprintf("summary by %s: %v", by.ID, err)}
 			continue
 		}
@@ -155,7 +155,7 @@ func (c *check) timeOf(vsa *attest.VSA, p *proof) (time.Time, error) {
 	if vsa.TimeVerified == nil {
 		return at, nil
 	}
-	latest := c.opts.Now
+	latest := c.now
 	if !at.IsZero() {
 		latest = at
 	}

@@ -31,7 +31,7 @@ func ExampleImage() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	v := verify.Image(context.Background(), src, image.Identifier(), verify.Options{Trust: roots, Policy: demand, Now: time.Now()})
+	v := verify.Image(context.Background(), src, image.Identifier(), time.Now(), verify.Options{Trust: roots, Policy: demand})
 	fmt.Println(v.Outcome) // v.Why() says why not
 	for _, l := range v.Links {
 		fmt.Println(l.Name, l.Status)

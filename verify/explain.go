@@ -3,6 +3,7 @@ package verify
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/trust"
@@ -19,7 +20,7 @@ type Explanation struct {
 // of the Link constants) under opts. It explains the rules and no verdict: a
 // link that does not hold says by itself what was wrong. The zero value is for
 // a name that is no link's.
-func (opts Options) Explain(link string) Explanation {
+func (opts Options) Explain(link string, now time.Time) Explanation {
 	const demanded = "; demanded"
 	p := opts.Policy
 	switch link {
@@ -45,7 +46,7 @@ func (opts Options) Explain(link string) Explanation {
 	case LinkLog:
 		return Explanation{
 			"the log entry, the proof or promise that it is in the log, and the time of signing",
-			"the log and clock keys of the same trust root, and when they were believed; no time after " + trust.FormatTime(opts.Now),
+			"the log and clock keys of the same trust root, and when they were believed; no time after " + trust.FormatTime(now),
 			"the entry must be about this signature, and a trusted time within the certificate's; only of a root that keeps no log none is asked" + demanded + opts.unlogged(),
 		}
 	case LinkProvenance:

@@ -18,11 +18,11 @@ func TestExplain(t *testing.T) {
 		}
 		return p
 	}
+	now := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
 	opts := Options{
 		Trust: []*trust.Root{{URL: "https://platform.example.com", Fingerprint: "sha256:aa", Builders: []trust.Builder{{ID: "https://platform.example.com/builders/x"}}}},
 		Policy: demanded(policy.Document{Source: "https://git.example.com/team/app", Ref: "v1.2.0", Commit: strings.Repeat("c", 40), MinLevel: 2,
 			RequireSource: true}),
-		Now: time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC),
 	}
 	for link, want := range map[string]string{
 		LinkImage:      "digest",
@@ -33,12 +33,12 @@ func TestExplain(t *testing.T) {
 		LinkSource:     "nobody was asked",
 		LinkSBOM:       "signer of the provenance",
 	} {
-		e := opts.Explain(link)
+		e := opts.Explain(link, now)
 		if e.Checked == "" || e.Rule == "" || !strings.Contains(e.Against, want) {
 			t.Errorf("%s: got %+v, want %q", link, e, want)
 		}
 	}
-	if e := opts.Explain(LinkSource); !strings.Contains(e.Rule, "demanded by the policy") {
+	if e := opts.Explain(LinkSource, now); !strings.Contains(e.Rule, "demanded by the policy") {
 		t.Errorf("source: got %q, want that it is demanded", e.Rule)
 	}
 	opts.Policy = demanded(policy.Document{AnySource: true, NoSBOM: true, Builders: []string{"https://b.example.com/builders/y"}})
@@ -48,15 +48,15 @@ func TestExplain(t *testing.T) {
 		LinkSource:     "refuses nothing",
 		LinkSBOM:       "not demanded",
 	} {
-		if e := opts.Explain(link); !strings.Contains(e.Against+e.Rule, want) {
+		if e := opts.Explain(link, now); !strings.Contains(e.Against+e.Rule, want) {
 			t.Errorf("%s: got %+v, want %q", link, e, want)
 		}
 	}
-	if e := (Options{}).Explain(LinkSignature); !strings.Contains(e.Against, "nobody") {
+	if e := (Options{}).Explain(LinkSignature, now); !strings.Contains(e.Against, "nobody") {
 		t.Errorf("no trust: got %+v", e)
 	}
 	named := Options{Trust: opts.Trust, Policy: policy.Policy{Origin: policy.SignatureOnly{Signer: policy.Identity{Name: "ada", Issuer: "https://accounts.example.com"}}}}
-	if e := named.Explain(LinkSignature); !strings.Contains(e.Against, "signed by ada, vouched for by https://accounts.example.com") {
+	if e := named.Explain(LinkSignature, now); !strings.Contains(e.Against, "signed by ada, vouched for by https://accounts.example.com") {
 		t.Errorf("a signer: got %+v", e)
 	}
 	pattern, err := policy.ParsePattern("a.*", "https://accounts.example.com")
@@ -64,17 +64,17 @@ func TestExplain(t *testing.T) {
 		t.Fatal(err)
 	}
 	named.Policy.Origin = policy.SignatureOnly{Signer: pattern}
-	if e := named.Explain(LinkSignature); !strings.Contains(e.Against, "a.*, vouched for by https://accounts.example.com") {
+	if e := named.Explain(LinkSignature, now); !strings.Contains(e.Against, "a.*, vouched for by https://accounts.example.com") {
 		t.Errorf("a pattern: got %+v", e)
 	}
 	named.Policy.Origin = policy.SignatureOnly{Signer: policy.Key{InsecureNoLog: true}}
-	if e := named.Explain(LinkSignature); !strings.Contains(e.Against, "the key that was named") {
+	if e := named.Explain(LinkSignature, now); !strings.Contains(e.Against, "the key that was named") {
 		t.Errorf("a key: got %+v", e)
 	}
-	if e := named.Explain(LinkLog); !strings.Contains(e.Rule, "dangerous") {
+	if e := named.Explain(LinkLog, now); !strings.Contains(e.Rule, "dangerous") {
 		t.Errorf("no log: got %+v", e)
 	}
-	if e := opts.Explain("of tomorrow"); e != (Explanation{}) {
+	if e := opts.Explain("of tomorrow", now); e != (Explanation{}) {
 		t.Errorf("unknown link: got %+v", e)
 	}
 }

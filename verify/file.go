@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -33,8 +34,8 @@ func (f File) subject() bundle.Subject {
 // Bundled answers whether one of the bundles proves where a file comes from,
 // for files built by workflows on GitHub and pipelines on GitLab; or, where the
 // policy names a signer, whether that signer signed. Policy is that of Image.
-func Bundled(ctx context.Context, f File, bundles [][]byte, opts Options) *Verdict {
-	c := &check{opts: opts, about: aboutFile}
+func Bundled(ctx context.Context, f File, bundles [][]byte, now time.Time, opts Options) *Verdict {
+	c := &check{now: now, opts: opts, about: aboutFile}
 	v := &Verdict{Image: f.Name, Digest: f.Digest.String(), Dangers: opts.Policy.Dangers()}
 	v.add(Link{Name: LinkFile, Status: Holds, Claim: fmt.Sprintf("%d bytes", f.Size)})
 	if err := c.ready(); err != nil {
@@ -119,9 +120,9 @@ func ParseSums(raw []byte) (map[string]v1.Hash, error) {
 // BundledDirectory answers whether the bundles prove where every file of a
 // directory comes from: the list of their digests is proved, and each file is
 // what it says; or each file is proved by itself.
-func BundledDirectory(ctx context.Context, d Directory, bundles [][]byte, opts Options) *Verdict {
+func BundledDirectory(ctx context.Context, d Directory, bundles [][]byte, now time.Time, opts Options) *Verdict {
 	bundled := func(f File) *Verdict {
-		return Bundled(ctx, f, append(bundles[:len(bundles):len(bundles)], d.Bundles[f.Name]...), opts)
+		return Bundled(ctx, f, append(bundles[:len(bundles):len(bundles)], d.Bundles[f.Name]...), now, opts)
 	}
 	if d.Sums == nil {
 		return eachFile(d, bundled)

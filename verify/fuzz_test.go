@@ -35,7 +35,8 @@ func FuzzSecondOpinionOfReleases(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	opts := verify.Options{Trust: []*trust.Root{r}, Policy: demanded(f, policy.Document{Source: prooftest.Source}), Now: time.Now()}
+	opts := verify.Options{Trust: []*trust.Root{r}, Policy: demanded(f, policy.Document{Source: prooftest.Source})}
+	now := time.Now()
 	judge := func(t testing.TB, proofs [][]byte) *verify.Verdict {
 		store := prooftest.NewStore(t)
 		rel := p.Release(store)
@@ -45,7 +46,7 @@ func FuzzSecondOpinionOfReleases(f *testing.F) {
 		for i, raw := range proofs {
 			rel.AttachBundle(prooftest.Kinds[i], raw)
 		}
-		return verify.Image(t.Context(), store, rel.Image.Digest.String(), opts)
+		return verify.Image(t.Context(), store, rel.Image.Digest.String(), now, opts)
 	}
 	if v := judge(f, bundles); v.Outcome != verify.Accepted {
 		f.Fatalf("unbent: %s", v.Why())

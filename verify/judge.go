@@ -78,7 +78,7 @@ func (c *check) judgePlatform(it *item, platform func() (*bundle.Bundle, error),
 		return
 	}
 	for _, r := range c.opts.Trust {
-		p := &proof{Result: b.Verify(subject(), r.Material, c.opts.Now), root: r, rules: ofPlatform}
+		p := &proof{Result: b.Verify(subject(), r.Material, c.now), root: r, rules: ofPlatform}
 		if it.proofs = append(it.proofs, p); p.Err() != nil {
 			continue
 		}
@@ -97,7 +97,7 @@ func (c *check) judgePlatform(it *item, platform func() (*bundle.Bundle, error),
 // judgePublic judges what a workflow on GitHub or a pipeline on GitLab signed.
 func (c *check) judgePublic(it *item, b *bundle.Bundle, subject func() bundle.Subject) {
 	for _, r := range c.plainRoots() {
-		p := &proof{Result: b.Verify(subject(), r.Material, c.opts.Now), root: r, rules: ofPublic}
+		p := &proof{Result: b.Verify(subject(), r.Material, c.now), root: r, rules: ofPublic}
 		if it.proofs = append(it.proofs, p); p.Err() == nil {
 			c.readPublic(p, b)
 		}
@@ -108,7 +108,7 @@ func (c *check) judgePublic(it *item, b *bundle.Bundle, subject func() bundle.Su
 func (c *check) judgeNamed(it *item, b *bundle.Bundle, named policy.Signer, subject func() bundle.Subject) {
 	signer := signerOf(named)
 	for _, r := range c.roots(signer) {
-		it.proofs = append(it.proofs, &proof{Result: b.VerifyBy(signer, subject(), materialOf(r), c.opts.Now), root: r, rules: ofNamed})
+		it.proofs = append(it.proofs, &proof{Result: b.VerifyBy(signer, subject(), materialOf(r), c.now), root: r, rules: ofNamed})
 	}
 }
 
@@ -121,12 +121,12 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 	}
 	if b.Certificate != nil {
 		for _, r := range c.opts.Trust {
-			it.anyone = append(it.anyone, &proof{Result: b.Verify(subject(), r.Material, c.opts.Now), root: r})
+			it.anyone = append(it.anyone, &proof{Result: b.Verify(subject(), r.Material, c.now), root: r})
 		}
 	} else {
 		for _, key := range c.keys() {
 			for _, r := range c.roots(key) {
-				it.anyone = append(it.anyone, &proof{Result: b.VerifyBy(key, subject(), materialOf(r), c.opts.Now), root: r, key: &key})
+				it.anyone = append(it.anyone, &proof{Result: b.VerifyBy(key, subject(), materialOf(r), c.now), root: r, key: &key})
 			}
 		}
 	}

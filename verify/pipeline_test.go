@@ -121,7 +121,7 @@ func TestTekton(t *testing.T) {
 		s.store.Tagged(s.image, "att", s.store.Layer(envelope, attest.EnvelopeMediaType, annotations))
 		p := policy.Document{Source: prooftest.Source, Signer: &policy.DocumentSigner{Key: string(h.PublicKey()), InsecureNoLog: true}}
 		change(&p)
-		return verify.Image(context.Background(), s.store, "v1", verify.Options{Policy: demanded(t, p), Now: time.Now(), Trust: s.roots()})
+		return verify.Image(context.Background(), s.store, "v1", time.Now(), verify.Options{Policy: demanded(t, p), Trust: s.roots()})
 	}
 	same := func(*policy.Document) {}
 	for _, name := range []string{"tekton-v0.2", "tekton-v1"} {

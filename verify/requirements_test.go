@@ -221,7 +221,7 @@ func TestSubjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The store lists the same referrers for whatever is asked, as a hostile one may.
-	v = verify.Image(context.Background(), c.s, index.Manifests[0].Digest.String(), c.opts)
+	v = verify.Image(context.Background(), c.s, index.Manifests[0].Digest.String(), c.now, c.opts)
 	if v.Outcome != verify.Rejected || v.Level != 0 {
 		t.Errorf("a manifest of the index: got %s, level %d, want it rejected", v.Outcome, v.Level)
 	}

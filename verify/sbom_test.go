@@ -30,7 +30,7 @@ func withPackage(t *testing.T) *scene {
 	}
 	p, s := prooftest.New(t), prooftest.NewStore(t)
 	s.Tar = buf.Bytes()
-	return &scene{t: t, p: p, s: s, r: p.Release(s), opts: verify.Options{Now: time.Now()}, wants: demand}
+	return &scene{t: t, p: p, s: s, r: p.Release(s), now: time.Now(), wants: demand}
 }
 
 // list has both documents list package URLs.

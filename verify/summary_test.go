@@ -124,6 +124,10 @@ func TestSummaryHeldToThePolicy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSummaryAsDemanded: what depends on more than the fields of a summary.
+func TestSummaryAsDemanded(t *testing.T) {
 	t.Run("minimum level", func(t *testing.T) {
 		c := newVerified(t)
 		c.vsa.VerifiedLevels = []string{"SLSA_BUILD_LEVEL_2"}
@@ -234,20 +238,20 @@ func TestSummaryOfFile(t *testing.T) {
 	c.by.Resource = c.vsa.ResourceURI
 	c.demand()
 	c.opts.Trust = rootOf(t, c.p.TrustedRoot())
-	if v := verify.Bundled(context.Background(), f, [][]byte{bundle}, c.opts); v.Outcome != verify.Accepted || v.Level != 3 {
+	if v := verify.Bundled(context.Background(), f, [][]byte{bundle}, c.now, c.opts); v.Outcome != verify.Accepted || v.Level != 3 {
 		t.Errorf("got %+v", v)
 	}
-	if v := verify.Bundled(context.Background(), fileOf([]byte("b file")), [][]byte{bundle}, c.opts); v.Outcome != verify.Rejected {
+	if v := verify.Bundled(context.Background(), fileOf([]byte("b file")), [][]byte{bundle}, c.now, c.opts); v.Outcome != verify.Rejected {
 		t.Errorf("another file: got %+v", v)
 	}
 	c.by.Resource = ""
 	c.demand()
-	if v := verify.Bundled(context.Background(), f, [][]byte{bundle}, c.opts); v.Outcome != verify.Rejected || !strings.Contains(v.Why(), "does not say which one") {
+	if v := verify.Bundled(context.Background(), f, [][]byte{bundle}, c.now, c.opts); v.Outcome != verify.Rejected || !strings.Contains(v.Why(), "does not say which one") {
 		t.Errorf("no resource demanded: got %+v", v)
 	}
 	c.by.Resource = "https://dl.example.com/app.tar.gz"
 	c.demand()
-	if v := verify.Bundled(context.Background(), f, nil, c.opts); v.Outcome != verify.Rejected {
+	if v := verify.Bundled(context.Background(), f, nil, c.now, c.opts); v.Outcome != verify.Rejected {
 		t.Errorf("no bundle: got %+v", v)
 	}
 }

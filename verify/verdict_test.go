@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -77,7 +78,7 @@ func TestLinkNames(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	for _, name := range got {
-		if (verify.Options{}).Explain(name) == (verify.Explanation{}) {
+		if (verify.Options{}).Explain(name, time.Now()) == (verify.Explanation{}) {
 			t.Errorf("%s: there is no explanation", name)
 		}
 	}

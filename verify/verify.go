@@ -20,7 +20,6 @@ import (
 type Options struct {
 	Trust       []*trust.Root // trust roots; all of one proof must verify under one of them
 	Policy      policy.Policy // what to demand; must pass its Check
-	Now         time.Time     // the time of verification; required
 	SourceCheck SourceCheck   // asks the repository; nil: not asked
 	Bundles     [][]byte      // evidence that the caller brings, beside what is attached to the image
 	Layout      bool          // src is a layout and no registry; only changes words
@@ -29,6 +28,7 @@ type Options struct {
 // check is one verification under way.
 type check struct {
 	src   oci.Source
+	now   time.Time // the time of verification
 	opts  Options
 	about string // what the proofs are to be about, for people
 }
@@ -49,8 +49,8 @@ func aboutOf(image v1.Descriptor) string {
 // Image answers whether the image that reference (a tag or digest of src) names
 // proves where it comes from. It always returns a verdict: what could not be had
 // leaves it undecided, what is wrong gets it rejected.
-func Image(ctx context.Context, src oci.Source, reference string, opts Options) *Verdict {
-	c := &check{src: src, opts: opts}
+func Image(ctx context.Context, src oci.Source, reference string, now time.Time, opts Options) *Verdict {
+	c := &check{src: src, now: now, opts: opts}
 	sep := ":"
 	if strings.Contains(reference, ":") {
 		sep = "@"
@@ -115,7 +115,7 @@ func (c *check) ready() error {
 	switch {
 	case len(c.opts.Trust) == 0 && !c.opts.Policy.WithoutRoots():
 		return trust.ErrEmpty
-	case c.opts.Now.IsZero():
+	case c.now.IsZero():
 		return errors.New("the time of verification is not set")
 	}
 	if c.opts.Policy.FreshTrust {
@@ -131,7 +131,7 @@ func (c *check) dropStale() error {
 	var fresh []*trust.Root
 	stale := ""
 	for _, r := range c.opts.Trust {
-		if r.Stale(c.opts.Now) {
+		if r.Stale(c.now) {
 			stale = r.Repository.URL
 			continue
 		}

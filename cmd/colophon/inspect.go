@@ -166,11 +166,11 @@ type inspectedBlob struct {
 // the trust roots on this machine. It accepts any source repository.
 func (in *inspection) evaluateSLSA(ctx context.Context, src oci.Source) {
 	anySource := policy.Policy{Origin: policy.BuilderProvenance{Provenance: policy.Provenance{Source: policy.AnySource()}}}
-	opts := verify.Options{Now: time.Now(), Policy: anySource}
+	opts := verify.Options{Policy: anySource}
 	if _, err := loadTrust(&opts); err != nil {
 		opts.Trust = nil // trust nobody if the store cannot be read
 	}
-	in.Requirements = verify.Requirements(ctx, src, in.descriptor, opts)
+	in.Requirements = verify.Requirements(ctx, src, in.descriptor, time.Now(), opts)
 	in.Level = provenance.BuildLevel(in.Requirements)
 }
 

@@ -46,7 +46,7 @@ func (p *progress) event(e api.Event) {
 func (p *progress) summary(r *api.Release) {
 	word := "released"
 	if r.Resumed {
-		word = "released (resumed after an interrupted run)"
+		word = "released (an earlier run had done all or part of it)"
 	}
 	fmt.Fprintf(p.w, "\n%s\n", word)
 	line := func(format string, args ...any) {

@@ -34,6 +34,7 @@ type verifyOptions struct {
 	reports []string // FORMAT=FILE
 	explain bool
 	summary summaryOptions
+	now     time.Time // of verification: when the command began
 }
 
 func newVerifyCommand() *cobra.Command {
@@ -144,7 +145,8 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if err := checkReports(o.reports); err != nil {
 		return err
 	}
-	opts := verify.Options{Now: time.Now()}
+	var opts verify.Options
+	o.now = time.Now()
 	var err error
 	var demand []byte
 	if opts.Policy, demand, err = o.load(); err != nil {
@@ -165,10 +167,10 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if err != nil {
 		return answer(cmd, undecided(what, err), o, opts)
 	}
-	if err := o.source.configure(&opts); err != nil {
+	if err := o.source.configure(&opts, o.now); err != nil {
 		return err
 	}
-	warnStale(cmd.ErrOrStderr(), opts)
+	warnStale(cmd.ErrOrStderr(), opts, o.now)
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
 	judge, file := o.image, false
@@ -220,9 +222,9 @@ func loadTrust(opts *verify.Options) (empty bool, err error) {
 }
 
 // warnStale prints a hint for each trust root whose metadata has expired.
-func warnStale(w io.Writer, opts verify.Options) {
+func warnStale(w io.Writer, opts verify.Options, now time.Time) {
 	for _, r := range opts.Trust {
-		if r.Stale(opts.Now) {
+		if r.Stale(now) {
 			printHint(w, "the trust root from "+r.Repository.URL+" is "+freshness(r)+": colophon trust refresh")
 		}
 	}
@@ -255,7 +257,7 @@ func (o verifyOptions) image(ctx context.Context, image string, ref oci.Referenc
 			return nil, err
 		}
 	}
-	return verify.Image(ctx, src, ref.Identifier(), opts), nil
+	return verify.Image(ctx, src, ref.Identifier(), o.now, opts), nil
 }
 
 func (o verifyOptions) file(ctx context.Context, path string, _ oci.Reference, opts verify.Options) (*verify.Verdict, error) {
@@ -267,7 +269,7 @@ func (o verifyOptions) file(ctx context.Context, path string, _ oci.Reference, o
 	if err != nil {
 		return nil, err
 	}
-	return verify.Bundled(ctx, f, bundles, opts), nil
+	return verify.Bundled(ctx, f, bundles, o.now, opts), nil
 }
 
 // load returns the policy from the policy file or the flags. raw is the policy
@@ -345,7 +347,7 @@ func (o verifyOptions) explainer(opts verify.Options) explainer {
 	if !o.explain {
 		return nil
 	}
-	return opts.Explain
+	return func(link string) verify.Explanation { return opts.Explain(link, o.now) }
 }
 
 func printJSON(w io.Writer, v any) error {

@@ -59,7 +59,7 @@ func (o verifyOptions) directory(ctx context.Context, _ string, ref oci.Referenc
 	if opts.SourceCheck != nil {
 		opts.SourceCheck = askOnce(ctx, opts.SourceCheck)
 	}
-	return verify.BundledDirectory(ctx, d, bundles, opts), nil
+	return verify.BundledDirectory(ctx, d, bundles, o.now, opts), nil
 }
 
 func (o verifyOptions) readDirectory(dir string) (d verify.Directory, err error) {

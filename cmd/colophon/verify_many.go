@@ -42,10 +42,10 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	}
 	noTrust, failed := loadTrust(&opts)
 	ctx := cmd.Context()
-	if err := o.source.configure(&opts); err != nil {
+	if err := o.source.configure(&opts, o.now); err != nil {
 		return err
 	}
-	warnStale(cmd.ErrOrStderr(), opts)
+	warnStale(cmd.ErrOrStderr(), opts, o.now)
 	if opts.SourceCheck != nil {
 		opts.SourceCheck = askOnce(ctx, opts.SourceCheck)
 	}
@@ -126,7 +126,7 @@ func (o verifyOptions) judge(ctx context.Context, t target, opts verify.Options,
 	var v *verify.Verdict
 	var err error
 	if src, done := shared.open(t.ref); src != nil && !o.source.offline {
-		v = shared.verdicts.Image(ctx, src, t.ref.Identifier(), opts)
+		v = shared.verdicts.Image(ctx, src, t.ref.Identifier(), o.now, opts)
 		done()
 	} else {
 		v, err = o.image(ctx, t.ref.String(), t.ref, opts)

@@ -16,6 +16,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -62,7 +63,7 @@ func (o sourceOptions) demand(d *policy.Document) error {
 }
 
 // configure sets opts.SourceCheck to ask the repository, unless the flags forbid it.
-func (o sourceOptions) configure(opts *verify.Options) error {
+func (o sourceOptions) configure(opts *verify.Options, now time.Time) error {
 	var signers *source.Signers
 	if o.signers != "" {
 		keys, err := strict.ReadFile(o.signers, limits.Keys)
@@ -78,7 +79,7 @@ func (o sourceOptions) configure(opts *verify.Options) error {
 		if signers == nil {
 			signers = &source.Signers{}
 		}
-		signers.Certified = func(bundle, signed []byte) (string, error) { return o.certified(bundle, signed, *opts) }
+		signers.Certified = func(bundle, signed []byte) (string, error) { return o.certified(bundle, signed, opts.Trust, now) }
 	}
 	want := opts.Policy.Provenance()
 	// If any source is accepted, never ask it: whoever built the image could make
@@ -100,12 +101,12 @@ func (o sourceOptions) configure(opts *verify.Options) error {
 
 // certified verifies a gitsign signature against the trust roots and the expected
 // identity, and returns the identity.
-func (o sourceOptions) certified(raw, signed []byte, opts verify.Options) (string, error) {
+func (o sourceOptions) certified(raw, signed []byte, roots []*trust.Root, now time.Time) (string, error) {
 	sum := sha256.Sum256(signed)
 	err := errors.New("there is no trust root on this machine")
-	for _, r := range opts.Trust {
+	for _, r := range roots {
 		subject := bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Content: bytes.NewReader(signed)}
-		if _, err = bundle.Artifact(raw, subject, bundle.Signer{Identity: o.gitsign.Identity, Issuer: o.gitsign.Issuer}, r.Material, opts.Now); err == nil {
+		if _, err = bundle.Artifact(raw, subject, bundle.Signer{Identity: o.gitsign.Identity, Issuer: o.gitsign.Issuer}, r.Material, now); err == nil {
 			return o.gitsign.Identity, nil
 		}
 	}

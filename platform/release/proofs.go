@@ -279,7 +279,7 @@ func (j *run) verdict(ctx context.Context, reference string) (*verify.Verdict, e
 	if err != nil {
 		return nil, err
 	}
-	return verify.Image(ctx, j.target, reference, verify.Options{Trust: []*trust.Root{j.Trust}, Policy: demand, Now: time.Now()}), nil
+	return verify.Image(ctx, j.target, reference, time.Now(), verify.Options{Trust: []*trust.Root{j.Trust}, Policy: demand}), nil
 }
 
 // finishTagged finishes a release that already has some of its tags: it creates the

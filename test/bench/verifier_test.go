@@ -144,12 +144,13 @@ func ownBundle(b *testing.B) (own func(*testing.B), image func(*testing.B, *veri
 	if err != nil {
 		b.Fatal(err)
 	}
-	opts := verify.Options{Trust: []*trust.Root{r}, Policy: demand, Now: time.Now()}
+	opts := verify.Options{Trust: []*trust.Root{r}, Policy: demand}
+	now := time.Now()
 	digest := rel.Image.Digest.String()
 	return func(b *testing.B) {
 			parsed, err := bundle.ParsePlatform(raw)
 			if err == nil {
-				err = parsed.Verify(bundle.Subject{Digest: rel.Image.Digest}, r.Material, opts.Now).Err()
+				err = parsed.Verify(bundle.Subject{Digest: rel.Image.Digest}, r.Material, now).Err()
 			}
 			if err != nil {
 				b.Fatal(err)
@@ -159,7 +160,7 @@ func ownBundle(b *testing.B) (own func(*testing.B), image func(*testing.B, *veri
 			if cache != nil {
 				ask = cache.Image
 			}
-			if v := ask(b.Context(), store, digest, opts); v.Outcome != verify.Accepted {
+			if v := ask(b.Context(), store, digest, now, opts); v.Outcome != verify.Accepted {
 				b.Fatal(v.Why())
 			}
 		}

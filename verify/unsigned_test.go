@@ -48,8 +48,8 @@ func TestUnsignedClaims(t *testing.T) {
 	store.Tag("buildkit", image)
 	store.Tagged(image, "sbom", store.Layer([]byte(`{}`), "text/spdx+json", nil))
 
-	opts := verify.Options{Trust: rootOf(t, p.Document()), Policy: demanded(t, policy.Document{Source: prooftest.Source}), Now: time.Now()}
-	v := verify.Image(context.Background(), store, "buildkit", opts)
+	opts := verify.Options{Trust: rootOf(t, p.Document()), Policy: demanded(t, policy.Document{Source: prooftest.Source})}
+	v := verify.Image(context.Background(), store, "buildkit", time.Now(), opts)
 	if v.Outcome != verify.Rejected || link(t, v, verify.LinkProvenance).Status != verify.Absent {
 		t.Errorf("got %+v, want it rejected for want of provenance", v)
 	}

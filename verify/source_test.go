@@ -1,0 +1,78 @@
+package verify_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/verify"
+)
+
+func TestSourceLink(t *testing.T) {
+	there := source.Standing{Commit: true, Ref: source.RefThere, Now: prooftest.Commit, Tree: prooftest.Tree}
+	with := func(change func(*source.Standing)) source.Standing {
+		s := there
+		change(&s)
+		return s
+	}
+	ref := func(name source.RefStatus) source.Standing {
+		return with(func(s *source.Standing) { s.Ref, s.Now = name, strings.Repeat("ab", 20) })
+	}
+	signed := func(status source.SignatureStatus) source.Standing {
+		return with(func(s *source.Standing) {
+			s.Signature = source.Signature{Object: "tag", Status: status, Signer: "ada", Reason: "a stranger"}
+		})
+	}
+	for name, a := range map[string]struct {
+		now     source.Standing
+		err     error
+		require bool
+		outcome verify.Outcome
+		status  verify.Status
+		words   string
+	}{
+		"there":                    {there, nil, true, verify.Accepted, verify.Holds, "commit is there, unchanged; tag signed by release@example.com"},
+		"branch moved forward":     {ref(source.RefForward), nil, true, verify.Accepted, verify.Holds, "moved on"},
+		"branch merged":            {ref(source.RefMerged), nil, true, verify.Accepted, verify.Holds, "default branch"},
+		"history rewritten":        {ref(source.RefRewritten), nil, false, verify.Rejected, verify.Broken, "rewritten"},
+		"tag moved":                {ref(source.RefMoved), nil, false, verify.Rejected, verify.Broken, "moved to abab"},
+		"ref gone":                 {ref(source.RefGone), nil, false, verify.Rejected, verify.Broken, "its ref is gone"},
+		"gone":                     {with(func(s *source.Standing) { s.Commit = false }), nil, false, verify.Rejected, verify.Broken, "no longer served"},
+		"nothing filled in":        {source.Standing{}, nil, false, verify.Rejected, verify.Broken, "no longer served"},
+		"another tree":             {with(func(s *source.Standing) { s.Tree = strings.Repeat("ab", 20) }), nil, false, verify.Rejected, verify.Broken, "tree of commit"},
+		"no tree":                  {with(func(s *source.Standing) { s.Tree = "" }), nil, false, verify.Rejected, verify.Broken, "tree of commit"},
+		"signed":                   {signed(source.Verified), nil, true, verify.Accepted, verify.Holds, "tag signed by ada, which was checked here"},
+		"unsigned":                 {signed(source.Unsigned), nil, false, verify.Rejected, verify.Broken, "unsigned"},
+		"signed by a stranger":     {signed(source.Unverified), nil, false, verify.Rejected, verify.Broken, "a stranger"},
+		"badly signed":             {signed(source.Bad), nil, false, verify.Rejected, verify.Broken, `"bad"`},
+		"unreachable":              {source.Standing{}, errors.New("no route"), false, verify.Accepted, verify.Unknown, "does not refuse"},
+		"unreachable and required": {source.Standing{}, errors.New("no route"), true, verify.Undecided, verify.Unknown, "no route"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newScene(t)
+			c.r.Attach(prooftest.Kinds...)
+			c.wants.RequireSource = a.require
+			c.opts.SourceCheck = func(context.Context, source.Question) (source.Standing, error) { return a.now, a.err }
+			c.want(a.outcome, "source", a.status, a.words)
+		})
+	}
+	t.Run("not asked, and required", func(t *testing.T) {
+		c := newScene(t)
+		c.r.Attach(prooftest.Kinds...)
+		c.wants.RequireSource = true
+		c.want(verify.Undecided, "source", verify.NotAsked, "was not asked")
+	})
+	t.Run("provenance of another source", func(t *testing.T) {
+		c := newScene(t)
+		c.r.Attach(prooftest.Kinds...)
+		c.wants.Source = "https://git.example.com/team/other"
+		c.opts.SourceCheck = func(context.Context, source.Question) (source.Standing, error) {
+			t.Error("the repository of a provenance that is not accepted was asked")
+			return source.Standing{}, nil
+		}
+		c.want(verify.Rejected, "source", verify.NotAsked, "no valid provenance names a repository")
+	})
+}
