@@ -93,9 +93,9 @@ func TestPinned(t *testing.T) {
 		lock                              string // of the facts
 		evidence                          string
 	}{
-		"neither":                  {"", "", "", "", "", "agree with its certificate"},
-		"hermetic":                 {hermetic, right, "", "", sum, "hermetic: built again from the lock sha256:" + sum + " with the same result; which is attached"},
-		"locked":                   {locked, right, "", "", sum, "nothing was fetched but what is in the lock sha256:" + sum + "; which is attached"},
+		"neither":                  {"", "", "", "", "", "agree with the certificate"},
+		"hermetic":                 {hermetic, right, "", "", sum, "hermetic: built again from the lock sha256:" + sum + " with the same result; the lock is attached"},
+		"locked":                   {locked, right, "", "", sum, "built only with the downloads listed in the lock sha256:" + sum + "; the lock is attached"},
 		"hermetic without a lock":  {hermetic, "", "", "hermetic, and the resolved dependencies name no lock", "", ""},
 		"locked without a lock":    {locked, "", "", "name none", "", ""},
 		"both":                     {hermetic + locked, right, "", "one or the other", "", ""},
@@ -108,8 +108,8 @@ func TestPinned(t *testing.T) {
 		"capitals":                 {hermetic, lock(`"sha256":"` + strings.ToUpper(sum) + `"`), "", "want 64 hex digits", "", ""},
 		"golang":                   {hermetic, "", golang, "", "", "hermetic: built twice"},
 		"golang with a lock":       {locked, right, golang, "has none", "", ""},
-		"golang, neither":          {"", "", golang, "", "", "agree with its certificate"},
-		"a lock that nobody needs": {"", right, "", "", "", "agree with its certificate"},
+		"golang, neither":          {"", "", golang, "", "", "agree with the certificate"},
+		"a lock that nobody needs": {"", right, "", "", "", "agree with the certificate"},
 	} {
 		s := load(t, "colophon")
 		s.statement = strings.Replace(s.statement, `"recipe":`, tt.parameters+`"recipe":`, 1)
@@ -131,7 +131,7 @@ func TestPinned(t *testing.T) {
 		if got := strings.TrimPrefix(f.Lock, "sha256:"); got != tt.lock || (f.Lock != "") != (tt.lock != "") || f.Hermetic != (tt.parameters == hermetic) {
 			t.Errorf("%s: got lock %q, hermetic %v", name, f.Lock, f.Hermetic)
 		}
-		r := requirement(t, f.Requirements(provenance.Evidence{Lock: "which is attached"}), "consistent build process")
+		r := requirement(t, f.Requirements(provenance.Evidence{Lock: "the lock is attached"}), "consistent build process")
 		if r.Status != provenance.IsMet || !strings.Contains(r.Evidence, tt.evidence) || strings.Contains(r.Evidence, "hermetic") != f.Hermetic {
 			t.Errorf("%s: got %+v, want it met, for %q", name, r, tt.evidence)
 		}

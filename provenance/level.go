@@ -9,21 +9,21 @@ import (
 )
 
 // Requirement is one requirement of SLSA's Build track
-// (slsa.dev/spec/v1.2/build-requirements, "Overview"), and whether a build met it.
+// (slsa.dev/spec/v1.2/build-requirements, "Overview"), and whether a build meets it.
 type Requirement struct {
 	Name     string `json:"name"`
-	Level    int    `json:"level"` // the lowest Build level that demands it
+	Level    int    `json:"level"` // the lowest Build level that demands it, 1 to 3
 	Status   Met    `json:"status"`
-	Evidence string `json:"evidence"` // for people: what says so, or what is missing
+	Evidence string `json:"evidence"` // what shows it, or what is missing; for people
 }
 
-// Met says whether a requirement is met.
+// Met is whether a requirement is met.
 type Met string
 
 const (
 	IsMet    Met = "met"
 	NotMet   Met = "not met"
-	NotKnown Met = "not known" // never counts as met
+	NotKnown Met = "not known" // counts as not met
 )
 
 const (
@@ -37,8 +37,8 @@ const (
 	reqIsolated    = "build isolated"
 )
 
-// requirementLevels are all requirements, in the order that they are shown,
-// each with the lowest level that demands it.
+// requirementLevels lists all requirements in the order of Requirements, each with
+// the lowest level that demands it.
 var requirementLevels = []struct {
 	name  string
 	level int
@@ -53,8 +53,8 @@ var requirementLevels = []struct {
 	{reqIsolated, 3},
 }
 
-// BuildLevel is the SLSA Build level that follows from requirements: the highest
-// of which every one is met, or 0.
+// BuildLevel returns the SLSA Build level that follows from requirements: the
+// highest level, 1 to 3, whose requirements are all met, or 0.
 func BuildLevel(rs []Requirement) int {
 	if len(rs) == 0 {
 		return 0
@@ -68,20 +68,21 @@ func BuildLevel(rs []Requirement) int {
 	return level
 }
 
-// Evidence is what the requirements rest on besides the facts: what the
-// verifier knows. Its texts are for people.
+// Evidence is what the verifier knows and the requirements rest on, besides the
+// facts. Its texts are for people.
 type Evidence struct {
-	Level      int    // SLSA Build level that Facts.Builder is trusted for; 0 is none
-	By         string // who trusts it for that level: "the policy"; empty where nobody does
+	Level      int    // SLSA Build level, 1 to 3, that Facts.Builder is trusted for; 0: none
+	By         string // what gives it that level, as in "the policy"; empty if nothing does
 	Provenance string // which provenance it is, and what it is about
-	Signed     string // who signed it and when, and where it is logged
-	Unlogged   bool   // neither a log nor a timestamp authority stands behind the signature
-	Lock       string // whether Facts.Lock is attached, as in "which is attached"
+	Signed     string // who signed it and when, and its log entry
+	Unlogged   bool   // neither a log nor a timestamp authority confirms the signature
+	Lock       string // whether Facts.Lock is attached, as in "the lock is attached to the image"
 }
 
-// Requirements judges a build. Somebody must trust the builder for a level,
-// because no build can show from the inside what it runs in. What the provenance
-// says about its isolation can only take away from that.
+// Requirements returns which of SLSA's requirements a build meets, all 8 of them. A
+// build cannot prove from the inside where it runs, so a trust root or policy must
+// trust the builder for a level. What the provenance says about isolation can only
+// lower that level.
 func (f *Facts) Requirements(e Evidence) []Requirement {
 	unforgeable, isolated := f.trusted(e, 3), f.trusted(e, 3)
 	if f.Isolation != nil {
@@ -92,7 +93,7 @@ func (f *Facts) Requirements(e Evidence) []Requirement {
 	if e.Unlogged {
 		authentic.status = NotMet
 	}
-	consistent := judged{IsMet, "build type " + f.BuildType + ", whose parameters agree with its certificate"}
+	consistent := judged{IsMet, "build type " + f.BuildType + ", and its parameters agree with the certificate"}
 	if p := f.pinned(e.Lock); p != "" {
 		consistent.evidence += "; " + p
 	}
@@ -100,16 +101,16 @@ func (f *Facts) Requirements(e Evidence) []Requirement {
 	switch {
 	case f.Runner == "":
 	case slices.Contains(runnersHosted, f.Runner):
-		hosted = hosted.and(judged{IsMet, "its certificate says that the runner was " + f.Runner})
+		hosted = hosted.and(judged{IsMet, "the certificate says that the runner is " + f.Runner})
 	default:
-		// Whoever runs the machine can run anything on it.
-		own := judged{NotMet, fmt.Sprintf("its certificate says that the runner was %q", f.Runner)}
+		// The owner of a self-hosted runner can change what runs on it.
+		own := judged{NotMet, fmt.Sprintf("the certificate says that the runner is %q", f.Runner)}
 		hosted, unforgeable, isolated = hosted.and(own), unforgeable.and(own), isolated.and(own)
 	}
 	return list(map[string]judged{
 		reqPlatform:    f.trusted(e, 1),
 		reqConsistent:  consistent,
-		reqDistributed: {IsMet, "it was found with what it is about"},
+		reqDistributed: {IsMet, "found together with the image or file that it is about"},
 		reqExists:      {IsMet, e.Provenance},
 		reqAuthentic:   authentic,
 		reqUnforgeable: unforgeable,
@@ -118,18 +119,20 @@ func (f *Facts) Requirements(e Evidence) []Requirement {
 	})
 }
 
-// WithoutProvenance returns the requirements where no provenance holds: NotMet
-// where there is none, NotKnown where it could not be had. The reason is for people.
+// WithoutProvenance returns the requirements if no provenance is valid. exists is
+// the status of "provenance exists": NotMet if there is no provenance, NotKnown if
+// it could not be read. reason is for people.
 func WithoutProvenance(exists Met, reason string) []Requirement {
 	all := map[string]judged{reqExists: {exists, reason}}
 	for _, r := range requirementLevels {
 		if r.name != reqExists {
-			all[r.name] = judged{NotKnown, "there is no provenance that holds"}
+			all[r.name] = judged{NotKnown, "no valid provenance"}
 		}
 	}
 	return list(all)
 }
 
+// list returns the requirements in order. One that is not in all is not known.
 func list(all map[string]judged) []Requirement {
 	var out []Requirement
 	for _, r := range requirementLevels {
@@ -142,12 +145,13 @@ func list(all map[string]judged) []Requirement {
 	return out
 }
 
+// judged is the status of one requirement, and what it rests on.
 type judged struct {
 	status   Met
 	evidence string
 }
 
-// and is met where both are; the evidence is that of both, or of what is not met.
+// and is met if both are. Its evidence is that of both, or of the one that is not met.
 func (j judged) and(other judged) judged {
 	switch {
 	case j.status == IsMet && other.status == IsMet:
@@ -158,53 +162,55 @@ func (j judged) and(other judged) judged {
 	return j
 }
 
-// trusted says whether the builder is trusted for a level.
+// trusted returns whether the builder is trusted for a level.
 func (f *Facts) trusted(e Evidence, level int) judged {
 	switch {
 	case e.By == "" || e.Level == 0:
-		return judged{NotKnown, fmt.Sprintf("nobody that is believed says which level %s reaches", f.Builder)}
+		return judged{NotKnown, fmt.Sprintf("neither a trust root nor the policy gives %s a Build level", f.Builder)}
 	case e.Level < level:
-		return judged{NotMet, fmt.Sprintf("%s is believed for Build L%d, by %s", f.Builder, e.Level, e.By)}
+		return judged{NotMet, fmt.Sprintf("%s is trusted for Build L%d by %s", f.Builder, e.Level, e.By)}
 	}
-	return judged{IsMet, fmt.Sprintf("%s is believed for Build L%d, by %s", f.Builder, e.Level, e.By)}
+	return judged{IsMet, fmt.Sprintf("%s is trusted for Build L%d by %s", f.Builder, e.Level, e.By)}
 }
 
-// pinned says for people what the downloads were held to; empty where nothing
-// was pinned.
-func (f *Facts) pinned(attached string) string {
+// pinned describes for people how the build's downloads were constrained, or
+// returns "" if they were not. lock is Evidence.Lock.
+func (f *Facts) pinned(lock string) string {
 	switch {
 	case f.Lock == "" && f.Hermetic:
 		return "hermetic: built twice with the same result, compiled without a network"
 	case f.Lock == "":
 		return ""
 	case f.Hermetic:
-		return "hermetic: built again from the lock " + f.Lock + " with the same result; " + attached
+		return "hermetic: built again from the lock " + f.Lock + " with the same result; " + lock
 	}
-	return "nothing was fetched but what is in the lock " + f.Lock + "; " + attached
+	return "built only with the downloads listed in the lock " + f.Lock + "; " + lock
 }
 
-// runnersHosted are the machines that GitHub and GitLab run, as certificates
+// runnersHosted are the runners that GitHub and GitLab operate, as certificates
 // name them.
 var runnersHosted = []string{"github-hosted", "gitlab-hosted"}
 
+// zones judges whether the platform's zones ran as separate users.
 func zones(i attest.Isolation) judged {
 	switch i.Zones {
 	case attest.SeparateUsers:
-		return judged{IsMet, "its provenance says that the platform's zones were " + i.Zones}
+		return judged{IsMet, "the provenance says that the platform's zones ran as " + i.Zones}
 	case "":
-		return judged{NotKnown, "its provenance does not say whether the platform's zones were separate users"}
+		return judged{NotKnown, "the provenance does not say whether the platform's zones ran as separate users"}
 	}
-	return judged{NotMet, fmt.Sprintf("its provenance says that the platform's zones were %q, want %q", i.Zones, attest.SeparateUsers)}
+	return judged{NotMet, fmt.Sprintf("zones of the platform in the provenance: got %q, want %q", i.Zones, attest.SeparateUsers)}
 }
 
-// namespaces looks for those without which a build sees the host or other builds.
+// namespaces judges whether the build had the namespaces without which it sees the
+// host or other builds.
 func namespaces(i attest.Isolation) judged {
 	missing := i.Missing("user", "mount", "pid", "ipc")
 	switch {
 	case strings.TrimSpace(i.Namespaces) == "":
-		return judged{NotKnown, "its provenance does not say what kept the room apart"}
+		return judged{NotKnown, "the provenance does not say which namespaces isolated the build"}
 	case missing != "":
-		return judged{NotMet, fmt.Sprintf("its provenance says that the room had the namespaces %q, want %q among them", i.Namespaces, missing)}
+		return judged{NotMet, fmt.Sprintf("namespaces of the build in the provenance: got %q, want %q among them", i.Namespaces, missing)}
 	}
-	return judged{IsMet, "its provenance says that the room had namespaces of its own: " + i.Namespaces}
+	return judged{IsMet, "the provenance says that the build had its own namespaces: " + i.Namespaces}
 }

@@ -38,9 +38,9 @@ func TestLevel(t *testing.T) {
 		evidence  string
 	}{
 		"all of it":               {3, &room, "", 3, "", ""},
-		"trusted for less":        {2, &room, "", 2, "provenance unforgeable", "believed for Build L2"},
-		"trusted for L1":          {1, &room, "", 1, "build hosted", "believed for Build L1"},
-		"trusted for nothing":     {0, &room, "", 0, "appropriate build platform", "nobody that is believed"},
+		"trusted for less":        {2, &room, "", 2, "provenance unforgeable", "trusted for Build L2"},
+		"trusted for L1":          {1, &room, "", 1, "build hosted", "trusted for Build L1"},
+		"trusted for nothing":     {0, &room, "", 0, "appropriate build platform", "neither a trust root nor the policy"},
 		"one user":                {3, with(func(i *attest.Isolation) { i.Zones = attest.OneUser }), "", 2, "provenance unforgeable", `"one user"`},
 		"users of other spelling": {3, with(func(i *attest.Isolation) { i.Zones = "Separate users" }), "", 2, "provenance unforgeable", `want "separate users"`},
 		"says nothing of users":   {3, with(func(i *attest.Isolation) { i.Zones = "" }), "", 2, "provenance unforgeable", "does not say"},
@@ -51,7 +51,7 @@ func TestLevel(t *testing.T) {
 		"no room":                 {3, with(func(i *attest.Isolation) { i.Namespaces = attest.NoNamespaces }), "", 2, "build isolated", `"none", want "user"`},
 		"not one of Colophon's":   {3, nil, "", 3, "", ""},
 		"hosted by GitHub":        {3, nil, "github-hosted", 3, "", ""},
-		"hosted by GitLab":        {2, nil, "gitlab-hosted", 2, "provenance unforgeable", "believed for Build L2"},
+		"hosted by GitLab":        {2, nil, "gitlab-hosted", 2, "provenance unforgeable", "trusted for Build L2"},
 		"self-hosted":             {3, nil, "self-hosted", 1, "build hosted", `"self-hosted"`},
 		"another runner":          {3, nil, "GitHub-hosted", 1, "build isolated", `"GitHub-hosted"`},
 	} {

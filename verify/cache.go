@@ -15,21 +15,21 @@ import (
 	"github.com/colophon-build/colophon/policy"
 )
 
-// Cache answers again what Image accepted before: the same digest in the same
-// place, under the same trust roots and policy, for at most Age. A tag is
-// resolved each time; beyond that an answer from the cache asks nobody.
+// Cache remembers images that Image accepted. It answers again for the same digest
+// in the same registry or layout, under the same trust roots and policy, for at
+// most Age. It resolves a tag each time and makes no other request.
 //
-// Only what can become no worse is kept. A rejection may be mended by the next
-// attestation, and what depends on more than these (a repository that is asked,
-// the last word of a verifier) is judged each time. Nothing is kept beyond the
-// end of any period of validity of its trust roots. For concurrent use.
+// It remembers neither rejections, which a new attestation can change, nor verdicts
+// that need a fresh answer: of a repository (SourceCheck) or a verifier. It forgets
+// an answer when the validity of any trust root or key in it ends. A Cache is safe
+// for concurrent use, and must not be copied.
 type Cache struct {
-	Age  time.Duration // how long an answer is good for; required
-	Size int           // answers kept, the oldest are forgotten first; required
+	Age  time.Duration // how long an answer is valid; required
+	Size int           // maximum number of answers; the oldest is dropped first; required
 
 	mu    sync.Mutex
 	kept  map[[sha256.Size]byte]kept
-	order [][sha256.Size]byte // of kept, the oldest first
+	order [][sha256.Size]byte // keys of kept, oldest first
 }
 
 type kept struct {
@@ -37,7 +37,7 @@ type kept struct {
 	from, until time.Time
 }
 
-// Image is the function Image, answered from memory where that is possible.
+// Image is like the function Image, and answers from memory if it can.
 func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, now time.Time, opts Options) *Verdict {
 	if opts.SourceCheck != nil || len(opts.Policy.Verifiers) > 0 || now.IsZero() {
 		return Image(ctx, src, reference, now, opts)
@@ -70,9 +70,9 @@ func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, now
 	return v
 }
 
-// cacheKey covers all that a verdict depends on but the time: the fields of
-// Options (a test knows them all), and what the image is. A policy is written
-// as its document, which holds all of it (policy has a test of that).
+// cacheKey is a hash of everything that a verdict depends on, except the time: the
+// image and all fields of Options (a test lists them). The JSON of a policy is its
+// document, which contains all of it (package policy tests that).
 func cacheKey(name, digest string, opts Options) (key [sha256.Size]byte, ok bool) {
 	if _, err := v1.NewHash(digest); err != nil {
 		return key, false
@@ -91,7 +91,7 @@ func cacheKey(name, digest string, opts Options) (key [sha256.Size]byte, ok bool
 	return sha256.Sum256(raw), err == nil
 }
 
-// recall returns what is kept, under the name that is asked for now.
+// recall returns the remembered verdict under the name image, or nil.
 func (c *Cache) recall(key [sha256.Size]byte, ok bool, image string, now time.Time) *Verdict {
 	if !ok {
 		return nil
@@ -107,6 +107,7 @@ func (c *Cache) recall(key [sha256.Size]byte, ok bool, image string, now time.Ti
 	return v
 }
 
+// keep remembers an accepted verdict.
 func (c *Cache) keep(key [sha256.Size]byte, ok bool, v *Verdict, now time.Time, opts Options) {
 	if !ok || v.Outcome != Accepted {
 		return
@@ -132,7 +133,7 @@ func (c *Cache) keep(key [sha256.Size]byte, ok bool, v *Verdict, now time.Time, 
 	c.kept[key] = k
 }
 
-// clone shares nothing that a caller could change.
+// clone returns a copy that callers may change; only Facts are shared.
 func (v *Verdict) clone() *Verdict {
 	c := *v
 	c.Links, c.Requirements, c.Unsigned = slices.Clone(v.Links), slices.Clone(v.Requirements), slices.Clone(v.Unsigned)

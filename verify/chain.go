@@ -10,28 +10,13 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/trust"
 )
 
-// set is evidence that belongs together: the provenance of one build, and what
-// its signer signed beside it. A subject may carry proofs of many commits and
-// makers; a verdict rests on one set, never on the best of each kind.
-type set struct {
-	rules                            rules
-	provenance, signature, spdx, cdx ref
-}
-
-// signed is what the links of signature and log are about. Platforms sign the
-// image itself; of others the provenance is the one thing signed.
-func (s set) signed() ref {
-	if s.signature.item != nil || s.rules == ofPlatform {
-		return s.signature
-	}
-	return s.provenance
-}
-
-// sets are those that the policy's Origin could rest on, the best first: whole
-// ones before others, and those of platforms before others. There is always one.
+// sets returns the sets that the verdict could rest on by the policy's Origin, best
+// first: complete sets before others, then those of platforms before others. It
+// returns at least one.
 func (c *check) sets(ev *evidence) (sets []set) {
 	var failed []set
 	add := func(s set) {
@@ -71,7 +56,7 @@ func (c *check) sets(ev *evidence) (sets []set) {
 		return []set{{rules: ofNamed, signature: best(ev.refs(ofNamed, takes, nil))}}
 	}
 	if len(sets) == 0 {
-		// Nothing to rest on: the one that got furthest says why.
+		// No provenance holds: the one that passed most checks says why.
 		slices.SortStableFunc(failed, func(a, b set) int { return b.provenance.passed() - a.provenance.passed() })
 		return append(failed, set{rules: ofNamed})[:1]
 	}
@@ -79,7 +64,8 @@ func (c *check) sets(ev *evidence) (sets []set) {
 	return sets
 }
 
-// platformSet is what the signer of a provenance signed beside it.
+// platformSet returns the set of a provenance and what its signer signed for the
+// same build.
 func (c *check) platformSet(ev *evidence, provenance ref) set {
 	s := set{rules: ofPlatform, provenance: provenance}
 	var beside *proof
@@ -92,7 +78,7 @@ func (c *check) platformSet(ev *evidence, provenance ref) set {
 	return s
 }
 
-// lacks counts what a set is without, of what the policy demands.
+// lacks counts what the policy demands and the set does not have.
 func (c *check) lacks(s set) (n int) {
 	demanded := []ref{s.provenance}
 	if s.rules == ofPlatform {
@@ -109,8 +95,8 @@ func (c *check) lacks(s set) (n int) {
 	return n
 }
 
-// demandsSBOM says whether a set needs SBOMs. Only platforms attach any, so of
-// others they are demanded only where the contents of the image are to be compared.
+// demandsSBOM reports whether a set needs SBOMs. Only platforms attach any, so of
+// other builders they are demanded only if the policy compares the contents.
 func (c *check) demandsSBOM(s set) bool {
 	switch c.opts.Policy.SBOM() {
 	case policy.SBOMContents:
@@ -121,11 +107,11 @@ func (c *check) demandsSBOM(s set) bool {
 	return false
 }
 
-// maxAsked bounds how many repositories are asked about one subject.
+// maxAsked is the maximum number of questions to repositories about one subject.
 const maxAsked = 8
 
-// choose picks the set that the verdict rests on: the first that lacks nothing
-// and whose repository does not contradict it.
+// choose returns the set that the verdict rests on, and its source link: the first
+// set that lacks nothing and that its repository does not contradict.
 func (c *check) choose(ctx context.Context, sets []set) (set, Link) {
 	first := c.sourceLink(ctx, sets[0])
 	for _, s := range sets[1:min(len(sets), maxAsked)] {
@@ -139,8 +125,8 @@ func (c *check) choose(ctx context.Context, sets []set) (set, Link) {
 	return sets[0], first
 }
 
-// chain adds the links of the policy's Origin, and the outcome that follows from
-// them and from those that v has already. An image has more links than a file.
+// chain adds the links of the policy's Origin to v, and sets the outcome that
+// follows from all links of v. image is nil for a file, which has fewer links.
 func (c *check) chain(ctx context.Context, v *Verdict, ev *evidence, image *v1.Hash) set {
 	s, source := c.choose(ctx, c.sets(ev))
 	required := map[string]bool{LinkImage: image != nil, LinkFile: image == nil, LinkSignature: true, LinkLog: !withoutLog(c.opts.Policy.Signer())}
@@ -155,22 +141,23 @@ func (c *check) chain(ctx context.Context, v *Verdict, ev *evidence, image *v1.H
 		required[LinkSBOM] = c.demandsSBOM(s)
 		v.add(c.sbomLink(ctx, *image, ev, s))
 	}
-	c.require(v, s)
-	v.demand(required)
+	c.fillRequirements(v, s)
+	v.decide(required)
 	v.Facts = c.factsOf(s)
 	return s
 }
 
-// proofLinks are the links of signature, log and provenance.
+// proofLinks returns the links of signature, log and provenance.
 func (c *check) proofLinks(ev *evidence, s set) []Link {
 	signature, log := c.signatureLinks(ev, s)
 	if _, only := c.opts.Policy.Origin.(policy.SignatureOnly); only {
-		return []Link{signature, log, {Name: LinkProvenance, Status: NotAsked, Reason: "only who signed was asked"}}
+		return []Link{signature, log, {Name: LinkProvenance, Status: NotAsked, Reason: "the policy demands only a signer"}}
 	}
 	return []Link{signature, log, c.provenanceLink(ev, s)}
 }
 
-// takes returns which items could be what the signature of a set is about.
+// takes selects the items that could have the signature of a set; what is their
+// name for people.
 func (c *check) takes(s set) (takes func(*item) bool, what string) {
 	_, only := c.opts.Policy.Origin.(policy.SignatureOnly)
 	if only || s.rules == ofPlatform {
@@ -189,7 +176,7 @@ func (c *check) signatureLinks(ev *evidence, s set) (signature, log Link) {
 	}
 	signature = Link{Name: LinkSignature, Status: Holds, Claim: c.signatureClaim(p)}
 	log = c.logLink(p)
-	// What is said beside the signature is another link's concern.
+	// What the statement says belongs to another link.
 	fault := p.Signature
 	if fault == nil {
 		fault = p.signer
@@ -209,7 +196,7 @@ func (c *check) signatureLinks(ev *evidence, s set) (signature, log Link) {
 
 func (c *check) signatureClaim(p *proof) string {
 	if p.Identity.SubjectAlternativeName == "" {
-		return "of the key given"
+		return "by the key that the policy names"
 	}
 	return fmt.Sprintf("%s, certified %s", p.Identity.SubjectAlternativeName, trust.FormatTime(p.Certified))
 }
@@ -228,9 +215,9 @@ func (c *check) logLink(p *proof) Link {
 	case p.Index >= 0:
 		l.Claim = fmt.Sprintf("entry %d", p.Index)
 	case p.rules == ofNamed && withoutLog(c.opts.Policy.Signer()):
-		return Link{Name: LinkLog, Status: NotAsked, Reason: "dangerous: a signature that no log has is accepted, as was asked"}
+		return Link{Name: LinkLog, Status: NotAsked, Reason: "dangerous: the policy accepts this signature without a log entry"}
 	default:
-		l.Claim = "the trust root keeps no log"
+		l.Claim = "the trust root has no transparency log"
 	}
 	if len(p.Times) > 0 {
 		l.Claim += ", signed " + trust.FormatTime(p.Times[0])
@@ -250,10 +237,10 @@ func (c *check) provenanceLink(ev *evidence, s set) Link {
 	case r.proof != nil && r.proof.Err() == nil && r.proof.signer == nil:
 		return Link{Name: LinkProvenance, Status: Broken, Reason: r.err.Error()}
 	}
-	return Link{Name: LinkProvenance, Status: Unknown, Reason: "there is no good signature over it"}
+	return Link{Name: LinkProvenance, Status: Unknown, Reason: "its signature does not hold"}
 }
 
-// claim is the provenance in one line.
+// claim returns the provenance in one line, for people.
 func (b *build) claim() string {
 	ref := b.Ref
 	if ref == "" {
@@ -270,7 +257,7 @@ func (b *build) claim() string {
 	return fmt.Sprintf("built from %s@%s, %s; %s", strings.TrimPrefix(b.Source, "https://"), commit, ref, level)
 }
 
-// hint says what to do about an image that was not accepted.
+// hint sets what to do about an image that was not accepted.
 func (v *Verdict) hint(ev *evidence) {
 	signed, untrusted := 0, 0
 	for _, it := range ev.items {
@@ -288,6 +275,39 @@ func (v *Verdict) hint(ev *evidence) {
 	case signed == 0:
 		v.Hint = "nothing that proves its origin is attached to this image; release it with `colophon release`"
 	case signed == untrusted:
-		v.Hint = "nobody that this machine trusts signed it; see `colophon trust list`"
+		v.Hint = "it is signed, but by nobody whom this machine trusts; see `colophon trust list`"
 	}
+}
+
+// fillRequirements sets which requirements of SLSA the provenance of a set meets. The
+// links of the set must be in v already.
+func (c *check) fillRequirements(v *Verdict, s set) {
+	p := s.provenance.proof
+	if p == nil || p.build == nil {
+		for _, l := range v.Links {
+			if l.Name == LinkProvenance && l.Status != NotAsked {
+				exists := provenance.NotMet
+				if l.Status == Unknown {
+					exists = provenance.NotKnown
+				}
+				v.Requirements = plainEvidence(provenance.WithoutProvenance(exists, l.Reason))
+			}
+		}
+		return
+	}
+	b := *p.build
+	b.evidence.Provenance = fmt.Sprintf("%s about the %s %s", s.provenance.item.kind, c.about, v.Digest)
+	if at := s.provenance.item.at; at != "" {
+		b.evidence.Provenance = at + ", " + b.evidence.Provenance
+	}
+	v.Requirements = plainEvidence(b.Facts.Requirements(b.evidence))
+	v.Level = provenance.BuildLevel(v.Requirements)
+}
+
+// plainEvidence makes the texts of requirements safe for a terminal.
+func plainEvidence(rs []provenance.Requirement) []provenance.Requirement {
+	for i := range rs {
+		rs[i].Evidence = plain(rs[i].Evidence)
+	}
+	return rs
 }

@@ -65,7 +65,7 @@ func TestPartsOfTwoReleasesAreNoProof(t *testing.T) {
 		c := newScene(t)
 		c.r.Attach(missing(kind)...)
 		c.r.Again(laterCommit, "refs/tags/v1.2.1").Attach(kind)
-		c.want(verify.Rejected, link, verify.Broken, "want that of the provenance")
+		c.want(verify.Rejected, link, verify.Broken, "want the source of the provenance")
 	}
 	c := newScene(t)
 	c.r.Attach(missing(attest.PredicateSLSA1)...)

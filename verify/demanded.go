@@ -11,21 +11,21 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-var errNoProvenance = errors.New("there is no provenance that holds, whose signer it would have to be of")
+var errNoProvenance = errors.New("not checked: the signer of the provenance must have signed it, and no provenance is valid")
 
-// demanded adds what the policy demands beside its Origin, a link each:
-// attestations, and the word of a verifier. resource is what summaries should be
-// about where the policy does not say.
+// demanded adds a link for each thing that the policy demands beside its Origin:
+// attestations, and a verification summary. resource is what the summary must be
+// about if the policy does not say.
 func (c *check) demanded(v *Verdict, ev *evidence, s set, resource string) {
 	for i, a := range c.opts.Policy.Attestations {
-		v.also(c.attestationLink(ev, s, i, a))
+		v.addDemanded(c.attestationLink(ev, s, i, a))
 	}
 	if len(c.opts.Policy.Verifiers) == 0 {
 		return
 	}
 	l, vsa := c.summaryLink(ev, resource)
-	v.also(l)
-	// Where no evidence of the image's own is demanded, the level is the one verified.
+	v.addDemanded(l)
+	// If the policy trusts only a verifier, the level is the one that it verified.
 	if _, only := c.opts.Policy.Origin.(policy.SummaryOnly); only && vsa != nil {
 		v.Level = vsa.BuildLevel()
 	}
@@ -53,9 +53,9 @@ func (c *check) attestationLink(ev *evidence, s set, i int, a policy.Attestation
 	return l
 }
 
-// attestationSigner returns the test of who must have signed an attestation, and
-// its name for people: the policy's own choice, or whoever signed the provenance,
-// under the same trust root.
+// attestationSigner returns a check of who signed an attestation, and the signer's
+// name for people: the signer that the policy names, or else the signer of the
+// provenance, under the same trust root.
 func (c *check) attestationSigner(s set, a policy.Attestation) (func(*proof) error, string, error) {
 	named := a.Signer
 	if named == nil {
@@ -72,22 +72,22 @@ func (c *check) attestationSigner(s set, a policy.Attestation) (func(*proof) err
 	test := signed(bundle.Signer{Identity: of.Identity.SubjectAlternativeName, Issuer: of.Identity.Issuer})
 	return func(p *proof) error {
 		if p.root != of.root {
-			return fmt.Errorf("trust root of the signer: got another than that of the provenance")
+			return errors.New("signer: verified under another trust root than the provenance")
 		}
 		return test(p)
 	}, of.Identity.SubjectAlternativeName, nil
 }
 
-// summary is a verification summary that holds as a document, by a verifier whom
-// the policy trusts (slsa.dev/spec/v1.2/verification_summary, "How to verify").
+// summary is a valid verification summary by a verifier that the policy trusts
+// (slsa.dev/spec/v1.2/verification_summary, "How to verify").
 type summary struct {
 	vsa *attest.VSA
 	by  policy.Verifier
-	at  time.Time // when it was signed, or else says that it was verified
+	at  time.Time // when it was signed; without a proof of that, its timeVerified
 }
 
-// summaryLink looks for summaries of the verifiers that the policy trusts. Of
-// what one verifier says about the resource, the last word counts.
+// summaryLink looks for a summary by each verifier that the policy trusts. Of
+// several by one verifier about the resource, only the latest counts.
 func (c *check) summaryLink(ev *evidence, resource string) (Link, *attest.VSA) {
 	l := Link{Name: LinkSummary, Status: Absent, Reason: "there is no verification summary"}
 	var good *summary
@@ -114,8 +114,8 @@ func (c *check) summaryLink(ev *evidence, resource string) (Link, *attest.VSA) {
 	return Link{Name: LinkSummary, Status: Holds, Claim: good.claim()}, good.vsa
 }
 
-// lastSummary is the last word of one verifier, or the link that says why there
-// is none.
+// lastSummary returns the latest summary by one verifier, or the link that says why
+// there is none.
 func (c *check) lastSummary(ev *evidence, by policy.Verifier, resource string) (*summary, Link) {
 	var last *summary
 	takes := ofKind(attest.PredicateVSA)
@@ -131,7 +131,7 @@ func (c *check) lastSummary(ev *evidence, by policy.Verifier, resource string) (
 		if err != nil {
 			return err
 		}
-		// Of two at one moment, the one that failed.
+		// Of two at the same time, the one that failed counts.
 		if last == nil || at.After(last.at) || at.Equal(last.at) && it.vsa.VerificationResult != attest.VSAPassed {
 			last = &summary{it.vsa, by, at}
 		}
@@ -143,8 +143,8 @@ func (c *check) lastSummary(ev *evidence, by policy.Verifier, resource string) (
 	return nil, ev.lacking(LinkSummary, takes, "verification summary", best(found))
 }
 
-// timeOf is when a summary was made. It cannot have been verified after it was
-// signed, or in the future.
+// timeOf returns when a summary was made. It fails if its timeVerified is later
+// than its signature, or in the future.
 func (c *check) timeOf(vsa *attest.VSA, p *proof) (time.Time, error) {
 	var at time.Time
 	for _, t := range p.Times {
@@ -160,7 +160,7 @@ func (c *check) timeOf(vsa *attest.VSA, p *proof) (time.Time, error) {
 		latest = at
 	}
 	if vsa.TimeVerified.After(latest.Add(bundle.ClockSkew)) {
-		return at, fmt.Errorf("it says that it was verified %s, which is after %s", trust.FormatTime(*vsa.TimeVerified), trust.FormatTime(latest))
+		return at, fmt.Errorf("timeVerified of the summary: got %s, want at most %s", trust.FormatTime(*vsa.TimeVerified), trust.FormatTime(latest))
 	}
 	if at.IsZero() {
 		at = *vsa.TimeVerified

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
@@ -9,61 +10,72 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/sbom"
 	"github.com/colophon-build/colophon/trust"
 )
 
-// evidence is all that is signed about one subject. Each item was judged once,
-// when it was gathered; every question about it is a pure function.
+// evidence is everything that is signed about one subject. Each item is verified
+// once, when it is gathered. What follows from it is computed by pure functions.
 type evidence struct {
 	items  []*item
-	file   bool  // the subject is a file, to which nothing is attached
-	err    error // the listing could not be had, so nothing is known
-	beyond int   // referrers past limits.Referrers, which nobody looked at
+	file   bool  // the subject is a file, so nothing is attached to it
+	err    error // the listing failed, so nothing is known
+	beyond int   // number of referrers past limits.Referrers, which were not read
 }
 
-// item is one signed thing, and what it proved.
+// item is one signature or attestation, and what it proved.
 type item struct {
-	at   string // digest of the manifest or layer that it was found in; empty for one that the caller brought
-	kind string // predicate type, as the statement says, or else as its manifest claims; empty where unknown
+	at   string // digest of the manifest or layer that has it; empty if the caller supplied it
+	kind string // predicate type: the statement's, or else the one in the manifest's annotation; empty if unknown
 
-	signature bool  // it signs the image itself, and states nothing else
-	err       error // why it is no evidence: not to be had, malformed, or about another subject
-	unread    bool  // err may pass, so nothing is known about the item
-	form      error // it is not in the form that platforms make, where it would have to be
+	signature bool  // it signs the image itself, and says nothing more
+	err       error // why it is not evidence: unreadable, malformed, or about another subject
+	unread    bool  // err may be temporary, so nothing is known about the item
+	form      error // why it does not have the form that platforms write, if it must have it
 
-	proofs []*proof // what it proved under each trust root, by the rules of the policy's Origin
-	anyone []*proof // what it proved under each trust root and for each key, whoever the signer is
+	proofs []*proof // by the rules of the policy's Origin: one for each trust root
+	anyone []*proof // by any signer: one for each trust root and key
 
-	// What the statement says, read only where its signature holds under a trust root.
-	matches map[int]error // by index of the policy's Attestations of this kind: what differs, or nil
+	// What the statement says, read only if its signature holds under a trust root.
+	matches map[int]error // by index in the policy's Attestations: what differs from the demand, or nil
 	vsa     *attest.VSA
 	vsaErr  error
 }
 
-// rules say who may have signed, and in which form.
+// rules say who may have signed an item, and in which form.
 type rules int
 
 const (
-	ofAnyone   rules = iota // whoever signed is compared later
-	ofPlatform              // a builder that a trust root speaks for, in the narrow form of platforms
+	ofAnyone   rules = iota // anybody; the signer is compared later
+	ofPlatform              // a builder that a trust root names, in the narrow form of platforms
 	ofPublic                // a builder on GitHub or GitLab
-	ofNamed                 // the signer whom the policy names
+	ofNamed                 // the signer that the policy names
 )
+
+// build is what a valid provenance says, and what else its Build level rests on.
+type build struct {
+	*provenance.Facts
+	evidence provenance.Evidence
+}
+
+// level returns the SLSA Build level, 0 to 3.
+func (b *build) level() int { return provenance.BuildLevel(b.Facts.Requirements(b.evidence)) }
 
 // proof is what one item proved under one trust root.
 type proof struct {
 	*bundle.Result
-	root   *trust.Root    // nil: a key, and no trust root
+	root   *trust.Root    // nil: no trust root, the policy names the key
 	key    *bundle.Signer // the key that signed; nil: a certificate
 	rules  rules
-	signer error          // the signature holds, and this signer may not sign such a thing
-	build  *build         // of a provenance whose signer may sign it
-	sbom   *sbom.Document // of an SBOM, likewise
-	says   error          // what is wrong with what it says
+	signer error          // why this signer may not sign such a thing; the signature holds
+	build  *build         // of a provenance, if its signer may sign it
+	sbom   *sbom.Document // of an SBOM, if its signer may sign it
+	says   error          // what is wrong with the statement
 }
 
-// fault returns nil where the item proved all that it should have.
+// fault returns the first reason why p proves nothing, or nil.
 func (p *proof) fault() error {
 	switch {
 	case p.Result.Err() != nil:
@@ -74,7 +86,8 @@ func (p *proof) fault() error {
 	return p.says
 }
 
-// passed counts how far the proof got, to choose whose fault is shown.
+// passed scores how many checks the proof passed. The verdict shows the fault of
+// the proof with the highest score.
 func (p *proof) passed() int {
 	n := 1 + p.Passed
 	if p.Result.Err() != nil {
@@ -90,17 +103,17 @@ func (p *proof) passed() int {
 	return n
 }
 
-// ref is an item seen through one question: the proof that answers it best, and
-// why it does not answer it, if it does not.
+// ref is an item as the answer to one question: its best proof, and the reason
+// why that is not good enough, if it is not.
 type ref struct {
 	item  *item
-	proof *proof // nil where the item was not judged
+	proof *proof // nil if the item was not verified
 	err   error
 }
 
 func (r ref) holds() bool { return r.proof != nil && r.err == nil }
 
-// passed orders refs by how far they got.
+// passed scores how many checks the ref passed.
 func (r ref) passed() int {
 	switch {
 	case r.proof == nil:
@@ -111,7 +124,7 @@ func (r ref) passed() int {
 	return min(r.proof.passed(), 999)
 }
 
-// best returns the ref that got furthest, of those the first; the zero ref of none.
+// best returns the first ref with the highest score, or the zero ref if there is none.
 func best(refs []ref) ref {
 	var b ref
 	for _, r := range refs {
@@ -122,9 +135,9 @@ func best(refs []ref) ref {
 	return b
 }
 
-// refs are the items that takes chooses, as far as they were judged by the rules.
-// An item that nobody could read may be of any kind. With a proof beside it, an
-// item must be of the same release.
+// refs returns the items that takes selects, with their best proof by the given
+// rules. An item that could not be read may be of any kind, so it is included. If
+// beside is set, an item counts only if it is of the same release.
 func (ev *evidence) refs(by rules, takes func(*item) bool, beside *proof) (all []ref) {
 	for _, it := range ev.items {
 		switch {
@@ -156,29 +169,36 @@ func (ev *evidence) refs(by rules, takes func(*item) bool, beside *proof) (all [
 	return all
 }
 
-// sameRelease fails unless two things were signed by one builder, under one trust
-// root, for one build: of the same source, commit and ref.
+// sameRelease fails unless one builder signed both under one trust root, for the
+// same source, commit and ref.
 func sameRelease(p, beside *proof) error {
 	a, b := p.Identity, beside.Identity
 	switch {
 	case p.root != beside.root || a.SubjectAlternativeName != b.SubjectAlternativeName || a.Issuer != b.Issuer:
-		return fmt.Errorf("signer: got %q, want that of the provenance, %q", a.SubjectAlternativeName, b.SubjectAlternativeName)
+		return fmt.Errorf("signer: got %q, want the signer of the provenance, %q", a.SubjectAlternativeName, b.SubjectAlternativeName)
 	case a.SourceRepositoryURI != b.SourceRepositoryURI || a.SourceRepositoryDigest != b.SourceRepositoryDigest || a.SourceRepositoryRef != b.SourceRepositoryRef:
-		return fmt.Errorf("build of the signer: got %s, want that of the provenance, %s", buildOf(a), buildOf(b))
+		return fmt.Errorf("source in the certificate: got %s, want the source of the provenance, %s", buildOf(a), buildOf(b))
 	}
 	return nil
 }
 
+// buildOf returns source and commit in a certificate, for people.
 func buildOf(id certificate.Summary) string {
 	return fmt.Sprintf("%s at commit %q", attest.GitURI(id.SourceRepositoryURI, id.SourceRepositoryRef), id.SourceRepositoryDigest)
 }
 
+// The functions below select items for refs, signedBy and lacking.
+
 func anything(*item) bool { return true }
+
+func isProvenance(it *item) bool {
+	return it.kind == attest.PredicateSLSA1 || it.kind == attest.PredicateSLSA02
+}
 
 func ofKind(kind string) func(*item) bool { return func(it *item) bool { return it.kind == kind } }
 
-// signedBy returns the items that takes chooses and signer signed, whatever the
-// policy's Origin. then looks at what the item says.
+// signedBy returns the items that takes selects, with their best proof by any
+// signer. signer checks who signed; then, if not nil, checks what the item says.
 func (ev *evidence) signedBy(takes func(*item) bool, signer func(*proof) error, then func(*item, *proof) error) (all []ref) {
 	for _, it := range ev.items {
 		if it.err != nil {
@@ -210,8 +230,8 @@ func (ev *evidence) signedBy(takes func(*item) bool, signer func(*proof) error, 
 	return all
 }
 
-// unread says why there may be evidence of a kind that nobody looked at; nil
-// where all was looked at. The empty kind stands for any.
+// unread returns why an item that takes selects may have been missed: the listing
+// or the item could not be read. It returns nil if everything was read.
 func (ev *evidence) unread(takes func(*item) bool) error {
 	if ev.err != nil {
 		return ev.err
@@ -222,13 +242,14 @@ func (ev *evidence) unread(takes func(*item) bool) error {
 		}
 	}
 	if ev.beyond > 0 {
-		return fmt.Errorf("none among the first %d referrers, and %d more were not looked at", limits.Referrers, ev.beyond)
+		return fmt.Errorf("not found among the first %d referrers; %d more were not read", limits.Referrers, ev.beyond)
 	}
 	return nil
 }
 
-// lacking says that evidence is not there, or is wrong: unknown as long as something
-// that could not be read might have been it.
+// lacking returns the link of that name for evidence that is missing or wrong. It
+// is unknown if something could not be read that may have been the evidence; what
+// names the evidence for people, and furthest is the ref with the highest score.
 func (ev *evidence) lacking(name string, takes func(*item) bool, what string, furthest ref) Link {
 	switch unread := ev.unread(takes); {
 	case unread != nil:
@@ -243,4 +264,28 @@ func (ev *evidence) lacking(name string, takes func(*item) bool, what string, fu
 		return Link{Name: name, Status: Absent, Reason: "there is no " + what}
 	}
 	return Link{Name: name, Status: Absent, Reason: "the image carries no " + what}
+}
+
+// set is evidence that belongs together: the provenance of one build, and what the
+// same signer signed for the same build. An image may carry proofs of several
+// commits and builders. A verdict rests on one set, never on the best item of each
+// kind.
+type set struct {
+	rules                            rules
+	provenance, signature, spdx, cdx ref
+}
+
+// signed returns what the links of signature and log are about: the signature of
+// the image, which platforms attach, or else the provenance.
+func (s set) signed() ref {
+	if s.signature.item != nil || s.rules == ofPlatform {
+		return s.signature
+	}
+	return s.provenance
+}
+
+// permanent reports whether err is about the content itself, so that another
+// request gives the same answer.
+func permanent(err error) bool {
+	return errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrMismatch)
 }

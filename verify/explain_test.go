@@ -30,7 +30,7 @@ func TestExplain(t *testing.T) {
 		LinkSignature:  "platform https://platform.example.com sha256:aa; signer https://platform.example.com/builders/x",
 		LinkLog:        "2026-11-20 00:00:00Z",
 		LinkProvenance: "source https://git.example.com/team/app, ref v1.2.0, commit cccccccccccccccccccccccccccccccccccccccc, Build level 2 or more",
-		LinkSource:     "nobody was asked",
+		LinkSource:     "the repository was not asked",
 		LinkSBOM:       "signer of the provenance",
 	} {
 		e := opts.Explain(link, now)
@@ -45,14 +45,14 @@ func TestExplain(t *testing.T) {
 	for link, want := range map[string]string{
 		LinkSignature:  "signer https://b.example.com/builders/y",
 		LinkProvenance: "any source",
-		LinkSource:     "refuses nothing",
+		LinkSource:     "still accepted",
 		LinkSBOM:       "not demanded",
 	} {
 		if e := opts.Explain(link, now); !strings.Contains(e.Against+e.Rule, want) {
 			t.Errorf("%s: got %+v, want %q", link, e, want)
 		}
 	}
-	if e := (Options{}).Explain(LinkSignature, now); !strings.Contains(e.Against, "nobody") {
+	if e := (Options{}).Explain(LinkSignature, now); !strings.Contains(e.Against, "no trust root") {
 		t.Errorf("no trust: got %+v", e)
 	}
 	named := Options{Trust: opts.Trust, Policy: policy.Policy{Origin: policy.SignatureOnly{Signer: policy.Identity{Name: "ada", Issuer: "https://accounts.example.com"}}}}

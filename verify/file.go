@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -18,22 +19,22 @@ import (
 	"github.com/colophon-build/colophon/policy"
 )
 
-// File is a file to verify. Content is read as often as there are bundles to
-// check it against; what it says must be what Digest says each time.
+// File is a file to verify.
 type File struct {
-	Name    string // as the user named it
-	Digest  v1.Hash
-	Size    int64 // bytes
-	Content io.ReaderAt
+	Name    string      // as the caller named it
+	Digest  v1.Hash     // SHA-256 of the content
+	Size    int64       // bytes
+	Content io.ReaderAt // read once for each bundle; must match Digest each time
 }
 
 func (f File) subject() bundle.Subject {
 	return bundle.Subject{Digest: f.Digest, Content: io.NewSectionReader(f.Content, 0, f.Size)}
 }
 
-// Bundled answers whether one of the bundles proves where a file comes from,
-// for files built by workflows on GitHub and pipelines on GitLab; or, where the
-// policy names a signer, whether that signer signed. Policy is that of Image.
+// Bundled verifies a file with its bundles (Sigstore bundles or DSSE envelopes, as
+// JSON) at the time now. One bundle must prove that a workflow on GitHub or a
+// pipeline on GitLab built the file from the source that the policy demands; or, if
+// the policy names a signer, that this signer signed it. opts.Bundles is not used.
 func Bundled(ctx context.Context, f File, bundles [][]byte, now time.Time, opts Options) *Verdict {
 	c := &check{now: now, opts: opts, about: aboutFile}
 	v := &Verdict{Image: f.Name, Digest: f.Digest.String(), Dangers: opts.Policy.Dangers()}
@@ -50,7 +51,7 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, now time.Time, opts 
 	case policy.BuilderProvenance:
 		if len(c.plainRoots()) == 0 {
 			v.add(Link{Name: LinkSignature, Status: Unknown, Reason: "there is no Sigstore trusted root, and files are signed under those: see `colophon trust add`"})
-			v.demand(map[string]bool{LinkSignature: true})
+			v.decide(map[string]bool{LinkSignature: true})
 			break
 		}
 		s = c.chain(ctx, v, ev, nil)
@@ -61,27 +62,28 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, now time.Time, opts 
 	return v
 }
 
-// Directory is the files of a release, with the list of their digests where
-// there is one.
+// Directory is the files of a release, with the list of their digests if there is
+// one.
 type Directory struct {
-	Name  string
-	Sums  *File  // the list; nil where there is none
+	Name  string // as the caller named it
+	Sums  *File  // the list, as in SHA256SUMS; nil if there is none
 	Raw   []byte // content of Sums
-	Files []File // all the others, by their names within the directory
+	Files []File // all other files; each Name is the path within the directory
 
-	Bundles map[string][][]byte // those that stand beside a file, by its name; Sums' by Sums.Name
+	Bundles map[string][][]byte // the bundles beside each file, by File.Name
 }
 
-// maxSums bounds the lines of a list.
+// maxSums is the maximum number of lines in a list.
 const maxSums = 10_000
 
-// ParseSums reads a list of SHA-256 digests strictly, in either form that
-// sha256sum writes, one file a line:
+// ParseSums parses a list of SHA-256 digests strictly and returns them by file
+// name. It accepts both forms that sha256sum writes, one file a line:
 //
 //	HEX SPACE (SPACE | "*") NAME
 //	"SHA256 (" NAME ") = " HEX
 //
-// Names are those within the directory, and none stands there twice.
+// A name is a path within the directory, and occurs once. The list has 1 to 10,000
+// lines.
 func ParseSums(raw []byte) (map[string]v1.Hash, error) {
 	sums := map[string]v1.Hash{}
 	lines := bufio.NewScanner(bytes.NewReader(raw))
@@ -101,25 +103,29 @@ func ParseSums(raw []byte) (map[string]v1.Hash, error) {
 		if raw, err := hex.DecodeString(digest); !ok || err != nil || len(raw) != 32 || digest != strings.ToLower(digest) {
 			return nil, fmt.Errorf("line %d: got %q, want a SHA-256 digest and a name", len(sums)+1, line)
 		}
-		if _, twice := sums[name]; twice || !fs.ValidPath(name) || name == "." {
-			return nil, fmt.Errorf("line %d: %q is there twice, or is no name within the directory", len(sums)+1, name)
+		if !fs.ValidPath(name) || name == "." {
+			return nil, fmt.Errorf("line %d: got %q, want a path within the directory", len(sums)+1, name)
+		}
+		if _, twice := sums[name]; twice {
+			return nil, fmt.Errorf("line %d: got %q twice, want each file once", len(sums)+1, name)
 		}
 		if sums[name] = (v1.Hash{Algorithm: "sha256", Hex: digest}); len(sums) > maxSums {
-			return nil, fmt.Errorf("more than %d lines", maxSums)
+			return nil, fmt.Errorf("got more than %d lines, want at most that", maxSums)
 		}
 	}
 	if err := lines.Err(); err != nil {
 		return nil, err
 	}
 	if len(sums) == 0 {
-		return nil, fmt.Errorf("it lists no file")
+		return nil, errors.New("got no line, want at least one")
 	}
 	return sums, nil
 }
 
-// BundledDirectory answers whether the bundles prove where every file of a
-// directory comes from: the list of their digests is proved, and each file is
-// what it says; or each file is proved by itself.
+// BundledDirectory verifies the files of a release at the time now, with the given
+// bundles and those in d. Either the bundles prove the list of digests, and each
+// file has the digest listed, or they prove each file. Policy and bundles are as in
+// Bundled.
 func BundledDirectory(ctx context.Context, d Directory, bundles [][]byte, now time.Time, opts Options) *Verdict {
 	bundled := func(f File) *Verdict {
 		return Bundled(ctx, f, append(bundles[:len(bundles):len(bundles)], d.Bundles[f.Name]...), now, opts)
@@ -131,25 +137,25 @@ func BundledDirectory(ctx context.Context, d Directory, bundles [][]byte, now ti
 	if err != nil {
 		v := &Verdict{Image: d.Name}
 		v.add(Link{Name: LinkFile, Status: Broken, Reason: fmt.Sprintf("%s: %v", d.Sums.Name, err)})
-		v.demand(nil)
+		v.decide(nil)
 		return v
 	}
-	wrong, unlisted := d.against(sums)
+	wrong, unlisted := d.compare(sums)
 	v := bundled(*d.Sums)
 	if v.Outcome != Accepted {
-		// The list is not proved; every file may be.
+		// The list has no proof; each file may have one.
 		if each := eachFile(d, bundled); each.Outcome == Accepted {
 			v, unlisted = each, nil
 		}
 	}
 	for _, f := range unlisted {
 		if bundled(f).Outcome != Accepted {
-			wrong = append(wrong, fmt.Sprintf("%s is not listed, and not proved by itself", f.Name))
+			wrong = append(wrong, fmt.Sprintf("%s is not in the list, and has no proof of its own", f.Name))
 		}
 	}
 	v.Image = d.Name
 	l := &v.Links[0] // the file
-	l.Claim = plain(fmt.Sprintf("%d files, as %s lists them", len(sums), d.Sums.Name))
+	l.Claim = plain(fmt.Sprintf("%d files have the digests that %s lists", len(sums), d.Sums.Name))
 	if len(wrong) > 0 {
 		slices.Sort(wrong)
 		*l = Link{Name: LinkFile, Status: Broken, Reason: plain(strings.Join(wrong, "; "))}
@@ -158,8 +164,8 @@ func BundledDirectory(ctx context.Context, d Directory, bundles [][]byte, now ti
 	return v
 }
 
-// against holds the files to the list.
-func (d Directory) against(sums map[string]v1.Hash) (wrong []string, unlisted []File) {
+// compare compares the files with the list.
+func (d Directory) compare(sums map[string]v1.Hash) (wrong []string, unlisted []File) {
 	seen := map[string]bool{}
 	for _, f := range d.Files {
 		want, listed := sums[f.Name]
@@ -179,8 +185,8 @@ func (d Directory) against(sums map[string]v1.Hash) (wrong []string, unlisted []
 	return wrong, unlisted
 }
 
-// eachFile is the verdict on the first file that is not proved by itself, or on
-// all of them.
+// eachFile returns the verdict on the first file that is not accepted, or else the
+// verdict on all files.
 func eachFile(d Directory, bundled func(File) *Verdict) *Verdict {
 	var v *Verdict
 	for _, f := range d.Files {
@@ -189,12 +195,12 @@ func eachFile(d Directory, bundled func(File) *Verdict) *Verdict {
 			v.Links[0].Claim = plain(f.Name + ", " + v.Links[0].Claim)
 			break
 		}
-		v.Links[0].Claim = fmt.Sprintf("%d files, each proved by itself", len(d.Files))
+		v.Links[0].Claim = fmt.Sprintf("%d files, each with a proof of its own", len(d.Files))
 	}
 	if v == nil {
 		v = &Verdict{}
-		v.add(Link{Name: LinkFile, Status: Absent, Reason: "there is no file in it"})
-		v.demand(map[string]bool{LinkFile: true})
+		v.add(Link{Name: LinkFile, Status: Absent, Reason: "the directory has no files"})
+		v.decide(map[string]bool{LinkFile: true})
 	}
 	v.Image, v.Digest = d.Name, ""
 	return v

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -16,20 +15,8 @@ import (
 	"github.com/colophon-build/colophon/policy"
 )
 
-// parallel bounds the requests in flight, and with them the bundles in memory.
-const parallel = 8
-
-// errHostile says that the content is there and unusable: asking again is no use.
-var errHostile = errors.New("not an attestation")
-
-// settled says that asking again would teach nothing more.
-func settled(err error) bool {
-	return errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrMismatch) || errors.Is(err, errHostile)
-}
-
-// gather lists all that is attached to an image, once, and judges each item.
-// Nothing that one item does (lie, be huge, be missing) changes what is known
-// about another.
+// gather lists everything attached to an image, once, and verifies each item. A
+// false, huge or missing item changes nothing that is known about another.
 func (c *check) gather(ctx context.Context, image v1.Hash) *evidence {
 	list, err := oci.Attachments(ctx, c.src, image, c.cosignTags()...)
 	if err != nil {
@@ -44,28 +31,28 @@ func (c *check) gather(ctx context.Context, image v1.Hash) *evidence {
 			return nil
 		})
 	}
-	_ = g.Wait() // no task fails: each item keeps its own error
+	_ = g.Wait() // no task returns an error: each item keeps its own
 	ev := &evidence{items: slices.Concat(found...), beyond: list.Beyond}
 	subject := func() bundle.Subject { return bundle.Subject{Digest: image} }
 	for _, raw := range c.opts.Bundles {
-		ev.items = append(ev.items, c.brought(raw, subject))
+		ev.items = append(ev.items, c.supplied(raw, subject))
 	}
 	c.compareLocks(ctx, list, ev)
 	return ev
 }
 
-// gatherBundles judges the bundles that a caller brings with a file. Each call
-// of subject is good for one reading of the file.
+// gatherBundles verifies the bundles that the caller supplied with a file. Each
+// call of subject gives a subject that can be read once.
 func (c *check) gatherBundles(bundles [][]byte, subject func() bundle.Subject) *evidence {
 	ev := &evidence{file: true}
 	for _, raw := range bundles {
-		ev.items = append(ev.items, c.brought(raw, subject))
+		ev.items = append(ev.items, c.supplied(raw, subject))
 	}
 	return ev
 }
 
-// cosignTags are the tags of cosign v2 under which there may be something that
-// the policy asks for. What platforms attach is never there.
+// cosignTags returns the tags of cosign v2 that may hold something that the policy
+// asks for. Platforms attach nothing under them.
 func (c *check) cosignTags() []oci.CosignTag {
 	_, builders := c.opts.Policy.Origin.(policy.BuilderProvenance)
 	_, summary := c.opts.Policy.Origin.(policy.SummaryOnly)
@@ -78,12 +65,12 @@ func (c *check) cosignTags() []oci.CosignTag {
 	return nil
 }
 
-// attached reads the items of one attached manifest. Of a manifest that holds
-// nothing signed there are none.
+// attached reads and verifies the items of one attached manifest. A manifest with
+// nothing signed in it has no items.
 func (c *check) attached(ctx context.Context, image v1.Hash, a *oci.Attached) (items []*item) {
 	at, kind := a.Descriptor.Digest.String(), a.Annotations[attest.AnnotationType]
 	fail := func(err error) []*item {
-		return append(items, &item{at: at, kind: kind, err: fmt.Errorf("attestation %s: %w", at, err), unread: !settled(err)})
+		return append(items, &item{at: at, kind: kind, err: fmt.Errorf("attestation %s: %w", at, err), unread: !permanent(err)})
 	}
 	if a.Err != nil {
 		return fail(a.Err)
@@ -95,7 +82,7 @@ func (c *check) attached(ctx context.Context, image v1.Hash, a *oci.Attached) (i
 	}
 	for i, l := range a.Layers {
 		if i == limits.Referrers {
-			return append(items, &item{err: fmt.Errorf("attestation %s: %d more were not looked at", at, len(a.Layers)-i), unread: true})
+			return append(items, &item{err: fmt.Errorf("attestation %s: %d more were not read", at, len(a.Layers)-i), unread: true})
 		}
 		parse := parserOf(l)
 		if parse == nil {
@@ -121,7 +108,7 @@ func (c *check) attached(ctx context.Context, image v1.Hash, a *oci.Attached) (i
 	return items
 }
 
-// parserOf returns how a layer is read, or nil where it is nothing that is signed.
+// parserOf returns the parser for a layer, or nil if nothing in it is signed.
 func parserOf(l v1.Descriptor) func([]byte) (*bundle.Bundle, error) {
 	switch t := string(l.MediaType); {
 	case attest.IsBundleMediaType(t):
@@ -134,8 +121,8 @@ func parserOf(l v1.Descriptor) func([]byte) (*bundle.Bundle, error) {
 	return nil
 }
 
-// platformForm returns how a layer is read in the form that platforms make;
-// nil where platforms attach nothing in such a way.
+// platformForm returns a parser for a layer in the form that platforms write, or
+// nil if platforms do not attach anything in this way.
 func platformForm(raw []byte, a *oci.Attached, l v1.Descriptor) func() (*bundle.Bundle, error) {
 	if a.Tag != "" || len(a.Layers) != 1 || !attest.IsBundleMediaType(string(l.MediaType)) {
 		return nil
@@ -143,8 +130,8 @@ func platformForm(raw []byte, a *oci.Attached, l v1.Descriptor) func() (*bundle.
 	return func() (*bundle.Bundle, error) { return bundle.ParsePlatform(raw) }
 }
 
-// brought judges a bundle, or an envelope by itself, that the caller brings.
-func (c *check) brought(raw []byte, subject func() bundle.Subject) *item {
+// supplied verifies a bundle, or an envelope without a bundle, that the caller supplied.
+func (c *check) supplied(raw []byte, subject func() bundle.Subject) *item {
 	it := &item{}
 	parse := bundle.Parse
 	if bundle.IsEnvelope(raw) {

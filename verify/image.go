@@ -17,8 +17,9 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// image reads every byte of the image behind digest: the index, its manifests,
-// their configurations and layers. The source hashes what it hands out.
+// image reads every byte of the image with the given digest: the index, its
+// manifests, their configurations and layers. The source compares each with its
+// digest.
 func (c *check) image(ctx context.Context, digest v1.Hash) Link {
 	link := Link{Name: LinkImage}
 	platforms, err := readImage(ctx, c.src, digest)
@@ -38,7 +39,8 @@ func (c *check) serves() string {
 	return "the registry serves"
 }
 
-// statusOf tells evidence that is wrong or gone from what could not be asked for.
+// statusOf returns the status of a link whose evidence gave err: broken if the
+// content is wrong, absent if it is missing, unknown if the source did not answer.
 func statusOf(err error) Status {
 	switch {
 	case errors.Is(err, oci.ErrMismatch), errors.Is(err, errImage):
@@ -49,18 +51,19 @@ func statusOf(err error) Status {
 	return Unknown
 }
 
-// errImage says that the image's own documents contradict each other.
+// errImage means that the image's own documents are malformed or contradict each other.
 var errImage = errors.New("malformed image")
 
-// reader collects what one image consists of; each blob is read once.
+// reader reads what one image consists of, each blob once.
 type reader struct {
 	src   oci.Source
 	group *errgroup.Group
 	ctx   context.Context
 	mu    sync.Mutex
-	seen  map[string]bool // by digest and size: a descriptor that lies about either is read, too
+	seen  map[string]bool // by digest and size, so that a descriptor with a wrong size is read, too
 }
 
+// readImage returns the platforms of the image, "linux/amd64", once all of it was read.
 func readImage(ctx context.Context, src oci.Source, digest v1.Hash) (platforms []string, err error) {
 	r := &reader{src: src, seen: make(map[string]bool)}
 	r.group, r.ctx = errgroup.WithContext(ctx)
@@ -80,7 +83,7 @@ func readImage(ctx context.Context, src oci.Source, digest v1.Hash) (platforms [
 	if n := len(index.Manifests); n == 0 || n > limits.IndexManifests {
 		return nil, fmt.Errorf("%w: index of %d manifests, want 1 to %d", errImage, n, limits.IndexManifests)
 	}
-	// A group of their own: they add to the group that reads layers, which may be full.
+	// Manifests have their own group: they start layers in r.group, which may be full.
 	var manifests errgroup.Group
 	manifests.SetLimit(parallel)
 	platforms = make([]string, len(index.Manifests))
@@ -97,21 +100,22 @@ func readImage(ctx context.Context, src oci.Source, digest v1.Hash) (platforms [
 	return platforms, errors.Join(manifests.Wait(), r.group.Wait())
 }
 
-// manifest reads the configuration, and has the layers read in the background.
+// manifest reads the configuration, and starts to read the layers. want is the
+// platform that the index gives the manifest, or nil.
 func (r *reader) manifest(digest v1.Hash, raw []byte, mediaType string, want *v1.Platform) (string, error) {
 	var m v1.Manifest
 	if !types.MediaType(mediaType).IsImage() {
-		return "", fmt.Errorf("%w: manifest %s: media type %q is not an image's", errImage, digest, mediaType)
+		return "", fmt.Errorf("%w: manifest %s: media type: got %q, want that of an image manifest", errImage, digest, mediaType)
 	}
 	if err := strict.Unmarshal(raw, limits.Manifest, &m); err != nil {
 		return "", fmt.Errorf("%w: manifest %s: %w", errImage, digest, err)
 	}
 	if n := len(m.Layers); n > limits.Layers {
-		return "", fmt.Errorf("%w: manifest %s: %d layers, at most %d are taken", errImage, digest, n, limits.Layers)
+		return "", fmt.Errorf("%w: manifest %s: got %d layers, want at most %d", errImage, digest, n, limits.Layers)
 	}
 	for _, l := range m.Layers {
 		if l.Size < 0 || l.Size > limits.LayerPacked {
-			return "", fmt.Errorf("%w: layer %s of %d bytes, at most %d are taken", errImage, l.Digest, l.Size, limits.LayerPacked)
+			return "", fmt.Errorf("%w: size of layer %s: got %d bytes, want at most %d", errImage, l.Digest, l.Size, limits.LayerPacked)
 		}
 		if r.first(l) {
 			r.group.Go(func() error { return r.layer(l) })
@@ -120,6 +124,7 @@ func (r *reader) manifest(digest v1.Hash, raw []byte, mediaType string, want *v1
 	return r.config(m.Config, want)
 }
 
+// first reports whether d was not seen before.
 func (r *reader) first(d v1.Descriptor) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -130,25 +135,32 @@ func (r *reader) first(d v1.Descriptor) bool {
 }
 
 func (r *reader) layer(d v1.Descriptor) error {
-	blob, err := r.src.Blob(r.ctx, d)
-	if err != nil {
+	if err := readThrough(r.ctx, r.src, d); err != nil {
 		return fmt.Errorf("layer %s: %w", d.Digest, err)
+	}
+	return nil
+}
+
+// readThrough reads a blob to its end and checks its size. The source compares
+// the content with the digest.
+func readThrough(ctx context.Context, src oci.Source, d v1.Descriptor) error {
+	blob, err := src.Blob(ctx, d)
+	if err != nil {
+		return err
 	}
 	defer blob.Close()
 	n, err := io.Copy(io.Discard, io.LimitReader(blob, d.Size+1))
 	if err == nil && n != d.Size {
 		err = fmt.Errorf("%w: got %d bytes, want %d", oci.ErrMismatch, n, d.Size)
 	}
-	if err != nil {
-		return fmt.Errorf("layer %s: %w", d.Digest, err)
-	}
-	return nil
+	return err
 }
 
-// config reads the configuration, and holds the index to the platform it names.
+// config reads the configuration and returns its platform, which must be the one
+// that the index gives, if want is not nil.
 func (r *reader) config(d v1.Descriptor, want *v1.Platform) (string, error) {
 	if d.Size < 0 || d.Size > limits.Config {
-		return "", fmt.Errorf("%w: configuration %s of %d bytes, at most %d are taken", errImage, d.Digest, d.Size, limits.Config)
+		return "", fmt.Errorf("%w: size of configuration %s: got %d bytes, want at most %d", errImage, d.Digest, d.Size, limits.Config)
 	}
 	blob, err := r.src.Blob(r.ctx, d)
 	if err != nil {
@@ -172,7 +184,7 @@ func (r *reader) config(d v1.Descriptor, want *v1.Platform) (string, error) {
 	}
 	named := want.OS + "/" + want.Architecture
 	if named == "unknown/unknown" {
-		// What BuildKit calls an attestation manifest; it is no platform to run on.
+		// BuildKit's attestation manifests have this platform.
 		return "attachment", nil
 	}
 	if named != got {

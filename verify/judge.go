@@ -15,10 +15,10 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// judge verifies one item and reads what it says, as far as the policy asks for
-// it. What a statement says is boiled down here, so that no flood of large
-// statements is held in memory. platform reads the bundle in the form that
-// platforms make; it is nil where they make nothing of the kind.
+// judge verifies one item and reads from its statement what the policy asks for. It
+// keeps nothing else of the statement, so that many large statements do not fill
+// the memory. platform parses the bundle in the form that platforms write; it is
+// nil if platforms write nothing of the kind.
 func (c *check) judge(it *item, b *bundle.Bundle, platform func() (*bundle.Bundle, error), subject func() bundle.Subject) {
 	it.signature = b.Image != ""
 	if b.Statement != nil {
@@ -52,14 +52,10 @@ func (c *check) judge(it *item, b *bundle.Bundle, platform func() (*bundle.Bundl
 
 var errNotPublic = errors.New("not signed by a workflow on GitHub or a pipeline on GitLab: say who should have signed it")
 
-// plainRoots are the trust roots that speak for no platform.
-func (c *check) plainRoots() []*trust.Root {
-	return slices.DeleteFunc(slices.Clone(c.opts.Trust), func(r *trust.Root) bool { return len(r.Builders) > 0 })
-}
-
-// ofPublicBuilder says by which rules a bundle is judged where the policy demands
-// a builder. The name in the certificate decides it before anything is verified:
-// no platform's builder has the name of a workflow or a pipeline.
+// ofPublicBuilder reports whether a bundle is verified by the rules for builders on
+// GitHub and GitLab, or else by those for platforms. The name in the certificate
+// decides that before anything is verified, because no platform's builder has the
+// name of a workflow or a pipeline.
 func (c *check) ofPublicBuilder(b *bundle.Bundle) bool {
 	if b.Certificate == nil || len(b.Certificate.URIs) != 1 || len(c.plainRoots()) == 0 {
 		return false
@@ -68,7 +64,7 @@ func (c *check) ofPublicBuilder(b *bundle.Bundle) bool {
 	return system == provenance.GitHub || system == provenance.GitLab
 }
 
-// judgePlatform judges what a platform of Colophon signed.
+// judgePlatform verifies what should be signed by a builder of a Colophon platform.
 func (c *check) judgePlatform(it *item, platform func() (*bundle.Bundle, error), subject func() bundle.Subject) {
 	b, err := platform()
 	if err != nil {
@@ -94,7 +90,8 @@ func (c *check) judgePlatform(it *item, platform func() (*bundle.Bundle, error),
 	}
 }
 
-// judgePublic judges what a workflow on GitHub or a pipeline on GitLab signed.
+// judgePublic verifies what should be signed by a workflow on GitHub or a pipeline
+// on GitLab.
 func (c *check) judgePublic(it *item, b *bundle.Bundle, subject func() bundle.Subject) {
 	for _, r := range c.plainRoots() {
 		p := &proof{Result: b.Verify(subject(), r.Material, c.now), root: r, rules: ofPublic}
@@ -104,7 +101,7 @@ func (c *check) judgePublic(it *item, b *bundle.Bundle, subject func() bundle.Su
 	}
 }
 
-// judgeNamed judges what the signer whom the policy names should have signed.
+// judgeNamed verifies what should be signed by the signer that the policy names.
 func (c *check) judgeNamed(it *item, b *bundle.Bundle, named policy.Signer, subject func() bundle.Subject) {
 	signer := signerOf(named)
 	for _, r := range c.roots(signer) {
@@ -112,7 +109,8 @@ func (c *check) judgeNamed(it *item, b *bundle.Bundle, named policy.Signer, subj
 	}
 }
 
-// judgeAnyone judges what policies demand beside the Origin, of whoever signs it.
+// judgeAnyone verifies what policies demand beside the Origin: attestations and
+// verification summaries, by any signer.
 func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Subject) {
 	isSummary := it.kind == attest.PredicateVSA && len(c.opts.Policy.Verifiers) > 0
 	isDemanded := slices.ContainsFunc(c.opts.Policy.Attestations, func(a policy.Attestation) bool { return a.PredicateType == it.kind })
@@ -144,8 +142,8 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 	}
 }
 
-// roots are those that a signer may have signed under. A key that is trusted
-// without a log needs none of them: nil stands for that.
+// roots returns the trust roots that a signer may have signed under. A key that is
+// accepted without a log needs none; a nil root stands for that.
 func (c *check) roots(s bundle.Signer) []*trust.Root {
 	if len(c.opts.Trust) == 0 && s.InsecureNoLog {
 		return []*trust.Root{nil}
@@ -160,14 +158,14 @@ func materialOf(r *trust.Root) root.TrustedMaterial {
 	return r.Material
 }
 
-// keys are those that the policy names.
+// keys returns the keys that the policy names.
 func (c *check) keys() (keys []bundle.Signer) {
 	add := func(s policy.Signer) {
 		if k, ok := s.(policy.Key); ok {
 			keys = append(keys, signerOf(k))
 		}
 	}
-	add(c.opts.Policy.Signer()) // it may also have to sign the attestations
+	add(c.opts.Policy.Signer()) // it also signs the attestations that name no signer
 	for _, a := range c.opts.Policy.Attestations {
 		add(a.Signer)
 	}
@@ -177,8 +175,8 @@ func (c *check) keys() (keys []bundle.Signer) {
 	return keys
 }
 
-// signerOf is the signer that a policy demands. Of a type that is none of
-// policy's it is one that no certificate matches.
+// signerOf returns the signer that a policy demands, for package bundle. Of an
+// unknown type it returns a signer that no certificate matches.
 func signerOf(p policy.Signer) bundle.Signer {
 	switch s := p.(type) {
 	case policy.Identity:
@@ -191,15 +189,15 @@ func signerOf(p policy.Signer) bundle.Signer {
 	return bundle.Signer{}
 }
 
-var errNotTheKey = errors.New("signer: not the key that was demanded")
+var errNotTheKey = errors.New("signer: not the key that the policy names")
 
-// signed returns a test whether a proof is of the signer demanded.
+// signed returns a check that a proof is by the signer demanded.
 func signed(by bundle.Signer) func(*proof) error {
 	return func(p *proof) error {
 		if by.Key == nil && p.key == nil {
 			return by.Match(p.Identity)
 		}
-		// A proof that needed no log is none for a demand that wants one.
+		// A proof without a log entry does not answer a demand for one.
 		if by.Key == nil || p.key == nil || by.InsecureNoLog != p.key.InsecureNoLog || !sameKey(by.Key, p.key.Key) {
 			return errNotTheKey
 		}
@@ -210,8 +208,4 @@ func signed(by bundle.Signer) func(*proof) error {
 func sameKey(a, b crypto.PublicKey) bool {
 	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && k.Equal(b)
-}
-
-func isProvenance(it *item) bool {
-	return it.kind == attest.PredicateSLSA1 || it.kind == attest.PredicateSLSA02
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -13,9 +12,9 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// compareLocks compares the locks that are attached with the one that each valid
-// provenance names. A lock that is not attached takes nothing away, since its
-// digest is signed. That only others are attached does.
+// compareLocks compares the lock that each valid provenance names with the locks
+// attached to the image. A lock may be missing, because the provenance signs its
+// digest. But if only other locks are attached, the provenance counts as wrong.
 func (c *check) compareLocks(ctx context.Context, list *oci.Listing, ev *evidence) {
 	for _, it := range ev.items {
 		for _, p := range it.proofs {
@@ -24,14 +23,14 @@ func (c *check) compareLocks(ctx context.Context, list *oci.Listing, ev *evidenc
 			}
 			p.build.evidence.Lock, p.says = c.attachedLock(ctx, list, p.build.Lock)
 			if p.says != nil && list.Beyond > 0 {
-				it.err, it.unread = p.says, true // it may be among those
+				it.err, it.unread = p.says, true // the lock may be among the referrers that were not read
 			}
 		}
 	}
 }
 
-// attachedLock looks for the lock of a digest, sha256:hex, and says for people
-// what became of it.
+// attachedLock looks for the lock with the digest want, "sha256:HEX", and returns
+// for people whether it is attached.
 func (c *check) attachedLock(ctx context.Context, list *oci.Listing, want string) (state string, err error) {
 	others, unread := "", error(nil)
 	for i := range list.Items {
@@ -40,7 +39,7 @@ func (c *check) attachedLock(ctx context.Context, list *oci.Listing, want string
 		case a.Tag != "":
 			continue
 		case a.Err != nil:
-			if !settled(a.Err) {
+			if !permanent(a.Err) {
 				unread = a.Err
 			}
 			continue
@@ -54,7 +53,7 @@ func (c *check) attachedLock(ctx context.Context, list *oci.Listing, want string
 		}
 		switch err := c.readLock(ctx, lock); {
 		case err == nil:
-			return "which is attached", nil
+			return "the lock is attached to the image", nil
 		case errors.Is(err, oci.ErrMismatch):
 			return "", fmt.Errorf("lock: %w", err)
 		default:
@@ -63,30 +62,21 @@ func (c *check) attachedLock(ctx context.Context, list *oci.Listing, want string
 	}
 	switch {
 	case unread != nil:
-		return "which could not be read: " + unread.Error(), nil
+		return "the lock could not be read: " + unread.Error(), nil
 	case others != "":
-		return "", fmt.Errorf("lock: got %s attached to the image, the provenance names %s", others, want)
+		return "", fmt.Errorf("lock attached to the image: got %s, the provenance names %s", others, want)
 	}
-	return "which is not attached", nil
+	return "the lock is not attached to the image", nil
 }
 
-// readLock reads a lock to its end; the source hashes what it hands out.
+// readLock checks that a lock can be read, and matches its digest.
 func (c *check) readLock(ctx context.Context, d v1.Descriptor) error {
 	if len(d.Data) > 0 {
 		_, err := oci.Content(ctx, c.src, d, limits.Lock)
 		return err
 	}
 	if d.Size < 0 || d.Size > limits.Lock {
-		return fmt.Errorf("%w: lock of %d bytes, at most %d are taken", oci.ErrMismatch, d.Size, limits.Lock)
+		return fmt.Errorf("%w: size of the lock: got %d bytes, want at most %d", oci.ErrMismatch, d.Size, limits.Lock)
 	}
-	blob, err := c.src.Blob(ctx, d)
-	if err != nil {
-		return err
-	}
-	defer blob.Close()
-	n, err := io.Copy(io.Discard, io.LimitReader(blob, d.Size+1))
-	if err == nil && n != d.Size {
-		err = fmt.Errorf("%w: got %d bytes, want %d", oci.ErrMismatch, n, d.Size)
-	}
-	return err
+	return readThrough(ctx, c.src, d)
 }

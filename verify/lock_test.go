@@ -41,9 +41,9 @@ func TestPinned(t *testing.T) {
 		reason   string // empty: accepted
 		evidence string
 	}{
-		"neither":                 {nil, "", "agree with its certificate"},
+		"neither":                 {nil, "", "agree with the certificate"},
 		"hermetic":                {[]change{hermetic, depends(right)}, "", "hermetic: built again from the lock sha256:" + sum},
-		"locked":                  {[]change{locked, depends(right)}, "", "nothing was fetched but what is in the lock sha256:" + sum},
+		"locked":                  {[]change{locked, depends(right)}, "", "built only with the downloads listed in the lock sha256:" + sum},
 		"hermetic without a lock": {[]change{hermetic}, "hermetic, and the resolved dependencies name no lock", ""},
 		"locked without a lock":   {[]change{locked}, "name none", ""},
 		"golang":                  {[]change{golang, hermetic}, "", "hermetic: built twice"},
@@ -86,11 +86,11 @@ func TestAttachedLock(t *testing.T) {
 		reason   string
 		evidence string
 	}{
-		"none":                         {nil, verify.Holds, "", "which is not attached"},
-		"the one":                      {[]func(*scene){attach(aLock)}, verify.Holds, "", "which is attached"},
+		"none":                         {nil, verify.Holds, "", "the lock is not attached"},
+		"the one":                      {[]func(*scene){attach(aLock)}, verify.Holds, "", "the lock is attached"},
 		"another one":                  {[]func(*scene){attach([]byte("{}"))}, verify.Broken, "the provenance names sha256:" + sum, ""},
-		"another one, too":             {[]func(*scene){attach([]byte("{}")), attach(aLock), attach([]byte("[]"))}, verify.Holds, "", "which is attached"},
-		"one of another image":         {[]func(*scene){foreign}, verify.Holds, "", "which is not attached"},
+		"another one, too":             {[]func(*scene){attach([]byte("{}")), attach(aLock), attach([]byte("[]"))}, verify.Holds, "", "the lock is attached"},
+		"one of another image":         {[]func(*scene){foreign}, verify.Holds, "", "the lock is not attached"},
 		"other bytes under its digest": {[]func(*scene){fails(fmt.Errorf("%w: got other bytes", oci.ErrMismatch))}, verify.Broken, "got other bytes", ""},
 		"it cannot be read":            {[]func(*scene){attach([]byte("{}")), fails(errors.New("connection reset"))}, verify.Holds, "", "connection reset"},
 	} {
@@ -113,7 +113,7 @@ func TestAttachedLock(t *testing.T) {
 			}
 		})
 	}
-	// Nothing is decided while some were not looked at.
+	// The verdict is undecided while some referrers were not read.
 	c := newScene(t)
 	c.r.Parameters.Hermetic = true
 	deps := &c.r.Provenance.BuildDefinition.ResolvedDependencies

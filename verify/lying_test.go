@@ -95,7 +95,7 @@ func TestLyingSBOM(t *testing.T) {
 		"another signer": {func(c *scene) {
 			c.opts.Trust = []*trust.Root{twoBuilders(c.t, c.p)}
 			c.r.Identity.SAN = prooftest.URL + "/builders/golang/v1"
-		}, "want that of the provenance"},
+		}, "want the signer of the provenance"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newScene(t)

@@ -153,7 +153,7 @@ func TestTekton(t *testing.T) {
 		if v := judge(kind, two, same); v.Outcome != verify.Rejected || !strings.Contains(v.Why(), "names 2 git sources") {
 			t.Errorf("%s, two sources: got %+v, want it rejected", kind, v)
 		}
-		// Another builder may be named, and is believed for no level.
+		// Another builder may be named, and is trusted for no level.
 		bent := strings.Replace(predicate, `"id":"`+trust.TektonBuilder, `"id":"https://tekton.example.com/chains`, 1)
 		own := func(level int) func(*policy.Document) {
 			return func(p *policy.Document) {

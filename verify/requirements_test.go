@@ -30,11 +30,11 @@ func requirement(t testing.TB, v *verify.Verdict, name string) provenance.Requir
 
 const sealedRoom = `{"zones":"separate users","namespaces":"user mount pid ipc uts cgroup network"}`
 
-// TestLevelOfPlatform: what the trust document believes a builder for is the
-// most that follows, and what its provenance says takes away from it.
+// TestLevelOfPlatform: the level that the trust document gives a builder is the
+// highest that can follow, and what the provenance says can lower it.
 func TestLevelOfPlatform(t *testing.T) {
 	for name, tt := range map[string]struct {
-		believed int
+		trusted  int
 		room     string
 		levels   map[string]int
 		want     int
@@ -42,9 +42,9 @@ func TestLevelOfPlatform(t *testing.T) {
 		evidence string
 	}{
 		"all of it":               {3, sealedRoom, nil, 3, "", ""},
-		"believed for less":       {2, sealedRoom, nil, 2, "provenance unforgeable", "believed for Build L2"},
-		"believed for L1":         {1, sealedRoom, nil, 1, "build hosted", "believed for Build L1"},
-		"believed for nothing":    {0, sealedRoom, nil, 0, "appropriate build platform", "nobody that is believed"},
+		"trusted for less":        {2, sealedRoom, nil, 2, "provenance unforgeable", "trusted for Build L2"},
+		"trusted for L1":          {1, sealedRoom, nil, 1, "build hosted", "trusted for Build L1"},
+		"trusted for nothing":     {0, sealedRoom, nil, 0, "appropriate build platform", "neither a trust root nor the policy"},
 		"one user":                {3, strings.Replace(sealedRoom, "separate users", "one user", 1), nil, 2, "provenance unforgeable", `"one user"`},
 		"users of other spelling": {3, strings.Replace(sealedRoom, "separate users", "Separate users", 1), nil, 2, "provenance unforgeable", `want "separate users"`},
 		"says nothing of users":   {3, `{"namespaces":"user mount pid ipc"}`, nil, 2, "provenance unforgeable", "does not say"},
@@ -58,7 +58,7 @@ func TestLevelOfPlatform(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newScene(t)
-			c.p.Level = tt.believed
+			c.p.Level = tt.trusted
 			if c.wants.Levels = tt.levels; tt.levels != nil {
 				c.wants.Builders = []string{prooftest.Builder}
 			}
@@ -89,7 +89,7 @@ func TestLevelOfPlatform(t *testing.T) {
 	}
 }
 
-// TestLevelWithoutProof: what does not hold has no level, whoever is believed.
+// TestLevelWithoutProof: without valid evidence there is no level, whoever is trusted.
 func TestLevelWithoutProof(t *testing.T) {
 	c := newScene(t)
 	c.p.Level = 3
@@ -103,15 +103,15 @@ func TestLevelWithoutProof(t *testing.T) {
 	c.s.Fail[c.r.Blobs[attest.PredicateSLSA1].Digest.String()] = errors.New("connection reset")
 	v = c.verdict()
 	if r := requirement(t, v, "provenance exists"); v.Level != 0 || r.Status != provenance.NotKnown {
-		t.Errorf("a provenance that could not be had: got level %d, %+v", v.Level, r)
+		t.Errorf("a provenance that could not be read: got level %d, %+v", v.Level, r)
 	}
 	c = newScene(t)
 	c.r.Identity.SAN += "x"
 	c.r.Attach(prooftest.Kinds...)
 	if v := c.verdict(); v.Level != 0 || v.Outcome != verify.Rejected {
-		t.Errorf("a builder that nobody knows: got level %d, %s", v.Level, v.Outcome)
+		t.Errorf("an unknown builder: got level %d, %s", v.Level, v.Outcome)
 	}
-	// What holds and is another's than demanded still has its level.
+	// Valid evidence for another source than demanded still has its level.
 	c = newScene(t)
 	c.r.Attach(prooftest.Kinds...)
 	c.wants.Source = "git.example.com/team/other"
@@ -152,12 +152,12 @@ func TestLevelOfWorkflows(t *testing.T) {
 	}
 	p := policy.Document{Source: example, Builders: []string{generator}, Levels: map[string]int{generator: 2}}
 	if v := githubVerdict(t, "v2.0.0", p, nil); v.Level != 2 {
-		t.Errorf("believed for less by the policy: got level %d", v.Level)
+		t.Errorf("trusted for less by the policy: got level %d", v.Level)
 	}
 	p.Builders = []string{generator + "@refs/tags/v2.0.0", generator}
 	p.Levels = map[string]int{generator + "@refs/tags/v2.0.0": 1, generator: 3}
 	if v := githubVerdict(t, "v2.0.0", p, nil); v.Level != 1 {
-		t.Errorf("one version believed for less: got level %d", v.Level)
+		t.Errorf("one version trusted for less: got level %d", v.Level)
 	}
 	for runner, want := range map[string]int{"": 2, "github-hosted": 2, "self-hosted": 1, "of another make": 1} {
 		w := newWorkflow(t)

@@ -13,9 +13,9 @@ import (
 	"github.com/colophon-build/colophon/sbom/contents"
 )
 
-// readSBOM parses a document, and compares its subject with the image that it is
-// attached to: a signed and true document about another image says nothing of
-// this one. The list of packages is kept only where it will be compared.
+// readSBOM parses a document and checks that it describes this image: a genuine
+// document about another image says nothing about this one. The list of packages
+// is kept only if it will be compared with the image.
 func (c *check) readSBOM(predicate []byte, kind string, image v1.Hash) (*sbom.Document, error) {
 	info, err := sbom.Summary(predicate, kind)
 	if err != nil {
@@ -30,13 +30,13 @@ func (c *check) readSBOM(predicate []byte, kind string, image v1.Hash) (*sbom.Do
 	return &sbom.Document{Info: info}, nil
 }
 
-// sbomLink judges the documents of a set.
+// sbomLink returns the link for the documents of a set.
 func (c *check) sbomLink(ctx context.Context, image v1.Hash, ev *evidence, s set) Link {
 	switch s.rules {
 	case ofPublic:
-		return Link{Name: LinkSBOM, Status: NotAsked, Reason: "workflows attach none of their own"}
+		return Link{Name: LinkSBOM, Status: NotAsked, Reason: "workflows on GitHub and pipelines on GitLab attach no SBOM"}
 	case ofNamed:
-		return Link{Name: LinkSBOM, Status: NotAsked, Reason: "the policy names a signer, and no SBOM of its own"}
+		return Link{Name: LinkSBOM, Status: NotAsked, Reason: "a policy that names a signer demands no SBOM"}
 	}
 	var docs []*sbom.Document
 	var claims []string
@@ -54,7 +54,7 @@ func (c *check) sbomLink(ctx context.Context, image v1.Hash, ev *evidence, s set
 		}
 	}
 	if len(docs) == 0 {
-		return Link{Name: LinkSBOM, Status: NotAsked, Reason: "the policy accepts an image without one"}
+		return Link{Name: LinkSBOM, Status: NotAsked, Reason: "the policy accepts an image without an SBOM"}
 	}
 	for _, d := range docs {
 		if err := sameSource(d, s.provenance); err != nil {
@@ -63,13 +63,13 @@ func (c *check) sbomLink(ctx context.Context, image v1.Hash, ev *evidence, s set
 	}
 	l := Link{Name: LinkSBOM, Status: Holds, Claim: strings.Join(claims, "; ") + "; about this image"}
 	if c.opts.Policy.SBOM() == policy.SBOMContents {
-		return c.compared(ctx, image, docs, l)
+		return c.compareContents(ctx, image, docs, l)
 	}
 	return l
 }
 
-// sameSource fails where a document says that the image was built from another
-// source than the provenance says. Most documents do not say.
+// sameSource fails if a document names another source than the provenance. Most
+// documents name none.
 func sameSource(d *sbom.Document, prov ref) error {
 	if d.Source == "" || !prov.holds() {
 		return nil
@@ -80,8 +80,9 @@ func sameSource(d *sbom.Document, prov ref) error {
 	return nil
 }
 
-// compared compares the documents with what is installed in the image.
-func (c *check) compared(ctx context.Context, image v1.Hash, docs []*sbom.Document, l Link) Link {
+// compareContents compares the documents with what is installed in the image. l is
+// the link as it stands without that.
+func (c *check) compareContents(ctx context.Context, image v1.Hash, docs []*sbom.Document, l Link) Link {
 	installed, err := contents.Read(ctx, c.src, image)
 	if err != nil {
 		return Link{Name: LinkSBOM, Status: statusOf(err), Reason: "contents of the image: " + err.Error()}
@@ -91,6 +92,6 @@ func (c *check) compared(ctx context.Context, image v1.Hash, docs []*sbom.Docume
 			return Link{Name: LinkSBOM, Status: Broken, Reason: d.Format + " document: " + diff.String()}
 		}
 	}
-	l.Claim += fmt.Sprintf("; agrees with the %d packages found in it", len(installed))
+	l.Claim += fmt.Sprintf("; agrees with the %d packages found in the image", len(installed))
 	return l
 }

@@ -7,14 +7,9 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// SourceCheck asks a repository, as source.Lookup does. It may add Signers to
-// the question: where the answer then has a signature that is not verified, the
-// link is broken. An error means that the repository could not be asked.
-type SourceCheck func(ctx context.Context, q source.Question) (source.Standing, error)
-
-// sourceLink asks the repository that the provenance of a set names. One that
-// cannot be reached refuses no image, unless the policy says so: the signed
-// record stands.
+// sourceLink asks the repository that the provenance of a set names. If the
+// repository does not answer, the image is still accepted on its signed evidence,
+// unless the policy demands an answer.
 func (c *check) sourceLink(ctx context.Context, s set) Link {
 	l := Link{Name: LinkSource, Status: NotAsked}
 	switch {
@@ -28,9 +23,9 @@ func (c *check) sourceLink(ctx context.Context, s set) Link {
 	b := s.provenance.proof.build
 	now, err := c.opts.SourceCheck(ctx, source.Question{URI: b.Source, Ref: b.Ref, Commit: b.Commit, Tree: b.Tree})
 	if err != nil {
-		l.Status, l.Reason = Unknown, fmt.Sprintf("%s could not be asked: %v", b.Source, err)
+		l.Status, l.Reason = Unknown, fmt.Sprintf("%s did not answer: %v", b.Source, err)
 		if !c.opts.Policy.Provenance().RequireSource {
-			l.Reason += "; this alone does not refuse the image"
+			l.Reason += "; the policy does not demand an answer"
 		}
 		return l
 	}
@@ -44,13 +39,13 @@ func (c *check) sourceLink(ctx context.Context, s set) Link {
 	case b.Tree != "" && now.Tree != b.Tree:
 		return broken("tree of commit %s: got %q in %s, the provenance says %q", b.Commit, now.Tree, b.Source, b.Tree)
 	case sig.Status == source.Verified:
-		signed = fmt.Sprintf("%s signed by %s, which was checked here", sig.Object, sig.Signer)
+		signed = fmt.Sprintf("%s signed by %s (verified)", sig.Object, sig.Signer)
 	case sig.Status != "":
 		reason := ""
 		if sig.Reason != "" {
 			reason = ": " + sig.Reason
 		}
-		return broken("signature of %s in %s: got %q, want one of a signer that was named%s", b.named(), b.Source, sig.Status, reason)
+		return broken("signature of %s in %s: got %q, want a signature by one of the signers demanded%s", b.named(), b.Source, sig.Status, reason)
 	}
 	l.Status, l.Claim = Holds, now.String()
 	if signed != "" {
@@ -59,7 +54,7 @@ func (c *check) sourceLink(ctx context.Context, s set) Link {
 	return l
 }
 
-// named is the commit and the ref that led to it, for people.
+// named returns the commit and its ref, for people.
 func (b *build) named() string {
 	if b.Ref == "" {
 		return "commit " + b.Commit
@@ -67,8 +62,8 @@ func (b *build) named() string {
 	return b.Ref + " of commit " + b.Commit
 }
 
-// signatureClaim says who signed tag or commit, as the builder saw it; empty where
-// the provenance does not say.
+// signatureClaim returns who signed the tag or commit, as the builder found it; ""
+// if the provenance does not say.
 func signatureClaim(s *source.Signature) string {
 	if s == nil {
 		return ""
@@ -77,7 +72,7 @@ func signatureClaim(s *source.Signature) string {
 	case source.Verified:
 		return fmt.Sprintf("%s signed by %s", s.Object, s.Signer)
 	case source.Unverified:
-		return fmt.Sprintf("%s signed, by a key that the builder was not given", s.Object)
+		return fmt.Sprintf("%s signed with a key that the builder does not know", s.Object)
 	case source.Bad:
 		return "with a BAD signature"
 	case source.Unsigned:

@@ -44,11 +44,11 @@ func TestSourceLink(t *testing.T) {
 		"nothing filled in":        {source.Standing{}, nil, false, verify.Rejected, verify.Broken, "no longer served"},
 		"another tree":             {with(func(s *source.Standing) { s.Tree = strings.Repeat("ab", 20) }), nil, false, verify.Rejected, verify.Broken, "tree of commit"},
 		"no tree":                  {with(func(s *source.Standing) { s.Tree = "" }), nil, false, verify.Rejected, verify.Broken, "tree of commit"},
-		"signed":                   {signed(source.Verified), nil, true, verify.Accepted, verify.Holds, "tag signed by ada, which was checked here"},
+		"signed":                   {signed(source.Verified), nil, true, verify.Accepted, verify.Holds, "tag signed by ada (verified)"},
 		"unsigned":                 {signed(source.Unsigned), nil, false, verify.Rejected, verify.Broken, "unsigned"},
 		"signed by a stranger":     {signed(source.Unverified), nil, false, verify.Rejected, verify.Broken, "a stranger"},
 		"badly signed":             {signed(source.Bad), nil, false, verify.Rejected, verify.Broken, `"bad"`},
-		"unreachable":              {source.Standing{}, errors.New("no route"), false, verify.Accepted, verify.Unknown, "does not refuse"},
+		"unreachable":              {source.Standing{}, errors.New("no route"), false, verify.Accepted, verify.Unknown, "does not demand an answer"},
 		"unreachable and required": {source.Standing{}, errors.New("no route"), true, verify.Undecided, verify.Unknown, "no route"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -54,7 +54,7 @@ func (c *verified) attachAbout(digest string) {
 	c.s.Attach(c.r.Image, c.p.Sign(c.id, st), attest.PredicateVSA)
 }
 
-// demand has the policy believe the verifier, and nobody else.
+// demand has the policy trust the verifier, and nobody else.
 func (c *verified) demand() {
 	c.wants = policy.Document{Verifiers: []policy.DocumentVerifier{c.by}}
 	c.opts.Policy = demanded(c.t, c.wants)
@@ -108,7 +108,7 @@ func TestSummaryHeldToThePolicy(t *testing.T) {
 		"too old":                    {func(c *verified) { c.by.MaxAge, c.vsa.TimeVerified = "24h", &past }, "want within 24h"},
 		"of no age":                  {func(c *verified) { c.by.MaxAge, c.vsa.TimeVerified = "24h", nil }, "does not say when"},
 		"no time, any age":           {func(c *verified) { c.vsa.TimeVerified = nil }, ""},
-		"verified after it was made": {func(c *verified) { after := c.p.Clock.Add(2 * time.Hour); c.vsa.TimeVerified = &after }, "which is after"},
+		"verified after it was made": {func(c *verified) { after := c.p.Clock.Add(2 * time.Hour); c.vsa.TimeVerified = &after }, "timeVerified of the summary"},
 		"two levels of a track":      {func(c *verified) { c.vsa.VerifiedLevels = append(c.vsa.VerifiedLevels, "SLSA_BUILD_LEVEL_2") }, "more than one level"},
 		"passed, with no level":      {func(c *verified) { c.vsa.VerifiedLevels = []string{} }, "verified levels"},
 	} {

@@ -101,8 +101,8 @@ func TestTamperedBytes(t *testing.T) {
 	}
 }
 
-// TestBentServices: a service of the platform was missing, foreign, or not
-// believed at the time.
+// TestBentServices: a service of the platform was missing, foreign, or not trusted
+// at that time.
 func TestBentServices(t *testing.T) {
 	for name, a := range map[string]struct {
 		bend         func(*prooftest.Platform)
@@ -172,7 +172,7 @@ func TestJunk(t *testing.T) {
 	for i := range 600 {
 		flood.s.Attach(flood.r.Image, []byte(fmt.Sprint(i)), attest.PredicateSign)
 	}
-	flood.want(verify.Undecided, "signature", verify.Unknown, "were not looked at")
+	flood.want(verify.Undecided, "signature", verify.Unknown, "were not read")
 }
 
 // TestWrongManifestSubject: a listing that hands out another image's proof.

@@ -15,16 +15,6 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// Claim is what somebody put beside an image without signing it. It is shown,
-// and never proof: whoever may push can write it.
-type Claim struct {
-	Form   string `json:"form"`   // "BuildKit attestation" or "cosign attachment"
-	Type   string `json:"type"`   // predicate type or media type, as it says
-	About  string `json:"about"`  // digest of what it is about, as it says
-	Digest string `json:"digest"` // of the claim
-	Says   string `json:"says,omitempty"`
-}
-
 // BuildKit's attestations within an index (docs/attestations/attestation-storage.md).
 const (
 	buildKitKind      = "vnd.docker.reference.type"
@@ -33,12 +23,13 @@ const (
 	buildKitPredicate = "in-toto.io/predicate-type"
 )
 
-// maxClaims bounds how many are shown.
+// maxClaims is the maximum number of claims that are listed.
 const maxClaims = 64
 
-// Claims lists what is unsigned about an image: BuildKit's attestations in its
-// index and, where all is set, what they say, and cosign's attachment of an
-// SBOM under its tag. What cannot be read is left out: nothing depends on it.
+// Claims returns at most 64 unsigned claims about an image: BuildKit's attestations
+// in its index and, if all is set, what they say, and the SBOM that cosign v2
+// attached under its tag. It leaves out what it cannot read, because nothing
+// depends on a claim.
 func Claims(ctx context.Context, src oci.Source, image v1.Hash, all bool) []Claim {
 	claims := inIndex(ctx, src, image, all)
 	if !all {
@@ -54,6 +45,7 @@ func Claims(ctx context.Context, src oci.Source, image v1.Hash, all bool) []Clai
 	return claims[:min(len(claims), maxClaims)]
 }
 
+// inIndex returns BuildKit's attestations in the image's index.
 func inIndex(ctx context.Context, src oci.Source, image v1.Hash, all bool) (claims []Claim) {
 	raw, mediaType, err := src.Manifest(ctx, image)
 	if err != nil || !types.MediaType(mediaType).IsIndex() {
@@ -81,6 +73,7 @@ func inIndex(ctx context.Context, src oci.Source, image v1.Hash, all bool) (clai
 	return claims
 }
 
+// layersOf returns the layers of a manifest, or nil if it cannot be read.
 func layersOf(ctx context.Context, src oci.Source, digest v1.Hash) []v1.Descriptor {
 	raw, _, err := src.Manifest(ctx, digest)
 	var m v1.Manifest
@@ -90,7 +83,7 @@ func layersOf(ctx context.Context, src oci.Source, digest v1.Hash) []v1.Descript
 	return m.Layers
 }
 
-// says is what a claim of provenance claims, in one line.
+// says returns in one line what an unsigned provenance says; "" of other claims.
 func says(ctx context.Context, src oci.Source, l v1.Descriptor) string {
 	raw, err := oci.Content(ctx, src, l, limits.Statement)
 	var s *attest.Statement
@@ -110,8 +103,8 @@ func says(ctx context.Context, src oci.Source, l v1.Descriptor) string {
 	return plain(line)
 }
 
-// claimed names builder and source of an unsigned provenance. BuildKit leaves
-// the builder's id empty unless it is told one.
+// claimed returns builder and sources of an unsigned provenance. BuildKit leaves
+// the builder's id empty unless its caller sets one.
 func claimed(s *attest.Statement) (string, error) {
 	var p struct {
 		Builder   attest.BuilderInfo          `json:"builder"`

@@ -10,45 +10,16 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
-	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/provenance"
 )
 
-// Options are what a verdict depends on besides the evidence.
-type Options struct {
-	Trust       []*trust.Root // trust roots; all of one proof must verify under one of them
-	Policy      policy.Policy // what to demand; must pass its Check
-	SourceCheck SourceCheck   // asks the repository; nil: not asked
-	Bundles     [][]byte      // evidence that the caller brings, beside what is attached to the image
-	Layout      bool          // src is a layout and no registry; only changes words
-}
-
-// check is one verification under way.
-type check struct {
-	src   oci.Source
-	now   time.Time // the time of verification
-	opts  Options
-	about string // what the proofs are to be about, for people
-}
-
-const (
-	aboutIndex    = "index"
-	aboutManifest = "manifest"
-	aboutFile     = "file"
-)
-
-func aboutOf(image v1.Descriptor) string {
-	if image.MediaType.IsIndex() {
-		return aboutIndex
-	}
-	return aboutManifest
-}
-
-// Image answers whether the image that reference (a tag or digest of src) names
-// proves where it comes from. It always returns a verdict: what could not be had
-// leaves it undecided, what is wrong gets it rejected.
+// Image verifies an image at the time now. reference is a tag of src or a digest,
+// "sha256:HEX". Image always returns a verdict: rejected if something is wrong or
+// missing, undecided if something that is demanded could not be read. A zero now,
+// no trust root, or a policy that does not pass its Check gives an undecided
+// verdict.
 func Image(ctx context.Context, src oci.Source, reference string, now time.Time, opts Options) *Verdict {
 	c := &check{src: src, now: now, opts: opts}
 	sep := ":"
@@ -67,18 +38,18 @@ func Image(ctx context.Context, src oci.Source, reference string, now time.Time,
 		case errors.Is(err, oci.ErrMismatch):
 			l.Status = Broken
 		case errors.Is(err, oci.ErrNotFound) && !c.opts.Layout:
-			// A registry that denies what it holds proves nothing about the image.
-			l.Reason, v.Hint = c.nowhere(reference)
+			// "Not found" proves nothing about the image: a registry may deny what it has.
+			l.Reason, v.Hint = c.notFound(reference)
 		}
 		v.add(l)
-		v.demand(map[string]bool{LinkImage: true})
+		v.decide(map[string]bool{LinkImage: true})
 		return v
 	}
 	c.resolved(ctx, v, d)
 	return v
 }
 
-// resolved is Image from where the digest is known.
+// resolved verifies an image whose digest is known, and completes v.
 func (c *check) resolved(ctx context.Context, v *Verdict, d v1.Descriptor) {
 	v.Digest, c.about = d.Digest.String(), aboutOf(d)
 	image := make(chan Link, 1)
@@ -102,109 +73,39 @@ func (c *check) resolved(ctx context.Context, v *Verdict, d v1.Descriptor) {
 	v.Unsigned = Claims(ctx, c.src, d.Digest, false)
 }
 
-// unasked adds the links of a chain that no policy demands, and the outcome as
-// far as it follows from the first link, which v has already.
+// unasked adds the links of a chain that the policy does not demand, and sets the
+// outcome that follows from the first link, which is in v already.
 func (c *check) unasked(v *Verdict, first string, names ...string) {
 	for _, name := range names {
-		v.add(Link{Name: name, Status: NotAsked, Reason: "the policy trusts a verifier in its place"})
+		v.add(Link{Name: name, Status: NotAsked, Reason: "not demanded: the policy trusts a verifier instead"})
 	}
-	v.demand(map[string]bool{first: true})
+	v.decide(map[string]bool{first: true})
 }
 
-func (c *check) ready() error {
-	switch {
-	case len(c.opts.Trust) == 0 && !c.opts.Policy.WithoutRoots():
-		return trust.ErrEmpty
-	case c.now.IsZero():
-		return errors.New("the time of verification is not set")
-	}
-	if c.opts.Policy.FreshTrust {
-		if err := c.dropStale(); err != nil {
-			return err
-		}
-	}
-	return c.opts.Policy.Check()
-}
-
-// dropStale leaves out trust roots that may have been withdrawn.
-func (c *check) dropStale() error {
-	var fresh []*trust.Root
-	stale := ""
-	for _, r := range c.opts.Trust {
-		if r.Stale(c.now) {
-			stale = r.Repository.URL
-			continue
-		}
-		fresh = append(fresh, r)
-	}
-	if c.opts.Trust = fresh; len(fresh) == 0 {
-		return fmt.Errorf("the policy demands fresh trust roots, and the one from %s is stale", stale)
-	}
-	return nil
-}
-
-// nowhere words a reference that the registry says it does not have.
-func (c *check) nowhere(reference string) (reason, hint string) {
+// notFound returns reason and hint for a reference that the registry does not have.
+func (c *check) notFound(reference string) (reason, hint string) {
 	what := fmt.Sprintf("tag %q", reference)
 	if strings.Contains(reference, ":") {
 		what = reference
 	}
 	return fmt.Sprintf("the registry says that %s has no %s", c.src.Name(), what),
-		"is the name right, and the release finished? Tags appear last. Some registries answer so where credentials are missing"
+		"check the name, and whether the release has finished: tags appear last. Some registries answer this without credentials"
 }
 
-// add appends a link. Much of a reason comes from outside, and goes to
-// terminals: one line, no control characters, bounded.
-func (v *Verdict) add(l Link) {
-	l.Claim, l.Reason = plain(l.Claim), plain(l.Reason)
-	v.Links = append(v.Links, l)
-}
-
-func plain(s string) string { return printable.Cut(printable.Line(s), 2000) }
-
-// demand sets the outcome. Accepted is only what each required link earned.
-func (v *Verdict) demand(required map[string]bool) {
-	holds := make(map[string]bool)
-	for _, l := range v.Links {
-		holds[l.Name] = l.Status == Holds
-		if l.Status == Broken || l.Status == Absent && required[l.Name] {
-			v.Outcome = Rejected
-			return
-		}
+// Requirements returns which requirements of SLSA's Build track the provenance
+// attached to an image meets at the time now, if it holds under opts. It verifies
+// only signature, log and provenance, so it is not a verdict on the image.
+func Requirements(ctx context.Context, src oci.Source, image v1.Descriptor, now time.Time, opts Options) []provenance.Requirement {
+	c := &check{src: src, now: now, opts: opts, about: aboutOf(image)}
+	if err := c.ready(); err != nil {
+		return plainEvidence(provenance.WithoutProvenance(provenance.NotKnown, err.Error()))
 	}
-	for name, needed := range required {
-		if needed && !holds[name] {
-			v.Outcome = Undecided
-			return
-		}
+	v := &Verdict{Digest: image.Digest.String()}
+	ev := c.gather(ctx, image.Digest)
+	s := c.sets(ev)[0]
+	for _, l := range c.proofLinks(ev, s) {
+		v.add(l)
 	}
-	v.Outcome = Accepted
-}
-
-// Why is the first link that kept the image from being accepted, and its
-// reason; empty for an accepted image.
-func (v *Verdict) Why() string {
-	if v.Outcome == Accepted {
-		return ""
-	}
-	for _, status := range [][2]Status{{Broken, Absent}, {Unknown, NotAsked}} {
-		for _, l := range v.Links {
-			if l.Status == status[0] || l.Status == status[1] {
-				return l.Name + ": " + l.Reason
-			}
-		}
-	}
-	return "nothing was verified"
-}
-
-// also adds a link that is demanded beside those that decided so far.
-func (v *Verdict) also(l Link) {
-	v.add(l)
-	switch {
-	case l.Status == Holds:
-	case l.Status == Broken || l.Status == Absent:
-		v.Outcome = Rejected
-	case v.Outcome == Accepted:
-		v.Outcome = Undecided
-	}
+	c.fillRequirements(v, s)
+	return v.Requirements
 }

@@ -73,7 +73,7 @@ func TestVerifySignedFile(t *testing.T) {
 	s.run(exitUsage, verify("happy-path-v0.3", append(who, "--ref", "v1")...), "which source")
 	s.run(exitUsage, verify("happy-path-v0.3", append(who, "--insecure-no-log")...), "for a key")
 	s.run(exitRejected, verify("happy-path-v0.3", "--any-source"), "say which one to accept")
-	s.run(exitOK, verify("managed-key-happy-path", "--key", dir+"managed-key-happy-path/key.pub"), "of the key given", "accepted")
+	s.run(exitOK, verify("managed-key-happy-path", "--key", dir+"managed-key-happy-path/key.pub"), "by the key that the policy names", "accepted")
 	s.run(exitRejected, verify("happy-path-v0.3", "--key", dir+"managed-key-happy-path/key.pub"), "a key was expected")
 	s.run(exitRejected, verify("managed-key-happy-path", who...), "a certificate was expected")
 	s.run(exitUsage, verify("managed-key-happy-path", append(who, "--key", dir+"managed-key-happy-path/key.pub")...), "key")

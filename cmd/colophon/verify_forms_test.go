@@ -156,7 +156,7 @@ func TestVerifyDirectory(t *testing.T) {
 	verify := func(dir string, more ...string) []string {
 		return append([]string{"verify", dir, "--identity", ada, "--issuer", people}, more...)
 	}
-	s.run(exitOK, verify(release()), "✓ file        2 files, as SHA256SUMS lists them", "✓ signature   "+ada, "accepted")
+	s.run(exitOK, verify(release()), "✓ file        2 files have the digests that SHA256SUMS lists", "✓ signature   "+ada, "accepted")
 	s.run(exitRejected, []string{"verify", release(), "--identity", ada + "x", "--issuer", people}, "✗ signature")
 	for name, tt := range map[string]struct {
 		bend func(dir string)
@@ -165,15 +165,15 @@ func TestVerifyDirectory(t *testing.T) {
 	}{
 		"changed":            {func(d string) { write(d, "app-linux", "for Linux") }, exitRejected, "app-linux: got sha256:"},
 		"missing":            {func(d string) { os.Remove(filepath.Join(d, "app-linux")) }, exitRejected, "app-linux is missing"},
-		"extra":              {func(d string) { write(d, "app-windows", "evil") }, exitRejected, "app-windows is not listed"},
-		"extra, in a folder": {func(d string) { write(d, "docs/app-linux", "for linux") }, exitRejected, "docs/app-linux is not listed"},
+		"extra":              {func(d string) { write(d, "app-windows", "evil") }, exitRejected, "app-windows is not in the list"},
+		"extra, in a folder": {func(d string) { write(d, "docs/app-linux", "for linux") }, exitRejected, "docs/app-linux is not in the list"},
 		"extra, proved": {func(d string) {
 			write(d, "app-windows.sigstore.json", string(attestedBy(t, s.p, write(d, "app-windows", "x"))))
 		}, exitOK, "accepted"},
 		"detached signature":        {func(d string) { write(d, "app-linux.asc", "PGP") }, exitOK, "accepted"},
 		"list changed":              {func(d string) { write(d, "SHA256SUMS", sumOf(t, filepath.Join(d, "app-linux"))+"  app-linux\n") }, exitRejected, "subject of the statement"},
 		"list is prose":             {func(d string) { write(d, "SHA256SUMS", "hello\n") }, exitRejected, "want a SHA-256 digest and a name"},
-		"list leaves the directory": {func(d string) { write(d, "SHA256SUMS", strings.Repeat("ab", 32)+"  ../etc/passwd\n") }, exitRejected, "no name within the directory"},
+		"list leaves the directory": {func(d string) { write(d, "SHA256SUMS", strings.Repeat("ab", 32)+"  ../etc/passwd\n") }, exitRejected, "want a path within the directory"},
 		"name twice":                {func(d string) { write(d, "SHA256SUMS", strings.Repeat(strings.Repeat("ab", 32)+"  app-linux\n", 2)) }, exitRejected, "twice"},
 		"two lists":                 {func(d string) { write(d, "checksums.txt", "x") }, exitUsage, "two lists"},
 		"a link":                    {func(d string) { os.Symlink("/etc/passwd", filepath.Join(d, "link")) }, exitFailure, "not a regular file"},
@@ -188,10 +188,10 @@ func TestVerifyDirectory(t *testing.T) {
 	dir := t.TempDir()
 	a, b := write(dir, "a", "first"), write(dir, "b", "second")
 	all := s.file("all.intoto.jsonl", attestedBy(t, s.p, a, b))
-	s.run(exitOK, verify(dir, "--bundle", all), "2 files, each proved by itself", "accepted")
+	s.run(exitOK, verify(dir, "--bundle", all), "2 files, each with a proof of its own", "accepted")
 	write(dir, "c", "third")
 	s.run(exitRejected, verify(dir, "--bundle", all), "c, 5 bytes", "✗ signature")
-	s.run(exitRejected, verify(t.TempDir()), "there is no file in it")
+	s.run(exitRejected, verify(t.TempDir()), "the directory has no files")
 }
 
 // TestVerifyEnvelopes verifies *.intoto.jsonl files of envelopes without log entries,

@@ -72,8 +72,8 @@ func TestVerifyAsksTheRepository(t *testing.T) {
 
 	s.run(exitOK, good, "✓ source", "commit is there, unchanged")
 	s.run(exitOK, demanding, "✓ source")
-	s.run(exitOK, signed, "✓ source", "tag signed by release@example.com, which was checked here")
-	s.run(exitOK, append(demanding, "--signers", signers), "which was checked here")
+	s.run(exitOK, signed, "✓ source", "tag signed by release@example.com (verified)")
+	s.run(exitOK, append(demanding, "--signers", signers), "(verified)")
 	s.run(exitRejected, append(good, "--signers", s.file("nobody", nil)), "✗ source", `got "unverified"`)
 	s.run(exitRejected, append(good, "--gitsign-identity", "a@example.com", "--gitsign-issuer", "https://accounts.example.com"), "✗ source")
 	s.run(exitOK, append(good, "--skip-source"), "· source", "was not asked")
@@ -89,9 +89,9 @@ func TestVerifyAsksTheRepository(t *testing.T) {
 	if err := os.Rename(r.dir, away); err != nil {
 		t.Fatal(err)
 	}
-	s.run(exitOK, good, "? source", "could not be asked")
-	s.run(exitUndecided, demanding, "could not be asked")
-	s.run(exitUndecided, signed, "could not be asked")
+	s.run(exitOK, good, "? source", "did not answer")
+	s.run(exitUndecided, demanding, "did not answer")
+	s.run(exitUndecided, signed, "did not answer")
 	if err := os.Rename(away, r.dir); err != nil {
 		t.Fatal(err)
 	}

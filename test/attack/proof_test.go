@@ -100,7 +100,7 @@ var cutProof = cut{"bundle/verify.go", `	return b.verify(subject, nil, material,
 	return r`}
 
 // cutDemand makes verify accept an image although a link is absent.
-var cutDemand = cut{"verify/chain.go", `v.demand(required)`, `v.demand(map[string]bool{LinkImage: true})`}
+var cutDemand = cut{"verify/chain.go", `v.decide(required)`, `v.decide(map[string]bool{LinkImage: true})`}
 
 const (
 	proofGuard  = "verification checks each part of a proof against the other parts and the trust root: bundle Verify"

@@ -35,8 +35,9 @@ type junitText struct {
 	Message string `xml:"message,attr"`
 }
 
-// JUnit writes JUnit XML as CI systems read it: a suite for each image, a case for
-// each link. What could not be decided is an error.
+// JUnit returns the verdicts as JUnit XML: a test suite for each image, a test case
+// for each link. A broken or absent link is a failure, an unknown one an error, and
+// one that was not asked is skipped.
 func JUnit(verdicts []*verify.Verdict) ([]byte, error) {
 	doc := junitSuites{Name: "colophon verify"}
 	for _, v := range verdicts {

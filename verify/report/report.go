@@ -1,30 +1,34 @@
-// Package report writes verdicts in the formats that CI systems show: SARIF
-// 2.1.0 and JUnit XML.
+// Package report writes verdicts of package verify in the formats that CI systems
+// show: SARIF 2.1.0 (docs.oasis-open.org/sarif/sarif/v2.1.0) and JUnit XML. Each
+// link of a verdict becomes one result; a verdict that was not accepted has at
+// least one result that CI shows as a failure.
 package report
 
 import "github.com/colophon-build/colophon/verify"
 
-// finding is what CI is to make of one link.
+// finding is how CI shows one link.
 type finding int
 
 const (
 	passed  finding = iota
 	noted           // not asked, or not demanded
 	failed          // wrong or missing
-	unknown         // demanded, and could not be had
+	unknown         // could not be read, in a verdict that was not accepted
 )
 
+// reported is one link, or the verdict, as CI shows it.
 type reported struct {
 	finding finding
-	rule    string // the link's name
-	text    string
+	rule    string // name of the link, or ruleVerdict
+	text    string // claim or reason
 }
 
-// ruleVerdict is the rule of what no single link accounts for.
+// ruleVerdict is the rule of a verdict that was not accepted without any link that
+// CI shows as a failure.
 const ruleVerdict = "verdict"
 
-// findings judges the links of one verdict. One that is not accepted has at
-// least one finding that CI shows.
+// findings returns one finding for each link of a verdict, and one more if a
+// verdict that was not accepted would otherwise show none.
 func findings(v *verify.Verdict) []reported {
 	var out []reported
 	shown := false

@@ -9,7 +9,7 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// demands say what makes a link hold, for the rules of SARIF.
+// demands says what each link demands: the descriptions of SARIF's rules.
 var demands = map[string]string{
 	verify.LinkImage:       "every byte of the image is what its digest says",
 	verify.LinkFile:        "the file is the one that was signed",
@@ -23,7 +23,7 @@ var demands = map[string]string{
 	ruleVerdict:            "the image is accepted",
 }
 
-// rules are all that a finding may name: every link there is, and ruleVerdict.
+// rules returns the rules that findings name: all links, and ruleVerdict.
 func rules() (all []object) {
 	for _, id := range append(verify.LinkNames(), ruleVerdict) {
 		all = append(all, object{"id": id, "shortDescription": object{"text": demands[id]}})
@@ -33,13 +33,13 @@ func rules() (all []object) {
 
 type object = map[string]any
 
-// SARIF writes SARIF 2.1.0: one run of the version of colophon given, a result
-// for each link. A result that is not a failure has the level "none" (section
-// 3.27.10).
+// SARIF returns the verdicts as SARIF 2.1.0: one run of colophon with the given
+// version, and a result for each link. The level is "error" for a broken or absent
+// link, "warning" for an unknown one, else "none" (section 3.27.10).
 func SARIF(verdicts []*verify.Verdict, version string) ([]byte, error) {
 	results := []object{}
 	for _, v := range verdicts {
-		// A relative reference, escaped, whatever the name holds (RFC 3986, section 4.2).
+		// A relative reference with any name escaped (RFC 3986, section 4.2).
 		place := object{
 			"physicalLocation": object{"artifactLocation": object{"uri": (&url.URL{Path: v.Image}).String()}},
 			"logicalLocations": []object{{"fullyQualifiedName": v.Image}},
@@ -52,7 +52,7 @@ func SARIF(verdicts []*verify.Verdict, version string) ([]byte, error) {
 			case failed:
 				kind, level = "fail", "error"
 			case unknown:
-				kind, level = "fail", "warning" // "open" would have no level, and be shown nowhere
+				kind, level = "fail", "warning" // kind "open" has no level, so CI would not show it
 			}
 			results = append(results, object{
 				"ruleId": r.rule, "kind": kind, "level": level,

@@ -1,0 +1,94 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/trust"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Options are what a verdict depends on besides the evidence and the time.
+type Options struct {
+	Trust       []*trust.Root // the trust roots; each proof must verify wholly under one of them
+	Policy      policy.Policy // what to demand; must pass its Check
+	SourceCheck SourceCheck   // asks the git repository; nil: the repository is not asked
+	Bundles     [][]byte      // more evidence about an image: Sigstore bundles or DSSE envelopes, as JSON
+	Layout      bool          // the image is in a layout, whose name is not a registry's: no verification summary can be about it
+}
+
+// SourceCheck asks a git repository a question, as source.Lookup does. It may add
+// Signers to the question: if the answer then has a signature that is not
+// verified, the source link is broken. An error means that the repository did not
+// answer.
+type SourceCheck func(ctx context.Context, q source.Question) (source.Standing, error)
+
+// check is one verification.
+type check struct {
+	src   oci.Source
+	now   time.Time // the time of verification
+	opts  Options
+	about string // kind of the thing that the proofs must be about
+}
+
+const (
+	aboutIndex    = "index"
+	aboutManifest = "manifest"
+	aboutFile     = "file"
+)
+
+func aboutOf(image v1.Descriptor) string {
+	if image.MediaType.IsIndex() {
+		return aboutIndex
+	}
+	return aboutManifest
+}
+
+// ready fails if there is too little to verify with.
+func (c *check) ready() error {
+	switch {
+	case len(c.opts.Trust) == 0 && !c.opts.Policy.WithoutRoots():
+		return trust.ErrEmpty
+	case c.now.IsZero():
+		return errors.New("the time of verification is not set")
+	}
+	if c.opts.Policy.FreshTrust {
+		if err := c.dropStale(); err != nil {
+			return err
+		}
+	}
+	return c.opts.Policy.Check()
+}
+
+// dropStale removes the trust roots that may have been withdrawn since they were
+// last refreshed.
+func (c *check) dropStale() error {
+	var fresh []*trust.Root
+	stale := ""
+	for _, r := range c.opts.Trust {
+		if r.Stale(c.now) {
+			stale = r.Repository.URL
+			continue
+		}
+		fresh = append(fresh, r)
+	}
+	if c.opts.Trust = fresh; len(fresh) == 0 {
+		return fmt.Errorf("the policy demands fresh trust roots, and the one from %s is stale", stale)
+	}
+	return nil
+}
+
+// plainRoots returns the trust roots that name no builder, as a Sigstore
+// trusted_root.json does.
+func (c *check) plainRoots() []*trust.Root {
+	return slices.DeleteFunc(slices.Clone(c.opts.Trust), func(r *trust.Root) bool { return len(r.Builders) > 0 })
+}
+
+// parallel is the maximum number of requests in flight, and so of bundles in memory.
+const parallel = 8
