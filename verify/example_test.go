@@ -12,7 +12,7 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// Verify an image: whom to believe, which image, and what to demand of it. An
+// Verify an image: which trust roots, which image, and what to demand of it. An
 // image in a registry is named as in registry.example.com/team/app:v1.2.0.
 func ExampleImage() {
 	roots, err := trust.Store{Dir: "testdata/example/trust"}.Load() // as `colophon trust add` fills it
