@@ -15,24 +15,24 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// ErrNoManifest says that an archive is of an image as docker saved it before
-// version 25: without the manifest, which is what every proof is about.
+// ErrNoManifest means that docker before version 25 saved the archive. It has no
+// manifest, and proofs are about manifests.
 var ErrNoManifest = errors.New("the archive holds no manifest")
 
-// archiveEntries bounds how many files of an archive are looked at.
+// archiveEntries is the maximum number of files in an archive.
 const archiveEntries = 100_000
 
-// OpenArchive opens a tar that holds an OCI image layout, as `docker save` and
-// others write it. It is read in place, and cannot be written. An archive of
-// docker's older form fails with ErrNoManifest, and the image's id.
-func OpenArchive(file string) (*Layout, error) {
+// openArchive opens a tar with an OCI image layout, as `docker save` and others
+// write it. It is read in place and cannot be written. An archive by docker before
+// version 25 gives ErrNoManifest, with the image's id.
+func openArchive(file string) (*Layout, error) {
 	files, err := openTar(file)
 	if err != nil {
 		return nil, err
 	}
 	l := &Layout{dir: file, files: files}
 	if _, has := files.entries["oci-layout"]; !has {
-		err = fmt.Errorf("%s is no image: it holds neither an oci-layout file nor docker's manifest.json", file)
+		err = fmt.Errorf("%s is not an image: it has neither an oci-layout file nor docker's manifest.json", file)
 		if _, has := files.entries["manifest.json"]; has {
 			err = l.saved()
 		}
@@ -46,8 +46,8 @@ func OpenArchive(file string) (*Layout, error) {
 	return l, nil
 }
 
-// saved says what an archive of docker's older form holds: manifest.json names
-// the configuration, whose digest is the image's id.
+// saved returns the error for an archive by docker before version 25, with the
+// image's id: the digest of the configuration that manifest.json names.
 func (l *Layout) saved() error {
 	raw, err := l.read("manifest.json", limits.Manifest)
 	if err != nil {
@@ -69,7 +69,7 @@ func (l *Layout) saved() error {
 	return fmt.Errorf("archive %s: image id %s, which is the digest of its configuration: %w", l.dir, digestOf(config), ErrNoManifest)
 }
 
-// tarFiles are the regular files of a tar, by their cleaned names.
+// tarFiles are the regular files of a tar, by cleaned name.
 type tarFiles struct {
 	name    string
 	file    *os.File
@@ -91,8 +91,8 @@ func openTar(name string) (*tarFiles, error) {
 	return t, nil
 }
 
-// scan notes where each file's bytes are. What two readers could take for
-// different files is refused: a name twice, a sparse file, a name that climbs.
+// scan records where the bytes of each file are. It refuses what two readers could
+// read differently: a duplicate name, a sparse file, a name outside the archive.
 func (t *tarFiles) scan() error {
 	if info, err := t.file.Stat(); err != nil || !info.Mode().IsRegular() {
 		return refuse("archive %s is not a regular file", t.name)
@@ -111,7 +111,7 @@ func (t *tarFiles) scan() error {
 			return refuse("archive %s has more than %d entries", t.name, archiveEntries)
 		}
 		if h.Typeflag != tar.TypeReg {
-			continue // directories, and links that docker's older form has
+			continue // directories, and the links that docker before version 25 wrote
 		}
 		for key := range h.PAXRecords {
 			if strings.HasPrefix(key, "GNU.sparse") {
@@ -120,7 +120,7 @@ func (t *tarFiles) scan() error {
 		}
 		name := strings.TrimPrefix(h.Name, "./")
 		if !fs.ValidPath(name) {
-			return refuse("archive %s: %q is not a path within it", t.name, h.Name)
+			return refuse("archive %s: %q is not a path within the archive", t.name, h.Name)
 		}
 		if _, twice := t.entries[name]; twice {
 			return refuse("archive %s holds %q twice", t.name, name)

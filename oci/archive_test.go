@@ -65,7 +65,7 @@ func TestArchive(t *testing.T) {
 	l.index(entry)
 	dir, img := l.dir, entry.Digest
 	for _, prefix := range []string{"", "./"} {
-		a, err := OpenArchive(archiveOf(t, dir, prefix))
+		a, err := openArchive(archiveOf(t, dir, prefix))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +90,7 @@ func TestArchive(t *testing.T) {
 		"an absolute name":       {Name: "/etc/passwd", Size: 2, Typeflag: tar.TypeReg},
 		"an odd name":            {Name: "blobs//sha256/x", Size: 2, Typeflag: tar.TypeReg},
 	} {
-		if _, err := OpenArchive(archiveOf(t, dir, "", more)); !errors.Is(err, ErrMismatch) {
+		if _, err := openArchive(archiveOf(t, dir, "", more)); !errors.Is(err, ErrMismatch) {
 			t.Errorf("%s: got %v, want it refused", name, err)
 		}
 	}
@@ -103,7 +103,7 @@ func TestArchive(t *testing.T) {
 	if err := os.WriteFile(blob, append(raw, ' '), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a, err := OpenArchive(archiveOf(t, dir, ""))
+	a, err := openArchive(archiveOf(t, dir, ""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestArchive(t *testing.T) {
 		if err := os.WriteFile(cut, whole[:n], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if a, err := OpenArchive(cut); err == nil {
+		if a, err := openArchive(cut); err == nil {
 			if _, err := a.Resolve(ctx, img.String()); err == nil {
 				t.Errorf("cut to %d of %d bytes: nothing is missing", n, len(whole))
 			}
@@ -147,7 +147,7 @@ func TestSavedByOldDocker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenArchive(path); !errors.Is(err, ErrNoManifest) || !strings.Contains(err.Error(), id.String()) {
+	if _, err := openArchive(path); !errors.Is(err, ErrNoManifest) || !strings.Contains(err.Error(), id.String()) {
 		t.Errorf("got %v, want the image's id %s, and that there is no manifest", err, id)
 	}
 }

@@ -26,9 +26,10 @@ var emptyConfig = []byte("{}")
 const maxInline = 512 << 10
 
 // BundleManifest returns the OCI 1.1 manifest that attaches a Sigstore bundle to
-// subject, field by field as cosign v3 writes it, and with the bundle inline
-// where it is small. The same arguments give the same bytes. predicateType is
-// that of the statement in the bundle; created is written in UTC, in whole seconds.
+// subject, with the fields that cosign v3 writes. A bundle of at most 512 KiB is
+// also inside the manifest. The same arguments give the same bytes. predicateType is
+// the predicate type of the bundle's statement; created is written in UTC, in whole
+// seconds.
 func BundleManifest(subject v1.Descriptor, bundle []byte, predicateType string, created time.Time) ([]byte, error) {
 	return artifactManifest(subject, attest.BundleMediaType, bundle, map[string]string{
 		attest.AnnotationContent: "dsse-envelope",
@@ -39,8 +40,8 @@ func BundleManifest(subject v1.Descriptor, bundle []byte, predicateType string, 
 
 const createdAnnotation = "org.opencontainers.image.created"
 
-// artifactManifest has the content as its one layer (image-spec manifest.md,
-// "Guidelines for Artifact Usage").
+// artifactManifest returns a manifest with the content as its one layer (image-spec
+// manifest.md, "Guidelines for Artifact Usage").
 func artifactManifest(subject v1.Descriptor, mediaType types.MediaType, content []byte, annotations map[string]string) ([]byte, error) {
 	layer := v1.Descriptor{MediaType: mediaType, Size: int64(len(content)), Digest: digestOf(content)}
 	if len(content) <= maxInline {
@@ -60,11 +61,12 @@ func artifactManifest(subject v1.Descriptor, mediaType types.MediaType, content 
 	})
 }
 
-// AttachBundle stores BundleManifest and its blobs at dst and returns the
-// descriptor of the manifest. Repeating it changes nothing.
+// AttachBundle attaches a Sigstore bundle to subject at dst: it stores
+// BundleManifest and its blobs, and returns the descriptor of the manifest.
+// Repeating it changes nothing.
 func AttachBundle(ctx context.Context, dst Target, subject v1.Descriptor, bundle []byte, predicateType string, created time.Time) (v1.Descriptor, error) {
 	if len(bundle) > limits.Bundle {
-		return v1.Descriptor{}, fmt.Errorf("bundle of %d bytes, at most %d are taken", len(bundle), limits.Bundle)
+		return v1.Descriptor{}, fmt.Errorf("size of the bundle: got %d bytes, want at most %d", len(bundle), limits.Bundle)
 	}
 	raw, err := BundleManifest(subject, bundle, predicateType, created)
 	if err != nil {
@@ -73,8 +75,9 @@ func AttachBundle(ctx context.Context, dst Target, subject v1.Descriptor, bundle
 	return attach(ctx, dst, raw, attest.BundleMediaType, bundle)
 }
 
-// AttachFile stores a file about subject at dst: an artifact of the file's media
-// type with the file as its one layer. Repeating it changes nothing.
+// AttachFile attaches a file to subject at dst: an artifact of the given media type
+// with the file as its one layer. It returns the descriptor of the manifest.
+// Repeating it changes nothing.
 func AttachFile(ctx context.Context, dst Target, subject v1.Descriptor, mediaType types.MediaType, content []byte, created time.Time) (v1.Descriptor, error) {
 	raw, err := artifactManifest(subject, mediaType, content, map[string]string{createdAnnotation: created.UTC().Format(time.RFC3339)})
 	if err != nil {

@@ -15,11 +15,11 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// CosignTag is a kind of thing that cosign v2 attaches to an image under a tag
-// made from the image's digest (cosign specs, SIGNATURE_SPEC.md).
+// CosignTag is a kind of attachment that cosign v2 stores under a tag made from the
+// image's digest (cosign specs, SIGNATURE_SPEC.md).
 type CosignTag string
 
-// The kinds that exist.
+// All kinds of cosign's tags.
 const (
 	CosignSignatures   CosignTag = "sig"
 	CosignAttestations CosignTag = "att"
@@ -29,25 +29,26 @@ const (
 // Of returns the tag for the image with the given digest: "sha256-HEX.sig".
 func (t CosignTag) Of(image v1.Hash) string { return fallbackTag(image) + "." + string(t) }
 
-// Attached is one manifest that is attached to an image. All fields but Tag and
-// the digest come from the manifest, never from the listing.
+// Attached is one manifest that is attached to an image. Tag and the digest come
+// from the listing, everything else from the manifest.
 type Attached struct {
-	Tag          CosignTag     // how it was found; empty for a referrer
-	Descriptor   v1.Descriptor // digest as listed; media type and size once the manifest was fetched
+	Tag          CosignTag     // cosign's tag that names it; empty for a referrer
+	Descriptor   v1.Descriptor // media type and size are set once the manifest was fetched
 	Manifest     []byte        // as received
-	ArtifactType string        // the manifest's, or the media type of its config
+	ArtifactType string        // the manifest's artifactType, or else the media type of its config
 	Annotations  map[string]string
 	Layers       []v1.Descriptor
-	Err          error // why the manifest does not count: ErrMismatch (also one about another image), ErrNotFound, or the store failed
+	Err          error // why there is no manifest: ErrMismatch (also if it is about another image), ErrNotFound, or the store did not answer
 }
 
-// IsBundle says whether the manifest holds a Sigstore bundle, or claims to. The
-// listing has no say, and older clients name no artifact type.
+// IsBundle reports whether the manifest says that it holds a Sigstore bundle, by its
+// artifact type or, as older clients write it, by the type of its one layer.
 func (a *Attached) IsBundle() bool {
 	return a.ArtifactType == attest.BundleMediaType || len(a.Layers) == 1 && attest.IsBundleMediaType(string(a.Layers[0].MediaType))
 }
 
-// BundleLayer returns the layer of a manifest that holds a Sigstore bundle.
+// BundleLayer returns the layer that holds the Sigstore bundle. The error is
+// ErrMismatch if the manifest has another form.
 func (a *Attached) BundleLayer() (v1.Descriptor, error) {
 	if len(a.Layers) != 1 {
 		return v1.Descriptor{}, refuse("bundle manifest %s: got %d layers, want 1", a.Descriptor.Digest, len(a.Layers))
@@ -58,23 +59,24 @@ func (a *Attached) BundleLayer() (v1.Descriptor, error) {
 	return a.Layers[0], nil
 }
 
-// errForeign marks a manifest that was listed and is about something else.
+// errForeign means that a manifest in the listing is about another subject.
 var errForeign = errors.New("not a referrer of this image")
 
-// Listing is all that is attached to one image.
+// Listing is everything that is attached to one image.
 type Listing struct {
 	// Items are the referrers in the order of their digests, then what cosign's
-	// tags name. Where there are too many referrers, those that the listing calls
-	// Sigstore bundles come before others.
+	// tags name. Of more than limits.Referrers (512) referrers, those that the
+	// listing calls Sigstore bundles are read first.
 	Items []Attached
-	// Beyond is the number of referrers past limits.Referrers. They were not
-	// fetched, so nothing is known about them.
+	// Beyond is the number of referrers that were not read, because there are more
+	// than limits.Referrers. Nothing is known about them.
 	Beyond int
 }
 
-// Attachments lists what is attached to subject and fetches each manifest, once:
-// the referrers, and what cosign v2 keeps under the given tags. An item that
-// cannot be had is there with its Err. A listing of referrers that fails is an error.
+// Attachments lists what is attached to subject and fetches each manifest once: the
+// referrers, and what cosign v2 stores under the given tags. An item that could not
+// be read is in the list with its Err. It returns an error if the referrers could
+// not be listed.
 func Attachments(ctx context.Context, src Source, subject v1.Hash, tags ...CosignTag) (*Listing, error) {
 	tagged := make([]Attached, len(tags))
 	var group errgroup.Group
@@ -112,7 +114,8 @@ func Attachments(ctx context.Context, src Source, subject v1.Hash, tags ...Cosig
 	return list, ctx.Err()
 }
 
-// calledBundle decides only who is fetched first: the listing may lie.
+// calledBundle returns 1 if the listing calls d a Sigstore bundle. The listing may
+// lie, so this only decides what is fetched first.
 func calledBundle(d v1.Descriptor) int {
 	if d.ArtifactType == attest.BundleMediaType {
 		return 1
@@ -133,8 +136,8 @@ func fetchReferrer(ctx context.Context, src Source, subject, digest v1.Hash) Att
 	return a
 }
 
-// fetchTagged fetches what cosign v2 attached. Nothing but the tag's name ties
-// the manifest to the image; each layer has to name the image by itself.
+// fetchTagged fetches what cosign v2 attached. Only the name of the tag connects the
+// manifest to the image; the content of each layer must name the image itself.
 func fetchTagged(ctx context.Context, src Source, subject v1.Hash, tag CosignTag) Attached {
 	a := Attached{Tag: tag}
 	if a.Descriptor, a.Err = src.Resolve(ctx, tag.Of(subject)); a.Err == nil {
@@ -143,7 +146,7 @@ func fetchTagged(ctx context.Context, src Source, subject v1.Hash, tag CosignTag
 	return a
 }
 
-// fetch fills in what the manifest says. It returns nil where Err is set.
+// fetch fills in what the manifest says. It returns nil if it sets Err.
 func (a *Attached) fetch(ctx context.Context, src Source) *content {
 	raw, mediaType, err := src.Manifest(ctx, a.Descriptor.Digest)
 	if a.Err = err; err != nil {
@@ -158,9 +161,9 @@ func (a *Attached) fetch(ctx context.Context, src Source) *content {
 	return c
 }
 
-// Content reads the content of a small blob whole: from the descriptor's own
-// data (OCI image spec, descriptor.md) where it has any, else from src. The
-// content matches digest and size; otherwise the error is ErrMismatch.
+// Content returns the content of a blob of at most max bytes: from the data of the
+// descriptor (OCI image spec, descriptor.md) if it has any, else from src. If the
+// content does not match digest and size, or is larger, the error is ErrMismatch.
 func Content(ctx context.Context, src Source, d v1.Descriptor, max int) ([]byte, error) {
 	if len(d.Data) == 0 {
 		return readBlob(ctx, src, d, max)
@@ -180,12 +183,13 @@ type Bundle struct {
 	Raw []byte // as received and matching its digest; not parsed
 }
 
-// bundlesTotal bounds what Bundles holds in memory at once.
+// bundlesTotal is the maximum total size in bytes of what Bundles returns.
 const bundlesTotal = 8 * limits.Bundle
 
-// Bundles returns the Sigstore bundles attached to subject, and those that
-// could not be had (Err set). What is attached and is something else, or is listed
-// and about another image, is left out.
+// Bundles returns the Sigstore bundles attached to subject. A bundle, or a manifest
+// of unknown kind, that could not be read is in the list with its Err. Other
+// attachments, and manifests about other images, are left out. It returns an error
+// if subject has more than limits.Referrers referrers.
 func Bundles(ctx context.Context, src Source, subject v1.Hash) ([]Bundle, error) {
 	list, err := Attachments(ctx, src, subject)
 	if err != nil {

@@ -130,7 +130,7 @@ func TestRedirectsKeepTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	rc.Close()
-	if _, err := r.Blob(t.Context(), v1.Descriptor{Digest: digestOf([]byte("y")), Size: 1}); err == nil || !strings.Contains(err.Error(), "leaves TLS") {
+	if _, err := r.Blob(t.Context(), v1.Descriptor{Digest: digestOf([]byte("y")), Size: 1}); err == nil || !strings.Contains(err.Error(), "want https") {
 		t.Errorf("got %v, want a refusal", err)
 	}
 }

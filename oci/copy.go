@@ -11,13 +11,13 @@ import (
 
 const parallel = 8 // transfers at a time
 
-// maxDepth is how deep indexes may nest: an index of images.
+// maxDepth is the maximum depth of a document: an index of image manifests.
 const maxDepth = 2
 
-// Copy brings the manifest or index d, and all it is made of, from src to
-// dst: blobs first, then manifests, then indexes, so that whatever can be seen
-// at dst is whole. Referrers and tags are not copied. Running it again after a
-// failure goes on where it stopped.
+// Copy copies the manifest or index d and everything it consists of from src to
+// dst. It copies blobs first, then manifests, then the index, so that dst never
+// lists an incomplete image. It copies no referrers and no tags. After a failure, a
+// second call continues where the first one stopped.
 func Copy(ctx context.Context, dst Target, src Source, d v1.Descriptor) error {
 	c := copier{src: src, seen: map[v1.Hash]bool{}}
 	if err := c.walk(ctx, d, 1); err != nil {
@@ -54,7 +54,7 @@ type document struct {
 	mediaType string
 }
 
-// copier knows what is to be copied, each digest once.
+// copier collects what to copy, each digest once.
 type copier struct {
 	src     Source
 	seen    map[v1.Hash]bool

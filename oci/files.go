@@ -12,11 +12,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Entries calls visit for every entry of the layers of an image manifest, the
-// lowest layer (0) first, each as its tar has it: whiteouts are entries too
-// (image-spec layer.md). What is read of content need not be all of it. Layers
-// are bounded as MeasureLayout bounds them. Only where Entries returns nil were
-// the bytes those that the digests name.
+// Entries calls visit for every tar entry in the layers of an image manifest, from
+// the lowest layer (0) up, whiteouts included (image-spec layer.md). visit need not
+// read all of content. The limits on layers are those of MeasureLayout. The bytes
+// match their digests only if Entries returns nil, so callers must not use what they
+// collected otherwise. An error of visit ends Entries and is returned as it is.
 func Entries(ctx context.Context, src Source, manifest v1.Hash, visit func(layer int, h *tar.Header, content io.Reader) error) error {
 	raw, mediaType, err := src.Manifest(ctx, manifest)
 	if err != nil {
@@ -39,7 +39,7 @@ func Entries(ctx context.Context, src Source, manifest v1.Hash, visit func(layer
 	return nil
 }
 
-// LayerEntries is Entries for one layer.
+// LayerEntries is like Entries for one layer.
 func LayerEntries(ctx context.Context, src Source, layer v1.Descriptor, visit func(h *tar.Header, content io.Reader) error) error {
 	return entriesOf(ctx, src, layer, newBudget(defaultBomb.total), visit)
 }
@@ -55,7 +55,7 @@ func entriesOf(ctx context.Context, src Source, d v1.Descriptor, total *budget, 
 		return err
 	}
 	defer done()
-	var visited error // what visit says is its own, and no fault of the bytes
+	var visited error // an error of visit does not mean that the layer is malformed
 	err = readTar(stream, defaultBomb.entries, stream.left, func(h *tar.Header, content io.Reader) error {
 		visited = visit(h, content)
 		return visited
@@ -69,7 +69,7 @@ func entriesOf(ctx context.Context, src Source, d v1.Descriptor, total *budget, 
 	return atEnd(blob)
 }
 
-// atEnd: once the decompressor is at its end the blob must be, and its digest right.
+// atEnd fails unless the blob ends where the decompressor ended, and its digest matches.
 func atEnd(blob io.Reader) error {
 	if n, err := io.Copy(io.Discard, blob); err != nil {
 		return err
@@ -79,9 +79,9 @@ func atEnd(blob io.Reader) error {
 	return nil
 }
 
-// readTar reads a layer's tar to its end, padding included. It has at most so
-// many entries, and its files so many bytes: the holes of sparse ones are not in
-// the stream, and are in what readers get.
+// readTar reads a layer's tar to its end, padding included. It allows at most the
+// given numbers of entries and of bytes in files. The holes of sparse files count:
+// they are not in the stream, but in what readers get.
 func readTar(stream io.Reader, most int, bytes int64, visit func(*tar.Header, io.Reader) error) error {
 	tr := tar.NewReader(stream)
 	var files int64
@@ -118,12 +118,12 @@ func readTar(stream io.Reader, most int, bytes int64, visit func(*tar.Header, io
 	}
 }
 
-// checkKind refuses entries that readers of layers do not understand alike.
+// checkKind refuses entries that different readers of layers treat differently.
 func checkKind(h *tar.Header) error {
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo, tar.TypeGNUSparse:
 	case tar.TypeXGlobalHeader:
-		// Some apply its records to all that follows, others to nothing.
+		// Some readers apply its records to all later entries, others to none.
 		for k := range h.PAXRecords {
 			if k != "comment" {
 				return refuse("a global header sets %q for all entries", k)
@@ -132,7 +132,7 @@ func checkKind(h *tar.Header) error {
 	default:
 		return refuse("entry %q is of unknown type %q", h.Name, h.Typeflag)
 	}
-	// What a whiteout removes is a name in its own directory (image-spec layer.md, "Whiteouts").
+	// A whiteout removes a name in its own directory (image-spec layer.md, "Whiteouts").
 	switch path.Base(h.Name) {
 	case ".wh.", ".wh..", ".wh...":
 		return refuse("entry %q removes no name in its directory", h.Name)

@@ -26,13 +26,14 @@ import (
 
 const (
 	requestTimeout = 60 * time.Second // a request whose body is small
-	stallTimeout   = 60 * time.Second // a blob of which nothing arrives
-	attempts       = 3                // of a request that may be repeated
+	stallTimeout   = 60 * time.Second // a transfer of a blob that does not move
+	attempts       = 3                // per request that may be repeated
 	maxErrorBody   = 64 << 10
 )
 
 // defaultTransport is shared, so that connections are reused between the
-// repositories of one process. Compression is off: we want the bytes stored.
+// repositories of one process. Compression is off, because digests are about the
+// bytes as stored.
 var defaultTransport = sync.OnceValue(func() http.RoundTripper {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -47,8 +48,8 @@ var defaultTransport = sync.OnceValue(func() http.RoundTripper {
 	}
 })
 
-// plainGuard is the lowest transport: whatever a registry's redirects, upload
-// locations and token realms say, nothing leaves the machine without TLS.
+// plainGuard is the lowest transport: nothing leaves the machine without TLS, also
+// if a redirect, an upload location or a token realm of a registry says http.
 type plainGuard struct{ inner http.RoundTripper }
 
 func (g plainGuard) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -56,21 +57,21 @@ func (g plainGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req.Body != nil {
 			req.Body.Close()
 		}
-		return nil, fmt.Errorf("%s: plain HTTP is for loopback only", req.URL.Redacted())
+		return nil, fmt.Errorf("%s: plain HTTP is allowed only on loopback", req.URL.Redacted())
 	}
 	return g.inner.RoundTrip(req)
 }
 
-// authTransport asks without credentials first and shakes hands when a
-// registry wants it, so that an open registry costs no round trip. With a
-// token it sends that at once.
+// authTransport sends a request without credentials first, and logs in when the
+// registry asks, so that an open registry costs no extra round trip. If it has a
+// token, it sends the token with the first request.
 type authTransport struct {
 	inner http.RoundTripper
 	repo  name.Repository
 	token string
 
 	mu sync.Mutex
-	up http.RoundTripper // after the handshake
+	up http.RoundTripper // set once it has logged in
 }
 
 func (a *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -116,7 +117,7 @@ func (a *authTransport) handshake(req *http.Request) (http.RoundTripper, error) 
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.up != nil {
-		return a.up, nil // by a request beside us
+		return a.up, nil // a concurrent request has logged in
 	}
 	auth := authn.FromConfig(authn.AuthConfig{Username: "colophon", Password: a.token})
 	if a.token == "" {
@@ -141,13 +142,13 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 		return errors.New("stopped after 5 redirects")
 	}
 	if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
-		return fmt.Errorf("redirect from %s to %s leaves TLS", via[0].URL.Redacted(), req.URL.Redacted())
+		return fmt.Errorf("redirect from %s to %s: want https", via[0].URL.Redacted(), req.URL.Redacted())
 	}
 	return nil
 }
 
-// statusError is an answer that is not a success. Text of the server is made
-// fit for a terminal.
+// statusError is an answer with an unexpected status. The server's text is made safe
+// for a terminal.
 type statusError struct {
 	request string
 	status  int
@@ -162,7 +163,7 @@ func (e *statusError) Error() string {
 	return s
 }
 
-// Is: a 404 is the one status that says that the thing is not there.
+// Is reports that a 404, and no other status, is ErrNotFound.
 func (e *statusError) Is(target error) bool {
 	return target == ErrNotFound && e.status == http.StatusNotFound
 }
@@ -185,7 +186,7 @@ func newStatusError(resp *http.Response) error {
 	return e
 }
 
-// said is text of a registry for an error's message.
+// said returns text of a registry for an error message.
 func said(s string) string { return printable.Cut(printable.Line(s), 500) }
 
 func drain(resp *http.Response) {
@@ -193,7 +194,7 @@ func drain(resp *http.Response) {
 	resp.Body.Close()
 }
 
-// answer is a response whose body was read whole.
+// answer is a response with its whole body.
 type answer struct {
 	body   []byte
 	header http.Header
@@ -201,8 +202,9 @@ type answer struct {
 	url    *url.URL
 }
 
-// small sends a request whose answer has at most max bytes, up to three times
-// where repeating may help. Statuses outside ok are a *statusError.
+// small sends a request whose answer has at most max bytes. It tries up to three
+// times if the failure may be temporary. A status that is not in ok gives a
+// *statusError.
 func (r *Registry) small(ctx context.Context, method string, u *url.URL, header http.Header, body []byte, max int, ok ...int) (*answer, error) {
 	var err error
 	for i := range attempts {
@@ -255,7 +257,7 @@ func (r *Registry) once(ctx context.Context, method string, u *url.URL, header h
 	return nil, newStatusError(resp)
 }
 
-// mayPass tells failures of the way from answers of the registry.
+// mayPass reports whether the failure may be temporary.
 func mayPass(ctx context.Context, err error) bool {
 	if ctx.Err() != nil || errors.Is(err, ErrMismatch) {
 		return false
@@ -269,7 +271,8 @@ func mayPass(ctx context.Context, err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isOp || isNet && late.Timeout()
 }
 
-// backoff is 100 ms before the second attempt and 400 ms before the third.
+// backoff returns the wait before attempt i: 100 ms before the second, 400 ms before
+// the third.
 func backoff(i int) time.Duration { return 100 * time.Millisecond << (2*i - 2) }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -283,8 +286,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// stallGuard calls stop when a body does not move for stallTimeout: one that
-// is received when nothing arrives, one that is sent when nobody takes more.
+// stallGuard cancels a transfer that does not move for stallTimeout. When receiving,
+// that is a Read that does not return; when sending, the time between two Reads.
 type stallGuard struct {
 	inner   io.ReadCloser
 	sending bool
@@ -296,8 +299,8 @@ func guardReceiving(body io.ReadCloser, stop context.CancelFunc) io.ReadCloser {
 	return &stallGuard{body, false, time.AfterFunc(stallTimeout, stop), stop}
 }
 
-// guardSending leaves the request alive when the body is closed: its answer is
-// still to come.
+// guardSending does not cancel the request when the body is closed, because the
+// answer comes later.
 func guardSending(body io.ReadCloser, stop context.CancelFunc) io.ReadCloser {
 	return &stallGuard{body, true, time.AfterFunc(stallTimeout, stop), func() {}}
 }

@@ -21,28 +21,30 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// RefNameAnnotation is how a layout's index.json names an entry, its tag.
+// RefNameAnnotation is the annotation of an entry of a layout's index.json that
+// holds its tag (image-spec annotations.md).
 const RefNameAnnotation = "org.opencontainers.image.ref.name"
 
 const layoutMarker = `{"imageLayoutVersion":"1.0.0"}`
 
-// Layout is an OCI image layout 1.0.0 in a directory, or to read in an archive.
-// It follows no symbolic link out of the directory and opens nothing but regular
-// files.
+// Layout is an OCI image layout 1.0.0 (image-spec image-layout.md) in a directory or,
+// read-only, in a tar archive. It implements Source and Target. It opens only
+// regular files, and follows no symbolic link.
 type Layout struct {
 	dir   string
 	files files
 	index sync.Mutex // writers of index.json in this process
 }
 
-// files are what a layout consists of. Names are slash-separated and relative.
+// files are the files of a layout. Names are relative and slash-separated.
 type files interface {
-	// open fails with ErrNotFound where there is no such file.
+	// open returns ErrNotFound if there is no such file.
 	open(name string) (content io.ReadCloser, size int64, err error)
 	io.Closer
 }
 
-// OpenLayout opens a directory that has an oci-layout file.
+// OpenLayout opens the layout in a directory. It fails if the directory has no
+// oci-layout file.
 func OpenLayout(dir string) (*Layout, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -72,7 +74,7 @@ func (l *Layout) checkMarker() error {
 	return nil
 }
 
-// CreateLayout makes dir a layout without entries, or opens the one that is there.
+// CreateLayout creates an empty layout in dir, or opens the layout that is there.
 func CreateLayout(dir string) (*Layout, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
 		return nil, err
@@ -93,14 +95,13 @@ func CreateLayout(dir string) (*Layout, error) {
 	return OpenLayout(dir)
 }
 
-// Name is the path as OpenLayout was given it.
+// Name returns the path that was given to OpenLayout.
 func (l *Layout) Name() string { return l.dir }
 
-// Close gives the directory back; a layout that is not closed is closed when
-// it is no longer used.
+// Close closes the layout's file descriptors.
 func (l *Layout) Close() error { return l.files.Close() }
 
-// dirFiles are those of a directory.
+// dirFiles are the files of a directory.
 type dirFiles struct {
 	dir  string
 	root *os.Root
@@ -110,7 +111,7 @@ type dirFiles struct {
 func (d dirFiles) Close() error { return d.root.Close() }
 
 func (d dirFiles) open(name string) (io.ReadCloser, int64, error) {
-	// A FIFO would block the open, a link could lead to one.
+	// Opening a FIFO would block, and a link could lead to one.
 	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, fmt.Errorf("%s in layout %s: %w", name, d.dir, ErrNotFound)
@@ -136,7 +137,7 @@ func (l *Layout) read(name string, max int) ([]byte, error) {
 	}
 	defer f.Close()
 	if size > int64(max) {
-		return nil, refuse("layout %s: %s of %d bytes, at most %d are taken", l.dir, name, size, max)
+		return nil, refuse("layout %s: size of %s: got %d bytes, want at most %d", l.dir, name, size, max)
 	}
 	return strict.Read(f, max)
 }
@@ -153,13 +154,14 @@ func (l *Layout) entries() (*v1.IndexManifest, error) {
 		return nil, refuse("layout %s: index.json: %w", l.dir, err)
 	}
 	if len(index.Manifests) > limits.Referrers {
-		return nil, refuse("layout %s: index.json of %d entries, at most %d are taken", l.dir, len(index.Manifests), limits.Referrers)
+		return nil, refuse("layout %s: index.json: got %d entries, want at most %d", l.dir, len(index.Manifests), limits.Referrers)
 	}
 	return &index, nil
 }
 
-// Resolve implements Source. A tag is the entry's RefNameAnnotation; "" is the
-// only entry that is attached to nothing, or the image of what `cosign save` wrote.
+// Resolve implements Source. A tag is the RefNameAnnotation of an entry. The empty
+// reference means the only entry that is not attached to another one or, in a layout
+// by `cosign save`, the image.
 func (l *Layout) Resolve(ctx context.Context, reference string) (v1.Descriptor, error) {
 	if h, err := v1.NewHash(reference); err == nil {
 		return l.describe(ctx, h)
@@ -198,7 +200,7 @@ func (l *Layout) Resolve(ctx context.Context, reference string) (v1.Descriptor, 
 	return l.entry(ctx, found[0])
 }
 
-// entry reads what index.json names, and holds it to that.
+// entry returns the descriptor of an entry of index.json, if the content matches it.
 func (l *Layout) entry(ctx context.Context, named v1.Descriptor) (v1.Descriptor, error) {
 	d, err := l.describe(ctx, named.Digest)
 	if err == nil && (d.Size != named.Size || d.MediaType != named.MediaType) {
@@ -220,7 +222,7 @@ func (l *Layout) content(ctx context.Context, h v1.Hash) (*content, error) {
 	return parseContent(raw, types.MediaType(mediaType))
 }
 
-// Manifest implements Source. The media type is the manifest's own.
+// Manifest implements Source. The media type is the one that the manifest gives.
 func (l *Layout) Manifest(_ context.Context, digest v1.Hash) ([]byte, string, error) {
 	raw, err := l.read(blobPath(digest), limits.Manifest)
 	if err != nil {
@@ -252,8 +254,8 @@ func (l *Layout) Blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error)
 	return verifying(f, d)
 }
 
-// Referrers implements Source: the entries of index.json, and of the index
-// under the fallback tag, whose manifests name the subject.
+// Referrers implements Source. It returns the entries of index.json, and of the
+// index under the fallback tag, whose manifests name the subject.
 func (l *Layout) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descriptor, error) {
 	index, err := l.entries()
 	if err != nil {
@@ -309,7 +311,7 @@ func (l *Layout) PushBlob(_ context.Context, d v1.Descriptor, open func() (io.Re
 	return l.store(d.Digest, checked)
 }
 
-// store writes what r has under its digest: whole and fsynced, or not at all.
+// store writes a blob under its digest: complete and synced to disk, or not at all.
 func (l *Layout) store(h v1.Hash, r io.Reader) (err error) {
 	dir := filepath.Join(l.dir, "blobs", h.Algorithm)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -330,8 +332,8 @@ func (l *Layout) store(h v1.Hash, r io.Reader) (err error) {
 	return durable.SyncDir(dir)
 }
 
-// PushManifest implements Target. A manifest with a subject becomes an entry
-// of index.json; any other one becomes an entry with Tag.
+// PushManifest implements Target. It adds a manifest with a subject to index.json;
+// Tag adds others.
 func (l *Layout) PushManifest(_ context.Context, raw []byte, mediaType string) (v1.Descriptor, error) {
 	d := v1.Descriptor{MediaType: types.MediaType(mediaType), Digest: digestOf(raw), Size: int64(len(raw))}
 	c, err := parseContent(raw, d.MediaType)
@@ -354,7 +356,7 @@ func (l *Layout) PushManifest(_ context.Context, raw []byte, mediaType string) (
 	})
 }
 
-// Tag implements Target. Tags of a layout never move.
+// Tag implements Target. A tag of a layout never moves: ErrTagExists.
 func (l *Layout) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
 	if !tagGrammar().MatchString(tag) {
 		return fmt.Errorf("tag %q is not a tag", tag)
@@ -371,7 +373,7 @@ func (l *Layout) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
 			case e.Digest == d.Digest:
 				return nil
 			default:
-				return fmt.Errorf("tag %s of layout %s: points at %s, wanted %s: %w", tag, l.dir, e.Digest, d.Digest, ErrTagExists)
+				return fmt.Errorf("tag %s of layout %s: got %s, want %s: %w", tag, l.dir, e.Digest, d.Digest, ErrTagExists)
 			}
 		}
 		index.Manifests = append(index.Manifests, entry)
@@ -379,7 +381,7 @@ func (l *Layout) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
 	})
 }
 
-// update is for one process at a time; others must not write the same layout.
+// update changes index.json. Only one process may write a layout at a time.
 func (l *Layout) update(change func(*v1.IndexManifest) error) error {
 	l.index.Lock()
 	defer l.index.Unlock()

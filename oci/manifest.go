@@ -17,8 +17,8 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// A refusal is content that was received and is not acceptable. It matches
-// ErrMismatch, because callers do the same with it: reject, never retry.
+// A refusal is an error about content that was received and is not acceptable. It
+// is ErrMismatch, because callers treat both alike: reject, and do not retry.
 type refusal struct{ err error }
 
 func refuse(format string, args ...any) error { return &refusal{fmt.Errorf(format, args...)} }
@@ -27,8 +27,8 @@ func (r *refusal) Error() string        { return r.err.Error() }
 func (r *refusal) Unwrap() error        { return r.err }
 func (r *refusal) Is(target error) bool { return target == ErrMismatch }
 
-// content is what an image manifest and an index have between them, so that
-// one strict parse tells which of the two a document is.
+// content has the members of image manifests and of indexes, so that one strict
+// parse finds out which of the two a document is.
 type content struct {
 	SchemaVersion int64             `json:"schemaVersion"`
 	MediaType     types.MediaType   `json:"mediaType"`
@@ -40,9 +40,9 @@ type content struct {
 	Annotations   map[string]string `json:"annotations"`
 }
 
-// parseContent reads a manifest or index whose store says that it is of
-// mediaType, and refuses documents that two readers could take for different
-// things: a digest covers the bytes, not the Content-Type beside them.
+// parseContent parses a manifest or index. mediaType is what the store says that it
+// is. A digest covers only the bytes, so parseContent refuses a document that two
+// readers could take for different things.
 func parseContent(raw []byte, mediaType types.MediaType) (*content, error) {
 	var c content
 	if err := strict.Unmarshal(raw, limits.Manifest, &c); err != nil {
@@ -55,7 +55,7 @@ func parseContent(raw []byte, mediaType types.MediaType) (*content, error) {
 		c.MediaType = mediaType // optional in OCI manifests
 	}
 	if c.MediaType != mediaType {
-		return nil, refuse("manifest says it is %q, and was handed out as %q", c.MediaType, mediaType)
+		return nil, refuse("media type of the manifest: got %q, the store says %q", c.MediaType, mediaType)
 	}
 	switch {
 	case mediaType.IsIndex():
@@ -63,7 +63,7 @@ func parseContent(raw []byte, mediaType types.MediaType) (*content, error) {
 			return nil, refuse("index has the config or layers of a manifest")
 		}
 		if len(c.Manifests) > limits.IndexManifests {
-			return nil, refuse("index of %d manifests, at most %d are taken", len(c.Manifests), limits.IndexManifests)
+			return nil, refuse("index: got %d manifests, want at most %d", len(c.Manifests), limits.IndexManifests)
 		}
 	case mediaType.IsImage():
 		if c.Manifests != nil {
@@ -73,20 +73,20 @@ func parseContent(raw []byte, mediaType types.MediaType) (*content, error) {
 			return nil, refuse("manifest has no config")
 		}
 		if len(c.Layers) > limits.Layers {
-			return nil, refuse("manifest of %d layers, at most %d are taken", len(c.Layers), limits.Layers)
+			return nil, refuse("manifest: got %d layers, want at most %d", len(c.Layers), limits.Layers)
 		}
 	default:
-		return nil, refuse("manifest media type %q is not known", mediaType)
+		return nil, refuse("media type of the manifest: got %q, want that of an image manifest or index", mediaType)
 	}
 	for _, d := range c.parts() {
 		if d.Size < 0 || d.Digest.Hex == "" {
-			return nil, refuse("manifest has a descriptor of digest %q and size %d", d.Digest.String(), d.Size)
+			return nil, refuse("descriptor in the manifest: got digest %q and size %d", d.Digest.String(), d.Size)
 		}
 	}
 	return &c, nil
 }
 
-// parts lists every descriptor of the document but its subject, config first.
+// parts returns all descriptors of the document except its subject, config first.
 func (c *content) parts() []v1.Descriptor {
 	var parts []v1.Descriptor
 	if c.Config != nil {
@@ -96,8 +96,8 @@ func (c *content) parts() []v1.Descriptor {
 	return append(parts, c.Manifests...)
 }
 
-// kind is the artifact type as the referrers API defines it: the config's
-// media type where a manifest names none.
+// kind returns the artifact type as the referrers API defines it: the media type of
+// the config if the manifest has no artifactType.
 func (c *content) kind() string {
 	if c.ArtifactType == "" && c.Config != nil {
 		return string(c.Config.MediaType)
@@ -105,7 +105,7 @@ func (c *content) kind() string {
 	return c.ArtifactType
 }
 
-// guessMediaType is for stores that keep no media type beside the bytes.
+// guessMediaType returns the media type of a document from a store that keeps none.
 func guessMediaType(raw []byte) (types.MediaType, error) {
 	var c content
 	if err := strict.Unmarshal(raw, limits.Manifest, &c); err != nil {
@@ -131,7 +131,7 @@ func newHash(h v1.Hash) (hash.Hash, error) {
 	return nil, refuse("digest %q: algorithm %q is not known", h.String(), h.Algorithm)
 }
 
-// checkDigest compares bytes that were received with the digest asked for.
+// checkDigest compares received bytes with the digest that was asked for.
 func checkDigest(raw []byte, want v1.Hash) error {
 	sum, err := newHash(want)
 	if err != nil {
@@ -149,9 +149,9 @@ func digestOf(raw []byte) v1.Hash {
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}
 }
 
-// verifyingReader hands out a blob and ends with ErrMismatch instead of io.EOF
-// where it is not what the descriptor says. It never hands out a byte beyond
-// the descriptor's size.
+// verifyingReader reads a blob, and ends with ErrMismatch instead of io.EOF if the
+// blob does not match its descriptor. It returns no bytes beyond the descriptor's
+// size.
 type verifyingReader struct {
 	inner io.ReadCloser
 	want  v1.Descriptor
@@ -163,7 +163,7 @@ type verifyingReader struct {
 func verifying(inner io.ReadCloser, want v1.Descriptor) (io.ReadCloser, error) {
 	sum, err := newHash(want.Digest)
 	if err == nil && (want.Size < 0 || want.Size > limits.LayerPacked) {
-		err = refuse("blob %s of %d bytes, at most %d are taken", want.Digest, want.Size, int64(limits.LayerPacked))
+		err = refuse("size of blob %s: got %d bytes, want at most %d", want.Digest, want.Size, int64(limits.LayerPacked))
 	}
 	if err != nil {
 		inner.Close()
@@ -194,7 +194,7 @@ func (r *verifyingReader) Read(p []byte) (int, error) {
 	return n, r.err
 }
 
-// end is asked once all bytes were read: is there one more, and is it the blob?
+// end checks that the blob ends here, and that its digest matches.
 func (r *verifyingReader) end() error {
 	var extra [1]byte
 	if n, err := io.ReadFull(r.inner, extra[:]); n > 0 {
@@ -210,10 +210,10 @@ func (r *verifyingReader) end() error {
 
 func (r *verifyingReader) Close() error { return r.inner.Close() }
 
-// readBlob returns a blob of at most max bytes whole.
+// readBlob returns the content of a blob of at most max bytes.
 func readBlob(ctx context.Context, src Source, d v1.Descriptor, max int) ([]byte, error) {
 	if d.Size > int64(max) {
-		return nil, refuse("blob %s of %d bytes, at most %d are taken", d.Digest, d.Size, max)
+		return nil, refuse("size of blob %s: got %d bytes, want at most %d", d.Digest, d.Size, max)
 	}
 	rc, err := src.Blob(ctx, d)
 	if err != nil {

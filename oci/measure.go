@@ -18,18 +18,17 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Measured is what MeasureLayout computed from bytes. Nothing in it was taken
-// on anybody's word.
+// Measured is what MeasureLayout computed from the bytes of an image.
 type Measured struct {
-	Descriptor v1.Descriptor // of the index or manifest: what gets signed
-	Raw        []byte        // its bytes
+	Descriptor v1.Descriptor // of the index or manifest, which is what gets signed
+	Raw        []byte        // bytes of the index or manifest
 	Platforms  []MeasuredPlatform
 }
 
-// MeasuredPlatform is the image of one platform, in the index's order.
+// MeasuredPlatform is the image for one platform.
 type MeasuredPlatform struct {
-	Platform  v1.Platform   // from the configuration, arm64 without v8; the index agrees
-	Manifest  v1.Descriptor // equals Measured.Descriptor where there is no index
+	Platform  v1.Platform   // from the configuration, with arm64 for arm64/v8; the index agrees
+	Manifest  v1.Descriptor // equals Measured.Descriptor if there is no index
 	Config    v1.Descriptor
 	ConfigRaw []byte
 	Layers    []MeasuredLayer // lowest first
@@ -38,21 +37,21 @@ type MeasuredPlatform struct {
 // MeasuredLayer is one layer as stored and as unpacked.
 type MeasuredLayer struct {
 	Descriptor v1.Descriptor
-	DiffID     v1.Hash // sha256 of the tar
-	Unpacked   int64   // bytes of the tar
-	Entries    int     // in the tar
+	DiffID     v1.Hash // SHA-256 of the uncompressed tar
+	Unpacked   int64   // bytes of the uncompressed tar
+	Entries    int     // entries of the tar
 }
 
-// maxBlobs is what a layout may hold at all.
+// maxBlobs is the maximum number of blobs in a layout.
 const maxBlobs = 1 << 16
 
-// MeasureLayout re-hashes every byte of a layout that somebody handed in, and
-// refuses (ErrMismatch) whatever is not exactly one image and nothing else:
-// files that do not belong there, blobs that are unreachable, missing or not
-// what their digest, size or diff_id says, unknown media types, duplicate
-// members, platforms that repeat or disagree with the configuration, foreign
-// layers, decompression bombs, tar names that climb out. The directory must
-// belong to the caller by then: whoever can still write it can change it after.
+// MeasureLayout hashes every byte of a layout from a stranger, and returns what it
+// is. It refuses (ErrMismatch) a layout that is not exactly one image: unexpected
+// files; blobs that are unreachable, missing or do not match digest, size or diff_id;
+// unknown media types; duplicate JSON members; platforms that repeat or contradict
+// the configuration; foreign layers; decompression bombs; tar entries that lead out
+// of the layer. Nobody but the caller may be able to write the directory, or the
+// result means nothing afterwards.
 func MeasureLayout(dir string) (*Measured, error) {
 	return measureWith(dir, defaultBomb)
 }
@@ -73,7 +72,7 @@ func measureWith(dir string, bomb bombLimits) (*Measured, error) {
 	}
 	for h := range m.present {
 		if _, ok := m.used[h]; !ok {
-			return nil, fmt.Errorf("layout %s: %w", dir, refuse("blob %s is no part of the image", h))
+			return nil, fmt.Errorf("layout %s: %w", dir, refuse("blob %s is not part of the image", h))
 		}
 	}
 	return out, nil
@@ -82,12 +81,12 @@ func measureWith(dir string, bomb bombLimits) (*Measured, error) {
 type measurer struct {
 	layout  *Layout
 	present map[v1.Hash]bool          // blobs on disk
-	used    map[v1.Hash]v1.Descriptor // blobs reached, as what
+	used    map[v1.Hash]v1.Descriptor // blobs reached, with the descriptor that names them
 	bomb    bombLimits
 }
 
-// inventory lists the blobs, and refuses any file that is not of a layout. An
-// empty "ingest" directory is what containerd's content store leaves behind.
+// inventory lists the blobs, and refuses any file that does not belong to a layout.
+// containerd's content store leaves an empty "ingest" directory.
 func (m *measurer) inventory() error {
 	m.present = map[v1.Hash]bool{}
 	return fs.WalkDir(m.layout.files.(dirFiles).root.FS(), ".", func(p string, e fs.DirEntry, err error) error {
@@ -117,14 +116,14 @@ func (m *measurer) inventory() error {
 	})
 }
 
-// use notes that d is part of the image. One blob is one thing: a second use
-// as something else is refused.
+// use records that d is part of the image. It refuses a blob that is used twice with
+// different descriptors.
 func (m *measurer) use(d v1.Descriptor) error {
 	if d.Digest.Algorithm != "sha256" {
 		return refuse("digest %s: want sha256", d.Digest)
 	}
 	if len(d.URLs) > 0 || len(d.Data) > 0 {
-		return refuse("%s is said to be elsewhere too (urls or data)", d.Digest)
+		return refuse("descriptor of %s: got urls or data, want neither", d.Digest)
 	}
 	if !m.present[d.Digest] {
 		return refuse("blob %s is missing", d.Digest)
@@ -141,7 +140,7 @@ func (m *measurer) document(d v1.Descriptor) (*content, []byte, error) {
 		return nil, nil, err
 	}
 	if !d.MediaType.IsIndex() && !d.MediaType.IsImage() {
-		return nil, nil, refuse("%s: media type %q is not known", d.Digest, d.MediaType)
+		return nil, nil, refuse("media type of %s: got %q, want that of an image manifest or index", d.Digest, d.MediaType)
 	}
 	raw, err := readBlob(context.Background(), m.layout, d, limits.Manifest)
 	if err != nil {
@@ -152,7 +151,7 @@ func (m *measurer) document(d v1.Descriptor) (*content, []byte, error) {
 		return nil, nil, fmt.Errorf("%s: %w", d.Digest, err)
 	}
 	if c.Subject != nil || c.ArtifactType != "" {
-		return nil, nil, refuse("%s is an artifact about something, want an image", d.Digest)
+		return nil, nil, refuse("%s is an artifact, want an image", d.Digest)
 	}
 	return c, raw, nil
 }
@@ -217,8 +216,8 @@ func (m *measurer) platforms(index *content) ([]MeasuredPlatform, error) {
 	return images, nil
 }
 
-// normalPlatform leaves out v8, which is arm64's only variant and is named as
-// often as not.
+// normalPlatform removes the variant v8 of arm64. It is the only variant, and often
+// left out.
 func normalPlatform(p v1.Platform) v1.Platform {
 	if p.Architecture == "arm64" && p.Variant == "v8" {
 		p.Variant = ""
@@ -226,7 +225,7 @@ func normalPlatform(p v1.Platform) v1.Platform {
 	return p
 }
 
-// platformName is what two platforms of an image must not share.
+// platformName returns a name that each platform of an image must have alone.
 func platformName(p v1.Platform) string {
 	p = normalPlatform(p)
 	features := slices.Sorted(slices.Values(p.OSFeatures))
@@ -253,11 +252,11 @@ type configFile struct {
 	} `json:"rootfs"`
 }
 
-// configured reads the configuration of a manifest. Its diff_ids are kept in
-// the layers, for layers to compare.
+// configured reads the configuration of a manifest. It stores the diff_ids in the
+// result, where layers compares them.
 func (m *measurer) configured(d v1.Descriptor, c *content) (*MeasuredPlatform, error) {
 	if !c.Config.MediaType.IsConfig() {
-		return nil, refuse("configuration of %s: media type %q is not known", d.Digest, c.Config.MediaType)
+		return nil, refuse("media type of the configuration of %s: got %q, want that of an image configuration", d.Digest, c.Config.MediaType)
 	}
 	if err := m.use(*c.Config); err != nil {
 		return nil, err
@@ -271,7 +270,7 @@ func (m *measurer) configured(d v1.Descriptor, c *content) (*MeasuredPlatform, e
 		return nil, refuse("configuration %s: %w", c.Config.Digest, err)
 	}
 	if cf.OS == "" || cf.Architecture == "" || strings.ContainsAny(cf.OS+cf.Architecture+cf.Variant, "/ ") {
-		return nil, refuse("configuration %s names platform %q", c.Config.Digest, cf.OS+"/"+cf.Architecture)
+		return nil, refuse("platform in configuration %s: got %q", c.Config.Digest, cf.OS+"/"+cf.Architecture)
 	}
 	if cf.RootFS.Type != "layers" || len(cf.RootFS.DiffIDs) != len(c.Layers) {
 		return nil, refuse("configuration %s: rootfs of type %q with %d diff_ids, the manifest has %d layers",
@@ -292,7 +291,7 @@ func (m *measurer) configured(d v1.Descriptor, c *content) (*MeasuredPlatform, e
 	return image, nil
 }
 
-// layers unpacks each layer once, side by side, and compares the diff_ids.
+// layers unpacks each layer once, several at a time, and compares the diff_ids.
 func (m *measurer) layers(out *Measured) error {
 	measured := map[v1.Hash]*MeasuredLayer{}
 	group, ctx := errgroup.WithContext(context.Background())
@@ -335,7 +334,7 @@ func (m *measurer) layers(out *Measured) error {
 	return errors.Join(wrong...)
 }
 
-// packing says how a layer's media type is compressed.
+// packing returns how a layer of a media type is compressed: "gzip", "zstd" or "".
 func packing(mediaType types.MediaType) (string, error) {
 	switch mediaType {
 	case types.OCILayer, types.DockerLayer:
@@ -345,5 +344,5 @@ func packing(mediaType types.MediaType) (string, error) {
 	case types.OCIUncompressedLayer, types.DockerUncompressedLayer:
 		return "", nil
 	}
-	return "", refuse("media type %q is not known", mediaType)
+	return "", refuse("media type: got %q, want that of a layer", mediaType)
 }

@@ -64,183 +64,14 @@ func TestMeasureSingleManifestAndPackings(t *testing.T) {
 	}
 }
 
-// TestMeasureRefuses hands in layouts that a builder in a stranger's hands
-// could hand in. Each attack is one change to an image that is accepted.
-func TestMeasureRefuses(t *testing.T) {
-	file := tarOf(t, testEntry{name: "a", content: "a"})
-	one := func(bend func(l *testLayout, im *testImage)) func(*testLayout) {
-		return func(l *testLayout) {
-			im := l.newImage("amd64", file)
-			bend(l, im)
-			l.index(l.image(im))
-		}
-	}
-	layer := func(mediaType types.MediaType, blob, unpacked []byte) func(*testLayout) {
-		return one(func(l *testLayout, im *testImage) {
-			im.layers = append(im.layers, l.blob(mediaType, blob))
-			im.diffIDs = append(im.diffIDs, digestOf(unpacked).String())
-		})
-	}
-	named := func(e testEntry) func(*testLayout) {
-		data := tarOf(t, e)
-		return layer(types.OCILayer, gzipOf(t, data), data)
-	}
-	indexOf := func(bend func(l *testLayout, list []v1.Descriptor) []v1.Descriptor) func(*testLayout) {
-		return func(l *testLayout) {
-			list := bend(l, []v1.Descriptor{l.image(l.newImage("amd64", file)), l.image(l.newImage("arm64", file))})
-			l.index(l.json(types.OCIImageIndex, v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: list}))
-		}
-	}
-	tarOfHeader := func(h *tar.Header) func(*testLayout) {
-		var buf bytes.Buffer
-		w := tar.NewWriter(&buf)
-		if err := errors.Join(w.WriteHeader(h), w.Close()); err != nil {
-			t.Fatal(err)
-		}
-		return layer(types.OCILayer, gzipOf(t, buf.Bytes()), buf.Bytes())
-	}
-	path := func(l *testLayout, p string) string { return filepath.Join(l.dir, p) }
-	trailing := append(bytes.Clone(file), []byte("hidden")...)
-	attacks := []struct {
-		name, want string
-		make       func(*testLayout)
-	}{
-		{"unknown file", "unexpected file", func(l *testLayout) { l.standard(); l.write("extra", nil) }},
-		{"unknown file among the blobs", "unexpected file", func(l *testLayout) { l.standard(); l.write("blobs/sha256/note", nil) }},
-		{"other algorithm", "unexpected file", func(l *testLayout) { l.standard(); l.write("blobs/sha512/aa", nil) }},
-		{"file in ingest", "unexpected file", func(l *testLayout) { l.standard(); l.write("ingest/x", nil) }},
-		{"unreachable blob", "is no part of the image", func(l *testLayout) { l.standard(); l.blob("", []byte("stowaway")) }},
-		{"missing layer", "is missing", one(func(l *testLayout, im *testImage) { os.Remove(path(l, blobPath(im.layers[0].Digest))) })},
-		{"changed layer", "do not match", one(func(l *testLayout, im *testImage) {
-			l.write(blobPath(im.layers[0].Digest), gzipOf(t, tarOf(t, testEntry{name: "a", content: "b"})))
-		})},
-		{"changed manifest", "do not match", func(l *testLayout) {
-			d := l.image(l.newImage("amd64", file))
-			l.index(d)
-			raw, _ := os.ReadFile(path(l, blobPath(d.Digest)))
-			l.write(blobPath(d.Digest), bytes.Replace(raw, []byte(`"schemaVersion"`), []byte(`"schemaversion"`), 1))
-		}},
-		{"wrong size", "got", one(func(l *testLayout, im *testImage) { im.layers[0].Size++ })},
-		{"duplicate member", "duplicate", func(l *testLayout) {
-			d := l.image(l.newImage("amd64", file))
-			raw, _ := os.ReadFile(path(l, blobPath(d.Digest)))
-			os.Remove(path(l, blobPath(d.Digest)))
-			l.index(l.blob(types.OCIManifestSchema1, bytes.Replace(raw, []byte(`{"schemaVersion":2`), []byte(`{"schemaVersion":2,"schemaVersion":2`), 1)))
-		}},
-		{"duplicate member in index.json", "duplicate", func(l *testLayout) {
-			l.standard()
-			raw, _ := os.ReadFile(path(l, "index.json"))
-			l.write("index.json", bytes.Replace(raw, []byte(`{"schemaVersion":2`), []byte(`{"schemaVersion":2,"schemaVersion":2`), 1))
-		}},
-		{"duplicate member in the configuration", "duplicate", one(func(l *testLayout, im *testImage) {
-			im.bendConfig = func(raw []byte) []byte { return bytes.Replace(raw, []byte(`{`), []byte(`{"os":"plan9",`), 1) }
-		})},
-		{"unknown layer type", "media type", layer("application/x-layer", file, file)},
-		{"foreign layer", "media type", layer(types.DockerForeignLayer, gzipOf(t, trailing[:1024]), trailing[:1024])},
-		{"layer that is elsewhere", "elsewhere", one(func(l *testLayout, im *testImage) { im.layers[0].URLs = []string{"https://example.com/"} })},
-		{"unknown config type", "media type", func(l *testLayout) {
-			l.index(l.json(types.OCIManifestSchema1, v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1,
-				Config: l.blob("application/x-config", []byte("{}")), Layers: []v1.Descriptor{}}))
-		}},
-		{"unknown manifest type", "media type", func(l *testLayout) { d := l.standard(); d.MediaType = "application/x-manifest"; l.index(d) }},
-		{"index said to be a manifest", "handed out as", func(l *testLayout) { d := l.standard(); d.MediaType = types.OCIManifestSchema1; l.index(d) }},
-		{"manifest and index at once", "has the manifests of an index", func(l *testLayout) {
-			d := l.image(l.newImage("amd64", file))
-			raw, _ := os.ReadFile(path(l, blobPath(d.Digest)))
-			os.Remove(path(l, blobPath(d.Digest)))
-			l.index(l.blob(types.OCIManifestSchema1, append(bytes.TrimSuffix(raw, []byte("}")), []byte(`,"manifests":[]}`)...)))
-		}},
-		{"no entry", "got 0 entries", func(l *testLayout) { l.index() }},
-		{"two entries", "got 2 entries", func(l *testLayout) { d := l.standard(); l.index(d, d) }},
-		{"nested index", "nested", indexOf(func(l *testLayout, list []v1.Descriptor) []v1.Descriptor {
-			d := l.json(types.OCIImageIndex, v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: list})
-			d.Platform = &v1.Platform{OS: "linux", Architecture: "amd64"}
-			return []v1.Descriptor{d}
-		})},
-		{"platform twice", "twice", indexOf(func(l *testLayout, list []v1.Descriptor) []v1.Descriptor {
-			return append(list, l.image(l.newImage("amd64", file, tarOf(t, testEntry{name: "evil"}))))
-		})},
-		{"platform that is not the configuration's", "platform", indexOf(func(_ *testLayout, list []v1.Descriptor) []v1.Descriptor {
-			list[0].Platform.Architecture = "s390x"
-			return list
-		})},
-		{"no platform in the index", "no platform", indexOf(func(_ *testLayout, list []v1.Descriptor) []v1.Descriptor {
-			list[0].Platform = nil
-			return list
-		})},
-		{"empty index", "no manifests", indexOf(func(l *testLayout, _ []v1.Descriptor) []v1.Descriptor {
-			os.RemoveAll(path(l, "blobs"))
-			return nil
-		})},
-		{"diff_id of other content", "unpacks to", one(func(_ *testLayout, im *testImage) { im.diffIDs[0] = digestOf([]byte("x")).String() })},
-		{"diff_ids too few", "diff_ids", one(func(_ *testLayout, im *testImage) { im.diffIDs = []string{} })},
-		{"subject", "artifact", one(func(_ *testLayout, im *testImage) { im.manifest.Subject = &im.layers[0] })},
-		{"one blob as two things", "is used as", one(func(l *testLayout, im *testImage) {
-			again := im.layers[0]
-			again.MediaType = types.OCIUncompressedLayer
-			im.layers, im.diffIDs = append(im.layers, again), append(im.diffIDs, im.diffIDs[0])
-		})},
-		{"climbing name", "climbs", named(testEntry{name: "a/../../etc/passwd"})},
-		{"climbing hard link", "climbs", named(testEntry{name: "a", link: "../../etc/shadow"})},
-		{"double slash", "not a path", named(testEntry{name: "//etc/passwd"})},
-		{"whiteout of the directory above", "removes no name", named(testEntry{name: "a/.wh..."})},
-		{"whiteout of its own directory", "removes no name", named(testEntry{name: "a/.wh.."})},
-		{"whiteout of nothing", "removes no name", named(testEntry{name: "a/.wh."})},
-		{"unknown type", "unknown type", tarOfHeader(&tar.Header{Name: "a", Typeflag: 'Z'})},
-		{"name for all that follows", "sets \"path\"", tarOfHeader(&tar.Header{Name: "g", Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"path": "etc/shadow"}})},
-		{"deep JSON", "nested deeper", one(func(_ *testLayout, im *testImage) {
-			im.bendConfig = func(raw []byte) []byte {
-				return bytes.Replace(raw, []byte(`{`), []byte(`{"x":`+strings.Repeat("[", 100)+strings.Repeat("]", 100)+`,`), 1)
-			}
-		})},
-		{"configuration that is too large", "at most", one(func(_ *testLayout, im *testImage) {
-			im.bendConfig = func(raw []byte) []byte { return append(raw, bytes.Repeat([]byte(" "), limits.Config)...) }
-		})},
-		{"manifest that is too large", "at most", func(l *testLayout) {
-			d := l.image(l.newImage("amd64", file))
-			raw, _ := os.ReadFile(path(l, blobPath(d.Digest)))
-			os.Remove(path(l, blobPath(d.Digest)))
-			l.index(l.blob(types.OCIManifestSchema1, append(raw, bytes.Repeat([]byte(" "), limits.Manifest)...)))
-		}},
-		{"more layers than there may be", "at most", one(func(_ *testLayout, im *testImage) {
-			for range limits.Layers {
-				im.layers, im.diffIDs = append(im.layers, im.layers[0]), append(im.diffIDs, im.diffIDs[0])
-			}
-		})},
-		{"not gzip", "unpacking", layer(types.OCILayer, file, file)},
-		{"data behind the gzip stream", "unpacking", layer(types.OCILayer, append(gzipOf(t, file), "hidden"...), file)},
-		{"data behind the tar", "follows the end of the tar", layer(types.OCILayer, gzipOf(t, trailing), trailing)},
-		{"not a tar", "unpacking", layer(types.OCILayer, gzipOf(t, bytes.Repeat([]byte("x"), 2048)), bytes.Repeat([]byte("x"), 2048))},
-		{"symbolic link for a blob", "not a regular file", one(func(l *testLayout, im *testImage) {
-			p := path(l, blobPath(im.layers[0].Digest))
-			os.Rename(p, filepath.Join(filepath.Dir(l.dir), "aside"))
-			os.Symlink(filepath.Join(filepath.Dir(l.dir), "aside"), p)
-		})},
-		{"FIFO for a blob", "not a regular file", one(func(l *testLayout, im *testImage) {
-			p := path(l, blobPath(im.layers[0].Digest))
-			os.Remove(p)
-			if err := syscall.Mkfifo(p, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		})},
-		{"symbolic link for index.json", "", func(l *testLayout) {
-			l.standard()
-			os.Rename(path(l, "index.json"), path(l, "oci-index"))
-			os.Symlink("oci-index", path(l, "index.json"))
-		}},
-		{"FIFO for oci-layout", "", func(l *testLayout) {
-			l.standard()
-			os.Remove(path(l, "oci-layout"))
-			if err := syscall.Mkfifo(path(l, "oci-layout"), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}},
-		{"directory for blobs elsewhere", "not a directory", func(l *testLayout) {
-			l.standard()
-			os.Rename(path(l, "blobs"), filepath.Join(filepath.Dir(l.dir), "blobs-aside"))
-			os.Symlink(filepath.Join(filepath.Dir(l.dir), "blobs-aside"), path(l, "blobs"))
-		}},
-	}
+// An attack is one change to an image that is accepted, as a builder in a
+// stranger's hands could make it.
+type attack struct {
+	name, want string // want: words of the refusal; empty: the operating system refuses
+	make       func(*testLayout)
+}
+
+func measureRefuses(t *testing.T, attacks []attack) {
 	for _, a := range attacks {
 		t.Run(a.name, func(t *testing.T) {
 			l := newTestLayout(t)
@@ -257,6 +88,204 @@ func TestMeasureRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// one bends the only image of a layout.
+func one(bend func(l *testLayout, im *testImage)) func(*testLayout) {
+	return func(l *testLayout) {
+		im := l.newImage("amd64", fileA(l.t))
+		bend(l, im)
+		l.index(l.image(im))
+	}
+}
+
+// reworded replaces the manifest of the only image by a blob with other bytes.
+func reworded(bend func(raw []byte) []byte) func(*testLayout) {
+	return func(l *testLayout) {
+		d := l.image(l.newImage("amd64", fileA(l.t)))
+		raw, _ := os.ReadFile(l.path(blobPath(d.Digest)))
+		os.Remove(l.path(blobPath(d.Digest)))
+		l.index(l.blob(types.OCIManifestSchema1, bend(raw)))
+	}
+}
+
+// indexOf bends the index of an image for two platforms.
+func indexOf(bend func(l *testLayout, list []v1.Descriptor) []v1.Descriptor) func(*testLayout) {
+	return func(l *testLayout) {
+		list := bend(l, []v1.Descriptor{l.image(l.newImage("amd64", fileA(l.t))), l.image(l.newImage("arm64", fileA(l.t)))})
+		l.index(l.json(types.OCIImageIndex, v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: list}))
+	}
+}
+
+// layer adds a layer of the given type, blob and diff_id.
+func layer(mediaType types.MediaType, blob, unpacked []byte) func(*testLayout) {
+	return one(func(l *testLayout, im *testImage) {
+		im.layers = append(im.layers, l.blob(mediaType, blob))
+		im.diffIDs = append(im.diffIDs, digestOf(unpacked).String())
+	})
+}
+
+func fileA(t *testing.T) []byte { return tarOf(t, testEntry{name: "a", content: "a"}) }
+
+func (l *testLayout) path(p string) string { return filepath.Join(l.dir, p) }
+
+func mkfifo(t *testing.T, path string) {
+	os.Remove(path)
+	if err := syscall.Mkfifo(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMeasureRefusesFiles: files that are not of the image, or not as it names them.
+func TestMeasureRefusesFiles(t *testing.T) {
+	measureRefuses(t, []attack{
+		{"unknown file", "unexpected file", func(l *testLayout) { l.standard(); l.write("extra", nil) }},
+		{"unknown file among the blobs", "unexpected file", func(l *testLayout) { l.standard(); l.write("blobs/sha256/note", nil) }},
+		{"other algorithm", "unexpected file", func(l *testLayout) { l.standard(); l.write("blobs/sha512/aa", nil) }},
+		{"file in ingest", "unexpected file", func(l *testLayout) { l.standard(); l.write("ingest/x", nil) }},
+		{"unreachable blob", "is not part of the image", func(l *testLayout) { l.standard(); l.blob("", []byte("stowaway")) }},
+		{"missing layer", "is missing", one(func(l *testLayout, im *testImage) { os.Remove(l.path(blobPath(im.layers[0].Digest))) })},
+		{"changed layer", "do not match", one(func(l *testLayout, im *testImage) {
+			l.write(blobPath(im.layers[0].Digest), gzipOf(t, tarOf(t, testEntry{name: "a", content: "b"})))
+		})},
+		{"changed manifest", "do not match", func(l *testLayout) {
+			d := l.image(l.newImage("amd64", fileA(l.t)))
+			l.index(d)
+			raw, _ := os.ReadFile(l.path(blobPath(d.Digest)))
+			l.write(blobPath(d.Digest), bytes.Replace(raw, []byte(`"schemaVersion"`), []byte(`"schemaversion"`), 1))
+		}},
+		{"wrong size", "got", one(func(l *testLayout, im *testImage) { im.layers[0].Size++ })},
+		{"one blob as two things", "is used as", one(func(l *testLayout, im *testImage) {
+			again := im.layers[0]
+			again.MediaType = types.OCIUncompressedLayer
+			im.layers, im.diffIDs = append(im.layers, again), append(im.diffIDs, im.diffIDs[0])
+		})},
+		{"symbolic link for a blob", "not a regular file", one(func(l *testLayout, im *testImage) {
+			p := l.path(blobPath(im.layers[0].Digest))
+			os.Rename(p, filepath.Join(filepath.Dir(l.dir), "aside"))
+			os.Symlink(filepath.Join(filepath.Dir(l.dir), "aside"), p)
+		})},
+		{"FIFO for a blob", "not a regular file", one(func(l *testLayout, im *testImage) {
+			mkfifo(l.t, l.path(blobPath(im.layers[0].Digest)))
+		})},
+		{"symbolic link for index.json", "", func(l *testLayout) {
+			l.standard()
+			os.Rename(l.path("index.json"), l.path("oci-index"))
+			os.Symlink("oci-index", l.path("index.json"))
+		}},
+		{"FIFO for oci-layout", "", func(l *testLayout) {
+			l.standard()
+			mkfifo(l.t, l.path("oci-layout"))
+		}},
+		{"directory for blobs elsewhere", "not a directory", func(l *testLayout) {
+			l.standard()
+			os.Rename(l.path("blobs"), filepath.Join(filepath.Dir(l.dir), "blobs-aside"))
+			os.Symlink(filepath.Join(filepath.Dir(l.dir), "blobs-aside"), l.path("blobs"))
+		}},
+	})
+}
+
+// TestMeasureRefusesDocuments: index.json, index, manifest and configuration.
+func TestMeasureRefusesDocuments(t *testing.T) {
+	twice := func(raw []byte) []byte {
+		return bytes.Replace(raw, []byte(`{"schemaVersion":2`), []byte(`{"schemaVersion":2,"schemaVersion":2`), 1)
+	}
+	measureRefuses(t, []attack{
+		{"duplicate member", "duplicate", reworded(twice)},
+		{"duplicate member in index.json", "duplicate", func(l *testLayout) {
+			l.standard()
+			raw, _ := os.ReadFile(l.path("index.json"))
+			l.write("index.json", twice(raw))
+		}},
+		{"duplicate member in the configuration", "duplicate", one(func(l *testLayout, im *testImage) {
+			im.bendConfig = func(raw []byte) []byte { return bytes.Replace(raw, []byte(`{`), []byte(`{"os":"plan9",`), 1) }
+		})},
+		{"unknown config type", "media type", func(l *testLayout) {
+			l.index(l.json(types.OCIManifestSchema1, v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1,
+				Config: l.blob("application/x-config", []byte("{}")), Layers: []v1.Descriptor{}}))
+		}},
+		{"unknown manifest type", "media type", func(l *testLayout) { d := l.standard(); d.MediaType = "application/x-manifest"; l.index(d) }},
+		{"index said to be a manifest", "the store says", func(l *testLayout) { d := l.standard(); d.MediaType = types.OCIManifestSchema1; l.index(d) }},
+		{"manifest and index at once", "has the manifests of an index", reworded(func(raw []byte) []byte {
+			return append(bytes.TrimSuffix(raw, []byte("}")), []byte(`,"manifests":[]}`)...)
+		})},
+		{"no entry", "got 0 entries", func(l *testLayout) { l.index() }},
+		{"two entries", "got 2 entries", func(l *testLayout) { d := l.standard(); l.index(d, d) }},
+		{"nested index", "nested", indexOf(func(l *testLayout, list []v1.Descriptor) []v1.Descriptor {
+			d := l.json(types.OCIImageIndex, v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: list})
+			d.Platform = &v1.Platform{OS: "linux", Architecture: "amd64"}
+			return []v1.Descriptor{d}
+		})},
+		{"platform twice", "twice", indexOf(func(l *testLayout, list []v1.Descriptor) []v1.Descriptor {
+			return append(list, l.image(l.newImage("amd64", fileA(l.t), tarOf(t, testEntry{name: "evil"}))))
+		})},
+		{"platform that is not the configuration's", "platform", indexOf(func(_ *testLayout, list []v1.Descriptor) []v1.Descriptor {
+			list[0].Platform.Architecture = "s390x"
+			return list
+		})},
+		{"no platform in the index", "no platform", indexOf(func(_ *testLayout, list []v1.Descriptor) []v1.Descriptor {
+			list[0].Platform = nil
+			return list
+		})},
+		{"empty index", "no manifests", indexOf(func(l *testLayout, _ []v1.Descriptor) []v1.Descriptor {
+			os.RemoveAll(l.path("blobs"))
+			return nil
+		})},
+		{"diff_ids too few", "diff_ids", one(func(_ *testLayout, im *testImage) { im.diffIDs = []string{} })},
+		{"subject", "artifact", one(func(_ *testLayout, im *testImage) { im.manifest.Subject = &im.layers[0] })},
+		{"deep JSON", "nested deeper", one(func(_ *testLayout, im *testImage) {
+			im.bendConfig = func(raw []byte) []byte {
+				return bytes.Replace(raw, []byte(`{`), []byte(`{"x":`+strings.Repeat("[", 100)+strings.Repeat("]", 100)+`,`), 1)
+			}
+		})},
+		{"configuration that is too large", "at most", one(func(_ *testLayout, im *testImage) {
+			im.bendConfig = func(raw []byte) []byte { return append(raw, bytes.Repeat([]byte(" "), limits.Config)...) }
+		})},
+		{"manifest that is too large", "at most", reworded(func(raw []byte) []byte {
+			return append(raw, bytes.Repeat([]byte(" "), limits.Manifest)...)
+		})},
+		{"more layers than there may be", "at most", one(func(_ *testLayout, im *testImage) {
+			for range limits.Layers {
+				im.layers, im.diffIDs = append(im.layers, im.layers[0]), append(im.diffIDs, im.diffIDs[0])
+			}
+		})},
+	})
+}
+
+// TestMeasureRefusesLayers: layers that readers could unpack to something else.
+func TestMeasureRefusesLayers(t *testing.T) {
+	file := fileA(t)
+	trailing := append(bytes.Clone(file), []byte("hidden")...)
+	named := func(e testEntry) func(*testLayout) {
+		data := tarOf(t, e)
+		return layer(types.OCILayer, gzipOf(t, data), data)
+	}
+	tarOfHeader := func(h *tar.Header) func(*testLayout) {
+		var buf bytes.Buffer
+		w := tar.NewWriter(&buf)
+		if err := errors.Join(w.WriteHeader(h), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return layer(types.OCILayer, gzipOf(t, buf.Bytes()), buf.Bytes())
+	}
+	measureRefuses(t, []attack{
+		{"unknown layer type", "media type", layer("application/x-layer", file, file)},
+		{"foreign layer", "media type", layer(types.DockerForeignLayer, gzipOf(t, trailing[:1024]), trailing[:1024])},
+		{"layer that is elsewhere", "urls or data", one(func(l *testLayout, im *testImage) { im.layers[0].URLs = []string{"https://example.com/"} })},
+		{"diff_id of other content", "unpacks to", one(func(_ *testLayout, im *testImage) { im.diffIDs[0] = digestOf([]byte("x")).String() })},
+		{"climbing name", "climbs", named(testEntry{name: "a/../../etc/passwd"})},
+		{"climbing hard link", "climbs", named(testEntry{name: "a", link: "../../etc/shadow"})},
+		{"double slash", "not a path", named(testEntry{name: "//etc/passwd"})},
+		{"whiteout of the directory above", "removes no name", named(testEntry{name: "a/.wh..."})},
+		{"whiteout of its own directory", "removes no name", named(testEntry{name: "a/.wh.."})},
+		{"whiteout of nothing", "removes no name", named(testEntry{name: "a/.wh."})},
+		{"unknown type", "unknown type", tarOfHeader(&tar.Header{Name: "a", Typeflag: 'Z'})},
+		{"name for all that follows", "sets \"path\"", tarOfHeader(&tar.Header{Name: "g", Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"path": "etc/shadow"}})},
+		{"not gzip", "unpacking", layer(types.OCILayer, file, file)},
+		{"data behind the gzip stream", "unpacking", layer(types.OCILayer, append(gzipOf(t, file), "hidden"...), file)},
+		{"data behind the tar", "follows the end of the tar", layer(types.OCILayer, gzipOf(t, trailing), trailing)},
+		{"not a tar", "unpacking", layer(types.OCILayer, gzipOf(t, bytes.Repeat([]byte("x"), 2048)), bytes.Repeat([]byte("x"), 2048))},
+	})
 }
 
 func TestMeasureRefusesBombs(t *testing.T) {

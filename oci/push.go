@@ -14,10 +14,10 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// PushBlob implements Target with one monolithic upload.
+// PushBlob implements Target. It uploads the blob in one request.
 func (r *Registry) PushBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
 	if d.Size < 0 || d.Size > limits.LayerPacked {
-		return refuse("blob %s of %d bytes, at most %d are taken", d.Digest, d.Size, int64(limits.LayerPacked))
+		return refuse("size of blob %s: got %d bytes, want at most %d", d.Digest, d.Size, int64(limits.LayerPacked))
 	}
 	_, err := r.small(ctx, http.MethodHead, r.url("blobs", d.Digest.String()), nil, nil, 0, http.StatusOK)
 	if err == nil || !errors.Is(err, ErrNotFound) {
@@ -48,7 +48,7 @@ func (r *Registry) upload(ctx context.Context, d v1.Descriptor, open func() (io.
 	}
 	location, err := a.url.Parse(a.header.Get("Location"))
 	if err != nil || a.header.Get("Location") == "" {
-		return fmt.Errorf("registry gave no place to upload to: location %q", a.header.Get("Location"))
+		return fmt.Errorf("location of the upload: got %q, want a URL", a.header.Get("Location"))
 	}
 	query := location.Query()
 	query.Set("digest", d.Digest.String())
@@ -64,8 +64,8 @@ func (r *Registry) putBlob(ctx context.Context, location *url.URL, d v1.Descript
 		if err != nil {
 			return nil, err
 		}
-		// Checked on the way out, so that a source that changed is not
-		// taken for a fault of the registry.
+		// Checked while sending, so that a source that changed does not look like
+		// a fault of the registry.
 		checked, err := verifying(rc, d)
 		if err != nil {
 			return nil, err
@@ -113,7 +113,7 @@ func (r *Registry) PushManifest(ctx context.Context, raw []byte, mediaType strin
 	if c.Subject == nil || a.header.Get("OCI-Subject") == c.Subject.Digest.String() {
 		return d, nil
 	}
-	// The registry did not say that it lists this manifest by itself.
+	// The registry did not confirm that its referrers API lists this manifest.
 	if _, err := r.listReferrers(ctx, c.Subject.Digest); !errors.Is(err, errNoReferrersAPI) {
 		return d, err
 	}
@@ -130,7 +130,7 @@ func (r *Registry) putManifest(ctx context.Context, reference string, raw []byte
 	return r.small(ctx, http.MethodPut, r.url("manifests", reference), header, raw, maxErrorBody, http.StatusCreated, http.StatusOK)
 }
 
-// Tag implements Target. It is for the registry to say whether a tag may move.
+// Tag implements Target. The registry decides whether a tag may move.
 func (r *Registry) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
 	if !tagGrammar().MatchString(tag) {
 		return fmt.Errorf("tag %q is not a tag", tag)
@@ -143,7 +143,8 @@ func (r *Registry) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
 	if refusal == nil {
 		return nil
 	}
-	// Registries refuse in many ways; what the tag says now tells which it was.
+	// Registries refuse to move a tag in many ways; what the tag names now shows
+	// whether this was one.
 	if !hasStatus(refusal, http.StatusConflict, http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusPreconditionFailed) {
 		return fmt.Errorf("tag %s of %s: %w", tag, r.name, refusal)
 	}
@@ -154,5 +155,5 @@ func (r *Registry) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
 	case now.Digest == d.Digest:
 		return nil
 	}
-	return fmt.Errorf("tag %s of %s: points at %s, wanted %s: %w", tag, r.name, now.Digest, d.Digest, ErrTagExists)
+	return fmt.Errorf("tag %s of %s: got %s, want %s: %w", tag, r.name, now.Digest, d.Digest, ErrTagExists)
 }

@@ -13,21 +13,21 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Reference is an image as a user names it. The grammar, where DIR is a
-// directory or a tar:
+// Reference is the name of an image. In its grammar, DIR is the path of a directory
+// or tar file:
 //
 //	IMAGE  = HOST "/" NAME [":" TAG] ["@" DIGEST]
 //	LAYOUT = ["oci:"] DIR [":" TAG] ["@" DIGEST]
 //	HOST   = "localhost" | a name with "." or ":"
 //
-// What stands on the disk plays no part: text whose first component is a HOST
-// is an IMAGE, anything else, or with "oci:", "/", "./" or "../" in front, a
-// LAYOUT. So a directory put in the way never changes what a command means.
+// A name is an IMAGE if its first component is a HOST. Any other name, or one that
+// begins with "oci:", "/", "./" or "../", is a LAYOUT. What is on the disk does not
+// matter, so nobody changes the meaning of a command by creating a directory.
 type Reference struct {
 	Repository string // HOST/NAME; empty for a layout
-	Dir        string // of a layout; empty for a repository
-	Tag        string
-	Digest     string // "sha256:…"
+	Dir        string // path of the layout; empty for a repository
+	Tag        string // empty if the name has none
+	Digest     string // "sha256:HEX"; empty if the name has none
 }
 
 // Grammars of the distribution spec 1.1, "Pulling manifests", and of hosts.
@@ -37,8 +37,8 @@ var (
 	nameGrammar = grammar(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
 )
 
-// grammar is compiled when it is first asked, because the CLI starts in
-// milliseconds and most commands never ask.
+// grammar compiles an expression when it is first used, because most commands of
+// the CLI use none and start in milliseconds.
 func grammar(expr string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
 }
@@ -51,7 +51,7 @@ func parseRepository(s string) (name.Repository, error) {
 	return name.NewRepository(s, name.StrictValidation)
 }
 
-// ParseReference reads an IMAGE or LAYOUT. No tag is added where none stands.
+// ParseReference parses an IMAGE or LAYOUT. It adds no default tag.
 func ParseReference(s string) (Reference, error) {
 	rest, digest, hasDigest := strings.Cut(s, "@")
 	var r Reference
@@ -74,7 +74,7 @@ func ParseReference(s string) (Reference, error) {
 		if place == "" {
 			return Reference{}, fmt.Errorf("image %q names no directory", s)
 		}
-		r.Dir = place // as it stands: cleaned, it could read as something else
+		r.Dir = place // not cleaned: a cleaned path could parse as something else
 		return r, nil
 	}
 	if _, err := parseRepository(place); err != nil {
@@ -92,8 +92,8 @@ func startsWithHost(s string) bool {
 	return host == "localhost" || strings.ContainsAny(host, ".:")
 }
 
-// Identifier is what Resolve takes: the digest where there is one, else the
-// tag, else "latest" in a repository and "" (the only entry) in a layout.
+// Identifier returns the argument for Source.Resolve: the digest, or else the tag, or
+// else "latest" for a repository and "" (the only image) for a layout.
 func (r Reference) Identifier() string {
 	switch {
 	case r.Digest != "":
@@ -106,7 +106,7 @@ func (r Reference) Identifier() string {
 	return "latest"
 }
 
-// String is a form that ParseReference reads as r again.
+// String returns a name that ParseReference parses to r again.
 func (r Reference) String() string {
 	s := r.Repository
 	if r.Dir != "" {
@@ -124,12 +124,14 @@ func (r Reference) String() string {
 	return s
 }
 
-// Open opens the repository or layout that r names.
+// Open opens the repository or layout that r names, without sending anything. The
+// caller closes a *Layout. An archive by docker before version 25 gives
+// ErrNoManifest.
 func (r Reference) Open(opts RegistryOptions) (Source, error) {
 	if r.Dir != "" {
 		open := OpenLayout
 		if info, err := os.Stat(r.Dir); err == nil && !info.IsDir() {
-			open = OpenArchive
+			open = openArchive
 		}
 		l, err := open(r.Dir)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -22,11 +22,12 @@ import (
 // API never gives (distribution spec 1.1, "Listing Referrers").
 var errNoReferrersAPI = errors.New("the registry has no referrers API")
 
-// maxListed is more than are ever looked at, so that a caller can choose which.
+// maxListed is the maximum length of a list. It is more than Attachments reads, so
+// that it can choose.
 const maxListed = 8 * limits.Referrers
 
-// Referrers implements Source: the API where there is one, else the fallback
-// tag. Only a 404 of both is "none"; any other failure is an error.
+// Referrers implements Source. It asks the referrers API, or else the fallback tag.
+// Only if both answer 404 are there no referrers; any other failure is an error.
 func (r *Registry) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descriptor, error) {
 	list, err := r.listReferrers(ctx, subject)
 	if errors.Is(err, errNoReferrersAPI) {
@@ -49,7 +50,7 @@ func (r *Registry) listReferrers(ctx context.Context, subject v1.Hash) ([]v1.Des
 		}
 		if a.status == http.StatusNotFound {
 			if list.pages > 0 {
-				return nil, fmt.Errorf("page %d of the list is not there", list.pages+1)
+				return nil, fmt.Errorf("page %d of the list: not found", list.pages+1)
 			}
 			return nil, errNoReferrersAPI
 		}
@@ -67,7 +68,7 @@ func (r *Registry) listReferrers(ctx context.Context, subject v1.Hash) ([]v1.Des
 	return list.entries, nil
 }
 
-// referrerList gathers the pages of a listing, each entry once.
+// referrerList collects the pages of a listing, each entry once.
 type referrerList struct {
 	entries []v1.Descriptor
 	pages   int
@@ -93,14 +94,15 @@ func (l *referrerList) add(page []byte) error {
 			l.entries = append(l.entries, d)
 		}
 	}
-	// Cutting the list off instead would let whoever may attach a lot hide the rest.
+	// A list that is cut off would let people who may attach something hide the rest.
 	if l.pages++; len(l.entries) > maxListed || l.pages > maxListed {
 		return fmt.Errorf("more than %d referrers", maxListed)
 	}
 	return nil
 }
 
-// The only form of RFC 8288 that the distribution spec uses: <URI>; rel="next".
+// linkNext is the only form of RFC 8288 that the distribution spec uses:
+// <URI>; rel="next".
 var linkNext = grammar(`^\s*<([^<>]+)>\s*;\s*rel="?next"?\s*$`)
 
 func nextPage(a *answer) (*url.URL, error) {
@@ -145,17 +147,16 @@ const (
 	attachWithin = 60 * time.Second
 )
 
-// attachByTag adds entry to the fallback tag's index. The tag has no
-// compare-and-swap: whoever writes between another's read and write is
-// overwritten without notice. So every writer keeps reading until the index
-// has held all that it ever saw in it for longer than such a gap lasts, and
-// puts back what went missing.
+// attachByTag adds entry to the index under the fallback tag. Registries have no
+// compare-and-swap for tags: an entry that is written between another client's read
+// and write is lost. So each writer keeps reading, and writes what is missing again,
+// until the index had every entry that it ever saw for longer than such a gap lasts.
 func (r *Registry) attachByTag(ctx context.Context, subject v1.Hash, entry v1.Descriptor) error {
 	ctx, cancel := context.WithTimeout(ctx, attachWithin)
 	defer cancel()
 	known := []v1.Descriptor{entry}
 	var slowest time.Duration
-	complete := time.Time{} // since when nothing was missing
+	complete := time.Time{} // when the index became complete
 	for {
 		began := time.Now()
 		merged, wrote, err := r.mergeIntoTag(ctx, subject, known)
@@ -175,8 +176,8 @@ func (r *Registry) attachByTag(ctx context.Context, subject v1.Hash, entry v1.De
 	}
 }
 
-// mergeIntoTag reads the index and, where something known is missing, writes
-// the union. The read stands directly before the write to keep the gap small.
+// mergeIntoTag reads the index and adds the known entries that are missing. It
+// writes right after it reads, to keep the gap small.
 func (r *Registry) mergeIntoTag(ctx context.Context, subject v1.Hash, known []v1.Descriptor) (merged []v1.Descriptor, wrote bool, err error) {
 	r.attaching.Lock()
 	defer r.attaching.Unlock()

@@ -16,32 +16,31 @@ import (
 	"github.com/colophon-build/colophon/internal/loopback"
 )
 
-// RegistryOptions say how a registry is reached. The zero value is right for
-// reading.
+// RegistryOptions say how to reach a registry. The zero value is right for reading.
 type RegistryOptions struct {
-	// Token is a push or pull token of a Colophon registry, sent as the user
-	// "colophon" with every request. Where it is empty, credentials come from
-	// docker's or podman's configuration, and only if the registry asks.
+	// Token is a push or pull token of a Colophon registry. It is sent as the
+	// password of user "colophon" with every request. If it is empty, credentials
+	// come from docker's or podman's configuration, once the registry asks.
 	Token string
-	// TLS is used with a loopback host too, which otherwise gets plain HTTP.
-	// Any other host always gets TLS.
+	// TLS uses HTTPS on loopback, too. Other hosts always get HTTPS.
 	TLS bool
-	// Transport carries the requests; nil is one shared by the process. It
-	// never sees plain HTTP to another host than loopback.
+	// Transport sends the requests; nil is a transport that the process shares. It
+	// gets no plain HTTP request to a host other than loopback.
 	Transport http.RoundTripper
 }
 
-// Registry is one repository of an OCI distribution 1.1 registry.
+// Registry is one repository of an OCI distribution 1.1 registry. It implements
+// Source and Target, and keeps up to 16 MiB of manifests by digest.
 type Registry struct {
 	name string
 	base url.URL // scheme, host, /v2/NAME
 	http *http.Client
 
 	mu     sync.Mutex
-	cache  map[v1.Hash]cached // by digest, so it is never stale
-	cached int
+	cache  map[v1.Hash]cached // by digest, so never stale
+	cached int                // bytes in cache
 
-	attaching sync.Mutex // one writer of a fallback tag at a time in this process
+	attaching sync.Mutex // held to write a fallback tag
 }
 
 type cached struct {
@@ -56,7 +55,7 @@ var manifestTypes = http.Header{"Accept": {strings.Join([]string{
 	string(types.DockerManifestList), string(types.DockerManifestSchema2),
 }, ", ")}}
 
-// OpenRegistry prepares for repo, HOST/NAME. Nothing is sent yet.
+// OpenRegistry opens the repository HOST/NAME, without sending anything.
 func OpenRegistry(repo string, opts RegistryOptions) (*Registry, error) {
 	n, err := parseRepository(repo)
 	if err != nil {
@@ -78,7 +77,7 @@ func OpenRegistry(repo string, opts RegistryOptions) (*Registry, error) {
 	return r, nil
 }
 
-// Name is the repository as OpenRegistry was given it.
+// Name returns the repository that was given to OpenRegistry.
 func (r *Registry) Name() string { return r.name }
 
 func (r *Registry) url(parts ...string) *url.URL {
@@ -87,15 +86,15 @@ func (r *Registry) url(parts ...string) *url.URL {
 	return &u
 }
 
-// Resolve gets the manifest, because its size and media type are to be those
-// of bytes that hash to the digest, not those of a header.
+// Resolve implements Source. It fetches the manifest, so that size and media type
+// are those of the bytes and not of a header.
 func (r *Registry) Resolve(ctx context.Context, reference string) (v1.Descriptor, error) {
 	if h, err := v1.NewHash(reference); err == nil {
 		raw, mediaType, err := r.Manifest(ctx, h)
 		return v1.Descriptor{MediaType: types.MediaType(mediaType), Digest: h, Size: int64(len(raw))}, err
 	}
 	if !tagGrammar().MatchString(reference) {
-		return v1.Descriptor{}, fmt.Errorf("%q is neither a tag nor a digest", reference)
+		return v1.Descriptor{}, fmt.Errorf("reference: got %q, want a tag or digest", reference)
 	}
 	raw, mediaType, err := r.fetchManifest(ctx, reference)
 	if err != nil {
@@ -150,8 +149,8 @@ func (r *Registry) remember(digest v1.Hash, raw []byte, mediaType string) {
 	r.cache[digest] = cached{raw, mediaType}
 }
 
-// Blob implements Source. A connection that breaks before the first byte is
-// tried again; later the reader fails, and the caller starts over.
+// Blob implements Source. It retries until the first byte arrives. If the connection
+// breaks later, Read fails.
 func (r *Registry) Blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
 	var err error
 	for i := range attempts {

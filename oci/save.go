@@ -12,15 +12,14 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// maxSaved is how many referrers of an image are copied: a layout that takes
-// more entries is not read.
+// maxSaved is the maximum number of referrers that Save copies, because a layout with
+// more than limits.Referrers entries cannot be read.
 const maxSaved = limits.Referrers - 16
 
-// Save copies the image d with everything that is attached to it or to one of
-// its platforms: referrers, and what cosign v2 keeps under tags made of the
-// digest. Anybody who may push can attach what cannot be copied, or more than
-// anybody reads; that is left out, and returned. Where src could not be asked,
-// that is an error.
+// Save copies the image d with everything attached to it or to one of its
+// platforms: referrers, and what cosign v2 stores under tags. Everybody who may push
+// can attach something that cannot be copied, or too much; Save leaves that out and
+// returns it in left, one error each. If src does not answer, Save returns err.
 func Save(ctx context.Context, dst Target, src Source, d v1.Descriptor) (left []error, err error) {
 	if err := Copy(ctx, dst, src, d); err != nil {
 		return nil, err

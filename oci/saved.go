@@ -6,17 +6,17 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// How `cosign save` marks the entries of the layout that it writes.
+// Values of the annotation "kind" in the index.json that `cosign save` writes.
 const (
 	cosignPrefix = "dev.cosignproject.cosign/"
-	cosignImage  = cosignPrefix + "image" // or …/imageIndex
+	cosignImage  = cosignPrefix + "image" // or "imageIndex"
 	cosignAtts   = cosignPrefix + "atts"
 )
 
-// savedByCosign is what a layout that `cosign save` wrote answers to names that
-// its entries do not carry, as the registry did that it was saved from: "" is
-// the image, and the tag that cosign v2 gives attestations is theirs. It is nil
-// for any other layout, and where an entry of either kind is there twice.
+// savedByCosign returns references that a layout by `cosign save` can resolve though
+// its entries have no tags: "" for the image, and cosign v2's tag for the
+// attestations. It returns nil for any other layout, and if there are two images or
+// two sets of attestations.
 func savedByCosign(index *v1.IndexManifest) map[string]v1.Descriptor {
 	var image, atts []v1.Descriptor
 	for _, d := range index.Manifests {

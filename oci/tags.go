@@ -16,11 +16,12 @@ import (
 // without the referrers API (distribution spec 1.1, "Unavailable Referrers API").
 func fallbackTag(subject v1.Hash) string { return subject.Algorithm + "-" + subject.Hex }
 
-// The digest of a fallback tag is cut to 64 digits.
+// attachmentTag matches fallback tags, whose digest is cut to 64 digits, and cosign's.
 var attachmentTag = grammar(`^(sha256|sha512)-[0-9a-f]{64}(?:\.(sig|att|sbom))?$`)
 
-// ParseAttachmentTag reads a fallback tag, for which kind is empty, or one of
-// cosign's. The algorithm is sha256 or sha512; ok is false for any other tag.
+// ParseAttachmentTag parses a fallback tag ("sha256-HEX", kind "") or one of cosign's
+// tags ("sha256-HEX.sig"). The algorithm is sha256 or sha512; ok is false for any
+// other tag.
 func ParseAttachmentTag(tag string) (algorithm string, kind CosignTag, ok bool) {
 	m := attachmentTag().FindStringSubmatch(tag)
 	if m == nil {
@@ -29,17 +30,17 @@ func ParseAttachmentTag(tag string) (algorithm string, kind CosignTag, ok bool) 
 	return m[1], CosignTag(m[2]), true
 }
 
-// isAttachment is about images of the kind that v1.Hash can name. A tag that
-// none of them can have is a version like any other.
+// isAttachment reports whether a tag is for attachments of an image. Images have
+// sha256 digests, so a tag with sha512 is an ordinary tag.
 func isAttachment(tag string) bool {
 	algorithm, _, ok := ParseAttachmentTag(tag)
 	return ok && algorithm == "sha256"
 }
 
-// Tags lists the repository's tags, at most limits.Images, as the registry
-// orders them (distribution spec 1.1, "Listing Tags"). Those that hold what is
-// attached to images are left out, and counted. A repository that the registry
-// does not know is ErrNotFound.
+// Tags returns the tags of the repository in the registry's order (distribution spec
+// 1.1, "Listing Tags"), at most limits.Images (10,000). It leaves out tags that hold
+// attachments of images, and returns their number. If the registry does not know the
+// repository, the error is ErrNotFound.
 func (r *Registry) Tags(ctx context.Context) (tags []string, attachments int, err error) {
 	seen := map[string]bool{}
 	next := r.url("tags", "list")

@@ -16,20 +16,20 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// bombLimits tell a layer from a decompression bomb. Honest layers pack to a
-// tenth at best; files full of zeros, which exist, are what floor is for.
+// bombLimits distinguish layers from decompression bombs. Honest layers are
+// compressed to a tenth at best; floor allows for files full of zeros.
 type bombLimits struct {
-	floor   int64 // bytes that any layer may unpack to
-	ratio   int64 // beyond floor: times its packed size
-	total   int64 // bytes of all layers
-	entries int   // in one layer
+	floor   int64 // unpacked bytes that every layer may have
+	ratio   int64 // a layer may have ratio times its packed size, if that is more than floor
+	total   int64 // unpacked bytes of all layers of an image
+	entries int   // tar entries of one layer
 }
 
 var defaultBomb = bombLimits{floor: 2 << 30, ratio: 50, total: 64 << 30, entries: 4 << 20}
 
-const zstdWindow = 128 << 20 // what zstd's own tools write at most by default
+const zstdWindow = 128 << 20 // the largest that zstd's own tools write by default
 
-// budget is shared by the layers of one image.
+// budget is the number of unpacked bytes that the layers of one image have left.
 type budget struct{ left atomic.Int64 }
 
 func newBudget(total int64) *budget {
@@ -38,7 +38,8 @@ func newBudget(total int64) *budget {
 	return b
 }
 
-// unpack opens a layer's decompressor over its blob, bounded; done gives it back.
+// unpack returns the decompressed layer within its limits. The caller calls done
+// after use.
 func unpack(blob io.Reader, d v1.Descriptor, bomb bombLimits, total *budget) (stream *boundedReader, done func(), err error) {
 	how, err := packing(d.MediaType)
 	if err != nil {
@@ -62,8 +63,8 @@ func unpack(blob io.Reader, d v1.Descriptor, bomb bombLimits, total *budget) (st
 	return &boundedReader{inner: inner, left: max(bomb.floor, bomb.ratio*d.Size), total: total}, done, nil
 }
 
-// measureLayer unpacks the layer to nowhere and fills in slot. Each byte of
-// the blob is hashed as stored and as unpacked.
+// measureLayer reads a layer, discards the content and fills in slot. It hashes each
+// byte as stored and as unpacked.
 func measureLayer(l *Layout, slot *MeasuredLayer, bomb bombLimits, total *budget) error {
 	blob, err := l.Blob(context.Background(), slot.Descriptor)
 	if err != nil {
@@ -88,8 +89,8 @@ func measureLayer(l *Layout, slot *MeasuredLayer, bomb bombLimits, total *budget
 	return nil
 }
 
-// unpackError: what a decompressor or tar reader says of bytes that are there
-// is about the bytes. Failures to read them stay what they are.
+// unpackError turns an error of a decompressor or tar reader into a refusal. A
+// failure to read the bytes stays as it is.
 func unpackError(err error) error {
 	if _, refused := errors.AsType[*refusal](err); refused || errors.Is(err, ErrMismatch) {
 		return err
@@ -97,6 +98,7 @@ func unpackError(err error) error {
 	return refuse("unpacking: %w", err)
 }
 
+// boundedReader reads at most left bytes, and takes each byte from total.
 type boundedReader struct {
 	inner io.Reader
 	left  int64
@@ -116,8 +118,8 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// onlyPadding fails where more than zeros follow the end of a tar: other tar
-// readers go on where ours sees the end.
+// onlyPadding fails if anything but zeros follows the end of a tar, because other
+// tar readers may continue there.
 func onlyPadding(stream io.Reader) error {
 	pad := make([]byte, 32<<10)
 	for {
@@ -134,8 +136,8 @@ func onlyPadding(stream io.Reader) error {
 	}
 }
 
-// checkName refuses names that climb. One leading "/" is the layer's root to
-// every runtime, and ko writes it.
+// checkName refuses names that lead out of the layer. One leading "/" is allowed:
+// ko writes it, and to every runtime it is the root of the layer.
 func checkName(name string) error {
 	if name == "" || strings.ContainsRune(name, 0) || strings.HasPrefix(name, "//") {
 		return refuse("entry name %q is not a path in the layer", name)

@@ -441,10 +441,10 @@ var lies = []struct {
 			l.setLayer(append(pack(entry{tar.Header{Name: "hello"}, []byte("hello")}), pack(entry{tar.Header{Name: "evil"}, []byte("evil")})...))
 		}},
 	{"unknown-media-type", "return a layer of a type that verifiers do not read and registries need not store",
-		"unknown media types are refused: oci packing", "is not known", []cut{{measureFile, `return "", refuse("media type %q is not known", mediaType)`, `return "gzip", nil`}},
+		"unknown media types are refused: oci packing", "want that of a layer", []cut{{measureFile, `return "", refuse("media type: got %q, want that of a layer", mediaType)`, `return "gzip", nil`}},
 		func(l *liar) { l.layerType = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip" }},
 	{"foreign-layer", "make clients fetch a layer from another place",
-		"descriptors with URLs or inline data are refused: oci use", "elsewhere too", []cut{{measureFile, `if len(d.URLs) > 0 || len(d.Data) > 0 {`, `if false {`}},
+		"descriptors with URLs or inline data are refused: oci use", "urls or data", []cut{{measureFile, `if len(d.URLs) > 0 || len(d.Data) > 0 {`, `if false {`}},
 		func(l *liar) {
 			m := l.manifest
 			l.manifest = func(c, layer descriptor) string {
