@@ -10,7 +10,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// cycloneDXVersions are those whose members below mean the same.
+// cycloneDXVersions are the versions in which the members below mean the same.
 var cycloneDXVersions = []string{"1.4", "1.5", "1.6", "1.7"}
 
 type component struct {
@@ -30,6 +30,7 @@ type component struct {
 	} `json:"externalReferences"`
 }
 
+// readCycloneDX parses a CycloneDX document.
 func readCycloneDX(data []byte) (*Document, error) {
 	var doc struct {
 		Format   string `json:"bomFormat"`
@@ -44,15 +45,15 @@ func readCycloneDX(data []byte) (*Document, error) {
 		return nil, err
 	}
 	if doc.Format != "CycloneDX" {
-		return nil, fmt.Errorf("got format %q, want %q", doc.Format, "CycloneDX")
+		return nil, fmt.Errorf("format: got %q, want %q", doc.Format, "CycloneDX")
 	}
 	if !slices.Contains(cycloneDXVersions, doc.Version) {
-		return nil, fmt.Errorf("got version %q, want one of %q", doc.Version, cycloneDXVersions)
+		return nil, fmt.Errorf("version: got %q, want one of %q", doc.Version, cycloneDXVersions)
 	}
 	image := doc.Metadata.Component
 	d := &Document{Info: Info{Format: "CycloneDX", Version: doc.Version, Name: image.Name}}
 	if image.Name == "" && image.Version == "" {
-		return nil, errors.New("it does not say what it describes")
+		return nil, errors.New("metadata.component: there is none, so it describes nothing")
 	}
 	for _, r := range image.External {
 		if r.Type == "vcs" {
@@ -68,7 +69,7 @@ func readCycloneDX(data []byte) (*Document, error) {
 			}
 		}
 	}
-	// What syft writes by itself: no hash, the digest as the version.
+	// Syft writes no hash, and the digest as the version.
 	if hex, ok := strings.CutPrefix(image.Version, "sha256:"); ok {
 		if err := d.subject(hex); err != nil {
 			return nil, err
@@ -80,7 +81,8 @@ func readCycloneDX(data []byte) (*Document, error) {
 	return d, d.created(doc.Metadata.Timestamp)
 }
 
-// add lists components and those within them; limits.JSONDepth ends it.
+// add lists components and the components within them. limits.JSONDepth bounds the
+// recursion.
 func (d *Document) add(components []component) {
 	for _, c := range components {
 		if c.Type != "file" && c.Type != "operating-system" {

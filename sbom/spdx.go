@@ -33,8 +33,8 @@ func (p spdxPackage) purl() string {
 	return ""
 }
 
-// readSPDX reads SPDX 2.2 and 2.3, and hands on what is SPDX 3: the one is told
-// from the other by the member that only it has.
+// readSPDX parses SPDX 2.2 and 2.3. A document of SPDX 3, which it recognizes by its
+// @context, goes to readSPDX3.
 func readSPDX(data []byte) (*Document, error) {
 	var doc struct {
 		Context  any    `json:"@context"`
@@ -59,11 +59,11 @@ func readSPDX(data []byte) (*Document, error) {
 	case doc.Context != nil && doc.Version == "":
 		return d, d.readSPDX3(data)
 	case doc.Context != nil:
-		return nil, fmt.Errorf("it is SPDX 3 by its @context and %q by its version", doc.Version)
+		return nil, fmt.Errorf("version: got %q, and an @context, which only SPDX 3 has", doc.Version)
 	case doc.Version == "SPDX-2.2" || doc.Version == "SPDX-2.3":
 		d.Version = doc.Version[len("SPDX-"):]
 	default:
-		return nil, fmt.Errorf("got version %q, want SPDX 2.2, 2.3 or 3.0", doc.Version)
+		return nil, fmt.Errorf("version: got %q, want SPDX 2.2, 2.3 or 3.0", doc.Version)
 	}
 	about := map[string]bool{}
 	for _, id := range doc.Describes {
@@ -75,13 +75,13 @@ func readSPDX(data []byte) (*Document, error) {
 		}
 	}
 	if len(about) != 1 {
-		return nil, fmt.Errorf("it describes %d things, want one", len(about))
+		return nil, fmt.Errorf("described elements: got %d, want 1", len(about))
 	}
 	seen := map[string]bool{}
 	var image *spdxPackage
 	for i, p := range doc.Packages {
 		if seen[p.ID] {
-			return nil, fmt.Errorf("two packages have the id %q", p.ID)
+			return nil, fmt.Errorf("id of a package: got %q twice", p.ID)
 		}
 		seen[p.ID] = true
 		if about[p.ID] {
@@ -91,10 +91,10 @@ func readSPDX(data []byte) (*Document, error) {
 		d.List = append(d.List, Package{Name: p.Name, Version: p.Version, PURL: p.purl()})
 	}
 	if image == nil {
-		return nil, errors.New("what it describes is not among its packages")
+		return nil, errors.New("the described element is not among the packages")
 	}
 	d.Name = image.Name
-	if from, ok := strings.CutPrefix(image.Source, "built from "); ok { // free text; this is what platform/release/scan writes
+	if from, ok := strings.CutPrefix(image.Source, "built from "); ok { // free text, as platform/release/scan writes it
 		d.built(from)
 	}
 	for _, c := range image.Checksums {
@@ -107,15 +107,15 @@ func readSPDX(data []byte) (*Document, error) {
 	return d, d.created(doc.Creation.Created)
 }
 
-// element is a node of the graph of an SPDX 3 document in its JSON-LD form,
-// with the members that are looked at (SPDX 3.0.1, "JSON-LD serialization").
+// element is a node in the graph of an SPDX 3 document (SPDX 3.0.1, "JSON-LD
+// serialization"), with the members that are used here.
 type element struct {
 	Type     string   `json:"type"`
 	ID       string   `json:"spdxId"`
 	BlankID  string   `json:"@id"`
 	Spec     string   `json:"specVersion"`
 	Created  string   `json:"created"`
-	Creation any      `json:"creationInfo"` // the id of a node, or the node
+	Creation any      `json:"creationInfo"` // id of a node, or the node itself
 	Roots    []string `json:"rootElement"`
 	Name     string   `json:"name"`
 	Version  string   `json:"software_packageVersion"`
@@ -139,6 +139,7 @@ func (e *element) purl() string {
 	return e.PURL
 }
 
+// readSPDX3 parses SPDX 3.0.
 func (d *Document) readSPDX3(data []byte) error {
 	var doc struct {
 		Graph []element `json:"@graph"`
@@ -155,18 +156,18 @@ func (d *Document) readSPDX3(data []byte) error {
 			id = e.BlankID
 		}
 		if id == "" || nodes[id] != nil {
-			return fmt.Errorf("an element has the id %q, want one of its own", id)
+			return fmt.Errorf("id of an element: got %q, want one that no other element has", id)
 		}
 		nodes[id] = e
 		if e.Type == "SpdxDocument" {
 			if whole != nil {
-				return errors.New("its graph holds two documents")
+				return errors.New("the graph has two documents, want one")
 			}
 			whole = e
 		}
 	}
 	if whole == nil {
-		return errors.New("its graph holds no document")
+		return errors.New("the graph has no document")
 	}
 	image, err := rootOf(nodes, whole)
 	if err != nil {
@@ -188,26 +189,26 @@ func (d *Document) readSPDX3(data []byte) error {
 	return d.creation(nodes, whole)
 }
 
-// rootOf finds what the document is about: its root element, or the root
-// element of the SBOM that is its root.
+// rootOf returns the element that the document describes: its root element or, if
+// that is an SBOM, the root element of the SBOM.
 func rootOf(nodes map[string]*element, e *element) (*element, error) {
 	for range 3 {
 		if len(e.Roots) != 1 {
-			return nil, fmt.Errorf("it describes %d things, want one", len(e.Roots))
+			return nil, fmt.Errorf("described elements: got %d, want 1", len(e.Roots))
 		}
 		next := nodes[e.Roots[0]]
 		if next == nil {
-			return nil, errors.New("what it describes is not among its elements")
+			return nil, errors.New("the described element is not in the graph")
 		}
 		if e = next; e.Type == "software_Package" {
 			return e, nil
 		}
 	}
-	return nil, fmt.Errorf("it describes a %q, want a software_Package", e.Type)
+	return nil, fmt.Errorf("described element: got a %q, want a software_Package", e.Type)
 }
 
-// creation reads version and time, from the node that the document names or
-// holds.
+// creation reads version and creation time from the node that the document names or
+// contains.
 func (d *Document) creation(nodes map[string]*element, whole *element) error {
 	var spec, at string
 	switch c := whole.Creation.(type) {
@@ -220,7 +221,7 @@ func (d *Document) creation(nodes map[string]*element, whole *element) error {
 		at, _ = c["created"].(string)
 	}
 	if spec != "3.0.0" && spec != "3.0.1" {
-		return fmt.Errorf("got version %q, want SPDX 2.2, 2.3 or 3.0", spec)
+		return fmt.Errorf("version: got %q, want SPDX 2.2, 2.3 or 3.0", spec)
 	}
 	d.Version = spec
 	return d.created(at)

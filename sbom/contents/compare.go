@@ -9,17 +9,18 @@ import (
 	"github.com/colophon-build/colophon/sbom"
 )
 
-// Difference is what an SBOM and an image do not agree on.
+// Difference is how an SBOM and an image differ.
 type Difference struct {
-	Compared int       // packages of the SBOM that are of Types
-	Unlisted []Package // in the image, and not in the SBOM
-	Missing  []Package // in the SBOM, and not in the image
+	Compared int       // number of packages in the SBOM whose type is one of Types
+	Unlisted []Package // in the image, but not in the SBOM
+	Missing  []Package // in the SBOM, but not in the image
 }
 
-// None says that they agree.
+// None reports whether SBOM and image have the same packages.
 func (d Difference) None() bool { return len(d.Unlisted)+len(d.Missing) == 0 }
 
-// String is one line for people, with the first few of each.
+// String returns the difference in one line for people, with at most 5 packages of
+// each kind.
 func (d Difference) String() string {
 	var parts []string
 	for _, side := range []struct {
@@ -41,7 +42,7 @@ func (d Difference) String() string {
 	return strings.Join(parts, "; ")
 }
 
-// String is as people write it.
+// String returns type, name and version, for people.
 func (p Package) String() string {
 	if p.Version == "" {
 		return p.Type + " " + p.Name
@@ -49,8 +50,9 @@ func (p Package) String() string {
 	return p.Type + " " + p.Name + " " + p.Version
 }
 
-// Compare holds a document's packages to what Read found. Only those whose
-// package URL is of one of Types are compared; of the others nobody looked.
+// Compare compares the packages listed in an SBOM with those that Read found in the
+// image. It ignores listed packages whose package URL has none of Types, because
+// Read does not look for them. An empty version matches every version.
 func Compare(listed []sbom.Package, installed map[Package]bool) Difference {
 	said := map[Package]bool{}
 	for _, l := range listed {
@@ -62,7 +64,7 @@ func Compare(listed []sbom.Package, installed map[Package]bool) Difference {
 	return Difference{Compared: len(said), Unlisted: unlisted, Missing: without(said, installed)}
 }
 
-// without lists what is in a and has no match in b, in order.
+// without returns what is in a and has no match in b, sorted.
 func without(a, b map[Package]bool) []Package {
 	versions := map[Package][]string{} // by type and name
 	for p := range b {
@@ -80,11 +82,11 @@ func without(a, b map[Package]bool) []Package {
 	return out
 }
 
-// parsePURL reads a package URL (github.com/package-url/purl-spec) as far as it
-// is compared:
+// parsePURL parses the parts of a package URL (github.com/package-url/purl-spec) that
+// are compared. ok is false if its type is none of Types:
 //
 //	purl = "pkg:" type "/" [ namespace "/" ] name [ "@" version ] [ "?" qualifiers ] [ "#" subpath ]
-func parsePURL(purl string) (Package, bool) {
+func parsePURL(purl string) (p Package, ok bool) {
 	rest, ok := strings.CutPrefix(purl, "pkg:")
 	if !ok {
 		return Package{}, false
@@ -96,7 +98,7 @@ func parsePURL(purl string) (Package, bool) {
 		return Package{}, false
 	}
 	version := ""
-	// An npm scope may stand with its "@" as it is.
+	// The "@" of an npm scope may be unescaped.
 	if i := strings.LastIndexByte(rest, '@'); i > 0 && rest[i-1] != '/' {
 		rest, version = rest[:i], rest[i+1:]
 	}
@@ -109,7 +111,7 @@ func parsePURL(purl string) (Package, bool) {
 	}
 	switch kind {
 	case "golang":
-		// A Go module's path goes on in the subpath, as Syft writes it.
+		// Syft writes the end of a Go module's path as the subpath.
 		if subpath, err = url.PathUnescape(subpath); err == nil && subpath != "" {
 			name += "/" + strings.Trim(subpath, "/")
 		}

@@ -1,7 +1,8 @@
-// Package contents finds out from an image's own bytes what is installed in it,
-// to hold an SBOM to: what Go binaries were built from, the databases of dpkg
-// and apk, and the manifests of installed npm and Python packages. It is small,
-// and knows less than the tools that write SBOMs.
+// Package contents finds out from the layers of an image which packages are
+// installed in it, and compares them with an SBOM. It reads the module lists in Go
+// binaries, the databases of dpkg and apk, and the manifests of installed npm and
+// Python packages. It knows fewer kinds of packages than the tools that write SBOMs,
+// and shares no code with them.
 package contents
 
 import (
@@ -22,21 +23,22 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// Package is one thing that is installed.
+// Package is one installed package.
 type Package struct {
-	Type    string // a package URL's type: one of Types
-	Name    string // as package URLs have it: without Debian's or Alpine's name in front; Python's in normal form
-	Version string // "" where the image does not say, as of a Go binary's main module
+	Type    string // type in a package URL: one of Types
+	Name    string // name in a package URL, with the namespace of golang and npm; Python's in the form of PEP 503
+	Version string // "" if the image does not say, as for the main module of a Go binary
 }
 
-// Types are the kinds of packages that are looked for.
+// Types are the types of the packages that Read finds (package URL specification,
+// PURL-TYPES). Callers must not change it.
 var Types = []string{"apk", "deb", "golang", "npm", "pypi"}
 
-// ErrUnread says that something in the image could not be read, so that there
-// may be more than was found.
-var ErrUnread = errors.New("cannot be read")
+// errUnread means that a part of the image could not be read, so that there may be
+// more packages.
+var errUnread = errors.New("cannot be read")
 
-// Bounds on one image. Honest images stay far below.
+// Limits on one image. Honest images stay far below.
 const (
 	maxPackages = 500_000
 	maxFiles    = 500_000    // files that hold packages
@@ -45,9 +47,10 @@ const (
 	maxManifest = 4 << 20    // bytes of an npm or Python manifest
 )
 
-// Read lists what is installed in the image that digest, of an index or a
-// manifest, names; of an index what is in any of its platforms. It is read
-// layer by layer, and nothing larger than a database is held in memory.
+// Read returns the packages installed in the image with the given digest, of a
+// manifest or an index; of an index, those of all platforms together. It fails if
+// any part that could name packages cannot be read. It reads layer by layer, and
+// keeps nothing larger than a package database in memory.
 func Read(ctx context.Context, src oci.Source, digest v1.Hash) (map[Package]bool, error) {
 	raw, mediaType, err := src.Manifest(ctx, digest)
 	if err != nil {
@@ -60,10 +63,10 @@ func Read(ctx context.Context, src oci.Source, digest v1.Hash) (map[Package]bool
 			return nil, fmt.Errorf("%w: index %s: %w", oci.ErrMismatch, digest, err)
 		}
 		if manifests = nil; len(index.Manifests) > limits.IndexManifests {
-			return nil, fmt.Errorf("%w: index of %d manifests, at most %d are taken", oci.ErrMismatch, len(index.Manifests), limits.IndexManifests)
+			return nil, fmt.Errorf("%w: index: got %d manifests, want at most %d", oci.ErrMismatch, len(index.Manifests), limits.IndexManifests)
 		}
 		for _, d := range index.Manifests {
-			// BuildKit's attestations are in the index, too; nothing runs them.
+			// BuildKit's attestations are in the index, too, with this platform.
 			if d.Platform == nil || d.Platform.OS != "unknown" {
 				manifests = append(manifests, d.Digest)
 			}
@@ -88,11 +91,11 @@ func Read(ctx context.Context, src oci.Source, digest v1.Hash) (map[Package]bool
 	return all, nil
 }
 
-// tree is the part of an image's file system that holds packages, as the layers
-// so far make it.
+// tree is the part of the image's file system that holds packages, after the layers
+// read so far.
 type tree struct {
 	root     node
-	scratch  *os.File // for one binary at a time
+	scratch  *os.File // copy of one binary at a time
 	packages int
 	files    int
 	work     int
@@ -100,8 +103,8 @@ type tree struct {
 
 type node struct {
 	children map[string]*node
-	layer    int       // that made it what it is
-	found    []Package // of a file
+	layer    int       // layer that wrote it last
+	found    []Package // packages that the file names
 }
 
 func (n *node) each(f func(Package)) {
@@ -117,7 +120,7 @@ func (n *node) each(f func(Package)) {
 func (t *tree) entry(layer int, h *tar.Header, content io.Reader) error {
 	name := strings.Trim(path.Clean("/"+h.Name), "/")
 	if len(name) > limits.TreePath {
-		return fmt.Errorf("%w: an entry name of %d bytes, at most %d are taken", oci.ErrMismatch, len(name), limits.TreePath)
+		return fmt.Errorf("%w: name of an entry: got %d bytes, want at most %d", oci.ErrMismatch, len(name), limits.TreePath)
 	}
 	dir, base := path.Split(name)
 	if rest, ok := strings.CutPrefix(base, ".wh."); ok {
@@ -128,7 +131,7 @@ func (t *tree) entry(layer int, h *tar.Header, content io.Reader) error {
 	}
 	if h.Typeflag == tar.TypeDir {
 		if n := t.find(name); n != nil {
-			n.found = nil // a directory where a file was
+			n.found = nil // the directory replaces a file
 		}
 		return nil
 	}
@@ -139,11 +142,11 @@ func (t *tree) entry(layer int, h *tar.Header, content io.Reader) error {
 	switch h.Typeflag {
 	case tar.TypeReg:
 	case tar.TypeLink:
-		// The same file under another name. It is not followed into what was not
-		// looked at under the first one.
+		// The same file under another name. A file that was not read under its
+		// first name cannot be read here.
 		target := t.find(strings.Trim(path.Clean("/"+h.Linkname), "/"))
 		if target == nil && kind != nil {
-			return fmt.Errorf("%s: a hard link to %s, which %w", name, h.Linkname, ErrUnread)
+			return fmt.Errorf("%s: a hard link to %s, which %w", name, h.Linkname, errUnread)
 		}
 		if target != nil {
 			return t.add(name, layer, target.found)
@@ -170,10 +173,10 @@ func (t *tree) entry(layer int, h *tar.Header, content io.Reader) error {
 
 func (t *tree) add(name string, layer int, found []Package) error {
 	if t.packages += len(found); t.packages > maxPackages {
-		return fmt.Errorf("more than %d packages: the rest %w", maxPackages, ErrUnread)
+		return fmt.Errorf("more than %d packages: the rest %w", maxPackages, errUnread)
 	}
 	if t.files++; t.files > maxFiles {
-		return fmt.Errorf("more than %d files with packages: the rest %w", maxFiles, ErrUnread)
+		return fmt.Errorf("more than %d files with packages: the rest %w", maxFiles, errUnread)
 	}
 	n := &t.root
 	for part := range strings.SplitSeq(name, "/") {
@@ -201,8 +204,8 @@ func (t *tree) find(name string) *node {
 	return n
 }
 
-// hide takes out what layers before a given one put at name or below it; with
-// inside, only below it.
+// hide removes what layers before the given one put at name and below it or, if
+// inside is set, only below it.
 func (t *tree) hide(name string, before int, inside bool) error {
 	n := &t.root
 	if name != "" {
@@ -216,7 +219,7 @@ func (t *tree) hide(name string, before int, inside bool) error {
 	}
 	t.prune(n, before)
 	if t.work > maxWork {
-		return fmt.Errorf("%w: its whiteouts take more than %d steps", oci.ErrMismatch, maxWork)
+		return fmt.Errorf("%w: whiteouts: got more than %d steps", oci.ErrMismatch, maxWork)
 	}
 	return nil
 }

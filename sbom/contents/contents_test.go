@@ -133,8 +133,8 @@ func TestHostileLayers(t *testing.T) {
 		entries []entry
 		want    error
 	}{
-		"a database behind a hard link": {[]entry{file("x", "Package: a\nVersion: 1\n"), {"var/lib/dpkg/status", tar.TypeLink, "x"}}, ErrUnread},
-		"a database that is too large":  {[]entry{file("package.json", strings.Repeat(" ", maxManifest+1))}, ErrUnread},
+		"a database behind a hard link": {[]entry{file("x", "Package: a\nVersion: 1\n"), {"var/lib/dpkg/status", tar.TypeLink, "x"}}, errUnread},
+		"a database that is too large":  {[]entry{file("package.json", strings.Repeat(" ", maxManifest+1))}, errUnread},
 		"a name that climbs":            {[]entry{file("../var/lib/dpkg/status", "")}, oci.ErrMismatch},
 		"a name that no system takes":   {[]entry{file(strings.Repeat("a/", 4096)+"package.json", "")}, oci.ErrMismatch},
 	} {

@@ -14,10 +14,10 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// A reader finds the packages that a file of size bytes speaks of.
+// A reader returns the packages that a file of size bytes names.
 type reader func(content io.Reader, size int64) ([]Package, error)
 
-// kindOf says how to read a file that is known by its name; nil: it is not.
+// kindOf returns the reader for a file with a known name, or nil.
 func kindOf(name string) reader {
 	dir, base := path.Split(name)
 	switch {
@@ -37,10 +37,10 @@ func kindOf(name string) reader {
 	return nil
 }
 
-// whole reads a file that must be held in memory.
+// whole reads a file of at most the given size into memory.
 func whole(content io.Reader, size int64, most int) ([]byte, error) {
 	if size > int64(most) {
-		return nil, fmt.Errorf("%d bytes, of which at most %d are taken: it %w", size, most, ErrUnread)
+		return nil, fmt.Errorf("got %d bytes, want at most %d: it %w", size, most, errUnread)
 	}
 	return strict.Read(content, most)
 }
@@ -49,8 +49,8 @@ func whole(content io.Reader, size int64, most int) ([]byte, error) {
 func dpkg(content io.Reader, size int64) ([]Package, error) {
 	var found []Package
 	err := paragraphs(content, size, ":", func(field map[string]string) {
-		// A package that was removed keeps its paragraph. Those of distroless
-		// have no status.
+		// A removed package keeps its paragraph. The paragraphs of distroless have
+		// no status.
 		if s := strings.Fields(field["Status"]); len(s) > 0 && s[len(s)-1] != "installed" {
 			return
 		}
@@ -61,7 +61,7 @@ func dpkg(content io.Reader, size int64) ([]Package, error) {
 	return found, err
 }
 
-// apk reads Alpine's database of what is installed: P is the name, V the version.
+// apk reads Alpine's database of installed packages: P is the name, V the version.
 func apk(content io.Reader, size int64) ([]Package, error) {
 	var found []Package
 	err := paragraphs(content, size, ":", func(field map[string]string) {
@@ -72,8 +72,8 @@ func apk(content io.Reader, size int64) ([]Package, error) {
 	return found, err
 }
 
-// paragraphs reads lines of NAME SEPARATOR VALUE, in groups with empty lines
-// between them. The first of each name counts.
+// paragraphs reads groups of lines NAME SEPARATOR VALUE, with empty lines between the
+// groups. The first line of each name counts.
 func paragraphs(content io.Reader, size int64, separator string, each func(map[string]string)) error {
 	data, err := whole(content, size, maxDatabase)
 	if err != nil {
@@ -101,9 +101,9 @@ func paragraphs(content io.Reader, size int64, separator string, each func(map[s
 	return nil
 }
 
-// npm reads a package.json. Those of tests and templates are often no JSON, and
-// nothing that Node.js could load: they are no packages. Parts of a package may
-// have one with a name and no version, which scanners list or do not.
+// npm reads a package.json. In tests and templates it is often not valid JSON, and
+// then not a package: Node.js cannot load it either. Parts of a package may have one
+// with a name and no version; some scanners list them.
 func npm(content io.Reader, size int64) ([]Package, error) {
 	data, err := whole(content, size, maxManifest)
 	if err != nil {
@@ -143,24 +143,24 @@ func python(content io.Reader, size int64) ([]Package, error) {
 	return []Package{{"pypi", normalPython(name), version}}, nil
 }
 
-// normalPython is a name in the form of PEP 503: lower case, and "-" for each
-// run of "-", "_" and ".".
+// normalPython returns a name in the form of PEP 503: lower case, and one "-" for
+// each run of "-", "_" and ".".
 func normalPython(name string) string {
 	return strings.Join(strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return strings.ContainsRune("-_.", r) }), "-")
 }
 
-// maxBinary is what is looked at of an executable.
+// maxBinary is the maximum size in bytes of an executable that is read.
 const maxBinary = 2 << 30
 
-// binary reads what a Go executable (ELF) was built from. Others have nothing
-// to say.
+// binary returns the modules that a Go executable (ELF) was built from. It returns
+// none for other files.
 func (t *tree) binary(content io.Reader, size int64) ([]Package, error) {
 	in := bufio.NewReader(content)
 	if magic, err := in.Peek(4); err != nil || string(magic) != "\x7fELF" {
-		return nil, nil // a failure to read comes again when the layer is read on
+		return nil, nil // reading the rest of the layer repeats a failure to read
 	}
 	if size > maxBinary {
-		return nil, fmt.Errorf("an executable of %d bytes, of which at most %d are taken: it %w", size, maxBinary, ErrUnread)
+		return nil, fmt.Errorf("size of an executable: got %d bytes, want at most %d: it %w", size, maxBinary, errUnread)
 	}
 	if _, err := t.scratch.Seek(0, io.SeekStart); err != nil {
 		return nil, err
@@ -171,12 +171,12 @@ func (t *tree) binary(content io.Reader, size int64) ([]Package, error) {
 	}
 	info, err := buildinfo.Read(io.NewSectionReader(t.scratch, 0, n))
 	if err != nil {
-		return nil, nil // no Go, or none that says so
+		return nil, nil // not Go, or without build information
 	}
 	found := []Package{{"golang", "stdlib", strings.TrimPrefix(strings.Fields(info.GoVersion + " ")[0], "go")}}
 	main := info.Main.Path
 	if main == "" {
-		main = info.Path // of no module, as Go's own commands are
+		main = info.Path // Go's own commands belong to no module
 	}
 	if main != "" {
 		found = append(found, Package{"golang", main, ""})
