@@ -8,19 +8,19 @@ import (
 	"github.com/colophon-build/colophon/attest"
 )
 
-// claim is one thing that a provenance and its signer's certificate both say.
+// claim is one value as the provenance and as the signer's certificate give it.
 type claim struct{ what, says, certificate string }
 
-// check fails where the two differ, also where only one says anything.
+// check fails if the two values differ, or only one of them is there.
 func (c claim) check() error {
 	if c.says != c.certificate {
-		return fmt.Errorf("%s: the provenance says %q, its signer's certificate %q", c.what, c.says, c.certificate)
+		return fmt.Errorf("%s: the provenance says %q, its signer's certificate says %q", c.what, c.says, c.certificate)
 	}
 	return nil
 }
 
-// agree compares claims. A claim of which the certificate says nothing is not
-// compared: certificates from before 2023 leave some out.
+// agree compares claims. It skips those that the certificate does not have:
+// certificates from before 2023 lack some.
 func agree(claims []claim) error {
 	for _, c := range claims {
 		if c.certificate == "" {
@@ -33,8 +33,8 @@ func agree(claims []claim) error {
 	return nil
 }
 
-// sourceAmong fails unless the dependencies name the source, and all that do
-// name it at the commit.
+// sourceAmong fails unless a dependency is the source, and each such dependency has
+// the commit.
 func sourceAmong(deps []attest.ResourceDescriptor, uri, commit string) error {
 	found := false
 	for _, d := range deps {
@@ -52,8 +52,8 @@ func sourceAmong(deps []attest.ResourceDescriptor, uri, commit string) error {
 	return nil
 }
 
-// commitOf returns the commit that a descriptor names as gitCommit or, as older
-// builders do, as sha1; empty where the two differ.
+// commitOf returns the commit in a descriptor's digests: gitCommit or, of older
+// builders, sha1. It returns "" if the two differ.
 func commitOf(d attest.ResourceDescriptor) string {
 	now, old := d.Digest["gitCommit"], d.Digest["sha1"]
 	if now != "" && old != "" && now != old {

@@ -16,14 +16,14 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// Colophon's platforms. The certificate is the platform's word about the build,
-// given before the build ran; the provenance was written afterwards.
+// colophon is for Colophon's platforms. The platform issues the certificate before
+// the build, and writes the provenance after it.
 var colophon = system{
 	name:   Colophon,
 	named:  func(san string) bool { _, err := trust.IssuerOf(san); return err == nil },
 	origin: colophonOrigin,
 	forms:  []form{{attest.PredicateSLSA1, among(attest.BuildTypeBuildKit, attest.BuildTypeGolang), readColophon}},
-	wants:  fmt.Sprintf("one that is known: %q, %q", attest.BuildTypeBuildKit, attest.BuildTypeGolang),
+	wants:  fmt.Sprintf("%q or %q", attest.BuildTypeBuildKit, attest.BuildTypeGolang),
 }
 
 func colophonOrigin(id certificate.Summary) (Origin, error) {
@@ -37,7 +37,7 @@ func colophonOrigin(id certificate.Summary) (Origin, error) {
 }
 
 // readColophon reads the provenance of Colophon's builders (spec/buildkit/v1,
-// spec/golang/v1). All that the certificate says must be said again.
+// spec/golang/v1). It must repeat everything that the certificate says.
 func readColophon(d *Document, by Origin, f *Facts) error {
 	def := d.v1.BuildDefinition
 	var params attest.ExternalParameters
@@ -75,8 +75,8 @@ func readColophon(d *Document, by Origin, f *Facts) error {
 	return err
 }
 
-// recipeOf returns nil where there is none. Unknown members could change what
-// was built (SLSA v1.2, "Verifying artifacts").
+// recipeOf returns the recipe, or nil if there is none. It refuses unknown members,
+// which could change what was built (SLSA v1.2, "Verifying artifacts").
 func recipeOf(raw json.RawMessage) (*attest.Recipe, error) {
 	if len(raw) == 0 {
 		return nil, nil
@@ -86,21 +86,21 @@ func recipeOf(raw json.RawMessage) (*attest.Recipe, error) {
 		return nil, fmt.Errorf("external parameters: recipe: %w", err)
 	}
 	if r.Builder == "" {
-		return nil, errors.New("external parameters: recipe: it names no builder")
+		return nil, errors.New("external parameters: recipe: got no builder")
 	}
 	return &r, nil
 }
 
-// lockOf returns the digest of the lock that the downloads were held to, or "".
-// It fails where a provenance claims more than it names: by the build type's
-// spec, a build that says it was hermetic or locked names the lock.
+// lockOf returns the digest of the lock file that lists the build's downloads, or "".
+// By the build type's spec, a build that is hermetic or locked names its lock. lockOf
+// fails if it does not.
 func lockOf(def attest.BuildDefinition, params attest.ExternalParameters) (string, error) {
 	if params.Hermetic && params.Lock != "" {
-		return "", errors.New("external parameters: hermetic, and held to a lock that was brought: a build is one or the other")
+		return "", errors.New("external parameters: got hermetic and lock, want at most one of them")
 	}
 	if def.BuildType == attest.BuildTypeGolang {
 		if params.Lock != "" {
-			return "", fmt.Errorf("external parameters: got lock %q, and build type %s has none", params.Lock, def.BuildType)
+			return "", fmt.Errorf("external parameters: got lock %q, want none for build type %s", params.Lock, def.BuildType)
 		}
 		return "", nil
 	}
@@ -113,7 +113,7 @@ func lockOf(def attest.BuildDefinition, params attest.ExternalParameters) (strin
 			continue
 		}
 		if lock != "" {
-			return "", errors.New("resolved dependencies: two locks, want one")
+			return "", errors.New("resolved dependencies: got two locks, want one")
 		}
 		sum := d.Digest["sha256"]
 		if raw, err := hex.DecodeString(sum); err != nil || len(raw) != 32 || sum != strings.ToLower(sum) {
@@ -123,18 +123,18 @@ func lockOf(def attest.BuildDefinition, params attest.ExternalParameters) (strin
 	}
 	switch {
 	case lock == "" && params.Hermetic:
-		return "", errors.New("external parameters: hermetic, and the resolved dependencies name no lock, which is what that means")
+		return "", errors.New("external parameters: got hermetic, and the resolved dependencies name no lock")
 	case lock == "":
-		return "", fmt.Errorf("external parameters: lock %q, and the resolved dependencies name none", params.Lock)
+		return "", fmt.Errorf("external parameters: got lock %q, and the resolved dependencies name no lock", params.Lock)
 	case params.Lock != "" && params.Lock != lock:
-		return "", fmt.Errorf("lock: the external parameters say %q, the resolved dependencies %q", params.Lock, lock)
+		return "", fmt.Errorf("lock: the external parameters say %q, the resolved dependencies say %q", params.Lock, lock)
 	}
 	return lock, nil
 }
 
-// sourceDependency fails unless the dependencies name the source at the commit
-// of the external parameters. It returns what else they say about it: its tree,
-// and the signature of tag or commit.
+// sourceDependency fails unless a dependency is the source at the commit in the
+// external parameters. It returns what else that dependency says: the tree of the
+// commit, and the signature of the tag or commit.
 func sourceDependency(deps []attest.ResourceDescriptor, src attest.SourceParameters) (tree string, sig *source.Signature, err error) {
 	want := attest.GitURI(src.URI, src.Ref)
 	var got []string
@@ -150,8 +150,8 @@ func sourceDependency(deps []attest.ResourceDescriptor, src attest.SourceParamet
 	return "", nil, fmt.Errorf("resolved dependencies: %s: got commits %q, want %q", want, got, src.Commit)
 }
 
-// signatureOf reads a source.Signature that went through JSON; nil where it is
-// none, or of an unknown status.
+// signatureOf returns the source.Signature in an annotation, or nil if there is none
+// or its status is unknown.
 func signatureOf(annotation any) *source.Signature {
 	raw, err := json.Marshal(annotation)
 	var s source.Signature

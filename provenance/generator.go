@@ -11,24 +11,24 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// Builders of slsa-github-generator, which workflows on GitHub call. Their
-// certificates are read in github.go.
+// This file reads what the builders of slsa-github-generator write. Workflows on
+// GitHub call them; github.go reads their certificates.
 
-// Builder returns the workflow that built: the signer, or the workflow that d
-// names where the signer signs for others. Those signers check the name first.
+// Builder returns the workflow that built: the signer or, if the signer signs for
+// other builders, the workflow that d names. Such signers check the name.
 func (o Origin) Builder(d *Document) (trust.Workflow, error) {
 	if !o.Workflow.Delegates() {
 		return o.Workflow, nil
 	}
 	w, err := trust.ParseWorkflow(d.Builder)
 	if err == nil && w.Ref == "" {
-		err = fmt.Errorf("builder id: got %q, want one with its ref", d.Builder)
+		err = fmt.Errorf("builder id: got %q, want a workflow with its ref", d.Builder)
 	}
 	return w, err
 }
 
-// readGenerator02 reads what the generators for containers, files and Go write
-// (SLSA v0.2; internal/builders of slsa-github-generator).
+// readGenerator02 reads the provenance of the generators for containers, files and Go
+// (SLSA v0.2; internal/builders in slsa-github-generator).
 func readGenerator02(d *Document, by Origin, f *Facts) error {
 	p := d.v02
 	var env struct {
@@ -69,8 +69,8 @@ func readGenerator02(d *Document, by Origin, f *Facts) error {
 	return sourceAmong(p.Materials, uri, by.Commit)
 }
 
-// readGenerator1 reads what the builders with SLSA v1 write: those that
-// slsa-github-generator signs for, and its own container-based one.
+// readGenerator1 reads the provenance of the builders with SLSA v1: those that
+// slsa-github-generator signs for, and its own container-based builder.
 func readGenerator1(d *Document, by Origin, f *Facts) error {
 	builder := by.Workflow
 	if d.BuildType == trust.BuildTypeDelegated {
@@ -82,7 +82,7 @@ func readGenerator1(d *Document, by Origin, f *Facts) error {
 	def := d.v1.BuildDefinition
 	var params struct {
 		Source       *attest.ResourceDescriptor `json:"source"`
-		Inputs       any                        `json:"inputs"` // what the builder was asked for; any will do
+		Inputs       any                        `json:"inputs"` // what the caller chose; every value is accepted
 		Vars         any                        `json:"vars"`
 		BuilderImage any                        `json:"builderImage"`
 		ConfigPath   any                        `json:"configPath"`
@@ -99,7 +99,7 @@ func readGenerator1(d *Document, by Origin, f *Facts) error {
 		Repository string          `json:"GITHUB_REPOSITORY"`
 		Repo       attest.Number   `json:"GITHUB_REPOSITORY_ID"`
 		Owner      attest.Number   `json:"GITHUB_REPOSITORY_OWNER_ID"`
-		Run        attest.Number   `json:"GITHUB_RUN_ID"` // a JSON number of the container-based builder
+		Run        attest.Number   `json:"GITHUB_RUN_ID"` // the container-based builder writes a JSON number
 		Attempt    attest.Number   `json:"GITHUB_RUN_ATTEMPT"`
 		Workflow   string          `json:"GITHUB_WORKFLOW_REF"`
 		Payload    json.RawMessage `json:"GITHUB_EVENT_PAYLOAD"`
@@ -137,8 +137,8 @@ func readGenerator1(d *Document, by Origin, f *Facts) error {
 	return sourceAmong(def.ResolvedDependencies, uri, by.Commit)
 }
 
-// inputsOf reads what GitHub told the run about its trigger; nil where it cannot
-// be read, which meets no demand.
+// inputsOf returns the inputs in GitHub's event, or nil if it cannot be parsed, which
+// meets no demand.
 func inputsOf(payload json.RawMessage) map[string]any {
 	var e struct {
 		Inputs map[string]any `json:"inputs"`
@@ -149,7 +149,8 @@ func inputsOf(payload json.RawMessage) map[string]any {
 	return e.Inputs
 }
 
-// attempt names a run as the generators do: RUN-ATTEMPT, or "" where neither is known.
+// attempt returns the name of a run as the generators write it, RUN-ATTEMPT, or "" if
+// neither is known.
 func attempt(run, attempt attest.Number) string {
 	if run == "" && attempt == "" {
 		return ""
@@ -157,7 +158,7 @@ func attempt(run, attempt attest.Number) string {
 	return string(run + "-" + attempt)
 }
 
-// attempt is the same, of the certificate.
+// attempt returns the same from the certificate.
 func (o Origin) attempt() string {
 	run, n, ok := strings.Cut(strings.TrimPrefix(o.Invocation, o.Source+"/actions/runs/"), "/attempts/")
 	if !ok {
@@ -166,7 +167,7 @@ func (o Origin) attempt() string {
 	return run + "-" + n
 }
 
-// onGitHub is the address of what is below github.com, or "" where nothing is named.
+// onGitHub returns the address of a path on github.com, or "" for no path.
 func onGitHub(path string) string {
 	if path == "" {
 		return ""

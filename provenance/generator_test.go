@@ -106,7 +106,7 @@ func TestDelegated(t *testing.T) {
 		return func(c *certificate.Summary) { c.SubjectAlternativeName, c.BuildSignerURI = san, san }
 	}
 	bendAll(t, s, []bend{
-		{name: "builder without a ref", old: "builder_maven_slsa3.yml@refs/tags/v2.0.0", new: "builder_maven_slsa3.yml", want: "want one with its ref"},
+		{name: "builder without a ref", old: "builder_maven_slsa3.yml@refs/tags/v2.0.0", new: "builder_maven_slsa3.yml", want: "want a workflow with its ref"},
 		{name: "no workflow", old: maven, new: "https://example.com/builder", want: "workflow: got"},
 		{name: "delegator of a branch", signer: named(strings.Replace(delegator, "tags/v2.0.0", "heads/main", 1)), want: "builder id: the provenance says"},
 		{name: "somebody's delegator", signer: named(strings.Replace(delegator, "slsa-framework", "evil", 1)), want: "builder id: the provenance says"},

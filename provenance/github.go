@@ -13,8 +13,8 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// Workflows on GitHub: Artifact Attestations and npm's provenance are read
-// here, what slsa-github-generator writes in generator.go.
+// github is for workflows on GitHub. This file reads Artifact Attestations and npm's
+// provenance; generator.go reads what slsa-github-generator writes.
 var github = system{
 	name:   GitHub,
 	named:  func(san string) bool { _, err := trust.ParseWorkflow(san); return err == nil },
@@ -29,8 +29,8 @@ var github = system{
 
 const githubURL = "https://github.com/"
 
-// githubOrigin reads a workflow's certificate (Fulcio, docs/oid-info.md). Where
-// an extension of today and its forerunner are both there, they must agree.
+// githubOrigin reads a workflow's certificate (Fulcio, docs/oid-info.md). If it has
+// both an extension and the older one that it replaced, they must agree.
 func githubOrigin(id certificate.Summary) (Origin, error) {
 	w, err := trust.ParseWorkflow(id.SubjectAlternativeName)
 	if err != nil {
@@ -65,13 +65,13 @@ func githubOrigin(id certificate.Summary) (Origin, error) {
 		{"trigger", &o.Trigger, id.BuildTrigger, id.GithubWorkflowTrigger},
 	} {
 		if e.now != "" && e.old != "" && e.now != e.old {
-			return Origin{}, fmt.Errorf("%s: the certificate says %q and %q", e.what, e.now, e.old)
+			return Origin{}, fmt.Errorf("%s in the certificate: got %q and %q, want one value", e.what, e.now, e.old)
 		}
 		if *e.into = e.now; e.now == "" {
 			*e.into = e.old
 		}
 		if *e.into == "" && e.into != &o.Trigger {
-			return Origin{}, fmt.Errorf("%s: the certificate says nothing of it", e.what)
+			return Origin{}, fmt.Errorf("%s: the certificate has none", e.what)
 		}
 	}
 	if canonical, err := source.Canonical(o.Source); err != nil || canonical != o.Source || !strings.HasPrefix(o.Source, githubURL) {
@@ -80,12 +80,12 @@ func githubOrigin(id certificate.Summary) (Origin, error) {
 	return o, o.consistent(id)
 }
 
-// consistent compares the rest of what a workflow's certificate says with its
-// source: nothing in it may be of another repository or commit.
+// consistent fails if anything else in a workflow's certificate is of another
+// repository or commit than its source.
 func (o Origin) consistent(id certificate.Summary) error {
 	owner, _, _ := strings.Cut(strings.TrimPrefix(o.Source, githubURL), "/")
 	claims := []claim{{"owner", githubURL + owner, id.SourceRepositoryOwnerURI}}
-	// A workflow of the source, at the ref that was built, is a file of the commit.
+	// A workflow of the source at the ref that was built is a file of the commit.
 	if o.Workflow.Repository == o.Source && o.Workflow.Ref == o.Ref {
 		claims = append(claims, claim{"commit of the signer", o.Commit, id.BuildSignerDigest})
 	}
@@ -94,7 +94,7 @@ func (o Origin) consistent(id certificate.Summary) error {
 	}
 	for _, c := range claims {
 		if c.certificate != "" && c.says != c.certificate {
-			return fmt.Errorf("%s: the certificate says %q, and %q where its source is named", c.what, c.certificate, c.says)
+			return fmt.Errorf("%s: the certificate says %q, want %q by its source", c.what, c.certificate, c.says)
 		}
 	}
 	if o.Invocation != "" && !strings.HasPrefix(o.Invocation, o.Source+"/actions/runs/") {
@@ -103,8 +103,8 @@ func (o Origin) consistent(id certificate.Summary) error {
 	return nil
 }
 
-// readGitHub reads what GitHub Artifact Attestations say
-// (actions.github.io/buildtypes/workflow/v1), and npm in the form before it.
+// readGitHub reads GitHub Artifact Attestations
+// (actions.github.io/buildtypes/workflow/v1), and npm's provenance in the older form.
 func readGitHub(d *Document, by Origin, f *Facts) error {
 	def := d.v1.BuildDefinition
 	var params struct {
@@ -113,7 +113,7 @@ func readGitHub(d *Document, by Origin, f *Facts) error {
 			Repository string `json:"repository"`
 			Path       string `json:"path"`
 		} `json:"workflow"`
-		Inputs any `json:"inputs"` // what the workflow was started with
+		Inputs any `json:"inputs"` // inputs of the workflow
 		Vars   any `json:"vars"`
 	}
 	// Unknown external parameters could change what was built (SLSA v1.2,
@@ -159,9 +159,8 @@ func readGitHub(d *Document, by Origin, f *Facts) error {
 	return sourceAmong(def.ResolvedDependencies, attest.GitURI(by.Source, by.Ref), by.Commit)
 }
 
-// ofRun fills in what the certificate says about a workflow's run. Inputs are
-// kept where somebody started the run by hand; of any other run they would be
-// somebody else's.
+// ofRun sets what the certificate says about a workflow's run. It keeps the inputs
+// only if a person started the run; otherwise they come from a calling workflow.
 func (f *Facts) ofRun(by Origin, builder trust.Workflow, inputs map[string]any) {
 	f.Builder, f.Source, f.Ref, f.Commit = builder.String(), by.Source, by.Ref, by.Commit
 	if by.Trigger == "workflow_dispatch" {
@@ -169,8 +168,8 @@ func (f *Facts) ofRun(by Origin, builder trust.Workflow, inputs map[string]any) 
 	}
 }
 
-// said returns the claims of which the provenance says anything: some versions
-// of a builder leave some out.
+// said returns the claims that the provenance has a value for: some versions of a
+// builder leave some out.
 func said(claims []claim) (out []claim) {
 	for _, c := range claims {
 		if c.says != "" {

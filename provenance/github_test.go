@@ -47,11 +47,11 @@ func TestGitHub(t *testing.T) {
 		{name: "unknown parameter", old: `"workflow":{`, new: `"command":"x","workflow":{`, want: "external parameters"},
 		{name: "known parameters", old: `"workflow":{`, new: `"inputs":{"dry":true},"vars":{},"workflow":{`},
 		{name: "commit in certificate", signer: func(c *certificate.Summary) { c.SourceRepositoryDigest, c.GithubWorkflowSHA = other, other }, want: "commit"},
-		{name: "commit and its forerunner", signer: func(c *certificate.Summary) { c.SourceRepositoryDigest = other }, want: "commit: the certificate says"},
-		{name: "ref and its forerunner", signer: func(c *certificate.Summary) { c.GithubWorkflowRef = "refs/heads/main" }, want: "ref: the certificate says"},
-		{name: "trigger and its forerunner", signer: func(c *certificate.Summary) { c.GithubWorkflowTrigger = "push" }, want: "trigger: the certificate says"},
-		{name: "repository and its forerunner", signer: func(c *certificate.Summary) { c.GithubWorkflowRepository = "aspect-build/evil" }, want: "source: the certificate says"},
-		{name: "no source", signer: func(c *certificate.Summary) { c.SourceRepositoryURI, c.GithubWorkflowRepository = "", "" }, want: "says nothing of it"},
+		{name: "commit and its forerunner", signer: func(c *certificate.Summary) { c.SourceRepositoryDigest = other }, want: "commit in the certificate"},
+		{name: "ref and its forerunner", signer: func(c *certificate.Summary) { c.GithubWorkflowRef = "refs/heads/main" }, want: "ref in the certificate"},
+		{name: "trigger and its forerunner", signer: func(c *certificate.Summary) { c.GithubWorkflowTrigger = "push" }, want: "trigger in the certificate"},
+		{name: "repository and its forerunner", signer: func(c *certificate.Summary) { c.GithubWorkflowRepository = "aspect-build/evil" }, want: "source in the certificate"},
+		{name: "no source", signer: func(c *certificate.Summary) { c.SourceRepositoryURI, c.GithubWorkflowRepository = "", "" }, want: "the certificate has none"},
 		{name: "the forerunners alone", signer: func(c *certificate.Summary) {
 			c.SourceRepositoryURI, c.SourceRepositoryRef, c.SourceRepositoryDigest, c.BuildTrigger = "", "", "", ""
 		}},

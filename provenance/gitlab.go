@@ -15,8 +15,8 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// Jobs on GitLab, signed with the pipeline's certificate, or by whoever the
-// consumer names.
+// gitLab is for jobs on GitLab. They are signed with the pipeline's certificate, or
+// by a signer that the consumer names.
 var gitLab = system{
 	name:   GitLab,
 	named:  func(san string) bool { _, err := trust.ParsePipeline(san); return err == nil },
@@ -29,7 +29,7 @@ var gitLab = system{
 	unnamed: true,
 }
 
-// gitLabOrigin reads a pipeline's certificate, which says everything.
+// gitLabOrigin reads a pipeline's certificate, which has all fields.
 func gitLabOrigin(id certificate.Summary) (Origin, error) {
 	p, err := trust.ParsePipeline(id.SubjectAlternativeName)
 	if err != nil {
@@ -50,7 +50,7 @@ func gitLabOrigin(id certificate.Summary) (Origin, error) {
 	}
 	for _, e := range [][2]string{{"source", o.Source}, {"ref", o.Ref}, {"commit", o.Commit}, {"job", o.Invocation}, {"runner", o.Runner}} {
 		if e[1] == "" {
-			return Origin{}, fmt.Errorf("%s: the certificate says nothing of it", e[0])
+			return Origin{}, fmt.Errorf("%s: the certificate has none", e[0])
 		}
 	}
 	if canonical, err := source.Canonical(o.Source); err != nil || canonical != o.Source || !strings.HasPrefix(o.Source, p.Host+"/") {
@@ -59,14 +59,15 @@ func gitLabOrigin(id certificate.Summary) (Origin, error) {
 	return o, nil
 }
 
-// gitLabJob is what both forms say.
+// gitLabJob is what both forms of provenance say about a job.
 type gitLabJob struct {
 	source string
-	jobs   []attest.Number // the job's number, wherever it stands; empty where it does not
+	jobs   []attest.Number // the job's number in each place that has it; may be empty
 	deps   []attest.ResourceDescriptor
 }
 
-// readGitLab02 reads what GitLab's runner wrote before version 16 (its PROVENANCE.md).
+// readGitLab02 reads what GitLab's runner wrote before version 16 (PROVENANCE.md of
+// gitlab-runner).
 func readGitLab02(d *Document, by Origin, f *Facts) error {
 	p := d.v02
 	var env struct {
@@ -87,11 +88,11 @@ func readGitLab02(d *Document, by Origin, f *Facts) error {
 	}.read(d, by, f)
 }
 
-// readGitLab1 reads what GitLab and the runner of today write
+// readGitLab1 reads what GitLab and its runner write today
 // (docs.gitlab.com/ci/pipeline_security/slsa/provenance_v1).
 func readGitLab1(d *Document, by Origin, f *Facts) error {
 	def := d.v1.BuildDefinition
-	// Its specification says to ignore other parameters: they are the job's variables.
+	// The specification says to ignore other parameters: they are the job's variables.
 	var params struct {
 		Source string `json:"source"`
 	}
@@ -115,7 +116,8 @@ func readGitLab1(d *Document, by Origin, f *Facts) error {
 
 var runnerRE = regexp.MustCompile(`^/-/runners/[0-9]+$`)
 
-// read compares the job with the certificate of its pipeline, where that signed.
+// read sets the facts of a job, and compares it with the certificate of its pipeline
+// if the pipeline signed.
 func (j gitLabJob) read(d *Document, by Origin, f *Facts) error {
 	if canonical, err := source.Canonical(j.source); err != nil || canonical != j.source {
 		return fmt.Errorf("source: got %q, want a canonical repository address", j.source)
@@ -142,8 +144,8 @@ func (j gitLabJob) read(d *Document, by Origin, f *Facts) error {
 	return agree([]claim{{"source", j.source, by.Source}, {"commit", commit, by.Commit}})
 }
 
-// commitAmong is the one commit at which the dependencies name the source.
-// GitLab's runner writes it as sha256, whatever it is.
+// commitAmong returns the commit of the source among the dependencies, which must all
+// have the same. GitLab's runner writes commits as sha256, whatever their length.
 func commitAmong(deps []attest.ResourceDescriptor, uri string) (string, error) {
 	commit := ""
 	for _, d := range deps {

@@ -81,7 +81,7 @@ func TestGitLab(t *testing.T) {
 	s.signer = pipelineCertificate()
 	bendAll(t, s, []bend{
 		{name: "self-hosted", signer: func(c *certificate.Summary) { c.RunnerEnvironment = "self-hosted" }},
-		{name: "no runner", signer: func(c *certificate.Summary) { c.RunnerEnvironment = "" }, want: "runner: the certificate says nothing"},
+		{name: "no runner", signer: func(c *certificate.Summary) { c.RunnerEnvironment = "" }, want: "runner: the certificate has none"},
 		{name: "another issuer", signer: func(c *certificate.Summary) { c.Issuer = "https://gitlab.example.com" }, want: "issuer of the signer's certificate"},
 		{name: "another's project", signer: func(c *certificate.Summary) { c.SourceRepositoryURI = "https://gitlab.com/group/sub/other" }, want: "source: the provenance says"},
 		{name: "project on another host", signer: func(c *certificate.Summary) { c.SourceRepositoryURI = "https://gitlab.example.com/group/sub/app" }, want: "want a project on"},
@@ -89,6 +89,6 @@ func TestGitLab(t *testing.T) {
 		{name: "another configuration", signer: func(c *certificate.Summary) { c.BuildConfigURI = "" }, want: "build configuration of the certificate"},
 		{name: "another commit", signer: func(c *certificate.Summary) { c.SourceRepositoryDigest = other }, want: "commit: the provenance says"},
 		{name: "another job", signer: func(c *certificate.Summary) { c.RunInvocationURI = project + "/-/jobs/1" }, want: "job: the provenance says"},
-		{name: "no ref", signer: func(c *certificate.Summary) { c.SourceRepositoryRef = "" }, want: "ref: the certificate says nothing"},
+		{name: "no ref", signer: func(c *certificate.Summary) { c.SourceRepositoryRef = "" }, want: "ref: the certificate has none"},
 	})
 }

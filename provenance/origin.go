@@ -13,14 +13,13 @@ const (
 	Colophon System = "Colophon"
 	GitHub   System = "GitHub"
 	GitLab   System = "GitLab"
-	Tekton   System = "Tekton" // has no certificates of its own: signed by a key or account that the consumer names
+	Tekton   System = "Tekton" // has no certificates of its own: a key or account that the consumer names signs
 )
 
-// Origin is what a signer's certificate says about the build that it was issued
-// for. The CI system or platform vouches for it, so that the provenance is
-// compared with it. The zero value, and one without a System, stand for a signer
-// whose certificate says nothing about a build, or who has none: a key, a person,
-// the account of a cluster.
+// Origin is what a signer's certificate says about the build that it was issued for.
+// The CI system or platform vouches for it, so the provenance must agree with it. An
+// Origin without a System is that of a signer without such a certificate: a key, a
+// person, the account of a cluster.
 type Origin struct {
 	System   System
 	Signer   string         // the certificate's subject alternative name
@@ -33,15 +32,15 @@ type Origin struct {
 	Invocation string // URL of the run, job or release
 
 	// GitHub's certificates from before 2023 lack some of these.
-	Config       string // the workflow that the run began with, with its ref
-	Trigger      string // what started the run, as in push or workflow_dispatch
-	Runner       string // the kind of machine, as in github-hosted. GitHub and GitLab
-	RepositoryID string // a number
-	OwnerID      string // a number
+	Config       string // the workflow that the run started with, with its ref
+	Trigger      string // event that started the run, as in push or workflow_dispatch
+	Runner       string // kind of machine, as in github-hosted. GitHub and GitLab
+	RepositoryID string // decimal number
+	OwnerID      string // decimal number
 }
 
-// SystemOf returns the system whose certificates have such a name, a subject
-// alternative name; "" where it is none that is known.
+// SystemOf returns the system whose certificates have such a subject alternative
+// name, or "" if there is none.
 func SystemOf(name string) System {
 	for _, s := range systems {
 		if s.named(name) {
@@ -51,9 +50,9 @@ func SystemOf(name string) System {
 	return ""
 }
 
-// OriginOf reads a certificate, by the rules of the system that its name is of.
-// It fails where the certificate lacks what that system always writes, or
-// contradicts itself.
+// OriginOf reads a certificate by the rules of the system that its name belongs to
+// (extensions: Fulcio, docs/oid-info.md). It fails if the certificate lacks something
+// that the system always writes, or contradicts itself.
 func OriginOf(id certificate.Summary) (Origin, error) {
 	for _, s := range systems {
 		if s.named(id.SubjectAlternativeName) {

@@ -1,16 +1,18 @@
-// Package provenance reads what builders say about their builds: a statement
-// with SLSA provenance (slsa.dev/spec/v1.2/build-provenance, or v0.2) and what
-// the signer's certificate says go in, Facts come out.
+// Package provenance reads the provenance of builders: it takes a statement with SLSA
+// provenance (slsa.dev/spec/v1.2/build-provenance, or v0.2) and the certificate of
+// its signer, and returns Facts. It reads provenance of Colophon, GitHub
+// (Artifact Attestations, npm, slsa-github-generator), GitLab and Tekton Chains.
 //
-// Reading has two stages, because a verifier must decide whether to trust the
-// signer before it reads what the signer says:
+// A verifier must decide whether to trust a signer before it reads what the signer
+// says, so there are two steps:
 //
-//  1. OriginOf reads the certificate, which the CI system or platform vouches for;
+//  1. OriginOf reads the certificate, which the CI system or platform vouches for.
 //  2. Read compares the statement with it, field by field, and returns the facts.
 //
-// Neither verifies a signature, and neither knows what a consumer demands.
+// The package verifies no signature, and does not know what a consumer demands.
+// Facts.Requirements returns which requirements of SLSA's Build track a build meets.
 //
-// Each kind of builder has one file and one row of systems.
+// To add a kind of builder, write one file, and add one entry to systems.
 package provenance
 
 import (
@@ -25,44 +27,46 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// Facts is what a provenance says, after all of it agreed with its signer's
-// certificate. An empty field means that neither of the two says anything.
+// Facts is what a provenance says, after it agreed with the certificate of its
+// signer. A field is empty if neither of the two has it. spec/verdict documents the
+// JSON.
 type Facts struct {
-	System    System `json:"system"`    // whose form of provenance it is
-	Builder   string `json:"builder"`   // id of the builder; a workflow or pipeline has its ref. From the certificate where it names one, else from the statement
-	BuildType string `json:"buildType"` // from the statement
+	System    System `json:"system"`    // kind of builder, whose form of provenance it is
+	Builder   string `json:"builder"`   // id of the builder, of a workflow or pipeline with its ref. From the certificate if it has one, else from the statement
+	BuildType string `json:"buildType"` // URI, from the statement
 
 	Source    string            `json:"source"`              // canonical repository address (source.Canonical)
-	Ref       string            `json:"ref,omitempty"`       // full ref, as in refs/tags/v1.2.0. GitLab, GitHub: from the certificate; Tekton: never known
+	Ref       string            `json:"ref,omitempty"`       // full ref, as in refs/tags/v1.2.0. Tekton records none
 	Commit    string            `json:"commit"`              // 40 or 64 hex digits
-	Tree      string            `json:"tree,omitempty"`      // git tree of the commit, hex, as the builder saw it. Colophon only
-	Signature *source.Signature `json:"signature,omitempty"` // of the tag or commit, as the builder saw it. Colophon only
+	Tree      string            `json:"tree,omitempty"`      // git tree of the commit, hex, as the builder found it. Colophon only
+	Signature *source.Signature `json:"signature,omitempty"` // signature of the tag or commit, as the builder found it. Colophon only
 
-	Invocation string         `json:"invocation,omitempty"` // the run: its URL from the certificate, else what the statement calls it
-	Trigger    string         `json:"trigger,omitempty"`    // from the certificate: what started the run, as in push. GitHub only
-	Inputs     map[string]any `json:"inputs,omitempty"`     // decoded JSON values that somebody started the run with by hand (workflow_dispatch). GitHub only
-	Runner     string         `json:"runner,omitempty"`     // from the certificate: the kind of machine, as in github-hosted
+	Invocation string         `json:"invocation,omitempty"` // the run: its URL in the certificate, or else its id in the statement
+	Trigger    string         `json:"trigger,omitempty"`    // event that started the run, as in push, from the certificate. GitHub only
+	Inputs     map[string]any `json:"inputs,omitempty"`     // inputs of a run that a person started (workflow_dispatch), decoded JSON values. GitHub only
+	Runner     string         `json:"runner,omitempty"`     // kind of machine, as in github-hosted, from the certificate. GitHub and GitLab
 
-	Parameters   json.RawMessage             `json:"parameters,omitempty"` // the external parameters as the statement has them, whole
-	Recipe       *attest.Recipe              `json:"recipe,omitempty"`     // what the requester chose. Colophon only, from the external parameters
+	Parameters   json.RawMessage             `json:"parameters,omitempty"` // all external parameters, as in the statement
+	Recipe       *attest.Recipe              `json:"recipe,omitempty"`     // what the requester of the build chose. Colophon only
 	Dependencies []attest.ResourceDescriptor `json:"dependencies,omitempty"`
 
-	Hermetic  bool              `json:"hermetic,omitempty"`  // built twice with the same result, the second time from what the first had fetched. Colophon only
-	Lock      string            `json:"lock,omitempty"`      // sha256:hex of the lock that the build's downloads were held to. Colophon only
-	Isolation *attest.Isolation `json:"isolation,omitempty"` // what kept the build apart. Of Colophon's builders, never nil; nil of others
+	Hermetic  bool              `json:"hermetic,omitempty"`  // built twice with the same result, the second time only from the downloads of the first. Colophon only
+	Lock      string            `json:"lock,omitempty"`      // "sha256:HEX" of the lock file that lists the only downloads of the build. Colophon only
+	Isolation *attest.Isolation `json:"isolation,omitempty"` // what isolated the build. Never nil for Colophon's builders, nil for others
 }
 
-// Document is a provenance that was parsed, and compared with nothing.
+// Document is a parsed provenance. Nothing in it was compared with anything yet.
 type Document struct {
-	Builder   string // builder id, as the statement says
-	BuildType string
+	Builder   string // builder id in the statement
+	BuildType string // URI
 
 	predicateType string
 	v1            *attest.Provenance   // nil for SLSA v0.2
 	v02           *attest.Provenance02 // nil for SLSA v1
 }
 
-// Parse reads the provenance of a statement strictly.
+// Parse parses the provenance of a statement strictly. The statement's predicate must
+// be SLSA provenance v1 or v0.2.
 func Parse(s *attest.Statement) (*Document, error) {
 	switch s.PredicateType {
 	case attest.PredicateSLSA1:
@@ -81,7 +85,8 @@ func Parse(s *attest.Statement) (*Document, error) {
 	return nil, fmt.Errorf("predicate: got %q, want %q or %q", s.PredicateType, attest.PredicateSLSA1, attest.PredicateSLSA02)
 }
 
-// Read parses the provenance of a statement and returns its facts.
+// Read parses the provenance of a statement, compares it with the certificate of its
+// signer and returns its facts.
 func Read(s *attest.Statement, by Origin) (*Facts, error) {
 	d, err := Parse(s)
 	if err != nil {
@@ -90,32 +95,33 @@ func Read(s *attest.Statement, by Origin) (*Facts, error) {
 	return d.Facts(by)
 }
 
-// system is one kind of builder: how its certificates are recognised and read,
-// and the forms of provenance that it writes.
+// system is one kind of builder: how to recognize and read its certificates, and the
+// forms of provenance that it writes.
 type system struct {
 	name   System
-	named  func(san string) bool                     // whether a certificate's name is one of this system's
+	named  func(san string) bool                     // whether a certificate with this name is of this system
 	origin func(certificate.Summary) (Origin, error) // reads a certificate that named recognises
 	forms  []form
-	wants  string // what build type it writes, in "want …"
-	// unnamed: whoever the consumer names may sign such provenance (a key, a
-	// cluster's account), with a certificate that says nothing about the build.
+	wants  string // its build types, for the error "want …"
+	// unnamed means that any signer that the consumer names may sign such provenance:
+	// a key, or a cluster's account whose certificate says nothing about the build.
 	unnamed bool
 }
 
 // form is one form of provenance.
 type form struct {
 	predicateType string
-	types         func(buildType string) bool
+	types         func(buildType string) bool // whether a build type has this form
 	read          func(*Document, Origin, *Facts) error
 }
 
-// systems are all kinds of builders. Names are tried in this order: the ref of
-// a workflow may look like a platform's builder.
+// systems lists all kinds of builders. The order matters for names of certificates:
+// the ref of a workflow may look like a platform's builder.
 var systems = []system{github, gitLab, colophon, tekton}
 
-// Facts compares the provenance with what the certificate of its signer says,
-// and returns what both agree on.
+// Facts compares the provenance with the certificate of its signer and returns what
+// it says. It fails if they contradict each other, or the form is not one of the
+// signer's system.
 func (d *Document) Facts(by Origin) (*Facts, error) {
 	var wants []string
 	for _, s := range systems {
@@ -145,7 +151,7 @@ func (d *Document) Facts(by Origin) (*Facts, error) {
 	return nil, fmt.Errorf("build type: got %q, want %s", d.BuildType, strings.Join(wants, " or "))
 }
 
-// common returns what is in the same place whoever built.
+// common returns the facts that every form has in the same place.
 func (d *Document) common(by Origin) *Facts {
 	f := &Facts{BuildType: d.BuildType, Invocation: by.Invocation, Trigger: by.Trigger, Runner: by.Runner}
 	said := ""
@@ -162,7 +168,7 @@ func (d *Document) common(by Origin) *Facts {
 	return f
 }
 
-// among returns the test for a build type of a list.
+// among returns a function that reports whether a build type is one of types.
 func among(types ...string) func(string) bool {
 	return func(t string) bool { return slices.Contains(types, t) }
 }

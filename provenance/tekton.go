@@ -12,10 +12,10 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// Runs of Tekton, as Tekton Chains describes them (docs/slsa-provenance.md). It
-// signs with one key or account for a whole cluster, so that nothing but the
-// provenance says which source it was. Of a run's inputs, the provenance does
-// not say which one is the source: only one of them may be a git repository.
+// tekton is for runs of Tekton, as Tekton Chains describes them
+// (docs/slsa-provenance.md). Chains signs with one key or account for a whole
+// cluster, so only the provenance names the source. It does not say which of a run's
+// inputs is the source, so exactly one of them must be a git repository.
 var tekton = system{
 	name:   Tekton,
 	named:  func(string) bool { return false },
@@ -33,8 +33,8 @@ func readTekton02(d *Document, _ Origin, f *Facts) error {
 	config := d.v02.Invocation.ConfigSource
 	var inputs []attest.ResourceDescriptor
 	for _, m := range d.v02.Materials {
-		// Where the pipeline itself is kept is an input to it, and the source
-		// only where there is no other.
+		// The repository of the pipeline itself is also among the inputs. It counts
+		// as the source only if there is no other.
 		if m.URI != config.URI || commitOf(m) != commitOf(attest.ResourceDescriptor{Digest: config.Digest}) {
 			inputs = append(inputs, m)
 		}
@@ -56,10 +56,11 @@ func readTekton1(d *Document, _ Origin, f *Facts) error {
 	return f.ofInputs(d, inputs)
 }
 
+// ofInputs sets the facts of a run from its inputs.
 func (f *Facts) ofInputs(d *Document, inputs []attest.ResourceDescriptor) error {
 	sources := gitInputs(inputs)
 	if len(sources) != 1 {
-		return fmt.Errorf("the provenance names %d git sources, want one: %q", len(sources), sources)
+		return fmt.Errorf("git repositories among the inputs: got %d, want 1: %q", len(sources), sources)
 	}
 	f.Builder, f.Source, f.Commit = d.Builder, sources[0][0], sources[0][1]
 	if !commitRE.MatchString(f.Commit) {
@@ -78,8 +79,8 @@ func gitInputs(inputs []attest.ResourceDescriptor) (sources [][2]string) {
 		if i := strings.LastIndex(uri, ".git@"); i > 0 {
 			uri = uri[:i]
 		}
-		// An address that cannot be read meets no demand, and counts as a source
-		// all the same.
+		// An address that cannot be parsed meets no demand, and still counts as a
+		// source.
 		if canonical, err := source.Canonical(uri); err == nil {
 			uri = canonical
 		}

@@ -28,15 +28,15 @@ func TestTekton(t *testing.T) {
 		one := `{"sha1":"` + commit + `"}}`
 		bends := []bend{
 			// Two repositories went in, and nobody says which is the source.
-			{name: "two inputs", old: one, new: one + `,{"name":"inputs/result","uri":"git+https://git.example.com/team/other.git","digest":{"sha1":"2222222222222222222222222222222222222222"}}`, want: "names 2 git sources"},
-			{name: "two commits", old: one, new: one + `,{"name":"inputs/result","uri":"git+https://git.example.com/team/app.git","digest":{"sha1":"2222222222222222222222222222222222222222"}}`, want: "names 2 git sources"},
-			{name: "a repository that cannot be read", old: one, new: one + `,{"name":"inputs/result","uri":"git+ssh://","digest":{}}`, want: "names 2 git sources"},
+			{name: "two inputs", old: one, new: one + `,{"name":"inputs/result","uri":"git+https://git.example.com/team/other.git","digest":{"sha1":"2222222222222222222222222222222222222222"}}`, want: "inputs: got 2, want 1"},
+			{name: "two commits", old: one, new: one + `,{"name":"inputs/result","uri":"git+https://git.example.com/team/app.git","digest":{"sha1":"2222222222222222222222222222222222222222"}}`, want: "inputs: got 2, want 1"},
+			{name: "a repository that cannot be read", old: one, new: one + `,{"name":"inputs/result","uri":"git+ssh://","digest":{}}`, want: "inputs: got 2, want 1"},
 			{name: "no commit", old: `"sha1":"` + commit, new: `"sha1":"main`, want: "want 40 or 64 hex digits"},
 			{name: "build type", old: `"` + buildType + `"`, new: bent, want: "build type"},
 			{name: "a builder of one's own", old: trust.TektonBuilder + `"`, new: `https://tekton.example.com/chains"`},
 		}
 		if name == "tekton-v1" {
-			bends = append(bends, bend{name: "no git", old: "git+https://git.example.com/team/app.git", new: "https://git.example.com/team/app", want: "names 0 git sources"})
+			bends = append(bends, bend{name: "no git", old: "git+https://git.example.com/team/app.git", new: "https://git.example.com/team/app", want: "inputs: got 0, want 1"})
 		} else {
 			// Then the source is where the pipeline is kept, whatever that demands.
 			s := s
