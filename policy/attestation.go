@@ -13,11 +13,11 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Attestation demands a statement about the image, beside its provenance.
+// Attestation demands an in-toto statement about the image, besides its provenance.
 type Attestation struct {
 	PredicateType string         // URI, compared whole; required
-	Signer        Signer         // who must have signed it; nil: whoever signed the provenance
-	Equals        map[string]any // JSON pointer (RFC 6901) into the predicate, to the string, float64, bool or nil that must stand there
+	Signer        Signer         // who must have signed it; nil: the signer of the provenance
+	Equals        map[string]any // values that the predicate must have: JSON pointer (RFC 6901) to a string, float64, bool or nil
 }
 
 func (a Attestation) check() error {
@@ -36,7 +36,7 @@ func (a Attestation) check() error {
 		switch n := want.(type) {
 		case nil, bool, string:
 		case float64:
-			// Larger ones are not told apart by every reader of JSON.
+			// Some readers of JSON do not distinguish larger numbers.
 			if n != float64(int64(n)) || n >= 1<<53 || n <= -(1<<53) {
 				return fmt.Errorf("policy: %s: got %v, want a whole number of fewer than 54 bits", pointer, n)
 			}
@@ -47,7 +47,7 @@ func (a Attestation) check() error {
 	return nil
 }
 
-// Match fails unless the predicate, a JSON object, has every value demanded.
+// Match fails unless the predicate, JSON, has every value demanded.
 func (a Attestation) Match(predicate []byte) error {
 	for pointer, want := range a.Equals {
 		got, err := at(predicate, jsontext.Pointer(pointer))
@@ -65,7 +65,7 @@ func (a Attestation) Match(predicate []byte) error {
 	return nil
 }
 
-// at is the value that a pointer leads to, as it was received.
+// at returns the value that a pointer leads to, as it is in doc.
 func at(doc []byte, pointer jsontext.Pointer) (jsontext.Value, error) {
 	value := jsontext.Value(doc)
 	for token := range pointer.Tokens() {
@@ -97,8 +97,7 @@ func at(doc []byte, pointer jsontext.Pointer) (jsontext.Value, error) {
 	return value, nil
 }
 
-// sameScalar compares strings as decoded, and anything else letter by letter:
-// 1.0 is not 1.
+// sameScalar compares strings decoded, and other values byte by byte: 1.0 is not 1.
 func sameScalar(got, want jsontext.Value) bool {
 	if got.Kind() != '"' || want.Kind() != '"' {
 		return bytes.Equal(bytes.TrimSpace(got), want)
@@ -107,6 +106,7 @@ func sameScalar(got, want jsontext.Value) bool {
 	return strict.Unmarshal(got, limits.Statement, &g) == nil && json.Unmarshal(want, &w) == nil && g == w
 }
 
+// short returns the beginning of a value, for an error.
 func short(v jsontext.Value) string {
 	s := strings.TrimSpace(string(v))
 	if len(s) > 80 {

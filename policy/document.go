@@ -11,8 +11,8 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Document is a policy as spec/policy writes it, member by member. It can hold
-// contradictions; Policy returns what it demands, or says what is wrong.
+// Document is a policy document with the members of spec/policy, which documents them.
+// It may contain contradictions; its method Policy finds them.
 type Document struct {
 	Source         string                `json:"source,omitempty"`
 	AnySource      bool                  `json:"anySource,omitempty"` // dangerous
@@ -32,35 +32,35 @@ type Document struct {
 	Verifiers      []DocumentVerifier    `json:"verifiers,omitempty"`
 }
 
-// DocumentSigner is a Signer as spec/policy writes it.
+// DocumentSigner is a Signer in a policy document.
 type DocumentSigner struct {
 	Identity       string `json:"identity,omitempty"`
 	IdentityRegexp string `json:"identityRegexp,omitempty"`
 	Issuer         string `json:"issuer,omitempty"`
-	Key            string `json:"key,omitempty"`           // PEM
+	Key            string `json:"key,omitempty"`           // public key, PEM (PKIX)
 	InsecureNoLog  bool   `json:"insecureNoLog,omitempty"` // dangerous
 }
 
-// DocumentAttestation is an Attestation as spec/policy writes it.
+// DocumentAttestation is an Attestation in a policy document.
 type DocumentAttestation struct {
 	PredicateType string          `json:"predicateType"`
 	Signer        *DocumentSigner `json:"signer,omitempty"`
 	Equals        map[string]any  `json:"equals,omitempty"`
 }
 
-// DocumentVerifier is a Verifier as spec/policy writes it.
+// DocumentVerifier is a Verifier in a policy document.
 type DocumentVerifier struct {
 	ID           string         `json:"id"`
 	Signer       DocumentSigner `json:"signer"`
 	Resource     string         `json:"resource,omitempty"`
 	PolicyDigest string         `json:"policyDigest,omitempty"`
 	Levels       []string       `json:"levels,omitempty"`
-	MaxAge       string         `json:"maxAge,omitempty"` // as in 720h
+	MaxAge       string         `json:"maxAge,omitempty"` // duration of package time, as in 720h
 }
 
-// Parse reads a policy document and returns what it demands. It fails for
-// anything but one JSON object of known members, each there once, and if
-// Document.Policy fails.
+// Parse parses a policy document and returns its Policy. The document must be one JSON
+// object of at most 1 MiB, with known members only, each at most once. Parse also
+// fails if Document.Policy does.
 func Parse(data []byte) (Policy, error) {
 	d, err := ParseDocument(data)
 	if err != nil {
@@ -69,8 +69,7 @@ func Parse(data []byte) (Policy, error) {
 	return d.Policy()
 }
 
-// ParseDocument reads a policy document as Parse does, and leaves open whether
-// its demands make sense.
+// ParseDocument is like Parse, but does not check what the document demands.
 func ParseDocument(data []byte) (Document, error) {
 	var d Document
 	if err := strict.UnmarshalKnown(data, limits.Request, &d); err != nil {
@@ -79,8 +78,8 @@ func ParseDocument(data []byte) (Document, error) {
 	return d, nil
 }
 
-// Policy returns what the document demands. It fails if the members contradict
-// each other, or if Policy.Check does.
+// Policy returns the Policy of the document. It fails if members contradict each
+// other, or if Policy.Check fails.
 func (d Document) Policy() (Policy, error) {
 	p, err := d.policy()
 	if err == nil {
@@ -125,7 +124,7 @@ func (d Document) origin() (Origin, error) {
 	case !built && signer == nil && len(d.Verifiers) == 0:
 		return nil, errNoSource
 	case d.Contents && (!built || signer != nil):
-		return nil, errors.New("policy: contents are compared with the SBOMs that a builder attached, and the policy asks for none")
+		return nil, errors.New("policy: contents: only a policy that demands a builder's SBOMs can compare them with the image")
 	case !built:
 		return d.withoutProvenance(signer)
 	}
@@ -143,8 +142,8 @@ func (d Document) origin() (Origin, error) {
 	return BuilderProvenance{Provenance: p}, nil
 }
 
-// withoutProvenance is the origin where only a signature is demanded or, with no
-// signer, only a summary. It fails for members that are about a provenance.
+// withoutProvenance returns the Origin of a document that demands only a signature or,
+// without a signer, only a summary. It fails if there are members about provenance.
 func (d Document) withoutProvenance(signer Signer) (Origin, error) {
 	var members []string
 	for _, m := range []struct {
@@ -161,7 +160,7 @@ func (d Document) withoutProvenance(signer Signer) (Origin, error) {
 	}
 	switch {
 	case len(members) > 0:
-		return nil, fmt.Errorf("policy: %s: only a provenance says it: say which source the provenance should name, or that any will do", strings.Join(members, ", "))
+		return nil, fmt.Errorf("policy: %s: only provenance can prove it: name a source, too, or accept any source", strings.Join(members, ", "))
 	case signer == nil:
 		return SummaryOnly{MinLevel: d.MinLevel}, nil
 	}
@@ -174,9 +173,9 @@ func (d Document) provenance() (Provenance, error) {
 	}
 	switch {
 	case d.Source != "" && d.AnySource:
-		return Provenance{}, fmt.Errorf("policy names the source %q and accepts any source", d.Source)
+		return Provenance{}, fmt.Errorf("policy: got source %q and anySource, want one of them", d.Source)
 	case d.Version != "" && d.Ref != "":
-		return Provenance{}, fmt.Errorf("policy names the ref %q and the version %q", d.Ref, d.Version)
+		return Provenance{}, fmt.Errorf("policy: got ref %q and version %q, want at most one of them", d.Ref, d.Version)
 	case d.Version != "":
 		p.Ref = Version(d.Version)
 	case d.Ref != "":
@@ -191,7 +190,7 @@ func (d Document) provenance() (Provenance, error) {
 	return p, err
 }
 
-// signer is nil for none.
+// signer returns nil for nil.
 func (s *DocumentSigner) signer() (Signer, error) {
 	if s == nil {
 		return nil, nil
@@ -199,7 +198,7 @@ func (s *DocumentSigner) signer() (Signer, error) {
 	identity := s.Identity != "" || s.IdentityRegexp != "" || s.Issuer != ""
 	switch {
 	case s.Identity != "" && s.IdentityRegexp != "":
-		return nil, errors.New("policy: a signer has an identity or a pattern of one, and not both")
+		return nil, errors.New("policy: signer: got identity and identityRegexp, want one of them")
 	case (s.Key != "") == identity:
 		return nil, errNoSigner
 	case s.Key != "":
@@ -207,7 +206,7 @@ func (s *DocumentSigner) signer() (Signer, error) {
 		k.InsecureNoLog = s.InsecureNoLog
 		return k, err
 	case s.InsecureNoLog:
-		return nil, errors.New("policy: insecureNoLog is for a key: a certificate proves nothing without a time")
+		return nil, errors.New("policy: insecureNoLog: only a key can have it, because a certificate proves nothing without a time")
 	case s.IdentityRegexp != "":
 		return ParsePattern(s.IdentityRegexp, s.Issuer)
 	}
@@ -228,13 +227,13 @@ func (v DocumentVerifier) verifier() (Verifier, error) {
 		err = fmt.Errorf("got %q, want more than 0s", v.MaxAge)
 	}
 	if err != nil {
-		return Verifier{}, fmt.Errorf("policy: verifier %q: age of a summary: %w", v.ID, err)
+		return Verifier{}, fmt.Errorf("policy: verifier %q: maxAge: %w", v.ID, err)
 	}
 	return out, nil
 }
 
-// MarshalJSON writes the policy as a document of which Parse makes the same
-// policy again. It fails for what Check refuses as of no known type.
+// MarshalJSON returns the policy as a policy document, which Parse turns into the same
+// Policy again. It fails if the Origin, Ref or a Signer has a type that Check refuses.
 func (p Policy) MarshalJSON() ([]byte, error) {
 	d := Document{FreshTrust: p.FreshTrust, MinLevel: p.minLevel()}
 	switch o := p.Origin.(type) {

@@ -70,7 +70,7 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
 
 	// Output:
 	// <nil> []
-	// <nil> [a signature that no transparency log has is accepted]
+	// <nil> [a signature without a transparency log entry is accepted]
 }
 
 // A policy that demands nothing is refused.

@@ -1,9 +1,10 @@
-// Package policy says what a consumer demands of an image, and compares it with
-// what verified evidence says.
+// Package policy describes what a consumer demands of a container image, and compares
+// it with what verified evidence says.
 //
-// A policy document (spec/policy) is a JSON object; Parse turns it into a
-// Policy. A Policy has a type for each kind of demand, so that demands which
-// exclude each other cannot be written down together.
+// Parse parses a policy document, a JSON object (spec/policy), into a Policy. Each kind
+// of demand has its own type, so demands that exclude each other cannot be combined.
+// The Match methods compare one value each, and return an error with the value found
+// and the value demanded. Package verify applies a Policy to an image.
 package policy
 
 import (
@@ -11,20 +12,20 @@ import (
 	"fmt"
 )
 
-// maxVerifiers and maxAttestations bound one policy.
+// Limits on one policy.
 const (
 	maxVerifiers    = 16
 	maxAttestations = 32
 )
 
-// Policy is what a consumer demands of an image: all of its fields together.
-// The zero Policy is refused by Check: knowing who signed an image is worthless
-// without saying who should have.
+// Policy is what a consumer demands of an image; the image must meet all fields. Check
+// refuses the zero Policy: to know who signed an image is worthless without saying who
+// should have signed it.
 type Policy struct {
 	Origin       Origin        // how the image must prove where it comes from; required
-	Attestations []Attestation // what else must be attested of the image
-	Verifiers    []Verifier    // if there are any, a verification summary by one of them is demanded
-	FreshTrust   bool          // trust roots from a TUF repository count only until its metadata expires
+	Attestations []Attestation // attestations that the image must have, too; at most 32
+	Verifiers    []Verifier    // if not empty, one of them must have verified the image; at most 16
+	FreshTrust   bool          // ignore trust roots from a TUF repository whose metadata has expired
 }
 
 // Origin is how an image must prove where it comes from. It is one of
@@ -33,33 +34,33 @@ type Origin interface {
 	checkOrigin() error
 }
 
-// BuilderProvenance demands provenance of a builder that the trust roots name,
-// or of a public builder.
+// BuilderProvenance demands provenance by a builder that a trust root names, or by a
+// public builder on GitHub or GitLab.
 type BuilderProvenance struct {
 	Provenance
 	SBOM SBOM
 }
 
-// SignerProvenance demands provenance that the Signer made, whatever the trust
-// roots say of builders: provenance of GitHub, GitLab or Tekton Chains.
+// SignerProvenance demands provenance of GitHub, GitLab or Tekton Chains that the
+// Signer signed. Builders in trust roots do not matter.
 type SignerProvenance struct {
 	Provenance
 	Signer Signer // required
 }
 
-// SignatureOnly demands a signature of the image, and nothing of its source.
+// SignatureOnly demands a signature of the image by the Signer. It says nothing about
+// the source of the image.
 type SignatureOnly struct {
 	Signer Signer // required
 }
 
-// SummaryOnly demands no evidence of the image's own. One of the policy's
-// Verifiers, which are required here, has verified the image in the consumer's
-// place.
+// SummaryOnly demands no evidence from the builder. Instead, one of the policy's
+// Verifiers, which are required here, must have verified the image.
 type SummaryOnly struct {
-	MinLevel int // SLSA Build level, 0 to 3, that must have been verified
+	MinLevel int // lowest SLSA Build level, 0 to 3, in the verifier's summary
 }
 
-// SBOM says what is demanded of the SBOMs that the builder attached.
+// SBOM is what the policy demands of the SBOMs that the builder attached.
 type SBOM int
 
 const (
@@ -68,8 +69,8 @@ const (
 	SBOMContents             // required, and they must agree with what is installed in the image
 )
 
-// Check returns an error if the policy demands nothing or contradicts itself, or
-// if nothing could ever meet it. A Policy that Parse returned has passed it.
+// Check returns an error if the policy demands nothing, contradicts itself, or can
+// never be met. Every Policy from Parse has passed it.
 func (p Policy) Check() error {
 	_, summaryOnly := p.Origin.(SummaryOnly)
 	switch p.Origin.(type) {
@@ -77,13 +78,13 @@ func (p Policy) Check() error {
 		return errNoSource
 	case BuilderProvenance, SignerProvenance, SignatureOnly, SummaryOnly:
 	default: // pointers to them
-		return fmt.Errorf("policy: origin: got a %T", p.Origin)
+		return fmt.Errorf("policy: origin: got %T, want one of the types of this package by value", p.Origin)
 	}
 	switch {
 	case summaryOnly && len(p.Verifiers) == 0:
 		return errNoSource
 	case summaryOnly && len(p.Attestations) > 0:
-		return errors.New("policy: attestations are demanded beside evidence of the image's own, and the policy demands only a verification summary")
+		return errors.New("policy: attestations: a policy that demands only a verification summary cannot demand attestations")
 	case len(p.Verifiers) > maxVerifiers:
 		return fmt.Errorf("policy: got %d verifiers, want at most %d", len(p.Verifiers), maxVerifiers)
 	case len(p.Attestations) > maxAttestations:
@@ -131,8 +132,8 @@ func (o SignatureOnly) checkOrigin() error { return checkSigner(o.Signer) }
 
 func (o SummaryOnly) checkOrigin() error { return checkLevel(o.MinLevel) }
 
-// Provenance returns what the image's provenance must say. Where the policy
-// demands none it returns the zero Provenance, which no provenance meets.
+// Provenance returns what the image's provenance must say. If the policy demands no
+// provenance it returns the zero Provenance, which no provenance meets.
 func (p Policy) Provenance() Provenance {
 	switch o := p.Origin.(type) {
 	case BuilderProvenance:
@@ -155,8 +156,8 @@ func (p Policy) Signer() Signer {
 	return nil
 }
 
-// SBOM returns what is demanded of the builder's SBOMs. Only of a builder's
-// provenance any are.
+// SBOM returns what the policy demands of the builder's SBOMs: SBOMOptional unless the
+// Origin is a BuilderProvenance.
 func (p Policy) SBOM() SBOM {
 	if o, ok := p.Origin.(BuilderProvenance); ok {
 		return o.SBOM
@@ -164,8 +165,7 @@ func (p Policy) SBOM() SBOM {
 	return SBOMOptional
 }
 
-// Dangers lists what the policy accepts that nobody should accept without
-// knowing it, each in one line for people.
+// Dangers returns the dangerous options of the policy, one line each for people.
 func (p Policy) Dangers() (out []string) {
 	if p.Provenance().Source == AnySource() {
 		out = append(out, "any source is accepted")
@@ -178,13 +178,13 @@ func (p Policy) Dangers() (out []string) {
 		unlogged = unlogged || withoutLog(a.Signer)
 	}
 	if unlogged {
-		out = append(out, "a signature that no transparency log has is accepted")
+		out = append(out, "a signature without a transparency log entry is accepted")
 	}
 	return out
 }
 
-// WithoutRoots reports whether the policy can be met without any trust root: by
-// keys that it names, and without a log.
+// WithoutRoots reports whether an image can meet the policy without any trust root,
+// because the policy accepts signatures by its own keys without a log.
 func (p Policy) WithoutRoots() bool {
 	for _, v := range p.Verifiers {
 		if !withoutLog(v.Signer) {

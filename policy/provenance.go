@@ -17,28 +17,28 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// Provenance is what a provenance must say. Its Match methods compare one value
-// of a verified provenance each, and fail with both values.
+// Provenance is what a provenance must say. Each of its Match methods compares one
+// value of a verified provenance, and returns an error with both values.
 type Provenance struct {
 	Source        Source            // required
 	Ref           Ref               // nil: any
 	Commit        string            // full id, 40 or 64 lower-case hex digits; empty: any
-	Inputs        map[string]string // what a workflow on GitHub must have been started with by hand; it may have more
-	MinLevel      int               // SLSA Build level, 0 to 3, that must follow from the evidence
-	Builders      []string          // builder ids to accept, spelled as in spec/policy; empty: those that the trust roots name, and public builders
-	Levels        map[string]int    // SLSA Build level, 0 to 3, to trust one of Builders for, in place of what trust roots say
-	RequireSource bool              // the repository must be reachable, and still hold the commit
+	Inputs        map[string]string // inputs that a person must have started the workflow on GitHub with; it may have more
+	MinLevel      int               // lowest SLSA Build level, 0 to 3, that must follow from the evidence
+	Builders      []string          // accepted builder ids, as spec/policy writes them; empty: those that the trust roots name, and public builders
+	Levels        map[string]int    // SLSA Build level, 0 to 3, that some of Builders are trusted for, in place of the trust roots' level
+	RequireSource bool              // the repository must answer, and still have the commit
 }
 
-// Source is the repository that an image must come from: one, or any. The zero
-// Source is met by no repository. Sources can be compared with ==.
+// Source is the repository that an image must come from: one repository, or any. No
+// repository meets the zero Source. Sources can be compared with ==.
 type Source struct {
 	uri string // canonical
 	any bool
 }
 
-// ParseSource returns the Source that only the repository at uri meets. It fails
-// if source.Canonical does.
+// ParseSource returns the Source that only the repository at uri meets, as in
+// git.example.com/team/app. It fails if source.Canonical fails.
 func ParseSource(uri string) (Source, error) {
 	canonical, err := source.Canonical(uri)
 	if err != nil {
@@ -47,15 +47,15 @@ func ParseSource(uri string) (Source, error) {
 	return Source{uri: canonical}, nil
 }
 
-// AnySource returns the Source that every repository meets. It is dangerous:
-// anybody can prove that an image comes from a repository of their own.
+// AnySource returns the Source that every repository meets. It is dangerous: everybody
+// can prove that an image comes from their own repository.
 func AnySource() Source { return Source{any: true} }
 
-// URI returns the canonical address of the repository demanded, or "" if the
-// policy demands no particular one.
+// URI returns the canonical address of the repository demanded, or "" for AnySource
+// and the zero Source.
 func (s Source) URI() string { return s.uri }
 
-// Names reports whether uri is the one repository demanded. AnySource names none.
+// Names reports whether uri is the repository demanded. It is false for AnySource.
 func (s Source) Names(uri string) bool { return !s.any && s.match(uri) == nil }
 
 func (s Source) match(uri string) error {
@@ -72,7 +72,7 @@ func (s Source) match(uri string) error {
 	return nil
 }
 
-// String is the demand in words.
+// String returns the demand in words.
 func (s Source) String() string {
 	switch {
 	case s.any:
@@ -90,13 +90,13 @@ type Ref interface {
 	match(ref string) error
 }
 
-// RefName is a full ref name, as refs/tags/v1.2.0; or a short name, which stands
-// for the tag or the branch of exactly that name.
+// RefName is a full ref name, as in refs/tags/v1.2.0, or a short name, which means the
+// tag or the branch of exactly that name.
 type RefName string
 
 func (n RefName) check() error {
 	if n == "" {
-		return errors.New("policy: the name of the ref is empty")
+		return errors.New("policy: ref: got an empty name")
 	}
 	return nil
 }
@@ -110,22 +110,20 @@ func (n RefName) match(ref string) error {
 	return fmt.Errorf("ref: got %q, want %q", ref, name)
 }
 
-// String is the demand in words.
+// String returns the demand in words.
 func (n RefName) String() string { return "ref " + string(n) }
 
-// Version is the version that the tag must be of, or as much of it as matters:
-// v1.2 is met by refs/tags/v1.2.3, and never by refs/tags/v1.20.0,
-// refs/heads/v1.2.3 or refs/tags/v1. A pre-release or a build (semver.org, 9 and
-// 10) meets only a demand for itself.
+// Version is the version of the tag, or the beginning of it: refs/tags/v1.2.3 meets
+// v1.2, but refs/tags/v1.20.0, refs/heads/v1.2.3 and refs/tags/v1 do not. A tag with a
+// pre-release or build (semver.org, 9 and 10) meets only exactly that version.
 type Version string
 
-// versionRE takes as many numbers as matter, and a pre-release only after all
-// three.
+// versionRE matches one to three numbers, and a pre-release only after three.
 var versionRE = regexp.MustCompile(`^v(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?)?)?$`)
 
 func (v Version) check() error {
 	if !versionRE.MatchString(string(v)) {
-		return fmt.Errorf("policy: version: got %q, want one as v1, v1.2, v1.2.3 or v1.2.3-rc.1", string(v))
+		return fmt.Errorf("policy: version: got %q, want the form of v1, v1.2, v1.2.3 or v1.2.3-rc.1", string(v))
 	}
 	return nil
 }
@@ -143,7 +141,7 @@ func (v Version) match(ref string) error {
 	return fmt.Errorf("version: got %q, want %q", tag, string(v))
 }
 
-// String is the demand in words.
+// String returns the demand in words.
 func (v Version) String() string { return "version " + string(v) }
 
 func (p Provenance) check() error {
@@ -156,8 +154,8 @@ func (p Provenance) check() error {
 		if err := p.Ref.check(); err != nil {
 			return err
 		}
-	default: // a pointer to one of them
-		return fmt.Errorf("policy: ref: got a %T", p.Ref)
+	default:
+		return fmt.Errorf("policy: ref: got %T, want RefName or Version by value", p.Ref)
 	}
 	if p.Commit != "" {
 		if raw, err := hex.DecodeString(p.Commit); err != nil || (len(raw) != 20 && len(raw) != 32) || p.Commit != strings.ToLower(p.Commit) {
@@ -166,7 +164,7 @@ func (p Provenance) check() error {
 	}
 	for id, level := range p.Levels {
 		if !slices.Contains(p.Builders, id) {
-			return fmt.Errorf("policy: level of %q: it is not among the builders %q", id, p.Builders)
+			return fmt.Errorf("policy: levels: got %q, want one of the builders %q", id, p.Builders)
 		}
 		if err := checkLevel(level); err != nil {
 			return fmt.Errorf("%w, of builder %q", err, id)
@@ -182,7 +180,7 @@ func checkLevel(level int) error {
 	return nil
 }
 
-// checkBuilderIDs fails unless each id names a builder that can be trusted.
+// checkBuilderIDs fails unless each id has a form that a trusted builder can have.
 func checkBuilderIDs(ids []string) error {
 	for _, id := range ids {
 		if err := trust.CheckBuilderID(id); err != nil {
@@ -192,8 +190,8 @@ func checkBuilderIDs(ids []string) error {
 	return nil
 }
 
-// checkBuilderURLs is for ids that a named signer's provenance may hold, which
-// are whatever its maker calls itself.
+// checkBuilderURLs fails unless each id is a URL. Provenance by a named signer may
+// have any builder id.
 func checkBuilderURLs(ids []string) error {
 	for _, id := range ids {
 		if u, err := url.Parse(id); err != nil || u.Scheme == "" || u.Host == "" {
@@ -203,11 +201,11 @@ func checkBuilderURLs(ids []string) error {
 	return nil
 }
 
-// MatchSource fails unless uri is the repository demanded. Both are compared
-// whole, in canonical form.
+// MatchSource fails unless uri is the repository demanded. It compares canonical
+// addresses.
 func (p Provenance) MatchSource(uri string) error { return p.Source.match(uri) }
 
-// MatchRef fails unless ref, a full ref name, is the one demanded or a tag of the
+// MatchRef fails unless ref, a full ref name, is the ref demanded or a tag of the
 // version demanded.
 func (p Provenance) MatchRef(ref string) error {
 	if p.Ref == nil {
@@ -216,7 +214,7 @@ func (p Provenance) MatchRef(ref string) error {
 	return p.Ref.match(ref)
 }
 
-// MatchCommit fails unless commit is the one demanded.
+// MatchCommit fails unless commit is the commit demanded.
 func (p Provenance) MatchCommit(commit string) error {
 	if p.Commit != "" && commit != p.Commit {
 		return fmt.Errorf("commit: got %q, want %q", commit, p.Commit)
@@ -231,7 +229,7 @@ func (p Provenance) MatchInputs(inputs map[string]any) error {
 		want := p.Inputs[name]
 		got, ok := inputs[name]
 		if !ok {
-			return fmt.Errorf("workflow input %s: the provenance says nothing of it, want %q", name, want)
+			return fmt.Errorf("workflow input %s: the provenance has none, want %q", name, want)
 		}
 		switch v := got.(type) {
 		case string:
@@ -259,14 +257,14 @@ func matchLevel(got, want int) error {
 	return nil
 }
 
-// Level returns the SLSA Build level that the policy trusts a builder for, and
-// whether it says any.
+// Level returns the SLSA Build level that the policy trusts a builder for. ok is false
+// if the policy does not say.
 func (p Provenance) Level(builder string) (level int, ok bool) {
 	level, ok = p.Levels[builder]
 	return level, ok
 }
 
-// String is the demand in words, on one line but for what the values hold.
+// String returns the demand in words. Values are not escaped.
 func (p Provenance) String() string {
 	out := []string{p.Source.String()}
 	if p.Ref != nil {

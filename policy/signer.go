@@ -9,35 +9,34 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 )
 
-// Signer is who must have signed. It is one of Identity, Pattern and Key, by
-// value.
+// Signer is who must have signed. It is an Identity, a Pattern or a Key, by value.
 type Signer interface {
 	fmt.Stringer // the demand in words
 	checkSigner() error
 }
 
-// Identity is the one that a certificate was issued to.
+// Identity is the subject of a certificate.
 type Identity struct {
-	Name   string // the one name in the certificate, compared whole; required
-	Issuer string // who vouched for the name, compared whole; required
+	Name   string // subject alternative name, compared whole; required
+	Issuer string // URL of the identity provider that vouched for the name, compared whole; required
 }
 
-// Pattern is any identity whose name matches a regular expression. The zero
-// Pattern matches none.
+// Pattern is every identity whose name matches a regular expression. No identity
+// matches the zero Pattern.
 type Pattern struct {
-	expr   string         // as it was written
+	expr   string         // as written in the policy
 	name   *regexp.Regexp // anchored at both ends
 	issuer string
 }
 
-// ParsePattern returns the Pattern of expr (RE2), which all of the name must
-// match. The issuer is compared whole. It fails if expr is no regular expression
-// or either is empty.
+// ParsePattern returns the Pattern of a regular expression (RE2), which must match the
+// whole name. The issuer is compared whole. ParsePattern fails if expr is not a
+// regular expression, or one of the two is empty.
 func ParsePattern(expr, issuer string) (Pattern, error) {
 	if expr == "" || issuer == "" {
 		return Pattern{}, errNoIssuer
 	}
-	// Compiled by itself first: "a)|(b" would close the group that anchors it.
+	// Compiled alone first, because "a)|(b" would close the group that anchors it.
 	if _, err := regexp.Compile(expr); err != nil {
 		return Pattern{}, fmt.Errorf("policy: identity: %w", err)
 	}
@@ -51,20 +50,20 @@ func ParsePattern(expr, issuer string) (Pattern, error) {
 // Name returns the expression, anchored at both ends.
 func (p Pattern) Name() *regexp.Regexp { return p.name }
 
-// Issuer returns who must vouch for the name.
+// Issuer returns the identity provider that must have vouched for the name.
 func (p Pattern) Issuer() string { return p.issuer }
 
-// Key is the holder of a key pair. The zero Key is refused by Check.
+// Key is the holder of a key pair. Check refuses the zero Key.
 type Key struct {
-	// InsecureNoLog is dangerous: a signature that no transparency log has is
-	// accepted, so that nobody learns what else the key signed.
+	// InsecureNoLog accepts a signature without a transparency log entry. That is
+	// dangerous: nobody can find out what else the key signed.
 	InsecureNoLog bool
 
-	pem    string // as it was written
+	pem    string // as written in the policy
 	public crypto.PublicKey
 }
 
-// ParseKey returns the Key of a public key in PEM (PKIX). It fails if it is none.
+// ParseKey returns the Key for a public key in PEM (PKIX).
 func ParseKey(pem string) (Key, error) {
 	public, err := cryptoutils.UnmarshalPEMToPublicKey([]byte(pem))
 	if err != nil {
@@ -76,18 +75,20 @@ func ParseKey(pem string) (Key, error) {
 // Public returns the public key.
 func (k Key) Public() crypto.PublicKey { return k.public }
 
-// String is the demand in words.
+// String returns the demand in words.
 func (i Identity) String() string { return i.Name + ", vouched for by " + i.Issuer }
 
-// String is the demand in words.
-func (p Pattern) String() string { return "a name like " + p.expr + ", vouched for by " + p.issuer }
+// String returns the demand in words.
+func (p Pattern) String() string {
+	return "a name that matches " + p.expr + ", vouched for by " + p.issuer
+}
 
-// String is the demand in words.
-func (k Key) String() string { return "the key that was named" }
+// String returns the demand in words.
+func (k Key) String() string { return "the key that the policy names" }
 
 var (
-	errNoSigner = errors.New("policy: a signer is an identity and its issuer, or a key")
-	errNoIssuer = errors.New("policy: a signer's identity and issuer go together: anybody can have the name at another issuer")
+	errNoSigner = errors.New("policy: signer: want an identity and its issuer, or a key")
+	errNoIssuer = errors.New("policy: signer: want identity and issuer: anybody can have the same name at another issuer")
 )
 
 func checkSigner(s Signer) error {
@@ -97,7 +98,7 @@ func checkSigner(s Signer) error {
 	case nil:
 		return errNoSigner
 	}
-	return fmt.Errorf("policy: signer: got a %T", s) // a pointer to one of them
+	return fmt.Errorf("policy: signer: got %T, want Identity, Pattern or Key by value", s)
 }
 
 func (i Identity) checkSigner() error {
@@ -121,7 +122,7 @@ func (k Key) checkSigner() error {
 	return nil
 }
 
-// withoutLog reports whether a signature that no log has is accepted.
+// withoutLog reports whether s accepts a signature without a log entry.
 func withoutLog(s Signer) bool {
 	k, ok := s.(Key)
 	return ok && k.InsecureNoLog

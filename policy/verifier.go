@@ -10,16 +10,15 @@ import (
 	"github.com/colophon-build/colophon/attest"
 )
 
-// Verifier is somebody who verifies images in the consumer's place, and signs a
-// SLSA verification summary that says so
-// (slsa.dev/spec/v1.2/verification_summary, "How to verify").
+// Verifier verifies images for consumers, and signs a SLSA verification summary of the
+// result (slsa.dev/spec/v1.2/verification_summary, "How to verify").
 type Verifier struct {
 	ID           string        // verifier.id of the summary, a URI, compared whole; required
-	Signer       Signer        // who must have signed it; required: each pair of ID and Signer is trusted by itself
-	Resource     string        // resourceUri, compared whole; empty: attest.ImageURI of the repository that was asked
-	PolicyDigest string        // sha256:HEX of the policy that was verified against; empty: any
-	Levels       []string      // SlsaResults that must be among the verified levels, or a higher one of the same track
-	MaxAge       time.Duration // how long ago it may have been verified; 0: any time
+	Signer       Signer        // who must have signed the summary; required
+	Resource     string        // resourceUri of the summary, compared whole; empty: attest.ImageURI of the image's repository
+	PolicyDigest string        // "sha256:HEX" of the policy in the summary; empty: any
+	Levels       []string      // SlsaResults, as in SLSA_BUILD_LEVEL_2, that the summary must have, or a higher one of the same track
+	MaxAge       time.Duration // maximum time since timeVerified of the summary; 0: any
 }
 
 func (v Verifier) check() error {
@@ -29,7 +28,7 @@ func (v Verifier) check() error {
 		}
 	}
 	if v.ID == "" {
-		return fmt.Errorf("policy: a verifier has no id")
+		return fmt.Errorf("policy: verifier: got no id")
 	}
 	if err := checkSigner(v.Signer); err != nil {
 		return err
@@ -45,13 +44,13 @@ func (v Verifier) check() error {
 		}
 	}
 	if v.MaxAge < 0 {
-		return fmt.Errorf("policy: verifier %q: age of a summary: got %s, want more than 0s", v.ID, v.MaxAge)
+		return fmt.Errorf("policy: verifier %q: maxAge: got %s, want more than 0s", v.ID, v.MaxAge)
 	}
 	return nil
 }
 
-// MatchSummary fails unless a summary by the verifier says what is demanded, as
-// of now.
+// MatchSummary fails unless a summary by v says PASSED, with the levels and the age
+// that the policy demands at the time now. Call Concerns first.
 func (p Policy) MatchSummary(v Verifier, s *attest.VSA, now time.Time) error {
 	if s.VerificationResult != attest.VSAPassed {
 		return fmt.Errorf("result: got %q, want %q", s.VerificationResult, attest.VSAPassed)
@@ -70,15 +69,15 @@ func (p Policy) MatchSummary(v Verifier, s *attest.VSA, now time.Time) error {
 	case v.MaxAge == 0:
 		return nil
 	case s.TimeVerified == nil:
-		return fmt.Errorf("it does not say when it was verified, want within %s", v.MaxAge)
+		return fmt.Errorf("timeVerified: got none, want within the last %s", v.MaxAge)
 	case now.Sub(*s.TimeVerified) > v.MaxAge:
-		return fmt.Errorf("verified %s, want within %s", s.TimeVerified.UTC().Format(time.RFC3339), v.MaxAge)
+		return fmt.Errorf("timeVerified: got %s, want within the last %s", s.TimeVerified.UTC().Format(time.RFC3339), v.MaxAge)
 	}
 	return nil
 }
 
-// minLevel is the SLSA Build level that a summary must state at least: the one
-// that the policy demands of provenance, too.
+// minLevel returns the lowest SLSA Build level that a summary must have, which is the
+// one that the policy demands of provenance.
 func (p Policy) minLevel() int {
 	if o, ok := p.Origin.(SummaryOnly); ok {
 		return o.MinLevel
@@ -86,9 +85,8 @@ func (p Policy) minLevel() int {
 	return p.Provenance().MinLevel
 }
 
-// Concerns fails unless the verifier is trusted for a summary: it must have the
-// verifier's id, be about the resource (the given one, where the policy names
-// none) and rest on the policy demanded.
+// Concerns fails unless a summary has the verifier's id, is about v.Resource (or else
+// the given resource) and rests on the policy with v.PolicyDigest.
 func (v Verifier) Concerns(s *attest.VSA, resource string) error {
 	if v.Resource != "" {
 		resource = v.Resource
@@ -101,7 +99,7 @@ func (v Verifier) Concerns(s *attest.VSA, resource string) error {
 	case s.Verifier.ID != v.ID:
 		return fmt.Errorf("verifier: got %q, want %q", s.Verifier.ID, v.ID)
 	case resource == "":
-		return fmt.Errorf("resource: got %q, and the policy does not say which one to expect", s.ResourceURI)
+		return fmt.Errorf("resource: got %q, and the policy does not say which resource to expect", s.ResourceURI)
 	case s.ResourceURI != resource:
 		return fmt.Errorf("resource: got %q, want %q", s.ResourceURI, resource)
 	case v.PolicyDigest != "" && got != v.PolicyDigest:

@@ -68,7 +68,7 @@ func TestExplain(t *testing.T) {
 		t.Errorf("a pattern: got %+v", e)
 	}
 	named.Policy.Origin = policy.SignatureOnly{Signer: policy.Key{InsecureNoLog: true}}
-	if e := named.Explain(LinkSignature, now); !strings.Contains(e.Against, "the key that was named") {
+	if e := named.Explain(LinkSignature, now); !strings.Contains(e.Against, "the key that the policy names") {
 		t.Errorf("a key: got %+v", e)
 	}
 	if e := named.Explain(LinkLog, now); !strings.Contains(e.Rule, "dangerous") {

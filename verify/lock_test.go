@@ -45,9 +45,9 @@ func TestPinned(t *testing.T) {
 		"hermetic":                {[]change{hermetic, depends(right)}, "", "hermetic: built again from the lock sha256:" + sum},
 		"locked":                  {[]change{locked, depends(right)}, "", "built only with the downloads listed in the lock sha256:" + sum},
 		"hermetic without a lock": {[]change{hermetic}, "hermetic, and the resolved dependencies name no lock", ""},
-		"locked without a lock":   {[]change{locked}, "name none", ""},
+		"locked without a lock":   {[]change{locked}, "name no lock", ""},
 		"golang":                  {[]change{golang, hermetic}, "", "hermetic: built twice"},
-		"golang with a lock":      {[]change{golang, locked, depends(right)}, "has none", ""},
+		"golang with a lock":      {[]change{golang, locked, depends(right)}, "want none for build type", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newScene(t)

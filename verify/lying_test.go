@@ -87,8 +87,8 @@ func TestLyingSBOM(t *testing.T) {
 			sum := []map[string]string{{"algorithm": "SHA256", "checksumValue": strings.Repeat("00", 32)}}
 			c.r.SPDX["packages"] = []map[string]any{{"SPDXID": "SPDXRef-image", "checksums": sum}}
 		}, "the SPDX document describes \"sha256:0000"},
-		"no image":        {func(c *scene) { c.r.SPDX["relationships"] = nil }, "describes 0 things"},
-		"another version": {func(c *scene) { c.r.SPDX["spdxVersion"] = "SPDX-2.2" }, `got version "2.2", want "2.3"`},
+		"no image":        {func(c *scene) { c.r.SPDX["relationships"] = nil }, "described elements: got 0, want 1"},
+		"another version": {func(c *scene) { c.r.SPDX["spdxVersion"] = "SPDX-2.2" }, `version: got "2.2", the predicate type says "2.3"`},
 		"another image in CycloneDX": {func(c *scene) {
 			c.r.CDX["metadata"] = map[string]any{"component": map[string]any{"version": "sha256:" + strings.Repeat("00", 32)}, "timestamp": "2026-11-20T00:00:00Z"}
 		}, "the CycloneDX document describes \"sha256:0000"},

@@ -150,7 +150,7 @@ func TestTekton(t *testing.T) {
 		}
 		two := strings.Replace(predicate, `{"sha1":"`+prooftest.Commit+`"}}`,
 			`{"sha1":"`+prooftest.Commit+`"}},{"name":"inputs/result","uri":"git+https://git.example.com/team/other.git","digest":{"sha1":"2222222222222222222222222222222222222222"}}`, 1)
-		if v := judge(kind, two, same); v.Outcome != verify.Rejected || !strings.Contains(v.Why(), "names 2 git sources") {
+		if v := judge(kind, two, same); v.Outcome != verify.Rejected || !strings.Contains(v.Why(), "inputs: got 2, want 1") {
 			t.Errorf("%s, two sources: got %+v, want it rejected", kind, v)
 		}
 		// Another builder may be named, and is trusted for no level.

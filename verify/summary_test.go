@@ -105,8 +105,8 @@ func TestSummaryHeldToThePolicy(t *testing.T) {
 		"level not reached":          {func(c *verified) { c.by.Levels = []string{"SLSA_SOURCE_LEVEL_3"} }, "verified levels"},
 		"level of another track":     {func(c *verified) { c.by.Levels = []string{"SLSA_BUILDENV_LEVEL_1"} }, "verified levels"},
 		"fresh":                      {func(c *verified) { c.by.MaxAge = "24h" }, ""},
-		"too old":                    {func(c *verified) { c.by.MaxAge, c.vsa.TimeVerified = "24h", &past }, "want within 24h"},
-		"of no age":                  {func(c *verified) { c.by.MaxAge, c.vsa.TimeVerified = "24h", nil }, "does not say when"},
+		"too old":                    {func(c *verified) { c.by.MaxAge, c.vsa.TimeVerified = "24h", &past }, "want within the last 24h"},
+		"of no age":                  {func(c *verified) { c.by.MaxAge, c.vsa.TimeVerified = "24h", nil }, "timeVerified: got none"},
 		"no time, any age":           {func(c *verified) { c.vsa.TimeVerified = nil }, ""},
 		"verified after it was made": {func(c *verified) { after := c.p.Clock.Add(2 * time.Hour); c.vsa.TimeVerified = &after }, "timeVerified of the summary"},
 		"two levels of a track":      {func(c *verified) { c.vsa.VerifiedLevels = append(c.vsa.VerifiedLevels, "SLSA_BUILD_LEVEL_2") }, "more than one level"},
@@ -162,7 +162,7 @@ func TestSummaryAsDemanded(t *testing.T) {
 		c.attach()
 		c.demand()
 		c.opts.Layout = true
-		c.want(verify.Rejected, verify.LinkSummary, verify.Broken, "does not say which one to expect")
+		c.want(verify.Rejected, verify.LinkSummary, verify.Broken, "does not say which resource to expect")
 		c.by.Resource = c.vsa.ResourceURI
 		c.demand()
 		c.want(verify.Accepted, verify.LinkSummary, verify.Holds)
@@ -246,7 +246,7 @@ func TestSummaryOfFile(t *testing.T) {
 	}
 	c.by.Resource = ""
 	c.demand()
-	if v := verify.Bundled(context.Background(), f, [][]byte{bundle}, c.now, c.opts); v.Outcome != verify.Rejected || !strings.Contains(v.Why(), "does not say which one") {
+	if v := verify.Bundled(context.Background(), f, [][]byte{bundle}, c.now, c.opts); v.Outcome != verify.Rejected || !strings.Contains(v.Why(), "does not say which resource") {
 		t.Errorf("no resource demanded: got %+v", v)
 	}
 	c.by.Resource = "https://dl.example.com/app.tar.gz"

@@ -178,8 +178,8 @@ func TestWorkflowAgrees(t *testing.T) {
 		}, "trigger: the provenance says"},
 		"version":                        {func(w *workflow) { w.demand.Version = "v1.2" }, ""},
 		"another version":                {func(w *workflow) { w.demand.Version = "v1.20" }, `version: got "v1.2.0", want "v1.20"`},
-		"inputs that nothing is said of": {func(w *workflow) { w.demand.WorkflowInputs = map[string]string{"dry": "false"} }, "says nothing of it"},
-		"no source":                      {func(w *workflow) { w.r.Identity.SourceURI = "" }, "says nothing of it"},
+		"inputs that nothing is said of": {func(w *workflow) { w.demand.WorkflowInputs = map[string]string{"dry": "false"} }, "the provenance has none"},
+		"no source":                      {func(w *workflow) { w.r.Identity.SourceURI = "" }, "the certificate has none"},
 		"source on another host":         {func(w *workflow) { w.r.Identity.SourceURI = "https://github.com.example.com/team/app" }, "want a repository on github.com"},
 		"no ref of the signer":           {func(w *workflow) { w.signedBy("https://github.com/team/app/.github/workflows/release.yml") }, "want a workflow with its ref"},
 	})
@@ -217,11 +217,11 @@ func TestWorkflowInputs(t *testing.T) {
 		"one more":          {"workflow_dispatch", map[string]any{"inputs": map[string]any{"release": "v1.2.0", "dry": "false", "x": "y"}}, ""},
 		"another value":     {"workflow_dispatch", map[string]any{"inputs": map[string]any{"release": "v1.2.0", "dry": "true"}}, "workflow input dry"},
 		"a character more":  {"workflow_dispatch", map[string]any{"inputs": map[string]any{"release": "v1.2.00", "dry": "false"}}, "workflow input release"},
-		"one less":          {"workflow_dispatch", map[string]any{"inputs": map[string]any{"release": "v1.2.0"}}, "says nothing of it"},
-		"null":              {"workflow_dispatch", map[string]any{"inputs": nil}, "says nothing of it"},
-		"no payload":        {"workflow_dispatch", nil, "says nothing of it"},
-		"started otherwise": {"push", map[string]any{"inputs": map[string]any{"release": "v1.2.0", "dry": "false"}}, "says nothing of it"},
-		"payload of a text": {"workflow_dispatch", "inputs", "says nothing of it"},
+		"one less":          {"workflow_dispatch", map[string]any{"inputs": map[string]any{"release": "v1.2.0"}}, "the provenance has none"},
+		"null":              {"workflow_dispatch", map[string]any{"inputs": nil}, "the provenance has none"},
+		"no payload":        {"workflow_dispatch", nil, "the provenance has none"},
+		"started otherwise": {"push", map[string]any{"inputs": map[string]any{"release": "v1.2.0", "dry": "false"}}, "the provenance has none"},
+		"payload of a text": {"workflow_dispatch", "inputs", "the provenance has none"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorkflow(t)
@@ -260,7 +260,7 @@ func TestDelegated(t *testing.T) {
 		"another demanded":      {delegator, maven, func(w *workflow) { w.demand.Builders = []string{tool} }, "want one of"},
 		"delegator demanded":    {delegator, maven, func(w *workflow) { w.demand.Builders = []string{strings.TrimSuffix(delegator, "@refs/tags/v2.0.0")} }, "want one of"},
 		"builder of a branch":   {delegator, base + "builder_maven_slsa3.yml@refs/heads/main", func(*workflow) {}, "want a version tag"},
-		"builder without a ref": {delegator, base + "builder_maven_slsa3.yml", func(*workflow) {}, "want one with its ref"},
+		"builder without a ref": {delegator, base + "builder_maven_slsa3.yml", func(*workflow) {}, "want a workflow with its ref"},
 		"delegator of a branch": {base + "delegator_generic_slsa3.yml@refs/heads/main", maven, func(*workflow) {}, "say which one to accept"},
 		"somebody's delegator":  {strings.Replace(delegator, "slsa-framework", "evil", 1), maven, func(*workflow) {}, "say which one to accept"},
 		"own workflow as tool":  {delegator, "https://github.com/team/app/.github/workflows/release.yml@" + prooftest.Ref, func(*workflow) {}, "say which one to accept"},
