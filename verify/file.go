@@ -76,7 +76,7 @@ type Directory struct {
 // maxSums is the maximum number of lines in a list.
 const maxSums = 10_000
 
-// ParseSums parses a list of SHA-256 digests strictly and returns them by file
+// parseSums parses a list of SHA-256 digests strictly and returns them by file
 // name. It accepts both forms that sha256sum writes, one file a line:
 //
 //	HEX SPACE (SPACE | "*") NAME
@@ -84,7 +84,7 @@ const maxSums = 10_000
 //
 // A name is a path within the directory, and occurs once. The list has 1 to 10,000
 // lines.
-func ParseSums(raw []byte) (map[string]v1.Hash, error) {
+func parseSums(raw []byte) (map[string]v1.Hash, error) {
 	sums := map[string]v1.Hash{}
 	lines := bufio.NewScanner(bytes.NewReader(raw))
 	for lines.Scan() {
@@ -133,7 +133,7 @@ func BundledDirectory(ctx context.Context, d Directory, bundles [][]byte, now ti
 	if d.Sums == nil {
 		return eachFile(d, bundled)
 	}
-	sums, err := ParseSums(d.Raw)
+	sums, err := parseSums(d.Raw)
 	if err != nil {
 		v := &Verdict{Image: d.Name}
 		v.add(Link{Name: LinkFile, Status: Broken, Reason: fmt.Sprintf("%s: %v", d.Sums.Name, err)})

@@ -8,11 +8,11 @@
 // Image verifies an image in a registry or layout, Bundled a file with its
 // bundles, BundledDirectory the files of a release. The package has no network,
 // no environment and no time of its own; the caller passes them in.
-//
-// A file uses only files before it in this list: verdict, options, evidence,
-// image, lock, sbom, builder, judge, gather, source, facts, chain, demanded,
-// unsigned, verify, file, cache, explain.
 package verify
+
+// The files of this package, in the order to read them; each uses only files before
+// it: verdict, options, evidence, image, lock, sbom, builder, judge, gather, source,
+// facts, chain, demanded, unsigned, verify, file, cache, explain.
 
 import (
 	"fmt"

@@ -17,9 +17,9 @@ import (
 
 // Image verifies an image at the time now. reference is a tag of src or a digest,
 // "sha256:HEX". Image always returns a verdict: rejected if something is wrong or
-// missing, undecided if something that is demanded could not be read. A zero now,
-// no trust root, or a policy that does not pass its Check gives an undecided
-// verdict.
+// missing, undecided if something that is demanded could not be read. A zero now, a
+// policy that does not pass its Check, or the lack of any trust root (if the policy
+// needs one) gives an undecided verdict.
 func Image(ctx context.Context, src oci.Source, reference string, now time.Time, opts Options) *Verdict {
 	c := &check{src: src, now: now, opts: opts}
 	sep := ":"
