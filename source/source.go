@@ -42,25 +42,25 @@ type Commit struct {
 	Submodules []Submodule `json:"submodules,omitempty"`
 }
 
-// SignatureStatus says how far the signature of a git object got. It is empty
-// only where nobody looked.
+// SignatureStatus says whether the signature of a git object is valid. It is empty only
+// if the signature was not checked.
 type SignatureStatus string
 
 const (
 	Unsigned   SignatureStatus = "unsigned"
-	Unverified SignatureStatus = "unverified" // signed, but no key was given, or the signer's is not among them
+	Unverified SignatureStatus = "unverified" // signed, but not by one of the given keys
 	Verified   SignatureStatus = "verified"
 	Bad        SignatureStatus = "bad" // the signature does not match the object
 )
 
-// Signature says who signed a git object, and whether that was checked.
+// Signature says who signed a git object.
 type Signature struct {
 	Object string          `json:"object,omitempty"` // "tag" or "commit"
 	Kind   string          `json:"kind,omitempty"`   // "ssh", "openpgp" or "x509"
-	Key    string          `json:"key,omitempty"`    // fingerprint
-	Signer string          `json:"signer,omitempty"` // principal or user id, only where verified
+	Key    string          `json:"key,omitempty"`    // fingerprint of the key or certificate
+	Signer string          `json:"signer,omitempty"` // principal or user id; only if Status is Verified
 	Status SignatureStatus `json:"status"`
-	Reason string          `json:"reason,omitempty"` // why it is not verified, where there is more to say
+	Reason string          `json:"reason,omitempty"` // more about why it is not Verified; may be empty
 }
 
 // Submodule is a submodule, with the commit that its parent's tree names.

@@ -10,20 +10,21 @@ import (
 	"time"
 )
 
-// Handler serves Source over HTTP as C2SP tlog-tiles wants it, for clients such
-// as HTTP. It takes URL paths below the log's prefix ("checkpoint", "tile/0/000"):
-// see http.StripPrefix. Every other path is a 404.
+// Handler serves a log over HTTP (C2SP tlog-tiles), for clients such as HTTP. It
+// expects URL paths below the log's prefix, such as "checkpoint" and "tile/0/000": see
+// http.StripPrefix. It answers 404 for any other path.
 type Handler struct {
-	Source Source
-	// Data is what paths call the level Entries, where that is not "entries": it
-	// is "data" in a Certificate Transparency log (C2SP static-ct-api).
+	Source Source // the log; Handler calls its methods concurrently
+	// Data is the name of the level Entries in paths; empty means "entries". A
+	// Certificate Transparency log uses "data" (C2SP static-ct-api).
 	Data string
-	// Fail writes the answer where there is none: status is 404 for what the log
-	// does not have, and 500 where Source failed. Where it is nil, the answer has
-	// the status' text and nothing of err.
+	// Fail writes the response to a failed request. status is 404 if the log does not
+	// have what was requested, and 500 if Source failed. If Fail is nil, the response
+	// is the text of the status, without err.
 	Fail func(w http.ResponseWriter, status int, err error)
 }
 
+// ServeHTTP implements http.Handler.
 func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var data []byte
 	var err error
@@ -49,7 +50,7 @@ func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 }
 
-// parsePath fails with fs.ErrNotExist: no log has what is not a tile's path.
+// parsePath reads the path of a tile. Its error matches fs.ErrNotExist.
 func (h Handler) parsePath(path string) (Tile, error) {
 	standard := path
 	if h.Data != "" {
@@ -72,7 +73,7 @@ func (h Handler) fail(w http.ResponseWriter, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		status = http.StatusNotFound
 	}
-	// Not to be remembered: it may be there with the next checkpoint.
+	// Caches may not keep the response: a later checkpoint may have the tile.
 	w.Header().Set("Cache-Control", "no-store")
 	if h.Fail != nil {
 		h.Fail(w, status, err)

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// shelf is a Source of what a test puts into it, by path.
+// shelf is a Source with the files of a test, by path.
 type shelf map[string]string
 
 func (s shelf) Checkpoint(context.Context) ([]byte, error) { return s.get("checkpoint") }
@@ -95,7 +95,7 @@ func TestHandlerFail(t *testing.T) {
 	}
 }
 
-// What Handler serves, HTTP reads.
+// HTTP reads what Handler serves.
 func TestHandlerAndHTTP(t *testing.T) {
 	source := shelf{"checkpoint": "signed", "tile/0/000.p/2": "two hashes"}
 	server := httptest.NewServer(http.StripPrefix("/", Handler{Source: source}))

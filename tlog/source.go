@@ -13,8 +13,9 @@ import (
 )
 
 // Source reads what a log published. Callers verify what it returns. If the log
-// does not have the checkpoint or tile, the error matches fs.ErrNotExist. This
-// package calls the methods one at a time.
+// does not have the checkpoint or tile, the error matches fs.ErrNotExist. Handler
+// calls the methods concurrently; all other code of this package calls them one after
+// another.
 type Source interface {
 	// Checkpoint returns the newest signed checkpoint, at most MaxCheckpoint bytes.
 	Checkpoint(context.Context) ([]byte, error)
