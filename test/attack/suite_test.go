@@ -302,10 +302,7 @@ func (s *scene) repository(files map[string]string) string {
 
 func (s *scene) commit(dir string) string {
 	s.Helper()
-	harness.Git(s, dir, "init", "-q", "-b", "main")
-	harness.Git(s, dir, "add", ".")
-	harness.Git(s, dir, "commit", "-q", "-m", "first")
-	harness.Git(s, dir, "tag", "-a", "-m", "v1.0.0", "v1.0.0")
+	harness.Commit(s, dir, "v1.0.0")
 	return dir
 }
 

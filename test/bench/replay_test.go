@@ -101,10 +101,7 @@ FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=builder /out/colophon /colophon
 ENTRYPOINT ["/colophon"]
 `})
-	harness.Git(b, dir, "init", "-q", "-b", "main")
-	harness.Git(b, dir, "add", ".")
-	harness.Git(b, dir, "commit", "-q", "-m", "bench")
-	harness.Git(b, dir, "tag", "v1.0.0")
+	harness.Commit(b, dir, "v1.0.0")
 	return dir
 }
 

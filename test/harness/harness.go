@@ -351,11 +351,18 @@ func GoRepo(t testing.TB) string {
 		"go.mod":  "module example.com/app\n\ngo 1.26\n",
 		"main.go": "package main\n\nfunc main() { println(\"hello\") }\n",
 	})
+	Commit(t, dir, "v1.0.0")
+	return dir
+}
+
+// Commit makes dir a git repository with one commit of all its files, on the branch
+// main and under an annotated tag.
+func Commit(t testing.TB, dir, tag string) {
+	t.Helper()
 	Git(t, dir, "init", "-q", "-b", "main")
 	Git(t, dir, "add", ".")
 	Git(t, dir, "commit", "-q", "-m", "first")
-	Git(t, dir, "tag", "-a", "-m", "v1.0.0", "v1.0.0")
-	return dir
+	Git(t, dir, "tag", "-a", "-m", tag, tag)
 }
 
 // Write writes files below dir, by their slash-separated names.

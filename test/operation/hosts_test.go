@@ -157,9 +157,7 @@ func dockerRepo(t *testing.T, run string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "app")
 	harness.Write(t, dir, map[string]string{"Dockerfile": "FROM debian:bookworm-slim\nRUN " + run + "\n"})
-	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "first"}, {"tag", "v1.0.0"}} {
-		harness.Git(t, dir, args...)
-	}
+	harness.Commit(t, dir, "v1.0.0")
 	return dir
 }
 

@@ -47,9 +47,6 @@ func TestSameCommitSameDigest(t *testing.T) {
 func hello(t testing.TB) string {
 	dir := filepath.Join(t.TempDir(), "hello")
 	harness.CopyTree(t, filepath.Join(harness.Root(t), "examples", "hello"), dir)
-	harness.Git(t, dir, "init", "-q", "-b", "main")
-	harness.Git(t, dir, "add", ".")
-	harness.Git(t, dir, "commit", "-q", "-m", "first")
-	harness.Git(t, dir, "tag", "-a", "-m", "v1.0.0", "v1.0.0")
+	harness.Commit(t, dir, "v1.0.0")
 	return dir
 }

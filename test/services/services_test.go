@@ -30,9 +30,7 @@ func TestServices(t *testing.T) {
 			if err := os.CopyFS(repo, os.DirFS(filepath.Join(harness.Root(t), "examples", name))); err != nil {
 				t.Fatal(err)
 			}
-			for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "first"}, {"tag", "v1.0.0"}} {
-				harness.Git(t, repo, args...)
-			}
+			harness.Commit(t, repo, "v1.0.0")
 			lock := filepath.Join(t.TempDir(), "lock.json")
 			for _, mode := range []struct {
 				name string

@@ -206,10 +206,7 @@ func elsewhere(t *testing.T, root string) string {
 			t.Fatal(err)
 		}
 	}
-	harness.Git(t, hello, "init", "-q")
-	harness.Git(t, hello, "add", ".")
-	harness.Git(t, hello, "commit", "-q", "-m", "hello")
-	harness.Git(t, hello, "tag", "-a", "-m", "v0.1.0", "v0.1.0")
+	harness.Commit(t, hello, "v0.1.0")
 	return dir
 }
 
