@@ -59,8 +59,8 @@ func TestForkIsNotServed(t *testing.T) {
 	two.add(t, request(t, "two"))
 	two.add(t, request(t, "three"))
 	v, err := follow(t.Context(), two.tiles, two.verifier, one.current.Load())
-	if err == nil || !strings.Contains(err.Error(), "no prefix") {
-		t.Fatalf("got %v, %v, want an error that says no prefix", v, err)
+	if err == nil || !strings.Contains(err.Error(), "are not a prefix") {
+		t.Fatalf("got %v, %v, want an error that says that it is not a prefix", v, err)
 	}
 	if _, err := follow(t.Context(), two.tiles, one.verifier, nil); err == nil {
 		t.Fatal("a checkpoint by another key is taken")
