@@ -14,7 +14,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 GOBUILD := $(GO) build -buildvcs=false
 BIN     := out/bin
 
-.PHONY: help build builder tools deps base-images example quickstart self services test attack attack-unguarded check fuzz bench docs site clean distclean
+.PHONY: help build builder tools deps base-images example quickstart self services test test-short attack attack-unguarded check fuzz bench docs site clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

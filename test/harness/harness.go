@@ -81,6 +81,9 @@ func Start(t testing.TB, args ...string) *Platform {
 // Reserve returns a platform with an address. It does not run until Up.
 func Reserve(t testing.TB) *Platform {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("NOT TESTED: -short starts no platform")
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -40,6 +40,9 @@ func realBuilder(t *testing.T) *halves {
 
 func realBuilderWith(t *testing.T, runtime string) *halves {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("NOT TESTED: -short builds no images")
+	}
 	r, err := NewRooms(RoomsConfig{Buildkitd: repo + "/out/bin/buildkitd", Runtime: runtime, StateDir: t.TempDir(), Network: gateway.Settings{Mirror: mirror}})
 	if err != nil {
 		if os.Getenv("COLOPHON_REQUIRE_BUILD") == "1" {

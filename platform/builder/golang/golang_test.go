@@ -131,6 +131,9 @@ func writeTree(t *testing.T, files map[string]string) string {
 
 func newBuilder(t *testing.T, c Config) *Builder {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("NOT TESTED: -short builds no images")
+	}
 	c.Dir = t.TempDir()
 	b, err := New(c)
 	if err != nil {
