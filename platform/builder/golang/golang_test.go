@@ -435,7 +435,7 @@ func TestLimitsEndTheBuild(t *testing.T) {
 			begin := time.Now()
 			_, _, _, err := do(t, b, tree, attest.Recipe{}, builder.Limits{WallTime: time.Second})
 			var failed *builder.Error
-			if !errors.As(err, &failed) || !strings.Contains(err.Error(), "longer than 1s") {
+			if !errors.As(err, &failed) || !strings.Contains(err.Error(), "time limit of 1s") {
 				t.Errorf("got %v, want a *builder.Error about the limit", err)
 			}
 			if took := time.Since(begin); took > 8*time.Second {
