@@ -422,7 +422,7 @@ var lies = []struct {
 			}
 		}},
 	{"blob-too-many", "hide a file among the blobs",
-		"a layout must contain exactly one image: oci MeasureLayout", "no part of the image", []cut{cutStray},
+		"a layout must contain exactly one image: oci MeasureLayout", "is not part of the image", []cut{cutStray},
 		func(l *liar) {
 			l.extra = []entry{{tar.Header{Name: "blobs/sha256/" + hexSum([]byte("hidden"))}, []byte("hidden")}}
 		}},
