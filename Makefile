@@ -61,6 +61,9 @@ test: deps tools build base-images example ## run every test; a missing tool is 
 	COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m ./...
 	cd tools/site && $(GO) test -count=1 ./... # -count=1: the test cache does not see the pages, which are outside of the module
 
+test-short: ## the inner loop: starts no platform and builds no image; skipped tests say so with -v
+	$(GO) test -short $$($(GO) list ./... | grep -v '/test/attack$$')
+
 # Run the test binary directly: it is also the attacker, and prints the scoreboard on standard output.
 attack: deps tools build base-images ## start platforms, attack them from inside and outside, and print a scoreboard
 	$(GO) test -c -o out/bin/attack ./test/attack
