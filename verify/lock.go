@@ -21,18 +21,20 @@ func (c *check) compareLocks(ctx context.Context, list *oci.Listing, ev *evidenc
 			if p.fault() != nil || p.build == nil || p.build.Lock == "" {
 				continue
 			}
-			p.build.evidence.Lock, p.says = c.attachedLock(ctx, list, p.build.Lock)
-			if p.says != nil && list.Beyond > 0 {
-				it.err, it.unread = p.says, true // the lock may be among the referrers that were not read
+			var unsure bool
+			p.build.evidence.Lock, unsure, p.says = c.attachedLock(ctx, list, p.build.Lock)
+			if p.says != nil && unsure {
+				it.err, it.unread = p.says, true
 			}
 		}
 	}
 }
 
 // attachedLock looks for the lock with the digest want, "sha256:HEX", and returns
-// for people whether it is attached.
-func (c *check) attachedLock(ctx context.Context, list *oci.Listing, want string) (state string, err error) {
-	others, unread := "", error(nil)
+// for people whether it is attached. unsure says that it may be among the referrers
+// that could not be read.
+func (c *check) attachedLock(ctx context.Context, list *oci.Listing, want string) (state string, unsure bool, err error) {
+	others, unread, unknown := "", error(nil), error(nil)
 	for i := range list.Items {
 		a := &list.Items[i]
 		switch {
@@ -40,7 +42,7 @@ func (c *check) attachedLock(ctx context.Context, list *oci.Listing, want string
 			continue
 		case a.Err != nil:
 			if !permanent(a.Err) {
-				unread = a.Err
+				unknown = a.Err // it may be this lock, another one, or no lock
 			}
 			continue
 		case a.ArtifactType != attest.LockMediaType || len(a.Layers) != 1:
@@ -53,20 +55,20 @@ func (c *check) attachedLock(ctx context.Context, list *oci.Listing, want string
 		}
 		switch err := c.readLock(ctx, lock); {
 		case err == nil:
-			return "the lock is attached to the image", nil
+			return "the lock is attached to the image", false, nil
 		case errors.Is(err, oci.ErrMismatch):
-			return "", fmt.Errorf("lock: %w", err)
+			return "", list.Beyond > 0, fmt.Errorf("lock: %w", err)
 		default:
 			unread = err
 		}
 	}
 	switch {
 	case unread != nil:
-		return "the lock could not be read: " + unread.Error(), nil
+		return "the lock could not be read: " + unread.Error(), false, nil
 	case others != "":
-		return "", fmt.Errorf("lock attached to the image: got %s, the provenance names %s", others, want)
+		return "", unknown != nil || list.Beyond > 0, fmt.Errorf("lock attached to the image: got %s, the provenance names %s", others, want)
 	}
-	return "the lock is not attached to the image", nil
+	return "the lock is not attached to the image", false, nil
 }
 
 // readLock checks that a lock can be read, and matches its digest.

@@ -126,3 +126,17 @@ func TestAttachedLock(t *testing.T) {
 	c.r.Attach(prooftest.Kinds...)
 	c.want(verify.Undecided, verify.LinkProvenance, verify.Unknown, "attached to the image")
 }
+
+// TestUnreadReferrerHidesNoOtherLock: a referrer that cannot be read could be the
+// lock, so another lock beside it is neither accepted nor held against the image.
+func TestUnreadReferrerHidesNoOtherLock(t *testing.T) {
+	c := newScene(t)
+	c.r.Parameters.Hermetic = true
+	deps := &c.r.Provenance.BuildDefinition.ResolvedDependencies
+	*deps = append(*deps, lockNamed(map[string]string{"sha256": fmt.Sprintf("%x", sha256.Sum256(aLock))}))
+	c.r.Attach(prooftest.Kinds...)
+	c.s.AttachFile(c.r.Image, []byte("{}"), attest.LockMediaType)
+	_, unreadable := c.s.Attach(c.r.Image, []byte("junk"), "https://example.com/other")
+	c.s.Fail[unreadable.Digest.String()] = errors.New("connection reset")
+	c.want(verify.Undecided, verify.LinkProvenance, verify.Unknown)
+}
