@@ -1,8 +1,6 @@
 package sign
 
 import (
-	"context"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,9 +10,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-
-	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
-	"github.com/sigstore/sigstore/pkg/cryptoutils"
 )
 
 // ParseKey reads a private key for OpenKey: PEM, PKCS #8, not encrypted, ECDSA with the
@@ -37,42 +32,28 @@ func ParseKey(data []byte) (*ecdsa.PrivateKey, error) {
 	return ec, nil
 }
 
-// keypair is the caller's key. It implements sgsign.Keypair.
-type keypair struct {
-	key  *ecdsa.PrivateKey
-	hint []byte // base64 of the SHA-256 of the public key (SubjectPublicKeyInfo)
-	pem  string // of the public key
+// key is the private key of a session.
+type key struct {
+	private *ecdsa.PrivateKey
+	spki    []byte // its public key: DER of a SubjectPublicKeyInfo
 }
 
-func newKeypair(key *ecdsa.PrivateKey) (*keypair, error) {
-	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+func newKey(private *ecdsa.PrivateKey) (*key, error) {
+	spki, err := x509.MarshalPKIXPublicKey(private.Public())
 	if err != nil {
 		return nil, err
 	}
-	public, err := cryptoutils.MarshalPublicKeyToPEM(key.Public())
-	if err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(spki)
-	return &keypair{key, []byte(base64.StdEncoding.EncodeToString(sum[:])), string(public)}, nil
+	return &key{private, spki}, nil
 }
 
-func (k *keypair) GetHashAlgorithm() protocommon.HashAlgorithm {
-	return protocommon.HashAlgorithm_SHA2_256
+// hint tells people which key signed. No verifier trusts it.
+func (k *key) hint() string {
+	sum := sha256.Sum256(k.spki)
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-func (k *keypair) GetSigningAlgorithm() protocommon.PublicKeyDetails {
-	return protocommon.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256
-}
-
-func (k *keypair) GetHint() []byte                  { return k.hint }
-func (k *keypair) GetKeyAlgorithm() string          { return "ECDSA" }
-func (k *keypair) GetPublicKey() crypto.PublicKey   { return k.key.Public() }
-func (k *keypair) GetPublicKeyPem() (string, error) { return k.pem, nil }
-
-// SignData returns the signature of data, and the SHA-256 digest of data.
-func (k *keypair) SignData(_ context.Context, data []byte) (signature, digest []byte, err error) {
+// sign returns the ASN.1 signature of the SHA-256 of data.
+func (k *key) sign(data []byte) ([]byte, error) {
 	sum := sha256.Sum256(data)
-	signature, err = ecdsa.SignASN1(rand.Reader, k.key, sum[:])
-	return signature, sum[:], err
+	return ecdsa.SignASN1(rand.Reader, k.private, sum[:])
 }

@@ -10,34 +10,36 @@ package sign
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
-	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	bundlepb "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	commonpb "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	dssepb "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
 	"github.com/sigstore/sigstore-go/pkg/root"
-	sgsign "github.com/sigstore/sigstore-go/pkg/sign"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
 )
 
-// timeout is the time limit of one request to a service.
-const timeout = 30 * time.Second
-
 // Session signs statements with one key. A session of Open is usable as long as its
 // certificate is valid, which is 10 minutes with Colophon's certificate authority. A
 // session is safe for concurrent use.
 type Session struct {
 	trusted     root.TrustedMaterial
-	key         sgsign.Keypair
-	certificate certificate // nil for a session of OpenKey
-	logs        []sgsign.Transparency
-	timestamps  []*sgsign.TimestampAuthority
+	key         *key
+	certificate []byte // DER; nil for a session of OpenKey
+	logs        []*service
+	timestamps  []*service
 }
 
 // Open makes a key that never leaves this process, and exchanges an OIDC token for a
@@ -48,22 +50,22 @@ type Session struct {
 // Statement verifies each bundle against trusted. ca sends the requests to the
 // certificate authority, which contain the token; nil means http.DefaultTransport.
 func Open(ctx context.Context, services *root.SigningConfig, trusted root.TrustedMaterial, token string, ca http.RoundTripper) (*Session, error) {
-	key, err := sgsign.NewEphemeralKeypair(nil)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	s, err := newSession(services, trusted, key)
+	s, err := OpenKey(services, trusted, private)
 	if err != nil {
 		return nil, err
 	}
-	service, err := root.SelectService(services.FulcioCertificateAuthorityURLs(), sgsign.FulcioAPIVersions, time.Now())
+	selected, err := root.SelectService(services.FulcioCertificateAuthorityURLs(), []uint32{1}, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("certificate authority: %w", err)
 	}
-	fulcio := sgsign.NewFulcio(&sgsign.FulcioOptions{BaseURL: service.URL, Timeout: timeout, Retries: 2, Transport: ca})
-	s.certificate, err = fulcio.GetCertificate(ctx, key, &sgsign.CertificateProviderOptions{IDToken: token})
+	authority := newService(strings.TrimSuffix(selected.URL, "/")+"/api/v2/signingCert", ca)
+	s.certificate, err = authority.certify(ctx, s.key, token)
 	if err != nil {
-		return nil, fmt.Errorf("certificate from %s: %w", service.URL, err)
+		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	return s, nil
 }
@@ -72,18 +74,14 @@ func Open(ctx context.Context, services *root.SigningConfig, trusted root.Truste
 // must have its public key, because the bundles contain only a hint of it. For services
 // and trusted, see Open; neither a certificate authority nor its certificates are used.
 func OpenKey(services *root.SigningConfig, trusted root.TrustedMaterial, key *ecdsa.PrivateKey) (*Session, error) {
-	pair, err := newKeypair(key)
+	if services == nil || trusted == nil {
+		return nil, errors.New("signing requires a signing config and a trusted root")
+	}
+	k, err := newKey(key)
 	if err != nil {
 		return nil, err
 	}
-	return newSession(services, trusted, pair)
-}
-
-func newSession(services *root.SigningConfig, trusted root.TrustedMaterial, key sgsign.Keypair) (*Session, error) {
-	if services == nil || trusted == nil { // sigstore-go would not verify without a trusted root
-		return nil, errors.New("signing requires a signing config and a trusted root")
-	}
-	s := &Session{trusted: trusted, key: key}
+	s := &Session{trusted: trusted, key: k}
 	return s, s.selectServices(services, time.Now())
 }
 
@@ -94,28 +92,20 @@ func (s *Session) selectServices(services *root.SigningConfig, now time.Time) er
 	if err != nil {
 		return fmt.Errorf("transparency log: %w", err)
 	}
-	for _, l := range logs {
-		s.logs = append(s.logs, sgsign.NewRekor(&sgsign.RekorOptions{BaseURL: l.URL, Timeout: timeout, Version: l.MajorAPIVersion}))
-	}
 	authorities, err := root.SelectServices(services.TimestampAuthorityURLs(), services.TimestampAuthorityURLsConfig(), []uint32{1}, now)
 	if err != nil {
 		return fmt.Errorf("timestamp authority: %w", err)
 	}
-	for _, a := range authorities {
-		s.timestamps = append(s.timestamps, sgsign.NewTimestampAuthority(&sgsign.TimestampAuthorityOptions{URL: a.URL, Timeout: timeout, Retries: 2}))
-	}
-	if len(s.logs) == 0 || len(s.timestamps) == 0 {
+	if len(logs) == 0 || len(authorities) == 0 {
 		return errors.New("the signing config has no transparency log or no timestamp authority")
 	}
+	for _, l := range logs {
+		s.logs = append(s.logs, newService(strings.TrimSuffix(l.URL, "/")+"/api/v2/log/entries", nil))
+	}
+	for _, a := range authorities {
+		s.timestamps = append(s.timestamps, newService(a.URL, nil))
+	}
 	return nil
-}
-
-// certificate is the DER of the session's certificate. It implements
-// sgsign.CertificateProvider.
-type certificate []byte
-
-func (c certificate) GetCertificate(context.Context, sgsign.Keypair, *sgsign.CertificateProviderOptions) ([]byte, error) {
-	return c, nil
 }
 
 // Statement signs an in-toto Statement v1 as a DSSE envelope, gets a timestamp and a log
@@ -126,33 +116,61 @@ func (s *Session) Statement(ctx context.Context, statement []byte) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	opts := sgsign.BundleOptions{TimestampAuthorities: s.timestamps, TransparencyLogs: s.logs, Context: ctx}
-	if s.certificate != nil {
-		opts.CertificateProvider, opts.TrustedRoot = s.certificate, s.trusted
-	}
-	pb, err := sgsign.Bundle(&sgsign.DSSEData{Data: statement, PayloadType: attest.PayloadType}, s.key, opts)
+	signed := dsse.PAE(attest.PayloadType, statement)
+	signature, err := s.key.sign(signed)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := marshal(pb)
-	if err != nil || s.certificate != nil {
-		return raw, err
+	material := &bundlepb.VerificationMaterial{TimestampVerificationData: &bundlepb.TimestampVerificationData{}}
+	entered := s.name(material)
+	for _, authority := range s.timestamps {
+		t, err := authority.timestamp(ctx, signature)
+		if err != nil {
+			return nil, fmt.Errorf("timestamp: %w", err)
+		}
+		material.TimestampVerificationData.Rfc3161Timestamps = append(material.TimestampVerificationData.Rfc3161Timestamps, &commonpb.RFC3161SignedTimestamp{SignedTimestamp: t})
 	}
-	return raw, s.verifyByKey(raw, st)
-}
-
-// verifyByKey verifies a bundle that the caller's key signed. Sigstore-go verifies such
-// a bundle only if the trusted root contains the key.
-func (s *Session) verifyByKey(raw []byte, st *attest.Statement) error {
-	subject := bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: st.Subject[0].Digest["sha256"]}}
-	_, err := bundle.Artifact(raw, subject, bundle.Signer{Key: s.key.GetPublicKey()}, s.trusted, time.Now())
-	return err
-}
-
-// marshal returns the JSON of a bundle, after checking that all required parts are there.
-func marshal(pb *protobundle.Bundle) ([]byte, error) {
-	if _, err := sgbundle.NewBundle(pb); err != nil {
+	digest := sha256.Sum256(signed)
+	for _, log := range s.logs {
+		entry, err := log.log(ctx, entered, digest[:], signature)
+		if err != nil {
+			return nil, fmt.Errorf("log entry: %w", err)
+		}
+		material.TlogEntries = append(material.TlogEntries, entry)
+	}
+	raw, err := protojson.Marshal(&bundlepb.Bundle{
+		MediaType:            attest.BundleMediaType,
+		VerificationMaterial: material,
+		Content: &bundlepb.Bundle_DsseEnvelope{DsseEnvelope: &dssepb.Envelope{
+			Payload: statement, PayloadType: attest.PayloadType, Signatures: []*dssepb.Signature{{Sig: signature}},
+		}},
+	})
+	if err != nil {
 		return nil, err
 	}
-	return protojson.Marshal(pb)
+	return raw, s.verify(raw, st)
+}
+
+// name writes into the bundle who signs, and returns the same as the log wants it.
+func (s *Session) name(material *bundlepb.VerificationMaterial) *verifier {
+	if s.certificate == nil {
+		material.Content = &bundlepb.VerificationMaterial_PublicKey{PublicKey: &commonpb.PublicKeyIdentifier{Hint: s.key.hint()}}
+		return &verifier{PublicKey: &rawBytes{s.key.spki}, KeyDetails: keyDetails}
+	}
+	material.Content = &bundlepb.VerificationMaterial_Certificate{Certificate: &commonpb.X509Certificate{RawBytes: s.certificate}}
+	return &verifier{Certificate: &rawBytes{s.certificate}, KeyDetails: keyDetails}
+}
+
+// verify verifies the bundle as a stranger would, so that a service that answers
+// wrongly is found now.
+func (s *Session) verify(raw []byte, st *attest.Statement) error {
+	b, err := bundle.Parse(raw)
+	if err != nil {
+		return err
+	}
+	subject := bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: st.Subject[0].Digest["sha256"]}}
+	if s.certificate == nil {
+		return b.VerifyBy(bundle.Signer{Key: s.key.private.Public()}, subject, s.trusted, time.Now()).Err()
+	}
+	return b.Verify(subject, s.trusted, time.Now()).Err()
 }

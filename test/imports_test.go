@@ -51,7 +51,7 @@ var thin = []string{
 var heavy = []string{
 	"database/sql", "modernc.org/sqlite", "github.com/jackc/pgx",
 	"k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go", "sigs.k8s.io/controller-runtime", "github.com/moby/buildkit", "github.com/containerd", "github.com/opencontainers/runc",
-	"github.com/sigstore/fulcio", "github.com/anchore", "github.com/google/ko",
+	"github.com/sigstore/fulcio", "github.com/sigstore/rekor", "github.com/go-openapi", "google.golang.org/grpc", "github.com/anchore", "github.com/google/ko",
 	"github.com/transparency-dev/tessera/storage",
 }
 
