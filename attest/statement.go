@@ -33,7 +33,7 @@ const (
 	PredicateSLSA1  = "https://slsa.dev/provenance/v1"           // SLSA provenance v1: see ParseProvenance
 	PredicateSLSA02 = "https://slsa.dev/provenance/v0.2"         // SLSA provenance v0.2: see ParseProvenance02
 	PredicateVSA    = "https://slsa.dev/verification_summary/v1" // SLSA verification summary v1: see ParseVSA
-	PredicateSPDX   = "https://spdx.dev/Document/v2.3"           // an SBOM in SPDX 2.3
+	PredicateSPDX   = "https://spdx.dev/Document"                // an SBOM in SPDX; some signers append the version ("/v2.3")
 	PredicateCDX    = "https://cyclonedx.org/bom"                // an SBOM in CycloneDX
 	PredicateSign   = "https://sigstore.dev/cosign/sign/v1"      // cosign v3's signature of an image; the predicate is empty
 )

@@ -195,7 +195,12 @@ func isProvenance(it *item) bool {
 	return it.kind == attest.PredicateSLSA1 || it.kind == attest.PredicateSLSA02
 }
 
-func ofKind(kind string) func(*item) bool { return func(it *item) bool { return it.kind == kind } }
+// ofKind selects the items of a predicate type. That of an SBOM may name the version
+// of its format too, as in https://spdx.dev/Document/v2.3.
+func ofKind(kind string) func(*item) bool {
+	format := sbom.Format(kind)
+	return func(it *item) bool { return it.kind == kind || format != "" && sbom.Format(it.kind) == format }
+}
 
 // signedBy returns the items that takes selects, with their best proof by any
 // signer. signer checks who signed; then, if not nil, checks what the item says.

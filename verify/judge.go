@@ -12,6 +12,7 @@ import (
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/provenance"
+	"github.com/colophon-build/colophon/sbom"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -81,10 +82,10 @@ func (c *check) judgePlatform(it *item, platform func() (*bundle.Bundle, error),
 		if p.signer = c.trustPlatform(p); p.signer != nil {
 			continue
 		}
-		switch it.kind {
-		case attest.PredicateSLSA1:
+		switch {
+		case it.kind == attest.PredicateSLSA1:
 			p.build, p.says = c.platformBuild(p, b.Statement)
-		case attest.PredicateSPDX, attest.PredicateCDX:
+		case sbom.Format(it.kind) != "":
 			p.sbom, p.says = c.readSBOM(b.Statement.Predicate, it.kind, subject().Digest)
 		}
 	}

@@ -88,7 +88,7 @@ func TestLyingSBOM(t *testing.T) {
 			c.r.SPDX["packages"] = []map[string]any{{"SPDXID": "SPDXRef-image", "checksums": sum}}
 		}, "the SPDX document describes \"sha256:0000"},
 		"no image":        {func(c *scene) { c.r.SPDX["relationships"] = nil }, "described elements: got 0, want 1"},
-		"another version": {func(c *scene) { c.r.SPDX["spdxVersion"] = "SPDX-2.2" }, `version: got "2.2", the predicate type says "2.3"`},
+		"unknown version": {func(c *scene) { c.r.SPDX["spdxVersion"] = "SPDX-2.1" }, "SPDX-2.1"},
 		"another image in CycloneDX": {func(c *scene) {
 			c.r.CDX["metadata"] = map[string]any{"component": map[string]any{"version": "sha256:" + strings.Repeat("00", 32)}, "timestamp": "2026-11-20T00:00:00Z"}
 		}, "the CycloneDX document describes \"sha256:0000"},
@@ -104,6 +104,25 @@ func TestLyingSBOM(t *testing.T) {
 			c.r.Attach(attest.PredicateSPDX, attest.PredicateCDX)
 			c.want(verify.Rejected, "sbom", verify.Broken, a.reason)
 		})
+	}
+}
+
+// The predicate type of an SBOM may name the version of its format, which then counts.
+func TestVersionedSBOM(t *testing.T) {
+	for version, outcome := range map[string]verify.Outcome{"/v2.3": verify.Accepted, "/v2.2": verify.Rejected} {
+		c := newScene(t)
+		c.r.Attach(attest.PredicateSign, attest.PredicateSLSA1, attest.PredicateCDX)
+		kind := attest.PredicateSPDX + version
+		statement, err := attest.NewStatement("app", c.r.Image.Digest.Hex, kind, c.r.SPDX)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.r.AttachBundle(kind, c.p.Sign(c.r.Identity, statement))
+		status, reason := verify.Holds, ""
+		if outcome == verify.Rejected {
+			status, reason = verify.Broken, `version: got "2.3", the predicate type says "2.2"`
+		}
+		c.want(outcome, "sbom", status, reason)
 	}
 }
 

@@ -56,7 +56,7 @@ func TestStockClients(t *testing.T) {
 			t.Errorf("verified claims do not name %s: %s", b.digest, got)
 		}
 	})
-	for _, kind := range []string{"slsaprovenance1", "https://spdx.dev/Document/v2.3", "cyclonedx"} {
+	for _, kind := range []string{"slsaprovenance1", "spdxjson", "spdx", "cyclonedx"} {
 		t.Run("cosign verify-attestation "+kind, func(t *testing.T) {
 			b.run(t, "cosign", append([]string{"verify-attestation", "--trusted-root", b.root, "--type", kind, b.image}, identity...)...)
 		})
