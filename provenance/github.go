@@ -27,7 +27,7 @@ var github = system{
 	wants: "one of a workflow on GitHub",
 }
 
-const githubURL = "https://github.com/"
+const githubURL = "https://github.com/" // slsa-github-generator builds nowhere else
 
 // githubOrigin reads a workflow's certificate (Fulcio, docs/oid-info.md). If it has
 // both an extension and the older one that it replaced, they must agree.
@@ -39,10 +39,10 @@ func githubOrigin(id certificate.Summary) (Origin, error) {
 	if w.Ref == "" {
 		return Origin{}, fmt.Errorf("signer: got %q, want a workflow with its ref", w)
 	}
-	if id.Issuer != trust.GitHubIssuer {
-		return Origin{}, fmt.Errorf("issuer of the signer's certificate: got %q, want %q", id.Issuer, trust.GitHubIssuer)
+	if err := w.CheckIssuer(id.Issuer); err != nil {
+		return Origin{}, err
 	}
-	if id.BuildSignerURI != "" && id.BuildSignerURI != id.SubjectAlternativeName {
+	if id.BuildSignerURI != "" && strings.ReplaceAll(id.BuildSignerURI, " ", "%20") != w.String() {
 		return Origin{}, fmt.Errorf("build signer of the certificate: got %q, want %q", id.BuildSignerURI, id.SubjectAlternativeName)
 	}
 	o := Origin{
@@ -52,7 +52,7 @@ func githubOrigin(id certificate.Summary) (Origin, error) {
 	}
 	old := id.GithubWorkflowRepository
 	if old != "" {
-		old = githubURL + old
+		old = w.Server() + "/" + old
 	}
 	for _, e := range []struct {
 		what     string
@@ -74,8 +74,8 @@ func githubOrigin(id certificate.Summary) (Origin, error) {
 			return Origin{}, fmt.Errorf("%s: the certificate has none", e.what)
 		}
 	}
-	if canonical, err := source.Canonical(o.Source); err != nil || canonical != o.Source || !strings.HasPrefix(o.Source, githubURL) {
-		return Origin{}, fmt.Errorf("source of the certificate: got %q, want a repository on github.com", o.Source)
+	if canonical, err := source.Canonical(o.Source); err != nil || canonical != o.Source || !strings.HasPrefix(o.Source, w.Server()+"/") {
+		return Origin{}, fmt.Errorf("source of the certificate: got %q, want a repository on %s", o.Source, w.Server())
 	}
 	return o, o.consistent(id)
 }
@@ -83,8 +83,7 @@ func githubOrigin(id certificate.Summary) (Origin, error) {
 // consistent fails if anything else in a workflow's certificate is of another
 // repository or commit than its source.
 func (o Origin) consistent(id certificate.Summary) error {
-	owner, _, _ := strings.Cut(strings.TrimPrefix(o.Source, githubURL), "/")
-	claims := []claim{{"owner", githubURL + owner, id.SourceRepositoryOwnerURI}}
+	claims := []claim{{"owner", o.Source[:strings.LastIndexByte(o.Source, '/')], id.SourceRepositoryOwnerURI}}
 	// A workflow of the source at the ref that was built is a file of the commit.
 	if o.Workflow.Repository == o.Source && o.Workflow.Ref == o.Ref {
 		claims = append(claims, claim{"commit of the signer", o.Commit, id.BuildSignerDigest})
@@ -139,11 +138,17 @@ func readGitHub(d *Document, by Origin, f *Facts) error {
 		builder = githubURL + "actions/runner/" + by.Runner
 	}
 	w, gh := params.Workflow, internal.GitHub
+	config, ref := w.Repository+"/"+w.Path, by.Ref
+	if !strings.HasPrefix(w.Path, ".github/") {
+		// A workflow that the organization requires lives in another repository: its
+		// path begins with the name of that, and the ref is the workflow's.
+		config, ref = by.Workflow.Server()+"/"+w.Path, w.Ref
+	}
 	claims := append([]claim{
 		{"builder id", d.Builder, builder},
 		{"source", w.Repository, by.Source},
-		{"ref", w.Ref, by.Ref},
-		{"workflow", w.Repository + "/" + w.Path + "@" + w.Ref, by.Config},
+		{"ref", w.Ref, ref},
+		{"workflow", config + "@" + w.Ref, by.Config},
 		{"invocation", d.v1.RunDetails.Metadata.InvocationID, by.Invocation},
 	}, said([]claim{
 		{"trigger", gh.Trigger, by.Trigger},

@@ -30,6 +30,7 @@ func TestGitHub(t *testing.T) {
 	}
 	const main = "refs/heads/publish-to-bcr"
 	other := strings.Repeat("ab", 20)
+	const workflow = `"ref":"refs/heads/publish-to-bcr","repository":"https://github.com/aspect-build/rules_lint","path":".github/workflows/release.yml"`
 	bendAll(t, load(t, "github-attestation"), []bend{
 		{name: "builder id", old: "publish.yaml@refs/tags/v0.0.1", new: "publish.yaml@refs/tags/v0.0.2", want: "builder id: the provenance says"},
 		{name: "build type", old: "workflow/v1", new: "workflow/v2", want: "build type"},
@@ -57,13 +58,29 @@ func TestGitHub(t *testing.T) {
 		}},
 		{name: "source on another host", signer: func(c *certificate.Summary) {
 			c.SourceRepositoryURI, c.GithubWorkflowRepository = "https://github.com.example.com/a/b", ""
-		}, want: "want a repository on github.com"},
+		}, want: "want a repository on https://github.com"},
 		{name: "owner", signer: func(c *certificate.Summary) { c.SourceRepositoryOwnerURI += "s" }, want: "owner: the certificate says"},
 		{name: "run of another repository", signer: func(c *certificate.Summary) { c.RunInvocationURI = "https://github.com/a/b/actions/runs/1/attempts/1" }, want: "want a run of"},
 		{name: "workflow of another commit", signer: func(c *certificate.Summary) { c.BuildConfigDigest = other }, want: "commit of the workflow: the certificate says"},
 		{name: "signer of the other commit, shared", signer: func(c *certificate.Summary) { c.BuildSignerDigest = other }},
 		{name: "another build signer", signer: func(c *certificate.Summary) { c.BuildSignerURI += "0" }, want: "build signer of the certificate"},
 		{name: "another issuer", signer: func(c *certificate.Summary) { c.Issuer = "https://evil.example.com" }, want: "issuer of the signer's certificate"},
+		{name: "issuer of an enterprise", signer: func(c *certificate.Summary) { c.Issuer += "/octo-corp" }},
+		{name: "issuer below an enterprise", signer: func(c *certificate.Summary) { c.Issuer += "/octo-corp/x" }, want: "issuer of the signer's certificate"},
+		{name: "signer pinned by commit", old: "publish.yaml@refs/tags/v0.0.1", new: "publish.yaml@" + other, signer: func(c *certificate.Summary) {
+			c.SubjectAlternativeName = strings.Replace(c.SubjectAlternativeName, "refs/tags/v0.0.1", other, 1)
+			c.BuildSignerURI = c.SubjectAlternativeName
+		}},
+		{name: "signer with a blank", old: "publish.yaml@refs/tags/v0.0.1", new: "my%20publish.yaml@refs/tags/v0.0.1", signer: func(c *certificate.Summary) {
+			c.BuildSignerURI = strings.Replace(c.SubjectAlternativeName, "publish.yaml", "my publish.yaml", 1)
+			c.SubjectAlternativeName = strings.Replace(c.SubjectAlternativeName, "publish.yaml", "my%20publish.yaml", 1)
+		}},
+		{name: "required workflow of another repository", old: workflow, new: `"ref":"refs/heads/main","repository":"https://github.com/aspect-build/rules_lint","path":"aspect-build/.github/.github/workflows/all.yml"`,
+			signer: func(c *certificate.Summary) {
+				c.BuildConfigURI = "https://github.com/aspect-build/.github/.github/workflows/all.yml@refs/heads/main"
+			}},
+		{name: "required workflow that did not run", old: workflow, new: `"ref":"refs/heads/main","repository":"https://github.com/aspect-build/rules_lint","path":"aspect-build/.github/.github/workflows/all.yml"`,
+			want: "workflow: the provenance says"},
 		{name: "signer without a ref", signer: func(c *certificate.Summary) {
 			c.SubjectAlternativeName = strings.TrimSuffix(c.SubjectAlternativeName, "@refs/tags/v0.0.1")
 		}, want: "want a workflow with its ref"},

@@ -8,19 +8,25 @@ import (
 )
 
 // GitHubIssuer is the OIDC issuer of workflows on github.com, as certificates of the
-// public Sigstore instance and of GitHub's own instance name it.
+// public Sigstore instance and of GitHub's own instance name it. An enterprise may
+// have its own below it: see Workflow.CheckIssuer.
 const GitHubIssuer = "https://token.actions.githubusercontent.com"
 
 // Workflow identifies a GitHub Actions workflow, as certificates name it:
 //
 //	https://github.com/OWNER/REPO/.github/workflows/FILE@REF
+//
+// With data residency, the server is https://NAME.ghe.com instead.
 type Workflow struct {
 	Repository string // https://github.com/OWNER/REPO
-	Path       string // .github/workflows/FILE
-	Ref        string // full ref, such as refs/tags/v1.2.3; may be empty in a builder id of a policy
+	Path       string // .github/workflows/FILE; a blank in it is written %20
+	Ref        string // full ref, such as refs/tags/v1.2.3, or a commit id; may be empty in a builder id of a policy
 }
 
-var workflowRE = regexp.MustCompile(`^(https://github\.com/[A-Za-z0-9](?:[A-Za-z0-9-]*)/[A-Za-z0-9._-]+)/(\.github/workflows/[A-Za-z0-9._-]+\.ya?ml)(?:@(refs/[^\s@]+))?$`)
+// Owners of managed users have an underscore in their name. File names may have
+// blanks, which certificates write as a URI does.
+var workflowRE = regexp.MustCompile(`^((https://(?:github|[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.ghe)\.com)/[A-Za-z0-9][A-Za-z0-9_-]*/[A-Za-z0-9._-]+)` +
+	`/(\.github/workflows/(?:[A-Za-z0-9._+ -]|%20)+\.ya?ml)(?:@(refs/[^\s@]+|[0-9a-f]{40}|[0-9a-f]{64}))?$`)
 
 // ParseWorkflow reads the address of a workflow, with or without @REF, and fails for
 // any other text.
@@ -29,7 +35,29 @@ func ParseWorkflow(id string) (Workflow, error) {
 	if m == nil {
 		return Workflow{}, fmt.Errorf("workflow: got %q, want https://github.com/OWNER/REPO/.github/workflows/FILE@REF", id)
 	}
-	return Workflow{Repository: m[1], Path: m[2], Ref: m[3]}, nil
+	return Workflow{Repository: m[1], Path: strings.ReplaceAll(m[3], " ", "%20"), Ref: m[4]}, nil
+}
+
+// Server returns the address of the server that has the workflow: https://github.com
+// or https://NAME.ghe.com.
+func (w Workflow) Server() string { return workflowRE.FindStringSubmatch(w.ID())[2] }
+
+var enterpriseRE = regexp.MustCompile(`^/[A-Za-z0-9][A-Za-z0-9-]*$`)
+
+// CheckIssuer fails unless the OIDC issuer is that of workflows on the server:
+// GitHubIssuer, the same with the name of an enterprise behind it (/NAME), or the
+// issuer of NAME.ghe.com.
+func (w Workflow) CheckIssuer(issuer string) error {
+	want := GitHubIssuer
+	if name, ok := strings.CutPrefix(w.Server(), "https://"); ok && name != "github.com" {
+		want = "https://token.actions." + name
+	} else if enterprise, ok := strings.CutPrefix(issuer, GitHubIssuer); ok && enterpriseRE.MatchString(enterprise) {
+		return nil
+	}
+	if issuer != want {
+		return fmt.Errorf("issuer of the signer's certificate: got %q, want %q", issuer, want)
+	}
+	return nil
 }
 
 // ID returns the address of the workflow without @REF.
@@ -46,7 +74,8 @@ func (w Workflow) String() string {
 var versionTag = regexp.MustCompile(`^refs/tags/v[0-9]+\.[0-9]+\.[0-9]+$`)
 
 // isVersion reports whether the ref is a version tag, such as refs/tags/v1.2.3. A
-// branch does not identify a version: its content changes with each push.
+// branch does not identify a version: its content changes with each push. Nor does a
+// commit: GitHub finds those of forks, too, below the name of the repository.
 func (w Workflow) isVersion() bool { return versionTag.MatchString(w.Ref) }
 
 // PublicBuilder is a builder on GitHub whose provenance is trusted, and the SLSA
@@ -120,10 +149,13 @@ func (w Workflow) TrustedBuilder(demanded []string, source, sourceRef string, ow
 	public := slices.ContainsFunc(publicBuilders, func(p PublicBuilder) bool { return p.Workflow == w.ID() })
 	switch {
 	case len(demanded) > 0:
-		if slices.Contains(demanded, w.String()) {
+		named := func(id string) bool {
+			return slices.ContainsFunc(demanded, func(d string) bool { return strings.ReplaceAll(d, " ", "%20") == id })
+		}
+		if named(w.String()) {
 			return b, nil
 		}
-		if !slices.Contains(demanded, w.ID()) {
+		if !named(w.ID()) {
 			return PublicBuilder{}, fmt.Errorf("signer: got %q, want one of %q", w, demanded)
 		}
 	case ownWorkflows && w.Repository == source && !public:
@@ -146,7 +178,7 @@ func CheckBuilderID(id string) error {
 	if _, err := ParsePipeline(id); err == nil {
 		return nil
 	}
-	if strings.HasPrefix(id, "https://github.com/") && strings.Contains(id, "/.github/workflows/") {
+	if strings.Contains(id, "/.github/workflows/") {
 		_, err := ParseWorkflow(id)
 		return err
 	}

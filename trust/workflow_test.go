@@ -31,6 +31,73 @@ func TestParseWorkflow(t *testing.T) {
 	}
 }
 
+// GitHub's names are wider than those that most repositories have.
+func TestWorkflowNames(t *testing.T) {
+	commit := strings.Repeat("0a", 20)
+	for id, want := range map[string]string{
+		"https://github.com/octo_corp/app/.github/workflows/a.yml@" + commit:      "",
+		"https://github.com/org/app/.github/workflows/a.yml@" + commit + "0":      "error",
+		"https://github.com/org/app/.github/workflows/a.yml@" + commit[1:]:        "error",
+		"https://github.com/org/app/.github/workflows/c++ build.yaml@refs/tags/1": "https://github.com/org/app/.github/workflows/c++%20build.yaml@refs/tags/1",
+		"https://github.com/org/app/.github/workflows/a%2fb.yaml@refs/tags/1":     "error",
+		"https://octo.ghe.com/org/app/.github/workflows/a.yml@refs/heads/main":    "",
+		"https://ghe.com/org/app/.github/workflows/a.yml":                         "error",
+		"https://a.b.ghe.com/org/app/.github/workflows/a.yml":                     "error",
+		"https://github.com.ghe.com.evil/org/app/.github/workflows/a.yml":         "error",
+	} {
+		if want == "" {
+			want = id
+		}
+		w, err := ParseWorkflow(id)
+		if (err == nil) == (want == "error") || err == nil && w.String() != want {
+			t.Errorf("%s: got %q, %v; want %q", id, w, err, want)
+		}
+		if w.isVersion() {
+			t.Errorf("%s counts as a version", id)
+		}
+	}
+	spaced, err := ParseWorkflow("https://github.com/org/app/.github/workflows/a b.yml@refs/tags/v1.0.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, demanded := range []string{"https://github.com/org/app/.github/workflows/a b.yml", "https://github.com/org/app/.github/workflows/a%20b.yml"} {
+		if _, err := spaced.TrustedBuilder([]string{demanded}, "", "", false); err != nil {
+			t.Errorf("%s: %v", demanded, err)
+		}
+	}
+	// A commit counts only if it is demanded itself: it may be one of a fork.
+	pinned := Workflow{Repository: "https://github.com/org/app", Path: ".github/workflows/a.yml", Ref: commit}
+	if _, err := pinned.TrustedBuilder([]string{pinned.ID()}, "", "", false); err == nil {
+		t.Error("any commit is trusted because the path is demanded")
+	}
+	if _, err := pinned.TrustedBuilder([]string{pinned.String()}, "", "", false); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCheckIssuer(t *testing.T) {
+	for _, tt := range []struct {
+		server, issuer string
+		ok             bool
+	}{
+		{"https://github.com", GitHubIssuer, true},
+		{"https://github.com", GitHubIssuer + "/octo-corp", true},
+		{"https://github.com", GitHubIssuer + "/", false},
+		{"https://github.com", GitHubIssuer + ".evil.example", false},
+		{"https://github.com", GitHubIssuer + "/a/b", false},
+		{"https://github.com", "https://token.actions.octo.ghe.com", false},
+		{"https://octo.ghe.com", "https://token.actions.octo.ghe.com", true},
+		{"https://octo.ghe.com", GitHubIssuer, false},
+		{"https://octo.ghe.com", GitHubIssuer + "/octo", false},
+		{"https://octo.ghe.com", "https://token.actions.evil.ghe.com", false},
+	} {
+		w := Workflow{Repository: tt.server + "/org/app", Path: ".github/workflows/a.yml"}
+		if err := w.CheckIssuer(tt.issuer); (err == nil) != tt.ok {
+			t.Errorf("%s by %s: got %v", tt.server, tt.issuer, err)
+		}
+	}
+}
+
 func TestPublicBuilders(t *testing.T) {
 	seen := map[string]bool{}
 	for _, b := range publicBuilders {
