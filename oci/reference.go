@@ -46,6 +46,9 @@ func grammar(expr string) func() *regexp.Regexp {
 func parseRepository(s string) (name.Repository, error) {
 	host, path, _ := strings.Cut(s, "/")
 	if !startsWithHost(s) || !hostGrammar().MatchString(host) || !nameGrammar().MatchString(path) || len(s) > 255 {
+		if lower := host + "/" + strings.ToLower(path); startsWithHost(s) && lower != s && nameGrammar().MatchString(strings.ToLower(path)) {
+			return name.Repository{}, fmt.Errorf("repository %q: want a name in lower case, such as %s", s, lower)
+		}
 		return name.Repository{}, fmt.Errorf("repository %q: want HOST/NAME", s)
 	}
 	return name.NewRepository(s, name.StrictValidation)

@@ -1,6 +1,9 @@
 package oci
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestParseReference(t *testing.T) {
 	digest := "@sha256:" + digestOf(nil).Hex
@@ -28,6 +31,9 @@ func TestParseReference(t *testing.T) {
 		if got, err := ParseReference(s); err == nil {
 			t.Errorf("%q: got %+v, want an error", s, got)
 		}
+	}
+	if _, err := ParseReference("ghcr.io/Team/App:V1"); err == nil || !strings.Contains(err.Error(), "such as ghcr.io/team/app") {
+		t.Errorf("upper case: got %v, want the name in lower case in it", err)
 	}
 }
 
