@@ -30,7 +30,7 @@ func read(t testing.TB, path string) []byte {
 // compare who signed it.
 func TestBundle(t *testing.T) {
 	raw := read(t, "testdata/rekor2-dsse/bundle.sigstore.json")
-	r, err := trust.Parse(read(t, "testdata/rekor2-dsse/trusted_root.json"))
+	r, err := parseRoot(read(t, "testdata/rekor2-dsse/trusted_root.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

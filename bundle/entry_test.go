@@ -173,6 +173,7 @@ type material struct {
 	ca         root.CertificateAuthority
 }
 
+func (m *material) Vouches(string) error                                  { return nil }
 func (m *material) RekorLogs() map[string]*root.TransparencyLog           { return m.logs }
 func (m *material) TimestampingAuthorities() []root.TimestampingAuthority { return m.timestamps }
 func (m *material) FulcioCertificateAuthorities() []root.CertificateAuthority {

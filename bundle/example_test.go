@@ -26,6 +26,10 @@ func ExampleBundle_Verify() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	root, err = root.ForIssuers([]string{trust.GitHubIssuer}) // for what
+	if err != nil {
+		log.Fatal(err)
+	}
 	b, err := bundle.Parse(mustRead("testdata/rekor2-dsse/bundle.sigstore.json"))
 	if err != nil {
 		log.Fatal(err)

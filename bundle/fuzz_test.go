@@ -152,7 +152,7 @@ func FuzzSecondOpinion(f *testing.F) {
 		}
 		raw, material := read(f, cases+e.Name()+"/bundle.sigstore.json"), read(f, trusted)
 		seeds++
-		if r, err := trust.Parse(material); err != nil {
+		if r, err := parseRoot(material); err != nil {
 			f.Fatal(err)
 		} else if _, err := bundle.Artifact(raw, bundle.Subject{Digest: content}, beacon, r.Material, time.Now()); err == nil {
 			good++
@@ -164,7 +164,7 @@ func FuzzSecondOpinion(f *testing.F) {
 	}
 	now := time.Now()
 	f.Fuzz(func(t *testing.T, raw, material []byte) {
-		r, err := trust.Parse(material)
+		r, err := parseRoot(material)
 		if err != nil {
 			return
 		}
@@ -188,7 +188,14 @@ func secondOpinion(t *testing.T, raw []byte, content v1.Hash, digest []byte, r *
 	if b, err := bundle.Parse(raw); err != nil || oddRekor1(b) {
 		return // which sigstore-go does not read; see there
 	}
-	plain, err := root.NewTrustedRootFromJSON(r.Raw)
+	var doc trust.Document
+	if err := json.Unmarshal(r.Raw, &doc); err != nil {
+		t.Fatal(err)
+	}
+	if len(doc.TrustedRoot) == 0 {
+		doc.TrustedRoot = r.Raw
+	}
+	plain, err := root.NewTrustedRootFromJSON(doc.TrustedRoot)
 	if err != nil {
 		t.Fatalf("a root that sigstore-go does not read: %v", err)
 	}
@@ -214,7 +221,7 @@ func FuzzSecondOpinionOfSpliced(f *testing.F) {
 	good := 0
 	for i, raw := range bundles {
 		for j, material := range roots {
-			r, err := trust.Parse(material)
+			r, err := parseRoot(material)
 			if err != nil {
 				f.Fatal(err)
 			}
@@ -233,7 +240,7 @@ func FuzzSecondOpinionOfSpliced(f *testing.F) {
 			return
 		}
 		raw := prooftest.Splice(t, bundles[int(which)%len(bundles)], bundles[int(bundleDonor)%len(bundles)], program)
-		r, err := trust.Parse(prooftest.Splice(t, roots[int(root)%len(roots)], roots[int(rootDonor)%len(roots)], rootProgram))
+		r, err := parseRoot(prooftest.Splice(t, roots[int(root)%len(roots)], roots[int(rootDonor)%len(roots)], rootProgram))
 		if err != nil {
 			return
 		}

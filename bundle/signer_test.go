@@ -2,11 +2,15 @@ package bundle_test
 
 import (
 	"regexp"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/test/prooftest"
 )
 
 func TestSignerMatch(t *testing.T) {
@@ -34,5 +38,39 @@ func TestSignerMatch(t *testing.T) {
 	nameless := bundle.Signer{Identity: "x", Issuer: issuer}
 	if err := nameless.Match(certificate.Summary{}); err == nil {
 		t.Error("a certificate without a name matches")
+	}
+}
+
+// TestOneSigner: a certificate that names two signers, or two issuers, names none.
+func TestOneSigner(t *testing.T) {
+	p := prooftest.New(t)
+	rel := p.Release(prooftest.NewStore(t))
+	statement := rel.Statement(attest.PredicateSign)
+	verify := func(id prooftest.Identity) *bundle.Result {
+		b, err := bundle.Parse(p.Sign(id, statement))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.Verify(bundle.Subject{Digest: rel.Image.Digest}, p.Root().Material, time.Now())
+	}
+	if err := verify(rel.Identity).Err(); err != nil {
+		t.Fatal(err)
+	}
+	two := rel.Identity
+	two.More = []string{"https://b.example.com/builders/x"}
+	if err := verify(two).Err(); err == nil || !strings.Contains(err.Error(), "got 2 subject alternative names") {
+		t.Errorf("two names: got %v", err)
+	}
+	for _, old := range []string{prooftest.URL + "/", "https://b.example.com"} {
+		id := rel.Identity
+		id.OldIssuer = old
+		if err := verify(id).Err(); err == nil || !strings.Contains(err.Error(), "want one") {
+			t.Errorf("issuer %q in the old extension: got %v", old, err)
+		}
+	}
+	same := rel.Identity
+	same.OldIssuer = same.Issuer
+	if err := verify(same).Err(); err != nil {
+		t.Errorf("the same issuer in both extensions: got %v", err)
 	}
 }

@@ -56,7 +56,7 @@ var (
 // Verify verifies all parts of a bundle that a certificate signed: that they are
 // valid according to one trust root, for subject, at the time now. Result.Identity
 // says who signed. The caller must compare it with the expected signer, or use
-// VerifyBy.
+// VerifyBy. The trust root must vouch for the certificate's issuer (trust.Vouches).
 //
 // A bundle from ParsePlatform must have an SCT, an entry in a log of the trust root,
 // and a timestamp of one of its timestamp authorities. Any other bundle must have an
@@ -240,9 +240,9 @@ func (v *verification) checkTimes() error {
 	return nil
 }
 
-// certificate verifies the certificate at each of the times, and its SCT. If a time is
-// outside of the certificate's validity, that is an error of Log: the time is wrong,
-// not the certificate.
+// certificate verifies the certificate at each of the times, its SCT, and that the
+// trust root vouches for its issuer. If a time is outside of the certificate's
+// validity, that is an error of Log: the time is wrong, not the certificate.
 func (v *verification) certificate() error {
 	cert := v.bundle.Certificate
 	if len(v.Times) == 0 {
@@ -271,7 +271,7 @@ func (v *verification) certificate() error {
 		}
 	}
 	v.Passed++
-	return nil
+	return trust.Vouches(v.material, v.Identity.Issuer)
 }
 
 // chains returns the chains of the certificate up to a certificate authority that was
@@ -304,12 +304,29 @@ func withKnownName(cert *x509.Certificate) *x509.Certificate {
 }
 
 // identity reads subject and issuer of the certificate. It fails for more than one
-// subject: two readers could then see different signers.
+// subject, or two extensions with different issuers: two readers could then see
+// different signers.
 func identity(cert *x509.Certificate) (certificate.Summary, error) {
 	if n := len(cert.URIs) + len(cert.EmailAddresses) + len(cert.DNSNames) + len(cert.IPAddresses); n > 1 {
 		return certificate.Summary{}, fmt.Errorf("certificate: got %d subject alternative names, want 1", n)
 	}
-	return certificate.SummarizeCertificate(cert)
+	id, err := certificate.SummarizeCertificate(cert)
+	if err != nil {
+		return id, err
+	}
+	for _, e := range cert.Extensions {
+		issuer := id.Issuer
+		switch {
+		case e.Id.Equal(certificate.OIDIssuer):
+			issuer = string(e.Value)
+		case e.Id.Equal(certificate.OIDIssuerV2):
+			err = certificate.ParseDERString(e.Value, &issuer)
+		}
+		if err != nil || issuer != id.Issuer {
+			return certificate.Summary{}, fmt.Errorf("certificate: got the issuers %q and %q, want one", issuer, id.Issuer)
+		}
+	}
+	return id, nil
 }
 
 func errUnknownLog(e *rekorpb.TransparencyLogEntry) error {

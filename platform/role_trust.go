@@ -65,6 +65,9 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 		documents.Builders = append(documents.Builders, b.Builder)
 	}
 	if documents.Outside == nil {
+		if documents.Issuers, err = ca.OutsideIssuers(s.Fulcio); err != nil {
+			return err
+		}
 		if err := t.openServices(&documents, tokens); err != nil {
 			return err
 		}

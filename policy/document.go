@@ -21,6 +21,7 @@ type Document struct {
 	Version        string                `json:"version,omitempty"`
 	WorkflowInputs map[string]string     `json:"workflowInputs,omitempty"`
 	Builders       []string              `json:"builders,omitempty"`
+	Root           string                `json:"root,omitempty"`
 	Levels         map[string]int        `json:"levels,omitempty"`
 	MinLevel       int                   `json:"minLevel,omitempty"`
 	NoSBOM         bool                  `json:"noSBOM,omitempty"`
@@ -37,6 +38,7 @@ type DocumentSigner struct {
 	Identity       string `json:"identity,omitempty"`
 	IdentityRegexp string `json:"identityRegexp,omitempty"`
 	Issuer         string `json:"issuer,omitempty"`
+	Root           string `json:"root,omitempty"`
 	Key            string `json:"key,omitempty"`           // public key, PEM (PKIX)
 	InsecureNoLog  bool   `json:"insecureNoLog,omitempty"` // dangerous
 }
@@ -123,6 +125,8 @@ func (d Document) origin() (Origin, error) {
 	switch {
 	case !built && signer == nil && len(d.Verifiers) == 0:
 		return nil, errNoSource
+	case d.Root != "" && signer != nil:
+		return nil, errors.New("policy: root: a policy that names a signer names the trust root there: signer.root")
 	case d.Contents && (!built || signer != nil):
 		return nil, errors.New("policy: contents: only a policy that demands a builder's SBOMs can compare them with the image")
 	case !built:
@@ -135,11 +139,11 @@ func (d Document) origin() (Origin, error) {
 	case signer != nil:
 		return SignerProvenance{Provenance: p, Signer: signer}, nil
 	case d.Contents:
-		return BuilderProvenance{Provenance: p, SBOM: SBOMContents}, nil
+		return BuilderProvenance{Provenance: p, SBOM: SBOMContents, Root: d.Root}, nil
 	case d.NoSBOM:
-		return BuilderProvenance{Provenance: p, SBOM: SBOMOptional}, nil
+		return BuilderProvenance{Provenance: p, SBOM: SBOMOptional, Root: d.Root}, nil
 	}
-	return BuilderProvenance{Provenance: p}, nil
+	return BuilderProvenance{Provenance: p, Root: d.Root}, nil
 }
 
 // withoutProvenance returns the Origin of a document that demands only a signature or,
@@ -152,6 +156,7 @@ func (d Document) withoutProvenance(signer Signer) (Origin, error) {
 	}{
 		{"ref", d.Ref != ""}, {"version", d.Version != ""}, {"commit", d.Commit != ""}, {"workflowInputs", len(d.WorkflowInputs) > 0},
 		{"builders", len(d.Builders) > 0}, {"levels", len(d.Levels) > 0}, {"requireSource", d.RequireSource},
+		{"root", d.Root != ""},
 		{"minLevel", d.MinLevel != 0 && signer != nil}, // a summary states a level, too
 	} {
 		if m.set {
@@ -203,14 +208,16 @@ func (s *DocumentSigner) signer() (Signer, error) {
 		return nil, errNoSigner
 	case s.Key != "":
 		k, err := ParseKey(s.Key)
-		k.InsecureNoLog = s.InsecureNoLog
+		k.InsecureNoLog, k.Root = s.InsecureNoLog, s.Root
 		return k, err
 	case s.InsecureNoLog:
 		return nil, errors.New("policy: insecureNoLog: only a key can have it, because a certificate proves nothing without a time")
 	case s.IdentityRegexp != "":
-		return ParsePattern(s.IdentityRegexp, s.Issuer)
+		p, err := ParsePattern(s.IdentityRegexp, s.Issuer)
+		p.Root = s.Root
+		return p, err
 	}
-	i := Identity{Name: s.Identity, Issuer: s.Issuer}
+	i := Identity{Name: s.Identity, Issuer: s.Issuer, Root: s.Root}
 	return i, i.checkSigner()
 }
 
@@ -238,7 +245,7 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 	d := Document{FreshTrust: p.FreshTrust, MinLevel: p.minLevel()}
 	switch o := p.Origin.(type) {
 	case BuilderProvenance:
-		d.NoSBOM, d.Contents = o.SBOM == SBOMOptional, o.SBOM == SBOMContents
+		d.NoSBOM, d.Contents, d.Root = o.SBOM == SBOMOptional, o.SBOM == SBOMContents, o.Root
 	case SignerProvenance, SignatureOnly, SummaryOnly:
 	default:
 		return nil, fmt.Errorf("policy: origin: got a %T", p.Origin)
@@ -295,11 +302,11 @@ func documentSigner(s Signer) (*DocumentSigner, error) {
 	case nil:
 		return nil, nil
 	case Identity:
-		return &DocumentSigner{Identity: s.Name, Issuer: s.Issuer}, nil
+		return &DocumentSigner{Identity: s.Name, Issuer: s.Issuer, Root: s.Root}, nil
 	case Pattern:
-		return &DocumentSigner{IdentityRegexp: s.expr, Issuer: s.issuer}, nil
+		return &DocumentSigner{IdentityRegexp: s.expr, Issuer: s.issuer, Root: s.Root}, nil
 	case Key:
-		return &DocumentSigner{Key: s.pem, InsecureNoLog: s.InsecureNoLog}, nil
+		return &DocumentSigner{Key: s.pem, InsecureNoLog: s.InsecureNoLog, Root: s.Root}, nil
 	}
 	return nil, fmt.Errorf("policy: signer: got a %T", s)
 }

@@ -10,6 +10,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Limits on one policy.
@@ -39,6 +40,7 @@ type Origin interface {
 type BuilderProvenance struct {
 	Provenance
 	SBOM SBOM
+	Root string // name of the trust root (trust.Root.Named) that must have verified the provenance; empty: any
 }
 
 // SignerProvenance demands provenance of GitHub, GitLab or Tekton Chains that the
@@ -115,6 +117,9 @@ func (o BuilderProvenance) checkOrigin() error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	if err := checkRoot(o.Root); err != nil {
+		return err
+	}
 	return checkBuilderIDs(o.Builders)
 }
 
@@ -163,6 +168,27 @@ func (p Policy) SBOM() SBOM {
 		return o.SBOM
 	}
 	return SBOMOptional
+}
+
+// Root returns the name of the trust root that must have verified what the Origin
+// demands, or "" if the policy names none.
+func (p Policy) Root() string {
+	if o, ok := p.Origin.(BuilderProvenance); ok {
+		return o.Root
+	}
+	return RootOf(p.Signer())
+}
+
+// Roots returns the names of all trust roots that the policy names.
+func (p Policy) Roots() (names []string) {
+	names = append(names, p.Root())
+	for _, a := range p.Attestations {
+		names = append(names, RootOf(a.Signer))
+	}
+	for _, v := range p.Verifiers {
+		names = append(names, RootOf(v.Signer))
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return name == "" })
 }
 
 // Dangers returns the dangerous options of the policy, one line each for people.

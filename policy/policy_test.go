@@ -57,12 +57,15 @@ func TestParse(t *testing.T) {
 	versioned.Ref = policy.Version("v1")
 	verifier := policy.Verifier{ID: "https://v.example.com", Signer: ada}
 	for doc, want := range map[string]policy.Policy{
-		`{"source":"git.example.com/a"}`:                              {Origin: policy.BuilderProvenance{Provenance: app}},
-		`{"source":"git.example.com/a","ref":"v1","signer":null}`:     {Origin: policy.BuilderProvenance{Provenance: tagged}},
-		`{"anySource":true,"version":"v1","noSBOM":true}`:             {Origin: policy.BuilderProvenance{Provenance: versioned, SBOM: policy.SBOMOptional}},
-		`{"anySource":true,"contents":true}`:                          {Origin: policy.BuilderProvenance{Provenance: anySource(), SBOM: policy.SBOMContents}},
-		`{"anySource":true,"contents":true,"noSBOM":true}`:            {Origin: policy.BuilderProvenance{Provenance: anySource(), SBOM: policy.SBOMContents}},
-		`{"source":"git.example.com/a","signer":` + byAda + `}`:       {Origin: policy.SignerProvenance{Provenance: app, Signer: ada}},
+		`{"source":"git.example.com/a"}`:                            {Origin: policy.BuilderProvenance{Provenance: app}},
+		`{"source":"git.example.com/a","ref":"v1","signer":null}`:   {Origin: policy.BuilderProvenance{Provenance: tagged}},
+		`{"anySource":true,"version":"v1","noSBOM":true}`:           {Origin: policy.BuilderProvenance{Provenance: versioned, SBOM: policy.SBOMOptional}},
+		`{"anySource":true,"contents":true}`:                        {Origin: policy.BuilderProvenance{Provenance: anySource(), SBOM: policy.SBOMContents}},
+		`{"anySource":true,"contents":true,"noSBOM":true}`:          {Origin: policy.BuilderProvenance{Provenance: anySource(), SBOM: policy.SBOMContents}},
+		`{"source":"git.example.com/a","signer":` + byAda + `}`:     {Origin: policy.SignerProvenance{Provenance: app, Signer: ada}},
+		`{"source":"git.example.com/a","root":"https://a.example"}`: {Origin: policy.BuilderProvenance{Provenance: app, Root: "https://a.example"}},
+		`{"signer":{"identity":"ada","issuer":"https://idp.example.com","root":"https://a.example"}}`: {
+			Origin: policy.SignatureOnly{Signer: policy.Identity{Name: "ada", Issuer: "https://idp.example.com", Root: "https://a.example"}}},
 		`{"signer":` + byAda + `,"freshTrust":true}`:                  {Origin: policy.SignatureOnly{Signer: ada}, FreshTrust: true},
 		`{"anySource":true,"attestations":[{"predicateType":"a:b"}]}`: {Origin: policy.BuilderProvenance{Provenance: anySource()}, Attestations: []policy.Attestation{{PredicateType: "a:b"}}},
 		`{"verifiers":[{"id":"https://v.example.com","signer":` + byAda + `}],"minLevel":2}`: {
@@ -192,6 +195,8 @@ func TestMarshalCoversEveryField(t *testing.T) {
 	key := parseKey(t, publicKey)
 	unlogged := key
 	unlogged.InsecureNoLog = true
+	patternUnder, keyUnder := pattern, key
+	patternUnder.Root, keyUnder.Root = "https://a", "https://a"
 	with := func(change func(*policy.Provenance)) policy.Policy {
 		p := from(t, "git.example.com/a")
 		change(&p)
@@ -214,6 +219,10 @@ func TestMarshalCoversEveryField(t *testing.T) {
 		{Origin: policy.SignatureOnly{Signer: ada}},
 		{Origin: policy.SignatureOnly{Signer: policy.Identity{Name: "ada", Issuer: "j"}}},
 		{Origin: policy.SignatureOnly{Signer: policy.Identity{Name: "bob", Issuer: "i"}}},
+		{Origin: policy.SignatureOnly{Signer: policy.Identity{Name: "ada", Issuer: "i", Root: "https://a"}}},
+		{Origin: policy.SignatureOnly{Signer: patternUnder}},
+		{Origin: policy.SignatureOnly{Signer: keyUnder}},
+		{Origin: policy.BuilderProvenance{Provenance: anySource(), Root: "https://a"}},
 		{Origin: policy.SignatureOnly{Signer: pattern}},
 		{Origin: policy.SignatureOnly{Signer: other}},
 		{Origin: policy.SignatureOnly{Signer: key}},
@@ -265,7 +274,7 @@ func TestMarshalCoversEveryField(t *testing.T) {
 func TestMarshalKnowsEveryField(t *testing.T) {
 	for typ, want := range map[reflect.Type]string{
 		reflect.TypeFor[policy.Policy]():            "Origin Attestations Verifiers FreshTrust",
-		reflect.TypeFor[policy.BuilderProvenance](): "Provenance SBOM",
+		reflect.TypeFor[policy.BuilderProvenance](): "Provenance SBOM Root",
 		reflect.TypeFor[policy.SignerProvenance]():  "Provenance Signer",
 		reflect.TypeFor[policy.SignatureOnly]():     "Signer",
 		reflect.TypeFor[policy.SummaryOnly]():       "MinLevel",
@@ -273,9 +282,9 @@ func TestMarshalKnowsEveryField(t *testing.T) {
 		reflect.TypeFor[policy.Source]():            "uri any",
 		reflect.TypeFor[policy.Attestation]():       "PredicateType Signer Equals",
 		reflect.TypeFor[policy.Verifier]():          "ID Signer Resource PolicyDigest Levels MaxAge",
-		reflect.TypeFor[policy.Identity]():          "Name Issuer",
-		reflect.TypeFor[policy.Pattern]():           "expr name issuer",
-		reflect.TypeFor[policy.Key]():               "InsecureNoLog pem public",
+		reflect.TypeFor[policy.Identity]():          "Name Issuer Root",
+		reflect.TypeFor[policy.Pattern]():           "Root expr name issuer",
+		reflect.TypeFor[policy.Key]():               "InsecureNoLog Root pem public",
 	} {
 		var names []string
 		for i := range typ.NumField() {
@@ -283,6 +292,34 @@ func TestMarshalKnowsEveryField(t *testing.T) {
 		}
 		if got := strings.Join(names, " "); got != want {
 			t.Errorf("%s has the fields %q, and this test knows %q", typ, got, want)
+		}
+	}
+}
+
+// TestRoots: the trust roots that a policy names, wherever it names them.
+func TestRoots(t *testing.T) {
+	p, err := policy.Parse([]byte(`{"anySource":true,"root":"https://a.example",
+		"attestations":[{"predicateType":"a:b","signer":{"identity":"ada","issuer":"https://idp.example.com","root":"https://b.example"}},{"predicateType":"a:c"}],
+		"verifiers":[{"id":"a:v","signer":{"identityRegexp":"ada","issuer":"https://idp.example.com","root":"https://c.example"}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(p.Roots(), " "); got != "https://a.example https://b.example https://c.example" || p.Root() != "https://a.example" {
+		t.Errorf("got %q and %q", got, p.Root())
+	}
+	key := parseKey(t, publicKey)
+	key.Root = "https://d.example"
+	if got := (policy.Policy{Origin: policy.SignatureOnly{Signer: key}}).Root(); got != "https://d.example" {
+		t.Errorf("got %q", got)
+	}
+	for _, doc := range []string{
+		`{"anySource":true,"root":"a"}`, `{"anySource":true,"root":"http://a.example"}`, `{"anySource":true,"root":"sha256:ab"}`,
+		`{"root":"https://a.example","verifiers":[{"id":"a:v","signer":{"identity":"ada","issuer":"https://idp.example.com"}}]}`,
+		`{"signer":{"identity":"ada","issuer":"https://idp.example.com","root":"x"}}`,
+		`{"anySource":true,"attestations":[{"predicateType":"a:b","signer":{"identity":"ada","issuer":"https://idp.example.com","root":"x"}}]}`,
+	} {
+		if p, err := policy.Parse([]byte(doc)); err == nil {
+			t.Errorf("%s: got %+v, want an error", doc, p)
 		}
 	}
 }

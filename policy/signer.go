@@ -7,6 +7,8 @@ import (
 	"regexp"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
+
+	"github.com/colophon-build/colophon/trust"
 )
 
 // Signer is who must have signed. It is an Identity, a Pattern or a Key, by value.
@@ -19,11 +21,14 @@ type Signer interface {
 type Identity struct {
 	Name   string // subject alternative name, compared whole; required
 	Issuer string // URL of the identity provider that vouched for the name, compared whole; required
+	Root   string // name of the trust root (trust.Root.Named) that must have verified it; empty: any that vouches for Issuer
 }
 
 // Pattern is every identity whose name matches a regular expression. No identity
 // matches the zero Pattern.
 type Pattern struct {
+	Root string // as in Identity
+
 	expr   string         // as written in the policy
 	name   *regexp.Regexp // anchored at both ends
 	issuer string
@@ -44,7 +49,7 @@ func ParsePattern(expr, issuer string) (Pattern, error) {
 	if err != nil {
 		return Pattern{}, fmt.Errorf("policy: identity: %w", err)
 	}
-	return Pattern{expr, name, issuer}, nil
+	return Pattern{expr: expr, name: name, issuer: issuer}, nil
 }
 
 // Name returns the expression, anchored at both ends.
@@ -58,6 +63,8 @@ type Key struct {
 	// InsecureNoLog accepts a signature without a transparency log entry. That is
 	// dangerous: nobody can find out what else the key signed.
 	InsecureNoLog bool
+
+	Root string // name of the trust root whose log must have the signature; empty: any
 
 	pem    string // as written in the policy
 	public crypto.PublicKey
@@ -76,15 +83,39 @@ func ParseKey(pem string) (Key, error) {
 func (k Key) Public() crypto.PublicKey { return k.public }
 
 // String returns the demand in words.
-func (i Identity) String() string { return i.Name + ", vouched for by " + i.Issuer }
-
-// String returns the demand in words.
-func (p Pattern) String() string {
-	return "a name that matches " + p.expr + ", vouched for by " + p.issuer
+func (i Identity) String() string {
+	return i.Name + ", vouched for by " + i.Issuer + under(i.Root)
 }
 
 // String returns the demand in words.
-func (k Key) String() string { return "the key that the policy names" }
+func (p Pattern) String() string {
+	return "a name that matches " + p.expr + ", vouched for by " + p.issuer + under(p.Root)
+}
+
+// String returns the demand in words.
+func (k Key) String() string { return "the key that the policy names" + under(k.Root) }
+
+// under returns the demand for a trust root in words.
+func under(root string) string {
+	if root == "" {
+		return ""
+	}
+	return ", under the trust root " + root
+}
+
+// RootOf returns the name of the trust root that a signer must have signed under, or ""
+// if the policy names none.
+func RootOf(s Signer) string {
+	switch s := s.(type) {
+	case Identity:
+		return s.Root
+	case Pattern:
+		return s.Root
+	case Key:
+		return s.Root
+	}
+	return ""
+}
 
 var (
 	errNoSigner = errors.New("policy: signer: want an identity and its issuer, or a key")
@@ -94,11 +125,25 @@ var (
 func checkSigner(s Signer) error {
 	switch s.(type) {
 	case Identity, Pattern, Key:
+		if err := checkRoot(RootOf(s)); err != nil {
+			return err
+		}
 		return s.checkSigner()
 	case nil:
 		return errNoSigner
 	}
 	return fmt.Errorf("policy: signer: got %T, want Identity, Pattern or Key by value", s)
+}
+
+// checkRoot fails unless name is empty or a name that a trust root can have.
+func checkRoot(name string) error {
+	if name == "" {
+		return nil
+	}
+	if err := trust.CheckName(name); err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	return nil
 }
 
 func (i Identity) checkSigner() error {
@@ -116,8 +161,11 @@ func (p Pattern) checkSigner() error {
 }
 
 func (k Key) checkSigner() error {
-	if k.public == nil {
+	switch {
+	case k.public == nil:
 		return errNoSigner
+	case k.InsecureNoLog && k.Root != "":
+		return errors.New("policy: signer: a key whose signatures need no log entry is under no trust root")
 	}
 	return nil
 }

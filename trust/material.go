@@ -19,12 +19,13 @@ import (
 // use it.
 type material struct {
 	*root.TrustedRoot
+	issuers     []string // whose identities its authorities may certify: see Vouches
 	authorities []root.CertificateAuthority
 	timestamps  []root.TimestampingAuthority
 }
 
-func newMaterial(tr *root.TrustedRoot) *material {
-	m := &material{TrustedRoot: tr}
+func newMaterial(tr *root.TrustedRoot, issuers []string) *material {
+	m := &material{TrustedRoot: tr, issuers: issuers}
 	for _, ca := range tr.FulcioCertificateAuthorities() {
 		if f, ok := ca.(*root.FulcioCertificateAuthority); ok {
 			ca = newAuthority(f)

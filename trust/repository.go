@@ -25,13 +25,14 @@ func Targets() []string { return []string{"colophon.json", "trusted_root.json"} 
 // root itself. Parse verifies all of it each time, so that one file holds all of it
 // and works on machines without a network.
 type Repository struct {
-	URL       string   `json:"url"`       // base URL of the metadata; targets are below it
-	Roots     [][]byte `json:"roots"`     // N.root.json, ordered by version; the first is the pinned one
-	Timestamp []byte   `json:"timestamp"` // timestamp.json
-	Snapshot  []byte   `json:"snapshot"`  // snapshot.json
-	Targets   []byte   `json:"targets"`   // targets.json
-	Target    string   `json:"target"`    // target name of the trust root: one of Targets()
-	Content   []byte   `json:"content"`   // the trust root: a Document or a plain trusted root
+	URL       string   `json:"url"`               // base URL of the metadata; targets are below it
+	Roots     [][]byte `json:"roots"`             // N.root.json, ordered by version; the first is the pinned one
+	Timestamp []byte   `json:"timestamp"`         // timestamp.json
+	Snapshot  []byte   `json:"snapshot"`          // snapshot.json
+	Targets   []byte   `json:"targets"`           // targets.json
+	Target    string   `json:"target"`            // target name of the trust root: one of Targets()
+	Content   []byte   `json:"content"`           // the trust root: a Document or a plain trusted root
+	Issuers   []string `json:"issuers,omitempty"` // for a plain trusted root: the issuers that the person who pinned it named
 
 	version int64 // of Timestamp; newer metadata has a higher version
 }
@@ -62,7 +63,7 @@ func parseRepository(raw []byte) (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := parseDocument(repo.Content)
+	r, err := parseDocument(repo.Content, repo.Issuers)
 	if err != nil {
 		return nil, err
 	}

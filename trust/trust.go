@@ -38,12 +38,14 @@ import (
 
 // Document is a platform's trust document (spec/trust). A platform serves it at
 // /.well-known/colophon.json. "colophon trust add" pins its fingerprint, which
-// covers all of its bytes.
+// covers all of its bytes. The document of another Sigstore instance has only Issuers
+// and TrustedRoot.
 type Document struct {
-	URL         string          `json:"url"`         // the platform's origin: https://HOST[:PORT]
-	Issuer      string          `json:"issuer"`      // OIDC issuer of the platform's own services
-	Builders    []Builder       `json:"builders"`    // who may sign provenance; each belongs to Issuer
-	TrustedRoot json.RawMessage `json:"trustedRoot"` // Sigstore trusted root (protobuf-specs, JSON)
+	URL         string          `json:"url"`               // the platform's origin: https://HOST[:PORT]
+	Issuer      string          `json:"issuer"`            // OIDC issuer of the platform's own services; below URL
+	Issuers     []string        `json:"issuers,omitempty"` // other OIDC issuers whose identities the trusted root may vouch for
+	Builders    []Builder       `json:"builders"`          // who may sign provenance; each belongs to Issuer
+	TrustedRoot json.RawMessage `json:"trustedRoot"`       // Sigstore trusted root (protobuf-specs, JSON)
 }
 
 // Builder is a builder, and the SLSA Build level it is trusted for.
@@ -52,8 +54,9 @@ type Builder struct {
 	Level int    `json:"level"` // 0 to 3
 }
 
-// Root is a trust root that was parsed and checked. "A plain trusted root" means a
-// Sigstore trusted root that does not come with a trust document.
+// Root is a trust root that was parsed and checked. It vouches for the identities of
+// its Issuers alone. "A plain trusted root" means a Sigstore trusted root that is no
+// platform's.
 type Root struct {
 	Fingerprint string               // sha256:hex of the trust document or trusted root
 	Raw         []byte               // the bytes that Parse read
@@ -63,6 +66,8 @@ type Root struct {
 	Material    root.TrustedMaterial // certificate authorities, logs and timestamp authorities
 	Repository  *Repository          // the TUF repository that delivered it; nil if the bytes themselves are pinned
 	Expires     time.Time            // when the TUF metadata expires; zero: never
+
+	plain bool // no document lists the issuers
 }
 
 // builders is the part of a builder id between its issuer and its name.
@@ -79,7 +84,7 @@ func Parse(raw []byte) (*Root, error) {
 		return nil, fmt.Errorf("trust root: %w", err)
 	}
 	if len(head.Roots) == 0 {
-		return parseDocument(raw)
+		return parseDocument(raw, nil)
 	}
 	r, err := parseRepository(raw)
 	if err != nil {
@@ -88,7 +93,10 @@ func Parse(raw []byte) (*Root, error) {
 	return r, nil
 }
 
-func parseDocument(raw []byte) (*Root, error) {
+// parseDocument reads a trust document or a plain trusted root. For the latter, issuers
+// are those that it vouches for; nil: those of the public Sigstore instance if it is
+// that instance's, otherwise none.
+func parseDocument(raw []byte, issuers []string) (*Root, error) {
 	var head struct {
 		MediaType   string          `json:"mediaType"`
 		TrustedRoot json.RawMessage `json:"trustedRoot"`
@@ -101,7 +109,12 @@ func parseDocument(raw []byte) (*Root, error) {
 	material := []byte(raw)
 	switch {
 	case head.MediaType != "":
-		// A plain trusted root. parseMaterial checks its media type.
+		r.plain = true // parseMaterial checks the media type
+		if err := checkIssuers(issuers); err != nil {
+			return nil, err
+		}
+	case len(issuers) > 0:
+		return nil, errors.New("trust document: it says itself which issuers it vouches for")
 	case len(head.TrustedRoot) > 0:
 		var doc Document
 		if err := strict.UnmarshalKnown(raw, limits.TrustRoot, &doc); err != nil {
@@ -110,7 +123,7 @@ func parseDocument(raw []byte) (*Root, error) {
 		if err := doc.check(); err != nil {
 			return nil, fmt.Errorf("trust document: %w", err)
 		}
-		r.URL, r.Issuer, r.Builders, material = doc.URL, doc.Issuer, doc.Builders, doc.TrustedRoot
+		r.URL, r.Issuer, r.Builders, material, issuers = doc.URL, doc.Issuer, doc.Builders, doc.TrustedRoot, doc.issuers()
 	default:
 		return nil, errors.New("trust root: got neither a platform's trust document nor a Sigstore trusted root")
 	}
@@ -121,13 +134,16 @@ func parseDocument(raw []byte) (*Root, error) {
 	if err := checkComplete(tr, r.URL != ""); err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)
 	}
-	r.Material = newMaterial(tr)
+	if r.plain && len(issuers) == 0 {
+		issuers = issuersOf(tr)
+	}
+	r.Material = newMaterial(tr, issuers)
 	return r, nil
 }
 
 // ParseMaterial reads a plain trusted root for callers who verify with a public key
 // of their own. Unlike for Parse, the root may lack certificate authorities, logs and
-// timestamp authorities.
+// timestamp authorities. It vouches for no issuer.
 func ParseMaterial(raw []byte) (root.TrustedMaterial, error) {
 	var head struct{}
 	if err := strict.Unmarshal(raw, limits.TrustRoot, &head); err != nil {
@@ -137,7 +153,7 @@ func ParseMaterial(raw []byte) (root.TrustedMaterial, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newMaterial(tr), nil
+	return newMaterial(tr, nil), nil
 }
 
 func parseMaterial(raw []byte) (*root.TrustedRoot, error) {
@@ -151,15 +167,31 @@ func parseMaterial(raw []byte) (*root.TrustedRoot, error) {
 	return tr, nil
 }
 
-// check fails if the document is malformed, or names a builder of another issuer: a
-// platform may only name its own builders.
+// issuers returns whom the document vouches for.
+func (d *Document) issuers() []string {
+	if d.Issuer == "" {
+		return d.Issuers
+	}
+	return append([]string{d.Issuer}, d.Issuers...)
+}
+
+// check fails if the document is malformed, names an issuer of its own that is not at
+// its origin, or a builder of another issuer: a platform may only name its own.
 func (d *Document) check() error {
+	if d.URL == "" && d.Issuer == "" && len(d.Builders) == 0 {
+		if len(d.Issuers) == 0 {
+			return errors.New("issuers: got none, want at least one")
+		}
+		return checkIssuers(d.Issuers)
+	}
 	if err := CheckOrigin(d.URL); err != nil {
 		return fmt.Errorf("url: %w", err)
 	}
-	u, err := url.Parse(d.Issuer)
-	if err != nil || u.Host == "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") || strings.HasSuffix(d.Issuer, "/") {
-		return fmt.Errorf("issuer: got %q, want a URL without a trailing slash", d.Issuer)
+	if d.Issuer != d.URL && !strings.HasPrefix(d.Issuer, d.URL+"/") || strings.HasSuffix(d.Issuer, "/") || strings.Contains(d.Issuer, "*") {
+		return fmt.Errorf("issuer: got %q, want %q or a URL below it, without a trailing slash", d.Issuer, d.URL)
+	}
+	if err := checkIssuers(d.issuers()); err != nil {
+		return err
 	}
 	if len(d.Builders) == 0 {
 		return errors.New("builders: got none, want at least one")

@@ -85,7 +85,7 @@ func cacheKey(name, digest string, opts Options) (key [sha256.Size]byte, ok bool
 		Bundles      [][]byte
 	}{Name: name, Digest: digest, Layout: opts.Layout, Policy: opts.Policy, Bundles: opts.Bundles}
 	for _, r := range opts.Trust {
-		k.Trust = append(k.Trust, r.Fingerprint, r.Expires.UTC().Format(time.RFC3339Nano))
+		k.Trust = append(k.Trust, r.Fingerprint, r.Expires.UTC().Format(time.RFC3339Nano), strings.Join(r.Issuers(), " "))
 	}
 	raw, err := json.Marshal(k)
 	return sha256.Sum256(raw), err == nil

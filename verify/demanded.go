@@ -11,7 +11,10 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-var errNoProvenance = errors.New("not checked: the signer of the provenance must have signed it, and no provenance is valid")
+var (
+	errNoProvenance = errors.New("not checked: the signer of the provenance must have signed it, and no provenance is valid")
+	errNoSignature  = errors.New("not checked: whoever signed the image must have signed it, and no signature is valid")
+)
 
 // demanded adds a link for each thing that the policy demands beside its Origin:
 // attestations, and a verification summary. resource is what the summary must be
@@ -54,28 +57,31 @@ func (c *check) attestationLink(ev *evidence, s set, i int, a policy.Attestation
 }
 
 // attestationSigner returns a check of who signed an attestation, and the signer's
-// name for people: the signer that the policy names, or else the signer of the
-// provenance, under the same trust root.
+// name for people: the signer that the policy names for it, or else who signed what
+// the verdict rests on, under the same trust root.
 func (c *check) attestationSigner(s set, a policy.Attestation) (func(*proof) error, string, error) {
-	named := a.Signer
-	if named == nil {
-		named = c.opts.Policy.Signer()
+	if a.Signer != nil {
+		return signed(a.Signer), signerOf(a.Signer).String(), nil
 	}
-	if named != nil {
-		by := signerOf(named)
-		return signed(by), by.String(), nil
+	rests, missing := s.provenance, errNoProvenance
+	if _, only := c.opts.Policy.Origin.(policy.SignatureOnly); only {
+		rests, missing = s.signature, errNoSignature
 	}
-	if !s.provenance.holds() {
-		return nil, "", errNoProvenance
+	if !rests.holds() {
+		return nil, "", missing
 	}
-	of := s.provenance.proof
-	test := signed(bundle.Signer{Identity: of.Identity.SubjectAlternativeName, Issuer: of.Identity.Issuer})
+	of, named := rests.proof, c.opts.Policy.Signer()
+	if of.Identity.SubjectAlternativeName != "" {
+		named = policy.Identity{Name: of.Identity.SubjectAlternativeName, Issuer: of.Identity.Issuer}
+	}
+	test := signed(named)
 	return func(p *proof) error {
-		if p.root != of.root {
-			return errors.New("signer: verified under another trust root than the provenance")
+		// A signature that needs no log entry is under no trust root.
+		if p.root != of.root && !withoutLog(named) {
+			return errAnotherRoot
 		}
 		return test(p)
-	}, of.Identity.SubjectAlternativeName, nil
+	}, signerOf(named).String(), nil
 }
 
 // summary is a valid verification summary by a verifier that the policy trusts
@@ -119,7 +125,7 @@ func (c *check) summaryLink(ev *evidence, resource string) (Link, *attest.VSA) {
 func (c *check) lastSummary(ev *evidence, by policy.Verifier, resource string) (*summary, Link) {
 	var last *summary
 	takes := ofKind(attest.PredicateVSA)
-	found := ev.signedBy(takes, signed(signerOf(by.Signer)), func(it *item, p *proof) error {
+	found := ev.signedBy(takes, signed(by.Signer), func(it *item, p *proof) error {
 		err := it.vsaErr
 		if err == nil {
 			err = by.Concerns(it.vsa, resource)

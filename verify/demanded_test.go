@@ -36,6 +36,7 @@ func TestDemandedAttestations(t *testing.T) {
 	predicate := map[string]any{"result": "PASSED", "passed": 12, "configuration": []any{map[string]any{"name": "unit", "a/b": true}}}
 	set := func(t *testing.T) (*prooftest.Platform, *prooftest.Release, *prooftest.Store) {
 		p, store := prooftest.New(t), prooftest.NewStore(t)
+		p.Issuers = []string{people}
 		r := p.Release(store)
 		r.Attach(prooftest.Kinds...)
 		store.Attach(r.Image, p.Sign(scan, statement(t, r.Image.Digest.Hex, kind, predicate)), kind)

@@ -107,7 +107,7 @@ func (opts Options) verifiers() string {
 // trusted returns the trust roots.
 func (opts Options) trusted() string {
 	var roots []string
-	for _, r := range opts.Trust {
+	for _, r := range named(opts.Trust, opts.Policy.Root()) {
 		name := "Sigstore trusted root"
 		if r.URL != "" {
 			name = "platform " + r.URL
@@ -130,7 +130,7 @@ func (opts Options) signers() string {
 	}
 	var ids []string
 	public := false
-	for _, r := range opts.Trust {
+	for _, r := range named(opts.Trust, opts.Policy.Root()) {
 		for _, b := range r.Builders {
 			ids = append(ids, b.ID)
 		}

@@ -74,7 +74,7 @@ func (c *check) judgePlatform(it *item, platform func() (*bundle.Bundle, error),
 		}
 		return
 	}
-	for _, r := range c.opts.Trust {
+	for _, r := range c.roots() {
 		p := &proof{Result: b.Verify(subject(), r.Material, c.now), root: r, rules: ofPlatform}
 		if it.proofs = append(it.proofs, p); p.Err() != nil {
 			continue
@@ -105,7 +105,7 @@ func (c *check) judgePublic(it *item, b *bundle.Bundle, subject func() bundle.Su
 // judgeNamed verifies what should be signed by the signer that the policy names.
 func (c *check) judgeNamed(it *item, b *bundle.Bundle, named policy.Signer, subject func() bundle.Subject) {
 	signer := signerOf(named)
-	for _, r := range c.roots(signer) {
+	for _, r := range rootsOf(c.roots(), signer) {
 		it.proofs = append(it.proofs, &proof{Result: b.VerifyBy(signer, subject(), materialOf(r), c.now), root: r, rules: ofNamed})
 	}
 }
@@ -124,7 +124,7 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 		}
 	} else {
 		for _, key := range c.keys() {
-			for _, r := range c.roots(key) {
+			for _, r := range rootsOf(c.opts.Trust, key) {
 				it.anyone = append(it.anyone, &proof{Result: b.VerifyBy(key, subject(), materialOf(r), c.now), root: r, key: &key})
 			}
 		}
@@ -143,13 +143,13 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 	}
 }
 
-// roots returns the trust roots that a signer may have signed under. A key that is
+// rootsOf returns the trust roots that a signer may have signed under. A key that is
 // accepted without a log needs none; a nil root stands for that.
-func (c *check) roots(s bundle.Signer) []*trust.Root {
-	if len(c.opts.Trust) == 0 && s.InsecureNoLog {
+func rootsOf(roots []*trust.Root, s bundle.Signer) []*trust.Root {
+	if len(roots) == 0 && s.InsecureNoLog {
 		return []*trust.Root{nil}
 	}
-	return c.opts.Trust
+	return roots
 }
 
 func materialOf(r *trust.Root) root.TrustedMaterial {
@@ -190,11 +190,19 @@ func signerOf(p policy.Signer) bundle.Signer {
 	return bundle.Signer{}
 }
 
-var errNotTheKey = errors.New("signer: not the key that the policy names")
+var (
+	errNotTheKey   = errors.New("signer: not the key that the policy names")
+	errAnotherRoot = errors.New("signer: verified under another trust root than what the verdict rests on")
+)
 
-// signed returns a check that a proof is by the signer demanded.
-func signed(by bundle.Signer) func(*proof) error {
+// signed returns a check that a proof is by the signer demanded, under the trust root
+// demanded.
+func signed(s policy.Signer) func(*proof) error {
+	by, root := signerOf(s), policy.RootOf(s)
 	return func(p *proof) error {
+		if root != "" && (p.root == nil || !p.root.Named(root)) {
+			return fmt.Errorf("trust root of the signature: want %q", root)
+		}
 		if by.Key == nil && p.key == nil {
 			return by.Match(p.Identity)
 		}

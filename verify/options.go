@@ -63,8 +63,21 @@ func (c *check) ready() error {
 			return err
 		}
 	}
+	for _, name := range c.opts.Policy.Roots() {
+		if len(named(c.opts.Trust, name)) == 0 {
+			return fmt.Errorf("the policy names the trust root %q, which is not trusted here, or is stale", name)
+		}
+	}
 	return c.opts.Policy.Check()
 }
+
+// named returns the trust roots with this name; all of them if it is empty.
+func named(roots []*trust.Root, name string) []*trust.Root {
+	return slices.DeleteFunc(slices.Clone(roots), func(r *trust.Root) bool { return name != "" && !r.Named(name) })
+}
+
+// roots returns the trust roots under which the policy's Origin may be proved.
+func (c *check) roots() []*trust.Root { return named(c.opts.Trust, c.opts.Policy.Root()) }
 
 // dropStale removes the trust roots that may have been withdrawn since they were
 // last refreshed.
@@ -84,10 +97,10 @@ func (c *check) dropStale() error {
 	return nil
 }
 
-// plainRoots returns the trust roots that name no builder, as a Sigstore
+// plainRoots returns those of roots that name no builder, as a Sigstore
 // trusted_root.json does.
 func (c *check) plainRoots() []*trust.Root {
-	return slices.DeleteFunc(slices.Clone(c.opts.Trust), func(r *trust.Root) bool { return len(r.Builders) > 0 })
+	return slices.DeleteFunc(c.roots(), func(r *trust.Root) bool { return len(r.Builders) > 0 })
 }
 
 // parallel is the maximum number of requests in flight, and so of bundles in memory.

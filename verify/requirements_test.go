@@ -13,6 +13,7 @@ import (
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -127,7 +128,7 @@ func TestLevelWithoutProof(t *testing.T) {
 // names the builder, and its level if there is to be one.
 func TestLevelOfPlainRoot(t *testing.T) {
 	c := newScene(t)
-	c.opts.Trust = rootOf(t, c.p.TrustedRoot())
+	c.opts.Trust = []*trust.Root{c.p.PlainRoot(prooftest.URL)}
 	c.wants.Builders = []string{prooftest.Builder}
 	c.r.Attach(prooftest.Kinds...)
 	v := c.verdict()

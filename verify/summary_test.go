@@ -14,6 +14,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -32,6 +33,7 @@ type verified struct {
 
 func newVerified(t *testing.T) *verified {
 	c := &verified{scene: newScene(t), by: policy.DocumentVerifier{ID: verifierID, Signer: policy.DocumentSigner{Identity: verifierBy, Issuer: "https://idp.example.com"}}}
+	c.p.Issuers = []string{"https://idp.example.com"}
 	c.id = prooftest.Identity{SAN: verifierBy, Issuer: "https://idp.example.com"}
 	at := c.p.Now
 	c.vsa = attest.VSA{
@@ -237,7 +239,7 @@ func TestSummaryOfFile(t *testing.T) {
 	bundle := c.p.Sign(c.id, st)
 	c.by.Resource = c.vsa.ResourceURI
 	c.demand()
-	c.opts.Trust = rootOf(t, c.p.TrustedRoot())
+	c.opts.Trust = []*trust.Root{c.p.PlainRoot(c.id.Issuer)}
 	if v := verify.Bundled(context.Background(), f, [][]byte{bundle}, c.now, c.opts); v.Outcome != verify.Accepted || v.Level != 3 {
 		t.Errorf("got %+v", v)
 	}

@@ -221,11 +221,7 @@ func TestStaleTrust(t *testing.T) {
 func TestPlainRoot(t *testing.T) {
 	c := newScene(t)
 	c.r.Attach(prooftest.Kinds...)
-	plain, err := trust.Parse(c.p.TrustedRoot())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.opts.Trust = []*trust.Root{plain}
+	c.opts.Trust = []*trust.Root{c.p.PlainRoot(prooftest.URL)}
 	c.want(verify.Rejected, "signature", verify.Broken, "signer: got", "names no builders")
 	c.wants.Builders = []string{prooftest.Builder}
 	c.want(verify.Accepted, "provenance", verify.Holds, "refs/tags/v1.2.0")

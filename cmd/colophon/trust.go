@@ -41,6 +41,7 @@ type trustAddOptions struct {
 	yes         bool
 	fingerprint string
 	root        string // root metadata of a TUF repository
+	issuers     []string
 	timeout     time.Duration
 }
 
@@ -57,11 +58,17 @@ verify accepts. Add replaces an older document of the same platform.
 With --root, URL is a TUF repository, and the fingerprint is that of its root
 metadata. 'trust refresh' then takes updates from the repository without asking
 you to compare again. The root metadata of https://tuf-repo-cdn.sigstore.dev, the
-public Sigstore instance, is built in.`,
+public Sigstore instance, is built in.
+
+A trust root vouches only for identities of the OIDC issuers that "trust show"
+lists: a platform for its own and those in its trust document, the public Sigstore
+instance for those that it serves. A trusted_root.json names no issuers, so you name
+them with --issuer.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runTrustAdd(cmd, args[0], o) },
 	}
 	cmd.Flags().StringVar(&o.root, "root", "", "treat URL as a TUF repository with the root metadata (root.json) in this `FILE`")
+	cmd.Flags().StringArrayVar(&o.issuers, "issuer", nil, "OIDC issuer `URL` whose identities a trusted_root.json may vouch for; can be repeated")
 	cmd.Flags().BoolVar(&o.yes, "yes", false, "trust it without asking")
 	cmd.Flags().StringVar(&o.fingerprint, "fingerprint", "", "trust it only if its fingerprint is this one (sha256:…)")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 30*time.Second, "give up after this long")
@@ -78,12 +85,18 @@ func runTrustAdd(cmd *cobra.Command, from string, o trustAddOptions) error {
 	if o.fingerprint != "" && o.fingerprint != r.Pin() {
 		return &exitError{code: exitRejected, msg: fmt.Sprintf("%s: expected fingerprint %q, found %q", from, o.fingerprint, r.Pin())}
 	}
+	compared := r.Pin()
+	if len(o.issuers) > 0 {
+		if r, err = r.ForIssuers(o.issuers); err != nil {
+			return usageError("", "--issuer: %v", err)
+		}
+	}
 	store, err := openTrust()
 	if err != nil {
 		return err
 	}
 	w := cmd.ErrOrStderr()
-	printRoot(w, r)
+	printRoot(w, r, compared)
 	old, err := store.Replaces(r)
 	if err != nil {
 		return err
@@ -184,23 +197,43 @@ func openTrust() (trust.Store, error) {
 	return trust.Store{Dir: dir}, err
 }
 
-func printRoot(w io.Writer, r *trust.Root) {
+// printRoot prints a trust root under its fingerprint, or under the one that a person
+// compared before the list of issuers was added.
+func printRoot(w io.Writer, r *trust.Root, fingerprint string) {
 	name := r.URL
 	if name == "" {
 		name = "a Sigstore trusted root: trusts GitHub's public builders and workflows of the source repository; --builder adds others"
 	}
-	fmt.Fprintf(w, "%s\n%s\n", printable.Text(name), r.Pin())
+	fmt.Fprintf(w, "%s\n%s\n", printable.Text(name), fingerprint)
+	if fingerprint != r.Pin() {
+		fmt.Fprintf(w, "  pinned as %s, with the issuers below\n", r.Pin())
+	}
 	if r.Repository != nil {
 		fmt.Fprintf(w, "  from      %s, %s\n", printable.Text(r.Repository.URL), freshness(r))
 	}
-	if r.Issuer != "" {
-		fmt.Fprintf(w, "  issuer    %s\n", printable.Text(r.Issuer))
+	for _, issuer := range r.Issuers() {
+		fmt.Fprintf(w, "  issuer    %s\n", printable.Text(issuer))
+	}
+	if len(r.Issuers()) == 0 {
+		fmt.Fprintln(w, "  issuer    none: it vouches for no identity, only for signatures by keys; see --issuer")
 	}
 	for _, b := range r.Builders {
 		fmt.Fprintf(w, "  builder   %s, Build L%d\n", printable.Text(b.ID), b.Level)
 	}
 	for _, l := range r.Material.RekorLogs() {
 		fmt.Fprintf(w, "  log       %s\n", printable.Text(l.BaseURL))
+	}
+}
+
+// scope says in a few words whom a trust root vouches for.
+func scope(r *trust.Root) string {
+	switch issuers := r.Issuers(); len(issuers) {
+	case 0:
+		return "vouches for no issuer"
+	case 1:
+		return "vouches for " + printable.Text(issuers[0])
+	default:
+		return fmt.Sprintf("vouches for %s and %d more", printable.Text(issuers[0]), len(issuers)-1)
 	}
 }
 
@@ -236,7 +269,7 @@ func newTrustListCommand() *cobra.Command {
 				if r.Repository != nil {
 					name += " from " + r.Repository.URL + ", " + freshness(r)
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", r.Pin(), printable.Text(name))
+				fmt.Fprintf(cmd.OutOrStdout(), "%s  %s; %s\n", r.Pin(), printable.Text(name), scope(r))
 			}
 			return err
 		},
@@ -255,7 +288,7 @@ func newTrustShowCommand() *cobra.Command {
 				if raw {
 					_, err = cmd.OutOrStdout().Write(r.Raw)
 				} else {
-					printRoot(cmd.OutOrStdout(), r)
+					printRoot(cmd.OutOrStdout(), r, r.Pin())
 				}
 			}
 			return err
@@ -352,7 +385,7 @@ func pinned(args []string) ([]*trust.Root, error) {
 	}
 	var found []*trust.Root
 	for _, r := range roots {
-		if r.URL == args[0] || r.Pin() == args[0] || r.Repository != nil && r.Repository.URL == args[0] {
+		if r.Named(args[0]) {
 			found = append(found, r)
 		}
 	}

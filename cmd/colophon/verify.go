@@ -90,6 +90,7 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.branch, "branch", "", "branch that the image must come from (never a tag of that name)")
 	f.StringVar(&o.demand.Commit, "commit", "", "full id of the commit that the image must come from")
 	f.StringSliceVar(&o.demand.Builders, "builder", nil, "builder id to accept (default: those in the trust roots)")
+	f.StringVar(&o.demand.Root, "trust-root", "", "`NAME` of the trust root that must have verified the signature: its fingerprint, or the URL of the platform or TUF repository")
 	f.IntVar(&o.demand.MinLevel, "min-level", 0, "lowest SLSA Build level to accept, 0 to 3")
 	f.BoolVar(&o.demand.Contents, "contents", false, "compare the SBOMs with the packages installed in the image; reads its layers again")
 	f.StringVar(&o.bundle, "bundle", "", "`FILE` with Sigstore bundles or envelopes for the file to verify; for an image if the argument begins with oci: or has a digest")
@@ -106,7 +107,7 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.explain, "explain", false, "print for each link what was checked, against what and by which rule, and the SLSA Build requirements")
 	f.StringArrayVar(&o.reports, "report", nil, "also write a report for CI: sarif=`FILE` or junit=FILE")
 	f.IntVar(&o.many.parallel, "parallel", 8, "how many images to verify at once")
-	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "versioned-tag", "workflow-input", "commit", "builder", "min-level", "identity", "identity-regexp", "issuer", "key", "insecure-no-log"} {
+	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "versioned-tag", "workflow-input", "commit", "builder", "trust-root", "min-level", "identity", "identity-regexp", "issuer", "key", "insecure-no-log"} {
 		cmd.MarkFlagsMutuallyExclusive("policy", flag)
 	}
 	o.source.flags(cmd)
@@ -297,6 +298,9 @@ func (o verifyOptions) fromFlags() (d policy.Document, raw []byte, err error) {
 	d = o.demand
 	if d.Signer, err = o.signer.read(); err != nil {
 		return d, nil, err
+	}
+	if d.Signer != nil {
+		d.Signer.Root, d.Root = d.Root, ""
 	}
 	if d.Source == "" && !d.AnySource && d.Signer == nil {
 		return d, nil, usageError("for example --source git.example.com/team/app; without it, verify would accept an image from any repository",

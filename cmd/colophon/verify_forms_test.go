@@ -134,7 +134,7 @@ func sumOf(t *testing.T, file string) string {
 func TestVerifyDirectory(t *testing.T) {
 	t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
 	s := &stage{t: t, p: prooftest.New(t)}
-	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.TrustedRoot()), "--yes"}, "trusted")
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.TrustedRoot()), "--yes", "--issuer", "https://accounts.example.com"}, "trusted")
 	write := func(dir, name, data string) string {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

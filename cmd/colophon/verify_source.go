@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -40,7 +41,8 @@ func (o *sourceOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.signers, "signers", "", "a signer in this `FILE` (ssh allowed_signers or OpenPGP keyring) must have signed the commit or tag")
 	f.StringVar(&o.gitsign.Identity, "gitsign-identity", "", "identity `NAME` that must have signed the commit or tag with gitsign")
 	f.StringVar(&o.gitsign.Issuer, "gitsign-issuer", "", "OIDC issuer that must have authenticated --gitsign-identity")
-	for _, signer := range []string{"signers", "gitsign-identity", "gitsign-issuer"} {
+	f.StringVar(&o.gitsign.Root, "gitsign-root", "", "trust root, by `NAME`, that must have verified --gitsign-identity, in place of any that vouches for the issuer")
+	for _, signer := range []string{"signers", "gitsign-identity", "gitsign-issuer", "gitsign-root"} {
 		for _, unasked := range []string{"skip-source", "offline", "any-source", "key", "identity"} {
 			cmd.MarkFlagsMutuallyExclusive(signer, unasked)
 		}
@@ -79,7 +81,8 @@ func (o sourceOptions) configure(opts *verify.Options, now time.Time) error {
 		if signers == nil {
 			signers = &source.Signers{}
 		}
-		signers.Certified = func(bundle, signed []byte) (string, error) { return o.certified(bundle, signed, opts.Trust, now) }
+		roots := o.roots(opts.Trust, opts.Policy.FreshTrust, now)
+		signers.Certified = func(bundle, signed []byte) (string, error) { return o.certified(bundle, signed, roots, now) }
 	}
 	want := opts.Policy.Provenance()
 	// If any source is accepted, never ask it: whoever built the image could make
@@ -99,11 +102,18 @@ func (o sourceOptions) configure(opts *verify.Options, now time.Time) error {
 	return nil
 }
 
-// certified verifies a gitsign signature against the trust roots and the expected
-// identity, and returns the identity.
+// roots returns the trust roots under which gitsign may have signed.
+func (o sourceOptions) roots(all []*trust.Root, fresh bool, now time.Time) []*trust.Root {
+	return slices.DeleteFunc(slices.Clone(all), func(r *trust.Root) bool {
+		return o.gitsign.Root != "" && !r.Named(o.gitsign.Root) || fresh && r.Stale(now)
+	})
+}
+
+// certified verifies a gitsign signature against the expected identity and those of
+// the trust roots that vouch for its issuer, and returns the identity.
 func (o sourceOptions) certified(raw, signed []byte, roots []*trust.Root, now time.Time) (string, error) {
 	sum := sha256.Sum256(signed)
-	err := errors.New("there is no trust root on this machine")
+	err := errors.New("there is no such trust root on this machine")
 	for _, r := range roots {
 		subject := bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Content: bytes.NewReader(signed)}
 		if _, err = bundle.Artifact(raw, subject, bundle.Signer{Identity: o.gitsign.Identity, Issuer: o.gitsign.Issuer}, r.Material, now); err == nil {

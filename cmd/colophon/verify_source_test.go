@@ -1,15 +1,20 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // gitRepo is a repository with ssh-signed commits and tags.
@@ -131,4 +136,43 @@ func TestVerifyAnotherTree(t *testing.T) {
 	})
 	s.run(exitOK, []string{"trust", "add", s.file("doc.json", s.p.Document()), "--yes"}, "trusted")
 	s.run(exitRejected, []string{"verify", s.image, "--source", source.FileURI(r.dir)}, "✗ source", "tree of commit", r.tree)
+}
+
+// TestGitsignRoots: a gitsign identity counts only under a trust root that vouches for
+// its issuer, that --gitsign-root names, and that is fresh if the policy demands it.
+func TestGitsignRoots(t *testing.T) {
+	const ada, people = "https://accounts.example.com/ada", "https://accounts.example.com"
+	signed := []byte("the attributes of a commit's signature")
+	sum := sha256.Sum256(signed)
+	st, err := attest.NewStatement("commit", hex.EncodeToString(sum[:]), attest.PredicateSign, struct{}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := prooftest.New(t), prooftest.New(t)
+	root, stranger, both := ours.PlainRoot(people), theirs.PlainRoot("https://elsewhere.example.com"), theirs.PlainRoot(people)
+	stale := *root
+	stale.Expires = time.Now().Add(-time.Hour)
+	id := prooftest.Identity{SAN: ada, Issuer: people}
+	for name, tt := range map[string]struct {
+		by    *prooftest.Platform
+		roots []*trust.Root
+		named string
+		fresh bool
+		want  bool
+	}{
+		"ours":                              {ours, []*trust.Root{stranger, root}, "", false, true},
+		"a stranger":                        {theirs, []*trust.Root{stranger, root}, "", false, false},
+		"another that vouches for it":       {theirs, []*trust.Root{both, root}, "", false, true},
+		"another, ours named":               {theirs, []*trust.Root{both, root}, root.Fingerprint, false, false},
+		"ours, named":                       {ours, []*trust.Root{both, root}, root.Fingerprint, false, true},
+		"a root that is not here":           {ours, []*trust.Root{root}, both.Fingerprint, false, false},
+		"ours, stale":                       {ours, []*trust.Root{&stale}, "", false, true},
+		"ours, stale, fresh trust demanded": {ours, []*trust.Root{&stale}, "", true, false},
+	} {
+		o := sourceOptions{gitsign: signerOptions{DocumentSigner: policy.DocumentSigner{Identity: ada, Issuer: people, Root: tt.named}}}
+		got, err := o.certified(tt.by.Sign(id, st), signed, o.roots(tt.roots, tt.fresh, time.Now()), time.Now())
+		if (err == nil) != tt.want || tt.want && got != ada {
+			t.Errorf("%s: got %q, %v, want it to hold: %v", name, got, err, tt.want)
+		}
+	}
 }

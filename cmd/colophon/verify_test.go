@@ -135,16 +135,18 @@ func TestTrustCommand(t *testing.T) {
 	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, api.PathDocument, http.StatusFound) })
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
-	served = bytes.ReplaceAll(doc, []byte(`"url":"`+prooftest.URL), []byte(`"url":"`+srv.URL))
+	at := *s.p
+	at.URL, at.Issuers = srv.URL, []string{"https://accounts.example.com"}
+	served = at.Document()
 	fingerprint := s.p.Root().Fingerprint
 
 	s.run(exitUsage, []string{"trust", "add", srv.URL}, "sha256:", "cannot ask you to confirm", "--yes")
 	s.run(exitOK, []string{"trust", "list"}, "no trust root yet")
 	s.run(exitRejected, []string{"trust", "add", srv.URL, "--fingerprint", "sha256:00"}, "expected fingerprint \"sha256:00\"")
-	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes"}, srv.URL, prooftest.Builder+", Build L2")
+	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes"}, srv.URL, "issuer    "+srv.URL, "issuer    https://accounts.example.com", srv.URL+"/builders/buildkit/v1, Build L2")
 	served = append(served, '\n')
 	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes"}, "replaces  sha256:")
-	if out := s.run(exitOK, []string{"trust", "list"}); strings.Count(out, "\n") != 1 {
+	if out := s.run(exitOK, []string{"trust", "list"}); strings.Count(out, "\n") != 1 || !strings.Contains(out, "vouches for "+srv.URL+" and 1 more") {
 		t.Errorf("list: got %q, want one line", out)
 	}
 	served = doc
@@ -157,4 +159,13 @@ func TestTrustCommand(t *testing.T) {
 	}
 	s.run(exitOK, []string{"trust", "remove", fingerprint}, "no longer trusted")
 	s.run(exitFailure, []string{"trust", "show", fingerprint}, "is not a trust root")
+
+	// A trusted_root.json names no issuers: whoever adds it does.
+	plain := s.file("root.json", s.p.TrustedRoot())
+	s.run(exitOK, []string{"trust", "add", plain, "--yes"}, "issuer    none")
+	scoped := s.p.PlainRoot("https://accounts.example.com")
+	s.run(exitOK, []string{"trust", "add", plain, "--yes", "--issuer", "https://accounts.example.com"}, s.p.PlainRoot().Fingerprint, "pinned as "+scoped.Pin(), "issuer    https://accounts.example.com")
+	s.run(exitOK, []string{"trust", "show", scoped.Pin()}, "issuer    https://accounts.example.com")
+	s.run(exitUsage, []string{"trust", "add", plain, "--yes", "--issuer", "http://accounts.example.com"}, "want an https URL")
+	s.run(exitUsage, []string{"trust", "add", s.file("doc.json", doc), "--yes", "--issuer", "https://accounts.example.com"}, "says which issuers")
 }

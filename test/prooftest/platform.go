@@ -48,7 +48,7 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// The platform's URL and the id of its builder.
+// The URL of a Platform and the id of its builder, unless a test changes Platform.URL.
 const (
 	URL     = "http://127.0.0.1:8080"
 	Builder = URL + "/builders/buildkit/v1"
@@ -67,6 +67,8 @@ type Platform struct {
 	Origin                  string    // origin line of the log's checkpoints
 	NoSCT, ForeignLog, NoTS bool      // omit a part, or use a stranger's log
 	Level                   int       // SLSA Build level of Builder in the trust document
+	URL                     string    // the platform's origin and issuer
+	Issuers                 []string  // other issuers that the trust document lists
 }
 
 // New returns a platform with new keys.
@@ -74,7 +76,7 @@ func New(t testing.TB) *Platform {
 	t.Helper()
 	now := time.Now().Add(-time.Minute).Truncate(time.Second).UTC()
 	p := &Platform{t: t, caKey: key(t), ctKey: key(t), logKey: key(t), tsaKey: key(t),
-		Origin: "127.0.0.1", Level: 2, Now: now, Clock: now.Add(2 * time.Second), CAFrom: now.Add(-time.Hour), CAUntil: now.Add(time.Hour)}
+		URL: URL, Origin: "127.0.0.1", Level: 2, Now: now, Clock: now.Add(2 * time.Second), CAFrom: now.Add(-time.Hour), CAUntil: now.Add(time.Hour)}
 	tsaRootKey := key(t)
 	p.ca = p.certificate(&x509.Certificate{Subject: pkix.Name{CommonName: "test ca"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign}, nil, p.caKey, p.caKey)
 	p.tsaRoot = p.certificate(&x509.Certificate{Subject: pkix.Name{CommonName: "test timestamp root"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign}, nil, tsaRootKey, tsaRootKey)
@@ -121,6 +123,8 @@ func (p *Platform) certificate(template, parent *x509.Certificate, subjectKey, i
 type Identity struct {
 	SAN, Issuer, SourceURI, Commit, Ref, Invocation string
 
+	More       []string       // further subject alternative names, URIs
+	OldIssuer  string         // issuer in Fulcio's old extension, 1.3.6.1.4.1.57264.1.1
 	Extensions map[int]string // further Fulcio extensions (1.3.6.1.4.1.57264.1.N), by N
 }
 
@@ -162,6 +166,14 @@ func (p *Platform) leaf(id Identity, subjectKey *ecdsa.PrivateKey) *x509.Certifi
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), URIs: []*url.URL{san}, NotBefore: p.Now, NotAfter: p.Now.Add(10 * time.Minute),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
+	}
+	for _, more := range id.More {
+		uri, err := url.Parse(more)
+		must(p.t, err)
+		template.URIs = append(template.URIs, uri)
+	}
+	if id.OldIssuer != "" {
+		template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, 1}, Value: []byte(id.OldIssuer)})
 	}
 	extensions := map[int]string{8: id.Issuer, 12: id.SourceURI, 13: id.Commit, 14: id.Ref, 21: id.Invocation}
 	maps.Copy(extensions, id.Extensions)
@@ -280,9 +292,42 @@ func (p *Platform) TrustedRoot() []byte {
 
 // Document returns the platform's trust document as JSON.
 func (p *Platform) Document() []byte {
-	raw, err := json.Marshal(trust.Document{URL: URL, Issuer: URL, Builders: []trust.Builder{{ID: Builder, Level: p.Level}}, TrustedRoot: p.TrustedRoot()})
+	raw, err := json.Marshal(trust.Document{URL: p.URL, Issuer: p.URL, Issuers: p.Issuers,
+		Builders: []trust.Builder{{ID: p.URL + "/builders/buildkit/v1", Level: p.Level}}, TrustedRoot: p.TrustedRoot()})
 	must(p.t, err)
 	return raw
+}
+
+// PlainRoot returns the parsed TrustedRoot, which vouches for the given issuers.
+func (p *Platform) PlainRoot(issuers ...string) *trust.Root {
+	p.t.Helper()
+	r, err := trust.Parse(p.TrustedRoot())
+	must(p.t, err)
+	if len(issuers) > 0 {
+		r, err = r.ForIssuers(issuers)
+		must(p.t, err)
+	}
+	return r
+}
+
+// With returns a platform that is like p, but uses one service of another: its "ca",
+// "ct", "log" or "tsa".
+func (p *Platform) With(service string, other *Platform) *Platform {
+	p.t.Helper()
+	mixed := *p
+	switch service {
+	case "ca":
+		mixed.caKey, mixed.ca = other.caKey, other.ca
+	case "ct":
+		mixed.ctKey = other.ctKey
+	case "log":
+		mixed.logKey = other.logKey
+	case "tsa":
+		mixed.tsaKey, mixed.tsaRoot, mixed.tsaLeaf = other.tsaKey, other.tsaRoot, other.tsaLeaf
+	default:
+		p.t.Fatalf("service: got %q", service)
+	}
+	return &mixed
 }
 
 // Root returns the parsed Document.

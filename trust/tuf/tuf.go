@@ -96,7 +96,7 @@ func download(ctx context.Context, old *trust.Repository) (*trust.Root, error) {
 	if err := client.Refresh(); err != nil {
 		return fail(err)
 	}
-	now := &trust.Repository{URL: old.URL, Roots: append(old.Roots[:len(old.Roots):len(old.Roots)], f.roots...)}
+	now := &trust.Repository{URL: old.URL, Issuers: old.Issuers, Roots: append(old.Roots[:len(old.Roots):len(old.Roots)], f.roots...)}
 	for name, into := range map[string]*[]byte{metadata.TIMESTAMP: &now.Timestamp, metadata.SNAPSHOT: &now.Snapshot, metadata.TARGETS: &now.Targets} {
 		if *into, err = os.ReadFile(filepath.Join(dir, name+".json")); err != nil {
 			return fail(err)

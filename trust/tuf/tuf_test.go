@@ -136,7 +136,9 @@ func (r *repo) good(p *prooftest.Platform) map[string][]byte {
 
 // document is a platform's trust document, with this repository's origin.
 func (r *repo) document(p *prooftest.Platform) []byte {
-	return bytes.Replace(p.Document(), []byte(`"url":"`+prooftest.URL), []byte(`"url":"`+strings.TrimSuffix(r.URL, "/tuf")), 1)
+	at := *p
+	at.URL = strings.TrimSuffix(r.URL, "/tuf")
+	return at.Document()
 }
 
 func (r *repo) pinned() []byte { return r.files["1.root.json"] }

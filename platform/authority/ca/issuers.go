@@ -111,6 +111,16 @@ func (o *platformIssuer) Authenticate(ctx context.Context, token string, _ ...co
 	return builder{p, o.url}, nil
 }
 
+// OutsideIssuers returns the outside issuers of a Config, for the platform's trust
+// document: those with a "*" are meta issuers.
+func OutsideIssuers(configuration []byte) ([]string, error) {
+	cfg, err := parseOutside(configuration)
+	if err != nil {
+		return nil, fmt.Errorf("configuration of outside issuers: %w", err)
+	}
+	return append(slices.Sorted(maps.Keys(cfg.OIDCIssuers)), slices.Sorted(maps.Keys(cfg.MetaIssuers))...), nil
+}
+
 func parseOutside(data []byte) (*config.FulcioConfig, error) {
 	cfg := &config.FulcioConfig{}
 	data = bytes.TrimSpace(data)

@@ -51,6 +51,7 @@ type Config struct {
 	Log Log                 // transparency log of signatures (Rekor v2)
 
 	Builders []trust.Builder // the builders of the platform
+	Issuers  []string        // other OIDC issuers whose identities CA certifies
 
 	// Outside, if set, replaces CA, CT, TSA and Log with trust services that another
 	// operator runs.
@@ -109,7 +110,7 @@ func New(cfg Config) (*Service, error) {
 	if _, err := root.NewSigningConfigFromJSON(s.signingConfig); err != nil {
 		return nil, fmt.Errorf("signing config: %w", err)
 	}
-	s.document, err = json.Marshal(trust.Document{URL: cfg.URL, Issuer: cfg.URL, Builders: cfg.Builders, TrustedRoot: s.trustedRoot})
+	s.document, err = json.Marshal(trust.Document{URL: cfg.URL, Issuer: cfg.URL, Issuers: cfg.Issuers, Builders: cfg.Builders, TrustedRoot: s.trustedRoot})
 	if err != nil {
 		return nil, fmt.Errorf("trust document: %w", err)
 	}

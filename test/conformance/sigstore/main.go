@@ -133,7 +133,13 @@ func (o options) material() (root.TrustedMaterial, error) {
 			return nil, err
 		}
 	case o.staging:
-		return root.FetchTrustedRootWithOptions(stagingOptions())
+		staging, err := root.FetchTrustedRootWithOptions(stagingOptions())
+		if err != nil {
+			return nil, err
+		}
+		if raw, err = staging.MarshalJSON(); err != nil {
+			return nil, err
+		}
 	}
 	if o.key != "" {
 		return trust.ParseMaterial(raw)
@@ -141,6 +147,12 @@ func (o options) material() (root.TrustedMaterial, error) {
 	r, err := trust.Parse(raw)
 	if err != nil {
 		return nil, err
+	}
+	if o.issuer != "" && len(r.Issuers()) == 0 {
+		// The suite names root and issuer together.
+		if r, err = r.ForIssuers([]string{o.issuer}); err != nil {
+			return nil, err
+		}
 	}
 	return r.Material, nil
 }
