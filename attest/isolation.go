@@ -18,6 +18,9 @@ import (
 type Isolation struct {
 	Zones      string `json:"zones,omitempty"`      // SeparateUsers or OneUser
 	Namespaces string `json:"namespaces,omitempty"` // the build's own Linux namespaces, separated by spaces, such as "user mount pid"; or NoNamespaces
+	// Reach is PublicNetwork, or else "public" and the other address ranges that the
+	// platform's settings opened to the build, separated by spaces.
+	Reach string `json:"reach,omitempty"`
 }
 
 // Values of Isolation's fields.
@@ -27,13 +30,14 @@ const (
 	SeparateUsers = "separate users"
 	OneUser       = "one user" // all zones run as the same OS user
 	NoNamespaces  = "none"     // the build ran without a sandbox
+	PublicNetwork = "public"   // the build could reach public addresses and no others
 )
 
-// Parameters returns the members that i adds to the internal parameters: "zones"
-// and "namespaces", without the empty ones.
+// Parameters returns the members that i adds to the internal parameters: "zones",
+// "namespaces" and "reach", without the empty ones.
 func (i Isolation) Parameters() map[string]string {
 	members := make(map[string]string)
-	for name, value := range map[string]string{"zones": i.Zones, "namespaces": i.Namespaces} {
+	for name, value := range map[string]string{"zones": i.Zones, "namespaces": i.Namespaces, "reach": i.Reach} {
 		if value != "" {
 			members[name] = value
 		}
@@ -59,6 +63,7 @@ func ReadIsolation(internalParameters json.RawMessage) (Isolation, error) {
 	var members struct {
 		Zones      any `json:"zones"`
 		Namespaces any `json:"namespaces"`
+		Reach      any `json:"reach"`
 	}
 	if len(internalParameters) > 0 {
 		if err := strict.Unmarshal(internalParameters, limits.Statement, &members); err != nil {
@@ -68,5 +73,6 @@ func ReadIsolation(internalParameters json.RawMessage) (Isolation, error) {
 	var i Isolation
 	i.Zones, _ = members.Zones.(string)
 	i.Namespaces, _ = members.Namespaces.(string)
+	i.Reach, _ = members.Reach.(string)
 	return i, nil
 }

@@ -100,6 +100,9 @@ func readConfig(path string) (c configFile, err error) {
 	if (c.TrustedRoot == "") != (c.SigningConfig == "") {
 		return c, fmt.Errorf("%s: trustedRoot and signingConfig must be set together", path)
 	}
+	if err := c.Build.Network.Check(); err != nil {
+		return c, fmt.Errorf("%s: build.network: %w", path, err)
+	}
 	if c.Build.WallTime != "" {
 		if c.Build.Limits.WallTime, err = time.ParseDuration(c.Build.WallTime); err != nil || c.Build.Limits.WallTime <= 0 {
 			return c, fmt.Errorf("%s: build.wallTime: expected a duration such as \"30m\", found %q", path, c.Build.WallTime)

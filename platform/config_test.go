@@ -47,16 +47,17 @@ func TestConfigFields(t *testing.T) {
 
 func TestConfigIsRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"unknown": 1}`:                          "unknown",
-		`{"build": {"Limits": {"cpus": 1}}}`:      "Limits",
-		`{"build": {"wallTime": 1800000000000}}`:  "wallTime",
-		`{"build": {"wallTime": "-1s"}}`:          "build.wallTime",
-		`{"build": {"network": {"x": 1}}}`:        "x",
-		`{"trustedRoot": "/a"}`:                   "signingConfig",
-		`{"roles": {"builder": "nowhere"}}`:       "roles.builder",
-		`{"roles": {"rooms": "a:1"}}`:             "rooms",
-		`{"roles": {"uidBase": "a"}}`:             "uidBase",
-		`{"roles": {"uidBase": 1, "uidBase": 2}}`: "uidBase",
+		`{"unknown": 1}`:                                     "unknown",
+		`{"build": {"Limits": {"cpus": 1}}}`:                 "Limits",
+		`{"build": {"wallTime": 1800000000000}}`:             "wallTime",
+		`{"build": {"wallTime": "-1s"}}`:                     "build.wallTime",
+		`{"build": {"network": {"x": 1}}}`:                   "x",
+		`{"trustedRoot": "/a"}`:                              "signingConfig",
+		`{"build": {"network": {"allow": ["127.0.0.0/8"]}}}`: "build.network: allow",
+		`{"roles": {"builder": "nowhere"}}`:                  "roles.builder",
+		`{"roles": {"rooms": "a:1"}}`:                        "rooms",
+		`{"roles": {"uidBase": "a"}}`:                        "uidBase",
+		`{"roles": {"uidBase": 1, "uidBase": 2}}`:            "uidBase",
 	} {
 		if _, err := readText(t, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want an error about %q", text, err, want)

@@ -87,7 +87,7 @@ func (f *Facts) Requirements(e Evidence) []Requirement {
 	unforgeable, isolated := f.trusted(e, 3), f.trusted(e, 3)
 	if f.Isolation != nil {
 		unforgeable = unforgeable.and(zones(*f.Isolation))
-		isolated = isolated.and(namespaces(*f.Isolation))
+		isolated = isolated.and(namespaces(*f.Isolation)).and(reach(*f.Isolation))
 	}
 	authentic := judged{IsMet, e.Signed}
 	if e.Unlogged {
@@ -213,4 +213,16 @@ func namespaces(i attest.Isolation) judged {
 		return judged{NotMet, fmt.Sprintf("namespaces of the build in the provenance: got %q, want %q among them", i.Namespaces, missing)}
 	}
 	return judged{IsMet, "the provenance says that the build had its own namespaces: " + i.Namespaces}
+}
+
+// reach judges whether the build could reach public addresses and no others. A service
+// in a private network may trust whoever reaches it, and hand one build's bytes to the next.
+func reach(i attest.Isolation) judged {
+	switch strings.TrimSpace(i.Reach) {
+	case attest.PublicNetwork:
+		return judged{IsMet, "the provenance says that the build could reach only public addresses"}
+	case "":
+		return judged{NotKnown, "the provenance does not say which addresses the build could reach"}
+	}
+	return judged{NotMet, fmt.Sprintf("addresses that the build could reach in the provenance: got %q, want %q", i.Reach, attest.PublicNetwork)}
 }

@@ -23,7 +23,7 @@ func requirement(t testing.TB, rs []provenance.Requirement, name string) provena
 // TestLevel: what the builder is trusted for is the most that follows, and what
 // is known about isolation and runner takes away from it.
 func TestLevel(t *testing.T) {
-	room := attest.Isolation{Zones: attest.SeparateUsers, Namespaces: "user mount pid ipc uts cgroup network"}
+	room := attest.Isolation{Zones: attest.SeparateUsers, Namespaces: "user mount pid ipc uts cgroup network", Reach: attest.PublicNetwork}
 	with := func(change func(*attest.Isolation)) *attest.Isolation {
 		i := room
 		change(&i)
@@ -49,6 +49,9 @@ func TestLevel(t *testing.T) {
 		"shares a namespace":      {3, with(func(i *attest.Isolation) { i.Namespaces = "user mount ipc uts cgroup network" }), "", 2, "build isolated", `want "pid"`},
 		"namespaces in one word":  {3, with(func(i *attest.Isolation) { i.Namespaces = "user mountpid ipc" }), "", 2, "build isolated", `want "mount"`},
 		"no room":                 {3, with(func(i *attest.Isolation) { i.Namespaces = attest.NoNamespaces }), "", 2, "build isolated", `"none", want "user"`},
+		"private networks":        {3, with(func(i *attest.Isolation) { i.Reach = "public 10.0.0.0/8" }), "", 2, "build isolated", `got "public 10.0.0.0/8", want "public"`},
+		"reach of other spelling": {3, with(func(i *attest.Isolation) { i.Reach = "Public" }), "", 2, "build isolated", `got "Public"`},
+		"says nothing of reach":   {3, with(func(i *attest.Isolation) { i.Reach = "" }), "", 2, "build isolated", "does not say which addresses"},
 		"not one of Colophon's":   {3, nil, "", 3, "", ""},
 		"hosted by GitHub":        {3, nil, "github-hosted", 3, "", ""},
 		"hosted by GitLab":        {2, nil, "gitlab-hosted", 2, "provenance unforgeable", "trusted for Build L2"},

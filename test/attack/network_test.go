@@ -178,12 +178,26 @@ var _ = register(attack{
 })
 
 var _ = register(attack{
+	name: "allowed-loopback", tries: "reach services on the host's addresses, on a platform that allows every address",
+	guard: "the gateway refuses the host's own addresses before it looks at the settings: platform/builder/gateway check",
+	cuts:  []cut{{gatewayFile, `	} else if own {`, `	} else if own && len(p.Allow) == 0 {`}},
+	unit:  "platform/builder/gateway: TestHostIsNeverAllowed",
+})
+
+var _ = register(attack{
+	name: "special-ranges", tries: "reach addresses that are in no private range and still not public: a cloud's host service, benchmarks, embedded IPv4",
+	guard: "the gateway allows what is public: 2000::/3 and IPv4 without IANA's special ranges: platform/builder/gateway notPublic",
+	cuts:  []cut{{"platform/builder/gateway/address.go", `		if r.prefix.Contains(a) {`, `		if a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() {`}},
+	unit:  "platform/builder/gateway: TestNotPublic",
+})
+
+var _ = register(attack{
 	name: "neighbours", tries: "reach private networks and the host's own addresses",
 	guard: "the gateway refuses private addresses and the host's networks: platform/builder/gateway check",
 	cuts:  []cut{cutAddresses},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
-		i.knock(lanAddress, "lan.test", "198.18.0.1", "[::ffff:10.99.0.1]", "0xa630001", "174260225")
+		i.knock(lanAddress, "lan.test", "198.18.0.1", "168.63.129.16", "[::ffff:10.99.0.1]", "0xa630001", "174260225")
 	},
 })
 
@@ -200,7 +214,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "rebinding", tries: "reach loopback by a name that resolves to a public address only when it is checked",
 	guard: "the gateway connects to the address that it checked: platform/builder/gateway dial",
-	cuts:  []cut{{gatewayFile, `nd.DialContext(ctx, "tcp", to.String())`, `nd.DialContext(ctx, "tcp", target)`}},
+	cuts:  []cut{{gatewayFile, `d.connect(ctx, "tcp", to.String())`, `d.connect(ctx, "tcp", target)`}},
 	from:  []string{"step", "room"},
 	probe: func(i *intruder) {
 		for range 6 {
@@ -313,7 +327,7 @@ var _ = register(attack{
 				i.not("%s: %v", what, err)
 				continue
 			}
-			err = unix.Sendto(fd, []byte{8, 0, 0xf7, 0xff, 0, 0, 0, 0}, 0, &unix.SockaddrInet4{Addr: [4]byte{203, 0, 113, 10}})
+			err = unix.Sendto(fd, []byte{8, 0, 0xf7, 0xff, 0, 0, 0, 0}, 0, &unix.SockaddrInet4{Addr: [4]byte{203, 0, 114, 10}})
 			i.try("sent a "+what+" datagram to the internet", err)
 			unix.Close(fd)
 		}

@@ -19,8 +19,9 @@ import (
 )
 
 // worldAddress is a host that the suite's platforms take for the internet: a network
-// namespace behind a router, with an address for documentation (TEST-NET-3, RFC 5737).
-const worldAddress = "203.0.113.10"
+// namespace behind a router. The gateway lets builds reach only public addresses, so it
+// has one; nothing leads from the suite's own network namespace to the real one.
+const worldAddress = "203.0.114.10"
 
 // lanAddress is a private address that builds must not reach.
 const lanAddress = "10.99.0.1"

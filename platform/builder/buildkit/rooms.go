@@ -398,6 +398,7 @@ proxyNetwork = true
 func (r *Rooms) describe(s *session) map[string]string {
 	m := s.room.sandbox.Describe()
 	m["network"] = "gateway"
+	maps.Copy(m, attest.Isolation{Reach: r.cfg.Network.Reach()}.Parameters())
 	m["daemonConfig"] = "sha256:" + hexSum([]byte(r.daemonConfig()))
 	m["caBundle"] = "sha256:" + hexSum(r.ca)
 	m["limits.wallTime"] = s.limits.WallTime.String()

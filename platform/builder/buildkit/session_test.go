@@ -24,16 +24,16 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
+	"github.com/colophon-build/colophon/test/harness"
 )
 
 // A module proxy outside of the room, over TLS, is recorded; then it goes away
 // and the build is made from the lock. What is not in the lock fails by name.
 func TestRecordLockReplay(t *testing.T) {
 	b := realBuilder(t)
-	proxy, roots, at := moduleProxy(t)
+	proxy, roots := moduleProxy(t)
 	b.rooms.cfg.Network = gateway.Settings{
 		Mirror: b.rooms.cfg.Network.Mirror, Store: filepath.Join(t.TempDir(), "store"), Roots: roots,
-		Network: gateway.Network{Allow: []netip.Prefix{netip.PrefixFrom(at.Addr(), 32)}, Ports: []uint16{at.Port()}},
 	}
 	dir := tree(t, `FROM golang:1.26 AS build
 WORKDIR /src
@@ -117,31 +117,24 @@ func runSession(t *testing.T, b *halves, s builder.Session, req builder.Request)
 	return r, record, log.String(), err
 }
 
-// moduleProxy serves a few modules on an address of this host that is not
-// loopback, because no client asks a proxy for that.
-func moduleProxy(t *testing.T) (srv *httptest.Server, roots string, at netip.AddrPort) {
+// proxyHost is a host behind a veth pair. The gateway reaches only public addresses, and
+// none of this host's.
+var proxyHost = netip.MustParsePrefix("203.0.114.10/32")
+
+// moduleProxy serves a few modules on proxyHost.
+func moduleProxy(t *testing.T) (srv *httptest.Server, roots string) {
 	t.Helper()
-	var l net.Listener
-	own, _ := net.InterfaceAddrs()
-	for _, o := range own {
-		if n, ok := o.(*net.IPNet); ok && l == nil && n.IP.To4() != nil && !n.IP.IsLoopback() {
-			l, _ = net.Listen("tcp", n.IP.String()+":0")
-		}
+	l, err := harness.Beyond(proxyHost)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if l == nil {
-		if os.Getenv("COLOPHON_REQUIRE_BUILD") == "1" {
-			t.Fatal("this host has no address besides loopback")
-		}
-		t.Skip("NOT TESTED: this host has no address besides loopback")
-	}
-	at = l.Addr().(*net.TCPAddr).AddrPort()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{at.Addr().AsSlice()}, IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{proxyHost.Addr().AsSlice()}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -177,5 +170,5 @@ func moduleProxy(t *testing.T) (srv *httptest.Server, roots string, at netip.Add
 	srv.EnableHTTP2 = true
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
-	return srv, roots, at
+	return srv, roots
 }

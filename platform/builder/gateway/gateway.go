@@ -43,6 +43,7 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/builder"
@@ -71,10 +72,19 @@ type Settings struct {
 type Network struct {
 	StoreSize  int64          `json:"storeSize,omitempty"`  // maximum size of the store, in bytes; default 20 GiB
 	Ports      []uint16       `json:"ports,omitempty"`      // allowed ports; default 80 and 443
-	Allow      []netip.Prefix `json:"allow,omitempty"`      // private ranges that are allowed; default none
+	Allow      []netip.Prefix `json:"allow,omitempty"`      // ranges that are allowed though they are not public; default none. The provenance names them, and such a build reaches Build L2 at most
 	Deny       []netip.Prefix `json:"deny,omitempty"`       // ranges that are denied, even if Allow lists them
 	AllowHosts []string       `json:"allowHosts,omitempty"` // the only allowed hosts: example.com, *.example.com; default all
 	DenyHosts  []string       `json:"denyHosts,omitempty"`  // hosts that are denied, even if AllowHosts lists them
+}
+
+// Reach returns which addresses the settings open, for attest.Isolation.
+func (n Network) Reach() string {
+	reach := attest.PublicNetwork
+	for _, r := range n.Allow {
+		reach += " " + r.String()
+	}
+	return reach
 }
 
 // MirrorHost is the host in the record of requests that were addressed to the
@@ -153,7 +163,10 @@ func New(s Settings) (_ *Gateway, err error) {
 		return nil, err
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
-	g.dialer = &dialer{policy: g.policy, slots: make(chan struct{}, s.Conns), lookup: net.DefaultResolver.LookupNetIP}
+	g.dialer = &dialer{
+		policy: g.policy, slots: make(chan struct{}, s.Conns), lookup: net.DefaultResolver.LookupNetIP,
+		connect: (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
+	}
 	g.trans = &http.Transport{
 		Proxy:                  nil, // ignore the proxy in the platform's environment
 		DialContext:            g.dialer.dial,

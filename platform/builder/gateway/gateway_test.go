@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -18,6 +19,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -30,7 +32,24 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-var onLoopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+// away is a public address. Gateways of tests connect to loopback in its place, where the
+// servers of tests listen; their policy sees only away.
+var away = netip.MustParseAddr("9.9.9.9")
+
+// reachable makes a gateway resolve all names to away.
+func reachable(g *Gateway) {
+	g.dialer.lookup = answers(away.String())
+	connect := g.dialer.connect
+	g.dialer.connect = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if to := netip.MustParseAddrPort(address); to.Addr() == away {
+			address = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), to.Port()).String()
+		}
+		return connect(ctx, network, address)
+	}
+}
+
+// rename gives a server the name that its certificate has besides its address.
+func rename(up *httptest.Server) { up.URL = strings.Replace(up.URL, "127.0.0.1", "example.com", 1) }
 
 // room is what a room has of its gateway.
 type room struct {
@@ -50,6 +69,7 @@ func start(t *testing.T, s Settings) *room {
 	if err != nil {
 		t.Fatal(err)
 	}
+	reachable(g)
 	go g.Serve(l)
 	t.Cleanup(func() { g.End() })
 	return &room{t, g, l.Addr().String(), client(t, l.Addr().String(), g.CA())}
@@ -120,7 +140,8 @@ func world(t *testing.T, h http.HandlerFunc) (*httptest.Server, Settings) {
 	if err := os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: up.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return up, Settings{Roots: roots, Network: Network{Allow: onLoopback, Ports: []uint16{port(t, up.URL)}}}
+	rename(up)
+	return up, Settings{Roots: roots, Network: Network{Ports: []uint16{port(t, up.URL)}}}
 }
 
 func port(t *testing.T, rawURL string) uint16 {
@@ -129,7 +150,11 @@ func port(t *testing.T, rawURL string) uint16 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return netip.MustParseAddrPort(u.Host).Port()
+	n, err := strconv.ParseUint(u.Port(), 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint16(n)
 }
 
 func hexSum(s string) string {
@@ -205,7 +230,8 @@ func TestEveryByteIsRecorded(t *testing.T) {
 func TestPlainHTTPIsRecorded(t *testing.T) {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }))
 	defer up.Close()
-	room := start(t, Settings{Network: Network{Allow: onLoopback, Ports: []uint16{port(t, up.URL)}}})
+	rename(up)
+	room := start(t, Settings{Network: Network{Ports: []uint16{port(t, up.URL)}}})
 	// The Host header must not lead to another target than the one that was checked.
 	if got := room.raw("GET http://user:secret@" + strings.TrimPrefix(up.URL, "http://") + "/ HTTP/1.1\r\nHost: other.example\r\n\r\n"); got != 200 {
 		t.Fatal(got)
@@ -219,9 +245,8 @@ func TestPlainHTTPIsRecorded(t *testing.T) {
 func TestTunnelsCarryTLSForTheirHost(t *testing.T) {
 	up, s := world(t, func(w http.ResponseWriter, r *http.Request) { t.Errorf("%s was reached", r.URL) })
 	room := start(t, s)
-	target := up.Listener.Addr().String()
-	_, p, _ := net.SplitHostPort(target)
-	named := "named.example:" + p
+	_, p, _ := net.SplitHostPort(up.Listener.Addr().String())
+	target, named := net.JoinHostPort(away.String(), p), "named.example:"+p
 	tunnel := func(to string) net.Conn {
 		c, err := net.Dial("tcp", room.addr)
 		if err != nil {
@@ -281,24 +306,23 @@ func TestUpstreamIsVerified(t *testing.T) {
 	// A certificate of the right CA for another name.
 	up, s = world(t, func(w http.ResponseWriter, r *http.Request) { t.Error("the server was believed") })
 	room := start(t, s)
-	room.g.dialer.lookup = answers("127.0.0.1")
 	room.want(502, "certificate", "GET", fmt.Sprintf("https://other.test:%d/", port(t, up.URL)))
 }
 
 func TestPortsSchemesAndUpgradesAreDenied(t *testing.T) {
 	room := start(t, Settings{})
-	for _, target := range []string{"203.0.113.1:22", "203.0.113.1:0", "203.0.113.1:http", "203.0.113.1", "203.0.113.1:65979", "a b.test:443", MirrorHost + ":443"} {
+	for _, target := range []string{"9.9.9.9:22", "9.9.9.9:0", "9.9.9.9:http", "9.9.9.9", "9.9.9.9:65979", "a b.test:443", MirrorHost + ":443"} {
 		if got := room.connect(target); got != http.StatusForbidden && got != http.StatusBadRequest {
 			t.Errorf("CONNECT %s: got %d, want 403", target, got)
 		}
 	}
-	for _, line := range []string{"GET https://203.0.113.1/ HTTP/1.1", "GET ftp://203.0.113.1/ HTTP/1.1", "GET http:203.0.113.1/ HTTP/1.1", "GET http://" + MirrorHost + "/v2/ HTTP/1.1",
-		"GET http://203.0.113.1/ HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade", "GET http://203.0.113.1/ HTTP/1.1\r\nAccept: \xff", "GET http://203.0.113.1/" + strings.Repeat("a", 9000) + " HTTP/1.1"} {
+	for _, line := range []string{"GET https://9.9.9.9/ HTTP/1.1", "GET ftp://9.9.9.9/ HTTP/1.1", "GET http:9.9.9.9/ HTTP/1.1", "GET http://" + MirrorHost + "/v2/ HTTP/1.1",
+		"GET http://9.9.9.9/ HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade", "GET http://9.9.9.9/ HTTP/1.1\r\nAccept: \xff", "GET http://9.9.9.9/" + strings.Repeat("a", 9000) + " HTTP/1.1"} {
 		if got := room.raw(line + "\r\nHost: x\r\n\r\n"); got != http.StatusForbidden {
 			t.Errorf("%q: got %d, want 403", line, got)
 		}
 	}
-	room.want(403, "port: got 8080", "GET", "http://203.0.113.1:8080/")
+	room.want(403, "port: got 8080", "GET", "http://9.9.9.9:8080/")
 }
 
 func TestBudgetEndsTheExchange(t *testing.T) {
@@ -310,7 +334,8 @@ func TestBudgetEndsTheExchange(t *testing.T) {
 		}
 	}))
 	defer up.Close()
-	room := start(t, Settings{Bytes: 100000, Requests: 1, Network: Network{Allow: onLoopback, Ports: []uint16{port(t, up.URL)}}})
+	rename(up)
+	room := start(t, Settings{Bytes: 100000, Requests: 1, Network: Network{Ports: []uint16{port(t, up.URL)}}})
 	resp, err := room.Get(up.URL)
 	if err == nil {
 		n, cerr := io.Copy(io.Discard, resp.Body)

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/colophon-build/colophon/internal/loopback"
 )
@@ -84,14 +83,27 @@ type policy struct {
 	platform []endpoint
 }
 
-func newPolicy(s Settings) (*policy, error) {
-	p := &policy{Settings: s}
-	for _, list := range [][]string{s.AllowHosts, s.DenyHosts} {
+// Check returns an error if a setting is malformed or could never have an effect.
+func (n Network) Check() error {
+	for _, list := range [][]string{n.AllowHosts, n.DenyHosts} {
 		for _, h := range list {
 			if e, err := parseEndpoint(strings.TrimPrefix(h, "*."), 1); err != nil || e.host != strings.TrimPrefix(h, "*.") {
-				return nil, fmt.Errorf("host: got %q, want a name in lower case such as example.com or *.example.com, or an address", h)
+				return fmt.Errorf("host: got %q, want a name in lower case such as example.com or *.example.com, or an address", h)
 			}
 		}
+	}
+	for _, r := range n.Allow {
+		if a := r.Addr().Unmap(); !r.IsValid() || r.Addr().Is4In6() || loopback.Addr(a) || a.IsUnspecified() && r.IsSingleIP() {
+			return fmt.Errorf("allow: got %q, want a range of IPv4 or IPv6, and not loopback, which builds never reach", r)
+		}
+	}
+	return nil
+}
+
+func newPolicy(s Settings) (*policy, error) {
+	p := &policy{Settings: s}
+	if err := s.Network.Check(); err != nil {
+		return nil, err
 	}
 	for _, origin := range s.Platform {
 		u, err := url.Parse(origin)
@@ -147,59 +159,21 @@ func (p *policy) admit(e endpoint) error {
 	return nil
 }
 
-// notPublic lists the ranges without public addresses (IANA's IPv4 and IPv6
-// special-purpose address registries), with the reason. The first range that contains
-// an address gives the reason. The list leaves out the documentation ranges: nobody
-// owns them, and test networks use them.
-var notPublic = []struct {
-	prefix netip.Prefix
-	why    string
-}{
-	{netip.MustParsePrefix("0.0.0.0/32"), "unspecified"},
-	{netip.MustParsePrefix("::/128"), "unspecified"},
-	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
-	{netip.MustParsePrefix("::1/128"), "loopback"},
-	{netip.MustParsePrefix("10.0.0.0/8"), "private"},
-	{netip.MustParsePrefix("172.16.0.0/12"), "private"},
-	{netip.MustParsePrefix("192.168.0.0/16"), "private"},
-	{netip.MustParsePrefix("fc00::/7"), "private"},
-	{netip.MustParsePrefix("169.254.0.0/16"), "link-local"},
-	{netip.MustParsePrefix("fe80::/10"), "link-local"},
-	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
-	{netip.MustParsePrefix("ff00::/8"), "multicast"},
-	{netip.MustParsePrefix("0.0.0.0/8"), "this network"},
-	{netip.MustParsePrefix("100.64.0.0/10"), "shared by carriers (CGNAT)"},
-	{netip.MustParsePrefix("192.0.0.0/24"), "protocol assignments"},
-	{netip.MustParsePrefix("240.0.0.0/4"), "reserved"},
-	// These embed an IPv4 address, which would evade the checks of that address.
-	{netip.MustParsePrefix("::/96"), "IPv4-compatible"},
-	{netip.MustParsePrefix("64:ff9b::/96"), "NAT64"},
-	{netip.MustParsePrefix("64:ff9b:1::/48"), "NAT64"},
-	{netip.MustParsePrefix("2002::/16"), "6to4"},
-	{netip.MustParsePrefix("2001::/32"), "Teredo"},
-	{netip.MustParsePrefix("fec0::/10"), "site-local"},
-}
-
-// check returns an error if a room must not reach an address.
+// check returns an error if a room must not reach an address. The addresses of this host
+// come first: no setting makes them reachable, and neither those of the platform.
 func (p *policy) check(target netip.AddrPort) error {
 	a := target.Addr()
 	if a.Zone() != "" {
 		return fmt.Errorf("%s is link-local", a)
 	}
 	a = a.Unmap()
-	own, err := net.InterfaceAddrs()
-	if err != nil {
-		return fmt.Errorf("reading the host's addresses: %w", err)
+	if own, err := isHosts(a); err != nil {
+		return err
+	} else if own {
+		return fmt.Errorf("%s is an address of the gateway's own host", a)
 	}
-	// The platform comes first: it is denied even if Allow has its range.
-	here := a.IsUnspecified() || loopback.Addr(a) || slices.ContainsFunc(own, func(o net.Addr) bool {
-		n, ok := o.(*net.IPNet)
-		return ok && n.IP.Equal(a.AsSlice())
-	})
 	for _, e := range p.platform {
-		// Any DNS server may resolve a foreign name to this host's addresses. On this
-		// host the port tells whether the target is the platform.
-		if e.port == target.Port() && (here || e.host == a.String()) {
+		if e.port == target.Port() && e.host == a.String() {
 			return fmt.Errorf("%s is the platform itself", target)
 		}
 	}
@@ -213,12 +187,19 @@ func (p *policy) check(target netip.AddrPort) error {
 			return nil
 		}
 	}
-	for _, r := range notPublic {
-		if r.prefix.Contains(a) {
-			return fmt.Errorf("%s is %s", a, r.why)
-		}
+	if why := notPublic(a); why != "" {
+		return fmt.Errorf("%s is %s", a, why)
 	}
-	// The networks of the host's own interfaces, even if their range is public.
+	return outsideOwnNetworks(a)
+}
+
+// outsideOwnNetworks returns an error if an address is in a network of this host's
+// interfaces, even if its range is public.
+func outsideOwnNetworks(a netip.Addr) error {
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return fmt.Errorf("reading the host's addresses: %w", err)
+	}
 	for _, o := range own {
 		n, ok := o.(*net.IPNet)
 		if ok && n.Contains(a.AsSlice()) {
@@ -230,9 +211,10 @@ func (p *policy) check(target netip.AddrPort) error {
 
 // dialer connects to the addresses that the policy allows.
 type dialer struct {
-	policy *policy
-	slots  chan struct{} // limits the connections at a time
-	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	policy  *policy
+	slots   chan struct{} // limits the connections at a time
+	lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	connect func(ctx context.Context, network, address string) (net.Conn, error) // to an address that policy has checked
 }
 
 // dial resolves a name once, checks its addresses, and connects to an address that it
@@ -270,8 +252,7 @@ func (d *dialer) dial(ctx context.Context, _, target string) (net.Conn, error) {
 			last = &DeniedError{target, err.Error()}
 			continue
 		}
-		nd := net.Dialer{Timeout: 30 * time.Second}
-		c, err := nd.DialContext(ctx, "tcp", to.String())
+		c, err := d.connect(ctx, "tcp", to.String())
 		if err == nil {
 			return &conn{Conn: c, release: release}, nil
 		}

@@ -39,6 +39,10 @@ func Run(ctx context.Context, l net.Listener, s Settings, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	return g.run(ctx, l, out)
+}
+
+func (g *Gateway) run(ctx context.Context, l net.Listener, out io.Writer) (err error) {
 	w := bufio.NewWriter(out)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)

@@ -37,8 +37,13 @@ func TestRun(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	ran := make(chan error, 1)
+	g, err := New(back)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reachable(g)
 	go func() {
-		err := Run(ctx, l, back, in)
+		err := g.run(ctx, l, in)
 		in.Close()
 		ran <- err
 	}()
@@ -96,8 +101,13 @@ func TestNoRecordNoAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := &full{ca: make(chan []byte, 1)}
+	g, err := New(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reachable(g)
 	ran := make(chan error, 1)
-	go func() { ran <- Run(t.Context(), l, s, out) }()
+	go func() { ran <- g.run(t.Context(), l, out) }()
 	var first line
 	if err := json.Unmarshal(<-out.ca, &first); err != nil {
 		t.Fatal(err)

@@ -145,7 +145,7 @@ func TestReplay(t *testing.T) {
 	room.want(403, "not in the lock", "GET", up.URL+"/large", "Range", "bytes=0-1")
 	room.want(403, "not in the lock", "GET", up.URL+"/large", "Authorization", "Basic eDp5")
 	room.want(403, "not in the lock", "GET", up.URL+"/large?x")
-	room.want(403, "not in the lock", "GET", "http://"+up.Listener.Addr().String()+"/large")
+	room.want(403, "not in the lock", "GET", strings.Replace(up.URL, "https://", "http://", 1)+"/large")
 	if status, _ := post(room, "other"); status != 403 {
 		t.Errorf("another POST: got %d, want 403", status)
 	}
@@ -464,7 +464,8 @@ func TestManyReplaysAtOnce(t *testing.T) {
 func TestRequestsAreHashedWhole(t *testing.T) {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "early") }))
 	defer up.Close()
-	room := start(t, Settings{Network: Network{Allow: onLoopback, Ports: []uint16{port(t, up.URL)}}})
+	rename(up)
+	room := start(t, Settings{Network: Network{Ports: []uint16{port(t, up.URL)}}})
 	text := strings.Repeat("q", 5*spill)
 	resp, err := room.Post(up.URL, "text/plain", strings.NewReader(text))
 	if err != nil || resp.StatusCode != 200 {

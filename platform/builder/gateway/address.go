@@ -1,0 +1,145 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/internal/loopback"
+)
+
+// special lists the ranges whose addresses are not public: IANA's special-purpose
+// address registries (RFC 6890, RFC 8190) as of 2025-10-09, including the ranges that
+// are globally reachable, because those lead to the nearest relay or name server and
+// never to a download. A range inside of another one of the list is left out, unless its
+// name says more. Below them are ranges that other documents keep from the public.
+//
+// No range needs to be listed to be refused in IPv6: see notPublic.
+var special = []struct {
+	prefix netip.Prefix
+	name   string
+}{
+	// iana-ipv4-special-registry
+	{netip.MustParsePrefix("0.0.0.0/8"), "this network"},
+	{netip.MustParsePrefix("10.0.0.0/8"), "private"},
+	{netip.MustParsePrefix("100.64.0.0/10"), "shared by carriers (CGNAT)"},
+	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
+	{netip.MustParsePrefix("169.254.0.0/16"), "link-local"},
+	{netip.MustParsePrefix("172.16.0.0/12"), "private"},
+	{netip.MustParsePrefix("192.0.0.0/24"), "reserved for protocols"},
+	{netip.MustParsePrefix("192.0.2.0/24"), "reserved for documentation"},
+	{netip.MustParsePrefix("192.31.196.0/24"), "the nearest AS112 name server"},
+	{netip.MustParsePrefix("192.52.193.0/24"), "the nearest AMT relay"},
+	{netip.MustParsePrefix("192.88.99.0/24"), "the nearest 6to4 relay"},
+	{netip.MustParsePrefix("192.168.0.0/16"), "private"},
+	{netip.MustParsePrefix("192.175.48.0/24"), "the nearest AS112 name server"},
+	{netip.MustParsePrefix("198.18.0.0/15"), "reserved for benchmarks"},
+	{netip.MustParsePrefix("198.51.100.0/24"), "reserved for documentation"},
+	{netip.MustParsePrefix("203.0.113.0/24"), "reserved for documentation"},
+	{netip.MustParsePrefix("240.0.0.0/4"), "reserved"},
+	// iana-ipv6-special-registry
+	{netip.MustParsePrefix("::1/128"), "loopback"},
+	{netip.MustParsePrefix("::/128"), "unspecified"},
+	{netip.MustParsePrefix("::ffff:0:0/96"), "IPv4-mapped"},
+	{netip.MustParsePrefix("64:ff9b::/96"), "NAT64"},
+	{netip.MustParsePrefix("64:ff9b:1::/48"), "NAT64"},
+	{netip.MustParsePrefix("100::/64"), "discard-only"},
+	{netip.MustParsePrefix("100:0:0:1::/64"), "a dummy prefix"},
+	{netip.MustParsePrefix("2001::/32"), "Teredo"},
+	{netip.MustParsePrefix("2001::/23"), "reserved for protocols"},
+	{netip.MustParsePrefix("2001:db8::/32"), "reserved for documentation"},
+	{netip.MustParsePrefix("2002::/16"), "6to4"},
+	{netip.MustParsePrefix("2620:4f:8000::/48"), "the nearest AS112 name server"},
+	{netip.MustParsePrefix("3fff::/20"), "reserved for documentation"},
+	{netip.MustParsePrefix("5f00::/16"), "segment routing"},
+	{netip.MustParsePrefix("fc00::/7"), "private"},
+	{netip.MustParsePrefix("fe80::/10"), "link-local"},
+
+	// iana-multicast-addresses; the IPv6 ones are outside of globalUnicast.
+	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
+	// Clouds answer their own machines on these public addresses, with secrets or
+	// with what only customers may read.
+	{netip.MustParsePrefix("168.63.129.16/32"), "the host service of Azure"},
+	{netip.MustParsePrefix("161.26.0.0/16"), "a service network of IBM Cloud"},
+	{netip.MustParsePrefix("166.8.0.0/14"), "a service network of IBM Cloud"},
+}
+
+// globalUnicast is the only range from which IANA assigns public IPv6 addresses
+// (ipv6-address-space).
+var globalUnicast = netip.MustParsePrefix("2000::/3")
+
+// notPublic returns why an address is not public, or "" if it is. The address has no
+// zone, and is not mapped into IPv6.
+func notPublic(a netip.Addr) string {
+	for _, r := range special {
+		if r.prefix.Contains(a) {
+			return r.name
+		}
+	}
+	if a.Is6() && !globalUnicast.Contains(a) {
+		return "outside of " + globalUnicast.String() + ", the public IPv6 addresses"
+	}
+	return ""
+}
+
+// isHosts reports whether this host itself receives what is sent to an address. It
+// knows addresses of interfaces, and others that only a local route gives to the host.
+func isHosts(a netip.Addr) (bool, error) {
+	if a.IsUnspecified() || loopback.Addr(a) {
+		return true, nil
+	}
+	kind, err := routeType(a)
+	if err != nil {
+		return false, fmt.Errorf("asking the kernel for its route to %s: %w", a, err)
+	}
+	return kind != unix.RTN_UNICAST && kind != unix.RTN_UNREACHABLE, nil
+}
+
+// routeType asks the kernel (rtnetlink(7), RTM_GETROUTE) for its route to an address,
+// and returns the route's type. An address without a route is RTN_UNREACHABLE.
+func routeType(a netip.Addr) (uint8, error) {
+	s, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(s)
+	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	to := a.AsSlice()
+	family := byte(unix.AF_INET)
+	if a.Is6() {
+		family = unix.AF_INET6
+	}
+	// struct nlmsghdr, struct rtmsg, and the attribute RTA_DST.
+	order := binary.NativeEndian
+	m := order.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+unix.SizeofRtMsg+unix.SizeofRtAttr+len(to)))
+	m = order.AppendUint16(m, unix.RTM_GETROUTE)
+	m = order.AppendUint16(m, unix.NLM_F_REQUEST)
+	m = append(m, make([]byte, 8)...)
+	m = append(m, family, byte(8*len(to)))
+	m = append(m, make([]byte, unix.SizeofRtMsg-2)...)
+	m = order.AppendUint16(m, uint16(unix.SizeofRtAttr+len(to)))
+	m = order.AppendUint16(m, unix.RTA_DST)
+	if err := unix.Sendto(s, append(m, to...), 0, kernel); err != nil {
+		return 0, err
+	}
+	answer := make([]byte, 4096)
+	n, _, err := unix.Recvfrom(s, answer, 0)
+	if err != nil {
+		return 0, err
+	}
+	body := answer[min(n, unix.SizeofNlMsghdr):n]
+	switch kind := order.Uint16(answer[4:]); {
+	case kind == unix.NLMSG_ERROR && len(body) >= 4:
+		err := unix.Errno(-int32(order.Uint32(body)))
+		if err == unix.ENETUNREACH || err == unix.EHOSTUNREACH {
+			return unix.RTN_UNREACHABLE, nil
+		}
+		return 0, err
+	case kind == unix.RTM_NEWROUTE && len(body) >= unix.SizeofRtMsg:
+		return body[7], nil // rtm_type
+	}
+	return 0, errors.New("the kernel's answer is no route")
+}
