@@ -7,12 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/loopback"
+	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
@@ -90,9 +90,9 @@ func readConfig(path string) (c configFile, err error) {
 	if path == "" {
 		return c, nil
 	}
-	data, err := os.ReadFile(path)
+	data, err := owned.ReadFile(path) // whoever writes it chooses programs that root runs
 	if err != nil {
-		return c, err
+		return c, fmt.Errorf("--config: %w", err)
 	}
 	if err := strict.UnmarshalKnown(data, limits.Request, &c); err != nil {
 		return c, fmt.Errorf("%s: %w", path, err)

@@ -8,8 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"syscall"
 
 	"github.com/colophon-build/colophon/internal/dirlock"
+	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/platform/zone"
@@ -43,18 +46,17 @@ func (p *platform) open() (release func(), err error) {
 // with a temporary name.
 const maxData = 107 - len("/run/.sock-1234567890/s")
 
-// openData creates the data directory and locks it: one platform at a time uses it.
+// openData creates the data directory, checks that nobody else can change it, and locks
+// it: one platform at a time uses it.
 func (p *platform) openData() (unlock func(), err error) {
-	if p.data, err = filepath.Abs(p.config.Data); err != nil {
-		return nil, err
+	if p.data, err = p.ownData(p.config.Data); err != nil {
+		return nil, fmt.Errorf("--data: %w", err)
 	}
 	if len(p.data) > maxData {
 		return nil, fmt.Errorf("--data %s is %d bytes long, the limit is %d: the kernel allows no longer socket paths; choose a shorter path", p.data, len(p.data), maxData)
 	}
-	for _, d := range []string{p.data, p.dir("run")} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, err
-		}
+	if err := os.MkdirAll(p.dir("run"), 0o700); err != nil {
+		return nil, err
 	}
 	lock, err := dirlock.Take(p.data)
 	if errors.Is(err, dirlock.ErrHeld) {
@@ -67,6 +69,37 @@ func (p *platform) openData() (unlock func(), err error) {
 		return nil, err
 	}
 	return func() { lock.Release() }, nil
+}
+
+// ownData creates the data directory dir and returns its path without symbolic links. It
+// returns an error if another user could replace a part of it, or has put something there:
+// what is in it must belong to root, to our user, or to the user of its role.
+func (p *platform) ownData(dir string) (string, error) {
+	dir, err := owned.Dir(dir)
+	if err != nil {
+		return "", err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		users := []int{0, os.Geteuid()}
+		for _, r := range roles() {
+			if slices.Contains(r.dirs, e.Name()) {
+				users = append(users, p.users.byRole[r.name])
+			}
+		}
+		info, err := e.Info()
+		if err != nil {
+			return "", err
+		}
+		if uid := int(info.Sys().(*syscall.Stat_t).Uid); !slices.Contains(users, uid) {
+			path := filepath.Join(dir, e.Name())
+			return "", fmt.Errorf("%s belongs to user %d, expected one of %v; if you trust what is in it, stop the platform and run chown -R root %s", path, uid, users, path)
+		}
+	}
+	return dir, nil
 }
 
 // readCAs reads the file that SSL_CERT_FILE names, because the users of roles may be
@@ -90,7 +123,7 @@ func (p *platform) giveDirs() error {
 			continue
 		}
 		for _, name := range r.dirs {
-			if err := zone.ChownTree(p.dir(name), p.users.byRole[r.name]); err != nil {
+			if err := giveDir(p.dir(name), p.users.byRole[r.name]); err != nil {
 				return err
 			}
 		}
@@ -99,12 +132,21 @@ func (p *platform) giveDirs() error {
 		return nil
 	}
 	if std := p.file.Build.StdCache; std != "" && p.runs(roleBuilder) {
-		if err := zone.ChownTree(std, p.users.byRole[roleBuilder]); err != nil {
-			return err
+		if err := giveDir(std, p.users.byRole[roleBuilder]); err != nil {
+			return fmt.Errorf("build.stdCache: %w", err)
 		}
 	}
 	// Roles may enter run to reach the sockets, but cannot list it.
 	return errors.Join(os.Chown(p.dir("run"), 0, p.users.group), os.Chmod(p.dir("run"), 0o710), os.MkdirAll(zone.Root, 0o755))
+}
+
+// giveDir creates the directory dir, with mode 0700, and makes it uid's.
+func giveDir(dir string, uid int) error {
+	dir, err := owned.Dir(dir, uid)
+	if err != nil {
+		return err
+	}
+	return owned.Give(dir, uid)
 }
 
 func (p *platform) dir(name string) string { return filepath.Join(p.data, name) }

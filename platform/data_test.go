@@ -2,8 +2,10 @@ package platform
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -36,5 +38,65 @@ func TestFindBuildkitd(t *testing.T) {
 	p := &platform{}
 	if err := p.findBuildkitd(); err != nil || p.buildkitd != "" {
 		t.Errorf("without any: got %q, %v, want none", p.buildkitd, err)
+	}
+}
+
+// serve of root uses no data directory that somebody else could change, or has filled.
+func TestDataOfSomebodyElse(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: giving files to other users needs root")
+	}
+	for name, c := range map[string]struct{ script, want string }{
+		"his directory":             {"mkdir data; chown 65534 data", "belongs to user 65534"},
+		"a directory below his":     {"mkdir -p his/data; chown 65534 his; ln -s his/data data", "his belongs to user 65534"},
+		"everybody's directory":     {"mkdir data; chmod 777 data", "chmod go-w"},
+		"his token in ours":         {"mkdir data; echo '{\"token\":\"x\"}' > data/admin.json; chown 65534 data/admin.json", "admin.json belongs to user 65534"},
+		"his keys in ours":          {"mkdir -p data/trust; chown 65534 data/trust", "trust belongs to user 65534"},
+		"keys of another role":      {"mkdir -p data/trust; chown 64703 data/trust", "trust belongs to user 64703"},
+		"his file among a role's":   {"mkdir -p data/log; touch data/log/x; chown 65534 data/log/x", "log/x belongs to user 65534"},
+		"a link to somebody's file": {"mkdir data; touch his; chown 65534 his; ln -s ../his data/lock", "lock"},
+		"nothing":                   {"true", ""},
+		"a copy of root":            {"mkdir -p data/trust/tuf data/log; touch data/trust/issuer.key data/trust/tuf/x", ""},
+	} {
+		dir := t.TempDir()
+		if out, err := exec.Command("sh", "-euc", "cd "+dir+"; "+c.script).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", name, err, out)
+		}
+		p := &platform{config: Config{Data: filepath.Join(dir, "data")}, host: roleServe, users: newUsers(0)}
+		unlock, err := p.openData()
+		if c.want != "" {
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: got %v, want an error with %q", name, err, c.want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		unlock()
+		for path, want := range map[string]int{"trust": 64701, "log": 64701, "registry": 64704, "rooms": 0, "run": 0, "": 0} {
+			info, err := os.Stat(filepath.Join(p.data, path))
+			if err != nil || int(info.Sys().(*syscall.Stat_t).Uid) != want {
+				t.Errorf("%s: %q belongs to %v, %v, want %d", name, path, info, err, want)
+			}
+		}
+	}
+	// enrol and the configuration of root are no back doors.
+	dir := t.TempDir()
+	if out, err := exec.Command("sh", "-euc", "cd "+dir+"; mkdir data; chown 65534 data; echo '{}' > config.json; chown 65534 config.json").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if _, err := newEnrolment(EnrolConfig{Role: roleAPI, Data: filepath.Join(dir, "data"), URL: "http://127.0.0.1:1"}); err == nil || !strings.Contains(err.Error(), "belongs to user 65534") {
+		t.Errorf("enrol: got %v, want a refusal", err)
+	}
+	if _, err := readConfig(filepath.Join(dir, "config.json")); err == nil || !strings.Contains(err.Error(), "belongs to user 65534") {
+		t.Errorf("--config: got %v, want a refusal", err)
+	}
+	if _, err := readEnrolment(filepath.Join(dir, "config.json")); err == nil || !strings.Contains(err.Error(), "belongs to user 65534") {
+		t.Errorf("--enrolment: got %v, want a refusal", err)
+	}
+	if _, err := readClient(filepath.Join(dir, "config.json")); err == nil || !strings.Contains(err.Error(), "belongs to user 65534") {
+		t.Errorf("a token: got %v, want a refusal", err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/keys"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/strict"
 )
@@ -31,7 +32,8 @@ const enrolmentLife = 365 * 24 * time.Hour
 // a server's: a door that leads to the roles. Otherwise they are a client's: a role
 // that sends requests to roles of other hosts.
 func certify(dir string, roles, hosts []string) (*peer.Credentials, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir, err := owned.Dir(dir)
+	if err != nil {
 		return nil, err
 	}
 	key, err := keys.Open(dir, "authority")
@@ -123,11 +125,11 @@ func newEnrolment(c EnrolConfig) (*enrolment, error) {
 		}
 		return nil, fmt.Errorf("role for another host: expected one of %s, found %q", strings.Join(want, ", "), c.Role)
 	}
+	if c.Data, err = owned.Dir(c.Data); err != nil {
+		return nil, fmt.Errorf("--data: %w", err)
+	}
 	e := &enrolment{Role: r.name}
 	if e.Platform, err = enrolledPlatform(c.Data, c.URL); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, err
 	}
 	known, push, err := openTokens(c.Data)
@@ -182,16 +184,16 @@ func enrolledPlatform(data, url string) (string, error) {
 }
 
 func readEnrolment(path string) (*enrolment, error) {
+	data, err := owned.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("--enrolment: %w", err)
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s holds private keys, but other users can read it; chmod 600 %s", path, path)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
 	}
 	var e enrolment
 	if err := strict.UnmarshalKnown(data, limits.Request, &e); err != nil {

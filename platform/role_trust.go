@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/klog/v2"
 
+	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/authority/ca"
 	"github.com/colophon-build/colophon/platform/authority/ctlog"
@@ -153,11 +153,11 @@ func readOutside(c configFile) (*root.Outside, error) {
 	if c.TrustedRoot == "" {
 		return nil, nil
 	}
-	trusted, err := os.ReadFile(c.TrustedRoot)
+	trusted, err := owned.ReadFile(c.TrustedRoot)
 	if err != nil {
 		return nil, fmt.Errorf("trustedRoot: %w", err)
 	}
-	signing, err := os.ReadFile(c.SigningConfig)
+	signing, err := owned.ReadFile(c.SigningConfig)
 	if err != nil {
 		return nil, fmt.Errorf("signingConfig: %w", err)
 	}

@@ -9,11 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/registry"
@@ -89,7 +89,7 @@ func writeClients(dir, url, fingerprint string) error {
 
 // readClient reads the file at path. If there is none, it returns the zero value.
 func readClient(path string) (c api.ClientConfig, err error) {
-	data, err := os.ReadFile(path)
+	data, err := owned.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	} else if err != nil {

@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -244,32 +243,4 @@ func (z Zone) hostPaths(text string) string {
 		}
 	}
 	return text
-}
-
-// ChownTree creates dir with mode 0700. If dir's owner is not uid, it changes user and
-// group of dir and everything below it to uid, because the data directory may come from
-// a platform whose roles all ran as one user.
-func ChownTree(dir string, uid int) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s is not a directory", dir)
-	}
-	if st := info.Sys().(*syscall.Stat_t); int(st.Uid) != uid {
-		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			return os.Lchown(path, uid, uid)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return os.Chmod(dir, 0o700)
 }

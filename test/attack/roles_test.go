@@ -233,8 +233,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "command-the-builder", tries: "make the builder build and the registry store without attestor and API",
-	guard: "only roles can enter the directory of the sockets, and each socket accepts only the roles that need it: platform openData, giveDirs, internal/peer Listen, Serve, Allow",
-	cuts: []cut{{dataFile, `os.MkdirAll(d, 0o700)`, `os.MkdirAll(d, 0o755)`}, {dataFile, `os.Chmod(p.dir("run"), 0o710)`, `os.Chmod(p.dir("run"), 0o755)`},
+	guard: "only roles can enter the directory of the sockets, and each socket accepts only the roles that need it: internal/owned Dir, platform giveDirs, internal/peer Listen, Serve, Allow",
+	cuts: []cut{{"internal/owned/owned.go", `os.Mkdir(next, 0o700)`, `os.Mkdir(next, 0o755)`}, {dataFile, `os.Chmod(p.dir("run"), 0o710)`, `os.Chmod(p.dir("run"), 0o755)`},
 		{peerFile, `os.Chmod(name, 0o660)`, `os.Chmod(name, 0o666)`}, {peerFile, `case len(rolesOf(r)) == 0:`, `case false:`},
 		{peerFile, `		http.Error(w, fmt.Sprintf("only %v may ask for %s", roles, r.URL.Path), http.StatusForbidden)`, `		h.ServeHTTP(w, r)`}},
 	from: []string{"person"},

@@ -1,0 +1,176 @@
+package owned
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+const stranger = 65534
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: giving files to other users needs root")
+	}
+}
+
+// do runs shell commands in dir: they say best who owns what.
+func do(t *testing.T, dir, script string) {
+	t.Helper()
+	cmd := exec.Command("sh", "-euc", script)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", script, err, out)
+	}
+}
+
+func TestDir(t *testing.T) {
+	needRoot(t)
+	for name, c := range map[string]struct{ script, path, want string }{
+		"new":                         {"true", "a/b/data", ""},
+		"of root":                     {"mkdir data", "data", ""},
+		"of somebody else":            {"mkdir data; chown 65534 data", "data", "belongs to user 65534"},
+		"everybody may write it":      {"mkdir data; chmod 777 data", "data", "chmod go-w"},
+		"a group may write it":        {"mkdir data; chgrp 65534 data; chmod 770 data", "data", "chmod go-w"},
+		"its own group may write it":  {"mkdir data; chmod 770 data", "data", ""},
+		"sticky":                      {"mkdir data; chmod 1777 data", "data", "chmod go-w"},
+		"parent of somebody else":     {"mkdir -p up/data; chown 65534 up", "up/data", "belongs to user 65534"},
+		"new below somebody else's":   {"mkdir up; chown 65534 up", "up/a/data", "belongs to user 65534"},
+		"everybody may write above":   {"mkdir -p up/data; chmod 777 up", "up/data", "chmod go-w"},
+		"sticky above, of root":       {"mkdir -p up/data; chmod 1777 up", "up/data", ""},
+		"sticky above, of a stranger": {"mkdir -p up/data; chmod 1777 up; chown 65534 up/data", "up/data", "belongs to user 65534"},
+		"link of root":                {"mkdir real; ln -s real data", "data", ""},
+		"link of somebody else":       {"mkdir -p up real; chmod 1777 up; ln -s ../real up/data; chown -h 65534 up/data", "up/data", "belongs to user 65534"},
+		"link to somebody else":       {"mkdir -p real/data; chown 65534 real; ln -s real link", "link/data", "belongs to user 65534"},
+		"link to everybody's":         {"mkdir -p real; chmod 777 real; ln -s real data", "data", "chmod go-w"},
+		"link to itself":              {"ln -s data data", "data", "symbolic links"},
+		"link up and down":            {"mkdir -p a/b; ln -s ../a/./b a/data", "a/data", ""},
+		"link that dangles":           {"ln -s real data", "data", ""},
+		"file":                        {"touch data", "data", "not a directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			do(t, dir, c.script)
+			got, err := Dir(filepath.Join(dir, c.path))
+			if c.want != "" {
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Fatalf("got %q, %v, want an error with %q", got, err, c.want)
+				}
+				if _, err := os.Stat(filepath.Join(dir, "up/a")); err == nil {
+					t.Error("it created a directory below somebody else's")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if real, err := filepath.EvalSymlinks(filepath.Join(dir, c.path)); err != nil || real != got {
+				t.Errorf("got %s, want %s (%v)", got, real, err)
+			}
+		})
+	}
+}
+
+func TestDirOfAnotherUser(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	do(t, dir, "mkdir -p up/data; chown 65534 up/data")
+	if _, err := Dir(filepath.Join(dir, "up/data"), stranger); err != nil {
+		t.Error(err)
+	}
+	do(t, dir, "chown 65534 up") // its parent must not be that user's
+	if _, err := Dir(filepath.Join(dir, "up/data"), stranger); err == nil {
+		t.Error("a directory passed whose parent belongs to another user")
+	}
+}
+
+// An access control list grants more than the mode shows.
+func TestAccessControlList(t *testing.T) {
+	needRoot(t)
+	dir := filepath.Join(t.TempDir(), "data")
+	do(t, filepath.Dir(dir), "mkdir -m 700 data")
+	// acl(5) as the kernel stores it: version 2; entries of tag, permissions and id.
+	list := []byte{2, 0, 0, 0}
+	for _, e := range []struct{ tag, perm, id uint32 }{{1, 7, 1<<32 - 1}, {2, 7, stranger}, {4, 0, 1<<32 - 1}, {16, 7, 1<<32 - 1}, {32, 0, 1<<32 - 1}} {
+		list = append(list, byte(e.tag), byte(e.tag>>8), byte(e.perm), byte(e.perm>>8), byte(e.id), byte(e.id>>8), byte(e.id>>16), byte(e.id>>24))
+	}
+	if err := syscall.Setxattr(dir, "system.posix_acl_access", list, 0); err != nil {
+		t.Skipf("NOT TESTED: this file system has no access control lists: %v", err)
+	}
+	if _, err := Dir(dir); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
+		t.Errorf("got %v, want an error: a list lets a stranger write", err)
+	}
+}
+
+func TestReadFile(t *testing.T) {
+	needRoot(t)
+	for name, c := range map[string]struct{ script, want string }{
+		"of root":                {"echo x > f", ""},
+		"of somebody else":       {"echo x > f; chown 65534 f", "belongs to user 65534"},
+		"everybody may write it": {"echo x > f; chmod 666 f", "chmod go-w"},
+		"link of root":           {"echo x > g; ln -s g f", ""},
+		"link to somebody's":     {"echo x > g; chown 65534 g; ln -s g f", "belongs to user 65534"},
+		"pipe":                   {"mkfifo f", "not a regular file"},
+		"missing":                {"true", "no such file"},
+	} {
+		dir := t.TempDir()
+		do(t, dir, c.script)
+		data, err := ReadFile(filepath.Join(dir, "f"))
+		if c.want == "" && (err != nil || string(data) != "x\n") || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: got %q, %v, want %q", name, data, err, c.want)
+		}
+	}
+}
+
+func owner(t *testing.T, path string) int {
+	t.Helper()
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(info.Sys().(*syscall.Stat_t).Uid)
+}
+
+func TestGive(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	do(t, dir, "mkdir -p d/e; chmod 755 d; touch out d/f d/e/g; ln -s ../out d/link; chown 65534 d/e/g")
+	if err := Give(filepath.Join(dir, "d"), stranger); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"d", "d/e", "d/f", "d/e/g", "d/link"} {
+		if got := owner(t, filepath.Join(dir, name)); got != stranger {
+			t.Errorf("%s belongs to %d, want %d", name, got, stranger)
+		}
+	}
+	if got := owner(t, filepath.Join(dir, "out")); got != 0 {
+		t.Errorf("what a link leads to belongs to %d now", got)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "d")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v, want 0700", info.Mode(), err)
+	}
+}
+
+// Nothing that a third user put there is given, and no link is followed.
+func TestGiveRefuses(t *testing.T) {
+	needRoot(t)
+	for name, script := range map[string]string{
+		"a file of a third user":      "mkdir d; touch d/f; chown 1234 d/f",
+		"a directory of a third user": "mkdir -p d/e; chown 1234 d/e",
+		"a third user's directory":    "mkdir d; chown 1234 d",
+		"a link":                      "mkdir real; ln -s real d",
+	} {
+		dir := t.TempDir()
+		do(t, dir, script)
+		if err := Give(filepath.Join(dir, "d"), stranger); err == nil {
+			t.Errorf("%s was given", name)
+		}
+		if got := owner(t, filepath.Join(dir, "d")); got == stranger {
+			t.Errorf("%s: the directory was given", name)
+		}
+	}
+}

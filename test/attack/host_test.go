@@ -1,0 +1,21 @@
+package attack
+
+// These attacks come from another user of the host. They are unit tests of the packages.
+func init() {
+	for _, a := range []attack{
+		{name: "foreign-data-directory", tries: "have root's serve adopt a data directory, configuration or enrolment that another user can change",
+			guard: "root or colophond's user owns every step of the path, and nobody else may write it: internal/owned check", unit: "platform: TestDataOfSomebodyElse",
+			cuts: []cut{
+				{"internal/owned/owned.go", `if uid != 0 && uid != os.Geteuid() && !slices.Contains(users, uid) {`, `if false && !slices.Contains(users, uid) {`},
+				{"internal/owned/owned.go", `if info.Mode().Type() != fs.ModeSymlink && writable(path, info) &&`, `if false && writable(path, info) &&`},
+			}},
+		{name: "planted-keys", tries: "have root's serve use keys that another user has put into its data directory",
+			guard: "what is in the data directory belongs to root or to its role: platform ownData", unit: "platform: TestDataOfSomebodyElse",
+			cuts: []cut{{"platform/data.go", `uid := int(info.Sys().(*syscall.Stat_t).Uid); !slices.Contains(users, uid) {`, `uid := int(info.Sys().(*syscall.Stat_t).Uid); false && !slices.Contains(users, uid) {`}}},
+		{name: "chown-by-path", tries: "have root give a user files that the user does not own, through links and exchanged directories",
+			guard: "only what root owns is given, by descriptor: internal/owned give", unit: "internal/owned: TestGiveRefuses",
+			cuts: []cut{{"internal/owned/owned.go", `if st.Uid != 0 && int(st.Uid) != uid {`, `if false {`}}},
+	} {
+		register(a)
+	}
+}
