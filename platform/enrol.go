@@ -10,13 +10,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/keys"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/owned"
@@ -93,15 +93,19 @@ type enrolment struct {
 
 // EnrolConfig says which role gets a host of its own.
 type EnrolConfig struct {
-	Role  string   // a role with Role.Listen; required
-	Data  string   // the platform's data directory; required
-	URL   string   // the platform's public origin; required if the platform was never started
-	Hosts []string // names or addresses by which other roles reach the role's host; required if other roles send requests to this role
+	Role   string   // a role with Role.Listen; required
+	Data   string   // the platform's data directory; required
+	URL    string   // the platform's public origin; required if the platform was never started
+	Output string   // path of the file that Enrol writes; required
+	Hosts  []string // names or addresses by which other roles reach the role's host; required if other roles send requests to this role
 }
 
-// Enrol writes to w the file that ServeHost reads on the other host: JSON. The file
-// holds private keys.
-func Enrol(c EnrolConfig, w io.Writer) error {
+// Enrol writes the file that ServeHost reads on the other host: JSON. The file holds
+// private keys, so its mode is 0600 whatever the umask is. Enrol replaces no file.
+func Enrol(c EnrolConfig) error {
+	if _, err := os.Lstat(c.Output); err == nil {
+		return fmt.Errorf("--output: %s exists; remove it, or choose another name", c.Output)
+	}
 	e, err := newEnrolment(c)
 	if err != nil {
 		return err
@@ -110,8 +114,7 @@ func Enrol(c EnrolConfig, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "%s\n", out)
-	return err
+	return durable.CreateFile(c.Output, append(out, '\n'), 0o600)
 }
 
 func newEnrolment(c EnrolConfig) (*enrolment, error) {

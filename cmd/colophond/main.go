@@ -106,23 +106,25 @@ the file for "colophon login".`
 
 func newEnrolCommand() *cobra.Command {
 	var c platform.EnrolConfig
-	cmd := newCommand("enrol ROLE --data DIR [--host NAME]", "make the file that lets a role run on another host", cobra.ExactArgs(1), func(_ context.Context, args []string) error {
+	cmd := newCommand("enrol ROLE --data DIR --output FILE [--host NAME]", "make the file that lets a role run on another host", cobra.ExactArgs(1), func(_ context.Context, args []string) error {
 		c.Role = args[0]
-		return platform.Enrol(c, os.Stdout)
+		return platform.Enrol(c)
 	})
-	cmd.Long = `Enrol prints a file that lets a role of this platform run on another host:
-trust, registry, attestor, builder or api. The file holds private keys: copy it over
-a private channel, and keep its mode at 0600. It expires after a year; enrol again
-before that. Hosts talk to each other over mutual TLS; a certificate is valid only
+	cmd.Long = `Enrol writes a file that lets a role of this platform run on another host:
+trust, registry, attestor, builder or api. The file holds private keys, so enrol
+writes it with mode 0600: copy it over a private channel, and keep its mode. It
+expires after a year; enrol again before that. Hosts talk to each other over mutual TLS; a certificate is valid only
 for the role that it names.
 
 On the other host, as root:    colophond ROLE --enrolment FILE --data DIR --config FILE
 In the --config of all hosts:  {"roles": {"ROLE": "NAME:7443"}}`
-	cmd.Example = "  colophond enrol builder --data /var/lib/colophon --host build1.example.com > build1.json"
+	cmd.Example = "  colophond enrol builder --data /var/lib/colophon --host build1.example.com --output build1.json"
 	cmd.Flags().StringVar(&c.Data, "data", "", "the platform's data directory (required)")
+	cmd.Flags().StringVar(&c.Output, "output", "", "path of the file to write (required); it must not exist")
 	cmd.Flags().StringVar(&c.URL, "url", "", "the platform's public origin; required if the platform was never started")
 	cmd.Flags().StringSliceVar(&c.Hosts, "host", nil, "name or address of the other host, as the platform's hosts reach it (required except for api; repeatable)")
 	cmd.MarkFlagRequired("data")
+	cmd.MarkFlagRequired("output")
 	return cmd
 }
 
@@ -146,7 +148,7 @@ With --enrolment, this host runs the role for a platform whose serve is on anoth
 host. It accepts connections from roles of that platform only, over mutual TLS. It
 requires root and a file from "colophond enrol". (Without --enrolment, this command
 is the process that serve starts.)`
-	cmd.Flags().StringVar(&enrolment, "enrolment", "", "file that colophond enrol printed")
+	cmd.Flags().StringVar(&enrolment, "enrolment", "", "file that colophond enrol wrote")
 	addFlags(cmd, &c, append([]string{"data", "config", "listen"}, r.Flags...)...)
 	cmd.MarkFlagsRequiredTogether("enrolment", "data")
 	return cmd

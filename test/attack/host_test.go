@@ -15,6 +15,9 @@ func init() {
 		{name: "chown-by-path", tries: "have root give a user files that the user does not own, through links and exchanged directories",
 			guard: "only what root owns is given, by descriptor: internal/owned give", unit: "internal/owned: TestGiveRefuses",
 			cuts: []cut{{"internal/owned/owned.go", `if st.Uid != 0 && int(st.Uid) != uid {`, `if false {`}}},
+		{name: "readable-enrolment", tries: "read the private keys in the file that enrol makes, under the usual umask",
+			guard: "enrol writes the file itself, with mode 0600: platform Enrol", unit: "platform: TestEnrolWritesPrivateFiles",
+			cuts: []cut{{"platform/enrol.go", `append(out, '\n'), 0o600)`, `append(out, '\n'), 0o644)`}}},
 	} {
 		register(a)
 	}

@@ -202,14 +202,12 @@ func TestBuildHostRefuses(t *testing.T) {
 
 func enrol(t *testing.T, p *harness.Platform, mode os.FileMode, role string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(harness.Bin(t, "colophond"), append([]string{"enrol", role, "--data", p.Data}, args...)...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("enrol %s: %v", role, err)
-	}
 	file := filepath.Join(t.TempDir(), "enrolment.json")
-	if err := os.WriteFile(file, out, mode); err != nil {
+	cmd := exec.Command(harness.Bin(t, "colophond"), append([]string{"enrol", role, "--data", p.Data, "--output", file}, args...)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("enrol %s: %v: %s", role, err, out)
+	}
+	if err := os.Chmod(file, mode); err != nil {
 		t.Fatal(err)
 	}
 	return file
