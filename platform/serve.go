@@ -70,6 +70,9 @@ func newPlatform(c Config, host string) (p *platform, err error) {
 	if p.outside, err = readOutside(p.file); err != nil {
 		return nil, err
 	}
+	if err := checkUIDs(p.file.Roles.UIDBase, p.file.Build.UIDBase); err != nil {
+		return nil, err
+	}
 	p.users = newUsers(p.file.Roles.UIDBase)
 	return p, nil
 }

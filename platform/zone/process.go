@@ -109,7 +109,7 @@ func (p Process) Command(ctx context.Context) (*exec.Cmd, error) {
 type Child[S any] struct {
 	Settings S
 	Users    peer.Users
-	Listener net.Listener // nil if Process.Listener was nil
+	Listener net.Listener // nil if Process.Listener was nil; Accept returns an error only after it is closed
 	Log      *slog.Logger
 }
 
@@ -129,13 +129,7 @@ func Run[S any](ctx context.Context, name string, in io.Reader, run func(context
 	}
 	c.Users = o.Users
 	FreeStartMemory()
-	if f := os.NewFile(3, "listener"); f != nil {
-		l, err := net.FileListener(f)
-		f.Close()
-		if err == nil {
-			c.Listener = l
-		}
-	}
+	c.Listener = inherited(3, c.Log)
 	if err := run(ctx, c); err != nil {
 		return fmt.Errorf("%s: %s", name, o.Zone.hostPaths(err.Error()))
 	}

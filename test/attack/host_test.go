@@ -18,6 +18,15 @@ func init() {
 		{name: "readable-enrolment", tries: "read the private keys in the file that enrol makes, under the usual umask",
 			guard: "enrol writes the file itself, with mode 0600: platform Enrol", unit: "platform: TestEnrolWritesPrivateFiles",
 			cuts: []cut{{"platform/enrol.go", `append(out, '\n'), 0o600)`, `append(out, '\n'), 0o644)`}}},
+		{name: "overlapping-users", tries: "give rooms the user of a role, of an account, or of another platform's room",
+			guard: "the ranges of uids of roles, rooms and accounts are disjoint: platform checkUIDs, platform/builder/sandbox Range", unit: "platform: TestUIDsDoNotOverlap",
+			cuts: []cut{
+				{"platform/builder/sandbox/slot.go", `if base%slotSize != 0 || base > math.MaxUint32-slots*slotSize {`, `if false {`},
+				{"platform/users.go", `case int64(last) >= int64(rooms) && int64(roleBase) < int64(rooms)+int64(size):`, `case false && size > 0:`},
+			}},
+		{name: "out-of-descriptors", tries: "end a role for good by connections, until it has no descriptors left",
+			guard: "Accept tries again: platform/zone steady", unit: "platform/zone: TestAcceptGoesOn",
+			cuts: []cut{{"platform/zone/steady.go", `	return steady{l, log}`, `	return l`}}},
 	} {
 		register(a)
 	}

@@ -34,7 +34,7 @@ type RoomsConfig struct {
 	Buildkitd string         // path of buildkitd; linked statically
 	Runtime   string         // OCI runtime of the steps: a path, or a name that is searched in PATH, such as crun; default runc
 	StateDir  string         // directory of the rooms; NewRooms sweeps it. It needs overlayfs, and space for all running builds
-	UIDBase   uint32         // first of the rooms' uids; default 100000
+	UIDBase   uint32         // first of the rooms' uids, as in sandbox.Config
 	Limits    builder.Limits // maximum of one build; zero fields mean the default: 3/4 of the memory, 8192 processes, 1 h, and the defaults of sandbox.Config
 
 	// Network is the setting of every gateway; its Session is ignored. An empty Roots

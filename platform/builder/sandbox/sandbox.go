@@ -53,7 +53,7 @@ var Capabilities = []int{unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, u
 // Config describes one room.
 type Config struct {
 	Dir     string            // directory of all rooms, created if missing; each room has a subdirectory
-	UIDBase uint32            // first uid of the first range; default 100000. Each room takes 65536 uids
+	UIDBase uint32            // first uid of the first room's range; see Range. Default 1879048192 (0x70000000). Each room takes 65536 uids
 	Limits  builder.Limits    // zero means no limit; for Disk it means 20 GiB, or 3/4 of the free space if that is less. The caller enforces WallTime
 	Binds   []Bind            // files and directories of the host that the room sees, besides /proc, /sys and some devices
 	Files   map[string][]byte // small files that are written into the room, by absolute path; mode 0644
@@ -94,8 +94,9 @@ func Open(cfg Config) (_ *Room, err error) {
 	if err := Supported(); err != nil {
 		return nil, err
 	}
-	if cfg.UIDBase == 0 {
-		cfg.UIDBase = 100000
+	base, _, err := Range(cfg.UIDBase)
+	if err != nil {
+		return nil, fmt.Errorf("first uid of rooms: %w", err)
 	}
 	r := &Room{done: make(chan struct{})}
 	defer func() {
@@ -106,7 +107,7 @@ func Open(cfg Config) (_ *Room, err error) {
 			r.Close()
 		}
 	}()
-	if r.slot, err = takeSlot(cfg.UIDBase); err != nil {
+	if r.slot, err = takeSlot(base); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {

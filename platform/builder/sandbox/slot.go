@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,7 +16,24 @@ const (
 	slotSize = 65536 // uids of one room
 	slots    = 128   // maximum number of rooms on one machine at a time
 	slotDir  = "/run/colophon/rooms"
+
+	// uidBase is the default of Config.UIDBase. Neither Debian nor systemd gives uids from
+	// here on to users, containers or services (systemd's UIDS-GIDS.md).
+	uidBase = 0x70000000
 )
+
+// Range returns the uids of the rooms whose Config.UIDBase is base: first is the first of
+// size uids. It returns an error if base is no multiple of 65536: two platforms that
+// start elsewhere would give two rooms overlapping uids, under different locks.
+func Range(base uint32) (first, size uint32, err error) {
+	if base == 0 {
+		base = uidBase
+	}
+	if base%slotSize != 0 || base > math.MaxUint32-slots*slotSize {
+		return 0, 0, fmt.Errorf("expected a multiple of %d from %d to %d, found %d", slotSize, slotSize, (math.MaxUint32-slots*slotSize)/slotSize*slotSize, base)
+	}
+	return base, slots * slotSize, nil
+}
 
 // A slot is a uid range that one room uses while it holds the lock of the slot's
 // file. The lock is valid between all processes of the machine, and the kernel

@@ -127,7 +127,7 @@ func TestSweepAfterKill(t *testing.T) {
 func TestSweepAfterCrashOfTheMachine(t *testing.T) {
 	needRooms(t)
 	rooms := t.TempDir()
-	const uid = 100000 + 100*slotSize // no test opens a hundred rooms
+	const uid = uidBase + 100*slotSize // no test opens a hundred rooms
 	dir := filepath.Join(rooms, fmt.Sprintf("room-%d-123", uid))
 	for _, d := range []string{dir, filepath.Join(rooms, "room-garbage"), filepath.Join(rooms, "else")} {
 		if err := os.Mkdir(d, 0o700); err != nil {
