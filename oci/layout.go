@@ -291,11 +291,12 @@ func (l *Layout) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descripto
 	return found, nil
 }
 
-// PushBlob implements Target.
-func (l *Layout) PushBlob(_ context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
-	if f, size, err := l.files.open(blobPath(d.Digest)); err == nil {
-		f.Close()
-		if size == d.Size {
+// PushBlob implements Target. It compares a blob that the layout has already, and
+// replaces it if it is damaged.
+func (l *Layout) PushBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
+	if have, err := l.Blob(ctx, d); err == nil {
+		_, err = io.Copy(io.Discard, have)
+		if err = errors.Join(err, have.Close()); err == nil {
 			return nil
 		}
 	}

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -126,5 +127,42 @@ func TestLayoutSavedByCosign(t *testing.T) {
 				t.Errorf("%s: %q: got %s, %v, want %s", name, reference, d.Digest, err, want)
 			}
 		}
+	}
+}
+
+// Copying an image to a layout that has a damaged blob repairs the blob.
+func TestLayoutIsRepaired(t *testing.T) {
+	dir := t.TempDir()
+	l, err := CreateLayout(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := []byte("content")
+	d := v1.Descriptor{Digest: digestOf(content), Size: int64(len(content))}
+	opened := 0
+	push := func() {
+		t.Helper()
+		opened++
+		if err := l.PushBlob(t.Context(), d, func() (io.ReadCloser, error) {
+			opened--
+			return io.NopCloser(bytes.NewReader(content)), nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, filepath.FromSlash(blobPath(d.Digest)))
+	for _, damaged := range []string{"c0ntent", "conten", ""} {
+		push()
+		if err := os.WriteFile(path, []byte(damaged), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		push()
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("got %q, %v over %q, want %q", got, err, damaged, content)
+		}
+	}
+	opened = 0
+	if push(); opened != 1 {
+		t.Error("an intact blob was copied again")
 	}
 }

@@ -36,7 +36,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := &cobra.Command{Use: "colophond", Short: "the platform that builds and releases images with proof of their source", SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(newServeCommand(), newEnrolCommand(),
+	root.AddCommand(newServeCommand(), newEnrolCommand(), newScrubCommand(),
 		newCommand("version", "print the version", cobra.NoArgs, func(context.Context, []string) error {
 			_, err := fmt.Println("colophond", version)
 			return err
@@ -49,6 +49,7 @@ func main() {
 			return err
 		})),
 		hidden(newCommand("driver ROOMS WALLTIME DIR HIDE...", "role: drives one build (started by the builder)", cobra.MinimumNArgs(4), platform.Drive)),
+		hidden(newCommand(platform.ScrubCommand, "scrub of one directory (started by scrub)", cobra.NoArgs, func(ctx context.Context, _ []string) error { return platform.ScrubDir(ctx, os.Stdin, os.Stdout) })),
 		hidden(newCommand("upload-pack SOCKET PATH", "role: connects git to a local repository (started by the attestor)", cobra.ExactArgs(2), func(ctx context.Context, args []string) error {
 			return localgit.Relay(ctx, args[0], args[1], os.Getenv("GIT_PROTOCOL"), os.Stdin, os.Stdout)
 		})))
@@ -125,6 +126,23 @@ In the --config of all hosts:  {"roles": {"ROLE": "NAME:7443"}}`
 	cmd.Flags().StringSliceVar(&c.Hosts, "host", nil, "name or address of the other host, as the platform's hosts reach it (required except for api; repeatable)")
 	cmd.MarkFlagRequired("data")
 	cmd.MarkFlagRequired("output")
+	return cmd
+}
+
+func newScrubCommand() *cobra.Command {
+	data := ""
+	cmd := newCommand("scrub --data DIR", "compare all stored bytes with their digests, and repair what can be repaired", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+		return platform.Scrub(ctx, data, os.Stdout)
+	})
+	cmd.Long = `Scrub reads everything below the data directory that has a digest or a signature:
+images and proofs, the logs, the trust root, stored downloads, build logs. It
+prints each damaged file. It repairs a file if another copy has the right bytes;
+push an image again to repair the rest of the registry, and restore damaged logs
+from a backup. The platform may run meanwhile. Run it on each host of a platform.
+
+Scrub exits with 1 if something is damaged that it could not repair.`
+	cmd.Flags().StringVar(&data, "data", "", "data directory (required)")
+	cmd.MarkFlagRequired("data")
 	return cmd
 }
 

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/intact"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/release"
@@ -158,7 +159,8 @@ func (s *Service) record(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("release id %q: want 32 hex digits", id), http.StatusBadRequest)
 		return
 	}
-	s.serve(w, r, filepath.Join("records", id+".json"), "application/json")
+	f, err := os.Open(filepath.Join(s.dir, "records", id+".json"))
+	serve(w, r, f, err, "application/json")
 }
 
 func (s *Service) buildLog(w http.ResponseWriter, r *http.Request) {
@@ -167,11 +169,18 @@ func (s *Service) buildLog(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("log %q: want sha256: and 64 hex digits", digest), http.StatusBadRequest)
 		return
 	}
-	s.serve(w, r, filepath.Join("logs", digest[len("sha256:"):]), "text/plain; charset=utf-8")
+	sum := digest[len("sha256:"):]
+	f, ok, err := intact.Open(filepath.Join(s.dir, "logs", sum), sum)
+	if err == nil && !ok {
+		s.log.Error("a build log or lock file is damaged on the disk", "digest", digest)
+		http.Error(w, digest+" is damaged on the platform's disk", http.StatusInternalServerError)
+		return
+	}
+	serve(w, r, f, err, "text/plain; charset=utf-8")
 }
 
-func (s *Service) serve(w http.ResponseWriter, r *http.Request, name, contentType string) {
-	f, err := os.Open(filepath.Join(s.dir, name))
+// serve answers with f, or with 404 if opening it ended in err. It closes f.
+func serve(w http.ResponseWriter, r *http.Request, f *os.File, err error, contentType string) {
 	if err != nil {
 		http.Error(w, "not found", http.StatusNotFound)
 		return

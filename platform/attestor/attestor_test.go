@@ -2,6 +2,7 @@ package attestor
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,8 +20,10 @@ import (
 
 func TestRecordsAndLogs(t *testing.T) {
 	dir := t.TempDir()
-	id, sum := strings.Repeat("1", 32), strings.Repeat("a", 64)
-	for name, content := range map[string]string{"records/" + id + ".json": "record", "logs/" + sum: "<script>log", "secret.json": "secret", "records/x.json": "secret"} {
+	const log = "<script>log"
+	id, sum := strings.Repeat("1", 32), fmt.Sprintf("%x", sha256.Sum256([]byte(log)))
+	damaged := strings.Repeat("c", 64)
+	for name, content := range map[string]string{"records/" + id + ".json": "record", "logs/" + sum: log, "logs/" + damaged: "other bytes", "secret.json": "secret", "records/x.json": "secret"} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
@@ -36,7 +39,8 @@ func TestRecordsAndLogs(t *testing.T) {
 		body   string
 	}{
 		api.PathReleases + "/" + id:                                  {200, "record"},
-		api.PathLogs + "/sha256:" + sum:                              {200, "<script>log"},
+		api.PathLogs + "/sha256:" + sum:                              {200, log},
+		api.PathLogs + "/sha256:" + damaged:                          {500, ""},
 		api.PathReleases + "/" + strings.Repeat("2", 32):             {404, ""},
 		api.PathLogs + "/sha256:" + strings.Repeat("b", 64):          {404, ""},
 		api.PathReleases + "/x":                                      {400, ""},

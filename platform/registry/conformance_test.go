@@ -428,9 +428,7 @@ func TestReferrers(t *testing.T) {
 			t.Fatal(err)
 		}
 		os.Remove(c.reg.store.manifest("a", mustDigest(t, byType)) + ".json")
-		if err := c.reg.Rebuild(); err != nil {
-			t.Fatal(err)
-		}
+		scrub(t, c.reg.cfg.Dir)
 		check()
 
 		c.want(202, "DELETE", "/v2/a/manifests/"+byType, nil)

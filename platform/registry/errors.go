@@ -62,6 +62,13 @@ func errManifestUnknown(name, ref string) error {
 // message, and the log gets the cause.
 func (r *Registry) fail(w *recorder, req *request, err error) {
 	f, ok := errors.AsType[*failure](err)
+	if damaged(err) {
+		r.alarm(err, req.name)
+		f, ok = &failure{status: http.StatusInternalServerError, code: codeUnknown, message: req.ref + " is damaged on the registry's disk; push it again to repair it"}, true
+		if req.Method == http.MethodHead {
+			f.status = http.StatusNotFound // pushing clients ask this way what they may leave out
+		}
+	}
 	if !ok {
 		f = &failure{status: http.StatusInternalServerError, code: codeUnknown, message: "the registry failed; its log has the reason"}
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
@@ -98,6 +105,12 @@ func (r *Registry) fail(w *recorder, req *request, err error) {
 	if req.Method != http.MethodHead {
 		w.Write(body)
 	}
+}
+
+// alarm reports a damaged file to the operator.
+func (r *Registry) alarm(err error, repository string) {
+	r.damaged.Inc()
+	r.cfg.Log.Error("registry: a file is damaged on the disk; push it again, or run colophond scrub", "repository", repository, "error", err)
 }
 
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

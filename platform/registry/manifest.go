@@ -1,6 +1,9 @@
 package registry
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -9,7 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -151,6 +154,9 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *request) error {
 			return failed(http.StatusBadRequest, codeManifestInvalid, "got Content-Type %q for a manifest of type %q", ct, m.MediaType)
 		}
 	}
+	if err := r.checkIntact(req.Context(), req.name, m); err != nil {
+		return err
+	}
 	if err := r.storeManifest(req.name, got, tags, raw, m); err != nil {
 		return err
 	}
@@ -214,8 +220,39 @@ func readManifest(w http.ResponseWriter, req *request) ([]byte, error) {
 	return raw, nil
 }
 
+// checkIntact compares everything that a manifest lists with its digests. It leaves what is
+// missing to checkContent, and runs without the repository's lock because it may have to hash
+// large blobs.
+func (r *Registry) checkIntact(ctx context.Context, name string, m *manifestFile) error {
+	listed := slices.Concat(m.Layers, m.Manifests)
+	if m.Config != nil {
+		listed = append(listed, *m.Config)
+	}
+	for _, l := range listed {
+		d, err := parseDigest(l.Digest)
+		if err != nil {
+			return err
+		}
+		f, err := r.store.openIntact(ctx, r.store.manifest(name, d), d)
+		if missing(err) {
+			f, err = r.store.openBlob(ctx, name, d)
+		}
+		switch {
+		case missing(err):
+		case damaged(err):
+			r.alarm(err, name)
+			return failed(http.StatusNotFound, codeManifestBlobUnknown, "%s in repository %q, which the manifest lists, is damaged on the registry's disk; push it again first", d, name)
+		case err != nil:
+			return err
+		default:
+			f.Close()
+		}
+	}
+	return nil
+}
+
 // storeManifest writes a manifest and its tags durably. It makes all checks before it writes
-// anything.
+// anything, except checkIntact.
 func (r *Registry) storeManifest(name string, d digest, tags []string, raw []byte, m *manifestFile) error {
 	s := r.store
 	defer s.lockRepo(name)()
@@ -303,7 +340,7 @@ func (s *store) present(want descriptor, path string) error {
 // readers from parsing the manifest. It is not synced: if it is missing or broken, readers
 // parse the manifest.
 func (s *store) writeDerived(name string, d digest, m *manifestFile, size int) error {
-	desc, err := json.Marshal(m.describe(d, size))
+	desc, err := m.encode(d, size)
 	if err != nil {
 		return err
 	}
@@ -321,6 +358,15 @@ func (s *store) writeDerived(name string, d digest, m *manifestFile, size int) e
 	return s.mark(s.referrer(name, subject, d))
 }
 
+// encode returns the content of the file with the manifest's descriptor.
+func (m *manifestFile) encode(d digest, size int) ([]byte, error) {
+	desc, err := json.Marshal(m.describe(d, size))
+	return sealed(desc), err
+}
+
+// sealed appends a line with the SHA-256 of data, which has no line breaks.
+func sealed(data []byte) []byte { return fmt.Appendf(slices.Clip(data), "\n%x\n", sha256.Sum256(data)) }
+
 // readDescriptor returns the descriptor of a manifest. If there is no such manifest, the error
 // matches fs.ErrNotExist.
 func (s *store) readDescriptor(name string, d digest) (descriptor, error) {
@@ -329,12 +375,13 @@ func (s *store) readDescriptor(name string, d digest) (descriptor, error) {
 		return descriptor{}, err
 	}
 	data, err := os.ReadFile(path + ".json")
-	var desc descriptor
-	if err == nil && json.Unmarshal(data, &desc) == nil && desc.Digest == d.String() {
-		return desc, nil
-	}
 	if err != nil && !missing(err) {
 		return descriptor{}, err
+	}
+	var desc descriptor
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	if bytes.Equal(data, sealed(line)) && json.Unmarshal(line, &desc) == nil && desc.Digest == d.String() {
+		return desc, nil
 	}
 	raw, m, err := s.readManifest(name, d)
 	if err != nil {
@@ -344,9 +391,15 @@ func (s *store) readDescriptor(name string, d digest) (descriptor, error) {
 }
 
 func (s *store) readManifest(name string, d digest) ([]byte, *manifestFile, error) {
-	raw, err := os.ReadFile(s.manifest(name, d))
+	path := s.manifest(name, d)
+	raw, err := strict.ReadFile(path, limits.Manifest)
 	if err != nil {
 		return nil, nil, err
+	}
+	h := d.newHash()
+	h.Write(raw)
+	if got := hex.EncodeToString(h.Sum(nil)); got != d.hex {
+		return nil, nil, &damagedError{path, d, d.alg + ":" + got}
 	}
 	m, err := parseManifest(raw)
 	if err != nil {
@@ -389,10 +442,13 @@ func (r *Registry) deleteManifest(w http.ResponseWriter, req *request) error {
 }
 
 // removeManifest removes a manifest, but first the tags that point at it: if a tag outlived
-// its manifest, pushing the manifest again would restore the tag.
+// its manifest, pushing the manifest again would restore the tag. Of a damaged manifest the
+// subject is unknown, so its place among the referrers stays; lists leave it out.
 func (s *store) removeManifest(name string, d digest) error {
 	_, m, err := s.readManifest(name, d)
-	if err != nil {
+	if damaged(err) {
+		m = &manifestFile{}
+	} else if err != nil {
 		return err
 	}
 	tags, err := s.list(name, "tags")
@@ -419,48 +475,4 @@ func (s *store) removeManifest(name string, d digest) error {
 		}
 	}
 	return err
-}
-
-// Rebuild writes the files derived from manifests again: descriptors and lists of referrers.
-// It is needed only if they were lost.
-func (r *Registry) Rebuild() error {
-	root := r.store.path("repositories")
-	return filepath.WalkDir(root, func(path string, e os.DirEntry, err error) error {
-		if err != nil || !e.IsDir() || e.Name() != "_" {
-			return err
-		}
-		name, err := filepath.Rel(root, filepath.Dir(path))
-		if err != nil {
-			return err
-		}
-		if err := r.rebuild(filepath.ToSlash(name)); err != nil {
-			return fmt.Errorf("rebuilding repository %q: %w", name, err)
-		}
-		return filepath.SkipDir
-	})
-}
-
-func (r *Registry) rebuild(name string) error {
-	s := r.store
-	defer s.lockRepo(name)()
-	for _, alg := range []string{"sha256", "sha512"} {
-		files, err := s.list(name, "manifests", alg)
-		if err != nil {
-			return err
-		}
-		for _, f := range files {
-			d, err := parseDigest(alg + ":" + f)
-			if err != nil {
-				continue // a descriptor
-			}
-			raw, m, err := s.readManifest(name, d)
-			if err != nil {
-				return err
-			}
-			if err := s.writeDerived(name, d, m, len(raw)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

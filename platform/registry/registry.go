@@ -1,7 +1,8 @@
 // Package registry implements an OCI registry on disk: the OCI distribution spec 1.1
 // (github.com/opencontainers/distribution-spec, spec.md) with the referrers API. Tags never
 // move, and content is durable before it is acknowledged. The files under Config.Dir are the
-// whole state; there is no database.
+// whole state; there is no database. A file is compared with its digest before it is served or
+// relied on, and again after a day; Scrub compares all files.
 //
 // # Tags
 //
@@ -101,6 +102,7 @@ type Registry struct {
 
 	requests *prometheus.CounterVec
 	open     prometheus.Gauge
+	damaged  prometheus.Counter
 }
 
 // New opens the registry in cfg.Dir, and creates it if it does not exist. It removes
@@ -139,9 +141,13 @@ func New(cfg Config) (*Registry, error) {
 			Name: "colophon_registry_uploads",
 			Help: "Blob uploads in progress.",
 		}),
+		damaged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "colophon_registry_damaged_total",
+			Help: "Times that a file was found whose content is not that of its digest.",
+		}),
 	}
 	if cfg.Registerer != nil {
-		for _, c := range []prometheus.Collector{r.requests, r.open} {
+		for _, c := range []prometheus.Collector{r.requests, r.open, r.damaged} {
 			if err := cfg.Registerer.Register(c); err != nil {
 				return nil, fmt.Errorf("registry: %w", err)
 			}

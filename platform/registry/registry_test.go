@@ -392,7 +392,7 @@ func TestBlobRaces(t *testing.T) {
 				if err := os.WriteFile(tmp, content, 0o600); err != nil {
 					t.Error(err)
 				}
-				if err := s.addBlob(repo, d, tmp); err != nil {
+				if _, err := s.addBlob(repo, d, tmp); err != nil {
 					t.Error(err)
 					return
 				}
@@ -448,8 +448,8 @@ func TestUploadsAreBounded(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	c.want(202, "POST", "/v2/a/blobs/uploads/", nil) // there is room again
-	if m, err := reg.Gather(); err != nil || len(m) != 2 {
-		t.Errorf("got %d metrics (%v), want 2", len(m), err)
+	if m, err := reg.Gather(); err != nil || len(m) != 3 {
+		t.Errorf("got %d metrics (%v), want 3", len(m), err)
 	}
 }
 

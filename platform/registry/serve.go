@@ -18,20 +18,15 @@ import (
 // maxTags is the limit of tags in one answer; a Link leads to the next answer.
 const maxTags = 10_000
 
-// serveFile answers GET and HEAD with the file at path, including ranges and conditional
-// requests.
-func serveFile(w http.ResponseWriter, req *request, path, mediaType string, d digest) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
+// serveFile answers GET and HEAD with a file of digest d, including ranges and conditional
+// requests, and closes the file.
+func serveFile(w http.ResponseWriter, req *request, f *os.File, mediaType string, d digest) {
 	defer f.Close()
 	h := w.Header()
 	h.Set("Content-Type", mediaType)
 	h.Set("Docker-Content-Digest", d.String())
 	h.Set("Etag", `"`+d.String()+`"`)
 	http.ServeContent(w, req.Request, "", time.Time{}, f)
-	return nil
 }
 
 func (r *Registry) getBlob(w http.ResponseWriter, req *request) error {
@@ -39,12 +34,15 @@ func (r *Registry) getBlob(w http.ResponseWriter, req *request) error {
 	if err != nil {
 		return err
 	}
-	// A browser must not interpret a blob, whatever it contains.
-	err = serveFile(w, req, r.store.blob(req.name, d), "application/octet-stream", d)
+	f, err := r.store.openBlob(req.Context(), req.name, d)
 	if missing(err) {
 		return errBlobUnknown(req.name, d)
+	} else if err != nil {
+		return err
 	}
-	return err
+	// A browser must not interpret a blob, whatever it contains.
+	serveFile(w, req, f, "application/octet-stream", d)
+	return nil
 }
 
 // deleteBlob deletes a blob even if manifests need it: an admin uses it for content that must
@@ -79,14 +77,23 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *request) error {
 	if err != nil {
 		return err
 	}
-	desc, err := r.store.readDescriptor(req.name, d)
-	if err == nil {
-		err = serveFile(w, req, r.store.manifest(req.name, d), desc.MediaType, d)
-	}
+	f, err := r.store.openIntact(req.Context(), r.store.manifest(req.name, d), d)
 	if missing(err) {
+		// A deletion removes tags before their manifest.
+		if now, tagErr := r.store.readTag(req.name, req.ref); tagErr == nil && now == d {
+			return fmt.Errorf("tag %q of repository %q points at %s, which is missing", req.ref, req.name, d)
+		}
 		return errManifestUnknown(req.name, req.ref)
+	} else if err != nil {
+		return err
 	}
-	return err
+	desc, err := r.store.readDescriptor(req.name, d)
+	if err != nil {
+		f.Close()
+		return err
+	}
+	serveFile(w, req, f, desc.MediaType, d)
+	return nil
 }
 
 // listTags serves GET /v2/NAME/tags/list?n=COUNT&last=TAG; tags are sorted by bytes.

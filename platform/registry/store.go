@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -25,7 +26,7 @@ import (
 //	blobs/ALG/HEX                              every blob once
 //	repositories/NAME/_/blobs/ALG/HEX          hard link to the blob: this repository has it
 //	repositories/NAME/_/manifests/ALG/HEX      a manifest, the bytes received
-//	repositories/NAME/_/manifests/ALG/HEX.json its descriptor as referrers lists show it; may be missing or broken
+//	repositories/NAME/_/manifests/ALG/HEX.json its descriptor as referrers lists show it, and the SHA-256 of that; may be missing or broken
 //	repositories/NAME/_/tags/TAG               the digest that the tag points at
 //	repositories/NAME/_/referrers/ALG/HEX/ALG-HEX  empty; the manifest ALG-HEX has ALG/HEX as its subject
 //
@@ -35,7 +36,9 @@ import (
 // repository.
 type store struct {
 	dir  string
-	lock *dirlock.Lock
+	lock *dirlock.Lock // nil in a scrub
+
+	checked *checks
 
 	mkdir  sync.Mutex
 	synced map[string]bool // directories whose whole path is durable; guarded by mkdir
@@ -63,7 +66,8 @@ func openStore(dir string) (_ *store, err error) {
 			lock.Release()
 		}
 	}()
-	s := &store{dir: dir, lock: lock, seed: maphash.MakeSeed(), synced: map[string]bool{}}
+	s := newStore(dir)
+	s.lock = lock
 	if err := os.RemoveAll(s.path("tmp")); err != nil {
 		return nil, err
 	}
@@ -75,6 +79,10 @@ func openStore(dir string) (_ *store, err error) {
 	return s, durable.SyncDir(filepath.Dir(dir))
 }
 
+func newStore(dir string) *store {
+	return &store{dir: dir, checked: newChecks(), seed: maphash.MakeSeed(), synced: map[string]bool{}}
+}
+
 func (s *store) close() error { return s.lock.Release() }
 
 func (s *store) path(parts ...string) string {
@@ -84,6 +92,9 @@ func (s *store) path(parts ...string) string {
 func (s *store) repo(name string, parts ...string) string {
 	return filepath.Join(append([]string{s.dir, "repositories", name, "_"}, parts...)...)
 }
+
+// pool returns the path of blob d, whichever repositories have it.
+func (s *store) pool(d digest) string { return s.path("blobs", d.alg, d.hex) }
 
 func (s *store) blob(name string, d digest) string {
 	return s.repo(name, "blobs", d.alg, d.hex)
@@ -153,7 +164,7 @@ func (s *store) write(path string, data []byte) error {
 	if err := s.place(path, data, (*os.File).Sync); err != nil {
 		return err
 	}
-	return durable.SyncDir(filepath.Dir(path))
+	return syncParent(path)
 }
 
 // place writes data to path atomically. It is durable only if sync syncs the file and the
@@ -187,7 +198,7 @@ func (s *store) mark(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), durable.SyncDir(filepath.Dir(path)))
+	return errors.Join(f.Close(), syncParent(path))
 }
 
 // remove removes the file at path durably. It returns false if there was none.
@@ -197,8 +208,10 @@ func (s *store) remove(path string) (bool, error) {
 	} else if err != nil {
 		return false, err
 	}
-	return true, durable.SyncDir(filepath.Dir(path))
+	return true, syncParent(path)
 }
+
+func syncParent(path string) error { return durable.SyncDir(filepath.Dir(path)) }
 
 func exists(path string) (bool, error) {
 	_, err := os.Lstat(path)
@@ -209,45 +222,69 @@ func exists(path string) (bool, error) {
 }
 
 // addBlob moves the file tmp, which the caller has checked and synced, into a repository as
-// blob d.
-func (s *store) addBlob(name string, d digest, tmp string) error {
-	pool, link := s.path("blobs", d.alg, d.hex), s.blob(name, d)
+// blob d. A file that is there already is compared with tmp, and replaced if it is damaged;
+// repaired then has its path.
+func (s *store) addBlob(name string, d digest, tmp string) (repaired []string, err error) {
+	pool, link := s.pool(d), s.blob(name, d)
 	if err := s.mkdirs(filepath.Dir(link)); err != nil {
-		return err
+		return nil, err
 	}
 	for try := 0; ; try++ {
-		if err := os.Link(tmp, pool); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		err := os.Link(pool, link)
-		if errors.Is(err, syscall.EMLINK) {
-			err = os.Link(tmp, link) // the inode has its maximum of links: this repository gets a copy
+		err := s.linkOrReplace(tmp, tmp, pool, &repaired)
+		if err == nil {
+			err = s.linkOrReplace(tmp, pool, link, &repaired)
 		}
 		if missing(err) && try < 10 {
 			continue // another request has just deleted it from its last repository
 		}
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
+		if err != nil {
+			return repaired, err
 		}
 		// Remove tmp before answering, so that a later deletion counts the links correctly.
 		if err := os.Remove(tmp); err != nil {
-			return err
+			return repaired, err
 		}
-		return errors.Join(durable.SyncDir(filepath.Dir(pool)), durable.SyncDir(filepath.Dir(link)))
+		return repaired, errors.Join(syncParent(pool), syncParent(link))
 	}
 }
 
-// mountBlob links blob d of repository from into repository name; if from is empty, from any
-// repository. It returns false if there is no such blob.
-func (s *store) mountBlob(name, from string, d digest) (bool, error) {
-	src := s.path("blobs", d.alg, d.hex)
-	if from != "" {
-		src = s.blob(from, d)
+// linkOrReplace makes dst a link to src. If dst exists, it is replaced only if its bytes are
+// not those of tmp, which the caller has checked.
+func (s *store) linkOrReplace(tmp, src, dst string, repaired *[]string) error {
+	err := os.Link(src, dst)
+	if errors.Is(err, syscall.EMLINK) {
+		err = os.Link(tmp, dst) // the inode has its maximum of links: this repository gets a copy
 	}
-	fi, err := os.Lstat(src)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	same, err := sameContent(tmp, dst)
+	if err != nil || same {
+		return err
+	}
+	if err := s.replace(src, dst); err != nil {
+		return err
+	}
+	*repaired = append(*repaired, dst)
+	return nil
+}
+
+// mountBlob links blob d of repository from into repository name; if from is empty, from any
+// repository. It returns false if there is no such blob, or none that is intact.
+func (s *store) mountBlob(ctx context.Context, name, from string, d digest) (bool, error) {
+	src, open := s.pool(d), func() (*os.File, error) { return s.openIntact(ctx, s.pool(d), d) }
+	if from != "" {
+		src, open = s.blob(from, d), func() (*os.File, error) { return s.openBlob(ctx, from, d) }
+	}
+	f, err := open()
 	if missing(err) {
 		return false, nil
 	} else if err != nil {
+		return false, err
+	}
+	fi, err := f.Stat()
+	f.Close()
+	if err != nil {
 		return false, err
 	}
 	// A blob with one link was deleted from every repository. A client that knows its
@@ -264,7 +301,7 @@ func (s *store) mountBlob(name, from string, d digest) (bool, error) {
 	} else if err != nil && !errors.Is(err, fs.ErrExist) {
 		return false, err
 	}
-	return true, durable.SyncDir(filepath.Dir(link))
+	return true, syncParent(link)
 }
 
 // deleteBlob removes blob d from a repository, and from the disk if no other repository has
@@ -275,7 +312,7 @@ func (s *store) deleteBlob(name string, d digest) (bool, error) {
 	if !ok || err != nil {
 		return ok, err
 	}
-	pool := s.path("blobs", d.alg, d.hex)
+	pool := s.pool(d)
 	fi, err := os.Lstat(pool)
 	if missing(err) {
 		return true, nil

@@ -148,7 +148,9 @@ func (r *Registry) startUpload(w http.ResponseWriter, req *request) error {
 		if from != "" && !validName(from) {
 			return errNameInvalid("from: repository name %q does not match the grammar of the distribution spec", from)
 		}
-		if ok, err := r.store.mountBlob(req.name, from, d); err != nil {
+		if ok, err := r.store.mountBlob(req.Context(), req.name, from, d); damaged(err) {
+			r.alarm(err, req.name) // the client must push it
+		} else if err != nil {
 			return err
 		} else if ok {
 			r.cfg.Log.Info("registry: blob mounted", "repository", req.name, "digest", d, "from", from)
@@ -350,7 +352,11 @@ func (r *Registry) finish(w http.ResponseWriter, u *upload, want digest) error {
 	if err := u.file.Sync(); err != nil {
 		return err
 	}
-	if err := r.store.addBlob(u.repo, want, u.file.Name()); err != nil {
+	repaired, err := r.store.addBlob(u.repo, want, u.file.Name())
+	for _, path := range repaired {
+		r.cfg.Log.Warn("registry: a damaged blob was repaired by a push", "file", path)
+	}
+	if err != nil {
 		return err
 	}
 	r.cfg.Log.Info("registry: blob pushed", "repository", u.repo, "digest", want, "bytes", u.size.Load())

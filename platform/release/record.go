@@ -1,6 +1,7 @@
 package release
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/intact"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 )
@@ -88,6 +90,11 @@ func (j *run) record(rel *api.Release) error {
 		return err
 	}
 	return durable.WriteFile(filepath.Join(j.Dir, "records", j.id+".json"), append(data, '\n'), 0o600)
+}
+
+// Scrub compares the files of finished releases in dir, a Config.Dir, with their names.
+func Scrub(ctx context.Context, r *intact.Report, dir string) error {
+	return intact.Named(ctx, r, filepath.Join(dir, "logs"), nil)
 }
 
 // keepFile writes data to a file in dir that is named by its hex sha256, and returns

@@ -71,14 +71,19 @@ func (b *blob) Write(p []byte) (int, error) {
 
 func (b *blob) digest() string { return hex.EncodeToString(b.sum.Sum(nil)) }
 
-// commit makes the body durable and renames it to its digest.
+// commit makes the body durable and renames it to its digest. If the store has it already,
+// commit compares it, and replaces it if it is damaged.
 func (b *blob) commit() error {
 	name := b.s.path(b.digest())
-	if info, err := os.Stat(name); err == nil && info.Size() == b.n {
+	have, err := openVerified(name, b.digest(), b.n)
+	if err == nil {
 		b.discard()
-		return touch(name)
+		return errors.Join(have.Close(), touch(name))
 	}
 	defer b.discard()
+	if _, bad := errors.AsType[*mismatchError](err); !bad && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err := errors.Join(b.f.Chmod(0o400), b.f.Sync()); err != nil {
 		return err
 	}

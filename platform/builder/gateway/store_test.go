@@ -159,3 +159,22 @@ type registry struct {
 	sigs    map[string]bool
 	expired bool
 }
+
+// Recording a body again repairs the store.
+func TestStoreIsRepaired(t *testing.T) {
+	s, err := openStore(t.TempDir(), 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"small", strings.Repeat("x", small+1)} {
+		name := put(t, s, text)
+		os.Remove(name)
+		if err := os.WriteFile(name, []byte("y"+text[1:]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		put(t, s, text)
+		if got, err := os.ReadFile(name); err != nil || string(got) != text {
+			t.Errorf("%d bytes: got %.20q, %v, want the bytes that were recorded", len(text), got, err)
+		}
+	}
+}

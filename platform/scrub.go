@@ -1,0 +1,131 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/colophon-build/colophon/internal/intact"
+	"github.com/colophon-build/colophon/platform/builder/gateway"
+	"github.com/colophon-build/colophon/platform/registry"
+	"github.com/colophon-build/colophon/platform/release"
+	"github.com/colophon-build/colophon/platform/zone"
+)
+
+// scrubber compares one directory of a role with what its files promise, and repairs or
+// reports what is damaged. The role may run meanwhile.
+type scrubber struct {
+	dir   string // below the data directory
+	holds string // what is in it, for people
+	scrub func(ctx context.Context, r *intact.Report, dir string) error
+}
+
+// scrubbers lists what Scrub checks: everything whose bytes can be compared with a digest or
+// a signature.
+func scrubbers() []scrubber {
+	return []scrubber{
+		{"registry", "images and proofs", registry.Scrub},
+		{"gateway", "downloads of hermetic builds", gateway.Scrub},
+		{"attestor", "build logs and lock files", release.Scrub},
+	}
+}
+
+// ScrubCommand is the name of the command that Scrub starts for each directory, as the user
+// that owns it. Its main function is ScrubDir.
+const ScrubCommand = "scrub-dir"
+
+// scrubSettings are the settings of the process that checks one directory.
+type scrubSettings struct {
+	Name string `json:"name"` // scrubber.dir
+	Dir  string `json:"dir"`  // its path in the zone
+}
+
+// Scrub compares the stored bytes below the data directory with their digests and
+// signatures. It writes to out one line for each damaged file and one for each directory, and
+// returns an error if something is damaged that it could not repair. The platform may run.
+func Scrub(ctx context.Context, data string, out io.Writer) error {
+	data, err := filepath.Abs(data)
+	if err != nil {
+		return err
+	}
+	// Processes of root are started below this directory: see zone.Root.
+	separate := zone.Separable() == nil
+	if separate {
+		if err := os.MkdirAll(zone.Root, 0o755); err != nil {
+			return err
+		}
+	}
+	found := false
+	var errs []error
+	for _, s := range scrubbers() {
+		dir := filepath.Join(data, s.dir)
+		info, err := os.Lstat(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // its role runs on another host, or never ran
+		} else if err != nil {
+			return err
+		}
+		found = true
+		// Whoever owns the directory decides what is in it, so root does not read it.
+		owner := info.Sys().(*syscall.Stat_t)
+		z := zone.Zone{
+			Separate: separate && owner.Uid != 0, UID: int(owner.Uid), Group: int(owner.Gid),
+			Mounts: []zone.Mount{{Source: dir, Name: s.dir, Write: true}},
+		}
+		settings := scrubSettings{Name: s.dir, Dir: z.Path(s.dir)}
+		if err := runScrub(ctx, zone.Process{Name: ScrubCommand, Zone: z, Settings: settings, Log: slog.Default()}, out); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", s.dir, err))
+		}
+	}
+	if !found {
+		return fmt.Errorf("%s holds no data of a platform", data)
+	}
+	return errors.Join(errs...)
+}
+
+func runScrub(ctx context.Context, p zone.Process, out io.Writer) error {
+	// The kernel kills the child when the thread that started it ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd, err := p.Command(ctx)
+	if err != nil {
+		return err
+	}
+	cmd.Stdout = out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("not all of it is intact: %w", err)
+	}
+	return nil
+}
+
+// ScrubDir is the main function of the process that Scrub starts for one directory.
+func ScrubDir(ctx context.Context, in io.Reader, out io.Writer) error {
+	return zone.Run(ctx, ScrubCommand, in, func(ctx context.Context, c zone.Child[scrubSettings]) error {
+		for _, s := range scrubbers() {
+			if s.dir != c.Settings.Name {
+				continue
+			}
+			r := intact.Report{Tell: func(f intact.Finding) {
+				f.File = s.dir + strings.TrimPrefix(f.File, c.Settings.Dir)
+				fmt.Fprintln(out, f)
+			}}
+			if err := s.scrub(ctx, &r, c.Settings.Dir); err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%s: %s: %d files, %d bytes; %d repaired, %d damaged\n", s.dir, s.holds, r.Files, r.Bytes, r.Repaired, r.Damaged)
+			if r.Damaged > 0 {
+				return fmt.Errorf("%d files are damaged", r.Damaged)
+			}
+			return nil
+		}
+		return fmt.Errorf("nothing checks a directory %q", c.Settings.Name)
+	})
+}
