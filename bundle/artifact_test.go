@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -245,5 +246,35 @@ func bend(t *testing.T, root, node any, try func(member string, raw []byte)) {
 		for _, value := range n {
 			bend(t, root, value, try)
 		}
+	}
+}
+
+// A statement may name its subject by another digest than SHA-256; npm's do.
+func TestSubjectBySHA512(t *testing.T) {
+	read := func(name string) []byte {
+		t.Helper()
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	x := exhibit{bundle: read("testdata/npm/sigstore-js-2.1.0-bundle.json"), content: read("testdata/npm/sigstore-js-2.1.0.tgz"), root: read(publicRoot), now: time.Now(), signer: bundle.Signer{
+		Identity: "https://github.com/sigstore/sigstore-js/.github/workflows/release.yml@refs/heads/main", Issuer: trust.GitHubIssuer,
+	}}
+	if err := x.verify(t); err != nil {
+		t.Error(err)
+	}
+	x.content = append(x.content, 0)
+	if err := x.verify(t); err == nil || !strings.Contains(err.Error(), `subject of the statement: got "sha512:`) {
+		t.Errorf("another file: got %v", err)
+	}
+	// An image is known by the digest alone.
+	r, err := parseRoot(x.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bundle.Artifact(x.bundle, bundle.Subject{Digest: sha256Of(x.content)}, x.signer, r.Material, x.now); err == nil || !strings.Contains(err.Error(), `got "sha512:`) {
+		t.Errorf("without the content: got %v", err)
 	}
 }

@@ -57,12 +57,22 @@ func aboutDigest(s *attest.Statement, digest v1.Hash) error {
 		if sub.Digest[digest.Algorithm] == digest.Hex {
 			return nil
 		}
-		got = append(got, digest.Algorithm+":"+sub.Digest[digest.Algorithm])
+		for _, name := range slices.Sorted(maps.Keys(sub.Digest)) {
+			if _, same := sub.Digest[digest.Algorithm]; !same || name == digest.Algorithm {
+				got = append(got, name+":"+sub.Digest[name])
+			}
+		}
 	}
 	if len(got) > 3 {
 		got = append(got[:3], "…")
 	}
 	return fmt.Errorf("subject of the statement: got %q, want %q", strings.Join(got, ", "), digest)
+}
+
+// namedOtherwise reports whether a subject of the statement has no digest of the
+// algorithm. It may still be about the content: npm names packages by SHA-512 alone.
+func (b *Bundle) namedOtherwise(algorithm string) bool {
+	return b.Statement != nil && slices.ContainsFunc(b.Statement.Subject, func(s attest.Subject) bool { return s.Digest[algorithm] == "" })
 }
 
 // sealed is the signature of a bundle, what it covers, and who must have made it: the

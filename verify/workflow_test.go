@@ -180,7 +180,7 @@ func TestWorkflowAgrees(t *testing.T) {
 		"another version":                {func(w *workflow) { w.demand.Version = "v1.20" }, `version: got "v1.2.0", want "v1.20"`},
 		"inputs that nothing is said of": {func(w *workflow) { w.demand.WorkflowInputs = map[string]string{"dry": "false"} }, "the provenance has none"},
 		"no source":                      {func(w *workflow) { w.r.Identity.SourceURI = "" }, "the certificate has none"},
-		"source on another host":         {func(w *workflow) { w.r.Identity.SourceURI = "https://github.com.example.com/team/app" }, "want a repository on github.com"},
+		"source on another host":         {func(w *workflow) { w.r.Identity.SourceURI = "https://github.com.example.com/team/app" }, "want a repository on https://github.com"},
 		"no ref of the signer":           {func(w *workflow) { w.signedBy("https://github.com/team/app/.github/workflows/release.yml") }, "want a workflow with its ref"},
 	})
 }
