@@ -54,6 +54,28 @@ func TestVerifyFile(t *testing.T) {
 	}
 	both := s.file("both.jsonl", []byte(string(bad)+"\n"+string(well)))
 	s.run(exitOK, file(attested+".bazel", "--bundle", both, "--source", "github.com/aspect-build/rules_lint"), "accepted")
+
+	// Answers that contain bundles. What contains none, or is malformed, proves nothing.
+	one := strings.TrimSpace(string(well))
+	for name, tt := range map[string]struct {
+		code    int
+		content string
+		want    string
+	}{
+		"GitHub's answer":      {exitOK, `{"attestations":[{"repository_id":1,"bundle":` + one + `,"bundle_url":"https://x.example"}]}`, "accepted"},
+		"npm's answer":         {exitOK, `{"attestations":[{"predicateType":"https://github.com/npm/attestation/tree/main/specs/publish/v0.1","bundle":{"mediaType":"x"}},{"predicateType":"https://slsa.dev/provenance/v1","bundle":` + one + `}]}`, "accepted"},
+		"gh's output":          {exitOK, `[{"attestation":{"bundle":` + one + `,"bundle_url":""},"verificationResult":{}}]`, "accepted"},
+		"no attestations":      {exitRejected, `{"attestations":[]}`, "there is no bundle"},
+		"an address alone":     {exitFailure, `{"attestations":[{"bundle":null,"bundle_url":"https://x.example"}]}`, "gh attestation download"},
+		"malformed":            {exitRejected, `{"mediaType":`, "rejected"},
+		"malformed at the end": {exitOK, one + "\n{", "accepted"},
+		"a number":             {exitRejected, "1", "rejected"},
+		"too many":             {exitFailure, strings.Repeat("{}", 65), "more than 64 bundles"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.run(tt.code, file(attested+".bazel", "--bundle", s.file("wrapped", []byte(tt.content)), "--source", "github.com/aspect-build/rules_lint"), tt.want)
+		})
+	}
 }
 
 func TestVerifySignedFile(t *testing.T) {

@@ -47,7 +47,9 @@ func (o signerOptions) read() (*policy.DocumentSigner, error) {
 }
 
 // readBundles reads a file with one or more bundles, one after the other, such as
-// *.intoto.jsonl.
+// *.intoto.jsonl. It also reads the answers that contain bundles: see unwrap. What is
+// no JSON is returned as a bundle, too: it is evidence, and the verdict says what is
+// wrong with it.
 func readBundles(path string) ([][]byte, error) {
 	raw, err := strict.ReadFile(path, 2*limits.Bundle)
 	if err != nil {
@@ -56,18 +58,63 @@ func readBundles(path string) ([][]byte, error) {
 	var bundles [][]byte
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	for {
-		var b json.RawMessage
-		err := dec.Decode(&b)
-		switch {
-		case errors.Is(err, io.EOF):
+		var value json.RawMessage
+		start := dec.InputOffset()
+		err := dec.Decode(&value)
+		if errors.Is(err, io.EOF) {
 			return bundles, nil
-		case err != nil:
-			return nil, fmt.Errorf("%s: %w", path, err)
-		case len(bundles) == maxBundles:
+		}
+		if err != nil {
+			bundles = append(bundles, raw[start:])
+		} else if value, unwrapErr := unwrap(value); unwrapErr != nil {
+			return nil, fmt.Errorf("%s: %w", path, unwrapErr)
+		} else {
+			bundles = append(bundles, value...)
+		}
+		if len(bundles) > maxBundles {
 			return nil, fmt.Errorf("%s: more than %d bundles", path, maxBundles)
 		}
-		bundles = append(bundles, b)
+		if err != nil {
+			return bundles, nil
+		}
 	}
+}
+
+// unwrap returns the bundles in a JSON value: the value itself, or those in
+//
+//   - the answers of GitHub's REST API and of npm's registry to a question for
+//     attestations: {"attestations": [{"bundle": …}, …]}
+//   - the output of gh attestation verify --format json:
+//     [{"attestation": {"bundle": …}}, …]
+func unwrap(value json.RawMessage) ([][]byte, error) {
+	type attestation struct {
+		Bundle json.RawMessage `json:"bundle"`
+		URL    string          `json:"bundle_url"`
+	}
+	var answer struct {
+		Attestations []attestation `json:"attestations"`
+	}
+	var printed []struct {
+		Attestation attestation `json:"attestation"`
+	}
+	if json.Unmarshal(value, &printed) == nil {
+		for _, p := range printed {
+			answer.Attestations = append(answer.Attestations, p.Attestation)
+		}
+	} else if json.Unmarshal(value, &answer) != nil || answer.Attestations == nil {
+		return [][]byte{value}, nil
+	}
+	var bundles [][]byte
+	for _, a := range answer.Attestations {
+		if a.Bundle == nil || string(a.Bundle) == "null" {
+			if a.URL != "" {
+				return nil, errors.New("the answer names the address of a bundle instead of the bundle; download it with: gh attestation download")
+			}
+			continue
+		}
+		bundles = append(bundles, a.Bundle)
+	}
+	return bundles, nil
 }
 
 // openFile opens a file and computes its digest. The file stays open until the
