@@ -286,3 +286,54 @@ func trustOnly(t *testing.T, ca string) {
 	}
 	t.Setenv("SSL_CERT_FILE", ca)
 }
+
+// Real commits have oddities that harm nobody.
+func TestOddCommits(t *testing.T) {
+	const good = "C <c@example.com> 1700000060 +0100"
+	for name, committer := range map[string]string{
+		"good":                  good,
+		"zone with seconds":     "C <c@example.com> 1700000060 +051800",
+		"zone out of range":     "C <c@example.com> 1700000060 +9999",
+		"time 0":                "C <c@example.com> 0 +0000",
+		"padded time":           "C <c@example.com> 01700000060 +0000",
+		"no name":               "<c@example.com> 1700000060 +0000",
+		"no blank before email": "C<c@example.com> 1700000060 +0000",
+		"brackets in email":     "C <c<@example.com> 1700000060 +0000",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRepo(t)
+			r.commit("a", "a")
+			raw := "tree " + r.git("rev-parse", "HEAD^{tree}") + "\nauthor " + committer + "\ncommitter " + committer + "\n\nodd\n"
+			id := r.in(raw, "hash-object", "-w", "-t", "commit", "--literally", "--stdin")
+			r.git("update-ref", "refs/heads/odd", id)
+			repo, c := mustFetch(t, Request{URI: r.uri(), Ref: "odd"})
+			if want := int64(1700000060); c.ID != id || c.Time.Unix() != want && (name != "time 0" || c.Time.Unix() != 0) {
+				t.Errorf("got commit %s at %v, want %s", c.ID, c.Time, id)
+			}
+			if _, err := repo.Export(t.Context(), filepath.Join(t.TempDir(), "tree")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Errors are git's errors, not its advice.
+func TestErrorsHaveNoHints(t *testing.T) {
+	r := newRepo(t)
+	r.commit("a", "a")
+	_, _, err := fetch(t, Request{URI: r.uri() + "-missing", Ref: "main"})
+	if err == nil || strings.Contains(err.Error(), "hint") || strings.Contains(err.Error(), "graft") {
+		t.Errorf("got %v", err)
+	}
+	g, err := newGit(r.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if _, err := g.local(t.Context(), "log", "--no-such-flag", "main"); err == nil || strings.Contains(err.Error(), "hint") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := g.local(t.Context(), "cat-file", "commit", strings.Repeat("ab", 20)); err == nil || strings.Contains(err.Error(), "hint") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -66,6 +66,15 @@ var settings = [][2]string{
 	{"http.lowSpeedTime", "60"},         // s
 	{"transfer.fsckObjects", "true"},
 	{"fetch.fsckObjects", "true"},
+	// Old tools wrote these into authors and dates of real commits. They are only
+	// text: object.parse checks what is used.
+	{"fetch.fsck.badEmail", "ignore"},
+	{"fetch.fsck.badTimezone", "ignore"},
+	{"fetch.fsck.missingEmail", "ignore"},
+	{"fetch.fsck.missingNameBeforeEmail", "ignore"},
+	{"fetch.fsck.missingSpaceBeforeEmail", "ignore"},
+	{"fetch.fsck.multipleAuthors", "ignore"},
+	{"fetch.fsck.zeroPaddedDate", "ignore"},
 	{"fetch.unpackLimit", "1"},
 	{"transfer.unpackLimit", "1"},
 	{"fetch.recurseSubmodules", "false"},
@@ -76,6 +85,7 @@ var settings = [][2]string{
 	{"maintenance.auto", "false"},
 	{"init.defaultBranch", "main"},
 	{"advice.detachedHead", "false"},
+	{"advice.graftFileDeprecated", "false"}, // env names a graft file, which is empty
 }
 
 // oldest is the oldest version of git that knows all settings used here:
@@ -118,6 +128,9 @@ func newGit(dir string) (*git, error) {
 	var conf strings.Builder
 	for _, s := range settings {
 		section, name, _ := strings.Cut(s[0], ".")
+		if sub, rest, ok := strings.Cut(name, "."); ok {
+			section, name = fmt.Sprintf("%s %q", section, sub), rest
+		}
 		fmt.Fprintf(&conf, "[%s]\n\t%s = %q\n", section, name, s[1])
 	}
 	if err := os.WriteFile(filepath.Join(home, "gitconfig"), []byte(conf.String()), 0o600); err != nil {
