@@ -184,3 +184,43 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// TestChanges: what a replacement is trusted for besides, and what it is not.
+func TestChanges(t *testing.T) {
+	p := prooftest.New(t)
+	p.Issuers = []string{"https://a.example.com", "https://b.example.com"}
+	old := p.Root()
+	if got := trust.Changes(old, p.Root()); len(got) != 0 {
+		t.Errorf("the same: got %+v", got)
+	}
+	for name, tt := range map[string]struct {
+		next  *trust.Root
+		wider bool
+		want  string
+	}{
+		"keys":    {func() *trust.Root { q := prooftest.New(t); q.Issuers = p.Issuers; return q.Root() }(), false, "keys"},
+		"level":   {with(p, func(q *prooftest.Platform) { q.Level = 3 }), true, "Build L3, was L2"},
+		"lower":   {with(p, func(q *prooftest.Platform) { q.Level = 1 }), false, "Build L1, was L2"},
+		"issuer":  {with(p, func(q *prooftest.Platform) { q.Issuers = append(p.Issuers[:2:2], "https://c.example.com") }), true, "vouches for issuer https://c.example.com"},
+		"fewer":   {with(p, func(q *prooftest.Platform) { q.Issuers = p.Issuers[:1] }), false, "no longer vouches for issuer https://b.example.com"},
+		"another": {with(p, func(q *prooftest.Platform) { q.URL = "https://other.example.com" }), true, "platform \"https://other.example.com\""},
+		"plain":   {p.PlainRoot(p.Issuers...), true, "no longer builder"},
+	} {
+		got := trust.Changes(old, tt.next)
+		wider, texts := false, ""
+		for _, c := range got {
+			wider = wider || c.Wider
+			texts += c.Text + "; "
+		}
+		if wider != tt.wider || !strings.Contains(texts, tt.want) || strings.Contains(texts, "keys") != (name == "keys") {
+			t.Errorf("%s: got %+v, want %q, wider %v", name, got, tt.want, tt.wider)
+		}
+	}
+}
+
+// with returns the root of a changed copy of p.
+func with(p *prooftest.Platform, change func(*prooftest.Platform)) *trust.Root {
+	q := *p
+	change(&q)
+	return q.Root()
+}

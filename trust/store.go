@@ -108,9 +108,22 @@ func (r *Root) file() string {
 	return name + ".json"
 }
 
-// Replaces returns the trust root of the same platform that Add(r) would remove, or
-// nil.
+// Replaces returns the trust root that Add(r) would replace, or nil: that of the same
+// platform or, from a TUF repository, with the same pin.
 func (s Store) Replaces(r *Root) (*Root, error) {
+	old, err := s.other(r)
+	if err != nil || old != nil {
+		return old, err
+	}
+	old, err = s.read(r.file())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return old, err
+}
+
+// other returns another trust root of the same platform, or nil.
+func (s Store) other(r *Root) (*Root, error) {
 	roots, err := s.List()
 	if err != nil || r.URL == "" {
 		return nil, err
@@ -142,7 +155,7 @@ func (s Store) Add(r *Root) error {
 		return err
 	}
 	for {
-		old, err := s.Replaces(r)
+		old, err := s.other(r)
 		if err != nil || old == nil {
 			return err
 		}

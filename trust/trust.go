@@ -250,10 +250,8 @@ func (r *Root) Builder(id string, wanted []string) (Builder, bool) {
 	if !demanded {
 		return Builder{}, false
 	}
-	for _, b := range r.Builders {
-		if b.ID == id {
-			return b, true
-		}
+	if b, ok := r.builder(id); ok {
+		return b, true
 	}
 	if len(r.Builders) == 0 && len(wanted) > 0 {
 		_, err := IssuerOf(id)

@@ -53,7 +53,8 @@ func newTrustAddCommand() *cobra.Command {
 		Long: `Add pins the trust document of a platform (URL is its origin), or a Sigstore
 trusted_root.json. Compare the fingerprint with the one that the platform's
 operator gives you over another channel: whoever you trust here decides what
-verify accepts. Add replaces an older document of the same platform.
+verify accepts. Add replaces an older document of the same platform, and shows what
+changes.
 
 With --root, URL is a TUF repository, and the fingerprint is that of its root
 metadata. 'trust refresh' then takes updates from the repository without asking
@@ -101,9 +102,7 @@ func runTrustAdd(cmd *cobra.Command, from string, o trustAddOptions) error {
 	if err != nil {
 		return err
 	}
-	if old != nil {
-		fmt.Fprintf(w, "  replaces  %s\n", old.Pin())
-	}
+	printChanges(w, old, r)
 	if !o.yes && o.fingerprint == "" {
 		if err := confirm(cmd.InOrStdin(), w); err != nil {
 			return err
@@ -116,11 +115,27 @@ func runTrustAdd(cmd *cobra.Command, from string, o trustAddOptions) error {
 	return nil
 }
 
-// fetch reads the trust root at from, a URL or a file.
-func (o trustAddOptions) fetch(ctx context.Context, from string) (*trust.Root, error) {
+// fetch reads the trust root at from, a URL or a file. A repository that is trusted
+// already keeps its root metadata and the issuers that were named for it.
+func (o *trustAddOptions) fetch(ctx context.Context, from string) (*trust.Root, error) {
 	root := tuf.Known(from)
+	store, err := openTrust()
+	if err != nil {
+		return nil, err
+	}
+	have, err := store.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range have {
+		if r.Repository != nil && r.Repository.URL == strings.TrimSuffix(from, "/") {
+			root = r.Repository.Roots[0]
+			if len(o.issuers) == 0 {
+				o.issuers = r.Repository.Issuers
+			}
+		}
+	}
 	if o.root != "" {
-		var err error
 		if root, err = strict.ReadFile(o.root, limits.TrustRoot); err != nil {
 			return nil, err
 		}
@@ -195,6 +210,19 @@ func readTrust(ctx context.Context, from string) (raw []byte, origin string, err
 func openTrust() (trust.Store, error) {
 	dir, err := trust.DefaultDir(os.Getenv)
 	return trust.Store{Dir: dir}, err
+}
+
+// printChanges prints what differs from the trust root that is replaced, if any.
+func printChanges(w io.Writer, old, r *trust.Root) {
+	if old == nil {
+		return
+	}
+	if old.Pin() != r.Pin() {
+		fmt.Fprintf(w, "  replaces  %s\n", old.Pin())
+	}
+	for _, c := range trust.Changes(old, r) {
+		fmt.Fprintf(w, "  changes   %s\n", printable.Text(c.Text))
+	}
 }
 
 // printRoot prints a trust root under its fingerprint, or under the one that a person
@@ -305,7 +333,11 @@ func newTrustRefreshCommand() *cobra.Command {
 		Short: "update trust roots from their TUF repositories",
 		Long: `Refresh asks all trusted TUF repositories, or the named one, for newer trust
 roots. Verify never does that: it uses the trust roots on this machine, and warns
-about stale ones. Roots that do not come from a TUF repository stay unchanged.`,
+about stale ones. Roots that do not come from a TUF repository stay unchanged.
+
+Without a person, a refresh changes keys and how long they are trusted, and takes
+trust away: a builder or issuer less, a lower level. Anything else, such as another
+issuer, a new builder or a higher level, is refused until you add the repository again.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
@@ -340,9 +372,13 @@ func runTrustRefresh(ctx context.Context, cmd *cobra.Command, args []string) err
 		}
 		if err != nil {
 			failed = errors.Join(failed, err)
+			if wider := (*tuf.WiderError)(nil); errors.As(err, &wider) {
+				printHint(w, "to see and accept what changes: colophon trust add "+r.Repository.URL)
+			}
 			continue
 		}
 		fmt.Fprintf(w, "%s: %s\n", printable.Text(r.Repository.URL), freshness(next))
+		printChanges(w, r, next)
 	}
 	if asked == 0 {
 		fmt.Fprintln(w, "nothing to refresh: none of these trust roots comes from a TUF repository")

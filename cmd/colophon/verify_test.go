@@ -19,6 +19,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // stage is a loopback registry with one released image, and an empty trust store.
@@ -145,8 +146,11 @@ func TestTrustCommand(t *testing.T) {
 	s.run(exitRejected, []string{"trust", "add", srv.URL, "--fingerprint", "sha256:00"}, "expected fingerprint \"sha256:00\"")
 	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes"}, srv.URL, "issuer    "+srv.URL, "issuer    https://accounts.example.com", srv.URL+"/builders/buildkit/v1, Build L2")
 	served = append(served, '\n')
-	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes"}, "replaces  sha256:")
-	if out := s.run(exitOK, []string{"trust", "list"}); strings.Count(out, "\n") != 1 || !strings.Contains(out, "vouches for "+srv.URL+" and 1 more") {
+	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes"}, "replaces  sha256:", "changes   keys")
+	at.Level, at.Issuers = 3, []string{"https://accounts.example.com", trust.GitHubIssuer}
+	served = at.Document()
+	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes"}, "replaces  sha256:", "changes   builder "+srv.URL+"/builders/buildkit/v1: Build L3, was L2", "changes   vouches for issuer "+trust.GitHubIssuer)
+	if out := s.run(exitOK, []string{"trust", "list"}); strings.Count(out, "\n") != 1 || !strings.Contains(out, "vouches for "+srv.URL+" and 2 more") {
 		t.Errorf("list: got %q, want one line", out)
 	}
 	served = doc

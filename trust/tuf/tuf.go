@@ -47,16 +47,36 @@ func Add(ctx context.Context, repository string, root []byte) (*trust.Root, erro
 
 // Refresh downloads the trust root of r.Repository again; r must come from Add,
 // Refresh or a trust.Store, with a Repository that is not nil. Refresh fails if the
-// repository's metadata is older than that of r, if r's root metadata did not sign
-// the new root metadata, and if the new trust root is of another platform. A
-// platform may not turn into a plain trusted root either: verifiers would then trust
-// builders that the platform's trust document does not name.
+// repository's metadata is older than that of r, and if r's root metadata did not sign
+// the new root metadata. No person looks at the result, so it may have other keys, be
+// valid for longer, and be trusted for less. Refresh fails with a WiderError if it
+// would be trusted for more.
 func Refresh(ctx context.Context, r *trust.Root) (*trust.Root, error) {
 	next, err := download(ctx, r.Repository)
-	if err == nil && next.URL != r.URL {
-		return nil, fmt.Errorf("TUF repository %s: platform of the trust root: got %q, want %q: remove the trust root and add it again if this is intended", r.Repository.URL, next.URL, r.URL)
+	if err != nil {
+		return nil, err
 	}
-	return next, err
+	wider := &WiderError{Repository: r.Repository.URL}
+	for _, c := range trust.Changes(r, next) {
+		if c.Wider {
+			wider.Changes = append(wider.Changes, c.Text)
+		}
+	}
+	if len(wider.Changes) > 0 {
+		return nil, wider
+	}
+	return next, nil
+}
+
+// WiderError is the error of a refresh that needs a person, because the new trust root
+// would be trusted for more. Show Changes, and let the user add the repository again.
+type WiderError struct {
+	Repository string   // URL
+	Changes    []string // for people
+}
+
+func (e *WiderError) Error() string {
+	return fmt.Sprintf("TUF repository %s: its new trust root would be trusted for more: %s", e.Repository, strings.Join(e.Changes, "; "))
 }
 
 // download runs the TUF client workflow, starting from the newest metadata in old.

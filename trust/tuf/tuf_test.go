@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -203,7 +204,7 @@ func TestHostileRepositories(t *testing.T) {
 		}, "root"},
 		{"expired timestamp", func(r *repo) { r.publish(time.Now().Add(-time.Hour), r.good(p)) }, "expired"},
 		{"older than was seen", func(r *repo) { r.version = 0; r.publish(until, r.good(p)) }, "version"},
-		{"a plain root in the place of a platform", func(r *repo) { r.publish(until, map[string][]byte{"trusted_root.json": p.TrustedRoot()}) }, `platform of the trust root: got ""`},
+		{"a plain root in the place of a platform", func(r *repo) { r.publish(until, map[string][]byte{"trusted_root.json": p.TrustedRoot()}) }, `platform ""`},
 		{"another platform", func(r *repo) { r.publish(until, map[string][]byte{"colophon.json": p.Document()}) }, "of another platform"},
 		{"another target", func(r *repo) {
 			for name := range r.files {
@@ -259,6 +260,115 @@ func TestHostileRepositories(t *testing.T) {
 			t.Error("it answered")
 		}
 	})
+}
+
+// TestRefreshNeedsAPerson: without a person, a refresh takes other keys and trusts for
+// less; for anything more, the old trust root stays.
+func TestRefreshNeedsAPerson(t *testing.T) {
+	until := time.Now().Add(soon)
+	builders := func(d *trust.Document, levels ...int) {
+		d.Builders = nil
+		for i, level := range levels {
+			d.Builders = append(d.Builders, trust.Builder{ID: fmt.Sprintf("%s/builders/b%d", d.Issuer, i), Level: level})
+		}
+	}
+	for name, tt := range map[string]struct {
+		change func(d *trust.Document)
+		says   string // empty: taken
+	}{
+		"nothing":              {func(*trust.Document) {}, ""},
+		"new keys":             {func(d *trust.Document) { d.TrustedRoot = prooftest.New(t).TrustedRoot() }, ""},
+		"a builder less":       {func(d *trust.Document) { builders(d, 2) }, ""},
+		"a lower level":        {func(d *trust.Document) { builders(d, 2, 0) }, ""},
+		"an issuer less":       {func(d *trust.Document) { d.Issuers = nil }, ""},
+		"a higher level":       {func(d *trust.Document) { builders(d, 2, 2) }, "b1: Build L2, was L1"},
+		"a new builder":        {func(d *trust.Document) { builders(d, 2, 1, 0) }, "new builder"},
+		"one for another":      {func(d *trust.Document) { builders(d, 2); d.Builders[0].ID += "x" }, "new builder"},
+		"a new issuer":         {func(d *trust.Document) { d.Issuers = append(d.Issuers, trust.GitHubIssuer) }, "vouches for issuer " + trust.GitHubIssuer},
+		"a pattern of issuers": {func(d *trust.Document) { d.Issuers = []string{"https://*.example.com"} }, "vouches for issuer https://*.example.com"},
+		"another own issuer": {func(d *trust.Document) {
+			d.Issuer += "/other"
+			builders(d, 2, 1)
+		}, "own issuer is"},
+	} {
+		p := prooftest.New(t)
+		r := newRepo(t)
+		origin := strings.TrimSuffix(r.URL, "/tuf")
+		doc := trust.Document{URL: origin, Issuer: origin, Issuers: []string{"https://idp.example.com"}, TrustedRoot: p.TrustedRoot()}
+		builders(&doc, 2, 1)
+		publish := func() {
+			raw, err := json.Marshal(doc)
+			must(t, err)
+			r.publish(until, map[string][]byte{"colophon.json": raw})
+		}
+		publish()
+		seen, err := Add(t.Context(), r.URL, r.pinned())
+		must(t, err)
+		tt.change(&doc)
+		publish()
+		got, err := Refresh(t.Context(), seen)
+		var wider *WiderError
+		switch {
+		case tt.says == "":
+			if err != nil || got.Repository.Target == "" {
+				t.Errorf("%s: got %v, want it taken", name, err)
+			}
+		case !errors.As(err, &wider) || !strings.Contains(err.Error(), tt.says):
+			t.Errorf("%s: got %v, want an error that says %q", name, err, tt.says)
+		default:
+			// A person may add it again.
+			if _, err := Add(t.Context(), r.URL, r.pinned()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+// TestRefreshKeepsTheIssuers: the issuers that a person named for a plain trusted root
+// stay with it, and it may not lose the logs that verification then no longer demands.
+func TestRefreshKeepsTheIssuers(t *testing.T) {
+	const people = "https://accounts.example.com"
+	until := time.Now().Add(soon)
+	r := newRepo(t)
+	publish := func(drop string) {
+		var root map[string]json.RawMessage
+		must(t, json.Unmarshal(prooftest.New(t).TrustedRoot(), &root))
+		delete(root, drop)
+		raw, err := json.Marshal(root)
+		must(t, err)
+		r.publish(until, map[string][]byte{"trusted_root.json": raw})
+	}
+	publish("")
+	added, err := Add(t.Context(), r.URL, r.pinned())
+	must(t, err)
+	if len(added.Issuers()) != 0 {
+		t.Errorf("nobody named an issuer: got %q", added.Issuers())
+	}
+	scoped, err := added.ForIssuers([]string{people})
+	must(t, err)
+	store := trust.Store{Dir: t.TempDir()}
+	must(t, store.Add(scoped))
+	loaded, err := store.Load()
+	must(t, err)
+	publish("")
+	next, err := Refresh(t.Context(), loaded[0])
+	must(t, err)
+	if got := next.Issuers(); len(got) != 1 || got[0] != people || next.Pin() != added.Pin() {
+		t.Errorf("got %q, want %q", got, people)
+	}
+	for member, says := range map[string]string{"tlogs": "no transparency log", "ctlogs": "no certificate transparency log"} {
+		publish(member)
+		if _, err := Refresh(t.Context(), next); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: got %v, want %q in it", member, err, says)
+		}
+	}
+	// A document says for itself whom it vouches for, so that the list named would lie.
+	doc, err := json.Marshal(trust.Document{Issuers: []string{trust.GitHubIssuer}, TrustedRoot: prooftest.New(t).TrustedRoot()})
+	must(t, err)
+	r.publish(until, map[string][]byte{"colophon.json": doc})
+	if _, err := Refresh(t.Context(), next); err == nil || !strings.Contains(err.Error(), "says itself") {
+		t.Errorf("a document: got %v", err)
+	}
 }
 
 // A file of the store that was changed in any way is refused.
