@@ -1,8 +1,10 @@
 package platform
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -87,8 +89,12 @@ func get(ctx context.Context, c *http.Client, url string) ([]byte, error) {
 	}
 	defer resp.Body.Close()
 	body, err := strict.Read(resp.Body, limits.TrustRoot)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", resp.Status, body)
+	switch text := bytes.TrimSpace(body); {
+	case err != nil || resp.StatusCode == http.StatusOK:
+	case resp.StatusCode == http.StatusServiceUnavailable && len(text) > 0: // a role says why: see peer.Ready
+		err = errors.New(string(text))
+	default:
+		err = fmt.Errorf("%s: %s", resp.Status, text)
 	}
 	return body, err
 }

@@ -117,7 +117,18 @@ func runAttestor(ctx context.Context, c zone.Child[attestorSettings]) error {
 	service := attestor.New(r, c.Settings.Dir, c.Log)
 	var resumed sync.WaitGroup
 	resumed.Go(finish)
-	err = peer.Serve(ctx, c.Listener, c.Users, peer.Allow(service.Handler(), roleAPI))
+	own := watchDisks(ctx, roleAttestor, c.Dirs, c.Log)
+	ready := func(ctx context.Context) error {
+		if err := own.ready(ctx); err != nil || c.Settings.Rooms == (peer.Endpoint{}) {
+			return err
+		}
+		// The role api does not reach rooms.
+		if err := health(ctx, c.Settings.Rooms.Client(), "http://rooms"+peer.PathReady); err != nil {
+			return fmt.Errorf("rooms: %w", err)
+		}
+		return nil
+	}
+	err = peer.Serve(ctx, c.Listener, c.Users, peer.Ready(peer.Allow(service.Handler(), roleAPI), ready))
 	r.Close()
 	service.Wait() // interrupted releases must clean up
 	resumed.Wait()

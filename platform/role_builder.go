@@ -74,5 +74,6 @@ func runBuilder(ctx context.Context, c zone.Child[builderSettings]) error {
 	return worker.Serve(ctx, worker.Config{
 		Listener: c.Listener, Users: c.Users, Dir: filepath.Join(o.Dir, "work"),
 		Builders: builders, Apart: apart, Missing: missing, Concurrent: o.Concurrent, Log: c.Log,
+		Ready: watchDisks(ctx, roleBuilder, c.Dirs, c.Log).ready,
 	})
 }

@@ -155,15 +155,19 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 // roleTimeout is how long a role may take to answer a request for health or metrics.
 const roleTimeout = 5 * time.Second
 
-// ready answers 200 if all roles answer. It lists the builders that their host cannot
-// run and why; without them the platform still counts as ready.
+// ready answers 200 if all roles can do their work. Otherwise it says in one line for each
+// role what is wrong. It lists the builders that their host cannot run and why; without them
+// the platform still counts as ready.
 func (f *port) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), roleTimeout)
 	defer cancel()
 	var errs []error
 	for _, role := range slices.Sorted(maps.Keys(f.settings.Roles)) {
-		if err := health(ctx, f.settings.Roles[role].Client(), "http://role"+peer.PathHealth); err != nil {
+		client := f.settings.Roles[role].Client()
+		if err := health(ctx, client, "http://role"+peer.PathHealth); err != nil {
 			errs = append(errs, fmt.Errorf("%s does not answer", role))
+		} else if err := health(ctx, client, "http://role"+peer.PathReady); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", role, err))
 		}
 	}
 	missing, err := worker.Client{At: f.settings.Roles[roleBuilder]}.Missing(ctx)

@@ -44,5 +44,5 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", reg)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	return peer.Serve(ctx, c.Listener, c.Users, peer.Allow(mux, roleAPI))
+	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(peer.Allow(mux, roleAPI), watchDisks(ctx, roleRegistry, c.Dirs, c.Log).ready))
 }

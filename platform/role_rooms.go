@@ -88,5 +88,9 @@ func runRooms(ctx context.Context, c zone.Child[roomsSettings]) error {
 	} else {
 		mux.Handle("/", rooms.Handler(r, c.Log))
 	}
-	return peer.Serve(ctx, c.Listener, c.Users, mux)
+	var dirs []string
+	if s.Rooms.Buildkitd != "" {
+		dirs = []string{s.Rooms.StateDir} // as root it sees the host's disk: c.Dirs are not mounted
+	}
+	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(mux, watchDisks(ctx, roleRooms, dirs, c.Log).ready))
 }

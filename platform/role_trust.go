@@ -84,7 +84,7 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 	inside.Handle("POST "+issuer.PathToken, peer.Allow(tokens.Tokens(), roleAttestor))
 	inside.Handle("GET /metrics", peer.Allow(promhttp.HandlerFor(t.metrics, promhttp.HandlerOpts{}), roleAPI))
 	inside.Handle("/", peer.Allow(t.mux, roleAPI, roleAttestor, roleServe))
-	return peer.Serve(ctx, c.Listener, c.Users, inside)
+	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(inside, watchDisks(ctx, roleTrust, c.Dirs, c.Log).ready))
 }
 
 // trustServices are the services opened so far.

@@ -27,11 +27,12 @@ const (
 
 // role is one row of the table of roles.
 type role struct {
-	name string
-	does string   // what the role does, for help texts
-	user int      // uid minus roles.uidBase; 0 is root
-	dirs []string // directories below the data directory, closed to other roles; the first is the role's home
-	asks []string // roles that it sends requests to; each of these decides which requests it accepts (peer.Allow)
+	name  string
+	does  string   // what the role does, for help texts
+	stops string   // what it can no longer do if it cannot write to its disk
+	user  int      // uid minus roles.uidBase; 0 is root
+	dirs  []string // directories below the data directory, closed to other roles; the first is the role's home
+	asks  []string // roles that it sends requests to; each of these decides which requests it accepts (peer.Allow)
 
 	// confine is the policy that the kernel enforces on the role. prepare adds network
 	// access if the configuration requires it.
@@ -58,7 +59,8 @@ func roles() []role {
 	return []role{
 		{
 			name: roleTrust, does: "holds the keys: issuer, CA, logs, timestamp authority, trust root", user: 1,
-			dirs: []string{"trust", "log", "ct"}, listen: otherHosts,
+			stops: "nothing can be signed or logged; the logs and the trust root can be read",
+			dirs:  []string{"trust", "log", "ct"}, listen: otherHosts,
 			prepare: prepareTrust, run: inZone(runTrust),
 		},
 		{
@@ -67,24 +69,28 @@ func roles() []role {
 		},
 		{
 			name: roleRegistry, does: "stores images and proofs", user: 4,
-			dirs: []string{"registry"}, listen: otherHosts, checks: true,
+			stops: "images and proofs cannot be pushed; pulling works",
+			dirs:  []string{"registry"}, listen: otherHosts, checks: true,
 			prepare: prepareRegistry, run: inZone(runRegistry),
 		},
 		{
 			name: roleRooms, does: "opens the rooms in which builds run",
-			dirs: []string{"rooms"}, beside: roleBuilder,
+			stops: "Dockerfiles cannot be built",
+			dirs:  []string{"rooms"}, beside: roleBuilder,
 			confine: confine.Policy{Rooms: true, Capabilities: roomsCapabilities},
 			needed:  (*platform).needsRooms, prepare: prepareRooms, run: inZone(runRooms),
 		},
 		{
 			name: roleBuilder, does: "runs builds, in rooms", user: 3,
-			dirs: []string{"builder"}, listen: otherHosts, flags: []string{"mirror", "buildkitd"},
+			stops: "nothing can be built",
+			dirs:  []string{"builder"}, listen: otherHosts, flags: []string{"mirror", "buildkitd"},
 			confine: confine.Policy{Rooms: true},
 			prepare: prepareBuilder, run: inZone(runBuilder),
 		},
 		{
 			name: roleAttestor, does: "fetches, measures, signs and publishes releases", user: 2,
-			dirs: []string{"attestor"}, asks: []string{roleTrust, roleBuilder, roleRooms}, listen: otherHosts, flags: []string{"mirror"}, pushes: true,
+			stops: "releases fail; records of earlier ones can be read",
+			dirs:  []string{"attestor"}, asks: []string{roleTrust, roleBuilder, roleRooms}, listen: otherHosts, flags: []string{"mirror"}, pushes: true,
 			confine: confine.Policy{Exec: true, Inet: true},
 			prepare: prepareAttestor, run: inZone(runAttestor),
 		},

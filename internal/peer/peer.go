@@ -36,6 +36,26 @@ const (
 // PathHealth is the URL path that answers 200 to every role in Users while a server runs.
 const PathHealth = "/healthz"
 
+// PathReady is the URL path that answers 200 to every role in Users while a role can do its
+// work: see Ready.
+const PathReady = "/readyz"
+
+// Ready passes requests to h, except those for PathReady. It answers them with 200 if try
+// returns nil, else with 503 and the error.
+func Ready(h http.Handler, try func(context.Context) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet || r.URL.Path != PathReady {
+			h.ServeHTTP(w, r)
+			return
+		}
+		if err := try(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		io.WriteString(w, "ok\n")
+	})
+}
+
 // Serve serves connections that l accepts until ctx is done. h gets the requests of all
 // roles in users, other users get 403. Use Allow to restrict a handler to some roles. When
 // ctx ends, Serve closes l and interrupts running requests.

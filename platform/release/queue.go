@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -123,7 +124,10 @@ func (r *Releaser) sweep() error {
 			keep[p.Begun.Dir] = true
 			continue
 		}
-		if err != nil { // a temporary file of an interrupted write, or a disk error
+		if _, disk := errors.AsType[*fs.PathError](err); disk { // it may be whole: keep it
+			return fmt.Errorf("release queue: %w", err)
+		}
+		if err != nil { // a temporary file of an interrupted write
 			r.Log.Warn("cannot read an entry of the release queue, so it is dropped", "file", name, "error", err)
 		} else {
 			r.Log.Warn("a release was interrupted before it published anything; run it again", "id", p.ID, "image", p.Request.Image, "ref", p.Request.Ref)

@@ -3,6 +3,7 @@ package release
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -167,6 +168,22 @@ func TestSweepOfTheQueue(t *testing.T) {
 		t.Errorf("queue: got %v", got)
 	}
 	if _, err := os.Stat(outside); err != nil {
+		t.Error(err)
+	}
+}
+
+// An entry that the disk cannot read may be whole, so it is not dropped.
+func TestUnreadableEntryIsKept(t *testing.T) {
+	dir := t.TempDir()
+	entry := filepath.Join(dir, "queue", strings.Repeat("1", 32)+".json")
+	if err := os.MkdirAll(entry, 0o700); err != nil { // reading a directory fails
+		t.Fatal(err)
+	}
+	r := &Releaser{Config: Config{Dir: dir, Log: slog.New(slog.DiscardHandler)}}
+	if err := r.sweep(); err == nil || !strings.Contains(err.Error(), "release queue") {
+		t.Errorf("got %v, want an error", err)
+	}
+	if _, err := os.Stat(entry); err != nil {
 		t.Error(err)
 	}
 }

@@ -35,6 +35,7 @@ type order struct {
 	Zone     Zone            `json:"zone"`
 	Users    peer.Users      `json:"users"`
 	Settings json.RawMessage `json:"settings"`
+	Listens  bool            `json:"listens"` // file descriptor 3 is its listener
 }
 
 // Supervise runs the process until ctx is done. When the process ends, Supervise calls
@@ -86,7 +87,7 @@ func (p Process) Command(ctx context.Context) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := json.Marshal(order{p.Zone, p.Users, settings})
+	in, err := json.Marshal(order{p.Zone, p.Users, settings, p.Listener != nil})
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +111,7 @@ type Child[S any] struct {
 	Settings S
 	Users    peer.Users
 	Listener net.Listener // nil if Process.Listener was nil; Accept returns an error only after it is closed
+	Dirs     []string     // the directories that the process may write
 	Log      *slog.Logger
 }
 
@@ -128,8 +130,15 @@ func Run[S any](ctx context.Context, name string, in io.Reader, run func(context
 		return fmt.Errorf("%s: settings: %w", name, err)
 	}
 	c.Users = o.Users
+	for _, m := range o.Zone.Mounts {
+		if m.Write {
+			c.Dirs = append(c.Dirs, o.Zone.Path(m.Name))
+		}
+	}
 	FreeStartMemory()
-	c.Listener = inherited(3, c.Log)
+	if o.Listens { // otherwise the descriptor may be the Go runtime's
+		c.Listener = inherited(3, c.Log)
+	}
 	if err := run(ctx, c); err != nil {
 		return fmt.Errorf("%s: %s", name, o.Zone.hostPaths(err.Error()))
 	}

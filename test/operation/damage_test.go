@@ -5,11 +5,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -78,5 +80,58 @@ func TestScrub(t *testing.T) {
 	pushBlob(t, p, "app", []byte("content"))
 	if out, code := scrub(t, p); code != 0 {
 		t.Errorf("scrub after the blob was pushed again: exit %d\n%s", code, out)
+	}
+}
+
+// On a full disk /readyz and the log say what each role can no longer do, what was stored can
+// still be read, and everything works again when there is space.
+func TestFullDisk(t *testing.T) {
+	needsRoot(t)
+	p := harness.Reserve(t)
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=160m,mode=0755"); err != nil {
+		t.Skipf("NOT TESTED: no tmpfs can be mounted here: %v", err)
+	}
+	t.Cleanup(func() { p.Kill(); syscall.Unmount(disk, syscall.MNT_DETACH) })
+	p.Data = filepath.Join(disk, "data")
+	p.Args = []string{"--config", harness.Config(t, nil)}
+	p.Up()
+	digest := pushBlob(t, p, "app", []byte("content"))
+	eventually(t, "the platform is ready", func() bool { return ready(p) })
+
+	full, err := os.Create(filepath.Join(disk, "full"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for err == nil {
+		_, err = full.Write(make([]byte, 1<<16))
+	}
+	for _, want := range []string{
+		"trust: cannot write to its disk, so nothing can be signed or logged", "registry: cannot write to its disk, so images and proofs cannot be pushed",
+		"builder: cannot write to its disk, so nothing can be built", "attestor: cannot write to its disk, so releases fail", "no space left on device",
+	} {
+		eventually(t, "/readyz says "+want, func() bool {
+			resp, err := http.Get(p.URL + "/readyz")
+			if err != nil {
+				return false
+			}
+			defer resp.Body.Close()
+			text, _ := io.ReadAll(resp.Body)
+			return resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(text), want)
+		})
+	}
+	if got := string(p.Get("/v2/app/blobs/" + digest)); got != "content" {
+		t.Errorf("pulling on a full disk: got %q, want the blob", got)
+	}
+	p.Get("/api/v2/checkpoint")
+	if err := os.Remove(full.Name()); err != nil {
+		t.Fatal(err)
+	}
+	full.Close()
+	eventually(t, "the platform is ready again", func() bool { return ready(p) })
+	pushBlob(t, p, "app", []byte("more"))
+	if log := p.Log.String(); strings.Count(log, "the role cannot write to its disk") < 4 || !strings.Contains(log, "can write to its disk again") {
+		t.Errorf("got the log %s, want a line of each role", log)
 	}
 }

@@ -11,7 +11,8 @@ import (
 	"os"
 	"path/filepath"
 
-	_ "modernc.org/sqlite"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/colophon-build/colophon/tlog"
 )
@@ -33,25 +34,37 @@ CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
 PRAGMA user_version = 1;
 `
 
-// openIndex opens the index at path. If it cannot be read, openIndex creates it again: the
-// log has all its contents.
+// errIndex means that the index is not one that makeIndex and add wrote.
+var errIndex = errors.New("the index is damaged")
+
+// openIndex opens the index at path. If it is missing or damaged, openIndex creates it again:
+// the log has all its contents. Any other error, such as that of a full disk, is returned:
+// the index is what shows that acknowledged entries are missing from the log.
 func openIndex(path string, log *slog.Logger) (*index, error) {
-	x, err := readIndex(path)
+	_, err := os.Stat(path)
 	if err == nil {
-		return x, nil
-	}
-	if _, statErr := os.Stat(path); statErr == nil {
-		log.Warn("cannot read the index of the log; creating it again", "path", path, "error", err)
+		x, err := readIndex(path)
+		if !isDamage(err) {
+			return x, err
+		}
+		log.Warn("the index of the log is damaged; creating it again", "path", path, "error", err)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("index of the log: %w", err)
+			return nil, err
 		}
 	}
-	if x, err = makeIndex(path); err != nil {
-		return nil, fmt.Errorf("index of the log %s: %w", path, err)
+	return makeIndex(path)
+}
+
+func isDamage(err error) bool {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		code := e.Code() & 0xff // without the extended part
+		return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB
 	}
-	return x, nil
+	return errors.Is(err, errIndex)
 }
 
 func openDatabase(path, mode string) (*sql.DB, error) {
@@ -89,14 +102,16 @@ func readIndex(path string) (_ *index, err error) {
 		return nil, err
 	}
 	if version != 1 {
-		return nil, fmt.Errorf("version: got %d, want 1", version)
+		return nil, fmt.Errorf("%w: version: got %d, want 1", errIndex, version)
 	}
 	var root []byte
-	if err := db.QueryRow("SELECT size, root FROM covered").Scan(&x.size, &root); err != nil {
+	if err := db.QueryRow("SELECT size, root FROM covered").Scan(&x.size, &root); errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("%w: it does not say what it covers", errIndex)
+	} else if err != nil {
 		return nil, err
 	}
 	if len(root) != len(x.root) {
-		return nil, fmt.Errorf("root: got %d bytes, want %d", len(root), len(x.root))
+		return nil, fmt.Errorf("%w: root: got %d bytes, want %d", errIndex, len(root), len(x.root))
 	}
 	x.root = tlog.Hash(root)
 	x.find, err = db.Prepare("SELECT entry FROM leaf WHERE hash = ?")

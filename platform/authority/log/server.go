@@ -202,7 +202,7 @@ func (s *Server) open(dir string) error {
 	}
 	path := filepath.Join(dir, "index.db")
 	if s.index, err = openIndex(path, s.log); err != nil {
-		return err
+		return fmt.Errorf("index of the log %s: %w", path, err)
 	}
 	if err := s.index.check(s.ctx, source{v}, v.Checkpoint); err != nil {
 		return fmt.Errorf("%w; restore the log from a backup, or delete %s* to continue with this state, which everybody who saw the lost entries can detect", err, path)

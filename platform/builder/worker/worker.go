@@ -58,6 +58,9 @@ type Config struct {
 	Concurrent int                        // maximum number of running builds; default 2
 	Queue      int                        // maximum number of waiting builds; default 64. Further builds are refused
 	Log        *slog.Logger               // default: no log
+
+	// Ready returns what keeps the role from doing its work: see peer.Ready. Default: nothing.
+	Ready func(context.Context) error
 }
 
 // Apart returns a command whose process calls Child for one build, with dir and
@@ -106,6 +109,9 @@ func Serve(ctx context.Context, cfg Config) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Ready == nil {
+		cfg.Ready = func(context.Context) error { return nil }
+	}
 	lock, err := lockDir(cfg.Dir)
 	if err != nil {
 		return err
@@ -124,7 +130,7 @@ func Serve(ctx context.Context, cfg Config) error {
 		_ = json.NewEncoder(w).Encode(cfg.Missing)
 	})
 	mux.Handle("GET /metrics", s.metrics())
-	err = peer.Serve(ctx, cfg.Listener, cfg.Users, mux)
+	err = peer.Serve(ctx, cfg.Listener, cfg.Users, peer.Ready(mux, cfg.Ready))
 	running.Wait()
 	return err
 }
