@@ -103,7 +103,7 @@ func (t *trustServices) openServices(documents *root.Config, tokens *issuer.Serv
 	if err != nil {
 		return err
 	}
-	ct, err := ctlog.New(ctlog.Config{KeyDir: s.KeyDir, TileDir: s.CTDir, URL: s.URL})
+	ct, err := ctlog.New(ctlog.Config{KeyDir: s.KeyDir, TileDir: s.CTDir, URL: s.URL, Log: t.log.With("service", "ctlog")})
 	if err != nil {
 		return err
 	}

@@ -14,28 +14,56 @@ import (
 	"syscall"
 
 	"github.com/colophon-build/colophon/internal/intact"
+	"github.com/colophon-build/colophon/platform/authority/ctlog"
+	"github.com/colophon-build/colophon/platform/authority/log"
+	"github.com/colophon-build/colophon/platform/authority/root"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/platform/registry"
 	"github.com/colophon-build/colophon/platform/release"
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// scrubber compares one directory of a role with what its files promise, and repairs or
+// scrubber compares directories of one role with what their files promise, and repairs or
 // reports what is damaged. The role may run meanwhile.
 type scrubber struct {
-	dir   string // below the data directory
-	holds string // what is in it, for people
-	scrub func(ctx context.Context, r *intact.Report, dir string) error
+	dirs  []string // below the data directory
+	holds string   // what is in them, for people
+	scrub func(ctx context.Context, r *intact.Report, dirs ...string) error
 }
 
 // scrubbers lists what Scrub checks: everything whose bytes can be compared with a digest or
 // a signature.
 func scrubbers() []scrubber {
 	return []scrubber{
-		{"registry", "images and proofs", registry.Scrub},
-		{"gateway", "downloads of hermetic builds", gateway.Scrub},
-		{"attestor", "build logs and lock files", release.Scrub},
+		{[]string{"trust", "log", "ct"}, "logs and trust root", scrubTrust},
+		{[]string{"registry"}, "images and proofs", func(ctx context.Context, r *intact.Report, dirs ...string) error {
+			return registry.Scrub(ctx, r, dirs[0])
+		}},
+		{[]string{"gateway"}, "downloads of hermetic builds", func(ctx context.Context, r *intact.Report, dirs ...string) error {
+			return gateway.Scrub(ctx, r, dirs[0])
+		}},
+		{[]string{"attestor"}, "build logs and lock files", func(ctx context.Context, r *intact.Report, dirs ...string) error {
+			return release.Scrub(ctx, r, dirs[0])
+		}},
 	}
+}
+
+// scrubTrust checks what the trust services serve, as far as they exist: with outside services
+// there is only the trust root.
+func scrubTrust(ctx context.Context, r *intact.Report, dirs ...string) error {
+	keyDir, logDir, ctDir := dirs[0], dirs[1], dirs[2]
+	err := root.Scrub(r, keyDir, filepath.Join(keyDir, "tuf"))
+	for path, scrub := range map[string]func() error{
+		filepath.Join(logDir, "log.json"):   func() error { return log.Scrub(ctx, r, logDir) },
+		filepath.Join(keyDir, "ctlog.json"): func() error { return ctlog.Scrub(ctx, r, keyDir, ctDir) },
+	} {
+		if _, statErr := os.Stat(path); statErr == nil {
+			err = errors.Join(err, scrub())
+		} else if !errors.Is(statErr, fs.ErrNotExist) {
+			err = errors.Join(err, statErr)
+		}
+	}
+	return err
 }
 
 // ScrubCommand is the name of the command that Scrub starts for each directory, as the user
@@ -44,8 +72,8 @@ const ScrubCommand = "scrub-dir"
 
 // scrubSettings are the settings of the process that checks one directory.
 type scrubSettings struct {
-	Name string `json:"name"` // scrubber.dir
-	Dir  string `json:"dir"`  // its path in the zone
+	Name string   `json:"name"` // the first of scrubber.dirs
+	Dirs []string `json:"dirs"` // their paths in the zone
 }
 
 // Scrub compares the stored bytes below the data directory with their digests and
@@ -66,8 +94,7 @@ func Scrub(ctx context.Context, data string, out io.Writer) error {
 	found := false
 	var errs []error
 	for _, s := range scrubbers() {
-		dir := filepath.Join(data, s.dir)
-		info, err := os.Lstat(dir)
+		info, err := os.Lstat(filepath.Join(data, s.dirs[0]))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // its role runs on another host, or never ran
 		} else if err != nil {
@@ -76,13 +103,14 @@ func Scrub(ctx context.Context, data string, out io.Writer) error {
 		found = true
 		// Whoever owns the directory decides what is in it, so root does not read it.
 		owner := info.Sys().(*syscall.Stat_t)
-		z := zone.Zone{
-			Separate: separate && owner.Uid != 0, UID: int(owner.Uid), Group: int(owner.Gid),
-			Mounts: []zone.Mount{{Source: dir, Name: s.dir, Write: true}},
+		z := zone.Zone{Separate: separate && owner.Uid != 0, UID: int(owner.Uid), Group: int(owner.Gid)}
+		settings := scrubSettings{Name: s.dirs[0]}
+		for _, dir := range s.dirs {
+			z.Mounts = append(z.Mounts, zone.Mount{Source: filepath.Join(data, dir), Name: dir, Write: true})
+			settings.Dirs = append(settings.Dirs, z.Path(dir))
 		}
-		settings := scrubSettings{Name: s.dir, Dir: z.Path(s.dir)}
 		if err := runScrub(ctx, zone.Process{Name: ScrubCommand, Zone: z, Settings: settings, Log: slog.Default()}, out); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", s.dir, err))
+			errs = append(errs, fmt.Errorf("%s: %w", s.dirs[0], err))
 		}
 	}
 	if !found {
@@ -110,17 +138,19 @@ func runScrub(ctx context.Context, p zone.Process, out io.Writer) error {
 func ScrubDir(ctx context.Context, in io.Reader, out io.Writer) error {
 	return zone.Run(ctx, ScrubCommand, in, func(ctx context.Context, c zone.Child[scrubSettings]) error {
 		for _, s := range scrubbers() {
-			if s.dir != c.Settings.Name {
+			if s.dirs[0] != c.Settings.Name {
 				continue
 			}
 			r := intact.Report{Tell: func(f intact.Finding) {
-				f.File = s.dir + strings.TrimPrefix(f.File, c.Settings.Dir)
+				for i, dir := range c.Settings.Dirs {
+					f.File = strings.Replace(f.File, dir+"/", s.dirs[i]+"/", 1)
+				}
 				fmt.Fprintln(out, f)
 			}}
-			if err := s.scrub(ctx, &r, c.Settings.Dir); err != nil {
+			if err := s.scrub(ctx, &r, c.Settings.Dirs...); err != nil {
 				return err
 			}
-			fmt.Fprintf(out, "%s: %s: %d files, %d bytes; %d repaired, %d damaged\n", s.dir, s.holds, r.Files, r.Bytes, r.Repaired, r.Damaged)
+			fmt.Fprintf(out, "%s: %d files, %d bytes; %d repaired, %d damaged\n", s.holds, r.Files, r.Bytes, r.Repaired, r.Damaged)
 			if r.Damaged > 0 {
 				return fmt.Errorf("%d files are damaged", r.Damaged)
 			}

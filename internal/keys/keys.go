@@ -159,6 +159,28 @@ func (k *Key) readRecord() error {
 	return nil
 }
 
+// Public returns the public key of the key name in dir, without reading the private key.
+func Public(dir, name string) (*ecdsa.PublicKey, error) {
+	path := filepath.Join(dir, name+".json")
+	data, err := strict.ReadFile(path, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	var r record
+	if err := strict.UnmarshalKnown(data, maxFile, &r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	parsed, err := x509.ParsePKIXPublicKey(r.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	key, ok := parsed.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("%s: got a %T, want ECDSA", path, parsed)
+	}
+	return key, nil
+}
+
 // Authority is a certificate and its private key.
 type Authority struct {
 	Key  *Key

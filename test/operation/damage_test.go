@@ -81,6 +81,13 @@ func TestScrub(t *testing.T) {
 	if out, code := scrub(t, p); code != 0 {
 		t.Errorf("scrub after the blob was pushed again: exit %d\n%s", code, out)
 	}
+	for _, path := range []string{"ct/checkpoint", "log/tiles/checkpoint", "trust/tuf/1.snapshot.json"} {
+		flip(t, filepath.Join(p.Data, path))
+		if out, code := scrub(t, p); code != 1 || !strings.Contains(out, "DAMAGED "+path) {
+			t.Errorf("scrub with a damaged %s: exit %d\n%s", path, code, out)
+		}
+		flip(t, filepath.Join(p.Data, path))
+	}
 }
 
 // On a full disk /readyz and the log say what each role can no longer do, what was stored can

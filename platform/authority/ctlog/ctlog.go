@@ -10,6 +10,7 @@
 package ctlog
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -22,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -37,6 +39,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/keys"
+	"github.com/colophon-build/colophon/platform/authority/tiles"
 )
 
 const (
@@ -53,19 +56,27 @@ type Config struct {
 	KeyDir  string // directory of the key; created at first start
 	TileDir string // directory of the log; created at first start
 	URL     string // the platform's origin; the log is under /ct/
+
+	Log *slog.Logger // gets messages for the operator; nil: slog.Default()
 }
+
+// keyName is the name of the log's key in Config.KeyDir.
+const keyName = "ctlog"
 
 // Service is the log. Safe for concurrent use.
 type Service struct {
-	key    *keys.Key
-	id     [sha256.Size]byte // log ID: SHA-256 of the public key, PKIX
-	dir    string
-	root   *os.Root // dir, for reading
-	add    func(context.Context, *ctonly.Entry) tessera.IndexFuture
-	closed context.Context
-	stop   func(context.Context) error
+	key      *keys.Key
+	verifier *treeVerifier
+	id       [sha256.Size]byte // log ID: SHA-256 of the public key, PKIX
+	dir      string
+	root     *os.Root // dir, for reading
+	log      *slog.Logger
+	add      func(context.Context, *ctonly.Entry) tessera.IndexFuture
+	closed   context.Context
+	stop     func(context.Context) error
 
 	mu      sync.Mutex
+	last    view                       // the newest checkpoint that was read
 	issuers map[[sha256.Size]byte]bool // issuing certificates that are on disk, by SHA-256
 
 	waiting chan *waiting // entries that are not in the tree yet
@@ -80,7 +91,7 @@ func New(cfg Config) (*Service, error) {
 	if err := checkKey(cfg); err != nil {
 		return nil, err
 	}
-	key, err := keys.Open(cfg.KeyDir, "ctlog")
+	key, err := keys.Open(cfg.KeyDir, keyName)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +99,14 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{key: key, id: sha256.Sum256(spki), dir: cfg.TileDir, issuers: map[[sha256.Size]byte]bool{}, waiting: make(chan *waiting, batchSize)}
+	s := &Service{key: key, id: sha256.Sum256(spki), dir: cfg.TileDir, log: cfg.Log, issuers: map[[sha256.Size]byte]bool{}, waiting: make(chan *waiting, batchSize)}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	s.verifier = newTreeVerifier(u.Host+"/ct", &key.PublicKey, s.id)
+	if err := tiles.Check(context.Background(), cfg.TileDir, s.verifier); err != nil {
+		return nil, fmt.Errorf("CT log: %w", err)
+	}
 	if err := os.MkdirAll(filepath.Join(cfg.TileDir, "issuer"), 0o755); err != nil {
 		return nil, fmt.Errorf("CT log: %w", err)
 	}
@@ -100,7 +118,7 @@ func New(cfg Config) (*Service, error) {
 	if err == nil {
 		opts := tessera.NewAppendOptions().
 			WithCTLayout().
-			WithCheckpointSigner(newTreeSigner(u.Host+"/ct", key, s.id)).
+			WithCheckpointSigner(newTreeSigner(key, s.verifier)).
 			WithCheckpointInterval(checkpointInterval).
 			WithBatching(batchSize, batchAge)
 		var appender *tessera.Appender
@@ -237,9 +255,11 @@ func (s *Service) storeIssuer(fp [sha256.Size]byte, der []byte) error {
 	if s.issuers[fp] {
 		return nil
 	}
-	err := durable.CreateFile(filepath.Join(s.dir, "issuer", hex.EncodeToString(fp[:])), der, 0o644)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	path := filepath.Join(s.dir, "issuer", hex.EncodeToString(fp[:]))
+	if have, err := os.ReadFile(path); err != nil || !bytes.Equal(have, der) { // missing or damaged
+		if err := durable.WriteFile(path, der, 0o644); err != nil {
+			return err
+		}
 	}
 	s.issuers[fp] = true
 	return nil

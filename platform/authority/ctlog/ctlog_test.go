@@ -20,6 +20,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,8 @@ import (
 	"github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
+
+	"github.com/colophon-build/colophon/internal/intact"
 )
 
 type authority struct {
@@ -317,5 +320,146 @@ func BenchmarkSCT(b *testing.B) {
 		if _, err := s.AddPreChain(b.Context(), chain); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// flip flips one bit in the middle of a file.
+func flip(t *testing.T, path string) (restore func()) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := bytes.Clone(data)
+	bad[len(bad)/2] ^= 1
+	if err := os.WriteFile(path, bad, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// filled is a log with some entries, all under its checkpoint.
+func filled(t *testing.T) (dir string) {
+	t.Helper()
+	dir, ca := t.TempDir(), newAuthority(t)
+	s := open(t, dir)
+	for i := range 3 {
+		if _, err := s.AddPreChain(t.Context(), ca.precert(t, int64(i), poison)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// A log that is damaged where Tessera would not notice does not start.
+func TestDamagedLogDoesNotStart(t *testing.T) {
+	for name, damage := range map[string]func(ct string){
+		"checkpoint flipped": func(ct string) { flip(t, filepath.Join(ct, "checkpoint")) },
+		"checkpoint missing": func(ct string) { os.Remove(filepath.Join(ct, "checkpoint")) },
+		"checkpoint empty":   func(ct string) { os.Truncate(filepath.Join(ct, "checkpoint"), 0) },
+		"state missing":      func(ct string) { os.Remove(filepath.Join(ct, ".state", "treeState")) },
+		"state flipped":      func(ct string) { flip(t, filepath.Join(ct, ".state", "treeState")) },
+		"state older": func(ct string) {
+			os.WriteFile(filepath.Join(ct, ".state", "treeState"), []byte(`{"size":0,"root":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}`), 0o644)
+		},
+		"state of another log": func(ct string) {
+			os.CopyFS(filepath.Join(ct, ".state2"), os.DirFS(filepath.Join(filled(t), "ct", ".state")))
+			os.Rename(filepath.Join(ct, ".state2", "treeState"), filepath.Join(ct, ".state", "treeState"))
+		},
+		"checkpoint of another key": func(ct string) {
+			data, _ := os.ReadFile(filepath.Join(filled(t), "ct", "checkpoint"))
+			os.WriteFile(filepath.Join(ct, "checkpoint"), data, 0o644)
+		},
+	} {
+		dir := filled(t)
+		damage(filepath.Join(dir, "ct"))
+		s, err := New(Config{KeyDir: filepath.Join(dir, "trust"), TileDir: filepath.Join(dir, "ct"), URL: "http://127.0.0.1:8080"})
+		if err == nil {
+			s.Close(context.Background())
+			t.Errorf("%s: started, want an error", name)
+		}
+	}
+}
+
+// What is damaged on the disk is never served, and scrub names it.
+func TestDamagedFilesAreNotServed(t *testing.T) {
+	dir := filled(t)
+	ct := filepath.Join(dir, "ct")
+	s := open(t, dir)
+	defer s.Close(context.Background())
+	mux := http.NewServeMux()
+	s.Register(mux)
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+	issuers, err := os.ReadDir(filepath.Join(ct, "issuer"))
+	if err != nil || len(issuers) != 1 {
+		t.Fatalf("got %d issuers, %v", len(issuers), err)
+	}
+	check := func() (r intact.Report) {
+		if err := Scrub(t.Context(), &r, filepath.Join(dir, "trust"), ct); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := check(); r.Damaged != 0 || r.Files != 4 {
+		t.Errorf("scrub: got %+v, want 4 intact files", r)
+	}
+	for _, path := range []string{"checkpoint", "tile/0/000.p/3", "tile/data/000.p/3", "issuer/" + issuers[0].Name()} {
+		get(t, srv.URL+"/ct/"+path, 200)
+		restore := flip(t, filepath.Join(ct, path))
+		get(t, srv.URL+"/ct/"+path, 500)
+		restore()
+		whole, err := os.ReadFile(filepath.Join(ct, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := range whole { // wherever it is
+			if err := os.WriteFile(filepath.Join(ct, path), slices.Concat(whole[:at], []byte{whole[at] ^ 1}, whole[at+1:]), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			w := httptest.NewRecorder()
+			mux.ServeHTTP(w, httptest.NewRequest("GET", "/ct/"+path, nil))
+			if w.Code != 500 {
+				t.Errorf("%s with a bit flipped in byte %d of %d: got %d, want 500", path, at, len(whole), w.Code)
+			}
+		}
+		restore()
+		restore = flip(t, filepath.Join(ct, path))
+		if r := check(); r.Damaged == 0 {
+			t.Errorf("scrub with a damaged %s: got %+v", path, r)
+		}
+		restore()
+		get(t, srv.URL+"/ct/"+path, 200)
+	}
+	if err := os.Remove(filepath.Join(ct, "tile/data/000.p/3")); err != nil {
+		t.Fatal(err)
+	}
+	get(t, srv.URL+"/ct/tile/data/000.p/3", 500) // missing, but not a tile that never was
+	get(t, srv.URL+"/ct/tile/data/000.p/4", 404)
+}
+
+// An issuer that is damaged on the disk is written again when the log needs it.
+func TestDamagedIssuerIsRepaired(t *testing.T) {
+	dir, ca := t.TempDir(), newAuthority(t)
+	for i := range 2 {
+		s := open(t, dir)
+		if _, err := s.AddPreChain(t.Context(), ca.precert(t, int64(i), poison)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "ct", "issuer", fmt.Sprintf("%x", sha256.Sum256(ca.cert.Raw)))
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, ca.cert.Raw) {
+			t.Errorf("start %d: got another issuer, %v", i, err)
+		}
+		flip(t, path)
 	}
 }

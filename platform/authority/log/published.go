@@ -38,14 +38,22 @@ type source struct{ *view }
 
 func (s source) Checkpoint(context.Context) ([]byte, error) { return s.signed, nil }
 
+// covers fails with fs.ErrNotExist if the checkpoint does not cover the tile.
+func (s source) covers(t tlog.Tile) error {
+	if have, ok := t.At(s.Size); !ok || have.Width < t.Width {
+		return fmt.Errorf("a checkpoint of %d entries does not cover %s: %w", s.Size, t.Path(), os.ErrNotExist)
+	}
+	return nil
+}
+
 // Tile reads the tile in its width under this checkpoint and cuts it to the requested
 // width. So it never reads a partial tile that no checkpoint covers, as a crash may leave
 // one, and never serves what is not published.
 func (s source) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
-	have, ok := t.At(s.Size)
-	if !ok || have.Width < t.Width {
-		return nil, fmt.Errorf("a checkpoint of %d entries does not cover %s: %w", s.Size, t.Path(), os.ErrNotExist)
+	if err := s.covers(t); err != nil {
+		return nil, err
 	}
+	have, _ := t.At(s.Size)
 	s.mu.Lock()
 	data := s.cache[have]
 	s.mu.Unlock()
@@ -65,7 +73,8 @@ func (s source) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
 	return have.Cut(data, t.Width)
 }
 
-// published is the server's current view as a tlog.Source.
+// published is the server's current view as a tlog.Source for clients. It verifies what it
+// reads from the disk.
 type published struct{ *Server }
 
 func (p published) Checkpoint(ctx context.Context) ([]byte, error) {
@@ -73,7 +82,18 @@ func (p published) Checkpoint(ctx context.Context) ([]byte, error) {
 }
 
 func (p published) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
-	return source{p.current.Load()}.Tile(ctx, t)
+	v := source{p.current.Load()}
+	if err := v.covers(t); err != nil {
+		return nil, err
+	}
+	data, err := v.Tile(ctx, t)
+	if err == nil {
+		err = tlog.VerifyTile(ctx, v, v.view.Checkpoint, t, data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the log is damaged: %v", err) // not fs.ErrNotExist: the log has this tile
+	}
+	return data, nil
 }
 
 // follow reads the checkpoint that the storage has published. If it is not newer than last,

@@ -1,11 +1,14 @@
 package log
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/colophon-build/colophon/internal/intact"
 )
 
 // A log that was restored to an older state does not start: it would give two entries the
@@ -113,5 +116,90 @@ func TestStartPublishesTheTree(t *testing.T) {
 	}
 	if e := r.add(t, first); e.GetLogIndex() != 0 {
 		t.Errorf("index: got %d, want 0", e.GetLogIndex())
+	}
+}
+
+// What is damaged on the disk is never served, and scrub names it.
+func TestDamagedTilesAreNotServed(t *testing.T) {
+	cfg := config(t.TempDir())
+	r := start(t, cfg)
+	for i := range 3 {
+		r.add(t, request(t, fmt.Sprint(i)))
+	}
+	get := func(path string) int {
+		resp, err := http.Get(r.url + "/api/v2/" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	check := func() (report intact.Report) {
+		if err := Scrub(t.Context(), &report, cfg.Dir); err != nil {
+			t.Fatal(err)
+		}
+		return report
+	}
+	if report := check(); report.Files != 3 || report.Damaged != 0 {
+		t.Errorf("scrub: got %+v, want 3 intact files", report)
+	}
+	for _, path := range []string{"tile/entries/000.p/3", "tile/0/000.p/3"} {
+		r.publish(newView(r.current.Load().Checkpoint, r.current.Load().signed, r.tiles)) // forget what was read
+		if got := get(path); got != http.StatusOK {
+			t.Fatalf("%s: got %d, want 200", path, got)
+		}
+		file := filepath.Join(cfg.Dir, "tiles", path)
+		whole, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, bad := range map[string][]byte{"flipped": append(whole[:len(whole)-1:len(whole)-1], whole[len(whole)-1]^1), "cut": whole[:len(whole)-1], "empty": nil} {
+			if err := os.WriteFile(file, bad, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			r.publish(newView(r.current.Load().Checkpoint, r.current.Load().signed, r.tiles))
+			if got := get(path); got != http.StatusInternalServerError {
+				t.Errorf("%s, %s: got %d, want 500", path, name, got)
+			}
+			if report := check(); report.Damaged == 0 {
+				t.Errorf("scrub with %s %s: got %+v", path, name, report)
+			}
+		}
+		if err := os.WriteFile(file, whole, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := get("tile/entries/000.p/4"); got != http.StatusNotFound {
+		t.Errorf("a tile that never was: got %d, want 404", got)
+	}
+}
+
+// A log that is damaged where Tessera would not notice does not start, and says why at once.
+func TestDamagedLogDoesNotStart(t *testing.T) {
+	for name, damage := range map[string]struct {
+		path string
+		data []byte
+	}{
+		"checkpoint cut":    {"checkpoint", []byte("log.example.com\n")},
+		"checkpoint gone":   {"checkpoint", nil},
+		"tree state gone":   {".state/treeState", nil},
+		"tree state forged": {".state/treeState", []byte(`{"size":1,"root":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}`)},
+	} {
+		cfg := config(t.TempDir())
+		r := start(t, cfg)
+		r.add(t, request(t, "one"))
+		r.close()
+		path := filepath.Join(cfg.Dir, "tiles", damage.path)
+		var err error
+		if damage.data == nil {
+			err = os.Remove(path)
+		} else {
+			err = os.WriteFile(path, damage.data, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Log(name)
+		refused(t, cfg, "restore")
 	}
 }

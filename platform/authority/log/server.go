@@ -29,6 +29,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -172,6 +173,9 @@ func (s *Server) open(dir string) error {
 		return err
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if err := tiles.Check(s.ctx, string(s.tiles), s.verifier); err != nil {
+		return err
+	}
 	driver, err := posix.New(s.ctx, posix.Config{Path: string(s.tiles)})
 	if err != nil {
 		return err

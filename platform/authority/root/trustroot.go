@@ -125,7 +125,7 @@ func New(cfg Config) (*Service, error) {
 		"signing_config.v0.2.json": s.signingConfig,
 		// cosign asks for this name if it is told to use Rekor v2.
 		"signing_config_rekor_v2.v0.2.json": s.signingConfig,
-	})
+	}, s.log)
 	if err != nil {
 		return nil, fmt.Errorf("TUF repository in %s: %w", cfg.Dir, err)
 	}

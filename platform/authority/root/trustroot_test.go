@@ -10,6 +10,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net/http"
@@ -25,6 +27,8 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/fetcher"
 
 	"github.com/colophon-build/colophon/trust"
+
+	"github.com/colophon-build/colophon/internal/intact"
 )
 
 var born = time.Now().UTC().Truncate(time.Second)
@@ -350,7 +354,19 @@ func TestDamagedRepositoryDoesNotStart(t *testing.T) {
 		"timestamp cut":  func(c *Config) error { return os.Truncate(filepath.Join(c.Dir, "timestamp.json"), 10) },
 		"snapshot gone":  func(c *Config) error { return os.Remove(filepath.Join(c.Dir, "1.snapshot.json")) },
 		"targets forged": func(c *Config) error { return forge(filepath.Join(c.Dir, "1.targets.json")) },
-		"root forged":    func(c *Config) error { return forge(filepath.Join(c.Dir, "1.root.json")) },
+		"root gone":      func(c *Config) error { return os.Remove(filepath.Join(c.Dir, "1.root.json")) },
+		"all of it gone": func(c *Config) error { return os.RemoveAll(c.Dir) },
+		"root of another platform, its record gone": func(c *Config) error {
+			other := config(t)
+			open(t, other)
+			data, err := os.ReadFile(filepath.Join(other.Dir, "1.root.json"))
+			return errors.Join(err, os.Remove(filepath.Join(c.KeyDir, recordFile)), os.WriteFile(filepath.Join(c.Dir, "1.root.json"), data, 0o644))
+		},
+		"root signed again": func(c *Config) error { // the same keys, other bytes: as if it was made again
+			data, err := os.ReadFile(filepath.Join(c.Dir, "1.root.json"))
+			return errors.Join(err, os.WriteFile(filepath.Join(c.Dir, "1.root.json"), append(data, '\n'), 0o644))
+		},
+		"root forged": func(c *Config) error { return forge(filepath.Join(c.Dir, "1.root.json")) },
 	} {
 		cfg := config(t)
 		open(t, cfg)
@@ -361,6 +377,52 @@ func TestDamagedRepositoryDoesNotStart(t *testing.T) {
 			t.Errorf("%s: started", name)
 		}
 	}
+}
+
+// A file of the repository that is damaged is not served, whatever its version.
+func TestDamagedFileIsNotServed(t *testing.T) {
+	cfg := config(t)
+	open(t, cfg)
+	cfg.Log = config(t).Log
+	s := open(t, cfg) // 2.targets.json replaces 1.targets.json
+	url := serve(t, s)
+	targets, err := filepath.Glob(filepath.Join(cfg.Dir, "targets", "*"))
+	if err != nil || len(targets) < 5 {
+		t.Fatalf("got %q, %v", targets, err)
+	}
+	check := func() (r intact.Report) {
+		if err := Scrub(&r, cfg.KeyDir, cfg.Dir); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := check(); r.Damaged != 0 || r.Files < 10 {
+		t.Errorf("scrub: got %+v, want no damage", r)
+	}
+	damaged := []string{"1.targets.json", "1.snapshot.json"}
+	for _, path := range targets {
+		if sum := filepath.Base(path)[:64]; fmt.Sprintf("%x", sha256.Sum256(s.trustedRoot)) != sum && fmt.Sprintf("%x", sha256.Sum256(s.document)) != sum && fmt.Sprintf("%x", sha256.Sum256(s.signingConfig)) != sum {
+			damaged = append(damaged, "targets/"+filepath.Base(path))
+		}
+	}
+	for _, path := range damaged {
+		want := get(t, url+"/tuf/"+path, 200)
+		if err := os.WriteFile(filepath.Join(cfg.Dir, path), bytes.Replace(want, []byte(`"`), []byte(`'`), 1), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := get(t, url+"/tuf/"+path, 200); !bytes.Equal(got, want) {
+			t.Errorf("%s: a running service does not serve what it verified", path)
+		}
+	}
+	if r := check(); r.Damaged != len(damaged) {
+		t.Errorf("scrub: got %+v, want %d damaged", r, len(damaged))
+	}
+	url = serve(t, open(t, cfg))
+	for _, path := range damaged {
+		get(t, url+"/tuf/"+path, 404)
+	}
+	get(t, url+"/tuf/1.root.json", 200)
+	get(t, url+"/tuf/2.targets.json", 200)
 }
 
 func forge(path string) error {

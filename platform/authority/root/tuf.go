@@ -9,14 +9,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sigstore/sigstore/pkg/signature"
@@ -50,24 +51,26 @@ const (
 // intact, plus at most some files that no metadata names. The next version is one above
 // the highest version of any file, so no version is used twice.
 type repository struct {
+	keyDir  string
 	dir     string
-	files   *os.Root // dir, for reading
 	offline *keys.Key
 	online  *keys.Key
 	targets map[string][]byte
 	now     func() time.Time // time.Now
+	log     *slog.Logger
 
-	mu sync.Mutex // one publication at a time
+	mu     sync.Mutex                        // one publication at a time
+	served atomic.Pointer[map[string][]byte] // what clients get, by path; each file was verified
 }
 
-func openRepository(keyDir, dir string, targets map[string][]byte) (*repository, error) {
+func openRepository(keyDir, dir string, targets map[string][]byte, log *slog.Logger) (*repository, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "targets"), 0o755); err != nil {
 		return nil, err
 	}
 	if err := checkRootKey(keyDir, dir); err != nil {
 		return nil, err
 	}
-	r := &repository{dir: dir, targets: targets, now: time.Now}
+	r := &repository{keyDir: keyDir, dir: dir, targets: targets, now: time.Now, log: log}
 	var err error
 	if r.offline, err = keys.Open(keyDir, "tuf-root"); err != nil {
 		return nil, err
@@ -75,23 +78,20 @@ func openRepository(keyDir, dir string, targets map[string][]byte) (*repository,
 	if r.online, err = keys.Open(keyDir, "tuf-online"); err != nil {
 		return nil, err
 	}
-	if r.files, err = os.OpenRoot(dir); err != nil {
-		return nil, err
-	}
-	if err := r.publish(); err != nil {
-		r.files.Close()
-		return nil, err
-	}
-	return r, nil
+	return r, r.publish()
 }
 
 // checkRootKey returns an error if a published repository has lost its root key. With a
 // new key, clients that pinned the old root could not update.
 func checkRootKey(keyDir, dir string) error {
+	published, err := readRecord(keyDir)
+	if err != nil {
+		return err
+	}
 	_, rootErr := os.Lstat(filepath.Join(dir, "1.root.json"))
 	path := filepath.Join(keyDir, "tuf-root.key")
 	_, keyErr := os.Lstat(path)
-	if rootErr == nil && errors.Is(keyErr, fs.ErrNotExist) {
+	if (rootErr == nil || len(published.Roots) > 0) && errors.Is(keyErr, fs.ErrNotExist) {
 		return fmt.Errorf("%s is missing, but clients have pinned the root that it signed; restore it from a backup", path)
 	}
 	return nil
@@ -132,7 +132,16 @@ func (r *repository) publish() error {
 	if err := r.publishSnapshot(state); err != nil {
 		return err
 	}
-	return r.publishTimestamp(state)
+	if err := r.publishTimestamp(state); err != nil {
+		return err
+	}
+	served, err := readServed(r.dir, root, func(path string, err error) {
+		r.log.Error("a file of the TUF repository is damaged, so it is not served", "path", path, "error", err)
+	})
+	if err == nil {
+		r.served.Store(&served)
+	}
+	return err
 }
 
 // state is the metadata that timestamp.json leads to. A nil member does not exist yet or
@@ -184,22 +193,13 @@ func (r *repository) load(root *metadata.Metadata[metadata.RootType]) (*state, e
 }
 
 func (r *repository) publishRoot() (*metadata.Metadata[metadata.RootType], error) {
-	version, err := r.highest(metadata.ROOT)
+	root, sums, err := readRoots(r.keyDir, r.dir)
 	if err != nil {
 		return nil, err
 	}
-	root := metadata.Root()
-	if version > 0 {
-		name := fmt.Sprintf("%d.root.json", version)
-		if root, err = root.FromFile(filepath.Join(r.dir, name)); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		if err := root.VerifyDelegate(metadata.ROOT, root); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-	}
+	version := len(sums)
 	next := metadata.Root(r.expiry(rootLife))
-	next.Signed.Version = version + 1
+	next.Signed.Version = int64(version) + 1
 	for role, key := range map[string]*keys.Key{
 		metadata.ROOT: r.offline, metadata.TARGETS: r.offline, metadata.SNAPSHOT: r.online, metadata.TIMESTAMP: r.online,
 	} {
@@ -219,7 +219,7 @@ func (r *repository) publishRoot() (*metadata.Metadata[metadata.RootType], error
 		}
 	}
 	if version > 0 && !r.stale(root.Signed.Expires, rootLife) {
-		return root, nil
+		return root, recordRoots(r.keyDir, sums)
 	}
 	data, err := seal(next, r.offline)
 	if err != nil {
@@ -231,7 +231,11 @@ func (r *repository) publishRoot() (*metadata.Metadata[metadata.RootType], error
 			return nil, fmt.Errorf("%d.root.json does not accept its successor: %w", version, err)
 		}
 	}
-	return next, durable.CreateFile(filepath.Join(r.dir, fmt.Sprintf("%d.root.json", version+1)), data, 0o644)
+	if err := durable.CreateFile(filepath.Join(r.dir, fmt.Sprintf("%d.root.json", version+1)), data, 0o644); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	return next, recordRoots(r.keyDir, append(sums, hex.EncodeToString(sum[:])))
 }
 
 func (r *repository) publishTargets(s *state) error {
@@ -365,27 +369,10 @@ func (r *repository) stale(expires time.Time, life time.Duration) bool {
 	return expires.Sub(r.now()) < life/3
 }
 
-// readable matches the paths that are served; nothing else in the directory is.
-var readable = regexp.MustCompile(`^(timestamp\.json|[1-9][0-9]{0,9}\.(root|targets|snapshot)\.json|targets/[0-9a-f]{64}\.[a-z0-9_.]{1,64})$`)
-
 func (r *repository) serve(w http.ResponseWriter, req *http.Request) {
 	path := req.PathValue("path")
-	if !readable.MatchString(path) {
-		http.NotFound(w, req)
-		return
-	}
-	f, err := r.files.Open(path)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			http.NotFound(w, req)
-			return
-		}
-		http.Error(w, "the repository cannot be read", http.StatusInternalServerError)
-		return
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil || !st.Mode().IsRegular() {
+	data, ok := (*r.served.Load())[path]
+	if !ok {
 		http.NotFound(w, req)
 		return
 	}
@@ -395,16 +382,15 @@ func (r *repository) serve(w http.ResponseWriter, req *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", cache)
-	http.ServeContent(w, req, "", st.ModTime(), f)
+	http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(data))
 }
 
 // TUFRootChecksum returns the SHA-256 of the first TUF root, in hex, for
 // `cosign initialize --root-checksum`.
 func (s *Service) TUFRootChecksum() (string, error) {
-	data, err := os.ReadFile(filepath.Join(s.tuf.dir, "1.root.json"))
+	published, err := readRecord(s.tuf.keyDir)
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:]), nil
+	return published.Roots[0], nil
 }
