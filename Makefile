@@ -14,7 +14,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 GOBUILD := $(GO) build -buildvcs=false
 BIN     := out/bin
 
-.PHONY: help build builder tools deps base-images example quickstart self services test test-short attack attack-unguarded check fuzz bench docs site clean distclean
+.PHONY: help build builder tools deps base-images example quickstart self services test test-short attack attack-unguarded crash check fuzz bench docs site clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ attack: deps tools build base-images ## start platforms, attack them from inside
 attack-unguarded: deps tools build base-images ## remove one guard at a time: every attack must then succeed
 	$(GO) test -c -o out/bin/attack ./test/attack
 	cd test/attack && COLOPHON_REQUIRE_BUILD=1 COLOPHON_ATTACK_UNGUARDED=1 ../../out/bin/attack -test.run '^TestUnguarded$$'
+
+KILLS ?= 300
+crash: deps tools build base-images ## kill the platform and its roles KILLS times during releases, pushes and appends, and count what is kept
+	COLOPHON_KILLS=$(KILLS) $(GO) test -timeout 6h -count=1 -v -run '^TestKillLoop$$' ./test/crash
 
 check: $(BIN)/staticcheck $(BIN)/govulncheck ## check format, vet, staticcheck, import rules, known vulnerabilities
 	@scripts/check.sh

@@ -18,9 +18,9 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// roomsCapabilities are the capabilities of root that the role keeps: to open rooms,
-// to kill gateways, and to drop capabilities that gateways do not need.
-var roomsCapabilities = append([]int{unix.CAP_KILL, unix.CAP_SETPCAP}, sandbox.Capabilities...)
+// roomsCapabilities are the capabilities of root that the role keeps: to open rooms, to
+// kill gateways (CAP_KILL), and to drop capabilities that gateways do not need.
+var roomsCapabilities = append([]int{unix.CAP_SETPCAP}, sandbox.Capabilities...)
 
 // roomsSettings are the settings that serve passes to the role rooms, which runs as root.
 type roomsSettings struct {

@@ -103,6 +103,7 @@ var attempts = map[string]func() error{
 	"unix-pair":       func() error { _, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0); return err },
 	"bpf":             call(unix.SYS_BPF, 0, 0, 0),
 	"clone3":          call(unix.SYS_CLONE3, 0, 0),
+	"io_setup":        call(unix.SYS_IO_SETUP, 0, 0), // no events: EINVAL
 	"io_uring":        call(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&nothing))),
 	"keyctl":          call(unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, ^uintptr(2), 0), // the session keyring
 	"userfaultfd":     call(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|1),
@@ -270,7 +271,7 @@ const nobody = 65534
 var alwaysRefused = map[string]string{
 	"bpf": "EPERM", "perf": "EPERM", "kcmp": "EPERM", "process_vm": "EPERM", "handle": "EPERM", "settime": "EPERM",
 	"syslog": "EPERM", "reboot": "EPERM", "tiocsti": "EPERM", "no-randomize": "EPERM", "inet-packet": "EPERM",
-	"clone3": "ENOSYS", "io_uring": "ENOSYS", "keyctl": "ENOSYS", "userfaultfd": "ENOSYS", "x32": "ENOSYS", "newer": "ENOSYS",
+	"clone3": "ENOSYS", "io_uring": "ENOSYS", "io_setup": "ENOSYS", "keyctl": "ENOSYS", "userfaultfd": "ENOSYS", "x32": "ENOSYS", "newer": "ENOSYS",
 	"alg": "EAFNOSUPPORT", "alg-high-bits": "EAFNOSUPPORT", "vsock": "EAFNOSUPPORT", "packet": "EAFNOSUPPORT", "xdp": "EAFNOSUPPORT",
 	"personality": "", "getpid": "", "unix": "", "unix-pair": "", "thread": "",
 }
@@ -504,6 +505,28 @@ func verdict(t *testing.T, f *Filter, arch, nr uint32, args ...uint32) uint32 {
 		t.Fatal(err)
 	}
 	return uint32(n)
+}
+
+// A room gets no huge pages, by no call and with no other flag beside it.
+func TestRoomHasNoHugePages(t *testing.T) {
+	room := Room()
+	for _, c := range []struct {
+		nr   uint32
+		args []uint32
+		want uint32
+	}{
+		{unix.SYS_MMAP, []uint32{0, 4096, 3, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_HUGETLB}, unix.SECCOMP_RET_ERRNO | uint32(unix.ENOMEM)},
+		{unix.SYS_MMAP, []uint32{0, 4096, 3, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_HUGETLB | 30<<26}, unix.SECCOMP_RET_ERRNO | uint32(unix.ENOMEM)},
+		{unix.SYS_MMAP, []uint32{0, 4096, 3, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS}, unix.SECCOMP_RET_ALLOW},
+		{unix.SYS_MEMFD_CREATE, []uint32{0, unix.MFD_CLOEXEC | unix.MFD_HUGETLB}, unix.SECCOMP_RET_ERRNO | uint32(unix.ENOMEM)},
+		{unix.SYS_MEMFD_CREATE, []uint32{0, unix.MFD_CLOEXEC}, unix.SECCOMP_RET_ALLOW},
+		{unix.SYS_SHMGET, []uint32{0, 4096, 0o4600}, unix.SECCOMP_RET_ERRNO | uint32(unix.ENOMEM)},
+		{unix.SYS_SHMGET, []uint32{0, 4096, 0o1600}, unix.SECCOMP_RET_ALLOW},
+	} {
+		if got := verdict(t, room, auditArch, c.nr, c.args...); got != c.want {
+			t.Errorf("call %d with %#x: got %#x, want %#x", c.nr, c.args, got, c.want)
+		}
+	}
 }
 
 func TestEveryCallOfTheListsIsRefused(t *testing.T) {

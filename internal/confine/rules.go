@@ -51,6 +51,7 @@ var denied = append([]uint32{
 var absent = []uint32{
 	unix.SYS_ADD_KEY,
 	unix.SYS_CLONE3,
+	unix.SYS_IO_SETUP, // takes from fs.aio-max-nr, which all users of the machine share
 	unix.SYS_IO_URING_ENTER,
 	unix.SYS_IO_URING_REGISTER,
 	unix.SYS_IO_URING_SETUP,
@@ -153,10 +154,22 @@ func sockets(n network) []rule {
 		rule{unix.SYS_SOCKETPAIR, nil, unix.EAFNOSUPPORT})
 }
 
+// hugePages returns rules that refuse huge pages (hugetlbpage.rst): the machine has one
+// pool of them, and the memory controller of cgroups does not count them. Programs then
+// use other pages.
+func hugePages() []rule {
+	const shmHuge = 0o4000 // SHM_HUGETLB (shmget(2))
+	return []rule{
+		{unix.SYS_MMAP, []cond{{3, unix.MAP_HUGETLB, unix.MAP_HUGETLB}}, unix.ENOMEM},
+		{unix.SYS_MEMFD_CREATE, []cond{{1, unix.MFD_HUGETLB, unix.MFD_HUGETLB}}, unix.ENOMEM},
+		{unix.SYS_SHMGET, []cond{{2, shmHuge, shmHuge}}, unix.ENOMEM},
+	}
+}
+
 // Room returns the filter of the processes in a room. A container runtime and its
 // containers work under it; creating a user namespace is refused.
 func Room() *Filter {
-	return compile(append(common(roomNetwork),
+	return compile(append(append(common(roomNetwork), hugePages()...),
 		rule{unix.SYS_CLONE, []cond{{0, unix.CLONE_NEWUSER, 0}}, 0},
 		rule{unix.SYS_CLONE, nil, unix.EPERM},
 		rule{unix.SYS_UNSHARE, []cond{{0, unix.CLONE_NEWUSER, 0}}, 0},

@@ -106,6 +106,7 @@ func newScene(t *testing.T, program, cli string) *scene {
 	s.shareMemory()
 	s.keyring()
 	s.world.asked("setuid-files", setuidFiles)
+	s.world.asked("kernel-resources", kernelResources)
 	return s
 }
 

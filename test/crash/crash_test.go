@@ -90,7 +90,7 @@ func killAtEach(t *testing.T, phases []string, kill func(*harness.Platform, *exe
 	}
 }
 
-func tagsOf(t *testing.T, repo string) []string {
+func tagsOf(t testing.TB, repo string) []string {
 	return []string{"v1.0.0", "v1.0.0-" + harness.Git(t, repo, "rev-parse", "--short=7", "HEAD")}
 }
 

@@ -81,6 +81,13 @@ func newCgroup(name, device string, l builder.Limits) (*cgroup, error) {
 			return nil, fmt.Errorf("setting memory.oom.group: %w", err)
 		}
 	}
+	if c.v2 == nil {
+		// Version 2 counts the buffers of sockets as memory of the group.
+		if err := os.WriteFile(c.file("memory", "memory.kmem.tcp.limit_in_bytes", ""), fmt.Append(nil, socketMemory), 0); err != nil {
+			c.delete()
+			return nil, fmt.Errorf("limiting the memory of sockets: %w", err)
+		}
+	}
 	if device != "" && c.v2 == nil {
 		if err := throttleDevice(device, l.IO); err != nil {
 			c.delete()

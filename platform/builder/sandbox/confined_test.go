@@ -1,12 +1,14 @@
 package sandbox
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/colophon-build/colophon/internal/confine"
 	"github.com/colophon-build/colophon/platform/builder"
@@ -18,9 +20,15 @@ func TestConfinedRoleOpensRooms(t *testing.T) {
 	needRooms(t)
 	const opened = "opened and closed\n"
 	try := func(without string) string {
-		cmd := exec.Command("/proc/self/exe")
+		// A role that may not kill its room waits for ever, and leaves it behind.
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		dir := t.TempDir()
+		defer Sweep(dir)
+		cmd := exec.CommandContext(ctx, "/proc/self/exe")
 		cmd.Args = []string{"room-role"}
-		cmd.Env = append(os.Environ(), "ROOMS="+t.TempDir(), "WITHOUT="+without)
+		cmd.Env = append(os.Environ(), "ROOMS="+dir, "WITHOUT="+without)
+		cmd.WaitDelay = 100 * time.Millisecond
 		out, _ := cmd.CombinedOutput()
 		return string(out)
 	}

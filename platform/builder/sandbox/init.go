@@ -29,15 +29,14 @@ const (
 	fdMounts = 6 // and up: detached mounts, in the order of order.Mounts
 )
 
-// openFiles is the maximum number of open files of one process of a room.
-const openFiles = 1 << 16
-
 // order is the parent's message to the first process.
 type order struct {
 	Mounts []mount
 	Files  map[string][]byte
 	Argv   []string
 	Env    []string
+
+	OpenFiles uint64 // of each process
 }
 
 type mount struct {
@@ -101,7 +100,7 @@ func furnish() error {
 		return err
 	}
 	unix.Umask(0o022)
-	if err := confineRoom(); err != nil {
+	if err := confineRoom(o.OpenFiles); err != nil {
 		return err
 	}
 	// Set it again, because a change of credentials clears it.
@@ -119,18 +118,9 @@ func furnish() error {
 
 // confineRoom sets limits and a system call filter that neither the program nor its
 // children can remove.
-func confineRoom() error {
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return fmt.Errorf("switching core dumps off: %w", err)
-	}
-	var files unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+func confineRoom(openFiles uint64) error {
+	if err := lowerLimits(openFiles); err != nil {
 		return err
-	}
-	files.Max = min(files.Max, openFiles)
-	files.Cur = files.Max
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
-		return fmt.Errorf("limiting open files: %w", err)
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)

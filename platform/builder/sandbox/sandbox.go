@@ -47,8 +47,9 @@ const StateTarget = "/state"
 // ErrUnsupported means that this machine or this user cannot open rooms.
 var ErrUnsupported = errors.New("rooms cannot be opened here")
 
-// Capabilities (unix.CAP_…) are those that a process of root needs to open and sweep rooms.
-var Capabilities = []int{unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE}
+// Capabilities (unix.CAP_…) are those that a process of root needs to open and sweep rooms,
+// and to end them when it dies itself (CAP_KILL: the parent death signal needs it too).
+var Capabilities = []int{unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_KILL}
 
 // Config describes one room.
 type Config struct {
@@ -84,7 +85,9 @@ type Room struct {
 	done   chan struct{} // closed when the program has ended and been waited for
 	err    error         // the program's; valid after done
 	close  sync.Once
-	full   atomic.Pointer[error] // set if the disk was full at some time
+	full   atomic.Pointer[error] // set if the disk was full at some time, or the machine's table of open files
+
+	openFiles int64 // of each process
 }
 
 // Open creates a room and starts its program. The program receives a listening Unix
@@ -122,6 +125,11 @@ func Open(cfg Config) (_ *Room, err error) {
 	if r.cgroup, err = newCgroup(r.slot.name(), r.disk.device, cfg.Limits); err != nil {
 		return nil, err
 	}
+	_, files, err := machineFiles()
+	if err != nil {
+		return nil, err
+	}
+	r.openFiles = filesOfOneProcess(files, cfg.Limits.PIDs)
 	if err := r.start(cfg); err != nil {
 		return nil, err
 	}
@@ -129,8 +137,8 @@ func Open(cfg Config) (_ *Room, err error) {
 	return r, nil
 }
 
-// watch ends the room when its disk is full, or when the machine's disk is full and
-// this room takes the most of it. It checks often, because a program that failed for
+// watch ends the room when its disk is full, or when the machine's disk or table of open
+// files is full and this room takes the most of it. It checks often, because a program that failed for
 // lack of space may free some before the caller asks why it failed.
 func (r *Room) watch() {
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -144,6 +152,9 @@ func (r *Room) watch() {
 		err := r.disk.full()
 		if err == nil {
 			err = r.disk.crowded()
+		}
+		if used, most, ferr := machineFiles(); err == nil && ferr == nil {
+			err = r.cgroup.crowded(used, most)
 		}
 		if err != nil {
 			r.full.CompareAndSwap(nil, &err)
@@ -184,7 +195,7 @@ func (r *Room) start(cfg Config) error {
 	defer reportR.Close()
 	defer reportW.Close()
 
-	o := order{Argv: cfg.Argv, Env: cfg.Env, Files: maps.Clone(cfg.Files)}
+	o := order{Argv: cfg.Argv, Env: cfg.Env, Files: maps.Clone(cfg.Files), OpenFiles: uint64(r.openFiles)}
 	mounts, err := openMounts(&o, cfg.Binds, r.disk)
 	defer closeAll(mounts)
 	if err != nil {
@@ -220,7 +231,7 @@ func (r *Room) start(cfg Config) error {
 	if err := r.cgroup.add(cmd.Process.Pid); err != nil {
 		return err
 	}
-	if r.Gateway, err = listenIn(cmd.Process.Pid, GatewayAddress); err != nil {
+	if r.Gateway, err = listenIn(cmd.Process.Pid, r.slot.uid, GatewayAddress); err != nil {
 		return err
 	}
 	if err := o.addNetworkFiles(cfg, r.Gateway); err != nil {
@@ -261,7 +272,7 @@ func (r *Room) run(cmd *exec.Cmd) error {
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		if err := cmd.Start(); err != nil {
+		if err := asOwner(r.slot.uid, cmd.Start); err != nil {
 			started <- err
 			return
 		}
@@ -337,7 +348,7 @@ func (r *Room) Describe() map[string]string {
 		"devices":          strings.Join(devices, " "),
 		"filesystem":       r.disk.kind,
 		"limits.disk":      strconv.FormatInt(r.disk.size, 10),
-		"limits.openFiles": strconv.Itoa(openFiles),
+		"limits.openFiles": strconv.FormatInt(r.openFiles, 10),
 	})
 	if r.disk.why != "" {
 		m["filesystem"] += ", counted as memory: " + r.disk.why
@@ -397,27 +408,30 @@ func (r *Room) Close() error {
 	return errors.Join(errs...)
 }
 
-// listenIn brings the loopback device up in the network namespace of process pid, and
-// creates a TCP listener there. The caller stays in its own namespace.
-func listenIn(pid int, address string) (l net.Listener, err error) {
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
-	if err != nil {
-		return nil, err
-	}
-	defer ns.Close()
+// listenIn brings the loopback device up in the network namespace of process pid, whose
+// owner is uid, and creates a TCP listener there. The caller stays in its own namespace.
+func listenIn(pid int, uid uint32, address string) (l net.Listener, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		// Never unlock the thread: it then ends with this goroutine, so no other
 		// goroutine can run in the room's namespace.
 		runtime.LockOSThread()
-		if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			return
-		}
-		if err = loopbackUp(); err != nil {
-			return
-		}
-		l, err = net.Listen("tcp4", address)
+		err = asOwner(uid, func() error {
+			ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+			if err != nil {
+				return err
+			}
+			defer ns.Close()
+			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+				return err
+			}
+			if err := loopbackUp(); err != nil {
+				return err
+			}
+			l, err = net.Listen("tcp4", address)
+			return err
+		})
 	}()
 	<-done
 	if err != nil {

@@ -8,7 +8,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -108,8 +111,38 @@ func answer(w []string) string {
 		return ownLimits()
 	case "fork":
 		return fork()
+	case "take":
+		for _, s := range sharedLimits {
+			if s.name == strings.Join(w[1:], " ") {
+				return s.take()
+			}
+		}
 	}
 	return "what? " + w[0]
+}
+
+// lockForever ties this goroutine to its thread, which ends with it.
+func lockForever() { runtime.LockOSThread() }
+
+func number(t *testing.T, file string) (n int64) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err == nil {
+		_, err = fmt.Sscan(string(data), &n)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func glob(t *testing.T, pattern string) []string {
+	t.Helper()
+	found, err := filepath.Glob(pattern)
+	if err != nil || len(found) == 0 {
+		t.Fatalf("%s: %v, %v", pattern, found, err)
+	}
+	return found
 }
 
 func list(dir string) (names []string) {
@@ -159,7 +192,7 @@ func ownLimits() string {
 			out = append(out, strings.Fields(line)[1])
 		}
 	}
-	return fmt.Sprint(core.Max, files.Max <= openFiles, out)
+	return fmt.Sprint(core.Max, files.Max <= maxOpenFiles, out)
 }
 
 func fork() string {
