@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/colophon-build/colophon/internal/durable"
@@ -51,15 +52,13 @@ var clients = map[string]registry.Role{"client.json": registry.Push, "admin.json
 func openTokens(dir string) (known tokens, attestor string, err error) {
 	for name, role := range clients {
 		path := filepath.Join(dir, name)
+		// Enrol and serve may both create it: the first wins, and both use its token.
+		if err := createClient(path); err != nil {
+			return nil, "", err
+		}
 		c, err := readClient(path)
 		if err != nil {
 			return nil, "", err
-		}
-		if c.Token == "" {
-			c.Token = newToken()
-			if err := writeClient(path, c); err != nil {
-				return nil, "", err
-			}
 		}
 		sum := sha256.Sum256([]byte(c.Token))
 		known = append(known, grant{sum[:], role})
@@ -102,6 +101,21 @@ func readClient(path string) (c api.ClientConfig, err error) {
 		return c, fmt.Errorf("%s holds no token; remove the file to get a new one", path)
 	}
 	return c, nil
+}
+
+// createClient creates the file at path with a new token, unless it exists.
+func createClient(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	data, err := json.MarshalIndent(api.ClientConfig{Token: newToken()}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := durable.CreateFile(path, append(data, '\n'), 0o600); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 func writeClient(path string, c api.ClientConfig) error {

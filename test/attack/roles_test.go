@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +24,9 @@ import (
 // These attacks come from a role that an attacker has taken over, with its user and its
 // view of the disk, or from a person with an account on the host.
 var hostileRoles = []string{"builder", "registry", "api", "person"}
+
+// tracers are also the roles that may command others: not even they may trace them.
+var tracers = append(slices.Clone(hostileRoles), "attestor", "trust")
 
 // fromRole runs the intruder as a role of the platform.
 func (s *scene) fromRole(role string, only ...string) []report {
@@ -249,7 +253,7 @@ var _ = register(attack{
 	name: "trace-another-role", tries: "trace other roles, read their memory and environment, kill them",
 	guard: "each role has its own user, and forbids ptrace: platform/zone enter, internal/confine Role",
 	cuts:  []cut{cutRoleUsers, {"internal/confine/confine.go", `unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)`, `unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)`}},
-	from:  hostileRoles,
+	from:  tracers,
 	probe: func(i *intruder) {
 		for role, pid := range i.Roles {
 			if role == i.where {

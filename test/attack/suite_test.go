@@ -489,7 +489,7 @@ func (s *scene) runInside(where string, list []*attack, only ...string) []outcom
 func TestAttacks(t *testing.T) {
 	s := newScene(t, harness.Bin(t, "colophond"), harness.Bin(t, "colophon"))
 	var out []outcome
-	for _, where := range append([]string{"step", "room"}, hostileRoles...) {
+	for _, where := range append([]string{"step", "room"}, tracers...) {
 		out = append(out, s.runInside(where, attacks)...)
 	}
 	for _, a := range attacks {

@@ -202,3 +202,39 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// The host's clock jumps: no timestamp is older than an earlier one, and none lies outside
+// the certificate's validity. Once the clock is right again, the authority goes on.
+func TestClockJumps(t *testing.T) {
+	s, _ := platform(t, t.TempDir())
+	digest := sha256.Sum256([]byte("x"))
+	request, err := (&timestamp.Request{HashAlgorithm: crypto.SHA256, HashedMessage: digest[:]}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	began, last := time.Now(), time.Time{}
+	for _, jump := range []struct {
+		by     time.Duration
+		issues bool
+	}{
+		{0, true}, {time.Hour, true}, {0, false}, {-24 * time.Hour, false}, {time.Hour - time.Minute, false}, {2 * time.Hour, true},
+		{leafLife + time.Hour, false}, {-20 * leafLife, false}, {3 * time.Hour, true},
+	} {
+		s.now = func() time.Time { return began.Add(jump.by) }
+		reply, err := s.reply(request)
+		if (err == nil) != jump.issues {
+			t.Errorf("clock moved by %s: got %v, want a timestamp: %v", jump.by, err, jump.issues)
+		}
+		if err != nil {
+			continue
+		}
+		ts, err := timestamp.ParseResponse(reply)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ts.Time.Before(last) {
+			t.Errorf("clock moved by %s: got the time %s after %s", jump.by, ts.Time, last)
+		}
+		last = ts.Time
+	}
+}
