@@ -27,13 +27,13 @@ func TestIsolation(t *testing.T) {
 		t.Errorf("got %+v, %v, want %+v", got, err, i)
 	}
 	for text, want := range map[string]attest.Isolation{
-		``: {}, `{}`: {}, `null`: {}, `{"zones":["separate users"],"namespaces":7,"reach":["public"]}`: {}, `{"Zones":"separate users"}`: {},
+		``: {}, `{}`: {}, `null`: {}, `{"zones":["separate users"],"namespaces":7,"reach":["public"]}`: {},
 	} {
 		if got, err := attest.ReadIsolation(json.RawMessage(text)); err != nil || got != want {
 			t.Errorf("%s: got %+v, %v, want %+v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{`[]`, `"x"`, `{`, `{"zones":"a","zones":"separate users"}`} {
+	for _, text := range []string{`[]`, `"x"`, `{`, `{"zones":"a","zones":"separate users"}`, `{"Zones":"separate users"}`} {
 		if got, err := attest.ReadIsolation(json.RawMessage(text)); err == nil {
 			t.Errorf("%s: got %+v, want an error", text, got)
 		}

@@ -95,7 +95,7 @@ func TestArtifactAttacks(t *testing.T) {
 		}, "duplicate"},
 		"the other spelling of a member": {openCase(t, "happy-path-v0.3", publicRoot), func(x *exhibit) {
 			x.bundle = swap(x.bundle, `"mediaType"`, `"media_type"`)
-		}, "media type"},
+		}, "another case"},
 		"a version to come": {openCase(t, "happy-path-v0.3", publicRoot), func(x *exhibit) { x.bundle = swap(x.bundle, "0.3", "0.4") }, "media type"},
 		"signed in the future": {openCase(t, "happy-path-v0.3", publicRoot), func(x *exhibit) {
 			x.now = time.Date(2022, 1, 1, 0, 0, 0, 0, time.UTC)

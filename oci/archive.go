@@ -2,12 +2,16 @@ package oci
 
 import (
 	"archive/tar"
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -22,6 +26,11 @@ var ErrNoManifest = errors.New("the archive holds no manifest")
 // archiveEntries is the maximum number of files in an archive.
 const archiveEntries = 100_000
 
+// archiveStarts are the first bytes of tars, as the known writers name their first
+// entry. Tools unpack a file first that begins like a compressed one, and so could find
+// another tar in it.
+var archiveStarts = []string{"oci-layout", "index.json", dockerManifest, dockerTags, "blobs", "./", "PaxHeader"}
+
 // openArchive opens a tar with an OCI image layout, as `docker save` and others
 // write it. It is read in place and cannot be written. An archive by docker before
 // version 25 gives ErrNoManifest, with the image's id.
@@ -31,13 +40,17 @@ func openArchive(file string) (*Layout, error) {
 		return nil, err
 	}
 	l := &Layout{dir: file, files: files}
-	if _, has := files.entries["oci-layout"]; !has {
-		err = fmt.Errorf("%s is not an image: it has neither an oci-layout file nor docker's manifest.json", file)
-		if _, has := files.entries["manifest.json"]; has {
-			err = l.saved()
-		}
-	} else {
+	_, layout := files.entries["oci-layout"]
+	_, docker := files.entries[dockerManifest]
+	switch {
+	case layout && files.odd != "":
+		err = refuse("archive %s: %s", file, files.odd)
+	case layout:
 		err = l.checkMarker()
+	case docker:
+		err = l.saved()
+	default:
+		err = fmt.Errorf("%s is not an image: it has neither an oci-layout file nor docker's manifest.json", file)
 	}
 	if err != nil {
 		l.Close()
@@ -49,7 +62,7 @@ func openArchive(file string) (*Layout, error) {
 // saved returns the error for an archive by docker before version 25, with the
 // image's id: the digest of the configuration that manifest.json names.
 func (l *Layout) saved() error {
-	raw, err := l.read("manifest.json", limits.Manifest)
+	raw, err := l.read(dockerManifest, limits.Manifest)
 	if err != nil {
 		return err
 	}
@@ -74,6 +87,8 @@ type tarFiles struct {
 	name    string
 	file    *os.File
 	entries map[string]tarEntry
+	dirs    []string
+	odd     string // what another tool could read differently, such as the links that docker before version 25 wrote
 }
 
 type tarEntry struct{ offset, size int64 }
@@ -97,6 +112,14 @@ func (t *tarFiles) scan() error {
 	if info, err := t.file.Stat(); err != nil || !info.Mode().IsRegular() {
 		return refuse("archive %s is not a regular file", t.name)
 	}
+	start := make([]byte, len(dockerManifest))
+	n, err := t.file.ReadAt(start, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("archive %s: %w", t.name, err)
+	}
+	if !slices.ContainsFunc(archiveStarts, func(s string) bool { return bytes.HasPrefix(start[:n], []byte(s)) }) {
+		t.odd = fmt.Sprintf("it begins with %q, which other tools may unpack first", start[:n])
+	}
 	r := tar.NewReader(t.file)
 	for n := 0; ; n++ {
 		h, err := r.Next()
@@ -110,8 +133,13 @@ func (t *tarFiles) scan() error {
 		case n >= archiveEntries:
 			return refuse("archive %s has more than %d entries", t.name, archiveEntries)
 		}
-		if h.Typeflag != tar.TypeReg {
-			continue // directories, and the links that docker before version 25 wrote
+		switch {
+		case h.Typeflag == tar.TypeDir:
+			t.dirs = append(t.dirs, path.Clean(h.Name))
+			continue
+		case h.Typeflag != tar.TypeReg:
+			t.odd = cmp.Or(t.odd, fmt.Sprintf("%q is neither a file nor a directory", h.Name))
+			continue
 		}
 		for key := range h.PAXRecords {
 			if strings.HasPrefix(key, "GNU.sparse") {
@@ -139,6 +167,20 @@ func (t *tarFiles) open(name string) (io.ReadCloser, int64, error) {
 		return nil, 0, fmt.Errorf("%s in archive %s: %w", name, t.name, ErrNotFound)
 	}
 	return io.NopCloser(io.NewSectionReader(t.file, e.offset, e.size)), e.size, nil
+}
+
+func (t *tarFiles) walk(visit func(name string, dir bool) error) error {
+	for _, name := range t.dirs {
+		if err := visit(name, true); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.entries)) {
+		if err := visit(name, false); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close implements files.

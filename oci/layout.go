@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -40,6 +41,8 @@ type Layout struct {
 type files interface {
 	// open returns ErrNotFound if there is no such file.
 	open(name string) (content io.ReadCloser, size int64, err error)
+	// walk visits all files and directories. Directories come before what is in them.
+	walk(visit func(name string, dir bool) error) error
 	io.Closer
 }
 
@@ -130,6 +133,18 @@ func (d dirFiles) open(name string) (io.ReadCloser, int64, error) {
 	return f, info.Size(), nil
 }
 
+func (d dirFiles) walk(visit func(name string, dir bool) error) error {
+	return fs.WalkDir(d.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !e.IsDir() && !e.Type().IsRegular() {
+			return refuse("%s is not a regular file and not a directory", name)
+		}
+		return visit(name, e.IsDir())
+	})
+}
+
 func (l *Layout) read(name string, max int) ([]byte, error) {
 	f, size, err := l.files.open(name)
 	if err != nil {
@@ -142,6 +157,24 @@ func (l *Layout) read(name string, max int) ([]byte, error) {
 	return strict.Read(f, max)
 }
 
+// layoutFile returns the digest of the blob that a file of a layout is named for, and
+// the zero hash for another file or directory of a layout. It refuses all else.
+// containerd's content store leaves an empty "ingest" directory.
+func layoutFile(name string, dir bool) (blob v1.Hash, err error) {
+	parent, base := path.Split(name)
+	switch {
+	case dir && (name == "." || name == "blobs" || name == "ingest" || name == "blobs/sha256" || name == "blobs/sha512"):
+		return v1.Hash{}, nil
+	case !dir && (name == "oci-layout" || name == "index.json"):
+		return v1.Hash{}, nil
+	case !dir && (parent == "blobs/sha256/" || parent == "blobs/sha512/"):
+		if h, err := v1.NewHash(path.Base(parent) + ":" + base); err == nil {
+			return h, nil
+		}
+	}
+	return v1.Hash{}, refuse("unexpected file %q: an OCI layout holds images and nothing else", name)
+}
+
 func blobPath(h v1.Hash) string { return filepath.Join("blobs", h.Algorithm, h.Hex) }
 
 func (l *Layout) entries() (*v1.IndexManifest, error) {
@@ -150,7 +183,10 @@ func (l *Layout) entries() (*v1.IndexManifest, error) {
 		return nil, err
 	}
 	var index v1.IndexManifest
-	if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {
+	if _, err = parseContent(raw, types.OCIImageIndex); err == nil {
+		err = strict.Unmarshal(raw, limits.Manifest, &index)
+	}
+	if err != nil {
 		return nil, refuse("layout %s: index.json: %w", l.dir, err)
 	}
 	if len(index.Manifests) > limits.Referrers {

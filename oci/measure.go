@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -86,31 +84,18 @@ type measurer struct {
 }
 
 // inventory lists the blobs, and refuses any file that does not belong to a layout.
-// containerd's content store leaves an empty "ingest" directory.
 func (m *measurer) inventory() error {
 	m.present = map[v1.Hash]bool{}
-	return fs.WalkDir(m.layout.files.(dirFiles).root.FS(), ".", func(p string, e fs.DirEntry, err error) error {
-		if err != nil {
+	return m.layout.files.walk(func(name string, dir bool) error {
+		blob, err := layoutFile(name, dir)
+		if err != nil || blob == (v1.Hash{}) {
 			return err
 		}
-		switch p {
-		case ".", "blobs", "blobs/sha256", "ingest":
-			if !e.IsDir() {
-				return refuse("%s is not a directory", p)
-			}
-			return nil
-		case "oci-layout", "index.json":
-		default:
-			h, err := v1.NewHash("sha256:" + path.Base(p))
-			if err != nil || path.Dir(p) != "blobs/sha256" {
-				return refuse("unexpected file %q", p)
-			}
-			if m.present[h] = true; len(m.present) > maxBlobs {
-				return refuse("more than %d blobs", maxBlobs)
-			}
+		if blob.Algorithm != "sha256" {
+			return refuse("unexpected file %q", name)
 		}
-		if !e.Type().IsRegular() {
-			return refuse("%s is not a regular file", p)
+		if m.present[blob] = true; len(m.present) > maxBlobs {
+			return refuse("more than %d blobs", maxBlobs)
 		}
 		return nil
 	})

@@ -18,8 +18,8 @@ const maxSaved = limits.Referrers - 16
 
 // Save copies the image d with everything attached to it or to one of its
 // platforms: referrers, and what cosign v2 stores under tags. Everybody who may push
-// can attach something that cannot be copied, or too much; Save leaves that out and
-// returns it in left, one error each. If src does not answer, Save returns err.
+// can attach something that cannot be copied, that others could run as an image, or too
+// much; Save leaves that out and returns it in left, one error each. If src does not answer, Save returns err.
 func Save(ctx context.Context, dst Target, src Source, d v1.Descriptor) (left []error, err error) {
 	if err := Copy(ctx, dst, src, d); err != nil {
 		return nil, err
@@ -93,6 +93,10 @@ func saveAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, 
 func copyAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, a Attached) error {
 	if a.Err != nil {
 		return a.Err
+	}
+	// Tools that read layouts do not look at the subject: they would run it.
+	if err := checkAttachment(ctx, src, a.Descriptor); err != nil {
+		return err
 	}
 	if err := Copy(ctx, dst, src, a.Descriptor); err != nil || a.Tag == "" {
 		return err

@@ -1,9 +1,11 @@
 package oci
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,7 +36,8 @@ func TestSave(t *testing.T) {
 				}
 			}
 			// What cosign v2 would have pushed: an artifact under a tag.
-			if err := r.Tag(t.Context(), CosignSignatures.Of(top.Digest), child); err != nil {
+			signature := pushSignature(t, r, []byte(`{"critical":{}}`))
+			if err := r.Tag(t.Context(), CosignSignatures.Of(top.Digest), signature); err != nil {
 				t.Fatal(err)
 			}
 			dir := filepath.Join(t.TempDir(), "saved")
@@ -53,7 +56,7 @@ func TestSave(t *testing.T) {
 			if d, err := l.Resolve(t.Context(), ""); err != nil || d.Digest != top.Digest {
 				t.Errorf("the image: got %s, %v, want %s", d.Digest, err, top.Digest)
 			}
-			if d, err := l.Resolve(t.Context(), CosignSignatures.Of(top.Digest)); err != nil || d.Digest != child.Digest {
+			if d, err := l.Resolve(t.Context(), CosignSignatures.Of(top.Digest)); err != nil || d.Digest != signature.Digest {
 				t.Errorf("cosign v2's tag: got %s, %v", d.Digest, err)
 			}
 			for subject, content := range map[*v1.Descriptor]string{&top: "of the index", &child: "of a platform"} {
@@ -68,6 +71,33 @@ func TestSave(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pushSignature pushes a manifest in the form of cosign v2's signatures: one layer with
+// the configuration of an image.
+func pushSignature(t *testing.T, dst Target, layer []byte) v1.Descriptor {
+	t.Helper()
+	m := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1}
+	for mediaType, raw := range map[types.MediaType][]byte{types.OCIConfigJSON: []byte("{}"), attest.SimpleSigningMediaType: layer} {
+		d := v1.Descriptor{MediaType: mediaType, Digest: digestOf(raw), Size: int64(len(raw))}
+		if err := dst.PushBlob(t.Context(), d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }); err != nil {
+			t.Fatal(err)
+		}
+		if mediaType == types.OCIConfigJSON {
+			m.Config = d
+		} else {
+			m.Layers = append(m.Layers, d)
+		}
+	}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := dst.PushManifest(t.Context(), raw, string(m.MediaType))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 // flood is a source that lists what somebody else may have pushed.
@@ -91,6 +121,11 @@ func TestSaveLeavesOut(t *testing.T) {
 	good.ArtifactType = attest.BundleMediaType
 	gone := v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: digestOf([]byte("gone")), Size: 4}
 	src := flood{r, []v1.Descriptor{gone, top, good}}
+	// podman would unpack this layer, and the registry serves cosign v2's tag.
+	hidden := pushSignature(t, r, tarOf(t, testEntry{name: "sh"}))
+	if err := r.Tag(t.Context(), CosignSignatures.Of(top.Digest), hidden); err != nil {
+		t.Fatal(err)
+	}
 	save := func() (string, *Layout) {
 		l, err := CreateLayout(filepath.Join(t.TempDir(), "saved"))
 		if err != nil {
@@ -107,7 +142,7 @@ func TestSaveLeavesOut(t *testing.T) {
 		return fmt.Sprint(left), l
 	}
 	left, l := save()
-	if !strings.Contains(left, gone.Digest.Hex) || !strings.Contains(left, "has no subject") {
+	if !strings.Contains(left, gone.Digest.Hex) || !strings.Contains(left, "has no subject") || !strings.Contains(left, hidden.Digest.String()+" can be run") {
 		t.Errorf("got %s", left)
 	}
 	if found, err := Bundles(t.Context(), l, top.Digest); err != nil || len(found) != 1 {

@@ -66,7 +66,7 @@ type testEntry struct {
 	link          string // hard link
 }
 
-func tarOf(t *testing.T, entries ...testEntry) []byte {
+func tarOf(t testing.TB, entries ...testEntry) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -88,7 +88,7 @@ func tarOf(t *testing.T, entries ...testEntry) []byte {
 	return buf.Bytes()
 }
 
-func gzipOf(t *testing.T, data []byte) []byte {
+func gzipOf(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w := gzip.NewWriter(&buf)

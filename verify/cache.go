@@ -37,9 +37,10 @@ type kept struct {
 	from, until time.Time
 }
 
-// Image is like the function Image, and answers from memory if it can.
+// Image is like the function Image, and answers from memory if it can. It remembers
+// nothing about layouts, where a verdict depends on the other images in them.
 func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, now time.Time, opts Options) *Verdict {
-	if opts.SourceCheck != nil || len(opts.Policy.Verifiers) > 0 || now.IsZero() {
+	if _, layout := src.(*oci.Layout); layout || opts.SourceCheck != nil || len(opts.Policy.Verifiers) > 0 || now.IsZero() {
 		return Image(ctx, src, reference, now, opts)
 	}
 	judge := &check{src: src, now: now, opts: opts}
@@ -65,7 +66,7 @@ func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, now
 	if again := c.recall(key, ok, v.Image, now); again != nil {
 		return again
 	}
-	judge.resolved(ctx, v, d)
+	judge.resolved(ctx, v, reference, d)
 	c.keep(key, ok, v, now, opts)
 	return v
 }

@@ -65,12 +65,28 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, now time.Time, opts 
 // Directory is the files of a release, with the list of their digests if there is
 // one.
 type Directory struct {
-	Name  string // as the caller named it
-	Sums  *File  // the list, as in SHA256SUMS; nil if there is none
-	Raw   []byte // content of Sums
-	Files []File // all other files; each Name is the path within the directory
+	Name     string // as the caller named it
+	Sums     *File  // the list, as in SHA256SUMS; nil if there is none
+	Raw      []byte // content of Sums
+	Evidence []File // the files with the bundles; they need no proof, but must match the list if they are in it
+	Files    []File // all other files; each Name is the path within the directory
 
 	Bundles map[string][][]byte // the bundles beside each file, by File.Name
+}
+
+// AreBundles reports whether a file with these values holds bundles and nothing else.
+// Anything else is a file that needs a proof, whatever its name is.
+func AreBundles(values [][]byte) bool {
+	for _, raw := range values {
+		parse := bundle.Parse
+		if bundle.IsEnvelope(raw) {
+			parse = bundle.ParseEnvelope
+		}
+		if _, err := parse(raw); err != nil {
+			return false
+		}
+	}
+	return len(values) > 0
 }
 
 // maxSums is the maximum number of lines in a list.
@@ -167,10 +183,11 @@ func BundledDirectory(ctx context.Context, d Directory, bundles [][]byte, now ti
 // compare compares the files with the list.
 func (d Directory) compare(sums map[string]v1.Hash) (wrong []string, unlisted []File) {
 	seen := map[string]bool{}
-	for _, f := range d.Files {
+	for i, f := range slices.Concat(d.Evidence, d.Files) {
 		want, listed := sums[f.Name]
 		seen[f.Name] = true
 		switch {
+		case !listed && i < len(d.Evidence):
 		case !listed:
 			unlisted = append(unlisted, f)
 		case want != f.Digest:

@@ -17,12 +17,15 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// image reads every byte of the image with the given digest: the index, its
-// manifests, their configurations and layers. The source compares each with its
-// digest.
-func (c *check) image(ctx context.Context, digest v1.Hash) Link {
+// image reads every byte of image d: the index, its manifests, their configurations and
+// layers. The source compares each with its digest. Of a layout, other tools must take
+// the same image for the reference.
+func (c *check) image(ctx context.Context, reference string, d v1.Descriptor) Link {
 	link := Link{Name: LinkImage}
-	platforms, err := readImage(ctx, c.src, digest)
+	platforms, err := readImage(ctx, c.src, d.Digest)
+	if layout, ok := c.src.(*oci.Layout); ok && err == nil {
+		err = layout.CheckSole(ctx, reference, d)
+	}
 	if err != nil {
 		link.Status, link.Reason = statusOf(err), err.Error()
 		return link

@@ -45,15 +45,15 @@ func Image(ctx context.Context, src oci.Source, reference string, now time.Time,
 		v.decide(map[string]bool{LinkImage: true})
 		return v
 	}
-	c.resolved(ctx, v, d)
+	c.resolved(ctx, v, reference, d)
 	return v
 }
 
 // resolved verifies an image whose digest is known, and completes v.
-func (c *check) resolved(ctx context.Context, v *Verdict, d v1.Descriptor) {
+func (c *check) resolved(ctx context.Context, v *Verdict, reference string, d v1.Descriptor) {
 	v.Digest, c.about = d.Digest.String(), aboutOf(d)
 	image := make(chan Link, 1)
-	go func() { image <- c.image(ctx, d.Digest) }()
+	go func() { image <- c.image(ctx, reference, d) }()
 	ev := c.gather(ctx, d.Digest)
 	v.add(<-image)
 	var s set

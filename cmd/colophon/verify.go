@@ -51,7 +51,10 @@ repository.
 A LAYOUT is a directory, or a tar file as docker save writes it. A FILE needs the
 --bundle that was made for it. A DIRECTORY of release files is accepted if the
 list of their digests (SHA256SUMS) is proved and all files match it, or if each
-file is proved separately. Verify reads the bundles beside the files.
+file is proved separately. Verify reads the bundles beside the files. Every other
+file must be in the list or proved, also detached signatures and certificates. A
+directory with an oci-layout file is a LAYOUT and may hold nothing else; after
+"oci:", any name is a LAYOUT.
 
 For artifacts that somebody else signed, name the signer with --identity and
 --issuer, or with --key. With --source, the artifact needs provenance from GitHub,
@@ -176,7 +179,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	defer cancel()
 	judge, file := o.image, false
 	switch {
-	case isReleaseDir(ref):
+	case isReleaseDir(what, ref):
 		judge = o.directory
 	case o.bundle != "" && !spelledAsImage(what, ref):
 		judge, file = o.file, true
@@ -185,7 +188,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if err != nil {
 		return err
 	}
-	if summary != nil && isReleaseDir(ref) {
+	if summary != nil && isReleaseDir(what, ref) {
 		return usageError("verify each file separately", "--vsa needs exactly one image or file, and %s is a directory", what)
 	}
 	v, err := judge(ctx, what, ref, opts)
@@ -247,6 +250,9 @@ func (o verifyOptions) image(ctx context.Context, image string, ref oci.Referenc
 	}
 	if err != nil {
 		v := undecided(image, err)
+		if errors.Is(err, oci.ErrMismatch) {
+			v.Outcome, v.Links[0].Status = verify.Rejected, verify.Broken
+		}
 		if errors.Is(err, oci.ErrNoManifest) {
 			v.Hint = "verify the image in its registry, or save it as an OCI layout with docker 25 or later, or with its proofs by colophon save"
 		}

@@ -26,17 +26,14 @@ const maxReleaseFiles = 10_000
 // sumsRE matches the usual names of digest lists.
 var sumsRE = regexp.MustCompile(`(?i)^(?:.*[._-])?(?:sha256sums?|checksums)(?:\.txt)?$`)
 
-// Suffixes of the files beside an artifact: bundles, which verify reads, and other
-// detached signatures, which it ignores.
-var (
-	bundleEndings = []string{".sigstore.json", ".sigstore", ".sigstore.jsonl", ".intoto.jsonl", ".bundle"}
-	otherEndings  = []string{".sig", ".asc", ".pem", ".crt"}
-)
+// bundleEndings are the endings of the names of bundles beside an artifact.
+var bundleEndings = []string{".sigstore.json", ".sigstore", ".sigstore.jsonl", ".intoto.jsonl", ".bundle"}
 
-// isReleaseDir reports whether ref names a directory that is not an OCI layout.
-func isReleaseDir(ref oci.Reference) bool {
+// isReleaseDir reports whether the argument names a directory that is not an OCI
+// layout, and the user did not say that it is one.
+func isReleaseDir(what string, ref oci.Reference) bool {
 	info, err := os.Stat(ref.Dir)
-	if ref.Dir == "" || ref.Tag != "" || ref.Digest != "" || err != nil || !info.IsDir() {
+	if spelledAsImage(what, ref) || ref.Dir == "" || ref.Tag != "" || err != nil || !info.IsDir() {
 		return false
 	}
 	_, err = os.Stat(filepath.Join(ref.Dir, "oci-layout"))
@@ -80,20 +77,6 @@ func (o verifyOptions) readDirectory(dir string) (d verify.Directory, err error)
 	}
 	for _, name := range names {
 		path := filepath.Join(dir, filepath.FromSlash(name))
-		if info, err := os.Stat(path); err == nil && given != nil && os.SameFile(info, given) {
-			continue // this file is the --bundle
-		}
-		if about, ok := beside(name, bundleEndings, there); ok {
-			bundles, err := readBundles(path)
-			if err != nil {
-				return d, err
-			}
-			d.Bundles[about] = append(d.Bundles[about], bundles...)
-			continue
-		}
-		if _, ok := beside(name, otherEndings, there); ok {
-			continue
-		}
 		if sumsRE.MatchString(name) {
 			if d.Sums != nil {
 				return d, usageError("verify the files of each list separately", "%s contains two lists of digests, %s and %s", dir, d.Sums.Name, name)
@@ -112,6 +95,17 @@ func (o verifyOptions) readDirectory(dir string) (d verify.Directory, err error)
 			return d, err
 		}
 		f.Name = name
+		if info, err := os.Stat(path); err == nil && given != nil && os.SameFile(info, given) {
+			d.Evidence = append(d.Evidence, f)
+			continue
+		}
+		if about, ok := beside(name, bundleEndings, there); ok {
+			if bundles, err := readBundles(path); err == nil && verify.AreBundles(bundles) {
+				d.Bundles[about] = append(d.Bundles[about], bundles...)
+				d.Evidence = append(d.Evidence, f)
+				continue
+			}
+		}
 		d.Files = append(d.Files, f)
 	}
 	return d, nil

@@ -170,7 +170,29 @@ func TestVerifyDirectory(t *testing.T) {
 		"extra, proved": {func(d string) {
 			write(d, "app-windows.sigstore.json", string(attestedBy(t, s.p, write(d, "app-windows", "x"))))
 		}, exitOK, "accepted"},
-		"detached signature":        {func(d string) { write(d, "app-linux.asc", "PGP") }, exitOK, "accepted"},
+		"detached signature":        {func(d string) { write(d, "app-linux.asc", "PGP") }, exitRejected, "app-linux.asc is not in the list"},
+		"unlisted certificate":      {func(d string) { write(d, "app-linux.pem", "-----BEGIN CERTIFICATE-----") }, exitRejected, "app-linux.pem is not in the list"},
+		"unlisted authority":        {func(d string) { write(d, "app-linux.crt", "-----BEGIN CERTIFICATE-----") }, exitRejected, "app-linux.crt is not in the list"},
+		"unlisted signature":        {func(d string) { write(d, "app-linux.sig", "aGVsbG8=") }, exitRejected, "app-linux.sig is not in the list"},
+		"a script named bundle":     {func(d string) { write(d, "app-linux.bundle", `"reboot"`) }, exitRejected, "app-linux.bundle is not in the list"},
+		"a bundle of nothing":       {func(d string) { write(d, "app-linux.bundle", `{}`) }, exitRejected, "app-linux.bundle is not in the list"},
+		"a bundle that is empty":    {func(d string) { write(d, "app-linux.bundle", "") }, exitRejected, "app-linux.bundle is not in the list"},
+		"a bundle that is listed": {func(d string) {
+			other := write(d, "app-linux.sigstore.json", string(attestedBy(t, s.p, filepath.Join(d, "app-linux"))))
+			list := filepath.Join(d, "SHA256SUMS")
+			write(d, "SHA256SUMS", string(read(t, list))+sumOf(t, other)+"  app-linux.sigstore.json\n")
+			write(d, "SHA256SUMS.sigstore.json", string(attestedBy(t, s.p, list)))
+		}, exitOK, "3 files"},
+		"a listed bundle, changed": {func(d string) {
+			list := filepath.Join(d, "SHA256SUMS")
+			write(d, "app-linux.sigstore.json", string(attestedBy(t, s.p, filepath.Join(d, "app-linux"))))
+			write(d, "SHA256SUMS", string(read(t, list))+strings.Repeat("ab", 32)+"  app-linux.sigstore.json\n")
+			write(d, "SHA256SUMS.sigstore.json", string(attestedBy(t, s.p, list)))
+		}, exitRejected, "app-linux.sigstore.json: got sha256:"},
+		"the files of an image": {func(d string) {
+			write(d, "app-linux", "evil")
+			copyTree(t, newGenuine(t, s).dir, d)
+		}, exitRejected, `unexpected file "SHA256SUMS"`},
 		"list changed":              {func(d string) { write(d, "SHA256SUMS", sumOf(t, filepath.Join(d, "app-linux"))+"  app-linux\n") }, exitRejected, "subject of the statement"},
 		"list is prose":             {func(d string) { write(d, "SHA256SUMS", "hello\n") }, exitRejected, "want a SHA-256 digest and a name"},
 		"list leaves the directory": {func(d string) { write(d, "SHA256SUMS", strings.Repeat("ab", 32)+"  ../etc/passwd\n") }, exitRejected, "want a path within the directory"},
@@ -192,6 +214,27 @@ func TestVerifyDirectory(t *testing.T) {
 	write(dir, "c", "third")
 	s.run(exitRejected, verify(dir, "--bundle", all), "c, 5 bytes", "✗ signature")
 	s.run(exitRejected, verify(t.TempDir()), "the directory has no files")
+
+	// A genuine image chooses no mode: its layout is no place for other files, and "oci:" says
+	// that the directory must be a layout.
+	s.run(exitOK, []string{"trust", "add", s.file("platform.json", s.p.Document()), "--yes"}, "trusted")
+	demand := []string{"--source", "git.example.com/team/app", "--skip-source"}
+	image := newGenuine(t, s)
+	s.run(exitOK, append([]string{"verify", image.dir}, demand...), "accepted")
+	dir = release()
+	write(dir, "app-linux", "evil")
+	copyTree(t, image.dir, dir)
+	s.run(exitRejected, append([]string{"verify", dir}, demand...), "unexpected file", "holds images and nothing else")
+	s.run(exitRejected, append([]string{"verify", "oci:" + dir}, demand...), "unexpected file")
+	s.run(exitUndecided, []string{"verify", "oci:" + release(), "--identity", ada, "--issuer", people}, "is not an OCI layout")
+}
+
+// copyTree copies the files of a directory into another.
+func copyTree(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestVerifyEnvelopes verifies *.intoto.jsonl files of envelopes without log entries,

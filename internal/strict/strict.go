@@ -1,13 +1,15 @@
 // Package strict decodes JSON from outside. Two readers of the same bytes must not
-// understand them differently: duplicate member names, invalid UTF-8 and trailing data are
-// errors, and member names match with their case only.
+// understand them differently: duplicate member names, invalid UTF-8, trailing data, and a
+// member whose name differs from an expected one only by its case are errors.
 package strict
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 
 	"github.com/go-json-experiment/json"
 
@@ -15,12 +17,28 @@ import (
 )
 
 // Unmarshal decodes one JSON value of at most max bytes into v. It ignores members for which
-// v has no field, because third-party formats get new members.
+// v has no field, because third-party formats get new members. v must point to a zero value.
 func Unmarshal(data []byte, max int, v any) error {
 	if err := check(data, max); err != nil {
 		return err
 	}
-	return json.Unmarshal(data, v)
+	if err := json.Unmarshal(data, v); err != nil {
+		return err
+	}
+	return checkCase(data, v)
+}
+
+// checkCase fails if a reader that ignores the case of member names, such as encoding/json,
+// understands data differently than v.
+func checkCase(data []byte, v any) error {
+	again := reflect.New(reflect.TypeOf(v).Elem())
+	if err := json.Unmarshal(data, again.Interface(), json.MatchCaseInsensitiveNames(true)); err != nil {
+		return fmt.Errorf("a member has a known name in another case: %w", err)
+	}
+	if !reflect.DeepEqual(again.Interface(), v) {
+		return errors.New("a member has a known name in another case: some readers ignore it, others do not")
+	}
+	return nil
 }
 
 // UnmarshalKnown is Unmarshal for our own formats: an unknown member is an error.
