@@ -50,9 +50,6 @@ func (c *check) sets(ev *evidence) (sets []set) {
 		}
 	case policy.SignatureOnly:
 		takes := func(it *item) bool { return it.signature }
-		if c.about == aboutFile {
-			takes = anything
-		}
 		return []set{{rules: ofNamed, signature: best(ev.refs(ofNamed, takes, nil))}}
 	}
 	if len(sets) == 0 {

@@ -30,7 +30,7 @@ type item struct {
 	at   string // digest of the manifest or layer that has it; empty if the caller supplied it
 	kind string // predicate type: the statement's, or else the one in the manifest's annotation; empty if unknown
 
-	signature bool  // it signs the image itself, and says nothing more
+	signature bool  // it signs the image or file itself, and says nothing more
 	err       error // why it is not evidence: unreadable, malformed, or about another subject
 	unread    bool  // err may be temporary, so nothing is known about the item
 	form      error // why it does not have the form that platforms write, if it must have it

@@ -21,7 +21,7 @@ import (
 // the memory. platform parses the bundle in the form that platforms write; it is
 // nil if platforms write nothing of the kind.
 func (c *check) judge(it *item, b *bundle.Bundle, platform func() (*bundle.Bundle, error), subject func() bundle.Subject) {
-	it.signature = b.Image != ""
+	it.signature = b.Image != "" || b.Statement == nil && c.about == aboutFile
 	if b.Statement != nil {
 		it.kind = b.Statement.PredicateType
 		it.signature = it.kind == attest.PredicateSign

@@ -100,7 +100,7 @@ const (
 	people = "https://accounts.example.com"
 )
 
-// attestedBy signs a statement about files as ada.
+// attestedBy signs files as ada.
 func attestedBy(t *testing.T, p *prooftest.Platform, files ...string) []byte {
 	t.Helper()
 	return p.Sign(prooftest.Identity{SAN: ada, Issuer: people}, aboutFiles(t, files...))
@@ -108,7 +108,7 @@ func attestedBy(t *testing.T, p *prooftest.Platform, files ...string) []byte {
 
 func aboutFiles(t *testing.T, files ...string) []byte {
 	t.Helper()
-	s := attest.Statement{Type: attest.StatementType, PredicateType: "https://example.com/release/v1", Predicate: json.RawMessage(`{}`)}
+	s := attest.Statement{Type: attest.StatementType, PredicateType: attest.PredicateSign, Predicate: json.RawMessage(`{}`)}
 	for _, f := range files {
 		s.Subject = append(s.Subject, attest.Subject{Name: filepath.Base(f), Digest: map[string]string{"sha256": sumOf(t, f)}})
 	}
