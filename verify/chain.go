@@ -69,9 +69,9 @@ func (c *check) platformSet(ev *evidence, provenance ref) set {
 	if provenance.holds() {
 		beside = provenance.proof
 	}
-	for kind, into := range map[string]*ref{attest.PredicateSign: &s.signature, attest.PredicateSPDX: &s.spdx, attest.PredicateCDX: &s.cdx} {
-		*into = best(ev.refs(ofPlatform, ofKind(kind), beside))
-	}
+	s.signature = best(ev.refs(ofPlatform, ofKind(attest.PredicateSign), beside))
+	s.spdx = best(ev.refs(ofPlatform, inFormat(attest.PredicateSPDX), beside))
+	s.cdx = best(ev.refs(ofPlatform, inFormat(attest.PredicateCDX), beside))
 	return s
 }
 

@@ -41,19 +41,61 @@ func (c *check) attestationLink(ev *evidence, s set, i int, a policy.Attestation
 		l.Reason = fmt.Sprintf("%s: %v", a.PredicateType, err)
 		return l
 	}
-	takes := func(it *item) bool { return it.kind == a.PredicateType }
-	found := best(ev.signedBy(takes, test, func(it *item, _ *proof) error { return it.matches[i] }))
+	takes := ofKind(a.PredicateType)
+	var said []word
+	found := best(ev.signedBy(takes, test, func(it *item, p *proof) error {
+		said = append(said, word{lastTime(p), it.matches[i]})
+		return it.matches[i]
+	}))
+	if err := lastWord(said); err != nil {
+		found.err = err
+	}
 	switch unread := ev.unread(takes); {
+	case unread != nil: // it may be the last word
+		l.Reason = fmt.Sprintf("%s: %v", a.PredicateType, unread)
 	case found.holds():
 		l.Status, l.Claim = Holds, fmt.Sprintf("%s, by %s", a.PredicateType, by)
-	case unread != nil:
-		l.Reason = fmt.Sprintf("%s: %v", a.PredicateType, unread)
 	case found.proof != nil:
 		l.Status, l.Reason = Broken, fmt.Sprintf("%s: %v", a.PredicateType, found.err)
 	default:
 		l.Status, l.Reason = Absent, "the image carries no "+a.PredicateType
 	}
 	return l
+}
+
+// word is one of the attestations of a type by one signer: when it was signed, and
+// what differs from the demand, or nil. The time is zero if nothing proves it.
+type word struct {
+	at  time.Time
+	err error
+}
+
+// lastWord returns what differs from the demand in the last of the words, or nil. Each
+// word without a time may be the last, and so may each of several at the same time;
+// then all of these must be as demanded.
+func lastWord(said []word) error {
+	var last time.Time
+	for _, w := range said {
+		if w.at.After(last) {
+			last = w.at
+		}
+	}
+	for _, w := range said {
+		if w.err != nil && (w.at.IsZero() || w.at.Equal(last)) {
+			return fmt.Errorf("the last one: %w", w.err)
+		}
+	}
+	return nil
+}
+
+// lastTime returns the last time at which p's signature is proved to have existed.
+func lastTime(p *proof) (at time.Time) {
+	for _, t := range p.Times {
+		if t.After(at) {
+			at = t
+		}
+	}
+	return at
 }
 
 // attestationSigner returns a check of who signed an attestation, and the signer's
@@ -137,12 +179,18 @@ func (c *check) lastSummary(ev *evidence, by policy.Verifier, resource string) (
 		if err != nil {
 			return err
 		}
+		if at.IsZero() && it.vsa.VerificationResult != attest.VSAPassed {
+			at = c.now // nothing says that it is not the last
+		}
 		// Of two at the same time, the one that failed counts.
 		if last == nil || at.After(last.at) || at.Equal(last.at) && it.vsa.VerificationResult != attest.VSAPassed {
 			last = &summary{it.vsa, by, at}
 		}
 		return nil
 	})
+	if unread := ev.unread(takes); unread != nil { // it may be the last
+		return nil, Link{Name: LinkSummary, Status: Unknown, Reason: unread.Error()}
+	}
 	if last != nil {
 		return last, Link{}
 	}
@@ -152,12 +200,7 @@ func (c *check) lastSummary(ev *evidence, by policy.Verifier, resource string) (
 // timeOf returns when a summary was made. It fails if its timeVerified is later
 // than its signature, or in the future.
 func (c *check) timeOf(vsa *attest.VSA, p *proof) (time.Time, error) {
-	var at time.Time
-	for _, t := range p.Times {
-		if at.IsZero() || t.After(at) {
-			at = t
-		}
-	}
+	at := lastTime(p)
 	if vsa.TimeVerified == nil {
 		return at, nil
 	}

@@ -83,3 +83,56 @@ func TestDemandedAttestations(t *testing.T) {
 		t.Errorf("about another image: got %+v", v)
 	}
 }
+
+// TestLastAttestationCounts: what a signer attested before is overtaken by what it
+// attests now, in whatever order the two are found.
+func TestLastAttestationCounts(t *testing.T) {
+	const kind = "https://in-toto.io/attestation/test-result/v0.1"
+	scan := prooftest.Identity{SAN: "https://ci.example.com/scanner", Issuer: people}
+	stranger := prooftest.Identity{SAN: "https://ci.example.com/stranger", Issuer: people}
+	type word struct {
+		by     prooftest.Identity
+		result string
+		at     time.Duration // when it is signed
+	}
+	passed, failed := word{scan, "PASSED", 0}, word{scan, "FAILED", 0}
+	after := func(w word, d time.Duration) word { w.at = d; return w }
+	for name, tt := range map[string]struct {
+		words []word // in the order in which they are attached
+		want  verify.Outcome
+	}{
+		"passed":                              {[]word{passed}, verify.Accepted},
+		"failed after it passed":              {[]word{passed, after(failed, time.Minute)}, verify.Rejected},
+		"failed after it passed, found first": {[]word{after(failed, time.Minute), passed}, verify.Rejected},
+		"passed after it failed":              {[]word{failed, after(passed, time.Minute)}, verify.Accepted},
+		"passed after it failed, found first": {[]word{after(passed, time.Minute), failed}, verify.Accepted},
+		"both at the same time":               {[]word{passed, failed}, verify.Rejected},
+		"both at the same time, found first":  {[]word{failed, passed}, verify.Rejected},
+		"a stranger failed after it passed":   {[]word{passed, {stranger, "FAILED", time.Minute}}, verify.Accepted},
+		"a stranger passed after it failed":   {[]word{failed, {stranger, "PASSED", time.Minute}}, verify.Rejected},
+		"failed in between two that passed":   {[]word{passed, after(failed, time.Minute), after(passed, 2*time.Minute)}, verify.Accepted},
+	} {
+		p, store := prooftest.New(t), prooftest.NewStore(t)
+		r := p.Release(store)
+		r.Attach(prooftest.Kinds...)
+		start := p.Clock
+		for _, w := range tt.words {
+			p.Clock = start.Add(w.at)
+			store.Attach(r.Image, p.Sign(w.by, statement(t, r.Image.Digest.Hex, kind, map[string]any{"result": w.result})), kind)
+		}
+		opts := verify.Options{Trust: []*trust.Root{p.Root()}, Policy: policy.Policy{Origin: demanded(t, policy.Document{Source: prooftest.Source}).Origin,
+			Attestations: []policy.Attestation{{PredicateType: kind, Signer: policy.Identity{Name: scan.SAN, Issuer: scan.Issuer}, Equals: map[string]any{"/result": "PASSED"}}}}}
+		judge := func() *verify.Verdict {
+			return verify.Image(context.Background(), store, "v1.2.0", p.Now.Add(time.Hour), opts)
+		}
+		if v := judge(); v.Outcome != tt.want {
+			t.Errorf("%s: got %s, want %s: %s", name, v.Outcome, tt.want, v.Why())
+		}
+		// One that cannot be read may be the last word.
+		_, manifest := store.Attach(r.Image, []byte("x"), kind)
+		store.Fail[manifest.Digest.String()] = errors.New("the registry is asleep")
+		if v := judge(); v.Outcome != verify.Undecided {
+			t.Errorf("%s, and one that cannot be read: got %s, want it undecided: %s", name, v.Outcome, v.Why())
+		}
+	}
+}

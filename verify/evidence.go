@@ -195,11 +195,12 @@ func isProvenance(it *item) bool {
 	return it.kind == attest.PredicateSLSA1 || it.kind == attest.PredicateSLSA02
 }
 
-// ofKind selects the items of a predicate type. That of an SBOM may name the version
-// of its format too, as in https://spdx.dev/Document/v2.3.
-func ofKind(kind string) func(*item) bool {
-	format := sbom.Format(kind)
-	return func(it *item) bool { return it.kind == kind || format != "" && sbom.Format(it.kind) == format }
+func ofKind(kind string) func(*item) bool { return func(it *item) bool { return it.kind == kind } }
+
+// inFormat selects the SBOMs in the format of a predicate type. Theirs may name the
+// version of the format too, as in https://spdx.dev/Document/v2.3.
+func inFormat(kind string) func(*item) bool {
+	return func(it *item) bool { return sbom.Format(it.kind) == sbom.Format(kind) }
 }
 
 // signedBy returns the items that takes selects, with their best proof by any

@@ -50,7 +50,7 @@ func (c *check) sbomLink(ctx context.Context, image v1.Hash, ev *evidence, s set
 			docs = append(docs, d)
 			claims = append(claims, fmt.Sprintf("%s %s, %d packages", d.Format, d.Version, d.Packages))
 		case c.opts.Policy.SBOM() != policy.SBOMOptional:
-			return ev.lacking(LinkSBOM, ofKind(kind.predicate), kind.what, kind.found)
+			return ev.lacking(LinkSBOM, inFormat(kind.predicate), kind.what, kind.found)
 		}
 	}
 	if len(docs) == 0 {
