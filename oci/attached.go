@@ -1,11 +1,13 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -34,7 +36,6 @@ func (t CosignTag) Of(image v1.Hash) string { return fallbackTag(image) + "." + 
 type Attached struct {
 	Tag          CosignTag     // cosign's tag that names it; empty for a referrer
 	Descriptor   v1.Descriptor // media type and size are set once the manifest was fetched
-	Manifest     []byte        // as received
 	ArtifactType string        // the manifest's artifactType, or else the media type of its config
 	Annotations  map[string]string
 	Layers       []v1.Descriptor
@@ -62,22 +63,18 @@ func (a *Attached) BundleLayer() (v1.Descriptor, error) {
 // errForeign means that a manifest in the listing is about another subject.
 var errForeign = errors.New("not a referrer of this image")
 
-// Listing is everything that is attached to one image.
-type Listing struct {
-	// Items are the referrers in the order of their digests, then what cosign's
-	// tags name. Of more than limits.Referrers (512) referrers, those that the
-	// listing calls Sigstore bundles are read first.
-	Items []Attached
-	// Beyond is the number of referrers that were not read, because there are more
-	// than limits.Referrers. Nothing is known about them.
-	Beyond int
-}
+// Caps on what Attachments keeps of the manifests that it fetches, in bytes: everybody
+// who may push can attach 4096 manifests of 4 MiB.
+const (
+	attachedManifest = 64 << 10 // one referrer's manifest, without the data of its layers
+	attachedData     = 64 << 20 // the data of layers in all manifests; the rest is fetched from the blobs when it is needed
+)
 
 // Attachments lists what is attached to subject and fetches each manifest once: the
-// referrers, and what cosign v2 stores under the given tags. An item that could not
-// be read is in the list with its Err. It returns an error if the referrers could
-// not be listed.
-func Attachments(ctx context.Context, src Source, subject v1.Hash, tags ...CosignTag) (*Listing, error) {
+// referrers, in the order of their digests, then what cosign v2 stores under the given
+// tags. An item that could not be read is in the list with its Err. It returns an error
+// if the referrers could not be listed, or are more than limits.Referrers (4096).
+func Attachments(ctx context.Context, src Source, subject v1.Hash, tags ...CosignTag) ([]Attached, error) {
 	tagged := make([]Attached, len(tags))
 	var group errgroup.Group
 	group.SetLimit(parallel)
@@ -88,39 +85,62 @@ func Attachments(ctx context.Context, src Source, subject v1.Hash, tags ...Cosig
 		})
 	}
 	referrers, err := src.Referrers(ctx, subject)
+	if err == nil && len(referrers) > limits.Referrers {
+		err = fmt.Errorf("%s has more than %d referrers", subject, limits.Referrers)
+	}
 	if err != nil {
 		_ = group.Wait() // no task fails: each keeps its own error
 		return nil, err
 	}
-	slices.SortStableFunc(referrers, func(a, b v1.Descriptor) int { return calledBundle(b) - calledBundle(a) })
-	list := &Listing{Beyond: max(0, len(referrers)-limits.Referrers)}
-	referrers = referrers[:len(referrers)-list.Beyond]
-	list.Items = make([]Attached, len(referrers))
+	items := make([]Attached, len(referrers))
+	var data atomic.Int64
 	for i, d := range referrers {
 		group.Go(func() error {
-			list.Items[i] = fetchReferrer(ctx, src, subject, d.Digest)
+			items[i] = fetchReferrer(ctx, src, subject, d.Digest)
+			items[i].shrink(&data)
 			return nil
 		})
 	}
 	_ = group.Wait()
-	slices.SortFunc(list.Items, func(a, b Attached) int {
+	slices.SortFunc(items, func(a, b Attached) int {
 		return strings.Compare(a.Descriptor.Digest.String(), b.Descriptor.Digest.String())
 	})
 	for _, a := range tagged {
 		if !errors.Is(a.Err, ErrNotFound) {
-			list.Items = append(list.Items, a)
+			items = append(items, a)
 		}
 	}
-	return list, ctx.Err()
+	return items, ctx.Err()
 }
 
-// calledBundle returns 1 if the listing calls d a Sigstore bundle. The listing may
-// lie, so this only decides what is fetched first.
-func calledBundle(d v1.Descriptor) int {
-	if d.ArtifactType == attest.BundleMediaType {
-		return 1
+// shrink refuses a large manifest of a referrer, and drops the data of its layers once
+// total has reached attachedData.
+func (a *Attached) shrink(total *atomic.Int64) {
+	var data int64
+	for _, l := range a.Layers {
+		data += int64(len(l.Data))
 	}
-	return 0
+	if rest := a.Descriptor.Size - data*4/3; a.Err == nil && rest > attachedManifest+4*int64(len(a.Layers)) {
+		a.Err = refuse("manifest %s: got %d bytes without the data of its layers, want at most %d", a.Descriptor.Digest, rest, attachedManifest)
+	}
+	if a.Err != nil {
+		a.Annotations, a.Layers = nil, nil
+		return
+	}
+	if total.Add(data) > attachedData {
+		for i := range a.Layers {
+			a.Layers[i].Data = nil
+		}
+	}
+}
+
+// packed returns the size of all layers, in bytes as stored. The small items are read or
+// copied first, so that large ones cannot take their place.
+func (a *Attached) packed() (n int64) {
+	for _, l := range a.Layers {
+		n += min(max(l.Size, 0), limits.LayerPacked)
+	}
+	return n
 }
 
 func fetchReferrer(ctx context.Context, src Source, subject, digest v1.Hash) Attached {
@@ -157,7 +177,7 @@ func (a *Attached) fetch(ctx context.Context, src Source) *content {
 	if a.Err = err; err != nil {
 		return nil
 	}
-	a.Manifest, a.ArtifactType, a.Annotations, a.Layers = raw, c.kind(), c.Annotations, c.Layers
+	a.ArtifactType, a.Annotations, a.Layers = c.kind(), c.Annotations, c.Layers
 	return c
 }
 
@@ -188,18 +208,15 @@ const bundlesTotal = 8 * limits.Bundle
 
 // Bundles returns the Sigstore bundles attached to subject. A bundle, or a manifest
 // of unknown kind, that could not be read is in the list with its Err. Other
-// attachments, and manifests about other images, are left out. It returns an error
-// if subject has more than limits.Referrers referrers.
+// attachments, and manifests about other images, are left out. Of bundles of more than
+// 128 MiB, the small ones are read.
 func Bundles(ctx context.Context, src Source, subject v1.Hash) ([]Bundle, error) {
 	list, err := Attachments(ctx, src, subject)
 	if err != nil {
 		return nil, err
 	}
-	if list.Beyond > 0 {
-		return nil, fmt.Errorf("%s has more than %d referrers", subject, limits.Referrers)
-	}
 	var found []Bundle
-	for _, a := range list.Items {
+	for _, a := range list {
 		if !errors.Is(a.Err, errForeign) && (a.Err != nil || a.IsBundle()) {
 			found = append(found, Bundle{Attached: a})
 		}
@@ -212,8 +229,12 @@ func fetchBundles(ctx context.Context, src Source, found []Bundle) {
 	var group errgroup.Group
 	group.SetLimit(parallel)
 	var total int64
+	small := make([]*Bundle, len(found))
 	for i := range found {
-		b := &found[i]
+		small[i] = &found[i]
+	}
+	slices.SortStableFunc(small, func(a, b *Bundle) int { return cmp.Compare(a.packed(), b.packed()) })
+	for _, b := range small {
 		if b.Err != nil {
 			continue
 		}

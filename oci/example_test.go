@@ -30,7 +30,7 @@ func ExampleAttachments() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	for _, a := range list.Items {
+	for _, a := range list {
 		fmt.Println(a.Annotations[attest.AnnotationType], a.Err)
 	}
 

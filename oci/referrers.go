@@ -22,10 +22,6 @@ import (
 // API never gives (distribution spec 1.1, "Listing Referrers").
 var errNoReferrersAPI = errors.New("the registry has no referrers API")
 
-// maxListed is the maximum length of a list. It is more than Attachments reads, so
-// that it can choose.
-const maxListed = 8 * limits.Referrers
-
 // Referrers implements Source. It asks the referrers API, or else the fallback tag.
 // Only if both answer 404 are there no referrers; any other failure is an error.
 func (r *Registry) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descriptor, error) {
@@ -95,8 +91,8 @@ func (l *referrerList) add(page []byte) error {
 		}
 	}
 	// A list that is cut off would let people who may attach something hide the rest.
-	if l.pages++; len(l.entries) > maxListed || l.pages > maxListed {
-		return fmt.Errorf("more than %d referrers", maxListed)
+	if l.pages++; len(l.entries) > limits.Referrers || l.pages > limits.Referrers {
+		return fmt.Errorf("more than %d referrers", limits.Referrers)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -330,7 +331,7 @@ func attachAndFind(t *testing.T, target Target, top v1.Descriptor) {
 			t.Error("bundles are not in the order of their digests")
 		}
 	}
-	if all, err := Attachments(t.Context(), target, top.Digest); err != nil || len(all.Items) != 3 {
+	if all, err := Attachments(t.Context(), target, top.Digest); err != nil || len(all) != 3 {
 		t.Errorf("got %+v, %v, want 3 attachments", all, err)
 	}
 }
@@ -441,11 +442,14 @@ func TestListingsThatLie(t *testing.T) {
 	failing("duplicate member", `{"manifests":[],"manifests":[]}`)
 	failing("no digest", list(`{"mediaType":"x","size":1}`))
 	var flood []string
-	for i := range maxListed + 1 {
+	for i := range limits.Referrers + 1 {
 		flood = append(flood, entry(digestOf(fmt.Append(nil, i)), ""))
 	}
 	failing("flood", list(flood...))
-	failing("small flood", list(flood[:limits.Referrers+1]...))
+	page.Store(list(append(flood[:520], entry(about.Digest, ""))...))
+	if found, err := Bundles(t.Context(), r, top.Digest); err != nil || !slices.ContainsFunc(found, func(b Bundle) bool { return string(b.Raw) == "mine" }) {
+		t.Errorf("behind 520 others: got %d bundles, %v, want the image's own", len(found), err)
+	}
 	elsewhere := newServer(t, true, func(w http.ResponseWriter, _ *http.Request) bool {
 		w.Header().Set("Content-Type", contentType)
 		fmt.Fprint(w, list())

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,19 +56,22 @@ func saveAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, 
 	if err != nil {
 		return nil, err
 	}
+	slices.SortStableFunc(list, func(a, b Attached) int { return cmp.Compare(a.packed(), b.packed()) })
 	var items []Attached
-	for _, a := range list.Items {
-		if a.Tag == "" {
-			if *room == 0 {
-				list.Beyond++
-				continue
-			}
+	beyond := 0
+	for _, a := range list {
+		switch {
+		case a.Tag != "":
+		case *room == 0:
+			beyond++
+			continue
+		case a.Err == nil:
 			*room--
 		}
 		items = append(items, a)
 	}
-	if list.Beyond > 0 {
-		left = append(left, fmt.Errorf("%d of the referrers of %s: more than %d are not copied", list.Beyond, subject, maxSaved))
+	if beyond > 0 {
+		left = append(left, fmt.Errorf("%d of the referrers of %s: more than %d are not copied", beyond, subject, maxSaved))
 	}
 	failed := make([]error, len(items))
 	var group errgroup.Group

@@ -9,7 +9,6 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
-	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/sbom"
@@ -19,10 +18,9 @@ import (
 // evidence is everything that is signed about one subject. Each item is verified
 // once, when it is gathered. What follows from it is computed by pure functions.
 type evidence struct {
-	items  []*item
-	file   bool  // the subject is a file, so nothing is attached to it
-	err    error // the listing failed, so nothing is known
-	beyond int   // number of referrers past limits.Referrers, which were not read
+	items []*item
+	file  bool  // the subject is a file, so nothing is attached to it
+	err   error // the listing failed, so nothing is known
 }
 
 // item is one signature or attestation, and what it proved.
@@ -246,9 +244,6 @@ func (ev *evidence) unread(takes func(*item) bool) error {
 		if it.unread && (it.kind == "" || takes(it)) {
 			return it.err
 		}
-	}
-	if ev.beyond > 0 {
-		return fmt.Errorf("not found among the first %d referrers; %d more were not read", limits.Referrers, ev.beyond)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -15,6 +16,19 @@ import (
 	"github.com/colophon-build/colophon/policy"
 )
 
+// maxGathered limits the total size in bytes of what is signed and attached to one image.
+const maxGathered = limits.Referrers << 20
+
+// signedSize returns the size in bytes of the layers that attached reads.
+func signedSize(a oci.Attached) (n int64) {
+	for _, l := range a.Layers {
+		if parserOf(l) != nil {
+			n += min(max(l.Size, 0), limits.Bundle)
+		}
+	}
+	return n
+}
+
 // gather lists everything attached to an image, once, and verifies each item. A
 // false, huge or missing item changes nothing that is known about another.
 func (c *check) gather(ctx context.Context, image v1.Hash) *evidence {
@@ -22,17 +36,27 @@ func (c *check) gather(ctx context.Context, image v1.Hash) *evidence {
 	if err != nil {
 		return &evidence{err: fmt.Errorf("referrers of %s: %w", image, err)}
 	}
-	found := make([][]*item, len(list.Items))
+	// The small ones first: junk must be many items to delay a proof, and cheap to read.
+	order := make([]int, len(list))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(signedSize(list[a]), signedSize(list[b])) })
+	found := make([][]*item, len(list))
 	var g errgroup.Group
 	g.SetLimit(parallel)
-	for i := range list.Items {
+	left := int64(maxGathered)
+	for _, i := range order {
+		if left -= signedSize(list[i]); left < 0 && list[i].Err == nil {
+			list[i].Err = fmt.Errorf("not read: what is attached to the image exceeds %d bytes", int64(maxGathered))
+		}
 		g.Go(func() error {
-			found[i] = c.attached(ctx, image, &list.Items[i])
+			found[i] = c.attached(ctx, image, &list[i])
 			return nil
 		})
 	}
 	_ = g.Wait() // no task returns an error: each item keeps its own
-	ev := &evidence{items: slices.Concat(found...), beyond: list.Beyond}
+	ev := &evidence{items: slices.Concat(found...)}
 	subject := func() bundle.Subject { return bundle.Subject{Digest: image} }
 	for _, raw := range c.opts.Bundles {
 		ev.items = append(ev.items, c.supplied(raw, subject))
@@ -80,10 +104,7 @@ func (c *check) attached(ctx context.Context, image v1.Hash, a *oci.Attached) (i
 			return fail(err)
 		}
 	}
-	for i, l := range a.Layers {
-		if i == limits.Referrers {
-			return append(items, &item{err: fmt.Errorf("attestation %s: %d more were not read", at, len(a.Layers)-i), unread: true})
-		}
+	for _, l := range a.Layers {
 		parse := parserOf(l)
 		if parse == nil {
 			continue

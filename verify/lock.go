@@ -15,7 +15,7 @@ import (
 // compareLocks compares the lock that each valid provenance names with the locks
 // attached to the image. A lock may be missing, because the provenance signs its
 // digest. But if only other locks are attached, the provenance counts as wrong.
-func (c *check) compareLocks(ctx context.Context, list *oci.Listing, ev *evidence) {
+func (c *check) compareLocks(ctx context.Context, list []oci.Attached, ev *evidence) {
 	for _, it := range ev.items {
 		for _, p := range it.proofs {
 			if p.fault() != nil || p.build == nil || p.build.Lock == "" {
@@ -33,10 +33,10 @@ func (c *check) compareLocks(ctx context.Context, list *oci.Listing, ev *evidenc
 // attachedLock looks for the lock with the digest want, "sha256:HEX", and returns
 // for people whether it is attached. unsure says that it may be among the referrers
 // that could not be read.
-func (c *check) attachedLock(ctx context.Context, list *oci.Listing, want string) (state string, unsure bool, err error) {
+func (c *check) attachedLock(ctx context.Context, list []oci.Attached, want string) (state string, unsure bool, err error) {
 	others, unread, unknown := "", error(nil), error(nil)
-	for i := range list.Items {
-		a := &list.Items[i]
+	for i := range list {
+		a := &list[i]
 		switch {
 		case a.Tag != "":
 			continue
@@ -57,7 +57,7 @@ func (c *check) attachedLock(ctx context.Context, list *oci.Listing, want string
 		case err == nil:
 			return "the lock is attached to the image", false, nil
 		case errors.Is(err, oci.ErrMismatch):
-			return "", list.Beyond > 0, fmt.Errorf("lock: %w", err)
+			return "", false, fmt.Errorf("lock: %w", err)
 		default:
 			unread = err
 		}
@@ -66,7 +66,7 @@ func (c *check) attachedLock(ctx context.Context, list *oci.Listing, want string
 	case unread != nil:
 		return "the lock could not be read: " + unread.Error(), false, nil
 	case others != "":
-		return "", unknown != nil || list.Beyond > 0, fmt.Errorf("lock attached to the image: got %s, the provenance names %s", others, want)
+		return "", unknown != nil, fmt.Errorf("lock attached to the image: got %s, the provenance names %s", others, want)
 	}
 	return "the lock is not attached to the image", false, nil
 }

@@ -23,13 +23,10 @@ func inspectAttached(ctx context.Context, src oci.Source, digest v1.Hash) ([]ins
 	if err != nil {
 		return nil, err
 	}
-	if list.Beyond > 0 {
-		return nil, fmt.Errorf("%s has more than %d referrers", digest, limits.Referrers)
-	}
 	var proofs []inspectedProof
 	total := int64(0)
-	for i := range list.Items {
-		a := &list.Items[i]
+	for i := range list {
+		a := &list[i]
 		if a.Tag == "" {
 			raw, err := inspectedBundle(ctx, src, a, &total)
 			proofs = append(proofs, inspectReferrer(a, raw, err))
@@ -38,7 +35,7 @@ func inspectAttached(ctx context.Context, src oci.Source, digest v1.Hash) ([]ins
 		if a.Err != nil {
 			return nil, a.Err
 		}
-		for _, l := range a.Layers[:min(len(a.Layers), limits.Referrers)] {
+		for _, l := range a.Layers {
 			proofs = append(proofs, inspectTagged(ctx, src, l))
 		}
 	}

@@ -170,13 +170,13 @@ func TestVerifyDirectory(t *testing.T) {
 		"extra, proved": {func(d string) {
 			write(d, "app-windows.sigstore.json", string(attestedBy(t, s.p, write(d, "app-windows", "x"))))
 		}, exitOK, "accepted"},
-		"detached signature":        {func(d string) { write(d, "app-linux.asc", "PGP") }, exitRejected, "app-linux.asc is not in the list"},
-		"unlisted certificate":      {func(d string) { write(d, "app-linux.pem", "-----BEGIN CERTIFICATE-----") }, exitRejected, "app-linux.pem is not in the list"},
-		"unlisted authority":        {func(d string) { write(d, "app-linux.crt", "-----BEGIN CERTIFICATE-----") }, exitRejected, "app-linux.crt is not in the list"},
-		"unlisted signature":        {func(d string) { write(d, "app-linux.sig", "aGVsbG8=") }, exitRejected, "app-linux.sig is not in the list"},
-		"a script named bundle":     {func(d string) { write(d, "app-linux.bundle", `"reboot"`) }, exitRejected, "app-linux.bundle is not in the list"},
-		"a bundle of nothing":       {func(d string) { write(d, "app-linux.bundle", `{}`) }, exitRejected, "app-linux.bundle is not in the list"},
-		"a bundle that is empty":    {func(d string) { write(d, "app-linux.bundle", "") }, exitRejected, "app-linux.bundle is not in the list"},
+		"detached signature":     {func(d string) { write(d, "app-linux.asc", "PGP") }, exitRejected, "app-linux.asc is not in the list"},
+		"unlisted certificate":   {func(d string) { write(d, "app-linux.pem", "-----BEGIN CERTIFICATE-----") }, exitRejected, "app-linux.pem is not in the list"},
+		"unlisted authority":     {func(d string) { write(d, "app-linux.crt", "-----BEGIN CERTIFICATE-----") }, exitRejected, "app-linux.crt is not in the list"},
+		"unlisted signature":     {func(d string) { write(d, "app-linux.sig", "aGVsbG8=") }, exitRejected, "app-linux.sig is not in the list"},
+		"a script named bundle":  {func(d string) { write(d, "app-linux.bundle", `"reboot"`) }, exitRejected, "app-linux.bundle is not in the list"},
+		"a bundle of nothing":    {func(d string) { write(d, "app-linux.bundle", `{}`) }, exitRejected, "app-linux.bundle is not in the list"},
+		"a bundle that is empty": {func(d string) { write(d, "app-linux.bundle", "") }, exitRejected, "app-linux.bundle is not in the list"},
 		"a bundle that is listed": {func(d string) {
 			other := write(d, "app-linux.sigstore.json", string(attestedBy(t, s.p, filepath.Join(d, "app-linux"))))
 			list := filepath.Join(d, "SHA256SUMS")

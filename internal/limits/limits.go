@@ -10,7 +10,7 @@ const (
 	Bundle         = 16 << 20 // a Sigstore bundle, which may contain an SBOM
 	Statement      = 12 << 20 // a decoded in-toto statement
 	TrustRoot      = 4 << 20  // a trusted root or a platform's trust document
-	Referrers      = 512      // referrers of one subject that a reader examines
+	Referrers      = 4096     // referrers of one subject, all of which a reader examines
 	IndexManifests = 256      // manifests in one index
 	Layers         = 512      // layers of one manifest
 	LayerPacked    = 16 << 30 // one layer as stored, usually compressed
