@@ -223,7 +223,7 @@ func (p *platform) findBuildkitd() (err error) {
 // zone returns the zone of a role on this host: it sees the role's own directories
 // and the directory of sockets.
 func (p *platform) zone(r role) zone.Zone {
-	z := zone.Zone{Separate: p.users.separate, UID: p.users.byRole[r.name], Group: p.users.group, Confine: r.confine, CAs: p.cas}
+	z := zone.Zone{Separate: p.users.separate, UID: p.users.byRole[r.name], Group: p.users.group, Confine: r.confine, CAs: p.cas, Memory: r.memory, Killed: r.killed}
 	for _, name := range r.dirs {
 		z.Mounts = append(z.Mounts, zone.Mount{Source: p.dir(name), Name: name, Write: true})
 	}

@@ -2,9 +2,7 @@ package platform
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +16,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/buildkit"
 	"github.com/colophon-build/colophon/platform/builder/rooms"
 	"github.com/colophon-build/colophon/platform/builder/worker"
+	"github.com/colophon-build/colophon/platform/zone"
 )
 
 // driverProcess starts the process that drives the BuildKit of one room. A hostile
@@ -70,7 +69,6 @@ func hideAllBut(dir string, hide []string) (string, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return "", err
 	}
-	const safe = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	shown := filepath.Join(os.TempDir(), "build")
 	// The old /tmp holds files of other builds, and dir may be below it.
 	held, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
@@ -78,13 +76,8 @@ func hideAllBut(dir string, hide []string) (string, error) {
 		return "", fmt.Errorf("%s: %w", dir, err)
 	}
 	defer unix.Close(held)
-	for _, d := range append([]string{os.TempDir(), "/proc"}, hide...) {
-		if _, err := os.Stat(d); errors.Is(err, fs.ErrNotExist) {
-			continue // below a directory that is hidden already
-		}
-		if err := unix.Mount("none", d, "tmpfs", safe, "mode=0700,size=64m"); err != nil {
-			return "", fmt.Errorf("hiding %s: %w", d, err)
-		}
+	if err := zone.Hide(append([]string{os.TempDir(), "/proc"}, hide...), "size=64m"); err != nil {
+		return "", err
 	}
 	if err := os.Mkdir(shown, 0o700); err != nil {
 		return "", err

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 
 	sigroot "github.com/sigstore/sigstore-go/pkg/root"
@@ -22,7 +21,6 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/rooms"
 	"github.com/colophon-build/colophon/platform/builder/worker"
 	"github.com/colophon-build/colophon/platform/release"
-	"github.com/colophon-build/colophon/platform/release/scan"
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
@@ -36,7 +34,9 @@ type attestorSettings struct {
 	Rooms         peer.Endpoint         `json:"rooms"`           // zero if no rooms can be opened
 	LocalGit      string                `json:"localGit"`        // socket of the role rooms, which reads local repositories
 	Relay         string                `json:"relay,omitempty"` // path of this program, if the role rooms reads local repositories; else empty
-	OwnCA         bool                  `json:"ownCA"`           // the role at Trust is the certificate authority
+	Confinement   release.Confinement   `json:"confinement"`
+	Separate      bool                  `json:"separate"` // each role has a user of its own, so Confinement must be possible
+	OwnCA         bool                  `json:"ownCA"`    // the role at Trust is the certificate authority
 	RegistryHost  string                `json:"registryHost"`
 	RegistryToken string                `json:"registryToken"`
 	Mirror        string                `json:"mirror,omitempty"`
@@ -60,8 +60,11 @@ func prepareAttestor(p *platform, process *zone.Process) error {
 		URL: p.url, Version: p.config.Version, Dir: z.Path("attestor"), RegistryHost: u.Host, RegistryToken: p.push,
 		Builders: p.builders(), OwnCA: p.outside == nil, Mirror: z.Path("mirror"), Setup: p.setup(),
 	}
-	if p.users.separate {
+	s.Confinement = release.Confinement{Namespaces: true, Hide: []string{p.data}}
+	if s.Separate = p.users.separate; s.Separate {
 		s.Docker = dockerConfig()
+		s.Confinement.Hide = []string{s.Dir, z.Path("run")}
+		s.Confinement.Keys = []string{filepath.Join(s.Dir, ".ssh")}
 	}
 	if p.readsLocalGit() {
 		s.Relay, s.LocalGit = z.Path("colophond"), socket(z.Path("run"), roleRooms)
@@ -103,16 +106,16 @@ func runAttestor(ctx context.Context, c zone.Child[attestorSettings]) error {
 	if err != nil {
 		return err
 	}
+	if err := release.Probe(cfg.Confinement); err != nil && c.Settings.Separate {
+		return fmt.Errorf("cannot confine the processes that read repositories and images: %w", err)
+	} else if err != nil {
+		c.Log.Warn("the processes that read repositories and images have no namespaces of their own", "reason", err)
+		cfg.Confinement.Namespaces = false
+	}
 	r, err := release.New(cfg)
 	if err != nil {
 		return err
 	}
-	go func() { // takes most of a second; now, so that the first release need not wait
-		if err := scan.Warm(); err != nil {
-			c.Log.Warn("SBOM scanner", "error", err)
-		}
-		debug.FreeOSMemory() // loading takes seven times the memory that the scanner keeps
-	}()
 	finish := r.Resume()
 	service := attestor.New(r, c.Settings.Dir, c.Log)
 	var resumed sync.WaitGroup
@@ -169,6 +172,7 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 			return tokens.Token(ctx, issuer.Claims(id))
 		},
 		Setup:        o.Setup,
+		Confinement:  o.Confinement,
 		RegistryHost: o.RegistryHost, RegistryToken: o.RegistryToken, LoopbackTargets: loopback.Is(origin.Hostname()), Mirror: o.Mirror,
 		Log: log,
 	}
@@ -176,7 +180,10 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 		cfg.Rooms = rooms.Client{At: o.Rooms}
 	}
 	if o.Relay != "" {
-		cfg.UploadPack = localgit.Command(o.Relay, o.LocalGit)
+		cfg.LocalGit = func(socket string) (string, func(), error) {
+			stop, err := localgit.Forward(socket, peer.At(o.LocalGit), log)
+			return localgit.Command(o.Relay, socket), stop, err
+		}
 	}
 	if o.OwnCA {
 		// Whoever has the workload token gets a certificate, so the token must not pass

@@ -38,6 +38,12 @@ type role struct {
 	// access if the configuration requires it.
 	confine confine.Policy
 
+	// memory is the limit of the role's data, in bytes. killed says how early the kernel
+	// kills it when memory runs out: the holders of keys last, builds and the processes
+	// that read strangers' bytes first (1000).
+	memory int64
+	killed int
+
 	// By default a role runs on serve's host. If beside is set, the role runs on the
 	// host of the role beside. If listen is set, the role can have a host of its own
 	// (colophond enrol), and listen is the default of --listen there.
@@ -62,16 +68,19 @@ func roles() []role {
 			stops: "nothing can be signed or logged; the logs and the trust root can be read",
 			dirs:  []string{"trust", "log", "ct"}, listen: otherHosts,
 			prepare: prepareTrust, run: inZone(runTrust),
+			memory: 2 << 30, killed: 0,
 		},
 		{
 			name: roleServe, does: "starts the other roles and reads no input from outside",
-			asks: []string{roleTrust},
+			asks:   []string{roleTrust},
+			memory: 1 << 30,
 		},
 		{
 			name: roleRegistry, does: "stores images and proofs", user: 4,
 			stops: "images and proofs cannot be pushed; pulling works",
 			dirs:  []string{"registry"}, listen: otherHosts, checks: true,
 			prepare: prepareRegistry, run: inZone(runRegistry),
+			memory: 2 << 30, killed: 200,
 		},
 		{
 			name: roleRooms, does: "opens the rooms in which builds run",
@@ -79,6 +88,7 @@ func roles() []role {
 			dirs:  []string{"rooms"}, beside: roleBuilder,
 			confine: confine.Policy{Rooms: true, Capabilities: roomsCapabilities},
 			needed:  (*platform).needsRooms, prepare: prepareRooms, run: inZone(runRooms),
+			memory: 1 << 30, killed: 300,
 		},
 		{
 			name: roleBuilder, does: "runs builds, in rooms", user: 3,
@@ -86,28 +96,33 @@ func roles() []role {
 			dirs:  []string{"builder"}, listen: otherHosts, flags: []string{"mirror", "buildkitd"},
 			confine: confine.Policy{Rooms: true},
 			prepare: prepareBuilder, run: inZone(runBuilder),
+			memory: 2 << 30, killed: 400,
 		},
 		{
 			name: roleAttestor, does: "fetches, measures, signs and publishes releases", user: 2,
 			stops: "releases fail; records of earlier ones can be read",
 			dirs:  []string{"attestor"}, asks: []string{roleTrust, roleBuilder, roleRooms}, listen: otherHosts, flags: []string{"mirror"}, pushes: true,
-			confine: confine.Policy{Exec: true, Inet: true},
+			confine: confine.Policy{Rooms: true}, // for the namespaces of the processes that read repositories and images
 			prepare: prepareAttestor, run: inZone(runAttestor),
+			memory: 4 << 30, killed: 100,
 		},
 		{
 			name: roleAPI, does: "serves the platform's port", user: 5,
 			asks: []string{roleTrust, roleRegistry, roleAttestor, roleBuilder}, listen: "127.0.0.1:8080", flags: []string{"tls-cert", "tls-key"}, checks: true,
 			prepare: prepareFront, run: inZone(runFront),
+			memory: 2 << 30, killed: 300,
 		},
 		{
 			name: roleDoor, does: "accepts connections from roles of other hosts", user: 7,
 			needed: (*platform).hasVisitors, prepare: prepareDoor, run: inZone(runDoor),
+			memory: 1 << 30, killed: 200,
 		},
 		{
 			name: roleGateway, does: "connects one room to the network and records it", user: 6, // rooms starts it
 			dirs: []string{"gateway"}, beside: roleBuilder,
 			confine: confine.Policy{Inet: true},
 			run:     inZone(runGateway),
+			memory:  1 << 30, killed: 100, // after rooms
 		},
 	}
 }

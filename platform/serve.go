@@ -128,6 +128,11 @@ func (p *platform) processes() (list []zone.Process, err error) {
 // ready has returned nil.
 func (p *platform) run(ctx context.Context, where string, ready func(context.Context) error) error {
 	defer p.removeSockets()
+	if self, err := findRole(roleServe); err != nil {
+		return err
+	} else if err := zone.LimitMemory(self.memory); err != nil {
+		return err
+	}
 	list, err := p.processes()
 	if err != nil {
 		return err

@@ -2,9 +2,11 @@ package source
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -26,6 +28,38 @@ type Tree struct {
 // module is a submodule: its commit, whose id is in the parent's tree, and the tree of
 // that commit, whose id its files hash to.
 type module struct{ commit, tree string }
+
+// treeJSON is the form of a Tree that another process of the same program reads.
+type treeJSON struct {
+	ID      string               `json:"id"`
+	Modules map[string][2]string `json:"modules,omitempty"` // by path: commit and tree
+	Old     []string             `json:"old,omitempty"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (t Tree) MarshalJSON() ([]byte, error) {
+	j := treeJSON{ID: t.ID, Modules: map[string][2]string{}, Old: slices.Sorted(maps.Keys(t.old))}
+	for path, m := range t.modules {
+		j.Modules[path] = [2]string{m.commit, m.tree}
+	}
+	return json.Marshal(j)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *Tree) UnmarshalJSON(data []byte) error {
+	var j treeJSON
+	if err := json.Unmarshal(data, &j); err != nil {
+		return err
+	}
+	*t = Tree{ID: j.ID, modules: map[string]module{}, old: map[string]bool{}}
+	for path, m := range j.Modules {
+		t.modules[path] = module{m[0], m[1]}
+	}
+	for _, path := range j.Old {
+		t.old[path] = true
+	}
+	return nil
+}
 
 // Hash returns a TreeHash, which checks that files are those of t.
 func (t Tree) Hash() *TreeHash {

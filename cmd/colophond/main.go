@@ -18,15 +18,17 @@ import (
 	"github.com/colophon-build/colophon/platform/attestor/localgit"
 	"github.com/colophon-build/colophon/platform/builder/golang"
 	"github.com/colophon-build/colophon/platform/builder/sandbox"
+	"github.com/colophon-build/colophon/platform/release"
 )
 
 // version is set by the linker.
 var version = "devel"
 
 func main() {
-	// Neither returns in a child process that becomes a room.
+	// None returns in a child process that becomes a room, or reads strangers' bytes.
 	sandbox.Init()
 	golang.Init()
+	release.Init()
 	// The process that started us may have left files open, such as a directory.
 	// Roles, rooms and git must not inherit them.
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {

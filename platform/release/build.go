@@ -32,6 +32,9 @@ type built struct {
 	Account  string // the builder's result, as JSON
 	Lock     string // the lock that the build had to follow; empty if none
 
+	// SPDX and CDX are the hex sha256 of the image's SBOMs, which are files of the work.
+	SPDX, CDX string
+
 	// The trusted side determined these itself. Tools is nil for builders without a
 	// room that the attest zone opens.
 	Tools        []attest.ResourceDescriptor
@@ -50,7 +53,19 @@ type attempt struct {
 func (j *run) build(ctx context.Context) (*built, *oci.Measured, error) {
 	var a *attempt
 	var m *oci.Measured
-	var err error
+	layouts := []string{"layout"}
+	if j.req.Hermetic {
+		layouts = append(layouts, "layout-1")
+	}
+	for _, l := range layouts {
+		if err := os.Mkdir(filepath.Join(j.dir, l), 0o700); err != nil {
+			return nil, nil, err
+		}
+	}
+	err := j.startImage(layouts...)
+	if err != nil {
+		return nil, nil, err
+	}
 	if j.req.Hermetic {
 		a, m, err = j.buildTwice(ctx)
 	} else {
@@ -70,7 +85,7 @@ func (j *run) buildOnce(ctx context.Context, name string, s builder.Session) (*a
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := j.measure(a)
+	m, err := j.measure(ctx, a)
 	return a, m, err
 }
 
@@ -80,9 +95,6 @@ func (j *run) attempt(ctx context.Context, name string, s builder.Session) (_ *a
 	a := &attempt{}
 	a.Lock = j.lockSum
 	a.Layout = filepath.Join(j.dir, name)
-	if err := os.Mkdir(a.Layout, 0o700); err != nil {
-		return nil, err
-	}
 	log, err := newBuildLog(j.dir, filepath.Join(j.Dir, "logs"))
 	if err != nil {
 		return nil, err
@@ -177,10 +189,12 @@ func (a *attempt) refusals() string {
 
 // measure computes the digest from the layout's bytes, and checks that the builder's
 // digest and the recipe's platforms agree.
-func (j *run) measure(a *attempt) (*oci.Measured, error) {
+func (j *run) measure(ctx context.Context, a *attempt) (*oci.Measured, error) {
 	j.emit(api.Event{Phase: "measure"})
-	m, err := oci.MeasureLayout(a.Layout)
-	if err != nil {
+	m, err := j.measureLayout(ctx, a.Layout)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	} else if err != nil {
 		return nil, &api.Error{Message: "refusing to sign the builder's layout: " + err.Error()}
 	}
 	if got, claimed := m.Descriptor.Digest.String(), a.claimed.Digest; got != claimed {

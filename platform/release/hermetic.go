@@ -86,13 +86,15 @@ func (j *run) buildTwice(ctx context.Context) (*attempt, *oci.Measured, error) {
 		return nil, nil, err
 	}
 	if m1.Descriptor.Digest != m2.Descriptor.Digest {
-		return nil, nil, j.differ(differ.Image{Dir: first.Layout, Measured: m1}, differ.Image{Dir: second.Layout, Measured: m2})
+		return nil, nil, j.differ(ctx, differ.Image{Dir: first.Layout, Measured: m1}, differ.Image{Dir: second.Layout, Measured: m2})
 	}
 	return second, m2, os.RemoveAll(first.Layout)
 }
 
-func (j *run) differ(a, b differ.Image) error {
-	lines, err := differ.Describe(a, b)
+func (j *run) differ(ctx context.Context, a, b differ.Image) error {
+	var found imageAnswer
+	err := j.image.Do(ctx, imageOrder{Compare: &[2]differ.Image{a, b}}, &found)
+	lines := found.Differences
 	if err != nil {
 		lines = []string{"cannot tell where they differ: " + err.Error()}
 	}

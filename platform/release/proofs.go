@@ -18,7 +18,6 @@ import (
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
-	"github.com/colophon-build/colophon/platform/release/scan"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/sign"
 	"github.com/colophon-build/colophon/trust"
@@ -239,12 +238,14 @@ func (j *run) sameBuild(provenance, externalParameters json.RawMessage) bool {
 		sameJSON(e.BuildDefinition.ExternalParameters, externalParameters)
 }
 
-func (p *proofs) sboms(ctx context.Context, b *built) ([]statement, error) {
-	spdx, cdx, err := scan.Generate(ctx, scan.Options{
-		Layout: b.Layout, Dir: p.dir, Digest: p.subject.Digest, Image: p.req.Image, Created: p.commit.Time, Source: p.commit,
-	})
+func (p *proofs) sboms(b *built) ([]statement, error) {
+	spdx, err := p.readSBOM(fileSPDX, b.SPDX)
 	if err != nil {
-		return nil, fmt.Errorf("SBOM: %w", err)
+		return nil, err
+	}
+	cdx, err := p.readSBOM(fileCDX, b.CDX)
+	if err != nil {
+		return nil, err
 	}
 	// An SBOM of an earlier run is kept, even if another version of the scanner wrote
 	// it differently, because consumers should find only one.

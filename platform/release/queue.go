@@ -27,13 +27,21 @@ import (
 // If the process ends before a release has published anything, the next start logs
 // the release and drops it; the requester runs it again. If publishing has begun, the
 // next start finishes the release from the measured layout: its signatures are in the
-// log by then, and building again may give other bytes.
+// log by then, and building again may give other bytes. But if maxTries processes in a row
+// died while they finished a release, the next start moves it to Dir/parked, with its
+// reason, and keeps its work: it may be what kills them. Moved back to the queue by an
+// operator, it is tried again at the next start.
 type pending struct {
 	ID      string             `json:"id"`
 	Request api.ReleaseRequest `json:"request"`
 	Started time.Time          `json:"started"`
-	Begun   *begun             `json:"begun,omitempty"` // nil until publishing begins
+	Begun   *begun             `json:"begun,omitempty"`  // nil until publishing begins
+	Tries   int                `json:"tries,omitempty"`  // processes that began to publish it, since one of them last stopped cleanly
+	Parked  string             `json:"parked,omitempty"` // why it is parked; for the operator
 }
+
+// maxTries is the number of processes that may die while they publish the same release.
+const maxTries = 3
 
 // begun is everything that publishing needs. After a crash the layout is measured
 // again, because bytes from a disk are trusted no more than those of a builder.
@@ -51,27 +59,40 @@ const maxPending = limits.Release + limits.Statement + 1<<20
 
 func (r *Releaser) entry(id string) string { return filepath.Join(r.Dir, "queue", id+".json") }
 
+func (r *Releaser) parked(id string) string { return filepath.Join(r.Dir, "parked", id+".json") }
+
 // enqueue writes the release's entry of the queue and creates its work directory.
 func (j *run) enqueue() (err error) {
-	if err := j.save(nil); err != nil {
+	if err := j.save(); err != nil {
 		return err
 	}
 	j.dir, err = os.MkdirTemp(filepath.Join(j.Dir, "work"), "release-")
 	return err
 }
 
-func (j *run) save(b *begun) error {
-	data, err := json.Marshal(pending{ID: j.id, Request: j.req, Started: j.started, Begun: b})
+func (j *run) save() error {
+	return writePending(j.entry(j.id), pending{ID: j.id, Request: j.req, Started: j.started, Begun: j.begun, Tries: j.tries})
+}
+
+func writePending(path string, p pending) error {
+	data, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(j.entry(j.id), data, 0o600)
+	return durable.WriteFile(path, data, 0o600)
 }
 
 // cleanUp removes the entry and the work directory, unless Close interrupted the
 // release while it was publishing.
 func (j *run) cleanUp() {
-	if j.begun && !j.done && j.closing.Err() != nil {
+	if j.image != nil {
+		j.image.Close()
+	}
+	if j.begun != nil && !j.done && j.closing.Err() != nil {
+		j.tries = 0 // this process was stopped, it did not die
+		if err := j.save(); err != nil {
+			j.Log.Error("cannot note that a release was interrupted", "id", j.id, "error", err)
+		}
 		return
 	}
 	// The entry first: an entry whose layout is gone could not be finished.
@@ -87,13 +108,14 @@ func (j *run) commitTo(ctx context.Context, b *built, m *oci.Measured) (context.
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	err := j.save(&begun{
+	j.begun = &begun{
 		Commit: j.commit, Tags: j.tags, Recipe: j.recipe, Dir: filepath.Base(j.dir), Built: *b, Digest: m.Descriptor.Digest.String(),
-	})
-	if err != nil {
+	}
+	j.tries = 1
+	if err := j.save(); err != nil {
+		j.begun = nil
 		return nil, nil, err
 	}
-	j.begun = true
 	ctx, done := j.untilClose(ctx)
 	return ctx, done, nil
 }
@@ -116,9 +138,19 @@ func (r *Releaser) sweep() error {
 	if err != nil {
 		return err
 	}
-	keep := map[string]bool{}
+	keep, err := r.keepParked()
+	if err != nil {
+		return err
+	}
 	for _, name := range names {
 		p, err := readPending(name)
+		if err == nil && p.Begun != nil && p.Tries >= maxTries {
+			if err := r.park(*p); err != nil {
+				return err
+			}
+			keep[p.Begun.Dir] = true
+			continue
+		}
 		if err == nil && p.Begun != nil {
 			r.unfinished = append(r.unfinished, *p)
 			keep[p.Begun.Dir] = true
@@ -146,6 +178,35 @@ func (r *Releaser) sweep() error {
 		return fmt.Errorf("sweeping unfinished releases: %w", err)
 	}
 	return nil
+}
+
+// park takes an entry out of the queue, with its reason.
+func (r *Releaser) park(p pending) error {
+	p.Parked = fmt.Sprintf("%d processes in a row died while they published this release; the last one before %s", p.Tries, time.Now().UTC().Format(time.RFC3339))
+	p.Tries = 0
+	r.Log.Error("a release is parked; its proof may be incomplete, and it has no tags", "id", p.ID, "image", p.Request.Image, "ref", p.Request.Ref, "reason", p.Parked, "file", r.parked(p.ID))
+	if err := writePending(r.parked(p.ID), p); err != nil {
+		return err
+	}
+	return os.Remove(r.entry(p.ID))
+}
+
+// keepParked returns the directories of the work of parked entries.
+func (r *Releaser) keepParked() (keep map[string]bool, err error) {
+	names, err := filepath.Glob(filepath.Join(r.Dir, "parked", "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	keep = map[string]bool{}
+	for _, name := range names {
+		p, err := readPending(name)
+		if err != nil || p.Begun == nil {
+			r.Log.Warn("cannot read a parked release", "file", name, "error", err)
+			continue
+		}
+		keep[p.Begun.Dir] = true
+	}
+	return keep, nil
 }
 
 func readPending(name string) (*pending, error) {
@@ -182,11 +243,16 @@ func (r *Releaser) Resume() (finish func()) {
 			mine[p.Request.Image] = unlock
 		}
 	}
+	var alone sync.Mutex // held while a release is finished that was there when a process died before
 	for _, p := range r.unfinished {
 		unlock := mine[p.Request.Image]
 		mine[p.Request.Image] = nil
 		all.Go(func() {
 			<-start
+			if p.Tries > 1 { // two processes died: find out which release kills them
+				alone.Lock()
+				defer alone.Unlock()
+			}
 			if unlock == nil {
 				var err error
 				if unlock, err = r.lock(r.closing, p.Request.Image); err != nil {
@@ -207,6 +273,24 @@ func (r *Releaser) Resume() (finish func()) {
 	return func() { close(start); all.Wait() }
 }
 
+// measureAgain measures the layout of a release that an earlier process began to publish.
+func (j *run) measureAgain(ctx context.Context, b *begun) (*oci.Measured, error) {
+	if err := os.RemoveAll(filepath.Join(j.dir, dirImage)); err != nil { // the earlier process's
+		return nil, err
+	}
+	if err := j.startImage("layout"); err != nil {
+		return nil, err
+	}
+	m, err := j.measureLayout(ctx, b.Built.Layout)
+	if err != nil {
+		return nil, err
+	}
+	if got := m.Descriptor.Digest.String(); got != b.Digest {
+		return nil, fmt.Errorf("digest: got %s, want %s", got, b.Digest)
+	}
+	return m, nil
+}
+
 // resumeTries is the number of attempts to finish a release. Services that it needs may
 // still be starting.
 const resumeTries = 5
@@ -215,7 +299,7 @@ func (r *Releaser) resume(p pending) (*api.Release, error) {
 	b := p.Begun
 	j := &run{
 		Releaser: r, req: p.Request, id: p.ID, started: p.Started, dir: filepath.Join(r.Dir, "work", b.Dir),
-		commit: b.Commit, tags: b.Tags, recipe: b.Recipe, lockSum: b.Built.Lock, begun: true, resumed: true,
+		commit: b.Commit, tags: b.Tags, recipe: b.Recipe, lockSum: b.Built.Lock, begun: b, tries: p.Tries, resumed: true,
 	}
 	j.report(func(api.Event) {})
 	defer j.cleanUp()
@@ -225,7 +309,11 @@ func (r *Releaser) resume(p pending) (*api.Release, error) {
 	case <-r.closing.Done():
 		return nil, r.closing.Err()
 	}
-	var err error
+	j.tries++
+	err := j.save()
+	if err != nil {
+		return nil, err
+	}
 	if j.builder, err = j.builderFor(j.recipe); err != nil {
 		return nil, err
 	}
@@ -233,15 +321,12 @@ func (r *Releaser) resume(p pending) (*api.Release, error) {
 		return nil, err
 	}
 	b.Built.Layout = filepath.Join(j.dir, "layout")
-	m, err := oci.MeasureLayout(b.Built.Layout)
+	ctx, done := j.untilClose(context.Background())
+	defer done()
+	m, err := j.measureAgain(ctx, b)
 	if err != nil {
 		return nil, fmt.Errorf("measuring the layout to publish: %w", err)
 	}
-	if got := m.Descriptor.Digest.String(); got != b.Digest {
-		return nil, fmt.Errorf("digest of the layout to publish: got %s, want %s", got, b.Digest)
-	}
-	ctx, done := j.untilClose(context.Background())
-	defer done()
 	for try := 1; ; try++ {
 		if err = j.release(ctx, &b.Built, m); err == nil {
 			j.resumed = true

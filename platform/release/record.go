@@ -100,7 +100,11 @@ func Scrub(ctx context.Context, r *intact.Report, dir string) error {
 // keepFile writes data to a file in dir that is named by its hex sha256, and returns
 // that name.
 func keepFile(dir string, data []byte) (string, error) {
-	sum := sha256.Sum256(data)
-	name := hex.EncodeToString(sum[:])
+	name := hexSum(data)
 	return name, durable.WriteFile(filepath.Join(dir, name), data, 0o600)
+}
+
+func hexSum(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }

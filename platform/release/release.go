@@ -9,7 +9,6 @@ package release
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -32,6 +31,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/zone"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
@@ -50,8 +50,11 @@ type Config struct {
 
 	// Setup describes the platform's own setup, for the provenance's internal parameters.
 	Setup map[string]string
-	// UploadPack reads local repositories; see source.Request.
-	UploadPack string
+	// Confinement is how far this host can confine the processes that read repositories and images.
+	Confinement Confinement
+	// LocalGit gives the process that reads a local repository access to it: it creates a socket at
+	// the path and returns a command for source.Request.UploadPack. nil: the process reads the files.
+	LocalGit func(socket string) (uploadPack string, stop func(), err error)
 
 	SigningConfig *root.SigningConfig
 	CATransport   http.RoundTripper // to the certificate authority; nil means http.DefaultTransport
@@ -108,7 +111,8 @@ type Identity struct {
 type Releaser struct {
 	Config
 	turns  chan struct{}
-	mirror *oci.Layout // nil if there is none
+	scans  chan struct{} // a place for each running scan
+	mirror *oci.Layout   // nil if there is none
 	mu     sync.Mutex
 	locks  map[string]chan struct{} // by image
 
@@ -120,7 +124,7 @@ type Releaser struct {
 // New returns a Releaser. It removes the work of crashed runs from cfg.Dir/work,
 // except for releases that had begun to publish: Resume finishes those.
 func New(cfg Config) (*Releaser, error) {
-	for _, d := range []string{"work", "queue", "logs", "records"} {
+	for _, d := range []string{"work", "queue", "parked", "logs", "records"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, d), 0o700); err != nil {
 			return nil, err
 		}
@@ -131,7 +135,7 @@ func New(cfg Config) (*Releaser, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Releaser{Config: cfg, turns: make(chan struct{}, cfg.Concurrent), locks: map[string]chan struct{}{}}
+	r := &Releaser{Config: cfg, turns: make(chan struct{}, cfg.Concurrent), scans: make(chan struct{}, maxScans), locks: map[string]chan struct{}{}}
 	r.closing, r.close = context.WithCancel(context.Background())
 	if cfg.Mirror != "" {
 		var err error
@@ -150,13 +154,15 @@ type run struct {
 	id      string // the invocation id
 	started time.Time
 	dir     string // directory of the work; removed at the end
-	begun   bool   // publishing has begun, so a restart continues the release
+	begun   *begun // set when publishing begins: a restart continues the release
+	tries   int    // see pending
 	done    bool
 	digest  string // digest of the released image, set when its proof is complete
 	commit  source.Commit
 	tags    []string
 	tree    string // directory with the commit's exported tree
 	source  source.Tree
+	image   *zone.Item // the process that reads the image; nil before the build
 	recipe  attest.Recipe
 	builder BuilderInfo
 	target  oci.Target
@@ -241,6 +247,9 @@ func (j *run) buildAndRelease(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := j.scan(ctx, b, m); err != nil {
+		return err
+	}
 	ctx, done, err := j.commitTo(ctx, b, m)
 	if err != nil {
 		return err
@@ -300,8 +309,7 @@ func (j *run) publish(ctx context.Context, built *built, m *oci.Measured) error 
 		g.Go(func() error { return p.attach(gctx, p.signature()) })
 		g.Go(func() error { return p.attachProvenance(gctx, built) })
 		g.Go(func() error {
-			j.emit(api.Event{Phase: "sbom"})
-			boms, err := p.sboms(gctx, built)
+			boms, err := p.sboms(built)
 			if err != nil {
 				return err
 			}
@@ -322,34 +330,25 @@ func (j *run) publish(ctx context.Context, built *built, m *oci.Measured) error 
 // fetch gets the commit and exports its tree. The trusted side does both itself.
 func (j *run) fetch(ctx context.Context) error {
 	j.emit(api.Event{Phase: "source", Step: j.req.Source + " " + j.req.Ref})
-	dir := filepath.Join(j.dir, "git")
-	j.tree = filepath.Join(j.dir, "tree")
-	for _, d := range []string{dir, j.tree} {
-		if err := os.Mkdir(d, 0o700); err != nil {
-			return err
-		}
-	}
-	repo, commit, err := source.Fetch(ctx, dir, source.Request{
-		URI: j.req.Source, Ref: j.req.Ref, Commit: j.req.Commit,
-		AllowedSigners: []byte(j.req.AllowedSigners), Keyring: []byte(j.req.Keyring), UploadPack: j.UploadPack,
-	})
-	if errors.Is(err, source.ErrUnknownRef) {
-		return &api.Error{Message: err.Error(), Hint: "push the tag to the repository first"}
-	} else if err != nil {
+	read, err := j.readSource(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
 		return &api.Error{Message: "source: " + err.Error()}
+	case read.Unknown != "":
+		return &api.Error{Message: read.Unknown, Hint: "push the tag to the repository first"}
 	}
+	commit := read.Commit
 	if commit.Signature.Status == source.Bad {
 		return &api.Error{Message: fmt.Sprintf("the signature of the %s at %s is not valid for its content", commit.Signature.Object, j.req.Ref),
 			Hint: "a signed object was changed after it was signed; ask whoever pushed it"}
 	}
-	j.commit = commit
+	j.commit, j.source = commit, read.Tree
 	if j.tags, err = tagsOf(commit); err != nil {
 		return err
 	}
 	j.emit(api.Event{Phase: "source", Line: fmt.Sprintf("%s at %s, %s", commit.ID, commit.Time.Format(time.RFC3339), describeSignature(commit.Signature))})
-	if j.source, err = repo.Export(ctx, j.tree); err != nil {
-		return &api.Error{Message: "source: " + err.Error()}
-	}
 	if j.recipe, err = completeRecipe(j.req.Recipe, j.tree); err != nil {
 		return err
 	}
@@ -516,8 +515,7 @@ func (j *run) givenLock() string {
 	if j.req.Lock == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(j.req.Lock)) // checkPinning has checked that it is canonical
-	return hex.EncodeToString(sum[:])
+	return hexSum([]byte(j.req.Lock)) // checkPinning has checked that it is canonical
 }
 
 func digestOrNone(sum string) string {

@@ -9,7 +9,19 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/internal/confine"
 )
+
+// LimitMemory limits the data of this process, which then collects garbage before it
+// reaches the limit. Processes that it starts inherit the limit and may change it.
+func LimitMemory(most int64) error {
+	if most <= 0 {
+		return fmt.Errorf("limit of memory: got %d, want a positive number", most)
+	}
+	debug.SetMemoryLimit(most / 8 * 7)
+	return confine.LimitData(most)
+}
 
 // idle is how long after its start a process has little left to do.
 const idle = 5 * time.Second

@@ -35,6 +35,8 @@ type Zone struct {
 	Mounts   []Mount        `json:"mounts,omitempty"`
 	CAs      []byte         `json:"cas,omitempty"` // PEM: content of SSL_CERT_FILE, which the process's user may be unable to read
 	Confine  confine.Policy `json:"confine"`
+	Memory   int64          `json:"memory"` // bytes of data of the process, and of those that it starts unless they set another limit; required
+	Killed   int            `json:"killed"` // how much earlier than the starter the kernel kills the process when memory runs out (proc_pid_oom_score_adj(5))
 }
 
 // Mount shows a directory or file of the host as Root/Name.
@@ -88,6 +90,9 @@ func (z Zone) CAFile() string {
 // enter moves this process into the zone, irrevocably. It must come first: before it, a
 // process reads nothing but the order of its parent.
 func (z Zone) enter() error {
+	if err := errors.Join(LimitMemory(z.Memory), confine.KillEarlier(z.Killed)); err != nil {
+		return err
+	}
 	if z.Separate {
 		if err := z.mount(); err != nil {
 			return fmt.Errorf("mounting the role's directories: %w", err)

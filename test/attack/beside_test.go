@@ -599,6 +599,15 @@ func init() {
 `, ``}, {"source/clean.go", `	return off
 `, `	return nil
 `}}},
+		{name: "scanner-bomb", tries: "use up the attestor's memory with a package database of 150 kB in the image",
+			guard: "the scanner runs in a process with limits: platform/zone Limits", unit: "platform/release: TestImageThatKillsTheScanner",
+			cuts: []cut{{"platform/zone/apart_inside.go", `if err := a.Limits.apply(); err != nil {`, `if err := error(nil); err != nil {`}}},
+		{name: "reader-sees-keys", tries: "read the attestor's files, sockets and memory from the process that reads a repository or an image",
+			guard: "it has namespaces of its own, in which they are hidden: platform/zone Hide", unit: "platform/zone: TestApartSeesItsItemAlone",
+			cuts: []cut{{"platform/zone/apart_inside.go", `append([]string{"/proc"}, a.Hide...)`, `[]string{}`}}},
+		{name: "release-kills-every-start", tries: "kill the attestor again after each restart, by a release that it resumes",
+			guard: "tries are counted on disk, and the third death parks the release: platform/release park", unit: "platform/release: TestParked",
+			cuts: []cut{{"platform/release/queue.go", ` && p.Tries >= maxTries {`, ` && false {`}}},
 		{name: "tampered-git-object", tries: "serve a git object that does not match its id",
 			guard: "each object is hashed again: source objects.copy", unit: "source: TestTamperedObject",
 			cuts: []cut{{"source/object.go", `; got != id {`, `; false && got != id {`}}},

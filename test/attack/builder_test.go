@@ -476,12 +476,12 @@ func init() {
 
 var _ = register(attack{
 	name: "large-image", tries: "fill the disk on which all releases are scanned with the layers of one image",
-	guard: "layers are unpacked into the directory of their release: release sboms",
-	cuts:  []cut{{"platform/release/proofs.go", `Dir: p.dir, `, ``}},
+	guard: "layers are unpacked into the directory of their release: release scan",
+	cuts:  []cut{{"platform/release/items.go", `Dir: filepath.Join(j.dir, dirImage), `, ``}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		l := honest()
-		l.layer, l.diffID = zeros(1152 << 20) // the attestor's /tmp has 1 GiB
+		l.layer, l.diffID = zeros(1152 << 20) // the scanner's /tmp has 1 GiB
 		s.usurp(p, l)
 		_, said, err := s.release(p, s.repository(map[string]string{"go.mod": "module x\n"}), "large", golang)
 		if err != nil && strings.Contains(err.Error(), "no space left on device") {
@@ -512,7 +512,7 @@ var _ = register(attack{
 		if err != nil {
 			s.Fatal(err)
 		}
-		for range 1152 { // MiB; the attestor's /tmp has 1024
+		for range 1152 { // MiB; the scanner's /tmp has 1024
 			inner.Write(make([]byte, 1<<20))
 		}
 		w.Close()

@@ -41,6 +41,19 @@ func as(uid int, args ...string) (string, error) {
 	return string(out), err
 }
 
+// killedBy returns the process's oom_score_adj: the kernel kills the highest first.
+func killedBy(t *testing.T, pid int) (score int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &score)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return score
+}
+
 // TestZonesAreApart reads the users, namespaces and capabilities of a running platform
 // of root from the kernel.
 func TestZonesAreApart(t *testing.T) {
@@ -49,6 +62,7 @@ func TestZonesAreApart(t *testing.T) {
 	}
 	p := harness.Start(t, "--mirror", harness.BaseImages(t))
 	users := map[string]int{}
+	killed := map[string]int{}
 	for role, dirs := range map[string][]string{
 		"trust": {"trust", "log", "ct"}, "attestor": {"attestor"}, "builder": {"builder"}, "registry": {"registry"}, "api": nil, "rooms": {"rooms"},
 	} {
@@ -59,6 +73,11 @@ func TestZonesAreApart(t *testing.T) {
 		var uid int
 		fmt.Sscan(status(t, pid, "Uid"), &uid)
 		users[role] = uid
+		killed[role] = killedBy(t, pid)
+		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+		if err != nil || strings.Contains(string(limits), "Max data size             unlimited ") {
+			t.Errorf("%s has no limit of memory: %v", role, err)
+		}
 		for _, d := range dirs {
 			info, err := os.Stat(filepath.Join(p.Data, d))
 			if err != nil {
@@ -91,6 +110,13 @@ func TestZonesAreApart(t *testing.T) {
 			t.Errorf("%s and %q are user %d", role, other, uid)
 		}
 		seen[uid] = role
+	}
+
+	// When memory runs out, those who hold keys die last.
+	for first, last := range map[string]string{"api": "attestor", "registry": "attestor", "builder": "attestor", "rooms": "attestor", "attestor": "trust"} {
+		if killed[first] <= killed[last] {
+			t.Errorf("the kernel kills %s (%d) no earlier than %s (%d)", first, killed[first], last, killed[last])
+		}
 	}
 
 	// Other roles and rooms must not have these rights.

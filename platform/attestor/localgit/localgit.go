@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/peer"
@@ -49,6 +50,20 @@ func Handler(log *slog.Logger) http.Handler {
 			fmt.Fprintf(conn, "%04x%s", len(text)+4, text)
 		}
 	})
+}
+
+// Forward listens on socket and passes requests of Relay, and no others, to the Handler
+// at to. A process that must reach no other service of that role gets this socket.
+func Forward(socket string, to peer.Endpoint, log *slog.Logger) (stop func(), err error) {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST "+Path, peer.Proxy("local repositories", to, log))
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go srv.Serve(l)
+	return func() { srv.Close() }, nil
 }
 
 // Command returns a value for source.Request.UploadPack. The command "upload-pack SOCKET

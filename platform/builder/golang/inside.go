@@ -48,6 +48,10 @@ func inside(in io.Reader, logf func(builder.Event)) message {
 	if err := json.NewDecoder(in).Decode(&o); err != nil {
 		return message{Error: "reading the order: " + err.Error()}
 	}
+	// When memory runs out, the kernel kills builds before any role.
+	if err := confine.KillEarlier(confine.KilledFirst); err != nil {
+		return message{Error: "confining the room: " + err.Error()}
+	}
 	if o.Root != "" {
 		if err := enter(o.Root, o.Binds, o.Cache); err != nil {
 			return message{Error: "setting up the room: " + err.Error()}
@@ -231,6 +235,9 @@ var toolchain = confine.Policy{Exec: true, Inet: true}
 func confineRoom(memory int64) error {
 	const rlimitData = 2
 	if err := confine.Role(toolchain); err != nil {
+		return err
+	}
+	if err := confine.LimitData(0); err != nil { // the role's own limit
 		return err
 	}
 	if memory > 0 {

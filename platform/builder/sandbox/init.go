@@ -122,6 +122,11 @@ func confineRoom(openFiles uint64) error {
 	if err := lowerLimits(openFiles); err != nil {
 		return err
 	}
+	// The cgroup limits the room's memory; the role's own limit does not apply to builds.
+	// When the host's memory runs out, the kernel kills builds before any role.
+	if err := errors.Join(confine.LimitData(0), confine.KillEarlier(confine.KilledFirst)); err != nil {
+		return err
+	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}

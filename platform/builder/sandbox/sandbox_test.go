@@ -135,6 +135,9 @@ func TestRoomHasOnlyWhatItWasGiven(t *testing.T) {
 	if got := ask(t, r, "read /etc/hello"); got != "hello" {
 		t.Errorf("/etc/hello: got %q", got)
 	}
+	if got := ask(t, r, "read /proc/self/oom_score_adj"); got != "1000" {
+		t.Errorf("when the host's memory runs out, the room is killed in this order: %q, want 1000, the first", got)
+	}
 	if got := ask(t, r, "write /state/x"); got != "<nil>" {
 		t.Errorf("/state is not writable: %s", got)
 	}

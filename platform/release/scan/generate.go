@@ -29,7 +29,6 @@ import (
 	"github.com/anchore/syft/syft/file"
 	"github.com/anchore/syft/syft/format/common/cyclonedxhelpers"
 	"github.com/anchore/syft/syft/format/common/spdxhelpers"
-	"github.com/anchore/syft/syft/pkg"
 	syftsbom "github.com/anchore/syft/syft/sbom"
 	syftsource "github.com/anchore/syft/syft/source"
 	"github.com/anchore/syft/syft/source/stereoscopesource"
@@ -38,6 +37,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/spdx/tools-golang/spdx/v2/common"
 	"github.com/spdx/tools-golang/spdx/v2/v2_3"
+	"golang.org/x/sync/errgroup"
 	_ "modernc.org/sqlite" // Syft reads newer RPM databases with it
 
 	"github.com/colophon-build/colophon/attest"
@@ -69,14 +69,10 @@ func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) 
 	if err != nil {
 		return fail(err)
 	}
-	doc := &syftsbom.SBOM{Artifacts: syftsbom.Artifacts{Packages: pkg.NewCollection()}}
+	doc := &syftsbom.SBOM{}
 	meta := syftsource.ImageMetadata{UserInput: o.Image, ManifestDigest: o.Digest.String()}
 	for _, img := range images {
-		var one *syftsbom.SBOM
-		err := withSpace(func() (err error) {
-			one, err = o.scan(ctx, img)
-			return err
-		})
+		one, err := o.scan(ctx, img)
 		if err != nil {
 			return fail(err)
 		}
@@ -92,10 +88,10 @@ func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) 
 	}
 	// The digest identifies the image, not the name, so copies have the same identifier.
 	doc.Source = syftsource.Description{ID: o.Digest.Hex, Name: o.Image, Version: o.Digest.String(), Metadata: meta}
-	if spdx, err = o.spdx(*doc); err != nil {
-		return fail(err)
-	}
-	if cyclone, err = o.cyclonedx(*doc); err != nil {
+	var g errgroup.Group
+	g.Go(func() (err error) { spdx, err = o.spdx(*doc); return err })
+	g.Go(func() (err error) { cyclone, err = o.cyclonedx(*doc); return err })
+	if err := g.Wait(); err != nil {
 		return fail(err)
 	}
 	return spdx, cyclone, nil
@@ -146,24 +142,6 @@ func find(path layout.Path, digest v1.Hash) ([]v1.Image, error) {
 	return images, nil
 }
 
-// scans is locked for reading by running scans. They share os.TempDir, where Syft
-// unpacks archives and which may be small.
-var scans sync.RWMutex
-
-// withSpace runs a scan. If the scan finds no disk space (syscall.ENOSPC), withSpace
-// runs it again when no other scan is running.
-func withSpace(scan func() error) error {
-	scans.RLock()
-	err := scan()
-	scans.RUnlock()
-	if errors.Is(err, syscall.ENOSPC) {
-		scans.Lock()
-		defer scans.Unlock()
-		err = scan()
-	}
-	return err
-}
-
 // scan catalogs the packages of one platform's image.
 func (o Options) scan(ctx context.Context, img v1.Image) (*syftsbom.SBOM, error) {
 	raw, err := img.RawManifest()
@@ -212,12 +190,9 @@ var licenses = sync.OnceValues(func() (context.Context, error) {
 	return syft.SetContextLicenseScanner(context.Background(), cataloging.DefaultLicenseConfig())
 })
 
-// Warm does the one-time work that the first Generate of a process would otherwise do.
-// A service calls it in the background when it starts.
-func Warm() error {
-	_, err := licenses()
-	return err
-}
+// Warm does the one-time work that the first Generate of a process would otherwise do,
+// which reports its errors.
+func Warm() { _, _ = licenses() }
 
 // shared is a context that also has the values of another context.
 type shared struct {
@@ -247,9 +222,13 @@ func config() *syft.CreateSBOMConfig {
 }
 
 func merge(into, from *syftsbom.SBOM) {
-	into.Artifacts.Packages.Add(from.Artifacts.Packages.Sorted()...)
-	into.Relationships = append(into.Relationships, from.Relationships...)
+	if into.Artifacts.Packages == nil { // copying many packages takes seconds
+		into.Artifacts.Packages = from.Artifacts.Packages
+	} else {
+		into.Artifacts.Packages.Add(from.Artifacts.Packages.Sorted()...)
+	}
 	into.Descriptor = syftsbom.Descriptor{Name: from.Descriptor.Name, Version: from.Descriptor.Version}
+	into.Relationships = append(into.Relationships, from.Relationships...)
 	if into.Artifacts.LinuxDistribution == nil {
 		into.Artifacts.LinuxDistribution = from.Artifacts.LinuxDistribution
 	}
@@ -296,12 +275,22 @@ func (o Options) spdx(s syftsbom.SBOM) ([]byte, error) {
 	slices.SortFunc(doc.Packages, func(a, b *v2_3.Package) int {
 		return cmp.Compare(a.PackageSPDXIdentifier, b.PackageSPDXIdentifier)
 	})
-	key := func(r *v2_3.Relationship) string {
-		return fmt.Sprint(r.RefA, "\n", r.Relationship, "\n", r.RefB, "\n", r.RelationshipComment)
-	}
-	slices.SortFunc(doc.Relationships, func(a, b *v2_3.Relationship) int { return strings.Compare(key(a), key(b)) })
-	doc.Relationships = slices.CompactFunc(doc.Relationships, func(a, b *v2_3.Relationship) bool { return key(a) == key(b) })
+	doc.Relationships = sortedRelationships(doc.Relationships)
 	return encode(doc)
+}
+
+// sortedRelationships sorts the relationships and removes duplicates.
+func sortedRelationships(list []*v2_3.Relationship) []*v2_3.Relationship {
+	keys := make(map[*v2_3.Relationship]string, len(list))
+	for _, r := range list {
+		keys[r] = strings.Join([]string{ref(r.RefA), r.Relationship, ref(r.RefB), r.RelationshipComment}, "\n")
+	}
+	slices.SortFunc(list, func(a, b *v2_3.Relationship) int { return strings.Compare(keys[a], keys[b]) })
+	return slices.CompactFunc(list, func(a, b *v2_3.Relationship) bool { return keys[a] == keys[b] })
+}
+
+func ref(id common.DocElementID) string {
+	return strings.Join([]string{string(id.DocumentRefID), string(id.ElementRefID), id.SpecialID}, "\n")
 }
 
 func (o Options) cyclonedx(s syftsbom.SBOM) ([]byte, error) {

@@ -1,0 +1,297 @@
+package release
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/confine"
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/release/differ"
+	"github.com/colophon-build/colophon/platform/release/scan"
+	"github.com/colophon-build/colophon/platform/zone"
+	"github.com/colophon-build/colophon/source"
+)
+
+// Names of the processes apart of a release. Whatever parses the repository or the image
+// runs in them: git, the export, the measurement, the comparison, the SBOM's scanner.
+const (
+	taskSource = "reading the repository"
+	taskImage  = "reading the image"
+	taskProbe  = "probing"
+)
+
+// Directories of these processes, below that of the work.
+const (
+	dirSource = "source"
+	dirImage  = "image"
+)
+
+// maxScans is the number of images that are scanned at once. Each scan may need all of
+// imageLimits.Memory and Scratch.
+const maxScans = 2
+
+// Init does the work of the processes apart and does not return in one. A program that
+// has a Releaser calls it first in main.
+func Init() {
+	zone.InitApart(map[string]zone.Task{
+		taskProbe:  {Do: func(context.Context, json.RawMessage) (any, error) { return true, nil }},
+		taskSource: {Do: doSource},
+		taskImage:  {Warm: scan.Warm, Do: doImage},
+	})
+}
+
+// Probe returns why this host cannot confine the processes apart as c says; nil if it can.
+func Probe(c Confinement) error {
+	dir, err := os.MkdirTemp("", "probe-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	process, err := zone.Apart{Task: taskProbe, Dir: dir, Hide: c.Hide, Namespaces: c.Namespaces, Limits: imageLimits}.Start()
+	if err != nil {
+		return err
+	}
+	defer process.Close()
+	var ok bool
+	return process.Do(context.Background(), true, &ok)
+}
+
+// Confinement says how far a host can confine the processes apart.
+type Confinement struct {
+	Namespaces bool     `json:"namespaces"` // they get namespaces of their own
+	Hide       []string `json:"hide"`       // directories that they must not see, besides /tmp
+	Keys       []string `json:"keys"`       // directories with the keys of ssh; only the process for an ssh source sees them
+}
+
+// Limits of the processes apart. Memory and Processes count for git too, which packs
+// large repositories.
+var (
+	sourceLimits = zone.Limits{Memory: 2 << 30, Scratch: 256 << 20, FileSize: limits.TreeBytes, Files: 4096, Processes: 1000, Time: time.Hour}
+	imageLimits  = zone.Limits{Memory: 2 << 30, Scratch: 1 << 30, FileSize: limits.LayerPacked, Files: 4096, Processes: 1000, Time: 15 * time.Minute}
+)
+
+// sourceOrder makes the process fetch and export a commit.
+type sourceOrder struct {
+	Request   source.Request `json:"request"`
+	Git, Tree string         // directories to fetch and to export to
+}
+
+type sourceAnswer struct {
+	Commit  source.Commit `json:"commit"`
+	Tree    source.Tree   `json:"tree"`
+	Unknown string        `json:"unknown,omitempty"` // the repository does not have the ref: the error
+}
+
+func doSource(ctx context.Context, raw json.RawMessage) (any, error) {
+	var o sourceOrder
+	if err := json.Unmarshal(raw, &o); err != nil {
+		return nil, err
+	}
+	var a sourceAnswer
+	repo, commit, err := source.Fetch(ctx, o.Git, o.Request)
+	if errors.Is(err, source.ErrUnknownRef) {
+		a.Unknown = err.Error()
+		return a, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if a.Commit = commit; commit.Signature.Status == source.Bad { // it will not be built
+		return a, nil
+	}
+	a.Tree, err = repo.Export(ctx, o.Tree)
+	return a, err
+}
+
+// imageOrder has exactly one member.
+type imageOrder struct {
+	Measure string           `json:"measure,omitempty"` // a layout
+	Compare *[2]differ.Image `json:"compare,omitempty"`
+	Scan    *scan.Options    `json:"scan,omitempty"`
+}
+
+// imageAnswer has the answer to the order's member.
+type imageAnswer struct {
+	Measured    *oci.Measured `json:"measured,omitempty"`
+	Differences []string      `json:"differences,omitempty"`
+	SPDX        []byte        `json:"spdx,omitempty"`
+	CycloneDX   []byte        `json:"cycloneDX,omitempty"`
+}
+
+func doImage(ctx context.Context, raw json.RawMessage) (any, error) {
+	var o imageOrder
+	err := json.Unmarshal(raw, &o)
+	var a imageAnswer
+	switch {
+	case err != nil:
+	case o.Measure != "":
+		a.Measured, err = oci.MeasureLayout(o.Measure)
+	case o.Compare != nil:
+		a.Differences, err = differ.Describe(o.Compare[0], o.Compare[1])
+	case o.Scan != nil:
+		debug.SetGCPercent(400) // a third less time; the limit of memory comes first
+		a.SPDX, a.CycloneDX, err = scan.Generate(ctx, *o.Scan)
+	default:
+		err = errors.New("empty order")
+	}
+	return a, err
+}
+
+// apart describes a process of the release. dir is its directory, below the work's.
+func (j *run) apart(task, dir string, limits zone.Limits) (zone.Apart, error) {
+	a := zone.Apart{Task: task, Dir: filepath.Join(j.dir, dir), Hide: j.Confinement.Hide, Namespaces: j.Confinement.Namespaces, Limits: limits}
+	return a, os.Mkdir(a.Dir, 0o700)
+}
+
+// readSource fetches the commit and exports its tree, in a process apart.
+func (j *run) readSource(ctx context.Context) (a sourceAnswer, err error) {
+	at, err := j.apart(taskSource, dirSource, sourceLimits)
+	if err != nil {
+		return a, err
+	}
+	j.tree = filepath.Join(at.Dir, "tree")
+	o := sourceOrder{Git: filepath.Join(at.Dir, "git"), Tree: j.tree, Request: source.Request{
+		URI: j.req.Source, Ref: j.req.Ref, Commit: j.req.Commit,
+		AllowedSigners: []byte(j.req.AllowedSigners), Keyring: []byte(j.req.Keyring),
+	}}
+	for _, d := range []string{o.Git, o.Tree} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return a, err
+		}
+	}
+	at.Confine = confine.Policy{Exec: true, Inet: true}
+	stop, err := j.reach(&at, &o.Request)
+	if err != nil {
+		return a, err
+	}
+	defer stop()
+	process, err := at.Start()
+	if err != nil {
+		return a, err
+	}
+	defer process.Close() // the tree is read after the process has ended
+	err = process.Do(ctx, o, &a)
+	return a, err
+}
+
+// reach gives the process that fetches r what it needs below the hidden directories:
+// keys for ssh, a local repository or the way to it.
+func (j *run) reach(at *zone.Apart, r *source.Request) (stop func(), err error) {
+	stop = func() {}
+	uri, err := source.Canonical(r.URI)
+	if err != nil {
+		return stop, nil // Fetch says what is wrong with it
+	}
+	local, isLocal := strings.CutPrefix(uri, "file://")
+	switch {
+	case strings.HasPrefix(uri, "ssh://"):
+		at.Show = append(at.Show, existing(j.Confinement.Keys)...)
+	case isLocal && j.LocalGit != nil:
+		r.UploadPack, stop, err = j.LocalGit(filepath.Join(at.Dir, "git.sock"))
+	case isLocal:
+		at.Show = append(at.Show, existing([]string{local})...)
+	}
+	return stop, err
+}
+
+func existing(paths []string) (out []string) {
+	for _, p := range paths {
+		if _, err := os.Stat(p); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// startImage starts the process apart that reads the image. It prepares itself while the
+// image is built. It sees the builds' layouts, and can write to none of them.
+func (j *run) startImage(layouts ...string) error {
+	at, err := j.apart(taskImage, dirImage, imageLimits)
+	if err != nil {
+		return err
+	}
+	for _, l := range layouts {
+		at.Show = append(at.Show, filepath.Join(j.dir, l))
+	}
+	j.image, err = at.Start()
+	return err
+}
+
+// measureLayout measures a layout in the process apart.
+func (j *run) measureLayout(ctx context.Context, layout string) (*oci.Measured, error) {
+	var a imageAnswer
+	if err := j.image.Do(ctx, imageOrder{Measure: layout}, &a); err != nil {
+		return nil, err
+	}
+	if a.Measured == nil {
+		return nil, errors.New("no measurement")
+	}
+	return a.Measured, nil
+}
+
+// names of an image's SBOMs in the directory of the work.
+const (
+	fileSPDX = "sbom.spdx.json"
+	fileCDX  = "sbom.cdx.json"
+)
+
+// scan writes the image's SBOMs, in the process apart. It comes before the release is
+// certain to finish: an image that cannot be scanned is refused, not tried again after
+// each restart.
+func (j *run) scan(ctx context.Context, b *built, m *oci.Measured) error {
+	j.emit(api.Event{Phase: "sbom"})
+	select { // scans need the most memory
+	case j.scans <- struct{}{}:
+		defer func() { <-j.scans }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	var a imageAnswer
+	err := j.image.Do(ctx, imageOrder{Scan: &scan.Options{
+		Layout: b.Layout, Dir: filepath.Join(j.dir, dirImage), Digest: m.Descriptor.Digest, Image: j.req.Image, Created: j.commit.Time, Source: j.commit,
+	}}, &a)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, zone.ErrLimit):
+		return &api.Error{Message: "the image cannot be scanned for its SBOM: " + err.Error(), Hint: "a file in the image makes the scanner do too much work; look for package databases and archives that are not real ones"}
+	case err != nil:
+		return fmt.Errorf("SBOM: %w", err)
+	}
+	for _, f := range []struct {
+		name string
+		doc  []byte
+		sum  *string
+	}{{fileSPDX, a.SPDX, &b.SPDX}, {fileCDX, a.CycloneDX, &b.CDX}} {
+		if len(f.doc) > limits.Statement || !json.Valid(f.doc) {
+			return fmt.Errorf("SBOM: got %d bytes, want JSON of at most %d", len(f.doc), limits.Statement)
+		}
+		if err := durable.WriteFile(filepath.Join(j.dir, f.name), f.doc, 0o600); err != nil {
+			return err
+		}
+		*f.sum = hexSum(f.doc)
+	}
+	return nil
+}
+
+// readSBOM reads an SBOM that scan wrote, possibly before a restart.
+func (j *run) readSBOM(name, sum string) (json.RawMessage, error) {
+	doc, err := strict.ReadFile(filepath.Join(j.dir, name), limits.Statement)
+	if err != nil {
+		return nil, err
+	}
+	if got := hexSum(doc); got != sum {
+		return nil, fmt.Errorf("%s: got sha256 %s, want %s", name, got, sum)
+	}
+	return doc, nil
+}

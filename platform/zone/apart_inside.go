@@ -1,0 +1,185 @@
+package zone
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/internal/confine"
+)
+
+// InitApart does the work of a process apart and does not return in one. A program that
+// starts such processes calls it first in main.
+func InitApart(tasks map[string]Task) {
+	if os.Args[0] != apartArg0 {
+		return
+	}
+	if err := runApart(tasks, os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func runApart(tasks map[string]Task, in io.Reader, out io.Writer) error {
+	orders, answers := json.NewDecoder(in), json.NewEncoder(out)
+	var a Apart
+	if err := orders.Decode(&a); err != nil {
+		return err
+	}
+	task, ok := tasks[a.Task]
+	if !ok {
+		return fmt.Errorf("there is no task %q", a.Task)
+	}
+	if err := a.enter(); err != nil {
+		return fmt.Errorf("confining the process for %s: %w", a.Task, err)
+	}
+	if task.Warm != nil {
+		go task.Warm()
+	}
+	for {
+		var order json.RawMessage
+		if err := orders.Decode(&order); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		var reply answer
+		value, err := task.Do(context.Background(), order)
+		if err == nil {
+			reply.Value, err = json.Marshal(value)
+		}
+		if err != nil {
+			reply.Error = err.Error()
+		}
+		if err := answers.Encode(reply); err != nil {
+			return err
+		}
+	}
+}
+
+// enter confines this process, irrevocably.
+func (a Apart) enter() error {
+	// Under memory pressure the kernel kills this process before any role.
+	if err := confine.KillEarlier(confine.KilledFirst); err != nil {
+		return err
+	}
+	if a.Namespaces {
+		if err := a.mount(); err != nil {
+			return err
+		}
+	}
+	if err := os.Chdir(a.Dir); err != nil {
+		return err
+	}
+	if err := a.Limits.apply(); err != nil {
+		return err
+	}
+	return confine.Role(a.Confine)
+}
+
+func (l Limits) apply() error {
+	debug.SetMemoryLimit(l.Memory / 8 * 7)
+	for _, r := range []struct {
+		name     string
+		resource int
+		most     int64
+	}{
+		{"memory", unix.RLIMIT_DATA, l.Memory},
+		{"file size", unix.RLIMIT_FSIZE, l.FileSize},
+		{"open files", unix.RLIMIT_NOFILE, l.Files},
+		{"processes", unix.RLIMIT_NPROC, l.Processes},
+	} {
+		if r.most <= 0 {
+			return fmt.Errorf("limit of %s: got %d, want a positive number", r.name, r.most)
+		}
+		if err := unix.Setrlimit(r.resource, &unix.Rlimit{Cur: uint64(r.most), Max: uint64(r.most)}); err != nil {
+			return fmt.Errorf("limiting %s to %d: %w", r.name, r.most, err)
+		}
+	}
+	return nil
+}
+
+// mount makes the disk read-only, and everything below Hide, /tmp and /proc invisible,
+// except for Dir, which is writable, and Show.
+func (a Apart) mount() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	held := map[string]int{}
+	for _, path := range append([]string{a.Dir}, a.Show...) {
+		fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		defer unix.Close(fd)
+		held[path] = fd
+	}
+	readOnly := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, readOnly); err != nil {
+		return fmt.Errorf("making the disk read-only: %w", err)
+	}
+	if err := Hide(append([]string{"/proc"}, a.Hide...), "size=1m"); err != nil {
+		return err
+	}
+	if err := Hide([]string{"/tmp"}, fmt.Sprintf("size=%d,nr_inodes=%d", a.Limits.Scratch, 200_000)); err != nil {
+		return err
+	}
+	for path, fd := range held {
+		if _, err := os.Stat(path); err == nil && path != a.Dir {
+			continue // it was not hidden
+		}
+		if err := show(path, fd); err != nil {
+			return fmt.Errorf("showing %s: %w", path, err)
+		}
+		if path == a.Dir {
+			continue
+		}
+		if err := unix.MountSetattr(unix.AT_FDCWD, path, 0, readOnly); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// Hide mounts an empty tmpfs over each directory; a directory that does not exist, such
+// as one below another hidden directory, is left out. options are those of the tmpfs.
+func Hide(dirs []string, options string) error {
+	for _, d := range dirs {
+		if _, err := os.Stat(d); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := unix.Mount("none", d, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700,"+options); err != nil {
+			return fmt.Errorf("hiding %s: %w", d, err)
+		}
+	}
+	return nil
+}
+
+// show mounts the tree fd at path, which may be below a hidden directory.
+func show(path string, fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		var err error
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			err = os.MkdirAll(path, 0o700)
+		} else if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			err = os.WriteFile(path, nil, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return unix.MoveMount(fd, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH)
+}
