@@ -31,6 +31,9 @@ func Unmarshal(data []byte, max int, v any) error {
 // checkCase fails if a reader that ignores the case of member names, such as encoding/json,
 // understands data differently than v.
 func checkCase(data []byte, v any) error {
+	if !differInCase(data, namesOf(reflect.TypeOf(v).Elem())) {
+		return nil
+	}
 	again := reflect.New(reflect.TypeOf(v).Elem())
 	if err := json.Unmarshal(data, again.Interface(), json.MatchCaseInsensitiveNames(true)); err != nil {
 		return fmt.Errorf("a member has a known name in another case: %w", err)

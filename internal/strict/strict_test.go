@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
+	jsonx "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/colophon-build/colophon/internal/limits"
@@ -119,4 +121,28 @@ func TestReadFile(t *testing.T) {
 	if data, err := ReadFile(path, 2); err == nil || data != nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("too large: got %q, %v, want an error that names the file", data, err)
 	}
+}
+
+// The quick look at names finds whatever a second decoding would find.
+func FuzzCase(f *testing.F) {
+	for _, s := range []string{`{"name":"a"}`, `{"NAME":"b"}`, `{"more":{"Name":1}}`, `{"inner":[{"oTher_":1}]}`, `{"na\u006de":"x"}`, `{"n-ame" : 1}`, `{"\u017fide":1}`, `["Name"]`} {
+		f.Add(s)
+	}
+	type doc struct {
+		Name  string `json:"name"`
+		Inner []struct {
+			Other any `json:"other_"`
+		} `json:"inner"`
+		Side map[string]*struct{ Field int } `json:"side"`
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var v, again doc
+		if jsonx.Unmarshal([]byte(s), &v) != nil {
+			return
+		}
+		err := jsonx.Unmarshal([]byte(s), &again, jsonx.MatchCaseInsensitiveNames(true))
+		if (err != nil || !reflect.DeepEqual(v, again)) && !differInCase([]byte(s), namesOf(reflect.TypeFor[doc]())) {
+			t.Errorf("%s: not found", s)
+		}
+	})
 }

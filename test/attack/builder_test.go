@@ -320,8 +320,8 @@ var cutHashes = []cut{
 const strictGuard = "a repeated JSON member is an error: internal/strict Unmarshal"
 
 var cutStrict = []cut{
-	{"internal/strict/strict.go", `	return json.Unmarshal(data, v)
-`, `	return json.Unmarshal(data, v, jsontext.AllowDuplicateNames(true))
+	{"internal/strict/strict.go", `	if err := json.Unmarshal(data, v); err != nil {
+`, `	if err := json.Unmarshal(data, v, jsontext.AllowDuplicateNames(true)); err != nil {
 `}, {"internal/strict/strict.go", `	"github.com/go-json-experiment/json"
 `, `	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
