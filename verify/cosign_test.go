@@ -277,3 +277,25 @@ func TestCosign3Signature(t *testing.T) {
 		t.Errorf("another issuer: got %s", v.Outcome)
 	}
 }
+
+// TestPromiseOutsideTheKeysWindow: the log's promise counts only at a time at which the
+// trust root trusts the log's key, which whoever stole an old key cannot choose.
+func TestPromiseOutsideTheKeysWindow(t *testing.T) {
+	for name, tt := range map[string]struct {
+		bend func(*prooftest.Platform)
+		want verify.Outcome
+	}{
+		"within":         {func(*prooftest.Platform) {}, verify.Accepted},
+		"the last time":  {func(p *prooftest.Platform) { p.LogUntil = p.Clock }, verify.Accepted},
+		"after the end":  {func(p *prooftest.Platform) { p.LogUntil = p.Clock.Add(-time.Second) }, verify.Rejected},
+		"the first time": {func(p *prooftest.Platform) { p.LogFrom = p.Clock }, verify.Accepted},
+		"too early":      {func(p *prooftest.Platform) { p.LogFrom = p.Clock.Add(time.Second) }, verify.Rejected},
+	} {
+		s := newSignedStage(t)
+		tt.bend(s.p)
+		s.sign(s.payload("", ""), s.p.Certified(adasCertificate).Simple(s.payload("", "")))
+		if v := s.verdict(named(byAda)); v.Outcome != tt.want {
+			t.Errorf("%s: got %s, want %s: %+v", name, v.Outcome, tt.want, v.Links)
+		}
+	}
+}

@@ -185,3 +185,18 @@ func TestTekton(t *testing.T) {
 		t.Errorf("keyless, and nobody named the account: got %+v", v)
 	}
 }
+
+// TestPipelineBuildSigner: name, build signer and build configuration of a pipeline's
+// certificate are one.
+func TestPipelineBuildSigner(t *testing.T) {
+	kind, predicate := predicateOf(t, "gitlab")
+	for _, extension := range []int{9, 18} {
+		for _, other := range []string{strings.Replace(pipeline, "main", "other", 1), ""} {
+			id := gitLabIdentity()
+			id.Extensions[extension] = other
+			if v := pipelineStage(t, id, kind, predicate, policy.Document{Source: project}); v.Outcome != verify.Rejected {
+				t.Errorf("extension %d is %q: got %+v, want it rejected", extension, other, v)
+			}
+		}
+	}
+}

@@ -321,3 +321,22 @@ func TestAttestationUnderTheRootOfItsProvenance(t *testing.T) {
 		}
 	}
 }
+
+// TestPartsUnderTwoRoots: two roots vouch for the same builder, and each certified a
+// part of one release. All parts must be of one root.
+func TestPartsUnderTwoRoots(t *testing.T) {
+	for _, kind := range append([]string{""}, prooftest.Kinds...) {
+		x := newTwoRoots(t, false, false)
+		x.roots[1] = x.theirs.PlainRoot(prooftest.URL)
+		x.release(x.ours, x.theirs, kind)
+		d := demand
+		d.Builders = []string{prooftest.Builder}
+		want := verify.Rejected
+		if kind == "" {
+			want = verify.Accepted
+		}
+		if v := x.verdict(d); v.Outcome != want {
+			t.Errorf("%q under the other root: got %s, want %s: %+v", kind, v.Outcome, want, v.Links)
+		}
+	}
+}

@@ -288,3 +288,15 @@ func TestSummaryOfVerdict(t *testing.T) {
 		t.Errorf("a verifier that is no URI: got %+v", s)
 	}
 }
+
+// TestSummariesAtOneTime: of two at the same time, the one that failed counts.
+func TestSummariesAtOneTime(t *testing.T) {
+	for _, results := range [][]string{{attest.VSAPassed, attest.VSAFailed}, {attest.VSAFailed, attest.VSAPassed}} {
+		c := newVerified(t)
+		for _, c.vsa.VerificationResult = range results {
+			c.attach()
+		}
+		c.demand()
+		c.want(verify.Rejected, verify.LinkSummary, verify.Broken, "result: got \"FAILED\"")
+	}
+}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
@@ -281,4 +283,22 @@ func link(t testing.TB, v *verify.Verdict, name string) verify.Link {
 	}
 	t.Fatalf("verdict has no link %q: %+v", name, v)
 	return verify.Link{}
+}
+
+// TestPlatformOfConfiguration: the platform that the index gives a manifest is that of
+// its configuration: a runtime picks by the one and runs by the other.
+func TestPlatformOfConfiguration(t *testing.T) {
+	for _, tt := range []struct {
+		os, arch string
+		want     verify.Status
+	}{
+		{"linux", "amd64", verify.Holds}, {"linux", "s390x", verify.Broken}, {"windows", "amd64", verify.Broken}, {"linux", "", verify.Broken},
+	} {
+		s := prooftest.NewStore(t)
+		index := s.IndexOf(&v1.Platform{OS: tt.os, Architecture: tt.arch}, "linux", "amd64")
+		v := verify.Image(context.Background(), s, index.Digest.String(), time.Now(), verify.Options{Trust: []*trust.Root{prooftest.New(t).Root()}, Policy: demanded(t, demand)})
+		if got := link(t, v, verify.LinkImage); got.Status != tt.want || tt.want == verify.Broken && !strings.Contains(got.Reason, "platform of configuration") {
+			t.Errorf("%s/%s: got %s %q, want %s", tt.os, tt.arch, got.Status, got.Reason, tt.want)
+		}
+	}
 }

@@ -323,3 +323,34 @@ func TestWorkflowsHaveNoSBOM(t *testing.T) {
 		t.Errorf("contents demanded: got %s, %q, want it undecided for want of an SBOM", v.Outcome, v.Why())
 	}
 }
+
+// TestBuildSignerIsTheName: a certificate whose build signer is not its name names two
+// signers.
+func TestBuildSignerIsTheName(t *testing.T) {
+	for name, signer := range map[string]string{
+		"another workflow": "https://github.com/team/app/.github/workflows/other.yml@" + prooftest.Ref,
+		"another ref":      "https://github.com/team/app/.github/workflows/release.yml@refs/heads/main",
+		"less":             "https://github.com/team/app/.github/workflows/release.yml",
+	} {
+		w := newWorkflow(t)
+		w.r.Identity.Extensions = map[int]string{9: signer}
+		t.Logf("%s", name)
+		w.want("build signer of the certificate")
+	}
+	w := newWorkflow(t)
+	w.r.Identity.Extensions = map[int]string{9: w.r.Identity.SAN}
+	w.want("")
+}
+
+// TestNamedDelegator: a delegator signs for the builders of others, so that naming it
+// as the signer names nobody.
+func TestNamedDelegator(t *testing.T) {
+	const delegator = "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/delegator_generic_slsa3.yml@refs/tags/v2.0.0"
+	w := newWorkflow(t)
+	w.signedBy(delegator)
+	w.demand.Signer = &policy.DocumentSigner{Identity: delegator, Issuer: trust.GitHubIssuer}
+	w.want("signs for other builders")
+	w = newWorkflow(t)
+	w.demand.Signer = &policy.DocumentSigner{Identity: w.r.Identity.SAN, Issuer: trust.GitHubIssuer}
+	w.want("")
+}

@@ -147,6 +147,15 @@ func (s *Store) Image(tag string) (index v1.Descriptor, layers []v1.Descriptor) 
 	return index, layers
 }
 
+// IndexOf stores an index that gives its only manifest a platform, whatever the
+// manifest's configuration says.
+func (s *Store) IndexOf(platform *v1.Platform, os, arch string) v1.Descriptor {
+	m := s.putJSON(v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Layers: []v1.Descriptor{s.Put([]byte("a layer"), types.OCILayer)},
+		Config: s.putJSON(map[string]string{"os": os, "architecture": arch}, types.OCIConfigJSON)}, types.OCIManifestSchema1)
+	m.Platform = platform
+	return s.putJSON(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{m}}, types.OCIImageIndex)
+}
+
 // Tag points a tag at a descriptor.
 func (s *Store) Tag(tag string, d v1.Descriptor) { s.tags[tag] = d }
 

@@ -63,6 +63,7 @@ type Platform struct {
 	Now                     time.Time // start of the certificates' validity
 	Clock                   time.Time // time in the timestamps and the log's promises
 	CAFrom, CAUntil         time.Time // validity of the CA in the trust root
+	LogFrom                 time.Time // start of the log's validity in the trust root; zero means CAFrom
 	LogUntil                time.Time // end of the log's validity in the trust root; zero means no end
 	Origin                  string    // origin line of the log's checkpoints
 	NoSCT, ForeignLog, NoTS bool      // omit a part, or use a stranger's log
@@ -262,6 +263,9 @@ func (p *Platform) timestamp(sig []byte) []byte {
 // TrustedRoot returns the platform's Sigstore trusted root as JSON.
 func (p *Platform) TrustedRoot() []byte {
 	logWindow := &protocommon.TimeRange{Start: timestamppb.New(p.CAFrom)}
+	if !p.LogFrom.IsZero() {
+		logWindow.Start = timestamppb.New(p.LogFrom)
+	}
 	if !p.LogUntil.IsZero() {
 		logWindow.End = timestamppb.New(p.LogUntil)
 	}
