@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/colophon-build/colophon/internal/confine"
 	"github.com/colophon-build/colophon/platform/builder"
 )
@@ -42,6 +44,36 @@ func TestConfinedRoleOpensRooms(t *testing.T) {
 	}
 }
 
+// When a role that has only Capabilities is killed, so are its rooms: their parent death
+// signal needs the right to signal the room's user.
+func TestKilledRoleLeavesNoRoom(t *testing.T) {
+	needRooms(t)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"room-role"}
+	dir := t.TempDir()
+	defer Sweep(dir)
+	cmd.Env = append(os.Environ(), "ROOMS="+dir, "HOLD=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	var pid int
+	if _, err := fmt.Fscanf(out, "holding %d\n", &pid); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	for deadline := time.Now().Add(10 * time.Second); unix.Kill(pid, 0) == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d of the room lives after its role", pid)
+		}
+	}
+}
+
 func confinedRole() {
 	caps := slices.DeleteFunc(slices.Clone(Capabilities), func(c int) bool { return fmt.Sprint(c) == os.Getenv("WITHOUT") })
 	err := confine.Role(confine.Policy{Rooms: true, Capabilities: caps})
@@ -66,6 +98,10 @@ func openAndClose() error {
 	})
 	if err != nil {
 		return err
+	}
+	if os.Getenv("HOLD") != "" {
+		fmt.Printf("holding %d\n", r.cmd.Process.Pid)
+		select {}
 	}
 	if err := r.Close(); err != nil {
 		return err
