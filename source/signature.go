@@ -91,6 +91,7 @@ func (obj *object) splitTag(raw []byte) {
 type keys struct {
 	signers   []signer
 	ring      openpgp.EntityList
+	digests   struct{ signers, ring string } // sha256:HEX of the files that they were read from
 	certified func(bundle, signed []byte) (signer string, err error) // see Signers
 }
 
@@ -100,6 +101,8 @@ func parseKeys(allowedSigners, keyring []byte) (keys, error) {
 	if len(allowedSigners) > limits.Keys || len(keyring) > limits.Keys {
 		return k, fmt.Errorf("got allowed signers of %d and a keyring of %d bytes, want at most %d each", len(allowedSigners), len(keyring), limits.Keys)
 	}
+	k.digests.signers = fmt.Sprintf("sha256:%x", sha256.Sum256(allowedSigners))
+	k.digests.ring = fmt.Sprintf("sha256:%x", sha256.Sum256(keyring))
 	if k.signers, err = parseAllowedSigners(allowedSigners); err != nil {
 		return k, fmt.Errorf("allowed signers: %w", err)
 	}
@@ -156,7 +159,7 @@ func (k keys) check(obj *object) Signature {
 		k.checkCertified(&s, obj)
 	}
 	if obj.malformed {
-		s.Status, s.Signer = Bad, ""
+		s.Status, s.Signer, s.Signers = Bad, "", ""
 	}
 	return s
 }
@@ -207,7 +210,7 @@ func (k keys) checkSSH(s *Signature, obj *object) {
 	s.Status = Unverified
 	for _, a := range k.signers {
 		if a.allows(sig.PublicKey, "git", obj.time) {
-			s.Status, s.Signer = Verified, a.principals
+			s.Status, s.Signer, s.Signers = Verified, a.principals, k.digests.signers
 			return
 		}
 	}
@@ -238,7 +241,8 @@ func (k keys) checkPGP(s *Signature, obj *object) {
 	got, entity, err := openpgp.VerifyDetachedSignature(k.ring, bytes.NewReader(obj.payload), &raw, conf)
 	switch {
 	case err == nil && entity != nil && (got.SigType == packet.SigTypeBinary || got.SigType == packet.SigTypeText):
-		s.Status = Verified
+		// The fingerprint in the signature is what the signer says.
+		s.Status, s.Key, s.Signers = Verified, fmt.Sprintf("%X", entity.PrimaryKey.Fingerprint), k.digests.ring
 		if id := entity.PrimaryIdentity(); id != nil {
 			s.Signer = id.Name
 		}

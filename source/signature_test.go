@@ -2,6 +2,8 @@ package source
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,8 +46,12 @@ func TestSSHSignatures(t *testing.T) {
 				r.git("commit", "-q", "--amend", "-S", "-m", "signed\n\ngpgsig in the message\n")
 				r.git("tag", "-s", "-m", "one", "v1")
 				for _, ref := range []string{"main", "v1"} {
-					_, c := mustFetch(t, Request{URI: r.uri(), Ref: ref, AllowedSigners: []byte("# people\nrelease@example.com namespaces=\"git\" " + public + "\n")})
+					file := []byte("# people\nrelease@example.com namespaces=\"git\" " + public + "\n")
+					_, c := mustFetch(t, Request{URI: r.uri(), Ref: ref, AllowedSigners: file})
 					s := c.Signature
+					if want := fmt.Sprintf("sha256:%x", sha256.Sum256(file)); s.Signers != want {
+						t.Errorf("%s: named by the file %s, want %s", ref, s.Signers, want)
+					}
 					if s.Status != Verified || s.Signer != "release@example.com" || s.Kind != "ssh" || !strings.HasPrefix(s.Key, "SHA256:") || s.Object != map[string]string{"main": "commit", "v1": "tag"}[ref] {
 						t.Errorf("%s: got %+v", ref, s)
 					}

@@ -14,7 +14,11 @@
 // object that it reads.
 package source
 
-import "time"
+import (
+	"cmp"
+	"fmt"
+	"time"
+)
 
 // Request says what to fetch.
 type Request struct {
@@ -53,14 +57,22 @@ const (
 	Bad        SignatureStatus = "bad" // the signature does not match the object
 )
 
-// Signature says who signed a git object.
+// Signature says who signed a git object. The name of the signer is the word of
+// whoever brought the file of signers: another file gives the same key another name.
 type Signature struct {
-	Object string          `json:"object,omitempty"` // "tag" or "commit"
-	Kind   string          `json:"kind,omitempty"`   // "ssh", "openpgp" or "x509"
-	Key    string          `json:"key,omitempty"`    // fingerprint of the key or certificate
-	Signer string          `json:"signer,omitempty"` // principal or user id; only if Status is Verified
-	Status SignatureStatus `json:"status"`
-	Reason string          `json:"reason,omitempty"` // more about why it is not Verified; may be empty
+	Object  string          `json:"object,omitempty"`  // "tag" or "commit"
+	Kind    string          `json:"kind,omitempty"`    // "ssh", "openpgp" or "x509"
+	Key     string          `json:"key,omitempty"`     // fingerprint of the key or certificate
+	Signer  string          `json:"signer,omitempty"`  // principal or user id; only if Status is Verified
+	Signers string          `json:"signers,omitempty"` // sha256:HEX of the file that gave the key this name: allowed_signers or keyring; empty for a certificate
+	Status  SignatureStatus `json:"status"`
+	Reason  string          `json:"reason,omitempty"` // more about why it is not Verified; may be empty
+}
+
+// NamedBy returns who signed, for people, if whose file of signers named the key:
+// "tag signed by key SHA256:…, named release@example.com by the requester".
+func (s Signature) NamedBy(whose string) string {
+	return fmt.Sprintf("%s signed by key %s, named %s by %s", s.Object, cmp.Or(s.Key, "unknown"), s.Signer, whose)
 }
 
 // Submodule is a submodule, with the commit that its parent's tree names.

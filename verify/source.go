@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -63,16 +64,17 @@ func (b *build) named() string {
 }
 
 // signatureClaim returns who signed the tag or commit, as the builder found it; ""
-// if the provenance does not say.
+// if the provenance does not say. The builder knows a key, and the requester of the
+// release sent the file that names it.
 func signatureClaim(s *source.Signature) string {
 	if s == nil {
 		return ""
 	}
 	switch s.Status {
 	case source.Verified:
-		return fmt.Sprintf("%s signed by %s", s.Object, s.Signer)
+		return s.NamedBy("the requester")
 	case source.Unverified:
-		return fmt.Sprintf("%s signed with a key that the builder does not know", s.Object)
+		return fmt.Sprintf("%s signed by key %s, which the requester did not name", s.Object, cmp.Or(s.Key, "unknown"))
 	case source.Bad:
 		return "with a BAD signature"
 	case source.Unsigned:

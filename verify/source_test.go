@@ -34,7 +34,7 @@ func TestSourceLink(t *testing.T) {
 		status  verify.Status
 		words   string
 	}{
-		"there":                    {there, nil, true, verify.Accepted, verify.Holds, "commit is there, unchanged; tag signed by release@example.com"},
+		"there":                    {there, nil, true, verify.Accepted, verify.Holds, "commit is there, unchanged; tag signed by key SHA256:ada, named release@example.com by the requester"},
 		"branch moved forward":     {ref(source.RefForward), nil, true, verify.Accepted, verify.Holds, "moved on"},
 		"branch merged":            {ref(source.RefMerged), nil, true, verify.Accepted, verify.Holds, "default branch"},
 		"history rewritten":        {ref(source.RefRewritten), nil, false, verify.Rejected, verify.Broken, "rewritten"},

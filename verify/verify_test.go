@@ -104,7 +104,7 @@ func TestAccepted(t *testing.T) {
 		"signature":  prooftest.Builder + ", certified " + c.p.Now.Format("2006-01-02 15:04:05Z"),
 		"log":        "entry 0, checkpoint 2, timestamp within the certificate",
 		"provenance": "built from git.example.com/team/app@381e42a, refs/tags/v1.2.0; Build L2",
-		"source":     "commit is there, unchanged; tag signed by release@example.com",
+		"source":     "commit is there, unchanged; tag signed by key SHA256:ada, named release@example.com by the requester",
 		"sbom":       "SPDX 2.3, 2 packages; CycloneDX 1.6, 2 packages; about this image",
 	}
 	for _, l := range v.Links {

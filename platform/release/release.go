@@ -361,7 +361,7 @@ func (j *run) fetch(ctx context.Context) error {
 func describeSignature(s source.Signature) string {
 	switch s.Status {
 	case source.Verified:
-		return fmt.Sprintf("%s signed by %s", s.Object, s.Signer)
+		return s.NamedBy("the requester")
 	case source.Unverified:
 		return fmt.Sprintf("%s signed by an unknown key %s", s.Object, s.Key)
 	}

@@ -63,7 +63,7 @@ func (p *Platform) ReleaseOf(image v1.Descriptor) *Release {
 	r.Provenance = attest.Provenance{
 		BuildDefinition: attest.BuildDefinition{BuildType: attest.BuildTypeBuildKit, ResolvedDependencies: []attest.ResourceDescriptor{
 			{Name: "source", URI: attest.GitURI(Source, Ref), Digest: map[string]string{"gitCommit": Commit, "gitTree": Tree},
-				Annotations: map[string]any{"signature": map[string]any{"object": "tag", "status": "verified", "signer": "release@example.com"}}}}},
+				Annotations: map[string]any{"signature": map[string]any{"object": "tag", "status": "verified", "key": "SHA256:ada", "signer": "release@example.com"}}}}},
 		RunDetails: attest.RunDetails{Builder: attest.BuilderInfo{ID: Builder}, Metadata: attest.BuildMetadata{InvocationID: r.Identity.Invocation, StartedOn: &started}},
 	}
 	packages := []map[string]any{{"SPDXID": "SPDXRef-image", "name": "app", "versionInfo": r.Image.Digest.String(),
