@@ -187,8 +187,9 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 	}
 	if o.OwnCA {
 		// Whoever has the workload token gets a certificate, so the token must not pass
-		// through the role api, which strangers reach.
-		cfg.CATransport = services.Transport
+		// through the role api, which strangers reach. At the socket the log also knows
+		// that it is the attestor, and has slots for it.
+		cfg.Transport = services.Transport
 	}
 	return cfg, nil
 }

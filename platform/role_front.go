@@ -76,7 +76,7 @@ func runFront(ctx context.Context, c zone.Child[frontSettings]) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug)}
+	server := &http.Server{Handler: front.Patience(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug)}
 	failed := make(chan error, 1)
 	go func() {
 		if c.Settings.TLSCert == nil {
@@ -118,7 +118,7 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	}
 	proxy := func(role string) http.Handler { return peer.Proxy(role, s.Roles[role], f.log) }
 	mux := http.NewServeMux()
-	mux.Handle("/", proxy(roleTrust))
+	mux.Handle("/", front.Buffered(proxy(roleTrust)))
 	mux.Handle(issuer.PathToken, http.NotFoundHandler()) // the attestor alone may ask for tokens, at the socket
 	mux.Handle("/v2/", proxy(roleRegistry))
 	mux.Handle("/v2", http.RedirectHandler("/v2/", http.StatusPermanentRedirect))

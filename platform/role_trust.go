@@ -125,6 +125,7 @@ func (t *trustServices) openServices(documents *root.Config, tokens *issuer.Serv
 	log, err := log.New(log.Config{
 		Dir: s.LogDir, KeyFile: filepath.Join(s.KeyDir, "log.pem"), Origin: u.Hostname(),
 		Metrics: t.metrics, Log: t.log.With("service", "log"),
+		Reserved: func(r *http.Request) bool { return peer.From(r, roleAttestor) },
 	})
 	if err != nil {
 		return err

@@ -47,14 +47,14 @@ type Session struct {
 // accepts.
 //
 // services names the certificate authority, the log and the timestamp authority.
-// Statement verifies each bundle against trusted. ca sends the requests to the
-// certificate authority, which contain the token; nil means http.DefaultTransport.
-func Open(ctx context.Context, services *root.SigningConfig, trusted root.TrustedMaterial, token string, ca http.RoundTripper) (*Session, error) {
+// Statement verifies each bundle against trusted. transport sends the requests to
+// these services; one of them contains the token. nil means http.DefaultTransport.
+func Open(ctx context.Context, services *root.SigningConfig, trusted root.TrustedMaterial, token string, transport http.RoundTripper) (*Session, error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	s, err := OpenKey(services, trusted, private)
+	s, err := newSession(services, trusted, private, transport)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func Open(ctx context.Context, services *root.SigningConfig, trusted root.Truste
 	if err != nil {
 		return nil, fmt.Errorf("certificate authority: %w", err)
 	}
-	authority := newService(strings.TrimSuffix(selected.URL, "/")+"/api/v2/signingCert", ca)
+	authority := newService(strings.TrimSuffix(selected.URL, "/")+"/api/v2/signingCert", transport)
 	s.certificate, err = authority.certify(ctx, s.key, token)
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
@@ -74,20 +74,24 @@ func Open(ctx context.Context, services *root.SigningConfig, trusted root.Truste
 // must have its public key, because the bundles contain only a hint of it. For services
 // and trusted, see Open; neither a certificate authority nor its certificates are used.
 func OpenKey(services *root.SigningConfig, trusted root.TrustedMaterial, key *ecdsa.PrivateKey) (*Session, error) {
+	return newSession(services, trusted, key, nil)
+}
+
+func newSession(services *root.SigningConfig, trusted root.TrustedMaterial, private *ecdsa.PrivateKey, transport http.RoundTripper) (*Session, error) {
 	if services == nil || trusted == nil {
 		return nil, errors.New("signing requires a signing config and a trusted root")
 	}
-	k, err := newKey(key)
+	k, err := newKey(private)
 	if err != nil {
 		return nil, err
 	}
 	s := &Session{trusted: trusted, key: k}
-	return s, s.selectServices(services, time.Now())
+	return s, s.selectServices(services, transport, time.Now())
 }
 
 // selectServices selects log and timestamp authority. Both are required: without them,
 // nobody could verify a bundle after its certificate has expired.
-func (s *Session) selectServices(services *root.SigningConfig, now time.Time) error {
+func (s *Session) selectServices(services *root.SigningConfig, transport http.RoundTripper, now time.Time) error {
 	logs, err := root.SelectServices(services.RekorLogURLs(), services.RekorLogURLsConfig(), []uint32{2}, now)
 	if err != nil {
 		return fmt.Errorf("transparency log: %w", err)
@@ -100,10 +104,10 @@ func (s *Session) selectServices(services *root.SigningConfig, now time.Time) er
 		return errors.New("the signing config has no transparency log or no timestamp authority")
 	}
 	for _, l := range logs {
-		s.logs = append(s.logs, newService(strings.TrimSuffix(l.URL, "/")+"/api/v2/log/entries", nil))
+		s.logs = append(s.logs, newService(strings.TrimSuffix(l.URL, "/")+"/api/v2/log/entries", transport))
 	}
 	for _, a := range authorities {
-		s.timestamps = append(s.timestamps, newService(a.URL, nil))
+		s.timestamps = append(s.timestamps, newService(a.URL, transport))
 	}
 	return nil
 }

@@ -160,14 +160,17 @@ func rolesOf(r *http.Request) []string {
 	return nil
 }
 
+// From reports whether one of the named roles sent a request that Serve got.
+func From(r *http.Request, roles ...string) bool {
+	return slices.ContainsFunc(rolesOf(r), func(role string) bool { return slices.Contains(roles, role) })
+}
+
 // Allow passes requests of the named roles to h; others get 403.
 func Allow(h http.Handler, roles ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, role := range rolesOf(r) {
-			if slices.Contains(roles, role) {
-				h.ServeHTTP(w, r)
-				return
-			}
+		if From(r, roles...) {
+			h.ServeHTTP(w, r)
+			return
 		}
 		http.Error(w, fmt.Sprintf("only %v may ask for %s", roles, r.URL.Path), http.StatusForbidden)
 	})

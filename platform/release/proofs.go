@@ -165,7 +165,7 @@ func (p *proofs) open(ctx context.Context) error {
 			p.err = fmt.Errorf("workload token: %w", err)
 			return
 		}
-		p.session, p.err = sign.Open(ctx, p.SigningConfig, p.Trust.Material, token, p.CATransport)
+		p.session, p.err = sign.Open(ctx, p.SigningConfig, p.Trust.Material, token, p.Transport)
 	})
 	return p.err
 }

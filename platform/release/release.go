@@ -57,7 +57,7 @@ type Config struct {
 	LocalGit func(socket string) (uploadPack string, stop func(), err error)
 
 	SigningConfig *root.SigningConfig
-	CATransport   http.RoundTripper // to the certificate authority; nil means http.DefaultTransport
+	Transport     http.RoundTripper // to the services that SigningConfig names; nil means http.DefaultTransport
 	Trust         *trust.Root       // the trust root of the final verification
 	// Token issues a workload token for one release.
 	Token func(ctx context.Context, id Identity) (string, error)

@@ -37,9 +37,13 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	result := "failed"
 	defer func() { s.metrics.entry(result, time.Since(began)) }()
+	slots, most := s.slots, s.maxPending
+	if s.reserved(r) {
+		slots, most = s.kept, 2*s.maxPending
+	}
 	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	default:
 		result = "busy"
 		refuseBusy(w)
@@ -71,7 +75,7 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
-	p, joined, err := s.place(ctx, entry)
+	p, joined, err := s.place(ctx, entry, most)
 	switch {
 	case errors.Is(err, errBusy), errors.Is(err, context.DeadlineExceeded):
 		result = "busy"

@@ -30,14 +30,14 @@ type pending struct {
 
 // place returns the entry with its index and a view that covers it. It adds the entry if
 // the log does not have it. joined means that another request was adding it already. The
-// entry is added even if ctx is cancelled.
-func (s *Server) place(ctx context.Context, entry []byte) (p *pending, joined bool, err error) {
+// entry is added even if ctx is cancelled. most is how many entries may be pending.
+func (s *Server) place(ctx context.Context, entry []byte, most int) (p *pending, joined bool, err error) {
 	leaf := tlog.LeafHash(entry)
 	s.mu.Lock()
 	p, joined = s.pending[leaf]
 	switch {
 	case joined:
-	case s.closing || len(s.pending) >= s.maxPending:
+	case s.closing || len(s.pending) >= most:
 		s.mu.Unlock()
 		return nil, false, errBusy
 	default:

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -65,6 +66,10 @@ type Config struct {
 	// at most 128 KiB. Further requests get 503. 0 means 1024.
 	MaxPending int
 
+	// Reserved reports whether a request is one of those for which the log keeps as many
+	// slots again, so that strangers cannot use them up. nil: there are none.
+	Reserved func(*http.Request) bool
+
 	// Metrics registers the server's collectors; nil: they are not registered.
 	Metrics prometheus.Registerer
 
@@ -85,6 +90,8 @@ type Server struct {
 	metrics    *metrics
 	lock       *dirlock.Lock
 	slots      chan struct{} // one element for each request in progress
+	kept       chan struct{} // the same, for requests that reserved accepts
+	reserved   func(*http.Request) bool
 
 	ctx      context.Context // context of the storage
 	cancel   context.CancelFunc
@@ -120,7 +127,10 @@ func New(cfg Config) (_ *Server, err error) {
 	if s.maxPending < 1 {
 		return nil, fmt.Errorf("MaxPending: got %d, want 1 or more", cfg.MaxPending)
 	}
-	s.slots = make(chan struct{}, s.maxPending)
+	s.slots, s.kept = make(chan struct{}, s.maxPending), make(chan struct{}, s.maxPending)
+	if s.reserved = cfg.Reserved; s.reserved == nil {
+		s.reserved = func(*http.Request) bool { return false }
+	}
 	if s.log == nil {
 		s.log = slog.Default()
 	}

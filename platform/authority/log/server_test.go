@@ -351,10 +351,10 @@ func TestAbandonedRequest(t *testing.T) {
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := r.place(gone, entry); err != context.Canceled {
+	if _, _, err := r.place(gone, entry, 8); err != context.Canceled {
 		t.Fatalf("got %v, want %v", err, context.Canceled)
 	}
-	p, _, err := r.place(t.Context(), entry)
+	p, _, err := r.place(t.Context(), entry, 8)
 	if err != nil || p.index != 0 {
 		t.Fatalf("got index %d, %v, want 0", p.index, err)
 	}
@@ -372,6 +372,24 @@ func TestBusy(t *testing.T) {
 	}
 	<-r.slots
 
+	// Strangers who use up their slots do not keep the attestor out.
+	r.reserved = func(req *http.Request) bool { return req.URL.RawQuery == "attestor" }
+	r.slots <- struct{}{}
+	reserved, err := http.Post(r.url+"/api/v2/log/entries?attestor", "application/json", strings.NewReader(wire(t, request(t, "reserved"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reserved.Body.Close()
+	if reserved.StatusCode != http.StatusCreated {
+		t.Errorf("a request with reserved slots: got %s, want 201", reserved.Status)
+	}
+	<-r.slots
+	for waiting := 1; waiting > 0; { // until the index has it
+		r.mu.Lock()
+		waiting = len(r.pending)
+		r.mu.Unlock()
+	}
+
 	// Entries that cannot be indexed stay in memory, and count.
 	r.mu.Lock()
 	done := make(chan struct{})
@@ -386,7 +404,7 @@ func TestBusy(t *testing.T) {
 	r.add(t, request(t, "x"))
 
 	r.close()
-	if _, _, err := r.place(t.Context(), []byte("after the end")); err != errBusy {
+	if _, _, err := r.place(t.Context(), []byte("after the end"), 8); err != errBusy {
 		t.Errorf("a closed log: got %v, want %v", err, errBusy)
 	}
 }
