@@ -33,7 +33,7 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 	s := c.Settings
 	metrics := prometheus.NewRegistry()
 	reg, err := registry.New(registry.Config{
-		Dir: s.Dir, Authorize: s.Tokens.role,
+		Dir: s.Dir, Authorize: s.Tokens.account,
 		AnonymousPull: !s.PrivatePull, Mutable: s.Mutable,
 		Log: c.Log, Registerer: metrics,
 	})

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
@@ -26,21 +27,26 @@ type tokens []grant
 
 // grant is what a role that checks tokens knows about one token.
 type grant struct {
-	Sum  []byte        `json:"sum"` // sha256
+	Name string        `json:"name"` // of the token's file, without suffix
+	Sum  []byte        `json:"sum"`  // sha256
 	Role registry.Role `json:"role"`
 }
 
-func (t tokens) role(token string) registry.Role {
-	sum, found := sha256.Sum256([]byte(token)), registry.Nobody
+// account returns the name and role of a token.
+func (t tokens) account(token string) (name string, role registry.Role) {
+	sum := sha256.Sum256([]byte(token))
 	for _, g := range t {
-		if subtle.ConstantTimeCompare(sum[:], g.Sum) == 1 {
-			found = max(found, g.Role)
+		if subtle.ConstantTimeCompare(sum[:], g.Sum) == 1 && g.Role >= role {
+			name, role = g.Name, g.Role
 		}
 	}
-	return found
+	return name, role
 }
 
-func (t tokens) mayRelease(token string) bool { return t.role(token) >= registry.Push }
+func (t tokens) mayRelease(token string) bool {
+	_, role := t.account(token)
+	return role >= registry.Push
+}
 
 // clients are the files that hold a token, and the registry role of each token. The
 // token of client.json may release and push, that of admin.json may also delete. The
@@ -61,7 +67,7 @@ func openTokens(dir string) (known tokens, attestor string, err error) {
 			return nil, "", err
 		}
 		sum := sha256.Sum256([]byte(c.Token))
-		known = append(known, grant{sum[:], role})
+		known = append(known, grant{strings.TrimSuffix(name, ".json"), sum[:], role})
 		if name == "attestor.json" {
 			attestor = c.Token
 		}

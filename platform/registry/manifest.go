@@ -127,7 +127,7 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *request) error {
 	if err != nil {
 		return err
 	}
-	release, err := acquire(req.Context(), r.pushing)
+	release, err := acquire(req.Context(), req.account.pushing)
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func readManifest(w http.ResponseWriter, req *request) ([]byte, error) {
 	if req.ContentLength > limits.Manifest {
 		return nil, tooBig
 	}
-	// The request holds one of few slots (pushing), so a slow client must be cut off.
+	// The request holds one of few slots of its account, so a slow client must be cut off.
 	rc := http.NewResponseController(w)
 	rc.SetReadDeadline(time.Now().Add(stall))
 	defer rc.SetReadDeadline(time.Time{})
@@ -430,7 +430,7 @@ func (r *Registry) deleteManifest(w http.ResponseWriter, req *request) error {
 		if err != nil {
 			return err
 		}
-		if err := s.removeManifest(req.name, d); missing(err) {
+		if err := s.removeManifest(req.Context(), req.name, d); missing(err) {
 			return errManifestUnknown(req.name, req.ref)
 		} else if err != nil {
 			return err
@@ -444,14 +444,14 @@ func (r *Registry) deleteManifest(w http.ResponseWriter, req *request) error {
 // removeManifest removes a manifest, but first the tags that point at it: if a tag outlived
 // its manifest, pushing the manifest again would restore the tag. Of a damaged manifest the
 // subject is unknown, so its place among the referrers stays; lists leave it out.
-func (s *store) removeManifest(name string, d digest) error {
+func (s *store) removeManifest(ctx context.Context, name string, d digest) error {
 	_, m, err := s.readManifest(name, d)
 	if damaged(err) {
 		m = &manifestFile{}
 	} else if err != nil {
 		return err
 	}
-	tags, err := s.list(name, "tags")
+	tags, err := s.lists.names(ctx, s.repo(name, "tags"))
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,9 +59,10 @@ type Config struct {
 	// at a time uses it.
 	Dir string
 
-	// Authorize returns the role of a token. It must compare in constant time
-	// and be safe for concurrent use. Required.
-	Authorize func(token string) Role
+	// Authorize returns the name of a token's account and its role. The limits below hold
+	// for each account, so that none can use up what another needs. It must compare in
+	// constant time and be safe for concurrent use. Required.
+	Authorize func(token string) (account string, role Role)
 
 	// AnonymousPull lets clients without a token read. A wrong token is still refused.
 	AnonymousPull bool
@@ -72,13 +74,18 @@ type Config struct {
 	// MaxBlob is the limit of one blob, in bytes; 0 means limits.LayerPacked.
 	MaxBlob int64
 
-	// MaxUploads is the limit of concurrent blob uploads; 0 means 256. Further uploads
-	// get 429.
+	// MaxUploads is the limit of unfinished blob uploads of one account; 0 means 256. A
+	// further upload takes the place of the one that got no request for the longest time,
+	// if that is ten seconds or more; otherwise it gets 429.
 	MaxUploads int
 
+	// MaxUnfinished is the limit of the bytes of an account's unfinished uploads; 0 means
+	// four times MaxBlob. What exceeds it gets 429.
+	MaxUnfinished int64
+
 	// UploadIdle is how long the registry keeps an upload that gets no request; 0 means
-	// an hour. A request that sends no byte for a minute is cut off. Uploads end with
-	// the process.
+	// an hour. One without bytes is kept for a minute at most. A request that sends no
+	// byte for a minute is cut off. Uploads end with the process.
 	UploadIdle time.Duration
 
 	// Log gets a line for each change and each internal failure; nil: no log.
@@ -93,12 +100,13 @@ type Registry struct {
 	cfg   Config
 	store *store
 
-	mu      sync.Mutex
-	uploads map[string]*upload
+	mu       sync.Mutex
+	uploads  map[string]*upload
+	accounts map[string]*account
+	mayEvict time.Duration // evictIdle
 
-	// pushing and listing bound how many manifests that are being pushed, and lists of
-	// referrers that are being sent, are in memory.
-	pushing, listing chan struct{}
+	// listing bounds how many long lists are in memory.
+	listing chan struct{}
 
 	requests *prometheus.CounterVec
 	open     prometheus.Gauge
@@ -122,6 +130,9 @@ func New(cfg Config) (*Registry, error) {
 	if cfg.MaxUploads == 0 {
 		cfg.MaxUploads = 256
 	}
+	if cfg.MaxUnfinished == 0 {
+		cfg.MaxUnfinished = 4 * cfg.MaxBlob
+	}
 	if cfg.UploadIdle == 0 {
 		cfg.UploadIdle = time.Hour
 	}
@@ -129,10 +140,11 @@ func New(cfg Config) (*Registry, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Registry{
-		cfg:     cfg,
-		uploads: map[string]*upload{},
-		pushing: make(chan struct{}, 16),
-		listing: make(chan struct{}, 16),
+		cfg:      cfg,
+		uploads:  map[string]*upload{},
+		accounts: map[string]*account{},
+		mayEvict: evictIdle,
+		listing:  make(chan struct{}, 16),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "colophon_registry_requests_total",
 			Help: "Requests answered, by kind, method and status.",
@@ -198,6 +210,27 @@ type request struct {
 	kind string // ping, tags, manifests, blobs, uploads, referrers or other
 	name string // the repository; matches the grammar
 	ref  string // the rest of the path: tag, digest or upload id; not checked yet
+
+	account *account // whose token the request has; nil: it has none and only reads
+}
+
+// An account is who shares one token, and what they use together.
+type account struct {
+	name    string
+	uploads int           // unfinished; guarded by Registry.mu
+	bytes   atomic.Int64  // in these uploads
+	pushing chan struct{} // one element for each manifest that is being pushed and in memory
+}
+
+func (r *Registry) account(name string) *account {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.accounts[name]
+	if a == nil {
+		a = &account{name: name, pushing: make(chan struct{}, 16)}
+		r.accounts[name] = a
+	}
+	return a
 }
 
 // ServeHTTP implements http.Handler for paths under /v2/.
@@ -311,7 +344,10 @@ func (r *Registry) authorize(w http.ResponseWriter, req *request) error {
 	}
 	have := Nobody
 	if token := bearer(req.Request); token != "" {
-		have = r.cfg.Authorize(token)
+		var name string
+		if name, have = r.cfg.Authorize(token); have != Nobody {
+			req.account = r.account(name)
+		}
 	}
 	switch {
 	case have == Nobody:

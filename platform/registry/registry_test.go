@@ -20,8 +20,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-func roles(token string) Role {
-	return map[string]Role{"puller": Pull, "pusher": Push, "boss": Admin}[token]
+func roles(token string) (string, Role) {
+	return token, map[string]Role{"puller": Pull, "pusher": Push, "attestor": Push, "boss": Admin}[token]
 }
 
 // A client talks to one registry with one token.
@@ -450,6 +450,75 @@ func TestUploadsAreBounded(t *testing.T) {
 	c.want(202, "POST", "/v2/a/blobs/uploads/", nil) // there is room again
 	if m, err := reg.Gather(); err != nil || len(m) != 3 {
 		t.Errorf("got %d metrics (%v), want 3", len(m), err)
+	}
+}
+
+// Uploads that are started and left alone do not keep others out: not those with another
+// token, and not those with the same.
+func TestIdleUploads(t *testing.T) {
+	c := start(t, Config{MaxUploads: 4})
+	c.reg.mayEvict = 200 * time.Millisecond
+	p := c.as("pusher")
+	var locs []string
+	for i := range 4 {
+		loc := p.want(202, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
+		if i > 0 {
+			p.want(202, "PATCH", loc, []byte("x")) // not empty
+		}
+		locs = append(locs, loc)
+	}
+	c.as("attestor").want(202, "POST", "/v2/a/blobs/uploads/", nil)
+	c.as("attestor").blob("a", "sha256", []byte("released"))
+	p.want(429, "POST", "/v2/a/blobs/uploads/", nil)
+	time.Sleep(300 * time.Millisecond)
+	p.want(202, "PATCH", locs[1], []byte("y"))
+	for range 3 { // each takes the place of one that is idle
+		p.want(202, "POST", "/v2/a/blobs/uploads/", nil)
+	}
+	for i, want := range []int{404, 204, 404, 404} {
+		p.want(want, "GET", locs[i], nil)
+	}
+	p.want(429, "POST", "/v2/a/blobs/uploads/", nil)
+
+	if u := (&upload{}); c.reg.mayIdle(u) != emptyIdle {
+		t.Errorf("an empty upload is kept for %v, want %v", c.reg.mayIdle(u), emptyIdle)
+	}
+}
+
+// The bytes of unfinished uploads are bounded for each token.
+func TestUnfinishedBytes(t *testing.T) {
+	c := start(t, Config{MaxUnfinished: 100})
+	p := c.as("pusher")
+	chunk := bytes.Repeat([]byte("x"), 60)
+	one := p.want(202, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
+	p.want(202, "PATCH", one, chunk)
+	two := p.want(202, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
+	if r := p.want(429, "PATCH", two, chunk); r.code() != codeTooManyRequests {
+		t.Errorf("got %s", r.body)
+	}
+	c.as("attestor").blob("a", "sha256", bytes.Repeat([]byte("y"), 90))
+	p.want(201, "PUT", one+"?digest="+sum("sha256", chunk), nil) // finished: its bytes count no longer
+	p.blob("a", "sha256", bytes.Repeat([]byte("z"), 90))
+	for range 3 {
+		two = p.want(202, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
+		p.want(202, "PATCH", two, bytes.Repeat([]byte("z"), 90))
+		p.want(204, "DELETE", two, nil)
+	}
+	if n := c.reg.account("pusher").bytes.Load(); n != 0 {
+		t.Errorf("got %d bytes in unfinished uploads, want 0", n)
+	}
+}
+
+// Slow pushes of manifests with one token do not keep those with another out.
+func TestSlowManifests(t *testing.T) {
+	c := start(t, Config{})
+	raw := c.image("a", "sha256", "x", nil)
+	a := c.reg.account("pusher")
+	for range cap(a.pushing) {
+		a.pushing <- struct{}{}
+	}
+	if r := c.as("attestor").put("a", "v1", raw); r.StatusCode != 201 {
+		t.Errorf("got %d %s, want 201", r.StatusCode, r.body)
 	}
 }
 

@@ -15,8 +15,12 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// maxTags is the limit of tags in one answer; a Link leads to the next answer.
-const maxTags = 10_000
+// maxTags is the limit of tags in one answer, and maxExamined that of referrers that are read
+// for one; a Link leads to the next answer.
+const (
+	maxTags     = 10_000
+	maxExamined = 10_000
+)
 
 // serveFile answers GET and HEAD with a file of digest d, including ranges and conditional
 // requests, and closes the file.
@@ -103,7 +107,7 @@ func (r *Registry) listTags(w http.ResponseWriter, req *request) error {
 	} else if !ok {
 		return failed(http.StatusNotFound, codeNameUnknown, "there is no repository %q", req.name)
 	}
-	tags, err := r.store.list(req.name, "tags")
+	tags, err := r.store.lists.names(req.Context(), r.store.repo(req.name, "tags"))
 	if err != nil {
 		return err
 	}
@@ -128,7 +132,7 @@ func (r *Registry) listTags(w http.ResponseWriter, req *request) error {
 	if tags == nil {
 		tags = []string{}
 	}
-	return answerJSON(w, "application/json", map[string]any{"name": req.name, "tags": tags})
+	return r.answerJSON(w, req, "application/json", map[string]any{"name": req.name, "tags": tags})
 }
 
 // listReferrers serves GET /v2/NAME/referrers/DIGEST?artifactType=TYPE. An answer is an index
@@ -139,21 +143,25 @@ func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 	if err != nil {
 		return err
 	}
-	release, err := acquire(req.Context(), r.listing)
-	if err != nil {
-		return err
-	}
-	defer release()
-	names, err := r.store.list(req.name, "referrers", subject.alg, subject.hex)
+	names, err := r.store.lists.names(req.Context(), r.store.repo(req.name, "referrers", subject.alg, subject.hex))
 	if err != nil {
 		return err
 	}
 	q := req.URL.Query()
 	only, last := q.Get("artifactType"), q.Get("last")
+	names = names[sort.Search(len(names), func(i int) bool { return names[i] > last }):]
 	found, size := []json.RawMessage{}, 0
+	next := func(last string) {
+		q := url.Values{"last": {last}}
+		if only != "" {
+			q.Set("artifactType", only)
+		}
+		link(w, req, q)
+	}
 	for i, name := range names {
-		if name <= last {
-			continue
+		if i == maxExamined {
+			next(names[i-1])
+			break
 		}
 		d, err := parseDigest(strings.Replace(name, "-", ":", 1))
 		if err != nil {
@@ -173,11 +181,7 @@ func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 			return err
 		}
 		if size += len(raw) + 1; size > limits.Manifest-1024 && len(found) > 0 {
-			next := url.Values{"last": {names[i-1]}}
-			if only != "" {
-				next.Set("artifactType", only)
-			}
-			link(w, req, next)
+			next(names[i-1])
 			break
 		}
 		found = append(found, raw)
@@ -185,7 +189,7 @@ func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 	if only != "" {
 		w.Header().Set("OCI-Filters-Applied", "artifactType")
 	}
-	return answerJSON(w, typeIndex, struct {
+	return r.answerJSON(w, req, typeIndex, struct {
 		SchemaVersion int               `json:"schemaVersion"`
 		MediaType     string            `json:"mediaType"`
 		Manifests     []json.RawMessage `json:"manifests"`
@@ -198,12 +202,23 @@ func link(w http.ResponseWriter, req *request, q url.Values) {
 	w.Header().Set("Link", "<"+u.String()+`>; rel="next"`)
 }
 
+// shortList is the limit of an answer that a client may read as slowly as it likes, in bytes.
+// Longer ones need one of few slots, so slow readers of long lists keep nobody from a short one.
+const shortList = 64 << 10
+
 // answerJSON answers with v in JSON. The client has a minute to read it, so that it cannot
 // keep the answer in our memory.
-func answerJSON(w http.ResponseWriter, mediaType string, v any) error {
+func (r *Registry) answerJSON(w http.ResponseWriter, req *request, mediaType string, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return err
+	}
+	if len(body) > shortList {
+		release, err := acquire(req.Context(), r.listing)
+		if err != nil {
+			return err
+		}
+		defer release()
 	}
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))

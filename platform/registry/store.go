@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,6 +38,7 @@ type store struct {
 	lock *dirlock.Lock // nil in a scrub
 
 	checked *checks
+	lists   *lists
 
 	mkdir  sync.Mutex
 	synced map[string]bool // directories whose whole path is durable; guarded by mkdir
@@ -80,7 +80,7 @@ func openStore(dir string) (_ *store, err error) {
 }
 
 func newStore(dir string) *store {
-	return &store{dir: dir, checked: newChecks(), seed: maphash.MakeSeed(), synced: map[string]bool{}}
+	return &store{dir: dir, checked: newChecks(), lists: newLists(), seed: maphash.MakeSeed(), synced: map[string]bool{}}
 }
 
 func (s *store) close() error { return s.lock.Release() }
@@ -164,6 +164,7 @@ func (s *store) write(path string, data []byte) error {
 	if err := s.place(path, data, (*os.File).Sync); err != nil {
 		return err
 	}
+	s.lists.changed(path, true)
 	return syncParent(path)
 }
 
@@ -198,6 +199,7 @@ func (s *store) mark(path string) error {
 	if err != nil {
 		return err
 	}
+	s.lists.changed(path, true)
 	return errors.Join(f.Close(), syncParent(path))
 }
 
@@ -208,6 +210,7 @@ func (s *store) remove(path string) (bool, error) {
 	} else if err != nil {
 		return false, err
 	}
+	s.lists.changed(path, false)
 	return true, syncParent(path)
 }
 
@@ -339,19 +342,4 @@ func (s *store) readTag(name, tag string) (digest, error) {
 		return digest{}, fmt.Errorf("tag file %s: got %q, want a digest", s.tag(name, tag), data)
 	}
 	return d, nil
-}
-
-// list returns the sorted names in a directory of the repository; none if the directory does
-// not exist.
-func (s *store) list(name string, parts ...string) ([]string, error) {
-	d, err := os.Open(s.repo(name, parts...))
-	if missing(err) {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	slices.Sort(names)
-	return names, err
 }

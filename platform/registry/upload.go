@@ -25,12 +25,15 @@ const stall = time.Minute
 // repository only after its digest is checked. Uploads end with the process; the client then
 // gets 404 and starts again.
 type upload struct {
-	id   string
-	repo string
+	id      string
+	repo    string
+	account *account
 
 	busy sync.Mutex // held by the request that writes
 	file *os.File
 	size atomic.Int64 // bytes in file; may be read without busy
+	used atomic.Int64 // end of the last request, Unix nanoseconds; may be read without busy
+	most int64        // limit of account.bytes
 	gone bool         // discarded
 
 	// sum is the SHA-256 of the first summed bytes. If summed is not size, or another
@@ -41,23 +44,74 @@ type upload struct {
 	idle *time.Timer
 }
 
-func (r *Registry) newUpload(repo string) (*upload, error) {
-	u := &upload{id: rand.Text(), repo: repo, sum: sha256.New()}
+// emptyIdle and evictIdle are how long an upload may get no request: one without bytes, and one
+// whose place another upload of the account needs.
+const (
+	emptyIdle = time.Minute
+	evictIdle = 10 * time.Second
+)
+
+// newUpload starts an upload. If its account has too many, it takes the place of an idle one.
+func (r *Registry) newUpload(repo string, a *account) (*upload, error) {
+	for {
+		u, err := r.tryUpload(repo, a)
+		if u != nil || err != nil {
+			return u, err
+		}
+		if !r.evict(a) {
+			return nil, failed(http.StatusTooManyRequests, codeTooManyRequests, "%d uploads with this token are in progress, the limit of this registry; try again later", r.cfg.MaxUploads)
+		}
+	}
+}
+
+// evict discards the upload of an account that has been idle for the longest time. It returns
+// false if none has been idle for evictIdle.
+func (r *Registry) evict(a *account) bool {
+	r.mu.Lock()
+	var oldest *upload
+	for _, u := range r.uploads {
+		if u.account == a && (oldest == nil || u.used.Load() < oldest.used.Load()) {
+			oldest = u
+		}
+	}
+	r.mu.Unlock()
+	if oldest == nil || time.Since(time.Unix(0, oldest.used.Load())) < r.mayEvict || !oldest.busy.TryLock() {
+		return false
+	}
+	defer oldest.busy.Unlock()
+	r.cfg.Log.Info("registry: idle upload dropped to make room", "repository", oldest.repo, "bytes", oldest.size.Load())
+	r.discard(oldest)
+	return true
+}
+
+// tryUpload starts an upload; it returns nil if the account has too many.
+func (r *Registry) tryUpload(repo string, a *account) (*upload, error) {
+	u := &upload{id: rand.Text(), repo: repo, account: a, most: r.cfg.MaxUnfinished, sum: sha256.New()}
+	u.used.Store(time.Now().UnixNano())
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.uploads) >= r.cfg.MaxUploads {
-		return nil, failed(http.StatusTooManyRequests, codeTooManyRequests, "%d uploads are in progress, the limit of this registry; try again later", r.cfg.MaxUploads)
+	if a.uploads >= r.cfg.MaxUploads {
+		return nil, nil
 	}
 	f, err := os.OpenFile(r.store.path("tmp", "upload-"+u.id), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	u.file = f
-	u.idle = time.AfterFunc(r.cfg.UploadIdle, func() { r.expire(u) })
+	u.idle = time.AfterFunc(r.mayIdle(u), func() { r.expire(u) })
 	r.uploads[u.id] = u
+	a.uploads++
 	r.open.Set(float64(len(r.uploads)))
 	return u, nil
+}
+
+// mayIdle returns how long an upload is kept without requests.
+func (r *Registry) mayIdle(u *upload) time.Duration {
+	if u.size.Load() == 0 {
+		return min(emptyIdle, r.cfg.UploadIdle)
+	}
+	return r.cfg.UploadIdle
 }
 
 // lockUpload returns an upload of a repository with busy locked, and a function that unlocks
@@ -77,7 +131,8 @@ func (r *Registry) lockUpload(repo, id string) (*upload, func(), error) {
 	u.idle.Stop()
 	return u, func() {
 		if !u.gone {
-			u.idle.Reset(r.cfg.UploadIdle)
+			u.used.Store(time.Now().UnixNano())
+			u.idle.Reset(r.mayIdle(u))
 		}
 		u.busy.Unlock()
 	}, nil
@@ -103,7 +158,7 @@ func (r *Registry) expire(u *upload) {
 	}
 	defer u.busy.Unlock()
 	if !u.gone {
-		r.cfg.Log.Info("registry: idle upload dropped", "repository", u.repo, "bytes", u.size.Load(), "idle", r.cfg.UploadIdle)
+		r.cfg.Log.Info("registry: idle upload dropped", "repository", u.repo, "bytes", u.size.Load(), "idle", r.mayIdle(u))
 		r.discard(u)
 	}
 }
@@ -128,8 +183,10 @@ func (r *Registry) discard(u *upload) {
 	u.idle.Stop()
 	u.file.Close()
 	os.Remove(u.file.Name())
+	u.account.bytes.Add(-u.size.Load())
 	r.mu.Lock()
 	delete(r.uploads, u.id)
+	u.account.uploads--
 	r.open.Set(float64(len(r.uploads)))
 	r.mu.Unlock()
 }
@@ -165,7 +222,7 @@ func (r *Registry) startUpload(w http.ResponseWriter, req *request) error {
 			return err
 		}
 	}
-	u, err := r.newUpload(req.name)
+	u, err := r.newUpload(req.name, req.account)
 	if err != nil {
 		return err
 	}
@@ -309,8 +366,13 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return
 
 // Write appends p to the file and updates size and sum.
 func (u *upload) Write(p []byte) (int, error) {
+	if u.account.bytes.Add(int64(len(p))) > u.most {
+		u.account.bytes.Add(-int64(len(p)))
+		return 0, failed(http.StatusTooManyRequests, codeTooManyRequests, "the unfinished uploads with this token have more than %d bytes, the limit of this registry; finish or cancel one", u.most)
+	}
 	at := u.size.Load()
 	n, err := u.file.WriteAt(p, at)
+	u.account.bytes.Add(int64(n - len(p)))
 	if u.summed == at {
 		u.sum.Write(p[:n])
 		u.summed += int64(n)

@@ -90,7 +90,7 @@ func manyImages(b *testing.B, p *prooftest.Platform, colophon func(...string) *e
 		dir = b.TempDir()
 	}
 	b.Cleanup(func() { os.RemoveAll(dir) })
-	r, err := registry.New(registry.Config{Dir: dir, AnonymousPull: true, Authorize: func(string) registry.Role { return registry.Push }})
+	r, err := registry.New(registry.Config{Dir: dir, AnonymousPull: true, Authorize: func(string) (string, registry.Role) { return "bench", registry.Push }})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -83,11 +83,11 @@ func (i *images) repository(name string) *oci.Registry {
 func TestImagesAgree(t *testing.T) {
 	own, err := registry.New(registry.Config{
 		Dir: t.TempDir(),
-		Authorize: func(token string) registry.Role {
+		Authorize: func(token string) (string, registry.Role) {
 			if token == imagesToken {
-				return registry.Push
+				return "images", registry.Push
 			}
-			return registry.Nobody
+			return "", registry.Nobody
 		},
 		AnonymousPull: true,
 	})
