@@ -35,9 +35,8 @@ type git struct {
 	dir  string // the bare repository, or empty
 	root string // the directory whose size is limited: dir, or the directory of the outermost repository
 
-	uploadPack string              // see Request
-	owner      *syscall.Credential // the user that commands run as; nil: that of this process
-	most       int64               // size limit of root in bytes; 0: packedCap
+	uploadPack string // see Request
+	most       int64  // size limit of root in bytes; 0: packedCap
 }
 
 // settings are the configuration of all git commands: in their environment, where they
@@ -202,7 +201,7 @@ func (g *git) command(ctx context.Context, scheme string, args ...string) *exec.
 	cmd := exec.CommandContext(ctx, g.path, args...)
 	cmd.Dir = g.home
 	cmd.Env = g.env(scheme)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: g.owner}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	return cmd

@@ -2,46 +2,26 @@ package source
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 )
 
 // ServeLocal serves git's fetch protocol on in and out, for the repository at path, an
-// absolute path. It runs upload-pack as the owner of the repository, so that it serves
-// only what the owner may read. It implements the command Request.UploadPack, for a
-// process that may run programs as other users. protocol is the value of GIT_PROTOCOL
-// in the environment of that command. No hook or program of the repository runs.
+// absolute path. It runs upload-pack as this process's user, with all rights of this
+// process, on files that somebody else may have written. It implements the command
+// Request.UploadPack; protocol is the value of GIT_PROTOCOL in the environment of that
+// command. No hook or program of the repository runs.
 func ServeLocal(ctx context.Context, path, protocol string, in io.Reader, out io.Writer) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path || strings.ContainsRune(path, 0) {
 		return fmt.Errorf("path of the repository: got %q, want an absolute path without \".\", \"..\" and repeated slashes", path)
-	}
-	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) { // like git
-		path += ".git"
-		info, err = os.Stat(path)
-	}
-	if err != nil {
-		return err
 	}
 	g, err := newGit("")
 	if err != nil {
 		return err
 	}
 	defer g.Close()
-	st := info.Sys().(*syscall.Stat_t)
-	if int(st.Uid) != os.Geteuid() {
-		g.owner = &syscall.Credential{Uid: st.Uid, Gid: st.Gid}
-		for _, name := range []string{g.home, filepath.Join(g.home, "gitconfig")} {
-			if err := os.Chown(name, int(st.Uid), int(st.Gid)); err != nil {
-				return err
-			}
-		}
-	}
 	if err := g.refuseAlternates(ctx, path); err != nil {
 		return err
 	}

@@ -46,3 +46,23 @@ var _ = register(attack{
 		return "", "the builder got the files as committed"
 	},
 })
+
+var _ = register(attack{
+	name: "links-to-files-of-root", tries: "put files into a repository of root, or links into one's own, so that git reads files of root for a release",
+	guard: "one user owns everything that git reads, and nothing of it is a link: platform/attestor/localgit check",
+	cuts:  []cut{{"platform/attestor/localgit/repository.go", `return r, r.check()`, `return r, nil`}},
+	unit:  "platform/attestor/localgit: TestOthersFilesAreNotRead",
+})
+
+var _ = register(attack{
+	name: "git-with-capabilities", tries: "use root's rights in the git that reads a repository of this host",
+	guard: "git runs as the owner, without capabilities, in a root directory with only the repository and programs: platform/attestor/localgit Jail",
+	cuts: []cut{{"platform/attestor/localgit/jail.go", `	if err := confine.Bound(); err != nil {
+		return err
+	}
+`, ""}, {"platform/attestor/localgit/jail.go", `	if err := confine.Role(confine.Policy{Exec: true}); err != nil {
+		return err
+	}
+`, "	_ = confine.Role\n"}},
+	unit: "platform/attestor/localgit: TestJail",
+})

@@ -3,13 +3,16 @@ package localgit
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/source"
@@ -24,7 +27,22 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if len(os.Args) == 4 && os.Args[1] == jailCommand {
+		if err := Jail(context.Background(), os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
+}
+
+// needRoot skips a test that starts a jail.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("NOT TESTED: acting as other users needs root")
+	}
 }
 
 func git(t *testing.T, dir string, args ...string) string {
@@ -57,6 +75,7 @@ func repo(t *testing.T) string {
 // serve starts a server at a socket and returns a function that fetches through it.
 func serve(t *testing.T) func(dir string) error {
 	t.Helper()
+	needRoot(t)
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := peer.Listen(socket, -1)
 	if err != nil {
@@ -73,7 +92,9 @@ func serve(t *testing.T) func(dir string) error {
 		t.Fatal(err)
 	}
 	return func(dir string) error {
-		r, _, err := source.Fetch(t.Context(), t.TempDir(), source.Request{URI: "file://" + dir, Ref: "v1", UploadPack: Command(self, socket)})
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		r, _, err := source.Fetch(ctx, t.TempDir(), source.Request{URI: "file://" + dir, Ref: "v1", UploadPack: Command(self, socket)})
 		if err != nil {
 			return err
 		}
@@ -93,8 +114,8 @@ func TestFetch(t *testing.T) {
 	if err := fetch(dir); err != nil {
 		t.Error(err)
 	}
-	if err := fetch("/nonexistent"); err == nil || !strings.Contains(err.Error(), "no such file") {
-		t.Errorf("no repository: got %v, want the reason", err)
+	if err := fetch("/nonexistent"); err == nil || !strings.Contains(err.Error(), errNone.Error()) {
+		t.Errorf("no repository: got %v, want %v", err, errNone)
 	}
 	if err := os.WriteFile(filepath.Join(dir, ".git/objects/info/alternates"), []byte("/elsewhere\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -106,22 +127,8 @@ func TestFetch(t *testing.T) {
 
 // The repository is read as its owner, who cannot give access to files that he cannot read.
 func TestFetchAsTheOwner(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: acting as other users needs root")
-	}
 	fetch, dir := serve(t), repo(t)
-	if err := os.Chmod(filepath.Dir(filepath.Dir(dir)), 0o755); err != nil { // of this test's temporary directories
-		t.Fatal(err)
-	}
-	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(path, 65534, 65534)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	give(t, dir, stranger)
 	if err := fetch(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -135,5 +142,207 @@ func TestFetchAsTheOwner(t *testing.T) {
 	}
 	if err := fetch(dir); err == nil {
 		t.Error("an object that the owner may not read was handed out")
+	}
+}
+
+// stranger is a user who owns nothing on the host but what tests give him.
+const stranger = 65534
+
+// give makes everything below dir a user's.
+func give(t *testing.T, dir string, uid int) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, uid, uid)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// secretOfRoot is a file that only root can read.
+func secretOfRoot(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("secret-of-root\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// Whoever puts files into a repository of root, or links into his own, must not make git
+// read files of root, or learn from an error what is in them or whether they exist.
+func TestOthersFilesAreNotRead(t *testing.T) {
+	needRoot(t)
+	link := func(t *testing.T, dir, name string) {
+		file := filepath.Join(dir, ".git", name)
+		os.Remove(file)
+		if err := os.Symlink(secretOfRoot(t), file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, c := range map[string]struct {
+		prepare func(t *testing.T, dir string)
+		want    string
+	}{
+		"a stranger's repository in a directory of root that all can write": {func(t *testing.T, dir string) {
+			link(t, dir, "packed-refs")
+			give(t, filepath.Join(dir, ".git"), stranger)
+			os.Chmod(dir, 0o777)
+		}, "different users"},
+		"a stranger's file in a repository of root": {func(t *testing.T, dir string) {
+			give(t, filepath.Join(dir, ".git/refs"), stranger)
+		}, "belongs to user 65534, and the repository to user 0"},
+		"a repository of root that all can write": {func(t *testing.T, dir string) { os.Chmod(filepath.Join(dir, ".git/refs/tags"), 0o777) }, "others can write it"},
+		"a repository of root that a group can write": {func(t *testing.T, dir string) {
+			os.Chown(filepath.Join(dir, ".git/refs/tags"), 0, stranger)
+			os.Chmod(filepath.Join(dir, ".git/refs/tags"), 0o775)
+		}, "others can write it"},
+		"a link to a file of root": {func(t *testing.T, dir string) { link(t, dir, "packed-refs"); give(t, dir, stranger) }, "packed-refs: got a link"},
+		"HEAD that is a link":      {func(t *testing.T, dir string) { link(t, dir, "HEAD"); give(t, dir, stranger) }, "HEAD: got a link"},
+		"a directory that is a link": {func(t *testing.T, dir string) {
+			os.Rename(filepath.Join(dir, ".git/objects/pack"), filepath.Join(dir, "pack"))
+			os.Symlink(filepath.Join(dir, "pack"), filepath.Join(dir, ".git/objects/pack"))
+			give(t, dir, stranger)
+		}, "objects/pack: got a link"},
+		"a named pipe": {func(t *testing.T, dir string) {
+			if err := syscall.Mkfifo(filepath.Join(dir, ".git/packed-refs"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			give(t, dir, stranger)
+		}, "packed-refs: got a link or special file"},
+		"a .git file that leads to a repository of root": {func(t *testing.T, dir string) {
+			private := repo(t)
+			os.RemoveAll(filepath.Join(dir, ".git"))
+			os.WriteFile(filepath.Join(dir, ".git"), []byte("gitdir: "+private+"/.git\n"), 0o644)
+			give(t, dir, stranger)
+		}, "different users"},
+		"a .git that is a link to one": {func(t *testing.T, dir string) {
+			private := repo(t)
+			os.RemoveAll(filepath.Join(dir, ".git"))
+			os.Symlink(private+"/.git", filepath.Join(dir, ".git"))
+			give(t, dir, stranger)
+		}, errNone.Error()},
+		"no repository": {func(t *testing.T, dir string) { os.RemoveAll(filepath.Join(dir, ".git")) }, errNone.Error()},
+		"a repository without content": {func(t *testing.T, dir string) {
+			os.RemoveAll(filepath.Join(dir, ".git/refs"))
+			os.WriteFile(filepath.Join(dir, ".git/packed-refs"), []byte("secret-of-root\n"), 0o600)
+			os.Mkdir(filepath.Join(dir, ".git/refs"), 0o755)
+		}, "git cannot read the repository"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			fetch, dir := serve(t), repo(t)
+			c.prepare(t, dir)
+			start := time.Now()
+			err := fetch(dir)
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret-of-root") {
+				t.Errorf("got %v, want %q and no content of files", err, c.want)
+			}
+			if took := time.Since(start); took > 4*time.Second {
+				t.Errorf("the refusal took %s", took)
+			}
+		})
+	}
+}
+
+// The jail alone keeps git inside of the repository, whatever the check of the
+// repository missed or its owner changed since.
+func TestJail(t *testing.T) {
+	needRoot(t)
+	jailed := func(t *testing.T, dir string, uid int, protocol string) (answer, said string, err error) {
+		f, err := os.Open(filepath.Join(dir, ".git"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, theirs := os.NewFile(uintptr(pair[0]), "ours"), os.NewFile(uintptr(pair[1]), "theirs")
+		defer ours.Close()
+		io.WriteString(ours, "0000") // git says what refs there are, and ends
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			said, err = (&repository{f, uid, uid}).serve(t.Context(), protocol, theirs)
+			theirs.Close()
+		}()
+		raw, _ := io.ReadAll(ours)
+		<-done
+		return string(raw), said, err
+	}
+	dir := repo(t)
+	answer, said, err := jailed(t, dir, 0, "")
+	if err != nil || !strings.Contains(answer, "refs/tags/v1") {
+		t.Fatalf("a good repository: got %q, %q, %v", answer, said, err)
+	}
+	// A link to a file that everybody may read.
+	public := filepath.Join(t.TempDir(), "public")
+	if err := os.WriteFile(public, []byte("text-of-another-file\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(public, filepath.Join(dir, ".git/packed-refs")); err != nil {
+		t.Fatal(err)
+	}
+	if answer, said, _ := jailed(t, dir, 0, ""); strings.Contains(answer+said, "text-of-another-file") {
+		t.Errorf("git read a file outside of the repository: %q %q", answer, said)
+	}
+	// A file of another user in a repository of root: root reads it only by its capabilities.
+	os.Remove(filepath.Join(dir, ".git/packed-refs"))
+	if err := os.WriteFile(filepath.Join(dir, ".git/packed-refs"), []byte("text-of-another-user\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(filepath.Join(dir, ".git/packed-refs"), stranger, stranger); err != nil {
+		t.Fatal(err)
+	}
+	if answer, said, _ := jailed(t, dir, 0, ""); strings.Contains(answer+said, "text-of-another-user") {
+		t.Errorf("git read another user's file: %q %q", answer, said)
+	}
+}
+
+// Linked working directories are served from the repository that they share.
+func TestLinkedWorkingDirectory(t *testing.T) {
+	fetch, dir := serve(t), repo(t)
+	linked := filepath.Join(t.TempDir(), "linked")
+	git(t, dir, "worktree", "add", "-q", linked)
+	if err := fetch(linked); err != nil {
+		t.Error(err)
+	}
+	git(t, dir, "clone", "-q", "--bare", dir, dir+"-bare.git")
+	for _, bare := range []string{dir + "-bare.git", dir + "-bare"} {
+		if err := fetch(bare); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Whoever hangs up ends the git that reads for him, even one that waits for ever.
+func TestHangUpEndsGit(t *testing.T) {
+	needRoot(t)
+	dir := repo(t)
+	if err := syscall.Mkfifo(filepath.Join(dir, ".git/packed-refs"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(filepath.Join(dir, ".git"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "ours"), os.NewFile(uintptr(pair[1]), "theirs")
+	defer theirs.Close()
+	time.AfterFunc(time.Second, func() { ours.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	hung, stop := context.WithCancel(ctx)
+	go func() { awaitHangUp(ctx, theirs); stop() }()
+	if _, err := (&repository{f, 0, 0}).serve(hung, "", theirs); err == nil || ctx.Err() != nil {
+		t.Errorf("got %v, %v, want git to be ended when the connection was", err, ctx.Err())
 	}
 }
