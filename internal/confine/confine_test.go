@@ -576,3 +576,42 @@ func TestEveryCallOfTheListsIsRefused(t *testing.T) {
 		digests[f.Digest()] = name
 	}
 }
+
+// A filter whose jumps or length the kernel's format cannot hold is a bug of the rules:
+// cut off, it would allow what a rule refuses.
+func TestFilterThatDoesNotFit(t *testing.T) {
+	conds := func(n int) (all []cond) {
+		for range n {
+			all = append(all, cond{0, 1, 1})
+		}
+		return all
+	}
+	many := func(n int) (rules []rule) {
+		for i := range n {
+			rules = append(rules, rule{nr: uint32(i), errn: unix.EPERM})
+		}
+		return rules
+	}
+	for what, c := range map[string]struct {
+		rules []rule
+		fits  bool
+	}{
+		"a rule at the limit":           {[]rule{{1, conds(84), unix.EPERM}}, true}, // 3*84+2 = 254
+		"a rule over the limit":         {[]rule{{1, conds(85), unix.EPERM}}, false},
+		"rules over it together":        {[]rule{{1, conds(60), unix.EPERM}, {1, conds(60), unix.EPERM}}, false},
+		"a filter at the limit":         {many((maxInstructions - 7) / 2), true},
+		"a filter over the limit":       {many((maxInstructions-7)/2 + 1), false},
+		"a filter of more than 16 bits": {many(1 << 15), false},
+	} {
+		func() {
+			defer func() {
+				if failed := recover() != nil; failed == c.fits {
+					t.Errorf("%s: got failed %v, want fits %v", what, failed, c.fits)
+				}
+			}()
+			if f := compile(c.rules); len(f.program) > maxInstructions {
+				t.Errorf("%s: got %d instructions", what, len(f.program))
+			}
+		}()
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"runtime"
 	"unsafe"
 
@@ -35,6 +36,9 @@ const (
 	offArch   = 4
 	offArgs   = 16
 )
+
+// maxInstructions is the kernel's limit for one filter (linux/bpf_common.h, BPF_MAXINSNS).
+const maxInstructions = 4096
 
 // Filter is a compiled seccomp filter (seccomp(2), SECCOMP_SET_MODE_FILTER).
 type Filter struct{ program []bpf.RawInstruction }
@@ -88,10 +92,16 @@ func compile(rules []rule) *Filter {
 		if !decided {
 			body = append(body, allow)
 		}
+		if len(body) > math.MaxUint8 {
+			panic(fmt.Sprintf("confine: the rules of system call %d take %d instructions, want at most %d: a jump cannot skip more", nr, len(body), math.MaxUint8))
+		}
 		prog = append(prog, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: nr, SkipTrue: uint8(len(body))})
 		prog = append(prog, body...)
 	}
-	raw, err := bpf.Assemble(append(prog, allow))
+	if prog = append(prog, allow); len(prog) > maxInstructions {
+		panic(fmt.Sprintf("confine: the filter takes %d instructions, want at most %d", len(prog), maxInstructions))
+	}
+	raw, err := bpf.Assemble(prog)
 	if err != nil {
 		panic("confine: " + err.Error()) // a bug: the rules are constants of this package
 	}
