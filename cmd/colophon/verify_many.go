@@ -15,6 +15,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -49,25 +50,25 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	if opts.SourceCheck != nil {
 		opts.SourceCheck = askOnce(ctx, opts.SourceCheck)
 	}
-	p := &manyPrinter{w: cmd.ErrOrStderr(), verdicts: make([]*verify.Verdict, len(ts.list)), quiet: o.json, explain: o.explainer(opts)}
+	p := &manyPrinter{w: cmd.ErrOrStderr(), verdicts: make([]*verify.Verdict, len(ts.Images)), quiet: o.json, explain: o.explainer(opts)}
 	p.live = !o.json && isTerminal(p.w)
-	repositories := newRepositories(ts.list)
+	repositories := newRepositories(ts.Images)
 	var workers errgroup.Group
 	workers.SetLimit(o.many.parallel)
-	for i, t := range ts.list {
+	for i, t := range ts.Images {
 		if ctx.Err() != nil {
 			break
 		}
 		workers.Go(func() error {
 			if failed != nil {
-				t.problem = failed.Error()
+				t.Problem = failed.Error()
 			}
 			p.done(i, o.judge(ctx, t, opts, repositories))
 			return nil
 		})
 	}
 	workers.Wait()
-	worst := p.finish(ctx, ts.list)
+	worst := p.finish(ctx, ts.Images)
 	if o.json {
 		if err := printJSON(cmd.OutOrStdout(), p.verdicts); err != nil {
 			return err
@@ -117,24 +118,24 @@ func (o manyOptions) targets(cmd *cobra.Command, args []string) (*targets, error
 }
 
 // judge verifies one image.
-func (o verifyOptions) judge(ctx context.Context, t target, opts verify.Options, shared *repositories) *verify.Verdict {
-	if t.problem != "" {
-		return undecided(t.name, errors.New(t.problem))
+func (o verifyOptions) judge(ctx context.Context, t imagelist.Image, opts verify.Options, shared *repositories) *verify.Verdict {
+	if t.Problem != "" {
+		return undecided(t.Name, errors.New(t.Problem))
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	var v *verify.Verdict
 	var err error
-	if src, done := shared.open(t.ref); src != nil && !o.source.offline {
-		v = shared.verdicts.Image(ctx, src, t.ref.Identifier(), o.now, opts)
+	if src, done := shared.open(t.Reference); src != nil && !o.source.offline {
+		v = shared.verdicts.Image(ctx, src, t.Reference.Identifier(), o.now, opts)
 		done()
 	} else {
-		v, err = o.image(ctx, t.ref.String(), t.ref, opts)
+		v, err = o.image(ctx, t.Reference.String(), t.Reference, opts)
 	}
 	if err != nil {
-		v = undecided(t.name, err)
+		v = undecided(t.Name, err)
 	}
-	v.Image = t.name
+	v.Image = t.Name
 	return v
 }
 
@@ -149,11 +150,11 @@ type repositories struct {
 	srcs map[string]oci.Source
 }
 
-func newRepositories(list []target) *repositories {
+func newRepositories(list []imagelist.Image) *repositories {
 	r := &repositories{verdicts: verify.Cache{Age: time.Hour, Size: limits.Images}, left: map[string]int{}, srcs: map[string]oci.Source{}}
 	for _, t := range list {
-		if t.problem == "" && t.ref.Dir == "" {
-			r.left[t.ref.Repository]++
+		if t.Problem == "" && t.Reference.Dir == "" {
+			r.left[t.Reference.Repository]++
 		}
 	}
 	maps.DeleteFunc(r.left, func(_ string, n int) bool { return n == 1 })
@@ -263,7 +264,7 @@ func shortDigest(digest string) string {
 
 // finish gives the images that were never verified an undecided verdict, prints the
 // counts, and returns the worst outcome.
-func (p *manyPrinter) finish(ctx context.Context, list []target) verify.Outcome {
+func (p *manyPrinter) finish(ctx context.Context, list []imagelist.Image) verify.Outcome {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var count [3]int
@@ -271,7 +272,7 @@ func (p *manyPrinter) finish(ctx context.Context, list []target) verify.Outcome 
 	for i, v := range p.verdicts {
 		if v == nil {
 			unasked++
-			v = undecided(list[i].name, fmt.Errorf("not verified: %w", context.Cause(ctx)))
+			v = undecided(list[i].Name, fmt.Errorf("not verified: %w", context.Cause(ctx)))
 			p.verdicts[i] = v
 		} else if !p.quiet && i >= p.shown {
 			p.wipe()

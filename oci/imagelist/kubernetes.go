@@ -1,4 +1,4 @@
-package main
+package imagelist
 
 import (
 	"bytes"
@@ -12,12 +12,11 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/oci"
 )
 
 // yaml adds the images of each YAML document. The decoder limits how far aliases
 // may expand, and refuses duplicate members.
-func (ts *targets) yaml(raw []byte) error {
+func (l *List) yaml(raw []byte) error {
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	for n := 1; ; n++ {
 		var doc any
@@ -28,7 +27,7 @@ func (ts *targets) yaml(raw []byte) error {
 		case err == nil && doc == nil: // an empty document, such as Helm prints
 			continue
 		case err == nil:
-			err = ts.object(doc)
+			err = l.object(doc)
 		}
 		if err != nil {
 			return fmt.Errorf("document %d: %w", n, err)
@@ -37,7 +36,7 @@ func (ts *targets) yaml(raw []byte) error {
 }
 
 // object adds the images of one Kubernetes object or compose file.
-func (ts *targets) object(doc any) error {
+func (l *List) object(doc any) error {
 	m, ok := mapping(doc)
 	if !ok {
 		return errors.New("expected an image list, a Kubernetes object or a compose file")
@@ -47,26 +46,42 @@ func (ts *targets) object(doc any) error {
 	services, hasServices := m["services"]
 	switch {
 	case hasVersion && hasKind:
-		return ts.walk("", m, 0)
+		return l.walk(object{custom: isCustom(m)}, m, 0)
 	case hasServices && !hasVersion && !hasKind:
-		return ts.compose(m, services)
+		return l.compose(m, services)
 	}
 	return errors.New("expected apiVersion and kind (a Kubernetes object) or services (a compose file), found neither")
+}
+
+// object is the object that a value belongs to.
+type object struct {
+	name   string // for people
+	custom bool   // of a kind that Kubernetes does not have itself
+}
+
+// builtin are the groups of Kubernetes itself that have no dot. Those with a dot end in
+// ".k8s.io".
+var builtin = []string{"apps", "autoscaling", "batch", "extensions", "policy"}
+
+func isCustom(m map[string]any) bool {
+	version, _ := m["apiVersion"].(string)
+	group, _, grouped := strings.Cut(version, "/")
+	return grouped && !slices.Contains(builtin, group) && !strings.HasSuffix(group, ".k8s.io")
 }
 
 // containerLists names the members of a pod specification that hold containers.
 var containerLists = []string{"containers", "initContainers", "ephemeralContainers"}
 
 // walk adds the images of every pod specification in v: in pods, in lists, and in
-// the templates of built-in and custom objects. owner names the object that v
+// the templates of built-in and custom objects. owner is the object that v
 // belongs to.
-func (ts *targets) walk(owner string, v any, depth int) error {
+func (l *List) walk(owner object, v any, depth int) error {
 	if depth > limits.JSONDepth {
-		return fmt.Errorf("%s is nested deeper than %d", owner, limits.JSONDepth)
+		return fmt.Errorf("%s is nested deeper than %d", owner.name, limits.JSONDepth)
 	}
 	if items, ok := v.([]any); ok {
 		for _, item := range items {
-			if err := ts.walk(owner, item, depth+1); err != nil {
+			if err := l.walk(owner, item, depth+1); err != nil {
 				return err
 			}
 		}
@@ -77,18 +92,29 @@ func (ts *targets) walk(owner string, v any, depth int) error {
 		return nil
 	}
 	if name := objectName(m); name != "" {
-		owner = name
+		owner.name = name
+	}
+	if _, whole := m["apiVersion"].(string); whole { // an item of a list has its own kind
+		owner.custom = isCustom(m)
 	}
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		list, isList := m[key].([]any)
 		var err error
 		switch {
 		case isList && slices.Contains(containerLists, key):
-			err = ts.containers(owner, key, list)
+			err = l.containers(owner.name, key, list)
 		case isList && key == "volumes":
-			err = ts.volumes(owner, list)
+			if err = l.volumes(owner.name, list); err == nil {
+				err = l.walk(owner, list, depth+1) // for the attributes of CSI drivers
+			}
+		case key == "volumeAttributes":
+			if attributes, _ := mapping(m[key]); attributes["image"] != nil {
+				err = l.image("volumeAttributes of "+owner.name, attributes["image"])
+			}
+		case key == "image" && owner.custom:
+			err = l.member(owner, m[key], depth)
 		default:
-			err = ts.walk(owner, m[key], depth+1)
+			err = l.walk(owner, m[key], depth+1)
 		}
 		if err != nil {
 			return err
@@ -97,14 +123,14 @@ func (ts *targets) walk(owner string, v any, depth int) error {
 	return nil
 }
 
-func (ts *targets) containers(owner, key string, list []any) error {
+func (l *List) containers(owner, key string, list []any) error {
 	for i, item := range list {
 		c, ok := mapping(item)
 		if !ok {
 			return fmt.Errorf("%s[%d] of %s: expected a container, found %T", key, i, owner, item)
 		}
 		place := fmt.Sprintf("%s[%d] of %s", key, i, owner)
-		if err := ts.image(place, c["image"]); err != nil {
+		if err := l.image(place, c["image"]); err != nil {
 			return err
 		}
 	}
@@ -112,75 +138,37 @@ func (ts *targets) containers(owner, key string, list []any) error {
 }
 
 // volumes adds the images that are mounted as volumes: their files may run, too.
-func (ts *targets) volumes(owner string, list []any) error {
+func (l *List) volumes(owner string, list []any) error {
 	for i, item := range list {
 		v, _ := mapping(item)
 		image, ok := mapping(v["image"])
 		if !ok {
 			continue
 		}
-		if err := ts.image(fmt.Sprintf("volumes[%d] of %s", i, owner), image["reference"]); err != nil {
+		if err := l.image(fmt.Sprintf("volumes[%d] of %s", i, owner), image["reference"]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// compose adds the images of the services (compose specification, "services").
-func (ts *targets) compose(m map[string]any, v any) error {
-	const fill = "verify the output of `docker compose config`, which resolves them"
-	if _, ok := m["include"]; ok {
-		return errors.New("it includes other files; " + fill)
-	}
-	services, ok := mapping(v)
+// member adds what a member "image" of a custom object says: its controller may run it.
+func (l *List) member(owner object, v any, depth int) error {
+	place := "image of " + owner.name
+	parts, ok := mapping(v)
 	if !ok {
-		return fmt.Errorf("services: expected a mapping, found %T", v)
-	}
-	for _, name := range slices.Sorted(maps.Keys(services)) {
-		s, ok := mapping(services[name])
-		if !ok {
-			return fmt.Errorf("service %q: expected a mapping, found %T", name, services[name])
+		if name, ok := v.(string); !ok || name == "" {
+			return l.walk(owner, v, depth+1)
 		}
-		if image, ok := s["image"].(string); ok && strings.Contains(image, "$") {
-			return fmt.Errorf("service %q: image %q has variables; %s", name, image, fill)
-		}
-		if err := ts.image("service "+name, s["image"]); err != nil {
-			return err
-		}
+		return l.image(place, v)
 	}
-	return nil
-}
-
-// image adds the image named at a place in a document. An unusable name becomes
-// a target with a problem, so that the other images are still verified.
-func (ts *targets) image(place string, value any) error {
-	name, ok := value.(string)
-	if !ok || name == "" {
-		return ts.add(target{name: place, problem: place + " names no image"})
+	if _, ok := parts["repository"].(string); ok {
+		return l.Add(Image{Name: place, Problem: place + " has the image's name in parts, which only its controller puts together"})
 	}
-	ref, err := containerReference(name)
-	if err != nil {
-		return ts.add(target{name: name, problem: fmt.Sprintf("%s: %v", place, err)})
+	if name, ok := parts["reference"].(string); ok {
+		return l.image(place, name)
 	}
-	return ts.add(target{name: name, ref: ref})
-}
-
-// containerReference parses an image name as container runtimes do: a name without
-// a registry host is on Docker Hub. It never names a directory.
-func containerReference(s string) (oci.Reference, error) {
-	host, _, slash := strings.Cut(s, "/")
-	full := s
-	switch {
-	case !slash:
-		full = "docker.io/library/" + s
-	case host != "localhost" && !strings.ContainsAny(host, ".:"):
-		full = "docker.io/" + s
-	}
-	ref, err := oci.ParseReference(full)
-	if err == nil && ref.Repository == "" {
-		err = fmt.Errorf("image %q is not in a registry", s)
-	}
-	return ref, err
+	return l.walk(owner, v, depth+1)
 }
 
 // mapping returns v as a map with string keys. YAML keys that are not strings get

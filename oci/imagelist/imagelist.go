@@ -1,0 +1,178 @@
+// Package imagelist finds the images that a document makes a runtime run: a list, a
+// Kubernetes manifest (as kubectl and Helm print it) or a compose file. It is the one
+// place that knows the ways in which they name an image:
+//
+//	list        a line
+//	Kubernetes  containers[].image, initContainers[].image and ephemeralContainers[].image,
+//	            volumes[].image.reference, and volumeAttributes.image of CSI drivers, in any
+//	            object and at any depth; any other "image" in an object of a custom kind
+//	compose     services.*.image, services.*.volumes[].source of type image,
+//	            services.*.build, models.*.model
+//
+// What is named and cannot be looked up is in the result with the problem: it is not
+// verified, and must not be taken for verified. A document whose images depend on other
+// files or on variables (compose: include, extends, $) is an error, and so is one of an
+// unknown kind, and one that two readers may understand differently.
+package imagelist
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/oci"
+)
+
+// Image is one image that a document names.
+type Image struct {
+	Name      string        // as the document wrote it, or the place that should name one
+	Reference oci.Reference // empty if there is a problem
+	Problem   string        // why the image cannot be looked up
+}
+
+// List collects images without duplicates, at most limits.Images (10,000).
+type List struct {
+	Images []Image
+	Named  int // images named so far, duplicates included
+
+	seen map[string]bool
+}
+
+// Add adds an image.
+func (l *List) Add(i Image) error {
+	l.Named++
+	key := i.Reference.String()
+	if i.Problem != "" {
+		key = "\x00" + i.Name + "\x00" + i.Problem
+	}
+	if l.seen[key] {
+		return nil
+	}
+	if len(l.Images) == limits.Images {
+		return fmt.Errorf("more than %d images", limits.Images)
+	}
+	if l.seen == nil {
+		l.seen = map[string]bool{}
+	}
+	l.seen[key] = true
+	l.Images = append(l.Images, i)
+	return nil
+}
+
+// Document adds the images of a document. It tells the format by the content:
+//
+//	JSON     begins with "{"
+//	YAML     the first line that is neither blank nor a comment begins with "---"
+//	         or "%", contains white space, or ends in ":"
+//	a list   anything else: image names have none of these
+func (l *List) Document(raw []byte) error {
+	if !utf8.Valid(raw) || bytes.IndexByte(raw, 0) >= 0 {
+		return errors.New("expected UTF-8 text")
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
+		var doc any
+		if err := strict.Unmarshal(raw, limits.ImageList, &doc); err != nil {
+			return err
+		}
+		return l.object(doc)
+	}
+	for line := range bytes.Lines(raw) {
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		if bytes.HasPrefix(line, []byte("---")) || line[0] == '%' || bytes.HasSuffix(line, []byte(":")) || bytes.ContainsAny(uncomment(line), " \t") {
+			return l.yaml(raw)
+		}
+		break
+	}
+	return l.lines(raw)
+}
+
+// lines reads a list. The grammar of a line, with white space around it:
+//
+//	[IMAGE] [SPACE "#" COMMENT]
+//
+// A layout must begin with "./", "../", "/" or "oci:". A name without a registry
+// host is therefore an error, and is not taken for a directory.
+func (l *List) lines(raw []byte) error {
+	n := 0
+	for line := range bytes.Lines(raw) {
+		n++
+		name := string(uncomment(bytes.TrimSpace(line)))
+		if name == "" {
+			continue
+		}
+		ref, err := oci.ParseReference(name)
+		switch {
+		case err != nil:
+		case strings.ContainsAny(name, " \t"):
+			err = fmt.Errorf("expected one image per line, found %q", name)
+		case ref.Dir != "" && !isPath(name):
+			err = fmt.Errorf("expected HOST/NAME or ./LAYOUT, found %q", name)
+		default:
+			err = l.Add(Image{Name: name, Reference: ref})
+		}
+		if err != nil {
+			return fmt.Errorf("line %d: %w", n, err)
+		}
+	}
+	return nil
+}
+
+func uncomment(line []byte) []byte {
+	if bytes.HasPrefix(line, []byte("#")) {
+		return nil
+	}
+	for _, mark := range []string{" #", "\t#"} {
+		if i := bytes.Index(line, []byte(mark)); i >= 0 {
+			line = line[:i]
+		}
+	}
+	return bytes.TrimSpace(line)
+}
+
+func isPath(name string) bool {
+	for _, prefix := range []string{"./", "../", "/", "oci:"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// image adds the image named at a place in a document. An unusable name becomes
+// an Image with a problem, so that the other images are still verified.
+func (l *List) image(place string, value any) error {
+	name, ok := value.(string)
+	if !ok || name == "" {
+		return l.Add(Image{Name: place, Problem: place + " names no image"})
+	}
+	ref, err := containerReference(name)
+	if err != nil {
+		return l.Add(Image{Name: name, Problem: fmt.Sprintf("%s: %v", place, err)})
+	}
+	return l.Add(Image{Name: name, Reference: ref})
+}
+
+// containerReference parses an image name as container runtimes do: a name without
+// a registry host is on Docker Hub. It never names a directory.
+func containerReference(s string) (oci.Reference, error) {
+	host, _, slash := strings.Cut(s, "/")
+	full := s
+	switch {
+	case !slash:
+		full = "docker.io/library/" + s
+	case host != "localhost" && !strings.ContainsAny(host, ".:"):
+		full = "docker.io/" + s
+	}
+	ref, err := oci.ParseReference(full)
+	if err == nil && ref.Repository == "" {
+		err = fmt.Errorf("image %q is not in a registry", s)
+	}
+	return ref, err
+}
