@@ -50,8 +50,9 @@ func TestKillLoop(t *testing.T) {
 	workers.Go(func() { l.pushes(stop) })
 	workers.Go(func() { l.appends(stop) })
 	for n := range kills {
-		// On average one kill for each release: many hit one, and most releases end.
-		time.Sleep(time.Duration(rand.Int64N(int64(2 * l.calm))))
+		// At any moment a kill is as likely as at any other. Some come at once, and some so
+		// late that a slow release ends before.
+		time.Sleep(time.Duration(rand.ExpFloat64() * 3 * float64(l.calm)))
 		if err := l.kill(); err != nil {
 			t.Error(err)
 		}
@@ -187,7 +188,7 @@ func (l *loop) release(name string, stop chan struct{}) {
 				l.mu.Unlock()
 				break
 			}
-			if try == 100 {
+			if try == 1000 {
 				l.Errorf("%s was never released: %v", image, err)
 				return
 			}
