@@ -1,10 +1,27 @@
 package platform
 
 import (
+	"context"
+	"fmt"
+
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/release"
 	"github.com/colophon-build/colophon/trust"
 )
+
+// byName sends each build to the role that runs its builder. Recipe and tree of a
+// Dockerfile go to the role rooms and never through the role builder.
+type byName map[string]builder.Builder
+
+// Build implements builder.Builder.
+func (b byName) Build(ctx context.Context, r builder.Request) (*builder.Result, error) {
+	to, ok := b[r.Recipe.Builder]
+	if !ok {
+		return nil, fmt.Errorf("no role runs the builder %q", r.Recipe.Builder)
+	}
+	return to.Build(ctx, r)
+}
 
 // setup returns the platform's isolation parameters, which provenance records.
 func (p *platform) setup() map[string]string {

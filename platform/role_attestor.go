@@ -31,7 +31,7 @@ type attestorSettings struct {
 	Dir           string                `json:"dir"`
 	Builder       peer.Endpoint         `json:"builder"`
 	Trust         peer.Endpoint         `json:"trust"`
-	Rooms         peer.Endpoint         `json:"rooms"`           // zero if no rooms can be opened
+	Rooms         peer.Endpoint         `json:"rooms"`
 	LocalGit      string                `json:"localGit"`        // socket of the role rooms, which reads local repositories
 	Relay         string                `json:"relay,omitempty"` // path of this program, if the role rooms reads local repositories; else empty
 	Confinement   release.Confinement   `json:"confinement"`
@@ -69,10 +69,7 @@ func prepareAttestor(p *platform, process *zone.Process) error {
 	if p.readsLocalGit() {
 		s.Relay, s.LocalGit = z.Path("colophond"), socket(z.Path("run"), roleRooms)
 	}
-	others := map[string]*peer.Endpoint{roleTrust: &s.Trust, roleBuilder: &s.Builder}
-	if p.opensRooms() {
-		others[roleRooms] = &s.Rooms
-	}
+	others := map[string]*peer.Endpoint{roleTrust: &s.Trust, roleBuilder: &s.Builder, roleRooms: &s.Rooms}
 	for other, at := range others {
 		if *at, err = p.endpoint(z.Path("run"), roleAttestor, other); err != nil {
 			return err
@@ -165,7 +162,8 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 	cfg = release.Config{
 		URL: o.URL, Dir: o.Dir, Version: o.Version, BinaryDigest: sync.OnceValues(executableDigest),
 		Builders:      o.Builders,
-		Build:         worker.Client{At: o.Builder},
+		Build:         byName{"buildkit": worker.Client{At: o.Rooms}, "golang": worker.Client{At: o.Builder}},
+		Rooms:         rooms.Client{At: o.Rooms},
 		SigningConfig: signing,
 		Trust:         trusted,
 		Token: func(ctx context.Context, id release.Identity) (string, error) {
@@ -175,9 +173,6 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 		Confinement:  o.Confinement,
 		RegistryHost: o.RegistryHost, RegistryToken: o.RegistryToken, LoopbackTargets: loopback.Is(origin.Hostname()), Mirror: o.Mirror,
 		Log: log,
-	}
-	if o.Rooms != (peer.Endpoint{}) {
-		cfg.Rooms = rooms.Client{At: o.Rooms}
 	}
 	if o.Relay != "" {
 		cfg.LocalGit = func(socket string) (string, func(), error) {

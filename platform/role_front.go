@@ -170,8 +170,15 @@ func (f *port) ready(w http.ResponseWriter, r *http.Request) {
 			errs = append(errs, fmt.Errorf("%s: %w", role, err))
 		}
 	}
-	missing, err := worker.Client{At: f.settings.Roles[roleBuilder]}.Missing(ctx)
-	if err := errors.Join(append(errs, err)...); err != nil {
+	missing := map[string]string{}
+	for _, role := range []string{roleBuilder, roleRooms} {
+		reasons, err := worker.Client{At: f.settings.Roles[role]}.Missing(ctx)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		maps.Copy(missing, reasons)
+	}
+	if err := errors.Join(errs...); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}

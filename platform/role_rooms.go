@@ -15,6 +15,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/platform/builder/rooms"
 	"github.com/colophon-build/colophon/platform/builder/sandbox"
+	"github.com/colophon-build/colophon/platform/builder/worker"
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
@@ -27,11 +28,11 @@ type roomsSettings struct {
 	LocalGit bool                 `json:"localGit"` // the attestor may read local repositories
 	Rooms    buildkit.RoomsConfig `json:"rooms"`    // Buildkitd is empty if the builder is on another host
 	Gateway  zone.Zone            `json:"gateway"`  // zone of the gateways that the role starts
+	Driver   zone.Zone            `json:"driver"`   // zone of the drivers that the role starts
+	Builds   string               `json:"builds"`   // directory of the drivers' trees and layouts
+	// Concurrent is the maximum number of running builds; 0 is the worker's default.
+	Concurrent int `json:"concurrent"`
 }
-
-// opensRooms reports whether rooms can be opened for builds. If the builder is on
-// another host it is true: that host opens them, or answers why it cannot.
-func (p *platform) opensRooms() bool { return !p.runs(roleBuilder) || sandbox.Supported() == nil }
 
 // readsLocalGit reports whether the attestor, which runs on this host, needs the role
 // rooms to read repositories of this host as their owners.
@@ -40,7 +41,7 @@ func (p *platform) readsLocalGit() bool {
 }
 
 func (p *platform) needsRooms() bool {
-	return p.runs(roleBuilder) && p.opensRooms() || p.readsLocalGit()
+	return p.runs(roleRooms) || p.readsLocalGit()
 }
 
 func prepareRooms(p *platform, process *zone.Process) (err error) {
@@ -48,11 +49,14 @@ func prepareRooms(p *platform, process *zone.Process) (err error) {
 	s := roomsSettings{LocalGit: p.readsLocalGit(), Rooms: buildkit.RoomsConfig{
 		Runtime: build.Runtime, StateDir: p.dir("rooms"), UIDBase: build.UIDBase, Limits: build.Limits,
 		Network: p.network(), Setup: p.setup(),
-	}}
+	}, Builds: p.dir("builds"), Concurrent: build.Concurrent}
 	if p.runs(roleBuilder) {
 		s.Rooms.Buildkitd = p.buildkitd
 	}
 	if s.Gateway, err = p.gatewayZone(); err != nil {
+		return err
+	}
+	if s.Driver, err = p.driverZone(); err != nil {
 		return err
 	}
 	process.Settings = s
@@ -73,7 +77,9 @@ func (p *platform) network() gateway.Settings {
 	return gateway.Settings{Mirror: p.config.Mirror, Platform: platform, Network: p.file.Build.Network}
 }
 
-// runRooms opens rooms for the builder and reads local repositories for the attestor.
+// runRooms builds Dockerfiles and reads local repositories for the attestor. It gives each
+// build a driver with the attestor's recipe and tree, and a room that only this driver
+// reaches; no other role has a part in the build.
 func runRooms(ctx context.Context, c zone.Child[roomsSettings]) error {
 	s := c.Settings
 	mux := http.NewServeMux()
@@ -82,15 +88,24 @@ func runRooms(ctx context.Context, c zone.Child[roomsSettings]) error {
 	}
 	s.Rooms.Gateway = gatewayProcess(s.Gateway, c.Users)
 	r, err := buildkit.NewRooms(s.Rooms)
+	config := worker.Config{Dir: s.Builds, Concurrent: s.Concurrent, Log: c.Log}
 	if err != nil {
-		c.Log.Warn("no rooms", "reason", err)
+		c.Log.Warn("no buildkit builder", "reason", err)
+		config.Missing = map[string]string{"buildkit": err.Error()}
 		mux.Handle("/", rooms.Unavailable(err))
 	} else {
+		config.Apart = map[string]worker.Apart{"buildkit": driverProcess(s.Driver, c.Users, s.Rooms.Limits.WallTime)}
 		mux.Handle("/", rooms.Handler(r, c.Log))
 	}
+	builds, err := worker.New(config)
+	if err != nil {
+		return err
+	}
+	defer builds.Close()
+	builds.Register(mux)
 	var dirs []string
 	if s.Rooms.Buildkitd != "" {
-		dirs = []string{s.Rooms.StateDir} // as root it sees the host's disk: c.Dirs are not mounted
+		dirs = []string{s.Rooms.StateDir, s.Builds} // as root it sees the host's disk: c.Dirs are not mounted
 	}
 	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(mux, watchDisks(ctx, roleRooms, dirs, c.Log).ready))
 }

@@ -23,6 +23,7 @@ const (
 	roleAPI      = "api"
 	roleDoor     = peer.RoleDoor
 	roleGateway  = "gateway"
+	roleDriver   = "driver"
 )
 
 // role is one row of the table of roles.
@@ -83,16 +84,16 @@ func roles() []role {
 			memory: 2 << 30, killed: 200,
 		},
 		{
-			name: roleRooms, does: "opens the rooms in which builds run",
+			name: roleRooms, does: "opens the rooms in which Dockerfiles are built, and starts a driver for each build",
 			stops: "Dockerfiles cannot be built",
-			dirs:  []string{"rooms"}, beside: roleBuilder,
+			dirs:  []string{"rooms", "builds"}, beside: roleBuilder,
 			confine: confine.Policy{Rooms: true, Capabilities: roomsCapabilities},
 			needed:  (*platform).needsRooms, prepare: prepareRooms, run: inZone(runRooms),
 			memory: 1 << 30, killed: 300,
 		},
 		{
-			name: roleBuilder, does: "runs builds, in rooms", user: 3,
-			stops: "nothing can be built",
+			name: roleBuilder, does: "builds Go programs, in rooms of its own", user: 3,
+			stops: "Go programs cannot be built without a Dockerfile",
 			dirs:  []string{"builder"}, listen: otherHosts, flags: []string{"mirror", "buildkitd"},
 			confine: confine.Policy{Rooms: true},
 			prepare: prepareBuilder, run: inZone(runBuilder),
@@ -108,7 +109,7 @@ func roles() []role {
 		},
 		{
 			name: roleAPI, does: "serves the platform's port", user: 5,
-			asks: []string{roleTrust, roleRegistry, roleAttestor, roleBuilder}, listen: "127.0.0.1:8080", flags: []string{"tls-cert", "tls-key"}, checks: true,
+			asks: []string{roleTrust, roleRegistry, roleAttestor, roleBuilder, roleRooms}, listen: "127.0.0.1:8080", flags: []string{"tls-cert", "tls-key"}, checks: true,
 			prepare: prepareFront, run: inZone(runFront),
 			memory: 2 << 30, killed: 300,
 		},
@@ -123,6 +124,12 @@ func roles() []role {
 			confine: confine.Policy{Inet: true},
 			run:     inZone(runGateway),
 			memory:  1 << 30, killed: 100, // after rooms
+		},
+		{
+			name: roleDriver, does: "drives the BuildKit of one room", user: 8, // rooms starts it
+			beside: roleBuilder,
+			run:    inZone(runDriver),
+			memory: 1 << 30, killed: 600, // after rooms
 		},
 	}
 }

@@ -50,7 +50,6 @@ func main() {
 			}
 			return err
 		})),
-		hidden(newCommand("driver ROOMS WALLTIME DIR HIDE...", "role: drives one build (started by the builder)", cobra.MinimumNArgs(4), platform.Drive)),
 		hidden(newCommand(platform.ScrubCommand, "scrub of one directory (started by scrub)", cobra.NoArgs, func(ctx context.Context, _ []string) error { return platform.ScrubDir(ctx, os.Stdin, os.Stdout) })),
 		hidden(newCommand("read-repository UID GID", "role: reads one local repository as its owner (started by rooms)", cobra.ExactArgs(2), localgit.Jail)),
 		hidden(newCommand("upload-pack SOCKET PATH", "role: connects git to a local repository (started by the attestor)", cobra.ExactArgs(2), func(ctx context.Context, args []string) error {

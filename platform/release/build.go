@@ -111,7 +111,7 @@ func (j *run) attempt(ctx context.Context, name string, s builder.Session) (_ *a
 	a.Started = time.Now().UTC()
 	if j.hasRoom() {
 		if req.Session, err = j.Rooms.Begin(ctx, s); err != nil {
-			return nil, fmt.Errorf("beginning a session for the build's room: %w", err)
+			return nil, j.explain(a, fmt.Errorf("beginning a session for the build's room: %w", err))
 		}
 	}
 	a.claimed, err = j.Build.Build(ctx, req)

@@ -3,6 +3,7 @@ package zone
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +38,8 @@ type order struct {
 	Settings json.RawMessage `json:"settings"`
 	Listens  bool            `json:"listens"` // file descriptor 3 is its listener
 }
+
+const maxOrder = 256 << 20 // bytes; the settings of a gateway hold a lock
 
 // Supervise runs the process until ctx is done. When the process ends, Supervise calls
 // died and restarts it with back-off: after 250 ms at first, after 30 s at most.
@@ -81,7 +84,8 @@ func (p Process) run(ctx context.Context) error {
 
 // Command returns a command that runs the process once. The caller must lock the
 // thread that starts it (runtime.LockOSThread) until the process has ended: the kernel
-// kills the child when that thread ends.
+// kills the child when that thread ends. The command's Stdin is what Run reads; the
+// caller may append data to it, which stays on the child's standard input.
 func (p Process) Command(ctx context.Context) (*exec.Cmd, error) {
 	settings, err := json.Marshal(p.Settings)
 	if err != nil {
@@ -91,6 +95,7 @@ func (p Process) Command(ctx context.Context) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
+	in = append(binary.BigEndian.AppendUint32(nil, uint32(len(in))), in...)
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", p.Name)
 	cmd.Args[0] = "colophond"
 	cmd.Stdin = bytes.NewReader(in)
@@ -146,12 +151,19 @@ func Run[S any](ctx context.Context, name string, in io.Reader, run func(context
 }
 
 func readOrder(in io.Reader, o *order) error {
-	data, err := io.ReadAll(in)
-	if err != nil {
+	var size [4]byte
+	if _, err := io.ReadFull(in, size[:]); errors.Is(err, io.EOF) {
+		return errors.New(`no settings on standard input; "colophond serve" starts this role`)
+	} else if err != nil {
 		return err
 	}
-	if len(data) == 0 {
-		return errors.New(`no settings on standard input; "colophond serve" starts this role`)
+	n := binary.BigEndian.Uint32(size[:])
+	if n > maxOrder {
+		return fmt.Errorf("settings: got %d bytes, want at most %d", n, maxOrder)
+	}
+	data := make([]byte, n)
+	if _, err := io.ReadFull(in, data); err != nil {
+		return fmt.Errorf("settings: %w", err)
 	}
 	if err := json.Unmarshal(data, o); err != nil {
 		return fmt.Errorf("settings: %w", err)

@@ -35,8 +35,9 @@ type Zone struct {
 	Mounts   []Mount        `json:"mounts,omitempty"`
 	CAs      []byte         `json:"cas,omitempty"` // PEM: content of SSL_CERT_FILE, which the process's user may be unable to read
 	Confine  confine.Policy `json:"confine"`
-	Memory   int64          `json:"memory"` // bytes of data of the process, and of those that it starts unless they set another limit; required
-	Killed   int            `json:"killed"` // how much earlier than the starter the kernel kills the process when memory runs out (proc_pid_oom_score_adj(5))
+	Memory   int64          `json:"memory"`             // bytes of data of the process, and of those that it starts unless they set another limit; required
+	Killed   int            `json:"killed"`             // how much earlier than the starter the kernel kills the process when memory runs out (proc_pid_oom_score_adj(5))
+	HideProc bool           `json:"hideProc,omitempty"` // with Separate: the process sees an empty /proc
 }
 
 // Mount shows a directory or file of the host as Root/Name.
@@ -158,6 +159,11 @@ func (z Zone) mount() error {
 	}
 	if err := unix.MountSetattr(unix.AT_FDCWD, Root, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
 		return err
+	}
+	if z.HideProc {
+		if err := Hide([]string{"/proc"}, "size=4k"); err != nil {
+			return err
+		}
 	}
 	return os.Chdir(Root)
 }

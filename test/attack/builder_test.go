@@ -3,6 +3,7 @@ package attack
 import (
 	"archive/tar"
 	archive "archive/zip"
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"crypto/rand"
@@ -21,14 +22,16 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// A liar is an attacker who controls the builder role: its user, and with it its
-// socket. It returns any layout it likes.
+// A liar is an attacker who controls the builder role (its user, and with it its
+// socket), or the driver of a build. It returns any layout it likes.
 type liar struct {
 	layer      []byte // packed
 	layerType  string
@@ -255,6 +258,94 @@ func (s *scene) usurp(p *harness.Platform, l *liar) {
 	s.Cleanup(func() { listener.Close() })
 	go http.Serve(listener, l)
 }
+
+// usurpDriver makes the liar answer builds in rooms, as if it had taken over their
+// drivers from within, until the end of the test. All other requests to the role rooms
+// reach it as their callers sent them. It sets l.real, if wanted, to the real drivers.
+func (s *scene) usurpDriver(p *harness.Platform, l *liar, real bool) {
+	s.Helper()
+	path, aside := filepath.Join(p.Data, "run", "rooms.sock"), filepath.Join(p.Data, "run", "aside.sock")
+	if err := os.Rename(path, aside); err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() {
+		os.Remove(path)
+		os.Rename(aside, path)
+	})
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		s.Fatal(err)
+	}
+	listener.SetUnlinkOnClose(false)
+	if err := os.Chmod(path, 0o666); err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { listener.Close() })
+	as := map[uint32]func() (net.Conn, error){}
+	for _, role := range []string{"attestor", "driver", "api"} {
+		uid := p.UserOf(role)
+		as[uint32(uid)] = func() (net.Conn, error) { return p.DialAs(uid, "aside") }
+	}
+	if real {
+		l.real = p.As("attestor", "aside")
+	}
+	lies := &oneByOne{make(chan net.Conn)}
+	go http.Serve(lies, l)
+	s.Cleanup(func() { close(lies.conns) })
+	go func() {
+		for {
+			c, err := listener.AcceptUnix()
+			if err != nil {
+				return
+			}
+			go func() {
+				raw, _ := c.SyscallConn()
+				var caller *unix.Ucred
+				raw.Control(func(fd uintptr) { caller, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+				in := bufio.NewReader(c)
+				if line, _ := in.Peek(len("POST /build ")); string(line) == "POST /build " {
+					lies.conns <- &peeked{c, in}
+					return
+				}
+				defer c.Close()
+				dial := as[caller.Uid]
+				if dial == nil {
+					return
+				}
+				to, err := dial()
+				if err != nil {
+					return
+				}
+				defer to.Close()
+				go func() {
+					io.Copy(to, in)
+					to.(*net.UnixConn).CloseWrite()
+				}()
+				io.Copy(c, to)
+			}()
+		}
+	}()
+}
+
+// oneByOne is a listener of the connections in a channel.
+type oneByOne struct{ conns chan net.Conn }
+
+func (l *oneByOne) Accept() (net.Conn, error) {
+	if c, ok := <-l.conns; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+func (l *oneByOne) Close() error   { return nil }
+func (l *oneByOne) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+
+// peeked is a connection whose first bytes are in a buffer.
+type peeked struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func (p *peeked) Read(b []byte) (int, error) { return p.in.Read(b) }
 
 // golang is the recipe of the releases that a liar builds. It needs no room.
 func golang(r *api.ReleaseRequest) { r.Recipe.Builder = "golang" }
@@ -636,13 +727,35 @@ var _ = register(attack{
 	cuts:  []cut{{buildFile, `if a.record, ended = j.endSession(ctx, req.Session); err == nil {`, `if a.record, _ = j.endSession(ctx, req.Session); err == nil {`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
-		s.usurp(p, honest())
+		s.usurpDriver(p, honest(), false)
 		repo := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
 		if _, _, err := s.release(p, repo, "elsewhere"); err == nil {
 			return "the platform signed it", ""
 		} else {
 			return "", err.Error()
 		}
+	},
+})
+
+// The liar is the builder role here. It needs no lie: it would pass another tree or
+// recipe to the room, and the room's record would be in order.
+var _ = register(attack{
+	name: "pass-on-another-tree", tries: "take over the builder role, and pass another tree or recipe to the watched room",
+	guard: "the attestor hands recipe and tree to the role rooms, which starts the build's driver with them: platform releaseConfig",
+	cuts:  []cut{{"platform/role_attestor.go", `"buildkit": worker.Client{At: o.Rooms}`, `"buildkit": worker.Client{At: o.Builder}`}},
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		l := honest()
+		s.usurp(p, l)
+		repo := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n", "who": "the commit"})
+		_, said, err := s.release(p, repo, "passed-on")
+		if l.seenSource != nil {
+			return fmt.Sprintf("the builder got the tree %v to pass on", l.seenSource), ""
+		}
+		if err != nil {
+			s.Fatalf("a release that does not need the builder: %v\n%s", err, said)
+		}
+		return "", "the build was made without the builder"
 	},
 })
 
@@ -653,8 +766,7 @@ var _ = register(attack{
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		l := honest()
-		s.usurp(p, l)
-		l.real = p.As("attestor", "aside")
+		s.usurpDriver(p, l, true)
 		repo := s.repository(map[string]string{"Dockerfile": "FROM debian:bookworm-slim\nCOPY Dockerfile /\n"})
 		_, said, err := s.release(p, repo, "other-base")
 		if err == nil {

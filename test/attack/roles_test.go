@@ -114,9 +114,9 @@ const (
 )
 
 var (
-	// cutRoleUsers makes all roles run as one user, except for the last one, the door,
-	// whose requests must name a role.
-	cutRoleUsers = cut{usersFile, `u.byRole[r.name] = base + r.user`, `u.byRole[r.name] = base + 1 + r.user/7`}
+	// cutRoleUsers makes all roles run as one user, except for the door, number 7, whose
+	// requests must name a role.
+	cutRoleUsers = cut{usersFile, `u.byRole[r.name] = base + r.user`, `u.byRole[r.name] = base + 1 + r.user/7*(8-r.user)`}
 	// cutZones also shows each role the directories of all others.
 	cutZones = []cut{cutRoleUsers, {dataFile, `for _, name := range r.dirs {
 		z.Mounts`, `for _, name := range []string{"trust", "log", "ct", "registry", "rooms", "builder", "attestor", "gateway"} {
@@ -233,6 +233,20 @@ var _ = register(attack{
 	cuts:  []cut{{"platform/builder/rooms/rooms.go", `		mux.Handle(pattern, peer.Allow(h, "attestor"))`, `		mux.Handle(pattern, h)`}},
 	from:  hostileRoles,
 	probe: func(i *intruder) { i.ask("rooms", http.MethodPost, "/sessions", `{}`) },
+})
+
+var _ = register(attack{
+	name: "drive-a-build", tries: "open a room, or have a recipe and tree of its choice built in one",
+	guard: "only the attestor starts builds, and only their drivers, which rooms starts, open rooms: platform/builder/worker Register, platform/builder/rooms Handler",
+	cuts: []cut{{"platform/builder/worker/worker.go", `		s.build(w, r)
+	}), "attestor"))`, `		s.build(w, r)
+	}), "attestor", "builder"))`}, {"platform/builder/rooms/rooms.go", `		mux.Handle(pattern, peer.Allow(h, "driver"))`, `		mux.Handle(pattern, h)`}},
+	from: hostileRoles,
+	probe: func(i *intruder) {
+		i.ask("rooms", http.MethodPost, "/build", "J")
+		i.ask("rooms", http.MethodPost, "/sessions/x/room", "{}")
+		i.ask("rooms", http.MethodPost, "/sessions/x/dial", "")
+	},
 })
 
 var _ = register(attack{

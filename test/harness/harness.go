@@ -213,10 +213,16 @@ func (p *Platform) Role(name string) (pid int) {
 	return pid
 }
 
-// As returns a client of one of the platform's sockets that connects as the user of a
-// role. It needs root.
-func (p *Platform) As(role, socket string) *http.Client {
+// driverUser is the user of drivers minus that of the attestor: no driver runs while no
+// build does.
+const driverUser = 8 - 2
+
+// UserOf returns the user of a role.
+func (p *Platform) UserOf(role string) int {
 	p.T.Helper()
+	if role == "driver" {
+		return p.UserOf("attestor") + driverUser
+	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Role(role)))
 	if err != nil {
 		p.T.Fatal(err)
@@ -226,43 +232,54 @@ func (p *Platform) As(role, socket string) *http.Client {
 	if err != nil {
 		p.T.Fatal(err)
 	}
+	return uid
+}
+
+// As returns a client of one of the platform's sockets that connects as the user of a
+// role. It needs root.
+func (p *Platform) As(role, socket string) *http.Client {
+	p.T.Helper()
+	uid := p.UserOf(role)
+	return &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return p.DialAs(uid, socket) }}}
+}
+
+// DialAs connects to one of the platform's sockets as a user. It needs root.
+func (p *Platform) DialAs(uid int, socket string) (c net.Conn, err error) {
 	dir, err := os.Open(filepath.Join(p.Data, "run"))
 	if err != nil {
-		p.T.Fatal(err)
+		return nil, err
 	}
-	p.T.Cleanup(func() { dir.Close() })
+	defer dir.Close()
 	info, err := dir.Stat()
 	if err != nil {
-		p.T.Fatal(err)
+		return nil, err
 	}
 	path, gid := fmt.Sprintf("/proc/self/fd/%d/%s.sock", dir.Fd(), socket), info.Sys().(*syscall.Stat_t).Gid
-	return &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (c net.Conn, err error) {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			runtime.LockOSThread() // never unlock the thread: it ends with its changed user
-			const same = ^uintptr(0)
-			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESGID, same, uintptr(gid), same); errno != 0 {
-				err = errno
-				return
-			}
-			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, same, uintptr(uid), same); errno != 0 {
-				err = errno
-				return
-			}
-			var fd int
-			if fd, err = syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0); err != nil {
-				return
-			}
-			f := os.NewFile(uintptr(fd), path)
-			defer f.Close()
-			if err = syscall.Connect(fd, &syscall.SockaddrUnix{Name: path}); err == nil {
-				c, err = net.FileConn(f)
-			}
-		}()
-		<-done
-		return c, err
-	}}}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlock the thread: it ends with its changed user
+		const same = ^uintptr(0)
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESGID, same, uintptr(gid), same); errno != 0 {
+			err = errno
+			return
+		}
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, same, uintptr(uid), same); errno != 0 {
+			err = errno
+			return
+		}
+		var fd int
+		if fd, err = syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0); err != nil {
+			return
+		}
+		f := os.NewFile(uintptr(fd), path)
+		defer f.Close()
+		if err = syscall.Connect(fd, &syscall.SockaddrUnix{Name: path}); err == nil {
+			c, err = net.FileConn(f)
+		}
+	}()
+	<-done
+	return c, err
 }
 
 // Stop sends SIGTERM and waits for the end of the process.

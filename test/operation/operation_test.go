@@ -164,7 +164,7 @@ func TestMiddleOfABuild(t *testing.T) {
 		})
 	}
 	release(t, p, harness.GoRepo(t), "after")
-	for _, want := range []string{`colophon_releases_total{outcome="released"} 1`, `colophon_releases_running 0`, `colophon_builds_running 0`, `go_goroutines `} {
+	for _, want := range []string{`colophon_releases_total{outcome="released"} 1`, `colophon_releases_running 0`, `colophon_builds_running{builder="buildkit"} 0`, `colophon_builds_running{builder="golang"} 0`, `go_goroutines `} {
 		if got := metrics(t, p); !strings.Contains(got, "\n"+want) {
 			t.Errorf("/metrics: want %q in it, got\n%s", want, got)
 		}

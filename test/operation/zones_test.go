@@ -153,16 +153,24 @@ func TestBuildsAreApart(t *testing.T) {
 	for i := range 2 {
 		ends = append(ends, begin(t, p, sleepy(t), fmt.Sprint("app", i), "asleep"))
 	}
-	out, err := exec.Command("pgrep", "-P", fmt.Sprint(p.Role("builder"))).Output()
+	// The role rooms starts the drivers: the builder has no part in these builds.
+	out, err := exec.Command("pgrep", "-f", "-P", fmt.Sprint(p.Role("rooms")), "^colophond driver$").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if drivers = strings.Fields(string(out)); len(drivers) != 2 {
 		t.Fatalf("%d processes drive two builds", len(drivers))
 	}
-	for _, ns := range []string{"user", "mnt", "pid", "net", "ipc", "uts"} {
+	others := map[string]string{} // roles by user
+	for _, role := range []string{"trust", "attestor", "builder", "registry", "api", "rooms"} {
+		others[strings.Fields(status(t, p.Role(role), "Uid"))[0]] = role
+	}
+	for _, ns := range []string{"mnt", "pid", "net", "ipc", "uts"} {
 		seen := map[string]bool{}
-		for _, pid := range append(drivers, fmt.Sprint(p.Role("builder"))) {
+		for _, pid := range append(drivers, fmt.Sprint(p.Role("rooms")), fmt.Sprint(p.Role("builder"))) {
+			if (ns == "pid" || ns == "net" || ns == "ipc" || ns == "uts") && pid == fmt.Sprint(p.Role("builder")) {
+				continue // shares those of the host with rooms
+			}
 			name, err := os.Readlink("/proc/" + pid + "/ns/" + ns)
 			if err != nil || seen[name] {
 				t.Errorf("%s shares its %s namespace: %s, %v", pid, ns, name, err)
@@ -178,8 +186,11 @@ func TestBuildsAreApart(t *testing.T) {
 				t.Errorf("%s: %s is %s, want %s", name, field, got, want)
 			}
 		}
+		if role := others[strings.Fields(status(t, pid, "Uid"))[0]]; role != "" {
+			t.Errorf("driver %s runs as the user of %s", name, role)
+		}
 		root := fmt.Sprintf("/proc/%d/root", pid)
-		for dir, want := range map[string]string{"/run/colophon-zone/builder": "", "/proc": "", "/tmp": "build", "/tmp/build": "layout tree", "/tmp/build/tree": "Dockerfile"} {
+		for dir, want := range map[string]string{"/run/colophon-zone": "build ca.pem passwd run", "/proc": "", "/tmp": "", "/run/colophon-zone/build": "layout tree", "/run/colophon-zone/build/tree": "Dockerfile"} {
 			var has []string
 			entries, err := os.ReadDir(root + dir)
 			for _, e := range entries {

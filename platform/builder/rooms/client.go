@@ -70,11 +70,6 @@ func (c Client) call(ctx context.Context, method, path string, in, v any, size i
 	return nil
 }
 
-// Available returns nil if rooms can be opened, else the reason why not.
-func (c Client) Available(ctx context.Context) error {
-	return c.call(ctx, http.MethodGet, pathAvailable, nil, nil, limits.Request)
-}
-
 // Begin implements Rooms.
 func (c Client) Begin(ctx context.Context, s builder.Session) (string, error) {
 	var answer struct {

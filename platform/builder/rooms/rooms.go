@@ -1,20 +1,19 @@
 // Package rooms serves the trusted half of the BuildKit builder to the other
-// roles over a socket. The attestor begins and ends sessions. The builder opens
-// the room of a session, connects to the daemon in it and closes it. Neither role
-// may call the other's part of the interface: a compromised builder can neither
+// roles over a socket. The attestor begins and ends sessions. The driver of a build
+// opens the room of its session, connects to the daemon in it and closes it. Neither
+// role may call the other's part of the interface: a compromised driver can neither
 // choose what its gateway allows nor forge the gateway's record.
 //
 //	POST   /sessions            attestor: begins a session with a builder.Session;
 //	                            answers {"id"}
 //	DELETE /sessions/{id}       attestor: ends the session; answers builder.Record
-//	POST   /sessions/{id}/room  builder: opens the room with builder.Limits; answers
+//	POST   /sessions/{id}/room  driver: opens the room with builder.Limits; answers
 //	                            the line "open" when it is open. The room stays until
 //	                            the client closes the connection
-//	GET    /sessions/{id}/room  builder: answers buildkit.State; with ?wait only when
+//	GET    /sessions/{id}/room  driver: answers buildkit.State; with ?wait only when
 //	                            the room has ended
-//	DELETE /sessions/{id}/room  builder: closes the room; answers when it is erased
-//	POST   /sessions/{id}/dial  builder: switches to a connection to buildkitd
-//	GET    /available           every role: answers 200 if rooms can be opened here
+//	DELETE /sessions/{id}/room  driver: closes the room; answers when it is erased
+//	POST   /sessions/{id}/dial  driver: switches to a connection to buildkitd
 package rooms
 
 import (
@@ -57,7 +56,7 @@ type server struct {
 	open map[string]buildkit.Room // by session
 }
 
-// Handler serves r to the roles "attestor" and "builder" of peer.Serve.
+// Handler serves r to the roles "attestor" and "driver" of peer.Serve.
 func Handler(r Rooms, log *slog.Logger) http.Handler {
 	s := &server{rooms: r, log: log, open: map[string]buildkit.Room{}}
 	mux := http.NewServeMux()
@@ -68,14 +67,10 @@ func Handler(r Rooms, log *slog.Logger) http.Handler {
 		"POST /sessions/{id}/room": s.openRoom, "GET /sessions/{id}/room": s.state,
 		"DELETE /sessions/{id}/room": s.close, "POST /sessions/{id}/dial": s.dial,
 	} {
-		mux.Handle(pattern, peer.Allow(h, "builder"))
+		mux.Handle(pattern, peer.Allow(h, "driver"))
 	}
-	mux.HandleFunc("GET "+pathAvailable, func(http.ResponseWriter, *http.Request) {})
 	return mux
 }
-
-// pathAvailable answers whether rooms can be opened on this host.
-const pathAvailable = "/available"
 
 // Unavailable answers every request with status 503 and the reason why this host
 // has no rooms.
@@ -132,7 +127,7 @@ func (s *server) openRoom(w http.ResponseWriter, r *http.Request) {
 	}()
 	io.WriteString(w, opened)
 	http.NewResponseController(w).Flush()
-	// A room that has ended stays until the builder disconnects, so that the builder
+	// A room that has ended stays until the driver disconnects, so that the driver
 	// can ask for its state.
 	<-r.Context().Done()
 }
@@ -216,6 +211,9 @@ func errStatus(resp *http.Response) error {
 	text, err := strict.Read(resp.Body, limits.Request)
 	if err != nil {
 		return fmt.Errorf("rooms: %s", resp.Status)
+	}
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		return &builder.UnavailableError{Builder: "buildkit", Reason: strings.TrimSpace(string(text))}
 	}
 	return errors.New(strings.TrimSpace(string(text)))
 }

@@ -81,11 +81,8 @@ func serve(t *testing.T, users peer.Users) (Client, *fake) {
 }
 
 func TestOverASocket(t *testing.T) {
-	c, f := serve(t, peer.Users{"attestor": os.Getuid(), "builder": os.Getuid()})
+	c, f := serve(t, peer.Users{"attestor": os.Getuid(), "driver": os.Getuid()})
 	ctx := t.Context()
-	if err := c.Available(ctx); err != nil {
-		t.Error(err)
-	}
 	if _, err := c.Begin(ctx, builder.Session{Record: true}); err == nil || err.Error() != "no more sessions" {
 		t.Errorf("got %v, want the reason", err)
 	}
@@ -133,7 +130,7 @@ func TestOverASocket(t *testing.T) {
 
 // A builder that dies takes its room with it.
 func TestHangingUpClosesTheRoom(t *testing.T) {
-	c, f := serve(t, peer.Users{"attestor": os.Getuid(), "builder": os.Getuid()})
+	c, f := serve(t, peer.Users{"attestor": os.Getuid(), "driver": os.Getuid()})
 	m, err := c.Open(t.Context(), "abc", builder.Limits{PIDs: 7})
 	if err != nil {
 		t.Fatal(err)
@@ -152,15 +149,15 @@ func TestWhoMayDoWhat(t *testing.T) {
 			t.Errorf("%s: got %v, want a refusal", what, err)
 		}
 	}
-	driver, _ := serve(t, peer.Users{"attestor": 12345, "builder": os.Getuid()})
+	driver, _ := serve(t, peer.Users{"attestor": 12345, "driver": os.Getuid()})
 	_, err := driver.Begin(ctx, builder.Session{})
-	forbidden("the builder begins a session", err)
+	forbidden("the driver begins a session", err)
 	_, err = driver.End(ctx, "abc")
-	forbidden("the builder asks for the record", err)
-	attestor, _ := serve(t, peer.Users{"attestor": os.Getuid(), "builder": 12345})
+	forbidden("the driver asks for the record", err)
+	attestor, _ := serve(t, peer.Users{"attestor": os.Getuid(), "driver": 12345})
 	_, err = attestor.Open(ctx, "abc", builder.Limits{PIDs: 7})
 	forbidden("the attestor opens a room", err)
-	stranger, _ := serve(t, peer.Users{"attestor": 12345, "builder": 12345})
+	stranger, _ := serve(t, peer.Users{"attestor": 12345, "driver": 12345})
 	if _, err := stranger.Begin(ctx, builder.Session{}); err == nil || !strings.Contains(err.Error(), "may not use") {
 		t.Errorf("a stranger: got %v, want a refusal", err)
 	}
@@ -175,10 +172,11 @@ func TestUnavailable(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- peer.Serve(ctx, l, peer.Users{"builder": os.Getuid()}, Unavailable(errors.New("no runc")))
+		done <- peer.Serve(ctx, l, peer.Users{"driver": os.Getuid()}, Unavailable(errors.New("no runc")))
 	}()
 	defer func() { cancel(); <-done }()
-	if err := c.Available(t.Context()); err == nil || err.Error() != "no runc" {
-		t.Errorf("got %v, want the reason", err)
+	_, err = c.Begin(t.Context(), builder.Session{})
+	if away, ok := errors.AsType[*builder.UnavailableError](err); !ok || away.Builder != "buildkit" || away.Reason != "no runc" {
+		t.Errorf("got %v, want that there is no buildkit, and the reason", err)
 	}
 }

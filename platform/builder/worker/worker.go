@@ -1,7 +1,8 @@
-// Package worker implements the build zone's role and its protocol. The worker
-// runs untrusted builds for the attest zone over a socket; only the attestor may
-// start builds. It receives a source tree and returns an OCI layout. Everything
-// else that it returns (digest, dependencies) is a claim.
+// Package worker implements the protocol by which the attest zone has untrusted builds
+// run, over a socket. A worker receives a source tree and returns an OCI layout.
+// Everything else that it returns (digest, dependencies) is a claim. Only the attestor
+// may start builds. A worker either runs builds itself, or passes each request
+// unchanged to a process that runs this one build (Apart).
 //
 // POST /build runs one build. The request's body is the job, as a frame of type
 // 'J', followed by a tar of the source tree. The answer is a stream of frames: any
@@ -23,13 +24,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,10 +49,8 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// Config describes a worker. Listener, Users, Dir and Builders are required.
+// Config describes a worker. Dir is required.
 type Config struct {
-	Listener   net.Listener               // the role "attestor" may build; every role in Users may read /missing and /metrics
-	Users      peer.Users                 // the platform's roles and their users
 	Dir        string                     // trees and layouts of running builds; emptied at start. One worker uses it at a time
 	Builders   map[string]builder.Builder // by their name in recipes
 	Apart      map[string]Apart           // builders that run each build in a process of its own, by name
@@ -58,14 +58,12 @@ type Config struct {
 	Concurrent int                        // maximum number of running builds; default 2
 	Queue      int                        // maximum number of waiting builds; default 64. Further builds are refused
 	Log        *slog.Logger               // default: no log
-
-	// Ready returns what keeps the role from doing its work: see peer.Ready. Default: nothing.
-	Ready func(context.Context) error
 }
 
 // Apart returns a command whose process calls Child for one build, with dir and
-// its standard input and output. The worker starts the process and ends it.
-type Apart func(ctx context.Context, dir string) *exec.Cmd
+// its standard input and output. The worker starts the process and ends it. If the
+// command has a Stdin, the process reads that before it calls Child.
+type Apart func(ctx context.Context, dir string) (*exec.Cmd, error)
 
 const (
 	maxFrame  = 1 << 20  // bytes of one frame's payload, except 'R'
@@ -91,15 +89,17 @@ type failure struct {
 	Message string `json:"message"`
 }
 
-type server struct {
+// Worker runs builds for the attestor.
+type Worker struct {
 	cfg     Config
+	lock    *dirlock.Lock
 	turns   chan struct{}
 	waiting atomic.Int64
+	running sync.WaitGroup
 }
 
-// Serve answers requests until ctx is done. Before it returns, it ends all running
-// builds and erases their files.
-func Serve(ctx context.Context, cfg Config) error {
+// New locks cfg.Dir and empties it. Close releases it.
+func New(cfg Config) (*Worker, error) {
 	if cfg.Concurrent <= 0 {
 		cfg.Concurrent = 2
 	}
@@ -109,34 +109,37 @@ func Serve(ctx context.Context, cfg Config) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Ready == nil {
-		cfg.Ready = func(context.Context) error { return nil }
-	}
 	lock, err := lockDir(cfg.Dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer lock.Release()
-	s := &server{cfg: cfg, turns: make(chan struct{}, cfg.Concurrent)}
-	var running sync.WaitGroup
-	mux := http.NewServeMux()
+	return &Worker{cfg: cfg, lock: lock, turns: make(chan struct{}, cfg.Concurrent)}, nil
+}
+
+// Register adds the worker's paths to mux, for peer.Serve. The role "attestor" may build;
+// every role may read /missing and /metrics.
+func (s *Worker) Register(mux *http.ServeMux) {
 	mux.Handle("POST /build", peer.Allow(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		running.Add(1)
-		defer running.Done()
+		s.running.Add(1)
+		defer s.running.Done()
 		s.build(w, r)
 	}), "attestor"))
 	mux.HandleFunc("GET /missing", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(cfg.Missing)
+		_ = json.NewEncoder(w).Encode(s.cfg.Missing)
 	})
 	mux.Handle("GET /metrics", s.metrics())
-	err = peer.Serve(ctx, cfg.Listener, cfg.Users, peer.Ready(mux, cfg.Ready))
-	running.Wait()
-	return err
+}
+
+// Close returns when the running builds have ended and their files are erased. Their
+// requests must end first: peer.Serve cancels them.
+func (s *Worker) Close() {
+	s.running.Wait()
+	s.lock.Release()
 }
 
 // metrics returns the handler of GET /metrics.
-func (s *server) metrics() http.Handler {
+func (s *Worker) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
 	for _, g := range []struct {
 		name, help string
@@ -145,7 +148,7 @@ func (s *server) metrics() http.Handler {
 		{"colophon_builds_running", "Builds that have a room.", func() float64 { return float64(len(s.turns)) }},
 		{"colophon_builds_waiting", "Builds that wait for their turn.", func() float64 { return max(0, float64(s.waiting.Load())-float64(len(s.turns))) }},
 	} {
-		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value))
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help, ConstLabels: prometheus.Labels{"builder": s.names()}}, g.value))
 	}
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 }
@@ -162,7 +165,7 @@ func lockDir(dir string) (*dirlock.Lock, error) {
 	}
 	stale, err := filepath.Glob(filepath.Join(dir, jobPrefix+"*"))
 	for _, d := range stale {
-		err = errors.Join(err, os.RemoveAll(d))
+		err = errors.Join(err, erase(d))
 	}
 	if err != nil {
 		lock.Release()
@@ -171,7 +174,19 @@ func lockDir(dir string) (*dirlock.Lock, error) {
 	return lock, nil
 }
 
-func (s *server) build(w http.ResponseWriter, r *http.Request) {
+// erase removes the directory of a build. The build may belong to another user, who may
+// have protected files from removal (sticky bit, chmod(2)): then they become ours first.
+func erase(dir string) error {
+	if os.RemoveAll(dir) == nil {
+		return nil
+	}
+	filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, os.Geteuid(), -1))
+	})
+	return os.RemoveAll(dir)
+}
+
+func (s *Worker) build(w http.ResponseWriter, r *http.Request) {
 	// The worker reads the whole tree before it answers, so the connection never
 	// carries data both ways at once. After the tree, net/http cancels ctx when the
 	// client closes the connection.
@@ -199,7 +214,7 @@ func (s *server) build(w http.ResponseWriter, r *http.Request) {
 
 // runJob reads the job and the tree from body, runs the build and writes the
 // frames of its answer, except 'F'. name is the builder's.
-func (s *server) runJob(ctx context.Context, body io.Reader, out *frames) (name string, err error) {
+func (s *Worker) runJob(ctx context.Context, body io.Reader, out *frames) (name string, err error) {
 	j, raw, err := readJob(body)
 	if err != nil {
 		return "", err
@@ -210,15 +225,19 @@ func (s *server) runJob(ctx context.Context, body io.Reader, out *frames) (name 
 		return name, &builder.UnavailableError{Builder: name, Reason: reason}
 	}
 	if b == nil && apart == nil {
-		return "", fmt.Errorf("this platform has no builder %q; it has %s", name, s.names())
+		return "", fmt.Errorf("this role has no builder %q; it has %q", name, s.names())
 	}
 	dir, err := os.MkdirTemp(s.cfg.Dir, jobPrefix)
 	if err != nil {
 		return name, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, erase(dir)) }()
 	if apart != nil {
-		return name, runProcess(apart(ctx, dir), io.MultiReader(bytes.NewReader(raw), body), out)
+		cmd, err := apart(ctx, dir)
+		if err != nil {
+			return name, err
+		}
+		return name, runProcess(cmd, io.MultiReader(bytes.NewReader(raw), body), out)
 	}
 	return name, build(ctx, b, dir, j, body, out)
 }
@@ -226,6 +245,9 @@ func (s *server) runJob(ctx context.Context, body io.Reader, out *frames) (name 
 // runProcess runs one build in the process of cmd. It passes the request in to the
 // process, and the frames that the process writes to out, without interpreting them.
 func runProcess(cmd *exec.Cmd, in io.Reader, out *frames) error {
+	if cmd.Stdin != nil {
+		in = io.MultiReader(cmd.Stdin, in)
+	}
 	cmd.Stdin = in
 	cmd.WaitDelay = 10 * time.Second
 	answer, err := cmd.StdoutPipe()
@@ -316,8 +338,8 @@ func build(ctx context.Context, b builder.Builder, dir string, j job, body io.Re
 	return out.json('R', res)
 }
 
-// names lists the platform's builders for an error's text.
-func (s *server) names() string {
+// names lists the worker's builders, also those that are missing.
+func (s *Worker) names() string {
 	var names []string
 	for n := range s.cfg.Builders {
 		names = append(names, n)
@@ -325,9 +347,10 @@ func (s *server) names() string {
 	for n := range s.cfg.Apart {
 		names = append(names, n)
 	}
-	if len(names) == 0 {
-		return "none (see the worker's log)"
+	for n := range s.cfg.Missing {
+		names = append(names, n)
 	}
+	slices.Sort(names)
 	return strings.Join(names, ", ")
 }
 

@@ -12,10 +12,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/peer"
@@ -70,10 +73,10 @@ func child(how, dir string) {
 // in other hands can end its build, and nothing else.
 func TestApart(t *testing.T) {
 	var how string
-	c, _ := serve(t, Config{Apart: map[string]Apart{"own": func(ctx context.Context, dir string) *exec.Cmd {
+	c, _ := serve(t, Config{Apart: map[string]Apart{"own": func(ctx context.Context, dir string) (*exec.Cmd, error) {
 		cmd := exec.CommandContext(ctx, "/proc/self/exe", how, dir)
 		cmd.Args[0] = childArg0
-		return cmd
+		return cmd, nil
 	}}})
 	req := builder.Request{Recipe: attest.Recipe{Builder: "own"}, Tree: t.TempDir(), Source: none, Epoch: time.Unix(1, 0)}
 	for _, test := range []struct{ how, want string }{
@@ -172,17 +175,26 @@ var none = source.Tree{ID: "4b825dc642cb6eb9a060e54bf8d69288fbee4904"}
 func serve(t *testing.T, cfg Config) (Client, func()) {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
-	var err error
-	if cfg.Listener, err = peer.Listen(socket, -1); err != nil {
+	l, err := peer.Listen(socket, -1)
+	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Users = peer.Users{"attestor": os.Getuid()}
 	if cfg.Dir == "" {
 		cfg.Dir = t.TempDir()
 	}
+	w, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	w.Register(mux)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, cfg) }()
+	go func() {
+		err := peer.Serve(ctx, l, peer.Users{"attestor": os.Getuid()}, mux)
+		w.Close()
+		done <- err
+	}()
 	stop := func() {
 		cancel()
 		<-done
@@ -469,7 +481,40 @@ func TestStartErasesWhatWasLeft(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, jobPrefix+"1")); err == nil {
 		t.Error("a killed worker's job is left")
 	}
-	if err := Serve(t.Context(), Config{Dir: dir}); err == nil {
+	if _, err := New(Config{Dir: dir}); err == nil {
 		t.Error("two workers share one directory")
+	}
+}
+
+// A build of another user cannot protect its files from removal, though root lacks
+// CAP_FOWNER in the role rooms.
+func TestProtectedFilesAreErased(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("NOT TESTED: files of another user need root")
+	}
+	dir := filepath.Join(t.TempDir(), "job")
+	for _, d := range []string{dir, filepath.Join(dir, "a"), filepath.Join(dir, "a", "b")} {
+		if err := errors.Join(os.Mkdir(d, 0o700), os.Chmod(d, 0o700|os.ModeSticky), os.Chown(d, 65534, 65534)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error)
+	go func() {
+		// Never unlock the thread: it ends with this goroutine and its capabilities.
+		runtime.LockOSThread()
+		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		data := [2]unix.CapUserData{}
+		for _, c := range []int{unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE} {
+			data[0].Effective |= 1 << c
+			data[0].Permitted |= 1 << c
+		}
+		if err := unix.Capset(&hdr, &data[0]); err != nil {
+			done <- err
+			return
+		}
+		done <- erase(dir)
+	}()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
