@@ -234,7 +234,12 @@ func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 	case "buildkit":
 		a.Dependencies, err = j.checkNetwork(ctx, a, m)
 	case "golang":
-		a.Dependencies, err = checkModules(j.tree, a.claimed.Dependencies)
+		if a.Dependencies, err = checkModules(j.tree, a.claimed.Dependencies); err == nil {
+			var found []linked
+			if found, err = j.linked(ctx, a.Layout, m); err == nil {
+				err = checkLinked(found, a.claimed.Dependencies)
+			}
+		}
 	default:
 		err = fmt.Errorf("cannot determine the dependencies of builder %q", j.recipe.Builder)
 	}

@@ -3,13 +3,10 @@ package release
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -22,9 +19,8 @@ import (
 )
 
 const (
-	maxDockerfile = 1 << 20  // bytes
-	maxGoSum      = 32 << 20 // bytes
-	maxNotes      = 256      // requests that a note lists one by one
+	maxDockerfile = 1 << 20 // bytes
+	maxNotes      = 256     // requests that a note lists one by one
 )
 
 func refuseToSign(err error) error {
@@ -133,41 +129,4 @@ func readInTree(tree, name string, size int64) ([]byte, error) {
 		err = fmt.Errorf("%s: got more than %d bytes", name, size)
 	}
 	return data, err
-}
-
-// checkModules checks the modules that the golang builder claims to have found in the
-// binary against the commit's go.sum. The commit's authors pinned the sums there, so
-// the builder cannot claim others.
-func checkModules(tree string, claimed []attest.ResourceDescriptor) ([]attest.ResourceDescriptor, error) {
-	if len(claimed) == 0 {
-		return nil, nil
-	}
-	text, err := readInTree(tree, "go.sum", maxGoSum)
-	if err != nil {
-		return nil, refuseToSign(fmt.Errorf("the builder claims %d modules, but the commit's go.sum cannot be read: %w", len(claimed), err))
-	}
-	pinned := map[string]string{} // hex sha256 of h1, by MODULE@VERSION
-	for line := range strings.Lines(string(text)) {
-		f := strings.Fields(line)
-		if len(f) != 3 {
-			continue
-		}
-		if sum, ok := strings.CutPrefix(f[2], "h1:"); ok {
-			if raw, err := base64.StdEncoding.DecodeString(sum); err == nil {
-				pinned[f[0]+"@"+f[1]] = hex.EncodeToString(raw)
-			}
-		}
-	}
-	out := make([]attest.ResourceDescriptor, 0, len(claimed))
-	for _, d := range claimed {
-		want := pinned[d.Name]
-		if want == "" || d.Digest["dirHash"] != want || len(d.Digest) != 1 {
-			return nil, refuseToSign(fmt.Errorf("module %s: expected dirHash %q from the commit's go.sum, found %v in the builder's claims", d.Name, want, d.Digest))
-		}
-		path, version, _ := strings.Cut(d.Name, "@")
-		out = append(out, attest.ResourceDescriptor{ // purl-spec, type golang
-			Name: d.Name, URI: "pkg:golang/" + strings.ToLower(path) + "@" + url.QueryEscape(version), Digest: map[string]string{"dirHash": want},
-		})
-	}
-	return out, nil
 }

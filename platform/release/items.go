@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/colophon-build/colophon/internal/confine"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
@@ -118,6 +120,13 @@ type imageOrder struct {
 	Measure string           `json:"measure,omitempty"` // a layout
 	Compare *[2]differ.Image `json:"compare,omitempty"`
 	Scan    *scan.Options    `json:"scan,omitempty"`
+	Modules *modulesOrder    `json:"modules,omitempty"`
+}
+
+// modulesOrder names images in a layout whose Go binaries are read.
+type modulesOrder struct {
+	Layout    string    `json:"layout"`
+	Manifests []v1.Hash `json:"manifests"`
 }
 
 // imageAnswer has the answer to the order's member.
@@ -126,6 +135,7 @@ type imageAnswer struct {
 	Differences []string      `json:"differences,omitempty"`
 	SPDX        []byte        `json:"spdx,omitempty"`
 	CycloneDX   []byte        `json:"cycloneDX,omitempty"`
+	Linked      []linked      `json:"linked,omitempty"`
 }
 
 func doImage(ctx context.Context, raw json.RawMessage) (any, error) {
@@ -141,6 +151,8 @@ func doImage(ctx context.Context, raw json.RawMessage) (any, error) {
 	case o.Scan != nil:
 		debug.SetGCPercent(400) // a third less time; the limit of memory comes first
 		a.SPDX, a.CycloneDX, err = scan.Generate(ctx, *o.Scan)
+	case o.Modules != nil:
+		a.Linked, err = linkedModules(ctx, o.Modules.Layout, o.Modules.Manifests)
 	default:
 		err = errors.New("empty order")
 	}
@@ -237,6 +249,19 @@ func (j *run) measureLayout(ctx context.Context, layout string) (*oci.Measured, 
 		return nil, errors.New("no measurement")
 	}
 	return a.Measured, nil
+}
+
+// linked lists the modules in the Go binaries of the image, in the process apart.
+func (j *run) linked(ctx context.Context, layout string, m *oci.Measured) ([]linked, error) {
+	o := modulesOrder{Layout: layout}
+	for _, p := range m.Platforms {
+		o.Manifests = append(o.Manifests, p.Manifest.Digest)
+	}
+	var a imageAnswer
+	if err := j.image.Do(ctx, imageOrder{Modules: &o}, &a); err != nil {
+		return nil, fmt.Errorf("reading the modules of the image's binaries: %w", err)
+	}
+	return a.Linked, nil
 }
 
 // names of an image's SBOMs in the directory of the work.

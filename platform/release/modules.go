@@ -1,0 +1,147 @@
+package release
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"debug/buildinfo"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/oci"
+)
+
+const (
+	maxGoSum  = 32 << 20 // bytes
+	maxLinked = 100000   // modules in all binaries of an image
+)
+
+// checkModules checks the modules that the golang builder claims to have found in the
+// binary against the commit's go.sum. The commit's authors pinned the sums there, so
+// the builder cannot claim others.
+func checkModules(tree string, claimed []attest.ResourceDescriptor) ([]attest.ResourceDescriptor, error) {
+	if len(claimed) == 0 {
+		return nil, nil
+	}
+	text, err := readInTree(tree, "go.sum", maxGoSum)
+	if err != nil {
+		return nil, refuseToSign(fmt.Errorf("the builder claims %d modules, but the commit's go.sum cannot be read: %w", len(claimed), err))
+	}
+	pinned := map[string]string{} // hex sha256 of h1, by MODULE@VERSION
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			continue
+		}
+		if sum := dirHash(f[2]); sum != "" {
+			pinned[f[0]+"@"+f[1]] = sum
+		}
+	}
+	out := make([]attest.ResourceDescriptor, 0, len(claimed))
+	for _, d := range claimed {
+		want := pinned[d.Name]
+		if want == "" || d.Digest["dirHash"] != want || len(d.Digest) != 1 {
+			return nil, refuseToSign(fmt.Errorf("module %s: expected dirHash %q from the commit's go.sum, found %v in the builder's claims", d.Name, want, d.Digest))
+		}
+		path, version, _ := strings.Cut(d.Name, "@")
+		out = append(out, attest.ResourceDescriptor{ // purl-spec, type golang
+			Name: d.Name, URI: "pkg:golang/" + strings.ToLower(path) + "@" + url.QueryEscape(version), Digest: map[string]string{"dirHash": want},
+		})
+	}
+	return out, nil
+}
+
+// dirHash returns in-toto's dirHash of a module's sum (h1:), in hex; "" if it is no such sum.
+func dirHash(sum string) string {
+	encoded, ok := strings.CutPrefix(sum, "h1:")
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	if !ok || err != nil {
+		return ""
+	}
+	return hex.EncodeToString(raw)
+}
+
+// linked is a module that a Go binary in an image names.
+type linked struct {
+	File string `json:"file"`
+	Name string `json:"name"` // MODULE@VERSION
+	Sum  string `json:"sum"`  // dirHash; empty if the binary has something else
+}
+
+// checkLinked returns an error if a binary of the image names a module that the builder
+// leaves out of its claims, or with another sum.
+func checkLinked(found []linked, claimed []attest.ResourceDescriptor) error {
+	sums := map[string]string{}
+	for _, d := range claimed {
+		sums[d.Name] = d.Digest["dirHash"]
+	}
+	for _, l := range found {
+		if l.Sum == "" || sums[l.Name] != l.Sum {
+			return refuseToSign(fmt.Errorf("module %s: the image's file %s has it with dirHash %q, and the builder claims %q", l.Name, l.File, l.Sum, sums[l.Name]))
+		}
+	}
+	return nil
+}
+
+// linkedModules returns the modules in the Go binaries of images in a layout. The linker
+// writes them into each binary (debug/buildinfo). Modules without a sum are part of the
+// commit and left out.
+func linkedModules(ctx context.Context, layout string, manifests []v1.Hash) ([]linked, error) {
+	src, err := oci.OpenLayout(layout)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	scratch, err := os.CreateTemp("", "binary-")
+	if err != nil {
+		return nil, err
+	}
+	defer scratch.Close()
+	if err := os.Remove(scratch.Name()); err != nil {
+		return nil, err
+	}
+	var found []linked
+	for _, m := range manifests {
+		err := oci.Entries(ctx, src, m, func(_ int, h *tar.Header, content io.Reader) error {
+			in := bufio.NewReader(content)
+			if magic, _ := in.Peek(4); h.Typeflag != tar.TypeReg || string(magic) != "\x7fELF" {
+				return nil
+			}
+			if err := scratch.Truncate(0); err != nil {
+				return err
+			}
+			n, err := io.Copy(io.NewOffsetWriter(scratch, 0), in)
+			if err != nil {
+				return err
+			}
+			info, err := buildinfo.Read(io.NewSectionReader(scratch, 0, n))
+			if err != nil {
+				return nil // not Go
+			}
+			for _, d := range info.Deps {
+				if d.Replace != nil {
+					d = d.Replace
+				}
+				if d.Sum != "" {
+					found = append(found, linked{h.Name, d.Path + "@" + d.Version, dirHash(d.Sum)})
+				}
+			}
+			if len(found) > maxLinked {
+				return fmt.Errorf("the image's binaries name more than %d modules", maxLinked)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
