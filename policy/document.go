@@ -26,6 +26,7 @@ type Document struct {
 	MinLevel       int                   `json:"minLevel,omitempty"`
 	NoSBOM         bool                  `json:"noSBOM,omitempty"`
 	Contents       bool                  `json:"contents,omitempty"`
+	CompleteSBOM   bool                  `json:"completeSBOM,omitempty"`
 	Signer         *DocumentSigner       `json:"signer,omitempty"`
 	Attestations   []DocumentAttestation `json:"attestations,omitempty"`
 	FreshTrust     bool                  `json:"freshTrust,omitempty"`
@@ -129,6 +130,8 @@ func (d Document) origin() (Origin, error) {
 		return nil, errors.New("policy: root: a policy that names a signer names the trust root there: signer.root")
 	case d.Contents && (!built || signer != nil):
 		return nil, errors.New("policy: contents: only a policy that demands a builder's SBOMs can compare them with the image")
+	case d.CompleteSBOM && (!built || signer != nil):
+		return nil, errors.New("policy: completeSBOM: only a policy that demands a builder's SBOMs can ask for complete ones")
 	case !built:
 		return d.withoutProvenance(signer)
 	}
@@ -138,12 +141,15 @@ func (d Document) origin() (Origin, error) {
 		return nil, err
 	case signer != nil:
 		return SignerProvenance{Provenance: p, Signer: signer}, nil
-	case d.Contents:
-		return BuilderProvenance{Provenance: p, SBOM: SBOMContents, Root: d.Root}, nil
-	case d.NoSBOM:
-		return BuilderProvenance{Provenance: p, SBOM: SBOMOptional, Root: d.Root}, nil
 	}
-	return BuilderProvenance{Provenance: p, Root: d.Root}, nil
+	o := BuilderProvenance{Provenance: p, CompleteSBOM: d.CompleteSBOM, Root: d.Root}
+	switch {
+	case d.Contents:
+		o.SBOM = SBOMContents
+	case d.NoSBOM:
+		o.SBOM = SBOMOptional
+	}
+	return o, nil
 }
 
 // withoutProvenance returns the Origin of a document that demands only a signature or,
@@ -246,6 +252,7 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 	switch o := p.Origin.(type) {
 	case BuilderProvenance:
 		d.NoSBOM, d.Contents, d.Root = o.SBOM == SBOMOptional, o.SBOM == SBOMContents, o.Root
+		d.CompleteSBOM = o.CompleteSBOM
 	case SignerProvenance, SignatureOnly, SummaryOnly:
 	default:
 		return nil, fmt.Errorf("policy: origin: got a %T", p.Origin)

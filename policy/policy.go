@@ -40,7 +40,9 @@ type Origin interface {
 type BuilderProvenance struct {
 	Provenance
 	SBOM SBOM
-	Root string // name of the trust root (trust.Root.Named) that must have verified the provenance; empty: any
+	// CompleteSBOM demands SBOMs that name no file which their scanner could not read.
+	CompleteSBOM bool
+	Root         string // name of the trust root (trust.Root.Named) that must have verified the provenance; empty: any
 }
 
 // SignerProvenance demands provenance of GitHub, GitLab or Tekton Chains that the
@@ -111,6 +113,9 @@ func (p Policy) Check() error {
 var errNoSource = errors.New("policy names no source")
 
 func (o BuilderProvenance) checkOrigin() error {
+	if o.CompleteSBOM && o.SBOM == SBOMOptional {
+		return errors.New("policy: completeSBOM: the policy demands no SBOM")
+	}
 	if o.SBOM < SBOMRequired || o.SBOM > SBOMContents {
 		return fmt.Errorf("policy: SBOM: got %d, want one of SBOMRequired, SBOMOptional, SBOMContents", o.SBOM)
 	}
@@ -159,6 +164,13 @@ func (p Policy) Signer() Signer {
 		return o.Signer
 	}
 	return nil
+}
+
+// CompleteSBOM reports whether the SBOMs must not name files that their scanner could
+// not read.
+func (p Policy) CompleteSBOM() bool {
+	o, ok := p.Origin.(BuilderProvenance)
+	return ok && o.CompleteSBOM
 }
 
 // SBOM returns what the policy demands of the builder's SBOMs: SBOMOptional unless the

@@ -60,6 +60,7 @@ func TestParse(t *testing.T) {
 		`{"source":"git.example.com/a"}`:                            {Origin: policy.BuilderProvenance{Provenance: app}},
 		`{"source":"git.example.com/a","ref":"v1","signer":null}`:   {Origin: policy.BuilderProvenance{Provenance: tagged}},
 		`{"anySource":true,"version":"v1","noSBOM":true}`:           {Origin: policy.BuilderProvenance{Provenance: versioned, SBOM: policy.SBOMOptional}},
+		`{"anySource":true,"completeSBOM":true}`:                    {Origin: policy.BuilderProvenance{Provenance: anySource(), CompleteSBOM: true}},
 		`{"anySource":true,"contents":true}`:                        {Origin: policy.BuilderProvenance{Provenance: anySource(), SBOM: policy.SBOMContents}},
 		`{"anySource":true,"contents":true,"noSBOM":true}`:          {Origin: policy.BuilderProvenance{Provenance: anySource(), SBOM: policy.SBOMContents}},
 		`{"source":"git.example.com/a","signer":` + byAda + `}`:     {Origin: policy.SignerProvenance{Provenance: app, Signer: ada}},
@@ -274,7 +275,7 @@ func TestMarshalCoversEveryField(t *testing.T) {
 func TestMarshalKnowsEveryField(t *testing.T) {
 	for typ, want := range map[reflect.Type]string{
 		reflect.TypeFor[policy.Policy]():            "Origin Attestations Verifiers FreshTrust",
-		reflect.TypeFor[policy.BuilderProvenance](): "Provenance SBOM Root",
+		reflect.TypeFor[policy.BuilderProvenance](): "Provenance SBOM CompleteSBOM Root",
 		reflect.TypeFor[policy.SignerProvenance]():  "Provenance Signer",
 		reflect.TypeFor[policy.SignatureOnly]():     "Signer",
 		reflect.TypeFor[policy.SummaryOnly]():       "MinLevel",

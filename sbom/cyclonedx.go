@@ -36,8 +36,12 @@ func readCycloneDX(data []byte) (*Document, error) {
 		Format   string `json:"bomFormat"`
 		Version  string `json:"specVersion"`
 		Metadata struct {
-			Timestamp string    `json:"timestamp"`
-			Component component `json:"component"`
+			Timestamp  string    `json:"timestamp"`
+			Component  component `json:"component"`
+			Properties []struct {
+				Name  string `json:"name"`
+				Value string `json:"value"`
+			} `json:"properties"`
 		} `json:"metadata"`
 		Components []component `json:"components"`
 	}
@@ -54,6 +58,11 @@ func readCycloneDX(data []byte) (*Document, error) {
 	d := &Document{Info: Info{Format: "CycloneDX", Version: doc.Version, Name: image.Name}}
 	if image.Name == "" && image.Version == "" {
 		return nil, errors.New("metadata.component: there is none, so it describes nothing")
+	}
+	for _, p := range doc.Metadata.Properties {
+		if p.Name == unreadCycloneDX {
+			d.Unread = append(d.Unread, p.Value)
+		}
 	}
 	for _, r := range image.External {
 		if r.Type == "vcs" {

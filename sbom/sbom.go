@@ -44,7 +44,18 @@ type Package struct {
 type Document struct {
 	Info
 	List []Package // in the order of the document
+	// Unread names the files of the image that the scanner could not read, so that the
+	// list may lack packages. Colophon's scanner says so; others leave it out in silence.
+	Unread []string
 }
+
+// unread introduces the name of a file that the scanner could not read: in the comment of an
+// annotation of an SPDX document, and as the name of a property of a CycloneDX document's
+// metadata. platform/release/scan writes them.
+const (
+	unreadSPDX      = "colophon: not read: "
+	unreadCycloneDX = "colophon:not-read"
+)
 
 // maxPackages is the maximum number of packages in a document.
 const maxPackages = 200_000

@@ -43,6 +43,9 @@ func readSPDX(data []byte) (*Document, error) {
 		Creation struct {
 			Created string `json:"created"`
 		} `json:"creationInfo"`
+		Annotations []struct {
+			Comment string `json:"comment"`
+		} `json:"annotations"`
 		Describes     []string      `json:"documentDescribes"`
 		Packages      []spdxPackage `json:"packages"`
 		Relationships []struct {
@@ -64,6 +67,11 @@ func readSPDX(data []byte) (*Document, error) {
 		d.Version = doc.Version[len("SPDX-"):]
 	default:
 		return nil, fmt.Errorf("version: got %q, want SPDX 2.2, 2.3 or 3.0", doc.Version)
+	}
+	for _, a := range doc.Annotations {
+		if file, ok := strings.CutPrefix(a.Comment, unreadSPDX); ok {
+			d.Unread = append(d.Unread, file)
+		}
 	}
 	about := map[string]bool{}
 	for _, id := range doc.Describes {

@@ -36,7 +36,7 @@ func signedThing(r ref) Signed {
 		s.LogIndex = &p.Index
 	}
 	if p.sbom != nil {
-		s.SBOM = &SBOM{p.sbom.Format, p.sbom.Version, p.sbom.Packages}
+		s.SBOM = &SBOM{p.sbom.Format, p.sbom.Version, p.sbom.Packages, p.sbom.Unread}
 	}
 	return s
 }

@@ -8,6 +8,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/sbom"
 	"github.com/colophon-build/colophon/sbom/contents"
@@ -24,10 +25,11 @@ func (c *check) readSBOM(predicate []byte, kind string, image v1.Hash) (*sbom.Do
 	if info.SubjectDigest != image.String() {
 		return nil, fmt.Errorf("the %s document describes %q, want %q", info.Format, info.SubjectDigest, image)
 	}
-	if c.opts.Policy.SBOM() == policy.SBOMContents {
-		return sbom.Read(predicate, kind)
+	d, err := sbom.Read(predicate, kind)
+	if err == nil && c.opts.Policy.SBOM() != policy.SBOMContents {
+		d.List = nil
 	}
-	return &sbom.Document{Info: info}, nil
+	return d, err
 }
 
 // sbomLink returns the link for the documents of a set.
@@ -48,7 +50,7 @@ func (c *check) sbomLink(ctx context.Context, image v1.Hash, ev *evidence, s set
 		case kind.found.holds():
 			d := kind.found.proof.sbom
 			docs = append(docs, d)
-			claims = append(claims, fmt.Sprintf("%s %s, %d packages", d.Format, d.Version, d.Packages))
+			claims = append(claims, fmt.Sprintf("%s %s, %d packages%s", d.Format, d.Version, d.Packages, unread(d)))
 		case c.opts.Policy.SBOM() != policy.SBOMOptional:
 			return ev.lacking(LinkSBOM, inFormat(kind.predicate), kind.what, kind.found)
 		}
@@ -61,11 +63,32 @@ func (c *check) sbomLink(ctx context.Context, image v1.Hash, ev *evidence, s set
 			return Link{Name: LinkSBOM, Status: Broken, Reason: err.Error()}
 		}
 	}
+	if c.opts.Policy.CompleteSBOM() {
+		for _, d := range docs {
+			if len(d.Unread) > 0 {
+				return Link{Name: LinkSBOM, Status: Broken, Reason: "the policy demands complete SBOMs; " + d.Format + " document" + unread(d)}
+			}
+		}
+	}
 	l := Link{Name: LinkSBOM, Status: Holds, Claim: strings.Join(claims, "; ") + "; about this image"}
 	if c.opts.Policy.SBOM() == policy.SBOMContents {
 		return c.compareContents(ctx, image, docs, l)
 	}
 	return l
+}
+
+// unread says which files the scanner of a document could not read; "" if it read all.
+func unread(d *sbom.Document) string {
+	const shown = 3
+	n := len(d.Unread)
+	if n == 0 {
+		return ""
+	}
+	names := strings.Join(d.Unread[:min(n, shown)], ", ")
+	if n > shown {
+		names += fmt.Sprintf(" and %d more", n-shown)
+	}
+	return " without those in files that its scanner could not read: " + printable.Line(names)
 }
 
 // sameSource fails if a document names another source than the provenance. Most

@@ -75,6 +75,14 @@ func TestContents(t *testing.T) {
 		c.wants.Contents = true
 		c.want(verify.Rejected, "sbom", verify.Broken, "CycloneDX document")
 	})
+	t.Run("the scanner could not read a file", func(t *testing.T) {
+		c := withPackage(t)
+		c.r.SPDX["annotations"] = []map[string]string{{"comment": "colophon: not read: /app/a.jar"}}
+		c.r.Attach(prooftest.Kinds...)
+		c.want(verify.Accepted, "sbom", verify.Holds, "could not read: /app/a.jar")
+		c.wants.CompleteSBOM = true
+		c.want(verify.Rejected, "sbom", verify.Broken, "SPDX document", "could not read: /app/a.jar")
+	})
 	t.Run("no SBOM", func(t *testing.T) {
 		c := withPackage(t)
 		c.r.Attach(prooftest.Kinds[:2]...)

@@ -217,6 +217,8 @@ type SBOM struct {
 	Format   string `json:"format"`   // "SPDX" or "CycloneDX"
 	Version  string `json:"version"`  // version of the format: "2.3", "1.6"
 	Packages int    `json:"packages"` // number of packages that it lists
+
+	Unread []string `json:"unread,omitempty"` // files of the image that its scanner could not read, if it says so
 }
 
 // Claim is an unsigned statement that somebody put beside an image. It is shown

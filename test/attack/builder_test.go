@@ -595,7 +595,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "archive-bomb", tries: "make the SBOM scanner run out of space, so that an SBOM omits packages",
 	guard: "the release fails if the scanner could not read a file for lack of space: platform/release/scan complete",
-	cuts:  []cut{{"platform/release/scan/generate.go", `	return s, complete(s)`, `	return s, nil`}},
+	cuts:  []cut{{"platform/release/scan/generate.go", `, complete(s)`, `, nil`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		l := honest()

@@ -70,13 +70,15 @@ func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) 
 		return fail(err)
 	}
 	doc := &syftsbom.SBOM{}
+	var unread []string
 	meta := syftsource.ImageMetadata{UserInput: o.Image, ManifestDigest: o.Digest.String()}
 	for _, img := range images {
-		one, err := o.scan(ctx, img)
+		one, files, err := o.scan(ctx, img)
 		if err != nil {
 			return fail(err)
 		}
 		merge(doc, one)
+		unread = append(unread, files...)
 		m, ok := one.Source.Metadata.(syftsource.ImageMetadata)
 		if !ok {
 			return fail(fmt.Errorf("syft described the image as %T", one.Source.Metadata))
@@ -88,9 +90,10 @@ func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) 
 	}
 	// The digest identifies the image, not the name, so copies have the same identifier.
 	doc.Source = syftsource.Description{ID: o.Digest.Hex, Name: o.Image, Version: o.Digest.String(), Metadata: meta}
+	unread = named(unread)
 	var g errgroup.Group
-	g.Go(func() (err error) { spdx, err = o.spdx(*doc); return err })
-	g.Go(func() (err error) { cyclone, err = o.cyclonedx(*doc); return err })
+	g.Go(func() (err error) { spdx, err = o.spdx(*doc, unread); return err })
+	g.Go(func() (err error) { cyclone, err = o.cyclonedx(*doc, unread); return err })
 	if err := g.Wait(); err != nil {
 		return fail(err)
 	}
@@ -142,33 +145,34 @@ func find(path layout.Path, digest v1.Hash) ([]v1.Image, error) {
 	return images, nil
 }
 
-// scan catalogs the packages of one platform's image.
-func (o Options) scan(ctx context.Context, img v1.Image) (*syftsbom.SBOM, error) {
+// scan catalogs the packages of one platform's image. unread are the files that it could
+// not read.
+func (o Options) scan(ctx context.Context, img v1.Image) (_ *syftsbom.SBOM, unread []string, err error) {
 	raw, err := img.RawManifest()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	temp := stereofile.NewTempDirGenerator("colophon-sbom")
 	defer temp.Cleanup()
 	dir, err := os.MkdirTemp(o.Dir, "layers-")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer os.RemoveAll(dir)
 	content := image.New(bounded{img}, temp, dir, image.WithManifest(raw))
 	defer content.Cleanup()
 	if err := content.Read(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	scanner, err := licenses()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s, err := syft.CreateSBOM(shared{ctx, scanner}, stereoscopesource.New(content, stereoscopesource.ImageConfig{Reference: o.Image}), config())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return s, complete(s)
+	return s, unreadFiles(s, content), complete(s)
 }
 
 // complete returns an error if Syft had no disk space to read a file. Syft itself only
@@ -216,7 +220,7 @@ func config() *syft.CreateSBOMConfig {
 		WithSearchConfig(cataloging.DefaultSearchConfig().WithScope(syftsource.SquashedScope)).
 		WithCatalogerSelection(cataloging.NewSelectionRequest().WithDefaults(pkgcataloging.ImageTag)).
 		WithDataGenerationConfig(cataloging.DefaultDataGenerationConfig().WithGenerateCPEs(false)).
-		WithUnknownsConfig(cataloging.UnknownsConfig{}). // report all errors; complete checks them
+		WithUnknownsConfig(cataloging.UnknownsConfig{}). // report all errors: the documents name the files
 		WithFilesConfig(filecataloging.DefaultConfig().WithSelection(file.NoFilesSelection)).
 		WithRelationshipsConfig(cataloging.DefaultRelationshipsConfig().WithPackageFileOwnership(false))
 }
@@ -254,7 +258,7 @@ func (o Options) builtFrom() string {
 	return attest.GitURI(o.Source.URI, o.Source.ID)
 }
 
-func (o Options) spdx(s syftsbom.SBOM) ([]byte, error) {
+func (o Options) spdx(s syftsbom.SBOM, unread []string) ([]byte, error) {
 	doc := spdxhelpers.ToFormatModel(s)
 	if doc == nil || len(doc.Packages) == 0 {
 		return nil, errors.New("syft wrote no SPDX document")
@@ -263,6 +267,12 @@ func (o Options) spdx(s syftsbom.SBOM) ([]byte, error) {
 	doc.DocumentNamespace = "https://colophon.build/spdx/" + o.id("SPDX-2.3").String()
 	doc.CreationInfo.Created = o.Created.UTC().Format(time.RFC3339)
 	doc.CreationInfo.Creators = []common.Creator{{CreatorType: "Tool", Creator: "colophon"}, {CreatorType: "Tool", Creator: "syft-" + syftVersion}}
+	for _, file := range unread {
+		doc.Annotations = append(doc.Annotations, &v2_3.Annotation{
+			Annotator: common.Annotator{AnnotatorType: "Tool", Annotator: "colophon"}, AnnotationDate: doc.CreationInfo.Created, AnnotationType: "OTHER",
+			AnnotationComment: "colophon: not read: " + file,
+		})
+	}
 	root := doc.Packages[len(doc.Packages)-1]
 	if root.PackageVersion != o.Digest.String() {
 		return nil, fmt.Errorf("version in the SPDX document: got %q, want %q", root.PackageVersion, o.Digest)
@@ -293,11 +303,19 @@ func ref(id common.DocElementID) string {
 	return strings.Join([]string{string(id.DocumentRefID), string(id.ElementRefID), id.SpecialID}, "\n")
 }
 
-func (o Options) cyclonedx(s syftsbom.SBOM) ([]byte, error) {
+func (o Options) cyclonedx(s syftsbom.SBOM, unread []string) ([]byte, error) {
 	doc := cyclonedxhelpers.ToFormatModel(s)
 	doc.SerialNumber = o.id("CycloneDX-1.6").URN()
 	doc.Metadata.Timestamp = o.Created.UTC().Format(time.RFC3339)
 	doc.Metadata.Properties = nil
+	if len(unread) > 0 {
+		var files []cyclonedx.Property
+		for _, file := range unread {
+			files = append(files, cyclonedx.Property{Name: "colophon:not-read", Value: file})
+		}
+		doc.Metadata.Properties = &files
+		doc.Compositions = &[]cyclonedx.Composition{{Aggregate: cyclonedx.CompositionAggregateIncomplete, Assemblies: &[]cyclonedx.BOMReference{cyclonedx.BOMReference(o.purl())}}}
+	}
 	doc.Metadata.Component = &cyclonedx.Component{
 		BOMRef: o.purl(), Type: cyclonedx.ComponentTypeContainer, Name: o.Image, Version: o.Digest.String(), PackageURL: o.purl(),
 		Hashes: &[]cyclonedx.Hash{{Algorithm: cyclonedx.HashAlgoSHA256, Value: o.Digest.Hex}},

@@ -1,11 +1,15 @@
 package scan
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/colophon-build/colophon/sbom"
 )
 
 // A scan of many packages without relations takes time in proportion to their number:
@@ -44,4 +48,47 @@ func processorTime(t *testing.T) time.Duration {
 		t.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// What the scanner cannot read is named in both documents, in the same way each time.
+func TestUnreadFilesAreNamed(t *testing.T) {
+	files := sample(t)
+	files["app/corrupt.jar"] = []byte("PK\x03\x04 and no archive")
+	files["var/lib/rpm/Packages"] = nil // empty: nothing is left out
+	files["app/unknown.tar.gz"] = []byte("an archive in which Syft does not look")
+	files["usr/share/man/man1/ls.1.gz"] = []byte("a page")
+	var first [][]byte
+	for range 2 {
+		dir := t.TempDir()
+		spdx, cdx, err := Generate(t.Context(), options(dir, writeIndex(t, dir, testImage(t, "amd64", files))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for kind, doc := range map[string][]byte{sbom.PredicateSPDX: spdx, sbom.PredicateCycloneDX: cdx} {
+			d, err := sbom.Read(doc, kind)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := []string{"/app/corrupt.jar", "/app/unknown.tar.gz"}; !slices.Equal(d.Unread, want) {
+				t.Errorf("%s: unread: got %q, want %q", d.Format, d.Unread, want)
+			}
+		}
+		if first == nil {
+			first = [][]byte{spdx, cdx}
+		} else if !bytes.Equal(first[0], spdx) || !bytes.Equal(first[1], cdx) {
+			t.Error("the same image gives other documents")
+		}
+	}
+}
+
+// Past their cap, the documents say how many files they do not name.
+func TestManyUnreadFiles(t *testing.T) {
+	var files []string
+	for i := range maxUnread + 5 {
+		files = append(files, fmt.Sprintf("/f%04d", i))
+	}
+	got := named(files)
+	if len(got) != maxUnread+1 || got[maxUnread] != "(and 5 more files)" {
+		t.Errorf("got %d, the last %q", len(got), got[len(got)-1])
+	}
 }
