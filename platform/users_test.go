@@ -14,8 +14,8 @@ func TestUIDsDoNotOverlap(t *testing.T) {
 	}{
 		{0, 0, ""},
 		{64800, 65536 * 2, ""},
-		{65536*2 - 8, 65536 * 2, ""},
-		{65536*2 - 7, 65536 * 2, "roles.uidBase and build.uidBase"}, // the door's
+		{65536*2 - 9, 65536 * 2, ""},
+		{65536*2 - 8, 65536 * 2, "roles.uidBase and build.uidBase"}, // the driver's
 		{65536 * 2, 65536 * 2, "roles.uidBase and build.uidBase"},
 		{65536*130 - 1, 65536 * 2, "roles.uidBase and build.uidBase"},
 		{65536 * 130, 65536 * 2, ""},

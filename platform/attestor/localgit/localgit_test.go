@@ -76,7 +76,12 @@ func repo(t *testing.T) string {
 func serve(t *testing.T) func(dir string) error {
 	t.Helper()
 	needRoot(t)
-	socket := filepath.Join(t.TempDir(), "s")
+	short, err := os.MkdirTemp("", "s-") // a socket's path has at most 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(short) })
+	socket := filepath.Join(short, "s")
 	l, err := peer.Listen(socket, -1)
 	if err != nil {
 		t.Fatal(err)
