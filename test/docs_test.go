@@ -36,8 +36,8 @@ func repoFiles(t *testing.T, suffix string, f func(path string, text []byte)) {
 	}
 }
 
-// docs/threats.md says which test tries an attack: such a test is there, in the
-// package it names.
+// docs/threats.md says which test tries an attack, and docs/limits.md which one tries a
+// limit: such a test is there, in the package it names.
 func TestThreatsNameTests(t *testing.T) {
 	tests := map[string]map[string]bool{} // by package directory
 	name := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
@@ -50,24 +50,26 @@ func TestThreatsNameTests(t *testing.T) {
 			tests[dir][string(m[1])] = true
 		}
 	})
-	text, err := os.ReadFile("../docs/threats.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	named := 0
-	for _, list := range regexp.MustCompile(`([a-z/]+): (Test\w+(?:, Test\w+)*)`).FindAllStringSubmatch(string(text), -1) {
-		for test := range strings.SplitSeq(list[2], ", ") {
-			if named++; !tests[list[1]][test] {
-				t.Errorf("%s has no %s", list[1], test)
+	for _, page := range []string{"threats.md", "limits.md"} {
+		text, err := os.ReadFile("../docs/" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := 0
+		for _, list := range regexp.MustCompile(`([a-z/]+): (Test\w+(?:, Test\w+)*)`).FindAllStringSubmatch(string(text), -1) {
+			for test := range strings.SplitSeq(list[2], ", ") {
+				if named++; !tests[list[1]][test] {
+					t.Errorf("%s has no %s", list[1], test)
+				}
 			}
 		}
-	}
-	if all := len(regexp.MustCompile(`\bTest[A-Z]\w+`).FindAll(text, -1)); named == 0 || named != all {
-		t.Errorf("docs/threats.md names %d tests, of which %d with their package", all, named)
-	}
-	for _, story := range regexp.MustCompile(`[a-z]+\.txtar`).FindAllString(string(text), -1) {
-		if _, err := os.Stat(filepath.Join("stories", "testdata", story)); err != nil {
-			t.Error(err)
+		if all := len(regexp.MustCompile(`\bTest[A-Z]\w+`).FindAll(text, -1)); named == 0 || named != all {
+			t.Errorf("docs/%s names %d tests, of which %d with their package", page, all, named)
+		}
+		for _, story := range regexp.MustCompile(`[a-z]+\.txtar`).FindAllString(string(text), -1) {
+			if _, err := os.Stat(filepath.Join("stories", "testdata", story)); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }

@@ -106,6 +106,7 @@ func TestAgree(t *testing.T) {
 		"never got out":                {all(), gap(claims(), "GET", "https://down.example.com/", "upstream_error"), nil},
 		"cut off and asked for again":  {all(get(zip, ""), get(zip, "5")), claims(fetched(zip, "5")), nil},
 		"a file that was hidden":       {all(get(zip, "5")), claims(), []string{"GET " + zip, "no download", sum("5")}},
+		"a gap past the cap":           {all(get(zip, "5")), Claims{Dependencies: claims().Dependencies, Incomplete: `[{"reason":"and 5 more"}]`}, []string{"GET " + zip, "no download"}},
 		"a hidden post":                {all(post), claims(), []string{"POST " + post.URL, "no download"}},
 		"a file that was never seen":   {all(), claims(fetched(zip, "5")), []string{"GET " + zip, sum("5"), "no such request"}},
 		"other bytes":                  {all(get(zip, "5")), claims(fetched(zip, "6")), []string{"GET " + zip, sum("5"), sum("6")}},
