@@ -14,7 +14,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 GOBUILD := $(GO) build -buildvcs=false
 BIN     := out/bin
 
-.PHONY: help build builder tools deps base-images example quickstart self services test test-short attack attack-unguarded crash check fuzz bench docs site clean distclean
+.PHONY: help build builder tools deps base-images example quickstart self services test test-short attack attack-unguarded crash mutate check fuzz bench docs site clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,10 @@ attack-unguarded: deps tools build base-images ## remove one guard at a time: ev
 KILLS ?= 300
 crash: deps tools build base-images ## kill the platform and its roles KILLS times during releases, pushes and appends, and count what is kept
 	COLOPHON_KILLS=$(KILLS) $(GO) test -timeout 6h -count=1 -v -run '^TestKillLoop$$' ./test/crash
+
+MUTATE ?= ./attest ./policy ./tlog ./trust+./trust/tuf+./verify ./bundle+./verify ./oci ./provenance+./verify ./verify ./platform/registry ./platform/builder/gateway
+mutate: ## change the packages in MUTATE in small ways, one at a time: which changes do their tests not notice?
+	$(GO) run ./tools/mutate $(MUTATE)
 
 check: $(BIN)/staticcheck $(BIN)/govulncheck ## check format, vet, staticcheck, import rules, known vulnerabilities
 	@scripts/check.sh

@@ -2,6 +2,7 @@ package attest
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -97,6 +98,54 @@ func TestImageURI(t *testing.T) {
 	} {
 		if got := ImageURI(repository); got != want {
 			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// TestLevels: which levels a summary may have, and which one reaches which.
+func TestLevels(t *testing.T) {
+	levels := func(n int) (out []string) {
+		for i := range n {
+			out = append(out, fmt.Sprintf("level %d", i))
+		}
+		return out
+	}
+	summary := func(levels ...string) *VSA {
+		return &VSA{Verifier: VSAVerifier{ID: "a:v"}, ResourceURI: "a:r", Policy: ResourceDescriptor{URI: "a:p"}, VerificationResult: VSAPassed, VerifiedLevels: levels}
+	}
+	if err := summary(levels(64)...).Check(); err != nil {
+		t.Error(err)
+	}
+	if err := summary(levels(65)...).Check(); err == nil {
+		t.Error("65 levels are too many")
+	}
+	bent := summary("x")
+	bent.DependencyLevels = map[string]uint64{"SLSA_BUILD_LEVEL_": 1}
+	if err := bent.Check(); err == nil || !strings.Contains(err.Error(), "dependencies") {
+		t.Errorf("a malformed level of dependencies: got %v", err)
+	}
+	for _, tt := range []struct {
+		have, want string
+		reaches    bool
+		build      int
+	}{
+		{"SLSA_BUILD_LEVEL_2", "SLSA_BUILD_LEVEL_2", true, 2}, {"SLSA_BUILD_LEVEL_2", "SLSA_BUILD_LEVEL_3", false, 2}, {"SLSA_BUILD_LEVEL_3", "SLSA_BUILD_LEVEL_1", true, 3},
+		{"SLSA_BUILD_LEVEL_0", "SLSA_BUILD_LEVEL_0", true, 0}, {"SLSA_BUILD_LEVEL_1", "SLSA_BUILD_LEVEL_0", true, 1}, {"SLSA_BUILD_LEVEL_1", "SLSA_BUILD_LEVEL_1", true, 1},
+		{"SLSA_BUILD_LEVEL_UNEVALUATED", "SLSA_BUILD_LEVEL_UNEVALUATED", true, 0}, {"SLSA_BUILD_LEVEL_1", "SLSA_BUILD_LEVEL_UNEVALUATED", false, 1},
+		{"SLSA_SOURCE_LEVEL_3", "SLSA_BUILD_LEVEL_1", false, 0}, {"custom", "custom", true, 0}, {"custom", "other", false, 0}, {"custom", "", false, 0},
+		{"MY_SLSA_LEVEL", "MY_SLSA_LEVEL", true, 0}, {"SLSA_BUILD_LEVEL", "SLSA_BUILD_LEVEL_1", false, 0},
+	} {
+		v := summary(tt.have)
+		if got := v.Reaches(tt.want); got != tt.reaches {
+			t.Errorf("%q reaches %q: got %v", tt.have, tt.want, got)
+		}
+		if got := v.BuildLevel(); got != tt.build {
+			t.Errorf("Build level of %q: got %d, want %d", tt.have, got, tt.build)
+		}
+	}
+	for level, good := range map[string]bool{"SLSA_BUILD_LEVEL_3": true, "custom": true, "SLSA_OTHER": true, "X_LEVEL_1": true, "": false, "FAILED": false, "SLSA_BUILD_LEVEL_": false} {
+		if err := CheckLevel(level); (err == nil) != good {
+			t.Errorf("%q: got %v", level, err)
 		}
 	}
 }

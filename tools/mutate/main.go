@@ -1,0 +1,116 @@
+// Command mutate changes a package in many small ways, and finds out which changes its
+// tests do not notice.
+//
+//	go run ./tools/mutate [-min PERCENT] [-shard I/N] PACKAGE[+PACKAGE…]…
+//
+// Only the first PACKAGE is changed; the tests of those after "+" are tried, too.
+// The changes: conditions negated, boundaries of comparisons moved, && and ||
+// exchanged, calls, assignments and returns of errors removed. All mutants of a
+// package are compiled into one test binary, through an overlay, and switched on one
+// at a time; each is tried on the tests that reach it, with -short. It prints a table
+// and the survivors. A survivor that explained.txt names, with the reason why no test
+// can or need notice it, is not listed again, but does not count as killed.
+package main
+
+import (
+	_ "embed"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// explained has one line a survivor: FILE TAB KIND TAB SOURCE LINE TAB REASON.
+//
+//go:embed explained.txt
+var explained string
+
+func main() {
+	least := flag.Int("min", 90, "fail if fewer `percent` of a package's mutants are killed")
+	parallel := flag.Int("parallel", 2, "mutants to try at once")
+	of := flag.String("shard", "0/1", "try only mutants number `I/N`, I from 0")
+	limit := flag.Duration("limit", 2*time.Minute, "leave out tests that take longer than this")
+	flag.Parse()
+	var shard, shards int
+	if n, err := fmt.Sscanf(*of, "%d/%d", &shard, &shards); n != 2 || err != nil || shard < 0 || shard >= shards {
+		fmt.Fprintf(os.Stderr, "mutate: -shard: got %q, want I/N\n", *of)
+		os.Exit(2)
+	}
+	reasons, err := parseExplained(explained)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutate:", err)
+		os.Exit(2)
+	}
+	failed := false
+	fmt.Printf("%-40s %7s %7s %9s %6s\n", "package", "mutants", "killed", "explained", "score")
+	var survivors []outcome
+	for _, arg := range flag.Args() {
+		packages := strings.Split(arg, "+")
+		path := packages[0]
+		all, err := mutate(path, packages[1:], *parallel, shard, shards, *limit)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "mutate:", err)
+			failed = true
+			continue
+		}
+		dead, known := 0, 0
+		for _, o := range all {
+			switch {
+			case o.state == killed:
+				dead++
+			case reasons[o.key()] != "":
+				known++
+			default:
+				survivors = append(survivors, o)
+			}
+		}
+		score := 100 * dead / max(1, len(all))
+		failed = failed || score < *least
+		fmt.Printf("%-40s %7d %7d %9d %5d%%\n", path, len(all), dead, known, score)
+	}
+	for _, o := range survivors {
+		fmt.Printf("%s: %s\n", o.state, o.mutant)
+	}
+	if failed {
+		os.Exit(1)
+	}
+}
+
+func mutate(path string, others []string, parallel, shard, shards int, limit time.Duration) ([]outcome, error) {
+	work, err := os.MkdirTemp("", "mutate-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(work)
+	p, err := build(path, others, work)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.trace(limit); err != nil {
+		return nil, err
+	}
+	return p.judgeAll(parallel, shard, shards), nil
+}
+
+// key identifies a mutant by what it changes, so that other lines may move.
+func (m mutant) key() string {
+	return strings.Join([]string{filepath.Base(filepath.Dir(m.file)) + "/" + filepath.Base(m.file), m.kind, m.text}, "\t")
+}
+
+func parseExplained(text string) (map[string]string, error) {
+	reasons := map[string]string{}
+	for i, line := range strings.Split(text, "\n") {
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		fields := strings.Split(line, "\t")
+		if len(fields) != 4 || slices.Contains(fields, "") {
+			return nil, fmt.Errorf("explained.txt:%d: got %q, want FILE, KIND, SOURCE LINE and REASON, separated by tabs", i+1, line)
+		}
+		reasons[strings.Join(fields[:3], "\t")] = fields[3]
+	}
+	return reasons, nil
+}
