@@ -1,6 +1,8 @@
 package attest
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -76,12 +78,24 @@ type ResourceDescriptor struct {
 type ExternalParameters struct {
 	Source SourceParameters `json:"source"`
 	Recipe json.RawMessage  `json:"recipe"` // Recipe
+	// Default is what the commit itself says about how the image is built, or nil if
+	// it does not say. It is the one parameter that the requester did not choose: it
+	// shows which part of Recipe the requester chose.
+	Default *DefaultRecipe `json:"default,omitempty"`
 	// Hermetic means that the platform built twice: the second build had no
 	// network, only the downloads of the first, and both gave the same image.
 	Hermetic bool `json:"hermetic,omitempty"`
 	// Lock is the digest, sha256:hex, of the lock file that the requester gave,
 	// or empty if there was none.
 	Lock string `json:"lock,omitempty"`
+}
+
+// ParametersDigest returns the digest, sha256:hex, of external parameters as the
+// provenance has them, byte for byte. The certificate of the signer names it (Fulcio's
+// extension Build Config Digest, 1.3.6.1.4.1.57264.1.19).
+func ParametersDigest(externalParameters []byte) string {
+	sum := sha256.Sum256(externalParameters)
+	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 // SourceParameters identifies the source: what was requested, and the commit that

@@ -1,6 +1,7 @@
 package attest
 
 import (
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"path"
@@ -11,11 +12,17 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Recipe holds the choices that the requester of a build makes, besides the
-// source. Provenance records it as the external parameter "recipe"
-// (spec/buildkit/v1 and spec/golang/v1). An empty field means the default.
+// Names of Colophon's builders in a Recipe.
+const (
+	BuildKit = "buildkit" // BuildTypeBuildKit
+	Golang   = "golang"   // BuildTypeGolang
+)
+
+// Recipe says how an image is built from a source. Provenance records it as the
+// external parameter "recipe" (spec/buildkit/v1 and spec/golang/v1). An empty field
+// means the default.
 type Recipe struct {
-	Builder    string            `json:"builder"`              // "buildkit" or "golang"
+	Builder    string            `json:"builder"`              // BuildKit or Golang
 	Platforms  []string          `json:"platforms,omitempty"`  // such as "linux/amd64" or "linux/arm/v7"; default: the platform of the build host
 	Dockerfile string            `json:"dockerfile,omitempty"` // buildkit: path in the source tree; default: "Dockerfile"
 	Target     string            `json:"target,omitempty"`     // buildkit: stage of the Dockerfile; default: the last
@@ -45,4 +52,112 @@ func (r Recipe) Check() error {
 		return fmt.Errorf("package: got %q, want a directory below the root of the source, like ./cmd/app", r.Package)
 	}
 	return nil
+}
+
+// CheckFor fails if the recipe is not a complete one for the build type, or has a
+// field of another builder.
+func (r Recipe) CheckFor(buildType string) error {
+	want, foreign := BuildKit, r.Package != ""
+	if buildType == BuildTypeGolang {
+		want, foreign = Golang, r.Dockerfile != "" || r.Target != "" || len(r.BuildArgs) > 0
+	}
+	switch {
+	case r.Builder != want:
+		return fmt.Errorf("builder: got %q, want %q for build type %s", r.Builder, want, buildType)
+	case foreign:
+		return fmt.Errorf("builder %s: got a field that only another builder has", want)
+	}
+	return r.Check()
+}
+
+// Filled returns the recipe with the defaults of its builder, except for the
+// platforms. Recipes that differ in spelling only become equal.
+func (r Recipe) Filled() Recipe {
+	switch r.Builder {
+	case BuildKit:
+		if r.Dockerfile == "" {
+			r.Dockerfile = "Dockerfile"
+		}
+	case Golang:
+		if r.Package = path.Clean(r.Package); r.Package != "." {
+			r.Package = "./" + r.Package
+		}
+	}
+	return r
+}
+
+// Differences returns in what a recipe differs from another one, for people: "target
+// final", "build argument BASE=evil". Platforms do not matter.
+func (r Recipe) Differences(from Recipe) (out []string) {
+	r, from = r.Filled(), from.Filled()
+	for _, f := range []struct{ name, is, was string }{
+		{"builder", r.Builder, from.Builder},
+		{"dockerfile", r.Dockerfile, from.Dockerfile},
+		{"target", r.Target, from.Target},
+		{"package", r.Package, from.Package},
+	} {
+		switch {
+		case f.is == f.was:
+		case f.is != "":
+			out = append(out, f.name+" "+f.is)
+		case f.name == "target" && r.Builder == BuildKit:
+			out = append(out, "no target")
+		default: // of another builder, which is a difference already
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.BuildArgs)) {
+		if was, ok := from.BuildArgs[name]; !ok || was != r.BuildArgs[name] {
+			out = append(out, "build argument "+name+"="+r.BuildArgs[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(from.BuildArgs)) {
+		if _, ok := r.BuildArgs[name]; !ok && r.Builder == BuildKit {
+			out = append(out, "no build argument "+name)
+		}
+	}
+	return out
+}
+
+// DefaultRecipe is the recipe by which a commit itself says that an image is built.
+// The platform reads it from the commit, so no requester chose it. Provenance records
+// it as the external parameter "default".
+type DefaultRecipe struct {
+	Recipe Recipe `json:"recipe"`           // complete, but without platforms
+	File   string `json:"file,omitempty"`   // path in the tree of the file that declares it (spec/recipes); empty: the Dockerfile or main package at the top of the tree
+	Digest string `json:"digest,omitempty"` // sha256:hex of the file
+	Image  string `json:"image,omitempty"`  // name of the image that the file declares it for; empty: every image of the repository
+}
+
+// Check fails unless the fields fit together.
+func (d DefaultRecipe) Check() error {
+	r := d.Recipe
+	buildType := BuildTypeBuildKit
+	if r.Builder == Golang {
+		buildType = BuildTypeGolang
+	}
+	if err := r.CheckFor(buildType); err != nil {
+		return err
+	}
+	plain := r.Differences(Recipe{Builder: r.Builder}) == nil
+	switch sum, ok := strings.CutPrefix(d.Digest, "sha256:"); {
+	case len(r.Platforms) > 0:
+		return fmt.Errorf("platforms: got %q, want none", r.Platforms)
+	case d.File == "" && (d.Digest != "" || d.Image != "" || !plain):
+		return fmt.Errorf("got %+v without a file that declares it, want the Dockerfile or main package at the top of the tree", d)
+	case d.File != "" && (!ok || !isSHA256(sum)):
+		return fmt.Errorf("digest of %s: got %q, want sha256:hex", d.File, d.Digest)
+	}
+	return nil
+}
+
+// For reports whether the recipe is for the image with this name, REGISTRY/NAME. The
+// name in the file is that of the repository, or the end of it: "app" is
+// registry.example.com/team/app.
+func (d DefaultRecipe) For(image string) bool {
+	return d.Image == "" || image == d.Image || strings.HasSuffix(image, "/"+d.Image)
+}
+
+func isSHA256(sum string) bool {
+	raw, err := hex.DecodeString(sum)
+	return err == nil && len(raw) == 32 && sum == strings.ToLower(sum)
 }

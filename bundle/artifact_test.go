@@ -178,13 +178,13 @@ func TestArtifactLegacyCheckpoint(t *testing.T) {
 	st := rel.Statement(attest.PredicateSign)
 	signer := bundle.Signer{Identity: rel.Identity.SAN, Issuer: rel.Identity.Issuer}
 	subject := bundle.Subject{Digest: rel.Image.Digest}
-	if _, err := bundle.Artifact(p.Sign(rel.Identity, st), subject, signer, p.Root().Material, time.Now()); err != nil {
+	if _, err := bundle.Artifact(p.Sign(rel.Signer(), st), subject, signer, p.Root().Material, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	p.Origin = "127.0.0.1 - 12"
 	var other *protobundle.Bundle
-	p.Sign(rel.Identity, []byte("another statement"), func(b *protobundle.Bundle) { other = b })
-	bent := p.Sign(rel.Identity, st, func(b *protobundle.Bundle) {
+	p.Sign(rel.Signer(), []byte("another statement"), func(b *protobundle.Bundle) { other = b })
+	bent := p.Sign(rel.Signer(), st, func(b *protobundle.Bundle) {
 		b.VerificationMaterial.TlogEntries = other.VerificationMaterial.TlogEntries
 	})
 	if _, err := bundle.Artifact(bent, subject, signer, p.Root().Material, time.Now()); err == nil || !strings.Contains(err.Error(), `origin: got "127.0.0.1 - 12"`) {

@@ -96,7 +96,7 @@ func verifyPlatform(raw []byte, r *trust.Root, digest v1.Hash) error {
 func TestBundleWithPartsMissing(t *testing.T) {
 	p := prooftest.New(t)
 	rel := p.Release(prooftest.NewStore(t))
-	good := p.Sign(rel.Identity, rel.Statement(attest.PredicateSLSA1))
+	good := p.Sign(rel.Signer(), rel.Statement(attest.PredicateSLSA1))
 	r := p.Root()
 	if err := verifyPlatform(good, r, rel.Image.Digest); err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func TestParsePlatformRefuses(t *testing.T) {
 	p := prooftest.New(t)
 	rel := p.Release(prooftest.NewStore(t))
 	statement := rel.Statement(attest.PredicateSign)
-	if _, err := bundle.ParsePlatform(p.Sign(rel.Identity, statement)); err != nil {
+	if _, err := bundle.ParsePlatform(p.Sign(rel.Signer(), statement)); err != nil {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct {
@@ -191,7 +191,7 @@ func TestParsePlatformRefuses(t *testing.T) {
 			}
 		}, "65 hashes"},
 	} {
-		_, err := bundle.ParsePlatform(p.Sign(rel.Identity, statement, tt.bend))
+		_, err := bundle.ParsePlatform(p.Sign(rel.Signer(), statement, tt.bend))
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q in it", name, err, tt.want)
 		}
@@ -249,7 +249,7 @@ func FuzzBundle(f *testing.F) {
 	f.Add(read(f, "testdata/rekor2-dsse/bundle.sigstore.json"))
 	stranger := prooftest.New(f)
 	for _, kind := range prooftest.Kinds {
-		f.Add(stranger.Sign(rel.Identity, rel.Statement(kind)))
+		f.Add(stranger.Sign(rel.Signer(), rel.Statement(kind)))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if verifyPlatform(raw, r, rel.Image.Digest) == nil {

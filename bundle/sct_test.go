@@ -32,7 +32,7 @@ func issuing(t *testing.T) (a, b, issuer *x509.Certificate, material root.Truste
 	p := prooftest.New(t)
 	rel := p.Release(prooftest.NewStore(t))
 	leaf := func() *x509.Certificate {
-		b, err := bundle.ParsePlatform(p.Sign(rel.Identity, rel.Statement(attest.PredicateSign)))
+		b, err := bundle.ParsePlatform(p.Sign(rel.Signer(), rel.Statement(attest.PredicateSign)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
+	"github.com/colophon-build/colophon/platform/release"
 )
 
 // configFile is the content of the --config file. Every field is optional. Spec: docs/configuration.md.
@@ -32,6 +33,8 @@ type configFile struct {
 		Mutable     []string `json:"mutable,omitempty"`     // repositories whose tags may move: "scratch/*"
 		PrivatePull bool     `json:"privatePull,omitempty"` // pulling needs a token too
 	} `json:"registry,omitzero"`
+
+	Recipes []release.RecipeRule `json:"recipes,omitempty"` // how images may be built
 
 	Roles rolesConfig `json:"roles,omitzero"`
 	Build buildConfig `json:"build,omitzero"`
@@ -102,6 +105,11 @@ func readConfig(path string) (c configFile, err error) {
 	}
 	if err := c.Build.Network.Check(); err != nil {
 		return c, fmt.Errorf("%s: build.network: %w", path, err)
+	}
+	for _, r := range c.Recipes {
+		if err := r.Check(); err != nil {
+			return c, fmt.Errorf("%s: recipes: %w", path, err)
+		}
 	}
 	if c.Build.WallTime != "" {
 		if c.Build.Limits.WallTime, err = time.ParseDuration(c.Build.WallTime); err != nil || c.Build.Limits.WallTime <= 0 {

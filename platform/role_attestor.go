@@ -43,6 +43,7 @@ type attestorSettings struct {
 	Docker        []byte                `json:"docker,omitempty"` // Docker's config.json: credentials for other registries
 	Builders      []release.BuilderInfo `json:"builders"`
 	Setup         map[string]string     `json:"setup"`
+	Recipes       []release.RecipeRule  `json:"recipes,omitempty"`
 }
 
 func prepareAttestor(p *platform, process *zone.Process) error {
@@ -58,7 +59,7 @@ func prepareAttestor(p *platform, process *zone.Process) error {
 	z := process.Zone
 	s := attestorSettings{
 		URL: p.url, Version: p.config.Version, Dir: z.Path("attestor"), RegistryHost: u.Host, RegistryToken: p.push,
-		Builders: p.builders(), OwnCA: p.outside == nil, Mirror: z.Path("mirror"), Setup: p.setup(),
+		Builders: p.builders(), OwnCA: p.outside == nil, Mirror: z.Path("mirror"), Setup: p.setup(), Recipes: p.file.Recipes,
 	}
 	s.Confinement = release.Confinement{Namespaces: true, Hide: []string{p.data}}
 	if s.Separate = p.users.separate; s.Separate {
@@ -171,6 +172,7 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 		},
 		Setup:        o.Setup,
 		Confinement:  o.Confinement,
+		Recipes:      o.Recipes,
 		RegistryHost: o.RegistryHost, RegistryToken: o.RegistryToken, LoopbackTargets: loopback.Is(origin.Hostname()), Mirror: o.Mirror,
 		Log: log,
 	}

@@ -23,6 +23,8 @@ type Document struct {
 	Builders       []string              `json:"builders,omitempty"`
 	Root           string                `json:"root,omitempty"`
 	Levels         map[string]int        `json:"levels,omitempty"`
+	Recipe         *DocumentRecipe       `json:"recipe,omitempty"`
+	AnyRecipe      bool                  `json:"anyRecipe,omitempty"` // dangerous
 	MinLevel       int                   `json:"minLevel,omitempty"`
 	NoSBOM         bool                  `json:"noSBOM,omitempty"`
 	Contents       bool                  `json:"contents,omitempty"`
@@ -163,6 +165,7 @@ func (d Document) withoutProvenance(signer Signer) (Origin, error) {
 		{"ref", d.Ref != ""}, {"version", d.Version != ""}, {"commit", d.Commit != ""}, {"workflowInputs", len(d.WorkflowInputs) > 0},
 		{"builders", len(d.Builders) > 0}, {"levels", len(d.Levels) > 0}, {"requireSource", d.RequireSource},
 		{"root", d.Root != ""},
+		{"recipe", d.Recipe != nil}, {"anyRecipe", d.AnyRecipe},
 		{"minLevel", d.MinLevel != 0 && signer != nil}, // a summary states a level, too
 	} {
 		if m.set {
@@ -192,11 +195,17 @@ func (d Document) provenance() (Provenance, error) {
 	case d.Ref != "":
 		p.Ref = RefName(d.Ref)
 	}
+	var err error
+	if d.Recipe != nil {
+		if p.Recipe, err = d.Recipe.Recipe(); err != nil {
+			return Provenance{}, err
+		}
+	}
+	p.Recipe.Any = d.AnyRecipe
 	if d.AnySource {
 		p.Source = AnySource()
 		return p, nil
 	}
-	var err error
 	p.Source, err = ParseSource(d.Source)
 	return p, err
 }
@@ -301,6 +310,7 @@ func (d *Document) setProvenance(p Provenance) error {
 	d.Source, d.AnySource = p.Source.uri, p.Source.any
 	d.Commit, d.WorkflowInputs, d.RequireSource = p.Commit, p.Inputs, p.RequireSource
 	d.Builders, d.Levels = p.Builders, p.Levels
+	d.Recipe, d.AnyRecipe = p.Recipe.document(), p.Recipe.Any
 	return nil
 }
 

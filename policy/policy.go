@@ -135,6 +135,9 @@ func (o SignerProvenance) checkOrigin() error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	if !o.Recipe.demandsNothing() {
+		return errors.New("policy: recipe: only Colophon builders record one, and the policy names another signer")
+	}
 	return checkBuilderURLs(o.Builders)
 }
 
@@ -207,6 +210,9 @@ func (p Policy) Roots() (names []string) {
 func (p Policy) Dangers() (out []string) {
 	if p.Provenance().Source == AnySource() {
 		out = append(out, "any source is accepted")
+	}
+	if p.Provenance().Recipe.Any {
+		out = append(out, "any recipe is accepted: whoever requested the build chose what is in the image")
 	}
 	unlogged := withoutLog(p.Signer())
 	for _, v := range p.Verifiers {

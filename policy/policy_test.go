@@ -210,6 +210,11 @@ func TestMarshalCoversEveryField(t *testing.T) {
 		v.Signer = ada
 		return policy.Policy{Origin: policy.SummaryOnly{}, Verifiers: []policy.Verifier{v}}
 	}
+	exact, empty := policy.ExactValue("a"), policy.ExactValue("")
+	matching, err := policy.ParseValue("a")
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := map[string]int{}
 	for i, p := range []policy.Policy{
 		{Origin: policy.BuilderProvenance{Provenance: anySource()}},
@@ -236,6 +241,17 @@ func TestMarshalCoversEveryField(t *testing.T) {
 		with(func(p *policy.Provenance) { p.Ref = policy.Version("v1") }),
 		with(func(p *policy.Provenance) { p.Commit = "c" }),
 		with(func(p *policy.Provenance) { p.Inputs = map[string]string{"a": "b"} }),
+		with(func(p *policy.Provenance) { p.Recipe.Any = true }),
+		with(func(p *policy.Provenance) { p.Recipe.Image = "a" }),
+		with(func(p *policy.Provenance) { p.Recipe.Dockerfile = &exact }),
+		with(func(p *policy.Provenance) { p.Recipe.Dockerfile = &matching }),
+		with(func(p *policy.Provenance) { p.Recipe.Dockerfile = &empty }),
+		with(func(p *policy.Provenance) { p.Recipe.Target = &exact }),
+		with(func(p *policy.Provenance) { p.Recipe.Package = &exact }),
+		with(func(p *policy.Provenance) { p.Recipe.BuildArgs = map[string]policy.Value{"a": exact} }),
+		with(func(p *policy.Provenance) { p.Recipe.BuildArgs = map[string]policy.Value{"a": matching} }),
+		with(func(p *policy.Provenance) { p.Recipe.Lock = "sha256:aa" }),
+		with(func(p *policy.Provenance) { p.Recipe.Hermetic = true }),
 		with(func(p *policy.Provenance) { p.MinLevel = 1 }),
 		with(func(p *policy.Provenance) { p.Builders = []string{"b"} }),
 		with(func(p *policy.Provenance) { p.Levels = map[string]int{"b": 1} }),
@@ -279,7 +295,9 @@ func TestMarshalKnowsEveryField(t *testing.T) {
 		reflect.TypeFor[policy.SignerProvenance]():  "Provenance Signer",
 		reflect.TypeFor[policy.SignatureOnly]():     "Signer",
 		reflect.TypeFor[policy.SummaryOnly]():       "MinLevel",
-		reflect.TypeFor[policy.Provenance]():        "Source Ref Commit Inputs MinLevel Builders Levels RequireSource",
+		reflect.TypeFor[policy.Provenance]():        "Source Ref Commit Inputs Recipe MinLevel Builders Levels RequireSource",
+		reflect.TypeFor[policy.Recipe]():            "Any Image Dockerfile Target BuildArgs Package Lock Hermetic",
+		reflect.TypeFor[policy.Value]():             "exact expr pattern",
 		reflect.TypeFor[policy.Source]():            "uri any",
 		reflect.TypeFor[policy.Attestation]():       "PredicateType Signer Equals",
 		reflect.TypeFor[policy.Verifier]():          "ID Signer Resource PolicyDigest Levels MaxAge",

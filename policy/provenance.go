@@ -24,6 +24,7 @@ type Provenance struct {
 	Ref           Ref               // nil: any
 	Commit        string            // full id, 40 or 64 lower-case hex digits; empty: any
 	Inputs        map[string]string // inputs that a person must have started the workflow on GitHub with; it may have more
+	Recipe        Recipe            // how a Colophon builder must have built the image; zero: by the recipe of the commit itself
 	MinLevel      int               // lowest SLSA Build level, 0 to 3, that must follow from the evidence
 	Builders      []string          // accepted builder ids, as spec/policy writes them; empty: those that the trust roots name, and public builders
 	Levels        map[string]int    // SLSA Build level, 0 to 3, that some of Builders are trusted for, in place of the trust roots' level
@@ -170,6 +171,9 @@ func (p Provenance) check() error {
 			return fmt.Errorf("%w, of builder %q", err, id)
 		}
 	}
+	if err := p.Recipe.check(); err != nil {
+		return err
+	}
 	return checkLevel(p.MinLevel)
 }
 
@@ -275,6 +279,9 @@ func (p Provenance) String() string {
 	}
 	if p.Commit != "" {
 		out = append(out, "commit "+p.Commit)
+	}
+	if r := p.Recipe.String(); r != "" {
+		out = append(out, r)
 	}
 	if p.MinLevel > 0 {
 		out = append(out, fmt.Sprintf("Build level %d or more", p.MinLevel))

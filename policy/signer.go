@@ -41,15 +41,20 @@ func ParsePattern(expr, issuer string) (Pattern, error) {
 	if expr == "" || issuer == "" {
 		return Pattern{}, errNoIssuer
 	}
-	// Compiled alone first, because "a)|(b" would close the group that anchors it.
-	if _, err := regexp.Compile(expr); err != nil {
-		return Pattern{}, fmt.Errorf("policy: identity: %w", err)
-	}
-	name, err := regexp.Compile(`\A(?:` + expr + `)\z`)
+	name, err := anchored(expr)
 	if err != nil {
 		return Pattern{}, fmt.Errorf("policy: identity: %w", err)
 	}
 	return Pattern{expr: expr, name: name, issuer: issuer}, nil
+}
+
+// anchored compiles a regular expression so that it must match a whole text.
+func anchored(expr string) (*regexp.Regexp, error) {
+	// Compiled alone first, because "a)|(b" would close the group that anchors it.
+	if _, err := regexp.Compile(expr); err != nil {
+		return nil, err
+	}
+	return regexp.Compile(`\A(?:` + expr + `)\z`)
 }
 
 // Name returns the expression, anchored at both ends.

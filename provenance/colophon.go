@@ -33,6 +33,7 @@ func colophonOrigin(id certificate.Summary) (Origin, error) {
 	return Origin{
 		System: Colophon, Signer: id.SubjectAlternativeName,
 		Source: id.SourceRepositoryURI, Ref: id.SourceRepositoryRef, Commit: id.SourceRepositoryDigest, Invocation: id.RunInvocationURI,
+		Parameters: id.BuildConfigDigest,
 	}, nil
 }
 
@@ -54,6 +55,7 @@ func readColophon(d *Document, by Origin, f *Facts) error {
 		{"commit", src.Commit, by.Commit},
 		{"ref", src.Ref, by.Ref},
 		{"invocation", d.v1.RunDetails.Metadata.InvocationID, by.Invocation},
+		{"digest of the external parameters", attest.ParametersDigest(def.ExternalParameters), by.Parameters},
 	} {
 		if err := c.check(); err != nil {
 			return err
@@ -65,8 +67,13 @@ func readColophon(d *Document, by Origin, f *Facts) error {
 		return err
 	}
 	f.Isolation = &isolation
-	if f.Recipe, err = recipeOf(params.Recipe); err != nil {
+	if f.Recipe, err = recipeOf(params.Recipe, def.BuildType); err != nil {
 		return err
+	}
+	if f.Default = params.Default; f.Default != nil {
+		if err := f.Default.Check(); err != nil {
+			return fmt.Errorf("external parameters: default: %w", err)
+		}
 	}
 	if f.Lock, err = lockOf(def, params); err != nil {
 		return err
@@ -75,18 +82,16 @@ func readColophon(d *Document, by Origin, f *Facts) error {
 	return err
 }
 
-// recipeOf returns the recipe, or nil if there is none. It refuses unknown members,
-// which could change what was built (SLSA v1.2, "Verifying artifacts").
-func recipeOf(raw json.RawMessage) (*attest.Recipe, error) {
-	if len(raw) == 0 {
-		return nil, nil
-	}
+// recipeOf returns the recipe. It refuses unknown members, which could change what was
+// built (SLSA v1.2, "Verifying artifacts").
+func recipeOf(raw json.RawMessage, buildType string) (*attest.Recipe, error) {
 	var r attest.Recipe
-	if err := strict.UnmarshalKnown(raw, limits.Statement, &r); err != nil {
-		return nil, fmt.Errorf("external parameters: recipe: %w", err)
+	err := strict.UnmarshalKnown(raw, limits.Statement, &r)
+	if err == nil {
+		err = r.CheckFor(buildType)
 	}
-	if r.Builder == "" {
-		return nil, errors.New("external parameters: recipe: got no builder")
+	if err != nil {
+		return nil, fmt.Errorf("external parameters: recipe: %w", err)
 	}
 	return &r, nil
 }

@@ -20,11 +20,17 @@ func TestColophon(t *testing.T) {
 		Tree:       "7ee0c0ffee00c0ffee00c0ffee00c0ffee00c0ff",
 		Signature:  &source.Signature{Object: "tag", Status: source.Verified, Signer: "release@example.com"},
 		Invocation: "http://127.0.0.1:8080/api/colophon/v1/releases/1",
-		Recipe:     &attest.Recipe{Builder: "buildkit"}, Isolation: &attest.Isolation{},
+		Recipe:     &attest.Recipe{Builder: "buildkit", Platforms: []string{"linux/amd64", "linux/arm64"}, Dockerfile: "Dockerfile"},
+		Default:    &attest.DefaultRecipe{Recipe: attest.Recipe{Builder: "buildkit", Dockerfile: "Dockerfile"}},
+		Isolation:  &attest.Isolation{},
 	}
 	if got := facts(t, s); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
+	const (
+		recipe    = `{"builder":"buildkit","platforms":["linux/amd64","linux/arm64"],"dockerfile":"Dockerfile"}`
+		byDefault = `{"recipe":{"builder":"buildkit","dockerfile":"Dockerfile"}}`
+	)
 	other := strings.Repeat("ab", 20)
 	bendAll(t, s, []bend{
 		{name: "builder id", old: `"id":"http://127.0.0.1:8080/builders/buildkit/v1`, new: `"id":"http://127.0.0.1:8080/builders/buildkit/v2`, want: "builder id: the provenance says"},
@@ -40,9 +46,20 @@ func TestColophon(t *testing.T) {
 		{name: "dependency of another commit", old: `"gitCommit":"381e`, new: `"gitCommit":"381f`, want: "got commits"},
 		{name: "dependency of another ref", old: "app@refs/tags/v1.2.0", new: "app@refs/tags/v1.2.1", want: "got commits []"},
 		{name: "unknown parameter", old: `"recipe":`, new: `"cache":"x","recipe":`, want: "external parameters"},
-		{name: "unknown member of the recipe", old: `"builder":"buildkit"`, new: `"builder":"buildkit","secret":"x"`, want: "recipe"},
-		{name: "recipe without a builder", old: `{"builder":"buildkit"}`, new: `{}`, want: "recipe"},
-		{name: "recipe null", old: `{"builder":"buildkit"}`, new: `null`, want: "recipe"},
+		{name: "unknown member of the recipe", old: `"recipe":{"builder":"buildkit","platforms"`, new: `"recipe":{"secret":"x","builder":"buildkit","platforms"`, want: "recipe"},
+		{name: "recipe without a builder", old: `"recipe":{"builder":"buildkit","platforms"`, new: `"recipe":{"platforms"`, want: `builder: got "", want "buildkit"`},
+		{name: "recipe of another builder", old: `"recipe":{"builder":"buildkit","platforms"`, new: `"recipe":{"builder":"golang","platforms"`, want: `builder: got "golang", want "buildkit"`},
+		{name: "recipe with another builder's field", old: `"dockerfile":"Dockerfile"},"default"`, new: `"package":"./cmd/x"},"default"`, want: "only another builder has"},
+		{name: "recipe out of the tree", old: `"dockerfile":"Dockerfile"},"default"`, new: `"dockerfile":"../x"},"default"`, want: "clean path inside the tree"},
+		{name: "recipe null", old: recipe, new: `null`, want: "recipe"},
+		{name: "no recipe", old: `"recipe":` + recipe + `,`, new: ``, want: "recipe"},
+		{name: "no default", old: `,"default":` + byDefault, new: ``, want: ""},
+		{name: "unknown member of the default", old: `"default":{`, new: `"default":{"chosen":"x",`, want: "external parameters"},
+		{name: "default that no file declares", old: byDefault, new: `{"recipe":{"builder":"buildkit","dockerfile":"evil/Dockerfile"}}`, want: "without a file that declares it"},
+		{name: "default of a file without a digest", old: byDefault, new: `{"recipe":{"builder":"buildkit","dockerfile":"x"},"file":".colophon.yaml"}`, want: "digest of .colophon.yaml"},
+		{name: "default for one platform", old: byDefault, new: `{"recipe":{"builder":"buildkit","platforms":["linux/amd64"]}}`, want: "default: platforms"},
+		{name: "other parameters than the certificate's", old: `"dockerfile":"Dockerfile"},"default"`, new: `"dockerfile":"Dockerfile","target":"debug"},"default"`, keep: true, want: "digest of the external parameters: the provenance says"},
+		{name: "certificate without parameters", signer: func(c *certificate.Summary) { c.BuildConfigDigest = "" }, keep: true, want: "digest of the external parameters: the provenance says"},
 		{name: "internal parameters of a text", old: `"resolvedDependencies":`, new: `"internalParameters":"x","resolvedDependencies":`, want: "internal parameters"},
 		{name: "certificate of another source", signer: func(c *certificate.Summary) { c.SourceRepositoryURI += "s" }, want: "source: the provenance says"},
 		{name: "certificate of another commit", signer: func(c *certificate.Summary) { c.SourceRepositoryDigest = other }, want: "commit: the provenance says"},
@@ -116,8 +133,10 @@ func TestPinned(t *testing.T) {
 		s.statement = strings.Replace(s.statement, `"resolvedDependencies":[`, `"resolvedDependencies":[`+tt.dependencies, 1)
 		if tt.builder != "" {
 			s.statement = strings.Replace(s.statement, "spec/buildkit/v1", "spec/golang/v1", 1)
+			s.statement = strings.ReplaceAll(s.statement, `"builder":"buildkit"`, `"builder":"golang"`)
+			s.statement = strings.ReplaceAll(s.statement, `,"dockerfile":"Dockerfile"`, ``)
 		}
-		f, err := s.read(t)
+		f, err := s.vouched(t).read(t)
 		if tt.reason != "" {
 			if err == nil || !strings.Contains(err.Error(), tt.reason) {
 				t.Errorf("%s: got %v, want %q", name, err, tt.reason)

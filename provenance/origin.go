@@ -30,6 +30,7 @@ type Origin struct {
 	Ref        string // full ref
 	Commit     string // hex
 	Invocation string // URL of the run, job or release
+	Parameters string // digest of the external parameters (attest.ParametersDigest). Colophon only
 
 	// GitHub's certificates from before 2023 lack some of these.
 	Config       string // the workflow that the run started with, with its ref

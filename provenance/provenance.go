@@ -47,7 +47,8 @@ type Facts struct {
 	Runner     string         `json:"runner,omitempty"`     // kind of machine, as in github-hosted, from the certificate. GitHub and GitLab
 
 	Parameters   json.RawMessage             `json:"parameters,omitempty"` // all external parameters, as in the statement
-	Recipe       *attest.Recipe              `json:"recipe,omitempty"`     // what the requester of the build chose. Colophon only
+	Recipe       *attest.Recipe              `json:"recipe,omitempty"`     // how the image was built. Never nil for Colophon's builders, nil for others
+	Default      *attest.DefaultRecipe       `json:"default,omitempty"`    // how the commit itself says that the image is built; nil if it does not say. Colophon only
 	Dependencies []attest.ResourceDescriptor `json:"dependencies,omitempty"`
 
 	Hermetic  bool              `json:"hermetic,omitempty"`  // built twice with the same result, the second time only from the downloads of the first. Colophon only

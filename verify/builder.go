@@ -233,11 +233,27 @@ func (c *check) matchPolicy(b *build) error {
 		p.MatchRef(b.Ref),
 		p.MatchCommit(b.Commit),
 		p.MatchInputs(b.Inputs),
+		p.MatchRecipe(c.built(b)),
 		p.MatchLevel(b.level()),
 	)
 	b.Parameters, b.Dependencies = nil, nil
 	if err != nil {
-		b.Inputs, b.Recipe = nil, nil
+		b.Inputs, b.Recipe, b.Default = nil, nil, nil
 	}
 	return err
+}
+
+// built returns how the image was built, or nil if no Colophon builder built it.
+func (c *check) built(b *build) *policy.Built {
+	if b.Recipe == nil {
+		return nil
+	}
+	out := &policy.Built{Recipe: *b.Recipe, Default: b.Default, Hermetic: b.Hermetic}
+	if !b.Hermetic {
+		out.Lock = b.Lock // a hermetic build writes its own
+	}
+	if !c.opts.Layout {
+		out.Image = c.src.Name()
+	}
+	return out
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -251,7 +252,30 @@ func (b *build) claim() string {
 	if len(commit) > 7 {
 		commit = commit[:7]
 	}
-	return fmt.Sprintf("built from %s@%s, %s; %s", strings.TrimPrefix(b.Source, "https://"), commit, ref, level)
+	return fmt.Sprintf("built from %s@%s, %s; %s%s", strings.TrimPrefix(b.Source, "https://"), commit, ref, level, b.recipeClaim())
+}
+
+// recipeClaim returns, for people, in what the recipe is not that of the Dockerfile or
+// main package at the top of the source, and who chose it.
+func (b *build) recipeClaim() (claim string) {
+	if b.Recipe == nil {
+		return ""
+	}
+	byDefault := attest.Recipe{}
+	if d := b.Default; d != nil {
+		byDefault = d.Recipe
+		if declared := d.Recipe.Differences(attest.Recipe{Builder: d.Recipe.Builder}); d.File != "" && len(declared) > 0 {
+			claim += "; " + d.File + " of the commit says " + strings.Join(declared, ", ")
+		}
+	}
+	chosen := b.Recipe.Differences(byDefault)
+	if b.Lock != "" && !b.Hermetic {
+		chosen = append(chosen, "lock "+b.Lock)
+	}
+	if len(chosen) > 0 {
+		claim += "; the requester chose " + strings.Join(chosen, ", ")
+	}
+	return claim
 }
 
 // hint sets what to do about an image that was not accepted.
@@ -269,11 +293,22 @@ func (v *Verdict) hint(ev *evidence) {
 	}
 	switch {
 	case v.Outcome == Accepted || ev.err != nil:
+	case slices.ContainsFunc(ev.items, (*item).chosen):
+		v.Hint = "if that is the recipe that you expect, say so (--dockerfile, --target, --build-arg, --package, --locked; in a policy: recipe), or declare it in .colophon.yaml of the repository"
 	case signed == 0:
 		v.Hint = "nothing that proves its origin is attached to this image; release it with `colophon release`"
 	case signed == untrusted:
 		v.Hint = "it is signed, but by nobody whom this machine trusts; see `colophon trust list`"
 	}
+}
+
+// chosen reports whether the item is a provenance that is refused only because of what
+// the requester of the build chose.
+func (it *item) chosen() bool {
+	return slices.ContainsFunc(it.proofs, func(p *proof) bool {
+		_, chosen := errors.AsType[*policy.ChosenError](p.says)
+		return chosen
+	})
 }
 
 // fillRequirements sets which requirements of SLSA the provenance of a set meets. The

@@ -111,7 +111,7 @@ func TestFewRequests(t *testing.T) {
 	p := prooftest.New(t)
 	r := p.ReleaseOf(v1.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size})
 	for _, kind := range prooftest.Kinds {
-		if _, err := oci.AttachBundle(t.Context(), repo, d, p.Sign(r.Identity, r.Statement(kind)), kind, p.Now); err != nil {
+		if _, err := oci.AttachBundle(t.Context(), repo, d, p.Sign(r.Signer(), r.Statement(kind)), kind, p.Now); err != nil {
 			t.Fatal(err)
 		}
 	}

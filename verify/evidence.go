@@ -168,7 +168,7 @@ func (ev *evidence) refs(by rules, takes func(*item) bool, beside *proof) (all [
 }
 
 // sameRelease fails unless one builder signed both under one trust root, for the
-// same source, commit and ref.
+// same source, commit, ref and external parameters.
 func sameRelease(p, beside *proof) error {
 	a, b := p.Identity, beside.Identity
 	switch {
@@ -176,6 +176,8 @@ func sameRelease(p, beside *proof) error {
 		return fmt.Errorf("signer: got %q, want the signer of the provenance, %q", a.SubjectAlternativeName, b.SubjectAlternativeName)
 	case a.SourceRepositoryURI != b.SourceRepositoryURI || a.SourceRepositoryDigest != b.SourceRepositoryDigest || a.SourceRepositoryRef != b.SourceRepositoryRef:
 		return fmt.Errorf("source in the certificate: got %s, want the source of the provenance, %s", buildOf(a), buildOf(b))
+	case a.BuildConfigDigest != b.BuildConfigDigest:
+		return fmt.Errorf("digest of the external parameters in the certificate: got %q, want that of the provenance, %q", a.BuildConfigDigest, b.BuildConfigDigest)
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func (opts Options) Explain(link string, now time.Time) Explanation {
 		return Explanation{
 			"the SLSA provenance: subject, builder, source, ref, commit, parameters, dependencies",
 			"this digest; the signer's certificate; " + plain(p.Provenance().String()),
-			"each field is compared whole; a contradiction or an unknown external parameter breaks it" + demanded + " unless the policy demands only a signer",
+			"each field is compared whole; a contradiction or an unknown external parameter breaks it, and so does a recipe that the requester chose, unless it is demanded" + demanded + " unless the policy demands only a signer",
 		}
 	case LinkSource:
 		against := "commit, tree and ref in the provenance, and the signers demanded, if any"

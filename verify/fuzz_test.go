@@ -25,8 +25,8 @@ func FuzzSecondOpinionOfReleases(f *testing.F) {
 	stranger := prooftest.New(f)
 	var bundles, donors [][]byte
 	for _, kind := range prooftest.Kinds {
-		bundles = append(bundles, p.Sign(whole.Identity, whole.Statement(kind)))
-		donors = append(donors, p.Sign(other.Identity, other.Statement(kind)), stranger.Sign(whole.Identity, whole.Statement(kind)))
+		bundles = append(bundles, p.Sign(whole.Signer(), whole.Statement(kind)))
+		donors = append(donors, p.Sign(other.Signer(), other.Statement(kind)), stranger.Sign(whole.Signer(), whole.Statement(kind)))
 		f.Add(uint8(len(bundles)), uint8(len(donors)), []byte{})
 		f.Add(uint8(len(bundles)), uint8(len(donors)), []byte{7, 1, 1})
 	}

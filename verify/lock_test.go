@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
@@ -34,7 +36,11 @@ func TestPinned(t *testing.T) {
 	}
 	hermetic := func(r *prooftest.Release) { r.Parameters.Hermetic = true }
 	locked := func(r *prooftest.Release) { r.Parameters.Lock = "sha256:" + sum }
-	golang := func(r *prooftest.Release) { r.Provenance.BuildDefinition.BuildType = attest.BuildTypeGolang }
+	golang := func(r *prooftest.Release) {
+		r.Provenance.BuildDefinition.BuildType = attest.BuildTypeGolang
+		r.Parameters.Recipe = json.RawMessage(`{"builder":"golang","package":"."}`)
+		r.Parameters.Default.Recipe = attest.Recipe{Builder: attest.Golang, Package: "."}
+	}
 	for name, tt := range map[string]struct {
 		changes  []change
 		reason   string // empty: accepted
@@ -52,6 +58,9 @@ func TestPinned(t *testing.T) {
 			c := newScene(t)
 			for _, f := range tt.changes {
 				f(c.r)
+			}
+			if lock := c.r.Parameters.Lock; lock != "" { // the requester chose it
+				c.wants.Recipe = &policy.DocumentRecipe{Lock: lock}
 			}
 			c.r.Attach(prooftest.Kinds...)
 			if tt.reason != "" {

@@ -65,7 +65,7 @@ func TestLyingProvenance(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.r.AttachBundle(attest.PredicateSLSA1, c.p.Sign(c.r.Identity, st))
+		c.r.AttachBundle(attest.PredicateSLSA1, c.p.Sign(c.r.Signer(), st))
 		c.want(verify.Rejected, "provenance", verify.Broken, "subject of the statement: got", c.r.Image.Digest.String())
 	})
 	t.Run("duplicate keys", func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestLyingProvenance(t *testing.T) {
 		c.r.Attach(missing(attest.PredicateSLSA1)...)
 		st := c.r.Statement(attest.PredicateSLSA1)
 		st = []byte(strings.Replace(string(st), `"builder":{`, `"builder":{"id":"https://evil.example.com/builders/x",`, 1))
-		c.r.AttachBundle(attest.PredicateSLSA1, c.p.Sign(c.r.Identity, st))
+		c.r.AttachBundle(attest.PredicateSLSA1, c.p.Sign(c.r.Signer(), st))
 		c.want(verify.Rejected, "provenance", verify.Broken, "duplicate")
 	})
 }

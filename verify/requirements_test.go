@@ -183,7 +183,7 @@ func TestSubjects(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.r.AttachBundle(attest.PredicateSLSA1, c.p.Sign(c.r.Identity, raw))
+		c.r.AttachBundle(attest.PredicateSLSA1, c.p.Sign(c.r.Signer(), raw))
 	}
 	other := attest.Subject{Name: "other", Digest: map[string]string{"sha256": strings.Repeat("ab", 32)}}
 	for name, tt := range map[string]struct {

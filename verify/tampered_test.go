@@ -53,7 +53,7 @@ func TestTamperedBundle(t *testing.T) {
 		t.Run(tt.part+" of "+tt.link, func(t *testing.T) {
 			c := newScene(t)
 			c.r.Attach(missing(tt.kind)...)
-			c.r.AttachBundle(tt.kind, c.p.Sign(c.r.Identity, c.r.Statement(tt.kind), bends[tt.part]))
+			c.r.AttachBundle(tt.kind, c.p.Sign(c.r.Signer(), c.r.Statement(tt.kind), bends[tt.part]))
 			c.want(verify.Rejected, tt.link, verify.Broken, tt.reason)
 		})
 	}
@@ -72,8 +72,8 @@ func TestLegacyCheckpoint(t *testing.T) {
 	c.r.Attach(missing(attest.PredicateSign)...)
 	c.p.Origin = "127.0.0.1 - 12"
 	var other *protobundle.Bundle
-	c.p.Sign(c.r.Identity, []byte("another statement"), func(b *protobundle.Bundle) { other = b })
-	c.r.AttachBundle(attest.PredicateSign, c.p.Sign(c.r.Identity, c.r.Statement(attest.PredicateSign), func(b *protobundle.Bundle) {
+	c.p.Sign(c.r.Signer(), []byte("another statement"), func(b *protobundle.Bundle) { other = b })
+	c.r.AttachBundle(attest.PredicateSign, c.p.Sign(c.r.Signer(), c.r.Statement(attest.PredicateSign), func(b *protobundle.Bundle) {
 		b.VerificationMaterial.TlogEntries = other.VerificationMaterial.TlogEntries
 	}))
 	c.want(verify.Rejected, "log", verify.Broken, `origin: got "127.0.0.1 - 12"`)
@@ -152,7 +152,7 @@ func TestJunk(t *testing.T) {
 		kind := prooftest.Kinds[i%len(prooftest.Kinds)]
 		bundle := []byte(fmt.Sprintf(`{"mediaType":%q,"junk":%d}`, attest.BundleMediaType, i))
 		if i < 8 {
-			bundle = stranger.Sign(c.r.Identity, c.r.Statement(kind))
+			bundle = stranger.Sign(c.r.Signer(), c.r.Statement(kind))
 		}
 		_, m := c.s.Attach(c.r.Image, bundle, kind)
 		if i > 35 {
@@ -181,6 +181,6 @@ func TestWrongManifestSubject(t *testing.T) {
 	c.r.Attach(missing(attest.PredicateSign)...)
 	other := c.r.Image
 	other.Digest.Hex = strings.Repeat("00", 32)
-	c.s.Attach(other, c.p.Sign(c.r.Identity, c.r.Statement(attest.PredicateSign)), attest.PredicateSign)
+	c.s.Attach(other, c.p.Sign(c.r.Signer(), c.r.Statement(attest.PredicateSign)), attest.PredicateSign)
 	c.want(verify.Rejected, "signature", verify.Broken, "not a referrer of this image")
 }

@@ -110,6 +110,7 @@ var tables = map[string]reflect.Type{
 	"Build":                          reflect.TypeFor[provenance.Facts](),
 	"Signature of the tag or commit": reflect.TypeFor[source.Signature](),
 	"Recipe":                         reflect.TypeFor[attest.Recipe](),
+	"Default recipe":                 reflect.TypeFor[attest.DefaultRecipe](),
 	"Isolation":                      reflect.TypeFor[attest.Isolation](),
 	"Signed":                         reflect.TypeFor[verify.Signed](),
 	"SBOM":                           reflect.TypeFor[verify.SBOM](),

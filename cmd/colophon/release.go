@@ -49,6 +49,11 @@ downloads, and gives the second build these downloads and no network. Both
 builds must produce the same image. --write-lock writes the list of the
 downloads to a lock file; --locked builds from that file later.
 
+The commit says how the image is built: with .colophon.yaml at the top of the
+repository or, without that file, with the Dockerfile or main package there. What
+--dockerfile, --target, --build-arg, --package and --locked change is your choice and
+not that of the commit. Consumers then accept the image only if they name the same.
+
 DIR is a git repository on the platform's host (default: the current directory).
 Release builds the commit, never the working directory, which must be clean
 unless --ref is a commit id.`,
@@ -70,7 +75,7 @@ unless --ref is a commit id.`,
 	f.StringVar(&o.recipe.Builder, "builder", "", "buildkit or golang (default: buildkit if the repository has a Dockerfile)")
 	f.StringVar(&o.recipe.Dockerfile, "dockerfile", "", "path of the Dockerfile in the repository")
 	f.StringVar(&o.recipe.Target, "target", "", "stage of the Dockerfile to build")
-	f.Func("build-arg", "build argument `NAME=VALUE`; never a secret, because the provenance records it", o.buildArg)
+	f.Var((*buildArgs)(&o.recipe.BuildArgs), "build-arg", "build argument `NAME=VALUE`; never a secret, because the provenance records it")
 	f.StringVar(&o.recipe.Package, "package", "", "main package that the golang builder builds (default .)")
 	f.StringVar(&o.allowedSigners, "allowed-signers", "", "check the signature of the tag or commit against this ssh allowed_signers file")
 	f.StringVar(&o.keyring, "keyring", "", "check the signature of the tag or commit against these armored OpenPGP keys")
@@ -83,22 +88,6 @@ unless --ref is a commit id.`,
 	cmd.MarkFlagRequired("image")
 	cmd.MarkFlagsMutuallyExclusive("hermetic", "locked")
 	return cmd
-}
-
-// buildArg parses one --build-arg. The value may contain anything, commas too.
-func (o *releaseOptions) buildArg(arg string) error {
-	name, value, ok := strings.Cut(arg, "=")
-	if !ok || name == "" {
-		return fmt.Errorf("expected NAME=VALUE, found %q", arg)
-	}
-	if _, twice := o.recipe.BuildArgs[name]; twice {
-		return fmt.Errorf("%s is given twice", name)
-	}
-	if o.recipe.BuildArgs == nil {
-		o.recipe.BuildArgs = map[string]string{}
-	}
-	o.recipe.BuildArgs[name] = value
-	return nil
 }
 
 func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {

@@ -9,17 +9,17 @@ import (
 )
 
 func TestBuildArg(t *testing.T) {
-	var o releaseOptions
+	var args buildArgs
 	for _, arg := range []string{"FLAGS=-a,b=c", "EMPTY=", "X=1"} {
-		if err := o.buildArg(arg); err != nil {
+		if err := args.Set(arg); err != nil {
 			t.Errorf("%q: %v", arg, err)
 		}
 	}
-	if got, want := o.recipe.BuildArgs["FLAGS"], "-a,b=c"; got != want {
+	if got, want := args["FLAGS"], "-a,b=c"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	for _, arg := range []string{"X=2", "NAME", "=value", ""} {
-		if err := o.buildArg(arg); err == nil {
+		if err := args.Set(arg); err == nil {
 			t.Errorf("%q: got no error", arg)
 		}
 	}

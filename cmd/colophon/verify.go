@@ -25,6 +25,7 @@ type verifyOptions struct {
 	policy  string
 	bundle  string
 	signer  signerOptions
+	recipe  recipeOptions
 	tag     string
 	branch  string
 	json    bool
@@ -47,6 +48,11 @@ transparency log, the provenance and the repository it names, and the SBOM.
 It trusts only the platforms that "colophon trust list" shows. With a Sigstore
 trusted root it trusts GitHub's public builders, and workflows of the --source
 repository.
+
+An image is accepted only if it was built as its commit says: from the Dockerfile
+or main package at the top of the repository, or as .colophon.yaml there declares
+it. If whoever released it chose something else, name it with the flags that
+release has: --dockerfile, --target, --build-arg, --package, --locked.
 
 A LAYOUT is a directory, or a tar file as docker save writes it. A FILE needs the
 --bundle that was made for it. A DIRECTORY of release files is accepted if the
@@ -94,6 +100,7 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.demand.Commit, "commit", "", "full id of the commit that the image must come from")
 	f.StringSliceVar(&o.demand.Builders, "builder", nil, "builder id to accept (default: those in the trust roots)")
 	f.StringVar(&o.demand.Root, "trust-root", "", "`NAME` of the trust root that must have verified the signature: its fingerprint, or the URL of the platform or TUF repository")
+	o.recipe.flags(cmd)
 	f.IntVar(&o.demand.MinLevel, "min-level", 0, "lowest SLSA Build level to accept, 0 to 3")
 	f.BoolVar(&o.demand.Contents, "contents", false, "compare the SBOMs with the packages installed in the image; reads its layers again")
 	f.StringVar(&o.bundle, "bundle", "", "`FILE` with Sigstore bundles or envelopes for the file to verify; for an image if the argument begins with oci: or has a digest")
@@ -110,7 +117,7 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.explain, "explain", false, "print for each link what was checked, against what and by which rule, and the SLSA Build requirements")
 	f.StringArrayVar(&o.reports, "report", nil, "also write a report for CI: sarif=`FILE` or junit=FILE")
 	f.IntVar(&o.many.parallel, "parallel", 8, "how many images to verify at once")
-	for _, flag := range []string{"source", "any-source", "ref", "tag", "branch", "versioned-tag", "workflow-input", "commit", "builder", "trust-root", "min-level", "identity", "identity-regexp", "issuer", "key", "insecure-no-log"} {
+	for _, flag := range append([]string{"source", "any-source", "ref", "tag", "branch", "versioned-tag", "workflow-input", "commit", "builder", "trust-root", "min-level", "identity", "identity-regexp", "issuer", "key", "insecure-no-log"}, recipeFlags...) {
 		cmd.MarkFlagsMutuallyExclusive("policy", flag)
 	}
 	o.source.flags(cmd)
@@ -312,6 +319,10 @@ func (o verifyOptions) fromFlags() (d policy.Document, raw []byte, err error) {
 		return d, nil, usageError("for example --source git.example.com/team/app; without it, verify would accept an image from any repository",
 			"--source is required: which repository should this image come from?")
 	}
+	if d.Recipe, err = o.recipe.read(); err != nil {
+		return d, nil, err
+	}
+	d.AnyRecipe = o.recipe.any
 	switch {
 	case o.tag != "":
 		d.Ref = "refs/tags/" + o.tag

@@ -57,7 +57,7 @@ func TestVerifyArchive(t *testing.T) {
 		store.Push(context.Background(), dst)
 		var lines []byte
 		for _, kind := range prooftest.Kinds {
-			lines = append(append(lines, s.p.Sign(r.Identity, r.Statement(kind))...), '\n')
+			lines = append(append(lines, s.p.Sign(r.Signer(), r.Statement(kind))...), '\n')
 		}
 		return dir, s.file("bundles.jsonl", lines)
 	}

@@ -53,8 +53,13 @@ type attached struct {
 }
 
 // load finds the attestations of an interrupted run: those that verify in full and were
-// signed by this builder for this commit and ref.
+// signed by this builder for this commit, ref and recipe.
 func (p *proofs) load(ctx context.Context) error {
+	ext, err := p.externalParameters()
+	if err != nil {
+		return err
+	}
+	parameters := attest.ParametersDigest(ext)
 	found, err := oci.Bundles(ctx, p.target, p.subject.Digest)
 	if err != nil {
 		return fmt.Errorf("looking for attestations of an earlier run: %w", err)
@@ -71,7 +76,7 @@ func (p *proofs) load(ctx context.Context) error {
 			continue
 		}
 		r := b.Verify(bundle.Subject{Digest: p.subject.Digest}, p.Trust.Material, time.Now())
-		if r.Err() != nil || !p.signedForThis(r.Identity) {
+		if r.Err() != nil || !p.signedForThis(r.Identity, parameters) {
 			continue
 		}
 		p.existing = append(p.existing, attached{b.Statement.PredicateType, b.Statement.Predicate})
@@ -79,13 +84,15 @@ func (p *proofs) load(ctx context.Context) error {
 	return nil
 }
 
-// signedForThis reports whether a certificate is this builder's, for this commit and ref.
-func (p *proofs) signedForThis(c certificate.Summary) bool {
+// signedForThis reports whether a certificate is this builder's, for this commit and ref,
+// and for external parameters with this digest.
+func (p *proofs) signedForThis(c certificate.Summary, parameters string) bool {
 	return c.SubjectAlternativeName == p.builder.ID &&
 		c.Issuer == p.URL &&
 		c.SourceRepositoryURI == p.commit.URI &&
 		c.SourceRepositoryDigest == p.commit.ID &&
-		c.SourceRepositoryRef == p.commit.Ref
+		c.SourceRepositoryRef == p.commit.Ref &&
+		c.BuildConfigDigest == parameters
 }
 
 // earlier returns the predicate of an earlier run that replaces s; nil if there is none.
@@ -276,7 +283,7 @@ func (j *run) verifyAsStranger(ctx context.Context, digest string) error {
 }
 
 func (j *run) verdict(ctx context.Context, reference string) (*verify.Verdict, error) {
-	demand, err := policy.Document{Source: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID}.Policy()
+	demand, err := policy.Document{Source: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID, Recipe: j.demand()}.Policy()
 	if err != nil {
 		return nil, err
 	}

@@ -46,12 +46,13 @@ const maxTries = 3
 // begun is everything that publishing needs. After a crash the layout is measured
 // again, because bytes from a disk are trusted no more than those of a builder.
 type begun struct {
-	Commit source.Commit `json:"commit"`
-	Tags   []string      `json:"tags"`
-	Recipe attest.Recipe `json:"recipe"`
-	Dir    string        `json:"dir"` // name of the work's directory in Dir/work
-	Built  built         `json:"built"`
-	Digest string        `json:"digest"`
+	Commit source.Commit         `json:"commit"`
+	Tags   []string              `json:"tags"`
+	Recipe attest.Recipe         `json:"recipe"`
+	Own    *attest.DefaultRecipe `json:"own,omitempty"`
+	Dir    string                `json:"dir"` // name of the work's directory in Dir/work
+	Built  built                 `json:"built"`
+	Digest string                `json:"digest"`
 }
 
 // maxPending is the maximum size of one entry: a request and a build's dependencies.
@@ -109,7 +110,7 @@ func (j *run) commitTo(ctx context.Context, b *built, m *oci.Measured) (context.
 		return nil, nil, err
 	}
 	j.begun = &begun{
-		Commit: j.commit, Tags: j.tags, Recipe: j.recipe, Dir: filepath.Base(j.dir), Built: *b, Digest: m.Descriptor.Digest.String(),
+		Commit: j.commit, Tags: j.tags, Recipe: j.recipe, Own: j.own, Dir: filepath.Base(j.dir), Built: *b, Digest: m.Descriptor.Digest.String(),
 	}
 	j.tries = 1
 	if err := j.save(); err != nil {
@@ -299,7 +300,7 @@ func (r *Releaser) resume(p pending) (*api.Release, error) {
 	b := p.Begun
 	j := &run{
 		Releaser: r, req: p.Request, id: p.ID, started: p.Started, dir: filepath.Join(r.Dir, "work", b.Dir),
-		commit: b.Commit, tags: b.Tags, recipe: b.Recipe, lockSum: b.Built.Lock, begun: b, tries: p.Tries, resumed: true,
+		commit: b.Commit, tags: b.Tags, recipe: b.Recipe, own: b.Own, lockSum: b.Built.Lock, begun: b, tries: p.Tries, resumed: true,
 	}
 	j.report(func(api.Event) {})
 	defer j.cleanUp()

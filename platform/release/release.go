@@ -10,16 +10,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -69,6 +65,8 @@ type Config struct {
 	LoopbackTargets bool
 	// Mirror is the OCI layout that serves the builds' pulls of the images in it; empty means none.
 	Mirror string
+	// Recipes restricts how images may be built; the first rule for an image counts.
+	Recipes []RecipeRule
 	// Concurrent is the maximum number of running releases; further ones wait. Each may need gigabytes for
 	// its source. Zero means 8.
 	Concurrent int
@@ -104,6 +102,7 @@ type Identity struct {
 	SourceRef         string
 	BuildTrigger      string
 	InvocationURI     string
+	ParametersDigest  string // attest.ParametersDigest of the provenance's external parameters
 }
 
 // Releaser runs releases. It is safe for concurrent use; releases of the same image
@@ -164,6 +163,7 @@ type run struct {
 	source  source.Tree
 	image   *zone.Item // the process that reads the image; nil before the build
 	recipe  attest.Recipe
+	own     *attest.DefaultRecipe // the recipe of the commit itself; nil if it has none
 	builder BuilderInfo
 	target  oci.Target
 	lock    *builder.Lock // the lock that the build must follow; nil if there is none
@@ -349,10 +349,7 @@ func (j *run) fetch(ctx context.Context) error {
 		return err
 	}
 	j.emit(api.Event{Phase: "source", Line: fmt.Sprintf("%s at %s, %s", commit.ID, commit.Time.Format(time.RFC3339), describeSignature(commit.Signature))})
-	if j.recipe, err = completeRecipe(j.req.Recipe, j.tree); err != nil {
-		return err
-	}
-	if j.builder, err = j.builderFor(j.recipe); err != nil {
+	if err := j.decideRecipe(); err != nil {
 		return err
 	}
 	return j.canPin()
@@ -368,90 +365,6 @@ func describeSignature(s source.Signature) string {
 	return "not signed"
 }
 
-// checkRecipe checks the recipe as far as that is possible before the commit is
-// fetched.
-func (j *run) checkRecipe() error {
-	r := j.req.Recipe
-	if err := r.Check(); err != nil {
-		return &api.Error{Message: err.Error(), Kind: api.Usage}
-	}
-	if err := j.checkPinning(); err != nil || r.Builder == "" {
-		return err
-	}
-	_, err := j.builderFor(r)
-	return err
-}
-
-// completeRecipe fills in the defaults, so that the provenance states every value.
-func completeRecipe(r attest.Recipe, tree string) (attest.Recipe, error) {
-	if r.Builder == "" {
-		name := r.Dockerfile
-		if name == "" {
-			name = "Dockerfile"
-		}
-		if _, err := os.Lstat(filepath.Join(tree, filepath.Clean("/"+name))); err == nil || r.Dockerfile != "" {
-			r.Builder = "buildkit"
-		} else if _, err := os.Lstat(filepath.Join(tree, "go.mod")); err == nil {
-			r.Builder = "golang"
-		} else {
-			return r, &api.Error{Message: "the top directory of the source has neither a Dockerfile nor a go.mod", Hint: "use --dockerfile to name the Dockerfile"}
-		}
-	}
-	var err error
-	if r.Platforms, err = completePlatforms(r.Platforms); err != nil {
-		return r, err
-	}
-	switch r.Builder {
-	case "buildkit":
-		if r.Package != "" {
-			return r, &api.Error{Message: "--package is only for the golang builder, but this source builds from a Dockerfile", Hint: "add --builder golang", Kind: api.Usage}
-		}
-		if r.Dockerfile == "" {
-			r.Dockerfile = "Dockerfile"
-		}
-	case "golang":
-		if r.Dockerfile != "" || r.Target != "" || len(r.BuildArgs) > 0 {
-			return r, &api.Error{Message: "the golang builder does not support a Dockerfile, target or build arguments", Kind: api.Usage}
-		}
-		if r.Package == "" {
-			r.Package = "."
-		}
-	}
-	return r, nil
-}
-
-// completePlatforms normalizes a list of platforms, so that equal lists give equal
-// recipes. An empty list becomes this host's platform.
-func completePlatforms(names []string) ([]string, error) {
-	if len(names) == 0 {
-		return []string{"linux/" + runtime.GOARCH}, nil
-	}
-	var out []string
-	for _, name := range names {
-		p, err := v1.ParsePlatform(name)
-		if err != nil || p.OS == "" || p.Architecture == "" || p.OSVersion != "" { // Recipe.Check gives more detailed errors earlier
-			return nil, &api.Error{Message: fmt.Sprintf("platform: expected linux/ARCHITECTURE, such as linux/amd64, found %q", name), Kind: api.Usage}
-		}
-		if p.Architecture == "arm64" && p.Variant == "v8" { // the only variant of arm64; oci.MeasureLayout leaves it out too
-			p.Variant = ""
-		}
-		out = append(out, p.String())
-	}
-	slices.Sort(out)
-	return slices.Compact(out), nil
-}
-
-func (j *run) builderFor(r attest.Recipe) (BuilderInfo, error) {
-	var names []string
-	for _, b := range j.Builders {
-		if b.Name == r.Builder {
-			return b, nil
-		}
-		names = append(names, b.Name)
-	}
-	return BuilderInfo{}, &api.Error{Message: fmt.Sprintf("this platform has no builder %q", r.Builder), Hint: "it has: " + strings.Join(names, ", "), Kind: api.Usage}
-}
-
 func (j *run) invocationURI() string { return j.URL + api.PathReleases + "/" + j.id }
 
 func (j *run) identity() (Identity, error) {
@@ -459,8 +372,13 @@ func (j *run) identity() (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("hashing the platform's own executable: %w", err)
 	}
+	params, err := j.externalParameters()
+	if err != nil {
+		return Identity{}, err
+	}
 	return Identity{
-		BuilderID: j.builder.ID, BuilderDigest: "sha256:" + self,
+		ParametersDigest: attest.ParametersDigest(params),
+		BuilderID:        j.builder.ID, BuilderDigest: "sha256:" + self,
 		SourceURI: j.commit.URI, SourceDigest: j.commit.ID, SourceRef: j.commit.Ref,
 		InvocationURI: j.invocationURI(), RunnerEnvironment: "self-hosted", BuildTrigger: "release",
 	}, nil
@@ -495,19 +413,6 @@ func newID() string {
 	var b [16]byte
 	rand.Read(b[:])
 	return hex.EncodeToString(b[:])
-}
-
-// externalParameters returns the provenance's external parameters: everything that the
-// requester chose.
-func (j *run) externalParameters() (json.RawMessage, error) {
-	rec, err := json.Marshal(j.recipe)
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(attest.ExternalParameters{
-		Source: attest.SourceParameters{URI: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID},
-		Recipe: rec, Hermetic: j.req.Hermetic, Lock: digestOrNone(j.givenLock()),
-	})
 }
 
 // givenLock returns the hex sha256 of the lock in the request; "" if it has none.

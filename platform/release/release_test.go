@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/source/recipes"
 )
 
 func TestTags(t *testing.T) {
@@ -55,7 +57,11 @@ func TestCompleteRecipe(t *testing.T) {
 		{docker, attest.Recipe{Package: "./cmd/x"}, "error"},
 		{golang, attest.Recipe{Builder: "golang", Target: "x"}, "error"},
 	} {
-		r, err := completeRecipe(test.recipe, test.tree)
+		own, err := recipes.Default(test.tree, "r.io/app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := completeRecipe(test.recipe, own)
 		got := r.Builder
 		if err != nil {
 			got = "error"
@@ -65,6 +71,69 @@ func TestCompleteRecipe(t *testing.T) {
 		}
 		if err == nil && len(r.Platforms) == 0 {
 			t.Errorf("%+v: the platform is left implied", test.recipe)
+		}
+	}
+}
+
+// TestRecipeOnTop: what the commit declares counts in each field that the requester does
+// not choose, and what the requester chose is known.
+func TestRecipeOnTop(t *testing.T) {
+	own := &attest.DefaultRecipe{
+		Recipe: attest.Recipe{Builder: attest.BuildKit, Dockerfile: "deploy/Dockerfile", Target: "final", BuildArgs: map[string]string{"A": "1", "B": "2"}},
+		File:   recipes.File, Digest: "sha256:" + strings.Repeat("ab", 32), Image: "app",
+	}
+	for name, test := range map[string]struct {
+		asked  attest.Recipe
+		lock   string
+		chosen string
+	}{
+		"nothing":          {attest.Recipe{}, "", ""},
+		"platforms":        {attest.Recipe{Platforms: []string{"linux/arm64"}}, "", ""},
+		"what is declared": {attest.Recipe{Target: "final"}, "", ""},
+		"a target":         {attest.Recipe{Target: "debug"}, "", "target debug"},
+		"an argument":      {attest.Recipe{BuildArgs: map[string]string{"B": "evil", "C": ""}}, "", "build argument B=evil, build argument C="},
+		"another builder":  {attest.Recipe{Builder: attest.Golang, Package: "cmd/x"}, "", "builder golang, package ./cmd/x"},
+		"a lock":           {attest.Recipe{}, "{}", "lock sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},
+	} {
+		recipe, err := completeRecipe(test.asked, own)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		j := &run{Releaser: &Releaser{}, recipe: recipe, own: own}
+		j.req.Lock, j.req.Image = test.lock, "r.io/team/app"
+		if got := strings.Join(j.chosen(), ", "); got != test.chosen {
+			t.Errorf("%s: got %q, want %q", name, got, test.chosen)
+		}
+		// The platform's own verification demands what was chosen, and others do not accept it.
+		demand := policy.Document{AnySource: true, Recipe: j.demand()}
+		p, err := demand.Policy()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Provenance().MatchRecipe(j.built()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := (policy.Provenance{}).MatchRecipe(j.built()); (err == nil) != (test.chosen == "") {
+			t.Errorf("%s: got %v from those who demand nothing", name, err)
+		}
+		if len(own.Recipe.BuildArgs) != 2 {
+			t.Fatalf("%s: the commit's recipe was changed: %+v", name, own)
+		}
+		// A platform may allow the commit's own recipe only, or name others.
+		for _, rules := range []struct {
+			is    []RecipeRule
+			allow bool
+		}{
+			{nil, true},
+			{[]RecipeRule{{Images: "r.io/team/*"}}, test.chosen == ""},
+			{[]RecipeRule{{Images: "r.io/*"}}, true}, // does not match a slash
+			{[]RecipeRule{{Images: "r.io/team/app", Recipe: policy.DocumentRecipe{Target: &policy.DocumentValue{Pattern: "final|debug"}}}, {Images: "*/*/*"}}, test.chosen == "" || name == "a target"},
+		} {
+			j.Recipes = rules.is
+			if err := j.allowed(); (err == nil) != rules.allow {
+				t.Errorf("%s, %+v: got %v, want it allowed: %v", name, rules.is, err, rules.allow)
+			}
 		}
 	}
 }

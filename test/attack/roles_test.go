@@ -211,7 +211,7 @@ var _ = register(attack{
 		origin := "http://" + i.Platform
 		claims, _ := json.Marshal(map[string]string{
 			"builder_id": origin + "/builders/buildkit/v1", "runner_environment": "self-hosted", "source_uri": "https://git.example.com/evil",
-			"source_digest": strings.Repeat("e", 40), "source_ref": "refs/tags/v1.0.0", "build_trigger": "release", "invocation_uri": origin + api.PathReleases + "/x",
+			"source_digest": strings.Repeat("e", 40), "source_ref": "refs/tags/v1.0.0", "build_trigger": "release", "invocation_uri": origin + api.PathReleases + "/x", "parameters_digest": "sha256:" + strings.Repeat("e", 64),
 		})
 		i.ask("trust", http.MethodPost, "/token", string(claims))
 	},

@@ -96,7 +96,7 @@ func signMany(b *testing.B, p *harness.Platform, services signingServices, clien
 	for i := range sessions {
 		token, err := mint(ctx, tokens, issuer.Claims{
 			BuilderID: p.URL + "/builders/bench/v1", RunnerEnvironment: "bench", SourceURI: "https://git.example.com/bench",
-			SourceDigest: "0123456789012345678901234567890123456789", BuildTrigger: "bench", InvocationURI: p.URL + "/bench",
+			SourceDigest: "0123456789012345678901234567890123456789", BuildTrigger: "bench", InvocationURI: p.URL + "/bench", ParametersDigest: attest.ParametersDigest(nil),
 		})
 		if err != nil {
 			b.Fatal(err)

@@ -138,7 +138,7 @@ func ownBundle(b *testing.B) (own func(*testing.B), image func(*testing.B, *veri
 	store := prooftest.NewStore(b)
 	rel := p.Release(store)
 	rel.Attach(prooftest.Kinds...)
-	raw := p.Sign(rel.Identity, rel.Statement(attest.PredicateSLSA1))
+	raw := p.Sign(rel.Signer(), rel.Statement(attest.PredicateSLSA1))
 	r := p.Root()
 	demand, err := policy.Document{Source: prooftest.Source}.Policy()
 	if err != nil {

@@ -92,7 +92,7 @@ func asBuilders(url string) (issuer, metadata map[string]any) {
 			"ExtensionTemplates": map[string]string{
 				"BuildSignerURI": "builder_id", "BuildSignerDigest": "builder_digest", "RunnerEnvironment": "runner_environment",
 				"SourceRepositoryURI": "source_uri", "SourceRepositoryDigest": "source_digest", "SourceRepositoryRef": "source_ref",
-				"BuildTrigger": "build_trigger", "RunInvocationURI": "invocation_uri",
+				"BuildConfigDigest": "parameters_digest", "BuildTrigger": "build_trigger", "RunInvocationURI": "invocation_uri",
 			},
 		}
 }

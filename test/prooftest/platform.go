@@ -124,6 +124,7 @@ func (p *Platform) certificate(template, parent *x509.Certificate, subjectKey, i
 type Identity struct {
 	SAN, Issuer, SourceURI, Commit, Ref, Invocation string
 
+	Parameters string         // digest of the external parameters; see attest.ParametersDigest
 	More       []string       // further subject alternative names, URIs
 	OldIssuer  string         // issuer in Fulcio's old extension, 1.3.6.1.4.1.57264.1.1
 	Extensions map[int]string // further Fulcio extensions (1.3.6.1.4.1.57264.1.N), by N
@@ -176,7 +177,7 @@ func (p *Platform) leaf(id Identity, subjectKey *ecdsa.PrivateKey) *x509.Certifi
 	if id.OldIssuer != "" {
 		template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, 1}, Value: []byte(id.OldIssuer)})
 	}
-	extensions := map[int]string{8: id.Issuer, 12: id.SourceURI, 13: id.Commit, 14: id.Ref, 21: id.Invocation}
+	extensions := map[int]string{8: id.Issuer, 12: id.SourceURI, 13: id.Commit, 14: id.Ref, 19: id.Parameters, 21: id.Invocation}
 	maps.Copy(extensions, id.Extensions)
 	for n, value := range extensions {
 		if value != "" {

@@ -58,7 +58,8 @@ func (r *Release) Again(commit, ref string) *Release {
 func (p *Platform) ReleaseOf(image v1.Descriptor) *Release {
 	r := &Release{p: p, Image: image, Blobs: map[string]v1.Descriptor{}, Manifests: map[string]v1.Descriptor{}}
 	r.Identity = Identity{SAN: Builder, Issuer: URL, SourceURI: Source, Commit: Commit, Ref: Ref, Invocation: URL + "/api/colophon/v1/releases/1"}
-	r.Parameters = attest.ExternalParameters{Source: attest.SourceParameters{URI: Source, Ref: Ref, Commit: Commit}, Recipe: json.RawMessage(`{"builder":"buildkit"}`)}
+	r.Parameters = attest.ExternalParameters{Source: attest.SourceParameters{URI: Source, Ref: Ref, Commit: Commit}, Recipe: json.RawMessage(`{"builder":"buildkit","platforms":["linux/amd64","linux/arm64"],"dockerfile":"Dockerfile"}`),
+		Default: &attest.DefaultRecipe{Recipe: attest.Recipe{Builder: attest.BuildKit, Dockerfile: "Dockerfile"}}}
 	started := p.Now
 	r.Provenance = attest.Provenance{
 		BuildDefinition: attest.BuildDefinition{BuildType: attest.BuildTypeBuildKit, ResolvedDependencies: []attest.ResourceDescriptor{
@@ -86,9 +87,7 @@ func (r *Release) Predicate(predicateType string) any {
 	switch predicateType {
 	case attest.PredicateSLSA1:
 		prov := r.Provenance
-		raw, err := json.Marshal(r.Parameters)
-		must(r.p.t, err)
-		prov.BuildDefinition.ExternalParameters = raw
+		prov.BuildDefinition.ExternalParameters = r.parameters()
 		return prov
 	case attest.PredicateSPDX:
 		return r.SPDX
@@ -96,6 +95,22 @@ func (r *Release) Predicate(predicateType string) any {
 		return r.CDX
 	}
 	return map[string]any{}
+}
+
+func (r *Release) parameters() json.RawMessage {
+	raw, err := json.Marshal(r.Parameters)
+	must(r.p.t, err)
+	return raw
+}
+
+// Signer returns the Identity. Unless the test has set an identity's digest of the
+// external parameters, it is that of Parameters.
+func (r *Release) Signer() Identity {
+	id := r.Identity
+	if id.Parameters == "" {
+		id.Parameters = attest.ParametersDigest(r.parameters())
+	}
+	return id
 }
 
 // Statement returns the statement about the image with a predicate of a type.
@@ -111,7 +126,7 @@ var Kinds = []string{attest.PredicateSign, attest.PredicateSLSA1, attest.Predica
 // Attach signs and attaches the proofs of the given kinds.
 func (r *Release) Attach(kinds ...string) {
 	for _, kind := range kinds {
-		r.AttachBundle(kind, r.p.Sign(r.Identity, r.Statement(kind)))
+		r.AttachBundle(kind, r.p.Sign(r.Signer(), r.Statement(kind)))
 	}
 }
 

@@ -101,7 +101,7 @@ func (s *services) token(t testing.TB) string {
 	token, err := s.issuer.Mint(issuer.Claims{
 		BuilderID: s.url + "/builders/test/v1", RunnerEnvironment: "self-hosted",
 		SourceURI: "https://git.example.com/team/app", SourceDigest: strings.Repeat("a", 40), SourceRef: "refs/tags/v1.0.0",
-		BuildTrigger: "release", InvocationURI: s.url + "/api/v1/releases/1",
+		BuildTrigger: "release", InvocationURI: s.url + "/api/v1/releases/1", ParametersDigest: "sha256:" + strings.Repeat("c", 64),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -128,7 +128,7 @@ func buildClaims(url string) map[string]any {
 		"iss": url, "sub": url + "/builders/buildkit/v1", "builder_id": url + "/builders/buildkit/v1",
 		"builder_digest": strings.Repeat("b", 40), "runner_environment": "self-hosted",
 		"source_uri": "https://git.example.com/team/app", "source_digest": strings.Repeat("a", 40), "source_ref": "refs/tags/v1.2.0",
-		"build_trigger": "release", "invocation_uri": url + "/api/v1/releases/1",
+		"build_trigger": "release", "invocation_uri": url + "/api/v1/releases/1", "parameters_digest": "sha256:" + strings.Repeat("c", 64),
 	}
 }
 
@@ -162,7 +162,7 @@ func TestOwnTokenBecomesACertificate(t *testing.T) {
 	want := map[int]string{
 		8: url, 9: url + "/builders/buildkit/v1", 10: strings.Repeat("b", 40), 11: "self-hosted",
 		12: "https://git.example.com/team/app", 13: strings.Repeat("a", 40), 14: "refs/tags/v1.2.0",
-		20: "release", 21: url + "/api/v1/releases/1", 24: url + "/builders/buildkit/v1",
+		19: "sha256:" + strings.Repeat("c", 64), 20: "release", 21: url + "/api/v1/releases/1", 24: url + "/builders/buildkit/v1",
 	}
 	if got := extensions(t, cert); !maps.Equal(got, want) {
 		t.Errorf("got extensions %v, want %v", got, want)

@@ -40,6 +40,7 @@ var ownMetadata = config.IssuerMetadata{
 		SourceRepositoryURI:    "source_uri",         // .12
 		SourceRepositoryDigest: "source_digest",      // .13
 		SourceRepositoryRef:    "source_ref",         // .14
+		BuildConfigDigest:      "parameters_digest",  // .19
 		BuildTrigger:           "build_trigger",      // .20
 		RunInvocationURI:       "invocation_uri",     // .21
 	},

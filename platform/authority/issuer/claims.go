@@ -21,14 +21,16 @@ type Claims struct {
 	SourceRef         string `json:"source_ref"`         // full ref name; empty if the request named a commit (.14)
 	BuildTrigger      string `json:"build_trigger"`      // "release", … (.20)
 	InvocationURI     string `json:"invocation_uri"`     // under this origin (.21)
+	ParametersDigest  string `json:"parameters_digest"`  // sha256:hex of the provenance's external parameters (.19)
 }
 
 const maxClaim = 1024 // limit of one value, in bytes
 
 var (
-	commitID      = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
-	builderDigest = regexp.MustCompile(`^(sha256:[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{64})?$`)
-	word          = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	commitID         = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	builderDigest    = regexp.MustCompile(`^(sha256:[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{64})?$`)
+	parametersDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	word             = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 )
 
 // check returns an error if c is not a valid set of claims of the platform at origin.
@@ -36,7 +38,7 @@ func (c Claims) check(origin string) error {
 	for _, v := range []struct{ name, value string }{
 		{"builder_id", c.BuilderID}, {"builder_digest", c.BuilderDigest}, {"runner_environment", c.RunnerEnvironment},
 		{"source_uri", c.SourceURI}, {"source_digest", c.SourceDigest}, {"source_ref", c.SourceRef},
-		{"build_trigger", c.BuildTrigger}, {"invocation_uri", c.InvocationURI},
+		{"build_trigger", c.BuildTrigger}, {"invocation_uri", c.InvocationURI}, {"parameters_digest", c.ParametersDigest},
 	} {
 		if err := plain(v.value); err != nil {
 			return fmt.Errorf("claim %s: %w", v.name, err)
@@ -60,6 +62,9 @@ func (c Claims) check(origin string) error {
 	}
 	if !builderDigest.MatchString(c.BuilderDigest) {
 		return fmt.Errorf("claim builder_digest: got %q, want a commit id or sha256:hex", c.BuilderDigest)
+	}
+	if !parametersDigest.MatchString(c.ParametersDigest) {
+		return fmt.Errorf("claim parameters_digest: got %q, want sha256:hex", c.ParametersDigest)
 	}
 	if c.SourceRef != "" && !strings.HasPrefix(c.SourceRef, "refs/") {
 		return fmt.Errorf("claim source_ref: got %q, want a full name such as refs/tags/v1.0.0", c.SourceRef)

@@ -19,7 +19,7 @@ func honest(url string) Claims {
 	return Claims{
 		BuilderID: url + "/builders/buildkit/v1", BuilderDigest: strings.Repeat("b", 40), RunnerEnvironment: "self-hosted",
 		SourceURI: "https://git.example.com/team/app", SourceDigest: strings.Repeat("a", 40), SourceRef: "refs/tags/v1.2.0",
-		BuildTrigger: "release", InvocationURI: url + "/api/v1/releases/0123",
+		BuildTrigger: "release", InvocationURI: url + "/api/v1/releases/0123", ParametersDigest: "sha256:" + strings.Repeat("c", 64),
 	}
 }
 
@@ -109,6 +109,8 @@ func TestDishonestClaimsAreRefused(t *testing.T) {
 		"invocation elsewhere":    func(c *Claims) { c.InvocationURI = "https://evil.example/1" },
 		"trigger a sentence":      func(c *Claims) { c.BuildTrigger = "by hand" },
 		"environment missing":     func(c *Claims) { c.RunnerEnvironment = "" },
+		"parameters missing":      func(c *Claims) { c.ParametersDigest = "" },
+		"parameters digest":       func(c *Claims) { c.ParametersDigest = strings.Repeat("c", 64) },
 		"builder digest":          func(c *Claims) { c.BuilderDigest = "sha256:12" },
 	} {
 		c := honest(url)

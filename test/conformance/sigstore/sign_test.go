@@ -74,7 +74,8 @@ func startInstance(t *testing.T) *instance {
 		log.Close(context.Background())
 	})
 	i.token, err = tokens.Mint(issuer.Claims{BuilderID: builder, RunnerEnvironment: "self-hosted", SourceURI: "https://git.example.com/team/app",
-		SourceDigest: strings.Repeat("a", 40), SourceRef: "refs/tags/v1.0.0", BuildTrigger: "release", InvocationURI: i.url + "/runs/1"})
+		SourceDigest: strings.Repeat("a", 40), SourceRef: "refs/tags/v1.0.0", BuildTrigger: "release", InvocationURI: i.url + "/runs/1",
+		ParametersDigest: "sha256:" + strings.Repeat("c", 64)})
 	fatal(err)
 	i.trustedRoot, i.signConfig = i.fetch(t, dir, root.TrustedRootPath), i.fetch(t, dir, root.SigningConfigPath)
 	return i

@@ -1,0 +1,213 @@
+package release
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/source/recipes"
+)
+
+// RecipeRule restricts the recipes of some images.
+type RecipeRule struct {
+	Images string                `json:"images"`          // pattern of REGISTRY/NAME, as in path.Match: "registry.example.com/team/*"
+	Recipe policy.DocumentRecipe `json:"recipe,omitzero"` // what the recipe must be; zero: that of the commit itself
+}
+
+// Check fails if the pattern or the recipe is malformed.
+func (r RecipeRule) Check() error {
+	if _, err := path.Match(r.Images, ""); err != nil || r.Images == "" {
+		return fmt.Errorf("images: got %q, want a pattern such as registry.example.com/team/*", r.Images)
+	}
+	_, err := r.Recipe.Recipe()
+	return err
+}
+
+// checkRecipe checks the recipe as far as that is possible before the commit is
+// fetched.
+func (j *run) checkRecipe() error {
+	r := j.req.Recipe
+	if err := r.Check(); err != nil {
+		return &api.Error{Message: err.Error(), Kind: api.Usage}
+	}
+	if err := j.checkPinning(); err != nil || r.Builder == "" {
+		return err
+	}
+	_, err := j.builderFor(r)
+	return err
+}
+
+// decideRecipe sets the recipe, which is the commit's own with what the requester chose
+// on top, and the builder. It refuses a recipe that the platform does not allow for the
+// image.
+func (j *run) decideRecipe() (err error) {
+	if j.own, err = recipes.Default(j.tree, j.req.Image); err != nil {
+		return &api.Error{Message: err.Error(), Hint: "spec/recipes describes the file"}
+	}
+	if j.recipe, err = completeRecipe(j.req.Recipe, j.own); err != nil {
+		return err
+	}
+	if err := j.allowed(); err != nil {
+		return err
+	}
+	if chosen := j.chosen(); len(chosen) > 0 {
+		j.emit(api.Event{Phase: "source", Line: "chosen by you, not by the commit: " + strings.Join(chosen, ", ") + "; verify accepts that only from those who ask for it"})
+	}
+	j.builder, err = j.builderFor(j.recipe)
+	return err
+}
+
+// chosen returns, for people, what the requester chose in place of the commit.
+func (j *run) chosen() []string {
+	own := attest.Recipe{}
+	if j.own != nil {
+		own = j.own.Recipe
+	}
+	chosen := j.recipe.Differences(own)
+	if lock := j.givenLock(); lock != "" {
+		chosen = append(chosen, "lock sha256:"+lock)
+	}
+	return chosen
+}
+
+// built returns the recipe in the form that policies compare.
+func (j *run) built() *policy.Built {
+	return &policy.Built{Image: j.req.Image, Recipe: j.recipe, Default: j.own, Hermetic: j.req.Hermetic, Lock: digestOrNone(j.givenLock())}
+}
+
+// allowed returns an error if the platform restricts the recipe of the image.
+func (j *run) allowed() error {
+	for _, rule := range j.Recipes {
+		if ok, _ := path.Match(rule.Images, j.req.Image); !ok {
+			continue
+		}
+		demand, err := rule.Recipe.Recipe()
+		if err != nil {
+			return err
+		}
+		if err := (policy.Provenance{Recipe: demand}).MatchRecipe(j.built()); err != nil {
+			return &api.Error{Message: fmt.Sprintf("this platform restricts the recipe of %s: %v", rule.Images, err), Hint: "release without --dockerfile, --target, --build-arg, --package and --locked, or ask whoever runs the platform", Kind: api.Usage}
+		}
+		return nil
+	}
+	return nil
+}
+
+// demand returns what a consumer must demand of the recipe to accept this release: nil
+// if it is the commit's own.
+func (j *run) demand() *policy.DocumentRecipe {
+	if len(j.chosen()) == 0 {
+		return nil
+	}
+	exact := func(text string) *policy.DocumentValue { return &policy.DocumentValue{Exact: text} }
+	d := &policy.DocumentRecipe{Lock: digestOrNone(j.givenLock()), Hermetic: j.req.Hermetic}
+	if j.recipe.Builder == attest.Golang {
+		d.Package = exact(j.recipe.Package)
+		return d
+	}
+	d.Dockerfile, d.Target = exact(j.recipe.Dockerfile), exact(j.recipe.Target)
+	for name, value := range j.recipe.BuildArgs {
+		if d.BuildArgs == nil {
+			d.BuildArgs = map[string]policy.DocumentValue{}
+		}
+		d.BuildArgs[name] = *exact(value)
+	}
+	return d
+}
+
+// completeRecipe returns the recipe that a request means, with all defaults filled in,
+// so that the provenance states every value. own is the commit's own recipe, or nil.
+func completeRecipe(r attest.Recipe, own *attest.DefaultRecipe) (attest.Recipe, error) {
+	switch {
+	case r.Builder != "":
+	case r.Dockerfile != "":
+		r.Builder = attest.BuildKit
+	case own != nil:
+		r.Builder = own.Recipe.Builder
+	default:
+		return r, &api.Error{Message: "the top directory of the source has neither a Dockerfile nor a go.mod", Hint: "use --dockerfile to name the Dockerfile, or declare the image in " + recipes.File}
+	}
+	switch {
+	case r.Builder == attest.BuildKit && r.Package != "":
+		return r, &api.Error{Message: "--package is only for the golang builder, but this source builds from a Dockerfile", Hint: "add --builder golang", Kind: api.Usage}
+	case r.Builder == attest.Golang && (r.Dockerfile != "" || r.Target != "" || len(r.BuildArgs) > 0):
+		return r, &api.Error{Message: "the golang builder does not support a Dockerfile, target or build arguments", Kind: api.Usage}
+	}
+	if own != nil && own.Recipe.Builder == r.Builder {
+		for _, f := range []struct {
+			to   *string
+			from string
+		}{{&r.Dockerfile, own.Recipe.Dockerfile}, {&r.Target, own.Recipe.Target}, {&r.Package, own.Recipe.Package}} {
+			if *f.to == "" {
+				*f.to = f.from
+			}
+		}
+		args := maps.Clone(own.Recipe.BuildArgs)
+		if args == nil {
+			args = map[string]string{}
+		}
+		maps.Copy(args, r.BuildArgs)
+		r.BuildArgs = args
+	}
+	if len(r.BuildArgs) == 0 {
+		r.BuildArgs = nil
+	}
+	r = r.Filled()
+	var err error
+	r.Platforms, err = completePlatforms(r.Platforms)
+	return r, err
+}
+
+// completePlatforms normalizes a list of platforms, so that equal lists give equal
+// recipes. An empty list becomes this host's platform.
+func completePlatforms(names []string) ([]string, error) {
+	if len(names) == 0 {
+		return []string{"linux/" + runtime.GOARCH}, nil
+	}
+	var out []string
+	for _, name := range names {
+		p, err := v1.ParsePlatform(name)
+		if err != nil || p.OS == "" || p.Architecture == "" || p.OSVersion != "" { // Recipe.Check gives more detailed errors earlier
+			return nil, &api.Error{Message: fmt.Sprintf("platform: expected linux/ARCHITECTURE, such as linux/amd64, found %q", name), Kind: api.Usage}
+		}
+		if p.Architecture == "arm64" && p.Variant == "v8" { // the only variant of arm64; oci.MeasureLayout leaves it out too
+			p.Variant = ""
+		}
+		out = append(out, p.String())
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+func (j *run) builderFor(r attest.Recipe) (BuilderInfo, error) {
+	var names []string
+	for _, b := range j.Builders {
+		if b.Name == r.Builder {
+			return b, nil
+		}
+		names = append(names, b.Name)
+	}
+	return BuilderInfo{}, &api.Error{Message: fmt.Sprintf("this platform has no builder %q", r.Builder), Hint: "it has: " + strings.Join(names, ", "), Kind: api.Usage}
+}
+
+// externalParameters returns the provenance's external parameters: everything that the
+// requester chose, and what the commit says in its place.
+func (j *run) externalParameters() (json.RawMessage, error) {
+	rec, err := json.Marshal(j.recipe)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(attest.ExternalParameters{
+		Source: attest.SourceParameters{URI: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID},
+		Recipe: rec, Default: j.own, Hermetic: j.req.Hermetic, Lock: digestOrNone(j.givenLock()),
+	})
+}

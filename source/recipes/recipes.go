@@ -1,0 +1,212 @@
+// Package recipes reads how a commit says that its images are built: from the file
+// .colophon.yaml at the top of its tree (spec/recipes), or else from the Dockerfile or
+// go.mod there. What it returns is the commit's word, which no requester of a build can
+// change.
+package recipes
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"regexp"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// File is the path of the file in the tree.
+const File = ".colophon.yaml"
+
+// Limits on the file.
+const (
+	maxFile   = 64 << 10 // bytes
+	maxImages = 256
+)
+
+// document is the content of the file.
+type document struct {
+	Version int     `yaml:"version"` // 1
+	Images  []image `yaml:"images"`
+}
+
+// image is how one image is built. At most one of the builders' fields may be set.
+type image struct {
+	Name string `yaml:"name"` // repository, or the end of it: "app" or "team/app". Required if there are several images
+
+	Dockerfile string            `yaml:"dockerfile"` // buildkit
+	Target     string            `yaml:"target"`     // buildkit
+	BuildArgs  map[string]string `yaml:"buildArgs"`  // buildkit
+	Package    string            `yaml:"package"`    // golang
+}
+
+// Default returns how the commit whose tree is in a directory says that an image is
+// built, or nil if it does not say. name is that of the image, REGISTRY/NAME.
+func Default(tree, name string) (*attest.DefaultRecipe, error) {
+	root, err := os.OpenRoot(tree)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	top := topOf(root)
+	raw, err := read(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return top, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("%s: %w", File, err)
+	}
+	images, err := parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", File, err)
+	}
+	sum := sha256.Sum256(raw)
+	var found *attest.DefaultRecipe
+	for _, i := range images {
+		d := &attest.DefaultRecipe{File: File, Digest: "sha256:" + hex.EncodeToString(sum[:]), Image: i.Name}
+		switch {
+		case !d.For(name) || found != nil && len(found.Image) > len(i.Name): // team/app wins over app
+			continue
+		case i.builder() == "" && top == nil:
+			return nil, fmt.Errorf("%s: image %q names neither a dockerfile nor a package, and the top of the tree has neither a Dockerfile nor a go.mod", File, i.Name)
+		}
+		if d.Recipe = i.recipe(); d.Recipe.Builder == "" {
+			d.Recipe = top.Recipe
+		}
+		found = d
+	}
+	if found == nil {
+		return top, nil
+	}
+	return found, nil
+}
+
+// topOf returns the recipe of a tree without the file, or nil if it has none.
+func topOf(root *os.Root) *attest.DefaultRecipe {
+	r := attest.Recipe{Builder: attest.BuildKit}
+	if _, err := root.Lstat("Dockerfile"); err != nil {
+		if _, err := root.Lstat("go.mod"); err != nil {
+			return nil
+		}
+		r.Builder = attest.Golang
+	}
+	return &attest.DefaultRecipe{Recipe: r.Filled()}
+}
+
+// read returns the content of the file. A link is refused: its target could be outside
+// of the tree, or change without the file.
+func read(root *os.Root) ([]byte, error) {
+	info, err := root.Lstat(File)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("want a regular file")
+	}
+	f, err := root.Open(File)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return strict.Read(f, maxFile)
+}
+
+var nameRE = regexp.MustCompile(`^[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
+
+// parse parses the file strictly: one YAML document with known members only, each once,
+// and without anchors, aliases and tags, which two readers may understand differently.
+func parse(raw []byte) ([]image, error) {
+	if !utf8.Valid(raw) {
+		return nil, errors.New("not UTF-8")
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	var node yaml.Node
+	if err := dec.Decode(&node); err != nil {
+		return nil, err
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("got more than one YAML document")
+	}
+	if err := checkNode(&node); err != nil {
+		return nil, err
+	}
+	var d document
+	dec = yaml.NewDecoder(bytes.NewReader(raw))
+	dec.KnownFields(true)
+	if err := dec.Decode(&d); err != nil {
+		return nil, err
+	}
+	switch n := len(d.Images); {
+	case d.Version != 1:
+		return nil, fmt.Errorf("version: got %d, want 1", d.Version)
+	case n == 0 || n > maxImages:
+		return nil, fmt.Errorf("images: got %d, want 1 to %d", n, maxImages)
+	}
+	names := map[string]bool{}
+	for _, i := range d.Images {
+		switch {
+		case i.Name == "" && len(d.Images) > 1:
+			return nil, errors.New("images: got several and one without a name, want a name for each")
+		case i.Name != "" && !nameRE.MatchString(i.Name) || len(i.Name) > 255:
+			return nil, fmt.Errorf("image: got name %q, want that of a repository, such as team/app", i.Name)
+		case names[i.Name]:
+			return nil, fmt.Errorf("image %q: got it twice, want it once", i.Name)
+		}
+		names[i.Name] = true
+		if err := i.check(); err != nil {
+			return nil, fmt.Errorf("image %q: %w", i.Name, err)
+		}
+	}
+	return d.Images, nil
+}
+
+// checkNode refuses anchors, aliases, explicit tags and null. All values but the version
+// must be strings to every reader: 1.10 must be written as "1.10".
+func checkNode(n *yaml.Node) error {
+	switch {
+	case n.Kind == yaml.AliasNode || n.Anchor != "":
+		return fmt.Errorf("line %d: got an anchor or alias, want none", n.Line)
+	case n.Style&yaml.TaggedStyle != 0:
+		return fmt.Errorf("line %d: got the tag %s, want none", n.Line, n.Tag)
+	case n.Kind == yaml.ScalarNode && n.Tag != "!!str" && n.Tag != "!!int":
+		return fmt.Errorf("line %d: got %s, want a string: put it in quotes", n.Line, n.Value)
+	}
+	for i, child := range n.Content {
+		isVersion := n.Kind == yaml.MappingNode && i%2 == 1 && n.Content[i-1].Value == "version"
+		if child.Kind == yaml.ScalarNode && child.Tag == "!!int" && !isVersion {
+			return fmt.Errorf("line %d: got %s, want a string: put it in quotes", child.Line, child.Value)
+		}
+		if err := checkNode(child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// builder returns the builder whose fields are set, or "".
+func (i image) builder() string {
+	switch {
+	case i.Package != "":
+		return attest.Golang
+	case i.Dockerfile != "" || i.Target != "" || len(i.BuildArgs) > 0:
+		return attest.BuildKit
+	}
+	return ""
+}
+
+func (i image) recipe() attest.Recipe {
+	return attest.Recipe{Builder: i.builder(), Dockerfile: i.Dockerfile, Target: i.Target, BuildArgs: i.BuildArgs, Package: i.Package}.Filled()
+}
+
+func (i image) check() error {
+	if i.Package != "" && (i.Dockerfile != "" || i.Target != "" || len(i.BuildArgs) > 0) {
+		return errors.New("got a package and a dockerfile, target or build argument: no builder has both")
+	}
+	return i.recipe().Check()
+}
