@@ -21,7 +21,7 @@ import (
 // value of a verified provenance, and returns an error with both values.
 type Provenance struct {
 	Source        Source            // required
-	Ref           Ref               // nil: any
+	Ref           Ref               // nil: any branch or tag
 	Commit        string            // full id, 40 or 64 lower-case hex digits; empty: any
 	Inputs        map[string]string // inputs that a person must have started the workflow on GitHub with; it may have more
 	Recipe        Recipe            // how a Colophon builder must have built the image; zero: by the recipe of the commit itself
@@ -210,9 +210,13 @@ func checkBuilderURLs(ids []string) error {
 func (p Provenance) MatchSource(uri string) error { return p.Source.match(uri) }
 
 // MatchRef fails unless ref, a full ref name, is the ref demanded or a tag of the
-// version demanded.
+// version demanded. If none is demanded, ref must be a branch or a tag, or empty: on many
+// hosts, strangers can write others, such as refs/pull/7/head.
 func (p Provenance) MatchRef(ref string) error {
 	if p.Ref == nil {
+		if ref != "" && !strings.HasPrefix(ref, "refs/heads/") && !strings.HasPrefix(ref, "refs/tags/") {
+			return fmt.Errorf("ref: got %q, which is neither a branch nor a tag, and the policy demands none by name", ref)
+		}
 		return nil
 	}
 	return p.Ref.match(ref)

@@ -78,8 +78,25 @@ func readColophon(d *Document, by Origin, f *Facts) error {
 	if f.Lock, err = lockOf(def, params); err != nil {
 		return err
 	}
-	f.Tree, f.Signature, err = sourceDependency(def.ResolvedDependencies, src)
+	dep, err := sourceDependency(def.ResolvedDependencies, src)
+	if err != nil {
+		return err
+	}
+	f.Tree, f.Signature = dep.Digest["gitTree"], signatureOf(dep.Annotations["signature"])
+	f.Within, err = withinOf(dep.Annotations["within"], src.Ref)
 	return err
+}
+
+// withinOf returns the branch or tag that contained the commit of a build without a ref.
+func withinOf(annotation any, ref string) (string, error) {
+	within, _ := annotation.(string)
+	switch isBranchOrTag := strings.HasPrefix(within, "refs/heads/") || strings.HasPrefix(within, "refs/tags/"); {
+	case ref != "":
+		return "", nil
+	case !isBranchOrTag:
+		return "", fmt.Errorf("source: got no ref, and %q as the branch or tag that contained the commit", within)
+	}
+	return within, nil
 }
 
 // recipeOf returns the recipe. It refuses unknown members, which could change what was
@@ -138,9 +155,9 @@ func lockOf(def attest.BuildDefinition, params attest.ExternalParameters) (strin
 }
 
 // sourceDependency fails unless a dependency is the source at the commit in the
-// external parameters. It returns what else that dependency says: the tree of the
+// external parameters. It returns that dependency, which also says the tree of the
 // commit, and the signature of the tag or commit.
-func sourceDependency(deps []attest.ResourceDescriptor, src attest.SourceParameters) (tree string, sig *source.Signature, err error) {
+func sourceDependency(deps []attest.ResourceDescriptor, src attest.SourceParameters) (attest.ResourceDescriptor, error) {
 	want := attest.GitURI(src.URI, src.Ref)
 	var got []string
 	for _, d := range deps {
@@ -148,11 +165,11 @@ func sourceDependency(deps []attest.ResourceDescriptor, src attest.SourceParamet
 			continue
 		}
 		if d.Digest["gitCommit"] == src.Commit && src.Commit != "" {
-			return d.Digest["gitTree"], signatureOf(d.Annotations["signature"]), nil
+			return d, nil
 		}
 		got = append(got, d.Digest["gitCommit"])
 	}
-	return "", nil, fmt.Errorf("resolved dependencies: %s: got commits %q, want %q", want, got, src.Commit)
+	return attest.ResourceDescriptor{}, fmt.Errorf("resolved dependencies: %s: got commits %q, want %q", want, got, src.Commit)
 }
 
 // signatureOf returns the source.Signature in an annotation, or nil if there is none

@@ -37,6 +37,7 @@ type Facts struct {
 
 	Source    string            `json:"source"`              // canonical repository address (source.Canonical)
 	Ref       string            `json:"ref,omitempty"`       // full ref, as in refs/tags/v1.2.0. Tekton records none
+	Within    string            `json:"within,omitempty"`    // branch or tag whose history had the commit, as the builder found it, if there is no ref. Colophon only
 	Commit    string            `json:"commit"`              // 40 or 64 hex digits
 	Tree      string            `json:"tree,omitempty"`      // git tree of the commit, hex, as the builder found it. Colophon only
 	Signature *source.Signature `json:"signature,omitempty"` // signature of the tag or commit, as the builder found it. Colophon only

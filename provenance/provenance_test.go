@@ -67,6 +67,7 @@ func (s sample) read(t testing.TB) (*provenance.Facts, error) {
 type bend struct {
 	name     string
 	old, new string
+	also     []string // more pairs of texts
 	signer   func(*certificate.Summary)
 	keep     bool   // the certificate keeps its digest of the external parameters
 	want     string // in the error; empty: it is read all the same
@@ -102,6 +103,7 @@ func bendAll(t *testing.T, s sample, bends []bend) {
 				t.Errorf("%s: %q is not in the statement", b.name, b.old)
 			}
 		}
+		bent.statement = strings.NewReplacer(b.also...).Replace(bent.statement)
 		if !b.keep {
 			bent = bent.vouched(t)
 		}

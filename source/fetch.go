@@ -40,7 +40,7 @@ type Repo struct {
 //
 // The error matches ErrUnknownRef if the repository does not have the ref or commit.
 // Fetch also fails if a short name is both a tag and a branch on different commits, if
-// the ref does not point to r.Commit, and if the tree contains entries that are unsafe
+// the ref does not point to r.Commit, if no branch or tag contains the commit, and if the tree contains entries that are unsafe
 // to write. Delete dir after an error.
 func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
 	rem, err := parseRemote(r.URI)
@@ -62,7 +62,27 @@ func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
 	if err != nil {
 		return nil, Commit{}, fmt.Errorf("%s: %w", rem.canonical(), err)
 	}
+	if repo.commit.Ref == "" {
+		if repo.commit.Within, err = f.within(ctx, rem, repo.commit.ID); err != nil {
+			return nil, Commit{}, fmt.Errorf("%s: %w", rem.canonical(), err)
+		}
+	}
 	return repo, repo.commit, nil
+}
+
+// within returns a branch or tag whose history has the commit, and fails if there is none.
+func (f *fetcher) within(ctx context.Context, rem remote, commit string) (string, error) {
+	g, err := newGit("")
+	if err != nil {
+		return "", err
+	}
+	defer g.Close()
+	g.uploadPack = f.uploadPack
+	ref, err := g.within(ctx, rem, commit)
+	if err == nil && ref == "" {
+		err = fmt.Errorf("commit %s: %w: %w", commit, errNowhere, ErrUnknownRef)
+	}
+	return ref, err
 }
 
 // fetcher is the state of one Fetch.
@@ -98,6 +118,9 @@ func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit
 	t, err := asker.resolve(ctx, rem, ref)
 	if err != nil {
 		return nil, err
+	}
+	if t.ref != "" && !isBranchOrTag(t.ref) {
+		return nil, fmt.Errorf("%q is neither a branch nor a tag: on many hosts, strangers can write such refs: %w", t.ref, ErrUnknownRef)
 	}
 	if commit != "" && t.commit != commit {
 		return nil, fmt.Errorf("%q points to %s, want %s: %w", ref, t.commit, commit, errMoved)

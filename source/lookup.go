@@ -45,6 +45,7 @@ type Signers struct {
 // Standing is the answer to a Question.
 type Standing struct {
 	Commit    bool      // the repository still serves the commit
+	Within    string    // only if the Question has no ref: a branch or tag whose history has the commit; empty if there is none
 	Ref       RefStatus // empty if the Question has no ref
 	Now       string    // id of the commit that the ref points to now; empty if the ref is gone
 	Tree      string    // id of the commit's tree; empty if not asked, or if the commit is gone
@@ -52,9 +53,10 @@ type Standing struct {
 }
 
 // Holds reports whether the repository still has the commit, and the ref still points
-// to it or to a descendant. For a deleted branch, the default branch must have the commit.
+// to it or to a descendant. For a deleted branch, the default branch must have the commit,
+// and without a ref any branch or tag.
 func (s Standing) Holds() bool {
-	return s.Commit && (s.Ref == "" || s.Ref == RefThere || s.Ref == RefForward || s.Ref == RefMerged)
+	return s.Commit && (s.Ref == "" && s.Within != "" || s.Ref == RefThere || s.Ref == RefForward || s.Ref == RefMerged)
 }
 
 // String returns one line for people.
@@ -64,6 +66,13 @@ func (s Standing) String() string {
 		line = "commit is no longer served"
 	}
 	switch s.Ref {
+	case "":
+		switch {
+		case s.Within != "":
+			line += " in " + s.Within
+		case s.Commit:
+			line += ", but " + errNowhere.Error()
+		}
 	case RefThere:
 		line += ", unchanged"
 	case RefForward:
@@ -81,8 +90,8 @@ func (s Standing) String() string {
 }
 
 // Lookup asks a repository whether it still has a commit, and what became of the ref
-// that pointed to it. A repository may serve a commit that is not in its history: hosts
-// also serve the commits of forks. An error means that the repository could not be
+// that pointed to it or, without a ref, whether a branch or tag has it. A repository may
+// serve a commit that is not in its history: hosts also serve the commits of forks. An error means that the repository could not be
 // asked; it says nothing about the commit.
 func Lookup(ctx context.Context, q Question) (Standing, error) {
 	rem, err := parseRemote(q.URI)
@@ -180,6 +189,11 @@ func (l lookup) answer(ctx context.Context, rem remote) (Standing, error) {
 		}
 	}
 	s.Commit = true
+	if l.q.Ref == "" {
+		if s.Within, err = asker.within(ctx, rem, l.q.Commit); err != nil {
+			return Standing{}, err
+		}
+	}
 	return s, l.describe(ctx, g, want, &s)
 }
 

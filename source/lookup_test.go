@@ -44,7 +44,8 @@ func TestLookup(t *testing.T) {
 				{"refs/tags/v2", first, Standing{Commit: true, Ref: RefGone}},
 				{"refs/tags/v1", second, Standing{Commit: true, Ref: RefMoved, Now: first}},
 				{"refs/tags/v1", never, Standing{Ref: RefMoved, Now: first}},
-				{"", second, Standing{Commit: true}},
+				{"", second, Standing{Commit: true, Within: "refs/heads/main"}},
+				{"", first, Standing{Commit: true, Within: "refs/tags/light"}},
 				{"", never, Standing{}},
 			} {
 				if format == "sha1" {
@@ -115,7 +116,10 @@ func TestRewrittenHistory(t *testing.T) {
 	r.git("reset", "-q", "--hard", now)
 	asked(t, r, web, Question{Ref: "refs/heads/side", Commit: lost}, Standing{Commit: true, Ref: RefGone})
 
-	for ref, holds := range map[RefStatus]bool{"": true, RefThere: true, RefForward: true, RefMerged: true, RefRewritten: false, RefMoved: false, RefGone: false} {
+	if (Standing{Commit: true}).Holds() || !(Standing{Commit: true, Within: "refs/heads/main"}).Holds() || (Standing{Commit: true, Ref: RefGone, Within: "refs/heads/main"}).Holds() {
+		t.Error("without a ref, a branch or tag must have the commit")
+	}
+	for ref, holds := range map[RefStatus]bool{RefThere: true, RefForward: true, RefMerged: true, RefRewritten: false, RefMoved: false, RefGone: false} {
 		if got := (Standing{Commit: true, Ref: ref}).Holds(); got != holds {
 			t.Errorf("%q: got %v", ref, got)
 		}

@@ -23,7 +23,7 @@ import (
 // Request says what to fetch.
 type Request struct {
 	URI            string // https://HOST/PATH, ssh://HOST/PATH, file:///PATH; see Canonical for other spellings
-	Ref            string // "v1.2.0", "main", "refs/tags/v1.2.0", "HEAD" or a full commit id; a short name means a tag before a branch
+	Ref            string // "v1.2.0", "main", "refs/tags/v1.2.0", "HEAD" or a full commit id; a short name means a tag or a branch, other refs are refused
 	Commit         string // if not empty: the full id of the commit that Ref must point to
 	AllowedSigners []byte // ssh allowed_signers file; may be nil
 	Keyring        []byte // armored OpenPGP public keys; may be nil
@@ -36,13 +36,14 @@ type Request struct {
 // Commit is the commit that a ref points to. Ids are hex, 40 digits in SHA-1
 // repositories and 64 in SHA-256 repositories.
 type Commit struct {
-	URI        string      `json:"uri"`           // Canonical(Request.URI)
-	Ref        string      `json:"ref,omitempty"` // full ref name; empty if Request.Ref was a commit id
-	ID         string      `json:"commit"`        // id of the commit
-	Tree       string      `json:"tree"`          // id of its tree
-	Tag        string      `json:"tag,omitempty"` // id of the annotated tag object, if any
-	Time       time.Time   `json:"time"`          // committer time, UTC
-	Signature  Signature   `json:"signature"`     // of the tag if it is signed, otherwise of the commit
+	URI        string      `json:"uri"`              // Canonical(Request.URI)
+	Ref        string      `json:"ref,omitempty"`    // full name of a branch or tag; empty if Request.Ref was a commit id
+	Within     string      `json:"within,omitempty"` // if Ref is empty: full name of a branch or tag whose history has the commit
+	ID         string      `json:"commit"`           // id of the commit
+	Tree       string      `json:"tree"`             // id of its tree
+	Tag        string      `json:"tag,omitempty"`    // id of the annotated tag object, if any
+	Time       time.Time   `json:"time"`             // committer time, UTC
+	Signature  Signature   `json:"signature"`        // of the tag if it is signed, otherwise of the commit
 	Submodules []Submodule `json:"submodules,omitempty"`
 }
 

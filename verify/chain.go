@@ -241,7 +241,10 @@ func (c *check) provenanceLink(ev *evidence, s set) Link {
 // claim returns the provenance in one line, for people.
 func (b *build) claim() string {
 	ref := b.Ref
-	if ref == "" {
+	switch {
+	case ref == "" && b.Within != "":
+		ref = "no ref, contained in " + b.Within
+	case ref == "":
 		ref = "no ref"
 	}
 	level := "no Build level"

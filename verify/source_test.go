@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
@@ -75,4 +76,49 @@ func TestSourceLink(t *testing.T) {
 		}
 		c.want(verify.Rejected, "source", verify.NotAsked, "no valid provenance names a repository")
 	})
+}
+
+// TestCommitOfNoRef: an image that was released by commit id is accepted if a branch or
+// tag had the commit, and still has it. The host may also serve commits of forks.
+func TestCommitOfNoRef(t *testing.T) {
+	released := func(within string) *scene {
+		c := newScene(t)
+		c.wants.Ref, c.wants.RequireSource = "", true
+		c.r.Identity.Ref, c.r.Parameters.Source.Ref = "", ""
+		d := &c.r.Provenance.BuildDefinition.ResolvedDependencies[0]
+		d.URI = attest.GitURI(prooftest.Source, "")
+		if within != "" {
+			d.Annotations["within"] = within
+		}
+		c.r.Attach(prooftest.Kinds...)
+		return c
+	}
+	for now, status := range map[string]verify.Status{"refs/heads/main": verify.Holds, "": verify.Broken} {
+		c := released("refs/heads/release")
+		c.opts.SourceCheck = func(_ context.Context, q source.Question) (source.Standing, error) {
+			return source.Standing{Commit: true, Within: now, Tree: q.Tree}, nil
+		}
+		if status == verify.Holds {
+			c.want(verify.Accepted, verify.LinkSource, status, "commit is there in refs/heads/main")
+			c.want(verify.Accepted, verify.LinkProvenance, verify.Holds, "no ref, contained in refs/heads/release")
+			continue
+		}
+		c.want(verify.Rejected, verify.LinkSource, status, "contained in no branch or tag")
+	}
+	c := released("")
+	c.wants.RequireSource = false
+	c.want(verify.Rejected, verify.LinkProvenance, verify.Broken, "got no ref, and")
+}
+
+// TestPullRequest: a ref that strangers can write is accepted only by its name.
+func TestPullRequest(t *testing.T) {
+	const ref = "refs/pull/7/merge"
+	c := newScene(t)
+	c.wants.Ref = ""
+	c.r.Identity.Ref, c.r.Parameters.Source.Ref = ref, ref
+	c.r.Provenance.BuildDefinition.ResolvedDependencies[0].URI = attest.GitURI(prooftest.Source, ref)
+	c.r.Attach(prooftest.Kinds...)
+	c.want(verify.Rejected, verify.LinkProvenance, verify.Broken, "neither a branch nor a tag")
+	c.wants.Ref = ref
+	c.want(verify.Accepted, verify.LinkProvenance, verify.Holds, ref)
 }

@@ -194,10 +194,14 @@ func (p *proofs) provenance(b *built) (statement, error) {
 	if err != nil {
 		return statement{}, err
 	}
+	found := map[string]any{"signature": p.commit.Signature, "committed": p.commit.Time}
+	if p.commit.Within != "" {
+		found["within"] = p.commit.Within
+	}
 	deps := []attest.ResourceDescriptor{{
 		Name: "source", URI: attest.GitURI(p.commit.URI, p.commit.Ref),
 		Digest:      map[string]string{"gitCommit": p.commit.ID, "gitTree": p.commit.Tree},
-		Annotations: map[string]any{"signature": p.commit.Signature, "committed": p.commit.Time},
+		Annotations: found,
 	}}
 	for _, s := range p.commit.Submodules {
 		deps = append(deps, attest.ResourceDescriptor{
