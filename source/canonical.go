@@ -34,12 +34,15 @@ var (
 // Canonical returns the canonical form of a repository address. Provenance contains
 // this form, and policies compare it:
 //
-//	https://host[:port]/path    ssh://host[:port]/path
+//	https://host[:port]/path    ssh://[user@]host[:port]/path
 //	file:///path                http://loopback[:port]/path
 //
+// Two addresses have one canonical form only if they lead to the same repository.
 // Scheme and host become lower case. Credentials, the scheme's default port, and a
-// trailing "/" or ".git" are removed. user@host:path means ssh, and host/path https.
-// Any other address is an error. The error does not contain the address, which could
+// trailing "/" are removed; of http and https also ".git", which servers map. Over ssh
+// and in files, ".git" is part of a directory's name, and the user of ssh may decide
+// which directory a path is. user@host:path means ssh, and host/path https. Any other
+// address is an error. The error does not contain the address, which could
 // contain a secret.
 func Canonical(uri string) (string, error) {
 	r, err := parseRemote(uri)
@@ -49,12 +52,22 @@ func Canonical(uri string) (string, error) {
 	return r.canonical(), nil
 }
 
-func (r remote) canonical() string { return r.scheme + "://" + r.host + r.trimmedPath() }
+func (r remote) canonical() string { return r.scheme + "://" + r.at() + r.trimmedPath() }
 
-// trimmedPath returns the path without trailing "/" and ".git", which most servers
-// ignore.
+// at returns host and, before it, the user if there is one.
+func (r remote) at() string {
+	if r.user == "" {
+		return r.host
+	}
+	return r.user + "@" + r.host
+}
+
+// trimmedPath returns the path without trailing "/" and, of http and https, ".git".
 func (r remote) trimmedPath() string {
 	p := r.path
+	if r.scheme != "http" && r.scheme != "https" {
+		return strings.TrimRight(p, "/")
+	}
 	for trimmed := strings.TrimRight(p, "/"); ; trimmed = strings.TrimRight(p, "/") {
 		trimmed = strings.TrimSuffix(trimmed, ".git")
 		if trimmed == p {
@@ -75,13 +88,7 @@ func (r remote) localPath() string {
 }
 
 // address returns the address to pass to git.
-func (r remote) address() string {
-	user := r.user
-	if user != "" {
-		user += "@"
-	}
-	return r.scheme + "://" + user + r.host + r.path
-}
+func (r remote) address() string { return r.scheme + "://" + r.at() + r.path }
 
 // FileURI returns the address file:///PATH of the local repository in dir, an absolute
 // path.
@@ -137,7 +144,13 @@ func parseRemote(uri string) (remote, error) {
 		}
 		return r, nil
 	}
-	return r, r.parseHost(u)
+	if err := r.parseHost(u); err != nil {
+		return remote{}, err
+	}
+	if r.scheme == "ssh" && r.user == "" && strings.HasPrefix(u.Path, "/~") {
+		return remote{}, errors.New("the path of the repository address begins with \"~\", and the address names no user; write ssh://USER@host/~/path")
+	}
+	return r, nil
 }
 
 // redactURL removes what a parse error quotes, because that could be a password.

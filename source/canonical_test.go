@@ -12,22 +12,22 @@ func TestCanonical(t *testing.T) {
 		"https://u:p@host.example/r":           "https://host.example/r",
 		"https://token@host.example/r.git/":    "https://host.example/r",
 		"https://host.example:8443/r":          "https://host.example:8443/r",
-		"ssh://git@host.example:22/o/r.git":    "ssh://host.example/o/r",
-		"git@host.example:o/r.git":             "ssh://host.example/o/r",
-		"git@host.example:/o/r.git":            "ssh://host.example/o/r",
+		"ssh://git@host.example:22/o/r.git":    "ssh://git@host.example/o/r.git",
+		"git@host.example:o/r.git":             "ssh://git@host.example/o/r.git",
+		"git@host.example:/o/r.git":            "ssh://git@host.example/o/r.git",
 		"host.example/o/r":                     "https://host.example/o/r",
 		"127.0.0.1:8080/r":                     "https://127.0.0.1:8080/r",
 		"http://127.0.0.1:8080/r.git":          "http://127.0.0.1:8080/r",
 		"http://[::1]:80/r":                    "http://[::1]/r",
 		"http://localhost/r":                   "http://localhost/r",
-		"file:///a/./b/../c.git/":              "file:///a/c",
-		"file:///home/u/repo/.git":             "file:///home/u/repo",
+		"file:///a/./b/../c.git/":              "file:///a/c.git",
+		"file:///home/u/repo/.git":             "file:///home/u/repo/.git",
 		"file:///with%20space/100%25":          "file:///with%20space/100%25",
 		"https://host.example/r.git.git":       "https://host.example/r",
 		"https://host.example/~u/%7Eproj":      "https://host.example/~u/%7Eproj",
 		FileURI("/with space/100%/é?#"):        "file:///with%20space/100%25/%C3%A9%3F%23",
 		"https://[2001:DB8::1]:8443/o/r":       "https://[2001:db8::1]:8443/o/r",
-		"ssh://git@host.example/~user/r.git":   "ssh://host.example/~user/r",
+		"ssh://git@host.example/~user/r.git":   "ssh://git@host.example/~user/r.git",
 		"https://host.example/o/r.GIT":         "https://host.example/o/r.GIT",
 		"https://sub-domain.host.example/o/r/": "https://sub-domain.host.example/o/r",
 	} {
@@ -46,7 +46,7 @@ func TestCanonical(t *testing.T) {
 		"https://host.example", "https://host.example/", "https:///r", "https://-oProxy.example/r", "https://host..example/r",
 		"https://host.example/a/../b", "https://host.example/a//b", "https://host.example/%2e%2e/b", "https://host.example/a%2fb", "https://host.example/a%0ab",
 		"https://host.example/r?x=1", "https://host.example/r#f", "https://host.example/r#", "https://host.example:0/r", "https://host.example:99999/r",
-		"file://host/r", "file:///", "file:///.", "https://host.example/.git", "file://user@/r", "ssh://-oProxyCommand=touch/r", "ssh://-x@host.example/r", "https://hоst.example/r",
+		"ssh://host.example/~/r", "ssh://host.example/~user/r", "ssh://host.example/%7E/r", "file://host/r", "file:///", "file:///.", "https://host.example/.git", "file://user@/r", "ssh://-oProxyCommand=touch/r", "ssh://-x@host.example/r", "https://hоst.example/r",
 		"https://u:" + secret + "@ho st/r", "https://u:" + secret + "%zz@host.example/r", "https://u:" + secret + "@host.example:x/r", "https://u:" + secret + "@/r",
 		"git@host.example::x", "https://[fe80::1%25eth0]/r", "https://host.example/a\\b", "file:///a%00b",
 	} {
@@ -55,6 +55,30 @@ func TestCanonical(t *testing.T) {
 			t.Errorf("%q: got %q, want an error", in, got)
 		} else if strings.Contains(err.Error(), secret) {
 			t.Errorf("the error %q repeats the password", err)
+		}
+	}
+}
+
+// TestOneRepositoryEach: addresses that may lead to different repositories have different
+// canonical forms.
+func TestOneRepositoryEach(t *testing.T) {
+	for _, pair := range [][2]string{
+		{"ssh://mallory@h.example/~/app", "git@h.example:~/app"},
+		{"ssh://mallory@h.example/app", "ssh://git@h.example/app"},
+		{"ssh://git@h.example/app", "ssh://h.example/app"},
+		{"ssh://Git@h.example/app", "ssh://git@h.example/app"},
+		{"ssh://git@h.example/srv/app.git", "ssh://git@h.example/srv/app"},
+		{"file:///srv/app.git", "file:///srv/app"},
+		{"file:///srv/app/.git", "file:///srv/app"},
+		{"file:///srv/app.git.git", "file:///srv/app.git"},
+		{"https://h.example/App", "https://h.example/app"},
+		{"https://h.example/app", "ssh://git@h.example/app"},
+		{"https://h.example/app", "https://h.example:8443/app"},
+	} {
+		a, err := Canonical(pair[0])
+		b, err2 := Canonical(pair[1])
+		if err != nil || err2 != nil || a == b {
+			t.Errorf("%s and %s: got %q and %q, %v, %v", pair[0], pair[1], a, b, err, err2)
 		}
 	}
 }

@@ -50,7 +50,7 @@ func ExampleCanonical() {
 	}
 
 	// Output:
-	// ssh://github.com/org/app <nil>
+	// ssh://git@github.com/org/app.git <nil>
 	// https://github.com/org/app <nil>
 	// https://github.com/org/app <nil>
 }
