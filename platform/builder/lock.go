@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -113,7 +114,7 @@ func (l *Lock) Check() error {
 	for i := range l.Fetches {
 		e := &l.Fetches[i]
 		if err := checkFetch(e); err != nil {
-			return fmt.Errorf("fetch %d, %.40q %.300q: %w", i+1, e.Method, e.URL, err)
+			return fmt.Errorf("fetch %d, %.40q %.300q: %w", i+1, e.Method, credential.URL(e.URL), err)
 		}
 		if i == 0 {
 			continue
@@ -144,6 +145,10 @@ func checkFetch(e *Exchange) error {
 		return fmt.Errorf("url: %w", err)
 	case len(e.URL) > limits.FetchURL || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Contains(e.URL, "#") || !printable.IsASCII(e.URL):
 		return fmt.Errorf("url: want http or https without credentials or fragment, at most %d bytes", limits.FetchURL)
+	case credential.URL(e.URL) != e.URL:
+		return fmt.Errorf("url: got a credential in the query, want it redacted")
+	case credential.URL(e.Header["Location"]) != e.Header["Location"]:
+		return fmt.Errorf("header Location: got a credential, want it redacted")
 	case len(e.Accept) > limits.FetchHeader || !printable.IsASCII(e.Accept):
 		return fmt.Errorf("accept: got %.100q, want a header of at most %d bytes", e.Accept, limits.FetchHeader)
 	case len(e.Range) > limits.FetchHeader || !printable.IsASCII(e.Range):

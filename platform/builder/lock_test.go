@@ -112,3 +112,23 @@ func FuzzParseLock(f *testing.F) {
 		}
 	})
 }
+
+// TestLockWithCredentials: a lock is public, so it may not carry what the rule recognizes.
+func TestLockWithCredentials(t *testing.T) {
+	for name, e := range map[string]Exchange{
+		"in the query":     {URL: "https://h.example/a?token=hunter2"},
+		"in the location":  {URL: "https://h.example/a", Header: map[string]string{"Location": "/b?sig=hunter2"}},
+		"under any name":   {URL: "https://h.example/a?x=ghp_hunter2"},
+		"as user and pass": {URL: "https://u:hunter2@h.example/a"},
+	} {
+		e.Method, e.Status, e.SHA256 = "GET", 302, empty
+		l := Lock{Version: LockVersion, Fetches: []Exchange{e}}
+		if err := l.Check(); err == nil || strings.Contains(err.Error(), "header Location: got a credential") != (e.Header != nil) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	l := Lock{Version: LockVersion, Fetches: []Exchange{{Method: "GET", URL: "https://h.example/a?token=redacted&v=1", Status: 302, SHA256: empty, Header: map[string]string{"Location": "/b?sig=redacted"}}}}
+	if err := l.Check(); err != nil {
+		t.Error(err)
+	}
+}

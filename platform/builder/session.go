@@ -34,7 +34,7 @@ type Record struct {
 // headers the room received only those listed here.
 type Exchange struct {
 	Method     string            `json:"method"`
-	URL        string            `json:"url"`              // absolute, without credentials and fragment
+	URL        string            `json:"url"`              // absolute, without fragment and with credentials redacted (package credential)
 	Accept     string            `json:"accept,omitempty"` // request headers that choose among answers
 	Range      string            `json:"range,omitempty"`
 	Request    string            `json:"request,omitempty"`    // hex sha256 of the request's body; empty if it had none

@@ -16,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
@@ -250,6 +251,7 @@ func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 	if err != nil {
 		return err
 	}
+	account = []byte(credential.Text(string(account))) // everybody can read it
 	a.Account, err = keepFile(filepath.Join(j.Dir, "logs"), append(account, '\n'))
 	return err
 }

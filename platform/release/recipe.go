@@ -12,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source/recipes"
@@ -39,11 +40,28 @@ func (j *run) checkRecipe() error {
 	if err := r.Check(); err != nil {
 		return &api.Error{Message: err.Error(), Kind: api.Usage}
 	}
+	if err := checkSecrets(r); err != nil {
+		return err
+	}
 	if err := j.checkPinning(); err != nil || r.Builder == "" {
 		return err
 	}
 	_, err := j.builderFor(r)
 	return err
+}
+
+// checkSecrets refuses build arguments that look like secrets: the provenance publishes
+// them.
+func checkSecrets(r attest.Recipe) error {
+	for _, name := range slices.Sorted(maps.Keys(r.BuildArgs)) {
+		value := r.BuildArgs[name]
+		inURL := credential.Text(value) != value
+		if value != "" && (credential.Name(name) || credential.Value(value) || inURL) {
+			return &api.Error{Message: fmt.Sprintf("build argument %s looks like a secret, and the provenance publishes build arguments", name),
+				Hint: "if it is one, revoke it where it was used before, and let the build fetch without it; if not, give the argument another name", Kind: api.Usage}
+		}
+	}
+	return nil
 }
 
 // decideRecipe sets the recipe, which is the commit's own with what the requester chose
@@ -54,6 +72,9 @@ func (j *run) decideRecipe() (err error) {
 		return &api.Error{Message: err.Error(), Hint: "spec/recipes describes the file"}
 	}
 	if j.recipe, err = completeRecipe(j.req.Recipe, j.own); err != nil {
+		return err
+	}
+	if err := checkSecrets(j.recipe); err != nil { // the commit's own too
 		return err
 	}
 	if err := j.allowed(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/intact"
 	"github.com/colophon-build/colophon/platform/api"
@@ -55,6 +56,7 @@ func (l *buildLog) write(e builder.Event) {
 }
 
 func (l *buildLog) line(s string) {
+	s = credential.Text(s) // everybody can read the log
 	if l.err != nil || l.left == 0 {
 		return
 	}

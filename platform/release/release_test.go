@@ -138,6 +138,27 @@ func TestRecipeOnTop(t *testing.T) {
 	}
 }
 
+// TestSecretsInBuildArguments: provenance publishes build arguments.
+func TestSecretsInBuildArguments(t *testing.T) {
+	for _, test := range []struct {
+		name, value string
+		refused     bool
+	}{
+		{"NPM_TOKEN", "hunter2", true}, {"DB_PASSWORD", "hunter2", true}, {"X", "ghp_hunter2", true}, {"URL", "https://u:hunter2@h.example/x", true},
+		{"URL", "https://h.example/x?access_token=hunter2", true}, {"NPM_TOKEN", "", false}, {"VERSION", "1.2", false}, {"URL", "https://h.example/x?v=1", false},
+	} {
+		err := checkSecrets(attest.Recipe{BuildArgs: map[string]string{test.name: test.value}})
+		if (err != nil) != test.refused || err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s=%s: got %v, want it refused: %v", test.name, test.value, err, test.refused)
+		}
+	}
+	j := &run{Releaser: &Releaser{}}
+	j.req.Recipe = attest.Recipe{BuildArgs: map[string]string{"NPM_TOKEN": "x"}}
+	if err := j.checkRecipe(); err == nil || !strings.Contains(err.Error(), "NPM_TOKEN looks like a secret") {
+		t.Errorf("got %v before anything is fetched", err)
+	}
+}
+
 func TestOneReleaseOfAnImageAtATime(t *testing.T) {
 	r := &Releaser{locks: map[string]chan struct{}{}}
 	unlock, err := r.lock(t.Context(), "a")

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -140,7 +141,7 @@ func parse(raw []byte) ([]image, error) {
 	dec = yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
 	if err := dec.Decode(&d); err != nil {
-		return nil, err
+		return nil, plainly(err)
 	}
 	switch n := len(d.Images); {
 	case d.Version != 1:
@@ -164,6 +165,19 @@ func parse(raw []byte) ([]image, error) {
 		}
 	}
 	return d.Images, nil
+}
+
+// plainly returns an error of the decoder in one line and without names of Go types.
+func plainly(err error) error {
+	wrong, ok := errors.AsType[*yaml.TypeError](err)
+	if !ok || len(wrong.Errors) == 0 {
+		return err
+	}
+	what, _, unknown := strings.Cut(wrong.Errors[0], " not found in type ")
+	if unknown {
+		what += " is unknown"
+	}
+	return errors.New(what)
 }
 
 // checkNode refuses anchors, aliases, explicit tags and null. All values but the version

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -60,6 +61,9 @@ func (g *Gateway) answer(r *http.Request) (*http.Response, error) {
 	e.Status, e.Header = resp.StatusCode, map[string]string{}
 	for k := range header {
 		e.Header[k] = header.Get(k)
+		if k == "Location" { // the room gets all of it, the record not
+			e.Header[k] = credential.URL(e.Header[k])
+		}
 	}
 	if resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent {
 		n := strconv.FormatInt(resp.ContentLength, 10)

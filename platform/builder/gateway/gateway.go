@@ -44,6 +44,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/builder"
@@ -390,7 +391,7 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, u *url.URL, ref
 	if !strings.HasPrefix(u.Path, "/") {
 		u.Path, u.RawPath = "/", ""
 	}
-	text := u.String()
+	text := credential.URL(u.String())
 	if len(text) > limits.FetchURL || !printable.IsASCII(text) {
 		refused = fmt.Errorf("URL: got %d bytes, want at most %d bytes of printable ASCII", len(text), limits.FetchURL)
 		text = u.Scheme + "://" + MirrorHost + "/"

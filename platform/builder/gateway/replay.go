@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
@@ -189,11 +190,11 @@ func (g *Gateway) followRedirects(r *http.Request, depth int) (*http.Response, e
 	resp.Body.Close()
 	to := resp.Header.Get("Location")
 	if resp.StatusCode < 300 || resp.StatusCode >= 400 || to == "" {
-		return nil, &DeniedError{Reason: fmt.Sprintf("%s %s differs from the lock: got status %d, want a redirect", by.Method, by.URL, resp.StatusCode)}
+		return nil, &DeniedError{Reason: fmt.Sprintf("%s %s differs from the lock: got status %d, want a redirect", by.Method, credential.URL(by.URL.String()), resp.StatusCode)}
 	}
 	target, err := by.URL.Parse(to)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", by.Method, by.URL, err)
+		return nil, fmt.Errorf("%s %s: the address that it leads to is no URL", by.Method, credential.URL(by.URL.String()))
 	}
 	out := r.Clone(g.ctx)
 	out.URL = target

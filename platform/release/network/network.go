@@ -16,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/platform/release/base"
@@ -51,13 +52,14 @@ func Read(exchanges []builder.Exchange) (*Record, error) {
 }
 
 // parse parses a URL and normalizes it, so that URLs of BuildKit and of the gateway
-// can be compared: without credentials, default port and fragment.
+// can be compared: without credentials (package credential), default port and fragment.
 func parse(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
 		return nil, err
 	}
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	u.RawQuery = credential.Query(u.RawQuery)
 	u.Host = strings.ToLower(u.Host)
 	switch port := u.Port(); {
 	case u.Scheme == "http" && port == "80", u.Scheme == "https" && port == "443":

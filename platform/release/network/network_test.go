@@ -96,6 +96,8 @@ func TestAgree(t *testing.T) {
 		"and a file":                   {all(get(zip, "5")), claims(fetched(zip, "5")), nil},
 		"twice":                        {all(get(zip, "5"), get(zip, "5")), claims(fetched(zip, "5")), nil},
 		"another form of the address":  {all(get("https://proxy.example.com:443/x#y", "5")), claims(fetched("https://xxxxx:xxxxx@PROXY.example.com/x", "5")), nil},
+		"a signed address":             {all(get("https://h.example/x?v=1&sig=redacted", "5")), claims(fetched("https://h.example/x?v=1&sig=hunter2", "5")), nil},
+		"another signed address":       {all(get("https://h.example/x?v=1&sig=redacted", "5")), claims(fetched("https://h.example/x?v=2&sig=hunter2", "5")), []string{"v=2", "no such request"}},
 		"changed in between":           {all(get(zip, "5"), get(zip, "6")), claims(fetched(zip, "5"), fetched(zip, "6")), nil},
 		"redirect":                     {all(header(get(zip, ""), 302, "Location", "https://b.example.com/z"), get("https://b.example.com/z", "5")), claims(fetched("https://b.example.com/z", "5")), nil},
 		"not found":                    {all(header(get(zip, "5"), 404)), gap(claims(), "GET", zip, "unsuccessful_response"), nil},
