@@ -78,7 +78,7 @@ func (f *fetcher) within(ctx context.Context, rem remote, commit string) (string
 	}
 	defer g.Close()
 	g.uploadPack = f.uploadPack
-	ref, err := g.within(ctx, rem, commit)
+	ref, err := g.within(ctx, rem, commit, f.root)
 	if err == nil && ref == "" {
 		err = fmt.Errorf("commit %s: %w: %w", commit, errNowhere, ErrUnknownRef)
 	}

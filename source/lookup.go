@@ -190,7 +190,7 @@ func (l lookup) answer(ctx context.Context, rem remote) (Standing, error) {
 	}
 	s.Commit = true
 	if l.q.Ref == "" {
-		if s.Within, err = asker.within(ctx, rem, l.q.Commit); err != nil {
+		if s.Within, err = asker.within(ctx, rem, l.q.Commit, asker.home); err != nil {
 			return Standing{}, err
 		}
 	}

@@ -23,8 +23,9 @@ func isBranchOrTag(ref string) bool {
 
 // within returns the full name of a branch or tag whose history has the commit, or "" if
 // there is none: a ref that points to the commit, or else the default branch, or else any.
-// The commit must exist.
-func (g *git) within(ctx context.Context, rem remote, commit string) (string, error) {
+// The commit must exist. History is fetched into a directory below scratch, which is
+// removed.
+func (g *git) within(ctx context.Context, rem remote, commit, scratch string) (string, error) {
 	refs, err := g.advertised(ctx, rem, []string{"HEAD", "refs/heads/*", "refs/tags/*"})
 	if err != nil {
 		return "", err
@@ -34,7 +35,7 @@ func (g *git) within(ctx context.Context, rem remote, commit string) (string, er
 			return name, nil
 		}
 	}
-	dir, err := os.MkdirTemp(g.home, "within-")
+	dir, err := os.MkdirTemp(scratch, "within-")
 	if err != nil {
 		return "", err
 	}

@@ -13,6 +13,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/confine"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
@@ -23,6 +24,7 @@ import (
 	"github.com/colophon-build/colophon/platform/release/scan"
 	"github.com/colophon-build/colophon/platform/zone"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/source/recipes"
 )
 
 // Names of the processes apart of a release. Whatever parses the repository or the image
@@ -87,12 +89,16 @@ var (
 type sourceOrder struct {
 	Request   source.Request `json:"request"`
 	Git, Tree string         // directories to fetch and to export to
+	Image     string         // REGISTRY/NAME, for its recipe
 }
 
 type sourceAnswer struct {
 	Commit  source.Commit `json:"commit"`
 	Tree    source.Tree   `json:"tree"`
 	Unknown string        `json:"unknown,omitempty"` // the repository does not have the ref: the error
+
+	Own   *attest.DefaultRecipe `json:"own,omitempty"`   // the recipe of the commit itself; nil if it has none
+	Wrong string                `json:"wrong,omitempty"` // what is wrong with the file that declares it
 }
 
 func doSource(ctx context.Context, raw json.RawMessage) (any, error) {
@@ -111,8 +117,13 @@ func doSource(ctx context.Context, raw json.RawMessage) (any, error) {
 	if a.Commit = commit; commit.Signature.Status == source.Bad { // it will not be built
 		return a, nil
 	}
-	a.Tree, err = repo.Export(ctx, o.Tree)
-	return a, err
+	if a.Tree, err = repo.Export(ctx, o.Tree); err != nil {
+		return a, err
+	}
+	if a.Own, err = recipes.Default(o.Tree, o.Image); err != nil {
+		a.Wrong = err.Error()
+	}
+	return a, nil
 }
 
 // imageOrder has exactly one member.
@@ -172,7 +183,7 @@ func (j *run) readSource(ctx context.Context) (a sourceAnswer, err error) {
 		return a, err
 	}
 	j.tree = filepath.Join(at.Dir, "tree")
-	o := sourceOrder{Git: filepath.Join(at.Dir, "git"), Tree: j.tree, Request: source.Request{
+	o := sourceOrder{Git: filepath.Join(at.Dir, "git"), Tree: j.tree, Image: j.req.Image, Request: source.Request{
 		URI: j.req.Source, Ref: j.req.Ref, Commit: j.req.Commit,
 		AllowedSigners: []byte(j.req.AllowedSigners), Keyring: []byte(j.req.Keyring),
 	}}

@@ -68,9 +68,6 @@ func checkSecrets(r attest.Recipe) error {
 // on top, and the builder. It refuses a recipe that the platform does not allow for the
 // image.
 func (j *run) decideRecipe() (err error) {
-	if j.own, err = recipes.Default(j.tree, j.req.Image); err != nil {
-		return &api.Error{Message: err.Error(), Hint: "spec/recipes describes the file"}
-	}
 	if j.recipe, err = completeRecipe(j.req.Recipe, j.own); err != nil {
 		return err
 	}

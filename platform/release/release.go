@@ -344,7 +344,10 @@ func (j *run) fetch(ctx context.Context) error {
 		return &api.Error{Message: fmt.Sprintf("the signature of the %s at %s is not valid for its content", commit.Signature.Object, j.req.Ref),
 			Hint: "a signed object was changed after it was signed; ask whoever pushed it"}
 	}
-	j.commit, j.source = commit, read.Tree
+	if read.Wrong != "" {
+		return &api.Error{Message: read.Wrong, Hint: "spec/recipes describes the file"}
+	}
+	j.commit, j.source, j.own = commit, read.Tree, read.Own
 	if j.tags, err = tagsOf(commit); err != nil {
 		return err
 	}
