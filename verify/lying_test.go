@@ -117,7 +117,7 @@ func TestVersionedSBOM(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.r.AttachBundle(kind, c.p.Sign(c.r.Identity, statement))
+		c.r.AttachBundle(kind, c.p.Sign(c.r.Signer(), statement))
 		status, reason := verify.Holds, ""
 		if outcome == verify.Rejected {
 			status, reason = verify.Broken, `version: got "2.3", the predicate type says "2.2"`

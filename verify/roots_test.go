@@ -122,7 +122,7 @@ var paths = map[string]path{
 	}},
 	"attestation by the signer of the provenance": {platform: true, judge: func(x *twoRoots, p *prooftest.Platform) *verify.Verdict {
 		r := x.release(x.ours, x.ours, prooftest.Kinds...)
-		x.attach(p, r.Identity, testResult, map[string]any{})
+		x.attach(p, r.Signer(), testResult, map[string]any{})
 		d := demand
 		d.Attestations = []policy.DocumentAttestation{{PredicateType: testResult}}
 		return x.verdict(d)
@@ -173,7 +173,7 @@ func (x *twoRoots) release(rest, p *prooftest.Platform, kinds ...string) *prooft
 				by = p
 			}
 		}
-		x.store.Attach(x.image, by.Sign(r.Identity, r.Statement(kind)), kind)
+		x.store.Attach(x.image, by.Sign(r.Signer(), r.Statement(kind)), kind)
 	}
 	return r
 }

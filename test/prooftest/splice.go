@@ -142,7 +142,7 @@ func BundleSeeds(t testing.TB) [][]byte {
 	}
 	p := New(t)
 	rel := p.Release(NewStore(t))
-	seeds := [][]byte{p.Sign(rel.Identity, rel.Statement(attest.PredicateSLSA1))}
+	seeds := [][]byte{p.Sign(rel.Signer(), rel.Statement(attest.PredicateSLSA1))}
 	for _, path := range paths {
 		raw, err := os.ReadFile(path)
 		must(t, err)
