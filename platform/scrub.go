@@ -70,6 +70,10 @@ func scrubTrust(ctx context.Context, r *intact.Report, dirs ...string) error {
 // that owns it. Its main function is ScrubDir.
 const ScrubCommand = "scrub-dir"
 
+// scrubMemory is the limit of the data of a process that checks one directory, in bytes. When
+// memory runs out, the kernel kills it before any role.
+const scrubMemory = 1 << 30
+
 // scrubSettings are the settings of the process that checks one directory.
 type scrubSettings struct {
 	Name string   `json:"name"` // the first of scrubber.dirs
@@ -103,7 +107,7 @@ func Scrub(ctx context.Context, data string, out io.Writer) error {
 		found = true
 		// Whoever owns the directory decides what is in it, so root does not read it.
 		owner := info.Sys().(*syscall.Stat_t)
-		z := zone.Zone{Separate: separate && owner.Uid != 0, UID: int(owner.Uid), Group: int(owner.Gid)}
+		z := zone.Zone{Separate: separate && owner.Uid != 0, UID: int(owner.Uid), Group: int(owner.Gid), Memory: scrubMemory, Killed: 900}
 		settings := scrubSettings{Name: s.dirs[0]}
 		for _, dir := range s.dirs {
 			z.Mounts = append(z.Mounts, zone.Mount{Source: filepath.Join(data, dir), Name: dir, Write: true})

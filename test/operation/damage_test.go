@@ -116,7 +116,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	for _, want := range []string{
 		"trust: cannot write to its disk, so nothing can be signed or logged", "registry: cannot write to its disk, so images and proofs cannot be pushed",
-		"builder: cannot write to its disk, so nothing can be built", "attestor: cannot write to its disk, so releases fail", "no space left on device",
+		"builder: cannot write to its disk, so Go programs cannot be built", "attestor: cannot write to its disk, so releases fail", "no space left on device",
 	} {
 		eventually(t, "/readyz says "+want, func() bool {
 			resp, err := http.Get(p.URL + "/readyz")
