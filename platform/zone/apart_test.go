@@ -88,7 +88,11 @@ func misbehave(_ context.Context, raw json.RawMessage) (any, error) {
 }
 
 func testApart(t *testing.T) Apart {
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("/var/tmp", "apart-") // not below /tmp, which is hidden in any case
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	a := Apart{
 		Task: "test", Dir: filepath.Join(dir, "work", "item"), Hide: []string{dir}, Namespaces: true,
 		Limits: Limits{Memory: 256 << 20, Scratch: 4 << 20, FileSize: 8 << 20, Files: 64, Processes: 100, Time: 10 * time.Second},
