@@ -113,6 +113,7 @@ func TestLastAttestationCounts(t *testing.T) {
 		"failed in between two that passed":   {[]word{passed, after(failed, time.Minute), after(passed, 2*time.Minute)}, verify.Accepted},
 	} {
 		p, store := prooftest.New(t), prooftest.NewStore(t)
+		p.Issuers = []string{people}
 		r := p.Release(store)
 		r.Attach(prooftest.Kinds...)
 		start := p.Clock

@@ -10,6 +10,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -19,7 +20,7 @@ func TestSignatureOfAFile(t *testing.T) {
 	p := prooftest.New(t)
 	f := fileOf([]byte("a file"))
 	const ada, people = "https://accounts.example.com/ada", "https://accounts.example.com"
-	opts := verify.Options{Trust: rootOf(t, p.TrustedRoot()), Policy: demanded(t, policy.Document{
+	opts := verify.Options{Trust: []*trust.Root{p.PlainRoot(people)}, Policy: demanded(t, policy.Document{
 		Signer: &policy.DocumentSigner{Identity: ada, Issuer: people},
 	})}
 	about := func(kind string, predicate any) []byte {
