@@ -34,7 +34,7 @@ func ExampleAttachments() {
 		fmt.Println(a.Annotations[attest.AnnotationType], a.Err)
 	}
 
-	// Output:
+	// Unordered output:
 	// application/vnd.oci.image.index.v1+json sha256:e87d5964324ac2f84136617fd7dca5e47c40b754543c01bd0b662b86ee2bf90f
 	// https://sigstore.dev/cosign/sign/v1 <nil>
 	// https://slsa.dev/provenance/v1 <nil>
