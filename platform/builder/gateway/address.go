@@ -17,6 +17,11 @@ import (
 // never to a download. A range inside of another one of the list is left out, unless its
 // name says more. Below them are ranges that other documents keep from the public.
 //
+// The documentation ranges of IPv4 (RFC 5737) are left out on purpose: the Internet
+// carries no packet to them, and laboratories, in which nothing may look like somebody's
+// address, give them to their mirrors of public servers. A network that has private
+// servers there must deny them (Network.Deny).
+//
 // No range needs to be listed to be refused in IPv6: see notPublic.
 var special = []struct {
 	prefix netip.Prefix
@@ -30,15 +35,12 @@ var special = []struct {
 	{netip.MustParsePrefix("169.254.0.0/16"), "link-local"},
 	{netip.MustParsePrefix("172.16.0.0/12"), "private"},
 	{netip.MustParsePrefix("192.0.0.0/24"), "reserved for protocols"},
-	{netip.MustParsePrefix("192.0.2.0/24"), "reserved for documentation"},
 	{netip.MustParsePrefix("192.31.196.0/24"), "the nearest AS112 name server"},
 	{netip.MustParsePrefix("192.52.193.0/24"), "the nearest AMT relay"},
 	{netip.MustParsePrefix("192.88.99.0/24"), "the nearest 6to4 relay"},
 	{netip.MustParsePrefix("192.168.0.0/16"), "private"},
 	{netip.MustParsePrefix("192.175.48.0/24"), "the nearest AS112 name server"},
 	{netip.MustParsePrefix("198.18.0.0/15"), "reserved for benchmarks"},
-	{netip.MustParsePrefix("198.51.100.0/24"), "reserved for documentation"},
-	{netip.MustParsePrefix("203.0.113.0/24"), "reserved for documentation"},
 	{netip.MustParsePrefix("240.0.0.0/4"), "reserved"},
 	// iana-ipv6-special-registry
 	{netip.MustParsePrefix("::1/128"), "loopback"},
