@@ -28,10 +28,10 @@ url=http://$listen
 # Use the real base images if they can be reached.
 serve=(out/bin/colophond serve --data "$data" --listen "$listen")
 reachable() { curl -sS -o /dev/null --max-time 5 "$1" 2>/dev/null; }
-recipe=()
+recipe=() accept=() # what this machine needs beside the recipe of the commit, and how a consumer accepts it
 if [ "$(id -u)" -ne 0 ] || ! PATH=$PATH:/usr/sbin command -v runc >/dev/null; then
   say "no root or no runc: using the golang builder, which needs no Dockerfile"
-  recipe=(--builder golang)
+  recipe=(--builder golang) accept=(--package .)
 elif ! reachable https://registry-1.docker.io/v2/ || ! reachable https://gcr.io/v2/; then
   say "docker.io or gcr.io cannot be reached: making base images from Debian packages and this Go toolchain"
   make -s base-images
@@ -84,7 +84,7 @@ say "trusting this platform (a real consumer compares the fingerprint first)"
 show out/bin/colophon trust add --yes "$url"
 
 say "verifying the image, as any consumer can"
-show out/bin/colophon verify "$image:v0.1.0" --source "file://$PWD/out/hello"
+show out/bin/colophon verify "$image:v0.1.0" --source "file://$PWD/out/hello" "${accept[@]}"
 
 say "done: $image:v0.1.0, platform $url"
 cat >&2 <<END

@@ -60,8 +60,7 @@ release() {
     echo "self: the platform did not start; its log is $work/$name.log" >&2
     exit 1
   fi
-  out/bin/colophon release "$repo" --ref "$tag" --image "$listen/colophon-build/colophon" \
-    --builder golang --package ./cmd/colophon --json >"$work/$name.json"
+  out/bin/colophon release "$repo" --ref "$tag" --image "$listen/colophon-build/colophon" --json >"$work/$name.json"
   out/bin/colophon trust add --yes "http://$listen"
   out/bin/colophon verify "$listen/colophon-build/colophon:$tag" --source "file://$repo" --commit "$commit"
   jq -er .digest "$work/$name.json" >"$work/$name.digest"
