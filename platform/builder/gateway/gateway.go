@@ -293,7 +293,13 @@ func (g *Gateway) stop() error {
 	g.closed = true
 	g.mu.Unlock()
 	g.cancel()
-	err := errors.Join(g.front.Close(), g.inside.Close())
+	var err error
+	for _, s := range []*http.Server{g.front, g.inside} {
+		// A room that ends closes its listener too, and may be first.
+		if cerr := s.Close(); !errors.Is(cerr, net.ErrClosed) {
+			err = errors.Join(err, cerr)
+		}
+	}
 	g.running.Wait()
 	g.trans.CloseIdleConnections()
 	return err
