@@ -47,8 +47,9 @@ type Session struct {
 // accepts.
 //
 // services names the certificate authority, the log and the timestamp authority.
-// Statement verifies each bundle against trusted. transport sends the requests to
-// these services; one of them contains the token. nil means http.DefaultTransport.
+// Statement verifies each bundle against trusted, the Material of a trust.Root.
+// transport sends the requests to these services; one of them contains the token. nil
+// means http.DefaultTransport.
 func Open(ctx context.Context, services *root.SigningConfig, trusted root.TrustedMaterial, token string, transport http.RoundTripper) (*Session, error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -177,7 +177,7 @@ func newCosigner(t *testing.T) *cosigner {
 	}
 	c.key, c.pub, c.other = filepath.Join(c.home, "cosign.key"), filepath.Join(c.home, "cosign.pub"), filepath.Join(c.home, "other.pub")
 	writeKey(t, c.other)
-	if out, err := p.Colophon(t.Context(), "trust", "add", c.root, "--yes").CombinedOutput(); err != nil {
+	if out, err := p.Colophon(t.Context(), "trust", "add", c.root, "--issuer", staff.url, "--yes").CombinedOutput(); err != nil {
 		t.Fatalf("trust add: %v\n%s", err, out)
 	}
 	return c

@@ -146,7 +146,7 @@ func TestMiddleOfABuild(t *testing.T) {
 		p.Up()
 		quiet(t, p)
 	})
-	for _, role := range []string{"attestor", "builder"} {
+	for _, role := range []string{"attestor", "rooms"} {
 		t.Run("kill -9 "+role, func(t *testing.T) {
 			wait := begin(t, p, repo, "app", "asleep")
 			before := p.Role(role)

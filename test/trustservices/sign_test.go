@@ -55,18 +55,18 @@ func TestSignVerifiesBeforeItReturns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	trusted, err := trust.Parse(a.root.Document())
+	if err != nil {
+		t.Fatal(err)
+	}
 	sign := func(sc *sigroot.SigningConfig, token string) ([]byte, error) {
-		s, err := ours.Open(t.Context(), sc, a.trusted(t), token, nil)
+		s, err := ours.Open(t.Context(), sc, trusted.Material, token, nil)
 		if err != nil {
 			return nil, err
 		}
 		return s.Statement(t.Context(), statement)
 	}
 	raw, err := sign(a.signingConfig(t, b), a.token(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	trusted, err := trust.Parse(a.root.Document())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestSignVerifiesBeforeItReturns(t *testing.T) {
 	if _, err := sign(a.signingConfig(t, b), b.token(t)); err == nil {
 		t.Error("the token of another platform is taken")
 	}
-	s, err := ours.Open(t.Context(), a.signingConfig(t, b), a.trusted(t), a.token(t), nil)
+	s, err := ours.Open(t.Context(), a.signingConfig(t, b), trusted.Material, a.token(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
