@@ -168,7 +168,7 @@ func pushMany(b *testing.B, p *prooftest.Platform, addr string) []string {
 func publish(b *testing.B, p *prooftest.Platform, store *prooftest.Store, r *prooftest.Release, dst oci.Target) {
 	store.Push(b.Context(), dst)
 	for _, kind := range prooftest.Kinds {
-		if _, err := oci.AttachBundle(b.Context(), dst, r.Image, p.Sign(r.Identity, r.Statement(kind)), kind, p.Now); err != nil {
+		if _, err := oci.AttachBundle(b.Context(), dst, r.Image, p.Sign(r.Signer(), r.Statement(kind)), kind, p.Now); err != nil {
 			b.Fatal(err)
 		}
 	}
