@@ -40,7 +40,7 @@ func FuzzRead(f *testing.F) {
 		if err == nil && (d.Packages != len(d.List) || d.Format == "" || d.Version == "") {
 			t.Errorf("read as %+v", d.Info)
 		}
-		if info, err := Summary(raw, kind); err == nil && (info.SubjectDigest == "" || info.Created.IsZero()) {
+		if info, err := ReadOfImage(raw, kind); err == nil && (info.SubjectDigest == "" || info.Created.IsZero()) {
 			t.Errorf("summed up as %+v", info)
 		}
 	})

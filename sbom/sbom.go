@@ -108,19 +108,19 @@ func Read(predicate []byte, predicateType string) (*Document, error) {
 	return d, nil
 }
 
-// Summary is like Read, and fails if the document has no digest of the image or no
+// ReadOfImage is like Read, and fails if the document has no digest of the image or no
 // creation time.
-func Summary(predicate []byte, predicateType string) (Info, error) {
+func ReadOfImage(predicate []byte, predicateType string) (*Document, error) {
 	d, err := Read(predicate, predicateType)
 	switch {
 	case err != nil:
-		return Info{}, err
+		return nil, err
 	case d.SubjectDigest == "":
-		return Info{}, fmt.Errorf("%s document: there is no sha256 digest of the image", d.Format)
+		return nil, fmt.Errorf("%s document: there is no sha256 digest of the image", d.Format)
 	case d.Created.IsZero():
-		return Info{}, fmt.Errorf("%s document: there is no creation time", d.Format)
+		return nil, fmt.Errorf("%s document: there is no creation time", d.Format)
 	}
-	return d.Info, nil
+	return d, nil
 }
 
 // subject records a digest of the image. All digests in a document must be the same.

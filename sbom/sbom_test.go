@@ -74,12 +74,12 @@ func TestVersions(t *testing.T) {
 	if d, err := Read([]byte(foreign), PredicateCycloneDX); err != nil || len(d.List) != 2 || d.List[1].Name != "b" {
 		t.Errorf("got %+v, %v, want a and b", d, err)
 	}
-	if got, err := Summary([]byte(foreign), PredicateCycloneDX); err == nil {
+	if got, err := ReadOfImage([]byte(foreign), PredicateCycloneDX); err == nil {
 		t.Errorf("got %+v, want an error, as it does not name the image's digest", got)
 	}
 }
 
-func TestSummary(t *testing.T) {
+func TestReadOfImage(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, tc := range []struct {
 		doc, kind string
@@ -90,7 +90,7 @@ func TestSummary(t *testing.T) {
 		{cdx, "https://cyclonedx.org/bom", Info{"CycloneDX", "1.6", "app", 1, digest, at, ""}},
 		{cdx, "https://cyclonedx.org/bom/v1.6", Info{"CycloneDX", "1.6", "app", 1, digest, at, ""}},
 	} {
-		if got, err := Summary([]byte(tc.doc), tc.kind); err != nil || got != tc.want {
+		if got, err := ReadOfImage([]byte(tc.doc), tc.kind); err != nil || got.Info != tc.want {
 			t.Errorf("%s: got %+v, %v; want %+v", tc.kind, got, err, tc.want)
 		}
 	}
@@ -120,7 +120,7 @@ func TestSummary(t *testing.T) {
 				t.Fatalf("%s: %q is not in the document", tc.name, tc.from)
 			}
 		}
-		if got, err := Summary([]byte(doc), tc.kind); err == nil {
+		if got, err := ReadOfImage([]byte(doc), tc.kind); err == nil {
 			t.Errorf("%s: got %+v, want an error", tc.name, got)
 		}
 	}

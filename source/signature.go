@@ -91,7 +91,7 @@ func (obj *object) splitTag(raw []byte) {
 type keys struct {
 	signers   []signer
 	ring      openpgp.EntityList
-	digests   struct{ signers, ring string } // sha256:HEX of the files that they were read from
+	digests   struct{ signers, ring string }                         // sha256:HEX of the files that they were read from
 	certified func(bundle, signed []byte) (signer string, err error) // see Signers
 }
 

@@ -185,9 +185,11 @@ func (s *store) replace(src, dst string) error {
 	}
 	defer os.RemoveAll(tmp)
 	link := tmp + "/file"
-	if err := os.Link(src, link); errors.Is(err, syscall.EMLINK) {
+	err = os.Link(src, link)
+	if errors.Is(err, syscall.EMLINK) {
 		err = copyFile(src, link)
-	} else if err != nil {
+	}
+	if err != nil { // a copy that failed must not replace anything
 		return err
 	}
 	if err := unix.Renameat2(unix.AT_FDCWD, link, unix.AT_FDCWD, dst, unix.RENAME_EXCHANGE); err != nil {

@@ -201,6 +201,9 @@ func (r *Releaser) keepParked() (keep map[string]bool, err error) {
 	keep = map[string]bool{}
 	for _, name := range names {
 		p, err := readPending(name)
+		if _, disk := errors.AsType[*fs.PathError](err); disk { // without its name, its work would be removed
+			return nil, fmt.Errorf("parked releases: %w", err)
+		}
 		if err != nil || p.Begun == nil {
 			r.Log.Warn("cannot read a parked release", "file", name, "error", err)
 			continue

@@ -174,16 +174,21 @@ func TestSweepOfTheQueue(t *testing.T) {
 
 // An entry that the disk cannot read may be whole, so it is not dropped.
 func TestUnreadableEntryIsKept(t *testing.T) {
-	dir := t.TempDir()
-	entry := filepath.Join(dir, "queue", strings.Repeat("1", 32)+".json")
-	if err := os.MkdirAll(entry, 0o700); err != nil { // reading a directory fails
-		t.Fatal(err)
-	}
-	r := &Releaser{Config: Config{Dir: dir, Log: slog.New(slog.DiscardHandler)}}
-	if err := r.sweep(); err == nil || !strings.Contains(err.Error(), "release queue") {
-		t.Errorf("got %v, want an error", err)
-	}
-	if _, err := os.Stat(entry); err != nil {
-		t.Error(err)
+	for dir, want := range map[string]string{"queue": "release queue", "parked": "parked releases"} {
+		r := &Releaser{Config: Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}}
+		entry, work := filepath.Join(r.Dir, dir, strings.Repeat("1", 32)+".json"), filepath.Join(r.Dir, "work", "release-1")
+		for _, d := range []string{entry, work} { // reading a directory fails
+			if err := os.MkdirAll(d, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.sweep(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error", dir, err)
+		}
+		for _, d := range []string{entry, work} {
+			if _, err := os.Stat(d); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }

@@ -324,7 +324,7 @@ func TestLinkedWorkingDirectory(t *testing.T) {
 	}
 }
 
-// Whoever hangs up ends the git that reads for him, even one that waits for ever.
+// When the client closes the connection, its git ends, even one that waits for ever.
 func TestHangUpEndsGit(t *testing.T) {
 	needRoot(t)
 	dir := repo(t)

@@ -155,7 +155,7 @@ func TestSameImageSameBytes(t *testing.T) {
 			t.Errorf("%s: two runs differ", kind)
 		}
 		doc := docs[0][f]
-		info, err := sbom.Summary(doc, kind)
+		info, err := sbom.ReadOfImage(doc, kind)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +247,7 @@ func TestOneImage(t *testing.T) {
 	}
 	t.Logf("%s; %d and %d bytes", time.Since(start), len(spdx), len(cdx))
 	for kind, doc := range map[string][]byte{sbom.PredicateSPDX: spdx, sbom.PredicateCycloneDX: cdx} {
-		if info, err := sbom.Summary(doc, kind); err != nil || info.SubjectDigest != digest.String() {
+		if info, err := sbom.ReadOfImage(doc, kind); err != nil || info.SubjectDigest != digest.String() {
 			t.Errorf("got %+v, %v", info, err)
 		}
 	}
