@@ -117,7 +117,7 @@ func init() {
 			"statements and SBOMs must name the image's digest: bundle aboutDigest, aboutSums, verify readSBOM", []cut{
 				{"bundle/signature.go", `if sub.Digest[digest.Algorithm] == digest.Hex {`, `if true {`},
 				{"bundle/signature.go", `if matches > 0 && differs == 0 {`, `if true {`},
-				{"verify/sbom.go", `if info.SubjectDigest != image.String() {`, `if false {`},
+				{"verify/sbom.go", `if d.SubjectDigest != image.String() {`, `if false {`},
 			},
 			func(s *scene, current, old map[string][]byte) {
 				for kind := range current {
