@@ -73,24 +73,26 @@ func Parse(raw []byte) (*Bundle, error) {
 // proof. Verify then also requires an SCT, and the time of a timestamp authority.
 // Parse accepts all that ParsePlatform accepts.
 func ParsePlatform(raw []byte) (*Bundle, error) {
-	pb, err := unmarshal(raw)
+	b, err := Parse(raw)
 	if err != nil {
 		return nil, err
 	}
-	if got := pb.GetMediaType(); got != attest.BundleMediaType {
+	return b.Platform()
+}
+
+// Platform returns b as ParsePlatform does: it fails if b does not have the form that
+// platforms write, and Verify of the result requires all parts of that form.
+func (b *Bundle) Platform() (*Bundle, error) {
+	if got := b.Proto.GetMediaType(); got != attest.BundleMediaType {
 		return nil, fmt.Errorf("bundle media type: got %q, want %q", got, attest.BundleMediaType)
 	}
-	entries := pb.GetVerificationMaterial().GetTlogEntries()
-	if len(entries) != 1 {
-		return nil, fmt.Errorf("bundle: got %d log entries, want 1", len(entries))
+	if len(b.Entries) != 1 {
+		return nil, fmt.Errorf("bundle: got %d log entries, want 1", len(b.Entries))
 	}
-	if err := checkPlatformEntry(entries[0]); err != nil {
+	if err := checkPlatformEntry(b.Entries[0]); err != nil {
 		return nil, fmt.Errorf("bundle: log entry: %w", err)
 	}
-	b, err := newBundle(pb)
 	switch {
-	case err != nil:
-		return nil, err
 	case b.Statement == nil:
 		return nil, errors.New("bundle has no DSSE envelope")
 	case b.Statement.Type != attest.StatementType:
@@ -101,8 +103,9 @@ func ParsePlatform(raw []byte) (*Bundle, error) {
 	if n := len(b.timestamps()); n > maxPlatformTimestamps {
 		return nil, fmt.Errorf("bundle: got %d timestamps, want at most %d", n, maxPlatformTimestamps)
 	}
-	b.platform = true
-	return b, nil
+	p := *b
+	p.platform = true
+	return &p, nil
 }
 
 func checkPlatformEntry(e *rekorpb.TransparencyLogEntry) error {

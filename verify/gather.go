@@ -122,7 +122,7 @@ func (c *check) attached(ctx context.Context, image v1.Hash, a *oci.Attached) (i
 		if err != nil {
 			it.err = fmt.Errorf("attestation %s: %w", it.at, err)
 		} else {
-			c.judge(it, b, platformForm(raw, a, l), func() bundle.Subject { return bundle.Subject{Digest: image} })
+			c.judge(it, b, platformForm(a, l), func() bundle.Subject { return bundle.Subject{Digest: image} })
 		}
 		items = append(items, it)
 	}
@@ -142,13 +142,9 @@ func parserOf(l v1.Descriptor) func([]byte) (*bundle.Bundle, error) {
 	return nil
 }
 
-// platformForm returns a parser for a layer in the form that platforms write, or
-// nil if platforms do not attach anything in this way.
-func platformForm(raw []byte, a *oci.Attached, l v1.Descriptor) func() (*bundle.Bundle, error) {
-	if a.Tag != "" || len(a.Layers) != 1 || !attest.IsBundleMediaType(string(l.MediaType)) {
-		return nil
-	}
-	return func() (*bundle.Bundle, error) { return bundle.ParsePlatform(raw) }
+// platformForm reports whether platforms attach anything in the way of this layer.
+func platformForm(a *oci.Attached, l v1.Descriptor) bool {
+	return a.Tag == "" && len(a.Layers) == 1 && attest.IsBundleMediaType(string(l.MediaType))
 }
 
 // supplied verifies a bundle, or an envelope without a bundle, that the caller supplied.
@@ -160,7 +156,7 @@ func (c *check) supplied(raw []byte, subject func() bundle.Subject) *item {
 	}
 	b, err := parse(raw)
 	if it.err = err; err == nil {
-		c.judge(it, b, func() (*bundle.Bundle, error) { return bundle.ParsePlatform(raw) }, subject)
+		c.judge(it, b, true, subject)
 	}
 	return it
 }

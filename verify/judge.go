@@ -18,9 +18,8 @@ import (
 
 // judge verifies one item and reads from its statement what the policy asks for. It
 // keeps nothing else of the statement, so that many large statements do not fill
-// the memory. platform parses the bundle in the form that platforms write; it is
-// nil if platforms write nothing of the kind.
-func (c *check) judge(it *item, b *bundle.Bundle, platform func() (*bundle.Bundle, error), subject func() bundle.Subject) {
+// the memory. platform says that it came in the way in which platforms attach theirs.
+func (c *check) judge(it *item, b *bundle.Bundle, platform bool, subject func() bundle.Subject) {
 	it.signature = b.Image != "" || b.Statement == nil && c.about == aboutFile
 	if b.Statement != nil {
 		it.kind = b.Statement.PredicateType
@@ -35,8 +34,8 @@ func (c *check) judge(it *item, b *bundle.Bundle, platform func() (*bundle.Bundl
 			c.judgePublic(it, b, subject)
 		case c.about == aboutFile:
 			it.form = errNotPublic
-		case platform != nil:
-			c.judgePlatform(it, platform, subject)
+		case platform:
+			c.judgePlatform(it, b, subject)
 		}
 	case policy.SignerProvenance:
 		c.judgeNamed(it, b, o.Signer, subject)
@@ -66,8 +65,8 @@ func (c *check) ofPublicBuilder(b *bundle.Bundle) bool {
 }
 
 // judgePlatform verifies what should be signed by a builder of a Colophon platform.
-func (c *check) judgePlatform(it *item, platform func() (*bundle.Bundle, error), subject func() bundle.Subject) {
-	b, err := platform()
+func (c *check) judgePlatform(it *item, b *bundle.Bundle, subject func() bundle.Subject) {
+	b, err := b.Platform()
 	if err != nil {
 		if it.form = err; it.at != "" {
 			it.form = fmt.Errorf("attestation %s: %w", it.at, err)
