@@ -47,6 +47,9 @@ func certify(dir string, roles, hosts []string) (*peer.Credentials, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := keys.Seal(dir); err != nil {
+		return nil, err
+	}
 	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err

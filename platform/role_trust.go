@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/klog/v2"
 
+	"github.com/colophon-build/colophon/internal/keys"
 	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/authority/ca"
@@ -55,25 +56,36 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 	t := &trustServices{settings: s, log: c.Log, mux: http.NewServeMux(), metrics: prometheus.NewRegistry()}
 	klog.SetSlogLogger(c.Log) // Tessera logs with klog
 	defer func() { err = errors.Join(err, t.close()) }()
+	documents := root.Config{KeyDir: s.KeyDir, Dir: filepath.Join(s.KeyDir, "tuf"), URL: s.URL, Outside: s.Outside, Logger: c.Log}
+	for _, b := range s.Builders {
+		documents.Builders = append(documents.Builders, b.Builder)
+	}
+	// The logs first: if their keys were lost, they do not start, and no other service
+	// has created a new key by then.
+	var ct *ctlog.Service
+	if documents.Outside == nil {
+		if documents.Issuers, err = ca.OutsideIssuers(s.Fulcio); err != nil {
+			return err
+		}
+		if ct, err = t.openLogs(&documents); err != nil {
+			return err
+		}
+	}
 	tokens, err := issuer.New(issuer.Config{Dir: s.KeyDir, URL: s.URL})
 	if err != nil {
 		return err
 	}
 	tokens.Register(t.mux)
-	documents := root.Config{KeyDir: s.KeyDir, Dir: filepath.Join(s.KeyDir, "tuf"), URL: s.URL, Outside: s.Outside, Logger: c.Log}
-	for _, b := range s.Builders {
-		documents.Builders = append(documents.Builders, b.Builder)
-	}
 	if documents.Outside == nil {
-		if documents.Issuers, err = ca.OutsideIssuers(s.Fulcio); err != nil {
-			return err
-		}
-		if err := t.openServices(&documents, tokens); err != nil {
+		if err := t.openAuthorities(&documents, tokens, ct); err != nil {
 			return err
 		}
 	}
 	published, err := root.New(documents)
 	if err != nil {
+		return err
+	}
+	if err := keys.Seal(s.KeyDir); err != nil {
 		return err
 	}
 	published.Register(t.mux)
@@ -96,19 +108,37 @@ type trustServices struct {
 	closers  []func(context.Context) error // in order of opening
 }
 
-// openServices opens the platform's own CA, CT log, timestamp authority and log.
-func (t *trustServices) openServices(documents *root.Config, tokens *issuer.Service) error {
+// openLogs opens the platform's own CT log and transparency log.
+func (t *trustServices) openLogs(documents *root.Config) (*ctlog.Service, error) {
 	s := t.settings
 	u, err := url.Parse(s.URL)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ct, err := ctlog.New(ctlog.Config{KeyDir: s.KeyDir, TileDir: s.CTDir, URL: s.URL, Log: t.log.With("service", "ctlog")})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t.closers = append(t.closers, ct.Close)
 	ct.Register(t.mux)
+	log, err := log.New(log.Config{
+		Dir: s.LogDir, KeyFile: filepath.Join(s.KeyDir, "log.pem"), Origin: u.Hostname(),
+		Metrics: t.metrics, Log: t.log.With("service", "log"),
+		Reserved: func(r *http.Request) bool { return peer.From(r, roleAttestor) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.closers = append(t.closers, log.Close)
+	log.Register(t.mux)
+	documents.CT = root.Log{BaseURL: s.URL + "/ct", PublicKey: ct.PublicKey(), Since: ct.Since()}
+	documents.Log = root.Log{Origin: log.Origin(), BaseURL: s.URL, PublicKey: log.PublicKey(), KeyID: log.KeyID(), Since: log.Created()}
+	return ct, nil
+}
+
+// openAuthorities opens the platform's own CA and timestamp authority.
+func (t *trustServices) openAuthorities(documents *root.Config, tokens *issuer.Service, ct *ctlog.Service) error {
+	s := t.settings
 	authority, err := ca.New(ca.Config{
 		Dir: s.KeyDir, URL: s.URL, TokenKey: tokens.PublicKey(), AddPreChain: ct.AddPreChain,
 		Outside: s.Fulcio, Log: t.log.With("service", "ca"),
@@ -122,19 +152,7 @@ func (t *trustServices) openServices(documents *root.Config, tokens *issuer.Serv
 		return err
 	}
 	timestamps.Register(t.mux)
-	log, err := log.New(log.Config{
-		Dir: s.LogDir, KeyFile: filepath.Join(s.KeyDir, "log.pem"), Origin: u.Hostname(),
-		Metrics: t.metrics, Log: t.log.With("service", "log"),
-		Reserved: func(r *http.Request) bool { return peer.From(r, roleAttestor) },
-	})
-	if err != nil {
-		return err
-	}
-	t.closers = append(t.closers, log.Close)
-	log.Register(t.mux)
 	documents.CA, documents.TSA = authority.Chain(), timestamps.Chain()
-	documents.CT = root.Log{BaseURL: s.URL + "/ct", PublicKey: ct.PublicKey(), Since: ct.Since()}
-	documents.Log = root.Log{Origin: log.Origin(), BaseURL: s.URL, PublicKey: log.PublicKey(), KeyID: log.KeyID(), Since: log.Created()}
 	return nil
 }
 

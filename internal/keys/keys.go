@@ -4,7 +4,8 @@
 // A key NAME is two or three files in a directory: NAME.key (the private key, 0600),
 // NAME.json (its creation time and public key) and, if it has a certificate, NAME.crt. If
 // NAME.key is missing but NAME.json or NAME.crt exists, Open returns an error instead of
-// creating a new key, because everything ever signed depends on the old one.
+// creating a new key, because everything ever signed depends on the old one. After Seal,
+// the same holds for every file of a key, and if all of them are missing.
 package keys
 
 import (
@@ -22,6 +23,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/durable"
@@ -74,6 +77,9 @@ func create(path string) (*ecdsa.PrivateKey, error) {
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
+	}
+	if err := checkNew(path + ".key"); err != nil {
+		return nil, err
 	}
 	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -136,6 +142,9 @@ func (k *Key) readRecord() error {
 	path := k.path + ".json"
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := checkNew(path); err != nil {
+			return err
+		}
 		r := record{Created: time.Now().UTC().Truncate(time.Second), PublicKey: spki}
 		if data, err = json.Marshal(r); err != nil {
 			return err
@@ -181,6 +190,64 @@ func Public(dir, name string) (*ecdsa.PublicKey, error) {
 	return key, nil
 }
 
+// madeFile lists the files of a directory that Seal found: a JSON array of names.
+const madeFile = "made.json"
+
+// Seal records which keys and certificates dir has. From then on, Open and Certify create
+// none of these files again. Call it when the first start has created all of them: before,
+// a crash may have left a part, which the next start completes.
+func Seal(dir string) error {
+	old, err := made(dir)
+	if err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	names := slices.Clone(old)
+	for _, e := range entries {
+		if stem, ok := strings.CutSuffix(e.Name(), ".key"); ok {
+			names = append(names, stem+".key", stem+".json")
+		} else if strings.HasSuffix(e.Name(), ".crt") {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	if names = slices.Compact(names); slices.Equal(names, old) {
+		return nil
+	}
+	data, err := json.Marshal(names)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(dir, madeFile), append(data, '\n'), 0o644)
+}
+
+// made returns the names that Seal recorded.
+func made(dir string) (names []string, err error) {
+	path := filepath.Join(dir, madeFile)
+	data, err := strict.ReadFile(path, maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if err := strict.UnmarshalKnown(data, maxFile, &names); err != nil {
+		return nil, fmt.Errorf("%s: %w; restore it from a backup", path, err)
+	}
+	return names, nil
+}
+
+// checkNew returns an error if Seal recorded the file, which is missing now.
+func checkNew(path string) error {
+	names, err := made(filepath.Dir(path))
+	if err == nil && slices.Contains(names, filepath.Base(path)) {
+		err = fmt.Errorf("%s is missing, but %s shows that it existed; restore it from a backup", path, madeFile)
+	}
+	return err
+}
+
 // Authority is a certificate and its private key.
 type Authority struct {
 	Key  *Key
@@ -211,6 +278,9 @@ func (k *Key) Certify(template x509.Certificate, issuer *Authority) (*Authority,
 	path := k.path + ".crt"
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := checkNew(path); err != nil {
+			return nil, err
+		}
 		if data, err = k.newCertificate(template, issuer); err != nil {
 			return nil, err
 		}

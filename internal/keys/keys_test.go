@@ -131,3 +131,64 @@ func TestDamageIsAnErrorNeverANewKey(t *testing.T) {
 		})
 	}
 }
+
+// After Seal, a missing file of a key is an error: nothing that was lost is made anew.
+func TestSealedFilesAreNotMadeAgain(t *testing.T) {
+	for _, lost := range [][]string{{"root.crt"}, {"root.json"}, {"root.key"}, {"root.key", "root.json", "root.crt"}} {
+		t.Run(strings.Join(lost, " "), func(t *testing.T) {
+			dir := t.TempDir()
+			open := func(name string) error {
+				k, err := Open(dir, name)
+				if err == nil {
+					_, err = k.Certify(root(), nil)
+				}
+				return err
+			}
+			for range 2 { // sealing again changes nothing
+				if err := open("root"); err != nil {
+					t.Fatal(err)
+				}
+				if err := Seal(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, name := range lost {
+				if err := os.Remove(filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 { // nor does the next start take a part for the whole
+				if err := open("root"); err == nil || !strings.Contains(err.Error(), "restore it from a backup") {
+					t.Errorf("got error %v, want one about a backup", err)
+				}
+				if err := Seal(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, name := range lost {
+				if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+					t.Errorf("%s was made again", name)
+				}
+			}
+			if err := open("another"); err != nil {
+				t.Errorf("a key that never was: got %v", err)
+			}
+		})
+	}
+}
+
+// A record of made files that cannot be read is an error, not an empty one.
+func TestDamagedSeal(t *testing.T) {
+	for _, text := range []string{"", "[", `{"root.key": true}`, `["../root.key"] x`} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "made.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir, "root"); err == nil {
+			t.Errorf("%q: a key was made", text)
+		}
+		if err := Seal(dir); err == nil {
+			t.Errorf("%q: it was sealed", text)
+		}
+	}
+}
