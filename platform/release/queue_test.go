@@ -15,7 +15,9 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/verify"
 )
 
 func names(t *testing.T, dir string) (out []string) {
@@ -91,6 +93,34 @@ func TestCutWhilePublishing(t *testing.T) {
 	}
 	if q, w := names(t, filepath.Join(s.Dir, "queue")), names(t, filepath.Join(s.Dir, "work")); len(q)+len(w) > 0 {
 		t.Errorf("left in the queue %v, of the work %v", q, w)
+	}
+}
+
+// A release that was found done answers with the invocation in its provenance, under which
+// the first record stays.
+func TestInvocationIsTheProvenances(t *testing.T) {
+	s := newStage(t, nil, http.NotFound)
+	first := strings.Repeat("ab", 16)
+	finish := func(invocation string, resumed bool) (*api.Release, error) {
+		j := &run{Releaser: s.Releaser, req: s.req, id: newID(), resumed: resumed,
+			verified: &verify.Verdict{Facts: &verify.Facts{Build: &provenance.Facts{Invocation: invocation}}}}
+		return j.finished()
+	}
+	for _, resumed := range []bool{false, true} {
+		if rel, err := finish(s.URL+api.PathReleases+"/"+first, resumed); err != nil || rel.Invocation != s.URL+api.PathReleases+"/"+first || rel.Resumed != resumed {
+			t.Errorf("got %+v, %v", rel, err)
+		}
+	}
+	if got := names(t, filepath.Join(s.Dir, "records")); len(got) != 1 || got[0] != first+".json" {
+		t.Fatalf("records: got %v, want that of the provenance alone", got)
+	}
+	if raw, err := os.ReadFile(filepath.Join(s.Dir, "records", first+".json")); err != nil || !strings.Contains(string(raw), `"resumed": false`) {
+		t.Errorf("got %v, %s, want the record of the first run", err, raw)
+	}
+	for _, bad := range []string{"", first, s.URL + api.PathReleases + "/../queue/x", "https://elsewhere.example" + api.PathReleases + "/" + first} {
+		if rel, err := finish(bad, true); err == nil {
+			t.Errorf("%q: got %+v", bad, rel)
+		}
 	}
 }
 

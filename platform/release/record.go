@@ -9,8 +9,11 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 
 	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/internal/durable"
@@ -85,14 +88,26 @@ func (l *buildLog) discard() {
 	os.Remove(l.f.Name()) // fails if keep has renamed it, which is fine
 }
 
-// record stores a finished release, so that it can be looked up by its invocation id.
+// record stores a finished release, so that it can be looked up by the invocation id in
+// its provenance. If an earlier run has stored it, that record stays.
 func (j *run) record(rel *api.Release) error {
+	id, ok := strings.CutPrefix(rel.Invocation, j.URL+api.PathReleases+"/")
+	if !ok || !idGrammar.MatchString(id) {
+		return fmt.Errorf("provenance of %s: invocation id: got %q, want that of a release of this platform", rel.Digest, rel.Invocation)
+	}
 	data, err := json.MarshalIndent(rel, "", "  ")
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(j.Dir, "records", j.id+".json"), append(data, '\n'), 0o600)
+	err = durable.CreateFile(filepath.Join(j.Dir, "records", id+".json"), append(data, '\n'), 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
 }
+
+// idGrammar matches the ids that newID makes.
+var idGrammar = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 // Scrub compares the files of finished releases in dir, a Config.Dir, with their names.
 func Scrub(ctx context.Context, r *intact.Report, dir string) error {

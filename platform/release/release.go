@@ -73,6 +73,8 @@ type Config struct {
 	Log        *slog.Logger
 }
 
+const defaultConcurrent = 8 // releases
+
 // Rooms is the trusted side of the builds' rooms: it opens their gateways and has
 // the record of their traffic. Implementations are safe for concurrent use.
 type Rooms interface {
@@ -129,7 +131,7 @@ func New(cfg Config) (*Releaser, error) {
 		}
 	}
 	if cfg.Concurrent == 0 {
-		cfg.Concurrent = 8
+		cfg.Concurrent = defaultConcurrent
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -227,12 +229,14 @@ func (j *run) report(emit func(api.Event)) {
 	}
 }
 
-// finished returns the answer for a finished release and stores it as a record.
+// finished returns the answer for a finished release and stores it as a record. Its
+// invocation is that of the provenance, which an earlier run may have made.
 func (j *run) finished() (*api.Release, error) {
+	invocation := j.verified.Facts.Build.Invocation
 	rel := &api.Release{
 		Image: j.req.Image, Digest: j.digest, Tags: j.tags, Source: j.commit,
 		Builder: j.builder.ID, Level: j.verified.Level, Requirements: j.verified.Requirements, Resumed: j.resumed,
-		Lock: digestOrNone(j.lockSum), Invocation: j.invocationURI(), Started: j.started, Finished: time.Now().UTC(),
+		Lock: digestOrNone(j.lockSum), Invocation: invocation, Started: j.started, Finished: time.Now().UTC(),
 	}
 	err := j.record(rel)
 	j.done = err == nil
