@@ -18,22 +18,8 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/builder"
 )
-
-// kept lists the headers of an answer that clients act on. The room receives only
-// these, because a lock must contain every header that the room receives.
-var kept = []string{
-	"Accept-Ranges", "Content-Disposition", "Content-Encoding", "Content-Range", "Content-Type", "Docker-Content-Digest",
-	"Docker-Distribution-Api-Version", "Etag", "Last-Modified", "Link", "Location", "Retry-After", "Www-Authenticate",
-	// Hugging Face's client takes a file's digest and commit from these.
-	"X-Linked-Etag", "X-Linked-Size", "X-Repo-Commit",
-}
-
-// noBody reports whether the gateway drops the body of an answer with this status.
-// Clients do not use these bodies, and they often differ each time (a request's id).
-func noBody(status int) bool {
-	return status >= 300 && status < 400 || status == http.StatusUnauthorized || status == http.StatusNoContent
-}
 
 // answer gets the answer to an exchange. It records the status and headers that the
 // room receives; the body is recorded as it is read.
@@ -45,7 +31,7 @@ func (g *Gateway) answer(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.Method == http.MethodHead || noBody(resp.StatusCode) {
+	if e.Method == http.MethodHead || builder.Bodiless(resp.StatusCode) {
 		resp.Body.Close()
 		resp.Body = http.NoBody
 		if e.Method != http.MethodHead {
@@ -53,7 +39,7 @@ func (g *Gateway) answer(r *http.Request) (*http.Response, error) {
 		}
 	}
 	header := http.Header{}
-	for _, k := range kept {
+	for _, k := range builder.Headers {
 		if v := strings.Join(resp.Header.Values(k), ", "); v != "" && len(v) <= limits.FetchHeader && printable.IsField(v) {
 			header.Set(k, v)
 		}

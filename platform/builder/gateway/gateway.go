@@ -94,6 +94,13 @@ func (n Network) Reach() string {
 // can have this name (RFC 2606, section 2).
 const MirrorHost = "mirror.invalid"
 
+// Defaults of Settings.
+const (
+	defaultConns     = 256      // requests at a time
+	defaultBytes     = 64 << 30 // bytes of all bodies of one session
+	defaultStoreSize = 20 << 30 // bytes
+)
+
 const (
 	maxUpload = 1 << 30          // bytes of a request's body
 	spill     = 64 << 10         // bytes of a request's body that are kept in memory; a larger body goes to a file
@@ -138,10 +145,10 @@ func New(s Settings) (_ *Gateway, err error) {
 	if s.Ports == nil {
 		s.Ports = []uint16{80, 443}
 	}
-	setDefault(&s.Conns, 256)
-	setDefault(&s.Bytes, 64<<30)
+	setDefault(&s.Conns, defaultConns)
+	setDefault(&s.Bytes, defaultBytes)
 	setDefault(&s.Requests, limits.LockFetches)
-	setDefault(&s.StoreSize, 20<<30)
+	setDefault(&s.StoreSize, defaultStoreSize)
 	g := &Gateway{
 		set: s, tokens: newTokens(), tls: make(chan net.Conn), busy: make(chan struct{}, s.Conns),
 		record: map[int]builder.Exchange{},
