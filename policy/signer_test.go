@@ -1,6 +1,10 @@
 package policy_test
 
 import (
+	"encoding/json"
+	"os"
+	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/colophon-build/colophon/policy"
@@ -39,6 +43,52 @@ func TestDangers(t *testing.T) {
 			t.Errorf("%s: got %q, want %d", name, got, tt.want)
 		}
 	}
+}
+
+// TestDangersAreNamed: each member that the specification of policies calls dangerous is in
+// that of verdicts, no other is, and a policy with it has a line for people.
+func TestDangersAreNamed(t *testing.T) {
+	read := func(name string) string {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	documents := map[string]string{
+		"anySource":     `{"anySource":true}`,
+		"anyRecipe":     `{"source":"https://git.example.com/team/app","anyRecipe":true}`,
+		"insecureNoLog": string(must(json.Marshal(map[string]any{"signer": map[string]any{"key": publicKey, "insecureNoLog": true}}))),
+	}
+	var want []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\|[^|]*\\| dangerous|Dangerous[^\"]*`\"(\\w+)\"").FindAllStringSubmatch(read("../spec/policy/README.md"), -1) {
+		want = append(want, m[1]+m[2])
+	}
+	row := regexp.MustCompile("(?m)^\\| `dangers` \\|.*$").FindString(read("../spec/verdict/README.md"))
+	var got []string
+	for _, m := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(row, -1) {
+		if m[1] != "dangers" {
+			got = append(got, m[1])
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) || len(want) != len(documents) {
+		t.Errorf("spec/verdict names the dangers %q, spec/policy %q, this test %d", got, want, len(documents))
+	}
+	for _, name := range want {
+		p, err := policy.Parse([]byte(documents[name]))
+		if err != nil || len(p.Dangers()) != 1 {
+			t.Errorf("%s: got %v, dangers %q, want one", name, err, p.Dangers())
+		}
+	}
+}
+
+func must(raw []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return raw
 }
 
 // TestWithoutRoots: only a key of which no log is demanded needs no trust root.

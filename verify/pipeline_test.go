@@ -70,6 +70,10 @@ func TestGitLab(t *testing.T) {
 				t.Errorf("%s, %s: got %+v, want it rejected", name, what, v)
 			}
 		}
+		// Its SBOMs are not read, so their contents are never decided.
+		if v := pipelineStage(t, gitLabIdentity(), kind, predicate, policy.Document{Source: project, Contents: true}); v.Outcome != verify.Undecided || link(t, v, verify.LinkSBOM).Status != verify.NotAsked {
+			t.Errorf("%s, contents: got %+v, want it undecided", name, v)
+		}
 		// The provenance is held to the certificate.
 		for _, bend := range [][2]string{{prooftest.Commit, strings.Repeat("ab", 20)}, {"/-/runners/12270831", "/-/runners/12270831/x"}, {"4089072540", "4089072541"}} {
 			bent := strings.Replace(predicate, bend[0], bend[1], 1)

@@ -297,6 +297,11 @@ func (o verifyOptions) load() (p policy.Policy, raw []byte, err error) {
 	if err != nil {
 		return policy.Policy{}, nil, err
 	}
+	if o.summary.to != "" {
+		if err := o.besidePolicy(d); err != nil {
+			return policy.Policy{}, nil, err
+		}
+	}
 	d.Contents = d.Contents || o.demand.Contents
 	if err := o.source.demand(&d); err != nil {
 		return policy.Policy{}, nil, err
@@ -305,6 +310,18 @@ func (o verifyOptions) load() (p policy.Policy, raw []byte, err error) {
 		return policy.Policy{}, nil, usageError(hint, "%s%v", prefix, err)
 	}
 	return p, raw, nil
+}
+
+// besidePolicy returns an error if flags demand what the policy document d does not say.
+// A verification summary names the digest of that document as the policy that was met.
+func (o verifyOptions) besidePolicy(d policy.Document) error {
+	switch {
+	case o.demand.Contents && !d.Contents:
+		return usageError(`write "contents": true into the policy`, "--vsa: the summary names the policy file, which does not demand what --contents does")
+	case o.source.signers != "" || o.source.gitsign.given():
+		return usageError("verify twice, and sign the summary without these flags", "--vsa: the summary names the policy, which cannot say what --signers and --gitsign-identity demand")
+	}
+	return nil
 }
 
 func (o verifyOptions) fromFlags() (d policy.Document, raw []byte, err error) {

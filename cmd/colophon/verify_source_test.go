@@ -15,7 +15,22 @@ import (
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify"
 )
+
+// If any source is accepted, no repository is ever asked: the image chooses the host.
+func TestAnySourceIsNeverAsked(t *testing.T) {
+	for asked, d := range map[bool]policy.Document{true: {Source: prooftest.Source}, false: {AnySource: true}} {
+		p, err := d.Policy()
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts := verify.Options{Policy: p}
+		if err := (sourceOptions{}).configure(&opts, time.Now()); err != nil || (opts.SourceCheck != nil) != asked {
+			t.Errorf("%+v: got %v, asked %v", d, err, opts.SourceCheck != nil)
+		}
+	}
+}
 
 // gitRepo is a repository with ssh-signed commits and tags.
 type gitRepo struct {

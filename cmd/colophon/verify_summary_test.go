@@ -29,6 +29,16 @@ func TestSummaryIsRefusedEarly(t *testing.T) {
 	s.run(exitUsage, []string{"verify", t.TempDir(), "--any-source", "--vsa", "attach", "--sign-key", key, "--verifier", id}, "--resource")
 	s.run(exitFailure, verify("--vsa", out, "--sign-key", key, "--verifier", id), "no platform is configured", "colophon login")
 
+	// The digest of the policy covers all that was demanded.
+	asked := []string{"--vsa", out, "--sign-key", key, "--verifier", id}
+	loose, strict := s.file("loose.json", []byte(`{"anySource":true}`)), s.file("strict.json", []byte(`{"anySource":true,"contents":true}`))
+	s.run(exitUsage, append([]string{"verify", s.image, "--policy", loose, "--contents"}, asked...), "does not demand what --contents does", `"contents": true`)
+	s.run(exitFailure, append([]string{"verify", s.image, "--policy", strict, "--contents"}, asked...), "no platform is configured")
+	s.run(exitFailure, verify(append(asked, "--contents")...), "no platform is configured") // the policy is made of the flags
+	source := []string{"verify", s.image, "--source", "git.example.com/team/app"}
+	s.run(exitUsage, append(append(source, "--signers", key), asked...), "cannot say what --signers and --gitsign-identity demand")
+	s.run(exitUsage, append(append(source, "--gitsign-identity", "a@example.com", "--gitsign-issuer", "https://accounts.example.com"), asked...), "cannot say what")
+
 	client := func(url string) {
 		t.Setenv("COLOPHON_PLATFORM", s.file("client.json", []byte(`{"url":"`+url+`","token":"t","fingerprint":"sha256:00"}`)))
 	}
