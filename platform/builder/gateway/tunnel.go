@@ -87,7 +87,7 @@ func (g *Gateway) terminate(t *tunnel, leaf *tls.Certificate) (net.Conn, error) 
 			// An address has no server name (RFC 6066, section 3).
 			name := strings.TrimSuffix(strings.ToLower(hello.ServerName), ".")
 			if name != t.to.host && (name != "" || net.ParseIP(t.to.host) == nil) {
-				fronted = fmt.Errorf("server name in the TLS handshake: got %.300q, want %s, which the CONNECT named", t.to.host, name)
+				fronted = fmt.Errorf("server name in the TLS handshake: got %.300q, want %s, which the CONNECT named", name, t.to.host)
 				return nil, fronted
 			}
 			return nil, nil
