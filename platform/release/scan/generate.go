@@ -29,6 +29,7 @@ import (
 	"github.com/anchore/syft/syft/file"
 	"github.com/anchore/syft/syft/format/common/cyclonedxhelpers"
 	"github.com/anchore/syft/syft/format/common/spdxhelpers"
+	"github.com/anchore/syft/syft/pkg"
 	syftsbom "github.com/anchore/syft/syft/sbom"
 	syftsource "github.com/anchore/syft/syft/source"
 	"github.com/anchore/syft/syft/source/stereoscopesource"
@@ -73,10 +74,12 @@ func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) 
 	var unread []string
 	meta := syftsource.ImageMetadata{UserInput: o.Image, ManifestDigest: o.Digest.String()}
 	for _, img := range images {
-		one, files, err := o.scan(ctx, img)
+		dpkg := newDpkgPackages()
+		one, files, err := o.scan(ctx, img, dpkg)
 		if err != nil {
 			return fail(err)
 		}
+		one.Artifacts.Packages.Add(dpkg.kept...)
 		merge(doc, one)
 		unread = append(unread, files...)
 		m, ok := one.Source.Metadata.(syftsource.ImageMetadata)
@@ -145,9 +148,9 @@ func find(path layout.Path, digest v1.Hash) ([]v1.Image, error) {
 	return images, nil
 }
 
-// scan catalogs the packages of one platform's image. unread are the files that it could
-// not read.
-func (o Options) scan(ctx context.Context, img v1.Image) (_ *syftsbom.SBOM, unread []string, err error) {
+// scan catalogs the packages of one platform's image; dpkg finds those in dpkg's database.
+// unread are the files that it could not read.
+func (o Options) scan(ctx context.Context, img v1.Image, dpkg pkg.Cataloger) (_ *syftsbom.SBOM, unread []string, err error) {
 	raw, err := img.RawManifest()
 	if err != nil {
 		return nil, nil, err
@@ -168,10 +171,11 @@ func (o Options) scan(ctx context.Context, img v1.Image) (_ *syftsbom.SBOM, unre
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := syft.CreateSBOM(shared{ctx, scanner}, stereoscopesource.New(content, stereoscopesource.ImageConfig{Reference: o.Image}), config())
+	s, err := syft.CreateSBOM(shared{ctx, scanner}, stereoscopesource.New(content, stereoscopesource.ImageConfig{Reference: o.Image}), config(dpkg))
 	if err != nil {
 		return nil, nil, err
 	}
+	s.Relationships = stated(s.Relationships)
 	return s, unreadFiles(s, content), complete(s)
 }
 
@@ -214,11 +218,12 @@ func (s shared) Value(key any) any {
 // config configures Syft to find the packages that are installed in an image. It
 // disables everything that is slow or only describes files: digests, symbols of
 // executables, CPEs guessed from names, and network access.
-func config() *syft.CreateSBOMConfig {
+func config(dpkg pkg.Cataloger) *syft.CreateSBOMConfig {
 	return syft.DefaultCreateSBOMConfig().
 		WithTool("syft", syftVersion).
 		WithSearchConfig(cataloging.DefaultSearchConfig().WithScope(syftsource.SquashedScope)).
-		WithCatalogerSelection(cataloging.NewSelectionRequest().WithDefaults(pkgcataloging.ImageTag)).
+		WithCatalogerSelection(cataloging.NewSelectionRequest().WithDefaults(pkgcataloging.ImageTag).WithRemovals(dpkgCataloger)).
+		WithCatalogers(pkgcataloging.NewAlwaysEnabledCatalogerReference(dpkg)).
 		WithDataGenerationConfig(cataloging.DefaultDataGenerationConfig().WithGenerateCPEs(false)).
 		WithUnknownsConfig(cataloging.UnknownsConfig{}). // report all errors: the documents name the files
 		WithFilesConfig(filecataloging.DefaultConfig().WithSelection(file.NoFilesSelection)).
@@ -226,7 +231,7 @@ func config() *syft.CreateSBOMConfig {
 }
 
 func merge(into, from *syftsbom.SBOM) {
-	if into.Artifacts.Packages == nil { // copying many packages takes seconds
+	if into.Artifacts.Packages == nil { // copying 60,000 packages takes a second
 		into.Artifacts.Packages = from.Artifacts.Packages
 	} else {
 		into.Artifacts.Packages.Add(from.Artifacts.Packages.Sorted()...)
