@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // --buildkitd has precedence over PATH and must name a program.
@@ -43,9 +45,7 @@ func TestFindBuildkitd(t *testing.T) {
 
 // serve of root uses no data directory that somebody else could change, or has filled.
 func TestDataOfSomebodyElse(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: giving files to other users needs root")
-	}
+	needs.Root(t, "giving files to other users")
 	for name, c := range map[string]struct{ script, want string }{
 		"his directory":             {"mkdir data; chown 65534 data", "belongs to user 65534"},
 		"a directory below his":     {"mkdir -p his/data; chown 65534 his; ln -s his/data data", "his belongs to user 65534"},

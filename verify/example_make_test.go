@@ -20,7 +20,7 @@ var makeExample = flag.Bool("make-example", false, "make testdata/example anew, 
 // TestMakeExample makes the recorded image, its proof and its trust root with new keys.
 func TestMakeExample(t *testing.T) {
 	if !*makeExample {
-		t.Skip("only with -make-example, after a change of what proofs say")
+		t.Skip("NOT ASKED FOR: only with -make-example, after a change of what proofs say")
 	}
 	p, store := prooftest.New(t), prooftest.NewStore(t)
 	p.CAUntil = p.CAFrom.AddDate(100, 0, 0)

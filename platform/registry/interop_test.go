@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // stock returns another project's program, built by the Makefile.
@@ -16,10 +18,7 @@ func stock(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("COLOPHON_REQUIRE_BUILD") == "1" {
-			t.Fatalf("%s is not built: run make tools (%v)", name, err)
-		}
-		t.Skipf("NOT TESTED: stock %s is not built: %v", name, err)
+		needs.Missing(t, "stock %s is not built: %v", name, err)
 	}
 	return path
 }

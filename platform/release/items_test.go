@@ -28,6 +28,7 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/zone"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // files is a builder whose image has these files.
@@ -112,9 +113,7 @@ func TestImageThatKillsTheScanner(t *testing.T) {
 
 // What the processes apart may see of the attestor: the item that they read.
 func TestItemsSeeNoKey(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: needs namespaces")
-	}
+	needs.Root(t, "a process with namespaces of its own")
 	dir := t.TempDir()
 	if err := Probe(Confinement{Namespaces: true, Hide: []string{dir}}); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/internal/confine"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 func TestMain(m *testing.M) {
@@ -119,9 +120,7 @@ func do(t *testing.T, a Apart, o attempt) (string, error) {
 
 // A process apart sees its own directory and what it is shown, and nothing else of the role.
 func TestApartSeesItsItemAlone(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: needs namespaces")
-	}
+	needs.Root(t, "a process with namespaces of its own")
 	a := testApart(t)
 	root := a.Hide[0]
 	key, shown, own := filepath.Join(root, "key"), filepath.Join(root, "shown", "file"), filepath.Join(a.Dir, "own")
@@ -174,8 +173,8 @@ func TestApartSeesItsItemAlone(t *testing.T) {
 // A process apart that needs too much ends, with the reason, and its parent does not.
 func TestApartLimits(t *testing.T) {
 	for _, namespaces := range []bool{false, true} {
-		if namespaces && os.Geteuid() != 0 {
-			t.Skip("NOT TESTED: needs namespaces")
+		if namespaces {
+			needs.Root(t, "a process with namespaces of its own")
 		}
 		a := testApart(t)
 		a.Namespaces = namespaces

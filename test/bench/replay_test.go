@@ -17,6 +17,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // proxyHost is a separate host that serves this machine's module cache to rooms, which
@@ -29,10 +30,8 @@ func BenchmarkReplay(b *testing.B) {
 	switch {
 	case os.Getenv("COLOPHON_BENCH") == "":
 		b.Skip("SKIPPED: make bench sets COLOPHON_BENCH")
-	case os.Getuid() != 0:
-		fmt.Println("NOT MEASURED: replay of a hermetic build (its module proxy needs a network namespace, and so root)")
-		b.SkipNow()
 	}
+	needs.Root(b, "the network namespace of a module proxy")
 	serveModules(b)
 	p := harness.Start(b, "--mirror", harness.BaseImages(b), "--config", harness.Config(b, map[string]any{
 		"build": map[string]any{"network": map[string]any{"allow": []string{proxyHost.Masked().String()}}},

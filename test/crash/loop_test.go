@@ -41,7 +41,7 @@ var victims = []string{"", "", "", "", "trust", "registry", "attestor", "builder
 func TestKillLoop(t *testing.T) {
 	kills, _ := strconv.Atoi(os.Getenv(killsVar))
 	if kills == 0 {
-		t.Skipf("NOT TESTED: runs only by make crash, which sets %s", killsVar)
+		t.Skipf("NOT ASKED FOR: runs only by make crash, which sets %s", killsVar)
 	}
 	l := newLoop(t)
 	stop := make(chan struct{})

@@ -14,15 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // TestDiskTurnsReadOnly: ext4 meets an error and remounts the data directory read-only, as
 // on a failing disk. Nothing is acknowledged that is not kept; the platform says what is
 // wrong; on the repaired disk, it goes on with all that it acknowledged.
 func TestDiskTurnsReadOnly(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: mounting a disk needs root")
-	}
+	needs.Root(t, "mounting a disk")
 	dir := t.TempDir()
 	image, disk := filepath.Join(dir, "image"), filepath.Join(dir, "disk")
 	run := func(args ...string) string {

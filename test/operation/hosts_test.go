@@ -19,6 +19,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // TestBuildHost enrols a build host. It builds for its platform, and for no other.
@@ -148,9 +149,7 @@ func token(t *testing.T, file, at, role string) (status int) {
 
 func needsRoot(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: a host of a role needs root")
-	}
+	needs.Root(t, "a host of a role")
 }
 
 func dockerRepo(t *testing.T, run string) string {

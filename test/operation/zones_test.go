@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // status returns a field of /proc/PID/status.
@@ -57,9 +58,7 @@ func killedBy(t *testing.T, pid int) (score int) {
 // TestZonesAreApart reads the users, namespaces and capabilities of a running platform
 // of root from the kernel.
 func TestZonesAreApart(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: separate users need root")
-	}
+	needs.Root(t, "running roles as separate users")
 	p := harness.Start(t, "--mirror", harness.BaseImages(t))
 	users := map[string]int{}
 	killed := map[string]int{}
@@ -144,9 +143,7 @@ func TestZonesAreApart(t *testing.T) {
 // TestBuildsAreApart: the process that talks to a room's BuildKit, which an attacker may
 // control, cannot reach concurrent builds.
 func TestBuildsAreApart(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: rooms need root")
-	}
+	needs.Root(t, "opening rooms")
 	p := harness.Start(t, "--mirror", harness.BaseImages(t))
 	var ends []func() (string, int)
 	var drivers []string
@@ -213,9 +210,7 @@ func TestBuildsAreApart(t *testing.T) {
 // TestSocketsKnowTheirRoles: the kernel identifies the caller, and only the attestor gets
 // tokens, not even root.
 func TestSocketsKnowTheirRoles(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: separate users need root")
-	}
+	needs.Root(t, "running roles as separate users")
 	p := harness.Start(t)
 	ask := func(socket, method, path string) int {
 		c := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
@@ -277,9 +272,7 @@ func TestRolesComeBack(t *testing.T) {
 
 // TestWithoutRoot: without root the platform works, and reports which guarantees it lacks.
 func TestWithoutRoot(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: every other test runs without root already")
-	}
+	needs.Root(t, "becoming a plain user")
 	const nobody = 65534
 	dir, err := os.MkdirTemp("", "colophon-nobody-") // so that another user can enter it
 	if err != nil {

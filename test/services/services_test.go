@@ -17,7 +17,7 @@ import (
 
 func TestServices(t *testing.T) {
 	if os.Getenv("COLOPHON_SERVICES") == "" {
-		t.Skip("not asked for, it needs Debian's mirror, a module proxy and npm's registry: make services")
+		t.Skip("NOT ASKED FOR: it needs Debian's mirror, a module proxy and npm's registry: make services")
 	}
 	if os.Getuid() != 0 {
 		t.Fatal("Dockerfiles need root")

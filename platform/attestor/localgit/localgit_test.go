@@ -16,6 +16,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // git runs the test binary in place of upload-pack.
@@ -40,9 +41,7 @@ func TestMain(m *testing.M) {
 // needRoot skips a test that starts a jail.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("NOT TESTED: acting as other users needs root")
-	}
+	needs.Root(t, "acting as other users")
 }
 
 func git(t *testing.T, dir string, args ...string) string {

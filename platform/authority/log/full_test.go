@@ -11,17 +11,17 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // smallDisk mounts a file system of 1 MiB.
 func smallDisk(t *testing.T) (dir string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: only root can mount a small disk")
-	}
+	needs.Root(t, "mounting a small disk")
 	dir = t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skipf("NOT TESTED: no tmpfs can be mounted here: %v", err)
+		needs.Missing(t, "no tmpfs can be mounted here: %v", err)
 	}
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 	return dir

@@ -80,6 +80,12 @@ type session struct {
 	room   *room
 }
 
+// Defaults of the limits of one build; docs/configuration.md lists them.
+const (
+	defaultPIDs     = 8192
+	defaultWallTime = time.Hour
+)
+
 const (
 	maxSessions = 1024           // sessions at a time; Begin refuses more
 	sessionLife = 24 * time.Hour // sessions that nobody ended are dropped after this
@@ -159,7 +165,7 @@ func withDefaults(l builder.Limits) (builder.Limits, error) {
 		l.Memory = int64(info.Totalram) * int64(info.Unit) / 4 * 3 / 4096 * 4096
 	}
 	if l.PIDs == 0 {
-		l.PIDs = 8192
+		l.PIDs = defaultPIDs
 	}
 	l.WallTime = wallTime(l.WallTime)
 	return l, nil
@@ -167,7 +173,7 @@ func withDefaults(l builder.Limits) (builder.Limits, error) {
 
 func wallTime(d time.Duration) time.Duration {
 	if d == 0 {
-		return time.Hour
+		return defaultWallTime
 	}
 	return d
 }

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 func answers(addrs ...string) func(context.Context, string, string) ([]netip.Addr, error) {
@@ -131,9 +131,7 @@ func TestHostIsNeverAllowed(t *testing.T) {
 
 // A local route makes every address of a range the host's, though no interface has it.
 func TestLocalRoutesAreTheHosts(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("NOT TESTED: a network namespace needs root")
-	}
+	needs.Root(t, "a network namespace")
 	p := &policy{Settings: Settings{Network: Network{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}}}}
 	errs := make(chan error)
 	go func() {

@@ -48,27 +48,29 @@ type Config struct {
 	// for a platform; this takes about a minute. Builders of the same user may share it.
 	// If empty, each build compiles the packages that it needs.
 	StdCache string
-	// Proxy is GOPROXY for the builds; default the toolchain's. The builder removes
-	// "direct" from it, because a go.mod could otherwise name any host of the network.
+	// Proxy is GOPROXY for the builds; default the toolchain's own (its go.env), whatever
+	// the environment says. The builder removes "direct" from it, because a go.mod could
+	// otherwise name any host of the network.
 	Proxy string
 	// CABundle is the PEM file of the CAs that are trusted for the module proxy;
 	// default the system's.
 	CABundle string
-	// Unconfined runs the toolchain without namespaces, for hosts that do not allow
-	// users to create them. A hostile tree can then make the compiler read any file that
-	// this user can read (an assembler #include), so use it only for trees you trust.
-	Unconfined bool
 	// Limits replace zero fields of a request's limits. CPUs bounds the toolchain's
 	// parallelism; Memory is the data size of each process (RLIMIT_DATA) in bytes; PIDs
 	// is not enforced. Zero means all cores, no memory limit, and 30 minutes.
 	Limits builder.Limits
 }
 
+const defaultWallTime = 30 * time.Minute // of one build
+
 // Builder implements builder.Builder. It is safe for concurrent use.
 type Builder struct {
 	cfg    Config
 	goroot string
 	tools  []attest.ResourceDescriptor
+	// unconfined runs the toolchain without its room. Only tests set it, to show what the
+	// room stops.
+	unconfined bool
 }
 
 // New finds the toolchain, measures it, and erases directories that a crash left.
@@ -103,7 +105,7 @@ func New(cfg Config) (*Builder, error) {
 		cfg.CABundle = systemBundle()
 	}
 	if cfg.Limits.WallTime == 0 {
-		cfg.Limits.WallTime = 30 * time.Minute
+		cfg.Limits.WallTime = defaultWallTime
 	}
 	goroot, proxy, tools, err := measureToolchain(cfg.Go)
 	if err != nil {
@@ -182,11 +184,7 @@ func (b *Builder) Build(ctx context.Context, r builder.Request) (*builder.Result
 // describe returns the settings that shaped the build, for the provenance's internal
 // parameters.
 func (b *Builder) describe(j *job, l builder.Limits) map[string]string {
-	isolation := attest.Isolation{Namespaces: "user mount pid ipc uts"}
-	if b.cfg.Unconfined {
-		isolation.Namespaces = attest.NoNamespaces
-	}
-	c := isolation.Parameters()
+	c := attest.Isolation{Namespaces: "user mount pid ipc uts"}.Parameters()
 	maps.Copy(c, map[string]string{
 		"noNewPrivileges": "true",
 		"seccomp":         "sha256:" + toolchain.Filter().Digest(),
@@ -196,7 +194,7 @@ func (b *Builder) describe(j *job, l builder.Limits) map[string]string {
 		"limits.wallTime": l.WallTime.String(),
 		"sourceDateEpoch": strconv.FormatInt(j.Epoch, 10),
 	})
-	if !b.cfg.Unconfined && b.cfg.StdCache != "" {
+	if b.cfg.StdCache != "" {
 		c["go.stdlib"] = "compiled before, from the toolchain alone"
 	}
 	if j.Vendored {

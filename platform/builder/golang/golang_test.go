@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +28,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 func TestMain(m *testing.M) {
@@ -132,7 +135,7 @@ func writeTree(t *testing.T, files map[string]string) string {
 func newBuilder(t *testing.T, c Config) *Builder {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("NOT TESTED: -short builds no images")
+		t.Skip("NOT ASKED FOR: -short builds no images")
 	}
 	c.Dir = t.TempDir()
 	b, err := New(c)
@@ -294,10 +297,7 @@ func runRootfs(t *testing.T, image v1.Image) {
 	if n := strings.Count(string(pem), "BEGIN CERTIFICATE"); err != nil || n < 50 {
 		t.Errorf("roots: got %d certificates (%v), want at least 50", n, err)
 	}
-	if os.Geteuid() != 0 {
-		t.Log("not root: the image is not run")
-		return
-	}
+	needs.Root(t, "running the image")
 	cmd := exec.Command("/ko-app/hello")
 	cmd.Dir, cmd.Env = "/", []string{"KO_DATA_PATH=/var/run/ko"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}
@@ -419,7 +419,9 @@ func TestRoomHidesTheHost(t *testing.T) {
 		t.Errorf("in the room: got %v and %q, want a build that fails for want of the file", err, log)
 	}
 	// The attack works without the room; else this test would prove nothing.
-	_, _, log, err = do(t, newBuilder(t, Config{Unconfined: true}), tree, attest.Recipe{}, builder.Limits{})
+	b := newBuilder(t, Config{})
+	b.unconfined = true
+	_, _, log, err = do(t, b, tree, attest.Recipe{}, builder.Limits{})
 	if err == nil || !strings.Contains(log, "THESECRET") {
 		t.Errorf("without the room: got %v and %q, want the secret in the log", err, log)
 	}
@@ -429,7 +431,8 @@ func TestRoomHidesTheHost(t *testing.T) {
 func TestLimitsEndTheBuild(t *testing.T) {
 	for _, unconfined := range []bool{false, true} {
 		t.Run(fmt.Sprintf("unconfined=%v", unconfined), func(t *testing.T) {
-			b := newBuilder(t, Config{Unconfined: unconfined})
+			b := newBuilder(t, Config{})
+			b.unconfined = unconfined
 			tree := writeTree(t, map[string]string{"go.mod": "module example.com/x\n\ngo 1.26\n",
 				"main.go": "package main\n\nimport \"net/http\"\n\nfunc main() { http.ListenAndServe(\"\", nil) }\n"})
 			begin := time.Now()
@@ -468,6 +471,107 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
+// A module that the proxy lacks is not sought elsewhere: its path names a host, and a
+// server there sees no connection.
+func TestOnlyTheProxyIsAsked(t *testing.T) {
+	const host = "127.7.7.7" // all of 127/8 is this host
+	l, err := net.Listen("tcp", host+":443")
+	if err != nil {
+		needs.Missing(t, "a server on port 443: %v", err)
+	}
+	defer l.Close()
+	var connections atomic.Int64
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			connections.Add(1)
+			c.Close()
+		}
+	}()
+	var asked atomic.Int64
+	proxy := moduleProxy(t, func(path string, w http.ResponseWriter) bool {
+		if strings.HasPrefix(path, "/"+host) {
+			asked.Add(1)
+			http.Error(w, "no such module", http.StatusNotFound)
+			return true
+		}
+		return false
+	})
+	const sum = "h1:uoHOdXIXEFKMT7ZFrV4lFVjbFGd8DpDDWYRzGBXVpyQ="
+	tree := writeTree(t, map[string]string{
+		"go.mod":  "module example.com/x\n\ngo 1.26\n\nrequire " + host + "/m v1.0.0\n",
+		"go.sum":  host + "/m v1.0.0 " + sum + "\n" + host + "/m v1.0.0/go.mod " + sum + "\n",
+		"main.go": "package main\n\nimport _ \"" + host + "/m\"\n\nfunc main() {}\n",
+	})
+	b := newBuilder(t, Config{Proxy: proxy + ",direct"})
+	if _, _, log, err := do(t, b, tree, attest.Recipe{}, builder.Limits{}); err == nil || asked.Load() == 0 || connections.Load() > 0 {
+		t.Errorf("got %v, the proxy was asked %d times, the host %d times\n%s", err, asked.Load(), connections.Load(), log)
+	}
+	// It would be, without the builder's change of the list; else this test would prove nothing.
+	b.cfg.Proxy = proxy + ",direct"
+	if _, _, log, err := do(t, b, tree, attest.Recipe{}, builder.Limits{}); err == nil || connections.Load() == 0 {
+		t.Errorf("with direct: got %v, want a connection to the host\n%s", err, log)
+	}
+}
+
+// The specification's table of the toolchain's environment has each variable that it gets,
+// and no other. ko adds the variables of the platform.
+func TestEnvironmentIsTheSpecifications(t *testing.T) {
+	page, err := os.ReadFile("../../../spec/golang/v1/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(page), "| variable | value |\n")
+	if !found {
+		t.Fatal("spec/golang/v1 has no table of variables")
+	}
+	table, _, _ = strings.Cut(table, "\n\n")
+	want := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (.+) \\| (.+) \\|$").FindAllStringSubmatch(table, -1) {
+		for _, name := range regexp.MustCompile("`([A-Z0-9_]+)`").FindAllStringSubmatch(row[1], -1) {
+			want[name[1]] = strings.Trim(row[2], "`")
+		}
+	}
+	for _, platforms := range []string{"GOOS", "GOARCH", "GOARM", "GOAMD64"} {
+		if _, ok := want[platforms]; !ok {
+			t.Errorf("the table lacks %s, which ko sets", platforms)
+		}
+		delete(want, platforms)
+	}
+	t.Setenv("GOPROXY", "https://elsewhere.example,direct")
+	t.Setenv("GOFLAGS", "-toolexec=/bin/false")
+	b, err := New(Config{Dir: t.TempDir(), CABundle: "golang_test.go"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	room, err := b.open(builder.Request{Tree: t.TempDir(), Layout: t.TempDir()}, &job{Epoch: 7}, builder.Limits{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(room.dir)
+	for _, v := range room.env {
+		name, value, _ := strings.Cut(v, "=")
+		said, ok := want[name]
+		if !ok {
+			t.Errorf("the specification lacks %s", name)
+		}
+		// Words in the table say what a value depends on; a value without blanks is exact.
+		if !strings.Contains(said, " ") && said != value {
+			t.Errorf("%s: the specification has %q, the builder %q", name, said, value)
+		}
+		if name == "GOPROXY" && (strings.Contains(value, "elsewhere") || strings.Contains(value, "direct")) {
+			t.Errorf("GOPROXY: got %q from the environment, want the toolchain's without direct", value)
+		}
+		delete(want, name)
+	}
+	if len(want) > 0 {
+		t.Errorf("the toolchain does not get %v", want)
+	}
+}
+
 // A go.mod may not make the platform ask hosts of its choice.
 func TestWithoutDirect(t *testing.T) {
 	for list, want := range map[string]string{
@@ -494,9 +598,7 @@ func TestPlainUser(t *testing.T) {
 		fmt.Println("digest:", res.Digest)
 		return
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED: root and a plain user cannot be compared by a plain user")
-	}
+	needs.Root(t, "comparing root with a plain user")
 	want, _, _, err := do(t, newBuilder(t, Config{StdCache: sharedStd}), writeTree(t, plainTree), attest.Recipe{}, builder.Limits{})
 	if err != nil {
 		t.Fatal(err)

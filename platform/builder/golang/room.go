@@ -61,8 +61,7 @@ type room struct {
 }
 
 // open creates the room's directory and prepares its order. The toolchain sees only
-// fixed paths; if the builder is Unconfined it sees the host's file system. The build
-// cache starts from the directories in std, if any.
+// fixed paths. The build cache starts from the directories in std, if any.
 func (b *Builder) open(r builder.Request, j *job, l builder.Limits, std []string) (_ *room, err error) {
 	dir, err := os.MkdirTemp(b.cfg.Dir, roomPrefix)
 	if err != nil {
@@ -92,7 +91,7 @@ func (b *Builder) open(r builder.Request, j *job, l builder.Limits, std []string
 	in := &ro.order.Job
 	in.Tree, in.Layout, in.Goroot, in.Memory = paths["tree"], paths["layout"], b.goroot, l.Memory
 	bundle := b.cfg.CABundle
-	if !b.cfg.Unconfined {
+	if !b.unconfined {
 		ro.order.Root = filepath.Join(dir, "root")
 		ro.order.Binds = []bind{
 			{From: in.Tree, To: "/src"},
@@ -191,7 +190,7 @@ func (r *room) run(ctx context.Context, logf func(builder.Event)) error {
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		if r.order.Root != "" {
-			return fmt.Errorf("opening a room of user namespaces: %w (if this host does not allow them to users, Config.Unconfined builds without them)", err)
+			return fmt.Errorf("opening a room of user namespaces: %w (this host must allow them to users)", err)
 		}
 		return err
 	}

