@@ -1,13 +1,24 @@
 package platform
 
 import (
+	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/colophon-build/colophon/platform/authority/root"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/registry"
+	"github.com/colophon-build/colophon/platform/zone"
 )
 
 func readText(t *testing.T, text string) (configFile, error) {
@@ -71,5 +82,128 @@ func TestConfigIsRefused(t *testing.T) {
 		if _, err := readText(t, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want an error about %q", text, err, want)
 		}
+	}
+}
+
+// docs/configuration.md has a row for each field, and a row for nothing else.
+func TestConfigurationTable(t *testing.T) {
+	page, err := os.ReadFile("../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(page), "| field | meaning | default |\n|---|---|---|\n")
+	if !found {
+		t.Fatal("docs/configuration.md has no table of fields")
+	}
+	table, _, _ = strings.Cut(table, "\n\n")
+	var documented []string
+	for line := range strings.Lines(table) {
+		cell, _, _ := strings.Cut(line, " | ")
+		prefix := ""
+		for i, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cell, -1) {
+			name := m[1]
+			if i == 0 {
+				prefix = name[:strings.LastIndex(name, ".")+1]
+			} else {
+				name = prefix + name
+			}
+			documented = append(documented, name)
+		}
+	}
+	var fields []string
+	var walk func(prefix string, of reflect.Type)
+	walk = func(prefix string, of reflect.Type) {
+		for _, f := range reflect.VisibleFields(of) {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			switch {
+			case name == "" || prefix == "build." && f.Name == "WallTime" && f.Type.Kind() != reflect.String: // Limits, embedded
+			case f.Type == reflect.TypeFor[rolesConfig](): // one field for each role that can have a host
+				fields = append(fields, "roles.uidBase", "roles.door")
+				for _, r := range roles() {
+					if r.listen != "" {
+						fields = append(fields, "roles."+r.name)
+					}
+				}
+			case f.Type.Kind() == reflect.Struct:
+				walk(prefix+name+".", f.Type)
+			default:
+				fields = append(fields, prefix+name)
+			}
+		}
+	}
+	walk("", reflect.TypeFor[configFile]())
+	slices.Sort(documented)
+	slices.Sort(fields)
+	if !slices.Equal(documented, slices.Compact(fields)) {
+		t.Errorf("docs/configuration.md has the fields\n%q, the code\n%q", documented, fields)
+	}
+}
+
+// docs/configuration.md says as which user each role runs.
+func TestUsersOfRolesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "| role | user | may | answers |\n|---|---|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	documented := map[string]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)`[^|]* \\| (\\w+)").FindAllStringSubmatch(table, -1) {
+		documented[m[1]] = m[2]
+	}
+	for _, r := range roles() {
+		if r.name == roleServe {
+			continue
+		}
+		want := "root"
+		if r.user > 0 {
+			want = strconv.Itoa(uidBase + r.user)
+		}
+		if documented[r.name] != want {
+			t.Errorf("%s: the page has user %q, want %q", r.name, documented[r.name], want)
+		}
+		delete(documented, r.name)
+		if r.memory < 1<<30 || r.memory > 4<<30 {
+			t.Errorf("%s: memory of %d bytes; the page says between 1 and 4 GiB", r.name, r.memory)
+		}
+	}
+	if len(documented) > 0 {
+		t.Errorf("there are no roles %v", documented)
+	}
+}
+
+// docs/ci.md and docs/configuration.md say what the tokens of the clients' files may do.
+func TestWhatTokensMay(t *testing.T) {
+	for name, want := range map[string]registry.Role{"client.json": registry.Push, "attestor.json": registry.Push, "admin.json": registry.Admin} {
+		if got := clients[name]; got != want {
+			t.Errorf("%s: got role %v, want %v", name, got, want)
+		}
+	}
+	if len(clients) != 3 || registry.Push >= registry.Admin {
+		t.Errorf("got the files %v", clients)
+	}
+}
+
+// If the platform's keys are lost and its logs are not, the trust services do not start,
+// and make no new key.
+func TestLostKeysAreNotReplaced(t *testing.T) {
+	dir := t.TempDir()
+	s := trustSettings{URL: "http://127.0.0.1:8080", KeyDir: filepath.Join(dir, "trust"), LogDir: filepath.Join(dir, "log"), CTDir: filepath.Join(dir, "ct")}
+	services := &trustServices{settings: s, log: slog.New(slog.DiscardHandler), mux: http.NewServeMux(), metrics: prometheus.NewRegistry()}
+	if _, err := services.openLogs(&root.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := services.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(s.KeyDir); err != nil {
+		t.Fatal(err)
+	}
+	err := runTrust(t.Context(), zone.Child[trustSettings]{Settings: s, Log: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "restore it from a backup") {
+		t.Errorf("got %v, want an error about a backup", err)
+	}
+	if made, _ := filepath.Glob(filepath.Join(s.KeyDir, "*")); len(made) > 0 {
+		t.Errorf("the start made %q", made)
 	}
 }

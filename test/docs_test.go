@@ -104,10 +104,12 @@ func TestDependenciesAreListed(t *testing.T) {
 	}
 }
 
-// Links between the pages lead somewhere.
+// Links between the pages lead somewhere, and their anchors to a heading there.
 func TestLinks(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#]+)(?:#[^)]*)?\)`)
-	found := 0
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	headings := map[string][]string{} // anchors of each page
+	repoFiles(t, ".md", func(path string, text []byte) { headings[path] = anchors(string(text)) })
+	found, sections := 0, 0
 	repoFiles(t, ".md", func(path string, text []byte) {
 		for _, m := range link.FindAllSubmatch(text, -1) {
 			u, err := url.Parse(string(m[1]))
@@ -115,12 +117,45 @@ func TestLinks(t *testing.T) {
 				continue
 			}
 			found++
-			if _, err := os.Stat(filepath.Join(filepath.Dir(path), u.Path)); err != nil {
+			to := path
+			if u.Path != "" {
+				to = filepath.Join(filepath.Dir(path), u.Path)
+			}
+			info, err := os.Stat(to)
+			if err != nil {
 				t.Errorf("%s: %v", path, err)
+				continue
+			}
+			if info.IsDir() {
+				to = filepath.Join(to, "README.md")
+			}
+			if u.Fragment == "" || filepath.Ext(to) != ".md" {
+				continue
+			}
+			if sections++; !slices.Contains(headings[to], u.Fragment) {
+				t.Errorf("%s: %s has no heading for #%s", path, to, u.Fragment)
 			}
 		}
 	})
-	if found == 0 {
-		t.Error("no link was looked at")
+	if found == 0 || sections == 0 {
+		t.Errorf("looked at %d links, %d with an anchor", found, sections)
 	}
+}
+
+// anchors returns the anchors that GitHub gives the headings of a page.
+func anchors(text string) (out []string) {
+	fenced := false
+	other := regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(strings.TrimSpace(line), "```") {
+			fenced = !fenced
+		}
+		title, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " ")
+		if fenced || !ok || !strings.HasPrefix(line, "#") {
+			continue
+		}
+		title = other.ReplaceAllString(strings.ToLower(strings.TrimSpace(title)), "")
+		out = append(out, strings.ReplaceAll(title, " ", "-"))
+	}
+	return out
 }
