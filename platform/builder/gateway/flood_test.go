@@ -42,7 +42,7 @@ func TestFlood(t *testing.T) {
 	for range 5 { // the other room is served meanwhile
 		other.want(200, "here", http.MethodGet, up.URL+"/other")
 	}
-	if now := runtime.NumGoroutine(); now > before+3*maxIn {
+	if now := runtime.NumGoroutine(); now > before+2*maxIn {
 		t.Errorf("%d goroutines serve %d connections, %d were there before", now, len(flood), before)
 	}
 	closeAll()
