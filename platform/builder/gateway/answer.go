@@ -61,9 +61,7 @@ func (g *Gateway) answer(r *http.Request) (*http.Response, error) {
 	if len(e.Header) == 0 {
 		e.Header = nil
 	}
-	if resp.Body == http.NoBody || resp.ContentLength == 0 && e.Method != http.MethodHead {
-		resp.Body.Close()
-		resp.Body = http.NoBody
+	if resp.Body == http.NoBody {
 		e.SHA256 = emptySum
 	} else {
 		b := &body{ReadCloser: resp.Body, g: g, e: e, left: resp.ContentLength, sum: sha256.New()}
@@ -181,7 +179,7 @@ type body struct {
 	left int64 // bytes to come; negative if unknown
 	sum  hash.Hash
 	blob *blob // nil if the body is not stored
-	done bool
+	end  error // what ended the body: io.EOF, or what went wrong
 }
 
 // If a client stops reading a body, the gateway reads it to the end, so that the
@@ -191,39 +189,43 @@ const (
 	drainTime = time.Minute
 )
 
-func (b *body) Read(p []byte) (int, error) {
-	if b.done {
-		return 0, io.EOF
+func (b *body) Read(p []byte) (n int, _ error) {
+	if b.end != nil {
+		return 0, b.end
 	}
-	n, err := b.ReadCloser.Read(p)
+	n, b.end = b.ReadCloser.Read(p)
 	b.e.Size += int64(n)
 	b.left -= int64(n)
 	b.sum.Write(p[:n])
-	if serr := b.g.spend(n); serr != nil {
-		return 0, serr
+	if err := b.g.spend(n); err != nil {
+		b.end = err
+		return 0, err
 	}
 	if b.blob != nil {
 		if _, err := b.blob.Write(p[:n]); err != nil {
-			return 0, fmt.Errorf("store: %w", err)
+			b.end = fmt.Errorf("store: %w", err)
+			return 0, b.end
 		}
+	}
+	if b.end == nil && b.left == 0 {
+		b.end = io.EOF
+	}
+	if b.end != io.EOF {
+		return n, b.end
 	}
 	// Return the last byte only after the store has the whole body.
-	if err == io.EOF || err == nil && b.left == 0 {
-		if b.blob != nil {
-			blob := b.blob
-			b.blob = nil
-			if err := blob.commit(); err != nil {
-				return 0, fmt.Errorf("store: %w", err)
-			}
+	if b.blob != nil {
+		if err := b.blob.commit(); err != nil {
+			b.end = fmt.Errorf("store: %w", err)
+			return 0, b.end
 		}
-		b.e.SHA256 = hex.EncodeToString(b.sum.Sum(nil))
-		b.done = true
 	}
-	return n, err
+	b.e.SHA256 = hex.EncodeToString(b.sum.Sum(nil))
+	return n, io.EOF
 }
 
 func (b *body) Close() error {
-	if !b.done && b.g.ctx.Err() == nil {
+	if b.end == nil && b.g.ctx.Err() == nil {
 		stop := time.AfterFunc(drainTime, func() { b.ReadCloser.Close() })
 		buf := buffers.Get()
 		for most := b.e.Size + maxDrain; b.e.Size < most; {

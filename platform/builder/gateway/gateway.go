@@ -398,13 +398,10 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 // handle answers one request for u. If refused is not nil, it refuses the request for
 // that reason.
 func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, u *url.URL, refused error) {
-	// The record is published, so it must not contain credentials. Fragments are never
-	// sent to servers.
-	u.User, u.Fragment, u.RawFragment = nil, "", ""
 	if !strings.HasPrefix(u.Path, "/") {
 		u.Path, u.RawPath = "/", ""
 	}
-	text := credential.URL(u.String())
+	text := credential.URL(u.String()) // the record is published, so it must not contain credentials
 	if len(text) > limits.FetchURL || !printable.IsASCII(text) {
 		refused = fmt.Errorf("URL: got %d bytes, want at most %d bytes of printable ASCII", len(text), limits.FetchURL)
 		text = u.Scheme + "://" + MirrorHost + "/"
@@ -449,7 +446,6 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, u *url.URL, ref
 	// answer does not look complete. It does so only if the context has a server.
 	ctx = context.WithValue(ctx, http.ServerContextKey, g.front)
 	out := r.WithContext(ctx)
-	out.URL, out.Host = u, u.Host
 	out.Body, out.ContentLength, out.TransferEncoding = http.NoBody, 0, nil
 	if body.sum != "" {
 		out.Body, out.ContentLength, out.GetBody = body.reader(), body.size, func() (io.ReadCloser, error) { return body.reader(), nil }

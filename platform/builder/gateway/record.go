@@ -56,10 +56,7 @@ func (g *Gateway) run(ctx context.Context, l net.Listener, out io.Writer) (err e
 	select {
 	case <-ctx.Done():
 	case <-g.ctx.Done(): // the record cannot be written
-	case err = <-served:
-		if err == nil {
-			err = errors.New("the gateway's listener was closed")
-		}
+	case err = <-served: // not nil: only stop ends Serve without an error
 	}
 	if err = errors.Join(err, g.stop(), g.broken); err != nil {
 		return err

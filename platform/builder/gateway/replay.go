@@ -43,11 +43,9 @@ func newLocked(l *builder.Lock, t *tokens) (*locked, error) {
 		e := &l.Fetches[i]
 		k.answers[requestOf(e)] = append(k.answers[requestOf(e)], e)
 		if challenge := e.Header["Www-Authenticate"]; e.Status == http.StatusUnauthorized && challenge != "" {
-			u, err := url.Parse(e.URL)
-			if err != nil {
-				return nil, fmt.Errorf("lock: %w", err)
+			if u, err := url.Parse(e.URL); err == nil {
+				t.challenged(u, challenge)
 			}
-			t.challenged(u, challenge)
 		}
 	}
 	return k, nil

@@ -107,7 +107,7 @@ func (t *tokens) keep(u *url.URL, value string, life time.Duration) error {
 	defer t.mu.Unlock()
 	p := placeholder(u)
 	if t.held[p] == nil && len(t.held) >= maxTokens {
-		return &DeniedError{u.String(), fmt.Sprintf("the session's limit of %d tokens is reached", maxTokens)}
+		return &DeniedError{withoutQuery(u), fmt.Sprintf("the session's limit of %d tokens is reached", maxTokens)}
 	}
 	if old := t.held[p]; old != nil && value == "" {
 		return nil

@@ -1,0 +1,561 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/limits"
+)
+
+// answering is a registry that gives one answer to every request, and counts them.
+func answering(t *testing.T, answer http.HandlerFunc) (*Registry, *atomic.Int64) {
+	t.Helper()
+	var n atomic.Int64
+	host := newServer(t, true, func(w http.ResponseWriter, r *http.Request) bool {
+		n.Add(1)
+		answer(w, r)
+		return true
+	})
+	return openRegistry(t, host+"/team/app", RegistryOptions{}), &n
+}
+
+// TestWhatARegistrySays: its words are in the error, in one printable line.
+func TestWhatARegistrySays(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"errors":[{"code":"DENIED","message":"ask \u001b[31mBob"}]}`:   `403 Forbidden: DENIED: ask`,
+		`{"errors":[{"code":"A","message":"b"},{"code":"C","message"}]}`: "403 Forbidden",
+		`{"errors":[]}`: "403 Forbidden",
+		`<html>`:        "403 Forbidden",
+	} {
+		r, n := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusForbidden)
+			io.WriteString(w, body)
+		})
+		_, err := r.Resolve(t.Context(), "v1")
+		if err == nil || !strings.Contains(err.Error(), want) || strings.HasSuffix(err.Error(), ": ") || strings.Contains(err.Error(), "\x1b") || strings.HasSuffix(want, "Forbidden") != strings.HasSuffix(err.Error(), "Forbidden") {
+			t.Errorf("%s: got %v, want %q", body, err, want)
+		}
+		if n.Load() != 1 {
+			t.Errorf("%s: asked %d times, want once: the answer is final", body, n.Load())
+		}
+	}
+}
+
+// TestAnswersAreBounded: an answer that is too large or breaks off is no answer, and
+// what may pass is asked for again.
+func TestAnswersAreBounded(t *testing.T) {
+	t.Parallel()
+	u := &url.URL{}
+	get := func(r *Registry, max int) (*answer, error) {
+		*u = *r.url("x")
+		return r.small(t.Context(), http.MethodGet, u, nil, nil, max, http.StatusOK)
+	}
+	r, n := answering(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "12345") })
+	if a, err := get(r, 5); err != nil || string(a.body) != "12345" {
+		t.Errorf("the largest answer: got %v, %v", a, err)
+	}
+	n.Store(0)
+	if _, err := get(r, 4); !errors.Is(err, ErrMismatch) || n.Load() != 1 {
+		t.Errorf("too large: got %v after %d requests, want one refusal", err, n.Load())
+	}
+	r, n = answering(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "9")
+		io.WriteString(w, "half")
+	})
+	if _, err := get(r, 9); err == nil || errors.Is(err, ErrMismatch) || n.Load() != attempts {
+		t.Errorf("an answer that breaks off: got %v after %d requests, want %d and an error", err, n.Load(), attempts)
+	}
+	r, n = answering(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	if _, err := get(r, 9); err == nil || n.Load() < attempts {
+		t.Errorf("no answer: got %v after %d requests, want at least %d", err, n.Load(), attempts)
+	}
+}
+
+// TestMayPass: which failures are worth another try.
+func TestMayPass(t *testing.T) {
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	status := func(n int) error { return fmt.Errorf("x: %w", &statusError{status: n}) }
+	late := &net.DNSError{IsTimeout: true}
+	for _, test := range []struct {
+		ctx  context.Context
+		err  error
+		want bool
+	}{
+		{t.Context(), io.EOF, true}, {t.Context(), io.ErrUnexpectedEOF, true}, {t.Context(), &net.OpError{Op: "read", Err: errOutage}, true}, {t.Context(), late, true},
+		{t.Context(), status(429), true}, {t.Context(), status(500), true}, {t.Context(), status(502), true}, {t.Context(), status(503), true}, {t.Context(), status(504), true},
+		{t.Context(), status(403), false}, {t.Context(), status(404), false}, {t.Context(), status(501), false},
+		{t.Context(), errOutage, false}, {t.Context(), &net.DNSError{IsNotFound: true}, false}, {t.Context(), fmt.Errorf("%w: %w", io.EOF, ErrMismatch), false},
+		{canceled, io.EOF, false},
+	} {
+		if got := mayPass(test.ctx, test.err); got != test.want {
+			t.Errorf("%v: got %v, want %v", test.err, got, test.want)
+		}
+	}
+}
+
+// TestNoPatienceAfterTheEnd: a caller who has given up does not wait for further tries.
+func TestNoPatienceAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	r, _ := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	blob := v1.Descriptor{Digest: digestOf([]byte("x")), Size: 1}
+	for name, do := range map[string]func(context.Context) error{
+		"manifest": func(ctx context.Context) error { _, err := r.Resolve(ctx, "v1"); return err },
+		"blob":     func(ctx context.Context) error { _, err := r.Blob(ctx, blob); return err },
+		"push": func(ctx context.Context) error {
+			return r.PushBlob(ctx, blob, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil })
+		},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(40*time.Millisecond, cancel)
+		began := time.Now()
+		if err := do(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v after %s, want that it was cancelled", name, err, time.Since(began))
+		}
+	}
+}
+
+// TestRedirects: a registry may lead elsewhere, but not in circles, and from HTTPS only
+// to HTTPS.
+func TestRedirects(t *testing.T) {
+	at := func(s string) *http.Request {
+		u, err := url.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &http.Request{URL: u}
+	}
+	times := func(n int, r *http.Request) (via []*http.Request) {
+		for range n {
+			via = append(via, r)
+		}
+		return via
+	}
+	secure, plain := at("https://a.example/x"), at("http://127.0.0.1/x")
+	for name, test := range map[string]struct {
+		to  *http.Request
+		via []*http.Request
+		ok  bool
+	}{
+		"to HTTPS":     {secure, times(1, secure), true},
+		"to plain":     {plain, times(1, secure), false},
+		"on loopback":  {plain, times(1, plain), true},
+		"up":           {secure, times(1, plain), true},
+		"fourth":       {secure, times(4, secure), true},
+		"fifth":        {secure, times(5, secure), false},
+		"down by two":  {plain, []*http.Request{secure, plain}, false},
+		"plain to TLS": {secure, []*http.Request{plain, secure}, true},
+	} {
+		if err := checkRedirect(test.to, test.via); (err == nil) != test.ok {
+			t.Errorf("%s: got %v, want it allowed: %v", name, err, test.ok)
+		}
+	}
+}
+
+// TestScopeOfALogin: a token that was asked for reading is not one for pushing.
+func TestScopeOfALogin(t *testing.T) {
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	var scope atomic.Value
+	var home string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/token":
+			scope.Store(r.URL.Query().Get("scope"))
+			io.WriteString(w, `{"token":"t"}`)
+		case r.Header.Get("Authorization") == "Bearer t":
+			body, _ := io.ReadAll(r.Body)
+			w.Header().Set("X-Body", string(body))
+		default:
+			w.Header().Set("WWW-Authenticate", `Bearer realm="`+home+`/token",service="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer srv.Close()
+	home = srv.URL
+	for method, want := range map[string]string{"GET": "repository:team/app:pull", "HEAD": "repository:team/app:pull", "PUT": "repository:team/app:push,pull", "POST": "repository:team/app:push,pull", "DELETE": "repository:team/app:push,pull"} {
+		r := openRegistry(t, strings.TrimPrefix(home, "http://")+"/team/app", RegistryOptions{})
+		for range 2 { // the second time it has logged in
+			a, err := r.small(t.Context(), method, r.url("x"), nil, []byte("body"), 10, http.StatusOK)
+			if err != nil {
+				t.Errorf("%s: %v", method, err)
+			} else if method == "PUT" && a.header.Get("X-Body") != "body" {
+				t.Errorf("%s: the body that arrived is %q", method, a.header.Get("X-Body"))
+			}
+		}
+		if got := scope.Load(); got != want {
+			t.Errorf("%s: got scope %q, want %q", method, got, want)
+		}
+	}
+	// A body that cannot be sent twice is not sent again, and the first answer stands.
+	r := openRegistry(t, strings.TrimPrefix(home, "http://")+"/team/app", RegistryOptions{})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, home+"/v2/x", io.LimitReader(strings.NewReader("body"), 4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := r.http.Do(req); err != nil || resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a body that cannot be sent twice: got %v, %v, want 401", resp, err)
+	}
+	req.Body, req.GetBody = io.NopCloser(strings.NewReader("body")), func() (io.ReadCloser, error) { return nil, errOutage }
+	if _, err := r.http.Do(req); !errors.Is(err, errOutage) {
+		t.Errorf("a body that is gone: got %v", err)
+	}
+}
+
+// TestPushRefuses: blobs of no possible size, and a registry that does not say where an
+// upload goes.
+func TestPushRefuses(t *testing.T) {
+	content := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("content")), nil }
+	good := v1.Descriptor{Digest: digestOf([]byte("content")), Size: 7}
+	push := func(d v1.Descriptor, open func() (io.ReadCloser, error), answers map[string]http.HandlerFunc) error {
+		r, _ := answering(t, func(w http.ResponseWriter, r *http.Request) {
+			if answer := answers[r.Method]; answer != nil {
+				answer(w, r)
+				return
+			}
+			w.WriteHeader(http.StatusNotFound)
+		})
+		return r.PushBlob(t.Context(), d, open)
+	}
+	location := func(to string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", to)
+			w.WriteHeader(http.StatusAccepted)
+		}
+	}
+	put := func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || digestOf(body).String() != r.URL.Query().Get("digest") || r.Header.Get("Content-Type") != "application/octet-stream" || r.ContentLength != int64(len(body)) || r.URL.Query().Get("state") != "1" {
+			t.Errorf("PUT: got %q, %v as %+v", body, err, r)
+		}
+		w.WriteHeader(http.StatusCreated)
+	}
+	var path string
+	ok := map[string]http.HandlerFunc{"PUT": put, "POST": func(w http.ResponseWriter, r *http.Request) { path = r.URL.Path; location("/there?state=1")(w, r) }}
+	if err := push(good, content, ok); err != nil || path != "/v2/team/app/blobs/uploads/" {
+		t.Errorf("got %v, POST to %s", err, path)
+	}
+	if err := push(v1.Descriptor{Digest: digestOf(nil)}, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("")), nil }, ok); err != nil {
+		t.Errorf("an empty blob: %v", err)
+	}
+	there := map[string]http.HandlerFunc{"HEAD": func(http.ResponseWriter, *http.Request) {}}
+	if err := push(v1.Descriptor{Digest: good.Digest, Size: limits.LayerPacked}, nil, there); err != nil {
+		t.Errorf("the largest blob, which is there: %v", err)
+	}
+	if err := push(good, nil, map[string]http.HandlerFunc{"HEAD": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }}); !hasStatus(err, http.StatusForbidden) {
+		t.Errorf("a registry that does not say whether it has the blob: got %v", err)
+	}
+	for name, size := range map[string]int64{"negative": -1, "too large": limits.LayerPacked + 1} {
+		if err := push(v1.Descriptor{Digest: good.Digest, Size: size}, content, ok); !errors.Is(err, ErrMismatch) {
+			t.Errorf("%s: got %v, want a refusal", name, err)
+		}
+	}
+	for name, test := range map[string]struct {
+		location, want string
+	}{"no location": {"", `got ""`}, "no URL": {"http://[", "want a URL"}, "plain HTTP elsewhere": {"http://192.0.2.1/x", "plain HTTP"}} {
+		if err := push(good, content, map[string]http.HandlerFunc{"PUT": put, "POST": location(test.location)}); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", name, err, test.want)
+		}
+	}
+	refused := map[string]http.HandlerFunc{"POST": location("/there?state=1"), "PUT": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusBadRequest) }}
+	if err := push(good, content, refused); !hasStatus(err, http.StatusBadRequest) {
+		t.Errorf("a PUT that is refused: got %v", err)
+	}
+	if err := push(good, func() (io.ReadCloser, error) { return nil, errOutage }, ok); !errors.Is(err, errOutage) {
+		t.Errorf("content that is gone: got %v", err)
+	}
+	if err := push(v1.Descriptor{Digest: v1.Hash{Algorithm: "sha384", Hex: "00"}, Size: 7}, content, ok); !errors.Is(err, ErrMismatch) {
+		t.Errorf("an unknown algorithm: got %v", err)
+	}
+	changed := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("c0ntent")), nil }
+	if err := push(good, changed, map[string]http.HandlerFunc{"POST": location("/there?state=1"), "PUT": func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); w.WriteHeader(201) }}); !errors.Is(err, ErrMismatch) {
+		t.Errorf("content that changed: got %v, want a refusal", err)
+	}
+	// An upload that may pass is begun again, with the content from its start.
+	tries := 0
+	again := map[string]http.HandlerFunc{"POST": location("/there?state=1"), "PUT": func(w http.ResponseWriter, r *http.Request) {
+		if tries++; tries == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		put(w, r)
+	}}
+	if err := push(good, content, again); err != nil || tries != 2 {
+		t.Errorf("an upload that may pass: got %v after %d tries", err, tries)
+	}
+}
+
+// TestManifestsAreKept: by digest, each once, and no more than 16 MiB of them.
+func TestManifestsAreKept(t *testing.T) {
+	host := newServer(t, true, nil)
+	pushedBy, top := pushed(t, host)
+	if err := pushedBy.Tag(t.Context(), "v1", top); err != nil {
+		t.Fatal(err)
+	}
+	for name, first := range map[string]func(r *Registry) error{
+		"Resolve":  func(r *Registry) error { _, err := r.Resolve(t.Context(), "v1"); return err },
+		"Manifest": func(r *Registry) error { _, _, err := r.Manifest(t.Context(), top.Digest); return err },
+	} {
+		r := openRegistry(t, host+"/team/app", RegistryOptions{})
+		if err := first(r); err != nil {
+			t.Fatal(err)
+		}
+		r.base.Host = "127.0.0.1:1" // nobody is there
+		if raw, _, err := r.Manifest(t.Context(), top.Digest); err != nil || digestOf(raw) != top.Digest {
+			t.Errorf("after %s: got %v, want it from memory", name, err)
+		}
+	}
+	pushedBy.base.Host = "127.0.0.1:1"
+	if _, _, err := pushedBy.Manifest(t.Context(), top.Digest); err != nil {
+		t.Errorf("after PushManifest: got %v, want it from memory", err)
+	}
+	r := openRegistry(t, host+"/team/app", RegistryOptions{})
+	a, b := digestOf([]byte("a")), digestOf([]byte("b"))
+	for range 2 {
+		r.remember(a, make([]byte, maxCached-3), "x")
+	}
+	r.remember(b, make([]byte, 4), "x")
+	if _, ok := r.cache[b]; ok || r.cached != maxCached-3 {
+		t.Errorf("got %d bytes in memory, want %d", r.cached, maxCached-3)
+	}
+	if r.remember(b, make([]byte, 3), "x"); r.cached != maxCached || len(r.cache) != 2 {
+		t.Errorf("got %d bytes in memory, want all %d", r.cached, maxCached)
+	}
+	for _, bad := range []string{"", "a b", "../x", "sha256:zz"} {
+		if _, err := r.Resolve(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "want a tag or digest") {
+			t.Errorf("reference %q: got %v", bad, err)
+		}
+		if err := r.Tag(t.Context(), bad, top); err == nil || !strings.Contains(err.Error(), "is not a tag") {
+			t.Errorf("tag %q: got %v", bad, err)
+		}
+	}
+	for _, bad := range []string{"", "app", "a.example/", "a.example/A"} {
+		if _, err := OpenRegistry(bad, RegistryOptions{}); err == nil {
+			t.Errorf("repository %q was opened", bad)
+		}
+	}
+	if err := r.Tag(t.Context(), "v2", v1.Descriptor{Digest: digestOf([]byte("none"))}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a tag of nothing: got %v, want ErrNotFound", err)
+	}
+}
+
+// TestSizeOfABlob: a registry that announces another size than the descriptor's has
+// other content.
+func TestSizeOfABlob(t *testing.T) {
+	for length, ok := range map[int]bool{7: true, 6: false, 0: false} {
+		r, _ := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", strconv.Itoa(length))
+			io.WriteString(w, "content"[:length])
+		})
+		_, err := r.Blob(t.Context(), v1.Descriptor{Digest: digestOf([]byte("content")), Size: 7})
+		if (err == nil) != ok || !ok && !errors.Is(err, ErrMismatch) {
+			t.Errorf("%d bytes: got %v, want them accepted: %v", length, err, ok)
+		}
+	}
+}
+
+// TestStalls: a transfer that stands still is cut off; one that moves is not.
+func TestStalls(t *testing.T) {
+	for _, sending := range []bool{false, true} {
+		guard := guardReceiving
+		if sending {
+			guard = guardSending
+		}
+		stopped := false
+		c := &stallClock{}
+		g := guard(io.NopCloser(c), func() { stopped = true }).(*stallGuard)
+		c.running = func() bool { return g.timer.Stop() }
+		if _, err := g.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		// While receiving, the clock runs during a Read; while sending, between two.
+		if c.during == sending {
+			t.Errorf("sending %v: the clock ran during the Read: %v", sending, c.during)
+		}
+		if after := g.timer.Stop(); after != sending {
+			t.Errorf("sending %v: the clock ran after the Read: %v", sending, after)
+		}
+		g.timer.Reset(time.Hour)
+		if err := g.Close(); err != nil || stopped == sending || g.timer.Stop() {
+			t.Errorf("sending %v: Close stopped the request: %v, %v", sending, stopped, err)
+		}
+	}
+}
+
+// stallClock is a body that looks whether the clock of its guard runs.
+type stallClock struct {
+	running func() bool
+	during  bool
+}
+
+func (c *stallClock) Read(p []byte) (int, error) {
+	c.during = c.running()
+	return len(p), nil
+}
+
+// fallback is a registry without the referrers API; index answers for the fallback tag.
+func fallback(t *testing.T, index http.HandlerFunc) (*Registry, v1.Descriptor) {
+	t.Helper()
+	host := newServer(t, false, func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/manifests/sha256-") {
+			return false
+		}
+		index(w, r)
+		return true
+	})
+	return pushed(t, host)
+}
+
+func listOf(digests ...v1.Hash) []byte {
+	var entries []string
+	for _, d := range digests {
+		entries = append(entries, fmt.Sprintf(`{"mediaType":%q,"size":1,"digest":%q}`, types.OCIManifestSchema1, d))
+	}
+	return []byte(`{"schemaVersion":2,"mediaType":"` + string(types.OCIImageIndex) + `","manifests":[` + strings.Join(entries, ",") + `]}`)
+}
+
+func serveIndex(w http.ResponseWriter, raw []byte) {
+	w.Header().Set("Content-Type", string(types.OCIImageIndex))
+	w.Write(raw)
+}
+
+// TestFallbackTagRefuses: what stands under the fallback tag is a list, and a list that
+// cannot grow keeps nobody's referrer out in silence.
+func TestFallbackTagRefuses(t *testing.T) {
+	t.Parallel()
+	var full []v1.Hash
+	for i := range min(limits.Referrers, limits.IndexManifests) {
+		full = append(full, digestOf(fmt.Append(nil, i)))
+	}
+	for name, test := range map[string]struct {
+		index http.HandlerFunc
+		want  string
+	}{
+		"an image": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", string(types.OCIManifestSchema1))
+			fmt.Fprintf(w, `{"schemaVersion":2,"config":{"mediaType":"x","digest":%q,"size":2}}`, digestOf(emptyConfig))
+		}, "want an index of referrers"},
+		"no digest": {func(w http.ResponseWriter, _ *http.Request) {
+			serveIndex(w, []byte(`{"schemaVersion":2,"manifests":[{"mediaType":"x","size":1}]}`))
+		}, "digest"},
+		"full": {func(w http.ResponseWriter, _ *http.Request) { serveIndex(w, listOf(full...)) }, fmt.Sprintf("more than %d referrers", len(full))},
+		"fixed": {func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut {
+				w.WriteHeader(http.StatusConflict)
+				return
+			}
+			w.WriteHeader(http.StatusNotFound)
+		}, "does not let tag sha256-"},
+		"denied": {func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			w.WriteHeader(http.StatusNotFound)
+		}, "403 Forbidden"},
+	} {
+		r, top := fallback(t, test.index)
+		if _, err := AttachBundle(t.Context(), r, top, []byte("bundle"), attest.PredicateSLSA1, time.Unix(0, 0)); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", name, err, test.want)
+		}
+	}
+}
+
+// TestLostWritesAreRepeated: another client's late write removes our entry, and one that
+// we saw before. Both are written again.
+func TestLostWritesAreRepeated(t *testing.T) {
+	t.Parallel()
+	other, late := digestOf([]byte("other")), digestOf([]byte("late"))
+	var gets atomic.Int64
+	var index atomic.Value
+	index.Store(listOf(other))
+	r, top := fallback(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			raw, _ := io.ReadAll(r.Body)
+			index.Store(raw)
+			w.WriteHeader(http.StatusCreated)
+			return
+		}
+		if gets.Add(1) == 3 { // the first look wrote, and the second one found all
+			index.Store(listOf(late))
+		}
+		serveIndex(w, index.Load().([]byte))
+	})
+	d, err := AttachBundle(t.Context(), r, top, []byte("bundle"), attest.PredicateSLSA1, time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []v1.Hash{other, late, d.Digest} {
+		if !bytes.Contains(index.Load().([]byte), []byte(want.Hex)) {
+			t.Errorf("%s is lost", want)
+		}
+	}
+	if !bytes.Contains(index.Load().([]byte), []byte(attest.BundleMediaType)) || !bytes.Contains(index.Load().([]byte), []byte(attest.PredicateSLSA1)) {
+		t.Error("the entry lacks its artifact type or annotations")
+	}
+}
+
+// TestPagesOfReferrers: a listing is whole, or an error.
+func TestPagesOfReferrers(t *testing.T) {
+	digests := func(from, n int) (list []v1.Hash) {
+		for i := range n {
+			list = append(list, digestOf(fmt.Append(nil, from+i)))
+		}
+		return list
+	}
+	for name, test := range map[string]struct {
+		pages [][]byte
+		want  int // entries; 0: an error
+	}{
+		"two pages":      {[][]byte{listOf(digests(0, 2)...), listOf(digests(1, 3)...)}, 4},
+		"as many as can": {[][]byte{listOf(digests(0, limits.Referrers)...)}, limits.Referrers},
+		"one too many":   {[][]byte{listOf(digests(0, limits.Referrers)...), listOf(digests(limits.Referrers, 1)...)}, 0},
+		"second is gone": {[][]byte{listOf(digests(0, 2)...), nil}, 0},
+	} {
+		r, _ := answering(t, func(w http.ResponseWriter, r *http.Request) {
+			n, _ := strconv.Atoi(r.URL.Query().Get("page"))
+			if n >= len(test.pages) || test.pages[n] == nil {
+				w.WriteHeader(http.StatusNotFound)
+				return
+			}
+			if n+1 < len(test.pages) {
+				w.Header().Set("Link", fmt.Sprintf(`<?page=%d>; rel="next"`, n+1))
+			}
+			serveIndex(w, test.pages[n])
+		})
+		list, err := r.Referrers(t.Context(), digestOf([]byte("image")))
+		if (err == nil) != (test.want > 0) || len(list) != test.want {
+			t.Errorf("%s: got %d, %v, want %d", name, len(list), err, test.want)
+		}
+	}
+	var empty referrerList
+	for range limits.Referrers {
+		if err := empty.add([]byte(`{"manifests":[]}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := empty.add([]byte(`{"manifests":[]}`)); err == nil {
+		t.Error("a listing with no end is read")
+	}
+}
