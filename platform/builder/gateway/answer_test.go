@@ -34,7 +34,7 @@ func TestBodiesByStatus(t *testing.T) {
 	})
 	s.Store, s.Session = t.TempDir(), builder.Session{Record: true}
 	room := start(t, s)
-	statuses := map[int]bool{200: true, 299: true, 300: false, 302: false, 399: false, 400: true, 401: false, 404: true, 499: true, 500: true, 503: true} // true: with its body
+	statuses := map[int]bool{200: true, 299: true, 300: false, 302: false, 399: false, 400: true, 401: false, 404: true, 499: true, 500: true, 503: true, 999: true} // true: with its body
 	for n, whole := range statuses {
 		want := ""
 		if whole {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -121,12 +122,16 @@ func TestLockedBytesThatCannotBeHad(t *testing.T) {
 // TestExpiredRedirects: where a redirect of the lock leads today is asked again, with the
 // name of the host that it leads to; what is no redirect any more is refused.
 func TestExpiredRedirects(t *testing.T) {
-	cdn, s2 := world(t, func(w http.ResponseWriter, r *http.Request) {
+	blob := func(w http.ResponseWriter, r *http.Request) {
 		if r.Host != r.URL.Query().Get("host") {
 			t.Errorf("host: got %q, want %q", r.Host, r.URL.Query().Get("host"))
 		}
 		io.WriteString(w, "blob")
-	})
+	}
+	cdn, s2 := world(t, blob)
+	plain := httptest.NewServer(http.HandlerFunc(blob))
+	defer plain.Close()
+	other := strings.Replace(plain.URL, "http://127.0.0.1", "other.test", 1)
 	host := strings.TrimPrefix(cdn.URL, "https://")
 	var moved http.HandlerFunc
 	up, s := world(t, func(w http.ResponseWriter, r *http.Request) { moved(w, r) })
@@ -143,7 +148,7 @@ func TestExpiredRedirects(t *testing.T) {
 	if err := os.WriteFile(s.Roots, append(a, b...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.Ports = append(s.Ports, s2.Ports...)
+	s.Ports = append(append(s.Ports, s2.Ports...), port(t, plain.URL))
 	old := cdn.URL + "/?old=1"
 	lock, err := builder.LockOf([]builder.Exchange{
 		{Method: "GET", URL: up.URL + "/", Status: 302, Header: map[string]string{"Location": old}, SHA256: emptySum},
@@ -158,6 +163,7 @@ func TestExpiredRedirects(t *testing.T) {
 		want   string
 	}{
 		"led elsewhere":  {to(307, cdn.URL+"/?host="+host), 200, "blob"},
+		"another host":   {to(302, "http://"+other+"/?host="+other), 200, "blob"},
 		"first redirect": {to(300, cdn.URL+"/?host="+host), 200, "blob"},
 		"last redirect":  {to(399, cdn.URL+"/?host="+host), 200, "blob"},
 		"no redirect":    {to(299, cdn.URL+"/?host="+host), 403, "want a redirect"},
@@ -183,7 +189,7 @@ func TestLinesOfARecord(t *testing.T) {
 	for name, test := range map[string]struct{ record, want string }{
 		"good":              {ca + one + end, ""},
 		"long":              {ca + long + end, ""},
-		"unknown member":    {ca + strings.Replace(one, `"n"`, `"more":1,"n"`, 1) + end, "more"},
+		"unknown member":    {ca + strings.Replace(one, `"n"`, `"more":1,"n"`, 1) + end, "unknown"},
 		"no JSON":           {"x\n", "line 1: "},
 		"number 0":          {ca + strings.Replace(one, `"n":1`, `"n":0`, 1) + end, "want an exchange"},
 		"largest number":    {ca + strings.Replace(one, `"n":1`, fmt.Sprintf(`"n":%d`, limits.LockFetches), 1) + end, "exchange 1 of 1 is missing"},
