@@ -65,9 +65,16 @@ test-short: ## the inner loop: starts no platform and builds no image; skipped t
 	$(GO) test -short $$($(GO) list ./... | grep -v '/test/attack$$')
 
 # Run the test binary directly: it is also the attacker, and prints the scoreboard on standard output.
-attack: deps tools build base-images ## start platforms, attack them from inside and outside, and print a scoreboard
+ifeq ($(PLATFORM),)
+attack: deps tools build base-images ## start platforms, attack them from inside and outside, and print a scoreboard; or attack PLATFORM=client.json, a platform that runs
 	$(GO) test -c -o out/bin/attack ./test/attack
 	cd test/attack && COLOPHON_REQUIRE_BUILD=1 ../../out/bin/attack -test.run '^TestAttacks$$'
+else
+attack:
+	$(GO) test -c -ldflags '-s -w' -o out/bin/attack ./test/attack
+	COLOPHON_ATTACK_PLATFORM=$(abspath $(PLATFORM)) COLOPHON_ATTACK_REPOSITORY=$(abspath out/attack-repository) COLOPHON_ATTACK_SOURCE='$(SOURCE)' COLOPHON_ATTACK_DATA='$(DATA)' \
+		COLOPHON_ATTACK_JSON='$(abspath $(JSON))' out/bin/attack -test.run '^TestRunningPlatform$$'
+endif
 
 attack-unguarded: deps tools build base-images ## remove one guard at a time: every attack must then succeed
 	$(GO) test -c -o out/bin/attack ./test/attack

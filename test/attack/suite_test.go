@@ -356,7 +356,14 @@ func (s *scene) verify(p *harness.Platform, args ...string) (int, string) {
 // reports extracts the intruders' reports from a log.
 func (s *scene) reports(said string) []report {
 	s.Helper()
-	var out []report
+	out, err := reportsIn(said)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return out
+}
+
+func reportsIn(said string) (out []report, err error) {
 	for line := range strings.Lines(said) {
 		raw, ok := strings.CutPrefix(strings.TrimSpace(line), reportMark)
 		if !ok {
@@ -364,11 +371,11 @@ func (s *scene) reports(said string) []report {
 		}
 		var r report
 		if err := json.Unmarshal([]byte(raw), &r); err != nil {
-			s.Fatalf("intruder: %v: %s", err, raw)
+			return nil, fmt.Errorf("intruder: %w: %s", err, raw)
 		}
 		out = append(out, r)
 	}
-	return out
+	return out, nil
 }
 
 // fromStep runs the intruder in a build step.
