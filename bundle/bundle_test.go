@@ -3,12 +3,14 @@ package bundle_test
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
@@ -195,6 +197,50 @@ func TestParsePlatformRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q in it", name, err, tt.want)
 		}
+	}
+}
+
+// A bundle with more of something, or something larger, than any honest bundle is refused.
+func TestBundleLimits(t *testing.T) {
+	p := prooftest.New(t)
+	rel := p.Release(prooftest.NewStore(t))
+	statement := rel.Statement(attest.PredicateSign)
+	if _, err := bundle.Parse(p.Sign(rel.Signer(), statement)); err != nil {
+		t.Fatal(err)
+	}
+	for want, bend := range map[string]func(m *protobundle.VerificationMaterial){
+		"33 log entries": func(m *protobundle.VerificationMaterial) {
+			m.TlogEntries = slices.Repeat(m.TlogEntries[:1], 33)
+		},
+		"33 timestamps": func(m *protobundle.VerificationMaterial) {
+			d := m.TimestampVerificationData
+			d.Rfc3161Timestamps = slices.Repeat(d.Rfc3161Timestamps[:1], 33)
+		},
+		"timestamp: got 16385 bytes": func(m *protobundle.VerificationMaterial) {
+			m.TimestampVerificationData.Rfc3161Timestamps[0].SignedTimestamp = make([]byte, 16<<10+1)
+		},
+		"certificate: got 16385 bytes": func(m *protobundle.VerificationMaterial) {
+			m.GetCertificate().RawBytes = make([]byte, 16<<10+1)
+		},
+		"65 hashes": func(m *protobundle.VerificationMaterial) {
+			proof := m.TlogEntries[0].InclusionProof
+			proof.Hashes = slices.Repeat([][]byte{make([]byte, 32)}, 65)
+		},
+	} {
+		_, err := bundle.Parse(p.Sign(rel.Signer(), statement, func(b *protobundle.Bundle) { bend(b.VerificationMaterial) }))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q in it", err, want)
+		}
+	}
+	chain := func(b *protobundle.Bundle) {
+		b.MediaType = "application/vnd.dev.sigstore.bundle+json;version=0.2"
+		c := b.VerificationMaterial.GetCertificate()
+		b.VerificationMaterial.Content = &protobundle.VerificationMaterial_X509CertificateChain{X509CertificateChain: &protocommon.X509CertificateChain{
+			Certificates: slices.Repeat([]*protocommon.X509Certificate{c}, 11),
+		}}
+	}
+	if _, err := bundle.Parse(p.Sign(rel.Signer(), statement, chain)); err == nil || !strings.Contains(err.Error(), "11 certificates") {
+		t.Errorf("got %v, want 11 certificates refused", err)
 	}
 }
 

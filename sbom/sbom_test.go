@@ -125,3 +125,13 @@ func TestReadOfImage(t *testing.T) {
 		}
 	}
 }
+
+func TestTooManyPackages(t *testing.T) {
+	one := strings.Index(cdx, `{"type":"library"`)
+	for n, want := range map[int]string{maxPackages - 1: "", maxPackages: "at most 200000"} { // and the one that is there
+		doc := cdx[:one] + strings.Repeat(`{"type":"library","name":"b"},`, n) + cdx[one:]
+		if _, err := Read([]byte(doc), PredicateCycloneDX); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%d packages: got %v, want %q", n+1, err, want)
+		}
+	}
+}

@@ -3,12 +3,15 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/colophon-build/colophon/internal/limits"
 )
 
 // A repository's configuration, hooks and attributes can name programs. None of them
@@ -379,5 +382,37 @@ func TestTamperedObject(t *testing.T) {
 	}
 	if _, _, err := fetch(t, Request{URI: r.uri(), Ref: "main"}); err == nil {
 		t.Error("a forged blob was fetched")
+	}
+}
+
+// More submodules, or more deeply nested ones, than a commit may have.
+func TestTooManySubmodules(t *testing.T) {
+	sub := newRepo(t)
+	sub.commit("s", "1")
+	many := newRepo(t)
+	many.commit("a", "1")
+	var modules strings.Builder
+	for i := range limits.Submodules + 1 {
+		fmt.Fprintf(&modules, "[submodule \"s%d\"]\n\tpath = s%d\n\turl = %s\n", i, i, sub.uri())
+		many.git("update-index", "--add", "--cacheinfo", "160000,"+sub.git("rev-parse", "HEAD")+fmt.Sprintf(",s%d", i))
+	}
+	many.write(".gitmodules", modules.String())
+	many.git("add", ".gitmodules")
+	many.git("commit", "-q", "-m", "m")
+	if _, _, err := fetch(t, Request{URI: many.uri(), Ref: "main"}); err == nil || !strings.Contains(err.Error(), "more than 128 submodules") {
+		t.Errorf("got %v, want 129 submodules refused", err)
+	}
+	deep := sub
+	for depth := 1; depth <= limits.ModuleDepth+1; depth++ {
+		above := newRepo(t)
+		above.write(".gitmodules", "[submodule \"s\"]\n\tpath = s\n\turl = "+deep.uri()+"\n")
+		above.git("add", ".gitmodules")
+		above.git("update-index", "--add", "--cacheinfo", "160000,"+deep.git("rev-parse", "HEAD")+",s")
+		above.git("commit", "-q", "-m", "m")
+		deep = above
+		_, _, err := fetch(t, Request{URI: deep.uri(), Ref: "main"})
+		if tooDeep := depth > limits.ModuleDepth; (err != nil) != tooDeep || tooDeep && !strings.Contains(err.Error(), "nested deeper than 6") {
+			t.Errorf("depth %d: got %v", depth, err)
+		}
 	}
 }

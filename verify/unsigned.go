@@ -26,26 +26,34 @@ const (
 // maxClaims is the maximum number of claims that are listed.
 const maxClaims = 64
 
-// Claims returns at most 64 unsigned claims about an image: BuildKit's attestations
-// in its index and, if all is set, what they say, and the SBOM that cosign v2
-// attached under its tag. It leaves out what it cannot read, because nothing
-// depends on a claim.
+// Claims returns at most 64 unsigned claims about an image, and an entry that says so if
+// there are more: BuildKit's attestations in its index and, if all is set, what they say,
+// and the SBOM that cosign v2 attached under its tag. It leaves out what it cannot read,
+// because nothing depends on a claim.
 func Claims(ctx context.Context, src oci.Source, image v1.Hash, all bool) []Claim {
 	claims := inIndex(ctx, src, image, all)
-	if !all {
-		return claims
+	if all {
+		claims = append(claims, underTag(ctx, src, image)...)
 	}
+	if len(claims) > maxClaims {
+		claims = append(claims[:maxClaims], Claim{Form: "not listed", Type: fmt.Sprintf("more than %d claims", maxClaims), About: image.String()})
+	}
+	return claims
+}
+
+// underTag returns what cosign v2 attached under the tag of SBOMs.
+func underTag(ctx context.Context, src oci.Source, image v1.Hash) (claims []Claim) {
 	d, err := src.Resolve(ctx, oci.CosignSBOM.Of(image))
 	if err != nil {
-		return claims
+		return nil
 	}
 	for _, l := range layersOf(ctx, src, d.Digest) {
 		claims = append(claims, Claim{Form: "cosign attachment", Type: string(l.MediaType), About: image.String(), Digest: l.Digest.String()})
 	}
-	return claims[:min(len(claims), maxClaims)]
+	return claims
 }
 
-// inIndex returns BuildKit's attestations in the image's index.
+// inIndex returns BuildKit's attestations in the image's index, at most maxClaims and one.
 func inIndex(ctx context.Context, src oci.Source, image v1.Hash, all bool) (claims []Claim) {
 	raw, mediaType, err := src.Manifest(ctx, image)
 	if err != nil || !types.MediaType(mediaType).IsIndex() {
@@ -56,11 +64,11 @@ func inIndex(ctx context.Context, src oci.Source, image v1.Hash, all bool) (clai
 		return nil
 	}
 	for _, d := range index.Manifests {
-		if d.Annotations[buildKitKind] != buildKitStatement || len(claims) >= maxClaims {
+		if d.Annotations[buildKitKind] != buildKitStatement || len(claims) > maxClaims {
 			continue
 		}
 		for _, l := range layersOf(ctx, src, d.Digest) {
-			if string(l.MediaType) != "application/vnd.in-toto+json" || len(claims) >= maxClaims {
+			if string(l.MediaType) != "application/vnd.in-toto+json" || len(claims) > maxClaims {
 				continue
 			}
 			c := Claim{Form: "BuildKit attestation", Type: plain(l.Annotations[buildKitPredicate]), About: plain(d.Annotations[buildKitAbout]), Digest: l.Digest.String()}

@@ -224,7 +224,7 @@ type SBOM struct {
 // Claim is an unsigned statement that somebody put beside an image. It is shown
 // and is never proof: everybody who may push can write it.
 type Claim struct {
-	Form   string `json:"form"`           // "BuildKit attestation" or "cosign attachment"
+	Form   string `json:"form"`           // "BuildKit attestation", "cosign attachment", or "not listed" of those past a limit
 	Type   string `json:"type"`           // predicate type or media type that it gives
 	About  string `json:"about"`          // digest that it says it is about
 	Digest string `json:"digest"`         // digest of the claim itself

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/colophon-build/colophon/internal/limits"
 )
 
 func pack(t *testing.T, hs ...tar.Header) *bytes.Buffer {
@@ -47,6 +49,7 @@ func TestUnpackLayout(t *testing.T) {
 	}
 	for name, hs := range map[string][]tar.Header{
 		"parent":      {{Name: "../index.json"}},
+		"large file":  {{Name: "index.json", Typeflag: tar.TypeReg, Size: limits.LayerPacked + 1}},
 		"absolute":    {{Name: "/tmp/x"}},
 		"parent blob": {{Name: "blobs/sha256/../../x"}},
 		"other file":  {{Name: "manifest.json"}},

@@ -149,3 +149,17 @@ func TestSlowListReaders(t *testing.T) {
 		t.Error("a short list waits for slow readers of long ones")
 	}
 }
+
+// A push sets no more tags than it may, and no name is longer.
+func TestPushPastItsLimits(t *testing.T) {
+	c := start(t, Config{})
+	tags := make([]string, maxPutTags+1)
+	for i := range tags {
+		tags[i] = fmt.Sprintf("tag=t%d", i)
+	}
+	digest := "sha256:" + strings.Repeat("ab", 32)
+	c.want(414, "PUT", "/v2/a/manifests/"+digest+"?"+strings.Join(tags, "&"), []byte("{}"))
+	c.want(404, "GET", "/v2/a/tags/list", nil)
+	c.want(400, "GET", "/v2/"+strings.Repeat("a", maxName+1)+"/tags/list", nil)
+	c.want(404, "GET", "/v2/"+strings.Repeat("a", maxName)+"/tags/list", nil)
+}

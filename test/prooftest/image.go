@@ -170,8 +170,16 @@ func (s *Store) AttachFile(subject v1.Descriptor, content []byte, mediaType type
 	return blob
 }
 
+// AttachLayer adds a referrer of subject with a layer, which need not be there.
+func (s *Store) AttachLayer(subject, layer v1.Descriptor) { s.attachLayer(subject, layer, nil) }
+
 func (s *Store) attach(subject v1.Descriptor, content []byte, mediaType types.MediaType, annotations map[string]string) (blob, manifest v1.Descriptor) {
 	blob = s.Put(content, mediaType)
+	return blob, s.attachLayer(subject, blob, annotations)
+}
+
+func (s *Store) attachLayer(subject, blob v1.Descriptor, annotations map[string]string) (manifest v1.Descriptor) {
+	mediaType := blob.MediaType
 	empty := s.Put([]byte("{}"), "application/vnd.oci.empty.v1+json")
 	manifest = s.putJSON(map[string]any{
 		"schemaVersion": 2, "mediaType": types.OCIManifestSchema1, "artifactType": mediaType, "config": empty, "layers": []v1.Descriptor{blob}, "subject": subject,
@@ -182,5 +190,5 @@ func (s *Store) attach(subject v1.Descriptor, content []byte, mediaType types.Me
 		manifest.ArtifactType = s.ListedAs
 	}
 	s.referrers = append([]v1.Descriptor{manifest}, s.referrers...) // newest first, so that junk precedes what it hides
-	return blob, manifest
+	return manifest
 }

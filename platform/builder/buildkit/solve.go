@@ -189,6 +189,7 @@ type progress struct {
 	partial map[digest.Digest][]byte
 	order   []digest.Digest
 	total   int
+	unnamed bool // some steps were left out
 	current string
 	failed  string
 	cause   string
@@ -212,6 +213,7 @@ func (p *progress) update(s *client.SolveStatus) {
 			v.Name = v.Name[:maxName] + " …"
 		}
 		if _, known := p.names[v.Digest]; !known && len(p.names) >= maxSteps {
+			p.unnamed = true
 			continue
 		}
 		p.names[v.Digest] = v.Name
@@ -269,6 +271,9 @@ func (p *progress) flush() {
 		}
 	}
 	p.partial = map[digest.Digest][]byte{}
+	if p.unnamed {
+		p.emit(builder.Event{Line: fmt.Sprintf("the build has more than %d steps: the others are not reported", maxSteps)})
+	}
 	if p.total > maxOutput {
 		p.emit(builder.Event{Line: fmt.Sprintf("the output of %d bytes was truncated to %d", p.total, maxOutput)})
 	}

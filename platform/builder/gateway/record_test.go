@@ -9,10 +9,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/colophon-build/colophon/platform/builder"
 )
@@ -146,4 +148,35 @@ func FuzzReadRecord(f *testing.F) {
 			t.Errorf("got a record of %d exchanges, started %d times", len(record), started)
 		}
 	})
+}
+
+// A record that is as long as it may be takes no further request, which is then not sent.
+func TestFullRecord(t *testing.T) {
+	for name, g := range map[string]*Gateway{
+		"bytes":    {set: Settings{Requests: 2}, written: maxRecord},
+		"requests": {set: Settings{Requests: 2}, begun: 2},
+	} {
+		if _, err := g.begin("GET", "https://h.example/"); err == nil || !strings.Contains(err.Error(), "limit of") {
+			t.Errorf("%s: got %v, want the limit of the session", name, err)
+		}
+	}
+	if _, err := (&Gateway{set: Settings{Requests: 2}, written: maxRecord - 1, begun: 1}).begin("GET", "https://h.example/"); err != nil {
+		t.Errorf("below the limit: got %v", err)
+	}
+	t0 := &tokens{held: map[string]*token{}}
+	for i := range maxTokens {
+		if err := t0.keep(&url.URL{Scheme: "https", Host: "h.example", Path: fmt.Sprint("/", i)}, "", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := t0.keep(&url.URL{Scheme: "https", Host: "h.example", Path: "/more"}, "", time.Minute); err == nil || !strings.Contains(err.Error(), "limit of 4096 tokens") {
+		t.Errorf("got %v, want the limit of tokens", err)
+	}
+}
+
+// A request's body that is longer than it may be is not sent.
+func TestLongRequest(t *testing.T) {
+	if _, err := (&upload{size: maxUpload}).Write([]byte("x")); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("got %v, want the limit of a body", err)
+	}
 }

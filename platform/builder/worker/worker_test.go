@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/buildkit"
@@ -450,6 +451,9 @@ func TestHostileTrees(t *testing.T) {
 		"through a link":    {{Name: "l", Typeflag: tar.TypeSymlink, Linkname: outside}, {Name: "l/x", Typeflag: tar.TypeReg}},
 		"link over a file":  {{Name: "l", Typeflag: tar.TypeReg}, {Name: "l", Typeflag: tar.TypeSymlink, Linkname: outside}},
 		"link over a link":  {{Name: "l", Typeflag: tar.TypeSymlink, Linkname: outside}, {Name: "l", Typeflag: tar.TypeSymlink, Linkname: "/"}},
+		"too deep":          {{Name: strings.Repeat("d/", limits.TreeDepth+1) + "x", Typeflag: tar.TypeReg}},
+		"too long":          {{Name: strings.Repeat("d", limits.TreePath+1), Typeflag: tar.TypeReg}},
+		"too large":         {{Name: "x", Typeflag: tar.TypeReg, Size: limits.TreeBytes + 1}},
 		"link through link": {{Name: "l", Typeflag: tar.TypeSymlink, Linkname: outside}, {Name: "l/m", Typeflag: tar.TypeSymlink, Linkname: "/"}},
 	} {
 		var b bytes.Buffer
@@ -512,5 +516,33 @@ func TestProtectedFilesAreErased(t *testing.T) {
 	}()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// A build for which there is no place in the queue is refused at once.
+func TestFullQueue(t *testing.T) {
+	started, release := make(chan struct{}, 8), make(chan struct{})
+	c, stop := serve(t, Config{Concurrent: 1, Queue: 2, Builders: map[string]builder.Builder{"x": builderFunc(func(context.Context, builder.Request) (*builder.Result, error) {
+		started <- struct{}{}
+		<-release
+		return nil, errors.New("built")
+	})}})
+	defer stop()
+	errs := make(chan error, 4)
+	for range 4 { // one that runs, two that wait, and one too many
+		go func() {
+			_, err := c.Build(t.Context(), builder.Request{Recipe: attest.Recipe{Builder: "x"}, Tree: t.TempDir(), Source: none, Layout: t.TempDir()})
+			errs <- err
+		}()
+	}
+	<-started
+	if err := <-errs; err == nil || !strings.Contains(err.Error(), "more than 2 builds are waiting") {
+		t.Errorf("got %v, want the fourth build refused", err)
+	}
+	close(release)
+	for range 3 {
+		if err := <-errs; err == nil || !strings.Contains(err.Error(), "built") {
+			t.Errorf("got %v, want the others built", err)
+		}
 	}
 }

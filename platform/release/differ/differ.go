@@ -37,8 +37,9 @@ type Image struct {
 	Measured *oci.Measured
 }
 
-// Describe lists the first differences between two images, one in each line. The caller
-// knows that the images differ; Describe never returns an empty list.
+// Describe lists the first differences between two images, one in each line, and says in a
+// last line if there may be more. The caller knows that the images differ; Describe never
+// returns an empty list.
 func Describe(a, b Image) ([]string, error) {
 	d := &report{}
 	if !slices.EqualFunc(a.Measured.Platforms, b.Measured.Platforms, func(x, y oci.MeasuredPlatform) bool { return x.Platform.Equals(y.Platform) }) {
@@ -55,6 +56,9 @@ func Describe(a, b Image) ([]string, error) {
 		d.where = ""
 		d.add("only the manifests differ, not the configuration or the layers")
 	}
+	if d.more {
+		d.lines = append(d.lines, fmt.Sprintf("at most %d differences are listed", maxNamed))
+	}
 	return d.lines, nil
 }
 
@@ -70,7 +74,7 @@ func platforms(i Image) string {
 type report struct {
 	where string // prefix of each line
 	lines []string
-	more  bool // some differences were left out
+	more  bool // some differences may have been left out
 }
 
 func (d *report) full() bool { return len(d.lines) >= maxNamed }
@@ -103,6 +107,7 @@ func (d *report) platform(a, b Image, p, q oci.MeasuredPlatform) error {
 		x, y := p.Layers[i], q.Layers[i]
 		switch {
 		case d.full():
+			d.more = true
 			return nil
 		case x.DiffID != y.DiffID:
 			if err := d.layer(fmt.Sprintf("layer %d", i+1), a, b, x, y); err != nil {
@@ -225,6 +230,7 @@ func (d *report) layer(name string, a, b Image, x, y oci.MeasuredLayer) error {
 		return nil
 	})
 	if errors.Is(err, errEnough) {
+		d.more = true
 		return nil
 	} else if err != nil {
 		return err

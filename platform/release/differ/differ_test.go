@@ -119,7 +119,7 @@ func TestDescribeIsBounded(t *testing.T) {
 		a, b = append(a, file{name: name, text: "x"}), append(b, file{name: name, text: "y"})
 	}
 	lines, err := Describe(image(t, "A=1", "amd64", a...), image(t, "A="+strings.Repeat("x", 1<<20), "amd64", b...))
-	if err != nil || len(lines) != maxNamed || len(strings.Join(lines, "\n")) > 8<<10 {
+	if err != nil || len(lines) != maxNamed+1 || lines[maxNamed] != "at most 10 differences are listed" || len(strings.Join(lines, "\n")) > 8<<10 {
 		t.Errorf("got %d lines of %d bytes, %v", len(lines), len(strings.Join(lines, "\n")), err)
 	}
 }

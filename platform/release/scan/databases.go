@@ -14,7 +14,7 @@ import (
 const dpkgCataloger = "dpkg-db-cataloger"
 
 // dpkgPackages is Syft's cataloger of dpkg's database. It keeps the packages that own no
-// files and hands the others to Syft. Syft would copy each package seven times to look for
+// files and hands the others to Syft. Syft would copy each package nine times to look for
 // files of one package that belong to another, and finds none for these.
 type dpkgPackages struct {
 	pkg.Cataloger
@@ -49,9 +49,9 @@ func alone(p pkg.Package) bool {
 		strings.HasSuffix(at[0].RealPath, database) && strings.HasSuffix(at[0].AccessPath, database)
 }
 
-// stated returns the relations that the documents state. They leave out that a file is the
-// evidence of a package, which the package's source information says, and that the image
-// contains each package.
+// stated returns the relations of packages that the documents state. They leave out that a
+// file is the evidence of a package: its source information names the file. That the image
+// contains each package is stated without them.
 func stated(all []artifact.Relationship) []artifact.Relationship {
 	var out []artifact.Relationship
 	for _, r := range all {

@@ -46,6 +46,10 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
+// maxPackages is more packages than an SPDX document that verify accepts can list: each takes
+// more than 300 bytes of it. Further packages are refused before the documents are written.
+const maxPackages = limits.Statement / 300
+
 // Options describe the image to scan.
 type Options struct {
 	Layout  string        // directory with an OCI layout whose blobs were checked against their digests
@@ -85,6 +89,9 @@ func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) 
 		m, ok := one.Source.Metadata.(syftsource.ImageMetadata)
 		if !ok {
 			return fail(fmt.Errorf("syft described the image as %T", one.Source.Metadata))
+		}
+		if n := doc.Artifacts.Packages.PackageCount(); n > maxPackages {
+			return fail(fmt.Errorf("got %d packages, want at most %d: a document of %d bytes cannot list them", n, maxPackages, limits.Statement))
 		}
 		meta.Layers = append(meta.Layers, m.Layers...)
 		if len(images) == 1 {
