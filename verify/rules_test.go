@@ -474,3 +474,83 @@ func TestOnlyBundlesNeedNoProof(t *testing.T) {
 		t.Error("a file that is no bundle needs no proof")
 	}
 }
+
+// TestTrustedPlatforms: only a builder that the root names, or the policy where it names
+// some, and only with the issuer of that root.
+func TestTrustedPlatforms(t *testing.T) {
+	const x, y, issuer = "https://p.example.com/builders/x", "https://p.example.com/builders/y", "https://p.example.com"
+	root := func(issuer string, ids ...string) *trust.Root {
+		r := &trust.Root{Issuer: issuer}
+		for _, id := range ids {
+			r.Builders = append(r.Builders, trust.Builder{ID: id, Level: 3})
+		}
+		return r
+	}
+	for name, test := range map[string]struct {
+		root         *trust.Root
+		wanted       []string
+		signer, from string
+		want         string // words of the error
+	}{
+		"named":             {root(issuer, x), nil, x, issuer, ""},
+		"another":           {root(issuer, x), nil, y, issuer, `got "` + y + `", want one of ["` + x + `"]`},
+		"wanted":            {root(issuer, x, y), []string{y}, y, issuer, ""},
+		"not wanted":        {root(issuer, x, y), []string{y}, x, issuer, `want one of ["` + y + `"]`},
+		"none named":        {root(issuer), nil, x, issuer, "the trust root names no builders"},
+		"by another issuer": {root(issuer, x), nil, x, "https://evil.example.com", "issuer of the signer's certificate"},
+		"by no issuer":      {root(issuer, x), nil, x, "", "issuer of the signer's certificate"},
+	} {
+		c := &check{opts: Options{Policy: policy.Policy{Origin: policy.BuilderProvenance{Provenance: policy.Provenance{Builders: test.wanted}}}}}
+		p := &proof{root: test.root, Result: &bundle.Result{Identity: certificate.Summary{SubjectAlternativeName: test.signer, Extensions: certificate.Extensions{Issuer: test.from}}}}
+		if err := c.trustPlatform(p); (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", name, err, test.want)
+		}
+	}
+}
+
+// TestLogLinks: what the log proves of a signature, and when nothing is asked of it.
+func TestLogLinks(t *testing.T) {
+	loose := policy.Policy{Origin: policy.SignatureOnly{Signer: policy.Key{InsecureNoLog: true}}}
+	for name, test := range map[string]struct {
+		p      proof
+		policy policy.Policy
+		status Status
+		words  string
+	}{
+		"wrong":            {proof{Result: &bundle.Result{Log: errWrong, Index: 3}}, policy.Policy{}, Broken, "it is wrong"},
+		"platform":         {proof{rules: ofPlatform, Result: &bundle.Result{Index: 3, TreeSize: 9}}, policy.Policy{}, Holds, "entry 3, checkpoint 9, timestamp within the certificate"},
+		"platform's fault": {proof{rules: ofPlatform, Result: &bundle.Result{Index: 3, TreeSize: 9, Signature: errWrong}}, policy.Policy{}, Holds, "entry 3, checkpoint 9"},
+		"entry and time":   {proof{rules: ofNamed, Result: &bundle.Result{Index: 0, Times: []time.Time{noon}}}, policy.Policy{}, Holds, "entry 0, signed 2026-11-20 12:00:00Z"},
+		"no log":           {proof{rules: ofNamed, Result: &bundle.Result{Index: -1}}, policy.Policy{}, Holds, "the trust root has no transparency log"},
+		"none needed":      {proof{rules: ofNamed, Result: &bundle.Result{Index: -1}}, loose, NotAsked, "dangerous"},
+		"of a builder":     {proof{rules: ofPublic, Result: &bundle.Result{Index: -1}}, loose, Holds, "the trust root has no transparency log"},
+	} {
+		l := (&check{opts: Options{Policy: test.policy}}).logLink(&test.p)
+		if said := l.Claim + l.Reason; l.Status != test.status || !strings.HasPrefix(said, test.words) || test.status == Holds && said != test.words {
+			t.Errorf("%s: got %+v, want %s, %q", name, l, test.status, test.words)
+		}
+	}
+}
+
+// TestLacks: what a set of proofs lacks of what the policy demands.
+func TestLacks(t *testing.T) {
+	good, bad := ref{&item{}, signedProof(5, nil, nil, nil), nil}, ref{}
+	for name, test := range map[string]struct {
+		s    set
+		sbom policy.SBOM
+		want int
+	}{
+		"whole":            {set{ofPlatform, good, good, good, good}, policy.SBOMRequired, 0},
+		"no documents":     {set{ofPlatform, good, good, bad, bad}, policy.SBOMRequired, 2},
+		"none demanded":    {set{ofPlatform, good, good, bad, bad}, policy.SBOMOptional, 0},
+		"no signature":     {set{ofPlatform, good, bad, good, good}, policy.SBOMRequired, 1},
+		"public":           {set{ofPublic, good, bad, bad, bad}, policy.SBOMRequired, 0},
+		"public, contents": {set{ofPublic, good, bad, bad, bad}, policy.SBOMContents, 2},
+		"nothing":          {set{ofPlatform, bad, bad, bad, bad}, policy.SBOMContents, 4},
+	} {
+		c := &check{opts: Options{Policy: policy.Policy{Origin: policy.BuilderProvenance{SBOM: test.sbom}}}}
+		if got := c.lacks(test.s); got != test.want {
+			t.Errorf("%s: got %d, want %d", name, got, test.want)
+		}
+	}
+}
