@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // Names of Colophon's builders in a Recipe.
@@ -34,7 +32,7 @@ type Recipe struct {
 // It finds a requester's mistake before the source is fetched.
 func (r Recipe) Check() error {
 	for _, name := range r.Platforms {
-		if p, err := v1.ParsePlatform(name); err != nil || p.OS != "linux" || p.Architecture == "" || p.OSVersion != "" {
+		if normal, err := NormalPlatform(name); err != nil || !strings.HasPrefix(normal, "linux/") {
 			return fmt.Errorf("platform: got %q, want linux/ARCHITECTURE, such as linux/amd64", name)
 		}
 	}

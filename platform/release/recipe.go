@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/platform/api"
@@ -151,8 +149,10 @@ func completeRecipe(r attest.Recipe, own *attest.DefaultRecipe) (attest.Recipe, 
 		r.Builder = attest.BuildKit
 	case own != nil:
 		r.Builder = own.Recipe.Builder
+	case r.Package != "": // of a module below the top
+		r.Builder = attest.Golang
 	default:
-		return r, &api.Error{Message: "the top directory of the source has neither a Dockerfile nor a go.mod", Hint: "use --dockerfile to name the Dockerfile, or declare the image in " + recipes.File}
+		return r, &api.Error{Message: "the top directory of the source has neither a Dockerfile nor a go.mod", Hint: "use --dockerfile or --package to name the Dockerfile or main package, or declare the image in " + recipes.File}
 	}
 	switch {
 	case r.Builder == attest.BuildKit && r.Package != "":
@@ -193,14 +193,11 @@ func completePlatforms(names []string) ([]string, error) {
 	}
 	var out []string
 	for _, name := range names {
-		p, err := v1.ParsePlatform(name)
-		if err != nil || p.OS == "" || p.Architecture == "" || p.OSVersion != "" { // Recipe.Check gives more detailed errors earlier
+		normal, err := attest.NormalPlatform(name)
+		if err != nil || !strings.HasPrefix(normal, "linux/") { // Recipe.Check gives more detailed errors earlier
 			return nil, &api.Error{Message: fmt.Sprintf("platform: expected linux/ARCHITECTURE, such as linux/amd64, found %q", name), Kind: api.Usage}
 		}
-		if p.Architecture == "arm64" && p.Variant == "v8" { // the only variant of arm64; oci.MeasureLayout leaves it out too
-			p.Variant = ""
-		}
-		out = append(out, p.String())
+		out = append(out, normal)
 	}
 	slices.Sort(out)
 	return slices.Compact(out), nil
