@@ -24,6 +24,7 @@ import (
 
 type releaseOptions struct {
 	ref, image     string
+	tag            string
 	recipe         attest.Recipe
 	allowedSigners string
 	keyring        string
@@ -71,6 +72,7 @@ unless --ref is a commit id.`,
 	f := cmd.Flags()
 	f.StringVar(&o.ref, "ref", "", "tag, branch or commit id to release (required)")
 	f.StringVar(&o.image, "image", "", "REGISTRY/NAME to publish to (required)")
+	f.StringVar(&o.tag, "tag", "", "the image's tag, where the git tag or branch is no valid one or not the one you want")
 	f.StringSliceVar(&o.recipe.Platforms, "platform", nil, "platforms, such as linux/amd64,linux/arm64 (default: that of the build host)")
 	f.StringVar(&o.recipe.Builder, "builder", "", "buildkit or golang (default: buildkit if the repository has a Dockerfile)")
 	f.StringVar(&o.recipe.Dockerfile, "dockerfile", "", "path of the Dockerfile in the repository")
@@ -96,7 +98,7 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	if o.writeLock != "" && !o.hermetic {
 		return usageError("add --hermetic", "--write-lock needs --hermetic: only a hermetic release has a lock")
 	}
-	req := api.ReleaseRequest{Ref: o.ref, Image: o.image, Recipe: o.recipe, Hermetic: o.hermetic}
+	req := api.ReleaseRequest{Ref: o.ref, Image: o.image, Tag: o.tag, Recipe: o.recipe, Hermetic: o.hermetic}
 	var err error
 	if req.Source, req.Commit, err = sourceOf(ctx, src, o.ref); err != nil {
 		return err

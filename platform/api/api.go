@@ -38,6 +38,7 @@ type ReleaseRequest struct {
 	Ref            string        `json:"ref"`
 	Commit         string        `json:"commit,omitempty"` // the commit id that Ref pointed to when the client looked
 	Image          string        `json:"image"`            // REGISTRY/NAME without a tag
+	Tag            string        `json:"tag,omitempty"`    // the image's tag in place of the name of the git tag or branch
 	Recipe         attest.Recipe `json:"recipe"`
 	AllowedSigners string        `json:"allowedSigners,omitempty"`
 	Keyring        string        `json:"keyring,omitempty"`

@@ -195,6 +195,11 @@ func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(ap
 	if err := j.checkRecipe(); err != nil {
 		return nil, err
 	}
+	if j.req.Tag != "" {
+		if err := checkTag(j.req.Tag); err != nil {
+			return nil, &api.Error{Message: fmt.Sprintf("tag: %v", err), Hint: "choose another --tag", Kind: api.Usage}
+		}
+	}
 	if err := j.openTarget(); err != nil {
 		return nil, err
 	}
@@ -352,8 +357,11 @@ func (j *run) fetch(ctx context.Context) error {
 		return &api.Error{Message: read.Wrong, Hint: "spec/recipes describes the file"}
 	}
 	j.commit, j.source, j.own = commit, read.Tree, read.Own
-	if j.tags, err = tagsOf(commit); err != nil {
+	if j.tags, err = tagsOf(commit, j.req.Tag); err != nil {
 		return err
+	}
+	if j.req.Tag != "" {
+		j.emit(api.Event{Phase: "source", Line: "chosen by you, not by the commit: tag " + j.req.Tag + "; the proof names the ref and not the tag"})
 	}
 	j.emit(api.Event{Phase: "source", Line: fmt.Sprintf("%s at %s, %s", commit.ID, commit.Time.Format(time.RFC3339), describeSignature(commit.Signature))})
 	if err := j.decideRecipe(); err != nil {

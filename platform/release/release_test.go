@@ -2,6 +2,7 @@ package release
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/source/recipes"
@@ -16,23 +18,40 @@ import (
 
 func TestTags(t *testing.T) {
 	const id = "381e42a000000000000000000000000000000000"
-	for _, test := range []struct{ ref, want string }{
-		{"refs/tags/v1.2.0", "v1.2.0 v1.2.0-381e42a"},
-		{"refs/tags/app/v1.2.0+meta", "app-v1.2.0_meta app-v1.2.0_meta-381e42a"},
-		{"refs/heads/main", "main-381e42a"},
-		{"refs/heads/feature/x", "feature-x-381e42a"},
-		{"", id},
-		{"refs/tags/-x", "error"},
-		{"refs/tags/ü", "error"},
-		{"refs/tags/" + strings.Repeat("a", 128), "error"}, // its second tag would be too long
+	for _, test := range []struct{ ref, chosen, want string }{
+		{"refs/tags/v1.2.0", "", "v1.2.0 v1.2.0-381e42a"},
+		{"refs/tags/app/v1.2.0+meta", "", "app-v1.2.0_meta app-v1.2.0_meta-381e42a"},
+		{"refs/tags/@acme/web@1.2.3", "", "acme-web-1.2.3 acme-web-1.2.3-381e42a"},
+		{"refs/tags/web@1.2.3", "", "web-1.2.3 web-1.2.3-381e42a"},
+		{"refs/heads/main", "", "main-381e42a"},
+		{"refs/heads/feature/x", "", "feature-x-381e42a"},
+		{"", "", id},
+		{"refs/tags/-x", "", "error"},
+		{"refs/tags/@/x", "", "error"},
+		{"refs/tags/ü", "", "error"},
+		{"refs/tags/a,b", "", "error"},
+		{"refs/tags/" + strings.Repeat("a", 128), "", "error"}, // its second tag would be too long
+		{"refs/tags/sha256-" + strings.Repeat("a", 64), "", "error"},
+		{"refs/tags/sha256-" + strings.Repeat("a", 64) + ".sig", "", "error"},
+		{"refs/tags/ü", "1.2.3", "1.2.3 1.2.3-381e42a"},
+		{"refs/tags/@acme/web@1.2.3", "1.2.3", "1.2.3 1.2.3-381e42a"},
+		{"refs/heads/main", "v1.2.0", "v1.2.0-381e42a"}, // never v1.2.0 alone
+		{"", "v1.2.0", "v1.2.0-381e42a"},
+		{"refs/tags/v1", "a/b", "error"},
+		{"refs/tags/v1", strings.Repeat("a", 128), "error"},
+		{"refs/tags/v1", "sha256-" + strings.Repeat("a", 64), "error"},
+		{"refs/tags/v1", "sha512-" + strings.Repeat("a", 64), "error"},
 	} {
-		tags, err := tagsOf(source.Commit{Ref: test.ref, ID: id})
+		tags, err := tagsOf(source.Commit{Ref: test.ref, ID: id}, test.chosen)
 		got := strings.Join(tags, " ")
 		if err != nil {
 			got = "error"
+			if known, ok := errors.AsType[*api.Error](err); !ok || known.Kind != api.Usage || !strings.Contains(known.Hint, "--tag") {
+				t.Errorf("%s: got %#v, want a usage error that names --tag", test.ref, err)
+			}
 		}
 		if got != test.want {
-			t.Errorf("%s: got %q, want %q", test.ref, got, test.want)
+			t.Errorf("%s, %q: got %q, want %q", test.ref, test.chosen, got, test.want)
 		}
 	}
 }

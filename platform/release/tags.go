@@ -9,30 +9,53 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// tagGrammar matches valid tags (OCI distribution spec 1.1, "Pulling manifests").
-var tagGrammar = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+var (
+	// tagGrammar matches valid tags (OCI distribution spec 1.1, "Pulling manifests").
+	tagGrammar = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	// attachmentTag matches the tags under which registries without a referrers API, and
+	// cosign, keep what is attached to an image.
+	attachmentTag = regexp.MustCompile(`^sha(256|384|512)-[0-9a-f]{64}`)
+)
 
-// tagsOf returns the image tags of a release. A git tag gives TAG and TAG-<sha7>. A
-// branch gives only BRANCH-<sha7>, because branches move and image tags never do. A
-// commit id gives itself. "/" and "+", which image tags cannot contain, become "-" and
-// "_".
-func tagsOf(c source.Commit) ([]string, error) {
-	clean := strings.NewReplacer("/", "-", "+", "_")
-	var tags []string
-	switch name, isTag := strings.CutPrefix(c.Ref, "refs/tags/"); {
+// cleanRef maps the name of a git tag or branch to that of an image tag, which may contain
+// fewer characters. A name with others cannot be mapped; the requester has to name the tag.
+var cleanRef = strings.NewReplacer("/", "-", "@", "-", "+", "_")
+
+// tagsOf returns the image tags of a release. A git tag gives NAME and NAME-<sha7>. A
+// branch gives only NAME-<sha7>, because branches move and image tags never do. A commit
+// id gives itself. NAME is chosen, which the requester may have named, or else that of the
+// git tag or branch through cleanRef, without a leading "@". With chosen, a commit id gives
+// NAME-<sha7>: only a git tag gives a tag without the commit in it.
+func tagsOf(c source.Commit, chosen string) ([]string, error) {
+	ref, isTag := strings.CutPrefix(c.Ref, "refs/tags/")
+	ref = strings.TrimPrefix(ref, "refs/heads/")
+	name := chosen
+	if name == "" {
+		name = cleanRef.Replace(strings.TrimPrefix(ref, "@"))
+	}
+	tags := []string{name + "-" + c.ID[:7]}
+	switch {
 	case isTag:
-		name = clean.Replace(name)
-		tags = []string{name, name + "-" + c.ID[:7]}
-	case c.Ref == "":
+		tags = []string{name, tags[0]}
+	case c.Ref == "" && chosen == "":
 		tags = []string{c.ID}
-	default:
-		name = strings.TrimPrefix(c.Ref, "refs/heads/")
-		tags = []string{clean.Replace(strings.TrimPrefix(name, "refs/")) + "-" + c.ID[:7]}
 	}
 	for _, t := range tags {
-		if !tagGrammar.MatchString(t) {
-			return nil, &api.Error{Message: fmt.Sprintf("ref %s cannot become an image tag: %q does not match %s", c.Ref, t, tagGrammar), Kind: api.Usage}
+		if err := checkTag(t); err != nil && chosen != "" {
+			return nil, &api.Error{Message: fmt.Sprintf("tag: %v", err), Hint: "choose another --tag", Kind: api.Usage}
+		} else if err != nil {
+			return nil, &api.Error{Message: fmt.Sprintf("ref %s cannot become an image tag: %v", c.Ref, err), Hint: "name the image's tag: --tag NAME", Kind: api.Usage}
 		}
 	}
 	return tags, nil
+}
+
+func checkTag(tag string) error {
+	if !tagGrammar.MatchString(tag) {
+		return fmt.Errorf("%q does not match %s", tag, tagGrammar)
+	}
+	if attachmentTag.MatchString(tag) {
+		return fmt.Errorf("%q is where registries keep what is attached to an image", tag)
+	}
+	return nil
 }
