@@ -7,26 +7,28 @@ import (
 
 // No two of roles, rooms and the host's accounts have the same uid.
 func TestUIDsDoNotOverlap(t *testing.T) {
+	const slot = 1 << 21 // ids of one room
 	for _, c := range []struct {
 		roles int
 		rooms uint32
 		want  string
 	}{
 		{0, 0, ""},
-		{64800, 65536 * 2, ""},
-		{65536*2 - 9, 65536 * 2, ""},
-		{65536*2 - 8, 65536 * 2, "roles.uidBase and build.uidBase"}, // the driver's
-		{65536 * 2, 65536 * 2, "roles.uidBase and build.uidBase"},
-		{65536*130 - 1, 65536 * 2, "roles.uidBase and build.uidBase"},
-		{65536 * 130, 65536 * 2, ""},
+		{64800, slot * 2, ""},
+		{slot*2 - 9, slot * 2, ""},
+		{slot*2 - 8, slot * 2, "roles.uidBase and build.uidBase"}, // the driver's
+		{slot * 2, slot * 2, "roles.uidBase and build.uidBase"},
+		{slot*130 - 1, slot * 2, "roles.uidBase and build.uidBase"},
+		{slot * 130, slot * 2, ""},
 		{0x70000000 + 5, 0, "roles.uidBase and build.uidBase"},
-		{0, 100000, "build.uidBase: expected a multiple of 65536"},
-		{0, 65536*2 + 1, "build.uidBase: expected a multiple of 65536"},
-		{0, 0xffff0000, "build.uidBase: expected a multiple of 65536"}, // its ranges would begin again at 0
+		{0, 65536, "build.uidBase: expected a multiple of 2097152"},
+		{0, 100000, "build.uidBase: expected a multiple of 2097152"},
+		{0, slot*2 + 1, "build.uidBase: expected a multiple of 2097152"},
+		{0, 0xffff0000, "build.uidBase: expected a multiple of 2097152"}, // its ranges would begin again at 0
 		{-5, 0, "roles.uidBase: expected"},
 		{1<<32 - 5, 0, "roles.uidBase: expected"},
 		{1 << 40, 0, "roles.uidBase: expected"},
-		{65530, 65536 * 2, "is the account nobody"},
+		{65530, slot * 2, "is the account nobody"},
 	} {
 		err := checkUIDs(c.roles, c.rooms)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

@@ -54,7 +54,7 @@ var Capabilities = []int{unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, u
 // Config describes one room.
 type Config struct {
 	Dir     string            // directory of all rooms, created if missing; each room has a subdirectory
-	UIDBase uint32            // first uid of the first room's range; see Range. Default 1879048192 (0x70000000). Each room takes 65536 uids
+	UIDBase uint32            // first uid of the first room's range; see Range. Default 1879048192 (0x70000000). Each room takes 2097152 uids
 	Limits  builder.Limits    // zero means no limit; for Disk it means 20 GiB, or 3/4 of the free space if that is less. The caller enforces WallTime
 	Binds   []Bind            // files and directories of the host that the room sees, besides /proc, /sys and some devices
 	Files   map[string][]byte // small files that are written into the room, by absolute path; mode 0644
@@ -210,7 +210,7 @@ func (r *Room) start(cfg Config) error {
 	if cfg.Stderr != nil {
 		cmd.Stdout, cmd.Stderr = cfg.Stderr, cfg.Stderr
 	}
-	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(r.slot.uid), Size: slotSize}}
+	ids := r.slot.ids()
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC |
 			syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,

@@ -103,7 +103,7 @@ func TestRoomHasOnlyWhatItWasGiven(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, size := r.Range()
-	if f.UID != 0 || f.PID != 1 || f.UIDMap != fmt.Sprintf("0 %d %d", first, size) {
+	if f.UID != 0 || f.PID != 1 || f.UIDMap != fmt.Sprintf("0 %d %d %d %d %d", first, lowIDs, highFrom, first+lowIDs, highIDs) || size != lowIDs+highIDs {
 		t.Errorf("uid %d, pid %d, map %q", f.UID, f.PID, f.UIDMap)
 	}
 	if want := []string{"ONLY=this", "LISTEN_PID=1", "LISTEN_FDS=1"}; !slices.Equal(f.Env, want) {

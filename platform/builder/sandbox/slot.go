@@ -8,22 +8,30 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/colophon-build/colophon/internal/dirlock"
 )
 
 const (
-	slotSize = 65536 // uids of one room
-	slots    = 128   // maximum number of rooms on one machine at a time
-	slotDir  = "/run/colophon/rooms"
+	slots   = 128 // maximum number of rooms on one machine at a time
+	slotDir = "/run/colophon/rooms"
+
+	// A room has the ids from 0 on, as many accounts of large organizations have, and
+	// those that OpenShift gives to its first hundred projects.
+	lowIDs   = 1 << 20
+	highFrom = 1_000_000_000
+	highIDs  = 1 << 20
+	slotSize = lowIDs + highIDs // uids of one room on the host
 
 	// uidBase is the default of Config.UIDBase. Neither Debian nor systemd gives uids from
-	// here on to users, containers or services (systemd's UIDS-GIDS.md).
+	// here to 0x7fffffff, where the last slot ends, to users, containers or services
+	// (systemd's UIDS-GIDS.md).
 	uidBase = 0x70000000
 )
 
 // Range returns the uids of the rooms whose Config.UIDBase is base: first is the first of
-// size uids. It returns an error if base is no multiple of 65536: two platforms that
+// size uids. It returns an error if base is no multiple of slotSize: two platforms that
 // start elsewhere would give two rooms overlapping uids, under different locks.
 func Range(base uint32) (first, size uint32, err error) {
 	if base == 0 {
@@ -33,6 +41,19 @@ func Range(base uint32) (first, size uint32, err error) {
 		return 0, 0, fmt.Errorf("expected a multiple of %d from %d to %d, found %d", slotSize, slotSize, (math.MaxUint32-slots*slotSize)/slotSize*slotSize, base)
 	}
 	return base, slots * slotSize, nil
+}
+
+// IDs says, for people, which user and group ids exist in a room.
+func IDs() string {
+	return fmt.Sprintf("0 to %d and %d to %d", lowIDs-1, highFrom, highFrom+highIDs-1)
+}
+
+// ids returns the map from the ids of a room to those of the host.
+func (s *slot) ids() []syscall.SysProcIDMap {
+	return []syscall.SysProcIDMap{
+		{ContainerID: 0, HostID: int(s.uid), Size: lowIDs},
+		{ContainerID: highFrom, HostID: int(s.uid) + lowIDs, Size: highIDs},
+	}
 }
 
 // A slot is a uid range that one room uses while it holds the lock of the slot's
