@@ -101,6 +101,9 @@ func TestCrane(t *testing.T) {
 		if got := pusher.ok(crane, "ls", pusher.host+"/team/app"); got != "latest\nv1" {
 			t.Errorf("got tags %q", got)
 		}
+		if got := pusher.ok(crane, "catalog", pusher.host); got != "other/app\nteam/app" {
+			t.Errorf("got repositories %q", got)
+		}
 		pusher.ok(crane, "pull", "--format=oci", image, "layout")
 		pusher.ok(crane, "validate", "--remote", image)
 		pusher.fails("DENIED", crane, "delete", image)

@@ -207,7 +207,7 @@ func (r *Registry) mutable(name, tag, mediaType string) bool {
 // A request is an HTTP request with its path parsed.
 type request struct {
 	*http.Request
-	kind string // ping, tags, manifests, blobs, uploads, referrers or other
+	kind string // ping, catalog, tags, manifests, blobs, uploads, referrers or other
 	name string // the repository; matches the grammar
 	ref  string // the rest of the path: tag, digest or upload id; not checked yet
 
@@ -259,6 +259,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 // "tags":
 //
 //	/v2/
+//	/v2/_catalog
 //	/v2/NAME/tags/list
 //	/v2/NAME/manifests/REFERENCE
 //	/v2/NAME/blobs/DIGEST
@@ -273,6 +274,10 @@ func route(hr *http.Request) (*request, error) {
 	rest, ok := strings.CutPrefix(hr.URL.Path, "/v2")
 	if rest == "" && ok || rest == "/" {
 		req.kind = "ping"
+		return req, nil
+	}
+	if rest == "/_catalog" { // no name begins with "_"
+		req.kind = "catalog"
 		return req, nil
 	}
 	seg := strings.Split(strings.TrimPrefix(rest, "/"), "/")
@@ -305,6 +310,8 @@ func (r *Registry) serve(w http.ResponseWriter, req *request) error {
 		w.Header().Set("Content-Type", "application/json")
 		_, err := io.WriteString(w, "{}")
 		return err
+	case req.kind == "catalog" && reads(m):
+		return r.listRepositories(w, req)
 	case req.kind == "tags" && reads(m):
 		return r.listTags(w, req)
 	case req.kind == "referrers" && reads(m):

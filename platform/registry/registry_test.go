@@ -294,7 +294,7 @@ func TestHostilePaths(t *testing.T) {
 		"/v2/a/b/blobs/sha512:" + strings.Repeat("a", 64), "/v2/a/b/blobs/md5:" + strings.Repeat("a", 32),
 		"/v2/A/b/blobs/" + d, "/v2/_/b/blobs/" + d, "/v2/a/_/blobs/" + d, "/v2/a/b/_/blobs/" + d, "/v2/a b/blobs/" + d, "/v2/a\\b/blobs/" + d, "/v2/a/b%00/blobs/" + d, "/v2/a/b%0a/blobs/" + d,
 		"/v2/a/b./blobs/" + d, "/v2/a/.b/blobs/" + d, "/v2/a/b--/blobs/" + d, "/v2/a/b___c/blobs/" + d, "/v2/a/é/blobs/" + d, "/v2/" + strings.Repeat("a/", 128) + "b/blobs/" + d,
-		"/v2/blobs/" + d, "/v2/a/b/blobs/" + d + "/x", "/v2/_catalog", "/v2x/", "/v2/a",
+		"/v2/blobs/" + d, "/v2/a/b/blobs/" + d + "/x", "/v2/_catalog/", "/v2/_catalog/x", "/v2/a/_catalog", "/v2x/", "/v2/a",
 	} {
 		// Not through net/http's client, which would clean the path.
 		rec := httptest.NewRecorder()

@@ -111,16 +111,11 @@ func (r *Registry) listTags(w http.ResponseWriter, req *request) error {
 	if err != nil {
 		return err
 	}
-	q := req.URL.Query()
-	n := maxTags
-	if q.Has("n") {
-		got, err := strconv.ParseUint(q.Get("n"), 10, 31)
-		if err != nil {
-			return failed(http.StatusBadRequest, codeUnsupported, "got n=%q, want a number", q.Get("n"))
-		}
-		n = min(int(got), maxTags)
+	n, err := pageSize(req, maxTags)
+	if err != nil {
+		return err
 	}
-	if last := q.Get("last"); last != "" {
+	if last := req.URL.Query().Get("last"); last != "" {
 		tags = tags[sort.Search(len(tags), func(i int) bool { return tags[i] > last }):]
 	}
 	if len(tags) > n {

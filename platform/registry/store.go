@@ -40,6 +40,8 @@ type store struct {
 	checked *checks
 	lists   *lists
 
+	catalog *lists // components of names, for the catalog: whoever reads it drops no list of tags
+
 	mkdir  sync.Mutex
 	synced map[string]bool // directories whose whole path is durable; guarded by mkdir
 
@@ -80,7 +82,7 @@ func openStore(dir string) (_ *store, err error) {
 }
 
 func newStore(dir string) *store {
-	return &store{dir: dir, checked: newChecks(), lists: newLists(), seed: maphash.MakeSeed(), synced: map[string]bool{}}
+	return &store{dir: dir, checked: newChecks(), lists: newLists(), catalog: newLists(), seed: maphash.MakeSeed(), synced: map[string]bool{}}
 }
 
 func (s *store) close() error { return s.lock.Release() }
@@ -140,6 +142,7 @@ func (s *store) mkdirs(dir string) error {
 		if err := os.Mkdir(todo[i], 0o700); err != nil {
 			return err
 		}
+		s.catalog.changed(todo[i], true)
 	}
 	var done []string
 	for d := dir; d != s.dir && !s.synced[d]; d = filepath.Dir(d) {
