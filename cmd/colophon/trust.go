@@ -2,13 +2,16 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,11 +41,11 @@ set, in colophon/trust in the user's configuration directory.`,
 }
 
 type trustAddOptions struct {
-	yes         bool
-	fingerprint string
-	root        string // root metadata of a TUF repository
-	issuers     []string
-	timeout     time.Duration
+	yes          bool
+	fingerprints []string
+	root         string // root metadata of a TUF repository
+	issuers      []string
+	timeout      time.Duration
 }
 
 func newTrustAddCommand() *cobra.Command {
@@ -64,14 +67,18 @@ public Sigstore instance, is built in.
 A trust root vouches only for identities of the OIDC issuers that "trust show"
 lists: a platform for its own and those in its trust document, the public Sigstore
 instance for those that it serves. A trusted_root.json names no issuers, so you name
-them with --issuer.`,
+them with --issuer.
+
+FILE may have several trust roots, one a line, as gh attestation trusted-root prints
+them. All of them are shown and trusted together; --issuer is for those that vouch
+for nobody by themselves.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runTrustAdd(cmd, args[0], o) },
 	}
 	cmd.Flags().StringVar(&o.root, "root", "", "treat URL as a TUF repository with the root metadata (root.json) in this `FILE`")
 	cmd.Flags().StringArrayVar(&o.issuers, "issuer", nil, "OIDC issuer `URL` whose identities a trusted_root.json may vouch for; can be repeated")
 	cmd.Flags().BoolVar(&o.yes, "yes", false, "trust it without asking")
-	cmd.Flags().StringVar(&o.fingerprint, "fingerprint", "", "trust it only if its fingerprint is this one (sha256:…)")
+	cmd.Flags().StringArrayVar(&o.fingerprints, "fingerprint", nil, "trust it only if its fingerprint is this one (sha256:…); repeated for a file with several")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 30*time.Second, "give up after this long")
 	return cmd
 }
@@ -79,45 +86,78 @@ them with --issuer.`,
 func runTrustAdd(cmd *cobra.Command, from string, o trustAddOptions) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
-	r, err := o.fetch(ctx, from)
+	found, err := o.fetch(ctx, from)
 	if err != nil {
 		return err
 	}
-	if o.fingerprint != "" && o.fingerprint != r.Pin() {
-		return &exitError{code: exitRejected, msg: fmt.Sprintf("%s: expected fingerprint %q, found %q", from, o.fingerprint, r.Pin())}
-	}
-	compared := r.Pin()
-	if len(o.issuers) > 0 {
-		if r, err = r.ForIssuers(o.issuers); err != nil {
-			return usageError("", "--issuer: %v", err)
-		}
+	if err := o.checkFingerprints(from, found); err != nil {
+		return err
 	}
 	store, err := openTrust()
 	if err != nil {
 		return err
 	}
 	w := cmd.ErrOrStderr()
-	printRoot(w, r, compared)
-	old, err := store.Replaces(r)
+	roots, err := o.scoped(found)
 	if err != nil {
 		return err
 	}
-	printChanges(w, old, r)
-	if !o.yes && o.fingerprint == "" {
+	for i, r := range roots {
+		printRoot(w, r, found[i].Pin())
+		old, err := store.Replaces(r)
+		if err != nil {
+			return err
+		}
+		printChanges(w, old, r)
+	}
+	if !o.yes && len(o.fingerprints) == 0 {
 		if err := confirm(cmd.InOrStdin(), w); err != nil {
 			return err
 		}
 	}
-	if err := store.Add(r); err != nil {
-		return err
+	for _, r := range roots {
+		if err := store.Add(r); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintln(w, "trusted")
 	return nil
 }
 
-// fetch reads the trust root at from, a URL or a file. A repository that is trusted
-// already keeps its root metadata and the issuers that were named for it.
-func (o *trustAddOptions) fetch(ctx context.Context, from string) (*trust.Root, error) {
+// checkFingerprints fails unless the fingerprints that the user gave are those of the
+// trust roots, all of them and no others.
+func (o *trustAddOptions) checkFingerprints(from string, roots []*trust.Root) error {
+	if len(o.fingerprints) == 0 {
+		return nil
+	}
+	var pins []string
+	for _, r := range roots {
+		pins = append(pins, r.Pin())
+	}
+	if want := slices.Sorted(slices.Values(o.fingerprints)); !slices.Equal(want, slices.Sorted(slices.Values(pins))) {
+		return &exitError{code: exitRejected, msg: fmt.Sprintf("%s: expected fingerprint %q, found %q", from, strings.Join(o.fingerprints, " "), strings.Join(pins, " "))}
+	}
+	return nil
+}
+
+// scoped returns the trust roots with the issuers that the user named. Of several roots,
+// these are for those that vouch for nobody by themselves.
+func (o *trustAddOptions) scoped(found []*trust.Root) (roots []*trust.Root, err error) {
+	for _, r := range found {
+		if len(o.issuers) > 0 && (len(found) == 1 || len(r.Issuers()) == 0) {
+			if r, err = r.ForIssuers(o.issuers); err != nil {
+				return nil, usageError("", "--issuer: %v", err)
+			}
+		}
+		roots = append(roots, r)
+	}
+	return roots, nil
+}
+
+// fetch reads the trust root at from, a URL or a file, or the trust roots in a file. A
+// repository that is trusted already keeps its root metadata and the issuers that were
+// named for it.
+func (o *trustAddOptions) fetch(ctx context.Context, from string) ([]*trust.Root, error) {
 	root := tuf.Known(from)
 	store, err := openTrust()
 	if err != nil {
@@ -141,20 +181,53 @@ func (o *trustAddOptions) fetch(ctx context.Context, from string) (*trust.Root, 
 		}
 	}
 	if root != nil {
-		return tuf.Add(ctx, from, root)
+		r, err := tuf.Add(ctx, from, root)
+		return []*trust.Root{r}, err
 	}
 	raw, origin, err := readTrust(ctx, from)
 	if err != nil {
 		return nil, err
 	}
-	r, err := trust.Parse(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", from, err)
+	documents := [][]byte{raw}
+	if origin == "" {
+		documents = splitDocuments(raw)
 	}
-	if origin != "" && r.URL != "" && r.URL != origin {
-		return nil, fmt.Errorf("%s: the trust document belongs to another platform: expected %q, found %q", from, origin, r.URL)
+	if len(documents) > maxDocuments {
+		return nil, fmt.Errorf("%s has more than %d trust roots", from, maxDocuments)
 	}
-	return r, nil
+	var roots []*trust.Root
+	for _, d := range documents {
+		r, err := trust.Parse(d)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", from, err)
+		}
+		if origin != "" && r.URL != "" && r.URL != origin {
+			return nil, fmt.Errorf("%s: the trust document belongs to another platform: expected %q, found %q", from, origin, r.URL)
+		}
+		roots = append(roots, r)
+	}
+	return roots, nil
+}
+
+// maxDocuments is the maximum number of trust roots in one file.
+const maxDocuments = 16
+
+// splitDocuments returns the JSON documents in a file. `gh attestation trusted-root`
+// prints several, one a line. A file with one document, or with anything else, is
+// returned whole: its fingerprint is that of all its bytes.
+func splitDocuments(raw []byte) (documents [][]byte) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	for len(documents) <= maxDocuments {
+		var d json.RawMessage
+		switch err := dec.Decode(&d); {
+		case errors.Is(err, io.EOF) && len(documents) > 1:
+			return documents
+		case err != nil:
+			return [][]byte{raw}
+		}
+		documents = append(documents, d)
+	}
+	return documents
 }
 
 // confirm asks the user whether to trust the root. It fails without a terminal.

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/trust"
+)
+
+// TestTrustLines adds several trusted roots, one a line, as `gh attestation trusted-root`
+// prints them: that of the public instance, and one that names no issuers.
+func TestTrustLines(t *testing.T) {
+	const github = "https://token.actions.githubusercontent.com"
+	var public bytes.Buffer
+	if err := json.Compact(&public, read(t, sigstoreTests+"public-trusted_root.json")); err != nil {
+		t.Fatal(err)
+	}
+	p := prooftest.New(t)
+	var own bytes.Buffer
+	if err := json.Compact(&own, p.TrustedRoot()); err != nil {
+		t.Fatal(err)
+	}
+	pin := func(raw []byte) string {
+		r, err := trust.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Pin()
+	}
+	first, second := pin(public.Bytes()), pin(own.Bytes())
+	fresh := func() *stage {
+		t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
+		return &stage{t: t, p: p}
+	}
+	s := fresh()
+	lines := s.file("roots.jsonl", []byte(public.String()+"\n"+own.String()+"\n"))
+	none := func(code int, args []string, words ...string) {
+		t.Helper()
+		s := fresh()
+		s.run(code, append([]string{"trust", "add"}, args...), words...)
+		if roots, err := pinned(nil); len(roots) != 0 {
+			t.Errorf("got %d roots, %v, want none", len(roots), err)
+		}
+	}
+	none(exitUsage, []string{lines}, first, second, "standard input is not a terminal")
+	none(exitRejected, []string{lines, "--fingerprint", first}, "expected fingerprint", second)
+	none(exitRejected, []string{lines, "--fingerprint", first, "--fingerprint", first}, "expected fingerprint")
+	none(exitRejected, []string{lines, "--fingerprint", second, "--fingerprint", first, "--fingerprint", second}, "expected fingerprint")
+	none(exitFailure, []string{s.file("bad.jsonl", []byte(public.String()+"\n{}\n")), "--yes"}, "bad.jsonl")
+	none(exitFailure, []string{s.file("cut.jsonl", []byte(public.String()+"\n{")), "--yes"}, "cut.jsonl")
+	none(exitFailure, []string{s.file("many.jsonl", []byte(strings.Repeat(public.String()+"\n", 17))), "--yes"}, "more than 16 trust roots")
+
+	s = fresh()
+	s.run(exitOK, []string{"trust", "add", lines, "--fingerprint", second, "--fingerprint", first, "--issuer", github}, first, second, "trusted")
+	roots, err := pinned(nil)
+	if err != nil || len(roots) != 2 {
+		t.Fatalf("got %d roots, %v, want both", len(roots), err)
+	}
+	for _, r := range roots {
+		switch n := len(r.Issuers()); {
+		case r.Pin() == first && n > 20: // the issuers of the public instance, as before
+		case r.Pin() != first && n == 1 && r.Issuers()[0] == github:
+		default:
+			t.Errorf("%s vouches for %q", r.Pin(), r.Issuers())
+		}
+	}
+	// A file that verifies under the public root does so after that.
+	const here = "testdata/github-attestation/"
+	s.run(exitOK, []string{"verify", here + "MODULE.bazel", "--bundle", here + "MODULE.bazel.intoto.jsonl", "--source", "github.com/aspect-build/rules_lint", "--offline"}, "accepted")
+}
