@@ -16,7 +16,7 @@ const sandboxFile = "platform/builder/sandbox/sandbox.go"
 // the host's root over files and processes. cutUserNamespace also gives it those over
 // the kernel.
 var (
-	cutUsers         = []cut{{sandboxFile, `HostID: int(r.slot.uid)`, `HostID: 0`}, cutOpener}
+	cutUsers         = []cut{{"platform/builder/sandbox/slot.go", `HostID: int(s.uid), Size`, `HostID: 0, Size`}, cutOpener}
 	cutUserNamespace = []cut{
 		{sandboxFile, `Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS`, `Cloneflags: syscall.CLONE_NEWNS`},
 		{sandboxFile, `		UidMappings:                ids,

@@ -85,7 +85,7 @@ type scores struct {
 func TestRunningPlatform(t *testing.T) {
 	path := os.Getenv(platformVar)
 	if path == "" {
-		t.Skip("runs only by make attack PLATFORM=client.json")
+		t.Skip("NOT ASKED FOR: runs only by make attack PLATFORM=client.json")
 	}
 	client, err := api.ReadConfig(path)
 	if err != nil {

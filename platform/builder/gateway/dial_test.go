@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // TestEndpoints: one host has one spelling, and what is no host is refused.
@@ -164,9 +164,7 @@ func TestDial(t *testing.T) {
 
 // TestRoutesOfTheHost: what the kernel's routes say about an address that is public.
 func TestRoutesOfTheHost(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("NOT TESTED: a network namespace needs root")
-	}
+	needs.Root(t, "a network namespace")
 	errs := make(chan error)
 	go func() {
 		// Never unlock the thread: it ends with this goroutine, and the namespace with it.
