@@ -96,7 +96,7 @@ func verifyChain(cert, anchor *x509.Certificate, between []*x509.Certificate, us
 	}
 	opts.CurrentTime = c.valid.From
 	chains, err := cert.Verify(opts)
-	if err != nil || len(chains) != 1 {
+	if err != nil {
 		return nil
 	}
 	c.path = chains[0]
@@ -124,17 +124,17 @@ type authority struct {
 
 func newAuthority(f *root.FulcioCertificateAuthority) *authority {
 	return &authority{f, sync.OnceValue(func() *chain {
-		if len(f.Intermediates) != 1 || f.Root == nil {
+		if len(f.Intermediates) != 1 {
 			return nil
 		}
-		i := f.Intermediates[0]
-		c := verifyChain(i, f.Root, nil, x509.ExtKeyUsageCodeSigning)
 		// verifyChain treats the intermediate like a leaf. It does not check that the
-		// intermediate may sign certificates, and that the root allows a CA below it.
-		if c == nil || len(c.path) != 2 || !i.BasicConstraintsValid || !i.IsCA || f.Root.MaxPathLen == 0 || bytes.Equal(f.Root.RawSubject, i.RawSubject) {
+		// intermediate may sign certificates, and that the root allows a CA below it. A
+		// certificate that names an issuer with their common name may be of either.
+		i := f.Intermediates[0]
+		if !i.IsCA || f.Root.MaxPathLen == 0 || bytes.Equal(f.Root.RawSubject, i.RawSubject) {
 			return nil
 		}
-		return c
+		return verifyChain(i, f.Root, nil, x509.ExtKeyUsageCodeSigning)
 	})}
 }
 
@@ -160,9 +160,6 @@ type timestampAuthority struct {
 
 func newTimestampAuthority(s *root.SigstoreTimestampingAuthority) *timestampAuthority {
 	return &timestampAuthority{s, sync.OnceValue(func() *chain {
-		if s.Leaf == nil || s.Root == nil {
-			return nil
-		}
 		return verifyChain(s.Leaf, s.Root, s.Intermediates, x509.ExtKeyUsageTimeStamping)
 	})}
 }
@@ -197,9 +194,7 @@ func (r *Root) Until(at time.Time) time.Time {
 	end(Window{Until: r.Expires})
 	certificates := func(all ...*x509.Certificate) {
 		for _, c := range all {
-			if c != nil {
-				end(CertificateWindow(c))
-			}
+			end(CertificateWindow(c))
 		}
 	}
 	for _, f := range Authorities(r.Material) {

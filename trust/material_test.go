@@ -11,6 +11,8 @@ import (
 	"encoding/asn1"
 	"math/big"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 type family struct {
 	t                          *testing.T
 	root, between, leaf        *x509.Certificate
+	direct                     *x509.Certificate // the same leaf, signed by the root
 	rootKey, betweenKey, owner *ecdsa.PrivateKey
 	spoil                      bool // change one byte of the intermediate's signature
 }
@@ -75,6 +78,7 @@ func (f *family) make() {
 	rootTemplate, betweenTemplate := f.root, f.between
 	f.root = sign(rootTemplate, rootTemplate, f.rootKey, f.rootKey)
 	f.between = sign(betweenTemplate, f.root, f.betweenKey, f.rootKey)
+	f.direct = sign(f.leaf, f.root, f.owner, f.rootKey)
 	f.leaf = sign(f.leaf, betweenTemplate, f.owner, f.betweenKey)
 }
 
@@ -101,11 +105,12 @@ var chains = map[string]struct {
 		f.root.ExcludedIPRanges = []*net.IPNet{{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}}
 		f.leaf.IPAddresses = []net.IP{net.IPv4(1, 2, 3, 4)}
 	}, false, false},
-	"root for another use":          {func(f *family) { f.root.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, false, false},
-	"intermediate for another use":  {func(f *family) { f.between.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, false, false},
-	"root that came too late":       {func(f *family) { f.root.NotBefore = noon.Add(time.Minute) }, true, false},
-	"intermediate that ended early": {func(f *family) { f.between.NotAfter = noon.Add(-time.Minute) }, true, false},
-	"never valid together":          {func(f *family) { f.between.NotAfter = noon.Add(-time.Minute); f.root.NotBefore = noon }, false, false},
+	"intermediate with the root's name": {func(f *family) { f.between.Subject = f.root.Subject }, false, true},
+	"root for another use":              {func(f *family) { f.root.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, false, false},
+	"intermediate for another use":      {func(f *family) { f.between.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, false, false},
+	"root that came too late":           {func(f *family) { f.root.NotBefore = noon.Add(time.Minute) }, true, false},
+	"intermediate that ended early":     {func(f *family) { f.between.NotAfter = noon.Add(-time.Minute) }, true, false},
+	"never valid together":              {func(f *family) { f.between.NotAfter = noon.Add(-time.Minute); f.root.NotBefore = noon }, false, false},
 }
 
 // The answers of an authority are those of a verification of the whole chain.
@@ -122,7 +127,7 @@ func TestAuthorityAsTheWholeChain(t *testing.T) {
 		if _, err := a.Verify(f.leaf, noon); (err == nil) != tt.good {
 			t.Errorf("%s: got %v at noon, want good %v", name, err, tt.good)
 		}
-		for _, leaf := range []*x509.Certificate{f.leaf, f.between, f.root, newLeafOf(f)} {
+		for _, leaf := range []*x509.Certificate{f.leaf, f.direct, f.between, f.root, newLeafOf(f)} {
 			for d := -3 * time.Hour; d <= 3*time.Hour; d += 5 * time.Minute {
 				got, err1 := a.Verify(leaf, noon.Add(d))
 				want, err2 := whole.Verify(leaf, noon.Add(d))
@@ -145,7 +150,7 @@ func newLeafOf(f *family) *x509.Certificate {
 func TestTimestampsAsTheWholeChain(t *testing.T) {
 	signature := []byte("a signature")
 	for name, tt := range chains {
-		if name == "root for these names" || name == "intermediate that is no CA" || name == "root that allows none below" {
+		if slices.Contains([]string{"root for these names", "intermediate that is no CA", "root that allows none below", "intermediate with the root's name"}, name) {
 			continue // for timestamps, verifyChain starts at the leaf and checks these, too
 		}
 		f := newFamily(t, x509.ExtKeyUsageTimeStamping)
@@ -190,4 +195,122 @@ func stamp(t *testing.T, cert *x509.Certificate, key crypto.Signer, signature []
 		t.Fatal(err)
 	}
 	return raw
+}
+
+// services holds one service of each kind; tests change one.
+type services struct {
+	ca  root.FulcioCertificateAuthority
+	tsa root.SigstoreTimestampingAuthority
+	log root.TransparencyLog
+	ct  root.TransparencyLog
+}
+
+func (s *services) material(t *testing.T) *root.TrustedRoot {
+	t.Helper()
+	tr, err := root.NewTrustedRoot(root.TrustedRootMediaType01, []root.CertificateAuthority{&s.ca}, map[string]*root.TransparencyLog{"ct": &s.ct},
+		[]root.TimestampingAuthority{&s.tsa}, map[string]*root.TransparencyLog{"log": &s.log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// TestUntilOfEachPart: whatever part of a trust root ends first, Until returns its end.
+func TestUntilOfEachPart(t *testing.T) {
+	early := noon.Add(10 * time.Minute)
+	for name, end := range map[string]func(ca, tsa *family, s *services){
+		"authority":                                func(_, _ *family, s *services) { s.ca.ValidityPeriodEnd = early },
+		"authority's root certificate":             func(ca, _ *family, _ *services) { ca.root.NotAfter = early },
+		"authority's intermediate":                 func(ca, _ *family, _ *services) { ca.between.NotAfter = early },
+		"timestamp authority":                      func(_, _ *family, s *services) { s.tsa.ValidityPeriodEnd = early },
+		"timestamp authority's root certificate":   func(_, tsa *family, _ *services) { tsa.root.NotAfter = early },
+		"timestamp authority's intermediate":       func(_, tsa *family, _ *services) { tsa.between.NotAfter = early },
+		"timestamp authority's own certificate":    func(_, tsa *family, _ *services) { tsa.leaf.NotAfter = early },
+		"log":                                      func(_, _ *family, s *services) { s.log.ValidityPeriodEnd = early },
+		"certificate transparency log":             func(_, _ *family, s *services) { s.ct.ValidityPeriodEnd = early },
+		"nothing; the certificates in two hours":   nil,
+		"a log that ended at this moment, no more": func(_, _ *family, s *services) { s.log.ValidityPeriodEnd = noon },
+	} {
+		ca, tsa, s := newFamily(t, x509.ExtKeyUsageCodeSigning), newFamily(t, x509.ExtKeyUsageTimeStamping), &services{}
+		want := early
+		if end == nil || strings.HasSuffix(name, "no more") {
+			want = noon.Add(2 * time.Hour)
+		}
+		if end != nil {
+			end(ca, tsa, s)
+		}
+		ca.make()
+		tsa.make()
+		s.ca.Root, s.ca.Intermediates = ca.root, []*x509.Certificate{ca.between}
+		s.tsa.Root, s.tsa.Intermediates, s.tsa.Leaf = tsa.root, []*x509.Certificate{tsa.between}, tsa.leaf
+		r := &Root{Material: newMaterial(s.material(t), nil)}
+		if got := r.Until(noon); !got.Equal(want) {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+}
+
+// TestExpiredAuthority: an authority that is no longer trusted explains a refusal only if
+// the time is the one thing that is wrong.
+func TestExpiredAuthority(t *testing.T) {
+	f := newFamily(t, x509.ExtKeyUsageCodeSigning)
+	f.make()
+	s := &services{ca: root.FulcioCertificateAuthority{Root: f.root, Intermediates: []*x509.Certificate{f.between},
+		ValidityPeriodStart: noon.Add(-90 * time.Minute), ValidityPeriodEnd: noon.Add(-time.Hour)}}
+	m := newMaterial(s.material(t), nil)
+	window := Window{noon.Add(-90 * time.Minute), noon.Add(-time.Hour)}
+	for name, tt := range map[string]struct {
+		cert *x509.Certificate
+		at   time.Time
+		want bool
+	}{
+		"after its end":                     {f.leaf, noon, true},
+		"before its start":                  {f.leaf, noon.Add(-110 * time.Minute), true},
+		"after the end of the certificates": {f.leaf, noon.Add(3 * time.Hour), false},
+		"another authority's certificate":   {newLeafOf(f), noon, false},
+	} {
+		got, ok := ExpiredAuthority(m, tt.cert, tt.at)
+		if ok != tt.want || ok && got != window {
+			t.Errorf("%s: got %s, %v, want %s, %v", name, got, ok, window, tt.want)
+		}
+	}
+	if _, err := m.FulcioCertificateAuthorities()[0].Verify(f.leaf, noon); err == nil {
+		t.Error("the authority is trusted after its end")
+	}
+	if _, ok := ExpiredAuthority(s.material(t), f.leaf, noon); ok {
+		t.Error("material that this package did not parse explains a refusal")
+	}
+}
+
+// TestMaterialWithoutParts: sigstore-go's parser makes no such authorities today. Code
+// that relies on their parts must not meet one tomorrow.
+func TestMaterialWithoutParts(t *testing.T) {
+	f := newFamily(t, x509.ExtKeyUsageCodeSigning)
+	f.make()
+	// Kinds that sigstore-go may get one day.
+	type otherCA struct{ root.CertificateAuthority }
+	type otherTSA struct{ root.TimestampingAuthority }
+	ca, tsa := &root.FulcioCertificateAuthority{Root: f.root}, &root.SigstoreTimestampingAuthority{Root: f.root, Leaf: f.leaf}
+	for name, tt := range map[string]struct {
+		ca   root.CertificateAuthority
+		tsa  root.TimestampingAuthority
+		ct   map[string]*root.TransparencyLog
+		want string
+	}{
+		"whole":                                    {ca, tsa, nil, ""},
+		"authority without root certificate":       {&root.FulcioCertificateAuthority{}, tsa, nil, "a certificate authority has no root"},
+		"authority of another kind":                {otherCA{}, tsa, nil, "a certificate authority has no root"},
+		"timestamp authority without root":         {ca, &root.SigstoreTimestampingAuthority{Leaf: f.leaf}, nil, "a timestamp authority has no root"},
+		"timestamp authority without leaf":         {ca, &root.SigstoreTimestampingAuthority{Root: f.root}, nil, "a timestamp authority has no root"},
+		"timestamp authority of another kind":      {ca, otherTSA{}, nil, "a timestamp authority has no root"},
+		"certificate transparency log without key": {ca, tsa, map[string]*root.TransparencyLog{"00": {BaseURL: "https://ct.example.com"}}, "certificate transparency log https://ct.example.com: x509"},
+	} {
+		tr, err := root.NewTrustedRoot(root.TrustedRootMediaType01, []root.CertificateAuthority{tt.ca}, tt.ct, []root.TimestampingAuthority{tt.tsa}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := checkMaterial(tr); (err == nil) != (tt.want == "") || err != nil && !strings.HasPrefix(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", name, err, tt.want)
+		}
+	}
 }

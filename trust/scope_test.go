@@ -35,6 +35,16 @@ func TestIssuers(t *testing.T) {
 	if err := trust.Vouches(material, ada); err == nil {
 		t.Error("material without issuers vouches for one")
 	}
+	for many, want := range []string{"vouches for no issuer", "only for https://i0.example.com", "", "only for https://i0.example.com, https://i1.example.com, https://i2.example.com",
+		"only for https://i0.example.com, https://i1.example.com, https://i2.example.com, 1 more"} {
+		var issuers []string
+		for i := range many {
+			issuers = append(issuers, fmt.Sprintf("https://i%d.example.com", i))
+		}
+		if err := trust.Vouches(p.PlainRoot(issuers...).Material, "https://evil.example.com"); err == nil || want != "" && !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%d issuers: got %v, want %q at the end", many, err, want)
+		}
+	}
 	for name, tt := range map[string]struct {
 		root      *trust.Root
 		good, bad []string
@@ -115,6 +125,8 @@ func TestIssuersRefused(t *testing.T) {
 	}{
 		"http":              {[]string{"http://idp.example.com"}, "want an https URL"},
 		"no URL":            {[]string{"idp"}, "want an https URL"},
+		"no host":           {[]string{"https:///idp"}, "want an https URL"},
+		"a malformed URL":   {[]string{"https://idp.example.com/%zz"}, "want an https URL"},
 		"a user":            {[]string{"https://a@idp.example.com"}, "want an https URL"},
 		"a query":           {[]string{"https://idp.example.com?x"}, "want an https URL"},
 		"a fragment":        {[]string{"https://idp.example.com#x"}, "want an https URL"},
@@ -140,8 +152,12 @@ func TestIssuersRefused(t *testing.T) {
 	if _, err := trust.Parse([]byte(`{"trustedRoot":` + string(p.TrustedRoot()) + `}`)); err == nil || !strings.Contains(err.Error(), "want at least one") {
 		t.Errorf("a document without issuers: got %v", err)
 	}
-	if _, err := p.PlainRoot().ForIssuers(nil); err == nil {
-		t.Error("a list of nobody")
+	if _, err := p.PlainRoot().ForIssuers(nil); err == nil || !strings.Contains(err.Error(), "want at least one") {
+		t.Errorf("a list of nobody: got %v", err)
+	}
+	p.Issuers = nil
+	if _, err := p.Root().ForIssuers([]string{"https://idp.example.com"}); err == nil || !strings.HasPrefix(err.Error(), "the trust document says") {
+		t.Errorf("a list beside that of a document: got %v", err)
 	}
 }
 
@@ -192,6 +208,31 @@ func TestChanges(t *testing.T) {
 	old := p.Root()
 	if got := trust.Changes(old, p.Root()); len(got) != 0 {
 		t.Errorf("the same: got %+v", got)
+	}
+	// Logs that were never there are not lost.
+	without := func(service string) *trust.Root {
+		var members map[string]json.RawMessage
+		if err := json.Unmarshal(prooftest.New(t).TrustedRoot(), &members); err != nil {
+			t.Fatal(err)
+		}
+		delete(members, service)
+		raw, err := json.Marshal(members)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := trust.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	for _, service := range []string{"tlogs", "ctlogs"} {
+		for _, before := range []string{"", service} {
+			got := trust.Changes(without(before), without(service))
+			if wider := before == ""; len(got) != 1 || got[0].Wider != wider || strings.Contains(got[0].Text, "keys") == wider {
+				t.Errorf("%s, of a root without %q: got %+v, want wider %v", service, before, got, wider)
+			}
+		}
 	}
 	for name, tt := range map[string]struct {
 		next  *trust.Root

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/durable"
@@ -41,7 +40,7 @@ func DefaultDir(getenv func(string) string) (string, error) {
 	return filepath.Join(home, ".config", "colophon", "trust"), nil
 }
 
-// Load returns all trust roots, ordered by fingerprint. It fails with ErrEmpty if
+// Load returns all trust roots, ordered by Pin. It fails with ErrEmpty if
 // there are none. It also fails if one of them cannot be read, because a verdict
 // with fewer trust roots could differ.
 func (s Store) Load() ([]*Root, error) {
@@ -72,7 +71,6 @@ func (s Store) List() ([]*Root, error) {
 			roots = append(roots, r)
 		}
 	}
-	slices.SortFunc(roots, func(a, b *Root) int { return strings.Compare(a.Fingerprint, b.Fingerprint) })
 	return roots, nil
 }
 

@@ -218,9 +218,9 @@ func (d *Document) check() error {
 
 // IssuerOf returns the OIDC issuer that a builder id ISSUER/builders/NAME belongs to.
 func IssuerOf(builderID string) (string, error) {
-	issuer, name, ok := strings.Cut(builderID, builders)
+	issuer, name, _ := strings.Cut(builderID, builders)
 	u, err := url.Parse(builderID)
-	if !ok || issuer == "" || name == "" || strings.Contains(name, builders) || err != nil || u.Host == "" || u.User != nil {
+	if issuer == "" || name == "" || strings.Contains(name, builders) || err != nil || u.Host == "" || u.User != nil {
 		return "", fmt.Errorf("builder id: got %q, want ISSUER%sNAME", builderID, builders)
 	}
 	return issuer, nil

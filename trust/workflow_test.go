@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -119,6 +120,113 @@ func TestPublicBuilders(t *testing.T) {
 		w, err := ParseWorkflow(d + "@refs/tags/v2.0.0")
 		if err != nil || !w.Delegates() || seen[d] {
 			t.Errorf("%s: %v, want it to sign for others and never for itself", d, err)
+		}
+	}
+}
+
+// TestTrustedBuilder: whose signature under provenance of team/app at refs/heads/main is
+// trusted, and up to which level.
+func TestTrustedBuilder(t *testing.T) {
+	const (
+		source  = "https://github.com/team/app"
+		own     = source + "/.github/workflows/release.yml"
+		foreign = "https://github.com/evil/app/.github/workflows/release.yml"
+		public  = generator + "/.github/workflows/generator_container_slsa3.yml"
+	)
+	for name, tt := range map[string]struct {
+		signer   string
+		demanded []string
+		source   string
+		own      bool
+		level    int    // 0: refused
+		want     string // the build type, or what the refusal says
+	}{
+		"a public builder":                            {public + "@refs/tags/v1.2.3", nil, source, false, 3, BuildTypeGeneratorContainer},
+		"one that is demanded":                        {public + "@refs/tags/v1.2.3", []string{foreign, public}, source, false, 3, BuildTypeGeneratorContainer},
+		"one where another is demanded":               {public + "@refs/tags/v1.2.3", []string{own}, source, true, 0, "want one of"},
+		"one at a branch":                             {public + "@refs/heads/main", nil, source, true, 0, "want a version tag"},
+		"one at a branch of the source, at the build": {public + "@refs/heads/main", nil, generator, true, 0, "want a version tag"},
+		"one at a branch that is demanded":            {public + "@refs/heads/main", []string{public + "@refs/heads/main"}, source, false, 3, BuildTypeGeneratorContainer},
+		"the source's own":                            {own + "@refs/heads/main", nil, source, true, 2, BuildTypeActions},
+		"its own at another ref":                      {own + "@refs/heads/evil", nil, source, true, 0, "want the ref that was built"},
+		"its own, where no policy names the source":   {own + "@refs/heads/main", nil, source, false, 0, "neither a known builder"},
+		"its own, where another is demanded":          {own + "@refs/heads/main", []string{public}, source, true, 0, "want one of"},
+		"another repository's":                        {foreign + "@refs/heads/main", nil, source, true, 0, "neither a known builder"},
+		"another repository's that is demanded":       {foreign + "@refs/tags/v1.0.0", []string{foreign}, source, false, 2, BuildTypeActions},
+		"the same at a branch":                        {foreign + "@refs/heads/main", []string{foreign}, source, false, 0, "want a version tag"},
+		"the same at a branch that is demanded":       {foreign + "@refs/heads/main", []string{foreign + "@refs/heads/main"}, source, false, 2, BuildTypeActions},
+		"the same at another branch":                  {foreign + "@refs/heads/next", []string{foreign + "@refs/heads/main"}, source, false, 0, "want one of"},
+	} {
+		w, err := ParseWorkflow(tt.signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := w.TrustedBuilder(tt.demanded, tt.source, "refs/heads/main", tt.own)
+		switch {
+		case tt.level == 0:
+			if err == nil || !strings.Contains(err.Error(), tt.want) || b.Workflow != "" {
+				t.Errorf("%s: got %+v, %v, want a refusal that says %q", name, b, err, tt.want)
+			}
+		case err != nil || b.Workflow != w.ID() || b.Level != tt.level || !slices.Contains(b.BuildTypes, tt.want):
+			t.Errorf("%s: got %+v, %v, want level %d and %s", name, b, err, tt.level, tt.want)
+		default:
+			b.BuildTypes[0] = "changed by the caller"
+			if again, err := w.TrustedBuilder(tt.demanded, tt.source, "refs/heads/main", tt.own); err != nil || !slices.Contains(again.BuildTypes, tt.want) {
+				t.Errorf("%s: a caller changed it: got %+v, %v", name, again, err)
+			}
+		}
+	}
+}
+
+// TestDelegates: only the two delegators sign for other builders, and only at a version.
+func TestDelegates(t *testing.T) {
+	for signer, want := range map[string]bool{
+		delegators[0] + "@refs/tags/v2.0.0":                                               true,
+		delegators[1] + "@refs/tags/v2.0.0":                                               true,
+		delegators[0] + "@refs/heads/main":                                                false,
+		delegators[0]:                                                                     false,
+		publicBuilders[0].Workflow + "@refs/tags/v2.0.0":                                  false,
+		"https://github.com/evil/app/.github/workflows/a.yml@refs/tags/v2.0.0":            false,
+		strings.Replace(delegators[0], "slsa-framework", "evil", 1) + "@refs/tags/v2.0.0": false,
+	} {
+		w, err := ParseWorkflow(signer)
+		if err != nil || w.Delegates() != want {
+			t.Errorf("%s: got %v, %v, want %v", signer, w.Delegates(), err, want)
+		}
+	}
+}
+
+// TestParsePipeline: a pipeline has one address. Whatever a URL could say in a second way
+// is refused.
+func TestParsePipeline(t *testing.T) {
+	for _, good := range []Pipeline{
+		{"https://gitlab.com", "https://gitlab.com/team/app", ".gitlab-ci.yml", "refs/heads/main"},
+		{"https://gitlab.example.com:8443", "https://gitlab.example.com:8443/a/b/c_d/e.f", "ci/release..yaml", "refs/tags/v1.0.0"},
+	} {
+		if got, err := ParsePipeline(good.String()); err != nil || got != good {
+			t.Errorf("%s: got %+v, %v", good, got, err)
+		}
+	}
+	const project = "https://gitlab.com/team/app"
+	for bad, want := range map[string]string{
+		"":                           "HOST",
+		project + "//.gitlab-ci.yml": "HOST",
+		project + "/.gitlab-ci.yml@refs/heads/main":                       "HOST",
+		project + "//.gitlab-ci.yml@main":                                 "HOST",
+		project + "//.gitlab-ci.yml@refs/heads/a@refs/heads/b":            "HOST",
+		project + "//.gitlab-ci.yml@refs/heads/main\n":                    "HOST",
+		"http://gitlab.com/team/app//.gitlab-ci.yml@refs/heads/main":      "HOST",
+		"https://gitlab.com//.gitlab-ci.yml@refs/heads/main":              "HOST",
+		"https://ada@gitlab.com/team/app//.gitlab-ci.yml@refs/heads/main": "HOST",
+		"https://gitlab.com/team/../app//.gitlab-ci.yml@refs/heads/main":  "HOST",
+		project + "//../other/.gitlab-ci.yml@refs/heads/main":             `without ".."`,
+		project + "//ci/../.gitlab-ci.yml@refs/heads/main":                `without ".."`,
+		project + "//.gitlab-ci.yml@refs/heads/%6dain":                    `without ".."`,
+		project + "//.gitlab-ci.yml@refs/heads/%zz":                       `without ".."`,
+		project + "//.gitlab-ci.yml@refs/heads/\x01":                      `without ".."`,
+	} {
+		if got, err := ParsePipeline(bad); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %+v, %v, want a refusal that says %q", bad, got, err, want)
 		}
 	}
 }

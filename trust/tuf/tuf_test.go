@@ -23,6 +23,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -111,11 +112,16 @@ func (r *repo) rotate(key ed25519.PrivateKey) []byte {
 // publish offers targets until a time.
 func (r *repo) publish(until time.Time, targets map[string][]byte) {
 	r.t.Helper()
+	r.publishHashed(until, targets, "sha256")
+}
+
+func (r *repo) publishHashed(until time.Time, targets map[string][]byte, hashes ...string) {
+	r.t.Helper()
 	r.version++
 	t := metadata.Targets(until)
 	t.Signed.Version = r.version
 	for name, data := range targets {
-		info, err := metadata.TargetFile().FromBytes(name, data, "sha256")
+		info, err := metadata.TargetFile().FromBytes(name, data, hashes...)
 		must(r.t, err)
 		t.Signed.Targets[name] = info
 		r.files[fmt.Sprintf("targets/%x.%s", sha256.Sum256(data), name)] = data
@@ -163,11 +169,24 @@ func TestAddAndRefresh(t *testing.T) {
 
 	// On disk, and back: it proves itself without the repository.
 	store := trust.Store{Dir: t.TempDir() + "/trust"}
+	if old, err := store.Replaces(got); err != nil || old != nil {
+		t.Errorf("an empty store: replaces %v, %v", old, err)
+	}
 	must(t, store.Add(got))
+	must(t, store.Add(got)) // the same version again
 	loaded, err := store.Load()
 	must(t, err)
 	if len(loaded) != 1 || loaded[0].Pin() != pin || !loaded[0].Expires.Equal(until) {
 		t.Fatalf("got %d roots", len(loaded))
+	}
+	// The name of the file says that the TUF root is pinned, and not the file.
+	if raw, err := os.ReadFile(filepath.Join(store.Dir, strings.TrimPrefix(pin, "sha256:")+".tuf.json")); err != nil || !bytes.Equal(raw, got.Raw) {
+		t.Errorf("on disk: got %d bytes, %v", len(raw), err)
+	}
+	for name, want := range map[string]bool{r.URL: true, pin: true, got.URL: true, got.Fingerprint: false, r.URL + "/": false, "": false} {
+		if got.Named(name) != want {
+			t.Errorf("named %q: got %v, want %v", name, !want, want)
+		}
 	}
 
 	// New keys, twice, and a new trust root.
@@ -179,6 +198,9 @@ func TestAddAndRefresh(t *testing.T) {
 	must(t, err)
 	if again.Pin() != pin || again.URL != got.URL || len(again.Repository.Roots) != 3 || again.Fingerprint == got.Fingerprint || !again.Expires.Equal(until.Add(soon)) {
 		t.Errorf("got %s of %s until %s by %d roots", again.Pin(), again.URL, again.Expires, len(again.Repository.Roots))
+	}
+	if old, err := store.Replaces(again); err != nil || old == nil || old.Fingerprint != got.Fingerprint {
+		t.Errorf("replaces %v, %v, want the one that was refreshed", old, err)
 	}
 	must(t, store.Add(again))
 	if err := store.Add(got); err == nil || !strings.Contains(err.Error(), "already has version") {
@@ -344,6 +366,11 @@ func TestRefreshKeepsTheIssuers(t *testing.T) {
 	if len(added.Issuers()) != 0 {
 		t.Errorf("nobody named an issuer: got %q", added.Issuers())
 	}
+	for _, bad := range [][]string{nil, {"http://idp.example.com"}, {people, people}} {
+		if got, err := added.ForIssuers(bad); err == nil || !strings.Contains(err.Error(), "issuers: got") {
+			t.Errorf("issuers %q: got %v, %v, want a refusal", bad, got, err)
+		}
+	}
 	scoped, err := added.ForIssuers([]string{people})
 	must(t, err)
 	store := trust.Store{Dir: t.TempDir()}
@@ -384,23 +411,32 @@ func TestTamperedStore(t *testing.T) {
 	theirs, err := Add(t.Context(), other.URL, other.pinned())
 	must(t, err)
 	from := *theirs.Repository
-	for name, change := range map[string]func(*trust.Repository){
-		"roots left out":      func(r *trust.Repository) { r.Roots = r.Roots[:1] },
-		"no roots":            func(r *trust.Repository) { r.Roots = nil },
-		"another's timestamp": func(r *trust.Repository) { r.Timestamp = from.Timestamp },
-		"another's snapshot":  func(r *trust.Repository) { r.Snapshot = from.Snapshot },
-		"another's targets":   func(r *trust.Repository) { r.Targets = from.Targets },
-		"another's content":   func(r *trust.Repository) { r.Content = from.Content },
-		"another name":        func(r *trust.Repository) { r.Target = "trusted_root.json" },
-		"no content":          func(r *trust.Repository) { r.Content = nil },
+	for name, tt := range map[string]struct {
+		change func(*trust.Repository)
+		says   string
+	}{
+		"roots left out":      {func(r *trust.Repository) { r.Roots = r.Roots[:1] }, "timestamp metadata"},
+		"no roots":            {func(r *trust.Repository) { r.Roots = nil }, "root metadata is missing"},
+		"an empty root":       {func(r *trust.Repository) { r.Roots = [][]byte{nil} }, "root metadata"},
+		"another's first":     {func(r *trust.Repository) { r.Roots = append(from.Roots, r.Roots[1:]...) }, "root metadata"},
+		"another's second":    {func(r *trust.Repository) { r.Roots = append(r.Roots[:1:1], from.Roots...) }, "root metadata"},
+		"another's timestamp": {func(r *trust.Repository) { r.Timestamp = from.Timestamp }, "timestamp metadata"},
+		"another's snapshot":  {func(r *trust.Repository) { r.Snapshot = from.Snapshot }, "snapshot metadata"},
+		"another's targets":   {func(r *trust.Repository) { r.Targets = from.Targets }, "targets metadata"},
+		"another's content":   {func(r *trust.Repository) { r.Content = from.Content }, `target "colophon.json"`},
+		"another name":        {func(r *trust.Repository) { r.Target = "trusted_root.json" }, `target "trusted_root.json" is missing`},
+		"no content":          {func(r *trust.Repository) { r.Content = nil }, `target "colophon.json"`},
 	} {
 		bent := *good.Repository
-		change(&bent)
+		tt.change(&bent)
 		raw, err := json.Marshal(bent)
 		must(t, err)
-		if _, err := trust.Parse(raw); err == nil {
-			t.Errorf("%s: it was accepted", name)
+		if _, err := trust.Parse(raw); err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: got %v, want a refusal that says %q", name, err, tt.says)
 		}
+	}
+	if _, err := trust.Parse(bytes.Replace(good.Raw, []byte(`{"url":`), []byte(`{"extra":1,"url":`), 1)); err == nil || !strings.Contains(err.Error(), "extra") {
+		t.Errorf("an unknown member: got %v", err)
 	}
 	// Whole, but not what was pinned.
 	store := trust.Store{Dir: t.TempDir()}
@@ -423,5 +459,72 @@ func TestKnown(t *testing.T) {
 				t.Errorf("%q: got %+v, %v", url, m, err)
 			}
 		}
+	}
+}
+
+// saved returns the copy of what the repository serves, made without the checks of Add.
+func (r *repo) saved(target string, content []byte) *trust.Repository {
+	return &trust.Repository{URL: r.URL, Roots: [][]byte{r.pinned()}, Timestamp: r.files["timestamp.json"], Snapshot: r.files[fmt.Sprintf("%d.snapshot.json", r.version)],
+		Targets: r.files[fmt.Sprintf("%d.targets.json", r.version)], Target: target, Content: content}
+}
+
+// TestExpiredOnDisk: a machine that was offline for long can still read its trust root.
+// It knows that it is stale: verify's policy decides what that means.
+func TestExpiredOnDisk(t *testing.T) {
+	r := newRepo(t)
+	doc := r.document(prooftest.New(t))
+	ended := time.Now().UTC().Truncate(time.Second).Add(-soon)
+	r.publish(ended, map[string][]byte{"colophon.json": doc})
+	raw, err := r.saved("colophon.json", doc).Encode()
+	must(t, err)
+	got, err := trust.Parse(raw)
+	must(t, err)
+	if !got.Expires.Equal(ended) || !got.Stale(time.Now()) || got.Stale(ended) {
+		t.Errorf("got a root until %s, want %s", got.Expires, ended)
+	}
+}
+
+// TestTargets: what metadata must say about a trust root, and what the trust root must be.
+func TestTargets(t *testing.T) {
+	r := newRepo(t)
+	doc := r.document(prooftest.New(t))
+	for name, tt := range map[string]struct {
+		content []byte
+		hashes  []string
+		says    string
+	}{
+		"sha256":                {doc, []string{"sha256"}, ""},
+		"sha256 and sha512":     {doc, []string{"sha256", "sha512"}, ""},
+		"another hash alone":    {doc, []string{"sha512"}, "the metadata has no sha256 of it"},
+		"a target that is text": {[]byte("trust us"), []string{"sha256"}, "invalid character"},
+	} {
+		r.publishHashed(time.Now().Add(soon), map[string][]byte{"colophon.json": tt.content}, tt.hashes...)
+		raw, err := r.saved("colophon.json", tt.content).Encode()
+		must(t, err)
+		if _, err := trust.Parse(raw); (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: got %v, want %q", name, err, tt.says)
+		}
+	}
+}
+
+// TestEncodeLimit: what Encode returns is not too large for Parse.
+func TestEncodeLimit(t *testing.T) {
+	empty, err := new(trust.Repository).Encode()
+	must(t, err)
+	most := limits.TrustRepository - len(empty)
+	if raw, err := (&trust.Repository{URL: strings.Repeat("a", most)}).Encode(); err != nil || len(raw) != limits.TrustRepository {
+		t.Errorf("the largest: got %d bytes, %v", len(raw), err)
+	}
+	large := trust.Repository{URL: strings.Repeat("a", most+1)}
+	if _, err := large.Encode(); err == nil || !strings.Contains(err.Error(), "want at most") {
+		t.Errorf("one byte more: got %v", err)
+	}
+	// Nor does a list of issuers make it so.
+	r := newRepo(t)
+	r.publish(time.Now().Add(soon), map[string][]byte{"trusted_root.json": prooftest.New(t).TrustedRoot()})
+	root, err := Add(t.Context(), r.URL, r.pinned())
+	must(t, err)
+	if _, err := root.ForIssuers([]string{"https://idp.example.com/" + large.URL}); err == nil || !strings.Contains(err.Error(), "want at most") {
+		t.Errorf("a large issuer: got %v", err)
 	}
 }
