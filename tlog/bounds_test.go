@@ -8,6 +8,8 @@ import (
 	"math/big"
 	"strings"
 	"testing"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // TestBounds: sizes and indexes just within the tree, and just outside of it.
@@ -50,6 +52,7 @@ func TestCheckpointBounds(t *testing.T) {
 		text, want string
 	}{
 		"as it is": {text, ""}, "the longest": {longest, ""}, "longer": {"x" + longest, "want at most"},
+		"a control character first": {"\x1f" + text, "control character"}, "a line of it": {"\n" + text, "line 1 is empty"},
 		"a space": {text + "a b\n", ""}, "a tilde": {text + "~\n", ""}, "a control character": {text + "a\x1fb\n", "control character"}, "delete": {text + "\x7f\n", "control character"},
 	} {
 		c, err := ParseCheckpoint(tt.text)
@@ -60,16 +63,37 @@ func TestCheckpointBounds(t *testing.T) {
 	if c, err := ParseCheckpoint(text); err != nil || c.Extensions != nil {
 		t.Errorf("without extensions: got %q, %v", c.Extensions, err)
 	}
-	key, _, err := ed25519.GenerateKey(nil)
+	key, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := NewVerifier("log.example.com", key)
+	v, err := NewVerifier(origin, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenCheckpoint(make([]byte, MaxCheckpoint+1), v); err == nil || !strings.Contains(err.Error(), "want at most") {
-		t.Errorf("longer, signed: got %v", err)
+	s, err := NewSigner(origin, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(text string) []byte {
+		signed, err := note.Sign(&note.Note{Text: text}, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+	room := MaxCheckpoint - len(sign(text))
+	for more, want := range map[int]string{0: "", 1: "want at most"} {
+		signed := sign(text + strings.Repeat("x", room+more-1) + "\n")
+		if len(signed) != MaxCheckpoint+more {
+			t.Fatalf("got %d bytes, want %d", len(signed), MaxCheckpoint+more)
+		}
+		if _, err := OpenCheckpoint(signed, v); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("signed, %d bytes: got %v, want %q", len(signed), err, want)
+		}
+	}
+	if _, err := OpenCheckpoint(sign("hello\n"), v); err == nil || !strings.Contains(err.Error(), "want at least 3") {
+		t.Errorf("another text, signed: got %v", err)
 	}
 }
 
@@ -78,7 +102,7 @@ func TestPathBounds(t *testing.T) {
 	for path, good := range map[string]bool{
 		"tile/0/000": true, "tile/entries/x001/x234/067.p/8": true, "tile/0/x999/x999/x999/x999/x999/999": true, "tile/0/x001/x999/x999/x999/x999/x999/999": false,
 		"tiles/0/000": false, "tile/0": false, "tile/0/1000": false, "tile/0/x1000/000": false, "tile/0/000.p/0": false, "tile/0/000.p/256": false, "tile/0/00a": false, "tile/64/000": false,
-		"tile/entries/000" + strings.Repeat("0", 60): false, "xtile/0/000": false, "tile/0/": false, "tile/0/-01": false,
+		"tile/entries/000" + strings.Repeat("0", 60): false, "xtile/0/000": false, "0/000": false, "tile//000": false, "tile/x/000": false, "/0/000": false, "tile/0/": false, "tile/0/-01": false,
 	} {
 		if tile, err := ParsePath(path); (err == nil) != good || err == nil && tile.Path() != path {
 			t.Errorf("%s: got %+v, %v", path, tile, err)
@@ -89,7 +113,7 @@ func TestPathBounds(t *testing.T) {
 // TestKeysOfALog: keys of another length, curve or type, and origins that a signed note
 // cannot name.
 func TestKeysOfALog(t *testing.T) {
-	key, _, err := ed25519.GenerateKey(nil)
+	key, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +126,10 @@ func TestKeysOfALog(t *testing.T) {
 	if _, err := NewVerifier("log.example.com", "a key"); err == nil {
 		t.Error("text verifies checkpoints")
 	}
-	for _, origin := range []string{"", "a b", "a+b", "a\nb", "a\x00b", "\xff"} {
+	for _, origin := range []string{"", " a", "a b", "a+b", "a\nb", "\x00b", "a\x00b", "\xff"} {
+		if _, err := NewSigner(origin, private); err == nil {
+			t.Errorf("origin %q can sign", origin)
+		}
 		if _, err := NewVerifier(origin, key); err == nil {
 			t.Errorf("origin %q can be named", origin)
 		}

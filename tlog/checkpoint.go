@@ -26,6 +26,10 @@ import (
 // for the signatures of many witnesses.
 const MaxCheckpoint = 64 << 10
 
+// MaxSize is the limit of the entries of a log: the tiles of C2SP tlog-tiles have no
+// room for more. The algorithms of RFC 6962 would not even end for a size near 2^63.
+const MaxSize = 1<<(tileHeight*(maxLevel+1)) - 1
+
 // Hash is the RFC 6962 SHA-256 hash of a leaf, a node or a tree.
 type Hash = merkle.Hash
 
@@ -36,7 +40,7 @@ func LeafHash(entry []byte) Hash { return merkle.RecordHash(entry) }
 // (c2sp.org/tlog-checkpoint).
 type Checkpoint struct {
 	Origin     string   // the log's name; its key has the same name
-	Size       int64    // number of entries
+	Size       int64    // number of entries, at most MaxSize
 	Root       Hash     // root hash of the tree of these entries
 	Extensions []string // further lines, opaque; none is empty
 }
@@ -54,7 +58,7 @@ func (c Checkpoint) String() string {
 // The text of a checkpoint; every line ends with a newline:
 //
 //	origin                 not empty
-//	size                   decimal, no leading zero, no sign
+//	size                   decimal, no leading zero, no sign; at most MaxSize
 //	root                   base64 of 32 bytes, with padding
 //	extension ...          any number, none empty
 
@@ -82,10 +86,13 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 	}
 	c := Checkpoint{Origin: lines[0]}
 	size, err := strconv.ParseInt(lines[1], 10, 64)
-	if err != nil || strconv.FormatInt(size, 10) != lines[1] || size < 0 {
+	if err != nil || strconv.FormatInt(size, 10) != lines[1] {
 		return Checkpoint{}, fmt.Errorf("checkpoint size: got %q, want a decimal number", lines[1])
 	}
 	c.Size = size
+	if err := c.checkSize(); err != nil {
+		return Checkpoint{}, err
+	}
 	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
 	if err != nil || len(root) != len(c.Root) {
 		return Checkpoint{}, fmt.Errorf("checkpoint root: got %q, want the base64 of %d bytes", lines[2], len(c.Root))
@@ -98,6 +105,14 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 		return Checkpoint{}, fmt.Errorf("checkpoint root of an empty log: got %v, want %v", c.Root, emptyRoot)
 	}
 	return c, nil
+}
+
+// checkSize fails for sizes that no log can have.
+func (c Checkpoint) checkSize() error {
+	if c.Size < 0 || c.Size > MaxSize {
+		return fmt.Errorf("checkpoint size: got %d, want 0 to %d", c.Size, int64(MaxSize))
+	}
+	return nil
 }
 
 // OpenCheckpoint reads a signed checkpoint. It fails unless the key of the

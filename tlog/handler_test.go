@@ -30,7 +30,8 @@ func (s shelf) get(path string) ([]byte, error) {
 }
 
 func TestHandler(t *testing.T) {
-	source := shelf{"checkpoint": "signed", "tile/0/000": "full", "tile/0/x001/234.p/7": "part", "tile/entries/000": "entries", "tile/5/000": "broken"}
+	source := shelf{"checkpoint": "signed", "tile/0/000": "full", "tile/0/x001/234.p/7": "part", "tile/entries/000": "entries", "tile/5/000": "broken",
+		"tile/0/000.p/0": "what no path names"}
 	for _, c := range []struct {
 		data, path string
 		status     int
@@ -63,15 +64,15 @@ func TestHandler(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/log/"+c.path, nil)
 		w := httptest.NewRecorder()
 		http.StripPrefix("/log/", Handler{Source: source, Data: c.data}).ServeHTTP(w, r)
-		cache := "public, max-age=31536000, immutable"
+		cache, kind := "public, max-age=31536000, immutable", "application/octet-stream"
 		switch {
 		case c.status != 200:
-			cache = "no-store"
+			cache, kind = "no-store", "text/plain; charset=utf-8"
 		case c.path == "checkpoint":
-			cache = "no-cache"
+			cache, kind = "no-cache", "text/plain; charset=utf-8"
 		}
-		if w.Code != c.status || c.status == 200 && w.Body.String() != c.body || w.Header().Get("Cache-Control") != cache || w.Header().Get("X-Content-Type-Options") != "nosniff" {
-			t.Errorf("%s: got %d %q %v, want %d %q %s", c.path, w.Code, w.Body, w.Header(), c.status, c.body, cache)
+		if w.Code != c.status || c.status == 200 && w.Body.String() != c.body || w.Header().Get("Cache-Control") != cache || w.Header().Get("X-Content-Type-Options") != "nosniff" || w.Header().Get("Content-Type") != kind {
+			t.Errorf("%s: got %d %q %v, want %d %q %s %s", c.path, w.Code, w.Body, w.Header(), c.status, c.body, cache, kind)
 		}
 		if strings.Contains(w.Body.String(), "secret") {
 			t.Errorf("%s: the answer tells what failed: %s", c.path, w.Body)

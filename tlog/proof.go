@@ -21,7 +21,11 @@ func Inclusion(ctx context.Context, src Source, cp Checkpoint, index int64) ([]H
 	if index < 0 || index >= cp.Size {
 		return nil, fmt.Errorf("log %s: entry %d does not exist, the log has %d entries", cp.Origin, index, cp.Size)
 	}
-	proof, err := merkle.ProveRecord(cp.Size, index, reader(ctx, src, cp))
+	r, err := reader(ctx, src, cp)
+	if err != nil {
+		return nil, err
+	}
+	proof, err := merkle.ProveRecord(cp.Size, index, r)
 	if err != nil {
 		return nil, fmt.Errorf("log %s: proving entry %d of %d: %w", cp.Origin, index, cp.Size, err)
 	}
@@ -31,6 +35,9 @@ func Inclusion(ctx context.Context, src Source, cp Checkpoint, index int64) ([]H
 // VerifyInclusion verifies an inclusion proof (RFC 9162, 2.1.3.2): it fails unless
 // the tree of cp has the leaf hash at index. See LeafHash.
 func VerifyInclusion(cp Checkpoint, index int64, leaf Hash, proof []Hash) error {
+	if err := cp.checkSize(); err != nil {
+		return err
+	}
 	if err := merkle.CheckRecord(proof, cp.Size, cp.Root, index, leaf); err != nil {
 		return fmt.Errorf("log %s: entry %d of %d: %w", cp.Origin, index, cp.Size, err)
 	}
@@ -47,7 +54,11 @@ func Consistency(ctx context.Context, src Source, size int64, cp Checkpoint) ([]
 	if size == 0 || size == cp.Size {
 		return nil, nil
 	}
-	proof, err := merkle.ProveTree(cp.Size, size, reader(ctx, src, cp))
+	r, err := reader(ctx, src, cp)
+	if err != nil {
+		return nil, err
+	}
+	proof, err := merkle.ProveTree(cp.Size, size, r)
 	if err != nil {
 		return nil, fmt.Errorf("log %s: proving %d entries within %d: %w", cp.Origin, size, cp.Size, err)
 	}
@@ -57,8 +68,9 @@ func Consistency(ctx context.Context, src Source, size int64, cp Checkpoint) ([]
 // VerifyConsistency verifies a consistency proof (RFC 9162, 2.1.4.2): it fails
 // unless newer contains all entries of older, unchanged and in the same order.
 func VerifyConsistency(older, newer Checkpoint, proof []Hash) error {
-	var err error
+	err := newer.checkSize()
 	switch {
+	case err != nil:
 	case older.Origin != newer.Origin:
 		return fmt.Errorf("the checkpoints are of different logs: %q and %q", older.Origin, newer.Origin)
 	case older.Size > newer.Size:
@@ -103,7 +115,11 @@ func Root(ctx context.Context, src Source, size int64, cp Checkpoint) (Hash, err
 	case size == 0:
 		return emptyRoot, nil
 	}
-	return merkle.TreeHash(size, reader(ctx, src, cp))
+	r, err := reader(ctx, src, cp)
+	if err != nil {
+		return Hash{}, err
+	}
+	return merkle.TreeHash(size, r)
 }
 
 // Leaves returns the leaf hashes of the entries [from, to) in the tree of cp, at
@@ -117,13 +133,20 @@ func Leaves(ctx context.Context, src Source, cp Checkpoint, from, to int64) ([]H
 	for i := from; i < to; i++ {
 		indexes = append(indexes, merkle.StoredHashIndex(0, i))
 	}
-	return reader(ctx, src, cp).ReadHashes(indexes)
+	r, err := reader(ctx, src, cp)
+	if err != nil {
+		return nil, err
+	}
+	return r.ReadHashes(indexes)
 }
 
 // reader reads hashes from tiles. It fails for hashes that the root of cp does not
 // commit to.
-func reader(ctx context.Context, src Source, cp Checkpoint) merkle.HashReader {
-	return merkle.TileHashReader(merkle.Tree{N: cp.Size, Hash: cp.Root}, tiles{ctx, src})
+func reader(ctx context.Context, src Source, cp Checkpoint) (merkle.HashReader, error) {
+	if err := cp.checkSize(); err != nil {
+		return nil, err
+	}
+	return merkle.TileHashReader(merkle.Tree{N: cp.Size, Hash: cp.Root}, tiles{ctx, src}), nil
 }
 
 type tiles struct {
@@ -137,9 +160,6 @@ func (r tiles) SaveTiles([]merkle.Tile, [][]byte) {}
 func (r tiles) ReadTiles(want []merkle.Tile) ([][]byte, error) {
 	data := make([][]byte, len(want))
 	for i, t := range want {
-		if t.L > maxLevel {
-			return nil, fmt.Errorf("tile level: got %d, want at most %d", t.L, maxLevel)
-		}
 		var err error
 		if data[i], err = ReadTile(r.ctx, r.src, Tile{Level: t.L, Index: t.N, Width: t.W}); err != nil {
 			return nil, err

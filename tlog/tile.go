@@ -61,11 +61,7 @@ func (t Tile) Path() string {
 // ParsePath reads the path of a tile. It accepts exactly what Path writes.
 func ParsePath(path string) (Tile, error) {
 	bad := fmt.Errorf("%q is not the path of a tile", path)
-	rest, ok := strings.CutPrefix(path, "tile/")
-	level, index, found := strings.Cut(rest, "/")
-	if !ok || !found || len(path) > 64 {
-		return Tile{}, bad
-	}
+	level, index, _ := strings.Cut(strings.TrimPrefix(path, "tile/"), "/")
 	t := Tile{Level: Entries, Width: TileWidth}
 	if level != "entries" {
 		n, err := strconv.ParseUint(level, 10, 8)
@@ -81,18 +77,19 @@ func ParsePath(path string) (Tile, error) {
 		}
 		index, t.Width = before, int(n)
 	}
-	groups := strings.Split(index, "/")
+	groups := strings.SplitN(index, "/", 7)
 	if len(groups) > 6 { // 18 digits are an int64
 		return Tile{}, bad
 	}
 	for _, group := range groups {
 		n, err := strconv.ParseUint(strings.TrimPrefix(group, "x"), 10, 16)
-		if err != nil || n > 999 {
+		if err != nil {
 			return Tile{}, bad
 		}
 		t.Index = t.Index*1000 + int64(n)
 	}
-	// The steps above accept more than one spelling of a path; this refuses all but one.
+	// The steps above accept more than one spelling of a path, and parts of it that are
+	// missing; this refuses all but one.
 	if t.Path() != path {
 		return Tile{}, bad
 	}

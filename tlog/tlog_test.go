@@ -46,6 +46,7 @@ type memory struct {
 	entries [][]byte
 	leaves  []Hash
 	change  func(Tile, []byte) []byte // how a hostile server changes tiles
+	tiles   map[Tile][]byte           // made before
 }
 
 func newMemory(n int) *memory {
@@ -69,7 +70,22 @@ func (m *memory) Tile(_ context.Context, t Tile) ([]byte, error) {
 	if !ok || have.Width < t.Width {
 		return nil, fs.ErrNotExist
 	}
-	var data []byte
+	data, ok := m.tiles[t]
+	if !ok {
+		data = m.tile(t)
+		if m.tiles == nil {
+			m.tiles = map[Tile][]byte{}
+		}
+		m.tiles[t] = data
+	}
+	data = bytes.Clone(data)
+	if m.change != nil {
+		data = m.change(t, data)
+	}
+	return data, nil
+}
+
+func (m *memory) tile(t Tile) (data []byte) {
 	for i := t.Index * TileWidth; i < t.Index*TileWidth+int64(t.Width); i++ {
 		if t.Level == Entries {
 			data = binary.BigEndian.AppendUint16(data, uint16(len(m.entries[i])))
@@ -80,10 +96,7 @@ func (m *memory) Tile(_ context.Context, t Tile) ([]byte, error) {
 		h := mth(m.leaves[i*span : (i+1)*span])
 		data = append(data, h[:]...)
 	}
-	if m.change != nil {
-		data = m.change(t, data)
-	}
-	return data, nil
+	return data
 }
 
 func TestProofs(t *testing.T) {

@@ -28,11 +28,15 @@ func VerifyTile(ctx context.Context, src Source, cp Checkpoint, t Tile, data []b
 	if err := t.within(cp); err != nil {
 		return err
 	}
+	r, err := reader(ctx, src, cp)
+	if err != nil {
+		return err
+	}
 	indexes := make([]int64, t.Width)
 	for i := range indexes {
 		indexes[i] = merkle.StoredHashIndex(tileHeight*t.Level, t.Index*TileWidth+int64(i))
 	}
-	hashes, err := reader(ctx, src, cp).ReadHashes(indexes)
+	hashes, err := r.ReadHashes(indexes)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Path(), err)
 	}
