@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/colophon-build/colophon/internal/intact"
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
@@ -426,5 +427,89 @@ func TestMethodsInMetrics(t *testing.T) {
 		if f.GetName() == "colophon_registry_requests_total" && len(f.GetMetric()) != 2 {
 			t.Errorf("got %v, want two series", f.GetMetric())
 		}
+	}
+}
+
+// TestBrokenDirectories: what the registry cannot read is not what it does not have, and
+// what it could not write it does not acknowledge. A file in the place of a directory
+// makes each access fail.
+func TestBrokenDirectories(t *testing.T) {
+	c := start(t, Config{})
+	s, dir := c.reg.store, c.reg.cfg.Dir
+	subject := desc(typeManifest, "sha256", []byte("subject"))
+	to := mustDigest(t, subject["digest"].(string))
+	raw := c.image("a", "sha256", "x", map[string]any{"subject": subject})
+	index := marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []any{desc(typeManifest, "sha256", raw)}})
+	d, layer, fresh := sum("sha256", raw), sum("sha256", []byte("layer x")), []byte("a new blob")
+	for _, repo := range []string{"a", "b"} {
+		c.image(repo, "sha256", "x", nil)
+		if r := c.put(repo, "v1", raw); r.StatusCode != 201 {
+			t.Fatalf("got %d %s", r.StatusCode, r.body)
+		}
+	}
+	type ask struct {
+		method, path string
+		body         []byte
+	}
+	read, write := ask{"GET", "/v2/a/manifests/v1", nil}, ask{"PUT", "/v2/a/manifests/v1", raw}
+	push := ask{"POST", "/v2/a/blobs/uploads/?digest=" + sum("sha256", fresh), fresh}
+	remove := ask{"DELETE", "/v2/a/manifests/" + d, nil}
+	tags, referrers := ask{"GET", "/v2/a/tags/list", nil}, ask{"GET", "/v2/a/referrers/" + to.String(), nil}
+	for _, tt := range []struct {
+		broken string
+		asks   []ask
+		scrub  bool // a scrub fails, too
+	}{
+		{s.path("repositories/a"), []ask{read, write, push, remove, tags, referrers, {"GET", "/v2/a/blobs/" + layer, nil}}, false},
+		{s.repo("a"), []ask{read, write, push, remove, referrers}, false},
+		{s.repo("a", "tags"), []ask{read, write, remove, tags, {"DELETE", "/v2/a/manifests/v1", nil}}, true},
+		{s.repo("a", "manifests"), []ask{read, write, remove, referrers, {"GET", "/v2/a/manifests/" + d, nil}, {"PUT", "/v2/a/manifests/all", index}}, true},
+		{s.repo("a", "manifests/sha256"), []ask{read, write, remove, referrers, {"PUT", "/v2/a/manifests/all", index}}, true},
+		{s.repo("a", "blobs"), []ask{write, push, {"GET", "/v2/a/blobs/" + layer, nil}, {"DELETE", "/v2/a/blobs/" + layer, nil}, {"POST", "/v2/c/blobs/uploads/?from=a&mount=" + layer, nil}}, true},
+		{s.repo("a", "referrers"), []ask{write, referrers}, true},
+		{s.repo("a", "referrers/sha256"), []ask{write, referrers}, true},
+		{filepath.Dir(s.referrer("a", to, mustDigest(t, d))), []ask{write, referrers}, true},
+		{s.path("blobs"), []ask{push, {"POST", "/v2/c/blobs/uploads/?mount=" + layer, nil}}, true},
+		{s.path("blobs/sha256"), []ask{push, {"POST", "/v2/c/blobs/uploads/?mount=" + layer, nil}}, true},
+		{s.path("tmp"), []ask{push, write, {"POST", "/v2/a/blobs/uploads/", nil}}, false},
+	} {
+		aside := filepath.Join(t.TempDir(), "aside")
+		if err := os.Rename(tt.broken, aside); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(tt.broken, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(tt.broken, dir+"/")
+		for _, a := range tt.asks {
+			s.lists.mu.Lock()
+			clear(s.lists.dirs) // what is in memory needs no disk
+			s.lists.total = 0
+			s.lists.mu.Unlock()
+			if r := c.do(a.method, a.path, a.body); r.StatusCode != 500 || r.code() != codeUnknown || r.Header.Get("Etag") != "" {
+				t.Errorf("%s broken: %s %.60s: got %d %.200s, want 500", name, a.method, a.path, r.StatusCode, r.body)
+			}
+		}
+		if err := Scrub(t.Context(), new(intact.Report), dir); tt.scrub && err == nil {
+			t.Errorf("%s broken: a scrub finds all well", name)
+		}
+		if err := os.Remove(tt.broken); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(aside, tt.broken); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.want(200, "GET", "/v2/a/manifests/v1", nil).body; !bytes.Equal(got, raw) {
+			t.Errorf("%s repaired: got %s", name, got)
+		}
+		c.want(404, "GET", "/v2/a/blobs/"+sum("sha256", fresh), nil)
+		c.want(200, "GET", "/v2/a/blobs/"+layer, nil)
+		c.want(404, "GET", "/v2/c/blobs/"+layer, nil)
+	}
+	if e, _ := os.ReadDir(s.path("tmp")); len(e) != 0 {
+		t.Errorf("got %d left-over files, want none", len(e))
+	}
+	if found, r := scrub(t, dir); len(found) != 0 || r.Damaged != 0 {
+		t.Errorf("afterwards: got %q", found)
 	}
 }
