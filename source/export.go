@@ -2,6 +2,7 @@ package source
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,8 +11,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -73,9 +74,12 @@ func walk(ctx context.Context, o *objects, tree string, visit func(file) error) 
 // Files get the mode 0644 or 0755, directories 0755, and all of them the committer's
 // time. Submodules are in their directories; there is no .git. The content is the
 // committed content, without filters and line-ending conversion, and the id of each
-// object is checked. Export fails for a symlink that points out of dst, because opening
-// it would read the machine's files, and for a Git LFS pointer, because the commit does
-// not contain its content. After an error dst is empty again.
+// object is checked. After an error dst is empty again.
+//
+// Symlinks are written as they are and may lead out of dst. Read dst only through an
+// os.Root, which refuses to follow them there. A Git LFS pointer is written as the file
+// that it is, and a submodule that could not be fetched as an empty directory;
+// Tree.Unresolved lists both.
 //
 // Use Tree.Hash to check later that the files are still those of the commit.
 func (r *Repo) Export(ctx context.Context, dst string) (Tree, error) {
@@ -88,7 +92,7 @@ func (r *Repo) Export(ctx context.Context, dst string) (Tree, error) {
 		return Tree{}, fmt.Errorf("%s is not empty", dst)
 	}
 	t := Tree{ID: r.commit.Tree, modules: map[string]module{}, old: map[string]bool{}}
-	if err := r.export(ctx, dst, t); err != nil {
+	if err := r.export(ctx, dst, &t); err != nil {
 		entries, _ := os.ReadDir(dst)
 		for _, e := range entries {
 			os.RemoveAll(filepath.Join(dst, e.Name()))
@@ -98,8 +102,8 @@ func (r *Repo) Export(ctx context.Context, dst string) (Tree, error) {
 	return t, nil
 }
 
-// export writes the files, and adds submodules and old file modes to t.
-func (r *Repo) export(ctx context.Context, dst string, t Tree) error {
+// export writes the files, and adds submodules, old file modes and what is unresolved to t.
+func (r *Repo) export(ctx context.Context, dst string, t *Tree) error {
 	root, err := os.OpenRoot(dst)
 	if err != nil {
 		return err
@@ -108,16 +112,6 @@ func (r *Repo) export(ctx context.Context, dst string, t Tree) error {
 	x := &exporter{root: root, dst: dst, time: r.commit.Time, tree: t}
 	if err := x.repo(ctx, r, ""); err != nil {
 		return err
-	}
-	for _, link := range x.links {
-		// os.Root follows the link, and fails if it points out of the root.
-		_, err := root.Stat(link)
-		switch {
-		case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
-		default:
-			to, _ := root.Readlink(link)
-			return fmt.Errorf("symlink %q to %q leads out of the tree: %w", link, to, errUnsafe)
-		}
 	}
 	// Set the times of directories last, the deepest first: writing into a directory
 	// changes its time.
@@ -134,9 +128,8 @@ type exporter struct {
 	root  *os.Root
 	dst   string
 	time  time.Time // of the outermost commit; all files get this time
-	tree  Tree
+	tree  *Tree
 	dirs  []string // directories, parents first
-	links []string // symlinks
 	bytes int64    // written so far
 	files int      // written so far
 }
@@ -182,20 +175,26 @@ func (x *exporter) repo(ctx context.Context, r *Repo, prefix string) error {
 
 // entry writes one entry of a tree.
 func (x *exporter) entry(ctx context.Context, r *Repo, o *objects, f file, name string) error {
+	// What walks the tree, and what describes it to other processes, knows only UTF-8.
+	if (f.mode == "40000" || f.mode == "160000" || f.old) && !utf8.ValidString(name) {
+		return fmt.Errorf("the name of %q is not UTF-8, which only files may have: %w", name, errUnsafe)
+	}
 	switch f.mode {
 	case "40000":
 		x.dirs = append(x.dirs, name)
 		return x.root.Mkdir(name, 0o755)
 	case "160000":
-		sub, ok := r.subs[f.path]
-		if !ok {
-			return fmt.Errorf("submodule %q was not fetched", name)
-		}
 		x.dirs = append(x.dirs, name)
-		x.tree.modules[name] = module{f.id, sub.commit.Tree}
 		if err := x.root.Mkdir(name, 0o755); err != nil {
 			return err
 		}
+		sub, ok := r.subs[f.path]
+		if !ok {
+			x.tree.modules[name] = module{f.id, emptyTree(f.id)}
+			x.tree.Unresolved = append(x.tree.Unresolved, Unresolved{name, cmp.Or(r.missing[f.path], "a submodule that was not fetched")})
+			return nil
+		}
+		x.tree.modules[name] = module{f.id, sub.commit.Tree}
 		return x.repo(ctx, sub, name+"/")
 	case "120000":
 		return x.symlink(o, f, name)
@@ -214,7 +213,6 @@ func (x *exporter) symlink(o *objects, f file, name string) error {
 	if err := x.root.Symlink(string(target), name); err != nil {
 		return err
 	}
-	x.links = append(x.links, name)
 	return x.setTime(name)
 }
 
@@ -238,8 +236,8 @@ func (x *exporter) file(o *objects, f file, name string) error {
 		return fmt.Errorf("%q: %w", name, err)
 	}
 	x.bytes += n
-	if isPointer(head.buf, n) {
-		return fmt.Errorf("%q is %w", name, errLFS)
+	if isPointer(head.buf, n) && utf8.ValidString(name) {
+		x.tree.Unresolved = append(x.tree.Unresolved, Unresolved{name, "a Git LFS pointer, whose content is not in the commit"})
 	}
 	if err := errors.Join(out.Chmod(perm), out.Close()); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,8 +22,8 @@ var ErrUnknownRef = errors.New("unknown ref")
 var (
 	errMoved     = errors.New("the ref points to another commit")
 	errAmbiguous = errors.New("ambiguous ref") // a tag and a branch on different commits have this short name
-	errUnsafe    = errors.New("refused")       // writing the tree could touch files out of its directory
-	errLFS       = errors.New("a Git LFS pointer, whose content is not in the commit; commit the file itself, or fetch it by digest in the build")
+	errLimit     = errors.New("too large")
+	errUnsafe    = errors.New("refused") // writing the tree could touch files out of its directory
 )
 
 // Repo is a fetched commit. It is a bare repository that contains only the objects of
@@ -32,6 +33,8 @@ type Repo struct {
 	commit Commit
 	remote remote
 	subs   map[string]*Repo // by path within the tree
+
+	missing map[string]string // submodules that could not be fetched, by path within the tree: the reason
 }
 
 // Fetch resolves r.Ref, and fetches its commit and submodules into dir, an empty
@@ -41,7 +44,8 @@ type Repo struct {
 // The error matches ErrUnknownRef if the repository does not have the ref or commit.
 // Fetch also fails if a short name is both a tag and a branch on different commits, if
 // the ref does not point to r.Commit, if no branch or tag contains the commit, and if the tree contains entries that are unsafe
-// to write. Delete dir after an error.
+// to write. Delete dir after an error. A submodule that cannot be fetched is no error:
+// Export lists it in Tree.Unresolved.
 func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
 	rem, err := parseRemote(r.URI)
 	if err != nil {
@@ -129,7 +133,7 @@ func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit
 	if err := g.fetch(ctx, rem, t); err != nil {
 		return nil, err
 	}
-	repo := &Repo{dir: dir, remote: rem, subs: map[string]*Repo{}}
+	repo := &Repo{dir: dir, remote: rem, subs: map[string]*Repo{}, missing: map[string]string{}}
 	if err := f.describe(ctx, g, repo, t); err != nil {
 		return nil, err
 	}
@@ -267,7 +271,7 @@ func (f *fetcher) submodules(ctx context.Context, g *git, repo *Repo, depth int)
 		return err
 	}
 	if depth == limits.ModuleDepth {
-		return fmt.Errorf("submodules are nested deeper than %d", limits.ModuleDepth)
+		return fmt.Errorf("submodules are nested deeper than %d: %w", limits.ModuleDepth, errLimit)
 	}
 	urls, err := g.moduleURLs(ctx, o, modules)
 	if err != nil {
@@ -275,33 +279,48 @@ func (f *fetcher) submodules(ctx context.Context, g *git, repo *Repo, depth int)
 	}
 	for i, link := range links {
 		if f.subs++; f.subs > limits.Submodules {
-			return fmt.Errorf("got more than %d submodules", limits.Submodules)
-		}
-		fail := func(err error) error { return fmt.Errorf("submodule %q: %w", link.path, err) }
-		url, ok := urls[link.path]
-		if !ok {
-			return fail(errors.New("it is not in .gitmodules"))
-		}
-		rem, err := repo.remote.join(url)
-		if err != nil {
-			return fail(err)
+			return fmt.Errorf("got more than %d submodules: %w", limits.Submodules, errLimit)
 		}
 		dir := filepath.Join(repo.dir, "modules", strconv.Itoa(i))
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
-		sub, err := f.fetch(ctx, dir, rem, link.id, link.id, depth+1)
+		sub, err := f.submodule(ctx, repo, dir, urls, link, depth)
+		if ctx.Err() != nil || errors.Is(err, errLimit) {
+			return fmt.Errorf("submodule %q: %w", link.path, cmp.Or(ctx.Err(), err))
+		}
 		if err != nil {
-			return fail(fmt.Errorf("%s: %w", rem.canonical(), err))
+			repo.missing[link.path] = "a submodule that cannot be fetched: " + err.Error()
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+			continue
 		}
 		repo.subs[link.path] = sub
-		repo.commit.Submodules = append(repo.commit.Submodules, Submodule{Path: link.path, URI: rem.canonical(), Commit: link.id})
+		repo.commit.Submodules = append(repo.commit.Submodules, Submodule{Path: link.path, URI: sub.commit.URI, Commit: link.id})
 		for _, s := range sub.commit.Submodules {
 			s.Path = link.path + "/" + s.Path
 			repo.commit.Submodules = append(repo.commit.Submodules, s)
 		}
 	}
 	return nil
+}
+
+// submodule fetches one submodule into dir. urls has the addresses in .gitmodules.
+func (f *fetcher) submodule(ctx context.Context, repo *Repo, dir string, urls map[string]string, link file, depth int) (*Repo, error) {
+	url, ok := urls[link.path]
+	if !ok {
+		return nil, errors.New("it is not in .gitmodules")
+	}
+	rem, err := repo.remote.join(url)
+	if err != nil {
+		return nil, err
+	}
+	sub, err := f.fetch(ctx, dir, rem, link.id, link.id, depth+1)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", rem.canonical(), err)
+	}
+	return sub, nil
 }
 
 // moduleURLs reads the file .gitmodules, whose id is blob, and returns the address of

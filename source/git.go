@@ -262,7 +262,7 @@ func (g *git) tooLarge() error {
 		most = packedCap
 	}
 	if err == nil && size > most {
-		err = fmt.Errorf("the repository takes more than %d bytes", most)
+		err = fmt.Errorf("the repository takes more than %d bytes: %w", most, errLimit)
 	}
 	return err
 }

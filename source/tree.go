@@ -20,9 +20,18 @@ var ErrNotTheTree = errors.New("not the files of the commit")
 // Tree identifies the files of a commit. Repo.Export returns it.
 type Tree struct {
 	ID string // id of the commit's tree, hex; it determines all files and submodules
+	// Unresolved lists what the commit refers to and does not contain. A build that reads
+	// one of these would be built from something else than what its authors meant.
+	Unresolved []Unresolved
 
 	modules map[string]module // submodules by path; the parent's tree contains only their commits
 	old     map[string]bool   // paths of files with the mode 100664
+}
+
+// Unresolved is a Git LFS pointer, or a submodule that could not be fetched.
+type Unresolved struct {
+	Path   string `json:"path"`   // in the outermost tree, with slashes
+	Reason string `json:"reason"` // for people
 }
 
 // module is a submodule: its commit, whose id is in the parent's tree, and the tree of
@@ -34,11 +43,13 @@ type treeJSON struct {
 	ID      string               `json:"id"`
 	Modules map[string][2]string `json:"modules,omitempty"` // by path: commit and tree
 	Old     []string             `json:"old,omitempty"`
+
+	Unresolved []Unresolved `json:"unresolved,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler.
 func (t Tree) MarshalJSON() ([]byte, error) {
-	j := treeJSON{ID: t.ID, Modules: map[string][2]string{}, Old: slices.Sorted(maps.Keys(t.old))}
+	j := treeJSON{ID: t.ID, Modules: map[string][2]string{}, Old: slices.Sorted(maps.Keys(t.old)), Unresolved: t.Unresolved}
 	for path, m := range t.modules {
 		j.Modules[path] = [2]string{m.commit, m.tree}
 	}
@@ -51,7 +62,7 @@ func (t *Tree) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*t = Tree{ID: j.ID, modules: map[string]module{}, old: map[string]bool{}}
+	*t = Tree{ID: j.ID, Unresolved: j.Unresolved, modules: map[string]module{}, old: map[string]bool{}}
 	for path, m := range j.Modules {
 		t.modules[path] = module{m[0], m[1]}
 	}
@@ -183,6 +194,13 @@ func (h *TreeHash) id(dir string) (string, error) {
 	fmt.Fprintf(sum, "tree %d\x00", len(raw))
 	sum.Write(raw)
 	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// emptyTree returns the id of the tree without entries, in the object format of id.
+func emptyTree(id string) string {
+	sum := hasher(id)
+	fmt.Fprintf(sum, "tree 0\x00")
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 func (e entry) sortName() string {

@@ -14,7 +14,9 @@ import (
 // Request is one build. Tree and Layout belong to the caller.
 type Request struct {
 	Recipe attest.Recipe
-	Tree   string // directory with the exported source; read-only to the build
+	// Tree is the directory with the exported source; read-only to the build. Its links may
+	// lead out of it. The golang builder replaces these.
+	Tree string
 	// Source is the git tree that Tree was exported from. Whoever sends Tree to
 	// another zone checks the sent files against it.
 	Source source.Tree

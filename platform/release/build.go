@@ -230,12 +230,13 @@ func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 		maps.Copy(a.Config, a.record.Config)
 	}
 	a.Config["sourceDateEpoch"] = strconv.FormatInt(j.commit.Time.Unix(), 10)
+	note(a.Config, "source.unresolved", unresolved(j.source))
 	var err error
 	switch j.recipe.Builder {
 	case "buildkit":
 		a.Dependencies, err = j.checkNetwork(ctx, a, m)
 	case "golang":
-		if a.Dependencies, err = checkModules(j.tree, a.claimed.Dependencies); err == nil {
+		if a.Dependencies, err = checkModules(j.tree, j.recipe.Package, a.claimed.Dependencies); err == nil {
 			var found []linked
 			if found, err = j.linked(ctx, a.Layout, m); err == nil {
 				err = checkLinked(found, a.claimed.Dependencies)

@@ -401,10 +401,19 @@ func TestBaseImage(t *testing.T) {
 func TestModulesMustBePinned(t *testing.T) {
 	tree := t.TempDir()
 	sum := map[string]string{"dirHash": hex64("0")}
-	if err := os.WriteFile(filepath.Join(tree, "go.sum"), []byte("example.com/A v1.0.0 h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\nexample.com/A v1.0.0/go.mod h1:BAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"), 0o600); err != nil {
+	// The module is in a directory; the top has another one, which does not count.
+	if err := os.MkdirAll(filepath.Join(tree, "sub/cmd"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	got, err := checkModules(tree, []attest.ResourceDescriptor{{Name: "example.com/A@v1.0.0", URI: "pkg:golang/lies", Digest: sum, Annotations: map[string]any{"a": "b"}}})
+	for name, text := range map[string]string{
+		"sub/go.sum": "example.com/A v1.0.0 h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\nexample.com/A v1.0.0/go.mod h1:BAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n",
+		"sub/go.mod": "", "go.mod": "", "go.sum": "example.com/A v1.0.1 h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n",
+	} {
+		if err := os.WriteFile(filepath.Join(tree, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := checkModules(tree, "./sub/cmd", []attest.ResourceDescriptor{{Name: "example.com/A@v1.0.0", URI: "pkg:golang/lies", Digest: sum, Annotations: map[string]any{"a": "b"}}})
 	if err != nil || len(got) != 1 || got[0].URI != "pkg:golang/example.com/a@v1.0.0" || got[0].Annotations != nil {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -415,11 +424,11 @@ func TestModulesMustBePinned(t *testing.T) {
 		"two digests":     {Name: "example.com/A@v1.0.0", Digest: map[string]string{"dirHash": hex64("0"), "sha256": hex64("1")}},
 		"no digest":       {Name: "example.com/B@v1.0.0", Digest: map[string]string{"dirHash": ""}},
 	} {
-		if _, err := checkModules(tree, []attest.ResourceDescriptor{d}); err == nil {
+		if _, err := checkModules(tree, "./sub/cmd", []attest.ResourceDescriptor{d}); err == nil {
 			t.Errorf("%s: it passed", name)
 		}
 	}
-	if _, err := checkModules(t.TempDir(), []attest.ResourceDescriptor{{Name: "x"}}); err == nil {
+	if _, err := checkModules(t.TempDir(), ".", []attest.ResourceDescriptor{{Name: "x"}}); err == nil {
 		t.Error("a module without a go.sum passed")
 	}
 }

@@ -11,12 +11,14 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"path"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/builder"
 )
 
 const (
@@ -25,13 +27,13 @@ const (
 )
 
 // checkModules checks the modules that the golang builder claims to have found in the
-// binary against the commit's go.sum. The commit's authors pinned the sums there, so
-// the builder cannot claim others.
-func checkModules(tree string, claimed []attest.ResourceDescriptor) ([]attest.ResourceDescriptor, error) {
+// binary of the package pkg against the go.sum of its module. The commit's authors pinned
+// the sums there, so the builder cannot claim others.
+func checkModules(tree, pkg string, claimed []attest.ResourceDescriptor) ([]attest.ResourceDescriptor, error) {
 	if len(claimed) == 0 {
 		return nil, nil
 	}
-	text, err := readInTree(tree, "go.sum", maxGoSum)
+	text, err := readGoSum(tree, pkg)
 	if err != nil {
 		return nil, refuseToSign(fmt.Errorf("the builder claims %d modules, but the commit's go.sum cannot be read: %w", len(claimed), err))
 	}
@@ -57,6 +59,20 @@ func checkModules(tree string, claimed []attest.ResourceDescriptor) ([]attest.Re
 		})
 	}
 	return out, nil
+}
+
+// readGoSum reads the go.sum of the module that a package belongs to.
+func readGoSum(tree, pkg string) ([]byte, error) {
+	root, err := os.OpenRoot(tree)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	module, err := builder.GoModule(root, path.Clean(pkg))
+	if err != nil {
+		return nil, err
+	}
+	return readInTree(tree, path.Join(module, "go.sum"), maxGoSum)
 }
 
 // dirHash returns in-toto's dirHash of a module's sum (h1:), in hex; "" if it is no such sum.

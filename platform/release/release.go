@@ -367,6 +367,12 @@ func (j *run) fetch(ctx context.Context) error {
 	if err := j.decideRecipe(); err != nil {
 		return err
 	}
+	if err := j.checkUnresolved(); err != nil {
+		return err
+	}
+	for _, line := range unresolved(j.source) {
+		j.emit(api.Event{Phase: "source", Line: line + "; the build cannot read it"})
+	}
 	return j.canPin()
 }
 

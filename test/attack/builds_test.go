@@ -287,9 +287,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "links-in-the-source", tries: "make the platform read files of the host through links in the source or the output",
-	guard: "links out of the tree are refused, other links are kept as links, and all files are compared with the commit's tree: source export, platform/builder/worker packTree",
-	cuts: []cut{{"source/export.go", `_, err := root.Stat(link)`, `err := error(nil)`},
-		{"platform/builder/worker/tree.go", `info, err := d.Info()`, `info, err := os.Stat(filepath.Join(dir, name))`},
+	guard: "links are kept as links, nobody follows one out of the tree, and all files are compared with the commit's tree: source export, platform/builder/worker packTree",
+	cuts: []cut{{"platform/builder/worker/tree.go", `info, err := d.Info()`, `info, err := os.Stat(filepath.Join(dir, name))`},
 		{"platform/builder/worker/tree.go", `f, err := root.Open(name)`, `f, err := os.Open(filepath.Join(dir, name))`},
 		{"platform/builder/worker/tree.go", `err = hash.Check()`, `_ = hash.Check()`}},
 	beside: func(s *scene) (string, string) {
@@ -333,10 +332,10 @@ var _ = register(attack{
 			if evidence := leaked(said, err); evidence != "" {
 				return evidence, ""
 			}
-			if err == nil || !strings.Contains(err.Error(), "link") {
+			if err != nil {
 				s.Errorf("a link in the source to %s: %v\n%s", to, err, said)
 			}
-			stopped = append(stopped, fmt.Sprint(err))
+			stopped = append(stopped, "released with the link to "+to)
 		}
 		return "", brief(stopped)
 	},

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -83,7 +84,13 @@ func (b *Builder) Wait() { b.erasing.Wait() }
 // room is erased; Wait waits for that.
 func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Result, err error) {
 	started := time.Now().UTC()
-	opt, err := b.options(req)
+	root, err := os.OpenRoot(req.Tree)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	tree := newSourceTree(root, req.Epoch)
+	opt, err := options(req, tree)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +117,7 @@ func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Re
 
 	p := &progress{log: req.Log}
 	if err := d.solve(ctx, opt, req.Layout, p); err != nil {
-		return nil, d.explain(ctx, tooLong, p, err)
+		return nil, tree.explain(d.explain(ctx, tooLong, p, err))
 	}
 	// A step may succeed although a limit killed one of its processes or kept one from
 	// starting. Its image may differ from the one that the commit describes, so the

@@ -72,7 +72,12 @@ func TestBuildPastItsLimits(t *testing.T) {
 		for i := range tt.platforms {
 			req.Recipe.Platforms = append(req.Recipe.Platforms, fmt.Sprintf("linux/arm64/v%d", i+1))
 		}
-		if _, err := (&Builder{}).options(req); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		if _, err := options(req, newSourceTree(root, req.Epoch)); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got %v, want %q", err, tt.want)
 		}
 	}

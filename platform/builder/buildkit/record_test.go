@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -47,7 +48,12 @@ func TestRecordMustBeWhole(t *testing.T) {
 func TestStepsAreWhereTheCheckLooks(t *testing.T) {
 	b := realBuilder(t)
 	req := builder.Request{Tree: tree(t, "FROM debian:bookworm-slim\nRUN true\n"), Epoch: epoch, Layout: t.TempDir()}
-	opt, err := b.options(req)
+	root, err := os.OpenRoot(req.Tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	opt, err := options(req, newSourceTree(root, req.Epoch))
 	if err != nil {
 		t.Fatal(err)
 	}

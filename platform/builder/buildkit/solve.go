@@ -16,9 +16,9 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/fsutil"
-	fstypes "github.com/tonistiigi/fsutil/types"
 
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/sandbox"
 )
 
 const (
@@ -33,9 +33,9 @@ const (
 // dockerfileSyntax matches the syntax lines that buildkitd's own frontend serves.
 var dockerfileSyntax = regexp.MustCompile(`^(docker\.io/)?docker/dockerfile(:1(\.[0-9]+){0,2}(-labs)?)?(@sha256:[0-9a-f]{64})?$`)
 
-// options returns the solve options for a request. It returns an error if the recipe
-// is not allowed.
-func (b *Builder) options(req builder.Request) (client.SolveOpt, error) {
+// options returns the solve options for a request and its source tree. It returns an
+// error if the recipe is not allowed.
+func options(req builder.Request, tree *sourceTree) (client.SolveOpt, error) {
 	r := req.Recipe
 	var none client.SolveOpt
 	if req.Epoch.Unix() <= 0 {
@@ -54,7 +54,7 @@ func (b *Builder) options(req builder.Request) (client.SolveOpt, error) {
 	if file == "" {
 		file = "Dockerfile"
 	}
-	if err := checkDockerfile(req.Tree, file); err != nil {
+	if err := checkDockerfile(tree.root, file); err != nil {
 		return none, &builder.Error{Step: file, Err: err}
 	}
 	attrs["filename"] = file
@@ -78,30 +78,6 @@ func (b *Builder) options(req builder.Request) (client.SolveOpt, error) {
 	}
 	attrs["platform"] = strings.Join(plats, ",")
 
-	tree, err := fsutil.NewFS(req.Tree)
-	if err != nil {
-		return none, err
-	}
-	// Give files only the metadata that git has: no owners, one time, and whether a
-	// file is executable.
-	epoch := req.Epoch.UnixNano()
-	tree, err = fsutil.NewFilterFS(tree, &fsutil.FilterOpt{Map: func(_ string, st *fstypes.Stat) fsutil.MapResult {
-		st.Uid, st.Gid, st.ModTime = 0, 0, epoch
-		mode := os.FileMode(st.Mode)
-		switch {
-		case mode.IsDir():
-			mode = mode&os.ModeType | 0o755
-		case mode.IsRegular() && mode&0o100 != 0:
-			mode = 0o755
-		case mode.IsRegular():
-			mode = 0o644
-		}
-		st.Mode = uint32(mode)
-		return fsutil.MapResultKeep
-	}})
-	if err != nil {
-		return none, err
-	}
 	return client.SolveOpt{
 		Frontend:      "dockerfile.v0",
 		FrontendAttrs: attrs,
@@ -112,12 +88,7 @@ func (b *Builder) options(req builder.Request) (client.SolveOpt, error) {
 
 // checkDockerfile checks that the Dockerfile exists and that its syntax line is
 // allowed, before anything runs.
-func checkDockerfile(tree, file string) error {
-	root, err := os.OpenRoot(tree)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
+func checkDockerfile(root *os.Root, file string) error {
 	f, err := root.Open(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("the source has no such file (use --dockerfile to name another)")
@@ -193,9 +164,14 @@ type progress struct {
 	current string
 	failed  string
 	cause   string
+	output  string // what there was to read when the step failed
 	recent  string // the last line of output
 	foreign string // BuildKit's warning that a base image is for another platform than the requested one
 }
+
+// unmapped matches what the kernel makes programs say about a user or group that does not
+// exist in a room.
+var unmapped = regexp.MustCompile(`(?i)(chown|ownership|setup user|set[a-z]*[ug]id|setgroups|[ug]id)[^\n]*invalid argument`)
 
 // foreignBase is the prefix of BuildKit's warning that a base image is for another
 // platform than the requested one. BuildKit uses such an image if it has only one
@@ -225,9 +201,7 @@ func (p *progress) update(s *client.SolveStatus) {
 		// Skip steps that were cancelled because another step failed.
 		if v.Error != "" && p.cause == "" && !strings.Contains(v.Error, "context canceled") {
 			p.failed, p.cause = v.Name, v.Error
-			if strings.Contains(p.cause+string(p.partial[v.Digest])+p.recent, "exec format error") {
-				p.cause += " (the step runs programs for another platform than this machine's; cross-compile in a stage FROM --platform=$BUILDPLATFORM)"
-			}
+			p.output = string(p.partial[v.Digest]) + "\n" + p.recent
 		}
 	}
 	for _, w := range s.Warnings {
@@ -291,7 +265,21 @@ func (p *progress) emit(e builder.Event) {
 func (p *progress) failure() (step, cause string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.failed, p.cause
+	if p.cause == "" {
+		return p.failed, ""
+	}
+	return p.failed, p.cause + hint(p.cause+"\n"+p.output+"\n"+p.recent) // the last line may come after the failure
+}
+
+// hint says why a step failed whose error and last output only say how.
+func hint(said string) string {
+	switch {
+	case strings.Contains(said, "exec format error"):
+		return " (the step runs programs for another platform than this machine's; cross-compile in a stage FROM --platform=$BUILDPLATFORM)"
+	case unmapped.MatchString(said):
+		return " (a room has the user and group ids " + sandbox.IDs() + "; use one of them in chown and USER, or another base image)"
+	}
+	return ""
 }
 
 func (p *progress) foreignBase() string {

@@ -349,10 +349,14 @@ func TestTreeKeepsToItself(t *testing.T) {
 		}
 	}
 	plain := map[string]string{"go.mod": "module example.com/x\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n"}
-	link := func(from, to string) func(*testing.T, string) {
+	links := func(fromTo ...string) func(*testing.T, string) {
 		return func(t *testing.T, tree string) {
-			if err := os.Symlink(to, filepath.Join(tree, from)); err != nil {
-				t.Fatal(err)
+			for i := 0; i < len(fromTo); i += 2 {
+				name := filepath.Join(tree, fromTo[i])
+				os.Remove(name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.Symlink(fromTo[i+1], name)); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
@@ -369,9 +373,9 @@ func TestTreeKeepsToItself(t *testing.T) {
 		recipe attest.Recipe
 		want   string
 	}{
-		"kodata link to the host":    {spoil: link("kodata", outside), want: "outside the source"},
-		"source link to the host":    {spoil: link("x.go", filepath.Join(outside, "secret")), want: "outside the source"},
-		"link that climbs":           {spoil: link("up", "../../etc/passwd"), want: "outside the source"},
+		"link in kodata":             {spoil: links("kodata/x", filepath.Join(outside, "secret")), want: "not a directory"},
+		"source link to the room":    {spoil: links("x.go", "/usr/local/go/src/cmd/go/main.go"), want: "not a directory"},
+		"go.mod outside":             {spoil: links("go.mod", filepath.Join(outside, "secret")), want: "escapes from parent"},
 		"replace by the host":        {spoil: replace(outside), want: "outside the source"},
 		"replace that climbs":        {spoil: replace("../evil"), want: "outside the source"},
 		"replace that climbs inside": {spoil: replace("./a/../../evil"), want: "outside the source"},
@@ -394,10 +398,34 @@ func TestTreeKeepsToItself(t *testing.T) {
 				c.spoil(t, tree)
 			}
 			_, _, _, err := do(t, newBuilder(t, Config{}), tree, c.recipe, builder.Limits{})
-			if err == nil || !strings.Contains(err.Error(), c.want) {
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "s3cr3t") {
 				t.Errorf("got %v, want an error with %q", err, c.want)
 			}
 		})
+	}
+}
+
+// What a build does not read does not stop it: links that lead out, and files that the
+// commit only refers to, which nobody may read.
+func TestUnreadFilesDoNotStop(t *testing.T) {
+	files := map[string]string{
+		"go.mod": "module example.com/x\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n",
+		"docs/picture.png": "pointer", "kodata/file": "x", "embedded/main.go": "package main\n\nimport _ \"embed\"\n\n//go:embed all\nvar x string\n\nfunc main() { println(x) }\n", "embedded/all": "pointer",
+	}
+	spoil := func(tree string) string {
+		err := errors.Join(os.Symlink("/etc/hosts", filepath.Join(tree, "docs/hosts")), os.Symlink("../../..", filepath.Join(tree, "up")), os.Symlink("../elsewhere.go", filepath.Join(tree, "docs/x.go")),
+			os.Mkdir(filepath.Join(tree, "module"), 0), os.Chmod(filepath.Join(tree, "docs/picture.png"), 0), os.Chmod(filepath.Join(tree, "embedded/all"), 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tree
+	}
+	b := newBuilder(t, Config{})
+	if _, _, _, err := do(t, b, spoil(writeTree(t, files)), attest.Recipe{}, builder.Limits{}); err != nil {
+		t.Error(err)
+	}
+	if _, _, _, err := do(t, b, spoil(writeTree(t, files)), attest.Recipe{Package: "./embedded"}, builder.Limits{}); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("a pointer that the build embeds: got %v", err)
 	}
 }
 
@@ -662,5 +690,84 @@ func TestMessagesAreBounded(t *testing.T) {
 	line, _ := json.Marshal(message{Done: true})
 	if m, err := readMessages(strings.NewReader(string(line)+"\n"), nil); err != nil || !m.Done {
 		t.Errorf("got %+v, %v, want done", m, err)
+	}
+}
+
+// A link leads nowhere if it leads out of the tree in any way: by itself, through other
+// links, or through more links than os.Root follows. The others stay.
+func TestLinksOutLeadNowhere(t *testing.T) {
+	tree := writeTree(t, map[string]string{"top/file": "", "a/file": ""})
+	links := map[string]string{
+		"kodata": "/etc", "shadow": "/etc/shadow", "up": "../../x", "a/up": "../../x", "a/b": "../top", "through": "a/b/../../etc/hosts", "same": "../" + filepath.Base(tree) + "/top",
+		"in": "top/file", "a/in": "../top", "dangling": "top/none", "loop": "loop", "not/a/dir": "../../top/file/x",
+	}
+	stay := []string{"a/b", "in", "a/in", "dangling", "not/a/dir"}
+	for i := range 12 {
+		links[fmt.Sprintf("chain%d", i)] = fmt.Sprintf("chain%d", i+1)
+	}
+	links["chain12"] = "/etc/passwd"
+	for name, to := range links {
+		if err := errors.Join(os.MkdirAll(filepath.Join(tree, filepath.Dir(name)), 0o755), os.Symlink(to, filepath.Join(tree, name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.OpenRoot(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	var log strings.Builder
+	if err := checkTree(root, func(e builder.Event) { log.WriteString(e.Line + "\n") }); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range links {
+		got, err := os.Readlink(filepath.Join(tree, name))
+		if slices.Contains(stay, name) {
+			if got != to || err != nil {
+				t.Errorf("%s: got a link to %q, %v, want %q", name, got, err, to)
+			}
+			continue
+		}
+		real, err := filepath.EvalSymlinks(filepath.Join(tree, name))
+		if err == nil && !strings.HasPrefix(real, tree+"/") {
+			t.Errorf("%s still leads to %s", name, real)
+		}
+		if got == nowhere != strings.Contains(log.String(), fmt.Sprintf("link %q leads out", name)) {
+			t.Errorf("%s: got a link to %q, and the log %q", name, got, log.String())
+		}
+	}
+	for _, name := range []string{"kodata", "shadow", "up", "a/up", "through", "same", "chain12"} {
+		if got, _ := os.Readlink(filepath.Join(tree, name)); got != nowhere {
+			t.Errorf("%s: got a link to %q, want %q", name, got, nowhere)
+		}
+	}
+}
+
+// A module below the top builds by its own go.mod. What the toolchain passes over in
+// silence is said: a workspace, and files that import "C".
+func TestWhatIsLeftOutIsSaid(t *testing.T) {
+	files := map[string]string{
+		"go.work": "go 1.26\n\nuse ./sub\n", "go.mod": "module example.com/top\n\ngo 1.26\n",
+		"sub/go.mod": "module example.com/sub\n\ngo 1.26\n", "sub/cmd/main.go": "package main\n\nimport \"example.com/sub/native\"\n\nfunc main() { println(native.Name) }\n",
+		"sub/native/native_cgo.go":   "package native\n\nimport \"C\"\n\nfunc init() { Name = \"native\" }\n",
+		"sub/native/native_other.go": "package native\n\nvar Name = \"portable\"\n",
+		"sub/native/x_windows.go":    "package native\n\nimport \"C\"\n",
+		"sub/only/main.go":           "package main\n\nimport \"C\"\n\nfunc main() {}\n",
+	}
+	b := newBuilder(t, Config{})
+	_, _, log, err := do(t, b, writeTree(t, files), attest.Recipe{Package: "./sub/cmd"}, builder.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"go.work is not read: the modules are those of sub/go.mod", "package example.com/sub/native is built without cgo (CGO_ENABLED=0), so without native_cgo.go"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log does not say %q:\n%s", want, log)
+		}
+	}
+	if strings.Contains(log, "x_windows.go") || strings.Contains(log, "runtime/cgo") {
+		t.Errorf("the log names files that no build here has:\n%s", log)
+	}
+	if _, _, _, err := do(t, b, writeTree(t, files), attest.Recipe{Package: "./sub/only"}, builder.Limits{}); err == nil || !strings.Contains(err.Error(), "package example.com/sub/only is built without cgo") || !strings.Contains(err.Error(), "Use a Dockerfile") {
+		t.Errorf("a program that needs cgo: got %v", err)
 	}
 }

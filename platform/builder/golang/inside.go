@@ -64,6 +64,10 @@ func inside(in io.Reader, logf func(builder.Event)) message {
 	log.SetFlags(0)
 	log.SetOutput(steps)
 	image, err := compile(&o.Job)
+	without := leftOut(&o.Job)
+	for _, line := range without {
+		logf(builder.Event{Step: steps.step, Line: line})
+	}
 	if err != nil {
 		text := strings.TrimSpace(err.Error())
 		for line := range strings.Lines(text) {
@@ -72,6 +76,9 @@ func inside(in io.Reader, logf func(builder.Event)) message {
 		const maxText = 4000
 		if len(text) > maxText {
 			text = text[:maxText] + " …"
+		}
+		if len(without) > 0 {
+			text += "\n" + strings.Join(without, "\n") + "\nUse a Dockerfile for a program that needs cgo."
 		}
 		return message{Fail: text, Step: steps.step}
 	}

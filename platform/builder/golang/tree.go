@@ -8,11 +8,13 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"syscall"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/mod/modfile"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
@@ -52,72 +54,70 @@ func newJob(r builder.Request) (*job, error) {
 		j.Platforms = []string{"linux/" + runtime.GOARCH}
 	}
 
+	tree, err := os.OpenRoot(r.Tree)
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
 	pkg := path.Clean(filepath.ToSlash(r.Recipe.Package))
-	if err := checkTree(r.Tree); err != nil {
+	if err := checkTree(tree, r.Log); err != nil {
 		return nil, &builder.Error{Step: "source", Err: err}
 	}
-	if err := j.findModule(r.Tree, pkg); err != nil {
+	if err := j.findModule(tree, pkg); err != nil {
 		return nil, &builder.Error{Step: "source", Err: err}
 	}
+	j.sayWorkspace(tree, r.Log)
 	return j, nil
 }
 
-// checkTree refuses special files and symbolic links that lead out of the tree: ko
-// follows links in kodata, and the compiler follows links to source files.
-func checkTree(tree string) error {
-	root, err := filepath.EvalSymlinks(tree)
-	if err != nil {
-		return err
-	}
-	return filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, _ := filepath.Rel(root, p)
+// checkTree refuses special files, and replaces symbolic links that lead out of the tree
+// by links that lead nowhere: ko follows links in kodata, and the compiler follows links
+// to source files. So a build that needs such a link fails, and another does not notice.
+func checkTree(root *os.Root, logf func(builder.Event)) error {
+	return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		switch {
+		case errors.Is(err, fs.ErrPermission) && d.IsDir(): // a submodule that was not fetched; the toolchain cannot read it either
+			return nil
+		case err != nil:
+			return err
 		case d.IsDir() || d.Type().IsRegular():
 			return nil
 		case d.Type() != fs.ModeSymlink:
-			return fmt.Errorf("%s: got a special file (%v), want a file, directory or symbolic link", rel, d.Type())
+			return fmt.Errorf("%s: got a special file (%v), want a file, directory or symbolic link", name, d.Type())
 		}
-		to, err := os.Readlink(p)
-		if err != nil {
+		// Root.Stat follows the link, and fails if it leads out of the tree or through more
+		// links than it is willing to follow.
+		_, err = root.Stat(name)
+		if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrPermission) {
+			return nil
+		}
+		to, err := root.Readlink(name)
+		if err != nil || to == nowhere {
 			return err
 		}
-		// Every link is checked by itself, so a chain of links cannot leave the tree.
-		if filepath.IsAbs(to) || !filepath.IsLocal(filepath.Join(filepath.Dir(rel), to)) {
-			return fmt.Errorf("link %s: target %q is outside the source", rel, to)
+		if logf != nil {
+			logf(builder.Event{Step: "source", Line: fmt.Sprintf("link %q leads out of the source, to %q: the build cannot follow it", name, to)})
 		}
-		return nil
+		return errors.Join(root.Remove(name), root.Symlink(nowhere, name))
 	})
 }
 
+// nowhere is the target of a link that nothing can follow: /dev/null is not a directory.
+const nowhere = "/dev/null/outside-the-source"
+
 // findModule finds the go.mod of the module that contains pkg. It does not look above
 // the tree.
-func (j *job) findModule(tree, pkg string) error {
-	if info, err := os.Stat(filepath.Join(tree, pkg)); err != nil || !info.IsDir() {
-		return fmt.Errorf("package %q: the source has no such directory", pkg)
-	}
-	dir := pkg
-	for {
-		_, err := os.Lstat(filepath.Join(tree, dir, "go.mod"))
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if dir == "." {
-			return fmt.Errorf("package %q: the source has no go.mod for it", pkg)
-		}
-		dir = path.Dir(dir)
+func (j *job) findModule(tree *os.Root, pkg string) error {
+	dir, err := builder.GoModule(tree, pkg)
+	if err != nil {
+		return err
 	}
 	rel, err := filepath.Rel(dir, pkg)
 	if err != nil {
 		return err
 	}
 	j.Module, j.Package = dir, "./"+filepath.ToSlash(rel)
-	if _, err := os.Lstat(filepath.Join(tree, dir, "vendor", "modules.txt")); err == nil {
+	if _, err := tree.Lstat(path.Join(dir, "vendor", "modules.txt")); err == nil {
 		j.Vendored = true
 	}
 	return checkReplace(tree, dir)
@@ -125,18 +125,15 @@ func (j *job) findModule(tree, pkg string) error {
 
 // checkReplace refuses a go.mod that replaces a module by a directory outside the
 // tree, because that source is not in the commit.
-func checkReplace(tree, dir string) error {
-	name := filepath.Join(tree, dir, "go.mod")
-	info, err := os.Stat(name)
+func checkReplace(tree *os.Root, dir string) error {
+	f, err := tree.Open(path.Join(dir, "go.mod"))
 	if err != nil {
 		return err
 	}
-	if info.Size() > limits.Request {
-		return fmt.Errorf("go.mod: got %d bytes, want at most %d", info.Size(), limits.Request)
-	}
-	raw, err := os.ReadFile(name)
+	defer f.Close()
+	raw, err := strict.Read(f, limits.Request)
 	if err != nil {
-		return err
+		return fmt.Errorf("go.mod: %w", err)
 	}
 	mod, err := modfile.Parse(path.Join(dir, "go.mod"), raw, nil)
 	if err != nil {

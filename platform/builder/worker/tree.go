@@ -17,7 +17,8 @@ import (
 
 // packTree writes the directories, regular files and symbolic links below dir as
 // a tar, ordered by name. Of a file's mode it keeps only whether the file is
-// executable. It hashes the files as it writes them; if their git tree is not
+// executable. What the commit only refers to (source.Unresolved) gets the mode 0: a build
+// that reads it would be built from something else, and fails. It hashes the files as it writes them; if their git tree is not
 // want, it returns an error and leaves the tar without its end.
 func packTree(w io.Writer, dir string, want source.Tree) error {
 	root, err := os.OpenRoot(dir)
@@ -26,6 +27,10 @@ func packTree(w io.Writer, dir string, want source.Tree) error {
 	}
 	defer root.Close()
 	out, hash := tar.NewWriter(w), want.Hash()
+	unresolved := map[string]bool{}
+	for _, u := range want.Unresolved {
+		unresolved[u.Path] = true
+	}
 	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || name == "." {
 			return err
@@ -38,6 +43,9 @@ func packTree(w io.Writer, dir string, want source.Tree) error {
 		switch {
 		case d.IsDir():
 			h.Typeflag, h.Name, h.Mode = tar.TypeDir, name+"/", 0o755
+			if unresolved[name] {
+				h.Mode = 0
+			}
 			return errors.Join(hash.Dir(name), out.WriteHeader(h))
 		case info.Mode().Type() == fs.ModeSymlink:
 			h.Typeflag = tar.TypeSymlink
@@ -48,7 +56,11 @@ func packTree(w io.Writer, dir string, want source.Tree) error {
 		case !info.Mode().IsRegular():
 			return fmt.Errorf("%s: got a special file, want a regular file, directory or symbolic link", name)
 		}
-		if info.Mode()&0o100 != 0 {
+		executable := info.Mode()&0o100 != 0
+		switch {
+		case unresolved[name]:
+			h.Mode = 0
+		case executable:
 			h.Mode = 0o755
 		}
 		f, err := root.Open(name)
@@ -60,7 +72,7 @@ func packTree(w io.Writer, dir string, want source.Tree) error {
 		if err := out.WriteHeader(h); err != nil {
 			return err
 		}
-		return hash.File(name, h.Mode == 0o755, h.Size, io.TeeReader(f, out))
+		return hash.File(name, executable, h.Size, io.TeeReader(f, out))
 	})
 	if err == nil {
 		err = hash.Check()
@@ -99,9 +111,9 @@ func unpackTree(r io.Reader, dir string) error {
 		}
 		switch h.Typeflag {
 		case tar.TypeDir:
-			err = root.Mkdir(name, 0o755)
+			err = root.Mkdir(name, mode(h, 0o755))
 		case tar.TypeReg:
-			err = writeFile(root, name, h.FileInfo().Mode()&0o100 != 0, in)
+			err = writeFile(root, name, mode(h, 0o644), in)
 		case tar.TypeSymlink:
 			links = append(links, h)
 		default:
@@ -121,11 +133,19 @@ func unpackTree(r io.Reader, dir string) error {
 	return err
 }
 
-func writeFile(root *os.Root, name string, executable bool, r io.Reader) error {
-	mode := fs.FileMode(0o644)
-	if executable {
-		mode = 0o755
+// mode returns the mode of an entry: 0 if nobody may read it, 0755 if it is executable,
+// else other.
+func mode(h *tar.Header, other fs.FileMode) fs.FileMode {
+	switch perm := h.FileInfo().Mode().Perm(); {
+	case perm == 0:
+		return 0
+	case perm&0o100 != 0:
+		return 0o755
 	}
+	return other
+}
+
+func writeFile(root *os.Root, name string, mode fs.FileMode, r io.Reader) error {
 	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
 		return err
