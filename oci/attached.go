@@ -39,7 +39,7 @@ type Attached struct {
 	ArtifactType string        // the manifest's artifactType, or else the media type of its config
 	Annotations  map[string]string
 	Layers       []v1.Descriptor
-	Err          error // why there is no manifest: ErrMismatch (also if it is about another image), ErrNotFound, or the store did not answer
+	Err          error // why there is no manifest, or no list of referrers (then Descriptor is empty): ErrMismatch (also if it is about another image), ErrNotFound, or the store did not answer
 }
 
 // IsBundle reports whether the manifest says that it holds a Sigstore bundle, by its
@@ -73,7 +73,9 @@ const (
 // Attachments lists what is attached to subject and fetches each manifest once: the
 // referrers, in the order of their digests, then what cosign v2 stores under the given
 // tags. An item that could not be read is in the list with its Err. It returns an error
-// if the referrers could not be listed, or are more than limits.Referrers (4096).
+// if the referrers could not be listed, or are more than limits.Referrers (4096). If
+// something else than the registry seems to have answered, such as a login page, the list
+// has an item with that Err, because the tags may still have something.
 func Attachments(ctx context.Context, src Source, subject v1.Hash, tags ...CosignTag) ([]Attached, error) {
 	tagged := make([]Attached, len(tags))
 	var group errgroup.Group
@@ -87,6 +89,10 @@ func Attachments(ctx context.Context, src Source, subject v1.Hash, tags ...Cosig
 	referrers, err := src.Referrers(ctx, subject)
 	if err == nil && len(referrers) > limits.Referrers {
 		err = fmt.Errorf("%s has more than %d referrers", subject, limits.Referrers)
+	}
+	unlisted := err
+	if noAPI(err) != nil {
+		err = nil
 	}
 	if err != nil {
 		_ = group.Wait() // no task fails: each keeps its own error
@@ -109,6 +115,9 @@ func Attachments(ctx context.Context, src Source, subject v1.Hash, tags ...Cosig
 		if !errors.Is(a.Err, ErrNotFound) {
 			items = append(items, a)
 		}
+	}
+	if unlisted != nil {
+		items = append(items, Attached{Err: unlisted})
 	}
 	return items, ctx.Err()
 }
@@ -217,6 +226,9 @@ func Bundles(ctx context.Context, src Source, subject v1.Hash) ([]Bundle, error)
 	}
 	var found []Bundle
 	for _, a := range list {
+		if noAPI(a.Err) != nil {
+			return nil, a.Err
+		}
 		if !errors.Is(a.Err, errForeign) && (a.Err != nil || a.IsBundle()) {
 			found = append(found, Bundle{Attached: a})
 		}

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,7 +29,7 @@ const imageNameAnnotation = "io.containerd.image.name"
 
 // CheckSole fails unless every tool that is given this layout and reference takes
 // image d, parts of d, or attachments that cannot be run. The error is ErrMismatch if
-// a tool would take something else. Tools choose differently: docker, containerd, podman,
+// a tool would take something else. Parts of d may be missing. Tools choose differently: docker, containerd, podman,
 // skopeo, crane, oras and BuildKit read index.json or manifest.json, look at different
 // annotations, and ignore subjects and artifact types. Tools take every image of an
 // archive, and what the reference names in a directory.
@@ -51,10 +52,11 @@ func (l *Layout) CheckSole(ctx context.Context, reference string, d v1.Descripto
 		if !archive && reference != "" && !named(e, reference) {
 			continue
 		}
-		_, part := own[e.Digest]
+		m, part := own[e.Digest]
 		switch {
 		case len(e.URLs) > 0 || len(e.Data) > 0:
 			err = refuse("got urls or data, want neither")
+		case part && m == nil: // the index pins what is not there
 		case part || e.Digest == d.Digest:
 			_, err = l.entry(ctx, e)
 		default:
@@ -103,6 +105,7 @@ func (l *Layout) checkFiles() (docker bool, err error) {
 }
 
 // manifestsOf returns the image manifests of an image: d itself, or those in the index.
+// The value is nil for one that the layout does not have.
 func (l *Layout) manifestsOf(ctx context.Context, d v1.Descriptor) (map[v1.Hash]*content, error) {
 	c, err := l.content(ctx, d.Digest)
 	if err != nil {
@@ -113,7 +116,7 @@ func (l *Layout) manifestsOf(ctx context.Context, d v1.Descriptor) (map[v1.Hash]
 	}
 	own := map[v1.Hash]*content{}
 	for _, m := range c.Manifests {
-		if own[m.Digest], err = l.content(ctx, m.Digest); err != nil {
+		if own[m.Digest], err = l.content(ctx, m.Digest); err != nil && !errors.Is(err, ErrNotFound) {
 			return nil, err
 		}
 	}
@@ -144,7 +147,7 @@ func (l *Layout) checkDockerManifest(own map[v1.Hash]*content) error {
 				return refuse("%s: source %s of a layer is not one of its layers", dockerManifest, s.Digest)
 			}
 		}
-		if !slices.ContainsFunc(slices.Collect(maps.Values(own)), func(c *content) bool { return slices.Equal(blobs, blobPaths(c)) }) {
+		if !slices.ContainsFunc(slices.Collect(maps.Values(own)), func(c *content) bool { return c != nil && slices.Equal(blobs, blobPaths(c)) }) {
 			return refuse("%s names an image with configuration %q, which is not the image: docker before version 25, podman and crane would take it", dockerManifest, item.Config)
 		}
 	}
@@ -169,7 +172,8 @@ type attachments struct {
 	checked map[v1.Hash]bool // manifests and layers
 }
 
-func checkAttachment(ctx context.Context, src Source, d v1.Descriptor) error {
+// CheckAttachment fails if a tool could run what d describes as an image.
+func CheckAttachment(ctx context.Context, src Source, d v1.Descriptor) error {
 	return attachments{src, map[v1.Hash]bool{}}.check(ctx, d, true)
 }
 

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -19,7 +20,11 @@ const maxDepth = 2
 // lists an incomplete image. It copies no referrers and no tags. After a failure, a
 // second call continues where the first one stopped.
 func Copy(ctx context.Context, dst Target, src Source, d v1.Descriptor) error {
-	c := copier{src: src, seen: map[v1.Hash]bool{}}
+	return (&copier{src: src, seen: map[v1.Hash]bool{}}).copy(ctx, dst, d)
+}
+
+func (c *copier) copy(ctx context.Context, dst Target, d v1.Descriptor) error {
+	src := c.src
 	if err := c.walk(ctx, d, 1); err != nil {
 		return fmt.Errorf("copying %s from %s: %w", d.Digest, src.Name(), err)
 	}
@@ -58,6 +63,8 @@ type document struct {
 type copier struct {
 	src     Source
 	seen    map[v1.Hash]bool
+	part    bool    // copy an index without the manifests that src does not have
+	missing []error // with part: one for each
 	blobs   []v1.Descriptor
 	images  []document
 	indexes []document // with maxDepth 2 there is one at most
@@ -94,9 +101,15 @@ func (c *copier) walk(ctx context.Context, d v1.Descriptor, depth int) error {
 	}
 	c.indexes = append(c.indexes, document{raw, mediaType})
 	for _, child := range m.Manifests {
-		if err := c.walk(ctx, child, depth+1); err != nil {
+		switch err := c.walk(ctx, child, depth+1); {
+		case c.part && errors.Is(err, ErrNotFound):
+			c.missing = append(c.missing, fmt.Errorf("manifest %s of the index %s: %w", child.Digest, d.Digest, err))
+		case err != nil:
 			return err
 		}
+	}
+	if n := len(c.missing); n > 0 && n == len(m.Manifests) {
+		return fmt.Errorf("index %s: none of its manifests is there: %w", d.Digest, ErrNotFound)
 	}
 	return nil
 }

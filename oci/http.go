@@ -27,7 +27,6 @@ import (
 const (
 	requestTimeout = 60 * time.Second // a request whose body is small
 	stallTimeout   = 60 * time.Second // a transfer of a blob that does not move
-	attempts       = 3                // per request that may be repeated
 	maxErrorBody   = 64 << 10
 )
 
@@ -137,12 +136,18 @@ func (a *authTransport) handshake(req *http.Request) (http.RoundTripper, error) 
 	return up, err
 }
 
+// redirectError means that a redirect is not followed.
+type redirectError struct{ err error }
+
+func (e *redirectError) Error() string { return e.err.Error() }
+func (e *redirectError) Unwrap() error { return e.err }
+
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= 5 {
-		return errors.New("stopped after 5 redirects")
+		return &redirectError{errors.New("stopped after 5 redirects")}
 	}
 	if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
-		return fmt.Errorf("redirect from %s to %s: want https", via[0].URL.Redacted(), req.URL.Redacted())
+		return &redirectError{fmt.Errorf("redirect from %s to %s: want https", via[0].URL.Redacted(), req.URL.Redacted())}
 	}
 	return nil
 }
@@ -150,9 +155,10 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 // statusError is an answer with an unexpected status. The server's text is made safe
 // for a terminal.
 type statusError struct {
-	request string
-	status  int
-	detail  string
+	request    string
+	status     int
+	detail     string
+	retryAfter string // header
 }
 
 func (e *statusError) Error() string {
@@ -175,7 +181,7 @@ func hasStatus(err error, status ...int) bool {
 
 // newStatusError reads the error document of the distribution spec, if any.
 func newStatusError(resp *http.Response) error {
-	e := &statusError{request: resp.Request.Method + " " + resp.Request.URL.Redacted(), status: resp.StatusCode}
+	e := &statusError{request: resp.Request.Method + " " + resp.Request.URL.Redacted(), status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After")}
 	var doc struct {
 		Errors []struct{ Code, Message string }
 	}
@@ -202,26 +208,15 @@ type answer struct {
 	url    *url.URL
 }
 
-// small sends a request whose answer has at most max bytes. It tries up to three
-// times if the failure may be temporary. A status that is not in ok gives a
-// *statusError.
+// small sends a request whose answer has at most max bytes, again if the failure may be
+// temporary. A status that is not in ok gives a *statusError.
 func (r *Registry) small(ctx context.Context, method string, u *url.URL, header http.Header, body []byte, max int, ok ...int) (*answer, error) {
-	var err error
-	for i := range attempts {
-		if i > 0 {
-			if err := sleep(ctx, backoff(i)); err != nil {
-				return nil, err
-			}
-		}
-		var a *answer
-		if a, err = r.once(ctx, method, u, header, body, max, ok); err == nil {
-			return a, nil
-		}
-		if !mayPass(ctx, err) {
-			break
-		}
-	}
-	return nil, err
+	var a *answer
+	err := retry(ctx, func() (err error) {
+		a, err = r.once(ctx, method, u, header, body, max, ok)
+		return err
+	})
+	return a, err
 }
 
 func (r *Registry) once(ctx context.Context, method string, u *url.URL, header http.Header, body []byte, max int, ok []int) (*answer, error) {
@@ -255,35 +250,6 @@ func (r *Registry) once(ctx context.Context, method string, u *url.URL, header h
 		return a, nil
 	}
 	return nil, newStatusError(resp)
-}
-
-// mayPass reports whether the failure may be temporary.
-func mayPass(ctx context.Context, err error) bool {
-	if ctx.Err() != nil || errors.Is(err, ErrMismatch) {
-		return false
-	}
-	if _, answered := errors.AsType[*statusError](err); answered {
-		return hasStatus(err, http.StatusTooManyRequests, http.StatusInternalServerError,
-			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout)
-	}
-	late, isNet := errors.AsType[net.Error](err)
-	_, isOp := errors.AsType[*net.OpError](err)
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isOp || isNet && late.Timeout()
-}
-
-// backoff returns the wait before attempt i: 100 ms before the second, 400 ms before
-// the third.
-func backoff(i int) time.Duration { return 100 * time.Millisecond << (2*i - 2) }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
 
 // stallGuard cancels a transfer that does not move for stallTimeout. When receiving,

@@ -290,8 +290,9 @@ func (l *Layout) Blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error)
 	return verifying(f, d)
 }
 
-// Referrers implements Source. It returns the entries of index.json, and of the
-// index under the fallback tag, whose manifests name the subject.
+// Referrers implements Source. It returns the entries of index.json, of the index under
+// the fallback tag and, in a layout by `cosign save`, of the blobs, whose manifests name
+// the subject.
 func (l *Layout) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descriptor, error) {
 	index, err := l.entries()
 	if err != nil {
@@ -308,6 +309,13 @@ func (l *Layout) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descripto
 		}
 		candidates = append(candidates[:len(candidates):len(candidates)], c.Manifests...)
 	}
+	if savedByCosign(index) != nil {
+		unlisted, err := l.unlisted(subject)
+		if err != nil {
+			return nil, err
+		}
+		candidates = append(candidates[:len(candidates):len(candidates)], unlisted...)
+	}
 	var found []v1.Descriptor
 	seen := map[v1.Hash]bool{}
 	for _, d := range candidates {
@@ -316,7 +324,9 @@ func (l *Layout) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descripto
 		}
 		seen[d.Digest] = true
 		c, err := l.content(ctx, d.Digest)
-		if err != nil {
+		if errors.Is(err, ErrNotFound) {
+			continue // a platform that was left out, or an attachment that was
+		} else if err != nil {
 			return nil, err
 		}
 		if c.Subject != nil && c.Subject.Digest == subject {

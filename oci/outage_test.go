@@ -183,12 +183,12 @@ func TestOutages(t *testing.T) {
 		}
 		return err
 	})
-	everyOutage(t, "checkAttachment", func(o *outage) error {
+	everyOutage(t, "CheckAttachment", func(o *outage) error {
 		d, err := full.Resolve(t.Context(), CosignSignatures.Of(top.Digest))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return checkAttachment(t.Context(), flaky{full, o}, d)
+		return CheckAttachment(t.Context(), flaky{full, o}, d)
 	})
 	files := full.files
 	broken := func(o *outage) *Layout { return &Layout{dir: full.dir, files: flakyFiles{files, o}} }

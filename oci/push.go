@@ -23,16 +23,7 @@ func (r *Registry) PushBlob(ctx context.Context, d v1.Descriptor, open func() (i
 	if err == nil || !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	for i := range attempts {
-		if i > 0 {
-			if err := sleep(ctx, backoff(i)); err != nil {
-				return err
-			}
-		}
-		if err = r.upload(ctx, d, open); err == nil || !mayPass(ctx, err) {
-			break
-		}
-	}
+	err = retry(ctx, func() error { return r.upload(ctx, d, open) })
 	if err != nil {
 		return fmt.Errorf("pushing blob %s to %s: %w", d.Digest, r.name, err)
 	}
@@ -114,7 +105,7 @@ func (r *Registry) PushManifest(ctx context.Context, raw []byte, mediaType strin
 		return d, nil
 	}
 	// The registry did not confirm that its referrers API lists this manifest.
-	if _, err := r.listReferrers(ctx, c.Subject.Digest); !errors.Is(err, errNoReferrersAPI) {
+	if _, err := r.listReferrers(ctx, c.Subject.Digest); noAPI(err) == nil || !noAPI(err).sure {
 		return d, err
 	}
 	entry := d

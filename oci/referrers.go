@@ -18,16 +18,47 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// errNoReferrersAPI is a 404 from /referrers/, which a registry that has the
-// API never gives (distribution spec 1.1, "Listing Referrers").
-var errNoReferrersAPI = errors.New("the registry has no referrers API")
+// noAPIError means that the registry did not answer as one with the referrers API does
+// (distribution spec 1.1, "Listing Referrers").
+type noAPIError struct {
+	answer string
+	sure   bool // the registry said so; otherwise a login page or a proxy may have answered
+}
 
-// Referrers implements Source. It asks the referrers API, or else the fallback tag.
-// Only if both answer 404 are there no referrers; any other failure is an error.
+func (e *noAPIError) Error() string { return "the registry has no referrers API: " + e.answer }
+
+// noAPI returns the noAPIError in err, or nil if there is none.
+func noAPI(err error) *noAPIError {
+	e, _ := errors.AsType[*noAPIError](err)
+	return e
+}
+
+// withoutAPI are the statuses of registries without the API. The spec says 404; others
+// refuse the path, the method or the media type. A registry that denies access or fails
+// (401, 403, 500) may have the API.
+var withoutAPI = []int{http.StatusNotFound, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented}
+
+// errNoListing means that the fallback tag names something else than a list of
+// referrers. GitLab gives the image itself this tag.
+var errNoListing = errors.New("not an index of referrers")
+
+// Referrers implements Source. It asks the referrers API or, if the registry has none,
+// the fallback tag. If there is no list under that tag either, there are no referrers,
+// provided that the registry itself said that it has no API. Any other failure is an error.
 func (r *Registry) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descriptor, error) {
 	list, err := r.listReferrers(ctx, subject)
-	if errors.Is(err, errNoReferrersAPI) {
-		list, err = r.fallbackList(ctx, subject)
+	if missing := noAPI(err); missing != nil {
+		r.mu.Lock()
+		r.noAPI = missing.Error()
+		r.mu.Unlock()
+		tagged, tagErr := r.fallbackList(ctx, subject)
+		none := tagErr == nil && tagged == nil || errors.Is(tagErr, errNoListing)
+		switch {
+		case none && missing.sure:
+			return nil, nil
+		case !none:
+			list, err = tagged, tagErr
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("referrers of %s in %s: %w", subject, r.name, err)
@@ -35,24 +66,25 @@ func (r *Registry) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descrip
 	return list, nil
 }
 
+// WithoutReferrersAPI says, for people, how the registry answered when it was asked for
+// referrers, if that was not the answer of a registry with the referrers API. It
+// returns "" if the registry has the API, or was not asked.
+func (r *Registry) WithoutReferrersAPI() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.noAPI
+}
+
 func (r *Registry) listReferrers(ctx context.Context, subject v1.Hash) ([]v1.Descriptor, error) {
-	header := http.Header{"Accept": {string(types.OCIImageIndex)}}
 	var list referrerList
 	next := r.url("referrers", subject.String())
 	for next != nil {
-		a, err := r.small(ctx, http.MethodGet, next, header, nil, limits.Manifest, http.StatusOK, http.StatusNotFound)
+		a, err := r.referrersPage(ctx, next)
+		if missing := noAPI(err); missing != nil && list.pages > 0 {
+			return nil, fmt.Errorf("page %d of the list of referrers: %s", list.pages+1, missing.answer)
+		}
 		if err != nil {
 			return nil, err
-		}
-		if a.status == http.StatusNotFound {
-			if list.pages > 0 {
-				return nil, fmt.Errorf("page %d of the list: not found", list.pages+1)
-			}
-			return nil, errNoReferrersAPI
-		}
-		mediaType, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
-		if mediaType != string(types.OCIImageIndex) {
-			return nil, fmt.Errorf("list of referrers: got media type %s, want %s", said(mediaType), types.OCIImageIndex)
 		}
 		if err := list.add(a.body); err != nil {
 			return nil, err
@@ -62,6 +94,41 @@ func (r *Registry) listReferrers(ctx context.Context, subject v1.Hash) ([]v1.Des
 		}
 	}
 	return list.entries, nil
+}
+
+// referrersPage fetches one page of the list. A page of HTML, or JSON of another kind,
+// is no answer of the referrers API, and so is a redirect that is not followed.
+func (r *Registry) referrersPage(ctx context.Context, u *url.URL) (*answer, error) {
+	header := http.Header{"Accept": {string(types.OCIImageIndex)}}
+	a, err := r.small(ctx, http.MethodGet, u, header, nil, limits.Manifest, http.StatusOK)
+	_, redirected := errors.AsType[*redirectError](err)
+	if said, answered := errors.AsType[*statusError](err); answered && said.status < 400 || redirected {
+		return nil, &noAPIError{answer: err.Error()}
+	}
+	if hasStatus(err, withoutAPI...) {
+		return nil, &noAPIError{err.Error(), true}
+	}
+	if err != nil {
+		return nil, err
+	}
+	mediaType, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
+	ours := mediaType == string(types.OCIImageIndex)
+	var page struct {
+		SchemaVersion int64             `json:"schemaVersion"`
+		MediaType     types.MediaType   `json:"mediaType"`
+		Manifests     []json.RawMessage `json:"manifests"`
+	}
+	err = strict.Unmarshal(a.body, limits.Manifest, &page)
+	index := page.SchemaVersion == 2 && (page.MediaType == "" || page.MediaType == types.OCIImageIndex)
+	switch {
+	case err != nil && ours:
+		return nil, fmt.Errorf("list of referrers: %w", err)
+	case err == nil && ours && (index || len(page.Manifests) > 0):
+	case err == nil && index && len(page.Manifests) > 0: // entries speak for themselves; an empty list of another type does not
+	default:
+		return nil, &noAPIError{answer: fmt.Sprintf("GET %s: got %s, want a list of type %s", a.url.Redacted(), said(mediaType), types.OCIImageIndex)}
+	}
+	return a, nil
 }
 
 // referrerList collects the pages of a listing, each entry once.
@@ -120,6 +187,8 @@ func nextPage(a *answer) (*url.URL, error) {
 	return u, nil
 }
 
+// fallbackList returns the entries of the index under the fallback tag, nil if there is
+// no such tag, and errNoListing if it names something else.
 func (r *Registry) fallbackList(ctx context.Context, subject v1.Hash) ([]v1.Descriptor, error) {
 	raw, mediaType, err := r.fetchManifest(ctx, fallbackTag(subject))
 	if errors.Is(err, ErrNotFound) {
@@ -129,9 +198,9 @@ func (r *Registry) fallbackList(ctx context.Context, subject v1.Hash) ([]v1.Desc
 		return nil, err
 	}
 	if !types.MediaType(mediaType).IsIndex() {
-		return nil, refuse("tag %s is a %s, want an index of referrers", fallbackTag(subject), mediaType)
+		return nil, &refusal{fmt.Errorf("tag %s is a %s: %w", fallbackTag(subject), mediaType, errNoListing)}
 	}
-	var list referrerList
+	list := referrerList{entries: []v1.Descriptor{}}
 	if err := list.add(raw); err != nil {
 		return nil, err
 	}

@@ -39,6 +39,7 @@ type Registry struct {
 	mu     sync.Mutex
 	cache  map[v1.Hash]cached // by digest, so never stale
 	cached int                // bytes in cache
+	noAPI  string             // how the registry answered in place of the referrers API
 
 	attaching sync.Mutex // held to write a fallback tag
 }
@@ -152,22 +153,15 @@ func (r *Registry) remember(digest v1.Hash, raw []byte, mediaType string) {
 // Blob implements Source. It retries until the first byte arrives. If the connection
 // breaks later, Read fails.
 func (r *Registry) Blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-	var err error
-	for i := range attempts {
-		if i > 0 {
-			if err := sleep(ctx, backoff(i)); err != nil {
-				return nil, err
-			}
-		}
-		var body io.ReadCloser
-		if body, err = r.openBlob(ctx, d); err == nil {
-			return verifying(body, d)
-		}
-		if !mayPass(ctx, err) {
-			break
-		}
+	var body io.ReadCloser
+	err := retry(ctx, func() (err error) {
+		body, err = r.openBlob(ctx, d)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	return verifying(body, d)
 }
 
 func (r *Registry) openBlob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {

@@ -20,20 +20,23 @@ const maxSaved = limits.Referrers - 16
 // Save copies the image d with everything attached to it or to one of its
 // platforms: referrers, and what cosign v2 stores under tags. Everybody who may push
 // can attach something that cannot be copied, that others could run as an image, or too
-// much; Save leaves that out and returns it in left, one error each. If src does not answer, Save returns err.
+// much. Save leaves that out, and platforms that src does not have, and returns it in
+// left, one error each. If src does not answer, Save returns err.
 func Save(ctx context.Context, dst Target, src Source, d v1.Descriptor) (left []error, err error) {
-	if err := Copy(ctx, dst, src, d); err != nil {
+	image := copier{src: src, seen: map[v1.Hash]bool{}, part: true}
+	if err := image.copy(ctx, dst, d); err != nil {
 		return nil, err
 	}
+	left = image.missing
 	subjects := []v1.Hash{d.Digest}
 	if d.MediaType.IsIndex() {
 		raw, _, err := src.Manifest(ctx, d.Digest)
 		if err != nil {
-			return nil, err
+			return left, err
 		}
 		index, err := parseContent(raw, d.MediaType)
 		if err != nil {
-			return nil, err
+			return left, err
 		}
 		for _, m := range index.Manifests {
 			if !slices.Contains(subjects, m.Digest) {
@@ -99,7 +102,7 @@ func copyAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, 
 		return a.Err
 	}
 	// Tools that read layouts do not look at the subject: they would run it.
-	if err := checkAttachment(ctx, src, a.Descriptor); err != nil {
+	if err := CheckAttachment(ctx, src, a.Descriptor); err != nil {
 		return err
 	}
 	if err := Copy(ctx, dst, src, a.Descriptor); err != nil || a.Tag == "" {

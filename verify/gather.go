@@ -96,7 +96,10 @@ func (c *check) attached(ctx context.Context, image v1.Hash, a *oci.Attached) (i
 	fail := func(err error) []*item {
 		return append(items, &item{at: at, kind: kind, err: fmt.Errorf("attestation %s: %w", at, err), unread: !permanent(err)})
 	}
-	if a.Err != nil {
+	switch {
+	case a.Err != nil && a.Descriptor.Digest.Hex == "": // the referrers, or what a tag names
+		return []*item{{err: a.Err, unread: !permanent(a.Err)}}
+	case a.Err != nil:
 		return fail(a.Err)
 	}
 	if a.Tag == "" && a.ArtifactType == attest.BundleMediaType {

@@ -27,6 +27,9 @@ func inspectAttached(ctx context.Context, src oci.Source, digest v1.Hash) ([]ins
 	total := int64(0)
 	for i := range list {
 		a := &list[i]
+		if a.Err != nil && a.Descriptor.Digest.Hex == "" {
+			return nil, a.Err
+		}
 		if a.Tag == "" {
 			raw, err := inspectedBundle(ctx, src, a, &total)
 			proofs = append(proofs, inspectReferrer(a, raw, err))

@@ -258,12 +258,25 @@ func (c *cosigner) testForm(t *testing.T, name string, form cosignForm) {
 	for _, args := range form.bad {
 		c.verdict(t, 3, repo+":v1", "✗ ", args...) // the link is signature or log
 	}
+	c.testSaved(t, image, form)
 	// The signatures of one image do not hold for another one.
 	c.run(t, "crane", "mutate", image, "--entrypoint", "/bin/false", "-t", repo+":v2")
 	moved := strings.TrimSpace(c.run(t, "crane", "digest", repo+":v2"))
 	if strings.HasPrefix(name, "old form") && form.good != nil {
 		c.run(t, "crane", "copy", repo+":"+strings.Replace(digest, ":", "-", 1)+".sig", repo+":"+strings.Replace(moved, ":", "-", 1)+".sig")
 		c.verdict(t, 3, repo+":v2", "image of the signature", form.good...)
+	}
+}
+
+// testSaved verifies the layout that cosign saves an image in.
+func (c *cosigner) testSaved(t *testing.T, image string, form cosignForm) {
+	saved := filepath.Join(t.TempDir(), "saved")
+	c.run(t, "cosign", "save", "--dir", saved, image)
+	if form.good != nil {
+		c.verdict(t, 0, saved, "accepted", form.good...)
+	}
+	for _, args := range form.bad {
+		c.verdict(t, 3, saved, "✗ ", args...)
 	}
 }
 
