@@ -73,6 +73,33 @@ func (s Source) match(uri string) error {
 	return nil
 }
 
+// oneName lists hosts that ignore the case of a repository's name, and serve the same
+// repository over https and, to the user git, over ssh.
+var oneName = []string{"bitbucket.org", "github.com", "gitlab.com"}
+
+// Misspells reports whether the demand is another spelling of the repository at uri, on
+// a host that is known to take both for the same. It is for words to people: such a
+// repository does not meet the demand, because elsewhere the two would be different.
+func (s Source) Misspells(uri string) bool {
+	want, got := hosted(s.uri), hosted(uri)
+	return !s.any && want != "" && want == got && !s.Names(uri)
+}
+
+// hosted returns HOST/PATH in lower case of a repository at one of the hosts in oneName,
+// and "" of any other.
+func hosted(uri string) string {
+	canonical, err := source.Canonical(uri)
+	if err != nil {
+		return ""
+	}
+	rest, ssh := strings.CutPrefix(canonical, "ssh://git@")
+	rest, https := strings.CutPrefix(rest, "https://")
+	if host, _, _ := strings.Cut(rest, "/"); ssh == https || !slices.Contains(oneName, host) {
+		return ""
+	}
+	return strings.TrimSuffix(strings.ToLower(rest), ".git")
+}
+
 // String returns the demand in words.
 func (s Source) String() string {
 	switch {

@@ -81,10 +81,12 @@ func cacheKey(name, digest string, opts Options) (key [sha256.Size]byte, ok bool
 	k := struct {
 		Name, Digest string
 		Layout       bool
+		Platform     *v1.Platform
+		Whole        bool
 		Trust        []string
 		Policy       policy.Policy
 		Bundles      [][]byte
-	}{Name: name, Digest: digest, Layout: opts.Layout, Policy: opts.Policy, Bundles: opts.Bundles}
+	}{Name: name, Digest: digest, Layout: opts.Layout, Platform: opts.Platform, Whole: opts.Whole, Policy: opts.Policy, Bundles: opts.Bundles}
 	for _, r := range opts.Trust {
 		k.Trust = append(k.Trust, r.Fingerprint, r.Expires.UTC().Format(time.RFC3339Nano), strings.Join(r.Issuers(), " "))
 	}
@@ -138,6 +140,6 @@ func (c *Cache) keep(key [sha256.Size]byte, ok bool, v *Verdict, now time.Time, 
 func (v *Verdict) clone() *Verdict {
 	c := *v
 	c.Links, c.Requirements, c.Unsigned = slices.Clone(v.Links), slices.Clone(v.Requirements), slices.Clone(v.Unsigned)
-	c.Dangers = slices.Clone(v.Dangers)
+	c.Dangers, c.Missing = slices.Clone(v.Dangers), slices.Clone(v.Missing)
 	return &c
 }

@@ -26,9 +26,9 @@ func (opts Options) Explain(link string, now time.Time) Explanation {
 	switch link {
 	case LinkImage:
 		return Explanation{
-			"every byte: the manifest or index, each platform's manifest, configuration and layers",
+			"every byte: the manifest or index, each platform's manifest, configuration and layers, or those of --platform",
 			"the digest and size that name each part, beginning with the image's own digest",
-			"other bytes break it; bytes that cannot be read leave it unknown" + demanded,
+			"other bytes break it; bytes that cannot be read leave it unknown; a platform of the index that is not there is named" + demanded,
 		}
 	case LinkFile:
 		return Explanation{

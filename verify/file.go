@@ -59,6 +59,7 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, now time.Time, opts 
 		s = c.chain(ctx, v, ev, nil)
 	}
 	c.demanded(v, ev, s, "")
+	c.hintSpelling(v, ev)
 	return v
 }
 

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,23 +18,36 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// image reads every byte of image d: the index, its manifests, their configurations and
-// layers. The source compares each with its digest. Of a layout, other tools must take
-// the same image for the reference.
-func (c *check) image(ctx context.Context, reference string, d v1.Descriptor) Link {
+// image reads every byte of image d that is asked for: the index, its manifests, their
+// configurations and layers. The source compares each with its digest. Of a layout, other
+// tools must take the same image for the reference.
+func (c *check) image(ctx context.Context, reference string, d v1.Descriptor) (Link, reading) {
 	link := Link{Name: LinkImage}
-	platforms, err := readImage(ctx, c.src, d.Digest)
+	r, err := readImage(ctx, c.src, d.Digest, c.opts)
 	if layout, ok := c.src.(*oci.Layout); ok && err == nil {
 		err = layout.CheckSole(ctx, reference, d)
 	}
 	if err != nil {
 		link.Status, link.Reason = statusOf(err), err.Error()
-		return link
+		return link, reading{}
 	}
 	link.Status = Holds
-	link.Claim = fmt.Sprintf("%s; %s these bytes", strings.Join(platforms, ", "), c.serves())
-	return link
+	link.Claim = fmt.Sprintf("%s; %s these bytes", strings.Join(r.platforms, ", "), c.serves())
+	if len(r.missing) > 0 {
+		link.Claim += "; not there: " + strings.Join(r.missing, ", ")
+	}
+	return link, r
 }
+
+// reading says what of an image was read.
+type reading struct {
+	platforms []string // "linux/amd64"
+	missing   []string // platforms that the index names, and that the source does not have
+	others    bool     // the index has platforms that nobody asked for
+}
+
+// part reports whether the image has more than what was read.
+func (r reading) part() bool { return r.others || len(r.missing) > 0 }
 
 func (c *check) serves() string {
 	if c.opts.Layout {
@@ -46,7 +60,7 @@ func (c *check) serves() string {
 // content is wrong, absent if it is missing, unknown if the source did not answer.
 func statusOf(err error) Status {
 	switch {
-	case errors.Is(err, oci.ErrMismatch), errors.Is(err, errImage):
+	case errors.Is(err, oci.ErrMismatch), errors.Is(err, errImage), errors.Is(err, errPlatform):
 		return Broken
 	case errors.Is(err, oci.ErrNotFound):
 		return Absent
@@ -57,6 +71,9 @@ func statusOf(err error) Status {
 // errImage means that the image's own documents are malformed or contradict each other.
 var errImage = errors.New("malformed image")
 
+// errPlatform means that the image is not for the platform that was asked for.
+var errPlatform = errors.New("platform")
+
 // reader reads what one image consists of, each blob once.
 type reader struct {
 	src   oci.Source
@@ -66,33 +83,40 @@ type reader struct {
 	seen  map[string]bool // by digest and size, so that a descriptor with a wrong size is read, too
 }
 
-// readImage returns the platforms of the image, "linux/amd64", once all of it was read.
-func readImage(ctx context.Context, src oci.Source, digest v1.Hash) (platforms []string, err error) {
+// readImage reads the platforms of the image that opts ask for. A platform of an index
+// whose manifest the source does not have is missing, unless opts want the whole image:
+// the digest of the index still pins its bytes, wherever they come from. A manifest that
+// is there must be complete.
+func readImage(ctx context.Context, src oci.Source, digest v1.Hash, opts Options) (got reading, err error) {
 	r := &reader{src: src, seen: make(map[string]bool)}
 	r.group, r.ctx = errgroup.WithContext(ctx)
 	r.group.SetLimit(parallel)
-	var index v1.IndexManifest
 	raw, mediaType, err := src.Manifest(ctx, digest)
 	if err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", digest, err)
+		return got, fmt.Errorf("manifest %s: %w", digest, err)
 	}
 	if !types.MediaType(mediaType).IsIndex() {
 		platform, err := r.manifest(digest, raw, mediaType, nil)
-		return []string{platform}, errors.Join(err, r.group.Wait())
+		if want := opts.Platform; err == nil && want != nil && platform != platformName(want) {
+			err = fmt.Errorf("%w: the image is for %s, want %s", errPlatform, platform, platformName(want))
+		}
+		return reading{platforms: []string{platform}}, errors.Join(err, r.group.Wait())
 	}
-	if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {
-		return nil, fmt.Errorf("%w: index %s: %w", errImage, digest, err)
-	}
-	if n := len(index.Manifests); n == 0 || n > limits.IndexManifests {
-		return nil, fmt.Errorf("%w: index of %d manifests, want 1 to %d", errImage, n, limits.IndexManifests)
+	entries, others, err := selected(digest, raw, opts.Platform)
+	if err != nil {
+		return got, err
 	}
 	// Manifests have their own group: they start layers in r.group, which may be full.
 	var manifests errgroup.Group
 	manifests.SetLimit(parallel)
-	platforms = make([]string, len(index.Manifests))
-	for i, d := range index.Manifests {
+	platforms, missing := make([]string, len(entries)), make([]bool, len(entries))
+	for i, d := range entries {
 		manifests.Go(func() error {
 			raw, mediaType, err := src.Manifest(r.ctx, d.Digest)
+			if missing[i] = errors.Is(err, oci.ErrNotFound) && !opts.Whole; missing[i] {
+				platforms[i] = entryName(d)
+				return nil
+			}
 			if err != nil {
 				return fmt.Errorf("manifest %s: %w", d.Digest, err)
 			}
@@ -100,7 +124,82 @@ func readImage(ctx context.Context, src oci.Source, digest v1.Hash) (platforms [
 			return err
 		})
 	}
-	return platforms, errors.Join(manifests.Wait(), r.group.Wait())
+	if err := errors.Join(manifests.Wait(), r.group.Wait()); err != nil {
+		return got, err
+	}
+	return whatIsThere(platforms, missing, others)
+}
+
+// whatIsThere fails if no platform is there that can be run.
+func whatIsThere(platforms []string, missing []bool, others bool) (reading, error) {
+	got := reading{others: others}
+	runnable := false
+	for i, p := range platforms {
+		if missing[i] {
+			got.missing = append(got.missing, p)
+			continue
+		}
+		got.platforms = append(got.platforms, p)
+		runnable = runnable || p != attachmentPlatform
+	}
+	if !runnable && len(got.missing) > 0 {
+		return reading{}, fmt.Errorf("%s: %w", strings.Join(got.missing, ", "), oci.ErrNotFound)
+	}
+	return got, nil
+}
+
+// selected returns the entries of an index that are for the platform want, or all if
+// want is nil. An entry without a platform may be for any. others reports whether the
+// index has more entries.
+func selected(digest v1.Hash, raw []byte, want *v1.Platform) (entries []v1.Descriptor, others bool, err error) {
+	var index v1.IndexManifest
+	if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {
+		return nil, false, fmt.Errorf("%w: index %s: %w", errImage, digest, err)
+	}
+	if n := len(index.Manifests); n == 0 || n > limits.IndexManifests {
+		return nil, false, fmt.Errorf("%w: index of %d manifests, want 1 to %d", errImage, n, limits.IndexManifests)
+	}
+	if want == nil {
+		return index.Manifests, false, nil
+	}
+	var has []string
+	for _, d := range index.Manifests {
+		has = append(has, entryName(d))
+		if d.Platform == nil || satisfies(d.Platform, want) {
+			entries = append(entries, d)
+		}
+	}
+	if len(entries) == 0 {
+		return nil, false, fmt.Errorf("%w: the index has %s, want %s", errPlatform, strings.Join(has, ", "), want)
+	}
+	return entries, len(entries) < len(has), nil
+}
+
+// satisfies reports whether an entry for the platform p is for the platform want. A want
+// without a variant stands for all of them; arm64 is the same as arm64/v8.
+func satisfies(p, want *v1.Platform) bool {
+	v8 := want.Architecture == "arm64" && want.Variant == "v8" && p.Variant == ""
+	return platformName(p) == platformName(want) && (want.Variant == "" || p.Variant == want.Variant || v8)
+}
+
+// attachmentPlatform is the name for people of the platform unknown/unknown, which
+// BuildKit's attestation manifests have.
+const attachmentPlatform = "attachment"
+
+// platformName returns OS and architecture, as configurations name them.
+func platformName(p *v1.Platform) string {
+	if name := p.OS + "/" + p.Architecture; name != "unknown/unknown" {
+		return name
+	}
+	return attachmentPlatform
+}
+
+// entryName returns the name for people of an entry of an index.
+func entryName(d v1.Descriptor) string {
+	if d.Platform == nil {
+		return d.Digest.String()
+	}
+	return platformName(d.Platform)
 }
 
 // manifest reads the configuration, and starts to read the layers. want is the
@@ -124,7 +223,23 @@ func (r *reader) manifest(digest v1.Hash, raw []byte, mediaType string, want *v1
 			r.group.Go(func() error { return r.layer(l) })
 		}
 	}
+	if want == nil && !m.Config.MediaType.IsConfig() {
+		return r.artifact(m)
+	}
 	return r.config(m.Config, want)
+}
+
+// artifact reads the configuration of what is no image, such as a Helm chart, and
+// returns its type. The configuration may be anything. A tool could still run the
+// artifact as an image; the platform in an index is always compared.
+func (r *reader) artifact(m v1.Manifest) (string, error) {
+	if m.Config.Size < 0 || m.Config.Size > limits.Config {
+		return "", fmt.Errorf("%w: size of configuration %s: got %d bytes, want at most %d", errImage, m.Config.Digest, m.Config.Size, limits.Config)
+	}
+	if err := readThrough(r.ctx, r.src, m.Config); err != nil {
+		return "", fmt.Errorf("configuration %s: %w", m.Config.Digest, err)
+	}
+	return "artifact of type " + cmp.Or(m.ArtifactType, string(m.Config.MediaType)), nil
 }
 
 // first reports whether d was not seen before.
@@ -182,13 +297,15 @@ func (r *reader) config(d v1.Descriptor, want *v1.Platform) (string, error) {
 		return "", fmt.Errorf("%w: configuration %s: %w", errImage, d.Digest, err)
 	}
 	got := c.OS + "/" + c.Arch
-	if want == nil {
+	switch {
+	case want == nil && c.OS+c.Arch == "":
+		return "no platform", nil
+	case want == nil:
 		return got, nil
 	}
-	named := want.OS + "/" + want.Architecture
-	if named == "unknown/unknown" {
-		// BuildKit's attestation manifests have this platform.
-		return "attachment", nil
+	named := platformName(want)
+	if named == attachmentPlatform {
+		return named, nil
 	}
 	if named != got {
 		return "", fmt.Errorf("%w: platform of configuration %s: got %q, want %q", errImage, d.Digest, got, named)

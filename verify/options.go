@@ -21,6 +21,8 @@ type Options struct {
 	SourceCheck SourceCheck   // asks the git repository; nil: the repository is not asked
 	Bundles     [][]byte      // more evidence about an image: Sigstore bundles or DSSE envelopes, as JSON
 	Layout      bool          // the image is in a layout, whose name is not a registry's: no verification summary can be about it
+	Platform    *v1.Platform  // of an index, read only this one; nil: all. What is proved is the index
+	Whole       bool          // all platforms of an index must be there, and the proofs must be about the index itself; otherwise see Missing and Index of Verdict
 }
 
 // SourceCheck asks a git repository a question, as source.Lookup does. It may add
@@ -35,6 +37,7 @@ type check struct {
 	now   time.Time // the time of verification
 	opts  Options
 	about string // kind of the thing that the proofs must be about
+	read  reading
 }
 
 const (

@@ -12,7 +12,7 @@ package verify
 
 // The files of this package, in the order to read them; each uses only files before
 // it: verdict, options, evidence, image, lock, sbom, builder, judge, gather, source,
-// facts, chain, demanded, unsigned, verify, file, cache, explain.
+// facts, chain, demanded, unsigned, wrapped, verify, file, cache, explain.
 
 import (
 	"fmt"
@@ -96,10 +96,12 @@ type Link struct {
 
 // Verdict is the answer about one image or file. spec/verdict defines its JSON.
 type Verdict struct {
-	Image   string  `json:"image"`  // the image or file, as the caller named it
-	Digest  string  `json:"digest"` // "sha256:HEX"; empty if the name could not be resolved
-	Outcome Outcome `json:"outcome"`
-	Links   []Link  `json:"links"`
+	Image   string   `json:"image"`  // the image or file, as the caller named it
+	Digest  string   `json:"digest"` // "sha256:HEX"; empty if the name could not be resolved
+	Outcome Outcome  `json:"outcome"`
+	Index   string   `json:"index,omitempty"`   // digest of the index that the name leads to, if the proofs are about the manifest Digest in it
+	Missing []string `json:"missing,omitempty"` // platforms that the image's index names, "linux/arm64", and that are not there
+	Links   []Link   `json:"links"`
 	// Level is the SLSA Build level, 0 to 3, that follows from Requirements: 0 if
 	// there are none. If the policy trusts only a verifier, its level.
 	Level        int                      `json:"level"`

@@ -51,16 +51,23 @@ func Image(ctx context.Context, src oci.Source, reference string, now time.Time,
 
 // resolved verifies an image whose digest is known, and completes v.
 func (c *check) resolved(ctx context.Context, v *Verdict, reference string, d v1.Descriptor) {
-	v.Digest, c.about = d.Digest.String(), aboutOf(d)
-	image := make(chan Link, 1)
-	go func() { image <- c.image(ctx, reference, d) }()
-	ev := c.gather(ctx, d.Digest)
-	v.add(<-image)
+	v.Digest = d.Digest.String()
+	read := make(chan struct{})
+	var image Link
+	go func() {
+		defer close(read)
+		image, c.read = c.image(ctx, reference, d)
+	}()
+	subject, ev := c.subject(ctx, d)
+	<-read
+	v.Missing = c.read.missing
+	c.inside(v, &image, d, subject)
+	v.add(image)
 	var s set
 	if _, only := c.opts.Policy.Origin.(policy.SummaryOnly); only {
 		c.unasked(v, LinkImage, LinkSignature, LinkLog, LinkProvenance, LinkSource, LinkSBOM)
 	} else {
-		s = c.chain(ctx, v, ev, &d.Digest)
+		s = c.chain(ctx, v, ev, &subject.Digest)
 	}
 	resource := ""
 	if !c.opts.Layout {
@@ -70,6 +77,8 @@ func (c *check) resolved(ctx context.Context, v *Verdict, reference string, d v1
 	if _, builder := c.opts.Policy.Origin.(policy.BuilderProvenance); builder {
 		v.hint(ev)
 	}
+	c.hintSpelling(v, ev)
+	c.hintElsewhere(ctx, v, reference, subject, ev)
 	v.Unsigned = Claims(ctx, c.src, d.Digest, false)
 }
 
@@ -96,12 +105,12 @@ func (c *check) notFound(reference string) (reason, hint string) {
 // attached to an image meets at the time now, if it holds under opts. It verifies
 // only signature, log and provenance, so it is not a verdict on the image.
 func Requirements(ctx context.Context, src oci.Source, image v1.Descriptor, now time.Time, opts Options) []provenance.Requirement {
-	c := &check{src: src, now: now, opts: opts, about: aboutOf(image)}
+	c := &check{src: src, now: now, opts: opts}
 	if err := c.ready(); err != nil {
 		return plainEvidence(provenance.WithoutProvenance(provenance.NotKnown, err.Error()))
 	}
-	v := &Verdict{Digest: image.Digest.String()}
-	ev := c.gather(ctx, image.Digest)
+	subject, ev := c.subject(ctx, image)
+	v := &Verdict{Digest: subject.Digest.String()}
 	s := c.sets(ev)[0]
 	for _, l := range c.proofLinks(ev, s) {
 		v.add(l)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -149,7 +150,8 @@ type inspection struct {
 }
 
 type inspectedPlatform struct {
-	Platform string          `json:"platform"` // as the index says; empty for an image without an index
+	Platform string          `json:"platform"`           // as the index says; empty for an image without an index
+	Artifact string          `json:"artifact,omitempty"` // its type, if it is no image
 	Digest   string          `json:"digest"`
 	Config   inspectedBlob   `json:"config"`
 	Layers   []inspectedBlob `json:"layers"`
@@ -243,6 +245,9 @@ func inspectPlatform(ctx context.Context, src oci.Source, d v1.Descriptor) inspe
 	if err != nil {
 		p.Error = err.Error()
 		return p
+	}
+	if !m.Config.MediaType.IsConfig() {
+		p.Artifact = cmp.Or(m.ArtifactType, string(m.Config.MediaType))
 	}
 	p.Config = blobOf(m.Config)
 	for _, l := range m.Layers {

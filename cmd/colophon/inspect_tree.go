@@ -222,7 +222,10 @@ func (in *inspection) print(w io.Writer) error {
 	fmt.Fprintf(t.w, "%s\n%s\n", printable.Text(in.Image), in.Digest)
 	for _, p := range in.Platforms {
 		name := p.Platform
-		if name == "" {
+		switch {
+		case name == "" && p.Artifact != "":
+			name = "artifact of type " + p.Artifact
+		case name == "":
 			name = "image"
 		}
 		t.node(false, p.print, "%s  %s", name, p.Digest)

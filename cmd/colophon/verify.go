@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/internal/limits"
@@ -21,21 +22,22 @@ import (
 )
 
 type verifyOptions struct {
-	demand  policy.Document // from the flags
-	policy  string
-	bundle  string
-	signer  signerOptions
-	recipe  recipeOptions
-	tag     string
-	branch  string
-	json    bool
-	source  sourceOptions
-	timeout time.Duration
-	many    manyOptions
-	reports []string // FORMAT=FILE
-	explain bool
-	summary summaryOptions
-	now     time.Time // of verification: when the command began
+	demand   policy.Document // from the flags
+	policy   string
+	bundle   string
+	signer   signerOptions
+	recipe   recipeOptions
+	tag      string
+	branch   string
+	json     bool
+	source   sourceOptions
+	timeout  time.Duration
+	platform string // of an index, the only one to read
+	many     manyOptions
+	reports  []string // FORMAT=FILE
+	explain  bool
+	summary  summaryOptions
+	now      time.Time // of verification: when the command began
 }
 
 func newVerifyCommand() *cobra.Command {
@@ -54,7 +56,9 @@ or main package at the top of the repository, or as .colophon.yaml there declare
 it. If whoever released it chose something else, name it with the flags that
 release has: --dockerfile, --target, --build-arg, --package, --locked.
 
-A LAYOUT is a directory, or a tar file as docker save writes it. A FILE needs the
+A LAYOUT is a directory, or a tar file as docker save writes it. What is proved is
+the index of all platforms; a platform that the registry or LAYOUT does not have is
+named, and --platform reads only one. A FILE needs the
 --bundle that was made for it. A DIRECTORY of release files is accepted if the
 list of their digests (SHA256SUMS) is proved and all files match it, or if each
 file is proved separately. Verify reads the bundles beside the files. Every other
@@ -109,6 +113,7 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.signer.Issuer, "issuer", "", "OIDC issuer that must have authenticated --identity")
 	f.StringVar(&o.signer.key, "key", "", "`FILE` with the public key (PEM) that must have signed, in place of the trusted builders")
 	f.BoolVar(&o.signer.InsecureNoLog, "insecure-no-log", false, "dangerous, with --key: accept a signature that is in no transparency log")
+	f.StringVar(&o.platform, "platform", "", "of an image for several platforms, read only this one (`OS/ARCH[/VARIANT]`)")
 	f.StringVar(&o.policy, "policy", "", "policy file (spec/policy), in place of the flags above")
 	f.BoolVar(&o.json, "json", false, "print the verdict as JSON on stdout, or an array of verdicts for several images (spec/verdict)")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "after this long, stop verifying an image, which is then undecided")
@@ -124,6 +129,7 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	o.summary.flags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("ref", "tag", "branch", "versioned-tag")
 	cmd.MarkFlagsMutuallyExclusive("contents", "bundle")
+	cmd.MarkFlagsMutuallyExclusive("platform", "vsa")
 	cmd.MarkFlagsMutuallyExclusive("explain", "json")
 	cmd.MarkFlagsMutuallyExclusive("key", "identity", "identity-regexp")
 	cmd.MarkFlagsMutuallyExclusive("key", "issuer")
@@ -161,6 +167,9 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	var err error
 	var demand []byte
 	if opts.Policy, demand, err = o.load(); err != nil {
+		return err
+	}
+	if opts.Platform, err = parsePlatform(o.platform); err != nil {
 		return err
 	}
 	if many {
@@ -230,6 +239,18 @@ func loadTrust(opts *verify.Options) (empty bool, err error) {
 		return true, nil
 	}
 	return false, err
+}
+
+// parsePlatform parses the value of --platform; nil stands for all platforms.
+func parsePlatform(s string) (*v1.Platform, error) {
+	if s == "" {
+		return nil, nil
+	}
+	p, err := v1.ParsePlatform(s)
+	if err != nil || p.OS == "" || p.Architecture == "" {
+		return nil, usageError("for example linux/arm64", "--platform: expected OS/ARCH[/VARIANT], found %q", s)
+	}
+	return p, nil
 }
 
 // warnStale prints a hint for each trust root whose metadata has expired.

@@ -291,7 +291,7 @@ func (j *run) verdict(ctx context.Context, reference string) (*verify.Verdict, e
 	if err != nil {
 		return nil, err
 	}
-	return verify.Image(ctx, j.target, reference, time.Now(), verify.Options{Trust: []*trust.Root{j.Trust}, Policy: demand}), nil
+	return verify.Image(ctx, j.target, reference, time.Now(), verify.Options{Trust: []*trust.Root{j.Trust}, Policy: demand, Whole: true}), nil
 }
 
 // finishTagged finishes a release that already has some of its tags: it creates the

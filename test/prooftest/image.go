@@ -123,6 +123,13 @@ func (s *Store) Tamper(h v1.Hash, raw []byte) {
 	s.blobs[h.String()] = raw
 }
 
+// Remove removes what is stored under a digest.
+func (s *Store) Remove(h v1.Hash) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.blobs, h.String())
+}
+
 func (s *Store) putJSON(v any, mediaType types.MediaType) v1.Descriptor {
 	raw, err := json.Marshal(v)
 	must(s.t, err)
