@@ -455,7 +455,7 @@ func TestFallbackTagRefuses(t *testing.T) {
 		"an image": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", string(types.OCIManifestSchema1))
 			fmt.Fprintf(w, `{"schemaVersion":2,"config":{"mediaType":"x","digest":%q,"size":2}}`, digestOf(emptyConfig))
-		}, "want an index of referrers"},
+		}, "not an index of referrers"},
 		"no digest": {func(w http.ResponseWriter, _ *http.Request) {
 			serveIndex(w, []byte(`{"schemaVersion":2,"manifests":[{"mediaType":"x","size":1}]}`))
 		}, "digest"},

@@ -372,7 +372,7 @@ func TestAttachmentsThatCanBeRun(t *testing.T) {
 	typed.MediaType = types.DockerManifestSchema2
 	read := func(d v1.Descriptor) (*listing, error) {
 		c := &listing{src, nil, map[v1.Hash]int{}}
-		return c, checkAttachment(t.Context(), c, d)
+		return c, CheckAttachment(t.Context(), c, d)
 	}
 	c, err := read(index(good, good, good))
 	if err != nil || c.read[good.Digest] != 1 || c.read[layer.Digest] != 1 {
@@ -388,7 +388,7 @@ func TestAttachmentsThatCanBeRun(t *testing.T) {
 	}
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := checkAttachment(canceled, src, good); !errors.Is(err, context.Canceled) {
+	if err := CheckAttachment(canceled, src, good); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: got %v", err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // gitArchive exports a commit with git archive, which obeys the attributes in it.
-var gitArchive = cut{"source/export.go", `	if err := r.export(ctx, dst, t); err != nil {`, `	if err := func() error {
+var gitArchive = cut{"source/export.go", `	if err := r.export(ctx, dst, &t); err != nil {`, `	if err := func() error {
 		g, err := newGit(r.dir)
 		if err != nil {
 			return err

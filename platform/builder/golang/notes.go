@@ -78,6 +78,7 @@ func cgoPackages(j *job, platform string) (lines []string, err error) {
 		return nil, err
 	}
 	raw, err := io.ReadAll(io.LimitReader(out, maxList))
+	out.Close() // the command ends even if it has more to say
 	if err = errors.Join(err, cmd.Wait()); err != nil {
 		return nil, fmt.Errorf("go list: %w: %s", err, strings.TrimSpace(said.String()))
 	}
