@@ -513,3 +513,54 @@ func TestBrokenDirectories(t *testing.T) {
 		t.Errorf("afterwards: got %q", found)
 	}
 }
+
+// TestMostLinks: a blob whose file has as many links as the file system allows is pushed,
+// repaired and mounted like any other. The repository then has a copy.
+func TestMostLinks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes 65,000 links")
+	}
+	c := start(t, Config{})
+	s := c.reg.store
+	content := []byte("everybody's base image")
+	d := mustDigest(t, c.blob("a", "sha256", content))
+	links := t.TempDir()
+	for i := 0; ; i++ {
+		if err := os.Link(s.pool(d), filepath.Join(links, fmt.Sprint(i))); errors.Is(err, syscall.EMLINK) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if i == 70_000 {
+			t.Skip("this file system has no such limit")
+		}
+	}
+	get := func(repo string, status int) {
+		t.Helper()
+		if r := c.want(status, "GET", "/v2/"+repo+"/blobs/"+d.String(), nil); status == 200 && !bytes.Equal(r.body, content) {
+			t.Errorf("%s: got %q", repo, r.body)
+		}
+	}
+	c.want(202, "POST", "/v2/b/blobs/uploads/?mount="+d.String()+"&from=a", nil) // the client pushes it
+	get("b", 404)
+	c.blob("b", "sha256", content)
+	get("b", 200)
+	// b's copy breaks: a read repairs it from the pool, and a push does.
+	for _, repair := range []func(){func() {}, func() { c.blob("b", "sha256", content) }} {
+		damage(t, s.blob("b", d), damages["a flipped bit"])
+		repair()
+		get("b", 200)
+		get("a", 200)
+	}
+	if e, _ := os.ReadDir(s.path("tmp")); len(e) > 1 { // the upload that was not mounted
+		t.Errorf("got %d left-over files, want none", len(e)-1)
+	}
+	// The pool's own file breaks, and with it all of its links.
+	damage(t, s.pool(d), damages["a truncated file"])
+	get("a", 500)
+	get("b", 200)
+	c.blob("c", "sha256", content)
+	get("c", 200)
+	c.blob("a", "sha256", content)
+	get("a", 200)
+}
