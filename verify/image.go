@@ -176,10 +176,11 @@ func selected(digest v1.Hash, raw []byte, want *v1.Platform) (entries []v1.Descr
 }
 
 // satisfies reports whether an entry for the platform p is for the platform want. A want
-// without a variant stands for all of them; arm64 is the same as arm64/v8.
+// without a variant stands for all of them. An entry without one means what containerd
+// takes it for: arm/v7, arm64/v8.
 func satisfies(p, want *v1.Platform) bool {
-	v8 := want.Architecture == "arm64" && want.Variant == "v8" && p.Variant == ""
-	return platformName(p) == platformName(want) && (want.Variant == "" || p.Variant == want.Variant || v8)
+	byDefault := map[string]string{"arm": "v7", "arm64": "v8"}[p.Architecture]
+	return platformName(p) == platformName(want) && (want.Variant == "" || cmp.Or(p.Variant, byDefault) == want.Variant)
 }
 
 // attachmentPlatform is the name for people of the platform unknown/unknown, which

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,6 +31,10 @@ func TestTrustLines(t *testing.T) {
 			t.Fatal(err)
 		}
 		return r.Pin()
+	}
+	publicRoot, err := trust.Parse(public.Bytes())
+	if err != nil {
+		t.Fatal(err)
 	}
 	first, second := pin(public.Bytes()), pin(own.Bytes())
 	fresh := func() *stage {
@@ -61,12 +66,17 @@ func TestTrustLines(t *testing.T) {
 		t.Fatalf("got %d roots, %v, want both", len(roots), err)
 	}
 	for _, r := range roots {
-		switch n := len(r.Issuers()); {
-		case r.Pin() == first && n > 20: // the issuers of the public instance, as before
-		case r.Pin() != first && n == 1 && r.Issuers()[0] == github:
-		default:
-			t.Errorf("%s vouches for %q", r.Pin(), r.Issuers())
+		// The public instance keeps its issuers, and its pin with them.
+		want := []string{github}
+		if r.Pin() == first {
+			want = publicRoot.Issuers()
 		}
+		if !slices.Equal(r.Issuers(), want) {
+			t.Errorf("%s vouches for %q, want %q", r.Pin(), r.Issuers(), want)
+		}
+	}
+	if !slices.ContainsFunc(roots, func(r *trust.Root) bool { return r.Pin() == first }) {
+		t.Error("the public instance is not pinned as it was printed")
 	}
 	// A file that verifies under the public root does so after that.
 	const here = "testdata/github-attestation/"

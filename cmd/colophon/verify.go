@@ -13,6 +13,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
@@ -246,11 +247,11 @@ func parsePlatform(s string) (*v1.Platform, error) {
 	if s == "" {
 		return nil, nil
 	}
-	p, err := v1.ParsePlatform(s)
-	if err != nil || p.OS == "" || p.Architecture == "" {
+	name, err := attest.NormalPlatform(s)
+	if err != nil {
 		return nil, usageError("for example linux/arm64", "--platform: expected OS/ARCH[/VARIANT], found %q", s)
 	}
-	return p, nil
+	return v1.ParsePlatform(name)
 }
 
 // warnStale prints a hint for each trust root whose metadata has expired.

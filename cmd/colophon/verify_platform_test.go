@@ -28,6 +28,8 @@ func TestVerifyPartOfIndex(t *testing.T) {
 		return append(append([]string{"verify", what}, demand...), more...)
 	}
 	s.run(exitOK, verify(g.dir, "--platform", "linux/arm64"), "✓ image       linux/arm64; the layout", "accepted")
+	s.run(exitOK, verify(g.dir, "--platform", "linux/aarch64"), "✓ image       linux/arm64; the layout", "accepted")
+	s.run(exitRejected, verify(g.dir, "--platform", "linux/arm64/v9"), "want linux/arm64/v9")
 	s.run(exitRejected, verify(g.dir, "--platform", "linux/s390x"), "the index has linux/amd64, linux/arm64, want linux/s390x")
 	s.run(exitUsage, verify(g.dir, "--platform", "amd64"), "expected OS/ARCH")
 	s.run(exitUsage, verify(g.dir, "--platform", "linux/amd64", "--vsa", "attach", "--verifier", "https://v.example.com"), "platform")
