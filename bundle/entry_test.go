@@ -168,13 +168,14 @@ func (l *publicLog) entry(kind, version string, body []byte) *rekorpb.Transparen
 // material is a trust root made of the parts that a test has.
 type material struct {
 	root.BaseTrustedMaterial
-	logs       map[string]*root.TransparencyLog
+	logs, ct   map[string]*root.TransparencyLog
 	timestamps []root.TimestampingAuthority
 	ca         root.CertificateAuthority
 }
 
 func (m *material) Vouches(string) error                                  { return nil }
 func (m *material) RekorLogs() map[string]*root.TransparencyLog           { return m.logs }
+func (m *material) CTLogs() map[string]*root.TransparencyLog              { return m.ct }
 func (m *material) TimestampingAuthorities() []root.TimestampingAuthority { return m.timestamps }
 func (m *material) FulcioCertificateAuthorities() []root.CertificateAuthority {
 	return []root.CertificateAuthority{m.ca}
