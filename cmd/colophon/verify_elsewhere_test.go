@@ -126,3 +126,49 @@ func TestVerifySavedByCosign(t *testing.T) {
 		s.run(exitRejected, append(right, "--builder", "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/generator_generic_slsa3.yml"), "✗ signature")
 	}
 }
+
+// TestVerifyPublicFiles asks of real files what slsa-verifier's regression tests and gh's
+// documentation of attestations ask: the right source, branch, tag, builder and file, and
+// each of them wrong.
+func TestVerifyPublicFiles(t *testing.T) {
+	const data = "../../../shared/data/"
+	if _, err := os.Stat(data); err != nil {
+		t.Skipf("NOT ASKED FOR: the files are not beside this checkout: %v", err)
+	}
+	s := trustSigstore(t)
+	const (
+		based     = data + "github-container-based/v1.9.0/binary-linux-amd64-"
+		npm       = data + "npm/sigstore-js-2.1.0"
+		workflows = "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/"
+	)
+	for _, f := range []struct {
+		file, bundle, source string
+		right                []string   // also accepted with these flags
+		wrong                [][]string // rejected with each of these
+	}{
+		{based + "push-v14.2", based + "push-v14.2.intoto.build.slsa", "github.com/slsa-framework/example-package",
+			[]string{"--tag", "v14.2", "--builder", workflows + "builder_container-based_slsa3.yml", "--min-level", "3"},
+			[][]string{{"--tag", "v14"}, {"--tag", "v14.3"}, {"--branch", "main"}, {"--builder", workflows + "builder_go_slsa3.yml"}}},
+		{based + "workflow_dispatch", based + "workflow_dispatch.intoto.build.slsa", "github.com/slsa-framework/example-package",
+			[]string{"--branch", "main", "--min-level", "3"}, [][]string{{"--tag", "v14.2"}, {"--branch", "mai"}}},
+		{npm + ".tgz", npm + "-bundle.json", "github.com/sigstore/sigstore-js", []string{"--branch", "main"},
+			[][]string{{"--branch", "main2"}, {"--tag", "v2.1.0"}, {"--min-level", "3"}}},
+		{npm + ".tgz", npm + "_with_2_bundles.jsonl", "github.com/sigstore/sigstore-js", []string{"--branch", "main"}, nil},
+		{data + "github-attestation/MODULE.bazel", data + "github-attestation/MODULE.bazel.intoto.jsonl", "github.com/aspect-build/rules_lint",
+			[]string{"--branch", "publish-to-bcr"}, [][]string{{"--branch", "main"}}},
+	} {
+		verify := func(file, source string, flags ...string) []string {
+			return append([]string{"verify", file, "--bundle", f.bundle, "--skip-source", "--source", source}, flags...)
+		}
+		s.run(exitOK, verify(f.file, f.source), "accepted")
+		s.run(exitOK, verify(f.file, f.source, f.right...), "accepted")
+		for _, flags := range f.wrong {
+			s.run(exitRejected, verify(f.file, f.source, flags...), "rejected")
+		}
+		s.run(exitRejected, verify(f.file, f.source+"s"), "rejected")
+		s.run(exitRejected, verify(f.file, strings.Replace(f.source, "/", "/x", 1)), "rejected")
+		s.run(exitRejected, verify("verify.go", f.source), "rejected")
+	}
+	s.run(exitRejected, []string{"verify", data + "github-attestation/MODULE-wrong-signer.bazel", "--bundle", data + "github-attestation/MODULE-wrong-signer.bazel.intoto.jsonl",
+		"--skip-source", "--source", "github.com/aspect-build/rules_lint"}, "rejected")
+}
