@@ -157,7 +157,7 @@ func TestBindV2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	says(t, "no key", (&sealed{}).bindV2(nil), "unsupported public key type")
+	says(t, "no key", (&sealed{}).bindV2(nil), "x509: unsupported public key type")
 	says(t, "key of an unknown curve", (&sealed{key: small.Public()}).bindV2(nil), "unsupported")
 	key := newKey(t).Public()
 	der, err := x509.MarshalPKIXPublicKey(key)
@@ -565,29 +565,30 @@ func TestKindsOfKeys(t *testing.T) {
 		bare     bool // the content is not known
 		want     string
 	}{
-		"P-256":                            {curve(elliptic.P256()), false, false, false, crypto.SHA256, false, ""},
-		"P-256, without the content":       {curve(elliptic.P256()), false, false, false, crypto.SHA256, true, ""},
-		"P-256, envelope":                  {curve(elliptic.P256()), true, true, false, crypto.SHA256, true, ""},
-		"P-256 with SHA-512":               {curve(elliptic.P256()), true, false, false, crypto.SHA512, false, "does not match"},
-		"P-384":                            {curve(elliptic.P384()), false, false, false, crypto.SHA384, false, ""},
-		"P-384, by a certificate":          {curve(elliptic.P384()), true, true, false, crypto.SHA384, false, ""},
-		"P-384 with SHA-256":               {curve(elliptic.P384()), true, false, false, crypto.SHA256, false, ""},
-		"P-384 with SHA-256, no content":   {curve(elliptic.P384()), true, false, false, crypto.SHA256, true, ""},
-		"P-384 with SHA-256, envelope":     {curve(elliptic.P384()), true, true, false, crypto.SHA256, false, ""},
-		"P-384 with SHA-256, by a key":     {curve(elliptic.P384()), false, false, false, crypto.SHA256, false, "does not match"},
-		"P-521":                            {curve(elliptic.P521()), false, true, false, crypto.SHA512, false, ""},
-		"P-521 with SHA-256":               {curve(elliptic.P521()), true, false, false, crypto.SHA256, false, ""},
-		"P-521 with SHA-256, by a key":     {curve(elliptic.P521()), false, true, false, crypto.SHA256, false, "does not match"},
-		"P-224":                            {curve(elliptic.P224()), false, false, false, crypto.SHA256, false, "key: "},
-		"Ed25519, envelope":                {edwards, true, true, false, 0, false, ""},
-		"Ed25519, prehashed envelope":      {edwards, true, true, false, crypto.SHA512, false, "does not match"},
-		"Ed25519, prehashed":               {edwards, false, false, false, crypto.SHA512, false, ""},
-		"Ed25519, message":                 {edwards, false, false, false, 0, false, "does not match"},
-		"Ed25519, image by a key":          {edwards, false, false, true, 0, false, ""},
-		"Ed25519, prehashed image by key":  {edwards, false, false, true, crypto.SHA512, false, "does not match"},
-		"Ed25519, image, by a certificate": {edwards, true, false, true, crypto.SHA512, false, ""},
-		"Ed25519, no prehash, certificate": {edwards, true, false, true, 0, false, "does not match"},
-		"P-256, image":                     {curve(elliptic.P256()), false, false, true, crypto.SHA256, false, ""},
+		"P-256":                                    {curve(elliptic.P256()), false, false, false, crypto.SHA256, false, ""},
+		"P-256, without the content":               {curve(elliptic.P256()), false, false, false, crypto.SHA256, true, ""},
+		"P-256, envelope":                          {curve(elliptic.P256()), true, true, false, crypto.SHA256, true, ""},
+		"P-256 with SHA-512":                       {curve(elliptic.P256()), true, false, false, crypto.SHA512, false, "does not match"},
+		"P-384":                                    {curve(elliptic.P384()), false, false, false, crypto.SHA384, false, ""},
+		"P-384, by a certificate":                  {curve(elliptic.P384()), true, true, false, crypto.SHA384, false, ""},
+		"P-384 with SHA-256":                       {curve(elliptic.P384()), true, false, false, crypto.SHA256, false, ""},
+		"P-384 with SHA-256, no content":           {curve(elliptic.P384()), true, false, false, crypto.SHA256, true, ""},
+		"P-384 with SHA-256, envelope":             {curve(elliptic.P384()), true, true, false, crypto.SHA256, false, ""},
+		"P-384 with SHA-256, by a key":             {curve(elliptic.P384()), false, false, false, crypto.SHA256, false, "does not match"},
+		"P-521":                                    {curve(elliptic.P521()), false, true, false, crypto.SHA512, false, ""},
+		"P-521 with SHA-256":                       {curve(elliptic.P521()), true, false, false, crypto.SHA256, false, ""},
+		"P-521 with SHA-256, by a key":             {curve(elliptic.P521()), false, true, false, crypto.SHA256, false, "does not match"},
+		"P-224":                                    {curve(elliptic.P224()), false, false, false, crypto.SHA256, false, "key: unsupported"},
+		"P-384 with SHA-256, by a key, no content": {curve(elliptic.P384()), false, false, false, crypto.SHA256, true, "does not match"},
+		"Ed25519, envelope":                        {edwards, true, true, false, 0, false, ""},
+		"Ed25519, prehashed envelope":              {edwards, true, true, false, crypto.SHA512, false, "does not match"},
+		"Ed25519, prehashed":                       {edwards, false, false, false, crypto.SHA512, false, ""},
+		"Ed25519, message":                         {edwards, false, false, false, 0, false, "does not match"},
+		"Ed25519, image by a key":                  {edwards, false, false, true, 0, false, ""},
+		"Ed25519, prehashed image by key":          {edwards, false, false, true, crypto.SHA512, false, "does not match"},
+		"Ed25519, image, by a certificate":         {edwards, true, false, true, crypto.SHA512, false, ""},
+		"Ed25519, no prehash, certificate":         {edwards, true, false, true, 0, false, "does not match"},
+		"P-256, image":                             {curve(elliptic.P256()), false, false, true, crypto.SHA256, false, ""},
 	} {
 		b := &Bundle{Proto: protoOf(st, nil, time.Time{})}
 		signed := content
@@ -821,6 +822,64 @@ func TestFormOfSCTs(t *testing.T) {
 		says(t, name, err, want)
 		if !bytes.Equal(got, tt.want) {
 			t.Errorf("%s: got %x, want %x", name, got, tt.want)
+		}
+	}
+}
+
+// A subject that cannot be the one named is refused before anything else is read.
+func TestSubjectFirst(t *testing.T) {
+	unreadable := iotest.ErrReader(errors.New("disk"))
+	for name, tt := range map[string]struct {
+		named   map[string]string
+		content io.Reader
+		want    string
+	}{
+		"another digest":                     {map[string]string{"sha256": "a"}, nil, "subject of the statement: got"},
+		"another digest, and content":        {map[string]string{"sha256": "a"}, unreadable, "subject of the statement: got"},
+		"another algorithm":                  {map[string]string{"sha512": "a"}, nil, "subject of the statement: got"},
+		"another algorithm, and content":     {map[string]string{"sha512": "a"}, unreadable, "content: disk"},
+		"this digest":                        {map[string]string{"sha256": digestOfContent("x").Hex}, nil, "does not match what is signed"},
+		"this digest, and content":           {map[string]string{"sha256": digestOfContent("x").Hex}, unreadable, "content: disk"},
+		"this digest, and the right content": {map[string]string{"sha256": digestOfContent("x").Hex}, strings.NewReader("x"), "does not match what is signed"},
+	} {
+		b := &Bundle{Proto: protoOf([]byte("payload"), []byte("s"), time.Time{}), Statement: &attest.Statement{Subject: []attest.Subject{{Digest: tt.named}}}}
+		r := b.verify(Subject{Digest: digestOfContent("x"), Content: tt.content}, newKey(t).Public(), &material{}, demands{}, time.Now())
+		says(t, name, r.Signature, tt.want)
+		if r.Passed != 0 || r.Log == nil || r.Index != -1 {
+			t.Errorf("%s: got %+v", name, r)
+		}
+	}
+	says(t, "a key, and no key signed", (&Bundle{Certificate: new(x509.Certificate)}).verify(Subject{}, "key", nil, demands{}, time.Now()).Signature, errCertificateSigned.Error())
+	says(t, "no key, and a key signed", new(Bundle).verify(Subject{}, nil, nil, demands{}, time.Now()).Signature, errKeySigned.Error())
+	says(t, "no time", new(Bundle).verify(Subject{}, nil, nil, demands{}, time.Time{}).Signature, "the time of verification is not set")
+}
+
+// A certificate must be valid at each time of its signature, and its authority trusted.
+func TestCertificateAtItsTimes(t *testing.T) {
+	at := time.Unix(1e9, 0)
+	cert := newCertificate(t, newKey(t), at) // from a minute before to nine after
+	for name, tt := range map[string]struct {
+		times       []time.Time
+		until       time.Time
+		ask         demands
+		want, log   string
+		undecidable bool
+		passed      int
+	}{
+		"no time":                           {nil, at, demands{}, "it is unknown when the certificate signed", "", true, 0},
+		"no time, of a stranger":            {nil, at.Add(-time.Hour), demands{}, "is not of a trusted authority", "", false, 0},
+		"in its time":                       {[]time.Time{at}, at, demands{}, "", "", false, 2},
+		"at its first second, and its last": {[]time.Time{cert.NotBefore, cert.NotAfter}, cert.NotAfter, demands{}, "", "", false, 2},
+		"before":                            {[]time.Time{cert.NotBefore.Add(-time.Second)}, at, demands{}, "was not valid when it signed", "but the certificate is valid", true, 0},
+		"once after":                        {[]time.Time{at, cert.NotAfter.Add(time.Second)}, at, demands{}, "was not valid when it signed", "but the certificate is valid", true, 0},
+		"of a stranger":                     {[]time.Time{at}, at.Add(-1), demands{}, "is not of a trusted authority", "", false, 0},
+		"no SCT":                            {[]time.Time{at}, at, demands{sct: true}, "the certificate has no SCT of a trusted certificate transparency log: no list", "", false, 1},
+	} {
+		v := &verification{Result: &Result{Times: tt.times}, bundle: &Bundle{Certificate: cert}, material: &material{ca: until{fixed{until: tt.until}}}, ask: tt.ask, now: at}
+		says(t, name, v.certificate(), tt.want)
+		says(t, name+", log", v.Log, tt.log)
+		if v.Undecidable != tt.undecidable || v.Passed != tt.passed {
+			t.Errorf("%s: got undecidable %v, and %d checks passed", name, v.Undecidable, v.Passed)
 		}
 	}
 }

@@ -151,7 +151,7 @@ func (s *sealed) about(b *Bundle, subject Subject) error {
 			}
 			digest := sums[v.hash]
 			if digest == nil {
-				digest = sums["sha256"] // without the content, other digests cannot be computed
+				return errors.New("without the content, its digest is not known")
 			}
 			return v.VerifySignature(bytes.NewReader(s.signature), nil, options.WithDigest(digest))
 		})
