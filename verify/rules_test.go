@@ -130,7 +130,7 @@ func TestRefsOfEvidence(t *testing.T) {
 	// By any signer: who signed comes before what it says.
 	asked := 0
 	anyone := &item{kind: attest.PredicateVSA, anyone: []*proof{signedProof(1, errWrong, nil, nil), signedProof(5, nil, nil, nil), signedProof(5, nil, nil, nil)}}
-	ev = &evidence{items: []*item{unknown, {kind: attest.PredicateSPDX, err: errWrong}, {kind: attest.PredicateVSA, err: errMissing}, {kind: attest.PredicateVSA}, {kind: attest.PredicateSPDX, anyone: anyone.anyone}, anyone}}
+	ev = &evidence{items: []*item{unknown, {kind: attest.PredicateSPDX, err: errTheirs}, {kind: attest.PredicateVSA, err: errMissing}, {kind: attest.PredicateVSA}, {kind: attest.PredicateSPDX, anyone: anyone.anyone}, anyone}}
 	found := ev.signedBy(ofKind(attest.PredicateVSA), func(p *proof) error {
 		if asked++; asked == 1 {
 			return errTheirs
