@@ -1,5 +1,5 @@
-// Package reproducible releases the same commit on two platforms that share
-// nothing, with both builders, and expects the same digest.
+// Package reproducible releases the same commit on two platforms that share only the
+// compiled standard library, with both builders, and expects the same digest.
 package reproducible
 
 import (
