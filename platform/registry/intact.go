@@ -242,8 +242,8 @@ func sameContent(a, b string) (bool, error) {
 			return false, errB
 		case n != m || string((*bufA)[:n]) != string((*bufB)[:m]):
 			return false, nil
-		case endA || endB:
-			return endA && endB, nil
+		case endA: // and so does b: n is m
+			return true, nil
 		}
 	}
 }

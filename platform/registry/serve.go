@@ -160,7 +160,7 @@ func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 		}
 		d, err := parseDigest(strings.Replace(name, "-", ":", 1))
 		if err != nil {
-			return fmt.Errorf("referrer file %q: %w", filepath.Join(req.ref, name), err)
+			return fmt.Errorf("referrer file %q: its name is not a digest", filepath.Join(req.ref, name)) // not the client's fault
 		}
 		desc, err := r.store.readDescriptor(req.name, d)
 		if missing(err) {
