@@ -154,7 +154,7 @@ func (r *Room) watch() {
 			err = r.disk.crowded()
 		}
 		if used, most, ferr := machineFiles(); err == nil && ferr == nil {
-			err = r.cgroup.crowded(used, most)
+			err = r.cgroup.crowded(used, most, r.cgroup.allRooms)
 		}
 		if err != nil {
 			r.full.CompareAndSwap(nil, &err)

@@ -80,10 +80,10 @@ func filesOfOneProcess(machine, processes int64) int64 {
 }
 
 // crowded returns an error if half of the files that the machine may have are open, and
-// no room has opened more than this one. Files in flight between processes have no owner
+// none of rooms has opened more than this one. Files in flight between processes have no owner
 // (unix(7), SCM_RIGHTS), so it compares the kernel memory of the rooms, of which each
 // file takes some.
-func (c *cgroup) crowded(used, most int64) error {
+func (c *cgroup) crowded(used, most int64, rooms func() ([]string, error)) error {
 	if used < most/2 {
 		return nil
 	}
@@ -91,16 +91,25 @@ func (c *cgroup) crowded(used, most int64) error {
 	if err != nil || mine < most/8*fileSize {
 		return err
 	}
-	dirs, err := filepath.Glob(filepath.Join(filepath.Dir(c.file("memory", "", "")), "*", "cgroup.procs"))
+	names, err := rooms()
 	if err != nil {
 		return err
 	}
-	for _, d := range dirs {
-		if other, err := c.kernelMemory(filepath.Base(filepath.Dir(d))); err == nil && other > mine {
+	for _, name := range names {
+		if other, err := c.kernelMemory(name); err == nil && other > mine {
 			return nil
 		}
 	}
 	return fmt.Errorf("too many open files: %d of the machine's %d are open, and this build has opened most", used, most)
+}
+
+// allRooms returns the names of the machine's rooms.
+func (c *cgroup) allRooms() (names []string, err error) {
+	dirs, err := filepath.Glob(filepath.Join(filepath.Dir(c.file("memory", "", "")), "*", "cgroup.procs"))
+	for _, d := range dirs {
+		names = append(names, filepath.Base(filepath.Dir(d)))
+	}
+	return names, err
 }
 
 // kernelMemory returns how many bytes the kernel uses for the room with the given name.

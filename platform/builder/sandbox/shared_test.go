@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -176,6 +177,10 @@ func TestCrowdedFiles(t *testing.T) {
 		t.Fatal(got)
 	}
 	const most = 8 * 4096 // the machine's, as it were
+	both := func() ([]string, error) { return []string{small.cgroup.name, large.cgroup.name}, nil }
+	if all, err := large.cgroup.allRooms(); err != nil || !slices.Contains(all, small.cgroup.name) || !slices.Contains(all, large.cgroup.name) {
+		t.Errorf("the machine's rooms: got %q, %v", all, err)
+	}
 	for name, c := range map[string]struct {
 		room *Room
 		used int64
@@ -185,12 +190,12 @@ func TestCrowdedFiles(t *testing.T) {
 		"another":                {small, most / 2, false},
 		"enough for all":         {large, most/2 - 1, false},
 	} {
-		err := c.room.cgroup.crowded(c.used, most)
+		err := c.room.cgroup.crowded(c.used, most, both)
 		if (err != nil) != c.ends {
 			t.Errorf("%s: got %v, want an error: %v", name, err, c.ends)
 		}
 	}
-	if err := large.cgroup.crowded(1<<40, 1<<41); err != nil {
+	if err := large.cgroup.crowded(1<<40, 1<<41, both); err != nil {
 		t.Errorf("the host itself opened them: got %v", err)
 	}
 	if used, most, err := machineFiles(); err != nil || used <= 0 || most < used {
