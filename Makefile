@@ -14,7 +14,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 GOBUILD := $(GO) build -buildvcs=false
 BIN     := out/bin
 
-.PHONY: help build builder tools deps base-images example quickstart self services test test-short attack attack-unguarded crash mutate check fuzz bench docs site clean distclean
+.PHONY: help build builder tools deps base-images example quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench docs site clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ $(BIN)/buildkitd $(BIN)/buildctl &: tools/buildkit/go.mod tools/buildkit/go.sum
 $(BIN)/cosign $(BIN)/crane &: tools/clients/go.mod tools/clients/go.sum
 	cd tools/clients && $(GOBUILD) -o ../../$(BIN)/ github.com/sigstore/cosign/v3/cmd/cosign github.com/google/go-containerregistry/cmd/crane
 	@touch $(BIN)/cosign $(BIN)/crane
+
+$(BIN)/regctl $(BIN)/oras $(BIN)/helm $(BIN)/buildx &: tools/registryclients/go.mod tools/registryclients/go.sum
+	cd tools/registryclients && $(GOBUILD) -o ../../$(BIN)/ github.com/regclient/regclient/cmd/regctl oras.land/oras/cmd/oras helm.sh/helm/v3/cmd/helm github.com/docker/buildx/cmd/buildx
+	@touch $(BIN)/regctl $(BIN)/oras $(BIN)/helm $(BIN)/buildx
 
 # The package of rekor-tiles' posix server is called "posix", so name the program.
 $(BIN)/syft $(BIN)/rekor-server &: tools/peers/go.mod tools/peers/go.sum
@@ -100,6 +104,10 @@ self: deps build ## release Colophon from HEAD on two platforms, and compare the
 
 services: deps builder build base-images ## release examples/go-service and node-service: from the network, hermetically, and from a lock
 	COLOPHON_SERVICES=1 $(GO) test -timeout 60m -count=1 -v ./test/services
+
+clients: deps tools $(BIN)/regctl ## log in, push and pull with every client of registries that can be had here
+	@EXTRA='skopeo podman buildah umoci dockerd:docker.io ctr:containerd' scripts/deps.sh
+	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^TestClients$$' ./test/interop
 
 bench: deps tools $(BIN)/syft build base-images example ## compare the performance with that of the peers; prints results and ratios
 	COLOPHON_BENCH=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...

@@ -15,6 +15,7 @@ import (
 
 // registrySettings are the settings that serve passes to the registry.
 type registrySettings struct {
+	URL         string   `json:"url"`
 	Dir         string   `json:"dir"`
 	Tokens      tokens   `json:"tokens"`
 	PrivatePull bool     `json:"privatePull"`
@@ -23,7 +24,7 @@ type registrySettings struct {
 
 func prepareRegistry(p *platform, process *zone.Process) error {
 	process.Settings = registrySettings{
-		Dir: process.Zone.Path("registry"), Tokens: p.known,
+		URL: p.url, Dir: process.Zone.Path("registry"), Tokens: p.known,
 		PrivatePull: p.file.Registry.PrivatePull, Mutable: p.file.Registry.Mutable,
 	}
 	return nil
@@ -33,7 +34,7 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 	s := c.Settings
 	metrics := prometheus.NewRegistry()
 	reg, err := registry.New(registry.Config{
-		Dir: s.Dir, Authorize: s.Tokens.account,
+		URL: s.URL, Dir: s.Dir, Authorize: s.Tokens.account,
 		AnonymousPull: !s.PrivatePull, Mutable: s.Mutable,
 		Log: c.Log, Registerer: metrics,
 	})

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian packages of missing commands, and changes nothing else.
+# Installs the Debian packages of missing commands, and changes nothing else. EXTRA names further
+# commands, with their packages if these have other names: COMMAND[:PACKAGE]…
 set -euo pipefail
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -14,6 +15,9 @@ declare -A package=(
   [jq]=jq
   [curl]=curl
 )
+for extra in ${EXTRA:-}; do
+  package[${extra%%:*}]=${extra#*:}
+done
 missing=()
 for command in "${!package[@]}"; do
   command -v "$command" >/dev/null || missing+=("${package[$command]}")

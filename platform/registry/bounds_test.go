@@ -363,26 +363,26 @@ func TestRemembered(t *testing.T) {
 // TestSettings: New refuses settings that cannot work, and leaves nothing locked.
 func TestSettings(t *testing.T) {
 	metrics, dir := prometheus.NewRegistry(), t.TempDir()
-	first, err := New(Config{Dir: t.TempDir(), Authorize: roles, Registerer: metrics})
+	first, err := New(Config{URL: "http://registry.test", Dir: t.TempDir(), Authorize: roles, Registerer: metrics})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	if _, err := New(Config{Dir: dir, Authorize: roles, Registerer: metrics}); err == nil {
+	if _, err := New(Config{URL: "http://registry.test", Dir: dir, Authorize: roles, Registerer: metrics}); err == nil {
 		t.Error("the same metrics twice: want an error")
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(Config{Dir: file, Authorize: roles}); err == nil {
+	if _, err := New(Config{URL: "http://registry.test", Dir: file, Authorize: roles}); err == nil {
 		t.Error("a file in the place of the directory: want an error")
 	}
 	if err := os.WriteFile(filepath.Join(dir, "blobs"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the first failure released the lock
-		if _, err := New(Config{Dir: dir, Authorize: roles}); err == nil || strings.Contains(err.Error(), "in use") {
+		if _, err := New(Config{URL: "http://registry.test", Dir: dir, Authorize: roles}); err == nil || strings.Contains(err.Error(), "in use") {
 			t.Errorf("a file in the place of blobs: got %v", err)
 		}
 	}

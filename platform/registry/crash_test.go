@@ -28,7 +28,7 @@ const (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(envServe); dir != "" {
-		reg, err := New(Config{Dir: dir, Authorize: roles})
+		reg, err := New(Config{URL: "http://registry.test", Dir: dir, Authorize: roles})
 		if err == nil {
 			var l net.Listener
 			if l, err = net.Listen("tcp", "127.0.0.1:0"); err == nil {

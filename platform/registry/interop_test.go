@@ -109,7 +109,7 @@ func TestCrane(t *testing.T) {
 		pusher.fails("DENIED", crane, "delete", image)
 
 		nobody := newShell(t, c.as("wrong"))
-		nobody.fails("401 Unauthorized", crane, "push", filepath.Join(pusher.dir, two), pusher.host+"/team/app:v2")
+		nobody.fails("UNAUTHORIZED", crane, "push", filepath.Join(pusher.dir, two), pusher.host+"/team/app:v2")
 		os.Remove(filepath.Join(nobody.dir, "config.json"))
 		if open {
 			nobody.ok(crane, "manifest", image)

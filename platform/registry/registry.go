@@ -17,10 +17,12 @@
 // # Who may do what
 //
 // A client sends its token as HTTP Basic (any user name, the token as password) or as
-// Authorization: Bearer. A role applies to all repositories, so a blob may be mounted from
-// any of them. With AnonymousPull the version check answers 200 to everybody. The classic
-// Docker Engine image store then never sends its credentials and cannot push; all other
-// clients can.
+// Authorization: Bearer. A role applies to all repositories. Clients that log in do so at
+// /v2/token (token.go): they get an access token, which is valid for minutes, for the
+// repositories and actions that they named. They are told so by the version check, which
+// answers 401 to everybody without credentials, even with AnonymousPull: Docker and skopeo take
+// the challenge from there. Without credentials, an open registry gives access tokens to pull;
+// all else that is read needs none.
 package registry
 
 import (
@@ -30,6 +32,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -42,6 +45,9 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/oci"
 )
+
+// tokenPath is where clients get access tokens.
+const tokenPath = "/v2/token"
 
 // Role is what the bearer of a token may do. Each role includes the roles before it.
 type Role int
@@ -58,6 +64,9 @@ type Config struct {
 	// Dir is the directory of all content. New creates it if it is missing. One process
 	// at a time uses it.
 	Dir string
+
+	// URL is where clients reach the registry: scheme and host, without a path. Required.
+	URL string
 
 	// Authorize returns the name of a token's account and its role. The limits below hold
 	// for each account, so that none can use up what another needs. It must compare in
@@ -97,8 +106,9 @@ type Config struct {
 
 // Registry serves /v2/. Safe for concurrent use.
 type Registry struct {
-	cfg   Config
-	store *store
+	cfg    Config
+	store  *store
+	access *accessTokens
 
 	mu       sync.Mutex
 	uploads  map[string]*upload
@@ -118,6 +128,10 @@ type Registry struct {
 func New(cfg Config) (*Registry, error) {
 	if cfg.Authorize == nil {
 		return nil, errors.New("registry: Authorize is not set")
+	}
+	u, err := url.Parse(cfg.URL)
+	if err != nil || u.Host == "" || cfg.URL != u.Scheme+"://"+u.Host {
+		return nil, fmt.Errorf("registry: URL: got %q, want SCHEME://HOST", cfg.URL)
 	}
 	for _, p := range cfg.Mutable {
 		if _, err := path.Match(p, ""); err != nil {
@@ -141,6 +155,7 @@ func New(cfg Config) (*Registry, error) {
 	}
 	r := &Registry{
 		cfg:      cfg,
+		access:   newAccessTokens(u.Host),
 		uploads:  map[string]*upload{},
 		accounts: map[string]*account{},
 		mayEvict: evictIdle,
@@ -165,7 +180,6 @@ func New(cfg Config) (*Registry, error) {
 			}
 		}
 	}
-	var err error
 	if r.store, err = openStore(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
@@ -207,11 +221,12 @@ func (r *Registry) mutable(name, tag, mediaType string) bool {
 // A request is an HTTP request with its path parsed.
 type request struct {
 	*http.Request
-	kind string // ping, catalog, tags, manifests, blobs, uploads, referrers or other
+	kind string // ping, token, catalog, tags, manifests, blobs, uploads, referrers or other
 	name string // the repository; matches the grammar
 	ref  string // the rest of the path: tag, digest or upload id; not checked yet
 
 	account *account // whose token the request has; nil: it has none and only reads
+	grant   grant    // what its credentials allow
 }
 
 // An account is who shares one token, and what they use together.
@@ -259,6 +274,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 // "tags":
 //
 //	/v2/
+//	/v2/token
 //	/v2/_catalog
 //	/v2/NAME/tags/list
 //	/v2/NAME/manifests/REFERENCE
@@ -274,6 +290,10 @@ func route(hr *http.Request) (*request, error) {
 	rest, ok := strings.CutPrefix(hr.URL.Path, "/v2")
 	if rest == "" && ok || rest == "/" {
 		req.kind = "ping"
+		return req, nil
+	}
+	if hr.URL.Path == tokenPath {
+		req.kind = "token"
 		return req, nil
 	}
 	if rest == "/_catalog" { // no name begins with "_"
@@ -310,6 +330,8 @@ func (r *Registry) serve(w http.ResponseWriter, req *request) error {
 		w.Header().Set("Content-Type", "application/json")
 		_, err := io.WriteString(w, "{}")
 		return err
+	case req.kind == "token" && (reads(m) || m == http.MethodPost):
+		return r.serveToken(w, req)
 	case req.kind == "catalog" && reads(m):
 		return r.listRepositories(w, req)
 	case req.kind == "tags" && reads(m):
@@ -336,32 +358,44 @@ func (r *Registry) serve(w http.ResponseWriter, req *request) error {
 
 func reads(method string) bool { return method == http.MethodGet || method == http.MethodHead }
 
-// authorize checks the role that the request needs.
+// authorize checks that the request's credentials allow what it asks for.
 func (r *Registry) authorize(w http.ResponseWriter, req *request) error {
-	need := Push
+	need, action := Push, actionPush
 	switch {
+	case req.kind == "token":
+		return nil // serveToken reads the credentials
 	case req.kind == "uploads":
 	case reads(req.Method):
-		need = Pull
+		need, action = Pull, actionPull
 	case req.Method == http.MethodDelete:
-		need = Admin
+		need, action = Admin, actionDelete
 	}
-	if need == Pull && r.cfg.AnonymousPull && req.Header.Get("Authorization") == "" {
+	sent := req.Header.Get("Authorization") != ""
+	if !sent && need == Pull && r.cfg.AnonymousPull && req.kind != "ping" {
 		return nil
 	}
-	have := Nobody
 	if token := bearer(req.Request); token != "" {
-		var name string
-		if name, have = r.cfg.Authorize(token); have != Nobody {
-			req.account = r.account(name)
+		req.grant.account, req.grant.role = r.cfg.Authorize(token)
+		if req.grant.role == Nobody {
+			req.grant, _ = r.access.open(token, time.Now())
+		}
+		if req.grant.account != "" {
+			req.account = r.account(req.grant.account)
 		}
 	}
-	switch {
-	case have == Nobody:
-		w.Header().Set("WWW-Authenticate", `Basic realm="colophon registry", charset="UTF-8"`)
+	switch g := &req.grant; {
+	case g.role == Nobody:
+		reason := ""
+		if sent {
+			reason = "invalid_token"
+		}
+		r.challenge(w, req, action, reason)
 		return &failure{status: http.StatusUnauthorized, code: codeUnauthorized, message: "authentication required: send a token as password or bearer"}
-	case have < need:
+	case g.role < need && g.account != "":
 		return &failure{status: http.StatusForbidden, code: codeDenied, message: "this token does not allow " + req.Method + " of " + req.kind}
+	case g.role < need || req.name != "" && !g.allows(req.name, action):
+		r.challenge(w, req, action, "insufficient_scope")
+		return &failure{status: http.StatusUnauthorized, code: codeUnauthorized, message: "the access token does not allow to " + action + " in " + req.name}
 	}
 	return nil
 }

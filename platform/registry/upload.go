@@ -194,6 +194,20 @@ func (r *Registry) discard(u *upload) {
 // startUpload serves POST /v2/NAME/blobs/uploads/. With ?mount= it links a blob that the
 // registry has already, with ?digest= the body is the whole blob, and with neither it starts
 // an upload.
+// mount takes a blob over from another repository, or if from is "" from any. If it returns
+// false, the client must push the blob.
+func (r *Registry) mount(req *request, from string, d digest) (bool, error) {
+	if !r.cfg.AnonymousPull && !req.grant.allows(from, actionPull) {
+		return false, nil
+	}
+	ok, err := r.store.mountBlob(req.Context(), req.name, from, d)
+	if damaged(err) {
+		r.alarm(err, req.name)
+		return false, nil
+	}
+	return ok, err
+}
+
 func (r *Registry) startUpload(w http.ResponseWriter, req *request) error {
 	q := req.URL.Query()
 	if q.Has("mount") {
@@ -205,9 +219,7 @@ func (r *Registry) startUpload(w http.ResponseWriter, req *request) error {
 		if from != "" && !validName(from) {
 			return errNameInvalid("from: repository name %q does not match the grammar of the distribution spec", from)
 		}
-		if ok, err := r.store.mountBlob(req.Context(), req.name, from, d); damaged(err) {
-			r.alarm(err, req.name) // the client must push it
-		} else if err != nil {
+		if ok, err := r.mount(req, from, d); err != nil {
 			return err
 		} else if ok {
 			r.cfg.Log.Info("registry: blob mounted", "repository", req.name, "digest", d, "from", from)

@@ -90,7 +90,11 @@ func manyImages(b *testing.B, p *prooftest.Platform, colophon func(...string) *e
 		dir = b.TempDir()
 	}
 	b.Cleanup(func() { os.RemoveAll(dir) })
-	r, err := registry.New(registry.Config{Dir: dir, AnonymousPull: true, Authorize: func(string) (string, registry.Role) { return "bench", registry.Push }})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	r, err := registry.New(registry.Config{URL: "http://" + l.Addr().String(), Dir: dir, AnonymousPull: true, Authorize: func(string) (string, registry.Role) { return "bench", registry.Push }})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -102,10 +106,6 @@ func manyImages(b *testing.B, p *prooftest.Platform, colophon func(...string) *e
 				connections.Add(1)
 			}
 		},
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
 	}
 	go srv.Serve(l)
 	b.Cleanup(func() { srv.Close() })

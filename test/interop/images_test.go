@@ -34,8 +34,11 @@ type images struct {
 
 const imagesToken = "push-token-of-this-test"
 
-func newImages(t *testing.T, handler http.Handler) *images {
-	srv := httptest.NewServer(handler)
+// newImages serves the registry that open returns, which clients reach at url.
+func newImages(t *testing.T, open func(url string) http.Handler) *images {
+	srv := httptest.NewUnstartedServer(nil)
+	srv.Config.Handler = open("http://" + srv.Listener.Addr().String())
+	srv.Start()
 	t.Cleanup(srv.Close)
 	i := &images{t: t, host: strings.TrimPrefix(srv.URL, "http://"), home: t.TempDir()}
 	config, err := json.Marshal(map[string]any{"auths": map[string]any{i.host: map[string]string{"username": "colophon", "password": imagesToken}}})
@@ -81,22 +84,25 @@ func (i *images) repository(name string) *oci.Registry {
 // TestImagesAgree compares package oci with what stock crane and cosign read and write,
 // on the platform's registry and on one without the referrers API.
 func TestImagesAgree(t *testing.T) {
-	own, err := registry.New(registry.Config{
-		Dir: t.TempDir(),
-		Authorize: func(token string) (string, registry.Role) {
-			if token == imagesToken {
-				return "images", registry.Push
-			}
-			return "", registry.Nobody
-		},
-		AnonymousPull: true,
-	})
-	if err != nil {
-		t.Fatal(err)
+	own := func(url string) http.Handler {
+		r, err := registry.New(registry.Config{
+			URL: url, Dir: t.TempDir(),
+			Authorize: func(token string) (string, registry.Role) {
+				if token == imagesToken {
+					return "images", registry.Push
+				}
+				return "", registry.Nobody
+			},
+			AnonymousPull: true,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
 	}
-	quiet := ggcr.Logger(log.New(io.Discard, "", 0))
-	for name, handler := range map[string]http.Handler{"own registry": own, "registry without referrers API": ggcr.New(quiet)} {
-		t.Run(name, func(t *testing.T) { imagesAgree(newImages(t, handler)) })
+	without := func(string) http.Handler { return ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))) }
+	for name, open := range map[string]func(string) http.Handler{"own registry": own, "registry without referrers API": without} {
+		t.Run(name, func(t *testing.T) { imagesAgree(newImages(t, open)) })
 	}
 }
 
