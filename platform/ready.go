@@ -31,7 +31,13 @@ func (p *platform) allReady(ctx context.Context) error {
 	if err := writeClients(p.data, p.url, trusted.Fingerprint); err != nil {
 		return err
 	}
-	return p.frontReady(ctx)
+	if err := p.frontReady(ctx); err != nil {
+		return err
+	}
+	if p.runs(roleAttestor) { // its log has the reason if not; a proxy may start after the platform
+		health(ctx, peer.At(socket(p.dir("run"), roleAttestor)).Client(), "http://role"+peer.PathReady)
+	}
+	return nil
 }
 
 // rolesReady returns when every role of this host that has a socket answers.

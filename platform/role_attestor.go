@@ -118,10 +118,15 @@ func runAttestor(ctx context.Context, c zone.Child[attestorSettings]) error {
 	service := attestor.New(r, c.Settings.Dir, c.Log)
 	var resumed sync.WaitGroup
 	resumed.Go(finish)
-	own := watchDisks(ctx, roleAttestor, c.Dirs, c.Log)
+	disks, self := watchDisks(ctx, roleAttestor, c.Dirs, c.Log), watchSelf(ctx, c.Settings.URL, cfg.Trust, c.Log)
 	ready := func(ctx context.Context) error {
-		if err := own.ready(ctx); err != nil || c.Settings.Rooms == (peer.Endpoint{}) {
-			return err
+		for _, c := range []*condition{disks, self} {
+			if err := c.ready(ctx); err != nil {
+				return err
+			}
+		}
+		if c.Settings.Rooms == (peer.Endpoint{}) {
+			return nil
 		}
 		// The role api does not reach rooms.
 		if err := health(ctx, c.Settings.Rooms.Client(), "http://rooms"+peer.PathReady); err != nil {

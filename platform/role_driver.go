@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/builder/buildkit"
 	"github.com/colophon-build/colophon/platform/builder/rooms"
@@ -38,7 +39,7 @@ func (p *platform) driverZone() (zone.Zone, error) {
 // driver has namespaces of its own and no network, sees the directory of its build and no
 // other, and knows the name of no other session: from there an attacker reaches this
 // build alone.
-func driverProcess(z zone.Zone, users peer.Users, wall time.Duration) worker.Apart {
+func driverProcess(z zone.Zone, users peer.Users, how logs.Settings, wall time.Duration) worker.Apart {
 	return func(ctx context.Context, dir string) (*exec.Cmd, error) {
 		own := z
 		own.Mounts = append(slices.Clone(z.Mounts), zone.Mount{Source: dir, Name: "build", Write: true})
@@ -46,7 +47,7 @@ func driverProcess(z zone.Zone, users peer.Users, wall time.Duration) worker.Apa
 			return nil, err
 		}
 		s := driverSettings{Dir: own.Path("build"), Rooms: socket(own.Path("run"), roleRooms), Wall: wall}
-		cmd, err := zone.Process{Name: roleDriver, Zone: own, Users: users, Settings: s}.Command(ctx)
+		cmd, err := zone.Process{Name: roleDriver, Zone: own, Users: users, Settings: s, Logs: how}.Command(ctx)
 		if err != nil {
 			return nil, err
 		}

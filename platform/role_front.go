@@ -2,7 +2,6 @@ package platform
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"time"
 
@@ -34,9 +32,7 @@ type frontSettings struct {
 	Version  string                   `json:"version"`
 	Tokens   tokens                   `json:"tokens"`
 	Builders []release.BuilderInfo    `json:"builders"`
-	Roles    map[string]peer.Endpoint `json:"roles"`             // the roles that it sends requests to
-	TLSCert  []byte                   `json:"tlsCert,omitempty"` // PEM
-	TLSKey   []byte                   `json:"tlsKey,omitempty"`  // PEM
+	Roles    map[string]peer.Endpoint `json:"roles"` // the roles that it sends requests to
 }
 
 func prepareFront(p *platform, process *zone.Process) (err error) {
@@ -53,16 +49,7 @@ func prepareFront(p *platform, process *zone.Process) (err error) {
 			process.Zone.Confine.Inet = true
 		}
 	}
-	if p.config.TLSCert != "" {
-		for file, data := range map[string]*[]byte{p.config.TLSCert: &s.TLSCert, p.config.TLSKey: &s.TLSKey} {
-			if *data, err = os.ReadFile(file); err != nil {
-				return err
-			}
-		}
-		if _, err := tls.X509KeyPair(s.TLSCert, s.TLSKey); err != nil {
-			return err
-		}
-	}
+	process.Updates = p.news
 	process.Settings = s
 	process.Listener, err = p.port.(*net.TCPListener).File()
 	return err
@@ -71,26 +58,21 @@ func prepareFront(p *platform, process *zone.Process) (err error) {
 // runFront is the role api, the only role that strangers reach. It terminates TLS,
 // serves the API and the pages, and proxies every other request to its role.
 func runFront(ctx context.Context, c zone.Child[frontSettings]) error {
-	f := &port{c.Settings, c.Log}
+	f := &port{settings: c.Settings, log: c.Log}
+	if err := f.heard.listen(c.Updates, c.Log); err != nil {
+		return err
+	}
 	mux, err := f.mux(ctx)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: front.Patience(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug)}
+	server := &http.Server{Handler: front.Patience(front.Logged(mux, c.Settings.Tokens.name, c.Log)), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug)}
 	failed := make(chan error, 1)
-	go func() {
-		if c.Settings.TLSCert == nil {
-			failed <- server.Serve(c.Listener)
-			return
-		}
-		cert, err := tls.X509KeyPair(c.Settings.TLSCert, c.Settings.TLSKey)
-		if err != nil {
-			failed <- err
-			return
-		}
-		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-		failed <- server.ServeTLS(c.Listener, "", "")
-	}()
+	if server.TLSConfig = f.heard.tls(); server.TLSConfig != nil {
+		go func() { failed <- server.ServeTLS(c.Listener, "", "") }()
+	} else {
+		go func() { failed <- server.Serve(c.Listener) }()
+	}
 	select {
 	case err := <-failed:
 		return err
@@ -108,6 +90,7 @@ func runFront(ctx context.Context, c zone.Child[frontSettings]) error {
 type port struct {
 	settings frontSettings
 	log      *slog.Logger
+	heard    heard
 }
 
 func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
@@ -141,6 +124,7 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	}
 	ours := prometheus.NewRegistry()
 	ours.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	ours.MustRegister(f.heard.metrics()...)
 	// If a role does not answer, only its metrics are missing.
 	gatherers := prometheus.Gatherers{ours}
 	for role, at := range s.Roles {
@@ -185,5 +169,8 @@ func (f *port) ready(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, "ok")
 	for _, name := range slices.Sorted(maps.Keys(missing)) {
 		fmt.Fprintf(w, "no %s builder: %s\n", name, missing[name])
+	}
+	for _, line := range f.heard.warnings(time.Now()) {
+		fmt.Fprintln(w, line)
 	}
 }

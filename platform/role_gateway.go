@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/buildkit"
@@ -42,7 +43,7 @@ func runGateway(ctx context.Context, c zone.Child[gateway.Settings]) error {
 }
 
 // gatewayProcess returns a function that starts a gateway as a process in z.
-func gatewayProcess(z zone.Zone, users peer.Users) func(net.Listener, gateway.Settings) (buildkit.Gateway, error) {
+func gatewayProcess(z zone.Zone, users peer.Users, how logs.Settings) func(net.Listener, gateway.Settings) (buildkit.Gateway, error) {
 	return func(l net.Listener, s gateway.Settings) (buildkit.Gateway, error) {
 		s.Mirror, s.Store = z.Path("mirror"), z.Path("gateway")
 		if file := z.CAFile(); file != "" {
@@ -54,7 +55,7 @@ func gatewayProcess(z zone.Zone, users peer.Users) func(net.Listener, gateway.Se
 		}
 		defer file.Close()
 		g := &gatewayChild{ca: make(chan []byte, 1), recorded: make(chan struct{})}
-		if err := g.start(zone.Process{Name: roleGateway, Zone: z, Users: users, Settings: s, Listener: file}); err != nil {
+		if err := g.start(zone.Process{Name: roleGateway, Zone: z, Users: users, Settings: s, Listener: file, Logs: how}); err != nil {
 			return nil, err
 		}
 		select {

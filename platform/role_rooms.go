@@ -86,7 +86,7 @@ func runRooms(ctx context.Context, c zone.Child[roomsSettings]) error {
 	if s.LocalGit {
 		mux.Handle(localgit.Path, peer.Allow(localgit.Handler(c.Log), roleAttestor))
 	}
-	s.Rooms.Gateway = gatewayProcess(s.Gateway, c.Users)
+	s.Rooms.Gateway = gatewayProcess(s.Gateway, c.Users, c.Logs)
 	r, err := buildkit.NewRooms(s.Rooms)
 	config := worker.Config{Dir: s.Builds, Concurrent: s.Concurrent, Log: c.Log}
 	if err != nil {
@@ -94,7 +94,7 @@ func runRooms(ctx context.Context, c zone.Child[roomsSettings]) error {
 		config.Missing = map[string]string{"buildkit": err.Error()}
 		mux.Handle("/", rooms.Unavailable(err))
 	} else {
-		config.Apart = map[string]worker.Apart{"buildkit": driverProcess(s.Driver, c.Users, s.Rooms.Limits.WallTime)}
+		config.Apart = map[string]worker.Apart{"buildkit": driverProcess(s.Driver, c.Users, c.Logs, s.Rooms.Limits.WallTime)}
 		mux.Handle("/", rooms.Handler(r, c.Log))
 	}
 	builds, err := worker.New(config)

@@ -2,6 +2,7 @@ package platform
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -153,6 +155,10 @@ func (t *trustServices) openAuthorities(documents *root.Config, tokens *issuer.S
 	}
 	timestamps.Register(t.mux)
 	documents.CA, documents.TSA = authority.Chain(), timestamps.Chain()
+	for name, chain := range map[string][]*x509.Certificate{"ca": documents.CA, "tsa": documents.TSA} {
+		first := slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
+		t.metrics.MustRegister(certificateEnd(name, func() time.Time { return first }))
+	}
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/platform/authority/root"
 	"github.com/colophon-build/colophon/platform/zone"
 )
@@ -30,6 +31,9 @@ type Config struct {
 	Buildkitd string // path of a program; default: buildkitd beside this program, then the first in PATH. If there is none, the platform has no buildkit builder
 	File      string // path of the configuration file, JSON (docs/configuration.md); default: none
 
+	LogFormat string // of the log on standard error: "text", "json"
+	LogLevel  string // least level of its lines: "debug", "info", "warn", "error"
+
 	Version string    // version of this program, for provenance and pages
 	Ready   io.Writer // Serve writes one line to it when all roles answer: "ready URL"
 }
@@ -45,6 +49,7 @@ type platform struct {
 	users     users
 	visitors  []string // roles of other hosts that send requests to roles of this host
 	outside   *root.Outside
+	logs      logs.Settings
 	log       *slog.Logger
 
 	// Set by open.
@@ -52,6 +57,9 @@ type platform struct {
 	buildkitd string
 	cas       []byte       // content of SSL_CERT_FILE
 	port      net.Listener // nil if the role api is on another host
+
+	last news          // what the role api knows
+	news *zone.Updates // of news, for the role api
 
 	known   tokens   // hashes of the tokens
 	push    string   // the attestor's token
@@ -63,7 +71,11 @@ func newPlatform(c Config, host string) (p *platform, err error) {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return nil, errors.New("--tls-cert and --tls-key must be given together")
 	}
-	p = &platform{config: c, host: host, log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	how, err := logs.Parse(c.LogFormat, c.LogLevel)
+	if err != nil {
+		return nil, err
+	}
+	p = &platform{config: c, host: host, logs: how, log: logs.New(os.Stderr, how)}
 	if p.file, err = readConfig(c.File); err != nil {
 		return nil, err
 	}
@@ -110,7 +122,7 @@ func (p *platform) processes() (list []zone.Process, err error) {
 		if r.prepare == nil || r.needed != nil && !r.needed(p) || r.needed == nil && !p.runs(r.name) {
 			continue
 		}
-		process := zone.Process{Name: r.name, Zone: p.zone(r), Users: p.users.byRole, Log: p.log}
+		process := zone.Process{Name: r.name, Zone: p.zone(r), Users: p.users.byRole, Log: p.log, Logs: p.logs}
 		if err := r.prepare(p, &process); err != nil {
 			return nil, err
 		}
@@ -133,6 +145,9 @@ func (p *platform) run(ctx context.Context, where string, ready func(context.Con
 	} else if err := zone.LimitMemory(self.memory); err != nil {
 		return err
 	}
+	if err := p.openNews(); err != nil {
+		return err
+	}
 	list, err := p.processes()
 	if err != nil {
 		return err
@@ -140,14 +155,17 @@ func (p *platform) run(ctx context.Context, where string, ready func(context.Con
 	// The deferred calls stop roles in reverse order: a role before those that it sends
 	// requests to.
 	ended := make(chan string, len(list))
+	anew := make([]chan zone.Next, len(list))
 	for i := range list {
 		alive, stop := context.WithCancel(context.WithoutCancel(ctx))
 		done := make(chan struct{})
+		anew[i] = make(chan zone.Next)
+		process := list[i]
 		go func() {
 			defer close(done)
-			list[i].Supervise(alive, func() {
+			process.Supervise(alive, anew[i], func() {
 				select {
-				case ended <- list[i].Name:
+				case ended <- process.Name:
 				default: // await has returned
 				}
 			})
@@ -158,8 +176,11 @@ func (p *platform) run(ctx context.Context, where string, ready func(context.Con
 		return err
 	}
 	fmt.Fprintf(p.config.Ready, "ready %s\n", where)
+	p.notify(stateReady)
 	zone.FreeStartMemory()
-	<-ctx.Done()
+	go p.watchNews(ctx, newsEvery)
+	p.reloads(ctx, list, anew)
+	p.notify(stateStopping)
 	p.log.Info("stopping")
 	return nil
 }

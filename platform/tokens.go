@@ -43,6 +43,12 @@ func (t tokens) account(token string) (name string, role registry.Role) {
 	return name, role
 }
 
+// name returns the name of a token's account, or "".
+func (t tokens) name(token string) string {
+	name, _ := t.account(token)
+	return name
+}
+
 func (t tokens) mayRelease(token string) bool {
 	_, role := t.account(token)
 	return role >= registry.Push

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/internal/logs"
 )
 
 // Users maps each role of a platform to the uid that it runs as. Several roles may have the
@@ -68,7 +70,7 @@ func Serve(ctx context.Context, l net.Listener, users Users, h http.Handler) err
 			case r.Method == http.MethodGet && r.URL.Path == PathHealth:
 				io.WriteString(w, "ok\n")
 			default:
-				h.ServeHTTP(w, r)
+				h.ServeHTTP(w, logs.Receive(r))
 			}
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -180,13 +182,22 @@ func Allow(h http.Handler, roles ...string) http.Handler {
 // have.
 func (e Endpoint) Client() *http.Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Dial(ctx) }
-	return &http.Client{Transport: &http.Transport{
+	return &http.Client{Transport: transport{&http.Transport{
 		DisableCompression:  true,
 		IdleConnTimeout:     30 * time.Second,
 		MaxIdleConnsPerHost: 64,
 		DialContext:         dial,
 		DialTLSContext:      dial,
-	}}
+	}}}
+}
+
+// transport tells the other role which request of a client it works for.
+type transport struct{ *http.Transport }
+
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	logs.Forward(r)
+	return t.Transport.RoundTrip(r)
 }
 
 // Proxy forwards requests to the role at e, with path, host and headers unchanged. If the
@@ -199,7 +210,7 @@ func Proxy(role string, e Endpoint, log *slog.Logger) *httputil.ReverseProxy {
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() == nil {
-				log.Error(role+" does not answer", "error", err)
+				log.ErrorContext(r.Context(), role+" does not answer", "error", err)
 			}
 			http.Error(w, role+" does not answer; it may be restarting", http.StatusServiceUnavailable)
 		},

@@ -79,14 +79,14 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	s.metrics.ended(err, time.Since(started))
 	last := api.Event{Time: time.Now().UTC(), Phase: "done", Result: rel}
 	if err != nil {
-		log.Warn("release failed", "error", err, "took", time.Since(started))
+		log.ErrorContext(r.Context(), "release failed", "error", err, "took", time.Since(started))
 		known, ok := errors.AsType[*api.Error](err)
 		if !ok {
 			known = &api.Error{Message: err.Error()}
 		}
 		last.Phase, last.Result, last.Error = "failed", nil, known
 	} else {
-		log.Info("released", "digest", rel.Digest, "tags", rel.Tags, "resumed", rel.Resumed, "took", time.Since(started))
+		log.InfoContext(r.Context(), "released", "digest", rel.Digest, "tags", rel.Tags, "resumed", rel.Resumed, "took", time.Since(started))
 	}
 	out.write(last)
 }
@@ -172,7 +172,7 @@ func (s *Service) buildLog(w http.ResponseWriter, r *http.Request) {
 	sum := digest[len("sha256:"):]
 	f, ok, err := intact.Open(filepath.Join(s.dir, "logs", sum), sum)
 	if err == nil && !ok {
-		s.log.Error("a build log or lock file is damaged on the disk", "digest", digest)
+		s.log.ErrorContext(r.Context(), "a build log or lock file is damaged on the disk", "digest", digest)
 		http.Error(w, digest+" is damaged on the platform's disk", http.StatusInternalServerError)
 		return
 	}

@@ -75,9 +75,9 @@ func (r *Registry) fail(w *recorder, req *request, err error) {
 			f.status, f.message = http.StatusInsufficientStorage, "the registry's disk is full"
 		}
 		if req.Context().Err() != nil {
-			r.cfg.Log.Info("registry: the client disconnected", "method", req.Method, "repository", req.name, "ref", req.ref, "error", err)
+			r.cfg.Log.InfoContext(req.Context(), "registry: the client disconnected", "method", req.Method, "repository", req.name, "ref", req.ref, "error", err)
 		} else {
-			r.cfg.Log.Error("registry: request failed", "method", req.Method, "kind", req.kind, "repository", req.name, "ref", req.ref, "error", err)
+			r.cfg.Log.ErrorContext(req.Context(), "registry: request failed", "method", req.Method, "kind", req.kind, "repository", req.name, "ref", req.ref, "error", err)
 		}
 	}
 	if w.wrote {

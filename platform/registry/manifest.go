@@ -160,7 +160,7 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *request) error {
 	if err := r.storeManifest(req.name, got, tags, raw, m); err != nil {
 		return err
 	}
-	r.cfg.Log.Info("registry: manifest pushed", "repository", req.name, "digest", got, "tags", tags)
+	r.cfg.Log.InfoContext(req.Context(), "registry: manifest pushed", "repository", req.name, "digest", got, "tags", tags)
 	hd := w.Header()
 	hd.Set("Location", "/v2/"+req.name+"/manifests/"+got.String())
 	hd.Set("Docker-Content-Digest", got.String())
@@ -436,7 +436,7 @@ func (r *Registry) deleteManifest(w http.ResponseWriter, req *request) error {
 			return err
 		}
 	}
-	r.cfg.Log.Info("registry: manifest deleted", "repository", req.name, "ref", req.ref)
+	r.cfg.Log.InfoContext(req.Context(), "registry: manifest deleted", "repository", req.name, "ref", req.ref)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }

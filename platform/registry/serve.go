@@ -61,7 +61,7 @@ func (r *Registry) deleteBlob(w http.ResponseWriter, req *request) error {
 	} else if !ok {
 		return errBlobUnknown(req.name, d)
 	}
-	r.cfg.Log.Info("registry: blob deleted", "repository", req.name, "digest", d)
+	r.cfg.Log.InfoContext(req.Context(), "registry: blob deleted", "repository", req.name, "digest", d)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }

@@ -222,7 +222,7 @@ func (r *Registry) startUpload(w http.ResponseWriter, req *request) error {
 		if ok, err := r.mount(req, from, d); err != nil {
 			return err
 		} else if ok {
-			r.cfg.Log.Info("registry: blob mounted", "repository", req.name, "digest", d, "from", from)
+			r.cfg.Log.InfoContext(req.Context(), "registry: blob mounted", "repository", req.name, "digest", d, "from", from)
 			return blobCreated(w, req.name, d)
 		}
 	}
@@ -245,7 +245,7 @@ func (r *Registry) startUpload(w http.ResponseWriter, req *request) error {
 		if err := r.receive(w, req, u, -1); err != nil {
 			return err
 		}
-		return r.finish(w, u, want)
+		return r.finish(w, req, u, want)
 	}
 	u.answer(w, http.StatusAccepted)
 	return nil
@@ -291,7 +291,7 @@ func (r *Registry) continueUpload(w http.ResponseWriter, req *request) error {
 	}
 	if req.Method == http.MethodPut {
 		defer r.discard(u)
-		return r.finish(w, u, want)
+		return r.finish(w, req, u, want)
 	}
 	u.answer(w, http.StatusAccepted)
 	return nil
@@ -415,7 +415,7 @@ func (p *patientReader) done() { p.deadline(time.Time{}) }
 
 // finish checks the digest, adds the blob to the repository, and answers. It syncs the bytes
 // before it names the file, and the name before it answers.
-func (r *Registry) finish(w http.ResponseWriter, u *upload, want digest) error {
+func (r *Registry) finish(w http.ResponseWriter, req *request, u *upload, want digest) error {
 	got, err := u.digest(want)
 	if err != nil {
 		return err
@@ -433,7 +433,7 @@ func (r *Registry) finish(w http.ResponseWriter, u *upload, want digest) error {
 	if err != nil {
 		return err
 	}
-	r.cfg.Log.Info("registry: blob pushed", "repository", u.repo, "digest", want, "bytes", u.size.Load())
+	r.cfg.Log.InfoContext(req.Context(), "registry: blob pushed", "repository", u.repo, "digest", want, "bytes", u.size.Load())
 	return blobCreated(w, u.repo, want)
 }
 

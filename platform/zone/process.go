@@ -3,7 +3,6 @@ package zone
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/internal/peer"
 )
 
@@ -29,6 +29,8 @@ type Process struct {
 	Settings any        // marshalled to JSON; the child gets them as Child.Settings
 	Listener *os.File   // stays open in the parent, so that clients wait while the process restarts
 	Log      *slog.Logger
+	Logs     logs.Settings // how the child logs
+	Updates  *Updates      // what the child gets beside Settings, and again when it changes; nil: nothing
 }
 
 // order is what a child reads from its standard input.
@@ -37,20 +39,27 @@ type order struct {
 	Users    peer.Users      `json:"users"`
 	Settings json.RawMessage `json:"settings"`
 	Listens  bool            `json:"listens"` // file descriptor 3 is its listener
+	Logs     logs.Settings   `json:"logs"`
+	Updates  bool            `json:"updates"` // updates follow
 }
 
 const maxOrder = 256 << 20 // bytes; the settings of a gateway hold a lock
 
 // Supervise runs the process until ctx is done. When the process ends, Supervise calls
-// died and restarts it with back-off: after 250 ms at first, after 30 s at most.
-func (p Process) Supervise(ctx context.Context, died func()) {
+// died and restarts it with back-off: after 250 ms at first, after 30 s at most. When it
+// gets another Process from next, it stops the running one and runs that.
+func (p Process) Supervise(ctx context.Context, next <-chan Next, died func()) {
 	const shortest, longest = 250 * time.Millisecond, 30 * time.Second
 	wait := shortest
 	for {
 		started := time.Now()
-		err := p.run(ctx)
+		other, err := p.runUntil(ctx, next)
 		if ctx.Err() != nil {
 			return
+		}
+		if other != nil {
+			p, wait = other.take(), shortest
+			continue
 		}
 		died()
 		if time.Since(started) > time.Minute {
@@ -60,9 +69,38 @@ func (p Process) Supervise(ctx context.Context, died func()) {
 		select {
 		case <-ctx.Done():
 			return
+		case other := <-next:
+			p = other.take()
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, longest)
+	}
+}
+
+// Next is a process that takes the place of another. Ended is closed when that has ended;
+// from then on, connections to the listener wait for the new one.
+type Next struct {
+	Process Process
+	Ended   chan<- struct{}
+}
+
+func (n Next) take() Process {
+	close(n.Ended)
+	return n.Process
+}
+
+// runUntil runs the process once, until it ends or another one is to take its place.
+func (p Process) runUntil(ctx context.Context, next <-chan Next) (other *Next, err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- p.run(ctx) }()
+	select {
+	case err := <-ended:
+		return nil, err
+	case n := <-next:
+		stop()
+		return &n, <-ended
 	}
 }
 
@@ -79,7 +117,29 @@ func (p Process) run(ctx context.Context) error {
 	cmd.Stdout = os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
-	return cmd.Run()
+	if p.Updates == nil {
+		return cmd.Run()
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	order := cmd.Stdin
+	cmd.Stdin = r
+	err = cmd.Start()
+	r.Close()
+	if err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		if _, err := io.Copy(w, order); err == nil {
+			p.Updates.feed(w, ended)
+		}
+	}()
+	return cmd.Wait()
 }
 
 // Command returns a command that runs the process once. The caller must lock the
@@ -91,11 +151,11 @@ func (p Process) Command(ctx context.Context) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := json.Marshal(order{p.Zone, p.Users, settings, p.Listener != nil})
+	in, err := json.Marshal(order{p.Zone, p.Users, settings, p.Listener != nil, p.Logs, p.Updates != nil})
 	if err != nil {
 		return nil, err
 	}
-	in = append(binary.BigEndian.AppendUint32(nil, uint32(len(in))), in...)
+	in = frame(in)
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", p.Name)
 	cmd.Args[0] = "colophond"
 	cmd.Stdin = bytes.NewReader(in)
@@ -118,16 +178,19 @@ type Child[S any] struct {
 	Listener net.Listener // nil if Process.Listener was nil; Accept returns an error only after it is closed
 	Dirs     []string     // the directories that the process may write
 	Log      *slog.Logger
+	Logs     logs.Settings // for processes that the process starts
+	Updates  <-chan []byte // JSON: what Process.Updates has, and again when it changes; nil if there is none
 }
 
 // Run is the main function of a process that a Process started. It reads zone and
 // settings from in, enters the zone irrevocably, and calls run.
 func Run[S any](ctx context.Context, name string, in io.Reader, run func(context.Context, Child[S]) error) error {
-	c := Child[S]{Log: slog.New(slog.NewTextHandler(os.Stderr, nil)).With("role", name)}
 	var o order
 	if err := readOrder(in, &o); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	c := Child[S]{Log: logs.New(os.Stderr, o.Logs).With("role", name), Logs: o.Logs}
+	slog.SetDefault(c.Log)
 	if err := o.Zone.enter(); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -144,6 +207,9 @@ func Run[S any](ctx context.Context, name string, in io.Reader, run func(context
 	if o.Listens { // otherwise the descriptor may be the Go runtime's
 		c.Listener = inherited(3, c.Log)
 	}
+	if o.Updates {
+		c.Updates = readUpdates(in)
+	}
 	if err := run(ctx, c); err != nil {
 		return fmt.Errorf("%s: %s", name, o.Zone.hostPaths(err.Error()))
 	}
@@ -151,18 +217,10 @@ func Run[S any](ctx context.Context, name string, in io.Reader, run func(context
 }
 
 func readOrder(in io.Reader, o *order) error {
-	var size [4]byte
-	if _, err := io.ReadFull(in, size[:]); errors.Is(err, io.EOF) {
+	data, err := readFrame(in)
+	if errors.Is(err, io.EOF) {
 		return errors.New(`no settings on standard input; "colophond serve" starts this role`)
 	} else if err != nil {
-		return err
-	}
-	n := binary.BigEndian.Uint32(size[:])
-	if n > maxOrder {
-		return fmt.Errorf("settings: got %d bytes, want at most %d", n, maxOrder)
-	}
-	data := make([]byte, n)
-	if _, err := io.ReadFull(in, data); err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}
 	if err := json.Unmarshal(data, o); err != nil {

@@ -187,6 +187,14 @@ func (p *Platform) TryUp(within time.Duration) error {
 	}
 }
 
+// Signal sends a signal to serve.
+func (p *Platform) Signal(s os.Signal) {
+	p.T.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.T.Fatal(err)
+	}
+}
+
 // Kill sends SIGKILL and waits for the end of the process.
 func (p *Platform) Kill() {
 	if p.cmd == nil {

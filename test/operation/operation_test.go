@@ -6,14 +6,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"io"
 	"io/fs"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -320,38 +314,6 @@ func TestLogin(t *testing.T) {
 	if st, err := os.Stat(kept); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("stored: %v, %v; want mode 0600", st, err)
 	}
-}
-
-// TestTLS: a platform with a certificate uses only TLS, also between its roles.
-func TestTLS(t *testing.T) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}, &x509.Certificate{SerialNumber: big.NewInt(1)}, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Setenv("SSL_CERT_FILE", certFile) // for the platform and the CLI
-	p := harness.Reserve(t)
-	p.URL = "https://" + p.Addr
-	p.Args = []string{"--tls-cert", certFile, "--tls-key", keyFile, "--config", harness.Config(t, nil)}
-	p.Up()
-	release(t, p, harness.GoRepo(t), "app")
 }
 
 // TestLocalPlatform: release starts a platform if none is configured, and the next

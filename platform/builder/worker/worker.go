@@ -211,7 +211,11 @@ func (s *Worker) build(w http.ResponseWriter, r *http.Request) {
 	out := &frames{w: w, flush: http.NewResponseController(w).Flush}
 	start := time.Now()
 	name, err := s.runJob(ctx, r.Body, out)
-	s.cfg.Log.Info("build", "builder", name, "took", time.Since(start).Round(time.Millisecond).String(), "err", err)
+	if took := time.Since(start).Round(time.Millisecond).String(); err != nil {
+		s.cfg.Log.ErrorContext(ctx, "build failed", "builder", name, "took", took, "error", err)
+	} else {
+		s.cfg.Log.InfoContext(ctx, "built", "builder", name, "took", took)
+	}
 	if err != nil && ctx.Err() == nil {
 		out.fail(err)
 	}

@@ -1,0 +1,128 @@
+package platform
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+// Check reads the configuration of a platform as Serve does, but starts and creates nothing.
+// It writes a line to out for each thing that it looked at: "ok", "note" (the platform
+// works, with less) or "error". It returns an error if there is one of these.
+func Check(c Config, out io.Writer) error {
+	k := checker{out: out}
+	p, err := newPlatform(c, roleServe)
+	k.say("configuration", orNone(c.File), err)
+	if err != nil {
+		return k.result()
+	}
+	p.url, err = origin(c.Listen, c.URL, c.TLSCert != "")
+	k.say("address", p.url, err)
+	if c.TLSCert != "" {
+		k.certificate(p)
+	}
+	if c.Data != "" {
+		k.data(p)
+	}
+	if c.Mirror != "" {
+		k.say("mirror", c.Mirror, p.checkMirror())
+	}
+	if err := p.findBuildkitd(); err != nil {
+		k.say("buildkitd", "", err)
+	} else if p.buildkitd == "" {
+		k.note("buildkitd", "not found: Dockerfiles cannot be built; give --buildkitd")
+	} else {
+		k.say("buildkitd", p.buildkitd, nil)
+	}
+	if p.users.separate {
+		k.say("users", fmt.Sprintf("each role has its own, group %d", p.users.group), nil)
+	} else {
+		k.note("users", fmt.Sprintf("all roles run as one user, so builds earn a lower SLSA level: %v", p.users.why))
+	}
+	if fault := clockFault(); fault != "" {
+		k.note("clock", fault)
+	} else {
+		k.say("clock", "synchronised", nil)
+	}
+	return k.result()
+}
+
+func orNone(file string) string {
+	if file == "" {
+		return "none: defaults"
+	}
+	return file
+}
+
+// checker writes what Check found.
+type checker struct {
+	out    io.Writer
+	failed int
+}
+
+func (k *checker) say(what, found string, err error) {
+	if err != nil {
+		k.failed++
+		k.line("error", what, err.Error())
+		return
+	}
+	k.line("ok", what, found)
+}
+
+func (k *checker) note(what, found string) { k.line("note", what, found) }
+
+func (k *checker) line(state, what, text string) {
+	fmt.Fprintf(k.out, "%-5s  %-13s  %s\n", state, what, strings.ReplaceAll(text, "\n", "; "))
+}
+
+func (k *checker) result() error {
+	if k.failed > 0 {
+		return errors.New("the platform would not start, or not work: see the errors above")
+	}
+	return nil
+}
+
+// certificate checks that the certificate is one for the platform's address.
+func (k *checker) certificate(p *platform) {
+	_, pair, err := readKeyPair(p.config.TLSCert, p.config.TLSKey, time.Now())
+	if err != nil {
+		k.say("certificate", "", err)
+		return
+	}
+	leaf := pair.Leaf
+	if u, err := url.Parse(p.url); err == nil && u.Host != "" {
+		if err := leaf.VerifyHostname(u.Hostname()); err != nil {
+			k.say("certificate", "", fmt.Errorf("%s: it is not for %s, but for %s", p.config.TLSCert, u.Hostname(), namesOf(leaf)))
+			return
+		}
+	}
+	said := fmt.Sprintf("for %s until %s", namesOf(leaf), leaf.NotAfter.UTC().Format(time.RFC3339))
+	if time.Until(leaf.NotAfter) < endsSoon {
+		k.note("certificate", said)
+		return
+	}
+	k.say("certificate", said, nil)
+}
+
+func namesOf(c *x509.Certificate) string {
+	names := c.DNSNames
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return strings.Join(names, ", ")
+}
+
+// data checks the data directory, if it is there.
+func (k *checker) data(p *platform) {
+	if _, err := os.Stat(p.config.Data); errors.Is(err, os.ErrNotExist) {
+		k.say("data", p.config.Data+" (made at the first start)", nil)
+		return
+	}
+	dir, err := p.ownData(p.config.Data)
+	k.say("data", dir, err)
+}

@@ -1,0 +1,74 @@
+package front
+
+import (
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/logs"
+)
+
+// headerRequestID is the header of an answer that names its request, as log lines do.
+const headerRequestID = "X-Request-Id"
+
+// Logged gives each request of h an id, which its answer and the log lines of all roles
+// name, and logs the request when it has been answered: one that only reads on level
+// debug, unless the platform failed. account returns the account of a token, or "".
+func Logged(h http.Handler, account func(token string) string, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		of := logs.Request{ID: rand.Text(), Actor: "anonymous"}
+		if name := account(tokenOf(r)); name != "" {
+			of.Actor = name
+		}
+		r = r.WithContext(logs.With(r.Context(), of))
+		w.Header().Set(headerRequestID, of.ID)
+		started := time.Now()
+		answer := &loggedAnswer{ResponseWriter: w, status: http.StatusOK}
+		defer func() { // also if h panics with ErrAbortHandler, because a role cut its answer short
+			level := slog.LevelInfo
+			if reads := r.Method == http.MethodGet || r.Method == http.MethodHead; reads && answer.status < 500 {
+				level = slog.LevelDebug
+			}
+			// Without the query, which may hold credentials.
+			log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", answer.status, "bytes", answer.bytes,
+				"took", time.Since(started).Round(time.Microsecond).String(), "client", r.RemoteAddr)
+		}()
+		h.ServeHTTP(answer, r)
+	})
+}
+
+// tokenOf returns the token of a request: a bearer token, or the password.
+func tokenOf(r *http.Request) string {
+	if _, password, ok := r.BasicAuth(); ok {
+		return password
+	}
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return token
+}
+
+// loggedAnswer notes what an answer was.
+type loggedAnswer struct {
+	http.ResponseWriter
+	status int
+	wrote  bool
+	bytes  int64
+}
+
+func (a *loggedAnswer) WriteHeader(status int) {
+	if !a.wrote && status >= 200 {
+		a.status, a.wrote = status, true
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *loggedAnswer) Write(p []byte) (int, error) {
+	a.wrote = true
+	n, err := a.ResponseWriter.Write(p)
+	a.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap serves http.ResponseController.
+func (a *loggedAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }

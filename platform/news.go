@@ -1,0 +1,203 @@
+package platform
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/platform/zone"
+)
+
+// news is what serve tells the role api at the start and when it changes.
+type news struct {
+	Pair  *keyPair `json:"pair,omitempty"`  // nil without TLS
+	Clock string   `json:"clock,omitempty"` // what is wrong with the host's clock
+}
+
+// keyPair is the certificate of the platform's port.
+type keyPair struct {
+	Cert []byte `json:"cert"` // PEM
+	Key  []byte `json:"key"`  // PEM
+}
+
+// readKeyPair reads the files of a certificate and its key, which must belong together and
+// not have ended.
+func readKeyPair(cert, key string, now time.Time) (pair keyPair, leaf *tls.Certificate, err error) {
+	for file, data := range map[string]*[]byte{cert: &pair.Cert, key: &pair.Key} {
+		if *data, err = os.ReadFile(file); err != nil {
+			return pair, nil, err
+		}
+	}
+	both, err := tls.X509KeyPair(pair.Cert, pair.Key)
+	if err != nil {
+		return pair, nil, fmt.Errorf("%s, %s: %w", cert, key, err)
+	}
+	if end := both.Leaf.NotAfter; now.After(end) {
+		return pair, nil, fmt.Errorf("%s: the certificate ended on %s", cert, end.UTC().Format(time.RFC3339))
+	}
+	return pair, &both, nil
+}
+
+// newsEvery is how often serve looks for news.
+const newsEvery = 10 * time.Second
+
+// openNews collects what the role api gets at its start.
+func (p *platform) openNews() (err error) {
+	p.last = news{Clock: clockFault()}
+	if p.config.TLSCert != "" {
+		pair, _, err := readKeyPair(p.config.TLSCert, p.config.TLSKey, time.Now())
+		if err != nil {
+			return err
+		}
+		p.last.Pair = &pair
+	}
+	if p.last.Clock != "" {
+		p.log.Warn(p.last.Clock)
+	}
+	p.news, err = zone.NewUpdates(p.last)
+	return err
+}
+
+// watchNews tells the role api what is new, until ctx is done. Files of a certificate that
+// are wrong change nothing: whoever renews them writes one after the other.
+func (p *platform) watchNews(ctx context.Context, every time.Duration) {
+	failed := ""
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := news{Pair: p.last.Pair, Clock: clockFault()}
+		if now.Pair != nil {
+			pair, both, err := readKeyPair(p.config.TLSCert, p.config.TLSKey, time.Now())
+			switch {
+			case err == nil && !reflect.DeepEqual(pair, *now.Pair):
+				now.Pair = &pair
+				p.log.Info("the port has a new certificate", "until", both.Leaf.NotAfter.UTC().Format(time.RFC3339))
+			case err != nil && err.Error() != failed:
+				p.log.Warn("the certificate of the port cannot be read again; the old one stays in use", "error", err)
+			}
+			if failed = ""; err != nil {
+				failed = err.Error()
+			}
+		}
+		if reflect.DeepEqual(now, p.last) {
+			continue
+		}
+		if p.last = now; p.news.Set(now) != nil {
+			p.log.Error("the role api cannot get news") // these types marshal
+		}
+	}
+}
+
+// clockFault says what is wrong with the host's clock as far as the kernel knows, or "".
+func clockFault() string {
+	state, err := unix.Adjtimex(&unix.Timex{}) // reads only
+	if err != nil || state != unix.TIME_ERROR {
+		return ""
+	}
+	return "the host's clock is not synchronised (adjtimex); timestamps and certificates need the right time"
+}
+
+// heard is what the role api got from serve last.
+type heard struct {
+	clock       atomic.Pointer[string]
+	certificate atomic.Pointer[tls.Certificate] // nil without TLS
+}
+
+// listen takes the first of updates, and the others as they come.
+func (h *heard) listen(updates <-chan []byte, log *slog.Logger) error {
+	first, ok := <-updates
+	if !ok {
+		return errors.New("serve ended")
+	}
+	if err := h.take(first); err != nil {
+		return err
+	}
+	go func() {
+		for data := range updates {
+			if err := h.take(data); err != nil {
+				log.Error("news from serve", "error", err)
+			}
+		}
+	}()
+	return nil
+}
+
+func (h *heard) take(data []byte) error {
+	var n news
+	if err := json.Unmarshal(data, &n); err != nil {
+		return err
+	}
+	h.clock.Store(&n.Clock)
+	if n.Pair == nil {
+		return nil
+	}
+	both, err := tls.X509KeyPair(n.Pair.Cert, n.Pair.Key)
+	if err == nil {
+		h.certificate.Store(&both)
+	}
+	return err
+}
+
+// tls returns the TLS configuration of the port, or nil without TLS.
+func (h *heard) tls() *tls.Config {
+	if h.certificate.Load() == nil {
+		return nil
+	}
+	return &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return h.certificate.Load(), nil },
+		MinVersion:     tls.VersionTLS12,
+	}
+}
+
+// endsSoon is how long before the end of the port's certificate /readyz says so.
+const endsSoon = 14 * 24 * time.Hour
+
+// warnings are lines for an operator; the platform is ready nevertheless.
+func (h *heard) warnings(now time.Time) (lines []string) {
+	if c := h.certificate.Load(); c != nil {
+		if left := c.Leaf.NotAfter.Sub(now); left < endsSoon {
+			lines = append(lines, fmt.Sprintf("the certificate of the port ends in %d hours", int(left.Hours())))
+		}
+	}
+	if fault := *h.clock.Load(); fault != "" {
+		lines = append(lines, fault)
+	}
+	return lines
+}
+
+func (h *heard) metrics() []prometheus.Collector {
+	list := []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "colophon_clock_synchronised", Help: "1, or 0 if the kernel says that the host's clock is not synchronised.",
+	}, func() float64 {
+		if *h.clock.Load() != "" {
+			return 0
+		}
+		return 1
+	})}
+	if h.certificate.Load() != nil {
+		list = append(list, certificateEnd("port", func() time.Time { return h.certificate.Load().Leaf.NotAfter }))
+	}
+	return list
+}
+
+// certificateEnd returns the metric of the end of a certificate.
+func certificateEnd(name string, end func() time.Time) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "colophon_certificate_end_timestamp_seconds", Help: "When a certificate ends.", ConstLabels: prometheus.Labels{"certificate": name},
+	}, func() float64 { return float64(end().Unix()) })
+}
