@@ -29,6 +29,9 @@ type configFile struct {
 	TrustedRoot   string `json:"trustedRoot,omitempty"`
 	SigningConfig string `json:"signingConfig,omitempty"`
 
+	// Mirror is the path of an OCI layout, if the flag --mirror gives none.
+	Mirror string `json:"mirror,omitempty"`
+
 	Registry struct {
 		Mutable     []string `json:"mutable,omitempty"`     // repositories whose tags may move: "scratch/*"
 		PrivatePull bool     `json:"privatePull,omitempty"` // pulling needs a token too

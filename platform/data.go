@@ -9,11 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/platform/zone"
 )
@@ -64,11 +66,12 @@ func (p *platform) openData() (unlock func(), err error) {
 	} else if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(p.readCAs(), p.giveDirs()); err != nil {
+	pid := filepath.Join(p.dir("run"), api.PIDFile) // for colophon stop
+	if err := errors.Join(p.readCAs(), p.giveDirs(), os.WriteFile(pid, []byte(strconv.Itoa(os.Getpid())), 0o600)); err != nil {
 		lock.Release()
 		return nil, err
 	}
-	return func() { lock.Release() }, nil
+	return func() { os.Remove(pid); lock.Release() }, nil
 }
 
 // ownData creates the data directory dir and returns its path without symbolic links. It

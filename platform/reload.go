@@ -51,8 +51,8 @@ func (p *platform) reload(ctx context.Context, list []zone.Process, anew []chan 
 	if fresh.outside, err = readOutside(fresh.file); err != nil {
 		return nil, err
 	}
-	if !reflect.DeepEqual(fresh.file.Roles, p.file.Roles) || fresh.file.Build.UIDBase != p.file.Build.UIDBase {
-		return nil, fmt.Errorf("%s: roles and build.uidBase cannot change while the platform runs; restart it", p.config.File)
+	if !reflect.DeepEqual(fresh.file.Roles, p.file.Roles) || fresh.file.Build.UIDBase != p.file.Build.UIDBase || fresh.file.Mirror != p.file.Mirror {
+		return nil, fmt.Errorf("%s: roles, mirror and build.uidBase cannot change while the platform runs; restart it", p.config.File)
 	}
 	changed := make([]*zone.Process, len(list))
 	for i, old := range list {

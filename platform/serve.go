@@ -79,6 +79,9 @@ func newPlatform(c Config, host string) (p *platform, err error) {
 	if p.file, err = readConfig(c.File); err != nil {
 		return nil, err
 	}
+	if p.config.Mirror == "" {
+		p.config.Mirror = p.file.Mirror
+	}
 	if p.outside, err = readOutside(p.file); err != nil {
 		return nil, err
 	}

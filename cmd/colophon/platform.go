@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -68,7 +69,7 @@ func startPlatform(ctx context.Context, w io.Writer, dir string) (*api.ClientCon
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	logPath := filepath.Join(dir, "colophond.log")
+	logPath := filepath.Join(dir, logName)
 	logFile, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -79,7 +80,11 @@ func startPlatform(ctx context.Context, w io.Writer, dir string) (*api.ClientCon
 		return nil, err
 	}
 	defer r.Close()
-	cmd := exec.Command(bin, "serve", "--data", dir)
+	args, err := localArgs(dir)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(bin, args...)
 	cmd.Stdout, cmd.Stderr = ready, logFile
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it outlives this command
 	err = cmd.Start()
@@ -87,7 +92,7 @@ func startPlatform(ctx context.Context, w io.Writer, dir string) (*api.ClientCon
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(w, "no platform configured: started %s (pid %d, data in %s); it runs until you stop it\n", bin, cmd.Process.Pid, dir)
+	fmt.Fprintf(w, "no platform configured: started %s (pid %d, data in %s); colophon stop ends it\n", bin, cmd.Process.Pid, dir)
 	r.SetReadDeadline(time.Now().Add(30 * time.Second))
 	stop := context.AfterFunc(ctx, func() { r.SetReadDeadline(time.Now()) })
 	defer stop()
@@ -97,6 +102,28 @@ func startPlatform(ctx context.Context, w io.Writer, dir string) (*api.ClientCon
 		return nil, &exitError{code: exitFailure, msg: "colophond did not start", hint: "see " + logPath}
 	}
 	return api.ReadConfig(filepath.Join(dir, "client.json"))
+}
+
+// logName is the file below the data directory in which the platform logs.
+const logName = "colophond.log"
+
+// localConfig is the name of the configuration, beside that of colophon, with which the
+// platform starts if the file is there.
+const localConfig = "colophond.json"
+
+func localArgs(data string) ([]string, error) {
+	args := []string{"serve", "--data", data}
+	dir, err := api.ConfigDir()
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, localConfig)
+	if _, err := os.Stat(file); err == nil {
+		return append(args, "--config", file), nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return args, nil
 }
 
 func findPlatform() (string, error) {

@@ -61,6 +61,8 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecide
 		newSaveCommand(),
 		newTrustCommand(),
 		newLoginCommand(),
+		newStatusCommand(),
+		newStopCommand(),
 		newVersionCommand(),
 	)
 	return root

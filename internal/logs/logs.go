@@ -47,7 +47,7 @@ func New(w io.Writer, s Settings) *slog.Logger {
 // A Request is what log lines say about the request that they belong to.
 type Request struct {
 	ID    string // made by the role api, the same in all roles
-	Actor string // the account of its token, or "anonymous"
+	Actor string // the account of its token, "unknown" for another token, or "anonymous"
 }
 
 type requestKey struct{}

@@ -29,13 +29,26 @@ const MaxEvent = 1 << 20
 // ErrNoPlatform means that this user has not run `colophon login`.
 var ErrNoPlatform = errors.New("no platform configured")
 
-// configPath returns the file in which `colophon login` saves the platform.
-func configPath() (string, error) {
+// PIDFile is the name of the file, in run/ of a data directory, that has the process id of
+// serve while it runs.
+const PIDFile = "serve.pid"
+
+// ConfigDir returns the directory of this user's configuration.
+func ConfigDir() (string, error) {
 	dir, err := os.UserConfigDir()
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(dir, "colophon", "platform.json"), nil
+	return filepath.Join(dir, "colophon"), nil
+}
+
+// configPath returns the file in which `colophon login` saves the platform.
+func configPath() (string, error) {
+	dir, err := ConfigDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "platform.json"), nil
 }
 
 // LoadConfig reads the configuration of the platform to use, from the file that

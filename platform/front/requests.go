@@ -18,9 +18,13 @@ const headerRequestID = "X-Request-Id"
 // debug, unless the platform failed. account returns the account of a token, or "".
 func Logged(h http.Handler, account func(token string) string, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		of := logs.Request{ID: rand.Text(), Actor: "anonymous"}
-		if name := account(tokenOf(r)); name != "" {
-			of.Actor = name
+		of := logs.Request{ID: rand.Text(), Actor: account(tokenOf(r))}
+		switch {
+		case of.Actor != "":
+		case r.Header.Get("Authorization") != "":
+			of.Actor = "unknown" // a wrong token, or one that the registry made
+		default:
+			of.Actor = "anonymous"
 		}
 		r = r.WithContext(logs.With(r.Context(), of))
 		w.Header().Set(headerRequestID, of.ID)

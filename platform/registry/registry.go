@@ -43,6 +43,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/oci"
 )
 
@@ -379,8 +380,10 @@ func (r *Registry) authorize(w http.ResponseWriter, req *request) error {
 		if req.grant.role == Nobody {
 			req.grant, _ = r.access.open(token, time.Now())
 		}
-		if req.grant.account != "" {
-			req.account = r.account(req.grant.account)
+		if name := req.grant.account; name != "" {
+			req.account = r.account(name)
+			of, _ := logs.Of(req.Context())
+			req.Request = req.WithContext(logs.With(req.Context(), logs.Request{ID: of.ID, Actor: name}))
 		}
 	}
 	switch g := &req.grant; {

@@ -97,7 +97,7 @@ var registryClients = []registryClient{
 		setup: []string{"helm create chart", "helm package chart"},
 		login: "helm registry login --plain-http $R -u any --password-stdin",
 		push:  []string{"helm push --plain-http chart-0.1.0.tgz oci://$R/helm"},
-		pull:  []string{"helm pull --plain-http oci://$R/helm/chart --version 0.1.0 -d pulled"},
+		pull:  []string{"helm pull --plain-http oci://$R/helm/chart --version 0.1.0"},
 	},
 }
 

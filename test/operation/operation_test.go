@@ -325,8 +325,16 @@ func TestLocalPlatform(t *testing.T) {
 ip link set lo up
 export HOME=` + home + ` NO_COLOR=1
 unset COLOPHON_PLATFORM XDG_DATA_HOME XDG_CONFIG_HOME || true
-run() { set +e; "` + harness.Bin(t, "colophon") + `" release "` + harness.GoRepo(t) + `" --ref v9.9.9 --image 127.0.0.1:8080/app; echo "exit $?"; set -e; }
+colophon="` + harness.Bin(t, "colophon") + `"
+mkdir -p $HOME/.config/colophon
+echo '{"mirror": "` + harness.BaseImages(t) + `"}' > $HOME/.config/colophon/colophond.json
+$colophon status && exit 9
+run() { set +e; $colophon release "` + harness.GoRepo(t) + `" --ref v9.9.9 --image 127.0.0.1:8080/app; echo "exit $?"; set -e; }
 echo first; run; echo second; run
+$colophon status; $colophon status --json
+tr '\0' ' ' < /proc/$(cat $HOME/.local/share/colophon/run/serve.pid)/cmdline
+$colophon stop; $colophon stop
+$colophon status && exit 8
 test "$(stat -c %a $HOME/.local/share/colophon)" = 700
 echo ended`
 	args := []string{"--net", "--pid", "--fork", "--kill-child", "--mount-proc"}
@@ -340,6 +348,11 @@ echo ended`
 	if err != nil || !strings.Contains(second, "ended") {
 		log, _ := os.ReadFile(filepath.Join(home, ".local/share/colophon/colophond.log"))
 		t.Fatalf("%v\n%s\n%s", err, out, log)
+	}
+	for _, want := range []string{"http://127.0.0.1:8080\n  ready\n", `"ready": true`, "; colophon stop ends it", "--config " + home + "/.config/colophon/colophond.json", "stopped the platform (process ", "no platform of " + home + "/.local/share/colophon is running", "not running; release starts it"} {
+		if !strings.Contains(second, want) {
+			t.Errorf("status and stop do not say %q:\n%s", want, second)
+		}
 	}
 	for name, text := range map[string]string{"first": first, "second": second} {
 		if !strings.Contains(text, `unknown ref "v9.9.9"`) || !strings.Contains(text, "exit 1\n") {

@@ -213,7 +213,7 @@ func TestService(t *testing.T) {
 		t.Errorf("stop: %v", err)
 	}
 	manager.next("STOPPING=1")
-	checkLog(t, p.Log.String(), []string{"mutabel", "roles and build.uidBase cannot change"})
+	checkLog(t, p.Log.String(), []string{"mutabel", "build.uidBase cannot change"})
 }
 
 // checkLog checks that each line of a log in JSON has its members, that those about a push
