@@ -187,7 +187,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "delete-a-tag", tries: "delete a released tag, image or proof, with a push token or without a token",
 	guard: "only an admin may delete: platform/registry authorize",
-	cuts:  []cut{{"platform/registry/registry.go", `need = Admin`, `need = Push`}},
+	cuts:  []cut{{"platform/registry/registry.go", `need, action = Admin, actionDelete`, `need = Push`}},
 	beside: func(s *scene) (string, string) {
 		v := s.victim("app")
 		said := ""
