@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
@@ -30,9 +31,14 @@ func (c *copier) copy(ctx context.Context, dst Target, d v1.Descriptor) error {
 	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
+	push := pusher(dst, src)
 	for _, blob := range c.blobs {
 		group.Go(func() error {
-			return dst.PushBlob(gctx, blob, func() (io.ReadCloser, error) { return src.Blob(gctx, blob) })
+			err := push(gctx, blob, func() (io.ReadCloser, error) { return src.Blob(gctx, blob) })
+			if err == nil && c.copied != nil {
+				c.copied(blob)
+			}
+			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -54,6 +60,19 @@ func (c *copier) copy(ctx context.Context, dst Target, d v1.Descriptor) error {
 	return nil
 }
 
+// pusher returns dst.PushBlob, or if src is a repository of the same registry a function
+// that lets the registry take the blob from there.
+func pusher(dst Target, src Source) func(context.Context, v1.Descriptor, func() (io.ReadCloser, error)) error {
+	to, toRegistry := dst.(*Registry)
+	from, fromRegistry := src.(*Registry)
+	if !toRegistry || !fromRegistry || to.base.Host != from.base.Host || to.base.Scheme != from.base.Scheme {
+		return dst.PushBlob
+	}
+	return func(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
+		return to.pushBlob(ctx, d, strings.TrimPrefix(from.base.Path, "/v2/"), open)
+	}
+}
+
 type document struct {
 	raw       []byte
 	mediaType string
@@ -65,6 +84,7 @@ type copier struct {
 	seen    map[v1.Hash]bool
 	part    bool    // copy an index without the manifests that src does not have
 	missing []error // with part: one for each
+	copied  func(v1.Descriptor) // may be nil
 	blobs   []v1.Descriptor
 	images  []document
 	indexes []document // with maxDepth 2 there is one at most

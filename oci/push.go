@@ -16,6 +16,12 @@ import (
 
 // PushBlob implements Target. It uploads the blob in one request.
 func (r *Registry) PushBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
+	return r.pushBlob(ctx, d, "", open)
+}
+
+// pushBlob is PushBlob. If from is not "", it is a repository of the same registry that has
+// the blob, and the registry may take the blob from there.
+func (r *Registry) pushBlob(ctx context.Context, d v1.Descriptor, from string, open func() (io.ReadCloser, error)) error {
 	if d.Size < 0 || d.Size > limits.LayerPacked {
 		return refuse("size of blob %s: got %d bytes, want at most %d", d.Digest, d.Size, int64(limits.LayerPacked))
 	}
@@ -23,18 +29,23 @@ func (r *Registry) PushBlob(ctx context.Context, d v1.Descriptor, open func() (i
 	if err == nil || !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	err = retry(ctx, func() error { return r.upload(ctx, d, open) })
+	err = retry(ctx, func() error { return r.upload(ctx, d, from, open) })
 	if err != nil {
 		return fmt.Errorf("pushing blob %s to %s: %w", d.Digest, r.name, err)
 	}
 	return nil
 }
 
-func (r *Registry) upload(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
+func (r *Registry) upload(ctx context.Context, d v1.Descriptor, from string, open func() (io.ReadCloser, error)) error {
 	start := r.url("blobs", "uploads")
 	start.Path += "/"
-	a, err := r.once(ctx, http.MethodPost, start, nil, nil, maxErrorBody, []int{http.StatusAccepted})
-	if err != nil {
+	good := []int{http.StatusAccepted}
+	if from != "" {
+		start.RawQuery = url.Values{"mount": {d.Digest.String()}, "from": {from}}.Encode()
+		good = append(good, http.StatusCreated)
+	}
+	a, err := r.once(ctx, http.MethodPost, start, nil, nil, maxErrorBody, good)
+	if err != nil || a.status == http.StatusCreated {
 		return err
 	}
 	location, err := a.url.Parse(a.header.Get("Location"))

@@ -21,9 +21,10 @@ const maxSaved = limits.Referrers - 16
 // platforms: referrers, and what cosign v2 stores under tags. Everybody who may push
 // can attach something that cannot be copied, that others could run as an image, or too
 // much. Save leaves that out, and platforms that src does not have, and returns it in
-// left, one error each. If src does not answer, Save returns err.
-func Save(ctx context.Context, dst Target, src Source, d v1.Descriptor) (left []error, err error) {
-	image := copier{src: src, seen: map[v1.Hash]bool{}, part: true}
+// left, one error each. If src does not answer, Save returns err. It calls copied, unless
+// that is nil, for each layer and configuration of the image that dst has then; several calls may run at once.
+func Save(ctx context.Context, dst Target, src Source, d v1.Descriptor, copied func(v1.Descriptor)) (left []error, err error) {
+	image := copier{src: src, seen: map[v1.Hash]bool{}, part: true, copied: copied}
 	if err := image.copy(ctx, dst, d); err != nil {
 		return nil, err
 	}

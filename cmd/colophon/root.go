@@ -58,7 +58,7 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecide
 		newReleaseCommand(),
 		newVerifyCommand(),
 		newInspectCommand(),
-		newSaveCommand(),
+		newCopyCommand(),
 		newTrustCommand(),
 		newLoginCommand(),
 		newStatusCommand(),

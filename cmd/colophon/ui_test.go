@@ -45,7 +45,7 @@ func TestExitCodes(t *testing.T) {
 // command is not.
 func TestUsage(t *testing.T) {
 	for _, args := range []string{
-		"nonsense", "verify --nonsense", "inspect", "inspect a b", "save a", "trust nonsense", "release a b", "version a",
+		"nonsense", "verify --nonsense", "inspect", "inspect a b", "copy a", "trust nonsense", "release a b", "version a",
 		"inspect --provenance --json example.com/a", "inspect --timeout x example.com/a",
 	} {
 		if got := run(t.Context(), strings.Fields(args)); got != exitUsage {

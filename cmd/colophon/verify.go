@@ -271,7 +271,7 @@ func spelledAsImage(what string, ref oci.Reference) bool {
 
 func (o verifyOptions) image(ctx context.Context, image string, ref oci.Reference, opts verify.Options) (*verify.Verdict, error) {
 	if o.source.offline && ref.Dir == "" {
-		return undecided(image, errors.New("the image is in a registry, and --offline uses no network: copy it into a layout with colophon save")), nil
+		return undecided(image, errors.New("the image is in a registry, and --offline uses no network: copy it into a layout with colophon copy")), nil
 	}
 	src, err := ref.Open(oci.RegistryOptions{})
 	if l, ok := src.(*oci.Layout); ok && err == nil {
@@ -283,7 +283,7 @@ func (o verifyOptions) image(ctx context.Context, image string, ref oci.Referenc
 			v.Outcome, v.Links[0].Status = verify.Rejected, verify.Broken
 		}
 		if errors.Is(err, oci.ErrNoManifest) {
-			v.Hint = "verify the image in its registry, or save it as an OCI layout with docker 25 or later, or with its proofs by colophon save"
+			v.Hint = "verify the image in its registry, or save it as an OCI layout with docker 25 or later, or with its proofs by colophon copy"
 		}
 		return v, nil
 	}

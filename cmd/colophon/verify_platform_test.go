@@ -43,12 +43,12 @@ func TestVerifyPartOfIndex(t *testing.T) {
 		s.run(exitRejected, verify(what, "--platform", "linux/arm64"), "linux/arm64: not found")
 		s.run(exitOK, []string{"inspect", what}, "attached: 4")
 		copied := filepath.Join(t.TempDir(), "copy")
-		s.run(exitOK, []string{"save", what, copied}, "left out: manifest "+index.Manifests[1].Digest.String())
+		s.run(exitOK, []string{"copy", what, copied}, "left out: manifest "+index.Manifests[1].Digest.String())
 		s.run(exitOK, verify(copied), "not there: linux/arm64", "accepted")
 	}
 	if err := os.Remove(filepath.Join(g.dir, "blobs", "sha256", index.Manifests[0].Digest.Hex)); err != nil {
 		t.Fatal(err)
 	}
 	s.run(exitRejected, verify(g.dir), "linux/amd64, linux/arm64: not found")
-	s.run(exitFailure, []string{"save", g.dir, filepath.Join(t.TempDir(), strings.Repeat("x", 8))}, "none of its manifests is there")
+	s.run(exitFailure, []string{"copy", g.dir, filepath.Join(t.TempDir(), strings.Repeat("x", 8))}, "none of its manifests is there")
 }

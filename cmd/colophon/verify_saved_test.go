@@ -21,7 +21,7 @@ func TestVerifyCosignSave(t *testing.T) {
 			s.run(exitRejected, []string{"verify", dir + name, "--key", dir + "cosign.pub"}, "✗ log")
 			s.run(exitOK, []string{"inspect", dir + name}, "attached: 2")
 			copied := filepath.Join(t.TempDir(), "copy")
-			s.run(exitOK, []string{"save", dir + name, copied}, "saved in")
+			s.run(exitOK, []string{"copy", dir + name, copied}, "@sha256:")
 			s.run(exitOK, append([]string{"verify", copied}, key...), "accepted")
 			s.run(exitOK, []string{"verify", dir + name, "--policy", policy}, "✓ attestation", "accepted")
 		})

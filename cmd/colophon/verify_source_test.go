@@ -102,7 +102,7 @@ func TestVerifyAsksTheRepository(t *testing.T) {
 	s.run(exitUsage, append(good, "--gitsign-identity", "a@example.com"), "gitsign-issuer")
 	s.run(exitUsage, append(good, "--signers", "no-such-file"), "no-such-file")
 	s.run(exitUsage, []string{"verify", s.image, "--any-source", "--signers", signers}, "none of the others can be")
-	s.run(exitUndecided, append(good, "--offline"), "--offline uses no network", "colophon save")
+	s.run(exitUndecided, append(good, "--offline"), "--offline uses no network", "colophon copy")
 
 	// While the repository is unreachable, a demanded signature cannot be checked.
 	away := r.dir + "-away"

@@ -117,7 +117,7 @@ func verifying(b *testing.B, p *harness.Platform, image, builder string) {
 	// Compare the same image from a directory with the tools that check as much: cosign
 	// for the signatures, and crane for every byte.
 	layout := filepath.Join(b.TempDir(), "layout")
-	run(b, p.Colophon(b.Context(), "save", image, layout))
+	run(b, p.Colophon(b.Context(), "copy", image, layout))
 	local := times(20, func() { run(b, p.Colophon(b.Context(), "verify", layout, "--source", repo, "--skip-source")) })
 	crane := times(10, func() { run(b, exec.Command(harness.Bin(b, "crane"), "validate", "--remote", image)) })
 	row("colophon verify of the image as a saved layout", local, "aim 25 ms")

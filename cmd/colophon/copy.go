@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/verify"
+)
+
+type copyOptions struct {
+	policy  string
+	json    bool
+	quiet   bool
+	timeout time.Duration
+}
+
+func newCopyCommand() *cobra.Command {
+	var o copyOptions
+	cmd := &cobra.Command{
+		Use:   "copy IMAGE DESTINATION",
+		Short: "copy an image and everything attached to it between registries, layouts and archives",
+		Long: `Copy copies an image, and everything attached to it and to its platforms: proofs,
+SBOMs, signatures. The digest stays, so that what proves the image here proves it
+there. Copy checks the digests of what it copies.
+
+DESTINATION is HOST/NAME[:TAG], or the path of an OCI layout, which copy creates if
+needed, or of an archive of a layout (a name that ends with .tar; skopeo and podman
+call it oci-archive:FILE:TAG). Without TAG, the copy gets the tag of IMAGE. To
+registries, copy logs in with the credentials of docker and podman.
+
+With --policy, copy verifies the image first, as "colophon verify" does, and copies
+nothing if it is not accepted: this is how an image is promoted from one registry to
+the next. Without it, copy verifies nothing.
+
+If copy is interrupted, the same command goes on where it stopped. What is attached
+to an image and cannot be copied is named, and left out.
+
+Exit codes: 0 copied, 3 rejected by the policy, 4 undecided, 2 usage error, 1 failure.`,
+		Example: `  colophon copy 127.0.0.1:8080/team/app:v1.2.0 registry.example.com/team/app
+  colophon copy staging.example.com/team/app:v1.2.0 prod.example.com/team/app --policy prod.json
+  colophon copy 127.0.0.1:8080/team/app:v1.2.0 ./app          # an OCI layout
+  colophon copy 127.0.0.1:8080/team/app:v1.2.0 ./app.tar`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
+			defer cancel()
+			return runCopy(ctx, cmd, args[0], args[1], o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.policy, "policy", "", "policy `FILE` that must accept the image before it is copied")
+	f.BoolVar(&o.json, "json", false, "print JSON on stdout")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "print only the copy's name with its digest")
+	f.DurationVar(&o.timeout, "timeout", 30*time.Minute, "give up after this long")
+	cmd.MarkFlagsMutuallyExclusive("json", "quiet")
+	return cmd
+}
+
+// copied is what copy prints with --json.
+type copied struct {
+	Image   string   `json:"image"`         // DESTINATION with its tag
+	Digest  string   `json:"digest"`        //
+	Tag     string   `json:"tag,omitempty"` //
+	LeftOut []string `json:"leftOut,omitempty"`
+}
+
+func runCopy(ctx context.Context, cmd *cobra.Command, image, destination string, o copyOptions) error {
+	to, err := oci.ParseReference(destination)
+	switch {
+	case err != nil:
+		return usageError("", "%v", err)
+	case to.Digest != "":
+		return usageError("the copy has the digest of the image", "destination %q: expected no digest", destination)
+	}
+	ref, src, err := openImage(image)
+	if err != nil {
+		return err
+	}
+	if l, ok := src.(*oci.Layout); ok {
+		defer l.Close()
+	}
+	d, err := src.Resolve(ctx, ref.Identifier())
+	if errors.Is(err, oci.ErrNotFound) {
+		return &exitError{code: exitFailure, msg: fmt.Sprintf("%s has no %q", src.Name(), ref.Identifier())}
+	} else if err != nil {
+		return err
+	}
+	if o.policy != "" {
+		if err := o.demand(ctx, cmd, image, ref, d); err != nil {
+			return err
+		}
+	}
+	w := cmd.ErrOrStderr()
+	if o.quiet || o.json {
+		w = io.Discard
+	}
+	done := copied{Digest: d.Digest.String(), Tag: to.Tag}
+	switch {
+	case done.Tag != "":
+	case ref.Tag != "":
+		done.Tag = ref.Tag
+	case ref.Digest == "" && ref.Dir == "":
+		done.Tag = ref.Identifier()
+	case to.Dir != "":
+		done.Tag = d.Digest.Hex // an entry of a layout needs a name
+	}
+	left, err := copyTo(ctx, w, to, src, d, done.Tag)
+	for _, l := range left {
+		done.LeftOut = append(done.LeftOut, printable.Text(l.Error()))
+		fmt.Fprintf(w, "left out: %s\n", printable.Text(l.Error()))
+	}
+	if err != nil {
+		return err
+	}
+	to.Tag = done.Tag
+	done.Image = to.String()
+	if o.json {
+		return printJSON(cmd.OutOrStdout(), done)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s@%s\n", printable.Text(done.Image), done.Digest)
+	return err
+}
+
+// demand returns an error unless the policy accepts the image: the digest that is copied,
+// whatever the tag names by then.
+func (o copyOptions) demand(ctx context.Context, cmd *cobra.Command, image string, ref oci.Reference, d v1.Descriptor) error {
+	v := verifyOptions{policy: o.policy, now: time.Now()}
+	var opts verify.Options
+	var err error
+	if opts.Policy, _, err = v.load(); err != nil {
+		return err
+	}
+	empty, err := loadTrust(&opts)
+	if err != nil {
+		return err
+	}
+	if err := v.source.configure(&opts, v.now); err != nil {
+		return err
+	}
+	warnStale(cmd.ErrOrStderr(), opts, v.now)
+	ref.Digest = d.Digest.String()
+	found, err := v.image(ctx, image, ref, opts)
+	if err != nil {
+		return err
+	}
+	found.Image = image
+	if empty {
+		found.Hint = hintTrust
+	}
+	if found.Outcome != verify.Accepted {
+		printVerdict(cmd.ErrOrStderr(), found, nil)
+	}
+	return exitFor(found.Outcome)
+}
+
+// copyTo copies the image d with all that is attached, and then gives it its tag.
+func copyTo(ctx context.Context, w io.Writer, to oci.Reference, src oci.Source, d v1.Descriptor, tag string) (left []error, err error) {
+	if archive := to.Dir; strings.HasSuffix(archive, ".tar") {
+		return copyToArchive(ctx, w, archive, src, d, tag)
+	}
+	var dst oci.Target
+	if to.Dir != "" {
+		l, err := oci.CreateLayout(to.Dir)
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		dst = l
+	} else if dst, err = oci.OpenRegistry(to.Repository, oci.RegistryOptions{}); err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	if left, err = oci.Save(ctx, dst, src, d, func(blob v1.Descriptor) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(w, "  %s  %s\n", blob.Digest.Hex[:12], size(blob.Size))
+	}); err != nil || tag == "" {
+		return left, err
+	}
+	err = dst.Tag(ctx, tag, d)
+	if errors.Is(err, oci.ErrTagExists) {
+		err = &exitError{code: exitFailure, msg: err.Error(), hint: "choose another tag: DESTINATION:TAG"}
+	}
+	return left, err
+}
+
+// copyToArchive writes the archive under its name only when it is whole.
+func copyToArchive(ctx context.Context, w io.Writer, archive string, src oci.Source, d v1.Descriptor, tag string) (left []error, err error) {
+	work, err := os.MkdirTemp(filepath.Dir(archive), ".copy-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(work)
+	layout := filepath.Join(work, "layout")
+	if left, err = copyTo(ctx, w, oci.Reference{Dir: layout}, src, d, tag); err != nil {
+		return left, err
+	}
+	f, err := os.OpenFile(filepath.Join(work, "archive"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+	if err != nil {
+		return left, err
+	}
+	err = errors.Join(oci.WriteArchive(ctx, f, layout), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), archive)
+	}
+	return left, err
+}

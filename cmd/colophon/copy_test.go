@@ -1,0 +1,67 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/test/prooftest"
+)
+
+// TestCopy copies an image with its proofs from a registry to everywhere and on, and
+// verifies each copy.
+func TestCopy(t *testing.T) {
+	s := newStage(t)
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"}, "trusted")
+	dir := t.TempDir()
+	layout, archive, again := filepath.Join(dir, "layout"), filepath.Join(dir, "app.tar"), filepath.Join(dir, "again.tar")
+	from := s.image
+	var digest string
+	for _, to := range []string{s.host + "/other/app:v2", layout, archive, again, s.host + "/back/app", s.host + "/back/app:v3"} {
+		out := s.run(exitOK, []string{"copy", from, to}, "  1")
+		name, d, ok := strings.Cut(strings.TrimSpace(out), "@")
+		if digest == "" {
+			digest = d
+		}
+		if !ok || d != digest || !strings.HasPrefix(name, to) {
+			t.Fatalf("copy to %s: got %q, want %s and the digest %s", to, out, to, digest)
+		}
+		s.run(exitOK, []string{"verify", name, "--source", prooftest.Source, "--skip-source"}, "✓ sbom", "accepted")
+		s.run(exitOK, []string{"copy", from, to}) // changes nothing
+		from = name
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".copy-*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+	var c copied
+	out := s.run(exitOK, []string{"copy", s.image, s.host + "/json/app", "--json"})
+	if err := json.Unmarshal([]byte(out), &c); err != nil || c.Image != s.host+"/json/app:v1.2.0" || c.Digest != digest || c.Tag != "v1.2.0" {
+		t.Errorf("--json: got %s, %v", out, err)
+	}
+	s.run(exitUsage, []string{"copy", s.image, s.host + "/x/app@" + digest}, "expected no digest")
+	s.run(exitUsage, []string{"copy", s.image, "host.example.com/UPPER"}, "lower case")
+	s.run(exitFailure, []string{"copy", s.host + "/team/app:v9", layout}, `has no "v9"`)
+}
+
+// TestPromote copies only what the policy accepts.
+func TestPromote(t *testing.T) {
+	s := newStage(t)
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"}, "trusted")
+	policy := func(text string) string { return s.file("policy.json", []byte(text)) }
+	to := s.host + "/prod/app"
+	for _, refused := range []struct {
+		code int
+		args []string
+		word string
+	}{
+		{exitRejected, []string{"copy", s.image, to, "--policy", policy(`{"source":"https://git.example.com/team/other"}`)}, "✗ provenance"},
+		{exitUndecided, []string{"copy", s.image, to, "--policy", policy(`{"source":"https://git.example.com/team/app","requireSource":true}`)}, "? source"},
+		{exitUsage, []string{"copy", s.image, to, "--policy", policy(`{"sauce":"x"}`)}, "sauce"},
+	} {
+		s.run(refused.code, refused.args, refused.word)
+		s.run(exitUndecided, []string{"verify", to + ":v1.2.0", "--any-source"}, "? image")
+	}
+	s.run(exitOK, []string{"copy", s.image, to, "--policy", policy(`{"source":"https://git.example.com/team/app"}`), "-q"}, to+":v1.2.0@sha256:")
+	s.run(exitOK, []string{"verify", to + ":v1.2.0", "--source", prooftest.Source, "--skip-source"}, "accepted")
+}
