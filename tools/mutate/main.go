@@ -1,7 +1,7 @@
 // Command mutate changes a package in many small ways, and finds out which changes its
 // tests do not notice.
 //
-//	go run ./tools/mutate [-min PERCENT] [-shard I/N] PACKAGE[+PACKAGE…]…
+//	go run ./tools/mutate [-min PERCENT] [-shard I/N] [-only FILE] PACKAGE[+PACKAGE…]…
 //
 // Only the first PACKAGE is changed; the tests of those after "+" are tried, too.
 // The changes: conditions negated, boundaries of comparisons moved, && and ||
@@ -9,7 +9,9 @@
 // package are compiled into one test binary, through an overlay, and switched on one
 // at a time; each is tried on the tests that reach it, with -short. It prints a table
 // and the survivors. A survivor that explained.txt names, with the reason why no test
-// can or need notice it, is not listed again, but does not count as killed.
+// can or need notice it, is not listed again, but does not count as killed. A mutant
+// whose tests only became too slow counts as killed and is listed: on a busy machine it
+// may be a survivor.
 package main
 
 import (
@@ -18,6 +20,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +35,7 @@ func main() {
 	least := flag.Int("min", 90, "fail if fewer `percent` of a package's mutants are killed")
 	parallel := flag.Int("parallel", 2, "mutants to try at once")
 	of := flag.String("shard", "0/1", "try only mutants number `I/N`, I from 0")
+	only := flag.String("only", "", "try only mutants that `FILE`, the output of an earlier run, lists")
 	limit := flag.Duration("limit", 2*time.Minute, "leave out tests that take longer than this")
 	flag.Parse()
 	var shard, shards int
@@ -44,13 +48,20 @@ func main() {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(2)
 	}
+	listed, err := readListed(*only)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutate: -only:", err)
+		os.Exit(2)
+	}
 	failed := false
 	fmt.Printf("%-40s %7s %7s %9s %6s\n", "package", "mutants", "killed", "explained", "score")
-	var survivors []outcome
+	var show []outcome
 	for _, arg := range flag.Args() {
 		packages := strings.Split(arg, "+")
 		path := packages[0]
-		all, err := mutate(path, packages[1:], *parallel, shard, shards, *limit)
+		all, err := mutate(path, packages[1:], *parallel, *limit, func(n int, m mutant) bool {
+			return n%shards == shard && (*only == "" || listed[m.key()])
+		})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "mutate:", err)
 			failed = true
@@ -61,17 +72,20 @@ func main() {
 			switch {
 			case o.state == killed:
 				dead++
+			case o.state == slow:
+				dead++
+				show = append(show, o)
 			case reasons[o.key()] != "":
 				known++
 			default:
-				survivors = append(survivors, o)
+				show = append(show, o)
 			}
 		}
 		score := 100 * dead / max(1, len(all))
 		failed = failed || score < *least
 		fmt.Printf("%-40s %7d %7d %9d %5d%%\n", path, len(all), dead, known, score)
 	}
-	for _, o := range survivors {
+	for _, o := range show {
 		fmt.Printf("%s: %s\n", o.state, o.mutant)
 	}
 	if failed {
@@ -79,7 +93,8 @@ func main() {
 	}
 }
 
-func mutate(path string, others []string, parallel, shard, shards int, limit time.Duration) ([]outcome, error) {
+// mutate judges the mutants of a package that chosen accepts, by number.
+func mutate(path string, others []string, parallel int, limit time.Duration, chosen func(int, mutant) bool) ([]outcome, error) {
 	work, err := os.MkdirTemp("", "mutate-")
 	if err != nil {
 		return nil, err
@@ -92,12 +107,34 @@ func mutate(path string, others []string, parallel, shard, shards int, limit tim
 	if err := p.trace(limit); err != nil {
 		return nil, err
 	}
-	return p.judgeAll(parallel, shard, shards), nil
+	return p.judgeAll(parallel, chosen), nil
 }
 
 // key identifies a mutant by what it changes, so that other lines may move.
 func (m mutant) key() string {
 	return strings.Join([]string{filepath.Base(filepath.Dir(m.file)) + "/" + filepath.Base(m.file), m.kind, m.text}, "\t")
+}
+
+// outcomeLine is how main prints an outcome: its state, file and line, kind and source line.
+var outcomeLine = regexp.MustCompile(`(?m)^[a-z ]+: (\S+\.go):\d+: ([a-z&| ]+): (.*)$`)
+
+// readListed returns the keys of the mutants that an earlier run's output lists.
+func readListed(file string) (map[string]bool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	keys := map[string]bool{}
+	for _, m := range outcomeLine.FindAllStringSubmatch(string(text), -1) {
+		keys[mutant{file: m[1], kind: m[2], text: m[3]}.key()] = true
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%s lists no mutants", file)
+	}
+	return keys, nil
 }
 
 func parseExplained(text string) (map[string]string, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,13 +55,17 @@ func TestMutate(t *testing.T) {
 		}
 	}
 	t.Chdir(dir)
-	all, err := mutate(".", nil, 1, 0, 1, time.Minute)
+	all, err := mutate(".", nil, 1, time.Minute, func(int, mutant) bool { return true })
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
+	var output strings.Builder
 	for _, o := range all {
 		got = append(got, string(o.state)+" "+o.kind+" "+o.text)
+		if o.state != killed {
+			fmt.Fprintf(&output, "%s: %s\n", o.state, o.mutant)
+		}
 	}
 	slices.Sort(got)
 	want := []string{
@@ -78,6 +83,23 @@ func TestMutate(t *testing.T) {
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+
+	run := filepath.Join(dir, "run.log")
+	if err := os.WriteFile(run, []byte("package mutants killed\n"+output.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	listed, err := readListed(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range all {
+		if listed[o.key()] != (o.state != killed) {
+			t.Errorf("%s: %s: listed: got %t", o.state, o.mutant, listed[o.key()])
+		}
+	}
+	if _, err := readListed(filepath.Join(dir, "go.mod")); err == nil {
+		t.Error("a file without mutants lists some")
 	}
 }
 

@@ -47,6 +47,7 @@ type state string
 
 const (
 	killed    state = "killed"
+	slow      state = "killed as too slow"
 	survived  state = "survived"
 	unreached state = "reached by no test"
 )
@@ -219,8 +220,8 @@ func (s suite) run(ctx context.Context, id int, trace string, args ...string) ([
 	return out.Bytes(), err
 }
 
-// judge runs the tests that reach a mutant until one fails. One that takes ten times
-// as long as before has failed, too.
+// judge runs the tests that reach a mutant until one fails, or takes more than ten
+// times as long as before.
 func (p *pkg) judge(m mutant) outcome {
 	reached := false
 	for _, s := range p.suites {
@@ -236,7 +237,10 @@ func (p *pkg) judge(m mutant) outcome {
 			ctx, cancel := context.WithTimeout(context.Background(), limit)
 			_, err := s.run(ctx, m.id, "", "-test.short", "-test.failfast", "-test.run", "^("+strings.Join(names, "|")+")$")
 			cancel()
-			if err != nil {
+			switch {
+			case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+				return outcome{m, slow}
+			case err != nil:
 				return outcome{m, killed}
 			}
 		}
@@ -247,11 +251,11 @@ func (p *pkg) judge(m mutant) outcome {
 	return outcome{m, survived}
 }
 
-// judgeAll judges the mutants of one shard, several at a time.
-func (p *pkg) judgeAll(parallel, shard, shards int) []outcome {
+// judgeAll judges the chosen mutants, several at a time.
+func (p *pkg) judgeAll(parallel int, chosen func(int, mutant) bool) []outcome {
 	var mine []mutant
 	for i, m := range p.mutants {
-		if i%shards == shard {
+		if chosen(i, m) {
 			mine = append(mine, m)
 		}
 	}
