@@ -174,7 +174,7 @@ func TestLayoutRefuses(t *testing.T) {
 		index []byte
 		ok    bool
 	}{
-		"most entries": {entries(limits.IndexManifests), true}, "too many": {entries(limits.IndexManifests + 1), false},
+		"most entries": {entries(limits.Referrers), true}, "too many": {entries(limits.Referrers + 1), false},
 		"largest": {padded, true}, "too large": {append(bytes.Clone(padded), ' '), false}, "schema 1": {[]byte(`{"schemaVersion":1,"manifests":[]}`), false},
 		"no index": {[]byte(`{"schemaVersion":2,"config":{}}`), false}, "no JSON": {[]byte(`[`), false},
 	} {

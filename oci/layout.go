@@ -26,6 +26,10 @@ import (
 // holds its tag (image-spec annotations.md).
 const RefNameAnnotation = "org.opencontainers.image.ref.name"
 
+// maxEntry is the size in bytes up to which an entry of index.json repeats the artifact
+// type and the annotations of its manifest, so that limits.Referrers entries fit.
+const maxEntry = limits.Manifest/limits.Referrers - 1
+
 const layoutMarker = `{"imageLayoutVersion":"1.0.0"}`
 
 // Layout is an OCI image layout 1.0.0 (image-spec image-layout.md) in a directory or,
@@ -183,14 +187,11 @@ func (l *Layout) entries() (*v1.IndexManifest, error) {
 		return nil, err
 	}
 	var index v1.IndexManifest
-	if _, err = parseContent(raw, types.OCIImageIndex); err == nil {
+	if _, err = parseListing(raw, types.OCIImageIndex, limits.Referrers); err == nil {
 		err = strict.Unmarshal(raw, limits.Manifest, &index)
 	}
 	if err != nil {
 		return nil, refuse("layout %s: index.json: %w", l.dir, err)
-	}
-	if len(index.Manifests) > limits.Referrers {
-		return nil, refuse("layout %s: index.json: got %d entries, want at most %d", l.dir, len(index.Manifests), limits.Referrers)
 	}
 	return &index, nil
 }
@@ -392,6 +393,9 @@ func (l *Layout) PushManifest(_ context.Context, raw []byte, mediaType string) (
 	}
 	entry := d
 	entry.ArtifactType, entry.Annotations = c.kind(), c.Annotations
+	if size, err := json.Marshal(entry); err != nil || len(size) > maxEntry {
+		entry = d // who needs to know more reads the manifest
+	}
 	return d, l.update(func(index *v1.IndexManifest) error {
 		for _, e := range index.Manifests {
 			if e.Digest == d.Digest {
@@ -444,6 +448,9 @@ func (l *Layout) update(change func(*v1.IndexManifest) error) error {
 	raw, err := json.Marshal(index)
 	if err != nil {
 		return err
+	}
+	if len(index.Manifests) > limits.Referrers || len(raw) > limits.Manifest { // nobody could read it
+		return refuse("layout %s: index.json is full: it may have %d entries and %d bytes", l.dir, limits.Referrers, limits.Manifest)
 	}
 	return durable.WriteFile(filepath.Join(l.dir, "index.json"), raw, 0o644)
 }

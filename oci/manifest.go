@@ -44,6 +44,11 @@ type content struct {
 // is. A digest covers only the bytes, so parseContent refuses a document that two
 // readers could take for different things.
 func parseContent(raw []byte, mediaType types.MediaType) (*content, error) {
+	return parseListing(raw, mediaType, limits.IndexManifests)
+}
+
+// parseListing is parseContent for an index of up to most manifests.
+func parseListing(raw []byte, mediaType types.MediaType, most int) (*content, error) {
 	var c content
 	if err := strict.Unmarshal(raw, limits.Manifest, &c); err != nil {
 		return nil, refuse("manifest: %w", err)
@@ -62,8 +67,8 @@ func parseContent(raw []byte, mediaType types.MediaType) (*content, error) {
 		if c.Config != nil || c.Layers != nil {
 			return nil, refuse("index has the config or layers of a manifest")
 		}
-		if len(c.Manifests) > limits.IndexManifests {
-			return nil, refuse("index: got %d manifests, want at most %d", len(c.Manifests), limits.IndexManifests)
+		if len(c.Manifests) > most {
+			return nil, refuse("index: got %d manifests, want at most %d", len(c.Manifests), most)
 		}
 	case mediaType.IsImage():
 		if c.Manifests != nil {

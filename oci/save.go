@@ -13,9 +13,9 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// maxSaved is the maximum number of referrers that Save copies, because a layout with
-// more than limits.Referrers entries cannot be read.
-const maxSaved = limits.Referrers - 16
+// maxSaved is the maximum number of referrers that Save copies. A layout has at most
+// limits.Referrers entries, and three of cosign's tags for each platform need room, too.
+const maxSaved = limits.Referrers - 4*limits.IndexManifests
 
 // Save copies the image d with everything attached to it or to one of its
 // platforms: referrers, and what cosign v2 stores under tags. Everybody who may push
