@@ -26,7 +26,7 @@ import (
 	"time"
 )
 
-// explained has one line a survivor: FILE TAB KIND TAB SOURCE LINE TAB REASON.
+// explained has one line a survivor: FILE TAB FUNCTION TAB KIND TAB SOURCE LINE TAB REASON.
 //
 //go:embed explained.txt
 var explained string
@@ -112,11 +112,12 @@ func mutate(path string, others []string, parallel int, limit time.Duration, cho
 
 // key identifies a mutant by what it changes, so that other lines may move.
 func (m mutant) key() string {
-	return strings.Join([]string{filepath.Base(filepath.Dir(m.file)) + "/" + filepath.Base(m.file), m.kind, m.text}, "\t")
+	return strings.Join([]string{filepath.Base(filepath.Dir(m.file)) + "/" + filepath.Base(m.file), m.fn, m.kind, m.text}, "\t")
 }
 
-// outcomeLine is how main prints an outcome: its state, file and line, kind and source line.
-var outcomeLine = regexp.MustCompile(`(?m)^[a-z ]+: (\S+\.go):\d+: ([a-z&| ]+): (.*)$`)
+// outcomeLine is how main prints an outcome: its state, file and line, function, kind
+// and source line.
+var outcomeLine = regexp.MustCompile(`(?m)^[a-z ]+: (\S+\.go):\d+: (\w+): ([a-z&| ]+): (.*)$`)
 
 // readListed returns the keys of the mutants that an earlier run's output lists.
 func readListed(file string) (map[string]bool, error) {
@@ -129,7 +130,7 @@ func readListed(file string) (map[string]bool, error) {
 	}
 	keys := map[string]bool{}
 	for _, m := range outcomeLine.FindAllStringSubmatch(string(text), -1) {
-		keys[mutant{file: m[1], kind: m[2], text: m[3]}.key()] = true
+		keys[mutant{file: m[1], fn: m[2], kind: m[3], text: m[4]}.key()] = true
 	}
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("%s lists no mutants", file)
@@ -144,10 +145,10 @@ func parseExplained(text string) (map[string]string, error) {
 			continue
 		}
 		fields := strings.Split(line, "\t")
-		if len(fields) != 4 || slices.Contains(fields, "") {
-			return nil, fmt.Errorf("explained.txt:%d: got %q, want FILE, KIND, SOURCE LINE and REASON, separated by tabs", i+1, line)
+		if len(fields) != 5 || slices.Contains(fields, "") {
+			return nil, fmt.Errorf("explained.txt:%d: got %q, want FILE, FUNCTION, KIND, SOURCE LINE and REASON, separated by tabs", i+1, line)
 		}
-		reasons[strings.Join(fields[:3], "\t")] = fields[3]
+		reasons[strings.Join(fields[:4], "\t")] = fields[4]
 	}
 	return reasons, nil
 }

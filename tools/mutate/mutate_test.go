@@ -107,11 +107,11 @@ func TestExplained(t *testing.T) {
 	if _, err := parseExplained(explained); err != nil {
 		t.Error(err)
 	}
-	got, err := parseExplained("# a comment\n\na/b.go\tcondition negated\tif x {\tx is always true\n")
-	if m := (mutant{file: "/src/a/b.go", kind: negated, text: "if x {"}); err != nil || got[m.key()] != "x is always true" {
+	got, err := parseExplained("# a comment\n\na/b.go\tF\tcondition negated\tif x {\tx is always true\n")
+	if m := (mutant{file: "/src/a/b.go", fn: "F", kind: negated, text: "if x {"}); err != nil || got[m.key()] != "x is always true" {
 		t.Errorf("got %v, %v", got, err)
 	}
-	for _, bad := range []string{"a\tb\tc", "a\tb\tc\t", "a b c d", "a\tb\tc\td\te"} {
+	for _, bad := range []string{"a\tb\tc\td", "a\tb\tc\td\t", "a b c d e", "a\tb\tc\td\te\tf"} {
 		if _, err := parseExplained(bad); err == nil {
 			t.Errorf("%q is read", bad)
 		}

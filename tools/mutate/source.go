@@ -17,11 +17,14 @@ type mutant struct {
 	file string // path
 	line int
 	last int    // line of the end of the function around it
+	fn   string // name of the function around it
 	kind string // what it changes
 	text string // the source line
 }
 
-func (m mutant) String() string { return fmt.Sprintf("%s:%d: %s: %s", m.file, m.line, m.kind, m.text) }
+func (m mutant) String() string {
+	return fmt.Sprintf("%s:%d: %s: %s: %s", m.file, m.line, m.fn, m.kind, m.text)
+}
 
 // Kinds of mutants.
 const (
@@ -51,6 +54,7 @@ type instrumented struct {
 	next    *int
 	skip    map[int]bool // mutants that do not compile
 	last    int
+	fn      string
 	errs    []bool // for each function around: its last result is an error
 }
 
@@ -68,7 +72,7 @@ func instrument(path string, next *int, skip map[int]bool) ([]byte, []mutant, er
 	}
 	for _, d := range parsed.Decls {
 		if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil {
-			f.last = f.fset.Position(fn.End()).Line
+			f.last, f.fn = f.fset.Position(fn.End()).Line, fn.Name.Name
 			f.errs = []bool{returnsError(fn.Type)}
 			f.block(fn.Body.List, false)
 		}
@@ -118,7 +122,7 @@ func (f *instrumented) add(kind string, at token.Pos) int {
 		return 0
 	}
 	line := f.fset.Position(at).Line
-	f.mutants = append(f.mutants, mutant{*f.next, f.path, line, f.last, kind, strings.TrimSpace(f.lines[line-1])})
+	f.mutants = append(f.mutants, mutant{*f.next, f.path, line, f.last, f.fn, kind, strings.TrimSpace(f.lines[line-1])})
 	return *f.next
 }
 
