@@ -78,6 +78,7 @@ func TestArchiveRefuses(t *testing.T) {
 		refused    bool // ErrMismatch
 	}{
 		"nothing there":              {filepath.Join(t.TempDir(), "none"), "no such file", false},
+		"cannot be read":             {"/proc/self/mem", "archive /proc/self/mem: read", false},
 		"FIFO":                       {fifo, "is not a regular file", true},
 		"directory":                  {t.TempDir(), "is not a regular file", true},
 		"no tar":                     {writeFile(t, bytes.Repeat([]byte("x"), 2048)), "neither a directory nor a tar", false},
