@@ -473,3 +473,115 @@ func TestLastEntryUnderTheFallbackTag(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSaveOfAPart: what the source does not have is left out and named, and an image of
+// which nothing is there is not found.
+func TestSaveOfAPart(t *testing.T) {
+	l := newTestLayout(t)
+	one, two := l.image(l.newImage("amd64", fileA(t))), l.image(l.newImage("arm64", fileA(t)))
+	index := func(list ...v1.Descriptor) v1.Descriptor {
+		return l.json(types.OCIImageIndex, v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: list})
+	}
+	both, none := index(one, two), l.json(types.OCIImageIndex, map[string]any{"schemaVersion": 2, "mediaType": types.OCIImageIndex, "manifests": []string{}})
+	if err := os.Remove(l.path(blobPath(two.Digest))); err != nil {
+		t.Fatal(err)
+	}
+	src, err := OpenLayout(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.index(both)
+	left, err := Save(t.Context(), emptyLayout(t), src, both, nil)
+	if err != nil || len(left) != 1 || !errors.Is(left[0], ErrNotFound) || !strings.Contains(left[0].Error(), two.Digest.String()) {
+		t.Errorf("one of two: got %v, %v, want the other one named", left, err)
+	}
+	if _, err := Save(t.Context(), emptyLayout(t), src, index(two), nil); !errors.Is(err, ErrNotFound) {
+		t.Errorf("none of one: got %v, want ErrNotFound", err)
+	}
+	if left, err := Save(t.Context(), emptyLayout(t), src, none, nil); err != nil || len(left) > 0 {
+		t.Errorf("an index of nothing: got %v, %v", left, err)
+	}
+	// index.json may list the parts, too. One that is there must be as it says.
+	l.index(both, one, two)
+	if err := src.CheckSole(t.Context(), "", both); err != nil {
+		t.Errorf("a part that is missing: %v", err)
+	}
+	one.Size++
+	l.index(both, one)
+	if err := src.CheckSole(t.Context(), "", both); !errors.Is(err, ErrMismatch) {
+		t.Errorf("a part of another size: got %v, want a refusal", err)
+	}
+}
+
+// TestCosignSavedIndex: `cosign save` of an index marks it in another way than an image.
+// The search among the blobs reports a failure to read, and finds the largest manifest
+// that Attachments reads.
+func TestCosignSavedIndex(t *testing.T) {
+	c := newCosignSaved(t)
+	top := c.json(types.OCIImageIndex, v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{c.image}})
+	top.Annotations = map[string]string{"kind": cosignImage + "Index"}
+	c.index(top)
+	want := c.attach(top, `{"a":1}`)
+	l := c.open()
+	if got, err := l.Referrers(t.Context(), top.Digest); err != nil || len(got) != 1 || got[0].Digest != want {
+		t.Errorf("got %v, %v, want %s", got, err, want)
+	}
+	everyOutage(t, "Referrers", func(o *outage) error {
+		_, err := (&Layout{dir: c.dir, files: flakyFiles{l.files, o}}).Referrers(t.Context(), top.Digest)
+		return err
+	})
+	raw, err := BundleManifest(top, []byte(`{"b":1}`), strings.Repeat("x", 60_000), time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	largest := c.blob("", append(raw, bytes.Repeat([]byte(" "), attachedManifest-len(raw))...))
+	c.blob("", append(raw, bytes.Repeat([]byte(" "), attachedManifest-len(raw)+1)...))
+	if got, err := l.Referrers(t.Context(), top.Digest); err != nil || len(got) != 2 || got[0].Digest != largest.Digest && got[1].Digest != largest.Digest {
+		t.Errorf("got %v, %v, want %s and the largest, %s", got, err, want, largest.Digest)
+	}
+}
+
+// TestListsThatAreNone: an answer that cannot be read, or does not say that it is a list,
+// is no list, and a next page is at an address.
+func TestListsThatAreNone(t *testing.T) {
+	const entry = `{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":1,"digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000"}`
+	for name, test := range map[string]struct{ contentType, body, link string }{
+		"an entry that is none":            {string(types.OCIImageIndex), `{"schemaVersion":2,"manifests":[5]}`, ""},
+		"no JSON":                          {string(types.OCIImageIndex), `{`, ""},
+		"entries of another schema":        {"application/json", `{"manifests":[` + entry + `]}`, ""},
+		"entries before what is no string": {"application/json", `{"schemaVersion":2,"manifests":[` + entry + `],"mediaType":5}`, ""},
+		"a next page nowhere":              {string(types.OCIImageIndex), `{"schemaVersion":2,"manifests":[` + entry + `]}`, `<http://[>; rel="next"`},
+	} {
+		r, _ := answering(t, func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "/manifests/") {
+				w.WriteHeader(http.StatusNotFound)
+				return
+			}
+			w.Header().Set("Content-Type", test.contentType)
+			w.Header().Set("Link", test.link)
+			io.WriteString(w, test.body)
+		})
+		if list, err := r.Referrers(t.Context(), digestOf([]byte("image"))); err == nil || errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: got %v, %v, want an error", name, list, err)
+		}
+	}
+	r, n := answering(t, func(http.ResponseWriter, *http.Request) {})
+	if _, err := r.PushManifest(t.Context(), []byte(`{}`), string(types.OCIManifestSchema1)); !errors.Is(err, ErrMismatch) || n.Load() != 0 {
+		t.Errorf("a manifest that is none: got %v after %d requests, want a refusal before the first", err, n.Load())
+	}
+}
+
+// TestLongestPatience: a wait as long as the patience is begun. Who gives up meanwhile
+// learns why the request failed.
+func TestLongestPatience(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	r, _ := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", fmt.Sprint(int(patience.Seconds())))
+		w.WriteHeader(http.StatusServiceUnavailable)
+		time.AfterFunc(100*time.Millisecond, cancel)
+	})
+	if _, err := r.Resolve(ctx, "v1"); !errors.Is(err, context.Canceled) || !hasStatus(err, http.StatusServiceUnavailable) {
+		t.Errorf("got %v, want the last answer, and that it was cancelled", err)
+	}
+}

@@ -2,9 +2,11 @@ package oci
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 
@@ -96,13 +98,23 @@ func TestFullLayout(t *testing.T) {
 		}
 		return list
 	}
+	l.index(entries(1, "")...)
+	if err := layout.Tag(t.Context(), "v1", image); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(l.path("index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := limits.Manifest - len(raw)
 	for name, test := range map[string]struct {
 		entries []v1.Descriptor
 		ok      bool
 	}{
 		"last entry":   {entries(limits.Referrers-1, ""), true},
 		"one too many": {entries(limits.Referrers, ""), false},
-		"too large":    {entries(4, strings.Repeat("x", limits.Manifest/4-250)), false},
+		"last byte":    {entries(1, strings.Repeat("x", left)), true},
+		"too large":    {entries(1, strings.Repeat("x", left+1)), false},
 	} {
 		l.index(test.entries...)
 		err := layout.Tag(t.Context(), "v1", image)
@@ -119,5 +131,42 @@ func TestFullLayout(t *testing.T) {
 	l.index(entries(limits.Referrers+1, "")...)
 	if _, err := layout.entries(); !errors.Is(err, ErrMismatch) {
 		t.Errorf("more entries than there may be: got %v, want a refusal", err)
+	}
+}
+
+// TestEntriesRepeatWhatIsShort: an entry has the annotations of its manifest, as other
+// tools expect, unless they are long.
+func TestEntriesRepeatWhatIsShort(t *testing.T) {
+	layout, top := savedLayout(t)
+	for n, repeated := range map[int]bool{maxEntry: true, maxEntry + 1: false} {
+		entry := func(x string) (raw []byte, size int) {
+			annotations := map[string]string{"x": x}
+			raw, err := artifactManifest(top, attest.BundleMediaType, emptyConfig, annotations)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := json.Marshal(v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: digestOf(raw), Size: int64(len(raw)), ArtifactType: attest.BundleMediaType, Annotations: annotations})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return raw, len(d)
+		}
+		_, size := entry(strings.Repeat("x", 600)) // its size has as many digits
+		raw, size := entry(strings.Repeat("x", 600+n-size))
+		if size != n {
+			t.Fatalf("got an entry of %d bytes, want %d", size, n)
+		}
+		d, err := layout.PushManifest(t.Context(), raw, string(types.OCIManifestSchema1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		index, err := layout.entries()
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := index.Manifests[len(index.Manifests)-1]
+		if last.Digest != d.Digest || (last.Annotations != nil) != repeated || (last.ArtifactType != "") != repeated {
+			t.Errorf("%d bytes: got %+v, want its annotations repeated: %v", n, last, repeated)
+		}
 	}
 }

@@ -59,6 +59,9 @@ func TestGitHub(t *testing.T) {
 		{name: "source on another host", signer: func(c *certificate.Summary) {
 			c.SourceRepositoryURI, c.GithubWorkflowRepository = "https://github.com.example.com/a/b", ""
 		}, want: "want a repository on https://github.com"},
+		{name: "source respelled", signer: func(c *certificate.Summary) {
+			c.SourceRepositoryURI, c.GithubWorkflowRepository = c.SourceRepositoryURI+".git", ""
+		}, want: "want a repository on https://github.com"},
 		{name: "owner", signer: func(c *certificate.Summary) { c.SourceRepositoryOwnerURI += "s" }, want: "owner: the certificate says"},
 		{name: "run of another repository", signer: func(c *certificate.Summary) { c.RunInvocationURI = "https://github.com/a/b/actions/runs/1/attempts/1" }, want: "want a run of"},
 		{name: "workflow of another commit", signer: func(c *certificate.Summary) { c.BuildConfigDigest = other }, want: "commit of the workflow: the certificate says"},

@@ -85,6 +85,7 @@ func TestGitLab(t *testing.T) {
 		{name: "another issuer", signer: func(c *certificate.Summary) { c.Issuer = "https://gitlab.example.com" }, want: "issuer of the signer's certificate"},
 		{name: "another's project", signer: func(c *certificate.Summary) { c.SourceRepositoryURI = "https://gitlab.com/group/sub/other" }, want: "source: the provenance says"},
 		{name: "project on another host", signer: func(c *certificate.Summary) { c.SourceRepositoryURI = "https://gitlab.example.com/group/sub/app" }, want: "want a project on"},
+		{name: "project respelled", signer: func(c *certificate.Summary) { c.SourceRepositoryURI += ".git" }, want: "want a project on"},
 		{name: "another build signer", signer: func(c *certificate.Summary) { c.BuildSignerURI += "2" }, want: "build signer of the certificate"},
 		{name: "another configuration", signer: func(c *certificate.Summary) { c.BuildConfigURI = "" }, want: "build configuration of the certificate"},
 		{name: "another commit", signer: func(c *certificate.Summary) { c.SourceRepositoryDigest = other }, want: "commit: the provenance says"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // TestGitInputs: the repositories among a task's inputs, however their addresses end.
@@ -21,6 +22,7 @@ func TestGitInputs(t *testing.T) {
 		"[[https://a.example.com/b 1]]": {at("git+https://a.example.com/b.git@refs/heads/main", "1"), at("https://a.example.com/b.git", "1"), at("git+https://a.example.com/b", "1")},
 		"[[https://a.example.com/b 1] [https://a.example.com/b 2]]": {at("https://a.example.com/b.git", "1"), at("https://a.example.com/b.git", "2")},
 		"[[ssh:// 1]]": {at("git+ssh://", "1")},
+		"[[.git@x 1]]": {at("git+.git@x", "1")},
 	} {
 		if got := fmt.Sprint(gitInputs(inputs)); got != want {
 			t.Errorf("got %s, want %s", got, want)
@@ -133,10 +135,43 @@ func TestCommonFacts(t *testing.T) {
 	if _, err := d.Facts(Origin{System: GitHub}); err == nil || !strings.Contains(err.Error(), github.wants) {
 		t.Errorf("an unknown build type: got %v, want the known ones", err)
 	}
+	d.BuildType, d.predicateType = trust.BuildTypeActions, attest.PredicateSLSA02
+	if _, err := d.Facts(Origin{System: GitHub}); err == nil || !strings.Contains(err.Error(), "predicate of build type") {
+		t.Errorf("a known build type in another predicate: got %v, want its predicate", err)
+	}
+	deps := []attest.ResourceDescriptor{{URI: "https://a.example.com/b"}}
+	v1 := &attest.Provenance{}
+	v1.BuildDefinition.ExternalParameters, v1.BuildDefinition.ResolvedDependencies, v1.RunDetails.Metadata.InvocationID = []byte(`{"a":1}`), deps, "run"
+	v02 := &attest.Provenance02{Materials: deps}
+	v02.Invocation.Parameters, v02.Metadata.BuildInvocationID = []byte(`{"a":1}`), "run"
+	for name, d := range map[string]*Document{"v1": {v1: v1}, "v0.2": {v02: v02}} {
+		f := d.common(Origin{})
+		if string(f.Parameters) != `{"a":1}` || len(f.Dependencies) != 1 || f.Invocation != "run" {
+			t.Errorf("%s: got %+v", name, f)
+		}
+		if f := d.common(Origin{Invocation: "certified"}); f.Invocation != "certified" {
+			t.Errorf("%s: got run %q, want the certificate's", name, f.Invocation)
+		}
+	}
 	if _, err := githubOrigin(certificate.Summary{SubjectAlternativeName: "https://example.com/x"}); err == nil {
 		t.Error("a name that is no workflow's was read")
 	}
 	if _, err := gitLabOrigin(certificate.Summary{SubjectAlternativeName: "https://example.com/x"}); err == nil {
 		t.Error("a name that is no pipeline's was read")
+	}
+}
+
+// TestConsistent: the digest of a workflow's file speaks of the source's commit only if
+// the workflow is of the source at its ref.
+func TestConsistent(t *testing.T) {
+	const repo, other, ref = "https://github.com/a/b", "https://github.com/a/c", "refs/heads/main"
+	o := Origin{Source: repo, Ref: ref, Commit: strings.Repeat("1", 40)}
+	for config, ok := range map[string]bool{
+		repo + "/.github/workflows/x.yml@" + ref: false, other + "/.github/workflows/x.yml@" + ref: true, repo + "/.github/workflows/x.yml@refs/heads/dev": true, "x": true,
+	} {
+		id := certificate.Summary{Extensions: certificate.Extensions{BuildConfigURI: config, BuildConfigDigest: strings.Repeat("2", 40)}}
+		if err := o.consistent(id); (err == nil) != ok {
+			t.Errorf("%s of another commit: got %v, want it accepted: %v", config, err, ok)
+		}
 	}
 }

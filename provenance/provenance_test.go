@@ -168,6 +168,56 @@ func TestNobodyElsesForm(t *testing.T) {
 	}
 }
 
+// TestOptionalParts: a part that a builder may leave out can be missing. One that is
+// there is read strictly.
+func TestOptionalParts(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		path []string
+		want string
+		need bool
+	}{
+		{"generator-container-v2.0.0", []string{"invocation", "environment"}, "environment", false},
+		{"gitlab-runner-v0.2", []string{"invocation", "environment"}, "environment", false},
+		{"container-based", []string{"buildDefinition", "internalParameters"}, "internal parameters", false},
+		{"github-attestation", []string{"buildDefinition", "internalParameters"}, "internal parameters", false},
+		{"gitlab", []string{"buildDefinition", "internalParameters"}, "internal parameters", false},
+		{"gitlab", []string{"buildDefinition", "externalParameters"}, "external parameters", true},
+		{"colophon", []string{"buildDefinition", "externalParameters"}, "external parameters", true},
+	} {
+		s := load(t, tt.name)
+		bent := func(value any) error {
+			var st map[string]any
+			if err := json.Unmarshal([]byte(s.statement), &st); err != nil {
+				t.Fatal(err)
+			}
+			part := st["predicate"].(map[string]any)
+			for _, key := range tt.path[:len(tt.path)-1] {
+				part = part[key].(map[string]any)
+			}
+			last := tt.path[len(tt.path)-1]
+			if part[last] == nil {
+				t.Fatalf("%s has no %s", tt.name, last)
+			}
+			if part[last] = value; value == nil {
+				delete(part, last)
+			}
+			raw, err := json.Marshal(st)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = sample{string(raw), s.signer}.vouched(t).read(t)
+			return err
+		}
+		if err := bent(nil); (err != nil) != tt.need {
+			t.Errorf("%s without %v: got %v, want it read: %v", tt.name, tt.path, err, !tt.need)
+		}
+		if err := bent("x"); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s, %v is a text: got %v, want %q", tt.name, tt.path, err, tt.want)
+		}
+	}
+}
+
 func TestSystemOf(t *testing.T) {
 	for name, want := range map[string]provenance.System{
 		"http://127.0.0.1:8080/builders/buildkit/v1":                                              provenance.Colophon,

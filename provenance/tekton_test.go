@@ -47,4 +47,14 @@ func TestTekton(t *testing.T) {
 		}
 		bendAll(t, s, bends)
 	}
+	// Another commit of the pipeline's repository is another input, and so is another
+	// repository at the same commit.
+	s := load(t, "tekton-v0.2")
+	for uri, commit := range map[string]string{"https://git.example.com/team/pipelines": commit, "https://git.example.com/team/app": strings.Repeat("1", 40)} {
+		s := s
+		s.statement = strings.NewReplacer("git+https://git.example.com/team/app.git", "git+"+uri+".git", "381e42a0c0ffee00c0ffee00c0ffee00c0ffee00", commit).Replace(s.statement)
+		if got := facts(t, s); got.Source != uri || got.Commit != commit {
+			t.Errorf("beside the pipeline: got %s at %s, want %s at %s", got.Source, got.Commit, uri, commit)
+		}
+	}
 }

@@ -476,3 +476,25 @@ func TestSummaryOfVerdict(t *testing.T) {
 		t.Error("an outcome in another spelling is one")
 	}
 }
+
+// TestProvenanceOfAnotherLock: a provenance whose lock was replaced says something wrong.
+// Whether it was is not known if its own lock may be among what could not be read.
+func TestProvenanceOfAnotherLock(t *testing.T) {
+	other := oci.Attached{ArtifactType: attest.LockMediaType, Layers: []v1.Descriptor{{Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("b", 64)}}}}
+	for name, tt := range map[string]struct {
+		list         []oci.Attached
+		lock         string
+		says, unread bool
+	}{
+		"no lock is named": {[]oci.Attached{other}, "", false, false}, "none is attached": {nil, "sha256:a", false, false},
+		"another": {[]oci.Attached{other}, "sha256:a", true, false}, "another, and unread": {[]oci.Attached{other, {Err: errWrong}}, "sha256:a", true, true},
+	} {
+		p := signedProof(5, nil, nil, nil)
+		p.build = &build{Facts: &provenance.Facts{Lock: tt.lock}}
+		it := &item{proofs: []*proof{p}}
+		new(check).compareLocks(t.Context(), tt.list, &evidence{items: []*item{it}})
+		if (p.says != nil) != tt.says || it.unread != tt.unread || (it.err != nil) != tt.unread {
+			t.Errorf("%s: got %v, item %v, unread %v", name, p.says, it.err, it.unread)
+		}
+	}
+}

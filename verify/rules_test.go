@@ -554,3 +554,32 @@ func TestLacks(t *testing.T) {
 		}
 	}
 }
+
+// TestBestBySigner: of an item's proofs, the one that holds is the best. If none holds,
+// the one that passed most checks tells why.
+func TestBestBySigner(t *testing.T) {
+	holds, further, less := signedProof(1, nil, nil, nil), signedProof(5, errWrong, nil, nil), signedProof(4, errWrong, nil, nil)
+	for name, tt := range map[string]struct {
+		anyone []*proof
+		want   *proof
+	}{
+		"the further one first": {[]*proof{further, less}, further}, "the further one last": {[]*proof{less, further}, further},
+		"one that holds": {[]*proof{further, holds, less}, holds},
+	} {
+		ev := &evidence{items: []*item{{kind: attest.PredicateVSA, anyone: tt.anyone}}}
+		found := ev.signedBy(ofKind(attest.PredicateVSA), func(*proof) error { return nil }, nil)
+		if len(found) != 1 || found[0].proof != tt.want || (found[0].err == nil) != (tt.want == holds) {
+			t.Errorf("%s: got %+v", name, found)
+		}
+	}
+}
+
+// TestImageByName: the verdict names the image as its user would.
+func TestImageByName(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("ab", 32)
+	for reference, want := range map[string]string{"v1": "registry.example.com/app:v1", digest: "registry.example.com/app@" + digest} {
+		if v := Image(t.Context(), newShelf(t), reference, time.Time{}, Options{}); v.Image != want || v.Outcome != Undecided {
+			t.Errorf("got %s, %s, want %s", v.Image, v.Outcome, want)
+		}
+	}
+}

@@ -548,3 +548,30 @@ func TestLeaves(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingPastAFailure: the read that exceeds the session's budget, or that cannot be
+// stored, hands no bytes to the room.
+func TestNothingPastAFailure(t *testing.T) {
+	s, err := openStore(t.TempDir(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob, err := s.create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string]*body{
+		"budget": {g: &Gateway{set: Settings{Bytes: 3}}},
+		"store":  {g: &Gateway{set: Settings{Bytes: 100}}, blob: blob},
+	} {
+		b.ReadCloser, b.e, b.left, b.sum = io.NopCloser(strings.NewReader("four")), &exchange{}, -1, sha256.New()
+		for range 2 {
+			if n, err := b.Read(make([]byte, 10)); n != 0 || err == nil || errors.Is(err, io.EOF) {
+				t.Errorf("%s: got %d bytes, %v, want none and an error", name, n, err)
+			}
+		}
+		if b.e.SHA256 != "" {
+			t.Errorf("%s: the record has a digest", name)
+		}
+	}
+}

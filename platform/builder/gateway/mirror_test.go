@@ -66,16 +66,17 @@ func TestMirrorServesPulls(t *testing.T) {
 	large := blob(`{"mediaType":"application/x-own"}` + strings.Repeat(" ", limits.Manifest))
 	for path, want := range map[string]string{
 		"/v2/": "200 ",
-		"/v2/library/golang/manifests/1.26?ns=docker.io": "200 application/x-listed {}",
-		"/v2/x/manifests/" + listed:                      "200 application/x-listed {}",
-		"/v2/x/blobs/" + listed:                          "200 application/octet-stream {}",
-		"/v2/x/manifests/" + typed:                       `200 application/x-own {"mediaType":"application/x-own"}`,
-		"/v2/x/manifests/" + blob(`{"a":1}`):             "404 ",
-		"/v2/x/manifests/" + blob(`not JSON`):            "404 ",
-		"/v2/x/manifests/" + large:                       "404 ",
-		"/v2/library/golang/blobs/1.26?ns=docker.io":     "404 ",
-		"/v2/x/manifests/sha256:" + hexSum("none"):       "404 ",
-		"/v2/a..b/manifests/" + listed:                   "404 ",
+		"/v2/library/golang/manifests/1.26?ns=docker.io":                               "200 application/x-listed {}",
+		"/v2/x/manifests/" + listed:                                                    "200 application/x-listed {}",
+		"/v2/x/blobs/" + listed:                                                        "200 application/octet-stream {}",
+		"/v2/x/manifests/" + typed:                                                     `200 application/x-own {"mediaType":"application/x-own"}`,
+		"/v2/x/manifests/" + blob(`{"a":1}`):                                           "404 ",
+		"/v2/x/manifests/" + blob(`not JSON`):                                          "404 ",
+		"/v2/x/manifests/" + blob(`{"mediaType":"application/x-own","MediaType":"x"}`): "404 ",
+		"/v2/x/manifests/" + large:                                                     "404 ",
+		"/v2/library/golang/blobs/1.26?ns=docker.io":                                   "404 ",
+		"/v2/x/manifests/sha256:" + hexSum("none"):                                     "404 ",
+		"/v2/a..b/manifests/" + listed:                                                 "404 ",
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodHead} {
 			w := httptest.NewRecorder()

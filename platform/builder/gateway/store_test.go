@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -176,5 +177,52 @@ func TestStoreIsRepaired(t *testing.T) {
 		if got, err := os.ReadFile(name); err != nil || string(got) != text {
 			t.Errorf("%d bytes: got %.20q, %v, want the bytes that were recorded", len(text), got, err)
 		}
+	}
+}
+
+// TestTrim: the least recently used bodies go, and 90 % of the maximum stays.
+func TestTrim(t *testing.T) {
+	s, err := openStore(t.TempDir(), 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 11 {
+		put(t, s, fmt.Sprintf("%010d", i))
+	}
+	s.max = 100 // 11 bodies of 10 bytes: two must go
+	if total, err := s.trim(); err != nil || total != 90 {
+		t.Errorf("got %d bytes, %v, want 90", total, err)
+	}
+	if left, _ := filepath.Glob(s.dir + "/*/*"); len(left) != 9 {
+		t.Errorf("got %d bodies, want 9", len(left))
+	}
+}
+
+// TestStoreInDisorder: a directory in the place of a body is not damage that the store
+// repairs, a store that cannot be trimmed does not grow, and one that is gone says so.
+func TestStoreInDisorder(t *testing.T) {
+	s, err := openStore(t.TempDir(), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := s.path(hexSum("x"))
+	if err := os.MkdirAll(filepath.Join(name, "below"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int64{1, small + 1} {
+		_, err := s.open(hexSum("x"), size)
+		if _, damaged := errors.AsType[*mismatchError](err); err == nil || damaged || os.IsNotExist(err) {
+			t.Errorf("a directory for %d bytes: got %v, want an error that is neither damage nor absence", size, err)
+		}
+	}
+	s.max = 1
+	if err := s.account(2); err == nil {
+		t.Error("a store that cannot be trimmed accepted more")
+	}
+	if err := os.RemoveAll(s.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.account(0); err == nil {
+		t.Error("a store that is gone accepted more")
 	}
 }
