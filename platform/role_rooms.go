@@ -74,7 +74,7 @@ func (p *platform) network() gateway.Settings {
 	if host, _, err := net.SplitHostPort(p.config.Listen); err == nil && host != "" {
 		platform = append(platform, "http://"+p.config.Listen)
 	}
-	return gateway.Settings{Mirror: p.config.Mirror, Platform: platform, Network: p.file.Build.Network}
+	return gateway.Settings{Mirror: p.config.Mirror, Registry: p.url, Platform: platform, Network: p.file.Build.Network}
 }
 
 // runRooms builds Dockerfiles and reads local repositories for the attestor. It gives each

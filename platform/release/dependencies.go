@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/release/base"
@@ -89,10 +90,7 @@ func (j *run) bases(ctx context.Context, rec *network.Record, pinned bool, m *oc
 	if err != nil {
 		return nil, err
 	}
-	r := &base.Resolver{Mirror: j.mirror, Pinned: pinned, Registry: func(name string) (oci.Source, error) {
-		host, _, _ := strings.Cut(name, "/")
-		return oci.OpenRegistry(name, oci.RegistryOptions{Transport: &noLoopback{host: host}})
-	}}
+	r := &base.Resolver{Mirror: j.mirror, Pinned: pinned, Registry: j.openBase}
 	if rec != nil {
 		r.Seen = rec.Manifest
 	}
@@ -109,6 +107,16 @@ func (j *run) bases(ctx context.Context, rec *network.Record, pinned bool, m *oc
 		all = append(all, images...)
 	}
 	return all, nil
+}
+
+// openBase opens the repository of a base image, which the Dockerfile named: as a stranger,
+// like the room, and on this host's loopback only in the platform's own registry.
+func (j *run) openBase(name string) (oci.Source, error) {
+	host, _, _ := strings.Cut(name, "/")
+	if host != j.RegistryHost && loopback.Possible(host) {
+		return nil, fmt.Errorf("%s is on this host's loopback, where builds reach only the platform's registry %s", host, j.RegistryHost)
+	}
+	return oci.OpenRegistry(name, oci.RegistryOptions{Transport: &noLoopback{host: host}, TLS: host == j.RegistryHost && strings.HasPrefix(j.URL, "https://")})
 }
 
 // readInTree reads a file of at most size bytes in the exported tree. It does not

@@ -29,7 +29,7 @@ var (
 `, `	return nil
 	a := target.Addr()
 `}
-	cutPorts = cut{gatewayFile, `case !slices.Contains(p.Ports, e.port):`, `case false:`}
+	cutPorts = cut{gatewayFile, `if !slices.Contains(p.Ports, e.port) {`, `if false {`}
 )
 
 // get fetches a URL, directly or through the room's proxy, and returns the body.
@@ -182,6 +182,23 @@ var _ = register(attack{
 	guard: "the gateway refuses the host's own addresses before it looks at the settings: platform/builder/gateway check",
 	cuts:  []cut{{gatewayFile, `	} else if own {`, `	} else if own && len(p.Allow) == 0 {`}},
 	unit:  "platform/builder/gateway: TestHostIsNeverAllowed",
+})
+
+var _ = register(attack{
+	name: "more-than-pulls", tries: "use the way to the platform's own base images to reach its API, uploads, lists, or another host",
+	guard: "the gateway makes a request of its own, for one manifest or blob of the platform's registry: platform/builder/gateway ownRegistry",
+	cuts: []cut{{"platform/builder/gateway/own.go", `	if p == nil || strings.Contains(p[1], "..") || p[2] == "blobs" && !digest.MatchString(p[3]) || len(r.URL.Query()) > 1 {
+		return none, nil
+	}
+	out, err := http.NewRequestWithContext(ctx, r.Method, s.origin.JoinPath("v2", p[1], p[2], p[3]).String(), nil)`, `	out, err := http.NewRequestWithContext(ctx, r.Method, s.origin.Scheme+"://"+s.origin.Host+r.URL.Path+strings.Join(p, "")[:0], nil)`}},
+	unit: "platform/builder/gateway: TestOnlyPullsFromThePlatform",
+})
+
+var _ = register(attack{
+	name: "base-on-loopback", tries: "make the attestor contact a service on its loopback as the registry of a base image, by a lock that claims it",
+	guard: "of loopback, the attestor asks the platform's own registry alone: platform/release openBase",
+	cuts:  []cut{{"platform/release/dependencies.go", `	if host != j.RegistryHost && loopback.Possible(host) {`, `	if host != j.RegistryHost && loopback.Possible(host) && host == "" {`}},
+	unit:  "platform/release: TestBaseOnLoopback",
 })
 
 var _ = register(attack{

@@ -13,6 +13,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -391,10 +392,18 @@ proxyNetwork = true
   gc = false
 `)
 	fmt.Fprintf(&s, "  binary = %q\n", r.runtime())
+	var served []string // registries whose images the gateway serves
 	if r.mirror != nil {
-		for _, name := range slices.Sorted(slices.Values(r.mirror.Registries())) {
-			fmt.Fprintf(&s, "[registry.%q]\n  mirrors = [ %q ]\n", name, sandbox.GatewayAddress)
-		}
+		served = r.mirror.Registries()
+	}
+	if u, err := url.Parse(r.cfg.Network.Registry); err == nil && u.Host != "" {
+		served = append(served, u.Host)
+	}
+	slices.Sort(served)
+	for _, name := range slices.Compact(served) {
+		fmt.Fprintf(&s, "[registry.%q]\n  mirrors = [ %q ]\n", name, sandbox.GatewayAddress)
+	}
+	if len(served) > 0 {
 		fmt.Fprintf(&s, "[registry.%q]\n  http = true\n", sandbox.GatewayAddress)
 	}
 	return s.String()

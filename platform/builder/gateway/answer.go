@@ -84,15 +84,19 @@ func sumOf(b []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// find gets the answer from the lock, the mirror or the network. keep reports whether
-// the body must be kept in the store.
+// find gets the answer from the lock, the mirror, the platform's registry or the network.
+// keep reports whether the body must be kept in the store.
 func (g *Gateway) find(e *exchange, r *http.Request) (resp *http.Response, keep bool, err error) {
 	if g.lock != nil {
 		resp, err = g.replay(e, r)
 		return resp, false, err
 	}
 	if e.url.Host == MirrorHost {
-		return g.mirror.answer(r), false, nil // the mirror has the bodies on disk
+		if resp = g.mirror.answer(r); resp.StatusCode != http.StatusNotFound || !g.own.named(e.url) {
+			return resp, false, nil // the mirror has the bodies on disk
+		}
+		resp, err = g.own.answer(g.ctx, r)
+		return resp, g.set.Session.Record, err
 	}
 	if resp, err = g.live(r); err != nil {
 		return nil, false, err

@@ -1,7 +1,8 @@
 // Package gateway connects a room to the network and records its traffic. It is an
 // HTTP proxy (RFC 9110, absolute-form requests and CONNECT) that connects to the
 // hosts that its policy allows, and a read-only registry (OCI distribution 1.1,
-// pulls) that serves a mirror on disk. A room has no other way out.
+// pulls) that serves a mirror on disk and the images of the platform's own registry.
+// A room has no other way out.
 //
 // The gateway sees every byte. It terminates TLS with certificates of its own CA,
 // which only its room trusts. It refuses a CONNECT whose content is not TLS for
@@ -54,9 +55,10 @@ import (
 type Settings struct {
 	Session builder.Session `json:"session"`
 
-	Mirror string `json:"mirror,omitempty"` // OCI layout that serves pulls addressed to the gateway itself; default none
-	Store  string `json:"store,omitempty"`  // directory of stored bodies; required by sessions that record or have a lock
-	Roots  string `json:"roots,omitempty"`  // PEM file of the trusted CAs; default the system's
+	Mirror   string `json:"mirror,omitempty"`   // OCI layout that serves pulls addressed to the gateway itself; default none
+	Registry string `json:"registry,omitempty"` // origin of the platform's registry, http://host:port, which serves pulls of its images addressed to the gateway itself, as it does to strangers; default none
+	Store    string `json:"store,omitempty"`    // directory of stored bodies; required by sessions that record or have a lock
+	Roots    string `json:"roots,omitempty"`    // PEM file of the trusted CAs; default the system's
 
 	Network
 	Platform []string `json:"platform,omitempty"` // origins of the platform, http://host:port; denied even if Network allows them
@@ -114,8 +116,9 @@ type Gateway struct {
 	policy *policy
 	ca     *authority
 	mirror *Mirror
-	store  *store  // nil if the session needs none
-	lock   *locked // nil if the session has none
+	own    *ownRegistry // nil if there is none
+	store  *store       // nil if the session needs none
+	lock   *locked      // nil if the session has none
 	tokens *tokens
 
 	front  *http.Server // serves the room's connections
@@ -168,6 +171,9 @@ func New(s Settings) (_ *Gateway, err error) {
 	}
 	roots, err := readRoots(s.Roots)
 	if err != nil {
+		return nil, err
+	}
+	if g.own, err = newOwnRegistry(s.Registry, roots); err != nil {
 		return nil, err
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
@@ -380,7 +386,11 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 	u := *r.URL
 	if !u.IsAbs() {
 		u.Scheme, u.Host = "http", MirrorHost
-		g.handle(w, r, &u, nil)
+		var err error
+		if g.own.named(&u) {
+			err = g.own.admit(g.policy)
+		}
+		g.handle(w, r, &u, err)
 		return
 	}
 	if u.Scheme != "http" {

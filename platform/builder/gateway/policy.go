@@ -133,28 +133,38 @@ func matches(pattern, host string) bool {
 // admit returns an error if a room must not reach an endpoint. It decides by port and
 // host without resolving the name; check decides by address.
 func (p *policy) admit(e endpoint) error {
-	hit := func(patterns []string) bool {
-		return slices.ContainsFunc(patterns, func(s string) bool { return matches(s, e.host) })
-	}
-	switch {
-	case !slices.Contains(p.Ports, e.port):
+	if !slices.Contains(p.Ports, e.port) {
 		return fmt.Errorf("port: got %d, want one of %d", e.port, p.Ports)
-	case hit(p.DenyHosts):
-		return errors.New("the platform's policy denies this host")
-	case len(p.AllowHosts) > 0 && !hit(p.AllowHosts):
-		return errors.New("the platform's policy does not list this host")
-	case e.host == MirrorHost:
+	}
+	if err := p.listed(e); err != nil {
+		return err
+	}
+	if e.host == MirrorHost {
 		return errors.New("this name is reserved for the gateway itself")
 	}
 	for _, own := range p.platform {
 		// The platform's name is denied on every port, because it leads to the
 		// platform's host.
 		if _, err := netip.ParseAddr(own.host); err != nil && own.host == e.host {
-			return errors.New("this host is the platform itself")
+			return errors.New("this host is the platform itself, from which a build can only pull images")
 		}
 	}
 	if a, err := netip.ParseAddr(e.host); err == nil {
 		return p.check(netip.AddrPortFrom(a, e.port))
+	}
+	return nil
+}
+
+// listed returns an error if the lists of hosts exclude the endpoint's.
+func (p *policy) listed(e endpoint) error {
+	hit := func(patterns []string) bool {
+		return slices.ContainsFunc(patterns, func(s string) bool { return matches(s, e.host) })
+	}
+	switch {
+	case hit(p.DenyHosts):
+		return errors.New("the platform's policy denies this host")
+	case len(p.AllowHosts) > 0 && !hit(p.AllowHosts):
+		return errors.New("the platform's policy does not list this host")
 	}
 	return nil
 }

@@ -97,8 +97,8 @@ func (g *Gateway) replay(e *exchange, r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// lockedBody gets the body whose digest the lock lists: from the store, the mirror or
-// the network.
+// lockedBody gets the body whose digest the lock lists: from the store, the mirror, the
+// platform's registry or the network.
 func (g *Gateway) lockedBody(want *builder.Exchange, e *exchange, r *http.Request) (io.ReadCloser, error) {
 	if want.SHA256 == sumOf(tokenAnswer(e.url)) {
 		return newToken(e.url).Body, g.tokens.keep(e.url, "", 0)
@@ -110,7 +110,7 @@ func (g *Gateway) lockedBody(want *builder.Exchange, e *exchange, r *http.Reques
 	if b, err = g.mirror.blob(want.SHA256, want.Size); !errors.Is(err, fs.ErrNotExist) {
 		return b, err
 	}
-	if g.set.Session.Sealed || e.url.Host == MirrorHost {
+	if g.set.Session.Sealed || e.url.Host == MirrorHost && !g.own.named(e.url) {
 		return nil, &DeniedError{Reason: fmt.Sprintf("%s %s is in the lock, but its bytes (sha256:%s) are not in the store", e.Method, e.URL, want.SHA256)}
 	}
 	return g.refetch(want, e, r)
@@ -123,7 +123,11 @@ var errOtherText = errors.New("the error answer has a different text")
 // refetch downloads the body whose digest the lock lists. It returns an error if the
 // bytes differ from the lock.
 func (g *Gateway) refetch(want *builder.Exchange, e *exchange, r *http.Request) (io.ReadCloser, error) {
-	resp, err := g.followRedirects(r, 0)
+	fetch := func() (*http.Response, error) { return g.followRedirects(r, 0) }
+	if e.url.Host == MirrorHost {
+		fetch = func() (*http.Response, error) { return g.own.answer(g.ctx, r) }
+	}
+	resp, err := fetch()
 	if err != nil {
 		return nil, err
 	}
