@@ -356,11 +356,11 @@ func (s *scene) inRegistry(p *harness.Platform, secret string) (found string) {
 
 var _ = register(attack{
 	name: "recipe-leaves-the-tree", tries: "build a Dockerfile outside the tree, or set options of BuildKit",
-	guard: "a recipe contains only a clean path inside the tree and build arguments: attest Check; nothing outside the tree is opened or sent: platform/builder/buildkit checkDockerfile, options",
+	guard: "a recipe contains only a clean path inside the tree and build arguments: attest Check; nothing outside the tree is opened or sent: platform/builder/buildkit readDockerfile, options",
 	cuts: []cut{{"attest/recipe.go", `if f := r.Dockerfile; f != "" && (path.Clean(f)`, `if f := r.Dockerfile; false && (path.Clean(f)`}, {"attest/recipe.go", `strings.HasPrefix(k, "BUILDKIT_") ||`, `false ||`},
-		{solveFile, `if err := checkDockerfile(tree.root, file); err != nil {`, `file = filepath.Join(req.Tree, file)
-	dockerfile, err := fsutil.NewFS(filepath.Dir(file))
-	if err != nil {`},
+		{solveFile, `text, err := readDockerfile(tree.root, file)`, `file = filepath.Join(req.Tree, file)
+	var text []byte
+	dockerfile, err := fsutil.NewFS(filepath.Dir(file))`},
 		{solveFile, `	"os"
 `, `	"os"
 	"path/filepath"

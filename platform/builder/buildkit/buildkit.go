@@ -90,7 +90,7 @@ func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Re
 	}
 	defer root.Close()
 	tree := newSourceTree(root, req.Epoch)
-	opt, err := options(req, tree)
+	opt, err := options(ctx, req, tree)
 	if err != nil {
 		return nil, err
 	}

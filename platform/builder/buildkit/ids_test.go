@@ -36,7 +36,8 @@ func TestUserIDs(t *testing.T) {
 	}
 }
 
-// A name that is not UTF-8 stops only the build that reads it, with the name.
+// A name that is not UTF-8 stops only the build that reads it, with the name, also if only
+// BuildKit can tell what it reads.
 func TestNamesThatAreNotUTF8(t *testing.T) {
 	b := realBuilder(t)
 	for what, c := range map[string]struct{ dockerfile, ignore, want string }{
@@ -45,6 +46,7 @@ func TestNamesThatAreNotUTF8(t *testing.T) {
 		"excluded":     {"COPY . /src\n", "docs\nlink\n", ""},
 		"a link":       {"COPY . /src\n", "docs\n", `"link", a link to "caf\xe9"`},
 		"one excluded": {"COPY . /src\n", "**/*.txt\nlink\n", ""},
+		"by its files": {"FROM debian:bookworm-slim\nCOPY ${PATH:+docs}/c* /src/\n", "", `"docs/caf\xe9.txt"`},
 	} {
 		dir := tree(t, "FROM scratch\n"+c.dockerfile)
 		if err := errors.Join(os.Mkdir(filepath.Join(dir, "docs"), 0o755), os.WriteFile(filepath.Join(dir, "docs/caf\xe9.txt"), nil, 0o644),

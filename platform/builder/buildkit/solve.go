@@ -35,7 +35,7 @@ var dockerfileSyntax = regexp.MustCompile(`^(docker\.io/)?docker/dockerfile(:1(\
 
 // options returns the solve options for a request and its source tree. It returns an
 // error if the recipe is not allowed.
-func options(req builder.Request, tree *sourceTree) (client.SolveOpt, error) {
+func options(ctx context.Context, req builder.Request, tree *sourceTree) (client.SolveOpt, error) {
 	r := req.Recipe
 	var none client.SolveOpt
 	if req.Epoch.Unix() <= 0 {
@@ -54,10 +54,12 @@ func options(req builder.Request, tree *sourceTree) (client.SolveOpt, error) {
 	if file == "" {
 		file = "Dockerfile"
 	}
-	if err := checkDockerfile(tree.root, file); err != nil {
+	text, err := readDockerfile(tree.root, file)
+	if err != nil {
 		return none, &builder.Error{Step: file, Err: err}
 	}
 	attrs["filename"] = file
+	req.Recipe.Dockerfile = file
 	if r.Target != "" {
 		attrs["target"] = r.Target
 	}
@@ -75,6 +77,9 @@ func options(req builder.Request, tree *sourceTree) (client.SolveOpt, error) {
 		if _, err := platforms.Parse(p); err != nil {
 			return none, &builder.Error{Err: fmt.Errorf("platform: got %q, want OS/ARCH, such as linux/amd64", p)}
 		}
+		if err := checkSources(ctx, text, req, p, tree); err != nil {
+			return none, err
+		}
 	}
 	attrs["platform"] = strings.Join(plats, ",")
 
@@ -86,27 +91,33 @@ func options(req builder.Request, tree *sourceTree) (client.SolveOpt, error) {
 	}, nil
 }
 
-// checkDockerfile checks that the Dockerfile exists and that its syntax line is
-// allowed, before anything runs.
-func checkDockerfile(root *os.Root, file string) error {
-	f, err := root.Open(file)
+// readDockerfile reads the Dockerfile, and checks that its syntax line is allowed, before
+// anything runs.
+func readDockerfile(root *os.Root, file string) ([]byte, error) {
+	text, err := readFile(root, file)
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("the source has no such file (use --dockerfile to name another)")
+		return nil, fmt.Errorf("the source has no such file (use --dockerfile to name another)")
 	} else if err != nil {
-		return err
+		return nil, err
+	}
+	if ref, _, _, ok := parser.DetectSyntax(text); ok && !dockerfileSyntax.MatchString(ref) {
+		return nil, fmt.Errorf("syntax: got %q, want docker/dockerfile:1 (other frontends are not supported)", ref)
+	}
+	return text, nil
+}
+
+// readFile reads a file of the tree, of at most maxDockerfile bytes.
+func readFile(root *os.Root, name string) ([]byte, error) {
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxDockerfile+1))
-	if err != nil {
-		return err
+	if err == nil && len(text) > maxDockerfile {
+		err = fmt.Errorf("more than %d bytes", maxDockerfile)
 	}
-	if len(text) > maxDockerfile {
-		return fmt.Errorf("more than %d bytes", maxDockerfile)
-	}
-	if ref, _, _, ok := parser.DetectSyntax(text); ok && !dockerfileSyntax.MatchString(ref) {
-		return fmt.Errorf("syntax: got %q, want docker/dockerfile:1 (other frontends are not supported)", ref)
-	}
-	return nil
+	return text, err
 }
 
 // solve runs the build and unpacks its export into the directory layout.
@@ -267,6 +278,9 @@ func (p *progress) failure() (step, cause string) {
 	defer p.mu.Unlock()
 	if p.cause == "" {
 		return p.failed, ""
+	}
+	if strings.Contains(p.failed, "] ADD ") && strings.Contains(p.cause, `exec: "git"`) { // a room has no git
+		return p.failed, noGit
 	}
 	return p.failed, p.cause + hint(p.cause+"\n"+p.output+"\n"+p.recent) // the last line may come after the failure
 }

@@ -39,16 +39,22 @@ func newSourceTree(root *os.Root, epoch time.Time) *sourceTree {
 
 // Walk treats a directory that nobody may read as empty: a submodule that was not
 // fetched, which the attestor found to be excluded from the build's context. If target is
-// a link, Walk visits the link itself; fsutil resolves it within the tree.
+// a link, Walk visits the link itself; fsutil resolves it within the tree. It also visits a
+// file whose name is not UTF-8 itself, because io/fs, on which fsutil rests, has no such names.
 func (t *sourceTree) Walk(ctx context.Context, target string, fn fs.WalkDirFunc) error {
 	name := strings.TrimPrefix(path.Clean("/"+target), "/")
-	if info, err := t.root.Lstat(name); err == nil && info.Mode().Type() == fs.ModeSymlink {
-		to, err := t.root.Readlink(name)
-		if err != nil {
-			return err
+	info, err := t.root.Lstat(name)
+	if err != nil && !utf8.ValidString(name) {
+		return err
+	}
+	if err == nil && (info.Mode().Type() == fs.ModeSymlink || info.Mode().IsRegular() && !utf8.ValidString(name)) {
+		st := &types.Stat{Path: name, Mode: uint32(info.Mode()), Size: info.Size()}
+		if info.Mode().Type() == fs.ModeSymlink {
+			if st.Linkname, err = t.root.Readlink(name); err != nil {
+				return err
+			}
 		}
-		link := &fsutil.DirEntryInfo{Stat: &types.Stat{Path: name, Mode: uint32(info.Mode()), Linkname: to}}
-		if err := fn(name, sourceEntry{link, t}, nil); err != fs.SkipDir && err != fs.SkipAll {
+		if err := fn(name, sourceEntry{&fsutil.DirEntryInfo{Stat: st}, t}, nil); err != fs.SkipDir && err != fs.SkipAll {
 			return err
 		}
 		return nil
@@ -65,27 +71,35 @@ func (t *sourceTree) Walk(ctx context.Context, target string, fn fs.WalkDirFunc)
 }
 
 // explain names the files that BuildKit's protocol cannot express, if err says that there
-// was one among those that the build reads.
+// was one among those that the build reads, and checkNames could not know it.
 func (t *sourceTree) explain(err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.odd) == 0 || !strings.Contains(err.Error(), "UTF-8") {
 		return err
 	}
-	return &builder.Error{Step: "source", Err: fmt.Errorf("the build reads a name that is not UTF-8, which BuildKit cannot express (one of %s): rename the file, or list it in .dockerignore", strings.Join(t.odd, ", "))}
+	return &builder.Error{Step: "source", Err: fmt.Errorf("the build reads a name that is not UTF-8, which BuildKit cannot express (one of %s): rename it, or list it in .dockerignore", strings.Join(t.odd, ", "))}
 }
 
 // note remembers an entry that the protocol, whose strings are UTF-8, cannot express.
 func (t *sourceTree) note(st *types.Stat) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	what := strconv.Quote(st.Path)
-	if utf8.ValidString(st.Path) {
-		what += ", a link to " + strconv.Quote(st.Linkname)
-	}
+	what := quoteOdd(st)
 	if len(t.odd) < maxOdd && !slices.Contains(t.odd, what) {
 		t.odd = append(t.odd, what)
 	}
+}
+
+// isOdd reports whether the protocol cannot express an entry.
+func isOdd(st *types.Stat) bool { return !utf8.ValidString(st.Path) || !utf8.ValidString(st.Linkname) }
+
+// quoteOdd names such an entry for people.
+func quoteOdd(st *types.Stat) string {
+	if utf8.ValidString(st.Path) {
+		return strconv.Quote(st.Path) + ", a link to " + strconv.Quote(st.Linkname)
+	}
+	return strconv.Quote(st.Path)
 }
 
 // sourceEntry is a file, directory or link of a sourceTree.
@@ -105,7 +119,7 @@ func (e sourceEntry) Info() (fs.FileInfo, error) {
 	if !ok {
 		return nil, fmt.Errorf("%q: got no metadata", e.Name())
 	}
-	if !utf8.ValidString(st.Path) || !utf8.ValidString(st.Linkname) {
+	if isOdd(st) {
 		e.tree.note(st)
 	}
 	st.Uid, st.Gid, st.ModTime = 0, 0, e.tree.epoch
