@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,7 +86,23 @@ func TestGuardsAreInTheSource(t *testing.T) {
 			continue
 		}
 		overlay(t, a.cuts)
+		if a.unit != "" && !a.unitExists(t) {
+			t.Errorf("%s: there is no test %q", a.name, a.unit)
+		}
 	}
+}
+
+// unitExists reports whether the unit test of an attack is in the source.
+func (a *attack) unitExists(t *testing.T) bool {
+	pkg, name, _ := strings.Cut(a.unit, ": ")
+	files, err := filepath.Glob(filepath.Join(harness.Root(t), pkg, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(files, func(file string) bool {
+		source, err := os.ReadFile(file)
+		return err == nil && strings.Contains(string(source), "\nfunc "+name+"(t *testing.T) {\n")
+	})
 }
 
 // TestUnguarded removes one guard at a time, and requires that each attack then succeeds.

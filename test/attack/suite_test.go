@@ -492,6 +492,10 @@ func (s *scene) runInside(where string, list []*attack, only ...string) []outcom
 	return out
 }
 
+// unitsVar makes TestAttacks run the unit tests among the attacks, too, for a whole
+// scoreboard, as make attack does. All tests together run them in their packages anyway.
+const unitsVar = "COLOPHON_ATTACK_UNITS"
+
 // TestAttacks tries all attacks on platforms with all guards, and prints the scoreboard.
 func TestAttacks(t *testing.T) {
 	s := newScene(t, harness.Bin(t, "colophond"), harness.Bin(t, "colophon"))
@@ -499,8 +503,9 @@ func TestAttacks(t *testing.T) {
 	for _, where := range append([]string{"step", "room"}, tracers...) {
 		out = append(out, s.runInside(where, attacks)...)
 	}
+	units := os.Getenv(unitsVar) != ""
 	for _, a := range attacks {
-		if a.unit != "" {
+		if a.unit != "" && units {
 			out = append(out, a.runUnit(t, nil))
 		}
 		if a.beside == nil {
