@@ -22,10 +22,11 @@ const (
 type Recipe struct {
 	Builder    string            `json:"builder"`              // BuildKit or Golang
 	Platforms  []string          `json:"platforms,omitempty"`  // such as "linux/amd64" or "linux/arm/v7"; default: the platform of the build host
-	Dockerfile string            `json:"dockerfile,omitempty"` // buildkit: path in the source tree; default: "Dockerfile"
+	Context    string            `json:"context,omitempty"`    // directory in the source tree, all that the build sees of it; default: the whole tree
+	Dockerfile string            `json:"dockerfile,omitempty"` // buildkit: path in the source tree; default: "Dockerfile" in Context
 	Target     string            `json:"target,omitempty"`     // buildkit: stage of the Dockerfile; default: the last
 	BuildArgs  map[string]string `json:"buildArgs,omitempty"`  // buildkit: values of ARG instructions
-	Package    string            `json:"package,omitempty"`    // golang: directory of the main package; default: "."
+	Package    string            `json:"package,omitempty"`    // golang: directory of the main package in the source tree; default: Context
 }
 
 // Check fails if no builder accepts the recipe, whatever the source tree holds.
@@ -35,6 +36,9 @@ func (r Recipe) Check() error {
 		if normal, err := NormalPlatform(name); err != nil || !strings.HasPrefix(normal, "linux/") {
 			return fmt.Errorf("platform: got %q, want linux/ARCHITECTURE, such as linux/amd64", name)
 		}
+	}
+	if c := path.Clean(r.Context); !filepath.IsLocal(c) || strings.ContainsAny(c, "\\\x00") {
+		return fmt.Errorf("context: got %q, want a directory inside the tree, like services/web", r.Context)
 	}
 	if f := r.Dockerfile; f != "" && (path.Clean(f) != f || !filepath.IsLocal(f) || f == ".") {
 		return fmt.Errorf("dockerfile: got %q, want a clean path inside the tree", f)
@@ -48,8 +52,16 @@ func (r Recipe) Check() error {
 	}
 	if p := path.Clean(r.Package); !filepath.IsLocal(p) || strings.ContainsAny(r.Package, "@\\") || strings.Contains(p, "...") {
 		return fmt.Errorf("package: got %q, want a directory below the root of the source, like ./cmd/app", r.Package)
+	} else if r.Package != "" && !Within(path.Clean(r.Context), p) {
+		return fmt.Errorf("package: got %q, want a directory in the context %s", r.Package, path.Clean(r.Context))
 	}
 	return nil
+}
+
+// Within reports whether a path is that of a directory or of something below it. Both are
+// clean paths in a tree, and "." is its top.
+func Within(dir, name string) bool {
+	return dir == "." || name == dir || strings.HasPrefix(name, dir+"/")
 }
 
 // CheckFor fails if the recipe is not a complete one for the build type, or has a
@@ -71,12 +83,18 @@ func (r Recipe) CheckFor(buildType string) error {
 // Filled returns the recipe with the defaults of its builder, except for the
 // platforms. Recipes that differ in spelling only become equal.
 func (r Recipe) Filled() Recipe {
+	if r.Context = path.Clean(r.Context); r.Context == "." {
+		r.Context = ""
+	}
 	switch r.Builder {
 	case BuildKit:
 		if r.Dockerfile == "" {
-			r.Dockerfile = "Dockerfile"
+			r.Dockerfile = path.Join(r.Context, "Dockerfile")
 		}
 	case Golang:
+		if r.Package == "" {
+			r.Package = r.Context
+		}
 		if r.Package = path.Clean(r.Package); r.Package != "." {
 			r.Package = "./" + r.Package
 		}
@@ -84,10 +102,29 @@ func (r Recipe) Filled() Recipe {
 	return r
 }
 
+// WithContext returns the recipe with another context. A Dockerfile or package at its
+// default place moves with the context; another one stays where it is.
+func (r Recipe) WithContext(context string) Recipe {
+	r = r.Filled()
+	byDefault := Recipe{Builder: r.Builder, Context: r.Context}.Filled()
+	if r.Dockerfile == byDefault.Dockerfile {
+		r.Dockerfile = ""
+	}
+	if r.Package == byDefault.Package {
+		r.Package = ""
+	}
+	r.Context = context
+	return r.Filled()
+}
+
 // Differences returns in what a recipe differs from another one, for people: "target
 // final", "build argument BASE=evil". Platforms do not matter.
 func (r Recipe) Differences(from Recipe) (out []string) {
 	r, from = r.Filled(), from.Filled()
+	if r.Context != from.Context {
+		out = append(out, "context "+path.Clean(r.Context)) // "." is the whole tree
+		from = from.WithContext(r.Context)
+	}
 	for _, f := range []struct{ name, is, was string }{
 		{"builder", r.Builder, from.Builder},
 		{"dockerfile", r.Dockerfile, from.Dockerfile},
@@ -120,7 +157,7 @@ func (r Recipe) Differences(from Recipe) (out []string) {
 // The platform reads it from the commit, so no requester chose it. Provenance records
 // it as the external parameter "default".
 type DefaultRecipe struct {
-	Recipe Recipe `json:"recipe"`           // complete, but without platforms
+	Recipe Recipe `json:"recipe"`           // complete, but without platforms unless File declares them
 	File   string `json:"file,omitempty"`   // path in the tree of the file that declares it (spec/recipes); empty: the Dockerfile or main package at the top of the tree
 	Digest string `json:"digest,omitempty"` // sha256:hex of the file
 	Image  string `json:"image,omitempty"`  // name of the image that the file declares it for; empty: every image of the repository
@@ -138,9 +175,7 @@ func (d DefaultRecipe) Check() error {
 	}
 	plain := r.Differences(Recipe{Builder: r.Builder}) == nil
 	switch sum, ok := strings.CutPrefix(d.Digest, "sha256:"); {
-	case len(r.Platforms) > 0:
-		return fmt.Errorf("platforms: got %q, want none", r.Platforms)
-	case d.File == "" && (d.Digest != "" || d.Image != "" || !plain):
+	case d.File == "" && (len(r.Platforms) > 0 || d.Digest != "" || d.Image != "" || !plain):
 		return fmt.Errorf("got %+v without a file that declares it, want the Dockerfile or main package at the top of the tree", d)
 	case d.File != "" && (!ok || !isSHA256(sum)):
 		return fmt.Errorf("digest of %s: got %q, want sha256:hex", d.File, d.Digest)

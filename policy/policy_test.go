@@ -296,7 +296,7 @@ func TestMarshalKnowsEveryField(t *testing.T) {
 		reflect.TypeFor[policy.SignatureOnly]():     "Signer",
 		reflect.TypeFor[policy.SummaryOnly]():       "MinLevel",
 		reflect.TypeFor[policy.Provenance]():        "Source Ref Commit Inputs Recipe MinLevel Builders Levels RequireSource",
-		reflect.TypeFor[policy.Recipe]():            "Any Image Dockerfile Target BuildArgs Package Lock Hermetic",
+		reflect.TypeFor[policy.Recipe]():            "Any Image Context Dockerfile Target BuildArgs Package Lock Hermetic",
 		reflect.TypeFor[policy.Value]():             "exact expr pattern",
 		reflect.TypeFor[policy.Source]():            "uri any",
 		reflect.TypeFor[policy.Attestation]():       "PredicateType Signer Equals",

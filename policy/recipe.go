@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ import (
 type Recipe struct {
 	Any        bool             // dangerous: the requester may have chosen anything; the other fields must be empty
 	Image      string           // name of the image that the commit must declare the recipe for; empty: that of the image's repository
+	Context    *Value           // directory that is the build context; the whole tree is "."
 	Dockerfile *Value           // path of the Dockerfile
 	Target     *Value           // stage of the Dockerfile; no target is the empty text
 	BuildArgs  map[string]Value // build arguments by name; a missing one is only met by a pattern that matches the empty text
@@ -71,7 +73,7 @@ func (v Value) String() string {
 
 // demandsNothing reports whether r is the zero Recipe.
 func (r Recipe) demandsNothing() bool {
-	return !r.Any && r.Image == "" && r.builder() == "" && r.Lock == "" && !r.Hermetic
+	return !r.Any && r.Image == "" && r.Context == nil && r.builder() == "" && r.Lock == "" && !r.Hermetic
 }
 
 // builder returns the builder that has the fields that r demands, or "".
@@ -91,7 +93,7 @@ func (r Recipe) String() string {
 	for _, f := range []struct {
 		name   string
 		demand *Value
-	}{{"dockerfile", r.Dockerfile}, {"target", r.Target}, {"package", r.Package}} {
+	}{{"context", r.Context}, {"dockerfile", r.Dockerfile}, {"target", r.Target}, {"package", r.Package}} {
 		if f.demand != nil {
 			out = append(out, f.name+" "+f.demand.String())
 		}
@@ -188,7 +190,8 @@ func (e *ChosenError) Error() string {
 }
 
 // base returns the recipe that counts where the policy demands nothing: the commit's
-// own or, if the policy demands another builder, that builder's defaults.
+// own or, if the policy demands another builder, that builder's defaults. Of a commit
+// without a recipe of its own, a context alone means the Dockerfile in it.
 func (r Recipe) base(b *Built) (attest.Recipe, error) {
 	d := b.Default
 	if builder := r.builder(); builder != "" && (d == nil || d.Recipe.Builder != builder) {
@@ -198,6 +201,8 @@ func (r Recipe) base(b *Built) (attest.Recipe, error) {
 		return attest.Recipe{Builder: builder}, nil
 	}
 	switch {
+	case d == nil && r.Image == "" && r.Context != nil:
+		return attest.Recipe{Builder: attest.BuildKit}, nil
 	case d == nil && r.Image == "":
 		return attest.Recipe{}, nil
 	case d == nil || r.Image != "" && d.Image != r.Image:
@@ -216,6 +221,16 @@ func (r Recipe) base(b *Built) (attest.Recipe, error) {
 // they are in got.
 func (r Recipe) demanded(got, want attest.Recipe) (attest.Recipe, error) {
 	got, want = got.Filled(), want.Filled()
+	if r.Context != nil {
+		demand := *r.Context
+		if demand.pattern == nil {
+			demand.exact = path.Clean(demand.exact)
+		}
+		if is := path.Clean(got.Context); !demand.matches(is) { // the whole tree is "."
+			return want, fmt.Errorf("recipe: context: got %q, want %s", is, demand)
+		}
+		want = want.WithContext(got.Context)
+	}
 	for _, f := range []struct {
 		name   string
 		demand *Value
@@ -258,6 +273,7 @@ func (r Recipe) demanded(got, want attest.Recipe) (attest.Recipe, error) {
 // DocumentRecipe is a Recipe in a policy document.
 type DocumentRecipe struct {
 	Image      string                   `json:"image,omitempty"`
+	Context    *DocumentValue           `json:"context,omitempty"`
 	Dockerfile *DocumentValue           `json:"dockerfile,omitempty"`
 	Target     *DocumentValue           `json:"target,omitempty"`
 	BuildArgs  map[string]DocumentValue `json:"buildArgs,omitempty"`
@@ -306,7 +322,7 @@ func (d DocumentRecipe) Recipe() (r Recipe, err error) {
 	for _, f := range []struct {
 		from *DocumentValue
 		to   **Value
-	}{{d.Dockerfile, &r.Dockerfile}, {d.Target, &r.Target}, {d.Package, &r.Package}} {
+	}{{d.Context, &r.Context}, {d.Dockerfile, &r.Dockerfile}, {d.Target, &r.Target}, {d.Package, &r.Package}} {
 		if f.from == nil {
 			continue
 		}
@@ -343,7 +359,7 @@ func (r Recipe) document() *DocumentRecipe {
 	for _, f := range []struct {
 		from *Value
 		to   **DocumentValue
-	}{{r.Dockerfile, &d.Dockerfile}, {r.Target, &d.Target}, {r.Package, &d.Package}} {
+	}{{r.Context, &d.Context}, {r.Dockerfile, &d.Dockerfile}, {r.Target, &d.Target}, {r.Package, &d.Package}} {
 		if f.from != nil {
 			*f.to = &DocumentValue{f.from.exact, f.from.expr}
 		}

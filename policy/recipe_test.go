@@ -45,6 +45,14 @@ func TestMatchRecipe(t *testing.T) {
 		})
 	}
 	golang := func(pkg string) attest.Recipe { return attest.Recipe{Builder: attest.Golang, Package: pkg} }
+	in := func(context string) attest.Recipe {
+		return attest.Recipe{Builder: attest.BuildKit, Context: context}.Filled()
+	}
+	declaredIn := func(context string) *attest.DefaultRecipe {
+		d := declared("")
+		d.Recipe = in(context)
+		return d
+	}
 	asDeclared := declared("").Recipe
 	for name, tt := range map[string]struct {
 		demand string // a policy's "recipe"
@@ -97,6 +105,23 @@ func TestMatchRecipe(t *testing.T) {
 		"another package":                      {`{"package":"./cmd/app"}`, policy.Built{Recipe: golang("./cmd/evil"), Default: goPackage()}, `package: got "./cmd/evil", want "./cmd/app"`},
 		"a package in place of the Dockerfile": {`{"package":"./cmd/app"}`, policy.Built{Recipe: golang("./cmd/app"), Default: top()}, ""},
 		"a Dockerfile in place of the package": {`{"package":"."}`, policy.Built{Recipe: plain, Default: goPackage()}, `package: got "", want "."`},
+		"a context":                            {`{}`, policy.Built{Recipe: in("services/web"), Default: top()}, "chose context services/web; want"},
+		"the context demanded":                 {`{"context":"services/web"}`, policy.Built{Recipe: in("services/web"), Default: top()}, ""},
+		"the context, spelled otherwise":       {`{"context":"./services/web/"}`, policy.Built{Recipe: in("services/web"), Default: top()}, ""},
+		"another context than demanded":        {`{"context":"services/web"}`, policy.Built{Recipe: in("services/evil"), Default: top()}, `context: got "services/evil", want "services/web"`},
+		"a context of a pattern":               {`{"context":{"pattern":"services/[a-z]+"}}`, policy.Built{Recipe: in("services/web"), Default: top()}, ""},
+		"a context below the demanded":         {`{"context":{"pattern":"services/[a-z]+"}}`, policy.Built{Recipe: in("services/web/evil"), Default: top()}, "want a match of"},
+		"no context, and one demanded":         {`{"context":"services/web"}`, policy.Built{Recipe: plain, Default: top()}, `context: got ".", want "services/web"`},
+		"the whole tree demanded":              {`{"context":"."}`, policy.Built{Recipe: plain, Default: top()}, ""},
+		"the context, of another Dockerfile":   {`{"context":"services/web"}`, policy.Built{Recipe: attest.Recipe{Builder: "buildkit", Context: "services/web", Dockerfile: "Dockerfile"}, Default: top()}, "chose dockerfile Dockerfile"},
+		"the Dockerfile, in another context":   {`{"dockerfile":"Dockerfile"}`, policy.Built{Recipe: attest.Recipe{Builder: "buildkit", Context: "x", Dockerfile: "Dockerfile"}, Default: top()}, "chose context x"},
+		"the whole tree, one declared":         {`{}`, policy.Built{Recipe: plain, Default: declaredIn("services/web")}, "chose context .; want"},
+		"the context declared":                 {`{}`, policy.Built{Recipe: in("services/web"), Default: declaredIn("services/web")}, ""},
+		"a context and no default":             {`{"context":"services/web"}`, policy.Built{Recipe: in("services/web")}, ""},
+		"a context, golang and no default":     {`{"context":"services/web"}`, policy.Built{Recipe: attest.Recipe{Builder: "golang", Context: "services/web", Package: "./services/web"}}, "chose builder golang"},
+		"a context of a Go package":            {`{"context":"svc"}`, policy.Built{Recipe: attest.Recipe{Builder: "golang", Context: "svc", Package: "./svc"}, Default: goPackage()}, ""},
+		"a context, and another package in it": {`{"context":"svc"}`, policy.Built{Recipe: attest.Recipe{Builder: "golang", Context: "svc", Package: "./svc/evil"}, Default: goPackage()}, "chose package ./svc/evil"},
+		"a context and its package":            {`{"context":"svc","package":"./svc/cmd"}`, policy.Built{Recipe: attest.Recipe{Builder: "golang", Context: "svc", Package: "./svc/cmd"}, Default: goPackage()}, ""},
 		"a Dockerfile and no default":          {`{"dockerfile":"x"}`, policy.Built{Recipe: attest.Recipe{Builder: "buildkit", Dockerfile: "x"}}, ""},
 		"a Dockerfile, a target, no default":   {`{"dockerfile":"x"}`, policy.Built{Recipe: attest.Recipe{Builder: "buildkit", Dockerfile: "x", Target: "y"}}, "chose target y"},
 	} {

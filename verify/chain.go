@@ -297,7 +297,7 @@ func (v *Verdict) hint(ev *evidence) {
 	switch {
 	case v.Outcome == Accepted || ev.err != nil:
 	case slices.ContainsFunc(ev.items, (*item).chosen):
-		v.Hint = "if that is the recipe that you expect, say so (--dockerfile, --target, --build-arg, --package, --locked; in a policy: recipe), or declare it in .colophon.yaml of the repository"
+		v.Hint = "if that is the recipe that you expect, say so (--context, --dockerfile, --target, --build-arg, --package, --locked; in a policy: recipe), or declare it in .colophon.yaml of the repository"
 	case signed == 0:
 		v.Hint = "nothing that proves its origin is attached to this image; release it with `colophon release`"
 	case signed == untrusted:

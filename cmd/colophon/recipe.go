@@ -46,15 +46,15 @@ func (a *buildArgs) String() string {
 // recipeOptions are the flags of verify that say what the requester of a build may have
 // chosen. A flag that was not given demands what the commit itself says.
 type recipeOptions struct {
-	dockerfile, target, pkg *string
-	buildArgs               buildArgs
-	locked                  string // lock file
-	image                   string
-	any                     bool
+	context, dockerfile, target, pkg *string
+	buildArgs                        buildArgs
+	locked                           string // lock file
+	image                            string
+	any                              bool
 }
 
 // recipeFlags are the names of these flags.
-var recipeFlags = []string{"dockerfile", "target", "build-arg", "package", "locked", "declared-as", "any-recipe"}
+var recipeFlags = []string{"context", "dockerfile", "target", "build-arg", "package", "locked", "declared-as", "any-recipe"}
 
 func (o *recipeOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
@@ -64,6 +64,7 @@ func (o *recipeOptions) flags(cmd *cobra.Command) {
 			return nil
 		}
 	}
+	f.Func("context", "`DIR` of the repository that must have been the build context (default: as the commit says)", text(&o.context))
 	f.Func("dockerfile", "`PATH` of the Dockerfile that the image must be built from (default: as the commit says)", text(&o.dockerfile))
 	f.Func("target", "`STAGE` of the Dockerfile that must have been built (default: as the commit says)", text(&o.target))
 	f.Var(&o.buildArgs, "build-arg", "build argument that the image must be built with (default: as the commit says)")
@@ -83,7 +84,7 @@ func (o recipeOptions) read() (*policy.DocumentRecipe, error) {
 	for _, f := range []struct {
 		from *string
 		to   **policy.DocumentValue
-	}{{o.dockerfile, &d.Dockerfile}, {o.target, &d.Target}, {o.pkg, &d.Package}} {
+	}{{o.context, &d.Context}, {o.dockerfile, &d.Dockerfile}, {o.target, &d.Target}, {o.pkg, &d.Package}} {
 		if f.from != nil {
 			*f.to, given = &policy.DocumentValue{Exact: *f.from}, true
 		}

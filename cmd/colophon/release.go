@@ -52,13 +52,14 @@ downloads to a lock file; --locked builds from that file later.
 
 The commit says how the image is built: with .colophon.yaml at the top of the
 repository or, without that file, with the Dockerfile or main package there. What
---dockerfile, --target, --build-arg, --package and --locked change is your choice and
-not that of the commit. Consumers then accept the image only if they name the same.
+--context, --dockerfile, --target, --build-arg, --package and --locked change is your
+choice and not that of the commit. Consumers then accept the image only if they name the same.
 
 DIR is a git repository on the platform's host (default: the current directory).
 Release builds the commit, never the working directory, which must be clean
 unless --ref is a commit id.`,
 		Example: `  colophon release --ref v1.2.0 --image 127.0.0.1:8080/team/app
+  colophon release --ref v1.2.0 --image 127.0.0.1:8080/team/web --context services/web
   colophon release https://git.example.com/team/app --ref v1.2.0 --image registry.example.com/team/app`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -75,10 +76,11 @@ unless --ref is a commit id.`,
 	f.StringVar(&o.tag, "tag", "", "the image's tag, where the git tag or branch is no valid one or not the one you want")
 	f.StringSliceVar(&o.recipe.Platforms, "platform", nil, "platforms, such as linux/amd64,linux/arm64 (default: that of the build host)")
 	f.StringVar(&o.recipe.Builder, "builder", "", "buildkit or golang (default: buildkit if the repository has a Dockerfile)")
-	f.StringVar(&o.recipe.Dockerfile, "dockerfile", "", "path of the Dockerfile in the repository")
+	f.StringVar(&o.recipe.Context, "context", "", "`DIR` of the repository that is the build context (default: all of the repository)")
+	f.StringVar(&o.recipe.Dockerfile, "dockerfile", "", "path of the Dockerfile in the repository (default: Dockerfile in the context)")
 	f.StringVar(&o.recipe.Target, "target", "", "stage of the Dockerfile to build")
 	f.Var((*buildArgs)(&o.recipe.BuildArgs), "build-arg", "build argument `NAME=VALUE`; never a secret, because the provenance records it")
-	f.StringVar(&o.recipe.Package, "package", "", "main package that the golang builder builds (default .)")
+	f.StringVar(&o.recipe.Package, "package", "", "main package that the golang builder builds, a directory of the repository (default: the context)")
 	f.StringVar(&o.allowedSigners, "allowed-signers", "", "check the signature of the tag or commit against this ssh allowed_signers file")
 	f.StringVar(&o.keyring, "keyring", "", "check the signature of the tag or commit against these armored OpenPGP keys")
 	f.BoolVar(&o.hermetic, "hermetic", false, "build a second time without a network, and release only if both images are equal")
@@ -217,7 +219,7 @@ func isBare(dir string) (bool, error) {
 	}
 	for up := filepath.Dir(dir); up != filepath.Dir(up); up = filepath.Dir(up) {
 		if exists(up, ".git") {
-			return false, &exitError{code: exitUsage, msg: fmt.Sprintf("%s is inside the repository %s", dir, up), hint: "release " + up + ", and choose what to build with --dockerfile or --package"}
+			return false, &exitError{code: exitUsage, msg: fmt.Sprintf("%s is inside the repository %s", dir, up), hint: "release " + up + ", and choose what to build with --context, --dockerfile or --package"}
 		}
 	}
 	return false, &exitError{code: exitUsage, msg: dir + " is not a git repository"}

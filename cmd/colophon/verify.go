@@ -55,7 +55,7 @@ repository.
 An image is accepted only if it was built as its commit says: from the Dockerfile
 or main package at the top of the repository, or as .colophon.yaml there declares
 it. If whoever released it chose something else, name it with the flags that
-release has: --dockerfile, --target, --build-arg, --package, --locked.
+release has: --context, --dockerfile, --target, --build-arg, --package, --locked.
 
 A LAYOUT is a directory, or a tar file as docker save writes it. What is proved is
 the index of all platforms; a platform that the registry or LAYOUT does not have is

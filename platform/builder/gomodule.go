@@ -9,9 +9,9 @@ import (
 )
 
 // GoModule returns the directory of the Go module that a package of a source tree belongs
-// to: the nearest one with a go.mod, from the package's directory up to the top. pkg is
-// the package's directory, clean and relative to the top.
-func GoModule(tree *os.Root, pkg string) (dir string, err error) {
+// to: the nearest one with a go.mod, from the package's directory up to the top of the
+// build context. Both are clean paths in the tree, and the package is in the context.
+func GoModule(tree *os.Root, context, pkg string) (dir string, err error) {
 	if info, err := tree.Stat(pkg); err != nil || !info.IsDir() {
 		return "", fmt.Errorf("package %q: the source has no such directory", pkg)
 	}
@@ -19,7 +19,7 @@ func GoModule(tree *os.Root, pkg string) (dir string, err error) {
 		if _, err := tree.Lstat(path.Join(dir, "go.mod")); err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return dir, err
 		}
-		if dir == "." {
+		if dir == context || dir == "." {
 			return "", fmt.Errorf("package %q: the source has no go.mod for it", pkg)
 		}
 	}

@@ -236,7 +236,7 @@ func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 	case "buildkit":
 		a.Dependencies, err = j.checkNetwork(ctx, a, m)
 	case "golang":
-		if a.Dependencies, err = checkModules(j.tree, j.recipe.Package, a.claimed.Dependencies); err == nil {
+		if a.Dependencies, err = checkModules(j.tree, j.recipe, a.claimed.Dependencies); err == nil {
 			var found []linked
 			if found, err = j.linked(ctx, a.Layout, m); err == nil {
 				err = checkLinked(found, a.claimed.Dependencies)

@@ -413,7 +413,7 @@ func TestModulesMustBePinned(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := checkModules(tree, "./sub/cmd", []attest.ResourceDescriptor{{Name: "example.com/A@v1.0.0", URI: "pkg:golang/lies", Digest: sum, Annotations: map[string]any{"a": "b"}}})
+	got, err := checkModules(tree, attest.Recipe{Package: "./sub/cmd"}, []attest.ResourceDescriptor{{Name: "example.com/A@v1.0.0", URI: "pkg:golang/lies", Digest: sum, Annotations: map[string]any{"a": "b"}}})
 	if err != nil || len(got) != 1 || got[0].URI != "pkg:golang/example.com/a@v1.0.0" || got[0].Annotations != nil {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -424,11 +424,11 @@ func TestModulesMustBePinned(t *testing.T) {
 		"two digests":     {Name: "example.com/A@v1.0.0", Digest: map[string]string{"dirHash": hex64("0"), "sha256": hex64("1")}},
 		"no digest":       {Name: "example.com/B@v1.0.0", Digest: map[string]string{"dirHash": ""}},
 	} {
-		if _, err := checkModules(tree, "./sub/cmd", []attest.ResourceDescriptor{d}); err == nil {
+		if _, err := checkModules(tree, attest.Recipe{Package: "./sub/cmd"}, []attest.ResourceDescriptor{d}); err == nil {
 			t.Errorf("%s: it passed", name)
 		}
 	}
-	if _, err := checkModules(t.TempDir(), ".", []attest.ResourceDescriptor{{Name: "x"}}); err == nil {
+	if _, err := checkModules(t.TempDir(), attest.Recipe{Package: "."}, []attest.ResourceDescriptor{{Name: "x"}}); err == nil {
 		t.Error("a module without a go.sum passed")
 	}
 }

@@ -27,13 +27,13 @@ const (
 )
 
 // checkModules checks the modules that the golang builder claims to have found in the
-// binary of the package pkg against the go.sum of its module. The commit's authors pinned
+// binary of a recipe's package against the go.sum of its module. The commit's authors pinned
 // the sums there, so the builder cannot claim others.
-func checkModules(tree, pkg string, claimed []attest.ResourceDescriptor) ([]attest.ResourceDescriptor, error) {
+func checkModules(tree string, r attest.Recipe, claimed []attest.ResourceDescriptor) ([]attest.ResourceDescriptor, error) {
 	if len(claimed) == 0 {
 		return nil, nil
 	}
-	text, err := readGoSum(tree, pkg)
+	text, err := readGoSum(tree, r)
 	if err != nil {
 		return nil, refuseToSign(fmt.Errorf("the builder claims %d modules, but the commit's go.sum cannot be read: %w", len(claimed), err))
 	}
@@ -61,14 +61,14 @@ func checkModules(tree, pkg string, claimed []attest.ResourceDescriptor) ([]atte
 	return out, nil
 }
 
-// readGoSum reads the go.sum of the module that a package belongs to.
-func readGoSum(tree, pkg string) ([]byte, error) {
+// readGoSum reads the go.sum of the module that a recipe's package belongs to.
+func readGoSum(tree string, r attest.Recipe) ([]byte, error) {
 	root, err := os.OpenRoot(tree)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	module, err := builder.GoModule(root, path.Clean(pkg))
+	module, err := builder.GoModule(root, path.Clean(r.Context), path.Clean(r.Package))
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"path"
 	"runtime"
 	"slices"
@@ -66,7 +67,15 @@ func checkSecrets(r attest.Recipe) error {
 // on top, and the builder. It refuses a recipe that the platform does not allow for the
 // image.
 func (j *run) decideRecipe() (err error) {
-	if j.recipe, err = completeRecipe(j.req.Recipe, j.own); err != nil {
+	tree, err := os.OpenRoot(j.tree)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	if j.recipe, err = completeRecipe(j.req.Recipe, j.own, tree); err != nil {
+		return err
+	}
+	if err := checkPlace(j.recipe, tree); err != nil {
 		return err
 	}
 	if err := checkSecrets(j.recipe); err != nil { // the commit's own too
@@ -111,7 +120,7 @@ func (j *run) allowed() error {
 			return err
 		}
 		if err := (policy.Provenance{Recipe: demand}).MatchRecipe(j.built()); err != nil {
-			return &api.Error{Message: fmt.Sprintf("this platform restricts the recipe of %s: %v", rule.Images, err), Hint: "release without --dockerfile, --target, --build-arg, --package and --locked, or ask whoever runs the platform", Kind: api.Usage}
+			return &api.Error{Message: fmt.Sprintf("this platform restricts the recipe of %s: %v", rule.Images, err), Hint: "release without --context, --dockerfile, --target, --build-arg, --package and --locked, or ask whoever runs the platform", Kind: api.Usage}
 		}
 		return nil
 	}
@@ -125,7 +134,7 @@ func (j *run) demand() *policy.DocumentRecipe {
 		return nil
 	}
 	exact := func(text string) *policy.DocumentValue { return &policy.DocumentValue{Exact: text} }
-	d := &policy.DocumentRecipe{Lock: digestOrNone(j.givenLock()), Hermetic: j.req.Hermetic}
+	d := &policy.DocumentRecipe{Context: exact(j.recipe.Context), Lock: digestOrNone(j.givenLock()), Hermetic: j.req.Hermetic}
 	if j.recipe.Builder == attest.Golang {
 		d.Package = exact(j.recipe.Package)
 		return d
@@ -142,47 +151,67 @@ func (j *run) demand() *policy.DocumentRecipe {
 
 // completeRecipe returns the recipe that a request means, with all defaults filled in,
 // so that the provenance states every value. own is the commit's own recipe, or nil.
-func completeRecipe(r attest.Recipe, own *attest.DefaultRecipe) (attest.Recipe, error) {
+func completeRecipe(r attest.Recipe, own *attest.DefaultRecipe, tree *os.Root) (attest.Recipe, error) {
+	declared := own != nil && own.File != ""
 	switch {
 	case r.Builder != "":
 	case r.Dockerfile != "":
 		r.Builder = attest.BuildKit
+	case r.Context != "" && !declared && r.Package == "":
+		r.Builder = recipes.BuilderOf(tree, r.Context)
 	case own != nil:
 		r.Builder = own.Recipe.Builder
 	case r.Package != "": // of a module below the top
 		r.Builder = attest.Golang
-	default:
-		return r, &api.Error{Message: "the top directory of the source has neither a Dockerfile nor a go.mod", Hint: "use --dockerfile or --package to name the Dockerfile or main package, or declare the image in " + recipes.File}
 	}
 	switch {
+	case r.Builder == "":
+		return r, nothingAt(r.Context, tree)
 	case r.Builder == attest.BuildKit && r.Package != "":
 		return r, &api.Error{Message: "--package is only for the golang builder, but this source builds from a Dockerfile", Hint: "add --builder golang", Kind: api.Usage}
 	case r.Builder == attest.Golang && (r.Dockerfile != "" || r.Target != "" || len(r.BuildArgs) > 0):
 		return r, &api.Error{Message: "the golang builder does not support a Dockerfile, target or build arguments", Kind: api.Usage}
 	}
+	if own != nil && len(r.Platforms) == 0 {
+		r.Platforms = own.Recipe.Platforms
+	}
 	if own != nil && own.Recipe.Builder == r.Builder {
-		for _, f := range []struct {
-			to   *string
-			from string
-		}{{&r.Dockerfile, own.Recipe.Dockerfile}, {&r.Target, own.Recipe.Target}, {&r.Package, own.Recipe.Package}} {
-			if *f.to == "" {
-				*f.to = f.from
-			}
-		}
-		args := maps.Clone(own.Recipe.BuildArgs)
-		if args == nil {
-			args = map[string]string{}
-		}
-		maps.Copy(args, r.BuildArgs)
-		r.BuildArgs = args
+		r = onTop(r, own.Recipe)
 	}
 	if len(r.BuildArgs) == 0 {
 		r.BuildArgs = nil
 	}
 	r = r.Filled()
+	if err := r.Check(); err != nil {
+		return r, &api.Error{Message: err.Error(), Kind: api.Usage}
+	}
 	var err error
 	r.Platforms, err = completePlatforms(r.Platforms)
 	return r, err
+}
+
+// onTop returns the commit's own recipe with what the requester chose on top.
+func onTop(chosen, own attest.Recipe) attest.Recipe {
+	if chosen.Context == "" {
+		chosen.Context = own.Context
+	} else {
+		own = own.WithContext(chosen.Context)
+	}
+	for _, f := range []struct {
+		to   *string
+		from string
+	}{{&chosen.Dockerfile, own.Dockerfile}, {&chosen.Target, own.Target}, {&chosen.Package, own.Package}} {
+		if *f.to == "" {
+			*f.to = f.from
+		}
+	}
+	args := maps.Clone(own.BuildArgs)
+	if args == nil {
+		args = map[string]string{}
+	}
+	maps.Copy(args, chosen.BuildArgs)
+	chosen.BuildArgs = args
+	return chosen
 }
 
 // completePlatforms normalizes a list of platforms, so that equal lists give equal

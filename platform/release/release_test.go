@@ -56,12 +56,21 @@ func TestTags(t *testing.T) {
 	}
 }
 
-func TestCompleteRecipe(t *testing.T) {
-	docker, golang, none := t.TempDir(), t.TempDir(), t.TempDir()
-	for _, f := range []string{filepath.Join(docker, "Dockerfile"), filepath.Join(docker, "go.mod"), filepath.Join(golang, "go.mod")} {
-		if err := os.WriteFile(f, nil, 0o600); err != nil {
+// write writes empty files, and the directories that they are in.
+func write(t *testing.T, files ...string) {
+	t.Helper()
+	for _, f := range files {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(f), 0o700), os.WriteFile(f, nil, 0o600)); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestCompleteRecipe(t *testing.T) {
+	docker, golang, none := t.TempDir(), t.TempDir(), t.TempDir()
+	write(t, filepath.Join(docker, "Dockerfile"), filepath.Join(docker, "go.mod"), filepath.Join(golang, "go.mod"))
+	for _, tree := range []string{docker, golang, none} {
+		write(t, filepath.Join(tree, "web/Dockerfile"), filepath.Join(tree, "web/go.mod"), filepath.Join(tree, "tool/go.mod"), filepath.Join(tree, "doc/README"))
 	}
 	for _, test := range []struct {
 		tree   string
@@ -75,12 +84,25 @@ func TestCompleteRecipe(t *testing.T) {
 		{none, attest.Recipe{}, "error"},
 		{docker, attest.Recipe{Package: "./cmd/x"}, "error"},
 		{golang, attest.Recipe{Builder: "golang", Target: "x"}, "error"},
+		{docker, attest.Recipe{Context: "web"}, "buildkit"},
+		{golang, attest.Recipe{Context: "web/"}, "buildkit"},
+		{none, attest.Recipe{Context: "web"}, "buildkit"},
+		{docker, attest.Recipe{Context: "tool"}, "golang"},
+		{docker, attest.Recipe{Context: "doc"}, "error"},
+		{docker, attest.Recipe{Context: "missing"}, "error"},
+		{docker, attest.Recipe{Context: "doc", Dockerfile: "Dockerfile"}, "buildkit"},
+		{golang, attest.Recipe{Context: "tool", Package: "web"}, "error"},
 	} {
 		own, err := recipes.Default(test.tree, "r.io/app")
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := completeRecipe(test.recipe, own)
+		tree, err := os.OpenRoot(test.tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tree.Close()
+		r, err := completeRecipe(test.recipe, own, tree)
 		got := r.Builder
 		if err != nil {
 			got = "error"
@@ -111,10 +133,12 @@ func TestRecipeOnTop(t *testing.T) {
 		"what is declared": {attest.Recipe{Target: "final"}, "", ""},
 		"a target":         {attest.Recipe{Target: "debug"}, "", "target debug"},
 		"an argument":      {attest.Recipe{BuildArgs: map[string]string{"B": "evil", "C": ""}}, "", "build argument B=evil, build argument C="},
+		"a context":        {attest.Recipe{Context: "web"}, "", "context web"},
+		"what it is":       {attest.Recipe{Context: "."}, "", ""},
 		"another builder":  {attest.Recipe{Builder: attest.Golang, Package: "cmd/x"}, "", "builder golang, package ./cmd/x"},
 		"a lock":           {attest.Recipe{}, "{}", "lock sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},
 	} {
-		recipe, err := completeRecipe(test.asked, own)
+		recipe, err := completeRecipe(test.asked, own, nil)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

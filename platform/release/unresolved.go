@@ -28,7 +28,7 @@ func (j *run) checkUnresolved() error {
 	if j.recipe.Builder != attest.BuildKit || len(j.source.Unresolved) == 0 {
 		return nil
 	}
-	ignored, err := readIgnored(j.tree, j.recipe.Dockerfile)
+	ignored, err := readIgnored(j.tree, j.recipe.Context, j.recipe.Dockerfile)
 	if err != nil {
 		return &api.Error{Message: err.Error(), Kind: api.Usage}
 	}
@@ -51,14 +51,15 @@ func unresolved(t source.Tree) (lines []string) {
 
 // ignored tells which files of the tree BuildKit leaves out of a build's context.
 type ignored struct {
+	context  string   // clean; "." is the whole tree
 	read     []string // paths that BuildKit reads before it knows what is left out
 	patterns *patternmatcher.PatternMatcher
 }
 
-// readIgnored reads the ignore file of a Dockerfile as BuildKit does: DOCKERFILE.dockerignore
-// or else .dockerignore at the top of the tree.
-func readIgnored(tree, dockerfile string) (ignored, error) {
-	i := ignored{read: []string{dockerfile, dockerfile + ".dockerignore", ".dockerignore"}}
+// readIgnored reads the ignore file of a build as BuildKit does: DOCKERFILE.dockerignore
+// or else .dockerignore at the top of the context.
+func readIgnored(tree, context, dockerfile string) (ignored, error) {
+	i := ignored{context: path.Clean(context), read: []string{dockerfile, dockerfile + ".dockerignore", path.Join(context, ".dockerignore")}}
 	root, err := os.OpenRoot(tree)
 	if err != nil {
 		return i, err
@@ -93,6 +94,14 @@ func readIgnored(tree, dockerfile string) (ignored, error) {
 func (i ignored) excludes(name string) (bool, error) {
 	if slices.ContainsFunc(i.read, func(read string) bool { return read == name || strings.HasPrefix(read, name+"/") }) {
 		return false, nil
+	}
+	switch {
+	case !attest.Within(i.context, name):
+		return !attest.Within(name, i.context), nil // unless it holds the context
+	case name == i.context:
+		return false, nil
+	case i.context != ".":
+		name = strings.TrimPrefix(name, i.context+"/")
 	}
 	// As fsutil does when it walks the tree: from the top down, with what the parents matched.
 	var out bool

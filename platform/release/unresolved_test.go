@@ -44,7 +44,7 @@ func TestIgnored(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		i, err := readIgnored(dir, "Dockerfile")
+		i, err := readIgnored(dir, "", "Dockerfile")
 		if err != nil {
 			t.Errorf("%q: %v", text, err)
 			continue
@@ -87,21 +87,27 @@ func TestUnresolved(t *testing.T) {
 		files   map[string]string
 		builder string
 		stopped string // in the error; empty: built
+		context string
 	}{
-		"a pointer":                       {map[string]string{"a/model.bin": pointer}, "", `can read "a/model.bin"`},
-		"a pointer that is left out":      {map[string]string{"a/model.bin": pointer, ".dockerignore": "**/*.bin\n"}, "", ""},
-		"the other ignore file counts":    {map[string]string{"a/model.bin": pointer, ".dockerignore": "a\n", "Dockerfile.dockerignore": "b\n"}, "", `can read "a/model.bin"`},
-		"left out by the other":           {map[string]string{"a/model.bin": pointer, "Dockerfile.dockerignore": "a\n"}, "", ""},
-		"the ignore file is the pointer":  {map[string]string{".dockerignore": pointer}, "", `can read ".dockerignore"`},
-		"the ignore file leads out":       {map[string]string{"a/model.bin": pointer, ".dockerignore": "-> /etc/passwd"}, "", "expected a regular file"},
-		"a broken pattern":                {map[string]string{"a/model.bin": pointer, ".dockerignore": "[\n"}, "", ".dockerignore"},
-		"the golang builder cannot read":  {map[string]string{"a/model.bin": pointer}, "golang", ""},
-		"links that lead out do not stop": {map[string]string{"l": "-> /etc/shadow", "m": "-> ../../../x", ".dockerignore": "-> /etc/passwd"}, "", ""},
+		"a pointer":                       {map[string]string{"a/model.bin": pointer}, "", `can read "a/model.bin"`, ""},
+		"a pointer that is left out":      {map[string]string{"a/model.bin": pointer, ".dockerignore": "**/*.bin\n"}, "", "", ""},
+		"the other ignore file counts":    {map[string]string{"a/model.bin": pointer, ".dockerignore": "a\n", "Dockerfile.dockerignore": "b\n"}, "", `can read "a/model.bin"`, ""},
+		"left out by the other":           {map[string]string{"a/model.bin": pointer, "Dockerfile.dockerignore": "a\n"}, "", "", ""},
+		"the ignore file is the pointer":  {map[string]string{".dockerignore": pointer}, "", `can read ".dockerignore"`, ""},
+		"the ignore file leads out":       {map[string]string{"a/model.bin": pointer, ".dockerignore": "-> /etc/passwd"}, "", "expected a regular file", ""},
+		"a broken pattern":                {map[string]string{"a/model.bin": pointer, ".dockerignore": "[\n"}, "", ".dockerignore", ""},
+		"outside the context":             {map[string]string{"a/model.bin": pointer, "web/Dockerfile": "FROM scratch\n"}, "", "", "web"},
+		"in the context":                  {map[string]string{"a/model.bin": pointer, ".dockerignore": "a\n", "a/Dockerfile": "FROM scratch\n"}, "", `can read "a/model.bin"`, "a"},
+		"left out by the context's":       {map[string]string{"a/model.bin": pointer, "a/.dockerignore": "*.bin\n", "a/Dockerfile": "FROM scratch\n"}, "", "", "a"},
+		"a context that is a link":        {map[string]string{"a/model.bin": pointer, "web/Dockerfile": "FROM scratch\n", "l": "-> web"}, "", "l is a link", "l"},
+		"a context out of the tree":       {map[string]string{"l": "-> /etc", "Dockerfile": "FROM scratch\n"}, "", "l is a link", "l"},
+		"the golang builder cannot read":  {map[string]string{"a/model.bin": pointer}, "golang", "", ""},
+		"links that lead out do not stop": {map[string]string{"l": "-> /etc/shadow", "m": "-> ../../../x", ".dockerignore": "-> /etc/passwd"}, "", "", ""},
 	} {
 		t.Run(what, func(t *testing.T) {
 			b := &builds{seeds: []int64{1}}
 			s := dockerStage(t, b, nil, "FROM scratch\n")
-			s.req.Recipe.Builder = c.builder
+			s.req.Recipe.Builder, s.req.Recipe.Context = c.builder, c.context
 			dir := strings.TrimPrefix(s.req.Source, "file://")
 			for name, text := range c.files {
 				file := filepath.Join(dir, name)
@@ -141,5 +147,38 @@ func TestUnresolved(t *testing.T) {
 	note(config, "source.unresolved", unresolved(source.Tree{Unresolved: []source.Unresolved{{Path: "a\nb", Reason: "a submodule"}}}))
 	if got, want := config["source.unresolved"], `"a\nb" is a submodule`; got != want {
 		t.Errorf("in the provenance: got %q, want %q", got, want)
+	}
+}
+
+// Of a source, a build reads its context and the Dockerfile, and the context's own ignore
+// file or that of the Dockerfile counts.
+func TestIgnoredOfContext(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{".dockerignore": "web\n", "web/.dockerignore": "big\n", "deploy/web.Dockerfile.dockerignore": "small\n"} {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	paths := []string{"web", "web/big", "web/small", "webby", "other/big", "big", ".dockerignore", "web/.dockerignore", "web/Dockerfile", "deploy", "deploy/web.Dockerfile"}
+	for dockerfile, want := range map[string]string{
+		"web/Dockerfile":        "web/big webby other/big big .dockerignore deploy deploy/web.Dockerfile",
+		"deploy/web.Dockerfile": "web/small webby other/big big .dockerignore",
+	} {
+		i, err := readIgnored(dir, "web", dockerfile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, path := range paths {
+			if out, err := i.excludes(path); err != nil {
+				t.Error(err)
+			} else if out {
+				got = append(got, path)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: excluded: got %q, want %q", dockerfile, got, want)
+		}
 	}
 }

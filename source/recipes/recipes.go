@@ -13,6 +13,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -40,7 +41,9 @@ type document struct {
 
 // image is how one image is built. At most one of the builders' fields may be set.
 type image struct {
-	Name string `yaml:"name"` // repository, or the end of it: "app" or "team/app". Required if there are several images
+	Name      string   `yaml:"name"`      // repository, or the end of it: "app" or "team/app". Required if there are several images
+	Context   string   `yaml:"context"`   // both builders
+	Platforms []string `yaml:"platforms"` // both builders
 
 	Dockerfile string            `yaml:"dockerfile"` // buildkit
 	Target     string            `yaml:"target"`     // buildkit
@@ -56,10 +59,9 @@ func Default(tree, name string) (*attest.DefaultRecipe, error) {
 		return nil, err
 	}
 	defer root.Close()
-	top := topOf(root)
 	raw, err := read(root)
 	if errors.Is(err, fs.ErrNotExist) {
-		return top, nil
+		return undeclared(root), nil
 	} else if err != nil {
 		return nil, fmt.Errorf("%s: %w", File, err)
 	}
@@ -71,33 +73,49 @@ func Default(tree, name string) (*attest.DefaultRecipe, error) {
 	var found *attest.DefaultRecipe
 	for _, i := range images {
 		d := &attest.DefaultRecipe{File: File, Digest: "sha256:" + hex.EncodeToString(sum[:]), Image: i.Name}
-		switch {
-		case !d.For(name) || found != nil && len(found.Image) > len(i.Name): // team/app wins over app
+		if !d.For(name) || found != nil && len(found.Image) > len(i.Name) { // team/app wins over app
 			continue
-		case i.builder() == "" && top == nil:
-			return nil, fmt.Errorf("%s: image %q names neither a dockerfile nor a package, and the top of the tree has neither a Dockerfile nor a go.mod", File, i.Name)
 		}
 		if d.Recipe = i.recipe(); d.Recipe.Builder == "" {
-			d.Recipe = top.Recipe
+			if d.Recipe.Builder = BuilderOf(root, d.Recipe.Context); d.Recipe.Builder == "" {
+				return nil, fmt.Errorf("%s: image %q names neither a dockerfile nor a package, and %s has neither a Dockerfile nor a go.mod", File, i.Name, place(i.Context))
+			}
+			d.Recipe = d.Recipe.Filled()
 		}
 		found = d
 	}
 	if found == nil {
-		return top, nil
+		return undeclared(root), nil
 	}
 	return found, nil
 }
 
-// topOf returns the recipe of a tree without the file, or nil if it has none.
-func topOf(root *os.Root) *attest.DefaultRecipe {
-	r := attest.Recipe{Builder: attest.BuildKit}
-	if _, err := root.Lstat("Dockerfile"); err != nil {
-		if _, err := root.Lstat("go.mod"); err != nil {
-			return nil
-		}
-		r.Builder = attest.Golang
+// undeclared returns the recipe of a tree without the file, or nil if it has none.
+func undeclared(root *os.Root) *attest.DefaultRecipe {
+	builder := BuilderOf(root, "")
+	if builder == "" {
+		return nil
 	}
-	return &attest.DefaultRecipe{Recipe: r.Filled()}
+	return &attest.DefaultRecipe{Recipe: attest.Recipe{Builder: builder}.Filled()}
+}
+
+// BuilderOf returns the builder of a tree, or of the context in it, for which no recipe
+// names one: buildkit if there is a Dockerfile, golang if there is a go.mod, else "".
+func BuilderOf(tree *os.Root, context string) string {
+	if _, err := tree.Lstat(path.Join(context, "Dockerfile")); err == nil {
+		return attest.BuildKit
+	}
+	if _, err := tree.Lstat(path.Join(context, "go.mod")); err == nil {
+		return attest.Golang
+	}
+	return ""
+}
+
+func place(context string) string {
+	if context = path.Clean(context); context != "." {
+		return "the context " + context
+	}
+	return "the top of the tree"
 }
 
 // read returns the content of the file. A link is refused: its target could be outside
@@ -215,7 +233,7 @@ func (i image) builder() string {
 }
 
 func (i image) recipe() attest.Recipe {
-	return attest.Recipe{Builder: i.builder(), Dockerfile: i.Dockerfile, Target: i.Target, BuildArgs: i.BuildArgs, Package: i.Package}.Filled()
+	return attest.Recipe{Builder: i.builder(), Context: i.Context, Platforms: i.Platforms, Dockerfile: i.Dockerfile, Target: i.Target, BuildArgs: i.BuildArgs, Package: i.Package}.Filled()
 }
 
 func (i image) check() error {

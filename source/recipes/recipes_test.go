@@ -2,6 +2,7 @@ package recipes
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,7 +18,7 @@ func tree(t testing.TB, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700), os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -39,6 +40,9 @@ images:
 `
 )
 
+// in returns a file with one image, which has these members.
+func in(members string) string { return "version: 1\nimages: [{" + members + "}]\n" }
+
 func TestDefault(t *testing.T) {
 	dockerfile := attest.Recipe{Builder: "buildkit", Dockerfile: "Dockerfile"}
 	golang := attest.Recipe{Builder: "golang", Package: "."}
@@ -59,6 +63,10 @@ func TestDefault(t *testing.T) {
 		"not declared":                 {map[string]string{"Dockerfile": "", File: several}, "r.io/unknown", &dockerfile, ""},
 		"a name that ends so":          {map[string]string{"Dockerfile": "", File: several}, "r.io/myapp", &dockerfile, ""},
 		"the only one needs no name":   {map[string]string{"Dockerfile": "", File: "version: 1\nimages:\n- target: x\n"}, name, &attest.Recipe{Builder: "buildkit", Dockerfile: "Dockerfile", Target: "x"}, ""},
+		"a context":                    {map[string]string{"Dockerfile": "", "web/Dockerfile": "", File: in("context: web, platforms: [linux/arm64]")}, name, &attest.Recipe{Builder: "buildkit", Context: "web", Platforms: []string{"linux/arm64"}, Dockerfile: "web/Dockerfile"}, ""},
+		"a context of a module":        {map[string]string{"Dockerfile": "", "web/go.mod": "", File: in("context: ./web/")}, name, &attest.Recipe{Builder: "golang", Context: "web", Package: "./web"}, ""},
+		"a context and a Dockerfile":   {map[string]string{"Dockerfile": "", File: in("context: web, dockerfile: deploy/web")}, name, &attest.Recipe{Builder: "buildkit", Context: "web", Dockerfile: "deploy/web"}, ""},
+		"platforms alone":              {map[string]string{"Dockerfile": "", File: in("platforms: [linux/arm64]")}, name, &attest.Recipe{Builder: "buildkit", Platforms: []string{"linux/arm64"}, Dockerfile: "Dockerfile"}, ""},
 		"a name alone":                 {map[string]string{"go.mod": "", File: "version: 1\nimages: [{name: app}]\n"}, name, &golang, "app"},
 	} {
 		dir := tree(t, tt.files)
@@ -77,7 +85,7 @@ func TestDefault(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v for %q", what, got, *tt.want, tt.image)
 			continue
 		}
-		declared := strings.HasPrefix(what, "declared") || tt.image != "" || strings.HasPrefix(what, "the only")
+		declared := strings.HasPrefix(what, "declared") || tt.image != "" || strings.HasPrefix(what, "the only") || strings.Contains(tt.files[File], "images: [{")
 		if sum := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(tt.files[File]))); declared && (got.File != File || got.Digest != sum) || !declared && got.File != "" {
 			t.Errorf("%s: got file %q, digest %q", what, got.File, got.Digest)
 		}
@@ -100,6 +108,12 @@ func TestFileIsRefused(t *testing.T) {
 		"a name with a registry":    {"version: 1\nimages: [{name: \"r.io:80/x\"}]\n", "want that of a repository"},
 		"a pattern as a name":       {"version: 1\nimages: [{name: \"*\"}]\n", "want that of a repository"},
 		"out of the tree":           {"version: 1\nimages: [{dockerfile: ../x}]\n", "inside the tree"},
+		"context out of the tree":   {in("context: ../x"), "context: got"},
+		"context of the host":       {in("context: /etc"), "context: got"},
+		"a package elsewhere":       {in("context: a, package: ./b"), "in the context a"},
+		"nothing in the context":    {in("context: a"), "the context a has neither"},
+		"a platform":                {in("platforms: [windows/amd64]"), "platform: got"},
+		"one platform as a string":  {in("platforms: linux/amd64"), "cannot unmarshal"},
 		"package out of the tree":   {"version: 1\nimages: [{package: ../x}]\n", "below the root"},
 		"an argument of BuildKit":   {"version: 1\nimages: [{buildArgs: {BUILDKIT_SYNTAX: evil}}]\n", "may not set it"},
 		"a number":                  {"version: 1\nimages: [{buildArgs: {A: 1.10}}]\n", "put it in quotes"},

@@ -418,7 +418,7 @@ var cutStrict = []cut{
 	"github.com/go-json-experiment/json/jsontext"
 `}}
 
-var cutModules = cut{buildFile, `a.Dependencies, err = checkModules(j.tree, j.recipe.Package, a.claimed.Dependencies); err == nil {`, `a.Dependencies = a.claimed.Dependencies; err == nil {`}
+var cutModules = cut{buildFile, `a.Dependencies, err = checkModules(j.tree, j.recipe, a.claimed.Dependencies); err == nil {`, `a.Dependencies = a.claimed.Dependencies; err == nil {`}
 
 var cutStray = cut{measureFile, `if _, ok := m.used[h]; !ok {`, `if _, ok := m.used[h]; false && !ok {`}
 

@@ -355,7 +355,7 @@ func (s *scene) inRegistry(p *harness.Platform, secret string) (found string) {
 }
 
 var _ = register(attack{
-	name: "recipe-leaves-the-tree", tries: "build a Dockerfile outside the tree, or set options of BuildKit",
+	name: "recipe-leaves-the-tree", tries: "build a Dockerfile or a context outside the tree, or set options of BuildKit",
 	guard: "a recipe contains only a clean path inside the tree and build arguments: attest Check; nothing outside the tree is opened or sent: platform/builder/buildkit readDockerfile, options",
 	cuts: []cut{{"attest/recipe.go", `if f := r.Dockerfile; f != "" && (path.Clean(f)`, `if f := r.Dockerfile; false && (path.Clean(f)`}, {"attest/recipe.go", `strings.HasPrefix(k, "BUILDKIT_") ||`, `false ||`},
 		{solveFile, `text, err := readDockerfile(tree.root, file)`, `file = filepath.Join(req.Tree, file)
@@ -369,13 +369,23 @@ var _ = register(attack{
 		{solveFile, `"dockerfile": tree}`, `"dockerfile": dockerfile}`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
-		repo := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+		repo := filepath.Join(s.TempDir(), "app")
+		harness.Write(s, repo, map[string]string{"Dockerfile": "FROM scratch\nCOPY . /\n"})
+		if err := os.Symlink("/etc", filepath.Join(repo, "host")); err != nil {
+			s.Fatal(err)
+		}
+		s.commit(repo)
 		var stopped []string
 		for _, change := range []func(*api.ReleaseRequest){
 			func(r *api.ReleaseRequest) { r.Recipe.Dockerfile = "../../../../../../../../etc/passwd" },
 			func(r *api.ReleaseRequest) {
 				r.Recipe.BuildArgs = map[string]string{"BUILDKIT_SYNTAX": "evil/frontend"}
 			},
+			func(r *api.ReleaseRequest) {
+				r.Recipe.Context, r.Recipe.Dockerfile = "../../../../../../../../etc", "Dockerfile"
+			},
+			func(r *api.ReleaseRequest) { r.Recipe.Context, r.Recipe.Dockerfile = "/etc", "Dockerfile" },
+			func(r *api.ReleaseRequest) { r.Recipe.Context, r.Recipe.Dockerfile = "host", "Dockerfile" },
 		} {
 			_, said, err := s.release(p, repo, "recipe", change)
 			if err == nil {
@@ -384,7 +394,7 @@ var _ = register(attack{
 			if strings.Contains(err.Error()+said, "root:x:") {
 				return "it read a file of the host: " + err.Error(), ""
 			}
-			if !strings.Contains(err.Error(), "dockerfile") && !strings.Contains(err.Error(), "build argument") {
+			if !strings.Contains(err.Error(), "dockerfile") && !strings.Contains(err.Error(), "context") && !strings.Contains(err.Error(), "build argument") {
 				return fmt.Sprintf("the platform went as far as %v", err), ""
 			}
 			stopped = append(stopped, err.Error())

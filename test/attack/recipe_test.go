@@ -6,7 +6,7 @@ import (
 )
 
 var _ = register(attack{
-	name: "chosen-recipe", tries: "release the right commit and tag with a Dockerfile, target, build argument or builder that the commit does not choose",
+	name: "chosen-recipe", tries: "release the right commit and tag with a context, Dockerfile, target, build argument or builder that the commit does not choose",
 	guard: "without a consumer's word, only the recipe of the commit itself is accepted: policy MatchRecipe, verify matchPolicy",
 	cuts:  []cut{{"verify/builder.go", "		p.MatchRecipe(c.built(b)),\n", ""}},
 	beside: func(s *scene) (through, stopped string) {
@@ -15,13 +15,14 @@ var _ = register(attack{
 			"Dockerfile":      "ARG WHO=good\nFROM scratch AS backdoor\nCOPY Dockerfile /evil\nFROM scratch\nARG WHO\nCOPY $WHO /\n",
 			"good":            "good\n",
 			"evil":            "evil\n",
-			"test/Dockerfile": "FROM scratch\nCOPY evil /\n",
+			"test/Dockerfile": "FROM scratch\nCOPY . /\n",
 			"go.mod":          "module x\n",
 			"main.go":         "package main\n\nfunc main() {}\n",
 		})
 		for name, choose := range map[string]func(*attest.Recipe){
 			"target":     func(r *attest.Recipe) { r.Target = "backdoor" },
 			"argument":   func(r *attest.Recipe) { r.BuildArgs = map[string]string{"WHO": "evil"} },
+			"context":    func(r *attest.Recipe) { r.Context = "test" },
 			"dockerfile": func(r *attest.Recipe) { r.Dockerfile = "test/Dockerfile" },
 			"builder":    func(r *attest.Recipe) { r.Builder = attest.Golang },
 		} {

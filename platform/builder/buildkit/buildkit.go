@@ -90,10 +90,11 @@ func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Re
 	}
 	defer root.Close()
 	tree := newSourceTree(root, req.Epoch)
-	opt, err := options(ctx, req, tree)
+	opt, seen, err := options(ctx, req, tree)
 	if err != nil {
 		return nil, err
 	}
+	defer seen.root.Close()
 	wall := lower(req.Limits.WallTime, b.cfg.WallTime)
 	tooLong := fmt.Errorf("the build exceeded its time limit of %s", wall)
 	ctx, cancel := context.WithTimeoutCause(ctx, wall, tooLong)
@@ -117,7 +118,7 @@ func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Re
 
 	p := &progress{log: req.Log}
 	if err := d.solve(ctx, opt, req.Layout, p); err != nil {
-		return nil, tree.explain(d.explain(ctx, tooLong, p, err))
+		return nil, seen.explain(d.explain(ctx, tooLong, p, err))
 	}
 	// A step may succeed although a limit killed one of its processes or kept one from
 	// starting. Its image may differ from the one that the commit describes, so the

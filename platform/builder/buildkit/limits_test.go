@@ -77,7 +77,7 @@ func TestBuildPastItsLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer root.Close()
-		if _, err := options(t.Context(), req, newSourceTree(root, req.Epoch)); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+		if _, _, err := options(t.Context(), req, newSourceTree(root, req.Epoch)); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got %v, want %q", err, tt.want)
 		}
 	}

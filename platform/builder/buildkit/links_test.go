@@ -28,7 +28,7 @@ func TestDaemonReadsTheTreeAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	opt, err := options(t.Context(), builder.Request{Tree: dir, Epoch: epoch}, newSourceTree(root, epoch))
+	opt, _, err := options(t.Context(), builder.Request{Tree: dir, Epoch: epoch}, newSourceTree(root, epoch))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func TestStepsAreWhereTheCheckLooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	opt, err := options(t.Context(), req, newSourceTree(root, req.Epoch))
+	opt, _, err := options(t.Context(), req, newSourceTree(root, req.Epoch))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/fsutil"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/sandbox"
 )
@@ -33,17 +34,20 @@ const (
 // dockerfileSyntax matches the syntax lines that buildkitd's own frontend serves.
 var dockerfileSyntax = regexp.MustCompile(`^(docker\.io/)?docker/dockerfile(:1(\.[0-9]+){0,2}(-labs)?)?(@sha256:[0-9a-f]{64})?$`)
 
-// options returns the solve options for a request and its source tree. It returns an
-// error if the recipe is not allowed.
-func options(ctx context.Context, req builder.Request, tree *sourceTree) (client.SolveOpt, error) {
+// options returns the solve options for a request and its source tree. The build sees seen,
+// the context in the tree; the caller closes its root. options returns an error if the
+// recipe is not allowed.
+func options(ctx context.Context, req builder.Request, tree *sourceTree) (_ client.SolveOpt, seen *sourceTree, err error) {
 	r := req.Recipe
+	r.Builder = attest.BuildKit
 	var none client.SolveOpt
 	if req.Epoch.Unix() <= 0 {
-		return none, fmt.Errorf("SOURCE_DATE_EPOCH: got %d, want the commit's time", req.Epoch.Unix())
+		return none, nil, fmt.Errorf("SOURCE_DATE_EPOCH: got %d, want the commit's time", req.Epoch.Unix())
 	}
 	if err := r.Check(); err != nil {
-		return none, &builder.Error{Err: err}
+		return none, nil, &builder.Error{Err: err}
 	}
+	r = r.Filled()
 	attrs := map[string]string{
 		"build-arg:SOURCE_DATE_EPOCH": strconv.FormatInt(req.Epoch.Unix(), 10),
 		"attest:provenance":           "mode=max,version=v1",
@@ -51,12 +55,9 @@ func options(ctx context.Context, req builder.Request, tree *sourceTree) (client
 		"cmdline": "",
 	}
 	file := r.Dockerfile
-	if file == "" {
-		file = "Dockerfile"
-	}
 	text, err := readDockerfile(tree.root, file)
 	if err != nil {
-		return none, &builder.Error{Step: file, Err: err}
+		return none, nil, &builder.Error{Step: file, Err: err}
 	}
 	attrs["filename"] = file
 	req.Recipe.Dockerfile = file
@@ -66,19 +67,29 @@ func options(ctx context.Context, req builder.Request, tree *sourceTree) (client
 	for k, v := range r.BuildArgs {
 		attrs["build-arg:"+k] = v
 	}
+	context, err := builder.OpenContext(tree.root, r.Context)
+	if err != nil {
+		return none, nil, &builder.Error{Step: "source", Err: err}
+	}
+	seen = newSourceTree(context, req.Epoch)
+	defer func() {
+		if err != nil {
+			context.Close()
+		}
+	}()
 	plats := r.Platforms
 	if len(plats) == 0 {
 		plats = []string{hostPlatform()}
 	}
 	if len(plats) > maxPlatforms {
-		return none, &builder.Error{Err: fmt.Errorf("platforms: got %d, want at most %d", len(plats), maxPlatforms)}
+		return none, nil, &builder.Error{Err: fmt.Errorf("platforms: got %d, want at most %d", len(plats), maxPlatforms)}
 	}
 	for _, p := range plats {
 		if _, err := platforms.Parse(p); err != nil {
-			return none, &builder.Error{Err: fmt.Errorf("platform: got %q, want OS/ARCH, such as linux/amd64", p)}
+			return none, nil, &builder.Error{Err: fmt.Errorf("platform: got %q, want OS/ARCH, such as linux/amd64", p)}
 		}
-		if err := checkSources(ctx, text, req, p, tree); err != nil {
-			return none, err
+		if err := checkSources(ctx, text, req, p, tree, seen); err != nil {
+			return none, nil, err
 		}
 	}
 	attrs["platform"] = strings.Join(plats, ",")
@@ -86,9 +97,9 @@ func options(ctx context.Context, req builder.Request, tree *sourceTree) (client
 	return client.SolveOpt{
 		Frontend:      "dockerfile.v0",
 		FrontendAttrs: attrs,
-		LocalMounts:   map[string]fsutil.FS{"context": tree, "dockerfile": tree},
+		LocalMounts:   map[string]fsutil.FS{"context": seen, "dockerfile": tree},
 		ProxyNetwork:  true,
-	}, nil
+	}, seen, nil
 }
 
 // readDockerfile reads the Dockerfile, and checks that its syntax line is allowed, before

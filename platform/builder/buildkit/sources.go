@@ -28,10 +28,10 @@ import (
 )
 
 // checkSources returns an error if a build for the platform cannot succeed because of what
-// its Dockerfile adds or copies: a git repository, or a file whose name BuildKit cannot
+// its Dockerfile adds or copies: a git repository, or a file of the context whose name BuildKit cannot
 // express. It knows what depends on neither the environment nor the triggers of a base image;
 // the rest fails in the build, which says the same.
-func checkSources(ctx context.Context, text []byte, req builder.Request, platform string, tree *sourceTree) error {
+func checkSources(ctx context.Context, text []byte, req builder.Request, platform string, tree, seen *sourceTree) error {
 	for _, op := range sources(ctx, text, req, platform) {
 		kind, _, _ := strings.Cut(op.Identifier, "://")
 		switch {
@@ -42,7 +42,7 @@ func checkSources(ctx context.Context, text []byte, req builder.Request, platfor
 			if list := op.Attrs[pb.AttrFollowPaths]; list != "" && json.Unmarshal([]byte(list), &follow) != nil {
 				return nil
 			}
-			if err := tree.checkNames(ctx, follow, tree.ignored(req.Recipe.Dockerfile)); err != nil {
+			if err := seen.checkNames(ctx, follow, ignored(tree, seen, req.Recipe.Dockerfile)); err != nil {
 				return err
 			}
 		}
@@ -110,9 +110,12 @@ var _ llb.ImageMetaResolver = anyImage{}
 
 // ignored returns the patterns of the ignore file that BuildKit reads; none if it cannot be
 // read, which BuildKit will explain.
-func (t *sourceTree) ignored(dockerfile string) []string {
-	for _, name := range []string{dockerfile + ".dockerignore", ".dockerignore"} {
-		text, err := readFile(t.root, name)
+func ignored(tree, seen *sourceTree, dockerfile string) []string {
+	for _, file := range []struct {
+		in   *sourceTree
+		name string
+	}{{tree, dockerfile + ".dockerignore"}, {seen, ".dockerignore"}} {
+		text, err := readFile(file.in.root, file.name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -81,7 +81,7 @@ func (b *Builder) open(r builder.Request, j *job, l builder.Limits, std []string
 			return nil, err
 		}
 	}
-	paths := map[string]string{"tree": r.Tree, "layout": r.Layout}
+	paths := map[string]string{"tree": filepath.Join(r.Tree, j.Context), "layout": r.Layout}
 	for name, p := range paths {
 		if paths[name], err = filepath.Abs(p); err != nil {
 			return nil, err

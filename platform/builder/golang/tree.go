@@ -13,6 +13,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/mod/modfile"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/builder"
@@ -20,11 +21,12 @@ import (
 
 // job describes the build to the process inside the room. Its paths are paths in the room.
 type job struct {
-	Tree      string   `json:"tree"`
+	Tree      string   `json:"tree"` // the context
 	Layout    string   `json:"layout"`
 	Goroot    string   `json:"goroot"`
 	Module    string   `json:"module"`  // directory of go.mod below Tree
 	Package   string   `json:"package"` // "." or "./cmd/x", below Module
+	Context   string   `json:"context"` // directory below the request's tree, "." for all of it
 	Platforms []string `json:"platforms"`
 	Epoch     int64    `json:"epoch"` // seconds since 1970
 	Memory    int64    `json:"memory,omitempty"`
@@ -39,11 +41,14 @@ func newJob(r builder.Request) (*job, error) {
 	if r.Epoch.IsZero() || r.Epoch.Unix() < 0 {
 		return nil, fmt.Errorf("builder golang: epoch: got %v, want the commit's time", r.Epoch)
 	}
-	if err := r.Recipe.Check(); err != nil {
+	recipe := r.Recipe
+	if err := recipe.Check(); err != nil {
 		return nil, &builder.Error{Err: err}
 	}
-	j := &job{Epoch: r.Epoch.Unix()}
-	for _, s := range r.Recipe.Platforms {
+	recipe.Builder = attest.Golang
+	recipe = recipe.Filled()
+	j := &job{Epoch: r.Epoch.Unix(), Context: path.Clean(recipe.Context)}
+	for _, s := range recipe.Platforms {
 		p, err := v1.ParsePlatform(s)
 		if err != nil || p.String() != s {
 			return nil, fmt.Errorf("platform: got %q, want linux/ARCH or linux/ARCH/VARIANT", s)
@@ -59,14 +64,22 @@ func newJob(r builder.Request) (*job, error) {
 		return nil, err
 	}
 	defer tree.Close()
-	pkg := path.Clean(filepath.ToSlash(r.Recipe.Package))
-	if err := checkTree(tree, r.Log); err != nil {
+	context, err := builder.OpenContext(tree, j.Context)
+	if err != nil {
 		return nil, &builder.Error{Step: "source", Err: err}
 	}
-	if err := j.findModule(tree, pkg); err != nil {
+	defer context.Close()
+	pkg, err := filepath.Rel(j.Context, path.Clean(recipe.Package))
+	if err != nil {
+		return nil, err
+	}
+	if err := checkTree(context, r.Log); err != nil {
 		return nil, &builder.Error{Step: "source", Err: err}
 	}
-	j.sayWorkspace(tree, r.Log)
+	if err := j.findModule(context, pkg); err != nil {
+		return nil, &builder.Error{Step: "source", Err: err}
+	}
+	j.sayWorkspace(context, r.Log)
 	return j, nil
 }
 
@@ -108,7 +121,7 @@ const nowhere = "/dev/null/outside-the-source"
 // findModule finds the go.mod of the module that contains pkg. It does not look above
 // the tree.
 func (j *job) findModule(tree *os.Root, pkg string) error {
-	dir, err := builder.GoModule(tree, pkg)
+	dir, err := builder.GoModule(tree, ".", pkg)
 	if err != nil {
 		return err
 	}
