@@ -194,3 +194,10 @@ func isSHA256(sum string) bool {
 	raw, err := hex.DecodeString(sum)
 	return err == nil && len(raw) == 32 && sum == strings.ToLower(sum)
 }
+
+// HasRegistry reports whether an image's name begins with the host of a registry, as Docker
+// tells it: the part before the first slash has a dot or a port, or is localhost.
+func HasRegistry(image string) bool {
+	host, _, ok := strings.Cut(image, "/")
+	return ok && (strings.ContainsAny(host, ".:") || host == "localhost")
+}

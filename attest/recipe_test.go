@@ -78,3 +78,13 @@ func TestRecipeContext(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestHasRegistry(t *testing.T) {
+	for image, want := range map[string]bool{
+		"app": false, "team/app": false, "localhost": false, "localhost/app": true, "r.io/app": true, "127.0.0.1:8080/team/app": true, "[::1]:8080/app": true, "app:v1": false, "team/app.x:v1": false,
+	} {
+		if got := HasRegistry(image); got != want {
+			t.Errorf("%s: got %v, want %v", image, got, want)
+		}
+	}
+}

@@ -24,6 +24,7 @@ import (
 
 type releaseOptions struct {
 	ref, image     string
+	registry       string
 	tag            string
 	recipe         attest.Recipe
 	allowedSigners string
@@ -55,10 +56,15 @@ repository or, without that file, with the Dockerfile or main package there. Wha
 --context, --dockerfile, --target, --build-arg, --package and --locked change is your
 choice and not that of the commit. Consumers then accept the image only if they name the same.
 
+Without --image, release builds all images that .colophon.yaml of the commit names,
+several at once, and goes on if one fails. --image NAME chooses one of them. A name
+without a registry is one in --registry.
+
 DIR is a git repository on the platform's host (default: the current directory).
 Release builds the commit, never the working directory, which must be clean
 unless --ref is a commit id.`,
-		Example: `  colophon release --ref v1.2.0 --image 127.0.0.1:8080/team/app
+		Example: `  colophon release --ref v1.2.0
+  colophon release --ref v1.2.0 --image 127.0.0.1:8080/team/app
   colophon release --ref v1.2.0 --image 127.0.0.1:8080/team/web --context services/web
   colophon release https://git.example.com/team/app --ref v1.2.0 --image registry.example.com/team/app`,
 		Args: cobra.MaximumNArgs(1),
@@ -72,7 +78,8 @@ unless --ref is a commit id.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.ref, "ref", "", "tag, branch or commit id to release (required)")
-	f.StringVar(&o.image, "image", "", "REGISTRY/NAME to publish to (required)")
+	f.StringVar(&o.image, "image", "", "REGISTRY/NAME to publish to, or `NAME` of an image in .colophon.yaml (default: all images there)")
+	f.StringVar(&o.registry, "registry", "", "`HOST[/PATH]` to publish images to that are named without a registry (default: the platform's own registry)")
 	f.StringVar(&o.tag, "tag", "", "the image's tag, where the git tag or branch is no valid one or not the one you want")
 	f.StringSliceVar(&o.recipe.Platforms, "platform", nil, "platforms, such as linux/amd64,linux/arm64 (default: that of the build host)")
 	f.StringVar(&o.recipe.Builder, "builder", "", "buildkit or golang (default: buildkit if the repository has a Dockerfile)")
@@ -89,7 +96,6 @@ unless --ref is a commit id.`,
 	f.BoolVar(&o.json, "json", false, "print the release as JSON on stdout")
 	f.DurationVar(&o.timeout, "timeout", time.Hour, "give up after this long")
 	cmd.MarkFlagRequired("ref")
-	cmd.MarkFlagRequired("image")
 	cmd.MarkFlagsMutuallyExclusive("hermetic", "locked")
 	return cmd
 }
@@ -100,7 +106,10 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	if o.writeLock != "" && !o.hermetic {
 		return usageError("add --hermetic", "--write-lock needs --hermetic: only a hermetic release has a lock")
 	}
-	req := api.ReleaseRequest{Ref: o.ref, Image: o.image, Tag: o.tag, Recipe: o.recipe, Hermetic: o.hermetic}
+	if err := o.checkOne(cmd); err != nil {
+		return err
+	}
+	req := api.ReleaseRequest{Ref: o.ref, Tag: o.tag, Recipe: o.recipe, Hermetic: o.hermetic}
 	var err error
 	if req.Source, req.Commit, err = sourceOf(ctx, src, o.ref); err != nil {
 		return err
@@ -126,15 +135,20 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 		return err
 	}
 	p := newProgress(cmd.ErrOrStderr())
+	if req.Image = o.image; !attest.HasRegistry(o.image) {
+		images, commit, err := o.images(ctx, platform, req, p)
+		if err != nil {
+			return o.explain(ctx, err)
+		}
+		req.Commit = commit
+		if o.image == "" {
+			return runReleaseMany(ctx, cmd, platform, req, images, o)
+		}
+		req.Image = images[0]
+	}
 	rel, err := platform.Release(ctx, req, p.event)
 	if err != nil {
-		if ctx.Err() == context.DeadlineExceeded {
-			return &exitError{code: exitFailure, msg: fmt.Sprintf("release did not finish within %s", o.timeout), hint: "run the same command with a longer --timeout"}
-		}
-		if ctx.Err() != nil {
-			return &exitError{code: exitFailure, msg: "interrupted", hint: "run the same command to finish the release"}
-		}
-		return err
+		return o.explain(ctx, err)
 	}
 	p.summary(rel)
 	if o.writeLock != "" {
@@ -148,6 +162,17 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 		return enc.Encode(rel)
 	}
 	return nil
+}
+
+// explain returns the error for a request that ended because of ctx, and else err.
+func (o releaseOptions) explain(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return &exitError{code: exitFailure, msg: fmt.Sprintf("release did not finish within %s", o.timeout), hint: "run the same command with a longer --timeout"}
+	case ctx.Err() != nil:
+		return &exitError{code: exitFailure, msg: "interrupted", hint: "run the same command to finish the release"}
+	}
+	return err
 }
 
 // writeLock fetches the lock of a release by its digest and writes it to path.
@@ -207,10 +232,6 @@ func sourceOf(ctx context.Context, src, ref string) (uri, commit string, err err
 // repository: a release would build the Dockerfile at the repository's root, not
 // the one in that directory.
 func isBare(dir string) (bool, error) {
-	exists := func(path ...string) bool {
-		_, err := os.Lstat(filepath.Join(path...))
-		return err == nil
-	}
 	if exists(dir, ".git") {
 		return false, nil
 	}
@@ -223,6 +244,11 @@ func isBare(dir string) (bool, error) {
 		}
 	}
 	return false, &exitError{code: exitUsage, msg: dir + " is not a git repository"}
+}
+
+func exists(path ...string) bool {
+	_, err := os.Lstat(filepath.Join(path...))
+	return err == nil
 }
 
 // urlOf checks the URL of a repository. Its errors never repeat a secret in it.

@@ -18,6 +18,7 @@ import (
 // Paths of the API.
 const (
 	PathReleases = "/api/colophon/v1/releases"  // POST a ReleaseRequest; GET PathReleases/ID answers a Release
+	PathDeclared = "/api/colophon/v1/declared"  // POST a ReleaseRequest without an image; the last event has Declared
 	PathLogs     = "/api/colophon/v1/logs"      // GET PathLogs/sha256:HEX answers a build log, or another file that a release stored
 	PathDocument = "/.well-known/colophon.json" // trust.Document
 	PathSigning  = "/signing_config.json"       // Sigstore signing config (protobuf-specs): CA, log and timestamp authority
@@ -37,7 +38,7 @@ type ReleaseRequest struct {
 	Source         string        `json:"source"` // URI; file:///… is for clients on the platform's host only
 	Ref            string        `json:"ref"`
 	Commit         string        `json:"commit,omitempty"` // the commit id that Ref pointed to when the client looked
-	Image          string        `json:"image"`            // REGISTRY/NAME without a tag
+	Image          string        `json:"image"`            // REGISTRY/NAME without a tag; empty in a request to PathDeclared only
 	Tag            string        `json:"tag,omitempty"`    // the image's tag in place of the name of the git tag or branch
 	Recipe         attest.Recipe `json:"recipe"`
 	AllowedSigners string        `json:"allowedSigners,omitempty"`
@@ -80,6 +81,14 @@ type Event struct {
 	Line   string    `json:"line,omitempty"`
 	Result *Release  `json:"result,omitempty"`
 	Error  *Error    `json:"error,omitempty"`
+
+	Declared *Declared `json:"declared,omitempty"`
+}
+
+// Declared is what a commit declares in .colophon.yaml (spec/recipes).
+type Declared struct {
+	Commit string   `json:"commit"` // full id
+	Images []string `json:"images"` // names in the file; empty: the commit has no such file
 }
 
 // Release is a finished release. Spec: spec/release.

@@ -21,6 +21,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/source"
 )
 
 // MaxEvent bounds one line of a release's progress, in bytes.
@@ -130,11 +131,45 @@ func saveConfig(path string, c *ClientConfig) error {
 // release too, unless it is already publishing it, and the error matches ctx's. The same
 // request again finishes the release or returns the finished one.
 func (c *ClientConfig) Release(ctx context.Context, req ReleaseRequest, progress func(Event)) (*Release, error) {
+	last, err := c.stream(ctx, PathReleases, req, progress)
+	if err != nil {
+		return nil, err
+	}
+	if last.Result == nil {
+		return nil, fmt.Errorf("platform %s: got an answer without a release", c.URL)
+	}
+	if err := last.Result.matches(req); err != nil {
+		return nil, fmt.Errorf("platform %s: %w", c.URL, err)
+	}
+	return last.Result, nil
+}
+
+// Declared asks the platform which images the commit of a request without an image
+// declares. Its errors are those of Release.
+func (c *ClientConfig) Declared(ctx context.Context, req ReleaseRequest, progress func(Event)) (*Declared, error) {
+	last, err := c.stream(ctx, PathDeclared, req, progress)
+	if err != nil {
+		return nil, err
+	}
+	switch d := last.Declared; {
+	case d == nil:
+		return nil, fmt.Errorf("platform %s: got an answer without the declared images", c.URL)
+	case !source.IsCommitID(d.Commit):
+		return nil, fmt.Errorf("platform %s: commit: got %q, want a commit id", c.URL, d.Commit)
+	case req.Commit != "" && d.Commit != req.Commit:
+		return nil, fmt.Errorf("platform %s: commit: got %q, want %q", c.URL, d.Commit, req.Commit)
+	}
+	return last.Declared, nil
+}
+
+// stream sends a request, calls progress for each event but the last, and returns the last
+// one.
+func (c *ClientConfig) stream(ctx context.Context, path string, req ReleaseRequest, progress func(Event)) (*Event, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return nil, err
 	}
-	hr, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+PathReleases, bytes.NewReader(body))
+	hr, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -161,11 +196,8 @@ func (c *ClientConfig) Release(ctx context.Context, req ReleaseRequest, progress
 		switch {
 		case e.Error != nil:
 			return nil, e.Error
-		case e.Result != nil:
-			if err := e.Result.matches(req); err != nil {
-				return nil, fmt.Errorf("platform %s: %w", c.URL, err)
-			}
-			return e.Result, nil
+		case e.Result != nil || e.Declared != nil:
+			return &e, nil
 		}
 		progress(e)
 	}

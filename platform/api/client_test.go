@@ -172,3 +172,28 @@ func TestWhichPlatform(t *testing.T) {
 		t.Errorf("login would write to %s, %v; want %s", again, err, path)
 	}
 }
+
+// TestDeclared: what a platform says of a commit is about the commit that was asked for.
+func TestDeclared(t *testing.T) {
+	commit := strings.Repeat("c", 40)
+	for name, test := range map[string]struct{ asked, answer, want string }{
+		"good":           {commit, `{"phase":"done","declared":{"commit":"` + commit + `","images":["a","b"]}}`, ""},
+		"of a URL":       {"", `{"phase":"done","declared":{"commit":"` + commit + `","images":[]}}`, ""},
+		"another commit": {strings.Repeat("d", 40), `{"declared":{"commit":"` + commit + `","images":["a"]}}`, "commit: got"},
+		"no commit":      {"", `{"declared":{"images":["a"]}}`, "want a commit id"},
+		"a release":      {commit, result(asked.Image, "sha256:"+strings.Repeat("d", 64), `"v1"`, commit), "without the declared images"},
+		"an error":       {commit, `{"declared":{"commit":"` + commit + `"},"error":{"message":"m"}}`, "m"},
+		"cut":            {commit, `{"phase":"source"}`, "closed the connection"},
+	} {
+		srv := httptest.NewServer(say(`{"phase":"alive"}`, test.answer))
+		defer srv.Close()
+		c := &ClientConfig{URL: srv.URL, Token: "t"}
+		d, err := c.Declared(t.Context(), ReleaseRequest{Source: asked.Source, Ref: "v1", Commit: test.asked}, func(Event) {})
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %+v, %v, want %q", name, d, err, test.want)
+		}
+	}
+	if rel, err := platform(t, say(`{"declared":{"commit":"`+commit+`"}}`)); err == nil || !strings.Contains(err.Error(), "without a release") {
+		t.Errorf("declared images in place of a release: got %+v, %v", rel, err)
+	}
+}

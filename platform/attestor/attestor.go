@@ -38,11 +38,12 @@ func New(r *release.Releaser, dir string, log *slog.Logger) *Service {
 	return &Service{releaser: r, dir: dir, log: log, metrics: newMetrics()}
 }
 
-// Handler serves POST and GET below api.PathReleases, GET below api.PathLogs, and GET
+// Handler serves POST and GET below api.PathReleases, POST api.PathDeclared, GET below api.PathLogs, and GET
 // /metrics.
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+api.PathReleases, s.release)
+	mux.HandleFunc("POST "+api.PathDeclared, s.declared)
 	mux.HandleFunc("GET "+api.PathReleases+"/{id}", s.record)
 	mux.HandleFunc("GET "+api.PathLogs+"/{digest}", s.buildLog)
 	mux.Handle("GET /metrics", s.metrics.handler)
@@ -56,6 +57,36 @@ func (s *Service) Wait() { s.running.Wait() }
 // release runs one release and streams its events. If the requester disconnects, the
 // release is cancelled; the same request again finishes it.
 func (s *Service) release(w http.ResponseWriter, r *http.Request) {
+	s.stream(w, r, func(req api.ReleaseRequest, emit func(api.Event), log *slog.Logger) (last api.Event, err error) {
+		started := time.Now()
+		s.metrics.running.Inc()
+		last.Result, err = s.releaser.Run(r.Context(), req, emit)
+		s.metrics.running.Dec()
+		s.metrics.ended(err, time.Since(started))
+		if err != nil {
+			log.ErrorContext(r.Context(), "release failed", "error", err, "took", time.Since(started))
+		} else {
+			log.InfoContext(r.Context(), "released", "digest", last.Result.Digest, "tags", last.Result.Tags, "resumed", last.Result.Resumed, "took", time.Since(started))
+		}
+		return last, err
+	})
+}
+
+// declared answers which images a commit declares.
+func (s *Service) declared(w http.ResponseWriter, r *http.Request) {
+	s.stream(w, r, func(req api.ReleaseRequest, emit func(api.Event), log *slog.Logger) (last api.Event, err error) {
+		if req.Image != "" {
+			return last, &api.Error{Message: "image: want none in a request for the declared images", Kind: api.Usage}
+		}
+		if last.Declared, err = s.releaser.Declared(r.Context(), req, emit); err != nil {
+			log.ErrorContext(r.Context(), "cannot read the declared images", "error", err)
+		}
+		return last, err
+	})
+}
+
+// stream reads a request and streams the events of do, whose result is the last one.
+func (s *Service) stream(w http.ResponseWriter, r *http.Request, do func(api.ReleaseRequest, func(api.Event), *slog.Logger) (api.Event, error)) {
 	s.running.Add(1)
 	defer s.running.Done()
 	req, _, err := api.ReadReleaseRequest(r.Body)
@@ -71,22 +102,14 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		uri = "unreadable" // it may hold a secret, so do not log it
 	}
-	log := s.log.With("image", req.Image, "source", uri, "ref", req.Ref)
-	started := time.Now()
-	s.metrics.running.Inc()
-	rel, err := s.releaser.Run(r.Context(), *req, out.write)
-	s.metrics.running.Dec()
-	s.metrics.ended(err, time.Since(started))
-	last := api.Event{Time: time.Now().UTC(), Phase: "done", Result: rel}
+	last, err := do(*req, out.write, s.log.With("image", req.Image, "source", uri, "ref", req.Ref))
+	last.Time, last.Phase = time.Now().UTC(), "done"
 	if err != nil {
-		log.ErrorContext(r.Context(), "release failed", "error", err, "took", time.Since(started))
 		known, ok := errors.AsType[*api.Error](err)
 		if !ok {
 			known = &api.Error{Message: err.Error()}
 		}
-		last.Phase, last.Result, last.Error = "failed", nil, known
-	} else {
-		log.InfoContext(r.Context(), "released", "digest", rel.Digest, "tags", rel.Tags, "resumed", rel.Resumed, "took", time.Since(started))
+		last = api.Event{Time: last.Time, Phase: "failed", Error: known}
 	}
 	out.write(last)
 }

@@ -3,6 +3,7 @@ package attestor
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -80,14 +81,21 @@ func TestBadRequests(t *testing.T) {
 		"unknown member": `{"evil":1}`, "duplicate": `{"ref":"a","ref":"b"}`, "no JSON": `x`, "nothing": ``, "two": `{}{}`,
 		"too large": `{"ref":"` + strings.Repeat("a", 1<<20) + `"}`,
 	} {
-		resp, err := http.Post(srv.URL+api.PathReleases, "application/json", strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
+		for _, path := range []string{api.PathReleases, api.PathDeclared} {
+			resp, err := http.Post(srv.URL+path, "application/json", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusBadRequest {
+				t.Errorf("%s, %s: got %s, want 400", path, name, resp.Status)
+			}
 		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusBadRequest {
-			t.Errorf("%s: got %s, want 400", name, resp.Status)
-		}
+	}
+	c := &api.ClientConfig{URL: srv.URL, Token: "t"}
+	d, err := c.Declared(t.Context(), api.ReleaseRequest{Source: "https://git.example.com/a", Image: "r.example.com/a"}, func(api.Event) {})
+	if known, ok := errors.AsType[*api.Error](err); !ok || known.Kind != api.Usage {
+		t.Errorf("declared images of one image: got %+v, %v, want a usage error", d, err)
 	}
 }
 

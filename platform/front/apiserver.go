@@ -31,6 +31,7 @@ func New(cfg Config) *Service { return &Service{cfg} }
 // Register adds the API's paths to mux.
 func (s *Service) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+api.PathReleases, s.authorized(s.release))
+	mux.HandleFunc("POST "+api.PathDeclared, s.authorized(s.release))
 	mux.HandleFunc("GET "+api.PathReleases+"/{id}", s.authorized(s.cfg.Attestor.ServeHTTP))
 	mux.HandleFunc("GET "+api.PathLogs+"/{digest}", s.authorized(s.cfg.Attestor.ServeHTTP))
 }

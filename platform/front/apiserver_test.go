@@ -88,12 +88,14 @@ func TestWhoMayRelease(t *testing.T) {
 		"a source of git's":   {strings.Replace(good, "https://git.example.com/a", "ext::sh -c id", 1), token, 400},
 		"a path":              {strings.Replace(good, "https://git.example.com/a", "/root", 1), token, 400},
 	} {
-		status, answer := f.ask(http.MethodPost, api.PathReleases, far, test.body, test.header)
-		if status != test.want {
-			t.Errorf("%s: got %d %q, want %d", name, status, answer, test.want)
-		}
-		if status == 200 && answer != test.body {
-			t.Errorf("%s: the attestor got %q", name, answer)
+		for _, path := range []string{api.PathReleases, api.PathDeclared} {
+			status, answer := f.ask(http.MethodPost, path, far, test.body, test.header)
+			if status != test.want {
+				t.Errorf("%s, %s: got %d %q, want %d", path, name, status, answer, test.want)
+			}
+			if status == 200 && answer != test.body {
+				t.Errorf("%s, %s: the attestor got %q", path, name, answer)
+			}
 		}
 	}
 	for _, path := range []string{api.PathReleases + "/" + strings.Repeat("1", 32), api.PathLogs + "/sha256:" + strings.Repeat("a", 64)} {
@@ -132,9 +134,11 @@ func TestLocalSources(t *testing.T) {
 			header[test.proxy] = "for=192.0.2.7"
 		}
 		f := newFront(t, test.allowed, echo)
-		status, answer := f.ask(http.MethodPost, api.PathReleases, test.from, `{"source":"`+test.source+`","ref":"v1","image":"r.example.com/a","recipe":{"builder":""}}`, header)
-		if status != test.want {
-			t.Errorf("%+v: got %d %q", test, status, answer)
+		for _, path := range []string{api.PathReleases, api.PathDeclared} {
+			status, answer := f.ask(http.MethodPost, path, test.from, `{"source":"`+test.source+`","ref":"v1","image":"r.example.com/a","recipe":{"builder":""}}`, header)
+			if status != test.want {
+				t.Errorf("%s, %+v: got %d %q", path, test, status, answer)
+			}
 		}
 	}
 }

@@ -89,7 +89,7 @@ var (
 type sourceOrder struct {
 	Request   source.Request `json:"request"`
 	Git, Tree string         // directories to fetch and to export to
-	Image     string         // REGISTRY/NAME, for its recipe
+	Image     string         // REGISTRY/NAME, for its recipe; empty: the names of all declared images
 }
 
 type sourceAnswer struct {
@@ -99,6 +99,8 @@ type sourceAnswer struct {
 
 	Own   *attest.DefaultRecipe `json:"own,omitempty"`   // the recipe of the commit itself; nil if it has none
 	Wrong string                `json:"wrong,omitempty"` // what is wrong with the file that declares it
+
+	Images []string `json:"images,omitempty"` // the names of the images that the commit declares
 }
 
 func doSource(ctx context.Context, raw json.RawMessage) (any, error) {
@@ -120,7 +122,12 @@ func doSource(ctx context.Context, raw json.RawMessage) (any, error) {
 	if a.Tree, err = repo.Export(ctx, o.Tree); err != nil {
 		return a, err
 	}
-	if a.Own, err = recipes.Default(o.Tree, o.Image); err != nil {
+	if o.Image == "" {
+		a.Images, err = recipes.Names(o.Tree)
+	} else {
+		a.Own, err = recipes.Default(o.Tree, o.Image)
+	}
+	if err != nil {
 		a.Wrong = err.Error()
 	}
 	return a, nil

@@ -20,14 +20,14 @@ const maxListed = 10 // Dockerfiles that an error names
 func checkPlace(r attest.Recipe, tree *os.Root) error {
 	context, err := builder.OpenContext(tree, r.Context)
 	if err != nil {
-		return &api.Error{Message: err.Error(), Hint: howToChoose(tree), Kind: api.Usage}
+		return &api.Error{Message: err.Error(), Hint: howToChoose(tree)}
 	}
 	context.Close()
 	if r.Builder != attest.BuildKit {
 		return nil
 	}
 	if _, err := tree.Lstat(r.Dockerfile); err != nil {
-		return &api.Error{Message: fmt.Sprintf("the source has no file %s", r.Dockerfile), Hint: howToChoose(tree), Kind: api.Usage}
+		return &api.Error{Message: fmt.Sprintf("the source has no file %s", r.Dockerfile), Hint: howToChoose(tree)}
 	}
 	return nil
 }

@@ -183,12 +183,11 @@ func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(ap
 		return nil, err
 	}
 	defer unlock()
-	select {
-	case r.turns <- struct{}{}:
-		defer func() { <-r.turns }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	done, err := r.turn(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 
 	j := &run{Releaser: r, req: req, id: newID(), started: time.Now().UTC()}
 	j.report(emit)
@@ -338,24 +337,11 @@ func (j *run) publish(ctx context.Context, built *built, m *oci.Measured) error 
 
 // fetch gets the commit and exports its tree. The trusted side does both itself.
 func (j *run) fetch(ctx context.Context) error {
-	j.emit(api.Event{Phase: "source", Step: j.req.Source + " " + j.req.Ref})
-	read, err := j.readSource(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case err != nil:
-		return &api.Error{Message: "source: " + err.Error()}
-	case read.Unknown != "":
-		return &api.Error{Message: read.Unknown, Hint: "push the tag to the repository first"}
+	read, err := j.readCommit(ctx)
+	if err != nil {
+		return err
 	}
 	commit := read.Commit
-	if commit.Signature.Status == source.Bad {
-		return &api.Error{Message: fmt.Sprintf("the signature of the %s at %s is not valid for its content", commit.Signature.Object, j.req.Ref),
-			Hint: "a signed object was changed after it was signed; ask whoever pushed it"}
-	}
-	if read.Wrong != "" {
-		return &api.Error{Message: read.Wrong, Hint: "spec/recipes describes the file"}
-	}
 	j.commit, j.source, j.own = commit, read.Tree, read.Own
 	if j.tags, err = tagsOf(commit, j.req.Tag); err != nil {
 		return err
@@ -374,6 +360,26 @@ func (j *run) fetch(ctx context.Context) error {
 		j.emit(api.Event{Phase: "source", Line: line + "; the build cannot read it"})
 	}
 	return j.canPin()
+}
+
+// readCommit fetches the commit, exports its tree and reads what it declares.
+func (j *run) readCommit(ctx context.Context) (read sourceAnswer, err error) {
+	j.emit(api.Event{Phase: "source", Step: j.req.Source + " " + j.req.Ref})
+	read, err = j.readSource(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return read, ctx.Err()
+	case err != nil:
+		return read, &api.Error{Message: "source: " + err.Error()}
+	case read.Unknown != "":
+		return read, &api.Error{Message: read.Unknown, Hint: "push the tag to the repository first"}
+	case read.Commit.Signature.Status == source.Bad:
+		return read, &api.Error{Message: fmt.Sprintf("the signature of the %s at %s is not valid for its content", read.Commit.Signature.Object, j.req.Ref),
+			Hint: "a signed object was changed after it was signed; ask whoever pushed it"}
+	case read.Wrong != "":
+		return read, &api.Error{Message: read.Wrong, Hint: "spec/recipes describes the file"}
+	}
+	return read, nil
 }
 
 func describeSignature(s source.Signature) string {

@@ -41,14 +41,14 @@ type document struct {
 
 // image is how one image is built. At most one of the builders' fields may be set.
 type image struct {
-	Name      string   `yaml:"name"`      // repository, or the end of it: "app" or "team/app". Required if there are several images
-	Context   string   `yaml:"context"`   // both builders
-	Platforms []string `yaml:"platforms"` // both builders
+	Name      string   `yaml:"name,omitempty"`      // repository, or the end of it: "app" or "team/app". Required if there are several images
+	Context   string   `yaml:"context,omitempty"`   // both builders
+	Platforms []string `yaml:"platforms,omitempty"` // both builders
 
-	Dockerfile string            `yaml:"dockerfile"` // buildkit
-	Target     string            `yaml:"target"`     // buildkit
-	BuildArgs  map[string]string `yaml:"buildArgs"`  // buildkit
-	Package    string            `yaml:"package"`    // golang
+	Dockerfile string            `yaml:"dockerfile,omitempty"` // buildkit
+	Target     string            `yaml:"target,omitempty"`     // buildkit
+	BuildArgs  map[string]string `yaml:"buildArgs,omitempty"`  // buildkit
+	Package    string            `yaml:"package,omitempty"`    // golang
 }
 
 // Default returns how the commit whose tree is in a directory says that an image is
@@ -59,15 +59,11 @@ func Default(tree, name string) (*attest.DefaultRecipe, error) {
 		return nil, err
 	}
 	defer root.Close()
-	raw, err := read(root)
+	images, raw, err := declared(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return undeclared(root), nil
 	} else if err != nil {
-		return nil, fmt.Errorf("%s: %w", File, err)
-	}
-	images, err := parse(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", File, err)
+		return nil, err
 	}
 	sum := sha256.Sum256(raw)
 	var found *attest.DefaultRecipe
@@ -88,6 +84,38 @@ func Default(tree, name string) (*attest.DefaultRecipe, error) {
 		return undeclared(root), nil
 	}
 	return found, nil
+}
+
+// Names returns the names of the images that the commit whose tree is in a directory
+// declares, in the order of the file. It returns none if the commit has no such file. The
+// name is empty if the file has one image without a name.
+func Names(tree string) (names []string, err error) {
+	root, err := os.OpenRoot(tree)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	images, _, err := declared(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, i := range images {
+		names = append(names, i.Name)
+	}
+	return names, err
+}
+
+// declared reads the file. The error matches fs.ErrNotExist if there is none.
+func declared(root *os.Root) ([]image, []byte, error) {
+	raw, err := read(root)
+	var images []image
+	if err == nil {
+		images, err = parse(raw)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", File, err)
+	}
+	return images, raw, nil
 }
 
 // undeclared returns the recipe of a tree without the file, or nil if it has none.

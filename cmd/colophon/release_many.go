@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/source/recipes"
+)
+
+// maxReleases is the number of releases that one command asks for at once. A platform runs
+// as many by default, and queues those of other people behind them.
+const maxReleases = 8
+
+// oneImage are the flags of release that make sense for one image only.
+var oneImage = []string{"builder", "context", "dockerfile", "target", "build-arg", "package", "locked", "write-lock"}
+
+// checkOne refuses these flags if no image is named.
+func (o releaseOptions) checkOne(cmd *cobra.Command) error {
+	if o.image != "" {
+		return nil
+	}
+	for _, name := range oneImage {
+		if cmd.Flags().Changed(name) {
+			return usageError("add --image", "--%s is for one image, and without --image all images of the commit are released", name)
+		}
+	}
+	return nil
+}
+
+// images returns the full names of the images to release, and the commit that declares
+// them: all of them, or the one that --image names.
+func (o releaseOptions) images(ctx context.Context, platform *api.ClientConfig, req api.ReleaseRequest, p *progress) (images []string, commit string, err error) {
+	registry := o.registry
+	if registry == "" {
+		u, err := url.Parse(platform.URL)
+		if err != nil {
+			return nil, "", err
+		}
+		registry = u.Host
+	}
+	req.Image, req.Tag, req.Recipe, req.Lock = "", "", attest.Recipe{}, ""
+	declared, err := platform.Declared(ctx, req, p.event)
+	if err != nil {
+		return nil, "", err
+	}
+	names := declared.Images
+	switch {
+	case len(names) == 0 && o.image == "":
+		return nil, "", usageError("name the image: --image NAME; or declare its images in "+recipes.File, "the commit has no %s, which would name its images", recipes.File)
+	case o.image == "" && names[0] == "":
+		return nil, "", usageError("name it there, or with --image NAME", "the image in %s of the commit has no name", recipes.File)
+	case o.image != "" && len(names) > 0 && names[0] != "" && !slices.Contains(names, o.image):
+		return nil, "", usageError("it has "+strings.Join(names, ", "), "%s of the commit has no image %q", recipes.File, o.image)
+	}
+	chosen := names
+	if o.image != "" {
+		chosen = []string{o.image}
+	}
+	for _, name := range chosen {
+		full := strings.TrimSuffix(registry, "/") + "/" + name
+		if as := declaredAs(full, names); as != "" && as != name {
+			return nil, "", usageError("choose another --registry", "%s is the image %q of %s, not %q", full, as, recipes.File, name)
+		}
+		images = append(images, full)
+	}
+	return images, declared.Commit, nil
+}
+
+// declaredAs returns which of the declared names counts for an image: the longest.
+func declaredAs(image string, names []string) (as string) {
+	for _, n := range names {
+		if (attest.DefaultRecipe{Image: n}).For(image) && len(n) > len(as) {
+			as = n
+		}
+	}
+	return as
+}
+
+// outcome is what became of one of several releases, as --json prints it: a release
+// (spec/release), or the image and the reason why there is none.
+type outcome struct {
+	*api.Release
+	failed *failedRelease
+}
+
+type failedRelease struct {
+	Image string     `json:"image"`
+	Error *api.Error `json:"error"`
+	code  int
+}
+
+// runReleaseMany releases several images of one commit. It goes on when one fails, and the
+// exit code is the worst.
+func runReleaseMany(ctx context.Context, cmd *cobra.Command, platform *api.ClientConfig, req api.ReleaseRequest, images []string, o releaseOptions) error {
+	w := &sharedWriter{w: cmd.ErrOrStderr()}
+	width := 0
+	for _, image := range images {
+		width = max(width, len(shortName(image)))
+	}
+	outcomes := make([]outcome, len(images))
+	var workers errgroup.Group
+	workers.SetLimit(maxReleases)
+	for i, image := range images {
+		workers.Go(func() error {
+			one := req
+			one.Image = image
+			p := newProgress(prefixed{w, fmt.Sprintf("%-*s │", width, printable.Text(shortName(image)))})
+			rel, err := platform.Release(ctx, one, p.event)
+			outcomes[i] = outcome{Release: rel}
+			if err != nil {
+				outcomes[i].failed = failureOf(image, o.explain(ctx, err))
+			}
+			return nil
+		})
+	}
+	workers.Wait()
+	worst := printOutcomes(cmd.ErrOrStderr(), outcomes)
+	if o.json {
+		var out []any
+		for _, done := range outcomes {
+			if done.failed != nil {
+				out = append(out, done.failed)
+			} else {
+				out = append(out, done.Release)
+			}
+		}
+		if err := printJSON(cmd.OutOrStdout(), out); err != nil {
+			return err
+		}
+	}
+	if worst == exitOK {
+		return nil
+	}
+	return &exitError{code: worst, hint: "run the same command again: it finds what is released and does the rest"}
+}
+
+// shortName returns an image's name without its registry.
+func shortName(image string) string {
+	_, name, _ := strings.Cut(image, "/")
+	return name
+}
+
+func failureOf(image string, err error) *failedRelease {
+	if exit, ok := errors.AsType[*exitError](err); ok {
+		return &failedRelease{image, &api.Error{Message: exit.msg, Hint: exit.hint}, exit.code}
+	}
+	if known, ok := errors.AsType[*api.Error](err); ok {
+		return &failedRelease{image, known, platformExit(known).code}
+	}
+	return &failedRelease{image, &api.Error{Message: err.Error()}, exitFailure}
+}
+
+// printOutcomes prints one summary of all releases and returns the worst exit code.
+func printOutcomes(w io.Writer, outcomes []outcome) (worst int) {
+	released, old := 0, 0
+	line := func(format string, args ...any) {
+		fmt.Fprintf(w, "  %s\n", printable.Text(fmt.Sprintf(format, args...)))
+	}
+	for _, done := range outcomes {
+		switch {
+		case done.failed != nil:
+			worst = max(worst, done.failed.code)
+		case done.Resumed:
+			old++
+			fallthrough
+		default:
+			released++
+		}
+	}
+	fmt.Fprintf(w, "\nreleased %d of %d images", released, len(outcomes))
+	if old > 0 {
+		fmt.Fprintf(w, " (of %d, an earlier run had done all or part)", old)
+	}
+	fmt.Fprintln(w)
+	for _, done := range outcomes {
+		if done.failed == nil {
+			line("%s:%s", done.Image, done.Tags[0])
+			line("  %s, Build L%d", done.Digest, done.Level)
+		}
+	}
+	for _, done := range outcomes {
+		if f := done.failed; f != nil {
+			line("%s: not released", f.Image)
+			for text := range strings.Lines(f.Error.Message) {
+				line("  %s", strings.TrimSuffix(text, "\n"))
+			}
+			if f.Error.Hint != "" {
+				line("  hint: %s", f.Error.Hint)
+			}
+		}
+	}
+	for _, done := range outcomes {
+		if done.failed == nil {
+			fmt.Fprintf(w, "\nverify each like this:\n")
+			line("colophon verify %s:%s --source %s", done.Image, done.Tags[0], done.Source.URI)
+			break
+		}
+	}
+	return worst
+}
+
+// sharedWriter lets several goroutines write whole lines to w.
+type sharedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// prefixed writes each line with a prefix. Each call of Write has whole lines.
+type prefixed struct {
+	to     *sharedWriter
+	prefix string
+}
+
+func (p prefixed) Write(text []byte) (int, error) {
+	var out bytes.Buffer
+	for line := range bytes.Lines(text) {
+		out.WriteString(p.prefix)
+		out.Write(line)
+	}
+	p.to.mu.Lock()
+	defer p.to.mu.Unlock()
+	_, err := p.to.w.Write(out.Bytes())
+	return len(text), err
+}
