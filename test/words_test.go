@@ -430,7 +430,7 @@ func (c *code) flagsOf(dir string) (flags []string) {
 }
 
 // foreign are flags of other programs in commands that the pages show.
-var foreign = strings.Fields(`help password-stdin u type trusted-root signing-config mirror root key-file identity-token certificate-identity certificate-oidc-issuer
+var foreign = strings.Fields(`help print password-stdin u type trusted-root signing-config mirror root key-file identity-token certificate-identity certificate-oidc-issuer
 	new-bundle-format from platform keep format use-signing-config registry-referrers-mode allow-insecure-registry checksum`)
 
 // Each flag of the programs is on a page, and each flag on a page exists.

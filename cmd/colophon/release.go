@@ -25,6 +25,7 @@ import (
 type releaseOptions struct {
 	ref, image     string
 	registry       string
+	declare        string // compose or bake file
 	tag            string
 	recipe         attest.Recipe
 	allowedSigners string
@@ -66,9 +67,13 @@ unless --ref is a commit id.`,
 		Example: `  colophon release --ref v1.2.0
   colophon release --ref v1.2.0 --image 127.0.0.1:8080/team/app
   colophon release --ref v1.2.0 --image 127.0.0.1:8080/team/web --context services/web
+  colophon release --declare compose.yaml > .colophon.yaml
   colophon release https://git.example.com/team/app --ref v1.2.0 --image registry.example.com/team/app`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.declare != "" {
+				return runDeclare(cmd, o.declare)
+			}
 			src := "."
 			if len(args) > 0 {
 				src = args[0]
@@ -95,7 +100,8 @@ unless --ref is a commit id.`,
 	f.StringVar(&o.locked, "locked", "", "use only the downloads listed in this lock file, verified by digest")
 	f.BoolVar(&o.json, "json", false, "print the release as JSON on stdout")
 	f.DurationVar(&o.timeout, "timeout", time.Hour, "give up after this long")
-	cmd.MarkFlagRequired("ref")
+	f.StringVar(&o.declare, "declare", "", "release nothing: print the .colophon.yaml for the images that a compose or bake `FILE` builds")
+	cmd.MarkFlagsOneRequired("ref", "declare")
 	cmd.MarkFlagsMutuallyExclusive("hermetic", "locked")
 	return cmd
 }
