@@ -236,6 +236,9 @@ func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 	case "buildkit":
 		a.Dependencies, err = j.checkNetwork(ctx, a, m)
 	case "golang":
+		if err = noteWorkspace(a.Config, j.tree, j.recipe); err != nil {
+			return err
+		}
 		if a.Dependencies, err = checkModules(j.tree, j.recipe, a.claimed.Dependencies); err == nil {
 			var found []linked
 			if found, err = j.linked(ctx, a.Layout, m); err == nil {

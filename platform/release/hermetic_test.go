@@ -431,4 +431,38 @@ func TestModulesMustBePinned(t *testing.T) {
 	if _, err := checkModules(t.TempDir(), attest.Recipe{Package: "."}, []attest.ResourceDescriptor{{Name: "x"}}); err == nil {
 		t.Error("a module without a go.sum passed")
 	}
+	// In a workspace, the sums of all its modules count, and those of no other.
+	claim := func(name string) []attest.ResourceDescriptor {
+		return []attest.ResourceDescriptor{{Name: name, Digest: sum}}
+	}
+	add := func(name, text string) {
+		t.Helper()
+		file := filepath.Join(tree, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const line = " v1.0.0 h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"
+	add("lib/go.mod", "module example.com/lib\n")
+	add("lib/go.sum", "example.com/L"+line)
+	add("other/go.mod", "module example.com/other\n")
+	add("other/go.sum", "example.com/O"+line)
+	add("go.work.sum", "example.com/W"+line)
+	add("go.work", "go 1.26.0\n\nuse (\n\t./sub\n\t./lib\n)\n")
+	for name, good := range map[string]bool{"example.com/A@v1.0.0": true, "example.com/L@v1.0.0": true, "example.com/W@v1.0.0": true, "example.com/O@v1.0.0": false, "example.com/A@v1.0.1": false} {
+		if _, err := checkModules(tree, attest.Recipe{Package: "./sub/cmd"}, claim(name)); (err == nil) != good {
+			t.Errorf("%s in the workspace: got %v, want it accepted: %v", name, err, good)
+		}
+	}
+	if _, err := checkModules(tree, attest.Recipe{Package: "./sub/cmd", Context: "sub"}, claim("example.com/L@v1.0.0")); err == nil {
+		t.Error("a workspace outside the context counts")
+	}
+	config := map[string]string{}
+	if err := noteWorkspace(config, tree, attest.Recipe{Package: "./sub/cmd"}); err != nil || config["go.workspace"] != "go.work\nlib\nsub" {
+		t.Errorf("got %q, %v", config, err)
+	}
+	add("lib/go.sum", "example.com/A v1.0.0 h1:BAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n")
+	if _, err := checkModules(tree, attest.Recipe{Package: "./sub/cmd"}, claim("example.com/A@v1.0.0")); err == nil || !strings.Contains(err.Error(), "another sum") {
+		t.Errorf("two sums of one module: got %v", err)
+	}
 }

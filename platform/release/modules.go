@@ -7,8 +7,10 @@ import (
 	"debug/buildinfo"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path"
@@ -33,19 +35,9 @@ func checkModules(tree string, r attest.Recipe, claimed []attest.ResourceDescrip
 	if len(claimed) == 0 {
 		return nil, nil
 	}
-	text, err := readGoSum(tree, r)
+	pinned, err := readGoSums(tree, r)
 	if err != nil {
 		return nil, refuseToSign(fmt.Errorf("the builder claims %d modules, but the commit's go.sum cannot be read: %w", len(claimed), err))
-	}
-	pinned := map[string]string{} // hex sha256 of h1, by MODULE@VERSION
-	for line := range strings.Lines(string(text)) {
-		f := strings.Fields(line)
-		if len(f) != 3 {
-			continue
-		}
-		if sum := dirHash(f[2]); sum != "" {
-			pinned[f[0]+"@"+f[1]] = sum
-		}
 	}
 	out := make([]attest.ResourceDescriptor, 0, len(claimed))
 	for _, d := range claimed {
@@ -61,18 +53,62 @@ func checkModules(tree string, r attest.Recipe, claimed []attest.ResourceDescrip
 	return out, nil
 }
 
-// readGoSum reads the go.sum of the module that a recipe's package belongs to.
-func readGoSum(tree string, r attest.Recipe) ([]byte, error) {
+// readGoSums reads what the commit pins for a recipe's package: the go.sum of its module
+// and, in a workspace, those of all modules and the go.work.sum. The keys are
+// MODULE@VERSION, the values the sums as dirHash. Sums that contradict each other are refused.
+func readGoSums(tree string, r attest.Recipe) (map[string]string, error) {
+	source, err := goSource(tree, r)
+	if err != nil {
+		return nil, err
+	}
+	pinned, found := map[string]string{}, 0
+	for _, file := range source.Sums() {
+		text, err := readInTree(tree, file, maxGoSum)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		found++
+		for line := range strings.Lines(string(text)) {
+			f := strings.Fields(line)
+			if len(f) != 3 {
+				continue
+			}
+			name, sum := f[0]+"@"+f[1], dirHash(f[2])
+			if was := pinned[name]; sum != "" && was != "" && was != sum {
+				return nil, fmt.Errorf("%s: module %s has another sum than in the other files of the workspace", file, name)
+			}
+			if sum != "" {
+				pinned[name] = sum
+			}
+		}
+	}
+	if found == 0 {
+		return nil, fmt.Errorf("the source has none of %s", strings.Join(source.Sums(), ", "))
+	}
+	return pinned, nil
+}
+
+// noteWorkspace adds the workspace of a recipe's package, if it has one, to the build's
+// internal parameters: the path of its go.work and the directories of its modules.
+func noteWorkspace(config map[string]string, tree string, r attest.Recipe) error {
+	source, err := goSource(tree, r)
+	if err != nil || source.Work == "" {
+		return err
+	}
+	note(config, "go.workspace", append([]string{source.Work}, source.Modules...))
+	return nil
+}
+
+// goSource returns where the modules of a recipe's package are.
+func goSource(tree string, r attest.Recipe) (builder.GoSource, error) {
 	root, err := os.OpenRoot(tree)
 	if err != nil {
-		return nil, err
+		return builder.GoSource{}, err
 	}
 	defer root.Close()
-	module, err := builder.GoModule(root, path.Clean(r.Context), path.Clean(r.Package))
-	if err != nil {
-		return nil, err
-	}
-	return readInTree(tree, path.Join(module, "go.sum"), maxGoSum)
+	return builder.FindGo(root, path.Clean(r.Context), path.Clean(r.Package))
 }
 
 // dirHash returns in-toto's dirHash of a module's sum (h1:), in hex; "" if it is no such sum.

@@ -14,7 +14,7 @@ import (
 // TestContext: a module below the top is built as if its directory were the whole source,
 // and the build sees nothing else of it.
 func TestContext(t *testing.T) {
-	b := newBuilder(t, Config{Proxy: moduleProxy(t, nil)})
+	b := newBuilder(t, Config{Proxy: moduleProxy(t, nil), StdCache: sharedStd})
 	files := helloTree(t)
 	_, layout, log, err := do(t, b, writeTree(t, files), attest.Recipe{Package: "./cmd/hello"}, builder.Limits{})
 	if err != nil {

@@ -4,7 +4,7 @@
 // static base that runs as nonroot.
 //
 // Compiling Go runs no code of the source tree: cgo is off, `go generate` is not run,
-// and the builder ignores the tree's flags, environment files, workspaces, version
+// and the builder ignores the tree's flags, environment files, version
 // control and toolchain choice. The room is a second line of defence.
 package golang
 

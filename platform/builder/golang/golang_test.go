@@ -747,7 +747,7 @@ func TestLinksOutLeadNowhere(t *testing.T) {
 // silence is said: a workspace, and files that import "C".
 func TestWhatIsLeftOutIsSaid(t *testing.T) {
 	files := map[string]string{
-		"go.work": "go 1.26\n\nuse ./sub\n", "go.mod": "module example.com/top\n\ngo 1.26\n",
+		"go.work": "go 1.26\n\nuse .\n", "go.mod": "module example.com/top\n\ngo 1.26\n",
 		"sub/go.mod": "module example.com/sub\n\ngo 1.26\n", "sub/cmd/main.go": "package main\n\nimport \"example.com/sub/native\"\n\nfunc main() { println(native.Name) }\n",
 		"sub/native/native_cgo.go":   "package native\n\nimport \"C\"\n\nfunc init() { Name = \"native\" }\n",
 		"sub/native/native_other.go": "package native\n\nvar Name = \"portable\"\n",
@@ -759,7 +759,7 @@ func TestWhatIsLeftOutIsSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"go.work is not read: the modules are those of sub/go.mod", "package example.com/sub/native is built without cgo (CGO_ENABLED=0), so without native_cgo.go"} {
+	for _, want := range []string{"go.work does not use this module: the modules are those of sub/go.mod", "package example.com/sub/native is built without cgo (CGO_ENABLED=0), so without native_cgo.go"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log does not say %q:\n%s", want, log)
 		}

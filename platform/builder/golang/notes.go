@@ -9,33 +9,16 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/colophon-build/colophon/platform/builder"
 )
 
 const (
 	maxNotes = 20 // packages that are named
 	maxList  = 64 << 20
 )
-
-// sayWorkspace says that a workspace is not read. Where the go command would find one, the
-// author's own builds may use other modules than this one.
-func (j *job) sayWorkspace(tree *os.Root, logf func(builder.Event)) {
-	for dir := j.Module; ; dir = path.Dir(dir) {
-		if _, err := tree.Lstat(path.Join(dir, "go.work")); err == nil && logf != nil {
-			logf(builder.Event{Step: "source", Line: fmt.Sprintf("%s is not read: the modules are those of %s", path.Join(dir, "go.work"), path.Join(j.Module, "go.mod"))})
-			return
-		}
-		if dir == "." {
-			return
-		}
-	}
-}
 
 // leftOut returns, for people, the packages of the build whose files import "C". The
 // compiler leaves these files out, because cgo is off; a package may do something else

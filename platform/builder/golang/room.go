@@ -145,7 +145,7 @@ func environment(j *job, work, modules, bundle, proxy string, cpus int) []string
 		"GOTELEMETRY=off",
 		"GOTOOLCHAIN=local",
 		"GOVCS=*:off",
-		"GOWORK=off",
+		"GOWORK=" + goWork(j),
 		"KOCACHE=" + filepath.Join(work, "ko"), // ko leaves the binaries there, for dependencies
 		"KO_GO_PATH=" + filepath.Join(j.Goroot, "bin", "go"),
 	}
@@ -153,6 +153,14 @@ func environment(j *job, work, modules, bundle, proxy string, cpus int) []string
 		env = append(env, "SSL_CERT_FILE="+bundle)
 	}
 	return env
+}
+
+// goWork returns GOWORK: the workspace of the package, whose path in the room is fixed.
+func goWork(j *job) string {
+	if j.Work == "" {
+		return "off"
+	}
+	return filepath.Join(j.Tree, j.Work)
 }
 
 // binaries returns the directory where ko keeps the binaries that it compiled.

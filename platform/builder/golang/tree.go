@@ -11,11 +11,8 @@ import (
 	"syscall"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"golang.org/x/mod/modfile"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
@@ -24,9 +21,10 @@ type job struct {
 	Tree      string   `json:"tree"` // the context
 	Layout    string   `json:"layout"`
 	Goroot    string   `json:"goroot"`
-	Module    string   `json:"module"`  // directory of go.mod below Tree
-	Package   string   `json:"package"` // "." or "./cmd/x", below Module
-	Context   string   `json:"context"` // directory below the request's tree, "." for all of it
+	Module    string   `json:"module"`         // directory of go.mod below Tree
+	Package   string   `json:"package"`        // "." or "./cmd/x", below Module
+	Work      string   `json:"work,omitempty"` // path of go.work below Tree; empty: none
+	Context   string   `json:"context"`        // directory below the request's tree, "." for all of it
 	Platforms []string `json:"platforms"`
 	Epoch     int64    `json:"epoch"` // seconds since 1970
 	Memory    int64    `json:"memory,omitempty"`
@@ -76,10 +74,9 @@ func newJob(r builder.Request) (*job, error) {
 	if err := checkTree(context, r.Log); err != nil {
 		return nil, &builder.Error{Step: "source", Err: err}
 	}
-	if err := j.findModule(context, pkg); err != nil {
+	if err := j.findModule(context, pkg, r.Log); err != nil {
 		return nil, &builder.Error{Step: "source", Err: err}
 	}
-	j.sayWorkspace(context, r.Log)
 	return j, nil
 }
 
@@ -118,47 +115,27 @@ func checkTree(root *os.Root, logf func(builder.Event)) error {
 // nowhere is the target of a link that nothing can follow: /dev/null is not a directory.
 const nowhere = "/dev/null/outside-the-source"
 
-// findModule finds the go.mod of the module that contains pkg. It does not look above
+// findModule finds the module that contains pkg, and its workspace. It does not look above
 // the tree.
-func (j *job) findModule(tree *os.Root, pkg string) error {
-	dir, err := builder.GoModule(tree, ".", pkg)
+func (j *job) findModule(tree *os.Root, pkg string, logf func(builder.Event)) error {
+	g, err := builder.FindGo(tree, ".", pkg)
 	if err != nil {
 		return err
 	}
-	rel, err := filepath.Rel(dir, pkg)
+	rel, err := filepath.Rel(g.Module, pkg)
 	if err != nil {
 		return err
 	}
-	j.Module, j.Package = dir, "./"+filepath.ToSlash(rel)
-	if _, err := tree.Lstat(path.Join(dir, "vendor", "modules.txt")); err == nil {
+	j.Module, j.Package, j.Work = g.Module, "./"+filepath.ToSlash(rel), g.Work
+	top := j.Module
+	if j.Work != "" {
+		top = path.Dir(j.Work)
+	}
+	if _, err := tree.Lstat(path.Join(top, "vendor", "modules.txt")); err == nil {
 		j.Vendored = true
 	}
-	return checkReplace(tree, dir)
-}
-
-// checkReplace refuses a go.mod that replaces a module by a directory outside the
-// tree, because that source is not in the commit.
-func checkReplace(tree *os.Root, dir string) error {
-	f, err := tree.Open(path.Join(dir, "go.mod"))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	raw, err := strict.Read(f, limits.Request)
-	if err != nil {
-		return fmt.Errorf("go.mod: %w", err)
-	}
-	mod, err := modfile.Parse(path.Join(dir, "go.mod"), raw, nil)
-	if err != nil {
-		return err
-	}
-	for _, r := range mod.Replace {
-		if r.New.Version != "" {
-			continue
-		}
-		if filepath.IsAbs(r.New.Path) || !filepath.IsLocal(filepath.Join(dir, r.New.Path)) {
-			return fmt.Errorf("go.mod: the replacement of %s, %q, is outside the source", r.Old.Path, r.New.Path)
-		}
+	if g.Unused != "" && logf != nil {
+		logf(builder.Event{Step: "source", Line: fmt.Sprintf("%s does not use this module: the modules are those of %s", g.Unused, path.Join(j.Module, "go.mod"))})
 	}
 	return nil
 }
