@@ -17,12 +17,16 @@ package bundle
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
@@ -133,9 +137,43 @@ func unmarshal(raw []byte) (*protobundle.Bundle, error) {
 	}
 	pb := new(protobundle.Bundle)
 	if err := protojson.Unmarshal(raw, pb); err != nil {
-		return nil, fmt.Errorf("bundle: %w", err)
+		if name := unknownMember(raw, pb.ProtoReflect().Descriptor()); name != "" {
+			return nil, fmt.Errorf("bundle: a Sigstore bundle has no member %q", name)
+		}
+		return nil, errors.New("bundle: the value of a member is not what a Sigstore bundle has there")
 	}
 	return pb, nil
+}
+
+// unknownMember returns the first member of a JSON object, and of the objects in it, that a
+// message does not have, or "".
+func unknownMember(raw []byte, of protoreflect.MessageDescriptor) string {
+	var object map[string]json.RawMessage
+	if json.Unmarshal(raw, &object) != nil {
+		return ""
+	}
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		f := of.Fields().ByJSONName(name)
+		if f == nil {
+			f = of.Fields().ByTextName(name)
+		}
+		if f == nil {
+			return name
+		}
+		if f.Message() == nil || f.Message().FullName().Parent() == "google.protobuf" {
+			continue
+		}
+		values := []json.RawMessage{object[name]}
+		if f.IsList() && json.Unmarshal(object[name], &values) != nil {
+			continue
+		}
+		for _, value := range values {
+			if below := unknownMember(value, f.Message()); below != "" {
+				return below
+			}
+		}
+	}
+	return ""
 }
 
 func newBundle(pb *protobundle.Bundle) (*Bundle, error) {
@@ -231,7 +269,7 @@ func (b *Bundle) parseSigner() error {
 		}
 		var err error
 		if b.Certificate, err = x509.ParseCertificate(der); err != nil {
-			return fmt.Errorf("bundle: certificate: %w", err)
+			return errors.New("bundle: certificate: malformed")
 		}
 	}
 	stamps := b.timestamps()

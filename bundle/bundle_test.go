@@ -249,7 +249,7 @@ func TestBundleVersions(t *testing.T) {
 	const cases = "../test/conformance/sigstore/testdata/cases/"
 	for _, tt := range []struct{ name, old, new, want string }{
 		{"happy-path-v0.1", "", "", ""},
-		{"happy-path-v0.1", `"inclusionPromise"`, `"x"`, "unknown field"},
+		{"happy-path-v0.1", `"inclusionPromise"`, `"x"`, "has no member"},
 		{"happy-path-v0.1", `version=0.1`, `version=0.2`, ""},
 		{"happy-path-v0.1", `version=0.1`, `version=0.3`, "certificate chain"},
 		{"happy-path-v0.3", "", "", ""},

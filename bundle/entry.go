@@ -265,13 +265,15 @@ func rekor1Checkpoint(signed string, log *root.TransparencyLog) (tlog.Checkpoint
 	}
 	n, err := note.Open([]byte(signed), note.VerifierList(v))
 	if err != nil {
-		return tlog.Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
+		return tlog.Checkpoint{}, fmt.Errorf("checkpoint: %w", tlog.NoteError(err))
 	}
 	if len(n.Sigs) != 1 || len(n.UnverifiedSigs) != 0 {
 		return tlog.Checkpoint{}, fmt.Errorf("checkpoint: got %d other signatures, want none", len(n.UnverifiedSigs))
 	}
 	return tlog.ParseCheckpoint(n.Text)
 }
+
+var errNoStamper = errors.New("the trust root has no timestamp authority")
 
 // verifyTimestamps returns the times of the timestamps that a timestamp authority of
 // the trust root signed for this signature, and why it refused others.
@@ -289,7 +291,7 @@ func (s *sealed) verifyTimestamps(tokens [][]byte, material root.TrustedMaterial
 			refused = err
 		}
 		if !good && refused == nil {
-			refused = errors.New("the trust root has no timestamp authority")
+			refused = errNoStamper
 		}
 	}
 	return times, refused

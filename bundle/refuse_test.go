@@ -112,7 +112,7 @@ func TestFormOfBundle(t *testing.T) {
 			m.Content = &protobundle.VerificationMaterial_PublicKey{PublicKey: &commonpb.PublicKeyIdentifier{}}
 		}), ""},
 		{"empty certificate", "0.3", material(func(m *protobundle.VerificationMaterial) { m.Content = certificateIn(nil) }), "bundle: certificate: got 0 bytes"},
-		{"certificate of another form", "0.3", material(func(m *protobundle.VerificationMaterial) { m.Content = certificateIn(make([]byte, maxCertificate)) }), "bundle: certificate: x509"},
+		{"certificate of another form", "0.3", material(func(m *protobundle.VerificationMaterial) { m.Content = certificateIn(make([]byte, maxCertificate)) }), "bundle: certificate: malformed"},
 		{"long certificate", "0.3", material(func(m *protobundle.VerificationMaterial) { m.Content = certificateIn(make([]byte, maxCertificate+1)) }), "bundle: certificate: got 16385 bytes"},
 		{"empty chain", "0.2", material(func(m *protobundle.VerificationMaterial) { m.Content = chainOf(0, nil) }), "got 0 certificates"},
 		{"chain", "0.2", material(func(m *protobundle.VerificationMaterial) { m.Content = chainOf(maxChain, m.GetCertificate().RawBytes) }), ""},
@@ -186,7 +186,7 @@ func TestFormOfBundle(t *testing.T) {
 			t.Errorf("%s, %s: got %d entries", tt.version, tt.name, len(b.Entries))
 		}
 	}
-	for raw, want := range map[string]string{"": "bundle: ", "{}": `media type: got ""`, `{"mediaType":"` + attest.BundleMediaType + `","x":1}`: `bundle: proto`} {
+	for raw, want := range map[string]string{"": "bundle: ", "{}": `media type: got ""`, `{"mediaType":"` + attest.BundleMediaType + `","x":1}`: `bundle: a Sigstore bundle has no member "x"`} {
 		_, err := Parse([]byte(raw))
 		says(t, raw, err, want)
 		_, err = ParsePlatform([]byte(raw))
@@ -398,7 +398,7 @@ func TestFormOfCosign2(t *testing.T) {
 		"long certificate":      {func(p *cosign2Parts) { p.cert += strings.Repeat("\n", 2*maxCertificate+1-len(p.cert)) }, "got 32769 bytes, want at most 32768"},
 		"certificate in name only": {func(p *cosign2Parts) {
 			p.cert = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")}))
-		}, "bundle: certificate: x509"},
+		}, "bundle: certificate: malformed"},
 		"no body":               {func(p *cosign2Parts) { p.body = nil }, "annotation " + attest.Cosign2Bundle},
 		"no log ID":             {func(p *cosign2Parts) { p.id = "" }, "log ID, index, time or inclusion promise is missing"},
 		"log ID not in hex":     {func(p *cosign2Parts) { p.id += "x" }, "log ID, index, time or inclusion promise is missing"},

@@ -186,7 +186,7 @@ func (s *sealed) verifiers() ([]keyVerifier, error) {
 	}
 	algorithm, err := signature.GetDefaultAlgorithmDetails(key, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("key: %w", err)
+		return nil, errKeyKind(key)
 	}
 	algorithms := []signature.AlgorithmDetails{algorithm}
 	if ec, ok := key.(*ecdsa.PublicKey); ok && s.cert != nil && ec.Curve != elliptic.P256() {
@@ -197,7 +197,7 @@ func (s *sealed) verifiers() ([]keyVerifier, error) {
 			old = commonpb.PublicKeyDetails_PKIX_ECDSA_P521_SHA_256
 		}
 		if algorithm, err = signature.GetAlgorithmDetails(old); err != nil {
-			return nil, fmt.Errorf("key: %w", err)
+			return nil, errKeyKind(key)
 		}
 		algorithms = append(algorithms, algorithm)
 	}
@@ -205,11 +205,15 @@ func (s *sealed) verifiers() ([]keyVerifier, error) {
 	for _, a := range algorithms {
 		v, err := signature.LoadVerifierFromAlgorithmDetails(key, a, opts...)
 		if err != nil {
-			return nil, fmt.Errorf("key: %w", err)
+			return nil, errKeyKind(key)
 		}
 		all = append(all, keyVerifier{v, map[crypto.Hash]string{crypto.SHA256: "sha256", crypto.SHA384: "sha384", crypto.SHA512: "sha512"}[a.GetHashType()]})
 	}
 	return all, nil
+}
+
+func errKeyKind(key crypto.PublicKey) error {
+	return fmt.Errorf("key: got a %T, want one of the kinds and sizes that Sigstore signs with", key)
 }
 
 // match fails unless check succeeds with one of the verifiers.

@@ -43,16 +43,24 @@ func (s Signer) Match(id certificate.Summary) error {
 	switch got := id.SubjectAlternativeName; {
 	case s.Pattern != nil:
 		if !s.Pattern.MatchString(got) {
-			return fmt.Errorf("signer: got %q, want a name that matches %s", got, s.Pattern)
+			return &SignerError{got, s.Pattern.String(), fmt.Sprintf("signer: got %q, want a name that matches %s", got, s.Pattern)}
 		}
 	case got != s.Identity:
-		return fmt.Errorf("signer: got %q, want %q", got, s.Identity)
+		return &SignerError{got, s.Identity, fmt.Sprintf("signer: got %q, want %q", got, s.Identity)}
 	}
 	if id.Issuer != s.Issuer {
-		return fmt.Errorf("issuer of the signer's certificate: got %q, want %q", id.Issuer, s.Issuer)
+		return &SignerError{id.Issuer, s.Issuer, fmt.Sprintf("issuer of the signer's certificate: got %q, want %q", id.Issuer, s.Issuer)}
 	}
 	return nil
 }
+
+// SignerError means that somebody else signed than the signer demanded.
+type SignerError struct {
+	Got, Want string // names, or OIDC issuers
+	text      string
+}
+
+func (e *SignerError) Error() string { return e.text }
 
 // String returns text for people: Identity, or "the key given".
 func (s Signer) String() string {

@@ -3,6 +3,7 @@ package bundle
 import (
 	"crypto"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"errors"
@@ -201,9 +202,9 @@ func (v *verification) times(promised []time.Time) {
 	case v.ask.stamp && len(tokens) == 0:
 		err = errors.New("there is no timestamp")
 	case v.ask.stamp:
-		err = fmt.Errorf("no timestamp is of a trusted timestamp authority and for this signature: %w", refused)
+		err = errors.Join(errors.New("no timestamp is of a trusted timestamp authority and for this signature"), unstamped(refused))
 	case v.Log == nil:
-		err = errors.Join(errors.New("no trusted time: neither an inclusion promise nor a timestamp is valid"), refused)
+		err = errors.Join(errors.New("no trusted time: neither an inclusion promise nor a timestamp is valid"), unstamped(refused))
 	default:
 		return // the log entry failed, and its time with it
 	}
@@ -212,6 +213,15 @@ func (v *verification) times(promised []time.Time) {
 		return
 	}
 	v.Passed++
+}
+
+// unstamped returns err if it says more to people than that a timestamp is not valid. The
+// library's errors do not.
+func unstamped(err error) error {
+	if errors.Is(err, errNoStamper) {
+		return err
+	}
+	return nil
 }
 
 // checkTimes fails if the key of a log was not trusted at one of the times, or if one of
@@ -287,7 +297,20 @@ func (v *verification) chains(t time.Time) ([][]*x509.Certificate, error) {
 	if w, ok := trust.ExpiredAuthority(v.material, cert, t); ok {
 		return nil, fmt.Errorf("the certificate is of an authority trusted %s, but it signed at %s", w, trust.FormatTime(t))
 	}
-	return nil, fmt.Errorf("the certificate, issued by %q, is not of a trusted authority", cert.Issuer)
+	return nil, &UntrustedError{Signer: v.Identity.SubjectAlternativeName, Issuer: v.Identity.Issuer, Authority: cert.Issuer}
+}
+
+// UntrustedError means that no certificate authority of the trust root issued the signer's
+// certificate. Another trust root may have it. All fields are as the certificate says, and
+// nothing proves them.
+type UntrustedError struct {
+	Signer    string // subject alternative name
+	Issuer    string // OIDC issuer
+	Authority pkix.Name
+}
+
+func (e *UntrustedError) Error() string {
+	return fmt.Sprintf("the certificate, issued by %q, is not of a trusted authority", e.Authority.String())
 }
 
 var oidSAN = asn1.ObjectIdentifier{2, 5, 29, 17}
@@ -313,7 +336,7 @@ func identity(cert *x509.Certificate) (certificate.Summary, error) {
 	}
 	id, err := certificate.SummarizeCertificate(cert)
 	if err != nil {
-		return id, err
+		return id, errors.New("certificate: its subject alternative name or its extensions are not those of a Sigstore certificate")
 	}
 	for _, e := range cert.Extensions {
 		issuer := id.Issuer

@@ -127,7 +127,7 @@ func (t *tarFiles) scan() error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil && n == 0:
-			return fmt.Errorf("%s is neither a directory nor a tar: a compressed archive must be unpacked first: %w", t.name, err)
+			return fmt.Errorf("%s is neither a directory nor a tar: a compressed archive must be unpacked first", t.name)
 		case err != nil:
 			return refuse("archive %s: %w", t.name, err)
 		case n >= archiveEntries:

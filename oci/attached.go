@@ -119,7 +119,7 @@ func Attachments(ctx context.Context, src Source, subject v1.Hash, tags ...Cosig
 	if unlisted != nil {
 		items = append(items, Attached{Err: unlisted})
 	}
-	return items, ctx.Err()
+	return items, context.Cause(ctx)
 }
 
 // shrink refuses a large manifest of a referrer, and drops the data of its layers once
@@ -234,7 +234,7 @@ func Bundles(ctx context.Context, src Source, subject v1.Hash) ([]Bundle, error)
 		}
 	}
 	fetchBundles(ctx, src, found)
-	return found, ctx.Err()
+	return found, context.Cause(ctx)
 }
 
 func fetchBundles(ctx context.Context, src Source, found []Bundle) {

@@ -184,7 +184,7 @@ func (a attachments) check(ctx context.Context, d v1.Descriptor, index bool) err
 	}
 	raw, mediaType, err := a.src.Manifest(ctx, d.Digest)
 	if err == nil {
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	}
 	if err != nil {
 		return err

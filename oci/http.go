@@ -22,6 +22,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/internal/reach"
 )
 
 const (
@@ -95,7 +96,7 @@ func (a *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	drain(resp)
 	up, err := a.handshake(req)
 	if err != nil {
-		return nil, fmt.Errorf("logging in to %s: %w", a.repo.RegistryStr(), err)
+		return nil, &loginError{a.repo.RegistryStr(), err}
 	}
 	second := req.Clone(req.Context())
 	if req.GetBody != nil {
@@ -136,6 +137,48 @@ func (a *authTransport) handshake(req *http.Request) (http.RoundTripper, error) 
 	return up, err
 }
 
+// unreached returns, in words for people, the error of a request that got no answer.
+func unreached(err error) error {
+	if login, ok := errors.AsType[*loginError](err); ok {
+		return login
+	}
+	if refused, ok := errors.AsType[*transport.Error](err); ok { // of a token that had to be renewed
+		host := ""
+		if refused.Request != nil {
+			host = refused.Request.URL.Host
+		}
+		return &loginError{host, err}
+	}
+	return reach.Explain(err)
+}
+
+// loginError means that the registry asked for credentials and nobody could log in. It
+// is never ErrNotFound, whatever the status of the token server's answer.
+type loginError struct {
+	server string
+	err    error
+}
+
+func (e *loginError) Error() string {
+	s := "logging in to " + e.server
+	refused, ok := errors.AsType[*transport.Error](e.err)
+	if !ok {
+		return s + ": " + reach.Explain(e.err).Error()
+	}
+	s += fmt.Sprintf(": the token server answered %d %s", refused.StatusCode, http.StatusText(refused.StatusCode))
+	if len(refused.Errors) > 0 {
+		s += ": " + said(string(refused.Errors[0].Code)+": "+refused.Errors[0].Message)
+	}
+	return s
+}
+
+func (e *loginError) Unwrap() error { return e.err }
+
+func (e *loginError) Is(target error) bool {
+	refused, ok := errors.AsType[*transport.Error](e.err)
+	return target == ErrDenied && ok && denies(refused.StatusCode)
+}
+
 // redirectError means that a redirect is not followed.
 type redirectError struct{ err error }
 
@@ -169,9 +212,13 @@ func (e *statusError) Error() string {
 	return s
 }
 
-// Is reports that a 404, and no other status, is ErrNotFound.
+// Is reports that a 404, and no other status, is ErrNotFound, and which are ErrDenied.
 func (e *statusError) Is(target error) bool {
-	return target == ErrNotFound && e.status == http.StatusNotFound
+	return target == ErrNotFound && e.status == http.StatusNotFound || target == ErrDenied && denies(e.status)
+}
+
+func denies(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }
 
 func hasStatus(err error, status ...int) bool {
@@ -233,7 +280,7 @@ func (r *Registry) once(ctx context.Context, method string, u *url.URL, header h
 	maps.Copy(req.Header, header)
 	resp, err := r.http.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, unreached(err)
 	}
 	defer drain(resp)
 	for _, s := range ok {

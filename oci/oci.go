@@ -22,6 +22,10 @@ import (
 // answer, so that nothing is known.
 var ErrNotFound = errors.New("not found")
 
+// ErrDenied means that the registry gives the content only to others, or only to those who
+// log in. A registry may deny content that it does not have.
+var ErrDenied = errors.New("access denied")
+
 // ErrMismatch means that the content is there and unacceptable: it does not match
 // its digest or size, is malformed, or exceeds a limit. Callers must reject it and
 // must not retry.

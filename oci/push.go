@@ -91,7 +91,7 @@ func (r *Registry) putBlob(ctx context.Context, location *url.URL, d v1.Descript
 	}
 	resp, err := r.http.Do(req)
 	if err != nil {
-		return err
+		return unreached(err)
 	}
 	defer drain(resp)
 	if resp.StatusCode != http.StatusCreated {

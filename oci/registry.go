@@ -174,7 +174,7 @@ func (r *Registry) openBlob(ctx context.Context, d v1.Descriptor) (io.ReadCloser
 	resp, err := r.http.Do(req)
 	if err != nil {
 		cancel()
-		return nil, err
+		return nil, unreached(err)
 	}
 	body := guardReceiving(resp.Body, cancel)
 	if resp.StatusCode != http.StatusOK {

@@ -39,7 +39,7 @@ func retry(ctx context.Context, do func() error) error {
 			return fmt.Errorf("%w; the registry asks to wait %s, which is too long", err, wait)
 		}
 		if sleep(ctx, wait) != nil {
-			return errors.Join(err, ctx.Err())
+			return fmt.Errorf("%w; %w", err, context.Cause(ctx))
 		}
 	}
 }
@@ -86,7 +86,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	case <-t.C:
 		return nil
 	}

@@ -68,7 +68,7 @@ func (s Source) match(uri string) error {
 		return err
 	}
 	if got != s.uri {
-		return fmt.Errorf("source: got %q, want %q", got, s.uri)
+		return mismatch(DemandSource, got, s.uri, "source: got %q, want %q", got, s.uri)
 	}
 	return nil
 }
@@ -135,7 +135,7 @@ func (n RefName) match(ref string) error {
 	if full && ref == name || !full && (ref == "refs/tags/"+name || ref == "refs/heads/"+name) {
 		return nil
 	}
-	return fmt.Errorf("ref: got %q, want %q", ref, name)
+	return mismatch(DemandRef, ref, name, "ref: got %q, want %q", ref, name)
 }
 
 // String returns the demand in words.
@@ -160,13 +160,13 @@ func (v Version) match(ref string) error {
 	tag, ok := strings.CutPrefix(ref, "refs/tags/")
 	switch {
 	case !ok || !semver.IsValid(tag):
-		return fmt.Errorf("version: got %q, want a tag of version %q", ref, string(v))
+		return mismatch(DemandRef, ref, string(v), "version: got %q, want a tag of version %q", ref, string(v))
 	case tag == string(v):
 		return nil
 	case semver.Prerelease(tag) == "" && semver.Build(tag) == "" && strings.HasPrefix(tag, string(v)+"."):
 		return nil
 	}
-	return fmt.Errorf("version: got %q, want %q", tag, string(v))
+	return mismatch(DemandRef, tag, string(v), "version: got %q, want %q", tag, string(v))
 }
 
 // String returns the demand in words.
@@ -232,6 +232,31 @@ func checkBuilderURLs(ids []string) error {
 	return nil
 }
 
+// Demand names what a policy compares.
+type Demand string
+
+const (
+	DemandSource Demand = "source"
+	DemandRef    Demand = "ref" // or version
+	DemandCommit Demand = "commit"
+	DemandInput  Demand = "workflow input"
+	DemandRecipe Demand = "recipe"
+	DemandLevel  Demand = "Build level"
+)
+
+// MismatchError means that the provenance says something else than the policy demands.
+type MismatchError struct {
+	Demand    Demand
+	Got, Want string // for people; Got is empty if the provenance does not say
+	text      string
+}
+
+func (e *MismatchError) Error() string { return e.text }
+
+func mismatch(d Demand, got, want, format string, args ...any) error {
+	return &MismatchError{d, got, want, fmt.Sprintf(format, args...)}
+}
+
 // MatchSource fails unless uri is the repository demanded. It compares canonical
 // addresses.
 func (p Provenance) MatchSource(uri string) error { return p.Source.match(uri) }
@@ -242,7 +267,7 @@ func (p Provenance) MatchSource(uri string) error { return p.Source.match(uri) }
 func (p Provenance) MatchRef(ref string) error {
 	if p.Ref == nil {
 		if ref != "" && !strings.HasPrefix(ref, "refs/heads/") && !strings.HasPrefix(ref, "refs/tags/") {
-			return fmt.Errorf("ref: got %q, which is neither a branch nor a tag, and the policy demands none by name", ref)
+			return mismatch(DemandRef, ref, "", "ref: got %q, which is neither a branch nor a tag, and the policy demands none by name", ref)
 		}
 		return nil
 	}
@@ -252,7 +277,7 @@ func (p Provenance) MatchRef(ref string) error {
 // MatchCommit fails unless commit is the commit demanded.
 func (p Provenance) MatchCommit(commit string) error {
 	if p.Commit != "" && commit != p.Commit {
-		return fmt.Errorf("commit: got %q, want %q", commit, p.Commit)
+		return mismatch(DemandCommit, commit, p.Commit, "commit: got %q, want %q", commit, p.Commit)
 	}
 	return nil
 }
@@ -264,7 +289,7 @@ func (p Provenance) MatchInputs(inputs map[string]any) error {
 		want := p.Inputs[name]
 		got, ok := inputs[name]
 		if !ok {
-			return fmt.Errorf("workflow input %s: the provenance has none, want %q", name, want)
+			return mismatch(DemandInput, "", name+"="+want, "workflow input %s: the provenance has none, want %q", name, want)
 		}
 		switch v := got.(type) {
 		case string:
@@ -275,7 +300,7 @@ func (p Provenance) MatchInputs(inputs map[string]any) error {
 			ok = false
 		}
 		if !ok {
-			return fmt.Errorf("workflow input %s: got %q, want %q", name, fmt.Sprint(got), want)
+			return mismatch(DemandInput, fmt.Sprintf("%s=%v", name, got), name+"="+want, "workflow input %s: got %q, want %q", name, fmt.Sprint(got), want)
 		}
 	}
 	return nil
@@ -286,8 +311,7 @@ func (p Provenance) MatchLevel(level int) error { return matchLevel(level, p.Min
 
 func matchLevel(got, want int) error {
 	if got < want {
-		//lint:ignore ST1005 Build is the name of SLSA's track
-		return fmt.Errorf("Build level: got %d, want at least %d", got, want)
+		return mismatch(DemandLevel, strconv.Itoa(got), strconv.Itoa(want), "Build level: got %d, want at least %d", got, want)
 	}
 	return nil
 }

@@ -160,7 +160,7 @@ func (p Provenance) MatchRecipe(b *Built) error {
 	case r.Hermetic && !b.Hermetic:
 		return errors.New("hermetic: got a build that is not hermetic, want a hermetic one")
 	case r.Lock != "" && r.Lock != b.Lock:
-		return fmt.Errorf("recipe: lock that the requester brought: got %q, want %q", b.Lock, r.Lock)
+		return mismatch(DemandRecipe, b.Lock, r.Lock, "recipe: lock that the requester brought: got %q, want %q", b.Lock, r.Lock)
 	}
 	want, err := r.base(b)
 	if err != nil {
@@ -196,7 +196,7 @@ func (r Recipe) base(b *Built) (attest.Recipe, error) {
 	d := b.Default
 	if builder := r.builder(); builder != "" && (d == nil || d.Recipe.Builder != builder) {
 		if r.Image != "" {
-			return attest.Recipe{}, fmt.Errorf("recipe: the commit declares none for the image %q and the %s builder", r.Image, builder)
+			return attest.Recipe{}, mismatch(DemandRecipe, "", r.Image, "recipe: the commit declares none for the image %q and the %s builder", r.Image, builder)
 		}
 		return attest.Recipe{Builder: builder}, nil
 	}
@@ -210,9 +210,9 @@ func (r Recipe) base(b *Built) (attest.Recipe, error) {
 		if d != nil {
 			declared = d.Image
 		}
-		return attest.Recipe{}, fmt.Errorf("recipe: image that the commit declares it for: got %q, want %q", declared, r.Image)
+		return attest.Recipe{}, mismatch(DemandRecipe, declared, r.Image, "recipe: image that the commit declares it for: got %q, want %q", declared, r.Image)
 	case r.Image == "" && !d.For(b.Image):
-		return attest.Recipe{}, fmt.Errorf("recipe: the commit declares it for the image %q, and this image is %q; of a copy, demand the recipe by the image's name in %s", d.Image, b.Image, d.File)
+		return attest.Recipe{}, mismatch(DemandRecipe, d.Image, b.Image, "recipe: the commit declares it for the image %q, and this image is %q; of a copy, demand the recipe by the image's name in %s", d.Image, b.Image, d.File)
 	}
 	return d.Recipe, nil
 }
@@ -245,7 +245,7 @@ func (r Recipe) demanded(got, want attest.Recipe) (attest.Recipe, error) {
 			continue
 		}
 		if !f.demand.matches(f.got) && (f.name != "package" || !f.demand.matches(strings.TrimPrefix(f.got, "./"))) {
-			return want, fmt.Errorf("recipe: %s: got %q, want %s", f.name, f.got, *f.demand)
+			return want, mismatch(DemandRecipe, f.got, f.demand.String(), "recipe: %s: got %q, want %s", f.name, f.got, *f.demand)
 		}
 		*f.want = f.got
 	}
@@ -255,11 +255,11 @@ func (r Recipe) demanded(got, want attest.Recipe) (attest.Recipe, error) {
 		value, there := got.BuildArgs[name]
 		switch {
 		case !there && (demand.pattern == nil || !demand.matches("")):
-			return want, fmt.Errorf("recipe: build argument %s: got none, want %s", name, demand)
+			return want, mismatch(DemandRecipe, "", demand.String(), "recipe: build argument %s: got none, want %s", name, demand)
 		case !there:
 			delete(want.BuildArgs, name)
 		case !demand.matches(value):
-			return want, fmt.Errorf("recipe: build argument %s: got %q, want %s", name, value, demand)
+			return want, mismatch(DemandRecipe, value, demand.String(), "recipe: build argument %s: got %q, want %s", name, value, demand)
 		default:
 			if want.BuildArgs == nil {
 				want.BuildArgs = map[string]string{}

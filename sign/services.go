@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/reach"
 )
 
 // The clients of the three services are here and not sigstore-go's, because those link
@@ -77,7 +78,7 @@ func (s *service) once(ctx context.Context, header http.Header, body []byte) (st
 	req.Header = header
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, reach.Explain(err)
 	}
 	defer resp.Body.Close()
 	answer, err = io.ReadAll(io.LimitReader(resp.Body, limits.Request+1))

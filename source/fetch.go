@@ -287,7 +287,7 @@ func (f *fetcher) submodules(ctx context.Context, g *git, repo *Repo, depth int)
 		}
 		sub, err := f.submodule(ctx, repo, dir, urls, link, depth)
 		if ctx.Err() != nil || errors.Is(err, errLimit) {
-			return fmt.Errorf("submodule %q: %w", link.path, cmp.Or(ctx.Err(), err))
+			return fmt.Errorf("submodule %q: %w", link.path, cmp.Or(context.Cause(ctx), err))
 		}
 		if err != nil {
 			repo.missing[link.path] = "a submodule that cannot be fetched: " + err.Error()

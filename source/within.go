@@ -47,7 +47,7 @@ func (g *git) within(ctx context.Context, rem remote, commit, scratch string) (s
 	// With the commit, its time says how much history is needed first.
 	have := h.fetchCommits(ctx, rem, commit, "--depth=1") == nil
 	if ctx.Err() != nil {
-		return "", ctx.Err()
+		return "", context.Cause(ctx)
 	}
 	if head := refs["HEAD"]; isBranchOrTag(head.ref) {
 		if in, err := h.inHistory(ctx, rem, head.commit, commit, have); err != nil || in {

@@ -13,6 +13,7 @@ package tlog
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -115,6 +116,19 @@ func (c Checkpoint) checkSize() error {
 	return nil
 }
 
+// NoteError returns in words for people why note.Open did not open a signed note.
+func NoteError(err error) error {
+	wrong, isWrong := errors.AsType[*note.InvalidSignatureError](err)
+	_, unsigned := errors.AsType[*note.UnverifiedNoteError](err)
+	switch {
+	case isWrong:
+		return fmt.Errorf("the signature by %q is wrong", wrong.Name)
+	case unsigned:
+		return errors.New("no signature is by the key expected")
+	}
+	return errors.New("it is not a signed note")
+}
+
 // OpenCheckpoint reads a signed checkpoint. It fails unless the key of the
 // verifier signed it, and its origin is the verifier's name. It ignores further
 // signatures, such as those of witnesses.
@@ -124,7 +138,7 @@ func OpenCheckpoint(signed []byte, log note.Verifier) (Checkpoint, error) {
 	}
 	n, err := note.Open(signed, note.VerifierList(log))
 	if err != nil {
-		return Checkpoint{}, fmt.Errorf("checkpoint of %s: %w", log.Name(), err)
+		return Checkpoint{}, fmt.Errorf("checkpoint of %s: %w", log.Name(), NoteError(err))
 	}
 	c, err := ParseCheckpoint(n.Text)
 	if err != nil {

@@ -3,6 +3,7 @@ package tlog
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 
 	merkle "golang.org/x/mod/sumdb/tlog"
@@ -32,6 +33,8 @@ func Inclusion(ctx context.Context, src Source, cp Checkpoint, index int64) ([]H
 	return proof, nil
 }
 
+var errProof = errors.New("the hashes of the proof do not lead to the root of the checkpoint")
+
 // VerifyInclusion verifies an inclusion proof (RFC 9162, 2.1.3.2): it fails unless
 // the tree of cp has the leaf hash at index. See LeafHash.
 func VerifyInclusion(cp Checkpoint, index int64, leaf Hash, proof []Hash) error {
@@ -39,7 +42,7 @@ func VerifyInclusion(cp Checkpoint, index int64, leaf Hash, proof []Hash) error 
 		return err
 	}
 	if err := merkle.CheckRecord(proof, cp.Size, cp.Root, index, leaf); err != nil {
-		return fmt.Errorf("log %s: entry %d of %d: %w", cp.Origin, index, cp.Size, err)
+		return fmt.Errorf("log %s: entry %d of %d: %w", cp.Origin, index, cp.Size, errProof)
 	}
 	return nil
 }
@@ -84,7 +87,9 @@ func VerifyConsistency(older, newer Checkpoint, proof []Hash) error {
 			err = fmt.Errorf("proof: got %d hashes, want none", len(proof))
 		}
 	default:
-		err = merkle.CheckTree(proof, newer.Size, newer.Root, older.Size, older.Root)
+		if merkle.CheckTree(proof, newer.Size, newer.Root, older.Size, older.Root) != nil {
+			err = errProof
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("log %s: %d entries are not a prefix of %d: %w", newer.Origin, older.Size, newer.Size, err)

@@ -101,13 +101,21 @@ func (m *material) Vouches(issuer string) error {
 		return nil
 	}
 	if len(listed) == 0 {
-		return fmt.Errorf("issuer of the signer's certificate: got %q, but the trust root vouches for no issuer", issuer)
+		return &IssuerError{issuer, fmt.Sprintf("issuer of the signer's certificate: got %q, but the trust root vouches for no issuer", issuer)}
 	}
 	if len(listed) > 3 {
 		listed = append(listed[:3:3], fmt.Sprintf("%d more", len(listed)-3))
 	}
-	return fmt.Errorf("issuer of the signer's certificate: got %q, but the trust root vouches only for %s", issuer, strings.Join(listed, ", "))
+	return &IssuerError{issuer, fmt.Sprintf("issuer of the signer's certificate: got %q, but the trust root vouches only for %s", issuer, strings.Join(listed, ", "))}
 }
+
+// IssuerError means that a trust root does not vouch for identities of an OIDC issuer.
+type IssuerError struct {
+	Issuer string
+	text   string
+}
+
+func (e *IssuerError) Error() string { return e.text }
 
 // matchIssuer compares an issuer with an entry of a list.
 func matchIssuer(pattern, issuer string) bool {

@@ -88,7 +88,8 @@ func (c *check) readPublic(p *proof, b *bundle.Bundle) {
 	default:
 		builder, err = c.trustWorkflow(by, d)
 	}
-	if p.signer = err; err != nil {
+	if err != nil {
+		p.signer = c.otherSigner(p, err)
 		return
 	}
 	switch {

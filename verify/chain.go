@@ -128,16 +128,18 @@ func (c *check) choose(ctx context.Context, sets []set) (set, Link) {
 func (c *check) chain(ctx context.Context, v *Verdict, ev *evidence, image *v1.Hash) set {
 	s, source := c.choose(ctx, c.sets(ev))
 	required := map[string]bool{LinkImage: image != nil, LinkFile: image == nil, LinkSignature: true, LinkLog: !withoutLog(c.opts.Policy.Signer())}
-	for _, l := range c.proofLinks(ev, s) {
-		v.add(l)
-	}
+	links := c.proofLinks(ev, s)
 	if _, only := c.opts.Policy.Origin.(policy.SignatureOnly); !only {
 		required[LinkProvenance], required[LinkSource] = true, c.opts.Policy.Provenance().RequireSource
-		v.add(source)
+		links = append(links, source)
 	}
 	if image != nil {
 		required[LinkSBOM] = c.demandsSBOM(s)
-		v.add(c.sbomLink(ctx, *image, ev, s))
+		links = append(links, c.sbomLink(ctx, *image, ev, s))
+	}
+	onceUntrusted(links)
+	for _, l := range links {
+		v.add(l)
 	}
 	c.fillRequirements(v, s)
 	v.decide(required)
@@ -185,9 +187,9 @@ func (c *check) signatureLinks(ev *evidence, s set) (signature, log Link) {
 	switch {
 	case fault == nil:
 	case p.Undecidable:
-		signature = Link{Name: LinkSignature, Status: Unknown, Reason: fault.Error()}
+		signature = failed(LinkSignature, Unknown, fault)
 	default:
-		signature = Link{Name: LinkSignature, Status: Broken, Reason: fault.Error()}
+		signature = failed(LinkSignature, Broken, fault)
 	}
 	return signature, log
 }
@@ -203,7 +205,7 @@ func (c *check) logLink(p *proof) Link {
 	l := Link{Name: LinkLog, Status: Holds}
 	switch {
 	case p.Log != nil:
-		return Link{Name: LinkLog, Status: Broken, Reason: p.Log.Error()}
+		return failed(LinkLog, Broken, p.Log)
 	case p.rules == ofPlatform:
 		l.Claim = fmt.Sprintf("entry %d, checkpoint %d", p.Index, p.TreeSize)
 		if p.Signature == nil {
@@ -231,9 +233,9 @@ func (c *check) provenanceLink(ev *evidence, s set) Link {
 	case s.rules == ofPlatform:
 		return ev.lacking(LinkProvenance, ofKind(attest.PredicateSLSA1), "provenance", r)
 	case ev.unread(isProvenance) != nil:
-		return Link{Name: LinkProvenance, Status: Unknown, Reason: ev.unread(isProvenance).Error()}
+		return failed(LinkProvenance, Unknown, ev.unread(isProvenance))
 	case r.proof != nil && r.proof.Err() == nil && r.proof.signer == nil:
-		return Link{Name: LinkProvenance, Status: Broken, Reason: r.err.Error()}
+		return failed(LinkProvenance, Broken, r.err)
 	}
 	return Link{Name: LinkProvenance, Status: Unknown, Reason: "its signature does not hold"}
 }
@@ -300,9 +302,14 @@ func (v *Verdict) hint(ev *evidence) {
 		v.Hint = "if that is the recipe that you expect, say so (--context, --dockerfile, --target, --build-arg, --package, --locked; in a policy: recipe), or declare it in .colophon.yaml of the repository"
 	case signed == 0:
 		v.Hint = "nothing that proves its origin is attached to this image; release it with `colophon release`"
-	case signed == untrusted:
+	case signed == untrusted && !v.has(CauseUntrusted):
 		v.Hint = "it is signed, but by nobody whom this machine trusts; see `colophon trust list`"
 	}
+}
+
+// has reports whether a link has a cause of this kind.
+func (v *Verdict) has(kind CauseKind) bool {
+	return slices.ContainsFunc(v.Links, func(l Link) bool { return l.Cause.Kind == kind })
 }
 
 // chosen reports whether the item is a provenance that is refused only because of what

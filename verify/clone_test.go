@@ -19,11 +19,7 @@ func TestCloneSharesNothing(t *testing.T) {
 			if f.Type().Elem().Kind() == reflect.String {
 				continue
 			}
-			for _, e := range reflect.VisibleFields(f.Type().Elem()) {
-				if k := e.Type.Kind(); k != reflect.String && k != reflect.Int {
-					t.Errorf("%s has elements with %s, which is a %s", reflect.TypeOf(*v).Field(i).Name, e.Name, k)
-				}
-			}
+			shared(t, reflect.TypeOf(*v).Field(i).Name, f.Type().Elem())
 		default:
 			t.Errorf("%s is a %s", reflect.TypeOf(*v).Field(i).Name, f.Kind())
 		}
@@ -32,6 +28,20 @@ func TestCloneSharesNothing(t *testing.T) {
 	for i := range c.NumField() {
 		if f, was := c.Field(i), reflect.ValueOf(v).Elem().Field(i); f.Kind() == reflect.Slice && (f.Len() != 1 || f.Pointer() == was.Pointer()) {
 			t.Errorf("%s is shared with the copy, or not in it", c.Type().Field(i).Name)
+		}
+	}
+}
+
+// shared fails if a copy of a struct would share something with it.
+func shared(t *testing.T, name string, of reflect.Type) {
+	t.Helper()
+	for _, e := range reflect.VisibleFields(of) {
+		switch k := e.Type.Kind(); k {
+		case reflect.String, reflect.Int:
+		case reflect.Struct:
+			shared(t, name+"."+e.Name, e.Type)
+		default:
+			t.Errorf("%s has elements with %s, which is a %s", name, e.Name, k)
 		}
 	}
 }

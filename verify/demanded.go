@@ -189,7 +189,7 @@ func (c *check) lastSummary(ev *evidence, by policy.Verifier, resource string) (
 		return nil
 	})
 	if unread := ev.unread(takes); unread != nil { // it may be the last
-		return nil, Link{Name: LinkSummary, Status: Unknown, Reason: unread.Error()}
+		return nil, failed(LinkSummary, Unknown, unread)
 	}
 	if last != nil {
 		return last, Link{}

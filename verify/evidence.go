@@ -28,6 +28,7 @@ type item struct {
 	at   string // digest of the manifest or layer that has it; empty if the caller supplied it
 	kind string // predicate type: the statement's, or else the one in the manifest's annotation; empty if unknown
 
+	byKey     bool  // a key signed it, so nothing is known about it unless the policy names the key
 	signature bool  // it signs the image or file itself, and says nothing more
 	err       error // why it is not evidence: unreadable, malformed, or about another subject
 	unread    bool  // err may be temporary, so nothing is known about the item
@@ -256,17 +257,18 @@ func (ev *evidence) unread(takes func(*item) bool) error {
 func (ev *evidence) lacking(name string, takes func(*item) bool, what string, furthest ref) Link {
 	switch unread := ev.unread(takes); {
 	case unread != nil:
-		return Link{Name: name, Status: Unknown, Reason: unread.Error()}
+		return failed(name, Unknown, unread)
 	case furthest.item != nil:
-		return Link{Name: name, Status: Broken, Reason: furthest.err.Error()}
+		return failed(name, Broken, furthest.err)
 	}
+	l := Link{Name: name, Status: Absent, Reason: "the image carries no " + what, Cause: Cause{Kind: CauseMissing, Want: what}}
 	switch {
 	case ev.file && len(ev.items) == 0:
-		return Link{Name: name, Status: Absent, Reason: "there is no bundle"}
+		l.Reason = "there is no bundle"
 	case ev.file:
-		return Link{Name: name, Status: Absent, Reason: "there is no " + what}
+		l.Reason = "there is no " + what
 	}
-	return Link{Name: name, Status: Absent, Reason: "the image carries no " + what}
+	return l
 }
 
 // set is evidence that belongs together: the provenance of one build, and what the

@@ -40,7 +40,7 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, now time.Time, opts 
 	v := &Verdict{Image: f.Name, Digest: f.Digest.String(), Dangers: opts.Policy.Dangers()}
 	v.add(Link{Name: LinkFile, Status: Holds, Claim: fmt.Sprintf("%d bytes", f.Size)})
 	if err := c.ready(); err != nil {
-		v.add(Link{Name: LinkSignature, Status: Unknown, Reason: err.Error()})
+		v.add(failed(LinkSignature, Unknown, err))
 		return v
 	}
 	ev := c.gatherBundles(bundles, f.subject)

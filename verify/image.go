@@ -28,8 +28,7 @@ func (c *check) image(ctx context.Context, reference string, d v1.Descriptor) (L
 		err = layout.CheckSole(ctx, reference, d)
 	}
 	if err != nil {
-		link.Status, link.Reason = statusOf(err), err.Error()
-		return link, reading{}
+		return failed(LinkImage, statusOf(err), err), reading{}
 	}
 	link.Status = Holds
 	link.Claim = fmt.Sprintf("%s; %s these bytes", strings.Join(r.platforms, ", "), c.serves())

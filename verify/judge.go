@@ -20,6 +20,7 @@ import (
 // keeps nothing else of the statement, so that many large statements do not fill
 // the memory. platform says that it came in the way in which platforms attach theirs.
 func (c *check) judge(it *item, b *bundle.Bundle, platform bool, subject func() bundle.Subject) {
+	it.byKey = b.Certificate == nil
 	it.signature = b.Image != "" || b.Statement == nil && c.about == aboutFile
 	if b.Statement != nil {
 		it.kind = b.Statement.PredicateType
@@ -34,6 +35,8 @@ func (c *check) judge(it *item, b *bundle.Bundle, platform bool, subject func() 
 			c.judgePublic(it, b, subject)
 		case c.about == aboutFile:
 			it.form = errNotPublic
+		case platform && isPublic(b):
+			it.form = untrusted(b) // those who sign for it are never a platform's
 		case platform:
 			c.judgePlatform(it, b, subject)
 		}
@@ -57,11 +60,21 @@ var errNotPublic = errors.New("not signed by a workflow on GitHub or a pipeline 
 // decides that before anything is verified, because no platform's builder has the
 // name of a workflow or a pipeline.
 func (c *check) ofPublicBuilder(b *bundle.Bundle) bool {
-	if b.Certificate == nil || len(b.Certificate.URIs) != 1 || len(c.plainRoots()) == 0 {
+	return len(c.plainRoots()) > 0 && isPublic(b)
+}
+
+func isPublic(b *bundle.Bundle) bool {
+	if b.Certificate == nil || len(b.Certificate.URIs) != 1 {
 		return false
 	}
 	system := provenance.SystemOf(b.Certificate.URIs[0].String())
 	return system == provenance.GitHub || system == provenance.GitLab
+}
+
+// untrusted returns the error for a workflow or pipeline, if no trust root here is one
+// under which these sign.
+func untrusted(b *bundle.Bundle) error {
+	return &bundle.UntrustedError{Signer: b.Certificate.URIs[0].String(), Authority: b.Certificate.Issuer}
 }
 
 // judgePlatform verifies what should be signed by a builder of a Colophon platform.
@@ -78,7 +91,8 @@ func (c *check) judgePlatform(it *item, b *bundle.Bundle, subject func() bundle.
 		if it.proofs = append(it.proofs, p); p.Err() != nil {
 			continue
 		}
-		if p.signer = c.trustPlatform(p); p.signer != nil {
+		if err := c.trustPlatform(p); err != nil {
+			p.signer = c.otherSigner(p, err)
 			continue
 		}
 		switch {

@@ -24,7 +24,7 @@ func (c *check) sourceLink(ctx context.Context, s set) Link {
 	b := s.provenance.proof.build
 	now, err := c.opts.SourceCheck(ctx, source.Question{URI: b.Source, Ref: b.Ref, Commit: b.Commit, Tree: b.Tree})
 	if err != nil {
-		l.Status, l.Reason = Unknown, fmt.Sprintf("%s did not answer: %v", b.Source, err)
+		l.Status, l.Reason, l.Cause = Unknown, fmt.Sprintf("%s did not answer: %v", b.Source, err), Cause{Kind: CauseUnanswered, Got: b.Source}
 		if !c.opts.Policy.Provenance().RequireSource {
 			l.Reason += "; the policy does not demand an answer"
 		}
@@ -32,7 +32,7 @@ func (c *check) sourceLink(ctx context.Context, s set) Link {
 	}
 	signed := signatureClaim(b.Signature)
 	broken := func(format string, args ...any) Link {
-		return Link{Name: LinkSource, Status: Broken, Reason: fmt.Sprintf(format, args...)}
+		return Link{Name: LinkSource, Status: Broken, Reason: fmt.Sprintf(format, args...), Cause: Cause{Kind: CauseMoved, Got: b.Source}}
 	}
 	switch sig := now.Signature; {
 	case !now.Holds():

@@ -131,9 +131,18 @@ func TestBentServices(t *testing.T) {
 		c := newScene(t)
 		c.r.Attach(prooftest.Kinds...)
 		c.opts.Trust = []*trust.Root{prooftest.New(t).Root()}
-		c.want(verify.Rejected, "signature", verify.Broken, "not of a trusted authority")
-		if v := c.verdict(); !strings.Contains(v.Hint, "trust list") {
-			t.Errorf("hint: got %q", v.Hint)
+		c.want(verify.Rejected, "signature", verify.Broken, "which is not trusted here")
+		// One line says all of it.
+		v := c.verdict()
+		broken := 0
+		for _, l := range v.Links {
+			if l.Status == verify.Broken || l.Status == verify.Absent {
+				broken++
+			}
+		}
+		want := verify.Cause{Kind: verify.CauseUntrusted, Got: prooftest.Builder, Authority: "CN=test ca", Trust: prooftest.URL}
+		if broken != 1 || v.Links[1].Cause != want || !strings.Contains(v.Links[1].Reason, "colophon trust add "+prooftest.URL) || v.Hint != "" {
+			t.Errorf("got %d broken links, the cause %+v and the hint %q, want one, %+v", broken, v.Links[1].Cause, v.Hint, want)
 		}
 		// Beside the right one it does no harm.
 		c.opts.Trust = append(c.opts.Trust, c.p.Root())

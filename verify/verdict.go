@@ -11,7 +11,7 @@
 package verify
 
 // The files of this package, in the order to read them; each uses only files before
-// it: verdict, options, evidence, image, lock, sbom, builder, judge, gather, source,
+// it: verdict, cause, options, evidence, image, lock, sbom, builder, judge, gather, source,
 // facts, chain, demanded, unsigned, wrapped, verify, file, cache, explain.
 
 import (
@@ -92,6 +92,7 @@ type Link struct {
 	Status Status `json:"status"`
 	Claim  string `json:"claim"`            // what holds, one line for people
 	Reason string `json:"reason,omitempty"` // why it does not hold: which thing, and both values
+	Cause  Cause  `json:"cause,omitzero"`   // the same for programs; zero if Reason is of no kind that Cause knows
 }
 
 // Verdict is the answer about one image or file. spec/verdict defines its JSON.
@@ -136,6 +137,7 @@ func (v *Verdict) Summary(verifier, resource string, policy attest.ResourceDescr
 // so it becomes one bounded line without control characters.
 func (v *Verdict) add(l Link) {
 	l.Claim, l.Reason = plain(l.Claim), plain(l.Reason)
+	l.Cause.Got, l.Cause.Want, l.Cause.Authority = plain(l.Cause.Got), plain(l.Cause.Want), plain(l.Cause.Authority)
 	v.Links = append(v.Links, l)
 }
 
@@ -165,17 +167,30 @@ func (v *Verdict) decide(required map[string]bool) {
 // Why returns the name and the reason of the first link that kept the image from
 // being accepted, as "NAME: REASON", or "" if it was accepted.
 func (v *Verdict) Why() string {
-	if v.Outcome == Accepted {
+	l, ok := v.Fault()
+	switch {
+	case ok:
+		return l.Name + ": " + l.Reason
+	case v.Outcome == Accepted:
 		return ""
+	}
+	return "nothing was verified"
+}
+
+// Fault returns the first link that kept the image from being accepted. ok is false if it
+// was accepted, or if nothing was verified.
+func (v *Verdict) Fault() (fault Link, ok bool) {
+	if v.Outcome == Accepted {
+		return Link{}, false
 	}
 	for _, status := range [][2]Status{{Broken, Absent}, {Unknown, NotAsked}} {
 		for _, l := range v.Links {
 			if l.Status == status[0] || l.Status == status[1] {
-				return l.Name + ": " + l.Reason
+				return l, true
 			}
 		}
 	}
-	return "nothing was verified"
+	return Link{}, false
 }
 
 // addDemanded adds a link after decide. The outcome stays accepted only if this

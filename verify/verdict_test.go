@@ -105,6 +105,7 @@ func verifyExample(t *testing.T) *verify.Verdict {
 var tables = map[string]reflect.Type{
 	"Verdict":                        reflect.TypeFor[verify.Verdict](),
 	"Link":                           reflect.TypeFor[verify.Link](),
+	"Cause":                          reflect.TypeFor[verify.Cause](),
 	"Requirement":                    reflect.TypeFor[provenance.Requirement](),
 	"Facts":                          reflect.TypeFor[verify.Facts](),
 	"Build":                          reflect.TypeFor[provenance.Facts](),

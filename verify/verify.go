@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,12 +29,12 @@ func Image(ctx context.Context, src oci.Source, reference string, now time.Time,
 	}
 	v := &Verdict{Image: src.Name() + sep + reference, Dangers: opts.Policy.Dangers()}
 	if err := c.ready(); err != nil {
-		v.add(Link{Name: LinkImage, Status: Unknown, Reason: err.Error()})
+		v.add(failed(LinkImage, Unknown, err))
 		return v
 	}
 	d, err := src.Resolve(ctx, reference)
 	if err != nil {
-		l := Link{Name: LinkImage, Status: Unknown, Reason: err.Error()}
+		l := failed(LinkImage, Unknown, err)
 		switch {
 		case errors.Is(err, oci.ErrMismatch):
 			l.Status = Broken
@@ -101,20 +102,74 @@ func (c *check) notFound(reference string) (reason, hint string) {
 		"check the name, and whether the release has finished: tags appear last. Some registries answer this without credentials"
 }
 
-// Requirements returns which requirements of SLSA's Build track the provenance
-// attached to an image meets at the time now, if it holds under opts. It verifies
-// only signature, log and provenance, so it is not a verdict on the image.
-func Requirements(ctx context.Context, src oci.Source, image v1.Descriptor, now time.Time, opts Options) []provenance.Requirement {
+// Examination is what is known about an image whatever a policy demands of it.
+type Examination struct {
+	Subject      v1.Descriptor            // what the proofs are about: the image, or the one manifest in it that can be meant
+	Refused      string                   // why Image refuses the layout that has the image; empty if it does not, or for a registry
+	Requirements []provenance.Requirement // those of SLSA's Build track that the provenance meets, if it holds
+	Items        []Examined               // what is signed and attached, as far as opts have rules for it
+}
+
+// Examined is one signature or attestation.
+type Examined struct {
+	Digest string // of the manifest or layer that has it
+	Holds  bool   // it is valid under a trust root, and by somebody who may sign it
+	Reason string // why it does not hold
+}
+
+// Examine looks at an image and at what is attached to it with the eyes of Image, at the
+// time now. reference is what image was resolved from. Examine verifies no layers and
+// demands nothing beside what opts say, so that it is not a verdict on the image.
+func Examine(ctx context.Context, src oci.Source, reference string, image v1.Descriptor, now time.Time, opts Options) *Examination {
 	c := &check{src: src, now: now, opts: opts}
-	if err := c.ready(); err != nil {
-		return plainEvidence(provenance.WithoutProvenance(provenance.NotKnown, err.Error()))
-	}
+	unready := c.ready()
 	subject, ev := c.subject(ctx, image)
+	e := &Examination{Subject: subject}
+	if layout, ok := src.(*oci.Layout); ok {
+		if err := layout.CheckSole(ctx, reference, image); err != nil {
+			e.Refused = plain(err.Error())
+		}
+	}
+	if unready != nil {
+		e.Requirements = plainEvidence(provenance.WithoutProvenance(provenance.NotKnown, unready.Error()))
+		return e
+	}
+	for _, it := range ev.items {
+		if x, known := it.examined(); known {
+			e.Items = append(e.Items, x)
+		}
+	}
 	v := &Verdict{Digest: subject.Digest.String()}
 	s := c.sets(ev)[0]
-	for _, l := range c.proofLinks(ev, s) {
+	links := c.proofLinks(ev, s)
+	onceUntrusted(links)
+	for _, l := range links {
 		v.add(l)
 	}
 	c.fillRequirements(v, s)
-	return v.Requirements
+	e.Requirements = v.Requirements
+	return e
+}
+
+// examined says whether the item holds. known is false if no rule applies to it.
+func (it *item) examined() (x Examined, known bool) {
+	x.Digest = it.at
+	fault := cmp.Or(it.err, it.form)
+	best := -1
+	for _, p := range it.proofs {
+		if n := p.passed(); n > best {
+			best, fault = n, p.fault()
+		}
+	}
+	switch {
+	case it.byKey && best < 0:
+		return x, false
+	case fault != nil:
+		x.Reason = plain(reason(fault))
+	case best < 0:
+		return x, false
+	default:
+		x.Holds = true
+	}
+	return x, it.at != ""
 }

@@ -21,8 +21,7 @@ import (
 
 type copyOptions struct {
 	policy  string
-	json    bool
-	quiet   bool
+	output  output
 	timeout time.Duration
 }
 
@@ -54,25 +53,24 @@ Exit codes: 0 copied, 3 rejected by the policy, 4 undecided, 2 usage error, 1 fa
   colophon copy 127.0.0.1:8080/team/app:v1.2.0 ./app.tar`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
+			ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 			defer cancel()
 			return runCopy(ctx, cmd, args[0], args[1], o)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.policy, "policy", "", "policy `FILE` that must accept the image before it is copied")
-	f.BoolVar(&o.json, "json", false, "print JSON on stdout")
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "print only the copy's name with its digest")
+	o.output.flags(cmd)
+	o.output.quietFlag(cmd, "COPY@DIGEST, and no progress")
 	f.DurationVar(&o.timeout, "timeout", 30*time.Minute, "give up after this long")
-	cmd.MarkFlagsMutuallyExclusive("json", "quiet")
 	return cmd
 }
 
-// copied is what copy prints with --json.
+// copied is the answer of copy.
 type copied struct {
-	Image   string   `json:"image"`         // DESTINATION with its tag
-	Digest  string   `json:"digest"`        //
-	Tag     string   `json:"tag,omitempty"` //
+	Image   string   `json:"image"`  // DESTINATION with its tag
+	Digest  string   `json:"digest"` // sha256:HEX
+	Tag     string   `json:"tag,omitempty"`
 	LeftOut []string `json:"leftOut,omitempty"`
 }
 
@@ -103,7 +101,7 @@ func runCopy(ctx context.Context, cmd *cobra.Command, image, destination string,
 		}
 	}
 	w := cmd.ErrOrStderr()
-	if o.quiet || o.json {
+	if !o.output.text() {
 		w = io.Discard
 	}
 	done := copied{Digest: d.Digest.String(), Tag: to.Tag}
@@ -126,8 +124,12 @@ func runCopy(ctx context.Context, cmd *cobra.Command, image, destination string,
 	}
 	to.Tag = done.Tag
 	done.Image = to.String()
-	if o.json {
-		return printJSON(cmd.OutOrStdout(), done)
+	switch {
+	case o.output.quiet:
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), printable.Text(withDigest(done.Image, done.Digest)))
+		return err
+	case !o.output.text():
+		return o.output.print(cmd.OutOrStdout(), done)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s@%s\n", printable.Text(done.Image), done.Digest)
 	return err
@@ -159,7 +161,11 @@ func (o copyOptions) demand(ctx context.Context, cmd *cobra.Command, image strin
 	if empty {
 		found.Hint = hintTrust
 	}
-	if found.Outcome != verify.Accepted {
+	switch {
+	case found.Outcome == verify.Accepted:
+	case o.output.quiet:
+		printQuiet(io.Discard, cmd.ErrOrStderr(), found)
+	default: // no answer of copy, which is the copy
 		printVerdict(cmd.ErrOrStderr(), found, nil)
 	}
 	return exitFor(found.Outcome)

@@ -62,6 +62,6 @@ func TestPromote(t *testing.T) {
 		s.run(refused.code, refused.args, refused.word)
 		s.run(exitUndecided, []string{"verify", to + ":v1.2.0", "--any-source"}, "? image")
 	}
-	s.run(exitOK, []string{"copy", s.image, to, "--policy", policy(`{"source":"https://git.example.com/team/app"}`), "-q"}, to+":v1.2.0@sha256:")
+	s.run(exitOK, []string{"copy", s.image, to, "--policy", policy(`{"source":"https://git.example.com/team/app"}`), "-q"}, to+"@sha256:")
 	s.run(exitOK, []string{"verify", to + ":v1.2.0", "--source", prooftest.Source, "--skip-source"}, "accepted")
 }

@@ -32,7 +32,7 @@ type inspectOptions struct {
 	sbom       string // "", "spdx" or "cyclonedx"
 	raw        bool
 	attached   string // digest of one referrer
-	json       bool
+	output     output
 	timeout    time.Duration
 }
 
@@ -47,10 +47,10 @@ func newInspectCommand() *cobra.Command {
 		Long: `Inspect shows an image, its platforms and layers, and everything attached to it:
 the type of each proof, and the signer and time that it claims.
 
-Inspect verifies none of this: it shows what the registry returns, and anybody
-with push access can attach anything. Use 'colophon verify' to decide whether to
-accept the image. Only the SLSA Build requirements at the end are checked
-against the trust roots on this machine.
+Inspect shows what the registry returns, and anybody with push access can attach
+anything. For each proof it says whether it holds under the trust roots on this
+machine, as verify finds it. That decides nothing: inspect demands no source and does
+not read the layers. Use 'colophon verify' to decide whether to accept the image.
 
 IMAGE is REGISTRY/NAME[:TAG][@DIGEST]. LAYOUT is a directory with an OCI layout.`,
 		Example: `  colophon inspect 127.0.0.1:8080/team/app:v1.2.0
@@ -66,10 +66,12 @@ IMAGE is REGISTRY/NAME[:TAG][@DIGEST]. LAYOUT is a directory with an OCI layout.
 	f.Lookup("sbom").NoOptDefVal = "spdx"
 	f.StringVar(&o.attached, "attached", "", "select one attachment by its digest")
 	f.BoolVar(&o.raw, "raw", false, "print the selected Sigstore bundle or envelope unchanged")
-	f.BoolVar(&o.json, "json", false, "print everything as JSON on stdout")
+	o.output.flags(cmd)
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "give up after this long")
-	cmd.MarkFlagsMutuallyExclusive("provenance", "sbom", "attached", "json")
-	cmd.MarkFlagsMutuallyExclusive("raw", "json")
+	for _, form := range []string{"json", "output"} {
+		cmd.MarkFlagsMutuallyExclusive("provenance", "sbom", "attached", form)
+		cmd.MarkFlagsMutuallyExclusive("raw", form)
+	}
 	return cmd
 }
 
@@ -92,13 +94,16 @@ func runInspect(cmd *cobra.Command, image string, o inspectOptions) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
+	ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 	defer cancel()
 	found, err := inspect(ctx, src, ref.Identifier())
 	if err != nil {
 		return err
 	}
 	found.Image = image
+	if err := found.examine(ctx, src, ref.Identifier()); err != nil {
+		return err
+	}
 	out := cmd.OutOrStdout()
 	switch {
 	case o.provenance || o.sbom != "" || o.attached != "" || o.raw:
@@ -115,18 +120,16 @@ func runInspect(cmd *cobra.Command, image string, o inspectOptions) error {
 		if _, err := out.Write(content); err != nil {
 			return err
 		}
-	case o.json:
-		found.evaluateSLSA(ctx, src)
-		if err := printJSON(out, found); err != nil {
+	case !o.output.text():
+		if err := o.output.print(out, found); err != nil {
 			return err
 		}
 	default:
-		found.evaluateSLSA(ctx, src)
 		if err := found.print(out); err != nil {
 			return err
 		}
 	}
-	printHint(cmd.ErrOrStderr(), "none of this was verified; to verify: colophon verify "+image+" --source URI")
+	printHint(cmd.ErrOrStderr(), "inspect decides nothing; to verify: colophon verify "+image+" --source URI")
 	return nil
 }
 
@@ -139,8 +142,10 @@ type inspection struct {
 	Size      int64               `json:"size"` // bytes of the manifest or index
 	Platforms []inspectedPlatform `json:"platforms"`
 	Attached  []inspectedProof    `json:"attached"`
-	Unsigned  []verify.Claim      `json:"unsigned"` // never proof
-	Verified  bool                `json:"verified"` // always false: inspect decides nothing
+	Unsigned  []verify.Claim      `json:"unsigned"`          // never proof
+	Verified  bool                `json:"verified"`          // always false: inspect decides nothing
+	Refused   string              `json:"refused,omitempty"` // why verify refuses the layout that has the image
+	About     string              `json:"about,omitempty"`   // digest of the manifest in the index that the proofs are about
 
 	// Evaluated with the trust roots on this machine, for any source repository.
 	Level        int                      `json:"level"`
@@ -156,6 +161,7 @@ type inspectedPlatform struct {
 	Config   inspectedBlob   `json:"config"`
 	Layers   []inspectedBlob `json:"layers"`
 	Error    string          `json:"error,omitempty"`
+	Missing  bool            `json:"missing,omitempty"` // the registry or layout does not have it; the digest still pins its bytes
 }
 
 type inspectedBlob struct {
@@ -164,16 +170,39 @@ type inspectedBlob struct {
 	Size      int64  `json:"size"`
 }
 
-// evaluateSLSA fills in which SLSA requirements the image's provenance meets under
-// the trust roots on this machine. It accepts any source repository.
-func (in *inspection) evaluateSLSA(ctx context.Context, src oci.Source) {
+// examine fills in what verify finds: which of the proofs hold under the trust roots on
+// this machine, and which SLSA requirements the provenance meets. It accepts any source
+// repository, any recipe of it, and images without SBOMs.
+func (in *inspection) examine(ctx context.Context, src oci.Source, reference string) error {
 	anySource := policy.Policy{Origin: policy.BuilderProvenance{Provenance: policy.Provenance{Source: policy.AnySource()}}}
 	opts := verify.Options{Policy: anySource}
 	if _, err := loadTrust(&opts); err != nil {
 		opts.Trust = nil // trust nobody if the store cannot be read
 	}
-	in.Requirements = verify.Requirements(ctx, src, in.descriptor, time.Now(), opts)
-	in.Level = provenance.BuildLevel(in.Requirements)
+	opts.Layout = isLayout(src)
+	found := verify.Examine(ctx, src, reference, in.descriptor, time.Now(), opts)
+	in.Requirements, in.Level, in.Refused = found.Requirements, provenance.BuildLevel(found.Requirements), found.Refused
+	if found.Subject.Digest != in.descriptor.Digest { // the proofs are about a manifest in the index
+		inner, err := inspectAttached(ctx, src, found.Subject.Digest)
+		if err != nil {
+			return err
+		}
+		in.About, in.Attached = found.Subject.Digest.String(), append(in.Attached, inner...)
+	}
+	for i := range in.Attached {
+		for _, x := range found.Items {
+			if p := &in.Attached[i]; p.Digest == x.Digest {
+				p.Holds, p.Reason = &x.Holds, x.Reason
+			}
+		}
+	}
+	slices.SortStableFunc(in.Attached, func(a, b inspectedProof) int { return a.rank() - b.rank() })
+	return nil
+}
+
+func isLayout(src oci.Source) bool {
+	_, ok := src.(*oci.Layout)
+	return ok
 }
 
 // inspect fetches the image and its attachments concurrently. A platform or an
@@ -192,7 +221,6 @@ func inspect(ctx context.Context, src oci.Source, reference string) (*inspection
 			return err
 		}
 		out.Attached = append(out.Attached, attached...)
-		slices.SortStableFunc(out.Attached, func(a, b inspectedProof) int { return a.rank() - b.rank() })
 		return nil
 	})
 	group.Go(func() error {
@@ -243,7 +271,7 @@ func inspectPlatform(ctx context.Context, src oci.Source, d v1.Descriptor) inspe
 		err = strict.Unmarshal(raw, limits.Manifest, &m)
 	}
 	if err != nil {
-		p.Error = err.Error()
+		p.Error, p.Missing = err.Error(), errors.Is(err, oci.ErrNotFound)
 		return p
 	}
 	if !m.Config.MediaType.IsConfig() {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/verify"
 )
 
 func TestInspectCommand(t *testing.T) {
@@ -17,7 +20,7 @@ func TestInspectCommand(t *testing.T) {
 	inspect := func(args ...string) []string { return append([]string{"inspect", s.image}, args...) }
 
 	out := s.run(exitOK, inspect(), "├─ linux/amd64  sha256:", "├─ linux/arm64  sha256:", "└─ attached: 4", "├─ signature  sha256:",
-		attest.PredicateSLSA1, "signer  http://127.0.0.1:8080/builders/", "log     entry ", "none of this was verified", "colophon verify")
+		attest.PredicateSLSA1, "signer  http://127.0.0.1:8080/builders/", "log     entry ", "inspect decides nothing", "colophon verify")
 	for _, r := range []string{"no SLSA Build level", "provenance exists           this machine has no trust root yet"} {
 		if !strings.Contains(out, r) {
 			t.Errorf("got\n%s\nwant %q in it", out, r)
@@ -110,4 +113,74 @@ func TestInspectOldForms(t *testing.T) {
 	s.run(exitOK, []string{"inspect", s.image}, "attached: 6", "signature  sha256:", "verification result  sha256:", "says    https://in-toto.io/attestation/svr/v0.1", "signer  "+ada, "issuer  "+people, "log     entry 7",
 		"unsigned, proves nothing: 1", "cosign attachment", "text/spdx+json", "about   "+image)
 	s.run(exitFailure, []string{"inspect", s.image, "--raw", "--attached", image}, "no Sigstore bundle")
+}
+
+// TestInspectAgreesWithVerify: what inspect says of a proof, of the level and of the
+// requirements is what verify found, for good images and bad ones.
+func TestInspectAgreesWithVerify(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change   func(*prooftest.Platform, *prooftest.Store, *prooftest.Release)
+		stranger bool // trust another platform alone
+		holds    int  // proofs that hold
+	}{
+		"good":     {holds: 4},
+		"nobody's": {stranger: true},
+		"another digest": {change: func(_ *prooftest.Platform, _ *prooftest.Store, r *prooftest.Release) {
+			r.Image.Digest.Hex = strings.Repeat("0", 64)
+		}},
+		"another type": {change: func(_ *prooftest.Platform, _ *prooftest.Store, r *prooftest.Release) {
+			r.Provenance.BuildDefinition.BuildType = "https://example.com/x"
+		}, holds: 3},
+		"no log": {change: func(p *prooftest.Platform, _ *prooftest.Store, _ *prooftest.Release) { p.NoTS = true }},
+		"an old authority": {change: func(p *prooftest.Platform, _ *prooftest.Store, _ *prooftest.Release) {
+			p.LogUntil = p.Now.Add(-time.Minute)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tt.change == nil {
+				tt.change = func(*prooftest.Platform, *prooftest.Store, *prooftest.Release) {}
+			}
+			s := stageWith(t, tt.change)
+			p := s.p
+			if tt.stranger {
+				p = prooftest.New(t)
+			}
+			s.run(exitOK, []string{"trust", "add", s.file("root.json", p.Document()), "--yes"})
+			cmd := newRootCommand()
+			var out bytes.Buffer
+			cmd.SetArgs([]string{"verify", s.image, "--any-source", "--skip-source", "--json"})
+			cmd.SetOut(&out)
+			code := execute(t.Context(), cmd)
+			var v verify.Verdict
+			if err := json.Unmarshal(out.Bytes(), &v); err != nil {
+				t.Fatal(err)
+			}
+			shown, _ := s.say(exitOK, "inspect", s.image, "--json")
+			var in inspection
+			if err := json.Unmarshal([]byte(shown), &in); err != nil {
+				t.Fatal(err)
+			}
+			if in.Level != v.Level || !reflect.DeepEqual(in.Requirements, v.Requirements) || in.Digest != v.Digest {
+				t.Errorf("inspect: level %d, %+v\nverify: level %d, %+v", in.Level, in.Requirements, v.Level, v.Requirements)
+			}
+			held := map[string]bool{}
+			for _, a := range in.Attached {
+				if a.Holds == nil || *a.Holds == (a.Reason != "") {
+					t.Errorf("%s: got holds %v and the reason %q", a.Digest, a.Holds, a.Reason)
+				} else if *a.Holds {
+					held[a.Digest] = true
+				}
+			}
+			if len(held) != tt.holds || (code == exitOK) != (tt.holds == len(prooftest.Kinds)) {
+				t.Errorf("got %d proofs that hold and the exit code %d of verify, want %d", len(held), code, tt.holds)
+			}
+			if v.Facts != nil {
+				for _, signed := range v.Facts.Signed {
+					if !held[signed.Digest] {
+						t.Errorf("verify accepts %s, and inspect does not", signed.Digest)
+					}
+				}
+			}
+		})
+	}
 }

@@ -36,6 +36,8 @@ type inspectedProof struct {
 	Times         []time.Time `json:"times,omitempty"`   // of RFC 3161 timestamps and log entries
 	Created       string      `json:"created,omitempty"` // the manifest's annotation
 	Error         string      `json:"error,omitempty"`   // why it cannot be shown
+	Holds         *bool       `json:"holds,omitempty"`   // whether it is valid under the trust roots on this machine; nil if verify has no rule for it
+	Reason        string      `json:"reason,omitempty"`  // why it is not
 
 	raw []byte
 }
@@ -220,6 +222,12 @@ func (t tree) node(last bool, below func(tree), format string, args ...any) {
 func (in *inspection) print(w io.Writer) error {
 	t := tree{w: bufio.NewWriter(w)}
 	fmt.Fprintf(t.w, "%s\n%s\n", printable.Text(in.Image), in.Digest)
+	if in.About != "" {
+		t.node(false, nil, "the proofs are about the manifest %s in it", in.About)
+	}
+	if in.Refused != "" {
+		t.node(false, nil, "verify refuses it: %s", in.Refused)
+	}
 	for _, p := range in.Platforms {
 		name := p.Platform
 		switch {
@@ -260,7 +268,11 @@ func printClaim(t tree, c verify.Claim) {
 
 func (p inspectedPlatform) print(t tree) {
 	if p.Error != "" {
-		t.node(true, nil, "cannot be shown: %s", p.Error)
+		word := "cannot be shown: "
+		if p.Missing {
+			word = "not there: "
+		}
+		t.node(true, nil, "%s%s", word, p.Error)
 		return
 	}
 	t.node(len(p.Layers) == 0, nil, "config  %s  %s", p.Config.Digest, size(p.Config.Size))
@@ -293,6 +305,13 @@ func (p *inspectedProof) print(t tree) {
 	add("time", strings.Join(times, ", "))
 	add("size", size(p.Size))
 	add("error", p.Error)
+	switch {
+	case p.Holds == nil || p.Reason == p.Error && p.Error != "":
+	case *p.Holds:
+		add("holds", "yes, under a trust root on this machine")
+	default:
+		add("holds", "no: "+p.Reason)
+	}
 	for i, r := range rows {
 		t.node(i == len(rows)-1, nil, "%-7s %s", r[0], r[1])
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,12 +18,13 @@ import (
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/api"
 )
 
 func newStatusCommand() *cobra.Command {
-	var asJSON bool
+	var o output
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "show which platform release uses, and whether it is ready",
@@ -34,9 +34,9 @@ the platform says of itself, one line for each thing that does not work.
 
 Status exits with 1 if there is no platform or if it is not ready.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runStatus(cmd, asJSON) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runStatus(cmd, o) },
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	o.flags(cmd)
 	return cmd
 }
 
@@ -50,16 +50,14 @@ type platformStatus struct {
 	Data string `json:"data,omitempty"`
 }
 
-func runStatus(cmd *cobra.Command, asJSON bool) error {
+func runStatus(cmd *cobra.Command, o output) error {
 	s, err := currentStatus(cmd.Context())
 	if err != nil {
 		return err
 	}
 	w := cmd.OutOrStdout()
-	if asJSON {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		if err := e.Encode(s); err != nil {
+	if !o.text() {
+		if err := o.print(w, s); err != nil {
 			return err
 		}
 	} else {
@@ -136,7 +134,7 @@ func (s *platformStatus) ask(ctx context.Context) {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		s.Says = []string{err.Error()}
+		s.Says = []string{reach.Explain(err).Error()}
 		return
 	}
 	defer resp.Body.Close()
@@ -216,6 +214,6 @@ func runStop(cmd *cobra.Command) error {
 			return &exitError{code: exitFailure, msg: fmt.Sprintf("the platform (process %d) has not ended yet", pid), hint: "see " + filepath.Join(dir, logName)}
 		}
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "stopped the platform (process %d)\n", pid)
+	fmt.Fprintf(cmd.OutOrStdout(), "stopped the platform (process %d)\n", pid)
 	return nil
 }

@@ -29,7 +29,7 @@ func runLogin(cmd *cobra.Command, file string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "logged in to %s (stored in %s)\n", printable.Text(c.URL), path)
+	fmt.Fprintf(cmd.OutOrStdout(), "logged in to %s (stored in %s)\n", printable.Text(c.URL), path)
 	if other := os.Getenv("COLOPHON_PLATFORM"); other != "" {
 		printHint(cmd.ErrOrStderr(), "COLOPHON_PLATFORM is set, so release still uses the platform in "+other+"; unset it to use the stored one")
 	}

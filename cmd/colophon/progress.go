@@ -43,22 +43,23 @@ func (p *progress) event(e api.Event) {
 	}
 }
 
-func (p *progress) summary(r *api.Release) {
+// printRelease prints what was released, and how to verify it.
+func printRelease(w io.Writer, r *api.Release) {
 	word := "released"
 	if r.Resumed {
 		word = "released (an earlier run had done all or part of it)"
 	}
-	fmt.Fprintf(p.w, "\n%s\n", word)
+	fmt.Fprintf(w, "%s\n", word)
 	line := func(format string, args ...any) {
-		fmt.Fprintf(p.w, "  %s\n", printable.Text(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(w, "  %s\n", printable.Text(fmt.Sprintf(format, args...)))
 	}
 	for _, t := range r.Tags {
 		line("%s:%s", r.Image, t)
 	}
 	line("%s", r.Digest)
 	line("from %s@%s, %s", r.Source.URI, r.Source.ID[:min(12, len(r.Source.ID))], r.Builder)
-	printRequirements(p.w, "  ", r.Level, r.Requirements)
-	fmt.Fprintf(p.w, "\nverify it:\n")
+	printRequirements(w, "  ", r.Level, r.Requirements)
+	fmt.Fprintf(w, "\nverify it:\n")
 	line("colophon verify %s:%s --source %s", r.Image, r.Tags[0], r.Source.URI)
 }
 

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -33,7 +33,7 @@ type releaseOptions struct {
 	hermetic       bool
 	locked         string
 	writeLock      string
-	json           bool
+	output         output
 	timeout        time.Duration
 }
 
@@ -98,7 +98,8 @@ unless --ref is a commit id.`,
 	f.BoolVar(&o.hermetic, "hermetic", false, "build a second time without a network, and release only if both images are equal")
 	f.StringVar(&o.writeLock, "write-lock", "", "write the list of a hermetic build's downloads to this lock file, for --locked")
 	f.StringVar(&o.locked, "locked", "", "use only the downloads listed in this lock file, verified by digest")
-	f.BoolVar(&o.json, "json", false, "print the release as JSON on stdout")
+	o.output.flags(cmd)
+	o.output.quietFlag(cmd, "IMAGE@DIGEST of what was released, and no progress")
 	f.DurationVar(&o.timeout, "timeout", time.Hour, "give up after this long")
 	f.StringVar(&o.declare, "declare", "", "release nothing: print the .colophon.yaml for the images that a compose or bake `FILE` builds")
 	cmd.MarkFlagsOneRequired("ref", "declare")
@@ -107,7 +108,7 @@ unless --ref is a commit id.`,
 }
 
 func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
-	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
+	ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 	defer cancel()
 	if o.writeLock != "" && !o.hermetic {
 		return usageError("add --hermetic", "--write-lock needs --hermetic: only a hermetic release has a lock")
@@ -141,6 +142,9 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 		return err
 	}
 	p := newProgress(cmd.ErrOrStderr())
+	if o.output.quiet {
+		p.w = io.Discard
+	}
 	if req.Image = o.image; !attest.HasRegistry(o.image) {
 		images, commit, err := o.images(ctx, platform, req, p)
 		if err != nil {
@@ -156,16 +160,19 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	if err != nil {
 		return o.explain(ctx, err)
 	}
-	p.summary(rel)
 	if o.writeLock != "" {
 		if err := writeLock(ctx, platform, rel, o.writeLock); err != nil {
 			return err
 		}
 	}
-	if o.json {
-		enc := json.NewEncoder(cmd.OutOrStdout())
-		enc.SetIndent("", "  ")
-		return enc.Encode(rel)
+	out := cmd.OutOrStdout()
+	switch {
+	case o.output.quiet:
+		fmt.Fprintf(out, "%s@%s\n", rel.Image, rel.Digest)
+	case o.output.text():
+		printRelease(out, rel)
+	default:
+		return o.output.print(out, rel)
 	}
 	return nil
 }
@@ -174,7 +181,7 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 func (o releaseOptions) explain(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return &exitError{code: exitFailure, msg: fmt.Sprintf("release did not finish within %s", o.timeout), hint: "run the same command with a longer --timeout"}
+		return &exitError{code: exitFailure, msg: fmt.Sprintf("release did not finish within --timeout %s", o.timeout), hint: "run the same command with a longer --timeout"}
 	case ctx.Err() != nil:
 		return &exitError{code: exitFailure, msg: "interrupted", hint: "run the same command to finish the release"}
 	}

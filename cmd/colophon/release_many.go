@@ -106,6 +106,9 @@ type failedRelease struct {
 // exit code is the worst.
 func runReleaseMany(ctx context.Context, cmd *cobra.Command, platform *api.ClientConfig, req api.ReleaseRequest, images []string, o releaseOptions) error {
 	w := &sharedWriter{w: cmd.ErrOrStderr()}
+	if o.output.quiet {
+		w.w = io.Discard
+	}
 	width := 0
 	for _, image := range images {
 		width = max(width, len(shortName(image)))
@@ -127,24 +130,47 @@ func runReleaseMany(ctx context.Context, cmd *cobra.Command, platform *api.Clien
 		})
 	}
 	workers.Wait()
-	worst := printOutcomes(cmd.ErrOrStderr(), outcomes)
-	if o.json {
-		var out []any
-		for _, done := range outcomes {
-			if done.failed != nil {
-				out = append(out, done.failed)
-			} else {
-				out = append(out, done.Release)
-			}
+	worst := exitOK
+	for _, done := range outcomes {
+		if done.failed != nil {
+			worst = max(worst, done.failed.code)
 		}
-		if err := printJSON(cmd.OutOrStdout(), out); err != nil {
-			return err
-		}
+	}
+	if err := o.printMany(cmd, outcomes); err != nil {
+		return err
 	}
 	if worst == exitOK {
 		return nil
 	}
 	return &exitError{code: worst, hint: "run the same command again: it finds what is released and does the rest"}
+}
+
+// printMany prints what became of each release, in the form that was asked for.
+func (o releaseOptions) printMany(cmd *cobra.Command, outcomes []outcome) error {
+	out := cmd.OutOrStdout()
+	switch {
+	case o.output.text():
+		printOutcomes(out, outcomes)
+		return nil
+	case o.output.quiet:
+		for _, done := range outcomes {
+			if f := done.failed; f != nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "colophon: %s: %s\n", printable.Text(f.Image), printable.Line(f.Error.Message))
+				continue
+			}
+			fmt.Fprintf(out, "%s@%s\n", done.Image, done.Digest)
+		}
+		return nil
+	}
+	var list []any
+	for _, done := range outcomes {
+		if done.failed != nil {
+			list = append(list, done.failed)
+		} else {
+			list = append(list, done.Release)
+		}
+	}
+	return o.output.print(out, list)
 }
 
 // shortName returns an image's name without its registry.
@@ -163,8 +189,8 @@ func failureOf(image string, err error) *failedRelease {
 	return &failedRelease{image, &api.Error{Message: err.Error()}, exitFailure}
 }
 
-// printOutcomes prints one summary of all releases and returns the worst exit code.
-func printOutcomes(w io.Writer, outcomes []outcome) (worst int) {
+// printOutcomes prints one summary of all releases.
+func printOutcomes(w io.Writer, outcomes []outcome) {
 	released, old := 0, 0
 	line := func(format string, args ...any) {
 		fmt.Fprintf(w, "  %s\n", printable.Text(fmt.Sprintf(format, args...)))
@@ -172,7 +198,6 @@ func printOutcomes(w io.Writer, outcomes []outcome) (worst int) {
 	for _, done := range outcomes {
 		switch {
 		case done.failed != nil:
-			worst = max(worst, done.failed.code)
 		case done.Resumed:
 			old++
 			fallthrough
@@ -180,7 +205,7 @@ func printOutcomes(w io.Writer, outcomes []outcome) (worst int) {
 			released++
 		}
 	}
-	fmt.Fprintf(w, "\nreleased %d of %d images", released, len(outcomes))
+	fmt.Fprintf(w, "released %d of %d images", released, len(outcomes))
 	if old > 0 {
 		fmt.Fprintf(w, " (of %d, an earlier run had done all or part)", old)
 	}
@@ -209,7 +234,6 @@ func printOutcomes(w io.Writer, outcomes []outcome) (worst int) {
 			break
 		}
 	}
-	return worst
 }
 
 // sharedWriter lets several goroutines write whole lines to w.

@@ -75,64 +75,66 @@ func TestReleaseMany(t *testing.T) {
 		"a flag for one":          {[]string{"web"}, []string{"--context", "x"}, exitUsage, "", []string{"--context is for one image"}},
 		"a lock for one":          {[]string{"web"}, []string{"--hermetic", "--write-lock", "x"}, exitUsage, "", []string{"--write-lock is for one image"}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			d := &declaring{names: tt.declared}
-			srv := httptest.NewServer(d)
-			defer srv.Close()
-			u, err := url.Parse(srv.URL)
-			if err != nil {
-				t.Fatal(err)
-			}
-			config := filepath.Join(t.TempDir(), "client.json")
-			if err := os.WriteFile(config, []byte(`{"url":"`+srv.URL+`","token":"t","fingerprint":""}`), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			t.Setenv("COLOPHON_PLATFORM", config)
-			var stdout, stderr bytes.Buffer
-			root := newRootCommand()
-			root.SetOut(&stdout)
-			root.SetErr(&stderr)
-			root.SetArgs(append([]string{"release", "https://git.example.com/team/app", "--ref", "v1", "--json"}, tt.args...))
-			if code := execute(t.Context(), root); code != tt.code {
-				t.Errorf("got exit code %d, want %d\n%s", code, tt.code, &stderr)
-			}
-			var released []string
-			for _, r := range d.asked {
-				released = append(released, strings.Replace(r.Image, u.Host, "HOST", 1))
-				if !strings.HasPrefix(r.Image, "r.example.com/other") && r.Commit != strings.Repeat("c", 40) {
-					t.Errorf("%s: the request does not name the commit that declares it, but %q", r.Image, r.Commit)
+		for _, format := range []string{"text", "json"} {
+			t.Run(name+", "+format, func(t *testing.T) {
+				d := &declaring{names: tt.declared}
+				srv := httptest.NewServer(d)
+				defer srv.Close()
+				u, err := url.Parse(srv.URL)
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
-			slices.Sort(released)
-			if got := strings.Join(released, " "); got != tt.released {
-				t.Errorf("asked for %q, want %q", got, tt.released)
-			}
-			said := strings.ReplaceAll(stderr.String(), u.Host, "HOST")
-			for _, want := range tt.says {
-				if !strings.Contains(said, want) {
-					t.Errorf("got %q, want %q", said, want)
+				config := filepath.Join(t.TempDir(), "client.json")
+				if err := os.WriteFile(config, []byte(`{"url":"`+srv.URL+`","token":"t","fingerprint":""}`), 0o600); err != nil {
+					t.Fatal(err)
 				}
-			}
-			if strings.Contains(said, "\x1b") {
-				t.Errorf("a control character reaches the terminal: %q", said)
-			}
-			if tt.code == exitUsage && len(released) == 0 {
-				return
-			}
-			var many []struct {
-				Image  string
-				Digest string
-				Error  *api.Error
-			}
-			err = json.Unmarshal(stdout.Bytes(), &many)
-			if isMany := !slices.Contains(tt.args, "--image"); isMany != (err == nil) || isMany && len(many) != len(tt.declared) {
-				t.Fatalf("got %s, %v", &stdout, err)
-			}
-			for i, m := range many {
-				if !strings.HasSuffix(m.Image, "/"+tt.declared[i]) || (m.Error == nil) != (m.Digest != "") {
-					t.Errorf("got %+v for %s", m, tt.declared[i])
+				t.Setenv("COLOPHON_PLATFORM", config)
+				var stdout, stderr bytes.Buffer
+				root := newRootCommand()
+				root.SetOut(&stdout)
+				root.SetErr(&stderr)
+				root.SetArgs(append([]string{"release", "https://git.example.com/team/app", "--ref", "v1", "-o", format}, tt.args...))
+				if code := execute(t.Context(), root); code != tt.code {
+					t.Errorf("got exit code %d, want %d\n%s", code, tt.code, &stderr)
 				}
-			}
-		})
+				var released []string
+				for _, r := range d.asked {
+					released = append(released, strings.Replace(r.Image, u.Host, "HOST", 1))
+					if !strings.HasPrefix(r.Image, "r.example.com/other") && r.Commit != strings.Repeat("c", 40) {
+						t.Errorf("%s: the request does not name the commit that declares it, but %q", r.Image, r.Commit)
+					}
+				}
+				slices.Sort(released)
+				if got := strings.Join(released, " "); got != tt.released {
+					t.Errorf("asked for %q, want %q", got, tt.released)
+				}
+				said := strings.ReplaceAll(stderr.String()+stdout.String(), u.Host, "HOST")
+				for _, want := range tt.says {
+					if format == "text" && !strings.Contains(said, want) {
+						t.Errorf("got %q, want %q", said, want)
+					}
+				}
+				if strings.Contains(said, "\x1b") {
+					t.Errorf("a control character reaches the terminal: %q", said)
+				}
+				if format == "text" || tt.code == exitUsage && len(released) == 0 {
+					return
+				}
+				var many []struct {
+					Image  string
+					Digest string
+					Error  *api.Error
+				}
+				err = json.Unmarshal(stdout.Bytes(), &many)
+				if isMany := !slices.Contains(tt.args, "--image"); isMany != (err == nil) || isMany && len(many) != len(tt.declared) {
+					t.Fatalf("got %s, %v", &stdout, err)
+				}
+				for i, m := range many {
+					if !strings.HasSuffix(m.Image, "/"+tt.declared[i]) || (m.Error == nil) != (m.Digest != "") {
+						t.Errorf("got %+v for %s", m, tt.declared[i])
+					}
+				}
+			})
+		}
 	}
 }

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +31,37 @@ func exitFor(o verify.Outcome) error {
 		return &exitError{code: exitRejected}
 	}
 	return &exitError{code: exitUndecided}
+}
+
+// exitWith is exitFor, and also reports that the answer could not be printed. That
+// changes the exit code of an accepted image alone.
+func exitWith(o verify.Outcome, unprinted error) error {
+	err := exitFor(o)
+	exit, refused := errors.AsType[*exitError](err)
+	if !refused || unprinted == nil {
+		return cmp.Or(err, unprinted)
+	}
+	e := &exitError{code: exit.code, msg: unprinted.Error()}
+	if said, ok := errors.AsType[*exitError](unprinted); ok {
+		e.hint = said.hint
+	}
+	return e
+}
+
+// timeoutError is the reason for which a command ends when --timeout is reached.
+type timeoutError struct{ after time.Duration }
+
+func (e *timeoutError) Error() string {
+	return fmt.Sprintf("not finished within --timeout %s", e.after)
+}
+
+// Is makes it a context.DeadlineExceeded, which it stands for.
+func (e *timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// withTimeout returns a context that ends after d. Whatever waits for it then fails with
+// an error that names --timeout.
+func withTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, d, &timeoutError{d})
 }
 
 // platformExit returns the exit code and the message for an error of the platform. No
@@ -57,6 +91,7 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecide
 	root.AddCommand(
 		newReleaseCommand(),
 		newVerifyCommand(),
+		newWhyCommand(),
 		newInspectCommand(),
 		newCopyCommand(),
 		newTrustCommand(),

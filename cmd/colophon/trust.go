@@ -20,6 +20,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/trust"
@@ -84,7 +85,7 @@ for nobody by themselves.`,
 }
 
 func runTrustAdd(cmd *cobra.Command, from string, o trustAddOptions) error {
-	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
+	ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 	defer cancel()
 	found, err := o.fetch(ctx, from)
 	if err != nil {
@@ -120,7 +121,7 @@ func runTrustAdd(cmd *cobra.Command, from string, o trustAddOptions) error {
 			return err
 		}
 	}
-	fmt.Fprintln(w, "trusted")
+	fmt.Fprintln(cmd.OutOrStdout(), "trusted")
 	return nil
 }
 
@@ -270,7 +271,7 @@ func readTrust(ctx context.Context, from string) (raw []byte, origin string, err
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("redirects are not followed") }}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, "", err
+		return nil, "", reach.Explain(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -413,7 +414,7 @@ trust away: a builder or issuer less, a lower level. Anything else, such as anot
 issuer, a new builder or a higher level, is refused until you add the repository again.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			ctx, cancel := withTimeout(cmd.Context(), timeout)
 			defer cancel()
 			return runTrustRefresh(ctx, cmd, args)
 		},
@@ -431,7 +432,7 @@ func runTrustRefresh(ctx context.Context, cmd *cobra.Command, args []string) err
 	if err != nil {
 		return err
 	}
-	w := cmd.ErrOrStderr()
+	w := cmd.OutOrStdout()
 	var failed error
 	asked := 0
 	for _, r := range roots {
@@ -446,7 +447,7 @@ func runTrustRefresh(ctx context.Context, cmd *cobra.Command, args []string) err
 		if err != nil {
 			failed = errors.Join(failed, err)
 			if wider := (*tuf.WiderError)(nil); errors.As(err, &wider) {
-				printHint(w, "to see and accept what changes: colophon trust add "+r.Repository.URL)
+				printHint(cmd.ErrOrStderr(), "to see and accept what changes: colophon trust add "+r.Repository.URL)
 			}
 			continue
 		}
@@ -474,7 +475,7 @@ func newTrustRemoveCommand() *cobra.Command {
 				if err := store.Remove(r); err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.ErrOrStderr(), "no longer trusted: %s\n", r.Pin())
+				fmt.Fprintf(cmd.OutOrStdout(), "no longer trusted: %s\n", r.Pin())
 			}
 			return err
 		},

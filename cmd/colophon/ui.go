@@ -9,6 +9,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -100,6 +101,33 @@ func printVerdict(w io.Writer, v *verify.Verdict, explain explainer) {
 	fmt.Fprintf(w, "\n%s\n", paint(w, outcomeMark(v.Outcome)[0], v.Outcome.String()))
 	printDangers(w, v.Dangers)
 	printHint(w, v.Hint)
+}
+
+// printQuiet prints the name and digest of what was accepted, or why it was not.
+func printQuiet(out, errs io.Writer, v *verify.Verdict) {
+	if v.Outcome == verify.Accepted {
+		fmt.Fprintln(out, printable.Text(withDigest(v.Image, v.Digest)))
+		return
+	}
+	fmt.Fprintf(errs, "colophon: %s: %s: %s\n", printable.Text(v.Image), v.Outcome, printable.Text(v.Why()))
+}
+
+// withDigest names exactly one image or file: NAME@DIGEST, without the tag, because not
+// all tools read a name that has both. A directory of files has no digest.
+func withDigest(name, digest string) string {
+	ref, err := oci.ParseReference(name)
+	switch {
+	case digest == "":
+		return name
+	case err == nil && ref.Dir == "":
+		name = ref.Repository
+	case err == nil:
+		if head, isTagged := strings.CutSuffix(name, ":"+ref.Tag); ref.Tag != "" && isTagged {
+			name = head
+		}
+		name, _, _ = strings.Cut(name, "@sha256:")
+	}
+	return name + "@" + digest
 }
 
 func printDangers(w io.Writer, dangers []string) {

@@ -30,13 +30,14 @@ type verifyOptions struct {
 	recipe   recipeOptions
 	tag      string
 	branch   string
-	json     bool
+	output   output
 	source   sourceOptions
 	timeout  time.Duration
 	platform string // of an index, the only one to read
 	many     manyOptions
 	reports  []string // FORMAT=FILE
 	explain  bool
+	why      bool // print the likely causes in place of the chain
 	summary  summaryOptions
 	now      time.Time // of verification: when the command began
 }
@@ -79,6 +80,11 @@ image per line and # comments, a Kubernetes manifest as kubectl and Helm print i
 not accepted. The exit code is that of the worst outcome: rejected before
 undecided before accepted.
 
+The verdict goes to standard output, and everything else to standard error. With -q
+it is IMAGE@DIGEST of what was accepted, for scripts. A template reads the members
+of the JSON verdict (spec/verdict). Of several images, -o json, yaml and template get
+an array.
+
 Exit codes: 0 accepted, 3 rejected, 4 undecided (never treated as accepted),
 2 usage error, 1 failure.`,
 		Example: `  colophon verify 127.0.0.1:8080/team/app:v1.2.0 --source git.example.com/team/app
@@ -86,7 +92,9 @@ Exit codes: 0 accepted, 3 rejected, 4 undecided (never treated as accepted),
   colophon verify app.tar.gz --bundle app.intoto.jsonl --source github.com/team/app --tag v1.2.0
   colophon verify app.tar.gz --bundle app.sigstore.json --key release.pub
   colophon verify reg.example.com/app:v1 --identity ada@example.com --issuer https://accounts.example.com
-  kubectl get pods -o json | colophon verify - --policy policy.json`,
+  kubectl get pods -o json | colophon verify - --policy policy.json
+  kubectl set image deploy/web web=$(colophon verify -q registry.example.com/team/app:v1.2.0 --policy policy.json)
+  colophon verify ./layout --source git.example.com/team/app -o template='{{.facts.build.commit}}'`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(cmd, args, o) },
 	}
 	o.flags(cmd)
@@ -116,7 +124,8 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.signer.InsecureNoLog, "insecure-no-log", false, "dangerous, with --key: accept a signature that is in no transparency log")
 	f.StringVar(&o.platform, "platform", "", "of an image for several platforms, read only this one (`OS/ARCH[/VARIANT]`)")
 	f.StringVar(&o.policy, "policy", "", "policy file (spec/policy), in place of the flags above")
-	f.BoolVar(&o.json, "json", false, "print the verdict as JSON on stdout, or an array of verdicts for several images (spec/verdict)")
+	o.output.flags(cmd)
+	o.output.quietFlag(cmd, "IMAGE@DIGEST of each accepted image, and one line on standard error for each other")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "after this long, stop verifying an image, which is then undecided")
 	f.StringVarP(&o.many.from, "file", "f", "", "verify the images of this list, Kubernetes manifest or compose file")
 	f.StringVar(&o.many.allTags, "all-tags", "", "verify every tag of this repository (`HOST/NAME`)")
@@ -131,7 +140,9 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	cmd.MarkFlagsMutuallyExclusive("ref", "tag", "branch", "versioned-tag")
 	cmd.MarkFlagsMutuallyExclusive("contents", "bundle")
 	cmd.MarkFlagsMutuallyExclusive("platform", "vsa")
-	cmd.MarkFlagsMutuallyExclusive("explain", "json")
+	for _, form := range []string{"json", "output", "quiet"} {
+		cmd.MarkFlagsMutuallyExclusive("explain", form)
+	}
 	cmd.MarkFlagsMutuallyExclusive("key", "identity", "identity-regexp")
 	cmd.MarkFlagsMutuallyExclusive("key", "issuer")
 	cmd.MarkFlagsMutuallyExclusive("source", "any-source")
@@ -192,7 +203,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 		return err
 	}
 	warnStale(cmd.ErrOrStderr(), opts, o.now)
-	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
+	ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 	defer cancel()
 	judge, file := o.image, false
 	switch {
@@ -390,17 +401,27 @@ func undecided(image string, err error) *verify.Verdict {
 // answer prints the verdict, writes the reports, and returns the exit code as an
 // error.
 func answer(cmd *cobra.Command, v *verify.Verdict, o verifyOptions, opts verify.Options) error {
-	if o.json {
-		if err := printJSON(cmd.OutOrStdout(), v); err != nil {
-			return err
-		}
-	} else {
-		printVerdict(cmd.ErrOrStderr(), v, o.explainer(opts))
-	}
+	failed := o.print(cmd, v, opts)
 	if err := writeReports(o.reports, []*verify.Verdict{v}); err != nil {
 		return err
 	}
-	return exitFor(v.Outcome)
+	return exitWith(v.Outcome, failed)
+}
+
+// print prints the verdict in the form that the user asked for.
+func (o verifyOptions) print(cmd *cobra.Command, v *verify.Verdict, opts verify.Options) error {
+	switch {
+	case o.why:
+		return o.printWhy(cmd.OutOrStdout(), v)
+	case o.output.quiet:
+		printQuiet(cmd.OutOrStdout(), cmd.ErrOrStderr(), v)
+		printDangers(cmd.ErrOrStderr(), v.Dangers)
+		return nil
+	case o.output.text():
+		printVerdict(cmd.OutOrStdout(), v, o.explainer(opts))
+		return nil
+	}
+	return o.output.print(cmd.OutOrStdout(), v)
 }
 
 func (o verifyOptions) explainer(opts verify.Options) explainer {
@@ -408,11 +429,4 @@ func (o verifyOptions) explainer(opts verify.Options) explainer {
 		return nil
 	}
 	return func(link string) verify.Explanation { return opts.Explain(link, o.now) }
-}
-
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
 }

@@ -50,8 +50,8 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	if opts.SourceCheck != nil {
 		opts.SourceCheck = askOnce(ctx, opts.SourceCheck)
 	}
-	p := &manyPrinter{w: cmd.ErrOrStderr(), verdicts: make([]*verify.Verdict, len(ts.Images)), quiet: o.json, explain: o.explainer(opts)}
-	p.live = !o.json && isTerminal(p.w)
+	p := &manyPrinter{w: cmd.OutOrStdout(), errs: cmd.ErrOrStderr(), verdicts: make([]*verify.Verdict, len(ts.Images)), output: &o.output, explain: o.explainer(opts)}
+	p.live = !o.output.quiet && isTerminal(p.errs)
 	repositories := newRepositories(ts.Images)
 	var workers errgroup.Group
 	workers.SetLimit(o.many.parallel)
@@ -68,21 +68,23 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 		})
 	}
 	workers.Wait()
-	worst := p.finish(ctx, ts.Images)
-	if o.json {
-		if err := printJSON(cmd.OutOrStdout(), p.verdicts); err != nil {
-			return err
-		}
-	} else {
+	worst := p.finish(ts.Images)
+	var unprinted error
+	switch {
+	case o.output.quiet:
+		printDangers(p.errs, opts.Policy.Dangers())
+	case o.output.text():
 		printDangers(p.w, opts.Policy.Dangers())
-	}
-	if noTrust && !o.json {
-		printHint(p.w, hintTrust)
+		if noTrust {
+			printHint(p.w, hintTrust)
+		}
+	default:
+		unprinted = o.output.print(p.w, p.verdicts)
 	}
 	if err := writeReports(o.reports, p.verdicts); err != nil {
 		return err
 	}
-	return exitFor(worst)
+	return exitWith(worst, unprinted)
 }
 
 // targets collects the images that the arguments and flags name.
@@ -122,7 +124,7 @@ func (o verifyOptions) judge(ctx context.Context, t imagelist.Image, opts verify
 	if t.Problem != "" {
 		return undecided(t.Name, errors.New(t.Problem))
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	ctx, cancel := withTimeout(ctx, o.timeout)
 	defer cancel()
 	var v *verify.Verdict
 	var err error
@@ -206,9 +208,9 @@ func askOnce(ctx context.Context, ask verify.SourceCheck) verify.SourceCheck {
 // manyPrinter prints the verdicts in the order in which the images were named, each
 // as soon as all before it are known.
 type manyPrinter struct {
-	w     io.Writer
-	quiet bool // collect the verdicts, print nothing
-	live  bool // show a progress line at the bottom
+	w, errs io.Writer
+	output  *output
+	live    bool // show a progress line on errs
 
 	explain explainer
 
@@ -223,28 +225,31 @@ func (p *manyPrinter) done(i int, v *verify.Verdict) {
 	defer p.mu.Unlock()
 	p.verdicts[i] = v
 	p.ready++
-	if p.quiet {
-		return
-	}
 	p.wipe()
 	for ; p.shown < len(p.verdicts) && p.verdicts[p.shown] != nil; p.shown++ {
 		p.show(p.verdicts[p.shown])
 	}
 	if p.live && p.ready < len(p.verdicts) {
-		fmt.Fprintf(p.w, "%d of %d", p.ready, len(p.verdicts))
+		fmt.Fprintf(p.errs, "%d of %d", p.ready, len(p.verdicts))
 	}
 }
 
 // wipe removes the progress line.
 func (p *manyPrinter) wipe() {
 	if p.live {
-		fmt.Fprint(p.w, "\r\x1b[K")
+		fmt.Fprint(p.errs, "\r\x1b[K")
 	}
 }
 
 // show prints one line for an image. It adds the chain if the image is not accepted,
-// or with --explain.
+// or with --explain. The forms for programs are printed at the end, as one document.
 func (p *manyPrinter) show(v *verify.Verdict) {
+	if p.output.quiet {
+		printQuiet(p.w, p.errs, v)
+	}
+	if !p.output.text() {
+		return
+	}
 	mark := outcomeMark(v.Outcome)
 	fmt.Fprintf(p.w, "%s %-9s %s%s\n", paint(p.w, mark[0], mark[1]), v.Outcome, printable.Text(v.Image), paint(p.w, faint, shortDigest(v.Digest)))
 	if v.Outcome != verify.Accepted || p.explain != nil {
@@ -262,26 +267,30 @@ func shortDigest(digest string) string {
 	return "  " + digest[:19] + "…"
 }
 
+var errInterrupted = errors.New("not verified: interrupted")
+
 // finish gives the images that were never verified an undecided verdict, prints the
 // counts, and returns the worst outcome.
-func (p *manyPrinter) finish(ctx context.Context, list []imagelist.Image) verify.Outcome {
+func (p *manyPrinter) finish(list []imagelist.Image) verify.Outcome {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var count [3]int
 	unasked := 0
 	for i, v := range p.verdicts {
-		if v == nil {
+		reached := v != nil
+		if !reached {
 			unasked++
-			v = undecided(list[i].Name, fmt.Errorf("not verified: %w", context.Cause(ctx)))
+			v = undecided(list[i].Name, errInterrupted)
 			p.verdicts[i] = v
-		} else if !p.quiet && i >= p.shown {
+		}
+		if i >= p.shown && (reached || p.output.quiet) {
 			p.wipe()
 			p.show(v)
 		}
 		count[v.Outcome]++
 	}
-	if !p.quiet {
-		p.wipe()
+	p.wipe()
+	if p.output.text() {
 		word := "images"
 		if len(list) == 1 {
 			word = "image"

@@ -65,13 +65,13 @@ func TestVerifyMany(t *testing.T) {
 	s.pipe(exitRejected, "", verify(good, bad, gone), "✗ rejected  "+bad, "    ✗ signature", "3 images: 1 accepted, 1 rejected, 1 undecided")
 	s.pipe(exitRejected, "", verify(gone, bad, good))
 	s.pipe(exitUndecided, "", verify(gone, good), "? undecided "+gone, "    ? image")
-	_, text := s.pipe(exitOK, "", verify("-f", s.file("images.txt", []byte("# ours\n"+good+"\n"))), "1 image: 1 accepted")
+	text, _ := s.pipe(exitOK, "", verify("-f", s.file("images.txt", []byte("# ours\n"+good+"\n"))), "1 image: 1 accepted")
 	if strings.Contains(text, "✓ image") {
 		t.Errorf("got the chain of an accepted image:\n%s", text)
 	}
 
 	// The lines keep the order of the arguments, whatever --parallel is.
-	_, text = s.pipe(exitRejected, "", verify("--parallel", "1", gone, bad, good))
+	text, _ = s.pipe(exitRejected, "", verify("--parallel", "1", gone, bad, good))
 	if i, j, k := strings.Index(text, gone), strings.Index(text, bad), strings.Index(text, good); i < 0 || j < i || k < j {
 		t.Errorf("got %d, %d, %d, want the order of the names:\n%s", i, j, k, text)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -24,6 +25,8 @@ import (
 // sourceTimeout limits how long verify waits for the repository when the verdict
 // does not depend on its answer.
 const sourceTimeout = 10 * time.Second
+
+var errSourceLate = fmt.Errorf("no answer within %s", sourceTimeout)
 
 // sourceOptions are the flags that say whether to ask the repository, and who must
 // have signed the commit or tag.
@@ -93,11 +96,15 @@ func (o sourceOptions) configure(opts *verify.Options, now time.Time) error {
 	opts.SourceCheck = func(ctx context.Context, q source.Question) (source.Standing, error) {
 		if !want.RequireSource {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, sourceTimeout)
+			ctx, cancel = context.WithTimeoutCause(ctx, sourceTimeout, errSourceLate)
 			defer cancel()
 		}
 		q.Signers = signers
-		return source.Lookup(ctx, q)
+		now, err := source.Lookup(ctx, q)
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return now, err
 	}
 	return nil
 }

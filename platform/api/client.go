@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/loopback"
+	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/source"
 )
@@ -180,7 +180,7 @@ func (c *ClientConfig) stream(ctx context.Context, path string, req ReleaseReque
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		return nil, &Error{Message: fmt.Sprintf("platform %s does not answer: %v", c.URL, errors.Unwrap(err)), Hint: "is colophond running?"}
+		return nil, unreached(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -204,10 +204,7 @@ func (c *ClientConfig) stream(ctx context.Context, path string, req ReleaseReque
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if err = lines.Err(); err == nil {
-		err = io.ErrUnexpectedEOF
-	}
-	return nil, &Error{Message: fmt.Sprintf("platform %s closed the connection before the release ended: %v", c.URL, err), Hint: "run the same command again: it finishes the release"}
+	return nil, &Error{Message: fmt.Sprintf("platform %s closed the connection before the release ended", c.URL), Hint: "run the same command again: it finishes the release"}
 }
 
 // SigningConfig fetches the platform's signing config: the URLs of its CA, log and
@@ -219,7 +216,7 @@ func (c *ClientConfig) SigningConfig(ctx context.Context) ([]byte, error) {
 	}
 	resp, err := client.Do(hr)
 	if err != nil {
-		return nil, err
+		return nil, unreached(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -241,7 +238,7 @@ func (c *ClientConfig) File(ctx context.Context, digest string, max int) ([]byte
 	r.Header.Set("Authorization", "Bearer "+c.Token)
 	resp, err := client.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("platform %s: %w", c.URL, err)
+		return nil, unreached(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -255,6 +252,11 @@ func (c *ClientConfig) File(ctx context.Context, digest string, max int) ([]byte
 		return nil, fmt.Errorf("platform %s: got file with digest sha256:%x, want %s", c.URL, sum, digest)
 	}
 	return data, nil
+}
+
+// unreached returns the error for a platform that did not answer a request.
+func unreached(err error) error {
+	return &Error{Message: "platform " + reach.Explain(err).Error(), Hint: "is colophond running?"}
 }
 
 // client follows no redirects: only the configured platform may get the token.

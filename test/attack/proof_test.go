@@ -236,7 +236,7 @@ var _ = register(attack{
 	name: "another-platforms-proof", tries: "attach a valid signature, provenance and SBOM of another platform",
 	guard: "only proofs of the platform in the trust root count: bundle Verify, verify trustPlatform",
 	cuts: []cut{cutProof,
-		{"verify/judge.go", `if p.signer = c.trustPlatform(p); p.signer != nil {`, `if false {`},
+		{"verify/judge.go", `if err := c.trustPlatform(p); err != nil {`, `if err := error(nil); err != nil {`},
 	},
 	beside: func(s *scene) (string, string) {
 		v := s.victim("app")

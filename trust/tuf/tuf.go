@@ -24,6 +24,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -178,7 +179,7 @@ func (f *fetcher) DownloadFile(from string, most int64, _ time.Duration) ([]byte
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("redirects are not followed") }}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, reach.Explain(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
