@@ -14,8 +14,9 @@ import (
 const headerRequestID = "X-Request-Id"
 
 // Logged gives each request of h an id, which its answer and the log lines of all roles
-// name, and logs the request when it has been answered: one that only reads on level
-// debug, unless the platform failed. account returns the account of a token, or "".
+// name, and logs the request when it has been answered. It does so on level debug if the
+// platform did what was asked, because the roles log what they change, or if a client asked
+// for something that is not there. account returns the account of a token, or "".
 func Logged(h http.Handler, account func(token string) string, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		of := logs.Request{ID: rand.Text(), Actor: account(tokenOf(r))}
@@ -31,9 +32,9 @@ func Logged(h http.Handler, account func(token string) string, log *slog.Logger)
 		started := time.Now()
 		answer := &loggedAnswer{ResponseWriter: w, status: http.StatusOK}
 		defer func() { // also if h panics with ErrAbortHandler, because a role cut its answer short
-			level := slog.LevelInfo
-			if reads := r.Method == http.MethodGet || r.Method == http.MethodHead; reads && answer.status < 500 {
-				level = slog.LevelDebug
+			level, reads := slog.LevelDebug, r.Method == http.MethodGet || r.Method == http.MethodHead
+			if answer.status >= 500 || answer.status >= 400 && !reads {
+				level = slog.LevelInfo
 			}
 			// Without the query, which may hold credentials.
 			log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", answer.status, "bytes", answer.bytes,

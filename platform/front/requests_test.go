@@ -18,8 +18,10 @@ func TestLogged(t *testing.T) {
 		status                      int
 		actor, level                string
 	}{
-		{"a push", "PUT", "Bearer good", 201, "client", "INFO"},
-		{"as a password", "PUT", "Basic eDpnb29k", 201, "client", "INFO"}, // x:good
+		{"a push", "PUT", "Bearer good", 201, "client", "DEBUG"},
+		{"as a password", "PUT", "Basic eDpnb29k", 201, "client", "DEBUG"}, // x:good
+		{"a push that is refused", "PUT", "Bearer good", 409, "client", "INFO"},
+		{"a read of nothing", "GET", "", 404, "anonymous", "DEBUG"},
 		{"a wrong token", "PUT", "Bearer wrong", 401, "unknown", "INFO"},
 		{"a read", "GET", "", 200, "anonymous", "DEBUG"},
 		{"a read that fails", "GET", "", 503, "anonymous", "INFO"},

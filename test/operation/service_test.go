@@ -141,7 +141,7 @@ func TestService(t *testing.T) {
 	manager := listenNotices(t)
 	p := harness.Reserve(t)
 	config := harness.Config(t, nil)
-	p.Args = []string{"--config", config, "--log-format", "json"}
+	p.Args = []string{"--config", config, "--log-format", "json", "--log-level", "debug"}
 	p.Up()
 	manager.next("READY=1")
 
@@ -223,8 +223,8 @@ func checkLog(t *testing.T, log string, errors []string) {
 	lines := map[string][]string{} // messages of a request
 	for text := range strings.Lines(log) {
 		var line struct {
-			Time                              time.Time
-			Level, Msg, Request, Actor, Error string
+			Time                                      time.Time
+			Level, Msg, Method, Request, Actor, Error string
 		}
 		if err := json.Unmarshal([]byte(text), &line); err != nil || line.Time.IsZero() || line.Level == "" || line.Msg == "" {
 			t.Errorf("line of the log: got %s (%v), want time, level and msg", text, err)
@@ -232,7 +232,7 @@ func checkLog(t *testing.T, log string, errors []string) {
 		if line.Level == "ERROR" && !slices.ContainsFunc(errors, func(e string) bool { return strings.Contains(line.Error, e) }) {
 			t.Errorf("an error: %s", text)
 		}
-		if pushed := line.Msg == "registry: manifest pushed"; pushed || line.Msg == "request" {
+		if line.Msg == "registry: manifest pushed" || line.Msg == "request" && line.Method == http.MethodPut {
 			if lines[line.Request] = append(lines[line.Request], line.Msg); line.Actor != "client" || len(line.Request) < 16 {
 				t.Errorf("a line about a push: got %s, want request and actor client", text)
 			}
