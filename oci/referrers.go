@@ -269,6 +269,9 @@ func (r *Registry) mergeIntoTag(ctx context.Context, subject v1.Hash, known []v1
 	if err != nil {
 		return nil, false, err
 	}
+	if len(raw) > limits.Manifest { // nobody could read it
+		return nil, false, fmt.Errorf("tag %s is full: the list would have %d bytes, and may have %d", fallbackTag(subject), len(raw), limits.Manifest)
+	}
 	if _, err := r.putManifest(ctx, fallbackTag(subject), raw, string(types.OCIImageIndex)); err != nil {
 		if hasStatus(err, http.StatusConflict) {
 			return nil, false, fmt.Errorf("the registry has no referrers API and does not let tag %s move: %w", fallbackTag(subject), err)

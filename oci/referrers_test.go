@@ -1,9 +1,11 @@
 package oci
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/limits"
 )
 
 const ociIndex = string(types.OCIImageIndex)
@@ -200,6 +203,82 @@ func TestListOfAnyType(t *testing.T) {
 		}))
 		if list, err := openRegistry(t, r.Name(), RegistryOptions{}).Referrers(t.Context(), image.Digest); err == nil || !strings.Contains(err.Error(), "page 2") {
 			t.Errorf("%s in place of page 2: got %v, %v, want an error", name, list, err)
+		}
+	}
+}
+
+// indexUnderTag is a registry without the referrers API, which counts how often the
+// index under the fallback tag is read, and when it was written.
+type indexUnderTag struct {
+	gets    atomic.Int64
+	raw     atomic.Value
+	written atomic.Int64
+	slow    time.Duration
+}
+
+func (i *indexUnderTag) answer(w http.ResponseWriter, r *http.Request) {
+	time.Sleep(i.slow)
+	if r.Method == http.MethodPut {
+		raw, _ := io.ReadAll(r.Body)
+		i.raw.Store(raw)
+		i.written.Store(time.Now().UnixNano())
+		w.WriteHeader(http.StatusCreated)
+		return
+	}
+	i.gets.Add(1)
+	serveIndex(w, i.raw.Load().([]byte))
+}
+
+// TestFallbackTagIsWatched: another client of a slow registry takes long between its read
+// and its write. An entry counts as written when the index had it for longer than that.
+func TestFallbackTagIsWatched(t *testing.T) {
+	t.Parallel()
+	index := &indexUnderTag{slow: 100 * time.Millisecond}
+	index.raw.Store(listOf())
+	r, top := fallback(t, index.answer)
+	if _, err := AttachBundle(t.Context(), r, top, []byte("bundle"), attest.PredicateSLSA1, time.Unix(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	// The first look reads and writes: 200 ms.
+	if got := time.Since(time.Unix(0, index.written.Load())); got < settleFloor+4*2*index.slow {
+		t.Errorf("watched for %s, want %s", got, settleFloor+4*2*index.slow)
+	}
+	// Again: the entry is there already, and is watched as long. A lost one is watched anew.
+	index.slow, index.gets = 0, atomic.Int64{}
+	if _, err := AttachBundle(t.Context(), r, top, []byte("bundle"), attest.PredicateSLSA1, time.Unix(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if n := index.gets.Load(); n < 2 {
+		t.Errorf("looked %d times at an index that had the entry, want more", n)
+	}
+}
+
+// TestLastEntryUnderTheFallbackTag: as many entries as an index may have, and as many
+// bytes.
+func TestLastEntryUnderTheFallbackTag(t *testing.T) {
+	t.Parallel()
+	var most []v1.Hash
+	for i := range limits.IndexManifests - 1 {
+		most = append(most, digestOf(fmt.Append(nil, i)))
+	}
+	index := &indexUnderTag{}
+	index.raw.Store(listOf(most...))
+	r, top := fallback(t, index.answer)
+	if _, err := AttachBundle(t.Context(), r, top, []byte("bundle"), attest.PredicateSLSA1, time.Unix(0, 0)); err != nil {
+		t.Error(err)
+	}
+	large := func(n int) []byte {
+		return bytes.Replace(listOf(most[0]), []byte(`"size"`), []byte(`"annotations":{"x":"`+strings.Repeat("x", n)+`"},"size"`), 1)
+	}
+	index.raw.Store(large(0))
+	if _, err := AttachBundle(t.Context(), r, top, []byte("other"), attest.PredicateSLSA1, time.Unix(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	left := limits.Manifest - len(index.raw.Load().([]byte))
+	for n, ok := range map[int]bool{left: true, left + 1: false} {
+		index.raw.Store(large(n))
+		if _, err := AttachBundle(t.Context(), r, top, []byte("other"), attest.PredicateSLSA1, time.Unix(0, 0)); (err == nil) != ok || !ok && !strings.Contains(err.Error(), "is full") {
+			t.Errorf("%d bytes left: got %v, want it attached: %v", left-n, err, ok)
 		}
 	}
 }
