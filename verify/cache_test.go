@@ -102,6 +102,30 @@ func TestCacheAnswers(t *testing.T) {
 	}
 }
 
+// TestCacheByTag: an answer from memory names the image as it was asked for.
+func TestCacheByTag(t *testing.T) {
+	c := newRemembered(t)
+	c.rel.Attach(prooftest.Kinds...)
+	for _, image := range []string{":v1.2.0", ":v1.2.0", "@" + c.rel.Image.Digest.String(), "@" + c.rel.Image.Digest.String()} {
+		c.src.asked = 0
+		v := c.cache.Image(t.Context(), c.src, image[1:], c.now, c.opts())
+		if v.Image != c.src.Name()+image || v.Outcome != verify.Accepted {
+			t.Errorf("got %s, %v", v.Image, v.Outcome)
+		}
+	}
+	if c.src.asked != 0 {
+		t.Errorf("the image was asked for again, by its digest")
+	}
+	fresh := verify.Cache{Age: time.Minute, Size: 1}
+	for range 2 {
+		c.src.asked = 0
+		fresh.Image(t.Context(), c.src, c.rel.Image.Digest.String(), c.now, c.opts())
+	}
+	if c.src.asked != 0 {
+		t.Errorf("an answer by digest was not remembered")
+	}
+}
+
 // TestCacheNearMiss: one thing changed, whatever it is, and the answer is not
 // taken from memory.
 func TestCacheNearMiss(t *testing.T) {

@@ -94,6 +94,17 @@ func TestRecipesForPeople(t *testing.T) {
 	}
 }
 
+// TestRecipeOfTheCommit: a file is named only if it says something, and something else
+// only if a file says it.
+func TestRecipeOfTheCommit(t *testing.T) {
+	own, other := attest.Recipe{Builder: attest.BuildKit}, attest.Recipe{Builder: attest.BuildKit, Target: "app"}
+	for _, d := range []attest.DefaultRecipe{{Recipe: own, File: ".colophon.yaml"}, {Recipe: other}} {
+		if got := (&build{Facts: &provenance.Facts{Recipe: &d.Recipe, Default: &d}}).recipeClaim(); got != "" {
+			t.Errorf("%+v: got %q", d, got)
+		}
+	}
+}
+
 // TestHintFollows: a hint says what to do, and only about what was not accepted.
 func TestHintFollows(t *testing.T) {
 	untrusted, trusted, valid := signedProof(1, errWrong, nil, nil), signedProof(2, errWrong, nil, nil), signedProof(0, nil, nil, nil)

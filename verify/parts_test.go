@@ -231,6 +231,7 @@ func TestSignatureLinks(t *testing.T) {
 		"bad":                  {with(func(p *proof) { p.Signature = errWrong }), &evidence{}, Broken, Holds, "it is wrong"},
 		"bad, another unread":  {with(func(p *proof) { p.Signature = errWrong }), unread, Unknown, Unknown, "x: not found"},
 		"by another":           {with(func(p *proof) { p.signer = errTheirs }), &evidence{}, Broken, Holds, "not theirs to sign"},
+		"by another, of wrong": {with(func(p *proof) { p.signer, p.says = errTheirs, errWrong }), &evidence{}, Broken, Holds, "not theirs to sign"},
 		"says something else":  {with(func(p *proof) { p.says = errWrong }), &evidence{}, Holds, Holds, ""},
 		"of another release":   {foreign, &evidence{}, Broken, Holds, "not theirs to sign"},
 		"unlogged, of another": {foreignUnlogged, &evidence{}, Holds, Broken, ""},

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -99,6 +100,9 @@ func TestReadImage(t *testing.T) {
 	manifest := func(config v1.Descriptor, layers ...v1.Descriptor) v1.Descriptor {
 		return s.put(image, v1.Manifest{SchemaVersion: 2, MediaType: image, Config: config, Layers: layers})
 	}
+	artifact := func(n int64) v1.Descriptor {
+		return manifest(sized(s.put("application/x-config", []byte("chart")), n))
+	}
 	on := func(d v1.Descriptor, platform string) v1.Descriptor {
 		os, arch, _ := strings.Cut(platform, "/")
 		d.Platform = &v1.Platform{OS: os, Architecture: arch}
@@ -128,6 +132,7 @@ func TestReadImage(t *testing.T) {
 		"largest configuration":  {manifest(padded), "linux/amd64", nil},
 		"most layers":            {manifest(config, many(limits.Layers, layer)...), "linux/amd64", nil},
 		"most manifests":         {list(many(limits.IndexManifests, good)...), strings.TrimSuffix(strings.Repeat("linux/amd64 ", limits.IndexManifests), " "), nil},
+		"no platform at all":     {manifest(s.put(types.OCIConfigJSON, []byte("{}"))), "no platform", nil},
 		"another os":             {list(on(good, "windows/amd64")), "", errImage},
 		"another architecture":   {list(on(good, "linux/arm64")), "", errImage},
 		"no manifest":            {list(), "", errImage},
@@ -149,6 +154,13 @@ func TestReadImage(t *testing.T) {
 		"config too large":       {manifest(sized(config, limits.Config+1)), "", errImage},
 		"config of size -1":      {manifest(sized(config, -1)), "", errImage},
 		"config that is none":    {manifest(s.put(types.OCIConfigJSON, []byte(`{"os":"a","os":"b"}`))), "", errImage},
+		"empty layer":            {manifest(config, s.put(types.OCILayer, []byte(""))), "linux/amd64", nil},
+		"empty artifact":         {manifest(s.put("application/x-empty", []byte(""))), "artifact of type application/x-empty", nil},
+		"its config is gone":     {manifest(v1.Descriptor{MediaType: types.OCIConfigJSON, Digest: gone.Digest, Size: 1}), "", oci.ErrNotFound},
+		"artifact":               {artifact(5), "artifact of type application/x-config", nil},
+		"artifact of size -1":    {artifact(-1), "", errImage},
+		"artifact too large":     {artifact(limits.Config + 1), "", errImage},
+		"artifact is shorter":    {artifact(limits.Config), "", oci.ErrMismatch},
 		"config grew":            {manifest(sized(s.put(types.OCIConfigJSON, bytes.Repeat([]byte(" "), limits.Config+1)), 5)), "", errors.ErrUnsupported},
 	} {
 		got, err := readImage(t.Context(), s, test.d.Digest, Options{})
@@ -170,11 +182,72 @@ func TestReadImage(t *testing.T) {
 		d  v1.Descriptor
 		ok bool
 	}{
-		"lock": {layer, true}, "negative": {sized(layer, -1), false}, "too large": {sized(layer, limits.Lock+1), false}, "largest, but shorter": {sized(layer, limits.Lock), false}, "gone": {gone, false},
+		"lock": {layer, true}, "empty": {s.put(types.OCILayer, []byte("")), true}, "negative": {sized(layer, -1), false}, "too large": {sized(layer, limits.Lock+1), false}, "largest, but shorter": {sized(layer, limits.Lock), false}, "gone": {gone, false},
+		"inline, as many":     {v1.Descriptor{Digest: layer.Digest, Size: layer.Size, Data: []byte("other")}, false},
 		"inline, other bytes": {v1.Descriptor{Digest: layer.Digest, Size: 1, Data: []byte("x")}, false},
 	} {
-		if err := c.readLock(t.Context(), test.d); (err == nil) != test.ok {
+		err := c.readLock(t.Context(), test.d)
+		if (err == nil) != test.ok || err != nil && strings.Contains(err.Error(), "size of the lock") != (name == "negative" || name == "too large") {
 			t.Errorf("lock, %s: got %v, want it read: %v", name, err, test.ok)
+		}
+	}
+}
+
+// cutOff is a source whose blobs break off, and which denies nothing else.
+type cutOff struct{ *shelf }
+
+func (c cutOff) Blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	raw, err := c.get(d.Digest)
+	return io.NopCloser(io.MultiReader(bytes.NewReader(raw[:len(raw)/2]), iotest.ErrReader(errWrong))), err
+}
+
+// TestImageBreaksOff: an image that was not read to its end is not a malformed one.
+func TestImageBreaksOff(t *testing.T) {
+	s := newShelf(t)
+	config := s.put(types.OCIConfigJSON, map[string]string{"os": "linux", "architecture": "amd64"})
+	for name, config := range map[string]v1.Descriptor{"image": config, "artifact": s.put("application/x-config", []byte("chart"))} {
+		d := s.put(types.OCIManifestSchema1, v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Config: config})
+		if _, err := readImage(t.Context(), cutOff{s}, d.Digest, Options{}); !errors.Is(err, errWrong) || statusOf(err) != Unknown {
+			t.Errorf("%s: got %v, %v, want that nothing is known", name, err, statusOf(err))
+		}
+	}
+}
+
+// lyingTags is a source whose tags name what has other bytes.
+type lyingTags struct{ *shelf }
+
+func (lyingTags) Resolve(context.Context, string) (v1.Descriptor, error) {
+	return v1.Descriptor{}, oci.ErrMismatch
+}
+
+// TestTagOfOtherBytes: a reference whose content is wrong is rejected, and one that is not
+// there is undecided: a registry may deny what it has.
+func TestTagOfOtherBytes(t *testing.T) {
+	opts := Options{Policy: policy.Policy{Origin: policy.SignatureOnly{Signer: keyOf(t, true)}}}
+	if v := Image(t.Context(), lyingTags{newShelf(t)}, "v1", noon, opts); v.Outcome != Rejected {
+		t.Errorf("other bytes: got %v, %+v", v.Outcome, v.Links)
+	}
+	if v := Image(t.Context(), newShelf(t), "v1", noon, opts); v.Outcome != Undecided || v.Hint == "" {
+		t.Errorf("not there: got %v, hint %q", v.Outcome, v.Hint)
+	}
+	if v := Image(t.Context(), &deaf{shelf: newShelf(t), err: errWrong}, "v1", noon, opts); v.Outcome != Undecided || v.Hint != "" || !strings.HasSuffix(v.Why(), "v1: it is wrong") {
+		t.Errorf("no answer: got %v, %s, hint %q", v.Outcome, v.Why(), v.Hint)
+	}
+	opts.Layout = true
+	if v := Image(t.Context(), newShelf(t), "v1", noon, opts); v.Outcome != Undecided || strings.Contains(v.Why(), "registry") {
+		t.Errorf("not in a layout: got %v, %s", v.Outcome, v.Why())
+	}
+}
+
+// TestReadOfTheInside: proofs of a manifest in an index are about all that it has, so that
+// other entries of the index do not matter.
+func TestReadOfTheInside(t *testing.T) {
+	index, inner := v1.Descriptor{Digest: v1.Hash{Algorithm: "sha256", Hex: "a"}}, v1.Descriptor{Digest: v1.Hash{Algorithm: "sha256", Hex: "b"}}
+	for d, part := range map[*v1.Descriptor]bool{&index: true, &inner: false} {
+		c := &check{read: reading{platforms: []string{"linux/amd64"}, missing: []string{"linux/arm64"}, others: true}}
+		c.inside(&Verdict{}, &Link{}, index, *d)
+		if c.read.part() != part || len(c.read.platforms) != 1 {
+			t.Errorf("%s: got %+v, want a part: %v", d.Digest, c.read, part)
 		}
 	}
 }
@@ -214,6 +287,13 @@ func TestGatherIsBounded(t *testing.T) {
 	}
 	if unread != 11 || gone != most-1 || parsed < 1 {
 		t.Errorf("got %d not read, %d that are gone, %d wrong of %d; want 11, %d and the small one", unread, gone, parsed, len(ev.items), most-1)
+	}
+	// As much as is read, to the byte.
+	s.list = s.list[:most]
+	for _, it := range c.gather(t.Context(), subject.Digest).items {
+		if it.unread {
+			t.Errorf("within the cap: %v", it.err)
+		}
 	}
 	for n, layers := range map[int64][]v1.Descriptor{
 		0: {{MediaType: "application/x-note", Size: 5}, {MediaType: attest.BundleMediaType, Size: -5}}, 12: {{MediaType: attest.BundleMediaType, Size: 5}, {MediaType: attest.EnvelopeMediaType, Size: 7}}, limits.Bundle: {{MediaType: attest.SimpleSigningMediaType, Size: 1 << 50}},
@@ -269,6 +349,7 @@ func TestFilesOfADirectory(t *testing.T) {
 		"changed":             {Directory{Files: []File{file("a", "2")}}, map[string]v1.Hash{"a": hash("1")}, "a: got", ""},
 		"missing":             {Directory{Files: []File{file("a", "1")}}, map[string]v1.Hash{"a": hash("1"), "b": hash("1")}, "b is missing", ""},
 		"unlisted":            {Directory{Files: []File{file("a", "1"), file("b", "1")}}, map[string]v1.Hash{"a": hash("1")}, "", "b"},
+		"the first of all":    {Directory{Files: []File{file("b", "1")}}, map[string]v1.Hash{}, "", "b"},
 		"unlisted bundle":     {Directory{Evidence: []File{file("b", "1")}, Files: []File{file("a", "1")}}, map[string]v1.Hash{"a": hash("1")}, "", ""},
 		"changed bundle":      {Directory{Evidence: []File{file("b", "2")}}, map[string]v1.Hash{"b": hash("1")}, "b: got", ""},
 		"bundle as listed":    {Directory{Evidence: []File{file("b", "1")}}, map[string]v1.Hash{"b": hash("1")}, "", ""},
@@ -360,6 +441,10 @@ func TestClaimsAreBounded(t *testing.T) {
 	if got := Claims(t.Context(), s, image(1, note, one, note), true); len(got) != 1 || got[0].Says != "me, 2 dependencies git+https://a.example.com/b" {
 		t.Errorf("got %+v, want one claim", got)
 	}
+	unmarked := s.put(types.OCIImageIndex, v1.IndexManifest{Manifests: []v1.Descriptor{s.put(types.OCIManifestSchema1, v1.Manifest{SchemaVersion: 2, Config: note, Layers: []v1.Descriptor{one}})}})
+	if got := Claims(t.Context(), s, unmarked.Digest, true); len(got) != 0 {
+		t.Errorf("an entry that is no attestation: got %+v", got)
+	}
 	// One more entry says that there are more.
 	more := func(claims []Claim) bool { return len(claims) == maxClaims+1 && claims[maxClaims].Form == "not listed" }
 	for _, n := range []int{maxClaims, maxClaims + 1, maxClaims + 2} {
@@ -438,6 +523,15 @@ func TestExplainedByTheOptions(t *testing.T) {
 		got := Options{Trust: test.roots, Policy: policy.Policy{Origin: policy.BuilderProvenance{}}}.Explain(LinkSignature, noon).Against
 		if !strings.Contains(got, test.want) || strings.Contains(got, "public builder") != test.public {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+	for demand, named := range map[policy.SBOM]bool{policy.SBOMContents: true, policy.SBOMOptional: false, policy.SBOMRequired: false} {
+		e := Options{Policy: policy.Policy{Origin: policy.BuilderProvenance{SBOM: demand}}}.Explain(LinkSBOM, noon)
+		if strings.Contains(e.Rule, "a package that only the document or only the image has breaks it") != named || strings.Contains(e.Against, "what is installed in the image") != named {
+			t.Errorf("SBOM, contents demanded: %v: got %+v", named, e)
+		}
+		if strings.Contains(e.Rule, "but not of workflows on GitHub") != (demand == policy.SBOMRequired) {
+			t.Errorf("SBOM, %v: got %q", demand, e.Rule)
 		}
 	}
 	opts := Options{Trust: []*trust.Root{own}, SourceCheck: nil, Policy: policy.Policy{Verifiers: []policy.Verifier{{ID: "https://v.example.com", Signer: policy.Identity{Name: "v", Issuer: "i"}}}}}

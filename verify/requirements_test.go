@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -239,6 +241,27 @@ func TestPolicyLevels(t *testing.T) {
 	} {
 		if _, err := p.Policy(); err == nil {
 			t.Errorf("%s: passes", name)
+		}
+	}
+}
+
+// TestRequirementsAlone: they are those of the verdict.
+func TestRequirementsAlone(t *testing.T) {
+	c := newScene(t)
+	c.r.Attach(prooftest.Kinds...)
+	v := c.verdict()
+	alone := verify.Examine(t.Context(), c.s, "v1.2.0", c.r.Image, c.now, c.opts).Requirements
+	if v.Outcome != verify.Accepted || len(alone) == 0 || !slices.Equal(alone, v.Requirements) {
+		t.Errorf("got %+v, want those of the verdict: %+v", alone, v.Requirements)
+	}
+	c = newScene(t)
+	v = c.verdict()
+	if alone := verify.Examine(t.Context(), c.s, "v1.2.0", c.r.Image, c.now, c.opts).Requirements; len(alone) == 0 || !slices.Equal(alone, v.Requirements) {
+		t.Errorf("without provenance: got %+v, want those of the verdict: %+v", alone, v.Requirements)
+	}
+	for _, r := range verify.Examine(t.Context(), c.s, "v1.2.0", c.r.Image, time.Time{}, c.opts).Requirements {
+		if r.Name == "provenance exists" && (r.Status != provenance.NotKnown || !strings.Contains(r.Evidence, "time of verification")) {
+			t.Errorf("at no time: got %+v", r)
 		}
 	}
 }

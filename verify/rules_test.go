@@ -114,7 +114,8 @@ func TestRefsOfEvidence(t *testing.T) {
 	public := signedProof(5, nil, nil, nil)
 	public.rules = ofPublic
 	sbomItem, unknown, other := &item{kind: attest.PredicateSPDX, err: errWrong}, &item{err: errWrong}, &item{kind: attest.PredicateVSA, form: errTheirs}
-	platform := &item{kind: attest.PredicateSPDX, proofs: []*proof{worse, good, public}}
+	twin := *good // of equals, the first
+	platform := &item{kind: attest.PredicateSPDX, proofs: []*proof{worse, good, &twin, public}}
 	mine := &item{kind: attest.PredicateSPDX, proofs: []*proof{public}}
 	ev := &evidence{items: []*item{sbomItem, unknown, other, platform, mine}}
 	spdx := ofKind(attest.PredicateSPDX)
@@ -358,6 +359,7 @@ func TestSigners(t *testing.T) {
 		"identity":            {ada, by(nil, adas), true},
 		"another identity":    {ada, by(nil, bobs), false},
 		"key for an identity": {ada, by(&of, certificate.Summary{}), false},
+		"key of an identity":  {ada, by(&of, adas), false},
 		"key":                 {key, by(&of, certificate.Summary{}), true},
 		"identity for a key":  {key, by(nil, adas), false},
 		"key without a log":   {key, by(&ofLoose, certificate.Summary{}), false},
@@ -564,7 +566,7 @@ func TestBestBySigner(t *testing.T) {
 		want   *proof
 	}{
 		"the further one first": {[]*proof{further, less}, further}, "the further one last": {[]*proof{less, further}, further},
-		"one that holds": {[]*proof{further, holds, less}, holds},
+		"one that holds": {[]*proof{further, holds, less}, holds}, "two that hold": {[]*proof{holds, signedProof(1, nil, nil, nil)}, holds},
 	} {
 		ev := &evidence{items: []*item{{kind: attest.PredicateVSA, anyone: tt.anyone}}}
 		found := ev.signedBy(ofKind(attest.PredicateVSA), func(*proof) error { return nil }, nil)

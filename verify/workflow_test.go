@@ -354,3 +354,23 @@ func TestNamedDelegator(t *testing.T) {
 	w.demand.Signer = &policy.DocumentSigner{Identity: w.r.Identity.SAN, Issuer: trust.GitHubIssuer}
 	w.want("")
 }
+
+// TestSpelledOtherwise: who spells a source in another way than its builder is told so,
+// for images and for files.
+func TestSpelledOtherwise(t *testing.T) {
+	w := newWorkflow(t)
+	w.demand.Source = "github.com/Team/App"
+	const hint = "it was built from https://github.com/team/app: write the source as its builder does"
+	if v := w.verdict(); v.Outcome != verify.Rejected || !strings.Contains(v.Hint, hint) {
+		t.Errorf("image: got %v, hint %q", v.Outcome, v.Hint)
+	}
+	f := fileOf([]byte("a file"))
+	st, err := attest.NewStatement("app.tar.gz", f.Digest.Hex, attest.PredicateSLSA1, w.predicate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := verify.Options{Trust: []*trust.Root{w.p.PlainRoot(trust.GitHubIssuer)}, Policy: demanded(t, w.demand)}
+	if v := verify.Bundled(t.Context(), f, [][]byte{w.p.Sign(w.r.Identity, st)}, time.Now(), opts); v.Outcome != verify.Rejected || !strings.Contains(v.Hint, hint) {
+		t.Errorf("file: got %v, hint %q", v.Outcome, v.Hint)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -152,6 +153,9 @@ func TestWrappedManifest(t *testing.T) {
 			if v.Outcome != tt.want {
 				t.Fatalf("got %v, want %v", v.Outcome, tt.want)
 			}
+			if v.Outcome == verify.Accepted && !strings.Contains(requirement(t, v, "provenance exists").Evidence, "about the manifest "+w.inner.Digest.String()) {
+				t.Errorf("got %+v, want the provenance to be about the manifest", v.Requirements)
+			}
 			if v.Outcome == verify.Accepted && (v.Digest != inner || v.Index != index.Digest.String() || !strings.Contains(link(t, v, verify.LinkImage).Claim, "wraps this manifest")) {
 				t.Errorf("got digest %s in index %s, want %s in %s", v.Digest, v.Index, inner, index.Digest)
 			}
@@ -258,6 +262,23 @@ func TestManifestOfProvedIndex(t *testing.T) {
 	w.opts.Platform = w.inner.Platform
 	if v := w.ask(w.r.Image); v.Outcome != verify.Accepted || v.Index != "" {
 		t.Errorf("got %v, index %q, want the index accepted", v.Outcome, v.Index)
+	}
+}
+
+// TestWrappedIsNotRemembered: a verdict about another digest than the one that was asked
+// for is found again by asking.
+func TestWrappedIsNotRemembered(t *testing.T) {
+	w := newWrapping(t)
+	w.prove(w.inner, nil)
+	index := w.index(w.inner)
+	w.opts.Trust, w.opts.Policy = []*trust.Root{w.p.Root()}, demanded(t, w.wants)
+	src, cache := &counted{Source: bySubject{w.s, w.fail}}, verify.Cache{Age: time.Minute, Size: 10}
+	for range 2 {
+		before := src.asked
+		v := cache.Image(t.Context(), src, index.Digest.String(), w.now, w.opts)
+		if v.Outcome != verify.Accepted || v.Digest != w.inner.Digest.String() || v.Index != index.Digest.String() || src.asked == before {
+			t.Errorf("got %v about %s in %s after %d questions", v.Outcome, v.Digest, v.Index, src.asked-before)
+		}
 	}
 }
 
