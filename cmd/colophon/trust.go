@@ -52,9 +52,15 @@ type trustAddOptions struct {
 func newTrustAddCommand() *cobra.Command {
 	var o trustAddOptions
 	cmd := &cobra.Command{
-		Use:   "add URL|FILE",
+		Use:   "add sigstore|github|URL|FILE",
 		Short: "trust a platform, after showing its fingerprint",
-		Long: `Add pins the trust document of a platform (URL is its origin), or a Sigstore
+		Long: `Add trusts the public Sigstore instance by the name sigstore, and workflows in public
+repositories on GitHub by the name github: the same instance, for GitHub's issuer alone.
+Both are built in, with their fingerprints. Where there is a network, add takes the
+current trust root from the TUF repository of the instance, else the copy that is built
+in, until "trust refresh" finds a network.
+
+For anything else, add pins the trust document of a platform (URL is its origin), or a Sigstore
 trusted_root.json. Compare the fingerprint with the one that the platform's
 operator gives you over another channel: whoever you trust here decides what
 verify accepts. Add replaces an older document of the same platform, and shows what
@@ -73,8 +79,12 @@ them with --issuer.
 FILE may have several trust roots, one a line, as gh attestation trusted-root prints
 them. All of them are shown and trusted together; --issuer is for those that vouch
 for nobody by themselves.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return runTrustAdd(cmd, args[0], o) },
+		Example: `  colophon trust add github
+  colophon trust add https://colophon.example.com --fingerprint sha256:…
+  colophon trust add trusted_root.json --issuer https://accounts.example.com`,
+		Args:      cobra.ExactArgs(1),
+		ValidArgs: publicNames(),
+		RunE:      func(cmd *cobra.Command, args []string) error { return runTrustAdd(cmd, args[0], o) },
 	}
 	cmd.Flags().StringVar(&o.root, "root", "", "treat URL as a TUF repository with the root metadata (root.json) in this `FILE`")
 	cmd.Flags().StringArrayVar(&o.issuers, "issuer", nil, "OIDC issuer `URL` whose identities a trusted_root.json may vouch for; can be repeated")
@@ -87,6 +97,9 @@ for nobody by themselves.`,
 func runTrustAdd(cmd *cobra.Command, from string, o trustAddOptions) error {
 	ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 	defer cancel()
+	if p, ok := tuf.Named(from); ok {
+		return o.addPublic(ctx, cmd, p)
+	}
 	found, err := o.fetch(ctx, from)
 	if err != nil {
 		return err
@@ -250,6 +263,9 @@ func confirm(in io.Reader, w io.Writer) error {
 func readTrust(ctx context.Context, from string) (raw []byte, origin string, err error) {
 	if !strings.Contains(from, "://") {
 		raw, err := strict.ReadFile(from, limits.TrustRepository)
+		if errors.Is(err, os.ErrNotExist) {
+			err = &exitError{code: exitFailure, msg: fmt.Sprintf("%s is neither a file, nor a URL, nor one of the names %s", from, strings.Join(publicNames(), ", ")), hint: didYouMean(from, publicNames())}
+		}
 		return raw, "", err
 	}
 	u, err := url.Parse(from)
@@ -327,55 +343,12 @@ func printRoot(w io.Writer, r *trust.Root, fingerprint string) {
 	}
 }
 
-// scope says in a few words whom a trust root vouches for.
-func scope(r *trust.Root) string {
-	switch issuers := r.Issuers(); len(issuers) {
-	case 0:
-		return "vouches for no issuer"
-	case 1:
-		return "vouches for " + printable.Text(issuers[0])
-	default:
-		return fmt.Sprintf("vouches for %s and %d more", printable.Text(issuers[0]), len(issuers)-1)
-	}
-}
-
 // freshness says until when the metadata of a TUF repository is valid.
 func freshness(r *trust.Root) string {
 	if r.Stale(time.Now()) {
 		return "stale since " + r.Expires.Format(time.DateOnly)
 	}
 	return "valid until " + r.Expires.Format(time.DateOnly)
-}
-
-func newTrustListCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "list",
-		Short: "list the trust roots on this machine",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			store, err := openTrust()
-			if err != nil {
-				return err
-			}
-			roots, err := store.Load()
-			if errors.Is(err, trust.ErrEmpty) {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%v\n", err)
-				printHint(cmd.ErrOrStderr(), "colophon trust add URL")
-				return nil
-			}
-			for _, r := range roots {
-				name := r.URL
-				if name == "" {
-					name = "(Sigstore trusted root)"
-				}
-				if r.Repository != nil {
-					name += " from " + r.Repository.URL + ", " + freshness(r)
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s  %s; %s\n", r.Pin(), printable.Text(name), scope(r))
-			}
-			return err
-		},
-	}
 }
 
 func newTrustShowCommand() *cobra.Command {
@@ -436,22 +409,30 @@ func runTrustRefresh(ctx context.Context, cmd *cobra.Command, args []string) err
 	var failed error
 	asked := 0
 	for _, r := range roots {
-		if r.Repository == nil {
+		public, copied := tuf.CopyOf(r)
+		refresh := tuf.Refresh
+		switch {
+		case r.Repository == nil && !copied:
 			continue
+		case copied:
+			refresh = public.Refresh
 		}
 		asked++
-		next, err := tuf.Refresh(ctx, r)
+		next, err := refresh(ctx, r)
 		if err == nil {
 			err = store.Add(next)
+		}
+		if err == nil && copied {
+			err = store.Remove(r)
 		}
 		if err != nil {
 			failed = errors.Join(failed, err)
 			if wider := (*tuf.WiderError)(nil); errors.As(err, &wider) {
-				printHint(cmd.ErrOrStderr(), "to see and accept what changes: colophon trust add "+r.Repository.URL)
+				printHint(cmd.ErrOrStderr(), "to see and accept what changes: colophon trust add "+wider.Repository)
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%s: %s\n", printable.Text(r.Repository.URL), freshness(next))
+		fmt.Fprintf(w, "%s: %s\n", printable.Text(next.Repository.URL), freshness(next))
 		printChanges(w, r, next)
 	}
 	if asked == 0 {

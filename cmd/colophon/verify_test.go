@@ -150,8 +150,9 @@ func TestTrustCommand(t *testing.T) {
 	at.Level, at.Issuers = 3, []string{"https://accounts.example.com", trust.GitHubIssuer}
 	served = at.Document()
 	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes"}, "replaces  sha256:", "changes   builder "+srv.URL+"/builders/buildkit/v1: Build L3, was L2", "changes   vouches for issuer "+trust.GitHubIssuer)
-	if out := s.run(exitOK, []string{"trust", "list"}); strings.Count(out, "\n") != 1 || !strings.Contains(out, "vouches for "+srv.URL+" and 2 more") {
-		t.Errorf("list: got %q, want one line", out)
+	if out := s.run(exitOK, []string{"trust", "list"}); strings.Count(out, "sha256:") != 1 || !strings.Contains(out, "vouches for "+srv.URL+" and 2 more") ||
+		!strings.Contains(out, "for        images built by "+srv.URL+"/builders/buildkit/v1, up to Build L3") || !strings.Contains(out, "authority  CN=test ca, trusted from ") {
+		t.Errorf("list: got %q, want one trust root, and what for", out)
 	}
 	served = doc
 	s.run(exitFailure, []string{"trust", "add", srv.URL, "--yes"}, "belongs to another platform")

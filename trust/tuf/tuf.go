@@ -8,6 +8,7 @@
 package tuf
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sigstore/sigstore-go/pkg/tuf"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/config"
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
@@ -28,15 +28,6 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/trust"
 )
-
-// Known returns the built-in root metadata of the repository with this URL, or nil.
-// Only that of the public Sigstore instance is built in.
-func Known(repository string) []byte {
-	if strings.TrimSuffix(repository, "/") == tuf.DefaultMirror {
-		return tuf.DefaultRoot()
-	}
-	return nil
-}
 
 // Add downloads the trust root of the repository with this URL. Root is the root
 // metadata that the caller trusts for it (root.json of any version). The repository
@@ -57,7 +48,12 @@ func Refresh(ctx context.Context, r *trust.Root) (*trust.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	wider := &WiderError{Repository: r.Repository.URL}
+	return narrower(r, next)
+}
+
+// narrower returns next, or a WiderError if it would be trusted for more than r.
+func narrower(r, next *trust.Root) (*trust.Root, error) {
+	wider := &WiderError{Repository: next.Repository.URL}
 	for _, c := range trust.Changes(r, next) {
 		if c.Wider {
 			wider.Changes = append(wider.Changes, c.Text)
@@ -115,7 +111,7 @@ func download(ctx context.Context, old *trust.Repository) (*trust.Root, error) {
 		return fail(err)
 	}
 	if err := client.Refresh(); err != nil {
-		return fail(err)
+		return fail(cmp.Or(f.failed, metadataFault(err)))
 	}
 	now := &trust.Repository{URL: old.URL, Issuers: old.Issuers, Roots: append(old.Roots[:len(old.Roots):len(old.Roots)], f.roots...)}
 	for name, into := range map[string]*[]byte{metadata.TIMESTAMP: &now.Timestamp, metadata.SNAPSHOT: &now.Snapshot, metadata.TARGETS: &now.Targets} {
@@ -124,7 +120,7 @@ func download(ctx context.Context, old *trust.Repository) (*trust.Root, error) {
 		}
 	}
 	if err := f.target(client, now); err != nil {
-		return fail(err)
+		return fail(cmp.Or(f.failed, metadataFault(err)))
 	}
 	raw, err := now.Encode()
 	if err != nil {
@@ -142,6 +138,39 @@ func download(ctx context.Context, old *trust.Repository) (*trust.Root, error) {
 	}
 	return r, nil
 }
+
+// metadataFault returns in words for people what is wrong with metadata.
+func metadataFault(err error) error {
+	expired := (*metadata.ErrExpiredMetadata)(nil)
+	unsigned := (*metadata.ErrUnsignedMetadata)(nil)
+	older, same := (*metadata.ErrBadVersionNumber)(nil), (*metadata.ErrEqualVersionNumber)(nil)
+	content := (*metadata.ErrLengthOrHashMismatch)(nil)
+	answer := (*metadata.ErrDownloadHTTP)(nil)
+	said := ""
+	switch {
+	case errors.As(err, &expired):
+		said = "its metadata has expired"
+	case errors.As(err, &unsigned):
+		said = "its metadata (root, timestamp, snapshot or targets) is not signed by the keys expected"
+	case errors.As(err, &older), errors.As(err, &same):
+		said = "its metadata is older than what was seen, or of another version than announced"
+	case errors.As(err, &content):
+		said = "a file does not have the length and hash that the metadata says"
+	case errors.As(err, &answer):
+		said = fmt.Sprintf("%s: expected HTTP status 200, found %d", answer.URL, answer.StatusCode)
+	default:
+		return err
+	}
+	return &faultError{said, err}
+}
+
+type faultError struct {
+	said string
+	err  error
+}
+
+func (e *faultError) Error() string { return e.said }
+func (e *faultError) Unwrap() error { return e.err }
 
 // target downloads the trust root.
 func (f *fetcher) target(client *updater.Updater, into *trust.Repository) error {
@@ -164,8 +193,9 @@ func (f *fetcher) target(client *updater.Updater, into *trust.Repository) error 
 // fetcher makes the HTTP requests of the TUF library, and keeps the root metadata that
 // it downloads.
 type fetcher struct {
-	ctx   context.Context
-	roots [][]byte
+	ctx    context.Context
+	roots  [][]byte
+	failed error // why the repository gave no answer; the library does not always keep it
 }
 
 // DownloadFile implements go-tuf's Fetcher. Its timeout is that of the context.
@@ -179,7 +209,8 @@ func (f *fetcher) DownloadFile(from string, most int64, _ time.Duration) ([]byte
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("redirects are not followed") }}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, reach.Explain(err)
+		f.failed = reach.Explain(err)
+		return nil, f.failed
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
