@@ -65,7 +65,9 @@ func testLogin(t *testing.T, c *client, open bool) {
 	}
 
 	// Wrong passwords, in each way that clients send them.
-	c.as("wrong").want(401, "GET", "/v2/token", nil)
+	if h := c.as("wrong").want(401, "GET", "/v2/token", nil).Header.Get("WWW-Authenticate"); !strings.HasPrefix(h, "Basic realm=") {
+		t.Errorf("a wrong password: got the challenge %q, want one for a password", h)
+	}
 	c.as("").want(401, "GET", "/v2/token", nil, "Authorization", "Basic eA==")
 	c.as("").want(401, "GET", "/v2/token", nil, "Authorization", "Bearer")
 	form := func(status int, values url.Values) *reply {
@@ -198,4 +200,19 @@ func TestScopes(t *testing.T) {
 	q["scope"] = q["scope"][1:]
 	c.want(200, "GET", "/v2/token?"+q.Encode(), nil)
 	c.want(http.StatusMethodNotAllowed, "PUT", "/v2/token", nil)
+}
+
+// TestMalformedLogin: a form that cannot be read asks for nothing.
+func TestMalformedLogin(t *testing.T) {
+	c := start(t, Config{AnonymousPull: true})
+	for name, form := range map[string]string{"escape": "grant_type=password&password=%zz", "too large": "grant_type=password&x=" + strings.Repeat("x", maxLogin)} {
+		if r := c.as("").want(400, "POST", "/v2/token", []byte(form), "Content-Type", "application/x-www-form-urlencoded"); !strings.Contains(string(r.body), "form: ") {
+			t.Errorf("%s: got %s", name, r.body)
+		}
+	}
+	for _, bad := range []string{"", "registry.test", "http://", "http://registry.test/", "http://registry.test/v2", "http://a@registry.test", "://registry.test", "http://registry.test:x"} {
+		if _, err := New(Config{URL: bad, Dir: t.TempDir(), Authorize: roles}); err == nil || !strings.Contains(err.Error(), "want SCHEME://HOST") {
+			t.Errorf("URL %q: got %v", bad, err)
+		}
+	}
 }

@@ -245,3 +245,30 @@ func TestLockedPullsFromThePlatform(t *testing.T) {
 		t.Errorf("sealed without a store: got %d", status)
 	}
 }
+
+// TestOwnRegistrySaysLittle: of an answer, the room gets what a pull needs. No answer, or
+// an address that is none, is an error.
+func TestOwnRegistrySaysLittle(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "a/b")
+		w.Header().Set("Etag", `"x"`)
+	}))
+	s, err := newOwnRegistry(srv.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pull := func() (*http.Response, error) {
+		return s.answer(t.Context(), httptest.NewRequest(http.MethodGet, "/v2/team/app/manifests/v1", nil))
+	}
+	if resp, err := pull(); err != nil || resp.Header.Get("Content-Type") != "a/b" || resp.Header.Get("Etag") != "" {
+		t.Errorf("got %+v, %v, want the media type alone", resp, err)
+	}
+	srv.Close()
+	if _, err := pull(); err == nil {
+		t.Error("a registry that does not answer: got no error")
+	}
+	s.origin.Host = "a b"
+	if err := s.admit(&policy{}); err == nil {
+		t.Error("an address that is none was admitted")
+	}
+}
