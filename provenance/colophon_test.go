@@ -60,7 +60,7 @@ func TestColophon(t *testing.T) {
 		{name: "unknown member of the default", old: `"default":{`, new: `"default":{"chosen":"x",`, want: "external parameters"},
 		{name: "default that no file declares", old: byDefault, new: `{"recipe":{"builder":"buildkit","dockerfile":"evil/Dockerfile"}}`, want: "without a file that declares it"},
 		{name: "default of a file without a digest", old: byDefault, new: `{"recipe":{"builder":"buildkit","dockerfile":"x"},"file":".colophon.yaml"}`, want: "digest of .colophon.yaml"},
-		{name: "default for one platform", old: byDefault, new: `{"recipe":{"builder":"buildkit","platforms":["linux/amd64"]}}`, want: "default: platforms"},
+		{name: "default for one platform", old: byDefault, new: `{"recipe":{"builder":"buildkit","platforms":["linux/amd64"]}}`, want: "without a file that declares it"},
 		{name: "other parameters than the certificate's", old: `"dockerfile":"Dockerfile"},"default"`, new: `"dockerfile":"Dockerfile","target":"debug"},"default"`, keep: true, want: "digest of the external parameters: the provenance says"},
 		{name: "certificate without parameters", signer: func(c *certificate.Summary) { c.BuildConfigDigest = "" }, keep: true, want: "digest of the external parameters: the provenance says"},
 		{name: "internal parameters of a text", old: `"resolvedDependencies":`, new: `"internalParameters":"x","resolvedDependencies":`, want: "internal parameters"},
