@@ -29,7 +29,7 @@ func TestParseStatementRefuses(t *testing.T) {
 		{`{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"x"}]}`, "no digest"},
 		{`{"_type":"https://in-toto.io/Statement/v1",` + subject + `,` + subject + `}`, "duplicate"},
 		{`{"_TYPE":"https://in-toto.io/Statement/v1",` + subject + `}`, "another case"},
-		{`{"_type":"https://in-toto.io/Statement/v1",` + subject + `} {}`, "after top-level value"},
+		{`{"_type":"https://in-toto.io/Statement/v1",` + subject + `} {}`, "it is not JSON here"},
 	} {
 		if _, err := attest.ParseStatement([]byte(tt.json)); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q in it", tt.json, err, tt.want)

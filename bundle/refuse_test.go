@@ -284,7 +284,7 @@ func TestFormOfRecord(t *testing.T) {
 		}
 	}
 	for body, want := range map[string]string{
-		``: "EOF",
+		``: "it ends too early",
 		`{"kind":"hashedrekord","apiVersion":"0.0.1","spec":1}`:                                                  "spec",
 		`{"kind":"dsse","apiVersion":"0.0.1","spec":1}`:                                                          "spec",
 		`{"kind":"intoto","apiVersion":"0.0.2","spec":1}`:                                                        "spec",

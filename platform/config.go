@@ -101,7 +101,7 @@ func readConfig(path string) (c configFile, err error) {
 		return c, fmt.Errorf("--config: %w", err)
 	}
 	if err := strict.UnmarshalKnown(data, limits.Request, &c); err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
+		return c, strict.In(path, err)
 	}
 	if (c.TrustedRoot == "") != (c.SigningConfig == "") {
 		return c, fmt.Errorf("%s: trustedRoot and signingConfig must be set together", path)

@@ -66,7 +66,7 @@ func (s Store) List() ([]*Root, error) {
 		if name := e.Name(); !strings.HasPrefix(name, ".") {
 			r, err := s.read(name)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", filepath.Join(s.Dir, name), err)
+				return nil, strict.In(filepath.Join(s.Dir, name), err)
 			}
 			roots = append(roots, r)
 		}

@@ -94,7 +94,7 @@ func TestParseRefuses(t *testing.T) {
 		"no JSON":                   {"-----BEGIN CERTIFICATE-----", "trust root: "},
 		"too large":                 {strings.Repeat(" ", 16<<20) + raw, "trust root: "},
 		"a document in a document":  {`{"url":"","trustedRoot":` + raw + `,"issuers":["https://idp.example.com"]}`, "trusted root: "},
-		"two documents":             {raw + raw, "after top-level value"},
+		"two documents":             {raw + raw, "it is not JSON here"},
 	} {
 		if _, err := trust.Parse([]byte(tt.doc)); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q in it", name, err, tt.want)
@@ -167,7 +167,7 @@ func TestParseRefusesMaterial(t *testing.T) {
 // TestParseMaterialRefuses: without authorities a root may be small, but not malformed.
 func TestParseMaterialRefuses(t *testing.T) {
 	for raw, want := range map[string]string{
-		"trust us": "invalid character",
+		"trust us": "it is not JSON here",
 		"{}":       "media type",
 		`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1","mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`: "duplicate",
 		`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`:                                                                         "",

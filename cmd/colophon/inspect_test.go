@@ -57,7 +57,7 @@ func TestInspectCommand(t *testing.T) {
 	}
 
 	s.run(exitUsage, inspect("--sbom=excel"), "expected spdx or cyclonedx")
-	s.run(exitUsage, inspect("--provenance", "--json"), "none of the others can be")
+	s.run(exitUsage, inspect("--provenance", "--json"), "exclude each other")
 	s.run(exitUsage, []string{"inspect", "http://" + s.image}, "want HOST/NAME")
 	s.run(exitFailure, inspect("--raw"), "has 4 attachments of type Sigstore bundle", "--attached")
 	s.run(exitFailure, []string{"inspect", s.host + "/team/app:v9"}, "404")

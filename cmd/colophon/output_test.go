@@ -127,7 +127,7 @@ func TestOutputIsChecked(t *testing.T) {
 	for words, args := range map[string][]string{
 		"expected text, json, yaml or template": {"-o", "xml"},
 		"TEMPLATE:1:":                           {"-o", "template={{.x"},
-		"none of the others can be":             {"-o", "json", "-q"},
+		"exclude each other":                    {"-o", "json", "-q"},
 	} {
 		s.run(exitUsage, append(verify[:len(verify):len(verify)], args...), words)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/colophon-build/colophon/internal/usage"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -17,7 +18,7 @@ import (
 const (
 	exitOK        = 0 // accepted or done
 	exitFailure   = 1
-	exitUsage     = 2
+	exitUsage     = usage.ExitCode
 	exitRejected  = 3
 	exitUndecided = 4 // never treated as accepted
 )
@@ -85,9 +86,6 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecide
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &exitError{code: exitUsage, msg: err.Error(), hint: "see " + c.CommandPath() + " --help"}
-	})
 	root.AddCommand(
 		newReleaseCommand(),
 		newVerifyCommand(),
@@ -100,6 +98,7 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecide
 		newStopCommand(),
 		newVersionCommand(),
 	)
+	usage.Translate(root)
 	return root
 }
 
@@ -119,9 +118,12 @@ func execute(ctx context.Context, c *cobra.Command) int {
 		return exitOK
 	}
 	exit, isExit := errors.AsType[*exitError](err)
+	wrong, isUsage := errors.AsType[*usage.Error](err)
 	platform, isPlatform := errors.AsType[*api.Error](err)
 	switch {
 	case isExit:
+	case isUsage:
+		exit = &exitError{code: exitUsage, msg: wrong.Message, hint: wrong.Hint}
 	case ctx.Err() != nil:
 		exit = &exitError{code: exitFailure, msg: "interrupted"}
 	case isPlatform:

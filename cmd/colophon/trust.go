@@ -212,8 +212,10 @@ func (o *trustAddOptions) fetch(ctx context.Context, from string) ([]*trust.Root
 	var roots []*trust.Root
 	for _, d := range documents {
 		r, err := trust.Parse(d)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", from, err)
+		if err != nil && len(documents) == 1 {
+			return nil, strict.In(from, err)
+		} else if err != nil {
+			return nil, fmt.Errorf("%s: %w", from, err) // a place is in its own document
 		}
 		if origin != "" && r.URL != "" && r.URL != origin {
 			return nil, fmt.Errorf("%s: the trust document belongs to another platform: expected %q, found %q", from, origin, r.URL)

@@ -388,7 +388,7 @@ func (o verifyOptions) fromFile() (d policy.Document, raw []byte, err error) {
 		return d, nil, usageError("", "%v", err)
 	}
 	if d, err = policy.ParseDocument(raw); err != nil {
-		return d, nil, usageError("spec/policy describes the format", "%s: %v", o.policy, err)
+		return d, nil, usageError("spec/policy describes the format", "%v", strict.In(o.policy, err))
 	}
 	return d, raw, nil
 }

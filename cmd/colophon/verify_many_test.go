@@ -91,7 +91,7 @@ func TestVerifyMany(t *testing.T) {
 
 	s.pipe(exitOK, "", verify(good, "--explain"), "checked   every byte", "against   this digest", "source https://git.example.com/team/app", "rule      each field")
 	s.pipe(exitOK, "", verify(good, good, "--explain"), "✓ provenance", "checked   every byte")
-	s.pipe(exitUsage, "", verify(good, "--explain", "--json"), "none of the others can be")
+	s.pipe(exitUsage, "", verify(good, "--explain", "--json"), "exclude each other")
 
 	s.pipe(exitUsage, "", []string{"verify", "--any-source"}, "nothing to verify")
 	s.pipe(exitUsage, "", []string{"verify", good, bad}, "which repository")

@@ -98,10 +98,10 @@ func TestVerifyAsksTheRepository(t *testing.T) {
 	s.run(exitRejected, append(good, "--gitsign-identity", "a@example.com", "--gitsign-issuer", "https://accounts.example.com"), "✗ source")
 	s.run(exitOK, append(good, "--skip-source"), "· source", "was not asked")
 	s.run(exitUndecided, append(demanding, "--skip-source"), "· source")
-	s.run(exitUsage, append(signed, "--skip-source"), "none of the others can be")
+	s.run(exitUsage, append(signed, "--skip-source"), "exclude each other")
 	s.run(exitUsage, append(good, "--gitsign-identity", "a@example.com"), "gitsign-issuer")
 	s.run(exitUsage, append(good, "--signers", "no-such-file"), "no-such-file")
-	s.run(exitUsage, []string{"verify", s.image, "--any-source", "--signers", signers}, "none of the others can be")
+	s.run(exitUsage, []string{"verify", s.image, "--any-source", "--signers", signers}, "exclude each other")
 	s.run(exitUndecided, append(good, "--offline"), "--offline uses no network", "colophon copy")
 
 	// While the repository is unreachable, a demanded signature cannot be checked.

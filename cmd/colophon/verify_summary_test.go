@@ -23,7 +23,7 @@ func TestSummaryIsRefusedEarly(t *testing.T) {
 	s.run(exitUsage, verify("--vsa", out, "--verifier", id), "needs a signer")
 	s.run(exitUsage, verify("--vsa", out, "--sign-key", key), "--verifier", "expected a URI")
 	s.run(exitUsage, verify("--vsa", out, "--sign-key", key, "--verifier", "me"), `expected a URI, found "me"`)
-	s.run(exitUsage, verify("--vsa", out, "--sign-key", key, "--identity-token-file", key, "--verifier", id), "none of the others can be")
+	s.run(exitUsage, verify("--vsa", out, "--sign-key", key, "--identity-token-file", key, "--verifier", id), "exclude each other")
 	s.run(exitUsage, verify("--vsa", filepath.Dir(out), "--sign-key", key, "--verifier", id), "not a regular file")
 	s.run(exitUsage, append(verify("--vsa", out, "--sign-key", key, "--verifier", id), s.image), "--vsa needs exactly one image")
 	s.run(exitUsage, []string{"verify", t.TempDir(), "--any-source", "--vsa", "attach", "--sign-key", key, "--verifier", id}, "--resource")

@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"os/signal"
@@ -13,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/colophon-build/colophon/internal/usage"
 	"github.com/colophon-build/colophon/platform"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/attestor/localgit"
@@ -58,10 +61,21 @@ func main() {
 	for _, r := range platform.Roles() {
 		root.AddCommand(newRoleCommand(r))
 	}
+	usage.Translate(root)
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "colophond:", err)
-		os.Exit(1)
+		os.Exit(report(os.Stderr, err))
 	}
+}
+
+// report prints an error and returns the exit code for it, which are those of colophon: 1
+// for a failure, 2 for a command line that is wrong.
+func report(w io.Writer, err error) int {
+	fmt.Fprintln(w, "colophond:", err)
+	if wrong, ok := errors.AsType[*usage.Error](err); ok {
+		fmt.Fprintln(w, "hint:", wrong.Hint)
+		return usage.ExitCode
+	}
+	return 1
 }
 
 func newCommand(use, short string, args cobra.PositionalArgs, run func(context.Context, []string) error) *cobra.Command {

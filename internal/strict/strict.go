@@ -23,7 +23,7 @@ func Unmarshal(data []byte, max int, v any) error {
 		return err
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return err
+		return faultOf(data, reflect.TypeOf(v), err)
 	}
 	return checkCase(data, v)
 }
@@ -49,7 +49,10 @@ func UnmarshalKnown(data []byte, max int, v any) error {
 	if err := check(data, max); err != nil {
 		return err
 	}
-	return json.Unmarshal(data, v, json.RejectUnknownMembers(true))
+	if err := json.Unmarshal(data, v, json.RejectUnknownMembers(true)); err != nil {
+		return faultOf(data, reflect.TypeOf(v), err)
+	}
+	return nil
 }
 
 // Read reads all of r. If r has more than max bytes, it returns an error.

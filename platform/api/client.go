@@ -79,7 +79,7 @@ func ReadConfig(path string) (*ClientConfig, error) {
 	}
 	c, err := ParseConfig(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, strict.In(path, err)
 	}
 	return c, nil
 }

@@ -230,3 +230,16 @@ func repository(name string) string {
 	}
 	return tagOrDigest.ReplaceAllString(name, "")
 }
+
+// plainly returns an error of the decoder in one line and without names of Go types.
+func plainly(err error) error {
+	wrong, ok := errors.AsType[*yaml.TypeError](err)
+	if !ok || len(wrong.Errors) == 0 {
+		return err
+	}
+	what, _, unknown := strings.Cut(wrong.Errors[0], " not found in type ")
+	if unknown {
+		what += " is unknown"
+	}
+	return errors.New(what)
+}

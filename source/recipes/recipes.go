@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"reflect"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -113,7 +114,7 @@ func declared(root *os.Root) ([]image, []byte, error) {
 		images, err = parse(raw)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", File, err)
+		return nil, nil, strict.In(File, err)
 	}
 	return images, raw, nil
 }
@@ -174,7 +175,9 @@ func parse(raw []byte) ([]image, error) {
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	var node yaml.Node
-	if err := dec.Decode(&node); err != nil {
+	if err := dec.Decode(&node); errors.Is(err, io.EOF) {
+		return nil, errors.New("the file is empty")
+	} else if err != nil {
 		return nil, err
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
@@ -183,11 +186,16 @@ func parse(raw []byte) ([]image, error) {
 	if err := checkNode(&node); err != nil {
 		return nil, err
 	}
+	if len(node.Content) == 1 {
+		if err := checkNames(node.Content[0], reflect.TypeFor[document](), "the file"); err != nil {
+			return nil, err
+		}
+	}
 	var d document
 	dec = yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
 	if err := dec.Decode(&d); err != nil {
-		return nil, plainly(err)
+		return nil, errors.New("it is not the YAML of a recipe") // checkNames found nothing
 	}
 	switch n := len(d.Images); {
 	case d.Version != 1:
@@ -213,17 +221,76 @@ func parse(raw []byte) ([]image, error) {
 	return d.Images, nil
 }
 
-// plainly returns an error of the decoder in one line and without names of Go types.
-func plainly(err error) error {
-	wrong, ok := errors.AsType[*yaml.TypeError](err)
-	if !ok || len(wrong.Errors) == 0 {
-		return err
+// checkNames fails unless n has the form of a value of type t, with known members only,
+// each once.
+func checkNames(n *yaml.Node, t reflect.Type, what string) error {
+	wanted := map[reflect.Kind]struct {
+		kind yaml.Kind
+		name string
+	}{reflect.Struct: {yaml.MappingNode, "a mapping"}, reflect.Map: {yaml.MappingNode, "a mapping"}, reflect.Slice: {yaml.SequenceNode, "a list"}}[t.Kind()]
+	if wanted.kind == 0 {
+		wanted.kind, wanted.name = yaml.ScalarNode, "a value"
 	}
-	what, _, unknown := strings.Cut(wrong.Errors[0], " not found in type ")
-	if unknown {
-		what += " is unknown"
+	if n.Kind != wanted.kind {
+		return fault(n, "%s: want %s", what, wanted.name)
 	}
-	return errors.New(what)
+	switch t.Kind() {
+	case reflect.Slice:
+		for _, c := range n.Content {
+			if err := checkNames(c, t.Elem(), what); err != nil {
+				return err
+			}
+		}
+	case reflect.Map, reflect.Struct:
+		seen := map[string]bool{}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			name, of := n.Content[i], t
+			if seen[name.Value] {
+				return fault(name, "duplicate member %q", name.Value)
+			}
+			seen[name.Value] = true
+			if t.Kind() == reflect.Map {
+				of = t.Elem()
+			} else if of = fieldOf(t, name.Value); of == nil {
+				return fault(name, "there is no member %q%s", name.Value, meant(name.Value, t))
+			}
+			if err := checkNames(n.Content[i+1], of, name.Value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func fault(n *yaml.Node, format string, args ...any) error {
+	return &strict.Fault{Line: n.Line, Column: n.Column, What: fmt.Sprintf(format, args...)}
+}
+
+func memberOf(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+	return name
+}
+
+// fieldOf returns the type of a member, or nil.
+func fieldOf(t reflect.Type, name string) reflect.Type {
+	for _, f := range reflect.VisibleFields(t) {
+		if memberOf(f) == name {
+			return f.Type
+		}
+	}
+	return nil
+}
+
+// meant suggests the member that somebody meant.
+func meant(name string, t reflect.Type) string {
+	var known []string
+	for _, f := range reflect.VisibleFields(t) {
+		known = append(known, memberOf(f))
+	}
+	if near := strict.Nearest(name, known); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return ""
 }
 
 // checkNode refuses anchors, aliases, explicit tags and null. All values but the version
@@ -231,16 +298,16 @@ func plainly(err error) error {
 func checkNode(n *yaml.Node) error {
 	switch {
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		return fmt.Errorf("line %d: got an anchor or alias, want none", n.Line)
+		return fault(n, "got an anchor or alias, want none")
 	case n.Style&yaml.TaggedStyle != 0:
-		return fmt.Errorf("line %d: got the tag %s, want none", n.Line, n.Tag)
+		return fault(n, "got the tag %s, want none", n.Tag)
 	case n.Kind == yaml.ScalarNode && n.Tag != "!!str" && n.Tag != "!!int":
-		return fmt.Errorf("line %d: got %s, want a string: put it in quotes", n.Line, n.Value)
+		return fault(n, "got %s, want a string: put it in quotes", n.Value)
 	}
 	for i, child := range n.Content {
 		isVersion := n.Kind == yaml.MappingNode && i%2 == 1 && n.Content[i-1].Value == "version"
 		if child.Kind == yaml.ScalarNode && child.Tag == "!!int" && !isVersion {
-			return fmt.Errorf("line %d: got %s, want a string: put it in quotes", child.Line, child.Value)
+			return fault(child, "got %s, want a string: put it in quotes", child.Value)
 		}
 		if err := checkNode(child); err != nil {
 			return err

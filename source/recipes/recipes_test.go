@@ -94,13 +94,14 @@ func TestDefault(t *testing.T) {
 
 func TestFileIsRefused(t *testing.T) {
 	for what, tt := range map[string]struct{ text, want string }{
-		"empty":                     {"", "EOF"},
+		"empty":                     {"", "the file is empty"},
 		"another version":           {"version: 2\nimages: [{target: x}]\n", "version: got 2"},
 		"no version":                {"images: [{target: x}]\n", "version: got 0"},
 		"no images":                 {"version: 1\n", "images: got 0"},
-		"unknown member":            {"version: 1\nimages: [{target: x, entitlements: all}]\n", "entitlements"},
-		"unknown member at the top": {"version: 1\nimages: [{target: x}]\nallow: all\n", "allow"},
-		"twice the same member":     {"version: 1\nimages: [{target: x, target: y}]\n", "target"},
+		"unknown member":            {"version: 1\nimages: [{target: x, entitlements: all}]\n", `:2:22: there is no member "entitlements"`},
+		"unknown member at the top": {"version: 1\nimages: [{target: x}]\nallow: all\n", `:3:1: there is no member "allow"`},
+		"twice the same member":     {"version: 1\nimages: [{target: x, target: y}]\n", `:2:22: duplicate member "target"`},
+		"a member misspelled":       {"version: 1\nimages:\n- dokerfile: x\n", `:3:3: there is no member "dokerfile"; did you mean "dockerfile"?`},
 		"two documents":             {"version: 1\nimages: [{target: x}]\n---\nversion: 1\n", "more than one"},
 		"two builders":              {"version: 1\nimages: [{target: x, package: ./a}]\n", "no builder has both"},
 		"two without names":         {"version: 1\nimages: [{target: x}, {name: b}]\n", "want a name for each"},
@@ -113,7 +114,7 @@ func TestFileIsRefused(t *testing.T) {
 		"a package elsewhere":       {in("context: a, package: ./b"), "in the context a"},
 		"nothing in the context":    {in("context: a"), "the context a has neither"},
 		"a platform":                {in("platforms: [windows/amd64]"), "platform: got"},
-		"one platform as a string":  {in("platforms: linux/amd64"), "cannot unmarshal"},
+		"one platform as a string":  {in("platforms: linux/amd64"), "platforms: want a list"},
 		"package out of the tree":   {"version: 1\nimages: [{package: ../x}]\n", "below the root"},
 		"an argument of BuildKit":   {"version: 1\nimages: [{buildArgs: {BUILDKIT_SYNTAX: evil}}]\n", "may not set it"},
 		"a number":                  {"version: 1\nimages: [{buildArgs: {A: 1.10}}]\n", "put it in quotes"},
@@ -126,7 +127,7 @@ func TestFileIsRefused(t *testing.T) {
 		"not UTF-8":                 {"version: 1\nimages: [{target: \"\xff\"}]\n", "UTF-8"},
 		"too large":                 {"version: 1\nimages: [{target: x}]\n#" + strings.Repeat("x", maxFile), "more than"},
 		"too many":                  {"version: 1\nimages:\n" + strings.Repeat("- {name: a}\n", maxImages+1), "images: got 257"},
-		"a text":                    {"version 1", "cannot unmarshal"},
+		"a text":                    {"version 1", ":1:1: the file: want a mapping"},
 	} {
 		if d, err := Default(tree(t, map[string]string{"Dockerfile": "", File: tt.text}), name); err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), File) {
 			t.Errorf("%s: got %+v, %v, want %q", what, d, err, tt.want)

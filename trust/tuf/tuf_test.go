@@ -496,7 +496,7 @@ func TestTargets(t *testing.T) {
 		"sha256":                {doc, []string{"sha256"}, ""},
 		"sha256 and sha512":     {doc, []string{"sha256", "sha512"}, ""},
 		"another hash alone":    {doc, []string{"sha512"}, "the metadata has no sha256 of it"},
-		"a target that is text": {[]byte("trust us"), []string{"sha256"}, "invalid character"},
+		"a target that is text": {[]byte("trust us"), []string{"sha256"}, "it is not JSON here"},
 	} {
 		r.publishHashed(time.Now().Add(soon), map[string][]byte{"colophon.json": tt.content}, tt.hashes...)
 		raw, err := r.saved("colophon.json", tt.content).Encode()

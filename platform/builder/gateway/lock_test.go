@@ -189,7 +189,7 @@ func TestLinesOfARecord(t *testing.T) {
 	for name, test := range map[string]struct{ record, want string }{
 		"good":              {ca + one + end, ""},
 		"long":              {ca + long + end, ""},
-		"unknown member":    {ca + strings.Replace(one, `"n"`, `"more":1,"n"`, 1) + end, "unknown"},
+		"unknown member":    {ca + strings.Replace(one, `"n"`, `"more":1,"n"`, 1) + end, "there is no member \"more\""},
 		"no JSON":           {"x\n", "line 1: "},
 		"number 0":          {ca + strings.Replace(one, `"n":1`, `"n":0`, 1) + end, "want an exchange"},
 		"largest number":    {ca + strings.Replace(one, `"n":1`, fmt.Sprintf(`"n":%d`, limits.LockFetches), 1) + end, "exchange 1 of 1 is missing"},

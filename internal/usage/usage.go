@@ -1,0 +1,194 @@
+// Package usage says in words of the command what is wrong with a command line. Cobra and
+// pflag find it; the words are the same in both programs.
+package usage
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// ExitCode is that of a program for a usage error.
+const ExitCode = 2
+
+// Error is a command line that is wrong.
+type Error struct{ Message, Hint string }
+
+func (e *Error) Error() string { return e.Message }
+
+// Translate makes c and all commands below it return an *Error for a wrong command line.
+func Translate(c *cobra.Command) {
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return flagError(c, err) })
+	translate(c)
+}
+
+func translate(c *cobra.Command) {
+	if c.HasSubCommands() && c.Args == nil {
+		c.Args = cobra.NoArgs // or else cobra answers by itself
+		if c.RunE == nil {
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
+	}
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if check(c, args) != nil {
+				return argsError(c, args)
+			}
+			return nil
+		}
+	}
+	before := c.PreRunE
+	c.PreRunE = func(c *cobra.Command, args []string) error {
+		if err := flags(c); err != nil {
+			return err
+		}
+		if before != nil {
+			return before(c, args)
+		}
+		return nil
+	}
+	for _, sub := range c.Commands() {
+		translate(sub)
+	}
+}
+
+func fail(c *cobra.Command, format string, args ...any) *Error {
+	return &Error{fmt.Sprintf(format, args...), "see " + c.CommandPath() + " --help"}
+}
+
+func argsError(c *cobra.Command, args []string) error {
+	if c.HasSubCommands() && len(args) > 0 {
+		var names []string
+		for _, sub := range c.Commands() {
+			if sub.IsAvailableCommand() {
+				names = append(names, sub.Name())
+			}
+		}
+		return fail(c, "%s has no command %q%s", c.CommandPath(), args[0], meant("", args[0], names))
+	}
+	_, want, _ := strings.Cut(c.Use, " ")
+	want, _, _ = strings.Cut(want, " --")
+	found := "nothing"
+	if len(args) > 0 {
+		found = strings.Join(args, " ")
+	}
+	if want == "" {
+		return fail(c, "%s takes no argument, found %q", c.CommandPath(), found)
+	}
+	return fail(c, "%s: expected %s, found %s", c.CommandPath(), want, found)
+}
+
+// meant suggests the name that somebody meant.
+func meant(before, name string, known []string) string {
+	if near := strict.Nearest(name, known); near != "" {
+		return "; did you mean " + before + near + "?"
+	}
+	return ""
+}
+
+func flagError(c *cobra.Command, err error) error {
+	unknown, isUnknown := errors.AsType[*pflag.NotExistError](err)
+	bare, isBare := errors.AsType[*pflag.ValueRequiredError](err)
+	wrong, isWrong := errors.AsType[*pflag.InvalidValueError](err)
+	syntax, isSyntax := errors.AsType[*pflag.InvalidSyntaxError](err)
+	switch {
+	case isUnknown && unknown.GetSpecifiedShortnames() != "":
+		return fail(c, "%s has no flag -%s", c.CommandPath(), unknown.GetSpecifiedName())
+	case isUnknown:
+		return fail(c, "%s has no flag --%s%s", c.CommandPath(), unknown.GetSpecifiedName(), meant("--", unknown.GetSpecifiedName(), names(c)))
+	case isBare:
+		return fail(c, "--%s needs a value", bare.GetFlag().Name)
+	case isWrong:
+		return fail(c, "--%s: %s", wrong.GetFlag().Name, wanted(wrong))
+	case isSyntax:
+		return fail(c, "%s is not a flag", syntax.GetSpecifiedFlag())
+	}
+	return fail(c, "%v", err)
+}
+
+// names returns the names of the flags of c.
+func names(c *cobra.Command) (names []string) {
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	return names
+}
+
+// wanted says what value a flag takes. A flag with a type of its own says so itself.
+func wanted(e *pflag.InvalidValueError) string {
+	want := map[string]string{"duration": "a duration such as 30s or 5m", "int": "a whole number", "uint32": "a whole number from 0", "bool": "true or false"}[e.GetFlag().Value.Type()]
+	if want == "" {
+		return errors.Unwrap(e).Error()
+	}
+	return fmt.Sprintf("expected %s, found %q", want, e.GetValue())
+}
+
+// The annotations in which cobra keeps the groups of flags.
+const (
+	exclusive = "cobra_annotation_mutually_exclusive"
+	together  = "cobra_annotation_required_if_others_set"
+	oneOf     = "cobra_annotation_one_required"
+)
+
+// flags checks what cobra checks later, and says it in other words.
+func flags(c *cobra.Command) error {
+	if c.ValidateRequiredFlags() != nil {
+		var missing []string
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if slices.Equal(f.Annotations[cobra.BashCompOneRequiredFlag], []string{"true"}) && !f.Changed {
+				missing = append(missing, "--"+f.Name)
+			}
+		})
+		verb := "is"
+		if len(missing) > 1 {
+			verb = "are"
+		}
+		return fail(c, "%s %s required", strings.Join(missing, " and "), verb)
+	}
+	err := c.ValidateFlagGroups()
+	if err == nil {
+		return nil
+	}
+	var found *Error
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		for _, group := range f.Annotations[exclusive] {
+			if set, _ := setIn(c, group); found == nil && len(set) > 1 {
+				found = fail(c, "%s exclude each other", strings.Join(set, " and "))
+			}
+		}
+		for _, group := range f.Annotations[oneOf] {
+			if set, unset := setIn(c, group); found == nil && len(set) == 0 {
+				found = fail(c, "%s is required", strings.Join(unset, " or "))
+			}
+		}
+		for _, group := range f.Annotations[together] {
+			if set, unset := setIn(c, group); found == nil && len(set) > 0 && len(unset) > 0 {
+				found = fail(c, "%s also needs %s", strings.Join(set, " and "), strings.Join(unset, " and "))
+			}
+		}
+	})
+	if found == nil {
+		return fail(c, "%v", err)
+	}
+	return found
+}
+
+// setIn returns which flags of a group were given, and which were not.
+func setIn(c *cobra.Command, group string) (set, unset []string) {
+	for name := range strings.FieldsSeq(group) {
+		if f := c.Flags().Lookup(name); f != nil && f.Changed {
+			set = append(set, "--"+name)
+		} else {
+			unset = append(unset, "--"+name)
+		}
+	}
+	return set, unset
+}
