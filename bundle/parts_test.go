@@ -421,3 +421,13 @@ func TestCertificateAtItsTimes(t *testing.T) {
 		}
 	}
 }
+
+// Of the reasons why a timestamp does not count, people are told the one that they can mend.
+func TestUnstamped(t *testing.T) {
+	if err := unstamped(errors.Join(errors.New("x"), errNoStamper)); !errors.Is(err, errNoStamper) {
+		t.Errorf("no timestamp authority: got %v, want %v", err, errNoStamper)
+	}
+	if err := unstamped(errors.New("pkcs7: x")); err != nil {
+		t.Errorf("words of a library: got %v, want none", err)
+	}
+}

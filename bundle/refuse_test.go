@@ -186,7 +186,13 @@ func TestFormOfBundle(t *testing.T) {
 			t.Errorf("%s, %s: got %d entries", tt.version, tt.name, len(b.Entries))
 		}
 	}
-	for raw, want := range map[string]string{"": "bundle: ", "{}": `media type: got ""`, `{"mediaType":"` + attest.BundleMediaType + `","x":1}`: `bundle: a Sigstore bundle has no member "x"`} {
+	head := `{"mediaType":"` + attest.BundleMediaType + `",`
+	for raw, want := range map[string]string{
+		"": "bundle: ", "{}": `media type: got ""`,
+		head + `"x":1}`: `bundle: a Sigstore bundle has no member "x"`,
+		head + `"verification_material":{"tlog_entries":[{"y":1}]}}`: `bundle: a Sigstore bundle has no member "y"`, // protobuf's own names count as well
+		head + `"verificationMaterial":{"tlogEntries":"x"}}`:         "bundle: the value of a member is not what a Sigstore bundle has there",
+	} {
 		_, err := Parse([]byte(raw))
 		says(t, raw, err, want)
 		_, err = ParsePlatform([]byte(raw))
