@@ -7,7 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
+
 	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/policy"
 )
 
 // TestTrustableIsAnArgument: a certificate that nobody vouched for puts nothing into the
@@ -53,5 +56,35 @@ func TestCausesAreOfAKindThatIsListed(t *testing.T) {
 	v.add(failed(LinkSignature, Broken, &bundle.UntrustedError{Signer: "a\naccepted\x1b[2J", Authority: pkix.Name{CommonName: "b\r\n\"accepted"}}))
 	if l := v.Links[0]; strings.ContainsAny(l.Reason+l.Cause.Got+l.Cause.Authority, "\n\r\x1b") {
 		t.Errorf("got %+v", l)
+	}
+}
+
+// TestOtherSigner: who signs for another source than the one demanded is the wrong source,
+// unless it is asked who may sign.
+func TestOtherSigner(t *testing.T) {
+	const app, other = "https://git.example.com/team/app", "https://git.example.com/team/other"
+	for _, tc := range []struct {
+		demand policy.Document
+		source string // that the certificate names
+		want   Cause
+	}{
+		{policy.Document{Source: app}, other, Cause{Kind: CauseSource, Got: other, Want: app}},
+		{policy.Document{Source: app}, app, Cause{Kind: CauseSigner, Got: "signer"}},
+		{policy.Document{Source: app}, "", Cause{Kind: CauseSigner, Got: "signer"}},
+		{policy.Document{Source: app, Builders: []string{"https://b.example.com/builders/x"}}, other, Cause{Kind: CauseSigner, Got: "signer", Want: "https://b.example.com/builders/x"}},
+	} {
+		p, err := tc.demand.Policy()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &check{opts: Options{Policy: p}}
+		one := &proof{Result: new(bundle.Result)}
+		one.Identity = certificate.Summary{SubjectAlternativeName: "signer", Extensions: certificate.Extensions{SourceRepositoryURI: tc.source}}
+		if got := causeOf(c.otherSigner(one, errors.New("x"))); got != tc.want {
+			t.Errorf("%+v, %q: got %+v, want %+v", tc.demand, tc.source, got, tc.want)
+		}
+	}
+	if got := reason(&bundle.UntrustedError{Signer: "ada@example.com"}); !strings.HasSuffix(got, ": colophon trust add URL|FILE") {
+		t.Errorf("a signer without an origin: got %q, want the command with a placeholder", got)
 	}
 }
