@@ -3,9 +3,12 @@ package verify_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/oci"
@@ -66,9 +69,38 @@ func TestExamine(t *testing.T) {
 	if untrusted != len(prooftest.Kinds) {
 		t.Errorf("another root: got %d items by somebody who is not trusted, want %d", untrusted, len(prooftest.Kinds))
 	}
+	if v, e := c.verdict(), c.examine(); !slices.Equal(e.Requirements, v.Requirements) || strings.Contains(v.Hint, "trust list") {
+		t.Errorf("another root: got %+v, want the requirements of the verdict, %+v, and no hint beside the reason: %q", e.Requirements, v.Requirements, v.Hint)
+	}
 	c.now = time.Time{}
 	if e := c.examine(); len(e.Items) > 0 || len(e.Requirements) == 0 || e.Requirements[0].Status != provenance.NotKnown {
 		t.Errorf("at no time: got %+v, want no items, and that nothing is known", e)
+	}
+}
+
+// TestHintOfDamage: a signature that is nobody's has the hint that one of a stranger has in its
+// reason.
+func TestHintOfDamage(t *testing.T) {
+	c := newScene(t)
+	statement := c.r.Statement(attest.PredicateSLSA1)
+	c.s.Attach(c.r.Image, c.p.Sign(c.r.Signer(), statement, func(b *protobundle.Bundle) {
+		b.GetDsseEnvelope().Signatures[0].Sig[10] ^= 1
+	}), attest.PredicateSLSA1)
+	if v := c.verdict(); v.Outcome != verify.Rejected || !strings.Contains(v.Hint, "colophon trust list") {
+		t.Errorf("got %s with the hint %q, want it rejected, with the command that lists the roots", v.Outcome, v.Hint)
+	}
+}
+
+// TestExamineWorkflow: a workflow is nobody's platform, and no root here lets workflows sign.
+func TestExamineWorkflow(t *testing.T) {
+	c := newScene(t)
+	c.opts.Trust = []*trust.Root{c.p.Root()}
+	c.opts.Policy = demanded(t, c.wants)
+	workflow := prooftest.Identity{SAN: "https://github.com/team/app/.github/workflows/release.yml@" + prooftest.Ref, Issuer: trust.GitHubIssuer}
+	c.s.Attach(c.r.Image, c.p.Sign(workflow, c.r.Statement(attest.PredicateSLSA1)), attest.PredicateSLSA1)
+	e := c.examine()
+	if len(e.Items) != 1 || e.Items[0].Holds || !strings.Contains(e.Items[0].Reason, "signed as "+workflow.SAN) {
+		t.Errorf("got %+v, want one item that says who signed it", e.Items)
 	}
 }
 
