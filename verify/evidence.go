@@ -28,7 +28,6 @@ type item struct {
 	at   string // digest of the manifest or layer that has it; empty if the caller supplied it
 	kind string // predicate type: the statement's, or else the one in the manifest's annotation; empty if unknown
 
-	byKey     bool  // a key signed it, so nothing is known about it unless the policy names the key
 	signature bool  // it signs the image or file itself, and says nothing more
 	err       error // why it is not evidence: unreadable, malformed, or about another subject
 	unread    bool  // err may be temporary, so nothing is known about the item

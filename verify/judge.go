@@ -20,7 +20,6 @@ import (
 // keeps nothing else of the statement, so that many large statements do not fill
 // the memory. platform says that it came in the way in which platforms attach theirs.
 func (c *check) judge(it *item, b *bundle.Bundle, platform bool, subject func() bundle.Subject) {
-	it.byKey = b.Certificate == nil
 	it.signature = b.Image != "" || b.Statement == nil && c.about == aboutFile
 	if b.Statement != nil {
 		it.kind = b.Statement.PredicateType

@@ -162,8 +162,6 @@ func (it *item) examined() (x Examined, known bool) {
 		}
 	}
 	switch {
-	case it.byKey && best < 0:
-		return x, false
 	case fault != nil:
 		x.Reason = plain(reason(fault))
 	case best < 0:
