@@ -28,7 +28,7 @@ func TestRecordMustBeWhole(t *testing.T) {
 		"no steps":        {statement("", "proxy", dep), "list of steps is missing"},
 		"no digest":       {statement(exec, "proxy", `{"uri":"https://b/"}`), "no digest"},
 		"other predicate": {[]byte(`{"predicateType":"x"}`), "predicate type"},
-		"not JSON":        {[]byte(`x`), "invalid"},
+		"not JSON":        {[]byte(`x`), "it is not JSON"},
 	} {
 		deps, gaps, err := dependencies([][]byte{c.raw, c.raw})
 		if c.err == "" && (err != nil || len(deps) != 1 || len(gaps) != 1) {
