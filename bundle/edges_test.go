@@ -16,7 +16,7 @@ import (
 )
 
 // TestNamesInAnotherCase: some readers take a member whose name is in another case for
-// the one that they know. Documents with both are refused.
+// the name that they know. Documents with both are refused.
 func TestNamesInAnotherCase(t *testing.T) {
 	const payload = `{"critical":{"identity":{"docker-reference":""},"image":{"docker-manifest-digest":"sha256:` +
 		`abababababababababababababababababababababababababababababababab"},"type":"cosign container image signature"}}`
@@ -50,7 +50,7 @@ func TestEntryOfAnotherSignature(t *testing.T) {
 	e.KindVersion = &rekorpb.KindVersion{Kind: "hashedrekord", Version: "0.0.1"}
 	_, _, err = s.verifyEntry(e, &root.TransparencyLog{}, false)
 	if err == nil || !strings.HasPrefix(err.Error(), "log entry: ") {
-		t.Errorf("Rekor v1: got %v, want that its body is none", err)
+		t.Errorf("Rekor v1: got %v, want an error about its body", err)
 	}
 	for isKey, want := range map[bool]string{true: `"publicKey":{"rawBytes":`, false: `"x509Certificate":{"rawBytes":`} {
 		if got := string(recordV2("SHA2_256", nil, nil, "PKIX_ECDSA_P256_SHA_256", nil, isKey)); !strings.Contains(got, want) {

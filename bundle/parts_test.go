@@ -422,7 +422,8 @@ func TestCertificateAtItsTimes(t *testing.T) {
 	}
 }
 
-// Of the reasons why a timestamp does not count, people are told the one that they can mend.
+// If a timestamp does not count because no authority is trusted, the error says so. It has no other
+// reason of the timestamp library, whose words help nobody.
 func TestUnstamped(t *testing.T) {
 	if err := unstamped(errors.Join(errors.New("x"), errNoStamper)); !errors.Is(err, errNoStamper) {
 		t.Errorf("no timestamp authority: got %v, want %v", err, errNoStamper)

@@ -82,8 +82,8 @@ type document struct {
 type copier struct {
 	src     Source
 	seen    map[v1.Hash]bool
-	part    bool    // copy an index without the manifests that src does not have
-	missing []error // with part: one for each
+	part    bool                // copy an index without the manifests that src does not have
+	missing []error             // with part: one for each
 	copied  func(v1.Descriptor) // may be nil
 	blobs   []v1.Descriptor
 	images  []document

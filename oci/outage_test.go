@@ -167,8 +167,14 @@ func TestOutages(t *testing.T) {
 	manifest := index.Manifests[0].Digest
 	everyOutage(t, "Copy from", func(o *outage) error { return Copy(t.Context(), emptyLayout(t), flaky{full, o}, top) })
 	everyOutage(t, "Copy to", func(o *outage) error { return Copy(t.Context(), flaky{emptyLayout(t), o}, full, top) })
-	everyOutage(t, "Save from", func(o *outage) error { _, err := Save(t.Context(), emptyLayout(t), flaky{full, o}, top, nil); return err })
-	everyOutage(t, "Save to", func(o *outage) error { _, err := Save(t.Context(), flaky{emptyLayout(t), o}, full, top, nil); return err })
+	everyOutage(t, "Save from", func(o *outage) error {
+		_, err := Save(t.Context(), emptyLayout(t), flaky{full, o}, top, nil)
+		return err
+	})
+	everyOutage(t, "Save to", func(o *outage) error {
+		_, err := Save(t.Context(), flaky{emptyLayout(t), o}, full, top, nil)
+		return err
+	})
 	everyOutage(t, "AttachBundle", func(o *outage) error {
 		_, err := AttachBundle(t.Context(), flaky{full, o}, top, []byte("bundle"), attest.PredicateSLSA1, time.Unix(0, 0))
 		return err

@@ -23,6 +23,9 @@ func Check(c Config, out io.Writer) error {
 	}
 	p.url, err = origin(c.Listen, c.URL, c.TLSCert != "")
 	k.say("address", p.url, err)
+	if err == nil && p.file.Fulcio != nil {
+		k.say("fulcio", "issuers of other platforms and people", p.checkIssuers())
+	}
 	if c.TLSCert != "" {
 		k.certificate(p)
 	}

@@ -14,8 +14,10 @@ import (
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/authority/ca"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
+	"github.com/colophon-build/colophon/platform/registry"
 	"github.com/colophon-build/colophon/platform/release"
 )
 
@@ -106,6 +108,9 @@ func readConfig(path string) (c configFile, err error) {
 	if (c.TrustedRoot == "") != (c.SigningConfig == "") {
 		return c, fmt.Errorf("%s: trustedRoot and signingConfig must be set together", path)
 	}
+	if err := registry.CheckMutable(c.Registry.Mutable); err != nil {
+		return c, fmt.Errorf("%s: registry: %w", path, err)
+	}
 	if err := c.Build.Network.Check(); err != nil {
 		return c, fmt.Errorf("%s: build.network: %w", path, err)
 	}
@@ -120,6 +125,15 @@ func readConfig(path string) (c configFile, err error) {
 		}
 	}
 	return c, nil
+}
+
+// checkIssuers refuses what the role trust would refuse at its start, before any role starts
+// anew.
+func (p *platform) checkIssuers() error {
+	if _, err := ca.OutsideIssuers(p.file.Fulcio, p.url); err != nil {
+		return fmt.Errorf("%s: fulcio: %w", p.config.File, err)
+	}
+	return nil
 }
 
 // origin returns the platform's URL: --url, or if that is empty the URL of --listen.

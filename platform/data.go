@@ -66,12 +66,34 @@ func (p *platform) openData() (unlock func(), err error) {
 	} else if err != nil {
 		return nil, err
 	}
-	pid := filepath.Join(p.dir("run"), api.PIDFile) // for colophon stop
-	if err := errors.Join(p.readCAs(), p.giveDirs(), os.WriteFile(pid, []byte(strconv.Itoa(os.Getpid())), 0o600)); err != nil {
+	retract, err := p.announce()
+	if err != nil {
 		lock.Release()
 		return nil, err
 	}
-	return func() { os.Remove(pid); lock.Release() }, nil
+	release := func() { lock.Release(); retract() }
+	if err := errors.Join(p.readCAs(), p.giveDirs()); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// announce says in run/ which process serves this directory, for colophon status and stop.
+// They try the lock there and not that of the directory, so that they keep no platform from
+// starting.
+func (p *platform) announce() (retract func(), err error) {
+	running, err := dirlock.Wait(p.dir("run"))
+	if err != nil {
+		return nil, err
+	}
+	pid := filepath.Join(p.dir("run"), api.PIDFile)
+	retract = func() { os.Remove(pid); running.Release() }
+	if err := os.WriteFile(pid, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+		retract()
+		return nil, err
+	}
+	return retract, nil
 }
 
 // ownData creates the data directory dir and returns its path without symbolic links. It

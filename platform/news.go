@@ -51,28 +51,28 @@ func readKeyPair(cert, key string, now time.Time) (pair keyPair, leaf *tls.Certi
 // newsEvery is how often serve looks for news.
 const newsEvery = 10 * time.Second
 
-// openNews collects what the role api gets at its start.
-func (p *platform) openNews() (err error) {
-	p.last = news{Clock: clockFault()}
+// openNews collects what the role api gets at its start, and returns it.
+func (p *platform) openNews() (first news, err error) {
+	first.Clock = clockFault()
 	if p.config.TLSCert != "" {
 		pair, _, err := readKeyPair(p.config.TLSCert, p.config.TLSKey, time.Now())
 		if err != nil {
-			return err
+			return first, err
 		}
-		p.last.Pair = &pair
+		first.Pair = &pair
 	}
-	if p.last.Clock != "" {
-		p.log.Warn(p.last.Clock)
+	if first.Clock != "" {
+		p.log.Warn(first.Clock)
 	}
-	p.news, err = zone.NewUpdates(p.last)
-	return err
+	p.news, err = zone.NewUpdates(first)
+	return first, err
 }
 
-// watchNews tells the role api what is new, until ctx is done. Files of a certificate that
-// are wrong change nothing: whoever renews them writes one after the other.
-func (p *platform) watchNews(ctx context.Context, every time.Duration) {
+// watchNews tells the role api what differs from last, until ctx is done. Files of a
+// certificate that are wrong change nothing: whoever renews them writes one after the other.
+func (p *platform) watchNews(ctx context.Context, last news) {
 	failed := ""
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(newsEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -80,7 +80,7 @@ func (p *platform) watchNews(ctx context.Context, every time.Duration) {
 			return
 		case <-tick.C:
 		}
-		now := news{Pair: p.last.Pair, Clock: clockFault()}
+		now := news{Pair: last.Pair, Clock: clockFault()}
 		if now.Pair != nil {
 			pair, both, err := readKeyPair(p.config.TLSCert, p.config.TLSKey, time.Now())
 			switch {
@@ -94,10 +94,10 @@ func (p *platform) watchNews(ctx context.Context, every time.Duration) {
 				failed = err.Error()
 			}
 		}
-		if reflect.DeepEqual(now, p.last) {
+		if reflect.DeepEqual(now, last) {
 			continue
 		}
-		if p.last = now; p.news.Set(now) != nil {
+		if last = now; p.news.Set(now) != nil {
 			p.log.Error("the role api cannot get news") // these types marshal
 		}
 	}

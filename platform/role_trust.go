@@ -66,7 +66,7 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 	// has created a new key by then.
 	var ct *ctlog.Service
 	if documents.Outside == nil {
-		if documents.Issuers, err = ca.OutsideIssuers(s.Fulcio); err != nil {
+		if documents.Issuers, err = ca.OutsideIssuers(s.Fulcio, s.URL); err != nil {
 			return err
 		}
 		if ct, err = t.openLogs(&documents); err != nil {

@@ -58,7 +58,6 @@ type platform struct {
 	cas       []byte       // content of SSL_CERT_FILE
 	port      net.Listener // nil if the role api is on another host
 
-	last news          // what the role api knows
 	news *zone.Updates // of news, for the role api
 
 	known   tokens   // hashes of the tokens
@@ -148,7 +147,8 @@ func (p *platform) run(ctx context.Context, where string, ready func(context.Con
 	} else if err := zone.LimitMemory(self.memory); err != nil {
 		return err
 	}
-	if err := p.openNews(); err != nil {
+	told, err := p.openNews()
+	if err != nil {
 		return err
 	}
 	list, err := p.processes()
@@ -181,7 +181,7 @@ func (p *platform) run(ctx context.Context, where string, ready func(context.Con
 	fmt.Fprintf(p.config.Ready, "ready %s\n", where)
 	p.notify(stateReady)
 	zone.FreeStartMemory()
-	go p.watchNews(ctx, newsEvery)
+	go p.watchNews(ctx, told)
 	p.reloads(ctx, list, anew)
 	p.notify(stateStopping)
 	p.log.Info("stopping")

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,9 +30,9 @@ func newStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "show which platform release uses, and whether it is ready",
-		Long: `Status shows the platform that release uses: the one that COLOPHON_PLATFORM names or
-that you logged in to, else the one that release starts on this host. It prints what
-the platform says of itself, one line for each thing that does not work.
+		Long: `Status shows the platform that release uses: that of COLOPHON_PLATFORM, else that of
+your login, else the platform that release starts on this host. It prints what the
+platform says of itself, one line for each thing that does not work.
 
 Status exits with 1 if there is no platform or if it is not ready.`,
 		Args: cobra.NoArgs,
@@ -111,8 +113,8 @@ func localStatus(ctx context.Context) (*platformStatus, error) {
 		return nil, err
 	}
 	s := &platformStatus{Data: dir}
-	if s.PID = localPID(dir); s.PID == 0 {
-		return s, nil
+	if s.PID, err = localPID(dir); s.PID == 0 {
+		return s, err
 	}
 	c, err := api.ReadConfig(filepath.Join(dir, "client.json"))
 	if err != nil {
@@ -125,7 +127,7 @@ func localStatus(ctx context.Context) (*platformStatus, error) {
 
 // ask fills in what the platform says of itself.
 func (s *platformStatus) ask(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(s.URL, "/")+"/readyz", nil)
 	if err != nil {
@@ -151,27 +153,42 @@ func (s *platformStatus) ask(ctx context.Context) {
 	}
 }
 
+// localRuns reports whether a platform runs whose data is in dir: exactly while it does, it
+// holds the lock of run/.
+func localRuns(dir string) (bool, error) {
+	lock, err := dirlock.Take(filepath.Join(dir, "run"))
+	switch {
+	case err == nil:
+		return false, lock.Release()
+	case errors.Is(err, dirlock.ErrHeld):
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	}
+	return false, err
+}
+
 // localPID returns the process of the platform whose data is in dir, or 0 if none runs.
-// It runs exactly while it holds the lock, so a file that an earlier one left counts for
-// nothing.
-func localPID(dir string) int {
-	if _, err := os.Stat(dir); err != nil {
-		return 0
+func localPID(dir string) (int, error) {
+	if runs, err := localRuns(dir); !runs {
+		return 0, err
 	}
-	lock, err := dirlock.Take(dir)
-	if err == nil {
-		lock.Release()
-		return 0
-	}
-	text, err := os.ReadFile(filepath.Join(dir, "run", api.PIDFile))
+	file := filepath.Join(dir, "run", api.PIDFile)
+	text, err := os.ReadFile(file)
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	pid, err := strconv.Atoi(string(text))
-	if err != nil || pid <= 1 {
-		return 0
+	if err != nil {
+		return 0, fmt.Errorf("%s: got %q, want a process id", file, text)
 	}
-	return pid
+	// A platform that starts holds the lock a moment before it writes the file; until then,
+	// another process may have the id that is there.
+	args, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+	if err != nil || !slices.Contains(strings.Split(string(args), "\x00"), dir) {
+		return 0, fmt.Errorf("process %d is not the platform of %s; it may be starting, so try again", pid, dir)
+	}
+	return pid, nil
 }
 
 func newStopCommand() *cobra.Command {
@@ -182,8 +199,8 @@ func newStopCommand() *cobra.Command {
 ended. Images, proofs and logs stay, and the next release starts it again. A release
 that is running is cancelled; run it again to finish it.
 
-Stop does nothing if no such platform runs. It never stops a platform that somebody
-else started.`,
+Stop does nothing if no such platform runs. It never stops a platform that has its
+data elsewhere.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runStop(cmd) },
 	}
@@ -197,7 +214,10 @@ func runStop(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	pid := localPID(dir)
+	pid, err := localPID(dir)
+	if err != nil {
+		return err
+	}
 	if pid == 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "no platform of %s is running\n", printable.Text(dir))
 		return nil
@@ -209,7 +229,12 @@ func runStop(cmd *cobra.Command) error {
 	if err != nil {
 		return &exitError{code: exitFailure, msg: fmt.Sprintf("process %d: %v", pid, err)}
 	}
-	for deadline := time.Now().Add(stopTime); localPID(dir) == pid; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(stopTime); ; time.Sleep(20 * time.Millisecond) {
+		if runs, err := localRuns(dir); err != nil {
+			return err
+		} else if !runs {
+			break
+		}
 		if time.Now().After(deadline) || cmd.Context().Err() != nil {
 			return &exitError{code: exitFailure, msg: fmt.Sprintf("the platform (process %d) has not ended yet", pid), hint: "see " + filepath.Join(dir, logName)}
 		}

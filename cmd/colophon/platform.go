@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,24 +37,14 @@ func localPlatform(ctx context.Context, w io.Writer) (*api.ClientConfig, error) 
 	return c, err
 }
 
-// running returns the platform whose data is in dir, or nil if it does not answer.
+// running returns the platform whose data is in dir, or nil if it is not ready.
 func running(ctx context.Context, dir string) *api.ClientConfig {
 	c, err := api.ReadConfig(filepath.Join(dir, "client.json"))
 	if err != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+"/readyz", nil)
-	if err != nil {
-		return nil
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	s := platformStatus{URL: c.URL}
+	if s.ask(ctx); !s.Ready {
 		return nil
 	}
 	return c

@@ -41,7 +41,7 @@ func (o releaseOptions) checkOne(cmd *cobra.Command) error {
 }
 
 // images returns the full names of the images to release, and the commit that declares
-// them: all of them, or the one that --image names.
+// them: all images, or only that of --image.
 func (o releaseOptions) images(ctx context.Context, platform *api.ClientConfig, req api.ReleaseRequest, p *progress) (images []string, commit string, err error) {
 	registry := o.registry
 	if registry == "" {
@@ -89,8 +89,8 @@ func declaredAs(image string, names []string) (as string) {
 	return as
 }
 
-// outcome is what became of one of several releases, as --json prints it: a release
-// (spec/release), or the image and the reason why there is none.
+// outcome is the result of one of several releases, as -o json prints it: a release
+// (spec/release), or the image and the error.
 type outcome struct {
 	*api.Release
 	failed *failedRelease

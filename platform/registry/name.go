@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"hash"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"strings"
@@ -29,6 +30,9 @@ func validTag(s string) bool  { return tagGrammar.MatchString(s) }
 type digest struct{ alg, hex string }
 
 func (d digest) String() string { return d.alg + ":" + d.hex }
+
+// LogValue implements slog.LogValuer, for logs in JSON.
+func (d digest) LogValue() slog.Value { return slog.StringValue(d.String()) }
 
 func (d digest) newHash() hash.Hash {
 	if d.alg == "sha512" {

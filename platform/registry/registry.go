@@ -134,10 +134,8 @@ func New(cfg Config) (*Registry, error) {
 	if err != nil || u.Host == "" || cfg.URL != u.Scheme+"://"+u.Host {
 		return nil, fmt.Errorf("registry: URL: got %q, want SCHEME://HOST", cfg.URL)
 	}
-	for _, p := range cfg.Mutable {
-		if _, err := path.Match(p, ""); err != nil {
-			return nil, fmt.Errorf("registry: mutable pattern %q: %w", p, err)
-		}
+	if err := CheckMutable(cfg.Mutable); err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
 	}
 	if cfg.MaxBlob == 0 {
 		cfg.MaxBlob = limits.LayerPacked
@@ -185,6 +183,16 @@ func New(cfg Config) (*Registry, error) {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	return r, nil
+}
+
+// CheckMutable returns an error if one of the patterns of Config.Mutable is malformed.
+func CheckMutable(patterns []string) error {
+	for _, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil {
+			return fmt.Errorf("mutable pattern %q: %w", p, err)
+		}
+	}
+	return nil
 }
 
 // Close drops unfinished uploads and releases Dir for another process. Call it after all

@@ -205,15 +205,17 @@ func TestService(t *testing.T) {
 	if got := tag(t, p, "two"); got != 201 {
 		t.Errorf("a tag that may move now: got %d, want 201", got)
 	}
-	reload(`{"registry": {"mutabel": []}}`)
-	restarted()
+	for _, bad := range []string{`{"registry": {"mutabel": []}}`, `{"registry": {"mutable": ["["]}}`, `{"fulcio": {"OIDCIssuers": {"x": {"Type": "nonsense"}}}}`} {
+		reload(bad)
+		restarted()
+	}
 	reload(with(map[string]any{"roles": map[string]any{"uidBase": 64000}}))
 	restarted()
 	if err := p.Stop(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
 	manager.next("STOPPING=1")
-	checkLog(t, p.Log.String(), []string{"mutabel", "build.uidBase cannot change"})
+	checkLog(t, p.Log.String(), []string{"mutabel", "mutable pattern", "fulcio", "build.uidBase cannot change"})
 }
 
 // checkLog checks that each line of a log in JSON has its members, that those about a push
@@ -228,6 +230,9 @@ func checkLog(t *testing.T, log string, errors []string) {
 		}
 		if err := json.Unmarshal([]byte(text), &line); err != nil || line.Time.IsZero() || line.Level == "" || line.Msg == "" {
 			t.Errorf("line of the log: got %s (%v), want time, level and msg", text, err)
+		}
+		if strings.Contains(text, "{}") {
+			t.Errorf("a value that JSON does not show: %s", text)
 		}
 		if line.Level == "ERROR" && !slices.ContainsFunc(errors, func(e string) bool { return strings.Contains(line.Error, e) }) {
 			t.Errorf("an error: %s", text)

@@ -53,23 +53,7 @@ const maxOutside = 16
 // issuers returns the configuration and pool of issuers: the platform's issuer first, then
 // the configured ones. It contacts no issuer.
 func issuers(cfg Config) (*config.FulcioConfig, identity.IssuerPool, error) {
-	outside, err := parseOutside(cfg.Outside)
-	if err != nil {
-		return nil, nil, fmt.Errorf("configuration of outside issuers: %w", err)
-	}
-	if err := checkOutside(outside, cfg.URL); err != nil {
-		return nil, nil, fmt.Errorf("configuration of outside issuers: %w", err)
-	}
-	// config.Read contacts every issuer in its input and waits. Without issuers it only
-	// checks the templates and prepares the cache. The issuers are added afterwards, and
-	// Fulcio contacts them when it needs them.
-	providers := map[string]config.IssuerMetadata{ownProvider: ownMetadata}
-	maps.Copy(providers, outside.CIIssuerMetadata)
-	templates, err := json.Marshal(&config.FulcioConfig{CIIssuerMetadata: providers})
-	if err != nil {
-		return nil, nil, err
-	}
-	fulcio, err := config.Read(templates)
+	outside, fulcio, err := readOutside(cfg.Outside, cfg.URL)
 	if err != nil {
 		return nil, nil, fmt.Errorf("configuration of outside issuers: %w", err)
 	}
@@ -112,14 +96,36 @@ func (o *platformIssuer) Authenticate(ctx context.Context, token string, _ ...co
 	return builder{p, o.url}, nil
 }
 
-// OutsideIssuers returns the outside issuers of a Config, for the platform's trust
-// document: those with a "*" are meta issuers.
-func OutsideIssuers(configuration []byte) ([]string, error) {
-	cfg, err := parseOutside(configuration)
+// OutsideIssuers checks Config.Outside for a platform at origin and returns its issuers, for
+// the platform's trust document: those with a "*" are meta issuers. It contacts nobody.
+func OutsideIssuers(configuration []byte, origin string) ([]string, error) {
+	cfg, _, err := readOutside(configuration, origin)
 	if err != nil {
 		return nil, fmt.Errorf("configuration of outside issuers: %w", err)
 	}
 	return append(slices.Sorted(maps.Keys(cfg.OIDCIssuers)), slices.Sorted(maps.Keys(cfg.MetaIssuers))...), nil
+}
+
+// readOutside returns the configuration of outside issuers, and Fulcio's with the templates
+// of all providers and without issuers.
+func readOutside(configuration []byte, origin string) (outside, fulcio *config.FulcioConfig, err error) {
+	if outside, err = parseOutside(configuration); err != nil {
+		return nil, nil, err
+	}
+	if err := checkOutside(outside, origin); err != nil {
+		return nil, nil, err
+	}
+	// config.Read contacts every issuer in its input and waits. Without issuers it only
+	// checks the templates and prepares the cache. The issuers are added afterwards, and
+	// Fulcio contacts them when it needs them.
+	providers := map[string]config.IssuerMetadata{ownProvider: ownMetadata}
+	maps.Copy(providers, outside.CIIssuerMetadata)
+	templates, err := json.Marshal(&config.FulcioConfig{CIIssuerMetadata: providers})
+	if err != nil {
+		return nil, nil, err
+	}
+	fulcio, err = config.Read(templates)
+	return outside, fulcio, err
 }
 
 func parseOutside(data []byte) (*config.FulcioConfig, error) {

@@ -51,6 +51,9 @@ func (p *platform) reload(ctx context.Context, list []zone.Process, anew []chan 
 	if fresh.outside, err = readOutside(fresh.file); err != nil {
 		return nil, err
 	}
+	if err := fresh.checkIssuers(); err != nil {
+		return nil, err
+	}
 	if !reflect.DeepEqual(fresh.file.Roles, p.file.Roles) || fresh.file.Build.UIDBase != p.file.Build.UIDBase || fresh.file.Mirror != p.file.Mirror {
 		return nil, fmt.Errorf("%s: roles, mirror and build.uidBase cannot change while the platform runs; restart it", p.config.File)
 	}

@@ -1,0 +1,131 @@
+package platform
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// writePair writes a certificate for builds.example.com until end, and its key.
+func writePair(t *testing.T, end time.Time) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: end, DNSNames: []string{"builds.example.com"}}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certFile, keyFile
+}
+
+// TestCheck: what serve would refuse is an error before it, and nothing is created.
+func TestCheck(t *testing.T) {
+	cert, key := writePair(t, time.Now().Add(30*24*time.Hour))
+	soon, soonKey := writePair(t, time.Now().Add(24*time.Hour))
+	ended, endedKey := writePair(t, time.Now().Add(-time.Minute))
+	data := filepath.Join(t.TempDir(), "data")
+	for name, tc := range map[string]struct {
+		change func(*Config)
+		file   string // content of --config
+		want   string // in a line of the output
+		ok     bool
+	}{
+		"defaults":                  {func(*Config) {}, "", "ok     address        http://127.0.0.1:8080", true},
+		"data that is not there":    {func(c *Config) { c.Data = data }, "", "ok     data           " + data + " (made at the first start)", true},
+		"a certificate":             {func(c *Config) { c.TLSCert, c.TLSKey = cert, key }, "", "ok     certificate    for builds.example.com until ", true},
+		"a certificate that ends":   {func(c *Config) { c.TLSCert, c.TLSKey = soon, soonKey }, "", "note   certificate    for builds.example.com until ", true},
+		"a certificate that ended":  {func(c *Config) { c.TLSCert, c.TLSKey = ended, endedKey }, "", "the certificate ended on ", false},
+		"another certificate's key": {func(c *Config) { c.TLSCert, c.TLSKey = cert, soonKey }, "", "error  certificate", false},
+		"another name":              {func(c *Config) { c.TLSCert, c.TLSKey, c.URL = cert, key, "https://other.example.com" }, "", "it is not for other.example.com, but for builds.example.com", false},
+		"no certificate":            {func(c *Config) { c.Listen, c.URL = "0.0.0.0:443", "https://builds.example.com" }, "", "error  address", false},
+		"a wrong log level":         {func(c *Config) { c.LogLevel = "loud" }, "", "error  configuration", false},
+		"no mirror":                 {func(c *Config) { c.Mirror = data }, "", "error  mirror", false},
+		"no buildkitd":              {func(c *Config) { c.Buildkitd = data }, "", "error  buildkitd", false},
+		"an unknown member":         {func(*Config) {}, `{"registry": {"mutabel": []}}`, "error  configuration", false},
+		"a malformed pattern":       {func(*Config) {}, `{"registry": {"mutable": ["["]}}`, `mutable pattern "["`, false},
+		"an issuer of no type":      {func(*Config) {}, `{"fulcio": {"OIDCIssuers": {"https://a.example.com": {"Type": "nonsense"}}}}`, "error  fulcio", false},
+		"roles that are builds":     {func(*Config) {}, `{"roles": {"uidBase": 1879048192}}`, "a build would be a role", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := Config{Listen: "127.0.0.1:8080", URL: "", LogFormat: "text", LogLevel: "info"}
+			tc.change(&c)
+			if c.TLSCert != "" && c.URL == "" {
+				c.URL = "https://builds.example.com"
+			}
+			if tc.file != "" {
+				c.File = filepath.Join(t.TempDir(), "config.json")
+				if err := os.WriteFile(c.File, []byte(tc.file), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var out bytes.Buffer
+			if err := Check(c, &out); (err == nil) != tc.ok || !strings.Contains(out.String(), tc.want) {
+				t.Errorf("got %v and\n%s\nwant %q", err, &out, tc.want)
+			}
+		})
+	}
+	if _, err := os.Stat(data); err == nil {
+		t.Error("check made the data directory")
+	}
+}
+
+// TestWarnings: what the role api hears from serve, operators see at /readyz.
+func TestWarnings(t *testing.T) {
+	end := time.Now().Add(20 * 24 * time.Hour).Truncate(time.Second)
+	cert, key := writePair(t, end)
+	pair, _, err := readKeyPair(cert, key, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		told string
+		now  time.Time
+		want []string
+	}{
+		"without TLS":            {`{}`, end, nil},
+		"a clock":                {`{"clock": "it is wrong"}`, end, []string{"it is wrong"}},
+		"fifteen days are left":  {"pair", end.Add(-15 * 24 * time.Hour), nil},
+		"thirteen days are left": {"pair", end.Add(-13 * 24 * time.Hour), []string{"the certificate of the port ends in 312 hours"}},
+	} {
+		var h heard
+		told := []byte(tc.told)
+		if tc.told == "pair" {
+			if told, err = json.Marshal(news{Pair: &pair}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := h.take(told); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.warnings(tc.now); strings.Join(got, "; ") != strings.Join(tc.want, "; ") {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
+		}
+		if (h.tls() != nil) != (tc.told == "pair") {
+			t.Errorf("%s: got TLS %v", name, h.tls() != nil)
+		}
+	}
+}
