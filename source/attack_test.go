@@ -321,6 +321,26 @@ func TestHostileSubmodules(t *testing.T) {
 	}
 }
 
+// A repository that another one names is not on this machine, unless that one is.
+func TestNamedByARepository(t *testing.T) {
+	r := newRepo(t)
+	id := r.commit("a", "1")
+	http := r.serve()
+	for _, c := range []struct {
+		from, uri string
+		ok        bool
+	}{
+		{"", r.uri(), true}, {r.uri(), r.uri(), true}, {r.uri(), http, true}, {http, http, true},
+		{"https://h.example/r", r.uri(), false}, {"https://h.example/r", http, false}, {http, r.uri(), false}, {"ssh://h.example/r", http, false},
+		{"nonsense", http, false}, {r.uri(), "https://u:hunter2@h.example/r", false},
+	} {
+		_, commit, err := fetch(t, Request{URI: c.uri, From: c.from, Ref: "main"})
+		if (err == nil) != c.ok || c.ok && commit.ID != id {
+			t.Errorf("%s from %s: got %s, %v", c.uri, c.from, commit.ID, err)
+		}
+	}
+}
+
 // Two repositories can be submodules of each other only with a commit that does not
 // exist. That is an error, so that nesting ends.
 func TestSubmoduleCommitMissing(t *testing.T) {

@@ -244,7 +244,7 @@ func (r remote) join(ref string) (remote, error) {
 			return remote{}, errCreds
 		}
 		if (sub.scheme == "file" || sub.scheme == "http") && sub.scheme != r.scheme && r.scheme != "file" {
-			return remote{}, fmt.Errorf("a repository with an %s address may not have a submodule with a %s address", r.scheme, sub.scheme)
+			return remote{}, fmt.Errorf("a repository with an %s address may not name one with a %s address", r.scheme, sub.scheme)
 		}
 		return sub, nil
 	}

@@ -48,6 +48,12 @@ type Repo struct {
 // Export lists it in Tree.Unresolved.
 func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
 	rem, err := parseRemote(r.URI)
+	if r.From != "" && err == nil {
+		var parent remote
+		if parent, err = parseRemote(r.From); err == nil {
+			rem, err = parent.join(r.URI)
+		}
+	}
 	if err != nil {
 		return nil, Commit{}, err
 	}

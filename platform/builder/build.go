@@ -20,6 +20,7 @@ type Request struct {
 	// Source is the git tree that Tree was exported from. Whoever sends Tree to
 	// another zone checks the sent files against it.
 	Source source.Tree
+	Added  []Added   // the git repositories that the Dockerfile adds
 	Epoch  time.Time // SOURCE_DATE_EPOCH: the commit's committer time
 	Layout string    // empty directory that receives the OCI layout
 	Limits Limits    // zero fields mean the builder's default
@@ -27,6 +28,15 @@ type Request struct {
 	// room; empty on platforms that cannot open rooms.
 	Session string
 	Log     func(Event) // called for each progress event, in order; may be nil
+}
+
+// Added is a git repository that a Dockerfile adds, as the attest zone fetched it.
+type Added struct {
+	Name   string      `json:"name"`          // BuildKit's name: git://HOST/PATH#REF:DIR
+	Remote string      `json:"remote"`        // the address in the Dockerfile
+	Dir    string      `json:"dir,omitempty"` // the directory of the repository that is added; empty is all
+	Tree   string      `json:"-"`             // directory with the exported files
+	Source source.Tree `json:"-"`             // the git tree that Tree was exported from
 }
 
 // Limits bound one build.

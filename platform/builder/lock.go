@@ -31,6 +31,9 @@ const LockVersion = 1
 type Lock struct {
 	Version int        `json:"version"`
 	Fetches []Exchange `json:"fetches"` // sorted by request
+	// Git lists the git repositories that the Dockerfile adds, sorted by address and ref. The
+	// attest zone fetches them; a gateway takes no notice of them.
+	Git []LockedGit `json:"git,omitempty"`
 }
 
 // LockOf makes a lock from the exchanges of a session. It leaves out requests
@@ -104,6 +107,9 @@ func ParseLock(data []byte) (*Lock, error) {
 
 // Check returns an error if the lock is not valid by spec/lock/v1.
 func (l *Lock) Check() error {
+	if err := checkGit(l.Git); err != nil {
+		return err
+	}
 	if l.Version != LockVersion {
 		return fmt.Errorf("version: got %d, want %d", l.Version, LockVersion)
 	}

@@ -103,7 +103,7 @@ func (j *run) attempt(ctx context.Context, name string, s builder.Session) (_ *a
 	defer log.discard()
 	j.emit(api.Event{Phase: "build", Step: j.recipe.Builder})
 	req := builder.Request{
-		Recipe: j.recipe, Tree: j.tree, Source: j.source, Epoch: j.commit.Time, Layout: a.Layout,
+		Recipe: j.recipe, Tree: j.tree, Source: j.source, Added: j.addedTrees(), Epoch: j.commit.Time, Layout: a.Layout,
 		Log: func(e builder.Event) {
 			log.write(e)
 			j.emit(api.Event{Phase: "build", Step: e.Step, Line: e.Line})
@@ -234,7 +234,9 @@ func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 	var err error
 	switch j.recipe.Builder {
 	case "buildkit":
-		a.Dependencies, err = j.checkNetwork(ctx, a, m)
+		if a.Dependencies, err = j.checkNetwork(ctx, a, m); err == nil {
+			a.Dependencies = append(j.gitDependencies(), a.Dependencies...)
+		}
 	case "golang":
 		if err = noteWorkspace(a.Config, j.tree, j.recipe); err != nil {
 			return err

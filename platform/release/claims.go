@@ -23,6 +23,9 @@ func (j *run) checkClaims(r *builder.Result) error {
 	for _, s := range j.commit.Submodules {
 		taken[attest.GitURI(s.URI, "")] = true
 	}
+	for _, a := range j.added {
+		taken[attest.GitURI(a.commit.URI, "")] = true
+	}
 	for kind, list := range map[string][]attest.ResourceDescriptor{"dependency": r.Dependencies, "tool": r.Tools} {
 		for _, d := range list {
 			if len(d.Digest) == 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/builder/dockerfile"
 	"github.com/colophon-build/colophon/platform/release/base"
 	"github.com/colophon-build/colophon/platform/release/network"
 )
@@ -94,10 +95,10 @@ func (j *run) bases(ctx context.Context, rec *network.Record, pinned bool, m *oc
 	if rec != nil {
 		r.Seen = rec.Manifest
 	}
-	d := base.Dockerfile{Text: text, Recipe: j.recipe, Epoch: j.commit.Time}
+	d := dockerfile.Dockerfile{Text: text, Recipe: j.recipe, Epoch: j.commit.Time}
 	var all []*base.Image
 	for _, p := range m.Platforms {
-		images, lowest, err := d.Images(ctx, p.Platform.String(), r.Image)
+		images, lowest, err := base.Images(ctx, d, p.Platform.String(), r.Image)
 		if err != nil {
 			return nil, err
 		}

@@ -75,6 +75,7 @@ func (j *run) buildTwice(ctx context.Context) (*attempt, *oci.Measured, error) {
 		if err != nil {
 			return nil, nil, refuseToSign(fmt.Errorf("writing a lock of the build's downloads: %w", err))
 		}
+		lock.Git = j.lockedGit()
 		if err := j.pin(lock); err != nil {
 			return nil, nil, err
 		}

@@ -30,9 +30,10 @@ import (
 // Names of the processes apart of a release. Whatever parses the repository or the image
 // runs in them: git, the export, the measurement, the comparison, the SBOM's scanner.
 const (
-	taskSource = "reading the repository"
-	taskImage  = "reading the image"
-	taskProbe  = "probing"
+	taskSource     = "reading the repository"
+	taskDockerfile = "reading the Dockerfile"
+	taskImage      = "reading the image"
+	taskProbe      = "probing"
 )
 
 // Directories of these processes, below that of the work.
@@ -49,9 +50,10 @@ const maxScans = 2
 // has a Releaser calls it first in main.
 func Init() {
 	zone.InitApart(map[string]zone.Task{
-		taskProbe:  {Do: func(context.Context, json.RawMessage) (any, error) { return true, nil }},
-		taskSource: {Do: doSource},
-		taskImage:  {Warm: scan.Warm, Do: doImage},
+		taskProbe:      {Do: func(context.Context, json.RawMessage) (any, error) { return true, nil }},
+		taskSource:     {Do: doSource},
+		taskDockerfile: {Do: doDockerfile},
+		taskImage:      {Warm: scan.Warm, Do: doImage},
 	})
 }
 
@@ -90,6 +92,7 @@ type sourceOrder struct {
 	Request   source.Request `json:"request"`
 	Git, Tree string         // directories to fetch and to export to
 	Image     string         // REGISTRY/NAME, for its recipe; empty: the names of all declared images
+	Bare      bool           // the commit declares nothing: the Dockerfile only adds it
 }
 
 type sourceAnswer struct {
@@ -122,9 +125,11 @@ func doSource(ctx context.Context, raw json.RawMessage) (any, error) {
 	if a.Tree, err = repo.Export(ctx, o.Tree); err != nil {
 		return a, err
 	}
-	if o.Image == "" {
+	switch {
+	case o.Bare:
+	case o.Image == "":
 		a.Images, err = recipes.Names(o.Tree)
-	} else {
+	default:
 		a.Own, err = recipes.Default(o.Tree, o.Image)
 	}
 	if err != nil {
@@ -183,17 +188,21 @@ func (j *run) apart(task, dir string, limits zone.Limits) (zone.Apart, error) {
 	return a, os.Mkdir(a.Dir, 0o700)
 }
 
-// readSource fetches the commit and exports its tree, in a process apart.
-func (j *run) readSource(ctx context.Context) (a sourceAnswer, err error) {
-	at, err := j.apart(taskSource, dirSource, sourceLimits)
+// readSource fetches the commit and exports its tree.
+func (j *run) readSource(ctx context.Context) (sourceAnswer, error) {
+	j.tree = filepath.Join(j.dir, dirSource, "tree")
+	return j.readRepository(ctx, dirSource, sourceOrder{Git: filepath.Join(j.dir, dirSource, "git"), Tree: j.tree, Image: j.req.Image, Request: source.Request{
+		URI: j.req.Source, Ref: j.req.Ref, Commit: j.req.Commit,
+		AllowedSigners: []byte(j.req.AllowedSigners), Keyring: []byte(j.req.Keyring),
+	}})
+}
+
+// readRepository executes an order in a process apart, whose directory is dir, below the work's.
+func (j *run) readRepository(ctx context.Context, dir string, o sourceOrder) (a sourceAnswer, err error) {
+	at, err := j.apart(taskSource, dir, sourceLimits)
 	if err != nil {
 		return a, err
 	}
-	j.tree = filepath.Join(at.Dir, "tree")
-	o := sourceOrder{Git: filepath.Join(at.Dir, "git"), Tree: j.tree, Image: j.req.Image, Request: source.Request{
-		URI: j.req.Source, Ref: j.req.Ref, Commit: j.req.Commit,
-		AllowedSigners: []byte(j.req.AllowedSigners), Keyring: []byte(j.req.Keyring),
-	}}
 	for _, d := range []string{o.Git, o.Tree} {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			return a, err

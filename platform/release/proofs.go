@@ -203,11 +203,7 @@ func (p *proofs) provenance(b *built) (statement, error) {
 		Digest:      map[string]string{"gitCommit": p.commit.ID, "gitTree": p.commit.Tree},
 		Annotations: found,
 	}}
-	for _, s := range p.commit.Submodules {
-		deps = append(deps, attest.ResourceDescriptor{
-			Name: s.Path, URI: attest.GitURI(s.URI, ""), Digest: map[string]string{"gitCommit": s.Commit},
-		})
-	}
+	deps = append(deps, submoduleDependencies(p.commit)...)
 	if b.Lock != "" {
 		deps = append(deps, lockDependency(b.Lock))
 	}

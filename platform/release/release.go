@@ -166,6 +166,7 @@ type run struct {
 	image   *zone.Item // the process that reads the image; nil before the build
 	recipe  attest.Recipe
 	own     *attest.DefaultRecipe // the recipe of the commit itself; nil if it has none
+	added   []added               // the git repositories that the Dockerfile adds
 	builder BuilderInfo
 	target  oci.Target
 	lock    *builder.Lock // the lock that the build must follow; nil if there is none
@@ -359,7 +360,10 @@ func (j *run) fetch(ctx context.Context) error {
 	for _, line := range unresolved(j.source) {
 		j.emit(api.Event{Phase: "source", Line: line + "; the build cannot read it"})
 	}
-	return j.canPin()
+	if err := j.canPin(); err != nil {
+		return err
+	}
+	return j.fetchAdded(ctx)
 }
 
 // readCommit fetches the commit, exports its tree and reads what it declares.

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/cgi"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +30,7 @@ import (
 //
 //	exits CODE COMMAND ARG…   run a program, which must exit with this code
 //	fork FROM TO              copy an image with everything attached to another repository, under the same tag
+//	gitserver DIR             serve the repositories below the directory over http on loopback, at $GIT
 //	alone COMMAND ARG…        run a program in an empty network namespace, in which even loopback is down
 //	spoil DIR                 change one byte of the largest blob of a layout
 //	untag IMAGE               remove a tag, as an admin may
@@ -46,14 +49,15 @@ func commands(p *harness.Platform) map[string]func(*testscript.TestScript, bool,
 	}
 	s := &sabotage{p}
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"exits":  must(exits, 2),
-		"fork":   must(func(ts *testscript.TestScript, a []string) error { return s.fork(a[0], a[1]) }, 2),
-		"alone":  alone,
-		"spoil":  must(func(ts *testscript.TestScript, a []string) error { return spoil(ts.MkAbs(a[0])) }, 1),
-		"untag":  must(func(ts *testscript.TestScript, a []string) error { return s.untag(a[0]) }, 1),
-		"tamper": must(func(ts *testscript.TestScript, a []string) error { return s.tamper(a[0], a[1]) }, 2),
-		"detach": must(func(ts *testscript.TestScript, a []string) error { return s.detach(a[0], a[1]) }, 2),
-		"expire": must(func(ts *testscript.TestScript, a []string) error { return expire(ts.MkAbs(a[0])) }, 1),
+		"exits":     must(exits, 2),
+		"fork":      must(func(ts *testscript.TestScript, a []string) error { return s.fork(a[0], a[1]) }, 2),
+		"gitserver": must(gitserver, 1),
+		"alone":     alone,
+		"spoil":     must(func(ts *testscript.TestScript, a []string) error { return spoil(ts.MkAbs(a[0])) }, 1),
+		"untag":     must(func(ts *testscript.TestScript, a []string) error { return s.untag(a[0]) }, 1),
+		"tamper":    must(func(ts *testscript.TestScript, a []string) error { return s.tamper(a[0], a[1]) }, 2),
+		"detach":    must(func(ts *testscript.TestScript, a []string) error { return s.detach(a[0], a[1]) }, 2),
+		"expire":    must(func(ts *testscript.TestScript, a []string) error { return expire(ts.MkAbs(a[0])) }, 1),
 	}
 }
 
@@ -73,6 +77,19 @@ func exits(ts *testscript.TestScript, args []string) error {
 	if got != want {
 		return fmt.Errorf("exit code: got %d, want %d", got, want)
 	}
+	return nil
+}
+
+func gitserver(ts *testscript.TestScript, args []string) error {
+	git, err := exec.LookPath("git")
+	if err != nil {
+		return err
+	}
+	srv := httptest.NewServer(&cgi.Handler{Path: git, Args: []string{"http-backend"}, Dir: ts.MkAbs(args[0]), Env: []string{
+		"GIT_PROJECT_ROOT=" + ts.MkAbs(args[0]), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
+	}})
+	ts.Defer(srv.Close)
+	ts.Setenv("GIT", srv.URL)
 	return nil
 }
 

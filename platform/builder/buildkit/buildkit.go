@@ -95,6 +95,13 @@ func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Re
 		return nil, err
 	}
 	defer seen.root.Close()
+	roots, err := added(&opt, req)
+	for _, r := range roots {
+		defer r.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
 	wall := lower(req.Limits.WallTime, b.cfg.WallTime)
 	tooLong := fmt.Errorf("the build exceeded its time limit of %s", wall)
 	ctx, cancel := context.WithTimeoutCause(ctx, wall, tooLong)

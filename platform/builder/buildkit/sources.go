@@ -7,36 +7,35 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"strconv"
-	"strings"
+	"os"
+	"slices"
 
-	"github.com/containerd/platforms"
-	"github.com/moby/buildkit/client/llb"
-	"github.com/moby/buildkit/client/llb/sourceresolver"
-	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
+	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/frontend/dockerui"
 	"github.com/moby/buildkit/solver/pb"
+	spb "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/moby/patternmatcher/ignorefile"
-	digest "github.com/opencontainers/go-digest"
-	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tonistiigi/fsutil"
 	"github.com/tonistiigi/fsutil/types"
 
 	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/dockerfile"
 )
 
 // checkSources returns an error if a build for the platform cannot succeed because of what
-// its Dockerfile adds or copies: a git repository, or a file of the context whose name BuildKit cannot
-// express. It knows what depends on neither the environment nor the triggers of a base image;
-// the rest fails in the build, which says the same.
+// its Dockerfile adds or copies: a git repository that is not in req.Added, or a file of the
+// context whose name BuildKit cannot express. It knows what depends on neither the environment
+// nor the triggers of a base image; the rest fails in the build, which says the same.
 func checkSources(ctx context.Context, text []byte, req builder.Request, platform string, tree, seen *sourceTree) error {
-	for _, op := range sources(ctx, text, req, platform) {
-		kind, _, _ := strings.Cut(op.Identifier, "://")
+	d := dockerfile.Dockerfile{Text: text, Recipe: req.Recipe, Epoch: req.Epoch}
+	for _, op := range d.Sources(ctx, platform) {
 		switch {
-		case kind == "git":
-			return &builder.Error{Step: "ADD " + credential.URL(op.Attrs[pb.AttrFullRemoteURL]), Err: errors.New(noGit)}
+		case dockerfile.IsGit(op):
+			remote := op.Attrs[pb.AttrFullRemoteURL]
+			if !slices.ContainsFunc(req.Added, func(a builder.Added) bool { return a.Name == op.Identifier && a.Remote == remote }) {
+				return &builder.Error{Step: "ADD " + credential.URL(remote), Err: errors.New(noGit)}
+			}
 		case op.Identifier == "local://"+dockerui.DefaultLocalNameContext:
 			var follow []string
 			if list := op.Attrs[pb.AttrFollowPaths]; list != "" && json.Unmarshal([]byte(list), &follow) != nil {
@@ -50,63 +49,35 @@ func checkSources(ctx context.Context, text []byte, req builder.Request, platfor
 	return nil
 }
 
-const noGit = "a git repository cannot be added: make it a submodule, which is fetched at its commit, or add an archive of it (ADD --checksum=sha256:… https://….tar.gz)"
+const noGit = "the address of a git repository must follow from the Dockerfile and its arguments, because the platform fetches it before the build; or make the repository a submodule"
 
-// sources returns the sources that the Dockerfile names for the platform, as BuildKit's own
-// converter reads it without knowing a base image; none if it cannot read it, which BuildKit
-// will explain.
-func sources(ctx context.Context, text []byte, req builder.Request, platform string) (ops []*pb.SourceOp) {
-	defer func() { // a hostile Dockerfile may make the converter panic
-		if recover() != nil {
-			ops = nil
+// added makes BuildKit read each repository of req.Added from a local mount that has its
+// files. The caller closes the roots, even after an error.
+func added(opt *client.SolveOpt, req builder.Request) (roots []*os.Root, err error) {
+	opt.SourcePolicy = &spb.Policy{Version: 1}
+	for i, a := range req.Added {
+		repository, err := os.OpenRoot(a.Tree)
+		if err != nil {
+			return roots, err
 		}
-	}()
-	target, err := platforms.Parse(platform)
-	if err != nil {
-		return nil
-	}
-	host := platforms.Normalize(platforms.DefaultSpec())
-	args := map[string]string{"SOURCE_DATE_EPOCH": strconv.FormatInt(req.Epoch.Unix(), 10)}
-	maps.Copy(args, req.Recipe.BuildArgs)
-	res, err := dockerfile2llb.Dockerfile2LLB(ctx, text, dockerfile2llb.ConvertOpt{
-		Config: dockerui.Config{
-			BuildArgs: args, Target: req.Recipe.Target,
-			BuildPlatforms:         []ocispecs.Platform{{OS: host.OS, Architecture: host.Architecture, Variant: host.Variant}},
-			MultiPlatformRequested: len(req.Recipe.Platforms) > 1,
-		},
-		TargetPlatform: &target,
-		MetaResolver:   anyImage{},
-	})
-	if err != nil {
-		return nil
-	}
-	def, err := res.State.Marshal(ctx)
-	if err != nil {
-		return nil
-	}
-	for _, raw := range def.Def {
-		var op pb.Op
-		if op.UnmarshalVT(raw) == nil && op.GetSource() != nil {
-			ops = append(ops, op.GetSource())
+		root, err := builder.OpenContext(repository, a.Dir)
+		repository.Close()
+		if err != nil {
+			return roots, &builder.Error{Step: "ADD " + credential.URL(a.Remote), Err: err}
 		}
+		roots = append(roots, root)
+		mount := fmt.Sprintf("added-%d", i)
+		opt.LocalMounts[mount] = newSourceTree(root, req.Epoch)
+		opt.SourcePolicy.Rules = append(opt.SourcePolicy.Rules, &spb.Rule{
+			Action: spb.PolicyAction_CONVERT,
+			Selector: &spb.Selector{Identifier: a.Name, MatchType: spb.MatchType_EXACT, Constraints: []*spb.AttrConstraint{
+				{Key: pb.AttrFullRemoteURL, Value: a.Remote, Condition: spb.AttrMatch_EQUAL},
+			}},
+			Updates: &spb.Update{Identifier: "local://" + mount},
+		})
 	}
-	return ops
+	return roots, nil
 }
-
-// anyImage answers the converter's questions about base images with an empty image.
-type anyImage struct{}
-
-// ResolveImageConfig implements llb.ImageMetaResolver.
-func (anyImage) ResolveImageConfig(_ context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
-	var image ocispecs.Image
-	if opt.ImageOpt != nil && opt.ImageOpt.Platform != nil {
-		image.Platform = *opt.ImageOpt.Platform
-	}
-	raw, err := json.Marshal(image)
-	return ref, digest.FromBytes(raw), raw, err
-}
-
-var _ llb.ImageMetaResolver = anyImage{}
 
 // ignored returns the patterns of the ignore file that BuildKit reads; none if it cannot be
 // read, which BuildKit will explain.

@@ -3,6 +3,7 @@ package buildkit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,9 +38,10 @@ func before(t *testing.T, dir string, recipe attest.Recipe) error {
 	return err
 }
 
-// A git repository that the build would add is refused before a room is opened, by the
-// address in the Dockerfile without its credentials. Nothing else is.
-func TestGitCannotBeAdded(t *testing.T) {
+// A git repository that the build would add, and that the attest zone did not fetch, is refused
+// before a room is opened, by the address in the Dockerfile without its credentials. Nothing
+// else is.
+func TestUnknownGitCannotBeAdded(t *testing.T) {
 	const sum = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 	for what, c := range map[string]struct{ text, want string }{
 		"a tag":               {"ADD https://github.com/a/b.git#v1 /x", "https://github.com/a/b.git"},
@@ -68,6 +70,88 @@ func TestGitCannotBeAdded(t *testing.T) {
 		if (err == nil) != (c.want == "") || err != nil && (!ok || !strings.Contains(failed.Error(), "ADD ") || !strings.Contains(failed.Error(), c.want) || !strings.Contains(failed.Error(), "submodule") || strings.Contains(failed.Error(), "hunter2")) {
 			t.Errorf("%s: got %v, want %q", what, err, c.want)
 		}
+	}
+}
+
+// What the attest zone fetched from another address is not the repository.
+func TestGitOfAnotherAddress(t *testing.T) {
+	dir := tree(t, "FROM scratch\nADD https://github.com/a/b.git#v1 /x\n")
+	for _, c := range []struct {
+		added builder.Added
+		ok    bool
+	}{
+		{builder.Added{Name: "git://github.com/a/b.git#v1", Remote: "https://github.com/a/b.git", Tree: dir}, true},
+		{builder.Added{Name: "git://github.com/a/b.git#v1", Remote: "http://github.com/a/b.git", Tree: dir}, false},
+		{builder.Added{Name: "git://github.com/a/b.git#v2", Remote: "https://github.com/a/b.git", Tree: dir}, false},
+	} {
+		_, err := New(Config{Rooms: &closed{}}).Build(t.Context(), builder.Request{Tree: dir, Epoch: epoch, Layout: t.TempDir(), Added: []builder.Added{c.added}})
+		if errors.Is(err, errClosed) != c.ok {
+			t.Errorf("%+v: got %v", c.added, err)
+		}
+	}
+}
+
+// A git repository that the attest zone fetched is what the build adds, as BuildKit itself would
+// add it: the whole or a directory, links as links, and each under its own address.
+func TestGitIsAdded(t *testing.T) {
+	b := realBuilder(t)
+	library, other := t.TempDir(), t.TempDir()
+	if err := errors.Join(
+		os.MkdirAll(filepath.Join(library, "dir", "sub"), 0o755),
+		os.WriteFile(filepath.Join(library, "run"), []byte("#!/bin/sh\n"), 0o755),
+		os.WriteFile(filepath.Join(library, "dir", "sub", "text"), []byte("text\n"), 0o600),
+		os.Symlink("../run", filepath.Join(library, "dir", "link")),
+		os.WriteFile(filepath.Join(other, "plain"), []byte("of http\n"), 0o644),
+	); err != nil {
+		t.Fatal(err)
+	}
+	dir := tree(t, `FROM scratch
+ADD https://git.invalid/a/b.git#v1 /all
+ADD --chown=7:8 https://git.invalid/a/b.git#v1:dir /dir/
+ADD http://git.invalid/a/b.git#v1 /plain/
+ADD https://git.invalid/a/b.git?tag=v2 /tag/
+ADD --checksum=0123456789012345678901234567890123456789 https://git.invalid/a/b.git /head/
+`)
+	const https, http = "https://git.invalid/a/b.git", "http://git.invalid/a/b.git"
+	layout := t.TempDir()
+	res, log, err := run(t, b, builder.Request{Tree: dir, Layout: layout, Added: []builder.Added{
+		{Name: "git://git.invalid/a/b.git#v1", Remote: https, Tree: library},
+		{Name: "git://git.invalid/a/b.git#v1:dir", Remote: https, Dir: "dir", Tree: library},
+		{Name: "git://git.invalid/a/b.git#v1", Remote: http, Tree: other},
+		{Name: "git://git.invalid/a/b.git#refs/tags/v2", Remote: https, Tree: other},
+		{Name: "git://git.invalid/a/b.git", Remote: https, Tree: other},
+	}})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	if len(res.Dependencies) > 0 {
+		t.Errorf("dependencies: got %v, want none: the attest zone names the repositories", res.Dependencies)
+	}
+	files := map[string]string{}
+	for _, h := range entries(t, layout) {
+		files[h.Name] = fmt.Sprintf("%o %d:%d %d%s", h.Mode, h.Uid, h.Gid, h.Size, h.Linkname)
+		if h.ModTime.After(epoch) {
+			t.Errorf("%s: got the time %s, want no later one than the commit's", h.Name, h.ModTime)
+		}
+	}
+	for name, want := range map[string]string{
+		"all/run": "755 0:0 10", "all/dir/sub/text": "644 0:0 5", "all/dir/link": "777 0:0 0../run",
+		"dir/sub/text": "644 7:8 5", "dir/link": "777 7:8 0../run",
+		"plain/plain": "644 0:0 8", "tag/plain": "644 0:0 8", "head/plain": "644 0:0 8",
+	} {
+		if files[name] != want {
+			t.Errorf("%s: got %q, want %q", name, files[name], want)
+		}
+	}
+	if _, ok := files["plain/run"]; ok {
+		t.Error("the repository of one address was added for another")
+	}
+
+	// One that the image's base or a trigger names is not known before the build.
+	dir = tree(t, "FROM debian:bookworm-slim\nADD https://git.invalid/a${PATH}.git#v1 /x\n")
+	_, log, err = run(t, b, builder.Request{Tree: dir})
+	if failed, ok := errors.AsType[*builder.Error](err); !ok || !strings.Contains(failed.Error(), "must follow from the Dockerfile") {
+		t.Errorf("an address from the base's environment: got %v, want a hint\n%s", err, log)
 	}
 }
 

@@ -27,7 +27,7 @@ type Client struct {
 func (c Client) Build(ctx context.Context, req builder.Request) (*builder.Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	first, err := json.Marshal(job{Recipe: req.Recipe, Epoch: req.Epoch, Limits: req.Limits, Session: req.Session})
+	first, err := json.Marshal(job{Recipe: req.Recipe, Added: req.Added, Epoch: req.Epoch, Limits: req.Limits, Session: req.Session})
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,15 @@ func send(w io.Writer, first []byte, req builder.Request) error {
 	if _, err := w.Write(append(frameHead('J', len(first)), first...)); err != nil {
 		return err
 	}
-	return packTree(w, req.Tree, req.Source)
+	if err := packTree(w, req.Tree, req.Source); err != nil {
+		return err
+	}
+	for _, a := range req.Added {
+		if err := packTree(w, a.Tree, a.Source); err != nil {
+			return fmt.Errorf("%s: %w", a.Name, err)
+		}
+	}
+	return nil
 }
 
 // receive reads the worker's answer. The build zone wrote all of it, so nothing

@@ -83,7 +83,7 @@ func packTree(w io.Writer, dir string, want source.Tree) error {
 	return out.Close()
 }
 
-// unpackTree writes the tar of packTree to dir. It creates symbolic links last,
+// unpackTree writes the tar of packTree to dir, and reads no byte after its end. It creates symbolic links last,
 // so that no file is written through a link. It refuses other kinds of entries,
 // names that are not clean and relative, and duplicate names.
 func unpackTree(r io.Reader, dir string) error {
@@ -128,9 +128,7 @@ func unpackTree(r io.Reader, dir string) error {
 			return err
 		}
 	}
-	// Read to the end, so that the request's whole body is consumed.
-	_, err = io.Copy(io.Discard, r)
-	return err
+	return nil
 }
 
 // mode returns the mode of an entry: 0 if nobody may read it, 0755 if it is executable,

@@ -5,7 +5,8 @@
 // unchanged to a process that runs this one build (Apart).
 //
 // POST /build runs one build. The request's body is the job, as a frame of type
-// 'J', followed by a tar of the source tree. The answer is a stream of frames: any
+// 'J', followed by a tar of the source tree, and one of each repository that the job's
+// Dockerfile adds. The answer is a stream of frames: any
 // number of 'E' (an event), then either several 'T' (pieces of a tar of the
 // layout) and one 'R' (the result), or one 'F' (the failure). A frame is its type
 // (1 byte), its payload's length (4 bytes, big endian) and its payload; all
@@ -79,10 +80,11 @@ const (
 // job is the part of a builder.Request that is sent to the worker: all but the
 // directories and the log.
 type job struct {
-	Recipe  attest.Recipe  `json:"recipe"`
-	Epoch   time.Time      `json:"epoch"`
-	Limits  builder.Limits `json:"limits"`
-	Session string         `json:"session,omitempty"`
+	Recipe  attest.Recipe   `json:"recipe"`
+	Added   []builder.Added `json:"added,omitempty"`
+	Epoch   time.Time       `json:"epoch"`
+	Limits  builder.Limits  `json:"limits"`
+	Session string          `json:"session,omitempty"`
 }
 
 // failure is the payload of 'F'. If Recipe is true, the client returns a
@@ -323,16 +325,27 @@ func readJob(body io.Reader) (j job, raw []byte, err error) {
 // layout and result to out.
 func build(ctx context.Context, b builder.Builder, dir string, j job, body io.Reader, out *frames) error {
 	tree, layout := filepath.Join(dir, "tree"), filepath.Join(dir, "layout")
-	for _, d := range []string{tree, layout} {
+	trees := []string{tree}
+	for i := range j.Added {
+		j.Added[i].Tree = filepath.Join(dir, fmt.Sprintf("added-%d", i))
+		trees = append(trees, j.Added[i].Tree)
+	}
+	for _, d := range append(trees, layout) {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			return err
 		}
 	}
-	if err := unpackTree(body, tree); err != nil {
-		return fmt.Errorf("source tree: %w", err)
+	for _, t := range trees {
+		if err := unpackTree(body, t); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(t), err)
+		}
+	}
+	// Read to the end, so that the request's whole body is consumed.
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		return err
 	}
 	res, err := b.Build(ctx, builder.Request{
-		Recipe: j.Recipe, Tree: tree, Epoch: j.Epoch, Layout: layout, Limits: j.Limits, Session: j.Session,
+		Recipe: j.Recipe, Tree: tree, Added: j.Added, Epoch: j.Epoch, Layout: layout, Limits: j.Limits, Session: j.Session,
 		Log: func(e builder.Event) {
 			e.Step, e.Line = truncate(e.Step, 64<<10), truncate(e.Line, 64<<10)
 			out.json('E', e)

@@ -244,6 +244,10 @@ func TestBuildOverTheSocket(t *testing.T) {
 		Dependencies: []attest.ResourceDescriptor{{URI: "https://example.com/x", Digest: map[string]string{"sha256": "12"}}},
 		Config:       map[string]string{"k": "v"}, Started: time.Unix(1, 0).UTC(), Finished: time.Unix(2, 0).UTC(),
 	}
+	libraries := []string{t.TempDir(), t.TempDir()}
+	for i, dir := range libraries {
+		os.WriteFile(filepath.Join(dir, "library"), bytes.Repeat([]byte{'0' + byte(i)}, 1000*(i+1)), 0o600)
+	}
 	epoch := time.Unix(1700000000, 0).UTC()
 	c, _ := serve(t, Config{Builders: map[string]builder.Builder{"x": builderFunc(func(_ context.Context, r builder.Request) (*builder.Result, error) {
 		if info, err := os.Stat(filepath.Join(r.Tree, "a/b/run.sh")); err != nil || info.Mode().Perm() != 0o755 {
@@ -255,6 +259,14 @@ func TestBuildOverTheSocket(t *testing.T) {
 		if to, err := os.Readlink(filepath.Join(r.Tree, "link")); err != nil || to != "/etc/passwd" {
 			t.Errorf("link: %q, %v", to, err)
 		}
+		for i, a := range r.Added {
+			if text, err := os.ReadFile(filepath.Join(a.Tree, "library")); err != nil || !bytes.Equal(text, bytes.Repeat([]byte{'0' + byte(i)}, 1000*(i+1))) {
+				t.Errorf("%s: got %d bytes, %v", a.Name, len(text), err)
+			}
+		}
+		if len(r.Added) != 2 || r.Added[0].Name != "git://a#v1:d" || r.Added[0].Dir != "d" || r.Added[1].Remote != "https://b" {
+			t.Errorf("added: %+v", r.Added)
+		}
 		if !r.Epoch.Equal(epoch) || r.Recipe.Target != "t" || r.Limits.Memory != 5 {
 			t.Errorf("request: %+v", r)
 		}
@@ -265,6 +277,10 @@ func TestBuildOverTheSocket(t *testing.T) {
 	var events []builder.Event
 	layout := t.TempDir()
 	got, err := c.Build(t.Context(), builder.Request{Recipe: attest.Recipe{Builder: "x", Target: "t"}, Tree: src, Source: committed(t, src), Layout: layout, Epoch: epoch,
+		Added: []builder.Added{
+			{Name: "git://a#v1:d", Remote: "https://a", Dir: "d", Tree: libraries[0], Source: committed(t, libraries[0])},
+			{Name: "git://b", Remote: "https://b", Tree: libraries[1], Source: committed(t, libraries[1])},
+		},
 		Limits: builder.Limits{Memory: 5}, Log: func(e builder.Event) { events = append(events, e) }})
 	if err != nil {
 		t.Fatal(err)
@@ -311,6 +327,10 @@ func TestSwappedTree(t *testing.T) {
 		if built != step.built {
 			t.Errorf("%s: %d builds, want %d", step.what, built, step.built)
 		}
+	}
+	added := builder.Added{Tree: t.TempDir(), Source: tree}
+	if _, err := c.Build(t.Context(), builder.Request{Recipe: attest.Recipe{Builder: "x"}, Tree: src, Source: committed(t, src), Added: []builder.Added{added}, Layout: t.TempDir()}); !errors.Is(err, source.ErrNotTheTree) {
+		t.Errorf("an added repository that is not its commit: got %v", err)
 	}
 	if _, err := c.Build(t.Context(), builder.Request{Recipe: attest.Recipe{Builder: "x"}, Tree: t.TempDir(), Layout: t.TempDir()}); !errors.Is(err, source.ErrNotTheTree) {
 		t.Errorf("no tree to compare with: got %v", err)

@@ -9,23 +9,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"strconv"
 	"sync"
-	"time"
 
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
-	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
-	"github.com/moby/buildkit/frontend/dockerui"
 	"github.com/moby/buildkit/util/purl"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/platform/builder/dockerfile"
 )
 
 // Image is one image that a build uses, as the trusted side resolved it.
@@ -54,13 +50,6 @@ func (r Reference) Descriptor() attest.ResourceDescriptor {
 	return attest.ResourceDescriptor{URI: r.URI, Digest: map[string]string{"sha256": r.SHA256}}
 }
 
-// Dockerfile has everything that determines which images a build uses.
-type Dockerfile struct {
-	Text   []byte
-	Recipe attest.Recipe
-	Epoch  time.Time // SOURCE_DATE_EPOCH
-}
-
 // UnsettledError means that the images of a Dockerfile cannot be determined.
 type UnsettledError struct {
 	Platform string
@@ -72,32 +61,12 @@ func (e *UnsettledError) Error() string {
 }
 func (e *UnsettledError) Unwrap() error { return e.Err }
 
-// Images returns all images that the Dockerfile uses for the platform, in no order,
+// Images returns all images that a Dockerfile uses for the platform, in no order,
 // and the diff IDs of the target stage's base image, of which FROM scratch has none.
 // It calls resolve for each image and returns its errors unchanged.
-func (d Dockerfile) Images(ctx context.Context, platform string, resolve func(context.Context, Request) (*Image, error)) (images []*Image, lowest []v1.Hash, err error) {
-	defer func() { // a hostile Dockerfile may make the converter panic
-		if r := recover(); r != nil {
-			images, lowest, err = nil, nil, &UnsettledError{platform, fmt.Errorf("the parser failed: %v", r)}
-		}
-	}()
-	target, err := platforms.Parse(platform)
-	if err != nil {
-		return nil, nil, &UnsettledError{platform, err}
-	}
-	host := platforms.Normalize(platforms.DefaultSpec())
-	args := map[string]string{"SOURCE_DATE_EPOCH": strconv.FormatInt(d.Epoch.Unix(), 10)}
-	maps.Copy(args, d.Recipe.BuildArgs)
+func Images(ctx context.Context, d dockerfile.Dockerfile, platform string, resolve func(context.Context, Request) (*Image, error)) (images []*Image, lowest []v1.Hash, err error) {
 	r := &resolver{resolve: resolve}
-	res, err := dockerfile2llb.Dockerfile2LLB(ctx, d.Text, dockerfile2llb.ConvertOpt{
-		Config: dockerui.Config{
-			BuildArgs: args, Target: d.Recipe.Target,
-			BuildPlatforms:         []ocispecs.Platform{{OS: host.OS, Architecture: host.Architecture, Variant: host.Variant}},
-			MultiPlatformRequested: len(d.Recipe.Platforms) > 1,
-		},
-		TargetPlatform: &target,
-		MetaResolver:   r,
-	})
+	res, err := d.Convert(ctx, platform, r)
 	if r.err != nil {
 		return nil, nil, r.err
 	}

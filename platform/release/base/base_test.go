@@ -19,6 +19,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/builder/dockerfile"
 )
 
 // mirror is a layout with two images for two platforms each, and one that
@@ -125,8 +126,8 @@ func TestImagesOfDockerfiles(t *testing.T) {
 			if test.platform == "" {
 				test.platform = "linux/amd64"
 			}
-			d := Dockerfile{Text: []byte(test.text), Recipe: test.recipe, Epoch: time.Unix(1000, 0)}
-			images, lowest, err := d.Images(t.Context(), test.platform, m.resolver().Image)
+			d := dockerfile.Dockerfile{Text: []byte(test.text), Recipe: test.recipe, Epoch: time.Unix(1000, 0)}
+			images, lowest, err := Images(t.Context(), d, test.platform, m.resolver().Image)
 			if test.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), test.fails) {
 					t.Fatalf("got %v and %v, want an error that says %q", images, err, test.fails)
@@ -168,7 +169,7 @@ func TestImagesOfDockerfiles(t *testing.T) {
 func TestTagsMustAgree(t *testing.T) {
 	m := newMirror(t)
 	other := m.tops["docker.io/library/tools:1"]
-	d := Dockerfile{Text: []byte("FROM golang:1.26\n"), Epoch: time.Unix(1000, 0)}
+	d := dockerfile.Dockerfile{Text: []byte("FROM golang:1.26\n"), Epoch: time.Unix(1000, 0)}
 	r := m.resolver()
 	r.Seen = func(domain, name, tag string) (v1.Hash, error) {
 		if domain+"/"+name+":"+tag != "docker.io/library/golang:1.26" {
@@ -177,16 +178,16 @@ func TestTagsMustAgree(t *testing.T) {
 		return other, nil
 	}
 	var m1 *MismatchError
-	if _, _, err := d.Images(t.Context(), "linux/amd64", r.Image); !errors.As(err, &m1) || !strings.Contains(err.Error(), other.String()) || !strings.Contains(err.Error(), m.tops["docker.io/library/golang:1.26"].String()) {
+	if _, _, err := Images(t.Context(), d, "linux/amd64", r.Image); !errors.As(err, &m1) || !strings.Contains(err.Error(), other.String()) || !strings.Contains(err.Error(), m.tops["docker.io/library/golang:1.26"].String()) {
 		t.Errorf("got %v, want both digests", err)
 	}
 	r.Pinned = true
-	images, _, err := d.Images(t.Context(), "linux/amd64", r.Image)
+	images, _, err := Images(t.Context(), d, "linux/amd64", r.Image)
 	if err != nil || images[0].Top != other {
 		t.Errorf("pinned: got %v, %v; want %s", images, err, other)
 	}
 	r.Seen = func(_, _, _ string) (v1.Hash, error) { return v1.Hash{}, errors.New("never seen") }
-	if _, _, err := d.Images(t.Context(), "linux/amd64", r.Image); err == nil || !strings.Contains(err.Error(), "never seen") {
+	if _, _, err := Images(t.Context(), d, "linux/amd64", r.Image); err == nil || !strings.Contains(err.Error(), "never seen") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -195,7 +196,7 @@ func TestTagsMustAgree(t *testing.T) {
 func TestDigestsMustHaveBeenSeen(t *testing.T) {
 	m := newMirror(t)
 	golang, tools := m.tops["docker.io/library/golang:1.26"], m.tops["docker.io/library/tools:1"]
-	d := Dockerfile{Text: []byte("FROM golang@" + golang.String() + "\n"), Epoch: time.Unix(1000, 0)}
+	d := dockerfile.Dockerfile{Text: []byte("FROM golang@" + golang.String() + "\n"), Epoch: time.Unix(1000, 0)}
 	r := m.resolver()
 	for seen, want := range map[v1.Hash]string{golang: "", tools: tools.String()} {
 		r.Seen = func(domain, name, ref string) (v1.Hash, error) {
@@ -204,7 +205,7 @@ func TestDigestsMustHaveBeenSeen(t *testing.T) {
 			}
 			return seen, nil
 		}
-		_, _, err := d.Images(t.Context(), "linux/amd64", r.Image)
+		_, _, err := Images(t.Context(), d, "linux/amd64", r.Image)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
@@ -214,20 +215,20 @@ func TestDigestsMustHaveBeenSeen(t *testing.T) {
 		t.Error("a registry was asked for what the build never got")
 		return nil, errors.New("no")
 	}
-	inside := Dockerfile{Text: []byte("FROM 10.0.0.1/x@" + golang.String() + "\n"), Epoch: time.Unix(1000, 0)}
-	if _, _, err := inside.Images(t.Context(), "linux/amd64", r.Image); err == nil || err.Error() != "never seen" {
+	inside := dockerfile.Dockerfile{Text: []byte("FROM 10.0.0.1/x@" + golang.String() + "\n"), Epoch: time.Unix(1000, 0)}
+	if _, _, err := Images(t.Context(), inside, "linux/amd64", r.Image); err == nil || err.Error() != "never seen" {
 		t.Errorf("got %v", err)
 	}
 }
 
 // A converter that fails in a new way is no pass.
 func TestPanicIsAnError(t *testing.T) {
-	d := Dockerfile{Text: []byte("FROM golang:1.26\n"), Epoch: time.Unix(1000, 0)}
+	d := dockerfile.Dockerfile{Text: []byte("FROM golang:1.26\n"), Epoch: time.Unix(1000, 0)}
 	var u *UnsettledError
-	if _, _, err := (Dockerfile{Text: d.Text}).Images(t.Context(), "nonsense/x/y/z", nil); !errors.As(err, &u) {
+	if _, _, err := Images(t.Context(), dockerfile.Dockerfile{Text: d.Text}, "nonsense/x/y/z", nil); !errors.As(err, &u) {
 		t.Errorf("got %v", err)
 	}
-	_, _, err := d.Images(t.Context(), "linux/amd64", func(context.Context, Request) (*Image, error) { return nil, errors.New("no") })
+	_, _, err := Images(t.Context(), d, "linux/amd64", func(context.Context, Request) (*Image, error) { return nil, errors.New("no") })
 	if err == nil || err.Error() != "no" {
 		t.Errorf("got %v, want the resolver's error as it is", err)
 	}

@@ -1,0 +1,100 @@
+// Package dockerfile says what a Dockerfile uses, as BuildKit's own converter reads it. Both
+// sides of a build ask it: the attest zone, whose answer counts, and the builder, which
+// explains early why a build cannot work.
+package dockerfile
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
+	"github.com/moby/buildkit/frontend/dockerui"
+	"github.com/moby/buildkit/solver/pb"
+	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/colophon-build/colophon/attest"
+)
+
+// Dockerfile has everything that determines what a build uses.
+type Dockerfile struct {
+	Text   []byte
+	Recipe attest.Recipe
+	Epoch  time.Time // SOURCE_DATE_EPOCH
+}
+
+// Convert reads the Dockerfile for a platform. images answers the converter's requests for
+// the configurations of base images.
+//
+// For git repositories over ssh, the converter asks their host for its keys.
+func (d Dockerfile) Convert(ctx context.Context, platform string, images llb.ImageMetaResolver) (res *dockerfile2llb.Result, err error) {
+	defer func() { // a hostile Dockerfile may make the converter panic
+		if r := recover(); r != nil {
+			res, err = nil, fmt.Errorf("the parser failed: %v", r)
+		}
+	}()
+	target, err := platforms.Parse(platform)
+	if err != nil {
+		return nil, err
+	}
+	host := platforms.Normalize(platforms.DefaultSpec())
+	args := map[string]string{"SOURCE_DATE_EPOCH": strconv.FormatInt(d.Epoch.Unix(), 10)}
+	maps.Copy(args, d.Recipe.BuildArgs)
+	return dockerfile2llb.Dockerfile2LLB(ctx, d.Text, dockerfile2llb.ConvertOpt{
+		Config: dockerui.Config{
+			BuildArgs: args, Target: d.Recipe.Target,
+			BuildPlatforms:         []ocispecs.Platform{{OS: host.OS, Architecture: host.Architecture, Variant: host.Variant}},
+			MultiPlatformRequested: len(d.Recipe.Platforms) > 1,
+		},
+		TargetPlatform: &target,
+		MetaResolver:   images,
+	})
+}
+
+// Sources returns the sources that the Dockerfile names for the platform: all that depend on
+// neither the environment nor the triggers of a base image. There are none if the converter
+// cannot read the Dockerfile, which the build will explain.
+func (d Dockerfile) Sources(ctx context.Context, platform string) (ops []*pb.SourceOp) {
+	defer func() {
+		if recover() != nil {
+			ops = nil
+		}
+	}()
+	res, err := d.Convert(ctx, platform, anyImage{})
+	if err != nil {
+		return nil
+	}
+	def, err := res.State.Marshal(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, raw := range def.Def {
+		var op pb.Op
+		if op.UnmarshalVT(raw) == nil && op.GetSource() != nil {
+			ops = append(ops, op.GetSource())
+		}
+	}
+	return ops
+}
+
+// anyImage answers the converter's questions about base images with an empty image.
+type anyImage struct{}
+
+// ResolveImageConfig implements llb.ImageMetaResolver.
+func (anyImage) ResolveImageConfig(_ context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+	var image ocispecs.Image
+	if opt.ImageOpt != nil && opt.ImageOpt.Platform != nil {
+		image.Platform = *opt.ImageOpt.Platform
+	}
+	raw, err := json.Marshal(image)
+	return ref, digest.FromBytes(raw), raw, err
+}
+
+var _ llb.ImageMetaResolver = anyImage{}
