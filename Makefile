@@ -109,8 +109,8 @@ services: deps builder build base-images ## release examples/go-service and node
 	COLOPHON_SERVICES=1 $(GO) test -timeout 60m -count=1 -v ./test/services
 
 clients: deps tools $(BIN)/regctl ## log in, push and pull with every client of registries that can be had here
-	@EXTRA='skopeo podman buildah umoci dockerd:docker.io ctr:containerd' scripts/deps.sh
-	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^TestClients$$' ./test/interop
+	@EXTRA='skopeo podman buildah umoci dockerd:docker.io ctr:containerd docker-registry' scripts/deps.sh
+	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^Test(Clients|RequestsOfSkopeo)$$' ./test/interop
 
 bench: deps tools $(BIN)/syft build base-images example ## compare the performance with that of the peers; prints results and ratios
 	COLOPHON_BENCH=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...

@@ -124,7 +124,7 @@ func TestMemberTables(t *testing.T) {
 		}
 		same(t, table.page+" "+table.section, tableRows(t, table.page, table.section), want)
 	}
-	lock := append(members(reflect.TypeFor[builder.Lock]()), members(reflect.TypeFor[builder.Exchange]())...)
+	lock := slices.Concat(members(reflect.TypeFor[builder.Lock]()), members(reflect.TypeFor[builder.LockedGit]()), members(reflect.TypeFor[builder.Exchange]()))
 	lock = slices.DeleteFunc(lock, func(name string) bool { return name == "denied" }) // of a record, never of a lock
 	same(t, "spec/lock/v1", tableRows(t, "spec/lock/v1/README.md", ""), lock)
 
@@ -431,7 +431,7 @@ func (c *code) flagsOf(dir string) (flags []string) {
 
 // foreign are flags of other programs in commands that the pages show.
 var foreign = strings.Fields(`help print password-stdin u type trusted-root signing-config mirror root key-file identity-token certificate-identity certificate-oidc-issuer
-	new-bundle-format from platform keep format use-signing-config registry-referrers-mode allow-insecure-registry checksum`)
+	new-bundle-format from platform keep format use-signing-config registry-referrers-mode allow-insecure-registry checksum keep-git-dir`)
 
 // Each flag of the programs is on a page, and each flag on a page exists.
 func TestFlags(t *testing.T) {

@@ -157,16 +157,18 @@ func (c *registryClient) try(s *shelf, open bool) {
 
 // A shelf is a registry and the directory in which a client works.
 type shelf struct {
-	t     *testing.T
-	host  string
-	dir   string
-	token string
-	user  string
-	env   []string
+	t        *testing.T
+	name     string // of the registry
+	requests *counted
+	host     string
+	dir      string
+	token    string
+	user     string
+	env      []string
 }
 
 func newShelf(t *testing.T, open bool) *shelf {
-	s := &shelf{t: t, dir: t.TempDir(), token: imagesToken}
+	s := &shelf{t: t, name: "ours", dir: t.TempDir(), token: imagesToken}
 	srv := httptest.NewUnstartedServer(nil)
 	s.host = srv.Listener.Addr().String()
 	r, err := registry.New(registry.Config{
@@ -181,7 +183,8 @@ func newShelf(t *testing.T, open bool) *shelf {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv.Config.Handler = r
+	s.requests = &counted{Handler: r}
+	srv.Config.Handler = s.requests
 	srv.Start()
 	t.Cleanup(func() { srv.Close(); r.Close() })
 	bin, err := filepath.Abs("../../out/bin")
