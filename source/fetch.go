@@ -67,7 +67,7 @@ func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, Commit{}, err
 	}
-	f := fetcher{keys: k, root: dir, uploadPack: r.UploadPack}
+	f := fetcher{keys: k, root: dir, uploadPack: r.UploadPack, credential: r.Credential}
 	repo, err := f.fetch(ctx, dir, rem, r.Ref, r.Commit, 0)
 	if err != nil {
 		return nil, Commit{}, fmt.Errorf("%s: %w", rem.canonical(), err)
@@ -87,7 +87,7 @@ func (f *fetcher) within(ctx context.Context, rem remote, commit string) (string
 		return "", err
 	}
 	defer g.Close()
-	g.uploadPack = f.uploadPack
+	g.uploadPack, g.credential = f.uploadPack, f.credential
 	ref, err := g.within(ctx, rem, commit, f.root)
 	if err == nil && ref == "" {
 		err = fmt.Errorf("commit %s: %w: %w", commit, errNowhere, ErrUnknownRef)
@@ -101,7 +101,8 @@ type fetcher struct {
 	root string // directory of the outermost repository
 	subs int    // submodules fetched so far
 
-	uploadPack string // see Request
+	uploadPack string      // see Request
+	credential *Credential // see Request
 }
 
 // fetch fetches one repository and its submodules. depth is 0 for the outermost.
@@ -119,7 +120,7 @@ func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit
 		return nil, err
 	}
 	defer asker.Close()
-	asker.uploadPack = f.uploadPack
+	asker.uploadPack, asker.credential = f.uploadPack, f.credential
 	if rem.scheme == "file" && f.uploadPack == "" {
 		if err := asker.refuseAlternates(ctx, rem.localPath()); err != nil {
 			return nil, err
@@ -135,7 +136,7 @@ func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit
 	if commit != "" && t.commit != commit {
 		return nil, fmt.Errorf("%q points to %s, want %s: %w", ref, t.commit, commit, errMoved)
 	}
-	g := &git{path: asker.path, home: asker.home, dir: dir, root: f.root, uploadPack: f.uploadPack}
+	g := &git{path: asker.path, home: asker.home, dir: dir, root: f.root, uploadPack: f.uploadPack, credential: f.credential}
 	if err := g.fetch(ctx, rem, t); err != nil {
 		return nil, err
 	}

@@ -35,8 +35,9 @@ type git struct {
 	dir  string // the bare repository, or empty
 	root string // the directory whose size is limited: dir, or the directory of the outermost repository
 
-	uploadPack string // see Request
-	most       int64  // size limit of root in bytes; 0: packedCap
+	uploadPack string      // see Request
+	credential *Credential // see Request
+	most       int64       // size limit of root in bytes; 0: packedCap
 }
 
 // settings are the configuration of all git commands: in their environment, where they
@@ -141,6 +142,10 @@ func newGit(dir string) (*git, error) {
 
 func (g *git) Close() error { return os.RemoveAll(g.home) }
 
+// sshCommand is the ssh that git runs. It asks nothing and connects to known hosts only.
+const sshCommand = "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes " +
+	"-o PermitLocalCommand=no -o ProxyCommand=none -o ClearAllForwardings=yes -o ConnectTimeout=30"
+
 // env returns the complete environment of a command. The command may use only the
 // protocol scheme, or none if scheme is empty.
 func (g *git) env(scheme string) []string {
@@ -182,8 +187,7 @@ func (g *git) env(scheme string) []string {
 		}
 	case "ssh":
 		// ssh finds keys and known hosts in the home directory of the account, not in $HOME.
-		env = append(env, "GIT_SSH_VARIANT=ssh", "GIT_SSH_COMMAND=ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes "+
-			"-o PermitLocalCommand=no -o ProxyCommand=none -o ClearAllForwardings=yes -o ConnectTimeout=30")
+		env = append(env, "GIT_SSH_VARIANT=ssh", "GIT_SSH_COMMAND="+sshCommand)
 	}
 	// These variables override the configuration of any repository.
 	env = append(env, "GIT_CONFIG_COUNT="+strconv.Itoa(len(settings)))
@@ -222,8 +226,14 @@ func (g *git) remote(ctx context.Context, r remote, args ...string) ([]byte, err
 	if r.scheme == "file" && g.uploadPack != "" {
 		args = append([]string{args[0], "--upload-pack=" + g.uploadPack}, args[1:]...)
 	}
-	if g.root == "" {
+	run := func(ctx context.Context) ([]byte, error) {
+		if g.credential.covers(r) {
+			return g.authorized(ctx, r, args...)
+		}
 		return run(ctx, g.command(ctx, r.scheme, args...))
+	}
+	if g.root == "" {
+		return run(ctx)
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -239,7 +249,7 @@ func (g *git) remote(ctx context.Context, r remote, args ...string) ([]byte, err
 			}
 		}
 	}()
-	out, err := run(ctx, g.command(ctx, r.scheme, args...))
+	out, err := run(ctx)
 	if err != nil {
 		return nil, err
 	}

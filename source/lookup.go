@@ -29,6 +29,8 @@ type Question struct {
 	Commit  string   // full id of the commit
 	Tree    string   // if not empty: ask for the commit's tree, to compare it with this id
 	Signers *Signers // if not nil: ask who signed the tag or commit
+
+	Credential *Credential // authenticates to the repository; may be nil
 }
 
 // Signers holds the keys to verify the signature of a tag or commit.
@@ -140,6 +142,7 @@ func (l lookup) answer(ctx context.Context, rem remote) (Standing, error) {
 		return Standing{}, err
 	}
 	defer asker.Close()
+	asker.credential = l.q.Credential
 	if rem.scheme == "file" {
 		if err := asker.refuseAlternates(ctx, rem.localPath()); err != nil {
 			return Standing{}, err
@@ -157,7 +160,7 @@ func (l lookup) answer(ctx context.Context, rem remote) (Standing, error) {
 	if err != nil {
 		return Standing{}, err
 	}
-	g := &git{path: asker.path, home: asker.home, dir: dir, root: dir, most: historyCap}
+	g := &git{path: asker.path, home: asker.home, dir: dir, root: dir, most: historyCap, credential: asker.credential}
 	if err := g.init(ctx, l.q.Commit); err != nil {
 		return Standing{}, err
 	}

@@ -35,6 +35,9 @@ type Request struct {
 	// repositories, for processes that may not read them; see ServeLocal. It gets the
 	// repository's path as its last argument. If it is empty, git reads the repository.
 	UploadPack string
+	// Credential authenticates to the repository, and to its submodules in the same
+	// scope; may be nil.
+	Credential *Credential
 }
 
 // Commit is the commit that a ref points to. Ids are hex, 40 digits in SHA-1

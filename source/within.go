@@ -40,7 +40,7 @@ func (g *git) within(ctx context.Context, rem remote, commit, scratch string) (s
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	h := &git{path: g.path, home: g.home, dir: dir, root: dir, most: historyCap, uploadPack: g.uploadPack}
+	h := &git{path: g.path, home: g.home, dir: dir, root: dir, most: historyCap, uploadPack: g.uploadPack, credential: g.credential}
 	if err := h.init(ctx, commit); err != nil {
 		return "", err
 	}
