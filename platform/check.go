@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/colophon-build/colophon/platform/release/credentials"
 )
 
 // Check reads the configuration of a platform as Serve does, but starts and creates nothing.
@@ -25,6 +27,10 @@ func Check(c Config, out io.Writer) error {
 	k.say("address", p.url, err)
 	if err == nil && p.file.Fulcio != nil {
 		k.say("fulcio", "issuers of other platforms and people", p.checkIssuers())
+	}
+	if p.file.Credentials != "" {
+		_, err := credentials.Read(p.file.Credentials)
+		k.say("credentials", p.file.Credentials, err)
 	}
 	if c.TLSCert != "" {
 		k.certificate(p)

@@ -41,6 +41,9 @@ type configFile struct {
 
 	Recipes []release.RecipeRule `json:"recipes,omitempty"` // how images may be built
 
+	// Credentials is the path of a file with credentials for private sources and downloads.
+	Credentials string `json:"credentials,omitempty"`
+
 	Roles rolesConfig `json:"roles,omitzero"`
 	Build buildConfig `json:"build,omitzero"`
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/rooms"
 	"github.com/colophon-build/colophon/platform/builder/worker"
 	"github.com/colophon-build/colophon/platform/release"
+	"github.com/colophon-build/colophon/platform/release/credentials"
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
@@ -44,6 +45,7 @@ type attestorSettings struct {
 	Builders      []release.BuilderInfo `json:"builders"`
 	Setup         map[string]string     `json:"setup"`
 	Recipes       []release.RecipeRule  `json:"recipes,omitempty"`
+	Credentials   *credentials.Set      `json:"credentials"`
 }
 
 func prepareAttestor(p *platform, process *zone.Process) error {
@@ -60,6 +62,9 @@ func prepareAttestor(p *platform, process *zone.Process) error {
 	s := attestorSettings{
 		URL: p.url, Version: p.config.Version, Dir: z.Path("attestor"), RegistryHost: u.Host, RegistryToken: p.push,
 		Builders: p.builders(), OwnCA: p.outside == nil, Mirror: z.Path("mirror"), Setup: p.setup(), Recipes: p.file.Recipes,
+	}
+	if s.Credentials, err = credentials.Read(p.file.Credentials); err != nil { // root's: the attestor's user cannot read the file
+		return err
 	}
 	s.Confinement = release.Confinement{Namespaces: true, Hide: []string{p.data}}
 	if s.Separate = p.users.separate; s.Separate {
@@ -178,6 +183,7 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 		Setup:        o.Setup,
 		Confinement:  o.Confinement,
 		Recipes:      o.Recipes,
+		Credentials:  o.Credentials,
 		RegistryHost: o.RegistryHost, RegistryToken: o.RegistryToken, LoopbackTargets: loopback.Is(origin.Hostname()), Mirror: o.Mirror,
 		Log: log,
 	}

@@ -15,6 +15,7 @@ import (
 // Scope is the part of a server that a credential is for: an origin and a path.
 //
 //	scope = ( "https" / "ssh" ) "://" [ user "@" ] host [ ":" port ] [ "/" path ]
+//	      / "file:///" path
 //
 // Only ssh has a user. Plain http is for loopback. The path is that of a repository, a file
 // or a directory: it covers itself and everything below it.
@@ -27,7 +28,7 @@ var (
 	scopeHost = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
 	scopeUser = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
 	scopePath = regexp.MustCompile(`^(/[A-Za-z0-9._~@+-]+)*$`)
-	schemes   = map[string]string{"https": "443", "ssh": "22", "http": "80"} // with their ports
+	schemes   = map[string]string{"https": "443", "ssh": "22", "http": "80", "file": "none"} // with their ports
 )
 
 // ParseScope parses a scope. The error does not contain text, which could be a secret.
@@ -49,7 +50,7 @@ func ParseScope(text string) (s Scope, err error) {
 		return s, errors.New("plain http is for loopback only; use https")
 	}
 	s.scheme, s.path = u.Scheme, strings.TrimSuffix(u.EscapedPath(), "/")
-	if !scopePath.MatchString(s.path) || !plain(s.path) {
+	if !scopePath.MatchString(s.path) || !plain(s.path) || s.scheme == "file" && s.path == "" {
 		return s, errors.New(`expected a path of letters, digits and "._~@+-", without empty segments, "." and ".."`)
 	}
 	return s, nil
@@ -58,6 +59,12 @@ func ParseScope(text string) (s Scope, err error) {
 // hostOf returns the host of u in lower case, with the port if it is not the scheme's own.
 func hostOf(u *url.URL) (string, error) {
 	host := strings.ToLower(u.Hostname())
+	if u.Scheme == "file" {
+		if u.Host != "" {
+			return "", errors.New("a file address has no host: file:///PATH")
+		}
+		return "", nil
+	}
 	if a, err := netip.ParseAddr(host); err == nil && a.Zone() == "" {
 		if host = a.String(); a.Is6() {
 			host = "[" + host + "]"
@@ -83,6 +90,12 @@ func (s Scope) Scheme() string { return s.scheme }
 
 // Path returns the path, without a slash at its end: empty, or "/a/b".
 func (s Scope) Path() string { return s.path }
+
+// Contains reports whether other is in the scope as a whole.
+func (s Scope) Contains(other Scope) bool {
+	u, err := url.Parse(other.String())
+	return err == nil && s.Covers(u)
+}
 
 func (s Scope) String() string {
 	at := ""

@@ -26,6 +26,10 @@ func TestScope(t *testing.T) {
 		{"ssh://git@git.example.com/org", "ssh://git@git.example.com:22/org/app.git", true},
 		{"https://[2001:db8::1]/org", "https://[2001:DB8::1]/org/app", true},
 
+		{"file:///srv/git", "file:///srv/git/app", true},
+
+		{"file:///srv/git", "file:///srv/gitlab/app", false},
+		{"file:///srv/git", "file://host/srv/git/app", false},
 		{"https://git.example.com/org", "https://git.example.com/organisation/app", false},
 		{"https://git.example.com/org", "https://git.example.com/", false},
 		{"https://git.example.com/org", "https://git.example.com/Org/app", false},
@@ -85,7 +89,7 @@ func TestScopesThatAreRefused(t *testing.T) {
 	for _, text := range []string{
 		"", "git.example.com/org", "ftp://git.example.com/org", "http://git.example.com/org", "https:///org", "https://u:hunter2@git.example.com/org", "https://u@git.example.com/org",
 		"ssh://git:hunter2@git.example.com/org", "https://git.example.com/org?a=b", "https://git.example.com/org#", "https://git.example.com/org/../other", "https://git.example.com/a//b",
-		"https://git.example.com/%6frg", "https://git.example.com/*", "https://*.example.com/org", "https://git.example.com:0/org", "https://git.example.com:99999/org", "https://git.example.com./org", "https:git.example.com",
+		"https://git.example.com/%6frg", "https://git.example.com/*", "https://*.example.com/org", "https://git.example.com:0/org", "https://git.example.com:99999/org", "https://git.example.com./org", "https:git.example.com", "file:///", "file://host/srv",
 	} {
 		if s, err := ParseScope(text); err == nil {
 			t.Errorf("%q: got scope %s, want an error", text, s)

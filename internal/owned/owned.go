@@ -52,6 +52,19 @@ func ReadFile(path string) ([]byte, error) {
 	return os.ReadFile(resolved)
 }
 
+// ReadSecret is like ReadFile, and returns an error if other users than the owner may read
+// the file.
+func ReadSecret(path string) ([]byte, error) {
+	resolved, info, err := resolve(path, false, nil)
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return nil, fmt.Errorf("other users may read %s: its mode is %04o; run chmod 600 %s, and replace the secrets in it if anybody else uses this machine", resolved, mode, resolved)
+	}
+	return ReadFile(resolved)
+}
+
 // resolve walks path from the root directory and checks each step before it takes the
 // next. A step that was checked cannot change any more: nobody else may rename or remove
 // it. create makes missing directories.

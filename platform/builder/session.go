@@ -19,7 +19,26 @@ type Session struct {
 	// Sealed cuts the gateway off from the network: a download that the store lacks
 	// is an error.
 	Sealed bool `json:"sealed,omitempty"`
+	// Credentials are those that the gateway may use for this build. Neither the room nor
+	// the record has one.
+	Credentials []Credential `json:"credentials,omitempty"`
+	// Store names the part of the store for a build with credentials: others must not
+	// get what it downloaded.
+	Store string `json:"store,omitempty"`
 }
+
+// Credential is added by the gateway to a build's requests in its scope, out of the
+// room's reach.
+type Credential struct {
+	Scope string `json:"scope"` // https://HOST/PATH, as credential.Scope
+	// Realm is where the registry at Scope has its clients fetch tokens. If it is set,
+	// the credential is sent there only, and requests in Scope get the token.
+	Realm         string `json:"realm,omitempty"`
+	Authorization string `json:"authorization"` // the value of the header
+}
+
+// String keeps the secret out of texts.
+func (c Credential) String() string { return "the credential for " + c.Scope }
 
 // Record is the trusted side's own record of one session: the room that was
 // opened and the traffic through its gateway.
@@ -39,6 +58,7 @@ type Exchange struct {
 	Range      string            `json:"range,omitempty"`
 	Request    string            `json:"request,omitempty"`    // hex sha256 of the request's body; empty if it had none
 	Authorized bool              `json:"authorized,omitempty"` // the request had an Authorization header; its value is never recorded
+	Credential bool              `json:"credential,omitempty"` // the gateway added a credential of the platform, or a token got with one
 	Status     int               `json:"status"`               // 0 if there was no answer
 	Header     map[string]string `json:"header,omitempty"`     // headers of the answer that clients act on, by canonical name
 	Size       int64             `json:"size"`                 // bytes of the answer's body

@@ -20,6 +20,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/release/credentials"
 	"github.com/colophon-build/colophon/source"
 )
 
@@ -111,6 +112,9 @@ func (j *run) attempt(ctx context.Context, name string, s builder.Session) (_ *a
 	}
 	a.Started = time.Now().UTC()
 	if j.hasRoom() {
+		if err = j.authorize(ctx, &s); err != nil {
+			return nil, err
+		}
 		if req.Session, err = j.Rooms.Begin(ctx, s); err != nil {
 			return nil, j.explain(a, fmt.Errorf("beginning a session for the build's room: %w", err))
 		}
@@ -140,6 +144,17 @@ func (j *run) attempt(ctx context.Context, name string, s builder.Session) (_ *a
 // opens. The golang builder needs no such room: go.sum pins its downloads, and
 // compiling needs no network.
 func (j *run) hasRoom() bool { return j.Rooms != nil && j.recipe.Builder == "buildkit" }
+
+// authorize gives a session the credentials that builds of this source may use.
+func (j *run) authorize(ctx context.Context, s *builder.Session) (err error) {
+	if s.Credentials, err = j.Credentials.ForDownloads(ctx, j.commit.URI); err != nil {
+		return &api.Error{Message: "logging in for private downloads: " + err.Error(), Hint: "whoever runs the platform can mend it: docs/configuration.md, Credentials"}
+	}
+	if len(s.Credentials) > 0 {
+		s.Store = credentials.StoreOf(j.commit.URI)
+	}
+	return nil
+}
 
 func (j *run) endSession(ctx context.Context, id string) (*builder.Record, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -231,6 +246,9 @@ func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 	}
 	a.Config["sourceDateEpoch"] = strconv.FormatInt(j.commit.Time.Unix(), 10)
 	note(a.Config, "source.unresolved", unresolved(j.source))
+	if j.private {
+		a.Config["source.credential"] = "used"
+	}
 	var err error
 	switch j.recipe.Builder {
 	case "buildkit":

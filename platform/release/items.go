@@ -208,6 +208,10 @@ func (j *run) readRepository(ctx context.Context, dir string, o sourceOrder) (a 
 			return a, err
 		}
 	}
+	if o.Request.Credential, err = j.Credentials.ForSource(ctx, j.req.Source); err != nil {
+		return a, &api.Error{Message: "logging in to the repository: " + err.Error(), Hint: "whoever runs the platform can mend it: docs/configuration.md, Credentials"}
+	}
+	j.private = o.Request.Credential != nil
 	at.Confine = confine.Policy{Exec: true, Inet: true}
 	stop, err := j.reach(&at, &o.Request)
 	if err != nil {
@@ -233,6 +237,7 @@ func (j *run) reach(at *zone.Apart, r *source.Request) (stop func(), err error) 
 	}
 	local, isLocal := strings.CutPrefix(uri, "file://")
 	switch {
+	case r.Credential != nil: // it has the key
 	case strings.HasPrefix(uri, "ssh://"):
 		at.Show = append(at.Show, existing(j.Confinement.Keys)...)
 	case isLocal && j.LocalGit != nil:

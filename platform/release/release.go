@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/release/credentials"
 	"github.com/colophon-build/colophon/platform/zone"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/trust"
@@ -67,6 +69,8 @@ type Config struct {
 	Mirror string
 	// Recipes restricts how images may be built; the first rule for an image counts.
 	Recipes []RecipeRule
+	// Credentials are for private sources, and for private downloads of builds; may be nil.
+	Credentials *credentials.Set
 	// Concurrent is the maximum number of running releases; further ones wait. Each may need gigabytes for
 	// its source. Zero means 8.
 	Concurrent int
@@ -163,6 +167,7 @@ type run struct {
 	tags    []string
 	tree    string // directory with the commit's exported tree
 	source  source.Tree
+	private bool       // the source was fetched with a credential
 	image   *zone.Item // the process that reads the image; nil before the build
 	recipe  attest.Recipe
 	own     *attest.DefaultRecipe // the recipe of the commit itself; nil if it has none
@@ -374,7 +379,7 @@ func (j *run) readCommit(ctx context.Context) (read sourceAnswer, err error) {
 	case ctx.Err() != nil:
 		return read, ctx.Err()
 	case err != nil:
-		return read, &api.Error{Message: "source: " + err.Error()}
+		return read, &api.Error{Message: "source: " + err.Error(), Hint: j.loginHint(err)}
 	case read.Unknown != "":
 		return read, &api.Error{Message: read.Unknown, Hint: "push the tag to the repository first"}
 	case read.Commit.Signature.Status == source.Bad:
@@ -384,6 +389,20 @@ func (j *run) readCommit(ctx context.Context) (read sourceAnswer, err error) {
 		return read, &api.Error{Message: read.Wrong, Hint: "spec/recipes describes the file"}
 	}
 	return read, nil
+}
+
+// loginHint says what to do if a repository wants to know who asks; git has no other way
+// to tell.
+func (j *run) loginHint(err error) string {
+	said := err.Error()
+	refused := strings.Contains(said, "could not read Username") || strings.Contains(said, "Authentication failed") || strings.Contains(said, "returned error: 403") || strings.Contains(said, "Permission denied")
+	switch {
+	case refused && j.private:
+		return "the repository refuses the platform's credential; whoever runs the platform can replace it"
+	case refused:
+		return `if the repository is private, whoever runs the platform adds a credential for it to the file that "credentials" of its configuration names (docs/configuration.md, Credentials)`
+	}
+	return ""
 }
 
 func describeSignature(s source.Signature) string {
