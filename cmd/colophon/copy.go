@@ -100,10 +100,7 @@ func runCopy(ctx context.Context, cmd *cobra.Command, image, destination string,
 			return err
 		}
 	}
-	w := cmd.ErrOrStderr()
-	if !o.output.text() {
-		w = io.Discard
-	}
+	report, stop := o.report(cmd.ErrOrStderr())
 	done := copied{Digest: d.Digest.String(), Tag: to.Tag}
 	switch {
 	case done.Tag != "":
@@ -114,10 +111,13 @@ func runCopy(ctx context.Context, cmd *cobra.Command, image, destination string,
 	case to.Dir != "":
 		done.Tag = d.Digest.Hex // an entry of a layout needs a name
 	}
-	left, err := copyTo(ctx, w, to, src, d, done.Tag)
+	left, err := copyTo(ctx, report, to, src, d, done.Tag)
+	stop()
 	for _, l := range left {
 		done.LeftOut = append(done.LeftOut, printable.Text(l.Error()))
-		fmt.Fprintf(w, "left out: %s\n", printable.Text(l.Error()))
+		if o.output.text() || o.output.quiet { // the other forms have it in the answer
+			fmt.Fprintf(cmd.ErrOrStderr(), "left out: %s\n", printable.Text(l.Error()))
+		}
 	}
 	if err != nil {
 		return err
@@ -153,7 +153,9 @@ func (o copyOptions) demand(ctx context.Context, cmd *cobra.Command, image strin
 	}
 	warnStale(cmd.ErrOrStderr(), opts, v.now)
 	ref.Digest = d.Digest.String()
+	stop := waiting(cmd.ErrOrStderr(), "verifying "+image)
 	found, err := v.image(ctx, image, ref, opts)
+	stop()
 	if err != nil {
 		return err
 	}
@@ -171,10 +173,40 @@ func (o copyOptions) demand(ctx context.Context, cmd *cobra.Command, image strin
 	return exitFor(found.Outcome)
 }
 
+// report returns what to call for each copied blob: a terminal shows how many there are,
+// how much that is, and how long it has taken; elsewhere, each blob is a line.
+func (o copyOptions) report(w io.Writer) (copied func(v1.Descriptor), stop func()) {
+	var mu sync.Mutex
+	f, ok := w.(*os.File)
+	switch {
+	case !o.output.text():
+		return func(v1.Descriptor) {}, func() {}
+	case !ok || !isTerminal(f):
+		return func(blob v1.Descriptor) {
+			mu.Lock()
+			defer mu.Unlock()
+			fmt.Fprintf(w, "  %s  %s\n", blob.Digest.Hex[:12], size(blob.Size))
+		}, func() {}
+	}
+	start := time.Now()
+	blobs, bytes := 0, int64(0)
+	r := newRegion(f, 0, func(now time.Time, _ int) []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return []string{fmt.Sprintf("%s %s  %d blobs copied, %s", paint(f, yellow, spinner(now)), seconds(now.Sub(start)), blobs, size(bytes))}
+	})
+	go r.run(r.stop)
+	return func(blob v1.Descriptor) {
+		mu.Lock()
+		defer mu.Unlock()
+		blobs, bytes = blobs+1, bytes+blob.Size
+	}, r.close
+}
+
 // copyTo copies the image d with all that is attached, and then gives it its tag.
-func copyTo(ctx context.Context, w io.Writer, to oci.Reference, src oci.Source, d v1.Descriptor, tag string) (left []error, err error) {
+func copyTo(ctx context.Context, report func(v1.Descriptor), to oci.Reference, src oci.Source, d v1.Descriptor, tag string) (left []error, err error) {
 	if archive := to.Dir; strings.HasSuffix(archive, ".tar") {
-		return copyToArchive(ctx, w, archive, src, d, tag)
+		return copyToArchive(ctx, report, archive, src, d, tag)
 	}
 	var dst oci.Target
 	if to.Dir != "" {
@@ -187,12 +219,7 @@ func copyTo(ctx context.Context, w io.Writer, to oci.Reference, src oci.Source, 
 	} else if dst, err = oci.OpenRegistry(to.Repository, oci.RegistryOptions{}); err != nil {
 		return nil, err
 	}
-	var mu sync.Mutex
-	if left, err = oci.Save(ctx, dst, src, d, func(blob v1.Descriptor) {
-		mu.Lock()
-		defer mu.Unlock()
-		fmt.Fprintf(w, "  %s  %s\n", blob.Digest.Hex[:12], size(blob.Size))
-	}); err != nil || tag == "" {
+	if left, err = oci.Save(ctx, dst, src, d, report); err != nil || tag == "" {
 		return left, err
 	}
 	err = dst.Tag(ctx, tag, d)
@@ -203,14 +230,14 @@ func copyTo(ctx context.Context, w io.Writer, to oci.Reference, src oci.Source, 
 }
 
 // copyToArchive writes the archive under its name only when it is whole.
-func copyToArchive(ctx context.Context, w io.Writer, archive string, src oci.Source, d v1.Descriptor, tag string) (left []error, err error) {
+func copyToArchive(ctx context.Context, report func(v1.Descriptor), archive string, src oci.Source, d v1.Descriptor, tag string) (left []error, err error) {
 	work, err := os.MkdirTemp(filepath.Dir(archive), ".copy-*")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(work)
 	layout := filepath.Join(work, "layout")
-	if left, err = copyTo(ctx, w, oci.Reference{Dir: layout}, src, d, tag); err != nil {
+	if left, err = copyTo(ctx, report, oci.Reference{Dir: layout}, src, d, tag); err != nil {
 		return left, err
 	}
 	f, err := os.OpenFile(filepath.Join(work, "archive"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)

@@ -1,66 +1,175 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/api"
 )
 
-// progress prints the events of a release: each phase with the seconds since the
-// start, and the build's output below each of its steps.
-type progress struct {
-	w     io.Writer
-	start time.Time
-	phase string
-	step  string
+// progress shows on standard error what happens while releases run. Its methods may be
+// called by several goroutines.
+type progress interface {
+	// images names the images that will be released, if there are several.
+	images(names []string)
+	// event is one of an image's release; image is "" before it is known which it is.
+	event(image string, e api.Event)
+	// ended is called when the release of an image has ended; failed: without success.
+	ended(image string, failed bool)
+	// Write prints whole lines of other parts of the command.
+	io.Writer
+	// close prints what there is left to print. Nothing may be printed before, except
+	// through the other methods.
+	close()
 }
 
-func newProgress(w io.Writer) *progress { return &progress{w: w, start: time.Now()} }
+// progressOptions are the flags that choose how progress is shown.
+type progressOptions struct {
+	mode    string // auto, tty, plain, json
+	verbose bool
+}
 
-func (p *progress) event(e api.Event) {
-	if e.Phase == "alive" {
+var progressModes = []string{"auto", "tty", "plain", "json"}
+
+func (o *progressOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.mode, "progress", "auto", "`FORMAT` of the progress on standard error: auto, tty (redrawn), plain (a line for each event), or json (the platform's events, one a line)")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "also show the output of finished steps, and what each SLSA requirement rests on")
+	_ = cmd.RegisterFlagCompletionFunc("progress", cobra.FixedCompletions(progressModes, cobra.ShellCompDirectiveNoFileComp))
+	cmd.MarkFlagsMutuallyExclusive("quiet", "progress")
+	cmd.MarkFlagsMutuallyExclusive("quiet", "verbose")
+}
+
+// check refuses a mode that does not exist or that w does not allow.
+func (o *progressOptions) check(w io.Writer) error {
+	switch {
+	case !slices.Contains(progressModes, o.mode):
+		return usageError("", "--progress: expected %s, found %q", strings.Join(progressModes, ", "), o.mode)
+	case o.mode == "tty" && !isTerminal(w):
+		return usageError("--progress=plain works everywhere", "--progress=tty: standard error is not a terminal that can be redrawn")
+	}
+	return nil
+}
+
+// start returns the progress that the flags choose.
+func (o *progressOptions) start(w io.Writer, quiet bool) progress {
+	switch {
+	case quiet:
+		return silent{w}
+	case o.mode == "json":
+		return &jsonProgress{w: w}
+	case o.mode == "plain" || !isTerminal(w):
+		return &plainProgress{w: w, start: time.Now(), jobs: map[string]*plainJob{}}
+	}
+	return newLiveProgress(w.(*os.File), o.verbose)
+}
+
+// silent shows no progress.
+type silent struct{ io.Writer }
+
+func (silent) images([]string)         {}
+func (silent) event(string, api.Event) {}
+func (silent) ended(string, bool)      {}
+func (silent) close()                  {}
+
+// jsonProgress prints the events as JSON, one a line.
+type jsonProgress struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (p *jsonProgress) images([]string)    {}
+func (p *jsonProgress) ended(string, bool) {}
+func (p *jsonProgress) close()             {}
+
+func (p *jsonProgress) Write(text []byte) (int, error) {
+	p.event("", api.Event{Time: time.Now().UTC(), Line: strings.TrimSpace(string(text))})
+	return len(text), nil
+}
+
+func (p *jsonProgress) event(image string, e api.Event) {
+	e.Phase, e.Step, e.Line = printable.Text(e.Phase), printable.Text(e.Step), printable.Text(e.Line)
+	line, err := json.Marshal(struct {
+		Image string `json:"image,omitempty"`
+		api.Event
+	}{printable.Text(image), e})
+	if err != nil {
+		return // these types marshal
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.w, "%s\n", line)
+}
+
+// plainProgress prints each phase with the seconds since the start, and the build's
+// output below each of its steps.
+type plainProgress struct {
+	mu    sync.Mutex
+	w     io.Writer
+	start time.Time
+	width int // of the names of several images; 0: there is one
+	jobs  map[string]*plainJob
+}
+
+type plainJob struct{ phase, step string }
+
+func (p *plainProgress) images(names []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, name := range names {
+		p.width = max(p.width, len(shortName(name)))
+	}
+}
+
+func (p *plainProgress) ended(string, bool) {}
+func (p *plainProgress) close()             {}
+
+func (p *plainProgress) Write(text []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.w.Write(text)
+}
+
+func (p *plainProgress) event(image string, e api.Event) {
+	if e.Phase == "alive" || e.Done {
 		return
 	}
-	if e.Phase == "build" && e.Step != "" && e.Step != p.step && p.phase == "build" {
-		p.step = e.Step
-		fmt.Fprintf(p.w, "         │ %s\n", printable.Text(e.Step))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j := p.jobs[image]
+	if j == nil {
+		j = &plainJob{}
+		p.jobs[image] = j
+	}
+	prefix := ""
+	if p.width > 0 && image != "" {
+		prefix = fmt.Sprintf("%-*s │", p.width, printable.Text(shortName(image)))
+	}
+	if e.Phase == "build" && e.Step != "" && e.Step != j.step && j.phase == "build" {
+		j.step = e.Step
+		fmt.Fprintf(p.w, "%s         │ %s\n", prefix, printable.Text(e.Step))
 		e.Step = ""
 	}
-	if e.Phase != p.phase || e.Phase != "build" && e.Step != "" {
-		p.phase = e.Phase
-		fmt.Fprintf(p.w, "%7.1fs %s %s\n", time.Since(p.start).Seconds(), e.Phase, printable.Text(e.Step))
+	if e.Phase != j.phase || e.Phase != "build" && e.Step != "" {
+		j.phase = e.Phase
+		fmt.Fprintf(p.w, "%s%7.1fs %s %s\n", prefix, time.Since(p.start).Seconds(), printable.Text(e.Phase), printable.Text(e.Step))
 	}
 	if e.Line = lastState(e.Line); e.Line != "" {
 		bar := " "
 		if e.Phase == "build" {
 			bar = "│   "
 		}
-		fmt.Fprintf(p.w, "         %s%s\n", bar, printable.Text(e.Line))
+		fmt.Fprintf(p.w, "%s         %s%s\n", prefix, bar, printable.Text(e.Line))
 	}
-}
-
-// printRelease prints what was released, and how to verify it.
-func printRelease(w io.Writer, r *api.Release) {
-	word := "released"
-	if r.Resumed {
-		word = "released (an earlier run had done all or part of it)"
-	}
-	fmt.Fprintf(w, "%s\n", word)
-	line := func(format string, args ...any) {
-		fmt.Fprintf(w, "  %s\n", printable.Text(fmt.Sprintf(format, args...)))
-	}
-	for _, t := range r.Tags {
-		line("%s:%s", r.Image, t)
-	}
-	line("%s", r.Digest)
-	line("from %s@%s, %s", r.Source.URI, r.Source.ID[:min(12, len(r.Source.ID))], r.Builder)
-	printRequirements(w, "  ", r.Level, r.Requirements)
-	fmt.Fprintf(w, "\nverify it:\n")
-	line("colophon verify %s:%s --source %s", r.Image, r.Tags[0], r.Source.URI)
 }
 
 // lastState returns what a terminal finally shows of a line in which a progress

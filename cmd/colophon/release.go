@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -34,6 +33,7 @@ type releaseOptions struct {
 	locked         string
 	writeLock      string
 	output         output
+	progress       progressOptions
 	timeout        time.Duration
 }
 
@@ -100,6 +100,7 @@ unless --ref is a commit id.`,
 	f.StringVar(&o.locked, "locked", "", "use only the downloads listed in this lock file, verified by digest")
 	o.output.flags(cmd)
 	o.output.quietFlag(cmd, "IMAGE@DIGEST of what was released, and no progress")
+	o.progress.flags(cmd)
 	f.DurationVar(&o.timeout, "timeout", time.Hour, "give up after this long")
 	f.StringVar(&o.declare, "declare", "", "release nothing: print the .colophon.yaml for the images that a compose or bake `FILE` builds")
 	cmd.MarkFlagsOneRequired("ref", "declare")
@@ -114,6 +115,9 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 		return usageError("add --hermetic", "--write-lock needs --hermetic: only a hermetic release has a lock")
 	}
 	if err := o.checkOne(cmd); err != nil {
+		return err
+	}
+	if err := o.progress.check(cmd.ErrOrStderr()); err != nil {
 		return err
 	}
 	req := api.ReleaseRequest{Ref: o.ref, Tag: o.tag, Recipe: o.recipe, Hermetic: o.hermetic}
@@ -134,16 +138,14 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 		}
 		*to = string(data)
 	}
+	p := o.progress.start(cmd.ErrOrStderr(), o.output.quiet)
+	defer p.close()
 	platform, err := api.LoadConfig()
 	if errors.Is(err, api.ErrNoPlatform) {
-		platform, err = localPlatform(ctx, cmd.ErrOrStderr())
+		platform, err = localPlatform(ctx, p)
 	}
 	if err != nil {
 		return err
-	}
-	p := newProgress(cmd.ErrOrStderr())
-	if o.output.quiet {
-		p.w = io.Discard
 	}
 	if req.Image = o.image; !attest.HasRegistry(o.image) {
 		images, commit, err := o.images(ctx, platform, req, p)
@@ -152,11 +154,13 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 		}
 		req.Commit = commit
 		if o.image == "" {
-			return runReleaseMany(ctx, cmd, platform, req, images, o)
+			return runReleaseMany(ctx, cmd, platform, req, images, o, p)
 		}
 		req.Image = images[0]
 	}
-	rel, err := platform.Release(ctx, req, p.event)
+	rel, err := platform.Release(ctx, req, func(e api.Event) { p.event(req.Image, e) })
+	p.ended(req.Image, err != nil)
+	p.close()
 	if err != nil {
 		return o.explain(ctx, err)
 	}
@@ -170,7 +174,7 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	case o.output.quiet:
 		fmt.Fprintf(out, "%s@%s\n", rel.Image, rel.Digest)
 	case o.output.text():
-		printRelease(out, rel)
+		o.printRelease(out, rel)
 	default:
 		return o.output.print(out, rel)
 	}

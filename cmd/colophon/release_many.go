@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -42,7 +40,7 @@ func (o releaseOptions) checkOne(cmd *cobra.Command) error {
 
 // images returns the full names of the images to release, and the commit that declares
 // them: all images, or only that of --image.
-func (o releaseOptions) images(ctx context.Context, platform *api.ClientConfig, req api.ReleaseRequest, p *progress) (images []string, commit string, err error) {
+func (o releaseOptions) images(ctx context.Context, platform *api.ClientConfig, req api.ReleaseRequest, p progress) (images []string, commit string, err error) {
 	registry := o.registry
 	if registry == "" {
 		u, err := url.Parse(platform.URL)
@@ -52,7 +50,7 @@ func (o releaseOptions) images(ctx context.Context, platform *api.ClientConfig, 
 		registry = u.Host
 	}
 	req.Image, req.Tag, req.Recipe, req.Lock = "", "", attest.Recipe{}, ""
-	declared, err := platform.Declared(ctx, req, p.event)
+	declared, err := platform.Declared(ctx, req, func(e api.Event) { p.event("", e) })
 	if err != nil {
 		return nil, "", err
 	}
@@ -104,15 +102,8 @@ type failedRelease struct {
 
 // runReleaseMany releases several images of one commit. It goes on when one fails, and the
 // exit code is the worst.
-func runReleaseMany(ctx context.Context, cmd *cobra.Command, platform *api.ClientConfig, req api.ReleaseRequest, images []string, o releaseOptions) error {
-	w := &sharedWriter{w: cmd.ErrOrStderr()}
-	if o.output.quiet {
-		w.w = io.Discard
-	}
-	width := 0
-	for _, image := range images {
-		width = max(width, len(shortName(image)))
-	}
+func runReleaseMany(ctx context.Context, cmd *cobra.Command, platform *api.ClientConfig, req api.ReleaseRequest, images []string, o releaseOptions, p progress) error {
+	p.images(images)
 	outcomes := make([]outcome, len(images))
 	var workers errgroup.Group
 	workers.SetLimit(maxReleases)
@@ -120,8 +111,8 @@ func runReleaseMany(ctx context.Context, cmd *cobra.Command, platform *api.Clien
 		workers.Go(func() error {
 			one := req
 			one.Image = image
-			p := newProgress(prefixed{w, fmt.Sprintf("%-*s │", width, printable.Text(shortName(image)))})
-			rel, err := platform.Release(ctx, one, p.event)
+			rel, err := platform.Release(ctx, one, func(e api.Event) { p.event(image, e) })
+			p.ended(image, err != nil)
 			outcomes[i] = outcome{Release: rel}
 			if err != nil {
 				outcomes[i].failed = failureOf(image, o.explain(ctx, err))
@@ -130,6 +121,7 @@ func runReleaseMany(ctx context.Context, cmd *cobra.Command, platform *api.Clien
 		})
 	}
 	workers.Wait()
+	p.close()
 	worst := exitOK
 	for _, done := range outcomes {
 		if done.failed != nil {
@@ -150,7 +142,7 @@ func (o releaseOptions) printMany(cmd *cobra.Command, outcomes []outcome) error 
 	out := cmd.OutOrStdout()
 	switch {
 	case o.output.text():
-		printOutcomes(out, outcomes)
+		o.printOutcomes(out, outcomes)
 		return nil
 	case o.output.quiet:
 		for _, done := range outcomes {
@@ -190,7 +182,7 @@ func failureOf(image string, err error) *failedRelease {
 }
 
 // printOutcomes prints one summary of all releases.
-func printOutcomes(w io.Writer, outcomes []outcome) {
+func (o releaseOptions) printOutcomes(w io.Writer, outcomes []outcome) {
 	released, old := 0, 0
 	line := func(format string, args ...any) {
 		fmt.Fprintf(w, "  %s\n", printable.Text(fmt.Sprintf(format, args...)))
@@ -198,22 +190,24 @@ func printOutcomes(w io.Writer, outcomes []outcome) {
 	for _, done := range outcomes {
 		switch {
 		case done.failed != nil:
-		case done.Resumed:
+		case done.Unchanged:
 			old++
-			fallthrough
 		default:
 			released++
 		}
 	}
-	fmt.Fprintf(w, "released %d of %d images", released, len(outcomes))
-	if old > 0 {
-		fmt.Fprintf(w, " (of %d, an earlier run had done all or part)", old)
+	switch {
+	case old == len(outcomes):
+		fmt.Fprintf(w, "nothing to do: all %d images were released before\n", old)
+	case old > 0:
+		fmt.Fprintf(w, "released %d of %d images; released before: %d\n", released, len(outcomes), old)
+	default:
+		fmt.Fprintf(w, "released %d of %d images\n", released, len(outcomes))
 	}
-	fmt.Fprintln(w)
 	for _, done := range outcomes {
 		if done.failed == nil {
-			line("%s:%s", done.Image, done.Tags[0])
-			line("  %s, Build L%d", done.Digest, done.Level)
+			line("%s@%s", done.Image, done.Digest)
+			line("  %s:%s, %s", done.Image, done.Tags[0], levelAndNext(done.Level, done.Requirements))
 		}
 	}
 	for _, done := range outcomes {
@@ -230,32 +224,8 @@ func printOutcomes(w io.Writer, outcomes []outcome) {
 	for _, done := range outcomes {
 		if done.failed == nil {
 			fmt.Fprintf(w, "\nverify each like this:\n")
-			line("colophon verify %s:%s --source %s", done.Image, done.Tags[0], done.Source.URI)
+			line("%s", o.verifyCommand(done.Release))
 			break
 		}
 	}
-}
-
-// sharedWriter lets several goroutines write whole lines to w.
-type sharedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-// prefixed writes each line with a prefix. Each call of Write has whole lines.
-type prefixed struct {
-	to     *sharedWriter
-	prefix string
-}
-
-func (p prefixed) Write(text []byte) (int, error) {
-	var out bytes.Buffer
-	for line := range bytes.Lines(text) {
-		out.WriteString(p.prefix)
-		out.Write(line)
-	}
-	p.to.mu.Lock()
-	defer p.to.mu.Unlock()
-	_, err := p.to.w.Write(out.Bytes())
-	return len(text), err
 }

@@ -46,7 +46,7 @@ func (d *declaring) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(req.Image, "usage"):
 		json.NewEncoder(w).Encode(api.Event{Error: &api.Error{Message: "wrong", Kind: api.Usage}})
 	default:
-		fmt.Fprintf(w, `{"result":{"image":%q,"digest":"sha256:%064d","tags":["v1"],"source":{"uri":%q,"commit":%q},"level":3,"resumed":%v}}`+"\n",
+		fmt.Fprintf(w, `{"result":{"image":%q,"digest":"sha256:%064d","tags":["v1"],"source":{"uri":%q,"commit":%q},"level":3,"resumed":%[5]v,"unchanged":%[5]v}}`+"\n",
 			req.Image, 1, req.Source, commit, strings.HasSuffix(req.Image, "old"))
 	}
 }
@@ -59,13 +59,15 @@ func TestReleaseMany(t *testing.T) {
 		released string // names that were asked for, HOST being the platform's
 		says     []string
 	}{
-		"all":                     {[]string{"web", "team/api", "old"}, nil, exitOK, "HOST/old HOST/team/api HOST/web", []string{"released 3 of 3 images (of 1, an earlier run", "HOST/web:v1", "Build L3", "verify each", "team/api │ ", "s build 1"}},
+		"all":                     {[]string{"web", "team/api", "old"}, nil, exitOK, "HOST/old HOST/team/api HOST/web", []string{"released 2 of 3 images; released before: 1", "HOST/web:v1, SLSA Build L3", "HOST/web@sha256:0", "verify each", "team/api │ ", "s build 1"}},
+		"nothing to do":           {[]string{"old"}, nil, exitOK, "HOST/old", []string{"nothing to do: all 1 images"}},
+		"one, nothing to do":      {[]string{"old"}, []string{"--image", "old"}, exitOK, "HOST/old", []string{"nothing to do: HOST/old@sha256:", "was released before"}},
 		"one fails":               {[]string{"web", "bad"}, nil, exitFailure, "HOST/bad HOST/web", []string{"released 1 of 2 images", "HOST/bad: not released", "    two\n    lines\n    hint: mend it", "hint: run the same command again"}},
 		"the worst":               {[]string{"usage", "bad", "web"}, nil, exitUsage, "HOST/bad HOST/usage HOST/web", []string{"released 1 of 3"}},
 		"elsewhere":               {[]string{"web"}, []string{"--registry", "r.example.com/team/"}, exitOK, "r.example.com/team/web", nil},
 		"elsewhere, ambiguous":    {[]string{"web", "team/web"}, []string{"--registry", "r.example.com/team"}, exitUsage, "", []string{`r.example.com/team/web is the image "team/web"`}},
-		"one":                     {[]string{"web", "team/api"}, []string{"--image", "team/api"}, exitOK, "HOST/team/api", []string{"verify it"}},
-		"one, with its parameter": {[]string{"web"}, []string{"--image", "web", "--target", "x"}, exitOK, "HOST/web", nil},
+		"one":                     {[]string{"web", "team/api"}, []string{"--image", "team/api"}, exitOK, "HOST/team/api", []string{"released HOST/team/api@sha256:", "verify  colophon verify HOST/team/api:v1 --source https://git.example.com/team/app\n"}},
+		"one, with its parameter": {[]string{"web"}, []string{"--image", "web", "--target", "x y", "--build-arg", "A=$b"}, exitOK, "HOST/web", []string{" --target 'x y' --build-arg 'A=$b'\n"}},
 		"an unknown one":          {[]string{"web", "team/api"}, []string{"--image", "api"}, exitUsage, "", []string{`no image "api"`, "it has web, team/api"}},
 		"one with a registry":     {[]string{"web"}, []string{"--image", "r.example.com/other"}, exitOK, "r.example.com/other", nil},
 		"no name in the file":     {[]string{""}, nil, exitUsage, "", []string{"has no name"}},

@@ -219,7 +219,9 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if summary != nil && isReleaseDir(what, ref) {
 		return usageError("verify each file separately", "--vsa needs exactly one image or file, and %s is a directory", what)
 	}
+	stop := waiting(cmd.ErrOrStderr(), "verifying "+what)
 	v, err := judge(ctx, what, ref, opts)
+	stop()
 	if err != nil {
 		return err
 	}

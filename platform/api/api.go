@@ -79,6 +79,7 @@ type Event struct {
 	Phase  string    `json:"phase"` // source, build, measure, sbom, sign, push, verify, tag
 	Step   string    `json:"step,omitempty"`
 	Line   string    `json:"line,omitempty"`
+	Done   bool      `json:"done,omitempty"` // Step, one of the build, has ended
 	Result *Release  `json:"result,omitempty"`
 	Error  *Error    `json:"error,omitempty"`
 
@@ -102,6 +103,7 @@ type Release struct {
 	Requirements []provenance.Requirement `json:"requirements"`   // of SLSA's Build track, as a verifier that trusts this platform finds them
 	Lock         string                   `json:"lock,omitempty"` // sha256:hex of the lock file of the build's downloads; GET PathLogs/Lock answers the file
 	Resumed      bool                     `json:"resumed"`        // an earlier run had done all or part of it
+	Unchanged    bool                     `json:"unchanged"`      // an earlier run had done all of it: this one changed nothing
 	Invocation   string                   `json:"invocation"`
 	Started      time.Time                `json:"started"`
 	Finished     time.Time                `json:"finished"`

@@ -50,10 +50,12 @@ type Limits struct {
 }
 
 // Event is one line of progress. Step names the running step ("[builder 3/5] RUN …").
-// Line is one line of that step's output, without its newline; it may be empty.
+// Line is one line of that step's output, without its newline; it may be empty. Done ends
+// the step; it has no Line.
 type Event struct {
 	Step string `json:"step,omitempty"`
 	Line string `json:"line,omitempty"`
+	Done bool   `json:"done,omitempty"`
 }
 
 // Result describes a build that succeeded. All fields are the builder's claims:

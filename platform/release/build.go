@@ -107,7 +107,7 @@ func (j *run) attempt(ctx context.Context, name string, s builder.Session) (_ *a
 		Recipe: j.recipe, Tree: j.tree, Source: j.source, Added: j.addedTrees(), Epoch: j.commit.Time, Layout: a.Layout,
 		Log: func(e builder.Event) {
 			log.write(e)
-			j.emit(api.Event{Phase: "build", Step: e.Step, Line: e.Line})
+			j.emit(api.Event{Phase: "build", Step: e.Step, Line: e.Line, Done: e.Done})
 		},
 	}
 	a.Started = time.Now().UTC()

@@ -334,7 +334,7 @@ func (j *run) finishTagged(ctx context.Context) (digest string, err error) {
 	if err := j.sameRecipe(ctx, digest); err != nil {
 		return "", err
 	}
-	j.resumed = true
+	j.resumed, j.unchanged = true, len(missing) == 0
 	return digest, j.tag(ctx, first, missing)
 }
 

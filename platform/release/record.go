@@ -49,6 +49,9 @@ func newBuildLog(work, dir string) (*buildLog, error) {
 }
 
 func (l *buildLog) write(e builder.Event) {
+	if e.Done {
+		return
+	}
 	if e.Step != "" && e.Step != l.step {
 		l.step = e.Step
 		l.line(e.Step + "\n")

@@ -177,6 +177,8 @@ type run struct {
 	lock    *builder.Lock // the lock that the build must follow; nil if there is none
 	lockSum string        // hex sha256 of the lock
 	resumed bool
+	// unchanged reports that all tags were there, and their proof.
+	unchanged bool
 	// verified is the verdict of the final verification of the released digest.
 	verified *verify.Verdict
 }
@@ -245,7 +247,7 @@ func (j *run) finished() (*api.Release, error) {
 	invocation := j.verified.Facts.Build.Invocation
 	rel := &api.Release{
 		Image: j.req.Image, Digest: j.digest, Tags: j.tags, Source: j.commit,
-		Builder: j.builder.ID, Level: j.verified.Level, Requirements: j.verified.Requirements, Resumed: j.resumed,
+		Builder: j.builder.ID, Level: j.verified.Level, Requirements: j.verified.Requirements, Resumed: j.resumed, Unchanged: j.unchanged,
 		Lock: digestOrNone(j.lockSum), Invocation: invocation, Started: j.started, Finished: time.Now().UTC(),
 	}
 	err := j.record(rel)

@@ -179,6 +179,7 @@ type progress struct {
 	mu      sync.Mutex
 	names   map[digest.Digest]string
 	started map[digest.Digest]bool
+	ended   map[digest.Digest]bool
 	partial map[digest.Digest][]byte
 	order   []digest.Digest
 	total   int
@@ -204,8 +205,10 @@ func (p *progress) update(s *client.SolveStatus) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.names == nil {
-		p.names, p.started, p.partial = map[digest.Digest]string{}, map[digest.Digest]bool{}, map[digest.Digest][]byte{}
+		p.names, p.partial = map[digest.Digest]string{}, map[digest.Digest][]byte{}
+		p.started, p.ended = map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	}
+	var ended []digest.Digest
 	for _, v := range s.Vertexes {
 		if len(v.Name) > maxName {
 			v.Name = v.Name[:maxName] + " …"
@@ -219,6 +222,10 @@ func (p *progress) update(s *client.SolveStatus) {
 			p.started[v.Digest] = true
 			p.current = v.Name
 			p.emit(builder.Event{Step: v.Name})
+		}
+		if v.Completed != nil && p.started[v.Digest] && !p.ended[v.Digest] {
+			p.ended[v.Digest] = true
+			ended = append(ended, v.Digest)
 		}
 		// Skip steps that were cancelled because another step failed.
 		if v.Error != "" && p.cause == "" && !strings.Contains(v.Error, "context canceled") {
@@ -254,6 +261,13 @@ func (p *progress) update(s *client.SolveStatus) {
 			buf = buf[i+1:]
 		}
 		p.partial[l.Vertex] = buf
+	}
+	for _, v := range ended { // after their last output, which the same status may have
+		if buf := p.partial[v]; len(buf) > 0 {
+			p.emit(builder.Event{Step: p.names[v], Line: string(buf)})
+			p.partial[v] = nil
+		}
+		p.emit(builder.Event{Step: p.names[v], Done: true})
 	}
 }
 

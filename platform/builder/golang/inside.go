@@ -151,6 +151,9 @@ type stepLog struct {
 func (s *stepLog) Write(p []byte) (int, error) {
 	line := strings.TrimRight(string(p), "\n")
 	if what, ok := strings.CutPrefix(line, "Building "); ok {
+		if s.step != "source" {
+			s.logf(builder.Event{Step: s.step, Done: true})
+		}
 		s.step = "go build " + what
 		s.logf(builder.Event{Step: s.step})
 	}

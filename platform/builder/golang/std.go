@@ -44,11 +44,15 @@ func (b *Builder) stdFor(ctx context.Context, j *job, l builder.Limits, logf fun
 	for _, p := range j.Platforms {
 		dir := filepath.Join(b.cfg.StdCache, b.stdKey(p))
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			step := builder.Event{Step: fmt.Sprintf("standard library for %s, once on this platform", p)}
 			if logf != nil {
-				logf(builder.Event{Step: fmt.Sprintf("standard library for %s, once on this platform", p)})
+				logf(step)
 			}
 			if err := b.makeStd(ctx, dir, p, l); err != nil {
 				return nil, fmt.Errorf("compiling the standard library for %s: %w", p, err)
+			}
+			if step.Done = true; logf != nil {
+				logf(step)
 			}
 		} else if err != nil {
 			return nil, err
