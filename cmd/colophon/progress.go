@@ -113,11 +113,12 @@ func (p *jsonProgress) event(image string, e api.Event) {
 // plainProgress prints each phase with the seconds since the start, and the build's
 // output below each of its steps.
 type plainProgress struct {
-	mu    sync.Mutex
-	w     io.Writer
-	start time.Time
-	width int // of the names of several images; 0: there is one
-	jobs  map[string]*plainJob
+	mu     sync.Mutex
+	w      io.Writer
+	start  time.Time
+	replay bool // the events are of an earlier release, and start is the time of the first
+	width  int  // of the names of several images; 0: there is one
+	jobs   map[string]*plainJob
 }
 
 type plainJob struct{ phase, step string }
@@ -143,8 +144,18 @@ func (p *plainProgress) event(image string, e api.Event) {
 	if e.Phase == "alive" || e.Done {
 		return
 	}
+	if e.Phase == "queue" {
+		e.Step = "release " + e.ID[:min(api.ShortID, len(e.ID))]
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	elapsed := time.Since(p.start)
+	if p.replay {
+		if p.start.IsZero() {
+			p.start = e.Time
+		}
+		elapsed = e.Time.Sub(p.start)
+	}
 	j := p.jobs[image]
 	if j == nil {
 		j = &plainJob{}
@@ -161,7 +172,7 @@ func (p *plainProgress) event(image string, e api.Event) {
 	}
 	if e.Phase != j.phase || e.Phase != "build" && e.Step != "" {
 		j.phase = e.Phase
-		fmt.Fprintf(p.w, "%s%7.1fs %s %s\n", prefix, time.Since(p.start).Seconds(), printable.Text(e.Phase), printable.Text(e.Step))
+		fmt.Fprintf(p.w, "%s%7.1fs %s %s\n", prefix, elapsed.Seconds(), printable.Text(e.Phase), printable.Text(e.Step))
 	}
 	if e.Line = lastState(e.Line); e.Line != "" {
 		bar := " "

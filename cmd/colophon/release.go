@@ -158,6 +158,11 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 		}
 		req.Image = images[0]
 	}
+	return o.release(ctx, cmd, platform, req, p)
+}
+
+// release asks for one release and prints it.
+func (o releaseOptions) release(ctx context.Context, cmd *cobra.Command, platform *api.ClientConfig, req api.ReleaseRequest, p progress) error {
 	rel, err := platform.Release(ctx, req, func(e api.Event) { p.event(req.Image, e) })
 	p.ended(req.Image, err != nil)
 	p.close()

@@ -88,6 +88,7 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecide
 	}
 	root.AddCommand(
 		newReleaseCommand(),
+		newReleasesCommand(),
 		newVerifyCommand(),
 		newWhyCommand(),
 		newInspectCommand(),

@@ -10,6 +10,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/source"
@@ -17,7 +18,7 @@ import (
 
 // Paths of the API.
 const (
-	PathReleases = "/api/colophon/v1/releases"  // POST a ReleaseRequest; GET PathReleases/ID answers a Release
+	PathReleases = "/api/colophon/v1/releases"  // POST a ReleaseRequest; GET answers Runs, GET PathReleases/ID a Run
 	PathDeclared = "/api/colophon/v1/declared"  // POST a ReleaseRequest without an image; the last event has Declared
 	PathLogs     = "/api/colophon/v1/logs"      // GET PathLogs/sha256:HEX answers a build log, or another file that a release stored
 	PathDocument = "/.well-known/colophon.json" // trust.Document
@@ -76,7 +77,8 @@ func ReadReleaseRequest(r io.Reader) (*ReleaseRequest, []byte, error) {
 // Event is one line of a release's progress.
 type Event struct {
 	Time   time.Time `json:"time"`
-	Phase  string    `json:"phase"` // source, build, measure, sbom, sign, push, verify, tag
+	Phase  string    `json:"phase"`        // queue, source, build, measure, sbom, sign, push, verify, tag
+	ID     string    `json:"id,omitempty"` // the release's id, in its first event
 	Step   string    `json:"step,omitempty"`
 	Line   string    `json:"line,omitempty"`
 	Done   bool      `json:"done,omitempty"` // Step, one of the build, has ended
@@ -84,6 +86,20 @@ type Event struct {
 	Error  *Error    `json:"error,omitempty"`
 
 	Declared *Declared `json:"declared,omitempty"`
+}
+
+// maxText is the maximum size of each text of an event, in bytes. No line then exceeds
+// MaxEvent, even if JSON needs six bytes for each byte.
+const maxText = 32 << 10
+
+// Bounded returns e with its texts cut so that a line of it has at most MaxEvent bytes.
+func (e Event) Bounded() Event {
+	cut := func(s string) string { return printable.Cut(s, maxText) }
+	e.Step, e.Line = cut(e.Step), cut(e.Line)
+	if e.Error != nil {
+		e.Error = &Error{Message: cut(e.Error.Message), Hint: cut(e.Error.Hint), Kind: e.Error.Kind}
+	}
+	return e
 }
 
 // Declared is what a commit declares in .colophon.yaml (spec/recipes).

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -186,25 +187,34 @@ func (c *ClientConfig) stream(ctx context.Context, path string, req ReleaseReque
 	if resp.StatusCode != http.StatusOK {
 		return nil, refusal(c.URL, resp)
 	}
-	lines := bufio.NewScanner(resp.Body)
+	last, err := c.events(ctx, resp.Body, progress)
+	switch {
+	case err != nil:
+		return nil, err
+	case last == nil:
+		return nil, &Error{Message: fmt.Sprintf("platform %s closed the connection before the release ended", c.URL), Hint: "run the same command again: it finishes the release"}
+	case last.Error != nil:
+		return nil, last.Error
+	}
+	return last, nil
+}
+
+// events calls progress for each event of a stream but the last, and returns that. It
+// returns nil if the stream ends before there is a result or an error.
+func (c *ClientConfig) events(ctx context.Context, stream io.Reader, progress func(Event)) (*Event, error) {
+	lines := bufio.NewScanner(stream)
 	lines.Buffer(nil, MaxEvent)
 	for lines.Scan() {
 		var e Event
 		if err := strict.Unmarshal(lines.Bytes(), MaxEvent, &e); err != nil {
 			return nil, fmt.Errorf("platform %s: event: %w", c.URL, err)
 		}
-		switch {
-		case e.Error != nil:
-			return nil, e.Error
-		case e.Result != nil || e.Declared != nil:
+		if e.Error != nil || e.Result != nil || e.Declared != nil {
 			return &e, nil
 		}
 		progress(e)
 	}
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	return nil, &Error{Message: fmt.Sprintf("platform %s closed the connection before the release ended", c.URL), Hint: "run the same command again: it finishes the release"}
+	return nil, ctx.Err()
 }
 
 // SigningConfig fetches the platform's signing config: the URLs of its CA, log and

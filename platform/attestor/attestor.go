@@ -1,6 +1,5 @@
 // Package attestor serves releases (docs/api.md) to the role api. It reads requests,
-// runs them with package release, streams their events, and serves the records and
-// files of finished releases.
+// runs them with package release, streams their events, and says what became of them.
 package attestor
 
 import (
@@ -18,7 +17,6 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/internal/intact"
-	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/release"
 	"github.com/colophon-build/colophon/source"
@@ -38,13 +36,15 @@ func New(r *release.Releaser, dir string, log *slog.Logger) *Service {
 	return &Service{releaser: r, dir: dir, log: log, metrics: newMetrics()}
 }
 
-// Handler serves POST and GET below api.PathReleases, POST api.PathDeclared, GET below api.PathLogs, and GET
-// /metrics.
+// Handler serves the paths of package api that are about releases, and GET /metrics.
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+api.PathReleases, s.release)
 	mux.HandleFunc("POST "+api.PathDeclared, s.declared)
-	mux.HandleFunc("GET "+api.PathReleases+"/{id}", s.record)
+	mux.HandleFunc("GET "+api.PathReleases, s.list)
+	mux.HandleFunc("GET "+api.PathReleases+"/{id}", s.show)
+	mux.HandleFunc("GET "+api.PathReleases+"/{id}/log", s.events)
+	mux.HandleFunc("POST "+api.PathReleases+"/{id}/cancel", s.cancel)
 	mux.HandleFunc("GET "+api.PathLogs+"/{digest}", s.buildLog)
 	mux.Handle("GET /metrics", s.metrics.handler)
 	return mux
@@ -94,7 +94,7 @@ func (s *Service) stream(w http.ResponseWriter, r *http.Request, do func(api.Rel
 		http.Error(w, "release request: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set("Content-Type", contentEvents)
 	out := &eventWriter{w: w, rc: http.NewResponseController(w), patience: patience}
 	stop := out.heartbeat(r.Context())
 	defer stop()
@@ -114,14 +114,12 @@ func (s *Service) stream(w http.ResponseWriter, r *http.Request, do func(api.Rel
 	out.write(last)
 }
 
+const contentEvents = "application/x-ndjson"
+
 // patience is how long one event may take to reach the requester. Otherwise a requester
 // that does not read would hold a build's room, and block other releases of the image,
 // for ever.
 const patience = time.Minute
-
-// maxText bounds each text of an event, in bytes. No line then exceeds api.MaxEvent, even
-// if JSON needs six bytes for each byte.
-const maxText = 32 << 10
 
 // eventWriter writes events as JSON lines. Safe for concurrent use.
 type eventWriter struct {
@@ -132,11 +130,7 @@ type eventWriter struct {
 }
 
 func (w *eventWriter) write(e api.Event) {
-	e.Step, e.Line = bounded(e.Step), bounded(e.Line)
-	if e.Error != nil {
-		e.Error = &api.Error{Message: bounded(e.Error.Message), Hint: bounded(e.Error.Hint), Kind: e.Error.Kind}
-	}
-	line, err := json.Marshal(e)
+	line, err := json.Marshal(e.Bounded())
 	if err != nil {
 		return // these types marshal
 	}
@@ -148,8 +142,6 @@ func (w *eventWriter) write(e api.Event) {
 	_, _ = w.w.Write(append(line, '\n'))
 	_ = w.rc.Flush()
 }
-
-func bounded(s string) string { return printable.Cut(s, maxText) }
 
 // heartbeat writes an event every 15 s, so that proxies do not close a quiet stream.
 func (w *eventWriter) heartbeat(ctx context.Context) (stop func()) {
@@ -171,20 +163,7 @@ func (w *eventWriter) heartbeat(ctx context.Context) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-var (
-	idGrammar     = regexp.MustCompile(`^[0-9a-f]{32}$`)
-	digestGrammar = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-)
-
-func (s *Service) record(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
-	if !idGrammar.MatchString(id) {
-		http.Error(w, fmt.Sprintf("release id %q: want 32 hex digits", id), http.StatusBadRequest)
-		return
-	}
-	f, err := os.Open(filepath.Join(s.dir, "records", id+".json"))
-	serve(w, r, f, err, "application/json")
-}
+var digestGrammar = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
 func (s *Service) buildLog(w http.ResponseWriter, r *http.Request) {
 	digest := r.PathValue("digest")

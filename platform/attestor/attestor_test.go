@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/release"
 )
 
 func TestRecordsAndLogs(t *testing.T) {
@@ -24,7 +25,8 @@ func TestRecordsAndLogs(t *testing.T) {
 	const log = "<script>log"
 	id, sum := strings.Repeat("1", 32), fmt.Sprintf("%x", sha256.Sum256([]byte(log)))
 	damaged := strings.Repeat("c", 64)
-	for name, content := range map[string]string{"records/" + id + ".json": "record", "logs/" + sum: log, "logs/" + damaged: "other bytes", "secret.json": "secret", "records/x.json": "secret"} {
+	const record = `{"image":"r.example.com/a","digest":"sha256:1","tags":["v1"]}`
+	for name, content := range map[string]string{"records/" + id + ".json": record, "records/12" + id[2:] + ".json": record, "logs/" + sum: log, "logs/" + damaged: "other bytes", "secret.json": "secret", "records/x.json": "secret"} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
@@ -33,13 +35,28 @@ func TestRecordsAndLogs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	srv := httptest.NewServer(New(nil, dir, slog.New(slog.DiscardHandler)).Handler())
+	r, err := release.New(release.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(New(r, dir, slog.New(slog.DiscardHandler)).Handler())
 	defer srv.Close()
 	for path, want := range map[string]struct {
 		status int
 		body   string
 	}{
-		api.PathReleases + "/" + id:                                  {200, "record"},
+		api.PathReleases + "/" + id:                                  {200, ""},
+		api.PathReleases + "/1111":                                   {200, ""},
+		api.PathReleases + "/11":                                     {400, ""},
+		api.PathReleases + "/" + id + "/log":                         {404, ""},
+		api.PathReleases + "/" + id + "/log?follow=1":                {400, ""},
+		api.PathReleases + "/x/log":                                  {400, ""},
+		api.PathReleases:                                             {200, `{"releases":[]}` + "\n"},
+		api.PathReleases + "?state=failed&limit=3&image=a":           {200, `{"releases":[]}` + "\n"},
+		api.PathReleases + "?state=x":                                {400, ""},
+		api.PathReleases + "?limit=0":                                {400, ""},
+		api.PathReleases + "?limit=1&limit=2":                        {400, ""},
+		api.PathReleases + "?limits=1":                               {400, ""},
 		api.PathLogs + "/sha256:" + sum:                              {200, log},
 		api.PathLogs + "/sha256:" + damaged:                          {500, ""},
 		api.PathReleases + "/" + strings.Repeat("2", 32):             {404, ""},
@@ -67,6 +84,9 @@ func TestRecordsAndLogs(t *testing.T) {
 		resp.Body.Close()
 		if err != nil || resp.StatusCode != want.status || want.body != "" && string(body) != want.body || strings.Contains(string(body), "secret\n") {
 			t.Errorf("%s: got %d %q, %v; want %d %q", path, resp.StatusCode, body, err, want.status, want.body)
+		}
+		if path == api.PathReleases+"/"+id && !strings.Contains(string(body), `"state":"released"`) {
+			t.Errorf("%s: got %s", path, body)
 		}
 		if resp.StatusCode == 200 && resp.Header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: a browser may guess its type", path)

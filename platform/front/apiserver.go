@@ -32,8 +32,10 @@ func New(cfg Config) *Service { return &Service{cfg} }
 func (s *Service) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+api.PathReleases, s.authorized(s.release))
 	mux.HandleFunc("POST "+api.PathDeclared, s.authorized(s.release))
-	mux.HandleFunc("GET "+api.PathReleases+"/{id}", s.authorized(s.cfg.Attestor.ServeHTTP))
-	mux.HandleFunc("GET "+api.PathLogs+"/{digest}", s.authorized(s.cfg.Attestor.ServeHTTP))
+	for _, read := range []string{api.PathReleases, api.PathReleases + "/{id}", api.PathReleases + "/{id}/log", api.PathLogs + "/{digest}"} {
+		mux.HandleFunc("GET "+read, s.authorized(s.cfg.Attestor.ServeHTTP))
+	}
+	mux.HandleFunc("POST "+api.PathReleases+"/{id}/cancel", s.authorized(s.cfg.Attestor.ServeHTTP))
 }
 
 func (s *Service) authorized(next http.HandlerFunc) http.HandlerFunc {

@@ -98,11 +98,17 @@ func TestWhoMayRelease(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{api.PathReleases + "/" + strings.Repeat("1", 32), api.PathLogs + "/sha256:" + strings.Repeat("a", 64)} {
-		if status, _ := f.ask(http.MethodGet, path, near, "", nil); status != 401 {
-			t.Errorf("%s without a token: got %d, want 401", path, status)
+	id := "/" + strings.Repeat("1", 32)
+	for path, method := range map[string]string{
+		api.PathReleases: http.MethodGet, api.PathReleases + id: http.MethodGet, api.PathReleases + id + "/log": http.MethodGet, api.PathLogs + "/sha256:" + strings.Repeat("a", 64): http.MethodGet,
+		api.PathReleases + id + "/cancel": http.MethodPost,
+	} {
+		for _, header := range []map[string]string{nil, {"Authorization": "Bearer pull"}} {
+			if status, _ := f.ask(method, path, near, "", header); status != 401 {
+				t.Errorf("%s with %v: got %d, want 401", path, header, status)
+			}
 		}
-		if status, _ := f.ask(http.MethodGet, path, near, "", token); status != 200 {
+		if status, _ := f.ask(method, path, near, "", token); status != 200 {
 			t.Errorf("%s: got %d, want 200", path, status)
 		}
 	}

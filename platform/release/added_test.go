@@ -61,15 +61,15 @@ func head(t *testing.T, dir string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// asked is a builder that keeps what it was asked to build, and reads the added trees.
-type asked struct {
+// recorder is a builder that keeps what it was asked to build, and reads the added trees.
+type recorder struct {
 	builds []builder.Request
 	files  []map[string]string
 }
 
-var errAsked = errors.New("no build in this test")
+var errRecorded = errors.New("no build in this test")
 
-func (a *asked) Build(_ context.Context, req builder.Request) (*builder.Result, error) {
+func (a *recorder) Build(_ context.Context, req builder.Request) (*builder.Result, error) {
 	a.builds = append(a.builds, req)
 	for _, added := range req.Added {
 		files := map[string]string{}
@@ -86,13 +86,13 @@ func (a *asked) Build(_ context.Context, req builder.Request) (*builder.Result, 
 		}
 		a.files = append(a.files, files)
 	}
-	return nil, errAsked
+	return nil, errRecorded
 }
 
 // release runs a release of a Dockerfile as far as the build, with a lock or without.
-func releaseAdding(t *testing.T, dockerfile string, lock *builder.Lock) (*asked, []string, error) {
+func releaseAdding(t *testing.T, dockerfile string, lock *builder.Lock) (*recorder, []string, error) {
 	t.Helper()
-	b := &asked{}
+	b := &recorder{}
 	s := newStage(t, b, http.NotFound)
 	s.Builders = append(s.Builders, BuilderInfo{Name: "buildkit", Builder: trust.Builder{ID: "http://127.0.0.1:1/builders/buildkit/v1", Level: 3}, BuildType: "y"})
 	s.Rooms = noRooms{}
@@ -132,7 +132,7 @@ func TestGitThatTheDockerfileAdds(t *testing.T) {
 	text := "FROM scratch\nARG V\n" +
 		"ADD " + url + "#v1 /a\nADD " + url + "#$V:dir /b\nADD " + url + " /c\nADD --checksum=" + first[:12] + " " + url + "?branch=main /d\n"
 	b, lines, err := releaseAdding(t, text, nil)
-	if !errors.Is(err, errAsked) || len(b.builds) != 1 {
+	if !errors.Is(err, errRecorded) || len(b.builds) != 1 {
 		t.Fatalf("got %v and %d builds, want one", err, len(b.builds))
 	}
 	got := map[string]string{}
@@ -159,17 +159,17 @@ func TestGitThatTheDockerfileAdds(t *testing.T) {
 	git(t, dir, "tag", "-f", "v1")
 	lock := &builder.Lock{Version: builder.LockVersion, Fetches: []builder.Exchange{}, Git: []builder.LockedGit{{URI: strings.TrimSuffix(url, ".git"), Ref: "v1", Commit: first}}}
 	text = "FROM scratch\nADD " + url + "#v1 /a\n"
-	if b, _, err = releaseAdding(t, text, lock); !errors.Is(err, errAsked) || len(b.files) != 1 || b.files[0]["top"] != "1" {
+	if b, _, err = releaseAdding(t, text, lock); !errors.Is(err, errRecorded) || len(b.files) != 1 || b.files[0]["top"] != "1" {
 		t.Errorf("locked: got %v, %v, want the first commit", b.files, err)
 	}
-	if b, _, err = releaseAdding(t, text, nil); !errors.Is(err, errAsked) || len(b.files) != 1 || b.files[0]["top"] != "moved" {
+	if b, _, err = releaseAdding(t, text, nil); !errors.Is(err, errRecorded) || len(b.files) != 1 || b.files[0]["top"] != "moved" {
 		t.Errorf("not locked: got %v, %v, want the second commit", b.files, err)
 	}
 	if _, _, err = releaseAdding(t, text+"ADD "+url+" /b\n", lock); err == nil || !strings.Contains(err.Error(), "the lock does not list the ref HEAD") {
 		t.Errorf("a ref that the lock lacks: got %v", err)
 	}
 	lock.Git[0].Commit = strings.Repeat("ab", 20)
-	if _, _, err = releaseAdding(t, text, lock); err == nil || errors.Is(err, errAsked) {
+	if _, _, err = releaseAdding(t, text, lock); err == nil || errors.Is(err, errRecorded) {
 		t.Errorf("a locked commit that the repository lacks: got %v", err)
 	}
 }
@@ -207,7 +207,7 @@ func TestGitThatCannotBeAdded(t *testing.T) {
 	}
 
 	// A repository of the network does not lead to one of this machine.
-	s := newStage(t, &asked{}, http.NotFound)
+	s := newStage(t, &recorder{}, http.NotFound)
 	j := &run{Releaser: s.Releaser, commit: source.Commit{URI: "https://github.com/a/b"}, dir: t.TempDir()}
 	if a, err := j.fetchOne(t.Context(), dockerfile.Git{Remote: url, Ref: "v1"}, "x"); err == nil || !strings.Contains(err.Error(), "may not name one with a http address") {
 		t.Errorf("a repository on loopback: got %s, %v", a.commit.ID, err)

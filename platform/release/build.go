@@ -169,7 +169,7 @@ func (j *run) endSession(ctx context.Context, id string) (*builder.Record, error
 // explain turns the error of a failed build into one that the requester can act on.
 func (j *run) explain(a *attempt, err error) error {
 	if failed, ok := errors.AsType[*builder.Error](err); ok {
-		return &api.Error{Message: failed.Error() + a.refusals(), Hint: "the build log is above; nothing was pushed"}
+		return &api.Error{Message: failed.Error() + a.refusals(), Hint: "nothing was pushed; the log: colophon releases log " + j.id[:api.ShortID]}
 	}
 	if unavailable, ok := errors.AsType[*builder.UnavailableError](err); ok {
 		return &api.Error{Message: unavailable.Error(), Hint: "the platform's /readyz lists what its host lacks; use --builder golang for a Go program"}

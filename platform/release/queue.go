@@ -106,7 +106,7 @@ func (j *run) cleanUp() {
 // requester nor a crash can leave it partly published. Only Close cancels the returned
 // context.
 func (j *run) commitTo(ctx context.Context, b *built, m *oci.Measured) (context.Context, func(), error) {
-	if err := ctx.Err(); err != nil {
+	if err := j.journal.publishing(ctx, j.id); err != nil {
 		return nil, nil, err
 	}
 	j.begun = &begun{
@@ -133,21 +133,22 @@ func (r *Releaser) untilClose(ctx context.Context) (context.Context, func()) {
 func (r *Releaser) Close() { r.close() }
 
 // sweep reads the queue of an earlier process. It removes the work of all releases
-// except those that Resume will finish.
-func (r *Releaser) sweep() error {
+// except those that Resume will finish and those that are parked, which it returns with the
+// reasons.
+func (r *Releaser) sweep() (parked map[string]string, err error) {
 	names, err := filepath.Glob(filepath.Join(r.Dir, "queue", "*"))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	keep, err := r.keepParked()
+	keep, parked, err := r.keepParked()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, name := range names {
 		p, err := readPending(name)
 		if err == nil && p.Begun != nil && p.Tries >= maxTries {
-			if err := r.park(*p); err != nil {
-				return err
+			if parked[p.ID], err = r.park(*p); err != nil {
+				return nil, err
 			}
 			keep[p.Begun.Dir] = true
 			continue
@@ -158,7 +159,7 @@ func (r *Releaser) sweep() error {
 			continue
 		}
 		if _, disk := errors.AsType[*fs.PathError](err); disk { // it may be whole: keep it
-			return fmt.Errorf("release queue: %w", err)
+			return nil, fmt.Errorf("release queue: %w", err)
 		}
 		if err != nil { // a temporary file of an interrupted write
 			r.Log.Warn("cannot read an entry of the release queue, so it is dropped", "file", name, "error", err)
@@ -166,7 +167,7 @@ func (r *Releaser) sweep() error {
 			r.Log.Warn("a release was interrupted before it published anything; run it again", "id", p.ID, "image", p.Request.Image, "ref", p.Request.Ref)
 		}
 		if err := os.Remove(name); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	left, err := os.ReadDir(filepath.Join(r.Dir, "work"))
@@ -176,41 +177,41 @@ func (r *Releaser) sweep() error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("sweeping unfinished releases: %w", err)
+		return nil, fmt.Errorf("sweeping unfinished releases: %w", err)
 	}
-	return nil
+	return parked, nil
 }
 
 // park takes an entry out of the queue, with its reason.
-func (r *Releaser) park(p pending) error {
+func (r *Releaser) park(p pending) (reason string, err error) {
 	p.Parked = fmt.Sprintf("%d processes in a row died while they published this release; the last one before %s", p.Tries, time.Now().UTC().Format(time.RFC3339))
 	p.Tries = 0
 	r.Log.Error("a release is parked; its proof may be incomplete, and it has no tags", "id", p.ID, "image", p.Request.Image, "ref", p.Request.Ref, "reason", p.Parked, "file", r.parked(p.ID))
 	if err := writePending(r.parked(p.ID), p); err != nil {
-		return err
+		return "", err
 	}
-	return os.Remove(r.entry(p.ID))
+	return p.Parked, os.Remove(r.entry(p.ID))
 }
 
-// keepParked returns the directories of the work of parked entries.
-func (r *Releaser) keepParked() (keep map[string]bool, err error) {
+// keepParked returns the directories of the work of parked entries, and the reasons by id.
+func (r *Releaser) keepParked() (keep map[string]bool, reasons map[string]string, err error) {
 	names, err := filepath.Glob(filepath.Join(r.Dir, "parked", "*.json"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	keep = map[string]bool{}
+	keep, reasons = map[string]bool{}, map[string]string{}
 	for _, name := range names {
 		p, err := readPending(name)
 		if _, disk := errors.AsType[*fs.PathError](err); disk { // without its name, its work would be removed
-			return nil, fmt.Errorf("parked releases: %w", err)
+			return nil, nil, fmt.Errorf("parked releases: %w", err)
 		}
 		if err != nil || p.Begun == nil {
 			r.Log.Warn("cannot read a parked release", "file", name, "error", err)
 			continue
 		}
-		keep[p.Begun.Dir] = true
+		keep[p.Begun.Dir], reasons[p.ID] = true, p.Parked
 	}
-	return keep, nil
+	return keep, reasons, nil
 }
 
 func readPending(name string) (*pending, error) {
@@ -299,12 +300,22 @@ func (j *run) measureAgain(ctx context.Context, b *begun) (*oci.Measured, error)
 // still be starting.
 const resumeTries = 5
 
-func (r *Releaser) resume(p pending) (*api.Release, error) {
+func (r *Releaser) resume(p pending) (rel *api.Release, err error) {
 	b := p.Begun
 	j := &run{
 		Releaser: r, req: p.Request, id: p.ID, started: p.Started, dir: filepath.Join(r.Dir, "work", b.Dir),
 		commit: b.Commit, tags: b.Tags, recipe: b.Recipe, own: b.Own, lockSum: b.Built.Lock, begun: b, tries: p.Tries, resumed: true,
 	}
+	known := &api.Run{
+		ID: p.ID, State: api.Publishing, Actor: "unknown", Image: p.Request.Image, Source: b.Commit.URI, Ref: p.Request.Ref, Commit: b.Commit.ID, Asked: p.Started, Started: p.Started,
+	}
+	if found, err := r.Find(p.ID); err == nil {
+		known = found
+	}
+	if err := r.journal.begin(*known, nil); err != nil {
+		return nil, err
+	}
+	defer func() { j.ended(context.Background(), rel, err) }()
 	j.report(func(api.Event) {})
 	defer j.cleanUp()
 	select {
@@ -314,8 +325,7 @@ func (r *Releaser) resume(p pending) (*api.Release, error) {
 		return nil, r.closing.Err()
 	}
 	j.tries++
-	err := j.save()
-	if err != nil {
+	if err = j.save(); err != nil {
 		return nil, err
 	}
 	if j.builder, err = j.builderFor(j.recipe); err != nil {

@@ -212,7 +212,7 @@ func TestUnreadableEntryIsKept(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := r.sweep(); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := r.sweep(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want an error", dir, err)
 		}
 		for _, d := range []string{entry, work} {

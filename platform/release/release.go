@@ -115,11 +115,12 @@ type Identity struct {
 // run one after the other.
 type Releaser struct {
 	Config
-	turns  chan struct{}
-	scans  chan struct{} // a place for each running scan
-	mirror *oci.Layout   // nil if there is none
-	mu     sync.Mutex
-	locks  map[string]chan struct{} // by image
+	turns   chan struct{}
+	scans   chan struct{} // a place for each running scan
+	mirror  *oci.Layout   // nil if there is none
+	journal *journal
+	mu      sync.Mutex
+	locks   map[string]chan struct{} // by image
 
 	unfinished []pending       // releases that an earlier process began to publish; for Resume
 	closing    context.Context // done when Close was called
@@ -129,7 +130,7 @@ type Releaser struct {
 // New returns a Releaser. It removes the work of crashed runs from cfg.Dir/work,
 // except for releases that had begun to publish: Resume finishes those.
 func New(cfg Config) (*Releaser, error) {
-	for _, d := range []string{"work", "queue", "parked", "logs", "records"} {
+	for _, d := range []string{"work", "queue", "parked", "logs", "records", "runs"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, d), 0o700); err != nil {
 			return nil, err
 		}
@@ -148,7 +149,12 @@ func New(cfg Config) (*Releaser, error) {
 			return nil, fmt.Errorf("mirror: %w", err)
 		}
 	}
-	return r, r.sweep()
+	r.journal = openJournal(filepath.Join(cfg.Dir, "runs"), cfg.Log)
+	parked, err := r.sweep()
+	if err != nil {
+		return r, err
+	}
+	return r, r.loadJournal(parked)
 }
 
 // run is the state of one release.
@@ -186,30 +192,47 @@ type run struct {
 // Run performs one release and reports progress through emit, in order. If the
 // requester can act on an error, it is an *api.Error.
 func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(api.Event)) (*api.Release, error) {
-	unlock, err := r.lock(ctx, req.Image)
+	j := &run{Releaser: r, req: req, id: newID(), started: time.Now().UTC()}
+	if err := j.checkRequest(); err != nil {
+		return nil, err
+	}
+	ctx, end, err := j.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	j.report(emit)
+	j.emit(api.Event{Phase: "queue", ID: j.id})
+	rel, err := j.run(ctx)
+	return rel, end(rel, err)
+}
+
+// checkRequest checks a request as far as that is possible before the commit is fetched.
+func (j *run) checkRequest() error {
+	if err := j.checkRecipe(); err != nil {
+		return err
+	}
+	if j.req.Tag != "" {
+		if err := checkTag(j.req.Tag); err != nil {
+			return &api.Error{Message: fmt.Sprintf("tag: %v", err), Hint: "choose another --tag", Kind: api.Usage}
+		}
+	}
+	return j.openTarget()
+}
+
+// run waits for its turn and does all the work of a release.
+func (j *run) run(ctx context.Context) (*api.Release, error) {
+	unlock, err := j.Releaser.lock(ctx, j.req.Image)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	done, err := r.turn(ctx)
+	done, err := j.turn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-
-	j := &run{Releaser: r, req: req, id: newID(), started: time.Now().UTC()}
-	j.report(emit)
-	if err := j.checkRecipe(); err != nil {
-		return nil, err
-	}
-	if j.req.Tag != "" {
-		if err := checkTag(j.req.Tag); err != nil {
-			return nil, &api.Error{Message: fmt.Sprintf("tag: %v", err), Hint: "choose another --tag", Kind: api.Usage}
-		}
-	}
-	if err := j.openTarget(); err != nil {
-		return nil, err
-	}
+	j.started = time.Now().UTC()
+	j.journal.update(j.id, func(r *api.Run) { r.State, r.Started = api.Running, j.started })
 	if err := j.enqueue(); err != nil {
 		return nil, err
 	}
@@ -229,14 +252,15 @@ func (r *Releaser) Run(ctx context.Context, req api.ReleaseRequest, emit func(ap
 	return j.finished()
 }
 
-// report sets j.emit, which sends progress to emit. It serializes the events, because
-// phases run concurrently.
+// report sets j.emit, which notes progress in the journal and sends it to emit. It
+// serializes the events, because phases run concurrently.
 func (j *run) report(emit func(api.Event)) {
 	var order sync.Mutex
 	j.emit = func(e api.Event) {
 		e.Time = time.Now().UTC()
 		order.Lock()
 		defer order.Unlock()
+		j.journal.event(j.id, e)
 		emit(e)
 	}
 }
@@ -351,6 +375,7 @@ func (j *run) fetch(ctx context.Context) error {
 	}
 	commit := read.Commit
 	j.commit, j.source, j.own = commit, read.Tree, read.Own
+	j.journal.update(j.id, func(r *api.Run) { r.Commit = commit.ID })
 	if j.tags, err = tagsOf(commit, j.req.Tag); err != nil {
 		return err
 	}
