@@ -33,7 +33,7 @@ type Service struct {
 
 // New returns a service that runs releases with r. dir is r's Config.Dir.
 func New(r *release.Releaser, dir string, log *slog.Logger) *Service {
-	return &Service{releaser: r, dir: dir, log: log, metrics: newMetrics()}
+	return &Service{releaser: r, dir: dir, log: log, metrics: newMetrics(r)}
 }
 
 // Handler serves the paths of package api that are about releases, and GET /metrics.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/colophon-build/colophon/platform/release"
 )
 
 // metrics count the releases since this process started. No label comes from a request.
@@ -18,7 +20,7 @@ type metrics struct {
 	running  prometheus.Gauge
 }
 
-func newMetrics() *metrics {
+func newMetrics(r *release.Releaser) *metrics {
 	m := &metrics{
 		releases: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "colophon_releases_total", Help: "Releases that ended: released, failed, or cancelled by the requester.",
@@ -31,6 +33,15 @@ func newMetrics() *metrics {
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(m.releases, m.seconds, m.running)
+	for from, count := range map[string]func() float64{
+		"store":   func() float64 { n, _ := r.Downloads(); return float64(n) },
+		"network": func() float64 { _, n := r.Downloads(); return float64(n) },
+	} {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "colophon_build_downloads_total", Help: "Downloads of builds: from the platform's store, or from the network and mirrors.",
+			ConstLabels: prometheus.Labels{"from": from},
+		}, count))
+	}
 	for _, outcome := range []string{"released", "failed", "cancelled"} { // export them as zero from the start
 		m.releases.WithLabelValues(outcome)
 	}

@@ -43,7 +43,7 @@ func LockOf(exchanges []Exchange) (*Lock, error) {
 	var all []Exchange
 	for _, e := range exchanges {
 		if e.Denied == "" && e.SHA256 != "" && lasting(e.Status) {
-			e.Header = maps.Clone(e.Header)
+			e.Header, e.Stored = maps.Clone(e.Header), false
 			all = append(all, e)
 		}
 	}
@@ -169,6 +169,8 @@ func checkFetch(e *Exchange) error {
 		return fmt.Errorf("status: got %d, want a lasting answer (2xx to 4xx, but not 304, 408, 425 or 429)", e.Status)
 	case e.Denied != "":
 		return fmt.Errorf("denied: got %.100q, want none", e.Denied)
+	case e.Stored:
+		return fmt.Errorf("stored: got true, want no such member")
 	case !sum.MatchString(e.SHA256):
 		return fmt.Errorf("sha256: got %.100q, want 64 hex digits", e.SHA256)
 	case e.Size < 0 || (e.Size == 0) != (e.SHA256 == empty):

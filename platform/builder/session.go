@@ -22,9 +22,22 @@ type Session struct {
 	// Credentials are those that the gateway may use for this build. Neither the room nor
 	// the record has one.
 	Credentials []Credential `json:"credentials,omitempty"`
-	// Store names the part of the store for a build with credentials: others must not
-	// get what it downloaded.
-	Store string `json:"store,omitempty"`
+	// Demands lists downloads whose digest the commit pins. The gateway may take these
+	// from its store.
+	Demands []Demand `json:"demands,omitempty"`
+	// Scope is the source repository. Bodies that were fetched with a credential are
+	// kept for sessions of the same scope.
+	Scope string `json:"scope,omitempty"`
+}
+
+// Demand is a download that a file of the commit pins by digest.
+type Demand struct {
+	// URL is the download's address. One that begins with / is the end of a path, on any
+	// host: /example.com/mod/@v/v1.0.0.zip, which every module proxy has.
+	URL string `json:"url"`
+	// Digest is what the file says: sha256:HEX, sha512-BASE64 (npm's integrity), or
+	// h1:BASE64 (go.sum) of a module's zip or go.mod.
+	Digest string `json:"digest"`
 }
 
 // Credential is added by the gateway to a build's requests in its scope, out of the
@@ -64,4 +77,8 @@ type Exchange struct {
 	Size       int64             `json:"size"`                 // bytes of the answer's body
 	SHA256     string            `json:"sha256,omitempty"`     // hex, of the answer's body; empty if the body broke off
 	Denied     string            `json:"denied,omitempty"`     // why the gateway denied the request; empty if it did not
+	// Stored says that the gateway sent no request: the body came from its store, where an
+	// earlier build left it, and it has the digest that the request or the commit demands.
+	// A lock never says so.
+	Stored bool `json:"stored,omitempty"`
 }

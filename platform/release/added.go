@@ -167,8 +167,8 @@ func (j *run) addedTrees() (trees []builder.Added) {
 	return trees
 }
 
-// fetched returns the repositories by address and ref, each once, without name and directory.
-func (j *run) fetched() []added {
+// repositories returns the git repositories by address and ref, each once, without name and directory.
+func (j *run) repositories() []added {
 	list := slices.Clone(j.added)
 	slices.SortStableFunc(list, func(a, b added) int {
 		return cmp.Or(cmp.Compare(a.commit.URI, b.commit.URI), cmp.Compare(a.ref, b.ref))
@@ -179,7 +179,7 @@ func (j *run) fetched() []added {
 // gitDependencies returns the entries of the repositories and of their submodules in the
 // provenance's resolvedDependencies.
 func (j *run) gitDependencies() (deps []attest.ResourceDescriptor) {
-	for _, a := range j.fetched() {
+	for _, a := range j.repositories() {
 		deps = append(deps, attest.ResourceDescriptor{
 			URI: attest.GitURI(a.commit.URI, a.commit.Ref), Digest: map[string]string{"gitCommit": a.commit.ID, "gitTree": a.commit.Tree},
 		})
@@ -197,7 +197,7 @@ func submoduleDependencies(c source.Commit) (deps []attest.ResourceDescriptor) {
 
 // lockedGit returns the repositories as a lock lists them.
 func (j *run) lockedGit() (git []builder.LockedGit) {
-	for _, a := range j.fetched() {
+	for _, a := range j.repositories() {
 		git = append(git, builder.LockedGit{URI: a.commit.URI, Ref: a.ref, Commit: a.commit.ID})
 	}
 	return git

@@ -20,7 +20,6 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
-	"github.com/colophon-build/colophon/platform/release/credentials"
 	"github.com/colophon-build/colophon/source"
 )
 
@@ -115,6 +114,9 @@ func (j *run) attempt(ctx context.Context, name string, s builder.Session) (_ *a
 		if err = j.authorize(ctx, &s); err != nil {
 			return nil, err
 		}
+		if s.Scope = j.commit.URI; s.Lock == nil {
+			s.Demands = findPins(ctx, j.tree, j.recipe)
+		}
 		if req.Session, err = j.Rooms.Begin(ctx, s); err != nil {
 			return nil, j.explain(a, fmt.Errorf("beginning a session for the build's room: %w", err))
 		}
@@ -149,9 +151,6 @@ func (j *run) hasRoom() bool { return j.Rooms != nil && j.recipe.Builder == "bui
 func (j *run) authorize(ctx context.Context, s *builder.Session) (err error) {
 	if s.Credentials, err = j.Credentials.ForDownloads(ctx, j.commit.URI); err != nil {
 		return &api.Error{Message: "logging in for private downloads: " + err.Error(), Hint: "whoever runs the platform can mend it: docs/configuration.md, Credentials"}
-	}
-	if len(s.Credentials) > 0 {
-		s.Store = credentials.StoreOf(j.commit.URI)
 	}
 	return nil
 }
@@ -243,6 +242,7 @@ func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 	if a.record != nil {
 		a.Tools = a.record.Tools
 		maps.Copy(a.Config, a.record.Config)
+		j.tellStored(a)
 	}
 	a.Config["sourceDateEpoch"] = strconv.FormatInt(j.commit.Time.Unix(), 10)
 	note(a.Config, "source.unresolved", unresolved(j.source))

@@ -102,8 +102,8 @@ func (w *watched) Build(_ context.Context, r builder.Request) (*builder.Result, 
 	return nil, errors.New("the end of this test")
 }
 
-// TestCredentialsOfTheSource: a session has the credentials for builds of its own source, a
-// part of the store for them, and no others.
+// TestCredentialsOfTheSource: a session has the credentials for builds of its own source, and
+// no others; it names the source, which has a part of the store.
 func TestCredentialsOfTheSource(t *testing.T) {
 	s := newStage(t, files{"hello": "world"}, http.NotFound)
 	rooms := &sessions{}
@@ -126,7 +126,7 @@ func TestCredentialsOfTheSource(t *testing.T) {
 		if _, err := s.Run(t.Context(), s.req, func(api.Event) {}); err == nil || !strings.Contains(err.Error(), "no room in this test") || strings.Contains(err.Error(), "hunter2") {
 			t.Fatalf("got %v", err)
 		}
-		if len(rooms.begun) != i+1 || len(rooms.begun[i].Credentials) != want || (rooms.begun[i].Store != "") != (want > 0) {
+		if len(rooms.begun) != i+1 || len(rooms.begun[i].Credentials) != want || rooms.begun[i].Scope != s.req.Source {
 			raw, _ := json.Marshal(rooms.begun)
 			t.Errorf("got %s, want a session with %d credentials", raw, want)
 		}

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -121,6 +122,8 @@ type Releaser struct {
 	journal *journal
 	mu      sync.Mutex
 	locks   map[string]chan struct{} // by image
+
+	stored, fetched atomic.Int64 // see Downloads
 
 	unfinished []pending       // releases that an earlier process began to publish; for Resume
 	closing    context.Context // done when Close was called

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,17 +73,29 @@ func BenchmarkReplay(b *testing.B) {
 }
 
 // serveModules serves the go command's download cache as a module proxy
-// (go.dev/ref/mod#goproxy-protocol), whose paths are those of the files.
-func serveModules(b *testing.B) {
-	cache := strings.TrimSpace(string(run(b, exec.Command("go", "env", "GOMODCACHE"))))
-	l, err := harness.Beyond(proxyHost)
+// (go.dev/ref/mod#goproxy-protocol), whose paths are those of the files. There is one for
+// all benchmarks.
+func serveModules(b *testing.B) *link {
+	l, err := modules()
 	if err != nil {
 		b.Fatal(err)
 	}
-	server := &http.Server{Handler: http.FileServer(http.Dir(filepath.Join(cache, "cache", "download")))}
-	go server.Serve(l)
-	b.Cleanup(func() { server.Close() })
+	return l
 }
+
+var modules = sync.OnceValues(func() (*link, error) {
+	cache, err := exec.Command("go", "env", "GOMODCACHE").Output()
+	if err != nil {
+		return nil, err
+	}
+	l, err := harness.Beyond(proxyHost)
+	if err != nil {
+		return nil, err
+	}
+	way := &link{files: http.FileServer(http.Dir(filepath.Join(strings.TrimSpace(string(cache)), "cache", "download")))}
+	go (&http.Server{Handler: way}).Serve(l)
+	return way, nil
+})
 
 // ownCommand makes a repository with the files of this one and a Dockerfile.
 func ownCommand(b *testing.B) string {
@@ -95,6 +108,7 @@ func ownCommand(b *testing.B) string {
 WORKDIR /src
 ENV GOPROXY=http://` + proxyHost.Addr().String() + ` GOSUMDB=off GOFLAGS=-mod=readonly GOTOOLCHAIN=local CGO_ENABLED=0
 COPY . .
+RUN go list -deps ./cmd/colophon >/dev/null
 RUN go build -trimpath -ldflags="-s -w" -o /out/colophon ./cmd/colophon
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=builder /out/colophon /colophon

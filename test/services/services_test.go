@@ -1,5 +1,6 @@
 // Package services releases the larger examples, whose builds use package
-// managers and the network: as they come, hermetically, and from a lock.
+// managers and the network: as they come, once more with what the platform has stored,
+// hermetically, and from a lock.
 package services
 
 import (
@@ -37,6 +38,7 @@ func TestServices(t *testing.T) {
 				args, accepted []string
 			}{
 				{name: "plain"},
+				{name: "second"},
 				{name: "hermetic", args: []string{"--hermetic", "--write-lock", lock}},
 				{"locked", []string{"--locked", lock}, []string{"--locked", lock}},
 			} {
@@ -52,6 +54,12 @@ func TestServices(t *testing.T) {
 					t.Fatal(err)
 				}
 				fmt.Printf("%-14s %-9s %5.1f s, %s\n", name, mode.name, took.Seconds(), verdict.Outcome)
+				if mode.name == "second" {
+					statement := colophon(t, p, "inspect", image+":v1.0.0", "--provenance")
+					if !bytes.Contains(statement, []byte(`"network.stored"`)) {
+						t.Error("the second release took nothing from the store")
+					}
+				}
 			}
 		})
 	}

@@ -4,17 +4,22 @@
 package dockerfile
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerui"
 	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
@@ -82,6 +87,37 @@ func (d Dockerfile) Sources(ctx context.Context, platform string) (ops []*pb.Sou
 		}
 	}
 	return ops
+}
+
+// checksum matches the digest of ADD --checksum for a file.
+var checksum = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+// Checksums returns the digests of the files that a Dockerfile adds by address and digest
+// (ADD --checksum=sha256:… URL), by address. It leaves out those in which an argument is.
+func Checksums(text []byte) (digests map[string]string) {
+	defer func() { // a hostile Dockerfile may make the parser panic
+		if recover() != nil {
+			digests = nil
+		}
+	}()
+	parsed, err := parser.Parse(bytes.NewReader(text))
+	if err != nil {
+		return nil
+	}
+	stages, _, err := instructions.Parse(parsed.AST, nil)
+	if err != nil {
+		return nil
+	}
+	digests = map[string]string{}
+	for _, s := range stages {
+		for _, c := range s.Commands {
+			add, ok := c.(*instructions.AddCommand)
+			if ok && checksum.MatchString(add.Checksum) && len(add.SourcePaths) == 1 && !strings.Contains(add.SourcePaths[0], "$") {
+				digests[add.SourcePaths[0]] = add.Checksum
+			}
+		}
+	}
+	return digests
 }
 
 // anyImage answers the converter's questions about base images with an empty image.

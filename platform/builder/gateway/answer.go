@@ -27,6 +27,7 @@ func (g *Gateway) answer(r *http.Request) (*http.Response, error) {
 	e := r.Context().Value(exchangeKey{}).(*exchange)
 	u := *e.url
 	r.URL, r.Host = &u, u.Host
+	e.open = g.open(e, r)
 	resp, keep, err := g.find(e, r)
 	if err != nil {
 		return nil, err
@@ -65,11 +66,11 @@ func (g *Gateway) answer(r *http.Request) (*http.Response, error) {
 		e.SHA256 = emptySum
 	} else {
 		b := &body{ReadCloser: resp.Body, g: g, e: e, left: resp.ContentLength, sum: sha256.New()}
-		if keep && resp.StatusCode < 500 {
-			if b.blob, err = g.store.create(); err != nil {
-				resp.Body.Close()
-				return nil, fmt.Errorf("store: %w", err)
-			}
+		b.keep = keep && resp.StatusCode < 500
+		b.share = e.pinned != nil && !e.Stored && g.store != nil && resp.StatusCode == http.StatusOK
+		if err := b.storeIt(); err != nil {
+			resp.Body.Close()
+			return nil, err
 		}
 		resp.Body = b
 	}
@@ -98,21 +99,30 @@ func (g *Gateway) find(e *exchange, r *http.Request) (resp *http.Response, keep 
 		resp, err = g.own.answer(g.ctx, r)
 		return resp, g.set.Session.Record, err
 	}
+	e.pinned = g.pinned(e)
+	if resp = g.stored(e); resp != nil {
+		return resp, false, nil
+	}
 	if resp, err = g.live(r); err != nil {
 		return nil, false, err
 	}
+	g.follow(e, resp)
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized:
 		g.tokens.challenged(e.url, strings.Join(resp.Header.Values("Www-Authenticate"), ", "))
 	case g.tokens.realm(e.url) && e.Method == http.MethodGet && resp.StatusCode == http.StatusOK:
-		resp, err = g.hideToken(e.url, resp)
+		resp, err = g.hideToken(e, resp)
 	}
 	return resp, g.set.Session.Record, err
 }
 
 // hideToken stores the token of a realm's answer and returns an answer with a
 // placeholder instead.
-func (g *Gateway) hideToken(u *url.URL, resp *http.Response) (*http.Response, error) {
+func (g *Gateway) hideToken(e *exchange, resp *http.Response) (*http.Response, error) {
+	u := e.url
+	if !e.open {
+		g.tokens.close(u)
+	}
 	raw, err := strict.Read(resp.Body, maxToken)
 	resp.Body.Close()
 	if err != nil {
@@ -182,8 +192,39 @@ type body struct {
 	e    *exchange
 	left int64 // bytes to come; negative if unknown
 	sum  hash.Hash
-	blob *blob // nil if the body is not stored
 	end  error // what ended the body: io.EOF, or what went wrong
+
+	blob  *blob // nil if the body is not stored
+	keep  bool  // the session needs the body in the store
+	share bool  // other builds may have it
+}
+
+// storeIt begins to store the body if the session needs it or others may have it.
+func (b *body) storeIt() (err error) {
+	if !b.keep && !b.share {
+		return nil
+	}
+	s := b.g.store
+	if !b.e.open {
+		s = b.g.private
+	}
+	b.blob, err = s.create()
+	return b.storeFailed(err)
+}
+
+// storeFailed handles an error of the store: it ends the answer only if the session needs
+// the body.
+func (b *body) storeFailed(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case b.keep:
+		return fmt.Errorf("store: %w", err)
+	case b.blob != nil:
+		b.blob.discard()
+	}
+	b.blob, b.share = nil, false
+	return nil
 }
 
 // If a client stops reading a body, the gateway reads it to the end, so that the
@@ -206,9 +247,10 @@ func (b *body) Read(p []byte) (n int, _ error) {
 		return 0, err
 	}
 	if b.blob != nil {
-		if _, err := b.blob.Write(p[:n]); err != nil {
-			b.end = fmt.Errorf("store: %w", err)
-			return 0, b.end
+		_, err := b.blob.Write(p[:n])
+		if err := b.storeFailed(err); err != nil {
+			b.end = err
+			return 0, err
 		}
 	}
 	if b.end == nil && b.left == 0 {
@@ -219,12 +261,15 @@ func (b *body) Read(p []byte) (n int, _ error) {
 	}
 	// Return the last byte only after the store has the whole body.
 	if b.blob != nil {
-		if err := b.blob.commit(); err != nil {
-			b.end = fmt.Errorf("store: %w", err)
-			return 0, b.end
+		if err := b.storeFailed(b.blob.commit(b.keep)); err != nil {
+			b.end = err
+			return 0, err
 		}
 	}
 	b.e.SHA256 = hex.EncodeToString(b.sum.Sum(nil))
+	if b.share {
+		b.g.remember(b.e)
+	}
 	return n, io.EOF
 }
 

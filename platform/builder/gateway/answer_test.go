@@ -562,7 +562,7 @@ func TestNothingPastAFailure(t *testing.T) {
 	}
 	for name, b := range map[string]*body{
 		"budget": {g: &Gateway{set: Settings{Bytes: 3}}},
-		"store":  {g: &Gateway{set: Settings{Bytes: 100}}, blob: blob},
+		"store":  {g: &Gateway{set: Settings{Bytes: 100}}, blob: blob, keep: true},
 	} {
 		b.ReadCloser, b.e, b.left, b.sum = io.NopCloser(strings.NewReader("four")), &exchange{}, -1, sha256.New()
 		for range 2 {

@@ -17,7 +17,8 @@
 // tokens).
 //
 // A session (builder.Session) may keep the bodies in a store on disk, or restrict
-// the gateway to the answers that a lock lists.
+// the gateway to the answers that a lock lists. All sessions take downloads whose
+// digest is known before the request from the store (see pinned).
 package gateway
 
 import (
@@ -57,7 +58,7 @@ type Settings struct {
 
 	Mirror   string `json:"mirror,omitempty"`   // OCI layout that serves pulls addressed to the gateway itself; default none
 	Registry string `json:"registry,omitempty"` // origin of the platform's registry, http://host:port, which serves pulls of its images addressed to the gateway itself, as it does to strangers; default none
-	Store    string `json:"store,omitempty"`    // directory of stored bodies; required by sessions that record or have a lock
+	Store    string `json:"store,omitempty"`    // directory of stored downloads, which all gateways share; required by sessions that record or have a lock
 	Roots    string `json:"roots,omitempty"`    // PEM file of the trusted CAs; default the system's
 
 	Network
@@ -117,9 +118,13 @@ type Gateway struct {
 	ca     *authority
 	mirror *Mirror
 	own    *ownRegistry // nil if there is none
-	store  *store       // nil if the session needs none
-	lock   *locked      // nil if the session has none
-	tokens *tokens
+	store  *store       // nil if there is none, which only sessions that neither record nor have a lock may lack
+	// private has the bodies that were fetched with a credential, of the session's scope alone.
+	private *store
+	demands demands
+	led     redirects
+	lock    *locked // nil if the session has none
+	tokens  *tokens
 
 	front  *http.Server // serves the room's connections
 	inside *http.Server // serves the TLS connections inside tunnels
@@ -128,10 +133,11 @@ type Gateway struct {
 	trans  *http.Transport
 	dialer *dialer
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	moved  atomic.Int64 // bytes of all exchanges so far
-	busy   chan struct{}
+	ctx      context.Context
+	cancel   context.CancelFunc
+	moved    atomic.Int64 // bytes of all exchanges so far
+	compared atomic.Int64 // bytes of modules that were unpacked to compare them
+	busy     chan struct{}
 
 	mu      sync.Mutex
 	closed  bool
@@ -154,7 +160,7 @@ func New(s Settings) (_ *Gateway, err error) {
 	setDefault(&s.StoreSize, defaultStoreSize)
 	g := &Gateway{
 		set: s, tokens: newTokens(), tls: make(chan net.Conn), busy: make(chan struct{}, s.Conns),
-		record: map[int]builder.Exchange{},
+		record: map[int]builder.Exchange{}, demands: newDemands(s.Session.Demands), led: redirects{to: map[string]*pinned{}},
 	}
 	g.emit = func(n int, e *builder.Exchange) error {
 		g.record[n] = *e
@@ -216,13 +222,17 @@ func (g *Gateway) openSession() (err error) {
 			return fmt.Errorf("mirror: %w", err)
 		}
 	}
-	if s.Session.Record || s.Session.Lock != nil {
-		if s.Store == "" {
-			return errors.New("a session that records or has a lock needs a store")
-		}
-		if g.store, err = openStore(s.Store, s.StoreSize); err != nil {
+	needed := s.Session.Record || s.Session.Lock != nil
+	if needed && s.Store == "" {
+		return errors.New("a session that records or has a lock needs a store")
+	}
+	if s.Store != "" {
+		switch store, err := openStore(s.Store, s.StoreSize); {
+		case err == nil:
+			g.store, g.private = store, store.of(s.Session.Scope)
+		case needed:
 			return fmt.Errorf("store: %w", err)
-		}
+		} // else the build downloads everything
 	}
 	if s.Session.Sealed && s.Session.Lock == nil {
 		return errors.New("a sealed session needs a lock")
@@ -335,6 +345,9 @@ type exchange struct {
 	builder.Exchange
 	n   int // its number in the record, from 0
 	url *url.URL
+
+	open   bool    // anybody may have the answer
+	pinned *pinned // nil if nobody says the digest of the answer before it is there
 }
 
 type exchangeKey struct{}

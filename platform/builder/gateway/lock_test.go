@@ -418,7 +418,7 @@ func TestStoreFails(t *testing.T) {
 	if _, err := b.Write(make([]byte, 1)); err == nil {
 		t.Error("a larger one was taken")
 	}
-	if err := b.commit(); err != nil {
+	if err := b.commit(true); err != nil {
 		t.Errorf("a body as large as the store: %v", err)
 	}
 	if size, err := os.ReadFile(filepath.Join(s.dir, "size")); err != nil || string(size) != "10" {
@@ -486,7 +486,7 @@ func TestStoreFails(t *testing.T) {
 		if err := spoil(b); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.commit(); err == nil {
+		if err := b.commit(true); err == nil {
 			t.Errorf("%s: the body was stored", name)
 		}
 		if left, _ := filepath.Glob(filepath.Join(s.dir, "tmp-*")); len(left) > 0 {

@@ -83,8 +83,11 @@ func (g *Gateway) replay(e *exchange, r *http.Request) (*http.Response, error) {
 		}
 		return resp, nil
 	}
-	if to := want.Header["Location"]; to != "" && want.Status < 400 && !g.set.Session.Sealed {
-		g.lock.redirect(e.url, to, r)
+	if to := want.Header["Location"]; to != "" && want.Status < 400 {
+		g.follow(e, resp)
+		if !g.set.Session.Sealed {
+			g.lock.redirect(e.url, to, r)
+		}
 	}
 	if want.Size == 0 {
 		return resp, nil
@@ -101,9 +104,16 @@ func (g *Gateway) replay(e *exchange, r *http.Request) (*http.Response, error) {
 // platform's registry or the network.
 func (g *Gateway) lockedBody(want *builder.Exchange, e *exchange, r *http.Request) (io.ReadCloser, error) {
 	if want.SHA256 == sumOf(tokenAnswer(e.url)) {
+		if !e.open {
+			g.tokens.close(e.url)
+		}
 		return newToken(e.url).Body, g.tokens.keep(e.url, "", 0)
 	}
-	b, err := g.store.open(want.SHA256, want.Size)
+	store := g.store
+	if !e.open {
+		store = g.private
+	}
+	b, err := store.open(want.SHA256, want.Size)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return b, err
 	}
@@ -113,7 +123,7 @@ func (g *Gateway) lockedBody(want *builder.Exchange, e *exchange, r *http.Reques
 	if g.set.Session.Sealed || e.url.Host == MirrorHost && !g.own.named(e.url) {
 		return nil, &DeniedError{Reason: fmt.Sprintf("%s %s is in the lock, but its bytes (sha256:%s) are not in the store", e.Method, e.URL, want.SHA256)}
 	}
-	return g.refetch(want, e, r)
+	return g.refetch(store, want, e, r)
 }
 
 // errOtherText means that an error answer has the status that the lock lists, but a
@@ -122,7 +132,7 @@ var errOtherText = errors.New("the error answer has a different text")
 
 // refetch downloads the body whose digest the lock lists. It returns an error if the
 // bytes differ from the lock.
-func (g *Gateway) refetch(want *builder.Exchange, e *exchange, r *http.Request) (io.ReadCloser, error) {
+func (g *Gateway) refetch(store *store, want *builder.Exchange, e *exchange, r *http.Request) (io.ReadCloser, error) {
 	fetch := func() (*http.Response, error) { return g.followRedirects(r, 0) }
 	if e.url.Host == MirrorHost {
 		fetch = func() (*http.Response, error) { return g.own.answer(g.ctx, r) }
@@ -135,7 +145,7 @@ func (g *Gateway) refetch(want *builder.Exchange, e *exchange, r *http.Request) 
 	if resp.StatusCode != want.Status {
 		return nil, &DeniedError{Reason: fmt.Sprintf("%s %s differs from the lock: got status %d, want %d", e.Method, e.URL, resp.StatusCode, want.Status)}
 	}
-	blob, err := g.store.create()
+	blob, err := store.create()
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
@@ -158,10 +168,10 @@ func (g *Gateway) refetch(want *builder.Exchange, e *exchange, r *http.Request) 
 		}
 		return nil, &DeniedError{Reason: fmt.Sprintf("%s %s differs from the lock: got %s bytes with sha256:%s, want %d with sha256:%s", e.Method, e.URL, size, got, want.Size, want.SHA256)}
 	}
-	if err := blob.commit(); err != nil {
+	if err := blob.commit(true); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	return g.store.open(want.SHA256, want.Size)
+	return store.open(want.SHA256, want.Size)
 }
 
 // redirect notes that the lock redirects the request r for from to the location to.

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/dirlock"
@@ -21,10 +22,17 @@ import (
 
 // store is a directory of bodies, named by their sha256: DIR/ab/abcd…. Several
 // gateways may use it at the same time. A file gets its name only after all of it is
-// on disk; readers check the content against the name again.
+// written; readers check the content against the name again. Beside the bodies are notes
+// about downloads (see download).
 type store struct {
 	dir string
-	max int64 // bytes
+	max int64  // bytes
+	sub string // directory in dir of the bodies of one scope; empty for those that all may have
+}
+
+// of returns the part of the store that has the bodies of one scope.
+func (s *store) of(scope string) *store {
+	return &store{s.dir, s.max, "of-" + sumOf([]byte(scope))}
 }
 
 // staleTemp is the age after which a temporary file counts as left by a crash.
@@ -41,7 +49,7 @@ func openStore(dir string, max int64) (*store, error) {
 	return s, s.account(0)
 }
 
-func (s *store) path(sum string) string { return filepath.Join(s.dir, sum[:2], sum) }
+func (s *store) path(sum string) string { return filepath.Join(s.dir, s.sub, sum[:2], sum) }
 
 // blob is a body on its way into the store.
 type blob struct {
@@ -71,9 +79,9 @@ func (b *blob) Write(p []byte) (int, error) {
 
 func (b *blob) digest() string { return hex.EncodeToString(b.sum.Sum(nil)) }
 
-// commit makes the body durable and renames it to its digest. If the store has it already,
-// commit compares it, and replaces it if it is damaged.
-func (b *blob) commit() error {
+// commit renames the body to its digest, after it made the body durable if asked to. If the
+// store has it already, commit compares it, and replaces it if it is damaged.
+func (b *blob) commit(durable bool) error {
 	name := b.s.path(b.digest())
 	have, err := openVerified(name, b.digest(), b.n)
 	if err == nil {
@@ -84,10 +92,15 @@ func (b *blob) commit() error {
 	if _, bad := errors.AsType[*mismatchError](err); !bad && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := errors.Join(b.f.Chmod(0o400), b.f.Sync()); err != nil {
+	if err := b.f.Chmod(0o400); err != nil {
 		return err
 	}
-	if err := os.Mkdir(filepath.Dir(name), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if durable {
+		if err := b.f.Sync(); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return err
 	}
 	if err := os.Rename(b.f.Name(), name); err != nil {
@@ -177,9 +190,19 @@ func (s *store) account(n int64) error {
 	return err
 }
 
-var storedName = regexp.MustCompile(`^[0-9a-f]{64}$`)
+// noteSuffix ends the names of notes about downloads.
+const noteSuffix = ".json"
 
-// trim sums up the store's bodies. If they are too large together, it removes the
+var (
+	storedName = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	storedFile = regexp.MustCompile(`^[0-9a-f]{64}(\.json)?$`)
+)
+
+// noteCost is what a note takes of the store, in bytes: a block of the disk, so that the
+// number of notes is limited too.
+const noteCost = 4 << 10
+
+// trim sums up the store's files. If they are too large together, it removes the
 // least recently used ones until 90 % of the maximum is left. It returns the total.
 func (s *store) trim() (total int64, err error) {
 	type file struct {
@@ -189,13 +212,17 @@ func (s *store) trim() (total int64, err error) {
 	}
 	var files []file
 	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !storedName.MatchString(d.Name()) {
+		if err != nil || !storedFile.MatchString(d.Name()) {
 			return ignoreMissing(err)
 		}
 		info, err := d.Info()
 		if err == nil {
-			files = append(files, file{path, info.Size(), info.ModTime()})
-			total += info.Size()
+			size := info.Size()
+			if strings.HasSuffix(path, noteSuffix) {
+				size = noteCost
+			}
+			files = append(files, file{path, size, info.ModTime()})
+			total += size
 		}
 		return ignoreMissing(err)
 	})

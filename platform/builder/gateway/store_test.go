@@ -20,7 +20,7 @@ func put(t *testing.T, s *store, text string) (path string) {
 	if _, err := io.WriteString(b, text); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.commit(); err != nil {
+	if err := b.commit(true); err != nil {
 		t.Fatal(err)
 	}
 	return s.path(hexSum(text))
@@ -127,7 +127,7 @@ func TestStoreOfManyGateways(t *testing.T) {
 				b, err := s.create()
 				if err == nil {
 					io.WriteString(b, text)
-					err = b.commit()
+					err = b.commit(true)
 				}
 				if err != nil {
 					t.Errorf("gateway %d: %v", g, err)

@@ -24,6 +24,7 @@ type tokens struct {
 	mu     sync.Mutex
 	realms map[string]map[string]bool // realm without query → origins that named it
 	held   map[string]*token          // by placeholder
+	closed map[string]bool            // placeholders of tokens that a request with a credential got
 }
 
 // token is the token that a placeholder stands for.
@@ -39,7 +40,25 @@ const (
 )
 
 func newTokens() *tokens {
-	return &tokens{realms: map[string]map[string]bool{}, held: map[string]*token{}}
+	return &tokens{realms: map[string]map[string]bool{}, held: map[string]*token{}, closed: map[string]bool{}}
+}
+
+// close notes that a request with a credential asked for the token from the realm at u.
+func (t *tokens) close(u *url.URL) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.closed) < maxTokens {
+		t.closed[placeholder(u)] = true
+	}
+}
+
+// open reports whether an Authorization header has a placeholder of a token that anybody
+// can get.
+func (t *tokens) open(authorization string) bool {
+	scheme, name, _ := strings.Cut(authorization, " ")
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.EqualFold(scheme, "Bearer") && t.held[name] != nil && !t.closed[name] && len(t.closed) < maxTokens
 }
 
 var bearerRealm = regexp.MustCompile(`(?i)(?:^|,)\s*Bearer\s(?:[^"]|"[^"]*")*?\brealm="([^"]+)"`)

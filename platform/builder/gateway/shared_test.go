@@ -1,0 +1,442 @@
+package gateway
+
+import (
+	"archive/zip"
+	"bytes"
+	"crypto/sha512"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/mod/sumdb/dirhash"
+
+	"github.com/colophon-build/colophon/platform/builder"
+)
+
+// counted is a server that counts its requests and answers with what its function says.
+func counted(t *testing.T, h http.HandlerFunc) (*httptest.Server, Settings, *atomic.Int64) {
+	var n atomic.Int64
+	up, s := world(t, func(w http.ResponseWriter, r *http.Request) {
+		n.Add(1)
+		h(w, r)
+	})
+	s.Store = filepath.Join(t.TempDir(), "store")
+	return up, s, &n
+}
+
+// moduleZip returns a module's zip and its h1.
+func moduleZip(t *testing.T, content string) (raw, h1 string) {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	w, err := z.Create("example.com/m@v1.0.0/m.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(w, content)
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "m.zip")
+	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if h1, err = dirhash.HashZip(file, dirhash.Hash1); err != nil {
+		t.Fatal(err)
+	}
+	return b.String(), h1
+}
+
+func h1Mod(t *testing.T, text string) string {
+	h1, err := dirhash.Hash1([]string{"go.mod"}, func(string) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h1
+}
+
+func sri(text string) string {
+	sum := sha512.Sum512([]byte(text))
+	return "sha512-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// What a file of the commit or the request itself pins by digest is asked for once; the
+// second build gets the same answer, and its record says so.
+func TestSecondBuild(t *testing.T) {
+	zip, h1 := moduleZip(t, "package m\n")
+	layer := strings.Repeat("layer", 100_000)
+	content := map[string]string{
+		"/example.com/m/@v/v1.0.0.zip":                  zip,
+		"/example.com/m/@v/v1.0.0.mod":                  "module example.com/m\n",
+		"/left-pad/-/left-pad-1.0.0.tgz":                "tgz",
+		"/tool.tar.gz":                                  "tool",
+		"/v2/library/x/blobs/sha256:" + hexSum(layer):   layer,
+		"/dists/x/by-hash/SHA256/" + hexSum("Packages"): "Packages",
+		"/empty.tar": "",
+	}
+	up, s, asked := counted(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/x")
+		w.Header().Set("Etag", `"1"`)
+		io.WriteString(w, content[r.URL.Path])
+	})
+	s.Session.Demands = []builder.Demand{
+		{URL: "/example.com/m/@v/v1.0.0.zip", Digest: h1},
+		{URL: "/example.com/m/@v/v1.0.0.mod", Digest: h1Mod(t, content["/example.com/m/@v/v1.0.0.mod"])},
+		{URL: up.URL + "/left-pad/-/left-pad-1.0.0.tgz", Digest: sri("tgz")},
+		{URL: up.URL + "/tool.tar.gz", Digest: "sha256:" + hexSum("tool")},
+		{URL: up.URL + "/empty.tar", Digest: "sha256:" + hexSum("")},
+	}
+	build := func(s Settings, stored bool) []builder.Exchange {
+		t.Helper()
+		room := start(t, s)
+		for path, text := range content {
+			room.want(200, text, "GET", up.URL+path)
+		}
+		record := room.end()
+		for _, e := range record {
+			if e.Stored != stored || e.Header["Content-Type"] != "text/x" || e.Header["Etag"] != `"1"` {
+				t.Errorf("%s: got stored %v and header %q, want %v and those of the server", e.URL, e.Stored, e.Header, stored)
+			}
+		}
+		return record
+	}
+	first := build(s, false)
+	if n := asked.Load(); n != int64(len(content)) {
+		t.Fatalf("got %d requests, want one for each of %d files", n, len(content))
+	}
+	second := build(s, true)
+	if n := asked.Load(); n != int64(len(content)) {
+		t.Errorf("the second build made %d requests, want none", n-int64(len(content)))
+	}
+	lock, err := builder.LockOf(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameLock(t, second, lock)
+	// A session that records takes them from the store, too, and can be replayed.
+	s.Session.Record = true
+	sealed, _ := relock(t, s, build(s, true))
+	build(sealed, false)
+	if n := asked.Load(); n != int64(len(content)) {
+		t.Errorf("recording and replay made %d requests, want none", n-int64(len(content)))
+	}
+}
+
+// What nobody pins is asked for each time, whatever the server says about its age.
+func TestUnpinnedIsAskedForEachTime(t *testing.T) {
+	version := 0
+	up, s, _ := counted(t, func(w http.ResponseWriter, r *http.Request) {
+		version++
+		w.Header().Set("Etag", `"1"`)
+		w.Header().Set("Cache-Control", "public, immutable, max-age=31536000")
+		fmt.Fprint(w, "version ", version)
+	})
+	s.Session.Demands = []builder.Demand{{URL: up.URL + "/other", Digest: sri("version 1")}, {URL: "/m/@v/v1.0.0.zip", Digest: "h1:x"}}
+	for n, path := range []string{"/latest", "/latest", "/latest", "/v2/x/manifests/latest", "/v2/x/manifests/latest", "/m/@v/v1.0.0.info", "/m/@v/v1.0.0.info"} {
+		room := start(t, s)
+		room.want(200, fmt.Sprint("version ", n+1), "GET", up.URL+path)
+		room.end()
+	}
+	if notes, _ := filepath.Glob(s.Store + "/*/*"); len(notes) > 0 {
+		t.Errorf("got %q in the store, want nothing that no build demands", notes)
+	}
+}
+
+// A build demands a digest; the store has other bytes of the same URL. They stay there.
+func TestStoreHasOtherBytes(t *testing.T) {
+	evil, _ := moduleZip(t, "package evil\n")
+	good, h1 := moduleZip(t, "package good\n")
+	now := map[string]string{"/m/@v/v1.0.0.zip": evil, "/m/@v/v1.0.0.mod": "module evil\n", "/p.tgz": "evil", "/f": "evil", "/v2/x/blobs/sha256:" + hexSum("good"): "evil"}
+	up, s, _ := counted(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, now[r.URL.Path]) })
+	s.Session.Demands = []builder.Demand{
+		{URL: "/m/@v/v1.0.0.zip", Digest: h1}, {URL: "/m/@v/v1.0.0.mod", Digest: h1Mod(t, "module good\n")},
+		{URL: up.URL + "/p.tgz", Digest: sri("good")}, {URL: up.URL + "/f", Digest: "sha256:" + hexSum("good")},
+	}
+	for range 2 { // a hostile server fills the store: its bytes reach the builds that ask it, and no others
+		room := start(t, s)
+		for path, text := range now {
+			room.want(200, text, "GET", up.URL+path)
+		}
+		for _, e := range room.end() {
+			if e.Stored {
+				t.Errorf("%s came from the store, which has other bytes than the build demands", e.URL)
+			}
+		}
+	}
+	now = map[string]string{"/m/@v/v1.0.0.zip": good, "/m/@v/v1.0.0.mod": "module good\n", "/p.tgz": "good", "/f": "good", "/v2/x/blobs/sha256:" + hexSum("good"): "good"}
+	for n := range 2 {
+		room := start(t, s)
+		for path, text := range now {
+			room.want(200, text, "GET", up.URL+path)
+		}
+		for _, e := range room.end() {
+			if e.Stored != (n == 1) {
+				t.Errorf("build %d: %s: got stored %v", n, e.URL, e.Stored)
+			}
+		}
+	}
+}
+
+// The bytes that one URL gave do not answer for another one: the record would say of a
+// server what it never served.
+func TestStoreNamesNoOtherServer(t *testing.T) {
+	zip, h1 := moduleZip(t, "package evil\n")
+	up, s, _ := counted(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/evil/"), strings.HasPrefix(r.URL.Path, "/v2/evil/"):
+			io.WriteString(w, zip)
+		default:
+			http.Error(w, "no such module", http.StatusNotFound)
+		}
+	})
+	s.Session.Demands = []builder.Demand{{URL: "/m/@v/v1.0.0.zip", Digest: h1}}
+	blob := "/blobs/sha256:" + hexSum(zip)
+	room := start(t, s)
+	room.want(200, zip, "GET", up.URL+"/evil/m/@v/v1.0.0.zip")
+	room.want(200, zip, "GET", up.URL+"/v2/evil"+blob)
+	room.end()
+	room = start(t, s)
+	room.want(200, zip, "GET", up.URL+"/evil/m/@v/v1.0.0.zip")
+	room.want(404, "no such module", "GET", up.URL+"/good/m/@v/v1.0.0.zip")
+	room.want(404, "no such module", "GET", up.URL+"/v2/good"+blob)
+	for i, e := range room.end() {
+		if e.Stored != (i == 0) {
+			t.Errorf("%s: got stored %v", e.URL, e.Stored)
+		}
+	}
+}
+
+// What a request with anything like a credential got is not in the shared store, and such a
+// request is not answered from it.
+func TestSecretsAreNotShared(t *testing.T) {
+	layer := "a private layer"
+	blob := "/v2/x/blobs/sha256:" + hexSum(layer)
+	up, s, asked := counted(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization")+r.Header.Get("Private-Token")+r.Header.Get("X-Unheard-Of")+r.URL.Query().Get("sig") == "" {
+			http.Error(w, "who are you?", http.StatusForbidden)
+			return
+		}
+		io.WriteString(w, layer)
+	})
+	secrets := [][]string{{"Authorization", "Basic czpz"}, {"Authorization", "Bearer colophon-0123"}, {"Private-Token", "s"}, {"X-Unheard-Of", "s"}}
+	for range 2 {
+		room := start(t, s)
+		for _, header := range secrets {
+			room.want(200, layer, "GET", up.URL+blob, header...)
+		}
+		room.want(200, layer, "GET", up.URL+blob+"?sig=s")
+		room.end()
+	}
+	if n := asked.Load(); n != 10 {
+		t.Errorf("got %d requests, want all 10 at the server", n)
+	}
+	if stored, _ := filepath.Glob(s.Store + "/*/*"); len(stored) > 0 {
+		t.Errorf("got %q in the store", stored)
+	}
+	room := start(t, s)
+	room.want(403, "who are you?", "GET", up.URL+blob)
+	room.end()
+
+	// A replay needs them; only one of the same repository gets them, and no lock that
+	// anybody has written by hand.
+	s.Session = builder.Session{Record: true, Scope: "https://git.example.com/a"}
+	room = start(t, s)
+	room.want(200, layer, "GET", up.URL+blob, secrets[0]...)
+	sealed, lock := relock(t, s, room.end())
+	try := func(status int, text, scope string, authorized bool) {
+		t.Helper()
+		lock.Fetches[0].Authorized = authorized
+		sealed.Session = builder.Session{Lock: lock, Sealed: true, Scope: scope}
+		var header []string
+		if authorized {
+			header = secrets[0]
+		}
+		room := start(t, sealed)
+		room.want(status, text, "GET", up.URL+blob, header...)
+		room.end()
+	}
+	try(200, layer, "https://git.example.com/a", true)
+	try(403, "are not in the store", "https://git.example.com/b", true)
+	try(403, "are not in the store", "", true)
+	try(403, "are not in the store", "https://git.example.com/b", false)
+}
+
+// A registry's token that anybody gets, and the signed address that it then names, are no
+// secrets: its layers are shared. One that a password got is.
+func TestLayersBehindATokenAndARedirect(t *testing.T) {
+	layer := strings.Repeat("layer", 1000)
+	blob := "/v2/x/blobs/sha256:" + hexSum(layer)
+	var up *httptest.Server
+	up, s, asked := counted(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/token":
+			io.WriteString(w, `{"token":"t"}`)
+		case r.URL.Path == "/data" && r.URL.Query().Get("sig") == "s":
+			io.WriteString(w, layer)
+		case r.Header.Get("Authorization") != "Bearer t":
+			w.Header().Set("Www-Authenticate", `Bearer realm="`+up.URL+`/token",service="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		default:
+			http.Redirect(w, r, "/data?sig=s", http.StatusTemporaryRedirect)
+		}
+	})
+	pull := func(s Settings, password ...string) (stored bool) {
+		t.Helper()
+		room := start(t, s)
+		room.want(401, "", "GET", up.URL+"/v2/")
+		_, token := room.fetch("GET", up.URL+"/token?service=x", password...)
+		_, rest, _ := strings.Cut(token, `"token":"`)
+		placeholder, _, _ := strings.Cut(rest, `"`)
+		if status, _ := room.fetch("GET", up.URL+blob, "Authorization", "Bearer "+placeholder); status == 307 {
+			room.want(200, layer, "GET", up.URL+"/data?sig=s")
+		}
+		for _, e := range room.end() {
+			stored = stored || e.Stored
+		}
+		return stored
+	}
+	if pull(s, "Authorization", "Basic czpz") || pull(s) {
+		t.Error("a layer was taken from the store that only a request with a password had got, or none")
+	}
+	before := asked.Load()
+	if !pull(s) || asked.Load() != before+2 {
+		t.Errorf("got %d requests for the second pull, want 2: for the challenge and the token", asked.Load()-before)
+	}
+	if pull(s, "Authorization", "Basic czpz") {
+		t.Error("a token that a password got was answered from the store")
+	}
+	s.Session.Record = true // the lock needs the redirect
+	if pull(s) {
+		t.Error("a session that records skipped the redirect")
+	}
+}
+
+// Damage costs a download, and nothing else.
+func TestDamagedSharedStore(t *testing.T) {
+	file := strings.Repeat("f", small+1)
+	up, s, asked := counted(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, file) })
+	s.Session.Demands = []builder.Demand{{URL: up.URL + "/f", Digest: sri(file)}}
+	build := func(want int64) {
+		t.Helper()
+		before := asked.Load()
+		room := start(t, s)
+		room.want(200, file, "GET", up.URL+"/f")
+		room.end()
+		if n := asked.Load() - before; n != want {
+			t.Errorf("got %d requests, want %d", n, want)
+		}
+	}
+	build(1)
+	build(0)
+	files, err := filepath.Glob(s.Store + "/*/*")
+	if err != nil || len(files) != 2 {
+		t.Fatalf("got %q, %v, want a body and a note", files, err)
+	}
+	for _, f := range files {
+		if err := errors.Join(os.Chmod(f, 0o600), os.WriteFile(f, []byte("damaged"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		build(1)
+		build(0)
+	}
+	if err := os.RemoveAll(s.Store); err != nil {
+		t.Fatal(err)
+	}
+	build(1)
+}
+
+// A store that takes nothing, as on a full disk, fails no build that does not need it.
+func TestBrokenStoreFailsNoBuild(t *testing.T) {
+	file := strings.Repeat("f", 10_000)
+	up, s, _ := counted(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, file) })
+	s.Session.Demands = []builder.Demand{{URL: up.URL + "/f", Digest: sri(file)}}
+	build := func() {
+		t.Helper()
+		room := start(t, s)
+		room.want(200, file, "GET", up.URL+"/f")
+		if e := room.end(); e[0].SHA256 != hexSum(file) || e[0].Stored {
+			t.Errorf("got %+v, want a complete download", e[0])
+		}
+	}
+	s.StoreSize = 5000 // less than the file
+	build()
+	s.Store = filepath.Join(t.TempDir(), "file", "store") // cannot be made
+	if err := os.WriteFile(filepath.Dir(s.Store), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build()
+	s.Store = filepath.Join(t.TempDir(), "gone")
+	room := start(t, s)
+	if err := os.RemoveAll(s.Store); err != nil {
+		t.Fatal(err)
+	}
+	room.want(200, file, "GET", up.URL+"/f")
+	room.end()
+}
+
+// A zip that unpacks to more than a module may have, or lists more files, is not unpacked
+// to compare it.
+func TestHostileModules(t *testing.T) {
+	files := func(n int, each int64) string {
+		var b bytes.Buffer
+		z := zip.NewWriter(&b)
+		for i := range n {
+			w, err := z.Create(fmt.Sprint("m@v1.0.0/", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(w, io.LimitReader(zeros{}, each))
+		}
+		z.Close()
+		return b.String()
+	}
+	for what, raw := range map[string]string{
+		"large":   files(1, maxUnpacked+1),
+		"many":    files(maxEntries+1, 0),
+		"no zip":  "PK",
+		"entries": strings.Repeat("PK\x01\x02", maxEntries+1),
+	} {
+		g := &Gateway{}
+		if _, err := g.hashModule(io.NewSectionReader(strings.NewReader(raw), 0, int64(len(raw)))); err == nil {
+			t.Errorf("%s: got a digest, want an error", what)
+		}
+	}
+	raw := files(2, 1000)
+	g := &Gateway{}
+	content := func() *io.SectionReader { return io.NewSectionReader(strings.NewReader(raw), 0, int64(len(raw))) }
+	if _, err := g.hashModule(content()); err != nil {
+		t.Fatal(err)
+	}
+	g.compared.Store(maxCompared - 1000)
+	if _, err := g.hashModule(content()); err == nil {
+		t.Error("a session unpacks without limit")
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestDemandsThatContradict(t *testing.T) {
+	d := newDemands([]builder.Demand{{URL: "/m/@v/v1.0.0.zip", Digest: "h1:a"}, {URL: "/m/@v/v1.0.0.zip", Digest: "h1:b"}, {URL: "/m/@v/v1.0.0.zip", Digest: "h1:b"}, {URL: "/n/@v/v1.0.0.zip", Digest: "h1:a"}})
+	for url, want := range map[string]string{
+		"https://p.example/m/@v/v1.0.0.zip":        "",
+		"https://p.example/n/@v/v1.0.0.zip":        "h1:a",
+		"https://p.example/prefix/n/@v/v1.0.0.zip": "h1:a",
+		"https://p.example/n/@v/v1.0.0.zip?x":      "",
+		"https://p.example/xn/@v/v1.0.0.zip":       "",
+		"https://p.example/n/@v/v1.0.0.zip/x":      "",
+	} {
+		if got := d.of(mustURL(t, url)); got != want {
+			t.Errorf("%s: got %q, want %q", url, got, want)
+		}
+	}
+}

@@ -1,0 +1,165 @@
+package release
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/module"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/dockerfile"
+)
+
+const (
+	maxDemands     = limits.LockFetches // downloads that a commit pins
+	maxDemandBytes = 16 << 20           // bytes of their URLs and digests
+	maxPackageLock = 32 << 20           // bytes
+)
+
+// pins collects the downloads that the files of a commit pin by digest. What cannot be read,
+// and what is too much, is left out: the build then downloads it, as it does without pins.
+type pins struct {
+	list []builder.Demand
+	size int
+}
+
+// findPins reads the lock files of a build's context and its Dockerfile.
+func findPins(ctx context.Context, tree string, r attest.Recipe) []builder.Demand {
+	p := &pins{}
+	if text, err := readInTree(tree, r.Dockerfile, maxDockerfile); err == nil {
+		p.dockerfile(text)
+	}
+	top := filepath.Join(tree, filepath.FromSlash(path.Clean("/"+r.Context)))
+	filepath.WalkDir(top, func(name string, e fs.DirEntry, err error) error {
+		if err != nil || ctx.Err() != nil || p.full() {
+			return fs.SkipAll
+		}
+		if !e.Type().IsRegular() {
+			return nil
+		}
+		read, limit := p.reader(e.Name())
+		if read == nil {
+			return nil
+		}
+		rel, err := filepath.Rel(tree, name)
+		if err != nil {
+			return nil
+		}
+		if text, err := readInTree(tree, rel, limit); err == nil {
+			read(text)
+		}
+		return nil
+	})
+	return p.list
+}
+
+// reader returns what reads a lock file with a name; nil if it is none.
+func (p *pins) reader(name string) (read func([]byte), limit int64) {
+	switch name {
+	case "go.sum", "go.work.sum":
+		return p.goSum, maxGoSum
+	case "package-lock.json", "npm-shrinkwrap.json":
+		return p.packageLock, maxPackageLock
+	}
+	return nil, 0
+}
+
+func (p *pins) full() bool { return len(p.list) >= maxDemands || p.size >= maxDemandBytes }
+
+func (p *pins) add(address, digest string) {
+	if p.full() || len(address) > limits.FetchURL || len(digest) > 128 {
+		return
+	}
+	p.list = append(p.list, builder.Demand{URL: address, Digest: digest})
+	p.size += len(address) + len(digest)
+}
+
+// goSum reads a go.sum: MODULE VERSION h1:…, and MODULE VERSION/go.mod h1:…
+// (go.dev/ref/mod#go-sum-files). The paths are those of the module proxy protocol.
+func (p *pins) goSum(text []byte) {
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) != 3 || !strings.HasPrefix(f[2], "h1:") {
+			continue
+		}
+		version, mod := strings.CutSuffix(f[1], "/go.mod")
+		name, err := module.EscapePath(f[0])
+		if err != nil {
+			continue
+		}
+		if version, err = module.EscapeVersion(version); err != nil {
+			continue
+		}
+		end := ".zip"
+		if mod {
+			end = ".mod"
+		}
+		p.add("/"+name+"/@v/"+version+end, f[2])
+	}
+}
+
+// packageLock reads a package-lock.json of version 2 or 3.
+func (p *pins) packageLock(text []byte) {
+	var lock struct {
+		Packages map[string]struct{ Resolved, Integrity string } `json:"packages"`
+	}
+	if json.Unmarshal(text, &lock) != nil {
+		return
+	}
+	for _, e := range lock.Packages {
+		for digest := range strings.FieldsSeq(e.Integrity) {
+			if strings.HasPrefix(digest, "sha512-") && isHTTP(e.Resolved) {
+				p.add(e.Resolved, digest)
+				break
+			}
+		}
+	}
+}
+
+// dockerfile reads ADD --checksum=sha256:… URL.
+func (p *pins) dockerfile(text []byte) {
+	for address, digest := range dockerfile.Checksums(text) {
+		if isHTTP(address) {
+			p.add(address, digest)
+		}
+	}
+}
+
+func isHTTP(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil
+}
+
+// Downloads returns how many downloads of all builds came from the platform's store, and how
+// many from elsewhere.
+func (r *Releaser) Downloads() (stored, fetched int64) { return r.stored.Load(), r.fetched.Load() }
+
+// tellStored counts a build's downloads and says how many came from the platform's store: to
+// the requester, and in the provenance.
+func (j *run) tellStored(a *attempt) {
+	stored, all := 0, 0
+	for _, e := range a.record.Exchanges {
+		switch {
+		case e.Stored:
+			stored++
+			all++
+		case e.Denied == "" && e.Status >= 200 && e.Status < 300 && e.Method != "HEAD":
+			all++
+		}
+	}
+	j.stored.Add(int64(stored))
+	j.fetched.Add(int64(all - stored))
+	if stored > 0 {
+		a.Config["network.stored"] = fmt.Sprintf("%d of %d downloads", stored, all)
+		j.emit(api.Event{Phase: "build", Line: fmt.Sprintf("%d of %d downloads came from the platform's store, which has them by digest", stored, all)})
+	}
+}
