@@ -2,10 +2,16 @@ package bench
 
 import (
 	"fmt"
+	"io"
+	"maps"
+	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,7 +19,13 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/module"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -37,6 +49,7 @@ func BenchmarkSecondRelease(b *testing.B) {
 	p := harness.Start(b, "--mirror", harness.BaseImages(b), "--config", harness.Config(b, map[string]any{
 		"build": map[string]any{"network": map[string]any{"allow": []string{proxyHost.Masked().String()}}},
 	}))
+	ofGateway(b)
 	repo := ownCommand(b)
 	var first, second, download, again []time.Duration
 	for i := range 3 {
@@ -59,6 +72,96 @@ func BenchmarkSecondRelease(b *testing.B) {
 	ratio("  over the first", median(second), median(first), "aim 0.6")
 	row("  its downloads, unpacked, the first time", median(download), spread(download))
 	row("  the second time", median(again), spread(again))
+}
+
+// ofGateway downloads 300 modules, which are 600 files, through gateways that share a store,
+// as a go command does. It prints how long the network's part of a first and of a second
+// build takes.
+func ofGateway(b *testing.B) {
+	demands := smallModules(b, 300)
+	settings := gateway.Settings{
+		Store: b.TempDir(), Network: gateway.Network{Allow: []netip.Prefix{proxyHost.Masked()}}, Session: builder.Session{Demands: demands},
+	}
+	build := func() (took time.Duration) {
+		g, err := gateway.New(settings)
+		if err != nil {
+			b.Fatal(err)
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		go g.Serve(l)
+		room := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: l.Addr().String()}), MaxIdleConnsPerHost: 10}}
+		start := time.Now()
+		var all errgroup.Group
+		all.SetLimit(10)
+		for _, d := range demands {
+			all.Go(func() error {
+				resp, err := room.Get("http://" + proxyHost.Addr().String() + d.URL)
+				if err != nil {
+					return err
+				}
+				defer resp.Body.Close()
+				_, err = io.Copy(io.Discard, resp.Body)
+				return err
+			})
+		}
+		err = all.Wait()
+		took = time.Since(start)
+		if _, ended := g.End(); err != nil || ended != nil {
+			b.Fatal(err, ended)
+		}
+		return took
+	}
+	first := build()
+	const times = 5
+	var second []time.Duration
+	before := cpuTime(b)
+	for range times {
+		second = append(second, build())
+	}
+	cpu := (cpuTime(b) - before) / times
+	row(fmt.Sprintf("gateway, %d pinned files, first build", len(demands)), first, "")
+	row("  second build", median(second), "aim 1 s, "+spread(second))
+	row("  its CPU time, with that of the client", cpu, "")
+}
+
+// cpuTime returns how long this process has used processors.
+func cpuTime(b *testing.B) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// smallModules returns what go.sum pins of n modules in this machine's cache, of at most 1 MB each.
+func smallModules(b *testing.B, n int) (demands []builder.Demand) {
+	cache := filepath.Join(strings.TrimSpace(string(run(b, exec.Command("go", "env", "GOMODCACHE")))), "cache", "download")
+	sums, err := os.ReadFile(filepath.Join(harness.Root(b), "go.sum"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	mods := map[string]string{}
+	for line := range strings.Lines(string(sums)) {
+		f := strings.Fields(line)
+		version, isMod := strings.CutSuffix(f[1], "/go.mod")
+		name, err := module.EscapePath(f[0])
+		if err != nil {
+			b.Fatal(err)
+		}
+		mods[name+"/@v/"+version+map[bool]string{true: ".mod", false: ".zip"}[isMod]] = f[2]
+	}
+	for _, zip := range slices.Sorted(maps.Keys(mods)) {
+		mod := strings.TrimSuffix(zip, "zip") + "mod"
+		info, err := os.Stat(filepath.Join(cache, zip))
+		if !strings.HasSuffix(zip, ".zip") || mods[mod] == "" || err != nil || info.Size() > 1_000_000 || len(demands) == 2*n {
+			continue
+		}
+		demands = append(demands, builder.Demand{URL: "/" + mod, Digest: mods[mod]}, builder.Demand{URL: "/" + zip, Digest: mods[zip]})
+	}
+	return demands
 }
 
 // secondTimed makes a release. It returns its duration, and that of the step that downloads.

@@ -127,7 +127,19 @@ func (g *Gateway) hashModule(content *io.SectionReader) (string, error) {
 		return "", fmt.Errorf("module: got %d bytes unpacked, want at most %d, and %d in all modules", total, maxUnpacked, int64(maxCompared))
 	}
 	// zip.File.Open gives no more bytes than UncompressedSize64.
-	return dirhash.Hash1(files, func(name string) (io.ReadCloser, error) { return byName[name].Open() })
+	return dirhash.Hash1(files, func(name string) (io.ReadCloser, error) {
+		f, err := byName[name].Open()
+		return pooled{f}, err
+	})
+}
+
+// pooled is copied with a buffer of the pool. A module has thousands of files.
+type pooled struct{ io.ReadCloser }
+
+func (p pooled) WriteTo(w io.Writer) (int64, error) {
+	buf := buffers.Get()
+	defer buffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{p.ReadCloser}, buf)
 }
 
 // countEntries returns the most files that a zip can list: how often the signature of an
@@ -135,7 +147,8 @@ func (g *Gateway) hashModule(content *io.SectionReader) (string, error) {
 // number the zip states.
 func countEntries(content *io.SectionReader) (n int, err error) {
 	signature := []byte("PK\x01\x02")
-	buf := make([]byte, 1<<20)
+	buf := buffers.Get()
+	defer buffers.Put(buf)
 	for at := int64(0); ; at += int64(len(buf) - len(signature) + 1) {
 		got, err := content.ReadAt(buf, at)
 		if n += bytes.Count(buf[:got], signature); err == io.EOF || err == nil && n > maxEntries {
