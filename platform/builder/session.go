@@ -25,8 +25,8 @@ type Session struct {
 	// Demands lists downloads whose digest the commit pins. The gateway may take these
 	// from its store.
 	Demands []Demand `json:"demands,omitempty"`
-	// Scope is the source repository. Bodies that were fetched with a credential are
-	// kept for sessions of the same scope.
+	// Scope is the source repository. Bodies that were fetched with a credential, and all of
+	// a session that has Credentials, are kept for sessions of the same scope.
 	Scope string `json:"scope,omitempty"`
 }
 

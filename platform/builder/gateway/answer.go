@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -27,7 +28,10 @@ func (g *Gateway) answer(r *http.Request) (*http.Response, error) {
 	e := r.Context().Value(exchangeKey{}).(*exchange)
 	u := *e.url
 	r.URL, r.Host = &u, u.Host
-	e.open = g.open(e, r)
+	e.Credential = g.login(r) != nil
+	// What a build with credentials downloads, others do not get from the store: also what a
+	// private server redirected it to.
+	e.open = len(g.logins) == 0 && g.open(e, r)
 	resp, keep, err := g.find(e, r)
 	if err != nil {
 		return nil, err
@@ -160,12 +164,26 @@ func (g *Gateway) live(r *http.Request) (*http.Response, error) {
 		out.Header.Del(h)
 	}
 	out.Header.Set("Accept-Encoding", "identity")
-	if err := g.tokens.authorize(g.ctx, out, g.get); err != nil {
+	login := g.login(out)
+	if login != nil {
+		login.prepare(out)
+	}
+	token, err := g.tokens.authorize(g.ctx, out, g.get, func(realm *url.URL) bool { return login != nil || !g.privateRealm(realm) })
+	if err != nil {
 		return nil, err
+	}
+	if login != nil {
+		login.authorize(out, token, g.tokens.realm(out.URL))
 	}
 	resp, err := g.trans.RoundTrip(out)
 	if err != nil {
 		return nil, err
+	}
+	if login != nil {
+		if err := login.guard(resp, token); err != nil {
+			resp.Body.Close()
+			return nil, err
+		}
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 999 {
 		resp.Body.Close()
@@ -257,6 +275,9 @@ func (b *body) Read(p []byte) (n int, _ error) {
 		b.end = io.EOF
 	}
 	if b.end != io.EOF {
+		if d, ok := errors.AsType[*DeniedError](b.end); ok {
+			b.e.Denied = clip(d.Error())
+		}
 		return n, b.end
 	}
 	// Return the last byte only after the store has the whole body.

@@ -10,6 +10,9 @@
 // headers that clients act on, and the body; the record (builder.Exchange) has all
 // three.
 //
+// Of a build that may use credentials of the platform, the gateway adds them to the
+// requests in their scope (see login).
+//
 // The gateway removes some HTTP features, so that the same request gets the same
 // answer: it asks for bodies without content coding, it drops If-None-Match,
 // If-Modified-Since and Cookie, it drops the bodies of redirects and 401
@@ -125,6 +128,7 @@ type Gateway struct {
 	led     redirects
 	lock    *locked // nil if the session has none
 	tokens  *tokens
+	logins  logins // the credentials that the build may use
 
 	front  *http.Server // serves the room's connections
 	inside *http.Server // serves the TLS connections inside tunnels
@@ -167,6 +171,9 @@ func New(s Settings) (_ *Gateway, err error) {
 		return nil
 	}
 	if g.policy, err = newPolicy(s); err != nil {
+		return nil, err
+	}
+	if g.logins, err = newLogins(s.Session.Credentials); err != nil {
 		return nil, err
 	}
 	if g.ca, err = newAuthority(); err != nil {
@@ -221,6 +228,9 @@ func (g *Gateway) openSession() (err error) {
 		if g.mirror, err = OpenMirror(s.Mirror); err != nil {
 			return fmt.Errorf("mirror: %w", err)
 		}
+	}
+	if len(g.logins) > 0 && s.Session.Scope == "" {
+		return errors.New("a session with credentials needs a scope, of which its store is")
 	}
 	needed := s.Session.Record || s.Session.Lock != nil
 	if needed && s.Store == "" {

@@ -273,7 +273,7 @@ func TestTokens(t *testing.T) {
 		tokens.held[placeholder(realm)] = &token{realm, test.value, time.Now().Add(test.expires)}
 		fetched = 0
 		r := request(test.to, test.authorization)
-		err := tokens.authorize(t.Context(), r, fetch(test.status, test.body, test.err))
+		_, err := tokens.authorize(t.Context(), r, fetch(test.status, test.body, test.err), func(*url.URL) bool { return true })
 		got := r.Header.Get("Authorization")
 		if err != nil {
 			got = err.Error()

@@ -121,6 +121,9 @@ func (b *blob) discard() {
 func (s *store) open(sum string, size int64) (io.ReadCloser, error) {
 	name := s.path(sum)
 	body, err := openVerified(name, sum, size)
+	if errors.Is(err, fs.ErrNotExist) && s.sub != "" {
+		return (&store{dir: s.dir, max: s.max}).open(sum, size) // what all may have
+	}
 	if _, bad := errors.AsType[*mismatchError](err); bad {
 		// Remove it, so that the next recording session can store it again.
 		return nil, errors.Join(fmt.Errorf("removed a damaged body from the store: %w", err), os.Remove(name))

@@ -92,6 +92,13 @@ func (t *tokens) realm(u *url.URL) bool {
 	return t.realms[withoutQuery(u)] != nil
 }
 
+// named reports whether an origin named u as its realm.
+func (t *tokens) named(u *url.URL, origin string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.realms[withoutQuery(u)][origin]
+}
+
 func withoutQuery(u *url.URL) string { return origin(u) + u.EscapedPath() }
 
 func origin(u *url.URL) string {
@@ -154,40 +161,44 @@ func parseToken(raw []byte) (value string, life time.Duration, ok bool) {
 	return value, time.Duration(seconds) * time.Second, value != ""
 }
 
-// authorize replaces a placeholder in a request by its token, but only if the
-// request's origin named the token's realm. fetch sends a request to a realm.
-func (t *tokens) authorize(ctx context.Context, r *http.Request, fetch func(context.Context, *url.URL) (*http.Response, error)) error {
+// authorize replaces a placeholder in a request by its token, which it returns, but only
+// if the request's origin named the token's realm, and if allowed for that realm. fetch
+// sends a request to a realm.
+func (t *tokens) authorize(ctx context.Context, r *http.Request, fetch func(context.Context, *url.URL) (*http.Response, error), allowed func(realm *url.URL) bool) (string, error) {
 	scheme, name, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return nil
+		return "", nil
 	}
 	t.mu.Lock()
 	held := t.held[name]
 	if held == nil || !t.realms[withoutQuery(held.url)][origin(r.URL)] {
 		t.mu.Unlock()
-		return nil
+		return "", nil
 	}
 	value, fresh := held.value, held.value != "" && time.Now().Before(held.expires.Add(-10*time.Second))
 	t.mu.Unlock()
+	if !allowed(held.url) {
+		return "", nil
+	}
 	if !fresh {
 		resp, err := fetch(ctx, held.url)
 		if err != nil {
-			return fmt.Errorf("token from %s: %w", withoutQuery(held.url), err)
+			return "", fmt.Errorf("token from %s: %w", withoutQuery(held.url), err)
 		}
 		defer resp.Body.Close()
 		raw, err := strict.Read(resp.Body, maxToken)
 		if err != nil {
-			return fmt.Errorf("token from %s: %w", withoutQuery(held.url), err)
+			return "", fmt.Errorf("token from %s: %w", withoutQuery(held.url), err)
 		}
 		var life time.Duration
 		var ok bool
 		if value, life, ok = parseToken(raw); resp.StatusCode != http.StatusOK || !ok {
-			return fmt.Errorf("token from %s: got status %d without a usable token", withoutQuery(held.url), resp.StatusCode)
+			return "", fmt.Errorf("token from %s: got status %d without a usable token", withoutQuery(held.url), resp.StatusCode)
 		}
 		if err := t.keep(held.url, value, life); err != nil {
-			return err
+			return "", err
 		}
 	}
 	r.Header.Set("Authorization", "Bearer "+value)
-	return nil
+	return value, nil
 }

@@ -10,10 +10,8 @@ package credentials
 import (
 	"context"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -395,11 +393,4 @@ func (d *Download) admits(uri string) bool {
 		}
 	}
 	return false
-}
-
-// StoreOf names the part of the gateway's store for builds of the source that use
-// credentials.
-func StoreOf(uri string) string {
-	sum := sha256.Sum256([]byte(uri))
-	return hex.EncodeToString(sum[:16])
 }

@@ -85,9 +85,6 @@ func TestTenants(t *testing.T) {
 			t.Errorf("a secret in %q", text)
 		}
 	}
-	if StoreOf("https://git.example.com/a/app") == StoreOf("https://git.example.com/b/app") {
-		t.Error("two sources have one store")
-	}
 }
 
 func TestSources(t *testing.T) {
