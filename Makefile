@@ -63,9 +63,9 @@ quickstart: deps builder build example ## start a platform, release out/hello, v
 # The packages that take longest come first, so that none of them runs alone at the end.
 LONGEST := ./test/attack ./platform/builder/buildkit ./test/operation ./platform/builder/golang ./test/reproducible ./test/stories
 
-test: deps tools build base-images example ## run every test; a missing tool is a failure
+test: deps tools build base-images example ## run the tests; with COLOPHON_LONG=1 also those that take minutes. A missing tool is a failure
 	$(GO) vet ./...
-	COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 40m $(LONGEST) ./...
+	COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m $(LONGEST) ./...
 	cd tools/site && $(GO) test -count=1 ./... # -count=1: the test cache does not see the pages, which are outside of the module
 
 test-short: ## the inner loop: starts no platform and builds no image; skipped tests say so with -v
@@ -75,7 +75,7 @@ test-short: ## the inner loop: starts no platform and builds no image; skipped t
 ifeq ($(PLATFORM),)
 attack: deps tools build base-images ## start platforms, attack them from inside and outside, and print a scoreboard; or attack PLATFORM=client.json, a platform that runs
 	$(GO) test -c -o out/bin/attack ./test/attack
-	cd test/attack && COLOPHON_REQUIRE_BUILD=1 COLOPHON_ATTACK_UNITS=1 ../../out/bin/attack -test.run '^TestAttacks$$'
+	cd test/attack && COLOPHON_REQUIRE_BUILD=1 COLOPHON_LONG=1 COLOPHON_ATTACK_UNITS=1 ../../out/bin/attack -test.run '^TestAttacks$$'
 else
 attack:
 	$(GO) test -c -ldflags '-s -w' -o out/bin/attack ./test/attack

@@ -23,6 +23,7 @@ import (
 
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // An attack is one attempt to break a rule of the platform.
@@ -498,6 +499,7 @@ const unitsVar = "COLOPHON_ATTACK_UNITS"
 
 // TestAttacks tries all attacks on platforms with all guards, and prints the scoreboard.
 func TestAttacks(t *testing.T) {
+	needs.Long(t)
 	s := newScene(t, harness.Bin(t, "colophond"), harness.Bin(t, "colophon"))
 	var out []outcome
 	for _, where := range append([]string{"step", "room"}, tracers...) {

@@ -1,5 +1,6 @@
-// Package needs ends a test that this machine cannot run. The test is skipped, or fails
-// where COLOPHON_REQUIRE_BUILD=1 says that everything must be tested, as make test does.
+// Package needs ends a test that this machine cannot run, or that nobody asked for. A test
+// that this machine cannot run is skipped, or fails where COLOPHON_REQUIRE_BUILD=1 says that
+// everything must be tested, as make test does.
 package needs
 
 import (
@@ -24,4 +25,13 @@ func Missing(t testing.TB, format string, args ...any) {
 		t.Fatal(said)
 	}
 	t.Skip(said)
+}
+
+// Long skips the test unless COLOPHON_LONG=1 asks for the tests that take minutes, as
+// continuous integration does.
+func Long(t testing.TB) {
+	t.Helper()
+	if os.Getenv("COLOPHON_LONG") != "1" {
+		t.Skip("NOT ASKED FOR: COLOPHON_LONG=1 make test runs what takes minutes")
+	}
 }
