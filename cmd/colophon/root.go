@@ -99,6 +99,7 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecide
 		newStopCommand(),
 		newVersionCommand(),
 	)
+	addCAFile(root)
 	usage.Translate(root)
 	return root
 }
