@@ -4,6 +4,7 @@
 package stories
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -16,7 +17,7 @@ import (
 func TestStories(t *testing.T) {
 	p := harness.Start(t, "--mirror", harness.BaseImages(t))
 	repo := harness.GoRepo(t)
-	root := harness.Root(t)
+	root, docker := harness.Root(t), p.DockerConfig()
 	t.Run("pages", func(t *testing.T) {
 		t.Parallel()
 		runPages(t, p)
@@ -34,6 +35,8 @@ func TestStories(t *testing.T) {
 				"PATH="+filepath.Join(root, "out/bin")+":"+os.Getenv("PATH"),
 				"ROOT="+root,
 				"ADDR="+p.Addr,
+				"FREE="+freeAddress(t),
+				"DOCKER="+docker, // value of DOCKER_CONFIG for who may push
 				"URL="+p.URL,
 				"REPO="+repo,            // a Go main package with the tag v1.0.0
 				"SOURCE=file://"+source, // value of --source
@@ -47,4 +50,14 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: commands(p),
 	})
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
