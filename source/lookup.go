@@ -91,6 +91,10 @@ func (s Standing) String() string {
 	return line
 }
 
+// ErrLogin means that a repository wants to know who asks: it is private, or does not exist.
+// Ask again with a credential.
+var ErrLogin = errors.New("the repository asks for a login")
+
 // Lookup asks a repository whether it still has a commit, and what became of the ref
 // that pointed to it or, without a ref, whether a branch or tag has it. A repository may
 // serve a commit that is not in its history: hosts also serve the commits of forks. An error means that the repository could not be
@@ -122,6 +126,9 @@ func Lookup(ctx context.Context, q Question) (Standing, error) {
 		if t, err := l.answer(ctx, dotted); err == nil {
 			return t, nil
 		}
+	}
+	if gitSays(err, "could not read Username") || gitSays(err, "Authentication failed") {
+		err = fmt.Errorf("%w: %w", ErrLogin, err)
 	}
 	if err != nil {
 		return Standing{}, fmt.Errorf("%s: %w", rem.canonical(), err)

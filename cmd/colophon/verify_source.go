@@ -100,7 +100,7 @@ func (o sourceOptions) configure(opts *verify.Options, now time.Time) error {
 			defer cancel()
 		}
 		q.Signers = signers
-		now, err := source.Lookup(ctx, q)
+		now, err := lookup(ctx, q)
 		if err != nil && ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}

@@ -120,6 +120,9 @@ func (j *run) fetchOne(ctx context.Context, g dockerfile.Git, dir string) (a add
 			return a, &api.Error{Message: "the lock does not list the ref " + g.Ref + " of this git repository", Hint: "write a new lock with: colophon release --hermetic --write-lock FILE"}
 		}
 	}
+	if request.Credential, err = j.Credentials.ForAdded(ctx, j.commit.URI, g.Remote); err != nil {
+		return a, noLogin(err)
+	}
 	o := sourceOrder{Request: request, Git: filepath.Join(j.dir, dir, "git"), Tree: filepath.Join(j.dir, dir, "tree"), Bare: true}
 	read, err := j.readRepository(ctx, dir, o)
 	switch {

@@ -20,6 +20,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/release/credentials"
 	"github.com/colophon-build/colophon/source"
 )
 
@@ -150,9 +151,14 @@ func (j *run) hasRoom() bool { return j.Rooms != nil && j.recipe.Builder == "bui
 // authorize gives a session the credentials that builds of this source may use.
 func (j *run) authorize(ctx context.Context, s *builder.Session) (err error) {
 	if s.Credentials, err = j.Credentials.ForDownloads(ctx, j.commit.URI); err != nil {
-		return &api.Error{Message: "logging in for private downloads: " + err.Error(), Hint: "whoever runs the platform can mend it: docs/configuration.md, Credentials"}
+		return noLogin(err)
 	}
 	return nil
+}
+
+// noLogin returns the error for a credential that could not be used.
+func noLogin(err error) error {
+	return &api.Error{Message: "logging in for a private source or download: " + err.Error(), Hint: "whoever runs the platform can mend it: docs/configuration.md, Credentials"}
 }
 
 func (j *run) endSession(ctx context.Context, id string) (*builder.Record, error) {
@@ -246,9 +252,7 @@ func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 	}
 	a.Config["sourceDateEpoch"] = strconv.FormatInt(j.commit.Time.Unix(), 10)
 	note(a.Config, "source.unresolved", unresolved(j.source))
-	if j.private {
-		a.Config["source.credential"] = "used"
-	}
+	note(a.Config, "source.credential", credentials.Hosts(j.loggedIn))
 	var err error
 	switch j.recipe.Builder {
 	case "buildkit":

@@ -50,6 +50,7 @@ func (j *run) checkNetwork(ctx context.Context, a *attempt, m *oci.Measured) ([]
 		}
 		note(a.Config, "network.denied", rec.Denied())
 		note(a.Config, "network.cut", rec.Cut())
+		note(a.Config, "network.credential", rec.Credentials())
 	}
 	images, err := j.bases(ctx, rec, a.Lock != "", m)
 	if err != nil {

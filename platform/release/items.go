@@ -191,8 +191,12 @@ func (j *run) apart(task, dir string, limits zone.Limits) (zone.Apart, error) {
 // readSource fetches the commit and exports its tree.
 func (j *run) readSource(ctx context.Context) (sourceAnswer, error) {
 	j.tree = filepath.Join(j.dir, dirSource, "tree")
+	login, err := j.Credentials.ForSource(ctx, j.req.Source)
+	if err != nil {
+		return sourceAnswer{}, noLogin(err)
+	}
 	return j.readRepository(ctx, dirSource, sourceOrder{Git: filepath.Join(j.dir, dirSource, "git"), Tree: j.tree, Image: j.req.Image, Request: source.Request{
-		URI: j.req.Source, Ref: j.req.Ref, Commit: j.req.Commit,
+		URI: j.req.Source, Ref: j.req.Ref, Commit: j.req.Commit, Credential: login,
 		AllowedSigners: []byte(j.req.AllowedSigners), Keyring: []byte(j.req.Keyring),
 	}})
 }
@@ -208,10 +212,9 @@ func (j *run) readRepository(ctx context.Context, dir string, o sourceOrder) (a 
 			return a, err
 		}
 	}
-	if o.Request.Credential, err = j.Credentials.ForSource(ctx, j.req.Source); err != nil {
-		return a, &api.Error{Message: "logging in to the repository: " + err.Error(), Hint: "whoever runs the platform can mend it: docs/configuration.md, Credentials"}
+	if o.Request.Credential != nil {
+		j.loggedIn = append(j.loggedIn, o.Request.Credential.Scope)
 	}
-	j.private = o.Request.Credential != nil
 	at.Confine = confine.Policy{Exec: true, Inet: true}
 	stop, err := j.reach(&at, &o.Request)
 	if err != nil {

@@ -176,16 +176,17 @@ type run struct {
 	tags    []string
 	tree    string // directory with the commit's exported tree
 	source  source.Tree
-	private bool       // the source was fetched with a credential
-	image   *zone.Item // the process that reads the image; nil before the build
-	recipe  attest.Recipe
-	own     *attest.DefaultRecipe // the recipe of the commit itself; nil if it has none
-	added   []added               // the git repositories that the Dockerfile adds
-	builder BuilderInfo
-	target  oci.Target
-	lock    *builder.Lock // the lock that the build must follow; nil if there is none
-	lockSum string        // hex sha256 of the lock
-	resumed bool
+	// loggedIn lists the scopes of the credentials with which source and added repositories were fetched.
+	loggedIn []string
+	image    *zone.Item // the process that reads the image; nil before the build
+	recipe   attest.Recipe
+	own      *attest.DefaultRecipe // the recipe of the commit itself; nil if it has none
+	added    []added               // the git repositories that the Dockerfile adds
+	builder  BuilderInfo
+	target   oci.Target
+	lock     *builder.Lock // the lock that the build must follow; nil if there is none
+	lockSum  string        // hex sha256 of the lock
+	resumed  bool
 	// unchanged reports that all tags were there, and their proof.
 	unchanged bool
 	// verified is the verdict of the final verification of the released digest.
@@ -427,7 +428,7 @@ func (j *run) loginHint(err error) string {
 	said := err.Error()
 	refused := strings.Contains(said, "could not read Username") || strings.Contains(said, "Authentication failed") || strings.Contains(said, "returned error: 403") || strings.Contains(said, "Permission denied")
 	switch {
-	case refused && j.private:
+	case refused && len(j.loggedIn) > 0:
 		return "the repository refuses the platform's credential; whoever runs the platform can replace it"
 	case refused:
 		return `if the repository is private, whoever runs the platform adds a credential for it to the file that "credentials" of its configuration names (docs/configuration.md, Credentials)`

@@ -224,8 +224,8 @@ func TestRecipesThatAreRefused(t *testing.T) {
 		"platform":             {ok, attest.Recipe{Platforms: []string{"windows/amd64"}}, "platform"},
 		"insecure step":        {ok + "RUN --security=insecure true\n", attest.Recipe{}, "security.insecure"},
 		"host network":         {ok + "RUN --network=host true\n", attest.Recipe{}, "network.host"},
-		"secret":               {ok + "RUN --mount=type=secret,id=x,required=true true\n", attest.Recipe{}, "secret"},
-		"ssh":                  {ok + "RUN --mount=type=ssh,required=true true\n", attest.Recipe{}, "ssh"},
+		"secret":               {ok + "RUN --mount=type=secret,id=x,required=true true\n", attest.Recipe{}, "RUN --mount=type=secret,id=x: builds get no secrets"},
+		"ssh":                  {ok + "RUN --mount=type=ssh,required=true true\n", attest.Recipe{}, "RUN --mount=type=ssh,id=default: builds get no secrets"},
 		"no layers":            {"FROM scratch\nCMD [\"/x\"]\n", attest.Recipe{}, "no layers"},
 		"syntax error":         {"FROM\n", attest.Recipe{}, "FROM"},
 	} {

@@ -91,6 +91,9 @@ func options(ctx context.Context, req builder.Request, tree *sourceTree) (_ clie
 		if err := checkSources(ctx, text, req, p, tree, seen); err != nil {
 			return none, nil, err
 		}
+		if err := checkSecrets(ctx, text, req, p); err != nil {
+			return none, nil, err
+		}
 	}
 	attrs["platform"] = strings.Join(plats, ",")
 

@@ -49,6 +49,25 @@ func checkSources(ctx context.Context, text []byte, req builder.Request, platfor
 	return nil
 }
 
+// checkSecrets returns an error if a step on the platform requires a secret or an ssh agent.
+// The log says which others are missing, because a step that needs one fails by itself.
+func checkSecrets(ctx context.Context, text []byte, req builder.Request, platform string) error {
+	d := dockerfile.Dockerfile{Text: text, Recipe: req.Recipe, Epoch: req.Epoch}
+	for _, s := range d.Secrets(ctx, platform) {
+		step := "RUN --mount=" + s.Mount
+		if s.Required {
+			return &builder.Error{Step: step, Err: errors.New(noSecret)}
+		}
+		if req.Log != nil {
+			req.Log(builder.Event{Step: step, Line: noSecret})
+		}
+	}
+	return nil
+}
+
+const noSecret = "builds get no secrets and no ssh agent: leave the mount out and fetch over https without logging in. For a private host, whoever runs the platform " +
+	"adds a credential for it to the platform's configuration (docs/configuration.md, Credentials), and the build's gateway adds it to the requests, outside of the build"
+
 const noGit = "the address of a git repository must follow from the Dockerfile and its arguments, because the platform fetches it before the build; or make the repository a submodule"
 
 // added makes BuildKit read each repository of req.Added from a local mount that has its

@@ -66,7 +66,18 @@ func (d Dockerfile) Convert(ctx context.Context, platform string, images llb.Ima
 // Sources returns the sources that the Dockerfile names for the platform: all that depend on
 // neither the environment nor the triggers of a base image. There are none if the converter
 // cannot read the Dockerfile, which the build will explain.
-func (d Dockerfile) Sources(ctx context.Context, platform string) (ops []*pb.SourceOp) {
+func (d Dockerfile) Sources(ctx context.Context, platform string) (sources []*pb.SourceOp) {
+	for _, op := range d.ops(ctx, platform) {
+		if s := op.GetSource(); s != nil {
+			sources = append(sources, s)
+		}
+	}
+	return sources
+}
+
+// ops returns the steps of the build that the Dockerfile describes, with the same limits as
+// Sources.
+func (d Dockerfile) ops(ctx context.Context, platform string) (ops []*pb.Op) {
 	defer func() {
 		if recover() != nil {
 			ops = nil
@@ -81,9 +92,9 @@ func (d Dockerfile) Sources(ctx context.Context, platform string) (ops []*pb.Sou
 		return nil
 	}
 	for _, raw := range def.Def {
-		var op pb.Op
-		if op.UnmarshalVT(raw) == nil && op.GetSource() != nil {
-			ops = append(ops, op.GetSource())
+		op := &pb.Op{}
+		if op.UnmarshalVT(raw) == nil {
+			ops = append(ops, op)
 		}
 	}
 	return ops

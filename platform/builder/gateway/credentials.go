@@ -91,8 +91,7 @@ func (g *Gateway) opens(l *login, r *http.Request) bool {
 		return false
 	}
 	if g.tokens.realm(r.URL) {
-		return r.Method == http.MethodGet && !body && l.realm != nil && withoutQuery(l.realm) == withoutQuery(r.URL) &&
-			g.tokens.named(r.URL, l.scope.Scheme()+"://"+l.scope.Host()) && l.pulls(query)
+		return r.Method == http.MethodGet && !body && l.realm != nil && withoutQuery(l.realm) == withoutQuery(r.URL) && l.pulls(query)
 	}
 	if !l.scope.Covers(r.URL) {
 		return false

@@ -92,13 +92,6 @@ func (t *tokens) realm(u *url.URL) bool {
 	return t.realms[withoutQuery(u)] != nil
 }
 
-// named reports whether an origin named u as its realm.
-func (t *tokens) named(u *url.URL, origin string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.realms[withoutQuery(u)][origin]
-}
-
 func withoutQuery(u *url.URL) string { return origin(u) + u.EscapedPath() }
 
 func origin(u *url.URL) string {

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -385,6 +386,25 @@ func (s *Set) ForDownloads(ctx context.Context, uri string) (out []builder.Crede
 	return out, nil
 }
 
+// ForAdded returns the credential for a git repository that a build of the source adds; nil
+// if there is none. As for a submodule, that is the source's own if it covers the
+// repository; or else one of its builds' downloads.
+func (s *Set) ForAdded(ctx context.Context, uri, added string) (*source.Credential, error) {
+	own, err := s.ForSource(ctx, uri)
+	if err != nil || own != nil && own.Covers(added) {
+		return own, err
+	}
+	downloads, err := s.ForDownloads(ctx, uri)
+	var best *source.Credential
+	for _, d := range downloads {
+		c := &source.Credential{Scope: d.Scope, Authorization: d.Authorization}
+		if d.Realm == "" && c.Covers(added) && (best == nil || len(c.Scope) > len(best.Scope)) {
+			best = c
+		}
+	}
+	return best, err
+}
+
 // admits reports whether builds of the source may use the credential.
 func (d *Download) admits(uri string) bool {
 	for _, f := range d.For {
@@ -393,4 +413,15 @@ func (d *Download) admits(uri string) bool {
 		}
 	}
 	return false
+}
+
+// Hosts returns the hosts of scopes, sorted, each once.
+func Hosts(scopes []string) (hosts []string) {
+	for _, s := range scopes {
+		if scope, err := credential.ParseScope(s); err == nil {
+			hosts = append(hosts, scope.Host())
+		}
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
 }

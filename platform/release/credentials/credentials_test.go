@@ -85,6 +85,16 @@ func TestTenants(t *testing.T) {
 			t.Errorf("a secret in %q", text)
 		}
 	}
+	for added, want := range map[string]string{"https://npm.example.com/b/lib": "Bearer " + secret + "b", "https://npm.example.com/a/lib": "", "https://git.example.com/b/lib": ""} {
+		c, err := s.ForAdded(t.Context(), "https://git.example.com/b/app", added)
+		got := ""
+		if c != nil {
+			got = c.Authorization
+		}
+		if err != nil || got != want {
+			t.Errorf("a build of b that adds %s: got %q, %v, want %q", added, got, err, want)
+		}
+	}
 }
 
 func TestSources(t *testing.T) {
@@ -104,6 +114,16 @@ func TestSources(t *testing.T) {
 		}
 		if err != nil || got != want {
 			t.Errorf("%s: got %q, %v, want %q", uri, got, err, want)
+		}
+	}
+	for added, want := range map[string]string{"https://git.example.com/org/lib": basic, "https://git.example.com/org/app": basic, "https://git.example.com/other": ""} {
+		c, err := s.ForAdded(t.Context(), "https://git.example.com/org/other", added)
+		got := ""
+		if c != nil {
+			got = c.Authorization
+		}
+		if err != nil || got != want {
+			t.Errorf("a build that adds %s: got %q, %v, want %q", added, got, err, want)
 		}
 	}
 	var none *Set

@@ -139,6 +139,17 @@ func (r *Record) Denied() []string {
 	return out
 }
 
+// Credentials lists the hosts that got a credential of the platform, sorted.
+func (r *Record) Credentials() []string {
+	hosts := map[string]bool{}
+	for _, e := range r.exchanges {
+		if e.Credential {
+			hosts[e.url.Host] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(hosts))
+}
+
 // Cut lists the answers that the room received only in part, in the order of the
 // requests.
 func (r *Record) Cut() []string {
