@@ -32,7 +32,7 @@ func prepareBuilder(p *platform, process *zone.Process) error {
 
 func runBuilder(ctx context.Context, c zone.Child[builderSettings]) error {
 	o := c.Settings
-	builders, missing := map[string]builder.Builder{}, map[string]string{}
+	builders, missing := map[string]builder.Builder{}, map[string]builder.Lack{}
 	goDir, modules, std := filepath.Join(o.Dir, "golang"), filepath.Join(o.Dir, "modules"), o.Std
 	if std == "" {
 		std = filepath.Join(o.Dir, "std")
@@ -45,7 +45,7 @@ func runBuilder(ctx context.Context, c zone.Child[builderSettings]) error {
 	gb, err := golang.New(golang.Config{Dir: goDir, ModuleCache: modules, StdCache: std, Limits: o.Limits})
 	if err != nil {
 		c.Log.Warn("no golang builder", "reason", err)
-		missing["golang"] = err.Error()
+		missing["golang"] = builder.LackOf(err)
 	} else {
 		builders["golang"] = gb
 	}

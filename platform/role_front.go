@@ -19,6 +19,7 @@ import (
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/authority/issuer"
+	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/worker"
 	"github.com/colophon-build/colophon/platform/front"
 	"github.com/colophon-build/colophon/platform/release"
@@ -154,7 +155,7 @@ func (f *port) ready(w http.ResponseWriter, r *http.Request) {
 			errs = append(errs, fmt.Errorf("%s: %w", role, err))
 		}
 	}
-	missing := map[string]string{}
+	missing := map[string]builder.Lack{}
 	for _, role := range []string{roleBuilder, roleRooms} {
 		reasons, err := worker.Client{At: f.settings.Roles[role]}.Missing(ctx)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/attestor/localgit"
+	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/buildkit"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/platform/builder/rooms"
@@ -91,8 +92,9 @@ func runRooms(ctx context.Context, c zone.Child[roomsSettings]) error {
 	config := worker.Config{Dir: s.Builds, Concurrent: s.Concurrent, Log: c.Log}
 	if err != nil {
 		c.Log.Warn("no buildkit builder", "reason", err)
-		config.Missing = map[string]string{"buildkit": err.Error()}
-		mux.Handle("/", rooms.Unavailable(err))
+		lack := builder.LackOf(err)
+		config.Missing = map[string]builder.Lack{"buildkit": lack}
+		mux.Handle("/", rooms.Unavailable(lack))
 	} else {
 		config.Apart = map[string]worker.Apart{"buildkit": driverProcess(s.Driver, c.Users, c.Logs, s.Rooms.Limits.WallTime)}
 		mux.Handle("/", rooms.Handler(r, c.Log))

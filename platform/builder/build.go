@@ -5,6 +5,7 @@ package builder
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
@@ -89,10 +90,42 @@ func (e *Error) Error() string {
 }
 func (e *Error) Unwrap() error { return e.Err }
 
+// LackError means that a host lacks what a builder needs.
+type LackError struct {
+	Err  error
+	Hint string // what to do about it
+}
+
+func (e *LackError) Error() string { return e.Err.Error() }
+func (e *LackError) Unwrap() error { return e.Err }
+
+// Lack is what a host lacks for a builder, as roles tell it each other.
+type Lack struct {
+	Reason string `json:"reason"`
+	Hint   string `json:"hint,omitempty"` // what to do about it
+}
+
+// LackOf returns what an error says, and its hint if it is a *LackError.
+func LackOf(err error) Lack {
+	l := Lack{Reason: err.Error()}
+	if lack, ok := errors.AsType[*LackError](err); ok {
+		l.Hint = lack.Hint
+	}
+	return l
+}
+
+// String returns reason and hint as one line.
+func (l Lack) String() string {
+	if l.Hint == "" {
+		return l.Reason
+	}
+	return l.Reason + " (" + l.Hint + ")"
+}
+
 // UnavailableError means that a builder cannot work on this platform.
 type UnavailableError struct {
 	Builder string // its name in recipes
-	Reason  string // what is missing
+	Lack
 }
 
 func (e *UnavailableError) Error() string {

@@ -177,12 +177,24 @@ func (j *run) explain(a *attempt, err error) error {
 		return &api.Error{Message: failed.Error() + a.refusals(), Hint: "nothing was pushed; the log: colophon releases log " + j.id[:api.ShortID]}
 	}
 	if unavailable, ok := errors.AsType[*builder.UnavailableError](err); ok {
-		return &api.Error{Message: unavailable.Error(), Hint: "the platform's /readyz lists what its host lacks; use --builder golang for a Go program"}
+		return &api.Error{Message: unavailable.Error(), Hint: j.without(unavailable)}
 	}
 	if errors.Is(err, source.ErrNotTheTree) {
 		return &api.Error{Message: "refusing to build: the files for the builder differ from the commit: " + err.Error(), Hint: "the files changed on the platform's disk, or its export is wrong; nothing was built"}
 	}
 	return fmt.Errorf("builder: %w", err)
+}
+
+// without says what to do on a platform that lacks a builder.
+func (j *run) without(u *builder.UnavailableError) string {
+	hint := u.Hint
+	if hint == "" {
+		hint = "the platform's /readyz lists what its host lacks"
+	}
+	if _, err := os.Lstat(filepath.Join(j.tree, filepath.FromSlash(j.recipe.Context), "go.mod")); err == nil && u.Builder == attest.BuildKit {
+		hint += "; this is a Go module, and --builder golang builds it without a Dockerfile, root or runc"
+	}
+	return hint
 }
 
 // refusals lists the requests that the gateway denied, which often explain why a step

@@ -388,7 +388,7 @@ func TestRecipesThatNoCommitMakesRight(t *testing.T) {
 type absent struct{}
 
 func (absent) Build(context.Context, builder.Request) (*builder.Result, error) {
-	return nil, &builder.UnavailableError{Builder: "buildkit", Reason: "runc is not in PATH"}
+	return nil, &builder.UnavailableError{Builder: "buildkit", Lack: builder.Lack{Reason: "runc is not in PATH", Hint: "install runc"}}
 }
 
 func TestBuilderThatThePlatformLacks(t *testing.T) {
@@ -396,8 +396,19 @@ func TestBuilderThatThePlatformLacks(t *testing.T) {
 	s.Build = absent{}
 	_, err := s.Run(t.Context(), s.req, func(api.Event) {})
 	var known *api.Error
-	if !errors.As(err, &known) || known.Kind != api.Failure || !strings.Contains(known.Message, "runc is not in PATH") || !strings.Contains(known.Hint, "golang") {
-		t.Errorf("got %+v, want the reason and a hint", err)
+	if !errors.As(err, &known) || known.Kind != api.Failure || !strings.Contains(known.Message, "runc is not in PATH") || !strings.Contains(known.Hint, "install runc") {
+		t.Errorf("got %+v, want the reason and the hint", err)
+	}
+	// The golang builder is a way out for Go modules alone.
+	for name, golang := range map[string]bool{"svc/go.mod": true, "go.mod": false, "svc/main.py": false} {
+		j := &run{tree: writeTree(t, map[string]string{name: "module m\n"}), recipe: attest.Recipe{Builder: "buildkit", Context: "svc"}}
+		hint := j.without(&builder.UnavailableError{Builder: "buildkit"})
+		if strings.Contains(hint, "--builder golang") != golang || !strings.Contains(hint, "/readyz") {
+			t.Errorf("%s: got hint %q, want golang in it: %v", name, hint, golang)
+		}
+	}
+	if hint := (&run{tree: writeTree(t, map[string]string{"go.mod": ""})}).without(&builder.UnavailableError{Builder: "golang", Lack: builder.Lack{Hint: "install Go"}}); hint != "install Go" {
+		t.Errorf("without the golang builder: got hint %q", hint)
 	}
 }
 

@@ -37,7 +37,7 @@ func BenchmarkReplay(b *testing.B) {
 	p := harness.Start(b, "--mirror", harness.BaseImages(b), "--config", harness.Config(b, map[string]any{
 		"build": map[string]any{"network": map[string]any{"allow": []string{proxyHost.Masked().String()}}},
 	}))
-	repo := ownCommand(b)
+	repo := ownCommand(b, "")
 	var plain, locked, once, again, held []time.Duration // durations of releases and builds
 	var most gatewaySize
 	for i := range 3 {
@@ -97,8 +97,9 @@ var modules = sync.OnceValues(func() (*link, error) {
 	return way, nil
 })
 
-// ownCommand makes a repository with the files of this one and a Dockerfile.
-func ownCommand(b *testing.B) string {
+// ownCommand makes a repository with the files of this one and a Dockerfile, which has the
+// lines of prepare before it compiles.
+func ownCommand(b *testing.B, prepare string) string {
 	dir := filepath.Join(b.TempDir(), "app")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		b.Fatal(err)
@@ -108,8 +109,7 @@ func ownCommand(b *testing.B) string {
 WORKDIR /src
 ENV GOPROXY=http://` + proxyHost.Addr().String() + ` GOSUMDB=off GOFLAGS=-mod=readonly GOTOOLCHAIN=local CGO_ENABLED=0
 COPY . .
-RUN go list -deps ./cmd/colophon >/dev/null
-RUN go build -trimpath -ldflags="-s -w" -o /out/colophon ./cmd/colophon
+` + prepare + `RUN go build -trimpath -ldflags="-s -w" -o /out/colophon ./cmd/colophon
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=builder /out/colophon /colophon
 ENTRYPOINT ["/colophon"]

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -301,7 +302,26 @@ func TestWithoutRoot(t *testing.T) {
 	if strings.Contains(document, `"level":3`) || strings.Contains(document, `"level": 3`) {
 		t.Errorf("a platform without zones claims L3: %s", document)
 	}
-	if got := string(p.Get("/readyz")); !strings.Contains(got, "no buildkit builder") {
+	if got := string(p.Get("/readyz")); !strings.Contains(got, "no buildkit builder") || !strings.Contains(got, "sudo colophond serve") {
 		t.Errorf("/readyz: %s", got)
+	}
+	// Who releases a Dockerfile gets the reason, and what to do about it.
+	repo := filepath.Join(dir, "repo")
+	if err := os.Mkdir(repo, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	harness.Write(t, repo, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+	harness.Commit(t, repo, "v1.0.0")
+	if out, err := exec.Command("chown", "-R", strconv.Itoa(nobody), repo).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	output, code := begin(t, p, repo, "app", "source")()
+	for _, want := range []string{"this platform cannot build with buildkit", "the platform runs as uid 65534, want root", "hint: start a platform as root", "colophon login"} {
+		if code != 1 || !strings.Contains(output, want) {
+			t.Errorf("release of a Dockerfile without root: got exit code %d and\n%s\nwant 1 and %q", code, output, want)
+		}
+	}
+	if strings.Contains(output, "--builder golang") {
+		t.Errorf("the hint names the golang builder, but the source is no Go module:\n%s", output)
 	}
 }

@@ -193,6 +193,15 @@ func TestAnotherRuntimeGivesTheSameImage(t *testing.T) {
 			t.Errorf("%s as a runtime: got %v", unfit, err)
 		}
 	}
+	for hint, cfg := range map[string]RoomsConfig{
+		"apt-get install runc":            {Buildkitd: repo + "/out/bin/buildkitd", Runtime: "no-such-runtime", StateDir: t.TempDir()},
+		"make builder":                    {StateDir: t.TempDir()},
+		"apt-get install ca-certificates": {Buildkitd: repo + "/out/bin/buildkitd", StateDir: t.TempDir(), Network: gateway.Settings{Roots: "no-such-file"}},
+	} {
+		if _, err := NewRooms(cfg); err == nil || !strings.Contains(builder.LackOf(err).Hint, hint) {
+			t.Errorf("got %v, want an error with the hint %q", err, hint)
+		}
+	}
 }
 
 func TestFailingStepIsTheRecipesError(t *testing.T) {

@@ -99,7 +99,7 @@ func NewRooms(cfg RoomsConfig) (*Rooms, error) {
 		return nil, err
 	}
 	if cfg.Buildkitd == "" || cfg.StateDir == "" {
-		return nil, fmt.Errorf("%w: the path of buildkitd or the directory of rooms is not set (make build builds buildkitd)", sandbox.ErrUnsupported)
+		return nil, &builder.LackError{Err: fmt.Errorf("%w: there is no buildkitd", sandbox.ErrUnsupported), Hint: "put buildkitd beside colophond on the platform's host (make builder builds it), and start the platform again"}
 	}
 	r := &Rooms{cfg: cfg, sessions: map[string]*session{}}
 	var err error
@@ -114,7 +114,7 @@ func NewRooms(cfg RoomsConfig) (*Rooms, error) {
 		r.cfg.Runtime = "runc"
 	}
 	if r.cfg.Runtime, err = exec.LookPath(r.cfg.Runtime); err != nil {
-		return nil, fmt.Errorf("%w: the OCI runtime: %w (apt-get install runc, or use the golang builder)", sandbox.ErrUnsupported, err)
+		return nil, &builder.LackError{Err: fmt.Errorf("%w: the OCI runtime: %w", sandbox.ErrUnsupported, err), Hint: "install it on the platform's host (apt-get install runc), or name another one with build.runtime, and start the platform again"}
 	}
 	if err := checkRuntime(r.cfg.Runtime); err != nil {
 		return nil, fmt.Errorf("%w: %w", sandbox.ErrUnsupported, err)
@@ -141,7 +141,7 @@ func NewRooms(cfg RoomsConfig) (*Rooms, error) {
 		}
 	}
 	if r.ca, err = os.ReadFile(r.cfg.Network.Roots); err != nil {
-		return nil, fmt.Errorf("reading the CA bundle of builds: %w", err)
+		return nil, &builder.LackError{Err: fmt.Errorf("reading the CA bundle of builds: %w", err), Hint: "install it on the platform's host (apt-get install ca-certificates), or name it with SSL_CERT_FILE, and start the platform again"}
 	}
 	if cfg.Network.Mirror != "" {
 		if r.mirror, err = gateway.OpenMirror(r.cfg.Network.Mirror); err != nil {

@@ -78,7 +78,7 @@ func New(cfg Config) (*Builder, error) {
 	var err error
 	if cfg.Go == "" {
 		if cfg.Go, err = exec.LookPath("go"); err != nil {
-			return nil, fmt.Errorf("builder golang needs the go command in PATH: %w", err)
+			return nil, &builder.LackError{Err: fmt.Errorf("builder golang needs the go command in PATH: %w", err), Hint: "install Go on the platform's host, and start the platform again"}
 		}
 	}
 	for _, dir := range []*string{&cfg.Dir, &cfg.ModuleCache, &cfg.StdCache} {

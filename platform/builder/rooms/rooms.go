@@ -72,11 +72,12 @@ func Handler(r Rooms, log *slog.Logger) http.Handler {
 	return mux
 }
 
-// Unavailable answers every request with status 503 and the reason why this host
-// has no rooms.
-func Unavailable(reason error) http.Handler {
+// Unavailable answers every request with status 503 and what this host lacks for rooms.
+func Unavailable(lack builder.Lack) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, reason.Error(), http.StatusServiceUnavailable)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		json.NewEncoder(w).Encode(lack)
 	})
 }
 
@@ -213,7 +214,11 @@ func errStatus(resp *http.Response) error {
 		return fmt.Errorf("rooms: %s", resp.Status)
 	}
 	if resp.StatusCode == http.StatusServiceUnavailable {
-		return &builder.UnavailableError{Builder: "buildkit", Reason: strings.TrimSpace(string(text))}
+		var lack builder.Lack
+		if err := strict.UnmarshalKnown(text, limits.Request, &lack); err != nil {
+			return fmt.Errorf("rooms: %s: %w", resp.Status, err)
+		}
+		return &builder.UnavailableError{Builder: "buildkit", Lack: lack}
 	}
 	return errors.New(strings.TrimSpace(string(text)))
 }

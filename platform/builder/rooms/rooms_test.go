@@ -171,12 +171,13 @@ func TestUnavailable(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
+	lack := builder.Lack{Reason: "no runc", Hint: "install runc"}
 	go func() {
-		done <- peer.Serve(ctx, l, peer.Users{"driver": os.Getuid()}, Unavailable(errors.New("no runc")))
+		done <- peer.Serve(ctx, l, peer.Users{"driver": os.Getuid()}, Unavailable(lack))
 	}()
 	defer func() { cancel(); <-done }()
 	_, err = c.Begin(t.Context(), builder.Session{})
-	if away, ok := errors.AsType[*builder.UnavailableError](err); !ok || away.Builder != "buildkit" || away.Reason != "no runc" {
+	if away, ok := errors.AsType[*builder.UnavailableError](err); !ok || away.Builder != "buildkit" || away.Lack != lack {
 		t.Errorf("got %v, want that there is no buildkit, and the reason", err)
 	}
 }

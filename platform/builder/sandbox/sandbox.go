@@ -164,14 +164,17 @@ func (r *Room) watch() {
 	}
 }
 
-// Supported returns an error that matches ErrUnsupported and has a hint, if this
-// process cannot open rooms.
+// Supported returns a *builder.LackError that matches ErrUnsupported, if this process
+// cannot open rooms.
 func Supported() error {
 	if runtime.GOOS != "linux" {
-		return fmt.Errorf("%w: expected Linux, found %s", ErrUnsupported, runtime.GOOS)
+		return &builder.LackError{Err: fmt.Errorf("%w: got %s, want Linux", ErrUnsupported, runtime.GOOS), Hint: "use a platform on a Linux host: colophon login FILE"}
 	}
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("%w: expected root, found uid %d (run as root, or use the golang builder, which needs no root)", ErrUnsupported, os.Geteuid())
+		return &builder.LackError{
+			Err:  fmt.Errorf("%w: the platform runs as uid %d, want root", ErrUnsupported, os.Geteuid()),
+			Hint: "start a platform as root, with sudo colophond serve --data DIR, or use one elsewhere; then colophon login with a copy of its DIR/client.json",
+		}
 	}
 	return nil
 }

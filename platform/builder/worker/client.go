@@ -85,9 +85,8 @@ func (c Client) ask(ctx context.Context, method, path string, body io.Reader) (*
 	return resp, nil
 }
 
-// Missing returns the builders that cannot work on this platform: the reason, by
-// the builder's name.
-func (c Client) Missing(ctx context.Context) (map[string]string, error) {
+// Missing returns the builders that cannot work on this platform, by name.
+func (c Client) Missing(ctx context.Context) (map[string]builder.Lack, error) {
 	resp, err := c.ask(ctx, http.MethodGet, "missing", nil)
 	if err != nil {
 		return nil, err
@@ -97,7 +96,7 @@ func (c Client) Missing(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker: missing builders: %w", err)
 	}
-	var missing map[string]string
+	var missing map[string]builder.Lack
 	if err := strict.UnmarshalKnown(raw, limits.Request, &missing); err != nil {
 		return nil, fmt.Errorf("worker: missing builders: %w", err)
 	}
@@ -162,7 +161,7 @@ func receive(r io.Reader, req builder.Request) (*builder.Result, error) {
 				return nil, &builder.Error{Step: f.Step, Err: errors.New(f.Message)}
 			}
 			if f.Missing != "" {
-				return nil, &builder.UnavailableError{Builder: f.Missing, Reason: f.Message}
+				return nil, &builder.UnavailableError{Builder: f.Missing, Lack: builder.Lack{Reason: f.Message, Hint: f.Hint}}
 			}
 			return nil, fmt.Errorf("worker: %s", f.Message)
 		case 'R':

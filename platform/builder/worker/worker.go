@@ -55,7 +55,7 @@ type Config struct {
 	Dir        string                     // trees and layouts of running builds; emptied at start. One worker uses it at a time
 	Builders   map[string]builder.Builder // by their name in recipes
 	Apart      map[string]Apart           // builders that run each build in a process of its own, by name
-	Missing    map[string]string          // builders that cannot work on this host: the reason, by name
+	Missing    map[string]builder.Lack    // builders that cannot work on this host, by name
 	Concurrent int                        // maximum number of running builds; default 2
 	Queue      int                        // maximum number of waiting builds; default 64. Further builds are refused
 	Log        *slog.Logger               // default: no log
@@ -92,6 +92,7 @@ type job struct {
 type failure struct {
 	Recipe  bool   `json:"recipe"`
 	Missing string `json:"missing,omitempty"`
+	Hint    string `json:"hint,omitempty"`
 	Step    string `json:"step,omitempty"`
 	Message string `json:"message"`
 }
@@ -232,8 +233,8 @@ func (s *Worker) runJob(ctx context.Context, body io.Reader, out *frames) (name 
 	}
 	name = j.Recipe.Builder
 	b, apart := s.cfg.Builders[name], s.cfg.Apart[name]
-	if reason, missing := s.cfg.Missing[name]; missing {
-		return name, &builder.UnavailableError{Builder: name, Reason: reason}
+	if lack, missing := s.cfg.Missing[name]; missing {
+		return name, &builder.UnavailableError{Builder: name, Lack: lack}
 	}
 	if b == nil && apart == nil {
 		return "", fmt.Errorf("this role has no builder %q; it has %q", name, s.names())
@@ -419,9 +420,9 @@ func (f *frames) fail(err error) error {
 		w = failure{Recipe: true, Step: be.Step, Message: be.Err.Error()}
 	}
 	if unavailable, ok := errors.AsType[*builder.UnavailableError](err); ok {
-		w = failure{Missing: unavailable.Builder, Message: unavailable.Reason}
+		w = failure{Missing: unavailable.Builder, Message: unavailable.Reason, Hint: unavailable.Hint}
 	}
-	w.Message, w.Step = truncate(w.Message, 64<<10), truncate(w.Step, 4<<10)
+	w.Message, w.Step, w.Hint = truncate(w.Message, 64<<10), truncate(w.Step, 4<<10), truncate(w.Hint, 4<<10)
 	return f.json('F', w)
 }
 

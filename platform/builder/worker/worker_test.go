@@ -208,14 +208,15 @@ func serve(t *testing.T, cfg Config) (Client, func()) {
 
 // What this platform cannot do it says, before and when it is asked to.
 func TestMissingBuilder(t *testing.T) {
-	c, _ := serve(t, Config{Missing: map[string]string{"buildkit": "no runc"}})
-	if missing, err := c.Missing(t.Context()); err != nil || !reflect.DeepEqual(missing, map[string]string{"buildkit": "no runc"}) {
+	lacks := map[string]builder.Lack{"buildkit": {Reason: "no runc", Hint: "install runc"}}
+	c, _ := serve(t, Config{Missing: lacks})
+	if missing, err := c.Missing(t.Context()); err != nil || !reflect.DeepEqual(missing, lacks) {
 		t.Errorf("got %v, %v", missing, err)
 	}
 	_, err := c.Build(t.Context(), builder.Request{Recipe: attest.Recipe{Builder: "buildkit"}, Tree: t.TempDir(), Source: none, Layout: t.TempDir(), Epoch: time.Unix(1, 0)})
 	var away *builder.UnavailableError
-	if !errors.As(err, &away) || away.Builder != "buildkit" || away.Reason != "no runc" {
-		t.Errorf("got %v, want that buildkit is missing, with the reason", err)
+	if !errors.As(err, &away) || away.Builder != "buildkit" || away.Lack != lacks["buildkit"] {
+		t.Errorf("got %v, want that buildkit is missing, with the reason and the hint", err)
 	}
 	all, _ := serve(t, Config{})
 	if missing, err := all.Missing(t.Context()); err != nil || len(missing) > 0 {
