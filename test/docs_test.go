@@ -104,6 +104,44 @@ func TestDependenciesAreListed(t *testing.T) {
 	}
 }
 
+// TestBuilderSharesVersions checks that tools/buildkit requires the versions of the main module,
+// as far as both require a module: a package of one version is compiled once for both.
+func TestBuilderSharesVersions(t *testing.T) {
+	ours, theirs := requirements(t, "../go.mod"), requirements(t, "../tools/buildkit/go.mod")
+	shared := 0
+	for path, want := range ours {
+		got, ok := theirs[path]
+		if !ok {
+			continue
+		}
+		shared++
+		if got != want {
+			t.Errorf("tools/buildkit/go.mod: %s: got %s, want %s as in go.mod", path, got, want)
+		}
+	}
+	if shared < 100 {
+		t.Errorf("got %d modules in both go.mod and tools/buildkit/go.mod, want at least 100", shared)
+	}
+}
+
+// requirements returns the versions that a go.mod file requires, by module.
+func requirements(t *testing.T, path string) map[string]string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := modfile.Parse(path, data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions := map[string]string{}
+	for _, r := range f.Require {
+		versions[r.Mod.Path] = r.Mod.Version
+	}
+	return versions
+}
+
 // Links between the pages lead somewhere, and their anchors to a heading there.
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
