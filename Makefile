@@ -17,13 +17,17 @@ GOBUILD := $(LESSGC) $(GO) build -buildvcs=false
 GOTOOL  := $(GOBUILD) -ldflags '-s -w'
 BIN     := out/bin
 
-.PHONY: help build builder tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench docs site clean distclean
+.PHONY: help build man builder tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench docs site clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build out/bin/colophon and out/bin/colophond
 	$(GOBUILD) -ldflags '-X main.version=$(VERSION)' -o $(BIN)/ ./cmd/colophon ./cmd/colophond
+
+man: build ## write the manual pages to out/man
+	$(BIN)/colophon man out/man
+	$(BIN)/colophond man out/man
 
 tools: builder $(BIN)/buildctl $(BIN)/cosign ## build the builder, and the stock clients for the tests: cosign and crane
 

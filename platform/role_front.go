@@ -107,7 +107,7 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	mux.Handle("/v2/", proxy(roleRegistry))
 	mux.Handle("/v2", http.RedirectHandler("/v2/", http.StatusPermanentRedirect))
 	front.New(front.Config{
-		Attestor: proxy(roleAttestor), MayRelease: s.Tokens.mayRelease,
+		Attestor: proxy(roleAttestor), MayRelease: s.Tokens.mayRelease, Version: s.Version,
 		// An attestor on another host cannot read directories of this host.
 		LocalSources: s.Roles[roleAttestor].Socket != "" && loopback.Is(u.Hostname()),
 	}).Register(mux)

@@ -44,7 +44,6 @@ func (o *progressOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.mode, "progress", "auto", "`FORMAT` of the progress on standard error: auto, tty (redrawn), plain (a line for each event), or json (the platform's events, one a line)")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "also show the output of finished steps, and what each SLSA requirement rests on")
-	_ = cmd.RegisterFlagCompletionFunc("progress", cobra.FixedCompletions(progressModes, cobra.ShellCompDirectiveNoFileComp))
 	cmd.MarkFlagsMutuallyExclusive("quiet", "progress")
 	cmd.MarkFlagsMutuallyExclusive("quiet", "verbose")
 }

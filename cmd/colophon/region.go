@@ -31,10 +31,10 @@ type region struct {
 // redraw is how often a region is drawn.
 const redraw = 100 * time.Millisecond
 
-// maxRows bounds the height of a region, and maxColumns the bytes of a line in it.
+// regionRows bounds the height of a region, and regionColumns the bytes of a line in it.
 const (
-	maxRows    = 16
-	maxColumns = 500
+	regionRows    = 16
+	regionColumns = 500
 )
 
 // newRegion returns a region of the terminal f that is drawn after a delay.
@@ -77,7 +77,7 @@ func (r *region) Write(text []byte) (int, error) {
 func (r *region) draw(now time.Time) {
 	var lines []string
 	if r.stop != nil && now.Sub(r.start) >= r.delay {
-		rows := maxRows
+		rows := regionRows
 		if _, height, err := term.GetSize(int(r.f.Fd())); err == nil && height > 1 {
 			rows = min(rows, height-1)
 		}
@@ -118,7 +118,7 @@ func spinner(now time.Time) string {
 }
 
 // row makes text from outside one line of a region.
-func row(text string) string { return printable.Cut(printable.Line(text), maxColumns) }
+func row(text string) string { return printable.Cut(printable.Line(text), regionColumns) }
 
 // waiting shows on a terminal what the command waits for, and for how long, if it takes
 // more than a second. stop removes it.

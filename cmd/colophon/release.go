@@ -287,11 +287,17 @@ func urlOf(src string) (uri, commit string, err error) {
 // localCommit returns the commit that ref leads to in dir. It is empty if git
 // cannot resolve ref; the platform then reports what is wrong with it.
 func localCommit(ctx context.Context, dir, ref string) string {
-	cmd := exec.CommandContext(ctx, "git", "-C", dir, "rev-parse", "--quiet", "--verify", "--end-of-options", ref+"^{commit}")
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GIT_") })
-	out, err := cmd.Output()
-	if id := strings.TrimSpace(string(out)); err == nil && source.IsCommitID(id) {
+	out, err := gitOutput(ctx, dir, "rev-parse", "--quiet", "--verify", "--end-of-options", ref+"^{commit}")
+	if id := strings.TrimSpace(out); err == nil && source.IsCommitID(id) {
 		return id
 	}
 	return ""
+}
+
+// gitOutput returns what git prints about the repository in dir.
+func gitOutput(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GIT_") })
+	out, err := cmd.Output()
+	return string(out), err
 }

@@ -83,23 +83,27 @@ func newRootCommand() *cobra.Command {
 images without such a proof.
 
 Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecided.`,
+		Example: `  colophon trust add https://colophon.example.com
+  colophon verify registry.example.com/team/app:v1.2.0 --source git.example.com/team/app
+  colophon release --ref v1.2.0`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(
-		newReleaseCommand(),
-		newReleasesCommand(),
-		newVerifyCommand(),
-		newWhyCommand(),
-		newInspectCommand(),
-		newCopyCommand(),
-		newTrustCommand(),
-		newLoginCommand(),
-		newStatusCommand(),
-		newStopCommand(),
-		newVersionCommand(),
-	)
+	root.AddGroup(
+		&cobra.Group{ID: groupRelease, Title: "Release images:"},
+		&cobra.Group{ID: groupDecide, Title: "Decide about images:"},
+		&cobra.Group{ID: groupTrust, Title: "Choose whom to trust:"},
+		&cobra.Group{ID: groupOther, Title: "Other:"})
+	root.AddCommand(group(groupRelease, newReleaseCommand(), newReleasesCommand(), newLoginCommand(), newStatusCommand(), newStopCommand())...)
+	root.AddCommand(group(groupDecide, newVerifyCommand(), newWhyCommand(), newInspectCommand(), newCopyCommand())...)
+	root.AddCommand(group(groupTrust, newTrustCommand())...)
+	root.AddCommand(group(groupOther, newVersionCommand())...)
+	root.AddCommand(newTopics()...)
+	root.AddCommand(usage.NewManCommand(root))
+	root.SetHelpCommandGroupID(groupOther)
+	root.SetCompletionCommandGroupID(groupOther)
 	addCAFile(root)
+	addCompletion(root)
 	usage.Translate(root)
 	return root
 }

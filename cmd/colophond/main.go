@@ -57,7 +57,8 @@ func main() {
 		hidden(newCommand("read-repository UID GID", "role: reads one local repository as its owner (started by rooms)", cobra.ExactArgs(2), localgit.Jail)),
 		hidden(newCommand("upload-pack SOCKET PATH", "role: connects git to a local repository (started by the attestor)", cobra.ExactArgs(2), func(ctx context.Context, args []string) error {
 			return localgit.Relay(ctx, args[0], args[1], os.Getenv("GIT_PROTOCOL"), os.Stdin, os.Stdout)
-		})))
+		})),
+		usage.NewManCommand(root))
 	for _, r := range platform.Roles() {
 		root.AddCommand(newRoleCommand(r))
 	}

@@ -98,8 +98,8 @@ func flagError(c *cobra.Command, err error) error {
 	wrong, isWrong := errors.AsType[*pflag.InvalidValueError](err)
 	syntax, isSyntax := errors.AsType[*pflag.InvalidSyntaxError](err)
 	switch {
-	case isUnknown && unknown.GetSpecifiedShortnames() != "":
-		return fail(c, "%s has no flag -%s", c.CommandPath(), unknown.GetSpecifiedName())
+	case isUnknown && unknown.GetSpecifiedShortnames() != "": // -json may stand for --json
+		return fail(c, "%s has no flag -%s%s", c.CommandPath(), unknown.GetSpecifiedName(), meant("--", unknown.GetSpecifiedShortnames(), names(c)))
 	case isUnknown:
 		return fail(c, "%s has no flag --%s%s", c.CommandPath(), unknown.GetSpecifiedName(), meant("--", unknown.GetSpecifiedName(), names(c)))
 	case isBare:

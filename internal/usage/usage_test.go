@@ -43,6 +43,7 @@ func program(ran *bool) *cobra.Command {
 func TestWords(t *testing.T) {
 	for args, want := range map[string]string{
 		"biuld":                        `tool has no command "biuld"; did you mean build?`,
+		"build -json --ref x a":        `tool build has no flag -j; did you mean --json?`,
 		"nonsense":                     `tool has no command "nonsense"`,
 		"trust lst":                    `tool trust has no command "lst"; did you mean list?`,
 		"build":                        "tool build: expected IMAGE, found nothing",

@@ -21,6 +21,7 @@ const (
 	PathReleases = "/api/colophon/v1/releases"  // POST a ReleaseRequest; GET answers Runs, GET PathReleases/ID a Run
 	PathDeclared = "/api/colophon/v1/declared"  // POST a ReleaseRequest without an image; the last event has Declared
 	PathLogs     = "/api/colophon/v1/logs"      // GET PathLogs/sha256:HEX answers a build log, or another file that a release stored
+	PathVersion  = "/api/colophon/v1/version"   // GET answers a Version
 	PathDocument = "/.well-known/colophon.json" // trust.Document
 	PathSigning  = "/signing_config.json"       // Sigstore signing config (protobuf-specs): CA, log and timestamp authority
 )
@@ -72,6 +73,11 @@ func ReadReleaseRequest(r io.Reader) (*ReleaseRequest, []byte, error) {
 		return nil, nil, fmt.Errorf("lock: got %d bytes, want at most %d", len(req.Lock), limits.Lock)
 	}
 	return &req, body, nil
+}
+
+// Version is which program a platform runs.
+type Version struct {
+	Version string `json:"version"`
 }
 
 // Event is one line of a release's progress.

@@ -235,6 +235,61 @@ func (c *ClientConfig) SigningConfig(ctx context.Context) ([]byte, error) {
 	return strict.Read(resp.Body, limits.TrustRoot)
 }
 
+// Images returns the names of images on the platform, without its host: those of the first
+// page of its catalog.
+func (c *ClientConfig) Images(ctx context.Context) ([]string, error) {
+	var answer struct {
+		Repositories []string `json:"repositories"`
+	}
+	err := c.get(ctx, "/v2/_catalog", &answer)
+	return answer.Repositories, err
+}
+
+// Tags returns the tags of an image on the platform: those of the first page.
+func (c *ClientConfig) Tags(ctx context.Context, image string) ([]string, error) {
+	if !imageName.MatchString(image) {
+		return nil, fmt.Errorf("image: got %q, want a name", image)
+	}
+	var answer struct {
+		Tags []string `json:"tags"`
+	}
+	err := c.get(ctx, "/v2/"+image+"/tags/list", &answer)
+	return answer.Tags, err
+}
+
+var imageName = regexp.MustCompile(`^[a-z0-9]+([._/-]+[a-z0-9]+)*$`)
+
+// PlatformVersion returns the version of the program that the platform runs.
+func (c *ClientConfig) PlatformVersion(ctx context.Context) (string, error) {
+	var answer Version
+	err := c.get(ctx, PathVersion, &answer)
+	return answer.Version, err
+}
+
+// get reads a public answer of the platform into v.
+func (c *ClientConfig) get(ctx context.Context, path string, v any) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return unreached(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return refusal(c.URL, resp)
+	}
+	data, err := strict.Read(resp.Body, limits.Request)
+	if err == nil {
+		err = strict.Unmarshal(data, limits.Request, v)
+	}
+	if err != nil {
+		return fmt.Errorf("platform %s, %s: %w", c.URL, path, err)
+	}
+	return nil
+}
+
 // File fetches a file of at most max bytes that a release stored under PathLogs, such as
 // its lock, and checks it against digest (sha256:hex).
 func (c *ClientConfig) File(ctx context.Context, digest string, max int) ([]byte, error) {

@@ -4,6 +4,7 @@ package front
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 type Config struct {
 	Attestor     http.Handler            // gets the requests that were accepted
 	MayRelease   func(token string) bool // reports whether a token may release; must compare in constant time
+	Version      string                  // of the program
 	LocalSources bool                    // accept file:// sources from clients on loopback; only for a platform that listens on loopback
 }
 
@@ -36,6 +38,7 @@ func (s *Service) Register(mux *http.ServeMux) {
 		mux.HandleFunc("GET "+read, s.authorized(s.cfg.Attestor.ServeHTTP))
 	}
 	mux.HandleFunc("POST "+api.PathReleases+"/{id}/cancel", s.authorized(s.cfg.Attestor.ServeHTTP))
+	mux.HandleFunc("GET "+api.PathVersion, s.version)
 }
 
 func (s *Service) authorized(next http.HandlerFunc) http.HandlerFunc {
@@ -50,6 +53,12 @@ func (s *Service) authorized(next http.HandlerFunc) http.HandlerFunc {
 		r.Header.Del("Authorization") // the attestor does not need the token
 		next(w, r)
 	}
+}
+
+// version answers everybody: the pages say it too.
+func (s *Service) version(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(api.Version{Version: s.cfg.Version}) // the client is gone
 }
 
 func (s *Service) release(w http.ResponseWriter, r *http.Request) {

@@ -36,6 +36,7 @@ func newFront(t *testing.T, local bool, attestor http.HandlerFunc) *front {
 	}
 	f := &front{t: t, mux: http.NewServeMux()}
 	New(Config{
+		Version:  "v1.2.3",
 		Attestor: peer.Proxy("attestor", peer.At(socket), slog.New(slog.DiscardHandler)), LocalSources: local,
 		MayRelease: func(token string) bool { return token == "push" || token == "admin" },
 	}).Register(f.mux)
@@ -154,5 +155,12 @@ func TestAttestorIsAway(t *testing.T) {
 	status, answer := f.ask(http.MethodGet, api.PathReleases+"/x", near, "", map[string]string{"Authorization": "Bearer push"})
 	if status != http.StatusServiceUnavailable || !strings.Contains(answer, "restarting") {
 		t.Errorf("got %d %q, want 503", status, answer)
+	}
+}
+
+// TestVersion: everybody may ask which program this is, without a token.
+func TestVersion(t *testing.T) {
+	if status, answer := newFront(t, false, nil).ask("GET", api.PathVersion, "192.0.2.1:1", "", nil); status != http.StatusOK || answer != `{"version":"v1.2.3"}`+"\n" {
+		t.Errorf("got %d %q", status, answer)
 	}
 }

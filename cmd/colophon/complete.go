@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/source/recipes"
+)
+
+// Completion waits so long, and then offers nothing: a shell must not hang.
+const (
+	networkPatience = 300 * time.Millisecond
+	gitPatience     = 200 * time.Millisecond
+)
+
+// harmless matches what is offered. Names of tags, images and repositories are other
+// people's text, and a shell may expand what it completes: a git tag can be named
+// $(command).
+var harmless = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/@+:,-]*$`)
+
+type completion = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective)
+
+// offer returns the candidates that begin as the word does. With none, the shell offers files.
+func offer(begun string, candidates []string) []string {
+	return slices.DeleteFunc(slices.Clone(candidates), func(c string) bool { return !strings.HasPrefix(c, begun) || !harmless.MatchString(c) })
+}
+
+// addCompletion makes the commands below root complete values: arguments, and flags by name.
+func addCompletion(root *cobra.Command) {
+	image := map[string]completion{
+		"policy": filesNamed("json"), "platform": platformNames, "trust-root": completeTrust,
+		"sbom": oneOf("spdx", "cyclonedx"), "min-level": oneOf("0", "1", "2", "3"),
+	}
+	for _, c := range []struct {
+		command   []string
+		arguments completion
+		flags     map[string]completion
+	}{
+		{[]string{"release"}, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs), map[string]completion{
+			"ref": completeRef, "image": completeReleaseImage, "builder": oneOf("buildkit", "golang"), "platform": platformNames,
+			"declare": filesNamed("yaml", "yml", "json"), "progress": oneOf(progressModes...)}},
+		{[]string{"verify"}, completeImage, image},
+		{[]string{"why"}, firstImage, image},
+		{[]string{"inspect"}, firstImage, image},
+		{[]string{"copy"}, completeImage, image},
+		{[]string{"login"}, filesNamed("json"), nil},
+		{[]string{"trust", "show"}, completeTrust, nil},
+		{[]string{"trust", "refresh"}, completeTrust, nil},
+		{[]string{"trust", "remove"}, completeTrust, nil},
+	} {
+		cmd, _, err := root.Find(c.command)
+		if err != nil {
+			continue
+		}
+		cmd.ValidArgsFunction = c.arguments
+		for name, f := range c.flags {
+			if cmd.Flags().Lookup(name) != nil {
+				_ = cmd.RegisterFlagCompletionFunc(name, f) // fails only for a flag that does not exist
+			}
+		}
+	}
+}
+
+func oneOf(words ...string) completion {
+	return func(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		return offer(begun, words), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// filesNamed completes the names of files that end in one of the extensions.
+func filesNamed(extensions ...string) completion {
+	return cobra.FixedCompletions(extensions, cobra.ShellCompDirectiveFilterFileExt)
+}
+
+var platformNames = oneOf("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/amd64,linux/arm64")
+
+// completeRef completes a tag or branch of the repository that is released.
+func completeRef(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	dir := "."
+	if len(args) > 0 {
+		dir = args[0]
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), gitPatience)
+	defer cancel()
+	out, err := gitOutput(ctx, dir, "for-each-ref", "--sort=-version:refname", "--format=%(refname)", "refs/tags", "refs/heads")
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var refs []string
+	for line := range strings.Lines(out) {
+		name := strings.TrimPrefix(strings.TrimPrefix(strings.TrimSpace(line), "refs/tags/"), "refs/heads/")
+		refs = append(refs, name)
+	}
+	return offer(begun, refs), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}
+
+// completeReleaseImage completes an image that .colophon.yaml declares, or one that the
+// platform has.
+func completeReleaseImage(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	dir := "."
+	if len(args) > 0 {
+		dir = args[0]
+	}
+	names, _ := recipes.Names(dir)
+	offered := offer(begun, names)
+	if len(offered) == 0 || begun == "" {
+		ctx, cancel := context.WithTimeout(cmd.Context(), networkPatience)
+		defer cancel()
+		offered = append(offered, offer(begun, platformImages(ctx))...)
+	}
+	return offered, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeImage completes an image of the platform: first its repository, and after the
+// colon its tag. Whatever else it is, it may be a file.
+func completeImage(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), networkPatience)
+	defer cancel()
+	platform := platformHere()
+	if platform == nil || strings.HasPrefix(begun, ".") || strings.HasPrefix(begun, "/") {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	host := hostOf(platform)
+	name, rest, _ := strings.Cut(begun, "/")
+	repository, _, hasTag := strings.Cut(rest, ":")
+	if name != host {
+		if !strings.HasPrefix(host, begun) {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+	} else if hasTag {
+		tags, _ := platform.Tags(ctx, repository)
+		for i, tag := range tags {
+			tags[i] = host + "/" + repository + ":" + tag
+		}
+		return offer(begun, tags), cobra.ShellCompDirectiveNoFileComp
+	}
+	images := platformImages(ctx)
+	for i := range images {
+		images[i] += ":"
+	}
+	return offer(begun, images), cobra.ShellCompDirectiveNoSpace
+}
+
+// platformImages returns the full names of the images on the platform, or nothing.
+func platformImages(ctx context.Context) []string {
+	platform := platformHere()
+	if platform == nil {
+		return nil
+	}
+	images, _ := platform.Images(ctx)
+	for i, name := range images {
+		images[i] = hostOf(platform) + "/" + name
+	}
+	return images
+}
+
+// platformHere returns the platform that release would use, or nil. It starts none.
+func platformHere() *api.ClientConfig {
+	platform, err := api.LoadConfig()
+	if err == nil {
+		return platform
+	}
+	dir, err := dataDir()
+	if err != nil {
+		return nil
+	}
+	if platform, err = api.ReadConfig(filepath.Join(dir, "client.json")); err != nil {
+		return nil
+	}
+	return platform
+}
+
+func hostOf(platform *api.ClientConfig) string {
+	u, err := url.Parse(platform.URL)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// firstImage completes an image as the first argument, and files as others.
+func firstImage(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return completeImage(cmd, args, begun)
+}
+
+// completeTrust completes a trust root on this machine.
+func completeTrust(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	store, err := openTrust()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	roots, _ := store.List()
+	var names []string
+	for _, r := range roots {
+		switch {
+		case r.URL != "":
+			names = append(names, r.URL)
+		case r.Repository != nil:
+			names = append(names, r.Repository.URL)
+		default:
+			names = append(names, r.Pin())
+		}
+	}
+	return offer(begun, names), cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+// The tasks by which help groups the commands.
+const (
+	groupRelease = "release"
+	groupDecide  = "decide"
+	groupTrust   = "trust"
+	groupOther   = "other"
+)
+
+// group puts commands into a group.
+func group(id string, commands ...*cobra.Command) []*cobra.Command {
+	for _, c := range commands {
+		c.GroupID = id
+	}
+	return commands
+}
+
+// newTopics returns pages of help that are no commands.
+func newTopics() []*cobra.Command {
+	return []*cobra.Command{
+		{Use: "policy", Short: "what a policy file demands of an image", Long: `A policy says what you demand of an image. "colophon verify --policy FILE" and
+"colophon copy --policy FILE" read it, and the flags of verify make one. It is one
+JSON object:
+
+` + examplePolicy + `
+All members are optional, but one of source, anySource, signer and verifiers must
+say who may have made the image. The most used are:
+
+  source        the repository that the image must come from
+  ref           the branch or tag; or version, the beginning of a tag's version
+  builders      builder ids to accept, in place of those of the trust roots
+  minLevel      the SLSA Build level that must follow from the evidence
+  recipe        what the requester of the build may have chosen: context,
+                dockerfile, target, buildArgs, package, lock, hermetic
+  signer        who must have signed, in place of a trusted builder
+  attestations  other attestations that must be there, and what they must say
+  contents      the SBOMs must agree with what is installed in the image
+  requireSource the repository must answer, and still have the commit
+
+A member that does not exist is an error, and so is one that is there twice. The
+whole format is in spec/policy. An editor checks the file as you type if it has
+
+  "$schema": "https://PLATFORM/schemas/policy.json"`},
+		{Use: "exit-codes", Short: "what the exit codes mean", Long: `All commands of colophon and colophond have the same exit codes:
+
+  0  done, or accepted
+  1  failure: what you asked for was understood, and did not work
+  2  usage error: the command line, or a file that it names, is wrong
+  3  rejected: the image does not have the proof that you demand
+  4  undecided: verify could not find out, for example because the registry did not
+     answer. This is never treated as accepted
+
+Of several images, the worst decides: rejected, then undecided, then accepted. A
+script that does not tell codes apart treats all but 0 as a refusal, and is right:
+
+  colophon verify -q IMAGE --policy policy.json || exit 1`},
+		{Use: "environment", Short: "which environment variables are read", Long: `  COLOPHON_PLATFORM  client.json of the platform to use for this command, in place of
+                     that of "colophon login"
+  COLOPHON_TRUST     directory of the trust roots
+  NO_COLOR           if set, no colours
+  TERM               with "dumb", progress is not redrawn
+  DOCKER_CONFIG      directory of the credentials for registries
+  REGISTRY_AUTH_FILE the same, of podman
+  SSL_CERT_FILE      file with certificate authorities for https, and SSL_CERT_DIR
+  HTTPS_PROXY        proxy for https, and HTTP_PROXY, NO_PROXY`},
+	}
+}
+
+// examplePolicy is the policy in the help.
+const examplePolicy = `  {
+    "source": "git.example.com/team/app",
+    "version": "v1",
+    "minLevel": 3
+  }
+`
