@@ -23,6 +23,8 @@ import (
 
 // configFile is the content of the --config file. Every field is optional. Spec: docs/configuration.md.
 type configFile struct {
+	// Schema is the address of a JSON Schema, for editors. It decides nothing.
+	Schema string `json:"$schema,omitempty"`
 	// Fulcio is a Fulcio configuration: outside OIDC issuers whose users may get certificates here.
 	Fulcio json.RawMessage `json:"fulcio,omitempty"`
 	// TrustedRoot and SigningConfig are paths. The services in these files replace the

@@ -14,6 +14,8 @@ import (
 // Document is a policy document with the members of spec/policy, which documents them.
 // It may contain contradictions; its method Policy finds them.
 type Document struct {
+	Schema string `json:"$schema,omitempty"` // address of a JSON Schema, for editors: it decides nothing
+
 	Source         string                `json:"source,omitempty"`
 	AnySource      bool                  `json:"anySource,omitempty"` // dangerous
 	Ref            string                `json:"ref,omitempty"`

@@ -44,6 +44,13 @@ type Signers struct {
 	Certified func(bundle, signed []byte) (signer string, err error)
 }
 
+// Check fails unless the files of keys can be read. Of an allowed_signers file, the error says
+// the line.
+func (s Signers) Check() error {
+	_, err := parseKeys(s.AllowedSigners, s.Keyring)
+	return err
+}
+
 // Standing is the answer to a Question.
 type Standing struct {
 	Commit    bool      // the repository still serves the commit

@@ -2,12 +2,15 @@ package source
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/colophon-build/colophon/internal/strict"
 )
 
 // signer is one line of an allowed_signers file (ssh-keygen(1), "ALLOWED SIGNERS").
@@ -55,7 +58,7 @@ func parseAllowedSigners(file []byte) ([]signer, error) {
 		}
 		s, err := parseSigner(line)
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", i+1, err)
+			return nil, &strict.Fault{Line: i + 1, Column: 1, What: err.Error()}
 		}
 		all = append(all, s)
 	}
@@ -77,7 +80,7 @@ func parseSigner(line string) (signer, error) {
 	}
 	key, _, options, _, err := ssh.ParseAuthorizedKey([]byte(strings.TrimSpace(rest)))
 	if err != nil {
-		return s, err
+		return s, errors.New("there is no ssh key after the principals: want its type, such as ssh-ed25519, and base64")
 	}
 	s.key = key
 	for _, o := range options {

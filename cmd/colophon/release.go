@@ -17,6 +17,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/source"
 )
@@ -137,6 +138,11 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 			return usageError("", "%s is empty", path)
 		}
 		*to = string(data)
+	}
+	for path, keys := range map[string]source.Signers{o.allowedSigners: {AllowedSigners: []byte(req.AllowedSigners)}, o.keyring: {Keyring: []byte(req.Keyring)}} {
+		if err := keys.Check(); path != "" && err != nil {
+			return usageError("", "%v", strict.In(path, err))
+		}
 	}
 	p := o.progress.start(cmd.ErrOrStderr(), o.output.quiet)
 	defer p.close()

@@ -79,6 +79,9 @@ func (o sourceOptions) configure(opts *verify.Options, now time.Time) error {
 		if bytes.Contains(keys, []byte("-----BEGIN PGP PUBLIC KEY BLOCK-----")) {
 			signers = &source.Signers{Keyring: keys}
 		}
+		if err := signers.Check(); err != nil {
+			return usageError("", "%v", strict.In(o.signers, err))
+		}
 	}
 	if o.gitsign.given() {
 		if signers == nil {

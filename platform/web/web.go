@@ -7,6 +7,8 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+
+	"github.com/colophon-build/colophon/spec/schemas"
 )
 
 // Config of the pages.
@@ -56,6 +58,7 @@ func Register(mux *http.ServeMux, cfg Config) error {
 		return err
 	}
 	mux.HandleFunc("GET /{$}", front)
+	mux.HandleFunc("GET /schemas/{file}", schema)
 	for _, b := range cfg.Builders {
 		u, err := url.Parse(b.ID)
 		if err != nil {
@@ -68,6 +71,18 @@ func Register(mux *http.ServeMux, cfg Config) error {
 		mux.HandleFunc("GET "+u.EscapedPath(), page)
 	}
 	return nil
+}
+
+// schema serves a JSON Schema. Pages of other origins may read it, as editors in a browser do.
+func schema(w http.ResponseWriter, r *http.Request) {
+	raw, err := schemas.Files.ReadFile(r.PathValue("file"))
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "application/schema+json")
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	_, _ = w.Write(raw) // the client is gone
 }
 
 func render(name string, data any) (http.HandlerFunc, error) {

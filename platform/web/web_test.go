@@ -21,6 +21,12 @@ func TestPages(t *testing.T) {
 		"/builders/x/v1": "Build L2",
 		"/builders/y/v1": "",
 		"/other":         "",
+
+		"/schemas/policy.json":    `"title": "Colophon policy`,
+		"/schemas/recipes.json":   `"buildArgs"`,
+		"/schemas/schemas.go":     "",
+		"/schemas/..%2fREADME.md": "",
+		"/schemas/":               "",
 	} {
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))

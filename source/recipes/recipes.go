@@ -16,6 +16,7 @@ import (
 	"path"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -36,7 +37,8 @@ const (
 
 // document is the content of the file.
 type document struct {
-	Version int     `yaml:"version"` // 1
+	Schema  string  `yaml:"$schema,omitempty"` // address of a JSON Schema, for editors: it decides nothing
+	Version int     `yaml:"version"`           // 1
 	Images  []image `yaml:"images"`
 }
 
@@ -178,7 +180,7 @@ func parse(raw []byte) ([]image, error) {
 	if err := dec.Decode(&node); errors.Is(err, io.EOF) {
 		return nil, errors.New("the file is empty")
 	} else if err != nil {
-		return nil, err
+		return nil, syntaxFault(err)
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("got more than one YAML document")
@@ -260,6 +262,18 @@ func checkNames(n *yaml.Node, t reflect.Type, what string) error {
 		}
 	}
 	return nil
+}
+
+// syntaxRE matches the library's errors about a file that is not YAML.
+var syntaxRE = regexp.MustCompile(`^yaml: line ([0-9]+): `)
+
+// syntaxFault returns where a file stops being YAML, in our words.
+func syntaxFault(err error) error {
+	f := &strict.Fault{Line: 1, Column: 1, What: "it is not YAML here: check indentation, colons and quotes"}
+	if m := syntaxRE.FindStringSubmatch(err.Error()); m != nil {
+		f.Line, _ = strconv.Atoi(m[1]) // digits
+	}
+	return f
 }
 
 func fault(n *yaml.Node, format string, args ...any) error {
