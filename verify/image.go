@@ -43,6 +43,8 @@ type reading struct {
 	platforms []string // "linux/amd64"
 	missing   []string // platforms that the index names, and that the source does not have
 	others    bool     // the index has platforms that nobody asked for
+
+	annotations map[string]string // of the index or manifest itself
 }
 
 // part reports whether the image has more than what was read.
@@ -94,6 +96,7 @@ func readImage(ctx context.Context, src oci.Source, digest v1.Hash, opts Options
 	if err != nil {
 		return got, fmt.Errorf("manifest %s: %w", digest, err)
 	}
+	defer func() { got.annotations = annotationsOf(raw) }()
 	if !types.MediaType(mediaType).IsIndex() {
 		platform, err := r.manifest(digest, raw, mediaType, nil)
 		if want := opts.Platform; err == nil && want != nil && platform != platformName(want) {
@@ -127,6 +130,17 @@ func readImage(ctx context.Context, src oci.Source, digest v1.Hash, opts Options
 		return got, err
 	}
 	return whatIsThere(platforms, missing, others)
+}
+
+// annotationsOf returns the annotations of a manifest or index, which the caller has parsed.
+func annotationsOf(raw []byte) map[string]string {
+	var doc struct {
+		Annotations map[string]string `json:"annotations"`
+	}
+	if strict.Unmarshal(raw, limits.Manifest, &doc) != nil {
+		return nil
+	}
+	return doc.Annotations
 }
 
 // whatIsThere fails if no platform is there that can be run.

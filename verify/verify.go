@@ -78,6 +78,7 @@ func (c *check) resolved(ctx context.Context, v *Verdict, reference string, d v1
 	if _, builder := c.opts.Policy.Origin.(policy.BuilderProvenance); builder {
 		v.hint(ev)
 	}
+	c.contradictions(v)
 	c.hintSpelling(v, ev)
 	c.hintElsewhere(ctx, v, reference, subject, ev)
 	v.Unsigned = Claims(ctx, c.src, d.Digest, false)

@@ -48,7 +48,8 @@ type built struct {
 type attempt struct {
 	built
 	claimed *builder.Result
-	record  *builder.Record // nil for builders without a room that the attest zone opens
+	record  *builder.Record   // nil for builders without a room that the attest zone opens
+	bases   map[string]baseOf // by platform, of what the Dockerfile says; for annotate
 }
 
 // build builds and measures the layout, and checks it. Its results may be signed.
@@ -78,6 +79,9 @@ func (j *run) build(ctx context.Context) (*built, *oci.Measured, error) {
 	}
 	if err := j.check(ctx, a, m); err != nil {
 		return nil, nil, err
+	}
+	if err := j.annotate(a, m); err != nil {
+		return nil, nil, fmt.Errorf("annotations of the image: %w", err)
 	}
 	return &a.built, m, nil
 }

@@ -52,7 +52,7 @@ func (j *run) checkNetwork(ctx context.Context, a *attempt, m *oci.Measured) ([]
 		note(a.Config, "network.cut", rec.Cut())
 		note(a.Config, "network.credential", rec.Credentials())
 	}
-	images, err := j.bases(ctx, rec, a.Lock != "", m)
+	images, err := j.findBases(ctx, rec, a, m)
 	if err != nil {
 		return nil, refuseToSign(err)
 	}
@@ -84,20 +84,21 @@ func note(config map[string]string, name string, list []string) {
 	}
 }
 
-// bases resolves every image that the Dockerfile uses. It returns an error if the
-// lowest layers of a platform's image are not those of the base that the Dockerfile
-// names. If pinned, a tag means the digest in the lock, even if the tag has moved.
-func (j *run) bases(ctx context.Context, rec *network.Record, pinned bool, m *oci.Measured) ([]*base.Image, error) {
+// findBases resolves every image that the Dockerfile uses, and sets a.bases. It returns an
+// error if the lowest layers of a platform's image are not those of the base that the
+// Dockerfile names. With a lock, a tag means the digest there, even if the tag has moved.
+func (j *run) findBases(ctx context.Context, rec *network.Record, a *attempt, m *oci.Measured) ([]*base.Image, error) {
 	text, err := readInTree(j.tree, j.recipe.Dockerfile, maxDockerfile)
 	if err != nil {
 		return nil, err
 	}
-	r := &base.Resolver{Mirror: j.mirror, Pinned: pinned, Registry: j.openBase}
+	r := &base.Resolver{Mirror: j.mirror, Pinned: a.Lock != "", Registry: j.openBase}
 	if rec != nil {
 		r.Seen = rec.Manifest
 	}
 	d := dockerfile.Dockerfile{Text: text, Recipe: j.recipe, Epoch: j.commit.Time}
 	var all []*base.Image
+	a.bases = map[string]baseOf{}
 	for _, p := range m.Platforms {
 		images, lowest, err := base.Images(ctx, d, p.Platform.String(), r.Image)
 		if err != nil {
@@ -106,6 +107,7 @@ func (j *run) bases(ctx context.Context, rec *network.Record, pinned bool, m *oc
 		if err := base.Lowest(lowest, diffIDs(p)); err != nil {
 			return nil, fmt.Errorf("image for %s: %w", p.Platform, err)
 		}
+		a.bases[p.Platform.String()] = basedOn(images, lowest)
 		all = append(all, images...)
 	}
 	return all, nil

@@ -170,7 +170,9 @@ func TestNoCancelWhilePublishing(t *testing.T) {
 	if err := j.publishing(ctx, id); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Cancel(t.Context(), id, "admin"); err == nil || !strings.Contains(err.Error(), "being published") || ctx.Err() != nil {
+	soon, done := context.WithTimeout(t.Context(), 5*time.Second)
+	defer done()
+	if _, err := r.Cancel(soon, id, "admin"); err == nil || !strings.Contains(err.Error(), "being published") || ctx.Err() != nil {
 		t.Errorf("got %v; the release: %v", err, ctx.Err())
 	}
 	cancel(nil)
