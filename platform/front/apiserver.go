@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/loopback"
@@ -34,9 +35,18 @@ func New(cfg Config) *Service { return &Service{cfg} }
 func (s *Service) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+api.PathReleases, s.authorized(s.release))
 	mux.HandleFunc("POST "+api.PathDeclared, s.authorized(s.release))
-	for _, read := range []string{api.PathReleases, api.PathReleases + "/{id}", api.PathReleases + "/{id}/log", api.PathLogs + "/{digest}"} {
+	for _, read := range []string{api.PathReleases, api.PathReleases + "/{id}/log", api.PathLogs + "/{digest}"} {
 		mux.HandleFunc("GET "+read, s.authorized(s.cfg.Attestor.ServeHTTP))
 	}
+	release := s.authorized(s.cfg.Attestor.ServeHTTP)
+	mux.HandleFunc("GET "+api.PathReleases+"/{id}", func(w http.ResponseWriter, r *http.Request) {
+		// An invocationId is this URL, and a person may open it in a browser.
+		if strings.Contains(r.Header.Get("Accept"), "text/html") && r.Header.Get("Authorization") == "" {
+			http.Redirect(w, r, "/releases/"+url.PathEscape(r.PathValue("id")), http.StatusSeeOther)
+			return
+		}
+		release(w, r)
+	})
 	mux.HandleFunc("POST "+api.PathReleases+"/{id}/cancel", s.authorized(s.cfg.Attestor.ServeHTTP))
 	mux.HandleFunc("GET "+api.PathVersion, s.version)
 }

@@ -115,6 +115,23 @@ func TestWhoMayRelease(t *testing.T) {
 	}
 }
 
+// The invocationId of a provenance leads a browser to a page, and a client to the API.
+func TestInvocationInABrowser(t *testing.T) {
+	f := newFront(t, true, echo)
+	path := api.PathReleases + "/" + strings.Repeat("1", 32)
+	browser := map[string]string{"Accept": "text/html,application/xhtml+xml;q=0.9"}
+	if status, answer := f.ask(http.MethodGet, path, far, "", browser); status != http.StatusSeeOther || !strings.Contains(answer, `href="/releases/1111`) {
+		t.Errorf("got %d %s, want 303", status, answer)
+	}
+	browser["Authorization"] = "Bearer push"
+	if status, _ := f.ask(http.MethodGet, path, far, "", browser); status != 200 {
+		t.Errorf("with a token: got %d, want 200", status)
+	}
+	if status, _ := f.ask(http.MethodGet, path+"/log", far, "", map[string]string{"Accept": "text/html"}); status != 401 {
+		t.Errorf("log: got %d, want 401", status)
+	}
+}
+
 func TestLocalSources(t *testing.T) {
 	for _, test := range []struct {
 		source, from, proxy string
