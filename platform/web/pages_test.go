@@ -24,7 +24,7 @@ func port(t *testing.T) *http.ServeMux {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	done := api.Run{
 		ID: strings.Repeat("1", 32), State: api.Released, Actor: evil, Image: "127.0.0.1:8080/team/app", Source: evil, Ref: "v1" + evil, Commit: evil, Asked: at, Started: at, Ended: at,
-		Result: &api.Release{Image: "127.0.0.1:8080/team/app", Digest: "sha256:1", Tags: []string{"v1"}, Level: 3},
+		Result: &api.Release{Image: "127.0.0.1:8080/team/app", Digest: "sha256:1", Tags: []string{"v1", "v2"}, Level: 3},
 	}
 	failed := api.Run{ID: strings.Repeat("2", 32), State: api.Failed, Actor: "client", Image: "elsewhere.example/app", Asked: at, Error: &api.Error{Message: evil}}
 	token := func(h http.HandlerFunc) http.HandlerFunc {
@@ -46,7 +46,14 @@ func port(t *testing.T) *http.ServeMux {
 				return
 			}
 		}
-		fmt.Fprint(w, `{"tags":["v1","v2"]}`)
+		switch name := r.PathValue("name"); {
+		case strings.HasSuffix(name, "/manifests/v1"):
+			w.Header().Set("Docker-Content-Digest", "sha256:1")
+		case strings.HasSuffix(name, "/manifests/v2"): // it was removed and pushed again
+			w.Header().Set("Docker-Content-Digest", "sha256:2")
+		default:
+			fmt.Fprint(w, `{"tags":["v1","v2"]}`)
+		}
 	})
 	mux.HandleFunc("GET "+api.PathReleases, token(func(w http.ResponseWriter, r *http.Request) {
 		runs := []api.Run{done, failed}
@@ -141,7 +148,7 @@ func TestPagesOfStrangers(t *testing.T) {
 			t.Errorf("tags: got %d %s", w.Code, w.Body)
 		}
 	}
-	if w := get(mux, "/repositories/team/app", "token"); !strings.Contains(w.Body.String(), `accepted and released 2026-01-02 03:04:05Z, <a href="/releases/`+id) {
+	if w := get(mux, "/repositories/team/app", "token"); strings.Count(w.Body.String(), "accepted and released") != 1 || !strings.Contains(w.Body.String(), `accepted and released 2026-01-02 03:04:05Z, <a href="/releases/`+id) {
 		t.Errorf("tags: got %s", w.Body)
 	}
 	for _, path := range []string{"/", "/repositories", "/releases", "/releases/" + id} {

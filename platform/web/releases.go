@@ -191,9 +191,22 @@ func (p *pages) repository(w http.ResponseWriter, r *http.Request) {
 		Tags             []shownTag
 	}{Name: name, Image: image, URL: p.cfg.URL}
 	for _, tag := range tags.Tags {
-		page.Tags = append(page.Tags, shownTag{tag, made[tag]})
+		run := made[tag]
+		if run != nil && p.digest(r, name, tag) != run.Result.Digest { // somebody removed that tag and made this one
+			run = nil
+		}
+		page.Tags = append(page.Tags, shownTag{tag, run})
 	}
 	show(w, http.StatusOK, "repository", page)
+}
+
+// digest returns what a tag names now, as the registry says; "" if it does not say.
+func (p *pages) digest(r *http.Request, name, tag string) string {
+	a := p.ask(r, (&url.URL{Path: "/v2/" + name + "/manifests/" + tag}).EscapedPath())
+	if a.status != http.StatusOK {
+		return ""
+	}
+	return a.header.Get("Docker-Content-Digest")
 }
 
 func (p *pages) host() string {
