@@ -135,7 +135,7 @@ func Lookup(ctx context.Context, q Question) (Standing, error) {
 		}
 	}
 	if gitSays(err, "could not read Username") || gitSays(err, "Authentication failed") {
-		err = fmt.Errorf("%w: %w", ErrLogin, err)
+		err = ErrLogin // git only says that it may not ask
 	}
 	if err != nil {
 		return Standing{}, fmt.Errorf("%s: %w", rem.canonical(), err)

@@ -21,9 +21,13 @@ func lookup(ctx context.Context, q source.Question) (source.Standing, error) {
 		return now, err
 	}
 	if q.Credential = gitLogin(ctx, q.URI); q.Credential == nil {
-		return now, fmt.Errorf("%w; git has no login for it: git credential fill", err)
+		return now, fmt.Errorf("%w, and git's credential helper has none for it", err)
 	}
-	return source.Lookup(ctx, q)
+	now, err = source.Lookup(ctx, q)
+	if errors.Is(err, source.ErrLogin) {
+		err = fmt.Errorf("%w, and refuses the one that git's credential helper has", err)
+	}
+	return now, err
 }
 
 // maxLogin is the size limit in bytes of what a credential helper answers.

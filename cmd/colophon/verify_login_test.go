@@ -63,7 +63,7 @@ func TestLoginOfTheUsersGit(t *testing.T) {
 	run("init", "-q", here)
 	write(filepath.Join(here, ".git", "config"), config)
 	t.Chdir(here)
-	if now, err := lookup(t.Context(), q); !errors.Is(err, source.ErrLogin) || !strings.Contains(err.Error(), "git credential fill") {
+	if now, err := lookup(t.Context(), q); !errors.Is(err, source.ErrLogin) || !strings.Contains(err.Error(), "helper has none") {
 		t.Errorf("without a login: got %+v, %v", now, err)
 	}
 	write(filepath.Join(home, ".gitconfig"), config)
@@ -71,7 +71,7 @@ func TestLoginOfTheUsersGit(t *testing.T) {
 		t.Errorf("with a login: got %+v, %v", now, err)
 	}
 	write(store, strings.Replace(srv.URL, "http://", "http://me:wrong@", 1)+"\n")
-	if now, err := lookup(t.Context(), q); !errors.Is(err, source.ErrLogin) || strings.Contains(err.Error(), "wrong") {
+	if now, err := lookup(t.Context(), q); !errors.Is(err, source.ErrLogin) || strings.Contains(err.Error(), "wrong") || !strings.Contains(err.Error(), "refuses the one") {
 		t.Errorf("with a wrong login: got %+v, %v", now, err)
 	}
 }

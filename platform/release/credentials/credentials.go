@@ -102,7 +102,7 @@ func Read(file string) (*Set, error) {
 	}
 	data, err := owned.ReadSecret(file)
 	if err != nil {
-		return nil, fmt.Errorf("credentials: %w", err)
+		return nil, err
 	}
 	var s Set
 	if err := strict.UnmarshalKnown(data, limits.Request, &s); err != nil {
