@@ -119,7 +119,7 @@ func (d dirFiles) Close() error { return d.root.Close() }
 
 func (d dirFiles) open(name string) (io.ReadCloser, int64, error) {
 	// Opening a FIFO would block, and a link could lead to one.
-	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := d.root.OpenFile(name, os.O_RDONLY|noFollow|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, fmt.Errorf("%s in layout %s: %w", name, d.dir, ErrNotFound)
 	}

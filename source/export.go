@@ -14,8 +14,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
@@ -256,9 +254,8 @@ func isPointer(head []byte, size int64) bool {
 // setTime sets the time of a file, directory or symlink. It does not follow a symlink at
 // the end of the path, and Export created all directories of the path.
 func (x *exporter) setTime(name string) error {
-	t := unix.NsecToTimespec(x.time.UnixNano())
 	full := filepath.Join(x.dst, name)
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, full, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := setTime(full, x.time); err != nil {
 		return fmt.Errorf("setting the time of %s: %w", full, err)
 	}
 	return nil

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
@@ -197,7 +196,7 @@ func (g *git) env(scheme string) []string {
 	return env
 }
 
-// command returns a git command. When ctx ends, its whole process group is killed.
+// command returns a git command. When ctx ends, git and the programs that it started are killed.
 func (g *git) command(ctx context.Context, scheme string, args ...string) *exec.Cmd {
 	if g.dir != "" {
 		args = append([]string{"--git-dir=" + g.dir}, args...)
@@ -205,8 +204,7 @@ func (g *git) command(ctx context.Context, scheme string, args ...string) *exec.
 	cmd := exec.CommandContext(ctx, g.path, args...)
 	cmd.Dir = g.home
 	cmd.Env = g.env(scheme)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	killAll(cmd)
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
 }

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/colophon-build/colophon/platform/api"
@@ -75,7 +74,7 @@ func startPlatform(ctx context.Context, w io.Writer, dir string) (*api.ClientCon
 	}
 	cmd := exec.Command(bin, args...)
 	cmd.Stdout, cmd.Stderr = ready, logFile
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it outlives this command
+	outlive(cmd)
 	err = cmd.Start()
 	ready.Close()
 	if err != nil {

@@ -1,5 +1,6 @@
-// Package dirlock locks directories with flock(2), so that one process at a time uses a
-// directory. When the holder dies, for whatever reason, the kernel releases the lock.
+// Package dirlock locks directories with flock(2), on Windows with LockFileEx, so that one
+// process at a time uses a directory. When the holder dies, for whatever reason, the kernel
+// releases the lock.
 package dirlock
 
 import (
@@ -7,8 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 )
 
 // ErrHeld matches the error of Take and TakeFile if another process, or another Lock of
@@ -19,33 +18,27 @@ var ErrHeld = errors.New("in use by another process")
 type Lock struct{ f *os.File }
 
 // Take locks dir, which must exist, through its file "lock".
-func Take(dir string) (*Lock, error) { return lock(dir, filepath.Join(dir, "lock"), unix.LOCK_NB) }
+func Take(dir string) (*Lock, error) { return lock(dir, filepath.Join(dir, "lock"), false) }
 
 // Wait is like Take but waits until another holder releases the lock.
-func Wait(dir string) (*Lock, error) { return lock(dir, filepath.Join(dir, "lock"), 0) }
+func Wait(dir string) (*Lock, error) { return lock(dir, filepath.Join(dir, "lock"), true) }
 
 // TakeFile locks the file at path and creates it if needed. The file can stand for
 // anything, such as a range of uids.
-func TakeFile(path string) (*Lock, error) { return lock(path, path, unix.LOCK_NB) }
+func TakeFile(path string) (*Lock, error) { return lock(path, path, false) }
 
-// lock locks the file at path; what is the name of the locked thing in errors.
-func lock(what, path string, flags int) (*Lock, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+// lock locks the file at path; what is the name of the locked thing in errors. It waits for
+// another holder, or else returns ErrHeld.
+func lock(what, path string, wait bool) (*Lock, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking %s: %w", what, err)
 	}
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|flags)
-		if !errors.Is(err, unix.EINTR) { // EINTR: a signal interrupted the wait
-			break
+	if err := lockFile(f, wait); err != nil {
+		f.Close()
+		if errors.Is(err, errBusy) {
+			return nil, fmt.Errorf("%s is %w", what, ErrHeld)
 		}
-	}
-	switch {
-	case errors.Is(err, unix.EWOULDBLOCK):
-		f.Close()
-		return nil, fmt.Errorf("%s is %w", what, ErrHeld)
-	case err != nil:
-		f.Close()
 		return nil, fmt.Errorf("locking %s: %w", what, err)
 	}
 	return &Lock{f}, nil
