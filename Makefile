@@ -17,7 +17,7 @@ GOBUILD := $(LESSGC) $(GO) build -buildvcs=false
 GOTOOL  := $(GOBUILD) -ldflags '-s -w'
 BIN     := out/bin
 
-.PHONY: help build man builder tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench docs site clean distclean
+.PHONY: help build man builder tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench dist docs site clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -132,6 +132,9 @@ bench: deps tools $(BIN)/syft build base-images example ## compare the performan
 	COLOPHON_BENCH=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...
 	$(GO) test -timeout 60m -run '^$$' -bench 'Room|Buildkitd' -benchtime 20x ./platform/builder/buildkit ./platform/builder/sandbox
 
+dist: ## build what users install in out/dist: programs for all systems, Debian packages, install.sh, SHA256SUMS
+	@GO='$(GO)' scripts/dist.sh
+
 docs: ## draw docs/diagrams/*.svg from the *.txt beside them
 	$(GO) run ./tools/diagrams docs/diagrams
 
@@ -139,7 +142,7 @@ site: ## build the documentation as a static site in out/site
 	cd tools/site && $(GO) run . -o ../../out/site ../..
 
 clean: ## remove what builds made, but not the pinned tools and base images
-	rm -rf $(BIN)/colophon $(BIN)/colophond $(BIN)/attack out/hello out/quickstart out/self out/site out/cache
+	rm -rf $(BIN)/colophon $(BIN)/colophond $(BIN)/attack out/hello out/quickstart out/self out/site out/dist out/cache
 
 distclean: ## remove everything that the targets above made
 	rm -rf out

@@ -429,9 +429,9 @@ func (c *code) flagsOf(dir string) (flags []string) {
 	return flags
 }
 
-// foreign are flags of other programs in commands that the pages show.
+// foreign are flags of other programs in commands that the pages show, and of scripts/install.sh.
 var foreign = strings.Fields(`help print password-stdin u type trusted-root signing-config mirror root key-file identity-token certificate-identity certificate-oidc-issuer
-	new-bundle-format from platform keep format use-signing-config registry-referrers-mode allow-insecure-registry checksum keep-git-dir`)
+	new-bundle-format from platform keep format use-signing-config registry-referrers-mode allow-insecure-registry checksum keep-git-dir version sha256 dir`)
 
 // Each flag of the programs is on a page, and each flag on a page exists.
 func TestFlags(t *testing.T) {
