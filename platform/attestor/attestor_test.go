@@ -157,7 +157,12 @@ func TestEventsFitTheClient(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	s := New(nil, t.TempDir(), slog.New(slog.DiscardHandler))
+	dir := t.TempDir()
+	r, err := release.New(release.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(r, dir, slog.New(slog.DiscardHandler))
 	s.metrics.ended(nil, 3*time.Second)
 	s.metrics.ended(fmt.Errorf("build: %w", context.Canceled), time.Second)
 	s.metrics.ended(&api.Error{Message: "refused"}, time.Second)
