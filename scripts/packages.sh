@@ -38,8 +38,8 @@ END
   (cd "$tree" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | sort -z | xargs -0 md5sum) >"$work/md5sums"
   mv "$work/md5sums" "$tree/DEBIAN/md5sums"
   find "$tree" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-  # More threads cut the compressed stream in other places.
-  dpkg-deb --root-owner-group --threads-max=1 --build "$tree" "$out" >&2
+  # More threads cut the compressed stream in other places; xz is what every dpkg reads.
+  dpkg-deb --root-owner-group --threads-max=1 -Zxz -z6 --build "$tree" "$out" >&2
 }
 
 cli=$work/colophon
