@@ -1,6 +1,7 @@
 package dockerfile
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -31,7 +32,7 @@ func (d Dockerfile) Secrets(ctx context.Context, platform string) (list []Secret
 			case m.MountType == pb.MountType_SECRET && m.SecretOpt != nil:
 				add(Secret{"type=secret,id=" + m.SecretOpt.ID, !m.SecretOpt.Optional})
 			case m.MountType == pb.MountType_SSH && m.SSHOpt != nil:
-				add(Secret{"type=ssh,id=" + m.SSHOpt.ID, !m.SSHOpt.Optional})
+				add(Secret{"type=ssh,id=" + cmp.Or(m.SSHOpt.ID, "default"), !m.SSHOpt.Optional})
 			}
 		}
 	}
