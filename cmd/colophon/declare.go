@@ -13,6 +13,9 @@ import (
 
 // runDeclare prints the .colophon.yaml for the images that a compose or bake file builds.
 func runDeclare(cmd *cobra.Command, file string) error {
+	if filepath.Ext(file) == ".hcl" {
+		return usageError("docker buildx bake --print -f "+file+" writes it as JSON", "--declare: %s is a bake file in HCL, which is not read", file)
+	}
 	raw, err := strict.ReadFile(file, limits.Request)
 	if err != nil {
 		return usageError("", "--declare: %v", err)
