@@ -81,7 +81,7 @@ func TestCompletion(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"rel"}, "release"},
+		{[]string{"rel"}, "release releases"},
 		{[]string{"release", repo, "--ref", "v1."}, "v1.10.0 v1.9.0 v1.0.0"},
 		{[]string{"release", repo, "--ref", "v1"}, "v1.10.0 v1.9.0 v1.0.0 v1-next"},
 		{[]string{"release", repo, "--ref", "m"}, "main"},
