@@ -22,6 +22,7 @@ import (
 
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // Settings of an attack on a platform that runs already; see docs/threats.md.
@@ -399,6 +400,7 @@ func (s scores) String() string {
 // attack one that runs: with its client.json and a repository. Then it attacks one with a
 // guard off: tags of the image may move.
 func TestScoreboardOfARunningPlatform(t *testing.T) {
+	needs.Long(t)
 	need(t)
 	needWorld(t)
 	build := map[string]any{"stdCache": harness.StdCache(t)}

@@ -49,6 +49,7 @@ func TestBuildHost(t *testing.T) {
 // TestEveryRoleOnItsOwnHost runs all roles on other hosts. Then it runs there only the
 // attestor and the API, which reach the other roles through serve's door.
 func TestEveryRoleOnItsOwnHost(t *testing.T) {
+	needs.Long(t)
 	needsRoot(t)
 	repo := served(t, dockerRepo(t, "echo here > /where"))
 	for name, elsewhere := range map[string][]string{

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // begin starts a release and waits until its progress contains word.
@@ -120,6 +121,7 @@ func quiet(t *testing.T, p *harness.Platform) {
 // TestMiddleOfABuild stops the platform, and then kills the attestor and the builder,
 // during a build.
 func TestMiddleOfABuild(t *testing.T) {
+	needs.Long(t)
 	p := harness.Start(t, "--mirror", harness.BaseImages(t))
 	repo := sleepy(t)
 

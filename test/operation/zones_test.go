@@ -250,6 +250,7 @@ func TestSocketsKnowTheirRoles(t *testing.T) {
 
 // TestRolesComeBack: every role may die. The platform restarts it, and keeps all that was acknowledged.
 func TestRolesComeBack(t *testing.T) {
+	needs.Long(t)
 	p := harness.Start(t)
 	repo := harness.GoRepo(t)
 	release(t, p, repo, "before")

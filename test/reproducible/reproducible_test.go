@@ -10,9 +10,11 @@ import (
 
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 func TestSameCommitSameDigest(t *testing.T) {
+	needs.Long(t)
 	for name, repo := range map[string]func(testing.TB) string{"golang": harness.GoRepo, "buildkit": hello} {
 		t.Run(name, func(t *testing.T) {
 			dir := repo(t)

@@ -116,6 +116,7 @@ func run(t *testing.T, b *halves, req builder.Request) (*builder.Result, string,
 }
 
 func TestHelloTwiceGivesTheSameImage(t *testing.T) {
+	needs.Long(t)
 	b := realBuilder(t)
 	first, log, err := run(t, b, builder.Request{Tree: repo + "/examples/hello"})
 	if err != nil {

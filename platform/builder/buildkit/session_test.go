@@ -25,11 +25,13 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // A module proxy outside of the room, over TLS, is recorded; then it goes away
 // and the build is made from the lock. What is not in the lock fails by name.
 func TestRecordLockReplay(t *testing.T) {
+	needs.Long(t)
 	b := realBuilder(t)
 	proxy, roots := moduleProxy(t)
 	b.rooms.cfg.Network = gateway.Settings{

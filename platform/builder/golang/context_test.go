@@ -9,11 +9,13 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // TestContext: a module below the top is built as if its directory were the whole source,
 // and the build sees nothing else of it.
 func TestContext(t *testing.T) {
+	needs.Long(t)
 	b := newBuilder(t, Config{Proxy: moduleProxy(t, nil), StdCache: sharedStd})
 	files := helloTree(t)
 	_, layout, log, err := do(t, b, writeTree(t, files), attest.Recipe{Package: "./cmd/hello"}, builder.Limits{})

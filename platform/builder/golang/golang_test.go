@@ -171,6 +171,7 @@ func do(t *testing.T, b *Builder, tree string, recipe attest.Recipe, limits buil
 // The same commit gives the same digest, wherever and by whomever it is built,
 // and whatever the surroundings say about how Go should build.
 func TestSameTreeSameDigest(t *testing.T) {
+	needs.Long(t)
 	proxy := moduleProxy(t, nil)
 	recipe := attest.Recipe{Package: "./cmd/hello", Platforms: []string{"linux/amd64", "linux/arm64"}}
 	first, layoutDir, log, err := do(t, newBuilder(t, Config{Proxy: proxy}), writeTree(t, helloTree(t)), recipe, builder.Limits{})
@@ -408,6 +409,7 @@ func TestTreeKeepsToItself(t *testing.T) {
 // What a build does not read does not stop it: links that lead out, and files that the
 // commit only refers to, which nobody may read.
 func TestUnreadFilesDoNotStop(t *testing.T) {
+	needs.Long(t)
 	files := map[string]string{
 		"go.mod": "module example.com/x\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n",
 		"docs/picture.png": "pointer", "kodata/file": "x", "embedded/main.go": "package main\n\nimport _ \"embed\"\n\n//go:embed all\nvar x string\n\nfunc main() { println(x) }\n", "embedded/all": "pointer",
@@ -618,6 +620,7 @@ func TestWithoutDirect(t *testing.T) {
 
 // A plain user gets the same image as root.
 func TestPlainUser(t *testing.T) {
+	needs.Long(t)
 	if os.Getenv("COLOPHON_TEST_PLAIN_USER") != "" {
 		res, _, _, err := do(t, newBuilder(t, Config{}), writeTree(t, plainTree), attest.Recipe{}, builder.Limits{})
 		if err != nil {
@@ -746,6 +749,7 @@ func TestLinksOutLeadNowhere(t *testing.T) {
 // A module below the top builds by its own go.mod. What the toolchain passes over in
 // silence is said: a workspace, and files that import "C".
 func TestWhatIsLeftOutIsSaid(t *testing.T) {
+	needs.Long(t)
 	files := map[string]string{
 		"go.work": "go 1.26\n\nuse .\n", "go.mod": "module example.com/top\n\ngo 1.26\n",
 		"sub/go.mod": "module example.com/sub\n\ngo 1.26\n", "sub/cmd/main.go": "package main\n\nimport \"example.com/sub/native\"\n\nfunc main() { println(native.Name) }\n",
