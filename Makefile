@@ -76,12 +76,13 @@ compile:
 quickstart: deps compile builder build example ## start a platform, release out/hello, verify it
 	@scripts/quickstart.sh
 
-# The packages that take longest come first, so that none of them runs alone at the end.
-LONGEST := ./test/attack ./platform/builder/buildkit ./test/operation ./platform/builder/golang ./test/reproducible ./test/stories
+# The packages that take longest come first, so that none of them runs alone at the end. They
+# wait for half of their time, so three of them share two cores.
+LONGEST := ./test/attack ./platform/builder/buildkit ./test/operation ./platform/builder/golang ./test/reproducible ./test/stories ./test/crash ./platform/release ./source ./platform/registry
 
 test: deps tools build base-images example ## run the tests; with COLOPHON_LONG=1 also those that take minutes. A missing tool is a failure
 	$(LESSGC) $(GO) vet ./...
-	COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m $(LONGEST) ./...
+	COLOPHON_REQUIRE_BUILD=1 $(GO) test -p 3 -timeout 60m $(LONGEST) ./...
 	cd tools/site && $(GO) test -count=1 ./... # -count=1: the test cache does not see the pages, which are outside of the module
 
 test-short: ## the inner loop: starts no platform and builds no image; skipped tests say so with -v

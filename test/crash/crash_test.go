@@ -20,6 +20,7 @@ import (
 
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // phases are the phases of a release, as its progress names them.
@@ -39,6 +40,7 @@ func TestKillPlatform(t *testing.T) {
 // TestKillAttestor kills only the process that runs releases, before and after
 // something is published.
 func TestKillAttestor(t *testing.T) {
+	needs.Long(t)
 	killAtEach(t, []string{"build", "push", "sign", "tag"}, func(p *harness.Platform, _ *exec.Cmd) {
 		old := p.Role("attestor")
 		if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
@@ -56,6 +58,7 @@ func TestKillAttestor(t *testing.T) {
 
 // TestKillClient kills colophon release at each phase.
 func TestKillClient(t *testing.T) {
+	needs.Long(t)
 	killAtEach(t, []string{"source", "build", "push", "verify"}, func(_ *harness.Platform, c *exec.Cmd) { c.Process.Signal(syscall.SIGKILL) })
 }
 

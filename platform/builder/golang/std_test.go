@@ -11,11 +11,13 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // A build that starts from the compiled standard library gives the same image,
 // and leaves nothing in it for the next one.
 func TestStandardLibraryIsSharedReadOnly(t *testing.T) {
+	needs.Long(t)
 	tree := writeTree(t, map[string]string{
 		"go.mod":  "module example.com/tiny\n",
 		"main.go": "package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"hello\") }\n",
