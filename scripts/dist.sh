@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds what users install, in out/dist: static programs, Debian packages, install.sh, and
-# SHA256SUMS of all. The same commit gives the same bytes, on any machine and in any directory.
+# SHA256SUMS of all. The same commit is to give the same bytes, on any machine and in any directory.
 #
 #   scripts/dist.sh [OS/ARCH...]     default: every system that we build for
 #
