@@ -78,7 +78,7 @@ quickstart: deps compile builder build example ## start a platform, release out/
 
 # The packages that take longest come first, so that none of them runs alone at the end. They
 # wait for half of their time, so three of them share two cores.
-LONGEST := ./test/attack ./platform/builder/buildkit ./test/operation ./platform/builder/golang ./test/reproducible ./test/stories ./test/crash ./platform/release ./source ./platform/registry
+LONGEST := ./test/attack ./test/stories ./platform/builder/buildkit ./test/operation ./platform/builder/golang ./test/reproducible ./test/crash ./platform/release ./source ./platform/registry
 
 test: deps tools build base-images example ## run the tests; with COLOPHON_LONG=1 also those that take minutes. A missing tool is a failure
 	$(LESSGC) $(GO) vet ./...
