@@ -50,6 +50,10 @@ type Credential struct {
 	Authorization string `json:"authorization"` // the value of the header
 }
 
+// MinSecret is the length in bytes of the shortest secret of a Credential. The gateway
+// recognizes secrets in what builds get, and would take many a text for a shorter one.
+const MinSecret = 8
+
 // String keeps the secret out of texts.
 func (c Credential) String() string { return "the credential for " + c.Scope }
 

@@ -43,7 +43,7 @@ func TestSlowBody(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/buffered", Buffered(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) })))
 	mux.HandleFunc("/stream", func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
-	mux.HandleFunc("/refused", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 403) })
+	mux.HandleFunc("/refused", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", http.StatusForbidden) })
 	address := impatient(t, mux)
 	for _, path := range []string{"/buffered", "/stream", "/refused"} {
 		for _, length := range []string{"Content-Length: 100000", "Transfer-Encoding: chunked"} {

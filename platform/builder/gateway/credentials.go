@@ -61,16 +61,13 @@ func newLogins(list []builder.Credential) (out logins, err error) {
 			}
 			l.secrets = append(l.secrets, password)
 		}
-		if slices.ContainsFunc(l.secrets, func(s string) bool { return len(s) < minSecret }) {
-			return nil, fmt.Errorf("credential for %s: shorter than %d bytes", l.scope, minSecret)
+		if slices.ContainsFunc(l.secrets, func(s string) bool { return len(s) < builder.MinSecret }) {
+			return nil, fmt.Errorf("credential for %s: shorter than %d bytes", l.scope, builder.MinSecret)
 		}
 		out = append(out, l)
 	}
 	return out, nil
 }
-
-// minSecret is the length in bytes of the shortest secret that a guard looks for.
-const minSecret = 8
 
 // login returns the credential for a request; nil if there is none. It is the one with the
 // longest path.

@@ -13,6 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/builder"
 )
 
 // apps has the tokens of GitHub Apps until they expire. The zero value is empty.
@@ -114,7 +115,7 @@ func (app *GitHubApp) ask(ctx context.Context) (t appToken, err error) {
 	if err := strict.Unmarshal(raw, maxAppAnswer, &answer); err != nil {
 		return t, err
 	}
-	if len(answer.Token) < minSecret || !printableSecret(answer.Token) || time.Until(answer.Expires) < time.Minute {
+	if len(answer.Token) < builder.MinSecret || !printableSecret(answer.Token) || time.Until(answer.Expires) < time.Minute {
 		return t, errors.New("GitHub's answer has no token that is valid for a minute")
 	}
 	return appToken{answer.Token, answer.Expires}, nil

@@ -88,11 +88,7 @@ func (s Source) String() string { return "the credential for " + s.URL }
 func (d Download) String() string { return "the credential for " + d.URL }
 
 // String keeps secrets out of texts.
-func (a GitHubApp) String() string { return fmt.Sprintf("GitHub App %d", a.AppID) }
-
-// minSecret is the length in bytes of the shortest secret. The gateway recognizes secrets
-// in what builds get; it would take many a text for a shorter one.
-const minSecret = 8
+func (app GitHubApp) String() string { return fmt.Sprintf("GitHub App %d", app.AppID) }
 
 // Read reads the credentials in a file, and the files that it names. Only its owner, who
 // is root or runs the platform, may read and write each of them.
@@ -147,8 +143,8 @@ func (l *Login) load(dir string) error {
 		return errors.New("user and password belong together, and a user has no colon")
 	case l.GitHubApp != nil:
 		return l.GitHubApp.load(dir)
-	case len(secret) < minSecret:
-		return fmt.Errorf("a password or token of %d characters is too short: the gateway could not recognize it; expected %d or more", len(secret), minSecret)
+	case len(secret) < builder.MinSecret:
+		return fmt.Errorf("a password or token of %d characters is too short: the gateway could not recognize it; expected %d or more", len(secret), builder.MinSecret)
 	case !printableSecret(l.User + secret):
 		return errors.New("a user, password or token has a space, or a character that is not ASCII")
 	}
