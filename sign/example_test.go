@@ -51,7 +51,7 @@ func ExampleOpen() {
 
 // Read a private key to sign with.
 func ExampleParseKey() {
-	key, err := sign.ParseKey(newKeyPEM())
+	key, err := sign.ParseKey(newKeyPEM(), nil)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,20 +11,42 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+
+	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 )
 
-// ParseKey reads a private key for OpenKey: PEM, PKCS #8, not encrypted, ECDSA with the
-// curve P-256. Such a key is made by
+// ParseKey reads a private key for OpenKey: PEM, PKCS #8, ECDSA with the curve P-256. Such
+// a key is made by
 //
 //	openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256
-func ParseKey(data []byte) (*ecdsa.PrivateKey, error) {
+//
+// or, encrypted with a password, by cosign generate-key-pair. ParseKey calls password only
+// for an encrypted key. If password is nil, it refuses such a key with ErrEncrypted.
+func ParseKey(data []byte, password func() ([]byte, error)) (*ecdsa.PrivateKey, error) {
 	block, rest := pem.Decode(data)
-	if block == nil || block.Type != "PRIVATE KEY" || len(rest) > 0 {
-		return nil, errors.New("private key: want one PEM block \"PRIVATE KEY\" (PKCS #8, not encrypted)")
+	if block == nil || len(rest) > 0 {
+		return nil, errors.New("private key: want one PEM block")
 	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	der := block.Bytes
+	switch block.Type {
+	case "PRIVATE KEY":
+	case "ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY":
+		if password == nil {
+			return nil, ErrEncrypted
+		}
+		secret, err := password()
+		if err != nil {
+			return nil, err
+		}
+		if der, err = encrypted.Decrypt(block.Bytes, secret); err != nil {
+			return nil, errors.New("private key: wrong password, or the file is damaged")
+		}
+	default:
+		return nil, fmt.Errorf("private key: got a PEM block %q, want \"PRIVATE KEY\" (PKCS #8), or one that cosign encrypted", block.Type)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("private key: %w", err)
 	}
 	ec, ok := key.(*ecdsa.PrivateKey)
 	if !ok || ec.Curve != elliptic.P256() {
@@ -32,14 +55,21 @@ func ParseKey(data []byte) (*ecdsa.PrivateKey, error) {
 	return ec, nil
 }
 
+// ErrEncrypted means that a private key is encrypted, and that nobody gave the password.
+var ErrEncrypted = errors.New("private key: it is encrypted")
+
 // key is the private key of a session.
 type key struct {
-	private *ecdsa.PrivateKey
+	private crypto.Signer
 	spki    []byte // its public key: DER of a SubjectPublicKeyInfo
 }
 
-func newKey(private *ecdsa.PrivateKey) (*key, error) {
-	spki, err := x509.MarshalPKIXPublicKey(private.Public())
+func newKey(private crypto.Signer) (*key, error) {
+	public, ok := private.Public().(*ecdsa.PublicKey)
+	if !ok || public.Curve != elliptic.P256() {
+		return nil, fmt.Errorf("public key: got type %T, want ECDSA with the curve P-256", private.Public())
+	}
+	spki, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		return nil, err
 	}
@@ -52,8 +82,7 @@ func (k *key) hint() string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// sign returns the ASN.1 signature of the SHA-256 of data.
-func (k *key) sign(data []byte) ([]byte, error) {
-	sum := sha256.Sum256(data)
-	return ecdsa.SignASN1(rand.Reader, k.private, sum[:])
+// sign returns the ASN.1 signature of a SHA-256 digest.
+func (k *key) sign(digest [sha256.Size]byte) ([]byte, error) {
+	return k.private.Sign(rand.Reader, digest[:], crypto.SHA256)
 }

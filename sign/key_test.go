@@ -35,18 +35,18 @@ func TestParseKey(t *testing.T) {
 		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 	}
 	good := pkcs8("PRIVATE KEY", p256)
-	if got, err := sign.ParseKey([]byte(good)); err != nil || !got.Equal(p256) {
+	if got, err := sign.ParseKey([]byte(good), nil); err != nil || !got.Equal(p256) {
 		t.Errorf("got another key, %v", err)
 	}
 	for name, tt := range map[string]struct{ pem, want string }{
 		"nothing":       {"", "want one PEM block"},
-		"another kind":  {pkcs8("EC PRIVATE KEY", p256), "want one PEM block"},
+		"another kind":  {pkcs8("EC PRIVATE KEY", p256), "got a PEM block \"EC PRIVATE KEY\""},
 		"two keys":      {good + good, "want one PEM block"},
 		"another curve": {pkcs8("PRIVATE KEY", p384), "curve P-256"},
 		"Ed25519":       {pkcs8("PRIVATE KEY", ed), "curve P-256"},
 		"malformed":     {strings.Replace(good, "M", "A", 1), "asn1"},
 	} {
-		if _, err := sign.ParseKey([]byte(tt.pem)); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := sign.ParseKey([]byte(tt.pem), nil); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q in it", name, err, tt.want)
 		}
 	}

@@ -23,7 +23,7 @@ func TestPostRetries(t *testing.T) {
 		"busy once":     {answers: []int{429, 200}, asked: 2},
 		"always failed": {answers: []int{500, 503, 502, 201}, want: "got status 502", asked: 3},
 		"refused":       {answers: []int{400, 201}, want: "got status 400", asked: 1},
-		"entry exists":  {answers: []int{409, 201}, want: "got status 409", asked: 1},
+		"entry exists":  {answers: []int{409, 201}, want: errLogged.Error(), asked: 1},
 		"redirect":      {answers: []int{307, 201}, want: "got status 307", asked: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -72,6 +72,20 @@ func TestAnswerIsBounded(t *testing.T) {
 	defer srv.Close()
 	if _, err := newService(srv.URL, nil).post(t.Context(), header("text/plain"), nil); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("got error %v", err)
+	}
+}
+
+// The clocks of this machine and of the services must agree before anything is logged.
+func TestClock(t *testing.T) {
+	now := time.Now()
+	for ahead, want := range map[time.Duration]string{
+		0: "", 4 * time.Minute: "", -4 * time.Minute: "",
+		6 * time.Minute: "6m0s ahead of that of the service", -time.Hour: "1h0m0s behind that of the service",
+	} {
+		err := checkClock("the service", now.Add(-ahead), now)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v ahead: got %v, want %q", ahead, err, want)
+		}
 	}
 }
 

@@ -1,18 +1,21 @@
-// Package sign signs in-toto statements, and returns them as Sigstore bundles v0.3
+// Package sign signs in-toto statements and files, and returns Sigstore bundles v0.3
 // (protobuf-specs, sigstore_bundle.proto).
 //
 // A Session signs with a certificate that it gets for an OIDC token from a Fulcio v2
 // certificate authority, or with a private key of the caller. Each bundle is entered in
 // a Rekor v2 log, timestamped by an RFC 3161 timestamp authority, and verified before
-// it is returned.
+// it is returned. Package sign/token gets the token.
 package sign
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -24,6 +27,7 @@ import (
 	bundlepb "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	commonpb "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	dssepb "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -31,23 +35,28 @@ import (
 	"github.com/colophon-build/colophon/bundle"
 )
 
-// Session signs statements with one key. A session of Open is usable as long as its
-// certificate is valid, which is 10 minutes with Colophon's certificate authority. A
-// session is safe for concurrent use.
+// Session signs with one key. A session of Open is usable as long as its certificate is
+// valid, which is 10 minutes with Colophon's certificate authority. A session is safe for
+// concurrent use.
 type Session struct {
 	trusted     root.TrustedMaterial
 	key         *key
+	signer      bundle.Signer
 	certificate []byte // DER; nil for a session of OpenKey
 	logs        []*service
 	timestamps  []*service
 }
+
+// maxSkew is how far the clock of this machine may be from that of a service. Beyond that,
+// signatures would look expired, or made in the future.
+const maxSkew = 5 * time.Minute
 
 // Open makes a key that never leaves this process, and exchanges an OIDC token for a
 // certificate of it. The token is a JWT of an issuer that the certificate authority
 // accepts.
 //
 // services names the certificate authority, the log and the timestamp authority.
-// Statement verifies each bundle against trusted, the Material of a trust.Root.
+// The session verifies each bundle against trusted, the Material of a trust.Root.
 // transport sends the requests to these services; one of them contains the token. nil
 // means http.DefaultTransport.
 func Open(ctx context.Context, services *root.SigningConfig, trusted root.TrustedMaterial, token string, transport http.RoundTripper) (*Session, error) {
@@ -68,17 +77,68 @@ func Open(ctx context.Context, services *root.SigningConfig, trusted root.Truste
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
+	s.signer, err = named(s.certificate, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
 	return s, nil
 }
 
-// OpenKey returns a session that signs with the caller's key: see ParseKey. Verifiers
-// must have its public key, because the bundles contain only a hint of it. For services
-// and trusted, see Open; neither a certificate authority nor its certificates are used.
-func OpenKey(services *root.SigningConfig, trusted root.TrustedMaterial, key *ecdsa.PrivateKey) (*Session, error) {
-	return newSession(services, trusted, key, nil)
+// named returns who signs with a new certificate. It fails if the clock of this machine
+// and that of the certificate authority differ.
+func named(der []byte, now time.Time) (bundle.Signer, error) {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return bundle.Signer{}, errors.New("malformed")
+	}
+	if err := checkClock("the certificate authority", cert.NotBefore, now); err != nil {
+		return bundle.Signer{}, err
+	}
+	id, err := certificate.SummarizeCertificate(cert)
+	return bundle.Signer{Identity: id.SubjectAlternativeName, Issuer: id.Issuer}, err
 }
 
-func newSession(services *root.SigningConfig, trusted root.TrustedMaterial, private *ecdsa.PrivateKey, transport http.RoundTripper) (*Session, error) {
+// ClockError means that the clock of this machine, and that of a service, differ by more
+// than five minutes. Nothing was signed.
+type ClockError struct {
+	Service string        // for people
+	Ahead   time.Duration // of the clock of this machine; negative: behind
+}
+
+func (e *ClockError) Error() string {
+	direction := "ahead of"
+	if e.Ahead < 0 {
+		direction = "behind"
+	}
+	return fmt.Sprintf("the clock of this machine is %s %s that of %s", e.Ahead.Abs().Round(time.Second), direction, e.Service)
+}
+
+func checkClock(service string, theirs, ours time.Time) error {
+	if ahead := ours.Sub(theirs); ahead.Abs() > maxSkew {
+		return &ClockError{service, ahead}
+	}
+	return nil
+}
+
+// OpenKey returns a session that signs with the caller's key, which is ECDSA with the curve
+// P-256: ParseKey reads one from a file. A key elsewhere, such as in a token of PKCS #11,
+// signs a SHA-256 digest as crypto.Signer says. Verifiers must have the public key, because
+// the bundles contain only a hint of it. For services and trusted, see Open; neither a
+// certificate authority nor its certificates are used.
+func OpenKey(services *root.SigningConfig, trusted root.TrustedMaterial, key crypto.Signer) (*Session, error) {
+	s, err := newSession(services, trusted, key, nil)
+	if err != nil {
+		return nil, err
+	}
+	s.signer = bundle.Signer{Key: key.Public()}
+	return s, nil
+}
+
+// Signer returns who signs: the public key of OpenKey, or the name and issuer in the
+// certificate.
+func (s *Session) Signer() bundle.Signer { return s.signer }
+
+func newSession(services *root.SigningConfig, trusted root.TrustedMaterial, private crypto.Signer, transport http.RoundTripper) (*Session, error) {
 	if services == nil || trusted == nil {
 		return nil, errors.New("signing requires a signing config and a trusted root")
 	}
@@ -121,39 +181,68 @@ func (s *Session) Statement(ctx context.Context, statement []byte) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	signed := dsse.PAE(attest.PayloadType, statement)
-	signature, err := s.key.sign(signed)
-	if err != nil {
-		return nil, err
+	digest := sha256.Sum256(dsse.PAE(attest.PayloadType, statement))
+	return s.bundle(ctx, digest, st.Subject[0].Digest["sha256"], func(b *bundlepb.Bundle, signature []byte) {
+		b.Content = &bundlepb.Bundle_DsseEnvelope{DsseEnvelope: &dssepb.Envelope{
+			Payload: statement, PayloadType: attest.PayloadType, Signatures: []*dssepb.Signature{{Sig: signature}},
+		}}
+	})
+}
+
+// Artifact signs the content of a file, given by its SHA-256 digest, as cosign sign-blob
+// does. Otherwise, it does what Statement does.
+func (s *Session) Artifact(ctx context.Context, digest [sha256.Size]byte) ([]byte, error) {
+	return s.bundle(ctx, digest, hex.EncodeToString(digest[:]), func(b *bundlepb.Bundle, signature []byte) {
+		b.Content = &bundlepb.Bundle_MessageSignature{MessageSignature: &commonpb.MessageSignature{
+			MessageDigest: &commonpb.HashOutput{Algorithm: commonpb.HashAlgorithm_SHA2_256, Digest: digest[:]}, Signature: signature,
+		}}
+	})
+}
+
+// bundle signs a digest, and returns the bundle, to which fill adds what was signed.
+// subject is the digest of the file or image that the bundle is about.
+func (s *Session) bundle(ctx context.Context, digest [sha256.Size]byte, subject string, fill func(b *bundlepb.Bundle, signature []byte)) ([]byte, error) {
+	for again := false; ; again = true {
+		signature, err := s.key.sign(digest)
+		if err != nil {
+			return nil, fmt.Errorf("signature: %w", err)
+		}
+		b := &bundlepb.Bundle{MediaType: attest.BundleMediaType, VerificationMaterial: &bundlepb.VerificationMaterial{}}
+		fill(b, signature)
+		err = s.prove(ctx, b.VerificationMaterial, digest, signature)
+		if errors.Is(err, errLogged) && !again {
+			continue // ECDSA signatures differ each time
+		}
+		if err != nil {
+			return nil, err
+		}
+		raw, err := protojson.Marshal(b)
+		if err != nil {
+			return nil, err
+		}
+		return raw, s.verify(raw, subject)
 	}
-	material := &bundlepb.VerificationMaterial{TimestampVerificationData: &bundlepb.TimestampVerificationData{}}
+}
+
+// prove adds who signed, the timestamps and the log entries of a signature.
+func (s *Session) prove(ctx context.Context, material *bundlepb.VerificationMaterial, digest [sha256.Size]byte, signature []byte) error {
 	entered := s.name(material)
+	material.TimestampVerificationData = &bundlepb.TimestampVerificationData{}
 	for _, authority := range s.timestamps {
 		t, err := authority.timestamp(ctx, signature)
 		if err != nil {
-			return nil, fmt.Errorf("timestamp: %w", err)
+			return fmt.Errorf("timestamp: %w", err)
 		}
 		material.TimestampVerificationData.Rfc3161Timestamps = append(material.TimestampVerificationData.Rfc3161Timestamps, &commonpb.RFC3161SignedTimestamp{SignedTimestamp: t})
 	}
-	digest := sha256.Sum256(signed)
 	for _, log := range s.logs {
 		entry, err := log.log(ctx, entered, digest[:], signature)
 		if err != nil {
-			return nil, fmt.Errorf("log entry: %w", err)
+			return fmt.Errorf("log entry: %w", err)
 		}
 		material.TlogEntries = append(material.TlogEntries, entry)
 	}
-	raw, err := protojson.Marshal(&bundlepb.Bundle{
-		MediaType:            attest.BundleMediaType,
-		VerificationMaterial: material,
-		Content: &bundlepb.Bundle_DsseEnvelope{DsseEnvelope: &dssepb.Envelope{
-			Payload: statement, PayloadType: attest.PayloadType, Signatures: []*dssepb.Signature{{Sig: signature}},
-		}},
-	})
-	if err != nil {
-		return nil, err
-	}
-	return raw, s.verify(raw, st)
+	return nil
 }
 
 // name writes into the bundle who signs, and returns the same as the log wants it.
@@ -168,14 +257,7 @@ func (s *Session) name(material *bundlepb.VerificationMaterial) *verifier {
 
 // verify verifies the bundle as a stranger would, so that a service that answers
 // wrongly is found now.
-func (s *Session) verify(raw []byte, st *attest.Statement) error {
-	b, err := bundle.Parse(raw)
-	if err != nil {
-		return err
-	}
-	subject := bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: st.Subject[0].Digest["sha256"]}}
-	if s.certificate == nil {
-		return b.VerifyBy(bundle.Signer{Key: s.key.private.Public()}, subject, s.trusted, time.Now()).Err()
-	}
-	return b.Verify(subject, s.trusted, time.Now()).Err()
+func (s *Session) verify(raw []byte, subject string) error {
+	_, err := bundle.Artifact(raw, bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: subject}}, s.signer, s.trusted, time.Now())
+	return err
 }

@@ -91,10 +91,12 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecide
 	}
 	root.AddGroup(
 		&cobra.Group{ID: groupRelease, Title: "Release images:"},
+		&cobra.Group{ID: groupSign, Title: "Sign in any pipeline:"},
 		&cobra.Group{ID: groupDecide, Title: "Decide about images:"},
 		&cobra.Group{ID: groupTrust, Title: "Choose whom to trust:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"})
 	root.AddCommand(group(groupRelease, newReleaseCommand(), newReleasesCommand(), newLoginCommand(), newStatusCommand(), newStopCommand())...)
+	root.AddCommand(group(groupSign, newSignCommand(), newAttestCommand())...)
 	root.AddCommand(group(groupDecide, newVerifyCommand(), newWhyCommand(), newInspectCommand(), newCopyCommand())...)
 	root.AddCommand(group(groupTrust, newTrustCommand())...)
 	root.AddCommand(group(groupOther, newVersionCommand())...)

@@ -7,6 +7,7 @@ import (
 // The tasks by which help groups the commands.
 const (
 	groupRelease = "release"
+	groupSign    = "sign"
 	groupDecide  = "decide"
 	groupTrust   = "trust"
 	groupOther   = "other"

@@ -212,7 +212,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	case o.bundle != "" && !spelledAsImage(what, ref):
 		judge, file = o.file, true
 	}
-	summary, err := o.summary.prepare(ref, file, demand, opts.Trust)
+	summary, err := o.summary.prepare(cmd, ref, file, demand, opts.Trust)
 	if err != nil {
 		return err
 	}

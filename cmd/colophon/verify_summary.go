@@ -11,14 +11,10 @@ import (
 	"strings"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/durable"
-	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/sign"
@@ -63,7 +59,7 @@ type summariser struct {
 
 // prepare checks, before anything is verified, that a summary can be signed. demand
 // is the policy document. prepare returns nil if the flags ask for no summary.
-func (o summaryOptions) prepare(ref oci.Reference, file bool, demand []byte, roots []*trust.Root) (*summariser, error) {
+func (o summaryOptions) prepare(cmd *cobra.Command, ref oci.Reference, file bool, demand []byte, roots []*trust.Root) (*summariser, error) {
 	if o.to == "" {
 		if o.verifier+o.key+o.token+o.resource != "" {
 			return nil, usageError("", "--verifier, --sign-key, --identity-token-file and --resource need --vsa")
@@ -96,50 +92,19 @@ func (o summaryOptions) prepare(ref oci.Reference, file bool, demand []byte, roo
 	} else if err != nil {
 		return nil, err
 	}
-	s.session, err = o.signer(s.platform, roots)
-	return s, err
-}
-
-// signer reads the key or token at once. The function it returns opens the signing
-// session later, when there is something to sign: certificates are short-lived.
-func (o summaryOptions) signer(platform *api.ClientConfig, roots []*trust.Root) (func(context.Context) (*sign.Session, error), error) {
-	var trusted root.TrustedMaterial
-	for _, r := range roots {
-		if r.URL == strings.TrimSuffix(platform.URL, "/") {
-			trusted = r.Material
-		}
+	if _, err := platformTrust(s.platform, roots); err != nil {
+		return nil, err
 	}
-	if trusted == nil {
-		return nil, &exitError{code: exitFailure, msg: fmt.Sprintf("this machine does not trust the platform that would log the summary, %s", platform.URL), hint: "colophon trust add " + platform.URL}
-	}
-	path := o.key + o.token
-	secret, err := strict.ReadFile(path, limits.Request)
-	if err != nil {
-		return nil, usageError("", "%v", err)
-	}
-	open := func(ctx context.Context, services *root.SigningConfig) (*sign.Session, error) {
-		return sign.Open(ctx, services, trusted, strings.TrimSpace(string(secret)), nil)
-	}
-	if o.key != "" {
-		key, err := sign.ParseKey(secret)
-		if err != nil {
-			return nil, usageError("", "%s: %v", path, err)
-		}
-		open = func(_ context.Context, services *root.SigningConfig) (*sign.Session, error) {
-			return sign.OpenKey(services, trusted, key)
-		}
-	}
-	return func(ctx context.Context) (*sign.Session, error) {
-		raw, err := platform.SigningConfig(ctx)
+	signing := signingOptions{key: o.key, token: o.token}
+	open, err := signing.signer(cmd.Context(), cmd.InOrStdin(), cmd.ErrOrStderr())
+	s.session = func(ctx context.Context) (*sign.Session, error) {
+		services, err := platformServices(ctx, s.platform, roots)
 		if err != nil {
 			return nil, err
 		}
-		services, err := root.NewSigningConfigFromJSON(raw)
-		if err != nil {
-			return nil, fmt.Errorf("signing config of %s: %w", platform.URL, err)
-		}
 		return open(ctx, services)
-	}, nil
+	}
+	return s, err
 }
 
 // issue signs the summary of a verdict, and writes it to the file or attaches it.
@@ -168,30 +133,36 @@ func (s *summariser) issue(ctx context.Context, v *verify.Verdict) error {
 }
 
 func (s *summariser) attach(ctx context.Context, digest string, bundle []byte, at time.Time) error {
-	var opts oci.RegistryOptions
-	if host, _, _ := strings.Cut(s.image.Repository, "/"); s.platform.URL == "http://"+host || s.platform.URL == "https://"+host {
-		opts = oci.RegistryOptions{Token: s.platform.Token, TLS: strings.HasPrefix(s.platform.URL, "https:")}
-	}
-	src, err := s.image.Open(opts)
+	dst, err := openTarget(s.image, s.platform)
 	if err != nil {
 		return err
 	}
-	if l, ok := src.(*oci.Layout); ok {
+	if l, ok := dst.(*oci.Layout); ok {
 		defer l.Close()
 	}
-	dst, ok := src.(oci.Target)
-	if !ok {
-		return fmt.Errorf("%s is read-only: nothing can be attached there", src.Name())
-	}
-	h, err := v1.NewHash(digest)
-	if err != nil {
-		return err
-	}
 	// Attach to the digest that was verified: its tag may have moved since.
-	d, err := dst.Resolve(ctx, h.String())
+	d, err := dst.Resolve(ctx, digest)
 	if err != nil {
 		return err
 	}
 	_, err = oci.AttachBundle(ctx, dst, d, bundle, attest.PredicateVSA, at)
 	return err
+}
+
+// openTarget opens the repository or layout of an image to attach something. To the registry
+// of the platform, if it is not nil, it logs in with the platform's token.
+func openTarget(ref oci.Reference, platform *api.ClientConfig) (oci.Target, error) {
+	var opts oci.RegistryOptions
+	if host, _, _ := strings.Cut(ref.Repository, "/"); platform != nil && (platform.URL == "http://"+host || platform.URL == "https://"+host) {
+		opts = oci.RegistryOptions{Token: platform.Token, TLS: strings.HasPrefix(platform.URL, "https:")}
+	}
+	src, err := ref.Open(opts)
+	if err != nil {
+		return nil, err
+	}
+	dst, ok := src.(oci.Target)
+	if !ok {
+		return nil, fmt.Errorf("%s is read-only: nothing can be attached there", src.Name())
+	}
+	return dst, nil
 }

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+type attestOptions struct {
+	signing   signingOptions
+	kind      string // name or URI of the predicate type
+	predicate string // file
+	schema    string // file
+	bundle    string
+	output    output
+	timeout   time.Duration
+}
+
+func newAttestCommand() *cobra.Command {
+	var o attestOptions
+	cmd := &cobra.Command{
+		Use:   "attest IMAGE|LAYOUT|FILE… --type TYPE --predicate FILE",
+		Short: "sign what a document says about images or files",
+		Long: `Attest signs an in-toto statement about each image or file: what the document in
+--predicate says about its digest, which is computed from the bytes. The statement is
+logged, timestamped and verified before it is published: attached to an image, where
+cosign verify-attestation finds it, or added to FILE.intoto.jsonl beside a file.
+
+` + predicateHelp() + `
+A URI is a type of your own; --schema checks its documents against a JSON Schema.
+
+For who signs, and with which services, see "colophon sign --help". What the same
+signer has attested already, word for word, is not signed again.
+
+Exit codes: 0 signed, 2 usage error, 1 failure.`,
+		Example: `  colophon attest registry.example.com/team/app:v1.2.0 --type spdx --predicate app.spdx.json
+  colophon attest registry.example.com/team/app:v1.2.0 --type vuln --predicate scan.json
+  colophon attest dist/app.tar.gz --type https://example.com/review/v1 --predicate review.json --schema review.schema.json`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, cancel := withTimeout(cmd.Context(), o.timeout)
+			defer cancel()
+			return o.run(ctx, cmd, args)
+		},
+	}
+	o.signing.flags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&o.kind, "type", "", "`TYPE` of the document: a name of the list above, or a URI")
+	f.StringVar(&o.predicate, "predicate", "", "`FILE` with the document, JSON; \"-\" is standard input")
+	f.StringVar(&o.schema, "schema", "", "`FILE` with a JSON Schema that the document must meet")
+	f.StringVar(&o.bundle, "bundle", "", "write the statement about a file to this `FILE` (default: add it to the file beside it, with the ending .intoto.jsonl)")
+	o.output.flags(cmd)
+	o.output.quietFlag(cmd, "where each statement is")
+	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this long")
+	_ = cmd.MarkFlagRequired("type")
+	_ = cmd.MarkFlagRequired("predicate")
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(predicateNames(), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (o *attestOptions) run(ctx context.Context, cmd *cobra.Command, args []string) error {
+	raw, err := o.read(cmd)
+	if err != nil {
+		return err
+	}
+	p, err := parsePredicate(o.kind, raw)
+	if err != nil {
+		return usageError("", "%s: %v", o.predicate, err)
+	}
+	if o.schema != "" {
+		if err := checkSchema(o.schema, raw); err != nil {
+			return err
+		}
+	}
+	subjects, err := openSubjects(ctx, args, ".intoto.jsonl", o.bundle)
+	if err != nil {
+		return err
+	}
+	defer closeSubjects(subjects)
+	for _, s := range subjects {
+		if err := p.about(s); err != nil {
+			return usageError("", "%s: %v", o.predicate, err)
+		}
+	}
+	s, err := startSigning(ctx, cmd, &o.signing)
+	if err != nil {
+		return err
+	}
+	return s.each(ctx, cmd, o.output, subjects, func(s subject) (signature, error) {
+		statement, err := attest.NewStatement(s.title(), s.digest().Hex, p.uri, json.RawMessage(raw))
+		return signature{statement, p.uri}, err
+	})
+}
+
+func (o *attestOptions) read(cmd *cobra.Command) (raw []byte, err error) {
+	if o.predicate == stdin {
+		raw, err = strict.Read(cmd.InOrStdin(), limits.Statement)
+	} else {
+		raw, err = strict.ReadFile(o.predicate, limits.Statement)
+	}
+	if err != nil {
+		return nil, usageError("", "%v", err)
+	}
+	return raw, nil
+}
+
+// predicateHelp lists the types for the help.
+func predicateHelp() string {
+	var b strings.Builder
+	b.WriteString("Types, and what a document of each must be:\n\n")
+	for _, k := range predicateKinds() {
+		b.WriteString("  " + k.name + strings.Repeat(" ", 17-len(k.name)) + k.what + "\n")
+	}
+	return b.String()
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/sbom"
+)
+
+// predicateKind is a type of document that attest knows by name. The names are cosign's,
+// where cosign has one.
+type predicateKind struct {
+	name  string
+	uri   string
+	what  string // for the help
+	check func(raw []byte) error
+}
+
+func predicateKinds() []predicateKind {
+	return []predicateKind{
+		{"slsaprovenance1", attest.PredicateSLSA1, "SLSA provenance v1", func(raw []byte) error { _, err := attest.ParseProvenance(raw); return err }},
+		{"slsaprovenance02", attest.PredicateSLSA02, "SLSA provenance v0.2", func(raw []byte) error { _, err := attest.ParseProvenance02(raw); return err }},
+		{"spdx", attest.PredicateSPDX, "an SBOM, SPDX 2.2 to 3.0", func(raw []byte) error { _, err := sbom.Read(raw, attest.PredicateSPDX); return err }},
+		{"cyclonedx", attest.PredicateCDX, "an SBOM, CycloneDX 1.4 to 1.7", func(raw []byte) error { _, err := sbom.Read(raw, attest.PredicateCDX); return err }},
+		{"syft", "https://syft.dev/bom", "an SBOM in Syft's JSON", has("artifacts", "descriptor", "schema")},
+		{"vuln", "https://cosign.sigstore.dev/attestation/vuln/v1", "a vulnerability scan (cosign specs, COSIGN_VULN_ATTESTATION_SPEC.md)", has("scanner", "metadata")},
+		{"openvex", "https://openvex.dev/ns", "an OpenVEX document", has("@context", "@id", "author", "statements")},
+		{"test-result", "https://in-toto.io/attestation/test-result/v0.1", "the result of tests (in-toto attestation, test-result.md)", checkTestResult},
+		{"link", "https://in-toto.io/Link/v1", "an in-toto link", has("name")},
+	}
+}
+
+// aliases are other names for the types: cosign's.
+var aliases = map[string]string{"slsaprovenance": "slsaprovenance02", "spdxjson": "spdx"}
+
+func predicateNames() (names []string) {
+	for _, k := range predicateKinds() {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+// has returns a check that a document has these members.
+func has(members ...string) func([]byte) error {
+	return func(raw []byte) error {
+		var there map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &there); err != nil {
+			return errors.New("expected a JSON object")
+		}
+		for _, m := range members {
+			if there[m] == nil {
+				return fmt.Errorf("it has no member %q", m)
+			}
+		}
+		return nil
+	}
+}
+
+func checkTestResult(raw []byte) error {
+	if err := has("result", "configuration")(raw); err != nil {
+		return err
+	}
+	var d struct {
+		Result string `json:"result"`
+	}
+	if err := json.Unmarshal(raw, &d); err != nil || d.Result != "PASSED" && d.Result != "WARNED" && d.Result != "FAILED" {
+		return fmt.Errorf("result: expected PASSED, WARNED or FAILED, found %q", d.Result)
+	}
+	return nil
+}
+
+// predicate is a document that was checked.
+type predicate struct {
+	uri string
+	raw []byte
+}
+
+// parsePredicate checks a document of a type, which is a name or a URI.
+func parsePredicate(kind string, raw []byte) (*predicate, error) {
+	var any map[string]json.RawMessage
+	if err := strict.Unmarshal(raw, limits.Statement, &any); err != nil {
+		return nil, err
+	}
+	name := kind
+	if other := aliases[kind]; other != "" {
+		name = other
+	}
+	for _, k := range predicateKinds() {
+		if k.name != name && k.uri != name {
+			continue
+		}
+		if err := k.check(raw); err != nil {
+			return nil, fmt.Errorf("it is not %s: %w", k.what, err)
+		}
+		return &predicate{k.uri, raw}, nil
+	}
+	if u, err := url.Parse(kind); err != nil || u.Scheme == "" {
+		known := predicateNames()
+		return nil, fmt.Errorf("--type: expected a URI or one of %s, found %q", strings.Join(known, ", "), kind)
+	}
+	return &predicate{kind, raw}, nil
+}
+
+// about fails if the document says that it is about something else than the subject.
+func (p *predicate) about(s subject) error {
+	if sbom.Format(p.uri) == "" {
+		return nil
+	}
+	d, err := sbom.Read(p.raw, p.uri)
+	if err == nil && d.SubjectDigest != "" && d.SubjectDigest != s.digest().String() {
+		err = fmt.Errorf("it is the SBOM of %s, and %s has the digest %s", d.SubjectDigest, s.name(), s.digest())
+	}
+	return err
+}
+
+// drafts are the versions of JSON Schema that checkSchema understands; "" is a schema that
+// does not say its version.
+var drafts = []string{"", "https://json-schema.org/draft/2020-12/schema", "http://json-schema.org/draft-07/schema"}
+
+// checkSchema fails unless the document meets a JSON Schema. The schema may refer to its own
+// parts, and to no other schema.
+func checkSchema(file string, raw []byte) error {
+	text, err := strict.ReadFile(file, limits.Request)
+	if err != nil {
+		return usageError("", "--schema: %v", err)
+	}
+	var s jsonschema.Schema
+	if err := json.Unmarshal(text, &s); err != nil {
+		return usageError("", "--schema: %s: %v", file, err)
+	}
+	if !slices.Contains(drafts, strings.TrimSuffix(s.Schema, "#")) {
+		return usageError("", "--schema: %s: expected JSON Schema 2020-12 or draft-07, found %q", file, s.Schema)
+	}
+	resolved, err := s.Resolve(nil)
+	if err != nil {
+		return usageError("", "--schema: %s: %v", file, err)
+	}
+	var value any
+	if err := json.Unmarshal(raw, &value); err != nil {
+		return usageError("", "%v", err)
+	}
+	if err := resolved.Validate(value); err != nil {
+		return &exitError{code: exitFailure, msg: fmt.Sprintf("the document does not meet %s: %v", file, err)}
+	}
+	return nil
+}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/api"
+)
+
+// subject is an image or a file that is signed.
+type subject interface {
+	// name is what the user called it.
+	name() string
+	// digest is the SHA-256 of its bytes: of the manifest, or of the file.
+	digest() v1.Hash
+	// title is the name in a statement; verifiers ignore it.
+	title() string
+	// bundles returns the bundles that it has.
+	bundles(context.Context) ([]held, error)
+	// add adds a bundle, and returns where it is. predicateType is empty for a bundle
+	// without a statement.
+	add(ctx context.Context, bundle []byte, predicateType string) (where string, err error)
+	close()
+}
+
+// held is a bundle that a subject has, and where it is.
+type held struct {
+	raw   []byte
+	where string
+}
+
+// openSubjects opens what the arguments name, before anything is signed. suffix is the
+// ending of the file with the bundles of a file; to is its name, if the user gave it.
+func openSubjects(ctx context.Context, args []string, suffix, to string) (all []subject, err error) {
+	defer func() {
+		if err != nil {
+			closeSubjects(all)
+		}
+	}()
+	if to != "" && len(args) != 1 {
+		return nil, usageError("", "--bundle needs exactly one file")
+	}
+	seen := map[string]bool{}
+	for _, arg := range args {
+		s, err := openSubject(ctx, arg, suffix, to)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, s)
+		if seen[s.name()] {
+			return all, usageError("", "%s is named twice", s.name())
+		}
+		seen[s.name()] = true
+	}
+	return all, nil
+}
+
+func closeSubjects(all []subject) {
+	for _, s := range all {
+		s.close()
+	}
+}
+
+func openSubject(ctx context.Context, arg, suffix, to string) (subject, error) {
+	ref, refErr := oci.ParseReference(arg)
+	isImage := refErr == nil && (ref.Dir == "" || strings.HasPrefix(arg, "oci:"))
+	if !isImage {
+		info, err := os.Stat(arg)
+		switch {
+		case refErr == nil && errors.Is(err, fs.ErrNotExist) && ref.Dir != arg: // DIR:TAG
+			isImage = true
+		case err != nil:
+			return nil, err
+		case info.Mode().IsRegular():
+			return openSignedFile(arg, suffix, to)
+		case !info.IsDir():
+			return nil, usageError("", "%s is neither a file nor a directory", arg)
+		case isReleaseDir(arg, ref):
+			return nil, usageError("name its files, or the list of their digests", "%s is a directory, and no OCI layout", arg)
+		}
+	}
+	if to != "" {
+		return nil, usageError("what is signed about an image is attached to it", "--bundle is for a file, and %s is an image", arg)
+	}
+	return openSignedImage(ctx, arg, ref)
+}
+
+// signedImage is an image in a registry or a layout.
+type signedImage struct {
+	arg string
+	ref oci.Reference
+	dst oci.Target
+	d   v1.Descriptor
+}
+
+func openSignedImage(ctx context.Context, arg string, ref oci.Reference) (subject, error) {
+	platform, err := api.LoadConfig()
+	if err != nil && !errors.Is(err, api.ErrNoPlatform) {
+		return nil, err
+	}
+	dst, err := openTarget(ref, platform)
+	if err != nil {
+		return nil, err
+	}
+	i := &signedImage{arg: arg, ref: ref, dst: dst}
+	// The digest is computed from the manifest that the registry returns.
+	if i.d, err = dst.Resolve(ctx, ref.Identifier()); err != nil {
+		i.close()
+		return nil, fmt.Errorf("%s: %w", arg, err)
+	}
+	return i, nil
+}
+
+func (i *signedImage) name() string    { return withDigest(i.arg, i.d.Digest.String()) }
+func (i *signedImage) digest() v1.Hash { return i.d.Digest }
+func (i *signedImage) title() string   { return i.ref.Repository }
+
+func (i *signedImage) close() {
+	if l, ok := i.dst.(*oci.Layout); ok {
+		l.Close()
+	}
+}
+
+func (i *signedImage) bundles(ctx context.Context) (all []held, err error) {
+	found, err := oci.Bundles(ctx, i.dst, i.d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range found {
+		if b.Err == nil { // anybody may attach something that cannot be read
+			all = append(all, held{b.Raw, i.dst.Name() + "@" + b.Descriptor.Digest.String()})
+		}
+	}
+	return all, nil
+}
+
+// add attaches a bundle, and reads the list of what is attached again: a registry that has
+// lost it, or a tag that names another image by now, is an error.
+func (i *signedImage) add(ctx context.Context, bundle []byte, predicateType string) (string, error) {
+	d, err := oci.AttachBundle(ctx, i.dst, i.d, bundle, predicateType, time.Now())
+	if err != nil {
+		return "", err
+	}
+	listed, err := i.dst.Referrers(ctx, i.d.Digest)
+	if err != nil {
+		return "", err
+	}
+	there := false
+	for _, r := range listed {
+		there = there || r.Digest == d.Digest
+	}
+	if !there {
+		return "", fmt.Errorf("%s took the attachment %s, and does not list it: another client may have replaced the list; run the command again", i.dst.Name(), d.Digest)
+	}
+	if i.ref.Digest == "" && i.ref.Tag != "" {
+		now, err := i.dst.Resolve(ctx, i.ref.Tag)
+		if err == nil && now.Digest != i.d.Digest {
+			err = fmt.Errorf("the tag %s named %s and was moved to %s while this ran; only the first is signed", i.ref.Tag, i.d.Digest, now.Digest)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return i.dst.Name() + "@" + d.Digest.String(), nil
+}
+
+// signedFile is a file with its bundles in another file beside it.
+type signedFile struct {
+	path string
+	hash v1.Hash
+	to   string
+	many bool // to may have several bundles, one a line
+}
+
+func openSignedFile(path, suffix, to string) (subject, error) {
+	f, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &signedFile{path: path, hash: f.Digest, to: path + suffix, many: strings.HasSuffix(suffix, "l")}
+	if c, ok := f.Content.(*os.File); ok {
+		c.Close()
+	}
+	if to != "" {
+		s.to, s.many = to, false
+	}
+	if info, err := os.Lstat(s.to); err == nil && !info.Mode().IsRegular() {
+		return nil, usageError("--bundle FILE", "%s is not a regular file", s.to)
+	}
+	return s, nil
+}
+
+func (f *signedFile) name() string    { return f.path }
+func (f *signedFile) digest() v1.Hash { return f.hash }
+func (f *signedFile) title() string   { return filepath.Base(f.path) }
+func (f *signedFile) close()          {}
+
+func (f *signedFile) bundles(context.Context) (all []held, err error) {
+	found, err := readBundles(f.to)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, raw := range found {
+		all = append(all, held{raw, f.to})
+	}
+	return all, err
+}
+
+// add writes the bundle. The file must still have the content that was signed. A file with
+// bundles of others is not replaced.
+func (f *signedFile) add(ctx context.Context, bundle []byte, _ string) (string, error) {
+	now, err := openFile(f.path)
+	if err != nil {
+		return "", err
+	}
+	now.Content.(*os.File).Close()
+	if now.Digest != f.hash {
+		return "", fmt.Errorf("%s was changed while this ran: nothing is signed", f.path)
+	}
+	have, err := f.bundles(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(have) > 0 && !f.many {
+		return "", &exitError{code: exitFailure, msg: f.to + " is there, with a signature of something or somebody else", hint: "remove it, or name another file with --bundle"}
+	}
+	var content bytes.Buffer
+	for _, b := range append(have, held{raw: bundle}) {
+		content.Write(b.raw)
+		if f.many {
+			content.WriteByte('\n')
+		}
+	}
+	return f.to, durable.WriteFile(f.to, content.Bytes(), 0o644)
+}
+
+// sum returns the bytes of a SHA-256 digest.
+func sum(h v1.Hash) (digest [32]byte, err error) {
+	_, err = hex.Decode(digest[:], []byte(h.Hex))
+	return digest, err
+}
