@@ -42,6 +42,7 @@ type Session struct {
 	trusted     root.TrustedMaterial
 	key         *key
 	signer      bundle.Signer
+	identity    certificate.Summary
 	certificate []byte // DER; nil for a session of OpenKey
 	logs        []*service
 	timestamps  []*service
@@ -77,25 +78,25 @@ func Open(ctx context.Context, services *root.SigningConfig, trusted root.Truste
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
-	s.signer, err = named(s.certificate, time.Now())
-	if err != nil {
+	if err := s.named(time.Now()); err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	return s, nil
 }
 
-// named returns who signs with a new certificate. It fails if the clock of this machine
-// and that of the certificate authority differ.
-func named(der []byte, now time.Time) (bundle.Signer, error) {
-	cert, err := x509.ParseCertificate(der)
+// named sets who signs with a new certificate. It fails if the clock of this machine and
+// that of the certificate authority differ.
+func (s *Session) named(now time.Time) error {
+	cert, err := x509.ParseCertificate(s.certificate)
 	if err != nil {
-		return bundle.Signer{}, errors.New("malformed")
+		return errors.New("malformed")
 	}
 	if err := checkClock("the certificate authority", cert.NotBefore, now); err != nil {
-		return bundle.Signer{}, err
+		return err
 	}
-	id, err := certificate.SummarizeCertificate(cert)
-	return bundle.Signer{Identity: id.SubjectAlternativeName, Issuer: id.Issuer}, err
+	s.identity, err = certificate.SummarizeCertificate(cert)
+	s.signer = bundle.Signer{Identity: s.identity.SubjectAlternativeName, Issuer: s.identity.Issuer}
+	return err
 }
 
 // ClockError means that the clock of this machine, and that of a service, differ by more
@@ -137,6 +138,10 @@ func OpenKey(services *root.SigningConfig, trusted root.TrustedMaterial, key cry
 // Signer returns who signs: the public key of OpenKey, or the name and issuer in the
 // certificate.
 func (s *Session) Signer() bundle.Signer { return s.signer }
+
+// Identity returns what the certificate says about the signer; it is zero for a session of
+// OpenKey. The certificate authority vouches for it only once a bundle was verified.
+func (s *Session) Identity() certificate.Summary { return s.identity }
 
 func newSession(services *root.SigningConfig, trusted root.TrustedMaterial, private crypto.Signer, transport http.RoundTripper) (*Session, error) {
 	if services == nil || trusted == nil {

@@ -3,14 +3,18 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"os"
 	"strings"
 	"time"
 
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/provenance"
 )
 
 type attestOptions struct {
@@ -34,6 +38,10 @@ logged, timestamped and verified before it is published: attached to an image, w
 cosign verify-attestation finds it, or added to FILE.intoto.jsonl beside a file.
 
 ` + predicateHelp() + `
+For the type provenance, there is no document: attest makes SLSA provenance v1 of the
+GitHub or GitLab job that it runs in, from the certificate that the job's token gives.
+It proves less than a release, because the job itself says what it built.
+
 A URI is a type of your own; --schema checks its documents against a JSON Schema.
 
 For who signs, and with which services, see "colophon sign --help". What the same
@@ -42,6 +50,7 @@ signer has attested already, word for word, is not signed again.
 Exit codes: 0 signed, 2 usage error, 1 failure.`,
 		Example: `  colophon attest registry.example.com/team/app:v1.2.0 --type spdx --predicate app.spdx.json
   colophon attest registry.example.com/team/app:v1.2.0 --type vuln --predicate scan.json
+  colophon attest registry.example.com/team/app:v1.2.0 --type provenance      # in a job of GitHub or GitLab
   colophon attest dist/app.tar.gz --type https://example.com/review/v1 --predicate review.json --schema review.schema.json`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -60,22 +69,24 @@ Exit codes: 0 signed, 2 usage error, 1 failure.`,
 	o.output.quietFlag(cmd, "where each statement is")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this long")
 	_ = cmd.MarkFlagRequired("type")
-	_ = cmd.MarkFlagRequired("predicate")
-	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(predicateNames(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(append(predicateNames(), kindOfJob), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 func (o *attestOptions) run(ctx context.Context, cmd *cobra.Command, args []string) error {
-	raw, err := o.read(cmd)
-	if err != nil {
-		return err
+	ofJob := o.kind == kindOfJob
+	switch {
+	case ofJob && o.predicate+o.schema != "":
+		return usageError("", "--type %s makes the document from the certificate: it takes no --predicate and no --schema", kindOfJob)
+	case ofJob && o.signing.key != "":
+		return usageError("a job's OIDC token says what it builds", "--type %s needs the certificate of a job, and --key has none", kindOfJob)
+	case !ofJob && o.predicate == "":
+		return usageError("", "--type %s needs --predicate FILE", o.kind)
 	}
-	p, err := parsePredicate(o.kind, raw)
-	if err != nil {
-		return usageError("", "%s: %v", o.predicate, err)
-	}
-	if o.schema != "" {
-		if err := checkSchema(o.schema, raw); err != nil {
+	var p *predicate
+	var err error
+	if !ofJob {
+		if p, err = o.document(cmd); err != nil {
 			return err
 		}
 	}
@@ -85,6 +96,9 @@ func (o *attestOptions) run(ctx context.Context, cmd *cobra.Command, args []stri
 	}
 	defer closeSubjects(subjects)
 	for _, s := range subjects {
+		if p == nil {
+			break
+		}
 		if err := p.about(s); err != nil {
 			return usageError("", "%s: %v", o.predicate, err)
 		}
@@ -93,10 +107,44 @@ func (o *attestOptions) run(ctx context.Context, cmd *cobra.Command, args []stri
 	if err != nil {
 		return err
 	}
+	if ofJob {
+		if p, err = jobPredicate(s.session.Identity()); err != nil {
+			return err
+		}
+	}
 	return s.each(ctx, cmd, o.output, subjects, func(s subject) (signature, error) {
-		statement, err := attest.NewStatement(s.title(), s.digest().Hex, p.uri, json.RawMessage(raw))
+		statement, err := attest.NewStatement(s.title(), s.digest().Hex, p.uri, json.RawMessage(p.raw))
 		return signature{statement, p.uri}, err
 	})
+}
+
+// document returns the document that the user gave.
+func (o *attestOptions) document(cmd *cobra.Command) (*predicate, error) {
+	raw, err := o.read(cmd)
+	if err != nil {
+		return nil, err
+	}
+	p, err := parsePredicate(o.kind, raw)
+	if err != nil {
+		return nil, usageError("", "%s: %v", o.predicate, err)
+	}
+	if o.schema != "" {
+		return p, checkSchema(o.schema, raw)
+	}
+	return p, nil
+}
+
+// kindOfJob is the --type that needs no document.
+const kindOfJob = "provenance"
+
+// jobPredicate returns the provenance of the job that the certificate names.
+func jobPredicate(id certificate.Summary) (*predicate, error) {
+	p, err := provenance.OfJob(id, os.Getenv("CI_RUNNER_ID"), os.Getenv("CI_JOB_NAME"))
+	if err != nil {
+		return nil, fmt.Errorf("--type %s: %w", kindOfJob, err)
+	}
+	raw, err := json.Marshal(p)
+	return &predicate{attest.PredicateSLSA1, raw}, err
 }
 
 func (o *attestOptions) read(cmd *cobra.Command) (raw []byte, err error) {

@@ -150,7 +150,9 @@ func TestFileAndCommand(t *testing.T) {
 }
 
 func TestDescribe(t *testing.T) {
-	of := func(claims string) string { return "h." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".sig" }
+	of := func(claims string) string {
+		return "h." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".sig"
+	}
 	got := Describe(of(`{"iss":"https://i","sub":"s","aud":["a","b"],"exp":1}`))
 	for _, want := range []string{`issuer "https://i"`, `subject "s"`, `["a" "b"]`, "1970-01-01T00:00:01Z", "ago"} {
 		if !strings.Contains(got, want) {
