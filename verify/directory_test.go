@@ -159,3 +159,42 @@ func TestNamesThatAreNotThere(t *testing.T) {
 		}
 	}
 }
+
+// A list names exactly the files, whatever their names are.
+func TestList(t *testing.T) {
+	file := func(name string) verify.File { f := fileOf([]byte(name)); f.Name = name; return f }
+	d := verify.Directory{Files: []verify.File{file("b"), file("a/c"), file("*x"), file(" y")}}
+	raw, err := d.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Raw = raw
+	if err := d.CheckList(); err != nil {
+		t.Error(err)
+	}
+	for name, change := range map[string]func(*verify.Directory){
+		"a file more": func(d *verify.Directory) { d.Files = append(d.Files, file("d")) },
+		"a file less": func(d *verify.Directory) { d.Files = d.Files[1:] },
+		"another": func(d *verify.Directory) {
+			d.Files = append([]verify.File{file("a")}, d.Files[1:]...)
+			d.Files[0].Name = "b"
+		},
+		"no list": func(d *verify.Directory) { d.Raw = nil },
+	} {
+		bent := d
+		change(&bent)
+		if err := bent.CheckList(); err == nil {
+			t.Errorf("%s: the list is taken", name)
+		}
+	}
+	evil := file("a").Digest.Hex
+	for _, name := range []string{"a\n" + evil + "  b", "a\nb", "a\r", "../a", "/a", "./a", "a//b", ""} {
+		d := verify.Directory{Files: []verify.File{file("b"), file(name)}}
+		if raw, err := d.List(); err == nil {
+			t.Errorf("%q: got the list %q", name, raw)
+		}
+	}
+	if raw, err := (verify.Directory{}).List(); err == nil {
+		t.Errorf("no file: got the list %q", raw)
+	}
+}

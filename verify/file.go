@@ -139,6 +139,43 @@ func parseSums(raw []byte) (map[string]v1.Hash, error) {
 	return sums, nil
 }
 
+// List returns a list of the digests of d.Files, as sha256sum writes it, ordered by name. It
+// fails for a name that such a list cannot hold, and if there is no file.
+func (d Directory) List() ([]byte, error) {
+	var lines []string
+	for _, f := range d.Files {
+		lines = append(lines, f.Digest.Hex+"  "+f.Name+"\n")
+	}
+	slices.SortFunc(lines, func(a, b string) int { return strings.Compare(a[64:], b[64:]) })
+	raw := []byte(strings.Join(lines, ""))
+	sums, err := parseSums(raw)
+	if err != nil {
+		return nil, err
+	}
+	// A name with a line break would make two lines, which may name other files.
+	if wrong, unlisted := d.compare(sums); len(wrong)+len(unlisted) > 0 {
+		return nil, fmt.Errorf("the names of the files cannot stand in a list: %s", strings.Join(wrong, "; "))
+	}
+	return raw, nil
+}
+
+// CheckList fails unless d.Sums lists all files, with their digests, and no others.
+func (d Directory) CheckList() error {
+	sums, err := parseSums(d.Raw)
+	if err != nil {
+		return err
+	}
+	wrong, unlisted := d.compare(sums)
+	for _, f := range unlisted {
+		wrong = append(wrong, f.Name+" is not in the list")
+	}
+	if len(wrong) > 0 {
+		slices.Sort(wrong)
+		return errors.New(strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
 // BundledDirectory verifies the files of a release at the time now, with the given
 // bundles and those in d. Either the bundles prove the list of digests, and each
 // file has the digest listed, or they prove each file. Policy and bundles are as in

@@ -30,12 +30,13 @@ type attestOptions struct {
 func newAttestCommand() *cobra.Command {
 	var o attestOptions
 	cmd := &cobra.Command{
-		Use:   "attest IMAGE|LAYOUT|FILE… --type TYPE --predicate FILE",
+		Use:   "attest IMAGE|LAYOUT|FILE|DIRECTORY… --type TYPE --predicate FILE",
 		Short: "sign what a document says about images or files",
 		Long: `Attest signs an in-toto statement about each image or file: what the document in
 --predicate says about its digest, which is computed from the bytes. The statement is
 logged, timestamped and verified before it is published: attached to an image, where
-cosign verify-attestation finds it, or added to FILE.intoto.jsonl beside a file.
+cosign verify-attestation finds it, or added to FILE.intoto.jsonl beside a file. About a
+DIRECTORY of release files, it is about the list of their digests, SHA256SUMS.
 
 ` + predicateHelp() + `
 For the type provenance, there is no document: attest makes SLSA provenance v1 of the

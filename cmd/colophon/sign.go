@@ -28,12 +28,13 @@ type signOptions struct {
 func newSignCommand() *cobra.Command {
 	var o signOptions
 	cmd := &cobra.Command{
-		Use:   "sign IMAGE|LAYOUT|FILE…",
+		Use:   "sign IMAGE|LAYOUT|FILE|DIRECTORY…",
 		Short: "sign images or files with a CI token or a key",
 		Long: `Sign signs the digest of each image or file, which it computes from the bytes. The
 signature is logged, timestamped and verified before it is published: attached to an
 image, where cosign verify finds it, or written beside a file (FILE.sigstore.json, for
-cosign verify-blob --bundle).
+cosign verify-blob --bundle). Of a DIRECTORY of release files, it signs the list of their
+digests, SHA256SUMS, which it makes if there is none.
 
 Whoever signs is named by an OIDC token or a key. Without a flag, the token is that of
 the CI system or machine that the command runs on. The services that certify, log and
@@ -45,7 +46,7 @@ be repeated. A signature says nothing about how an image was built: see
 
 Exit codes: 0 signed, 2 usage error, 1 failure.`,
 		Example: `  colophon sign registry.example.com/team/app:v1.2.0
-  colophon sign dist/app.tar.gz dist/app.zip --key release.key
+  colophon sign dist/ --key release.key
   colophon sign registry.example.com/team/app@sha256:… --identity-token-from github`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

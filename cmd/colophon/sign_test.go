@@ -188,3 +188,32 @@ func TestSchema(t *testing.T) {
 		}
 	}
 }
+
+// Nothing in a directory is left out of the list in silence.
+func TestListOfHostileDirectory(t *testing.T) {
+	for name, put := range map[string]func(dir string) error{
+		"a link":           func(dir string) error { return os.Symlink("/etc/passwd", filepath.Join(dir, "b")) },
+		"a line in a name": func(dir string) error { return os.WriteFile(filepath.Join(dir, "b\nc"), nil, 0o600) },
+		"another's list":   func(dir string) error { return os.WriteFile(filepath.Join(dir, listName), []byte("x"), 0o600) },
+		"two lists": func(dir string) error {
+			os.WriteFile(filepath.Join(dir, "checksums.txt"), nil, 0o600)
+			return os.WriteFile(filepath.Join(dir, listName), nil, 0o600)
+		},
+		"the list is a link": func(dir string) error { return os.Symlink("a", filepath.Join(dir, listName)) },
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "a"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if path, err := listFiles(dir); err != nil || filepath.Base(path) != listName {
+			t.Fatalf("got %q, %v", path, err)
+		}
+		os.Remove(filepath.Join(dir, listName))
+		if err := put(dir); err != nil {
+			t.Fatal(err)
+		}
+		if path, err := listFiles(dir); err == nil {
+			t.Errorf("%s: got the list %s", name, path)
+		}
+	}
+}

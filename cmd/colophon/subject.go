@@ -6,9 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,13 +90,48 @@ func openSubject(ctx context.Context, arg, suffix, to string) (subject, error) {
 		case !info.IsDir():
 			return nil, usageError("", "%s is neither a file nor a directory", arg)
 		case isReleaseDir(arg, ref):
-			return nil, usageError("name its files, or the list of their digests", "%s is a directory, and no OCI layout", arg)
+			list, err := listFiles(ref.Dir)
+			if err != nil {
+				return nil, err
+			}
+			return openSignedFile(list, suffix, to)
 		}
 	}
 	if to != "" {
 		return nil, usageError("what is signed about an image is attached to it", "--bundle is for a file, and %s is an image", arg)
 	}
 	return openSignedImage(ctx, arg, ref)
+}
+
+// listName is the file that listFiles writes.
+const listName = "SHA256SUMS"
+
+// listFiles returns the file with the list of the digests of a directory's files. It makes the
+// list if there is none, and otherwise compares it. Whoever signs the list signs the files:
+// verify DIRECTORY compares them.
+func listFiles(dir string) (string, error) {
+	d, err := verifyOptions{}.readDirectory(dir)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		for _, f := range slices.Concat(d.Evidence, d.Files) {
+			f.Content.(io.Closer).Close()
+		}
+	}()
+	if d.Sums != nil {
+		path := filepath.Join(dir, filepath.FromSlash(d.Sums.Name))
+		if err := d.CheckList(); err != nil {
+			return "", &exitError{code: exitFailure, msg: fmt.Sprintf("%s is not the list of what is in %s: %v", path, dir, err), hint: "remove it, and a new one is made"}
+		}
+		return path, nil
+	}
+	raw, err := d.List()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", dir, err)
+	}
+	path := filepath.Join(dir, listName)
+	return path, durable.WriteFile(path, raw, 0o644)
 }
 
 // signedImage is an image in a registry or a layout.

@@ -147,6 +147,25 @@ func TestPieces(t *testing.T) {
 		harness.Write(t, dir, map[string]string{"app.tar.gz": "other content"})
 		p.refused(t, "a signature of something or somebody else", withKey("sign", file)...)
 	})
+	t.Run("sign a directory of release files", func(t *testing.T) {
+		dir := t.TempDir()
+		harness.Write(t, dir, map[string]string{"app.tar.gz": "1", "doc/app.1": "2"})
+		got := p.colophon(t, withKey("sign", dir)...)
+		if list := filepath.Join(dir, "SHA256SUMS"); got[0].Subject != list || got[0].Bundle != list+".sigstore.json" {
+			t.Errorf("got %+v", got[0])
+		}
+		verify := []string{"verify", dir, "--key", public}
+		if out, err := p.Colophon(t.Context(), verify...).CombinedOutput(); err != nil {
+			t.Errorf("verify: %v\n%s", err, out)
+		}
+		if got := p.colophon(t, withKey("sign", dir)...); !got[0].Already {
+			t.Error("signed twice")
+		}
+		p.run(t, "cosign", append([]string{"verify-blob", "--bundle", filepath.Join(dir, "SHA256SUMS.sigstore.json"), filepath.Join(dir, "SHA256SUMS")}, byKey...)...)
+		harness.Write(t, dir, map[string]string{"app.zip": "3"})
+		p.refused(t, "app.zip is not in the list", withKey("sign", dir)...)
+		p.refused(t, "app.zip is not in the list", verify...)
+	})
 	t.Run("sign an image with a key", func(t *testing.T) {
 		p.colophon(t, withKey("sign", image)...)
 		p.run(t, "cosign", append([]string{"verify", image}, byKey...)...)
