@@ -70,7 +70,6 @@ Exit codes: 0 signed, 2 usage error, 1 failure.`,
 	o.output.quietFlag(cmd, "where each statement is")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this long")
 	_ = cmd.MarkFlagRequired("type")
-	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(append(predicateNames(), kindOfJob), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/colophon-build/colophon/sign/token"
+
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/source/recipes"
 )
@@ -39,6 +41,10 @@ func addCompletion(root *cobra.Command) {
 		"policy": filesNamed("json"), "platform": platformNames, "trust-root": completeTrust,
 		"sbom": oneOf("spdx", "cyclonedx"), "min-level": oneOf("0", "1", "2", "3"),
 	}
+	signing := map[string]completion{
+		"trust-root": completeTrust, "signing-config": filesNamed("json"), "predicate": filesNamed("json"), "schema": filesNamed("json"),
+		"identity-token-from": oneOf(append(token.Providers(), fromBrowser)...), "type": oneOf(append(predicateNames(), kindOfJob)...),
+	}
 	for _, c := range []struct {
 		command   []string
 		arguments completion
@@ -47,6 +53,8 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"release"}, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs), map[string]completion{
 			"ref": completeRef, "image": completeReleaseImage, "builder": oneOf("buildkit", "golang"), "platform": platformNames,
 			"declare": filesNamed("yaml", "yml", "json"), "progress": oneOf(progressModes...)}},
+		{[]string{"sign"}, completeImage, signing},
+		{[]string{"attest"}, completeImage, signing},
 		{[]string{"verify"}, completeImage, image},
 		{[]string{"why"}, firstImage, image},
 		{[]string{"inspect"}, firstImage, image},

@@ -47,7 +47,6 @@ func (o *signingOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.config, "signing-config", "", "`FILE` that names certificate authority, log and timestamp authority (Sigstore signing config; default: those of the platform that release uses)")
 	f.StringVar(&o.root, "trust-root", "", "with --signing-config: `NAME` of the trust root to verify the signature with before it is published")
 	cmd.MarkFlagsMutuallyExclusive("key", "identity-token-file", "identity-token-from", "identity-token-command")
-	_ = cmd.RegisterFlagCompletionFunc("identity-token-from", cobra.FixedCompletions(append(token.Providers(), fromBrowser), cobra.ShellCompDirectiveNoFileComp))
 }
 
 // services is where signatures are made, and whom to trust for them.
