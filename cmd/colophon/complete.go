@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/colophon-build/colophon/sign/token"
-
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/sbom"
+	"github.com/colophon-build/colophon/sign/token"
 	"github.com/colophon-build/colophon/source/recipes"
 )
 
@@ -59,6 +59,8 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"why"}, firstImage, image},
 		{[]string{"inspect"}, firstImage, image},
 		{[]string{"copy"}, completeImage, image},
+		{[]string{"sbom", "diff"}, completeImage, nil},
+		{[]string{"sbom", "check"}, firstImage, map[string]completion{"against": oneOf(sbom.Lists()...)}},
 		{[]string{"login"}, filesNamed("json"), nil},
 		{[]string{"trust", "show"}, completeTrust, nil},
 		{[]string{"trust", "refresh"}, completeTrust, nil},
