@@ -26,6 +26,7 @@ type verifyOptions struct {
 	demand   policy.Document // from the flags
 	policy   string
 	bundle   string
+	save     string // where to keep a file that was downloaded
 	signer   signerOptions
 	recipe   recipeOptions
 	tag      string
@@ -45,7 +46,7 @@ type verifyOptions struct {
 func newVerifyCommand() *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
-		Use:   "verify IMAGE|LAYOUT|FILE|DIRECTORY… --source URI",
+		Use:   "verify IMAGE|LAYOUT|FILE|DIRECTORY|URL… --source URI",
 		Short: "check which commit an image or a file came from",
 		Long: `Verify checks the whole chain: every byte of the image, the signer, the
 transparency log, the provenance and the repository it names, and the SBOM.
@@ -64,7 +65,9 @@ named, and --platform reads only one. A FILE needs the
 --bundle that was made for it. A DIRECTORY of release files is accepted if the
 list of their digests (SHA256SUMS) is proved and all files match it, or if each
 file is proved separately. Verify reads the bundles beside the files. Every other
-file must be in the list or proved, also detached signatures and certificates. A
+file must be in the list or proved, also detached signatures and certificates. The
+file at an https URL is verified with the bundles beside it, and kept only with
+--save, if it is accepted. A
 directory with an oci-layout file is a LAYOUT and may hold nothing else; after
 "oci:", any name is a LAYOUT.
 
@@ -91,6 +94,7 @@ Exit codes: 0 accepted, 3 rejected, 4 undecided (never treated as accepted),
   colophon verify ./layout --source git.example.com/team/app --ref v1.2.0 --json
   colophon verify app.tar.gz --bundle app.intoto.jsonl --source github.com/team/app --tag v1.2.0
   colophon verify app.tar.gz --bundle app.sigstore.json --key release.pub
+  colophon verify https://example.com/v1.2.0/app.tar.gz --key release.pub --save app.tar.gz
   colophon verify reg.example.com/app:v1 --identity ada@example.com --issuer https://accounts.example.com
   kubectl get pods -o json | colophon verify - --policy policy.json
   kubectl set image deploy/web web=$(colophon verify -q registry.example.com/team/app:v1.2.0 --policy policy.json)
@@ -117,6 +121,7 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	f.IntVar(&o.demand.MinLevel, "min-level", 0, "lowest SLSA Build level to accept, 0 to 3")
 	f.BoolVar(&o.demand.Contents, "contents", false, "compare the SBOMs with the packages installed in the image; reads its layers again")
 	f.StringVar(&o.bundle, "bundle", "", "`FILE` with Sigstore bundles or envelopes for the file to verify; for an image if the argument begins with oci: or has a digest")
+	f.StringVar(&o.save, "save", "", "keep the file at a URL as this `FILE` if it is accepted")
 	f.StringVar(&o.signer.Identity, "identity", "", "identity that must have signed, in place of the trusted builders; needs --issuer")
 	f.StringVar(&o.signer.IdentityRegexp, "identity-regexp", "", "regular expression (RE2) that must match the whole identity, in place of --identity")
 	f.StringVar(&o.signer.Issuer, "issuer", "", "OIDC issuer that must have authenticated --identity")
@@ -166,8 +171,8 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	switch {
 	case !many && len(args) == 0:
 		return usageError("see "+cmd.CommandPath()+" --help", "nothing to verify: name an image, -f FILE or --all-tags HOST/NAME")
-	case many && o.bundle != "":
-		return usageError("", "--bundle needs exactly one file or image")
+	case many && (o.bundle != "" || o.save != ""):
+		return usageError("", "--bundle and --save need exactly one file or image")
 	case o.many.parallel < 1 || o.many.parallel > maxParallel:
 		return usageError("", "--parallel: expected 1 to %d, found %d", maxParallel, o.many.parallel)
 	}
@@ -192,6 +197,12 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	}
 	what := args[0]
 	ref, err := oci.ParseReference(what)
+	switch {
+	case isURL(what):
+		ref, err = oci.Reference{}, nil
+	case o.save != "":
+		return usageError("", "--save is for the file at a URL, and %s is none", what)
+	}
 	if err != nil && o.bundle == "" {
 		return usageError("", "%v", err)
 	}
@@ -207,6 +218,8 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	defer cancel()
 	judge, file := o.image, false
 	switch {
+	case isURL(what):
+		judge, file = o.download, true
 	case isReleaseDir(what, ref):
 		judge = o.directory
 	case o.bundle != "" && !spelledAsImage(what, ref):

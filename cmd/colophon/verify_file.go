@@ -55,6 +55,11 @@ func readBundles(path string) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return splitBundles(path, raw)
+}
+
+// splitBundles does what readBundles does, with the content of the file.
+func splitBundles(path string, raw []byte) ([][]byte, error) {
 	var bundles [][]byte
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	for {
