@@ -17,13 +17,16 @@ GOBUILD := $(LESSGC) $(GO) build -buildvcs=false
 GOTOOL  := $(GOBUILD) -ldflags '-s -w'
 BIN     := out/bin
 
-.PHONY: help build man builder tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench dist docs site clean distclean
+.PHONY: help build scanner man builder tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench dist docs site clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build out/bin/colophon and out/bin/colophond
+build: scanner ## build out/bin/colophon, out/bin/colophond and its scanner of images, out/bin/colophon-scan
 	$(GOBUILD) -ldflags '-X main.version=$(VERSION)' -o $(BIN)/ ./cmd/colophon ./cmd/colophond
+
+scanner:
+	cd cmd/colophon-scan && $(GOTOOL) -o ../../$(BIN)/ .
 
 man: build ## write the manual pages to out/man
 	$(BIN)/colophon man out/man
@@ -71,7 +74,7 @@ example: ## make a git repository with a signed tag from examples/hello, in out/
 
 # Downloads and compiles, and shows how far it is. What it leaves in Go's cache, builder and build link.
 compile:
-	@GO='$(GO)' $(LESSGC) scripts/compile.sh tools/buildkit:github.com/moby/buildkit/cmd/buildkitd ./cmd/colophon ./cmd/colophond
+	@GO='$(GO)' $(LESSGC) scripts/compile.sh tools/buildkit:github.com/moby/buildkit/cmd/buildkitd cmd/colophon-scan:. ./cmd/colophon ./cmd/colophond
 
 quickstart: deps compile builder build example ## start a platform, release out/hello, verify it
 	@scripts/quickstart.sh
@@ -83,10 +86,12 @@ LONGEST := ./test/attack ./test/stories ./platform/builder/buildkit ./test/opera
 test: deps tools build base-images example ## run the tests; with COLOPHON_LONG=1 also those that take minutes. A missing tool is a failure
 	$(LESSGC) $(GO) vet ./...
 	COLOPHON_REQUIRE_BUILD=1 $(GO) test -p 3 -timeout 60m $(LONGEST) ./...
+	cd cmd/colophon-scan && $(GO) vet ./... && $(GO) test -timeout 60m ./...
 	cd tools/site && $(GO) test -count=1 ./... # -count=1: the test cache does not see the pages, which are outside of the module
 
 test-short: ## the inner loop: starts no platform and builds no image; skipped tests say so with -v
 	$(GO) test -short $$($(GO) list ./... | grep -v '/test/attack$$')
+	cd cmd/colophon-scan && $(GO) test -short ./...
 
 # Run the test binary directly: it is also the attacker, and prints the scoreboard on standard output.
 ifeq ($(PLATFORM),)
@@ -143,7 +148,7 @@ site: ## build the documentation as a static site in out/site
 	cd tools/site && $(GO) run . -o ../../out/site ../..
 
 clean: ## remove what builds made, but not the pinned tools and base images
-	rm -rf $(BIN)/colophon $(BIN)/colophond $(BIN)/attack out/hello out/quickstart out/self out/site out/dist out/cache
+	rm -rf $(BIN)/colophon $(BIN)/colophond $(BIN)/colophon-scan $(BIN)/attack out/hello out/quickstart out/self out/site out/dist out/cache
 
 distclean: ## remove everything that the targets above made
 	rm -rf out

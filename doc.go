@@ -11,6 +11,7 @@
 //
 //	cmd/colophon        the CLI: one file a command, one library call each
 //	cmd/colophond       main of the platform: flags and wiring; the work is in platform
+//	cmd/colophon-scan   the SBOMs of an image, by Syft; a module of its own, started by platform/release
 //	platform            serve: one table of roles and one file a role; hosts, configuration
 //	platform/attestor   runs releases: the one role that holds a signing identity
 //	platform/release    the main job, in order and atomically

@@ -48,6 +48,10 @@ func Check(c Config, out io.Writer) error {
 	} else {
 		k.say("buildkitd", p.buildkitd, nil)
 	}
+	if p.runs(roleAttestor) {
+		scanner, err := findScanner()
+		k.say("scanner", scanner, err)
+	}
 	if p.users.separate {
 		k.say("users", fmt.Sprintf("each role has its own, group %d", p.users.group), nil)
 	} else {

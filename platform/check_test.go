@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/colophon-build/colophon/platform/release/scan"
 )
 
 // writePair writes a certificate for builds.example.com until end, and its key.
@@ -42,12 +44,30 @@ func writePair(t *testing.T, end time.Time) (certFile, keyFile string) {
 	return certFile, keyFile
 }
 
+// putScanner puts a program beside this one, where platforms look for the scanner.
+func putScanner(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(filepath.Dir(self), scan.Program)
+	if err := os.WriteFile(path, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(path) })
+}
+
 // TestCheck: what serve would refuse is an error before it, and nothing is created.
 func TestCheck(t *testing.T) {
 	cert, key := writePair(t, time.Now().Add(30*24*time.Hour))
 	soon, soonKey := writePair(t, time.Now().Add(24*time.Hour))
 	ended, endedKey := writePair(t, time.Now().Add(-time.Minute))
 	data := filepath.Join(t.TempDir(), "data")
+	var none bytes.Buffer
+	if err := Check(Config{Listen: "127.0.0.1:8080", LogFormat: "text", LogLevel: "info"}, &none); err == nil || !strings.Contains(none.String(), "error  scanner") {
+		t.Errorf("without a scanner: got %v and\n%s", err, &none)
+	}
+	putScanner(t)
 	for name, tc := range map[string]struct {
 		change func(*Config)
 		file   string // content of --config

@@ -17,6 +17,7 @@ import (
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
+	"github.com/colophon-build/colophon/platform/release/scan"
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
@@ -28,6 +29,9 @@ func (p *platform) open() (release func(), err error) {
 	}
 	if err := p.findBuildkitd(); err != nil {
 		return nil, fmt.Errorf("--buildkitd: %w", err)
+	}
+	if p.scanner, err = findScanner(); err != nil && p.runs(roleAttestor) {
+		return nil, err
 	}
 	unlock, err := p.openData()
 	if err != nil {
@@ -243,6 +247,21 @@ func (p *platform) findBuildkitd() (err error) {
 		p.buildkitd = found
 	}
 	return nil
+}
+
+// findScanner returns the path of the program that scans images. It is beside this program.
+func findScanner() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(filepath.Dir(self), scan.Program)
+	if info, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("the scanner of images must be beside colophond: %w; make build builds both", err)
+	} else if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+		return "", fmt.Errorf("the scanner of images, %s, is not an executable file", path)
+	}
+	return path, nil
 }
 
 // zone returns the zone of a role on this host: it sees the role's own directories

@@ -22,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/worker"
 	"github.com/colophon-build/colophon/platform/release"
 	"github.com/colophon-build/colophon/platform/release/credentials"
+	"github.com/colophon-build/colophon/platform/release/scan"
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
@@ -36,6 +37,7 @@ type attestorSettings struct {
 	LocalGit      string                `json:"localGit"`        // socket of the role rooms, which reads local repositories
 	Relay         string                `json:"relay,omitempty"` // path of this program, if the role rooms reads local repositories; else empty
 	Confinement   release.Confinement   `json:"confinement"`
+	Scanner       string                `json:"scanner"`
 	Separate      bool                  `json:"separate"` // each role has a user of its own, so Confinement must be possible
 	OwnCA         bool                  `json:"ownCA"`    // the role at Trust is the certificate authority
 	RegistryHost  string                `json:"registryHost"`
@@ -57,11 +59,12 @@ func prepareAttestor(p *platform, process *zone.Process) error {
 	if err != nil {
 		return err
 	}
-	process.Zone.Mounts = append(append(process.Zone.Mounts, p.mirror()...), zone.Mount{Source: self, Name: "colophond"})
+	process.Zone.Mounts = append(append(process.Zone.Mounts, p.mirror()...), zone.Mount{Source: self, Name: "colophond"}, zone.Mount{Source: p.scanner, Name: scan.Program})
 	z := process.Zone
 	s := attestorSettings{
 		URL: p.url, Version: p.config.Version, Dir: z.Path("attestor"), RegistryHost: u.Host, RegistryToken: p.push,
 		Builders: p.builders(), OwnCA: p.outside == nil, Mirror: z.Path("mirror"), Setup: p.setup(), Recipes: p.file.Recipes,
+		Scanner: z.Path(scan.Program),
 	}
 	if s.Credentials, err = credentials.Read(p.file.Credentials); err != nil { // root's: the attestor's user cannot read the file
 		return err
@@ -109,11 +112,14 @@ func runAttestor(ctx context.Context, c zone.Child[attestorSettings]) error {
 	if err != nil {
 		return err
 	}
-	if err := release.Probe(cfg.Confinement); err != nil && c.Settings.Separate {
-		return fmt.Errorf("cannot confine the processes that read repositories and images: %w", err)
-	} else if err != nil {
+	err = release.Probe(cfg.Confinement, cfg.Scanner)
+	if err != nil && !c.Settings.Separate {
 		c.Log.Warn("the processes that read repositories and images have no namespaces of their own", "reason", err)
 		cfg.Confinement.Namespaces = false
+		err = release.Probe(cfg.Confinement, cfg.Scanner)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot confine the processes that read repositories and images: %w", err)
 	}
 	r, err := release.New(cfg)
 	if err != nil {
@@ -182,6 +188,7 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 		},
 		Setup:        o.Setup,
 		Confinement:  o.Confinement,
+		Scanner:      o.Scanner,
 		Recipes:      o.Recipes,
 		Credentials:  o.Credentials,
 		RegistryHost: o.RegistryHost, RegistryToken: o.RegistryToken, LoopbackTargets: loopback.Is(origin.Hostname()), Mirror: o.Mirror,

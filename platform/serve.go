@@ -55,6 +55,7 @@ type platform struct {
 	// Set by open.
 	data      string // absolute path
 	buildkitd string
+	scanner   string       // path of colophon-scan; set if the role attestor is on this host
 	cas       []byte       // content of SSL_CERT_FILE
 	port      net.Listener // nil if the role api is on another host
 

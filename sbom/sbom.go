@@ -51,7 +51,7 @@ type Document struct {
 
 // unread introduces the name of a file that the scanner could not read: in the comment of an
 // annotation of an SPDX document, and as the name of a property of a CycloneDX document's
-// metadata. platform/release/scan writes them.
+// metadata. cmd/colophon-scan writes them.
 const (
 	unreadSPDX      = "colophon: not read: "
 	unreadCycloneDX = "colophon:not-read"

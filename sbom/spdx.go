@@ -102,7 +102,7 @@ func readSPDX(data []byte) (*Document, error) {
 		return nil, errors.New("the described element is not among the packages")
 	}
 	d.Name = image.Name
-	if from, ok := strings.CutPrefix(image.Source, "built from "); ok { // free text, as platform/release/scan writes it
+	if from, ok := strings.CutPrefix(image.Source, "built from "); ok { // free text, as cmd/colophon-scan writes it
 		d.built(from)
 	}
 	for _, c := range image.Checksums {

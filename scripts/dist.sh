@@ -42,6 +42,7 @@ for system in "${systems[@]}"; do
   program colophon "$os" "$arch" . ./cmd/colophon
   if [ "$os" = linux ]; then
     program colophond "$os" "$arch" . ./cmd/colophond
+    program colophon-scan "$os" "$arch" cmd/colophon-scan .
     program buildkitd "$os" "$arch" tools/buildkit github.com/moby/buildkit/cmd/buildkitd
     scripts/packages.sh "$version" "$arch" "$dist"
   fi

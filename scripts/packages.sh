@@ -2,7 +2,7 @@
 # Makes Debian packages of the programs in DIR, which scripts/dist.sh built, in DIR:
 #
 #   colophon     the command line tool, with completions
-#   colophond    the platform: colophond, its buildkitd, and the systemd unit
+#   colophond    the platform: colophond, its scanner and buildkitd, and the systemd unit
 #
 #   scripts/packages.sh VERSION ARCH DIR
 #
@@ -61,8 +61,9 @@ END
 
 platform=$work/colophond
 mkdir -p "$platform/DEBIAN" "$platform/usr/bin"
-# colophond uses the buildkitd beside itself; /usr/bin may have another one.
+# colophond uses the scanner and the buildkitd beside itself; /usr/bin may have another buildkitd.
 install -D -m 755 "$dir/colophond_${version}_linux_$arch" "$platform/usr/lib/colophon/colophond"
+install -D -m 755 "$dir/colophon-scan_${version}_linux_$arch" "$platform/usr/lib/colophon/colophon-scan"
 install -D -m 755 "$dir/buildkitd_${version}_linux_$arch" "$platform/usr/lib/colophon/buildkitd"
 ln -s ../lib/colophon/colophond "$platform/usr/bin/colophond"
 install -D -m 644 deploy/systemd/colophond.service "$platform/usr/lib/systemd/system/colophond.service"

@@ -37,7 +37,7 @@ var rows = [][]string{
 	{"platform/release"},
 	{"platform/attestor"},
 	{"platform"},
-	{"cmd/colophon", "cmd/colophond", "tools"},
+	{"cmd/colophon", "cmd/colophond", "cmd/colophon-scan", "tools"},
 	{"test"}, // nothing else can import from the last row
 }
 
@@ -151,10 +151,17 @@ func inModule(path string) string {
 	return path
 }
 
+// list lists the packages of the repository that programs of users consist of: those of the
+// module, and of the scanner's own.
 func list(t *testing.T) []pkg {
 	t.Helper()
+	return append(listModule(t, ".."), listModule(t, "../cmd/colophon-scan")...)
+}
+
+func listModule(t *testing.T, dir string) []pkg {
+	t.Helper()
 	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", "./...")
-	cmd.Dir = ".."
+	cmd.Dir = dir
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

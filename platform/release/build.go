@@ -65,7 +65,7 @@ func (j *run) build(ctx context.Context) (*built, *oci.Measured, error) {
 			return nil, nil, err
 		}
 	}
-	err := j.startImage(layouts...)
+	err := errors.Join(j.startImage(layouts...), j.startScanner(layouts...))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -113,7 +113,7 @@ func newStage(t *testing.T, b builder.Builder, registry http.HandlerFunc) *stage
 	}))
 	t.Cleanup(srv.Close)
 	r, err := New(Config{
-		URL: "http://127.0.0.1:1", Dir: t.TempDir(), BinaryDigest: func() (string, error) { return "", nil }, Build: b, LoopbackTargets: true,
+		URL: "http://127.0.0.1:1", Dir: t.TempDir(), BinaryDigest: func() (string, error) { return "", nil }, Build: b, LoopbackTargets: true, Scanner: scanner(t),
 		Builders: []BuilderInfo{{Name: "golang", Builder: trust.Builder{ID: "http://127.0.0.1:1/builders/golang/v1", Level: 1}, BuildType: "x"}},
 		Token:    func(context.Context, Identity) (string, error) { return "", errors.New("no token in this test") },
 	})

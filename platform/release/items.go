@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -27,19 +26,19 @@ import (
 	"github.com/colophon-build/colophon/source/recipes"
 )
 
-// Names of the processes apart of a release. Whatever parses the repository or the image
-// runs in them: git, the export, the measurement, the comparison, the SBOM's scanner.
+// Names of the processes apart of a release, besides scan.Task. Whatever parses the repository
+// or the image runs in them: git, the export, the measurement, the comparison, the SBOM's scanner.
 const (
 	taskSource     = "reading the repository"
 	taskDockerfile = "reading the Dockerfile"
 	taskImage      = "reading the image"
-	taskProbe      = "probing"
 )
 
 // Directories of these processes, below that of the work.
 const (
 	dirSource = "source"
 	dirImage  = "image"
+	dirScan   = "scan"
 )
 
 // maxScans is the number of images that are scanned at once. Each scan may need all of
@@ -50,27 +49,25 @@ const maxScans = 2
 // has a Releaser calls it first in main.
 func Init() {
 	zone.InitApart(map[string]zone.Task{
-		taskProbe:      {Do: func(context.Context, json.RawMessage) (any, error) { return true, nil }},
 		taskSource:     {Do: doSource},
 		taskDockerfile: {Do: doDockerfile},
-		taskImage:      {Warm: scan.Warm, Do: doImage},
+		taskImage:      {Do: doImage},
 	})
 }
 
-// Probe returns why this host cannot confine the processes apart as c says; nil if it can.
-func Probe(c Confinement) error {
+// Probe returns why this host cannot run the processes apart, confined as c says; nil if it can.
+func Probe(c Confinement, scanner string) error {
 	dir, err := os.MkdirTemp("", "probe-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	process, err := zone.Apart{Task: taskProbe, Dir: dir, Hide: c.Hide, Namespaces: c.Namespaces, Limits: imageLimits}.Start()
-	if err != nil {
+	at := zone.Apart{Task: taskImage, Dir: dir, Hide: c.Hide, Namespaces: c.Namespaces, Limits: imageLimits}
+	if err := at.Probe(); err != nil {
 		return err
 	}
-	defer process.Close()
-	var ok bool
-	return process.Do(context.Background(), true, &ok)
+	at.Program, at.Task = scanner, scan.Task
+	return at.Probe()
 }
 
 // Confinement says how far a host can confine the processes apart.
@@ -142,7 +139,6 @@ func doSource(ctx context.Context, raw json.RawMessage) (any, error) {
 type imageOrder struct {
 	Measure string           `json:"measure,omitempty"` // a layout
 	Compare *[2]differ.Image `json:"compare,omitempty"`
-	Scan    *scan.Options    `json:"scan,omitempty"`
 	Modules *modulesOrder    `json:"modules,omitempty"`
 }
 
@@ -156,8 +152,6 @@ type modulesOrder struct {
 type imageAnswer struct {
 	Measured    *oci.Measured `json:"measured,omitempty"`
 	Differences []string      `json:"differences,omitempty"`
-	SPDX        []byte        `json:"spdx,omitempty"`
-	CycloneDX   []byte        `json:"cycloneDX,omitempty"`
 	Linked      []linked      `json:"linked,omitempty"`
 }
 
@@ -171,9 +165,6 @@ func doImage(ctx context.Context, raw json.RawMessage) (any, error) {
 		a.Measured, err = oci.MeasureLayout(o.Measure)
 	case o.Compare != nil:
 		a.Differences, err = differ.Describe(o.Compare[0], o.Compare[1])
-	case o.Scan != nil:
-		debug.SetGCPercent(400) // a third less time; the limit of memory comes first
-		a.SPDX, a.CycloneDX, err = scan.Generate(ctx, *o.Scan)
 	case o.Modules != nil:
 		a.Linked, err = linkedModules(ctx, o.Modules.Layout, o.Modules.Manifests)
 	default:
@@ -260,18 +251,35 @@ func existing(paths []string) (out []string) {
 	return out
 }
 
-// startImage starts the process apart that reads the image. It prepares itself while the
-// image is built. It sees the builds' layouts, and can write to none of them.
-func (j *run) startImage(layouts ...string) error {
+// startImage starts the process apart that reads the image. It sees the builds' layouts, and
+// can write to none of them.
+func (j *run) startImage(layouts ...string) (err error) {
 	at, err := j.apart(taskImage, dirImage, imageLimits)
 	if err != nil {
 		return err
 	}
+	j.show(&at, layouts)
+	j.image, err = at.Start()
+	return err
+}
+
+// startScanner starts the process apart that scans the image. It sees what that of startImage
+// sees, and prepares itself while the image is built.
+func (j *run) startScanner(layouts ...string) (err error) {
+	at, err := j.apart(scan.Task, dirScan, imageLimits)
+	if err != nil {
+		return err
+	}
+	at.Program = j.Scanner
+	j.show(&at, layouts)
+	j.scanner, err = at.Start()
+	return err
+}
+
+func (j *run) show(at *zone.Apart, layouts []string) {
 	for _, l := range layouts {
 		at.Show = append(at.Show, filepath.Join(j.dir, l))
 	}
-	j.image, err = at.Start()
-	return err
 }
 
 // measureLayout measures a layout in the process apart.
@@ -305,7 +313,7 @@ const (
 	fileCDX  = "sbom.cdx.json"
 )
 
-// scan writes the image's SBOMs, in the process apart. It comes before the release is
+// scan writes the image's SBOMs, in the scanner's process apart. It comes before the release is
 // certain to finish: an image that cannot be scanned is refused, not tried again after
 // each restart.
 func (j *run) scan(ctx context.Context, b *built, m *oci.Measured) error {
@@ -316,10 +324,10 @@ func (j *run) scan(ctx context.Context, b *built, m *oci.Measured) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	var a imageAnswer
-	err := j.image.Do(ctx, imageOrder{Scan: &scan.Options{
-		Layout: b.Layout, Dir: filepath.Join(j.dir, dirImage), Digest: m.Descriptor.Digest, Image: j.req.Image, Created: j.commit.Time, Source: j.commit,
-	}}, &a)
+	var documents scan.Documents
+	err := j.scanner.Do(ctx, scan.Order{
+		Layout: b.Layout, Dir: filepath.Join(j.dir, dirScan), Digest: m.Descriptor.Digest, Image: j.req.Image, Created: j.commit.Time, Source: j.commit,
+	}, &documents)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -332,7 +340,7 @@ func (j *run) scan(ctx context.Context, b *built, m *oci.Measured) error {
 		name string
 		doc  []byte
 		sum  *string
-	}{{fileSPDX, a.SPDX, &b.SPDX}, {fileCDX, a.CycloneDX, &b.CDX}} {
+	}{{fileSPDX, documents.SPDX, &b.SPDX}, {fileCDX, documents.CycloneDX, &b.CDX}} {
 		if len(f.doc) > limits.Statement || !json.Valid(f.doc) {
 			return fmt.Errorf("SBOM: got %d bytes, want JSON of at most %d", len(f.doc), limits.Statement)
 		}

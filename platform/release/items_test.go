@@ -115,7 +115,7 @@ func TestImageThatKillsTheScanner(t *testing.T) {
 func TestItemsSeeNoKey(t *testing.T) {
 	needs.Root(t, "a process with namespaces of its own")
 	dir := t.TempDir()
-	if err := Probe(Confinement{Namespaces: true, Hide: []string{dir}}); err != nil {
+	if err := Probe(Confinement{Namespaces: true, Hide: []string{dir}}, scanner(t)); err != nil {
 		t.Fatal(err)
 	}
 	secret := filepath.Join(dir, "secret")

@@ -18,6 +18,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/zone"
 	"github.com/colophon-build/colophon/source"
 )
 
@@ -86,8 +87,10 @@ func writePending(path string, p pending) error {
 // cleanUp removes the entry and the work directory, unless Close interrupted the
 // release while it was publishing.
 func (j *run) cleanUp() {
-	if j.image != nil {
-		j.image.Close()
+	for _, process := range []*zone.Item{j.image, j.scanner} {
+		if process != nil {
+			process.Close()
+		}
 	}
 	if j.begun != nil && !j.done && j.closing.Err() != nil {
 		j.tries = 0 // this process was stopped, it did not die

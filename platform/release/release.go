@@ -51,6 +51,7 @@ type Config struct {
 	Setup map[string]string
 	// Confinement is how far this host can confine the processes that read repositories and images.
 	Confinement Confinement
+	Scanner     string // path of the program colophon-scan
 	// LocalGit gives the process that reads a local repository access to it: it creates a socket at
 	// the path and returns a command for source.Request.UploadPack. nil: the process reads the files.
 	LocalGit func(socket string) (uploadPack string, stop func(), err error)
@@ -179,6 +180,7 @@ type run struct {
 	// loggedIn lists the scopes of the credentials with which source and added repositories were fetched.
 	loggedIn []string
 	image    *zone.Item // the process that reads the image; nil before the build
+	scanner  *zone.Item // the process that scans the image; nil before the build, and if it was scanned before a restart
 	recipe   attest.Recipe
 	own      *attest.DefaultRecipe // the recipe of the commit itself; nil if it has none
 	added    []added               // the git repositories that the Dockerfile adds

@@ -2,6 +2,7 @@ package zone
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,10 +22,11 @@ import (
 )
 
 // Apart describes a process that reads the bytes of strangers for a role: a repository,
-// an image. It runs this program again. It has no key and no token of the role, sees
-// only Dir and Show of the role's files, and has limits of its own: if it exceeds them
-// or is taken over, the role continues.
+// an image. It has no key and no token of the role, sees only Dir and Show of the role's
+// files, and has limits of its own: if it exceeds them or is taken over, the role continues.
 type Apart struct {
+	Program string // path of a program that calls InitApart; empty: this program
+
 	Task string   // a name in the map that the program gives to InitApart
 	Dir  string   // the directory of the item. The process can write here and in /tmp, nowhere else
 	Show []string // files and directories that it sees, read-only, although they are below Hide
@@ -90,7 +92,7 @@ type Item struct {
 // Start starts the process, which prepares for orders. The caller must Close the Item.
 func (a Apart) Start() (*Item, error) {
 	i := &Item{apart: a, stderr: &head{max: maxLast}, ended: make(chan struct{})}
-	cmd := exec.Command("/proc/self/exe")
+	cmd := exec.Command(cmp.Or(a.Program, "/proc/self/exe"))
 	cmd.Args[0], cmd.Dir, cmd.Stderr = apartArg0, "/", i.stderr
 	cmd.Env, i.apart.Show = apartEnvironment(a.Show)
 	cmd.WaitDelay = 5 * time.Second
@@ -137,6 +139,18 @@ func (a Apart) Start() (*Item, error) {
 		return nil, err
 	}
 	return i, nil
+}
+
+// Probe returns why this host cannot run the process; nil if the process confined itself and
+// takes orders.
+func (a Apart) Probe() error {
+	i, err := a.Start()
+	if err != nil {
+		return err
+	}
+	defer i.Close()
+	var none any
+	return i.Do(context.Background(), nil, &none)
 }
 
 // isolate gives the process namespaces and, in them, the right to mount, which it drops

@@ -52,18 +52,26 @@ func runApart(tasks map[string]Task, in io.Reader, out io.Writer) error {
 		} else if err != nil {
 			return err
 		}
-		var reply answer
-		value, err := task.Do(context.Background(), order)
-		if err == nil {
-			reply.Value, err = json.Marshal(value)
-		}
-		if err != nil {
-			reply.Error = err.Error()
-		}
-		if err := answers.Encode(reply); err != nil {
+		if err := answers.Encode(execute(task, order)); err != nil {
 			return err
 		}
 	}
+}
+
+// execute executes an order. An order of Probe is null, and so is its answer.
+func execute(task Task, order json.RawMessage) answer {
+	if string(order) == "null" {
+		return answer{Value: order}
+	}
+	value, err := task.Do(context.Background(), order)
+	if err != nil {
+		return answer{Error: err.Error()}
+	}
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return answer{Error: err.Error()}
+	}
+	return answer{Value: raw}
 }
 
 // enter confines this process, irrevocably.

@@ -230,3 +230,33 @@ func TestApartNeedsLimits(t *testing.T) {
 		}
 	}
 }
+
+// Probe finds a program that cannot be started, one that is not a process apart, and a process
+// that cannot confine itself.
+func TestProbe(t *testing.T) {
+	a := testApart(t)
+	a.Namespaces = false
+	if err := a.Probe(); err != nil {
+		t.Error(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for program, want := range map[string]string{self: "", "/bin/true": "ended", a.Dir + "/none": "no such file"} {
+		other := a
+		other.Program = program
+		if err := other.Probe(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", program, err, want)
+		}
+	}
+	unknown := a
+	unknown.Task = "unknown"
+	if err := unknown.Probe(); err == nil || !strings.Contains(err.Error(), `no task "unknown"`) {
+		t.Errorf("unknown task: got %v", err)
+	}
+	a.Limits.Files = 0
+	if err := a.Probe(); err == nil || !strings.Contains(err.Error(), "limit of open files") {
+		t.Errorf("no limit: got %v", err)
+	}
+}

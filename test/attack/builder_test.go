@@ -594,8 +594,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "archive-bomb", tries: "make the SBOM scanner run out of space, so that an SBOM omits packages",
-	guard: "the release fails if the scanner could not read a file for lack of space: platform/release/scan complete",
-	cuts:  []cut{{"platform/release/scan/generate.go", `, complete(s)`, `, nil`}},
+	guard: "the release fails if the scanner could not read a file for lack of space: cmd/colophon-scan complete",
+	cuts:  []cut{{"cmd/colophon-scan/generate.go", `, complete(s)`, `, nil`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		l := honest()

@@ -57,23 +57,25 @@ func overlay(t testing.TB, cuts []cut) string {
 	return path
 }
 
-// goCommand runs the go command on the repository without the guards.
-func goCommand(t testing.TB, cuts []cut, args ...string) (string, error) {
+// goCommand runs the go command in a directory of the repository without the guards.
+func goCommand(t testing.TB, dir string, cuts []cut, args ...string) (string, error) {
 	t.Helper()
 	args = append([]string{args[0], "-overlay", overlay(t, cuts)}, args[1:]...)
 	cmd := exec.Command("go", args...)
-	cmd.Dir = harness.Root(t)
+	cmd.Dir = filepath.Join(harness.Root(t), dir)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
-// without builds the two programs without the guards.
+// without builds the programs without the guards.
 func without(t testing.TB, cuts []cut) (colophond, cli string) {
 	t.Helper()
 	dir := t.TempDir()
-	if out, err := goCommand(t, cuts, "build", "-buildvcs=false", "-o", dir+"/", "./cmd/colophond", "./cmd/colophon"); err != nil {
-		t.Fatalf("build without the guard: %v\n%s", err, out)
+	for module, packages := range map[string][]string{".": {"./cmd/colophond", "./cmd/colophon"}, "cmd/colophon-scan": {"."}} {
+		if out, err := goCommand(t, module, cuts, append([]string{"build", "-buildvcs=false", "-o", dir + "/"}, packages...)...); err != nil {
+			t.Fatalf("build without the guard: %v\n%s", err, out)
+		}
 	}
 	return filepath.Join(dir, "colophond"), filepath.Join(dir, "colophon")
 }
@@ -154,7 +156,7 @@ func (a *attack) runUnit(t *testing.T, cuts []cut) outcome {
 	t.Helper()
 	needWorld(t) // sets up loopback, on which tests listen
 	pkg, name, _ := strings.Cut(a.unit, ": ")
-	out, err := goCommand(t, cuts, "test", "-vet=off", "-count=1", "-v", "-run", "^"+name+"$", "./"+pkg)
+	out, err := goCommand(t, ".", cuts, "test", "-vet=off", "-count=1", "-v", "-run", "^"+name+"$", "./"+pkg)
 	o := outcome{attack: a, where: "test"}
 	failures := testFailure.FindAllString(out, -1)
 	switch {

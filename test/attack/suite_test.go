@@ -200,6 +200,9 @@ func (s *scene) platform(kind string, only ...string) *harness.Platform {
 	if err := copyFile(p.Program, s.program); err != nil {
 		s.Fatal(err)
 	}
+	if err := os.Symlink(filepath.Join(filepath.Dir(s.program), "colophon-scan"), filepath.Join(bin, "colophon-scan")); err != nil {
+		s.Fatal(err)
+	}
 	config := map[string]any{}
 	build := map[string]any{"stdCache": harness.StdCache(s)}
 	daemon := filepath.Join(bin, "buildkitd")

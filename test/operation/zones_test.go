@@ -287,7 +287,7 @@ func TestWithoutRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Program = filepath.Join(dir, "colophond")
-	if out, err := exec.Command("cp", harness.Bin(t, "colophond"), p.Program).CombinedOutput(); err != nil {
+	if out, err := exec.Command("cp", harness.Bin(t, "colophond"), harness.Bin(t, "colophon-scan"), dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	p.Up()

@@ -1,4 +1,4 @@
-package scan
+package main
 
 import (
 	"archive/tar"
@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"github.com/colophon-build/colophon/platform/release/scan"
 	"github.com/colophon-build/colophon/sbom"
 	"github.com/colophon-build/colophon/source"
 )
@@ -105,8 +106,8 @@ func sample(t *testing.T) map[string][]byte {
 
 var commitTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("", 3600))
 
-func options(dir string, digest v1.Hash) Options {
-	return Options{Layout: dir, Digest: digest, Image: "registry.example.com:5000/Team/app", Created: commitTime,
+func options(dir string, digest v1.Hash) scan.Order {
+	return scan.Order{Layout: dir, Digest: digest, Image: "registry.example.com:5000/Team/app", Created: commitTime,
 		Source: source.Commit{URI: "https://git.example.com/team/app", ID: strings.Repeat("ab", 20)}}
 }
 
@@ -146,7 +147,7 @@ func TestSameImageSameBytes(t *testing.T) {
 		dir := t.TempDir()
 		digest = writeIndex(t, dir, images...)
 		var err error
-		if docs[i][0], docs[i][1], err = Generate(t.Context(), options(dir, digest)); err != nil {
+		if docs[i][0], docs[i][1], err = generate(t.Context(), options(dir, digest)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -241,7 +242,7 @@ func TestOneImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	spdx, cdx, err := Generate(t.Context(), options(dir, digest))
+	spdx, cdx, err := generate(t.Context(), options(dir, digest))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +255,7 @@ func TestOneImage(t *testing.T) {
 	// A commit more, and it is another document.
 	o := options(dir, digest)
 	o.Source.ID = strings.Repeat("cd", 20)
-	again, _, err := Generate(t.Context(), o)
+	again, _, err := generate(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,15 +272,15 @@ func TestRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Generate(t.Context(), options(dir, unlisted)); err == nil {
+	if _, _, err := generate(t.Context(), options(dir, unlisted)); err == nil {
 		t.Error("an image that is not there was described")
 	}
-	if _, _, err := Generate(t.Context(), Options{Layout: dir, Digest: digest}); err == nil {
+	if _, _, err := generate(t.Context(), scan.Order{Layout: dir, Digest: digest}); err == nil {
 		t.Error("options without image and time were taken")
 	}
 	defer func(old int64) { unpackedCap = old }(unpackedCap)
 	unpackedCap = 1 << 19
-	if _, _, err := Generate(t.Context(), options(dir, digest)); err == nil || !strings.Contains(err.Error(), "unpacked size exceeds") {
+	if _, _, err := generate(t.Context(), options(dir, digest)); err == nil || !strings.Contains(err.Error(), "unpacked size exceeds") {
 		t.Errorf("a layer over its cap: got %v", err)
 	}
 }
@@ -289,13 +290,13 @@ func TestLayersAreUnpackedInDir(t *testing.T) {
 	dir := t.TempDir()
 	o := options(dir, writeIndex(t, dir, testImage(t, "amd64", map[string][]byte{"file": []byte("content")})))
 	o.Dir = filepath.Join(t.TempDir(), "layers")
-	if _, _, err := Generate(t.Context(), o); err == nil || !strings.Contains(err.Error(), o.Dir) {
+	if _, _, err := generate(t.Context(), o); err == nil || !strings.Contains(err.Error(), o.Dir) {
 		t.Errorf("a directory that is not there: got %v", err)
 	}
 	if err := os.Mkdir(o.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Generate(t.Context(), o); err != nil {
+	if _, _, err := generate(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := os.ReadDir(o.Dir); err != nil || len(left) > 0 {
@@ -314,7 +315,7 @@ func TestScanThatFindsNoRoom(t *testing.T) {
 }
 
 func TestSyftVersion(t *testing.T) {
-	mod, err := os.ReadFile("../../../go.mod")
+	mod, err := os.ReadFile("go.mod")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +349,7 @@ func BenchmarkGenerate(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, _, err := Generate(b.Context(), options(dir, digest)); err != nil {
+		if _, _, err := generate(b.Context(), options(dir, digest)); err != nil {
 			b.Fatal(err)
 		}
 	}

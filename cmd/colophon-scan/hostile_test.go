@@ -1,4 +1,4 @@
-package scan
+package main
 
 import (
 	"bytes"
@@ -37,7 +37,7 @@ func TestManyPackages(t *testing.T) {
 		"etc/os-release":      []byte("ID=debian\nVERSION_ID=\"12\"\n"),
 	}))
 	start, before := time.Now(), processorTime(t)
-	_, _, err := Generate(t.Context(), options(dir, digest))
+	_, _, err := generate(t.Context(), options(dir, digest))
 	used := processorTime(t) - before
 	t.Logf("%d packages: %s, %s of processor time", n, time.Since(start), used)
 	// A verifier accepts no document that lists them all: that is refused, not cut.
@@ -68,7 +68,7 @@ func TestKeptPackages(t *testing.T) {
 		"usr/lib/opkg/status":                                        []byte("Package: opkg\n" + status),
 	}
 	dir := t.TempDir()
-	o := options(dir, writeIndex(t, dir, testImage(t, "amd64", files)))
+	o := order{options(dir, writeIndex(t, dir, testImage(t, "amd64", files)))}
 	images, err := find(layout.Path(dir), o.Digest)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestUnreadFilesAreNamed(t *testing.T) {
 	var first [][]byte
 	for range 2 {
 		dir := t.TempDir()
-		spdx, cdx, err := Generate(t.Context(), options(dir, writeIndex(t, dir, testImage(t, "amd64", files))))
+		spdx, cdx, err := generate(t.Context(), options(dir, writeIndex(t, dir, testImage(t, "amd64", files))))
 		if err != nil {
 			t.Fatal(err)
 		}

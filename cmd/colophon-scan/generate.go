@@ -1,8 +1,4 @@
-// Package scan writes SBOMs of an image as SPDX 2.3 and CycloneDX 1.6 JSON. It scans an
-// OCI layout on disk with Syft and uses no network. The same image gives the same
-// bytes: times and identifiers are derived from the image and its commit, and no
-// property of the machine is written.
-package scan
+package main
 
 import (
 	"bytes"
@@ -43,27 +39,21 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/platform/release/scan"
 )
 
 // maxPackages is more packages than an SPDX document that verify accepts can list: each takes
 // more than 300 bytes of it. Further packages are refused before the documents are written.
 const maxPackages = limits.Statement / 300
 
-// Options describe the image to scan.
-type Options struct {
-	Layout  string        // directory with an OCI layout whose blobs were checked against their digests
-	Dir     string        // directory for unpacked layers, which may be gigabytes; empty means os.TempDir
-	Digest  v1.Hash       // manifest or index in the layout
-	Image   string        // repository name in the documents: "127.0.0.1:8080/team/app"
-	Created time.Time     // creation time of the documents; the commit's time
-	Source  source.Commit // named in the documents; may be zero
-}
+// order is a scan.Order that is being executed.
+type order struct{ scan.Order }
 
-// Generate scans the image once and returns both documents. For an index, each document
+// generate scans the image once and returns both documents. For an index, each document
 // describes the index and has the packages of all its platforms; a package occurs once
 // for each location where it was found.
-func Generate(ctx context.Context, o Options) (spdx, cyclone []byte, err error) {
+func generate(ctx context.Context, image scan.Order) (spdx, cyclone []byte, err error) {
+	o := order{image}
 	if o.Image == "" || o.Created.IsZero() {
 		return nil, nil, fmt.Errorf("got image %q and creation time %s, want both", o.Image, o.Created)
 	}
@@ -157,7 +147,7 @@ func find(path layout.Path, digest v1.Hash) ([]v1.Image, error) {
 
 // scan catalogs the packages of one platform's image; dpkg finds those in dpkg's database.
 // unread are the files that it could not read.
-func (o Options) scan(ctx context.Context, img v1.Image, dpkg pkg.Cataloger) (_ *syftsbom.SBOM, unread []string, err error) {
+func (o order) scan(ctx context.Context, img v1.Image, dpkg pkg.Cataloger) (_ *syftsbom.SBOM, unread []string, err error) {
 	raw, err := img.RawManifest()
 	if err != nil {
 		return nil, nil, err
@@ -205,9 +195,9 @@ var licenses = sync.OnceValues(func() (context.Context, error) {
 	return syft.SetContextLicenseScanner(context.Background(), cataloging.DefaultLicenseConfig())
 })
 
-// Warm does the one-time work that the first Generate of a process would otherwise do,
+// warm does the one-time work that the first generate of a process would otherwise do,
 // which reports its errors.
-func Warm() { _, _ = licenses() }
+func warm() { _, _ = licenses() }
 
 // shared is a context that also has the values of another context.
 type shared struct {
@@ -251,26 +241,26 @@ func merge(into, from *syftsbom.SBOM) {
 }
 
 // id derives a document's UUID from its format, the image and the commit.
-func (o Options) id(format string) uuid.UUID {
+func (o order) id(format string) uuid.UUID {
 	name := strings.Join([]string{format, o.Image, o.Digest.String(), o.Created.UTC().Format(time.RFC3339), o.Source.URI, o.Source.ID}, "\n")
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(name))
 }
 
 // purl returns the image's package URL (purl-spec, type oci).
-func (o Options) purl() string {
+func (o order) purl() string {
 	name := o.Image[strings.LastIndexByte(o.Image, '/')+1:]
 	return "pkg:oci/" + url.PathEscape(strings.ToLower(name)) + "@" + url.QueryEscape(o.Digest.String()) + "?repository_url=" + url.QueryEscape(strings.ToLower(o.Image))
 }
 
 // builtFrom returns the image's source in SPDX's format of a download location.
-func (o Options) builtFrom() string {
+func (o order) builtFrom() string {
 	if o.Source.URI == "" {
 		return ""
 	}
 	return attest.GitURI(o.Source.URI, o.Source.ID)
 }
 
-func (o Options) spdx(s syftsbom.SBOM, unread []string) ([]byte, error) {
+func (o order) spdx(s syftsbom.SBOM, unread []string) ([]byte, error) {
 	doc := spdxhelpers.ToFormatModel(s)
 	if doc == nil || len(doc.Packages) == 0 {
 		return nil, errors.New("syft wrote no SPDX document")
@@ -315,7 +305,7 @@ func ref(id common.DocElementID) string {
 	return strings.Join([]string{string(id.DocumentRefID), string(id.ElementRefID), id.SpecialID}, "\n")
 }
 
-func (o Options) cyclonedx(s syftsbom.SBOM, unread []string) ([]byte, error) {
+func (o order) cyclonedx(s syftsbom.SBOM, unread []string) ([]byte, error) {
 	doc := cyclonedxhelpers.ToFormatModel(s)
 	doc.SerialNumber = o.id("CycloneDX-1.6").URN()
 	doc.Metadata.Timestamp = o.Created.UTC().Format(time.RFC3339)

@@ -1,4 +1,4 @@
-package scan
+package main
 
 import (
 	"bytes"
@@ -46,7 +46,7 @@ func TestWorkspaceModules(t *testing.T) {
 	if err = errors.Join(err, p.AppendImage(img)); err != nil {
 		t.Fatal(err)
 	}
-	spdx, cdx, err := Generate(t.Context(), options(dir, digest))
+	spdx, cdx, err := generate(t.Context(), options(dir, digest))
 	if err != nil {
 		t.Fatal(err)
 	}

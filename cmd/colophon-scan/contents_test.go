@@ -1,4 +1,4 @@
-package scan
+package main
 
 import (
 	"maps"
@@ -26,7 +26,7 @@ func TestDocumentsAgreeWithTheImage(t *testing.T) {
 	})
 	dir := t.TempDir()
 	digest := writeIndex(t, dir, testImage(t, "amd64", files))
-	spdx, cdx, err := Generate(t.Context(), options(dir, digest))
+	spdx, cdx, err := generate(t.Context(), options(dir, digest))
 	if err != nil {
 		t.Fatal(err)
 	}
