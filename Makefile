@@ -37,8 +37,8 @@ tools: builder $(BIN)/buildctl $(BIN)/cosign ## build the builder, and the stock
 builder: $(BIN)/buildkitd ## build the pinned buildkitd in out/bin
 
 # tools/buildkit requires the same versions as the main module, so that both compile them once.
-$(BIN)/buildkitd: tools/buildkit/go.mod tools/buildkit/go.sum
-	cd tools/buildkit && $(GOTOOL) -o ../../$(BIN)/ github.com/moby/buildkit/cmd/buildkitd
+$(BIN)/buildkitd: tools/buildkit/go.mod tools/buildkit/go.sum tools/buildkit/buildkitd/main.go
+	cd tools/buildkit && $(GOTOOL) -o ../../$(BIN)/ ./buildkitd
 	@touch $(BIN)/buildkitd
 
 $(BIN)/buildctl: tools/buildkit/go.mod tools/buildkit/go.sum
@@ -74,7 +74,7 @@ example: ## make a git repository with a signed tag from examples/hello, in out/
 
 # Downloads and compiles, and shows how far it is. What it leaves in Go's cache, builder and build link.
 compile:
-	@GO='$(GO)' $(LESSGC) scripts/compile.sh tools/buildkit:github.com/moby/buildkit/cmd/buildkitd cmd/colophon-scan:. ./cmd/colophon ./cmd/colophond
+	@GO='$(GO)' $(LESSGC) scripts/compile.sh tools/buildkit:./buildkitd cmd/colophon-scan:. ./cmd/colophon ./cmd/colophond
 
 quickstart: deps compile builder build example ## start a platform, release out/hello, verify it
 	@scripts/quickstart.sh

@@ -12,7 +12,7 @@ if [ -n "$unformatted" ]; then
 fi
 go test -run "TestImports|TestThreats|TestLinks|TestDependencies" ./test || failed=1
 
-for module in . cmd/colophon-scan; do # those of the programs of users
+for module in . cmd/colophon-scan tools/buildkit; do # those of the programs of users
   (cd "$module" && go vet ./... && "$bin/staticcheck" ./...) || failed=1
   # govulncheck exits with 3 if it found a vulnerability, and with another code if it could not look.
   status=0

@@ -43,7 +43,7 @@ for system in "${systems[@]}"; do
   if [ "$os" = linux ]; then
     program colophond "$os" "$arch" . ./cmd/colophond
     program colophon-scan "$os" "$arch" cmd/colophon-scan .
-    program buildkitd "$os" "$arch" tools/buildkit github.com/moby/buildkit/cmd/buildkitd
+    program buildkitd "$os" "$arch" tools/buildkit ./buildkitd
     scripts/packages.sh "$version" "$arch" "$dist"
   fi
 done

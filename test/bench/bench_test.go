@@ -132,7 +132,8 @@ func startBuildkitd(b *testing.B, p *harness.Platform) *buildkitd {
 	dir := b.TempDir()
 	m := startMirror(b)
 	conf := filepath.Join(dir, "buildkitd.toml")
-	text := ""
+	d := &buildkitd{addr: "unix://" + filepath.Join(dir, "s")}
+	text := fmt.Sprintf("root = %q\nproxyNetwork = true\n[grpc]\n  address = [%q]\n[worker.oci]\n  snapshotter = \"overlayfs\"\n  gc = false\n", filepath.Join(dir, "root"), d.addr)
 	for _, host := range []string{"docker.io", "gcr.io"} {
 		text += fmt.Sprintf("[registry.%q]\n  mirrors = [%q]\n", host, m)
 	}
@@ -140,8 +141,7 @@ func startBuildkitd(b *testing.B, p *harness.Platform) *buildkitd {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	d := &buildkitd{addr: "unix://" + filepath.Join(dir, "s")}
-	cmd := exec.Command(harness.Bin(b, "buildkitd"), "--config", conf, "--root", filepath.Join(dir, "root"), "--addr", d.addr, "--proxy-network", "--oci-worker-snapshotter", "overlayfs")
+	cmd := exec.Command(harness.Bin(b, "buildkitd"), "--config", conf)
 	log := &harness.Log{}
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {

@@ -2,6 +2,7 @@ package buildkit
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -40,9 +41,12 @@ func BenchmarkBareBuildkitd(b *testing.B) {
 	rooms(b) // or skip
 	for b.Loop() {
 		dir := b.TempDir()
-		sock := filepath.Join(dir, "sock")
-		cmd := exec.Command(repo+"/out/bin/buildkitd", "--root", filepath.Join(dir, "root"), "--addr", "unix://"+sock,
-			"--otel-socket-path", filepath.Join(dir, "otel"), "--containerd-worker=false")
+		sock, conf := filepath.Join(dir, "sock"), filepath.Join(dir, "buildkitd.toml")
+		text := fmt.Sprintf("root = %q\n[grpc]\n  address = [%q]\n[worker.oci]\n  snapshotter = \"overlayfs\"\n  gc = false\n", filepath.Join(dir, "root"), "unix://"+sock)
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		cmd := exec.Command(repo+"/out/bin/buildkitd", "--config", conf)
 		if err := cmd.Start(); err != nil {
 			b.Fatal(err)
 		}
