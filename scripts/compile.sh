@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Downloads the modules that programs need, then compiles their packages into Go's build cache,
-# and shows how far it is and how much time is left. It links nothing: make does.
+# Downloads the modules that programs need, compiles their packages into Go's build cache, and
+# shows how far it is and how much time is left. It links nothing: make does.
 #
 #   scripts/compile.sh [DIR:]PACKAGE...     DIR is the module of the package, "." if not given
 #
-# On a terminal, one line changes; elsewhere a new line comes every 10 seconds.
+# It compiles the first program while it downloads the modules of the others. Then it runs
+# $MEANWHILE, if that is set, beside the rest. On a terminal, one line changes; elsewhere a new
+# line comes every 10 seconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${GO:=go}"
@@ -28,31 +30,41 @@ show() { # TEXT
 }
 due() { [ $((SECONDS - shown)) -ge "$every" ]; }
 
-# downloads reads what go prints while it loads packages, shows the modules that it downloads,
-# and prints all else.
-downloads() { # MODULES
-  local line count=0
-  while IFS= read -r line; do
-    case $line in
-    'go: downloading '*)
-      count=$((count + 1))
-      ! due || show "downloading modules: $count of at most $1 ($(duration $SECONDS))"
-      ;;
-    *) printf '%s\n' "$line" >&2 ;;
-    esac
-  done
-  [ "$count" -eq 0 ] || { show "downloaded $count modules in $(duration $SECONDS)" && [ -n "$end" ] || echo >&2; }
+# load loads a program's packages, which downloads their modules, and lists the files in
+# $work/NUMBER that must be compiled: PACKAGE FILE. It counts the modules in $work/downloaded.
+load() { # NUMBER
+  local dir=${dirs[$1]} line
+  "$GO" -C "$dir" list -buildvcs=false -deps \
+    -f '{{if .Stale}}{{range .GoFiles}}{{$.ImportPath}}{{"\t"}}{{$.Dir}}/{{.}}{{"\n"}}{{end}}{{end}}' "${packages[$1]}" 2>&1 >"$work/$1" |
+    while IFS= read -r line; do
+      case $line in
+      'go: downloading '*)
+        echo >>"$work/downloaded"
+        [ "$1" -ne 0 ] || ! due || show "downloading modules: $(downloaded) ($(duration $SECONDS))"
+        ;;
+      *) printf '%s\n' "$line" >&2 ;;
+      esac
+    done
 }
 
-# compiled reads what go prints while it compiles, and shows how much of it is done by the size
-# of the packages' source. It prints what is not the name of a package.
-compiled() {
+downloaded() { wc -l <"$work/downloaded"; }
+
+# left prints the size of each package that programs still need: PACKAGE BYTES.
+left() { # NUMBER...
+  (cd "$work" && sed '/^$/d' "$@") | sort -u | awk -F '\t' 'FILENAME != "-" { done[$1]; next } !($1 in done)' "$work/compiled" - >"$work/files"
+  cut -f2 "$work/files" | tr '\n' '\0' | xargs -0 -r stat -L -c %s | paste "$work/files" - |
+    awk -F '\t' '{ size[$1] += $3 } END { for (path in size) print path, size[path] }'
+}
+
+# compile compiles the packages of programs, and shows how much of it is done by the size of the
+# packages' source. It prints what go prints, except for the names of packages.
+compile() { # NUMBER...
   local -A size=()
-  local path bytes line total=0 todo=0 count=0 done=0 began=$SECONDS took left status
+  local path bytes line n total=0 todo=0 count=0 done=0 began=$SECONDS took text status
   while read -r path bytes; do
     size[$path]=$bytes
     total=$((total + bytes)) todo=$((todo + 1))
-  done <"$work/sizes"
+  done < <(left "$@")
   while :; do
     status=0
     IFS= read -r -t "$every" line || status=$?
@@ -67,41 +79,58 @@ compiled() {
       printf '%s\n' "$line" >&2
     fi
     due || continue
-    took=$((SECONDS - began)) left=
-    if [ $((done * 20)) -gt "$total" ]; then
-      left=", about $(duration $((took * (total - done) / done))) left"
+    took=$((SECONDS - began)) text=
+    if [ -e "$work/downloading" ]; then
+      text=", downloaded $(downloaded) modules"
+    elif [ $((done * 20)) -gt "$total" ]; then
+      text=", about $(duration $((took * (total - done) / done))) left"
     fi
-    show "compiling: $count of $todo packages ($(duration $took)$left)"
-  done
-  [ "$count" -eq 0 ] || { show "compiled $count packages in $(duration $((SECONDS - began)))" && [ -n "$end" ] || echo >&2; }
+    show "compiling: $count of $todo packages ($(duration $took)$text)"
+  done < <(for n; do "$GO" -C "${dirs[$n]}" list -buildvcs=false -export -v -f '' "${packages[$n]}" 2>&1 || touch "$work/failed"; done)
+  (cd "$work" && cut -f1 "$@") >>"$work/compiled"
+  [ ! -e "$work/failed" ] || exit 1
+  [ "$count" -eq 0 ] || line_of "compiled $count packages in $(duration $((SECONDS - began)))"
 }
 
-declare -A packages=() # by directory of the module
+line_of() { # TEXT
+  show "$1"
+  [ -n "$end" ] || echo >&2
+}
+
+dirs=() packages=()
 for arg; do
   case $arg in
-  *:*) packages[${arg%%:*}]+=" ${arg#*:}" ;;
-  *) packages[.]+=" $arg" ;;
+  *:*) dirs+=("${arg%%:*}") packages+=("${arg#*:}") ;;
+  *) dirs+=(.) packages+=("$arg") ;;
   esac
 done
+rest=()
+for ((n = 1; n < $#; n++)); do rest+=("$n"); done
 
-modules=0
-for dir in "${!packages[@]}"; do
-  modules=$((modules + $(grep -cE '^[[:space:]]*(require )?[^ ]+ v[0-9]' "$dir/go.mod")))
+: >"$work/downloaded" >"$work/compiled"
+load 0
+touch "$work/downloading"
+(
+  trap - EXIT
+  for n in "${rest[@]}"; do load "$n"; done
+  rm "$work/downloading"
+) &
+loads=$!
+compile 0
+while kill -0 "$loads" 2>/dev/null; do
+  sleep 0.1
+  ! due || show "downloading modules: $(downloaded) ($(duration $SECONDS))"
 done
+wait "$loads"
+[ "$(downloaded)" -eq 0 ] || line_of "downloaded $(downloaded) modules in $(duration $SECONDS)"
 
-# Load the packages, which downloads their modules, and list the files that must be compiled.
-: >"$work/loaded"
-for dir in "${!packages[@]}"; do
-  # shellcheck disable=SC2086
-  "$GO" -C "$dir" list -buildvcs=false -deps \
-    -f '{{if .Stale}}{{range .GoFiles}}{{$.ImportPath}}{{"\t"}}{{$.Dir}}/{{.}}{{"\n"}}{{end}}{{end}}' ${packages[$dir]} 2>&1 >>"$work/loaded"
-done | downloads "$modules"
-# A package of several modules is compiled once.
-sort -u "$work/loaded" | sed '/^$/d' >"$work/files"
-cut -f2 "$work/files" | tr '\n' '\0' | xargs -0 -r stat -L -c %s | paste "$work/files" - |
-  awk -F '\t' '{ size[$1] += $3 } END { for (path in size) print path, size[path] }' >"$work/sizes"
-
-for dir in "${!packages[@]}"; do
-  # shellcheck disable=SC2086
-  "$GO" -C "$dir" list -buildvcs=false -export -v -f '' ${packages[$dir]} 2>&1
-done | compiled
+meanwhile=
+if [ -n "${MEANWHILE:-}" ]; then
+  $MEANWHILE >"$work/meanwhile" 2>&1 &
+  meanwhile=$!
+fi
+[ ${#rest[@]} -eq 0 ] || compile "${rest[@]}"
+if [ -n "$meanwhile" ] && ! wait "$meanwhile"; then
+  cat "$work/meanwhile" >&2
+  exit 1
+fi

@@ -2,6 +2,8 @@
 # Runs the main steps in out/quickstart: start a platform, release out/hello at v0.1.0, trust
 # the platform, verify the image. A second run finds the release finished. KEEP=1 leaves the
 # platform running.
+#
+#   scripts/quickstart.sh [images]     images: only make the base images, if it will need them
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$PWD/out/quickstart
@@ -25,14 +27,21 @@ free_port() {
 listen=127.0.0.1:$(cat "$work/port")
 url=http://$listen
 
-# Use the real base images if they can be reached.
-serve=(out/bin/colophond serve --data "$data" --listen "$listen")
 reachable() { curl -sS -o /dev/null --max-time 5 "$1" 2>/dev/null; }
+buildkit() { [ "$(id -u)" -eq 0 ] && PATH=$PATH:/usr/sbin command -v runc >/dev/null; }
+# The real base images are used if they can be reached.
+stand_ins() { ! reachable https://registry-1.docker.io/v2/ || ! reachable https://gcr.io/v2/; }
+if [ "${1:-}" = images ]; then
+  ! buildkit || ! stand_ins || make -s base-images
+  exit
+fi
+
+serve=(out/bin/colophond serve --data "$data" --listen "$listen")
 recipe=() accept=() # what this machine needs beside the recipe of the commit, and how a consumer accepts it
-if [ "$(id -u)" -ne 0 ] || ! PATH=$PATH:/usr/sbin command -v runc >/dev/null; then
+if ! buildkit; then
   say "no root or no runc: using the golang builder, which needs no Dockerfile"
   recipe=(--builder golang) accept=(--package .)
-elif ! reachable https://registry-1.docker.io/v2/ || ! reachable https://gcr.io/v2/; then
+elif stand_ins; then
   say "docker.io or gcr.io cannot be reached: making base images from Debian packages and this Go toolchain"
   make -s base-images
   serve+=(--mirror out/base-images)
