@@ -94,6 +94,9 @@ func (z Zone) enter() error {
 	if err := errors.Join(LimitMemory(z.Memory), confine.KillEarlier(z.Killed)); err != nil {
 		return err
 	}
+	// The parent is alive: Command asked the kernel to kill this process with it. In a
+	// container the parent may be process 1, which elsewhere adopts orphans.
+	parent := os.Getppid()
 	if z.Separate {
 		if err := z.mount(); err != nil {
 			return fmt.Errorf("mounting the role's directories: %w", err)
@@ -115,7 +118,7 @@ func (z Zone) enter() error {
 		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 			return err
 		}
-		if os.Getppid() == 1 {
+		if os.Getppid() != parent { // it ended before that
 			return errors.New("serve has ended")
 		}
 	}
