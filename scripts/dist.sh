@@ -9,43 +9,45 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 : "${GO:=go}"
-export CGO_ENABLED=0 GOGC=400 GOFLAGS= GOWORK=off GOAMD64=v1 GOARM64=v8.0 TZ=UTC LC_ALL=C
-unset GOEXPERIMENT GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
+export GO TZ=UTC LC_ALL=C
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
 umask 022
 
 if [ -n "$(git status --porcelain)" ]; then
   echo 'dist: the working directory differs from HEAD: commit first, so that a commit names what is built' >&2
   exit 1
 fi
-version=$(git describe --tags --always)
+version=$(git describe --tags --always --abbrev=12) # without a number, as many digits as the clone needs
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 
 systems=("$@")
 [ $# -gt 0 ] || systems=(linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64)
 
-dist=$root/out/dist.new
+dist=$root/out/dist.new programs=$(mktemp -d)
 rm -rf "$dist"
 mkdir -p "$dist"
-trap 'rm -rf "$dist"' EXIT
-
-# program NAME OS ARCH DIR PACKAGE: -trimpath and an empty build id leave out the machine.
-program() {
-  local out=$dist/$1_${version}_$2_$3
-  [ "$2" != windows ] || out=$out.exe
-  echo "dist: ${out##*/}" >&2
-  GOOS=$2 GOARCH=$3 "$GO" -C "$4" build -buildvcs=false -trimpath -ldflags "-s -w -buildid= -X main.version=$version" -o "$out" "$5"
-}
+trap 'rm -rf "$dist" "$programs"' EXIT
 
 for system in "${systems[@]}"; do
-  os=${system%/*} arch=${system#*/}
-  program colophon "$os" "$arch" . ./cmd/colophon
-  if [ "$os" = linux ]; then
-    program colophond "$os" "$arch" . ./cmd/colophond
-    program colophon-scan "$os" "$arch" cmd/colophon-scan .
-    program buildkitd "$os" "$arch" tools/buildkit ./buildkitd
-    scripts/packages.sh "$version" "$arch" "$dist"
-  fi
+  echo "dist: programs for $system" >&2
+  dir=$programs/$system suffix=_${version}_${system/\//_}
+  [ "${system%/*}" != windows ] || suffix=$suffix.exe
+  for program in $(scripts/programs.sh "$system" "$version" "$dir"); do
+    cp "$dir/$program" "$dist/$program$suffix"
+  done
+done
+
+# Programs of this machine write the completions and manual pages of the packages, which do not
+# depend on the architecture.
+here=linux/$("$GO" env GOHOSTARCH)
+for system in "${systems[@]}"; do
+  case $system in
+  linux/*)
+    [ -d "$programs/$here" ] || scripts/programs.sh "$here" "$version" "$programs/$here" >/dev/null
+    scripts/packages.sh "$version" "${system#*/}" "$programs/$system" "$programs/$here" "$dist"
+    ;;
+  esac
 done
 cp scripts/install.sh "$dist/"
 

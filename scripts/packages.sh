@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
-# Makes Debian packages of the programs in DIR, which scripts/dist.sh built, in DIR:
+# Makes Debian packages of the programs in PROGRAMS, which scripts/programs.sh built, in DIR:
 #
-#   colophon     the command line tool, with completions
-#   colophond    the platform: colophond, its scanner and buildkitd, and the systemd unit
+#   colophon     the command line tool
+#   colophond    the platform: all other programs, and the systemd unit
 #
-#   scripts/packages.sh VERSION ARCH DIR
+#   scripts/packages.sh VERSION ARCH PROGRAMS HERE DIR
 #
-# Times are SOURCE_DATE_EPOCH, so that the same programs give the same packages.
+# The programs in HERE run on this machine; they write completions and manual pages. Times are
+# SOURCE_DATE_EPOCH, so that the same programs give the same packages.
 set -euo pipefail
-version=$1 arch=$2 dir=$(realpath "$3")
+version=$1 arch=$2 programs=$(realpath "$3") here=$(realpath "$4") dir=$(realpath "$5")
 cd "$(dirname "$0")/.."
 : "${SOURCE_DATE_EPOCH:?}"
 umask 022
 
-# dpkg's order: v1.2.0-rc.1 is before v1.2.0, and 3 commits after a tag are after it.
+# dpkg's order: v1.2.0-rc.1 is before v1.2.0, and 3 commits after a tag are after it. A commit
+# without a tag is before every tag; without the time, one that begins with 8 would be after v7.
 debian=$(sed -E 's/-([0-9]+)-g([0-9a-f]+)$/+\1.\2/; s/-/~/g' <<<"${version#v}")
-[[ $debian =~ ^[0-9] ]] || debian=0~$debian # a commit before the first tag
+[[ $version =~ ^v[0-9] ]] || debian=0~$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$debian
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -23,7 +25,16 @@ trap 'rm -rf "$work"' EXIT
 # package NAME writes $work/NAME as a package; its description is on standard input.
 package() {
   local tree=$work/$1 out=$dir/$1_${debian}_$arch.deb
-  install -D -m 644 LICENSE "$tree/usr/share/doc/$1/copyright"
+  mkdir -p "$tree/usr/share/doc/$1"
+  cat >"$tree/usr/share/doc/$1/copyright" <<'END'
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Source: https://github.com/colophon-build/colophon
+
+Files: *
+Copyright: the Colophon authors
+License: Apache-2.0
+ On Debian systems, the text of the license is in /usr/share/common-licenses/Apache-2.0.
+END
   cat >"$tree/DEBIAN/control" <<END
 Package: $1
 Version: $debian
@@ -42,16 +53,23 @@ END
   dpkg-deb --root-owner-group --threads-max=1 -Zxz -z6 --build "$tree" "$out" >&2
 }
 
+# manual NAME adds the completions and manual pages of a program to $work/NAME.
+manual() {
+  local tree=$work/$1 target file
+  for target in bash:bash-completion/completions/$1 zsh:zsh/vendor-completions/_$1 fish:fish/vendor_completions.d/$1.fish; do
+    file=$tree/usr/share/${target#*:}
+    mkdir -p "${file%/*}"
+    "$here/$1" completion "${target%%:*}" >"$file"
+  done
+  mkdir -p "$tree/usr/share/man/man1"
+  "$here/$1" man "$tree/usr/share/man/man1"
+  gzip -9n "$tree"/usr/share/man/man1/*
+}
+
 cli=$work/colophon
 mkdir -p "$cli/DEBIAN"
-install -D -m 755 "$dir/colophon_${version}_linux_$arch" "$cli/usr/bin/colophon"
-# The completions do not depend on the architecture: a program that runs here writes them.
-here=$dir/colophon_${version}_linux_$("${GO:-go}" env GOHOSTARCH)
-for target in bash:bash-completion/completions/colophon zsh:zsh/vendor-completions/_colophon fish:fish/vendor_completions.d/colophon.fish; do
-  file=$cli/usr/share/${target#*:}
-  mkdir -p "${file%/*}"
-  "$here" completion "${target%%:*}" >"$file"
-done
+install -D -m 755 "$programs/colophon" "$cli/usr/bin/colophon"
+manual colophon
 package colophon <<'END'
 Recommends: git
 Description: prove which git commit a container image came from
@@ -61,12 +79,13 @@ END
 
 platform=$work/colophond
 mkdir -p "$platform/DEBIAN" "$platform/usr/bin"
-# colophond uses the scanner and the buildkitd beside itself; /usr/bin may have another buildkitd.
-install -D -m 755 "$dir/colophond_${version}_linux_$arch" "$platform/usr/lib/colophon/colophond"
-install -D -m 755 "$dir/colophon-scan_${version}_linux_$arch" "$platform/usr/lib/colophon/colophon-scan"
-install -D -m 755 "$dir/buildkitd_${version}_linux_$arch" "$platform/usr/lib/colophon/buildkitd"
+# colophond uses the programs beside itself; /usr/bin may have another buildkitd.
+for program in "$programs"/*; do
+  [ "${program##*/}" = colophon ] || install -D -m 755 -t "$platform/usr/lib/colophon" "$program"
+done
 ln -s ../lib/colophon/colophond "$platform/usr/bin/colophond"
 install -D -m 644 deploy/systemd/colophond.service "$platform/usr/lib/systemd/system/colophond.service"
+manual colophond
 install -d -m 755 "$platform/etc/colophon"
 echo '{}' >"$platform/etc/colophon/colophond.json"
 echo /etc/colophon/colophond.json >"$platform/DEBIAN/conffiles"

@@ -1,9 +1,12 @@
 package test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,6 +15,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // script writes an executable shell script.
@@ -59,6 +65,86 @@ func TestCompileShowsProgress(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// fakeProgram is colophon or colophond as scripts/packages.sh runs it.
+const fakeProgram = `case "$1" in
+completion) echo "completion for $2" ;;
+man) echo .TH >"$2/${0##*/}.1" ;;
+esac
+`
+
+// pack runs scripts/packages.sh in a new directory, and returns that.
+func pack(t *testing.T, version string) string {
+	t.Helper()
+	dir := t.TempDir()
+	programs, out := filepath.Join(dir, "programs"), filepath.Join(dir, "out")
+	if err := errors.Join(os.Mkdir(programs, 0o700), os.Mkdir(out, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"colophon", "colophond", "another"} {
+		script(t, filepath.Join(programs, name), fakeProgram)
+	}
+	cmd := exec.Command("../scripts/packages.sh", version, "amd64", programs, programs, out)
+	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH=1790000000")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return out
+}
+
+// The same programs give the same packages, with what belongs to them.
+func TestPackages(t *testing.T) {
+	if _, err := exec.LookPath("dpkg-deb"); err != nil {
+		needs.Missing(t, "packages: %v", err)
+	}
+	first, second := pack(t, "v1.2.0"), pack(t, "v1.2.0")
+	for name, want := range map[string][]string{
+		"colophon": {"./usr/bin/colophon", "./usr/share/man/man1/colophon.1.gz", "./usr/share/zsh/vendor-completions/_colophon"},
+		"colophond": {"./usr/bin/colophond -> ../lib/colophon/colophond", "./usr/lib/colophon/colophond", "./usr/lib/colophon/another", "./usr/share/man/man1/colophond.1.gz",
+			"./usr/lib/systemd/system/colophond.service", "./etc/colophon/colophond.json"},
+	} {
+		file := name + "_1.2.0_amd64.deb"
+		a, err := os.ReadFile(filepath.Join(first, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(filepath.Join(second, file)); err != nil || !bytes.Equal(a, b) {
+			t.Errorf("%s: made twice: got other bytes, want the same (%v)", file, err)
+		}
+		list, err := exec.Command("dpkg-deb", "--contents", filepath.Join(first, file)).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, list)
+		}
+		for _, path := range want {
+			if !strings.Contains(string(list), " "+path+"\n") {
+				t.Errorf("%s: got %s, want %s in it", file, list, path)
+			}
+		}
+	}
+}
+
+// dpkg takes the packages of later commits for newer ones.
+func TestPackageVersions(t *testing.T) {
+	if _, err := exec.LookPath("dpkg-deb"); err != nil {
+		needs.Missing(t, "packages: %v", err)
+	}
+	before := ""
+	for _, version := range []string{"8a5507b01a65", "v0.0.1", "v1.2.0-rc.1", "v1.2.0-rc.1-4-g8a5507b01a65", "v1.2.0", "v1.2.0-3-gffffffffffff", "v1.2.0-20-g000000000000", "v1.10.0"} {
+		files, err := filepath.Glob(filepath.Join(pack(t, version), "colophon_*.deb"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("got packages %q, want one (%v)", files, err)
+		}
+		out, err := exec.Command("dpkg-deb", "--field", files[0], "Version").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.TrimSpace(string(out))
+		if err := exec.Command("dpkg", "--compare-versions", before, "lt", got).Run(); err != nil {
+			t.Errorf("version %s is package version %s, which is not newer than %s", version, got, before)
+		}
+		before = got
 	}
 }
 
@@ -132,6 +218,125 @@ func TestInstallVerifies(t *testing.T) {
 				t.Errorf("got exit %d, %q installed, output %q; want exit %d, %q installed, output with %q", code, installed, out, c.code, want, c.want)
 			}
 		})
+	}
+}
+
+// install.sh takes files over HTTPS: whole ones only, and no redirect leads elsewhere.
+func TestInstallOverHTTPS(t *testing.T) {
+	url, pin := served(t, "the program", "DIGEST  NAME\n")
+	files := http.FileServer(http.Dir(strings.TrimPrefix(url, "file://")))
+	plain := httptest.NewServer(files)
+	defer plain.Close()
+	for _, c := range []struct {
+		name   string
+		answer http.HandlerFunc // for the program
+		code   int
+		want   string
+	}{
+		{"as released", files.ServeHTTP, 0, "installed "},
+		{"redirect to plain http", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, plain.URL+r.URL.Path, http.StatusFound)
+		}, 1, "cannot download"},
+		{"connection broken", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "11")
+			io.WriteString(w, "the prog")
+		}, 1, "cannot download"},
+		{"not found", http.NotFound, 1, "cannot download"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/SHA256SUMS" {
+					files.ServeHTTP(w, r)
+				} else {
+					c.answer(w, r)
+				}
+			}))
+			defer server.Close()
+			ca := filepath.Join(t.TempDir(), "ca.pem")
+			if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"../scripts/install.sh", "--version", "v1.2.0", "--from", server.URL, "--sha256", pin}
+			if code, out, _ := install(t, args...); code != 1 || !strings.Contains(out, "cannot download") {
+				t.Errorf("server with a certificate that nobody knows: got exit %d, %s", code, out)
+			}
+			t.Setenv("CURL_CA_BUNDLE", ca)
+			code, out, installed := install(t, args...)
+			want := "the old program"
+			if c.code == 0 {
+				want = "the program"
+			}
+			if code != c.code || !strings.Contains(out, c.want) || installed != want {
+				t.Errorf("got exit %d, %q installed, output %q; want exit %d, %q installed, output with %q", code, installed, out, c.code, want, c.want)
+			}
+		})
+	}
+}
+
+// On a machine that has no file in the release, install.sh installs nothing.
+func TestInstallElsewhere(t *testing.T) {
+	url, pin := served(t, "the program", "DIGEST  NAME\n")
+	for _, c := range []struct{ system, processor, want string }{
+		{"Linux", "riscv64", "no file for the processor riscv64"},
+		{"FreeBSD", "x86_64", "no file for FreeBSD"},
+		{"Darwin", "arm64", "no line, or several, for colophon_v1.2.0_darwin_arm64"},
+	} {
+		bin := t.TempDir()
+		script(t, filepath.Join(bin, "uname"), `case "$1" in -s) echo `+c.system+`;; -m) echo `+c.processor+`;; esac`+"\n")
+		t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+		code, out, installed := install(t, "../scripts/install.sh", "--version", "v1.2.0", "--from", url, "--sha256", pin)
+		if code != 1 || !strings.Contains(out, c.want) || installed != "the old program" {
+			t.Errorf("%s on %s: got exit %d, %q installed, output %q; want exit 1, output with %q", c.system, c.processor, code, installed, out, c.want)
+		}
+	}
+}
+
+// Where no colophon was, install.sh leaves one, or nothing.
+func TestInstallFirst(t *testing.T) {
+	for program, want := range map[string]string{"the program": "colophon", "another program": ""} {
+		url, pin := served(t, program, "DIGEST  NAME\n")
+		dir := t.TempDir()
+		exec.Command("sh", "../scripts/install.sh", "--version", "v1.2.0", "--from", url, "--sha256", pin, "--dir", dir).Run()
+		left, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.TrimPrefix(strings.Join(left, " "), dir+"/"); got != want {
+			t.Errorf("%s: got files %q, want %q", program, got, want)
+		}
+	}
+}
+
+// install.sh that is interrupted leaves the old program, and no files of its own.
+func TestInstallInterrupted(t *testing.T) {
+	dir, bin, tmp := t.TempDir(), t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "colophon"), []byte("the old program"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	started := filepath.Join(bin, "started")
+	script(t, filepath.Join(bin, "curl"), "touch "+started+"\nexec sleep 1\n")
+	cmd := exec.Command("sh", "../scripts/install.sh", "--version", "v1.2.0", "--from", "https://127.0.0.1", "--sha256", digestOf(""), "--dir", dir)
+	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+tmp)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		if _, err := os.Stat(started); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	cmd.Process.Signal(os.Interrupt)
+	if err := cmd.Wait(); err == nil {
+		t.Error("got exit 0, want an error")
+	}
+	if old, err := os.ReadFile(filepath.Join(dir, "colophon")); err != nil || string(old) != "the old program" {
+		t.Errorf("got %q installed (%v), want the old program", old, err)
+	}
+	for _, d := range []string{dir, tmp} {
+		if left, err := os.ReadDir(d); err != nil || d == tmp && len(left) != 0 || d == dir && len(left) != 1 {
+			t.Errorf("%s: got %v, %v; want nothing of install.sh", d, left, err)
+		}
 	}
 }
 
