@@ -126,15 +126,16 @@ FUZZTIME ?= 30s
 fuzz: ## run every fuzz target for FUZZTIME, one after the other
 	@GO='$(GO)' scripts/fuzz.sh $(FUZZTIME)
 
-self: deps build ## release Colophon from HEAD on two platforms, and compare the digests
+self: deps builder build base-images ## release Colophon's images from HEAD on two platforms, and compare the digests
 	@scripts/self.sh
 
 services: deps builder build base-images ## release examples/go-service and node-service: from the network, hermetically, and from a lock
 	COLOPHON_SERVICES=1 $(GO) test -timeout 60m -count=1 -v ./test/services
 
-clients: deps tools $(BIN)/regctl ## log in, push and pull with every client of registries that can be had here
+clients: deps tools $(BIN)/regctl build base-images ## log in, push and pull with every client of registries that can be had here; run the platform's image in a container
 	@EXTRA='skopeo podman buildah umoci dockerd:docker.io ctr:containerd docker-registry' scripts/deps.sh
 	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^Test(Clients|RequestsOfSkopeo)$$' ./test/interop
+	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^TestContainer$$' ./test/operation
 
 bench: deps tools $(BIN)/syft build base-images example ## compare the performance with that of the peers; prints results and ratios
 	COLOPHON_BENCH=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Releases Colophon from the HEAD of this repository on two new platforms in out/self, which
-# share no keys, log, registry or module cache. Exits with 0 only if both releases verify and
-# have the same digest.
+# Releases the images of Colophon, which .colophon.yaml names, from the HEAD of this repository
+# on two new platforms in out/self, which share no keys, log, registry or module cache. Exits
+# with 0 only if all releases verify and both platforms give the same digests. Then
+# out/self/images has the images of the second one, with all their proof.
+#
+# The image of the platform needs root, because it is built from a Dockerfile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -11,7 +14,7 @@ export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
 
 # Clone the repository, so that the state of the working directory does not matter.
 rm -rf "$work"
-mkdir -p "$work"
+mkdir -p "$work/images"
 repo=$work/colophon
 git clone -q --no-hardlinks "file://$root" "$repo"
 git -C "$repo" checkout -q --detach "$(git rev-parse HEAD)"
@@ -39,13 +42,21 @@ free_port() {
   return 1
 }
 
-# release NAME starts a platform, makes a release on it, and writes the digest to NAME.digest.
+images=(colophon colophond)
+if [ "$(id -u)" -ne 0 ]; then
+  echo 'self: NOT RELEASED: the image colophond, which needs root' >&2
+  images=(colophon)
+fi
+
+# release NAME starts a platform, releases the images on it, and writes their digests to
+# NAME.digests.
 release() {
-  local name=$1 listen
+  local name=$1 listen registry image
   listen=127.0.0.1:$(free_port)
   export COLOPHON_PLATFORM=$work/$name/client.json COLOPHON_TRUST=$work/$name.trust
+  registry=$listen/colophon-build
   printf 'self: releasing %s on platform %s at %s\n' "${commit:0:12}" "$name" "$listen" >&2
-  out/bin/colophond serve --data "$work/$name" --listen "$listen" 2>"$work/$name.log" >"$work/$name.ready" &
+  out/bin/colophond serve --data "$work/$name" --listen "$listen" --mirror out/base-images 2>"$work/$name.log" >"$work/$name.ready" &
   platform=$!
   for _ in $(seq 300); do
     [ -s "$work/$name.ready" ] && break
@@ -60,19 +71,21 @@ release() {
     echo "self: the platform did not start; its log is $work/$name.log" >&2
     exit 1
   fi
-  out/bin/colophon release "$repo" --ref "$tag" --image "$listen/colophon-build/colophon" --json >"$work/$name.json"
   out/bin/colophon trust add --yes "http://$listen"
-  out/bin/colophon verify "$listen/colophon-build/colophon:$tag" --source "file://$repo" --commit "$commit"
-  jq -er .digest "$work/$name.json" >"$work/$name.digest"
+  for image in "${images[@]}"; do
+    out/bin/colophon release "$repo" --ref "$tag" --image "$registry/$image" --json >"$work/$name.$image.json"
+    out/bin/colophon verify "$registry/$image:$tag" --source "file://$repo" --commit "$commit"
+    printf '%s  %s\n' "$(jq -er .digest "$work/$name.$image.json")" "$image" >>"$work/$name.digests"
+    [ "$name" = first ] || out/bin/colophon copy -q "$registry/$image:$tag" "$work/images/$image.tar"
+  done
   stop
 }
 
 release first
 release second
-first=$(cat "$work/first.digest") second=$(cat "$work/second.digest")
-printf '%s  first\n%s  second\n' "$first" "$second"
-if [ "$first" != "$second" ]; then
+cat "$work/second.digests"
+if ! diff "$work/first.digests" "$work/second.digests" >&2; then
   echo "self: two releases of $commit differ" >&2
   exit 1
 fi
-echo "self: two releases of $commit agree" >&2
+echo "self: two releases of $commit agree; out/self/images has them" >&2

@@ -161,18 +161,24 @@ func dockerRepo(t *testing.T, run string) string {
 	return dir
 }
 
-// served serves a repository over HTTPS, and makes this test's platforms trust the
-// server. It returns the URL.
-func served(t *testing.T, repo string) string {
+// gitBackend answers git fetch from a repository, at /NAME/.git.
+func gitBackend(t *testing.T, repo string) http.Handler {
 	t.Helper()
 	exec, err := exec.LookPath("git")
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewTLSServer(&cgi.Handler{
+	return &cgi.Handler{
 		Path: exec, Args: []string{"http-backend"}, Dir: repo,
 		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(repo), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"},
-	})
+	}
+}
+
+// served serves a repository over HTTPS, and makes this test's platforms trust the
+// server. It returns the URL.
+func served(t *testing.T, repo string) string {
+	t.Helper()
+	srv := httptest.NewTLSServer(gitBackend(t, repo))
 	t.Cleanup(srv.Close)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o644); err != nil {

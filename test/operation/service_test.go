@@ -24,8 +24,8 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// writeCertificate writes a certificate for 127.0.0.1 that signed itself, and its key.
-func writeCertificate(t *testing.T, certFile, keyFile string, serial int64) {
+// writeCertificate writes a certificate for 127.0.0.1 and others that signed itself, and its key.
+func writeCertificate(t *testing.T, certFile, keyFile string, serial int64, others ...net.IP) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -33,7 +33,7 @@ func writeCertificate(t *testing.T, certFile, keyFile string, serial int64) {
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: append(others, net.IPv4(127, 0, 0, 1)), IsCA: true, BasicConstraintsValid: true,
 	}, &x509.Certificate{SerialNumber: big.NewInt(serial)}, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
