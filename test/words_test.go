@@ -520,7 +520,7 @@ func leaves(body *ast.BlockStmt) bool {
 
 // The table of formats says which version a format has, and where the version stands.
 func TestVersionsOfFormats(t *testing.T) {
-	rows := regexp.MustCompile("(?m)^\\| \\[([^]]+)\\]\\(([^)]+)/\\) \\| .* \\| (.+) \\|$").FindAllStringSubmatch(page(t, "spec/README.md"), -1)
+	rows := regexp.MustCompile(`(?m)^\| \[([^]]+)\]\(([^)]+)/\) \| .* \| (.+) \|$`).FindAllStringSubmatch(page(t, "spec/README.md"), -1)
 	var dirs []string
 	for _, row := range rows {
 		dir, version := row[2], row[3]

@@ -560,7 +560,7 @@ func TestEnvironmentIsTheSpecifications(t *testing.T) {
 	}
 	table, _, _ = strings.Cut(table, "\n\n")
 	want := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| (.+) \\| (.+) \\|$").FindAllStringSubmatch(table, -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| (.+) \| (.+) \|$`).FindAllStringSubmatch(table, -1) {
 		for _, name := range regexp.MustCompile("`([A-Z0-9_]+)`").FindAllStringSubmatch(row[1], -1) {
 			want[name[1]] = strings.Trim(row[2], "`")
 		}

@@ -293,29 +293,29 @@ func readKey(dir, file string) ([]byte, error) {
 	return key, nil
 }
 
-func (a *GitHubApp) load(dir string) (err error) {
-	if a.Key != nil {
+func (app *GitHubApp) load(dir string) (err error) {
+	if app.Key != nil {
 		return errors.New(`githubApp: "key" is not a field of this file: name the file with the key in "keyFile"`)
 	}
-	if a.AppID <= 0 || a.InstallationID <= 0 || a.KeyFile == "" {
+	if app.AppID <= 0 || app.InstallationID <= 0 || app.KeyFile == "" {
 		return errors.New("githubApp: expected appID, installationID and keyFile")
 	}
-	if a.API == "" {
-		a.API = "https://api.github.com"
+	if app.API == "" {
+		app.API = "https://api.github.com"
 	}
-	if s, err := credential.ParseScope(a.API); err != nil || s.Scheme() == "ssh" || s.Scheme() == "file" {
+	if s, err := credential.ParseScope(app.API); err != nil || s.Scheme() == "ssh" || s.Scheme() == "file" {
 		return errors.New("githubApp: api: expected https://HOST/PATH")
 	}
-	if a.Key, err = readKey(dir, a.KeyFile); err != nil {
+	if app.Key, err = readKey(dir, app.KeyFile); err != nil {
 		return fmt.Errorf("githubApp: %w", err)
 	}
-	_, err = a.key()
+	_, err = app.key()
 	return err
 }
 
 // key parses the private key of the app: PKCS #1 as GitHub makes it, or PKCS #8.
-func (a *GitHubApp) key() (*rsa.PrivateKey, error) {
-	block, _ := pem.Decode(a.Key)
+func (app *GitHubApp) key() (*rsa.PrivateKey, error) {
+	block, _ := pem.Decode(app.Key)
 	if block == nil {
 		return nil, errors.New("githubApp: keyFile has no PEM block")
 	}
