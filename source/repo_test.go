@@ -2,15 +2,15 @@ package source
 
 import (
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/cgi"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/colophon-build/colophon/test/githttp"
 )
 
 // repo is a repository that a test fills with git.
@@ -124,12 +124,7 @@ func (r *repo) serveThrough(wrap func(http.Handler) http.Handler) string {
 }
 
 func (r *repo) backend() http.Handler {
-	r.t.Helper()
-	return &cgi.Handler{
-		Path:   filepath.Join(r.run("--exec-path"), "git-http-backend"),
-		Stderr: io.Discard, // git says there what it also tells the client
-		Env:    []string{"GIT_PROJECT_ROOT=" + filepath.Dir(r.dir), "GIT_HTTP_EXPORT_ALL=1", "HOME=" + r.t.TempDir()},
-	}
+	return githttp.Handler(r.t, filepath.Dir(r.dir))
 }
 
 func fetch(t *testing.T, r Request) (*Repo, Commit, error) {

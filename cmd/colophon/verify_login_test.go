@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"net/http"
-	"net/http/cgi"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -12,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/githttp"
 )
 
 // TestLoginOfTheUsersGit: a private repository is asked with what the user's own git has for
@@ -37,7 +37,7 @@ func TestLoginOfTheUsersGit(t *testing.T) {
 	run("init", "-q", "-b", "main", dir)
 	run("-C", dir, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "--allow-empty", "-m", "x")
 	id := run("-C", dir, "rev-parse", "HEAD")
-	git := &cgi.Handler{Path: filepath.Join(run("--exec-path"), "git-http-backend"), Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(dir), "GIT_HTTP_EXPORT_ALL=1", "HOME=" + home}}
+	git := githttp.Handler(t, filepath.Dir(dir))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, _ := r.BasicAuth(); user != "me" || password != "hunter2" {
 			w.Header().Set("Www-Authenticate", `Basic realm="x"`)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"net/http"
-	"net/http/cgi"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/dockerfile"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/githttp"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -25,18 +25,12 @@ import (
 // branch main are on its only commit.
 func gitServer(t *testing.T, files ...string) (url, dir string) {
 	t.Helper()
-	exe, err := exec.LookPath("git")
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir = filepath.Join(t.TempDir(), "lib.git")
 	fill(t, dir, files...)
 	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"add", "."}, {"commit", "-q", "-m", "first"}, {"tag", "v1"}} {
 		git(t, dir, args...)
 	}
-	srv := httptest.NewServer(&cgi.Handler{Path: exe, Args: []string{"http-backend"}, Dir: dir, Env: []string{
-		"GIT_PROJECT_ROOT=" + filepath.Dir(dir), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
-	}})
+	srv := httptest.NewServer(githttp.Handler(t, filepath.Dir(dir)))
 	t.Cleanup(srv.Close)
 	return srv.URL + "/lib.git", dir
 }

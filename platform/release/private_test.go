@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/cgi"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -20,6 +18,7 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/release/credentials"
+	"github.com/colophon-build/colophon/test/githttp"
 )
 
 const secret = "hunter2hunter2"
@@ -28,14 +27,7 @@ const secret = "hunter2hunter2"
 func private(t *testing.T, uri string) string {
 	t.Helper()
 	dir := strings.TrimPrefix(uri, "file://")
-	path, err := exec.Command("git", "--exec-path").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	git := &cgi.Handler{
-		Path: filepath.Join(strings.TrimSpace(string(path)), "git-http-backend"), Stderr: io.Discard,
-		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(dir), "GIT_HTTP_EXPORT_ALL=1", "HOME=" + t.TempDir()},
-	}
+	git := githttp.Handler(t, filepath.Dir(dir))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, password, _ := r.BasicAuth(); password != secret {
 			w.Header().Set("Www-Authenticate", `Basic realm="x"`)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/test/githttp"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -140,7 +141,7 @@ func TestContainer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: gitBackend(t, repo)}
+	server := &http.Server{Handler: githttp.Handler(t, filepath.Dir(repo))}
 	go server.ServeTLS(listener, certs+"/cert.pem", certs+"/key.pem")
 	t.Cleanup(func() { server.Close() })
 	_, port, _ := net.SplitHostPort(listener.Addr().String())

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/http/cgi"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/test/githttp"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -161,24 +161,11 @@ func dockerRepo(t *testing.T, run string) string {
 	return dir
 }
 
-// gitBackend answers git fetch from a repository, at /NAME/.git.
-func gitBackend(t *testing.T, repo string) http.Handler {
-	t.Helper()
-	exec, err := exec.LookPath("git")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &cgi.Handler{
-		Path: exec, Args: []string{"http-backend"}, Dir: repo,
-		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(repo), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"},
-	}
-}
-
 // served serves a repository over HTTPS, and makes this test's platforms trust the
 // server. It returns the URL.
 func served(t *testing.T, repo string) string {
 	t.Helper()
-	srv := httptest.NewTLSServer(gitBackend(t, repo))
+	srv := httptest.NewTLSServer(githttp.Handler(t, filepath.Dir(repo)))
 	t.Cleanup(srv.Close)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o644); err != nil {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/cgi"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/test/githttp"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -81,13 +81,7 @@ func exits(ts *testscript.TestScript, args []string) error {
 }
 
 func gitserver(ts *testscript.TestScript, args []string) error {
-	git, err := exec.LookPath("git")
-	if err != nil {
-		return err
-	}
-	srv := httptest.NewServer(&cgi.Handler{Path: git, Args: []string{"http-backend"}, Dir: ts.MkAbs(args[0]), Env: []string{
-		"GIT_PROJECT_ROOT=" + ts.MkAbs(args[0]), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
-	}})
+	srv := httptest.NewServer(githttp.Handler(ts, ts.MkAbs(args[0])))
 	ts.Defer(srv.Close)
 	ts.Setenv("GIT", srv.URL)
 	return nil

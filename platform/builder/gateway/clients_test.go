@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/cgi"
 	"net/url"
 	"os"
 	"os/exec"
@@ -19,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/githttp"
 )
 
 // run runs a real client of a package registry as in a room: it knows the gateway as its
@@ -56,7 +56,7 @@ func TestRealClients(t *testing.T) {
 	git("init", "-q", "-b", "main", dir)
 	git("-C", dir, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "--allow-empty", "-m", "x")
 	id := git("-C", dir, "rev-parse", "HEAD")
-	backend := &cgi.Handler{Path: filepath.Join(git("--exec-path"), "git-http-backend"), Root: "/private/git", Env: []string{"GIT_PROJECT_ROOT=" + repos, "GIT_HTTP_EXPORT_ALL=1", "HOME=" + t.TempDir()}, Stderr: io.Discard}
+	backend := http.StripPrefix("/private/git", githttp.Handler(t, repos))
 	module, tarball := goModule(t), npmPackage(t)
 	var base string
 	up, s := world(t, func(w http.ResponseWriter, r *http.Request) {
