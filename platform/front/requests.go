@@ -30,14 +30,14 @@ func Logged(h http.Handler, account func(token string) string, log *slog.Logger)
 		r = r.WithContext(logs.With(r.Context(), of))
 		w.Header().Set(headerRequestID, of.ID)
 		started := time.Now()
-		answer := &loggedAnswer{ResponseWriter: w, status: http.StatusOK}
+		answer := &logs.Answer{ResponseWriter: w}
 		defer func() { // also if h panics with ErrAbortHandler, because a role cut its answer short
 			level, reads := slog.LevelDebug, r.Method == http.MethodGet || r.Method == http.MethodHead
-			if answer.status >= 500 || answer.status >= 400 && !reads {
+			if answer.Status() >= 500 || answer.Status() >= 400 && !reads {
 				level = slog.LevelInfo
 			}
 			// Without the query, which may hold credentials.
-			log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", answer.status, "bytes", answer.bytes,
+			log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", answer.Status(), "bytes", answer.Bytes,
 				"took", time.Since(started).Round(time.Microsecond).String(), "client", r.RemoteAddr)
 		}()
 		h.ServeHTTP(answer, r)
@@ -52,28 +52,3 @@ func tokenOf(r *http.Request) string {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	return token
 }
-
-// loggedAnswer notes what an answer was.
-type loggedAnswer struct {
-	http.ResponseWriter
-	status int
-	wrote  bool
-	bytes  int64
-}
-
-func (a *loggedAnswer) WriteHeader(status int) {
-	if !a.wrote && status >= 200 {
-		a.status, a.wrote = status, true
-	}
-	a.ResponseWriter.WriteHeader(status)
-}
-
-func (a *loggedAnswer) Write(p []byte) (int, error) {
-	a.wrote = true
-	n, err := a.ResponseWriter.Write(p)
-	a.bytes += int64(n)
-	return n, err
-}
-
-// Unwrap serves http.ResponseController.
-func (a *loggedAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/intact"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/logs"
 )
 
 // repeated returns n copies of a descriptor as a JSON list.
@@ -244,7 +245,7 @@ func TestFailures(t *testing.T) {
 		for _, h := range []string{"Docker-Content-Digest", "Etag", "Content-Length", "Cache-Control"} {
 			w.Header().Set(h, "of the answer that failed")
 		}
-		c.reg.fail(&recorder{ResponseWriter: w}, &request{Request: httptest.NewRequest(tt.method, "/v2/a/blobs/x", nil), name: "a", ref: "x"}, tt.err)
+		c.reg.fail(&logs.Answer{ResponseWriter: w}, &request{Request: httptest.NewRequest(tt.method, "/v2/a/blobs/x", nil), name: "a", ref: "x"}, tt.err)
 		r := &reply{w.Result(), w.Body.Bytes()}
 		if w.Code != tt.status || r.code() != tt.code || !strings.Contains(w.Body.String(), tt.says) || strings.Contains(w.Body.String(), "secret") || (tt.says == "") != (w.Body.Len() == 0) {
 			t.Errorf("%s: got %d %s, want %d %s that says %q", name, w.Code, w.Body, tt.status, tt.code, tt.says)
@@ -257,7 +258,7 @@ func TestFailures(t *testing.T) {
 		}
 		// An answer that has begun cannot become an error.
 		w = httptest.NewRecorder()
-		begun := &recorder{ResponseWriter: w}
+		begun := &logs.Answer{ResponseWriter: w}
 		begun.Write([]byte("half"))
 		c.reg.fail(begun, &request{Request: httptest.NewRequest("GET", "/", nil)}, tt.err)
 		if w.Body.String() != "half" || w.Code != 200 {

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/logs"
 )
 
 // TestPathsNearTheAPI: a path that is nearly one of the API's is none of them.
@@ -660,7 +661,7 @@ func TestDisconnects(t *testing.T) {
 		var log bytes.Buffer
 		c := start(t, Config{Log: slog.New(slog.NewJSONHandler(&log, nil))})
 		log.Reset()
-		c.reg.fail(&recorder{ResponseWriter: httptest.NewRecorder()}, &request{Request: httptest.NewRequest("GET", "/v2/a/tags/list", nil).WithContext(tt.ctx)}, io.ErrClosedPipe)
+		c.reg.fail(&logs.Answer{ResponseWriter: httptest.NewRecorder()}, &request{Request: httptest.NewRequest("GET", "/v2/a/tags/list", nil).WithContext(tt.ctx)}, io.ErrClosedPipe)
 		var line struct{ Level, Error string }
 		if err := json.Unmarshal(log.Bytes(), &line); err != nil || line.Level != tt.level || line.Error != io.ErrClosedPipe.Error() {
 			t.Errorf("got %s, %v, want level %s", log.Bytes(), err, tt.level)

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"net/http"
 	"syscall"
+
+	"github.com/colophon-build/colophon/internal/logs"
 )
 
 // Error codes of the distribution spec 1.1, "Error Codes".
@@ -60,7 +62,7 @@ func errManifestUnknown(name, ref string) error {
 
 // fail answers with err. If err is not a failure, it is internal: the client gets a general
 // message, and the log gets the cause.
-func (r *Registry) fail(w *recorder, req *request, err error) {
+func (r *Registry) fail(w *logs.Answer, req *request, err error) {
 	f, ok := errors.AsType[*failure](err)
 	if damaged(err) {
 		r.alarm(err, req.name)
@@ -80,7 +82,7 @@ func (r *Registry) fail(w *recorder, req *request, err error) {
 			r.cfg.Log.ErrorContext(req.Context(), "registry: request failed", "method", req.Method, "kind", req.kind, "repository", req.name, "ref", req.ref, "error", err)
 		}
 	}
-	if w.wrote {
+	if w.Began {
 		return // the answer has begun; the client sees that it is too short
 	}
 	body, err := json.Marshal(map[string]any{"errors": []any{

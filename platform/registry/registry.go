@@ -259,7 +259,7 @@ func (r *Registry) account(name string) *account {
 
 // ServeHTTP implements http.Handler for paths under /v2/.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
-	rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+	rec := &logs.Answer{ResponseWriter: w}
 	h := rec.Header()
 	h.Set("Docker-Distribution-API-Version", "registry/2.0")
 	// The registry serves bytes from strangers on the same origin as the platform's pages.
@@ -276,7 +276,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	if err != nil {
 		r.fail(rec, req, err)
 	}
-	r.requests.WithLabelValues(req.kind, methodLabel(hr.Method), strconv.Itoa(rec.status)).Inc()
+	r.requests.WithLabelValues(req.kind, methodLabel(hr.Method), strconv.Itoa(rec.Status())).Inc()
 }
 
 // route parses a path from its right end, because a repository's name may contain "blobs" or
@@ -431,33 +431,6 @@ func acquire(ctx context.Context, places chan struct{}) (release func(), err err
 		return nil, ctx.Err()
 	}
 }
-
-// recorder records the status of an answer. It forwards ReadFrom, so that blobs are sent with
-// sendfile.
-type recorder struct {
-	http.ResponseWriter
-	status int
-	wrote  bool
-}
-
-func (r *recorder) WriteHeader(status int) {
-	if !r.wrote {
-		r.status, r.wrote = status, true
-	}
-	r.ResponseWriter.WriteHeader(status)
-}
-
-func (r *recorder) Write(p []byte) (int, error) {
-	r.wrote = true
-	return r.ResponseWriter.Write(p)
-}
-
-func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
-	r.wrote = true
-	return io.Copy(r.ResponseWriter, src)
-}
-
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // methodLabel keeps the number of metric series finite.
 func methodLabel(m string) string {
