@@ -27,7 +27,7 @@ import (
 // Cases of the Sigstore conformance suite; see the README there.
 const (
 	cases      = "../test/conformance/sigstore/testdata/cases/"
-	publicRoot = "../test/conformance/sigstore/testdata/public-trusted_root.json"
+	publicRoot = "../trust/tuf/sigstore_trusted_root.json"
 )
 
 var beacon = bundle.Signer{

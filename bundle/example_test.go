@@ -54,7 +54,7 @@ func ExampleBundle_Verify() {
 
 // Verify that the expected signer signed a file.
 func ExampleArtifact() {
-	root, err := trust.Parse(mustRead("../test/conformance/sigstore/testdata/public-trusted_root.json"))
+	root, err := trust.Parse(mustRead("../trust/tuf/sigstore_trusted_root.json"))
 	if err != nil {
 		log.Fatal(err)
 	}

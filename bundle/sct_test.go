@@ -177,7 +177,7 @@ func publicCertificates(t testing.TB) [][]byte {
 // BenchmarkSCT is the cost of the one SCT of a certificate: here, by
 // certificate-transparency-go, and of the signature that both verify.
 func BenchmarkSCT(b *testing.B) {
-	raw, err := os.ReadFile("../test/conformance/sigstore/testdata/public-trusted_root.json")
+	raw, err := os.ReadFile("../trust/tuf/sigstore_trusted_root.json")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 // publicRoot returns the trusted root of the public Sigstore instance.
 func publicRoot(t *testing.T) *trust.Root {
 	t.Helper()
-	raw, err := os.ReadFile("../test/conformance/sigstore/testdata/public-trusted_root.json")
+	raw, err := os.ReadFile("../trust/tuf/sigstore_trusted_root.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 // Read a trust root, see whom it trusts, and keep it in a store. A person compares
 // the fingerprint first.
 func Example() {
-	raw, err := os.ReadFile("testdata/sigstore-public-trusted_root.json")
+	raw, err := os.ReadFile("tuf/sigstore_trusted_root.json")
 	if err != nil {
 		log.Fatal(err)
 	}

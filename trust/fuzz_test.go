@@ -19,7 +19,7 @@ func FuzzParse(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	paths = append(paths, "../test/conformance/sigstore/testdata/public-trusted_root.json", "../bundle/testdata/rekor2-dsse/trusted_root.json")
+	paths = append(paths, "tuf/sigstore_trusted_root.json", "../bundle/testdata/rekor2-dsse/trusted_root.json")
 	if len(paths) < 3 {
 		f.Fatalf("got %d seeds, want at least 3", len(paths))
 	}

@@ -71,7 +71,7 @@ func TestIssuers(t *testing.T) {
 // TestPublicIssuers: the public instance is known by its authorities alone. With any
 // other authority beside them, nobody says whom the root serves.
 func TestPublicIssuers(t *testing.T) {
-	raw, err := os.ReadFile("testdata/sigstore-public-trusted_root.json")
+	raw, err := os.ReadFile("tuf/sigstore_trusted_root.json")
 	if err != nil {
 		t.Fatal(err)
 	}

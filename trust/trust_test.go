@@ -45,7 +45,7 @@ func TestParseDocument(t *testing.T) {
 }
 
 func TestParsePlainRoot(t *testing.T) {
-	raw, err := os.ReadFile("testdata/sigstore-public-trusted_root.json")
+	raw, err := os.ReadFile("tuf/sigstore_trusted_root.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 // publicRoot is the trusted root of the public Sigstore instance.
-const publicRoot = "../test/conformance/sigstore/testdata/public-trusted_root.json"
+const publicRoot = "../trust/tuf/sigstore_trusted_root.json"
 
 const (
 	generator = "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/generator_container_slsa3.yml"

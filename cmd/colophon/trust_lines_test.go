@@ -17,7 +17,7 @@ import (
 func TestTrustLines(t *testing.T) {
 	const github = "https://token.actions.githubusercontent.com"
 	var public bytes.Buffer
-	if err := json.Compact(&public, read(t, sigstoreTests+"public-trusted_root.json")); err != nil {
+	if err := json.Compact(&public, read(t, "../../trust/tuf/sigstore_trusted_root.json")); err != nil {
 		t.Fatal(err)
 	}
 	p := prooftest.New(t)

@@ -16,7 +16,7 @@ const (
 func trustSigstore(t *testing.T) *stage {
 	t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
 	s := &stage{t: t}
-	s.run(exitOK, []string{"trust", "add", sigstoreTests + "public-trusted_root.json", "--yes"}, "trusted")
+	s.run(exitOK, []string{"trust", "add", "../../trust/tuf/sigstore_trusted_root.json", "--yes"}, "trusted")
 	return s
 }
 

@@ -85,7 +85,7 @@ func publicBundle(b *testing.B) *exhibit {
 		}
 		return raw
 	}
-	material := read("test/conformance/sigstore/testdata/public-trusted_root.json")
+	material := read("trust/tuf/sigstore_trusted_root.json")
 	x := &exhibit{raw: read("cmd/colophon/testdata/github-attestation/MODULE.bazel.intoto.jsonl"), now: time.Now()}
 	s, err := bundle.Parse(x.raw)
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/sha256"
-	_ "embed"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -31,13 +30,8 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/trust"
+	publics "github.com/colophon-build/colophon/trust/tuf"
 )
-
-// publicRoot is the trusted root of the public Sigstore instance
-// (sigstore/root-signing), so that verifying needs no network.
-//
-//go:embed testdata/public-trusted_root.json
-var publicRoot []byte
 
 // options are the flags of both commands.
 type options struct {
@@ -125,10 +119,10 @@ func verifyBundle(_ context.Context, o options) error {
 }
 
 func (o options) material() (root.TrustedMaterial, error) {
-	raw := publicRoot
+	var raw []byte
+	var err error
 	switch {
 	case o.trustedRoot != "":
-		var err error
 		if raw, err = read(o.trustedRoot, limits.TrustRoot); err != nil {
 			return nil, err
 		}
@@ -140,6 +134,13 @@ func (o options) material() (root.TrustedMaterial, error) {
 		if raw, err = staging.MarshalJSON(); err != nil {
 			return nil, err
 		}
+	default: // the built-in copy, so that verifying needs no network
+		public, _ := publics.Named("sigstore")
+		copied, err := public.Copy()
+		if err != nil {
+			return nil, err
+		}
+		raw = copied.Raw
 	}
 	if o.key != "" {
 		return trust.ParseMaterial(raw)
