@@ -200,6 +200,11 @@ func (o releaseOptions) explain(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return &exitError{code: exitFailure, msg: "interrupted", hint: "run the same command to finish the release"}
 	}
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Member == "lock" && o.locked != "" {
+		named := *e
+		named.Message = o.locked + ": " + strings.TrimPrefix(e.Message, "lock: ")
+		return &named
+	}
 	return err
 }
 

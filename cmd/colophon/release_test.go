@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/colophon-build/colophon/platform/api"
 )
 
 func TestBuildArg(t *testing.T) {
@@ -60,5 +62,21 @@ func TestLastState(t *testing.T) {
 		if got := lastState(line); got != want {
 			t.Errorf("%q: got %q, want %q", line, got, want)
 		}
+	}
+}
+
+// TestLockErrorsNameTheFile: what the platform says about the lock of a request is about the
+// user's file.
+func TestLockErrorsNameTheFile(t *testing.T) {
+	wrong := &api.Error{Message: "lock: not in canonical form (line 3)", Kind: api.Usage, Member: "lock"}
+	err := releaseOptions{locked: "deps/web.lock"}.explain(t.Context(), wrong)
+	if got, want := err.Error(), "deps/web.lock: not in canonical form (line 3)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if e, ok := errors.AsType[*api.Error](err); !ok || e.Kind != api.Usage {
+		t.Errorf("got kind %v, want %v", e, api.Usage)
+	}
+	if err := (releaseOptions{locked: "deps/web.lock"}).explain(t.Context(), &api.Error{Message: "lock: x"}); err.Error() != "lock: x" {
+		t.Errorf("another error: got %q", err)
 	}
 }

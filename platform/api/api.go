@@ -136,6 +136,7 @@ type Error struct {
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"` // what the requester can do
 	Kind    Kind   `json:"kind,omitempty"`
+	Member  string `json:"member,omitempty"` // the member of the request that is wrong, such as "lock"
 }
 
 // Kind tells a client how to handle an Error. Every kind is a failure, also a kind that the

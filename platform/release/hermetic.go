@@ -29,7 +29,7 @@ func (j *run) checkPinning() error {
 	}
 	lock, err := builder.ParseLock([]byte(j.req.Lock))
 	if err != nil {
-		return &api.Error{Message: err.Error(), Hint: "write a lock with: colophon release --hermetic --write-lock FILE", Kind: api.Usage}
+		return &api.Error{Message: err.Error(), Hint: "write a lock with: colophon release --hermetic --write-lock FILE", Kind: api.Usage, Member: "lock"}
 	}
 	return j.pin(lock)
 }
