@@ -109,6 +109,10 @@ func (p *jsonProgress) event(image string, e api.Event) {
 	fmt.Fprintf(p.w, "%s\n", line)
 }
 
+// silentFor is after how much silence plainProgress says what goes on, when the platform says
+// that it is alive, as it does every 15 s.
+const silentFor = 30 * time.Second
+
 // plainProgress prints each phase with the seconds since the start, and the build's
 // output below each of its steps.
 type plainProgress struct {
@@ -118,6 +122,7 @@ type plainProgress struct {
 	replay bool // the events are of an earlier release, and start is the time of the first
 	width  int  // of the names of several images; 0: there is one
 	jobs   map[string]*plainJob
+	last   time.Time // when something was printed
 }
 
 type plainJob struct{ phase, step string }
@@ -140,7 +145,7 @@ func (p *plainProgress) Write(text []byte) (int, error) {
 }
 
 func (p *plainProgress) event(image string, e api.Event) {
-	if e.Phase == "alive" || e.Done {
+	if e.Done {
 		return
 	}
 	if e.Phase == "queue" {
@@ -148,6 +153,10 @@ func (p *plainProgress) event(image string, e api.Event) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if e.Phase == "alive" && (time.Since(p.last) < silentFor-time.Second || p.jobs[image] == nil) {
+		return
+	}
+	p.last = time.Now()
 	elapsed := time.Since(p.start)
 	if p.replay {
 		if p.start.IsZero() {
@@ -164,13 +173,17 @@ func (p *plainProgress) event(image string, e api.Event) {
 	if p.width > 0 && image != "" {
 		prefix = fmt.Sprintf("%-*s │", p.width, printable.Text(shortName(image)))
 	}
+	if e.Phase == "alive" {
+		fmt.Fprintf(p.w, "%s%7.1fs %s goes on\n", prefix, elapsed.Seconds(), printable.Text(strings.TrimSpace(j.phase+" "+j.step)))
+		return
+	}
 	if e.Phase == "build" && e.Step != "" && e.Step != j.step && j.phase == "build" {
 		j.step = e.Step
 		fmt.Fprintf(p.w, "%s         │ %s\n", prefix, printable.Text(e.Step))
 		e.Step = ""
 	}
 	if e.Phase != j.phase || e.Phase != "build" && e.Step != "" {
-		j.phase = e.Phase
+		j.phase, j.step = e.Phase, e.Step
 		fmt.Fprintf(p.w, "%s%7.1fs %s %s\n", prefix, elapsed.Seconds(), printable.Text(e.Phase), printable.Text(e.Step))
 	}
 	if e.Line = lastState(e.Line); e.Line != "" {
