@@ -126,6 +126,7 @@ func TestSlowListReaders(t *testing.T) {
 	if r := c.put("a", "v1", raw); r.StatusCode != 201 {
 		t.Fatalf("got %d %s", r.StatusCode, r.body)
 	}
+	var began sync.WaitGroup
 	for range 2 * cap(c.reg.listing) {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
 		if err != nil {
@@ -133,10 +134,12 @@ func TestSlowListReaders(t *testing.T) {
 		}
 		defer conn.Close()
 		io.WriteString(conn, "GET /v2/a/referrers/"+subject["digest"].(string)+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		began.Go(func() { // each answer begins, or waits for places that those before it keep
+			conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			conn.Read(make([]byte, 1))
+		})
 	}
-	for deadline := time.Now().Add(10 * time.Second); len(c.reg.listing) < cap(c.reg.listing) && time.Now().Before(deadline); {
-		time.Sleep(10 * time.Millisecond)
-	}
+	began.Wait()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
