@@ -24,7 +24,7 @@ func TestWhereRolesRun(t *testing.T) {
 	}{
 		{"serve", []string{"serve", "registry", "api"}, nil},
 		{"trust", []string{"trust"}, []string{"serve", "attestor", "api"}},
-		{"builder", []string{"rooms", "builder", "gateway", "driver"}, []string{"attestor", "api"}},
+		{"builder", []string{"rooms", "builder", "gateway", "driver", "hasher"}, []string{"attestor", "api"}},
 		{"attestor", []string{"attestor"}, []string{"api"}},
 	} {
 		p := onHost(test.host, hosts)

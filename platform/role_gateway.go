@@ -42,10 +42,13 @@ func runGateway(ctx context.Context, c zone.Child[gateway.Settings]) error {
 	return gateway.Run(ctx, c.Listener, c.Settings, os.Stdout)
 }
 
-// gatewayProcess returns a function that starts a gateway as a process in z.
-func gatewayProcess(z zone.Zone, users peer.Users, how logs.Settings) func(net.Listener, gateway.Settings) (buildkit.Gateway, error) {
+// gatewayProcess returns a function that starts a gateway as a process in z. The hasher
+// tells it what the session needs to know of stored modules, and learns from its record.
+func gatewayProcess(z zone.Zone, users peer.Users, how logs.Settings, h *hasher) func(net.Listener, gateway.Settings) (buildkit.Gateway, error) {
 	return func(l net.Listener, s gateway.Settings) (buildkit.Gateway, error) {
 		s.Mirror, s.Store = z.Path("mirror"), z.Path("gateway")
+		demands := s.Session.Demands
+		s.Sums = h.find(demands)
 		if file := z.CAFile(); file != "" {
 			s.Roots = file
 		}
@@ -54,7 +57,7 @@ func gatewayProcess(z zone.Zone, users peer.Users, how logs.Settings) func(net.L
 			return nil, err
 		}
 		defer file.Close()
-		g := &gatewayChild{ca: make(chan []byte, 1), recorded: make(chan struct{})}
+		g := &gatewayChild{ca: make(chan []byte, 1), recorded: make(chan struct{}), learn: func(record []builder.Exchange) { h.learn(demands, record) }}
 		if err := g.start(zone.Process{Name: roleGateway, Zone: z, Users: users, Settings: s, Listener: file, Logs: how}); err != nil {
 			return nil, err
 		}
@@ -75,6 +78,8 @@ type gatewayChild struct {
 	pid  int
 	ca   chan []byte
 	cert []byte
+	// learn is called with the record of a gateway that has ended.
+	learn func([]builder.Exchange)
 
 	recorded  chan struct{} // closed after the process has ended and its record is read
 	exchanges []builder.Exchange
@@ -134,6 +139,9 @@ func (g *gatewayChild) End() ([]builder.Exchange, error) {
 			syscall.Kill(g.pid, syscall.SIGKILL)
 			<-g.recorded
 		}
+	}
+	if g.err == nil {
+		g.learn(g.exchanges)
 	}
 	return g.exchanges, g.err
 }

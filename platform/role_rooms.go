@@ -30,6 +30,9 @@ type roomsSettings struct {
 	Rooms    buildkit.RoomsConfig `json:"rooms"`    // Buildkitd is empty if the builder is on another host
 	Gateway  zone.Zone            `json:"gateway"`  // zone of the gateways that the role starts
 	Driver   zone.Zone            `json:"driver"`   // zone of the drivers that the role starts
+	Hasher   zone.Zone            `json:"hasher"`   // zone of the processes that hash modules
+	Store    string               `json:"store"`    // directory of the gateways' downloads
+	Sums     string               `json:"sums"`     // directory of what the hashers found out
 	Builds   string               `json:"builds"`   // directory of the drivers' trees and layouts
 	// Concurrent is the maximum number of running builds; 0 is the worker's default.
 	Concurrent int `json:"concurrent"`
@@ -60,6 +63,10 @@ func prepareRooms(p *platform, process *zone.Process) (err error) {
 	if s.Driver, err = p.driverZone(); err != nil {
 		return err
 	}
+	if s.Hasher, err = p.hasherZone(); err != nil {
+		return err
+	}
+	s.Store, s.Sums = p.dir("gateway"), p.dir("sums")
 	process.Settings = s
 	return nil
 }
@@ -87,7 +94,7 @@ func runRooms(ctx context.Context, c zone.Child[roomsSettings]) error {
 	if s.LocalGit {
 		mux.Handle(localgit.Path, peer.Allow(localgit.Handler(c.Log), roleAttestor))
 	}
-	s.Rooms.Gateway = gatewayProcess(s.Gateway, c.Users, c.Logs)
+	s.Rooms.Gateway = gatewayProcess(s.Gateway, c.Users, c.Logs, newHasher(s, c))
 	r, err := buildkit.NewRooms(s.Rooms)
 	config := worker.Config{Dir: s.Builds, Concurrent: s.Concurrent, Log: c.Log}
 	if err != nil {

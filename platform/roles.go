@@ -24,6 +24,7 @@ const (
 	roleDoor     = peer.RoleDoor
 	roleGateway  = "gateway"
 	roleDriver   = "driver"
+	roleHasher   = "hasher"
 )
 
 // role is one row of the table of roles.
@@ -86,7 +87,7 @@ func roles() []role {
 		{
 			name: roleRooms, does: "opens the rooms in which Dockerfiles are built, and starts a driver for each build",
 			stops: "Dockerfiles cannot be built",
-			dirs:  []string{"rooms", "builds"}, beside: roleBuilder,
+			dirs:  []string{"rooms", "builds", "sums"}, beside: roleBuilder,
 			confine: confine.Policy{Rooms: true, Capabilities: roomsCapabilities},
 			needed:  (*platform).needsRooms, prepare: prepareRooms, run: inZone(runRooms),
 			memory: 1 << 30, killed: 300,
@@ -130,6 +131,12 @@ func roles() []role {
 			beside: roleBuilder,
 			run:    inZone(runDriver),
 			memory: 1 << 30, killed: 600, // after rooms
+		},
+		{
+			name: roleHasher, does: "computes the digests in go.sum of stored modules", user: 9, // rooms starts it
+			beside: roleBuilder,
+			run:    inZone(runHasher),
+			memory: 1 << 30, killed: 700, // after rooms
 		},
 	}
 }

@@ -114,12 +114,12 @@ const (
 )
 
 var (
-	// cutRoleUsers makes all roles run as one user, except for the door, number 7, whose
-	// requests must name a role.
-	cutRoleUsers = cut{usersFile, `u.byRole[r.name] = base + r.user`, `u.byRole[r.name] = base + 1 + r.user/7*(8-r.user)`}
+	// cutRoleUsers makes all roles run as one user, except for the door, whose requests must
+	// name a role.
+	cutRoleUsers = cut{usersFile, `u.byRole[r.name] = base + r.user`, `u.byRole[r.name] = base + 1 + map[bool]int{true: 1}[r.name == roleDoor]`}
 	// cutZones also shows each role the directories of all others.
 	cutZones = []cut{cutRoleUsers, {dataFile, `for _, name := range r.dirs {
-		z.Mounts`, `for _, name := range []string{"trust", "log", "ct", "registry", "rooms", "builder", "attestor", "gateway"} {
+		z.Mounts`, `for _, name := range []string{"trust", "log", "ct", "registry", "rooms", "builder", "attestor", "gateway", "sums"} {
 		z.Mounts`}}
 )
 
@@ -184,7 +184,7 @@ var _ = register(attack{
 	cuts:  cutZones,
 	from:  hostileRoles,
 	probe: func(i *intruder) {
-		for _, dir := range []string{"trust", "log", "ct", "attestor", "run", "rooms", "gateway", "registry", "builder"} {
+		for _, dir := range []string{"trust", "log", "ct", "attestor", "run", "rooms", "gateway", "sums", "registry", "builder"} {
 			if dir == i.where {
 				continue
 			}

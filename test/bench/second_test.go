@@ -26,6 +26,7 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
+	"github.com/colophon-build/colophon/platform/builder/sums"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -82,6 +83,7 @@ func ofGateway(b *testing.B) {
 	settings := gateway.Settings{
 		Store: b.TempDir(), Network: gateway.Network{Allow: []netip.Prefix{proxyHost.Masked()}}, Session: builder.Session{Demands: demands},
 	}
+	var downloads []builder.Exchange
 	build := func() (took time.Duration) {
 		g, err := gateway.New(settings)
 		if err != nil {
@@ -109,12 +111,17 @@ func ofGateway(b *testing.B) {
 		}
 		err = all.Wait()
 		took = time.Since(start)
-		if _, ended := g.End(); err != nil || ended != nil {
+		record, ended := g.End()
+		if err != nil || ended != nil {
 			b.Fatal(err, ended)
 		}
+		downloads = record
 		return took
 	}
 	first := build()
+	start := time.Now()
+	settings.Sums = hashed(b, settings.Store, sums.Wanted(demands, downloads, nil))
+	row(fmt.Sprintf("hasher, %d modules, once", len(settings.Sums)), time.Since(start), "")
 	const times = 5
 	var second []time.Duration
 	before := cpuTime(b)
@@ -125,6 +132,18 @@ func ofGateway(b *testing.B) {
 	row(fmt.Sprintf("gateway, %d pinned files, first build", len(demands)), first, "")
 	row("  second build", median(second), "aim 1 s, "+spread(second))
 	row("  its CPU time, with that of the client", cpu, "")
+}
+
+// hashed returns the sums of modules in a store, as the role hasher computes them.
+func hashed(b *testing.B, store string, modules []string) []sums.Sum {
+	in, to := io.Pipe()
+	from, out := io.Pipe()
+	go func() { out.CloseWithError(sums.Serve(in, out)) }()
+	found, err := sums.Ask(to, from, store, modules)
+	if err != nil || len(found) != len(modules) {
+		b.Fatalf("got sums of %d modules, %v, want %d", len(found), err, len(modules))
+	}
+	return found
 }
 
 // cpuTime returns how long this process has used processors.

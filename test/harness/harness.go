@@ -221,14 +221,19 @@ func (p *Platform) Role(name string) (pid int) {
 	return pid
 }
 
-// driverUser is the user of drivers minus that of the attestor: no driver runs while no
-// build does.
-const driverUser = 8 - 2
+// These are the users of roles, minus that of the attestor, that run only while a build does.
+const (
+	gatewayUser = 6 - 2
+	driverUser  = 8 - 2
+)
 
 // UserOf returns the user of a role.
 func (p *Platform) UserOf(role string) int {
 	p.T.Helper()
-	if role == "driver" {
+	switch role {
+	case "gateway":
+		return p.UserOf("attestor") + gatewayUser
+	case "driver":
 		return p.UserOf("attestor") + driverUser
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Role(role)))

@@ -179,7 +179,7 @@ func TestLastByteIsStored(t *testing.T) {
 	if b.e.SHA256 != hexSum("abcdef") || b.e.Size != 6 {
 		t.Errorf("got %+v, want the digest of all", b.e)
 	}
-	if _, err := g.store.open(hexSum("abcdef"), 6); err != nil {
+	if _, err := g.store.open(hexSum("abcdef"), 6, nil); err != nil {
 		t.Errorf("the room has all, the store: %v", err)
 	}
 	if n, err := b.Read(p); n != 0 || err != io.EOF || from.reads != 2 {

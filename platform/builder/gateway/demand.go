@@ -1,23 +1,16 @@
 package gateway
 
 import (
-	"archive/zip"
-	"bytes"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
-	"encoding/hex"
-	"fmt"
 	"hash"
-	"io"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
 
-	"golang.org/x/mod/sumdb/dirhash"
-
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/sums"
 )
 
 // demands are the downloads that the files of a commit pin, by URL or end of a path.
@@ -61,100 +54,33 @@ func (d demands) of(u *url.URL) string {
 	}
 }
 
-const (
-	maxModule   = 64 << 20  // bytes of a module's zip that is taken from the store
-	maxEntries  = 100_000   // files in it
-	maxUnpacked = 500 << 20 // bytes of these, as in golang.org/x/mod/zip
-	maxCompared = 16 << 30  // bytes of the files of all modules that one session takes from the store
-)
-
-// meets reports whether the content of f, of a known size, has the digest. path tells
-// what is hashed: a go.mod or the files in a zip.
-func (g *Gateway) meets(digest, path string, f *os.File, size int64) (bool, error) {
-	kind, want, _ := strings.Cut(digest, ":")
-	if sri, ok := strings.CutPrefix(digest, "sha512-"); ok {
-		kind, want = "sha512", sri
-	}
-	content := io.NewSectionReader(f, 0, size)
-	switch {
-	case kind == "sha256":
-		sum, err := hashAll(sha256.New(), content)
-		return hex.EncodeToString(sum) == want, err
-	case kind == "sha512":
-		sum, err := hashAll(sha512.New(), content)
-		return base64.StdEncoding.EncodeToString(sum) == want, err
-	case kind == "h1" && strings.HasSuffix(path, ".mod"):
-		sum, err := dirhash.Hash1([]string{"go.mod"}, func(string) (io.ReadCloser, error) { return io.NopCloser(content), nil })
-		return sum == digest, err
-	case kind == "h1" && strings.HasSuffix(path, ".zip"):
-		sum, err := g.hashModule(content)
-		return sum == digest, err
-	}
-	return false, nil
+// comparison decides whether a body of the store, whose sha256 is known, has the digest that
+// a build demands.
+type comparison struct {
+	// met is false if the body cannot have the digest.
+	met bool
+	// also, if not nil, must be fed with the body, and then have the sum want.
+	also hash.Hash
+	want string
 }
 
-func hashAll(h hash.Hash, r io.Reader) ([]byte, error) {
-	buf := buffers.Get()
-	defer buffers.Put(buf)
-	_, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{r}, buf)
-	return h.Sum(nil), err
+// compare compares as far as that is possible without the body. path tells what an h1 is of:
+// a go.mod or the files in a module's zip, whose sums the gateway is told.
+func (g *Gateway) compare(digest, path string, d *download) (c comparison) {
+	switch sri, isSRI := strings.CutPrefix(digest, "sha512-"); {
+	case isSRI:
+		return comparison{met: true, also: sha512.New(), want: sri}
+	case strings.HasPrefix(digest, "h1:") && strings.HasSuffix(path, ".mod"):
+		return comparison{met: digest == h1OfMod(d.SHA256)}
+	case strings.HasPrefix(digest, "h1:") && sums.IsModule(path):
+		return comparison{met: digest == g.sums[d.SHA256]}
+	}
+	return comparison{met: digest == "sha256:"+d.SHA256}
 }
 
-// hashModule returns the h1 digest of a module's zip. It unpacks no more than a module
-// may have, because anybody may have made the zip.
-func (g *Gateway) hashModule(content *io.SectionReader) (string, error) {
-	if content.Size() > maxModule {
-		return "", fmt.Errorf("module: got %d bytes, want at most %d", content.Size(), maxModule)
-	}
-	if n, err := countEntries(content); err != nil {
-		return "", err
-	} else if n > maxEntries {
-		return "", fmt.Errorf("module: got more than %d files", maxEntries)
-	}
-	z, err := zip.NewReader(content, content.Size())
-	if err != nil {
-		return "", err
-	}
-	files, byName, total := []string{}, map[string]*zip.File{}, int64(0)
-	for _, f := range z.File {
-		if f.UncompressedSize64 > maxUnpacked || byName[f.Name] != nil {
-			return "", fmt.Errorf("module: file %.100q is too large or there twice", f.Name)
-		}
-		total += int64(f.UncompressedSize64)
-		files, byName[f.Name] = append(files, f.Name), f
-	}
-	if total > maxUnpacked || g.compared.Add(total) > maxCompared {
-		return "", fmt.Errorf("module: got %d bytes unpacked, want at most %d, and %d in all modules", total, maxUnpacked, int64(maxCompared))
-	}
-	// zip.File.Open gives no more bytes than UncompressedSize64.
-	return dirhash.Hash1(files, func(name string) (io.ReadCloser, error) {
-		f, err := byName[name].Open()
-		return pooled{f}, err
-	})
-}
-
-// pooled is copied with a buffer of the pool. A module has thousands of files.
-type pooled struct{ io.ReadCloser }
-
-func (p pooled) WriteTo(w io.Writer) (int64, error) {
-	buf := buffers.Get()
-	defer buffers.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{p.ReadCloser}, buf)
-}
-
-// countEntries returns the most files that a zip can list: how often the signature of an
-// entry of its directory is in it. zip.NewReader allocates memory for each entry, whatever
-// number the zip states.
-func countEntries(content *io.SectionReader) (n int, err error) {
-	signature := []byte("PK\x01\x02")
-	buf := buffers.Get()
-	defer buffers.Put(buf)
-	for at := int64(0); ; at += int64(len(buf) - len(signature) + 1) {
-		got, err := content.ReadAt(buf, at)
-		if n += bytes.Count(buf[:got], signature); err == io.EOF || err == nil && n > maxEntries {
-			return n, nil
-		} else if err != nil {
-			return n, err
-		}
-	}
+// h1OfMod returns the digest in go.sum of a go.mod whose sha256 is known
+// (golang.org/x/mod/sumdb/dirhash, Hash1).
+func h1OfMod(sha256Hex string) string {
+	sum := sha256.Sum256([]byte(sha256Hex + "  go.mod\n"))
+	return "h1:" + base64.StdEncoding.EncodeToString(sum[:])
 }

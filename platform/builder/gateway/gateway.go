@@ -50,6 +50,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/sums"
 )
 
 // Settings configure one gateway. Zero fields mean the default.
@@ -60,6 +61,10 @@ type Settings struct {
 	Registry string `json:"registry,omitempty"` // origin of the platform's registry, http://host:port, which serves pulls of its images addressed to the gateway itself, as it does to strangers; default none
 	Store    string `json:"store,omitempty"`    // directory of stored downloads, which all gateways share; required by sessions that record or have a lock
 	Roots    string `json:"roots,omitempty"`    // PEM file of the trusted CAs; default the system's
+
+	// Sums are those of modules that the session's Demands name. Without the sum of a
+	// module, the gateway does not take it from the store.
+	Sums []sums.Sum `json:"sums,omitempty"`
 
 	Network
 	Platform []string `json:"platform,omitempty"` // origins of the platform, http://host:port; denied even if Network allows them
@@ -122,6 +127,7 @@ type Gateway struct {
 	// private has the bodies that were fetched with a credential, of the session's scope alone.
 	private *store
 	demands demands
+	sums    map[string]string // of modules: h1 by sha256
 	led     redirects
 	lock    *locked // nil if the session has none
 	tokens  *tokens
@@ -134,11 +140,10 @@ type Gateway struct {
 	trans  *http.Transport
 	dialer *dialer
 
-	ctx      context.Context
-	cancel   context.CancelFunc
-	moved    atomic.Int64 // bytes of all exchanges so far
-	compared atomic.Int64 // bytes of modules that were unpacked to compare them
-	busy     chan struct{}
+	ctx    context.Context
+	cancel context.CancelFunc
+	moved  atomic.Int64 // bytes of all exchanges so far
+	busy   chan struct{}
 
 	mu      sync.Mutex
 	closed  bool
@@ -161,7 +166,7 @@ func New(s Settings) (_ *Gateway, err error) {
 	setDefault(&s.StoreSize, defaultStoreSize)
 	g := &Gateway{
 		set: s, tokens: newTokens(), tls: make(chan net.Conn), busy: make(chan struct{}, s.Conns),
-		record: map[int]builder.Exchange{}, demands: newDemands(s.Session.Demands), led: redirects{to: map[string]*pinned{}},
+		record: map[int]builder.Exchange{}, demands: newDemands(s.Session.Demands), sums: map[string]string{}, led: redirects{to: map[string]*pinned{}},
 	}
 	g.emit = func(n int, e *builder.Exchange) error {
 		g.record[n] = *e
@@ -210,6 +215,9 @@ func New(s Settings) (_ *Gateway, err error) {
 		ErrorHandler: g.failed,
 		ErrorLog:     quiet,
 		BufferPool:   buffers,
+	}
+	for _, sum := range s.Sums {
+		g.sums[sum.SHA256] = sum.H1
 	}
 	g.front, g.inside = g.server(g.serve), g.server(g.serveInside)
 	g.inside.ConnContext = func(ctx context.Context, c net.Conn) context.Context {

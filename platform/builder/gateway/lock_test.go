@@ -504,7 +504,7 @@ func TestVerifiedFiles(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		body, err := openVerified(path, hexSum(text), int64(n))
+		body, err := openVerified(path, hexSum(text), int64(n), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -520,7 +520,7 @@ func TestVerifiedFiles(t *testing.T) {
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := openVerified(path, hexSum(text), wrong); wrong >= 0 {
+			if _, err := openVerified(path, hexSum(text), wrong, nil); wrong >= 0 {
 				if _, bad := errors.AsType[*mismatchError](err); !bad {
 					t.Errorf("%d bytes taken for %d: got %v", n, wrong, err)
 				}
@@ -534,7 +534,7 @@ func TestVerifiedFiles(t *testing.T) {
 	if err := os.Truncate(path, int64(len(text))); err != nil {
 		t.Fatal(err)
 	}
-	body, err := openVerified(path, hexSum(text), int64(len(text)))
+	body, err := openVerified(path, hexSum(text), int64(len(text)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -548,10 +548,10 @@ func TestVerifiedFiles(t *testing.T) {
 	if n, err := body.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Errorf("after the end: got %d, %v", n, err)
 	}
-	if _, err := openVerified(t.TempDir(), hexSum(""), 0); err == nil {
+	if _, err := openVerified(t.TempDir(), hexSum(""), 0, nil); err == nil {
 		t.Error("a directory was opened as a small body")
 	}
-	if _, err := openVerified(t.TempDir(), hexSum(""), small+1); err == nil {
+	if _, err := openVerified(t.TempDir(), hexSum(""), small+1, nil); err == nil {
 		t.Error("a directory was opened as a large body")
 	}
 }

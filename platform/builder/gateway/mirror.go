@@ -143,7 +143,7 @@ func (m *Mirror) blob(sum string, size int64) (io.ReadCloser, error) {
 	if m == nil {
 		return nil, os.ErrNotExist
 	}
-	return openVerified(m.path(sum), sum, size)
+	return openVerified(m.path(sum), sum, size, nil)
 }
 
 func (m *Mirror) path(sum string) string { return filepath.Join(m.dir, "blobs", "sha256", sum) }

@@ -113,7 +113,7 @@ func (g *Gateway) lockedBody(want *builder.Exchange, e *exchange, r *http.Reques
 	if !e.open {
 		store = g.private
 	}
-	b, err := store.open(want.SHA256, want.Size)
+	b, err := store.open(want.SHA256, want.Size, nil)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return b, err
 	}
@@ -171,7 +171,7 @@ func (g *Gateway) refetch(store *store, want *builder.Exchange, e *exchange, r *
 	if err := blob.commit(true); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	return store.open(want.SHA256, want.Size)
+	return store.open(want.SHA256, want.Size, nil)
 }
 
 // redirect notes that the lock redirects the request r for from to the location to.

@@ -272,7 +272,7 @@ func TestStoreChangedWhileRead(t *testing.T) {
 	}
 	text := strings.Repeat("x", 3<<20)
 	name := put(t, s, text)
-	body, err := s.open(hexSum(text), int64(len(text)))
+	body, err := s.open(hexSum(text), int64(len(text)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

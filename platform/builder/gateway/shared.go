@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -22,7 +23,9 @@ import (
 //
 //   - the digest of the download is known before the request: it is in the path of the
 //     request, or a file of the commit pins it (builder.Session.Demands), and
-//   - the stored bytes have that digest, which is computed each time, and
+//   - the stored bytes have that digest. Their sha256 is computed each time, and other
+//     digests from the same reading; which h1 the zip of a module has, the gateway is
+//     told (package sums), and
 //   - the same URL gave these bytes to an earlier build, so that the record does not say
 //     of a server what it never served, and
 //   - nothing in the request, or in the earlier one, may be a credential.
@@ -97,11 +100,15 @@ func (g *Gateway) stored(e *exchange) *http.Response {
 	if err != nil || d.Redirected && g.set.Session.Record {
 		return nil
 	}
-	body, err := g.store.open(d.SHA256, d.Size)
+	c := g.compare(p.digest, e.url.Path, d)
+	if !c.met {
+		return nil
+	}
+	body, err := g.store.open(d.SHA256, d.Size, c.also)
 	if err != nil {
 		return nil
 	}
-	if p.digest != "sha256:"+d.SHA256 && !g.hasDigest(p.digest, e.url.Path, d) {
+	if c.also != nil && base64.StdEncoding.EncodeToString(c.also.Sum(nil)) != c.want {
 		body.Close()
 		return nil
 	}
@@ -111,16 +118,6 @@ func (g *Gateway) stored(e *exchange) *http.Response {
 	}
 	e.Stored = true
 	return resp
-}
-
-func (g *Gateway) hasDigest(digest, path string, d *download) bool {
-	f, err := os.Open(g.store.path(d.SHA256))
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	ok, err := g.meets(digest, path, f, d.Size)
-	return err == nil && ok
 }
 
 // remember notes in the store which URL gave the body of an exchange. Errors have no

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/dirhash"
 
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/sums"
 )
 
 // counted is a server that counts its requests and answers with what its function says.
@@ -35,9 +36,14 @@ func counted(t *testing.T, h http.HandlerFunc) (*httptest.Server, Settings, *ato
 // moduleZip returns a module's zip and its h1.
 func moduleZip(t *testing.T, content string) (raw, h1 string) {
 	t.Helper()
+	return zipOf(t, "example.com/m@v1.0.0/m.go", content)
+}
+
+func zipOf(t *testing.T, name, content string) (raw, h1 string) {
+	t.Helper()
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
-	w, err := z.Create("example.com/m@v1.0.0/m.go")
+	w, err := z.Create(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +100,7 @@ func TestSecondBuild(t *testing.T) {
 		{URL: up.URL + "/tool.tar.gz", Digest: "sha256:" + hexSum("tool")},
 		{URL: up.URL + "/empty.tar", Digest: "sha256:" + hexSum("")},
 	}
+	s.Sums = []sums.Sum{{SHA256: hexSum(zip), H1: h1}}
 	build := func(s Settings, stored bool) []builder.Exchange {
 		t.Helper()
 		room := start(t, s)
@@ -125,6 +132,9 @@ func TestSecondBuild(t *testing.T) {
 	s.Session.Record = true
 	sealed, _ := relock(t, s, build(s, true))
 	build(sealed, false)
+	locked := sealed
+	locked.Session.Sealed = false // as --locked; it might ask the server
+	build(locked, false)
 	if n := asked.Load(); n != int64(len(content)) {
 		t.Errorf("recording and replay made %d requests, want none", n-int64(len(content)))
 	}
@@ -160,6 +170,8 @@ func TestStoreHasOtherBytes(t *testing.T) {
 		{URL: "/m/@v/v1.0.0.zip", Digest: h1}, {URL: "/m/@v/v1.0.0.mod", Digest: h1Mod(t, "module good\n")},
 		{URL: up.URL + "/p.tgz", Digest: sri("good")}, {URL: up.URL + "/f", Digest: "sha256:" + hexSum("good")},
 	}
+	_, evilH1 := moduleZip(t, "package evil\n")
+	s.Sums = []sums.Sum{{SHA256: hexSum(evil), H1: evilH1}, {SHA256: hexSum(good), H1: h1}}
 	for range 2 { // a hostile server fills the store: its bytes reach the builds that ask it, and no others
 		room := start(t, s)
 		for path, text := range now {
@@ -198,6 +210,7 @@ func TestStoreNamesNoOtherServer(t *testing.T) {
 		}
 	})
 	s.Session.Demands = []builder.Demand{{URL: "/m/@v/v1.0.0.zip", Digest: h1}}
+	s.Sums = []sums.Sum{{SHA256: hexSum(zip), H1: h1}}
 	blob := "/blobs/sha256:" + hexSum(zip)
 	room := start(t, s)
 	room.want(200, zip, "GET", up.URL+"/evil/m/@v/v1.0.0.zip")
@@ -319,6 +332,84 @@ func TestLayersBehindATokenAndARedirect(t *testing.T) {
 	}
 }
 
+// A gateway that was taken over exchanges a file of the store while another gateway compares
+// it: for its sha256 the file has other bytes than for the digest that the commit demands.
+func TestStoreSwappedWhileCompared(t *testing.T) {
+	good, evil := strings.Repeat("good", 20_000), strings.Repeat("evil", 20_000)
+	up, s, _ := counted(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, good) })
+	s.Session.Demands = []builder.Demand{{URL: up.URL + "/p.tgz", Digest: sri(good)}}
+	first := start(t, s)
+	first.want(200, good, "GET", up.URL+"/p.tgz")
+	first.end()
+
+	name := first.g.store.path(hexSum(evil))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), first.g.store.remember(&download{URL: up.URL + "/p.tgz", SHA256: hexSum(evil), Size: int64(len(evil))})); err != nil {
+		t.Fatal(err)
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+				next := filepath.Join(s.Store, "tmp-next")
+				os.WriteFile(next, []byte([]string{good, evil}[n%2]), 0o600)
+				os.Rename(next, name)
+			}
+		}
+	}()
+	room := start(t, s)
+	for range 2000 {
+		if _, got := room.fetch("GET", up.URL+"/p.tgz"); got == evil {
+			t.Error("the build got bytes that the commit does not demand")
+			break
+		}
+		first.g.store.remember(&download{URL: up.URL + "/p.tgz", SHA256: hexSum(evil), Size: int64(len(evil))}) // the download that failed has its place
+	}
+	close(stop)
+	<-stopped
+}
+
+// The gateway takes a module from the store only if it is told the sum of these bytes, and for
+// the address of a zip: a zip that has nothing but a go.mod has the h1 of that go.mod.
+func TestModulesNeedTheirSums(t *testing.T) {
+	zip, h1 := moduleZip(t, "package m\n")
+	other, otherH1 := moduleZip(t, "package other\n")
+	mod := "module example.com/m\n"
+	bare, bareH1 := zipOf(t, "go.mod", mod)
+	if bareH1 != h1Mod(t, mod) {
+		t.Fatalf("got h1 %s of a zip of a go.mod, want that of the go.mod", bareH1)
+	}
+	now := map[string]string{"/m/@v/v1.0.0.zip": zip, "/m/@v/v1.0.0.mod": bare}
+	up, s, _ := counted(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, now[r.URL.Path]) })
+	s.Session.Demands = []builder.Demand{{URL: "/m/@v/v1.0.0.zip", Digest: h1}, {URL: "/m/@v/v1.0.0.mod", Digest: bareH1}}
+	for what, tt := range map[string]struct {
+		told   []sums.Sum
+		stored bool
+	}{
+		"nothing":                      {nil, false},
+		"the sum of other bytes":       {[]sums.Sum{{SHA256: hexSum(other), H1: h1}, {SHA256: hexSum(bare), H1: h1}}, false},
+		"another sum of these bytes":   {[]sums.Sum{{SHA256: hexSum(zip), H1: otherH1}, {SHA256: hexSum(bare), H1: bareH1}}, false},
+		"the sum":                      {[]sums.Sum{{SHA256: hexSum(zip), H1: h1}}, true},
+		"the sum, and one of a go.mod": {[]sums.Sum{{SHA256: hexSum(zip), H1: h1}, {SHA256: hexSum(bare), H1: bareH1}}, true},
+	} {
+		s.Store, s.Sums = filepath.Join(t.TempDir(), "store"), tt.told
+		for n := range 2 {
+			room := start(t, s)
+			for path, text := range now {
+				room.want(200, text, "GET", up.URL+path)
+			}
+			for _, e := range room.end() {
+				if want := n == 1 && tt.stored && strings.HasSuffix(e.URL, ".zip"); e.Stored != want {
+					t.Errorf("told %s, build %d: %s: got stored %v, want %v", what, n, e.URL, e.Stored, want)
+				}
+			}
+		}
+	}
+}
+
 // Damage costs a download, and nothing else.
 func TestDamagedSharedStore(t *testing.T) {
 	file := strings.Repeat("f", small+1)
@@ -381,49 +472,6 @@ func TestBrokenStoreFailsNoBuild(t *testing.T) {
 	room.want(200, file, "GET", up.URL+"/f")
 	room.end()
 }
-
-// A zip that unpacks to more than a module may have, or lists more files, is not unpacked
-// to compare it.
-func TestHostileModules(t *testing.T) {
-	files := func(n int, each int64) string {
-		var b bytes.Buffer
-		z := zip.NewWriter(&b)
-		for i := range n {
-			w, err := z.Create(fmt.Sprint("m@v1.0.0/", i))
-			if err != nil {
-				t.Fatal(err)
-			}
-			io.Copy(w, io.LimitReader(zeros{}, each))
-		}
-		z.Close()
-		return b.String()
-	}
-	for what, raw := range map[string]string{
-		"large":   files(1, maxUnpacked+1),
-		"many":    files(maxEntries+1, 0),
-		"no zip":  "PK",
-		"entries": strings.Repeat("PK\x01\x02", maxEntries+1),
-	} {
-		g := &Gateway{}
-		if _, err := g.hashModule(io.NewSectionReader(strings.NewReader(raw), 0, int64(len(raw)))); err == nil {
-			t.Errorf("%s: got a digest, want an error", what)
-		}
-	}
-	raw := files(2, 1000)
-	g := &Gateway{}
-	content := func() *io.SectionReader { return io.NewSectionReader(strings.NewReader(raw), 0, int64(len(raw))) }
-	if _, err := g.hashModule(content()); err != nil {
-		t.Fatal(err)
-	}
-	g.compared.Store(maxCompared - 1000)
-	if _, err := g.hashModule(content()); err == nil {
-		t.Error("a session unpacks without limit")
-	}
-}
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func TestDemandsThatContradict(t *testing.T) {
 	d := newDemands([]builder.Demand{{URL: "/m/@v/v1.0.0.zip", Digest: "h1:a"}, {URL: "/m/@v/v1.0.0.zip", Digest: "h1:b"}, {URL: "/m/@v/v1.0.0.zip", Digest: "h1:b"}, {URL: "/n/@v/v1.0.0.zip", Digest: "h1:a"}})

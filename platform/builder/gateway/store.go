@@ -83,7 +83,7 @@ func (b *blob) digest() string { return hex.EncodeToString(b.sum.Sum(nil)) }
 // store has it already, commit compares it, and replaces it if it is damaged.
 func (b *blob) commit(durable bool) error {
 	name := b.s.path(b.digest())
-	have, err := openVerified(name, b.digest(), b.n)
+	have, err := openVerified(name, b.digest(), b.n, nil)
 	if err == nil {
 		b.discard()
 		return errors.Join(have.Close(), touch(name))
@@ -116,13 +116,13 @@ func (b *blob) discard() {
 	os.Remove(b.f.Name()) // fails if commit has renamed it, which is fine
 }
 
-// open returns a body after checking every byte against its digest. The error matches
-// fs.ErrNotExist if the store lacks the body.
-func (s *store) open(sum string, size int64) (io.ReadCloser, error) {
+// open returns a body after checking every byte against its digest; if also is not nil, it
+// hashes the same bytes. The error matches fs.ErrNotExist if the store lacks the body.
+func (s *store) open(sum string, size int64, also hash.Hash) (io.ReadCloser, error) {
 	name := s.path(sum)
-	body, err := openVerified(name, sum, size)
+	body, err := openVerified(name, sum, size, also)
 	if errors.Is(err, fs.ErrNotExist) && s.sub != "" {
-		return (&store{dir: s.dir, max: s.max}).open(sum, size) // what all may have
+		return (&store{dir: s.dir, max: s.max}).open(sum, size, also) // what all may have
 	}
 	if _, bad := errors.AsType[*mismatchError](err); bad {
 		// Remove it, so that the next recording session can store it again.
@@ -268,8 +268,10 @@ const small = 256 << 10
 
 // openVerified opens a file whose sha256 and size are known. It verifies the whole file
 // before it returns. A file that is not small is verified again while it is read; if
-// it changed in between, the reader fails before the last byte.
-func openVerified(path, sum string, size int64) (_ io.ReadCloser, err error) {
+// it changed in between, the reader fails before the last byte. If also is not nil, it is
+// fed with the bytes that were verified: to read the file again for another digest would
+// allow somebody to exchange it in between.
+func openVerified(path, sum string, size int64, also hash.Hash) (_ io.ReadCloser, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -280,9 +282,13 @@ func openVerified(path, sum string, size int64) (_ io.ReadCloser, err error) {
 		}
 	}()
 	h := sha256.New()
+	hashes := []io.Writer{h}
+	if also != nil {
+		hashes = append(hashes, also)
+	}
 	if size <= small {
 		var buf bytes.Buffer
-		n, err := io.Copy(io.MultiWriter(&buf, h), io.LimitReader(f, size+1))
+		n, err := io.Copy(io.MultiWriter(append(hashes, &buf)...), io.LimitReader(f, size+1))
 		if err != nil {
 			return nil, err
 		}
@@ -294,7 +300,7 @@ func openVerified(path, sum string, size int64) (_ io.ReadCloser, err error) {
 	}
 	buf := buffers.Get()
 	defer buffers.Put(buf)
-	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{io.LimitReader(f, size+1)}, buf)
+	n, err := io.CopyBuffer(io.MultiWriter(hashes...), struct{ io.Reader }{io.LimitReader(f, size+1)}, buf)
 	if err != nil {
 		return nil, err
 	}

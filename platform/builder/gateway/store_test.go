@@ -35,7 +35,7 @@ func TestStoreKeepsItsSize(t *testing.T) {
 	text := func(i int) string { return strings.Repeat(fmt.Sprint(i%10), 10_000) + fmt.Sprint(i) }
 	for i := range 30 {
 		put(t, s, text(i))
-		if _, err := s.open(hexSum(text(0)), int64(len(text(0)))); err != nil {
+		if _, err := s.open(hexSum(text(0)), int64(len(text(0))), nil); err != nil {
 			t.Fatalf("what is in use was removed: %v", err)
 		}
 	}
@@ -49,10 +49,10 @@ func TestStoreKeepsItsSize(t *testing.T) {
 	if total > 100_010 {
 		t.Errorf("the store has %d bytes, want 100000 at most", total)
 	}
-	if _, err := s.open(hexSum(text(29)), int64(len(text(29)))); err != nil {
+	if _, err := s.open(hexSum(text(29)), int64(len(text(29))), nil); err != nil {
 		t.Errorf("what came last was removed: %v", err)
 	}
-	if _, err := s.open(hexSum(text(1)), int64(len(text(1)))); !os.IsNotExist(err) {
+	if _, err := s.open(hexSum(text(1)), int64(len(text(1))), nil); !os.IsNotExist(err) {
 		t.Errorf("got %v, want the oldest to be removed", err)
 	}
 	// What says the size is lost in a crash.
@@ -87,7 +87,7 @@ func TestStoreAfterACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	io.WriteString(b, "half of it")
-	if _, err := s.open(hexSum("half of it"), 10); !os.IsNotExist(err) {
+	if _, err := s.open(hexSum("half of it"), 10, nil); !os.IsNotExist(err) {
 		t.Errorf("got %v, want nothing", err)
 	}
 	fresh, err := s.create()
@@ -132,7 +132,7 @@ func TestStoreOfManyGateways(t *testing.T) {
 				if err != nil {
 					t.Errorf("gateway %d: %v", g, err)
 				}
-				body, err := s.open(hexSum(text), int64(len(text)))
+				body, err := s.open(hexSum(text), int64(len(text)), nil)
 				if os.IsNotExist(err) {
 					continue // another one needed the space
 				}
@@ -210,7 +210,7 @@ func TestStoreInDisorder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, size := range []int64{1, small + 1} {
-		_, err := s.open(hexSum("x"), size)
+		_, err := s.open(hexSum("x"), size, nil)
 		if _, damaged := errors.AsType[*mismatchError](err); err == nil || damaged || os.IsNotExist(err) {
 			t.Errorf("a directory for %d bytes: got %v, want an error that is neither damage nor absence", size, err)
 		}
