@@ -16,7 +16,7 @@ import (
 // "Internal parameters"; golang has only the zones). SLSA Build L3 depends on it.
 // An empty field makes no claim.
 type Isolation struct {
-	Zones      string `json:"zones,omitempty"`      // SeparateUsers or OneUser
+	Zones      string `json:"zones,omitempty"`      // SeparateUsers, SubordinateUsers or OneUser
 	Namespaces string `json:"namespaces,omitempty"` // the build's own Linux namespaces, separated by spaces, such as "user mount pid"; or NoNamespaces
 	// Reach is PublicNetwork, or else "public" and the other address ranges that the
 	// platform's settings opened to the build, separated by spaces.
@@ -28,9 +28,13 @@ const (
 	// SeparateUsers means that each zone of the platform runs as its own OS user,
 	// so that a build that escapes its sandbox cannot read the signing keys.
 	SeparateUsers = "separate users"
-	OneUser       = "one user" // all zones run as the same OS user
-	NoNamespaces  = "none"     // the build ran without a sandbox
-	PublicNetwork = "public"   // the build could reach public addresses and no others
+	// SubordinateUsers means that each zone has a user of its own, but that a plain user of
+	// the host owns all of them (subuid(5)). A build that escapes its sandbox cannot read the
+	// signing keys; the owner, and every program that he runs, can.
+	SubordinateUsers = "subordinate users"
+	OneUser          = "one user" // all zones run as the same OS user
+	NoNamespaces     = "none"     // the build ran without a sandbox
+	PublicNetwork    = "public"   // the build could reach public addresses and no others
 )
 
 // Parameters returns the members that i adds to the internal parameters: "zones",

@@ -25,20 +25,32 @@ func (b byName) Build(ctx context.Context, r builder.Request) (*builder.Result, 
 
 // setup returns the platform's isolation parameters, which provenance records.
 func (p *platform) setup() map[string]string {
-	if p.users.separate {
-		return attest.Isolation{Zones: attest.SeparateUsers}.Parameters()
+	return attest.Isolation{Zones: p.users.zones()}.Parameters()
+}
+
+// zones returns how the roles of this host are separated, as the kernel reports it.
+func (u users) zones() string {
+	switch {
+	case !u.separate:
+		return attest.OneUser
+	case u.nested:
+		return attest.SubordinateUsers
 	}
-	return attest.Isolation{Zones: attest.OneUser}.Parameters()
+	return attest.SeparateUsers
 }
 
 // builders returns this platform's builders and the highest SLSA Build level of
 // each. If all roles share one user, a build that escapes its room can read the
-// signing keys; such builders have another id and a lower level. The golang
+// signing keys; if a plain user owns the users of all roles, every program that he runs
+// outside of the platform can. Such builders have another id and a lower level. The golang
 // builder isolates its compiler less than buildkit isolates a build.
 func (p *platform) builders() []release.BuilderInfo {
 	segment, levels := "", map[string]int{"buildkit": 3, "golang": 2}
-	if !p.users.separate {
+	switch p.users.zones() {
+	case attest.OneUser:
 		segment, levels = "one-user/", map[string]int{"buildkit": 2, "golang": 1}
+	case attest.SubordinateUsers:
+		segment, levels = "plain-user/", map[string]int{"buildkit": 2, "golang": 1}
 	}
 	return []release.BuilderInfo{
 		{Name: "buildkit", Builder: trust.Builder{ID: p.url + "/builders/buildkit/" + segment + "v1", Level: levels["buildkit"]}, BuildType: attest.BuildTypeBuildKit},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/platform/release/credentials"
 )
 
@@ -52,9 +53,15 @@ func Check(c Config, out io.Writer) error {
 		scanner, err := findScanner()
 		k.say("scanner", scanner, err)
 	}
-	if p.users.separate {
+	switch lack := p.users.roomsLack(); {
+	case p.users.separate:
 		k.say("users", fmt.Sprintf("each role has its own, group %d", p.users.group), nil)
-	} else {
+	case p.users.plain():
+		k.note("users", "each role has its own in a user namespace, so builds earn a lower SLSA level than those of root's platform")
+	case lack != nil:
+		k.note("users", fmt.Sprintf("all roles run as one user, so builds earn a lower SLSA level: %v", p.users.why))
+		k.note("rooms", lack.String())
+	default:
 		k.note("users", fmt.Sprintf("all roles run as one user, so builds earn a lower SLSA level: %v", p.users.why))
 	}
 	if fault := clockFault(); fault != "" {
@@ -136,6 +143,10 @@ func (k *checker) data(p *platform) {
 		k.say("data", p.config.Data+" (made at the first start)", nil)
 		return
 	}
-	dir, err := p.ownData(p.config.Data)
+	check := p.ownData
+	if p.users.plain() { // what is in it belongs to ids of the namespace
+		check = func(dir string) (string, error) { return owned.Dir(dir) }
+	}
+	dir, err := check(p.config.Data)
 	k.say("data", dir, err)
 }

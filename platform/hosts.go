@@ -35,6 +35,9 @@ func (p *platform) findVisitors() error {
 		if r.listen != "" && !p.runs(r.name) && r.name != roleBuilder && !p.users.separate {
 			return fmt.Errorf("roles.%s: roles on several hosts need one user per role, which this host does not allow: %w", r.name, p.users.why)
 		}
+		if r.listen != "" && !p.runs(r.name) && r.name != roleBuilder && p.users.nested {
+			return fmt.Errorf("roles.%s: roles on several hosts need one user per role, and this platform has only those of a user namespace; start it as root", r.name)
+		}
 		if r.asks == nil || p.runs(r.name) {
 			continue
 		}

@@ -20,9 +20,9 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// roomsCapabilities are the capabilities of root that the role keeps: to open rooms, to
+// roomsCapabilities returns the capabilities of root that the role keeps: to open rooms, to
 // kill gateways (CAP_KILL), and to drop capabilities that gateways do not need.
-var roomsCapabilities = append([]int{unix.CAP_SETPCAP}, sandbox.Capabilities...)
+func roomsCapabilities() []int { return append([]int{unix.CAP_SETPCAP}, sandbox.Capabilities()...) }
 
 // roomsSettings are the settings that serve passes to the role rooms, which runs as root.
 type roomsSettings struct {
@@ -36,6 +36,8 @@ type roomsSettings struct {
 	Builds   string               `json:"builds"`   // directory of the drivers' trees and layouts
 	// Concurrent is the maximum number of running builds; 0 is the worker's default.
 	Concurrent int `json:"concurrent"`
+	// Lack is why this host cannot open rooms, if serve knows it: the role itself may not try.
+	Lack *builder.Lack `json:"lack,omitempty"`
 }
 
 // readsLocalGit reports whether the attestor, which runs on this host, needs the role
@@ -57,6 +59,7 @@ func prepareRooms(p *platform, process *zone.Process) (err error) {
 	if p.runs(roleBuilder) {
 		s.Rooms.Buildkitd = p.buildkitd
 	}
+	s.Lack = p.users.roomsLack()
 	if s.Gateway, err = p.gatewayZone(); err != nil {
 		return err
 	}
@@ -95,13 +98,19 @@ func runRooms(ctx context.Context, c zone.Child[roomsSettings]) error {
 		mux.Handle(localgit.Path, peer.Allow(localgit.Handler(c.Log), roleAttestor))
 	}
 	s.Rooms.Gateway = gatewayProcess(s.Gateway, c.Users, c.Logs, newHasher(s, c))
-	r, err := buildkit.NewRooms(s.Rooms)
+	var r *buildkit.Rooms
+	if s.Lack == nil {
+		var err error
+		if r, err = buildkit.NewRooms(s.Rooms); err != nil {
+			lack := builder.LackOf(err)
+			s.Lack = &lack
+		}
+	}
 	config := worker.Config{Dir: s.Builds, Concurrent: s.Concurrent, Log: c.Log}
-	if err != nil {
-		c.Log.Warn("no buildkit builder", "reason", err)
-		lack := builder.LackOf(err)
-		config.Missing = map[string]builder.Lack{"buildkit": lack}
-		mux.Handle("/", rooms.Unavailable(lack))
+	if s.Lack != nil {
+		c.Log.Warn("no buildkit builder", "reason", s.Lack.Reason)
+		config.Missing = map[string]builder.Lack{"buildkit": *s.Lack}
+		mux.Handle("/", rooms.Unavailable(*s.Lack))
 	} else {
 		config.Apart = map[string]worker.Apart{"buildkit": driverProcess(s.Driver, c.Users, c.Logs, s.Rooms.Limits.WallTime)}
 		mux.Handle("/", rooms.Handler(r, c.Log))

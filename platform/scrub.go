@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/colophon-build/colophon/internal/intact"
+	"github.com/colophon-build/colophon/internal/userns"
 	"github.com/colophon-build/colophon/platform/authority/ctlog"
 	"github.com/colophon-build/colophon/platform/authority/log"
 	"github.com/colophon-build/colophon/platform/authority/root"
@@ -87,6 +88,13 @@ func Scrub(ctx context.Context, data string, out io.Writer) error {
 	data, err := filepath.Abs(data)
 	if err != nil {
 		return err
+	}
+	if info, err := os.Stat(filepath.Join(data, "registry")); err == nil && os.Geteuid() != 0 && int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+		// The subordinate ids of a plain user own it.
+		if err := userns.Check(); err != nil {
+			return err
+		}
+		return userns.Run(ctx, func() error { return nil })
 	}
 	// Processes of root are started below this directory: see zone.Root.
 	separate := zone.Separable() == nil

@@ -14,8 +14,12 @@ import (
 	"os"
 	"time"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/logs"
+	"github.com/colophon-build/colophon/internal/owned"
+	"github.com/colophon-build/colophon/internal/userns"
 	"github.com/colophon-build/colophon/platform/authority/root"
+	"github.com/colophon-build/colophon/platform/release/credentials"
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
@@ -89,6 +93,9 @@ func newPlatform(c Config, host string) (p *platform, err error) {
 		return nil, err
 	}
 	p.users = newUsers(p.file.Roles.UIDBase)
+	if err := p.users.checkRooms(p.file.Build); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -102,8 +109,14 @@ func Serve(ctx context.Context, c Config) error {
 	if p.url, err = origin(c.Listen, c.URL, c.TLSCert != ""); err != nil {
 		return err
 	}
-	if !p.users.separate {
+	if p.users.plain() {
+		return p.serveInside(ctx)
+	}
+	switch p.users.zones() {
+	case attest.OneUser:
 		p.log.Warn("all roles run as one user, so builds earn a lower SLSA level", "reason", p.users.why)
+	case attest.SubordinateUsers:
+		p.log.Warn("a plain user owns the users of all roles, so builds earn a lower SLSA level, and have no limits of memory, CPU and disk of their own")
 	}
 	if err := p.findVisitors(); err != nil {
 		return err
@@ -117,6 +130,27 @@ func Serve(ctx context.Context, c Config) error {
 		return err
 	}
 	return p.run(ctx, p.url, p.allReady)
+}
+
+// serveInside runs the same command again as root of a user namespace that the plain user
+// who started us owns, and waits for its end. Before, it checks what the process inside
+// cannot: there, root of the host looks like every other user of the host.
+func (p *platform) serveInside(ctx context.Context) error {
+	check := func() error {
+		fresh, err := newPlatform(p.config, p.host)
+		if err != nil {
+			return err
+		}
+		_, err = credentials.Read(fresh.file.Credentials)
+		return err
+	}
+	if _, err := owned.Dir(p.config.Data); err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	if _, err := credentials.Read(p.file.Credentials); err != nil {
+		return err
+	}
+	return userns.Run(ctx, check)
 }
 
 // processes returns the processes of this host's roles, in the order of roles.

@@ -42,6 +42,7 @@ func TestLevel(t *testing.T) {
 		"trusted for L1":          {1, &room, "", 1, "build hosted", "trusted for Build L1"},
 		"trusted for nothing":     {0, &room, "", 0, "appropriate build platform", "neither a trust root nor the policy"},
 		"one user":                {3, with(func(i *attest.Isolation) { i.Zones = attest.OneUser }), "", 2, "provenance unforgeable", `"one user"`},
+		"users of a plain user":   {3, with(func(i *attest.Isolation) { i.Zones = attest.SubordinateUsers }), "", 2, "provenance unforgeable", `"subordinate users"`},
 		"users of other spelling": {3, with(func(i *attest.Isolation) { i.Zones = "Separate users" }), "", 2, "provenance unforgeable", `want "separate users"`},
 		"says nothing of users":   {3, with(func(i *attest.Isolation) { i.Zones = "" }), "", 2, "provenance unforgeable", "does not say"},
 		"says nothing":            {3, new(attest.Isolation), "", 2, "build isolated", "does not say"},

@@ -10,6 +10,7 @@ declare -A package=(
   [mmdebstrap]=mmdebstrap
   [git]=git
   [ip]=iproute2
+  [newuidmap]=uidmap
   [ssh-keygen]=openssh-client
   [gpg]=gnupg
   [jq]=jq

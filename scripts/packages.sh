@@ -92,7 +92,7 @@ echo /etc/colophon/colophond.json >"$platform/DEBIAN/conffiles"
 install -m 755 deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm "$platform/DEBIAN/"
 package colophond <<'END'
 Depends: ca-certificates, e2fsprogs, git, runc
-Recommends: colophon, openssh-client
+Recommends: colophon, openssh-client, uidmap
 Description: platform that builds and releases images with proof of their source
  Colophond builds images from git commits in sealed rooms, signs what it saw,
  and serves the images. Installing starts nothing: see

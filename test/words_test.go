@@ -431,7 +431,7 @@ func (c *code) flagsOf(dir string) (flags []string) {
 
 // foreign are flags of other programs in commands that the pages show, and of scripts/install.sh.
 var foreign = strings.Fields(`help print password-stdin u type trusted-root signing-config mirror root key-file identity-token certificate-identity certificate-oidc-issuer
-	new-bundle-format from platform keep format use-signing-config registry-referrers-mode allow-insecure-registry checksum keep-git-dir version sha256 dir`)
+	new-bundle-format from platform keep format use-signing-config registry-referrers-mode allow-insecure-registry checksum keep-git-dir version sha256 dir map-root-user map-auto`)
 
 // Each flag of the programs is on a page, and each flag on a page exists.
 func TestFlags(t *testing.T) {
@@ -564,10 +564,10 @@ func TestBuilderIDs(t *testing.T) {
 		}
 	})
 	for _, name := range []string{"buildkit", "golang"} {
-		if !strings.Contains(segment.String(), "/builders/"+name+"/") || !strings.Contains(segment.String(), "one-user/") {
+		if !strings.Contains(segment.String(), "/builders/"+name+"/") || !strings.Contains(segment.String(), "one-user/") || !strings.Contains(segment.String(), "plain-user/") {
 			t.Errorf("platform/builders.go does not have the ids of %s", name)
 		}
-		for _, id := range []string{"ORIGIN/builders/" + name + "/v1`", "ORIGIN/builders/" + name + "/one-user/v1`"} {
+		for _, id := range []string{"ORIGIN/builders/" + name + "/v1`", "ORIGIN/builders/" + name + "/one-user/v1`", "ORIGIN/builders/" + name + "/plain-user/v1`"} {
 			if !strings.Contains(page(t, "spec/"+name+"/v1/README.md"), "`"+id) {
 				t.Errorf("spec/%s/v1 does not have the builder id `%s", name, id)
 			}

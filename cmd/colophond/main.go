@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/internal/usage"
+	"github.com/colophon-build/colophon/internal/userns"
 	"github.com/colophon-build/colophon/platform"
 	"github.com/colophon-build/colophon/platform/attestor/localgit"
 	"github.com/colophon-build/colophon/platform/builder/golang"
@@ -28,6 +29,7 @@ var version = "devel"
 
 func main() {
 	// None returns in a child process that becomes a room, or reads strangers' bytes.
+	userns.Init()
 	sandbox.Init()
 	golang.Init()
 	release.Init()
@@ -63,6 +65,9 @@ func main() {
 // report prints an error and returns the exit code for it, which are those of colophon: 1
 // for a failure, 2 for a command line that is wrong.
 func report(w io.Writer, err error) int {
+	if inside, ok := errors.AsType[*userns.Ended](err); ok {
+		return inside.Code
+	}
 	fmt.Fprintln(w, "colophond:", err)
 	if wrong, ok := errors.AsType[*usage.Error](err); ok {
 		fmt.Fprintln(w, "hint:", wrong.Hint)

@@ -19,8 +19,10 @@ func newServeCommand() *cobra.Command {
 log, timestamp authority, trust root, registry and API on one port. Each role is
 a process; roles talk to each other over Unix sockets. If you start serve as
 root, each role has its own user, directories, capabilities and seccomp filter.
-As any other user, all roles share that user and builds earn a lower SLSA level;
-serve prints a warning.
+As any other user, serve does the same in a user namespace, with that user's
+subordinate ids (/etc/subuid, newuidmap), and builds earn a lower SLSA level.
+Where that is impossible, all roles share that user. In both cases serve prints a
+warning.
 
 Serve creates keys at the first start and never replaces them. When all roles
 answer, it prints one line with the URL to standard output, and tells a service

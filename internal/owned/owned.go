@@ -17,6 +17,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/internal/userns"
 )
 
 const maxLinks = 40 // as the kernel: path_resolution(7)
@@ -110,14 +112,15 @@ func resolve(path string, create bool, users []int) (string, fs.FileInfo, error)
 }
 
 // check reports whether one step of a path is safe: its owner is root, our user or one of
-// users, and nobody else may write it.
+// users, and nobody else may write it. As root of a user namespace we cannot tell root of
+// the host from other users of the host; whoever started us there has checked the path.
 func check(path string, users []int) (fs.FileInfo, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return nil, err
 	}
 	uid := int(info.Sys().(*syscall.Stat_t).Uid)
-	if uid != 0 && uid != os.Geteuid() && !slices.Contains(users, uid) {
+	if uid != 0 && uid != os.Geteuid() && !slices.Contains(users, uid) && !(userns.Entered() && uid == userns.Outside) {
 		return nil, fmt.Errorf("%s belongs to user %d, who could replace what is in it: it must belong to root or to user %d, as which colophond runs", path, uid, os.Geteuid())
 	}
 	if info.Mode().Type() != fs.ModeSymlink && writable(path, info) && (!info.IsDir() || info.Mode()&fs.ModeSticky == 0) {

@@ -174,3 +174,26 @@ func TestGiveRefuses(t *testing.T) {
 		}
 	}
 }
+
+// In a user namespace, root of the host looks like every other user whose id is not in it. Only
+// a process whose starter has checked the path outside (package userns) may take one for
+// the other.
+func TestUnknownUsersOfANamespace(t *testing.T) {
+	if os.Getenv("COLOPHON_TEST_NESTED") != "" {
+		if _, err := Dir("/"); err == nil || !strings.Contains(err.Error(), "belongs to user 65534") {
+			t.Errorf("a directory of an unknown user: got %v", err)
+		}
+		return
+	}
+	needRoot(t)
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 100000, Size: 1}}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestUnknownUsersOfANamespace$", "-test.v")
+	cmd.Dir, cmd.Env = "/", append(os.Environ(), "COLOPHON_TEST_NESTED=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids,
+		Credential: &syscall.Credential{Uid: 0, Gid: 0, NoSetGroups: true},
+	}
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestUnknownUsersOfANamespace") {
+		t.Errorf("%v: %s", err, out)
+	}
+}

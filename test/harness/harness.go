@@ -4,6 +4,7 @@ package harness
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,7 +61,8 @@ type Platform struct {
 	Args []string // more flags of serve
 	// Program is the path of colophond; empty means the one that the Makefile builds.
 	Program string
-	User    int // user id to run as; 0 means the test's own
+	User    int    // user id to run as; 0 means the test's own
+	Home    string // home directory of User; empty means "/"
 
 	cmd  *exec.Cmd
 	Log  *Log
@@ -151,7 +153,7 @@ func (p *Platform) TryUp(within time.Duration) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if p.User != 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(p.User), Gid: uint32(p.User)}
-		cmd.Env = append(os.Environ(), "HOME=/")
+		cmd.Env = append(os.Environ(), "HOME="+cmp.Or(p.Home, "/"))
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -317,7 +317,7 @@ func TestWithoutRoot(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	output, code := begin(t, p, repo, "app", "source")()
-	for _, want := range []string{"this platform cannot build with buildkit", "the platform runs as uid 65534, want root", "hint: start a platform as root", "colophon login"} {
+	for _, want := range []string{"this platform cannot build with buildkit", "the platform runs as uid 65534, and /etc/sub", "gives user nobody no 65536 ids", "hint: give the user a range", "or start a platform as root", "colophon login"} {
 		if code != 1 || !strings.Contains(output, want) {
 			t.Errorf("release of a Dockerfile without root: got exit code %d and\n%s\nwant 1 and %q", code, output, want)
 		}

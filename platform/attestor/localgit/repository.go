@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/internal/userns"
 )
 
 // repository is the open directory that git reads of a repository: the one with refs and
@@ -52,6 +53,9 @@ func open(path string) (_ *repository, err error) {
 	}
 	st := info.Sys().(*syscall.Stat_t)
 	r := &repository{f, int(st.Uid), int(st.Gid)}
+	if r.uid == userns.Outside && !userns.Initial() { // several users may look like this one
+		return nil, errors.New("the repository belongs to another user than the one who started the platform; push the commit to a server and release it from there")
+	}
 	if outer, err := os.Stat(named); err != nil || outer.Sys().(*syscall.Stat_t).Uid != st.Uid {
 		return nil, errors.New("the directory and the git repository in it belong to different users")
 	}

@@ -27,7 +27,7 @@ const (
 // mounted on a directory of the host. Only the room has the mount, so the kernel
 // removes mount and loop device when the room ends, even if its parent crashes.
 type disk struct {
-	kind   string // "ext4" or "tmpfs"
+	kind   string // "ext4", "tmpfs" or kindDirectory
 	why    string // for a tmpfs: what the host lacks for ext4
 	size   int64  // bytes
 	dir    string // the room's directory on the host
@@ -35,6 +35,9 @@ type disk struct {
 	mount  *os.File
 	root   *os.File // the file system's root directory
 }
+
+// kindDirectory is the kind of a disk without a size of its own: see nested.go.
+const kindDirectory = "directory"
 
 // errNoLoop means that this host gives us no loop devices, like most containers.
 var errNoLoop = errors.New("no loop device")
@@ -64,7 +67,12 @@ func newDisk(dir string, size int64, uid uint32) (_ *disk, err error) {
 			d.erase()
 		}
 	}()
-	err = d.mountImage(uid)
+	if nested() {
+		d.kind = kindDirectory
+		err = d.makeDirectory(uid)
+	} else {
+		err = d.mountImage(uid)
+	}
 	if errors.Is(err, errNoLoop) {
 		d.kind, d.why = "tmpfs", err.Error()
 		err = d.mountTmpfs(uid)
@@ -216,7 +224,9 @@ func (d *disk) full() error {
 	if cerr := conn.Control(func(fd uintptr) { err = unix.Fstatfs(int(fd), &st) }); cerr != nil || err != nil {
 		return nil // erased
 	}
-	if int64(st.Bavail)*st.Bsize < fullBelow {
+	if free := int64(st.Bavail) * st.Bsize; d.kind == kindDirectory && free < hostReserve {
+		return fmt.Errorf("disk full: the machine has %d bytes left, and builds end below %d", free, hostReserve)
+	} else if free < fullBelow {
 		return fmt.Errorf("disk full: the limit is %d bytes", d.size)
 	}
 	if st.Files > 0 && st.Ffree == 0 {

@@ -9,8 +9,9 @@
 // outside from its own namespace. Room and host share no interface, route or
 // address, so no packet filter is needed and none can be misconfigured.
 //
-// Opening rooms needs root, to assign uid ranges and cgroups. Programs that open
-// rooms call Init first in main.
+// Opening rooms needs root, to assign uid ranges and cgroups; root of a user namespace
+// (package userns) is enough for rooms with fewer limits. Programs that open rooms call
+// Init first in main.
 package sandbox
 
 import (
@@ -47,9 +48,15 @@ const StateTarget = "/state"
 // ErrUnsupported means that this machine or this user cannot open rooms.
 var ErrUnsupported = errors.New("rooms cannot be opened here")
 
-// Capabilities (unix.CAP_…) are those that a process of root needs to open and sweep rooms,
+// Capabilities returns those (unix.CAP_…) that a process of root needs to open and sweep rooms,
 // and to end them when it dies itself (CAP_KILL: the parent death signal needs it too).
-var Capabilities = []int{unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_KILL}
+func Capabilities() []int {
+	list := []int{unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_KILL}
+	if nested() {
+		list = append(list, unix.CAP_FOWNER) // to erase what a room left in directories with a sticky bit
+	}
+	return list
+}
 
 // Config describes one room.
 type Config struct {
@@ -275,7 +282,12 @@ func (r *Room) run(cmd *exec.Cmd) error {
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		if err := asOwner(r.slot.uid, cmd.Start); err != nil {
+		start := func() error { return asOwner(r.slot.uid, cmd.Start) }
+		if nested() {
+			create := start
+			start = func() error { return limitProcesses(r.cgroup.limits.PIDs, create) }
+		}
+		if err := start(); err != nil {
 			started <- err
 			return
 		}
@@ -350,9 +362,11 @@ func (r *Room) Describe() map[string]string {
 		"noNewPrivileges":  "true",
 		"devices":          strings.Join(devices, " "),
 		"filesystem":       r.disk.kind,
-		"limits.disk":      strconv.FormatInt(r.disk.size, 10),
 		"limits.openFiles": strconv.FormatInt(r.openFiles, 10),
 	})
+	if r.disk.kind != kindDirectory {
+		m["limits.disk"] = strconv.FormatInt(r.disk.size, 10)
+	}
 	if r.disk.why != "" {
 		m["filesystem"] += ", counted as memory: " + r.disk.why
 	}
@@ -370,7 +384,7 @@ func (r *Room) Describe() map[string]string {
 
 // Range returns the room's first uid on the host, which is also its first gid, and
 // the number of its uids and gids.
-func (r *Room) Range() (first, size uint32) { return r.slot.uid, slotSize }
+func (r *Room) Range() (first, size uint32) { return r.slot.uid, ids().size() }
 
 // Kill ends every process of the room and returns when none is left. The room keeps
 // its files and its uid range until Close.

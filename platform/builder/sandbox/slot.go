@@ -13,9 +13,22 @@ import (
 	"github.com/colophon-build/colophon/internal/dirlock"
 )
 
+const slotDir = "/run/colophon/rooms"
+
+// layout says which ids the rooms of a host have.
+type layout struct {
+	first uint32 // default of Config.UIDBase
+	slots uint32 // maximum number of rooms at a time
+
+	// A room has low ids from 0 on, and high ones from highFrom on.
+	low, highFrom, high uint32
+}
+
+// size is the number of one room's ids.
+func (l layout) size() uint32 { return l.low + l.high }
+
 const (
-	slots   = 128 // maximum number of rooms on one machine at a time
-	slotDir = "/run/colophon/rooms"
+	slots = 128 // maximum number of rooms on one machine at a time
 
 	// A room has the ids from 0 on, as many accounts of large organizations have, and
 	// those that OpenShift gives to its first hundred projects.
@@ -30,29 +43,49 @@ const (
 	uidBase = 0x70000000
 )
 
-// Range returns the uids of the rooms whose Config.UIDBase is base: first is the first of
-// size uids. It returns an error if base is no multiple of slotSize: two platforms that
-// start elsewhere would give two rooms overlapping uids, under different locks.
-func Range(base uint32) (first, size uint32, err error) {
-	if base == 0 {
-		base = uidBase
+// hostIDs is the layout where we are root of the host.
+var hostIDs = layout{first: uidBase, slots: slots, low: lowIDs, highFrom: highFrom, high: highIDs}
+
+func ids() layout {
+	if nested() {
+		return nestedIDs
 	}
-	if base%slotSize != 0 || base > math.MaxUint32-slots*slotSize {
+	return hostIDs
+}
+
+// Range returns the uids of the rooms whose Config.UIDBase is base: first is the first of
+// size uids. It returns an error if base is no multiple of the size of a slot: two platforms that
+// start elsewhere would give two rooms overlapping uids, under different locks.
+func Range(base uint32) (first, size uint32, err error) { return ids().uids(base) }
+
+func (l layout) uids(base uint32) (first, size uint32, err error) {
+	one := l.size()
+	switch {
+	case base == 0:
+		return l.first, l.slots * one, nil
+	case l != hostIDs:
+		return 0, 0, fmt.Errorf("expected 0, because a plain user's subordinate ids are no others than he was given, found %d", base)
+	case base%slotSize != 0 || base > math.MaxUint32-slots*slotSize:
 		return 0, 0, fmt.Errorf("expected a multiple of %d from %d to %d, found %d", slotSize, slotSize, (math.MaxUint32-slots*slotSize)/slotSize*slotSize, base)
 	}
-	return base, slots * slotSize, nil
+	return base, l.slots * one, nil
 }
+
+// Rooms returns the maximum number of rooms at a time.
+func Rooms() int { return int(ids().slots) }
 
 // IDs says, for people, which user and group ids exist in a room.
 func IDs() string {
-	return fmt.Sprintf("0 to %d and %d to %d", lowIDs-1, highFrom, highFrom+highIDs-1)
+	l := ids()
+	return fmt.Sprintf("0 to %d and %d to %d", l.low-1, l.highFrom, l.highFrom+l.high-1)
 }
 
 // ids returns the map from the ids of a room to those of the host.
 func (s *slot) ids() []syscall.SysProcIDMap {
+	l := ids()
 	return []syscall.SysProcIDMap{
-		{ContainerID: 0, HostID: int(s.uid), Size: lowIDs},
-		{ContainerID: highFrom, HostID: int(s.uid) + lowIDs, Size: highIDs},
+		{ContainerID: 0, HostID: int(s.uid), Size: int(l.low)},
+		{ContainerID: int(l.highFrom), HostID: int(s.uid + l.low), Size: int(l.high)},
 	}
 }
 
@@ -68,8 +101,9 @@ func (s *slot) name() string { return "uid-" + strconv.FormatUint(uint64(s.uid),
 func (s *slot) release()     { s.lock.Release() }
 
 func takeSlot(base uint32) (*slot, error) {
-	for n := range uint32(slots) {
-		s, err := trySlot(base + n*slotSize)
+	l := ids()
+	for n := range l.slots {
+		s, err := trySlot(base + n*l.size())
 		if err != nil {
 			return nil, err
 		}
@@ -77,7 +111,7 @@ func takeSlot(base uint32) (*slot, error) {
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("all %d uid ranges from %d are in use by running builds", slots, base)
+	return nil, fmt.Errorf("all %d uid ranges from %d are in use by running builds", l.slots, base)
 }
 
 // trySlot takes the slot whose first uid is uid; it returns nil if the slot is in
