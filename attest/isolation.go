@@ -21,6 +21,9 @@ type Isolation struct {
 	// Reach is PublicNetwork, or else "public" and the other address ranges that the
 	// platform's settings opened to the build, separated by spaces.
 	Reach string `json:"reach,omitempty"`
+	// CacheMounts is EmptyCacheMounts, or KeptCacheMounts if the build got the cache mounts
+	// (RUN --mount=type=cache) of an earlier build, or left its own to a later one.
+	CacheMounts string `json:"cacheMounts,omitempty"`
 }
 
 // Values of Isolation's fields.
@@ -35,13 +38,16 @@ const (
 	OneUser          = "one user" // all zones run as the same OS user
 	NoNamespaces     = "none"     // the build ran without a sandbox
 	PublicNetwork    = "public"   // the build could reach public addresses and no others
+
+	EmptyCacheMounts = "empty" // cache mounts began empty, and were erased after the build
+	KeptCacheMounts  = "kept"  // builds of one repository, branch and recipe share them
 )
 
 // Parameters returns the members that i adds to the internal parameters: "zones",
-// "namespaces" and "reach", without the empty ones.
+// "namespaces", "reach" and "cacheMounts", without the empty ones.
 func (i Isolation) Parameters() map[string]string {
 	members := make(map[string]string)
-	for name, value := range map[string]string{"zones": i.Zones, "namespaces": i.Namespaces, "reach": i.Reach} {
+	for name, value := range map[string]string{"zones": i.Zones, "namespaces": i.Namespaces, "reach": i.Reach, "cacheMounts": i.CacheMounts} {
 		if value != "" {
 			members[name] = value
 		}
@@ -65,9 +71,10 @@ func (i Isolation) Missing(namespaces ...string) string {
 // parameters, which may be empty. A member that is not a string counts as empty.
 func ReadIsolation(internalParameters json.RawMessage) (Isolation, error) {
 	var members struct {
-		Zones      any `json:"zones"`
-		Namespaces any `json:"namespaces"`
-		Reach      any `json:"reach"`
+		Zones       any `json:"zones"`
+		Namespaces  any `json:"namespaces"`
+		Reach       any `json:"reach"`
+		CacheMounts any `json:"cacheMounts"`
 	}
 	if len(internalParameters) > 0 {
 		if err := strict.Unmarshal(internalParameters, limits.Statement, &members); err != nil {
@@ -78,5 +85,6 @@ func ReadIsolation(internalParameters json.RawMessage) (Isolation, error) {
 	i.Zones, _ = members.Zones.(string)
 	i.Namespaces, _ = members.Namespaces.(string)
 	i.Reach, _ = members.Reach.(string)
+	i.CacheMounts, _ = members.CacheMounts.(string)
 	return i, nil
 }

@@ -10,9 +10,9 @@ import (
 
 // ReadIsolation reads what Parameters wrote, among other internal parameters.
 func TestIsolation(t *testing.T) {
-	i := attest.Isolation{Zones: attest.SeparateUsers, Namespaces: "user mount pid ipc", Reach: "public 10.0.0.0/8"}
+	i := attest.Isolation{Zones: attest.SeparateUsers, Namespaces: "user mount pid ipc", Reach: "public 10.0.0.0/8", CacheMounts: attest.KeptCacheMounts}
 	members := i.Parameters()
-	if want := map[string]string{"zones": "separate users", "namespaces": "user mount pid ipc", "reach": "public 10.0.0.0/8"}; !reflect.DeepEqual(members, want) {
+	if want := map[string]string{"zones": "separate users", "namespaces": "user mount pid ipc", "reach": "public 10.0.0.0/8", "cacheMounts": "kept"}; !reflect.DeepEqual(members, want) {
 		t.Errorf("got %v, want %v", members, want)
 	}
 	if got := (attest.Isolation{Zones: attest.OneUser}).Parameters(); len(got) != 1 || got["zones"] != "one user" {
@@ -27,7 +27,7 @@ func TestIsolation(t *testing.T) {
 		t.Errorf("got %+v, %v, want %+v", got, err, i)
 	}
 	for text, want := range map[string]attest.Isolation{
-		``: {}, `{}`: {}, `null`: {}, `{"zones":["separate users"],"namespaces":7,"reach":["public"]}`: {},
+		``: {}, `{}`: {}, `null`: {}, `{"zones":["separate users"],"namespaces":7,"reach":["public"],"cacheMounts":false}`: {},
 	} {
 		if got, err := attest.ReadIsolation(json.RawMessage(text)); err != nil || got != want {
 			t.Errorf("%s: got %+v, %v, want %+v", text, got, err, want)

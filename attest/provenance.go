@@ -85,6 +85,9 @@ type ExternalParameters struct {
 	// Hermetic means that the platform built twice: the second build had no
 	// network, only the downloads of the first, and both gave the same image.
 	Hermetic bool `json:"hermetic,omitempty"`
+	// CacheMounts means that the requester asked for cache mounts that are kept between
+	// builds of the same source repository, branch and recipe.
+	CacheMounts bool `json:"cacheMounts,omitempty"`
 	// Lock is the digest, sha256:hex, of the lock file that the requester gave,
 	// or empty if there was none.
 	Lock string `json:"lock,omitempty"`

@@ -16,6 +16,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/authority/ca"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/buildkit"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/platform/registry"
 	"github.com/colophon-build/colophon/platform/release"
@@ -96,8 +97,36 @@ type buildConfig struct {
 	Runtime        string          `json:"runtime,omitempty"`    // OCI runtime: a name to look up in PATH, or a path
 	UIDBase        uint32          `json:"uidBase,omitempty"`    // first host uid of the ranges that rooms use
 	Network        gateway.Network `json:"network,omitzero"`     // which hosts builds may reach
+	CacheMounts    cacheMounts     `json:"cacheMounts,omitzero"` // whether releases may keep their cache mounts
 	StdCache       string          `json:"stdCache,omitempty"`   // directory of the compiled Go standard library. It depends on the toolchain alone, so platforms of one user may share it
 }
+
+// cacheMounts says how much of cache mounts is kept between builds. The zero value means
+// that none are.
+type cacheMounts struct {
+	Size  int64  `json:"size,omitempty"`  // bytes of one scope; 0: none are kept
+	Total int64  `json:"total,omitempty"` // bytes of all scopes; 0: ten times Size
+	Age   string `json:"age,omitempty"`   // as time.ParseDuration reads it: after this time a scope begins anew, empty. Default "168h"
+}
+
+// settings returns the settings of the role rooms, without the directory.
+func (c cacheMounts) settings() (s buildkit.CachesConfig, err error) {
+	s = buildkit.CachesConfig{Size: c.Size, Total: c.Total, Age: defaultCacheAge}
+	if s.Total == 0 {
+		s.Total = 10 * s.Size
+	}
+	if s.Size < 0 || s.Total < s.Size {
+		return s, fmt.Errorf("expected a size, and a total that is not smaller, found %d and %d", s.Size, s.Total)
+	}
+	if c.Age != "" {
+		if s.Age, err = time.ParseDuration(c.Age); err != nil || s.Age <= 0 {
+			return s, fmt.Errorf("age: expected a duration such as \"168h\", found %q", c.Age)
+		}
+	}
+	return s, nil
+}
+
+const defaultCacheAge = 7 * 24 * time.Hour
 
 func readConfig(path string) (c configFile, err error) {
 	if path == "" {
@@ -118,6 +147,9 @@ func readConfig(path string) (c configFile, err error) {
 	}
 	if err := c.Build.Network.Check(); err != nil {
 		return c, fmt.Errorf("%s: build.network: %w", path, err)
+	}
+	if _, err := c.Build.CacheMounts.settings(); err != nil {
+		return c, fmt.Errorf("%s: build.cacheMounts: %w", path, err)
 	}
 	for _, r := range c.Recipes {
 		if err := r.Check(); err != nil {

@@ -38,8 +38,9 @@ type attestorSettings struct {
 	Relay         string                `json:"relay,omitempty"` // path of this program, if the role rooms reads local repositories; else empty
 	Confinement   release.Confinement   `json:"confinement"`
 	Scanner       string                `json:"scanner"`
-	Separate      bool                  `json:"separate"` // each role has a user of its own, so Confinement must be possible
-	OwnCA         bool                  `json:"ownCA"`    // the role at Trust is the certificate authority
+	CacheMounts   bool                  `json:"cacheMounts"` // releases may keep their cache mounts
+	Separate      bool                  `json:"separate"`    // each role has a user of its own, so Confinement must be possible
+	OwnCA         bool                  `json:"ownCA"`       // the role at Trust is the certificate authority
 	RegistryHost  string                `json:"registryHost"`
 	RegistryToken string                `json:"registryToken"`
 	Mirror        string                `json:"mirror,omitempty"`
@@ -64,7 +65,8 @@ func prepareAttestor(p *platform, process *zone.Process) error {
 	s := attestorSettings{
 		URL: p.url, Version: p.config.Version, Dir: z.Path("attestor"), RegistryHost: u.Host, RegistryToken: p.push,
 		Builders: p.builders(), OwnCA: p.outside == nil, Mirror: z.Path("mirror"), Setup: p.setup(), Recipes: p.file.Recipes,
-		Scanner: z.Path(scan.Program),
+		Scanner:     z.Path(scan.Program),
+		CacheMounts: p.file.Build.CacheMounts.Size > 0,
 	}
 	if s.Credentials, err = credentials.Read(p.file.Credentials); err != nil { // root's: the attestor's user cannot read the file
 		return err
@@ -190,6 +192,7 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 		Confinement:  o.Confinement,
 		Scanner:      o.Scanner,
 		Recipes:      o.Recipes,
+		CacheMounts:  o.CacheMounts,
 		Credentials:  o.Credentials,
 		RegistryHost: o.RegistryHost, RegistryToken: o.RegistryToken, LoopbackTargets: loopback.Is(origin.Hostname()), Mirror: o.Mirror,
 		Log: log,

@@ -56,6 +56,10 @@ func prepareRooms(p *platform, process *zone.Process) (err error) {
 		Runtime: build.Runtime, StateDir: p.dir("rooms"), UIDBase: build.UIDBase, Limits: build.Limits,
 		Network: p.network(), Setup: p.setup(),
 	}, Builds: p.dir("builds"), Concurrent: build.Concurrent}
+	if s.Rooms.Caches, err = build.CacheMounts.settings(); err != nil {
+		return err
+	}
+	s.Rooms.Caches.Dir = p.dir("caches")
 	if p.runs(roleBuilder) {
 		s.Rooms.Buildkitd = p.buildkitd
 	}
@@ -123,7 +127,7 @@ func runRooms(ctx context.Context, c zone.Child[roomsSettings]) error {
 	builds.Register(mux)
 	var dirs []string
 	if s.Rooms.Buildkitd != "" {
-		dirs = []string{s.Rooms.StateDir, s.Builds} // as root it sees the host's disk: c.Dirs are not mounted
+		dirs = []string{s.Rooms.StateDir, s.Builds, s.Rooms.Caches.Dir} // as root it sees the host's disk: c.Dirs are not mounted
 	}
 	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(mux, watchDisks(ctx, roleRooms, dirs, c.Log).ready))
 }

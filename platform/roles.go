@@ -87,7 +87,7 @@ func roles() []role {
 		{
 			name: roleRooms, does: "opens the rooms in which Dockerfiles are built, and starts a driver for each build",
 			stops: "Dockerfiles cannot be built",
-			dirs:  []string{"rooms", "builds", "sums"}, beside: roleBuilder,
+			dirs:  []string{"rooms", "builds", "sums", "caches"}, beside: roleBuilder,
 			confine: confine.Policy{Rooms: true, Capabilities: roomsCapabilities()},
 			needed:  (*platform).needsRooms, prepare: prepareRooms, run: inZone(runRooms),
 			memory: 1 << 30, killed: 300,

@@ -40,7 +40,7 @@ func TestConfigSchema(t *testing.T) {
   "mirror": "/var/lib/images",
   "registry": {"mutable": ["scratch/*"], "privatePull": true},
   "recipes": [{"images": "registry.example.com/team/*", "recipe": {"target": {"pattern": "a|b"}, "hermetic": true}}],
-  "build": {"cpus": 1.5, "memory": 1000000000, "wallTime": "30m", "concurrent": 2, "network": {"ports": [443], "allow": ["10.0.0.0/8"], "denyHosts": ["*.example.com"]}},
+  "build": {"cpus": 1.5, "memory": 1000000000, "wallTime": "30m", "concurrent": 2, "cacheMounts": {"size": 1000000000, "total": 8000000000, "age": "72h"}, "network": {"ports": [443], "allow": ["10.0.0.0/8"], "denyHosts": ["*.example.com"]}},
   "roles": {"uidBase": 64700, "registry": "10.0.0.2:8443", "door": "10.0.0.1:8444"}
 }`
 	schematest.Alike(t, schematest.Compile(t, "configuration.json"), "an example", []byte(whole), func(raw []byte) error {

@@ -66,6 +66,10 @@ func readColophon(d *Document, by Origin, f *Facts) error {
 	if err != nil {
 		return err
 	}
+	// The requester asks, the role that opens the room says what happened.
+	if kept := isolation.CacheMounts == attest.KeptCacheMounts; kept != params.CacheMounts {
+		return fmt.Errorf("cache mounts: the external parameters say %t, the internal parameters say %q", params.CacheMounts, isolation.CacheMounts)
+	}
 	f.Isolation = &isolation
 	if f.Recipe, err = recipeOf(params.Recipe, def.BuildType); err != nil {
 		return err

@@ -87,7 +87,7 @@ func (f *Facts) Requirements(e Evidence) []Requirement {
 	unforgeable, isolated := f.trusted(e, 3), f.trusted(e, 3)
 	if f.Isolation != nil {
 		unforgeable = unforgeable.and(zones(*f.Isolation))
-		isolated = isolated.and(namespaces(*f.Isolation)).and(reach(*f.Isolation))
+		isolated = isolated.and(namespaces(*f.Isolation)).and(reach(*f.Isolation)).and(cacheMounts(*f.Isolation))
 	}
 	authentic := judged{IsMet, e.Signed}
 	if e.Unlogged {
@@ -225,4 +225,19 @@ func reach(i attest.Isolation) judged {
 		return judged{NotKnown, "the provenance does not say which addresses the build could reach"}
 	}
 	return judged{NotMet, fmt.Sprintf("addresses that the build could reach in the provenance: got %q, want %q", i.Reach, attest.PublicNetwork)}
+}
+
+// cacheMounts judges whether the build's cache mounts began empty. A kept one hands files of
+// one build to the next: "It MUST NOT be possible for one build to inject false entries into
+// a build cache used by another build" (slsa.dev/spec/v1.2/build-requirements, "Isolated").
+func cacheMounts(i attest.Isolation) judged {
+	switch i.CacheMounts {
+	case attest.EmptyCacheMounts:
+		return judged{IsMet, "the provenance says that the build's cache mounts began empty"}
+	case "":
+		return judged{NotKnown, "the provenance does not say whether the build's cache mounts began empty"}
+	case attest.KeptCacheMounts:
+		return judged{NotMet, "cache mounts are kept between builds, says the provenance"}
+	}
+	return judged{NotMet, fmt.Sprintf("cache mounts of the build in the provenance: got %q, want %q", i.CacheMounts, attest.EmptyCacheMounts)}
 }

@@ -31,7 +31,7 @@ func requirement(t testing.TB, v *verify.Verdict, name string) provenance.Requir
 	return provenance.Requirement{}
 }
 
-const sealedRoom = `{"zones":"separate users","namespaces":"user mount pid ipc uts cgroup network","reach":"public"}`
+const sealedRoom = `{"zones":"separate users","namespaces":"user mount pid ipc uts cgroup network","reach":"public","cacheMounts":"empty"}`
 
 // TestLevelOfPlatform: the level that the trust document gives a builder is the
 // highest that can follow, and what the provenance says can lower it.
@@ -50,9 +50,9 @@ func TestLevelOfPlatform(t *testing.T) {
 		"trusted for nothing":     {0, sealedRoom, nil, 0, "appropriate build platform", "neither a trust root nor the policy"},
 		"one user":                {3, strings.Replace(sealedRoom, "separate users", "one user", 1), nil, 2, "provenance unforgeable", `"one user"`},
 		"users of other spelling": {3, strings.Replace(sealedRoom, "separate users", "Separate users", 1), nil, 2, "provenance unforgeable", `want "separate users"`},
-		"says nothing of users":   {3, `{"namespaces":"user mount pid ipc","reach":"public"}`, nil, 2, "provenance unforgeable", "does not say"},
+		"says nothing of users":   {3, `{"namespaces":"user mount pid ipc","reach":"public","cacheMounts":"empty"}`, nil, 2, "provenance unforgeable", "does not say"},
 		"says nothing":            {3, ``, nil, 2, "build isolated", "does not say"},
-		"no string":               {3, `{"zones":["separate users"],"namespaces":"user mount pid ipc","reach":"public"}`, nil, 2, "provenance unforgeable", "does not say"},
+		"no string":               {3, `{"zones":["separate users"],"namespaces":"user mount pid ipc","reach":"public","cacheMounts":"empty"}`, nil, 2, "provenance unforgeable", "does not say"},
 		"shares a namespace":      {3, strings.Replace(sealedRoom, " pid", "", 1), nil, 2, "build isolated", `want "pid"`},
 		"namespaces in one word":  {3, strings.Replace(sealedRoom, "mount pid", "mountpid", 1), nil, 2, "build isolated", `want "mount"`},
 		"the policy says more":    {2, sealedRoom, map[string]int{prooftest.Builder: 3}, 3, "", ""},

@@ -31,6 +31,7 @@ type releaseOptions struct {
 	allowedSigners string
 	keyring        string
 	hermetic       bool
+	cacheMounts    bool
 	locked         string
 	writeLock      string
 	output         output
@@ -52,6 +53,10 @@ With --hermetic the platform builds twice: it records what the first build
 downloads, and gives the second build these downloads and no network. Both
 builds must produce the same image. --write-lock writes the list of the
 downloads to a lock file; --locked builds from that file later.
+
+With --cache-mounts, what RUN --mount=type=cache leaves is kept for the next release
+of the same image, repository, branch and recipe, where the platform allows that. One
+build can then change the next one, so such an image gets SLSA Build L2 at most.
 
 The commit says how the image is built: with .colophon.yaml at the top of the
 repository or, without that file, with the Dockerfile or main package there. What
@@ -97,6 +102,7 @@ unless --ref is a commit id.`,
 	f.StringVar(&o.allowedSigners, "allowed-signers", "", "check the signature of the tag or commit against this ssh allowed_signers file")
 	f.StringVar(&o.keyring, "keyring", "", "check the signature of the tag or commit against these armored OpenPGP keys")
 	f.BoolVar(&o.hermetic, "hermetic", false, "build a second time without a network, and release only if both images are equal")
+	f.BoolVar(&o.cacheMounts, "cache-mounts", false, "keep the cache mounts of the Dockerfile for later releases of the same branch; costs SLSA Build L3")
 	f.StringVar(&o.writeLock, "write-lock", "", "write the list of a hermetic build's downloads to this lock file, for --locked")
 	f.StringVar(&o.locked, "locked", "", "use only the downloads listed in this lock file, verified by digest")
 	o.output.flags(cmd)
@@ -105,7 +111,7 @@ unless --ref is a commit id.`,
 	f.DurationVar(&o.timeout, "timeout", time.Hour, "give up after this long")
 	f.StringVar(&o.declare, "declare", "", "release nothing: print the .colophon.yaml for the images that a compose or bake `FILE` builds")
 	cmd.MarkFlagsOneRequired("ref", "declare")
-	cmd.MarkFlagsMutuallyExclusive("hermetic", "locked")
+	cmd.MarkFlagsMutuallyExclusive("hermetic", "locked", "cache-mounts")
 	return cmd
 }
 
@@ -121,7 +127,7 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	if err := o.progress.check(cmd.ErrOrStderr()); err != nil {
 		return err
 	}
-	req := api.ReleaseRequest{Ref: o.ref, Tag: o.tag, Recipe: o.recipe, Hermetic: o.hermetic}
+	req := api.ReleaseRequest{Ref: o.ref, Tag: o.tag, Recipe: o.recipe, Hermetic: o.hermetic, CacheMounts: o.cacheMounts}
 	var err error
 	if req.Source, req.Commit, err = sourceOf(ctx, src, o.ref); err != nil {
 		return err
@@ -169,6 +175,7 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 
 // release asks for one release and prints it.
 func (o releaseOptions) release(ctx context.Context, cmd *cobra.Command, platform *api.ClientConfig, req api.ReleaseRequest, p progress) error {
+	o.cacheMounts = req.CacheMounts // a retry repeats the request
 	rel, err := platform.Release(ctx, req, func(e api.Event) { p.event(req.Image, e) })
 	p.ended(req.Image, err != nil)
 	p.close()

@@ -34,11 +34,20 @@ func (o releaseOptions) printRelease(w io.Writer, r *api.Release) {
 		from += ", " + r.Source.Ref
 	}
 	line("proves", "built from "+from)
-	line("", fmt.Sprintf("by %s: %s", r.Builder, levelAndNext(r.Level, r.Requirements)))
+	line("", fmt.Sprintf("by %s: %s", r.Builder, o.level(r)))
 	line("verify", o.verifyCommand(r))
 	if o.progress.verbose {
 		printRequirements(w, "  ", r.Level, r.Requirements)
 	}
+}
+
+// level says which SLSA level a release reached, and what cost it the next one.
+func (o releaseOptions) level(r *api.Release) string {
+	text := levelAndNext(r.Level, r.Requirements)
+	if o.cacheMounts && r.Level < 3 {
+		text += ", because cache mounts are kept between builds"
+	}
+	return text
 }
 
 // levelAndNext says which SLSA level is reached, and what the next one lacks.

@@ -207,7 +207,7 @@ func (o releaseOptions) printOutcomes(w io.Writer, outcomes []outcome) {
 	for _, done := range outcomes {
 		if done.failed == nil {
 			line("%s@%s", done.Image, done.Digest)
-			line("  %s:%s, %s", done.Image, done.Tags[0], levelAndNext(done.Level, done.Requirements))
+			line("  %s:%s, %s", done.Image, done.Tags[0], o.level(done.Release))
 		}
 	}
 	for _, done := range outcomes {

@@ -54,7 +54,7 @@ var likelyCauses = map[verify.CauseKind][]likely{
 	},
 	verify.CauseLevel: {
 		{"the builder does not reach the SLSA Build level that you demand", "it reaches level GOT, and you demand WANT", "colophon verify IMAGE --any-source --explain"},
-		{"the platform runs without root, on a self-hosted runner, or opens private networks to builds", "ask its operator for a builder of level WANT", ""},
+		{"the platform runs without root, on a self-hosted runner, opens private networks to builds, or kept cache mounts of other builds", "ask its operator for a builder of level WANT", ""},
 	},
 	verify.CauseMissing: {
 		{"the image was not released with a proof: it was built and pushed by hand", "", "colophon inspect IMAGE"},

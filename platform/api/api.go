@@ -48,6 +48,9 @@ type ReleaseRequest struct {
 	// Hermetic asks for two builds. The second runs in a new room, which can fetch only
 	// what the first fetched; its result is released.
 	Hermetic bool `json:"hermetic,omitempty"`
+	// CacheMounts asks that the cache mounts of this build are kept for later releases of
+	// the same image, source repository and branch. It costs SLSA Build L3.
+	CacheMounts bool `json:"cacheMounts,omitempty"`
 	// Lock is the content of a lock file (spec/lock/v1): the build may fetch only the
 	// downloads that it lists.
 	Lock string `json:"lock,omitempty"`

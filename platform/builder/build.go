@@ -28,7 +28,10 @@ type Request struct {
 	// Session is the id of the session that the attest zone began for this build's
 	// room; empty on platforms that cannot open rooms.
 	Session string
-	Log     func(Event) // called for each progress event, in order; may be nil
+	// KeepCaches asks the builder to leave its cache mounts in a state that the room can
+	// keep. Whether it does so is the session's business.
+	KeepCaches bool
+	Log        func(Event) // called for each progress event, in order; may be nil
 }
 
 // Added is a git repository that a Dockerfile adds, as the attest zone fetched it.

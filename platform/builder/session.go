@@ -28,6 +28,19 @@ type Session struct {
 	// Scope is the source repository. Bodies that were fetched with a credential, and all of
 	// a session that has Credentials, are kept for sessions of the same scope.
 	Scope string `json:"scope,omitempty"`
+	// CacheMounts says whose cache mounts the room gets and leaves to later sessions; nil:
+	// they begin empty, and nothing of them is kept.
+	CacheMounts *CacheScope `json:"cacheMounts,omitempty"`
+}
+
+// CacheScope is what two builds must have in common to share their cache mounts. The
+// attest zone fills it in, from what it found out itself; a build has no say in it.
+type CacheScope struct {
+	Account string        `json:"account"` // who asked for the release
+	Source  string        `json:"source"`  // repository, canonical
+	Ref     string        `json:"ref"`     // the branch, refs/heads/NAME
+	Image   string        `json:"image"`   // REGISTRY/NAME
+	Recipe  attest.Recipe `json:"recipe"`  // complete: Dockerfile, target, platforms, build arguments
 }
 
 // Demand is a download that a file of the commit pins by digest.

@@ -117,6 +117,7 @@ func (noRooms) Begin(context.Context, builder.Session) (string, error) { return 
 func (noRooms) End(context.Context, string) (*builder.Record, error) {
 	return &builder.Record{}, nil
 }
+func (noRooms) Keep(context.Context, string, bool) error { return nil }
 
 // What the Dockerfile adds of git is fetched before the build, once for each ref, and given to
 // the builder as the files of its commit.

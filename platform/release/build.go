@@ -54,6 +54,12 @@ type attempt struct {
 
 // build builds and measures the layout, and checks it. Its results may be signed.
 func (j *run) build(ctx context.Context) (*built, *oci.Measured, error) {
+	b, m, err := j.buildChecked(ctx)
+	j.keepCaches(ctx, err == nil)
+	return b, m, err
+}
+
+func (j *run) buildChecked(ctx context.Context) (*built, *oci.Measured, error) {
 	var a *attempt
 	var m *oci.Measured
 	layouts := []string{"layout"}
@@ -122,6 +128,8 @@ func (j *run) attempt(ctx context.Context, name string, s builder.Session) (_ *a
 		if s.Scope = j.commit.URI; s.Lock == nil {
 			s.Demands = findPins(ctx, j.tree, j.recipe)
 		}
+		s.CacheMounts = j.cacheScope()
+		req.KeepCaches = s.CacheMounts != nil
 		if req.Session, err = j.Rooms.Begin(ctx, s); err != nil {
 			return nil, j.explain(a, fmt.Errorf("beginning a session for the build's room: %w", err))
 		}
@@ -132,6 +140,9 @@ func (j *run) attempt(ctx context.Context, name string, s builder.Session) (_ *a
 		var ended error
 		if a.record, ended = j.endSession(ctx, req.Session); err == nil {
 			err = ended
+		}
+		if ended == nil && req.KeepCaches {
+			j.packed = req.Session
 		}
 	}
 	if err != nil {

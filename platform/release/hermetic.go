@@ -24,6 +24,8 @@ func (j *run) checkPinning() error {
 		return &api.Error{Message: "a hermetic release writes its own lock, but this request has a lock", Hint: "use --locked to build once from a lock, or --hermetic to write a new lock", Kind: api.Usage}
 	case j.req.Lock != "" && j.req.Recipe.Builder == "golang":
 		return &api.Error{Message: "the golang builder takes no lock, because go.sum is its lock", Kind: api.Usage}
+	case j.req.CacheMounts:
+		return j.checkCacheMounts()
 	case j.req.Lock == "":
 		return nil
 	}

@@ -48,6 +48,7 @@ func (r *sessions) Begin(_ context.Context, s builder.Session) (string, error) {
 	return "", errors.New("no room in this test")
 }
 func (r *sessions) End(context.Context, string) (*builder.Record, error) { return nil, nil }
+func (r *sessions) Keep(context.Context, string, bool) error             { return nil }
 
 // TestPrivateSource: the platform's credential opens the repository, and reaches neither
 // the build nor a file, an event or an error. A release elsewhere does not get it.

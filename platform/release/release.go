@@ -69,6 +69,8 @@ type Config struct {
 	LoopbackTargets bool
 	// Mirror is the OCI layout that serves the builds' pulls of the images in it; empty means none.
 	Mirror string
+	// CacheMounts allows releases whose cache mounts are kept. Rooms decides how.
+	CacheMounts bool
 	// Recipes restricts how images may be built; the first rule for an image counts.
 	Recipes []RecipeRule
 	// Credentials are for private sources, and for private downloads of builds; may be nil.
@@ -90,6 +92,9 @@ type Rooms interface {
 	// End ends a session and its room, and returns the record of the room's traffic.
 	// The session has ended even if End returns an error.
 	End(ctx context.Context, id string) (*builder.Record, error)
+	// Keep decides what becomes of the cache mounts of an ended session that has a
+	// builder.CacheScope: if keep is set, the next session of the scope gets them.
+	Keep(ctx context.Context, id string, keep bool) error
 }
 
 // BuilderInfo is one of the platform's builders.
@@ -167,6 +172,7 @@ type run struct {
 	req     api.ReleaseRequest
 	emit    func(api.Event)
 	id      string // the invocation id
+	actor   string // account whose token asked for it
 	started time.Time
 	dir     string // directory of the work; removed at the end
 	begun   *begun // set when publishing begins: a restart continues the release
@@ -186,6 +192,7 @@ type run struct {
 	added    []added               // the git repositories that the Dockerfile adds
 	builder  BuilderInfo
 	target   oci.Target
+	packed   string        // session whose cache mounts wait for keepCaches; empty if none do
 	lock     *builder.Lock // the lock that the build must follow; nil if there is none
 	lockSum  string        // hex sha256 of the lock
 	resumed  bool
@@ -399,6 +406,9 @@ func (j *run) fetch(ctx context.Context) error {
 		j.emit(api.Event{Phase: "source", Line: line + "; the build cannot read it"})
 	}
 	if err := j.canPin(); err != nil {
+		return err
+	}
+	if err := j.canKeep(); err != nil {
 		return err
 	}
 	return j.fetchAdded(ctx)

@@ -32,6 +32,7 @@ func (j *run) begin(ctx context.Context) (_ context.Context, end func(*api.Relea
 	if of, ok := logs.Of(ctx); ok {
 		actor = of.Actor
 	}
+	j.actor = actor
 	req := j.req
 	req.Lock = ""
 	if req.Source, err = source.Canonical(req.Source); err != nil {

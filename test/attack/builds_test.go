@@ -130,8 +130,8 @@ var _ = register(attack{
 	name: "poisoned-cache", tries: "leave files in caches that the next build uses",
 	guard: "each build starts with empty caches: platform/builder/sandbox makeRoomDir, newDisk",
 	cuts: append(slices.Clone(cutUsers), cut{"platform/builder/sandbox/mounts.go", `fd, err := unix.FcntlInt(state.mount.Fd(), unix.F_DUPFD_CLOEXEC, 0)`, `shared := filepath.Join(state.dir, "../shared")
-	os.MkdirAll(shared+"/tmp", 0o700)
-	fd, err := unix.OpenTree(unix.AT_FDCWD, shared, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)`}),
+		os.MkdirAll(shared+"/tmp", 0o700)
+		fd, err := unix.OpenTree(unix.AT_FDCWD, shared, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)`}),
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		poison := "poison-" + rand.Text()
@@ -157,6 +157,39 @@ var _ = register(attack{
 			return "a step was not run again", ""
 		}
 		return "", "both caches were empty, and the same step ran again"
+	},
+})
+
+var _ = register(attack{
+	name: "kept-cache", tries: "change the release of a branch through the cache mounts that a feature branch keeps",
+	guard: "the attest zone names the branch whose cache mounts a build gets: platform/release cacheScope",
+	cuts:  []cut{{"platform/release/caches.go", `Ref: j.commit.Ref, Image: j.req.Image, Recipe: j.recipe}`, `Image: j.req.Image, Recipe: j.recipe}`}},
+	beside: func(s *scene) (string, string) {
+		p := s.platform("step")
+		poison := "poison-" + rand.Text()
+		mount := "FROM debian:bookworm-slim\nRUN --mount=type=cache,target=/cache "
+		repo := s.repository(map[string]string{"Dockerfile": mount + "echo found: $(cat /cache/x)\n"})
+		branch := func(ref string) string {
+			_, said, err := s.release(p, repo, "kept", func(r *api.ReleaseRequest) { r.Ref, r.CacheMounts = ref, true })
+			if err != nil || !strings.Contains(said, "found:") && !strings.Contains(said, poison) {
+				s.Fatalf("release of %s: %v\n%s", ref, err, said)
+			}
+			return said
+		}
+		harness.Git(s, repo, "branch", "release")
+		harness.Git(s, repo, "checkout", "-q", "-b", "feature")
+		harness.Write(s, repo, map[string]string{"Dockerfile": mount + "echo " + poison + " | tee /cache/x\n"})
+		harness.Git(s, repo, "commit", "-q", "-a", "-m", "poison")
+		branch("feature")
+		if strings.Contains(branch("release"), "found: poison") {
+			return "the other branch found it", ""
+		}
+		harness.Write(s, repo, map[string]string{"Dockerfile": mount + "echo found: $(cat /cache/x)\n"})
+		harness.Git(s, repo, "commit", "-q", "-a", "-m", "look")
+		if !strings.Contains(branch("feature"), "found: poison") {
+			s.Fatal("the feature branch itself does not find it, so nothing was tried")
+		}
+		return "", "only the branch itself found it"
 	},
 })
 

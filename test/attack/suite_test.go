@@ -185,7 +185,7 @@ func (s *scene) keyring() {
 
 // platform returns the platform of a kind, and starts it on first use. The kind "room"
 // has an intruder in place of buildkitd, and "small" has tight limits. "step" and all
-// other names are platforms with the default configuration.
+// other names are platforms with the default configuration. All allow kept cache mounts.
 func (s *scene) platform(kind string, only ...string) *harness.Platform {
 	s.Helper()
 	if p := s.platforms[kind]; p != nil {
@@ -204,7 +204,7 @@ func (s *scene) platform(kind string, only ...string) *harness.Platform {
 		s.Fatal(err)
 	}
 	config := map[string]any{}
-	build := map[string]any{"stdCache": harness.StdCache(s)}
+	build := map[string]any{"stdCache": harness.StdCache(s), "cacheMounts": map[string]any{"size": 16 << 20}}
 	daemon := filepath.Join(bin, "buildkitd")
 	switch kind {
 	case "room":

@@ -15,7 +15,9 @@ import (
 )
 
 func TestStories(t *testing.T) {
-	p := harness.Start(t, "--mirror", harness.BaseImages(t))
+	p := harness.Start(t, "--mirror", harness.BaseImages(t), "--config", harness.Config(t, map[string]any{
+		"build": map[string]any{"stdCache": harness.StdCache(t), "cacheMounts": map[string]any{"size": 64 << 20}},
+	}))
 	repo := harness.GoRepo(t)
 	root, docker := harness.Root(t), p.DockerConfig()
 	t.Run("pages", func(t *testing.T) {

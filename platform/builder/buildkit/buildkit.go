@@ -11,7 +11,8 @@
 // The resulting layout has an image manifest for one platform, or an image index
 // for several; BuildKit's attestations are removed. The same commit gives the same
 // digest: BuildKit rewrites timestamps to SOURCE_DATE_EPOCH, the files of the tree
-// get that time and one of two modes, and builds share no cache.
+// get that time and one of two modes, and builds share no cache, unless the release
+// asks for kept cache mounts.
 //
 // The frontend is the one inside buildkitd, whose digest is in the record. A line
 // "# syntax=docker/dockerfile:…" does not download another frontend, and any other
@@ -47,6 +48,9 @@ type Room interface {
 	Done() <-chan struct{}
 	// State returns the room's current state.
 	State(ctx context.Context) State
+	// Pack ends buildkitd, and stores its state for the next room of the same scope. It
+	// returns an error if the room's session keeps no cache mounts.
+	Pack(ctx context.Context) error
 	// Close ends the room's processes and erases the room. It returns when nothing is
 	// left; its error says what could not be erased.
 	Close() error
@@ -145,6 +149,11 @@ func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Re
 	deps, incomplete, err := dependencies(prov)
 	if err != nil {
 		return nil, fmt.Errorf("buildkitd's provenance: %w", err)
+	}
+	if req.KeepCaches {
+		if err := d.keepCaches(ctx); err != nil {
+			p.emit(builder.Event{Step: "cache mounts", Line: "they are not kept: " + err.Error()})
+		}
 	}
 	res := &builder.Result{Digest: digest, Dependencies: deps, Started: started, Finished: time.Now().UTC()}
 	if len(incomplete) > 0 {

@@ -90,6 +90,30 @@ func (d *daemon) explain(ctx context.Context, tooLong error, p *progress, err er
 	return &builder.Error{Err: err}
 }
 
+// keepCaches removes everything but the cache mounts from buildkitd's state, and has the
+// room keep the rest. A later build then runs all its steps and fetches its base images
+// again.
+func (d *daemon) keepCaches(ctx context.Context) error {
+	others := client.PruneInfo{All: true, Filter: []string{"type!=" + string(client.UsageRecordTypeCacheMount)}}
+	if err := d.client.Prune(ctx, nil, pruneOption(others)); err != nil {
+		return err
+	}
+	left, err := d.client.DiskUsage(ctx)
+	if err != nil {
+		return err
+	}
+	for _, u := range left {
+		if u.RecordType != client.UsageRecordTypeCacheMount {
+			return fmt.Errorf("a cache mount began with files of the build (from=), and only those that begin empty are kept: %s", u.Description)
+		}
+	}
+	return d.room.Pack(ctx)
+}
+
+type pruneOption client.PruneInfo
+
+func (o pruneOption) SetPruneOption(p *client.PruneInfo) { *p = client.PruneInfo(o) }
+
 // close ends the daemon and erases its room.
 func (d *daemon) close() error {
 	if d.client != nil {

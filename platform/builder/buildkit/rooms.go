@@ -42,6 +42,9 @@ type RoomsConfig struct {
 	// means the file that SSL_CERT_FILE names, or else Debian's CA bundle.
 	Network gateway.Settings
 
+	// Caches says whether sessions may keep their cache mounts.
+	Caches CachesConfig
+
 	// Setup describes the platform's own setup; it is added to the record.
 	Setup map[string]string
 	// Gateway starts the gateway of one room; nil starts it in this process.
@@ -67,7 +70,8 @@ type Rooms struct {
 	binds  []sandbox.Bind
 	ca     []byte
 	mirror *gateway.Mirror
-	digest string // hex sha256 of the mirror's index
+	digest string  // hex sha256 of the mirror's index
+	caches *caches // nil if no cache mounts are kept
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -79,6 +83,7 @@ type session struct {
 	began  time.Time
 	limits builder.Limits
 	room   *room
+	ended  bool // it lives on until Keep, if its cache mounts may be kept
 }
 
 // Defaults of the limits of one build; docs/configuration.md lists them.
@@ -154,6 +159,11 @@ func NewRooms(cfg RoomsConfig) (*Rooms, error) {
 	if r.cfg.Limits, err = withDefaults(cfg.Limits); err != nil {
 		return nil, err
 	}
+	if cfg.Caches.Size > 0 {
+		if r.caches, err = openCaches(cfg.Caches); err != nil {
+			return nil, fmt.Errorf("kept cache mounts: %w", err)
+		}
+	}
 	return r, sandbox.Sweep(r.cfg.StateDir)
 }
 
@@ -204,12 +214,22 @@ func (r *Rooms) runtime() string { return "/bin/" + filepath.Base(r.cfg.Runtime)
 
 // Begin creates a session and returns its id. The builder learns only this id.
 func (r *Rooms) Begin(_ context.Context, s builder.Session) (id string, err error) {
+	if s.CacheMounts != nil && r.caches == nil {
+		return "", errors.New("this platform keeps no cache mounts")
+	}
 	id = rand.Text()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	maps.DeleteFunc(r.sessions, func(_ string, s *session) bool {
-		return time.Since(s.began) > sessionLife && (s.room == nil || s.room.ended())
+		over := time.Since(s.began) > sessionLife && (s.room == nil || s.room.ended())
+		if over {
+			err = errors.Join(err, s.room.drop())
+		}
+		return over
 	})
+	if err != nil {
+		return "", err
+	}
 	if len(r.sessions) >= maxSessions {
 		return "", fmt.Errorf("the limit of %d open sessions is reached", maxSessions)
 	}
@@ -222,19 +242,43 @@ func (r *Rooms) Begin(_ context.Context, s builder.Session) (id string, err erro
 func (r *Rooms) End(_ context.Context, id string) (*builder.Record, error) {
 	r.mu.Lock()
 	s := r.sessions[id]
-	delete(r.sessions, id)
-	r.mu.Unlock()
-	if s == nil {
+	if s == nil || s.ended {
+		r.mu.Unlock()
 		return nil, errNoSession
 	}
+	s.ended = true
+	if s.room == nil || s.CacheMounts == nil {
+		delete(r.sessions, id)
+	}
+	r.mu.Unlock()
 	if s.room == nil {
 		return nil, errors.New("no room was opened in the session")
 	}
 	exchanges, err := s.room.end()
 	if err != nil {
-		return nil, fmt.Errorf("reading the gateway's record: %w", err)
+		r.mu.Lock()
+		delete(r.sessions, id)
+		r.mu.Unlock()
+		return nil, errors.Join(fmt.Errorf("reading the gateway's record: %w", err), s.room.drop())
 	}
 	return &builder.Record{Tools: r.tools, Config: r.describe(s), Exchanges: exchanges}, nil
+}
+
+// Keep decides what becomes of the cache mounts of an ended session: if keep is set, the
+// next session of the same scope gets them. A session without CacheScope has none.
+func (r *Rooms) Keep(_ context.Context, id string, keep bool) error {
+	r.mu.Lock()
+	s := r.sessions[id]
+	if s == nil || !s.ended {
+		r.mu.Unlock()
+		return errNoSession
+	}
+	delete(r.sessions, id)
+	r.mu.Unlock()
+	if keep {
+		return s.room.loan.keep()
+	}
+	return s.room.drop()
 }
 
 var errNoSession = errors.New("no such session")
@@ -245,7 +289,7 @@ func (r *Rooms) Open(_ context.Context, id string, asked builder.Limits) (Room, 
 	r.mu.Lock()
 	s := r.sessions[id]
 	switch {
-	case s == nil:
+	case s == nil || s.ended:
 		r.mu.Unlock()
 		return nil, errNoSession
 	case s.room != nil:
@@ -269,6 +313,7 @@ type room struct {
 	gateway Gateway       // nil if it was never started
 	out     *tail
 	timer   *time.Timer
+	loan    *loan // nil if the session keeps no cache mounts
 
 	once      sync.Once
 	exchanges []builder.Exchange
@@ -277,6 +322,32 @@ type room struct {
 
 func (m *room) open(r *Rooms, s builder.Session, limits builder.Limits) (err error) {
 	defer close(m.opened)
+	if s.CacheMounts == nil {
+		return m.start(r, s, limits, nil)
+	}
+	if m.loan, err = r.caches.lend(*s.CacheMounts, r.tools); err != nil {
+		return fmt.Errorf("kept cache mounts: %w", err)
+	}
+	if m.loan.file == nil {
+		return m.start(r, s, limits, nil)
+	}
+	defer m.loan.file.Close()
+	if err := m.start(r, s, limits, m.loan.state); err == nil {
+		return nil
+	}
+	// What a build left may not fit the next room. That must not end all builds of the scope.
+	if m.gateway != nil {
+		m.gateway.End()
+		m.gateway = nil
+	}
+	if err := m.start(r, s, limits, nil); err != nil {
+		return err
+	}
+	return m.loan.empty()
+}
+
+// start starts the room's program, on what an earlier room left if state is not nil.
+func (m *room) start(r *Rooms, s builder.Session, limits builder.Limits, state io.Reader) error {
 	out, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -284,7 +355,7 @@ func (m *room) open(r *Rooms, s builder.Session, limits builder.Limits) (err err
 	m.out = follow(out)
 	proxy := "http://" + sandbox.GatewayAddress
 	m.sandbox, err = sandbox.Open(sandbox.Config{
-		Dir: r.cfg.StateDir, UIDBase: r.cfg.UIDBase, Limits: limits, Binds: r.binds, Stderr: w,
+		Dir: r.cfg.StateDir, UIDBase: r.cfg.UIDBase, Limits: limits, Binds: r.binds, Stderr: w, State: state,
 		Files: map[string][]byte{
 			"/etc/buildkitd.toml": []byte(r.daemonConfig()),
 			"/etc/passwd":         []byte("root:x:0:0:root:/root:/sbin/nologin\n"),
@@ -334,6 +405,22 @@ func (m *room) State(context.Context) State {
 		st.Exceeded = err.Error()
 	}
 	return st
+}
+
+// Pack implements Room.
+func (m *room) Pack(ctx context.Context) error {
+	if m.loan == nil {
+		return errors.New("the session keeps no cache mounts")
+	}
+	return m.loan.pack(ctx, m.sandbox)
+}
+
+// drop removes what the room packed.
+func (m *room) drop() error {
+	if m == nil || m.loan == nil {
+		return nil
+	}
+	return m.loan.drop()
 }
 
 // Close implements Room.
@@ -413,7 +500,12 @@ proxyNetwork = true
 func (r *Rooms) describe(s *session) map[string]string {
 	m := s.room.sandbox.Describe()
 	m["network"] = "gateway"
-	maps.Copy(m, attest.Isolation{Reach: r.cfg.Network.Reach()}.Parameters())
+	isolation := attest.Isolation{Reach: r.cfg.Network.Reach(), CacheMounts: attest.EmptyCacheMounts}
+	if s.room.loan != nil {
+		isolation.CacheMounts = attest.KeptCacheMounts
+		s.room.loan.describe(m)
+	}
+	maps.Copy(m, isolation.Parameters())
 	m["daemonConfig"] = "sha256:" + hexSum([]byte(r.daemonConfig()))
 	m["caBundle"] = "sha256:" + hexSum(r.ca)
 	m["limits.wallTime"] = s.limits.WallTime.String()

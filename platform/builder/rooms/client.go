@@ -85,6 +85,15 @@ func (c Client) End(ctx context.Context, id string) (*builder.Record, error) {
 	return &r, c.call(ctx, http.MethodDelete, "/sessions/"+id, nil, &r, maxRecord)
 }
 
+// Keep implements Rooms.
+func (c Client) Keep(ctx context.Context, id string, keep bool) error {
+	method := http.MethodDelete
+	if keep {
+		method = http.MethodPut
+	}
+	return c.call(ctx, method, "/sessions/"+id+"/caches", nil, nil, limits.Request)
+}
+
 // Open implements Rooms. The room lives until Close, or until this process ends.
 func (c Client) Open(ctx context.Context, id string, l builder.Limits) (buildkit.Room, error) {
 	path := "/sessions/" + id + "/room"
@@ -176,6 +185,11 @@ func (m *room) State(ctx context.Context) buildkit.State {
 		return buildkit.State{Ended: true, Said: err.Error()}
 	}
 	return s
+}
+
+// Pack implements buildkit.Room.
+func (m *room) Pack(ctx context.Context) error {
+	return m.client.call(ctx, http.MethodPost, m.path("/caches"), nil, nil, limits.Request)
 }
 
 // Close implements buildkit.Room.

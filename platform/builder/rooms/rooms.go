@@ -7,11 +7,14 @@
 //	POST   /sessions            attestor: begins a session with a builder.Session;
 //	                            answers {"id"}
 //	DELETE /sessions/{id}       attestor: ends the session; answers builder.Record
+//	PUT    /sessions/{id}/caches  attestor: keeps what the cache mounts of an ended session
+//	                            hold for the next session of its scope; DELETE removes it
 //	POST   /sessions/{id}/room  driver: opens the room with builder.Limits; answers
 //	                            the line "open" when it is open. The room stays until
 //	                            the client closes the connection
 //	GET    /sessions/{id}/room  driver: answers buildkit.State; with ?wait only when
 //	                            the room has ended
+//	POST   /sessions/{id}/caches  driver: ends buildkitd and packs its cache mounts
 //	DELETE /sessions/{id}/room  driver: closes the room; answers when it is erased
 //	POST   /sessions/{id}/dial  driver: switches to a connection to buildkitd
 package rooms
@@ -46,6 +49,7 @@ type Rooms interface {
 	buildkit.Opener
 	Begin(ctx context.Context, s builder.Session) (id string, err error)
 	End(ctx context.Context, id string) (*builder.Record, error)
+	Keep(ctx context.Context, id string, keep bool) error
 }
 
 type server struct {
@@ -60,12 +64,15 @@ type server struct {
 func Handler(r Rooms, log *slog.Logger) http.Handler {
 	s := &server{rooms: r, log: log, open: map[string]buildkit.Room{}}
 	mux := http.NewServeMux()
-	for pattern, h := range map[string]http.HandlerFunc{"POST /sessions": s.begin, "DELETE /sessions/{id}": s.end} {
+	for pattern, h := range map[string]http.HandlerFunc{
+		"POST /sessions": s.begin, "DELETE /sessions/{id}": s.end,
+		"PUT /sessions/{id}/caches": s.keep(true), "DELETE /sessions/{id}/caches": s.keep(false),
+	} {
 		mux.Handle(pattern, peer.Allow(h, "attestor"))
 	}
 	for pattern, h := range map[string]http.HandlerFunc{
 		"POST /sessions/{id}/room": s.openRoom, "GET /sessions/{id}/room": s.state,
-		"DELETE /sessions/{id}/room": s.close, "POST /sessions/{id}/dial": s.dial,
+		"DELETE /sessions/{id}/room": s.close, "POST /sessions/{id}/dial": s.dial, "POST /sessions/{id}/caches": s.pack,
 	} {
 		mux.Handle(pattern, peer.Allow(h, "driver"))
 	}
@@ -101,6 +108,14 @@ func (s *server) end(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, record)
+}
+
+func (s *server) keep(keep bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := s.rooms.Keep(r.Context(), r.PathValue("id"), keep); err != nil {
+			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		}
+	}
 }
 
 func (s *server) openRoom(w http.ResponseWriter, r *http.Request) {
@@ -155,6 +170,14 @@ func (s *server) state(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		writeJSON(w, room.State(r.Context()))
+	}
+}
+
+func (s *server) pack(w http.ResponseWriter, r *http.Request) {
+	if room := s.room(w, r); room != nil {
+		if err := room.Pack(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		}
 	}
 }
 

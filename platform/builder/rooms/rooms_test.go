@@ -22,6 +22,7 @@ import (
 type fake struct {
 	mu   sync.Mutex
 	open map[string]*fakeRoom
+	kept []bool
 }
 
 func (f *fake) Begin(_ context.Context, s builder.Session) (string, error) {
@@ -36,6 +37,14 @@ func (f *fake) End(_ context.Context, id string) (*builder.Record, error) {
 		return nil, errors.New("no such session")
 	}
 	return &builder.Record{Config: map[string]string{"network": "none"}, Exchanges: []builder.Exchange{{Method: "GET", URL: "https://example.com/"}}}, nil
+}
+
+func (f *fake) Keep(_ context.Context, id string, keep bool) error {
+	if id != "abc" {
+		return errors.New("no such session")
+	}
+	f.kept = append(f.kept, keep)
+	return nil
 }
 
 func (f *fake) Open(_ context.Context, id string, l builder.Limits) (buildkit.Room, error) {
@@ -63,7 +72,8 @@ func (m *fakeRoom) Done() <-chan struct{} { return m.done }
 func (m *fakeRoom) State(context.Context) buildkit.State {
 	return buildkit.State{Exceeded: "out of memory", Said: "aah"}
 }
-func (m *fakeRoom) Close() error { m.once.Do(func() { close(m.closed) }); return nil }
+func (m *fakeRoom) Pack(context.Context) error { return errors.New("too large") }
+func (m *fakeRoom) Close() error               { m.once.Do(func() { close(m.closed) }); return nil }
 
 func serve(t *testing.T, users peer.Users) (Client, *fake) {
 	t.Helper()
@@ -113,6 +123,9 @@ func TestOverASocket(t *testing.T) {
 	if s := room.State(ctx); s.Exceeded != "out of memory" || s.Said != "aah" || s.Ended {
 		t.Errorf("state: %+v", s)
 	}
+	if err := room.Pack(ctx); err == nil || err.Error() != "too large" {
+		t.Errorf("packing: got %v, want the reason", err)
+	}
 	close(f.open[id].done)
 	<-room.Done()
 	if err := room.Close(); err != nil {
@@ -122,6 +135,12 @@ func TestOverASocket(t *testing.T) {
 	r, err := c.End(ctx, id)
 	if err != nil || len(r.Exchanges) != 1 || r.Config["network"] != "none" {
 		t.Errorf("record: %+v, %v", r, err)
+	}
+	if err := errors.Join(c.Keep(ctx, id, true), c.Keep(ctx, id, false)); err != nil || len(f.kept) != 2 || !f.kept[0] || f.kept[1] {
+		t.Errorf("kept %v, %v", f.kept, err)
+	}
+	if err := c.Keep(ctx, "other", true); err == nil || err.Error() != "no such session" {
+		t.Errorf("got %v, want the reason", err)
 	}
 	if _, err := c.End(ctx, "other"); err == nil {
 		t.Error("an unknown session has a record")
@@ -154,9 +173,12 @@ func TestWhoMayDoWhat(t *testing.T) {
 	forbidden("the driver begins a session", err)
 	_, err = driver.End(ctx, "abc")
 	forbidden("the driver asks for the record", err)
+	forbidden("the driver keeps cache mounts", driver.Keep(ctx, "abc", true))
+	forbidden("the driver drops cache mounts", driver.Keep(ctx, "abc", false))
 	attestor, _ := serve(t, peer.Users{"attestor": os.Getuid(), "driver": 12345})
 	_, err = attestor.Open(ctx, "abc", builder.Limits{PIDs: 7})
 	forbidden("the attestor opens a room", err)
+	forbidden("the attestor packs cache mounts", (&room{client: attestor, id: "abc"}).Pack(ctx))
 	stranger, _ := serve(t, peer.Users{"attestor": 12345, "driver": 12345})
 	if _, err := stranger.Begin(ctx, builder.Session{}); err == nil || !strings.Contains(err.Error(), "may not use") {
 		t.Errorf("a stranger: got %v, want a refusal", err)

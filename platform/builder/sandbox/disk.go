@@ -311,6 +311,13 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * st.Bsize, nil
 }
 
+// Spare returns how many bytes of the file system of dir are free besides those that rooms
+// must leave.
+func Spare(dir string) (int64, error) {
+	free, err := freeBytes(dir)
+	return free - hostReserve, err
+}
+
 // allocated returns how many bytes a sparse file occupies on disk.
 func allocated(path string) int64 {
 	var st unix.Stat_t

@@ -26,7 +26,7 @@ const (
 	fdOrder  = 3 // pipe: receives the order, as JSON, once limits and network are set up
 	fdReport = 4 // pipe: sends an error's text; exec closes it
 	fdSocket = 5 // the listening socket for the program
-	fdMounts = 6 // and up: detached mounts, in the order of order.Mounts
+	fdMounts = 6 // and up: detached mounts, in the order of order.Mounts; then what order.Unpack and order.Pack say
 )
 
 // order is the parent's message to the first process.
@@ -37,6 +37,12 @@ type order struct {
 	Env    []string
 
 	OpenFiles uint64 // of each process
+
+	// Unpack fills StateTarget from the descriptor after the last mount before the program
+	// is executed. If Pack is set, no program is executed: this directory of the state, whose
+	// root is the descriptor after that one, is packed to it.
+	Unpack bool
+	Pack   string
 }
 
 type mount struct {
@@ -54,8 +60,11 @@ func Init() {
 	runtime.LockOSThread()
 	report := os.NewFile(fdReport, "report")
 	unix.CloseOnExec(fdReport)
-	fmt.Fprint(report, furnish())
-	os.Exit(1)
+	if err := furnish(); err != nil {
+		fmt.Fprint(report, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 // readReport waits until the first process has executed the program, or returns the
@@ -71,7 +80,8 @@ func readReport(r io.Reader) error {
 	return nil
 }
 
-// furnish sets up the room and executes its program. It returns only if it fails.
+// furnish sets up the room and executes its program, or packs the room's state. It
+// returns only if it fails, or has packed.
 func furnish() error {
 	var o order
 	in := os.NewFile(fdOrder, "order")
@@ -105,6 +115,9 @@ func furnish() error {
 	}
 	// Set it again, because a change of credentials clears it.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return err
+	}
+	if done, err := moveState(o); done || err != nil {
 		return err
 	}
 	// systemd's socket activation: the listener is fd 3, and LISTEN_FDS tells the

@@ -15,7 +15,7 @@ var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
 
 // openMounts opens detached copies of the mounts that the room gets, and adds their
 // targets to the order. The parent does this, because the room's root has no
-// permission to enter the platform's directories.
+// permission to enter the platform's directories. A nil state is not mounted.
 func openMounts(o *order, binds []Bind, state *disk) (files []*os.File, err error) {
 	add := func(source, target string, recursive bool, flags uint64) error {
 		f, dir, err := openMount(source, recursive, flags)
@@ -26,12 +26,14 @@ func openMounts(o *order, binds []Bind, state *disk) (files []*os.File, err erro
 		o.Mounts = append(o.Mounts, mount{Target: target, Dir: dir})
 		return nil
 	}
-	fd, err := unix.FcntlInt(state.mount.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
+	if state != nil {
+		fd, err := unix.FcntlInt(state.mount.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, os.NewFile(uintptr(fd), StateTarget))
+		o.Mounts = append(o.Mounts, mount{Target: StateTarget, Dir: true})
 	}
-	files = append(files, os.NewFile(uintptr(fd), StateTarget))
-	o.Mounts = append(o.Mounts, mount{Target: StateTarget, Dir: true})
 	if err := add(cgroupRoot, cgroupRoot, true, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC); err != nil {
 		return files, err
 	}

@@ -19,6 +19,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"os"
@@ -68,6 +69,7 @@ type Config struct {
 	Argv    []string          // the program's path in the room, and its arguments
 	Env     []string          // the program's whole environment
 	Stderr  *os.File          // receives the program's stdout and stderr; nil means /dev/null
+	State   io.Reader         // what Pack wrote in an earlier room, which fills StateTarget before the program starts; nil: StateTarget is empty
 	// Network, if set, is called after the gateway's listener is created and before
 	// the program starts. It returns further Files, such as the certificate of the
 	// CA of this room's gateway. A name that is also in Files is an error.
@@ -94,6 +96,12 @@ type Room struct {
 	close  sync.Once
 	full   atomic.Pointer[error] // set if the disk was full at some time, or the machine's table of open files
 
+	fed     chan struct{}   // closed when Config.State is not read any more; nil if there is none
+	feedErr error           // valid after fed
+	packing sync.Mutex      // held while a process packs the state
+	life    context.Context // ends when Close begins
+	end     context.CancelFunc
+
 	openFiles int64 // of each process
 }
 
@@ -109,6 +117,7 @@ func Open(cfg Config) (_ *Room, err error) {
 		return nil, fmt.Errorf("first uid of rooms: %w", err)
 	}
 	r := &Room{done: make(chan struct{})}
+	r.life, r.end = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			if r.cmd == nil {
@@ -205,20 +214,58 @@ func (r *Room) start(cfg Config) error {
 	defer reportR.Close()
 	defer reportW.Close()
 
-	o := order{Argv: cfg.Argv, Env: cfg.Env, Files: maps.Clone(cfg.Files), OpenFiles: uint64(r.openFiles)}
+	o := order{Argv: cfg.Argv, Env: cfg.Env, Files: maps.Clone(cfg.Files), OpenFiles: uint64(r.openFiles), Unpack: cfg.State != nil}
 	mounts, err := openMounts(&o, cfg.Binds, r.disk)
 	defer closeAll(mounts)
 	if err != nil {
 		return err
 	}
+	files := append([]*os.File{orderR, reportW, sock}, mounts...)
+	if cfg.State != nil {
+		state, err := r.feed(cfg.State)
+		if err != nil {
+			return err
+		}
+		defer state.Close()
+		files = append(files, state)
+	}
+	if err := r.run(r.command(files, cfg.Stderr)); err != nil {
+		return fmt.Errorf("starting a room: %w (user namespaces may be disabled: check sysctl user.max_user_namespaces)", err)
+	}
+	reportW.Close()
 
+	// The child waits for its order, so limits and network are in effect before it
+	// does anything.
+	if err := r.cgroup.add(r.cmd.Process.Pid); err != nil {
+		return err
+	}
+	if r.Gateway, err = listenIn(r.cmd.Process.Pid, r.slot.uid, GatewayAddress); err != nil {
+		return err
+	}
+	if err := o.addNetworkFiles(cfg, r.Gateway); err != nil {
+		return err
+	}
+	if err := json.NewEncoder(orderW).Encode(o); err != nil {
+		return fmt.Errorf("the room's first process ended before it received its order: %w", err)
+	}
+	orderW.Close()
+	if err := readReport(reportR); err != nil || r.fed == nil {
+		return err
+	}
+	<-r.fed
+	return r.feedErr
+}
+
+// command returns the command of a first process of the room, in new namespaces. It has
+// files from descriptor 3 on.
+func (r *Room) command(files []*os.File, stderr *os.File) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{argv0}
 	cmd.Env = []string{}
 	cmd.Dir = "/"
-	cmd.ExtraFiles = append([]*os.File{orderR, reportW, sock}, mounts...)
-	if cfg.Stderr != nil {
-		cmd.Stdout, cmd.Stderr = cfg.Stderr, cfg.Stderr
+	cmd.ExtraFiles = files
+	if stderr != nil {
+		cmd.Stdout, cmd.Stderr = stderr, stderr
 	}
 	ids := r.slot.ids()
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -231,27 +278,7 @@ func (r *Room) start(cfg Config) error {
 		Setsid:                     true,
 		Pdeathsig:                  syscall.SIGKILL,
 	}
-	if err := r.run(cmd); err != nil {
-		return fmt.Errorf("starting a room: %w (user namespaces may be disabled: check sysctl user.max_user_namespaces)", err)
-	}
-	reportW.Close()
-
-	// The child waits for its order, so limits and network are in effect before it
-	// does anything.
-	if err := r.cgroup.add(cmd.Process.Pid); err != nil {
-		return err
-	}
-	if r.Gateway, err = listenIn(cmd.Process.Pid, r.slot.uid, GatewayAddress); err != nil {
-		return err
-	}
-	if err := o.addNetworkFiles(cfg, r.Gateway); err != nil {
-		return err
-	}
-	if err := json.NewEncoder(orderW).Encode(o); err != nil {
-		return fmt.Errorf("the room's first process ended before it received its order: %w", err)
-	}
-	orderW.Close()
-	return readReport(reportR)
+	return cmd
 }
 
 // addNetworkFiles calls cfg.Network and adds the files that it returns to the order.
@@ -275,10 +302,24 @@ func (o *order) addNetworkFiles(cfg Config, l net.Listener) error {
 	return nil
 }
 
-// run starts cmd and waits for it on a thread of its own, because the kernel sends
-// the parent death signal when the thread that forked ends, not when the process does.
+// run starts cmd, the room's program, and closes r.done when it has ended.
 func (r *Room) run(cmd *exec.Cmd) error {
-	started := make(chan error)
+	ended, err := r.runAs(cmd)
+	if err != nil {
+		return err
+	}
+	r.cmd = cmd
+	go func() {
+		r.err = <-ended
+		close(r.done)
+	}()
+	return nil
+}
+
+// runAs starts cmd and waits for it on a thread of its own, because the kernel sends
+// the parent death signal when the thread that forked ends, not when the process does.
+func (r *Room) runAs(cmd *exec.Cmd) (ended <-chan error, err error) {
+	started, end := make(chan error), make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
@@ -287,16 +328,13 @@ func (r *Room) run(cmd *exec.Cmd) error {
 			create := start
 			start = func() error { return limitProcesses(r.cgroup.limits.PIDs, create) }
 		}
-		if err := start(); err != nil {
-			started <- err
-			return
+		err := start()
+		started <- err
+		if err == nil {
+			end <- cmd.Wait()
 		}
-		r.cmd = cmd
-		started <- nil
-		r.err = cmd.Wait()
-		close(r.done)
 	}()
-	return <-started
+	return end, <-started
 }
 
 // listen creates the program's socket, to which Dial connects. Its path is in the
@@ -405,6 +443,12 @@ func (r *Room) Close() error {
 	var errs []error
 	r.close.Do(func() {
 		r.Kill()
+		if r.fed != nil {
+			<-r.fed
+		}
+		r.end()
+		r.packing.Lock()
+		defer r.packing.Unlock()
 		if r.cgroup != nil {
 			errs = append(errs, r.cgroup.delete())
 		}

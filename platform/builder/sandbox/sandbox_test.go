@@ -58,21 +58,27 @@ func open(t *testing.T, l builder.Limits) *Room {
 
 func openIn(t *testing.T, dir string, l builder.Limits) *Room {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := Open(Config{
-		Dir: dir, Limits: l,
-		Binds: []Bind{{self, "/bin/tenant"}},
-		Files: map[string][]byte{"/etc/hello": []byte("hello")},
-		Argv:  []string{"/bin/tenant"}, Env: []string{"ONLY=this"}, Stderr: os.Stderr,
-	})
+	r, err := Open(roomConfig(t, dir, l, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Close() })
 	return r
+}
+
+// roomConfig describes a room with the tenant.
+func roomConfig(t *testing.T, dir string, l builder.Limits, state io.Reader) Config {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Config{
+		Dir: dir, Limits: l,
+		Binds: []Bind{{self, "/bin/tenant"}},
+		Files: map[string][]byte{"/etc/hello": []byte("hello")},
+		Argv:  []string{"/bin/tenant"}, Env: []string{"ONLY=this"}, Stderr: os.Stderr, State: state,
+	}
 }
 
 // ask sends the tenant one line and reads its one-line answer.

@@ -82,6 +82,10 @@ func answer(w []string) string {
 			return err.Error()
 		}
 		return string(b)
+	case "litter":
+		return litter(w[1])
+	case "list":
+		return listing(w[1])
 	case "eat":
 		return eat()
 	case "fill":

@@ -27,7 +27,7 @@ type Client struct {
 func (c Client) Build(ctx context.Context, req builder.Request) (*builder.Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	first, err := json.Marshal(job{Recipe: req.Recipe, Added: req.Added, Epoch: req.Epoch, Limits: req.Limits, Session: req.Session})
+	first, err := json.Marshal(job{Recipe: req.Recipe, Added: req.Added, Epoch: req.Epoch, Limits: req.Limits, Session: req.Session, KeepCaches: req.KeepCaches})
 	if err != nil {
 		return nil, err
 	}

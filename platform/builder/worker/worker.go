@@ -85,6 +85,8 @@ type job struct {
 	Epoch   time.Time       `json:"epoch"`
 	Limits  builder.Limits  `json:"limits"`
 	Session string          `json:"session,omitempty"`
+
+	KeepCaches bool `json:"keepCaches,omitempty"`
 }
 
 // failure is the payload of 'F'. If Recipe is true, the client returns a
@@ -346,7 +348,7 @@ func build(ctx context.Context, b builder.Builder, dir string, j job, body io.Re
 		return err
 	}
 	res, err := b.Build(ctx, builder.Request{
-		Recipe: j.Recipe, Tree: tree, Added: j.Added, Epoch: j.Epoch, Layout: layout, Limits: j.Limits, Session: j.Session,
+		Recipe: j.Recipe, Tree: tree, Added: j.Added, Epoch: j.Epoch, Layout: layout, Limits: j.Limits, Session: j.Session, KeepCaches: j.KeepCaches,
 		Log: func(e builder.Event) {
 			e.Step, e.Line = truncate(e.Step, 64<<10), truncate(e.Line, 64<<10)
 			out.json('E', e)
