@@ -56,7 +56,7 @@ func TestThreatsNameTests(t *testing.T) {
 			t.Fatal(err)
 		}
 		named := 0
-		for _, list := range regexp.MustCompile(`([a-z/]+): (Test\w+(?:, Test\w+)*)`).FindAllStringSubmatch(string(text), -1) {
+		for _, list := range regexp.MustCompile(`([a-z/-]+): (Test\w+(?:, Test\w+)*)`).FindAllStringSubmatch(string(text), -1) {
 			for test := range strings.SplitSeq(list[2], ", ") {
 				if named++; !tests[list[1]][test] {
 					t.Errorf("%s has no %s", list[1], test)

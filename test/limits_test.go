@@ -19,7 +19,7 @@ func TestEveryLimitHasARow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	constant := regexp.MustCompile("`([a-z]+\\.[A-Za-z0-9]+)`")
+	constant := regexp.MustCompile("`([a-z-]+\\.(?:max)?[A-Z][A-Za-z0-9]*)`")
 	var rows []string
 	first, _, ok := strings.Cut(string(page), "\n## ")
 	if !ok {

@@ -162,7 +162,7 @@ func TestExamples(t *testing.T) {
 		into        any
 		without     []string // members that the example leaves out, which the page explains
 	}{
-		{"docs/api.md", "## POST /api/colophon/v1/releases", &api.ReleaseRequest{}, []string{"hermetic", "lock"}},
+		{"docs/api.md", "## POST /api/colophon/v1/releases", &api.ReleaseRequest{}, []string{"hermetic", "lock", "cacheMounts"}},
 		{"spec/release/README.md", "# Release", &api.Release{}, nil},
 	} {
 		text := page(t, example.page)
@@ -431,7 +431,8 @@ func (c *code) flagsOf(dir string) (flags []string) {
 
 // foreign are flags of other programs in commands that the pages show, and of scripts/install.sh.
 var foreign = strings.Fields(`help print password-stdin u type trusted-root signing-config mirror root key-file identity-token certificate-identity certificate-oidc-issuer
-	new-bundle-format from platform keep format use-signing-config registry-referrers-mode allow-insecure-registry checksum keep-git-dir version sha256 dir map-root-user map-auto`)
+	new-bundle-format from platform keep format use-signing-config registry-referrers-mode allow-insecure-registry checksum keep-git-dir version sha256 dir map-root-user map-auto
+	volume stop-timeout hostname env mount privileged cap-add cap-drop name security-opt rm detach publish`)
 
 // Each flag of the programs is on a page, and each flag on a page exists.
 func TestFlags(t *testing.T) {

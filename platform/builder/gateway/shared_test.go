@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/mod/sumdb/dirhash"
 
+	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/sums"
 )
@@ -471,6 +472,31 @@ func TestBrokenStoreFailsNoBuild(t *testing.T) {
 	}
 	room.want(200, file, "GET", up.URL+"/f")
 	room.end()
+}
+
+// What a server makes a gateway remember has a limit: redirects, and headers of a download.
+func TestMemoryOfDownloadsIsBounded(t *testing.T) {
+	l := redirects{to: map[string]*pinned{}}
+	l.put("https://p.example/"+strings.Repeat("x", limits.FetchURL), &pinned{})
+	for n := range maxLed + 1 {
+		l.put(fmt.Sprint("https://p.example/", n), &pinned{})
+	}
+	if len(l.to) != maxLed || l.get(fmt.Sprint("https://p.example/", maxLed-1)) == nil {
+		t.Errorf("got %d redirects, want the first %d of a usual length", len(l.to), maxLed)
+	}
+	s, err := openStore(t.TempDir(), defaultStoreSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size, fits := range map[int]bool{100: true, maxDownload: false} {
+		d := &download{URL: fmt.Sprint("https://p.example/", size), SHA256: hexSum("x"), Size: 1, Header: map[string]string{"Content-Type": strings.Repeat("x", size)}}
+		if err := s.remember(d); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.recall(d.URL); (err == nil) != fits {
+			t.Errorf("a note with a header of %d bytes: got %v, %v", size, got, err)
+		}
+	}
 }
 
 func TestDemandsThatContradict(t *testing.T) {
