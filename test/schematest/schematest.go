@@ -35,11 +35,14 @@ type Format struct {
 	// Extra has more keywords for members: "MEMBER" or "MEMBER.MEMBER", where the outer one may be
 	// a list or map of objects.
 	Extra map[string]Schema
+
+	comments *comments
 }
 
 // Golden fails unless spec/schemas has the schema of the format. With UPDATE=1, it writes it.
 func (f Format) Golden(t *testing.T) {
 	t.Helper()
+	f.comments = &comments{t: t, byType: map[string]map[string]string{}, read: map[string]bool{}}
 	s := f.of(f.Type, "")
 	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	s["$id"] = schemas.ID(f.File)
@@ -108,7 +111,15 @@ func (f Format) object(t reflect.Type, at string) Schema {
 			continue
 		}
 		place := strings.TrimPrefix(at+"."+name, ".")
-		properties[name] = f.of(field.Type, place)
+		member := f.of(field.Type, place)
+		owner := t
+		if above := field.Index[:len(field.Index)-1]; len(above) > 0 { // of an embedded struct
+			owner = t.FieldByIndex(above).Type
+		}
+		if text := f.comments.of(owner, field.Name, f.Tag); text != "" {
+			member["description"] = text
+		}
+		properties[name] = member
 		if !strings.Contains(options, "omit") {
 			required = append(required, name)
 		}
