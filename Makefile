@@ -32,7 +32,7 @@ man: build ## write the manual pages to out/man
 	$(BIN)/colophon man out/man
 	$(BIN)/colophond man out/man
 
-tools: builder $(BIN)/buildctl $(BIN)/cosign ## build the builder, and the stock clients for the tests: cosign and crane
+tools: builder $(BIN)/buildctl $(BIN)/cosign $(BIN)/pebble ## build the builder, and for the tests the stock clients cosign and crane and the ACME server pebble
 
 builder: $(BIN)/buildkitd ## build the pinned buildkitd in out/bin
 
@@ -58,6 +58,10 @@ $(BIN)/syft $(BIN)/rekor-server &: tools/peers/go.mod tools/peers/go.sum
 	cd tools/peers && $(GOTOOL) -o ../../$(BIN)/ github.com/anchore/syft/cmd/syft
 	cd tools/peers && $(GOTOOL) -o ../../$(BIN)/rekor-server github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix
 	@touch $(BIN)/syft $(BIN)/rekor-server
+
+$(BIN)/pebble $(BIN)/pebble-challtestsrv &: tools/acme/go.mod tools/acme/go.sum
+	cd tools/acme && $(GOTOOL) -o ../../$(BIN)/ github.com/letsencrypt/pebble/v2/cmd/pebble github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
+	@touch $(BIN)/pebble $(BIN)/pebble-challtestsrv
 
 $(BIN)/staticcheck $(BIN)/govulncheck &: tools/check/go.mod tools/check/go.sum
 	cd tools/check && $(GOTOOL) -o ../../$(BIN)/ honnef.co/go/tools/cmd/staticcheck golang.org/x/vuln/cmd/govulncheck

@@ -18,7 +18,7 @@
 //	platform/authority  what holds keys: issuer, ca, ctlog, log, tsa, root
 //	platform/builder    a recipe becomes an image in a sealed room
 //	platform/registry   OCI images and what is attached to them
-//	platform/front      the port and the API; platform/web the pages
+//	platform/front      the port and the API; platform/web the pages; platform/acme the certificate of the port
 //	platform/api        the platform's wire types and its client
 //	platform/zone       a process with a user of its own, that sees its own directories alone
 //	verify              evidence, policy and time become a Verdict, link by link

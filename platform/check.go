@@ -7,10 +7,12 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/owned"
+	"github.com/colophon-build/colophon/platform/acme"
 	"github.com/colophon-build/colophon/platform/release/credentials"
 )
 
@@ -24,7 +26,7 @@ func Check(c Config, out io.Writer) error {
 	if err != nil {
 		return k.result()
 	}
-	p.url, err = origin(c.Listen, c.URL, c.TLSCert != "")
+	p.url, err = origin(c.Listen, c.URL, p.usesTLS())
 	k.say("address", p.url, err)
 	if err == nil && p.file.Fulcio != nil {
 		k.say("fulcio", "issuers of other platforms and people", p.checkIssuers())
@@ -35,6 +37,9 @@ func Check(c Config, out io.Writer) error {
 	}
 	if c.TLSCert != "" {
 		k.certificate(p)
+	}
+	if p.file.TLS.ACME != nil && p.url != "" {
+		k.acme(p)
 	}
 	if c.Data != "" {
 		k.data(p)
@@ -121,12 +126,37 @@ func (k *checker) certificate(p *platform) {
 			return
 		}
 	}
+	k.until(leaf, false)
+}
+
+// until says until when a certificate lasts.
+func (k *checker) until(leaf *x509.Certificate, renewed bool) {
 	said := fmt.Sprintf("for %s until %s", namesOf(leaf), leaf.NotAfter.UTC().Format(time.RFC3339))
-	if time.Until(leaf.NotAfter) < endsSoon {
+	if endsSoon(leaf, time.Now(), renewed) {
 		k.note("certificate", said)
 		return
 	}
 	k.say("certificate", said, nil)
+}
+
+// acme checks the settings of the authority, and what the role acme has stored.
+func (k *checker) acme(p *platform) {
+	k.say("acme", p.file.TLS.ACME.Directory, p.checkACME())
+	if p.config.Data == "" {
+		return
+	}
+	leaf, fault, err := acme.Stored(filepath.Join(p.config.Data, "acme"))
+	switch {
+	case err != nil:
+		k.say("certificate", "", err)
+	case leaf == nil:
+		k.note("certificate", "none yet: the authority is asked after the start")
+	default:
+		k.until(leaf, true)
+	}
+	if fault != "" {
+		k.note("acme", fault)
+	}
 }
 
 func namesOf(c *x509.Certificate) string {

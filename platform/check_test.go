@@ -11,10 +11,12 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/platform/acme"
 	"github.com/colophon-build/colophon/platform/release/scan"
 )
 
@@ -68,6 +70,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("without a scanner: got %v and\n%s", err, &none)
 	}
 	putScanner(t)
+	port443 := func(c *Config) { c.Listen, c.URL = "0.0.0.0:443", "https://builds.example.com" }
 	for name, tc := range map[string]struct {
 		change func(*Config)
 		file   string // content of --config
@@ -88,6 +91,12 @@ func TestCheck(t *testing.T) {
 		"an unknown member":         {func(*Config) {}, `{"registry": {"mutabel": []}}`, "error  configuration", false},
 		"a malformed pattern":       {func(*Config) {}, `{"registry": {"mutable": ["["]}}`, `mutable pattern "["`, false},
 		"an issuer of no type":      {func(*Config) {}, `{"fulcio": {"OIDCIssuers": {"https://a.example.com": {"Type": "nonsense"}}}}`, "error  fulcio", false},
+		"an ACME server":            {port443, `{"tls": {"acme": {"directory": "https://acme.example.com/dir", "acceptTerms": true}}}`, "ok     acme           https://acme.example.com/dir", true},
+		"a plain ACME server":       {port443, `{"tls": {"acme": {"directory": "http://acme.example.com/dir", "acceptTerms": true}}}`, "tls.acme: directory: expected the https URL", false},
+		"terms that nobody accepts": {port443, `{"tls": {"acme": {"directory": "https://acme.example.com/dir", "acceptTerms": false}}}`, "tls.acme: acceptTerms: ", false},
+		"no name":                   {func(c *Config) { c.Listen, c.URL = "10.0.0.1:443", "" }, `{"tls": {"acme": {"directory": "https://acme.example.com/dir", "acceptTerms": true}}}`, "a certificate is for a host name", false},
+		"no such authorities":       {port443, `{"tls": {"acme": {"directory": "https://acme.example.com/dir", "acceptTerms": true, "caFile": "/nonexistent"}}}`, "tls.acme: caFile: ", false},
+		"two certificates":          {func(c *Config) { c.TLSCert, c.TLSKey = cert, key }, `{"tls": {"acme": {"directory": "https://acme.example.com/dir", "acceptTerms": true}}}`, "the port has one certificate", false},
 		"roles that are builds":     {func(*Config) {}, `{"roles": {"uidBase": 1879048192}}`, "a build would be a role", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -146,6 +155,13 @@ func TestWarnings(t *testing.T) {
 		}
 		if (h.tls() != nil) != (tc.told == "pair") {
 			t.Errorf("%s: got TLS %v", name, h.tls() != nil)
+		}
+		if tc.told == "pair" {
+			h.renewal.Store(&acme.State{Failures: 1, Fault: "the authority is down"})
+			line := "the certificate of the port, which ends on " + end.UTC().Format(time.RFC3339) + ", was not renewed: the authority is down"
+			if got := h.warnings(tc.now); !slices.Contains(got, line) {
+				t.Errorf("%s, and a fault: got %q, want %q", name, got, line)
+			}
 		}
 	}
 }

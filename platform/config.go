@@ -14,6 +14,7 @@ import (
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/acme"
 	"github.com/colophon-build/colophon/platform/authority/ca"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/buildkit"
@@ -37,6 +38,8 @@ type configFile struct {
 	// Mirror is the path of an OCI layout, if the flag --mirror gives none.
 	Mirror string `json:"mirror,omitempty"`
 
+	TLS tlsConfig `json:"tls,omitzero"`
+
 	Registry struct {
 		Mutable     []string `json:"mutable,omitempty"`     // repositories whose tags may move: "scratch/*"
 		PrivatePull bool     `json:"privatePull,omitempty"` // pulling needs a token too
@@ -49,6 +52,11 @@ type configFile struct {
 
 	Roles rolesConfig `json:"roles,omitzero"`
 	Build buildConfig `json:"build,omitzero"`
+}
+
+// tlsConfig says where the certificate of the port comes from, if no flag names its file.
+type tlsConfig struct {
+	ACME *acme.Settings `json:"acme,omitempty"`
 }
 
 // rolesConfig says as which users and on which hosts roles run. In the file it is
@@ -181,7 +189,7 @@ func origin(listen, rawURL string, tls bool) (string, error) {
 		return "", fmt.Errorf("--listen %q: %w", listen, err)
 	}
 	if !tls && !loopback.Is(host) {
-		return "", fmt.Errorf("--listen %s without TLS: plain HTTP is for loopback only; give --tls-cert and --tls-key, or put a TLS proxy in front of a loopback address", listen)
+		return "", fmt.Errorf("--listen %s without TLS: plain HTTP is for loopback only; give --tls-cert and --tls-key, set tls.acme in --config, or put a TLS proxy in front of a loopback address", listen)
 	}
 	if rawURL == "" {
 		if a, err := netip.ParseAddr(host); host == "" || port == "0" || err == nil && a.IsUnspecified() {

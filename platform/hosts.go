@@ -84,16 +84,19 @@ func ServeHost(ctx context.Context, role, enrolmentFile string, c Config) error 
 	if e.Role != role {
 		return fmt.Errorf("%s: expected an enrolment for the role %q, found one for %q", enrolmentFile, role, e.Role)
 	}
-	if role == roleAPI {
-		if _, err := origin(c.Listen, e.Platform, c.TLSCert != ""); err != nil {
-			return err
-		}
-	}
 	p, err := newPlatform(c, role)
 	if err != nil {
 		return err
 	}
 	p.enrolment, p.url, p.known, p.push = e, e.Platform, e.Known, e.Push
+	if role == roleAPI {
+		if _, err := origin(c.Listen, e.Platform, p.usesTLS()); err != nil {
+			return err
+		}
+		if err := p.checkACME(); err != nil {
+			return err
+		}
+	}
 	if !p.users.separate {
 		return fmt.Errorf("a role on a host of its own needs a separate user: %w", p.users.why)
 	}

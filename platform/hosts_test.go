@@ -22,7 +22,7 @@ func TestWhereRolesRun(t *testing.T) {
 		host           string
 		runs, visitors []string
 	}{
-		{"serve", []string{"serve", "registry", "api"}, nil},
+		{"serve", []string{"serve", "registry", "acme", "api"}, nil},
 		{"trust", []string{"trust"}, []string{"serve", "attestor", "api"}},
 		{"builder", []string{"rooms", "builder", "gateway", "driver", "hasher"}, []string{"attestor", "api"}},
 		{"attestor", []string{"attestor"}, []string{"api"}},

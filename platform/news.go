@@ -3,6 +3,7 @@ package platform
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,24 +16,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
+	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/platform/acme"
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
 // news is what serve tells the role api at the start and when it changes.
 type news struct {
-	Pair  *keyPair `json:"pair,omitempty"`  // nil without TLS
-	Clock string   `json:"clock,omitempty"` // what is wrong with the host's clock
-}
-
-// keyPair is the certificate of the platform's port.
-type keyPair struct {
-	Cert []byte `json:"cert"` // PEM
-	Key  []byte `json:"key"`  // PEM
+	Pair  *acme.Pair `json:"pair,omitempty"`  // of the files of --tls-cert and --tls-key; nil without them
+	Clock string     `json:"clock,omitempty"` // what is wrong with the host's clock
 }
 
 // readKeyPair reads the files of a certificate and its key, which must belong together and
 // not have ended.
-func readKeyPair(cert, key string, now time.Time) (pair keyPair, leaf *tls.Certificate, err error) {
+func readKeyPair(cert, key string, now time.Time) (pair acme.Pair, leaf *tls.Certificate, err error) {
 	for file, data := range map[string]*[]byte{cert: &pair.Cert, key: &pair.Key} {
 		if *data, err = os.ReadFile(file); err != nil {
 			return pair, nil, err
@@ -48,8 +45,8 @@ func readKeyPair(cert, key string, now time.Time) (pair keyPair, leaf *tls.Certi
 	return pair, &both, nil
 }
 
-// newsEvery is how often serve looks for news.
-const newsEvery = 10 * time.Second
+// newsEvery is how often serve looks for news, and the role api at the role acme.
+const newsEvery = 2 * time.Second
 
 // openNews collects what the role api gets at its start, and returns it.
 func (p *platform) openNews() (first news, err error) {
@@ -112,10 +109,13 @@ func clockFault() string {
 	return "the host's clock is not synchronised (adjtimex); timestamps and certificates need the right time"
 }
 
-// heard is what the role api got from serve last.
+// heard is what the role api got last from serve, and from the role acme if there is one.
 type heard struct {
 	clock       atomic.Pointer[string]
-	certificate atomic.Pointer[tls.Certificate] // nil without TLS
+	certificate atomic.Pointer[tls.Certificate] // nil without TLS, and until an authority gives the first one
+
+	authority *peer.Endpoint             // of the role acme, if there is one
+	renewal   atomic.Pointer[acme.State] // what that role said last
 }
 
 // listen takes the first of updates, and the others as they come.
@@ -155,23 +155,40 @@ func (h *heard) take(data []byte) error {
 
 // tls returns the TLS configuration of the port, or nil without TLS.
 func (h *heard) tls() *tls.Config {
-	if h.certificate.Load() == nil {
+	if h.certificate.Load() == nil && h.authority == nil {
 		return nil
 	}
 	return &tls.Config{
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return h.certificate.Load(), nil },
-		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if c := h.certificate.Load(); c != nil {
+				return c, nil
+			}
+			return nil, errors.New("there is no certificate yet")
+		},
+		GetConfigForClient: h.challenge,
+		MinVersion:         tls.VersionTLS12,
 	}
 }
 
-// endsSoon is how long before the end of the port's certificate /readyz says so.
-const endsSoon = 14 * 24 * time.Hour
+// endsSoon reports whether a certificate ends within 14 days; if the platform renews it by
+// itself, also whether the time for that is over, because a quarter of its life is left.
+// /readyz says so then.
+func endsSoon(leaf *x509.Certificate, now time.Time, renewed bool) bool {
+	soon := 14 * 24 * time.Hour
+	if renewed {
+		soon = min(soon, leaf.NotAfter.Sub(leaf.NotBefore)/4)
+	}
+	return leaf.NotAfter.Sub(now) < soon
+}
 
 // warnings are lines for an operator; the platform is ready nevertheless.
 func (h *heard) warnings(now time.Time) (lines []string) {
 	if c := h.certificate.Load(); c != nil {
-		if left := c.Leaf.NotAfter.Sub(now); left < endsSoon {
-			lines = append(lines, fmt.Sprintf("the certificate of the port ends in %d hours", int(left.Hours())))
+		if endsSoon(c.Leaf, now, h.authority != nil) {
+			lines = append(lines, fmt.Sprintf("the certificate of the port ends in %d hours", int(c.Leaf.NotAfter.Sub(now).Hours())))
+		}
+		if r := h.renewal.Load(); r != nil && r.Fault != "" {
+			lines = append(lines, fmt.Sprintf("the certificate of the port, which ends on %s, was not renewed: %s", c.Leaf.NotAfter.UTC().Format(time.RFC3339), r.Fault))
 		}
 	}
 	if fault := *h.clock.Load(); fault != "" {
@@ -189,8 +206,23 @@ func (h *heard) metrics() []prometheus.Collector {
 		}
 		return 1
 	})}
-	if h.certificate.Load() != nil {
-		list = append(list, certificateEnd("port", func() time.Time { return h.certificate.Load().Leaf.NotAfter }))
+	if h.certificate.Load() != nil || h.authority != nil {
+		list = append(list, certificateEnd("port", func() time.Time {
+			if c := h.certificate.Load(); c != nil {
+				return c.Leaf.NotAfter
+			}
+			return time.Unix(0, 0)
+		}))
+	}
+	if h.authority != nil {
+		list = append(list, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "colophon_acme_failures", Help: "Attempts to get a certificate for the port that failed since the last success.",
+		}, func() float64 {
+			if r := h.renewal.Load(); r != nil {
+				return float64(r.Failures)
+			}
+			return 0
+		}))
 	}
 	return list
 }

@@ -6,7 +6,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/peer"
@@ -56,12 +58,42 @@ func (p *platform) frontReady(ctx context.Context) error {
 		return nil
 	}
 	scheme := "http"
-	if p.config.TLSCert != "" {
+	if p.usesTLS() {
 		scheme = "https"
 	}
 	// We hold the listener, so whoever answers is our own process: no certificate to check.
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	return health(ctx, client, scheme+"://"+p.port.Addr().String()+peer.PathHealth)
+	answers := func() error { return health(ctx, client, scheme+"://"+p.port.Addr().String()+peer.PathHealth) }
+	if p.usesACME() {
+		return p.awaitCertificate(ctx, answers)
+	}
+	return answers()
+}
+
+// firstCertificate is how long the start waits for the first certificate of an authority.
+const firstCertificate = 15 * time.Second
+
+// awaitCertificate returns when the API answers. If the authority gives no certificate in
+// time, the platform starts nevertheless: if it ended, its restarts would get it none, and an
+// authority that does not answer would keep the other roles from working.
+func (p *platform) awaitCertificate(ctx context.Context, answers func() error) error {
+	last := time.Now().Add(firstCertificate)
+	for {
+		err := answers()
+		// Only the refused handshake means that there is no certificate.
+		if op, ok := errors.AsType[*net.OpError](err); !ok || op.Op != "remote error" {
+			return err
+		}
+		if time.Now().After(last) {
+			p.log.Error("the port has no certificate yet, so no client can connect; the role acme says why, and tries again by itself")
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // getTrustDocument asks the trust services for the platform's trust document.

@@ -43,6 +43,9 @@ func prepareFront(p *platform, process *zone.Process) (err error) {
 		return err
 	}
 	for _, other := range r.asks {
+		if other == roleACME && !p.usesACME() {
+			continue
+		}
 		if s.Roles[other], err = p.endpoint(process.Zone.Path("run"), roleAPI, other); err != nil {
 			return err
 		}
@@ -62,6 +65,10 @@ func runFront(ctx context.Context, c zone.Child[frontSettings]) error {
 	f := &port{settings: c.Settings, log: c.Log}
 	if err := f.heard.listen(c.Updates, c.Log); err != nil {
 		return err
+	}
+	if e, ok := c.Settings.Roles[roleACME]; ok {
+		f.heard.authority = &e
+		go f.heard.follow(ctx, c.Log)
 	}
 	mux, err := f.mux(ctx)
 	if err != nil {

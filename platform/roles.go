@@ -25,6 +25,7 @@ const (
 	roleGateway  = "gateway"
 	roleDriver   = "driver"
 	roleHasher   = "hasher"
+	roleACME     = "acme"
 )
 
 // role is one row of the table of roles.
@@ -109,8 +110,16 @@ func roles() []role {
 			memory: 4 << 30, killed: 100,
 		},
 		{
+			name: roleACME, does: "gets the certificate of the port from an authority", user: 9,
+			stops: "the certificate of the port cannot be renewed",
+			dirs:  []string{"acme"}, beside: roleAPI,
+			confine: confine.Policy{Inet: true},
+			needed:  (*platform).usesACME, prepare: prepareACME, run: inZone(runACME),
+			memory: 1 << 30, killed: 300,
+		},
+		{
 			name: roleAPI, does: "serves the platform's port", user: 5,
-			asks: []string{roleTrust, roleRegistry, roleAttestor, roleBuilder, roleRooms}, listen: "127.0.0.1:8080", flags: []string{"tls-cert", "tls-key"}, checks: true,
+			asks: []string{roleTrust, roleRegistry, roleAttestor, roleBuilder, roleRooms, roleACME}, listen: "127.0.0.1:8080", flags: []string{"tls-cert", "tls-key"}, checks: true,
 			prepare: prepareFront, run: inZone(runFront),
 			memory: 2 << 30, killed: 300,
 		},
@@ -133,7 +142,7 @@ func roles() []role {
 			memory: 1 << 30, killed: 600, // after rooms
 		},
 		{
-			name: roleHasher, does: "computes the digests in go.sum of stored modules", user: 9, // rooms starts it
+			name: roleHasher, does: "computes the digests in go.sum of stored modules", user: 10, // rooms starts it
 			beside: roleBuilder,
 			run:    inZone(runHasher),
 			memory: 1 << 30, killed: 700, // after rooms

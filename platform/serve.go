@@ -26,7 +26,7 @@ import (
 // Config holds the settings of the command line.
 type Config struct {
 	Data   string // data directory of this platform, which keeps all its state there; one process at a time uses it; required
-	Listen string // HOST:PORT to listen on. Plain HTTP is allowed on loopback only: other addresses require TLSCert
+	Listen string // HOST:PORT to listen on. Plain HTTP is allowed on loopback only: other addresses require TLSCert or ACME
 	URL    string // the platform's public origin; default: the URL of Listen. It should not change, because certificates name it
 
 	TLSCert, TLSKey string // paths of PEM files; set both or neither
@@ -106,7 +106,10 @@ func Serve(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	if p.url, err = origin(c.Listen, c.URL, c.TLSCert != ""); err != nil {
+	if p.url, err = origin(c.Listen, c.URL, p.usesTLS()); err != nil {
+		return err
+	}
+	if err := p.checkACME(); err != nil {
 		return err
 	}
 	if p.users.plain() {

@@ -54,8 +54,8 @@ func (p *platform) reload(ctx context.Context, list []zone.Process, anew []chan 
 	if err := fresh.checkIssuers(); err != nil {
 		return nil, err
 	}
-	if !reflect.DeepEqual(fresh.file.Roles, p.file.Roles) || fresh.file.Build.UIDBase != p.file.Build.UIDBase || fresh.file.Mirror != p.file.Mirror {
-		return nil, fmt.Errorf("%s: roles, mirror and build.uidBase cannot change while the platform runs; restart it", p.config.File)
+	if !reflect.DeepEqual(fresh.file.Roles, p.file.Roles) || fresh.file.Build.UIDBase != p.file.Build.UIDBase || fresh.file.Mirror != p.file.Mirror || !reflect.DeepEqual(fresh.file.TLS, p.file.TLS) {
+		return nil, fmt.Errorf("%s: roles, tls, mirror and build.uidBase cannot change while the platform runs; restart it", p.config.File)
 	}
 	changed := make([]*zone.Process, len(list))
 	for i, old := range list {

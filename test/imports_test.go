@@ -32,7 +32,7 @@ var rows = [][]string{
 	// releases, and a release hands its builds to builders.
 	{
 		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
-		"platform/builder", "platform/front", "platform/registry", "platform/web",
+		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/web",
 	},
 	{"platform/release"},
 	{"platform/attestor"},

@@ -55,6 +55,7 @@ var numbers = []struct {
 	{"platform/builder/sandbox.slotSize", 2 * MiB, "docs/configuration.md", "first of the 128 × 2097152 host uids"},
 	{"platform.uidBase", 64700, "docs/configuration.md", "may have one of them | 64700 |"},
 	{"platform.enrolmentLife", int64(365 * 24 * time.Hour), "docs/configuration.md", "An enrolment is valid for a year."},
+	{"platform.firstCertificate", int64(15 * time.Second), "docs/configuration.md", "15 seconds for the certificate"},
 	{"platform.spare", 16 * MiB, "docs/configuration.md", "it needs 16 MiB"},
 	{"platform/release.maxScans", 2, "docs/configuration.md", "At most two images are scanned at once."},
 	{"platform/release.maxTries", 3, "docs/configuration.md", "releases that killed three processes in a row"},

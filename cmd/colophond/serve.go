@@ -58,7 +58,7 @@ func addFlags(cmd *cobra.Command, c *platform.Config, names ...string) {
 	all.StringVar(&c.Mirror, "mirror", "", "OCI layout of images; builds get these images from it; give the same one to attestor and builder")
 	all.StringVar(&c.Buildkitd, "buildkitd", "", "path of the buildkitd program for builds (default: the one beside colophond, then the first in PATH)")
 	all.StringVar(&c.File, "config", "", "configuration file, JSON (docs/configuration.md); give the same one on all hosts")
-	all.StringVar(&c.TLSCert, "tls-cert", "", "PEM certificate chain; required unless --listen is a loopback address")
+	all.StringVar(&c.TLSCert, "tls-cert", "", "PEM certificate chain; required unless --listen is a loopback address or --config has tls.acme")
 	all.StringVar(&c.TLSKey, "tls-key", "", "PEM key of --tls-cert")
 	all.StringVar(&c.LogFormat, "log-format", "text", "format of the log on standard error: text or json")
 	all.StringVar(&c.LogLevel, "log-level", "info", "least level of a line of the log: debug, info, warn or error")
