@@ -17,7 +17,7 @@ GOBUILD := $(LESSGC) $(GO) build -buildvcs=false
 GOTOOL  := $(GOBUILD) -ldflags '-s -w'
 BIN     := out/bin
 
-.PHONY: help build scanner man builder tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench dist docs site clean distclean
+.PHONY: help build scanner man builder keys tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench dist docs site clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ man: build ## write the manual pages to out/man
 	$(BIN)/colophon man out/man
 	$(BIN)/colophond man out/man
 
-tools: builder $(BIN)/buildctl $(BIN)/cosign $(BIN)/pebble ## build the builder, and for the tests the stock clients cosign and crane and the ACME server pebble
+tools: builder keys $(BIN)/buildctl $(BIN)/cosign $(BIN)/pebble ## build the builder, colophon-keys, and for the tests the stock clients cosign and crane and the ACME server pebble
 
 builder: $(BIN)/buildkitd ## build the pinned buildkitd in out/bin
 
@@ -40,6 +40,11 @@ builder: $(BIN)/buildkitd ## build the pinned buildkitd in out/bin
 $(BIN)/buildkitd: tools/buildkit/go.mod tools/buildkit/go.sum tools/buildkit/buildkitd/main.go
 	cd tools/buildkit && $(GOTOOL) -o ../../$(BIN)/ ./buildkitd
 	@touch $(BIN)/buildkitd
+
+keys: $(BIN)/colophon-keys ## build out/bin/colophon-keys, with which sign uses keys of PKCS #11 tokens and cloud services
+
+$(BIN)/colophon-keys: $(wildcard tools/keys/*)
+	cd tools/keys && $(GOBUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o ../../$(BIN)/colophon-keys .
 
 $(BIN)/buildctl: tools/buildkit/go.mod tools/buildkit/go.sum
 	cd tools/buildkit && $(GOTOOL) -o ../../$(BIN)/ github.com/moby/buildkit/cmd/buildctl
@@ -90,9 +95,11 @@ quickstart: deps ## start a platform, release out/hello, verify it
 LONGEST := ./test/attack ./test/stories ./platform/builder/buildkit ./test/operation ./platform/builder/golang ./test/reproducible ./test/crash ./platform/release ./source ./platform/registry
 
 test: deps tools build base-images example ## run the tests; with COLOPHON_LONG=1 also those that take minutes. A missing tool is a failure
+	@EXTRA='softhsm2-util:softhsm2 openssl' scripts/deps.sh
 	$(LESSGC) $(GO) vet ./...
 	COLOPHON_REQUIRE_BUILD=1 $(GO) test -p 3 -timeout 60m $(LONGEST) ./...
 	cd cmd/colophon-scan && $(GO) vet ./... && $(GO) test -timeout 60m ./...
+	cd tools/keys && $(GO) test ./...
 	cd tools/site && $(GO) test -count=1 ./... # -count=1: the test cache does not see the pages, which are outside of the module
 
 test-short: ## the inner loop: starts no platform and builds no image; skipped tests say so with -v

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes Debian packages of the programs in PROGRAMS, which scripts/programs.sh built, in DIR:
 #
-#   colophon     the command line tool
-#   colophond    the platform: all other programs, and the systemd unit
+#   colophon       the command line tool
+#   colophon-keys  what colophon needs for keys of PKCS #11 tokens and cloud services
+#   colophond      the platform: all other programs, and the systemd unit
 #
 #   scripts/packages.sh VERSION ARCH PROGRAMS HERE DIR
 #
@@ -77,11 +78,25 @@ Description: prove which git commit a container image came from
  rejects images that cannot prove it.
 END
 
+keys=$work/colophon-keys
+mkdir -p "$keys/DEBIAN"
+install -D -m 755 -t "$keys/usr/bin" "$programs/colophon-keys"
+package colophon-keys <<'END'
+Depends: libc6, ca-certificates
+Recommends: colophon
+Description: keys of PKCS #11 tokens and key management services, for colophon
+ With this program, "colophon sign" signs with a key of a hardware token, of
+ AWS, Azure or Google Cloud, of Vault or of OpenBao.
+END
+
 platform=$work/colophond
 mkdir -p "$platform/DEBIAN" "$platform/usr/bin"
 # colophond uses the programs beside itself; /usr/bin may have another buildkitd.
 for program in "$programs"/*; do
-  [ "${program##*/}" = colophon ] || install -D -m 755 -t "$platform/usr/lib/colophon" "$program"
+  case ${program##*/} in
+  colophon | colophon-keys) ;;
+  *) install -D -m 755 -t "$platform/usr/lib/colophon" "$program" ;;
+  esac
 done
 ln -s ../lib/colophon/colophond "$platform/usr/bin/colophond"
 install -D -m 644 deploy/systemd/colophond.service "$platform/usr/lib/systemd/system/colophond.service"

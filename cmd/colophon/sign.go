@@ -21,6 +21,7 @@ import (
 type signOptions struct {
 	signing signingOptions
 	bundle  string
+	public  bool // print the public key, and sign nothing
 	output  output
 	timeout time.Duration
 }
@@ -47,17 +48,28 @@ be repeated. A signature says nothing about how an image was built: see
 Exit codes: 0 signed, 2 usage error, 1 failure.`,
 		Example: `  colophon sign registry.example.com/team/app:v1.2.0
   colophon sign dist/ --key release.key
-  colophon sign registry.example.com/team/app@sha256:… --identity-token-from github`,
-		Args: cobra.MinimumNArgs(1),
+  colophon sign registry.example.com/team/app@sha256:… --identity-token-from github
+  colophon sign registry.example.com/team/app:v1.2.0 --key awskms:///alias/release
+  colophon sign --public-key --key awskms:///alias/release > release.pub`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if o.public {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.MinimumNArgs(1)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 			defer cancel()
+			if o.public {
+				return o.signing.printPublicKey(ctx, cmd)
+			}
 			return o.run(ctx, cmd, args)
 		},
 	}
 	o.signing.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.bundle, "bundle", "", "write the signature of a file to this `FILE` (default: beside it, with the ending .sigstore.json)")
+	f.BoolVar(&o.public, "public-key", false, "print the public key of --key (PEM) for those who verify, and sign nothing")
 	o.output.flags(cmd)
 	o.output.quietFlag(cmd, "where each signature is")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this long")

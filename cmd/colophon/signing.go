@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -23,8 +20,8 @@ import (
 
 // signingOptions are the flags that say who signs, and with which services.
 type signingOptions struct {
-	key          string // PEM file
-	password     string // file with the password of key
+	key          string // PEM file, or URI
+	password     string // file with the password of key, or the PIN of its token
 	token        string // file with an OIDC token
 	tokenFrom    string // a provider, or browser
 	tokenCommand string
@@ -38,8 +35,8 @@ const fromBrowser = "browser"
 
 func (o *signingOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.key, "key", "", "`FILE` with the private key that signs: PEM, ECDSA P-256, by openssl or cosign")
-	f.StringVar(&o.password, "password-file", "", "`FILE` with the password of the key (default: ask on the terminal)")
+	f.StringVar(&o.key, "key", "", "private key that signs, ECDSA P-256: `FILE` (PEM, by openssl or cosign), or URI of a token or key management service (pkcs11:…, awskms://…, azurekms://…, gcpkms://…, hashivault://…, openbao://…)")
+	f.StringVar(&o.password, "password-file", "", "`FILE` with the password of the key, or the PIN of its token (default: ask on the terminal)")
 	f.StringVar(&o.token, "identity-token-file", "", "`FILE` with the OIDC token of whoever signs")
 	f.StringVar(&o.tokenFrom, "identity-token-from", "", "`SOURCE` of the token: "+strings.Join(token.Providers(), ", ")+" or "+fromBrowser+" (default: the CI system or machine that this is)")
 	f.StringVar(&o.tokenCommand, "identity-token-command", "", "`COMMAND` of the shell that prints the token")
@@ -141,7 +138,7 @@ type opener func(context.Context, *services) (*sign.Session, error)
 // if no flag says it.
 func (o *signingOptions) signer(ctx context.Context, in io.Reader, w io.Writer) (opener, error) {
 	if o.key != "" {
-		key, err := o.readKey(in, w)
+		key, err := o.openKey(ctx, in, w)
 		return func(_ context.Context, s *services) (*sign.Session, error) {
 			return sign.OpenKey(s.config, s.trusted, key)
 		}, err
@@ -175,28 +172,4 @@ func (o *signingOptions) readToken(ctx context.Context, w io.Writer) (secret str
 		fmt.Fprintf(w, "signing with the token of %s\n", from)
 	}
 	return secret, err
-}
-
-func (o *signingOptions) readKey(in io.Reader, w io.Writer) (crypto.Signer, error) {
-	raw, err := strict.ReadFile(o.key, limits.Request)
-	if err != nil {
-		return nil, usageError("", "%v", err)
-	}
-	k, err := sign.ParseKey(raw, func() ([]byte, error) {
-		if o.password != "" {
-			secret, err := strict.ReadFile(o.password, limits.Request)
-			return []byte(strings.TrimRight(string(secret), "\r\n")), err
-		}
-		f, ok := in.(*os.File)
-		if !ok || !term.IsTerminal(int(f.Fd())) {
-			return nil, usageError("--password-file FILE", "%s: %v, and there is no terminal to ask for the password", o.key, sign.ErrEncrypted)
-		}
-		fmt.Fprintf(w, "password of %s: ", o.key)
-		defer fmt.Fprintln(w)
-		return term.ReadPassword(int(f.Fd()))
-	})
-	if _, ours := errors.AsType[*exitError](err); err != nil && !ours {
-		return nil, usageError("", "%s: %v", o.key, err)
-	}
-	return k, err
 }

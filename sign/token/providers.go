@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -146,4 +147,20 @@ func google(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("metadata server: %w", err)
 	}
 	return token, nil
+}
+
+// Without returns an environment without the variables that hold a token, or what a job gets
+// its token with: what is run with that environment cannot sign in the job's name.
+func Without(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains(secrets, name)
+	})
+}
+
+// secrets are the variables of the providers that are, or give, a token.
+var secrets = []string{
+	"ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+	"SIGSTORE_ID_TOKEN",
+	"BUILDKITE_AGENT_ACCESS_TOKEN",
 }

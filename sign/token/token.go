@@ -139,7 +139,6 @@ func run(ctx context.Context, program string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.WaitDelay = time.Second // a child of it may hold the pipe
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -148,7 +147,11 @@ func run(ctx context.Context, program string, args ...string) ([]byte, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
+	defer context.AfterFunc(ctx, func() { out.Close() })() // a child of it may hold the pipe
 	raw, readErr := strict.Read(out, limits.Request)
+	if errors.Is(readErr, os.ErrClosed) {
+		readErr = fmt.Errorf("%s: %w", program, ctx.Err())
+	}
 	if readErr != nil {
 		cancel() // what it still prints is not read
 	}

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -146,6 +147,13 @@ func TestFileAndCommand(t *testing.T) {
 	}
 	if _, err := Command(t.Context(), "echo "+jwt+"; exit 1"); err == nil {
 		t.Error("got the token of a command that failed")
+	}
+	// A child of the command that stays must not keep us waiting.
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if _, err := Command(ctx, "sleep 20 2>/dev/null & echo "+jwt); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 10*time.Second {
+		t.Errorf("got error %v after %s, want that of the context", err, time.Since(start))
 	}
 }
 

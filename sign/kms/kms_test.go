@@ -1,0 +1,282 @@
+package kms_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sigstore/sigstore/pkg/signature/kms/cliplugin/common"
+
+	"github.com/colophon-build/colophon/sign/kms"
+)
+
+// TestMain is also the program that has the keys, if it is started under such a name.
+func TestMain(m *testing.M) {
+	if name := filepath.Base(os.Args[0]); strings.HasPrefix(name, "sigstore-kms-") || name == kms.Program {
+		if len(os.Args) != 3 || os.Args[1] != "v1" {
+			panic(fmt.Sprintf("got arguments %q", os.Args))
+		}
+		fake(os.Args[2])
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// theKey is the same in every process, because each request is a process of its own.
+func theKey(n byte) *ecdsa.PrivateKey {
+	k, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), bytes.Repeat([]byte{n}, 32))
+	if err != nil {
+		panic(err)
+	}
+	return k
+}
+
+func publicPEM(key any) []byte {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		panic(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+func print(v any) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	os.Stdout.Write(raw)
+}
+
+// fake answers as the key's name says: faults of its public key, of its signature, or of it all.
+func fake(request string) {
+	var args common.PluginArgs
+	if err := json.Unmarshal([]byte(request), &args); err != nil {
+		panic(err)
+	}
+	stdin, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		panic(err)
+	}
+	id := args.InitOptions.KeyResourceID
+	if args.MethodName == common.PublicKeyMethodName {
+		fakePublic(id, stdin)
+		return
+	}
+	digest := *args.SignMessage.SignOptions.MessageOptions.Digest
+	key := theKey(1)
+	switch id {
+	case "another-key":
+		key = theKey(2)
+	case "another-digest":
+		digest[0]++
+	case "late-exit":
+		defer os.Exit(1)
+	}
+	signature, err := ecdsa.SignASN1(rand.Reader, key, digest)
+	if err != nil {
+		panic(err)
+	}
+	switch id {
+	case "trailing-data":
+		signature = append(signature, 0)
+	case "no-signature":
+		signature = nil
+	case "no-answer":
+		print(common.PluginResp{})
+		return
+	case "refusing":
+		print(common.PluginResp{ErrorMessage: "access\x1b[2J denied\nnow"})
+		return
+	case "orphan":
+		child := exec.Command("/bin/sleep", "20")
+		child.Stdout = os.Stdout
+		if err := child.Start(); err != nil {
+			panic(err)
+		}
+	case "hanging":
+		time.Sleep(time.Hour)
+	case "endless":
+		for {
+			if _, err := os.Stdout.Write(bytes.Repeat([]byte("x"), 1<<16)); err != nil {
+				os.Exit(0)
+			}
+		}
+	}
+	print(common.PluginResp{SignMessage: &common.SignMessageResp{Signature: signature}})
+	if id == "trailing-text" {
+		os.Stdout.WriteString("signed")
+	}
+}
+
+func fakePublic(id string, stdin []byte) {
+	public := publicPEM(theKey(1).Public())
+	switch {
+	case strings.HasPrefix(id, "pkcs11:") && string(stdin) != "1234":
+		print(common.PluginResp{ErrorMessage: "wrong PIN"})
+		return
+	case id == "environment":
+		print(common.PluginResp{ErrorMessage: strings.Join(os.Environ(), " ")})
+		return
+	case id == "p384":
+		k, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		public = publicPEM(k.Public())
+	case id == "ed25519":
+		k, _, _ := ed25519.GenerateKey(rand.Reader)
+		public = publicPEM(k)
+	case id == "rsa":
+		k, _ := rsa.GenerateKey(rand.Reader, 2048)
+		public = publicPEM(k.Public())
+	case id == "two-public":
+		public = append(public, public...)
+	case id == "text":
+		os.Stdout.WriteString("usage: sigstore-kms-fake")
+		return
+	case id == "nothing":
+		return
+	case id == "early-exit":
+		os.Exit(7)
+	case id == "twice":
+		fmt.Printf(`{"publicKey":{"publicKeyPEM":""},"publicKey":{"publicKeyPEM":""}}`)
+		return
+	}
+	print(common.PluginResp{PublicKey: &common.PublicKeyResp{PublicKeyPEM: public}})
+}
+
+// programs puts this test into PATH under the names of programs with keys.
+func programs(t *testing.T) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"sigstore-kms-fake", kms.Program} {
+		if err := os.Symlink(self, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir)
+}
+
+func TestSign(t *testing.T) {
+	programs(t)
+	pinFile := filepath.Join(t.TempDir(), "pin")
+	if err := os.WriteFile(pinFile, []byte("1234\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256([]byte("content"))
+	ask := func() ([]byte, error) { return []byte("1234"), nil }
+	for uri, o := range map[string]kms.Options{
+		"fake://good":                            {},
+		"awskms:///one":                          {},
+		"pkcs11:token=a;object=b?module-path=/m": {PIN: ask},
+		"pkcs11:token=a?module-path=/m&pin-source=file:" + pinFile:             {},
+		"pkcs11:token=a?module-path=/m&pin-source=file://" + pinFile:           {},
+		"pkcs11:token=a?pin-source=" + strings.ReplaceAll(pinFile, "/", "%2F"): {},
+	} {
+		k, err := kms.Open(t.Context(), uri, o)
+		if err != nil {
+			t.Errorf("%s: %v", uri, err)
+			continue
+		}
+		signature, err := k.Sign(nil, digest[:], crypto.SHA256)
+		if err != nil || !ecdsa.VerifyASN1(&theKey(1).PublicKey, digest[:], signature) {
+			t.Errorf("%s: got signature %x, error %v", uri, signature, err)
+		}
+	}
+}
+
+// TestHostile: a program or service that answers wrongly makes no signature.
+func TestHostile(t *testing.T) {
+	programs(t)
+	digest := sha256.Sum256([]byte("content"))
+	const noSignature = "no signature by its public key"
+	for id, want := range map[string]string{
+		"p384": "curve P-384, want P-256", "ed25519": "ed25519.PublicKey, want ECDSA", "rsa": "rsa.PublicKey, want ECDSA",
+		"two-public": "one PEM block", "text": "answer: ", "nothing": "answer: ", "early-exit": "exit status 7", "twice": "duplicate",
+		"another-key": noSignature, "another-digest": noSignature, "trailing-data": noSignature, "no-signature": noSignature, "no-answer": noSignature,
+		"late-exit": "exit status 1", "refusing": "access�[2J denied; now", "hanging": "no answer within 3s", "orphan": "no answer within 3s", "endless": "got more than", "trailing-text": "answer: ",
+	} {
+		t.Run(id, func(t *testing.T) {
+			start := time.Now()
+			k, err := kms.Open(t.Context(), "fake://"+id, kms.Options{Timeout: 3 * time.Second})
+			if err == nil {
+				var signature []byte
+				if signature, err = k.Sign(nil, digest[:], crypto.SHA256); signature != nil {
+					t.Errorf("got a signature")
+				}
+			}
+			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "key fake://"+id) {
+				t.Errorf("got error %v, want %q in it", err, want)
+			}
+			if took := time.Since(start); took > 15*time.Second {
+				t.Errorf("took %s", took)
+			}
+		})
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	programs(t)
+	wrong := func() ([]byte, error) { return []byte("4321"), nil }
+	long := func() ([]byte, error) { return make([]byte, 2000), nil }
+	for uri, tt := range map[string]struct {
+		o    kms.Options
+		want string
+	}{
+		"key.pem":                     {want: "want a URI"},
+		"fake://\x1b[2J":              {want: "want a URI"},
+		"../fake://x":                 {want: "want a URI"},
+		"other://x":                   {want: "sigstore-kms-other: the program is neither"},
+		"pkcs11:token=a":              {want: "nobody gave the PIN"},
+		"pkcs11:token=b":              {o: kms.Options{PIN: wrong}, want: "wrong PIN"},
+		"pkcs11:token=c":              {o: kms.Options{PIN: long}, want: "want 1 to 1024"},
+		"pkcs11:a?pin-source=|/bin/x": {want: "want file:/PATH"},
+		"pkcs11:a?pin-source=file:/a&pin-source=file:/b": {want: "two attributes"},
+		"pkcs11:a?pin-source=file:/nonexistent/pin":      {want: "no such file"},
+	} {
+		if _, err := kms.Open(t.Context(), uri, tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q in it", uri, err, tt.want)
+		}
+	}
+	// The PIN in the URI is not repeated.
+	if _, err := kms.Open(t.Context(), "pkcs11:token=a?pin-value=8765", kms.Options{PIN: wrong}); !errors.Is(err, kms.ErrPINInURI) || strings.Contains(err.Error(), "8765") {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := kms.Open(ctx, "fake://good", kms.Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want that of the context", err)
+	}
+}
+
+// TestEnvironment: the program gets the cloud's credentials, and none of the job's tokens.
+func TestEnvironment(t *testing.T) {
+	programs(t)
+	t.Setenv("AWS_PROFILE", "for-the-program")
+	for _, name := range []string{"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "SIGSTORE_ID_TOKEN", "BUILDKITE_AGENT_ACCESS_TOKEN"} {
+		t.Setenv(name, "hunter2")
+	}
+	_, err := kms.Open(t.Context(), "fake://environment", kms.Options{})
+	if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "for-the-program") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,104 @@
+package interop
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/needs"
+)
+
+// softHSM is a token of SoftHSM with the keys "release" (P-256), "other" (P-384) and "rsa".
+type softHSM struct{ module, conf string }
+
+func newSoftHSM(t *testing.T) *softHSM {
+	t.Helper()
+	h := &softHSM{module: "/usr/lib/softhsm/libsofthsm2.so"}
+	if _, err := os.Stat(h.module); err != nil {
+		needs.Missing(t, "there is no SoftHSM (the Debian package softhsm2): %v", err)
+	}
+	dir := t.TempDir()
+	harness.Write(t, dir, map[string]string{"softhsm2.conf": "directories.tokendir = " + dir + "/tokens\nobjectstore.backend = file\nlog.level = ERROR\n", "pin": "123456\n"})
+	if err := os.Mkdir(filepath.Join(dir, "tokens"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h.conf = filepath.Join(dir, "softhsm2.conf")
+	t.Setenv("SOFTHSM2_CONF", h.conf)
+	run := func(program string, args ...string) {
+		t.Helper()
+		if out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
+		}
+	}
+	run("softhsm2-util", "--init-token", "--free", "--label", "ours", "--so-pin", "654321", "--pin", "123456")
+	for i, key := range [][]string{{"release", "EC", "ec_paramgen_curve:P-256"}, {"other", "EC", "ec_paramgen_curve:P-384"}, {"rsa", "RSA", "rsa_keygen_bits:2048"}} {
+		file := filepath.Join(dir, key[0]+".pem")
+		run("openssl", "genpkey", "-algorithm", key[1], "-pkeyopt", key[2], "-out", file)
+		run("softhsm2-util", "--import", file, "--token", "ours", "--label", key[0], "--id", fmt.Sprintf("0%d", i+1), "--pin", "123456")
+	}
+	return h
+}
+
+func (h *softHSM) pin() string { return filepath.Join(filepath.Dir(h.conf), "pin") }
+
+func (h *softHSM) uri(attributes string) string {
+	return "pkcs11:" + attributes + "?module-path=" + h.module
+}
+
+// TestPKCS11 signs with a key that never leaves its token, and lets stock cosign verify it.
+func TestPKCS11(t *testing.T) {
+	harness.Bin(t, "colophon-keys") // which colophon finds beside itself
+	h := newSoftHSM(t)
+	p := startPieces(t)
+	const name = "team/by-token:v1"
+	p.push(t, name)
+	image := p.Addr + "/" + name
+	dir := t.TempDir()
+	harness.Write(t, dir, map[string]string{"app.tar.gz": "content", "own.json": `{"reviewed":true}`, "wrong": "000000"})
+	file, public := filepath.Join(dir, "app.tar.gz"), filepath.Join(dir, "release.pub")
+	key := h.uri("token=ours;object=release")
+	with := func(args ...string) []string { return append(args, "--key", key, "--password-file", h.pin()) }
+
+	pem, err := p.Colophon(t.Context(), with("sign", "--public-key")...).Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, err.(*exec.ExitError).Stderr)
+	}
+	harness.Write(t, dir, map[string]string{"release.pub": string(pem)})
+	byKey := []string{"--key", public, "--trusted-root", p.root}
+
+	p.colophon(t, with("sign", image)...)
+	p.run(t, "cosign", append([]string{"verify", image}, byKey...)...)
+	p.colophon(t, with("attest", image, "--type", "https://example.com/review/v1", "--predicate", filepath.Join(dir, "own.json"))...)
+	p.run(t, "cosign", append([]string{"verify-attestation", "--type", "https://example.com/review/v1", image}, byKey...)...)
+	if got := p.colophon(t, "sign", file, "--key", h.uri("token=ours;id=%01")+"&pin-source=file:"+h.pin()); got[0].Already {
+		t.Errorf("got %+v", got[0])
+	}
+	p.run(t, "cosign", append([]string{"verify-blob", "--bundle", file + ".sigstore.json", file}, byKey...)...)
+	if got := p.colophon(t, with("sign", file)...); !got[0].Already {
+		t.Error("signed twice")
+	}
+
+	refused := func(want, attributes string, more ...string) {
+		t.Helper()
+		p.refused(t, want, append([]string{"sign", image, "--key", h.uri(attributes)}, more...)...)
+	}
+	pin := []string{"--password-file", h.pin()}
+	refused("no terminal to ask for the PIN", "token=ours;object=release")
+	refused("0 tokens match the URI, want one; the module has the tokens: \"ours\"", "token=theirs;object=release", pin...)
+	refused("has 0 private EC keys for object \"nothing\"", "token=ours;object=nothing", pin...)
+	refused("has 0 private EC keys for object \"rsa\"", "token=ours;object=rsa", pin...)
+	refused("has 2 private EC keys for any private key", "token=ours", pin...)
+	refused("another curve than P-256", "token=ours;object=other", pin...)
+	refused("attribute objekt", "token=ours;objekt=release", pin...)
+	p.refused(t, "want module-path=/PATH", append([]string{"sign", image, "--key", "pkcs11:token=ours;object=release"}, pin...)...)
+	p.refused(t, "module-path: ", append([]string{"sign", image, "--key", "pkcs11:token=ours?module-path=/nonexistent.so"}, pin...)...)
+	if libs, _ := filepath.Glob("/lib/*/libm.so.6"); len(libs) > 0 {
+		p.refused(t, "is no PKCS #11 library", append([]string{"sign", image, "--key", "pkcs11:token=ours?module-path=" + libs[0]}, pin...)...)
+	}
+	p.refused(t, "colophon-keys: wrong PIN", "sign", image, "--key", key, "--password-file", filepath.Join(dir, "wrong"))
+	p.refused(t, "the URI contains a PIN", "sign", image, "--key", key+"&pin-value=123456")
+}
