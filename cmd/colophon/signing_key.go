@@ -43,7 +43,7 @@ func (o *signingOptions) openKey(ctx context.Context, in io.Reader, w io.Writer)
 	case errors.Is(err, kms.ErrNoProgram) && slices.Contains(kms.Schemes, scheme):
 		failed.hint = "install " + kms.Program + " beside colophon: make keys builds it"
 	case errors.Is(err, kms.ErrNoProgram):
-		failed.hint = "expected a plugin of cosign in PATH, or a key of " + strings.Join(kms.Schemes, ", ")
+		failed.hint = "install that plugin of cosign, or use a key of " + strings.Join(kms.Schemes, ", ")
 	}
 	return nil, failed
 }

@@ -42,7 +42,7 @@ func (o *summaryOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.to, "vsa", "", "sign the verdict as a SLSA verification summary, and write it to this `FILE` (a Sigstore bundle) or \"attach\" it to the image")
 	f.StringVar(&o.verifier, "verifier", "", "with --vsa: `URI` that identifies the verifier and belongs to the signer")
-	f.StringVar(&o.key, "sign-key", "", "with --vsa: `FILE` with the private key that signs (PEM, PKCS #8, ECDSA P-256)")
+	f.StringVar(&o.key, "sign-key", "", "with --vsa: private key that signs, `FILE` or URI as for sign --key")
 	f.StringVar(&o.token, "identity-token-file", "", "with --vsa: `FILE` with an OIDC token that the platform's certificate authority accepts, in place of a key")
 	f.StringVar(&o.resource, "resource", "", "with --vsa: `URI` of the verified artifact (default: the package URL of the image's repository)")
 	cmd.MarkFlagsMutuallyExclusive("sign-key", "identity-token-file")

@@ -124,7 +124,7 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	type object = map[string]any
 	const login = "https://login.microsoftonline.com/"
 	switch path := r.URL.Path; {
-	case r.Host == "cloudkms.googleapis.com":
+	case strings.HasPrefix(r.Host, "cloudkms.googleapis.com"):
 		c.grpc.ServeHTTP(w, r)
 	case strings.HasPrefix(r.Host, "kms."):
 		c.amazon(r, body, answer)
