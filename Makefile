@@ -32,7 +32,7 @@ man: build ## write the manual pages to out/man
 	$(BIN)/colophon man out/man
 	$(BIN)/colophond man out/man
 
-tools: builder keys $(BIN)/buildctl $(BIN)/cosign $(BIN)/pebble ## build the builder, colophon-keys, and for the tests the stock clients cosign and crane and the ACME server pebble
+tools: builder keys $(BIN)/buildctl $(BIN)/cosign $(BIN)/buildx $(BIN)/pebble ## build the builder, colophon-keys, and for the tests the stock clients cosign, crane, rekor-cli and buildx and the ACME server pebble
 
 builder: $(BIN)/buildkitd ## build the pinned buildkitd in out/bin
 
@@ -50,13 +50,17 @@ $(BIN)/buildctl: tools/buildkit/go.mod tools/buildkit/go.sum
 	cd tools/buildkit && $(GOTOOL) -o ../../$(BIN)/ github.com/moby/buildkit/cmd/buildctl
 	@touch $(BIN)/buildctl
 
-$(BIN)/cosign $(BIN)/crane &: tools/clients/go.mod tools/clients/go.sum
-	cd tools/clients && $(GOTOOL) -o ../../$(BIN)/ github.com/sigstore/cosign/v3/cmd/cosign github.com/google/go-containerregistry/cmd/crane
-	@touch $(BIN)/cosign $(BIN)/crane
+$(BIN)/cosign $(BIN)/crane $(BIN)/rekor-cli &: tools/clients/go.mod tools/clients/go.sum
+	cd tools/clients && $(GOTOOL) -o ../../$(BIN)/ github.com/sigstore/cosign/v3/cmd/cosign github.com/google/go-containerregistry/cmd/crane github.com/sigstore/rekor/cmd/rekor-cli
+	@touch $(BIN)/cosign $(BIN)/crane $(BIN)/rekor-cli
 
-$(BIN)/regctl $(BIN)/oras $(BIN)/helm $(BIN)/buildx &: tools/registryclients/go.mod tools/registryclients/go.sum
-	cd tools/registryclients && $(GOTOOL) -o ../../$(BIN)/ github.com/regclient/regclient/cmd/regctl oras.land/oras/cmd/oras helm.sh/helm/v3/cmd/helm github.com/docker/buildx/cmd/buildx
-	@touch $(BIN)/regctl $(BIN)/oras $(BIN)/helm $(BIN)/buildx
+$(BIN)/regctl $(BIN)/oras $(BIN)/helm &: tools/registryclients/go.mod tools/registryclients/go.sum
+	cd tools/registryclients && $(GOTOOL) -o ../../$(BIN)/ github.com/regclient/regclient/cmd/regctl oras.land/oras/cmd/oras helm.sh/helm/v3/cmd/helm
+	@touch $(BIN)/regctl $(BIN)/oras $(BIN)/helm
+
+$(BIN)/buildx: tools/registryclients/go.mod tools/registryclients/go.sum
+	cd tools/registryclients && $(GOTOOL) -o ../../$(BIN)/ github.com/docker/buildx/cmd/buildx
+	@touch $(BIN)/buildx
 
 # The package of rekor-tiles' posix server is called "posix", so name the program.
 $(BIN)/syft $(BIN)/rekor-server &: tools/peers/go.mod tools/peers/go.sum
