@@ -133,7 +133,11 @@ func fakePublic(id string, stdin []byte) {
 		print(common.PluginResp{ErrorMessage: "wrong PIN"})
 		return
 	case id == "environment":
-		print(common.PluginResp{ErrorMessage: strings.Join(os.Environ(), " ")})
+		var has []string
+		for _, name := range append(jobTokens, "AWS_PROFILE") {
+			has = append(has, os.Getenv(name))
+		}
+		print(common.PluginResp{ErrorMessage: strings.Join(has, " ")})
 		return
 	case id == "p384":
 		k, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
@@ -268,11 +272,13 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+var jobTokens = []string{"ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "SIGSTORE_ID_TOKEN", "BUILDKITE_AGENT_ACCESS_TOKEN"}
+
 // TestEnvironment: the program gets the cloud's credentials, and none of the job's tokens.
 func TestEnvironment(t *testing.T) {
 	programs(t)
 	t.Setenv("AWS_PROFILE", "for-the-program")
-	for _, name := range []string{"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "SIGSTORE_ID_TOKEN", "BUILDKITE_AGENT_ACCESS_TOKEN"} {
+	for _, name := range jobTokens {
 		t.Setenv(name, "hunter2")
 	}
 	_, err := kms.Open(t.Context(), "fake://environment", kms.Options{})
