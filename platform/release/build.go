@@ -37,8 +37,8 @@ type built struct {
 	// SPDX and CDX are the hex sha256 of the image's SBOMs, which are files of the work.
 	SPDX, CDX string
 
-	// The trusted side determined these itself. Tools is nil for builders without a
-	// room that the attest zone opens.
+	// The trusted side determined these itself. Of builders without a room that the attest
+	// zone opens, Tools has the scanner alone.
 	Tools        []attest.ResourceDescriptor
 	Config       map[string]string
 	Dependencies []attest.ResourceDescriptor // without the source

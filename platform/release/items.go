@@ -19,6 +19,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/release/differ"
 	"github.com/colophon-build/colophon/platform/release/scan"
 	"github.com/colophon-build/colophon/platform/zone"
@@ -336,6 +337,11 @@ func (j *run) scan(ctx context.Context, b *built, m *oci.Measured) error {
 	case err != nil:
 		return fmt.Errorf("SBOM: %w", err)
 	}
+	digest, err := builder.FileDigest(j.Scanner)
+	if err != nil {
+		return fmt.Errorf("SBOM: %w", err)
+	}
+	b.Tools = append(b.Tools, attest.ResourceDescriptor{Name: scan.Program, Digest: map[string]string{"sha256": digest}})
 	for _, f := range []struct {
 		name string
 		doc  []byte

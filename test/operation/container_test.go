@@ -87,7 +87,7 @@ func (p podman) build(image string) {
 		p.t.Fatalf("skopeo: %v\n%s", err, out)
 	}
 	programs := filepath.Join(p.dir, "programs")
-	for _, name := range []string{"colophon", "colophond", "buildkitd"} {
+	for _, name := range []string{"colophon", "colophond", "colophon-scan", "buildkitd"} {
 		data, err := os.ReadFile(harness.Bin(p.t, name))
 		if err := errors.Join(err, os.MkdirAll(programs+"/out", 0o755), os.WriteFile(filepath.Join(programs, "out", name), data, 0o755)); err != nil {
 			p.t.Fatal(err)

@@ -89,7 +89,7 @@ func TestPlainUser(t *testing.T) {
 	p := harness.Reserve(t)
 	p.Data, p.User, p.Home = filepath.Join(u.home, "data"), u.id, u.home
 	p.Program = filepath.Join(u.home, "colophond")
-	for _, name := range []string{"colophond", "buildkitd"} {
+	for _, name := range []string{"colophond", "colophon-scan", "buildkitd"} {
 		if out, err := exec.Command("cp", harness.Bin(t, name), u.home).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}

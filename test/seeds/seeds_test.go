@@ -88,7 +88,7 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const begin = "<!-- the rows of test/seeds; UPDATE=1 go test ./test/seeds -run TestPage writes them -->\n"
+	const begin = "Tests compare this page with the commands that they run.\n" // what follows is written by UPDATE=1 go test ./test/seeds -run TestPage
 	head, _, ok := strings.Cut(string(old), begin)
 	if !ok {
 		t.Fatalf("%s has no line %q", file, begin)
