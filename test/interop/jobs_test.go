@@ -81,13 +81,13 @@ func tunnel(w http.ResponseWriter, r *http.Request, to string) {
 		return
 	}
 	defer up.Close()
-	w.WriteHeader(http.StatusOK)
-	down, _, err := http.NewResponseController(w).Hijack()
+	down, read, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
 	defer down.Close()
-	go io.Copy(up, down)
+	io.WriteString(down, "HTTP/1.1 200 OK\r\n\r\n")
+	go io.Copy(up, read) // which may have the first bytes already
 	io.Copy(down, up)
 }
 
