@@ -253,6 +253,7 @@ func buildCaching(t *testing.T, b *halves, scope *builder.CacheScope, keep bool,
 // What a build leaves in its cache mounts, its next release finds, with all steps run anew
 // and all base images fetched anew. The record says so, and no other build finds it.
 func TestKeptCacheMounts(t *testing.T) {
+	needs.Long(t)
 	b := cachingBuilder(t, 64<<20)
 	scope := cacheScope()
 	const mount = "RUN --mount=type=cache,target=/c "
@@ -313,6 +314,7 @@ func lastOutput(log string) string {
 // Cache mounts that are too large, or begin with files of the build, are not kept; those
 // that no room can read are given up. The build succeeds all the same.
 func TestCacheMountsThatAreNotKept(t *testing.T) {
+	needs.Long(t)
 	b := cachingBuilder(t, 4<<20)
 	scope := cacheScope()
 	for name, c := range map[string]struct{ steps, want string }{
