@@ -135,12 +135,11 @@ func (s *service) certify(ctx context.Context, k *key, token string) ([]byte, er
 	if err := json.Unmarshal(raw, &answer); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.url, err)
 	}
-	for _, text := range append(answer.Embedded.Chain.Certificates, answer.Detached.Chain.Certificates...) {
-		block, _ := pem.Decode([]byte(text))
-		if block == nil || block.Type != "CERTIFICATE" {
-			break
+	chain := append(answer.Embedded.Chain.Certificates, answer.Detached.Chain.Certificates...)
+	if len(chain) > 0 {
+		if block, _ := pem.Decode([]byte(chain[0])); block != nil && block.Type == "CERTIFICATE" {
+			return block.Bytes, nil
 		}
-		return block.Bytes, nil
 	}
 	return nil, fmt.Errorf("%s: got no certificate", s.url)
 }

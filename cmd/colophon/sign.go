@@ -120,7 +120,6 @@ type signing struct {
 	services *services
 	session  *sign.Session
 	done     []signed
-	stop     func()
 }
 
 func startSigning(ctx context.Context, cmd *cobra.Command, o *signingOptions) (*signing, error) {
