@@ -136,7 +136,7 @@ func startSigning(ctx context.Context, cmd *cobra.Command, o *signingOptions) (*
 	if err != nil {
 		return nil, err
 	}
-	return &signing{services: services, session: session}, nil
+	return &signing{services: services, session: session, done: []signed{}}, nil
 }
 
 // each signs the subjects one after another, and prints what was signed, also if that was not

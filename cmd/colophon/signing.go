@@ -50,7 +50,6 @@ func (o *signingOptions) flags(cmd *cobra.Command) {
 type services struct {
 	config  *root.SigningConfig
 	trusted root.TrustedMaterial
-	name    string // for people
 }
 
 // find returns the services that the flags name.
@@ -92,7 +91,7 @@ func platformServices(ctx context.Context, platform *api.ClientConfig, roots []*
 	if err != nil {
 		return nil, fmt.Errorf("signing config of %s: %w", platform.URL, err)
 	}
-	return &services{config, trusted, platform.URL}, nil
+	return &services{config, trusted}, nil
 }
 
 func platformTrust(platform *api.ClientConfig, roots []*trust.Root) (root.TrustedMaterial, error) {
@@ -121,7 +120,7 @@ func (o *signingOptions) fromFile(roots []*trust.Root) (*services, error) {
 	}
 	switch {
 	case len(named) == 1:
-		return &services{config, named[0].Material, o.config}, nil
+		return &services{config, named[0].Material}, nil
 	case o.root != "":
 		return nil, usageError("see colophon trust list", "--trust-root: this machine has no trust root %q", o.root)
 	case len(named) == 0:
