@@ -48,11 +48,15 @@ func (c *check) trustPlatform(p *proof) error {
 // platformBuild reads the provenance of a platform's builder and compares it with
 // the policy.
 func (c *check) platformBuild(p *proof, s *attest.Statement) (*build, error) {
-	by, err := provenance.OriginOf(p.Identity)
+	by, err := c.origin(p)
 	if err != nil {
 		return nil, err
 	}
-	facts, err := provenance.Read(s, by)
+	d, err := c.document(s)
+	if err != nil {
+		return nil, err
+	}
+	facts, err := c.facts(d, by)
 	if err != nil {
 		return nil, err
 	}
@@ -67,14 +71,36 @@ func (c *check) platformBuild(p *proof, s *attest.Statement) (*build, error) {
 	return b, c.matchPolicy(b)
 }
 
+// origin reads the signer's certificate.
+func (c *check) origin(p *proof) (provenance.Origin, error) {
+	return recall(c, c.of, originKey(p.Identity.SubjectAlternativeName), func() (provenance.Origin, error) { return provenance.OriginOf(p.Identity) })
+}
+
+// document parses a provenance.
+func (c *check) document(s *attest.Statement) (*provenance.Document, error) {
+	return recall(c, c.of, documentKey{}, func() (*provenance.Document, error) { return provenance.Parse(s) })
+}
+
+// facts returns what a provenance says, without what a verdict does not need.
+func (c *check) facts(d *provenance.Document, by provenance.Origin) (*provenance.Facts, error) {
+	return recall(c, c.of, factsKey(by.Signer), func() (*provenance.Facts, error) {
+		facts, err := d.Facts(by)
+		if err != nil {
+			return nil, err
+		}
+		facts.Parameters, facts.Dependencies = nil, nil
+		return facts, nil
+	})
+}
+
 // readPublic decides whether the signer is a trusted builder on GitHub or GitLab,
 // and reads its provenance.
 func (c *check) readPublic(p *proof, b *bundle.Bundle) {
-	by, err := provenance.OriginOf(p.Identity)
+	by, err := c.origin(p)
 	var d *provenance.Document
 	var unread error
 	if err == nil && b.Statement != nil {
-		d, unread = provenance.Parse(b.Statement)
+		d, unread = c.document(b.Statement)
 	}
 	var builder trust.PublicBuilder
 	switch {
@@ -109,7 +135,7 @@ func (c *check) readPublic(p *proof, b *bundle.Bundle) {
 // public workflows gives the builder, or 0; unlogged means that the signature has
 // no log entry.
 func (c *check) publicBuild(d *provenance.Document, by provenance.Origin, level int, unlogged bool) (*build, error) {
-	facts, err := d.Facts(by)
+	facts, err := c.facts(d, by)
 	if err != nil {
 		return nil, err
 	}
@@ -189,14 +215,14 @@ func (c *check) trustPipeline(by provenance.Origin) error {
 // namedBuild reads a provenance by the signer that the policy names, and compares
 // it with the policy.
 func (c *check) namedBuild(b *bundle.Bundle, p *proof) (*build, error) {
-	d, err := provenance.Parse(b.Statement)
+	d, err := c.document(b.Statement)
 	if err != nil {
 		return nil, err
 	}
 	if demanded := c.opts.Policy.Provenance().Builders; len(demanded) > 0 && !slices.Contains(demanded, d.Builder) {
 		return nil, fmt.Errorf("builder id: got %q, want one of %q", d.Builder, demanded)
 	}
-	by, err := provenance.OriginOf(p.Identity)
+	by, err := c.origin(p)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +252,7 @@ func withoutLog(s policy.Signer) bool {
 }
 
 // matchPolicy compares the facts with the policy. There may be many large facts, so
-// it keeps only what a verdict needs.
+// a build that differs keeps only what a verdict needs.
 func (c *check) matchPolicy(b *build) error {
 	p := c.opts.Policy.Provenance()
 	err := cmp.Or(
@@ -237,9 +263,10 @@ func (c *check) matchPolicy(b *build) error {
 		p.MatchRecipe(c.built(b)),
 		p.MatchLevel(b.level()),
 	)
-	b.Parameters, b.Dependencies = nil, nil
 	if err != nil {
-		b.Inputs, b.Recipe, b.Default = nil, nil, nil
+		less := *b.Facts // other verdicts share them
+		less.Inputs, less.Recipe, less.Default = nil, nil, nil
+		b.Facts = &less
 	}
 	return err
 }

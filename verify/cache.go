@@ -43,17 +43,18 @@ func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, now
 	if _, layout := src.(*oci.Layout); layout || opts.SourceCheck != nil || len(opts.Policy.Verifiers) > 0 || now.IsZero() {
 		return Image(ctx, src, reference, now, opts)
 	}
-	judge := &check{src: src, now: now, opts: opts}
-	v := &Verdict{Image: src.Name() + "@" + reference}
-	if err := judge.ready(); err != nil {
-		return Image(ctx, src, reference, now, opts)
+	ask := Ask{Policies: []policy.Policy{opts.Policy}}
+	ev := newEvidence(src, reference, now, opts, ask)
+	checks := ev.checks(ask)
+	if len(checks) == 0 {
+		return ev.Verdict(opts.Policy)
 	}
 	if strings.Contains(reference, ":") {
 		key, ok := cacheKey(src.Name(), reference, opts)
-		if again := c.recall(key, ok, v.Image, now); again != nil {
+		if again := c.recall(key, ok, ev.name(), now); again != nil {
 			return again
 		}
-		v = Image(ctx, src, reference, now, opts)
+		v := Image(ctx, src, reference, now, opts)
 		c.keep(key, ok && v.Digest == reference, v, now, opts)
 		return v
 	}
@@ -61,12 +62,11 @@ func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, now
 	if err != nil {
 		return Image(ctx, src, reference, now, opts)
 	}
-	v.Image = src.Name() + ":" + reference
 	key, ok := cacheKey(src.Name(), d.Digest.String(), opts)
-	if again := c.recall(key, ok, v.Image, now); again != nil {
+	if again := c.recall(key, ok, ev.name(), now); again != nil {
 		return again
 	}
-	judge.resolved(ctx, v, reference, d)
+	v := ev.gather(ctx, d, checks).Verdict(opts.Policy)
 	c.keep(key, ok, v, now, opts)
 	return v
 }

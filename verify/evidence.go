@@ -28,6 +28,9 @@ type item struct {
 	at   string // digest of the manifest or layer that has it; empty if the caller supplied it
 	kind string // predicate type: the statement's, or else the one in the manifest's annotation; empty if unknown
 
+	read *piece        // what it is; nil if it could not be parsed
+	tag  oci.CosignTag // that names its manifest; empty for a referrer
+
 	signature bool  // it signs the image or file itself, and says nothing more
 	err       error // why it is not evidence: unreadable, malformed, or about another subject
 	unread    bool  // err may be temporary, so nothing is known about the item
@@ -40,6 +43,23 @@ type item struct {
 	matches map[int]error // by index in the policy's Attestations: what differs from the demand, or nil
 	vsa     *attest.VSA
 	vsaErr  error
+}
+
+// piece is what of an item is kept once it was judged by each policy that asked for it.
+// Its statement may be large and is gone then, but for what these policies wanted of it.
+type piece struct {
+	bundle   *bundle.Bundle // without its statement's predicate and the proofs of its signature
+	platform bool           // it came in the way in which platforms attach theirs
+	memory   *memory        // what was verified about it, and read from it
+}
+
+// forget closes the memory and drops the statement.
+func (p *piece) forget() {
+	slim := &bundle.Bundle{Certificate: p.bundle.Certificate, Image: p.bundle.Image}
+	if s := p.bundle.Statement; s != nil {
+		slim.Statement = &attest.Statement{Type: s.Type, PredicateType: s.PredicateType}
+	}
+	p.bundle, p.memory.closed = slim, true
 }
 
 // rules say who may have signed an item, and in which form.

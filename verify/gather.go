@@ -29,20 +29,57 @@ func signedSize(a oci.Attached) (n int64) {
 	return n
 }
 
-// gather lists everything attached to an image, once, and verifies each item. A
-// false, huge or missing item changes nothing that is known about another.
+// found is everything attached to an image, as it was read once for all policies.
+type found struct {
+	list  []oci.Attached
+	tags  []oci.CosignTag // that were looked for
+	items []*item         // in no policy's eyes
+}
+
+// gather returns everything attached to an image, in the eyes of the policy. It reads what
+// was not read before. A false, huge or missing item changes nothing that is known about
+// another.
 func (c *check) gather(ctx context.Context, image v1.Hash) *evidence {
-	list, err := oci.Attachments(ctx, c.src, image, c.cosignTags()...)
+	c.digest = image
+	all, err := recall(c, c.known, foundKey(image), func() (*found, error) { return c.find(ctx, image) })
 	if err != nil {
-		return &evidence{err: fmt.Errorf("referrers of %s: %w", image, err)}
+		return &evidence{err: err}
 	}
+	ev := &evidence{items: make([]*item, 0, len(all.items))}
+	tags := c.cosignTags()
+	if slices.ContainsFunc(tags, func(t oci.CosignTag) bool { return !slices.Contains(all.tags, t) }) {
+		c.miss()
+	}
+	subject := func() bundle.Subject { return bundle.Subject{Digest: image} }
+	for _, read := range all.items {
+		if read.tag != "" && !slices.Contains(tags, read.tag) {
+			continue // another policy asked for it
+		}
+		it := *read
+		if it.read != nil {
+			c.judge(&it, it.read.bundle, it.read.platform, subject)
+		}
+		ev.items = append(ev.items, &it)
+	}
+	c.compareLocks(ctx, all.list, ev)
+	return ev
+}
+
+// find lists everything attached to an image, once, and reads each item.
+func (c *check) find(ctx context.Context, image v1.Hash) (*found, error) {
+	all := &found{tags: c.allTags()}
+	list, err := oci.Attachments(ctx, c.src, image, all.tags...)
+	if err != nil {
+		return nil, fmt.Errorf("referrers of %s: %w", image, err)
+	}
+	all.list = list
 	// The small ones first: junk must be many items to delay a proof, and cheap to read.
 	order := make([]int, len(list))
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(signedSize(list[a]), signedSize(list[b])) })
-	found := make([][]*item, len(list))
+	items := make([][]*item, len(list))
 	var g errgroup.Group
 	g.SetLimit(parallel)
 	left := int64(maxGathered)
@@ -51,18 +88,51 @@ func (c *check) gather(ctx context.Context, image v1.Hash) *evidence {
 			list[i].Err = fmt.Errorf("not read: what is attached to the image exceeds %d bytes", int64(maxGathered))
 		}
 		g.Go(func() error {
-			found[i] = c.attached(ctx, image, &list[i])
+			items[i] = c.attached(ctx, image, &list[i])
 			return nil
 		})
 	}
 	_ = g.Wait() // no task returns an error: each item keeps its own
-	ev := &evidence{items: slices.Concat(found...)}
+	all.items = slices.Concat(items...)
 	subject := func() bundle.Subject { return bundle.Subject{Digest: image} }
 	for _, raw := range c.opts.Bundles {
-		ev.items = append(ev.items, c.supplied(raw, subject))
+		it, b := supplied(raw)
+		if b != nil {
+			c.keep(it, b, true, subject)
+		}
+		all.items = append(all.items, it)
 	}
-	c.compareLocks(ctx, list, ev)
-	return ev
+	return all, nil
+}
+
+// keep lets each policy that asks judge an item while its content is at hand, so that all
+// that they want of it is remembered, and drops the content.
+func (c *check) keep(it *item, b *bundle.Bundle, platform bool, subject func() bundle.Subject) {
+	it.read = &piece{bundle: b, platform: platform, memory: newMemory()}
+	for _, of := range c.all() {
+		asks, judged := *of, *it
+		asks.about = c.about
+		asks.judge(&judged, b, platform, subject)
+	}
+	it.read.forget()
+}
+
+// all returns the verifications that will look at what is read now.
+func (c *check) all() []*check {
+	if len(c.asks) == 0 {
+		return []*check{c}
+	}
+	return c.asks
+}
+
+// allTags returns the tags of cosign v2 that a policy asks for.
+func (c *check) allTags() (tags []oci.CosignTag) {
+	for _, tag := range []oci.CosignTag{oci.CosignSignatures, oci.CosignAttestations} {
+		if slices.ContainsFunc(c.all(), func(c *check) bool { return slices.Contains(c.cosignTags(), tag) }) {
+			tags = append(tags, tag)
+		}
+	}
+	return tags
 }
 
 // gatherBundles verifies the bundles that the caller supplied with a file. Each
@@ -70,7 +140,11 @@ func (c *check) gather(ctx context.Context, image v1.Hash) *evidence {
 func (c *check) gatherBundles(bundles [][]byte, subject func() bundle.Subject) *evidence {
 	ev := &evidence{file: true}
 	for _, raw := range bundles {
-		ev.items = append(ev.items, c.supplied(raw, subject))
+		it, b := supplied(raw)
+		if b != nil {
+			c.judge(it, b, true, subject)
+		}
+		ev.items = append(ev.items, it)
 	}
 	return ev
 }
@@ -89,16 +163,16 @@ func (c *check) cosignTags() []oci.CosignTag {
 	return nil
 }
 
-// attached reads and verifies the items of one attached manifest. A manifest with
-// nothing signed in it has no items.
+// attached reads the items of one attached manifest. A manifest with nothing signed in it
+// has no items.
 func (c *check) attached(ctx context.Context, image v1.Hash, a *oci.Attached) (items []*item) {
 	at, kind := a.Descriptor.Digest.String(), a.Annotations[attest.AnnotationType]
 	fail := func(err error) []*item {
-		return append(items, &item{at: at, kind: kind, err: fmt.Errorf("attestation %s: %w", at, err), unread: !permanent(err)})
+		return append(items, &item{at: at, kind: kind, tag: a.Tag, err: fmt.Errorf("attestation %s: %w", at, err), unread: !permanent(err)})
 	}
 	switch {
 	case a.Err != nil && a.Descriptor.Digest.Hex == "": // the referrers, or what a tag names
-		return []*item{{err: a.Err, unread: !permanent(a.Err)}}
+		return []*item{{tag: a.Tag, err: a.Err, unread: !permanent(a.Err)}}
 	case a.Err != nil:
 		return fail(a.Err)
 	}
@@ -117,7 +191,7 @@ func (c *check) attached(ctx context.Context, image v1.Hash, a *oci.Attached) (i
 			items = fail(err)
 			continue
 		}
-		it := &item{at: at, kind: kind}
+		it := &item{at: at, kind: kind, tag: a.Tag}
 		if a.Tag != "" {
 			it.at = l.Digest.String()
 		}
@@ -125,7 +199,7 @@ func (c *check) attached(ctx context.Context, image v1.Hash, a *oci.Attached) (i
 		if err != nil {
 			it.err = fmt.Errorf("attestation %s: %w", it.at, err)
 		} else {
-			c.judge(it, b, platformForm(a, l), func() bundle.Subject { return bundle.Subject{Digest: image} })
+			c.keep(it, b, platformForm(a, l), func() bundle.Subject { return bundle.Subject{Digest: image} })
 		}
 		items = append(items, it)
 	}
@@ -150,16 +224,13 @@ func platformForm(a *oci.Attached, l v1.Descriptor) bool {
 	return a.Tag == "" && len(a.Layers) == 1 && attest.IsBundleMediaType(string(l.MediaType))
 }
 
-// supplied verifies a bundle, or an envelope without a bundle, that the caller supplied.
-func (c *check) supplied(raw []byte, subject func() bundle.Subject) *item {
-	it := &item{}
+// supplied parses a bundle, or an envelope without a bundle, that the caller supplied. There
+// is no bundle if it is malformed, which the item says.
+func supplied(raw []byte) (*item, *bundle.Bundle) {
 	parse := bundle.Parse
 	if bundle.IsEnvelope(raw) {
 		parse = bundle.ParseEnvelope
 	}
 	b, err := parse(raw)
-	if it.err = err; err == nil {
-		c.judge(it, b, true, subject)
-	}
-	return it
+	return &item{err: err}, b
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,6 +21,11 @@ import (
 // keeps nothing else of the statement, so that many large statements do not fill
 // the memory. platform says that it came in the way in which platforms attach theirs.
 func (c *check) judge(it *item, b *bundle.Bundle, platform bool, subject func() bundle.Subject) {
+	if it.read != nil {
+		remembering := *c
+		remembering.of = it.read.memory
+		c = &remembering
+	}
 	it.signature = b.Image != "" || b.Statement == nil && c.about == aboutFile
 	if b.Statement != nil {
 		it.kind = b.Statement.PredicateType
@@ -78,7 +84,7 @@ func untrusted(b *bundle.Bundle) error {
 
 // judgePlatform verifies what should be signed by a builder of a Colophon platform.
 func (c *check) judgePlatform(it *item, b *bundle.Bundle, subject func() bundle.Subject) {
-	b, err := b.Platform()
+	b, err := recall(c, c.of, platformKey{}, b.Platform)
 	if err != nil {
 		if it.form = err; it.at != "" {
 			it.form = fmt.Errorf("attestation %s: %w", it.at, err)
@@ -86,7 +92,7 @@ func (c *check) judgePlatform(it *item, b *bundle.Bundle, subject func() bundle.
 		return
 	}
 	for _, r := range c.roots() {
-		p := &proof{Result: b.Verify(subject(), r.Material, c.now), root: r, rules: ofPlatform}
+		p := &proof{Result: c.result(b, true, bundle.Signer{}, r, subject), root: r, rules: ofPlatform}
 		if it.proofs = append(it.proofs, p); p.Err() != nil {
 			continue
 		}
@@ -107,7 +113,7 @@ func (c *check) judgePlatform(it *item, b *bundle.Bundle, subject func() bundle.
 // on GitLab.
 func (c *check) judgePublic(it *item, b *bundle.Bundle, subject func() bundle.Subject) {
 	for _, r := range c.plainRoots() {
-		p := &proof{Result: b.Verify(subject(), r.Material, c.now), root: r, rules: ofPublic}
+		p := &proof{Result: c.result(b, false, bundle.Signer{}, r, subject), root: r, rules: ofPublic}
 		if it.proofs = append(it.proofs, p); p.Err() == nil {
 			c.readPublic(p, b)
 		}
@@ -118,7 +124,7 @@ func (c *check) judgePublic(it *item, b *bundle.Bundle, subject func() bundle.Su
 func (c *check) judgeNamed(it *item, b *bundle.Bundle, named policy.Signer, subject func() bundle.Subject) {
 	signer := signerOf(named)
 	for _, r := range rootsOf(c.roots(), signer) {
-		it.proofs = append(it.proofs, &proof{Result: b.VerifyBy(signer, subject(), materialOf(r), c.now), root: r, rules: ofNamed})
+		it.proofs = append(it.proofs, &proof{Result: c.result(b, false, signer, r, subject), root: r, rules: ofNamed})
 	}
 }
 
@@ -132,12 +138,12 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 	}
 	if b.Certificate != nil {
 		for _, r := range c.opts.Trust {
-			it.anyone = append(it.anyone, &proof{Result: b.Verify(subject(), r.Material, c.now), root: r})
+			it.anyone = append(it.anyone, &proof{Result: c.result(b, false, bundle.Signer{}, r, subject), root: r})
 		}
 	} else {
 		for _, key := range c.keys() {
 			for _, r := range rootsOf(c.opts.Trust, key) {
-				it.anyone = append(it.anyone, &proof{Result: b.VerifyBy(key, subject(), materialOf(r), c.now), root: r, key: &key})
+				it.anyone = append(it.anyone, &proof{Result: c.result(b, false, key, r, subject), root: r, key: &key})
 			}
 		}
 	}
@@ -145,14 +151,67 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 		return
 	}
 	if isSummary {
-		it.vsa, it.vsaErr = attest.ParseVSA(b.Statement.Predicate)
+		it.vsa, it.vsaErr = recall(c, c.of, summaryKey{}, func() (*attest.VSA, error) { return attest.ParseVSA(b.Statement.Predicate) })
 	}
 	it.matches = make(map[int]error)
 	for i, a := range c.opts.Policy.Attestations {
 		if a.PredicateType == it.kind {
-			it.matches[i] = a.Match(b.Statement.Predicate)
+			_, it.matches[i] = recall(c, c.of, matchKeyOf(a), func() (struct{}, error) { return struct{}{}, a.Match(b.Statement.Predicate) })
 		}
 	}
+}
+
+// Keys of what is remembered about an item.
+type (
+	platformKey struct{} // the bundle in the form of platforms
+	resultKey   struct {
+		platform bool
+		key      string // PKIX of the key that must have signed; empty: a certificate
+		unlogged bool
+		root     *trust.Root
+	}
+	originKey   string // subject alternative name
+	documentKey struct{}
+	factsKey    string // signer
+	sbomKey     struct{}
+	summaryKey  struct{}
+	matchKey    string // values demanded
+)
+
+func matchKeyOf(a policy.Attestation) matchKey {
+	if len(a.Equals) == 0 {
+		return ""
+	}
+	return matchKey(fmt.Sprintf("%#v", a.Equals)) // in the order of the pointers, with their types
+}
+
+// result verifies a bundle under one trust root, as signed by signer; the zero Signer
+// stands for any certificate. That takes most of the time of a verification, and depends
+// on a policy only if the policy names a key.
+func (c *check) result(b *bundle.Bundle, platform bool, signer bundle.Signer, r *trust.Root, subject func() bundle.Subject) *bundle.Result {
+	key := resultKey{platform: platform, root: r, unlogged: signer.InsecureNoLog}
+	if signer.Key != nil {
+		der, err := x509.MarshalPKIXPublicKey(signer.Key)
+		if err != nil {
+			return &bundle.Result{Index: -1, Signature: err}
+		}
+		key.key = string(der)
+	}
+	got, err := recall(c, c.of, key, func() (*bundle.Result, error) {
+		if signer.Key != nil {
+			return b.VerifyBy(signer, subject(), materialOf(r), c.now), nil
+		}
+		return b.Verify(subject(), materialOf(r), c.now), nil
+	})
+	switch {
+	case err != nil:
+		return &bundle.Result{Index: -1, Signature: err}
+	case signer.Key != nil || signer.Identity == "" && signer.Pattern == nil || got.Signature != nil:
+		return got
+	}
+	named := *got
+	named.Signature = signer.Match(got.Identity)
+	return &named
 }
 
 // rootsOf returns the trust roots that a signer may have signed under. A key that is

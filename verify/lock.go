@@ -21,13 +21,22 @@ func (c *check) compareLocks(ctx context.Context, list []oci.Attached, ev *evide
 			if p.fault() != nil || p.build == nil || p.build.Lock == "" {
 				continue
 			}
-			var unsure bool
-			p.build.evidence.Lock, unsure, p.says = c.attachedLock(ctx, list, p.build.Lock)
-			if p.says != nil && unsure {
+			lock, err := recall(c, c.known, lockKey{c.digest, p.build.Lock}, func() (lockFound, error) {
+				state, unsure, err := c.attachedLock(ctx, list, p.build.Lock)
+				return lockFound{state, unsure}, err
+			})
+			p.build.evidence.Lock, p.says = lock.state, err
+			if p.says != nil && lock.unsure {
 				it.err, it.unread = p.says, true
 			}
 		}
 	}
+}
+
+// lockFound is the answer of attachedLock.
+type lockFound struct {
+	state  string
+	unsure bool
 }
 
 // attachedLock looks for the lock with the digest want, "sha256:HEX", and returns

@@ -38,6 +38,13 @@ type check struct {
 	opts  Options
 	about string // kind of the thing that the proofs must be about
 	read  reading
+
+	asks   []*check // the verifications that will look at what is read now; empty: this one alone
+	digest v1.Hash  // of the subject, to which the evidence is attached
+	known  *memory  // of the image; nil: nothing is remembered
+	of     *memory  // of the item that is judged; nil: nothing is remembered
+	missed *bool    // set if an answer was asked for that a closed memory does not have
+	lists  bool     // keep the lists of packages in SBOMs
 }
 
 const (

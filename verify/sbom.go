@@ -18,15 +18,18 @@ import (
 // document about another image says nothing about this one. The list of packages
 // is kept only if it will be compared with the image.
 func (c *check) readSBOM(predicate []byte, kind string, image v1.Hash) (*sbom.Document, error) {
-	d, err := sbom.ReadOfImage(predicate, kind)
+	d, err := recall(c, c.of, sbomKey{}, func() (*sbom.Document, error) {
+		d, err := sbom.ReadOfImage(predicate, kind)
+		if err == nil && !c.lists && c.opts.Policy.SBOM() != policy.SBOMContents {
+			d.List = nil // it may be large, and nothing compares it
+		}
+		return d, err
+	})
 	if err != nil {
 		return nil, err
 	}
 	if d.SubjectDigest != image.String() {
 		return nil, fmt.Errorf("the %s document describes %q, want %q", d.Format, d.SubjectDigest, image)
-	}
-	if c.opts.Policy.SBOM() != policy.SBOMContents {
-		d.List = nil // it may be large, and nothing compares it
 	}
 	return d, nil
 }
@@ -108,7 +111,7 @@ func (c *check) compareContents(ctx context.Context, image v1.Hash, docs []*sbom
 	if c.read.part() {
 		return Link{Name: LinkSBOM, Status: Unknown, Reason: "contents of the image: the SBOMs are about all platforms of the index, and only " + strings.Join(c.read.platforms, ", ") + " was read"}
 	}
-	installed, err := contents.Read(ctx, c.src, image)
+	installed, err := recall(c, c.known, contentsKey(image), func() (map[contents.Package]bool, error) { return contents.Read(ctx, c.src, image) })
 	if err != nil {
 		return Link{Name: LinkSBOM, Status: statusOf(err), Reason: "contents of the image: " + err.Error()}
 	}

@@ -22,7 +22,9 @@ func (c *check) sourceLink(ctx context.Context, s set) Link {
 		return l
 	}
 	b := s.provenance.proof.build
-	now, err := c.opts.SourceCheck(ctx, source.Question{URI: b.Source, Ref: b.Ref, Commit: b.Commit, Tree: b.Tree})
+	now, err := recall(c, c.known, sourceKey{s.provenance.item.read}, func() (source.Standing, error) {
+		return c.opts.SourceCheck(ctx, source.Question{URI: b.Source, Ref: b.Ref, Commit: b.Commit, Tree: b.Tree})
+	})
 	if err != nil {
 		l.Status, l.Reason, l.Cause = Unknown, fmt.Sprintf("%s did not answer: %v", b.Source, err), Cause{Kind: CauseUnanswered, Got: b.Source}
 		if !c.opts.Policy.Provenance().RequireSource {

@@ -6,13 +6,14 @@
 // bundles (github.com/sigstore/protobuf-specs), and reads the forms of cosign.
 //
 // Image verifies an image in a registry or layout, Bundled a file with its
-// bundles, BundledDirectory the files of a release. The package has no network,
-// no environment and no time of its own; the caller passes them in.
+// bundles, BundledDirectory the files of a release. Gather reads an image once, for
+// verdicts by any number of policies. The package has no network, no environment and
+// no time of its own; the caller passes them in.
 package verify
 
 // The files of this package, in the order to read them; each uses only files before
-// it: verdict, cause, options, evidence, image, lock, sbom, builder, judge, gather, source,
-// facts, chain, demanded, unsigned, wrapped, verify, file, cache, explain.
+// it: verdict, cause, options, memory, evidence, image, lock, sbom, builder, judge, gather,
+// source, facts, chain, demanded, unsigned, wrapped, verify, file, cache, explain.
 
 import (
 	"fmt"

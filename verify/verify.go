@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,66 +23,174 @@ import (
 // policy that does not pass its Check, or the lack of any trust root (if the policy
 // needs one) gives an undecided verdict.
 func Image(ctx context.Context, src oci.Source, reference string, now time.Time, opts Options) *Verdict {
-	c := &check{src: src, now: now, opts: opts}
-	sep := ":"
-	if strings.Contains(reference, ":") {
-		sep = "@"
-	}
-	v := &Verdict{Image: src.Name() + sep + reference, Dangers: opts.Policy.Dangers()}
-	if err := c.ready(); err != nil {
-		v.add(failed(LinkImage, Unknown, err))
-		return v
+	return Gather(ctx, src, reference, now, opts, Ask{Policies: []policy.Policy{opts.Policy}}).Verdict(opts.Policy)
+}
+
+// Ask is what Evidence may be asked for. Gather reads what is needed for that, and nothing
+// more.
+type Ask struct {
+	Policies []policy.Policy // each must pass its Check; of one that does not, nothing is read
+}
+
+// Evidence is an image and all that is attached to it, read and verified once, for any
+// number of questions. It never changes, so that it is safe for concurrent use, and no
+// question needs a network. It keeps no content of layers, and of signed statements only
+// what was asked for.
+type Evidence struct {
+	src       oci.Source // only its name is used once the evidence was gathered
+	reference string
+	now       time.Time
+	opts      Options
+
+	image      v1.Descriptor // zero if it could not be resolved
+	unresolved *Link         // why it could not be
+	hint       string        // what to do about that
+	link       Link          // of the image
+	read       reading
+	unsigned   []Claim
+	known      *memory
+	lists      bool // the lists of packages in SBOMs are kept
+}
+
+// Gather reads an image at the time now, and what is attached to it, as far as it matters to
+// what ask names. The other parameters are those of Image; opts.Policy is not used. It
+// asks repositories (opts.SourceCheck) what a verdict by one of the policies needs to know.
+// What could not be read is part of the evidence.
+func Gather(ctx context.Context, src oci.Source, reference string, now time.Time, opts Options, ask Ask) *Evidence {
+	ev := newEvidence(src, reference, now, opts, ask)
+	checks := ev.checks(ask)
+	if len(checks) == 0 {
+		return ev
 	}
 	d, err := src.Resolve(ctx, reference)
 	if err != nil {
-		l := failed(LinkImage, Unknown, err)
+		ev.unresolved = new(failed(LinkImage, Unknown, err))
 		switch {
 		case errors.Is(err, oci.ErrMismatch):
-			l.Status = Broken
-		case errors.Is(err, oci.ErrNotFound) && !c.opts.Layout:
+			ev.unresolved.Status = Broken
+		case errors.Is(err, oci.ErrNotFound) && !opts.Layout:
 			// "Not found" proves nothing about the image: a registry may deny what it has.
-			l.Reason, v.Hint = c.notFound(reference)
+			ev.unresolved.Reason, ev.hint = notFound(src, reference)
 		}
-		v.add(l)
+		return ev
+	}
+	return ev.gather(ctx, d, checks)
+}
+
+func newEvidence(src oci.Source, reference string, now time.Time, opts Options, ask Ask) *Evidence {
+	opts.Policy = policy.Policy{}
+	ev := &Evidence{src: src, reference: reference, now: now, opts: opts, known: newMemory()}
+	for _, p := range ask.Policies {
+		ev.lists = ev.lists || p.SBOM() == policy.SBOMContents
+	}
+	return ev
+}
+
+// check returns the verification for one policy. missed is set if an answer is missing.
+func (ev *Evidence) check(p policy.Policy, missed *bool) *check {
+	c := &check{src: ev.src, now: ev.now, opts: ev.opts, known: ev.known, missed: missed, lists: ev.lists}
+	c.opts.Policy = p
+	return c
+}
+
+// checks returns the verifications of the policies that are ready for evidence.
+func (ev *Evidence) checks(ask Ask) (all []*check) {
+	for _, p := range ask.Policies {
+		if c := ev.check(p, nil); c.ready() == nil {
+			all = append(all, c)
+		}
+	}
+	for _, c := range all {
+		c.asks = all
+	}
+	return all
+}
+
+// gather reads an image whose digest is known. What a verdict needs depends on what was
+// read before, so each policy is asked for its verdict.
+func (ev *Evidence) gather(ctx context.Context, d v1.Descriptor, checks []*check) *Evidence {
+	ev.image = d
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		ev.link, ev.read = checks[0].image(ctx, ev.reference, d)
+	}()
+	for _, c := range checks {
+		c.subject(ctx, d)
+	}
+	<-read
+	for _, c := range checks {
+		ev.verdict(ctx, c)
+	}
+	ev.unsigned = Claims(ctx, ev.src, d.Digest, false)
+	ev.known.closed = true
+	return ev
+}
+
+// Verdict decides whether the image meets a policy. If Gather was not asked for the policy,
+// and did not read what its verdict needs, the verdict is undecided and says so.
+func (ev *Evidence) Verdict(p policy.Policy) *Verdict {
+	missed := false
+	c := ev.check(p, &missed)
+	v := &Verdict{Image: ev.name(), Dangers: p.Dangers()}
+	err := c.ready()
+	switch {
+	case err != nil:
+	case ev.unresolved != nil:
+		v.Hint = ev.hint
+		v.add(*ev.unresolved)
 		v.decide(map[string]bool{LinkImage: true})
 		return v
+	case ev.image.Digest == v1.Hash{}:
+		err = errNotGathered
+	default:
+		v = ev.verdict(context.Background(), c) // nothing waits: all was read
+		if !missed {
+			return v
+		}
+		v, err = &Verdict{Image: v.Image, Digest: ev.image.Digest.String(), Dangers: v.Dangers}, errNotGathered
 	}
-	c.resolved(ctx, v, reference, d)
+	v.add(failed(LinkImage, Unknown, err))
 	return v
 }
 
-// resolved verifies an image whose digest is known, and completes v.
-func (c *check) resolved(ctx context.Context, v *Verdict, reference string, d v1.Descriptor) {
-	v.Digest = d.Digest.String()
-	read := make(chan struct{})
-	var image Link
-	go func() {
-		defer close(read)
-		image, c.read = c.image(ctx, reference, d)
-	}()
-	subject, ev := c.subject(ctx, d)
-	<-read
-	v.Missing = c.read.missing
-	c.inside(v, &image, d, subject)
+// name returns the image as the caller named it.
+func (ev *Evidence) name() string {
+	if strings.Contains(ev.reference, ":") {
+		return ev.src.Name() + "@" + ev.reference
+	}
+	return ev.src.Name() + ":" + ev.reference
+}
+
+// verdict returns the verdict of a verification that is ready, on an image whose digest is
+// known.
+func (ev *Evidence) verdict(ctx context.Context, c *check) *Verdict {
+	v := &Verdict{Image: ev.name(), Dangers: c.opts.Policy.Dangers(), Digest: ev.image.Digest.String()}
+	subject, attached := c.subject(ctx, ev.image)
+	c.read = ev.read
+	v.Missing = slices.Clone(c.read.missing)
+	image := ev.link
+	c.inside(v, &image, ev.image, subject)
 	v.add(image)
 	var s set
 	if _, only := c.opts.Policy.Origin.(policy.SummaryOnly); only {
 		c.unasked(v, LinkImage, LinkSignature, LinkLog, LinkProvenance, LinkSource, LinkSBOM)
 	} else {
-		s = c.chain(ctx, v, ev, &subject.Digest)
+		s = c.chain(ctx, v, attached, &subject.Digest)
 	}
 	resource := ""
 	if !c.opts.Layout {
 		resource = attest.ImageURI(c.src.Name())
 	}
-	c.demanded(v, ev, s, resource)
+	c.demanded(v, attached, s, resource)
 	if _, builder := c.opts.Policy.Origin.(policy.BuilderProvenance); builder {
-		v.hint(ev)
+		v.hint(attached)
 	}
 	c.contradictions(v)
-	c.hintSpelling(v, ev)
-	c.hintElsewhere(ctx, v, reference, subject, ev)
-	v.Unsigned = Claims(ctx, c.src, d.Digest, false)
+	c.hintSpelling(v, attached)
+	c.hintElsewhere(ctx, v, ev.reference, subject, attached)
+	v.Unsigned = slices.Clone(ev.unsigned)
+	return v
 }
 
 // unasked adds the links of a chain that the policy does not demand, and sets the
@@ -94,12 +203,12 @@ func (c *check) unasked(v *Verdict, first string, names ...string) {
 }
 
 // notFound returns reason and hint for a reference that the registry does not have.
-func (c *check) notFound(reference string) (reason, hint string) {
+func notFound(src oci.Source, reference string) (reason, hint string) {
 	what := fmt.Sprintf("tag %q", reference)
 	if strings.Contains(reference, ":") {
 		what = reference
 	}
-	return fmt.Sprintf("the registry says that %s has no %s", c.src.Name(), what),
+	return fmt.Sprintf("the registry says that %s has no %s", src.Name(), what),
 		"check the name, and whether the release has finished: tags appear last. Some registries answer this without credentials"
 }
 

@@ -22,11 +22,17 @@ func (c *check) subject(ctx context.Context, d v1.Descriptor) (v1.Descriptor, *e
 	if c.opts.Whole || ev.unread(anything) != nil || slices.ContainsFunc(ev.items, (*item).proves) {
 		return d, ev
 	}
-	inner, ok, err := c.only(ctx, d)
+	inner, err := recall(c, c.known, onlyKey{}, func() (*v1.Descriptor, error) {
+		inner, ok, err := c.only(ctx, d)
+		if !ok {
+			return nil, err
+		}
+		return &inner, err
+	})
 	switch {
 	case err != nil:
 		return d, &evidence{err: err}
-	case !ok:
+	case inner == nil:
 		return d, ev
 	}
 	c.about = aboutManifest
@@ -35,7 +41,7 @@ func (c *check) subject(ctx context.Context, d v1.Descriptor) (v1.Descriptor, *e
 		c.about = aboutOf(d)
 		return d, ev
 	}
-	return inner, about
+	return *inner, about
 }
 
 // signed reports whether the item was parsed as something signed.
@@ -130,7 +136,8 @@ func (c *check) hintElsewhere(ctx context.Context, v *Verdict, reference string,
 	}
 	switch {
 	case d.MediaType.IsIndex():
-		if at := c.attachedToChildren(ctx, d); len(at) > 0 {
+		at, _ := recall(c, c.known, childrenKey(len(c.cosignTags())), func() ([]string, error) { return c.attachedToChildren(ctx, d), nil })
+		if len(at) > 0 {
 			hints = append(hints, "something is attached to "+strings.Join(at, ", ")+", and proves that platform alone: verify it with --platform, or by its digest")
 		}
 	case strings.Contains(reference, ":") && !slices.ContainsFunc(ev.items, (*item).signed): // asked for by digest
