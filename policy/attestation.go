@@ -50,17 +50,33 @@ func (a Attestation) check() error {
 // Match fails unless the predicate, JSON, has every value demanded.
 func (a Attestation) Match(predicate []byte) error {
 	for pointer, want := range a.Equals {
-		got, err := at(predicate, jsontext.Pointer(pointer))
-		if err != nil {
-			return fmt.Errorf("predicate: %s: %w", pointer, err)
-		}
-		wanted, err := json.Marshal(want)
-		if err != nil {
+		if err := equals(predicate, pointer, want); err != nil {
 			return err
 		}
-		if !sameScalar(got, wanted) {
-			return fmt.Errorf("predicate: %s: got %s, want %s", pointer, short(got), wanted)
-		}
+	}
+	return nil
+}
+
+// valueError means that the predicate has another value than the one demanded, or none.
+type valueError struct{ text string }
+
+func (e *valueError) Error() string { return e.text }
+
+func differs(format string, args ...any) error { return &valueError{fmt.Sprintf(format, args...)} }
+
+// equals fails unless the pointer leads to the value wanted. The error is a valueError if it
+// leads to another value, or to none.
+func equals(predicate []byte, pointer string, want any) error {
+	got, err := at(predicate, jsontext.Pointer(pointer))
+	if err != nil {
+		return fmt.Errorf("predicate: %s: %w", pointer, err)
+	}
+	wanted, err := json.Marshal(want)
+	if err != nil {
+		return err
+	}
+	if !sameScalar(got, wanted) {
+		return differs("predicate: %s: got %s, want %s", pointer, short(got), wanted)
 	}
 	return nil
 }
@@ -77,7 +93,7 @@ func at(doc []byte, pointer jsontext.Pointer) (jsontext.Value, error) {
 			}
 			next, ok := object[token]
 			if !ok {
-				return nil, fmt.Errorf("there is no %q", token)
+				return nil, differs("there is no %q", token)
 			}
 			value = next
 		case '[':
@@ -87,11 +103,11 @@ func at(doc []byte, pointer jsontext.Pointer) (jsontext.Value, error) {
 			}
 			i := 0
 			if _, err := fmt.Sscanf(token, "%d", &i); err != nil || fmt.Sprint(i) != token || i < 0 || i >= len(array) {
-				return nil, fmt.Errorf("there is no element %q", token)
+				return nil, differs("there is no element %q", token)
 			}
 			value = array[i]
 		default:
-			return nil, fmt.Errorf("there is no %q", token)
+			return nil, differs("there is no %q", token)
 		}
 	}
 	return value, nil

@@ -257,8 +257,12 @@ func (v DocumentVerifier) verifier() (Verifier, error) {
 }
 
 // MarshalJSON returns the policy as a policy document, which Parse turns into the same
-// Policy again. It fails if the Origin, Ref or a Signer has a type that Check refuses.
+// Policy again. It fails if the Origin, Ref or a Signer has a type that Check refuses, or if
+// the policy demands what version 1 of the document cannot say.
 func (p Policy) MarshalJSON() ([]byte, error) {
+	if len(p.Absent) > 0 || p.MaxTrustAge != 0 {
+		return nil, errors.New("policy: version 1 of the document has neither what must be absent nor a maximum age of trust roots")
+	}
 	d := Document{FreshTrust: p.FreshTrust, MinLevel: p.minLevel()}
 	switch o := p.Origin.(type) {
 	case BuilderProvenance:

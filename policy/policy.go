@@ -11,12 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Limits on one policy.
 const (
 	maxVerifiers    = 16
 	maxAttestations = 32
+	maxAbsent       = 32
 )
 
 // Policy is what a consumer demands of an image; the image must meet all fields. Check
@@ -26,6 +28,8 @@ type Policy struct {
 	Origin       Origin        // how the image must prove where it comes from; required
 	Attestations []Attestation // attestations that the image must have, too; at most 32
 	Verifiers    []Verifier    // if not empty, one of them must have verified the image; at most 16
+	Absent       []Absent      // attestations that the image must not have; at most 32
+	MaxTrustAge  time.Duration // maximum time since a trust root was last refreshed; older ones, and those of which it is not known, are ignored. 0: any
 	FreshTrust   bool          // ignore trust roots from a TUF repository whose metadata has expired
 }
 
@@ -93,6 +97,10 @@ func (p Policy) Check() error {
 		return fmt.Errorf("policy: got %d verifiers, want at most %d", len(p.Verifiers), maxVerifiers)
 	case len(p.Attestations) > maxAttestations:
 		return fmt.Errorf("policy: got %d attestations, want at most %d", len(p.Attestations), maxAttestations)
+	case len(p.Absent) > maxAbsent:
+		return fmt.Errorf("policy: got %d attestations that must be absent, want at most %d", len(p.Absent), maxAbsent)
+	case p.MaxTrustAge < 0:
+		return fmt.Errorf("policy: maximum age of trust roots: got %s, want more than 0s", p.MaxTrustAge)
 	}
 	if err := p.Origin.checkOrigin(); err != nil {
 		return err
@@ -103,6 +111,11 @@ func (p Policy) Check() error {
 		}
 	}
 	for _, a := range p.Attestations {
+		if err := a.check(); err != nil {
+			return err
+		}
+	}
+	for _, a := range p.Absent {
 		if err := a.check(); err != nil {
 			return err
 		}
@@ -198,6 +211,9 @@ func (p Policy) Root() string {
 func (p Policy) Roots() (names []string) {
 	names = append(names, p.Root())
 	for _, a := range p.Attestations {
+		names = append(names, RootOf(a.Signer))
+	}
+	for _, a := range p.Absent {
 		names = append(names, RootOf(a.Signer))
 	}
 	for _, v := range p.Verifiers {

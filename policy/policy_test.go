@@ -279,6 +279,8 @@ func TestMarshalCoversEveryField(t *testing.T) {
 	for what, p := range map[string]policy.Policy{
 		"nothing": {}, "a pointer": {Origin: &policy.SummaryOnly{}}, "a pointer to a signer": {Origin: policy.SignatureOnly{Signer: &ada}},
 		"a verifier without a signer": {Origin: policy.SummaryOnly{}, Verifiers: []policy.Verifier{{}}},
+		"what must be absent":         {Origin: policy.SummaryOnly{}, Absent: []policy.Absent{{PredicateType: "a:b"}}},
+		"an age":                      {Origin: policy.SummaryOnly{}, MaxTrustAge: 1},
 	} {
 		if raw, err := json.Marshal(p); err == nil {
 			t.Errorf("%s: got %s, want an error", what, raw)
@@ -290,7 +292,7 @@ func TestMarshalCoversEveryField(t *testing.T) {
 // line for the new field.
 func TestMarshalKnowsEveryField(t *testing.T) {
 	for typ, want := range map[reflect.Type]string{
-		reflect.TypeFor[policy.Policy]():            "Origin Attestations Verifiers FreshTrust",
+		reflect.TypeFor[policy.Policy]():            "Origin Attestations Verifiers Absent MaxTrustAge FreshTrust",
 		reflect.TypeFor[policy.BuilderProvenance](): "Provenance SBOM CompleteSBOM Root",
 		reflect.TypeFor[policy.SignerProvenance]():  "Provenance Signer",
 		reflect.TypeFor[policy.SignatureOnly]():     "Signer",
