@@ -159,43 +159,53 @@ func (p *signing) each(ctx context.Context, cmd *cobra.Command, o output, subjec
 
 // make signs a subject, unless the same signer has signed the same about it already.
 func (p *signing) make(ctx context.Context, s subject, work signature) error {
-	fail := func(err error) error { return fmt.Errorf("%s: %w", s.name(), err) }
-	have, err := s.bundles(ctx)
-	if err != nil {
-		return fail(err)
+	a, err := p.begin(ctx, s, work)
+	if err == nil && !a.Already {
+		var raw []byte
+		if raw, err = p.fresh(ctx, s, work, &a); err == nil {
+			a.Bundle, err = s.add(ctx, raw, work.predicateType)
+		}
 	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name(), err)
+	}
+	p.done = append(p.done, a)
+	return nil
+}
+
+// begin returns the answer for a subject as far as it is known before it is signed. If the
+// same signer has signed the same about it already, that is all of it.
+func (p *signing) begin(ctx context.Context, s subject, work signature) (signed, error) {
 	a := signed{Subject: s.name(), Digest: s.digest().String(), Type: work.predicateType}
 	by := p.session.Signer()
 	a.Identity, a.Issuer = by.Identity, by.Issuer
 	if by.Key != nil {
 		der, err := x509.MarshalPKIXPublicKey(by.Key)
 		if err != nil {
-			return fail(err)
+			return a, err
 		}
 		id := sha256.Sum256(der)
 		a.Key = "sha256:" + hex.EncodeToString(id[:])
 	}
+	have, err := s.bundles(ctx)
 	for _, b := range have {
 		if r := p.same(b.raw, s, work); r != nil {
 			a.Already, a.LogIndex, a.Bundle = true, r.Index, b.where
-			p.done = append(p.done, a)
-			return nil
+			break
 		}
 	}
+	return a, err
+}
+
+// fresh returns a new bundle, which it has verified, and completes the answer for it.
+func (p *signing) fresh(ctx context.Context, s subject, work signature, a *signed) ([]byte, error) {
 	raw, err := p.sign(ctx, s, work)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	r := p.verify(raw, s)
-	if err := r.Err(); err != nil {
-		return fail(err)
-	}
 	a.LogIndex = r.Index
-	if a.Bundle, err = s.add(ctx, raw, work.predicateType); err != nil {
-		return fail(err)
-	}
-	p.done = append(p.done, a)
-	return nil
+	return raw, r.Err()
 }
 
 func (p *signing) sign(ctx context.Context, s subject, work signature) ([]byte, error) {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -132,6 +134,69 @@ func TestBundlesBesideFile(t *testing.T) {
 		if got, err := os.ReadFile(where); err != nil || string(got) != tt.want {
 			t.Errorf("%+v: got %q, %v", tt, got, err)
 		}
+	}
+}
+
+// Commands that add to one file of statements at once lose none of them, and of two that
+// sign one file, one is refused.
+func TestBundlesAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app")
+	if err := os.WriteFile(path, []byte("x"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	add := func(suffix string) (written int) {
+		var wg sync.WaitGroup
+		results := make([]error, 24)
+		for i := range results {
+			wg.Go(func() {
+				f, err := openSignedFile(path, suffix, "")
+				if err == nil {
+					_, err = f.add(context.Background(), fmt.Appendf(nil, `{"n":%d}`, i), "")
+				}
+				results[i] = err
+			})
+		}
+		wg.Wait()
+		for _, err := range results {
+			if err == nil {
+				written++
+			} else if !strings.Contains(err.Error(), "somebody else") {
+				t.Errorf("%s: %v", suffix, err)
+			}
+		}
+		return written
+	}
+	if n := add(".intoto.jsonl"); n != 24 {
+		t.Errorf("%d of 24 were added", n)
+	}
+	raw, err := os.ReadFile(path + ".intoto.jsonl")
+	if n := strings.Count(string(raw), "\n"); err != nil || n != 24 {
+		t.Errorf("%d of 24 statements are there, %v:\n%s", n, err, raw)
+	}
+	if n := add(".sigstore.json"); n != 1 {
+		t.Errorf("%d signatures were written to one file, want 1", n)
+	}
+}
+
+// A file that nobody could read any more is not written.
+func TestTooManyStatements(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app")
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	full := strings.Repeat("{}\n", maxBundles)
+	if err := os.WriteFile(path+".intoto.jsonl", []byte(full), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := openSignedFile(path, ".intoto.jsonl", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.add(t.Context(), []byte(`{"n":1}`), ""); err == nil || !strings.Contains(err.Error(), "nobody reads more") {
+		t.Errorf("one more than the limit: got %v", err)
+	}
+	if raw, err := os.ReadFile(path + ".intoto.jsonl"); err != nil || string(raw) != full {
+		t.Errorf("the file changed: %v", err)
 	}
 }
 

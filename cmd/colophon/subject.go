@@ -16,6 +16,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
@@ -258,20 +259,38 @@ func (f *signedFile) bundles(context.Context) (all []held, err error) {
 // add writes the bundle. The file must still have the content that was signed. A file with
 // bundles of others is not replaced.
 func (f *signedFile) add(ctx context.Context, bundle []byte, _ string) (string, error) {
-	now, err := openFile(f.path)
+	lock, err := dirlock.WaitBeside(f.path)
 	if err != nil {
 		return "", err
+	}
+	defer lock.Release()
+	if err := f.unchanged(); err != nil {
+		return "", err
+	}
+	return f.to, f.write(ctx, bundle)
+}
+
+// unchanged fails if the file no longer has the content that is signed.
+func (f *signedFile) unchanged() error {
+	now, err := openFile(f.path)
+	if err != nil {
+		return err
 	}
 	now.Content.(*os.File).Close()
 	if now.Digest != f.hash {
-		return "", fmt.Errorf("%s was changed while this ran: nothing is signed", f.path)
+		return fmt.Errorf("%s was changed while this ran: nothing is signed", f.path)
 	}
+	return nil
+}
+
+// write writes a bundle. The caller holds a lock, so that nobody else adds one meanwhile.
+func (f *signedFile) write(ctx context.Context, bundle []byte) error {
 	have, err := f.bundles(ctx)
-	if err != nil {
-		return "", err
+	if err == nil {
+		err = f.takes(have)
 	}
-	if len(have) > 0 && !f.many {
-		return "", &exitError{code: exitFailure, msg: f.to + " is there, with a signature of something or somebody else", hint: "remove it, or name another file with --bundle"}
+	if err != nil {
+		return err
 	}
 	var content bytes.Buffer
 	for _, b := range append(have, held{raw: bundle}) {
@@ -280,7 +299,21 @@ func (f *signedFile) add(ctx context.Context, bundle []byte, _ string) (string, 
 			content.WriteByte('\n')
 		}
 	}
-	return f.to, durable.WriteFile(f.to, content.Bytes(), 0o644)
+	if content.Len() > maxBundlesFile {
+		return fmt.Errorf("%s would have more than %d bytes, and nobody reads that", f.to, maxBundlesFile)
+	}
+	return durable.WriteFile(f.to, content.Bytes(), 0o644)
+}
+
+// takes fails if another bundle may not be added to those that there are.
+func (f *signedFile) takes(have []held) error {
+	if len(have) >= maxBundles {
+		return fmt.Errorf("%s has %d statements, and nobody reads more of them", f.to, len(have))
+	}
+	if len(have) > 0 && !f.many {
+		return &exitError{code: exitFailure, msg: f.to + " is there, with a signature of something or somebody else", hint: "remove it, or name another file with --bundle"}
+	}
+	return nil
 }
 
 // sum returns the bytes of a SHA-256 digest.

@@ -18,8 +18,11 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// maxBundles limits the number of bundles in one file.
-const maxBundles = 64
+// maxBundles and maxBundlesFile limit the number of bundles in one file, and its bytes.
+const (
+	maxBundles     = 64
+	maxBundlesFile = 2 * limits.Bundle
+)
 
 // signerOptions are the flags that name the expected signer.
 type signerOptions struct {
@@ -51,7 +54,7 @@ func (o signerOptions) read() (*policy.DocumentSigner, error) {
 // no JSON is returned as a bundle, too: it is evidence, and the verdict says what is
 // wrong with it.
 func readBundles(path string) ([][]byte, error) {
-	raw, err := strict.ReadFile(path, 2*limits.Bundle)
+	raw, err := strict.ReadFile(path, maxBundlesFile)
 	if err != nil {
 		return nil, err
 	}

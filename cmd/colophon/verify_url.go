@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -91,7 +90,7 @@ func bundlesBeside(ctx context.Context, u *url.URL) (all [][]byte, err error) {
 		beside := *u
 		beside.Path, beside.RawPath = u.Path+ending, ""
 		err := fetch(ctx, &beside, func(body io.Reader) error {
-			raw, err := strict.Read(body, 2*limits.Bundle)
+			raw, err := strict.Read(body, maxBundlesFile)
 			if err != nil {
 				return fmt.Errorf("%s: %w", beside.String(), err)
 			}

@@ -1,5 +1,5 @@
-// Package dirlock locks directories with flock(2), on Windows with LockFileEx, so that one
-// process at a time uses a directory. When the holder dies, for whatever reason, the kernel
+// Package dirlock locks directories and files with flock(2), on Windows with LockFileEx, so that
+// one process at a time uses them. When the holder dies, for whatever reason, the kernel
 // releases the lock.
 package dirlock
 
@@ -26,6 +26,25 @@ func Wait(dir string) (*Lock, error) { return lock(dir, filepath.Join(dir, "lock
 // TakeFile locks the file at path and creates it if needed. The file can stand for
 // anything, such as a range of uids.
 func TakeFile(path string) (*Lock, error) { return lock(path, path, false) }
+
+// WaitBeside locks a file that belongs to somebody else, such as one that is signed, and waits
+// until another holder releases the lock. It does not change the file, and creates none: use
+// it for what is written beside the file. The file must not be replaced meanwhile.
+func WaitBeside(path string) (*Lock, error) {
+	// NFS demands a file that is open for writing; local file systems do not.
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		f, err = os.Open(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(f, true); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("locking %s: %w", path, err)
+	}
+	return &Lock{f}, nil
+}
 
 // lock locks the file at path; what is the name of the locked thing in errors. It waits for
 // another holder, or else returns ErrHeld.

@@ -42,6 +42,43 @@ func TestOneHolderAtATime(t *testing.T) {
 	}
 }
 
+// A file that nobody may write, and that another one holds for writing, is locked for both.
+func TestWaitBeside(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app")
+	if err := os.WriteFile(path, []byte("content"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	held, err := WaitBeside(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waited := make(chan error, 1)
+	go func() {
+		l, err := WaitBeside(path)
+		if err == nil {
+			err = l.Release()
+		}
+		waited <- err
+	}()
+	select {
+	case err := <-waited:
+		t.Fatalf("did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	if raw, err := os.ReadFile(path); err != nil || string(raw) != "content" {
+		t.Errorf("the locked file: got %q, %v", raw, err)
+	}
+	if err := held.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := WaitBeside(path + "x"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: got %v", err)
+	}
+}
+
 // Take fails if the directory is missing or its lock file is a symlink.
 func TestNoLock(t *testing.T) {
 	dir := t.TempDir()
