@@ -21,6 +21,19 @@ const (
 	Cosign2Timestamp       = "dev.sigstore.cosign/rfc3161timestamp"             // JSON: an RFC 3161 response for the signature
 )
 
+// Unsigned attestations as BuildKit stores them (BuildKit's
+// docs/attestations/attestation-storage.md): an entry of the image's index, for the
+// platform unknown/unknown, with the annotations DockerReferenceType, which is
+// DockerAttestation, and DockerReferenceDigest, which is the digest of the entry that it
+// is about. Each layer of its manifest is a statement, of media type PayloadType, with
+// the annotation InTotoPredicateType.
+const (
+	DockerReferenceType   = "vnd.docker.reference.type"
+	DockerReferenceDigest = "vnd.docker.reference.digest"
+	DockerAttestation     = "attestation-manifest"
+	InTotoPredicateType   = "in-toto.io/predicate-type"
+)
+
 // bundleMediaTypes lists the two media types of each Sigstore bundle version
 // (protobuf-specs, sigstore_bundle.proto). The index is the minor version.
 var bundleMediaTypes = [][]string{

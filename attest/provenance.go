@@ -88,6 +88,9 @@ type ExternalParameters struct {
 	// CacheMounts means that the requester asked for cache mounts that are kept between
 	// builds of the same source repository, branch and recipe.
 	CacheMounts bool `json:"cacheMounts,omitempty"`
+	// DockerAttestations means that the requester asked for an index with attestations in
+	// BuildKit's form (DockerAttestation).
+	DockerAttestations bool `json:"dockerAttestations,omitempty"`
 	// Lock is the digest, sha256:hex, of the lock file that the requester gave,
 	// or empty if there was none.
 	Lock string `json:"lock,omitempty"`

@@ -432,7 +432,7 @@ func TestClaimsAreBounded(t *testing.T) {
 		m := s.put(types.OCIManifestSchema1, v1.Manifest{SchemaVersion: 2, Config: note, Layers: layers})
 		var index v1.IndexManifest
 		for range n {
-			m.Annotations = map[string]string{buildKitKind: buildKitStatement}
+			m.Annotations = map[string]string{attest.DockerReferenceType: attest.DockerAttestation}
 			index.Manifests = append(index.Manifests, m)
 		}
 		return s.put(types.OCIImageIndex, index).Digest
@@ -440,6 +440,16 @@ func TestClaimsAreBounded(t *testing.T) {
 	one := statement(attest.PredicateSLSA1, `{"buildDefinition":{"resolvedDependencies":[{"uri":"git+https://a.example.com/b"},{"uri":"pkg:x"}]},"runDetails":{"builder":{"id":"me"}}}`, 1)
 	if got := Claims(t.Context(), s, image(1, note, one, note), true); len(got) != 1 || got[0].Says != "me, 2 dependencies git+https://a.example.com/b" {
 		t.Errorf("got %+v, want one claim", got)
+	}
+	// A claim that is listed about a manifest with another digest than its subject, or about one of elsewhere.
+	platform := s.put(types.OCIManifestSchema1, v1.Manifest{SchemaVersion: 2, Config: note})
+	for about, want := range map[string]string{platform.Digest.String(): "its subject is sha256:abab", "sha256:" + strings.Repeat("ab", 32): "not in this index"} {
+		m := s.put(types.OCIManifestSchema1, v1.Manifest{SchemaVersion: 2, Config: note, Layers: []v1.Descriptor{one}})
+		m.Annotations = map[string]string{attest.DockerReferenceType: attest.DockerAttestation, attest.DockerReferenceDigest: about}
+		index := s.put(types.OCIImageIndex, v1.IndexManifest{Manifests: []v1.Descriptor{platform, m}})
+		if got := Claims(t.Context(), s, index.Digest, true); len(got) != 1 || !strings.Contains(got[0].Says, want) {
+			t.Errorf("about %s: got %+v, want %q", about, got, want)
+		}
 	}
 	unmarked := s.put(types.OCIImageIndex, v1.IndexManifest{Manifests: []v1.Descriptor{s.put(types.OCIManifestSchema1, v1.Manifest{SchemaVersion: 2, Config: note, Layers: []v1.Descriptor{one}})}})
 	if got := Claims(t.Context(), s, unmarked.Digest, true); len(got) != 0 {
@@ -480,7 +490,7 @@ func TestClaimsAreBounded(t *testing.T) {
 		"me, 1 dependencies https://a.example.com/b.git": statement(attest.PredicateSLSA02, `{"builder":{"id":"me"},"materials":[{"uri":"https://a.example.com/b.git"}]}`, 1),
 		"duplicate": statement(attest.PredicateSLSA1, `{"builder":{"id":"a"},"builder":{"id":"b"}}`, 1),
 	} {
-		if got := says(t.Context(), s, l); !strings.Contains(got, want) || want == "" && got != "" {
+		if got := says(t.Context(), s, l, ""); !strings.Contains(got, want) || want == "" && got != "" {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

@@ -15,14 +15,6 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// BuildKit's attestations within an index (docs/attestations/attestation-storage.md).
-const (
-	buildKitKind      = "vnd.docker.reference.type"
-	buildKitStatement = "attestation-manifest"
-	buildKitAbout     = "vnd.docker.reference.digest"
-	buildKitPredicate = "in-toto.io/predicate-type"
-)
-
 // maxClaims is the maximum number of claims that are listed.
 const maxClaims = 64
 
@@ -63,17 +55,24 @@ func inIndex(ctx context.Context, src oci.Source, image v1.Hash, all bool) (clai
 	if strict.Unmarshal(raw, limits.Manifest, &index) != nil {
 		return nil
 	}
+	inside := map[string]bool{}
 	for _, d := range index.Manifests {
-		if d.Annotations[buildKitKind] != buildKitStatement || len(claims) > maxClaims {
+		inside[d.Digest.String()] = true
+	}
+	for _, d := range index.Manifests {
+		if d.Annotations[attest.DockerReferenceType] != attest.DockerAttestation || len(claims) > maxClaims {
 			continue
 		}
 		for _, l := range layersOf(ctx, src, d.Digest) {
 			if string(l.MediaType) != "application/vnd.in-toto+json" || len(claims) > maxClaims {
 				continue
 			}
-			c := Claim{Form: "BuildKit attestation", Type: plain(l.Annotations[buildKitPredicate]), About: plain(d.Annotations[buildKitAbout]), Digest: l.Digest.String()}
-			if all {
-				c.Says = says(ctx, src, l)
+			c := Claim{Form: "BuildKit attestation", Type: plain(l.Annotations[attest.InTotoPredicateType]), About: plain(d.Annotations[attest.DockerReferenceDigest]), Digest: l.Digest.String()}
+			switch {
+			case all && c.About != "" && !inside[c.About]:
+				c.Says = "it is about a manifest that is not in this index"
+			case all:
+				c.Says = says(ctx, src, l, c.About)
 			}
 			claims = append(claims, c)
 		}
@@ -91,8 +90,9 @@ func layersOf(ctx context.Context, src oci.Source, digest v1.Hash) []v1.Descript
 	return m.Layers
 }
 
-// says returns in one line what an unsigned provenance says; "" of other claims.
-func says(ctx context.Context, src oci.Source, l v1.Descriptor) string {
+// says returns in one line what an unsigned provenance says, or that a claim has other subjects
+// than the manifest about which the index lists it; "" of other claims.
+func says(ctx context.Context, src oci.Source, l v1.Descriptor, about string) string {
 	raw, err := oci.Content(ctx, src, l, limits.Statement)
 	var s *attest.Statement
 	if err == nil {
@@ -100,6 +100,9 @@ func says(ctx context.Context, src oci.Source, l v1.Descriptor) string {
 	}
 	if err != nil {
 		return plain(err.Error())
+	}
+	if other := subjectsBut(s, about); about != "" && other != "" {
+		return plain("its subject is " + other + ", which is not the manifest that it is attached to")
 	}
 	if s.PredicateType != attest.PredicateSLSA1 && s.PredicateType != attest.PredicateSLSA02 {
 		return ""
@@ -109,6 +112,16 @@ func says(ctx context.Context, src oci.Source, l v1.Descriptor) string {
 		return plain(err.Error())
 	}
 	return plain(line)
+}
+
+// subjectsBut returns a subject of a statement, unless one of the subjects has the digest.
+func subjectsBut(s *attest.Statement, digest string) (other string) {
+	for _, subject := range s.Subject {
+		if other = "sha256:" + subject.Digest["sha256"]; other == digest {
+			return ""
+		}
+	}
+	return other
 }
 
 // claimed returns builder and sources of an unsigned provenance. BuildKit leaves

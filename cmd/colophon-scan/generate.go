@@ -64,6 +64,9 @@ func generate(ctx context.Context, image scan.Order) (spdx, cyclone []byte, err 
 	if err != nil {
 		return fail(err)
 	}
+	if o.Subject != (v1.Hash{}) {
+		o.Digest = o.Subject
+	}
 	doc := &syftsbom.SBOM{}
 	var unread []string
 	meta := syftsource.ImageMetadata{UserInput: o.Image, ManifestDigest: o.Digest.String()}

@@ -32,6 +32,7 @@ type releaseOptions struct {
 	keyring        string
 	hermetic       bool
 	cacheMounts    bool
+	docker         bool
 	locked         string
 	writeLock      string
 	output         output
@@ -103,6 +104,7 @@ unless --ref is a commit id.`,
 	f.StringVar(&o.keyring, "keyring", "", "check the signature of the tag or commit against these armored OpenPGP keys")
 	f.BoolVar(&o.hermetic, "hermetic", false, "build a second time without a network, and release only if both images are equal")
 	f.BoolVar(&o.cacheMounts, "cache-mounts", false, "keep the cache mounts of the Dockerfile for later releases of the same branch; costs SLSA Build L3")
+	f.BoolVar(&o.docker, "docker-attestations", false, "put unsigned SBOMs and provenance in BuildKit's form into the image, for docker buildx and Docker Scout")
 	f.StringVar(&o.writeLock, "write-lock", "", "write the list of a hermetic build's downloads to this lock file, for --locked")
 	f.StringVar(&o.locked, "locked", "", "use only the downloads listed in this lock file, verified by digest")
 	o.output.flags(cmd)
@@ -127,7 +129,7 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	if err := o.progress.check(cmd.ErrOrStderr()); err != nil {
 		return err
 	}
-	req := api.ReleaseRequest{Ref: o.ref, Tag: o.tag, Recipe: o.recipe, Hermetic: o.hermetic, CacheMounts: o.cacheMounts}
+	req := api.ReleaseRequest{Ref: o.ref, Tag: o.tag, Recipe: o.recipe, Hermetic: o.hermetic, CacheMounts: o.cacheMounts, DockerAttestations: o.docker}
 	var err error
 	if req.Source, req.Commit, err = sourceOf(ctx, src, o.ref); err != nil {
 		return err

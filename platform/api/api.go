@@ -51,6 +51,9 @@ type ReleaseRequest struct {
 	// CacheMounts asks that the cache mounts of this build are kept for later releases of
 	// the same image, source repository and branch. It costs SLSA Build L3.
 	CacheMounts bool `json:"cacheMounts,omitempty"`
+	// DockerAttestations asks for an index that has, besides the image, its SBOMs and its
+	// provenance in the unsigned form of BuildKit, for tools that read only that form.
+	DockerAttestations bool `json:"dockerAttestations,omitempty"`
 	// Lock is the content of a lock file (spec/lock/v1): the build may fetch only the
 	// downloads that it lists.
 	Lock string `json:"lock,omitempty"`

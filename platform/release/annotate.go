@@ -36,10 +36,10 @@ type baseOf struct {
 func (j *run) annotate(a *attempt, m *oci.Measured) error {
 	a.Config["image.built"] = m.Descriptor.Digest.String()
 	j.reportLabels(m)
-	all := a.bases[m.Platforms[0].Platform.String()]
+	all := a.Bases[m.Platforms[0].Platform.String()]
 	for i := range m.Platforms {
 		p := &m.Platforms[i]
-		base := a.bases[p.Platform.String()]
+		base := a.Bases[p.Platform.String()]
 		if base != all {
 			all = baseOf{}
 		}

@@ -78,7 +78,8 @@ func annotated(t *testing.T, commit source.Commit, bases map[string]baseOf, arch
 	}
 	var said []string
 	j := &run{commit: commit, emit: func(e api.Event) { said = append(said, e.Line) }}
-	a := &attempt{bases: bases}
+	a := &attempt{}
+	a.Bases = bases
 	a.Layout, a.Config = dir, map[string]string{}
 	before := m.Descriptor.Digest.String()
 	if err := j.annotate(a, m); err != nil {

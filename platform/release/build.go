@@ -36,20 +36,22 @@ type built struct {
 
 	// SPDX and CDX are the hex sha256 of the image's SBOMs, which are files of the work.
 	SPDX, CDX string
+	// Inner is the hex sha256 of the SBOM of each platform's image, likewise; see compose.
+	Inner []string
 
 	// The trusted side determined these itself. Of builders without a room that the attest
 	// zone opens, Tools has the scanner alone.
 	Tools        []attest.ResourceDescriptor
 	Config       map[string]string
 	Dependencies []attest.ResourceDescriptor // without the source
+	Bases        map[string]baseOf           // by platform, of what the Dockerfile says
 }
 
 // attempt is one run of the builder, before its result is checked.
 type attempt struct {
 	built
 	claimed *builder.Result
-	record  *builder.Record   // nil for builders without a room that the attest zone opens
-	bases   map[string]baseOf // by platform, of what the Dockerfile says; for annotate
+	record  *builder.Record // nil for builders without a room that the attest zone opens
 }
 
 // build builds and measures the layout, and checks it. Its results may be signed.

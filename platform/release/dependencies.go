@@ -84,7 +84,7 @@ func note(config map[string]string, name string, list []string) {
 	}
 }
 
-// findBases resolves every image that the Dockerfile uses, and sets a.bases. It returns an
+// findBases resolves every image that the Dockerfile uses, and sets a.Bases. It returns an
 // error if the lowest layers of a platform's image are not those of the base that the
 // Dockerfile names. With a lock, a tag means the digest there, even if the tag has moved.
 func (j *run) findBases(ctx context.Context, rec *network.Record, a *attempt, m *oci.Measured) ([]*base.Image, error) {
@@ -98,7 +98,7 @@ func (j *run) findBases(ctx context.Context, rec *network.Record, a *attempt, m 
 	}
 	d := dockerfile.Dockerfile{Text: text, Recipe: j.recipe, Epoch: j.commit.Time}
 	var all []*base.Image
-	a.bases = map[string]baseOf{}
+	a.Bases = map[string]baseOf{}
 	for _, p := range m.Platforms {
 		images, lowest, err := base.Images(ctx, d, p.Platform.String(), r.Image)
 		if err != nil {
@@ -107,7 +107,7 @@ func (j *run) findBases(ctx context.Context, rec *network.Record, a *attempt, m 
 		if err := base.Lowest(lowest, diffIDs(p)); err != nil {
 			return nil, fmt.Errorf("image for %s: %w", p.Platform, err)
 		}
-		a.bases[p.Platform.String()] = basedOn(images, lowest)
+		a.Bases[p.Platform.String()] = basedOn(images, lowest)
 		all = append(all, images...)
 	}
 	return all, nil

@@ -15,10 +15,13 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/match"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/colophon-build/colophon/attest"
@@ -183,6 +186,7 @@ func TestLyingBuilder(t *testing.T) {
 				t.Fatal(err)
 			}
 		}}, []string{"refusing to sign"}},
+		"attestations of its own": {hostile{harm: attestsItself}, []string{"refusing to sign"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := test.builder
@@ -193,6 +197,48 @@ func TestLyingBuilder(t *testing.T) {
 			refusesToSign(t, newStage(t, b, http.NotFound), test.want)
 		})
 	}
+}
+
+// attestsItself puts an attestation in BuildKit's form beside the image.
+func attestsItself(t *testing.T, dir string, r *builder.Result) {
+	p, err := layout.FromPath(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := p.ImageIndex()
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := old.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := old.Image(manifest.Manifests[0].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := &v1.Platform{OS: "unknown", Architecture: "unknown"}
+	claim, err := mutate.ConfigFile(mutate.MediaType(empty.Image, types.OCIManifestSchema1), &v1.ConfigFile{OS: "unknown", Architecture: "unknown", RootFS: v1.RootFS{Type: "layers"}})
+	if err == nil {
+		claim, err = mutate.Append(mutate.ConfigMediaType(claim, types.OCIConfigJSON), mutate.Addendum{Layer: static.NewLayer([]byte(`{"_type":"https://in-toto.io/Statement/v1"}`), attest.PayloadType)})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	system, arch, _ := strings.Cut(hostPlatform(), "/")
+	index := mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex),
+		mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: system, Architecture: arch}}},
+		mutate.IndexAddendum{Add: claim, Descriptor: v1.Descriptor{Platform: unknown, Annotations: map[string]string{
+			attest.DockerReferenceType: attest.DockerAttestation, attest.DockerReferenceDigest: manifest.Manifests[0].Digest.String(),
+		}}})
+	if err := p.ReplaceIndex(index, match.Digests(manifest.Manifests[0].Digest)); err != nil {
+		t.Fatal(err)
+	}
+	digest, err := index.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Digest = digest.String()
 }
 
 // refusesToSign runs the release of a stage, which must fail with the words of want

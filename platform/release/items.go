@@ -325,17 +325,18 @@ func (j *run) scan(ctx context.Context, b *built, m *oci.Measured) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	var documents scan.Documents
-	err := j.scanner.Do(ctx, scan.Order{
-		Layout: b.Layout, Dir: filepath.Join(j.dir, dirScan), Digest: m.Descriptor.Digest, Image: j.req.Image, Created: j.commit.Time, Source: j.commit,
-	}, &documents)
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, zone.ErrLimit):
-		return &api.Error{Message: "the image cannot be scanned for its SBOM: " + err.Error(), Hint: "a file in the image makes the scanner do too much work; look for package databases and archives that are not real ones"}
-	case err != nil:
-		return fmt.Errorf("SBOM: %w", err)
+	if j.req.DockerAttestations {
+		if err := j.scanPlatforms(ctx, b, m); err != nil {
+			return err
+		}
+	}
+	top, err := j.compose(b, m)
+	if err != nil {
+		return err
+	}
+	documents, err := j.scanOne(ctx, scan.Order{Layout: b.Layout, Digest: m.Descriptor.Digest, Subject: top.Digest})
+	if err != nil {
+		return err
 	}
 	digest, err := builder.FileDigest(j.Scanner)
 	if err != nil {
@@ -347,15 +348,33 @@ func (j *run) scan(ctx context.Context, b *built, m *oci.Measured) error {
 		doc  []byte
 		sum  *string
 	}{{fileSPDX, documents.SPDX, &b.SPDX}, {fileCDX, documents.CycloneDX, &b.CDX}} {
-		if len(f.doc) > limits.Statement || !json.Valid(f.doc) {
-			return fmt.Errorf("SBOM: got %d bytes, want JSON of at most %d", len(f.doc), limits.Statement)
-		}
 		if err := durable.WriteFile(filepath.Join(j.dir, f.name), f.doc, 0o600); err != nil {
 			return err
 		}
 		*f.sum = hexSum(f.doc)
 	}
 	return nil
+}
+
+// scanOne fills in the order and has the scanner execute it.
+func (j *run) scanOne(ctx context.Context, o scan.Order) (documents scan.Documents, err error) {
+	o.Dir = filepath.Join(j.dir, dirScan)
+	o.Image, o.Created, o.Source = j.req.Image, j.commit.Time, j.commit
+	err = j.scanner.Do(ctx, o, &documents)
+	switch {
+	case ctx.Err() != nil:
+		return documents, ctx.Err()
+	case errors.Is(err, zone.ErrLimit):
+		return documents, &api.Error{Message: "the image cannot be scanned for its SBOM: " + err.Error(), Hint: "a file in the image makes the scanner do too much work; look for package databases and archives that are not real ones"}
+	case err != nil:
+		return documents, fmt.Errorf("SBOM: %w", err)
+	}
+	for _, doc := range [][]byte{documents.SPDX, documents.CycloneDX} {
+		if len(doc) > limits.Statement || !json.Valid(doc) {
+			return documents, fmt.Errorf("SBOM: got %d bytes, want JSON of at most %d", len(doc), limits.Statement)
+		}
+	}
+	return documents, nil
 }
 
 // readSBOM reads an SBOM that scan wrote, possibly before a restart.

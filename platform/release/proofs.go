@@ -198,12 +198,7 @@ func (p *proofs) provenance(b *built) (statement, error) {
 	if p.commit.Within != "" {
 		found["within"] = p.commit.Within
 	}
-	deps := []attest.ResourceDescriptor{{
-		Name: "source", URI: attest.GitURI(p.commit.URI, p.commit.Ref),
-		Digest:      map[string]string{"gitCommit": p.commit.ID, "gitTree": p.commit.Tree},
-		Annotations: found,
-	}}
-	deps = append(deps, submoduleDependencies(p.commit)...)
+	deps := p.sourceDependencies(found)
 	if b.Lock != "" {
 		deps = append(deps, lockDependency(b.Lock))
 	}

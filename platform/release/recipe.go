@@ -252,6 +252,6 @@ func (j *run) externalParameters() (json.RawMessage, error) {
 	}
 	return json.Marshal(attest.ExternalParameters{
 		Source: attest.SourceParameters{URI: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID},
-		Recipe: rec, Default: j.own, Hermetic: j.req.Hermetic, CacheMounts: j.req.CacheMounts, Lock: digestOrNone(j.givenLock()),
+		Recipe: rec, Default: j.own, Hermetic: j.req.Hermetic, CacheMounts: j.req.CacheMounts, DockerAttestations: j.req.DockerAttestations, Lock: digestOrNone(j.givenLock()),
 	})
 }

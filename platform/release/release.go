@@ -313,14 +313,18 @@ func (j *run) buildAndRelease(ctx context.Context) error {
 
 // release signs and publishes a measured image: first the proof, last the tags.
 func (j *run) release(ctx context.Context, b *built, m *oci.Measured) error {
-	if err := j.publish(ctx, b, m); err != nil {
+	top, err := j.compose(b, m)
+	if err != nil {
 		return err
 	}
-	j.digest = m.Descriptor.Digest.String()
+	if err := j.publish(ctx, b, m, top); err != nil {
+		return err
+	}
+	j.digest = top.Digest.String()
 	if err := j.verifyAsStranger(ctx, j.digest); err != nil {
 		return err
 	}
-	return j.tag(ctx, m.Descriptor, j.tags)
+	return j.tag(ctx, top.Descriptor, j.tags)
 }
 
 // tag creates the tags. It is the last step, for a digest whose proof has verified.
@@ -339,22 +343,22 @@ func (j *run) tag(ctx context.Context, d v1.Descriptor, tags []string) error {
 // publish creates every statement and uploads image and proof: blobs, manifests, then
 // referrers. It keeps attestations that an interrupted run has attached. When it
 // returns, all its goroutines have ended.
-func (j *run) publish(ctx context.Context, built *built, m *oci.Measured) error {
+func (j *run) publish(ctx context.Context, built *built, m *oci.Measured, top published) error {
 	g, gctx := errgroup.WithContext(ctx)
 	uploaded := make(chan struct{})
 	g.Go(func() error {
-		j.emit(api.Event{Phase: "push", Step: m.Descriptor.Digest.String()})
+		j.emit(api.Event{Phase: "push", Step: top.Digest.String()})
 		layout, err := oci.OpenLayout(built.Layout)
 		if err != nil {
 			return err
 		}
-		if err := oci.Copy(gctx, j.target, layout, m.Descriptor); err != nil {
+		if err := top.push(gctx, j.target, layout, m); err != nil {
 			return fmt.Errorf("pushing %s: %w", j.req.Image, err)
 		}
 		close(uploaded)
 		return nil
 	})
-	p := &proofs{run: j, subject: m.Descriptor, uploaded: uploaded}
+	p := &proofs{run: j, subject: top.Descriptor, uploaded: uploaded}
 	g.Go(func() error {
 		if err := p.load(gctx); err != nil {
 			return err

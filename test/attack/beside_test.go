@@ -243,12 +243,12 @@ func (s *scene) forcePush(repo, dockerfile string) string {
 var _ = register(attack{
 	name: "force-push", tries: "force-push the tag during the build, so that the image is signed for another commit",
 	guard: "the platform fetches the commit once, and uses only that copy: release fetch",
-	cuts: []cut{{"platform/release/release.go", `	if err := j.publish(ctx, b, m); err != nil {`, `	os.RemoveAll(filepath.Join(j.dir, "git"))
+	cuts: []cut{{"platform/release/release.go", `	if err := j.publish(ctx, b, m, top); err != nil {`, `	os.RemoveAll(filepath.Join(j.dir, "git"))
 	os.RemoveAll(j.tree)
 	if err := j.fetch(ctx); err != nil {
 		return err
 	}
-	if err := j.publish(ctx, b, m); err != nil {`}},
+	if err := j.publish(ctx, b, m, top); err != nil {`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		repo := s.repository(map[string]string{"go.mod": "module x\n", "Dockerfile": "good\n"})

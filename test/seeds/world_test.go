@@ -116,7 +116,7 @@ func (w *world) release(t *testing.T) {
 		"cmd/mpcium/main.go": "package main\n\nfunc main() { println(\"hello\") }\n",
 	})
 	harness.Commit(t, repo, "v1.0.0")
-	cmd := w.Colophon(t.Context(), "release", repo, "--ref", "v1.0.0", "--image", w.Addr+"/fystack/apex/api", "--json")
+	cmd := w.Colophon(t.Context(), "release", repo, "--ref", "v1.0.0", "--image", w.Addr+"/fystack/apex/api", "--docker-attestations", "--json")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

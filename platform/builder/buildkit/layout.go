@@ -11,13 +11,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
-)
-
-const (
-	attestationType = "vnd.docker.reference.type" // BuildKit docs/attestations/attestation-storage.md
-	predicateType   = "in-toto.io/predicate-type"
 )
 
 // errNoLayers is the recipe's error; BuildKit writes no provenance for such a build.
@@ -111,7 +107,7 @@ func (l *layout) strip(d v1.Descriptor) (v1.Descriptor, [][]byte, error) {
 	var images []v1.Descriptor
 	var provenance [][]byte
 	for _, m := range index.Manifests {
-		if m.Annotations[attestationType] != "" {
+		if m.Annotations[attest.DockerReferenceType] != "" {
 			p, err := l.statements(m)
 			if err != nil {
 				return none, nil, fmt.Errorf("attestation manifest %s: %w", m.Digest, err)
@@ -142,7 +138,7 @@ func (l *layout) statements(d v1.Descriptor) (out [][]byte, err error) {
 		return nil, err
 	}
 	for _, layer := range m.Layers {
-		if !strings.HasPrefix(layer.Annotations[predicateType], "https://slsa.dev/provenance/") {
+		if !strings.HasPrefix(layer.Annotations[attest.InTotoPredicateType], "https://slsa.dev/provenance/") {
 			continue
 		}
 		raw, err := l.read("blobs/sha256/"+layer.Digest.Hex, limits.Bundle)

@@ -19,12 +19,13 @@ const Task = "scanning the image"
 
 // Order describes the image to scan.
 type Order struct {
-	Layout  string        `json:"layout"`  // directory with an OCI layout whose blobs were checked against their digests
-	Dir     string        `json:"dir"`     // directory for unpacked layers, which may be gigabytes; empty means os.TempDir
-	Digest  v1.Hash       `json:"digest"`  // manifest or index in the layout
-	Image   string        `json:"image"`   // repository name in the documents: "127.0.0.1:8080/team/app"
-	Created time.Time     `json:"created"` // creation time of the documents; the commit's time
-	Source  source.Commit `json:"source"`  // named in the documents; may be zero
+	Layout  string        `json:"layout"`           // directory with an OCI layout whose blobs were checked against their digests
+	Dir     string        `json:"dir"`              // directory for unpacked layers, which may be gigabytes; empty means os.TempDir
+	Digest  v1.Hash       `json:"digest"`           // manifest or index in the layout
+	Subject v1.Hash       `json:"subject,omitzero"` // digest that the documents are about: Digest, or that of an index around it; zero means Digest
+	Image   string        `json:"image"`            // repository name in the documents: "127.0.0.1:8080/team/app"
+	Created time.Time     `json:"created"`          // creation time of the documents; the commit's time
+	Source  source.Commit `json:"source"`           // named in the documents; may be zero
 }
 
 // Documents are the SBOMs of an image, as JSON.
