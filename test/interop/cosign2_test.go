@@ -157,9 +157,7 @@ type cosigner struct {
 
 func newCosigner(t *testing.T) *cosigner {
 	staff := newPeople(t)
-	p := harness.Start(t, "--config", harness.Config(t, map[string]any{"fulcio": map[string]any{
-		"OIDCIssuers": map[string]any{staff.url: map[string]any{"IssuerURL": staff.url, "ClientID": "sigstore", "Type": "email"}},
-	}}))
+	p := harness.Start(t, "--config", harness.Config(t, staff.ForPeople()))
 	c := &cosigner{bench: &bench{Platform: p, t: t, home: t.TempDir(), docker: p.DockerConfig()}, log: newRekor1(t), staff: staff}
 	c.root, c.config = filepath.Join(c.home, "trusted_root.json"), filepath.Join(c.home, "signing_config.json")
 	harness.Write(t, c.home, map[string]string{
@@ -177,7 +175,7 @@ func newCosigner(t *testing.T) *cosigner {
 	}
 	c.key, c.pub, c.other = filepath.Join(c.home, "cosign.key"), filepath.Join(c.home, "cosign.pub"), filepath.Join(c.home, "other.pub")
 	writeKey(t, c.other)
-	if out, err := p.Colophon(t.Context(), "trust", "add", c.root, "--issuer", staff.url, "--yes").CombinedOutput(); err != nil {
+	if out, err := p.Colophon(t.Context(), "trust", "add", c.root, "--issuer", staff.URL, "--yes").CombinedOutput(); err != nil {
 		t.Fatalf("trust add: %v\n%s", err, out)
 	}
 	return c
@@ -208,11 +206,11 @@ func (c *cosigner) forms() map[string]cosignForm {
 	keyless := func(t *testing.T) []string {
 		return []string{"--trusted-root", c.root, "--fulcio-url", c.URL, "--identity-token", c.staff.token(t, nil)}
 	}
-	ada := []string{"--identity", "ada@example.com", "--issuer", c.staff.url}
+	ada := []string{"--identity", "ada@example.com", "--issuer", c.staff.URL}
 	key, pub, other := c.key, c.pub, c.other
 	return map[string]cosignForm{
 		"old form, people": {func(t *testing.T) []string { return append(logged, keyless(t)...) }, ada,
-			[][]string{{"--identity", "bob@example.com", "--issuer", c.staff.url}, {"--identity", "ada@example.com", "--issuer", c.URL}, {"--identity", "ada@example.co", "--issuer", c.staff.url}, {"--key", pub}}},
+			[][]string{{"--identity", "bob@example.com", "--issuer", c.staff.URL}, {"--identity", "ada@example.com", "--issuer", c.URL}, {"--identity", "ada@example.co", "--issuer", c.staff.URL}, {"--key", pub}}},
 		"old form, people, no log": {func(t *testing.T) []string {
 			return append(append(old, "--tlog-upload=false", "--timestamp-server-url", c.URL+"/api/v1/timestamp"), keyless(t)...)
 		}, nil, [][]string{ada}},
@@ -220,7 +218,7 @@ func (c *cosigner) forms() map[string]cosignForm {
 		"old form, key, no log": {func(*testing.T) []string { return append(old, "--tlog-upload=false", "--key", key) }, []string{"--key", pub, "--insecure-no-log"}, [][]string{{"--key", pub}, {"--key", other, "--insecure-no-log"}}},
 		"new form, people": {func(t *testing.T) []string {
 			return []string{"--yes", "--signing-config", c.config, "--trusted-root", c.root, "--identity-token", c.staff.token(t, nil)}
-		}, ada, [][]string{{"--identity", "bob@example.com", "--issuer", c.staff.url}, {"--key", pub}}},
+		}, ada, [][]string{{"--identity", "bob@example.com", "--issuer", c.staff.URL}, {"--key", pub}}},
 		"new form, key": {func(*testing.T) []string {
 			return []string{"--yes", "--signing-config", c.config, "--trusted-root", c.root, "--key", key}
 		}, []string{"--key", pub}, [][]string{{"--key", other}, ada}},

@@ -1,83 +1,31 @@
 package interop
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/json"
 	"maps"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// people is an OIDC issuer such as organisations run: it signs with RS256 and
-// identifies people by mail addresses.
-type people struct {
-	url    string
-	signer jose.Signer
-}
+// people is an OIDC issuer such as organisations run, which identifies people by mail
+// addresses.
+type people struct{ *harness.Issuer }
 
-func newPeople(t *testing.T) *people {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &people{}
-	p.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}, (&jose.SignerOptions{}).WithType("JWT"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	mux := http.NewServeMux()
-	srv := httptest.NewServer(mux)
-	t.Cleanup(srv.Close)
-	p.url = srv.URL
-	answer := func(v any) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			json.NewEncoder(w).Encode(v)
-		}
-	}
-	mux.HandleFunc("GET /.well-known/openid-configuration", answer(map[string]any{
-		"issuer": p.url, "jwks_uri": p.url + "/keys", "authorization_endpoint": p.url + "/auth", "token_endpoint": p.url + "/token",
-		"response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"RS256"},
-	}))
-	mux.HandleFunc("GET /keys", answer(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "1", Algorithm: "RS256", Use: "sig"}}}))
-	return p
-}
+func newPeople(t *testing.T) *people { return &people{harness.NewIssuer(t)} }
 
 // token writes a token to a file. claims override the default claims.
 func (p *people) token(t *testing.T, claims map[string]any) (file string) {
 	t.Helper()
-	now := time.Now()
-	all := map[string]any{
-		"iss": p.url, "sub": "ada", "aud": "sigstore", "iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(),
-		"email": "ada@example.com", "email_verified": true,
-	}
+	all := map[string]any{"sub": "ada", "email": "ada@example.com", "email_verified": true}
 	maps.Copy(all, claims)
-	payload, err := json.Marshal(all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := p.signer.Sign(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	compact, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
 	file = filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(file, []byte(compact), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(p.Token(t, all)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file
@@ -106,7 +54,7 @@ func TestOutsideTrustServices(t *testing.T) {
 	a := harness.Start(t, "--config", harness.Config(t, map[string]any{"fulcio": map[string]any{
 		"OIDCIssuers": map[string]any{
 			b.URL:     issuer,
-			staff.url: map[string]any{"IssuerURL": staff.url, "ClientID": "sigstore", "Type": "email"},
+			staff.URL: map[string]any{"IssuerURL": staff.URL, "ClientID": "sigstore", "Type": "email"},
 		},
 		"CIIssuerMetadata": map[string]any{"other-colophon": metadata},
 	}}))
@@ -167,14 +115,14 @@ func peopleSign(t *testing.T, stock *bench, staff *people, root, signing, origin
 	image := stock.Addr + "/team/signed@" + stock.digest
 	sign := []string{"sign", "--yes", "--signing-config", signing, "--trusted-root", root, "--identity-token"}
 	stock.run(t, "cosign", append(sign, staff.token(t, nil), image)...)
-	stock.run(t, "cosign", "verify", image, "--trusted-root", root, "--certificate-identity", "ada@example.com", "--certificate-oidc-issuer", staff.url)
-	stock.fail(t, "cosign", "verify", image, "--trusted-root", root, "--certificate-identity", "bob@example.com", "--certificate-oidc-issuer", staff.url)
+	stock.run(t, "cosign", "verify", image, "--trusted-root", root, "--certificate-identity", "ada@example.com", "--certificate-oidc-issuer", staff.URL)
+	stock.fail(t, "cosign", "verify", image, "--trusted-root", root, "--certificate-identity", "bob@example.com", "--certificate-oidc-issuer", staff.URL)
 	for name, claims := range map[string]map[string]any{
 		"unverified address": {"email_verified": false},
 		"another audience":   {"aud": "elsewhere"},
 		"expired":            {"exp": time.Now().Add(-time.Minute).Unix()},
 		"the platform":       {"iss": origin},
-		"nobody's issuer":    {"iss": staff.url + "/other"},
+		"nobody's issuer":    {"iss": staff.URL + "/other"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stock.fail(t, "cosign", append(sign, staff.token(t, claims), image)...)

@@ -23,9 +23,7 @@ type pieces struct {
 func startPieces(t *testing.T) *pieces {
 	t.Helper()
 	staff := newPeople(t)
-	p := harness.Start(t, "--config", harness.Config(t, map[string]any{"fulcio": map[string]any{
-		"OIDCIssuers": map[string]any{staff.url: map[string]any{"IssuerURL": staff.url, "ClientID": "sigstore", "Type": "email"}},
-	}}))
+	p := harness.Start(t, "--config", harness.Config(t, staff.ForPeople()))
 	p.Trust()
 	b := &bench{Platform: p, t: t, home: t.TempDir(), docker: p.DockerConfig()}
 	b.root, b.config = filepath.Join(b.home, "trusted_root.json"), filepath.Join(b.home, "signing_config.json")
@@ -89,12 +87,12 @@ func TestPieces(t *testing.T) {
 	const name = "team/elsewhere:v1"
 	digest := p.push(t, name)
 	image := p.Addr + "/" + name
-	ada := []string{"--trusted-root", p.root, "--certificate-identity", "ada@example.com", "--certificate-oidc-issuer", p.staff.url}
+	ada := []string{"--trusted-root", p.root, "--certificate-identity", "ada@example.com", "--certificate-oidc-issuer", p.staff.URL}
 	token := func() string { return p.staff.token(t, nil) }
 
 	t.Run("sign an image with a token", func(t *testing.T) {
 		got := p.colophon(t, "sign", image, "--identity-token-file", token())
-		if got[0].Already || got[0].Digest != digest || got[0].Identity != "ada@example.com" || got[0].Issuer != p.staff.url {
+		if got[0].Already || got[0].Digest != digest || got[0].Identity != "ada@example.com" || got[0].Issuer != p.staff.URL {
 			t.Errorf("got %+v", got[0])
 		}
 		p.run(t, "cosign", append([]string{"verify", image}, ada...)...)

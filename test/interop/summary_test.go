@@ -49,9 +49,7 @@ func keyPair(t *testing.T) (private, public string) {
 // consumers who trust the verifier, but no others.
 func TestVerificationSummary(t *testing.T) {
 	staff := newPeople(t)
-	p := harness.Start(t, "--config", harness.Config(t, map[string]any{"fulcio": map[string]any{
-		"OIDCIssuers": map[string]any{staff.url: map[string]any{"IssuerURL": staff.url, "ClientID": "sigstore", "Type": "email"}},
-	}}))
+	p := harness.Start(t, "--config", harness.Config(t, staff.ForPeople()))
 	p.Trust()
 	b := &bench{Platform: p, t: t, home: t.TempDir(), docker: p.DockerConfig(), image: p.Addr + "/team/app:v1.0.0"}
 	out, err := p.Colophon(t.Context(), "release", harness.GoRepo(t), "--ref", "v1.0.0", "--image", p.Addr+"/team/app", "--json").Output()
@@ -88,7 +86,7 @@ func TestVerificationSummary(t *testing.T) {
 		return path
 	}
 	byKey := fmt.Sprintf(`{"key":%q}`, pub)
-	byAda := fmt.Sprintf(`{"identity":"ada@example.com","issuer":%q}`, staff.url)
+	byAda := fmt.Sprintf(`{"identity":"ada@example.com","issuer":%q}`, staff.URL)
 
 	verify(3, "there is no verification summary", b.image, "--policy", demand(id, byKey, ""))
 	verify(0, "accepted", b.image, "--source", r.Source.URI, "--skip-source", "--vsa", "attach", "--verifier", id, "--sign-key", key)
@@ -103,7 +101,7 @@ func TestVerificationSummary(t *testing.T) {
 	bundle := filepath.Join(t.TempDir(), "vsa.json")
 	verify(3, "rejected", b.image, "--source", "git.example.com/another", "--vsa", bundle, "--verifier", id, "--identity-token-file", staff.token(t, nil))
 	b.run(t, "cosign", "verify-blob-attestation", "--bundle", bundle, "--trusted-root", b.root, "--type", vsaType, "--certificate-identity", "ada@example.com",
-		"--certificate-oidc-issuer", staff.url, "--digest", strings.TrimPrefix(r.Digest, "sha256:"), "--digestAlg", "sha256")
+		"--certificate-oidc-issuer", staff.URL, "--digest", strings.TrimPrefix(r.Digest, "sha256:"), "--digestAlg", "sha256")
 	verify(0, "accepted", b.image, "--source", r.Source.URI, "--skip-source", "--vsa", "attach", "--verifier", id, "--identity-token-file", staff.token(t, nil))
 	verify(0, "✓ summary", b.image, "--policy", demand(id, byAda, ""))
 	verify(3, "✗ summary", b.image, "--policy", demand(id, strings.Replace(byAda, "ada@", "bob@", 1), ""))

@@ -3,8 +3,6 @@ package seeds
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -15,8 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
 
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
@@ -29,6 +25,7 @@ type world struct {
 	dir    string // working directory of the commands
 	bin    string // docker and the tools
 	issuer string
+	jobs   string // where jobs ask for tokens
 	docker string
 	commit string // of the released image
 }
@@ -49,7 +46,7 @@ var workflows = map[string][2]string{
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir(), bin: t.TempDir()}
-	w.issuer = newIssuer(t)
+	w.issuer, w.jobs = newIssuer(t)
 	p := harness.Start(t, "--mirror", harness.BaseImages(t), "--config", harness.Config(t, map[string]any{"fulcio": map[string]any{
 		"OIDCIssuers": map[string]any{w.issuer: map[string]any{"IssuerURL": w.issuer, "ClientID": "sigstore", "Type": "github-workflow"}},
 	}}))
@@ -135,13 +132,13 @@ func (w *world) shell(t *testing.T, script string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	const as = `as() { local name=$1; shift; GITHUB_ACTIONS=true ACTIONS_ID_TOKEN_REQUEST_URL=$ISSUER/token/$name?api-version=2 ACTIONS_ID_TOKEN_REQUEST_TOKEN=hunter2 "$@"; }` + "\n"
+	const as = `as() { local name=$1; shift; GITHUB_ACTIONS=true ACTIONS_ID_TOKEN_REQUEST_URL=$JOBS/token/$name?api-version=2 ACTIONS_ID_TOKEN_REQUEST_TOKEN=hunter2 "$@"; }` + "\n"
 	cmd := exec.CommandContext(ctx, "bash", "-c", as+script)
 	cmd.Dir = w.dir
 	cmd.Env = append(w.Env(), "PATH="+w.bin+":"+filepath.Join(harness.Root(t), "out/bin")+":"+os.Getenv("PATH"),
 		"HOME="+w.dir, "DOCKER_CONFIG="+w.docker, "TUF_ROOT="+filepath.Join(w.dir, "tuf"), "COSIGN_PASSWORD=",
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.com",
-		"HOST="+w.Addr, "ISSUER="+w.issuer, "PLATFORM="+w.URL, "COMMIT="+w.commit)
+		"HOST="+w.Addr, "ISSUER="+w.issuer, "JOBS="+w.jobs, "PLATFORM="+w.URL, "COMMIT="+w.commit)
 	return cmd
 }
 
@@ -161,68 +158,34 @@ func (w *world) exitCode(t *testing.T, script string) (code int, output string) 
 }
 
 // newIssuer runs an OIDC issuer with the claims of GitHub's, as GitHub documents them, and
-// returns its URL. A job asks for its token at /token/NAME.
-func newIssuer(t *testing.T) (url string) {
+// returns its URL. A job asks for its token at /token/NAME of jobs.
+func newIssuer(t *testing.T) (issuer, jobs string) {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}, (&jose.SignerOptions{}).WithType("JWT"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	i := harness.NewIssuer(t)
 	mux := http.NewServeMux()
-	srv := httptest.NewServer(mux)
-	t.Cleanup(srv.Close)
-	answer := func(w http.ResponseWriter, v any) {
-		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(v)
-	}
-	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, map[string]any{"issuer": srv.URL, "jwks_uri": srv.URL + "/keys", "response_types_supported": []string{"id_token"},
-			"subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"RS256"}})
-	})
-	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "1", Algorithm: "RS256", Use: "sig"}}})
-	})
 	mux.HandleFunc("GET /token/{name}", func(w http.ResponseWriter, r *http.Request) {
 		workflow, ok := workflows[r.PathValue("name")]
 		if !ok {
 			http.NotFound(w, r)
 			return
 		}
-		token, err := signer.Sign(claims(srv.URL, workflow[0], workflow[1]))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		compact, err := token.CompactSerialize()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		answer(w, map[string]string{"value": compact})
+		json.NewEncoder(w).Encode(map[string]string{"value": i.Token(t, claims(workflow[0], workflow[1]))})
 	})
-	return srv.URL
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	return i.URL, srv.URL
 }
 
-func claims(issuer, workflow, repository string) []byte {
+func claims(workflow, repository string) map[string]any {
 	_, ref, _ := strings.Cut(workflow, "@")
 	owner, _, _ := strings.Cut(repository, "/")
-	now := time.Now()
 	const commit = "0123456789abcdef0123456789abcdef01234567"
-	raw, err := json.Marshal(map[string]any{
-		"iss": issuer, "aud": "sigstore", "sub": "repo:" + repository + ":ref:" + ref,
-		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(),
+	return map[string]any{
+		"sub":              "repo:" + repository + ":ref:" + ref,
 		"job_workflow_ref": workflow, "job_workflow_sha": commit, "workflow_ref": workflow, "workflow_sha": commit, "workflow": "build",
 		"repository": repository, "repository_id": "1", "repository_owner": owner, "repository_owner_id": "2", "repository_visibility": "public",
 		"sha": commit, "ref": ref, "event_name": "push", "runner_environment": "github-hosted", "run_id": "3", "run_attempt": "1",
-	})
-	if err != nil {
-		panic(err)
 	}
-	return raw
 }
 
 // expand replaces the variables that are different in each run.

@@ -12,9 +12,9 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// people are the stories of three people. The head of each lists the commands that it takes,
+// people are the stories of four people. The head of each lists the commands that it takes,
 // and those of other tools for the same.
-var people = []string{"developer", "sre", "operator"}
+var people = []string{"developer", "sre", "operator", "jobs/team"}
 
 // Each person needs at most as many commands as with the tools that people like. The lists
 // are those of the stories, and docs/README.md has them.

@@ -19,7 +19,7 @@ func TestStories(t *testing.T) {
 		"build": map[string]any{"stdCache": harness.StdCache(t), "cacheMounts": map[string]any{"size": 64 << 20}},
 	}))
 	repo := harness.GoRepo(t)
-	root, docker := harness.Root(t), p.DockerConfig()
+	docker := p.DockerConfig()
 	t.Run("pages", func(t *testing.T) {
 		t.Parallel()
 		runPages(t, p)
@@ -33,18 +33,12 @@ func TestStories(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			setup(t, p, env)
 			env.Vars = append(env.Vars,
-				"PATH="+filepath.Join(root, "out/bin")+":"+os.Getenv("PATH"),
-				"ROOT="+root,
-				"ADDR="+p.Addr,
 				"FREE="+freeAddress(t),
-				"DOCKER="+docker, // value of DOCKER_CONFIG for who may push
-				"URL="+p.URL,
+				"DOCKER="+docker,        // value of DOCKER_CONFIG for who may push
 				"REPO="+repo,            // a Go main package with the tag v1.0.0
 				"SOURCE=file://"+source, // value of --source
-				"COLOPHON_PLATFORM="+filepath.Join(p.Data, "client.json"),
-				"COLOPHON_TRUST="+filepath.Join(env.WorkDir, "trust"),
-				"NO_COLOR=1",
 				"GIT_CONFIG_GLOBAL="+filepath.Join(env.WorkDir, "gitconfig"),
 			)
 			return os.WriteFile(filepath.Join(env.WorkDir, "gitconfig"),
@@ -52,6 +46,20 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: commands(p),
 	})
+}
+
+// setup lets a script find the programs and the platform.
+func setup(t *testing.T, p *harness.Platform, env *testscript.Env) {
+	root := harness.Root(t)
+	env.Vars = append(env.Vars,
+		"PATH="+filepath.Join(root, "out/bin")+":"+os.Getenv("PATH"),
+		"ROOT="+root,
+		"ADDR="+p.Addr,
+		"URL="+p.URL,
+		"COLOPHON_PLATFORM="+filepath.Join(p.Data, "client.json"),
+		"COLOPHON_TRUST="+filepath.Join(env.WorkDir, "trust"),
+		"NO_COLOR=1",
+	)
 }
 
 func freeAddress(t *testing.T) string {
