@@ -54,6 +54,10 @@ $(BIN)/cosign $(BIN)/crane $(BIN)/rekor-cli &: tools/clients/go.mod tools/client
 	cd tools/clients && $(GOTOOL) -o ../../$(BIN)/ github.com/sigstore/cosign/v3/cmd/cosign github.com/google/go-containerregistry/cmd/crane github.com/sigstore/rekor/cmd/rekor-cli
 	@touch $(BIN)/cosign $(BIN)/crane $(BIN)/rekor-cli
 
+$(BIN)/cosign2: tools/clients/go.mod tools/clients/go.sum
+	cd tools/clients && $(GOTOOL) -o ../../$(BIN)/cosign2 github.com/sigstore/cosign/v2/cmd/cosign
+	@touch $(BIN)/cosign2
+
 $(BIN)/regctl $(BIN)/oras $(BIN)/helm &: tools/registryclients/go.mod tools/registryclients/go.sum
 	cd tools/registryclients && $(GOTOOL) -o ../../$(BIN)/ github.com/regclient/regclient/cmd/regctl oras.land/oras/cmd/oras helm.sh/helm/v3/cmd/helm
 	@touch $(BIN)/regctl $(BIN)/oras $(BIN)/helm
@@ -147,9 +151,9 @@ self: deps builder build base-images ## release Colophon's images from HEAD on t
 services: deps builder build base-images ## release examples/go-service and node-service: from the network, hermetically, and from a lock
 	COLOPHON_SERVICES=1 $(GO) test -timeout 60m -count=1 -v ./test/services
 
-clients: deps tools $(BIN)/regctl build base-images ## log in, push and pull with every client of registries that can be had here; run the platform's image in a container
+clients: deps tools $(BIN)/regctl $(BIN)/cosign2 build base-images ## log in, push and pull with every client of registries that can be had here, and read what sign, attest and copy made; run the platform's image in a container
 	@EXTRA='skopeo podman buildah umoci dockerd:docker.io ctr:containerd docker-registry' scripts/deps.sh
-	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^Test(Clients|RequestsOfSkopeo)$$' ./test/interop
+	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^Test(Clients|RequestsOfSkopeo|Readers)$$' ./test/interop
 	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^TestContainer$$' ./test/operation
 
 bench: deps tools $(BIN)/syft build base-images example ## compare the performance with that of the peers; prints results and ratios

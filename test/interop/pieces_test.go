@@ -47,7 +47,7 @@ func (p *pieces) push(t *testing.T, name string) (digest string) {
 	if err := os.WriteFile(tarball, layer.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.run(t, "crane", "append", "-f", tarball, "-t", p.Addr+"/"+name)
+	p.run(t, "crane", "append", "--oci-empty-base", "-f", tarball, "-t", p.Addr+"/"+name)
 	return strings.TrimSpace(p.run(t, "crane", "digest", p.Addr+"/"+name))
 }
 
