@@ -46,14 +46,18 @@ import (
 // more than 300 bytes of it. Further packages are refused before the documents are written.
 const maxPackages = limits.Statement / 300
 
-// order is a scan.Order that is being executed.
-type order struct{ scan.Order }
+// order is a scan.Order that is being executed. For files, Image is their name, and Digest that
+// of a single file.
+type order struct {
+	scan.Order
+	kind cyclonedx.ComponentType // of what is scanned; empty: an image
+}
 
 // generate scans the image once and returns both documents. For an index, each document
 // describes the index and has the packages of all its platforms; a package occurs once
 // for each location where it was found.
 func generate(ctx context.Context, image scan.Order) (spdx, cyclone []byte, err error) {
-	o := order{image}
+	o := order{Order: image}
 	if o.Image == "" || o.Created.IsZero() {
 		return nil, nil, fmt.Errorf("got image %q and creation time %s, want both", o.Image, o.Created)
 	}
@@ -83,9 +87,6 @@ func generate(ctx context.Context, image scan.Order) (spdx, cyclone []byte, err 
 		if !ok {
 			return fail(fmt.Errorf("syft described the image as %T", one.Source.Metadata))
 		}
-		if n := doc.Artifacts.Packages.PackageCount(); n > maxPackages {
-			return fail(fmt.Errorf("got %d packages, want at most %d: a document of %d bytes cannot list them", n, maxPackages, limits.Statement))
-		}
 		meta.Layers = append(meta.Layers, m.Layers...)
 		if len(images) == 1 {
 			meta.Architecture, meta.OS, meta.Variant = m.Architecture, m.OS, m.Variant
@@ -93,25 +94,30 @@ func generate(ctx context.Context, image scan.Order) (spdx, cyclone []byte, err 
 	}
 	// The digest identifies the image, not the name, so copies have the same identifier.
 	doc.Source = syftsource.Description{ID: o.Digest.Hex, Name: o.Image, Version: o.Digest.String(), Metadata: meta}
-	unread = named(unread)
-	var g errgroup.Group
-	g.Go(func() (err error) { spdx, err = o.spdx(*doc, unread); return err })
-	g.Go(func() (err error) { cyclone, err = o.cyclonedx(*doc, unread); return err })
-	if err := g.Wait(); err != nil {
+	spdx, cyclone, err = o.write(doc, named(unread))
+	if err != nil {
 		return fail(err)
 	}
 	return spdx, cyclone, nil
 }
 
+// write writes both documents.
+func (o order) write(doc *syftsbom.SBOM, unread []string) (spdx, cyclone []byte, err error) {
+	if n := doc.Artifacts.Packages.PackageCount(); n > maxPackages {
+		return nil, nil, fmt.Errorf("got %d packages, want at most %d: a document of %d bytes cannot list them", n, maxPackages, limits.Statement)
+	}
+	var g errgroup.Group
+	g.Go(func() (err error) { spdx, err = o.spdx(*doc, unread); return err })
+	g.Go(func() (err error) { cyclone, err = o.cyclonedx(*doc, unread); return err })
+	return spdx, cyclone, g.Wait()
+}
+
 // find returns the images in the manifest or index digest, in the order of the index.
 // It skips BuildKit's attestations.
 func find(path layout.Path, digest v1.Hash) ([]v1.Image, error) {
-	raw, err := path.Bytes(digest)
+	raw, err := readBlob(path, digest, limits.Manifest)
 	if err != nil {
 		return nil, err
-	}
-	if len(raw) > limits.Manifest {
-		return nil, fmt.Errorf("manifest: got %d bytes, want at most %d", len(raw), limits.Manifest)
 	}
 	var kind struct {
 		Manifests []v1.Descriptor `json:"manifests"`
@@ -171,7 +177,7 @@ func (o order) scan(ctx context.Context, img v1.Image, dpkg pkg.Cataloger) (_ *s
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := syft.CreateSBOM(shared{ctx, scanner}, stereoscopesource.New(content, stereoscopesource.ImageConfig{Reference: o.Image}), config(dpkg))
+	s, err := syft.CreateSBOM(shared{ctx, scanner}, stereoscopesource.New(content, stereoscopesource.ImageConfig{Reference: o.Image}), config(pkgcataloging.ImageTag, dpkg))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -218,12 +224,15 @@ func (s shared) Value(key any) any {
 // config configures Syft to find the packages that are installed in an image. It
 // disables everything that is slow or only describes files: digests, symbols of
 // executables, CPEs guessed from names, and network access.
-func config(dpkg pkg.Cataloger) *syft.CreateSBOMConfig {
+func config(tag string, dpkg pkg.Cataloger) *syft.CreateSBOMConfig {
+	catalogers := pkgcataloging.DefaultConfig()
+	catalogers.Golang.UsePackagesLib = false // it would run the go command, which downloads modules
 	return syft.DefaultCreateSBOMConfig().
 		WithTool("syft", syftVersion).
 		WithSearchConfig(cataloging.DefaultSearchConfig().WithScope(syftsource.SquashedScope)).
-		WithCatalogerSelection(cataloging.NewSelectionRequest().WithDefaults(pkgcataloging.ImageTag).WithRemovals(dpkgCataloger)).
+		WithCatalogerSelection(cataloging.NewSelectionRequest().WithDefaults(tag).WithRemovals(dpkgCataloger)).
 		WithCatalogers(pkgcataloging.NewAlwaysEnabledCatalogerReference(dpkg)).
+		WithPackagesConfig(catalogers).
 		WithDataGenerationConfig(cataloging.DefaultDataGenerationConfig().WithGenerateCPEs(false)).
 		WithUnknownsConfig(cataloging.UnknownsConfig{}). // report all errors: the documents name the files
 		WithFilesConfig(filecataloging.DefaultConfig().WithSelection(file.NoFilesSelection)).
@@ -243,16 +252,41 @@ func merge(into, from *syftsbom.SBOM) {
 	}
 }
 
-// id derives a document's UUID from its format, the image and the commit.
-func (o order) id(format string) uuid.UUID {
-	name := strings.Join([]string{format, o.Image, o.Digest.String(), o.Created.UTC().Format(time.RFC3339), o.Source.URI, o.Source.ID}, "\n")
-	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(name))
+// id derives a document's UUID from its format, the image and the commit. A directory has no
+// digest: its document identifies it.
+func (o order) id(format string, document any) (uuid.UUID, error) {
+	content := o.version()
+	if content == "" {
+		raw, err := encode(document)
+		if err != nil {
+			return uuid.UUID{}, err
+		}
+		content = string(raw)
+	}
+	name := strings.Join([]string{format, o.Image, content, o.Created.UTC().Format(time.RFC3339), o.Source.URI, o.Source.ID}, "\n")
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(name)), nil
 }
 
-// purl returns the image's package URL (purl-spec, type oci).
+// version returns the digest of what the documents describe. A directory has none.
+func (o order) version() string {
+	if o.Digest.Hex == "" {
+		return ""
+	}
+	return o.Digest.String()
+}
+
+// purl returns the image's package URL (purl-spec, type oci). Files have none. An image in a
+// layout has no repository.
 func (o order) purl() string {
+	if o.kind != "" {
+		return ""
+	}
 	name := o.Image[strings.LastIndexByte(o.Image, '/')+1:]
-	return "pkg:oci/" + url.PathEscape(strings.ToLower(name)) + "@" + url.QueryEscape(o.Digest.String()) + "?repository_url=" + url.QueryEscape(strings.ToLower(o.Image))
+	purl := "pkg:oci/" + url.PathEscape(strings.ToLower(name)) + "@" + url.QueryEscape(o.Digest.String())
+	if name == o.Image {
+		return purl
+	}
+	return purl + "?repository_url=" + url.QueryEscape(strings.ToLower(o.Image))
 }
 
 // builtFrom returns the image's source in SPDX's format of a download location.
@@ -268,8 +302,10 @@ func (o order) spdx(s syftsbom.SBOM, unread []string) ([]byte, error) {
 	if doc == nil || len(doc.Packages) == 0 {
 		return nil, errors.New("syft wrote no SPDX document")
 	}
-	doc.DocumentName = o.Image + "@" + o.Digest.String()
-	doc.DocumentNamespace = "https://colophon.build/spdx/" + o.id("SPDX-2.3").String()
+	doc.DocumentName, doc.DocumentNamespace = o.Image, ""
+	if o.version() != "" {
+		doc.DocumentName += "@" + o.version()
+	}
 	doc.CreationInfo.Created = o.Created.UTC().Format(time.RFC3339)
 	doc.CreationInfo.Creators = []common.Creator{{CreatorType: "Tool", Creator: "colophon"}, {CreatorType: "Tool", Creator: "syft-" + syftVersion}}
 	for _, file := range unread {
@@ -279,11 +315,15 @@ func (o order) spdx(s syftsbom.SBOM, unread []string) ([]byte, error) {
 		})
 	}
 	root := doc.Packages[len(doc.Packages)-1]
-	if root.PackageVersion != o.Digest.String() {
-		return nil, fmt.Errorf("version in the SPDX document: got %q, want %q", root.PackageVersion, o.Digest)
+	if root.PackageVersion != o.version() {
+		return nil, fmt.Errorf("version in the SPDX document: got %q, want %q", root.PackageVersion, o.version())
 	}
-	root.PackageChecksums = []common.Checksum{{Algorithm: common.SHA256, Value: o.Digest.Hex}}
-	root.PackageExternalReferences = []*v2_3.PackageExternalReference{{Category: "PACKAGE-MANAGER", RefType: "purl", Locator: o.purl()}}
+	if o.Digest.Hex != "" {
+		root.PackageChecksums = []common.Checksum{{Algorithm: common.SHA256, Value: o.Digest.Hex}}
+	}
+	if purl := o.purl(); purl != "" {
+		root.PackageExternalReferences = []*v2_3.PackageExternalReference{{Category: "PACKAGE-MANAGER", RefType: "purl", Locator: purl}}
+	}
 	if from := o.builtFrom(); from != "" {
 		root.PackageSourceInfo = "built from " + from
 	}
@@ -291,6 +331,11 @@ func (o order) spdx(s syftsbom.SBOM, unread []string) ([]byte, error) {
 		return cmp.Compare(a.PackageSPDXIdentifier, b.PackageSPDXIdentifier)
 	})
 	doc.Relationships = sortedRelationships(doc.Relationships)
+	id, err := o.id("SPDX-2.3", doc)
+	if err != nil {
+		return nil, err
+	}
+	doc.DocumentNamespace = "https://colophon.build/spdx/" + id.String()
 	return encode(doc)
 }
 
@@ -310,21 +355,24 @@ func ref(id common.DocElementID) string {
 
 func (o order) cyclonedx(s syftsbom.SBOM, unread []string) ([]byte, error) {
 	doc := cyclonedxhelpers.ToFormatModel(s)
-	doc.SerialNumber = o.id("CycloneDX-1.6").URN()
+	doc.SerialNumber = ""
 	doc.Metadata.Timestamp = o.Created.UTC().Format(time.RFC3339)
 	doc.Metadata.Properties = nil
+	root := &cyclonedx.Component{
+		BOMRef: cmp.Or(o.purl(), "root"), Type: cmp.Or(o.kind, cyclonedx.ComponentTypeContainer), Name: o.Image, Version: o.version(), PackageURL: o.purl(),
+	}
+	if o.Digest.Hex != "" {
+		root.Hashes = &[]cyclonedx.Hash{{Algorithm: cyclonedx.HashAlgoSHA256, Value: o.Digest.Hex}}
+	}
 	if len(unread) > 0 {
 		var files []cyclonedx.Property
 		for _, file := range unread {
 			files = append(files, cyclonedx.Property{Name: "colophon:not-read", Value: file})
 		}
 		doc.Metadata.Properties = &files
-		doc.Compositions = &[]cyclonedx.Composition{{Aggregate: cyclonedx.CompositionAggregateIncomplete, Assemblies: &[]cyclonedx.BOMReference{cyclonedx.BOMReference(o.purl())}}}
+		doc.Compositions = &[]cyclonedx.Composition{{Aggregate: cyclonedx.CompositionAggregateIncomplete, Assemblies: &[]cyclonedx.BOMReference{cyclonedx.BOMReference(root.BOMRef)}}}
 	}
-	doc.Metadata.Component = &cyclonedx.Component{
-		BOMRef: o.purl(), Type: cyclonedx.ComponentTypeContainer, Name: o.Image, Version: o.Digest.String(), PackageURL: o.purl(),
-		Hashes: &[]cyclonedx.Hash{{Algorithm: cyclonedx.HashAlgoSHA256, Value: o.Digest.Hex}},
-	}
+	doc.Metadata.Component = root
 	if from := o.builtFrom(); from != "" {
 		doc.Metadata.Component.ExternalReferences = &[]cyclonedx.ExternalReference{{Type: cyclonedx.ERTypeVCS, URL: from}}
 	}
@@ -339,6 +387,11 @@ func (o order) cyclonedx(s syftsbom.SBOM, unread []string) ([]byte, error) {
 			}
 		}
 	}
+	id, err := o.id("CycloneDX-1.6", doc)
+	if err != nil {
+		return nil, err
+	}
+	doc.SerialNumber = id.URN()
 	var buf bytes.Buffer
 	enc := cyclonedx.NewBOMEncoder(&buf, cyclonedx.BOMFileFormatJSON)
 	enc.SetEscapeHTML(false)

@@ -68,7 +68,7 @@ func TestKeptPackages(t *testing.T) {
 		"usr/lib/opkg/status":                                        []byte("Package: opkg\n" + status),
 	}
 	dir := t.TempDir()
-	o := order{options(dir, writeIndex(t, dir, testImage(t, "amd64", files)))}
+	o := order{Order: options(dir, writeIndex(t, dir, testImage(t, "amd64", files)))}
 	images, err := find(layout.Path(dir), o.Digest)
 	if err != nil {
 		t.Fatal(err)

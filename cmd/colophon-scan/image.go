@@ -1,12 +1,15 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 
 	"github.com/colophon-build/colophon/internal/limits"
 )
@@ -51,8 +54,33 @@ func findImage(index v1.ImageIndex, digest v1.Hash, depth int) (v1.Image, error)
 
 var errNotListed = errors.New("the layout's index does not list this image")
 
-// bounded is an image that limits the unpacked size of its layers. The image is
-// untrusted and could otherwise fill the platform's disk.
+// readBlob reads a document of a layout and checks its digest.
+func readBlob(path layout.Path, digest v1.Hash, most int64) ([]byte, error) {
+	r, err := path.Blob(digest)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	raw, err := io.ReadAll(io.LimitReader(r, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(raw)) > most {
+		return nil, fmt.Errorf("%s: got more than %d bytes", digest, most)
+	}
+	return raw, compare(digest, sha256.Sum256(raw))
+}
+
+// compare returns an error unless the SHA-256 digest is the one that names the content.
+func compare(named v1.Hash, sum [sha256.Size]byte) error {
+	if got := hex.EncodeToString(sum[:]); named.Algorithm != "sha256" || named.Hex != got {
+		return fmt.Errorf("digest: got sha256:%s, want %s", got, named)
+	}
+	return nil
+}
+
+// bounded is an image that checks the digests of its layers and limits their unpacked size.
+// The image is untrusted and could otherwise fill the disk.
 type bounded struct{ v1.Image }
 
 func (b bounded) Layers() ([]v1.Layer, error) {
@@ -72,12 +100,45 @@ func (b bounded) Layers() ([]v1.Layer, error) {
 type boundedLayer struct{ v1.Layer }
 
 func (b boundedLayer) Uncompressed() (io.ReadCloser, error) {
-	r, err := b.Layer.Uncompressed()
+	digest, err := b.Digest()
 	if err != nil {
 		return nil, err
 	}
-	return &boundedReader{ReadCloser: r, left: unpackedCap}, nil
+	packed, err := b.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.New()
+	all := io.TeeReader(packed, sum)
+	l, err := partial.CompressedToLayer(openedLayer{b.Layer, struct {
+		io.Reader
+		io.Closer
+	}{all, packed}})
+	if err != nil {
+		return nil, err
+	}
+	r, err := l.Uncompressed()
+	if err != nil {
+		return nil, err
+	}
+	return &boundedReader{ReadCloser: r, left: unpackedCap, check: func() error {
+		if _, err := io.Copy(io.Discard, all); err != nil { // what follows the compressed content
+			return err
+		}
+		if err := compare(digest, [sha256.Size]byte(sum.Sum(nil))); err != nil {
+			return fmt.Errorf("layer: %w", err)
+		}
+		return nil
+	}}, nil
 }
+
+// openedLayer is a layer whose content is read once, from opened.
+type openedLayer struct {
+	v1.Layer
+	opened io.ReadCloser
+}
+
+func (o openedLayer) Compressed() (io.ReadCloser, error) { return o.opened, nil }
 
 // unpackedCap is the maximum unpacked size of a layer in bytes. It is a variable, so
 // that a test does not need to unpack 16 GiB.
@@ -85,13 +146,19 @@ var unpackedCap int64 = limits.LayerPacked
 
 type boundedReader struct {
 	io.ReadCloser
-	left int64
+	left  int64
+	check func() error // called at the end
 }
 
 func (b *boundedReader) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.left -= int64(n); b.left < 0 {
 		return 0, errors.New("the layer's unpacked size exceeds the limit")
+	}
+	if errors.Is(err, io.EOF) {
+		if wrong := b.check(); wrong != nil {
+			return n, wrong
+		}
 	}
 	return n, err
 }

@@ -59,6 +59,7 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"why"}, firstImage, image},
 		{[]string{"inspect"}, firstImage, image},
 		{[]string{"copy"}, completeImage, image},
+		{[]string{"sbom"}, firstImage, map[string]completion{"format": oneOf("spdx", "cyclonedx"), "platform": platformNames}},
 		{[]string{"sbom", "diff"}, completeImage, nil},
 		{[]string{"sbom", "check"}, firstImage, map[string]completion{"against": oneOf(sbom.Lists()...)}},
 		{[]string{"login"}, filesNamed("json"), nil},

@@ -20,16 +20,38 @@ import (
 )
 
 func newSBOMCommand() *cobra.Command {
+	var o sbomOptions
 	cmd := &cobra.Command{
-		Use:   "sbom",
-		Short: "compare SBOMs, and check what they contain",
-		Long: `Sbom works on SBOMs: SPDX or CycloneDX in JSON, in a file or attached to an image or
-layout. It reads what is attached without verifying it: colophon verify does that.
+		Use:   "sbom IMAGE|DIRECTORY|FILE",
+		Short: "write SBOMs, compare them, and check what they contain",
+		Long: `Sbom writes the SBOM of an image, a directory or a file: a lock file (go.mod,
+package-lock.json, poetry.lock, Cargo.lock and others), a program, or an archive of a
+release (.tar.gz, .zip). It lists the packages that Syft finds. The same input gives the
+same bytes on any machine: the time in the document is that of the image, or
+SOURCE_DATE_EPOCH, or 1970.
 
-To print the SBOM of an image: colophon inspect --sbom IMAGE`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+It scans with the program colophon-scan, in a process without network that sees nothing
+but what it scans. The digests of an image and its layers are computed from their bytes.
+The SBOM of an index is about all its images; --platform chooses one. Both documents name
+the files that could not be read.
+
+To sign an SBOM and attach it: colophon attest IMAGE --type spdx --predicate FILE
+To print the SBOM that an image has: colophon inspect --sbom IMAGE
+
+A directory that is called as a command below is written with a path: ./check`,
+		Example: `  colophon sbom registry.example.com/team/app:v1.2.0 -o app.spdx.json
+  colophon sbom . --format cyclonedx
+  colophon sbom dist/app_1.2.0_linux_amd64.tar.gz
+  colophon sbom ./package-lock.json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return runSBOM(cmd, args[0], o)
+		},
 	}
+	o.flags(cmd)
 	cmd.AddCommand(newSBOMDiffCommand(), newSBOMCheckCommand())
 	return cmd
 }

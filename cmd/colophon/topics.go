@@ -63,6 +63,7 @@ script that does not tell codes apart treats all but 0 as a refusal, and is righ
 		{Use: "environment", Short: "which environment variables are read", Long: `  COLOPHON_PLATFORM  client.json of the platform to use for this command, in place of
                      that of "colophon login"
   COLOPHON_TRUST     directory of the trust roots
+  SOURCE_DATE_EPOCH  time in the SBOM that "colophon sbom" writes, in seconds since 1970
   NO_COLOR           if set, no colours
   TERM               with "dumb", progress is not redrawn
   DOCKER_CONFIG      directory of the credentials for registries

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package main
+
+func startScanner(string, string, ...string) (scanner, error) {
+	return nil, &exitError{code: exitFailure, msg: "colophon sbom scans on Linux only", hint: "run it in a container or a pipeline on Linux; sbom diff, check and merge work here"}
+}

@@ -1,0 +1,351 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/release/scan"
+)
+
+// sbomOptions are the flags of sbom.
+type sbomOptions struct {
+	format   string
+	output   string
+	platform string
+	name     string
+	timeout  time.Duration
+}
+
+func (o *sbomOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.format, "format", "spdx", "`FORMAT` of the SBOM: spdx (2.3) or cyclonedx (1.6), in JSON")
+	f.StringVarP(&o.output, "output", "o", "", "write the SBOM to `FILE`; without it, to standard output")
+	f.StringVar(&o.platform, "platform", "", "`OS/ARCH[/VARIANT]` of the image in an index; without it, the SBOM is about the index and all its images")
+	f.StringVar(&o.name, "name", "", "`NAME` of what is scanned, in the SBOM; without it, the repository, or the last part of the path")
+	f.DurationVar(&o.timeout, "timeout", 30*time.Minute, "give up after this long")
+}
+
+func runSBOM(cmd *cobra.Command, target string, o sbomOptions) error {
+	if sbomKinds[o.format] == "" {
+		return usageError("", "--format: expected spdx or cyclonedx, found %q", o.format)
+	}
+	ctx, cancel := withTimeout(cmd.Context(), o.timeout)
+	defer cancel()
+	stop := waiting(cmd.ErrOrStderr(), "scanning "+target)
+	doc, err := o.describe(ctx, target)
+	stop()
+	if err != nil {
+		return err
+	}
+	if o.output != "" {
+		return durable.WriteFile(o.output, append(doc, '\n'), 0o644)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", doc)
+	return err
+}
+
+// describe returns the SBOM of an image, a directory or a file: a lock file, a program or an
+// archive. It scans in a process apart, which sees nothing but target.
+func (o sbomOptions) describe(ctx context.Context, target string) (doc []byte, err error) {
+	dir, err := os.MkdirTemp("", "colophon-sbom-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil, err
+	}
+	image, path, err := sbomTarget(target)
+	switch {
+	case err != nil:
+		return nil, err
+	case image:
+		return o.describeImage(ctx, target, dir)
+	case o.platform != "":
+		return nil, usageError("", "--platform is for an image, and %s is none", target)
+	}
+	created, err := sbomTime(time.Unix(0, 0))
+	if err != nil {
+		return nil, err
+	}
+	s, err := startScanner(scan.TaskFiles, dir, path)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	name := o.name
+	if name == "" {
+		name = filepath.Base(path)
+	}
+	return o.scan(ctx, s, scan.Files{Path: path, Dir: dir, Name: name, Created: created})
+}
+
+// sbomTarget says whether target is an image, and where the directory or file is that it
+// otherwise is. A directory is an image if it has the marker of an OCI layout.
+func sbomTarget(target string) (image bool, path string, err error) {
+	ref, refErr := oci.ParseReference(target)
+	if refErr == nil && (ref.Dir == "" || strings.HasPrefix(target, "oci:")) {
+		return true, "", nil
+	}
+	info, err := os.Stat(target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && refErr == nil && ref.Dir != target: // DIR:TAG
+		return true, "", nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, "", usageError("an image is HOST/NAME or the path of a layout", "%s: there is no such file or directory", target)
+	case err != nil:
+		return false, "", err
+	case info.IsDir():
+		if _, err := os.Stat(filepath.Join(target, "oci-layout")); err == nil {
+			return true, "", nil
+		}
+	case !info.Mode().IsRegular():
+		return false, "", usageError("", "%s is neither a file nor a directory", target)
+	case refErr == nil && isImageArchive(ref):
+		return true, "", nil
+	}
+	if path, err = filepath.Abs(target); err != nil {
+		return false, "", err
+	}
+	if path, err = filepath.EvalSymlinks(path); err == nil && path == filepath.Dir(path) {
+		err = usageError("", "the root of the disk cannot be scanned: name a directory below it")
+	}
+	return false, path, err
+}
+
+// isImageArchive reports whether a tar file has an image layout in it.
+func isImageArchive(ref oci.Reference) bool {
+	src, err := ref.Open(oci.RegistryOptions{})
+	if err != nil {
+		return errors.Is(err, oci.ErrNoManifest)
+	}
+	src.(*oci.Layout).Close()
+	return true
+}
+
+// sbomTime returns the creation time of a document: SOURCE_DATE_EPOCH, or that of what it
+// describes. The time of the scan would make each document another one.
+func sbomTime(own time.Time) (time.Time, error) {
+	epoch := os.Getenv("SOURCE_DATE_EPOCH")
+	if epoch == "" {
+		return own.UTC(), nil
+	}
+	seconds, err := strconv.ParseInt(epoch, 10, 64)
+	if err != nil || seconds < 0 {
+		return own, usageError("", "SOURCE_DATE_EPOCH: expected seconds since 1970, found %q", epoch)
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}
+
+// scan executes an order and returns the document that was asked for.
+func (o sbomOptions) scan(ctx context.Context, s scanner, order any) ([]byte, error) {
+	var d scan.Documents
+	if err := s.Do(ctx, order, &d); err != nil {
+		return nil, err
+	}
+	doc := d.SPDX
+	if o.format == "cyclonedx" {
+		doc = d.CycloneDX
+	}
+	if len(doc) == 0 || len(doc) > limits.Statement {
+		return nil, fmt.Errorf("%s: got a document of %d bytes, want at most %d", scan.Program, len(doc), limits.Statement)
+	}
+	return doc, nil
+}
+
+// scanner is a process of the program colophon-scan.
+type scanner interface {
+	Do(ctx context.Context, order, into any) error
+	Close()
+}
+
+// scannerProgram returns the path of colophon-scan: beside this program, or in PATH.
+func scannerProgram() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), scan.Program)
+		if st, err := os.Stat(beside); err == nil && st.Mode().IsRegular() {
+			return beside, nil
+		}
+	}
+	path, err := exec.LookPath(scan.Program)
+	if err != nil {
+		return "", &exitError{code: exitFailure, msg: scan.Program + ", the program that scans, is neither beside colophon nor in PATH", hint: "install it beside colophon: make scanner builds it"}
+	}
+	return filepath.Abs(path)
+}
+
+// describeImage returns the SBOM of an image. A layout is scanned in place; another image is
+// copied into one in dir.
+func (o sbomOptions) describeImage(ctx context.Context, target, dir string) ([]byte, error) {
+	ref, src, err := openImage(target)
+	if err != nil {
+		return nil, err
+	}
+	if l, ok := src.(*oci.Layout); ok {
+		defer l.Close()
+	}
+	d, err := src.Resolve(ctx, ref.Identifier())
+	if err != nil {
+		return nil, err
+	}
+	images, err := sbomImages(ctx, src, d, o.platform)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", target, err)
+	}
+	name := o.name
+	if name == "" {
+		if name = ref.Repository; name == "" {
+			path, err := filepath.Abs(ref.Dir)
+			if err != nil {
+				return nil, err
+			}
+			name = filepath.Base(path)
+		}
+	}
+	at := filepath.Join(dir, "layout")
+	if info, err := os.Stat(ref.Dir); ref.Dir != "" && err == nil && info.IsDir() {
+		if at, err = filepath.Abs(ref.Dir); err != nil {
+			return nil, err
+		}
+		if at, err = filepath.EvalSymlinks(at); err != nil {
+			return nil, err
+		}
+	} else if err := os.Mkdir(at, 0o700); err != nil {
+		return nil, err
+	}
+	s, err := startScanner(scan.Task, dir, at) // it prepares while the image is copied
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	if o.platform != "" {
+		d = images[0].d
+	}
+	if filepath.Dir(at) == dir {
+		l, err := oci.CreateLayout(at)
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		if err := oci.Copy(ctx, l, src, d); err != nil {
+			return nil, err
+		}
+		if err := l.Tag(ctx, "scanned", d); err != nil { // the scanner reads what index.json lists
+			return nil, err
+		}
+	}
+	order := scan.Order{Layout: at, Dir: dir, Image: name, Digest: d.Digest}
+	if order.Created, err = sbomTime(newest(images)); err != nil {
+		return nil, err
+	}
+	return o.scan(ctx, s, order)
+}
+
+// platformImage is an image that is scanned.
+type platformImage struct {
+	d        v1.Descriptor
+	platform string // as the index says; empty without an index
+	created  time.Time
+}
+
+// sbomImages returns the images in d, which may be an index: those of all platforms, or of one.
+// What is no image, as BuildKit's attestations, is left out.
+func sbomImages(ctx context.Context, src oci.Source, d v1.Descriptor, platform string) ([]platformImage, error) {
+	manifests := []v1.Descriptor{d}
+	if d.MediaType.IsIndex() {
+		raw, _, err := src.Manifest(ctx, d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		var index v1.IndexManifest
+		if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {
+			return nil, err
+		}
+		if manifests = index.Manifests; len(manifests) > limits.IndexManifests {
+			return nil, fmt.Errorf("index: got %d manifests, want at most %d", len(manifests), limits.IndexManifests)
+		}
+	}
+	var images []platformImage
+	var names []string
+	seen := map[v1.Hash]bool{}
+	for _, m := range manifests {
+		if m.Platform != nil && m.Platform.OS == "unknown" || seen[m.Digest] {
+			continue
+		}
+		if !m.MediaType.IsImage() {
+			return nil, fmt.Errorf("%s: media type: got %q, want an image", m.Digest, m.MediaType)
+		}
+		seen[m.Digest] = true
+		i := platformImage{d: m}
+		config, err := imageConfig(ctx, src, m.Digest)
+		if err != nil {
+			return nil, err
+		}
+		i.created, i.platform = config.Created.Time, config.Platform().String()
+		if m.Platform != nil {
+			i.platform = m.Platform.String()
+		}
+		names = append(names, i.platform)
+		if platform == "" || platform == i.platform {
+			images = append(images, i)
+		}
+	}
+	switch {
+	case len(images) == 0 && platform != "":
+		return nil, &exitError{code: exitUsage, msg: fmt.Sprintf("--platform: the image has no %s; it has %s", platform, strings.Join(names, ", "))}
+	case len(images) == 0:
+		return nil, errors.New("the index has no image")
+	}
+	return images, nil
+}
+
+func imageConfig(ctx context.Context, src oci.Source, digest v1.Hash) (*v1.ConfigFile, error) {
+	raw, _, err := src.Manifest(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	var manifest v1.Manifest
+	if err := strict.Unmarshal(raw, limits.Manifest, &manifest); err != nil {
+		return nil, err
+	}
+	if manifest.Config.Size > limits.Config {
+		return nil, fmt.Errorf("configuration: got %d bytes, want at most %d", manifest.Config.Size, limits.Config)
+	}
+	r, err := src.Blob(ctx, manifest.Config)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	var config v1.ConfigFile
+	if err := json.NewDecoder(r).Decode(&config); err != nil {
+		return nil, fmt.Errorf("configuration of %s: %w", digest, err)
+	}
+	return &config, nil
+}
+
+// newest returns the time of the newest image, or 1970 if none has one.
+func newest(images []platformImage) time.Time {
+	at := time.Unix(0, 0)
+	for _, i := range images {
+		if i.created.After(at) {
+			at = i.created
+		}
+	}
+	return at
+}

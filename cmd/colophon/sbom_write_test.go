@@ -1,0 +1,206 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/colophon-build/colophon/sbom"
+	"github.com/colophon-build/colophon/test/needs"
+)
+
+// withScanner puts the program colophon-scan into PATH.
+func withScanner(t *testing.T) {
+	t.Helper()
+	bin, err := filepath.Abs("../../out/bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	if _, err := exec.LookPath("colophon-scan"); err != nil {
+		needs.Missing(t, "out/bin/colophon-scan is not there: make scanner")
+	}
+}
+
+// pythonImage is an image for one platform with one package.
+func pythonImage(t *testing.T, arch, name string) v1.Image {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	metadata := "Metadata-Version: 2.1\nName: " + name + "\nVersion: 1.0\n"
+	w.WriteHeader(&tar.Header{Name: "usr/lib/python3/site-packages/" + name + ".dist-info/METADATA", Mode: 0o644, Size: int64(len(metadata)), Typeflag: tar.TypeReg})
+	io.WriteString(w, metadata)
+	w.Close()
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture = "linux", arch
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// writeLayout writes an index of images for amd64 and arm64.
+func writeLayout(t *testing.T, dir string) {
+	t.Helper()
+	p, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := v1.ImageIndex(empty.Index)
+	for _, arch := range []string{"amd64", "arm64"} {
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: pythonImage(t, arch, "on-"+arch), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}})
+	}
+	if err := p.AppendIndex(index); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSBOMOfFiles(t *testing.T) {
+	withScanner(t)
+	s := newStage(t)
+	dir := filepath.Join(t.TempDir(), "project")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	lock := filepath.Join(dir, "requirements.txt")
+	if err := os.WriteFile(lock, []byte("flask==3.0.0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	first := s.run(exitOK, []string{"sbom", dir}, `"name":"flask"`, `"created":"1970-01-01T00:00:00Z"`)
+	t.Chdir(dir)
+	if again := s.run(exitOK, []string{"sbom", "."}); again != first {
+		t.Errorf("from another directory: got\n%s\nwant\n%s", again, first)
+	}
+	if strings.Contains(first, filepath.Dir(dir)) {
+		t.Error("the SBOM names the directory of this machine")
+	}
+	to := filepath.Join(t.TempDir(), "sbom.json")
+	s.run(exitOK, []string{"sbom", "requirements.txt", "--format", "cyclonedx", "-o", to, "--name", "deps"})
+	raw, err := os.ReadFile(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := sbom.Read(raw, sbom.PredicateCycloneDX); err != nil || d.Packages != 1 || d.Name != "deps" {
+		t.Errorf("got %+v, %v", d, err)
+	}
+	file, err := openSubject(t.Context(), lock, ".sigstore.json", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := parsePredicate("cyclonedx", raw)
+	if err == nil {
+		err = p.about(file)
+	}
+	if err != nil {
+		t.Errorf("attest: %v", err)
+	}
+	t.Setenv("SOURCE_DATE_EPOCH", "86400")
+	s.run(exitOK, []string{"sbom", "requirements.txt"}, `"created":"1970-01-02T00:00:00Z"`)
+	t.Setenv("SOURCE_DATE_EPOCH", "today")
+	s.run(exitUsage, []string{"sbom", "requirements.txt"}, `expected seconds since 1970, found "today"`)
+	s.run(exitUsage, []string{"sbom", "requirements.txt", "--platform", "linux/amd64"}, "--platform is for an image")
+	s.run(exitUsage, []string{"sbom", "requirements.txt", "--format", "syft"}, "expected spdx or cyclonedx")
+	s.run(exitUsage, []string{"sbom", "nothing.txt"}, "there is no such file or directory")
+	s.run(exitUsage, []string{"sbom", "/dev/null"}, "neither a file nor a directory")
+	s.run(exitUsage, []string{"sbom", "/"}, "the root of the disk")
+	t.Setenv("PATH", "")
+	t.Setenv("SOURCE_DATE_EPOCH", "")
+	s.run(exitFailure, []string{"sbom", "requirements.txt"}, "neither beside colophon nor in PATH", "make scanner")
+}
+
+func TestSBOMOfImages(t *testing.T) {
+	withScanner(t)
+	s := newStage(t)
+	dir := filepath.Join(t.TempDir(), "app")
+	writeLayout(t, dir)
+	both := s.run(exitOK, []string{"sbom", dir})
+	for _, want := range []string{`"name":"on-amd64"`, `"name":"on-arm64"`} {
+		if !strings.Contains(both, want) {
+			t.Errorf("the SBOM of the index lacks %s", want)
+		}
+	}
+	i, err := openSubject(t.Context(), "oci:"+dir, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := parsePredicate("spdx", []byte(both))
+	if err == nil {
+		err = p.about(i)
+	}
+	if err != nil {
+		t.Errorf("attest: %v", err)
+	}
+	if one := s.run(exitOK, []string{"sbom", dir, "--platform", "linux/arm64"}); strings.Contains(one, "on-amd64") || !strings.Contains(one, "on-arm64") {
+		t.Error("the SBOM of one platform has another one's packages")
+	}
+	s.run(exitUsage, []string{"sbom", dir, "--platform", "linux/s390x"}, "the image has no linux/s390x; it has linux/amd64, linux/arm64")
+
+	tar := filepath.Join(t.TempDir(), "app.tar")
+	s.run(exitOK, []string{"copy", dir, tar})
+	if got := s.run(exitOK, []string{"sbom", tar, "--name", "app"}); got != both {
+		t.Error("the archive of the layout has another SBOM")
+	}
+	name := s.host + "/team/other:v1"
+	s.run(exitOK, []string{"copy", dir, name})
+	if got := s.run(exitOK, []string{"sbom", name, "--name", "app"}); got != both {
+		t.Error("the image in the registry has another SBOM")
+	}
+
+	// A layer that is not what the manifest names is scanned by nobody.
+	blobs := filepath.Join(dir, "blobs", "sha256")
+	entries, err := os.ReadDir(blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := 0
+	for _, e := range entries {
+		path := filepath.Join(blobs, e.Name())
+		if raw, err := os.ReadFile(path); err != nil || !bytes.HasPrefix(raw, []byte{0x1f, 0x8b}) {
+			continue
+		}
+		layers, err := pythonImage(t, "amd64", fmt.Sprintf("forged%d", forged)).Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := layers[0].Compressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, raw, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		forged++
+	}
+	if forged != 2 {
+		t.Fatalf("got %d layers, want 2", forged)
+	}
+	s.run(exitFailure, []string{"sbom", dir}, "digest: got sha256:")
+}
