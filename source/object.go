@@ -164,6 +164,7 @@ type object struct {
 	id        string
 	kind      string
 	headers   map[string]string // the first of each name
+	parents   []string          // of a commit: their ids
 	time      time.Time         // committer or tagger
 	signature []byte
 	payload   []byte
@@ -197,6 +198,9 @@ func (obj *object) parse(raw []byte) error {
 		name, value, ok := strings.Cut(line, " ")
 		if !ok || name == "" {
 			return fmt.Errorf("header: got %q, want NAME VALUE", line)
+		}
+		if name == "parent" {
+			obj.parents = append(obj.parents, value)
 		}
 		if _, twice := obj.headers[name]; !twice {
 			obj.headers[name] = value
