@@ -163,7 +163,7 @@ func TestExamples(t *testing.T) {
 		into        any
 		without     []string // members that the example leaves out, which the page explains
 	}{
-		{"docs/api.md", "## POST /api/colophon/v1/releases", &api.ReleaseRequest{}, []string{"hermetic", "lock", "cacheMounts"}},
+		{"docs/api.md", "## POST /api/colophon/v1/releases", &api.ReleaseRequest{}, []string{"hermetic", "lock", "cacheMounts", "dockerAttestations"}},
 		{"spec/release/README.md", "# Release", &api.Release{}, nil},
 	} {
 		text := page(t, example.page)
@@ -434,7 +434,7 @@ func (c *code) flagsOf(dir string) (flags []string) {
 var foreign = strings.Fields(`help print password-stdin u type trusted-root signing-config mirror root key-file identity-token certificate-identity certificate-oidc-issuer
 	new-bundle-format from platform keep format use-signing-config registry-referrers-mode allow-insecure-registry checksum keep-git-dir version sha256 dir map-root-user map-auto
 	volume stop-timeout hostname env mount privileged cap-add cap-drop name security-opt rm detach publish
-	attachment certificate-identity-regexp artifact output-signature ignore-missing source-branch signature`)
+	attachment certificate-identity-regexp artifact output-signature ignore-missing source-branch signature use-signed-timestamps recursive referrers`)
 
 // Each flag of the programs is on a page, and each flag on a page exists.
 func TestFlags(t *testing.T) {
