@@ -122,6 +122,48 @@ func Attachments(ctx context.Context, src Source, subject v1.Hash, tags ...Cosig
 	return items, context.Cause(ctx)
 }
 
+// Beside lists what the fallback tag names and listed, from Attachments, does not have, and
+// fetches each manifest. Attachments reads that tag only if there is no referrers API; clients
+// that knew no API may have written it. An item that could not be read is in the list with its
+// Err. Beside returns an error if it is not known what the tag names.
+func Beside(ctx context.Context, src Source, subject v1.Hash, listed []Attached) ([]Attached, error) {
+	d, err := src.Resolve(ctx, fallbackTag(subject))
+	if errors.Is(err, ErrNotFound) || err == nil && d.Digest == subject { // GitLab gives it to the image itself
+		return nil, nil
+	}
+	var raw []byte
+	var mediaType string
+	if err == nil {
+		raw, mediaType, err = src.Manifest(ctx, d.Digest)
+	}
+	if err == nil && !types.MediaType(mediaType).IsIndex() {
+		err = errNoListing
+	}
+	var list referrerList
+	if err == nil {
+		err = list.add(raw)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tag %s: %w", fallbackTag(subject), err)
+	}
+	list.entries = slices.DeleteFunc(list.entries, func(d v1.Descriptor) bool {
+		return slices.ContainsFunc(listed, func(a Attached) bool { return a.Tag == "" && a.Descriptor.Digest == d.Digest })
+	})
+	items := make([]Attached, len(list.entries))
+	var data atomic.Int64
+	var group errgroup.Group
+	group.SetLimit(parallel)
+	for i, d := range list.entries {
+		group.Go(func() error {
+			items[i] = fetchReferrer(ctx, src, subject, d.Digest)
+			items[i].shrink(&data)
+			return nil
+		})
+	}
+	_ = group.Wait() // no task fails: each keeps its own error
+	return items, context.Cause(ctx)
+}
+
 // shrink refuses a large manifest of a referrer, and drops the data of its layers once
 // total has reached attachedData.
 func (a *Attached) shrink(total *atomic.Int64) {

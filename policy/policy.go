@@ -251,6 +251,11 @@ func (p Policy) WithoutRoots() bool {
 			return false
 		}
 	}
+	for _, a := range p.Absent {
+		if !withoutLog(a.Signer) {
+			return false // without a root, nothing would count
+		}
+	}
 	_, summaryOnly := p.Origin.(SummaryOnly)
 	return summaryOnly || withoutLog(p.Signer())
 }

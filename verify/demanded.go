@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -17,11 +18,14 @@ var (
 )
 
 // demanded adds a link for each thing that the policy demands beside its Origin:
-// attestations, and a verification summary. resource is what the summary must be
+// attestations that must be there and such that must not, and a verification summary. resource is what the summary must be
 // about if the policy does not say.
 func (c *check) demanded(v *Verdict, ev *evidence, s set, resource string) {
 	for i, a := range c.opts.Policy.Attestations {
 		v.addDemanded(c.attestationLink(ev, s, i, a))
+	}
+	for i, a := range c.opts.Policy.Absent {
+		v.addDemanded(absentLink(ev, i, a))
 	}
 	if len(c.opts.Policy.Verifiers) == 0 {
 		return
@@ -61,6 +65,80 @@ func (c *check) attestationLink(ev *evidence, s set, i int, a policy.Attestation
 		l.Status, l.Reason = Absent, "the image carries no "+a.PredicateType
 	}
 	return l
+}
+
+// absentLink returns the link for an attestation that must be absent. It holds only if all
+// that is attached was listed and read, and if each item that may be such an attestation is
+// known to be none.
+func absentLink(ev *evidence, i int, a policy.Absent) Link {
+	l := Link{Name: LinkAttestation, Status: Holds, Claim: "the image carries no " + a.PredicateType}
+	if a.Signer != nil {
+		l.Claim += " by " + a.Signer.String()
+	}
+	unsure := cmp.Or(ev.err, ev.beside)
+	for _, it := range ev.items {
+		is, err := it.forbidden(i, a)
+		if is {
+			l.Status, l.Reason = Broken, fmt.Sprintf("the image carries %s by %s, which must be absent", a.PredicateType, it.by())
+			return l
+		}
+		unsure = cmp.Or(unsure, err)
+	}
+	if unsure != nil {
+		l = failed(LinkAttestation, Unknown, unsure)
+		l.Reason = fmt.Sprintf("it is not known whether the image carries %s: %s", a.PredicateType, l.Reason)
+	}
+	return l
+}
+
+// forbidden reports whether an item is the attestation at index i of those that must be absent.
+// An error means that it may be: its type that somebody wrote beside it proves nothing, and
+// whoever breaks a signature would otherwise have hidden it.
+func (it *item) forbidden(i int, a policy.Absent) (bool, error) {
+	switch {
+	case it.err != nil:
+		return false, it.err
+	case it.kind != a.PredicateType:
+		return false, nil
+	}
+	isTheirs := func(*proof) error { return nil }
+	if a.Signer != nil {
+		isTheirs = signed(a.Signer)
+	}
+	verified, unsure := false, error(nil)
+	for _, p := range it.anyone {
+		err := p.Result.Err()
+		_, stranger := errors.AsType[*bundle.UntrustedError](err)
+		_, unvouched := errors.AsType[*trust.IssuerError](err)
+		switch {
+		case err == nil && isTheirs(p) == nil:
+			return it.absent[i].is, it.absent[i].err
+		case err == nil:
+			verified = true
+		case !stranger && !unvouched && (p.key == nil || sameSigner(a.Signer, p.key)):
+			unsure = fmt.Errorf("attestation %s: %w", it.at, err)
+		}
+	}
+	if verified {
+		return false, nil // another signer
+	}
+	return false, unsure
+}
+
+// sameSigner reports whether a key is the signer demanded.
+func sameSigner(s policy.Signer, key *bundle.Signer) bool {
+	k, ok := s.(policy.Key)
+	return ok && sameKey(k.Public(), key.Key)
+}
+
+// by returns for people who signed an item that holds.
+func (it *item) by() string {
+	for _, p := range it.anyone {
+		if p.Result.Err() == nil {
+			return cmp.Or(p.Identity.SubjectAlternativeName, "a key that the policy names")
+		}
+	}
+	return ""
 }
 
 // word is one of the attestations of a type by one signer: when it was signed, and

@@ -21,6 +21,8 @@ type evidence struct {
 	items []*item
 	file  bool  // the subject is a file, so nothing is attached to it
 	err   error // the listing failed, so nothing is known
+
+	beside error // it is not known what is under the fallback tag; matters only to what must be absent
 }
 
 // item is one signature or attestation, and what it proved.
@@ -40,7 +42,8 @@ type item struct {
 	anyone []*proof // by any signer: one for each trust root and key
 
 	// What the statement says, read only if its signature holds under a trust root.
-	matches map[int]error // by index in the policy's Attestations: what differs from the demand, or nil
+	matches map[int]error     // by index in the policy's Attestations: what differs from the demand, or nil
+	absent  map[int]forbidden // by index in the policy's Absent: whether it is what must be absent
 	vsa     *attest.VSA
 	vsaErr  error
 }
@@ -60,6 +63,12 @@ func (p *piece) forget() {
 		slim.Statement = &attest.Statement{Type: s.Type, PredicateType: s.PredicateType}
 	}
 	p.bundle, p.memory.closed = slim, true
+}
+
+// forbidden says whether a statement is one that must be absent.
+type forbidden struct {
+	is  bool
+	err error // that cannot be read from it
 }
 
 // rules say who may have signed an item, and in which form.

@@ -67,9 +67,9 @@ func (opts Options) Explain(link string, now time.Time) Explanation {
 		return Explanation{"the repository that the provenance names, today", against, rule + "without an answer the image is still accepted, because the policy has no requireSource"}
 	case LinkAttestation:
 		return Explanation{
-			"the attestations of the predicate types that the policy demands, and who signed them",
+			"the attestations of the predicate types that the policy demands or forbids, and who signed them",
 			"this digest, the signer that the policy names or else the signer of the provenance, and the values that the policy demands",
-			"each must exist, with the right signer and all values" + demanded,
+			"each must exist, with the right signer and all values; of those that must be absent none may exist, and everything attached must have been read" + demanded,
 		}
 	case LinkSBOM:
 		rule := "an SPDX and a CycloneDX document must each be signed by the signer of the provenance and be about this digest"

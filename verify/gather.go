@@ -34,6 +34,8 @@ type found struct {
 	list  []oci.Attached
 	tags  []oci.CosignTag // that were looked for
 	items []*item         // in no policy's eyes
+
+	beside error // why it is not known what is under the fallback tag; nil if no policy asked
 }
 
 // gather returns everything attached to an image, in the eyes of the policy. It reads what
@@ -45,8 +47,8 @@ func (c *check) gather(ctx context.Context, image v1.Hash) *evidence {
 	if err != nil {
 		return &evidence{err: err}
 	}
-	ev := &evidence{items: make([]*item, 0, len(all.items))}
-	tags := c.cosignTags()
+	ev := &evidence{items: make([]*item, 0, len(all.items)), beside: all.beside}
+	tags := c.tags()
 	if slices.ContainsFunc(tags, func(t oci.CosignTag) bool { return !slices.Contains(all.tags, t) }) {
 		c.miss()
 	}
@@ -68,11 +70,17 @@ func (c *check) gather(ctx context.Context, image v1.Hash) *evidence {
 // find lists everything attached to an image, once, and reads each item.
 func (c *check) find(ctx context.Context, image v1.Hash) (*found, error) {
 	all := &found{tags: c.allTags()}
-	list, err := oci.Attachments(ctx, c.src, image, all.tags...)
+	listed := slices.DeleteFunc(slices.Clone(all.tags), func(tag oci.CosignTag) bool { return tag == besideAPI })
+	list, err := oci.Attachments(ctx, c.src, image, listed...)
 	if err != nil {
 		return nil, fmt.Errorf("referrers of %s: %w", image, err)
 	}
 	all.list = list
+	if len(listed) < len(all.tags) {
+		var beside []oci.Attached
+		beside, all.beside = oci.Beside(ctx, c.src, image, list)
+		list = append(list[:len(list):len(list)], beside...)
+	}
 	// The small ones first: junk must be many items to delay a proof, and cheap to read.
 	order := make([]int, len(list))
 	for i := range order {
@@ -89,6 +97,11 @@ func (c *check) find(ctx context.Context, image v1.Hash) (*found, error) {
 		}
 		g.Go(func() error {
 			items[i] = c.attached(ctx, image, &list[i])
+			for _, it := range items[i] {
+				if i >= len(all.list) {
+					it.tag = besideAPI
+				}
+			}
 			return nil
 		})
 	}
@@ -125,10 +138,21 @@ func (c *check) all() []*check {
 	return c.asks
 }
 
-// allTags returns the tags of cosign v2 that a policy asks for.
+// besideAPI stands for the fallback tag of a registry that has the referrers API.
+const besideAPI oci.CosignTag = "beside the API"
+
+// tags returns cosignTags and, if the policy demands that something is absent, besideAPI.
+func (c *check) tags() []oci.CosignTag {
+	if tags := c.cosignTags(); len(c.opts.Policy.Absent) == 0 {
+		return tags
+	}
+	return []oci.CosignTag{oci.CosignSignatures, oci.CosignAttestations, besideAPI}
+}
+
+// allTags returns the tags that a policy asks for.
 func (c *check) allTags() (tags []oci.CosignTag) {
-	for _, tag := range []oci.CosignTag{oci.CosignSignatures, oci.CosignAttestations} {
-		if slices.ContainsFunc(c.all(), func(c *check) bool { return slices.Contains(c.cosignTags(), tag) }) {
+	for _, tag := range []oci.CosignTag{oci.CosignSignatures, oci.CosignAttestations, besideAPI} {
+		if slices.ContainsFunc(c.all(), func(c *check) bool { return slices.Contains(c.tags(), tag) }) {
 			tags = append(tags, tag)
 		}
 	}

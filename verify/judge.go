@@ -133,7 +133,8 @@ func (c *check) judgeNamed(it *item, b *bundle.Bundle, named policy.Signer, subj
 func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Subject) {
 	isSummary := it.kind == attest.PredicateVSA && len(c.opts.Policy.Verifiers) > 0
 	isDemanded := slices.ContainsFunc(c.opts.Policy.Attestations, func(a policy.Attestation) bool { return a.PredicateType == it.kind })
-	if b.Statement == nil || !isSummary && !isDemanded {
+	isForbidden := slices.ContainsFunc(c.opts.Policy.Absent, func(a policy.Absent) bool { return a.PredicateType == it.kind })
+	if b.Statement == nil || !isSummary && !isDemanded && !isForbidden {
 		return
 	}
 	if b.Certificate != nil {
@@ -156,7 +157,14 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 	it.matches = make(map[int]error)
 	for i, a := range c.opts.Policy.Attestations {
 		if a.PredicateType == it.kind {
-			_, it.matches[i] = recall(c, c.of, matchKeyOf(a), func() (struct{}, error) { return struct{}{}, a.Match(b.Statement.Predicate) })
+			_, it.matches[i] = recall(c, c.of, matchKey(values(a.Equals)), func() (struct{}, error) { return struct{}{}, a.Match(b.Statement.Predicate) })
+		}
+	}
+	it.absent = make(map[int]forbidden)
+	for i, a := range c.opts.Policy.Absent {
+		if a.PredicateType == it.kind {
+			is, err := recall(c, c.of, absentKey(values(a.Equals)), func() (bool, error) { return a.Match(b.Statement.Predicate) })
+			it.absent[i] = forbidden{is, err}
 		}
 	}
 }
@@ -176,13 +184,15 @@ type (
 	sbomKey     struct{}
 	summaryKey  struct{}
 	matchKey    string // values demanded
+	absentKey   string // values that must be absent
 )
 
-func matchKeyOf(a policy.Attestation) matchKey {
-	if len(a.Equals) == 0 {
+// values returns demanded values as a key, which has their types.
+func values(equals map[string]any) string {
+	if len(equals) == 0 {
 		return ""
 	}
-	return matchKey(fmt.Sprintf("%#v", a.Equals)) // in the order of the pointers, with their types
+	return fmt.Sprintf("%#v", equals) // in the order of the pointers
 }
 
 // result verifies a bundle under one trust root, as signed by signer; the zero Signer
@@ -239,6 +249,9 @@ func (c *check) keys() (keys []bundle.Signer) {
 	}
 	add(c.opts.Policy.Signer()) // it also signs the attestations that name no signer
 	for _, a := range c.opts.Policy.Attestations {
+		add(a.Signer)
+	}
+	for _, a := range c.opts.Policy.Absent {
 		add(a.Signer)
 	}
 	for _, v := range c.opts.Policy.Verifiers {

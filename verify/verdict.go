@@ -78,7 +78,7 @@ const (
 	LinkProvenance  = "provenance" // a trusted builder built it, from the source demanded
 	LinkSource      = "source"     // the repository still has the commit
 	LinkSBOM        = "sbom"
-	LinkAttestation = "attestation" // one link for each attestation that the policy demands
+	LinkAttestation = "attestation" // one link for each attestation that the policy demands, or forbids
 	LinkSummary     = "summary"     // a verification summary; only if the policy names verifiers
 )
 
