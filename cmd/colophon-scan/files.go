@@ -102,9 +102,9 @@ func (o order) scanFiles(ctx context.Context, root string) (_ *syftsbom.SBOM, un
 	}
 	s.Artifacts.Packages.Add(dpkg.kept...)
 	s.Relationships = stated(s.Relationships)
-	for at := range s.Artifacts.Unknowns {
+	for at, reasons := range s.Artifacts.Unknowns {
 		// An empty file has nothing to read, as in unreadFiles.
-		if info, err := os.Stat(filepath.Join(root, at.RealPath)); err != nil || info.Size() > 0 {
+		if info, err := os.Stat(filepath.Join(root, at.RealPath)); hidesPackages(reasons) && (err != nil || info.Size() > 0) {
 			unread = append(unread, "/"+strings.TrimLeft(at.RealPath, "/"))
 		}
 	}

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -151,6 +154,39 @@ func TestUnreadFilesAreNamed(t *testing.T) {
 		} else if !bytes.Equal(first[0], spdx) || !bytes.Equal(first[1], cdx) {
 			t.Error("the same image gives other documents")
 		}
+	}
+}
+
+// A program without symbols has been read: its modules are listed, and it is not named. One that
+// cannot be read in another way still is.
+func TestProgramWithoutSymbols(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "hello")
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", out, "./testdata/hello") // as scripts/programs.sh
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	program, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	spdx, _, err := generate(t.Context(), options(dir, writeIndex(t, dir, testImage(t, "amd64", map[string][]byte{"usr/bin/hello": program, "var/lib/dpkg/status": []byte(dpkg)}))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := sbom.Read(spdx, sbom.PredicateSPDX)
+	if err != nil || len(d.Unread) > 0 || !bytes.Contains(spdx, []byte("pkg:golang/golang.org/x/mod@")) {
+		t.Errorf("unread: got %q, %v, want none, and golang.org/x/mod listed", d.Unread, err)
+	}
+	if spdx, _, err = generateFiles(t.Context(), filesOrder(t, out)); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := sbom.Read(spdx, sbom.PredicateSPDX); err != nil || len(d.Unread) > 0 || d.Packages < 2 {
+		t.Errorf("the file: got %d packages, unread %q, %v", d.Packages, d.Unread, err)
+	}
+	if !hidesPackages([]string{noCryptography + "no symbol section", "java: corrupt"}) || !hidesPackages([]string{"go-module-binary-cataloger: unable to read golang buildinfo: x"}) {
+		t.Error("another reason is not one to name the file")
 	}
 }
 

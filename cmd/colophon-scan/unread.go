@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/anchore/stereoscope/pkg/image"
 	syftsbom "github.com/anchore/syft/syft/sbom"
@@ -14,8 +15,10 @@ import (
 // does not look.
 func unreadFiles(s *syftsbom.SBOM, content *image.Image) []string {
 	unread := map[string]bool{}
-	for at := range s.Artifacts.Unknowns {
-		unread[at.RealPath] = true
+	for at, reasons := range s.Artifacts.Unknowns {
+		if hidesPackages(reasons) {
+			unread[at.RealPath] = true
+		}
 	}
 	for _, f := range content.SquashedTree().AllFiles() {
 		p := string(f.RealPath)
@@ -26,6 +29,16 @@ func unreadFiles(s *syftsbom.SBOM, content *image.Image) []string {
 		}
 	}
 	return slices.Collect(maps.Keys(unread))
+}
+
+// noCryptography begins the reason that Syft gives for a Go program without symbols, as those are
+// that are linked with -s and an empty build id. Syft looks for the cryptography that was
+// linked, and has read the list of modules by then.
+const noCryptography = "go-module-binary-cataloger: unable to read golang version info: "
+
+// hidesPackages reports whether a file may have packages that Syft does not list.
+func hidesPackages(reasons []string) bool {
+	return slices.ContainsFunc(reasons, func(r string) bool { return !strings.HasPrefix(r, noCryptography) })
 }
 
 // unopened matches the names of archives that Syft does not open. A file that is only
