@@ -23,6 +23,7 @@ type attestOptions struct {
 	predicate string // file
 	schema    string // file
 	bundle    string
+	files     bool // sign release files, with all that belongs to them
 	output    output
 	timeout   time.Duration
 }
@@ -30,7 +31,7 @@ type attestOptions struct {
 func newAttestCommand() *cobra.Command {
 	var o attestOptions
 	cmd := &cobra.Command{
-		Use:   "attest IMAGE|LAYOUT|FILE|DIRECTORY… --type TYPE --predicate FILE",
+		Use:   "attest IMAGE|LAYOUT|FILE|DIRECTORY… --type TYPE --predicate FILE | --files FILE…|DIRECTORY",
 		Short: "sign what a document says about images or files",
 		Long: `Attest signs an in-toto statement about each image or file: what the document in
 --predicate says about its digest, which is computed from the bytes. The statement is
@@ -45,6 +46,12 @@ It proves less than a release, because the job itself says what it built.
 
 A URI is a type of your own; --schema checks its documents against a JSON Schema.
 
+With --files, attest makes all that a download needs, in one step: the list of digests
+(SHA256SUMS), a signature of each file and of the list (FILE.sigstore.json) and, in a job
+of GitHub or GitLab, the provenance of each (FILE.intoto.jsonl). The files are those of a
+DIRECTORY, or in one. Nothing is written before all is signed, and the same command again
+does what is missing: "colophon verify DIRECTORY" accepts the result.
+
 For who signs, and with which services, see "colophon sign --help". What the same
 signer has attested already, word for word, is not signed again.
 
@@ -52,16 +59,21 @@ Exit codes: 0 signed, 2 usage error, 1 failure.`,
 		Example: `  colophon attest registry.example.com/team/app:v1.2.0 --type spdx --predicate app.spdx.json
   colophon attest registry.example.com/team/app:v1.2.0 --type vuln --predicate scan.json
   colophon attest registry.example.com/team/app:v1.2.0 --type provenance      # in a job of GitHub or GitLab
+  colophon attest --files dist/*
   colophon attest dist/app.tar.gz --type https://example.com/review/v1 --predicate review.json --schema review.schema.json`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 			defer cancel()
+			if o.files {
+				return o.runFiles(ctx, cmd, args)
+			}
 			return o.run(ctx, cmd, args)
 		},
 	}
 	o.signing.flags(cmd)
 	f := cmd.Flags()
+	f.BoolVar(&o.files, "files", false, "make checksums, signatures and provenance of release files: those of a DIRECTORY, or FILEs in one")
 	f.StringVar(&o.kind, "type", "", "`TYPE` of the document: a name of the list above, or a URI")
 	f.StringVar(&o.predicate, "predicate", "", "`FILE` with the document, JSON; \"-\" is standard input")
 	f.StringVar(&o.schema, "schema", "", "`FILE` with a JSON Schema that the document must meet")
@@ -69,7 +81,10 @@ Exit codes: 0 signed, 2 usage error, 1 failure.`,
 	o.output.flags(cmd)
 	o.output.quietFlag(cmd, "where each statement is")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this long")
-	_ = cmd.MarkFlagRequired("type")
+	cmd.MarkFlagsOneRequired("type", "files")
+	for _, flag := range []string{"type", "predicate", "schema", "bundle"} {
+		cmd.MarkFlagsMutuallyExclusive("files", flag)
+	}
 	return cmd
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/verify"
 )
 
 // subject is an image or a file that is signed.
@@ -111,7 +112,14 @@ const listName = "SHA256SUMS"
 // list if there is none, and otherwise compares it. Whoever signs the list signs the files:
 // verify DIRECTORY compares them.
 func listFiles(dir string) (string, error) {
-	d, err := verifyOptions{}.readDirectory(dir)
+	names, err := releaseFiles(dir)
+	if err == nil {
+		names, err = removeLeftovers(dir, names)
+	}
+	if err != nil {
+		return "", err
+	}
+	d, err := verifyOptions{}.readFiles(dir, names)
 	if err != nil {
 		return "", err
 	}
@@ -121,11 +129,7 @@ func listFiles(dir string) (string, error) {
 		}
 	}()
 	if d.Sums != nil {
-		path := filepath.Join(dir, filepath.FromSlash(d.Sums.Name))
-		if err := d.CheckList(); err != nil {
-			return "", &exitError{code: exitFailure, msg: fmt.Sprintf("%s is not the list of what is in %s: %v", path, dir, err), hint: "remove it, and a new one is made"}
-		}
-		return path, nil
+		return filepath.Join(dir, filepath.FromSlash(d.Sums.Name)), checkList(dir, d)
 	}
 	raw, err := d.List()
 	if err != nil {
@@ -133,6 +137,15 @@ func listFiles(dir string) (string, error) {
 	}
 	path := filepath.Join(dir, listName)
 	return path, durable.WriteFile(path, raw, 0o644)
+}
+
+// checkList fails if the list in a directory is not one of its files.
+func checkList(dir string, d verify.Directory) error {
+	if err := d.CheckList(); err != nil {
+		path := filepath.Join(dir, filepath.FromSlash(d.Sums.Name))
+		return &exitError{code: exitFailure, msg: fmt.Sprintf("%s is not the list of what is in %s: %v", path, dir, err), hint: "remove it, and a new one is made"}
+	}
+	return nil
 }
 
 // signedImage is an image in a registry or a layout.
@@ -234,10 +247,15 @@ func openSignedFile(path, suffix, to string) (subject, error) {
 	if to != "" {
 		s.to, s.many = to, false
 	}
-	if info, err := os.Lstat(s.to); err == nil && !info.Mode().IsRegular() {
-		return nil, usageError("--bundle FILE", "%s is not a regular file", s.to)
+	return s, s.regular()
+}
+
+// regular fails if something is in the place of the file with the bundles.
+func (f *signedFile) regular() error {
+	if info, err := os.Lstat(f.to); err == nil && !info.Mode().IsRegular() {
+		return usageError("--bundle FILE", "%s is not a regular file", f.to)
 	}
-	return s, nil
+	return nil
 }
 
 func (f *signedFile) name() string    { return f.path }

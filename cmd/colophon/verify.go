@@ -61,8 +61,8 @@ release has: --context, --dockerfile, --target, --build-arg, --package, --locked
 
 A LAYOUT is a directory, or a tar file as docker save writes it. What is proved is
 the index of all platforms; a platform that the registry or LAYOUT does not have is
-named, and --platform reads only one. A FILE needs the
---bundle that was made for it. A DIRECTORY of release files is accepted if the
+named, and --platform reads only one. A FILE is verified with the bundles beside it
+(FILE.sigstore.json, FILE.intoto.jsonl) or in --bundle. A DIRECTORY of release files is accepted if the
 list of their digests (SHA256SUMS) is proved and all files match it, or if each
 file is proved separately. Verify reads the bundles beside the files. Every other
 file must be in the list or proved, also detached signatures and certificates. The
@@ -93,7 +93,7 @@ Exit codes: 0 accepted, 3 rejected, 4 undecided (never treated as accepted),
 		Example: `  colophon verify 127.0.0.1:8080/team/app:v1.2.0 --source git.example.com/team/app
   colophon verify ./layout --source git.example.com/team/app --ref v1.2.0 --json
   colophon verify app.tar.gz --bundle app.intoto.jsonl --source github.com/team/app --tag v1.2.0
-  colophon verify app.tar.gz --bundle app.sigstore.json --key release.pub
+  colophon verify dist/app.tar.gz --key release.pub
   colophon verify https://example.com/v1.2.0/app.tar.gz --key release.pub --save app.tar.gz
   colophon verify reg.example.com/app:v1 --identity ada@example.com --issuer https://accounts.example.com
   kubectl get pods -o json | colophon verify - --policy policy.json
@@ -222,7 +222,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 		judge, file = o.download, true
 	case isReleaseDir(what, ref):
 		judge = o.directory
-	case o.bundle != "" && !spelledAsImage(what, ref):
+	case o.bundle != "" && !spelledAsImage(what, ref), o.bundle == "" && isBundledFile(what, ref):
 		judge, file = o.file, true
 	}
 	summary, err := o.summary.prepare(cmd, ref, file, demand, opts.Trust)
@@ -327,9 +327,17 @@ func (o verifyOptions) file(ctx context.Context, path string, _ oci.Reference, o
 	if err != nil {
 		return nil, err
 	}
-	bundles, err := readBundles(o.bundle)
-	if err != nil {
-		return nil, err
+	from := []string{o.bundle}
+	if o.bundle == "" {
+		from = besideFile(path)
+	}
+	var bundles [][]byte
+	for _, name := range from {
+		found, err := readBundles(name)
+		if err != nil {
+			return nil, err
+		}
+		bundles = append(bundles, found...)
 	}
 	return verify.Bundled(ctx, f, bundles, o.now, opts), nil
 }

@@ -59,12 +59,17 @@ func (o verifyOptions) directory(ctx context.Context, _ string, ref oci.Referenc
 	return verify.BundledDirectory(ctx, d, bundles, o.now, opts), nil
 }
 
-func (o verifyOptions) readDirectory(dir string) (d verify.Directory, err error) {
-	d = verify.Directory{Name: dir, Bundles: map[string][][]byte{}}
+func (o verifyOptions) readDirectory(dir string) (verify.Directory, error) {
 	names, err := releaseFiles(dir)
 	if err != nil {
-		return d, err
+		return verify.Directory{}, err
 	}
+	return o.readFiles(dir, names)
+}
+
+// readFiles reads the named files of a directory.
+func (o verifyOptions) readFiles(dir string, names []string) (d verify.Directory, err error) {
+	d = verify.Directory{Name: dir, Bundles: map[string][][]byte{}}
 	there := map[string]bool{}
 	for _, name := range names {
 		there[name] = true

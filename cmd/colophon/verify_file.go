@@ -14,6 +14,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -47,6 +48,23 @@ func (o signerOptions) read() (*policy.DocumentSigner, error) {
 		o.Key = string(raw)
 	}
 	return &o.DocumentSigner, nil
+}
+
+// isBundledFile reports whether the argument is the path of a file with bundles beside it. What
+// is spelled as an image of a registry, or begins with "oci:", never is.
+func isBundledFile(what string, ref oci.Reference) bool {
+	info, err := os.Lstat(what)
+	return ref.Dir == what && err == nil && info.Mode().IsRegular() && len(besideFile(what)) > 0
+}
+
+// besideFile returns the files with bundles beside a file.
+func besideFile(path string) (found []string) {
+	for _, ending := range bundleEndings {
+		if info, err := os.Stat(path + ending); err == nil && info.Mode().IsRegular() {
+			found = append(found, path+ending)
+		}
+	}
+	return found
 }
 
 // readBundles reads a file with one or more bundles, one after the other, such as

@@ -164,6 +164,24 @@ func TestPieces(t *testing.T) {
 		p.refused(t, "app.zip is not in the list", withKey("sign", dir)...)
 		p.refused(t, "app.zip is not in the list", verify...)
 	})
+	t.Run("attest release files with a key", func(t *testing.T) {
+		dir := t.TempDir()
+		harness.Write(t, dir, map[string]string{"app.tar.gz": "1", "doc/app.1": "2"})
+		if got := p.colophon(t, withKey("attest", "--files", dir)...); len(got) != 3 {
+			t.Errorf("got %+v", got)
+		}
+		for _, a := range p.colophon(t, withKey("attest", "--files", dir)...) {
+			if !a.Already {
+				t.Errorf("signed twice: %+v", a)
+			}
+			file := strings.TrimSuffix(a.Bundle, ".sigstore.json")
+			p.run(t, "cosign", append([]string{"verify-blob", "--bundle", a.Bundle, file}, byKey...)...)
+			if out, err := p.Colophon(t.Context(), "verify", file, "--key", public).CombinedOutput(); err != nil {
+				t.Errorf("verify: %v\n%s", err, out)
+			}
+		}
+		p.refused(t, "with a signature of something or somebody else", "attest", "--files", dir, "--identity-token-file", token())
+	})
 	t.Run("sign an image with a key", func(t *testing.T) {
 		p.colophon(t, withKey("sign", image)...)
 		p.run(t, "cosign", append([]string{"verify", image}, byKey...)...)

@@ -49,15 +49,16 @@ func commands(p *harness.Platform) map[string]func(*testscript.TestScript, bool,
 	}
 	s := &sabotage{p}
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"exits":     must(exits, 2),
-		"fork":      must(func(ts *testscript.TestScript, a []string) error { return s.fork(a[0], a[1]) }, 2),
-		"gitserver": must(gitserver, 1),
-		"alone":     alone,
-		"spoil":     must(func(ts *testscript.TestScript, a []string) error { return spoil(ts.MkAbs(a[0])) }, 1),
-		"untag":     must(func(ts *testscript.TestScript, a []string) error { return s.untag(a[0]) }, 1),
-		"tamper":    must(func(ts *testscript.TestScript, a []string) error { return s.tamper(a[0], a[1]) }, 2),
-		"detach":    must(func(ts *testscript.TestScript, a []string) error { return s.detach(a[0], a[1]) }, 2),
-		"expire":    must(func(ts *testscript.TestScript, a []string) error { return expire(ts.MkAbs(a[0])) }, 1),
+		"exits":      must(exits, 2),
+		"fork":       must(func(ts *testscript.TestScript, a []string) error { return s.fork(a[0], a[1]) }, 2),
+		"gitserver":  must(gitserver, 1),
+		"fileserver": must(fileserver, 1),
+		"alone":      alone,
+		"spoil":      must(func(ts *testscript.TestScript, a []string) error { return spoil(ts.MkAbs(a[0])) }, 1),
+		"untag":      must(func(ts *testscript.TestScript, a []string) error { return s.untag(a[0]) }, 1),
+		"tamper":     must(func(ts *testscript.TestScript, a []string) error { return s.tamper(a[0], a[1]) }, 2),
+		"detach":     must(func(ts *testscript.TestScript, a []string) error { return s.detach(a[0], a[1]) }, 2),
+		"expire":     must(func(ts *testscript.TestScript, a []string) error { return expire(ts.MkAbs(a[0])) }, 1),
 	}
 }
 
@@ -84,6 +85,14 @@ func gitserver(ts *testscript.TestScript, args []string) error {
 	srv := httptest.NewServer(githttp.Handler(ts, ts.MkAbs(args[0])))
 	ts.Defer(srv.Close)
 	ts.Setenv("GIT", srv.URL)
+	return nil
+}
+
+// fileserver serves a directory at $SERVER.
+func fileserver(ts *testscript.TestScript, args []string) error {
+	srv := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
+	ts.Defer(srv.Close)
+	ts.Setenv("SERVER", srv.URL)
 	return nil
 }
 

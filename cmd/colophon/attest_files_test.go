@@ -1,0 +1,253 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// dist returns a directory with these files.
+func dist(t *testing.T, files ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range files {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// signedSet returns the pieces of a set as if each were signed.
+func signedSet(t *testing.T, s *fileSet) []*piece {
+	t.Helper()
+	pieces, err := s.pieces(&predicate{"https://example.com/provenance", []byte(`{}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pieces {
+		have, err := p.subject.bundles(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(have) == 0 {
+			p.raw = []byte(realBundle(t))
+		}
+	}
+	return pieces
+}
+
+func realBundle(t *testing.T) string {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/github-attestation/MODULE.bazel.intoto.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(raw))
+}
+
+func filesIn(t *testing.T, dir string) []string {
+	t.Helper()
+	names, err := releaseFiles(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// TestFileSet signs release files, named one by one or by their directory, from the state that
+// a crash after each step leaves. In the end, the same files are there.
+func TestFileSet(t *testing.T) {
+	want := []string{"SHA256SUMS", "SHA256SUMS.intoto.jsonl", "SHA256SUMS.sigstore.json", "app", "app.intoto.jsonl", "app.sigstore.json", "z.tar.gz", "z.tar.gz.intoto.jsonl", "z.tar.gz.sigstore.json"}
+	for steps := range 8 {
+		dir := dist(t, "app", "z.tar.gz")
+		for _, args := range [][]string{{dir}, nil, {dir}} {
+			if args == nil { // dist/*
+				args, _ = filepath.Glob(filepath.Join(dir, "*"))
+			}
+			s, err := openFileSet(args)
+			if err != nil {
+				t.Fatalf("after %d steps: %v: %v", steps, args, err)
+			}
+			if len(s.files) != 2 || s.list != listName {
+				t.Fatalf("after %d steps: got %+v", steps, s)
+			}
+			pieces := signedSet(t, s)
+			if steps < len(pieces) && !slices.Contains(filesIn(t, dir), "SHA256SUMS") {
+				for _, p := range pieces[steps:] {
+					p.raw = nil // the command crashes here, in the middle of a file
+				}
+				if err := os.WriteFile(filepath.Join(dir, ".app.sigstore.json.tmp-123"), []byte("{"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.publish(t.Context(), pieces); err != nil {
+				t.Fatalf("after %d steps: %v", steps, err)
+			}
+			s.lock.Release()
+		}
+		if got := filesIn(t, dir); !slices.Equal(got, want) {
+			t.Errorf("after %d steps: got %q, want %q", steps, got, want)
+		}
+	}
+}
+
+// TestHostileFileSet: what cannot be signed as release files is refused, and nothing is
+// written.
+func TestHostileFileSet(t *testing.T) {
+	for name, tt := range map[string]struct {
+		put  func(dir string) error
+		args string
+		want string
+	}{
+		"a link":                   {func(dir string) error { return os.Symlink("app", filepath.Join(dir, "b")) }, "app b", "b is not a regular file"},
+		"a link in the directory":  {func(dir string) error { return os.Symlink("app", filepath.Join(dir, "b")) }, "", "b is not a regular file"},
+		"a link as the list":       {func(dir string) error { return os.Symlink("app", filepath.Join(dir, listName)) }, "app", "SHA256SUMS is not a regular file"},
+		"a link as the bundle":     {func(dir string) error { return os.Symlink("app", filepath.Join(dir, "app.sigstore.json")) }, "app", "app.sigstore.json is not a regular file"},
+		"a directory among files":  {func(dir string) error { return os.Mkdir(filepath.Join(dir, "d"), 0o700) }, "app d", "d is a directory: expected files, or one directory"},
+		"a fifo":                   {func(dir string) error { return unix.Mkfifo(filepath.Join(dir, "b"), 0o600) }, "app b", "b is not a regular file"},
+		"a fifo in the directory":  {func(dir string) error { return unix.Mkfifo(filepath.Join(dir, "b"), 0o600) }, "", "b is not a regular file"},
+		"a line break in a name":   {func(dir string) error { return os.WriteFile(filepath.Join(dir, "b\nc"), nil, 0o600) }, "", "cannot stand in a list|want a SHA-256 digest and a name"},
+		"a carriage return":        {func(dir string) error { return os.WriteFile(filepath.Join(dir, "b\r"), nil, 0o600) }, "", "cannot stand in a list"},
+		"a name twice":             {nil, "app ./app", "named twice"},
+		"no such file":             {nil, "app b", "no such file"},
+		"files of two directories": {func(dir string) error { return os.MkdirAll(filepath.Join(dir, "d/e"), 0o700) }, "app d/../../app", "no such file"},
+		"a list of other files": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, listName), []byte(strings.Repeat("0", 64)+"  app\n"), 0o600)
+		}, "", "is not the list of what is in"},
+		"a file too many": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, listName), []byte("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  b\n"), 0o600)
+		}, "app", "is not the list of what is in"},
+		"no file": {func(dir string) error { return os.Remove(filepath.Join(dir, "app")) }, "", "no files to sign"},
+	} {
+		dir := dist(t, "app")
+		if tt.put != nil {
+			if err := tt.put(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before, _ := os.ReadDir(dir)
+		args := []string{dir}
+		if tt.args != "" {
+			args = nil
+			for _, a := range strings.Fields(tt.args) {
+				args = append(args, dir+"/"+a)
+			}
+		}
+		s, err := openFileSet(args)
+		if err == nil {
+			_, err = s.pieces(nil)
+			s.lock.Release()
+		}
+		if err == nil || !slices.ContainsFunc(strings.Split(tt.want, "|"), func(w string) bool { return strings.Contains(err.Error(), w) }) {
+			t.Errorf("%s: got %v, want %q", name, err, tt.want)
+		}
+		if after, _ := os.ReadDir(dir); len(after) != len(before) {
+			t.Errorf("%s: something was written", name)
+		}
+	}
+}
+
+// TestFileSetChanges: a file that changes after it was read leaves nothing signed.
+func TestFileSetChanges(t *testing.T) {
+	dir := dist(t, "app", "b", "z")
+	s, err := openFileSet([]string{dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.lock.Release()
+	pieces := signedSet(t, s)
+	if err := os.WriteFile(filepath.Join(dir, "z"), []byte("other"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.publish(t.Context(), pieces); err == nil || !strings.Contains(err.Error(), "z was changed while this ran: nothing is signed") {
+		t.Errorf("got %v", err)
+	}
+	if got := filesIn(t, dir); !slices.Equal(got, []string{"app", "b", "z"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestFileSetsAtOnce: a second command waits for the first one, and then finds all done.
+func TestFileSetsAtOnce(t *testing.T) {
+	dir := dist(t, "app", "b")
+	first, err := openFileSet([]string{dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := make(chan int)
+	go func() {
+		second, err := openFileSet([]string{filepath.Join(dir, "app"), filepath.Join(dir, "b")})
+		if err != nil {
+			t.Error(err)
+			missing <- -1
+			return
+		}
+		defer second.lock.Release()
+		n := 0
+		for _, p := range signedSet(t, second) {
+			if p.raw != nil {
+				n++
+			}
+		}
+		missing <- n
+	}()
+	select {
+	case <-missing:
+		t.Fatal("it did not wait")
+	case <-time.After(50 * time.Millisecond):
+	}
+	if err := first.publish(t.Context(), signedSet(t, first)); err != nil {
+		t.Fatal(err)
+	}
+	first.lock.Release()
+	if n := <-missing; n != 0 {
+		t.Errorf("the second command has %d bundles to make, want 0", n)
+	}
+}
+
+// TestTooManyFilesToSign: more files than one certificate may sign are refused.
+func TestTooManyFilesToSign(t *testing.T) {
+	dir := t.TempDir()
+	for i := range maxSignedFiles + 1 {
+		if err := os.WriteFile(filepath.Join(dir, "f"+strings.Repeat("x", i%200)+string(rune('a'+i/200))), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := openFileSet([]string{dir}); err == nil || !strings.Contains(err.Error(), "expected at most 1000") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestVerifyBesideFile: a file is verified with the bundles beside it, unless its name is
+// spelled as that of an image.
+func TestVerifyBesideFile(t *testing.T) {
+	s := trustSigstore(t)
+	source := []string{"--source", "github.com/aspect-build/rules_lint", "--skip-source"}
+	s.run(exitOK, append([]string{"verify", attested + ".bazel"}, source...), "✓ file", "accepted")
+	s.run(exitRejected, append([]string{"verify", attested + "-wrong-signer.bazel"}, source...), "malicious_attestation", "rejected")
+	content, err := os.ReadFile(attested + ".bazel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle := []byte(realBundle(t))
+	t.Chdir(t.TempDir())
+	const image = "127.0.0.1:1/team/app"
+	if err := errors.Join(os.MkdirAll("127.0.0.1:1/team", 0o700), os.WriteFile(image, content, 0o600), os.WriteFile(image+".intoto.jsonl", bundle, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	s.run(exitUndecided, append([]string{"verify", image}, source...), "? image", "undecided")
+	s.run(exitOK, append([]string{"verify", "./" + image}, source...), "✓ file", "accepted")
+}
