@@ -20,13 +20,14 @@ import (
 // crowded is a source whose image has n referrers, each with the given annotation.
 type crowded struct {
 	Source
-	list []v1.Descriptor
-	raws map[v1.Hash][]byte
+	image v1.Hash
+	list  []v1.Descriptor
+	raws  map[v1.Hash][]byte
 }
 
 func newCrowded(t *testing.T, src Source, image v1.Descriptor, n int, annotation string) *crowded {
 	t.Helper()
-	c := &crowded{src, nil, map[v1.Hash][]byte{}}
+	c := &crowded{src, image.Digest, nil, map[v1.Hash][]byte{}}
 	for i := range n {
 		raw, err := artifactManifest(image, attest.BundleMediaType, emptyConfig, map[string]string{"n": fmt.Sprint(i), "x": annotation})
 		if err != nil {
@@ -39,6 +40,9 @@ func newCrowded(t *testing.T, src Source, image v1.Descriptor, n int, annotation
 }
 
 func (c *crowded) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descriptor, error) {
+	if subject != c.image {
+		return nil, nil
+	}
 	return c.list, nil
 }
 

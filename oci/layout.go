@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -392,7 +393,10 @@ func (l *Layout) PushManifest(_ context.Context, raw []byte, mediaType string) (
 		return d, err
 	}
 	entry := d
-	entry.ArtifactType, entry.Annotations = c.kind(), c.Annotations
+	entry.ArtifactType, entry.Annotations = c.kind(), maps.Clone(c.Annotations)
+	// Whoever attaches something chooses its annotations. It must not get the name of an image.
+	delete(entry.Annotations, RefNameAnnotation)
+	delete(entry.Annotations, imageNameAnnotation)
 	if size, err := json.Marshal(entry); err != nil || len(size) > maxEntry {
 		entry = d // who needs to know more reads the manifest
 	}

@@ -361,7 +361,7 @@ func TestRequestsAtATime(t *testing.T) {
 			if err := Copy(t.Context(), dst, layout, top); err != nil {
 				return err
 			}
-			_, err := saveAttached(t.Context(), dst, ofManifests{c}, top.Digest, &room)
+			_, _, err := saveAttached(t.Context(), dst, ofManifests{c}, top.Digest, &room)
 			return err
 		},
 	} {

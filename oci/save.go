@@ -17,10 +17,13 @@ import (
 // limits.Referrers entries, and three of cosign's tags for each platform need room, too.
 const maxSaved = limits.Referrers - 4*limits.IndexManifests
 
+// maxAsked is the maximum number of referrers that Save asks for what is attached to them.
+const maxAsked = 512
+
 // Save copies the image d with everything attached to it or to one of its
-// platforms: referrers, and what cosign v2 stores under tags. Everybody who may push
-// can attach something that cannot be copied, that others could run as an image, or too
-// much. Save leaves that out, and platforms that src does not have, and returns it in
+// platforms: referrers, and what cosign v2 stores under tags; and what is attached to a
+// referrer, such as the signature of an SBOM. Everybody who may push can attach something
+// that cannot be copied, that others could run as an image, or too much. Save leaves that out, and platforms that src does not have, and returns it in
 // left, one error each. If src does not answer, Save returns err. It calls copied, unless
 // that is nil, for each layer and configuration of the image that dst has then; several calls may run at once.
 func Save(ctx context.Context, dst Target, src Source, d v1.Descriptor, copied func(v1.Descriptor)) (left []error, err error) {
@@ -28,37 +31,102 @@ func Save(ctx context.Context, dst Target, src Source, d v1.Descriptor, copied f
 	if err := image.copy(ctx, dst, d); err != nil {
 		return nil, err
 	}
-	left = image.missing
-	subjects := []v1.Hash{d.Digest}
-	if d.MediaType.IsIndex() {
-		raw, _, err := src.Manifest(ctx, d.Digest)
-		if err != nil {
-			return left, err
-		}
-		index, err := parseContent(raw, d.MediaType)
-		if err != nil {
-			return left, err
-		}
-		for _, m := range index.Manifests {
-			if !slices.Contains(subjects, m.Digest) {
-				subjects = append(subjects, m.Digest)
-			}
-		}
+	subjects, err := platforms(ctx, src, d)
+	if err == nil {
+		left, err = saveTree(ctx, dst, src, subjects, maxAsked)
 	}
+	return append(image.missing, left...), err
+}
+
+// saveTree copies what is attached to the subjects, and what is attached to the first
+// referrers in turn.
+func saveTree(ctx context.Context, dst Target, src Source, subjects []v1.Hash, ask int) (left []error, err error) {
 	room := maxSaved
-	for _, subject := range subjects {
-		out, err := saveAttached(ctx, dst, src, subject, &room)
-		if left = append(left, out...); err != nil {
+	for deep := false; len(subjects) > 0; deep = true {
+		var next []v1.Hash
+		for _, subject := range subjects {
+			saved, out, err := saveAttached(ctx, dst, src, subject, &room)
+			if deep { // a list of what others are about is not what is attached here
+				out = slices.DeleteFunc(out, func(err error) bool { return errors.Is(err, errForeign) })
+			}
+			if left = append(left, out...); err != nil {
+				return left, err
+			}
+			if deep && len(left) > maxSaved {
+				return append(left, errors.New("too much cannot be copied: nothing more is")), nil
+			}
+			if n := len(saved) - ask; n > 0 {
+				left = append(left, fmt.Errorf("what is attached to %d of the referrers of %s: only the first referrers are asked", n, subject))
+				saved = saved[:ask]
+			}
+			ask -= len(saved)
+			next = append(next, saved...)
+		}
+		if subjects, err = withAttachments(ctx, src, next); err != nil {
 			return left, err
 		}
 	}
 	return left, nil
 }
 
-func saveAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, room *int) (left []error, err error) {
-	list, err := Attachments(ctx, src, subject, CosignSignatures, CosignAttestations, CosignSBOM)
+// platforms returns the digest of an image and those of the manifests in its index.
+func platforms(ctx context.Context, src Source, d v1.Descriptor) (all []v1.Hash, err error) {
+	all = []v1.Hash{d.Digest}
+	if !d.MediaType.IsIndex() {
+		return all, nil
+	}
+	raw, _, err := src.Manifest(ctx, d.Digest)
 	if err != nil {
 		return nil, err
+	}
+	index, err := parseContent(raw, d.MediaType)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range index.Manifests {
+		if !slices.Contains(all, m.Digest) {
+			all = append(all, m.Digest)
+		}
+	}
+	return all, nil
+}
+
+// withAttachments returns those of the subjects to which something is attached.
+func withAttachments(ctx context.Context, src Source, subjects []v1.Hash) (some []v1.Hash, err error) {
+	has := make([]bool, len(subjects))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for i, subject := range subjects {
+		group.Go(func() error {
+			referrers, err := src.Referrers(ctx, subject)
+			if has[i] = len(referrers) > 0; has[i] || err != nil && noAPI(err) == nil {
+				return err
+			}
+			for _, tag := range []CosignTag{CosignSignatures, CosignAttestations} {
+				_, err := src.Resolve(ctx, tag.Of(subject))
+				if has[i] = err == nil; has[i] || !errors.Is(err, ErrNotFound) {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	for i, subject := range subjects {
+		if has[i] {
+			some = append(some, subject)
+		}
+	}
+	return some, nil
+}
+
+// saveAttached copies what is attached to subject, and returns the referrers among it.
+func saveAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, room *int) (saved []v1.Hash, left []error, err error) {
+	list, err := Attachments(ctx, src, subject, CosignSignatures, CosignAttestations, CosignSBOM)
+	if err != nil {
+		return nil, nil, err
 	}
 	slices.SortStableFunc(list, func(a, b Attached) int { return cmp.Compare(a.packed(), b.packed()) })
 	var items []Attached
@@ -87,15 +155,17 @@ func saveAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, 
 		})
 	}
 	_ = group.Wait() // no task fails: each keeps its own error
-	for _, err := range failed {
+	for i, err := range failed {
 		switch {
 		case errors.Is(err, ErrMismatch), errors.Is(err, ErrNotFound):
 			left = append(left, err)
 		case err != nil:
-			return left, err
+			return saved, left, err
+		case items[i].Tag == "":
+			saved = append(saved, items[i].Descriptor.Digest)
 		}
 	}
-	return left, nil
+	return saved, left, nil
 }
 
 func copyAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, a Attached) error {

@@ -134,7 +134,7 @@ func TestSaveLeavesOut(t *testing.T) {
 		if err := Copy(t.Context(), l, r, top); err != nil {
 			t.Fatal(err)
 		}
-		left, err := saveAttached(t.Context(), l, src, top.Digest, &room)
+		_, left, err := saveAttached(t.Context(), l, src, top.Digest, &room)
 		if err != nil {
 			t.Fatal(err)
 		}

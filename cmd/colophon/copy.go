@@ -31,7 +31,7 @@ func newCopyCommand() *cobra.Command {
 		Use:   "copy IMAGE DESTINATION",
 		Short: "copy an image and everything attached to it between registries, layouts and archives",
 		Long: `Copy copies an image, and everything attached to it and to its platforms: proofs,
-SBOMs, signatures. The digest stays, so that what proves the image here proves it
+SBOMs, signatures, and what is attached to those in turn. The digest stays, so that what proves the image here proves it
 there. Copy checks the digests of what it copies.
 
 DESTINATION is HOST/NAME[:TAG], or the path of an OCI layout, which copy creates if
