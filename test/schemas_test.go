@@ -9,9 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict/documents"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/spec/schemas"
 	"github.com/colophon-build/colophon/test/schematest"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
@@ -27,7 +30,9 @@ var (
 	level   = schematest.Schema{"minimum": 0, "maximum": 3}
 	outcome = schematest.Schema{"enum": []string{"accepted", "rejected", "undecided"}}
 	status  = schematest.Schema{"enum": []string{"holds", "broken", "absent", "unknown", "not asked"}}
-	literal = schematest.Schema{"oneOf": []any{
+	// exactlyOne is how a type says that its members exclude each other, also in Kubernetes.
+	exactlyOne = schematest.Schema{"minProperties": 1, "maxProperties": 1}
+	literal    = schematest.Schema{"oneOf": []any{
 		schematest.Schema{"type": "string"},
 		schematest.Schema{"type": "object", "properties": schematest.Schema{"pattern": schematest.Schema{"type": "string", "minLength": 1}}, "required": []string{"pattern"}, "additionalProperties": false},
 	}}
@@ -47,6 +52,17 @@ var formats = []schematest.Format{
 		"commit": {"pattern": commitRE}, "recipe.lock": {"pattern": sha256RE}, "verifiers.policyDigest": {"pattern": sha256RE},
 		"attestations": {"maxItems": 32}, "verifiers": {"maxItems": 16}, "attestations.predicateType": {"minLength": 1}, "verifiers.id": {"minLength": 1},
 		"attestations.equals": {"propertyNames": schematest.Schema{"pattern": "^(/|$)"}, "additionalProperties": schematest.Schema{"type": []string{"string", "integer", "boolean", "null"}}},
+	}},
+	{File: "imagepolicy.json", Title: "Colophon policy, version 2: rules about images (spec/policy)", Type: reflect.TypeFor[policy.SetDocument](), Extra: map[string]schematest.Schema{
+		"apiVersion": {"const": policy.APIVersion}, "kind": {"enum": []string{policy.KindPolicy, policy.KindNamespacePolicy}},
+		"spec.unmatched": {"enum": []string{"deny", "warn", "allow"}}, "spec.rules": {"maxItems": 10_000},
+		"spec.rules.mode": {"enum": []string{"audit", "warn", "enforce"}}, "spec.rules.images": {"minItems": 1, "maxItems": 256},
+		"spec.rules.accept": {"minItems": 1, "maxItems": 32}, "spec.rules.conditions": {"maxItems": 16}, "spec.rules.exemptions": {"maxItems": 256},
+		"spec.rules.accept.summary.verifiers": {"minItems": 1, "maxItems": 16},
+	}, ByType: map[reflect.Type]schematest.Schema{
+		reflect.TypeFor[policy.AcceptDocument](): exactlyOne, reflect.TypeFor[policy.RefDocument](): exactlyOne, reflect.TypeFor[policy.SBOMDocument](): exactlyOne,
+		reflect.TypeFor[policy.ValueDocument](): exactlyOne, reflect.TypeFor[policy.RecipeDocument](): exactlyOne, reflect.TypeFor[policy.SignerDocument](): exactlyOne,
+		reflect.TypeFor[policy.PredicateDocument](): {"minProperties": 2, "maxProperties": 2}, reflect.TypeFor[policy.PatternDocument](): {"minProperties": 1},
 	}},
 	{File: "lock.json", Title: "Colophon lock, version 1: what a build may fetch (spec/lock/v1)", Type: reflect.TypeFor[builder.Lock](), Extra: map[string]schematest.Schema{
 		"version": {"const": 1}, "fetches.sha256": {"pattern": hexRE}, "fetches.request": {"pattern": hexRE}, "fetches.status": {"minimum": 200, "maximum": 499},
@@ -128,6 +144,42 @@ func TestSchemasAndParsersAgree(t *testing.T) {
 	}
 	if vectors < 60 {
 		t.Errorf("got %d vectors, want those of spec/", vectors)
+	}
+}
+
+// TestSetSchemaAndParserAgree: the same for policies of version 2, which are YAML; and the schema
+// has no keyword that a schema in Kubernetes may not have.
+func TestSetSchemaAndParserAgree(t *testing.T) {
+	s := schematest.Compile(t, "imagepolicy.json")
+	var files []string
+	for _, pattern := range []string{"good/*", "converted/*"} {
+		found, err := filepath.Glob("../spec/policy/v2/" + pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: got %q, %v", pattern, found, err)
+		}
+		files = append(files, found...)
+	}
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs, err := documents.Read(raw, limits.Request, 8)
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for _, d := range docs {
+			schematest.Alike(t, s, file, d.JSON, func(raw []byte) error { _, err := policy.ParseSets(raw); return err })
+		}
+	}
+	raw, err := schemas.Files.ReadFile("imagepolicy.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, keyword := range []string{`"oneOf"`, `"anyOf"`, `"$ref"`, `"patternProperties"`, `"type": [`} {
+		if bytes.Contains(raw, []byte(keyword)) {
+			t.Errorf("the schema has %s, which a structural schema of Kubernetes cannot have", keyword)
+		}
 	}
 }
 

@@ -84,7 +84,7 @@ func faultOf(data []byte, t reflect.Type, err error) error {
 	return f
 }
 
-// meant suggests the member that somebody meant.
+// meant suggests the member that somebody meant, and names those that there are.
 func meant(name string, t reflect.Type, parent jsontext.Pointer) string {
 	for token := range parent.Tokens() {
 		for t.Kind() == reflect.Pointer {
@@ -109,10 +109,15 @@ func meant(name string, t reflect.Type, parent jsontext.Pointer) string {
 	if t.Kind() != reflect.Struct {
 		return ""
 	}
-	if near := Nearest(name, members(t)); near != "" {
-		return fmt.Sprintf("; did you mean %q?", near)
+	known := members(t)
+	if len(known) == 0 {
+		return ""
 	}
-	return ""
+	list := " (known: " + strings.Join(known, ", ") + ")"
+	if near := Nearest(name, known); near != "" {
+		return fmt.Sprintf("; did you mean %q?%s", near, list)
+	}
+	return list
 }
 
 // members returns the JSON names of the members of a struct.

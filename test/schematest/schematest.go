@@ -32,6 +32,8 @@ type Format struct {
 	Tag   string // of the members' names: json or yaml
 	// Custom has the schemas of types that encode themselves.
 	Custom map[reflect.Type]Schema
+	// ByType has more keywords for all values of a struct type.
+	ByType map[reflect.Type]Schema
 	// Extra has more keywords for members: "MEMBER" or "MEMBER.MEMBER", where the outer one may be
 	// a list or map of objects.
 	Extra map[string]Schema
@@ -129,6 +131,7 @@ func (f Format) object(t reflect.Type, at string) Schema {
 		slices.Sort(required)
 		s["required"] = required
 	}
+	maps.Copy(s, f.ByType[t])
 	return s
 }
 

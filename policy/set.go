@@ -1,0 +1,347 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Limits on one Set.
+const (
+	maxRules      = 10_000
+	maxImages     = 256 // patterns of one rule
+	maxAccept     = 32
+	maxConditions = 16
+	maxExemptions = 256
+	maxBuilders   = 64 // names in Rebuilds
+	maxText       = 1024
+)
+
+// Set is a set of rules about images, as a policy document of version 2 has it (spec/policy).
+// An image must satisfy each rule that is about it. Check refuses the zero Set.
+type Set struct {
+	Name       string    // as Kubernetes names objects; required
+	Namespace  string    // of a NamespacedImagePolicy, if the document says it
+	Namespaced bool      // the rules are about the images of one namespace only
+	Unmatched  Unmatched // what happens to an image that no rule is about; required
+	Rules      []Rule    // at most 10,000
+}
+
+// Unmatched is what happens to an image that no rule is about.
+type Unmatched string
+
+const (
+	DenyUnmatched  Unmatched = "deny"
+	WarnUnmatched  Unmatched = "warn"
+	AllowUnmatched Unmatched = "allow"
+)
+
+// Rule is what images that match one of its patterns must satisfy: one of the alternatives in
+// Accept, with every condition and freshness demanded.
+type Rule struct {
+	Name   string         // unique in its set, as Kubernetes names objects; required
+	Images []ImagePattern // 1 to 256
+	Accept []Policy       // alternatives: one of them is enough; 1 to 32
+
+	Mode        Mode      // what a violation does; required
+	EnforceFrom time.Time // from then on the mode is Enforce; zero: never
+
+	Conditions []Condition // what fields cannot say; at most 16
+	Exemptions []Exemption // images that need not satisfy the rule; at most 256
+	Rebuilds   *Rebuilds   // nil: none is demanded
+
+	TrustMaxAge    time.Duration // greatest age of the trust roots' last refresh; 0: any
+	DistrustMaxAge time.Duration // greatest age of the list of what is no longer trusted; 0: no list is demanded
+}
+
+// Mode is what it does if an image violates a rule.
+type Mode string
+
+const (
+	Audit   Mode = "audit" // it is recorded
+	Warn    Mode = "warn"  // it is recorded, and whoever asked is warned
+	Enforce Mode = "enforce"
+)
+
+// ModeAt returns the mode of the rule at a time. Before EnforceFrom, a rule whose Mode is
+// Enforce warns.
+func (r Rule) ModeAt(now time.Time) Mode {
+	switch {
+	case r.EnforceFrom.IsZero():
+		return r.Mode
+	case !now.Before(r.EnforceFrom):
+		return Enforce
+	case r.Mode == Enforce:
+		return Warn
+	}
+	return r.Mode
+}
+
+// Matches reports whether the rule is about an image.
+func (r Rule) Matches(image Image) bool {
+	return slices.ContainsFunc(r.Images, func(p ImagePattern) bool { return p.Matches(image) })
+}
+
+// Exemption frees images from a rule for a time. All fields are required.
+type Exemption struct {
+	Images []ImagePattern
+	Reason string
+	Owner  string    // who answers for it
+	Until  time.Time // from then on it counts no more
+}
+
+// Exempt returns the exemption of an image from the rule at a time, or nil. If one ended that
+// was about the image, and there is no other, it is ended.
+func (r Rule) Exempt(image Image, now time.Time) (exemption, ended *Exemption) {
+	for i := range r.Exemptions {
+		e := &r.Exemptions[i]
+		if !slices.ContainsFunc(e.Images, func(p ImagePattern) bool { return p.Matches(image) }) {
+			continue
+		}
+		if now.Before(e.Until) {
+			return e, nil
+		}
+		if ended == nil || e.Until.After(ended.Until) {
+			ended = e
+		}
+	}
+	return nil, ended
+}
+
+// Condition is an expression over verified facts that must be true (package expr).
+type Condition struct {
+	Expression string // CEL, at most 4,096 bytes; required
+	Message    string // what to tell people if it is false; required
+}
+
+// Rebuilds demands that others built the image again with the same result.
+type Rebuilds struct {
+	AtLeast int      // 1 to the number of By
+	By      []string // ids of the builders that count, URIs
+}
+
+var nameRE = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+
+// checkName fails unless name is one that an object of Kubernetes can have.
+func checkName(what, name string) error {
+	if !nameRE.MatchString(name) {
+		return fmt.Errorf("%s: got %q, want lower-case letters, digits, - and . as Kubernetes names objects", what, name)
+	}
+	return nil
+}
+
+// checkUnmatched fails unless the set says what happens to images that no rule is about.
+func (u Unmatched) check() error {
+	switch u {
+	case DenyUnmatched, WarnUnmatched, AllowUnmatched:
+		return nil
+	case "":
+		return errors.New("unmatched: want deny, warn or allow: what happens to an image that no rule is about? There is no default")
+	}
+	return fmt.Errorf("unmatched: got %q, want deny, warn or allow", string(u))
+}
+
+func (m Mode) check() error {
+	switch m {
+	case Audit, Warn, Enforce:
+		return nil
+	}
+	return fmt.Errorf("mode: got %q, want audit, warn or enforce", string(m))
+}
+
+// Check returns an error if the set contradicts itself or leaves out what is required. Every
+// Set from ParseSets has passed it. It does not look into expressions.
+func (s *Set) Check() error {
+	if err := checkName("name", s.Name); err != nil {
+		return in(err, "metadata", "name")
+	}
+	if err := s.Unmatched.check(); err != nil {
+		return in(err, "spec", "unmatched")
+	}
+	if len(s.Rules) > maxRules {
+		return in(fmt.Errorf("rules: got %d, want at most %d", len(s.Rules), maxRules), "spec", "rules")
+	}
+	seen := map[string]bool{}
+	for i, r := range s.Rules {
+		if seen[r.Name] {
+			return in(fmt.Errorf("rule: got the name %q twice", r.Name), "spec", "rules", i, "name")
+		}
+		seen[r.Name] = true
+		if err := r.check(); err != nil {
+			return in(err, "spec", "rules", i)
+		}
+	}
+	return nil
+}
+
+func (r Rule) check() error {
+	if err := checkName("rule: name", r.Name); err != nil {
+		return in(err, "name")
+	}
+	if err := checkPatterns(r.Images); err != nil {
+		return err
+	}
+	if err := r.Mode.check(); err != nil {
+		return in(err, "mode")
+	}
+	if n := len(r.Accept); n == 0 || n > maxAccept {
+		return in(fmt.Errorf("accept: got %d alternatives, want 1 to %d", n, maxAccept), "accept")
+	}
+	for i, p := range r.Accept {
+		if err := p.Check(); err != nil {
+			return in(err, "accept", i)
+		}
+	}
+	if n := len(r.Conditions); n > maxConditions {
+		return in(fmt.Errorf("conditions: got %d, want at most %d", n, maxConditions), "conditions")
+	}
+	for i, c := range r.Conditions {
+		if err := c.check(); err != nil {
+			return in(err, "conditions", i)
+		}
+	}
+	if n := len(r.Exemptions); n > maxExemptions {
+		return in(fmt.Errorf("exemptions: got %d, want at most %d", n, maxExemptions), "exemptions")
+	}
+	for i, e := range r.Exemptions {
+		if err := e.check(); err != nil {
+			return in(err, "exemptions", i)
+		}
+	}
+	if r.TrustMaxAge < 0 || r.DistrustMaxAge < 0 {
+		return errors.New("maxAge: got a negative one, want more than 0s")
+	}
+	return in(r.Rebuilds.check(), "rebuilds")
+}
+
+func checkPatterns(patterns []ImagePattern) error {
+	if n := len(patterns); n == 0 || n > maxImages {
+		return in(fmt.Errorf("images: got %d, want 1 to %d", n, maxImages), "images")
+	}
+	for i, p := range patterns {
+		if err := p.check(); err != nil {
+			return in(err, "images", i)
+		}
+	}
+	return nil
+}
+
+func (e Exemption) check() error {
+	if err := checkPatterns(e.Images); err != nil {
+		return err
+	}
+	if err := checkText("reason", e.Reason); err != nil {
+		return in(err, "reason")
+	}
+	if err := checkText("owner", e.Owner); err != nil {
+		return in(err, "owner")
+	}
+	if e.Until.IsZero() {
+		return in(errors.New("until: got none, want the date at which the exemption ends"), "until")
+	}
+	return nil
+}
+
+func checkText(what, text string) error {
+	if strings.TrimSpace(text) == "" || len(text) > maxText {
+		return fmt.Errorf("%s: got %d bytes, want text of 1 to %d", what, len(text), maxText)
+	}
+	return nil
+}
+
+func (c Condition) check() error {
+	if strings.TrimSpace(c.Expression) == "" {
+		return in(errors.New("expression: got none"), "expression")
+	}
+	return in(checkText("message", c.Message), "message")
+}
+
+func (r *Rebuilds) check() error {
+	if r == nil {
+		return nil
+	}
+	if n := len(r.By); n == 0 || n > maxBuilders {
+		return fmt.Errorf("rebuilds: by: got %d builders, want 1 to %d", n, maxBuilders)
+	}
+	seen := map[string]bool{}
+	for _, id := range r.By {
+		if u, err := url.Parse(id); err != nil || u.Scheme == "" {
+			return fmt.Errorf("rebuilds: by: got %q, want the URI of a builder", id)
+		}
+		if seen[id] {
+			return fmt.Errorf("rebuilds: by: got %q twice", id)
+		}
+		seen[id] = true
+	}
+	if r.AtLeast < 1 || r.AtLeast > len(r.By) {
+		return fmt.Errorf("rebuilds: atLeast: got %d, want 1 to the number of builders, %d", r.AtLeast, len(r.By))
+	}
+	return nil
+}
+
+// Every returns the set with one rule, which is about every image: what a policy of version 1
+// means.
+func Every(p Policy) *Set {
+	return &Set{Name: "policy", Unmatched: DenyUnmatched, Rules: []Rule{{
+		Name: "every-image", Images: []ImagePattern{{Glob: "**"}}, Mode: Enforce, Accept: []Policy{p},
+	}}}
+}
+
+// Dangers returns the dangerous options of the set, one line each for people.
+func (s *Set) Dangers() (out []string) {
+	if s.Unmatched != DenyUnmatched {
+		out = append(out, "an image that no rule is about is accepted")
+	}
+	for _, r := range s.Rules {
+		for _, p := range r.Accept {
+			for _, d := range p.Dangers() {
+				out = append(out, fmt.Sprintf("rule %q: %s", r.Name, d))
+			}
+		}
+		for _, e := range r.Exemptions {
+			if slices.ContainsFunc(e.Images, ImagePattern.everything) {
+				out = append(out, fmt.Sprintf("rule %q: every image is exempt until %s", r.Name, e.Until.UTC().Format(time.DateOnly)))
+			}
+		}
+	}
+	return out
+}
+
+// Warnings returns what is allowed and probably not meant, one line each for people.
+func (s *Set) Warnings(now time.Time) (out []string) {
+	warn := func(r Rule, format string, args ...any) {
+		out = append(out, fmt.Sprintf("rule %q: ", r.Name)+fmt.Sprintf(format, args...))
+	}
+	for _, r := range s.Rules {
+		for _, p := range r.Images {
+			switch {
+			case p.Tag != "" && s.Unmatched != DenyUnmatched:
+				warn(r, "an image that is named by its digest has no tag, so that the rule is not about it")
+			case p.everything():
+				warn(r, "the glob %s is every image, from any registry", p.Glob)
+			case p.Glob == "*" || p.Glob == "*/*":
+				warn(r, "the glob %s means %s: images of Docker Hub only", p.Glob, p.canonical())
+			case strings.HasPrefix(p.Glob, "docker.io/"):
+				warn(r, "the glob %s matches no image: the canonical name of docker.io is index.docker.io", p.Glob)
+			case strings.HasSuffix(p.Glob, "*") && !strings.Contains(p.Glob, "/"):
+				warn(r, "the glob %s also matches other registries, such as %s.evil.example", p.Glob, strings.TrimRight(p.Glob, "*"))
+			}
+		}
+		for _, e := range r.Exemptions {
+			if !now.Before(e.Until) {
+				warn(r, "the exemption of %s (%s) ended on %s", e.Owner, e.Reason, e.Until.UTC().Format(time.DateOnly))
+			}
+		}
+		if r.Rebuilds != nil {
+			warn(r, "rebuilds: no check exists yet: images are undecided")
+		}
+		if r.DistrustMaxAge != 0 {
+			warn(r, "distrust: no list of what is no longer trusted exists yet: images are undecided")
+		}
+	}
+	return out
+}
