@@ -1,6 +1,7 @@
 package sbom
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,6 +20,7 @@ type component struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 	PURL    string `json:"purl"`
+	License any    `json:"licenses"` // of any form: it decides nothing here
 	Hashes  []struct {
 		Algorithm string `json:"alg"`
 		Content   string `json:"content"`
@@ -90,6 +92,28 @@ func readCycloneDX(data []byte) (*Document, error) {
 	return d, d.created(doc.Metadata.Timestamp)
 }
 
+// license returns the licenses of a component as one expression. All of several apply.
+func (c component) license() string {
+	list, _ := c.License.([]any)
+	var all []string
+	for _, entry := range list {
+		o, _ := entry.(map[string]any)
+		one := object(o)
+		if name := cmp.Or(one.text("expression"), one.object("license").text("id"), one.object("license").text("name")); name != "" {
+			all = append(all, name)
+		}
+	}
+	if len(all) == 1 {
+		return all[0]
+	}
+	for i, name := range all {
+		if strings.Contains(name, " ") {
+			all[i] = "(" + name + ")"
+		}
+	}
+	return strings.Join(all, " AND ")
+}
+
 // add lists components and the components within them. limits.JSONDepth bounds the
 // recursion.
 func (d *Document) add(components []component) {
@@ -99,7 +123,7 @@ func (d *Document) add(components []component) {
 			if c.Group != "" {
 				name = c.Group + "/" + name
 			}
-			d.List = append(d.List, Package{Name: name, Version: c.Version, PURL: c.PURL})
+			d.List = append(d.List, Package{Name: name, Version: c.Version, PURL: c.PURL, License: c.license()})
 		}
 		d.add(c.Components)
 	}

@@ -38,6 +38,7 @@ type Package struct {
 	Name    string
 	Version string // as written in the document; may be empty
 	PURL    string // package URL (github.com/package-url/purl-spec); may be empty
+	License string // SPDX expression, or a name, as written in the document; empty if it does not say, and of SPDX 3
 }
 
 // Document is a parsed SBOM.

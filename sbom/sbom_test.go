@@ -42,7 +42,7 @@ func TestVersions(t *testing.T) {
 			continue
 		}
 		name := map[string]string{"SPDX": "a", "CycloneDX": "org/a"}[tc.format]
-		if want := (Package{name, "1.0", "pkg:golang/a@1.0"}); d.Format != tc.format || d.Version != tc.version || d.SubjectDigest != digest || len(d.List) != 1 || d.List[0] != want {
+		if want := (Package{Name: name, Version: "1.0", PURL: "pkg:golang/a@1.0"}); d.Format != tc.format || d.Version != tc.version || d.SubjectDigest != digest || len(d.List) != 1 || d.List[0] != want {
 			t.Errorf("%s %s: got %+v, want one package, %+v", tc.format, tc.version, d, want)
 		}
 	}
@@ -132,6 +132,27 @@ func TestTooManyPackages(t *testing.T) {
 		doc := cdx[:one] + strings.Repeat(`{"type":"library","name":"b"},`, n) + cdx[one:]
 		if _, err := Read([]byte(doc), PredicateCycloneDX); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%d packages: got %v, want %q", n+1, err, want)
+		}
+	}
+}
+
+// TestLicenses: what a document says about the license of a package, in any form that it may
+// have. It decides nothing, so that a form that nobody knows is none.
+func TestLicenses(t *testing.T) {
+	for said, want := range map[string]string{
+		`"licenseConcluded":"MIT","licenseDeclared":"ISC"`: "MIT", `"licenseConcluded":"NOASSERTION","licenseDeclared":"ISC"`: "ISC",
+		`"licenseConcluded":"NONE"`: "", `"licenseConcluded":["MIT"]`: "",
+	} {
+		if d, err := Read([]byte(strings.Replace(spdx, `"name":"a"`, `"name":"a",`+said, 1)), PredicateSPDX); err != nil || len(d.List) != 1 || d.List[0].License != want {
+			t.Errorf("SPDX, %s: got %+v, %v, want %q", said, d, err, want)
+		}
+	}
+	for said, want := range map[string]string{
+		`[{"license":{"id":"MIT"}}]`: "MIT", `[{"license":{"name":"Own"}}]`: "Own", `[{"expression":"MIT OR ISC"}]`: "MIT OR ISC", `[{"license":{"id":"MIT"}},{"license":{"name":"My Own"}}]`: "MIT AND (My Own)",
+		`[]`: "", `{"id":"MIT"}`: "", `["MIT"]`: "", `[{"license":"MIT"}]`: "",
+	} {
+		if d, err := Read([]byte(strings.Replace(cdx, `"name":"a"`, `"name":"a","licenses":`+said, 1)), PredicateCycloneDX); err != nil || len(d.List) != 1 || d.List[0].License != want {
+			t.Errorf("CycloneDX, %s: got %+v, %v, want %q", said, d, err, want)
 		}
 	}
 }

@@ -14,6 +14,8 @@ type spdxPackage struct {
 	Name      string `json:"name"`
 	Version   string `json:"versionInfo"`
 	Source    string `json:"sourceInfo"`
+	Concluded any    `json:"licenseConcluded"`
+	Declared  any    `json:"licenseDeclared"`
 	Checksums []struct {
 		Algorithm string `json:"algorithm"`
 		Value     string `json:"checksumValue"`
@@ -22,6 +24,17 @@ type spdxPackage struct {
 		Type    string `json:"referenceType"`
 		Locator string `json:"referenceLocator"`
 	} `json:"externalRefs"`
+}
+
+// license returns what the author of the document concluded or, without that, what the package
+// declares.
+func (p spdxPackage) license() string {
+	for _, said := range []any{p.Concluded, p.Declared} {
+		if text, _ := said.(string); asserted(text) {
+			return text
+		}
+	}
+	return ""
 }
 
 func (p spdxPackage) purl() string {
@@ -96,7 +109,7 @@ func readSPDX(data []byte) (*Document, error) {
 			image = &doc.Packages[i]
 			continue
 		}
-		d.List = append(d.List, Package{Name: p.Name, Version: p.Version, PURL: p.purl()})
+		d.List = append(d.List, Package{Name: p.Name, Version: p.Version, PURL: p.purl(), License: p.license()})
 	}
 	if image == nil {
 		return nil, errors.New("the described element is not among the packages")

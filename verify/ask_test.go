@@ -256,3 +256,78 @@ func BenchmarkRules(b *testing.B) {
 		})
 	}
 }
+
+// TestFacts: what expressions may look at is what was verified and asked for. What may be
+// missing is said.
+func TestFacts(t *testing.T) {
+	store, opts, policies := gallery(t)
+	app := policies["app"]
+	gather := func(ask verify.Ask) *verify.Evidence {
+		ask.Policies = append(ask.Policies, app)
+		return verify.Gather(t.Context(), store, "v1.2.0", time.Now(), opts, ask)
+	}
+	ev := gather(verify.Ask{Predicates: []string{scanned}, Packages: true})
+	var passed []bool
+	all, err := ev.Statements(app, scanned)
+	for _, s := range all {
+		value, err := s.Predicate()
+		if err != nil || s.Signer != ada || s.Issuer != people || s.PredicateType != scanned || s.TrustRoot == "" || s.LogIndex == nil {
+			t.Errorf("got %+v, %v", s, err)
+			continue
+		}
+		passed = append(passed, value.(map[string]any)["passed"].(bool))
+	}
+	if len(passed) != 2 || passed[0] == passed[1] || err != nil {
+		t.Errorf("got %v, %v, want both statements", passed, err)
+	}
+	if _, err := ev.Statements(app, attest.PredicateVSA); err == nil {
+		t.Error("statements that were not asked for: got no error")
+	}
+	if _, err := ev.Statements(policies["key"], scanned); err == nil {
+		t.Error("in the eyes of a policy that was not asked for, and looks at more: got no error")
+	}
+	var documents []string
+	for _, s := range ev.Verdict(app).Facts.Signed {
+		if s.SBOM == nil {
+			continue
+		}
+		list, ok := s.SBOM.List()
+		for _, p := range list {
+			documents = append(documents, fmt.Sprint(s.SBOM.Format, " ", p.Name, " ", p.Version, " ", p.PURL, " ", p.License))
+		}
+		if !ok || len(list) != s.SBOM.Packages {
+			t.Errorf("%s: got %d packages, want %d", s.SBOM.Format, len(list), s.SBOM.Packages)
+		}
+	}
+	if len(documents) != 4 {
+		t.Errorf("got the packages %q, want 4", documents)
+	}
+	for _, s := range gather(verify.Ask{}).Verdict(app).Facts.Signed {
+		if s.SBOM == nil {
+			continue
+		}
+		if list, ok := s.SBOM.List(); ok || list != nil {
+			t.Error("packages that were not asked for are known")
+		}
+	}
+	// A stranger's statement is no fact, and one that cannot be read may be one.
+	scene := newWithdrawn(t)
+	store, opts = scene.s, scene.opts
+	store.Attach(scene.r.Image, scene.bundle(prooftest.New(t), adasCertificate, `{"passed":true}`), scanned)
+	if all, err := gather(verify.Ask{Predicates: []string{scanned}}).Statements(app, scanned); len(all) > 0 || err != nil {
+		t.Errorf("by a stranger: got %+v, %v", all, err)
+	}
+	blob, _ := store.Attach(scene.r.Image, scene.bundle(scene.p, adasCertificate, `{"passed":true}`), scanned)
+	store.Remove(blob.Digest)
+	if all, err := gather(verify.Ask{Predicates: []string{scanned}}).Statements(app, scanned); len(all) > 0 || err == nil {
+		t.Errorf("unread: got %+v, %v", all, err)
+	}
+	large := `{"x":"` + strings.Repeat("x", 1<<20) + `"}`
+	store.Attach(scene.r.Image, scene.bundle(scene.p, adasCertificate, large), scanned)
+	for range 4 {
+		store.Attach(scene.r.Image, scene.bundle(scene.p, adasCertificate, large), "")
+	}
+	if all, err := gather(verify.Ask{Predicates: []string{scanned}}).Statements(app, scanned); len(all) >= 5 || err == nil {
+		t.Errorf("too large: got %d, %v", len(all), err)
+	}
+}

@@ -43,9 +43,8 @@ func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, now
 	if _, layout := src.(*oci.Layout); layout || opts.SourceCheck != nil || len(opts.Policy.Verifiers) > 0 || now.IsZero() {
 		return Image(ctx, src, reference, now, opts)
 	}
-	ask := Ask{Policies: []policy.Policy{opts.Policy}}
-	ev := newEvidence(src, reference, now, opts, ask)
-	checks := ev.checks(ask)
+	ev := newEvidence(src, reference, now, opts, Ask{Policies: []policy.Policy{opts.Policy}})
+	checks := ev.checks()
 	if len(checks) == 0 {
 		return ev.Verdict(opts.Policy)
 	}

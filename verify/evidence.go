@@ -2,8 +2,10 @@ package verify
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 
@@ -46,6 +48,8 @@ type item struct {
 	absent  map[int]forbidden // by index in the policy's Absent: whether it is what must be absent
 	vsa     *attest.VSA
 	vsaErr  error
+	fact    *fact // if statements of its type are asked for as facts
+	factErr error
 }
 
 // piece is what of an item is kept once it was judged by each policy that asked for it.
@@ -63,6 +67,14 @@ func (p *piece) forget() {
 		slim.Statement = &attest.Statement{Type: s.Type, PredicateType: s.PredicateType}
 	}
 	p.bundle, p.memory.closed = slim, true
+}
+
+// fact is the predicate of a statement whose signature holds. It is decoded when somebody asks.
+type fact struct {
+	raw   json.RawMessage
+	once  sync.Once
+	value any
+	err   error
 }
 
 // forbidden says whether a statement is one that must be absent.

@@ -1,7 +1,11 @@
 package verify
 
 import (
+	"bytes"
+	"fmt"
+
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/sbom"
 )
 
 // factsOf returns the facts of a set, or nil if its signature, log or provenance
@@ -14,7 +18,11 @@ func (c *check) factsOf(s set) *Facts {
 	f := &Facts{Signed: []Signed{}}
 	for _, r := range []ref{s.signature, s.provenance, s.spdx, s.cdx} {
 		if r.holds() {
-			f.Signed = append(f.Signed, signedThing(r))
+			s := signedThing(r)
+			if s.SBOM != nil && c.ask != nil && c.ask.Packages {
+				s.SBOM.list = r.proof.sbom.List
+			}
+			f.Signed = append(f.Signed, s)
 		}
 	}
 	if s.provenance.holds() {
@@ -36,7 +44,23 @@ func signedThing(r ref) Signed {
 		s.LogIndex = &p.Index
 	}
 	if p.sbom != nil {
-		s.SBOM = &SBOM{p.sbom.Format, p.sbom.Version, p.sbom.Packages, p.sbom.Unread}
+		s.SBOM = &SBOM{Format: p.sbom.Format, Version: p.sbom.Version, Packages: p.sbom.Packages, Unread: p.sbom.Unread}
 	}
 	return s
+}
+
+// List returns the packages of the document, in its order. ok is false if Gather was not asked
+// for packages: then nothing is known about them. Callers must not change the list.
+func (s *SBOM) List() (list []sbom.Package, ok bool) { return s.list, s.list != nil }
+
+// maxFacts is the maximum size in bytes of all statements about one image that are kept as
+// facts. Decoded, they take several times as much.
+const maxFacts = 4 << 20
+
+// keepFact keeps the predicate of a statement.
+func (c *check) keepFact(predicate []byte) (*fact, error) {
+	if c.kept.Add(int64(len(predicate))) > maxFacts {
+		return nil, fmt.Errorf("the statements of the types asked for exceed %d bytes", maxFacts)
+	}
+	return &fact{raw: bytes.Clone(predicate)}, nil
 }

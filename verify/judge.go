@@ -134,7 +134,8 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 	isSummary := it.kind == attest.PredicateVSA && len(c.opts.Policy.Verifiers) > 0
 	isDemanded := slices.ContainsFunc(c.opts.Policy.Attestations, func(a policy.Attestation) bool { return a.PredicateType == it.kind })
 	isForbidden := slices.ContainsFunc(c.opts.Policy.Absent, func(a policy.Absent) bool { return a.PredicateType == it.kind })
-	if b.Statement == nil || !isSummary && !isDemanded && !isForbidden {
+	isFact := c.asksFor(it.kind)
+	if b.Statement == nil || !isSummary && !isDemanded && !isForbidden && !isFact {
 		return
 	}
 	if b.Certificate != nil {
@@ -150,6 +151,9 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 	}
 	if !slices.ContainsFunc(it.anyone, func(p *proof) bool { return p.Err() == nil }) {
 		return
+	}
+	if isFact {
+		it.fact, it.factErr = recall(c, c.of, factKey{}, func() (*fact, error) { return c.keepFact(b.Statement.Predicate) })
 	}
 	if isSummary {
 		it.vsa, it.vsaErr = recall(c, c.of, summaryKey{}, func() (*attest.VSA, error) { return attest.ParseVSA(b.Statement.Predicate) })
@@ -183,6 +187,7 @@ type (
 	factsKey    string // signer
 	sbomKey     struct{}
 	summaryKey  struct{}
+	factKey     struct{}
 	matchKey    string // values demanded
 	absentKey   string // values that must be absent
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/colophon-build/colophon/oci"
@@ -44,7 +45,9 @@ type check struct {
 	known  *memory  // of the image; nil: nothing is remembered
 	of     *memory  // of the item that is judged; nil: nothing is remembered
 	missed *bool    // set if an answer was asked for that a closed memory does not have
-	lists  bool     // keep the lists of packages in SBOMs
+	ask    *Ask     // what else is asked for; may be nil
+
+	kept *atomic.Int64 // bytes of statements that were kept for that
 }
 
 const (
@@ -79,6 +82,17 @@ func (c *check) ready() error {
 		}
 	}
 	return c.opts.Policy.Check()
+}
+
+// asksFor reports whether statements of a predicate type are asked for as facts.
+func (c *check) asksFor(predicateType string) bool {
+	return c.ask != nil && slices.Contains(c.ask.Predicates, predicateType)
+}
+
+// lists reports whether the lists of packages in SBOMs are kept.
+func (c *check) lists() bool {
+	contents := func(p policy.Policy) bool { return p.SBOM() == policy.SBOMContents }
+	return contents(c.opts.Policy) || c.ask != nil && (c.ask.Packages || slices.ContainsFunc(c.ask.Policies, contents))
 }
 
 // named returns the trust roots with this name; all of them if it is empty.

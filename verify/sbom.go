@@ -20,7 +20,7 @@ import (
 func (c *check) readSBOM(predicate []byte, kind string, image v1.Hash) (*sbom.Document, error) {
 	d, err := recall(c, c.of, sbomKey{}, func() (*sbom.Document, error) {
 		d, err := sbom.ReadOfImage(predicate, kind)
-		if err == nil && !c.lists && c.opts.Policy.SBOM() != policy.SBOMContents {
+		if err == nil && !c.lists() {
 			d.List = nil // it may be large, and nothing compares it
 		}
 		return d, err

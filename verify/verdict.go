@@ -13,7 +13,7 @@ package verify
 
 // The files of this package, in the order to read them; each uses only files before
 // it: verdict, cause, options, memory, evidence, image, lock, sbom, builder, judge, gather,
-// source, facts, chain, demanded, unsigned, wrapped, verify, file, cache, explain.
+// source, facts, chain, demanded, unsigned, wrapped, verify, statements, file, cache, explain.
 
 import (
 	"fmt"
@@ -22,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/provenance"
+	"github.com/colophon-build/colophon/sbom"
 )
 
 // Outcome is the answer. The zero value is Undecided, so that an empty verdict
@@ -237,6 +238,8 @@ type SBOM struct {
 	Packages int    `json:"packages"` // number of packages that it lists
 
 	Unread []string `json:"unread,omitempty"` // files of the image that its scanner could not read, if it says so
+
+	list []sbom.Package // nil if they were not asked for
 }
 
 // Claim is an unsigned statement that somebody put beside an image. It is shown

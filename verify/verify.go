@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -29,7 +30,9 @@ func Image(ctx context.Context, src oci.Source, reference string, now time.Time,
 // Ask is what Evidence may be asked for. Gather reads what is needed for that, and nothing
 // more.
 type Ask struct {
-	Policies []policy.Policy // each must pass its Check; of one that does not, nothing is read
+	Policies   []policy.Policy // each must pass its Check; of one that does not, nothing is read
+	Predicates []string        // predicate types of the statements that Statements returns
+	Packages   bool            // SBOM.Packages returns the packages
 }
 
 // Evidence is an image and all that is attached to it, read and verified once, for any
@@ -49,7 +52,8 @@ type Evidence struct {
 	read       reading
 	unsigned   []Claim
 	known      *memory
-	lists      bool // the lists of packages in SBOMs are kept
+	ask        Ask
+	kept       *atomic.Int64 // bytes of statements
 }
 
 // Gather reads an image at the time now, and what is attached to it, as far as it matters to
@@ -58,7 +62,7 @@ type Evidence struct {
 // What could not be read is part of the evidence.
 func Gather(ctx context.Context, src oci.Source, reference string, now time.Time, opts Options, ask Ask) *Evidence {
 	ev := newEvidence(src, reference, now, opts, ask)
-	checks := ev.checks(ask)
+	checks := ev.checks()
 	if len(checks) == 0 {
 		return ev
 	}
@@ -79,23 +83,19 @@ func Gather(ctx context.Context, src oci.Source, reference string, now time.Time
 
 func newEvidence(src oci.Source, reference string, now time.Time, opts Options, ask Ask) *Evidence {
 	opts.Policy = policy.Policy{}
-	ev := &Evidence{src: src, reference: reference, now: now, opts: opts, known: newMemory()}
-	for _, p := range ask.Policies {
-		ev.lists = ev.lists || p.SBOM() == policy.SBOMContents
-	}
-	return ev
+	return &Evidence{src: src, reference: reference, now: now, opts: opts, known: newMemory(), ask: ask, kept: new(atomic.Int64)}
 }
 
 // check returns the verification for one policy. missed is set if an answer is missing.
 func (ev *Evidence) check(p policy.Policy, missed *bool) *check {
-	c := &check{src: ev.src, now: ev.now, opts: ev.opts, known: ev.known, missed: missed, lists: ev.lists}
+	c := &check{src: ev.src, now: ev.now, opts: ev.opts, known: ev.known, missed: missed, ask: &ev.ask, kept: ev.kept}
 	c.opts.Policy = p
 	return c
 }
 
 // checks returns the verifications of the policies that are ready for evidence.
-func (ev *Evidence) checks(ask Ask) (all []*check) {
-	for _, p := range ask.Policies {
+func (ev *Evidence) checks() (all []*check) {
+	for _, p := range ev.ask.Policies {
 		if c := ev.check(p, nil); c.ready() == nil {
 			all = append(all, c)
 		}
