@@ -34,6 +34,10 @@ type Repository struct {
 	Content   []byte   `json:"content"`           // the trust root: a Document or a plain trusted root
 	Issuers   []string `json:"issuers,omitempty"` // for a plain trusted root: the issuers that the person who pinned it named
 
+	// Refreshed is when this machine last got all of it from the repository, by its own
+	// clock; zero if that is not known. Nobody signs it.
+	Refreshed time.Time `json:"refreshed,omitzero"`
+
 	version int64 // of Timestamp; newer metadata has a higher version
 }
 
@@ -127,3 +131,13 @@ func checkTarget(target *metadata.TargetFiles, content []byte) error {
 // it expired, the repository may have revoked a key in r. Refresh it with package
 // trust/tuf.
 func (r *Root) Stale(at time.Time) bool { return !r.Expires.IsZero() && at.After(r.Expires) }
+
+// RefreshedWithin reports whether r came from its TUF repository at most age before the given
+// time. It is false if that is not known, as of a root whose bytes are pinned.
+func (r *Root) RefreshedWithin(age time.Duration, at time.Time) bool {
+	if r.Repository == nil || r.Repository.Refreshed.IsZero() {
+		return false
+	}
+	past := at.Sub(r.Repository.Refreshed)
+	return past >= 0 && past <= age
+}

@@ -274,3 +274,34 @@ func TestAbsentWithoutRoots(t *testing.T) {
 		t.Errorf("got %s: %s", v.Outcome, v.Why())
 	}
 }
+
+// TestMaxTrustAge: trust roots that were refreshed too long ago, in the future, or nobody knows
+// when, do not count.
+func TestMaxTrustAge(t *testing.T) {
+	c := newScene(t)
+	c.r.Attach(prooftest.Kinds...)
+	for name, tt := range map[string]struct {
+		ago  time.Duration
+		bend func(*trust.Root)
+		max  time.Duration
+		want verify.Outcome
+	}{
+		"no demand": {1000 * time.Hour, nil, 0, verify.Accepted}, "in time": {time.Hour, nil, time.Hour, verify.Accepted}, "too late": {time.Hour + 1, nil, time.Hour, verify.Undecided},
+		"in the future": {-time.Minute, nil, time.Hour, verify.Undecided},
+		"not known":     {0, func(r *trust.Root) { r.Repository.Refreshed = time.Time{} }, time.Hour, verify.Undecided},
+		"pinned bytes":  {0, func(r *trust.Root) { r.Repository = nil }, time.Hour, verify.Undecided},
+	} {
+		now := time.Now()
+		root := *c.p.Root()
+		root.Repository = &trust.Repository{URL: "https://r.example.com", Refreshed: now.Add(-tt.ago)}
+		if tt.bend != nil {
+			tt.bend(&root)
+		}
+		p := demanded(t, demand)
+		p.MaxTrustAge = tt.max
+		v := verify.Image(t.Context(), c.s, "v1.2.0", now, verify.Options{Trust: []*trust.Root{&root}, Policy: p})
+		if v.Outcome != tt.want || tt.want == verify.Undecided && !strings.Contains(v.Why(), "refreshed within the last 1h0m0s") {
+			t.Errorf("%s: got %s: %s", name, v.Outcome, v.Why())
+		}
+	}
+}

@@ -71,7 +71,7 @@ func (c *check) ready() error {
 	case c.now.IsZero():
 		return errors.New("the time of verification is not set")
 	}
-	if c.opts.Policy.FreshTrust {
+	if p := c.opts.Policy; p.FreshTrust || p.MaxTrustAge > 0 {
 		if err := c.dropStale(); err != nil {
 			return err
 		}
@@ -107,16 +107,19 @@ func (c *check) roots() []*trust.Root { return named(c.opts.Trust, c.opts.Policy
 // last refreshed.
 func (c *check) dropStale() error {
 	var fresh []*trust.Root
-	stale := ""
+	var err error
 	for _, r := range c.opts.Trust {
-		if r.Stale(c.now) {
-			stale = r.Repository.URL
-			continue
+		switch age := c.opts.Policy.MaxTrustAge; {
+		case c.opts.Policy.FreshTrust && r.Stale(c.now):
+			err = fmt.Errorf("the policy demands fresh trust roots, and the one from %s is stale", r.Repository.URL)
+		case age > 0 && !r.RefreshedWithin(age, c.now):
+			err = fmt.Errorf("the policy demands trust roots that were refreshed within the last %s, and none is known to be: see `colophon trust refresh`", age)
+		default:
+			fresh = append(fresh, r)
 		}
-		fresh = append(fresh, r)
 	}
 	if c.opts.Trust = fresh; len(fresh) == 0 {
-		return fmt.Errorf("the policy demands fresh trust roots, and the one from %s is stale", stale)
+		return err
 	}
 	return nil
 }

@@ -122,6 +122,7 @@ func download(ctx context.Context, old *trust.Repository) (*trust.Root, error) {
 	if err := f.target(client, now); err != nil {
 		return fail(cmp.Or(f.failed, metadataFault(err)))
 	}
+	now.Refreshed = time.Now().UTC().Truncate(time.Second)
 	raw, err := now.Encode()
 	if err != nil {
 		return fail(err)
