@@ -170,7 +170,7 @@ func (m *manifest) readSPDX(document []byte) error {
 			m.author, m.contact = true, m.contact || isContact(name)
 		}
 	}
-	related, described := map[string]bool{}, map[string]bool{}
+	related, described, variants := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	listed, _ := doc["documentDescribes"].([]any)
 	for _, id := range listed {
 		text, _ := id.(string)
@@ -185,8 +185,13 @@ func (m *manifest) readSPDX(document []byte) error {
 			related[from], related[to] = true, true
 		}
 	}
+	for _, r := range doc.objects("relationships") {
+		if r.text("relationshipType") == variantOf && described[r.text("relatedSpdxElement")] {
+			variants[r.text("spdxElementId")] = true
+		}
+	}
 	for _, p := range doc.objects("packages") {
-		if described[p.text("SPDXID")] {
+		if described[p.text("SPDXID")] || variants[p.text("SPDXID")] {
 			continue
 		}
 		i := item{

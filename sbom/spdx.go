@@ -46,6 +46,10 @@ func (p spdxPackage) purl() string {
 	return ""
 }
 
+// variantOf relates the image of one platform to the index, in a document of Merge. Such an
+// image is no package.
+const variantOf = "VARIANT_OF"
+
 // readSPDX parses SPDX 2.2 and 2.3. A document of SPDX 3, which it recognizes by its
 // @context, goes to readSPDX3.
 func readSPDX(data []byte) (*Document, error) {
@@ -98,6 +102,12 @@ func readSPDX(data []byte) (*Document, error) {
 	if len(about) != 1 {
 		return nil, fmt.Errorf("described elements: got %d, want 1", len(about))
 	}
+	images := map[string]bool{}
+	for _, r := range doc.Relationships {
+		if r.Type == variantOf && about[r.To] {
+			images[r.From] = true
+		}
+	}
 	seen := map[string]bool{}
 	var image *spdxPackage
 	for i, p := range doc.Packages {
@@ -107,6 +117,9 @@ func readSPDX(data []byte) (*Document, error) {
 		seen[p.ID] = true
 		if about[p.ID] {
 			image = &doc.Packages[i]
+			continue
+		}
+		if images[p.ID] {
 			continue
 		}
 		d.List = append(d.List, Package{Name: p.Name, Version: p.Version, PURL: p.purl(), License: p.license()})

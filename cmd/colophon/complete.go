@@ -61,6 +61,7 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"copy"}, completeImage, image},
 		{[]string{"sbom"}, firstImage, map[string]completion{"format": oneOf("spdx", "cyclonedx"), "platform": platformNames}},
 		{[]string{"sbom", "diff"}, completeImage, nil},
+		{[]string{"sbom", "merge"}, completeImage, map[string]completion{"image": completeImage}},
 		{[]string{"sbom", "check"}, firstImage, map[string]completion{"against": oneOf(sbom.Lists()...)}},
 		{[]string{"login"}, filesNamed("json"), nil},
 		{[]string{"trust", "show"}, completeTrust, nil},

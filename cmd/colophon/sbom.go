@@ -32,7 +32,7 @@ SOURCE_DATE_EPOCH, or 1970.
 
 It scans with the program colophon-scan, in a process without network that sees nothing
 but what it scans. The digests of an image and its layers are computed from their bytes.
-The SBOM of an index is about all its images; --platform chooses one. Both documents name
+The SBOM of an index is that of all its images, merged; --platform chooses one. It names
 the files that could not be read.
 
 To sign an SBOM and attach it: colophon attest IMAGE --type spdx --predicate FILE
@@ -52,7 +52,7 @@ A directory that is called as a command below is written with a path: ./check`,
 		},
 	}
 	o.flags(cmd)
-	cmd.AddCommand(newSBOMDiffCommand(), newSBOMCheckCommand())
+	cmd.AddCommand(newSBOMDiffCommand(), newSBOMCheckCommand(), newSBOMMergeCommand())
 	return cmd
 }
 

@@ -16,11 +16,13 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/release/scan"
+	"github.com/colophon-build/colophon/sbom"
 )
 
 // sbomOptions are the flags of sbom.
@@ -234,27 +236,56 @@ func (o sbomOptions) describeImage(ctx context.Context, target, dir string) ([]b
 		return nil, err
 	}
 	defer s.Close()
+	if filepath.Dir(at) == dir {
+		if err := copyImages(ctx, at, src, images); err != nil {
+			return nil, err
+		}
+	}
 	if o.platform != "" {
 		d = images[0].d
 	}
-	if filepath.Dir(at) == dir {
-		l, err := oci.CreateLayout(at)
-		if err != nil {
+	return o.scanImages(ctx, s, scan.Order{Layout: at, Dir: dir, Image: name}, d.Digest, images)
+}
+
+// scanImages returns the SBOM of an image, or of the index digest from those of its images.
+func (o sbomOptions) scanImages(ctx context.Context, s scanner, order scan.Order, digest v1.Hash, images []platformImage) ([]byte, error) {
+	var parts []sbom.Part
+	for _, i := range images {
+		var err error
+		order.Digest = i.d.Digest
+		if order.Created, err = sbomTime(i.created); err != nil {
 			return nil, err
 		}
-		defer l.Close()
-		if err := oci.Copy(ctx, l, src, d); err != nil {
+		p := sbom.Part{Type: attest.PredicateSPDX, Platform: i.platform}
+		if o.format == "cyclonedx" {
+			p.Type = attest.PredicateCDX
+		}
+		if p.Document, err = o.scan(ctx, s, order); err != nil {
 			return nil, err
 		}
-		if err := l.Tag(ctx, "scanned", d); err != nil { // the scanner reads what index.json lists
-			return nil, err
+		if i.d.Digest == digest {
+			return p.Document, nil
+		}
+		parts = append(parts, p)
+	}
+	return sbom.Merge(sbom.Index{Name: order.Image, Digest: digest}, parts)
+}
+
+func copyImages(ctx context.Context, to string, src oci.Source, images []platformImage) error {
+	l, err := oci.CreateLayout(to)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	for _, i := range images {
+		if err := oci.Copy(ctx, l, src, i.d); err != nil {
+			return err
+		}
+		if err := l.Tag(ctx, i.d.Digest.Hex, i.d); err != nil { // the scanner reads what index.json lists
+			return err
 		}
 	}
-	order := scan.Order{Layout: at, Dir: dir, Image: name, Digest: d.Digest}
-	if order.Created, err = sbomTime(newest(images)); err != nil {
-		return nil, err
-	}
-	return o.scan(ctx, s, order)
+	return nil
 }
 
 // platformImage is an image that is scanned.
@@ -297,7 +328,10 @@ func sbomImages(ctx context.Context, src oci.Source, d v1.Descriptor, platform s
 		if err != nil {
 			return nil, err
 		}
-		i.created, i.platform = config.Created.Time, config.Platform().String()
+		if i.created = config.Created.Time; i.created.Before(time.Unix(0, 0)) {
+			i.created = time.Unix(0, 0)
+		}
+		i.platform = config.Platform().String()
 		if m.Platform != nil {
 			i.platform = m.Platform.String()
 		}
@@ -337,15 +371,4 @@ func imageConfig(ctx context.Context, src oci.Source, digest v1.Hash) (*v1.Confi
 		return nil, fmt.Errorf("configuration of %s: %w", digest, err)
 	}
 	return &config, nil
-}
-
-// newest returns the time of the newest image, or 1970 if none has one.
-func newest(images []platformImage) time.Time {
-	at := time.Unix(0, 0)
-	for _, i := range images {
-		if i.created.After(at) {
-			at = i.created
-		}
-	}
-	return at
 }

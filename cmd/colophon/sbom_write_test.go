@@ -159,6 +159,26 @@ func TestSBOMOfImages(t *testing.T) {
 	}
 	s.run(exitUsage, []string{"sbom", dir, "--platform", "linux/s390x"}, "the image has no linux/s390x; it has linux/amd64, linux/arm64")
 
+	// The SBOM of the index is that of its images, merged.
+	var files []string
+	for _, arch := range []string{"arm64", "amd64"} {
+		file := filepath.Join(t.TempDir(), arch+".json")
+		s.run(exitOK, []string{"sbom", dir, "--platform", "linux/" + arch, "-o", file})
+		files = append(files, file)
+	}
+	merge := append([]string{"sbom", "merge"}, files...)
+	if got := s.run(exitOK, append(merge, "--image", dir)); got != both {
+		t.Errorf("got\n%s\nwant\n%s", got, both)
+	}
+	merged := filepath.Join(t.TempDir(), "merged.json")
+	s.run(exitOK, append(merge, "-o", merged))
+	s.run(exitOK, []string{"sbom", "diff", files[0], merged}, "+ on-amd64 1.0", "1 added, 0 removed, 0 changed; 1 packages before, 2 after")
+	s.run(exitRejected, []string{"sbom", "check", merged}, "2 packages: on-amd64", "on-arm64")
+	s.run(exitFailure, []string{"sbom", "merge", files[0], files[0]}, "got two SBOMs of sha256:")
+	s.run(exitFailure, []string{"sbom", "merge", files[0], files[0], "--image", dir}, "no SBOM was given for linux/amd64", "--platform linux/amd64")
+	s.run(exitFailure, append(merge, "--image", s.image), "which is none of the images of")
+	s.run(exitUsage, []string{"sbom", "merge", files[0]}, "expected FILE|IMAGE...")
+
 	tar := filepath.Join(t.TempDir(), "app.tar")
 	s.run(exitOK, []string{"copy", dir, tar})
 	if got := s.run(exitOK, []string{"sbom", tar, "--name", "app"}); got != both {
