@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/internal/strict/documents"
 )
 
@@ -72,9 +73,28 @@ func parseSet(doc *documents.Document) (*Set, error) {
 	}
 	s, err := d.Set()
 	if err != nil {
-		return nil, doc.Fault(where(err), strings.TrimPrefix(err.Error(), "policy: "))
+		return nil, placeIn(doc, err)
 	}
 	return s, nil
+}
+
+// placeIn returns the error with its place in the file. One in an expression is at the place in
+// the expression, if the file has its text as it is.
+func placeIn(doc *documents.Document, err error) error {
+	pointer := where(err)
+	inside, isExpression := errors.AsType[*expressionError](err)
+	fault, hasPlace := errors.AsType[*strict.Fault](err)
+	if !isExpression || !hasPlace {
+		return doc.Fault(pointer, strings.TrimPrefix(err.Error(), "policy: "))
+	}
+	line, _ := doc.Position(pointer)
+	lines := strings.Split(inside.text, "\n")
+	if at, column, ok := doc.Text(line, strings.TrimSpace(lines[min(fault.Line, len(lines))-1])); ok {
+		text := lines[fault.Line-1]
+		indent := len(text) - len(strings.TrimLeft(text, " \t"))
+		return &strict.Fault{Line: at, Column: column + max(fault.Column-1-indent, 0), What: fault.What}
+	}
+	return doc.Fault(pointer, fmt.Sprintf("%s (line %d, column %d of the expression)", fault.What, fault.Line, fault.Column))
 }
 
 // writtenByKubernetes reports whether Kubernetes may write null at a place.

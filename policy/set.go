@@ -5,9 +5,14 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/colophon-build/colophon/policy/expr"
 )
 
 // Limits on one Set.
@@ -112,10 +117,55 @@ func (r Rule) Exempt(image Image, now time.Time) (exemption, ended *Exemption) {
 	return nil, ended
 }
 
-// Condition is an expression over verified facts that must be true (package expr).
+// Condition is an expression over verified facts that must be true. The zero Condition is
+// never true.
 type Condition struct {
-	Expression string // CEL, at most 4,096 bytes; required
-	Message    string // what to tell people if it is false; required
+	expression, message string
+	program             *expr.Program // nil until compile
+}
+
+// ParseCondition returns the Condition of an expression (CEL, package expr) of at most 4,096
+// bytes, and of what to tell people if it is not true. Both are required.
+func ParseCondition(expression, message string) (Condition, error) {
+	c := Condition{expression: expression, message: message}
+	err := c.compile()
+	if err == nil {
+		err = c.check()
+	}
+	return c, err
+}
+
+// Expression returns the expression.
+func (c Condition) Expression() string { return c.expression }
+
+// Message returns what to tell people if the expression is not true.
+func (c Condition) Message() string { return c.message }
+
+// Holds reports whether the expression is true of the facts. An error means that it is not
+// known, as if a fact is missing.
+func (c Condition) Holds(facts *expr.Facts) (bool, error) {
+	if c.program == nil {
+		return false, errNoProgram
+	}
+	return c.program.Eval(facts)
+}
+
+var errNoProgram = errors.New("policy: condition: want one from ParseCondition")
+
+// expressionError is an error in an expression, whose place is that in the text.
+type expressionError struct {
+	text string
+	err  error
+}
+
+func (e *expressionError) Error() string { return e.err.Error() }
+func (e *expressionError) Unwrap() error { return e.err }
+
+func (c *Condition) compile() (err error) {
+	if c.program, err = expr.Compile(c.expression); err != nil {
+		return in(&expressionError{c.expression, err}, "expression")
+	}
+	return nil
 }
 
 // Rebuilds demands that others built the image again with the same result.
@@ -154,7 +204,7 @@ func (m Mode) check() error {
 }
 
 // Check returns an error if the set contradicts itself or leaves out what is required. Every
-// Set from ParseSets has passed it. It does not look into expressions.
+// Set from ParseSets has passed it.
 func (s *Set) Check() error {
 	if err := checkName("name", s.Name); err != nil {
 		return in(err, "metadata", "name")
@@ -254,10 +304,38 @@ func checkText(what, text string) error {
 }
 
 func (c Condition) check() error {
-	if strings.TrimSpace(c.Expression) == "" {
-		return in(errors.New("expression: got none"), "expression")
+	if c.program == nil {
+		return errNoProgram
 	}
-	return in(checkText("message", c.Message), "message")
+	return in(checkText("message", c.message), "message")
+}
+
+// compile checks the types of all expressions of the set. Most of the time to read a set goes
+// into this, so that the work is shared.
+func (s *Set) compile() error {
+	var work errgroup.Group
+	work.SetLimit(runtime.GOMAXPROCS(0))
+	failed := make([]error, len(s.Rules))
+	for i := range s.Rules {
+		if len(s.Rules[i].Conditions) == 0 {
+			continue
+		}
+		work.Go(func() error {
+			for j := range s.Rules[i].Conditions {
+				if err := s.Rules[i].Conditions[j].compile(); err != nil && failed[i] == nil {
+					failed[i] = in(err, "spec", "rules", i, "conditions", j)
+				}
+			}
+			return nil
+		})
+	}
+	_ = work.Wait() // no task returns an error
+	for _, err := range failed {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *Rebuilds) check() error {

@@ -125,10 +125,27 @@ func (d *SetDocument) Set() (*Set, error) {
 		}
 		s.Rules = append(s.Rules, r)
 	}
-	if err := s.Check(); err != nil {
+	err := s.checkNumbers()
+	if err == nil {
+		err = s.compile()
+	}
+	if err == nil {
+		err = s.Check()
+	}
+	if err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// checkNumbers fails if there are too many conditions to compile them.
+func (s *Set) checkNumbers() error {
+	for i, r := range s.Rules {
+		if n := len(r.Conditions); n > maxConditions {
+			return in(fmt.Errorf("conditions: got %d, want at most %d", n, maxConditions), "spec", "rules", i, "conditions")
+		}
+	}
+	return nil
 }
 
 func (d *RuleDocument) rule() (r Rule, err error) {
@@ -150,7 +167,7 @@ func (d *RuleDocument) rule() (r Rule, err error) {
 		r.Accept = append(r.Accept, p)
 	}
 	for _, c := range d.Conditions {
-		r.Conditions = append(r.Conditions, Condition(c))
+		r.Conditions = append(r.Conditions, Condition{expression: c.Expression, message: c.Message})
 	}
 	for i, e := range d.Exemptions {
 		x := Exemption{Images: patterns(e.Images), Reason: e.Reason, Owner: e.Owner}

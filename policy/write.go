@@ -53,7 +53,7 @@ func (r Rule) document() (RuleDocument, error) {
 		d.Distrust = &AgeDocument{ageText(r.DistrustMaxAge)}
 	}
 	for _, c := range r.Conditions {
-		d.Conditions = append(d.Conditions, ConditionDocument(c))
+		d.Conditions = append(d.Conditions, ConditionDocument{c.expression, c.message})
 	}
 	for _, e := range r.Exemptions {
 		d.Exemptions = append(d.Exemptions, ExemptionDocument{patternDocuments(e.Images), e.Reason, e.Owner, e.Until.UTC().Format(time.RFC3339)})
