@@ -26,9 +26,9 @@ import (
 	"github.com/colophon-build/colophon/attest"
 )
 
-// Subject is the file or image that a signature must be about.
+// Subject is the file, image or git commit that a signature must be about.
 type Subject struct {
-	Digest v1.Hash // sha256 of the content; required
+	Digest v1.Hash // sha256 of the content, or of a git commit: attest.GitCommit and its id; required
 	// Content is the content of a file, or nil. Verification reads it to its end and
 	// compares it with Digest. It is needed for signatures of files with SHA-384 or
 	// SHA-512.
@@ -231,6 +231,9 @@ func (s *sealed) match(verifiers []keyVerifier, check func(keyVerifier) error) e
 // have Digest.
 func (s Subject) sums(wanted []string) (map[string][]byte, error) {
 	named, err := hex.DecodeString(s.Digest.Hex)
+	if err == nil && s.Digest.Algorithm == attest.GitCommit && s.Content == nil && (len(named) == 20 || len(named) == 32) {
+		return map[string][]byte{attest.GitCommit: named}, nil
+	}
 	if err != nil || s.Digest.Algorithm != "sha256" || len(named) != sha256.Size {
 		return nil, fmt.Errorf("digest: got %q, want sha256 and 64 hex digits", s.Digest)
 	}

@@ -304,6 +304,9 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 }
 
 func (d *Document) setProvenance(p Provenance) error {
+	if p.SourceTrack != (SourceTrack{}) {
+		return errors.New("policy: Source level and reviewers: this version of the policy document has no member for them")
+	}
 	switch r := p.Ref.(type) {
 	case nil:
 	case RefName:

@@ -216,10 +216,15 @@ func (p Policy) Roots() (names []string) {
 	for _, a := range p.Absent {
 		names = append(names, RootOf(a.Signer))
 	}
-	for _, v := range p.Verifiers {
+	for _, v := range p.allVerifiers() {
 		names = append(names, RootOf(v.Signer))
 	}
 	return slices.DeleteFunc(names, func(name string) bool { return name == "" })
+}
+
+// allVerifiers returns the verifiers of the image and of its source.
+func (p Policy) allVerifiers() []Verifier {
+	return slices.Concat(p.Verifiers, p.Provenance().SourceVerifiers)
 }
 
 // Dangers returns the dangerous options of the policy, one line each for people.
@@ -231,7 +236,7 @@ func (p Policy) Dangers() (out []string) {
 		out = append(out, "any recipe is accepted: whoever requested the build chose what is in the image")
 	}
 	unlogged := withoutLog(p.Signer())
-	for _, v := range p.Verifiers {
+	for _, v := range p.allVerifiers() {
 		unlogged = unlogged || withoutLog(v.Signer)
 	}
 	for _, a := range p.Attestations {
@@ -246,7 +251,7 @@ func (p Policy) Dangers() (out []string) {
 // WithoutRoots reports whether an image can meet the policy without any trust root,
 // because the policy accepts signatures by its own keys without a log.
 func (p Policy) WithoutRoots() bool {
-	for _, v := range p.Verifiers {
+	for _, v := range p.allVerifiers() {
 		if !withoutLog(v.Signer) {
 			return false
 		}

@@ -277,7 +277,8 @@ func TestMarshalCoversEveryField(t *testing.T) {
 		seen[string(raw)] = i
 	}
 	for what, p := range map[string]policy.Policy{
-		"nothing": {}, "a pointer": {Origin: &policy.SummaryOnly{}}, "a pointer to a signer": {Origin: policy.SignatureOnly{Signer: &ada}},
+		"a Source level": {Origin: policy.BuilderProvenance{Provenance: policy.Provenance{Source: policy.AnySource(), SourceTrack: policy.SourceTrack{MinLevel: 3}}}},
+		"nothing":        {}, "a pointer": {Origin: &policy.SummaryOnly{}}, "a pointer to a signer": {Origin: policy.SignatureOnly{Signer: &ada}},
 		"a verifier without a signer": {Origin: policy.SummaryOnly{}, Verifiers: []policy.Verifier{{}}},
 		"what must be absent":         {Origin: policy.SummaryOnly{}, Absent: []policy.Absent{{PredicateType: "a:b"}}},
 		"an age":                      {Origin: policy.SummaryOnly{}, MaxTrustAge: 1},
@@ -297,7 +298,7 @@ func TestMarshalKnowsEveryField(t *testing.T) {
 		reflect.TypeFor[policy.SignerProvenance]():  "Provenance Signer",
 		reflect.TypeFor[policy.SignatureOnly]():     "Signer",
 		reflect.TypeFor[policy.SummaryOnly]():       "MinLevel",
-		reflect.TypeFor[policy.Provenance]():        "Source Ref Commit Inputs Recipe MinLevel Builders Levels RequireSource",
+		reflect.TypeFor[policy.Provenance]():        "Source Ref Commit Inputs Recipe MinLevel Builders Levels RequireSource SourceTrack SourceVerifiers",
 		reflect.TypeFor[policy.Recipe]():            "Any Image Context Dockerfile Target BuildArgs Package Lock Hermetic",
 		reflect.TypeFor[policy.Value]():             "exact expr pattern",
 		reflect.TypeFor[policy.Source]():            "uri any",

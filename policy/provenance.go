@@ -29,6 +29,9 @@ type Provenance struct {
 	Builders      []string          // accepted builder ids, as spec/policy writes them; empty: those that the trust roots name, and public builders
 	Levels        map[string]int    // SLSA Build level, 0 to 3, that some of Builders are trusted for, in place of the trust roots' level
 	RequireSource bool              // the repository must answer, and still have the commit
+
+	SourceTrack     SourceTrack // what the commit must reach on SLSA's Source track
+	SourceVerifiers []Verifier  // who may sign a Source VSA about it, in place of the forge's answer; Resource is by default the repository
 }
 
 // Source is the repository that an image must come from: one repository, or any. No
@@ -201,7 +204,27 @@ func (p Provenance) check() error {
 	if err := p.Recipe.check(); err != nil {
 		return err
 	}
+	if err := p.checkTrack(); err != nil {
+		return err
+	}
 	return checkLevel(p.MinLevel)
+}
+
+func (p Provenance) checkTrack() error {
+	switch {
+	case len(p.SourceVerifiers) > maxVerifiers:
+		return fmt.Errorf("policy: got %d verifiers of the source, want at most %d", len(p.SourceVerifiers), maxVerifiers)
+	case len(p.SourceVerifiers) > 0 && p.SourceTrack == (SourceTrack{}):
+		return errors.New("policy: verifiers of the source: the policy demands no Source level and no reviewers")
+	case p.SourceTrack != (SourceTrack{}) && p.Source.any:
+		return errors.New("policy: Source level and reviewers: name a source: any repository could have been reviewed by its attacker")
+	}
+	for _, v := range p.SourceVerifiers {
+		if err := v.check(); err != nil {
+			return err
+		}
+	}
+	return p.SourceTrack.Check()
 }
 
 func checkLevel(level int) error {

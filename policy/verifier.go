@@ -65,6 +65,11 @@ func (p Policy) MatchSummary(v Verifier, s *attest.VSA, now time.Time) error {
 			return err
 		}
 	}
+	return v.fresh(s, now)
+}
+
+// fresh fails if a summary is older than v accepts at the time now.
+func (v Verifier) fresh(s *attest.VSA, now time.Time) error {
 	switch {
 	case v.MaxAge == 0:
 		return nil

@@ -187,7 +187,7 @@ func (s *Session) Statement(ctx context.Context, statement []byte) ([]byte, erro
 		return nil, err
 	}
 	digest := sha256.Sum256(dsse.PAE(attest.PayloadType, statement))
-	return s.bundle(ctx, digest, st.Subject[0].Digest["sha256"], func(b *bundlepb.Bundle, signature []byte) {
+	return s.bundle(ctx, digest, subjectOf(st), func(b *bundlepb.Bundle, signature []byte) {
 		b.Content = &bundlepb.Bundle_DsseEnvelope{DsseEnvelope: &dssepb.Envelope{
 			Payload: statement, PayloadType: attest.PayloadType, Signatures: []*dssepb.Signature{{Sig: signature}},
 		}}
@@ -197,7 +197,7 @@ func (s *Session) Statement(ctx context.Context, statement []byte) ([]byte, erro
 // Artifact signs the content of a file, given by its SHA-256 digest, as cosign sign-blob
 // does. Otherwise, it does what Statement does.
 func (s *Session) Artifact(ctx context.Context, digest [sha256.Size]byte) ([]byte, error) {
-	return s.bundle(ctx, digest, hex.EncodeToString(digest[:]), func(b *bundlepb.Bundle, signature []byte) {
+	return s.bundle(ctx, digest, v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(digest[:])}, func(b *bundlepb.Bundle, signature []byte) {
 		b.Content = &bundlepb.Bundle_MessageSignature{MessageSignature: &commonpb.MessageSignature{
 			MessageDigest: &commonpb.HashOutput{Algorithm: commonpb.HashAlgorithm_SHA2_256, Digest: digest[:]}, Signature: signature,
 		}}
@@ -205,8 +205,8 @@ func (s *Session) Artifact(ctx context.Context, digest [sha256.Size]byte) ([]byt
 }
 
 // bundle signs a digest, and returns the bundle, to which fill adds what was signed.
-// subject is the digest of the file or image that the bundle is about.
-func (s *Session) bundle(ctx context.Context, digest [sha256.Size]byte, subject string, fill func(b *bundlepb.Bundle, signature []byte)) ([]byte, error) {
+// subject is the digest of the file, image or commit that the bundle is about.
+func (s *Session) bundle(ctx context.Context, digest [sha256.Size]byte, subject v1.Hash, fill func(b *bundlepb.Bundle, signature []byte)) ([]byte, error) {
 	for again := false; ; again = true {
 		signature, err := s.key.sign(digest)
 		if err != nil {
@@ -262,7 +262,16 @@ func (s *Session) name(material *bundlepb.VerificationMaterial) *verifier {
 
 // verify verifies the bundle as a stranger would, so that a service that answers
 // wrongly is found now.
-func (s *Session) verify(raw []byte, subject string) error {
-	_, err := bundle.Artifact(raw, bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: subject}}, s.signer, s.trusted, time.Now())
+func (s *Session) verify(raw []byte, subject v1.Hash) error {
+	_, err := bundle.Artifact(raw, bundle.Subject{Digest: subject}, s.signer, s.trusted, time.Now())
 	return err
+}
+
+// subjectOf returns what a statement is about: a file or image, or else a commit.
+func subjectOf(st *attest.Statement) v1.Hash {
+	d := st.Subject[0].Digest
+	if id := d[attest.GitCommit]; id != "" && d["sha256"] == "" {
+		return v1.Hash{Algorithm: attest.GitCommit, Hex: id}
+	}
+	return v1.Hash{Algorithm: "sha256", Hex: d["sha256"]}
 }

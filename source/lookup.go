@@ -102,6 +102,14 @@ func (s Standing) String() string {
 // Ask again with a credential.
 var ErrLogin = errors.New("the repository asks for a login")
 
+// askedForLogin returns ErrLogin for an error of git that means it, and any other as it is.
+func askedForLogin(err error) error {
+	if gitSays(err, "could not read Username") || gitSays(err, "Authentication failed") {
+		return ErrLogin // git only says that it may not ask
+	}
+	return err
+}
+
 // Lookup asks a repository whether it still has a commit, and what became of the ref
 // that pointed to it or, without a ref, whether a branch or tag has it. A repository may
 // serve a commit that is not in its history: hosts also serve the commits of forks. An error means that the repository could not be
@@ -134,10 +142,7 @@ func Lookup(ctx context.Context, q Question) (Standing, error) {
 			return t, nil
 		}
 	}
-	if gitSays(err, "could not read Username") || gitSays(err, "Authentication failed") {
-		err = ErrLogin // git only says that it may not ask
-	}
-	if err != nil {
+	if err = askedForLogin(err); err != nil {
 		return Standing{}, fmt.Errorf("%s: %w", rem.canonical(), err)
 	}
 	return s, nil

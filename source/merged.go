@@ -29,7 +29,7 @@ var ErrOtherContent = errors.New("its content is not that of the proposed commit
 // to before, without a conflict. Head's own tree is not enough: it can undo what came into the
 // branch meanwhile. Whoever merges could add something, and hosts then still report the
 // change request as merged. It returns how Head became Result, for people. The error is
-// ErrOtherContent if the content differs; any other error says nothing about it.
+// ErrOtherContent if the content differs, and ErrLogin as that of Lookup; any other error says nothing about it.
 func CheckMerged(ctx context.Context, p Proposal) (how string, err error) {
 	if !isID(p.Result) || !isID(p.Head) {
 		return "", fmt.Errorf("commits: got %q and %q, want full ids in lower case", p.Result, p.Head)
@@ -54,7 +54,7 @@ func CheckMerged(ctx context.Context, p Proposal) (how string, err error) {
 	}
 	g.root, g.credential = g.dir, p.Credential
 	how, err = g.merged(ctx, rem, p)
-	if err != nil {
+	if err = askedForLogin(err); err != nil {
 		return "", fmt.Errorf("%s: %w", rem.canonical(), err)
 	}
 	return how, nil

@@ -155,3 +155,33 @@ func edits(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// Resolve asks the repository at uri what a ref points to: a full or a short name as in
+// Request, or HEAD. It returns the ref's full name, which is that of a branch or tag, and the
+// id of the commit. credential may be nil.
+func Resolve(ctx context.Context, uri, ref string, credential *Credential) (name, commit string, err error) {
+	rem, err := parseRemote(uri)
+	if err != nil {
+		return "", "", err
+	}
+	if rem.secret {
+		return "", "", errCreds
+	}
+	g, err := newGit("")
+	if err != nil {
+		return "", "", err
+	}
+	defer g.Close()
+	g.credential = credential
+	t, err := g.resolve(ctx, rem, ref)
+	switch {
+	case err != nil:
+		err = askedForLogin(err)
+	case !isBranchOrTag(t.ref):
+		err = fmt.Errorf("%q is neither a branch nor a tag: %w", ref, ErrUnknownRef)
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("%s: %w", rem.canonical(), err)
+	}
+	return t.ref, t.commit, nil
+}

@@ -132,6 +132,9 @@ func (c *check) chain(ctx context.Context, v *Verdict, ev *evidence, image *v1.H
 	if _, only := c.opts.Policy.Origin.(policy.SignatureOnly); !only {
 		required[LinkProvenance], required[LinkSource] = true, c.opts.Policy.Provenance().RequireSource
 		links = append(links, source)
+		if required[LinkTrack] = demandsTrack(c.opts.Policy); required[LinkTrack] {
+			links = append(links, c.trackLink(ctx, ev, s))
+		}
 	}
 	if image != nil {
 		required[LinkSBOM] = c.demandsSBOM(s)

@@ -42,6 +42,8 @@ type item struct {
 
 	proofs []*proof // by the rules of the policy's Origin: one for each trust root
 	anyone []*proof // by any signer: one for each trust root and key
+	source []*proof // of a summary about commit: the same
+	commit string   // id of the commit that a summary is about; empty if it is about none
 
 	// What the statement says, read only if its signature holds under a trust root.
 	matches map[int]error     // by index in the policy's Attestations: what differs from the demand, or nil

@@ -85,20 +85,27 @@ func (opts Options) Explain(link string, now time.Time) Explanation {
 		}
 		return Explanation{"the SBOM attestations", against, rule}
 	}
+	if link == LinkTrack {
+		return Explanation{
+			"the SLSA verification summaries about the commit of the provenance, or else what the forge of the repository says now",
+			opts.trusted() + "; " + verifiers(p.Provenance().SourceVerifiers),
+			"the last summary by a verifier about the commit in this repository must say PASSED, with the Source level and the reviewers; without one, the forge must show both" + demanded,
+		}
+	}
 	if link == LinkSummary {
 		return Explanation{
 			"the SLSA verification summaries about this digest",
-			opts.trusted() + "; " + opts.verifiers(),
+			opts.trusted() + "; " + verifiers(p.Verifiers),
 			"the latest summary by a verifier about the resource must say PASSED, with the levels and the age that the policy demands; one verifier is enough" + demanded,
 		}
 	}
 	return Explanation{}
 }
 
-// verifiers returns the verifiers that the policy trusts.
-func (opts Options) verifiers() string {
+// verifiers returns verifiers for people.
+func verifiers(all []policy.Verifier) string {
 	var out []string
-	for _, v := range opts.Policy.Verifiers {
+	for _, v := range all {
 		out = append(out, fmt.Sprintf("verifier %s, signed by %s", v.ID, v.Signer))
 	}
 	return plain(strings.Join(out, " or "))

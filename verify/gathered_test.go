@@ -389,7 +389,7 @@ func TestOptionsForPeople(t *testing.T) {
 		t.Error("a key without a log is dangerous, and only that")
 	}
 	o.Policy.Verifiers = []policy.Verifier{{ID: "a", Signer: policy.Identity{Name: "x", Issuer: "i"}}, {ID: "b", Signer: policy.Identity{Name: "y", Issuer: "i"}}}
-	if got := o.verifiers(); !strings.HasPrefix(got, "verifier a, signed by x") || !strings.Contains(got, " or verifier b, signed by y") {
+	if got := verifiers(o.Policy.Verifiers); !strings.HasPrefix(got, "verifier a, signed by x") || !strings.Contains(got, " or verifier b, signed by y") {
 		t.Errorf("verifiers: got %q", got)
 	}
 }

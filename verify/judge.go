@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/sigstore/sigstore-go/pkg/root"
 
 	"github.com/colophon-build/colophon/attest"
@@ -56,6 +57,7 @@ func (c *check) judge(it *item, b *bundle.Bundle, platform bool, subject func() 
 		c.judgeNamed(it, b, o.Signer, subject)
 	}
 	c.judgeAnyone(it, b, subject)
+	c.judgeSource(it, b)
 }
 
 var errNotPublic = errors.New("not signed by a workflow on GitHub or a pipeline on GitLab: say who should have signed it")
@@ -138,17 +140,7 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 	if b.Statement == nil || !isSummary && !isDemanded && !isForbidden && !isFact {
 		return
 	}
-	if b.Certificate != nil {
-		for _, r := range c.opts.Trust {
-			it.anyone = append(it.anyone, &proof{Result: c.result(b, false, bundle.Signer{}, r, subject), root: r})
-		}
-	} else {
-		for _, key := range c.keys() {
-			for _, r := range rootsOf(c.opts.Trust, key) {
-				it.anyone = append(it.anyone, &proof{Result: c.result(b, false, key, r, subject), root: r, key: &key})
-			}
-		}
-	}
+	it.anyone = c.byAnyone(b, subject)
 	if !slices.ContainsFunc(it.anyone, func(p *proof) bool { return p.Err() == nil }) {
 		return
 	}
@@ -177,6 +169,7 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 type (
 	platformKey struct{} // the bundle in the form of platforms
 	resultKey   struct {
+		about    v1.Hash // digest of the subject
 		platform bool
 		key      string // PKIX of the key that must have signed; empty: a certificate
 		unlogged bool
@@ -187,6 +180,7 @@ type (
 	factsKey    string // signer
 	sbomKey     struct{}
 	summaryKey  struct{}
+	commitKey   struct{}
 	factKey     struct{}
 	matchKey    string // values demanded
 	absentKey   string // values that must be absent
@@ -204,7 +198,8 @@ func values(equals map[string]any) string {
 // stands for any certificate. That takes most of the time of a verification, and depends
 // on a policy only if the policy names a key.
 func (c *check) result(b *bundle.Bundle, platform bool, signer bundle.Signer, r *trust.Root, subject func() bundle.Subject) *bundle.Result {
-	key := resultKey{platform: platform, root: r, unlogged: signer.InsecureNoLog}
+	of := subject()
+	key := resultKey{about: of.Digest, platform: platform, root: r, unlogged: signer.InsecureNoLog}
 	if signer.Key != nil {
 		der, err := x509.MarshalPKIXPublicKey(signer.Key)
 		if err != nil {
@@ -214,9 +209,9 @@ func (c *check) result(b *bundle.Bundle, platform bool, signer bundle.Signer, r 
 	}
 	got, err := recall(c, c.of, key, func() (*bundle.Result, error) {
 		if signer.Key != nil {
-			return b.VerifyBy(signer, subject(), materialOf(r), c.now), nil
+			return b.VerifyBy(signer, of, materialOf(r), c.now), nil
 		}
-		return b.Verify(subject(), materialOf(r), c.now), nil
+		return b.Verify(of, materialOf(r), c.now), nil
 	})
 	switch {
 	case err != nil:
@@ -259,7 +254,7 @@ func (c *check) keys() (keys []bundle.Signer) {
 	for _, a := range c.opts.Policy.Absent {
 		add(a.Signer)
 	}
-	for _, v := range c.opts.Policy.Verifiers {
+	for _, v := range slices.Concat(c.opts.Policy.Verifiers, c.opts.Policy.Provenance().SourceVerifiers) {
 		add(v.Signer)
 	}
 	return keys

@@ -23,6 +23,7 @@ type (
 	contentsKey v1.Hash
 	childrenKey int // number of cosign's tags
 	sourceKey   struct{ provenance *piece }
+	trackKey    struct{ provenance *piece }
 	lockKey     struct {
 		about v1.Hash
 		lock  string

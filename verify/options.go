@@ -20,6 +20,7 @@ type Options struct {
 	Trust       []*trust.Root // the trust roots; each proof must verify wholly under one of them
 	Policy      policy.Policy // what to demand; must pass its Check
 	SourceCheck SourceCheck   // asks the git repository; nil: the repository is not asked
+	TrackCheck  TrackCheck    // asks the forge for what the policy demands on SLSA's Source track; nil: it is not asked
 	Bundles     [][]byte      // more evidence about an image: Sigstore bundles or DSSE envelopes, as JSON
 	Layout      bool          // the image is in a layout, whose name is not a registry's: no verification summary can be about it
 	Platform    *v1.Platform  // of an index, read only this one; nil: all. What is proved is the index

@@ -78,6 +78,7 @@ const (
 	LinkLog         = "log"        // the signature is in a transparency log
 	LinkProvenance  = "provenance" // a trusted builder built it, from the source demanded
 	LinkSource      = "source"     // the repository still has the commit
+	LinkTrack       = "track"      // the commit has the Source level and reviewers; only if the policy demands any
 	LinkSBOM        = "sbom"
 	LinkAttestation = "attestation" // one link for each attestation that the policy demands, or forbids
 	LinkSummary     = "summary"     // a verification summary; only if the policy names verifiers
@@ -85,7 +86,7 @@ const (
 
 // LinkNames returns the names of all links, in the order a verdict lists them.
 func LinkNames() []string {
-	return []string{LinkImage, LinkFile, LinkSignature, LinkLog, LinkProvenance, LinkSource, LinkSBOM, LinkAttestation, LinkSummary}
+	return []string{LinkImage, LinkFile, LinkSignature, LinkLog, LinkProvenance, LinkSource, LinkTrack, LinkSBOM, LinkAttestation, LinkSummary}
 }
 
 // Link is one step of the chain.

@@ -41,6 +41,7 @@ type scene struct {
 	opts verify.Options // but for the policy
 
 	wants policy.Document
+	also  func(*policy.Policy) // what the document cannot say
 }
 
 func newScene(t *testing.T) *scene {
@@ -54,6 +55,9 @@ func (c *scene) verdict() *verify.Verdict {
 		c.opts.Trust = []*trust.Root{c.p.Root()}
 	}
 	c.opts.Policy = demanded(c.t, c.wants)
+	if c.also != nil {
+		c.also(&c.opts.Policy)
+	}
 	v := verify.Image(context.Background(), c.s, "v1.2.0", c.now, c.opts)
 	for _, l := range v.Links {
 		c.t.Logf("%-11s %-9s %s%s", l.Name, l.Status, l.Claim, l.Reason)

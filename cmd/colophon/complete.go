@@ -55,6 +55,9 @@ func addCompletion(root *cobra.Command) {
 			"declare": filesNamed("yaml", "yml", "json"), "progress": oneOf(progressModes...)}},
 		{[]string{"sign"}, completeImage, signing},
 		{[]string{"attest"}, completeImage, signing},
+		{[]string{"level"}, cobra.NoFileCompletions, map[string]completion{
+			"forge": oneOf("github", "gitlab", "gitea"), "min-level": oneOf("1", "2", "3", "4"), "signing-config": filesNamed("json"), "trust-root": completeTrust,
+			"identity-token-from": oneOf(append(token.Providers(), fromBrowser)...)}},
 		{[]string{"verify"}, completeImage, image},
 		{[]string{"why"}, firstImage, image},
 		{[]string{"inspect"}, firstImage, image},

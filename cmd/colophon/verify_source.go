@@ -14,8 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/bundle"
-	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/trust"
@@ -69,19 +67,9 @@ func (o sourceOptions) demand(d *policy.Document) error {
 
 // configure sets opts.SourceCheck to ask the repository, unless the flags forbid it.
 func (o sourceOptions) configure(opts *verify.Options, now time.Time) error {
-	var signers *source.Signers
-	if o.signers != "" {
-		keys, err := strict.ReadFile(o.signers, limits.Keys)
-		if err != nil {
-			return usageError("", "--signers: %v", err)
-		}
-		signers = &source.Signers{AllowedSigners: keys}
-		if bytes.Contains(keys, []byte("-----BEGIN PGP PUBLIC KEY BLOCK-----")) {
-			signers = &source.Signers{Keyring: keys}
-		}
-		if err := signers.Check(); err != nil {
-			return usageError("", "%v", strict.In(o.signers, err))
-		}
+	signers, err := readSigners(o.signers)
+	if err != nil {
+		return err
 	}
 	if o.gitsign.given() {
 		if signers == nil {

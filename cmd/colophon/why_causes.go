@@ -113,6 +113,10 @@ var causesByLink = map[string][]likely{
 		{"the provenance contradicts the certificate of its signer, or the form that its builder writes", "", "colophon inspect IMAGE --provenance"},
 		{"it is from a builder whose form this version does not read", "", "colophon version"},
 	},
+	verify.LinkTrack: {
+		{"the commit was pushed, or merged without the reviews that you demand", "", "colophon level REPOSITORY --commit ID"},
+		{"nobody signed a summary of the commit, and its forge shows its rules to administrators only", "", ""},
+	},
 	verify.LinkSBOM: {
 		{"the SBOM is of another build of the same image", "", "colophon inspect IMAGE --sbom"},
 		{"packages were added to the image after the scan, or the scanner missed some", "", "colophon verify IMAGE --explain"},

@@ -16,6 +16,9 @@ import (
 func (f *Facts) review(c *forge.Change) (judged, int, int) {
 	if c == nil {
 		_, direct := f.change()
+		if direct.status == NotKnown {
+			return direct, 0, -1
+		}
 		return direct, 0, 0
 	}
 	var count, maybe []string

@@ -62,7 +62,7 @@ type Result struct {
 	Level        int           `json:"level"`     // the Source level that is shown, 0 to 4
 	Possible     int           `json:"possible"`  // the level if everything that is not known were met
 	Reviewers    int           `json:"reviewers"` // accounts other than the author's that approved this content and may approve
-	Unsure       int           `json:"unsure"`    // further accounts that approved, of which something is not known
+	Unsure       int           `json:"unsure"`    // further accounts that approved, of which something is not known; -1: it is not known who approved
 	Requirements []Requirement `json:"requirements"`
 }
 
@@ -72,7 +72,7 @@ func (r Result) Meets(level, reviewers int) error {
 	switch {
 	case r.Level >= level && r.Reviewers >= reviewers:
 		return nil
-	case r.Possible >= level && r.Reviewers+r.Unsure >= reviewers:
+	case r.Possible >= level && (r.Unsure < 0 || r.Reviewers+r.Unsure >= reviewers):
 		return fmt.Errorf("%w: %s", ErrNotKnown, r.lacking(level, reviewers, NotKnown))
 	}
 	return errors.New(r.lacking(level, reviewers, NotMet))
@@ -116,6 +116,9 @@ func (j judged) and(other judged) judged {
 	case d > 0:
 		return other
 	case d < 0:
+		return j
+	}
+	if j.evidence == other.evidence {
 		return j
 	}
 	return judged{j.status, j.evidence + "; " + other.evidence}

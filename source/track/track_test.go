@@ -49,7 +49,7 @@ func TestLevels(t *testing.T) {
 		"no answer of git":    {func(f *Facts, _ *forge.Change) { f.StandingErr = errors.New("late") }, 0, 4, 1, 0},
 		"the tag was moved":   {func(f *Facts, _ *forge.Change) { f.Standing.Ref = source.RefMoved }, 0, 0, 1, 0},
 		"history rewritten":   {func(f *Facts, _ *forge.Change) { f.Standing.Ref = source.RefRewritten }, 0, 0, 1, 0},
-		"no forge":            {func(f *Facts, _ *forge.Change) { f.ChangesErr, f.RulesErr = forge.ErrNoForge, forge.ErrNoForge }, 1, 4, 0, 0},
+		"no forge":            {func(f *Facts, _ *forge.Change) { f.ChangesErr, f.RulesErr = forge.ErrNoForge, forge.ErrNoForge }, 1, 4, 0, -1},
 		"no answer on rules":  {func(f *Facts, _ *forge.Change) { f.RulesErr = errors.New("late") }, 1, 4, 1, 0},
 		"pushed":              {func(f *Facts, _ *forge.Change) { f.Changes = nil }, 1, 1, 0, 0},
 		"a part of a change":  {func(_ *Facts, c *forge.Change) { c.Result = older }, 1, 1, 0, 0},
@@ -76,8 +76,8 @@ func TestLevels(t *testing.T) {
 		"review bypassed":          {func(f *Facts, _ *forge.Change) { f.Rules.Review.Exempt = forge.Yes }, 3, 3, 1, 0},
 
 		"no review":                  {func(_ *Facts, c *forge.Change) { c.Reviews = nil }, 3, 3, 0, 0},
-		"the author":                 {func(_ *Facts, c *forge.Change) { c.Reviews[0].By = alice }, 3, 3, 0, 0},
-		"the author, renamed":        {func(_ *Facts, c *forge.Change) { c.Reviews[0].By = forge.Account{ID: 2, Name: "malice"} }, 3, 3, 0, 0},
+		"the author":                 {func(_ *Facts, c *forge.Change) { c.Reviews[0].By, c.Writers, c.Pushers = alice, nil, nil }, 3, 3, 0, 0},
+		"the author, renamed":        {func(_ *Facts, c *forge.Change) { c.Reviews[0].By, c.Writers, c.Pushers = forge.Account{ID: 2, Name: "malice"}, nil, nil }, 3, 3, 0, 0},
 		"the author's e-mail":        {func(_ *Facts, c *forge.Change) { c.Writers = append(c.Writers, bob) }, 3, 3, 0, 0},
 		"whoever pushed":             {func(_ *Facts, c *forge.Change) { c.Pushers = append(c.Pushers, bob) }, 3, 3, 0, 0},
 		"pushers not said":           {func(f *Facts, c *forge.Change) { c.Pushed, f.Rules.LastPush = forge.NotSaid, forge.NotSaid }, 3, 4, 0, 1},
@@ -158,6 +158,8 @@ func TestMeets(t *testing.T) {
 		{Result{Level: 4, Possible: 4, Reviewers: 1}, 4, 2, true, false},
 		{Result{Level: 4, Possible: 4, Reviewers: 1, Unsure: 1}, 4, 2, false, false},
 		{Result{Level: 1, Possible: 4, Reviewers: 0}, 3, 1, true, false},
+		{Result{Level: 1, Possible: 4, Unsure: -1}, 0, 2, false, false},
+		{Result{Level: 1, Possible: 1, Unsure: -1}, 2, 2, true, false},
 	} {
 		err := c.r.Meets(c.level, c.reviewers)
 		if (err == nil) != c.good || errors.Is(err, ErrNotKnown) == c.known {

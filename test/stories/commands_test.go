@@ -22,6 +22,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/test/forgehost"
 	"github.com/colophon-build/colophon/test/githttp"
 	"github.com/colophon-build/colophon/test/harness"
 )
@@ -31,6 +32,8 @@ import (
 //	exits CODE COMMAND ARG…   run a program, which must exit with this code
 //	fork FROM TO              copy an image with everything attached to another repository, under the same tag
 //	gitserver DIR             serve the repositories below the directory over http on loopback, at $GIT
+//	forgeserver DIR FILE REPO as gitserver, and answer with FILE as Gitea's API does: in it, BASE is the tag of that
+//	                          name in REPO, HEAD its refs/pull/7/head, and RESULT its main
 //	alone COMMAND ARG…        run a program in an empty network namespace, in which even loopback is down
 //	spoil DIR                 change one byte of the largest blob of a layout
 //	untag IMAGE               remove a tag, as an admin may
@@ -49,16 +52,17 @@ func commands(p *harness.Platform) map[string]func(*testscript.TestScript, bool,
 	}
 	s := &sabotage{p}
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"exits":      must(exits, 2),
-		"fork":       must(func(ts *testscript.TestScript, a []string) error { return s.fork(a[0], a[1]) }, 2),
-		"gitserver":  must(gitserver, 1),
-		"fileserver": must(fileserver, 1),
-		"alone":      alone,
-		"spoil":      must(func(ts *testscript.TestScript, a []string) error { return spoil(ts.MkAbs(a[0])) }, 1),
-		"untag":      must(func(ts *testscript.TestScript, a []string) error { return s.untag(a[0]) }, 1),
-		"tamper":     must(func(ts *testscript.TestScript, a []string) error { return s.tamper(a[0], a[1]) }, 2),
-		"detach":     must(func(ts *testscript.TestScript, a []string) error { return s.detach(a[0], a[1]) }, 2),
-		"expire":     must(func(ts *testscript.TestScript, a []string) error { return expire(ts.MkAbs(a[0])) }, 1),
+		"exits":       must(exits, 2),
+		"fork":        must(func(ts *testscript.TestScript, a []string) error { return s.fork(a[0], a[1]) }, 2),
+		"gitserver":   must(gitserver, 1),
+		"fileserver":  must(fileserver, 1),
+		"forgeserver": must(forgeserver, 3),
+		"alone":       alone,
+		"spoil":       must(func(ts *testscript.TestScript, a []string) error { return spoil(ts.MkAbs(a[0])) }, 1),
+		"untag":       must(func(ts *testscript.TestScript, a []string) error { return s.untag(a[0]) }, 1),
+		"tamper":      must(func(ts *testscript.TestScript, a []string) error { return s.tamper(a[0], a[1]) }, 2),
+		"detach":      must(func(ts *testscript.TestScript, a []string) error { return s.detach(a[0], a[1]) }, 2),
+		"expire":      must(func(ts *testscript.TestScript, a []string) error { return expire(ts.MkAbs(a[0])) }, 1),
 	}
 }
 
@@ -93,6 +97,28 @@ func fileserver(ts *testscript.TestScript, args []string) error {
 	srv := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
 	ts.Defer(srv.Close)
 	ts.Setenv("SERVER", srv.URL)
+	return nil
+}
+
+func forgeserver(ts *testscript.TestScript, args []string) error {
+	var names []string
+	for name, ref := range map[string]string{"BASE": "refs/tags/BASE", "HEAD": "refs/pull/7/head", "RESULT": "refs/heads/main"} {
+		out, err := exec.Command("git", "-C", ts.MkAbs(args[2]), "rev-parse", ref).Output()
+		if err != nil {
+			return err
+		}
+		names = append(names, name, strings.TrimSpace(string(out)))
+	}
+	answers, err := forgehost.Parse(ts.ReadFile(args[1]), names...)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", githttp.Handler(ts, ts.MkAbs(args[0])))
+	mux.Handle("/api/v1/", forgehost.Handler(answers, ""))
+	srv := httptest.NewServer(mux)
+	ts.Defer(srv.Close)
+	ts.Setenv("GIT", srv.URL)
 	return nil
 }
 

@@ -17,6 +17,7 @@ var demands = map[string]string{
 	verify.LinkLog:         "the signature is in the transparency log",
 	verify.LinkProvenance:  "it was built by the builder and from the source that are demanded",
 	verify.LinkSource:      "the repository still has the commit",
+	verify.LinkTrack:       "the commit has the SLSA Source level and the reviewers that are demanded",
 	verify.LinkSBOM:        "an SBOM about this image, by the same signer",
 	verify.LinkSummary:     "a verifier that the policy trusts verified it",
 	verify.LinkAttestation: "the attestations that the policy demands are there, by the signers demanded, with the values demanded",

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/test/forgehost"
+	"github.com/colophon-build/colophon/test/githttp"
+)
+
+// hosted is a repository with one merged change request, on a server that speaks Gitea's API.
+type hosted struct {
+	t                    *testing.T
+	url                  string
+	base, proposed, main string
+	answers              map[string]any
+}
+
+func newHosted(t *testing.T, token string) *hosted {
+	t.Helper()
+	h := &hosted{t: t}
+	dir := t.TempDir()
+	repo := filepath.Join(dir, "team", "app")
+	git := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command("git", append([]string{"-C", repo}, args...)...)
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "GIT_CONFIG_NOSYSTEM=1",
+			"GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=C", "GIT_COMMITTER_EMAIL=c@example.com"}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %q: %v: %s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	if err := os.MkdirAll(repo, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	git("init", "-q", "-b", "main")
+	git("commit", "-q", "--allow-empty", "-m", "base")
+	h.base = git("rev-parse", "HEAD")
+	git("checkout", "-q", "-b", "cache")
+	if err := os.WriteFile(filepath.Join(repo, "cache.txt"), []byte("cache\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	git("add", ".")
+	git("commit", "-q", "-m", "add a cache")
+	h.proposed = git("rev-parse", "HEAD")
+	git("update-ref", "refs/pull/7/head", h.proposed)
+	git("checkout", "-q", "main")
+	git("merge", "-q", "--no-ff", "-m", "merge 7", "cache")
+	h.main = git("rev-parse", "HEAD")
+	git("tag", "v1.2.0")
+	git("branch", "-q", "-D", "cache")
+	text, err := os.ReadFile("../../source/forge/testdata/gitea.json")
+	if err == nil {
+		h.answers, err = forgehost.Parse(string(text), "BASE", h.base, "HEAD", h.proposed, "RESULT", h.main)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", githttp.Handler(t, dir))
+	mux.Handle("/api/v1/", forgehost.Handler(h.answers, token))
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	h.url = s.URL + "/team/app"
+	return h
+}
+
+// level runs the command and returns what it printed.
+func (h *hosted) level(code int, args []string, says ...string) string {
+	h.t.Helper()
+	var out bytes.Buffer
+	root := newRootCommand()
+	root.SetOut(&out)
+	root.SetErr(&out)
+	root.SetArgs(append([]string{"level", h.url}, args...))
+	if got := execute(context.Background(), root); got != code {
+		h.t.Errorf("%q: got exit code %d, want %d\n%s", args, got, code, out.String())
+	}
+	for _, s := range says {
+		if !strings.Contains(out.String(), s) {
+			h.t.Errorf("%q: want %q in\n%s", args, s, out.String())
+		}
+	}
+	return out.String()
+}
+
+// TestLevel asks a real repository and a server that speaks Gitea's API.
+func TestLevel(t *testing.T) {
+	h := newHosted(t, "")
+	gitea := func(args ...string) []string { return append([]string{"--forge", "gitea"}, args...) }
+	h.level(exitOK, gitea(), "commit "+h.main+", refs/heads/main", "✓ L4  Two-party review", "approved by bob (account 3)", "SLSA Source L4, reviewers other than the author: 1")
+	h.level(exitOK, gitea("--ref", "v1.2.0", "--min-level", "4", "--reviewers", "1"), "refs/tags/v1.2.0", "accepted")
+	h.level(exitRejected, gitea("--min-level", "4", "--reviewers", "2"), "rejected", "reviewers other than the author: got 1, want 2")
+	h.level(exitOK, gitea("--commit", h.main), "SLSA Source L4")
+	h.level(exitFailure, gitea("--ref", "v9"), "v9")
+	h.level(exitUsage, gitea("--commit", "abc"), "expected a full id")
+	h.level(exitUsage, gitea("--min-level", "5"), "want 1 to 4")
+	h.level(exitUsage, []string{"--forge", "bitbucket"}, "want one of")
+	// Without a forge, nothing but the commit is known.
+	h.level(exitOK, nil, "SLSA Source L1", "? L4  Two-party review", "up to L4", "hint: say which forge hosts it")
+	h.level(exitUndecided, []string{"--min-level", "2"}, "undecided")
+
+	var a struct {
+		Level        int              `json:"level"`
+		Outcome      string           `json:"outcome"`
+		Requirements []map[string]any `json:"requirements"`
+	}
+	if err := json.Unmarshal([]byte(h.level(exitOK, gitea("--json"))), &a); err != nil || a.Level != 4 || a.Outcome != "accepted" || len(a.Requirements) != 10 {
+		t.Errorf("got %+v, %v", a, err)
+	}
+	if got := h.level(exitOK, gitea("-q")); got != "4\n" {
+		t.Errorf("-q: got %q", got)
+	}
+
+	// Who approves, and which rules there are, is what the forge says.
+	reviews := h.answers["/api/v1/repos/team/app/pulls/7/reviews"].([]any)
+	approval := reviews[1].(map[string]any)
+	approval["commit_id"] = h.base
+	h.level(exitRejected, gitea("--min-level", "4"), "✗ L4  Two-party review", "approved commit "+h.base[:12])
+	approval["commit_id"] = h.proposed
+	delete(h.answers, "/api/v1/repos/team/app/branch_protections/main")
+	h.level(exitUndecided, gitea("--min-level", "2"), "the forge does not show")
+	delete(h.answers, "/api/v1/repos/team/app/commits/"+h.main+"/pull")
+	h.level(exitRejected, gitea("--min-level", "2"), "no merged change request has the commit: it was pushed")
+}
+
+// TestLevelToken: the token comes from a file, goes to the API, and is in no text.
+func TestLevelToken(t *testing.T) {
+	h := newHosted(t, "hunter2-hunter2")
+	file := filepath.Join(t.TempDir(), "token")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("hunter2-hunter2\n")
+	args := []string{"--forge", "gitea", "--forge-token-file", file, "--min-level", "4"}
+	h.level(exitOK, args, "accepted")
+	if out := h.level(exitUndecided, append(args[:2:2], "--min-level", "4"), "the forge does not show it"); strings.Contains(out, "hunter2") {
+		t.Errorf("the token is printed: %s", out)
+	}
+	write("-----BEGIN hunter2\nKEY")
+	if out := h.level(exitUsage, args, "holds no token"); strings.Contains(out, "hunter2") {
+		t.Errorf("what is no token is printed: %s", out)
+	}
+}

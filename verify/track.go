@@ -1,0 +1,168 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/source/track"
+)
+
+// TrackCheck asks a git repository and its forge about a commit, as package source/look does,
+// and returns what follows from the answers (track.Evaluate). ref is the full name of a branch
+// or tag, or empty. An error means that nothing is known.
+type TrackCheck func(ctx context.Context, uri, ref, commit string) (track.Result, error)
+
+// demandsTrack reports whether a policy demands anything on the Source track.
+func demandsTrack(p policy.Policy) bool {
+	return p.Provenance().SourceTrack != (policy.SourceTrack{})
+}
+
+// judgeSource verifies a summary about a commit, for the policy's SourceVerifiers. It is about
+// the commit that it names; trackLink compares that with the commit of the provenance.
+func (c *check) judgeSource(it *item, b *bundle.Bundle) {
+	if it.kind != attest.PredicateVSA || b.Statement == nil || !demandsTrack(c.opts.Policy) || len(c.opts.Policy.Provenance().SourceVerifiers) == 0 {
+		return
+	}
+	var err error
+	it.commit, err = recall(c, c.of, commitKey{}, func() (string, error) {
+		for _, s := range b.Statement.Subject {
+			if id := s.Digest[attest.GitCommit]; id != "" {
+				return id, nil
+			}
+		}
+		return "", nil
+	})
+	if err != nil || it.commit == "" {
+		return
+	}
+	it.source = c.byAnyone(b, func() bundle.Subject {
+		return bundle.Subject{Digest: v1.Hash{Algorithm: attest.GitCommit, Hex: it.commit}}
+	})
+	if slices.ContainsFunc(it.source, func(p *proof) bool { return p.Err() == nil }) {
+		it.vsa, it.vsaErr = recall(c, c.of, summaryKey{}, func() (*attest.VSA, error) { return attest.ParseVSA(b.Statement.Predicate) })
+	}
+}
+
+// trackLink says whether the commit of a set has the Source level and the reviewers that the
+// policy demands. The last summary by a verifier that the policy trusts decides; without one
+// the forge is asked, if the caller can. Without any answer it is not known.
+func (c *check) trackLink(ctx context.Context, ev *evidence, s set) Link {
+	want := c.opts.Policy.Provenance()
+	l := Link{Name: LinkTrack, Status: Unknown}
+	if !s.provenance.holds() {
+		l.Status, l.Reason = NotAsked, "not checked: no valid provenance names a commit"
+		return l
+	}
+	b := s.provenance.proof.build
+	if unread := ev.unread(ofKind(attest.PredicateVSA)); unread != nil && len(want.SourceVerifiers) > 0 {
+		return failed(LinkTrack, Unknown, unread) // it may be the last summary
+	}
+	last, miss := c.lastSource(ev, b.Source, b.Commit)
+	switch {
+	case last != nil:
+		if err := want.SourceTrack.MatchSummary(last.by, last.vsa, c.now); err != nil {
+			l.Status, l.Reason = Broken, fmt.Sprintf("summary of commit %s by %s: %v", b.Commit, last.by.ID, err)
+			return l
+		}
+		l.Status, l.Claim = Holds, "commit "+b.Commit+": "+last.claim()
+		return l
+	case c.opts.TrackCheck == nil && miss != nil:
+		l.Reason = fmt.Sprintf("no summary of commit %s by a verifier that the policy trusts holds: %v; the forge was not asked", b.Commit, miss)
+		return l
+	case c.opts.TrackCheck == nil:
+		l.Reason = fmt.Sprintf("there is no summary of commit %s by a verifier that the policy trusts, and the forge was not asked", b.Commit)
+		return l
+	}
+	r, err := recall(c, c.known, trackKey{s.provenance.item.read}, func() (track.Result, error) {
+		return c.opts.TrackCheck(ctx, b.Source, b.Ref, b.Commit)
+	})
+	if err != nil {
+		l.Reason = fmt.Sprintf("%s did not answer: %v", b.Source, err)
+		return l
+	}
+	switch err := r.Meets(want.SourceTrack.MinLevel, want.SourceTrack.Reviewers); {
+	case errors.Is(err, track.ErrNotKnown):
+		l.Reason = err.Error()
+	case err != nil:
+		l.Status, l.Reason = Broken, err.Error()
+	default:
+		l.Status, l.Claim = Holds, fmt.Sprintf("commit %s: Source L%d, reviewers other than the author: %d; as the forge says now", b.Commit, r.Level, r.Reviewers)
+	}
+	return l
+}
+
+// lastSource returns the last summary about a commit by a verifier that the policy trusts, or
+// why the nearest one is none; nil and nil without any. Of several verifiers, the first that
+// has one counts.
+func (c *check) lastSource(ev *evidence, uri, commit string) (last *summary, miss error) {
+	for _, by := range c.opts.Policy.Provenance().SourceVerifiers {
+		test := signed(by.Signer)
+		for _, it := range ev.items {
+			for _, p := range it.source {
+				at, err := c.sourceSummary(it, p, test, by, uri, commit)
+				if err != nil {
+					miss = err
+					continue
+				}
+				// Of two at the same time, the one that failed counts.
+				if last == nil || at.After(last.at) || at.Equal(last.at) && it.vsa.VerificationResult != attest.VSAPassed {
+					last = &summary{it.vsa, by, at}
+				}
+			}
+		}
+		if last != nil {
+			return last, nil
+		}
+	}
+	return nil, miss
+}
+
+// sourceSummary fails unless an item is a summary by a verifier about a commit of a repository.
+// It returns when it was made.
+func (c *check) sourceSummary(it *item, p *proof, test func(*proof) error, by policy.Verifier, uri, commit string) (at time.Time, err error) {
+	if err = p.Result.Err(); err == nil {
+		err = test(p)
+	}
+	if err == nil {
+		err = it.vsaErr
+	}
+	if err == nil && it.commit != commit {
+		err = fmt.Errorf("commit: got %q, want %q", it.commit, commit)
+	}
+	if err == nil {
+		err = by.Concerns(it.vsa, attest.GitURI(uri, ""))
+	}
+	if err != nil {
+		return at, err
+	}
+	at, err = c.timeOf(it.vsa, p)
+	if err == nil && at.IsZero() && it.vsa.VerificationResult != attest.VSAPassed {
+		at = c.now // nothing says that it is not the last
+	}
+	return at, err
+}
+
+// byAnyone verifies a bundle by any signer: one proof for each trust root, and for each key
+// that the policy names.
+func (c *check) byAnyone(b *bundle.Bundle, subject func() bundle.Subject) (all []*proof) {
+	if b.Certificate != nil {
+		for _, r := range c.opts.Trust {
+			all = append(all, &proof{Result: c.result(b, false, bundle.Signer{}, r, subject), root: r})
+		}
+		return all
+	}
+	for _, key := range c.keys() {
+		for _, r := range rootsOf(c.opts.Trust, key) {
+			all = append(all, &proof{Result: c.result(b, false, key, r, subject), root: r, key: &key})
+		}
+	}
+	return all
+}
