@@ -75,9 +75,11 @@ func TestLevels(t *testing.T) {
 		"review not demanded":      {func(f *Facts, _ *forge.Change) { f.Rules.Review.On = forge.No }, 3, 3, 1, 0},
 		"review bypassed":          {func(f *Facts, _ *forge.Change) { f.Rules.Review.Exempt = forge.Yes }, 3, 3, 1, 0},
 
-		"no review":                  {func(_ *Facts, c *forge.Change) { c.Reviews = nil }, 3, 3, 0, 0},
-		"the author":                 {func(_ *Facts, c *forge.Change) { c.Reviews[0].By, c.Writers, c.Pushers = alice, nil, nil }, 3, 3, 0, 0},
-		"the author, renamed":        {func(_ *Facts, c *forge.Change) { c.Reviews[0].By, c.Writers, c.Pushers = forge.Account{ID: 2, Name: "malice"}, nil, nil }, 3, 3, 0, 0},
+		"no review":  {func(_ *Facts, c *forge.Change) { c.Reviews = nil }, 3, 3, 0, 0},
+		"the author": {func(_ *Facts, c *forge.Change) { c.Reviews[0].By, c.Writers, c.Pushers = alice, nil, nil }, 3, 3, 0, 0},
+		"the author, renamed": {func(_ *Facts, c *forge.Change) {
+			c.Reviews[0].By, c.Writers, c.Pushers = forge.Account{ID: 2, Name: "malice"}, nil, nil
+		}, 3, 3, 0, 0},
 		"the author's e-mail":        {func(_ *Facts, c *forge.Change) { c.Writers = append(c.Writers, bob) }, 3, 3, 0, 0},
 		"whoever pushed":             {func(_ *Facts, c *forge.Change) { c.Pushers = append(c.Pushers, bob) }, 3, 3, 0, 0},
 		"pushers not said":           {func(f *Facts, c *forge.Change) { c.Pushed, f.Rules.LastPush = forge.NotSaid, forge.NotSaid }, 3, 4, 0, 1},
