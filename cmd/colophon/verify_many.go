@@ -25,8 +25,9 @@ import (
 const maxParallel = 64
 
 type manyOptions struct {
-	from     string // a list, Kubernetes manifest or compose file
-	allTags  string // HOST/NAME
+	from     string   // a list, Kubernetes manifest or compose file
+	fields   []string // of custom kinds
+	allTags  string   // HOST/NAME
 	parallel int
 }
 
@@ -89,7 +90,11 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 
 // targets collects the images that the arguments and flags name.
 func (o manyOptions) targets(cmd *cobra.Command, args []string) (*targets, error) {
-	ts := &targets{}
+	known, err := imagelist.ParseFields(o.fields)
+	if err != nil {
+		return nil, usageError("", "--image-field: %v", err)
+	}
+	ts := &targets{imagelist.List{Fields: known}}
 	files := []string{}
 	for _, arg := range args {
 		if arg == stdin {

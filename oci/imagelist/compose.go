@@ -13,7 +13,7 @@ const resolve = "verify the output of `docker compose config`, which resolves th
 
 // compose adds the images of the services and models (compose specification, "services",
 // "models").
-func (l *List) compose(m map[string]any, v any) error {
+func (d *document) compose(m map[string]any, v any) error {
 	if _, ok := m["include"]; ok {
 		return errors.New("it includes other files; " + resolve)
 	}
@@ -26,7 +26,7 @@ func (l *List) compose(m map[string]any, v any) error {
 		if !ok {
 			return fmt.Errorf("service %q: expected a mapping, found %T", name, services[name])
 		}
-		if err := l.service("service "+name, s); err != nil {
+		if err := d.service(object{kind: "service", id: name}, s, []any{"services", name}); err != nil {
 			return err
 		}
 	}
@@ -36,7 +36,7 @@ func (l *List) compose(m map[string]any, v any) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(models)) {
 		model, _ := mapping(models[name])
-		if err := l.composed("model "+name, model["model"]); err != nil {
+		if err := d.composed(object{kind: "model", id: name}, model["model"], []any{"models", name, "model"}); err != nil {
 			return err
 		}
 	}
@@ -44,26 +44,24 @@ func (l *List) compose(m map[string]any, v any) error {
 }
 
 // service adds the images of one service: what it runs, and what it mounts.
-func (l *List) service(place string, s map[string]any) error {
+func (d *document) service(o object, s map[string]any, path []any) error {
 	if _, ok := s["extends"]; ok {
-		return fmt.Errorf("%s extends another service; %s", place, resolve)
+		return fmt.Errorf("%s extends another service; %s", o, resolve)
 	}
-	if err := l.composed(place, s["image"]); err != nil {
+	if err := d.composed(o, s["image"], append(path, "image")); err != nil {
 		return err
 	}
 	// Beside an image, compose builds only what it cannot pull, unless it is told otherwise.
 	if policy := s["pull_policy"]; s["build"] != nil && s["image"] != nil && (policy == "build" || policy == "never") {
-		if err := l.Add(Image{Name: place, Problem: place + " runs what is built where it runs, and not its image"}); err != nil {
-			return err
-		}
+		d.problem(o, o.String(), o.String()+" runs what is built where it runs, and not its image", append(path, "build"))
 	}
 	volumes, ok := s["volumes"].([]any)
 	if !ok && s["volumes"] != nil {
-		return fmt.Errorf("volumes of %s: expected a list, found %T", place, s["volumes"])
+		return fmt.Errorf("volumes of %s: expected a list, found %T", o, s["volumes"])
 	}
 	for i, item := range volumes {
 		if v, ok := mapping(item); ok && v["type"] == "image" {
-			if err := l.composed(fmt.Sprintf("volumes[%d] of %s", i, place), v["source"]); err != nil {
+			if err := d.composed(o, v["source"], append(path, "volumes", i, "source")); err != nil {
 				return err
 			}
 		}
@@ -72,9 +70,10 @@ func (l *List) service(place string, s map[string]any) error {
 }
 
 // composed adds an image named in a compose file.
-func (l *List) composed(place string, value any) error {
+func (d *document) composed(o object, value any, path []any) error {
 	if name, ok := value.(string); ok && strings.Contains(name, "$") {
-		return fmt.Errorf("%s: image %q has variables; %s", place, name, resolve)
+		return fmt.Errorf("%s: image %q has variables; %s", o, name, resolve)
 	}
-	return l.image(place, value)
+	d.image(o, value, path)
+	return nil
 }

@@ -5,12 +5,18 @@
 //	list        a line
 //	Kubernetes  containers[].image, initContainers[].image and ephemeralContainers[].image,
 //	            volumes[].image.reference, and volumeAttributes.image of CSI drivers, in any
-//	            object and at any depth; any other "image" in an object of a custom kind
+//	            object and at any depth: Pod, PodTemplate, Deployment, ReplicaSet,
+//	            StatefulSet, DaemonSet, Job, CronJob, ReplicationController, Knative
+//	            services, Argo rollouts, KEDA scaled jobs, and lists of them. In an object
+//	            of a custom kind also any "image", as Tekton's steps have it, and the
+//	            fields that Fields names
 //	compose     services.*.image, services.*.volumes[].source of type image,
 //	            services.*.build, models.*.model
 //
 // What is named and cannot be looked up is in the result with the problem: it is not
-// verified, and must not be taken for verified. A document whose images depend on other
+// verified, and must not be taken for verified. So is what may be an image, as far as its
+// field's name tells ("runtimeImage" of a custom kind that Fields says nothing about), and
+// an annotation that makes an injector run an image. A document whose images depend on other
 // files or on variables (compose: include, extends, $) is an error, and so is one of an
 // unknown kind, and one that two readers may understand differently.
 package imagelist
@@ -27,38 +33,41 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
-// Image is one image that a document names.
+// Image is one image that documents name.
 type Image struct {
 	Name      string        // as the document wrote it, or the place that should name one
 	Reference oci.Reference // empty if there is a problem
 	Problem   string        // why the image cannot be looked up
+	Places    []Place       // where it is named; none if no document names it
 }
 
 // List collects images without duplicates, at most limits.Images (10,000).
 type List struct {
+	Fields Fields // of custom kinds, in addition to those known here
 	Images []Image
 	Named  int // images named so far, duplicates included
 
-	seen map[string]bool
+	at map[string]int // index in Images
 }
 
-// Add adds an image.
+// Add adds an image. An image that is in the list already gets the further places.
 func (l *List) Add(i Image) error {
 	l.Named++
 	key := i.Reference.String()
 	if i.Problem != "" {
 		key = "\x00" + i.Name + "\x00" + i.Problem
 	}
-	if l.seen[key] {
+	if at, ok := l.at[key]; ok {
+		l.Images[at].Places = append(l.Images[at].Places, i.Places...)
 		return nil
 	}
 	if len(l.Images) == limits.Images {
 		return fmt.Errorf("more than %d images", limits.Images)
 	}
-	if l.seen == nil {
-		l.seen = map[string]bool{}
+	if l.at == nil {
+		l.at = map[string]int{}
 	}
-	l.seen[key] = true
+	l.at[key] = len(l.Images)
 	l.Images = append(l.Images, i)
 	return nil
 }
@@ -78,7 +87,12 @@ func (l *List) Document(raw []byte) error {
 		if err := strict.Unmarshal(raw, limits.ImageList, &doc); err != nil {
 			return err
 		}
-		return l.object(doc)
+		d := document{fields: l.Fields}
+		if err := d.object(doc); err != nil {
+			return err
+		}
+		d.linesOfJSON(raw)
+		return d.addTo(l)
 	}
 	for line := range bytes.Lines(raw) {
 		line = bytes.TrimSpace(line)
@@ -115,7 +129,7 @@ func (l *List) lines(raw []byte) error {
 		case ref.Dir != "" && !isPath(name):
 			err = fmt.Errorf("expected HOST/NAME or ./LAYOUT, found %q", name)
 		default:
-			err = l.Add(Image{Name: name, Reference: ref})
+			err = l.Add(Image{Name: name, Reference: ref, Places: []Place{{Line: n}}})
 		}
 		if err != nil {
 			return fmt.Errorf("line %d: %w", n, err)
@@ -143,20 +157,6 @@ func isPath(name string) bool {
 		}
 	}
 	return false
-}
-
-// image adds the image named at a place in a document. An unusable name becomes
-// an Image with a problem, so that the other images are still verified.
-func (l *List) image(place string, value any) error {
-	name, ok := value.(string)
-	if !ok || name == "" {
-		return l.Add(Image{Name: place, Problem: place + " names no image"})
-	}
-	ref, err := containerReference(name)
-	if err != nil {
-		return l.Add(Image{Name: name, Problem: fmt.Sprintf("%s: %v", place, err)})
-	}
-	return l.Add(Image{Name: name, Reference: ref})
 }
 
 // containerReference parses an image name as container runtimes do: a name without

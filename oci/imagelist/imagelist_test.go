@@ -2,6 +2,7 @@ package imagelist
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,6 +58,9 @@ func TestImagesOfADocument(t *testing.T) {
 	pod := func(containers string) string {
 		return "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [" + containers + "]}\n"
 	}
+	custom := func(fields string) string {
+		return "apiVersion: example.com/v1\nkind: Engine\nmetadata: {name: e}\nspec: {" + fields + "}\nstatus: {runtimeImage: r.example.com/old}\n"
+	}
 	bomb := "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
 	for c := 'b'; c < 'k'; c++ {
 		bomb += fmt.Sprintf("%c: &%c [%s*%c]\n", c, c, strings.Repeat(fmt.Sprintf("*%c,", c-1), 9), c-1)
@@ -79,8 +83,8 @@ func TestImagesOfADocument(t *testing.T) {
 		"helm, a member twice":          {pod("{image: r.example.com/a, image: r.example.com/b}"), "error: already defined"},
 		"helm, a broken document":       {helm + "---\n{{ .Values.x }}\n", "error: document 5"},
 		"helm, an unknown document":     {helm + "---\nfoo: bar\n", "error: found neither"},
-		"a container without image":     {pod("{name: a}, {image: r.example.com/b}"), "!containers[0] of Pod p r.example.com/b"},
-		"an image that is not a string": {pod("{image: 1.25}"), "!containers[0] of Pod p"},
+		"a container without image":     {pod("{name: a}, {image: r.example.com/b}"), "!spec.containers[0] of Pod p r.example.com/b"},
+		"an image that is not a string": {pod("{image: 1.25}"), "!spec.containers[0] of Pod p"},
 		"a directory for an image":      {pod("{image: ./evil}, {image: /evil}, {image: 'oci:evil'}, {image: ../evil}"), "!./evil !/evil oci:evil !../evil"},
 		"no name at all":                {pod("{image: 'UP:CASE:x'}"), "!UP:CASE:x"},
 		"a container that is a string":  {pod("web"), "error: expected a container"},
@@ -105,13 +109,23 @@ func TestImagesOfADocument(t *testing.T) {
 		"a custom object":                   {"apiVersion: tekton.dev/v1\nkind: Task\nspec: {steps: [{image: r.example.com/step}], sidecars: [{image: r.example.com/side}]}\n", "r.example.com/side r.example.com/step"},
 		"a custom object in a list": {"apiVersion: v1\nkind: List\nitems: [{apiVersion: argoproj.io/v1alpha1, kind: Workflow, spec: {templates: [{script: {image: r.example.com/s}}]}}, {apiVersion: v1, kind: ConfigMap, data: {image: r.example.com/no}}, {apiVersion: v1, kind: Pod, spec: {containers: [{image: r.example.com/a}]}}]\n",
 			"r.example.com/s r.example.com/a"},
-		"a custom object with parts":     {"apiVersion: helm.example.com/v2\nkind: HelmRelease\nmetadata: {name: r}\nspec: {values: {image: {repository: r.example.com/a, tag: v1}}}\n", "!image of HelmRelease r"},
-		"a definition of custom objects": {"apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nspec: {properties: {image: {type: string}}}\n---\napiVersion: v1\nkind: Pod\nspec: {containers: [{image: r.example.com/a}]}\n", "r.example.com/a"},
-		"compose without services":       {"services: [a]\n", "error: expected a mapping"},
-		"aliases without end":            {bomb, "error: excessive aliasing"},
-		"an alias of itself":             {"a: &a\n  b: *a\n", "error: contains itself"},
-		"deep nesting, JSON":             {`{"apiVersion":"v1","kind":"X","a":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "}", "error: nested deeper"},
-		"deep nesting, YAML":             {"apiVersion: v1\nkind: X\na: " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "\n", "error: nested deeper"},
+		"a custom object with parts":              {"apiVersion: helm.example.com/v2\nkind: HelmRelease\nmetadata: {name: r}\nspec: {values: {image: {repository: r.example.com/a, tag: v1}}}\n", "!spec.values.image of HelmRelease r"},
+		"a definition of custom objects":          {"apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nspec: {properties: {image: {type: string}}}\n---\napiVersion: v1\nkind: Pod\nspec: {containers: [{image: r.example.com/a}]}\n", "r.example.com/a"},
+		"containers that are a mapping":           {"apiVersion: v1\nkind: Pod\nspec: {containers: {image: r.example.com/a}}\n", "error: expected a list"},
+		"a field that may be an image":            {custom("runtimeImage: r.example.com/run"), "!spec.runtimeImage of Engine e"},
+		"a list that may be images":               {custom("cachedImages: [r.example.com/run]"), "!spec.cachedImages[0] of Engine e"},
+		"a field that may be an image, in parts":  {custom("runtimeImage: {repository: r.example.com/run, tag: v1}"), "!spec.runtimeImage of Engine e"},
+		"a field of a known kind":                 {"apiVersion: postgresql.cnpg.io/v1\nkind: Cluster\nspec: {imageName: r.example.com/pg:17, imageCatalogRef: {name: x}}\n", "r.example.com/pg:17"},
+		"a known kind in another group":           {"apiVersion: other.example/v1\nkind: Cluster\nmetadata: {name: c}\nspec: {imageName: r.example.com/pg:17}\n", "!spec.imageName of Cluster c"},
+		"a field that is no image at all":         {custom("imagePullPolicy: Always, imageCount: 2"), ""},
+		"a custom group that ends like a builtin": {"apiVersion: tools.sigs.k8s.io/v1\nkind: Runner\nspec: {image: r.example.com/run}\n", "r.example.com/run"},
+		"a custom object in a custom object":      {"apiVersion: v1\nkind: List\nitems: [{apiVersion: example.com/v1, kind: Engine, spec: {inner: {apiVersion: v1, kind: Pod, spec: {containers: [{image: r.example.com/a}]}}}}]\n", "r.example.com/a"},
+		"an injected container":                   {"apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {sidecar.istio.io/proxyImage: r.example.com/evil}}\nspec: {containers: [{image: r.example.com/a}]}\n", `!metadata.annotations["sidecar.istio.io/proxyImage"] of Pod p r.example.com/a`},
+		"compose without services":                {"services: [a]\n", "error: expected a mapping"},
+		"aliases without end":                     {bomb, "error: excessive aliasing"},
+		"an alias of itself":                      {"a: &a\n  b: *a\n", "error: contains itself"},
+		"deep nesting, JSON":                      {`{"apiVersion":"v1","kind":"X","a":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "}", "error: nested deeper"},
+		"deep nesting, YAML":                      {"apiVersion: v1\nkind: X\na: " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "\n", "error: nested deeper"},
 	} {
 		var ts List
 		err := ts.Document([]byte(test.doc))
@@ -132,6 +146,100 @@ func TestImagesOfADocument(t *testing.T) {
 			t.Errorf("%s: got %q, %v, want an error with %q", what, got, err, word)
 		case !wantErr && (err != nil || got != test.want):
 			t.Errorf("%s: got %q, %v, want %q", what, got, err, test.want)
+		}
+	}
+}
+
+// TestPlaces: each image has the object, the field and the line that name it.
+func TestPlaces(t *testing.T) {
+	const aliased = `apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: n}
+spec:
+  base: &base
+    image: r.example.com/base
+  containers:
+  - <<: *base
+  - image: r.example.com/own
+  - name: none
+`
+	for what, test := range map[string]struct{ doc, want string }{
+		"JSON": {podList, `r.example.com/app:1 = Pod shop/web, spec.containers[0].image, line 4 = Pod shop/web, spec.containers[1].image, line 4
+r.example.com/debug:1 = Pod shop/web, spec.ephemeralContainers[0].image, line 5
+r.example.com/init:1 = Pod shop/web, spec.initContainers[0].image, line 3
+r.example.com/data:1 = Pod shop/web, spec.volumes[0].image.reference, line 6
+`},
+		"JSON, a container without image": {"{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\n\"spec\":{\"containers\":[\n{\"name\":\"x\"}]}}", "spec.containers[0] of Pod = Pod, spec.containers[0], line 3\n"},
+		"YAML": {helm, `nginx:1.25 = Deployment web, spec.template.spec.containers[0].image, line 10 = Custom c, spec.parts[0].podTemplate.spec.containers[0].image, line 22
+team/side = Deployment web, spec.template.spec.containers[1].image, line 11
+localhost:5000/job@sha256:` + sixtyFour + ` = CronJob shop/nightly, spec.jobTemplate.spec.template.spec.containers[0].image, line 17
+r.example.com/odd = Custom c, spec["1"].containers[0].image, line 22
+`},
+		"YAML, merged": {aliased, `r.example.com/base = Pod n/a, spec.containers[0].image, line 6
+r.example.com/own = Pod n/a, spec.containers[1].image, line 9
+spec.containers[2] of Pod n/a = Pod n/a, spec.containers[2], line 10
+`},
+		"a list":  {"# x\nr.example.com/a\nr.example.com/b # x\nr.example.com/a\n", "r.example.com/a = line 2 = line 4\nr.example.com/b = line 3\n"},
+		"compose": {composed, "r.example.com/api:1 = service api, services.api.image, line 5\nservice own = service own, services.own, line 6\nr.example.com/base:1 = service web, services.web.image, line 2\n"},
+	} {
+		var l List
+		if err := l.Document([]byte(test.doc)); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		var got strings.Builder
+		for _, i := range l.Images {
+			got.WriteString(i.Name)
+			for _, p := range i.Places {
+				fmt.Fprintf(&got, " = %s", p)
+			}
+			got.WriteString("\n")
+		}
+		if got.String() != test.want {
+			t.Errorf("%s: got\n%swant\n%s", what, got.String(), test.want)
+		}
+	}
+}
+
+// TestFields: fields of custom kinds that a caller names are images, and end the guessing.
+func TestFields(t *testing.T) {
+	const doc = "apiVersion: example.com/v1\nkind: Engine\nmetadata: {name: e}\nspec: {logoImage: x.png, steps: [{runner: r.example.com/run}], extra: [r.example.com/b, 'a b']}\n"
+	for text, want := range map[string]string{
+		"":                    "!spec.logoImage of Engine e",
+		"Engine.example.com=": "",
+		"Engine.example.com=spec.steps[].runner,spec.extra[]": "!a b r.example.com/b r.example.com/run",
+		"Engine.example.org=spec.steps[].runner":              "!spec.logoImage of Engine e",
+	} {
+		var texts []string
+		if text != "" {
+			texts = append(texts, text)
+		}
+		fields, err := ParseFields(texts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := List{Fields: fields}
+		if err := l.Document([]byte(doc)); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, i := range l.Images {
+			if i.Problem != "" {
+				i.Name = "!" + i.Name
+			}
+			got = append(got, i.Name)
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+	l := List{Fields: Fields{"Engine.example.com": {"spec"}}}
+	if err := l.Document([]byte(doc)); err == nil {
+		t.Error("a field that is a mapping is taken for an image")
+	}
+	for _, bad := range []string{"", "Engine", "Engine=spec.a", "Engine.example.com", ".example.com=a", "Engine.example.com=a,", "Engine.example.com=.a", "Engine.example.com=a..b", "Engine.example.com=$.a", "Engine.example.com=*"} {
+		if f, err := ParseFields([]string{bad}); err == nil {
+			t.Errorf("%q: got %v, want an error", bad, f)
 		}
 	}
 }

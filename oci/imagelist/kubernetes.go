@@ -19,15 +19,24 @@ import (
 func (l *List) yaml(raw []byte) error {
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	for n := 1; ; n++ {
+		var root yaml.Node
 		var doc any
-		err := dec.Decode(&doc)
-		switch {
-		case errors.Is(err, io.EOF):
+		err := dec.Decode(&root)
+		if errors.Is(err, io.EOF) {
 			return nil
-		case err == nil && doc == nil: // an empty document, such as Helm prints
+		}
+		if err == nil {
+			err = root.Decode(&doc)
+		}
+		if err == nil && doc == nil { // an empty document, such as Helm prints
 			continue
-		case err == nil:
-			err = l.object(doc)
+		}
+		if err == nil {
+			d := document{fields: l.Fields}
+			if err = d.object(doc); err == nil {
+				d.linesOfYAML(&root)
+				err = d.addTo(l)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("document %d: %w", n, err)
@@ -36,7 +45,7 @@ func (l *List) yaml(raw []byte) error {
 }
 
 // object adds the images of one Kubernetes object or compose file.
-func (l *List) object(doc any) error {
+func (d *document) object(doc any) error {
 	m, ok := mapping(doc)
 	if !ok {
 		return errors.New("expected an image list, a Kubernetes object or a compose file")
@@ -46,42 +55,68 @@ func (l *List) object(doc any) error {
 	services, hasServices := m["services"]
 	switch {
 	case hasVersion && hasKind:
-		return l.walk(object{custom: isCustom(m)}, m, 0)
+		return d.walk(objectOf(m, 0), m, nil)
 	case hasServices && !hasVersion && !hasKind:
-		return l.compose(m, services)
+		return d.compose(m, services)
 	}
 	return errors.New("expected apiVersion and kind (a Kubernetes object) or services (a compose file), found neither")
 }
 
 // object is the object that a value belongs to.
 type object struct {
-	name   string // for people
-	custom bool   // of a kind that Kubernetes does not have itself
+	kind, namespace, id string
+	group               string
+	custom              bool // of a kind that Kubernetes does not have itself
+	start               int  // length of its path in the document
 }
 
-// builtin are the groups of Kubernetes itself that have no dot. Those with a dot end in
-// ".k8s.io".
-var builtin = []string{"apps", "autoscaling", "batch", "extensions", "policy"}
+// String returns a name such as "Deployment shop/web".
+func (o object) String() string {
+	name := o.id
+	if name != "" && o.namespace != "" {
+		name = o.namespace + "/" + name
+	}
+	return strings.TrimSpace(o.kind + " " + name)
+}
 
-func isCustom(m map[string]any) bool {
+// objectOf returns the object that m is the root of.
+func objectOf(m map[string]any, start int) object {
+	o := object{start: start}
+	o.kind, _ = m["kind"].(string)
+	meta, _ := mapping(m["metadata"])
+	if o.id, _ = meta["name"].(string); o.id != "" {
+		o.namespace, _ = meta["namespace"].(string)
+	}
 	version, _ := m["apiVersion"].(string)
 	group, _, grouped := strings.Cut(version, "/")
-	return grouped && !slices.Contains(builtin, group) && !strings.HasSuffix(group, ".k8s.io")
+	if grouped {
+		o.group = group
+		o.custom = !slices.Contains(builtin, group)
+	}
+	return o
+}
+
+// builtin are the API groups of Kubernetes itself, but for the core group, which has no name.
+// Others end in ".k8s.io" as well.
+var builtin = []string{
+	"admission.k8s.io", "admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "apps", "authentication.k8s.io", "authorization.k8s.io",
+	"autoscaling", "batch", "certificates.k8s.io", "coordination.k8s.io", "discovery.k8s.io", "events.k8s.io", "extensions", "flowcontrol.apiserver.k8s.io",
+	"imagepolicy.k8s.io", "internal.apiserver.k8s.io", "networking.k8s.io", "node.k8s.io", "policy", "rbac.authorization.k8s.io", "resource.k8s.io",
+	"scheduling.k8s.io", "storage.k8s.io", "storagemigration.k8s.io",
 }
 
 // containerLists names the members of a pod specification that hold containers.
 var containerLists = []string{"containers", "initContainers", "ephemeralContainers"}
 
 // walk adds the images of every pod specification in v: in pods, in lists, and in
-// the templates of built-in and custom objects. owner is the object that v
-// belongs to.
-func (l *List) walk(owner object, v any, depth int) error {
-	if depth > limits.JSONDepth {
-		return fmt.Errorf("%s is nested deeper than %d", owner.name, limits.JSONDepth)
+// the templates of built-in and custom objects. o is the object that v belongs to.
+func (d *document) walk(o object, v any, path []any) error {
+	if len(path) > limits.JSONDepth {
+		return fmt.Errorf("%s is nested deeper than %d", o, limits.JSONDepth)
 	}
 	if items, ok := v.([]any); ok {
-		for _, item := range items {
-			if err := l.walk(owner, item, depth+1); err != nil {
+		for i, item := range items {
+			if err := d.walk(o, item, append(path, i)); err != nil {
 				return err
 			}
 		}
@@ -91,85 +126,97 @@ func (l *List) walk(owner object, v any, depth int) error {
 	if !ok {
 		return nil
 	}
-	if name := objectName(m); name != "" {
-		owner.name = name
-	}
-	if _, whole := m["apiVersion"].(string); whole { // an item of a list has its own kind
-		owner.custom = isCustom(m)
+	kind, _ := m["kind"].(string)
+	switch _, whole := m["apiVersion"].(string); {
+	case len(path) == 0:
+	case whole && kind != "": // an item of a list, or an object within another
+		o = objectOf(m, len(path))
+	case whole:
+		o.custom = objectOf(m, 0).custom
 	}
 	for _, key := range slices.Sorted(maps.Keys(m)) {
-		list, isList := m[key].([]any)
-		var err error
-		switch {
-		case isList && slices.Contains(containerLists, key):
-			err = l.containers(owner.name, key, list)
-		case isList && key == "volumes":
-			if err = l.volumes(owner.name, list); err == nil {
-				err = l.walk(owner, list, depth+1) // for the attributes of CSI drivers
-			}
-		case key == "volumeAttributes":
-			if attributes, _ := mapping(m[key]); attributes["image"] != nil {
-				err = l.image("volumeAttributes of "+owner.name, attributes["image"])
-			}
-		case key == "image" && owner.custom:
-			err = l.member(owner, m[key], depth)
-		default:
-			err = l.walk(owner, m[key], depth+1)
-		}
-		if err != nil {
+		if err := d.member(o, key, m[key], append(path, key)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *List) containers(owner, key string, list []any) error {
+// member adds the images of one member of an object.
+func (d *document) member(o object, key string, v any, path []any) error {
+	list, isList := v.([]any)
+	_, isMapping := mapping(v)
+	switch {
+	case isList && slices.Contains(containerLists, key):
+		return d.containers(o, list, path)
+	case isMapping && !o.custom && slices.Contains(containerLists, key):
+		return fmt.Errorf("%s of %s: expected a list, found %T", pathText(path[o.start:]), o, v)
+	case isList && key == "volumes":
+		d.volumes(o, list, path)
+		return d.walk(o, list, path) // for the attributes of CSI drivers
+	case key == "volumeAttributes":
+		if attributes, _ := mapping(v); attributes["image"] != nil {
+			d.image(o, attributes["image"], append(path, "image"))
+		}
+		return nil
+	case key == "annotations":
+		d.annotations(o, v, path)
+		return nil
+	case o.custom && d.fields.name(o, path):
+		return d.named(o, v, path)
+	case o.custom && key == "image":
+		return d.custom(o, v, path)
+	case o.custom && !d.fields.know(o) && likely(key) && path[o.start] != "status":
+		return d.guess(o, v, path)
+	}
+	return d.walk(o, v, path)
+}
+
+func (d *document) containers(o object, list []any, path []any) error {
 	for i, item := range list {
 		c, ok := mapping(item)
 		if !ok {
-			return fmt.Errorf("%s[%d] of %s: expected a container, found %T", key, i, owner, item)
+			return fmt.Errorf("%s: expected a container, found %T", placeText(o, append(path, i)), item)
 		}
-		place := fmt.Sprintf("%s[%d] of %s", key, i, owner)
-		if err := l.image(place, c["image"]); err != nil {
-			return err
-		}
+		d.image(o, c["image"], append(path, i, "image"))
 	}
 	return nil
 }
 
 // volumes adds the images that are mounted as volumes: their files may run, too.
-func (l *List) volumes(owner string, list []any) error {
+func (d *document) volumes(o object, list []any, path []any) {
 	for i, item := range list {
 		v, _ := mapping(item)
-		image, ok := mapping(v["image"])
-		if !ok {
-			continue
-		}
-		if err := l.image(fmt.Sprintf("volumes[%d] of %s", i, owner), image["reference"]); err != nil {
-			return err
+		if image, ok := mapping(v["image"]); ok {
+			d.image(o, image["reference"], append(path, i, "image", "reference"))
 		}
 	}
-	return nil
 }
 
-// member adds what a member "image" of a custom object says: its controller may run it.
-func (l *List) member(owner object, v any, depth int) error {
-	place := "image of " + owner.name
+// custom adds what a member "image" of a custom object says: its controller may run it.
+func (d *document) custom(o object, v any, path []any) error {
 	parts, ok := mapping(v)
 	if !ok {
 		if name, ok := v.(string); !ok || name == "" {
-			return l.walk(owner, v, depth+1)
+			return d.walk(o, v, path)
 		}
-		return l.image(place, v)
+		d.image(o, v, path)
+		return nil
 	}
 	if _, ok := parts["repository"].(string); ok {
-		return l.Add(Image{Name: place, Problem: place + " has the image's name in parts, which only its controller puts together"})
+		place := placeText(o, path)
+		d.problem(o, place, place+" has the image's name in parts, which only its controller puts together", path)
+		return nil
 	}
 	if name, ok := parts["reference"].(string); ok {
-		return l.image(place, name)
+		d.image(o, name, append(path, "reference"))
+		return nil
 	}
-	return l.walk(owner, v, depth+1)
+	return d.walk(o, v, path)
 }
+
+// notText begins the names of members whose YAML keys are not strings.
+const notText = "\x00"
 
 // mapping returns v as a map with string keys. YAML keys that are not strings get
 // a key that no lookup finds, but walk still visits their values.
@@ -186,23 +233,8 @@ func mapping(v any) (map[string]any, bool) {
 		if name, ok := k.(string); ok {
 			m[name] = value
 		} else {
-			m[fmt.Sprintf("\x00%v", k)] = value
+			m[fmt.Sprintf("%s%v", notText, k)] = value
 		}
 	}
 	return m, true
-}
-
-// objectName returns a name such as "Deployment shop/web". It is empty if m is not
-// a whole object.
-func objectName(m map[string]any) string {
-	kind, _ := m["kind"].(string)
-	meta, _ := mapping(m["metadata"])
-	name, _ := meta["name"].(string)
-	if name == "" || kind == "" {
-		return kind
-	}
-	if ns, _ := meta["namespace"].(string); ns != "" {
-		name = ns + "/" + name
-	}
-	return kind + " " + name
 }
