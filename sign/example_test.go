@@ -55,10 +55,14 @@ func ExampleParseKey() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(key.Curve.Params().Name)
+	algorithm, err := sign.Algorithm(key.Public())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(algorithm.GetSignatureAlgorithm())
 
 	// Output:
-	// P-256
+	// PKIX_ECDSA_P256_SHA_256
 }
 
 // newKeyPEM is what openssl genpkey prints: see ParseKey.

@@ -106,7 +106,9 @@ func (s *service) certify(ctx context.Context, k *key, token string) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	proof, err := k.sign(sha256.Sum256([]byte(name)))
+	digest := k.hash().New()
+	digest.Write([]byte(name))
+	proof, err := k.sign(digest.Sum(nil))
 	if err != nil {
 		return nil, err
 	}
@@ -197,15 +199,12 @@ func (s *service) timestamp(ctx context.Context, signature []byte) ([]byte, erro
 type verifier struct {
 	Certificate *rawBytes `json:"x509Certificate,omitempty"`
 	PublicKey   *rawBytes `json:"publicKey,omitempty"`
-	KeyDetails  string    `json:"keyDetails"`
+	KeyDetails  string    `json:"keyDetails"` // algorithm (protobuf-specs, PublicKeyDetails)
 }
 
 type rawBytes struct {
 	DER []byte `json:"rawBytes"`
 }
-
-// keyDetails is the algorithm of every key of a session (protobuf-specs, PublicKeyDetails).
-const keyDetails = "PKIX_ECDSA_P256_SHA_256"
 
 // log enters a signature and its digest in the log, as a hashedrekord 0.0.2 (rekor-tiles,
 // hashedrekord.proto), and returns the entry with its inclusion proof.

@@ -18,6 +18,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -121,9 +122,9 @@ func checkClock(service string, theirs, ours time.Time) error {
 	return nil
 }
 
-// OpenKey returns a session that signs with the caller's key, which is ECDSA with the curve
-// P-256: ParseKey reads one from a file. A key elsewhere, such as in a token of PKCS #11,
-// signs a SHA-256 digest as crypto.Signer says. Verifiers must have the public key, because
+// OpenKey returns a session that signs with the caller's key, which is of a kind that
+// Algorithm has: ParseKey reads one from a file. A key elsewhere, such as in a token of
+// PKCS #11, signs a digest as crypto.Signer says. Verifiers must have the public key, because
 // the bundles contain only a hint of it. For services and trusted, see Open; neither a
 // certificate authority nor its certificates are used.
 func OpenKey(services *root.SigningConfig, trusted root.TrustedMaterial, key crypto.Signer) (*Session, error) {
@@ -186,27 +187,37 @@ func (s *Session) Statement(ctx context.Context, statement []byte) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	digest := sha256.Sum256(dsse.PAE(attest.PayloadType, statement))
-	return s.bundle(ctx, digest, subjectOf(st), func(b *bundlepb.Bundle, signature []byte) {
+	digest := s.key.hash().New()
+	digest.Write(dsse.PAE(attest.PayloadType, statement))
+	return s.bundle(ctx, digest.Sum(nil), bundle.Subject{Digest: subjectOf(st)}, func(b *bundlepb.Bundle, signature []byte) {
 		b.Content = &bundlepb.Bundle_DsseEnvelope{DsseEnvelope: &dssepb.Envelope{
 			Payload: statement, PayloadType: attest.PayloadType, Signatures: []*dssepb.Signature{{Sig: signature}},
 		}}
 	})
 }
 
-// Artifact signs the content of a file, given by its SHA-256 digest, as cosign sign-blob
-// does. Otherwise, it does what Statement does.
-func (s *Session) Artifact(ctx context.Context, digest [sha256.Size]byte) ([]byte, error) {
-	return s.bundle(ctx, digest, v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(digest[:])}, func(b *bundlepb.Bundle, signature []byte) {
+// Artifact signs the content of a file, as cosign sign-blob does: its digest by the hash of
+// the key's Algorithm. Otherwise, it does what Statement does. It reads content twice.
+func (s *Session) Artifact(ctx context.Context, content io.ReadSeeker) ([]byte, error) {
+	named, signed := sha256.New(), s.key.hash().New()
+	if _, err := io.Copy(io.MultiWriter(named, signed), content); err != nil {
+		return nil, err
+	}
+	if _, err := content.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	digest := signed.Sum(nil)
+	subject := bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(named.Sum(nil))}, Content: content}
+	return s.bundle(ctx, digest, subject, func(b *bundlepb.Bundle, signature []byte) {
 		b.Content = &bundlepb.Bundle_MessageSignature{MessageSignature: &commonpb.MessageSignature{
-			MessageDigest: &commonpb.HashOutput{Algorithm: commonpb.HashAlgorithm_SHA2_256, Digest: digest[:]}, Signature: signature,
+			MessageDigest: &commonpb.HashOutput{Algorithm: s.key.algorithm.GetProtoHashType(), Digest: digest}, Signature: signature,
 		}}
 	})
 }
 
 // bundle signs a digest, and returns the bundle, to which fill adds what was signed.
-// subject is the digest of the file, image or commit that the bundle is about.
-func (s *Session) bundle(ctx context.Context, digest [sha256.Size]byte, subject v1.Hash, fill func(b *bundlepb.Bundle, signature []byte)) ([]byte, error) {
+// subject is the file, image or commit that the bundle is about.
+func (s *Session) bundle(ctx context.Context, digest []byte, subject bundle.Subject, fill func(b *bundlepb.Bundle, signature []byte)) ([]byte, error) {
 	for again := false; ; again = true {
 		signature, err := s.key.sign(digest)
 		if err != nil {
@@ -215,7 +226,12 @@ func (s *Session) bundle(ctx context.Context, digest [sha256.Size]byte, subject 
 		b := &bundlepb.Bundle{MediaType: attest.BundleMediaType, VerificationMaterial: &bundlepb.VerificationMaterial{}}
 		fill(b, signature)
 		err = s.prove(ctx, b.VerificationMaterial, digest, signature)
-		if errors.Is(err, errLogged) && !again {
+		_, differs := s.key.private.Public().(*ecdsa.PublicKey)
+		switch {
+		case !errors.Is(err, errLogged):
+		case !differs:
+			err = fmt.Errorf("%w, and an RSA key gives the same signature of the same bytes each time: the bundle of the earlier run has it", err)
+		case !again:
 			continue // ECDSA signatures differ each time
 		}
 		if err != nil {
@@ -230,7 +246,7 @@ func (s *Session) bundle(ctx context.Context, digest [sha256.Size]byte, subject 
 }
 
 // prove adds who signed, the timestamps and the log entries of a signature.
-func (s *Session) prove(ctx context.Context, material *bundlepb.VerificationMaterial, digest [sha256.Size]byte, signature []byte) error {
+func (s *Session) prove(ctx context.Context, material *bundlepb.VerificationMaterial, digest, signature []byte) error {
 	entered := s.name(material)
 	material.TimestampVerificationData = &bundlepb.TimestampVerificationData{}
 	for _, authority := range s.timestamps {
@@ -241,7 +257,7 @@ func (s *Session) prove(ctx context.Context, material *bundlepb.VerificationMate
 		material.TimestampVerificationData.Rfc3161Timestamps = append(material.TimestampVerificationData.Rfc3161Timestamps, &commonpb.RFC3161SignedTimestamp{SignedTimestamp: t})
 	}
 	for _, log := range s.logs {
-		entry, err := log.log(ctx, entered, digest[:], signature)
+		entry, err := log.log(ctx, entered, digest, signature)
 		if err != nil {
 			return fmt.Errorf("log entry: %w", err)
 		}
@@ -254,16 +270,16 @@ func (s *Session) prove(ctx context.Context, material *bundlepb.VerificationMate
 func (s *Session) name(material *bundlepb.VerificationMaterial) *verifier {
 	if s.certificate == nil {
 		material.Content = &bundlepb.VerificationMaterial_PublicKey{PublicKey: &commonpb.PublicKeyIdentifier{Hint: s.key.hint()}}
-		return &verifier{PublicKey: &rawBytes{s.key.spki}, KeyDetails: keyDetails}
+		return &verifier{PublicKey: &rawBytes{s.key.spki}, KeyDetails: s.key.details()}
 	}
 	material.Content = &bundlepb.VerificationMaterial_Certificate{Certificate: &commonpb.X509Certificate{RawBytes: s.certificate}}
-	return &verifier{Certificate: &rawBytes{s.certificate}, KeyDetails: keyDetails}
+	return &verifier{Certificate: &rawBytes{s.certificate}, KeyDetails: s.key.details()}
 }
 
 // verify verifies the bundle as a stranger would, so that a service that answers
 // wrongly is found now.
-func (s *Session) verify(raw []byte, subject v1.Hash) error {
-	_, err := bundle.Artifact(raw, bundle.Subject{Digest: subject}, s.signer, s.trusted, time.Now())
+func (s *Session) verify(raw []byte, subject bundle.Subject) error {
+	_, err := bundle.Artifact(raw, subject, s.signer, s.trusted, time.Now())
 	return err
 }
 

@@ -212,11 +212,12 @@ func (p *signing) sign(ctx context.Context, s subject, work signature) ([]byte, 
 	if work.statement != nil {
 		return p.session.Statement(ctx, work.statement)
 	}
-	digest, err := sum(s.digest())
+	content, err := s.content()
 	if err != nil {
 		return nil, err
 	}
-	return p.session.Artifact(ctx, digest)
+	defer content.Close()
+	return p.session.Artifact(ctx, content)
 }
 
 // same verifies a bundle that the subject has, and returns the result if this signer would
@@ -237,7 +238,16 @@ func (p *signing) same(raw []byte, s subject, work signature) *bundle.Result {
 
 // verify verifies a bundle as somebody would who knows the signer.
 func (p *signing) verify(raw []byte, s subject) *bundle.Result {
-	r, err := bundle.Artifact(raw, bundle.Subject{Digest: s.digest()}, p.session.Signer(), p.services.trusted, time.Now())
+	subject := bundle.Subject{Digest: s.digest()}
+	content, err := s.content()
+	if err != nil {
+		return &bundle.Result{Signature: err}
+	}
+	if content != nil {
+		defer content.Close()
+		subject.Content = content
+	}
+	r, err := bundle.Artifact(raw, subject, p.session.Signer(), p.services.trusted, time.Now())
 	if err != nil {
 		return &bundle.Result{Signature: err}
 	}

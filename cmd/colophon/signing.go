@@ -35,7 +35,7 @@ const fromBrowser = "browser"
 
 func (o *signingOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.key, "key", "", "private key that signs, ECDSA P-256: `FILE` (PEM, by openssl or cosign), or URI of a token or key management service (pkcs11:…, awskms://…, azurekms://…, gcpkms://…, hashivault://…, openbao://…)")
+	f.StringVar(&o.key, "key", "", "private key that signs, ECDSA or RSA: `FILE` (PEM, by openssl or cosign), or URI of a token or key management service (pkcs11:…, awskms://…, azurekms://…, gcpkms://…, hashivault://…, openbao://…)")
 	f.StringVar(&o.password, "password-file", "", "`FILE` with the password of the key, or the PIN of its token (default: ask on the terminal)")
 	f.StringVar(&o.token, "identity-token-file", "", "`FILE` with the OIDC token of whoever signs")
 	f.StringVar(&o.tokenFrom, "identity-token-from", "", "`SOURCE` of the token: "+strings.Join(token.Providers(), ", ")+" or "+fromBrowser+" (default: the CI system or machine that this is)")

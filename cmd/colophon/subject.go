@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +28,8 @@ type subject interface {
 	name() string
 	// digest is the SHA-256 of its bytes: of the manifest, or of the file.
 	digest() v1.Hash
+	// content opens the bytes of a file; nil for an image.
+	content() (io.ReadSeekCloser, error)
 	// title is the name in a statement; verifiers ignore it.
 	title() string
 	// bundles returns the bundles that it has.
@@ -174,9 +175,10 @@ func openSignedImage(ctx context.Context, arg string, ref oci.Reference) (subjec
 	return i, nil
 }
 
-func (i *signedImage) name() string    { return withDigest(i.arg, i.d.Digest.String()) }
-func (i *signedImage) digest() v1.Hash { return i.d.Digest }
-func (i *signedImage) title() string   { return i.ref.Repository }
+func (i *signedImage) name() string                        { return withDigest(i.arg, i.d.Digest.String()) }
+func (i *signedImage) digest() v1.Hash                     { return i.d.Digest }
+func (i *signedImage) content() (io.ReadSeekCloser, error) { return nil, nil }
+func (i *signedImage) title() string                       { return i.ref.Repository }
 
 func (i *signedImage) close() {
 	if l, ok := i.dst.(*oci.Layout); ok {
@@ -263,6 +265,8 @@ func (f *signedFile) digest() v1.Hash { return f.hash }
 func (f *signedFile) title() string   { return filepath.Base(f.path) }
 func (f *signedFile) close()          {}
 
+func (f *signedFile) content() (io.ReadSeekCloser, error) { return os.Open(f.path) }
+
 func (f *signedFile) bundles(context.Context) (all []held, err error) {
 	found, err := readBundles(f.to)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -332,10 +336,4 @@ func (f *signedFile) takes(have []held) error {
 		return &exitError{code: exitFailure, msg: f.to + " is there, with a signature of something or somebody else", hint: "remove it, or name another file with --bundle"}
 	}
 	return nil
-}
-
-// sum returns the bytes of a SHA-256 digest.
-func sum(h v1.Hash) (digest [32]byte, err error) {
-	_, err = hex.Decode(digest[:], []byte(h.Hex))
-	return digest, err
 }

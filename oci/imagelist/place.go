@@ -158,12 +158,12 @@ func content(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// maxMerged limits how deeply mappings are looked up that are merged ("<<") into others.
-const maxMerged = 16
+// mergeDepth is how deeply mappings are looked up that are merged ("<<") into others.
+const mergeDepth = 16
 
 // memberOf returns a member of a mapping, or nil.
 func memberOf(n *yaml.Node, name string, depth int) *yaml.Node {
-	if n = content(n); n == nil || n.Kind != yaml.MappingNode || depth > maxMerged {
+	if n = content(n); n == nil || n.Kind != yaml.MappingNode || depth > mergeDepth {
 		return nil
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {

@@ -15,9 +15,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -32,11 +29,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/kms/cliplugin/common"
+	"github.com/sigstore/sigstore/pkg/signature/options"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/sign"
 	"github.com/colophon-build/colophon/sign/token"
 )
 
@@ -46,7 +46,7 @@ const Program = "colophon-keys"
 // Schemes are the URI schemes of the keys that Program has.
 var Schemes = []string{"awskms", "azurekms", "gcpkms", "hashivault", "openbao", pkcs11}
 
-// A Key is a private key of another program: ECDSA with the curve P-256. It is a
+// A Key is a private key of another program, of a kind that sign.Algorithm has. It is a
 // crypto.Signer for sign.OpenKey.
 type Key struct {
 	ctx     context.Context // of Open, because crypto.Signer takes none
@@ -56,7 +56,8 @@ type Key struct {
 	pin     []byte
 	stderr  io.Writer
 	timeout time.Duration
-	public  *ecdsa.PublicKey
+	public  crypto.PublicKey
+	signs   signature.AlgorithmDetails
 }
 
 // Options say how to open a key.
@@ -112,6 +113,9 @@ func Open(ctx context.Context, name string, o Options) (*Key, error) {
 	if k.public, err = parsePublic(answer.PublicKey.PublicKeyPEM); err != nil {
 		return nil, k.fail(err)
 	}
+	if k.signs, err = sign.Algorithm(k.public); err != nil {
+		return nil, k.fail(err)
+	}
 	return k, nil
 }
 
@@ -138,7 +142,7 @@ func program(name string) (path, id string, err error) {
 }
 
 // parsePublic reads the PEM block of a SubjectPublicKeyInfo.
-func parsePublic(data []byte) (*ecdsa.PublicKey, error) {
+func parsePublic(data []byte) (crypto.PublicKey, error) {
 	block, rest := pem.Decode(data)
 	if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
 		return nil, errors.New("the program did not answer with one PEM block \"PUBLIC KEY\"")
@@ -147,34 +151,32 @@ func parsePublic(data []byte) (*ecdsa.PublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("public key: %w", err)
 	}
-	ec, ok := public.(*ecdsa.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("public key: got type %T, want ECDSA with the curve P-256", public)
-	}
-	if ec.Curve != elliptic.P256() {
-		return nil, fmt.Errorf("public key: got ECDSA with the curve %s, want P-256", ec.Curve.Params().Name)
-	}
-	return ec, nil
+	return public, nil
 }
 
-// Public returns an *ecdsa.PublicKey.
+// Public returns the public key that the program told.
 func (k *Key) Public() crypto.PublicKey { return k.public }
 
-// Sign returns the ASN.1 signature of a SHA-256 digest, after it has verified it with the
-// public key: the program or the service may answer wrongly, or have changed the key.
+// Sign returns the signature of a digest by the hash of the key's algorithm, after it has
+// verified it with the public key: the program or the service may answer wrongly, have
+// changed the key, or sign by another algorithm.
 func (k *Key) Sign(_ io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
-	if o.HashFunc() != crypto.SHA256 || len(digest) != sha256.Size {
-		return nil, k.fail(fmt.Errorf("got a digest of %d bytes by %s, want SHA-256", len(digest), o.HashFunc()))
+	hash := k.signs.GetHashType()
+	if o.HashFunc() != hash || len(digest) != hash.Size() {
+		return nil, k.fail(fmt.Errorf("got a digest of %d bytes by %s, want %s", len(digest), o.HashFunc(), hash))
 	}
-	hash := crypto.SHA256
 	answer, err := k.ask(&common.MethodArgs{MethodName: common.SignMessageMethodName, SignMessage: &common.SignMessageArgs{
 		SignOptions: &common.SignOptions{MessageOptions: common.MessageOptions{Digest: &digest, HashFunc: &hash}},
 	}})
 	if err != nil {
 		return nil, k.fail(err)
 	}
-	if answer.SignMessage == nil || !ecdsa.VerifyASN1(k.public, digest, answer.SignMessage.Signature) {
-		return nil, k.fail(errors.New("what the program answered is no signature by its public key of what was to be signed"))
+	verifier, err := signature.LoadVerifierFromAlgorithmDetails(k.public, k.signs)
+	if err != nil {
+		return nil, k.fail(err)
+	}
+	if answer.SignMessage == nil || verifier.VerifySignature(bytes.NewReader(answer.SignMessage.Signature), nil, options.WithDigest(digest)) != nil {
+		return nil, k.fail(fmt.Errorf("what the program answered is no signature by its public key (%s) of what was to be signed", k.signs.GetSignatureAlgorithm()))
 	}
 	return answer.SignMessage.Signature, nil
 }
@@ -190,7 +192,7 @@ func (k *Key) ask(method *common.MethodArgs) (*common.PluginResp, error) {
 	request, err := json.Marshal(common.PluginArgs{
 		InitOptions: &common.InitOptions{
 			CtxDeadline: &deadline, ProtocolVersion: common.ProtocolVersion, KeyResourceID: k.id,
-			HashFunc: crypto.SHA256, RPCOptions: &common.RPCOptions{},
+			HashFunc: crypto.SHA256, // each request to sign names its own: RPCOptions: &common.RPCOptions{},
 		},
 		MethodArgs: method,
 	})

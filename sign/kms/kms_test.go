@@ -10,12 +10,14 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,6 +45,27 @@ func TestMain(m *testing.M) {
 // theKey is the same in every process, because each request is a process of its own.
 func theKey(n byte) *ecdsa.PrivateKey {
 	k, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), bytes.Repeat([]byte{n}, 32))
+	if err != nil {
+		panic(err)
+	}
+	return k
+}
+
+func theP384() *ecdsa.PrivateKey {
+	k, err := ecdsa.ParseRawPrivateKey(elliptic.P384(), bytes.Repeat([]byte{1}, 48))
+	if err != nil {
+		panic(err)
+	}
+	return k
+}
+
+// theRSA is the key in the file that the environment names.
+func theRSA() *rsa.PrivateKey {
+	der, err := os.ReadFile(os.Getenv("COLOPHON_TEST_RSA"))
+	if err != nil {
+		panic(err)
+	}
+	k, err := x509.ParsePKCS1PrivateKey(der)
 	if err != nil {
 		panic(err)
 	}
@@ -91,6 +114,19 @@ func fake(request string) {
 		defer os.Exit(1)
 	}
 	signature, err := ecdsa.SignASN1(rand.Reader, key, digest)
+	switch id {
+	case "p384", "p384-by-sha256":
+		var hash crypto.SignerOpts = crypto.SHA384
+		if id != "p384" {
+			sum := sha256.Sum256([]byte("content"))
+			digest, hash = sum[:], crypto.SHA256
+		}
+		signature, err = theP384().Sign(rand.Reader, digest, hash)
+	case "rsa":
+		signature, err = theRSA().Sign(rand.Reader, digest, crypto.SHA256)
+	case "rsa-pss":
+		signature, err = theRSA().Sign(rand.Reader, digest, &rsa.PSSOptions{Hash: crypto.SHA256, SaltLength: rsa.PSSSaltLengthEqualsHash})
+	}
 	if err != nil {
 		panic(err)
 	}
@@ -139,15 +175,18 @@ func fakePublic(id string, stdin []byte) {
 		}
 		print(common.PluginResp{ErrorMessage: strings.Join(has, " ")})
 		return
-	case id == "p384":
-		k, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case id == "p224":
+		k, _ := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 		public = publicPEM(k.Public())
+	case strings.HasPrefix(id, "p384"):
+		public = publicPEM(theP384().Public())
 	case id == "ed25519":
 		k, _, _ := ed25519.GenerateKey(rand.Reader)
 		public = publicPEM(k)
-	case id == "rsa":
-		k, _ := rsa.GenerateKey(rand.Reader, 2048)
-		public = publicPEM(k.Public())
+	case id == "rsa1024":
+		public = publicPEM(&rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 1023, 1), E: 65537})
+	case strings.HasPrefix(id, "rsa"):
+		public = publicPEM(theRSA().Public())
 	case id == "two-public":
 		public = append(public, public...)
 	case id == "text":
@@ -205,16 +244,45 @@ func TestSign(t *testing.T) {
 		if err != nil || !ecdsa.VerifyASN1(&theKey(1).PublicKey, digest[:], signature) {
 			t.Errorf("%s: got signature %x, error %v", uri, signature, err)
 		}
+		if _, err := k.Sign(nil, make([]byte, 48), crypto.SHA384); err == nil || !strings.Contains(err.Error(), "want SHA-256") {
+			t.Errorf("%s: a digest by another hash: got %v", uri, err)
+		}
 	}
+	t.Setenv("COLOPHON_TEST_RSA", writeRSA(t))
+	long := sha512.Sum384([]byte("content"))
+	if k, err := kms.Open(t.Context(), "fake://p384", kms.Options{}); err != nil {
+		t.Error(err)
+	} else if signature, err := k.Sign(nil, long[:], crypto.SHA384); err != nil || !ecdsa.VerifyASN1(&theP384().PublicKey, long[:], signature) {
+		t.Errorf("P-384: got signature %x, error %v", signature, err)
+	}
+	if k, err := kms.Open(t.Context(), "fake://rsa", kms.Options{}); err != nil {
+		t.Error(err)
+	} else if signature, err := k.Sign(nil, digest[:], crypto.SHA256); err != nil || rsa.VerifyPKCS1v15(&theRSA().PublicKey, crypto.SHA256, digest[:], signature) != nil {
+		t.Errorf("RSA: got signature %x, error %v", signature, err)
+	}
+}
+
+func writeRSA(t *testing.T) string {
+	t.Helper()
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "rsa")
+	if err := os.WriteFile(path, x509.MarshalPKCS1PrivateKey(k), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // TestHostile: a program or service that answers wrongly makes no signature.
 func TestHostile(t *testing.T) {
 	programs(t)
-	digest := sha256.Sum256([]byte("content"))
+	t.Setenv("COLOPHON_TEST_RSA", writeRSA(t))
+	digest, long := sha256.Sum256([]byte("content")), sha512.Sum384([]byte("content"))
 	const noSignature = "no signature by its public key"
 	for id, want := range map[string]string{
-		"p384": "curve P-384, want P-256", "ed25519": "ed25519.PublicKey, want ECDSA", "rsa": "rsa.PublicKey, want ECDSA",
+		"p224": "curve P-224, want ECDSA", "ed25519": "Ed25519", "rsa1024": "RSA of 1024 bits, want", "rsa-pss": noSignature, "p384-by-sha256": noSignature,
 		"two-public": "one PEM block", "text": "answer: ", "nothing": "answer: ", "early-exit": "exit status 7", "twice": "duplicate",
 		"another-key": noSignature, "another-digest": noSignature, "trailing-data": noSignature, "no-signature": noSignature, "no-answer": noSignature,
 		"late-exit": "exit status 1", "refusing": "access�[2J denied; now", "hanging": "no answer within 3s", "orphan": "no answer within 3s", "endless": "got more than", "trailing-text": "answer: ",
@@ -224,7 +292,10 @@ func TestHostile(t *testing.T) {
 			k, err := kms.Open(t.Context(), "fake://"+id, kms.Options{Timeout: 3 * time.Second})
 			if err == nil {
 				var signature []byte
-				if signature, err = k.Sign(nil, digest[:], crypto.SHA256); signature != nil {
+				if signature, err = k.Sign(nil, digest[:], crypto.SHA256); id == "p384-by-sha256" {
+					signature, err = k.Sign(nil, long[:], crypto.SHA384)
+				}
+				if signature != nil {
 					t.Errorf("got a signature")
 				}
 			}

@@ -12,7 +12,7 @@ import (
 	"github.com/colophon-build/colophon/test/needs"
 )
 
-// softHSM is a token of SoftHSM with the keys "release" (P-256), "other" (P-384) and "rsa".
+// softHSM is a token of SoftHSM with the keys "release" (P-256), "p384", "rsa", and "k1", which has a curve that nobody here signs with.
 type softHSM struct{ module, conf string }
 
 func newSoftHSM(t *testing.T) *softHSM {
@@ -35,7 +35,7 @@ func newSoftHSM(t *testing.T) *softHSM {
 		}
 	}
 	run("softhsm2-util", "--init-token", "--free", "--label", "ours", "--so-pin", "654321", "--pin", "123456")
-	for i, key := range [][]string{{"release", "EC", "ec_paramgen_curve:P-256"}, {"other", "EC", "ec_paramgen_curve:P-384"}, {"rsa", "RSA", "rsa_keygen_bits:2048"}} {
+	for i, key := range [][]string{{"release", "EC", "ec_paramgen_curve:P-256"}, {"p384", "EC", "ec_paramgen_curve:P-384"}, {"rsa", "RSA", "rsa_keygen_bits:2048"}, {"k1", "EC", "ec_paramgen_curve:secp256k1"}} {
 		file := filepath.Join(dir, key[0]+".pem")
 		run("openssl", "genpkey", "-algorithm", key[1], "-pkeyopt", key[2], "-out", file)
 		run("softhsm2-util", "--import", file, "--token", "ours", "--label", key[0], "--id", fmt.Sprintf("0%d", i+1), "--pin", "123456")
@@ -82,6 +82,10 @@ func TestPKCS11(t *testing.T) {
 		t.Error("signed twice")
 	}
 
+	for _, object := range []string{"p384", "rsa"} {
+		p.signsWith(t, "team/by-"+object+":v1", h.uri("token=ours;object="+object), "--password-file", h.pin())
+	}
+
 	refused := func(want, attributes string, more ...string) {
 		t.Helper()
 		p.refused(t, want, append([]string{"sign", image, "--key", h.uri(attributes)}, more...)...)
@@ -89,10 +93,9 @@ func TestPKCS11(t *testing.T) {
 	pin := []string{"--password-file", h.pin()}
 	refused("no terminal to ask for the PIN", "token=ours;object=release")
 	refused("0 tokens match the URI, want one; the module has the tokens: \"ours\"", "token=theirs;object=release", pin...)
-	refused("has 0 private EC keys for object \"nothing\"", "token=ours;object=nothing", pin...)
-	refused("has 0 private EC keys for object \"rsa\"", "token=ours;object=rsa", pin...)
-	refused("has 2 private EC keys for any private key", "token=ours", pin...)
-	refused("another curve than P-256", "token=ours;object=other", pin...)
+	refused("has 0 private EC or RSA keys for object \"nothing\"", "token=ours;object=nothing", pin...)
+	refused("private EC or RSA keys for any private key, want one", "token=ours", pin...)
+	refused("another curve than P-256", "token=ours;object=k1", pin...)
 	refused("attribute objekt", "token=ours;objekt=release", pin...)
 	p.refused(t, "want module-path=/PATH", append([]string{"sign", image, "--key", "pkcs11:token=ours;object=release"}, pin...)...)
 	p.refused(t, "module-path: ", append([]string{"sign", image, "--key", "pkcs11:token=ours?module-path=/nonexistent.so"}, pin...)...)
@@ -101,4 +104,76 @@ func TestPKCS11(t *testing.T) {
 	}
 	p.refused(t, "colophon-keys: wrong PIN", "sign", image, "--key", key, "--password-file", filepath.Join(dir, "wrong"))
 	p.refused(t, "the URI contains a PIN", "sign", image, "--key", key+"&pin-value=123456")
+}
+
+// signsWith signs an image, a predicate and a file with a key, and lets stock cosign and verify
+// check all three.
+func (p *pieces) signsWith(t *testing.T, name, key string, more ...string) {
+	t.Helper()
+	p.push(t, name)
+	image, dir := p.Addr+"/"+name, t.TempDir()
+	harness.Write(t, dir, map[string]string{"app.txt": name, "own.json": `{"reviewed":true}`})
+	file, public := filepath.Join(dir, "app.txt"), filepath.Join(dir, "key.pub")
+	with := func(args ...string) []string { return append(append(args, "--key", key), more...) }
+	pem, err := p.Colophon(t.Context(), with("sign", "--public-key")...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	harness.Write(t, dir, map[string]string{"key.pub": string(pem)})
+	byKey := []string{"--key", public, "--trusted-root", p.root}
+	for kind, hash := range map[string]string{"p384": "sha384", "p521": "sha512"} { // cosign takes every key for one that signs SHA-256
+		if strings.Contains(name, kind) {
+			byKey = append(byKey, "--signature-digest-algorithm", hash)
+		}
+	}
+	p.colophon(t, with("sign", image)...)
+	p.run(t, "cosign", append([]string{"verify", image}, byKey...)...)
+	p.colophon(t, with("attest", image, "--type", "https://example.com/review/v1", "--predicate", filepath.Join(dir, "own.json"))...)
+	p.run(t, "cosign", append([]string{"verify-attestation", "--type", "https://example.com/review/v1", image}, byKey...)...)
+	p.colophon(t, with("sign", file)...)
+	p.run(t, "cosign", append([]string{"verify-blob", "--bundle", file + ".sigstore.json", file}, byKey...)...)
+	for _, what := range []string{image, file} {
+		if got := p.colophon(t, with("sign", what)...); !got[0].Already {
+			t.Errorf("%s: signed twice", what)
+		}
+		args := []string{"verify", what, "--key", public}
+		if what == file {
+			args = append(args, "--bundle", file+".sigstore.json")
+		}
+		if out := p.ours(t, 0, args...); !strings.Contains(out, "accepted") {
+			t.Errorf("verify %s: %s", what, out)
+		}
+	}
+}
+
+// TestKeyKinds signs with a key of each kind, in files by openssl.
+func TestKeyKinds(t *testing.T) {
+	p := startPieces(t)
+	dir := t.TempDir()
+	make := func(t *testing.T, name string, args ...string) string {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if out, err := exec.CommandContext(t.Context(), "openssl", append(append([]string{"genpkey"}, args...), "-out", file)...).CombinedOutput(); err != nil {
+			t.Fatalf("openssl: %v\n%s", err, out)
+		}
+		return file
+	}
+	ec := func(curve string) []string {
+		return []string{"-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:" + curve}
+	}
+	bits := func(n string) []string { return []string{"-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:" + n} }
+	for name, args := range map[string][]string{
+		"p256": ec("P-256"), "p384": ec("P-384"), "p521": ec("P-521"), "rsa2048": bits("2048"), "rsa3072": bits("3072"), "rsa4096": bits("4096"),
+	} {
+		t.Run(name, func(t *testing.T) { p.signsWith(t, "team/"+name+":v1", make(t, name, args...)) })
+	}
+	const name = "team/refused:v1"
+	p.push(t, name)
+	for want, key := range map[string]string{
+		"cosign verifies no Ed25519":     make(t, "ed25519", "-algorithm", "ED25519"),
+		"got RSA of 1024 bits":           make(t, "rsa1024", bits("1024")...),
+		"got ECDSA with the curve P-224": make(t, "p224", ec("P-224")...),
+	} {
+		p.refused(t, want, "sign", p.Addr+"/"+name, "--key", key)
+	}
 }

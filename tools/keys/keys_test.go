@@ -321,7 +321,7 @@ func TestServices(t *testing.T) {
 	}
 	for want, m := range map[string]*common.MethodArgs{
 		"want publicKey or signMessage": {MethodName: "createKey", CreateKey: &common.CreateKeyArgs{Algorithm: "ECC_NIST_P256"}},
-		"want a SHA-256 digest":         signDigest([]byte("short")),
+		"want a digest of SHA-256":      signDigest([]byte("short")),
 	} {
 		if got := ask(t, append(amazon, c.env...), "awskms:///alias/release", "message", m); !strings.Contains(got.ErrorMessage, want) {
 			t.Errorf("%s: got error %q", want, got.ErrorMessage)

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -57,7 +58,7 @@ func serve(stdout io.Writer, stdin io.Reader, osArgs []string) error {
 	if args.InitOptions == nil || args.MethodArgs == nil {
 		return errors.New("request: there are no initOptions, or there is no method")
 	}
-	digest, err := digestOf(args.MethodArgs)
+	digest, hash, err := digestOf(args.MethodArgs)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func serve(stdout io.Writer, stdin io.Reader, osArgs []string) error {
 		defer cancel()
 	}
 	if strings.HasPrefix(uri, "pkcs11:") {
-		resp, err := serveToken(uri, stdin, digest)
+		resp, err := serveToken(uri, stdin, digest, hash)
 		if err != nil {
 			return err
 		}
@@ -78,7 +79,7 @@ func serve(stdout io.Writer, stdin io.Reader, osArgs []string) error {
 	if !supported(uri) {
 		return fmt.Errorf("the key is none of %s and pkcs11:", strings.Join(kms.SupportedProviders(), ", "))
 	}
-	key, err := kms.Get(ctx, uri, crypto.SHA256)
+	key, err := kms.Get(ctx, uri, hash)
 	if err != nil {
 		return err
 	}
@@ -97,24 +98,24 @@ func supported(uri string) bool {
 	return false
 }
 
-// digestOf returns the SHA-256 digest to sign, or nil if the public key is asked for. This
-// program does nothing else: it makes no keys.
-func digestOf(m *common.MethodArgs) ([]byte, error) {
+// digestOf returns the digest to sign and its hash; no digest if the public key is asked for.
+// This program does nothing else: it makes no keys.
+func digestOf(m *common.MethodArgs) ([]byte, crypto.Hash, error) {
 	switch {
 	case m.MethodName == common.PublicKeyMethodName && m.PublicKey != nil && m.PublicKey.PublicKeyOptions != nil:
-		return nil, nil
+		return nil, crypto.SHA256, nil
 	case m.MethodName != common.SignMessageMethodName || m.SignMessage == nil || m.SignMessage.SignOptions == nil:
-		return nil, fmt.Errorf("request: got method %q, want publicKey or signMessage with options", m.MethodName)
+		return nil, 0, fmt.Errorf("request: got method %q, want publicKey or signMessage with options", m.MethodName)
 	}
 	digest, hash := m.SignMessage.SignOptions.MessageOptions.Digest, m.SignMessage.SignOptions.MessageOptions.HashFunc
-	if digest == nil || hash == nil || *hash != crypto.SHA256 || len(*digest) != crypto.SHA256.Size() {
-		return nil, errors.New("request: want a SHA-256 digest to sign")
+	if digest == nil || hash == nil || !slices.Contains([]crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512}, *hash) || len(*digest) != hash.Size() {
+		return nil, 0, errors.New("request: want a digest of SHA-256, SHA-384 or SHA-512 to sign")
 	}
-	return *digest, nil
+	return *digest, *hash, nil
 }
 
 // serveToken answers a request for a key of a PKCS #11 token.
-func serveToken(uri string, stdin io.Reader, digest []byte) (*common.PluginResp, error) {
+func serveToken(uri string, stdin io.Reader, digest []byte, hash crypto.Hash) (*common.PluginResp, error) {
 	which, err := parseURI(uri)
 	if err != nil {
 		return nil, err
@@ -140,6 +141,6 @@ func serveToken(uri string, stdin io.Reader, digest []byte) (*common.PluginResp,
 		pem, err := cryptoutils.MarshalPublicKeyToPEM(public)
 		return &common.PluginResp{PublicKey: &common.PublicKeyResp{PublicKeyPEM: pem}}, err
 	}
-	signature, err := s.sign(digest)
+	signature, err := s.sign(digest, hash)
 	return &common.PluginResp{SignMessage: &common.SignMessageResp{Signature: signature}}, err
 }

@@ -6,6 +6,8 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -45,13 +47,17 @@ const (
 
 	classPublic  ulong = 2
 	classPrivate ulong = 3
+	keyTypeRSA   ulong = 0
 	keyTypeEC    ulong = 3
-	mechanism    ulong = 0x1041 // CKM_ECDSA: signs a digest
+	mechanismRSA ulong = 1      // CKM_RSA_PKCS: signs a DigestInfo (RFC 8017, 9.2)
+	mechanismEC  ulong = 0x1041 // CKM_ECDSA: signs a digest
 
 	attrClass   ulong = 0
 	attrLabel   ulong = 3
 	attrKeyType ulong = 0x100
 	attrID      ulong = 0x102
+	attrModulus ulong = 0x120
+	attrExp     ulong = 0x122
 	attrParams  ulong = 0x180
 	attrPoint   ulong = 0x181
 
@@ -145,6 +151,7 @@ type session struct {
 	handle ulong
 	which  keyURI
 	key    ulong // of the private key
+	kind   ulong // keyTypeEC or keyTypeRSA
 }
 
 // open logs in to the one token that the URI names, and finds the one key. It tries the PIN
@@ -161,14 +168,19 @@ func (m *module) open(which keyURI, pin []byte) (*session, error) {
 	if err := m.call("C_Login", fnLogin, s.handle, userNormal, uintptr(unsafe.Pointer(&pin[0])), uintptr(len(pin))); err != nil {
 		return nil, m.loginFailed(slot, err)
 	}
-	keys, err := s.objects(classPrivate, which.label, which.id)
-	if err != nil {
-		return nil, err
+	n := 0
+	for _, kind := range []ulong{keyTypeEC, keyTypeRSA} {
+		keys, err := s.objects(classPrivate, kind, which.label, which.id)
+		if err != nil {
+			return nil, err
+		}
+		if n += len(keys); len(keys) > 0 {
+			s.key, s.kind = keys[0], kind
+		}
 	}
-	if len(keys) != 1 {
-		return nil, fmt.Errorf("the token has %d private EC keys for %s, want one: name it by object=LABEL or id=%%HEX", len(keys), which)
+	if n != 1 {
+		return nil, fmt.Errorf("the token has %d private EC or RSA keys for %s, want one: name it by object=LABEL or id=%%HEX", n, which)
 	}
-	s.key = keys[0]
 	return s, nil
 }
 
@@ -231,11 +243,11 @@ func (m *module) find(which keyURI) (slot ulong, err error) {
 // padded returns the text of a field that blanks fill up.
 func padded(field []byte) string { return strings.TrimRight(string(field), " \x00") }
 
-// objects returns the EC keys of a class with a label and an id, if these are not empty.
-func (s *session) objects(class ulong, label string, id []byte) (found []ulong, err error) {
+// objects returns the keys of a class and kind, with a label and an id if these are not empty.
+func (s *session) objects(class, kind ulong, label string, id []byte) (found []ulong, err error) {
 	var pin runtime.Pinner
 	defer pin.Unpin()
-	kind, name := keyTypeEC, []byte(label)
+	name := []byte(label)
 	pin.Pin(&class)
 	pin.Pin(&kind)
 	size := unsafe.Sizeof(class)
@@ -277,8 +289,12 @@ func (s *session) read(object, kind ulong) ([]byte, error) {
 	return value[:a.size], nil
 }
 
-// p256 is the DER of the curve's object identifier.
-const p256 = "\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"
+// curves are the elliptic curves of keys, by the DER of their object identifiers.
+var curves = map[string]elliptic.Curve{
+	"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07": elliptic.P256(),
+	"\x06\x05\x2b\x81\x04\x00\x22":             elliptic.P384(),
+	"\x06\x05\x2b\x81\x04\x00\x23":             elliptic.P521(),
+}
 
 // public returns the public key, which is another object of the token, with the same id.
 func (s *session) public() (crypto.PublicKey, error) {
@@ -290,19 +306,31 @@ func (s *session) public() (crypto.PublicKey, error) {
 	if len(id) > 0 {
 		label = "" // the id is what they have in common
 	}
-	objects, err := s.objects(classPublic, label, id)
+	objects, err := s.objects(classPublic, s.kind, label, id)
 	if err != nil {
 		return nil, err
 	}
 	if len(objects) != 1 {
 		return nil, fmt.Errorf("the token has %d public keys for the private key, want one with the same id", len(objects))
 	}
-	params, err := s.read(objects[0], attrParams)
+	if s.kind == keyTypeRSA {
+		modulus, err := s.read(objects[0], attrModulus)
+		if err != nil {
+			return nil, err
+		}
+		exponent, err := s.read(objects[0], attrExp)
+		if err != nil {
+			return nil, err
+		}
+		e := new(big.Int).SetBytes(exponent)
+		if !e.IsInt64() || e.Int64() > 1<<31-1 {
+			return nil, errors.New("the RSA key has an exponent of more than 31 bits")
+		}
+		return &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: int(e.Int64())}, nil
+	}
+	curve, err := s.curve(objects[0])
 	if err != nil {
 		return nil, err
-	}
-	if string(params) != p256 {
-		return nil, errors.New("the key has another curve than P-256")
 	}
 	point, err := s.read(objects[0], attrPoint)
 	if err != nil {
@@ -312,11 +340,53 @@ func (s *session) public() (crypto.PublicKey, error) {
 	if rest, err := asn1.Unmarshal(point, &inner); err == nil && len(rest) == 0 {
 		point = inner
 	}
-	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	return ecdsa.ParseUncompressedPublicKey(curve, point)
 }
 
-// sign returns the ASN.1 signature of a digest.
-func (s *session) sign(digest []byte) ([]byte, error) {
+// curve returns the elliptic curve of a key.
+func (s *session) curve(key ulong) (elliptic.Curve, error) {
+	params, err := s.read(key, attrParams)
+	if err != nil {
+		return nil, err
+	}
+	curve := curves[string(params)]
+	if curve == nil {
+		return nil, errors.New("the key has another curve than P-256, P-384 and P-521")
+	}
+	return curve, nil
+}
+
+// digestInfo is what PKCS #1 v1.5 signs.
+type digestInfo struct {
+	Algorithm pkix.AlgorithmIdentifier
+	Digest    []byte
+}
+
+// sign returns the signature of a digest: ASN.1 of ECDSA, or PKCS #1 v1.5.
+func (s *session) sign(digest []byte, hash crypto.Hash) ([]byte, error) {
+	if s.kind == keyTypeRSA {
+		if hash != crypto.SHA256 {
+			return nil, fmt.Errorf("RSA signs SHA-256 digests, got %s", hash)
+		}
+		info, err := asn1.Marshal(digestInfo{pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}, Parameters: asn1.NullRawValue}, digest})
+		if err != nil {
+			return nil, err
+		}
+		return s.signWith(mechanismRSA, info)
+	}
+	raw, err := s.signWith(mechanismEC, digest)
+	if err != nil {
+		return nil, err
+	}
+	if len(raw)%2 != 0 {
+		return nil, fmt.Errorf("C_Sign: got a signature of %d bytes, want two numbers of one size", len(raw))
+	}
+	half := len(raw) / 2
+	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(raw[:half]), new(big.Int).SetBytes(raw[half:])})
+}
+
+// signWith returns what a mechanism of the token makes of data.
+func (s *session) signWith(mechanism ulong, data []byte) ([]byte, error) {
 	type ckMechanism struct {
 		kind      ulong
 		parameter unsafe.Pointer
@@ -326,13 +396,13 @@ func (s *session) sign(digest []byte) ([]byte, error) {
 	if err := s.call("C_SignInit", fnSignInit, s.handle, uintptr(unsafe.Pointer(&with)), s.key); err != nil {
 		return nil, err
 	}
-	raw := make([]byte, 256)
+	raw := make([]byte, 1024)
 	n := ulong(len(raw))
-	if err := s.call("C_Sign", fnSign, s.handle, uintptr(unsafe.Pointer(&digest[0])), uintptr(len(digest)), uintptr(unsafe.Pointer(&raw[0])), uintptr(unsafe.Pointer(&n))); err != nil {
+	if err := s.call("C_Sign", fnSign, s.handle, uintptr(unsafe.Pointer(&data[0])), uintptr(len(data)), uintptr(unsafe.Pointer(&raw[0])), uintptr(unsafe.Pointer(&n))); err != nil {
 		return nil, err
 	}
-	if n != 64 {
-		return nil, fmt.Errorf("C_Sign: got a signature of %d bytes, want 64", n)
+	if n == 0 || n > ulong(len(raw)) {
+		return nil, fmt.Errorf("C_Sign: got a signature of %d bytes, want 1 to %d", n, len(raw))
 	}
-	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(raw[:32]), new(big.Int).SetBytes(raw[32:64])})
+	return raw[:n], nil
 }
