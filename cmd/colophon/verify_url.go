@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/reach"
@@ -110,10 +114,37 @@ func bundlesBeside(ctx context.Context, u *url.URL) (all [][]byte, err error) {
 	return all, nil
 }
 
+// errHere means that a server elsewhere leads to a service of this machine.
+var errHere = errors.New("it redirects to this machine")
+
+// transportFor returns a transport for the file at u. It refuses to connect a redirect to
+// loopback, whatever name leads there: services of this machine trust who can reach them.
+// The host that the user named may be anywhere. A proxy connects where it will.
+func transportFor(u *url.URL) http.RoundTripper {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	var elsewhere atomic.Bool // of the last request, which went to another host, without a proxy
+	through := t.Proxy
+	t.Proxy = func(r *http.Request) (proxy *url.URL, err error) {
+		if through != nil {
+			proxy, err = through(r)
+		}
+		elsewhere.Store(proxy == nil && r.URL.Host != u.Host)
+		return proxy, err
+	}
+	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+		if elsewhere.Load() && !loopback.Possible(u.Host) && loopback.Possible(address) {
+			return errHere
+		}
+		return nil
+	}}
+	t.DialContext = dialer.DialContext
+	return t
+}
+
 // fetch sends one GET request. It follows redirects, as downloads of releases have them, but
 // only to where nobody on the network can change the answer.
 func fetch(ctx context.Context, u *url.URL, read func(io.Reader) error) error {
-	client := &http.Client{CheckRedirect: func(r *http.Request, via []*http.Request) error {
+	client := &http.Client{Transport: transportFor(u), CheckRedirect: func(r *http.Request, via []*http.Request) error {
 		if len(via) > 9 || !loopback.OrTLS(r.URL) || !loopback.Possible(u.Host) && loopback.Possible(r.URL.Host) {
 			return errors.New("it redirects too often, to plain http, or to this machine")
 		}
@@ -126,7 +157,9 @@ func fetch(ctx context.Context, u *url.URL, read func(io.Reader) error) error {
 	req.Header.Set("User-Agent", "colophon")
 	req.Header.Set("Accept-Encoding", "identity") // the bytes as they are signed
 	resp, err := client.Do(req)
-	if err != nil {
+	if errors.Is(err, errHere) {
+		return fmt.Errorf("%s: %w", u, errHere)
+	} else if err != nil {
 		return reach.Explain(err)
 	}
 	defer resp.Body.Close()

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -67,4 +72,91 @@ func TestVerifyURL(t *testing.T) {
 		t.Errorf("kept %.40q, %v", got, err)
 	}
 	s.run(exitOK, verify("/alone/MODULE.bazel", "--bundle", "testdata/github-attestation/MODULE.bazel.intoto.jsonl"), "accepted")
+}
+
+// everyNameIsHere has all names of hosts lead to this machine.
+func everyNameIsHere(t *testing.T) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		buf := make([]byte, 512)
+		for {
+			n, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			end := 12 // of the question's name (RFC 1035, 4.1)
+			for end < n && buf[end] != 0 {
+				end += 1 + int(buf[end])
+			}
+			question := buf[12 : end+5]
+			answer := append([]byte{buf[0], buf[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, question...)
+			if buf[end+2] == 1 { // A
+				answer[7] = 1
+				answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 127, 0, 0, 1)
+			}
+			conn.WriteTo(answer, from)
+		}
+	}()
+	old := net.DefaultResolver
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", conn.LocalAddr().String())
+	}}
+	t.Cleanup(func() {
+		net.DefaultResolver = old
+		conn.Close()
+	})
+}
+
+// A server elsewhere may not lead the download to a service of this machine, by an address
+// or by a name that leads here. The host that the user names may be here.
+func TestVerifyURLRedirectedHere(t *testing.T) {
+	var reached atomic.Int64
+	here := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "of this machine") }))
+	defer here.Close()
+	here.Config.ConnState = func(net.Conn, http.ConnState) { reached.Add(1) }
+	_, port, _ := net.SplitHostPort(here.Listener.Addr().String())
+	elsewhere := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if to := r.URL.Query().Get("to"); to != "" {
+			http.Redirect(w, r, to, http.StatusFound)
+			return
+		}
+		io.WriteString(w, "of elsewhere")
+	}))
+	defer elsewhere.Close()
+	everyNameIsHere(t)
+	standard := http.DefaultTransport.(*http.Transport)
+	old := standard.TLSClientConfig
+	standard.TLSClientConfig = elsewhere.Client().Transport.(*http.Transport).TLSClientConfig
+	defer func() { standard.TLSClientConfig = old }()
+	_, from, _ := net.SplitHostPort(elsewhere.Listener.Addr().String())
+	get := func(to string) (got string, err error) {
+		u, err := url.Parse("https://example.com:" + from + "/file?to=" + url.QueryEscape(to)) // a name in the certificate
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = fetch(t.Context(), u, func(body io.Reader) error {
+			raw, err := io.ReadAll(body)
+			got = string(raw)
+			return err
+		})
+		return got, err
+	}
+	if got, err := get(""); err != nil || got != "of elsewhere" {
+		t.Fatalf("the file itself: got %q, %v", got, err)
+	}
+	if got, err := get("https://example.com:" + from + "/other"); err != nil || got != "of elsewhere" {
+		t.Errorf("a redirect on the same host: got %q, %v", got, err)
+	}
+	for _, to := range []string{"https://127.0.0.1:" + port, "https://[::1]:" + port, "https://localhost:" + port, "https://service.example.org:" + port, "https://example.com:" + port} {
+		if got, err := get(to); err == nil || !strings.Contains(err.Error(), "to this machine") {
+			t.Errorf("%s: got %q, %v, want an error", to, got, err)
+		}
+	}
+	if n := reached.Load(); n > 0 {
+		t.Errorf("a service of this machine was asked %d times", n)
+	}
 }
