@@ -67,7 +67,7 @@ func (s *service) post(ctx context.Context, header http.Header, body []byte) ([]
 		case status == http.StatusConflict:
 			return nil, fmt.Errorf("%s: %w", s.url, errLogged)
 		case status != http.StatusTooManyRequests && status < 500 || try == retries:
-			return nil, fmt.Errorf("%s: got status %d, want 200 or 201: %.200q", s.url, status, answer)
+			return nil, fmt.Errorf("%s: got status %d, want 200 or 201: %.200q", s.url, status, withoutToken(answer, header))
 		}
 		select {
 		case <-time.After(time.Second << try):
@@ -75,6 +75,18 @@ func (s *service) post(ctx context.Context, header http.Header, body []byte) ([]
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// withoutToken replaces the token of a request, and its parts, in an answer: a server may
+// quote the request in its error.
+func withoutToken(answer []byte, header http.Header) []byte {
+	token := strings.TrimPrefix(header.Get("Authorization"), "Bearer ")
+	for _, part := range append([]string{token}, strings.Split(token, ".")...) {
+		if part != "" {
+			answer = bytes.ReplaceAll(answer, []byte(part), []byte("[token]"))
+		}
+	}
+	return answer
 }
 
 func (s *service) once(ctx context.Context, header http.Header, body []byte) (status int, answer []byte, err error) {

@@ -136,6 +136,7 @@ type opener func(context.Context, *services) (*sign.Session, error)
 // signer reads the key or the token that the flags name. It says on w whose token it takes
 // if no flag says it.
 func (o *signingOptions) signer(ctx context.Context, in io.Reader, w io.Writer) (opener, error) {
+	noCoreDump()
 	if o.key != "" {
 		key, err := o.openKey(ctx, in, w)
 		return func(_ context.Context, s *services) (*sign.Session, error) {

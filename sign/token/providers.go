@@ -9,14 +9,13 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 )
 
 // github asks the runner of GitHub Actions (docs.github.com, "OpenID Connect reference",
 // "Methods for requesting the OIDC token").
 func github(ctx context.Context) (string, error) {
-	from, secret := os.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL"), os.Getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+	from, secret := variable("ACTIONS_ID_TOKEN_REQUEST_URL"), variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 	if from == "" || secret == "" {
 		return "", errors.New("the job may not have one: add \"permissions: {id-token: write}\" to it; a pull request from a fork never has one")
 	}
@@ -42,7 +41,7 @@ func github(ctx context.Context) (string, error) {
 // gitlab reads the variable that a job of GitLab gets from its "id_tokens"
 // (docs.gitlab.com, "Use Sigstore for keyless signing and verification").
 func gitlab(context.Context) (string, error) {
-	token := os.Getenv("SIGSTORE_ID_TOKEN")
+	token := variable("SIGSTORE_ID_TOKEN")
 	if token == "" {
 		return "", errors.New("the job has none: add \"id_tokens: {SIGSTORE_ID_TOKEN: {aud: sigstore}}\" to it")
 	}
@@ -51,7 +50,7 @@ func gitlab(context.Context) (string, error) {
 
 // buildkite asks the API of Buildkite's agent (buildkite.com/docs, "buildkite-agent oidc").
 func buildkite(ctx context.Context) (string, error) {
-	secret, job := os.Getenv("BUILDKITE_AGENT_ACCESS_TOKEN"), os.Getenv("BUILDKITE_JOB_ID")
+	secret, job := variable("BUILDKITE_AGENT_ACCESS_TOKEN"), os.Getenv("BUILDKITE_JOB_ID")
 	endpoint := os.Getenv("BUILDKITE_AGENT_ENDPOINT")
 	if endpoint == "" {
 		endpoint = "https://agent.buildkite.com/v3"
@@ -83,7 +82,7 @@ func buildkite(ctx context.Context) (string, error) {
 // circleci runs CircleCI's own program (circleci.com/docs, "OpenID Connect tokens with
 // custom claims").
 func circleci(ctx context.Context) (string, error) {
-	raw, err := run(ctx, "circleci", "run", "oidc", "get", "--claims", `{"aud":"`+Audience+`"}`)
+	raw, err := run(ctx, Without(os.Environ()), "circleci", "run", "oidc", "get", "--claims", `{"aud":"`+Audience+`"}`)
 	return string(raw), err
 }
 
@@ -97,7 +96,7 @@ func kubernetes(context.Context) (string, error) { return File(projected) }
 // for a JWT-SVID. The API itself is gRPC, which would double the size of this program.
 func spiffe(ctx context.Context) (string, error) {
 	socket := strings.TrimPrefix(os.Getenv("SPIFFE_ENDPOINT_SOCKET"), "unix://")
-	raw, err := run(ctx, "spire-agent", "api", "fetch", "jwt", "-audience", Audience, "-socketPath", socket, "-output", "json")
+	raw, err := run(ctx, Without(os.Environ()), "spire-agent", "api", "fetch", "jwt", "-audience", Audience, "-socketPath", socket, "-output", "json")
 	if err != nil {
 		return "", err
 	}
@@ -147,20 +146,4 @@ func google(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("metadata server: %w", err)
 	}
 	return token, nil
-}
-
-// Without returns an environment without the variables that hold a token, or what a job gets
-// its token with: what is run with that environment cannot sign in the job's name.
-func Without(environ []string) []string {
-	return slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
-		name, _, _ := strings.Cut(v, "=")
-		return slices.Contains(secrets, name)
-	})
-}
-
-// secrets are the variables of the providers that are, or give, a token.
-var secrets = []string{
-	"ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
-	"SIGSTORE_ID_TOKEN",
-	"BUILDKITE_AGENT_ACCESS_TOKEN",
 }

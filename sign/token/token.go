@@ -109,7 +109,7 @@ func File(path string) (string, error) {
 
 // Command runs a command of a shell, and returns the token that it prints.
 func Command(ctx context.Context, command string) (string, error) {
-	raw, err := run(ctx, "sh", "-c", command)
+	raw, err := run(ctx, environ(), "sh", "-c", command)
 	if err == nil {
 		var token string
 		if token, err = check(raw); err == nil {
@@ -135,10 +135,11 @@ func check(raw []byte) (string, error) {
 }
 
 // run runs a program and returns what it prints. Its standard error is the user's.
-func run(ctx context.Context, program string, args ...string) ([]byte, error) {
+func run(ctx context.Context, env []string, program string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = env
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err

@@ -1,0 +1,4 @@
+package main
+
+// noCoreDump does nothing: Windows writes no core files.
+func noCoreDump() {}
