@@ -2,6 +2,7 @@ package attack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -473,43 +474,63 @@ var _ = register(attack{
 	j.resumed`, `	g.Wait()
 	j.resumed`}, {"platform/release/release.go", `g, gctx := errgroup.WithContext(ctx)`, `g, gctx := &errgroup.Group{}, ctx`}},
 	beside: func(s *scene) (string, string) {
-		p := s.platform("step")
+		// It mostly waits, so the two ways to stop them go on beside each other.
+		signals := map[syscall.Signal]*harness.Platform{syscall.SIGKILL: s.platform("step"), syscall.SIGSTOP: s.platform("stopped")}
+		var mu sync.Mutex
+		var got string
 		how := map[string]int{}
-		for n, phase := range []string{"measure", "push", "sbom", "sign", "verify"} {
-			for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
-				repo := s.repository(map[string]string{"Dockerfile": fmt.Sprintf("FROM scratch\nCOPY Dockerfile /%d-%d\n", n, signal)})
-				image := fmt.Sprintf("interrupted-%d-%d", n, signal)
-				pid := p.Role("trust")
-				if pid == 0 {
-					s.Fatal("the role trust has no process")
-				}
-				ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
-				var again sync.WaitGroup
-				_, err := s.interrupted(ctx, p, repo, image, phase, func() {
-					syscall.Kill(pid, signal)
-					if signal == syscall.SIGKILL {
-						again.Go(func() { s.killAgain(ctx, p) })
+		var both sync.WaitGroup
+		for signal, p := range signals {
+			both.Go(func() {
+				for n, phase := range []string{"measure", "push", "sbom", "sign", "verify"} {
+					broken, end := s.stopTrust(p, signal, n, phase)
+					mu.Lock()
+					how[end]++
+					got = cmp.Or(got, broken)
+					mu.Unlock()
+					if broken != "" {
+						return
 					}
-				})
-				cancel()
-				syscall.Kill(pid, syscall.SIGCONT)
-				again.Wait()
-				if code, _ := s.put(p, http.MethodGet, "/v2/"+image+"/manifests/v1.0.0", "", "", nil); code == http.StatusOK {
-					if code, out := s.awaitVerify(p, p.Addr+"/"+image+":v1.0.0", "file://"+repo); code != 0 {
-						return fmt.Sprintf("killed at %s (signal %d), the tag does not verify:\n%s", phase, signal, out), ""
-					}
-					how["released after a retry"]++
-				} else if err == nil {
-					return "a release without a tag succeeded", ""
-				} else {
-					how["no tag"]++
 				}
-				s.awaitReady(p)
-			}
+			})
 		}
-		return "", fmt.Sprint(how)
+		both.Wait()
+		return got, fmt.Sprint(how)
 	},
 })
+
+// stopTrust stops the trust services with a signal when a release enters the phase. It returns
+// what an attacker got, or how the release ended.
+func (s *scene) stopTrust(p *harness.Platform, signal syscall.Signal, n int, phase string) (got, end string) {
+	repo := s.repository(map[string]string{"Dockerfile": fmt.Sprintf("FROM scratch\nCOPY Dockerfile /%d-%d\n", n, signal)})
+	image := fmt.Sprintf("interrupted-%d-%d", n, signal)
+	pid := p.Role("trust")
+	if pid == 0 {
+		s.Fatal("the role trust has no process")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
+	var again sync.WaitGroup
+	_, err := s.interrupted(ctx, p, repo, image, phase, func() {
+		syscall.Kill(pid, signal)
+		if signal == syscall.SIGKILL {
+			again.Go(func() { s.killAgain(ctx, p) })
+		}
+	})
+	cancel()
+	syscall.Kill(pid, syscall.SIGCONT)
+	again.Wait()
+	defer s.awaitReady(p)
+	if code, _ := s.put(p, http.MethodGet, "/v2/"+image+"/manifests/v1.0.0", "", "", nil); code == http.StatusOK {
+		if code, out := s.awaitVerify(p, p.Addr+"/"+image+":v1.0.0", "file://"+repo); code != 0 {
+			return fmt.Sprintf("killed at %s (signal %d), the tag does not verify:\n%s", phase, signal, out), ""
+		}
+		return "", "released after a retry"
+	}
+	if err == nil {
+		return "a release without a tag succeeded", ""
+	}
+	return "", "no tag"
+}
 
 // killAgain kills the trust services twice more, as soon as they answer, to interrupt
 // the retries of whoever waited for them.
