@@ -47,9 +47,9 @@ It proves less than a release, because the job itself says what it built.
 A URI is a type of your own; --schema checks its documents against a JSON Schema.
 
 With --files, attest makes all that a download needs, in one step: the list of digests
-(SHA256SUMS), a signature of each file and of the list (FILE.sigstore.json) and, in a job
-of GitHub or GitLab, the provenance of each (FILE.intoto.jsonl). The files are those of a
-DIRECTORY, or in one. Nothing is written before all is signed, and the same command again
+(SHA256SUMS), an SBOM of each archive (FILE.spdx.json), a signature of each file and of the
+list (FILE.sigstore.json) and, in a job of GitHub or GitLab, the provenance of each
+(FILE.intoto.jsonl). The files are those of a DIRECTORY, or in one. Nothing is written before all is signed, and the same command again
 does what is missing: "colophon verify DIRECTORY" accepts the result.
 
 For who signs, and with which services, see "colophon sign --help". What the same

@@ -43,7 +43,7 @@ const (
 // written before everything is signed and the files are found unchanged; what concerns the
 // list comes last. So after a crash the same command finishes.
 func (o *attestOptions) runFiles(ctx context.Context, cmd *cobra.Command, args []string) error {
-	set, err := openFileSet(args)
+	set, err := openFileSet(args, archiveSBOM(ctx, func(hint string) { printHint(cmd.ErrOrStderr(), hint) }))
 	if err != nil {
 		return err
 	}
@@ -96,14 +96,15 @@ type fileSet struct {
 	raw    []byte        // its content
 	listed bool          // it is on the disk
 	files  []verify.File // ordered by name
+	sboms  []newSBOM     // those of files that are not on the disk
 	locked string        // path of the first of them, which lock locks until the command ends
 	lock   *dirlock.Lock
 }
 
 // openFileSet reads the files that the arguments name: those of one directory, or files that
 // are all in one. It fails for anything that is no regular file, for names that a list cannot
-// hold, and if there is a list of other files.
-func openFileSet(args []string) (_ *fileSet, err error) {
+// hold, and if there is a list of other files. If there is no list, describe makes SBOMs.
+func openFileSet(args []string, describe func(path string) ([]byte, error)) (_ *fileSet, err error) {
 	s := &fileSet{}
 	names, err := s.names(args)
 	if err != nil {
@@ -140,15 +141,15 @@ func openFileSet(args []string) (_ *fileSet, err error) {
 	if len(d.Files) > maxSignedFiles {
 		return nil, usageError("sign the list of their digests alone: colophon sign "+s.dir, "%d files: expected at most %d", len(d.Files), maxSignedFiles)
 	}
-	s.files = d.Files
-	slices.SortFunc(s.files, func(a, b verify.File) int { return strings.Compare(a.Name, b.Name) })
-	if d.Sums == nil {
-		s.list = listName
+	if s.files = d.Files; d.Sums != nil {
+		s.list, s.raw, s.listed = d.Sums.Name, d.Raw, true
+		err = checkList(s.dir, d)
+	} else if err = s.addSBOMs(describe); err == nil {
+		d.Files, s.list = s.files, listName
 		s.raw, err = d.List()
-		return s, err
 	}
-	s.list, s.raw, s.listed = d.Sums.Name, d.Raw, true
-	return s, checkList(s.dir, d)
+	slices.SortFunc(s.files, func(a, b verify.File) int { return strings.Compare(a.Name, b.Name) })
+	return s, err
 }
 
 // isMade reports whether a file is a list or has bundles, by its name.
@@ -156,8 +157,8 @@ func isMade(name string) bool {
 	return sumsRE.MatchString(name) || slices.ContainsFunc(bundleEndings, func(e string) bool { return strings.HasSuffix(name, e) })
 }
 
-// names returns the names of the files, within s.dir, which it sets. A list beside them is
-// one of them, also if no argument names it.
+// names returns the names of the files, within s.dir, which it sets. A list beside them and
+// the SBOMs of archives are among them, also if no argument names them.
 func (s *fileSet) names(args []string) (names []string, err error) {
 	for _, arg := range args {
 		info, err := os.Lstat(arg)
@@ -185,12 +186,22 @@ func (s *fileSet) names(args []string) (names []string, err error) {
 		}
 		names = append(names, name)
 	}
-	info, err := os.Lstat(filepath.Join(s.dir, listName))
-	if err == nil && !slices.Contains(names, listName) {
-		if !info.Mode().IsRegular() {
-			return nil, usageError("", "%s is not a regular file", filepath.Join(s.dir, listName))
+	// What an earlier run has added to the files that are named.
+	made := []string{listName}
+	for _, name := range names {
+		if archiveRE.MatchString(name) {
+			made = append(made, name+sbomEnding)
 		}
-		names = append(names, listName)
+	}
+	for _, name := range made {
+		info, err := os.Lstat(filepath.Join(s.dir, name))
+		switch {
+		case err != nil || slices.Contains(names, name):
+		case !info.Mode().IsRegular():
+			return nil, usageError("", "%s is not a regular file", filepath.Join(s.dir, name))
+		default:
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	return names, nil
@@ -206,7 +217,7 @@ func removeLeftovers(dir string, names []string) (others []string, err error) {
 		at, base := filepath.Split(filepath.FromSlash(name))
 		m := leftoverRE.FindStringSubmatch(base)
 		ours := m != nil && m[1] == listName && at == ""
-		for _, ending := range []string{signatureEnding, statementEnding} {
+		for _, ending := range []string{signatureEnding, statementEnding, sbomEnding} {
 			if m == nil {
 				break
 			}
@@ -289,9 +300,21 @@ func (p *signing) makeAll(ctx context.Context, pieces []*piece) error {
 // publish writes the list and the new bundles. The files must still have the content that was
 // signed.
 func (s *fileSet) publish(ctx context.Context, pieces []*piece) error {
+	unwritten := map[string]bool{}
+	for _, b := range s.sboms {
+		unwritten[b.path] = true
+	}
 	for _, f := range s.files {
 		file := signedFile{path: filepath.Join(s.dir, filepath.FromSlash(f.Name)), hash: f.Digest}
+		if unwritten[file.path] {
+			continue
+		}
 		if err := file.unchanged(); err != nil {
+			return err
+		}
+	}
+	for _, b := range s.sboms {
+		if err := durable.CreateFile(b.path, b.raw, 0o644); err != nil {
 			return err
 		}
 	}

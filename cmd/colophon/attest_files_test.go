@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,6 +50,8 @@ func signedSet(t *testing.T, s *fileSet) []*piece {
 	return pieces
 }
 
+func noSBOM(string) ([]byte, error) { return nil, nil }
+
 func realBundle(t *testing.T) string {
 	t.Helper()
 	raw, err := os.ReadFile("testdata/github-attestation/MODULE.bazel.intoto.jsonl")
@@ -77,7 +80,7 @@ func TestFileSet(t *testing.T) {
 			if args == nil { // dist/*
 				args, _ = filepath.Glob(filepath.Join(dir, "*"))
 			}
-			s, err := openFileSet(args)
+			s, err := openFileSet(args, noSBOM)
 			if err != nil {
 				t.Fatalf("after %d steps: %v: %v", steps, args, err)
 			}
@@ -146,7 +149,7 @@ func TestHostileFileSet(t *testing.T) {
 				args = append(args, dir+"/"+a)
 			}
 		}
-		s, err := openFileSet(args)
+		s, err := openFileSet(args, noSBOM)
 		if err == nil {
 			_, err = s.pieces(nil)
 			s.lock.Release()
@@ -163,7 +166,7 @@ func TestHostileFileSet(t *testing.T) {
 // TestFileSetChanges: a file that changes after it was read leaves nothing signed.
 func TestFileSetChanges(t *testing.T) {
 	dir := dist(t, "app", "b", "z")
-	s, err := openFileSet([]string{dir})
+	s, err := openFileSet([]string{dir}, noSBOM)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,13 +186,13 @@ func TestFileSetChanges(t *testing.T) {
 // TestFileSetsAtOnce: a second command waits for the first one, and then finds all done.
 func TestFileSetsAtOnce(t *testing.T) {
 	dir := dist(t, "app", "b")
-	first, err := openFileSet([]string{dir})
+	first, err := openFileSet([]string{dir}, noSBOM)
 	if err != nil {
 		t.Fatal(err)
 	}
 	missing := make(chan int)
 	go func() {
-		second, err := openFileSet([]string{filepath.Join(dir, "app"), filepath.Join(dir, "b")})
+		second, err := openFileSet([]string{filepath.Join(dir, "app"), filepath.Join(dir, "b")}, noSBOM)
 		if err != nil {
 			t.Error(err)
 			missing <- -1
@@ -218,6 +221,55 @@ func TestFileSetsAtOnce(t *testing.T) {
 	}
 }
 
+// TestSBOMsOfArchives: an archive gets an SBOM, which is a release file as any other. One that
+// is there is kept if it is about the same bytes.
+func TestSBOMsOfArchives(t *testing.T) {
+	dir := dist(t, "app", "app.tar.gz")
+	archive := filepath.Join(dir, "app.tar.gz")
+	scans := 0
+	describe := func(path string) ([]byte, error) {
+		f, err := openFile(path)
+		scans++
+		return fmt.Appendf(nil, `{"spdxVersion":"SPDX-2.3","SPDXID":"SPDXRef-DOCUMENT","name":"app","documentNamespace":"https://example.com/1","creationInfo":{"created":"2026-01-02T03:04:05Z","creators":["Tool: x"]},
+			"documentDescribes":["SPDXRef-app"],"packages":[{"SPDXID":"SPDXRef-app","name":"app","downloadLocation":"NOASSERTION","checksums":[{"algorithm":"SHA256","checksumValue":"%s"}]}],
+			"relationships":[{"spdxElementId":"SPDXRef-DOCUMENT","relationshipType":"DESCRIBES","relatedSpdxElement":"SPDXRef-app"}]}`, f.Digest.Hex), err
+	}
+	for range 2 {
+		s, err := openFileSet([]string{archive}, describe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.publish(t.Context(), signedSet(t, s)); err != nil {
+			t.Fatal(err)
+		}
+		s.lock.Release()
+	}
+	want := []string{"SHA256SUMS", "SHA256SUMS.intoto.jsonl", "SHA256SUMS.sigstore.json", "app", "app.tar.gz", "app.tar.gz.intoto.jsonl", "app.tar.gz.sigstore.json",
+		"app.tar.gz.spdx.json", "app.tar.gz.spdx.json.intoto.jsonl", "app.tar.gz.spdx.json.sigstore.json"}
+	if got := filesIn(t, dir); !slices.Equal(got, want) || scans != 1 {
+		t.Errorf("got %q, %d scans", got, scans)
+	}
+	// The archive is built anew, and nothing of the old one is there but its SBOM.
+	for _, name := range want {
+		if name != "app.tar.gz.spdx.json" {
+			os.Remove(filepath.Join(dir, name))
+		}
+	}
+	if err := os.WriteFile(archive, []byte("new"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openFileSet([]string{archive}, describe); err == nil || !strings.Contains(err.Error(), "app.tar.gz.spdx.json: it is the SBOM of sha256:") {
+		t.Errorf("SBOM of another archive: got %v", err)
+	}
+	if err := os.Remove(archive + sbomEnding); err != nil {
+		t.Fatal(err)
+	}
+	failed := errors.New("the scanner failed")
+	if _, err := openFileSet([]string{archive}, func(string) ([]byte, error) { return nil, failed }); !errors.Is(err, failed) {
+		t.Errorf("scanner that fails: got %v", err)
+	}
+}
+
 // TestTooManyFilesToSign: more files than one certificate may sign are refused.
 func TestTooManyFilesToSign(t *testing.T) {
 	dir := t.TempDir()
@@ -226,7 +278,7 @@ func TestTooManyFilesToSign(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := openFileSet([]string{dir}); err == nil || !strings.Contains(err.Error(), "expected at most 1000") {
+	if _, err := openFileSet([]string{dir}, noSBOM); err == nil || !strings.Contains(err.Error(), "expected at most 1000") {
 		t.Errorf("got %v", err)
 	}
 }

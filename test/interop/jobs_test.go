@@ -67,14 +67,17 @@ func (p *pieces) job(t *testing.T, name, identity, issuer, source string) {
 // jobFiles attests release files as a job does, and lets stock tools verify them.
 func (p *pieces) jobFiles(t *testing.T, identity, issuer, source string) {
 	dir := filepath.Join(t.TempDir(), "dist")
-	harness.Write(t, dir, map[string]string{"app_linux_amd64": "linux", "app_windows_amd64.exe": "windows", "app.tar.gz": "archive"})
+	harness.Write(t, dir, map[string]string{"app_linux_amd64": "linux", "app_windows_amd64.exe": "windows"})
+	if out, err := exec.CommandContext(t.Context(), "tar", "-czf", filepath.Join(dir, "app.tar.gz"), "-C", dir, "app_linux_amd64").CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v\n%s", err, out)
+	}
 	files, err := filepath.Glob(dir + "/*")
 	if err != nil {
 		t.Fatal(err)
 	}
 	made := p.colophon(t, append([]string{"attest", "--files"}, files...)...)
-	if len(made) != 8 {
-		t.Errorf("got %d bundles, want a signature and a provenance of 3 files and their list: %+v", len(made), made)
+	if len(made) != 10 {
+		t.Errorf("got %d bundles, want a signature and a provenance of 3 files, an SBOM and their list: %+v", len(made), made)
 	}
 	// A run that ended half way, and the same command again, now with all that is there.
 	for _, name := range []string{"SHA256SUMS.sigstore.json", "app.tar.gz.intoto.jsonl"} {
@@ -94,7 +97,7 @@ func (p *pieces) jobFiles(t *testing.T, identity, issuer, source string) {
 	}
 	sums := exec.CommandContext(t.Context(), "sha256sum", "-c", "--strict", "SHA256SUMS")
 	sums.Dir = dir
-	if out, err := sums.CombinedOutput(); err != nil || strings.Count(string(out), ": OK") != 3 {
+	if out, err := sums.CombinedOutput(); err != nil || strings.Count(string(out), ": OK") != 4 {
 		t.Errorf("sha256sum: %v\n%s", err, out)
 	}
 	stock := []string{"--trusted-root", p.root, "--certificate-identity", identity, "--certificate-oidc-issuer", issuer}

@@ -166,7 +166,7 @@ func TestPieces(t *testing.T) {
 	})
 	t.Run("attest release files with a key", func(t *testing.T) {
 		dir := t.TempDir()
-		harness.Write(t, dir, map[string]string{"app.tar.gz": "1", "doc/app.1": "2"})
+		harness.Write(t, dir, map[string]string{"app": "1", "doc/app.1": "2"})
 		if got := p.colophon(t, withKey("attest", "--files", dir)...); len(got) != 3 {
 			t.Errorf("got %+v", got)
 		}
