@@ -575,7 +575,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "large-image", tries: "fill the disk on which all releases are scanned with the layers of one image",
 	guard: "layers are unpacked into the directory of their release: release scan",
-	cuts:  []cut{{"platform/release/items.go", `	o.Dir = filepath.Join(j.dir, dirScan)
+	cuts: []cut{{"platform/release/items.go", `	o.Dir = filepath.Join(j.dir, dirScan)
 `, ``}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
