@@ -53,11 +53,14 @@ type SignatureDocument struct {
 type SummaryDocument struct {
 	MinLevel  int                `json:"minLevel,omitempty"` // SLSA Build level, 0 to 3, in the summary
 	Verifiers []VerifierDocument `json:"verifiers"`          // one of these must have verified the image
+
+	Absent []AttestationDocument `json:"absent,omitempty"` // attestations that the image must not have
 }
 
 // BesideDocument is what an alternative demands beside an origin.
 type BesideDocument struct {
 	Attestations []AttestationDocument `json:"attestations,omitempty"` // other attestations that the image must have
+	Absent       []AttestationDocument `json:"absent,omitempty"`       // attestations that the image must not have: by signers that a trust root vouches for
 	Verifiers    []VerifierDocument    `json:"verifiers,omitempty"`    // one of these must have verified the image, too
 }
 
@@ -165,7 +168,7 @@ func (d AcceptDocument) Policy() (p Policy, err error) {
 	if len(d.Summary.Verifiers) == 0 {
 		return Policy{}, in(errors.New("verifiers: got none, want those whose summary is enough"), "summary", "verifiers")
 	}
-	p, err = BesideDocument{Verifiers: d.Summary.Verifiers}.add(Policy{Origin: SummaryOnly{d.Summary.MinLevel}})
+	p, err = BesideDocument{Verifiers: d.Summary.Verifiers, Absent: d.Summary.Absent}.add(Policy{Origin: SummaryOnly{d.Summary.MinLevel}})
 	return p, in(err, "summary")
 }
 
@@ -332,6 +335,13 @@ func (d BesideDocument) add(p Policy) (Policy, error) {
 			return Policy{}, in(err, "attestations", i)
 		}
 		p.Attestations = append(p.Attestations, got)
+	}
+	for i, a := range d.Absent {
+		got, err := a.attestation()
+		if err != nil {
+			return Policy{}, in(err, "absent", i)
+		}
+		p.Absent = append(p.Absent, Absent(got))
 	}
 	for i, v := range d.Verifiers {
 		got, err := v.verifier()

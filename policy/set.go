@@ -59,7 +59,6 @@ type Rule struct {
 	Exemptions []Exemption // images that need not satisfy the rule; at most 256
 	Rebuilds   *Rebuilds   // nil: none is demanded
 
-	TrustMaxAge    time.Duration // greatest age of the trust roots' last refresh; 0: any
 	DistrustMaxAge time.Duration // greatest age of the list of what is no longer trusted; 0: no list is demanded
 }
 
@@ -262,7 +261,7 @@ func (r Rule) check() error {
 			return in(err, "exemptions", i)
 		}
 	}
-	if r.TrustMaxAge < 0 || r.DistrustMaxAge < 0 {
+	if r.DistrustMaxAge < 0 {
 		return errors.New("maxAge: got a negative one, want more than 0s")
 	}
 	return in(r.Rebuilds.check(), "rebuilds")

@@ -315,7 +315,8 @@ func TestCheckSet(t *testing.T) {
 		"no end": func(s *policy.Set) {
 			s.Rules[0].Exemptions = []policy.Exemption{{Images: s.Rules[0].Images, Reason: "x", Owner: "y"}}
 		},
-		"negative age": func(s *policy.Set) { s.Rules[0].TrustMaxAge = -1 },
+		"negative age": func(s *policy.Set) { s.Rules[0].DistrustMaxAge = -1 },
+		"no condition": func(s *policy.Set) { s.Rules[0].Conditions = []policy.Condition{{}} },
 	} {
 		s := good()
 		change(s)

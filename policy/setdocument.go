@@ -158,12 +158,18 @@ func (d *RuleDocument) rule() (r Rule, err error) {
 			return r, in(fmt.Errorf("enforceFrom: %w", err), "enforceFrom")
 		}
 	}
+	var trustAge time.Duration
+	if d.Trust != nil {
+		if trustAge, err = parseAge(d.Trust.MaxAge, !d.Trust.Fresh); err != nil {
+			return r, in(err, "trust", "maxAge")
+		}
+	}
 	for i, a := range d.Accept {
 		p, err := a.Policy()
 		if err != nil {
 			return r, in(err, "accept", i)
 		}
-		p.FreshTrust = d.Trust != nil && d.Trust.Fresh
+		p.FreshTrust, p.MaxTrustAge = d.Trust != nil && d.Trust.Fresh, trustAge
 		r.Accept = append(r.Accept, p)
 	}
 	for _, c := range d.Conditions {
@@ -178,11 +184,6 @@ func (d *RuleDocument) rule() (r Rule, err error) {
 	}
 	if d.Rebuilds != nil {
 		r.Rebuilds = &Rebuilds{d.Rebuilds.AtLeast, d.Rebuilds.By}
-	}
-	if d.Trust != nil {
-		if r.TrustMaxAge, err = parseAge(d.Trust.MaxAge, !d.Trust.Fresh); err != nil {
-			return r, in(err, "trust", "maxAge")
-		}
 	}
 	if d.Distrust != nil {
 		if r.DistrustMaxAge, err = parseAge(d.Distrust.MaxAge, true); err != nil {

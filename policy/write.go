@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -33,17 +34,22 @@ func (s *Set) Document() (*SetDocument, error) {
 func (d *SetDocument) YAML() ([]byte, error) { return documents.YAML(d) }
 
 func (r Rule) document() (RuleDocument, error) {
+	if len(r.Accept) == 0 {
+		return RuleDocument{}, errors.New("accept: got no alternatives")
+	}
 	d := RuleDocument{Name: r.Name, Images: patternDocuments(r.Images), Mode: string(r.Mode)}
 	if !r.EnforceFrom.IsZero() {
 		d.EnforceFrom = r.EnforceFrom.UTC().Format(time.RFC3339)
 	}
-	trust := TrustDocument{MaxAge: ageText(r.TrustMaxAge)}
+	trust := TrustDocument{Fresh: r.Accept[0].FreshTrust, MaxAge: ageText(r.Accept[0].MaxTrustAge)}
 	for _, p := range r.Accept {
+		if p.FreshTrust != trust.Fresh || ageText(p.MaxTrustAge) != trust.MaxAge {
+			return d, errors.New("the alternatives demand different freshness of trust roots, and a document has one for all of a rule")
+		}
 		a, err := p.acceptDocument()
 		if err != nil {
 			return d, err
 		}
-		trust.Fresh = trust.Fresh || p.FreshTrust
 		d.Accept = append(d.Accept, a)
 	}
 	if trust != (TrustDocument{}) {
@@ -87,6 +93,13 @@ func (p Policy) acceptDocument() (d AcceptDocument, err error) {
 		}
 		beside.Attestations = append(beside.Attestations, got)
 	}
+	for _, a := range p.Absent {
+		got, err := Attestation(a).document()
+		if err != nil {
+			return d, err
+		}
+		beside.Absent = append(beside.Absent, got)
+	}
 	for _, v := range p.Verifiers {
 		signer, err := signerDocument(v.Signer)
 		if err != nil {
@@ -112,7 +125,7 @@ func (p Policy) acceptDocument() (d AcceptDocument, err error) {
 	case SignatureOnly:
 		d.Signature = &SignatureDocument{*signer, beside}
 	case SummaryOnly:
-		d.Summary = &SummaryDocument{o.MinLevel, beside.Verifiers}
+		d.Summary = &SummaryDocument{o.MinLevel, beside.Verifiers, beside.Absent}
 	default:
 		err = fmt.Errorf("policy: origin: got a %T", p.Origin)
 	}
