@@ -24,29 +24,6 @@ func group(id string, commands ...*cobra.Command) []*cobra.Command {
 // newTopics returns pages of help that are no commands.
 func newTopics() []*cobra.Command {
 	return []*cobra.Command{
-		{Use: "policy", Short: "what a policy file demands of an image", Long: `A policy says what you demand of an image. "colophon verify --policy FILE" and
-"colophon copy --policy FILE" read it, and the flags of verify make one. It is one
-JSON object:
-
-` + examplePolicy + `
-All members are optional, but one of source, anySource, signer and verifiers must
-say who may have made the image. The most used are:
-
-  source        the repository that the image must come from
-  ref           the branch or tag; or version, the beginning of a tag's version
-  builders      builder ids to accept, in place of those of the trust roots
-  minLevel      the SLSA Build level that must follow from the evidence
-  recipe        what the requester of the build may have chosen: context,
-                dockerfile, target, buildArgs, package, lock, hermetic
-  signer        who must have signed, in place of a trusted builder
-  attestations  other attestations that must be there, and what they must say
-  contents      the SBOMs must agree with what is installed in the image
-  requireSource the repository must answer, and still have the commit
-
-A member that does not exist is an error, and so is one that is there twice. The
-whole format is in spec/policy. An editor checks the file as you type if it has
-
-  "$schema": "https://PLATFORM/schemas/policy.json"`},
 		{Use: "exit-codes", Short: "what the exit codes mean", Long: `All commands of colophon and colophond have the same exit codes:
 
   0  done, or accepted
@@ -72,6 +49,27 @@ script that does not tell codes apart treats all but 0 as a refusal, and is righ
   HTTPS_PROXY        proxy for https, and HTTP_PROXY, NO_PROXY`},
 	}
 }
+
+// policyMembers describes the members of examplePolicy for the help.
+const policyMembers = `
+All members are optional, but one of source, anySource, signer and verifiers must
+say who may have made the image. The most used are:
+
+  source        the repository that the image must come from
+  ref           the branch or tag; or version, the beginning of a tag's version
+  builders      builder ids to accept, in place of those of the trust roots
+  minLevel      the SLSA Build level that must follow from the evidence
+  recipe        what the requester of the build may have chosen: context,
+                dockerfile, target, buildArgs, package, lock, hermetic
+  signer        who must have signed, in place of a trusted builder
+  attestations  other attestations that must be there, and what they must say
+  contents      the SBOMs must agree with what is installed in the image
+  requireSource the repository must answer, and still have the commit
+
+A member that does not exist is an error, and so is one that is there twice. The
+whole format is in spec/policy. An editor checks the file as you type if it has
+
+  "$schema": "https://PLATFORM/schemas/policy.json"`
 
 // examplePolicy is the policy in the help.
 const examplePolicy = `  {
