@@ -25,6 +25,15 @@ type ProvenanceDocument struct {
 	MinLevel       int               `json:"minLevel,omitempty"`       // SLSA Build level, 0 to 3, that must follow from the evidence
 	Builders       []BuilderDocument `json:"builders,omitempty"`       // builders to accept. If absent: those that trust roots name, and public builders
 	RequireSource  bool              `json:"requireSource,omitempty"`  // the repository must answer, and still have the commit
+
+	SourceTrack *SourceTrackDocument `json:"sourceTrack,omitempty"` // what the commit must reach on SLSA's Source track
+}
+
+// SourceTrackDocument is a SourceTrack, and who may vouch for it, in a policy document.
+type SourceTrackDocument struct {
+	MinLevel  int                `json:"minLevel,omitempty"`  // SLSA Source level, 1 to 4
+	Reviewers int                `json:"reviewers,omitempty"` // accounts other than the author's that approved the commit
+	Verifiers []VerifierDocument `json:"verifiers,omitempty"` // whose summary about the commit counts; by default of the resource git+SOURCE. Without one, the forge is asked
 }
 
 // BuiltDocument is BuilderProvenance in a policy document.
@@ -246,7 +255,25 @@ func (d ProvenanceDocument) provenance() (p Provenance, err error) {
 		}
 		p.Levels[b.ID] = *b.Level
 	}
-	return p, nil
+	return p, in(d.SourceTrack.add(&p), "sourceTrack")
+}
+
+// add adds the demand to p; nil demands nothing.
+func (d *SourceTrackDocument) add(p *Provenance) error {
+	if d == nil {
+		return nil
+	}
+	if p.SourceTrack = (SourceTrack{d.MinLevel, d.Reviewers}); p.SourceTrack == (SourceTrack{}) {
+		return errors.New("sourceTrack: got neither minLevel nor reviewers")
+	}
+	for i, v := range d.Verifiers {
+		got, err := v.verifier()
+		if err != nil {
+			return in(err, "verifiers", i)
+		}
+		p.SourceVerifiers = append(p.SourceVerifiers, got)
+	}
+	return p.checkTrack()
 }
 
 // recipe returns the Recipe of the document; nil means that of the commit itself.

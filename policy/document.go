@@ -305,7 +305,7 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 
 func (d *Document) setProvenance(p Provenance) error {
 	if p.SourceTrack != (SourceTrack{}) {
-		return errors.New("policy: Source level and reviewers: this version of the policy document has no member for them")
+		return errors.New("policy: version 1 of the document has no Source level and no reviewers")
 	}
 	switch r := p.Ref.(type) {
 	case nil:

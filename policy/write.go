@@ -100,12 +100,8 @@ func (p Policy) acceptDocument() (d AcceptDocument, err error) {
 		}
 		beside.Absent = append(beside.Absent, got)
 	}
-	for _, v := range p.Verifiers {
-		signer, err := signerDocument(v.Signer)
-		if err != nil {
-			return d, err
-		}
-		beside.Verifiers = append(beside.Verifiers, VerifierDocument{v.ID, *signer, v.Resource, v.PolicyDigest, v.Levels, ageText(v.MaxAge)})
+	if beside.Verifiers, err = verifierDocuments(p.Verifiers); err != nil {
+		return d, err
 	}
 	signer := &SignerDocument{}
 	if p.Signer() != nil {
@@ -132,6 +128,17 @@ func (p Policy) acceptDocument() (d AcceptDocument, err error) {
 	return d, err
 }
 
+func verifierDocuments(all []Verifier) (out []VerifierDocument, err error) {
+	for _, v := range all {
+		signer, err := signerDocument(v.Signer)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, VerifierDocument{v.ID, *signer, v.Resource, v.PolicyDigest, v.Levels, ageText(v.MaxAge)})
+	}
+	return out, nil
+}
+
 func (p Provenance) document() (ProvenanceDocument, error) {
 	d := ProvenanceDocument{Source: p.Source.uri, Commit: p.Commit, WorkflowInputs: p.Inputs, MinLevel: p.MinLevel, RequireSource: p.RequireSource}
 	if p.Source.any {
@@ -153,7 +160,12 @@ func (p Provenance) document() (ProvenanceDocument, error) {
 		}
 		d.Builders = append(d.Builders, b)
 	}
-	return d, nil
+	if p.SourceTrack == (SourceTrack{}) {
+		return d, nil
+	}
+	verifiers, err := verifierDocuments(p.SourceVerifiers)
+	d.SourceTrack = &SourceTrackDocument{p.SourceTrack.MinLevel, p.SourceTrack.Reviewers, verifiers}
+	return d, err
 }
 
 // sbomDocument returns nil for the demand that a document without the member makes.

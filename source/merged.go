@@ -86,6 +86,9 @@ func (g *git) merged(ctx context.Context, rem remote, p Proposal) (string, error
 	if _, err := o.object(p.Head, "commit"); err != nil {
 		return "", err
 	}
+	if len(result.parents) == 2 && result.parents[1] != p.Head {
+		return g.squashed(ctx, o, result, p)
+	}
 	bases, how, err := bases(o, result, p)
 	if err != nil {
 		return "", err
@@ -100,6 +103,31 @@ func (g *git) merged(ctx context.Context, rem remote, p Proposal) (string, error
 		}
 	}
 	return "", ErrOtherContent
+}
+
+// squashed examines a merge of another commit than Head: GitLab merges one commit that has all
+// of Head.
+func (g *git) squashed(ctx context.Context, o *objects, result *object, p Proposal) (string, error) {
+	squash, err := o.object(result.parents[1], "commit")
+	switch {
+	case err != nil:
+		return "", err
+	case len(squash.parents) != 1:
+		return "", ErrOtherContent
+	}
+	for _, merge := range []struct {
+		ours, theirs string
+		result       *object
+	}{{squash.parents[0], p.Head, squash}, {result.parents[0], squash.id, result}} {
+		tree, err := g.mergeTree(ctx, merge.ours, merge.theirs)
+		if err != nil {
+			return "", err
+		}
+		if tree != merge.result.headers["tree"] {
+			return "", ErrOtherContent
+		}
+	}
+	return "it is the merge of the proposed commit, squashed", nil
 }
 
 // bases returns the commits that the branch can have pointed to before the merge.

@@ -43,6 +43,8 @@ func TestCheckMerged(t *testing.T) {
 	}
 	merge, squash := []string{"merge", "-q", "--no-ff", "-m", "merge", head}, []string{"merge", "-q", "--squash", head}
 	commit := []string{"commit", "-q", "-m", "squashed"}
+	squashed := from("squash", base, squash, commit)
+	evilSquash := evil("evil-squashed", squash, commit)
 	other := from("other", base, []string{"commit", "-q", "--allow-empty", "-m", "other"})
 	for what, c := range map[string]struct {
 		result string
@@ -53,6 +55,10 @@ func TestCheckMerged(t *testing.T) {
 		"merge of what had not moved":   {from("unmoved", base, merge), true},
 		"squash":                        {from("squashed", main, squash, commit), true},
 		"rebase":                        {from("rebased", head, []string{"rebase", "-q", "main"}), true},
+		"merge of the squashed":         {from("merged-squash", main, []string{"merge", "-q", "--no-ff", "-m", "m", squashed}), true},
+		"merge of a squash with more":   {from("merged-evil", main, []string{"merge", "-q", "--no-ff", "-m", "m", evilSquash}), false},
+		"evil merge of the squashed":    {evil("evil-merged-squash", []string{"merge", "-q", "--no-ff", "-m", "m", squashed}), false},
+		"merge into an older branch":    {from("old-first", base, []string{"merge", "-q", "--no-ff", "-m", "m", main}, []string{"merge", "-q", "--squash", head}, commit, []string{"rm", "-q", "b.txt"}, []string{"commit", "-q", "--amend", "--no-edit"}), false},
 		"merge with more":               {evil("evil-merge", merge), false},
 		"squash with more":              {evil("evil-squash", squash, commit), false},
 		"rebase with more":              {evil("evil-rebase", []string{"cherry-pick", base + ".." + head}), false},

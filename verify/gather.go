@@ -179,7 +179,7 @@ func (c *check) cosignTags() []oci.CosignTag {
 	_, builders := c.opts.Policy.Origin.(policy.BuilderProvenance)
 	_, summary := c.opts.Policy.Origin.(policy.SummaryOnly)
 	switch {
-	case !builders && !summary, len(c.opts.Policy.Attestations) > 0, len(c.opts.Policy.Verifiers) > 0:
+	case !builders && !summary, len(c.opts.Policy.Attestations) > 0, len(c.opts.Policy.Verifiers) > 0, len(c.opts.Policy.Provenance().SourceVerifiers) > 0:
 		return []oci.CosignTag{oci.CosignSignatures, oci.CosignAttestations}
 	case len(c.plainRoots()) > 0:
 		return []oci.CosignTag{oci.CosignAttestations}

@@ -39,7 +39,7 @@ func offer(begun string, candidates []string) []string {
 func addCompletion(root *cobra.Command) {
 	image := map[string]completion{
 		"policy": filesNamed("json"), "platform": platformNames, "trust-root": completeTrust,
-		"sbom": oneOf("spdx", "cyclonedx"), "min-level": oneOf("0", "1", "2", "3"),
+		"sbom": oneOf("spdx", "cyclonedx"), "min-level": oneOf("0", "1", "2", "3"), "forge": oneOf("github", "gitlab", "gitea"),
 	}
 	signing := map[string]completion{
 		"trust-root": completeTrust, "signing-config": filesNamed("json"), "predicate": filesNamed("json"), "schema": filesNamed("json"),

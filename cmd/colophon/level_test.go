@@ -11,9 +11,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/forgehost"
 	"github.com/colophon-build/colophon/test/githttp"
+	"github.com/colophon-build/colophon/verify"
 )
 
 // hosted is a repository with one merged change request, on a server that speaks Gitea's API.
@@ -152,5 +155,42 @@ func TestLevelToken(t *testing.T) {
 	write("-----BEGIN hunter2\nKEY")
 	if out := h.level(exitUsage, args, "holds no token"); strings.Contains(out, "hunter2") {
 		t.Errorf("what is no token is printed: %s", out)
+	}
+}
+
+// TestVerifyAsksForge: verify asks the forge only for a policy that demands something of the
+// source, and only that of the repository that the policy names.
+func TestVerifyAsksForge(t *testing.T) {
+	h := newHosted(t, "")
+	at, err := policy.ParseSource(h.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := sourceOptions{forge: forgeOptions{kind: "gitea"}}
+	configured := func(o sourceOptions, want policy.SourceTrack) verify.TrackCheck {
+		t.Helper()
+		opts := verify.Options{Policy: policy.Policy{Origin: policy.BuilderProvenance{Provenance: policy.Provenance{Source: at, SourceTrack: want}}}}
+		if err := o.configure(&opts, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		return opts.TrackCheck
+	}
+	demand := policy.SourceTrack{MinLevel: 3}
+	if configured(o, policy.SourceTrack{}) != nil || configured(sourceOptions{offline: true}, demand) != nil || configured(sourceOptions{skip: true}, demand) != nil {
+		t.Error("the forge is asked without a demand, or against the flags")
+	}
+	ask := configured(o, demand)
+	if r, err := ask(t.Context(), h.url, "refs/tags/v1.2.0", h.main); err != nil || r.Level != 4 || r.Reviewers != 1 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	if _, err := ask(t.Context(), h.url+"2", "", h.main); err == nil {
+		t.Error("another repository was asked")
+	}
+	if r, err := configured(sourceOptions{}, demand)(t.Context(), h.url, "refs/tags/v1.2.0", h.main); err != nil || r.Meets(3, 0) == nil || r.Possible != 4 {
+		t.Errorf("a forge of unknown kind: got %+v, %v", r, err)
+	}
+	opts := verify.Options{Policy: policy.Policy{Origin: policy.BuilderProvenance{Provenance: policy.Provenance{Source: at, SourceTrack: demand}}}}
+	if err := (sourceOptions{forge: forgeOptions{kind: "svn"}}).configure(&opts, time.Now()); err == nil {
+		t.Error("a kind that there is not passes")
 	}
 }

@@ -16,6 +16,9 @@ import (
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/source/forge"
+	"github.com/colophon-build/colophon/source/look"
+	"github.com/colophon-build/colophon/source/track"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -33,6 +36,7 @@ type sourceOptions struct {
 	offline bool
 	signers string        // ssh allowed_signers or an OpenPGP keyring
 	gitsign signerOptions // identity and issuer
+	forge   forgeOptions  // how to ask the forge, if the policy has sourceTrack
 }
 
 func (o *sourceOptions) flags(cmd *cobra.Command) {
@@ -43,6 +47,7 @@ func (o *sourceOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.gitsign.Identity, "gitsign-identity", "", "identity `NAME` that must have signed the commit or tag with gitsign")
 	f.StringVar(&o.gitsign.Issuer, "gitsign-issuer", "", "OIDC issuer that must have authenticated --gitsign-identity")
 	f.StringVar(&o.gitsign.Root, "gitsign-root", "", "trust root, by `NAME`, that must have verified --gitsign-identity, in place of any that vouches for the issuer")
+	o.forge.flags(cmd)
 	for _, signer := range []string{"signers", "gitsign-identity", "gitsign-issuer", "gitsign-root"} {
 		for _, unasked := range []string{"skip-source", "offline", "any-source", "key", "identity"} {
 			cmd.MarkFlagsMutuallyExclusive(signer, unasked)
@@ -84,6 +89,11 @@ func (o sourceOptions) configure(opts *verify.Options, now time.Time) error {
 	if o.skip || o.offline || want.Source.URI() == "" {
 		return nil
 	}
+	if want.SourceTrack != (policy.SourceTrack{}) {
+		if opts.TrackCheck, err = o.trackCheck(want.Source.URI(), signers); err != nil {
+			return err
+		}
+	}
 	opts.SourceCheck = func(ctx context.Context, q source.Question) (source.Standing, error) {
 		if !want.RequireSource {
 			var cancel context.CancelFunc
@@ -98,6 +108,22 @@ func (o sourceOptions) configure(opts *verify.Options, now time.Time) error {
 		return now, err
 	}
 	return nil
+}
+
+// trackCheck returns the function that asks the repository at uri, which the policy names, and
+// its forge. It asks no other.
+func (o sourceOptions) trackCheck(uri string, signers *source.Signers) (verify.TrackCheck, error) {
+	f, unknown := o.forge.open(uri)
+	if unknown != nil && !errors.Is(unknown, forge.ErrNoForge) {
+		return nil, unknown
+	}
+	return func(ctx context.Context, of, ref, commit string) (track.Result, error) {
+		if of != uri {
+			return track.Result{}, fmt.Errorf("repository: got %q, want %q", of, uri)
+		}
+		facts := look.Facts(ctx, look.Question{URI: uri, Ref: ref, Commit: commit, Signers: signers, Lookup: lookup, Merged: checkMerged, Forge: f, ForgeErr: unknown})
+		return track.Evaluate(facts), nil
+	}, nil
 }
 
 // roots returns the trust roots under which gitsign may have signed.
