@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -331,9 +332,8 @@ func sbomImages(ctx context.Context, src oci.Source, d v1.Descriptor, platform s
 		if i.created = config.Created.Time; i.created.Before(time.Unix(0, 0)) {
 			i.created = time.Unix(0, 0)
 		}
-		i.platform = config.Platform().String()
-		if m.Platform != nil {
-			i.platform = m.Platform.String()
+		if p := cmp.Or(m.Platform, config.Platform()); p != nil { // an image need not say it
+			i.platform = p.String()
 		}
 		names = append(names, i.platform)
 		if platform == "" || platform == i.platform {
