@@ -92,6 +92,13 @@ func (opts Options) Explain(link string, now time.Time) Explanation {
 			"the last summary by a verifier about the commit in this repository must say PASSED, with the Source level and the reviewers; without one, the forge must show both" + demanded,
 		}
 	}
+	if link == LinkRule {
+		return Explanation{
+			"the rules of the policy that are about this image",
+			"the image's canonical name, tag and digest",
+			"each rule that enforces must be satisfied by one of its alternatives with all conditions, or the image be exempt; an image that no rule is about is denied unless the policy says otherwise",
+		}
+	}
 	if link == LinkSummary {
 		return Explanation{
 			"the SLSA verification summaries about this digest",

@@ -13,7 +13,7 @@ package verify
 
 // The files of this package, in the order to read them; each uses only files before
 // it: verdict, cause, options, memory, evidence, image, lock, sbom, builder, judge, gather,
-// source, facts, chain, demanded, unsigned, wrapped, verify, statements, file, cache, explain.
+// source, facts, chain, demanded, unsigned, wrapped, verify, set, statements, file, cache, explain.
 
 import (
 	"fmt"
@@ -82,11 +82,12 @@ const (
 	LinkSBOM        = "sbom"
 	LinkAttestation = "attestation" // one link for each attestation that the policy demands, or forbids
 	LinkSummary     = "summary"     // a verification summary; only if the policy names verifiers
+	LinkRule        = "rule"        // what the rules of a set say; only of a Decision
 )
 
 // LinkNames returns the names of all links, in the order a verdict lists them.
 func LinkNames() []string {
-	return []string{LinkImage, LinkFile, LinkSignature, LinkLog, LinkProvenance, LinkSource, LinkTrack, LinkSBOM, LinkAttestation, LinkSummary}
+	return []string{LinkImage, LinkFile, LinkSignature, LinkLog, LinkProvenance, LinkSource, LinkTrack, LinkSBOM, LinkAttestation, LinkSummary, LinkRule}
 }
 
 // Link is one step of the chain.
@@ -112,6 +113,7 @@ type Verdict struct {
 	Requirements []provenance.Requirement `json:"requirements,omitempty"` // those of SLSA's Build track; none if the policy demands no provenance
 	Facts        *Facts                   `json:"facts,omitempty"`        // what the evidence proved; nil unless signature, log and provenance hold as far as they are demanded
 	Unsigned     []Claim                  `json:"unsigned,omitempty"`     // unsigned attestations in the image's index: never proof
+	Decision     *Decision                `json:"decision,omitempty"`     // rule by rule; nil unless the policy is a set of rules
 	Dangers      []string                 `json:"dangers,omitempty"`      // dangerous options of the policy, one line each for people
 	Hint         string                   `json:"hint,omitempty"`         // what to do about it, for people
 }

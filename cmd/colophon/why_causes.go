@@ -125,6 +125,10 @@ var causesByLink = map[string][]likely{
 		{"the attestation that your policy demands is from another signer, or says something else", "", "colophon inspect IMAGE"},
 		{"the check that makes it has not run for this digest", "", ""},
 	},
+	verify.LinkRule: {
+		{"the image does not meet a rule of the policy", "which rule, and what does it demand?", "colophon verify IMAGE --policy FILE --json"},
+		{"no rule of the policy is about the image's name", "compare the globs with the canonical name: docker.io is index.docker.io", ""},
+	},
 	verify.LinkSummary: {
 		{"the verifier has not verified this digest, or rejected it", "", "colophon inspect IMAGE"},
 		{"the summary is older than the policy allows", "", ""},

@@ -61,8 +61,6 @@ type Source struct {
 	Commit     string `cel:"commit"`     // full id
 	Tree       string `cel:"tree"`       // Colophon only
 	Within     string `cel:"within"`     // branch or tag whose history had the commit, without a ref; Colophon only
-	Signature  string `cel:"signature"`  // of the tag or commit: unsigned, unverified, verified or bad; Colophon only
-	SignedBy   string `cel:"signedBy"`   // who made a verified signature; Colophon only
 }
 
 // Signer is who signed one thing.

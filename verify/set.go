@@ -1,0 +1,308 @@
+package verify
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/policy/expr"
+)
+
+// Decision is the answer of sets of rules about one image. The zero Decision is undecided.
+type Decision struct {
+	Outcome   Outcome          `json:"outcome"`
+	Unmatched policy.Unmatched `json:"unmatched,omitempty"` // no rule is about the image: what the sets say about that
+	Rules     []RuleDecision   `json:"rules,omitempty"`     // of each rule that is about the image, in the order of the sets
+	Warnings  []string         `json:"warnings,omitempty"`  // violations that do not keep the image from being accepted, one line each for people
+	Reason    string           `json:"reason,omitempty"`    // why it was not accepted, one line for people
+}
+
+// RuleDecision is the answer of one rule.
+type RuleDecision struct {
+	Policy    string      `json:"policy"`              // name of the set
+	Namespace string      `json:"namespace,omitempty"` // of the set
+	Rule      string      `json:"rule"`                // name of the rule
+	Mode      policy.Mode `json:"mode"`                // at the time of the decision
+	Outcome   Outcome     `json:"outcome"`             // accepted if the image satisfies the rule, or is exempt
+	Reason    string      `json:"reason,omitempty"`    // why it does not, one line for people
+
+	EnforceFrom  *time.Time    `json:"enforceFrom,omitempty"`  // from then on the mode is enforce, UTC
+	Exemption    *Exempted     `json:"exemption,omitempty"`    // the image is exempt, or was
+	Alternatives []Alternative `json:"alternatives,omitempty"` // as far as they were tried; none of an exempt image
+}
+
+// Exempted is an exemption that is, or was, about the image.
+type Exempted struct {
+	Reason string    `json:"reason"`
+	Owner  string    `json:"owner"`
+	Until  time.Time `json:"until"`           // UTC
+	Ended  bool      `json:"ended,omitempty"` // it counts no more
+}
+
+// Alternative is the answer of one alternative of a rule.
+type Alternative struct {
+	Outcome    Outcome           `json:"outcome"`
+	Reason     string            `json:"reason,omitempty"`     // why the image does not meet it, one line for people
+	Conditions []ConditionResult `json:"conditions,omitempty"` // of an alternative that the image meets otherwise
+	Verdict    *Verdict          `json:"-"`                    // without the conditions
+}
+
+// ConditionResult is the answer of one condition of a rule.
+type ConditionResult struct {
+	Expression string  `json:"expression"`
+	Message    string  `json:"message"`
+	Outcome    Outcome `json:"outcome"`          // undecided if a fact is missing
+	Reason     string  `json:"reason,omitempty"` // why it is undecided
+}
+
+// Decide returns the decision of sets of rules about an image at the time now. verdict answers
+// for one policy, as Evidence.Verdict does. All rules about the image must be satisfied; of a
+// rule's alternatives, one is enough. A violation of a rule that does not enforce is a warning.
+// Without sets, without the digest of the image or without a time, the decision is undecided.
+func Decide(sets []*policy.Set, image policy.Image, now time.Time, verdict func(policy.Policy) *Verdict) *Decision {
+	d := &Decision{}
+	switch {
+	case len(sets) == 0:
+		d.Reason = "there is no policy"
+		return d
+	case image.Digest == "":
+		d.Reason = "the digest of the image is not known, so that it is not known which rules are about it"
+		return d
+	case now.IsZero():
+		d.Reason = "the time of verification is not set"
+		return d
+	}
+	for _, s := range sets {
+		if err := s.Check(); err != nil {
+			return &Decision{Reason: plain(fmt.Sprintf("policy %q: %v", s.Name, err))}
+		}
+		for _, r := range s.Rules {
+			if r.Matches(image) {
+				d.Rules = append(d.Rules, ruleDecision(s, r, image, now, verdict))
+			}
+		}
+	}
+	if len(d.Rules) == 0 {
+		d.unmatched(sets)
+		return d
+	}
+	d.Outcome = Accepted
+	for _, r := range d.Rules {
+		d.add(r)
+	}
+	return d
+}
+
+// unmatched decides about an image that no rule is about: the strictest set counts.
+func (d *Decision) unmatched(sets []*policy.Set) {
+	d.Unmatched = policy.AllowUnmatched
+	for _, s := range sets {
+		if s.Unmatched == policy.DenyUnmatched || s.Unmatched == policy.WarnUnmatched && d.Unmatched == policy.AllowUnmatched {
+			d.Unmatched = s.Unmatched
+		}
+	}
+	const why = "no rule of the policy is about this image"
+	switch d.Unmatched {
+	case policy.DenyUnmatched:
+		d.Outcome, d.Reason = Rejected, why
+	case policy.WarnUnmatched:
+		d.Outcome, d.Warnings = Accepted, []string{why}
+	default:
+		d.Outcome = Accepted
+	}
+}
+
+// add adds what a rule says to the outcome: rejected wins over undecided, and that over accepted.
+func (d *Decision) add(r RuleDecision) {
+	name := fmt.Sprintf("rule %q of policy %q", r.Rule, r.Policy)
+	if e := r.Exemption; e != nil && e.Ended {
+		d.Warnings = append(d.Warnings, plain(fmt.Sprintf("%s: the exemption of %s (%s) ended on %s", name, e.Owner, e.Reason, e.Until.Format(time.DateOnly))))
+	}
+	if r.Outcome == Accepted {
+		return
+	}
+	why := plain(fmt.Sprintf("%s: %s: %s", name, r.Outcome, r.Reason))
+	switch {
+	case r.Mode != policy.Enforce:
+		if r.EnforceFrom != nil {
+			why += "; enforced from " + r.EnforceFrom.Format(time.RFC3339)
+		}
+		d.Warnings = append(d.Warnings, why)
+	case d.Outcome == Accepted || d.Outcome == Undecided && r.Outcome == Rejected:
+		d.Outcome, d.Reason = r.Outcome, why
+	}
+}
+
+func ruleDecision(s *policy.Set, r policy.Rule, image policy.Image, now time.Time, verdict func(policy.Policy) *Verdict) RuleDecision {
+	d := RuleDecision{Policy: s.Name, Namespace: s.Namespace, Rule: r.Name, Mode: r.ModeAt(now)}
+	if !r.EnforceFrom.IsZero() {
+		d.EnforceFrom = new(r.EnforceFrom.UTC())
+	}
+	exemption, ended := r.Exempt(image, now)
+	if ended != nil {
+		d.Exemption = &Exempted{ended.Reason, ended.Owner, ended.Until.UTC(), true}
+	}
+	if exemption != nil {
+		d.Exemption = &Exempted{exemption.Reason, exemption.Owner, exemption.Until.UTC(), false}
+		d.Outcome = Accepted
+		return d
+	}
+	switch {
+	case r.Rebuilds != nil:
+		d.Reason = "the rule demands rebuilds, and this version cannot check them"
+		return d
+	case r.DistrustMaxAge != 0:
+		d.Reason = "the rule demands a list of what is no longer trusted, and there is none"
+		return d
+	}
+	// The best answer counts: accepted, then undecided, because it may still become accepted.
+	d.Outcome = Rejected
+	for i, p := range r.Accept {
+		a := alternative(r, image, now, verdict(p))
+		d.Alternatives = append(d.Alternatives, a)
+		switch {
+		case a.Outcome == Accepted:
+			d.Outcome, d.Reason = Accepted, ""
+			return d
+		case a.Outcome == Undecided && d.Outcome == Rejected, i == 0:
+			d.Outcome, d.Reason = a.Outcome, a.Reason
+		}
+	}
+	return d
+}
+
+func alternative(r policy.Rule, image policy.Image, now time.Time, v *Verdict) Alternative {
+	a := Alternative{Outcome: v.Outcome, Reason: v.Why(), Verdict: v}
+	if a.Outcome == Accepted && v.Digest != image.Digest && v.Index != image.Digest {
+		a.Outcome, a.Reason = Undecided, plain(fmt.Sprintf("the verdict is about %s, and the rule about %s", v.Digest, image.Digest))
+	}
+	if a.Outcome != Accepted || len(r.Conditions) == 0 {
+		return a
+	}
+	facts := factsForConditions(v, image, now)
+	for _, c := range r.Conditions {
+		result := ConditionResult{Expression: c.Expression(), Message: plain(c.Message()), Outcome: Rejected}
+		yes, err := c.Holds(facts)
+		switch {
+		case err != nil:
+			result.Outcome, result.Reason = Undecided, plain(err.Error())
+		case yes:
+			result.Outcome = Accepted
+		}
+		a.Conditions = append(a.Conditions, result)
+		if result.Outcome == Accepted || a.Outcome == Rejected || a.Outcome == Undecided && result.Outcome == Undecided {
+			continue
+		}
+		a.Outcome, a.Reason = result.Outcome, "condition: "+result.Message
+		if result.Reason != "" {
+			a.Reason = plain(fmt.Sprintf("condition: %s (%s)", result.Message, result.Reason))
+		}
+	}
+	return a
+}
+
+// factsForConditions returns what conditions may look at of an accepted verdict.
+func factsForConditions(v *Verdict, image policy.Image, now time.Time) *expr.Facts {
+	f := &expr.Facts{Now: now, Level: v.Level, Image: &expr.Image{Name: image.Name, Tag: image.Tag, Digest: image.Digest}}
+	for _, r := range v.Requirements {
+		f.Requirements = append(f.Requirements, expr.Requirement{Name: r.Name, Level: r.Level, Status: string(r.Status)})
+	}
+	if v.Facts == nil {
+		return f
+	}
+	for _, s := range v.Facts.Signed {
+		signer := expr.Signer{Type: s.PredicateType, Identity: s.Signer, Issuer: s.Issuer, Root: s.TrustRoot, Logged: s.LogIndex != nil}
+		for _, t := range s.Times {
+			if signer.Time.IsZero() || t.Before(signer.Time) {
+				signer.Time = t
+			}
+		}
+		f.Signers = append(f.Signers, signer)
+		if s.SBOM != nil {
+			if f.SBOM == nil {
+				f.SBOM = &expr.SBOM{}
+			}
+			f.SBOM.Formats = append(f.SBOM.Formats, s.SBOM.Format)
+			f.SBOM.Unread = append(f.SBOM.Unread, s.SBOM.Unread...)
+		}
+	}
+	b := v.Facts.Build
+	if b == nil {
+		return f
+	}
+	f.Source = &expr.Source{Repository: b.Source, Ref: b.Ref, Commit: b.Commit, Tree: b.Tree, Within: b.Within}
+	f.Build = &expr.Build{System: string(b.System), Builder: b.Builder, Type: b.BuildType, Invocation: b.Invocation, Trigger: b.Trigger, Runner: b.Runner, Lock: b.Lock}
+	if r := b.Recipe; r != nil { // only Colophon's builders have one, and say whether they were hermetic
+		f.Build.Hermetic = &b.Hermetic
+		f.Build.Context, f.Build.Dockerfile, f.Build.Target, f.Build.Package, f.Build.BuildArgs = r.Context, r.Dockerfile, r.Target, r.Package, r.BuildArgs
+	}
+	return f
+}
+
+// Decide returns the decision of sets of rules. Gather must have been asked for the policies
+// of the rules; see PoliciesFor.
+func (ev *Evidence) Decide(sets []*policy.Set, image policy.Image) *Decision {
+	return Decide(sets, image, ev.now, ev.Verdict)
+}
+
+// PoliciesFor returns the policies that Decide asks about an image: the alternatives of all
+// rules about it.
+func PoliciesFor(sets []*policy.Set, image policy.Image) (all []policy.Policy) {
+	for _, s := range sets {
+		for _, r := range s.Rules {
+			if r.Matches(image) {
+				all = append(all, r.Accept...)
+			}
+		}
+	}
+	return all
+}
+
+// Verdict returns the decision as a verdict: the links of the alternative that decided, and
+// the link rule. If no alternative accepts the image, nothing is said to be proved.
+func (d *Decision) Verdict() *Verdict {
+	v := &Verdict{Links: []Link{{Name: LinkImage, Status: NotAsked, Reason: "not read: no rule that enforces demands it"}}}
+	if base := d.decisive(); base != nil {
+		v = new(*base)
+		v.Links = append([]Link(nil), base.Links...)
+	}
+	v.Outcome, v.Decision = d.Outcome, d
+	l := Link{Name: LinkRule, Status: NotAsked, Reason: "no rule that enforces is about this image"}
+	switch {
+	case d.Outcome == Rejected:
+		l.Status, l.Reason = Broken, d.Reason
+	case d.Outcome != Accepted:
+		l.Status, l.Reason = Unknown, d.Reason
+	default:
+		for _, r := range d.Rules {
+			if r.Mode == policy.Enforce {
+				l.Status, l.Reason = Holds, ""
+				l.Claim = strings.TrimPrefix(l.Claim+", "+r.Rule, ", ")
+			}
+		}
+		if l.Status == Holds {
+			l.Claim = "satisfied or exempt: " + l.Claim
+		}
+	}
+	v.add(l)
+	return v
+}
+
+// decisive returns the verdict that the decision rests on, or nil if it rests on none.
+func (d *Decision) decisive() *Verdict {
+	for _, r := range d.Rules {
+		switch {
+		case d.Outcome != Accepted && r.Mode == policy.Enforce && r.Outcome == d.Outcome:
+			for _, a := range r.Alternatives {
+				if a.Outcome == r.Outcome {
+					return a.Verdict
+				}
+			}
+			return nil
+		case d.Outcome == Accepted && r.Outcome == Accepted && len(r.Alternatives) > 0:
+			return r.Alternatives[len(r.Alternatives)-1].Verdict
+		}
+	}
+	return nil
+}
