@@ -64,6 +64,9 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"copy"}, completeImage, image},
 		{[]string{"policy", "init"}, firstImage, map[string]completion{"mode": oneOf("audit", "warn", "enforce")}},
 		{[]string{"policy", "check"}, filesNamed("yaml", "yml", "json"), nil},
+		{[]string{"policy", "test"}, policyThenImages(1), nil},
+		{[]string{"policy", "explain"}, firstImage, map[string]completion{"policy": filesNamed("yaml", "yml", "json")}},
+		{[]string{"policy", "diff"}, policyThenImages(2), nil},
 		{[]string{"policy", "convert"}, filesNamed("json"), nil},
 		{[]string{"sbom"}, firstImage, map[string]completion{"format": oneOf("spdx", "cyclonedx"), "platform": platformNames}},
 		{[]string{"sbom", "diff"}, completeImage, nil},
@@ -96,6 +99,16 @@ func oneOf(words ...string) completion {
 // filesNamed completes the names of files that end in one of the extensions.
 func filesNamed(extensions ...string) completion {
 	return cobra.FixedCompletions(extensions, cobra.ShellCompDirectiveFilterFileExt)
+}
+
+// policyThenImages completes the names of n policy files, and then images.
+func policyThenImages(n int) completion {
+	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) < n {
+			return filesNamed("yaml", "yml", "json")(cmd, args, begun)
+		}
+		return completeImage(cmd, args, begun)
+	}
 }
 
 var platformNames = oneOf("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/amd64,linux/arm64")

@@ -18,7 +18,8 @@ func newPolicyCommand() *cobra.Command {
 		Use:   "policy",
 		Short: "write policies, and check what they say; what a policy file demands",
 		Long: `A policy says what you demand of images. "colophon policy init IMAGE" writes one, and
-"colophon policy check FILE" finds its faults. A policy of version 2 is a set of rules
+"colophon policy check FILE" finds its faults; "test", "explain" and "diff" say what it
+decides about images. A policy of version 2 is a set of rules
 about images, as YAML or JSON, and an object of Kubernetes at the same time: spec/policy
 describes it.
 
@@ -30,7 +31,7 @@ one JSON object:
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPolicyInitCommand(), newPolicyCheckCommand(), newPolicyConvertCommand())
+	cmd.AddCommand(newPolicyInitCommand(), newPolicyCheckCommand(), newPolicyTestCommand(), newPolicyExplainCommand(), newPolicyDiffCommand(), newPolicyConvertCommand())
 	return cmd
 }
 

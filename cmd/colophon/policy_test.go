@@ -228,3 +228,70 @@ func TestPolicyInitSigned(t *testing.T) {
 	s.judged(judge, "by-key", "by-another-key", "by-ada")
 	s.run(exitRejected, []string{"policy", "init", s.image, "--key", s.file("other.pub", s.p.KeyHolder().PublicKey())}, "proves nothing")
 }
+
+// shop is a policy about the images of a stage; the arguments are the source demanded of
+// team/app, and further members of its rule.
+func (s *stage) shop(source, more string) []byte {
+	return []byte(`apiVersion: colophon.build/v1
+kind: ImagePolicy
+metadata: {name: shop}
+spec:
+  unmatched: deny
+  rules:
+    - name: app
+      images: [{glob: "` + s.host + `/team/app@*"}]
+      accept:
+        - built: {source: ` + source + `}
+` + more)
+}
+
+// TestPolicyTest: what a policy decides about the images of arguments and manifests, by which
+// rule, and where an image that is refused is named.
+func TestPolicyTest(t *testing.T) {
+	s := newStage(t)
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
+	s.unproven("team/other", "v1")
+	good, other := s.file("good.yaml", s.shop(prooftest.Source, "")), s.file("other.yaml", s.shop("https://git.example.com/team/other", ""))
+	warned := s.file("warned.yaml", s.shop("https://git.example.com/team/other", "      mode: warn\n"))
+	manifest := s.file("shop.yaml", []byte("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec:\n  template:\n    spec:\n      containers:\n      - image: "+s.image+"\n      - image: "+s.host+"/team/other:v1\n"))
+
+	s.run(exitOK, []string{"policy", "test", good, s.image}, "✓ accepted  "+s.image, "1 image: 1 accepted")
+	s.run(exitRejected, []string{"policy", "test", other, s.image}, "✗ rejected", `rule "app" of policy "shop"`, "want")
+	s.run(exitOK, []string{"policy", "test", warned, s.image}, "✓ accepted", `warning: rule "app" of policy "shop"`)
+	s.run(exitUndecided, []string{"policy", "test", good, s.host + "/team/app:v9"}, "? undecided")
+	s.run(exitRejected, []string{"policy", "test", good, "-f", manifest}, "✗ rejected  "+s.host+"/team/other:v1", "no rule of the policy is about this image", "in Deployment shop/web, spec.template.spec.containers[1].image, line 9", "2 images: 1 accepted, 1 rejected")
+	s.run(exitUsage, []string{"policy", "test", good}, "nothing to decide about")
+	s.run(exitUsage, []string{"policy", "test", s.file("bad.yaml", []byte("kind: x\n")), s.image}, "bad.yaml:1:")
+
+	var answers []struct {
+		Image, Digest, Namespace string
+		Places                   []struct{ Path string }
+		Decision                 struct{ Outcome, Reason string }
+	}
+	out := s.run(exitRejected, []string{"policy", "test", good, "-f", manifest, "--json"})
+	if err := json.Unmarshal([]byte(out), &answers); err != nil || len(answers) != 2 || answers[0].Decision.Outcome != "accepted" || answers[1].Decision.Outcome != "rejected" || answers[1].Namespace != "shop" {
+		t.Errorf("got %+v, %v, want one accepted and one rejected", answers, err)
+	}
+
+	// A policy of another namespace does not count; without a namespace, that of every one does.
+	one := strings.Replace(strings.Replace(string(s.shop("https://git.example.com/team/other", "")), "kind: ImagePolicy", "kind: NamespacedImagePolicy", 1), "name: shop", "name: shop, namespace: shop", 1)
+	both := s.file("both.yaml", []byte(string(s.shop(prooftest.Source, ""))+"---\n"+strings.Replace(one, "name: shop,", "name: strict,", 1)))
+	s.run(exitOK, []string{"policy", "test", both, s.image, "-n", "lab"})
+	s.run(exitRejected, []string{"policy", "test", both, s.image, "-n", "shop"}, `policy "strict"`)
+	s.run(exitRejected, []string{"policy", "test", both, s.image}, `policy "strict"`)
+
+	s.run(exitOK, []string{"policy", "explain", s.image, "--policy", good}, `✓ rule "app" of policy "shop": accepted, mode enforce`, "alternative 1: accepted", "✓ provenance")
+	s.run(exitRejected, []string{"policy", "explain", s.image, "--policy", other}, "alternative 1: rejected", "✗ provenance")
+	s.run(exitOK, []string{"policy", "explain", s.image, "--policy", good, "--json"}, `"rule": "app"`)
+	s.run(exitUsage, []string{"policy", "explain", s.image}, "--policy is required")
+
+	s.run(exitOK, []string{"policy", "diff", good, good, s.image}, "1 image: 0 decided otherwise")
+	s.run(exitRejected, []string{"policy", "diff", good, other, "-f", manifest}, "✗ newly rejected  "+s.image, "in Deployment shop/web, spec.template.spec.containers[0].image, line 8", "2 images: 1 decided otherwise")
+	s.run(exitOK, []string{"policy", "diff", other, good, s.image}, "✓ newly accepted")
+	s.run(exitOK, []string{"policy", "diff", good, warned, s.image}, "newly warned")
+	s.run(exitRejected, []string{"policy", "diff", good, other, s.image, "--json"}, `"change": "newly rejected"`)
+
+	s.stop()
+	s.run(exitUndecided, []string{"policy", "test", good, s.image}, "? undecided")
+	s.run(exitUndecided, []string{"policy", "diff", good, other, s.image}, "? still undecided")
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/oci/imagelist"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// decideOptions are the flags of the commands that ask policies about images.
+type decideOptions struct {
+	many      manyOptions
+	namespace string
+	timeout   time.Duration
+	output    output
+	now       time.Time
+}
+
+func (o *decideOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVarP(&o.many.from, "file", "f", "", "ask about the images of this list, Kubernetes manifest or compose file; \"-\" is standard input")
+	f.StringArrayVar(&o.many.fields, "image-field", nil, "with -f, a field of a custom kind that names images (`KIND.GROUP=PATH`)")
+	f.IntVar(&o.many.parallel, "parallel", 8, "how many images to ask about at once")
+	o.commonFlags(cmd)
+}
+
+func (o *decideOptions) commonFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVarP(&o.namespace, "namespace", "n", "", "namespace of the images, of which a manifest names none; without it, the policies of every namespace count")
+	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "after this long, stop reading an image, which is then undecided")
+	o.output.flags(cmd)
+}
+
+// question is one image in one namespace.
+type question struct {
+	image     imagelist.Image
+	namespace string // empty: not known
+}
+
+// answered is the decision about one image, for programs.
+type answered struct {
+	Image     string            `json:"image"`               // as it was named
+	Digest    string            `json:"digest,omitempty"`    // empty if the name could not be resolved
+	Namespace string            `json:"namespace,omitempty"` // that decides which policies count
+	Places    []imagelist.Place `json:"places,omitempty"`    // where -f names it
+	Decision  *verify.Decision  `json:"decision"`
+}
+
+// questions returns the images that the arguments and -f name, each once for each namespace.
+func (o *decideOptions) questions(cmd *cobra.Command, args []string) (out []question, err error) {
+	switch {
+	case len(args) == 0 && o.many.from == "":
+		return nil, usageError("see "+cmd.CommandPath()+" --help", "nothing to decide about: name an image, or -f FILE")
+	case o.many.parallel < 1 || o.many.parallel > maxParallel:
+		return nil, usageError("", "--parallel: expected 1 to %d, found %d", maxParallel, o.many.parallel)
+	}
+	ts, err := o.many.targets(cmd, args)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range ts.Images {
+		seen := map[string]bool{}
+		places := i.Places
+		if len(places) == 0 {
+			places = []imagelist.Place{{}}
+		}
+		for _, p := range places {
+			namespace := p.Namespace
+			if namespace == "" {
+				namespace = o.namespace
+			}
+			if !seen[namespace] {
+				seen[namespace] = true
+				out = append(out, question{i, namespace})
+			}
+		}
+	}
+	return out, nil
+}
+
+// readSets reads a policy file.
+func readSets(in io.Reader, file string) ([]*policy.Set, error) {
+	raw, err := readPolicy(in, file)
+	if err != nil {
+		return nil, err
+	}
+	sets, err := policy.ParseSets(raw)
+	if err != nil {
+		return nil, usageError("see colophon policy check", "%v", strict.In(file, err))
+	}
+	return sets, nil
+}
+
+// decider asks policies about images.
+type decider struct {
+	opts    verify.Options
+	now     time.Time
+	timeout time.Duration
+}
+
+func (o *decideOptions) decider(cmd *cobra.Command, files ...[]*policy.Set) (*decider, error) {
+	d := &decider{now: o.now, timeout: o.timeout}
+	empty, err := loadTrust(&d.opts)
+	if err != nil {
+		return nil, err
+	}
+	if empty {
+		printHint(cmd.ErrOrStderr(), hintTrust)
+	}
+	warnStale(cmd.ErrOrStderr(), d.opts, o.now)
+	if !slices.ContainsFunc(files, asksRepository) {
+		return d, nil
+	}
+	var source sourceOptions
+	if err := source.configure(&d.opts, o.now); err != nil {
+		return nil, err
+	}
+	if d.opts.SourceCheck != nil {
+		d.opts.SourceCheck = askOnce(cmd.Context(), d.opts.SourceCheck)
+	}
+	return d, nil
+}
+
+// asksRepository reports whether a policy demands that the repository answers.
+func asksRepository(sets []*policy.Set) bool {
+	return slices.ContainsFunc(sets, func(s *policy.Set) bool {
+		return slices.ContainsFunc(s.Rules, func(r policy.Rule) bool {
+			return slices.ContainsFunc(r.Accept, func(p policy.Policy) bool { return p.Provenance().RequireSource })
+		})
+	})
+}
+
+// about returns the sets that count in a namespace. If it is not known, all do.
+func about(sets []*policy.Set, namespace string) (out []*policy.Set) {
+	for _, s := range sets {
+		if !s.Namespaced || s.Namespace == "" || namespace == "" || s.Namespace == namespace {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// decide reads an image once, and returns the decision of each policy file about it.
+func (d *decider) decide(ctx context.Context, q question, files ...[]*policy.Set) []*answered {
+	ctx, cancel := withTimeout(ctx, d.timeout)
+	defer cancel()
+	out := make([]*answered, len(files))
+	for i := range out {
+		out[i] = &answered{Image: q.image.Name, Namespace: q.namespace, Places: q.image.Places}
+	}
+	image, ev, err := d.gather(ctx, q, files)
+	for i, sets := range files {
+		if err != nil {
+			out[i].Decision = &verify.Decision{Reason: err.Error()}
+			continue
+		}
+		out[i].Digest = image.Digest
+		out[i].Decision = ev.Decide(about(sets, q.namespace), image)
+	}
+	return out
+}
+
+// gather reads an image as far as the rules about it in any of the files need.
+func (d *decider) gather(ctx context.Context, q question, files [][]*policy.Set) (image policy.Image, ev *verify.Evidence, err error) {
+	if q.image.Problem != "" {
+		return image, nil, errors.New(q.image.Problem)
+	}
+	ref := q.image.Reference
+	opts := d.opts
+	if opts.Layout = ref.Dir != ""; !opts.Layout {
+		if image, err = policy.ParseImage(ref.String()); err != nil {
+			return image, nil, err
+		}
+	}
+	src, err := ref.Open(oci.RegistryOptions{})
+	if err != nil {
+		return image, nil, err
+	}
+	if l, ok := src.(*oci.Layout); ok {
+		defer l.Close()
+	}
+	resolved, err := src.Resolve(ctx, ref.Identifier())
+	if err != nil {
+		return image, nil, err
+	}
+	image.Digest = resolved.Digest.String()
+	var ask verify.Ask
+	for _, sets := range files {
+		ask.Policies = append(ask.Policies, verify.PoliciesFor(about(sets, q.namespace), image)...)
+	}
+	// By digest: the tag may move meanwhile.
+	return image, verify.Gather(ctx, src, image.Digest, d.now, opts, ask), nil
+}
+
+// decideAll asks about all images in parallel, and hands over the answers in order.
+func (d *decider) decideAll(ctx context.Context, questions []question, parallel int, files ...[]*policy.Set) [][]*answered {
+	out := make([][]*answered, len(questions))
+	var workers errgroup.Group
+	workers.SetLimit(parallel)
+	for i, q := range questions {
+		workers.Go(func() error {
+			if ctx.Err() != nil {
+				q.image.Problem = errInterrupted.Error()
+			}
+			out[i] = d.decide(ctx, q, files...)
+			return nil
+		})
+	}
+	_ = workers.Wait() // each answer has its own error
+	return out
+}
+
+// printDecision prints one line for an image, and below it why it was not accepted, and where
+// it is named.
+func printDecision(w io.Writer, a *answered) {
+	mark := outcomeMark(a.Decision.Outcome)
+	fmt.Fprintf(w, "%s %-9s %s%s\n", paint(w, mark[0], mark[1]), a.Decision.Outcome, printable.Text(a.Image), paint(w, faint, shortDigest(a.Digest)))
+	printWhyNot(w, a)
+}
+
+func printWhyNot(w io.Writer, a *answered) {
+	if a.Decision.Outcome != verify.Accepted {
+		fmt.Fprintf(w, "    %s\n", printable.Text(a.Decision.Reason))
+	}
+	for _, warning := range a.Decision.Warnings {
+		fmt.Fprintf(w, "    %s %s\n", paint(w, yellow, "warning:"), printable.Text(warning))
+	}
+	if a.Decision.Outcome == verify.Accepted && len(a.Decision.Warnings) == 0 {
+		return
+	}
+	for _, p := range a.Places {
+		if p.Namespace == "" || p.Namespace == a.Namespace {
+			fmt.Fprintf(w, "    in %s\n", printable.Text(p.String()))
+		}
+	}
+}
+
+// worse returns the outcome that decides an exit code: rejected, then undecided, then accepted.
+func worse(a, b verify.Outcome) verify.Outcome {
+	switch {
+	case a == verify.Rejected || b == verify.Rejected:
+		return verify.Rejected
+	case a == verify.Accepted && b == verify.Accepted:
+		return verify.Accepted
+	}
+	return verify.Undecided
+}
