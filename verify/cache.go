@@ -44,9 +44,8 @@ func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, now
 		return Image(ctx, src, reference, now, opts)
 	}
 	ev := newEvidence(src, reference, now, opts, Ask{Policies: []policy.Policy{opts.Policy}})
-	checks := ev.checks()
-	if len(checks) == 0 {
-		return ev.Verdict(opts.Policy)
+	if !ev.ready() {
+		return ev.closed().Verdicts()[0]
 	}
 	if strings.Contains(reference, ":") {
 		key, ok := cacheKey(src.Name(), reference, opts)
@@ -65,7 +64,7 @@ func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, now
 	if again := c.recall(key, ok, ev.name(), now); again != nil {
 		return again
 	}
-	v := ev.gather(ctx, d, checks).Verdict(opts.Policy)
+	v := ev.gather(ctx, d).Verdicts()[0]
 	c.keep(key, ok, v, now, opts)
 	return v
 }

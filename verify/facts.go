@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/colophon-build/colophon/policy"
-	"github.com/colophon-build/colophon/sbom"
 )
 
 // factsOf returns the facts of a set, or nil if its signature, log or provenance
@@ -18,11 +17,7 @@ func (c *check) factsOf(s set) *Facts {
 	f := &Facts{Signed: []Signed{}}
 	for _, r := range []ref{s.signature, s.provenance, s.spdx, s.cdx} {
 		if r.holds() {
-			s := signedThing(r)
-			if s.SBOM != nil && c.ask != nil && c.ask.Packages {
-				s.SBOM.list = r.proof.sbom.List
-			}
-			f.Signed = append(f.Signed, s)
+			f.Signed = append(f.Signed, signedThing(r))
 		}
 	}
 	if s.provenance.holds() {
@@ -48,10 +43,6 @@ func signedThing(r ref) Signed {
 	}
 	return s
 }
-
-// List returns the packages of the document, in its order. ok is false if Gather was not asked
-// for packages: then nothing is known about them. Callers must not change the list.
-func (s *SBOM) List() (list []sbom.Package, ok bool) { return s.list, s.list != nil }
 
 // maxFacts is the maximum size in bytes of all statements about one image that are kept as
 // facts. Decoded, they take several times as much.

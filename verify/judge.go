@@ -41,7 +41,7 @@ func (c *check) judge(it *item, b *bundle.Bundle, platform bool, subject func() 
 			c.judgePublic(it, b, subject)
 		case c.about == aboutFile:
 			it.form = errNotPublic
-		case platform && isPublic(b):
+		case platform && c.isPublic(b):
 			it.form = untrusted(b) // those who sign for it are never a platform's
 		case platform:
 			c.judgePlatform(it, b, subject)
@@ -67,15 +67,17 @@ var errNotPublic = errors.New("not signed by a workflow on GitHub or a pipeline 
 // decides that before anything is verified, because no platform's builder has the
 // name of a workflow or a pipeline.
 func (c *check) ofPublicBuilder(b *bundle.Bundle) bool {
-	return len(c.plainRoots()) > 0 && isPublic(b)
+	return len(c.plainRoots()) > 0 && c.isPublic(b)
 }
 
-func isPublic(b *bundle.Bundle) bool {
+func (c *check) isPublic(b *bundle.Bundle) bool {
 	if b.Certificate == nil || len(b.Certificate.URIs) != 1 {
 		return false
 	}
-	system := provenance.SystemOf(b.Certificate.URIs[0].String())
-	return system == provenance.GitHub || system == provenance.GitLab
+	return reuse(c.of, publicKey{}, func() bool {
+		system := provenance.SystemOf(b.Certificate.URIs[0].String())
+		return system == provenance.GitHub || system == provenance.GitLab
+	})
 }
 
 // untrusted returns the error for a workflow or pipeline, if no trust root here is one
@@ -86,11 +88,15 @@ func untrusted(b *bundle.Bundle) error {
 
 // judgePlatform verifies what should be signed by a builder of a Colophon platform.
 func (c *check) judgePlatform(it *item, b *bundle.Bundle, subject func() bundle.Subject) {
-	b, err := recall(c, c.of, platformKey{}, b.Platform)
-	if err != nil {
-		if it.form = err; it.at != "" {
-			it.form = fmt.Errorf("attestation %s: %w", it.at, err)
+	b, err := recall(c, c.of, platformKey{}, func() (*bundle.Bundle, error) {
+		b, err := b.Platform()
+		if err != nil && it.at != "" {
+			err = fmt.Errorf("attestation %s: %w", it.at, err)
 		}
+		return b, err
+	})
+	if err != nil {
+		it.form = err
 		return
 	}
 	for _, r := range c.roots() {
@@ -168,6 +174,7 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 // Keys of what is remembered about an item.
 type (
 	platformKey struct{} // the bundle in the form of platforms
+	publicKey   struct{} // whether a public builder signed
 	resultKey   struct {
 		about    v1.Hash // digest of the subject
 		platform bool

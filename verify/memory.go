@@ -58,6 +58,21 @@ func recall[V any](c *check, m *memory, key any, read func() (V, error)) (V, err
 	return v, err
 }
 
+// reuse is like recall, for what can be computed anew without the source or the content.
+func reuse[V any](m *memory, key any, compute func() V) V {
+	if m == nil {
+		return compute()
+	}
+	if a, ok := m.answers[key].(V); ok {
+		return a
+	}
+	v := compute()
+	if !m.closed {
+		m.answers[key] = v
+	}
+	return v
+}
+
 // miss records that an answer is missing.
 func (c *check) miss() {
 	if c.missed != nil {

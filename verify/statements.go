@@ -11,6 +11,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/sbom"
 )
 
 // Statement is an attestation about an image, as a fact: its signature holds under a trust
@@ -61,4 +62,30 @@ func (ev *Evidence) Statements(p policy.Policy, predicateType string) ([]Stateme
 		}
 	}
 	return all, unsure
+}
+
+// Packages returns the packages of an SBOM, in the order of the document. The SBOM is one that
+// the facts of a verdict on this evidence name, so that its signature holds. ok is false if it
+// is none, and if Gather was not asked for packages: then nothing is known about them. Callers
+// must not change the list.
+func (ev *Evidence) Packages(v *Verdict, of Signed) (list []sbom.Package, ok bool) {
+	about, err := v1.NewHash(v.Digest)
+	all, read := ev.known.answers[foundKey(about)].(answer[*found])
+	if err != nil || !read || all.value == nil || of.SBOM == nil || !ev.ask.Packages {
+		return nil, false
+	}
+	for _, it := range all.value.items {
+		if it.read == nil || it.at != of.Digest || it.read.bundle.Statement == nil || it.read.bundle.Statement.PredicateType != of.PredicateType {
+			continue
+		}
+		a, is := it.read.memory.answers[sbomKey{}].(answer[*sbom.Document])
+		if !is || a.err != nil || a.value.Packages != of.SBOM.Packages {
+			continue
+		}
+		if ok {
+			return nil, false // the caller supplied two, and it cannot be told which one is meant
+		}
+		list, ok = a.value.List, true
+	}
+	return list, ok
 }

@@ -22,7 +22,6 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/provenance"
-	"github.com/colophon-build/colophon/sbom"
 )
 
 // Outcome is the answer. The zero value is Undecided, so that an empty verdict
@@ -241,8 +240,6 @@ type SBOM struct {
 	Packages int    `json:"packages"` // number of packages that it lists
 
 	Unread []string `json:"unread,omitempty"` // files of the image that its scanner could not read, if it says so
-
-	list []sbom.Package // nil if they were not asked for
 }
 
 // Claim is an unsigned statement that somebody put beside an image. It is shown

@@ -24,15 +24,15 @@ import (
 // policy that does not pass its Check, or the lack of any trust root (if the policy
 // needs one) gives an undecided verdict.
 func Image(ctx context.Context, src oci.Source, reference string, now time.Time, opts Options) *Verdict {
-	return Gather(ctx, src, reference, now, opts, Ask{Policies: []policy.Policy{opts.Policy}}).Verdict(opts.Policy)
+	return Gather(ctx, src, reference, now, opts, Ask{Policies: []policy.Policy{opts.Policy}}).Verdicts()[0]
 }
 
 // Ask is what Evidence may be asked for. Gather reads what is needed for that, and nothing
 // more.
 type Ask struct {
 	Policies   []policy.Policy // each must pass its Check; of one that does not, nothing is read
-	Predicates []string        // predicate types of the statements that Statements returns
-	Packages   bool            // SBOM.Packages returns the packages
+	Predicates []string        // predicate types, for Statements
+	Packages   bool            // for Packages
 }
 
 // Evidence is an image and all that is attached to it, read and verified once, for any
@@ -54,6 +54,7 @@ type Evidence struct {
 	known      *memory
 	ask        Ask
 	kept       *atomic.Int64 // bytes of statements
+	verdicts   []*Verdict    // by the policies asked for
 }
 
 // Gather reads an image at the time now, and what is attached to it, as far as it matters to
@@ -62,9 +63,8 @@ type Evidence struct {
 // What could not be read is part of the evidence.
 func Gather(ctx context.Context, src oci.Source, reference string, now time.Time, opts Options, ask Ask) *Evidence {
 	ev := newEvidence(src, reference, now, opts, ask)
-	checks := ev.checks()
-	if len(checks) == 0 {
-		return ev
+	if !ev.ready() {
+		return ev.closed()
 	}
 	d, err := src.Resolve(ctx, reference)
 	if err != nil {
@@ -76,9 +76,9 @@ func Gather(ctx context.Context, src oci.Source, reference string, now time.Time
 			// "Not found" proves nothing about the image: a registry may deny what it has.
 			ev.unresolved.Reason, ev.hint = notFound(src, reference)
 		}
-		return ev
+		return ev.closed()
 	}
-	return ev.gather(ctx, d, checks)
+	return ev.gather(ctx, d)
 }
 
 func newEvidence(src oci.Source, reference string, now time.Time, opts Options, ask Ask) *Evidence {
@@ -93,39 +93,66 @@ func (ev *Evidence) check(p policy.Policy, missed *bool) *check {
 	return c
 }
 
-// checks returns the verifications of the policies that are ready for evidence.
-func (ev *Evidence) checks() (all []*check) {
-	for _, p := range ev.ask.Policies {
-		if c := ev.check(p, nil); c.ready() == nil {
-			all = append(all, c)
+// ready reports whether one of the policies asked for is ready for evidence.
+func (ev *Evidence) ready() bool {
+	return slices.ContainsFunc(ev.ask.Policies, func(p policy.Policy) bool { return ev.check(p, nil).ready() == nil })
+}
+
+// closed completes evidence with the verdicts that were not given while it was read.
+func (ev *Evidence) closed() *Evidence {
+	ev.known.closed = true
+	if ev.verdicts == nil {
+		ev.verdicts = make([]*Verdict, len(ev.ask.Policies))
+	}
+	for i, p := range ev.ask.Policies {
+		if ev.verdicts[i] == nil {
+			ev.verdicts[i] = ev.Verdict(p)
+			continue
 		}
+		ev.verdicts[i].Unsigned = ev.unsigned
 	}
-	for _, c := range all {
-		c.asks = all
-	}
-	return all
+	return ev
 }
 
 // gather reads an image whose digest is known. What a verdict needs depends on what was
 // read before, so each policy is asked for its verdict.
-func (ev *Evidence) gather(ctx context.Context, d v1.Descriptor, checks []*check) *Evidence {
+func (ev *Evidence) gather(ctx context.Context, d v1.Descriptor) *Evidence {
 	ev.image = d
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		ev.link, ev.read = checks[0].image(ctx, ev.reference, d)
+		ev.link, ev.read = ev.check(policy.Policy{}, nil).image(ctx, ev.reference, d)
 	}()
-	for _, c := range checks {
-		c.subject(ctx, d)
+	asks := make([]*check, len(ev.ask.Policies)) // nil: not ready
+	for i, p := range ev.ask.Policies {
+		if c := ev.check(p, nil); c.ready() == nil {
+			asks[i] = c
+		}
+	}
+	ready := slices.DeleteFunc(slices.Clone(asks), func(c *check) bool { return c == nil })
+	attached := make([]*evidence, len(asks))
+	subjects := make([]v1.Descriptor, len(asks))
+	for i, c := range asks {
+		if c != nil {
+			c.asks = ready
+			subjects[i], attached[i] = c.subject(ctx, d)
+		}
 	}
 	<-read
-	for _, c := range checks {
-		ev.verdict(ctx, c)
+	ev.verdicts = make([]*Verdict, len(asks))
+	for i, c := range asks {
+		if c != nil {
+			ev.verdicts[i] = ev.verdict(ctx, c, subjects[i], attached[i])
+		}
 	}
 	ev.unsigned = Claims(ctx, ev.src, d.Digest, false)
-	ev.known.closed = true
-	return ev
+	return ev.closed()
 }
+
+// Verdicts returns what Verdict returns for each of the policies that Gather was asked for, in
+// their order. Gather found them, because what there is to read depends on them, so that this
+// costs nothing. All calls share them: callers must not change them.
+func (ev *Evidence) Verdicts() []*Verdict { return ev.verdicts }
 
 // Verdict decides whether the image meets a policy. If Gather was not asked for the policy,
 // and did not read what its verdict needs, the verdict is undecided and says so.
@@ -144,8 +171,10 @@ func (ev *Evidence) Verdict(p policy.Policy) *Verdict {
 	case ev.image.Digest == v1.Hash{}:
 		err = errNotGathered
 	default:
-		v = ev.verdict(context.Background(), c) // nothing waits: all was read
-		if !missed {
+		ctx := context.Background() // nothing waits: all was read
+		subject, attached := c.subject(ctx, ev.image)
+		v = ev.verdict(ctx, c, subject, attached)
+		if v.Unsigned = slices.Clone(ev.unsigned); !missed {
 			return v
 		}
 		v, err = &Verdict{Image: v.Image, Digest: ev.image.Digest.String(), Dangers: v.Dangers}, errNotGathered
@@ -163,10 +192,10 @@ func (ev *Evidence) name() string {
 }
 
 // verdict returns the verdict of a verification that is ready, on an image whose digest is
-// known.
-func (ev *Evidence) verdict(ctx context.Context, c *check) *Verdict {
+// known, but for the unsigned claims. The proofs must be about subject, to which the rest is
+// attached.
+func (ev *Evidence) verdict(ctx context.Context, c *check, subject v1.Descriptor, attached *evidence) *Verdict {
 	v := &Verdict{Image: ev.name(), Dangers: c.opts.Policy.Dangers(), Digest: ev.image.Digest.String()}
-	subject, attached := c.subject(ctx, ev.image)
 	c.read = ev.read
 	v.Missing = slices.Clone(c.read.missing)
 	image := ev.link
@@ -189,7 +218,6 @@ func (ev *Evidence) verdict(ctx context.Context, c *check) *Verdict {
 	c.contradictions(v)
 	c.hintSpelling(v, attached)
 	c.hintElsewhere(ctx, v, ev.reference, subject, attached)
-	v.Unsigned = slices.Clone(ev.unsigned)
 	return v
 }
 
