@@ -143,6 +143,9 @@ func find(path layout.Path, digest v1.Hash) ([]v1.Image, error) {
 	var images []v1.Image
 	for _, d := range digests {
 		img, err := imageOf(path, d)
+		if err == nil {
+			err = checkDocuments(path, d)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", d, err)
 		}

@@ -354,3 +354,63 @@ func BenchmarkGenerate(b *testing.B) {
 		}
 	}
 }
+
+// TestForgedBlobs: a layer, configuration or manifest that is not what its digest says is not
+// scanned.
+func TestForgedBlobs(t *testing.T) {
+	good, evil := testImage(t, "amd64", map[string][]byte{"var/lib/dpkg/status": []byte(dpkg)}), testImage(t, "amd64", map[string][]byte{"var/lib/dpkg/status": {}})
+	dir := t.TempDir()
+	digest := writeIndex(t, dir, good)
+	blobs := func(img v1.Image) map[string][2]string { // by kind: hex, content
+		m, err := img.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := img.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := img.RawManifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers, err := img.Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := layers[0].Compressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		layer, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := img.RawConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return map[string][2]string{"manifest": {d.Hex, string(raw)}, "layer": {m.Layers[0].Digest.Hex, string(layer)}, "config": {m.Config.Digest.Hex, string(config) + " "}}
+	}
+	right, wrong := blobs(good), blobs(evil)
+	for kind, b := range right {
+		path := filepath.Join(dir, "blobs", "sha256", b[0])
+		for what, content := range map[string]string{"another": wrong[kind][1], "a longer": b[1] + "\n"} {
+			if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := generate(t.Context(), options(dir, digest)); err == nil || what == "another" && kind != "manifest" && !strings.Contains(err.Error(), "digest: got sha256:") {
+				t.Errorf("%s %s: got %v", what, kind, err)
+			}
+		}
+		if err := os.WriteFile(path, []byte(b[1]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if kind == "config" { // the space at its end was ours
+			os.WriteFile(path, []byte(strings.TrimSuffix(b[1], " ")), 0o644)
+		}
+	}
+	if _, _, err := generate(t.Context(), options(dir, digest)); err != nil {
+		t.Error(err)
+	}
+}

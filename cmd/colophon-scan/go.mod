@@ -16,6 +16,7 @@ require (
 	github.com/colophon-build/colophon v0.0.0-00010101000000-000000000000
 	github.com/google/go-containerregistry v0.22.1
 	github.com/google/uuid v1.6.0
+	github.com/klauspost/compress v1.20.1
 	github.com/mholt/archives v0.1.5
 	github.com/spdx/tools-golang v0.6.0-rc4
 	golang.org/x/sync v0.23.0
@@ -31,7 +32,6 @@ require (
 	github.com/distribution/reference v0.6.0 // indirect
 	github.com/go-json-experiment/json v0.0.0-20260820222146-c27c302e5fc3 // indirect
 	github.com/hiddeco/sshsig v0.2.0 // indirect
-	github.com/klauspost/compress v1.20.1 // indirect
 	github.com/opencontainers/go-digest v1.0.0 // indirect
 	github.com/opencontainers/image-spec v1.1.1 // indirect
 	github.com/opencontainers/runtime-spec v1.3.0 // indirect

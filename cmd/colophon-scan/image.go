@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/klauspost/compress/gzip"
 
 	"github.com/colophon-build/colophon/internal/limits"
 )
@@ -71,6 +74,20 @@ func readBlob(path layout.Path, digest v1.Hash, most int64) ([]byte, error) {
 	return raw, compare(digest, sha256.Sum256(raw))
 }
 
+// checkDocuments checks the digests of an image's manifest and configuration.
+func checkDocuments(path layout.Path, image v1.Hash) error {
+	raw, err := readBlob(path, image, limits.Manifest)
+	if err != nil {
+		return err
+	}
+	var manifest v1.Manifest
+	if err := json.Unmarshal(raw, &manifest); err != nil {
+		return err
+	}
+	_, err = readBlob(path, manifest.Config.Digest, limits.Config)
+	return err
+}
+
 // compare returns an error unless the SHA-256 digest is the one that names the content.
 func compare(named v1.Hash, sum [sha256.Size]byte) error {
 	if got := hex.EncodeToString(sum[:]); named.Algorithm != "sha256" || named.Hex != got {
@@ -110,14 +127,10 @@ func (b boundedLayer) Uncompressed() (io.ReadCloser, error) {
 	}
 	sum := sha256.New()
 	all := io.TeeReader(packed, sum)
-	l, err := partial.CompressedToLayer(openedLayer{b.Layer, struct {
-		io.Reader
+	r, err := b.unpack(struct {
+		*bufio.Reader
 		io.Closer
-	}{all, packed}})
-	if err != nil {
-		return nil, err
-	}
-	r, err := l.Uncompressed()
+	}{bufio.NewReaderSize(all, 64<<10), packed})
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +143,29 @@ func (b boundedLayer) Uncompressed() (io.ReadCloser, error) {
 		}
 		return nil
 	}}, nil
+}
+
+// unpack returns the decompressed content. Of gzip, which nearly all layers have, the decoder of
+// klauspost/compress takes less time than that of the standard library.
+func (b boundedLayer) unpack(packed interface {
+	io.ReadCloser
+	Peek(int) ([]byte, error)
+}) (io.ReadCloser, error) {
+	if magic, err := packed.Peek(2); err == nil && string(magic) == "\x1f\x8b" {
+		r, err := gzip.NewReader(packed)
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{r, packed}, nil
+	}
+	l, err := partial.CompressedToLayer(openedLayer{b.Layer, packed})
+	if err != nil {
+		return nil, err
+	}
+	return l.Uncompressed()
 }
 
 // openedLayer is a layer whose content is read once, from opened.
