@@ -54,7 +54,7 @@ func addCompletion(root *cobra.Command) {
 			"ref": completeRef, "image": completeReleaseImage, "builder": oneOf("buildkit", "golang"), "platform": platformNames,
 			"declare": filesNamed("yaml", "yml", "json"), "progress": oneOf(progressModes...)}},
 		{[]string{"sign"}, completeImage, signing},
-		{[]string{"attest"}, completeImage, signing},
+		{[]string{"attest"}, completeAttested, signing},
 		{[]string{"level"}, cobra.NoFileCompletions, map[string]completion{
 			"forge": oneOf("github", "gitlab", "gitea"), "min-level": oneOf("1", "2", "3", "4"), "signing-config": filesNamed("json"), "trust-root": completeTrust,
 			"identity-token-from": oneOf(append(token.Providers(), fromBrowser)...)}},
@@ -148,6 +148,14 @@ func completeReleaseImage(cmd *cobra.Command, args []string, begun string) ([]st
 		offered = append(offered, offer(begun, platformImages(ctx))...)
 	}
 	return offered, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeAttested offers images or, with --files, the shell's files.
+func completeAttested(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	if files, err := cmd.Flags().GetBool("files"); err == nil && files {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return completeImage(cmd, args, begun)
 }
 
 // completeImage completes an image of the platform: first its repository, and after the

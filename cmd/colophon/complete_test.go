@@ -96,6 +96,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"why", host + "/team/app:v2"}, host + "/team/app:v2"},
 		{[]string{"inspect", host + "/team/../app:"}, ""},
 		{[]string{"verify", "r.example.com/"}, ""},
+		{[]string{"attest", "--files", ""}, ""}, // files
 		{[]string{"verify", "./"}, ""},
 		{[]string{"verify", "--policy", ""}, "json"}, // files of this extension
 		{[]string{"inspect", "--sbom=s"}, "spdx"},
