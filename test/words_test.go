@@ -434,7 +434,8 @@ func (c *code) flagsOf(dir string) (flags []string) {
 var foreign = strings.Fields(`help print password-stdin u type trusted-root signing-config mirror root key-file identity-token certificate-identity certificate-oidc-issuer
 	new-bundle-format from platform keep format use-signing-config registry-referrers-mode allow-insecure-registry checksum keep-git-dir version sha256 dir map-root-user map-auto
 	volume stop-timeout hostname env mount privileged cap-add cap-drop name security-opt rm detach publish
-	attachment certificate-identity-regexp artifact output-signature ignore-missing source-branch signature use-signed-timestamps recursive referrers signature-digest-algorithm`)
+	attachment certificate-identity-regexp artifact output-signature ignore-missing source-branch signature use-signed-timestamps recursive referrers signature-digest-algorithm
+	source-uri source-tag source-versioned-tag builder-id provenance-path attestations-path repo owner bundle-from-oci cert-identity sbom provenance push`)
 
 // Each flag of the programs is on a page, and each flag on a page exists.
 func TestFlags(t *testing.T) {
