@@ -51,6 +51,16 @@ func ParseSets(data []byte) ([]*Set, error) {
 	return sets, nil
 }
 
+// IsVersion1 reports whether a policy file is one of version 1, as ParseSets does. Of a file that
+// is neither, it says whose errors to show.
+func IsVersion1(data []byte) bool {
+	docs, err := documents.Read(data, limits.Request, maxSets)
+	if err != nil {
+		return bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) && !bytes.Contains(data, []byte(`"apiVersion"`))
+	}
+	return len(docs) == 1 && docs[0].IsJSON() && isVersion1(docs[0].JSON)
+}
+
 // ParseSet is ParseSets for a file that must have one document.
 func ParseSet(data []byte) (*Set, error) {
 	sets, err := ParseSets(data)

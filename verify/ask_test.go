@@ -350,3 +350,42 @@ func TestFacts(t *testing.T) {
 		t.Errorf("too large: got %d, %v", len(all), err)
 	}
 }
+
+// TestConditionsOnAttestations: a condition sees the last attestation by the signer that the
+// policy demands, and none if it cannot be told which one is the last.
+func TestConditionsOnAttestations(t *testing.T) {
+	scene := newWithdrawn(t)
+	const set = `apiVersion: colophon.build/v1
+kind: ImagePolicy
+metadata: {name: prod}
+spec:
+  unmatched: deny
+  rules:
+  - name: scanned
+    images: [{glob: "**"}]
+    accept:
+    - built:
+        source: ` + prooftest.Source + `
+        attestations: [{predicateType: "` + scanned + `", signer: {certificate: {issuer: "` + people + `", identity: {is: "` + ada + `"}}}}]
+    conditions: [{expression: 'attestations.exists(a, a.identity == "` + ada + `" && a.flag("/passed"))', message: no scan passed}]
+`
+	sets, err := policy.ParseSets([]byte(set))
+	if err != nil {
+		t.Fatal(err)
+	}
+	decide := func() *verify.Decision {
+		image := policy.Image{Name: "reg.example.com/app", Digest: scene.r.Image.Digest.String()}
+		return verify.Gather(t.Context(), scene.s, image.Digest, time.Now(), scene.opts, verify.AskFor(sets, image)).Decide(sets, image)
+	}
+	if d := decide(); d.Outcome == verify.Accepted {
+		t.Error("without a scan: accepted")
+	}
+	scene.s.Attach(scene.r.Image, scene.bundle(scene.p, adasCertificate, `{"passed":true}`), scanned)
+	if d := decide(); d.Outcome != verify.Accepted {
+		t.Errorf("got %v: %s", d.Outcome, d.Reason)
+	}
+	scene.s.Attach(scene.r.Image, scene.bundle(scene.p, adasCertificate, `{"passed":false}`), scanned)
+	if d := decide(); d.Outcome == verify.Accepted {
+		t.Error("the last scan failed, or may be the last: accepted")
+	}
+}

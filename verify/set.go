@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,15 +62,27 @@ type ConditionResult struct {
 // rule's alternatives, one is enough. A violation of a rule that does not enforce is a warning.
 // Without sets, without the digest of the image or without a time, the decision is undecided.
 func Decide(sets []*policy.Set, image policy.Image, now time.Time, verdict func(policy.Policy) *Verdict) *Decision {
+	return decide(sets, asked{image, now, verdict, nil})
+}
+
+// asked is what rules are asked about.
+type asked struct {
+	image   policy.Image
+	now     time.Time
+	verdict func(policy.Policy) *Verdict
+	more    func(policy.Policy, *Verdict, *expr.Facts) // adds facts that a verdict does not have; nil: there are none
+}
+
+func decide(sets []*policy.Set, about asked) *Decision {
 	d := &Decision{}
 	switch {
 	case len(sets) == 0:
 		d.Reason = "there is no policy"
 		return d
-	case image.Digest == "":
+	case about.image.Digest == "":
 		d.Reason = "the digest of the image is not known, so that it is not known which rules are about it"
 		return d
-	case now.IsZero():
+	case about.now.IsZero():
 		d.Reason = "the time of verification is not set"
 		return d
 	}
@@ -78,8 +91,8 @@ func Decide(sets []*policy.Set, image policy.Image, now time.Time, verdict func(
 			return &Decision{Reason: plain(fmt.Sprintf("policy %q: %v", s.Name, err))}
 		}
 		for _, r := range s.Rules {
-			if r.Matches(image) {
-				d.Rules = append(d.Rules, ruleDecision(s, r, image, now, verdict))
+			if r.Matches(about.image) {
+				d.Rules = append(d.Rules, ruleDecision(s, r, about))
 			}
 		}
 	}
@@ -134,12 +147,12 @@ func (d *Decision) add(r RuleDecision) {
 	}
 }
 
-func ruleDecision(s *policy.Set, r policy.Rule, image policy.Image, now time.Time, verdict func(policy.Policy) *Verdict) RuleDecision {
-	d := RuleDecision{Policy: s.Name, Namespace: s.Namespace, Rule: r.Name, Mode: r.ModeAt(now)}
+func ruleDecision(s *policy.Set, r policy.Rule, about asked) RuleDecision {
+	d := RuleDecision{Policy: s.Name, Namespace: s.Namespace, Rule: r.Name, Mode: r.ModeAt(about.now)}
 	if !r.EnforceFrom.IsZero() {
 		d.EnforceFrom = new(r.EnforceFrom.UTC())
 	}
-	exemption, ended := r.Exempt(image, now)
+	exemption, ended := r.Exempt(about.image, about.now)
 	if ended != nil {
 		d.Exemption = &Exempted{ended.Reason, ended.Owner, ended.Until.UTC(), true}
 	}
@@ -159,7 +172,7 @@ func ruleDecision(s *policy.Set, r policy.Rule, image policy.Image, now time.Tim
 	// The best answer counts: accepted, then undecided, because it may still become accepted.
 	d.Outcome = Rejected
 	for i, p := range r.Accept {
-		a := alternative(r, image, now, verdict(p))
+		a := alternative(r, p, about)
 		d.Alternatives = append(d.Alternatives, a)
 		switch {
 		case a.Outcome == Accepted:
@@ -172,7 +185,8 @@ func ruleDecision(s *policy.Set, r policy.Rule, image policy.Image, now time.Tim
 	return d
 }
 
-func alternative(r policy.Rule, image policy.Image, now time.Time, v *Verdict) Alternative {
+func alternative(r policy.Rule, p policy.Policy, about asked) Alternative {
+	v, image := about.verdict(p), about.image
 	a := Alternative{Outcome: v.Outcome, Reason: v.Why(), Verdict: v}
 	if a.Outcome == Accepted && v.Digest != image.Digest && v.Index != image.Digest {
 		a.Outcome, a.Reason = Undecided, plain(fmt.Sprintf("the verdict is about %s, and the rule about %s", v.Digest, image.Digest))
@@ -180,7 +194,10 @@ func alternative(r policy.Rule, image policy.Image, now time.Time, v *Verdict) A
 	if a.Outcome != Accepted || len(r.Conditions) == 0 {
 		return a
 	}
-	facts := factsForConditions(v, image, now)
+	facts := factsForConditions(v, image, about.now)
+	if about.more != nil {
+		about.more(p, v, facts)
+	}
 	for _, c := range r.Conditions {
 		result := ConditionResult{Expression: c.Expression(), Message: plain(c.Message()), Outcome: Rejected}
 		yes, err := c.Holds(facts)
@@ -243,17 +260,70 @@ func factsForConditions(v *Verdict, image policy.Image, now time.Time) *expr.Fac
 // Decide returns the decision of sets of rules. Gather must have been asked for the policies
 // of the rules; see PoliciesFor.
 func (ev *Evidence) Decide(sets []*policy.Set, image policy.Image) *Decision {
-	return Decide(sets, image, ev.now, ev.Verdict)
+	return decide(sets, asked{image, ev.now, ev.Verdict, ev.addFacts})
 }
 
-// PoliciesFor returns the policies that Decide asks about an image: the alternatives of all
-// rules about it.
-func PoliciesFor(sets []*policy.Set, image policy.Image) (all []policy.Policy) {
+// AskFor returns what Decide asks about an image: the alternatives of all rules about it, and
+// the facts for their conditions.
+func AskFor(sets []*policy.Set, image policy.Image) (ask Ask) {
 	for _, s := range sets {
 		for _, r := range s.Rules {
-			if r.Matches(image) {
-				all = append(all, r.Accept...)
+			if !r.Matches(image) {
+				continue
 			}
+			ask.Policies = append(ask.Policies, r.Accept...)
+			if len(r.Conditions) == 0 {
+				continue
+			}
+			ask.Packages = true
+			for _, p := range r.Accept {
+				for _, a := range p.Attestations {
+					ask.Predicates = append(ask.Predicates, a.PredicateType)
+				}
+			}
+		}
+	}
+	slices.Sort(ask.Predicates)
+	ask.Predicates = slices.Compact(ask.Predicates)
+	return ask
+}
+
+// addFacts adds the packages of the SBOMs that hold, and the attestations that the policy
+// demands. What is not known whole is missing.
+func (ev *Evidence) addFacts(p policy.Policy, v *Verdict, f *expr.Facts) {
+	if v.Facts == nil {
+		return
+	}
+	if f.SBOM != nil {
+		f.SBOM.Packages = ev.packages(v)
+	}
+	for _, a := range p.Attestations {
+		s, err := ev.lastStatement(p, a, v)
+		if err != nil {
+			f.Attestations = nil
+			return
+		}
+		f.Attestations = append(f.Attestations, expr.Attestation{Type: s.PredicateType, Identity: s.Signer, Issuer: s.Issuer, Predicate: s.fact.raw})
+	}
+}
+
+// packages returns the packages of all SBOMs that hold, or nil if those of one are not known.
+func (ev *Evidence) packages(v *Verdict) []expr.Package {
+	all := []expr.Package{}
+	for _, s := range v.Facts.Signed {
+		if s.SBOM == nil {
+			continue
+		}
+		list, ok := ev.Packages(v, s)
+		if !ok {
+			return nil
+		}
+		for _, p := range list {
+			found := expr.Package{Name: p.Name, Version: p.Version, PURL: p.PURL}
+			if p.License != "" {
+				found.Licenses = []string{p.License}
+			}
+			all = append(all, found)
 		}
 	}
 	return all

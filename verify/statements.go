@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/policy"
@@ -32,36 +35,90 @@ func (s *Statement) Predicate() (any, error) {
 // Statements returns the attestations of a predicate type that hold in the eyes of a policy:
 // under the trust roots that it takes, or by a key that it names. Both must have been asked for.
 // An error means that there may be more of them than the list has.
-func (ev *Evidence) Statements(p policy.Policy, predicateType string) ([]Statement, error) {
+func (ev *Evidence) Statements(p policy.Policy, predicateType string) (all []Statement, err error) {
+	err = ev.eachStatement(p, predicateType, func(it *item, proofs []*proof) {
+		all = append(all, Statement{signedThing(ref{item: it, proof: proofs[0]}), it.fact})
+	})
+	return all, err
+}
+
+// eachStatement calls take for each attestation of a predicate type, with its proofs that hold
+// in the eyes of a policy. An error means that there may be more.
+func (ev *Evidence) eachStatement(p policy.Policy, predicateType string, take func(*item, []*proof)) error {
 	missed := false
 	c := ev.check(p, &missed)
 	switch err := c.ready(); {
 	case err != nil:
-		return nil, err
+		return err
 	case ev.unresolved != nil:
-		return nil, errors.New(ev.unresolved.Reason)
+		return errors.New(ev.unresolved.Reason)
 	case ev.image.Digest == v1.Hash{} || !c.asksFor(predicateType):
-		return nil, errNotGathered
+		return errNotGathered
 	}
 	_, attached := c.subject(context.Background(), ev.image) // nothing waits: all was read
 	if missed {
-		return nil, errNotGathered
+		return errNotGathered
 	}
-	var all []Statement
 	unsure := attached.err
 	for _, it := range attached.items {
-		i := slices.IndexFunc(it.anyone, func(p *proof) bool { return p.Result.Err() == nil })
+		proofs := slices.DeleteFunc(slices.Clone(it.anyone), func(p *proof) bool { return p.Result.Err() != nil })
 		switch {
 		case it.err != nil:
 			unsure = cmp.Or(unsure, it.err)
-		case it.kind != predicateType || i < 0:
+		case it.kind != predicateType || len(proofs) == 0:
 		case it.factErr != nil:
 			unsure = cmp.Or(unsure, it.factErr)
 		default:
-			all = append(all, Statement{signedThing(ref{item: it, proof: it.anyone[i]}), it.fact})
+			take(it, proofs)
 		}
 	}
-	return all, unsure
+	return unsure
+}
+
+// lastStatement returns the attestation that met a demand of the policy: the last of its type by
+// the signer demanded. It fails if there is none, or if it cannot be told which one is the last.
+func (ev *Evidence) lastStatement(p policy.Policy, a policy.Attestation, v *Verdict) (Statement, error) {
+	type made struct {
+		at time.Time
+		Statement
+	}
+	var all []made
+	test := attestationTest(p, a, v)
+	err := ev.eachStatement(p, a.PredicateType, func(it *item, proofs []*proof) {
+		if i := slices.IndexFunc(proofs, test); i >= 0 {
+			all = append(all, made{lastTime(proofs[i]), Statement{signedThing(ref{item: it, proof: proofs[i]}), it.fact}})
+		}
+	})
+	slices.SortStableFunc(all, func(a, b made) int { return b.at.Compare(a.at) })
+	switch {
+	case err != nil:
+		return Statement{}, err
+	case len(all) == 0:
+		return Statement{}, fmt.Errorf("there is no %s by the signer demanded", a.PredicateType)
+	case len(all) > 1 && (all[0].at.Equal(all[1].at) || all[len(all)-1].at.IsZero()):
+		return Statement{}, fmt.Errorf("each of several %s may be the last", a.PredicateType)
+	}
+	return all[0].Statement, nil
+}
+
+// attestationTest returns a check of who signed an attestation: the signer that the policy names
+// for it, or else who signed what the verdict rests on, under the same trust root.
+func attestationTest(p policy.Policy, a policy.Attestation, v *Verdict) func(*proof) bool {
+	named := a.Signer
+	if _, key := p.Signer().(policy.Key); named == nil && key {
+		named = p.Signer()
+	}
+	if named != nil {
+		test := signed(named)
+		return func(p *proof) bool { return test(p) == nil }
+	}
+	_, signature := p.Origin.(policy.SignatureOnly)
+	return func(p *proof) bool {
+		return slices.ContainsFunc(v.Facts.Signed, func(s Signed) bool {
+			rests := signature || s.PredicateType == attest.PredicateSLSA1 || s.PredicateType == attest.PredicateSLSA02
+			return rests && s.Signer != "" && s.Signer == p.Identity.SubjectAlternativeName && s.Issuer == p.Identity.Issuer && p.root != nil && p.root.Fingerprint == s.TrustRoot
+		})
+	}
 }
 
 // Packages returns the packages of an SBOM, in the order of the document. The SBOM is one that

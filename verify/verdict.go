@@ -120,7 +120,8 @@ type Verdict struct {
 // Summary returns the verdict as the predicate of a SLSA verification summary
 // (slsa.dev/spec/v1.2/verification_summary): verifier and resource are URIs,
 // policy describes the policy that was used, and at is the time of verification.
-// An undecided verdict gives an error, because neither result would be true.
+// An undecided verdict gives an error, because neither result would be true, and so does one
+// with warnings, which a summary cannot have.
 func (v *Verdict) Summary(verifier, resource string, policy attest.ResourceDescriptor, at time.Time) (*attest.VSA, error) {
 	at = at.UTC().Truncate(time.Second)
 	s := &attest.VSA{Verifier: attest.VSAVerifier{ID: verifier}, TimeVerified: &at, ResourceURI: resource, Policy: policy, SLSAVersion: attest.SLSAVersion}
@@ -129,6 +130,8 @@ func (v *Verdict) Summary(verifier, resource string, policy attest.ResourceDescr
 		s.VerificationResult, s.VerifiedLevels = attest.VSAFailed, []string{attest.VSAFailed}
 	case v.Outcome != Accepted || v.Digest == "":
 		return nil, fmt.Errorf("outcome: got %q, want an accepted or rejected verdict of a known digest", v.Outcome)
+	case v.Decision != nil && len(v.Decision.Warnings) > 0:
+		return nil, fmt.Errorf("the image was accepted with warnings, and a summary has none: %s", v.Decision.Warnings[0])
 	case v.Level == 0 && len(v.Requirements) == 0:
 		s.VerificationResult, s.VerifiedLevels = attest.VSAPassed, []string{attest.BuildUnevaluated}
 	default:

@@ -241,6 +241,19 @@ type piece struct {
 	raw       []byte // the new bundle; nil if the file has it already
 }
 
+// unwritten returns the content of a file that is not on the disk yet, or nil.
+func (s *fileSet) unwritten(path string) []byte {
+	if !s.listed && path == filepath.Join(s.dir, s.list) {
+		return s.raw
+	}
+	for _, b := range s.sboms {
+		if b.path == path {
+			return b.raw
+		}
+	}
+	return nil
+}
+
 // pieces returns what is to be there in the end, in the order in which it is written: for
 // each file and, last, for the list a signature and, if there is one, the job's provenance.
 func (s *fileSet) pieces(job *predicate) (all []*piece, err error) {
@@ -249,7 +262,7 @@ func (s *fileSet) pieces(job *predicate) (all []*piece, err error) {
 	for _, f := range append(s.files[:len(s.files):len(s.files)], list) {
 		path := filepath.Join(s.dir, filepath.FromSlash(f.Name))
 		add := func(ending string, sig signature) error {
-			subject := &signedFile{path: path, hash: f.Digest, to: path + ending, many: ending == statementEnding}
+			subject := &signedFile{path: path, hash: f.Digest, held: s.unwritten(path), to: path + ending, many: ending == statementEnding}
 			all = append(all, &piece{subject: subject, signature: sig})
 			return subject.regular()
 		}

@@ -120,11 +120,12 @@ func (o *decideOptions) decider(cmd *cobra.Command, files ...[]*policy.Set) (*de
 		printHint(cmd.ErrOrStderr(), hintTrust)
 	}
 	warnStale(cmd.ErrOrStderr(), d.opts, o.now)
-	if !slices.ContainsFunc(files, asksRepository) {
+	all := policiesIn(slices.Concat(files...))
+	if !slices.ContainsFunc(all, asksRepository) {
 		return d, nil
 	}
 	var source sourceOptions
-	if err := source.configure(&d.opts, o.now); err != nil {
+	if err := source.configure(&d.opts, o.now, all...); err != nil {
 		return nil, err
 	}
 	if d.opts.SourceCheck != nil {
@@ -133,23 +134,49 @@ func (o *decideOptions) decider(cmd *cobra.Command, files ...[]*policy.Set) (*de
 	return d, nil
 }
 
-// asksRepository reports whether a policy demands that the repository answers.
-func asksRepository(sets []*policy.Set) bool {
-	return slices.ContainsFunc(sets, func(s *policy.Set) bool {
-		return slices.ContainsFunc(s.Rules, func(r policy.Rule) bool {
-			return slices.ContainsFunc(r.Accept, func(p policy.Policy) bool { return p.Provenance().RequireSource })
-		})
-	})
+// policiesIn returns the alternatives of all rules.
+func policiesIn(sets []*policy.Set) (all []policy.Policy) {
+	for _, s := range sets {
+		for _, r := range s.Rules {
+			all = append(all, r.Accept...)
+		}
+	}
+	return all
 }
 
-// about returns the sets that count in a namespace. If it is not known, all do.
-func about(sets []*policy.Set, namespace string) (out []*policy.Set) {
+// asksRepository reports whether a policy demands an answer of the repository or of its forge.
+func asksRepository(p policy.Policy) bool {
+	want := p.Provenance()
+	return want.RequireSource || want.SourceTrack != (policy.SourceTrack{})
+}
+
+// inNamespace returns the sets that count in a namespace.
+func inNamespace(sets []*policy.Set, namespace string) (out []*policy.Set) {
 	for _, s := range sets {
-		if !s.Namespaced || s.Namespace == "" || namespace == "" || s.Namespace == namespace {
+		if !s.Namespaced || s.Namespace == "" || s.Namespace == namespace {
 			out = append(out, s)
 		}
 	}
 	return out
+}
+
+// decideIn returns the decision about an image in a namespace. If that is not known, it is the
+// worst of those in all namespaces that the sets name, and outside of them.
+func decideIn(ev *verify.Evidence, sets []*policy.Set, image policy.Image, namespace string) *verify.Decision {
+	if namespace != "" {
+		return ev.Decide(inNamespace(sets, namespace), image)
+	}
+	var worst *verify.Decision
+	for _, s := range append([]*policy.Set{{}}, sets...) {
+		counting := inNamespace(sets, s.Namespace)
+		if len(counting) == 0 && len(sets) > 0 {
+			continue // no policy is about images outside of the namespaces
+		}
+		if d := ev.Decide(counting, image); worst == nil || worse(d.Outcome, worst.Outcome) != worst.Outcome {
+			worst = d
+		}
+	}
+	return worst
 }
 
 // decide reads an image once, and returns the decision of each policy file about it.
@@ -167,7 +194,7 @@ func (d *decider) decide(ctx context.Context, q question, files ...[]*policy.Set
 			continue
 		}
 		out[i].Digest = image.Digest
-		out[i].Decision = ev.Decide(about(sets, q.namespace), image)
+		out[i].Decision = decideIn(ev, sets, image, q.namespace)
 	}
 	return out
 }
@@ -191,17 +218,22 @@ func (d *decider) gather(ctx context.Context, q question, files [][]*policy.Set)
 	if l, ok := src.(*oci.Layout); ok {
 		defer l.Close()
 	}
-	resolved, err := src.Resolve(ctx, ref.Identifier())
-	if err != nil {
+	if ev, err = evidenceFor(ctx, src, ref, &image, d.now, opts, slices.Concat(files...)); err != nil {
 		return image, nil, err
 	}
-	image.Digest = resolved.Digest.String()
-	var ask verify.Ask
-	for _, sets := range files {
-		ask.Policies = append(ask.Policies, verify.PoliciesFor(about(sets, q.namespace), image)...)
+	return image, ev, nil
+}
+
+// evidenceFor reads an image as far as the rules of the sets that are about it need, and sets its
+// digest.
+func evidenceFor(ctx context.Context, src oci.Source, ref oci.Reference, image *policy.Image, now time.Time, opts verify.Options, sets []*policy.Set) (*verify.Evidence, error) {
+	resolved, err := src.Resolve(ctx, ref.Identifier())
+	if err != nil {
+		return nil, err
 	}
+	image.Digest = resolved.Digest.String()
 	// By digest: the tag may move meanwhile.
-	return image, verify.Gather(ctx, src, image.Digest, d.now, opts, ask), nil
+	return verify.Gather(ctx, src, image.Digest, now, opts, verify.AskFor(sets, *image)), nil
 }
 
 // decideAll asks about all images in parallel, and hands over the answers in order.

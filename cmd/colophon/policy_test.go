@@ -295,3 +295,53 @@ func TestPolicyTest(t *testing.T) {
 	s.run(exitUndecided, []string{"policy", "test", good, s.image}, "? undecided")
 	s.run(exitUndecided, []string{"policy", "diff", good, other, s.image}, "? still undecided")
 }
+
+// TestVerifyBySet: verify and copy take policies of version 2, with the answers of policy test.
+func TestVerifyBySet(t *testing.T) {
+	s := newStage(t)
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
+	s.unproven("team/other", "v1")
+	another := "https://git.example.com/team/other"
+	good, other, warned := s.file("good.yaml", s.shop(prooftest.Source, "")), s.file("other.yaml", s.shop(another, "")), s.file("warned.yaml", s.shop(another, "      mode: warn\n"))
+	verify := func(code int, policy, what string, words ...string) string {
+		t.Helper()
+		return s.run(code, []string{"verify", what, "--policy", policy, "--skip-source"}, words...)
+	}
+	verify(exitOK, good, s.image, "✓ rule", "satisfied or exempt: app", "✓ provenance")
+	verify(exitRejected, other, s.image, "✗ rule", `rule "app" of policy "shop"`, "✗ provenance")
+	verify(exitOK, warned, s.image, `warning: rule "app" of policy "shop": rejected`)
+	verify(exitRejected, good, s.host+"/team/other:v1", "no rule of the policy is about this image")
+	verify(exitUndecided, good, s.host+"/team/app:v9", "? image")
+	verify(exitUsage, s.file("bad.yaml", []byte("kind: x\n")), s.image, "bad.yaml:1:")
+	var v struct {
+		Outcome, Digest string
+		Decision        struct{ Rules []struct{ Rule string } }
+	}
+	if out := s.run(exitOK, []string{"verify", s.image, "--policy", good, "--skip-source", "--json"}); json.Unmarshal([]byte(out), &v) != nil || v.Outcome != "accepted" || len(v.Decision.Rules) != 1 || v.Digest == "" {
+		t.Errorf("got %s", out)
+	}
+	s.run(exitRejected, []string{"verify", s.image, s.host + "/team/other:v1", "--policy", good, "--skip-source"}, "✓ accepted", "✗ rejected")
+	s.run(exitUsage, []string{"verify", s.image, "--policy", good, "--contents"}, "--contents goes with flags")
+	s.run(exitUsage, []string{"verify", s.image, "--policy", good, "--explain"}, "policy explain")
+	file := s.file("app.tar.gz", []byte("app"))
+	s.run(exitUsage, []string{"verify", file, "--bundle", file, "--policy", good}, "is about images")
+	s.run(exitRejected, []string{"copy", s.image, "oci:" + filepath.Join(t.TempDir(), "copy"), "--policy", other})
+
+	// A fact of the SBOM: its packages.
+	with := func(expression string) string {
+		return s.file("condition.yaml", []byte(strings.Replace(string(s.shop(prooftest.Source, "")), "      accept:", "      conditions: [{expression: '"+expression+"', message: sorry}]\n      accept:", 1)))
+	}
+	verify(exitOK, with(`sbom.packages.exists(p, p.name != "")`), s.image)
+	verify(exitRejected, with(`!sbom.packages.exists(p, p.name != "")`), s.image, "condition: sorry")
+	verify(exitUndecided, with(`attestations.exists(a, a.type == "x")`), s.image, "attestations is missing")
+
+	// Where the namespace is not known, no policy of another one hides that this one denies.
+	one := strings.Replace(string(s.shop(another, "      mode: audit\n")), "kind: ImagePolicy", "kind: NamespacedImagePolicy", 1)
+	lab := strings.Replace(one, "name: shop", "name: lax, namespace: lab", 1)
+	shop := strings.Replace(strings.Replace(one, "name: shop", "name: strict, namespace: shop", 1), "/team/app@*", "/elsewhere/app@*", 1)
+	both := s.file("both.yaml", []byte(lab+"---\n"+shop))
+	s.run(exitOK, []string{"policy", "test", both, s.image, "-n", "lab"})
+	s.run(exitRejected, []string{"policy", "test", both, s.image, "-n", "shop"}, "no rule")
+	s.run(exitRejected, []string{"policy", "test", both, s.image}, "no rule")
+	verify(exitRejected, both, s.image, "no rule")
+}

@@ -233,6 +233,7 @@ func (i *signedImage) add(ctx context.Context, bundle []byte, predicateType stri
 type signedFile struct {
 	path string
 	hash v1.Hash
+	held []byte // its content, if it is not on the disk yet
 	to   string
 	many bool // to may have several bundles, one a line
 }
@@ -265,7 +266,16 @@ func (f *signedFile) digest() v1.Hash { return f.hash }
 func (f *signedFile) title() string   { return filepath.Base(f.path) }
 func (f *signedFile) close()          {}
 
-func (f *signedFile) content() (io.ReadSeekCloser, error) { return os.Open(f.path) }
+func (f *signedFile) content() (io.ReadSeekCloser, error) {
+	if f.held != nil {
+		return nopCloser{bytes.NewReader(f.held)}, nil
+	}
+	return os.Open(f.path)
+}
+
+type nopCloser struct{ io.ReadSeeker }
+
+func (nopCloser) Close() error { return nil }
 
 func (f *signedFile) bundles(context.Context) (all []held, err error) {
 	found, err := readBundles(f.to)

@@ -99,6 +99,11 @@ func printVerdict(w io.Writer, v *verify.Verdict, explain explainer) {
 		printRequirements(w, "  ", v.Level, v.Requirements)
 	}
 	fmt.Fprintf(w, "\n%s\n", paint(w, outcomeMark(v.Outcome)[0], v.Outcome.String()))
+	if v.Decision != nil {
+		for _, warning := range v.Decision.Warnings {
+			fmt.Fprintf(w, "%s %s\n", paint(w, yellow, "warning:"), printable.Text(warning))
+		}
+	}
 	printDangers(w, v.Dangers)
 	printHint(w, v.Hint)
 }

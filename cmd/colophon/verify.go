@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,24 +24,26 @@ import (
 )
 
 type verifyOptions struct {
-	demand   policy.Document // from the flags
-	policy   string
-	bundle   string
-	save     string // where to keep a file that was downloaded
-	signer   signerOptions
-	recipe   recipeOptions
-	tag      string
-	branch   string
-	output   output
-	source   sourceOptions
-	timeout  time.Duration
-	platform string // of an index, the only one to read
-	many     manyOptions
-	reports  []string // FORMAT=FILE
-	explain  bool
-	why      bool // print the likely causes in place of the chain
-	summary  summaryOptions
-	now      time.Time // of verification: when the command began
+	demand    policy.Document // from the flags
+	policy    string
+	sets      []*policy.Set // of a policy of version 2, in place of a demand
+	namespace string        // of the image, for o.sets; empty: not known
+	bundle    string
+	save      string // where to keep a file that was downloaded
+	signer    signerOptions
+	recipe    recipeOptions
+	tag       string
+	branch    string
+	output    output
+	source    sourceOptions
+	timeout   time.Duration
+	platform  string // of an index, the only one to read
+	many      manyOptions
+	reports   []string // FORMAT=FILE
+	explain   bool
+	why       bool // print the likely causes in place of the chain
+	summary   summaryOptions
+	now       time.Time // of verification: when the command began
 }
 
 func newVerifyCommand() *cobra.Command {
@@ -187,6 +190,9 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if opts.Policy, demand, err = o.load(); err != nil {
 		return err
 	}
+	if o.sets != nil && o.explain {
+		return usageError("colophon policy explain IMAGE --policy FILE", "--explain is for policies of version 1 and flags")
+	}
 	if opts.Platform, err = parsePlatform(o.platform); err != nil {
 		return err
 	}
@@ -211,7 +217,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if err != nil {
 		return answer(cmd, undecided(what, err), o, opts)
 	}
-	if err := o.source.configure(&opts, o.now); err != nil {
+	if err := o.source.configure(&opts, o.now, policiesIn(o.sets)...); err != nil {
 		return err
 	}
 	warnStale(cmd.ErrOrStderr(), opts, o.now)
@@ -225,6 +231,9 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 		judge = o.directory
 	case o.bundle != "" && !spelledAsImage(what, ref), o.bundle == "" && isBundledFile(what, ref):
 		judge, file = o.file, true
+	}
+	if o.sets != nil && (file || isReleaseDir(what, ref)) {
+		return usageError("", "a policy of version 2 is about images, and %s is none", what)
 	}
 	summary, err := o.summary.prepare(cmd, ref, file, demand, opts.Trust)
 	if err != nil {
@@ -305,14 +314,7 @@ func (o verifyOptions) image(ctx context.Context, image string, ref oci.Referenc
 		defer l.Close()
 	}
 	if err != nil {
-		v := undecided(image, err)
-		if errors.Is(err, oci.ErrMismatch) {
-			v.Outcome, v.Links[0].Status = verify.Rejected, verify.Broken
-		}
-		if errors.Is(err, oci.ErrNoManifest) {
-			v.Hint = "verify the image in its registry, or save it as an OCI layout with docker 25 or later, or with its proofs by colophon copy"
-		}
-		return v, nil
+		return unreadable(image, err), nil
 	}
 	opts.Layout = ref.Dir != ""
 	if o.bundle != "" {
@@ -320,7 +322,52 @@ func (o verifyOptions) image(ctx context.Context, image string, ref oci.Referenc
 			return nil, err
 		}
 	}
+	if o.sets != nil {
+		return o.decide(ctx, image, src, ref, opts), nil
+	}
 	return verify.Image(ctx, src, ref.Identifier(), o.now, opts), nil
+}
+
+// decide verifies an image by a policy of version 2.
+func (o verifyOptions) decide(ctx context.Context, what string, src oci.Source, ref oci.Reference, opts verify.Options) *verify.Verdict {
+	var image policy.Image
+	var err error
+	if !opts.Layout {
+		if image, err = policy.ParseImage(ref.String()); err != nil {
+			return undecided(what, err)
+		}
+	}
+	ev, err := evidenceFor(ctx, src, ref, &image, o.now, opts, o.sets)
+	if err != nil {
+		return unreadable(what, err)
+	}
+	v := decideIn(ev, o.sets, image, o.namespace).Verdict()
+	v.Digest, v.Dangers = cmp.Or(v.Digest, image.Digest), o.dangers(opts)
+	return v
+}
+
+// dangers returns what is dangerous in the policy, one line each for people.
+func (o verifyOptions) dangers(opts verify.Options) []string {
+	if o.sets == nil {
+		return opts.Policy.Dangers()
+	}
+	var all []string
+	for _, s := range o.sets {
+		all = append(all, s.Dangers()...)
+	}
+	return all
+}
+
+// unreadable returns the verdict for an image that could not be opened or found.
+func unreadable(image string, err error) *verify.Verdict {
+	v := undecided(image, err)
+	if errors.Is(err, oci.ErrMismatch) {
+		v.Outcome, v.Links[0].Status = verify.Rejected, verify.Broken
+	}
+	if errors.Is(err, oci.ErrNoManifest) {
+		v.Hint = "verify the image in its registry, or save it as an OCI layout with docker 25 or later, or with its proofs by colophon copy"
+	}
+	return v
 }
 
 func (o verifyOptions) file(ctx context.Context, path string, _ oci.Reference, opts verify.Options) (*verify.Verdict, error) {
@@ -343,16 +390,16 @@ func (o verifyOptions) file(ctx context.Context, path string, _ oci.Reference, o
 	return verify.Bundled(ctx, f, bundles, o.now, opts), nil
 }
 
-// load returns the policy from the policy file or the flags. raw is the policy
+// load returns the policy from the policy file or the flags, or sets o.sets. raw is the policy
 // document (spec/policy): the bytes of the file, or one made from the flags.
-func (o verifyOptions) load() (p policy.Policy, raw []byte, err error) {
+func (o *verifyOptions) load() (p policy.Policy, raw []byte, err error) {
 	read, hint, prefix := o.fromFlags, "", ""
 	if o.policy != "" {
-		read, hint, prefix = o.fromFile, "spec/policy describes the format", o.policy+": "
+		read, hint, prefix = o.fromFile, hintPolicy, o.policy+": "
 	}
 	d, raw, err := read()
-	if err != nil {
-		return policy.Policy{}, nil, err
+	if err != nil || o.sets != nil {
+		return policy.Policy{}, raw, err
 	}
 	if o.summary.to != "" {
 		if err := o.besidePolicy(d); err != nil {
@@ -368,6 +415,8 @@ func (o verifyOptions) load() (p policy.Policy, raw []byte, err error) {
 	}
 	return p, raw, nil
 }
+
+const hintPolicy = "spec/policy describes the format"
 
 // besidePolicy returns an error if flags demand what the policy document d does not say.
 // A verification summary names the digest of that document as the policy that was met.
@@ -407,14 +456,30 @@ func (o verifyOptions) fromFlags() (d policy.Document, raw []byte, err error) {
 	return d, raw, err
 }
 
-func (o verifyOptions) fromFile() (d policy.Document, raw []byte, err error) {
+func (o *verifyOptions) fromFile() (d policy.Document, raw []byte, err error) {
 	if raw, err = strict.ReadFile(o.policy, limits.Request); err != nil {
 		return d, nil, usageError("", "%v", err)
 	}
-	if d, err = policy.ParseDocument(raw); err != nil {
-		return d, nil, usageError("spec/policy describes the format", "%v", strict.In(o.policy, err))
+	if policy.IsVersion1(raw) {
+		d, err = policy.ParseDocument(raw)
+	} else if o.sets, err = policy.ParseSets(raw); err == nil {
+		err = o.besideSets()
 	}
-	return d, raw, nil
+	if _, usage := errors.AsType[*exitError](err); err != nil && !usage {
+		err = usageError(hintPolicy, "%v", strict.In(o.policy, err))
+	}
+	return d, raw, err
+}
+
+// besideSets returns an error if flags demand what a policy of version 2 would have to say.
+func (o *verifyOptions) besideSets() error {
+	switch {
+	case o.demand.Contents:
+		return usageError("write sbom: {required: {contents: true}} into the policy", "--contents goes with flags and policies of version 1")
+	case o.source.signers != "" || o.source.gitsign.given():
+		return usageError("", "--signers and --gitsign-identity go with flags and policies of version 1")
+	}
+	return nil
 }
 
 // undecided returns the verdict for an image whose verification could not begin.

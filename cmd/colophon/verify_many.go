@@ -44,7 +44,7 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	}
 	noTrust, failed := loadTrust(&opts)
 	ctx := cmd.Context()
-	if err := o.source.configure(&opts, o.now); err != nil {
+	if err := o.source.configure(&opts, o.now, policiesIn(o.sets)...); err != nil {
 		return err
 	}
 	warnStale(cmd.ErrOrStderr(), opts, o.now)
@@ -73,9 +73,9 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	var unprinted error
 	switch {
 	case o.output.quiet:
-		printDangers(p.errs, opts.Policy.Dangers())
+		printDangers(p.errs, o.dangers(opts))
 	case o.output.text():
-		printDangers(p.w, opts.Policy.Dangers())
+		printDangers(p.w, o.dangers(opts))
 		if noTrust {
 			printHint(p.w, hintTrust)
 		}
@@ -133,7 +133,8 @@ func (o verifyOptions) judge(ctx context.Context, t imagelist.Image, opts verify
 	defer cancel()
 	var v *verify.Verdict
 	var err error
-	if src, done := shared.open(t.Reference); src != nil && !o.source.offline {
+	o.namespace = namespaceOf(t)
+	if src, done := shared.open(t.Reference); src != nil && !o.source.offline && o.sets == nil {
 		v = shared.verdicts.Image(ctx, src, t.Reference.Identifier(), o.now, opts)
 		done()
 	} else {
@@ -144,6 +145,17 @@ func (o verifyOptions) judge(ctx context.Context, t imagelist.Image, opts verify
 	}
 	v.Image = t.Name
 	return v
+}
+
+// namespaceOf returns the namespace of an image, or "" if no place or several name one.
+func namespaceOf(t imagelist.Image) (namespace string) {
+	for i, p := range t.Places {
+		if i > 0 && p.Namespace != namespace {
+			return ""
+		}
+		namespace = p.Namespace
+	}
+	return namespace
 }
 
 // repositories shares one open source among the images of a repository, until the

@@ -70,8 +70,11 @@ func (o sourceOptions) demand(d *policy.Document) error {
 	return nil
 }
 
-// configure sets opts.SourceCheck to ask the repository, unless the flags forbid it.
-func (o sourceOptions) configure(opts *verify.Options, now time.Time) error {
+// configure sets opts.SourceCheck, and opts.TrackCheck if a policy demands something of the source
+// itself, to ask the repositories that opts.Policy and the other policies name, unless the flags
+// forbid it.
+func (o sourceOptions) configure(opts *verify.Options, now time.Time, others ...policy.Policy) error {
+	policies := append([]policy.Policy{opts.Policy}, others...)
 	signers, err := readSigners(o.signers)
 	if err != nil {
 		return err
@@ -80,22 +83,56 @@ func (o sourceOptions) configure(opts *verify.Options, now time.Time) error {
 		if signers == nil {
 			signers = &source.Signers{}
 		}
-		roots := o.roots(opts.Trust, opts.Policy.FreshTrust, now)
+		fresh := slices.ContainsFunc(policies, func(p policy.Policy) bool { return p.FreshTrust })
+		roots := o.roots(opts.Trust, fresh, now)
 		signers.Certified = func(bundle, signed []byte) (string, error) { return o.certified(bundle, signed, roots, now) }
 	}
-	want := opts.Policy.Provenance()
-	// If any source is accepted, never ask it: whoever built the image could make
-	// this machine connect to a host of their choice.
-	if o.skip || o.offline || want.Source.URI() == "" {
-		return nil
-	}
-	if want.SourceTrack != (policy.SourceTrack{}) {
-		if opts.TrackCheck, err = o.trackCheck(want.Source.URI(), signers); err != nil {
-			return err
+	required := map[string]bool{} // by repository: a policy demands an answer
+	tracks := map[string]verify.TrackCheck{}
+	for _, p := range policies {
+		want := p.Provenance()
+		// If any source is accepted, never ask it: whoever built the image could make
+		// this machine connect to a host of their choice.
+		uri := want.Source.URI()
+		if o.skip || o.offline || uri == "" {
+			continue
+		}
+		required[uri] = required[uri] || want.RequireSource
+		if want.SourceTrack != (policy.SourceTrack{}) && tracks[uri] == nil {
+			if tracks[uri], err = o.trackCheck(uri, signers); err != nil {
+				return err
+			}
 		}
 	}
-	opts.SourceCheck = func(ctx context.Context, q source.Question) (source.Standing, error) {
-		if !want.RequireSource {
+	if len(required) > 0 {
+		opts.SourceCheck = askNamed(required, signers)
+	}
+	if len(tracks) > 0 {
+		opts.TrackCheck = func(ctx context.Context, uri, ref, commit string) (track.Result, error) {
+			named, err := source.Canonical(uri)
+			if ask := tracks[named]; err == nil && ask != nil {
+				return ask(ctx, uri, ref, commit)
+			}
+			return track.Result{}, errNotNamed
+		}
+	}
+	return nil
+}
+
+var errNotNamed = errors.New("no policy names this repository, so that it is not asked")
+
+// askNamed returns the function that asks the repositories that policies name, and no other.
+func askNamed(required map[string]bool, signers *source.Signers) verify.SourceCheck {
+	return func(ctx context.Context, q source.Question) (source.Standing, error) {
+		uri, err := source.Canonical(q.URI)
+		if err != nil {
+			return source.Standing{}, err
+		}
+		must, named := required[uri]
+		if !named {
+			return source.Standing{}, errNotNamed
+		}
+		if !must {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeoutCause(ctx, sourceTimeout, errSourceLate)
 			defer cancel()
@@ -107,7 +144,6 @@ func (o sourceOptions) configure(opts *verify.Options, now time.Time) error {
 		}
 		return now, err
 	}
-	return nil
 }
 
 // trackCheck returns the function that asks the repository at uri, which the policy names, and
