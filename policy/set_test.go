@@ -366,3 +366,26 @@ func FuzzParseSets(f *testing.F) {
 		}
 	})
 }
+
+// TestCookbook: each recipe of docs/policy.md is a rule without a fault.
+func TestCookbook(t *testing.T) {
+	_, book, found := strings.Cut(string(read(t, "../docs/policy.md")), "## Cookbook\n")
+	recipes := strings.Split(book, "```yaml\n")[1:]
+	if !found || len(recipes) != 20 {
+		t.Fatalf("got %d recipes, want 20", len(recipes))
+	}
+	now := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	for i, r := range recipes {
+		rule, _, _ := strings.Cut(r, "```")
+		document := "apiVersion: colophon.build/v1\nkind: ImagePolicy\nmetadata: {name: shop}\nspec:\n  unmatched: deny\n  rules:\n    - name: app\n      " + strings.ReplaceAll(strings.TrimSpace(rule), "\n", "\n      ") + "\n"
+		findings, err := policy.Lint([]byte(document), now)
+		if err != nil {
+			t.Errorf("recipe %d: %v", i+1, err)
+		}
+		for _, f := range findings {
+			if f.Wrong {
+				t.Errorf("recipe %d: %s", i+1, f.What)
+			}
+		}
+	}
+}
