@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,7 +14,7 @@ import (
 // Decision is the answer of sets of rules about one image. The zero Decision is undecided.
 type Decision struct {
 	Outcome   Outcome          `json:"outcome"`
-	Unmatched policy.Unmatched `json:"unmatched,omitempty"` // no rule is about the image: what the sets say about that
+	Unmatched policy.Unmatched `json:"unmatched,omitempty"` // the strictest answer of the sets that say what happens to this image because no rule is about it
 	Rules     []RuleDecision   `json:"rules,omitempty"`     // of each rule that is about the image, in the order of the sets
 	Warnings  []string         `json:"warnings,omitempty"`  // violations that do not keep the image from being accepted, one line each for people
 	Reason    string           `json:"reason,omitempty"`    // why it was not accepted, one line for people
@@ -86,43 +87,50 @@ func decide(sets []*policy.Set, about asked) *Decision {
 		d.Reason = "the time of verification is not set"
 		return d
 	}
+	var of []*policy.Set // of each of d.Rules
 	for _, s := range sets {
 		if err := s.Check(); err != nil {
 			return &Decision{Reason: plain(fmt.Sprintf("policy %q: %v", s.Name, err))}
 		}
 		for _, r := range s.Rules {
 			if r.Matches(about.image) {
-				d.Rules = append(d.Rules, ruleDecision(s, r, about))
+				d.Rules, of = append(d.Rules, ruleDecision(s, r, about)), append(of, s)
 			}
 		}
-	}
-	if len(d.Rules) == 0 {
-		d.unmatched(sets)
-		return d
 	}
 	d.Outcome = Accepted
 	for _, r := range d.Rules {
 		d.add(r)
 	}
+	for _, s := range sets {
+		d.unmatched(s, of)
+	}
 	return d
 }
 
-// unmatched decides about an image that no rule is about: the strictest set counts.
-func (d *Decision) unmatched(sets []*policy.Set) {
-	d.Unmatched = policy.AllowUnmatched
-	for _, s := range sets {
-		if s.Unmatched == policy.DenyUnmatched || s.Unmatched == policy.WarnUnmatched && d.Unmatched == policy.AllowUnmatched {
-			d.Unmatched = s.Unmatched
+// unmatched adds what a set says about an image that none of its rules is about. An enforcing rule
+// of another set answers for it; one that only watches lifts no denial, nor does a rule of a
+// namespace lift that of the whole cluster.
+func (d *Decision) unmatched(s *policy.Set, of []*policy.Set) {
+	for i, r := range d.Rules {
+		if of[i] == s || r.Mode == policy.Enforce && (s.Namespaced || !of[i].Namespaced) {
+			return
 		}
 	}
-	const why = "no rule of the policy is about this image"
-	switch d.Unmatched {
-	case policy.DenyUnmatched:
+	why := fmt.Sprintf("no rule of the policy %q is about this image", s.Name)
+	switch {
+	case s.Unmatched == policy.AllowUnmatched:
+		d.Unmatched = cmp.Or(d.Unmatched, s.Unmatched)
+	case s.Unmatched == policy.WarnUnmatched:
+		d.Warnings = append(d.Warnings, why)
+		if d.Unmatched != policy.DenyUnmatched {
+			d.Unmatched = s.Unmatched
+		}
+	case d.Outcome != Rejected:
 		d.Outcome, d.Reason = Rejected, why
-	case policy.WarnUnmatched:
-		d.Outcome, d.Warnings = Accepted, []string{why}
+		fallthrough
 	default:
-		d.Outcome = Accepted
+		d.Unmatched = policy.DenyUnmatched
 	}
 }
 

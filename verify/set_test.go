@@ -128,3 +128,33 @@ func TestDecide(t *testing.T) {
 		t.Errorf("two policies, one of which denies: got %+v", d)
 	}
 }
+
+// TestUnmatchedOfSeveralSets: a rule that only watches, or one of a namespace, lifts no denial of
+// another set.
+func TestUnmatchedOfSeveralSets(t *testing.T) {
+	now := time.Date(2026, 12, 10, 0, 0, 0, 0, time.UTC)
+	image := policy.Image{Name: "reg.example.com/app", Digest: setDigest}
+	const namespaced = "kind: NamespacedImagePolicy\nmetadata: {name: shop, namespace: shop}"
+	elsewhere := strings.Replace(setHead+ruleOf("a", "", "good"), "reg.example.com", "elsewhere.example.com", 1)
+	for _, tt := range []struct {
+		what, other string
+		want        verify.Outcome
+	}{
+		{"enforced elsewhere", setHead + ruleOf("a", "", "good"), verify.Accepted},
+		{"watched elsewhere", setHead + ruleOf("a", "mode: audit", "good"), verify.Rejected},
+		{"enforced later", setHead + ruleOf("a", "enforceFrom: 2026-12-11", "good"), verify.Rejected},
+		{"enforced in a namespace", strings.Replace(setHead, "kind: ImagePolicy\nmetadata: {name: prod}", namespaced, 1) + ruleOf("a", "", "good"), verify.Rejected},
+	} {
+		other := strings.Replace(tt.other, "{name: prod}", "{name: other}", 1)
+		sets, err := policy.ParseSets([]byte(elsewhere + "---\n" + other))
+		if err != nil {
+			t.Fatalf("%s: %v", tt.what, err)
+		}
+		d := verify.Decide(sets, image, now, func(policy.Policy) *verify.Verdict {
+			return &verify.Verdict{Digest: setDigest, Outcome: verify.Accepted}
+		})
+		if d.Outcome != tt.want || (d.Unmatched == policy.DenyUnmatched) != (tt.want == verify.Rejected) {
+			t.Errorf("%s: got %v: %s", tt.what, d.Outcome, d.Reason)
+		}
+	}
+}

@@ -259,7 +259,7 @@ func TestPolicyTest(t *testing.T) {
 	s.run(exitRejected, []string{"policy", "test", other, s.image}, "✗ rejected", `rule "app" of policy "shop"`, "want")
 	s.run(exitOK, []string{"policy", "test", warned, s.image}, "✓ accepted", `warning: rule "app" of policy "shop"`)
 	s.run(exitUndecided, []string{"policy", "test", good, s.host + "/team/app:v9"}, "? undecided")
-	s.run(exitRejected, []string{"policy", "test", good, "-f", manifest}, "✗ rejected  "+s.host+"/team/other:v1", "no rule of the policy is about this image", "in Deployment shop/web, spec.template.spec.containers[1].image, line 9", "2 images: 1 accepted, 1 rejected")
+	s.run(exitRejected, []string{"policy", "test", good, "-f", manifest}, "✗ rejected  "+s.host+"/team/other:v1", `no rule of the policy "shop" is about this image`, "in Deployment shop/web, spec.template.spec.containers[1].image, line 9", "2 images: 1 accepted, 1 rejected")
 	s.run(exitUsage, []string{"policy", "test", good}, "nothing to decide about")
 	s.run(exitUsage, []string{"policy", "test", s.file("bad.yaml", []byte("kind: x\n")), s.image}, "bad.yaml:1:")
 
@@ -310,7 +310,7 @@ func TestVerifyBySet(t *testing.T) {
 	verify(exitOK, good, s.image, "✓ rule", "satisfied or exempt: app", "✓ provenance")
 	verify(exitRejected, other, s.image, "✗ rule", `rule "app" of policy "shop"`, "✗ provenance")
 	verify(exitOK, warned, s.image, `warning: rule "app" of policy "shop": rejected`)
-	verify(exitRejected, good, s.host+"/team/other:v1", "no rule of the policy is about this image")
+	verify(exitRejected, good, s.host+"/team/other:v1", `no rule of the policy "shop" is about this image`)
 	verify(exitUndecided, good, s.host+"/team/app:v9", "? image")
 	verify(exitUsage, s.file("bad.yaml", []byte("kind: x\n")), s.image, "bad.yaml:1:")
 	var v struct {
