@@ -93,7 +93,7 @@ func TestForges(t *testing.T) {
 					{By: stranger, Verdict: Approved, Commit: baseID, Time: merged.Add(-65 * time.Minute), Trust: No},
 				},
 			},
-			Rules{Forward: on(`protected "main"`, time.Time{}), Kept: on(`protected "main"`, time.Time{}), Requests: on(`protected "main"`, time.Time{}), Review: on(`approval rule "two eyes"`, time.Time{}), Needed: 1, LastPush: Yes},
+			Rules{Forward: on(`protected "main"`, time.Time{}), Kept: on(`protected "main"`, time.Time{}), Requests: on(`protected "main"`, time.Time{}), Review: on(`approval rule "two eyes"`, time.Time{}), Needed: 1},
 			tagRules(on(`protected "v*"`, time.Time{})),
 		},
 	} {

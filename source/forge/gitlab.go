@@ -256,9 +256,10 @@ func (g *gitlab) approvals(ctx context.Context, r *Rules) error {
 		}
 	}
 	var s struct {
-		Overrides  bool `json:"disable_overriding_approvers_per_merge_request"`
-		Committers bool `json:"merge_requests_disable_committers_approval"`
+		Overrides bool `json:"disable_overriding_approvers_per_merge_request"`
 	}
+	// "Prevent approvals by users who add commits" (merge_requests_disable_committers_approval) says
+	// nothing of who pushed: it compares the e-mail address in the commits, which anybody can write.
 	switch err := g.get(ctx, g.project+"/approvals", nil, &s); {
 	case errors.Is(err, errHidden), errors.Is(err, errAbsent):
 	case err != nil:
@@ -267,7 +268,6 @@ func (g *gitlab) approvals(ctx context.Context, r *Rules) error {
 		if r.Review.Exempt = No; !s.Overrides {
 			r.Review.Exempt, r.Review.Bypass = Yes, []string{"whoever may change the approval rules of one merge request"}
 		}
-		r.LastPush = answer(s.Committers)
 	}
 	return nil
 }
