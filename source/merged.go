@@ -115,6 +115,13 @@ func (g *git) squashed(ctx context.Context, o *objects, result *object, p Propos
 	case len(squash.parents) != 1:
 		return "", ErrOtherContent
 	}
+	// It must start at what the branch had: what else it starts at, nobody reviewed.
+	switch had, err := g.ancestor(ctx, squash.parents[0], result.parents[0]); {
+	case err != nil:
+		return "", err
+	case !had:
+		return "", ErrOtherContent
+	}
 	for _, merge := range []struct {
 		ours, theirs string
 		result       *object

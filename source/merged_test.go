@@ -46,6 +46,13 @@ func TestCheckMerged(t *testing.T) {
 	squashed := from("squash", base, squash, commit)
 	evilSquash := evil("evil-squashed", squash, commit)
 	other := from("other", base, []string{"commit", "-q", "--allow-empty", "-m", "other"})
+	// A squash that starts at content which nobody reviewed brings that along.
+	from("unseen", head)
+	r.write("evil.txt", "evil\n")
+	r.git("add", ".")
+	r.git("commit", "-q", "-m", "unseen")
+	unseen := r.git("rev-parse", "HEAD")
+	upon := from("upon-unseen", unseen, []string{"commit", "-q", "--allow-empty", "-m", "squashed"})
 	for what, c := range map[string]struct {
 		result string
 		good   bool
@@ -57,6 +64,7 @@ func TestCheckMerged(t *testing.T) {
 		"rebase":                        {from("rebased", head, []string{"rebase", "-q", "main"}), true},
 		"merge of the squashed":         {from("merged-squash", main, []string{"merge", "-q", "--no-ff", "-m", "m", squashed}), true},
 		"merge of a squash with more":   {from("merged-evil", main, []string{"merge", "-q", "--no-ff", "-m", "m", evilSquash}), false},
+		"squash upon what is not seen":  {from("merged-unseen", main, []string{"merge", "-q", "--no-ff", "-m", "m", upon}), false},
 		"evil merge of the squashed":    {evil("evil-merged-squash", []string{"merge", "-q", "--no-ff", "-m", "m", squashed}), false},
 		"merge into an older branch":    {from("old-first", base, []string{"merge", "-q", "--no-ff", "-m", "m", main}, []string{"merge", "-q", "--squash", head}, commit, []string{"rm", "-q", "b.txt"}, []string{"commit", "-q", "--amend", "--no-edit"}), false},
 		"merge with more":               {evil("evil-merge", merge), false},
