@@ -105,7 +105,7 @@ type Rules struct {
 	Requests Control `json:"requests"` // it changes by change requests only
 	Review   Control `json:"review"`   // a change request needs approvals
 	Needed   int     `json:"needed"`   // number of approvals
-	LastPush Answer  `json:"lastPush"` // Yes: the approval of whoever pushed to the change request does not count
+	LastPush Control `json:"lastPush"` // the approval of whoever pushed last to the change request does not count
 }
 
 // Control is one technical control.

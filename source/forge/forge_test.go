@@ -70,7 +70,7 @@ func TestForges(t *testing.T) {
 					{By: stranger, Verdict: Approved, Commit: headID, Time: merged.Add(-4 * time.Minute), Trust: No},
 				},
 			},
-			rules(on(`branch protection "main"`, newYear), 1, NotSaid),
+			rules(on(`branch protection "main"`, newYear), 1, Control{}),
 			tagRules(on(`tag protection "v*"`, newYear.AddDate(0, 0, 1))),
 		},
 		GitHub: {
@@ -82,7 +82,7 @@ func TestForges(t *testing.T) {
 					{By: stranger, Verdict: Approved, Commit: headID, Time: merged.Add(-4 * time.Minute), Trust: No},
 				},
 			},
-			rules(on(`ruleset "main"`, newYear), 1, Yes),
+			rules(on(`ruleset "main"`, newYear), 1, on(`ruleset "main"`, newYear)),
 			tagRules(on(`ruleset "tags"`, newYear.AddDate(0, 0, 1))),
 		},
 		GitLab: {
@@ -124,7 +124,7 @@ func TestForges(t *testing.T) {
 	}
 }
 
-func rules(c Control, needed int, last Answer) Rules {
+func rules(c Control, needed int, last Control) Rules {
 	return Rules{Forward: c, Kept: c, Requests: c, Review: c, Needed: needed, LastPush: last}
 }
 
@@ -291,11 +291,11 @@ func TestWeakRules(t *testing.T) {
 	a["/api/v3/repos/team/app/rulesets/42"].(map[string]any)["enforcement"] = "evaluate"
 	a["/api/v3/repos/team/app/branches/main/protection"] = map[string]any{
 		"enforce_admins": map[string]any{"enabled": false}, "allow_force_pushes": map[string]any{"enabled": true},
-		"required_pull_request_reviews": map[string]any{"required_approving_review_count": 2.0, "bypass_pull_request_allowances": map[string]any{"teams": []any{map[string]any{"slug": "ops"}}}},
+		"required_pull_request_reviews": map[string]any{"required_approving_review_count": 2.0, "require_last_push_approval": true, "bypass_pull_request_allowances": map[string]any{"teams": []any{map[string]any{"slug": "ops"}}}},
 	}
 	r, err = open(t, GitHub, forgehost.Handler(a, "")).Rules(t.Context(), "refs/heads/main")
 	want := Control{On: Yes, By: "branch protection", Exempt: Yes, Bypass: []string{"administrators", "team ops"}}
-	if err != nil || r.Forward.On != No || !reflect.DeepEqual(r.Review, want) || r.Needed != 2 || !r.Review.Since.IsZero() {
+	if err != nil || r.Forward.On != No || !reflect.DeepEqual(r.Review, want) || !reflect.DeepEqual(r.LastPush, want) || r.Needed != 2 || !r.Review.Since.IsZero() {
 		t.Errorf("github: got %+v, %v", r, err)
 	}
 	a = answers(t, GitLab)

@@ -268,7 +268,6 @@ func (p *giteaProtection) fill(r *Rules) {
 	if r.Needed = p.Approvals; p.Approvals == 0 {
 		r.Review.On = No
 	}
-	r.LastPush = NotSaid
 	bound := p.AdminsBound != nil && *p.AdminsBound || p.AppliesToAdmins != nil && *p.AppliesToAdmins
 	if !bound {
 		r.Review.Exempt, r.Review.Bypass = Yes, []string{"administrators"}

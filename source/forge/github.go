@@ -240,7 +240,7 @@ func (r *Rules) add(rule githubRule, c Control) {
 			r.Review, r.Needed = strongest(r.Review, c), max(r.Needed, n)
 		}
 		if rule.Parameters.LastPush {
-			r.LastPush = Yes
+			r.LastPush = strongest(r.LastPush, c)
 		}
 	}
 }
@@ -323,7 +323,7 @@ func (g *github) classic(ctx context.Context, ref, name string) (*Rules, error) 
 		r.Review, r.Needed = on, p.Review.Approvals
 	}
 	if p.Review.LastPush {
-		r.LastPush = Yes
+		r.LastPush = on
 	}
 	return r, nil
 }

@@ -117,7 +117,7 @@ func (f *Facts) counts(c *forge.Change, r forge.Review) (Status, string) {
 		return maybe("approved, and the forge does not say which commit")
 	case r.Trust == forge.NotSaid:
 		return maybe("approved, and the forge does not show whether that account may approve changes")
-	case c.Pushed != forge.Yes && (f.Rules == nil || f.Rules.LastPush != forge.Yes):
+	case c.Pushed != forge.Yes && (f.Rules == nil || f.held(c, "takes no approval of whoever pushed", f.Rules.LastPush).status != Met):
 		return maybe("approved, and the forge does not say whether that account also pushed to the change request")
 	}
 	return Met, ""
@@ -146,5 +146,5 @@ func (f *Facts) demandsReview(c *forge.Change, direct judged) judged {
 	case f.RulesErr != nil || f.Rules == nil:
 		return unknown("the rules of %s are not known", f.Branch)
 	}
-	return on("takes reviewed changes only", f.Branch, f.Rules.Review)
+	return f.held(c, "takes reviewed changes only", f.Rules.Review)
 }

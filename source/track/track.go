@@ -252,8 +252,6 @@ func (f *Facts) continuity(c *forge.Change, direct judged, of controls) judged {
 		return unknown("the rules are not known")
 	case c == nil:
 		return direct
-	case c.Merged.IsZero():
-		return unknown("the forge does not say when change request %d was merged", c.Number)
 	}
 	names := make([]string, 0, len(of))
 	for name := range of {
@@ -272,6 +270,13 @@ func (f *Facts) continuity(c *forge.Change, direct judged, of controls) judged {
 	return j
 }
 
+// held says whether a control was on when the change request was merged, and nobody could
+// bypass it: only then did it bind whoever merged.
+func (f *Facts) held(c *forge.Change, what string, control forge.Control) judged {
+	return on(what, f.Branch, control).and(f.since(c, what, control))
+}
+
+// since says whether a control is as it is now since before the merge.
 func (f *Facts) since(c *forge.Change, what string, control forge.Control) judged {
 	const day = "2006-01-02 15:04Z"
 	switch {
@@ -279,6 +284,8 @@ func (f *Facts) since(c *forge.Change, what string, control forge.Control) judge
 		return notMet("%s: no rule says that it %s", f.Branch, what)
 	case control.On == forge.NotSaid:
 		return unknown("%s: the forge does not show whether it %s", f.Branch, what)
+	case c.Merged.IsZero():
+		return unknown("the forge does not say when change request %d was merged", c.Number)
 	case control.Since.IsZero():
 		return unknown("%s %s now, and the forge does not say since when", f.Branch, what)
 	case control.Since.After(c.Merged):

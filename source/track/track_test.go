@@ -32,7 +32,7 @@ func good() Facts {
 			Reviews: []forge.Review{{By: bob, Verdict: forge.Approved, Commit: head, Time: mergedAt.Add(-time.Hour), Trust: forge.Yes}},
 		}},
 		Merged: map[int64]Merged{7: {How: "it is the merge of the proposed commit"}},
-		Rules:  &forge.Rules{Ref: "refs/heads/main", Forward: on, Kept: on, Requests: on, Review: on, Needed: 1, LastPush: forge.Yes},
+		Rules:  &forge.Rules{Ref: "refs/heads/main", Forward: on, Kept: on, Requests: on, Review: on, Needed: 1, LastPush: on},
 	}
 }
 
@@ -73,6 +73,8 @@ func TestLevels(t *testing.T) {
 		"pushes by some":           {func(f *Facts, _ *forge.Change) { f.Rules.Requests.Exempt = forge.Yes }, 2, 2, 1, 0},
 		"requests since yesterday": {func(f *Facts, _ *forge.Change) { f.Rules.Requests.Since = mergedAt.Add(time.Hour) }, 2, 2, 1, 0},
 		"review not demanded":      {func(f *Facts, _ *forge.Change) { f.Rules.Review.On = forge.No }, 3, 3, 1, 0},
+		"review since yesterday":   {func(f *Facts, _ *forge.Change) { f.Rules.Review.Since = mergedAt.Add(time.Hour) }, 3, 3, 1, 0},
+		"review seen only now":     {func(f *Facts, _ *forge.Change) { f.Rules.Review.Since = time.Time{} }, 3, 4, 1, 0},
 		"review bypassed":          {func(f *Facts, _ *forge.Change) { f.Rules.Review.Exempt = forge.Yes }, 3, 3, 1, 0},
 
 		"no review":  {func(_ *Facts, c *forge.Change) { c.Reviews = nil }, 3, 3, 0, 0},
@@ -80,25 +82,31 @@ func TestLevels(t *testing.T) {
 		"the author, renamed": {func(_ *Facts, c *forge.Change) {
 			c.Reviews[0].By, c.Writers, c.Pushers = forge.Account{ID: 2, Name: "malice"}, nil, nil
 		}, 3, 3, 0, 0},
-		"the author's e-mail":        {func(_ *Facts, c *forge.Change) { c.Writers = append(c.Writers, bob) }, 3, 3, 0, 0},
-		"whoever pushed":             {func(_ *Facts, c *forge.Change) { c.Pushers = append(c.Pushers, bob) }, 3, 3, 0, 0},
-		"pushers not said":           {func(f *Facts, c *forge.Change) { c.Pushed, f.Rules.LastPush = forge.NotSaid, forge.NotSaid }, 3, 4, 0, 1},
-		"pushers not said, but rule": {func(f *Facts, c *forge.Change) { c.Pushed = forge.NotSaid }, 4, 4, 1, 0},
-		"a bot":                      {func(_ *Facts, c *forge.Change) { c.Reviews[0].By.Bot = true }, 3, 3, 0, 0},
-		"a deleted account":          {func(_ *Facts, c *forge.Change) { c.Reviews[0].By = forge.Account{} }, 3, 3, 0, 0},
-		"a stranger":                 {func(_ *Facts, c *forge.Change) { c.Reviews[0].Trust = forge.No }, 3, 3, 0, 0},
-		"perhaps a stranger":         {func(_ *Facts, c *forge.Change) { c.Reviews[0].Trust = forge.NotSaid }, 3, 4, 0, 1},
-		"an older head":              {func(_ *Facts, c *forge.Change) { c.Reviews[0].Commit = older }, 3, 3, 0, 0},
-		"head not said":              {func(_ *Facts, c *forge.Change) { c.Reviews[0].Commit = "" }, 3, 4, 0, 1},
-		"after the merge":            {func(_ *Facts, c *forge.Change) { c.Reviews[0].Time = mergedAt.Add(time.Minute) }, 3, 3, 0, 0},
-		"a comment":                  {func(_ *Facts, c *forge.Change) { c.Reviews[0].Verdict = forge.Commented }, 3, 3, 0, 0},
-		"dismissed":                  {func(_ *Facts, c *forge.Change) { c.Reviews[0].Verdict = forge.Dismissed }, 3, 3, 0, 0},
-		"taken back":                 {also(forge.Review{By: bob, Verdict: forge.Refused, Commit: head, Time: mergedAt.Add(-time.Minute)}), 3, 3, 0, 0},
-		"given later":                {also(forge.Review{By: bob, Verdict: forge.Refused, Commit: head, Time: mergedAt.Add(-2 * time.Hour)}), 4, 4, 1, 0},
-		"a comment later":            {also(forge.Review{By: bob, Verdict: forge.Commented, Commit: head, Time: mergedAt.Add(-time.Minute)}), 4, 4, 1, 0},
-		"approved twice":             {also(forge.Review{By: bob, Verdict: forge.Approved, Commit: head, Time: mergedAt.Add(-time.Minute), Trust: forge.Yes}), 4, 4, 1, 0},
-		"two reviewers":              {also(forge.Review{By: carol, Verdict: forge.Approved, Commit: head, Time: mergedAt.Add(-time.Minute), Trust: forge.Yes}), 4, 4, 2, 0},
-		"another asks for changes":   {also(forge.Review{By: carol, Verdict: forge.Refused, Commit: head, Time: mergedAt.Add(-time.Minute), Trust: forge.Yes}), 4, 4, 1, 0},
+		"the author's e-mail":                 {func(_ *Facts, c *forge.Change) { c.Writers = append(c.Writers, bob) }, 3, 3, 0, 0},
+		"whoever pushed":                      {func(_ *Facts, c *forge.Change) { c.Pushers = append(c.Pushers, bob) }, 3, 3, 0, 0},
+		"pushers not said":                    {func(f *Facts, c *forge.Change) { c.Pushed, f.Rules.LastPush = forge.NotSaid, forge.Control{} }, 3, 4, 0, 1},
+		"pushers not said, but rule":          {func(f *Facts, c *forge.Change) { c.Pushed = forge.NotSaid }, 4, 4, 1, 0},
+		"rule about pushers, bypassed":        {lastPush(func(l *forge.Control) { l.Exempt = forge.Yes }), 3, 4, 0, 1},
+		"rule about pushers, perhaps so":      {lastPush(func(l *forge.Control) { l.Exempt = forge.NotSaid }), 3, 4, 0, 1},
+		"rule about pushers of yesterday":     {lastPush(func(l *forge.Control) { l.Since = mergedAt.Add(time.Hour) }), 3, 4, 0, 1},
+		"rule about pushers seen now":         {lastPush(func(l *forge.Control) { l.Since = time.Time{} }), 3, 4, 0, 1},
+		"no rule about pushers":               {lastPush(func(l *forge.Control) { l.On = forge.No }), 3, 4, 0, 1},
+		"rule about pushers, merge not dated": {func(f *Facts, c *forge.Change) { c.Pushed, c.Merged = forge.NotSaid, time.Time{} }, 1, 4, 0, 1},
+		"a bot":                               {func(_ *Facts, c *forge.Change) { c.Reviews[0].By.Bot = true }, 3, 3, 0, 0},
+		"a deleted account":                   {func(_ *Facts, c *forge.Change) { c.Reviews[0].By = forge.Account{} }, 3, 3, 0, 0},
+		"a stranger":                          {func(_ *Facts, c *forge.Change) { c.Reviews[0].Trust = forge.No }, 3, 3, 0, 0},
+		"perhaps a stranger":                  {func(_ *Facts, c *forge.Change) { c.Reviews[0].Trust = forge.NotSaid }, 3, 4, 0, 1},
+		"an older head":                       {func(_ *Facts, c *forge.Change) { c.Reviews[0].Commit = older }, 3, 3, 0, 0},
+		"head not said":                       {func(_ *Facts, c *forge.Change) { c.Reviews[0].Commit = "" }, 3, 4, 0, 1},
+		"after the merge":                     {func(_ *Facts, c *forge.Change) { c.Reviews[0].Time = mergedAt.Add(time.Minute) }, 3, 3, 0, 0},
+		"a comment":                           {func(_ *Facts, c *forge.Change) { c.Reviews[0].Verdict = forge.Commented }, 3, 3, 0, 0},
+		"dismissed":                           {func(_ *Facts, c *forge.Change) { c.Reviews[0].Verdict = forge.Dismissed }, 3, 3, 0, 0},
+		"taken back":                          {also(forge.Review{By: bob, Verdict: forge.Refused, Commit: head, Time: mergedAt.Add(-time.Minute)}), 3, 3, 0, 0},
+		"given later":                         {also(forge.Review{By: bob, Verdict: forge.Refused, Commit: head, Time: mergedAt.Add(-2 * time.Hour)}), 4, 4, 1, 0},
+		"a comment later":                     {also(forge.Review{By: bob, Verdict: forge.Commented, Commit: head, Time: mergedAt.Add(-time.Minute)}), 4, 4, 1, 0},
+		"approved twice":                      {also(forge.Review{By: bob, Verdict: forge.Approved, Commit: head, Time: mergedAt.Add(-time.Minute), Trust: forge.Yes}), 4, 4, 1, 0},
+		"two reviewers":                       {also(forge.Review{By: carol, Verdict: forge.Approved, Commit: head, Time: mergedAt.Add(-time.Minute), Trust: forge.Yes}), 4, 4, 2, 0},
+		"another asks for changes":            {also(forge.Review{By: carol, Verdict: forge.Refused, Commit: head, Time: mergedAt.Add(-time.Minute), Trust: forge.Yes}), 4, 4, 1, 0},
 
 		"a stranger's change":         {func(_ *Facts, c *forge.Change) { c.Trust = forge.No }, 3, 3, 1, 0},
 		"perhaps a stranger's change": {func(_ *Facts, c *forge.Change) { c.Trust = forge.NotSaid }, 3, 4, 1, 0},
@@ -126,6 +134,14 @@ func TestLevels(t *testing.T) {
 		if r.Level != c.level || r.Possible != c.possible || r.Reviewers != c.sure || r.Unsure != c.further {
 			t.Errorf("%s: got level %d of %d, reviewers %d and %d; want %d of %d, %d and %d\n%s", what, r.Level, r.Possible, r.Reviewers, r.Unsure, c.level, c.possible, c.sure, c.further, text(r))
 		}
+	}
+}
+
+// lastPush has a forge that does not say who pushed, and changes the rule about it.
+func lastPush(change func(*forge.Control)) func(*Facts, *forge.Change) {
+	return func(f *Facts, c *forge.Change) {
+		c.Pushed = forge.NotSaid
+		change(&f.Rules.LastPush)
 	}
 }
 
