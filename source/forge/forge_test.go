@@ -365,3 +365,55 @@ func TestManyRequests(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestTagsOfGitea: whoever one rule of a tag lists may move it, whatever the other rules say, and
+// a pattern that cannot be decided here may be of the tag.
+func TestTagsOfGitea(t *testing.T) {
+	rule := func(pattern string, users ...any) any {
+		return map[string]any{"name_pattern": pattern, "whitelist_usernames": users, "whitelist_teams": []any{}, "updated_at": "2026-02-02T00:00:00Z"}
+	}
+	for what, c := range map[string]struct {
+		rules      []any
+		on, exempt Answer
+		bypass     []string
+	}{
+		"none":                       {nil, No, NotSaid, nil},
+		"another tag":                {[]any{rule("w*", "eve"), rule(`/^w\d/`, "eve")}, No, NotSaid, nil},
+		"strict and open":            {[]any{rule("v*"), rule("v1*", "eve"), rule("/^v/", "mallory")}, Yes, Yes, []string{"eve", "mallory"}},
+		"a star matches slashes":     {[]any{rule("v*"), rule("*", "eve")}, Yes, Yes, []string{"eve"}},
+		"not decided":                {[]any{rule("v[0-9]*")}, NotSaid, NotSaid, nil},
+		"not decided, list":          {[]any{rule("{v,w}*", "eve")}, NotSaid, NotSaid, nil},
+		"broken expression":          {[]any{rule("/v(/", "eve")}, NotSaid, NotSaid, nil},
+		"long expression":            {[]any{rule("/v1"+strings.Repeat("|x", 2000)+"/", "eve")}, NotSaid, NotSaid, nil},
+		"strict, and not decided":    {[]any{rule("v*"), rule("v?/*", "eve")}, Yes, NotSaid, nil},
+		"open, and not decided":      {[]any{rule("v[1]*", "eve"), rule("v*", "bob")}, Yes, Yes, []string{"bob"}},
+		"strict, and none undecided": {[]any{rule("v*"), rule("v?/*")}, Yes, No, nil},
+	} {
+		a := answers(t, Gitea)
+		a["/api/v1/repos/team/app/tag_protections"] = c.rules
+		r, err := open(t, Gitea, forgehost.Handler(a, "")).Rules(t.Context(), "refs/tags/v1/2")
+		if err != nil || r.Forward.On != c.on || r.Forward.Exempt != c.exempt || !reflect.DeepEqual(r.Forward.Bypass, c.bypass) || !reflect.DeepEqual(r.Kept, r.Forward) {
+			t.Errorf("%s: got %+v, %v, want %s, exempt %s for %q", what, r, err, c.on, c.exempt, c.bypass)
+		}
+	}
+}
+
+// TestTagsOfGitHub: a pattern that cannot be decided here may be of the tag.
+func TestTagsOfGitHub(t *testing.T) {
+	for pattern, want := range map[string]Answer{"refs/tags/v*": Yes, "~ALL": Yes, "refs/tags/w*": No, "refs/tags/{v,w}*": NotSaid, "refs/tags/**/*": NotSaid} {
+		a := answers(t, GitHub)
+		set := a["/api/v3/repos/team/app/rulesets/44"].(map[string]any)
+		names := set["conditions"].(map[string]any)["ref_name"].(map[string]any)
+		names["include"] = []any{pattern}
+		r, err := open(t, GitHub, forgehost.Handler(a, "")).Rules(t.Context(), "refs/tags/v1.2.0")
+		if err != nil || r.Forward.On != want || r.Kept.On != want {
+			t.Errorf("%s: got %+v, %v, want %q", pattern, r, err, want)
+		}
+		if names["include"], names["exclude"] = []any{"~ALL"}, []any{pattern}; want == NotSaid {
+			r, err = open(t, GitHub, forgehost.Handler(a, "")).Rules(t.Context(), "refs/tags/v1.2.0")
+			if err != nil || r.Forward.On != NotSaid {
+				t.Errorf("except %s: got %+v, %v, want that it is not said", pattern, r, err)
+			}
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"path"
 	"regexp"
 	"strings"
 	"time"
@@ -285,7 +284,8 @@ func named(what string, names []string) (out []string) {
 	return out
 }
 
-// tagRules returns the rules of a tag. Whoever a rule lists may create, move and delete it.
+// tagRules returns the rules of a tag. Whoever any of them lists may create, move and delete
+// it, whatever the others say (IsUserAllowedToControlTag in Gitea's source).
 func (g *gitea) tagRules(ctx context.Context, ref, name string) (*Rules, error) {
 	type protection struct {
 		Pattern string    `json:"name_pattern"`
@@ -298,25 +298,48 @@ func (g *gitea) tagRules(ctx context.Context, ref, name string) (*Rules, error) 
 		return nil, err
 	}
 	c := Control{On: No}
+	var by []string
+	open := false // a rule that may be of this tag lists somebody
 	for _, p := range all {
-		if !tagMatches(p.Pattern, name) {
-			continue
+		listed := append(named("team", p.Teams), p.Users...)
+		switch tagMatches(p.Pattern, name) {
+		case NotSaid:
+			open = open || len(listed) > 0
+			if c.On == No {
+				c.On = NotSaid
+			}
+		case Yes:
+			// The last change counts: the rule could have listed somebody before.
+			if len(by) == 0 || p.Updated.IsZero() || !c.Since.IsZero() && p.Updated.After(c.Since) {
+				c.Since = p.Updated
+			}
+			c.On, by, c.Bypass = Yes, append(by, fmt.Sprintf("tag protection %q", p.Pattern)), append(c.Bypass, listed...)
 		}
-		one := Control{On: Yes, By: fmt.Sprintf("tag protection %q", p.Pattern), Since: p.Updated, Exempt: No}
-		if one.Bypass = append(named("team", p.Teams), p.Users...); len(one.Bypass) > 0 {
-			one.Exempt = Yes
-		}
-		c = strongest(c, one)
+	}
+	switch c.By = strings.Join(by, ", "); {
+	case len(c.Bypass) > 0:
+		c.Exempt = Yes
+	case c.On == Yes && !open:
+		c.Exempt = No
 	}
 	return &Rules{Ref: ref, Forward: c, Kept: c}, nil
 }
 
-// tagMatches reports whether a pattern, a glob or /REGULAR EXPRESSION/, surely names a tag.
-func tagMatches(pattern, name string) bool {
-	if inner, ok := strings.CutPrefix(pattern, "/"); ok && strings.HasSuffix(inner, "/") && len(pattern) < 1024 {
+// tagMatches says whether a pattern, a glob or /REGULAR EXPRESSION/, names a tag. Of globs, it
+// decides those of text and *, which also matches slashes.
+func tagMatches(pattern, name string) Answer {
+	if inner, ok := strings.CutPrefix(pattern, "/"); ok && strings.HasSuffix(inner, "/") {
+		if len(pattern) > 1024 {
+			return NotSaid
+		}
 		re, err := regexp.Compile(strings.TrimSuffix(inner, "/"))
-		return err == nil && re.MatchString(name)
+		if err != nil {
+			return NotSaid
+		}
+		return answer(re.MatchString(name))
 	}
-	ok, err := path.Match(pattern, name)
-	return err == nil && ok
+	if strings.ContainsAny(pattern, `?[]{}\`) {
+		return NotSaid
+	}
+	return answer(wildcard(pattern, name))
 }

@@ -343,38 +343,62 @@ func (g *github) tagRules(ctx context.Context, ref string) (*Rules, error) {
 		if err != nil {
 			return nil, err
 		}
-		if whole.Enforcement != "active" || !whole.covers(ref) {
+		if whole.Enforcement != "active" {
 			continue
+		}
+		c := whole.control()
+		switch whole.covers(ref) {
+		case No:
+			continue
+		case NotSaid:
+			c = Control{}
 		}
 		for _, rule := range whole.Rules {
 			switch rule.Type {
 			case "update":
-				r.Forward = strongest(r.Forward, whole.control())
+				r.Forward = strongest(r.Forward, c)
 			case "deletion":
-				r.Kept = strongest(r.Kept, whole.control())
+				r.Kept = strongest(r.Kept, c)
 			}
 		}
 	}
 	return r, nil
 }
 
-// covers reports whether the ruleset surely applies to a ref. Ruby's fnmatch, which GitHub
+// covers says whether the ruleset applies to a ref. Ruby's fnmatch, which GitHub
 // uses, and path.Match agree about patterns without "**", "{" and "\".
-func (s *githubRuleset) covers(ref string) bool {
-	matches := func(pattern string) (yes, unsure bool) {
+func (s *githubRuleset) covers(ref string) Answer {
+	matches := func(pattern string) Answer {
 		if pattern == "~ALL" {
-			return true, false
+			return Yes
 		}
 		if strings.ContainsAny(pattern, `{\~`) || strings.Contains(pattern, "**") {
-			return false, true
+			return NotSaid
 		}
 		ok, err := path.Match(pattern, ref)
-		return ok, err != nil
-	}
-	for _, p := range s.Conditions.Ref.Exclude {
-		if yes, unsure := matches(p); yes || unsure {
-			return false
+		if err != nil {
+			return NotSaid
 		}
+		return answer(ok)
 	}
-	return slices.ContainsFunc(s.Conditions.Ref.Include, func(p string) bool { yes, _ := matches(p); return yes })
+	some := func(patterns []string) Answer {
+		found := No
+		for _, p := range patterns {
+			switch matches(p) {
+			case Yes:
+				return Yes
+			case NotSaid:
+				found = NotSaid
+			}
+		}
+		return found
+	}
+	included, excluded := some(s.Conditions.Ref.Include), some(s.Conditions.Ref.Exclude)
+	switch {
+	case included == No || excluded == Yes:
+		return No
+	case included == NotSaid || excluded == NotSaid:
+		return NotSaid
+	}
+	return Yes
 }
