@@ -193,7 +193,8 @@ func (g *gitlab) Rules(ctx context.Context, ref string) (*Rules, error) {
 		}
 		on := Control{On: Yes, By: fmt.Sprintf("protected %q", p.Name), Exempt: No}
 		r.Forward, r.Kept = on, on
-		// Maintainers may delete it in the web interface, which leaves a record.
+		// docs.gitlab.com: maintainers delete a protected branch or tag in the web interface, not by git.
+		r.Kept.Exempt, r.Kept.Bypass = Yes, []string{"maintainers, in the web interface"}
 		open = open || p.ForcePush
 		if !tag {
 			r.Requests = weaker(r.Requests, p.pushes(on))
