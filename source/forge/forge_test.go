@@ -423,3 +423,14 @@ func TestTagsOfGitHub(t *testing.T) {
 		}
 	}
 }
+
+// TestHiddenEvent: an event that is not shown can be a push.
+func TestHiddenEvent(t *testing.T) {
+	a := answers(t, Gitea)
+	path := "/api/v1/repos/team/app/issues/7/timeline"
+	a[path] = append(a[path].([]any), nil)
+	got, err := open(t, Gitea, forgehost.Handler(a, "")).Changes(t.Context(), resultID)
+	if err != nil || got[0].Pushed != NotSaid || len(got[0].Pushers) != 1 {
+		t.Errorf("got %+v, %v, want one who pushed, and that there may be more", got, err)
+	}
+}

@@ -116,14 +116,17 @@ func (g *gitea) pushes(ctx context.Context, c *Change) error {
 		Type string     `json:"type"`
 		User *giteaUser `json:"user"`
 	}
-	// A timeline may have null for what the caller may not see.
 	all, err := list[*event](ctx, g.client, fmt.Sprintf("%s/issues/%d/timeline", g.repo, c.Number), nil)
 	if err != nil {
 		return err
 	}
 	c.Pushed = Yes
 	for _, e := range all {
-		if e == nil || e.Type != "pull_push" {
+		switch {
+		case e == nil: // what the caller may not see can be a push
+			c.Pushed = NotSaid
+			continue
+		case e.Type != "pull_push":
 			continue
 		}
 		a := e.User.account()
