@@ -76,9 +76,10 @@ func (c *client) fetch(ctx context.Context, path string, query url.Values) ([]by
 		if err != nil || wait < 0 {
 			return body, err
 		}
-		if c.waited += wait; c.waited > maxWait {
+		if wait > maxWait-c.waited {
 			return nil, fmt.Errorf("the forge puts requests off for %s, want at most %s together", wait, maxWait)
 		}
+		c.waited += wait
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)

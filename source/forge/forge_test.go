@@ -1,6 +1,7 @@
 package forge
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -432,5 +433,20 @@ func TestHiddenEvent(t *testing.T) {
 	got, err := open(t, Gitea, forgehost.Handler(a, "")).Changes(t.Context(), resultID)
 	if err != nil || got[0].Pushed != NotSaid || len(got[0].Pushers) != 1 {
 		t.Errorf("got %+v, %v, want one who pushed, and that there may be more", got, err)
+	}
+}
+
+// TestPutOffForever: a wait of centuries after a short one is refused, and not slept.
+func TestPutOffForever(t *testing.T) {
+	waits := []string{"Retry-After", "1", "X-RateLimit-Reset", "9999999999999"}
+	f := open(t, GitHub, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(waits[0], waits[1])
+		waits = waits[2:]
+		w.WriteHeader(429)
+	}))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := f.Changes(ctx, resultID); err == nil || !strings.Contains(err.Error(), "puts requests off") {
+		t.Errorf("got %v", err)
 	}
 }
