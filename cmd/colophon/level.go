@@ -89,8 +89,6 @@ type levelAnswer struct {
 	Outcome verify.Outcome `json:"outcome"` // whether the commit has what is demanded
 	Why     string         `json:"why,omitempty"`
 	VSA     string         `json:"vsa,omitempty"` // file with the signed summary
-
-	changes []forge.Change
 }
 
 func (o *levelOptions) run(ctx context.Context, cmd *cobra.Command, repository string) error {
@@ -110,7 +108,7 @@ func (o *levelOptions) run(ctx context.Context, cmd *cobra.Command, repository s
 		return err
 	}
 	facts := look.Facts(ctx, *q)
-	a := &levelAnswer{Repository: uri, Ref: q.Ref, Commit: q.Commit, Branch: facts.Branch, Result: track.Evaluate(facts), changes: facts.Changes}
+	a := &levelAnswer{Repository: uri, Ref: q.Ref, Commit: q.Commit, Branch: facts.Branch, Result: track.Evaluate(facts)}
 	switch err := a.Meets(o.demand.MinLevel, o.demand.Reviewers); {
 	case err == nil:
 		a.Outcome = verify.Accepted

@@ -89,7 +89,6 @@ func (g *gitea) Changes(ctx context.Context, commit string) ([]Change, error) {
 // commits sets the number of proposed commits, and who wrote them.
 func (g *gitea) commits(ctx context.Context, at string, c *Change) error {
 	type commit struct {
-		SHA       string     `json:"sha"`
 		Author    *giteaUser `json:"author"`
 		Committer *giteaUser `json:"committer"`
 	}

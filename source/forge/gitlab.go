@@ -32,7 +32,6 @@ func (u *gitlabUser) account() Account {
 }
 
 type gitlabRequest struct {
-	ID      int64       `json:"id"`
 	Number  int64       `json:"iid"`
 	Project int64       `json:"project_id"`
 	Target  int64       `json:"target_project_id"`
@@ -132,7 +131,7 @@ func (g *gitlab) reviews(ctx context.Context, at, head string) (out []Review, er
 }
 
 // developer is the access level from which on a member may approve (docs.gitlab.com/api/members).
-const developer, maintainer = 30, 40
+const developer = 30
 
 func (g *gitlab) trust(ctx context.Context, a Account) Answer {
 	if a.ID == 0 {
@@ -161,8 +160,6 @@ type gitlabAccess struct {
 type gitlabProtected struct {
 	Name      string         `json:"name"`
 	Push      []gitlabAccess `json:"push_access_levels"`
-	Merge     []gitlabAccess `json:"merge_access_levels"`
-	Create    []gitlabAccess `json:"create_access_levels"`
 	ForcePush bool           `json:"allow_force_push"`
 }
 
