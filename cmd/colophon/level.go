@@ -131,9 +131,11 @@ func (o *levelOptions) question(ctx context.Context, uri string) (q *look.Questi
 	if q.Signers, err = readSigners(o.signers); err != nil {
 		return nil, err
 	}
-	if q.Forge, q.ForgeErr = o.forge.open(uri); q.ForgeErr != nil && !errors.Is(q.ForgeErr, forge.ErrNoForge) {
-		return nil, q.ForgeErr
+	c, err := o.forge.config(uri)
+	if err != nil {
+		return nil, err
 	}
+	q.Forge, q.ForgeErr = forge.Open(uri, c)
 	if o.commit != "" && !source.IsCommitID(o.commit) {
 		return nil, usageError("", "--commit: expected a full id, found %q", o.commit)
 	}
@@ -208,22 +210,23 @@ func (o *forgeOptions) flags(cmd *cobra.Command) {
 // secret, and is sent to nobody.
 var forgeToken = regexp.MustCompile(`^[A-Za-z0-9._~+/=-]+$`)
 
-func (o *forgeOptions) open(uri string) (forge.Forge, error) {
+// config returns what the flags say. It fails if they cannot be used for the repository at uri; it
+// does not fail if they do not say which forge that has.
+func (o *forgeOptions) config(uri string) (forge.Config, error) {
 	c := forge.Config{Kind: forge.Kind(o.kind), API: o.api}
 	if o.token != "" {
 		raw, err := strict.ReadFile(o.token, limits.Request)
 		if err != nil {
-			return nil, usageError("", "--forge-token-file: %v", err)
+			return c, usageError("", "--forge-token-file: %v", err)
 		}
 		if c.Token = string(bytes.TrimSpace(raw)); !forgeToken.MatchString(c.Token) {
-			return nil, usageError("", "--forge-token-file: %s holds no token", o.token)
+			return c, usageError("", "--forge-token-file: %s holds no token", o.token)
 		}
 	}
-	f, err := forge.Open(uri, c)
-	if err != nil && (o.kind != "" || o.api != "" || !errors.Is(err, forge.ErrNoForge)) {
-		return nil, usageError("", "%v", err)
+	if _, err := forge.Open(uri, c); err != nil && (o.kind != "" || o.api != "" || !errors.Is(err, forge.ErrNoForge)) {
+		return c, usageError("", "%v", err)
 	}
-	return f, err
+	return c, nil
 }
 
 func (o *levelOptions) print(w io.Writer, a *levelAnswer) error {

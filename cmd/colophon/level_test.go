@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/forgehost"
@@ -192,5 +195,32 @@ func TestVerifyAsksForge(t *testing.T) {
 	opts := verify.Options{Policy: policy.Policy{Origin: policy.BuilderProvenance{Provenance: policy.Provenance{Source: at, SourceTrack: demand}}}}
 	if err := (sourceOptions{forge: forgeOptions{kind: "svn"}}).configure(&opts, time.Now()); err == nil {
 		t.Error("a kind that there is not passes")
+	}
+}
+
+// TestTrackOfManyImages: the bounds on the requests about one commit are of that commit, and not
+// shared by all images of a run.
+func TestTrackOfManyImages(t *testing.T) {
+	h := newHosted(t, "")
+	at, err := policy.ParseSource(h.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := verify.Options{Policy: policy.Policy{Origin: policy.BuilderProvenance{Provenance: policy.Provenance{Source: at, SourceTrack: policy.SourceTrack{MinLevel: 3}}}}}
+	if err := (sourceOptions{forge: forgeOptions{kind: "gitea"}}).configure(&opts, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	var images errgroup.Group
+	images.SetLimit(3)
+	for range 9 { // a look sends 13 requests, and may send 100
+		images.Go(func() error {
+			if r, err := opts.TrackCheck(t.Context(), h.url, "refs/tags/v1.2.0", h.main); err != nil || r.Level != 4 {
+				return fmt.Errorf("got %+v, %v", r, err)
+			}
+			return nil
+		})
+	}
+	if err := images.Wait(); err != nil {
+		t.Error(err)
 	}
 }

@@ -128,9 +128,7 @@ func (o *decideOptions) decider(cmd *cobra.Command, files ...[]*policy.Set) (*de
 	if err := source.configure(&d.opts, o.now, all...); err != nil {
 		return nil, err
 	}
-	if d.opts.SourceCheck != nil {
-		d.opts.SourceCheck = askOnce(cmd.Context(), d.opts.SourceCheck)
-	}
+	askEachOnce(cmd.Context(), &d.opts)
 	return d, nil
 }
 

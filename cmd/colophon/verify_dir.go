@@ -53,9 +53,7 @@ func (o verifyOptions) directory(ctx context.Context, _ string, ref oci.Referenc
 	if err != nil {
 		return nil, err
 	}
-	if opts.SourceCheck != nil {
-		opts.SourceCheck = askOnce(ctx, opts.SourceCheck)
-	}
+	askEachOnce(ctx, &opts)
 	return verify.BundledDirectory(ctx, d, bundles, o.now, opts), nil
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/oci/imagelist"
-	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/source/track"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -48,9 +48,7 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 		return err
 	}
 	warnStale(cmd.ErrOrStderr(), opts, o.now)
-	if opts.SourceCheck != nil {
-		opts.SourceCheck = askOnce(ctx, opts.SourceCheck)
-	}
+	askEachOnce(ctx, &opts)
 	p := &manyPrinter{w: cmd.OutOrStdout(), errs: cmd.ErrOrStderr(), verdicts: make([]*verify.Verdict, len(ts.Images)), output: &o.output, explain: o.explainer(opts)}
 	p.live = !o.output.quiet && isTerminal(p.errs)
 	repositories := newRepositories(ts.Images)
@@ -204,17 +202,33 @@ func (r *repositories) open(ref oci.Reference) (src oci.Source, done func()) {
 	}
 }
 
+// askEachOnce makes a run ask each repository and forge only once about each commit.
+func askEachOnce(ctx context.Context, opts *verify.Options) {
+	if opts.SourceCheck != nil {
+		opts.SourceCheck = askOnce(ctx, opts.SourceCheck)
+	}
+	if check := opts.TrackCheck; check != nil {
+		type question struct{ uri, ref, commit string }
+		once := askOnce(ctx, func(ctx context.Context, q question) (track.Result, error) {
+			return check(ctx, q.uri, q.ref, q.commit)
+		})
+		opts.TrackCheck = func(ctx context.Context, uri, ref, commit string) (track.Result, error) {
+			return once(ctx, question{uri, ref, commit})
+		}
+	}
+}
+
 // askOnce asks each distinct question only once: many images may come from one
-// commit, and a slow git host should delay the run only once.
-func askOnce(ctx context.Context, ask verify.SourceCheck) verify.SourceCheck {
+// commit, and a slow host should delay the run only once.
+func askOnce[Q comparable, A any](ctx context.Context, ask func(context.Context, Q) (A, error)) func(context.Context, Q) (A, error) {
 	var mu sync.Mutex
-	asked := map[source.Question]func() (source.Standing, error){}
-	return func(_ context.Context, q source.Question) (source.Standing, error) {
+	asked := map[Q]func() (A, error){}
+	return func(_ context.Context, q Q) (A, error) {
 		mu.Lock()
 		answer, ok := asked[q]
 		if !ok {
 			// Use the deadline of the run: the image's own may be near.
-			answer = sync.OnceValues(func() (source.Standing, error) { return ask(ctx, q) })
+			answer = sync.OnceValues(func() (A, error) { return ask(ctx, q) })
 			asked[q] = answer
 		}
 		mu.Unlock()

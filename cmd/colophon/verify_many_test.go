@@ -11,9 +11,11 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/source/track"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -212,5 +214,27 @@ func TestAskOnce(t *testing.T) {
 	}
 	if n := asked.Load(); n != 2 {
 		t.Errorf("asked %d times, want 2", n)
+	}
+	// The same of a forge, by all workers of a run.
+	asked.Store(0)
+	opts := verify.Options{TrackCheck: func(ctx context.Context, uri, ref, commit string) (track.Result, error) {
+		asked.Add(1)
+		return track.Result{Level: len(uri + ref + commit)}, ctx.Err()
+	}}
+	askEachOnce(t.Context(), &opts)
+	var workers errgroup.Group
+	for _, commit := range []string{"a", "bb", "a", "bb"} {
+		workers.Go(func() error {
+			if r, err := opts.TrackCheck(gone, "u", "r", commit); err != nil || r.Level != 2+len(commit) {
+				return fmt.Errorf("%s: got %+v, %v", commit, r, err)
+			}
+			return nil
+		})
+	}
+	if err := workers.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := asked.Load(); n != 2 || opts.SourceCheck != nil {
+		t.Errorf("asked the forge %d times, want 2", n)
 	}
 }

@@ -149,14 +149,16 @@ func askNamed(required map[string]bool, signers *source.Signers) verify.SourceCh
 // trackCheck returns the function that asks the repository at uri, which the policy names, and
 // its forge. It asks no other.
 func (o sourceOptions) trackCheck(uri string, signers *source.Signers) (verify.TrackCheck, error) {
-	f, unknown := o.forge.open(uri)
-	if unknown != nil && !errors.Is(unknown, forge.ErrNoForge) {
-		return nil, unknown
+	c, err := o.forge.config(uri)
+	if err != nil {
+		return nil, err
 	}
 	return func(ctx context.Context, of, ref, commit string) (track.Result, error) {
 		if of != uri {
 			return track.Result{}, fmt.Errorf("repository: got %q, want %q", of, uri)
 		}
+		// A Forge is for one commit: it limits what it asks.
+		f, unknown := forge.Open(uri, c)
 		facts := look.Facts(ctx, look.Question{URI: uri, Ref: ref, Commit: commit, Signers: signers, Lookup: lookup, Merged: checkMerged, Forge: f, ForgeErr: unknown})
 		return track.Evaluate(facts), nil
 	}, nil

@@ -20,7 +20,8 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// Forge answers questions about one repository. An error means that the answer is not known.
+// Forge answers questions about one commit of a repository: its requests and waits are limited
+// together. An error means that the answer is not known. It is not safe for concurrent use.
 type Forge interface {
 	// Changes returns the merged change requests that a full commit id belongs to, with
 	// everything that is known of them. None means that the forge knows the commit, and no
@@ -177,7 +178,7 @@ func (c Config) GoString() string { return c.String() }
 // ErrNoForge means that no API is known for a repository.
 var ErrNoForge = errors.New("it is not known which kind of forge hosts it")
 
-// Open returns the forge of a repository. uri is its address, https or on loopback http.
+// Open returns the forge of a repository, to be asked about one commit. uri is its address, https or on loopback http.
 func Open(uri string, c Config) (Forge, error) {
 	canonical, err := source.Canonical(uri)
 	if err != nil {
