@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -117,14 +118,19 @@ func (l Limits) apply() error {
 }
 
 // mount makes the disk read-only, and everything below Hide, /tmp and /proc invisible,
-// except for Dir, which is writable, and Show.
+// except for Dir, which is writable, and Show, with all mounts below them.
 func (a Apart) mount() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
+	// With the mounts below them: without those, they would look empty there. A directory comes
+	// before what is in it, which would otherwise be covered.
+	paths := append([]string{a.Dir}, a.Show...)
+	slices.Sort(paths)
+	paths = slices.Compact(paths)
 	held := map[string]int{}
-	for _, path := range append([]string{a.Dir}, a.Show...) {
-		fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	for _, path := range paths {
+		fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
@@ -141,21 +147,36 @@ func (a Apart) mount() error {
 	if err := Hide([]string{"/tmp"}, fmt.Sprintf("size=%d,nr_inodes=%d", a.Limits.Scratch, 200_000)); err != nil {
 		return err
 	}
-	for path, fd := range held {
-		if _, err := os.Stat(path); err == nil && path != a.Dir {
-			continue // it was not hidden
+	for _, path := range paths {
+		if path != a.Dir {
+			if visible, err := sameFile(path, held[path]); err != nil {
+				return err
+			} else if visible {
+				continue
+			}
 		}
-		if err := show(path, fd); err != nil {
+		if err := show(path, held[path]); err != nil {
 			return fmt.Errorf("showing %s: %w", path, err)
 		}
 		if path == a.Dir {
 			continue
 		}
-		if err := unix.MountSetattr(unix.AT_FDCWD, path, 0, readOnly); err != nil {
+		if err := unix.MountSetattr(unix.AT_FDCWD, path, unix.AT_RECURSIVE, readOnly); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	return nil
+}
+
+// sameFile reports whether path is still the file or directory that fd is. Otherwise it is
+// hidden, itself or by a directory above it.
+func sameFile(path string, fd int) (bool, error) {
+	var now, before unix.Stat_t
+	if err := unix.Fstat(fd, &before); err != nil {
+		return false, err
+	}
+	err := unix.Stat(path, &now)
+	return err == nil && now.Dev == before.Dev && now.Ino == before.Ino, nil
 }
 
 // Hide mounts an empty tmpfs over each directory; a directory that does not exist, such

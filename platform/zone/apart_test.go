@@ -170,6 +170,46 @@ func TestApartSeesItsItemAlone(t *testing.T) {
 	}
 }
 
+// What is shown is seen with the mounts below it, read-only, also where it is a hidden directory
+// itself or contains Dir.
+func TestApartShowsAllOfIt(t *testing.T) {
+	needs.Root(t, "mounts, and a process with namespaces of its own")
+	a := testApart(t)
+	root := a.Hide[0]
+	sub := filepath.Join(root, "sub")
+	if err := os.Mkdir(sub, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("none", sub, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(sub, unix.MNT_DETACH) })
+	own := filepath.Join(a.Dir, "own")
+	files := []string{filepath.Join(root, "top"), filepath.Join(sub, "below"), own}
+	for _, f := range files {
+		if err := os.WriteFile(f, []byte("content"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, show := range map[string][]string{"a hidden directory": {root}, "and one below it": {sub, root}, "one below it": {sub, filepath.Join(root, "top")}} {
+		a.Show = show
+		for _, f := range files {
+			if got, err := do(t, a, attempt{"read", f}); got != "content" || err != nil {
+				t.Errorf("%s: reading %s: got %q, %v", what, f, got, err)
+			}
+			if f == own {
+				continue
+			}
+			if _, err := do(t, a, attempt{"write", f}); err == nil || !strings.Contains(err.Error(), "read-only") {
+				t.Errorf("%s: writing %s: got %v", what, f, err)
+			}
+		}
+		if _, err := do(t, a, attempt{"write", own + "-new"}); err != nil {
+			t.Errorf("%s: writing to Dir: %v", what, err)
+		}
+	}
+}
+
 // A process apart that needs too much ends, with the reason, and its parent does not.
 func TestApartLimits(t *testing.T) {
 	for _, namespaces := range []bool{false, true} {
