@@ -312,4 +312,20 @@ func TestManyFiles(t *testing.T) {
 	if err := u.add(t.Context(), d); err == nil || !strings.Contains(err.Error(), "files") {
 		t.Errorf("got %v", err)
 	}
+	// The directories that a name needs count, once.
+	u.files = 5
+	for _, name := range []string{"e/f/g", "e/f/h", "e/i"} {
+		d.NameInArchive = name
+		if err := u.add(t.Context(), d); err != nil {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	u.files = 5
+	d.NameInArchive = strings.Repeat("j/", 5) + "k"
+	if err := u.add(t.Context(), d); err == nil || !strings.Contains(err.Error(), "files") {
+		t.Errorf("six directories: got %v", err)
+	}
+	if _, err := root.Stat("j"); err == nil {
+		t.Error("directories above the limit were made")
+	}
 }

@@ -68,8 +68,8 @@ type unpacker struct {
 }
 
 func (u *unpacker) add(_ context.Context, f archives.FileInfo) error {
-	if u.files--; u.files < 0 {
-		return fmt.Errorf("got more than %d files, want at most that", maxFiles)
+	if err := u.count(); err != nil {
+		return err
 	}
 	name := filepath.Clean(strings.TrimLeft(filepath.FromSlash(f.NameInArchive), "/"))
 	if !filepath.IsLocal(name) {
@@ -77,11 +77,14 @@ func (u *unpacker) add(_ context.Context, f archives.FileInfo) error {
 	}
 	switch {
 	case f.IsDir():
+		if err := u.makeParents(name); err != nil {
+			return err
+		}
 		return u.root.MkdirAll(name, 0o700)
 	case !f.Mode().IsRegular() || f.LinkTarget != "":
 		return nil
 	}
-	if err := u.root.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+	if err := u.makeParents(name); err != nil {
 		return err
 	}
 	from, err := f.Open()
@@ -98,4 +101,27 @@ func (u *unpacker) add(_ context.Context, f archives.FileInfo) error {
 		err = fmt.Errorf("the files of the archive have more than %d bytes", unpackedBytes)
 	}
 	return errors.Join(err, to.Close())
+}
+
+// count counts a file or directory, and fails if there are too many.
+func (u *unpacker) count() error {
+	if u.files--; u.files < 0 {
+		return fmt.Errorf("got more than %d files, want at most that", maxFiles)
+	}
+	return nil
+}
+
+// makeParents makes and counts the directories that a file needs: an archive does not need to
+// list them.
+func (u *unpacker) makeParents(name string) error {
+	parent := filepath.Dir(name)
+	for d := parent; d != "."; d = filepath.Dir(d) {
+		if _, err := u.root.Lstat(d); err == nil {
+			break
+		}
+		if err := u.count(); err != nil {
+			return err
+		}
+	}
+	return u.root.MkdirAll(parent, 0o700)
 }
