@@ -270,6 +270,25 @@ func TestSBOMsOfArchives(t *testing.T) {
 	}
 }
 
+// TestSBOMsThatLie: an SBOM of other bytes is never listed, whether it was there or is new, and
+// also where no SBOM can be made of another archive.
+func TestSBOMsThatLie(t *testing.T) {
+	const of = `{"spdxVersion":"SPDX-2.3","SPDXID":"SPDXRef-DOCUMENT","name":"app","documentNamespace":"https://example.com/1","creationInfo":{"created":"2026-01-02T03:04:05Z","creators":["Tool: x"]},
+		"documentDescribes":["SPDXRef-app"],"packages":[{"SPDXID":"SPDXRef-app","name":"app","downloadLocation":"NOASSERTION","checksums":[{"algorithm":"SHA256","checksumValue":"%064d"}]}],
+		"relationships":[{"spdxElementId":"SPDXRef-DOCUMENT","relationshipType":"DESCRIBES","relatedSpdxElement":"SPDXRef-app"}]}`
+	dir := dist(t, "a.tar.gz", "b.tar.gz")
+	other := func(string) ([]byte, error) { return fmt.Appendf(nil, of, 1), nil }
+	if _, err := openFileSet([]string{dir}, other); err == nil || !strings.Contains(err.Error(), "it is the SBOM of sha256:0") {
+		t.Errorf("a new one: got %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "b.tar.gz.spdx.json"), fmt.Appendf(nil, of, 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openFileSet([]string{dir}, noSBOM); err == nil || !strings.Contains(err.Error(), "b.tar.gz.spdx.json: it is the SBOM of sha256:0") {
+		t.Errorf("an old one: got %v", err)
+	}
+}
+
 // TestTooManyFilesToSign: more files than one certificate may sign are refused.
 func TestTooManyFilesToSign(t *testing.T) {
 	dir := t.TempDir()

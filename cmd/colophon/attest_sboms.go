@@ -52,7 +52,10 @@ func (s *fileSet) addSBOMs(describe func(path string) ([]byte, error)) error {
 			return fmt.Errorf("%s: %w", archive.path, err)
 		}
 		if raw == nil {
-			return nil
+			continue
+		}
+		if err := aboutArchive(raw, archive); err != nil {
+			return fmt.Errorf("the SBOM of %s: %w", archive.path, err)
 		}
 		s.sboms = append(s.sboms, newSBOM{archive.path + sbomEnding, raw})
 		sum := sha256.Sum256(raw)
@@ -68,25 +71,39 @@ func checkSBOMOf(archive *signedFile) error {
 	if err != nil {
 		return err
 	}
-	p, err := parsePredicate("spdx", raw)
-	if err == nil {
-		err = p.about(archive)
-	}
-	if err != nil {
+	if err := aboutArchive(raw, archive); err != nil {
 		return &exitError{code: exitFailure, msg: fmt.Sprintf("%s: %v", path, err), hint: "remove it, and a new one is made"}
 	}
 	return nil
 }
 
+// aboutArchive fails if an SBOM says that it is about other bytes than those of the archive.
+func aboutArchive(raw []byte, archive *signedFile) error {
+	p, err := parsePredicate("spdx", raw)
+	if err != nil {
+		return err
+	}
+	return p.about(archive)
+}
+
 // archiveSBOM returns a function that makes the SBOM of an archive; it returns nil where
 // nothing can scan, which it says once.
 func archiveSBOM(ctx context.Context, say func(string)) func(path string) ([]byte, error) {
+	said := false
 	return func(path string) ([]byte, error) {
 		if _, err := scannerProgram(); err != nil || runtime.GOOS != "linux" {
+			if said {
+				return nil, nil
+			}
+			said = true
 			say("no SBOM is made: it takes Linux, and the program colophon-scan beside colophon")
 			return nil, nil
 		}
-		doc, err := sbomOptions{format: "spdx"}.describe(ctx, path)
+		path, err := filepath.Abs(path)
+		if err != nil {
+			return nil, err
+		}
+		doc, err := sbomOptions{format: "spdx"}.describeFile(ctx, path)
 		return append(doc, '\n'), err
 	}
 }

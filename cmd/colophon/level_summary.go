@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,8 +44,8 @@ func (o *levelSummary) prepare(ctx context.Context, cmd *cobra.Command) (*levelS
 	if u, err := url.Parse(o.verifier); err != nil || u.Scheme == "" {
 		return nil, usageError("", "--verifier: expected a URI, found %q", o.verifier)
 	}
-	if info, err := os.Lstat(o.to); err == nil && !info.Mode().IsRegular() {
-		return nil, usageError("", "--vsa: %s is not a regular file", o.to)
+	if err := replaceable("--vsa", o.to, ""); err != nil {
+		return nil, err
 	}
 	p, err := startSigning(ctx, cmd, &o.signing)
 	if err != nil {

@@ -6,12 +6,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/template"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 )
+
+// replaceable fails if something else than a regular file is at path, which a flag names: a link
+// or a device would be replaced by the file that the command writes. An empty path is none.
+func replaceable(flag, path, hint string) error {
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return usageError(hint, "%s: %s is not a regular file", flag, path)
+	}
+	return nil
+}
 
 // output says in which form a command prints its answer. The answer goes to standard
 // output; progress, warnings, questions and errors go to standard error.

@@ -123,6 +123,9 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	if o.writeLock != "" && !o.hermetic {
 		return usageError("add --hermetic", "--write-lock needs --hermetic: only a hermetic release has a lock")
 	}
+	if err := replaceable("--write-lock", o.writeLock, ""); err != nil {
+		return err
+	}
 	if err := o.checkOne(cmd); err != nil {
 		return err
 	}

@@ -26,6 +26,9 @@ import (
 	"github.com/colophon-build/colophon/sbom"
 )
 
+// withoutOutput is the hint for an --output that names no file, such as /dev/stdout.
+const withoutOutput = "without it, the SBOM is written to standard output"
+
 // sbomOptions are the flags of sbom.
 type sbomOptions struct {
 	format   string
@@ -48,6 +51,9 @@ func runSBOM(cmd *cobra.Command, target string, o sbomOptions) error {
 	if sbomKinds[o.format] == "" {
 		return usageError("", "--format: expected spdx or cyclonedx, found %q", o.format)
 	}
+	if err := replaceable("--output", o.output, withoutOutput); err != nil {
+		return err
+	}
 	ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 	defer cancel()
 	stop := waiting(cmd.ErrOrStderr(), "scanning "+target)
@@ -64,25 +70,42 @@ func runSBOM(cmd *cobra.Command, target string, o sbomOptions) error {
 }
 
 // describe returns the SBOM of an image, a directory or a file: a lock file, a program or an
-// archive. It scans in a process apart, which sees nothing but target.
-func (o sbomOptions) describe(ctx context.Context, target string) (doc []byte, err error) {
-	dir, err := os.MkdirTemp("", "colophon-sbom-")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if dir, err = filepath.EvalSymlinks(dir); err != nil {
-		return nil, err
-	}
+// archive.
+func (o sbomOptions) describe(ctx context.Context, target string) ([]byte, error) {
 	image, path, err := sbomTarget(target)
 	switch {
 	case err != nil:
 		return nil, err
 	case image:
-		return o.describeImage(ctx, target, dir)
+		return o.describeImage(ctx, target)
 	case o.platform != "":
 		return nil, usageError("", "--platform is for an image, and %s is none", target)
 	}
+	return o.describeFile(ctx, path)
+}
+
+// scanDir makes the directory that a process apart can write to. remove removes it, and adds its
+// error to err.
+func scanDir() (dir string, remove func(err *error), err error) {
+	if dir, err = os.MkdirTemp("", "colophon-sbom-"); err != nil {
+		return "", nil, err
+	}
+	made := dir
+	remove = func(err *error) { *err = errors.Join(*err, os.RemoveAll(made)) }
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		remove(&err)
+	}
+	return dir, remove, err
+}
+
+// describeFile returns the SBOM of a directory or a file, whatever is in it and however its
+// path, which is absolute, is spelled.
+func (o sbomOptions) describeFile(ctx context.Context, path string) (doc []byte, err error) {
+	dir, remove, err := scanDir()
+	if err != nil {
+		return nil, err
+	}
+	defer remove(&err)
 	created, err := sbomTime(time.Unix(0, 0))
 	if err != nil {
 		return nil, err
@@ -194,8 +217,13 @@ func scannerProgram() (string, error) {
 }
 
 // describeImage returns the SBOM of an image. A layout is scanned in place; another image is
-// copied into one in dir.
-func (o sbomOptions) describeImage(ctx context.Context, target, dir string) ([]byte, error) {
+// copied into one first.
+func (o sbomOptions) describeImage(ctx context.Context, target string) (doc []byte, err error) {
+	dir, remove, err := scanDir()
+	if err != nil {
+		return nil, err
+	}
+	defer remove(&err)
 	ref, src, err := openImage(target)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -35,12 +36,12 @@ func withScanner(t *testing.T) {
 }
 
 // pythonImage is an image for one platform with one package.
-func pythonImage(t *testing.T, arch, name string) v1.Image {
+func pythonImage(t *testing.T, arch, pkg string) v1.Image {
 	t.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
-	metadata := "Metadata-Version: 2.1\nName: " + name + "\nVersion: 1.0\n"
-	w.WriteHeader(&tar.Header{Name: "usr/lib/python3/site-packages/" + name + ".dist-info/METADATA", Mode: 0o644, Size: int64(len(metadata)), Typeflag: tar.TypeReg})
+	metadata := "Metadata-Version: 2.1\nName: " + pkg + "\nVersion: 1.0\n"
+	w.WriteHeader(&tar.Header{Name: "usr/lib/python3/site-packages/" + pkg + ".dist-info/METADATA", Mode: 0o644, Size: int64(len(metadata)), Typeflag: tar.TypeReg})
 	io.WriteString(w, metadata)
 	w.Close()
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
@@ -132,6 +133,51 @@ func TestSBOMOfFiles(t *testing.T) {
 	s.run(exitFailure, []string{"sbom", "requirements.txt"}, "neither beside colophon nor in PATH", "make scanner")
 }
 
+// TestSBOMOfArchive: attest --files scans the bytes of the archive, also if its path is spelled as
+// an image in a registry, and if an image is in it.
+func TestSBOMOfArchive(t *testing.T) {
+	withScanner(t)
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("v1.2.0", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const archive = "v1.2.0/app.tar"
+	ref, err := name.NewTag("app:v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tarball.WriteToFile(archive, ref, pythonImage(t, "amd64", "app")); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := archiveSBOM(t.Context(), func(hint string) { t.Error(hint) })(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := openFile(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := sbom.Read(raw, sbom.PredicateSPDX); err != nil || d.SubjectDigest != f.Digest.String() {
+		t.Errorf("got %+v, %v, want the digest %s", d, err, f.Digest)
+	}
+}
+
+// TestSBOMReplacesFilesOnly: -o does not replace a link, a device or a fifo.
+func TestSBOMReplacesFilesOnly(t *testing.T) {
+	s := newStage(t)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("/dev/null", link); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{link, filepath.Dir(link)} {
+		s.run(exitUsage, []string{"sbom", filepath.Dir(link), "-o", to}, "--output: "+to+" is not a regular file", "standard output")
+		s.run(exitUsage, []string{"sbom", "merge", "a", "b", "-o", to}, "--output: "+to+" is not a regular file")
+	}
+	if _, err := os.Readlink(link); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSBOMOfImages(t *testing.T) {
 	withScanner(t)
 	s := newStage(t)
@@ -184,9 +230,9 @@ func TestSBOMOfImages(t *testing.T) {
 	if got := s.run(exitOK, []string{"sbom", tar, "--name", "app"}); got != both {
 		t.Error("the archive of the layout has another SBOM")
 	}
-	name := s.host + "/team/other:v1"
-	s.run(exitOK, []string{"copy", dir, name})
-	if got := s.run(exitOK, []string{"sbom", name, "--name", "app"}); got != both {
+	other := s.host + "/team/other:v1"
+	s.run(exitOK, []string{"copy", dir, other})
+	if got := s.run(exitOK, []string{"sbom", other, "--name", "app"}); got != both {
 		t.Error("the image in the registry has another SBOM")
 	}
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/durable"
@@ -24,8 +23,8 @@ func checkReports(reports []string) error {
 		if _, known := reportFormats[format]; !ok || !known || path == "" {
 			return usageError("", "--report: expected sarif=FILE or junit=FILE, found %q", r)
 		}
-		if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-			return usageError("", "--report: %s is not a regular file", path)
+		if err := replaceable("--report", path, ""); err != nil {
+			return err
 		}
 	}
 	return nil

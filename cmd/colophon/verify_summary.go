@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -83,10 +82,12 @@ func (o summaryOptions) prepare(cmd *cobra.Command, ref oci.Reference, file bool
 			return nil, usageError("", "--vsa: %s: expected a URI, found %q", flag, uri)
 		}
 	}
-	if info, err := os.Lstat(o.to); o.to != attachSummary && err == nil && !info.Mode().IsRegular() {
-		return nil, usageError("", "--vsa: %s is not a regular file", o.to)
-	}
 	var err error
+	if o.to != attachSummary {
+		if err = replaceable("--vsa", o.to, ""); err != nil {
+			return nil, err
+		}
+	}
 	if s.platform, err = api.LoadConfig(); errors.Is(err, api.ErrNoPlatform) {
 		return nil, &exitError{code: exitFailure, msg: "no platform is configured, and --vsa needs one to log and timestamp the summary", hint: "colophon login FILE"}
 	} else if err != nil {
