@@ -192,7 +192,8 @@ func (k *Key) ask(method *common.MethodArgs) (*common.PluginResp, error) {
 	request, err := json.Marshal(common.PluginArgs{
 		InitOptions: &common.InitOptions{
 			CtxDeadline: &deadline, ProtocolVersion: common.ProtocolVersion, KeyResourceID: k.id,
-			HashFunc: crypto.SHA256, // each request to sign names its own: RPCOptions: &common.RPCOptions{},
+			HashFunc:   crypto.SHA256, // each request to sign names its own
+			RPCOptions: &common.RPCOptions{},
 		},
 		MethodArgs: method,
 	})

@@ -98,6 +98,10 @@ func fake(request string) {
 	if err != nil {
 		panic(err)
 	}
+	if args.InitOptions.RPCOptions == nil { // a plugin of cosign's framework unpacks it
+		print(common.PluginResp{ErrorMessage: "the request has no rpcOptions"})
+		return
+	}
 	id := args.InitOptions.KeyResourceID
 	if args.MethodName == common.PublicKeyMethodName {
 		fakePublic(id, stdin)
