@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,10 +33,20 @@ const (
 	retries = 2                // after the first request, if the service is busy or fails
 )
 
-// errLogged means that a log has the same entry already: it answered an earlier request, and
-// the answer was lost. Logs other than Colophon's do not return the entry again (rekor-tiles
-// v2, service.go).
-var errLogged = errors.New("got status 409: the log has this entry already")
+// loggedError means that a log has the same entry already: it answered an earlier request, and
+// the answer was lost. Colophon's log returns the entry again; others say where it is
+// (rekor-tiles v2, service.go).
+type loggedError struct {
+	url   string
+	index int64 // negative if the log does not say it
+}
+
+func (e *loggedError) Error() string {
+	return e.url + ": got status 409: the log has this entry already"
+}
+
+// indexHeader says in an answer of status 409 where the log has the entry.
+const indexHeader = "X-Log-Index"
 
 // service is one HTTP service that takes part in a signature.
 type service struct {
@@ -64,8 +75,6 @@ func (s *service) post(ctx context.Context, header http.Header, body []byte) ([]
 			return nil, err
 		case status == http.StatusOK || status == http.StatusCreated:
 			return answer, nil
-		case status == http.StatusConflict:
-			return nil, fmt.Errorf("%s: %w", s.url, errLogged)
 		case status != http.StatusTooManyRequests && status < 500 || try == retries:
 			return nil, fmt.Errorf("%s: got status %d, want 200 or 201: %.200q", s.url, status, withoutToken(answer, header))
 		}
@@ -103,6 +112,13 @@ func (s *service) once(ctx context.Context, header http.Header, body []byte) (st
 	answer, err = io.ReadAll(io.LimitReader(resp.Body, limits.Request+1))
 	if err == nil && len(answer) > limits.Request {
 		err = fmt.Errorf("%s: got an answer of more than %d bytes", s.url, limits.Request)
+	}
+	if err == nil && resp.StatusCode == http.StatusConflict {
+		index, bad := strconv.ParseInt(resp.Header.Get(indexHeader), 10, 64)
+		if bad != nil {
+			index = -1
+		}
+		err = &loggedError{s.url, index}
 	}
 	return resp.StatusCode, answer, err
 }

@@ -225,13 +225,8 @@ func (s *Session) bundle(ctx context.Context, digest []byte, subject bundle.Subj
 		}
 		b := &bundlepb.Bundle{MediaType: attest.BundleMediaType, VerificationMaterial: &bundlepb.VerificationMaterial{}}
 		fill(b, signature)
-		err = s.prove(ctx, b.VerificationMaterial, digest, signature)
-		_, differs := s.key.private.Public().(*ecdsa.PublicKey)
-		switch {
-		case !errors.Is(err, errLogged):
-		case !differs:
-			err = fmt.Errorf("%w, and an RSA key gives the same signature of the same bytes each time: the bundle of the earlier run has it", err)
-		case !again:
+		err = s.prove(ctx, b.VerificationMaterial, digest, signature, again)
+		if _, logged := errors.AsType[*loggedError](err); logged && !again {
 			continue // ECDSA signatures differ each time
 		}
 		if err != nil {
@@ -245,8 +240,9 @@ func (s *Session) bundle(ctx context.Context, digest []byte, subject bundle.Subj
 	}
 }
 
-// prove adds who signed, the timestamps and the log entries of a signature.
-func (s *Session) prove(ctx context.Context, material *bundlepb.VerificationMaterial, digest, signature []byte) error {
+// prove adds who signed, the timestamps and the log entries of a signature. again means that
+// an entry that a log has already, which is a *loggedError otherwise, is read from the log.
+func (s *Session) prove(ctx context.Context, material *bundlepb.VerificationMaterial, digest, signature []byte, again bool) error {
 	entered := s.name(material)
 	material.TimestampVerificationData = &bundlepb.TimestampVerificationData{}
 	for _, authority := range s.timestamps {
@@ -258,6 +254,9 @@ func (s *Session) prove(ctx context.Context, material *bundlepb.VerificationMate
 	}
 	for _, log := range s.logs {
 		entry, err := log.log(ctx, entered, digest, signature)
+		if logged, ok := errors.AsType[*loggedError](err); ok && again {
+			entry, err = log.logged(ctx, logged, s.trusted)
+		}
 		if err != nil {
 			return fmt.Errorf("log entry: %w", err)
 		}
