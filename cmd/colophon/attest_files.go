@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,7 +45,7 @@ const (
 // written before everything is signed and the files are found unchanged; what concerns the
 // list comes last. So after a crash the same command finishes.
 func (o *attestOptions) runFiles(ctx context.Context, cmd *cobra.Command, args []string) error {
-	set, err := openFileSet(args, archiveSBOM(ctx, func(hint string) { printHint(cmd.ErrOrStderr(), hint) }))
+	set, err := openFileSet(ctx, args, archiveSBOM(ctx, func(hint string) { printHint(cmd.ErrOrStderr(), hint) }))
 	if err != nil {
 		return err
 	}
@@ -104,20 +106,14 @@ type fileSet struct {
 // openFileSet reads the files that the arguments name: those of one directory, or files that
 // are all in one. It fails for anything that is no regular file, for names that a list cannot
 // hold, and if there is a list of other files. If there is no list, describe makes SBOMs.
-func openFileSet(args []string, describe func(path string) ([]byte, error)) (_ *fileSet, err error) {
+func openFileSet(ctx context.Context, args []string, describe func(path string) ([]byte, error)) (_ *fileSet, err error) {
 	s := &fileSet{}
 	names, err := s.names(args)
 	if err != nil {
 		return nil, err
 	}
-	// One command at a time on the same files: so a second one finds all done, and what is
-	// left of temporary files is that of one that crashed.
-	first := slices.IndexFunc(names, func(name string) bool { return !isMade(name) })
-	if first < 0 {
-		return nil, usageError("", "there are no files to sign in %s", s.dir)
-	}
-	s.locked = filepath.Join(s.dir, filepath.FromSlash(names[first]))
-	if s.lock, err = dirlock.WaitBeside(s.locked); err != nil {
+	// One command at a time on the same files: so a second one finds all done.
+	if s.locked, s.lock, err = lockFiles(ctx, s.dir, names); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -125,10 +121,8 @@ func openFileSet(args []string, describe func(path string) ([]byte, error)) (_ *
 			s.lock.Release()
 		}
 	}()
-	if names, err = s.names(args); err != nil {
-		return nil, err
-	}
-	if names, err = removeLeftovers(s.dir, names); err != nil {
+	names, err = withoutLeftovers(ctx, s.dir, s.locked, func() ([]string, error) { return s.names(args) })
+	if err != nil {
 		return nil, err
 	}
 	d, err := verifyOptions{}.readFiles(s.dir, names)
@@ -162,6 +156,9 @@ func isMade(name string) bool {
 func (s *fileSet) names(args []string) (names []string, err error) {
 	for _, arg := range args {
 		info, err := os.Lstat(arg)
+		if errors.Is(err, fs.ErrNotExist) && leftoverRE.MatchString(filepath.Base(arg)) {
+			continue // somebody has finished or removed it since the shell listed it
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -210,9 +207,59 @@ func (s *fileSet) names(args []string) (names []string, err error) {
 // leftoverRE matches the temporary file of something that attest or sign writes.
 var leftoverRE = regexp.MustCompile(`^\.(.+)\.tmp-[0-9]+$`)
 
-// removeLeftovers removes what a command that crashed has left of the files that it wrote
-// among release files, and returns the other names.
-func removeLeftovers(dir string, names []string) (others []string, err error) {
+// lockFiles locks the first of release files for what is written beside them and about them.
+// Whoever locks further ones meanwhile takes them in the order of their names, and one at a time.
+func lockFiles(ctx context.Context, dir string, names []string) (path string, lock *dirlock.Lock, err error) {
+	first := ""
+	for _, name := range names {
+		if !isMade(name) && !leftoverRE.MatchString(filepath.Base(name)) && (first == "" || name < first) {
+			first = name
+		}
+	}
+	if first == "" {
+		return "", nil, usageError("", "there are no files to sign in %s", dir)
+	}
+	path = filepath.Join(dir, filepath.FromSlash(first))
+	lock, err = dirlock.WaitBeside(ctx, path)
+	return path, lock, err
+}
+
+// withoutLeftovers returns the names that list finds, after it has removed what commands that
+// crashed have left of the files that they wrote. Whoever writes beside release files holds the
+// lock of one of them: so a temporary file that is there once each of them was free is nobody's.
+// This command has locked the file at the path locked.
+func withoutLeftovers(ctx context.Context, dir, locked string, list func() ([]string, error)) ([]string, error) {
+	names, err := list()
+	left, others := splitLeftovers(names)
+	if err != nil || len(left) == 0 {
+		return others, err
+	}
+	for _, name := range others {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if path == locked {
+			continue
+		}
+		lock, err := dirlock.WaitBeside(ctx, path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		lock.Release()
+	}
+	for _, name := range left {
+		if err := os.Remove(filepath.Join(dir, filepath.FromSlash(name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	names, err = list() // the others may have written more meanwhile, and may be writing
+	_, others = splitLeftovers(names)
+	return others, err
+}
+
+// splitLeftovers tells the temporary files of attest and sign from other files.
+func splitLeftovers(names []string) (left, others []string) {
 	for _, name := range names {
 		at, base := filepath.Split(filepath.FromSlash(name))
 		m := leftoverRE.FindStringSubmatch(base)
@@ -224,13 +271,13 @@ func removeLeftovers(dir string, names []string) (others []string, err error) {
 			about, ok := strings.CutSuffix(filepath.ToSlash(at)+m[1], ending)
 			ours = ours || ok && (about == listName || slices.Contains(names, about))
 		}
-		if !ours {
+		if ours {
+			left = append(left, name)
+		} else {
 			others = append(others, name)
-		} else if err := os.Remove(filepath.Join(dir, at, base)); err != nil {
-			return nil, err
 		}
 	}
-	return others, nil
+	return left, others
 }
 
 // piece is one bundle about one file.
@@ -349,7 +396,7 @@ func (s *fileSet) publish(ctx context.Context, pieces []*piece) error {
 
 func (s *fileSet) write(ctx context.Context, w *piece) error {
 	if w.subject.path != s.locked {
-		lock, err := dirlock.WaitBeside(w.subject.path)
+		lock, err := dirlock.WaitBeside(ctx, w.subject.path)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/internal/dirlock"
 )
 
 // dist returns a directory with these files.
@@ -80,7 +83,7 @@ func TestFileSet(t *testing.T) {
 			if args == nil { // dist/*
 				args, _ = filepath.Glob(filepath.Join(dir, "*"))
 			}
-			s, err := openFileSet(args, noSBOM)
+			s, err := openFileSet(t.Context(), args, noSBOM)
 			if err != nil {
 				t.Fatalf("after %d steps: %v: %v", steps, args, err)
 			}
@@ -149,7 +152,7 @@ func TestHostileFileSet(t *testing.T) {
 				args = append(args, dir+"/"+a)
 			}
 		}
-		s, err := openFileSet(args, noSBOM)
+		s, err := openFileSet(t.Context(), args, noSBOM)
 		if err == nil {
 			_, err = s.pieces(nil)
 			s.lock.Release()
@@ -166,7 +169,7 @@ func TestHostileFileSet(t *testing.T) {
 // TestFileSetChanges: a file that changes after it was read leaves nothing signed.
 func TestFileSetChanges(t *testing.T) {
 	dir := dist(t, "app", "b", "z")
-	s, err := openFileSet([]string{dir}, noSBOM)
+	s, err := openFileSet(t.Context(), []string{dir}, noSBOM)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,13 +189,13 @@ func TestFileSetChanges(t *testing.T) {
 // TestFileSetsAtOnce: a second command waits for the first one, and then finds all done.
 func TestFileSetsAtOnce(t *testing.T) {
 	dir := dist(t, "app", "b")
-	first, err := openFileSet([]string{dir}, noSBOM)
+	first, err := openFileSet(t.Context(), []string{dir}, noSBOM)
 	if err != nil {
 		t.Fatal(err)
 	}
 	missing := make(chan int)
 	go func() {
-		second, err := openFileSet([]string{filepath.Join(dir, "app"), filepath.Join(dir, "b")}, noSBOM)
+		second, err := openFileSet(t.Context(), []string{filepath.Join(dir, "app"), filepath.Join(dir, "b")}, noSBOM)
 		if err != nil {
 			t.Error(err)
 			missing <- -1
@@ -221,6 +224,51 @@ func TestFileSetsAtOnce(t *testing.T) {
 	}
 }
 
+// TestTemporaryFilesInUse: the temporary file of a command that runs stays, and what one that
+// ended has left is removed.
+func TestTemporaryFilesInUse(t *testing.T) {
+	for name, open := range map[string]func(ctx context.Context, dir string) error{
+		"attest --files": func(ctx context.Context, dir string) error {
+			s, err := openFileSet(ctx, []string{dir}, noSBOM)
+			if err == nil {
+				s.lock.Release()
+			}
+			return err
+		},
+		"sign": func(ctx context.Context, dir string) error {
+			_, err := listFiles(ctx, dir)
+			return err
+		},
+	} {
+		for _, temporary := range []string{".z.sigstore.json.tmp-1", ".app.intoto.jsonl.tmp-1", ".SHA256SUMS.tmp-1", ".z.spdx.json.tmp-1"} {
+			dir := dist(t, "app", "z", temporary)
+			other := "z"
+			if strings.HasPrefix(temporary, ".app") {
+				other = "app"
+			}
+			running, err := dirlock.WaitBeside(t.Context(), filepath.Join(dir, other))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+			if err := open(ctx, dir); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %s: got %v, want that it waits until its time is over", name, temporary, err)
+			}
+			cancel()
+			if got := filesIn(t, dir); !slices.Contains(got, temporary) {
+				t.Errorf("%s: %s of a command that runs was removed: got %q", name, temporary, got)
+			}
+			running.Release()
+			if err := open(t.Context(), dir); err != nil {
+				t.Errorf("%s: %s: %v", name, temporary, err)
+			}
+			if got := filesIn(t, dir); slices.Contains(got, temporary) {
+				t.Errorf("%s: %s was left: got %q", name, temporary, got)
+			}
+		}
+	}
+}
+
 // TestSBOMsOfArchives: an archive gets an SBOM, which is a release file as any other. One that
 // is there is kept if it is about the same bytes.
 func TestSBOMsOfArchives(t *testing.T) {
@@ -235,7 +283,7 @@ func TestSBOMsOfArchives(t *testing.T) {
 			"relationships":[{"spdxElementId":"SPDXRef-DOCUMENT","relationshipType":"DESCRIBES","relatedSpdxElement":"SPDXRef-app"}]}`, f.Digest.Hex), err
 	}
 	for range 2 {
-		s, err := openFileSet([]string{archive}, describe)
+		s, err := openFileSet(t.Context(), []string{archive}, describe)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,14 +306,14 @@ func TestSBOMsOfArchives(t *testing.T) {
 	if err := os.WriteFile(archive, []byte("new"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openFileSet([]string{archive}, describe); err == nil || !strings.Contains(err.Error(), "app.tar.gz.spdx.json: it is the SBOM of sha256:") {
+	if _, err := openFileSet(t.Context(), []string{archive}, describe); err == nil || !strings.Contains(err.Error(), "app.tar.gz.spdx.json: it is the SBOM of sha256:") {
 		t.Errorf("SBOM of another archive: got %v", err)
 	}
 	if err := os.Remove(archive + sbomEnding); err != nil {
 		t.Fatal(err)
 	}
 	failed := errors.New("the scanner failed")
-	if _, err := openFileSet([]string{archive}, func(string) ([]byte, error) { return nil, failed }); !errors.Is(err, failed) {
+	if _, err := openFileSet(t.Context(), []string{archive}, func(string) ([]byte, error) { return nil, failed }); !errors.Is(err, failed) {
 		t.Errorf("scanner that fails: got %v", err)
 	}
 }
@@ -297,7 +345,7 @@ func TestTooManyFilesToSign(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := openFileSet([]string{dir}, noSBOM); err == nil || !strings.Contains(err.Error(), "expected at most 1000") {
+	if _, err := openFileSet(t.Context(), []string{dir}, noSBOM); err == nil || !strings.Contains(err.Error(), "expected at most 1000") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -270,14 +270,14 @@ func TestListOfHostileDirectory(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "a"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if path, err := listFiles(dir); err != nil || filepath.Base(path) != listName {
+		if path, err := listFiles(t.Context(), dir); err != nil || filepath.Base(path) != listName {
 			t.Fatalf("got %q, %v", path, err)
 		}
 		os.Remove(filepath.Join(dir, listName))
 		if err := put(dir); err != nil {
 			t.Fatal(err)
 		}
-		if path, err := listFiles(dir); err == nil {
+		if path, err := listFiles(t.Context(), dir); err == nil {
 			t.Errorf("%s: got the list %s", name, path)
 		}
 	}

@@ -93,7 +93,7 @@ func openSubject(ctx context.Context, arg, suffix, to string) (subject, error) {
 		case !info.IsDir():
 			return nil, usageError("", "%s is neither a file nor a directory", arg)
 		case isReleaseDir(arg, ref):
-			list, err := listFiles(ref.Dir)
+			list, err := listFiles(ctx, ref.Dir)
 			if err != nil {
 				return nil, err
 			}
@@ -112,11 +112,17 @@ const listName = "SHA256SUMS"
 // listFiles returns the file with the list of the digests of a directory's files. It makes the
 // list if there is none, and otherwise compares it. Whoever signs the list signs the files:
 // verify DIRECTORY compares them.
-func listFiles(dir string) (string, error) {
+func listFiles(ctx context.Context, dir string) (string, error) {
 	names, err := releaseFiles(dir)
-	if err == nil {
-		names, err = removeLeftovers(dir, names)
+	if err != nil {
+		return "", err
 	}
+	locked, lock, err := lockFiles(ctx, dir, names)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Release()
+	names, err = withoutLeftovers(ctx, dir, locked, func() ([]string, error) { return releaseFiles(dir) })
 	if err != nil {
 		return "", err
 	}
@@ -291,7 +297,7 @@ func (f *signedFile) bundles(context.Context) (all []held, err error) {
 // add writes the bundle. The file must still have the content that was signed. A file with
 // bundles of others is not replaced.
 func (f *signedFile) add(ctx context.Context, bundle []byte, _ string) (string, error) {
-	lock, err := dirlock.WaitBeside(f.path)
+	lock, err := dirlock.WaitBeside(ctx, f.path)
 	if err != nil {
 		return "", err
 	}

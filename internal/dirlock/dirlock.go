@@ -4,10 +4,12 @@
 package dirlock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // ErrHeld matches the error of Take and TakeFile if another process, or another Lock of
@@ -28,9 +30,11 @@ func Wait(dir string) (*Lock, error) { return lock(dir, filepath.Join(dir, "lock
 func TakeFile(path string) (*Lock, error) { return lock(path, path, false) }
 
 // WaitBeside locks a file that belongs to somebody else, such as one that is signed, and waits
-// until another holder releases the lock. It does not change the file, and creates none: use
-// it for what is written beside the file. The file must not be replaced meanwhile.
-func WaitBeside(path string) (*Lock, error) {
+// until another holder releases the lock, or until ctx is done: then the error matches ErrHeld
+// and that of ctx. Whoever may read the file can hold its lock. WaitBeside does not change the
+// file, and creates none: use it for what is written beside the file. The file must not be
+// replaced meanwhile.
+func WaitBeside(ctx context.Context, path string) (*Lock, error) {
 	// NFS demands a file that is open for writing; local file systems do not.
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -39,12 +43,26 @@ func WaitBeside(path string) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := lockFile(f, true); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("locking %s: %w", path, err)
+	for {
+		err := lockFile(f, false)
+		if err == nil {
+			return &Lock{f}, nil
+		}
+		if !errors.Is(err, errBusy) {
+			f.Close()
+			return nil, fmt.Errorf("locking %s: %w", path, err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("%s is %w: %w", path, ErrHeld, context.Cause(ctx))
+		}
 	}
-	return &Lock{f}, nil
 }
+
+// pause is the time between two tries of WaitBeside.
+const pause = 50 * time.Millisecond
 
 // lock locks the file at path; what is the name of the locked thing in errors. It waits for
 // another holder, or else returns ErrHeld.

@@ -1,6 +1,7 @@
 package dirlock
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -48,18 +49,24 @@ func TestWaitBeside(t *testing.T) {
 	if err := os.WriteFile(path, []byte("content"), 0o400); err != nil {
 		t.Fatal(err)
 	}
-	held, err := WaitBeside(path)
+	held, err := WaitBeside(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	waited := make(chan error, 1)
 	go func() {
-		l, err := WaitBeside(path)
+		l, err := WaitBeside(t.Context(), path)
 		if err == nil {
 			err = l.Release()
 		}
 		waited <- err
 	}()
+	stop := errors.New("stopped")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Millisecond, stop)
+	defer cancel()
+	if _, err := WaitBeside(ctx, path); !errors.Is(err, stop) || !errors.Is(err, ErrHeld) {
+		t.Errorf("after its time: got %v", err)
+	}
 	select {
 	case err := <-waited:
 		t.Fatalf("did not wait: %v", err)
@@ -74,7 +81,7 @@ func TestWaitBeside(t *testing.T) {
 	if err := <-waited; err != nil {
 		t.Fatal(err)
 	}
-	if _, err := WaitBeside(path + "x"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := WaitBeside(t.Context(), path+"x"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing file: got %v", err)
 	}
 }
