@@ -10,6 +10,7 @@ import (
 
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
@@ -25,7 +26,18 @@ type attestOptions struct {
 	bundle    string
 	files     bool // sign release files, with all that belongs to them
 	output    output
-	timeout   time.Duration
+}
+
+// timeoutFiles is the --timeout of attest --files, unless the user gives one: that of scans of
+// all archives and of a thousand signatures, of which none is written before all are made.
+const timeoutFiles = 2 * time.Hour
+
+func attestTimeout(f *pflag.FlagSet) time.Duration {
+	if files, _ := f.GetBool("files"); files && !f.Changed("timeout") {
+		return timeoutFiles
+	}
+	d, _ := f.GetDuration("timeout")
+	return d
 }
 
 func newAttestCommand() *cobra.Command {
@@ -49,8 +61,9 @@ A URI is a type of your own; --schema checks its documents against a JSON Schema
 With --files, attest makes all that a download needs, in one step: the list of digests
 (SHA256SUMS), an SBOM of each archive (FILE.spdx.json), a signature of each file and of the
 list (FILE.sigstore.json) and, in a job of GitHub or GitLab, the provenance of each
-(FILE.intoto.jsonl). The files are those of a DIRECTORY, or in one. Nothing is written before all is signed, and the same command again
-does what is missing: "colophon verify DIRECTORY" accepts the result.
+(FILE.intoto.jsonl). The files are those of a DIRECTORY, or in one. Nothing is written
+before all is signed, within --timeout, which includes the scans of archives. The same
+command again does what is missing: "colophon verify DIRECTORY" accepts the result.
 
 For who signs, and with which services, see "colophon sign --help". What the same
 signer has attested already, word for word, is not signed again.
@@ -63,7 +76,7 @@ Exit codes: 0 signed, 2 usage error, 1 failure.`,
   colophon attest dist/app.tar.gz --type https://example.com/review/v1 --predicate review.json --schema review.schema.json`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := withTimeout(cmd.Context(), o.timeout)
+			ctx, cancel := withTimeout(cmd.Context(), attestTimeout(cmd.Flags()))
 			defer cancel()
 			if o.files {
 				return o.runFiles(ctx, cmd, args)
@@ -80,7 +93,7 @@ Exit codes: 0 signed, 2 usage error, 1 failure.`,
 	f.StringVar(&o.bundle, "bundle", "", "write the statement about a file to this `FILE` (default: add it to the file beside it, with the ending .intoto.jsonl)")
 	o.output.flags(cmd)
 	o.output.quietFlag(cmd, "where each statement is")
-	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this long")
+	f.Duration("timeout", 5*time.Minute, "give up after this long; with --files, the default is 2h")
 	cmd.MarkFlagsOneRequired("type", "files")
 	for _, flag := range []string{"type", "predicate", "schema", "bundle"} {
 		cmd.MarkFlagsMutuallyExclusive("files", flag)

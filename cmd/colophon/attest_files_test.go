@@ -4,8 +4,14 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,9 +19,12 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/sigstore/sigstore-go/pkg/root"
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/internal/dirlock"
+	"github.com/colophon-build/colophon/sign"
 )
 
 // dist returns a directory with these files.
@@ -318,22 +327,92 @@ func TestSBOMsOfArchives(t *testing.T) {
 	}
 }
 
+// spdxOf is an SBOM of the bytes with a SHA-256 digest.
+const spdxOf = `{"spdxVersion":"SPDX-2.3","SPDXID":"SPDXRef-DOCUMENT","name":"app","documentNamespace":"https://example.com/1","creationInfo":{"created":"2026-01-02T03:04:05Z","creators":["Tool: x"]},
+	"documentDescribes":["SPDXRef-app"],"packages":[{"SPDXID":"SPDXRef-app","name":"app","downloadLocation":"NOASSERTION","checksums":[{"algorithm":"SHA256","checksumValue":"%s"}]}],
+	"relationships":[{"spdxElementId":"SPDXRef-DOCUMENT","relationshipType":"DESCRIBES","relatedSpdxElement":"SPDXRef-app"}]}`
+
 // TestSBOMsThatLie: an SBOM of other bytes is never listed, whether it was there or is new, and
 // also where no SBOM can be made of another archive.
 func TestSBOMsThatLie(t *testing.T) {
-	const of = `{"spdxVersion":"SPDX-2.3","SPDXID":"SPDXRef-DOCUMENT","name":"app","documentNamespace":"https://example.com/1","creationInfo":{"created":"2026-01-02T03:04:05Z","creators":["Tool: x"]},
-		"documentDescribes":["SPDXRef-app"],"packages":[{"SPDXID":"SPDXRef-app","name":"app","downloadLocation":"NOASSERTION","checksums":[{"algorithm":"SHA256","checksumValue":"%064d"}]}],
-		"relationships":[{"spdxElementId":"SPDXRef-DOCUMENT","relationshipType":"DESCRIBES","relatedSpdxElement":"SPDXRef-app"}]}`
 	dir := dist(t, "a.tar.gz", "b.tar.gz")
-	other := func(string) ([]byte, error) { return fmt.Appendf(nil, of, 1), nil }
-	if _, err := openFileSet([]string{dir}, other); err == nil || !strings.Contains(err.Error(), "it is the SBOM of sha256:0") {
+	other := func(string) ([]byte, error) { return fmt.Appendf(nil, spdxOf, fmt.Sprintf("%064d", 1)), nil }
+	if _, err := openFileSet(t.Context(), []string{dir}, other); err == nil || !strings.Contains(err.Error(), "it is the SBOM of sha256:0") {
 		t.Errorf("a new one: got %v", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "b.tar.gz.spdx.json"), fmt.Appendf(nil, of, 1), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "b.tar.gz.spdx.json"), fmt.Appendf(nil, spdxOf, fmt.Sprintf("%064d", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openFileSet([]string{dir}, noSBOM); err == nil || !strings.Contains(err.Error(), "b.tar.gz.spdx.json: it is the SBOM of sha256:0") {
+	if _, err := openFileSet(t.Context(), []string{dir}, noSBOM); err == nil || !strings.Contains(err.Error(), "b.tar.gz.spdx.json: it is the SBOM of sha256:0") {
 		t.Errorf("an old one: got %v", err)
+	}
+}
+
+// TestSignedBeforeWritten: the list and the new SBOMs are signed before they are on the disk, from
+// the bytes that are written later. A timestamp authority is asked once something is signed.
+func TestSignedBeforeWritten(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	defer srv.Close()
+	service := func(version int) string {
+		return fmt.Sprintf(`[{"url":%q,"majorApiVersion":%d,"validFor":{"start":"2020-01-01T00:00:00Z"},"operator":"test"}]`, srv.URL, version)
+	}
+	config, err := root.NewSigningConfigFromJSON(fmt.Appendf(nil, `{"mediaType":"application/vnd.dev.sigstore.signingconfig.v0.2+json",
+		"rekorTlogUrls":%s,"rekorTlogConfig":{"selector":"ANY"},"tsaUrls":%s,"tsaConfig":{"selector":"ANY"}}`, service(2), service(1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := &root.BaseTrustedMaterial{}
+	session, err := sign.OpenKey(config, trusted, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := openFileSet(t.Context(), []string{dist(t, "app.tar.gz")}, func(path string) ([]byte, error) {
+		raw, err := os.ReadFile(path)
+		return fmt.Appendf(nil, spdxOf, fmt.Sprintf("%x", sha256.Sum256(raw))), err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.lock.Release()
+	pieces, err := s.pieces(nil)
+	if err != nil || len(pieces) != 3 {
+		t.Fatalf("got %d pieces, %v; want those of the archive, its SBOM and the list", len(pieces), err)
+	}
+	p := &signing{services: &services{config, trusted}, session: session}
+	for _, w := range pieces {
+		if err := p.makeAll(t.Context(), []*piece{w}); err == nil || !strings.Contains(err.Error(), "timestamp: "+srv.URL+": got status 418") {
+			t.Errorf("%s: got %v, want that it is signed and the timestamp fails", w.subject.path, err)
+		}
+		if w.subject.held == nil {
+			continue
+		}
+		if f, err := w.subject.content(); err != nil {
+			t.Error(err)
+		} else if sum, _, err := v1.SHA256(f); err != nil || sum != w.subject.hash {
+			t.Errorf("%s: got %s, %v, want %s", w.subject.path, sum, err, w.subject.hash)
+		}
+	}
+}
+
+// TestTimeoutOfFiles: a large release has more time than one file, unless the user says how much.
+func TestTimeoutOfFiles(t *testing.T) {
+	for args, want := range map[string]time.Duration{
+		"":                     5 * time.Minute,
+		"--files":              timeoutFiles,
+		"--files --timeout 5m": 5 * time.Minute,
+		"--timeout 1s":         time.Second,
+	} {
+		cmd := newAttestCommand()
+		if err := cmd.ParseFlags(strings.Fields(args)); err != nil {
+			t.Fatal(err)
+		}
+		if got := attestTimeout(cmd.Flags()); got != want {
+			t.Errorf("%q: got %v, want %v", args, got, want)
+		}
 	}
 }
 
