@@ -36,16 +36,17 @@ func (t SourceTrack) Digest() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// MatchSummary fails unless a Source VSA by v says PASSED, with the level, the reviewers, and
-// the age that v demands at the time now. Call v.Concerns first.
+// MatchSummary fails unless a Source VSA by v says PASSED, with the level and the reviewers,
+// and the levels and the age that v demands at the time now. Call v.Concerns first.
 func (t SourceTrack) MatchSummary(v Verifier, s *attest.VSA, now time.Time) error {
+	if err := v.passed(s, now); err != nil {
+		return err
+	}
 	switch level, reviewers := s.SourceLevel(), s.Reviewers(); {
-	case s.VerificationResult != attest.VSAPassed:
-		return fmt.Errorf("result: got %q, want %q", s.VerificationResult, attest.VSAPassed)
 	case level < t.MinLevel:
 		return fmt.Errorf("Source level: got %d, want %d", level, t.MinLevel)
 	case reviewers < t.Reviewers:
 		return fmt.Errorf("reviewers other than the author: got %d, want %d", reviewers, t.Reviewers)
 	}
-	return v.fresh(s, now)
+	return nil
 }

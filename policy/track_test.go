@@ -63,6 +63,12 @@ func TestSourceTrack(t *testing.T) {
 			t.Errorf("%q: got %v, want %q", c.v.VerifiedLevels, err, c.want)
 		}
 	}
+	for level, want := range map[string]string{"SLSA_SOURCE_LEVEL_2": "", "SLSA_SOURCE_LEVEL_4": "verified levels", "TWO_PARTY": "verified levels"} {
+		err := SourceTrack{MinLevel: 3}.MatchSummary(Verifier{Levels: []string{level}}, vsa(3, 2, func(*attest.VSA) {}), now)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("verifier's level %s: got %v, want %q", level, err, want)
+		}
+	}
 	// spec and docs say which bytes the digest is of.
 	if got := (SourceTrack{3, 1}).Digest(); got != "fd68da839251b70deea8c16f334ebab36107b61d59990f6bc88a656f816bf523" {
 		t.Errorf("digest: got %s", got)

@@ -52,6 +52,18 @@ func (v Verifier) check() error {
 // MatchSummary fails unless a summary by v says PASSED, with the levels and the age
 // that the policy demands at the time now. Call Concerns first.
 func (p Policy) MatchSummary(v Verifier, s *attest.VSA, now time.Time) error {
+	if err := v.passed(s, now); err != nil {
+		return err
+	}
+	if want := p.minLevel(); want > 0 {
+		return matchLevel(s.BuildLevel(), want)
+	}
+	return nil
+}
+
+// passed fails unless a summary, of an image or of a commit, says PASSED, with the levels and
+// the age that v demands at the time now.
+func (v Verifier) passed(s *attest.VSA, now time.Time) error {
 	if s.VerificationResult != attest.VSAPassed {
 		return fmt.Errorf("result: got %q, want %q", s.VerificationResult, attest.VSAPassed)
 	}
@@ -60,16 +72,6 @@ func (p Policy) MatchSummary(v Verifier, s *attest.VSA, now time.Time) error {
 			return fmt.Errorf("verified levels: got %q, want %q", s.VerifiedLevels, want)
 		}
 	}
-	if want := p.minLevel(); want > 0 {
-		if err := matchLevel(s.BuildLevel(), want); err != nil {
-			return err
-		}
-	}
-	return v.fresh(s, now)
-}
-
-// fresh fails if a summary is older than v accepts at the time now.
-func (v Verifier) fresh(s *attest.VSA, now time.Time) error {
 	switch {
 	case v.MaxAge == 0:
 		return nil
