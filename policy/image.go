@@ -14,31 +14,59 @@ import (
 // a layout or a file, has no name.
 type Image struct {
 	Name   string // REGISTRY/NAME in canonical form, as in index.docker.io/library/nginx; empty: it has none
-	Tag    string // as it was asked for; empty: by digest alone
+	Tag    string // as it was asked for; empty: by digest
 	Digest string // "sha256:HEX" that the name was resolved to
 }
 
 // ParseImage returns the Image that a reference to a registry names, NAME[:TAG][@sha256:HEX].
 // As docker and Kubernetes do, it takes nginx for index.docker.io/library/nginx, and nginx
-// without tag and digest for nginx:latest.
+// without tag and digest for nginx:latest; and it ignores a tag beside a digest, which may be
+// any text. A registry has one name, whatever the case of the letters, with :443 or without.
 func ParseImage(reference string) (Image, error) {
 	named, digest, pinned := strings.Cut(reference, "@")
+	host, path, _ := strings.Cut(named, "/")
+	if path != "" && isHost(host) {
+		host, err := canonicalHost(host)
+		if err != nil {
+			return Image{}, fmt.Errorf("policy: image: %w", err)
+		}
+		named = host + "/" + path
+	}
 	ref, err := name.ParseReference(named, name.WeakValidation)
 	if err != nil {
 		return Image{}, fmt.Errorf("policy: image: %w", err)
 	}
 	out := Image{Name: ref.Context().Name()}
-	// A colon after the last slash begins a tag, and before it a port.
-	if !pinned || strings.LastIndexByte(named, ':') > strings.LastIndexByte(named, '/') {
+	if !pinned {
 		out.Tag = ref.Identifier()
+		return out, nil
 	}
-	if pinned {
-		if err := checkDigest(digest); err != nil {
-			return Image{}, fmt.Errorf("policy: image: %w", err)
-		}
-		out.Digest = digest
+	if err := checkDigest(digest); err != nil {
+		return Image{}, fmt.Errorf("policy: image: %w", err)
 	}
+	out.Digest = digest
 	return out, nil
+}
+
+// isHost reports whether what stands before the first slash of a name is a registry, and not
+// the beginning of a name on Docker Hub.
+func isHost(first string) bool { return strings.ContainsAny(first, ".:") || first == "localhost" }
+
+// validHost has one spelling of each host in lower case: no empty label, as after a dot at the
+// end; no letters that a resolver maps to others; no port that begins with 0.
+var validHost = regexp.MustCompile(`^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?$`)
+
+// canonicalHost returns the one name of a registry, HOST[:PORT].
+func canonicalHost(host string) (string, error) {
+	lower := strings.ToLower(host)
+	if !validHost.MatchString(lower) {
+		return "", fmt.Errorf("registry: got %q, want HOST or HOST:PORT, without a dot at the end", host)
+	}
+	switch lower = strings.TrimSuffix(lower, ":443"); lower {
+	case "docker.io", "registry-1.docker.io", "registry.hub.docker.com":
+		return name.DefaultRegistry, nil
+	}
+	return lower, nil
 }
 
 func checkDigest(digest string) error {
@@ -56,7 +84,7 @@ type ImagePattern struct {
 	// stands for any text, "*" for any text without "/". "*" alone means
 	// index.docker.io/library/*, and "*/*" means index.docker.io/*/*.
 	Glob   string
-	Tag    string // glob, in which "*" stands for any text. An image that is named by digest alone does not match
+	Tag    string // glob, in which "*" stands for any text. An image that is named by digest does not match
 	Digest string // "sha256:HEX"
 }
 
@@ -64,7 +92,7 @@ type ImagePattern struct {
 const maxGlob = 512
 
 var (
-	validGlob    = regexp.MustCompile(`^[a-zA-Z0-9_:/*.@-]+$`)
+	validGlob    = regexp.MustCompile(`^[a-z0-9_:/*.@-]+$`)
 	validTagGlob = regexp.MustCompile(`^[a-zA-Z0-9_.*-]+$`)
 )
 
@@ -75,7 +103,7 @@ func (p ImagePattern) check() error {
 	case len(p.Glob) > maxGlob || len(p.Tag) > maxGlob:
 		return fmt.Errorf("image: got a glob of more than %d bytes", maxGlob)
 	case p.Glob != "" && !validGlob.MatchString(p.Glob):
-		return fmt.Errorf("image: glob: got %q, want letters, digits and any of - _ : / * . @", p.Glob)
+		return fmt.Errorf("image: glob: got %q, want lower-case letters, digits and any of - _ : / * . @", p.Glob)
 	case p.Tag != "" && !validTagGlob.MatchString(p.Tag):
 		return fmt.Errorf("image: tag: got %q, want letters, digits and any of - _ . *", p.Tag)
 	}
@@ -87,16 +115,52 @@ func (p ImagePattern) check() error {
 	return p.checkReaches()
 }
 
-// checkReaches fails for the globs that seem right and match no image: they end in a tag, or
-// in a name without its digest.
+// checkReaches fails for the globs that seem right and match no image: they have another name
+// of the registry than the canonical one, or none; a tag; or no digest.
 func (p ImagePattern) checkReaches() error {
+	if p.Glob == "" || p.everything() || p.canonical() != p.Glob {
+		return nil
+	}
+	host, path, slash := strings.Cut(p.Glob, "/")
+	if !strings.Contains(host, "**") {
+		if err := p.checkHost(host, path, slash); err != nil {
+			return err
+		}
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		// What is not before a star or the digest can only be a tag.
+		if i := strings.IndexAny(segment, ":*@"); i >= 0 && segment[i] == ':' {
+			return fmt.Errorf("image: glob: %q matches no image: globs are matched with NAME@DIGEST, without the tag: use the member tag", p.Glob)
+		}
+	}
 	last := p.Glob[strings.LastIndexByte(p.Glob, '/')+1:]
-	switch {
-	case p.Glob == "" || strings.HasSuffix(p.Glob, "*") || strings.Contains(last, "@"):
-	case strings.Contains(last, ":"):
-		return fmt.Errorf("image: glob: %q matches no image: globs are matched with NAME@DIGEST, without the tag: use the member tag", p.Glob)
-	default:
+	if !strings.HasSuffix(last, "*") && !strings.Contains(last, "@") {
 		return fmt.Errorf("image: glob: %q matches no image: globs are matched with NAME@DIGEST: write %q", p.Glob, p.Glob+"@*")
+	}
+	return nil
+}
+
+// checkHost fails if the part of the glob before the first slash is no registry's name. The
+// part has no "**", and so stands for nothing that has a slash.
+func (p ImagePattern) checkHost(host, path string, slash bool) error {
+	switch {
+	case !slash:
+		return fmt.Errorf("image: glob: %q matches no image: names have a slash after the registry, which * does not stand for: write %q", p.Glob, strings.TrimRight(host, "*")+"/**")
+	case strings.HasSuffix(host, ":443"):
+		return fmt.Errorf("image: glob: %q matches no image: registries are named without :443", p.Glob)
+	case strings.Contains(host, "*"):
+		return nil
+	case !isHost(host):
+		return fmt.Errorf("image: glob: %q matches no image: names begin with the registry: write %q", p.Glob, name.DefaultRegistry+"/"+p.Glob)
+	}
+	canonical, err := canonicalHost(host)
+	switch {
+	case err != nil:
+		return fmt.Errorf("image: glob: %w", err)
+	case canonical != host:
+		return fmt.Errorf("image: glob: %q matches no image: the canonical name of %s is %s", p.Glob, host, canonical)
+	case host == name.DefaultRegistry && !strings.Contains(path, "/") && !strings.Contains(path, "**"):
+		return fmt.Errorf("image: glob: %q matches no image: the canonical name is %q", p.Glob, host+"/library/"+path)
 	}
 	return nil
 }

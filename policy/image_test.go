@@ -20,14 +20,22 @@ func TestParseImage(t *testing.T) {
 		"index.docker.io/team/app:v1":        {Name: "index.docker.io/team/app", Tag: "v1"},
 		"team/app@" + someDigest:             {Name: "index.docker.io/team/app", Digest: someDigest},
 		"reg.example.com:5000/a/b":           {Name: "reg.example.com:5000/a/b", Tag: "latest"},
-		"reg.example.com/a:v1@" + someDigest: {Name: "reg.example.com/a", Tag: "v1", Digest: someDigest},
+		"reg.example.com/a:v1@" + someDigest: {Name: "reg.example.com/a", Digest: someDigest}, // whoever pulls it ignores the tag
 		"localhost:5000/a@" + someDigest:     {Name: "localhost:5000/a", Digest: someDigest},
+		"Reg.Example.COM/a:V1":               {Name: "reg.example.com/a", Tag: "V1"},
+		"reg.example.com:443/a":              {Name: "reg.example.com/a", Tag: "latest"},
+		"REG.example.com:8443/a":             {Name: "reg.example.com:8443/a", Tag: "latest"},
+		"[::1]:5000/a":                       {Name: "[::1]:5000/a", Tag: "latest"},
+		"Docker.io:443/nginx":                {Name: "index.docker.io/library/nginx", Tag: "latest"},
+		"registry-1.docker.io/library/nginx": {Name: "index.docker.io/library/nginx", Tag: "latest"},
+		"registry.hub.docker.com/team/app":   {Name: "index.docker.io/team/app", Tag: "latest"},
 	} {
 		if got, err := policy.ParseImage(ref); err != nil || got != want {
 			t.Errorf("%s: got %+v, %v, want %+v", ref, got, err, want)
 		}
 	}
-	for _, ref := range []string{"", "A B", "a@sha256:12", "a@" + strings.ToUpper(someDigest), "a@b@" + someDigest, "reg.example.com/UPPER"} {
+	for _, ref := range []string{"", "A B", "a@sha256:12", "a@" + strings.ToUpper(someDigest), "a@b@" + someDigest, "reg.example.com/UPPER",
+		"reg.example.com./a", "reg.example.com.:443/a", "reg..example.com/a", "docker.io./nginx", "reg.example.com:/a", "reg.example.com:0443/a", "ｒeg.example.com/a", "reg%2Eexample.com/a", "LOCALHOST/a"} {
 		if got, err := policy.ParseImage(ref); err == nil {
 			t.Errorf("%q: got %+v, want an error", ref, got)
 		}
@@ -80,7 +88,8 @@ func TestGlobs(t *testing.T) {
 		{policy.ImagePattern{Glob: "**", Tag: "v1*"}, "team/app:v1.2", true},
 		{policy.ImagePattern{Glob: "**", Tag: "v1*"}, "team/app:v2", false},
 		{policy.ImagePattern{Glob: "**", Tag: "v1*"}, "team/app@" + someDigest, false},
-		{policy.ImagePattern{Glob: "**", Tag: "v1"}, "team/app:v1@" + someDigest, true},
+		{policy.ImagePattern{Glob: "**", Tag: "v1"}, "team/app:v1@" + someDigest, false}, // free text
+		{policy.ImagePattern{Glob: "reg.example.com/**"}, "REG.example.com:443/team/app", true},
 		{policy.ImagePattern{}, "team/app", false},
 	} {
 		if got := tt.pattern.Matches(image(tt.image)); got != tt.want {
@@ -91,6 +100,41 @@ func TestGlobs(t *testing.T) {
 	for pattern, want := range map[policy.ImagePattern]bool{{Glob: "**"}: true, {Digest: someDigest}: true, {Glob: "**@*"}: false, {Glob: "*"}: false, {Glob: "**", Tag: "*"}: false} {
 		if got := pattern.Matches(unnamed); got != want {
 			t.Errorf("%+v, a layout: got %t, want %t", pattern, got, want)
+		}
+	}
+}
+
+// TestGlobsThatMatchNothing: a glob that no name can match is refused, with the reason.
+func TestGlobsThatMatchNothing(t *testing.T) {
+	for glob, want := range map[string]string{
+		"**": "", "*": "", "*/*": "", "**/app@*": "", "reg.example.com/**": "", "*.example.com/**": "", "reg.example.com**": "", "localhost:5000/**": "", "localhost/**": "",
+		"reg.example.com/app*:*": "", "index.docker.io/library/*": "", "index.docker.io/**": "", "**@" + someDigest: "", "reg.example.com/a@sha256:*": "",
+
+		"reg.example.com/app":        "NAME@DIGEST",
+		"reg.example.com/app:v1":     "use the member tag",
+		"reg.example.com/app:*":      "use the member tag",
+		"reg.example.com/app:v*@*":   "use the member tag",
+		"reg.example.com/app:v1/b@*": "use the member tag",
+		"REG.example.com/**":         "lower-case",
+		"*.Example.com/**":           "lower-case",
+		"reg.example.com:443/**":     "reg.example.com",
+		"*.example.com:443/**":       ":443",
+		"reg.example.com./**":        "registry",
+		"reg.example.com:05000/**":   "registry",
+		"docker.io/library/*":        "index.docker.io",
+		"registry-1.docker.io/**":    "index.docker.io",
+		"index.docker.io/nginx@*":    "index.docker.io/library/",
+		"index.docker.io/*":          "index.docker.io/library/",
+		"reg.example.com*":           "/**",
+		"team/app@*":                 "registry",
+	} {
+		sets, err := policy.ParseSets([]byte(minimalSet))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sets[0].Rules[0].Images = []policy.ImagePattern{{Glob: glob}}
+		if err := sets[0].Check(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", glob, err, want)
 		}
 	}
 }

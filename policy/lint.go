@@ -117,11 +117,11 @@ func (l *linter) mode(at string, r Rule) {
 }
 
 func (l *linter) pattern(at string, p ImagePattern) {
+	registry, _, _ := strings.Cut(p.Glob, "@")
+	registry, _, _ = strings.Cut(registry, "/")
 	switch {
-	case strings.HasPrefix(p.Glob, "docker.io/"):
-		l.wrong(at, "the glob %s matches no image: the canonical name of docker.io is index.docker.io", p.Glob)
-	case strings.HasSuffix(p.Glob, "*") && !strings.Contains(p.Glob, "/") && strings.Trim(p.Glob, "*") != "":
-		l.wrong(at, "the glob %s also matches other registries, such as %s.evil.example", p.Glob, strings.TrimRight(p.Glob, "*"))
+	case strings.Contains(registry, "**") && strings.Trim(registry, "*") != "":
+		l.wrong(at, "the glob %s also matches other registries: ** before the first slash stands for slashes too", p.Glob)
 	case p.Tag != "" && l.set.Unmatched != DenyUnmatched:
 		l.wrong(at, "an image that is named by its digest has no tag, so that the rule is not about it, and unmatched is %s", l.set.Unmatched)
 	case p.Glob == "*" || p.Glob == "*/*":

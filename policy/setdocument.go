@@ -67,7 +67,7 @@ type RuleDocument struct {
 // PatternDocument is an ImagePattern in a policy document.
 type PatternDocument struct {
 	Glob   string `json:"glob,omitempty"`   // matched with REGISTRY/NAME@sha256:HEX as a whole: ** is any text, * any without /
-	Tag    string `json:"tag,omitempty"`    // glob of the tag, in addition: an image that is named by digest alone does not match
+	Tag    string `json:"tag,omitempty"`    // glob of the tag, in addition: an image that is named by digest does not match
 	Digest string `json:"digest,omitempty"` // sha256:HEX, in addition or alone
 }
 

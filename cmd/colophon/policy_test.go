@@ -37,8 +37,8 @@ func TestPolicyCheck(t *testing.T) {
 	good := s.file("good.yaml", []byte(goodPolicy))
 	s.run(exitOK, []string{"policy", "check", good}, "1 policy file, 0 faults")
 	s.run(exitOK, []string{"policy", "check", good, "--json"}, "[]")
-	faulty := s.file("faulty.yaml", []byte(strings.Replace(goodPolicy, "reg.example.com/team/**", "docker.io/**", 1)))
-	s.run(exitRejected, []string{"policy", "check", good, faulty}, faulty+":8:16: fault: rule \"app\": the glob docker.io/** matches no image", "2 policy files, 1 fault")
+	faulty := s.file("faulty.yaml", []byte(strings.Replace(goodPolicy, "reg.example.com/team/**", "reg.example.com**", 1)))
+	s.run(exitRejected, []string{"policy", "check", good, faulty}, faulty+":8:16: fault: rule \"app\": the glob reg.example.com** also matches other registries", "2 policy files, 1 fault")
 	var found []map[string]any
 	if err := json.Unmarshal([]byte(s.run(exitRejected, []string{"policy", "check", faulty, "--json"})), &found); err != nil || len(found) != 1 || found[0]["line"] != 8.0 || found[0]["file"] != faulty || found[0]["wrong"] != true {
 		t.Errorf("got %v, %v, want one fault in line 8", found, err)

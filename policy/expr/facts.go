@@ -33,7 +33,7 @@ type Facts struct {
 // Image is the image.
 type Image struct {
 	Name   string `cel:"name"`   // REGISTRY/NAME in canonical form
-	Tag    string `cel:"tag"`    // missing if the image is named by its digest alone
+	Tag    string `cel:"tag"`    // missing if the image is named by its digest
 	Digest string `cel:"digest"` // sha256:HEX
 }
 
