@@ -305,3 +305,42 @@ func TestMaxTrustAge(t *testing.T) {
 		}
 	}
 }
+
+// TestAbsentUnderStaleRoot: a policy that drops stale trust roots does not forget with them
+// what their signers withdrew.
+func TestAbsentUnderStaleRoot(t *testing.T) {
+	c := newWithdrawn(t)
+	now, other := time.Now(), prooftest.New(t)
+	refreshed := func(r *trust.Root, ago time.Duration) *trust.Root {
+		r.Repository = &trust.Repository{URL: "https://r.example.com", Refreshed: now.Add(-ago)}
+		return r
+	}
+	c.opts.Trust = []*trust.Root{refreshed(c.p.Root(), time.Minute), refreshed(other.PlainRoot(people), 2*time.Hour)}
+	p := demanded(t, c.wants)
+	p.MaxTrustAge = time.Hour
+	verdict := func() *verify.Verdict {
+		c.opts.Policy = p
+		return verify.Image(t.Context(), c.s, c.r.Image.Digest.String(), now, c.opts)
+	}
+	c.s.Attach(c.r.Image, c.bundle(other, adasCertificate, `{}`), scanned)
+	for name, tt := range map[string]struct {
+		absent policy.Absent
+		want   verify.Outcome
+	}{
+		"by anyone":           {policy.Absent{PredicateType: scanned}, verify.Rejected},
+		"by the signer":       {policy.Absent{PredicateType: scanned, Signer: policy.Identity{Name: ada, Issuer: people}}, verify.Rejected},
+		"with another value":  {policy.Absent{PredicateType: scanned, Equals: map[string]any{"/verdict": "bad"}}, verify.Accepted},
+		"by another signer":   {policy.Absent{PredicateType: scanned, Signer: policy.Identity{Name: "https://accounts.example.com/bob", Issuer: people}}, verify.Accepted},
+		"of another type too": {policy.Absent{PredicateType: "https://example.com/other"}, verify.Accepted},
+	} {
+		p.Absent = []policy.Absent{tt.absent}
+		if v := verdict(); v.Outcome != tt.want {
+			t.Errorf("%s: got %s, %+v, want %s", name, v.Outcome, v.Links, tt.want)
+		}
+	}
+	// What a stale root proves counts for nothing else.
+	p.Absent, p.Attestations = nil, []policy.Attestation{{PredicateType: scanned, Signer: policy.Identity{Name: ada, Issuer: people}}}
+	if v := verdict(); v.Outcome == verify.Accepted {
+		t.Errorf("demanded: got %s, %+v", v.Outcome, v.Links)
+	}
+}

@@ -75,20 +75,28 @@ func absentLink(ev *evidence, i int, a policy.Absent) Link {
 	if a.Signer != nil {
 		l.Claim += " by " + a.Signer.String()
 	}
-	unsure := cmp.Or(ev.err, ev.beside)
-	for _, it := range ev.items {
-		is, err := it.forbidden(i, a)
-		if is {
-			l.Status, l.Reason = Broken, fmt.Sprintf("the image carries %s by %s, which must be absent", a.PredicateType, it.by())
-			return l
-		}
-		unsure = cmp.Or(unsure, err)
-	}
-	if unsure != nil {
+	switch it, unsure := ev.carries(i, a); {
+	case it != nil:
+		l.Status, l.Reason = Broken, fmt.Sprintf("the image carries %s by %s, which must be absent", a.PredicateType, it.by())
+	case unsure != nil:
 		l = failed(LinkAttestation, Unknown, unsure)
 		l.Reason = fmt.Sprintf("it is not known whether the image carries %s: %s", a.PredicateType, l.Reason)
 	}
 	return l
+}
+
+// carries returns the first item that is the attestation at index i of those that must be
+// absent, or else why it is not known whether there is one.
+func (ev *evidence) carries(i int, a policy.Absent) (found *item, unsure error) {
+	unsure = cmp.Or(ev.err, ev.beside)
+	for _, it := range ev.items {
+		is, err := it.forbidden(i, a)
+		if is {
+			return it, nil
+		}
+		unsure = cmp.Or(unsure, err)
+	}
+	return nil, unsure
 }
 
 // forbidden reports whether an item is the attestation at index i of those that must be absent.
@@ -106,7 +114,7 @@ func (it *item) forbidden(i int, a policy.Absent) (bool, error) {
 		isTheirs = signed(a.Signer)
 	}
 	verified, unsure := false, error(nil)
-	for _, p := range it.anyone {
+	for _, p := range it.forbids {
 		err := p.Result.Err()
 		_, stranger := errors.AsType[*bundle.UntrustedError](err)
 		_, unvouched := errors.AsType[*trust.IssuerError](err)
@@ -131,9 +139,9 @@ func sameSigner(s policy.Signer, key *bundle.Signer) bool {
 	return ok && sameKey(k.Public(), key.Key)
 }
 
-// by returns for people who signed an item that holds.
+// by returns for people who signed an item that must be absent.
 func (it *item) by() string {
-	for _, p := range it.anyone {
+	for _, p := range it.forbids {
 		if p.Result.Err() == nil {
 			return cmp.Or(p.Identity.SubjectAlternativeName, "a key that the policy names")
 		}

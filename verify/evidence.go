@@ -24,7 +24,7 @@ type evidence struct {
 	file  bool  // the subject is a file, so nothing is attached to it
 	err   error // the listing failed, so nothing is known
 
-	beside error // it is not known what is under the fallback tag; matters only to what must be absent
+	beside error // it is not known whether more is attached, as under the fallback tag or to an index around the subject; matters only to what must be absent
 }
 
 // item is one signature or attestation, and what it proved.
@@ -40,10 +40,11 @@ type item struct {
 	unread    bool  // err may be temporary, so nothing is known about the item
 	form      error // why it does not have the form that platforms write, if it must have it
 
-	proofs []*proof // by the rules of the policy's Origin: one for each trust root
-	anyone []*proof // by any signer: one for each trust root and key
-	source []*proof // of a summary about commit: the same
-	commit string   // id of the commit that a summary is about; empty if it is about none
+	proofs  []*proof // by the rules of the policy's Origin: one for each trust root
+	anyone  []*proof // by any signer: one for each trust root and key
+	forbids []*proof // of a type that must be absent: anyone's, and those under stale trust roots
+	source  []*proof // of a summary about commit: the same
+	commit  string   // id of the commit that a summary is about; empty if it is about none
 
 	// What the statement says, read only if its signature holds under a trust root.
 	matches map[int]error     // by index in the policy's Attestations: what differs from the demand, or nil

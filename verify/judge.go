@@ -146,8 +146,11 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 	if b.Statement == nil || !isSummary && !isDemanded && !isForbidden && !isFact {
 		return
 	}
-	it.anyone = c.byAnyone(b, subject)
-	if !slices.ContainsFunc(it.anyone, func(p *proof) bool { return p.Err() == nil }) {
+	it.anyone = c.byAnyone(b, c.opts.Trust, subject)
+	if isForbidden {
+		it.forbids = slices.Concat(it.anyone, c.byAnyone(b, c.stale, subject))
+	}
+	if !slices.ContainsFunc(slices.Concat(it.anyone, it.forbids), func(p *proof) bool { return p.Err() == nil }) {
 		return
 	}
 	if isFact {

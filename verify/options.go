@@ -38,7 +38,8 @@ type check struct {
 	src   oci.Source
 	now   time.Time // the time of verification
 	opts  Options
-	about string // kind of the thing that the proofs must be about
+	about string        // kind of the thing that the proofs must be about
+	stale []*trust.Root // dropped from opts.Trust; what must be absent may be signed under them, too
 	read  reading
 
 	asks   []*check // the verifications that will look at what is read now; empty: this one alone
@@ -105,21 +106,23 @@ func named(roots []*trust.Root, name string) []*trust.Root {
 func (c *check) roots() []*trust.Root { return named(c.opts.Trust, c.opts.Policy.Root()) }
 
 // dropStale removes the trust roots that may have been withdrawn since they were
-// last refreshed.
+// last refreshed. They stay in c.stale.
 func (c *check) dropStale() error {
-	var fresh []*trust.Root
+	var fresh, stale []*trust.Root
 	var err error
 	for _, r := range c.opts.Trust {
 		switch age := c.opts.Policy.MaxTrustAge; {
 		case c.opts.Policy.FreshTrust && r.Stale(c.now):
 			err = fmt.Errorf("the policy demands fresh trust roots, and the one from %s is stale", r.Repository.URL)
+			stale = append(stale, r)
 		case age > 0 && !r.RefreshedWithin(age, c.now):
 			err = fmt.Errorf("the policy demands trust roots that were refreshed within the last %s, and none is known to be: see `colophon trust refresh`", age)
+			stale = append(stale, r)
 		default:
 			fresh = append(fresh, r)
 		}
 	}
-	if c.opts.Trust = fresh; len(fresh) == 0 {
+	if c.opts.Trust, c.stale = fresh, stale; len(fresh) == 0 {
 		return err
 	}
 	return nil

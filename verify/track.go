@@ -13,6 +13,7 @@ import (
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source/track"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // TrackCheck asks a git repository and its forge about a commit, as package source/look does,
@@ -43,7 +44,7 @@ func (c *check) judgeSource(it *item, b *bundle.Bundle) {
 	if err != nil || it.commit == "" {
 		return
 	}
-	it.source = c.byAnyone(b, func() bundle.Subject {
+	it.source = c.byAnyone(b, c.opts.Trust, func() bundle.Subject {
 		return bundle.Subject{Digest: v1.Hash{Algorithm: attest.GitCommit, Hex: it.commit}}
 	})
 	if slices.ContainsFunc(it.source, func(p *proof) bool { return p.Err() == nil }) {
@@ -150,17 +151,17 @@ func (c *check) sourceSummary(it *item, p *proof, test func(*proof) error, by po
 	return at, err
 }
 
-// byAnyone verifies a bundle by any signer: one proof for each trust root, and for each key
+// byAnyone verifies a bundle by any signer: one proof for each of roots, and for each key
 // that the policy names.
-func (c *check) byAnyone(b *bundle.Bundle, subject func() bundle.Subject) (all []*proof) {
+func (c *check) byAnyone(b *bundle.Bundle, roots []*trust.Root, subject func() bundle.Subject) (all []*proof) {
 	if b.Certificate != nil {
-		for _, r := range c.opts.Trust {
+		for _, r := range roots {
 			all = append(all, &proof{Result: c.result(b, false, bundle.Signer{}, r, subject), root: r})
 		}
 		return all
 	}
 	for _, key := range c.keys() {
-		for _, r := range rootsOf(c.opts.Trust, key) {
+		for _, r := range rootsOf(roots, key) {
 			all = append(all, &proof{Result: c.result(b, false, key, r, subject), root: r, key: &key})
 		}
 	}

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -15,7 +16,8 @@ import (
 // image d itself, unless d is an index about which nothing is proved, and which leads to
 // one manifest that somebody signed: `docker buildx imagetools create` wraps a manifest
 // in an index of another digest. Signed evidence about the index, good or bad, is never
-// passed over, and neither is evidence that could not be read.
+// passed over, and neither is evidence that could not be read. If something is attached to
+// the index that may be what must be absent, that is not known about the manifest either.
 func (c *check) subject(ctx context.Context, d v1.Descriptor) (v1.Descriptor, *evidence) {
 	c.about = aboutOf(d)
 	ev := c.gather(ctx, d.Digest)
@@ -41,6 +43,10 @@ func (c *check) subject(ctx context.Context, d v1.Descriptor) (v1.Descriptor, *e
 		c.about = aboutOf(d)
 		return d, ev
 	}
+	for i, a := range c.opts.Policy.Absent {
+		_, unsure := ev.carries(i, a)
+		about.beside = cmp.Or(about.beside, unsure)
+	}
 	return *inner, about
 }
 
@@ -51,7 +57,7 @@ func (it *item) signed() bool { return len(it.proofs)+len(it.anyone) > 0 }
 // trust root or key.
 func (it *item) proves() bool {
 	holds := func(p *proof) bool { return p.Result.Err() == nil }
-	return slices.ContainsFunc(it.proofs, holds) || slices.ContainsFunc(it.anyone, holds)
+	return slices.ContainsFunc(it.proofs, holds) || slices.ContainsFunc(it.anyone, holds) || slices.ContainsFunc(it.forbids, holds)
 }
 
 // only returns the manifest that everybody gets who runs index d, on the platform that

@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
@@ -328,6 +330,37 @@ func TestUnlistedWay(t *testing.T) {
 			}
 			if strings.Count(v.Hint, "referrers API") > 1 {
 				t.Errorf("said more than once: %q", v.Hint)
+			}
+		})
+	}
+}
+
+// TestWrapperDoubts: what is not known about the index is not forgotten for the manifest in it.
+func TestWrapperDoubts(t *testing.T) {
+	for name, tt := range map[string]struct {
+		doubt func(w *wrapping, index v1.Descriptor)
+		want  verify.Outcome
+	}{
+		"none": {func(*wrapping, v1.Descriptor) {}, verify.Accepted},
+		"the index's fallback tag does not answer": {func(w *wrapping, index v1.Descriptor) {
+			tag := "sha256-" + index.Digest.Hex
+			w.s.Tag(tag, v1.Descriptor{})
+			w.s.Fail[tag] = errors.New("500")
+		}, verify.Undecided},
+		"an item of the index is malformed": {func(w *wrapping, index v1.Descriptor) {
+			w.s.Attach(index, []byte(`{"mediaType":`), scanned)
+		}, verify.Undecided},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWrapping(t)
+			w.prove(w.inner, nil)
+			index := w.index(w.inner)
+			tt.doubt(w, index)
+			p := demanded(t, w.wants)
+			p.Absent = []policy.Absent{{PredicateType: scanned}}
+			v := verify.Image(t.Context(), bySubject{w.s, w.fail}, index.Digest.String(), w.now, verify.Options{Trust: []*trust.Root{w.p.Root()}, Policy: p})
+			if v.Outcome != tt.want {
+				t.Errorf("got %s, %+v, want %s", v.Outcome, v.Links, tt.want)
 			}
 		})
 	}
