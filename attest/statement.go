@@ -61,6 +61,9 @@ type Subject struct {
 	Digest map[string]string `json:"digest"`         // algorithm, such as "sha256", to lower-case hex; at least one
 }
 
+// maxPredicateType is the maximum number of bytes of a predicate type.
+const maxPredicateType = 4 << 10
+
 // ParseStatement reads a Statement v1. It fails for any other statement version.
 func ParseStatement(data []byte) (*Statement, error) {
 	s, err := ParseAnyStatement(data)
@@ -80,6 +83,9 @@ func ParseAnyStatement(data []byte) (*Statement, error) {
 	}
 	if s.Type != StatementType && s.Type != statementType01 {
 		return nil, fmt.Errorf("statement type: got %q, want %q", s.Type, StatementType)
+	}
+	if n := len(s.PredicateType); n > maxPredicateType {
+		return nil, fmt.Errorf("predicate type of the statement: got %d bytes, want at most %d", n, maxPredicateType)
 	}
 	if len(s.Subject) == 0 {
 		return nil, fmt.Errorf("statement has no subject")

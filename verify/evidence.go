@@ -63,13 +63,25 @@ type piece struct {
 	memory   *memory        // what was verified about it, and read from it
 }
 
-// forget closes the memory and drops the statement.
+// forget closes the memory and drops the statement, there as well.
 func (p *piece) forget() {
-	slim := &bundle.Bundle{Certificate: p.bundle.Certificate, Image: p.bundle.Image}
-	if s := p.bundle.Statement; s != nil {
-		slim.Statement = &attest.Statement{Type: s.Type, PredicateType: s.PredicateType}
+	p.bundle, p.memory.closed = slim(p.bundle), true
+	if a, ok := p.memory.answers[platformKey{}].(answer[*bundle.Bundle]); ok && a.value != nil {
+		p.memory.answers[platformKey{}] = answer[*bundle.Bundle]{slim(a.value), a.err}
 	}
-	p.bundle, p.memory.closed = slim, true
+	if a, ok := p.memory.answers[documentKey{}].(answer[*provenance.Document]); ok && a.value != nil {
+		d := &provenance.Document{Builder: a.value.Builder, BuildType: a.value.BuildType} // the facts were read from it
+		p.memory.answers[documentKey{}] = answer[*provenance.Document]{d, a.err}
+	}
+}
+
+// slim returns what of a bundle is asked for again once it was judged.
+func slim(b *bundle.Bundle) *bundle.Bundle {
+	kept := &bundle.Bundle{Certificate: b.Certificate, Image: b.Image}
+	if s := b.Statement; s != nil {
+		kept.Statement = &attest.Statement{Type: s.Type, PredicateType: s.PredicateType}
+	}
+	return kept
 }
 
 // fact is the predicate of a statement whose signature holds. It is decoded when somebody asks.

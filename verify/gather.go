@@ -221,7 +221,7 @@ func (c *check) attached(ctx context.Context, image v1.Hash, a *oci.Attached) (i
 		}
 		b, err := parse(raw)
 		if err != nil {
-			it.err = fmt.Errorf("attestation %s: %w", it.at, err)
+			it.err = fmt.Errorf("attestation %s: %w", it.at, bounded(err))
 		} else {
 			c.keep(it, b, platformForm(a, l), func() bundle.Subject { return bundle.Subject{Digest: image} })
 		}

@@ -218,10 +218,14 @@ func (c *check) result(b *bundle.Bundle, platform bool, signer bundle.Signer, r 
 		key.key = string(der)
 	}
 	got, err := recall(c, c.of, key, func() (*bundle.Result, error) {
+		var got *bundle.Result
 		if signer.Key != nil {
-			return b.VerifyBy(signer, of, materialOf(r), c.now), nil
+			got = b.VerifyBy(signer, of, materialOf(r), c.now)
+		} else {
+			got = b.Verify(of, materialOf(r), c.now)
 		}
-		return b.Verify(of, materialOf(r), c.now), nil
+		got.Signature, got.Log = bounded(got.Signature), bounded(got.Log)
+		return got, nil
 	})
 	switch {
 	case err != nil:

@@ -54,6 +54,7 @@ func recall[V any](c *check, m *memory, key any, read func() (V, error)) (V, err
 		return none, errNotGathered
 	}
 	v, err := read()
+	err = bounded(err)
 	m.answers[key] = answer[V]{v, err}
 	return v, err
 }
@@ -71,6 +72,18 @@ func reuse[V any](m *memory, key any, compute func() V) V {
 		m.answers[key] = v
 	}
 	return v
+}
+
+// maxText is the maximum number of bytes of an error that is remembered as it is: it may quote
+// what strangers wrote.
+const maxText = 64 << 10
+
+// bounded returns err, or an error with the beginning of its text if that is long.
+func bounded(err error) error {
+	if err != nil && len(err.Error()) > maxText {
+		return errors.New(plain(err.Error()))
+	}
+	return err
 }
 
 // miss records that an answer is missing.

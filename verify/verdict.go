@@ -13,7 +13,7 @@ package verify
 
 // The files of this package, in the order to read them; each uses only files before
 // it: verdict, cause, options, memory, evidence, image, lock, sbom, builder, judge, gather,
-// source, facts, chain, demanded, unsigned, wrapped, verify, set, statements, file, cache, explain.
+// source, track, facts, chain, demanded, unsigned, wrapped, says, verify, set, statements, file, cache, explain.
 
 import (
 	"fmt"
