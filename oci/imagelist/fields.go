@@ -58,15 +58,21 @@ func ParseFields(texts []string) (Fields, error) {
 // kindName returns the key of an object's kind in Fields.
 func kindName(o object) string { return o.kind + "." + o.group }
 
-// know reports whether the fields of an object's kind are known.
+// know reports whether the fields of an object's kind are known, and those of each custom kind
+// around it.
 func (f Fields) know(o object) bool {
 	_, mine := f[kindName(o)]
 	_, ours := known[kindName(o)]
-	return mine || ours
+	isKnown := mine || ours || !o.custom
+	return isKnown && (o.outer == nil || f.know(*o.outer))
 }
 
-// name reports whether the field at a path names an image.
+// name reports whether the field at a path names an image, of the object or of one around it.
 func (f Fields) name(o object, path []any) bool {
+	return f.has(o, path) || o.outer != nil && f.name(*o.outer, path)
+}
+
+func (f Fields) has(o object, path []any) bool {
 	paths := append(slices.Clone(f[kindName(o)]), known[kindName(o)]...)
 	if len(paths) == 0 {
 		return false

@@ -91,7 +91,7 @@ func (l *List) Document(raw []byte) error {
 		if err := d.object(doc); err != nil {
 			return err
 		}
-		d.linesOfJSON(raw)
+		d.linesOfJSON(raw, d.spots())
 		return d.addTo(l)
 	}
 	for line := range bytes.Lines(raw) {

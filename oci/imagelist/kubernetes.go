@@ -34,7 +34,7 @@ func (l *List) yaml(raw []byte) error {
 		if err == nil {
 			d := document{fields: l.Fields}
 			if err = d.object(doc); err == nil {
-				d.linesOfYAML(&root)
+				d.linesOfYAML(&root, d.spots())
 				err = d.addTo(l)
 			}
 		}
@@ -66,8 +66,9 @@ func (d *document) object(doc any) error {
 type object struct {
 	kind, namespace, id string
 	group               string
-	custom              bool // of a kind that Kubernetes does not have itself
-	start               int  // length of its path in the document
+	custom              bool    // of a kind that Kubernetes does not have itself
+	start               int     // length of its path in the document
+	outer               *object // that it is within; nil: none
 }
 
 // String returns a name such as "Deployment shop/web".
@@ -84,9 +85,8 @@ func objectOf(m map[string]any, start int) object {
 	o := object{start: start}
 	o.kind, _ = m["kind"].(string)
 	meta, _ := mapping(m["metadata"])
-	if o.id, _ = meta["name"].(string); o.id != "" {
-		o.namespace, _ = meta["namespace"].(string)
-	}
+	o.id, _ = meta["name"].(string)
+	o.namespace, _ = meta["namespace"].(string)
 	version, _ := m["apiVersion"].(string)
 	group, _, grouped := strings.Cut(version, "/")
 	if grouped {
@@ -94,6 +94,35 @@ func objectOf(m map[string]any, start int) object {
 		o.custom = !slices.Contains(builtin, group)
 	}
 	return o
+}
+
+// within returns the object that m is the root of, in o. What reads o may read all of m,
+// whatever m says that it is.
+func (o object) within(m map[string]any, start int) object {
+	inner := objectOf(m, start)
+	inner.outer = &o
+	if inner.namespace == "" {
+		inner.namespace = o.namespace
+	}
+	return inner
+}
+
+// item returns an item of a list that says once for all of them what they are, as a PodList.
+func (o object) item(m map[string]any, start int) object {
+	inner := o.within(m, start)
+	inner.kind, inner.group, inner.custom = strings.TrimSuffix(o.kind, "List"), o.group, o.custom
+	return inner
+}
+
+// outermost returns the outermost object around o, or o, that is of a custom kind; nil if
+// there is none.
+func (o object) outermost() (custom *object) {
+	for at := &o; at != nil; at = at.outer {
+		if at.custom {
+			custom = at
+		}
+	}
+	return custom
 }
 
 // builtin are the API groups of Kubernetes itself, but for the core group, which has no name.
@@ -111,8 +140,11 @@ var containerLists = []string{"containers", "initContainers", "ephemeralContaine
 // walk adds the images of every pod specification in v: in pods, in lists, and in
 // the templates of built-in and custom objects. o is the object that v belongs to.
 func (d *document) walk(o object, v any, path []any) error {
-	if len(path) > limits.JSONDepth {
+	switch {
+	case len(path) > limits.JSONDepth:
 		return fmt.Errorf("%s is nested deeper than %d", o, limits.JSONDepth)
+	case len(d.images) > maxNamed:
+		return errNamed
 	}
 	if items, ok := v.([]any); ok {
 		for i, item := range items {
@@ -127,12 +159,15 @@ func (d *document) walk(o object, v any, path []any) error {
 		return nil
 	}
 	kind, _ := m["kind"].(string)
+	_, isObject := mapping(m["metadata"])
 	switch _, whole := m["apiVersion"].(string); {
 	case len(path) == 0:
 	case whole && kind != "": // an item of a list, or an object within another
-		o = objectOf(m, len(path))
+		o = o.within(m, len(path))
+	case isObject && strings.HasSuffix(o.kind, "List") && len(path) == o.start+2 && path[o.start] == "items":
+		o = o.item(m, len(path))
 	case whole:
-		o.custom = objectOf(m, 0).custom
+		o.custom = o.custom || objectOf(m, 0).custom
 	}
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		if err := d.member(o, key, m[key], append(path, key)); err != nil {
@@ -146,10 +181,11 @@ func (d *document) walk(o object, v any, path []any) error {
 func (d *document) member(o object, key string, v any, path []any) error {
 	list, isList := v.([]any)
 	_, isMapping := mapping(v)
+	custom := o.outermost()
 	switch {
 	case isList && slices.Contains(containerLists, key):
 		return d.containers(o, list, path)
-	case isMapping && !o.custom && slices.Contains(containerLists, key):
+	case isMapping && custom == nil && slices.Contains(containerLists, key):
 		return fmt.Errorf("%s of %s: expected a list, found %T", pathText(path[o.start:]), o, v)
 	case isList && key == "volumes":
 		d.volumes(o, list, path)
@@ -162,11 +198,11 @@ func (d *document) member(o object, key string, v any, path []any) error {
 	case key == "annotations":
 		d.annotations(o, v, path)
 		return nil
-	case o.custom && d.fields.name(o, path):
+	case custom != nil && d.fields.name(o, path):
 		return d.named(o, v, path)
-	case o.custom && key == "image":
+	case custom != nil && key == "image":
 		return d.custom(o, v, path)
-	case o.custom && !d.fields.know(o) && likely(key) && path[o.start] != "status":
+	case custom != nil && !d.fields.know(o) && likely(key) && path[custom.start] != "status":
 		return d.guess(o, v, path)
 	}
 	return d.walk(o, v, path)

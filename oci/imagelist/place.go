@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/colophon-build/colophon/internal/limits"
 )
 
 // Place is where a document names an image.
@@ -45,6 +46,9 @@ type document struct {
 
 // addTo adds the images to l.
 func (d *document) addTo(l *List) error {
+	if len(d.images) > maxNamed {
+		return errNamed
+	}
 	for _, i := range d.images {
 		if err := l.Add(i); err != nil {
 			return err
@@ -53,7 +57,15 @@ func (d *document) addTo(l *List) error {
 	return nil
 }
 
+// maxNamed is the maximum number of images that a document names, duplicates included.
+const maxNamed = 10 * limits.Images
+
+var errNamed = fmt.Errorf("it names more than %d images", maxNamed)
+
 func (d *document) add(o object, i Image, path []any) {
+	if len(d.images) > maxNamed {
+		return // addTo says so
+	}
 	i.Places = []Place{{Kind: o.kind, Namespace: o.namespace, Name: o.id, Path: pathText(path[o.start:])}}
 	d.images = append(d.images, i)
 	d.paths = append(d.paths, slices.Clone(path))
@@ -118,33 +130,88 @@ func pathText(path []any) string {
 	return b.String()
 }
 
-// linesOfYAML finds the lines of the places in a YAML document.
-func (d *document) linesOfYAML(root *yaml.Node) {
+// spot is a value in a document, in which or at which images are named.
+type spot struct {
+	images []int         // indices of those that are named here
+	below  map[any]*spot // by the name of the member or the index
+}
+
+// spots returns the root of the document, with the places of all images.
+func (d *document) spots() *spot {
+	root := &spot{}
 	for i, path := range d.paths {
-		d.images[i].Places[0].Line = lineOf(root, path)
+		at := root
+		for _, token := range path {
+			if at.below == nil {
+				at.below = make(map[any]*spot)
+			}
+			if at.below[token] == nil {
+				at.below[token] = &spot{}
+			}
+			at = at.below[token]
+		}
+		at.images = append(at.images, i)
+	}
+	return root
+}
+
+// mark sets the line of all images in a spot. Those further down get a better one, if it is found.
+func (d *document) mark(at *spot, line int) {
+	for _, i := range at.images {
+		d.images[i].Places[0].Line = line
+	}
+	for _, below := range at.below {
+		d.mark(below, line)
 	}
 }
 
-// lineOf returns the line of the value at a path, or of the nearest value around it.
-func lineOf(n *yaml.Node, path []any) int {
-	line := n.Line
-	for _, token := range path {
-		if n = content(n); n == nil {
-			break
-		}
-		if name, ok := token.(string); ok {
-			n = memberOf(n, strings.TrimPrefix(name, notText), 0)
-		} else if i := token.(int); n.Kind == yaml.SequenceNode && i < len(n.Content) {
-			n = n.Content[i]
-		} else {
-			n = nil
-		}
-		if n == nil {
-			break
-		}
-		line = n.Line
+// linesOfYAML finds the lines of the places in a YAML value. It looks at each value once, as
+// the decoder did.
+func (d *document) linesOfYAML(n *yaml.Node, at *spot) {
+	d.mark(at, n.Line)
+	if n = content(n); n == nil {
+		return
 	}
-	return line
+	switch n.Kind {
+	case yaml.SequenceNode:
+		for i, item := range n.Content {
+			if below := at.below[i]; below != nil {
+				d.linesOfYAML(item, below)
+			}
+		}
+	case yaml.MappingNode:
+		d.linesOfMembers(n, at, make(map[*spot]bool, len(at.below)), 0)
+	}
+}
+
+// mergeDepth is how deeply mappings are looked up that are merged ("<<") into others.
+const mergeDepth = 16
+
+// linesOfMembers finds the lines of places in the members of a mapping that were not found yet.
+func (d *document) linesOfMembers(n *yaml.Node, at *spot, found map[*spot]bool, depth int) {
+	if n = content(n); n == nil || n.Kind != yaml.MappingNode || depth > mergeDepth || len(found) == len(at.below) {
+		return
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		for _, name := range []string{n.Content[i].Value, notText + n.Content[i].Value} {
+			if below := at.below[name]; below != nil && !found[below] {
+				found[below] = true
+				d.linesOfYAML(n.Content[i+1], below)
+			}
+		}
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Tag != "!!merge" {
+			continue
+		}
+		merged := []*yaml.Node{n.Content[i+1]}
+		if c := content(n.Content[i+1]); c != nil && c.Kind == yaml.SequenceNode {
+			merged = c.Content
+		}
+		for _, m := range merged {
+			d.linesOfMembers(m, at, found, depth+1)
+		}
+	}
 }
 
 // content returns what an alias stands for, and the value of a document.
@@ -158,77 +225,38 @@ func content(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// mergeDepth is how deeply mappings are looked up that are merged ("<<") into others.
-const mergeDepth = 16
-
-// memberOf returns a member of a mapping, or nil.
-func memberOf(n *yaml.Node, name string, depth int) *yaml.Node {
-	if n = content(n); n == nil || n.Kind != yaml.MappingNode || depth > mergeDepth {
-		return nil
-	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == name {
-			return n.Content[i+1]
-		}
-	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Tag != "!!merge" {
-			continue
-		}
-		merged := []*yaml.Node{n.Content[i+1]}
-		if c := content(n.Content[i+1]); c != nil && c.Kind == yaml.SequenceNode {
-			merged = c.Content
-		}
-		for _, m := range merged {
-			if found := memberOf(m, name, depth+1); found != nil {
-				return found
-			}
-		}
-	}
-	return nil
-}
-
 // linesOfJSON finds the lines of the places in a JSON document, which was read without an
 // error before.
-func (d *document) linesOfJSON(raw []byte) {
-	left := make(map[jsontext.Pointer]int, len(d.paths))
-	names := make(map[string]bool, len(d.paths))
-	every := false
-	for i, path := range d.paths {
-		left[pointerTo(path)] = i
-		names[d.images[i].Name] = true
-		every = every || d.images[i].Problem != ""
-	}
+func (d *document) linesOfJSON(raw []byte, root *spot) {
 	dec := jsontext.NewDecoder(bytes.NewReader(raw))
 	line, counted := 1, 0
-	for len(left) > 0 {
+	var value func(at *spot)
+	value = func(at *spot) {
+		if at == nil {
+			_ = dec.SkipValue()
+			return
+		}
 		token, err := dec.ReadToken()
 		if err != nil {
 			return
 		}
-		at := int(dec.InputOffset())
-		line, counted = line+bytes.Count(raw[counted:at], []byte("\n")), at
-		// Pointers are costly: most values are no name of an image.
-		if !every && (token.Kind() != '"' || !names[token.String()]) {
-			continue
+		end := int(dec.InputOffset())
+		line, counted = line+bytes.Count(raw[counted:end], []byte("\n")), end
+		d.mark(at, line)
+		for i := 0; (token.Kind() == '{' || token.Kind() == '[') && dec.PeekKind() > 0 && dec.PeekKind() != '}' && dec.PeekKind() != ']'; i++ {
+			if token.Kind() == '[' {
+				value(at.below[i])
+				continue
+			}
+			name, err := dec.ReadToken()
+			if err != nil {
+				return
+			}
+			value(at.below[name.String()])
 		}
-		pointer := dec.StackPointer()
-		if i, ok := left[pointer]; ok {
-			d.images[i].Places[0].Line = line
-			delete(left, pointer)
-		}
-	}
-}
-
-func pointerTo(path []any) jsontext.Pointer {
-	var p jsontext.Pointer
-	for _, token := range path {
-		switch token := token.(type) {
-		case int:
-			p = p.AppendToken(strconv.Itoa(token))
-		case string:
-			p = p.AppendToken(token)
+		if token.Kind() == '{' || token.Kind() == '[' {
+			_, _ = dec.ReadToken() // its end
 		}
 	}
-	return p
+	value(root)
 }
