@@ -89,21 +89,23 @@ func aboutArchive(raw []byte, archive *signedFile) error {
 // archiveSBOM returns a function that makes the SBOM of an archive; it returns nil where
 // nothing can scan, which it says once.
 func archiveSBOM(ctx context.Context, say func(string)) func(path string) ([]byte, error) {
-	said := false
+	said := map[string]bool{}
+	once := func(hint string) {
+		if !said[hint] {
+			said[hint] = true
+			say(hint)
+		}
+	}
 	return func(path string) ([]byte, error) {
 		if _, err := scannerProgram(); err != nil || runtime.GOOS != "linux" {
-			if said {
-				return nil, nil
-			}
-			said = true
-			say("no SBOM is made: it takes Linux, and the program colophon-scan beside colophon")
+			once("no SBOM is made: it takes Linux, and the program colophon-scan beside colophon")
 			return nil, nil
 		}
 		path, err := filepath.Abs(path)
 		if err != nil {
 			return nil, err
 		}
-		doc, err := sbomOptions{format: "spdx"}.describeFile(ctx, path)
+		doc, err := sbomOptions{format: "spdx", say: once}.describeFile(ctx, path)
 		return append(doc, '\n'), err
 	}
 }

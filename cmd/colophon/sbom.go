@@ -30,8 +30,9 @@ release (.tar.gz, .zip). It lists the packages that Syft finds. The same input g
 same bytes on any machine: the time in the document is that of the image, or
 SOURCE_DATE_EPOCH, or 1970.
 
-It scans with the program colophon-scan, in a process without network that sees nothing
-but what it scans. The digests of an image and its layers are computed from their bytes.
+It scans with the program colophon-scan, in a process without network. Where the kernel
+allows user namespaces, the process sees nothing but what it scans; elsewhere it can read
+all that you can read, and colophon says so. The digests of an image and its layers are computed from their bytes.
 The SBOM of an index is that of all its images, merged; --platform chooses one. It names
 the files that could not be read.
 

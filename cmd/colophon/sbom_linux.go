@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,9 +16,9 @@ import (
 var scanLimits = zone.Limits{Memory: 2 << 30, Scratch: 1 << 30, FileSize: limits.LayerPacked, Files: 4096, Processes: 1000, Time: 15 * time.Minute}
 
 // startScanner starts colophon-scan. The process has no network and starts no programs. It can
-// write to dir, and sees no other file than those in show. Where the kernel gives it no
-// namespaces, it sees what this process sees.
-func startScanner(task, dir string, show ...string) (scanner, error) {
+// write to dir, and sees no other file than show. Where the kernel gives it no namespaces, it sees
+// what this process sees, which startScanner says.
+func startScanner(task, dir, show string, say func(hint string)) (scanner, error) {
 	program, err := scannerProgram()
 	if err != nil {
 		return nil, err
@@ -26,7 +27,7 @@ func startScanner(task, dir string, show ...string) (scanner, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := zone.Apart{Program: program, Task: task, Dir: dir, Show: show, Namespaces: true, Limits: scanLimits}
+	at := zone.Apart{Program: program, Task: task, Dir: dir, Show: []string{show}, Namespaces: true, Limits: scanLimits}
 	for _, e := range top {
 		if path := filepath.Join("/", e.Name()); path != "/proc" && path != "/tmp" {
 			if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -38,11 +39,15 @@ func startScanner(task, dir string, show ...string) (scanner, error) {
 	if err == nil {
 		return s, nil
 	}
+	if !errors.Is(err, zone.ErrNoNamespaces) {
+		return nil, err
+	}
 	at.Namespaces = false
 	s, second := startConfined(at)
 	if second != nil {
 		return nil, fmt.Errorf("%w; without namespaces: %w", err, second)
 	}
+	say("colophon-scan can read all files that you can read: " + err.Error())
 	return s, nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,7 +23,7 @@ func TestScannerSeesItsTargetAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := startScanner(scan.TaskFiles, dir, target)
+	s, err := startScanner(scan.TaskFiles, dir, target, func(hint string) { t.Error(hint) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,4 +68,35 @@ func TestSBOMOfTopLevelDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.run(exitOK, []string{"sbom", dir}, `"name":"flask"`, `"name":"django"`)
+}
+
+// TestScannerWithoutNamespaces: where the kernel gives no namespaces, a scan says that it is not
+// confined; for another error there is no such scan.
+func TestScannerWithoutNamespaces(t *testing.T) {
+	withScanner(t)
+	dir, target := t.TempDir(), t.TempDir()
+	if os.Getenv("SCANNER_TEST_INSIDE") != "" {
+		said := ""
+		s, err := startScanner(scan.TaskFiles, dir, target, func(hint string) { said += hint })
+		if err != nil || !strings.Contains(said, "all files that you can read") {
+			t.Fatalf("got %v, said %q", err, said)
+		}
+		s.Close()
+		return
+	}
+	needs.Root(t, "a user namespace")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := `echo 0 >/proc/sys/user/max_user_namespaces; exec "$0" -test.run '^TestScannerWithoutNamespaces$' -test.v`
+	cmd := exec.Command("unshare", "--user", "--map-root-user", "sh", "-euc", script, self)
+	cmd.Env = append(os.Environ(), "SCANNER_TEST_INSIDE=1")
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestScannerWithoutNamespaces") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if s, err := startScanner(scan.TaskFiles, dir, filepath.Join(target, "none"), func(hint string) { t.Error(hint) }); err == nil {
+		s.Close()
+		t.Error("a scan was started of a file that is not there")
+	}
 }

@@ -36,6 +36,8 @@ type sbomOptions struct {
 	platform string
 	name     string
 	timeout  time.Duration
+
+	say func(hint string) // is called at most once
 }
 
 func (o *sbomOptions) flags(cmd *cobra.Command) {
@@ -57,8 +59,11 @@ func runSBOM(cmd *cobra.Command, target string, o sbomOptions) error {
 	ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 	defer cancel()
 	stop := waiting(cmd.ErrOrStderr(), "scanning "+target)
+	hint := ""
+	o.say = func(h string) { hint = h }
 	doc, err := o.describe(ctx, target)
 	stop()
+	printHint(cmd.ErrOrStderr(), hint)
 	if err != nil {
 		return err
 	}
@@ -110,7 +115,7 @@ func (o sbomOptions) describeFile(ctx context.Context, path string) (doc []byte,
 	if err != nil {
 		return nil, err
 	}
-	s, err := startScanner(scan.TaskFiles, dir, path)
+	s, err := startScanner(scan.TaskFiles, dir, path, o.say)
 	if err != nil {
 		return nil, err
 	}
@@ -260,7 +265,7 @@ func (o sbomOptions) describeImage(ctx context.Context, target string) (doc []by
 	} else if err := os.Mkdir(at, 0o700); err != nil {
 		return nil, err
 	}
-	s, err := startScanner(scan.Task, dir, at) // it prepares while the image is copied
+	s, err := startScanner(scan.Task, dir, at, o.say) // it prepares while the image is copied
 	if err != nil {
 		return nil, err
 	}

@@ -54,6 +54,10 @@ type Limits struct {
 // will exceed it again.
 var ErrLimit = errors.New("limit exceeded")
 
+// ErrNoNamespaces means that the kernel does not give the process namespaces of its own, or no
+// right to mount in them.
+var ErrNoNamespaces = errors.New("the kernel gives no namespaces")
+
 // Task is what a process apart does.
 type Task struct {
 	// Warm prepares for orders, beside the first ones, until the process ends. It reads
@@ -66,6 +70,7 @@ type Task struct {
 const (
 	apartArg0 = "colophond-apart" // argv[0] of a process apart
 	maxAnswer = 64 << 20          // bytes of an answer, as JSON
+	noMounts  = 3                 // exit code of a process apart that may not mount
 	maxLast   = 16 << 10          // bytes of standard error that are kept, from its start
 )
 
@@ -130,6 +135,9 @@ func (a Apart) Start() (*Item, error) {
 	}()
 	if err := <-started; err != nil {
 		out.Close()
+		if a.Namespaces && slices.ContainsFunc([]error{unix.EPERM, unix.ENOSPC, unix.EINVAL}, func(e error) bool { return errors.Is(err, e) }) {
+			err = fmt.Errorf("%w: %w", ErrNoNamespaces, err)
+		}
 		return nil, fmt.Errorf("starting a process for %s: %w", a.Task, err)
 	}
 	i.pid = cmd.Process.Pid
@@ -216,6 +224,9 @@ func (i *Item) end(err error) error {
 	<-i.ended
 	last := strings.TrimSpace(i.stderr.String())
 	i.broken = fmt.Errorf("the process for %s ended: %w: %s", i.apart.Task, errors.Join(i.status, err), last)
+	if e, ok := errors.AsType[*exec.ExitError](i.status); ok && e.ExitCode() == noMounts {
+		i.broken = fmt.Errorf("%w: %w", ErrNoNamespaces, i.broken)
+	}
 	// Go's runtime does not survive a refused allocation, and says so in several ways.
 	if most := i.apart.Limits.Memory; most > 0 && i.used > most/2 || strings.Contains(last, "out of memory") {
 		i.broken = fmt.Errorf("%s needed more than %d bytes of memory: %w", i.apart.Task, i.apart.Limits.Memory, ErrLimit)

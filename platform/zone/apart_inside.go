@@ -25,6 +25,9 @@ func InitApart(tasks map[string]Task) {
 	}
 	if err := runApart(tasks, os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		if errors.Is(err, ErrNoNamespaces) {
+			os.Exit(noMounts)
+		}
 		os.Exit(1)
 	}
 	os.Exit(0)
@@ -121,7 +124,7 @@ func (l Limits) apply() error {
 // except for Dir, which is writable, and Show, with all mounts below them.
 func (a Apart) mount() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return err
+		return fmt.Errorf("%w: mounting: %w", ErrNoNamespaces, err)
 	}
 	// With the mounts below them: without those, they would look empty there. A directory comes
 	// before what is in it, which would otherwise be covered.

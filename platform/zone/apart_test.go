@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -298,5 +299,41 @@ func TestProbe(t *testing.T) {
 	a.Limits.Files = 0
 	if err := a.Probe(); err == nil || !strings.Contains(err.Error(), "limit of open files") {
 		t.Errorf("no limit: got %v", err)
+	}
+}
+
+// Where the kernel gives no namespaces, Start or the first order says so; another error says nothing
+// of the kind.
+func TestWithoutNamespaces(t *testing.T) {
+	a := testApart(t)
+	if os.Getenv("ZONE_TEST_INSIDE") != "" {
+		if err := a.Probe(); !errors.Is(err, ErrNoNamespaces) {
+			t.Errorf("got %v, want %v", err, ErrNoNamespaces)
+		}
+		return
+	}
+	needs.Root(t, "a user namespace")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := `echo 0 >/proc/sys/user/max_user_namespaces; exec "$0" -test.run '^TestWithoutNamespaces$' -test.v`
+	cmd := exec.Command("unshare", "--user", "--map-root-user", "sh", "-euc", script, self)
+	cmd.Env = append(os.Environ(), "ZONE_TEST_INSIDE=1")
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestWithoutNamespaces") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for code, want := range map[int]bool{1: false, noMounts: true} { // a process that may not mount exits so
+		a.Program = filepath.Join(filepath.Dir(a.Dir), "program")
+		if err := os.WriteFile(a.Program, fmt.Appendf(nil, "#!/bin/sh\nexit %d\n", code), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Probe(); err == nil || errors.Is(err, ErrNoNamespaces) != want {
+			t.Errorf("exit code %d: got %v", code, err)
+		}
+	}
+	a.Program, a.Show = "", []string{filepath.Join(a.Dir, "none")}
+	if err := a.Probe(); err == nil || errors.Is(err, ErrNoNamespaces) {
+		t.Errorf("a file that is not there: got %v", err)
 	}
 }
