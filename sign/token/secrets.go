@@ -20,8 +20,11 @@ var hidden sync.Map
 
 // Hide takes the variables that hold a token, or what a job gets its token with, out of the
 // environment of this process. Programs that it starts later, such as a helper for the
-// credentials of a registry, do not get them and cannot sign in the job's name. The functions of
-// this package know them still, and a command that prints a token gets them.
+// credentials of a registry, do not inherit them. It is no wall: a program of the same user that
+// looks for them finds them in /proc/PID/environ, which the kernel has as it was at the start.
+// PR_SET_DUMPABLE would hide that file, but then nobody but root could start colophon-scan in a
+// user namespace. The functions of this package know them still, and a command that prints a
+// token gets them.
 func Hide() {
 	for _, name := range secrets {
 		if value, ok := os.LookupEnv(name); ok {
@@ -48,8 +51,8 @@ func environ() []string {
 	return all
 }
 
-// Without returns an environment without the secrets: what is run with that environment cannot
-// sign in the job's name.
+// Without returns an environment without the secrets: what is run with that environment does not
+// inherit what signs in the job's name.
 func Without(environ []string) []string {
 	return slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
