@@ -136,7 +136,10 @@ func (d *Document) Nulls(except func(pointer string) bool) (pointer string, ok b
 		if err != nil {
 			return "", false
 		}
-		if here := string(dec.StackPointer()); t.Kind() == 'n' && !except(here) {
+		if t.Kind() != 'n' {
+			continue // the pointer of each token would cost its depth
+		}
+		if here := string(dec.StackPointer()); !except(here) {
 			return here, true
 		}
 	}
