@@ -86,7 +86,11 @@ func (l *linter) lint() {
 		l.rule = r.Name
 		at := fmt.Sprintf("/spec/rules/%d", i)
 		for j, p := range r.Images {
-			l.pattern(fmt.Sprintf("%s/images/%d", at, j), p)
+			place := fmt.Sprintf("%s/images/%d", at, j)
+			l.glob(place, p)
+			if p.Tag != "" && l.set.Unmatched != DenyUnmatched {
+				l.wrong(place, "an image that is named by its digest has no tag, so that the rule is not about it, and unmatched is %s", l.set.Unmatched)
+			}
 		}
 		l.mode(at, r)
 		for j, p := range r.Accept {
@@ -116,20 +120,22 @@ func (l *linter) mode(at string, r Rule) {
 	}
 }
 
-func (l *linter) pattern(at string, p ImagePattern) {
+// glob says what else than it seems to a glob of a rule or of an exemption describes.
+func (l *linter) glob(at string, p ImagePattern) {
 	registry, _, _ := strings.Cut(p.Glob, "@")
 	registry, _, _ = strings.Cut(registry, "/")
 	switch {
 	case strings.Contains(registry, "**") && strings.Trim(registry, "*") != "":
 		l.wrong(at, "the glob %s also matches other registries: ** before the first slash stands for slashes too", p.Glob)
-	case p.Tag != "" && l.set.Unmatched != DenyUnmatched:
-		l.wrong(at, "an image that is named by its digest has no tag, so that the rule is not about it, and unmatched is %s", l.set.Unmatched)
 	case p.Glob == "*" || p.Glob == "*/*":
 		l.note(at, "the glob %s means %s: images of Docker Hub only", p.Glob, p.canonical())
 	}
 }
 
 func (l *linter) exemption(at string, e Exemption) {
+	for j, p := range e.Images {
+		l.glob(fmt.Sprintf("%s/images/%d", at, j), p)
+	}
 	day := e.Until.UTC().Format(time.DateOnly)
 	switch left := e.Until.Sub(l.now); {
 	case left <= 0:
@@ -154,7 +160,7 @@ func (l *linter) accept(at string, p Policy) {
 			l.wrong(at, "nothing satisfies this: an attestation of the type %s must be there, and must not be there", a.PredicateType)
 		}
 	}
-	for _, v := range p.Verifiers {
+	for _, v := range p.allVerifiers() {
 		l.signer(at, v.Signer)
 	}
 	demanded := p.Provenance()
