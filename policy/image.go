@@ -225,12 +225,13 @@ func match(glob, text string, all bool) bool {
 	// at[i] says that the first i bytes of glob can describe the text so far.
 	at := make([]bool, len(glob)+1)
 	at[0] = true
+	crosses := crossing(glob)
 	skip(at, glob)
 	for i := 0; i < len(text); i++ {
 		// Backwards, so that at[j-1] is still that of the text before this byte.
 		for j := len(glob); j >= 1; j-- {
 			at[j] = at[j-1] && glob[j-1] == text[i] && glob[j-1] != '*' ||
-				at[j] && glob[j-1] == '*' && (all || text[i] != '/' || pair(glob, j-1))
+				at[j] && glob[j-1] == '*' && (all || text[i] != '/' || crosses[j-1])
 		}
 		at[0] = false
 		skip(at, glob)
@@ -245,16 +246,15 @@ func skip(at []bool, glob string) {
 	}
 }
 
-// pair reports whether the star at i is one of two: of three, the first two are the pair.
-func pair(glob string, i int) bool {
-	first := i
-	for first > 0 && glob[first-1] == '*' {
-		first--
+// crossing returns for each byte of a glob whether it is a star of a pair: of three stars, the
+// first two are the pair.
+func crossing(glob string) []bool {
+	out := make([]bool, len(glob))
+	for i := 0; i+1 < len(glob); i++ {
+		if glob[i] == '*' && glob[i+1] == '*' {
+			out[i], out[i+1] = true, true
+			i++
+		}
 	}
-	last := i
-	for last+1 < len(glob) && glob[last+1] == '*' {
-		last++
-	}
-	n := last - first + 1
-	return n%2 == 0 || i < last
+	return out
 }
