@@ -296,7 +296,7 @@ func strictPolicies(v *verify.Verdict, roots []*trust.Root) (out []policy.Policy
 	return out, nil
 }
 
-var majorVersion = regexp.MustCompile(`^refs/tags/(v?[0-9]+)\.[0-9]+\.[0-9]+$`)
+var majorVersion = regexp.MustCompile(`^refs/tags/(v[0-9]+)\.[0-9]+\.[0-9]+$`)
 
 // refLike returns the demand for the branch, or for the major version of a tag.
 func refLike(ref string) policy.Ref {

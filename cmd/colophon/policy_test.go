@@ -73,11 +73,11 @@ func (s *stage) initiated(words []string, flags ...string) func(tag string) veri
 	s.t.Helper()
 	text := s.run(exitOK, append([]string{"policy", "init", s.image}, flags...), words...)
 	s.run(exitOK, []string{"policy", "check", s.file("policy.yaml", []byte(text))})
-	set, err := policy.ParseSet([]byte(text))
+	sets, err := policy.ParseSets([]byte(text))
 	if err != nil {
 		s.t.Fatalf("%v in\n%s", err, text)
 	}
-	rule := set.Rules[0]
+	rule := sets[0].Rules[0]
 	return func(tag string) verify.Outcome {
 		s.t.Helper()
 		ref, err := oci.ParseReference(s.host + "/team/app:" + tag)
@@ -344,4 +344,24 @@ func TestVerifyBySet(t *testing.T) {
 	s.run(exitRejected, []string{"policy", "test", both, s.image, "-n", "shop"}, "no rule")
 	s.run(exitRejected, []string{"policy", "test", both, s.image}, "no rule")
 	verify(exitRejected, both, s.image, "no rule")
+}
+
+// TestRefLike: what init demands of a ref is a demand that a policy can have.
+func TestRefLike(t *testing.T) {
+	for ref, want := range map[string]policy.Ref{
+		"refs/tags/v1.2.3": policy.Version("v1"), "refs/tags/1.2.3": nil, "refs/tags/latest-build": nil, "refs/heads/main": policy.RefName("refs/heads/main"), "": nil,
+	} {
+		got := refLike(ref)
+		if got != want {
+			t.Errorf("%s: got %v, want %v", ref, got, want)
+		}
+		source, err := policy.ParseSource("git.example.com/team/app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := policy.Policy{Origin: policy.BuilderProvenance{Provenance: policy.Provenance{Source: source, Ref: got}}}
+		if err := p.Check(); err != nil {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
 }
