@@ -61,18 +61,6 @@ func IsVersion1(data []byte) bool {
 	return len(docs) == 1 && docs[0].IsJSON() && isVersion1(docs[0].JSON)
 }
 
-// ParseSet is ParseSets for a file that must have one document.
-func ParseSet(data []byte) (*Set, error) {
-	sets, err := ParseSets(data)
-	if err == nil && len(sets) != 1 {
-		err = fmt.Errorf("policy: got %d documents, want one", len(sets))
-	}
-	if err != nil {
-		return nil, err
-	}
-	return sets[0], nil
-}
-
 func parseSet(doc *documents.Document) (*Set, error) {
 	if pointer, ok := doc.Nulls(writtenByKubernetes); ok {
 		return nil, doc.Fault(pointer, "got null, want a value: leave the member out")

@@ -387,38 +387,3 @@ func (s *Set) Dangers() (out []string) {
 	}
 	return out
 }
-
-// Warnings returns what is allowed and probably not meant, one line each for people.
-func (s *Set) Warnings(now time.Time) (out []string) {
-	warn := func(r Rule, format string, args ...any) {
-		out = append(out, fmt.Sprintf("rule %q: ", r.Name)+fmt.Sprintf(format, args...))
-	}
-	for _, r := range s.Rules {
-		for _, p := range r.Images {
-			switch {
-			case p.Tag != "" && s.Unmatched != DenyUnmatched:
-				warn(r, "an image that is named by its digest has no tag, so that the rule is not about it")
-			case p.everything():
-				warn(r, "the glob %s is every image, from any registry", p.Glob)
-			case p.Glob == "*" || p.Glob == "*/*":
-				warn(r, "the glob %s means %s: images of Docker Hub only", p.Glob, p.canonical())
-			case strings.HasPrefix(p.Glob, "docker.io/"):
-				warn(r, "the glob %s matches no image: the canonical name of docker.io is index.docker.io", p.Glob)
-			case strings.HasSuffix(p.Glob, "*") && !strings.Contains(p.Glob, "/"):
-				warn(r, "the glob %s also matches other registries, such as %s.evil.example", p.Glob, strings.TrimRight(p.Glob, "*"))
-			}
-		}
-		for _, e := range r.Exemptions {
-			if !now.Before(e.Until) {
-				warn(r, "the exemption of %s (%s) ended on %s", e.Owner, e.Reason, e.Until.UTC().Format(time.DateOnly))
-			}
-		}
-		if r.Rebuilds != nil {
-			warn(r, "rebuilds: no check exists yet: images are undecided")
-		}
-		if r.DistrustMaxAge != 0 {
-			warn(r, "distrust: no list of what is no longer trusted exists yet: images are undecided")
-		}
-	}
-	return out
-}
