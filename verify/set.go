@@ -246,7 +246,7 @@ func factsForConditions(v *Verdict, image policy.Image, now time.Time) *expr.Fac
 		f.Signers = append(f.Signers, signer)
 		if s.SBOM != nil {
 			if f.SBOM == nil {
-				f.SBOM = &expr.SBOM{}
+				f.SBOM = &expr.SBOM{Unread: []string{}} // without any, all was read
 			}
 			f.SBOM.Formats = append(f.SBOM.Formats, s.SBOM.Format)
 			f.SBOM.Unread = append(f.SBOM.Unread, s.SBOM.Unread...)
