@@ -6,6 +6,7 @@ import (
 	"math"
 	"reflect"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 	"sync"
@@ -160,6 +161,9 @@ func check(e *ast.AST) error {
 			if call.IsMemberFunction() {
 				visit(call.Target(), nesting)
 			}
+			if args := call.Args(); call.FunctionName() == "matches" && !(len(args) == 1 && isWhole(args[0])) {
+				at(x, `expression: want .matches("^…$") with a pattern that must match the whole text`)
+			}
 			for _, arg := range call.Args() {
 				visit(arg, nesting)
 				if t := e.GetType(arg.ID()); t != nil && compares(call.FunctionName()) && !comparable(t) {
@@ -191,6 +195,23 @@ func check(e *ast.AST) error {
 	}
 	visit(e.Expr(), 0)
 	return first
+}
+
+// isWhole reports whether an argument is a regular expression that must match a whole text.
+func isWhole(x ast.Expr) bool {
+	if x.Kind() != ast.LiteralKind {
+		return false
+	}
+	text, ok := x.AsLiteral().(types.String)
+	if !ok {
+		return false
+	}
+	// As regexp reads it: ^ and $ are the ends of the text, and "^a|b$" is an alternation.
+	re, err := syntax.Parse(string(text), syntax.Perl)
+	if err != nil || re.Op != syntax.OpConcat {
+		return false
+	}
+	return re.Sub[0].Op == syntax.OpBeginText && re.Sub[len(re.Sub)-1].Op == syntax.OpEndText
 }
 
 func compares(function string) bool {
