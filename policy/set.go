@@ -173,11 +173,11 @@ type Rebuilds struct {
 	By      []string // ids of the builders that count, URIs
 }
 
-var nameRE = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+var nameRE = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 
 // checkName fails unless name is one that an object of Kubernetes can have.
 func checkName(what, name string) error {
-	if !nameRE.MatchString(name) {
+	if len(name) > 253 || !nameRE.MatchString(name) {
 		return fmt.Errorf("%s: got %q, want lower-case letters, digits, - and . as Kubernetes names objects", what, name)
 	}
 	return nil
