@@ -367,6 +367,11 @@ func (d *Decision) Verdict() *Verdict {
 	return v
 }
 
+// exempts reports whether the image is exempt from a rule.
+func (d *Decision) exempts() bool {
+	return d != nil && slices.ContainsFunc(d.Rules, func(r RuleDecision) bool { return r.Exemption != nil && !r.Exemption.Ended })
+}
+
 // decisive returns the verdict that the decision rests on, or nil if it rests on none.
 func (d *Decision) decisive() *Verdict {
 	for _, r := range d.Rules {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/verify"
@@ -155,6 +156,33 @@ func TestUnmatchedOfSeveralSets(t *testing.T) {
 		})
 		if d.Outcome != tt.want || (d.Unmatched == policy.DenyUnmatched) != (tt.want == verify.Rejected) {
 			t.Errorf("%s: got %v: %s", tt.what, d.Outcome, d.Reason)
+		}
+	}
+}
+
+// TestNoSummaryOfAnExemption: a summary says nothing of warnings and has no end, so that there is
+// none of an image that is exempt, or accepted with a warning.
+func TestNoSummaryOfAnExemption(t *testing.T) {
+	now := time.Date(2026, 12, 10, 0, 0, 0, 0, time.UTC)
+	for more, want := range map[string]bool{
+		"": true,
+		"exemptions: [{images: [{glob: '**'}], reason: moved, owner: ops, until: 2026-12-31}]": false,
+		"mode: warn": false,
+	} {
+		sets, err := policy.ParseSets([]byte(setHead + ruleOf("a", more, "good")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		outcome := verify.Accepted
+		if more == "mode: warn" {
+			outcome = verify.Rejected
+		}
+		v := verify.Decide(sets, policy.Image{Name: "reg.example.com/app", Digest: setDigest}, now, func(policy.Policy) *verify.Verdict {
+			return &verify.Verdict{Digest: setDigest, Outcome: outcome}
+		}).Verdict()
+		v.Digest = setDigest
+		if _, err := v.Summary("https://v.example.com", "https://example.com/app", attest.ResourceDescriptor{URI: "https://example.com/policy"}, now); v.Outcome != verify.Accepted || (err == nil) != want {
+			t.Errorf("%q: got %v, %v", more, v.Outcome, err)
 		}
 	}
 }

@@ -16,6 +16,7 @@ package verify
 // source, track, facts, chain, demanded, unsigned, wrapped, says, verify, set, statements, file, cache, explain.
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -121,7 +122,7 @@ type Verdict struct {
 // (slsa.dev/spec/v1.2/verification_summary): verifier and resource are URIs,
 // policy describes the policy that was used, and at is the time of verification.
 // An undecided verdict gives an error, because neither result would be true, and so does one
-// with warnings, which a summary cannot have.
+// with warnings or an exemption, which a summary cannot have.
 func (v *Verdict) Summary(verifier, resource string, policy attest.ResourceDescriptor, at time.Time) (*attest.VSA, error) {
 	at = at.UTC().Truncate(time.Second)
 	s := &attest.VSA{Verifier: attest.VSAVerifier{ID: verifier}, TimeVerified: &at, ResourceURI: resource, Policy: policy, SLSAVersion: attest.SLSAVersion}
@@ -132,6 +133,8 @@ func (v *Verdict) Summary(verifier, resource string, policy attest.ResourceDescr
 		return nil, fmt.Errorf("outcome: got %q, want an accepted or rejected verdict of a known digest", v.Outcome)
 	case v.Decision != nil && len(v.Decision.Warnings) > 0:
 		return nil, fmt.Errorf("the image was accepted with warnings, and a summary has none: %s", v.Decision.Warnings[0])
+	case v.Decision.exempts():
+		return nil, errors.New("the image is exempt from a rule for a time, and a summary has no end")
 	case v.Level == 0 && len(v.Requirements) == 0:
 		s.VerificationResult, s.VerifiedLevels = attest.VSAPassed, []string{attest.BuildUnevaluated}
 	default:

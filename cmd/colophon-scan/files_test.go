@@ -31,7 +31,7 @@ import (
 var project = map[string]string{
 	"go.mod":                "module example.com/app\n\ngo 1.26.0\n\nrequire (\n\tgolang.org/x/mod v0.41.0\n\tgolang.org/x/sys v0.30.0 // indirect\n)\n",
 	"go.sum":                "golang.org/x/mod v0.41.0 h1:rZ7DD+ZbGYJmN8JvD3kbzFvRN6wyWtmEHnWjKqDn9mg=\ngolang.org/x/mod v0.41.0/go.mod h1:rZ7DD+ZbGYJmN8JvD3kbzFvRN6wyWtmEHnWjKqDn9mg=\n",
-	"web/package-lock.json": `{"name":"web","version":"1.0.0","lockfileVersion":3,"requires":true,"packages":{"":{"name":"web","version":"1.0.0"},"node_modules/left-pad":{"version":"1.3.0","resolved":"https://registry.npmjs.org/left-pad/-/left-pad-1.3.0.tgz","integrity":"sha512-XI5MPzVNApjAyhQzphX8BkmKsKUxD4LdyK24iZeQGinBN9yTQT3bFlCBy/aVx2HrNcqQGsdot8ghrjyrvMCoEA=="}}}`,
+	"web/package-lock.json": `{"name":"web","version":"1.0.0","lockfileVersion":3,"requires":true,"packages":{"":{"name":"web","version":"1.0.0"},"node_modules/left-pad":{"version":"1.3.0","resolved":"https://npm.example.com/left-pad/-/left-pad-1.3.0.tgz","integrity":"sha512-XI5MPzVNApjAyhQzphX8BkmKsKUxD4LdyK24iZeQGinBN9yTQT3bFlCBy/aVx2HrNcqQGsdot8ghrjyrvMCoEA=="}}}`,
 	"api/requirements.txt":  "flask==3.0.0\nrequests==2.31.0 # pinned\n",
 	"api/poetry.lock":       "[[package]]\nname = \"click\"\nversion = \"8.1.7\"\ndescription = \"\"\noptional = false\npython-versions = \">=3.7\"\nfiles = []\n\n[metadata]\nlock-version = \"2.0\"\n",
 	"rust/Cargo.lock":       "version = 3\n\n[[package]]\nname = \"libc\"\nversion = \"0.2.150\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\nchecksum = \"89d92a4743f9a61002fae18374ed11e7973f530cb3a3255fb354818118b2203c\"\n",

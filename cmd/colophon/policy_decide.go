@@ -203,12 +203,6 @@ func (d *decider) gather(ctx context.Context, q question, files [][]*policy.Set)
 		return image, nil, errors.New(q.image.Problem)
 	}
 	ref := q.image.Reference
-	opts := d.opts
-	if opts.Layout = ref.Dir != ""; !opts.Layout {
-		if image, err = policy.ParseImage(ref.String()); err != nil {
-			return image, nil, err
-		}
-	}
 	src, err := ref.Open(oci.RegistryOptions{})
 	if err != nil {
 		return image, nil, err
@@ -216,22 +210,25 @@ func (d *decider) gather(ctx context.Context, q question, files [][]*policy.Set)
 	if l, ok := src.(*oci.Layout); ok {
 		defer l.Close()
 	}
-	if ev, err = evidenceFor(ctx, src, ref, &image, d.now, opts, slices.Concat(files...)); err != nil {
-		return image, nil, err
-	}
-	return image, ev, nil
+	opts := d.opts
+	opts.Layout = ref.Dir != ""
+	return evidenceFor(ctx, src, ref, d.now, opts, slices.Concat(files...))
 }
 
-// evidenceFor reads an image as far as the rules of the sets that are about it need, and sets its
-// digest.
-func evidenceFor(ctx context.Context, src oci.Source, ref oci.Reference, image *policy.Image, now time.Time, opts verify.Options, sets []*policy.Set) (*verify.Evidence, error) {
+// evidenceFor reads an image as far as the rules of the sets that are about it need.
+func evidenceFor(ctx context.Context, src oci.Source, ref oci.Reference, now time.Time, opts verify.Options, sets []*policy.Set) (image policy.Image, ev *verify.Evidence, err error) {
+	if !opts.Layout { // which has no name
+		if image, err = policy.ParseImage(ref.String()); err != nil {
+			return image, nil, err
+		}
+	}
 	resolved, err := src.Resolve(ctx, ref.Identifier())
 	if err != nil {
-		return nil, err
+		return image, nil, err
 	}
 	image.Digest = resolved.Digest.String()
 	// By digest: the tag may move meanwhile.
-	return verify.Gather(ctx, src, image.Digest, now, opts, verify.AskFor(sets, *image)), nil
+	return image, verify.Gather(ctx, src, image.Digest, now, opts, verify.AskFor(sets, image)), nil
 }
 
 // decideAll asks about all images in parallel, and hands over the answers in order.

@@ -330,14 +330,7 @@ func (o verifyOptions) image(ctx context.Context, image string, ref oci.Referenc
 
 // decide verifies an image by a policy of version 2.
 func (o verifyOptions) decide(ctx context.Context, what string, src oci.Source, ref oci.Reference, opts verify.Options) *verify.Verdict {
-	var image policy.Image
-	var err error
-	if !opts.Layout {
-		if image, err = policy.ParseImage(ref.String()); err != nil {
-			return undecided(what, err)
-		}
-	}
-	ev, err := evidenceFor(ctx, src, ref, &image, o.now, opts, o.sets)
+	image, ev, err := evidenceFor(ctx, src, ref, o.now, opts, o.sets)
 	if err != nil {
 		return unreadable(what, err)
 	}
