@@ -174,16 +174,6 @@ func lastWord(said []word) error {
 	return nil
 }
 
-// lastTime returns the last time at which p's signature is proved to have existed.
-func lastTime(p *proof) (at time.Time) {
-	for _, t := range p.Times {
-		if t.After(at) {
-			at = t
-		}
-	}
-	return at
-}
-
 // attestationSigner returns a check of who signed an attestation, and the signer's
 // name for people: the signer that the policy names for it, or else who signed what
 // the verdict rests on, under the same trust root.
@@ -210,14 +200,6 @@ func (c *check) attestationSigner(s set, a policy.Attestation) (func(*proof) err
 		}
 		return test(p)
 	}, signerOf(named).String(), nil
-}
-
-// summary is a valid verification summary by a verifier that the policy trusts
-// (slsa.dev/spec/v1.2/verification_summary, "How to verify").
-type summary struct {
-	vsa *attest.VSA
-	by  policy.Verifier
-	at  time.Time // when it was signed; without a proof of that, its timeVerified
 }
 
 // summaryLink looks for a summary by each verifier that the policy trusts. Of
@@ -281,32 +263,4 @@ func (c *check) lastSummary(ev *evidence, by policy.Verifier, resource string) (
 		return last, Link{}
 	}
 	return nil, ev.lacking(LinkSummary, takes, "verification summary", best(found))
-}
-
-// timeOf returns when a summary was made. It fails if its timeVerified is later
-// than its signature, or in the future.
-func (c *check) timeOf(vsa *attest.VSA, p *proof) (time.Time, error) {
-	at := lastTime(p)
-	if vsa.TimeVerified == nil {
-		return at, nil
-	}
-	latest := c.now
-	if !at.IsZero() {
-		latest = at
-	}
-	if vsa.TimeVerified.After(latest.Add(bundle.ClockSkew)) {
-		return at, fmt.Errorf("timeVerified of the summary: got %s, want at most %s", trust.FormatTime(*vsa.TimeVerified), trust.FormatTime(latest))
-	}
-	if at.IsZero() {
-		at = *vsa.TimeVerified
-	}
-	return at, nil
-}
-
-func (s *summary) claim() string {
-	when := ""
-	if !s.at.IsZero() {
-		when = ", " + trust.FormatTime(s.at)
-	}
-	return fmt.Sprintf("%s by %s%s: %q of %s", s.vsa.VerificationResult, s.by.ID, when, s.vsa.VerifiedLevels, s.vsa.ResourceURI)
 }

@@ -204,6 +204,49 @@ func values(equals map[string]any) string {
 	return fmt.Sprintf("%#v", equals) // in the order of the pointers
 }
 
+// byAnyone verifies a bundle by any signer: one proof for each of roots, and for each key
+// that the policy names.
+func (c *check) byAnyone(b *bundle.Bundle, roots []*trust.Root, subject func() bundle.Subject) (all []*proof) {
+	if b.Certificate != nil {
+		for _, r := range roots {
+			all = append(all, &proof{Result: c.result(b, false, bundle.Signer{}, r, subject), root: r})
+		}
+		return all
+	}
+	for _, key := range c.keys() {
+		for _, r := range rootsOf(roots, key) {
+			all = append(all, &proof{Result: c.result(b, false, key, r, subject), root: r, key: &key})
+		}
+	}
+	return all
+}
+
+// judgeSource verifies a summary about a commit, for the policy's SourceVerifiers. It is about
+// the commit that it names; trackLink compares that with the commit of the provenance.
+func (c *check) judgeSource(it *item, b *bundle.Bundle) {
+	if it.kind != attest.PredicateVSA || b.Statement == nil || !demandsTrack(c.opts.Policy) || len(c.opts.Policy.Provenance().SourceVerifiers) == 0 {
+		return
+	}
+	var err error
+	it.commit, err = recall(c, c.of, commitKey{}, func() (string, error) {
+		for _, s := range b.Statement.Subject {
+			if id := s.Digest[attest.GitCommit]; id != "" {
+				return id, nil
+			}
+		}
+		return "", nil
+	})
+	if err != nil || it.commit == "" {
+		return
+	}
+	it.source = c.byAnyone(b, c.opts.Trust, func() bundle.Subject {
+		return bundle.Subject{Digest: v1.Hash{Algorithm: attest.GitCommit, Hex: it.commit}}
+	})
+	if slices.ContainsFunc(it.source, func(p *proof) bool { return p.Err() == nil }) {
+		it.vsa, it.vsaErr = recall(c, c.of, summaryKey{}, func() (*attest.VSA, error) { return attest.ParseVSA(b.Statement.Predicate) })
+	}
+}
+
 // result verifies a bundle under one trust root, as signed by signer; the zero Signer
 // stands for any certificate. That takes most of the time of a verification, and depends
 // on a policy only if the policy names a key.

@@ -4,16 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source/track"
-	"github.com/colophon-build/colophon/trust"
 )
 
 // TrackCheck asks a git repository and its forge about a commit, as package source/look does,
@@ -24,32 +19,6 @@ type TrackCheck func(ctx context.Context, uri, ref, commit string) (track.Result
 // demandsTrack reports whether a policy demands anything on the Source track.
 func demandsTrack(p policy.Policy) bool {
 	return p.Provenance().SourceTrack != (policy.SourceTrack{})
-}
-
-// judgeSource verifies a summary about a commit, for the policy's SourceVerifiers. It is about
-// the commit that it names; trackLink compares that with the commit of the provenance.
-func (c *check) judgeSource(it *item, b *bundle.Bundle) {
-	if it.kind != attest.PredicateVSA || b.Statement == nil || !demandsTrack(c.opts.Policy) || len(c.opts.Policy.Provenance().SourceVerifiers) == 0 {
-		return
-	}
-	var err error
-	it.commit, err = recall(c, c.of, commitKey{}, func() (string, error) {
-		for _, s := range b.Statement.Subject {
-			if id := s.Digest[attest.GitCommit]; id != "" {
-				return id, nil
-			}
-		}
-		return "", nil
-	})
-	if err != nil || it.commit == "" {
-		return
-	}
-	it.source = c.byAnyone(b, c.opts.Trust, func() bundle.Subject {
-		return bundle.Subject{Digest: v1.Hash{Algorithm: attest.GitCommit, Hex: it.commit}}
-	})
-	if slices.ContainsFunc(it.source, func(p *proof) bool { return p.Err() == nil }) {
-		it.vsa, it.vsaErr = recall(c, c.of, summaryKey{}, func() (*attest.VSA, error) { return attest.ParseVSA(b.Statement.Predicate) })
-	}
 }
 
 // trackLink says whether the commit of a set has the Source level and the reviewers that the
@@ -149,21 +118,4 @@ func (c *check) sourceSummary(it *item, p *proof, test func(*proof) error, by po
 		at = c.now // nothing says that it is not the last
 	}
 	return at, err
-}
-
-// byAnyone verifies a bundle by any signer: one proof for each of roots, and for each key
-// that the policy names.
-func (c *check) byAnyone(b *bundle.Bundle, roots []*trust.Root, subject func() bundle.Subject) (all []*proof) {
-	if b.Certificate != nil {
-		for _, r := range roots {
-			all = append(all, &proof{Result: c.result(b, false, bundle.Signer{}, r, subject), root: r})
-		}
-		return all
-	}
-	for _, key := range c.keys() {
-		for _, r := range rootsOf(roots, key) {
-			all = append(all, &proof{Result: c.result(b, false, key, r, subject), root: r, key: &key})
-		}
-	}
-	return all
 }

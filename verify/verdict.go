@@ -13,7 +13,8 @@ package verify
 
 // The files of this package, in the order to read them; each uses only files before
 // it: verdict, cause, options, memory, evidence, image, lock, sbom, builder, judge, gather,
-// source, track, facts, chain, demanded, unsigned, wrapped, says, verify, set, statements, file, cache, explain.
+// source, summary, track, facts, chain, demanded, unsigned, wrapped, says, verify, statements,
+// set, file, cache, explain.
 
 import (
 	"errors"
