@@ -2,6 +2,7 @@ package oci
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,6 +71,8 @@ type authTransport struct {
 	repo  name.Repository
 	token string
 
+	keychain authn.Keychain // nil: docker's or podman's configuration
+
 	mu sync.Mutex
 	up http.RoundTripper // set once it has logged in
 }
@@ -122,7 +125,7 @@ func (a *authTransport) handshake(req *http.Request) (http.RoundTripper, error) 
 	auth := authn.FromConfig(authn.AuthConfig{Username: "colophon", Password: a.token})
 	if a.token == "" {
 		var err error
-		if auth, err = authn.Resolve(req.Context(), authn.DefaultKeychain, a.repo); err != nil {
+		if auth, err = authn.Resolve(req.Context(), cmp.Or(a.keychain, authn.Keychain(authn.DefaultKeychain)), a.repo); err != nil {
 			return nil, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -19,9 +20,11 @@ import (
 // RegistryOptions say how to reach a registry. The zero value is right for reading.
 type RegistryOptions struct {
 	// Token is a push or pull token of a Colophon registry. It is sent as the
-	// password of user "colophon" with every request. If it is empty, credentials
-	// come from docker's or podman's configuration, once the registry asks.
+	// password of user "colophon" with every request.
 	Token string
+	// Keychain has the credentials, for when the registry asks and there is no Token. If it is
+	// nil, that is docker's or podman's configuration.
+	Keychain authn.Keychain
 	// TLS uses HTTPS on loopback, too. Other hosts always get HTTPS.
 	TLS bool
 	// Transport sends the requests; nil is a transport that the process shares. It
@@ -72,7 +75,7 @@ func OpenRegistry(repo string, opts RegistryOptions) (*Registry, error) {
 		r.base.Scheme = "http"
 	}
 	r.http = &http.Client{
-		Transport:     &authTransport{inner: plainGuard{inner}, repo: n, token: opts.Token},
+		Transport:     &authTransport{inner: plainGuard{inner}, repo: n, token: opts.Token, keychain: opts.Keychain},
 		CheckRedirect: checkRedirect,
 	}
 	return r, nil

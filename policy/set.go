@@ -36,6 +36,17 @@ type Set struct {
 	Rules      []Rule    // at most 10,000
 }
 
+// InNamespace returns the sets that count in a namespace: those of the whole cluster, those of
+// the namespace, and those about the images of one namespace that do not say which.
+func InNamespace(sets []*Set, namespace string) (out []*Set) {
+	for _, s := range sets {
+		if !s.Namespaced || s.Namespace == "" || s.Namespace == namespace {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // Unmatched is what happens to an image that no rule is about.
 type Unmatched string
 

@@ -32,9 +32,9 @@ var rows = [][]string{
 	// releases, and a release hands its builds to builders.
 	{
 		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
-		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/web",
+		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/verdicts", "platform/web",
 	},
-	{"platform/release"},
+	{"platform/release", "platform/admission"},
 	{"platform/attestor"},
 	{"platform"},
 	{"cmd/colophon", "cmd/colophond", "cmd/colophon-scan", "tools"},

@@ -148,25 +148,15 @@ func asksRepository(p policy.Policy) bool {
 	return want.RequireSource || want.SourceTrack != (policy.SourceTrack{})
 }
 
-// inNamespace returns the sets that count in a namespace.
-func inNamespace(sets []*policy.Set, namespace string) (out []*policy.Set) {
-	for _, s := range sets {
-		if !s.Namespaced || s.Namespace == "" || s.Namespace == namespace {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
 // decideIn returns the decision about an image in a namespace. If that is not known, it is the
 // worst of those in all namespaces that the sets name, and outside of them.
 func decideIn(ev *verify.Evidence, sets []*policy.Set, image policy.Image, namespace string) *verify.Decision {
 	if namespace != "" {
-		return ev.Decide(inNamespace(sets, namespace), image)
+		return ev.Decide(policy.InNamespace(sets, namespace), image)
 	}
 	var worst *verify.Decision
 	for _, s := range append([]*policy.Set{{}}, sets...) {
-		counting := inNamespace(sets, s.Namespace)
+		counting := policy.InNamespace(sets, s.Namespace)
 		if len(counting) == 0 && len(sets) > 0 {
 			continue // no policy is about images outside of the namespaces
 		}

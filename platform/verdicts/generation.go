@@ -1,0 +1,103 @@
+package verdicts
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// maxAsks limits the images of which a generation remembers what to ask about them.
+const maxAsks = 20_000
+
+// generation is the policies and trust roots that count at one time. It never changes, but for
+// what it remembers.
+type generation struct {
+	id       string
+	sets     []*policy.Set
+	roots    []*trust.Root
+	trustKey [sha256.Size]byte
+
+	namespaces map[string][]*policy.Set // the sets that count in each namespace with sets of its own
+	cluster    []*policy.Set            // in all others
+
+	mu   sync.Mutex
+	asks map[askOf]*ask // at most maxAsks
+}
+
+type askOf struct {
+	namespace string // empty: one without sets of its own
+	image     policy.Image
+}
+
+// ask is what must be known about an image to decide about it, and the hash of that.
+type ask struct {
+	verify.Ask
+	key [sha256.Size]byte
+}
+
+func newGeneration(id string, sets []*policy.Set, roots []*trust.Root) (*generation, error) {
+	if len(sets) == 0 {
+		return nil, errors.New("there is no policy")
+	}
+	g := &generation{id: id, sets: sets, roots: roots, namespaces: map[string][]*policy.Set{}, asks: map[askOf]*ask{}}
+	for _, s := range sets {
+		if err := s.Check(); err != nil {
+			return nil, fmt.Errorf("policy %q: %w", s.Name, err)
+		}
+		if s.Namespaced && s.Namespace != "" && g.namespaces[s.Namespace] == nil {
+			g.namespaces[s.Namespace] = policy.InNamespace(sets, s.Namespace)
+		}
+	}
+	g.cluster = slices.DeleteFunc(slices.Clone(sets), func(s *policy.Set) bool { return s.Namespaced && s.Namespace != "" })
+	// The times of a root are not part of it: an entry ends when a root does (entry.until), and
+	// what depends on the age of roots is decided when somebody asks.
+	h := sha256.New()
+	for _, r := range roots {
+		fmt.Fprintf(h, "%q %q\n", r.Fingerprint, strings.Join(r.Issuers(), " "))
+	}
+	h.Sum(g.trustKey[:0])
+	return g, nil
+}
+
+// in returns the sets that count in a namespace.
+func (g *generation) in(namespace string) []*policy.Set {
+	if sets, ok := g.namespaces[namespace]; ok {
+		return sets
+	}
+	return g.cluster
+}
+
+// ask returns what must be known about an image.
+func (g *generation) ask(namespace string, sets []*policy.Set, image policy.Image) (*ask, error) {
+	of := askOf{image: image}
+	if _, own := g.namespaces[namespace]; own {
+		of.namespace = namespace
+	}
+	g.mu.Lock()
+	a, ok := g.asks[of]
+	g.mu.Unlock()
+	if ok {
+		return a, nil
+	}
+	a = &ask{Ask: verify.AskFor(sets, image)}
+	raw, err := json.Marshal(a.Ask)
+	if err != nil {
+		return nil, fmt.Errorf("policies about %s: %w", image.Name, err)
+	}
+	a.key = sha256.Sum256(raw)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.asks) >= maxAsks {
+		clear(g.asks)
+	}
+	g.asks[of] = a
+	return a, nil
+}

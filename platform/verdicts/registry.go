@@ -1,0 +1,134 @@
+package verdicts
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/oci"
+)
+
+// Transport returns the transport to registries. Strangers choose the hosts, so that it
+// connects to no loopback and no link-local address (where clouds keep credentials), unless
+// loopback is set, as for tests. It asks no proxy: that would connect in its place.
+func Transport(loopback bool) http.RoundTripper {
+	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		ip := at.Addr().Unmap()
+		if ip.IsLoopback() && loopback {
+			return nil
+		}
+		if ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() {
+			return fmt.Errorf("%s is an address of this machine or of its cloud, and no registry", ip)
+		}
+		return nil
+	}}
+	return &http.Transport{
+		DialContext: dialer.DialContext, TLSHandshakeTimeout: 5 * time.Second, ResponseHeaderTimeout: readTimeout, MaxResponseHeaderBytes: 64 << 10,
+		MaxIdleConnsPerHost: maxOfHost, IdleConnTimeout: 90 * time.Second, ForceAttemptHTTP2: true, DisableCompression: true,
+	}
+}
+
+// login is a Keychain with the same credentials for every registry that asks.
+type login authn.AuthConfig
+
+// Resolve implements authn.Keychain.
+func (l login) Resolve(authn.Resource) (authn.Authenticator, error) {
+	return authn.FromConfig(authn.AuthConfig(l)), nil
+}
+
+// each opens a repository with each of the credentials until do succeeds, or fails for another
+// reason than the credentials. Without any, it is anonymous.
+func (s *Store) each(repository string, logins []authn.AuthConfig, do func(oci.Source) error) (src oci.Source, err error) {
+	if len(logins) == 0 {
+		logins = []authn.AuthConfig{{}}
+	}
+	for _, l := range logins {
+		opened, openErr := oci.OpenRegistry(repository, oci.RegistryOptions{Keychain: login(l), Transport: s.config.Transport})
+		if openErr != nil {
+			return nil, openErr
+		}
+		again := do(opened)
+		if again == nil {
+			return opened, nil
+		}
+		err = cmp.Or(err, again)
+		// A registry may say "not found" to those who may not read.
+		if !errors.Is(again, oci.ErrDenied) && !errors.Is(again, oci.ErrNotFound) {
+			return nil, again
+		}
+	}
+	return nil, err
+}
+
+// open opens a repository with the first of the credentials that may read the image.
+func (s *Store) open(ctx context.Context, repository string, logins []authn.AuthConfig, digest string) (oci.Source, error) {
+	return s.each(repository, logins, func(src oci.Source) error {
+		_, err := src.Resolve(ctx, digest)
+		return err
+	})
+}
+
+// resolve returns the digest of a tag.
+func (s *Store) resolve(ctx context.Context, repository string, logins []authn.AuthConfig, tag string) (digest string, err error) {
+	_, err = s.each(repository, logins, func(src oci.Source) error {
+		d, err := src.Resolve(ctx, tag)
+		digest = d.Digest.String()
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return digest, nil
+}
+
+// listing returns a hash of what is attached to the manifests: their referrers, and the digests
+// of the tags under which clients keep attachments.
+func listing(ctx context.Context, src oci.Source, subjects []v1.Hash) (string, error) {
+	h := sha256.New()
+	for _, subject := range subjects {
+		referrers, err := src.Referrers(ctx, subject)
+		if err != nil {
+			return "", err
+		}
+		digests := make([]string, 0, len(referrers))
+		for _, r := range referrers {
+			digests = append(digests, r.Digest.String())
+		}
+		slices.Sort(digests)
+		fmt.Fprintf(h, "%s %q\n", subject, slices.Compact(digests))
+		fallback := strings.Replace(subject.String(), ":", "-", 1)
+		for _, tag := range []string{fallback, oci.CosignSignatures.Of(subject), oci.CosignAttestations.Of(subject)} {
+			d, err := src.Resolve(ctx, tag)
+			switch {
+			case errors.Is(err, oci.ErrNotFound):
+			case err != nil:
+				return "", err
+			default:
+				fmt.Fprintf(h, "%s %s\n", tag, d.Digest)
+			}
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func hostOf(repository string) string {
+	host, _, _ := strings.Cut(repository, "/")
+	return host
+}

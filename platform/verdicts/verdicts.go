@@ -1,0 +1,258 @@
+// Package verdicts answers whether images may run, for whoever asks the same question many
+// times: the admission webhook and the gate at the registry. It reads an image once
+// (verify.Gather), keeps what the evidence says, and answers from that without a network.
+//
+// What is kept counts for one digest in one repository, under the policies that are about the
+// image and the trust roots. It counts for those alone who showed that they may read the image,
+// with their own credentials. What depends on the time (the modes of rules, exemptions, ages)
+// is decided when somebody asks. An undecided answer is never kept: the next question reads the
+// image again. A rejection stands until the policies, the trust roots or what is attached to
+// the image change.
+package verdicts
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify"
+)
+
+const (
+	// An acceptance is an answer for keptFor. After freshFor, a question also starts to look, in
+	// the background, whether anything new is attached to the image.
+	freshFor = 10 * time.Minute
+	keptFor  = 24 * time.Hour
+	// An acceptance beside which a rule is undecided, one that only watches, is fresh for partlyFor.
+	partlyFor = 10 * time.Second
+	// A rejection is an answer for rejectedFor. After that, the answer waits for a look at what is
+	// attached to the image.
+	rejectedFor = time.Second
+
+	readTimeout = 30 * time.Second // to read one image, whoever waits for it
+)
+
+// DefaultMemory is the default of Config.Memory in bytes.
+const DefaultMemory = 160 << 20
+
+// Config says how a Store reads images.
+type Config struct {
+	Transport http.RoundTripper // sends the requests to registries; required: see Transport
+	Now       func() time.Time  // nil: time.Now
+	Memory    int64             // bytes of what is kept, estimated; 0: DefaultMemory
+}
+
+// Store answers questions. It is safe for concurrent use.
+type Store struct {
+	config  Config
+	current atomic.Pointer[generation] // nil until Use
+	kept    memory
+	reading flights[reading, *entry]
+	tags    flights[tagged, string]
+	key     [32]byte // makes the ids of readers useless outside of this process
+
+	reads atomic.Int64 // images that were read
+	hits  atomic.Int64 // answers without a request
+}
+
+// New returns a Store that answers every question with undecided until Use.
+func New(c Config) *Store {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Memory == 0 {
+		c.Memory = DefaultMemory
+	}
+	s := &Store{config: c}
+	s.kept.most = c.Memory
+	_, _ = rand.Read(s.key[:]) // never fails
+	return s
+}
+
+// Use makes these policies and trust roots the ones that count, all at once. id names them in
+// answers. If the policies contradict themselves, nothing changes.
+func (s *Store) Use(id string, sets []*policy.Set, roots []*trust.Root) error {
+	g, err := newGeneration(id, sets, roots)
+	if err == nil {
+		s.current.Store(g)
+	}
+	return err
+}
+
+// Policies returns the id of what counts now, or "".
+func (s *Store) Policies() string {
+	if g := s.current.Load(); g != nil {
+		return g.id
+	}
+	return ""
+}
+
+// Question is about one image.
+type Question struct {
+	Image      policy.Image       // as rules see it; its digest is required
+	Repository string             // HOST/NAME to read it from
+	Namespace  string             // whose policies count, besides those of the whole cluster
+	Logins     []authn.AuthConfig // credentials to read it with, tried in this order; none: anonymously
+}
+
+// Answer is the answer to a Question.
+type Answer struct {
+	Decision *verify.Decision // undecided if nobody knows
+	Policies string           // the id given to Use
+	Known    bool             // answered without a request
+	Read     time.Time        // when the evidence was read; zero if none was needed
+}
+
+// Stats counts what a Store did.
+type Stats struct {
+	Images int   // that are kept
+	Bytes  int64 // their estimated size
+	Reads  int64 // images that were read, since New
+	Known  int64 // answers without a request, since New
+}
+
+// Stats returns the counts.
+func (s *Store) Stats() Stats {
+	n, bytes := s.kept.size()
+	return Stats{n, bytes, s.reads.Load(), s.hits.Load()}
+}
+
+// Ask answers a question. If the image must be read, Ask waits for that until ctx ends; the
+// reading goes on for others who wait, and for the next question.
+func (s *Store) Ask(ctx context.Context, q Question) Answer {
+	g := s.current.Load()
+	if g == nil {
+		return Answer{Decision: undecided(errors.New("no policy was read yet"))}
+	}
+	out := Answer{Policies: g.id}
+	sets := g.in(q.Namespace)
+	if d, ok := withoutEvidence(sets, q.Image, s.config.Now()); ok {
+		s.hits.Add(1)
+		out.Decision, out.Known = d, true
+		return out
+	}
+	asked, err := g.ask(q.Namespace, sets, q.Image)
+	if err != nil {
+		out.Decision = undecided(err)
+		return out
+	}
+	of := reading{entryKey{q.Repository, q.Image.Digest, asked.key, g.trustKey}, s.reader(q.Logins)}
+	read := func(ctx context.Context) (*entry, error) { return s.read(ctx, of, q, g, asked) }
+	if e := s.kept.get(of.entryKey); e != nil {
+		d := e.decide(asked, sets, q.Image, s.config.Now())
+		state := e.state(d, of.reader, s.config.Now())
+		if state != missing {
+			s.hits.Add(1)
+			out.Decision, out.Known, out.Read = d, true, e.read
+			if state == aged {
+				s.reading.start(of, hostOf(q.Repository), read)
+			}
+			return out
+		}
+	}
+	e, err := s.reading.do(ctx, of, hostOf(q.Repository), read)
+	if err != nil {
+		out.Decision = undecided(err)
+		return out
+	}
+	out.Decision, out.Read = e.decide(asked, sets, q.Image, s.config.Now()), e.read
+	return out
+}
+
+func undecided(err error) *verify.Decision { return &verify.Decision{Reason: err.Error()} }
+
+// withoutEvidence returns the decision if it is the same whatever is known about the image:
+// no rule is about it, or it is exempt. Nothing is read then, so that nobody makes us send
+// requests to a registry that no policy names.
+func withoutEvidence(sets []*policy.Set, image policy.Image, now time.Time) (*verify.Decision, bool) {
+	needed := false
+	d := verify.Decide(sets, image, now, func(policy.Policy) *verify.Verdict {
+		needed = true
+		return &verify.Verdict{}
+	})
+	return d, !needed
+}
+
+// read reads an image, or finds that what is kept about it is as good as new. It shows in any
+// case that the credentials of q may read the image.
+func (s *Store) read(ctx context.Context, of reading, q Question, g *generation, asked *ask) (*entry, error) {
+	src, err := s.open(ctx, q.Repository, q.Logins, q.Image.Digest)
+	if err != nil {
+		s.kept.forbid(of)
+		return nil, fmt.Errorf("cannot read %s@%s with the credentials of this pod: %w", q.Repository, q.Image.Digest, err)
+	}
+	now, listed := s.config.Now(), ""
+	if e := s.kept.get(of.entryKey); e != nil && e.counts(now) {
+		d := e.decide(asked, g.in(q.Namespace), q.Image, now)
+		if e.settled(d, now) {
+			e.allow(of.reader, now)
+			return e, nil
+		}
+		// Before the image is read, so that nothing is missed that is attached meanwhile.
+		if listed, err = listing(ctx, src, e.subjects); err == nil && d.Outcome != verify.Undecided && !e.partly && e.sameListing(listed, now) {
+			e.allow(of.reader, now)
+			return e, nil
+		}
+	}
+	s.reads.Add(1)
+	ev := verify.Gather(ctx, src, q.Image.Digest, now, verify.Options{Trust: g.roots}, asked.Ask)
+	e := newEntry(ev, asked, g, q, now)
+	e.listing = listed
+	e.allow(of.reader, now)
+	if e.decide(asked, g.in(q.Namespace), q.Image, now).Outcome != verify.Undecided {
+		s.kept.put(of.entryKey, e)
+	} else {
+		s.kept.drop(of.entryKey)
+	}
+	return e, nil
+}
+
+// readerID stands for the credentials of whoever asks. The zero value is nobody's.
+type readerID [sha256.Size]byte
+
+func (s *Store) reader(logins []authn.AuthConfig) (id readerID) {
+	if len(logins) == 0 {
+		return id
+	}
+	mac := hmac.New(sha256.New, s.key[:])
+	for _, l := range logins {
+		raw, err := json.Marshal([]string{l.Username, l.Password, l.Auth, l.IdentityToken, l.RegistryToken})
+		if err != nil {
+			continue // strings always marshal
+		}
+		mac.Write(raw)
+	}
+	mac.Sum(id[:0])
+	return id
+}
+
+// Resolve returns the digest that a tag has, for whoever has the credentials. Questions at the
+// same time share one request.
+func (s *Store) Resolve(ctx context.Context, repository, tag string, logins []authn.AuthConfig) (digest string, err error) {
+	of := tagged{repository, tag, s.reader(logins)}
+	return s.tags.do(ctx, of, hostOf(repository), func(ctx context.Context) (string, error) {
+		return s.resolve(ctx, repository, logins, tag)
+	})
+}
+
+type tagged struct {
+	repository, tag string
+	reader          readerID
+}
+
+// reading is one image that is read with the credentials of one reader.
+type reading struct {
+	entryKey
+	reader readerID
+}

@@ -1,0 +1,48 @@
+package verify
+
+import (
+	"time"
+
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/sbom"
+)
+
+// DecideAt is Decide at a later time than that of Gather: what depends on the time (the modes
+// of rules, exemptions, the age of trust roots and summaries, conditions) is as of now. Whoever
+// keeps evidence must gather it again when a trust root stops being valid (trust.Root.Until).
+func (ev *Evidence) DecideAt(sets []*policy.Set, image policy.Image, now time.Time) *Decision {
+	later := *ev
+	later.now = now
+	return decide(sets, asked{image: image, now: now, verdict: later.Verdict, more: later.addFacts})
+}
+
+// Approximate sizes in bytes.
+const (
+	sizeOfEvidence = 16 << 10
+	sizeOfItem     = 12 << 10 // one signed item with its certificate and results
+	sizeOfPackage  = 256
+)
+
+// Size estimates how much memory the evidence takes, in bytes.
+func (ev *Evidence) Size() int64 {
+	n := sizeOfEvidence + ev.kept.Load()
+	for _, a := range ev.known.answers {
+		all, ok := a.(answer[*found])
+		if !ok || all.value == nil {
+			continue
+		}
+		for _, it := range all.value.items {
+			n += sizeOfItem
+			if it.err != nil {
+				n += int64(len(it.err.Error()))
+			}
+			if it.read == nil {
+				continue
+			}
+			if d, ok := it.read.memory.answers[sbomKey{}].(answer[*sbom.Document]); ok && d.value != nil {
+				n += sizeOfPackage * int64(len(d.value.List))
+			}
+		}
+	}
+	return n
+}
