@@ -1,40 +1,7 @@
 package policy
 
-import (
-	"errors"
-	"fmt"
-	"strings"
-)
+import "github.com/colophon-build/colophon/internal/strict/documents"
 
-// placed is an error about one value of a document.
-type placed struct {
-	pointer string // JSON pointer to the value, from where the error was found
-	err     error
-}
-
-func (p *placed) Error() string { return p.err.Error() }
-func (p *placed) Unwrap() error { return p.err }
-
-// in says that an error is about the value at a path: names of members and numbers of
-// elements. It returns nil for nil.
-func in(err error, path ...any) error {
-	if err == nil {
-		return nil
-	}
-	var pointer strings.Builder
-	for _, token := range path {
-		fmt.Fprintf(&pointer, "/%s", strings.NewReplacer("~", "~0", "/", "~1").Replace(fmt.Sprint(token)))
-	}
-	if inner, ok := err.(*placed); ok {
-		return &placed{pointer.String() + inner.pointer, inner.err}
-	}
-	return &placed{pointer.String(), err}
-}
-
-// where returns the JSON pointer of the value that an error is about, or "".
-func where(err error) string {
-	if p, ok := errors.AsType[*placed](err); ok {
-		return p.pointer
-	}
-	return ""
-}
+// in says that an error is about the value at a path of a document, and where returns it.
+func in(err error, path ...any) error { return documents.In(err, path...) }
+func where(err error) string          { return documents.Where(err) }

@@ -81,7 +81,22 @@ func (d *Document) IsJSON() bool { return d.marks == nil }
 
 // Unmarshal decodes the document into v as strict.UnmarshalKnown does.
 func (d *Document) Unmarshal(v any) error {
-	err := strict.UnmarshalKnown(d.JSON, math.MaxInt, v)
+	return d.translate(strict.UnmarshalKnown(d.JSON, math.MaxInt, v))
+}
+
+// Head returns apiVersion and kind of an object of Kubernetes; empty if there are none. It
+// fails for a document that is no object, and for one with duplicate members anywhere.
+func (d *Document) Head() (apiVersion, kind string, err error) {
+	var head struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+	}
+	err = d.translate(strict.Unmarshal(d.JSON, math.MaxInt, &head))
+	return head.APIVersion, head.Kind, err
+}
+
+// translate returns an error of package strict with its place in the file.
+func (d *Document) translate(err error) error {
 	f, ok := errors.AsType[*strict.Fault](err)
 	if !ok || d.marks == nil {
 		return err
