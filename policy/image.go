@@ -222,6 +222,12 @@ func match(glob, text string, all bool) bool {
 		return false
 	}
 	glob, text = glob[literal:], text[literal:]
+	switch glob { // most globs end so
+	case "**":
+		return true
+	case "*":
+		return all || !strings.Contains(text, "/")
+	}
 	// at[i] says that the first i bytes of glob can describe the text so far.
 	at := make([]bool, len(glob)+1)
 	at[0] = true

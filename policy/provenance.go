@@ -63,7 +63,7 @@ func (s Source) URI() string { return s.uri }
 func (s Source) Names(uri string) bool { return !s.any && s.match(uri) == nil }
 
 func (s Source) match(uri string) error {
-	if s.any {
+	if s.any || uri == s.uri && uri != "" {
 		return nil
 	}
 	got, err := source.Canonical(uri)

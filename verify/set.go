@@ -47,7 +47,7 @@ type Alternative struct {
 	Outcome    Outcome           `json:"outcome"`
 	Reason     string            `json:"reason,omitempty"`     // why the image does not meet it, one line for people
 	Conditions []ConditionResult `json:"conditions,omitempty"` // of an alternative that the image meets otherwise
-	Verdict    *Verdict          `json:"-"`                    // without the conditions
+	Verdict    *Verdict          `json:"-"`                    // without the conditions; shared
 }
 
 // ConditionResult is the answer of one condition of a rule.
@@ -58,8 +58,8 @@ type ConditionResult struct {
 	Reason     string  `json:"reason,omitempty"` // why it is undecided
 }
 
-// Decide returns the decision of sets of rules about an image at the time now. verdict answers
-// for one policy, as Evidence.Verdict does. All rules about the image must be satisfied; of a
+// Decide returns the decision of sets of rules about an image at the time now. Each set must have
+// passed its Check, as those of policy.ParseSets have. verdict answers for one policy, as Evidence.Verdict does. All rules about the image must be satisfied; of a
 // rule's alternatives, one is enough. A violation of a rule that does not enforce is a warning.
 // Without sets, without the digest of the image or without a time, the decision is undecided.
 func Decide(sets []*policy.Set, image policy.Image, now time.Time, verdict func(policy.Policy) *Verdict) *Decision {
@@ -87,33 +87,63 @@ func decide(sets []*policy.Set, about asked) *Decision {
 		d.Reason = "the time of verification is not set"
 		return d
 	}
-	var of []*policy.Set // of each of d.Rules
-	for _, s := range sets {
-		if err := s.Check(); err != nil {
-			return &Decision{Reason: plain(fmt.Sprintf("policy %q: %v", s.Name, err))}
-		}
-		for _, r := range s.Rules {
-			if r.Matches(about.image) {
-				d.Rules, of = append(d.Rules, ruleDecision(s, r, about)), append(of, s)
-			}
-		}
+	rules, fault := rulesAbout(sets, about.image)
+	if fault != "" {
+		d.Reason = plain(fault)
+		return d
 	}
-	d.Outcome = Accepted
-	for _, r := range d.Rules {
-		d.add(r)
+	d.Outcome, d.Rules = Accepted, make([]RuleDecision, len(rules))
+	for i, r := range rules {
+		d.Rules[i] = ruleDecision(r.set, r.rule, about)
+		d.add(&d.Rules[i])
 	}
 	for _, s := range sets {
-		d.unmatched(s, of)
+		d.unmatched(s, rules)
+	}
+	if len(rules) == 0 {
+		d.Rules = nil
 	}
 	return d
+}
+
+// ruled is a rule of a set that is about the image.
+type ruled struct {
+	set  *policy.Set
+	rule *policy.Rule
+}
+
+var (
+	unmatched = []policy.Unmatched{policy.DenyUnmatched, policy.WarnUnmatched, policy.AllowUnmatched}
+	modes     = []policy.Mode{policy.Audit, policy.Warn, policy.Enforce}
+)
+
+// rulesAbout returns the rules about an image. fault says that a set did not pass its Check, so
+// that nothing can be decided.
+func rulesAbout(sets []*policy.Set, image policy.Image) (all []ruled, fault string) {
+	for _, s := range sets {
+		if !slices.Contains(unmatched, s.Unmatched) {
+			return nil, fmt.Sprintf("policy %q did not pass its check: unmatched: got %q", s.Name, s.Unmatched)
+		}
+		for i := range s.Rules {
+			r := &s.Rules[i]
+			switch {
+			case !r.Matches(image):
+				continue
+			case !slices.Contains(modes, r.Mode) || len(r.Accept) == 0:
+				return nil, fmt.Sprintf("policy %q did not pass its check: rule %q: got the mode %q and %d alternatives", s.Name, r.Name, r.Mode, len(r.Accept))
+			}
+			all = append(all, ruled{s, r})
+		}
+	}
+	return all, ""
 }
 
 // unmatched adds what a set says about an image that none of its rules is about. An enforcing rule
 // of another set answers for it; one that only watches lifts no denial, nor does a rule of a
 // namespace lift that of the whole cluster.
-func (d *Decision) unmatched(s *policy.Set, of []*policy.Set) {
-	for i, r := range d.Rules {
-		if of[i] == s || r.Mode == policy.Enforce && (s.Namespaced || !of[i].Namespaced) {
+func (d *Decision) unmatched(s *policy.Set, rules []ruled) {
+	for i, r := range rules {
+		if r.set == s || d.Rules[i].Mode == policy.Enforce && (s.Namespaced || !r.set.Namespaced) {
 			return
 		}
 	}
@@ -135,27 +165,31 @@ func (d *Decision) unmatched(s *policy.Set, of []*policy.Set) {
 }
 
 // add adds what a rule says to the outcome: rejected wins over undecided, and that over accepted.
-func (d *Decision) add(r RuleDecision) {
-	name := fmt.Sprintf("rule %q of policy %q", r.Rule, r.Policy)
+func (d *Decision) add(r *RuleDecision) {
 	if e := r.Exemption; e != nil && e.Ended {
-		d.Warnings = append(d.Warnings, plain(fmt.Sprintf("%s: the exemption of %s (%s) ended on %s", name, e.Owner, e.Reason, e.Until.Format(time.DateOnly))))
+		d.Warnings = append(d.Warnings, plain(fmt.Sprintf("%s: the exemption of %s (%s) ended on %s", r.name(), e.Owner, e.Reason, e.Until.Format(time.DateOnly))))
 	}
-	if r.Outcome == Accepted {
-		return
-	}
-	why := plain(fmt.Sprintf("%s: %s: %s", name, r.Outcome, r.Reason))
 	switch {
+	case r.Outcome == Accepted:
 	case r.Mode != policy.Enforce:
+		why := r.why()
 		if r.EnforceFrom != nil {
 			why += "; enforced from " + r.EnforceFrom.Format(time.RFC3339)
 		}
 		d.Warnings = append(d.Warnings, why)
 	case d.Outcome == Accepted || d.Outcome == Undecided && r.Outcome == Rejected:
-		d.Outcome, d.Reason = r.Outcome, why
+		d.Outcome, d.Reason = r.Outcome, r.why()
 	}
 }
 
-func ruleDecision(s *policy.Set, r policy.Rule, about asked) RuleDecision {
+func (r *RuleDecision) name() string { return fmt.Sprintf("rule %q of policy %q", r.Rule, r.Policy) }
+
+// why returns, for people, what a rule says about an image that it does not accept.
+func (r *RuleDecision) why() string {
+	return plain(fmt.Sprintf("%s: %s: %s", r.name(), r.Outcome, r.Reason))
+}
+
+func ruleDecision(s *policy.Set, r *policy.Rule, about asked) RuleDecision {
 	d := RuleDecision{Policy: s.Name, Namespace: s.Namespace, Rule: r.Name, Mode: r.ModeAt(about.now)}
 	if !r.EnforceFrom.IsZero() {
 		d.EnforceFrom = new(r.EnforceFrom.UTC())
@@ -193,7 +227,7 @@ func ruleDecision(s *policy.Set, r policy.Rule, about asked) RuleDecision {
 	return d
 }
 
-func alternative(r policy.Rule, p policy.Policy, about asked) Alternative {
+func alternative(r *policy.Rule, p policy.Policy, about asked) Alternative {
 	v, image := about.verdict(p), about.image
 	a := Alternative{Outcome: v.Outcome, Reason: v.Why(), Verdict: v}
 	if a.Outcome == Accepted && v.Digest != image.Digest && v.Index != image.Digest {
@@ -265,29 +299,26 @@ func factsForConditions(v *Verdict, image policy.Image, now time.Time) *expr.Fac
 	return f
 }
 
-// Decide returns the decision of sets of rules. Gather must have been asked for the policies
-// of the rules; see PoliciesFor.
+// Decide returns the decision of sets of rules, each of which must have passed its Check. Gather
+// must have been asked for the policies of the rules; see AskFor. Decisions share the verdicts:
+// callers must not change them.
 func (ev *Evidence) Decide(sets []*policy.Set, image policy.Image) *Decision {
-	return decide(sets, asked{image, ev.now, ev.Verdict, ev.addFacts})
+	return decide(sets, asked{image, ev.now, ev.verdictsInOrder(), ev.addFacts})
 }
 
 // AskFor returns what Decide asks about an image: the alternatives of all rules about it, and
 // the facts for their conditions.
 func AskFor(sets []*policy.Set, image policy.Image) (ask Ask) {
-	for _, s := range sets {
-		for _, r := range s.Rules {
-			if !r.Matches(image) {
-				continue
-			}
-			ask.Policies = append(ask.Policies, r.Accept...)
-			if len(r.Conditions) == 0 {
-				continue
-			}
-			ask.Packages = true
-			for _, p := range r.Accept {
-				for _, a := range p.Attestations {
-					ask.Predicates = append(ask.Predicates, a.PredicateType)
-				}
+	rules, _ := rulesAbout(sets, image)
+	for _, r := range rules {
+		ask.Policies = append(ask.Policies, r.rule.Accept...)
+		if len(r.rule.Conditions) == 0 {
+			continue
+		}
+		ask.Packages = true
+		for _, p := range r.rule.Accept {
+			for _, a := range p.Attestations {
+				ask.Predicates = append(ask.Predicates, a.PredicateType)
 			}
 		}
 	}

@@ -53,6 +53,7 @@ type Evidence struct {
 	unsigned   []Claim
 	known      *memory
 	ask        Ask
+	twins      []int         // of each policy asked for: the index of one before it that is equal, or its own
 	kept       *atomic.Int64 // bytes of statements
 	verdicts   []*Verdict    // by the policies asked for
 }
@@ -83,7 +84,30 @@ func Gather(ctx context.Context, src oci.Source, reference string, now time.Time
 
 func newEvidence(src oci.Source, reference string, now time.Time, opts Options, ask Ask) *Evidence {
 	opts.Policy = policy.Policy{}
-	return &Evidence{src: src, reference: reference, now: now, opts: opts, known: newMemory(), ask: ask, kept: new(atomic.Int64)}
+	return &Evidence{src: src, reference: reference, now: now, opts: opts, known: newMemory(), ask: ask, twins: twins(ask.Policies), kept: new(atomic.Int64)}
+}
+
+// maxTwins limits with how many policies of the same source one is compared.
+const maxTwins = 16
+
+// twins returns for each policy the index of the first of the same source that is equal to it,
+// or its own index. Many rules may have the same alternative, which is judged once.
+func twins(policies []policy.Policy) []int {
+	out := make([]int, len(policies))
+	seen := map[string][]int{} // by source
+	for i, p := range policies {
+		uri := p.Provenance().Source.URI()
+		twin := slices.IndexFunc(seen[uri], func(j int) bool { return policies[j].Equal(p) })
+		switch {
+		case twin >= 0:
+			out[i] = seen[uri][twin]
+			continue
+		case len(seen[uri]) < maxTwins:
+			seen[uri] = append(seen[uri], i)
+		}
+		out[i] = i
+	}
+	return out
 }
 
 // check returns the verification for one policy. missed is set if an answer is missing.
@@ -105,11 +129,14 @@ func (ev *Evidence) closed() *Evidence {
 		ev.verdicts = make([]*Verdict, len(ev.ask.Policies))
 	}
 	for i, p := range ev.ask.Policies {
-		if ev.verdicts[i] == nil {
+		switch {
+		case ev.twins[i] < i:
+			ev.verdicts[i] = ev.verdicts[ev.twins[i]]
+		case ev.verdicts[i] == nil:
 			ev.verdicts[i] = ev.Verdict(p)
-			continue
+		default:
+			ev.verdicts[i].Unsigned = ev.unsigned
 		}
-		ev.verdicts[i].Unsigned = ev.unsigned
 	}
 	return ev
 }
@@ -123,8 +150,11 @@ func (ev *Evidence) gather(ctx context.Context, d v1.Descriptor) *Evidence {
 		defer close(read)
 		ev.link, ev.read = ev.check(policy.Policy{}, nil).image(ctx, ev.reference, d)
 	}()
-	asks := make([]*check, len(ev.ask.Policies)) // nil: not ready
+	asks := make([]*check, len(ev.ask.Policies)) // nil: not ready, or asked for before
 	for i, p := range ev.ask.Policies {
+		if ev.twins[i] < i {
+			continue
+		}
 		if c := ev.check(p, nil); c.ready() == nil {
 			asks[i] = c
 		}
@@ -153,6 +183,22 @@ func (ev *Evidence) gather(ctx context.Context, d v1.Descriptor) *Evidence {
 // their order. Gather found them, because what there is to read depends on them, so that this
 // costs nothing. All calls share them: callers must not change them.
 func (ev *Evidence) Verdicts() []*Verdict { return ev.verdicts }
+
+// verdictsInOrder returns a function that answers as Verdict does. If it is asked for policies in
+// the order in which Gather was, it finds each verdict at once, and otherwise it may judge again.
+// Policies are compared whole, so that one that was changed since is another one.
+func (ev *Evidence) verdictsInOrder() func(policy.Policy) *Verdict {
+	next := 0
+	return func(p policy.Policy) *Verdict {
+		for ; next < len(ev.ask.Policies); next++ {
+			if ev.ask.Policies[next].Equal(p) {
+				next++
+				return ev.verdicts[next-1]
+			}
+		}
+		return ev.Verdict(p)
+	}
+}
 
 // Verdict decides whether the image meets a policy. If Gather was not asked for the policy,
 // and did not read what its verdict needs, the verdict is undecided and says so.

@@ -27,6 +27,9 @@ func Text(s string) string {
 
 // Line returns Text of s on one line: line breaks become "; ".
 func Line(s string) string {
+	if IsASCII(s) {
+		return strings.Trim(s, " ") // most lines
+	}
 	lines := strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' })
 	return strings.TrimSpace(Text(strings.Join(lines, "; ")))
 }
