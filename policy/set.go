@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -131,18 +132,18 @@ func (r Rule) Exempt(image Image, now time.Time) (exemption, ended *Exemption) {
 // never true.
 type Condition struct {
 	expression, message string
-	program             *expr.Program // nil until compile
+	program             *expr.Program // nil until it is compiled
 }
 
 // ParseCondition returns the Condition of an expression (CEL, package expr) of at most 4,096
 // bytes, and of what to tell people if it is not true. Both are required.
 func ParseCondition(expression, message string) (Condition, error) {
-	c := Condition{expression: expression, message: message}
-	err := c.compile()
-	if err == nil {
-		err = c.check()
+	program, err := expr.Compile(expression)
+	c := Condition{expression, message, program}
+	if err != nil {
+		return c, in(&expressionError{expression, err}, "expression")
 	}
-	return c, err
+	return c, c.check()
 }
 
 // Expression returns the expression.
@@ -170,13 +171,6 @@ type expressionError struct {
 
 func (e *expressionError) Error() string { return e.err.Error() }
 func (e *expressionError) Unwrap() error { return e.err }
-
-func (c *Condition) compile() (err error) {
-	if c.program, err = expr.Compile(c.expression); err != nil {
-		return in(&expressionError{c.expression, err}, "expression")
-	}
-	return nil
-}
 
 // Rebuilds demands that others built the image again with the same result.
 type Rebuilds struct {
@@ -320,29 +314,33 @@ func (c Condition) check() error {
 	return in(checkText("message", c.message), "message")
 }
 
-// compile checks the types of all expressions of the set. Most of the time to read a set goes
-// into this, so that the work is shared.
+// compile checks the types of all expressions of the set, each once. Most of the time to read a
+// set goes into this, so that the work is shared.
 func (s *Set) compile() error {
+	compiled := map[string]func() (*expr.Program, error){}
 	var work errgroup.Group
 	work.SetLimit(runtime.GOMAXPROCS(0))
-	failed := make([]error, len(s.Rules))
-	for i := range s.Rules {
-		if len(s.Rules[i].Conditions) == 0 {
-			continue
-		}
-		work.Go(func() error {
-			for j := range s.Rules[i].Conditions {
-				if err := s.Rules[i].Conditions[j].compile(); err != nil && failed[i] == nil {
-					failed[i] = in(err, "spec", "rules", i, "conditions", j)
-				}
+	for _, r := range s.Rules {
+		for _, c := range r.Conditions {
+			if compiled[c.expression] != nil {
+				continue
 			}
-			return nil
-		})
+			once := sync.OnceValues(func() (*expr.Program, error) { return expr.Compile(c.expression) })
+			compiled[c.expression] = once
+			work.Go(func() error {
+				_, _ = once() // each condition asks again
+				return nil
+			})
+		}
 	}
 	_ = work.Wait() // no task returns an error
-	for _, err := range failed {
-		if err != nil {
-			return err
+	for i, r := range s.Rules {
+		for j := range r.Conditions {
+			c := &r.Conditions[j]
+			var err error
+			if c.program, err = compiled[c.expression](); err != nil {
+				return in(&expressionError{c.expression, err}, "spec", "rules", i, "conditions", j, "expression")
+			}
 		}
 	}
 	return nil
