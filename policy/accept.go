@@ -13,6 +13,7 @@ type AcceptDocument struct {
 	Built      *BuiltDocument     `json:"built,omitempty"`      // provenance by a builder that a trust root names, or by a public builder on GitHub or GitLab
 	Provenance *SignedDocument    `json:"provenance,omitempty"` // provenance of GitHub, GitLab or Tekton Chains by a signer that is named here
 	Signature  *SignatureDocument `json:"signature,omitempty"`  // a signature by a signer that is named here: it says nothing about a source
+	Notation   *NotationDocument  `json:"notation,omitempty"`   // a signature in a format of the Notary Project: it says nothing about a source
 	Summary    *SummaryDocument   `json:"summary,omitempty"`    // somebody else verified the image: nothing of the builder is verified
 }
 
@@ -157,7 +158,7 @@ func one(what string, members map[string]bool) error {
 
 // Policy returns the Policy of the alternative. It does not check it.
 func (d AcceptDocument) Policy() (p Policy, err error) {
-	if err := one("accept", map[string]bool{"built": d.Built != nil, "provenance": d.Provenance != nil, "signature": d.Signature != nil, "summary": d.Summary != nil}); err != nil {
+	if err := one("accept", map[string]bool{"built": d.Built != nil, "provenance": d.Provenance != nil, "signature": d.Signature != nil, "notation": d.Notation != nil, "summary": d.Summary != nil}); err != nil {
 		return Policy{}, err
 	}
 	switch {
@@ -173,6 +174,9 @@ func (d AcceptDocument) Policy() (p Policy, err error) {
 			p, err = d.Signature.add(Policy{Origin: o})
 		}
 		return p, in(err, "signature")
+	case d.Notation != nil:
+		p, err = d.Notation.policy()
+		return p, in(err, "notation")
 	}
 	if len(d.Summary.Verifiers) == 0 {
 		return Policy{}, in(errors.New("verifiers: got none, want those whose summary is enough"), "summary", "verifiers")

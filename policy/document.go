@@ -269,6 +269,8 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 		d.NoSBOM, d.Contents, d.Root = o.SBOM == SBOMOptional, o.SBOM == SBOMContents, o.Root
 		d.CompleteSBOM = o.CompleteSBOM
 	case SignerProvenance, SignatureOnly, SummaryOnly:
+	case NotationSignature:
+		return nil, errors.New("policy: version 1 of the document has no signatures of notation")
 	default:
 		return nil, fmt.Errorf("policy: origin: got a %T", p.Origin)
 	}

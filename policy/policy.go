@@ -34,7 +34,7 @@ type Policy struct {
 }
 
 // Origin is how an image must prove where it comes from. It is one of
-// BuilderProvenance, SignerProvenance, SignatureOnly and SummaryOnly, by value.
+// BuilderProvenance, SignerProvenance, SignatureOnly, NotationSignature and SummaryOnly, by value.
 type Origin interface {
 	checkOrigin() error
 }
@@ -81,10 +81,11 @@ const (
 // never be met. Every Policy from Parse has passed it.
 func (p Policy) Check() error {
 	_, summaryOnly := p.Origin.(SummaryOnly)
+	_, byNotation := p.Origin.(NotationSignature)
 	switch p.Origin.(type) {
 	case nil:
 		return errNoSource
-	case BuilderProvenance, SignerProvenance, SignatureOnly, SummaryOnly:
+	case BuilderProvenance, SignerProvenance, SignatureOnly, NotationSignature, SummaryOnly:
 	default: // pointers to them
 		return fmt.Errorf("policy: origin: got %T, want one of the types of this package by value", p.Origin)
 	}
@@ -93,6 +94,8 @@ func (p Policy) Check() error {
 		return errNoSource
 	case summaryOnly && len(p.Attestations) > 0:
 		return errors.New("policy: attestations: a policy that demands only a verification summary cannot demand attestations")
+	case byNotation && slices.ContainsFunc(p.Attestations, func(a Attestation) bool { return a.Signer == nil }):
+		return errors.New("policy: attestations: want a signer: signatures of notation have none that signs attestations, too")
 	case len(p.Verifiers) > maxVerifiers:
 		return fmt.Errorf("policy: got %d verifiers, want at most %d", len(p.Verifiers), maxVerifiers)
 	case len(p.Attestations) > maxAttestations:
@@ -242,6 +245,9 @@ func (p Policy) Dangers() (out []string) {
 	for _, a := range p.Attestations {
 		unlogged = unlogged || withoutLog(a.Signer)
 	}
+	if o, ok := p.Origin.(NotationSignature); ok {
+		out = append(out, o.dangers()...)
+	}
 	if unlogged {
 		out = append(out, "a signature without a transparency log entry is accepted")
 	}
@@ -249,7 +255,7 @@ func (p Policy) Dangers() (out []string) {
 }
 
 // WithoutRoots reports whether an image can meet the policy without any trust root,
-// because the policy accepts signatures by its own keys without a log.
+// because the policy accepts signatures by its own keys without a log, or those of notation.
 func (p Policy) WithoutRoots() bool {
 	for _, v := range p.allVerifiers() {
 		if !withoutLog(v.Signer) {
@@ -261,6 +267,11 @@ func (p Policy) WithoutRoots() bool {
 			return false // without a root, nothing would count
 		}
 	}
-	_, summaryOnly := p.Origin.(SummaryOnly)
-	return summaryOnly || withoutLog(p.Signer())
+	switch p.Origin.(type) {
+	case SummaryOnly:
+		return true
+	case NotationSignature:
+		return !slices.ContainsFunc(p.Attestations, func(a Attestation) bool { return !withoutLog(a.Signer) })
+	}
+	return withoutLog(p.Signer())
 }

@@ -120,6 +120,8 @@ func (p Policy) acceptDocument() (d AcceptDocument, err error) {
 		d.Provenance = &SignedDocument{*signer, said, beside}
 	case SignatureOnly:
 		d.Signature = &SignatureDocument{*signer, beside}
+	case NotationSignature:
+		d.Notation = o.document(beside)
 	case SummaryOnly:
 		d.Summary = &SummaryDocument{o.MinLevel, beside.Verifiers, beside.Absent}
 	default:

@@ -59,12 +59,13 @@ var heavy = []string{
 
 // pure packages decide from what they are handed: no I/O, no network, no environment.
 var pure = map[string][]string{
-	"attest":       {"net", "net/http", "os", "os/exec"},
-	"bundle":       {"net", "net/http", "os", "os/exec"},
-	"policy":       {"net", "net/http", "os", "os/exec"},
-	"provenance":   {"net", "net/http", "os", "os/exec"},
-	"source/track": {"net", "net/http", "os", "os/exec"},
-	"verify":       {"net", "net/http", "os", "os/exec"},
+	"attest":          {"net", "net/http", "os", "os/exec"},
+	"bundle/notation": {"net", "net/http", "os", "os/exec"},
+	"bundle":          {"net", "net/http", "os", "os/exec"},
+	"policy":          {"net", "net/http", "os", "os/exec"},
+	"provenance":      {"net", "net/http", "os", "os/exec"},
+	"source/track":    {"net", "net/http", "os", "os/exec"},
+	"verify":          {"net", "net/http", "os", "os/exec"},
 }
 
 type pkg struct {

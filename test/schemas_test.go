@@ -58,10 +58,11 @@ var formats = []schematest.Format{
 		"spec.unmatched": {"enum": []string{"deny", "warn", "allow"}}, "spec.rules": {"maxItems": 10_000},
 		"spec.rules.mode": {"enum": []string{"audit", "warn", "enforce"}}, "spec.rules.images": {"minItems": 1, "maxItems": 256},
 		"spec.rules.accept": {"minItems": 1, "maxItems": 32}, "spec.rules.conditions": {"maxItems": 16}, "spec.rules.exemptions": {"maxItems": 256},
-		"spec.rules.accept.summary.verifiers": {"minItems": 1, "maxItems": 16},
+		"spec.rules.accept.summary.verifiers": {"minItems": 1, "maxItems": 16}, "spec.rules.accept.notation.trustStores": {"minProperties": 1},
 	}, ByType: map[reflect.Type]schematest.Schema{
 		reflect.TypeFor[policy.AcceptDocument](): exactlyOne, reflect.TypeFor[policy.RefDocument](): exactlyOne, reflect.TypeFor[policy.SBOMDocument](): exactlyOne,
 		reflect.TypeFor[policy.ValueDocument](): exactlyOne, reflect.TypeFor[policy.RecipeDocument](): exactlyOne, reflect.TypeFor[policy.SignerDocument](): exactlyOne,
+		reflect.TypeFor[policy.IdentitiesDocument](): exactlyOne, reflect.TypeFor[policy.RevocationDocument](): exactlyOne,
 		reflect.TypeFor[policy.PredicateDocument](): {"minProperties": 2, "maxProperties": 2}, reflect.TypeFor[policy.PatternDocument](): {"minProperties": 1},
 	}},
 	{File: "lock.json", Title: "Colophon lock, version 1: what a build may fetch (spec/lock/v1)", Type: reflect.TypeFor[builder.Lock](), Extra: map[string]schematest.Schema{

@@ -24,6 +24,8 @@ type evidence struct {
 	file  bool  // the subject is a file, so nothing is attached to it
 	err   error // the listing failed, so nothing is known
 
+	notation []*notationSignature // if the policy asks for them
+
 	beside error // it is not known whether more is attached, as under the fallback tag or to an index around the subject; matters only to what must be absent
 }
 

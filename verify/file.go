@@ -48,6 +48,9 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, now time.Time, opts 
 	switch c.opts.Policy.Origin.(type) {
 	case policy.SummaryOnly:
 		c.unasked(v, LinkFile, LinkSignature, LinkLog, LinkProvenance, LinkSource)
+	case policy.NotationSignature:
+		v.add(Link{Name: LinkSignature, Status: Unknown, Reason: "the policy demands a signature of notation, and those of files are not read here"})
+		v.decide(map[string]bool{LinkSignature: true})
 	case policy.BuilderProvenance:
 		if len(c.plainRoots()) == 0 {
 			v.add(Link{Name: LinkSignature, Status: Unknown, Reason: "there is no Sigstore trusted root, and files are signed under those: see `colophon trust add`"})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/bundle/notation"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
@@ -35,6 +36,9 @@ type found struct {
 	tags  []oci.CosignTag // that were looked for
 	items []*item         // in no policy's eyes
 
+	notation []*notationSignature
+	anchors  map[notation.Fingerprint]bool // under which signatures of notation were read
+
 	beside error // why it is not known what is under the fallback tag; nil if no policy asked
 }
 
@@ -47,7 +51,7 @@ func (c *check) gather(ctx context.Context, image v1.Hash) *evidence {
 	if err != nil {
 		return &evidence{err: err}
 	}
-	ev := &evidence{items: make([]*item, 0, len(all.items)), beside: all.beside}
+	ev := &evidence{items: make([]*item, 0, len(all.items)), beside: all.beside, notation: c.notationOf(all)}
 	tags := c.tags()
 	if slices.ContainsFunc(tags, func(t oci.CosignTag) bool { return !slices.Contains(all.tags, t) }) {
 		c.miss()
@@ -107,6 +111,8 @@ func (c *check) find(ctx context.Context, image v1.Hash) (*found, error) {
 	}
 	_ = g.Wait() // no task returns an error: each item keeps its own
 	all.items = slices.Concat(items...)
+	all.anchors = c.notationAnchors()
+	all.notation = c.findNotation(ctx, image, all.list, all.anchors)
 	subject := func() bundle.Subject { return bundle.Subject{Digest: image} }
 	for _, raw := range c.opts.Bundles {
 		it, b := supplied(raw)
@@ -179,7 +185,7 @@ func (c *check) cosignTags() []oci.CosignTag {
 	_, builders := c.opts.Policy.Origin.(policy.BuilderProvenance)
 	_, summary := c.opts.Policy.Origin.(policy.SummaryOnly)
 	switch {
-	case !builders && !summary, len(c.opts.Policy.Attestations) > 0, len(c.opts.Policy.Verifiers) > 0, len(c.opts.Policy.Provenance().SourceVerifiers) > 0:
+	case !builders && !summary && c.trustsNotation() == nil, len(c.opts.Policy.Attestations) > 0, len(c.opts.Policy.Verifiers) > 0, len(c.opts.Policy.Provenance().SourceVerifiers) > 0:
 		return []oci.CosignTag{oci.CosignSignatures, oci.CosignAttestations}
 	case len(c.plainRoots()) > 0:
 		return []oci.CosignTag{oci.CosignAttestations}

@@ -248,9 +248,12 @@ func (ev *Evidence) verdict(ctx context.Context, c *check, subject v1.Descriptor
 	c.inside(v, &image, ev.image, subject)
 	v.add(image)
 	var s set
-	if _, only := c.opts.Policy.Origin.(policy.SummaryOnly); only {
+	switch c.opts.Policy.Origin.(type) {
+	case policy.SummaryOnly:
 		c.unasked(v, LinkImage, LinkSignature, LinkLog, LinkProvenance, LinkSource, LinkSBOM)
-	} else {
+	case policy.NotationSignature:
+		c.notation(v, attached, subject)
+	default:
 		s = c.chain(ctx, v, attached, &subject.Digest)
 	}
 	resource := ""

@@ -21,7 +21,7 @@ import (
 func (c *check) subject(ctx context.Context, d v1.Descriptor) (v1.Descriptor, *evidence) {
 	c.about = aboutOf(d)
 	ev := c.gather(ctx, d.Digest)
-	if c.opts.Whole || ev.unread(anything) != nil || slices.ContainsFunc(ev.items, (*item).proves) {
+	if c.opts.Whole || ev.unread(anything) != nil || slices.ContainsFunc(ev.items, (*item).proves) || len(ev.notation) > 0 {
 		return d, ev
 	}
 	inner, err := recall(c, c.known, onlyKey{}, func() (*v1.Descriptor, error) {
@@ -39,7 +39,7 @@ func (c *check) subject(ctx context.Context, d v1.Descriptor) (v1.Descriptor, *e
 	}
 	c.about = aboutManifest
 	about := c.gather(ctx, inner.Digest)
-	if about.err == nil && !slices.ContainsFunc(about.items, (*item).signed) {
+	if about.err == nil && !slices.ContainsFunc(about.items, (*item).signed) && len(about.notation) == 0 {
 		c.about = aboutOf(d)
 		return d, ev
 	}

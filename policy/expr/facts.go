@@ -65,7 +65,7 @@ type Source struct {
 
 // Signer is who signed one thing.
 type Signer struct {
-	Type     string    `cel:"type"`     // predicate type of what was signed
+	Type     string    `cel:"type"`     // predicate type of what was signed; of a signature of notation, its artifact type
 	Identity string    `cel:"identity"` // subject of the certificate; missing if a key signed
 	Issuer   string    `cel:"issuer"`   // of the identity
 	Root     string    `cel:"root"`     // fingerprint of the trust root

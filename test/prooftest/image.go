@@ -199,3 +199,14 @@ func (s *Store) attachLayer(subject, blob v1.Descriptor, annotations map[string]
 	s.referrers = append([]v1.Descriptor{manifest}, s.referrers...) // newest first, so that junk precedes what it hides
 	return manifest
 }
+
+// OnlyManifest returns the descriptor of the one manifest in an index.
+func (s *Store) OnlyManifest(index v1.Descriptor) v1.Descriptor {
+	raw, _, err := s.get(index.Digest)
+	must(s.t, err)
+	var idx v1.IndexManifest
+	must(s.t, json.Unmarshal(raw, &idx))
+	d := idx.Manifests[0]
+	d.Platform = nil
+	return d
+}
