@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	sigroot "github.com/sigstore/sigstore-go/pkg/root"
-
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/attestor"
@@ -24,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/platform/release/credentials"
 	"github.com/colophon-build/colophon/platform/release/scan"
 	"github.com/colophon-build/colophon/platform/zone"
+	"github.com/colophon-build/colophon/sign"
 )
 
 // attestorSettings are the settings that serve passes to the attestor.
@@ -162,7 +161,7 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 	if err != nil {
 		return cfg, fmt.Errorf("signing config: %w", err)
 	}
-	signing, err := sigroot.NewSigningConfigFromJSON(config)
+	signing, err := sign.ParseConfig(config)
 	if err != nil {
 		return cfg, err
 	}

@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -57,7 +56,8 @@ const maxSkew = 5 * time.Minute
 // certificate of it. The token is a JWT of an issuer that the certificate authority
 // accepts.
 //
-// services names the certificate authority, the log and the timestamp authority.
+// services, which ParseConfig reads, names the certificate authority, the logs and the
+// timestamp authorities: by its selectors, all of them take part, or some chosen at random.
 // The session verifies each bundle against trusted, the Material of a trust.Root.
 // transport sends the requests to these services; one of them contains the token. nil
 // means http.DefaultTransport.
@@ -70,11 +70,10 @@ func Open(ctx context.Context, services *root.SigningConfig, trusted root.Truste
 	if err != nil {
 		return nil, err
 	}
-	selected, err := root.SelectService(services.FulcioCertificateAuthorityURLs(), []uint32{1}, time.Now())
+	authority, err := selectAuthority(services, transport, time.Now())
 	if err != nil {
-		return nil, fmt.Errorf("certificate authority: %w", err)
+		return nil, err
 	}
-	authority := newService(strings.TrimSuffix(selected.URL, "/")+"/api/v2/signingCert", transport)
 	s.certificate, err = authority.certify(ctx, s.key, token)
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
@@ -154,29 +153,6 @@ func newSession(services *root.SigningConfig, trusted root.TrustedMaterial, priv
 	}
 	s := &Session{trusted: trusted, key: k}
 	return s, s.selectServices(services, transport, time.Now())
-}
-
-// selectServices selects log and timestamp authority. Both are required: without them,
-// nobody could verify a bundle after its certificate has expired.
-func (s *Session) selectServices(services *root.SigningConfig, transport http.RoundTripper, now time.Time) error {
-	logs, err := root.SelectServices(services.RekorLogURLs(), services.RekorLogURLsConfig(), []uint32{2}, now)
-	if err != nil {
-		return fmt.Errorf("transparency log: %w", err)
-	}
-	authorities, err := root.SelectServices(services.TimestampAuthorityURLs(), services.TimestampAuthorityURLsConfig(), []uint32{1}, now)
-	if err != nil {
-		return fmt.Errorf("timestamp authority: %w", err)
-	}
-	if len(logs) == 0 || len(authorities) == 0 {
-		return errors.New("the signing config has no transparency log or no timestamp authority")
-	}
-	for _, l := range logs {
-		s.logs = append(s.logs, newService(strings.TrimSuffix(l.URL, "/")+"/api/v2/log/entries", transport))
-	}
-	for _, a := range authorities {
-		s.timestamps = append(s.timestamps, newService(a.URL, transport))
-	}
-	return nil
 }
 
 // Statement signs an in-toto Statement v1 as a DSSE envelope, gets a timestamp and a log
