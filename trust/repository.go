@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -20,9 +21,16 @@ import (
 // root.
 func Targets() []string { return []string{"colophon.json", "trusted_root.json"} }
 
+// SigningConfigs returns the target names under which a TUF repository may hold a Sigstore
+// signing config (protobuf-specs v0.2), the preferred one first. The public Sigstore instance
+// names its Rekor v2 log in a target of its own.
+func SigningConfigs() []string {
+	return []string{"signing_config_rekor_v2.v0.2.json", "signing_config.v0.2.json"}
+}
+
 // Repository is a copy of what a TUF repository served (TUF specification 1.0): the
-// pinned root metadata, all metadata from there to the trust root, and the trust
-// root itself. Parse verifies all of it each time, so that one file holds all of it
+// pinned root metadata, all metadata from there to the trust root, the trust root
+// itself, and a signing config if there is one. Parse verifies all of it each time, so that one file holds all of it
 // and works on machines without a network.
 type Repository struct {
 	URL       string   `json:"url"`               // base URL of the metadata; targets are below it
@@ -33,6 +41,10 @@ type Repository struct {
 	Target    string   `json:"target"`            // target name of the trust root: one of Targets()
 	Content   []byte   `json:"content"`           // the trust root: a Document or a plain trusted root
 	Issuers   []string `json:"issuers,omitempty"` // for a plain trusted root: the issuers that the person who pinned it named
+
+	// SigningConfig is a signing config, which package sign reads; empty if the repository has none.
+	SigningConfig       []byte `json:"signingConfig,omitempty"`
+	SigningConfigTarget string `json:"signingConfigTarget,omitempty"` // its target name: one of SigningConfigs()
 
 	// Refreshed is when this machine last got all of it from the repository, by its own
 	// clock; zero if that is not known. Nobody signs it.
@@ -102,12 +114,16 @@ func (r *Repository) verify() (expires time.Time, err error) {
 	if err != nil {
 		return expires, fmt.Errorf("targets metadata: %w", err)
 	}
-	target := targets.Signed.Targets[r.Target]
-	if target == nil {
-		return expires, fmt.Errorf("targets metadata: target %q is missing", r.Target)
+	if err := checkTarget(targets.Signed, r.Target, r.Content); err != nil {
+		return expires, err
 	}
-	if err := checkTarget(target, r.Content); err != nil {
-		return expires, fmt.Errorf("target %q: %w", r.Target, err)
+	if r.SigningConfigTarget != "" || len(r.SigningConfig) > 0 {
+		if !slices.Contains(SigningConfigs(), r.SigningConfigTarget) {
+			return expires, fmt.Errorf("target %q: want one of the signing configs %q", r.SigningConfigTarget, SigningConfigs())
+		}
+		if err := checkTarget(targets.Signed, r.SigningConfigTarget, r.SigningConfig); err != nil {
+			return expires, err
+		}
 	}
 	r.version = set.Timestamp.Signed.Version
 	for _, t := range []time.Time{set.Root.Signed.Expires, set.Timestamp.Signed.Expires, set.Snapshot.Signed.Expires, targets.Signed.Expires} {
@@ -120,11 +136,18 @@ func (r *Repository) verify() (expires time.Time, err error) {
 
 // checkTarget verifies length and hashes of a target. It requires a SHA-256: without
 // any hash in the metadata, the library would check only the length.
-func checkTarget(target *metadata.TargetFiles, content []byte) error {
-	if len(target.Hashes["sha256"]) != sha256.Size {
-		return errors.New("the metadata has no sha256 of it")
+func checkTarget(targets metadata.TargetsType, name string, content []byte) error {
+	target := targets.Targets[name]
+	if target == nil {
+		return fmt.Errorf("targets metadata: target %q is missing", name)
 	}
-	return target.VerifyLengthHashes(content)
+	if len(target.Hashes["sha256"]) != sha256.Size {
+		return fmt.Errorf("target %q: the metadata has no sha256 of it", name)
+	}
+	if err := target.VerifyLengthHashes(content); err != nil {
+		return fmt.Errorf("target %q: %w", name, err)
+	}
+	return nil
 }
 
 // Stale reports whether the TUF metadata of r has expired at the given time. Since

@@ -119,7 +119,14 @@ func download(ctx context.Context, old *trust.Repository) (*trust.Root, error) {
 			return fail(err)
 		}
 	}
-	if err := f.target(client, now); err != nil {
+	now.Target, now.Content, err = f.target(client, trust.Targets())
+	if err == nil && now.Target == "" {
+		err = fmt.Errorf("it has none of the targets %q", trust.Targets())
+	}
+	if err == nil {
+		now.SigningConfigTarget, now.SigningConfig, err = f.target(client, trust.SigningConfigs())
+	}
+	if err != nil {
 		return fail(cmp.Or(f.failed, metadataFault(err)))
 	}
 	now.Refreshed = time.Now().UTC().Truncate(time.Second)
@@ -173,22 +180,22 @@ type faultError struct {
 func (e *faultError) Error() string { return e.said }
 func (e *faultError) Unwrap() error { return e.err }
 
-// target downloads the trust root.
-func (f *fetcher) target(client *updater.Updater, into *trust.Repository) error {
+// target downloads the first of the targets that the repository has. If it has none of them,
+// target returns no name.
+func (f *fetcher) target(client *updater.Updater, names []string) (name string, content []byte, err error) {
 	listed := client.GetTopLevelTargets()
-	for _, name := range trust.Targets() {
+	for _, name := range names {
 		info := listed[name]
 		if info == nil {
 			continue
 		}
 		if info.Length > limits.TrustRoot {
-			return fmt.Errorf("%s: got %d bytes, want at most %d", name, info.Length, limits.TrustRoot)
+			return "", nil, fmt.Errorf("%s: got %d bytes, want at most %d", name, info.Length, limits.TrustRoot)
 		}
-		_, data, err := client.DownloadTarget(info, "", "")
-		into.Target, into.Content = name, data
-		return err
+		_, content, err := client.DownloadTarget(info, "", "")
+		return name, content, err
 	}
-	return fmt.Errorf("it has none of the targets %q", trust.Targets())
+	return "", nil, nil
 }
 
 // fetcher makes the HTTP requests of the TUF library, and keeps the root metadata that

@@ -284,6 +284,54 @@ func TestHostileRepositories(t *testing.T) {
 	})
 }
 
+// TestSigningConfig: the signing config of a repository comes with its trust root, is verified
+// by the same metadata, and is replaced by a refresh. The one with Rekor v2 comes first.
+func TestSigningConfig(t *testing.T) {
+	p, r := prooftest.New(t), newRepo(t)
+	names := trust.SigningConfigs()
+	offer := func(configs map[string][]byte) {
+		all := r.good(p)
+		maps.Copy(all, configs)
+		r.publish(time.Now().Add(soon), all)
+	}
+	var got *trust.Root
+	for _, tt := range []struct {
+		configs    map[string][]byte
+		name, want string
+	}{
+		{nil, "", ""},
+		{map[string][]byte{names[1]: []byte("one")}, names[1], "one"},
+		{map[string][]byte{names[0]: []byte("two"), names[1]: []byte("one")}, names[0], "two"},
+		{map[string][]byte{names[0]: []byte("three")}, names[0], "three"},
+		{map[string][]byte{"signing_config.json": []byte("zero")}, "", ""},
+	} {
+		offer(tt.configs)
+		var err error
+		if got == nil {
+			got, err = Add(t.Context(), r.URL, r.pinned())
+		} else {
+			got, err = Refresh(t.Context(), got)
+		}
+		must(t, err)
+		if at := got.Repository; at.SigningConfigTarget != tt.name || string(at.SigningConfig) != tt.want {
+			t.Errorf("got %q of %q, want %q of %q", at.SigningConfig, at.SigningConfigTarget, tt.want, tt.name)
+		}
+	}
+	offer(map[string][]byte{names[0]: make([]byte, limits.TrustRoot+1)})
+	if _, err := Refresh(t.Context(), got); err == nil || !strings.Contains(err.Error(), "want at most") {
+		t.Errorf("more than 4 MiB: got %v", err)
+	}
+	offer(map[string][]byte{names[0]: []byte("honest")})
+	for name := range r.files {
+		if strings.HasSuffix(name, names[0]) {
+			r.files[name] = []byte("forged")
+		}
+	}
+	if _, err := Refresh(t.Context(), got); err == nil || !strings.Contains(err.Error(), "length and hash") {
+		t.Errorf("another content: got %v", err)
+	}
+}
+
 // TestRefreshNeedsAPerson: without a person, a refresh takes other keys and trusts for
 // less; for anything more, the old trust root stays.
 func TestRefreshNeedsAPerson(t *testing.T) {
@@ -403,7 +451,9 @@ func TestTamperedStore(t *testing.T) {
 	r := newRepo(t)
 	r.publish(time.Now().Add(soon), r.good(prooftest.New(t)))
 	r.rotate(newKey(t))
-	r.publish(time.Now().Add(soon), r.good(prooftest.New(t)))
+	served := r.good(prooftest.New(t))
+	served["signing_config.v0.2.json"] = []byte("config")
+	r.publish(time.Now().Add(soon), served)
 	good, err := Add(t.Context(), r.URL, r.pinned())
 	must(t, err)
 	other := newRepo(t)
@@ -426,6 +476,11 @@ func TestTamperedStore(t *testing.T) {
 		"another's content":   {func(r *trust.Repository) { r.Content = from.Content }, `target "colophon.json"`},
 		"another name":        {func(r *trust.Repository) { r.Target = "trusted_root.json" }, `target "trusted_root.json" is missing`},
 		"no content":          {func(r *trust.Repository) { r.Content = nil }, `target "colophon.json"`},
+		"another config":      {func(r *trust.Repository) { r.SigningConfig = []byte("another") }, `target "signing_config.v0.2.json"`},
+		"config of a name":    {func(r *trust.Repository) { r.SigningConfigTarget = "colophon.json" }, "want one of the signing configs"},
+		"config of no name":   {func(r *trust.Repository) { r.SigningConfigTarget = "" }, "want one of the signing configs"},
+		"config not listed":   {func(r *trust.Repository) { r.SigningConfigTarget = trust.SigningConfigs()[0] }, "is missing"},
+		"no config":           {func(r *trust.Repository) { r.SigningConfig = nil }, `target "signing_config.v0.2.json"`},
 	} {
 		bent := *good.Repository
 		tt.change(&bent)
