@@ -42,7 +42,7 @@ func addCompletion(root *cobra.Command) {
 		"sbom": oneOf("spdx", "cyclonedx"), "min-level": oneOf("0", "1", "2", "3"), "forge": oneOf("github", "gitlab", "gitea"),
 	}
 	signing := map[string]completion{
-		"trust-root": completeTrust, "signing-config": filesNamed("json"), "predicate": filesNamed("json"), "schema": filesNamed("json"),
+		"trust-root": completeTrust, "signing-config": completeServices, "predicate": filesNamed("json"), "schema": filesNamed("json"),
 		"identity-token-from": oneOf(append(token.Providers(), fromBrowser)...), "type": oneOf(append(predicateNames(), kindOfJob)...),
 	}
 	for _, c := range []struct {
@@ -56,7 +56,7 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"sign"}, completeImage, signing},
 		{[]string{"attest"}, completeAttested, signing},
 		{[]string{"level"}, cobra.NoFileCompletions, map[string]completion{
-			"forge": oneOf("github", "gitlab", "gitea"), "min-level": oneOf("1", "2", "3", "4"), "signing-config": filesNamed("json"), "trust-root": completeTrust,
+			"forge": oneOf("github", "gitlab", "gitea"), "min-level": oneOf("1", "2", "3", "4"), "signing-config": completeServices, "trust-root": completeTrust,
 			"identity-token-from": oneOf(append(token.Providers(), fromBrowser)...)}},
 		{[]string{"verify"}, completeImage, image},
 		{[]string{"why"}, firstImage, image},
@@ -231,6 +231,24 @@ func firstImage(cmd *cobra.Command, args []string, begun string) ([]string, cobr
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return completeImage(cmd, args, begun)
+}
+
+// completeServices completes a trust root on this machine that says where to sign, or a file.
+func completeServices(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	store, err := openTrust()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	roots, _ := store.List()
+	var names []string
+	for _, r := range roots {
+		if p, public := publicOf(r); public {
+			names = append(names, p.Name)
+		} else if r.Repository != nil && len(r.Repository.SigningConfig) > 0 {
+			names = append(names, r.Repository.URL)
+		}
+	}
+	return offer(begun, names), cobra.ShellCompDirectiveDefault
 }
 
 // completeTrust completes a trust root on this machine.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 	"github.com/colophon-build/colophon/sign"
 	"github.com/colophon-build/colophon/sign/token"
 	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/trust/tuf"
 )
 
 // signingOptions are the flags that say who signs, and with which services.
@@ -26,8 +28,8 @@ type signingOptions struct {
 	tokenFrom    string // a provider, or browser
 	tokenCommand string
 	issuer       string // for browser
-	config       string // file with a signing config
-	root         string // name of a trust root
+	config       string // name of a trust root that has a signing config, or file with one
+	root         string // name of a trust root, for a file
 }
 
 // fromBrowser is the value of --identity-token-from for a person.
@@ -41,8 +43,8 @@ func (o *signingOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.tokenFrom, "identity-token-from", "", "`SOURCE` of the token: "+strings.Join(token.Providers(), ", ")+" or "+fromBrowser+" (default: the CI system or machine that this is)")
 	f.StringVar(&o.tokenCommand, "identity-token-command", "", "`COMMAND` of the shell that prints the token")
 	f.StringVar(&o.issuer, "oidc-issuer", token.PublicIssuer, "with --identity-token-from browser: `URL` of the issuer to log in at")
-	f.StringVar(&o.config, "signing-config", "", "`FILE` that names certificate authority, log and timestamp authority (Sigstore signing config; default: those of the platform that release uses)")
-	f.StringVar(&o.root, "trust-root", "", "with --signing-config: `NAME` of the trust root to verify the signature with before it is published")
+	f.StringVar(&o.config, "signing-config", "", "trust root whose TUF repository names certificate authority, log and timestamp authority: sigstore or its URL; or a `FILE` that names them (Sigstore signing config; default: those of the platform that release uses)")
+	f.StringVar(&o.root, "trust-root", "", "with --signing-config FILE: `NAME` of the trust root to verify the signature with before it is published")
 	cmd.MarkFlagsMutuallyExclusive("key", "identity-token-file", "identity-token-from", "identity-token-command")
 }
 
@@ -62,15 +64,17 @@ func (o *signingOptions) find(ctx context.Context) (*services, error) {
 	if err != nil && !errors.Is(err, trust.ErrEmpty) {
 		return nil, err
 	}
-	if o.config != "" {
+	switch {
+	case o.config != "" && namesTrust(o.config):
+		return o.fromTrust(roots)
+	case o.config != "":
 		return o.fromFile(roots)
-	}
-	if o.root != "" {
-		return nil, usageError("", "--trust-root needs --signing-config")
+	case o.root != "":
+		return nil, usageError("", "--trust-root needs --signing-config FILE")
 	}
 	platform, err := api.LoadConfig()
 	if errors.Is(err, api.ErrNoPlatform) {
-		return nil, &exitError{code: exitFailure, msg: "it is not said who logs and timestamps the signature: no platform is configured, and there is no --signing-config", hint: "colophon login FILE, or --signing-config FILE --trust-root NAME"}
+		return nil, &exitError{code: exitFailure, msg: "it is not said who logs and timestamps the signature: no platform is configured, and there is no --signing-config", hint: "colophon login FILE, or --signing-config sigstore"}
 	} else if err != nil {
 		return nil, err
 	}
@@ -87,9 +91,9 @@ func platformServices(ctx context.Context, platform *api.ClientConfig, roots []*
 	if err != nil {
 		return nil, err
 	}
-	config, err := root.NewSigningConfigFromJSON(raw)
+	config, err := sign.ParseConfig(raw)
 	if err != nil {
-		return nil, fmt.Errorf("signing config of %s: %w", platform.URL, err)
+		return nil, fmt.Errorf("%s: %w", platform.URL, err)
 	}
 	return &services{config, trusted}, nil
 }
@@ -103,12 +107,60 @@ func platformTrust(platform *api.ClientConfig, roots []*trust.Root) (root.Truste
 	return nil, &exitError{code: exitFailure, msg: fmt.Sprintf("this machine does not trust the platform that would log the signature, %s", platform.URL), hint: "colophon trust add " + platform.URL}
 }
 
+// namesTrust reports whether a --signing-config is the name of a trust root. A file of that
+// name, which a repository may have, never takes its place: ./NAME is a file.
+func namesTrust(config string) bool {
+	_, public := tuf.Named(config)
+	return public || strings.Contains(config, "://") || strings.HasPrefix(config, "sha256:")
+}
+
+// fromTrust returns the services that the TUF repository of a trust root names, as of when
+// it was added or refreshed.
+func (o *signingOptions) fromTrust(roots []*trust.Root) (*services, error) {
+	if o.root != "" {
+		return nil, usageError("", "--trust-root is for a --signing-config FILE: %s is a trust root itself", o.config)
+	}
+	failed := func(hint, format string, args ...any) (*services, error) {
+		return nil, &exitError{code: exitFailure, msg: "--signing-config: " + fmt.Sprintf(format, args...), hint: hint}
+	}
+	var named []*trust.Root
+	for _, r := range roots {
+		if p, _ := publicOf(r); r.Named(o.config) || p.Name == o.config {
+			named = append(named, r)
+		}
+	}
+	if len(named) != 1 {
+		return failed("colophon trust list; colophon trust add "+o.config, "this machine has %d trust roots %q, expected one; a file is named ./FILE", len(named), o.config)
+	}
+	r := named[0]
+	refresh := "colophon trust refresh"
+	if r.Repository != nil {
+		refresh += " " + r.Repository.URL
+	}
+	_, copied := tuf.CopyOf(r)
+	switch {
+	case r.Repository == nil && !copied:
+		return failed("--signing-config FILE, or add its TUF repository: colophon trust add URL --root FILE", "the trust root %s does not come from a TUF repository, so nothing says where to sign", o.config)
+	case copied:
+		return failed(refresh, "the trust root %s is the copy that is built in, and does not say where to sign", o.config)
+	case r.Stale(time.Now()):
+		return failed(refresh, "the trust root %s is stale since %s", o.config, r.Expires.Format(time.DateOnly))
+	case len(r.Repository.SigningConfig) == 0:
+		return failed(refresh, "the trust root %s has no signing config: its repository had none of %q when it was last refreshed", o.config, trust.SigningConfigs())
+	}
+	config, err := sign.ParseConfig(r.Repository.SigningConfig)
+	if err != nil {
+		return nil, fmt.Errorf("trust root %s: %s: %w", o.config, r.Repository.SigningConfigTarget, err)
+	}
+	return &services{config, r.Material}, nil
+}
+
 func (o *signingOptions) fromFile(roots []*trust.Root) (*services, error) {
 	raw, err := strict.ReadFile(o.config, limits.TrustRoot)
 	if err != nil {
 		return nil, usageError("", "%v", err)
 	}
-	config, err := root.NewSigningConfigFromJSON(raw)
+	config, err := sign.ParseConfig(raw)
 	if err != nil {
 		return nil, usageError("want a Sigstore signing config, such as a platform serves at /signing_config.json", "--signing-config: %s: %v", o.config, err)
 	}
