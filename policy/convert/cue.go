@@ -1,0 +1,144 @@
+package convert
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"text/scanner"
+
+	"github.com/colophon-build/colophon/policy"
+)
+
+// maxFields limits the fields of a CUE policy that is converted.
+const maxFields = 64
+
+// simpleCUE returns the values that a CUE policy compares with those of a predicate. ok is false
+// if the policy says anything else: only fields whose values are strings, whole numbers,
+// booleans and null are read, one way or nested. The statement's predicate type may be compared
+// as well, with the one that it has anyway.
+//
+//	file  = { field }
+//	field = name ":" ( field | "{" { field } "}" | value ) [ "," ]
+func simpleCUE(text, predicateType string) (values []policy.PredicateDocument, ok bool) {
+	if strings.ContainsAny(text, "`'#@?!|&<>()[]") {
+		return nil, false // what the scanner would read in its own way, or no plain field has
+	}
+	p := &cueParser{ok: true}
+	p.scan.Init(strings.NewReader(text))
+	p.scan.Mode = scanner.ScanIdents | scanner.ScanInts | scanner.ScanFloats | scanner.ScanStrings | scanner.ScanComments | scanner.SkipComments
+	p.scan.Error = func(*scanner.Scanner, string) { p.ok = false }
+	p.next()
+	for p.ok && p.token != scanner.EOF {
+		p.field(nil)
+	}
+	if !p.ok {
+		return nil, false
+	}
+	seen := map[string]bool{}
+	for _, v := range p.values {
+		if seen[v.Pointer] {
+			return nil, false
+		}
+		seen[v.Pointer] = true
+		rest, inPredicate := strings.CutPrefix(v.Pointer, "/predicate/")
+		switch {
+		case inPredicate:
+			v.Pointer = "/" + rest
+			values = append(values, v)
+		case v.Pointer != "/predicateType" || v.String == nil || *v.String != predicateType:
+			return nil, false
+		}
+	}
+	return values, true
+}
+
+type cueParser struct {
+	scan   scanner.Scanner
+	token  rune
+	values []policy.PredicateDocument
+	ok     bool
+}
+
+func (p *cueParser) next() { p.token = p.scan.Scan() }
+
+// want fails unless the token is as expected, and reads the next one.
+func (p *cueParser) want(token rune) {
+	p.ok = p.ok && p.token == token
+	p.next()
+}
+
+func (p *cueParser) field(path []string) {
+	name := p.scan.TokenText()
+	if p.token == scanner.String {
+		name = p.text()
+	} else {
+		p.ok = p.ok && p.token == scanner.Ident && name != "import" && name != "package" && name != "if" && name != "for" && name != "let"
+	}
+	p.next()
+	p.want(':')
+	path = append(path[:len(path):len(path)], strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
+	switch {
+	case !p.ok || len(path) > maxFields || len(p.values) == maxFields:
+		p.ok = false
+		return
+	case p.token == '{':
+		p.next()
+		for p.ok && p.token != '}' && p.token != scanner.EOF {
+			p.field(path)
+		}
+		p.want('}')
+	case p.token == scanner.String || p.token == scanner.Ident:
+		// The name of another field, or a value.
+		if p.scan.Peek() == ':' {
+			p.field(path)
+			return
+		}
+		p.value(path)
+	default:
+		p.value(path)
+	}
+	if p.token == ',' {
+		p.next()
+	}
+}
+
+func (p *cueParser) value(path []string) {
+	v := policy.PredicateDocument{Pointer: "/" + strings.Join(path, "/")}
+	negative := p.token == '-'
+	if negative {
+		p.next()
+	}
+	switch text := p.scan.TokenText(); {
+	case p.token == scanner.Int:
+		n, err := strconv.ParseInt(text, 10, 64)
+		p.ok = p.ok && err == nil && n <= math.MaxInt32 && strconv.FormatInt(n, 10) == text
+		if negative {
+			n = -n
+		}
+		v.Integer = &n
+	case negative:
+		p.ok = false
+	case p.token == scanner.String:
+		s := p.text()
+		v.String = &s
+	case text == "true" || text == "false":
+		b := text == "true"
+		v.Boolean = &b
+	case text == "null":
+		v.Null = true
+	default:
+		p.ok = false
+	}
+	p.values = append(p.values, v)
+	p.next()
+}
+
+// text returns the string of the token. Escapes, which CUE reads in its own way, are refused.
+func (p *cueParser) text() string {
+	quoted := p.scan.TokenText()
+	if len(quoted) < 2 || strings.ContainsAny(quoted, "\\\n") {
+		p.ok = false
+		return ""
+	}
+	return quoted[1 : len(quoted)-1]
+}
