@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/policy/convert"
 	"github.com/colophon-build/colophon/sbom"
 	"github.com/colophon-build/colophon/sign/token"
 	"github.com/colophon-build/colophon/source/recipes"
@@ -67,7 +68,7 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"policy", "test"}, policyThenImages(1), nil},
 		{[]string{"policy", "explain"}, firstImage, map[string]completion{"policy": filesNamed("yaml", "yml", "json")}},
 		{[]string{"policy", "diff"}, policyThenImages(2), nil},
-		{[]string{"policy", "convert"}, filesNamed("json"), nil},
+		{[]string{"policy", "convert"}, filesNamed("yaml", "yml", "json"), map[string]completion{"to": oneOf(convert.Formats()...)}},
 		{[]string{"sbom"}, firstImage, map[string]completion{"format": oneOf("spdx", "cyclonedx"), "platform": platformNames}},
 		{[]string{"sbom", "diff"}, completeImage, nil},
 		{[]string{"sbom", "merge"}, completeImage, map[string]completion{"image": completeImage}},

@@ -137,35 +137,3 @@ func readPolicy(in io.Reader, file string) (raw []byte, err error) {
 	}
 	return raw, nil
 }
-
-func newPolicyConvertCommand() *cobra.Command {
-	var name string
-	cmd := &cobra.Command{
-		Use:   "convert FILE",
-		Short: "print a policy of version 1 as one of version 2",
-		Long: `Convert prints a policy of version 1, one JSON object, as a policy of version 2 that
-demands the same of every image. Say then in its rules which images each is about.
-
-FILE is "-" for standard input.`,
-		Example: `  colophon policy convert policy.json > policy.yaml
-  colophon policy convert policy.json --name production | kubectl apply -f -`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			raw, err := readPolicy(cmd.InOrStdin(), args[0])
-			if err != nil {
-				return err
-			}
-			d, err := policy.Convert(raw, name)
-			if err != nil {
-				return usageError("", "%v", strict.In(args[0], err))
-			}
-			text, err := d.YAML()
-			if err == nil {
-				_, err = cmd.OutOrStdout().Write(text)
-			}
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&name, "name", "policy", "name of the policy, as Kubernetes names objects")
-	return cmd
-}

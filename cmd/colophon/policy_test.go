@@ -59,6 +59,36 @@ func TestPolicyConvert(t *testing.T) {
 	s.run(exitUsage, []string{"policy", "convert", s.file("v1.json", []byte(`{"source":"https://git.example.com/team/app"}`)), "--name", "A b"}, "name")
 }
 
+// TestPolicyConvertFormats: what the other format cannot say is listed, and nothing weaker is
+// printed unless it is asked for.
+func TestPolicyConvertFormats(t *testing.T) {
+	s := &stage{t: t}
+	signed := strings.Replace(goodPolicy, "built: {source: https://git.example.com/team/app}", "signature: {signer: {certificate: {issuer: https://accounts.example.com, identity: {is: ada@example.com}}}}", 1)
+	file := s.file("signed.yaml", []byte(signed))
+	s.run(exitOK, []string{"policy", "convert", file, "--to", "kyverno"}, "kind: ImageValidatingPolicy", "subject: ada@example.com", "stricter: shop, rule app, accept: ")
+	theirs := s.run(exitOK, []string{"policy", "convert", file, "--to", "clusterimagepolicy"}, "kind: ClusterImagePolicy")
+	back := s.run(exitOK, []string{"policy", "convert", s.file("theirs.yaml", []byte(theirs)), "--name", "back"}, "kind: ImagePolicy", "is: ada@example.com")
+	s.run(exitOK, []string{"policy", "check", s.file("back.yaml", []byte(back))}, "0 faults")
+	s.run(exitUsage, []string{"policy", "convert", file}, "is of the format colophon already", "--to kyverno")
+	s.run(exitUsage, []string{"policy", "convert", file, "--to", "gatekeeper"}, `found "gatekeeper"`)
+
+	weaker := s.file("weaker.yaml", []byte(signed+"      conditions: [{expression: level == 3, message: level}]\n"))
+	for _, to := range []string{"kyverno", "clusterimagepolicy"} {
+		if out := s.run(exitRejected, []string{"policy", "convert", weaker, "--to", to}, "weaker: shop, rule app, conditions[0]: ", "not converted"); strings.Contains(out, "apiVersion") {
+			t.Errorf("got %s, want nothing that is weaker", out)
+		}
+		s.run(exitOK, []string{"policy", "convert", weaker, "--to", to, "--lossy"}, "# This policy accepts images that the one from which it was converted refuses:\n#   shop, rule app, conditions[0]: ", "apiVersion")
+	}
+	var answer policyConverted
+	if err := json.Unmarshal([]byte(s.run(exitRejected, []string{"policy", "convert", weaker, "--to", "kyverno", "--json"})), &answer); err != nil || !answer.Weaker || len(answer.Documents) != 0 || len(answer.Losses) == 0 {
+		t.Errorf("got %+v, %v, want losses and no documents", answer, err)
+	}
+	if err := json.Unmarshal([]byte(s.run(exitOK, []string{"policy", "convert", file, "--to", "kyverno", "--json"})), &answer); err != nil || answer.Weaker || len(answer.Documents) != 1 {
+		t.Errorf("got %+v, %v, want a document", answer, err)
+	}
+	s.run(exitUsage, []string{"policy", "convert", s.file("bad.yaml", []byte(strings.Replace(theirs, "keyless:", "keylss:", 1)))}, `bad.yaml:`, `did you mean "keyless"?`)
+}
+
 // neighbour is an image beside the one that a policy is written for, and how it differs.
 func neighbour(t *testing.T, store *prooftest.Store, tag string) v1.Descriptor {
 	t.Helper()
