@@ -54,9 +54,16 @@ func (c *check) attestationLink(ev *evidence, s set, i int, a policy.Attestation
 	if err := lastWord(said); err != nil {
 		found.err = err
 	}
+	ev.underStale(takes, test, func(it *item, p *proof) {
+		if it.matches[i] != nil {
+			said = append(said, word{lastTime(p), it.matches[i]})
+		}
+	})
 	switch unread := ev.unread(takes); {
 	case unread != nil: // it may be the last word
 		l.Reason = fmt.Sprintf("%s: %v", a.PredicateType, unread)
+	case found.holds() && lastWord(said) != nil:
+		l.Reason = fmt.Sprintf("%s: %v, and its trust root is stale", a.PredicateType, lastWord(said))
 	case found.holds():
 		l.Status, l.Claim = Holds, fmt.Sprintf("%s, by %s", a.PredicateType, by)
 	case found.proof != nil:
@@ -259,8 +266,20 @@ func (c *check) lastSummary(ev *evidence, by policy.Verifier, resource string) (
 	if unread := ev.unread(takes); unread != nil { // it may be the last
 		return nil, failed(LinkSummary, Unknown, unread)
 	}
-	if last != nil {
-		return last, Link{}
+	if last == nil {
+		return nil, ev.lacking(LinkSummary, takes, "verification summary", best(found))
 	}
-	return nil, ev.lacking(LinkSummary, takes, "verification summary", best(found))
+	var against error
+	ev.underStale(takes, signed(by.Signer), func(it *item, p *proof) {
+		if it.vsaErr != nil || by.Concerns(it.vsa, resource) != nil || it.vsa.VerificationResult == attest.VSAPassed {
+			return
+		}
+		if at, err := c.timeOf(it.vsa, p); err == nil && (at.IsZero() || !at.Before(last.at)) {
+			against = fmt.Errorf("summary by %s: result: got %q, and its trust root is stale", by.ID, it.vsa.VerificationResult)
+		}
+	})
+	if against != nil && last.vsa.VerificationResult == attest.VSAPassed {
+		return nil, failed(LinkSummary, Unknown, against)
+	}
+	return last, Link{}
 }

@@ -45,7 +45,8 @@ type item struct {
 	proofs  []*proof // by the rules of the policy's Origin: one for each trust root
 	anyone  []*proof // by any signer: one for each trust root and key
 	forbids []*proof // of a type that must be absent: anyone's, and those under stale trust roots
-	source  []*proof // of a summary about commit: the same
+	stale   []*proof // of a summary or an attestation that is demanded: by any signer, under the stale trust roots
+	source  []*proof // of a summary about commit: anyone's
 	commit  string   // id of the commit that a summary is about; empty if it is about none
 
 	// What the statement says, read only if its signature holds under a trust root.
@@ -292,6 +293,18 @@ func (ev *evidence) signedBy(takes func(*item) bool, signer func(*proof) error, 
 		}
 	}
 	return all
+}
+
+// underStale calls what with each item that takes selects and signer signed under a stale trust
+// root. It counts for nothing, and still it may have been said against the image.
+func (ev *evidence) underStale(takes func(*item) bool, signer func(*proof) error, what func(*item, *proof)) {
+	for _, it := range ev.items {
+		for _, p := range it.stale {
+			if it.err == nil && takes(it) && p.Result.Err() == nil && signer(p) == nil {
+				what(it, p)
+			}
+		}
+	}
 }
 
 // unread returns why an item that takes selects may have been missed: the listing

@@ -147,10 +147,13 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 		return
 	}
 	it.anyone = c.byAnyone(b, c.opts.Trust, subject)
-	if isForbidden {
-		it.forbids = slices.Concat(it.anyone, c.byAnyone(b, c.stale, subject))
+	if isForbidden || isSummary || isDemanded {
+		it.stale = c.byAnyone(b, c.stale, subject)
 	}
-	if !slices.ContainsFunc(slices.Concat(it.anyone, it.forbids), func(p *proof) bool { return p.Err() == nil }) {
+	if isForbidden {
+		it.forbids = slices.Concat(it.anyone, it.stale)
+	}
+	if !slices.ContainsFunc(slices.Concat(it.anyone, it.stale), func(p *proof) bool { return p.Err() == nil }) {
 		return
 	}
 	if isFact {
