@@ -37,7 +37,7 @@ func shared(t *testing.T, name string, of reflect.Type) {
 	t.Helper()
 	for _, e := range reflect.VisibleFields(of) {
 		switch k := e.Type.Kind(); k {
-		case reflect.String, reflect.Int:
+		case reflect.String, reflect.Int, reflect.Bool:
 		case reflect.Struct:
 			shared(t, name+"."+e.Name, e.Type)
 		default:

@@ -296,16 +296,17 @@ func TestOutcome(t *testing.T) {
 		want     Outcome
 		why      string
 	}{
-		"all hold":              {links(Holds, Holds), []bool{true, true}, Accepted, ""},
-		"absent, not required":  {links(Holds, Absent), []bool{true, false}, Accepted, ""},
-		"absent":                {links(Holds, Absent), []bool{true, true}, Rejected, "1: r1"},
-		"broken, not required":  {links(Holds, Broken), []bool{true, false}, Rejected, "1: r1"},
-		"unknown":               {links(Unknown, Holds), []bool{true, true}, Undecided, "0: r0"},
-		"unknown, not required": {links(Holds, Unknown), []bool{true, false}, Accepted, ""},
-		"unknown and broken":    {links(Unknown, Broken), []bool{true, true}, Rejected, "1: r1"},
-		"not asked, required":   {links(Holds, NotAsked), []bool{true, true}, Undecided, "1: r1"},
-		"required, not there":   {links(Holds), []bool{true, true}, Undecided, "nothing was verified"},
-		"nothing required":      {links(), nil, Accepted, ""},
+		"all hold":               {links(Holds, Holds), []bool{true, true}, Accepted, ""},
+		"absent, not required":   {links(Holds, Absent), []bool{true, false}, Accepted, ""},
+		"absent":                 {links(Holds, Absent), []bool{true, true}, Rejected, "1: r1"},
+		"broken, not required":   {links(Holds, Broken), []bool{true, false}, Rejected, "1: r1"},
+		"unknown":                {links(Unknown, Holds), []bool{true, true}, Undecided, "0: r0"},
+		"unknown, not required":  {links(Holds, Unknown), []bool{true, false}, Accepted, ""},
+		"unknown, after another": {links(Unknown, Unknown), []bool{false, true}, Undecided, "1: r1"},
+		"unknown and broken":     {links(Unknown, Broken), []bool{true, true}, Rejected, "1: r1"},
+		"not asked, required":    {links(Holds, NotAsked), []bool{true, true}, Undecided, "1: r1"},
+		"required, not there":    {links(Holds), []bool{true, true}, Undecided, "nothing was verified"},
+		"nothing required":       {links(), nil, Accepted, ""},
 	} {
 		required := map[string]bool{}
 		for i, r := range test.required {

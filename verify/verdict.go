@@ -19,6 +19,7 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
@@ -98,6 +99,8 @@ type Link struct {
 	Claim  string `json:"claim"`            // what holds, one line for people
 	Reason string `json:"reason,omitempty"` // why it does not hold: which thing, and both values
 	Cause  Cause  `json:"cause,omitzero"`   // the same for programs; zero if Reason is of no kind that Cause knows
+
+	demanded bool // the image is accepted only if it holds
 }
 
 // Verdict is the answer about one image or file. spec/verdict defines its JSON.
@@ -159,6 +162,9 @@ func plain(s string) string { return printable.Cut(printable.Line(s), 2000) }
 // required link holds.
 func (v *Verdict) decide(required map[string]bool) {
 	holds := make(map[string]bool)
+	for i := range v.Links {
+		v.Links[i].demanded = required[v.Links[i].Name]
+	}
 	for _, l := range v.Links {
 		holds[l.Name] = l.Status == Holds
 		if l.Status == Broken || l.Status == Absent && required[l.Name] {
@@ -194,11 +200,12 @@ func (v *Verdict) Fault() (fault Link, ok bool) {
 	if v.Outcome == Accepted {
 		return Link{}, false
 	}
-	for _, status := range [][2]Status{{Broken, Absent}, {Unknown, NotAsked}} {
-		for _, l := range v.Links {
-			if l.Status == status[0] || l.Status == status[1] {
-				return l, true
-			}
+	against := func(l Link) bool { return l.Status == Broken || l.Status == Absent }
+	lacking := func(l Link) bool { return l.demanded && l.Status != Holds }
+	open := func(l Link) bool { return l.Status != Holds }
+	for _, is := range []func(Link) bool{against, lacking, open} {
+		if i := slices.IndexFunc(v.Links, is); i >= 0 {
+			return v.Links[i], true
 		}
 	}
 	return Link{}, false
@@ -207,6 +214,7 @@ func (v *Verdict) Fault() (fault Link, ok bool) {
 // addDemanded adds a link after decide. The outcome stays accepted only if this
 // link holds, too.
 func (v *Verdict) addDemanded(l Link) {
+	l.demanded = true
 	v.add(l)
 	switch {
 	case l.Status == Holds:
