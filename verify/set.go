@@ -63,7 +63,7 @@ type ConditionResult struct {
 // rule's alternatives, one is enough. A violation of a rule that does not enforce is a warning.
 // Without sets, without the digest of the image or without a time, the decision is undecided.
 func Decide(sets []*policy.Set, image policy.Image, now time.Time, verdict func(policy.Policy) *Verdict) *Decision {
-	return decide(sets, asked{image, now, verdict, nil})
+	return decide(sets, asked{image: image, now: now, verdict: verdict})
 }
 
 // asked is what rules are asked about.
@@ -72,6 +72,7 @@ type asked struct {
 	now     time.Time
 	verdict func(policy.Policy) *Verdict
 	more    func(policy.Policy, *Verdict, *expr.Facts) // adds facts that a verdict does not have; nil: there are none
+	facts   map[*Verdict]*expr.Facts                   // for conditions, each made once
 }
 
 func decide(sets []*policy.Set, about asked) *Decision {
@@ -87,6 +88,7 @@ func decide(sets []*policy.Set, about asked) *Decision {
 		d.Reason = "the time of verification is not set"
 		return d
 	}
+	about.facts = map[*Verdict]*expr.Facts{}
 	rules, fault := rulesAbout(sets, about.image)
 	if fault != "" {
 		d.Reason = plain(fault)
@@ -236,10 +238,7 @@ func alternative(r *policy.Rule, p policy.Policy, about asked) Alternative {
 	if a.Outcome != Accepted || len(r.Conditions) == 0 {
 		return a
 	}
-	facts := factsForConditions(v, image, about.now)
-	if about.more != nil {
-		about.more(p, v, facts)
-	}
+	facts := about.factsOf(p, v)
 	for _, c := range r.Conditions {
 		result := ConditionResult{Expression: c.Expression(), Message: plain(c.Message()), Outcome: Rejected}
 		yes, err := c.Holds(facts)
@@ -259,6 +258,20 @@ func alternative(r *policy.Rule, p policy.Policy, about asked) Alternative {
 		}
 	}
 	return a
+}
+
+// factsOf returns what conditions may look at of an accepted verdict on a policy. Equal policies
+// share a verdict.
+func (about asked) factsOf(p policy.Policy, v *Verdict) *expr.Facts {
+	facts := about.facts[v]
+	if facts == nil {
+		facts = factsForConditions(v, about.image, about.now)
+		if about.more != nil {
+			about.more(p, v, facts)
+		}
+		about.facts[v] = facts
+	}
+	return facts
 }
 
 // factsForConditions returns what conditions may look at of an accepted verdict.
@@ -303,7 +316,7 @@ func factsForConditions(v *Verdict, image policy.Image, now time.Time) *expr.Fac
 // must have been asked for the policies of the rules; see AskFor. Decisions share the verdicts:
 // callers must not change them.
 func (ev *Evidence) Decide(sets []*policy.Set, image policy.Image) *Decision {
-	return decide(sets, asked{image, ev.now, ev.verdictsInOrder(), ev.addFacts})
+	return decide(sets, asked{image: image, now: ev.now, verdict: ev.verdictsInOrder(), more: ev.addFacts})
 }
 
 // AskFor returns what Decide asks about an image: the alternatives of all rules about it, and
