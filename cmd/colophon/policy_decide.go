@@ -108,10 +108,11 @@ type decider struct {
 	opts    verify.Options
 	now     time.Time
 	timeout time.Duration
+	shared  *repositories
 }
 
 func (o *decideOptions) decider(cmd *cobra.Command, files ...[]*policy.Set) (*decider, error) {
-	d := &decider{now: o.now, timeout: o.timeout}
+	d := &decider{now: o.now, timeout: o.timeout, shared: newRepositories(nil)}
 	empty, err := loadTrust(&d.opts)
 	if err != nil {
 		return nil, err
@@ -192,7 +193,12 @@ func (d *decider) gather(ctx context.Context, q question, files [][]*policy.Set)
 	if q.image.Problem != "" {
 		return image, nil, errors.New(q.image.Problem)
 	}
-	ref := q.image.Reference
+	ref, opts := q.image.Reference, d.opts
+	opts.Layout = ref.Dir != ""
+	if src, done := d.shared.open(ref); src != nil {
+		defer done()
+		return evidenceFor(ctx, src, ref, d.now, opts, slices.Concat(files...))
+	}
 	src, err := ref.Open(oci.RegistryOptions{})
 	if err != nil {
 		return image, nil, err
@@ -200,8 +206,6 @@ func (d *decider) gather(ctx context.Context, q question, files [][]*policy.Set)
 	if l, ok := src.(*oci.Layout); ok {
 		defer l.Close()
 	}
-	opts := d.opts
-	opts.Layout = ref.Dir != ""
 	return evidenceFor(ctx, src, ref, d.now, opts, slices.Concat(files...))
 }
 
@@ -224,6 +228,11 @@ func evidenceFor(ctx context.Context, src oci.Source, ref oci.Reference, now tim
 // decideAll asks about all images in parallel, and hands over the answers in order.
 func (d *decider) decideAll(ctx context.Context, questions []question, parallel int, files ...[]*policy.Set) [][]*answered {
 	out := make([][]*answered, len(questions))
+	images := make([]imagelist.Image, len(questions))
+	for i, q := range questions {
+		images[i] = q.image
+	}
+	d.shared = newRepositories(images)
 	var workers errgroup.Group
 	workers.SetLimit(parallel)
 	for i, q := range questions {

@@ -132,11 +132,17 @@ func (o verifyOptions) judge(ctx context.Context, t imagelist.Image, opts verify
 	var v *verify.Verdict
 	var err error
 	o.namespace = namespaceOf(t)
-	if src, done := shared.open(t.Reference); src != nil && !o.source.offline && o.sets == nil {
-		v = shared.verdicts.Image(ctx, src, t.Reference.Identifier(), o.now, opts)
-		done()
-	} else {
+	src, done := shared.open(t.Reference)
+	switch {
+	case src == nil || o.source.offline:
 		v, err = o.image(ctx, t.Reference.String(), t.Reference, opts)
+	case o.sets != nil:
+		v = o.decide(ctx, t.Reference.String(), src, t.Reference, opts)
+	default:
+		v = shared.verdicts.Image(ctx, src, t.Reference.Identifier(), o.now, opts)
+	}
+	if done != nil {
+		done()
 	}
 	if err != nil {
 		v = undecided(t.Name, err)

@@ -120,6 +120,7 @@ func manyImages(b *testing.B, p *prooftest.Platform, colophon func(...string) *e
 		one = append(one, times(1, func() { run(b, cmd) }))
 	}
 	row("colophon verify of an image in a registry, whole process", median(one), "aim 25 ms")
+	testMany(b, colophon, list, l.Addr().String())
 	for _, runs := range []string{"every image once", "once more"} {
 		requests.Store(0)
 		connections.Store(0)
@@ -144,6 +145,25 @@ func manyImages(b *testing.B, p *prooftest.Platform, colophon func(...string) *e
 		fmt.Printf("%-58s %8.1f      over %d connections\n", "  requests an image", float64(requests.Load())/many, connections.Load())
 		fmt.Printf("%-58s %8.0f MiB  in quarters of the run: %s\n", "  resident at most", peak(cmd), strings.Join(<-curve, ", "))
 	}
+}
+
+// testMany compares policy test of all images with verify of them. They take turns.
+func testMany(b *testing.B, colophon func(...string) *exec.Cmd, list, addr string) {
+	file := filepath.Join(b.TempDir(), "policy.yaml")
+	text := fmt.Sprintf("apiVersion: colophon.build/v1\nkind: ImagePolicy\nmetadata: {name: bench}\nspec:\n  unmatched: deny\n  rules:\n    - name: all\n      images: [{glob: %q}]\n      accept: [{built: {source: %s}}]\n", addr+"/**", prooftest.Source)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	parallel := strconv.Itoa(4 * runtime.NumCPU())
+	var verified, tested []time.Duration
+	for range 3 {
+		verified = append(verified, times(1, func() {
+			run(b, colophon("verify", "-f", list, "--source", prooftest.Source, "--skip-source", "--parallel", parallel))
+		}))
+		tested = append(tested, times(1, func() { run(b, colophon("policy", "test", file, "-f", list, "--parallel", parallel)) }))
+	}
+	row(fmt.Sprintf("colophon policy test of %d images", many), median(tested), spread(tested))
+	ratio("  over colophon verify of them", median(tested), median(verified), "aim 1")
 }
 
 // pushMany pushes released images, each to its own repository, and returns their names.
