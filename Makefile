@@ -32,7 +32,7 @@ man: build ## write the manual pages to out/man
 	$(BIN)/colophon man out/man
 	$(BIN)/colophond man out/man
 
-tools: builder keys $(BIN)/buildctl $(BIN)/cosign $(BIN)/buildx $(BIN)/pebble ## build the builder, colophon-keys, and for the tests the stock clients cosign, crane, rekor-cli and buildx and the ACME server pebble
+tools: builder keys $(BIN)/buildctl $(BIN)/cosign $(BIN)/notation $(BIN)/buildx $(BIN)/pebble ## build the builder, colophon-keys, and for the tests the stock clients cosign, notation, crane, rekor-cli and buildx and the ACME server pebble
 
 builder: $(BIN)/buildkitd ## build the pinned buildkitd in out/bin
 
@@ -61,6 +61,10 @@ $(BIN)/cosign2: tools/clients/go.mod tools/clients/go.sum
 $(BIN)/regctl $(BIN)/oras $(BIN)/helm &: tools/registryclients/go.mod tools/registryclients/go.sum
 	cd tools/registryclients && $(GOTOOL) -o ../../$(BIN)/ github.com/regclient/regclient/cmd/regctl oras.land/oras/cmd/oras helm.sh/helm/v3/cmd/helm
 	@touch $(BIN)/regctl $(BIN)/oras $(BIN)/helm
+
+$(BIN)/notation: tools/notation/go.mod tools/notation/go.sum
+	cd tools/notation && $(GOTOOL) -o ../../$(BIN)/ github.com/notaryproject/notation/cmd/notation
+	@touch $(BIN)/notation
 
 $(BIN)/buildx: tools/registryclients/go.mod tools/registryclients/go.sum
 	cd tools/registryclients && $(GOTOOL) -o ../../$(BIN)/ github.com/docker/buildx/cmd/buildx

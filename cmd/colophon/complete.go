@@ -63,7 +63,8 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"why"}, firstImage, image},
 		{[]string{"inspect"}, firstImage, image},
 		{[]string{"copy"}, completeImage, image},
-		{[]string{"policy", "init"}, firstImage, map[string]completion{"mode": oneOf("audit", "warn", "enforce")}},
+		{[]string{"policy", "init"}, firstImage, map[string]completion{
+			"mode": oneOf("audit", "warn", "enforce"), "notation-ca": filesNamed("pem", "crt", "cer"), "notation-tsa": filesNamed("pem", "crt", "cer"), "notation-crls": filesNamed("pem", "crl")}},
 		{[]string{"policy", "check"}, filesNamed("yaml", "yml", "json"), nil},
 		{[]string{"policy", "test"}, policyThenImages(1), nil},
 		{[]string{"policy", "explain"}, firstImage, map[string]completion{"policy": filesNamed("yaml", "yml", "json")}},

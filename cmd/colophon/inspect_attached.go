@@ -8,6 +8,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/bundle/notation"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/oci"
 )
@@ -29,6 +30,12 @@ func inspectAttached(ctx context.Context, src oci.Source, digest v1.Hash) ([]ins
 		a := &list[i]
 		if a.Err != nil && a.Descriptor.Digest.Hex == "" {
 			return nil, a.Err
+		}
+		if a.Err == nil && a.Tag == "" && a.ArtifactType == notation.ArtifactType {
+			if total += min(a.Descriptor.Size, notation.MaxEnvelope); total <= maxInspected {
+				proofs = append(proofs, inspectNotation(ctx, src, a))
+				continue
+			}
 		}
 		if a.Tag == "" {
 			raw, err := inspectedBundle(ctx, src, a, &total)

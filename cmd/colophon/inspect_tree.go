@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle/notation"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -34,12 +35,15 @@ type inspectedProof struct {
 	Issuer        string      `json:"issuer,omitempty"`
 	LogIndex      *int64      `json:"logIndex,omitempty"`
 	Times         []time.Time `json:"times,omitempty"`   // of RFC 3161 timestamps and log entries
+	Claimed       string      `json:"claimed,omitempty"` // of a signature of notation: time of signing, as the signer says
+	Expires       string      `json:"expires,omitempty"` // of a signature of notation: from then on the signer wants it to count no more
 	Created       string      `json:"created,omitempty"` // the manifest's annotation
 	Error         string      `json:"error,omitempty"`   // why it cannot be shown
 	Holds         *bool       `json:"holds,omitempty"`   // whether it is valid under the trust roots on this machine; nil if verify has no rule for it
 	Reason        string      `json:"reason,omitempty"`  // why it is not
 
-	raw []byte
+	raw      []byte
+	notation *notation.Signature // intact
 }
 
 // maxTimestamp limits the size of an RFC 3161 response, in bytes.
@@ -174,6 +178,9 @@ var proofKinds = []struct{ predicate, name string }{
 }
 
 func (p *inspectedProof) rank() int {
+	if p.ArtifactType == notation.ArtifactType {
+		return 0
+	}
 	for i, k := range proofKinds {
 		if p.PredicateType == k.predicate {
 			return i
@@ -187,6 +194,8 @@ func (p *inspectedProof) rank() int {
 
 func (p *inspectedProof) kind() string {
 	switch i := p.rank(); {
+	case p.ArtifactType == notation.ArtifactType:
+		return "signature of notation"
 	case i < len(proofKinds):
 		return proofKinds[i].name
 	case sbom.Format(p.PredicateType) != "":
@@ -303,9 +312,15 @@ func (p *inspectedProof) print(t tree) {
 		times = append(times, at.Format(time.RFC3339))
 	}
 	add("time", strings.Join(times, ", "))
+	if p.Claimed != "" {
+		add("claims", "signed at "+p.Claimed)
+	}
+	add("expires", p.Expires)
 	add("size", size(p.Size))
 	add("error", p.Error)
 	switch {
+	case p.notation != nil:
+		add("holds", "no trust root decides that: a policy must name the authority")
 	case p.Holds == nil || p.Reason == p.Error && p.Error != "":
 	case *p.Holds:
 		add("holds", "yes, under a trust root on this machine")

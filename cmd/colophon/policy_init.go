@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -21,11 +22,12 @@ import (
 )
 
 type policyInitOptions struct {
-	name    string
-	mode    string
-	signer  signerOptions
-	timeout time.Duration
-	now     time.Time
+	name     string
+	mode     string
+	signer   signerOptions
+	notation notationOptions
+	timeout  time.Duration
+	now      time.Time
 }
 
 func newPolicyInitCommand() *cobra.Command {
@@ -40,13 +42,15 @@ the SLSA Build level, the recipe and the SBOMs; or of an image that was only sig
 signer. It demands nothing that differs from release to release, as the commit does.
 
 What is printed is what is: read it, and decide whether you want it. Of images that a key
-signed, name the key with --key.
+signed, name the key with --key; of images that notation signed, the certificate of its
+authority with --notation-ca.
 
 Exit codes: 0 written, 3 the image proves nothing that a policy can demand, 4 it could not
 be read, 2 usage error, 1 failure.`,
 		Example: `  colophon policy init registry.example.com/team/app:v1.2.0 > policy.yaml
   colophon policy init registry.example.com/team/app:v1.2.0 --mode audit --name team-app
-  colophon policy init registry.example.com/other/app:v7 --key other.pub`,
+  colophon policy init registry.example.com/other/app:v7 --key other.pub
+  colophon policy init registry.example.com/vendor/app:v3 --notation-ca vendor.pem`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.now = time.Now()
@@ -58,6 +62,8 @@ be read, 2 usage error, 1 failure.`,
 	f.StringVar(&o.mode, "mode", string(policy.Enforce), "what a violation does: audit, warn or enforce")
 	f.StringVar(&o.signer.key, "key", "", "`FILE` with the public key (PEM) that signed the image")
 	f.BoolVar(&o.signer.InsecureNoLog, "insecure-no-log", false, "dangerous, with --key: write a policy that accepts a signature in no transparency log")
+	o.notation.flags(cmd)
+	cmd.MarkFlagsMutuallyExclusive("key", "notation-ca")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this long")
 	return cmd
 }
@@ -72,6 +78,9 @@ func runPolicyInit(cmd *cobra.Command, image string, o policyInitOptions) error 
 	case o.signer.InsecureNoLog && o.signer.key == "":
 		return usageError("", "--insecure-no-log needs --key")
 	}
+	if err := o.notation.check(); err != nil {
+		return err
+	}
 	named, err := policy.ParseImage(ref.String())
 	if err != nil {
 		return usageError("", "%v", err)
@@ -82,12 +91,16 @@ func runPolicyInit(cmd *cobra.Command, image string, o policyInitOptions) error 
 	}
 	ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 	defer cancel()
-	p, verdict, err := o.strictest(ctx, src, ref)
+	found, err := inspect(ctx, src, ref.Identifier())
+	if err != nil {
+		return &exitError{code: exitUndecided, msg: err.Error()}
+	}
+	p, verdict, err := o.strictest(ctx, src, found)
 	if err != nil {
 		return err
 	}
 	if p == nil {
-		return unproved(cmd, image, verdict, o.signer.key != "")
+		return o.unproved(cmd, image, verdict, found)
 	}
 	text, err := o.document(named, *p, verdict)
 	if err != nil {
@@ -103,14 +116,17 @@ func runPolicyInit(cmd *cobra.Command, image string, o policyInitOptions) error 
 }
 
 // unproved prints why no policy can be written, and returns it as an error.
-func unproved(cmd *cobra.Command, image string, v *verify.Verdict, byKey bool) error {
+func (o policyInitOptions) unproved(cmd *cobra.Command, image string, v *verify.Verdict, found *inspection) error {
+	if v == nil { // --notation-ca, and no signature
+		return &exitError{code: exitRejected, msg: image + " has no signature of notation"}
+	}
 	printLinks(cmd.ErrOrStderr(), "  ", v.Links, nil)
 	e := &exitError{code: exitRejected, msg: image + " proves nothing that a policy can demand"}
 	if v.Outcome == verify.Undecided {
 		e = &exitError{code: exitUndecided, msg: "it is not known what " + image + " proves"}
 	}
-	if !byKey {
-		e.hint = "if a key signed it, name the key: --key FILE"
+	if o.signer.key == "" && o.notation.ca == "" {
+		e.hint = cmp.Or(notationHint(found), "if a key signed it, name the key: --key FILE")
 	}
 	return e
 }
@@ -142,24 +158,26 @@ func (o policyInitOptions) document(image policy.Image, p policy.Policy, v *veri
 
 // strictest returns the strictest of the policies that an image meets. If it meets none, p is
 // nil, and the verdict is one that says why.
-func (o policyInitOptions) strictest(ctx context.Context, src oci.Source, ref oci.Reference) (p *policy.Policy, v *verify.Verdict, err error) {
+func (o policyInitOptions) strictest(ctx context.Context, src oci.Source, found *inspection) (p *policy.Policy, v *verify.Verdict, err error) {
 	var opts verify.Options
 	empty, err := loadTrust(&opts)
-	if err == nil && empty && !o.signer.InsecureNoLog {
-		err = &exitError{code: exitUndecided, msg: "this machine has no trust root yet", hint: hintTrust}
+	if err == nil && empty && !o.signer.InsecureNoLog && o.notation.ca == "" {
+		err = &exitError{code: exitUndecided, msg: "this machine has no trust root yet", hint: cmp.Or(notationHint(found), hintTrust)}
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	found, err := inspect(ctx, src, ref.Identifier())
-	if err != nil {
-		return nil, nil, &exitError{code: exitUndecided, msg: err.Error()}
-	}
 	pinned := found.Digest // a tag may move meanwhile
 	var broad []policy.Policy
-	if o.signer.key == "" {
+	switch {
+	case o.notation.ca != "":
+		broad, err = o.notation.policies(found)
+	case o.signer.key != "":
+		broad, err = o.keyPolicies()
+	default:
 		broad = broadPolicies(found, opts.Trust)
-	} else if broad, err = o.keyPolicies(); err != nil {
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	ev := verify.Gather(ctx, src, pinned, o.now, opts, verify.Ask{Policies: broad})
@@ -205,7 +223,7 @@ func broadPolicies(found *inspection, roots []*trust.Root) []policy.Policy {
 	seen := map[[2]string]bool{}
 	for _, a := range found.Attached {
 		key := [2]string{a.Signer, a.Issuer}
-		if a.Signer == "" || a.Issuer == "" || seen[key] || len(seen) == signersTried {
+		if a.Signer == "" || a.Issuer == "" || a.notation != nil || seen[key] || len(seen) == signersTried {
 			continue
 		}
 		seen[key] = true

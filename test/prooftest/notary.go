@@ -150,11 +150,7 @@ func (s *NotarySigner) Stamp(envelope []byte, at time.Time) []byte {
 	sig, err := base64.RawURLEncoding.DecodeString(e["signature"].(string))
 	must(s.n.t, err)
 	digest := sha256.Sum256(sig)
-	answer := timestamp.Timestamp{
-		HashAlgorithm: crypto.SHA256, HashedMessage: digest[:], Time: at, Policy: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 2}, Accuracy: time.Second,
-		AddTSACertificate: true, Certificates: s.Chain[1:],
-	}
-	raw, err := answer.CreateResponseWithOpts(s.Chain[0], s.key, crypto.SHA256)
+	raw, err := s.answer(crypto.SHA256, digest[:], at, nil)
 	must(s.n.t, err)
 	parsed, err := timestamp.ParseResponse(raw)
 	must(s.n.t, err)
@@ -162,6 +158,19 @@ func (s *NotarySigner) Stamp(envelope []byte, at time.Time) []byte {
 	raw, err = json.Marshal(e)
 	must(s.n.t, err)
 	return raw
+}
+
+func (s *NotarySigner) answer(hash crypto.Hash, digest []byte, at time.Time, nonce *big.Int) ([]byte, error) {
+	answer := timestamp.Timestamp{
+		HashAlgorithm: hash, HashedMessage: digest, Time: at, Nonce: nonce, Policy: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 2}, Accuracy: time.Second,
+		AddTSACertificate: true, Certificates: s.Chain[1:],
+	}
+	return answer.CreateResponseWithOpts(s.Chain[0], s.key, crypto.SHA256)
+}
+
+// Answer answers a query for a timestamp (RFC 3161).
+func (s *NotarySigner) Answer(query *timestamp.Request) ([]byte, error) {
+	return s.answer(query.HashAlgorithm, query.HashedMessage, time.Now(), query.Nonce)
 }
 
 // Stamper certifies a timestamp authority.
