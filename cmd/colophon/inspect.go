@@ -32,6 +32,7 @@ type inspectOptions struct {
 	sbom       string // "", "spdx" or "cyclonedx"
 	raw        bool
 	attached   string // digest of one referrer
+	trust      contentTrustOptions
 	output     output
 	timeout    time.Duration
 }
@@ -45,7 +46,8 @@ func newInspectCommand() *cobra.Command {
 		Use:   "inspect IMAGE|LAYOUT",
 		Short: "show an image and everything attached to it",
 		Long: `Inspect shows an image, its platforms and layers, and everything attached to it:
-the type of each proof, and the signer and time that it claims.
+the type of each proof, and the signer and time that it claims; and what Docker Content
+Trust says of it on this machine, or at --notary-server.
 
 Inspect shows what the registry returns, and anybody with push access can attach
 anything. For each proof it says whether it holds under the trust roots on this
@@ -67,6 +69,7 @@ IMAGE is REGISTRY/NAME[:TAG][@DIGEST]. LAYOUT is a directory with an OCI layout.
 	f.StringVar(&o.attached, "attached", "", "select one attachment by its digest")
 	f.BoolVar(&o.raw, "raw", false, "print the selected Sigstore bundle or envelope unchanged")
 	o.output.flags(cmd)
+	o.trust.flags(cmd)
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "give up after this long")
 	for _, form := range []string{"json", "output"} {
 		cmd.MarkFlagsMutuallyExclusive("provenance", "sbom", "attached", form)
@@ -104,6 +107,9 @@ func runInspect(cmd *cobra.Command, image string, o inspectOptions) error {
 	if err := found.examine(ctx, src, ref.Identifier()); err != nil {
 		return err
 	}
+	if found.ContentTrust, err = o.trust.find(ctx, ref, found.Digest); err != nil {
+		return err
+	}
 	out := cmd.OutOrStdout()
 	switch {
 	case o.provenance || o.sbom != "" || o.attached != "" || o.raw:
@@ -129,6 +135,9 @@ func runInspect(cmd *cobra.Command, image string, o inspectOptions) error {
 			return err
 		}
 	}
+	if hint := contentTrustHint(found.ContentTrust); hint != "" {
+		printHint(cmd.ErrOrStderr(), hint)
+	}
 	printHint(cmd.ErrOrStderr(), "inspect decides nothing; to verify: colophon verify "+image+" --source URI")
 	return nil
 }
@@ -146,6 +155,8 @@ type inspection struct {
 	Verified  bool                `json:"verified"`          // always false: inspect decides nothing
 	Refused   string              `json:"refused,omitempty"` // why verify refuses the layout that has the image
 	About     string              `json:"about,omitempty"`   // digest of the manifest in the index that the proofs are about
+
+	ContentTrust []inspectedTrust `json:"contentTrust,omitempty"` // what Docker Content Trust says, not verified
 
 	// Evaluated with the trust roots on this machine, for any source repository.
 	Level        int                      `json:"level"`

@@ -237,6 +237,9 @@ func (in *inspection) print(w io.Writer) error {
 	if in.Refused != "" {
 		t.node(false, nil, "verify refuses it: %s", in.Refused)
 	}
+	for _, c := range in.ContentTrust {
+		t.node(false, nil, "%s", c.line(in.Digest))
+	}
 	for _, p := range in.Platforms {
 		name := p.Platform
 		switch {

@@ -26,6 +26,7 @@ type policyInitOptions struct {
 	mode     string
 	signer   signerOptions
 	notation notationOptions
+	trust    contentTrustOptions
 	timeout  time.Duration
 	now      time.Time
 }
@@ -63,6 +64,7 @@ be read, 2 usage error, 1 failure.`,
 	f.StringVar(&o.signer.key, "key", "", "`FILE` with the public key (PEM) that signed the image")
 	f.BoolVar(&o.signer.InsecureNoLog, "insecure-no-log", false, "dangerous, with --key: write a policy that accepts a signature in no transparency log")
 	o.notation.flags(cmd)
+	o.trust.flags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("key", "notation-ca")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this long")
 	return cmd
@@ -95,6 +97,9 @@ func runPolicyInit(cmd *cobra.Command, image string, o policyInitOptions) error 
 	if err != nil {
 		return &exitError{code: exitUndecided, msg: err.Error()}
 	}
+	if found.ContentTrust, err = o.trust.find(ctx, ref, found.Digest); err != nil {
+		return err
+	}
 	p, verdict, err := o.strictest(ctx, src, found)
 	if err != nil {
 		return err
@@ -126,7 +131,7 @@ func (o policyInitOptions) unproved(cmd *cobra.Command, image string, v *verify.
 		e = &exitError{code: exitUndecided, msg: "it is not known what " + image + " proves"}
 	}
 	if o.signer.key == "" && o.notation.ca == "" {
-		e.hint = cmp.Or(notationHint(found), "if a key signed it, name the key: --key FILE")
+		e.hint = cmp.Or(notationHint(found), contentTrustHint(found.ContentTrust), "if a key signed it, name the key: --key FILE")
 	}
 	return e
 }
@@ -162,7 +167,7 @@ func (o policyInitOptions) strictest(ctx context.Context, src oci.Source, found 
 	var opts verify.Options
 	empty, err := loadTrust(&opts)
 	if err == nil && empty && !o.signer.InsecureNoLog && o.notation.ca == "" {
-		err = &exitError{code: exitUndecided, msg: "this machine has no trust root yet", hint: cmp.Or(notationHint(found), hintTrust)}
+		err = &exitError{code: exitUndecided, msg: "this machine has no trust root yet", hint: cmp.Or(notationHint(found), contentTrustHint(found.ContentTrust), hintTrust)}
 	}
 	if err != nil {
 		return nil, nil, err
