@@ -17,6 +17,7 @@ import (
 const (
 	BuildTypeBuildKit = "https://github.com/colophon-build/colophon/tree/main/spec/buildkit/v1" // builds a Dockerfile
 	BuildTypeGolang   = "https://github.com/colophon-build/colophon/tree/main/spec/golang/v1"   // builds a Go package
+	BuildTypeFiles    = "https://github.com/colophon-build/colophon/tree/main/spec/files/v1"    // builds release files: binaries of a Go package
 )
 
 // LockMediaType is the media type of a lock file (spec/lock/v1): the digests of
@@ -73,8 +74,7 @@ type ResourceDescriptor struct {
 }
 
 // ExternalParameters holds all that the requester of a build chose. It is the
-// form of BuildDefinition.ExternalParameters for BuildTypeBuildKit and
-// BuildTypeGolang.
+// form of BuildDefinition.ExternalParameters for Colophon's build types.
 type ExternalParameters struct {
 	Source SourceParameters `json:"source"`
 	Recipe json.RawMessage  `json:"recipe"` // Recipe

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/colophon-build/colophon/internal/limits"
 )
 
 // Names of Colophon's builders in a Recipe.
@@ -16,9 +18,9 @@ const (
 	Golang   = "golang"   // BuildTypeGolang
 )
 
-// Recipe says how an image is built from a source. Provenance records it as the
-// external parameter "recipe" (spec/buildkit/v1 and spec/golang/v1). An empty field
-// means the default.
+// Recipe says how an image, or the files of a release, are built from a source. Provenance
+// records it as the external parameter "recipe" (spec/buildkit/v1, spec/golang/v1 and
+// spec/files/v1). An empty field means the default.
 type Recipe struct {
 	Builder    string            `json:"builder"`              // BuildKit or Golang
 	Platforms  []string          `json:"platforms,omitempty"`  // such as "linux/amd64" or "linux/arm/v7"; default: the platform of the build host
@@ -27,15 +29,14 @@ type Recipe struct {
 	Target     string            `json:"target,omitempty"`     // buildkit: stage of the Dockerfile; default: the last
 	BuildArgs  map[string]string `json:"buildArgs,omitempty"`  // buildkit: values of ARG instructions
 	Package    string            `json:"package,omitempty"`    // golang: directory of the main package in the source tree; default: Context
+	Files      bool              `json:"files,omitempty"`      // golang: the build makes release files, one binary for each platform, and no image (BuildTypeFiles)
 }
 
 // Check fails if no builder accepts the recipe, whatever the source tree holds.
 // It finds a requester's mistake before the source is fetched.
 func (r Recipe) Check() error {
-	for _, name := range r.Platforms {
-		if normal, err := NormalPlatform(name); err != nil || !strings.HasPrefix(normal, "linux/") {
-			return fmt.Errorf("platform: got %q, want linux/ARCHITECTURE, such as linux/amd64", name)
-		}
+	if err := r.checkPlatforms(); err != nil {
+		return err
 	}
 	if c := path.Clean(r.Context); !filepath.IsLocal(c) || strings.ContainsAny(c, "\\\x00") {
 		return fmt.Errorf("context: got %q, want a directory inside the tree, like services/web", r.Context)
@@ -58,6 +59,23 @@ func (r Recipe) Check() error {
 	return nil
 }
 
+func (r Recipe) checkPlatforms() error {
+	if n := len(r.Platforms); r.Files && n > limits.Layers {
+		return fmt.Errorf("platforms: got %d, want at most %d", n, limits.Layers)
+	}
+	for _, name := range r.Platforms {
+		normal, err := NormalPlatform(name)
+		os, _, _ := strings.Cut(normal, "/")
+		switch {
+		case r.Files && (err != nil || !slices.Contains(fileSystems, os)):
+			return fmt.Errorf("platform: got %q, want OS/ARCHITECTURE, such as darwin/arm64; systems for which files are built: %s", name, strings.Join(fileSystems, ", "))
+		case !r.Files && (err != nil || os != "linux"):
+			return fmt.Errorf("platform: got %q, want linux/ARCHITECTURE, such as linux/amd64", name)
+		}
+	}
+	return nil
+}
+
 // Within reports whether a path is that of a directory or of something below it. Both are
 // clean paths in a tree, and "." is its top.
 func Within(dir, name string) bool {
@@ -68,16 +86,29 @@ func Within(dir, name string) bool {
 // field of another builder.
 func (r Recipe) CheckFor(buildType string) error {
 	want, foreign := BuildKit, r.Package != ""
-	if buildType == BuildTypeGolang {
+	if buildType == BuildTypeGolang || buildType == BuildTypeFiles {
 		want, foreign = Golang, r.Dockerfile != "" || r.Target != "" || len(r.BuildArgs) > 0
 	}
-	switch {
+	switch files := buildType == BuildTypeFiles; {
+	case r.Files != files:
+		return fmt.Errorf("files: got %t, want %t for build type %s", r.Files, files, buildType)
 	case r.Builder != want:
 		return fmt.Errorf("builder: got %q, want %q for build type %s", r.Builder, want, buildType)
 	case foreign:
 		return fmt.Errorf("builder %s: got a field that only another builder has", want)
 	}
 	return r.Check()
+}
+
+// BuildType returns the build type of what the recipe builds.
+func (r Recipe) BuildType() string {
+	switch {
+	case r.Files:
+		return BuildTypeFiles
+	case r.Builder == Golang:
+		return BuildTypeGolang
+	}
+	return BuildTypeBuildKit
 }
 
 // Filled returns the recipe with the defaults of its builder, except for the
@@ -166,11 +197,7 @@ type DefaultRecipe struct {
 // Check fails unless the fields fit together.
 func (d DefaultRecipe) Check() error {
 	r := d.Recipe
-	buildType := BuildTypeBuildKit
-	if r.Builder == Golang {
-		buildType = BuildTypeGolang
-	}
-	if err := r.CheckFor(buildType); err != nil {
+	if err := r.CheckFor(r.BuildType()); err != nil {
 		return err
 	}
 	plain := r.Differences(Recipe{Builder: r.Builder}) == nil

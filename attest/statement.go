@@ -57,7 +57,7 @@ type Statement struct {
 
 // Subject identifies one artifact by its digest.
 type Subject struct {
-	Name   string            `json:"name,omitempty"` // for people; nobody verifies it
+	Name   string            `json:"name,omitempty"` // for people; only that of a release file of a platform is verified (BuildTypeFiles)
 	Digest map[string]string `json:"digest"`         // algorithm, such as "sha256", to lower-case hex; at least one
 }
 
@@ -102,13 +102,18 @@ func ParseAnyStatement(data []byte) (*Statement, error) {
 // image's repository, sha256Hex its digest as 64 lower-case hex digits. Predicate
 // is marshalled with encoding/json.
 func NewStatement(name, sha256Hex, predicateType string, predicate any) ([]byte, error) {
+	return NewStatementAbout([]Subject{{Name: name, Digest: map[string]string{"sha256": sha256Hex}}}, predicateType, predicate)
+}
+
+// NewStatementAbout is NewStatement for any subjects, at least one.
+func NewStatementAbout(subjects []Subject, predicateType string, predicate any) ([]byte, error) {
 	raw, err := json.Marshal(predicate)
 	if err != nil {
 		return nil, err
 	}
 	return json.Marshal(Statement{
 		Type:          StatementType,
-		Subject:       []Subject{{Name: name, Digest: map[string]string{"sha256": sha256Hex}}},
+		Subject:       subjects,
 		PredicateType: predicateType,
 		Predicate:     raw,
 	})

@@ -16,11 +16,13 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Measured is what MeasureLayout computed from the bytes of an image.
+// Measured is what MeasureLayout computed from the bytes of an image, or MeasureFiles from
+// those of release files.
 type Measured struct {
 	Descriptor v1.Descriptor // of the index or manifest, which is what gets signed
 	Raw        []byte        // bytes of the index or manifest
 	Platforms  []MeasuredPlatform
+	Files      []File // from MeasureFiles; then there are no Platforms
 }
 
 // MeasuredPlatform is the image for one platform.
@@ -55,6 +57,12 @@ func MeasureLayout(dir string) (*Measured, error) {
 }
 
 func measureWith(dir string, bomb bombLimits) (*Measured, error) {
+	return measureAs(dir, "image", bomb, (*measurer).image)
+}
+
+// measureAs takes an inventory of a layout that should hold what, and refuses blobs that
+// measure does not use.
+func measureAs(dir, what string, bomb bombLimits, measure func(*measurer) (*Measured, error)) (*Measured, error) {
 	l, err := OpenLayout(dir)
 	if err != nil {
 		return nil, err
@@ -64,13 +72,13 @@ func measureWith(dir string, bomb bombLimits) (*Measured, error) {
 	if err := m.inventory(); err != nil {
 		return nil, fmt.Errorf("layout %s: %w", dir, err)
 	}
-	out, err := m.image()
+	out, err := measure(&m)
 	if err != nil {
 		return nil, fmt.Errorf("layout %s: %w", dir, err)
 	}
 	for h := range m.present {
 		if _, ok := m.used[h]; !ok {
-			return nil, fmt.Errorf("layout %s: %w", dir, refuse("blob %s is not part of the image", h))
+			return nil, fmt.Errorf("layout %s: %w", dir, refuse("blob %s is not part of the %s", h, what))
 		}
 	}
 	return out, nil
@@ -141,15 +149,23 @@ func (m *measurer) document(d v1.Descriptor) (*content, []byte, error) {
 	return c, raw, nil
 }
 
-func (m *measurer) image() (*Measured, error) {
+// sole returns the only entry of the layout's index.json.
+func (m *measurer) sole() (v1.Descriptor, error) {
 	index, err := m.layout.entries()
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	if len(index.Manifests) != 1 {
+		return v1.Descriptor{}, refuse("index.json: got %d entries, want 1", len(index.Manifests))
+	}
+	return index.Manifests[0], nil
+}
+
+func (m *measurer) image() (*Measured, error) {
+	top, err := m.sole()
 	if err != nil {
 		return nil, err
 	}
-	if len(index.Manifests) != 1 {
-		return nil, refuse("index.json: got %d entries, want 1", len(index.Manifests))
-	}
-	top := index.Manifests[0]
 	c, raw, err := m.document(top)
 	if err != nil {
 		return nil, err

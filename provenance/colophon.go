@@ -22,8 +22,8 @@ var colophon = system{
 	name:   Colophon,
 	named:  func(san string) bool { _, err := trust.IssuerOf(san); return err == nil },
 	origin: colophonOrigin,
-	forms:  []form{{attest.PredicateSLSA1, among(attest.BuildTypeBuildKit, attest.BuildTypeGolang), readColophon}},
-	wants:  fmt.Sprintf("%q or %q", attest.BuildTypeBuildKit, attest.BuildTypeGolang),
+	forms:  []form{{attest.PredicateSLSA1, among(attest.BuildTypeBuildKit, attest.BuildTypeGolang, attest.BuildTypeFiles), readColophon}},
+	wants:  fmt.Sprintf("%q, %q or %q", attest.BuildTypeBuildKit, attest.BuildTypeGolang, attest.BuildTypeFiles),
 }
 
 func colophonOrigin(id certificate.Summary) (Origin, error) {
@@ -38,7 +38,7 @@ func colophonOrigin(id certificate.Summary) (Origin, error) {
 }
 
 // readColophon reads the provenance of Colophon's builders (spec/buildkit/v1,
-// spec/golang/v1). It must repeat everything that the certificate says.
+// spec/golang/v1, spec/files/v1). It must repeat everything that the certificate says.
 func readColophon(d *Document, by Origin, f *Facts) error {
 	def := d.v1.BuildDefinition
 	var params attest.ExternalParameters
@@ -77,6 +77,9 @@ func readColophon(d *Document, by Origin, f *Facts) error {
 	if f.Default = params.Default; f.Default != nil {
 		if err := f.Default.Check(); err != nil {
 			return fmt.Errorf("external parameters: default: %w", err)
+		}
+		if f.Default.Recipe.Files != f.Recipe.Files {
+			return fmt.Errorf("external parameters: files: the recipe says %t, the default %t", f.Recipe.Files, f.Default.Recipe.Files)
 		}
 	}
 	if f.Lock, err = lockOf(def, params); err != nil {
@@ -124,7 +127,7 @@ func lockOf(def attest.BuildDefinition, params attest.ExternalParameters) (strin
 	if params.Hermetic && params.Lock != "" {
 		return "", errors.New("external parameters: got hermetic and lock, want at most one of them")
 	}
-	if def.BuildType == attest.BuildTypeGolang {
+	if def.BuildType == attest.BuildTypeGolang || def.BuildType == attest.BuildTypeFiles {
 		if params.Lock != "" {
 			return "", fmt.Errorf("external parameters: got lock %q, want none for build type %s", params.Lock, def.BuildType)
 		}

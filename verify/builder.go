@@ -284,7 +284,7 @@ func (c *check) built(b *build) *policy.Built {
 	if !b.Hermetic {
 		out.Lock = b.Lock // a hermetic build writes its own
 	}
-	if !c.opts.Layout {
+	if c.src != nil && !c.opts.Layout {
 		out.Image = c.src.Name()
 	}
 	return out

@@ -34,6 +34,11 @@ func (c *check) sets(ev *evidence) (sets []set) {
 				add(c.platformSet(ev, r))
 			}
 		}
+		for _, r := range ev.refs(ofPlatformFile, ofKind(attest.PredicateSLSA1), nil) {
+			if r.holds() {
+				add(set{rules: ofPlatformFile, provenance: r})
+			}
+		}
 		public := ev.refs(ofPublic, anything, nil)
 		for _, r := range public {
 			add(set{rules: ofPublic, provenance: r})
@@ -41,7 +46,7 @@ func (c *check) sets(ev *evidence) (sets []set) {
 		switch {
 		case len(public) > 0 || len(sets) > 0:
 		case c.about == aboutFile:
-			failed = append(failed, set{rules: ofPublic, provenance: best(ev.refs(ofPlatform, anything, nil))})
+			failed = append(failed, set{rules: ofPlatformFile, provenance: best(ev.refs(ofPlatformFile, anything, nil))})
 		default:
 			failed = append(failed, c.platformSet(ev, best(ev.refs(ofPlatform, ofKind(attest.PredicateSLSA1), nil))))
 		}
@@ -209,7 +214,7 @@ func (c *check) logLink(p *proof) Link {
 	switch {
 	case p.Log != nil:
 		return failed(LinkLog, Broken, p.Log)
-	case p.rules == ofPlatform:
+	case p.rules == ofPlatform || p.rules == ofPlatformFile:
 		l.Claim = fmt.Sprintf("entry %d, checkpoint %d", p.Index, p.TreeSize)
 		if p.Signature == nil {
 			l.Claim += ", timestamp within the certificate"

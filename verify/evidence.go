@@ -105,10 +105,11 @@ type forbidden struct {
 type rules int
 
 const (
-	ofAnyone   rules = iota // anybody; the signer is compared later
-	ofPlatform              // a builder that a trust root names, in the narrow form of platforms
-	ofPublic                // a builder on GitHub or GitLab
-	ofNamed                 // the signer that the policy names
+	ofAnyone       rules = iota // anybody; the signer is compared later
+	ofPlatform                  // a builder that a trust root names, in the narrow form of platforms
+	ofPublic                    // a builder on GitHub or GitLab
+	ofNamed                     // the signer that the policy names
+	ofPlatformFile              // as ofPlatform, of a file: its provenance is its only proof
 )
 
 // build is what a valid provenance says, and what else its Build level rests on.

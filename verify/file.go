@@ -22,21 +22,25 @@ import (
 // File is a file to verify.
 type File struct {
 	Name    string      // as the caller named it
+	Title   string      // the name without its directory, which the provenance of a platform must give the file
 	Digest  v1.Hash     // SHA-256 of the content
 	Size    int64       // bytes
-	Content io.ReaderAt // read once for each bundle; must match Digest each time
+	Content io.ReaderAt // read once for each bundle; must match Digest each time. nil: the caller has compared it with Digest
 }
 
 func (f File) subject() bundle.Subject {
+	if f.Content == nil {
+		return bundle.Subject{Digest: f.Digest}
+	}
 	return bundle.Subject{Digest: f.Digest, Content: io.NewSectionReader(f.Content, 0, f.Size)}
 }
 
 // Bundled verifies a file with its bundles (Sigstore bundles or DSSE envelopes, as
-// JSON) at the time now. One bundle must prove that a workflow on GitHub or a
-// pipeline on GitLab built the file from the source that the policy demands; or, if
-// the policy names a signer, that this signer signed it. opts.Bundles is not used.
+// JSON) at the time now. One bundle must prove that a workflow on GitHub, a pipeline on
+// GitLab or a Colophon platform built the file from the source that the policy demands; or,
+// if the policy names a signer, that this signer signed it. opts.Bundles is not used.
 func Bundled(ctx context.Context, f File, bundles [][]byte, now time.Time, opts Options) *Verdict {
-	c := &check{now: now, opts: opts, about: aboutFile}
+	c := &check{now: now, opts: opts, about: aboutFile, title: f.Title}
 	v := &Verdict{Image: f.Name, Digest: f.Digest.String(), Dangers: opts.Policy.Dangers()}
 	v.add(Link{Name: LinkFile, Status: Holds, Claim: fmt.Sprintf("%d bytes", f.Size)})
 	if err := c.ready(); err != nil {
@@ -52,8 +56,8 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, now time.Time, opts 
 		v.add(Link{Name: LinkSignature, Status: Unknown, Reason: "the policy demands a signature of notation, and those of files are not read here"})
 		v.decide(map[string]bool{LinkSignature: true})
 	case policy.BuilderProvenance:
-		if len(c.plainRoots()) == 0 {
-			v.add(Link{Name: LinkSignature, Status: Unknown, Reason: "there is no Sigstore trusted root, and files are signed under those: see `colophon trust add`"})
+		if len(c.plainRoots()) == 0 && !slices.ContainsFunc(ev.items, func(it *item) bool { return len(it.proofs) > 0 }) {
+			v.add(Link{Name: LinkSignature, Status: Unknown, Reason: "no bundle is of a platform that is trusted here, and there is no Sigstore trusted root for those of others: see `colophon trust add`"})
 			v.decide(map[string]bool{LinkSignature: true})
 			break
 		}
@@ -199,10 +203,15 @@ func BundledDirectory(ctx context.Context, d Directory, bundles [][]byte, now ti
 	}
 	wrong, unlisted := d.compare(sums)
 	v := bundled(*d.Sums)
+	about := ""
 	if v.Outcome != Accepted {
 		// The list has no proof; each file may have one.
-		if each := eachFile(d, bundled); each.Outcome == Accepted {
+		each := eachFile(d, bundled)
+		switch ofList := len(bundles) + len(d.Bundles[d.Sums.Name]); {
+		case each.Outcome == Accepted:
 			v, unlisted = each, nil
+		case ofList == 0 && len(d.Bundles) > 0: // only files have bundles: what is wrong with theirs
+			v, about = each, "; "+each.Links[0].Claim
 		}
 	}
 	for _, f := range unlisted {
@@ -212,7 +221,7 @@ func BundledDirectory(ctx context.Context, d Directory, bundles [][]byte, now ti
 	}
 	v.Image = d.Name
 	l := &v.Links[0] // the file
-	l.Claim = plain(fmt.Sprintf("%d files have the digests that %s lists", len(sums), d.Sums.Name))
+	l.Claim = plain(fmt.Sprintf("%d files have the digests that %s lists", len(sums), d.Sums.Name)) + about
 	if len(wrong) > 0 {
 		slices.Sort(wrong)
 		*l = Link{Name: LinkFile, Status: Broken, Reason: plain(strings.Join(wrong, "; "))}

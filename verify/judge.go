@@ -39,7 +39,7 @@ func (c *check) judge(it *item, b *bundle.Bundle, platform bool, subject func() 
 		switch {
 		case c.ofPublicBuilder(b):
 			c.judgePublic(it, b, subject)
-		case c.about == aboutFile:
+		case c.about == aboutFile && !ofPlatformBuilder(b):
 			it.form = errNotPublic
 		case platform && c.isPublic(b):
 			it.form = untrusted(b) // those who sign for it are never a platform's
@@ -60,7 +60,13 @@ func (c *check) judge(it *item, b *bundle.Bundle, platform bool, subject func() 
 	c.judgeSource(it, b)
 }
 
-var errNotPublic = errors.New("not signed by a workflow on GitHub or a pipeline on GitLab: say who should have signed it")
+var errNotPublic = errors.New("not signed by a workflow on GitHub, a pipeline on GitLab or a builder of a platform: say who should have signed it")
+
+// ofPlatformBuilder reports whether a certificate has the name of a platform's builder. It
+// proves nothing.
+func ofPlatformBuilder(b *bundle.Bundle) bool {
+	return b.Certificate != nil && len(b.Certificate.URIs) == 1 && provenance.SystemOf(b.Certificate.URIs[0].String()) == provenance.Colophon
+}
 
 // ofPublicBuilder reports whether a bundle is verified by the rules for builders on
 // GitHub and GitLab, or else by those for platforms. The name in the certificate
@@ -101,6 +107,9 @@ func (c *check) judgePlatform(it *item, b *bundle.Bundle, subject func() bundle.
 	}
 	for _, r := range c.roots() {
 		p := &proof{Result: c.result(b, true, bundle.Signer{}, r, subject), root: r, rules: ofPlatform}
+		if c.about == aboutFile {
+			p.rules = ofPlatformFile
+		}
 		if it.proofs = append(it.proofs, p); p.Err() != nil {
 			continue
 		}
@@ -110,7 +119,9 @@ func (c *check) judgePlatform(it *item, b *bundle.Bundle, subject func() bundle.
 		}
 		switch {
 		case it.kind == attest.PredicateSLSA1:
-			p.build, p.says = c.platformBuild(p, b.Statement)
+			if p.build, p.says = c.platformBuild(p, b.Statement); p.says == nil {
+				p.says = c.matchKind(p.build, b.Statement, subject().Digest)
+			}
 		case sbom.Format(it.kind) != "":
 			p.sbom, p.says = c.readSBOM(b.Statement.Predicate, it.kind, subject().Digest)
 		}

@@ -39,6 +39,7 @@ type check struct {
 	now   time.Time // the time of verification
 	opts  Options
 	about string        // kind of the thing that the proofs must be about
+	title string        // of a file: the name that a platform's provenance must give it
 	stale []*trust.Root // dropped from opts.Trust; what must be absent may be signed under them, too
 	read  reading
 

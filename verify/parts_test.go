@@ -151,6 +151,7 @@ func TestSets(t *testing.T) {
 	platform, public, named := by(ofPlatform, attest.PredicateSLSA1, good()), by(ofPublic, attest.PredicateSLSA1, good()), by(ofNamed, attest.PredicateSLSA02, good())
 	signature, spdx, cdx := by(ofPlatform, attest.PredicateSign, good()), by(ofPlatform, attest.PredicateSPDX, good()), by(ofPlatform, attest.PredicateCDX, good())
 	badPlatform, badPublic, worsePublic, badNamed := by(ofPlatform, attest.PredicateSLSA1, bad(2)), by(ofPublic, attest.PredicateSLSA1, bad(3)), by(ofPublic, attest.PredicateSLSA1, bad(1)), by(ofNamed, attest.PredicateSLSA1, bad(1))
+	platformFile, badPlatformFile := by(ofPlatformFile, attest.PredicateSLSA1, good()), by(ofPlatformFile, attest.PredicateSLSA1, bad(2))
 	mine := by(ofNamed, attest.PredicateSign, good())
 	builders := policy.BuilderProvenance{}
 	for name, tt := range map[string]struct {
@@ -168,8 +169,9 @@ func TestSets(t *testing.T) {
 		"whole platform first":         {builders, "", []*item{public, platform, signature, spdx, cdx}, []*item{platform, public}},
 		"bad beside good":              {builders, "", []*item{badPlatform, worsePublic, public}, []*item{public}},
 		"bad platform, bad public":     {builders, "", []*item{badPlatform, worsePublic}, []*item{worsePublic}},
-		"file, by a platform":          {builders, aboutFile, []*item{badPlatform}, []*item{badPlatform}},
-		"file, of another kind":        {builders, aboutFile, []*item{by(ofPlatform, attest.PredicateSPDX, bad(1))}, nil},
+		"file, by a platform":          {builders, aboutFile, []*item{platformFile}, []*item{platformFile}},
+		"file, by a platform, bad":     {builders, aboutFile, []*item{badPlatformFile}, []*item{badPlatformFile}},
+		"file, of another kind":        {builders, aboutFile, []*item{by(ofPlatformFile, attest.PredicateSPDX, bad(1))}, nil},
 		"named":                        {policy.SignerProvenance{}, "", []*item{badNamed, named}, []*item{named}},
 		"named, bad":                   {policy.SignerProvenance{}, "", []*item{badNamed}, []*item{badNamed}},
 		"named, nothing":               {policy.SignerProvenance{}, "", []*item{spdx}, []*item{nil}},

@@ -9,11 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
@@ -22,12 +22,6 @@ import (
 
 // maxReleaseFiles limits the number of files in a directory.
 const maxReleaseFiles = 10_000
-
-// sumsRE matches the usual names of digest lists.
-var sumsRE = regexp.MustCompile(`(?i)^(?:.*[._-])?(?:sha256sums?|checksums)(?:\.txt)?$`)
-
-// bundleEndings are the endings of the names of bundles beside an artifact.
-var bundleEndings = []string{".sigstore.json", ".sigstore", ".sigstore.jsonl", ".intoto.jsonl", ".bundle"}
 
 // isReleaseDir reports whether the argument names a directory that is not an OCI
 // layout, and the user did not say that it is one.
@@ -80,7 +74,7 @@ func (o verifyOptions) readFiles(dir string, names []string) (d verify.Directory
 	}
 	for _, name := range names {
 		path := filepath.Join(dir, filepath.FromSlash(name))
-		if sumsRE.MatchString(name) {
+		if attest.IsFileList(name) {
 			if d.Sums != nil {
 				return d, usageError("verify the files of each list separately", "%s contains two lists of digests, %s and %s", dir, d.Sums.Name, name)
 			}
@@ -102,7 +96,7 @@ func (o verifyOptions) readFiles(dir string, names []string) (d verify.Directory
 			d.Evidence = append(d.Evidence, f)
 			continue
 		}
-		if about, ok := beside(name, bundleEndings, there); ok {
+		if about, ok := beside(name, attest.BundleEndings, there); ok {
 			if bundles, err := readBundles(path); err == nil && verify.AreBundles(bundles) {
 				d.Bundles[about] = append(d.Bundles[about], bundles...)
 				d.Evidence = append(d.Evidence, f)

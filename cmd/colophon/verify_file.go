@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
@@ -59,7 +61,7 @@ func isBundledFile(what string, ref oci.Reference) bool {
 
 // besideFile returns the files with bundles beside a file.
 func besideFile(path string) (found []string) {
-	for _, ending := range bundleEndings {
+	for _, ending := range attest.BundleEndings {
 		if info, err := os.Stat(path + ending); err == nil && info.Mode().IsRegular() {
 			found = append(found, path+ending)
 		}
@@ -164,5 +166,5 @@ func openFile(path string) (verify.File, error) {
 		f.Close()
 		return verify.File{}, err
 	}
-	return verify.File{Name: path, Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}, Size: n, Content: f}, nil
+	return verify.File{Name: path, Title: filepath.Base(path), Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}, Size: n, Content: f}, nil
 }

@@ -72,8 +72,8 @@ func TestVerifyArchive(t *testing.T) {
 	s.run(exitOK, append([]string{"verify", "oci:" + tarOf(t, bare), "--bundle", bundles}, demand...), "accepted")
 	s.run(exitOK, append([]string{"verify", "oci:" + bare, "--bundle", bundles}, demand...), "accepted")
 	s.run(exitRejected, append([]string{"verify", "oci:" + bare, "--bundle", bundles}, "--any-source", "--commit", strings.Repeat("ab", 20)), "✗ provenance")
-	// Without "oci:", the argument is the tar file itself, which has no bundle.
-	s.run(exitUndecided, append([]string{"verify", tarOf(t, bare), "--bundle", bundles}, demand...), "file")
+	// Without "oci:", the argument is the tar file itself, and the bundles are not about that.
+	s.run(exitRejected, append([]string{"verify", tarOf(t, bare), "--bundle", bundles}, demand...), "✗ signature", "subject of the statement")
 
 	img, err := random.Image(1000, 1)
 	if err != nil {

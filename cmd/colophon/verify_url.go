@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -76,7 +77,7 @@ func (o verifyOptions) download(ctx context.Context, what string, _ oci.Referenc
 		return nil, err
 	}
 	defer file.Content.(io.Closer).Close()
-	file.Name = what
+	file.Name, file.Title = what, path.Base(u.Path)
 	v := verify.Bundled(ctx, file, bundles, o.now, opts)
 	if o.save == "" || v.Outcome != verify.Accepted {
 		return v, nil
@@ -90,7 +91,7 @@ func (o verifyOptions) download(ctx context.Context, what string, _ oci.Referenc
 // bundlesBeside downloads the bundles that have the file's name with one of the endings that
 // verify knows from directories.
 func bundlesBeside(ctx context.Context, u *url.URL) (all [][]byte, err error) {
-	for _, ending := range bundleEndings {
+	for _, ending := range attest.BundleEndings {
 		beside := *u
 		beside.Path, beside.RawPath = u.Path+ending, ""
 		err := fetch(ctx, &beside, func(body io.Reader) error {
@@ -109,7 +110,7 @@ func bundlesBeside(ctx context.Context, u *url.URL) (all [][]byte, err error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("there is no bundle beside it: tried %s with %s; name one with --bundle FILE", path.Base(u.Path), strings.Join(bundleEndings, ", "))
+		return nil, fmt.Errorf("there is no bundle beside it: tried %s with %s; name one with --bundle FILE", path.Base(u.Path), strings.Join(attest.BundleEndings, ", "))
 	}
 	return all, nil
 }
