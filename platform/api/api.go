@@ -127,14 +127,22 @@ type Release struct {
 	Tags         []string                 `json:"tags"`
 	Source       source.Commit            `json:"source"`
 	Builder      string                   `json:"builder"`
-	Level        int                      `json:"level"`          // SLSA Build level that follows from Requirements
-	Requirements []provenance.Requirement `json:"requirements"`   // of SLSA's Build track, as a verifier that trusts this platform finds them
-	Lock         string                   `json:"lock,omitempty"` // sha256:hex of the lock file of the build's downloads; GET PathLogs/Lock answers the file
-	Resumed      bool                     `json:"resumed"`        // an earlier run had done all or part of it
-	Unchanged    bool                     `json:"unchanged"`      // an earlier run had done all of it: this one changed nothing
+	Level        int                      `json:"level"`           // SLSA Build level that follows from Requirements
+	Requirements []provenance.Requirement `json:"requirements"`    // of SLSA's Build track, as a verifier that trusts this platform finds them
+	Files        []File                   `json:"files,omitempty"` // of a release of files, which the manifest Digest lists, ordered by name; else absent
+	Lock         string                   `json:"lock,omitempty"`  // sha256:hex of the lock file of the build's downloads; GET PathLogs/Lock answers the file
+	Resumed      bool                     `json:"resumed"`         // an earlier run had done all or part of it
+	Unchanged    bool                     `json:"unchanged"`       // an earlier run had done all of it: this one changed nothing
 	Invocation   string                   `json:"invocation"`
 	Started      time.Time                `json:"started"`
 	Finished     time.Time                `json:"finished"`
+}
+
+// File is a file of a release.
+type File struct {
+	Name   string `json:"name"`
+	Digest string `json:"digest"` // sha256:hex
+	Size   int64  `json:"size"`   // bytes
 }
 
 // Error is the reason why a request failed.

@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/mod/modfile"
 
@@ -153,4 +154,57 @@ func readSmall(tree *os.Root, file string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return raw, nil
+}
+
+// GoProgram returns the name that the go command gives the binary of a package: the last
+// element of its import path, or the one before if that is a major version ("v2").
+func GoProgram(tree *os.Root, context, pkg string) (string, error) {
+	g, err := FindGo(tree, context, pkg)
+	if err != nil {
+		return "", err
+	}
+	file := path.Join(g.Module, "go.mod")
+	raw, err := readSmall(tree, file)
+	if err != nil {
+		return "", err
+	}
+	mod := modfile.ModulePath(raw)
+	if mod == "" {
+		return "", fmt.Errorf("%s: it names no module", file)
+	}
+	rel, err := filepath.Rel(g.Module, pkg)
+	if err != nil {
+		return "", err
+	}
+	imported := path.Join(mod, filepath.ToSlash(rel))
+	name := path.Base(imported)
+	if isMajor(name) && path.Dir(imported) != "." {
+		name = path.Base(path.Dir(imported))
+	}
+	return name, nil
+}
+
+// isMajor reports whether an element of an import path is a major version: v2, v3, …
+func isMajor(element string) bool {
+	digits, ok := strings.CutPrefix(element, "v")
+	return ok && digits != "" && digits != "1" && digits[0] != '0' && strings.Trim(digits, "0123456789") == ""
+}
+
+// GoFiles returns the names of the release files of a recipe of the golang builder, one for
+// each of its platforms, in their order. The recipe is complete. Builder and attest zone
+// determine the names by this same rule, so that no build chooses them.
+func GoFiles(tree *os.Root, r attest.Recipe) ([]string, error) {
+	program, err := GoProgram(tree, path.Clean(r.Context), path.Clean(r.Package))
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, p := range r.Platforms {
+		name := attest.FileNameFor(program, p)
+		if err := attest.CheckFileName(name); err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, nil
 }

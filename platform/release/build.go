@@ -73,7 +73,10 @@ func (j *run) buildChecked(ctx context.Context) (*built, *oci.Measured, error) {
 			return nil, nil, err
 		}
 	}
-	err := errors.Join(j.startImage(layouts...), j.startScanner(layouts...))
+	err := j.startImage(layouts...)
+	if !j.recipe.Files {
+		err = errors.Join(err, j.startScanner(layouts...))
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -88,7 +91,11 @@ func (j *run) buildChecked(ctx context.Context) (*built, *oci.Measured, error) {
 	if err := j.check(ctx, a, m); err != nil {
 		return nil, nil, err
 	}
-	if err := j.annotate(a, m); err != nil {
+	annotate := j.annotate
+	if j.recipe.Files {
+		annotate = j.annotateFiles
+	}
+	if err := annotate(a, m); err != nil {
 		return nil, nil, fmt.Errorf("annotations of the image: %w", err)
 	}
 	return &a.built, m, nil
@@ -250,7 +257,12 @@ func (j *run) measure(ctx context.Context, a *attempt) (*oci.Measured, error) {
 	if got, claimed := m.Descriptor.Digest.String(), a.claimed.Digest; got != claimed {
 		return nil, &api.Error{Message: fmt.Sprintf("refusing to sign: the builder claims digest %s, but its bytes are %s", claimed, got)}
 	}
-	if err := samePlatforms(j.recipe.Platforms, m); err != nil {
+	if j.recipe.Files {
+		err = j.sameFiles(m)
+	} else {
+		err = samePlatforms(j.recipe.Platforms, m)
+	}
+	if err != nil {
 		return nil, err
 	}
 	j.emit(api.Event{Phase: "measure", Line: m.Descriptor.Digest.String()})
@@ -295,7 +307,7 @@ func (j *run) check(ctx context.Context, a *attempt, m *oci.Measured) error {
 		if a.Dependencies, err = checkModules(j.tree, j.recipe, a.claimed.Dependencies); err == nil {
 			var found []linked
 			if found, err = j.linked(ctx, a.Layout, m); err == nil {
-				err = checkLinked(found, a.claimed.Dependencies)
+				err = errors.Join(checkLinked(found, a.claimed.Dependencies), j.checkTargets(m, found))
 			}
 		}
 	default:

@@ -398,7 +398,7 @@ func TestPlatformsHaveOneSpelling(t *testing.T) {
 		if in != "" {
 			names = strings.Split(in, ",")
 		}
-		out, err := completePlatforms(names)
+		out, err := completePlatforms(attest.Recipe{Platforms: names})
 		got := strings.Join(out, ",")
 		if err != nil {
 			got = "error"

@@ -139,14 +139,16 @@ func doSource(ctx context.Context, raw json.RawMessage) (any, error) {
 // imageOrder has exactly one member.
 type imageOrder struct {
 	Measure string           `json:"measure,omitempty"` // a layout
+	Files   string           `json:"files,omitempty"`   // a layout with release files
 	Compare *[2]differ.Image `json:"compare,omitempty"`
 	Modules *modulesOrder    `json:"modules,omitempty"`
 }
 
 // modulesOrder names images in a layout whose Go binaries are read.
 type modulesOrder struct {
-	Layout    string    `json:"layout"`
-	Manifests []v1.Hash `json:"manifests"`
+	Layout    string     `json:"layout"`
+	Manifests []v1.Hash  `json:"manifests,omitempty"`
+	Files     []oci.File `json:"files,omitempty"` // release files, in place of images
 }
 
 // imageAnswer has the answer to the order's member.
@@ -164,10 +166,12 @@ func doImage(ctx context.Context, raw json.RawMessage) (any, error) {
 	case err != nil:
 	case o.Measure != "":
 		a.Measured, err = oci.MeasureLayout(o.Measure)
+	case o.Files != "":
+		a.Measured, err = oci.MeasureFiles(o.Files)
 	case o.Compare != nil:
 		a.Differences, err = differ.Describe(o.Compare[0], o.Compare[1])
 	case o.Modules != nil:
-		a.Linked, err = linkedModules(ctx, o.Modules.Layout, o.Modules.Manifests)
+		a.Linked, err = linkedModules(ctx, *o.Modules)
 	default:
 		err = errors.New("empty order")
 	}
@@ -286,7 +290,11 @@ func (j *run) show(at *zone.Apart, layouts []string) {
 // measureLayout measures a layout in the process apart.
 func (j *run) measureLayout(ctx context.Context, layout string) (*oci.Measured, error) {
 	var a imageAnswer
-	if err := j.image.Do(ctx, imageOrder{Measure: layout}, &a); err != nil {
+	o := imageOrder{Measure: layout}
+	if j.recipe.Files {
+		o = imageOrder{Files: layout}
+	}
+	if err := j.image.Do(ctx, o, &a); err != nil {
 		return nil, err
 	}
 	if a.Measured == nil {
@@ -297,7 +305,7 @@ func (j *run) measureLayout(ctx context.Context, layout string) (*oci.Measured, 
 
 // linked lists the modules in the Go binaries of the image, in the process apart.
 func (j *run) linked(ctx context.Context, layout string, m *oci.Measured) ([]linked, error) {
-	o := modulesOrder{Layout: layout}
+	o := modulesOrder{Layout: layout, Files: m.Files}
 	for _, p := range m.Platforms {
 		o.Manifests = append(o.Manifests, p.Manifest.Digest)
 	}
@@ -318,6 +326,9 @@ const (
 // certain to finish: an image that cannot be scanned is refused, not tried again after
 // each restart.
 func (j *run) scan(ctx context.Context, b *built, m *oci.Measured) error {
+	if j.recipe.Files {
+		return nil // the platform makes no SBOMs of release files
+	}
 	j.emit(api.Event{Phase: "sbom"})
 	select { // scans need the most memory
 	case j.scans <- struct{}{}:

@@ -16,8 +16,6 @@ import (
 	"path"
 	"strings"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/builder"
@@ -121,11 +119,26 @@ func dirHash(sum string) string {
 	return hex.EncodeToString(raw)
 }
 
-// linked is a module that a Go binary in an image names.
+// linked is a module that a Go binary names.
 type linked struct {
 	File string `json:"file"`
-	Name string `json:"name"` // MODULE@VERSION
+	Name string `json:"name"` // MODULE@VERSION; empty for Target
 	Sum  string `json:"sum"`  // dirHash; empty if the binary has something else
+
+	Target string `json:"target,omitempty"` // GOOS/GOARCH that a release file says it is for, or noProgram
+}
+
+// linkedIn returns the modules in a binary. Modules without a sum are part of the commit.
+func linkedIn(file string, info *buildinfo.BuildInfo) (found []linked) {
+	for _, d := range info.Deps {
+		if d.Replace != nil {
+			d = d.Replace
+		}
+		if d.Sum != "" {
+			found = append(found, linked{File: file, Name: d.Path + "@" + d.Version, Sum: dirHash(d.Sum)})
+		}
+	}
+	return found
 }
 
 // checkLinked returns an error if a binary of the image names a module that the builder
@@ -136,8 +149,11 @@ func checkLinked(found []linked, claimed []attest.ResourceDescriptor) error {
 		sums[d.Name] = d.Digest["dirHash"]
 	}
 	for _, l := range found {
+		if l.Target != "" {
+			continue
+		}
 		if l.Sum == "" || sums[l.Name] != l.Sum {
-			return refuseToSign(fmt.Errorf("module %s: the image's file %s has it with dirHash %q, and the builder claims %q", l.Name, l.File, l.Sum, sums[l.Name]))
+			return refuseToSign(fmt.Errorf("module %s: the file %s has it with dirHash %q, and the builder claims %q", l.Name, l.File, l.Sum, sums[l.Name]))
 		}
 	}
 	return nil
@@ -146,8 +162,8 @@ func checkLinked(found []linked, claimed []attest.ResourceDescriptor) error {
 // linkedModules returns the modules in the Go binaries of images in a layout. The linker
 // writes them into each binary (debug/buildinfo). Modules without a sum are part of the
 // commit and left out.
-func linkedModules(ctx context.Context, layout string, manifests []v1.Hash) ([]linked, error) {
-	src, err := oci.OpenLayout(layout)
+func linkedModules(ctx context.Context, o modulesOrder) ([]linked, error) {
+	src, err := oci.OpenLayout(o.Layout)
 	if err != nil {
 		return nil, err
 	}
@@ -160,8 +176,11 @@ func linkedModules(ctx context.Context, layout string, manifests []v1.Hash) ([]l
 	if err := os.Remove(scratch.Name()); err != nil {
 		return nil, err
 	}
+	if len(o.Files) > 0 {
+		return linkedFiles(ctx, src, scratch, o.Files)
+	}
 	var found []linked
-	for _, m := range manifests {
+	for _, m := range o.Manifests {
 		err := oci.Entries(ctx, src, m, func(_ int, h *tar.Header, content io.Reader) error {
 			in := bufio.NewReader(content)
 			if magic, _ := in.Peek(4); h.Typeflag != tar.TypeReg || string(magic) != "\x7fELF" {
@@ -178,14 +197,7 @@ func linkedModules(ctx context.Context, layout string, manifests []v1.Hash) ([]l
 			if err != nil {
 				return nil // not Go
 			}
-			for _, d := range info.Deps {
-				if d.Replace != nil {
-					d = d.Replace
-				}
-				if d.Sum != "" {
-					found = append(found, linked{h.Name, d.Path + "@" + d.Version, dirHash(d.Sum)})
-				}
-			}
+			found = append(found, linkedIn(h.Name, info)...)
 			if len(found) > maxLinked {
 				return fmt.Errorf("the image's binaries name more than %d modules", maxLinked)
 			}

@@ -69,7 +69,7 @@ func TestModulesInTheBinary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, err := linkedModules(t.Context(), dir, []v1.Hash{d.Digest})
+	found, err := linkedModules(t.Context(), modulesOrder{Layout: dir, Manifests: []v1.Hash{d.Digest}})
 	if err != nil || len(found) == 0 {
 		t.Fatalf("got %+v, %v, want modules", found, err)
 	}

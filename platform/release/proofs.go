@@ -37,6 +37,7 @@ type statement struct {
 type proofs struct {
 	*run
 	subject  v1.Descriptor
+	files    []oci.File      // that the subject lists; then the statement is about them
 	uploaded <-chan struct{} // closed when the subject is in the registry
 	existing []attached
 	reused   atomic.Int32
@@ -75,13 +76,32 @@ func (p *proofs) load(ctx context.Context) error {
 		if err != nil {
 			continue
 		}
-		r := b.Verify(bundle.Subject{Digest: p.subject.Digest}, p.Trust.Material, time.Now())
+		r := b.Verify(bundle.Subject{Digest: p.about()}, p.Trust.Material, time.Now())
+		if len(p.files) > 0 && !sameSubjects(b.Statement.Subject, fileSubjects(p.files)) {
+			continue
+		}
 		if r.Err() != nil || !p.signedForThis(r.Identity, parameters) {
 			continue
 		}
 		p.existing = append(p.existing, attached{b.Statement.PredicateType, b.Statement.Predicate})
 	}
 	return nil
+}
+
+// about returns the digest that the statements are about; of files, the first.
+func (p *proofs) about() v1.Hash {
+	if len(p.files) > 0 {
+		return p.files[0].Descriptor.Digest
+	}
+	return p.subject.Digest
+}
+
+// statementAbout returns the in-toto statement about the image, or about all files.
+func (p *proofs) statementAbout(s statement) ([]byte, error) {
+	if len(p.files) > 0 {
+		return attest.NewStatementAbout(fileSubjects(p.files), s.predicateType, s.predicate)
+	}
+	return attest.NewStatement(p.req.Image, p.subject.Digest.Hex, s.predicateType, s.predicate)
 }
 
 // signedForThis reports whether a certificate is this builder's, for this commit and ref,
@@ -133,7 +153,7 @@ func (p *proofs) attach(ctx context.Context, s statement) error {
 	if err := p.open(ctx); err != nil {
 		return err
 	}
-	raw, err := attest.NewStatement(p.req.Image, p.subject.Digest.Hex, s.predicateType, s.predicate)
+	raw, err := p.statementAbout(s)
 	if err != nil {
 		return err
 	}
@@ -204,7 +224,7 @@ func (p *proofs) provenance(b *built) (statement, error) {
 	}
 	pred := attest.Provenance{
 		BuildDefinition: attest.BuildDefinition{
-			BuildType: p.builder.BuildType, ExternalParameters: ext, InternalParameters: internal,
+			BuildType: p.buildType(), ExternalParameters: ext, InternalParameters: internal,
 			ResolvedDependencies: append(deps, b.Dependencies...),
 		},
 		RunDetails: attest.RunDetails{
@@ -228,6 +248,14 @@ func (p *proofs) provenance(b *built) (statement, error) {
 	}, err
 }
 
+// buildType returns the build type of the release.
+func (j *run) buildType() string {
+	if j.recipe.Files {
+		return attest.BuildTypeFiles
+	}
+	return j.builder.BuildType
+}
+
 // byproduct describes a file in Dir/logs, named by its hex sha256.
 func (p *proofs) byproduct(name, sum, mediaType string) attest.ResourceDescriptor {
 	return attest.ResourceDescriptor{Name: name, URI: p.URL + api.PathLogs + "/sha256:" + sum, Digest: map[string]string{"sha256": sum}, MediaType: mediaType}
@@ -236,7 +264,7 @@ func (p *proofs) byproduct(name, sum, mediaType string) attest.ResourceDescripto
 // sameBuild reports whether a provenance describes the requested build.
 func (j *run) sameBuild(provenance, externalParameters json.RawMessage) bool {
 	e, err := attest.ParseProvenance(provenance)
-	return err == nil && e.BuildDefinition.BuildType == j.builder.BuildType &&
+	return err == nil && e.BuildDefinition.BuildType == j.buildType() &&
 		sameJSON(e.BuildDefinition.ExternalParameters, externalParameters)
 }
 
@@ -282,7 +310,11 @@ func (j *run) verdict(ctx context.Context, reference string) (*verify.Verdict, e
 	if err != nil {
 		return nil, err
 	}
-	return verify.Image(ctx, j.target, reference, time.Now(), verify.Options{Trust: []*trust.Root{j.Trust}, Policy: demand, Whole: true}), nil
+	opts := verify.Options{Trust: []*trust.Root{j.Trust}, Policy: demand, Whole: true}
+	if j.recipe.Files {
+		return verify.Released(ctx, j.target, reference, time.Now(), opts), nil
+	}
+	return verify.Image(ctx, j.target, reference, time.Now(), opts), nil
 }
 
 // finishTagged finishes a release that already has some of its tags: it creates the
@@ -365,6 +397,12 @@ func (j *run) sameRecipe(ctx context.Context, digest string) error {
 		return err
 	}
 	p := &proofs{run: j, subject: v1.Descriptor{Digest: hash}}
+	if j.recipe.Files {
+		if p.files, err = j.filesIn(ctx, hash); err != nil {
+			return err
+		}
+		j.files = p.files
+	}
 	if err := p.load(ctx); err != nil {
 		return err
 	}

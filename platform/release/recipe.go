@@ -39,6 +39,9 @@ func (j *run) checkRecipe() error {
 	if err := r.Check(); err != nil {
 		return &api.Error{Message: err.Error(), Kind: api.Usage}
 	}
+	if err := j.checkFiles(); err != nil {
+		return err
+	}
 	if err := checkSecrets(r); err != nil {
 		return err
 	}
@@ -72,7 +75,11 @@ func (j *run) decideRecipe() (err error) {
 		return err
 	}
 	defer tree.Close()
-	if j.recipe, err = completeRecipe(j.req.Recipe, j.own, tree); err != nil {
+	asked := j.req.Recipe
+	if asked.Files {
+		j.own, asked.Builder = ownFiles(tree), attest.Golang
+	}
+	if j.recipe, err = completeRecipe(asked, j.own, tree); err != nil {
 		return err
 	}
 	if err := checkPlace(j.recipe, tree); err != nil {
@@ -186,7 +193,7 @@ func completeRecipe(r attest.Recipe, own *attest.DefaultRecipe, tree *os.Root) (
 		return r, &api.Error{Message: err.Error(), Kind: api.Usage}
 	}
 	var err error
-	r.Platforms, err = completePlatforms(r.Platforms)
+	r.Platforms, err = completePlatforms(r)
 	return r, err
 }
 
@@ -216,14 +223,14 @@ func onTop(chosen, own attest.Recipe) attest.Recipe {
 
 // completePlatforms normalizes a list of platforms, so that equal lists give equal
 // recipes. An empty list becomes this host's platform.
-func completePlatforms(names []string) ([]string, error) {
-	if len(names) == 0 {
+func completePlatforms(r attest.Recipe) ([]string, error) {
+	if len(r.Platforms) == 0 {
 		return []string{"linux/" + runtime.GOARCH}, nil
 	}
 	var out []string
-	for _, name := range names {
+	for _, name := range r.Platforms {
 		normal, err := attest.NormalPlatform(name)
-		if err != nil || !strings.HasPrefix(normal, "linux/") { // Recipe.Check gives more detailed errors earlier
+		if err != nil || !r.Files && !strings.HasPrefix(normal, "linux/") { // Recipe.Check gives more detailed errors earlier
 			return nil, &api.Error{Message: fmt.Sprintf("platform: expected linux/ARCHITECTURE, such as linux/amd64, found %q", name), Kind: api.Usage}
 		}
 		out = append(out, normal)

@@ -178,7 +178,8 @@ type run struct {
 	begun   *begun // set when publishing begins: a restart continues the release
 	tries   int    // see pending
 	done    bool
-	digest  string // digest of the released image, set when its proof is complete
+	digest  string     // digest of the released image, set when its proof is complete
+	files   []oci.File // of a release of files, set with digest
 	commit  source.Commit
 	tags    []string
 	tree    string // directory with the commit's exported tree
@@ -285,7 +286,7 @@ func (j *run) finished() (*api.Release, error) {
 	rel := &api.Release{
 		Image: j.req.Image, Digest: j.digest, Tags: j.tags, Source: j.commit,
 		Builder: j.builder.ID, Level: j.verified.Level, Requirements: j.verified.Requirements, Resumed: j.resumed, Unchanged: j.unchanged,
-		Lock: digestOrNone(j.lockSum), Invocation: invocation, Started: j.started, Finished: time.Now().UTC(),
+		Files: released(j.files), Lock: digestOrNone(j.lockSum), Invocation: invocation, Started: j.started, Finished: time.Now().UTC(),
 	}
 	err := j.record(rel)
 	j.done = err == nil
@@ -320,7 +321,7 @@ func (j *run) release(ctx context.Context, b *built, m *oci.Measured) error {
 	if err := j.publish(ctx, b, m, top); err != nil {
 		return err
 	}
-	j.digest = top.Digest.String()
+	j.digest, j.files = top.Digest.String(), m.Files
 	if err := j.verifyAsStranger(ctx, j.digest); err != nil {
 		return err
 	}
@@ -358,13 +359,16 @@ func (j *run) publish(ctx context.Context, built *built, m *oci.Measured, top pu
 		close(uploaded)
 		return nil
 	})
-	p := &proofs{run: j, subject: top.Descriptor, uploaded: uploaded}
+	p := &proofs{run: j, subject: top.Descriptor, files: m.Files, uploaded: uploaded}
 	g.Go(func() error {
 		if err := p.load(gctx); err != nil {
 			return err
 		}
-		g.Go(func() error { return p.attach(gctx, p.signature()) })
 		g.Go(func() error { return p.attachProvenance(gctx, built) })
+		if len(m.Files) > 0 {
+			return nil // their provenance is their only proof
+		}
+		g.Go(func() error { return p.attach(gctx, p.signature()) })
 		g.Go(func() error {
 			boms, err := p.sboms(built)
 			if err != nil {

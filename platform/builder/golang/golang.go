@@ -194,7 +194,7 @@ func (b *Builder) describe(j *job, l builder.Limits) map[string]string {
 		"limits.wallTime": l.WallTime.String(),
 		"sourceDateEpoch": strconv.FormatInt(j.Epoch, 10),
 	})
-	if b.cfg.StdCache != "" {
+	if b.cfg.StdCache != "" && len(j.Files) == 0 {
 		c["go.stdlib"] = "compiled before, from the toolchain alone"
 	}
 	if j.Vendored {

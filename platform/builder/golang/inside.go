@@ -63,7 +63,10 @@ func inside(in io.Reader, logf func(builder.Event)) message {
 	steps := &stepLog{logf: logf, step: "source"}
 	log.SetFlags(0)
 	log.SetOutput(steps)
-	image, err := compile(&o.Job)
+	write, err := compileFiles(&o.Job, steps)
+	if len(o.Job.Files) == 0 {
+		write, err = compile(&o.Job)
+	}
 	without := leftOut(&o.Job)
 	for _, line := range without {
 		logf(builder.Event{Step: steps.step, Line: line})
@@ -82,14 +85,20 @@ func inside(in io.Reader, logf func(builder.Event)) message {
 		}
 		return message{Fail: text, Step: steps.step}
 	}
-	if err := writeLayout(o.Job.Layout, image); err != nil {
+	if err := write(o.Job.Layout); err != nil {
 		return message{Error: "writing the layout: " + err.Error()}
 	}
 	return message{Done: true}
 }
 
-// compile builds the package with ko, for each platform.
-func compile(j *job) (ko.Result, error) {
+// compile builds the package with ko, for each platform. write writes the image as the only
+// entry of a layout.
+func compile(j *job) (write func(layout string) error, err error) {
+	image, err := compileImage(j)
+	return func(layout string) error { return writeLayout(layout, image) }, err
+}
+
+func compileImage(j *job) (ko.Result, error) {
 	ctx := context.Background()
 	base, err := newBase(j)
 	if err != nil {

@@ -117,6 +117,7 @@ func (b *Builder) open(r builder.Request, j *job, l builder.Limits, std []string
 		in.Tree, in.Layout, in.Goroot = "/src", "/layout", "/usr/local/go"
 		work, modules = "/build", "/modules"
 	}
+	in.Binaries = filepath.Join(work, "ko", "bin")
 	ro.env = environment(in, work, modules, bundle, b.cfg.Proxy, cpus(l))
 	return ro, nil
 }

@@ -43,7 +43,11 @@ func (b *Builder) stdFor(ctx context.Context, j *job, l builder.Limits, logf fun
 	}
 	for _, p := range j.Platforms {
 		dir := filepath.Join(b.cfg.StdCache, b.stdKey(p))
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		_, err := os.Stat(dir)
+		if errors.Is(err, fs.ErrNotExist) && len(j.Files) > 0 {
+			continue // release files are for many platforms: compile what they need, and no more
+		}
+		if errors.Is(err, fs.ErrNotExist) {
 			step := builder.Event{Step: fmt.Sprintf("standard library for %s, once on this platform", p)}
 			if logf != nil {
 				logf(step)

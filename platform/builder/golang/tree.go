@@ -21,12 +21,14 @@ type job struct {
 	Tree      string   `json:"tree"` // the context
 	Layout    string   `json:"layout"`
 	Goroot    string   `json:"goroot"`
+	Binaries  string   `json:"binaries"`       // where ko keeps binaries, and dependencies looks for them
 	Module    string   `json:"module"`         // directory of go.mod below Tree
 	Package   string   `json:"package"`        // "." or "./cmd/x", below Module
 	Work      string   `json:"work,omitempty"` // path of go.work below Tree; empty: none
 	Context   string   `json:"context"`        // directory below the request's tree, "." for all of it
 	Platforms []string `json:"platforms"`
-	Epoch     int64    `json:"epoch"` // seconds since 1970
+	Files     []string `json:"files,omitempty"` // names of the release files, one for each platform; empty: an image is built
+	Epoch     int64    `json:"epoch"`           // seconds since 1970
 	Memory    int64    `json:"memory,omitempty"`
 	Vendored  bool     `json:"vendored,omitempty"`
 }
@@ -49,13 +51,14 @@ func newJob(r builder.Request) (*job, error) {
 	for _, s := range recipe.Platforms {
 		p, err := v1.ParsePlatform(s)
 		if err != nil || p.String() != s {
-			return nil, fmt.Errorf("platform: got %q, want linux/ARCH or linux/ARCH/VARIANT", s)
+			return nil, fmt.Errorf("platform: got %q, want OS/ARCH or OS/ARCH/VARIANT", s)
 		}
 		j.Platforms = append(j.Platforms, s)
 	}
 	if len(j.Platforms) == 0 {
 		j.Platforms = []string{"linux/" + runtime.GOARCH}
 	}
+	recipe.Platforms = j.Platforms
 
 	tree, err := os.OpenRoot(r.Tree)
 	if err != nil {
@@ -76,6 +79,11 @@ func newJob(r builder.Request) (*job, error) {
 	}
 	if err := j.findModule(context, pkg, r.Log); err != nil {
 		return nil, &builder.Error{Step: "source", Err: err}
+	}
+	if recipe.Files {
+		if j.Files, err = builder.GoFiles(tree, recipe); err != nil {
+			return nil, &builder.Error{Step: "source", Err: err}
+		}
 	}
 	return j, nil
 }

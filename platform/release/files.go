@@ -1,0 +1,219 @@
+package release
+
+import (
+	"context"
+	"debug/buildinfo"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/builder"
+)
+
+// This file has what differs for a release of files (attest.Recipe.Files): the builder hands
+// over a layout with a manifest of files, and one provenance is about all of them.
+
+// checkFiles refuses what a request for files cannot have.
+func (j *run) checkFiles() error {
+	refuse := func(what, hint string) error {
+		return &api.Error{Message: "a release of files cannot have " + what, Hint: hint, Kind: api.Usage}
+	}
+	switch r := j.req.Recipe; {
+	case !r.Files:
+		return nil
+	case r.Builder != "" && r.Builder != attest.Golang:
+		return refuse("the builder "+r.Builder, "only the golang builder makes files")
+	case r.Dockerfile != "" || r.Target != "" || len(r.BuildArgs) > 0:
+		return refuse("a Dockerfile, target or build arguments", "only the golang builder makes files")
+	case j.req.Hermetic:
+		return refuse("a second build", "leave out --hermetic")
+	case j.req.DockerAttestations:
+		return refuse("attestations for Docker", "leave out --docker-attestations")
+	}
+	return nil
+}
+
+// ownFiles returns the recipe of the commit itself for files: the main package at the top of
+// its tree. A commit without one has none. What the commit declares for images does not count.
+func ownFiles(tree *os.Root) *attest.DefaultRecipe {
+	if _, err := tree.Lstat("go.mod"); err != nil {
+		return nil
+	}
+	return &attest.DefaultRecipe{Recipe: attest.Recipe{Builder: attest.Golang, Files: true}.Filled()}
+}
+
+// fileTargets returns the release files of the recipe: names and platforms. The attest zone
+// determines them itself, from the commit.
+func (j *run) fileTargets() (map[string]string, error) {
+	tree, err := os.OpenRoot(j.tree)
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
+	names, err := builder.GoFiles(tree, j.recipe)
+	if err != nil {
+		return nil, &api.Error{Message: err.Error(), Hint: "a file is named for the directory of the main package; choose the package with --package"}
+	}
+	targets := map[string]string{}
+	for i, name := range names {
+		targets[name] = j.recipe.Platforms[i]
+	}
+	return targets, nil
+}
+
+// sameFiles returns an error unless the builder made exactly the files of the recipe.
+func (j *run) sameFiles(m *oci.Measured) error {
+	targets, err := j.fileTargets()
+	if err != nil {
+		return err
+	}
+	var want, got []string
+	for name := range targets {
+		want = append(want, name)
+	}
+	for _, f := range m.Files {
+		got = append(got, f.Name)
+	}
+	slices.Sort(want)
+	if !slices.Equal(want, got) {
+		return &api.Error{Message: fmt.Sprintf("refusing to sign: files of the build: expected %s, found %s", strings.Join(want, ", "), strings.Join(got, ", "))}
+	}
+	return nil
+}
+
+// noProgram is the target of a file that is no Go binary.
+const noProgram = "nothing: no Go program"
+
+// linkedFiles returns the modules in release files, and the platform that each says it is for.
+func linkedFiles(ctx context.Context, src *oci.Layout, scratch *os.File, files []oci.File) (found []linked, err error) {
+	for _, f := range files {
+		blob, err := src.Blob(ctx, f.Descriptor)
+		if err != nil {
+			return nil, err
+		}
+		n, err := io.Copy(io.NewOffsetWriter(scratch, 0), blob)
+		if err = errors.Join(err, blob.Close()); err != nil {
+			return nil, err
+		}
+		info, err := buildinfo.Read(io.NewSectionReader(scratch, 0, n))
+		if err != nil {
+			found = append(found, linked{File: f.Name, Target: noProgram})
+			continue
+		}
+		setting := map[string]string{}
+		for _, s := range info.Settings {
+			setting[s.Key] = s.Value
+		}
+		found = append(found, linked{File: f.Name, Target: setting["GOOS"] + "/" + setting["GOARCH"]})
+		if found = append(found, linkedIn(f.Name, info)...); len(found) > maxLinked {
+			return nil, fmt.Errorf("the files name more than %d modules", maxLinked)
+		}
+	}
+	return found, nil
+}
+
+// checkTargets returns an error if a release file does not say itself that it is for the
+// platform in its name.
+func (j *run) checkTargets(m *oci.Measured, found []linked) error {
+	if !j.recipe.Files {
+		return nil
+	}
+	targets, err := j.fileTargets()
+	if err != nil {
+		return err
+	}
+	said := map[string]string{}
+	for _, l := range found {
+		if l.Target != "" {
+			said[l.File] = l.Target
+		}
+	}
+	for _, f := range m.Files {
+		p, err := v1.ParsePlatform(targets[f.Name])
+		if err != nil {
+			return err
+		}
+		if want := p.OS + "/" + p.Architecture; said[f.Name] != want {
+			return refuseToSign(fmt.Errorf("file %s: it says that it is for %q, expected %q", f.Name, said[f.Name], want))
+		}
+	}
+	return nil
+}
+
+// annotateFiles replaces the builder's manifest by the attest zone's own, which has the same
+// files and says what they were built from. So nothing in it is the builder's word.
+func (j *run) annotateFiles(a *attempt, m *oci.Measured) error {
+	a.Config["image.built"] = m.Descriptor.Digest.String()
+	annotations := j.annotations(baseOf{})
+	for name, text := range annotations {
+		if text == "" {
+			delete(annotations, name)
+		}
+	}
+	raw, top, err := oci.FilesManifest(m.Files, annotations)
+	if err != nil {
+		return err
+	}
+	index, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{top}})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.Remove(blobFile(a.Layout, m.Descriptor.Digest)), durable.WriteFile(blobFile(a.Layout, top.Digest), raw, 0o644),
+		durable.WriteFile(filepath.Join(a.Layout, "index.json"), index, 0o644)); err != nil {
+		return err
+	}
+	m.Descriptor, m.Raw = top, raw
+	for _, f := range m.Files {
+		j.emit(api.Event{Phase: "measure", Line: f.Descriptor.Digest.String() + "  " + f.Name})
+	}
+	return nil
+}
+
+// fileSubjects returns the subjects of the provenance of files: each with its name.
+func fileSubjects(files []oci.File) (subjects []attest.Subject) {
+	for _, f := range files {
+		subjects = append(subjects, attest.Subject{Name: f.Name, Digest: map[string]string{"sha256": f.Descriptor.Digest.Hex}})
+	}
+	return subjects
+}
+
+// sameSubjects reports whether a statement is about exactly these.
+func sameSubjects(a, b []attest.Subject) bool {
+	return slices.EqualFunc(a, b, func(a, b attest.Subject) bool {
+		return a.Name == b.Name && len(a.Digest) == 1 && a.Digest["sha256"] == b.Digest["sha256"]
+	})
+}
+
+// filesIn returns the files that a manifest in the target lists.
+func (j *run) filesIn(ctx context.Context, manifest v1.Hash) ([]oci.File, error) {
+	raw, _, err := j.target.Manifest(ctx, manifest)
+	if err != nil {
+		return nil, err
+	}
+	files, err := oci.ParseFiles(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s@%s: %w", path.Base(j.req.Image), manifest, err)
+	}
+	return files, nil
+}
+
+// released returns files for the answer; nil if there are none.
+func released(files []oci.File) (out []api.File) {
+	for _, f := range files {
+		out = append(out, api.File{Name: f.Name, Digest: f.Descriptor.Digest.String(), Size: f.Descriptor.Size})
+	}
+	return out
+}
