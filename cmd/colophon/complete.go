@@ -53,7 +53,7 @@ func addCompletion(root *cobra.Command) {
 	}{
 		{[]string{"release"}, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs), map[string]completion{
 			"ref": completeRef, "image": completeReleaseImage, "builder": oneOf("buildkit", "golang"), "platform": platformNames,
-			"declare": filesNamed("yaml", "yml", "json"), "progress": oneOf(progressModes...)}},
+			"save": cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs), "declare": filesNamed("yaml", "yml", "json"), "progress": oneOf(progressModes...)}},
 		{[]string{"sign"}, completeImage, signing},
 		{[]string{"attest"}, completeAttested, signing},
 		{[]string{"level"}, cobra.NoFileCompletions, map[string]completion{

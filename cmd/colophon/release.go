@@ -35,6 +35,8 @@ type releaseOptions struct {
 	docker         bool
 	locked         string
 	writeLock      string
+	files          bool
+	save           string // with files: the directory to save them in
 	output         output
 	progress       progressOptions
 	timeout        time.Duration
@@ -68,12 +70,18 @@ Without --image, release builds all images that .colophon.yaml of the commit nam
 several at once, and goes on if one fails. --image NAME chooses one of them. A name
 without a registry is one in --registry.
 
+With --files, the platform builds release files in place of an image: one binary of
+the Go main package for each --platform. Release verifies them and saves them in a new
+directory, each with its provenance, as "colophon verify DIRECTORY" reads it. The
+platform keeps them in its registry, in a repository named for source and package.
+
 DIR is a git repository on the platform's host (default: the current directory).
 Release builds the commit, never the working directory, which must be clean
 unless --ref is a commit id.`,
 		Example: `  colophon release --ref v1.2.0
   colophon release --ref v1.2.0 --image 127.0.0.1:8080/team/app
   colophon release --ref v1.2.0 --image 127.0.0.1:8080/team/web --context services/web
+  colophon release --ref v1.2.0 --files --package ./cmd/app --platform linux/amd64,darwin/arm64,windows/amd64 --save dist
   colophon release --declare compose.yaml > .colophon.yaml
   colophon release https://git.example.com/team/app --ref v1.2.0 --image registry.example.com/team/app`,
 		Args: cobra.MaximumNArgs(1),
@@ -107,6 +115,8 @@ unless --ref is a commit id.`,
 	f.BoolVar(&o.docker, "docker-attestations", false, "put unsigned SBOMs and provenance in BuildKit's form into the image, for docker buildx and Docker Scout")
 	f.StringVar(&o.writeLock, "write-lock", "", "write the list of a hermetic build's downloads to this lock file, for --locked")
 	f.StringVar(&o.locked, "locked", "", "use only the downloads listed in this lock file, verified by digest")
+	f.BoolVar(&o.files, "files", false, "build release files in place of an image: a Go binary for each platform")
+	f.StringVar(&o.save, "save", "dist", "with --files, the `DIR` to save them in, which must be new or have the same files")
 	o.output.flags(cmd)
 	o.output.quietFlag(cmd, "IMAGE@DIGEST of what was released, and no progress")
 	o.progress.flags(cmd)
@@ -114,6 +124,9 @@ unless --ref is a commit id.`,
 	f.StringVar(&o.declare, "declare", "", "release nothing: print the .colophon.yaml for the images that a compose or bake `FILE` builds")
 	cmd.MarkFlagsOneRequired("ref", "declare")
 	cmd.MarkFlagsMutuallyExclusive("hermetic", "locked", "cache-mounts")
+	for _, flag := range []string{"hermetic", "locked", "cache-mounts", "docker-attestations", "dockerfile", "target", "build-arg", "write-lock", "declare"} {
+		cmd.MarkFlagsMutuallyExclusive("files", flag)
+	}
 	return cmd
 }
 
@@ -163,6 +176,9 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	}
 	if err != nil {
 		return err
+	}
+	if o.files {
+		return runReleaseFiles(ctx, cmd, platform, req, o, p)
 	}
 	if req.Image = o.image; !attest.HasRegistry(o.image) {
 		images, commit, err := o.images(ctx, platform, req, p)

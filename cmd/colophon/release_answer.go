@@ -29,16 +29,21 @@ func (o releaseOptions) printRelease(w io.Writer, r *api.Release) {
 	for _, t := range r.Tags {
 		line("tag", r.Image+":"+t)
 	}
-	from := r.Source.URI + "@" + r.Source.ID[:min(12, len(r.Source.ID))]
-	if r.Source.Ref != "" {
-		from += ", " + r.Source.Ref
-	}
-	line("proves", "built from "+from)
+	line("proves", provenFrom(r))
 	line("", fmt.Sprintf("by %s: %s", r.Builder, o.level(r)))
 	line("verify", o.verifyCommand(r))
 	if o.progress.verbose {
 		printRequirements(w, "  ", r.Level, r.Requirements)
 	}
+}
+
+// provenFrom says which commit a release comes from.
+func provenFrom(r *api.Release) string {
+	from := "built from " + r.Source.URI + "@" + r.Source.ID[:min(12, len(r.Source.ID))]
+	if r.Source.Ref != "" {
+		from += ", " + r.Source.Ref
+	}
+	return from
 }
 
 // level says which SLSA level a release reached, and what cost it the next one.
@@ -72,7 +77,12 @@ func levelAndNext(level int, rs []provenance.Requirement) string {
 // verifyCommand returns the command with which others verify the release. What the
 // requester chose and not the commit, it has to name.
 func (o releaseOptions) verifyCommand(r *api.Release) string {
-	words := []string{"colophon", "verify", r.Image + ":" + r.Tags[0], "--source", r.Source.URI}
+	return o.verifyWords(r.Image+":"+r.Tags[0], r)
+}
+
+// verifyWords is verifyCommand for what a release is called.
+func (o releaseOptions) verifyWords(what string, r *api.Release) string {
+	words := []string{"colophon", "verify", what, "--source", r.Source.URI}
 	for _, f := range [][2]string{
 		{"context", o.recipe.Context}, {"dockerfile", o.recipe.Dockerfile}, {"target", o.recipe.Target}, {"package", o.recipe.Package}, {"locked", o.locked},
 	} {

@@ -27,7 +27,10 @@ var oneImage = []string{"builder", "context", "dockerfile", "target", "build-arg
 
 // checkOne refuses these flags if no image is named.
 func (o releaseOptions) checkOne(cmd *cobra.Command) error {
-	if o.image != "" {
+	switch {
+	case !o.files && cmd.Flags().Changed("save"):
+		return usageError("add --files", "--save is for release files")
+	case o.image != "" || o.files:
 		return nil
 	}
 	for _, name := range oneImage {
