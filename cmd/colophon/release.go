@@ -124,7 +124,7 @@ unless --ref is a commit id.`,
 	f.StringVar(&o.declare, "declare", "", "release nothing: print the .colophon.yaml for the images that a compose or bake `FILE` builds")
 	cmd.MarkFlagsOneRequired("ref", "declare")
 	cmd.MarkFlagsMutuallyExclusive("hermetic", "locked", "cache-mounts")
-	for _, flag := range []string{"hermetic", "locked", "cache-mounts", "docker-attestations", "dockerfile", "target", "build-arg", "write-lock", "declare"} {
+	for _, flag := range []string{"locked", "cache-mounts", "docker-attestations", "dockerfile", "target", "build-arg", "write-lock", "declare"} {
 		cmd.MarkFlagsMutuallyExclusive("files", flag)
 	}
 	return cmd

@@ -38,8 +38,6 @@ func (j *run) checkFiles() error {
 		return refuse("the builder "+r.Builder, "only the golang builder makes files")
 	case r.Dockerfile != "" || r.Target != "" || len(r.BuildArgs) > 0:
 		return refuse("a Dockerfile, target or build arguments", "only the golang builder makes files")
-	case j.req.Hermetic:
-		return refuse("a second build", "leave out --hermetic")
 	case j.req.DockerAttestations:
 		return refuse("attestations for Docker", "leave out --docker-attestations")
 	}
@@ -216,4 +214,15 @@ func released(files []oci.File) (out []api.File) {
 		out = append(out, api.File{Name: f.Name, Digest: f.Descriptor.Digest.String(), Size: f.Descriptor.Size})
 	}
 	return out
+}
+
+// filesDiffer returns the error for two builds that made other bytes.
+func filesDiffer(first, second *oci.Measured) error {
+	var lines []string
+	for i, f := range first.Files { // both have the names of the recipe
+		if a, b := f.Descriptor.Digest, second.Files[i].Descriptor.Digest; a != b {
+			lines = append(lines, fmt.Sprintf("%s: %s; %s", f.Name, a, b))
+		}
+	}
+	return &api.Error{Message: "the two builds of a hermetic release differ:\n  " + strings.Join(lines, "\n  "), Hint: "look for a time, a random value or an order of work that gets into the files"}
 }

@@ -152,6 +152,26 @@ func linkBlobs(t *testing.T) func(dir string) {
 	}
 }
 
+// TestFilesBuiltTwice: a hermetic release whose second build makes other bytes is refused, and
+// the error names the file.
+func TestFilesBuiltTwice(t *testing.T) {
+	programs := goPrograms(t, "linux/amd64", "darwin/arm64")
+	files := map[string][]byte{"x-linux-amd64": programs["linux/amd64"], "x-darwin-arm64": programs["darwin/arm64"]}
+	again := map[string][]byte{"x-linux-amd64": append(slices.Clone(programs["linux/amd64"]), 0), "x-darwin-arm64": programs["darwin/arm64"]}
+	s := newStage(t, &inTurn{fileBuilder{t, files, nil}, fileBuilder{t, again, nil}}, http.NotFound)
+	s.req.Recipe, s.req.Hermetic = attest.Recipe{Files: true, Platforms: []string{"linux/amd64", "darwin/arm64"}}, true
+	refusesToSign(t, s, []string{"the two builds of a hermetic release differ", "x-linux-amd64: sha256:"})
+}
+
+// inTurn builds with each of its builders once.
+type inTurn []builder.Builder
+
+func (b *inTurn) Build(ctx context.Context, req builder.Request) (*builder.Result, error) {
+	next := (*b)[0]
+	*b = (*b)[1:]
+	return next.Build(ctx, req)
+}
+
 // TestFilesRequest: a request that a release of files cannot fulfil is refused before anything
 // is fetched.
 func TestFilesRequest(t *testing.T) {
@@ -164,7 +184,6 @@ func TestFilesRequest(t *testing.T) {
 		req  api.ReleaseRequest
 		want string
 	}{
-		"hermetic":               {files(func(r *api.ReleaseRequest) { r.Hermetic = true }), "--hermetic"},
 		"a Dockerfile":           {files(func(r *api.ReleaseRequest) { r.Recipe.Dockerfile = "Dockerfile" }), "golang"},
 		"an argument":            {files(func(r *api.ReleaseRequest) { r.Recipe.BuildArgs = map[string]string{"A": "b"} }), "golang"},
 		"another builder":        {files(func(r *api.ReleaseRequest) { r.Recipe.Builder = attest.BuildKit }), "golang"},

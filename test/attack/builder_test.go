@@ -572,6 +572,26 @@ var _ = register(attack{
 	unit:  "platform/release: TestModulesInTheBinary",
 })
 
+func init() {
+	const file, hands = "platform/release/files.go", "platform/release: TestLyingFiles"
+	for _, a := range []attack{
+		{name: "another-file", tries: "hand over a release file under another name, or one more",
+			guard: "the attestor computes the names from the commit: release sameFiles",
+			cuts:  []cut{{file, `if !slices.Equal(want, got) {`, `if false && !slices.Equal(want, got) {`}}, unit: hands},
+		{name: "exchanged-files", tries: "hand over the binary for one platform under the name of another",
+			guard: "the attestor reads the platform from each binary: release checkTargets",
+			cuts:  []cut{{file, `said[f.Name] != want {`, `false && said[f.Name] != want {`}}, unit: hands},
+		{name: "renamed-file", tries: "offer the file for one platform, with its proof, under the name of another",
+			guard: "a file counts only under the name in its provenance: verify matchKind",
+			cuts:  []cut{{"verify/released.go", `if subject.Name == c.title && c.title != "" {`, `if true {`}}, unit: "verify: TestFileOfPlatform"},
+		{name: "file-as-image", tries: "build a file with the bytes of an image's manifest, and offer it as that image",
+			guard: "the build type says whether a provenance is about a file or an image: verify matchKind",
+			cuts:  []cut{{"verify/released.go", `case isFile && c.about != aboutFile:`, `case false && isFile:`}, {"verify/released.go", `case !isFile:`, `case c.about != aboutFile:`}}, unit: "verify: TestFilesAreNoImage"},
+	} {
+		register(a)
+	}
+}
+
 var _ = register(attack{
 	name: "large-image", tries: "fill the disk on which all releases are scanned with the layers of one image",
 	guard: "layers are unpacked into the directory of their release: release scan",
