@@ -55,6 +55,13 @@ func ParseFields(texts []string) (Fields, error) {
 	return f, nil
 }
 
+// Has reports whether f, or what is known here, says which fields of a custom kind name images.
+func (f Fields) Has(kind, group string) bool {
+	_, mine := f[kind+"."+group]
+	_, ours := known[kind+"."+group]
+	return mine || ours
+}
+
 // kindName returns the key of an object's kind in Fields.
 func kindName(o object) string { return o.kind + "." + o.group }
 

@@ -20,6 +20,8 @@ type Place struct {
 	Name      string // of the object
 	Path      string // of the field, from the object: spec.template.spec.containers[0].image
 	Line      int    // in the document, from 1
+
+	Pointer string `json:"-"` // of the field, from the document (RFC 6901); empty in a list
 }
 
 // String returns the place in words: Deployment shop/web, spec.containers[0].image, line 7.
@@ -66,7 +68,7 @@ func (d *document) add(o object, i Image, path []any) {
 	if len(d.images) > maxNamed {
 		return // addTo says so
 	}
-	i.Places = []Place{{Kind: o.kind, Namespace: o.namespace, Name: o.id, Path: pathText(path[o.start:])}}
+	i.Places = []Place{{Kind: o.kind, Namespace: o.namespace, Name: o.id, Path: pathText(path[o.start:]), Pointer: pointer(path)}}
 	d.images = append(d.images, i)
 	d.paths = append(d.paths, slices.Clone(path))
 }
@@ -129,6 +131,22 @@ func pathText(path []any) string {
 	}
 	return b.String()
 }
+
+// pointer returns a path as a JSON pointer (RFC 6901).
+func pointer(path []any) string {
+	var b strings.Builder
+	for _, token := range path {
+		b.WriteByte('/')
+		if name, ok := token.(string); ok {
+			_, _ = pointerEscapes.WriteString(&b, name)
+		} else {
+			fmt.Fprint(&b, token)
+		}
+	}
+	return b.String()
+}
+
+var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
 
 // spot is a value in a document, in which or at which images are named.
 type spot struct {

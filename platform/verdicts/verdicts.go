@@ -190,7 +190,7 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 	src, err := s.open(ctx, q.Repository, q.Logins, q.Image.Digest)
 	if err != nil {
 		s.kept.forbid(of)
-		return nil, fmt.Errorf("cannot read %s@%s with the credentials of this pod: %w", q.Repository, q.Image.Digest, err)
+		return nil, fmt.Errorf("the image cannot be read with these credentials: %w", err)
 	}
 	now, listed := s.config.Now(), ""
 	if e := s.kept.get(of.entryKey); e != nil && e.counts(now) {

@@ -1,0 +1,146 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/colophon-build/colophon/platform/admission/kubeapi"
+	"github.com/colophon-build/colophon/platform/verdicts"
+)
+
+// Serve answers the API server until ctx ends. It is ready when it has a certificate and has read
+// the policies and trust roots.
+func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
+	fields, err := s.fields()
+	if err != nil {
+		return err
+	}
+	api, namespace, err := s.client()
+	alone := s.TLS.Certificate != "" && s.Policies != "" && s.Trust != "" && s.API == nil
+	if err != nil && !alone {
+		return fmt.Errorf("%w: outside of a cluster, the settings need api, or policies, trust and tls", err)
+	}
+	var asks Cluster = noCluster{}
+	if err == nil {
+		asks = NewKubeCluster(api)
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	store := verdicts.New(verdicts.Config{Transport: verdicts.Transport(s.LoopbackRegistries), Memory: int64(s.Memory) << 20})
+	h := New(Config{Verdicts: store, Cluster: asks, Fields: fields, DryRun: s.DryRun, Log: log, Registerer: metrics})
+	changed := make(chan struct{}, 1)
+	l := &loader{store: store, log: log, used: func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}}
+	certs := &certificate{log: log}
+	webhooks, err := net.Listen("tcp", s.Listen)
+	if err != nil {
+		return err
+	}
+	defer webhooks.Close()
+	health, err := net.Listen("tcp", s.Health)
+	if err != nil {
+		return err
+	}
+	defer health.Close()
+	work, stop := context.WithCancel(context.WithoutCancel(ctx)) // until the last answer is out
+	defer stop()
+	s.start(work, l, certs, api, namespace)
+	if api != nil {
+		go h.watchRunning(work, api, changed)
+	}
+	return serve(ctx, h, webhooks, health, certs, checks(ctx, l, certs, metrics), log)
+}
+
+// start begins to read what the settings name.
+func (s *Settings) start(ctx context.Context, l *loader, certs *certificate, api *kubeapi.Client, namespace string) {
+	for of, path := range map[int]string{thePolicies: s.Policies, theRoots: s.Trust} {
+		if path != "" {
+			go l.fromFiles(ctx, of, path)
+		} else {
+			l.fromCluster(ctx, api, of)
+		}
+	}
+	if s.TLS.Certificate != "" {
+		go certs.fromFiles(ctx, s.TLS.Certificate, s.TLS.Key)
+	} else {
+		go certs.fromSecret(ctx, api, namespace)
+	}
+}
+
+// drain is how long a process that ends still answers: the API server's connections learn only
+// after some time that it is no longer ready.
+const drain = 10 * time.Second
+
+// serve answers until ctx ends, and then until no request is left.
+func serve(ctx context.Context, h http.Handler, webhooks, health net.Listener, certs *certificate, checks http.Handler, log *slog.Logger) error {
+	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	server := &http.Server{Handler: h, TLSConfig: certs.config(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: quiet}
+	plain := &http.Server{Handler: checks, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: quiet}
+	failed := make(chan error, 2)
+	go func() { failed <- server.ServeTLS(webhooks, "", "") }()
+	go func() { failed <- plain.Serve(health) }()
+	log.Info("admission answers", "webhooks", webhooks.Addr().String(), "health", health.Addr().String())
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("admission ends", "after", drain)
+	select {
+	case err := <-failed:
+		return err
+	case <-time.After(drain):
+	}
+	last, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	return errors.Join(server.Shutdown(last), plain.Shutdown(last))
+}
+
+// checks returns the handler of /healthz, /readyz and /metrics.
+func checks(ctx context.Context, l *loader, certs *certificate, metrics *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		read, problem := l.ready()
+		switch {
+		case ctx.Err() != nil:
+			http.Error(w, "it ends", http.StatusServiceUnavailable)
+		case !certs.ready():
+			http.Error(w, "there is no certificate yet", http.StatusServiceUnavailable)
+		case !read:
+			http.Error(w, "the policies and trust roots were not read yet", http.StatusServiceUnavailable)
+		case problem != "":
+			// Ready: without it, nothing would be admitted at all.
+			_, _ = io.WriteString(w, "ok, but what was read last is not in force: "+problem+"\n")
+		default:
+			_, _ = io.WriteString(w, "ok\n")
+		}
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// noCluster is a Cluster without an API server.
+type noCluster struct{}
+
+func (noCluster) PullSecrets(context.Context, string, string, []string) ([]PullSecret, []string) {
+	return nil, []string{"there is no API server to read pull secrets from"}
+}
+
+func (noCluster) MayBreakGlass(context.Context, User, string) (bool, error) {
+	return false, errors.New("there is no API server to ask")
+}

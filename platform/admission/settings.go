@@ -1,0 +1,122 @@
+package admission
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/internal/strict/documents"
+	"github.com/colophon-build/colophon/oci/imagelist"
+	"github.com/colophon-build/colophon/platform/admission/kubeapi"
+)
+
+// Settings are the configuration file of colophond admission. Every member is optional: without
+// any, it serves as a pod of the cluster whose policies are resources. docs/admission.md has the
+// manual.
+type Settings struct {
+	Listen string `json:"listen,omitempty"` // address of the webhooks; default :8443
+	Health string `json:"health,omitempty"` // address of /healthz, /readyz and /metrics; default :8080
+
+	Policies string `json:"policies,omitempty"` // file or directory of policies; absent: the resources of the cluster
+	Trust    string `json:"trust,omitempty"`    // file or directory of trust roots; absent: the resources of the cluster
+
+	Images map[string][]string `json:"images,omitempty"` // fields that name images, by KIND.GROUP of custom kinds
+	DryRun bool                `json:"dryRun,omitempty"` // decisions are recorded, and nothing is refused or changed
+	Memory int                 `json:"memory,omitempty"` // MiB for what is known about images; default 160
+
+	// LoopbackRegistries lets admission read registries on its own machine.
+	LoopbackRegistries bool `json:"loopbackRegistries,omitempty"`
+
+	TLS struct {
+		Certificate string `json:"certificate,omitempty"` // file with a certificate chain in PEM; absent: admission makes one
+		Key         string `json:"key,omitempty"`         // file with its key
+	} `json:"tls,omitzero"`
+
+	// API says how to reach the API server from outside of the cluster.
+	API *struct {
+		Server    string `json:"server"`
+		CA        string `json:"ca"`        // file with the certificates, in PEM, that may certify it
+		Token     string `json:"token"`     // file with a bearer token
+		Namespace string `json:"namespace"` // that admission counts as its own
+	} `json:"api,omitempty"`
+}
+
+// ReadSettings reads a configuration file, YAML or JSON. An empty file, and an empty path, give
+// the defaults.
+func ReadSettings(path string) (s Settings, err error) {
+	if path != "" {
+		raw, err := strict.ReadFile(path, limits.Request)
+		if err != nil {
+			return s, err
+		}
+		if len(strings.TrimSpace(string(raw))) > 0 {
+			docs, err := documents.Read(raw, limits.Request, 1)
+			if err != nil {
+				return s, strict.In(path, err)
+			}
+			if err := docs[0].Unmarshal(&s); err != nil {
+				return s, strict.In(path, err)
+			}
+		}
+	}
+	if err := s.check(); err != nil {
+		return s, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+func (s *Settings) check() error {
+	for _, a := range []struct{ name, value, fallback string }{{"listen", s.Listen, ":8443"}, {"health", s.Health, ":8080"}} {
+		if a.value == "" {
+			a.value = a.fallback
+		}
+		if _, _, err := net.SplitHostPort(a.value); err != nil {
+			return fmt.Errorf("%s: expected [HOST]:PORT, found %q", a.name, a.value)
+		}
+		if a.name == "listen" {
+			s.Listen = a.value
+		} else {
+			s.Health = a.value
+		}
+	}
+	if (s.TLS.Certificate == "") != (s.TLS.Key == "") {
+		return errors.New("tls: expected both certificate and key, or none of them")
+	}
+	if s.Memory < 0 || s.Memory > 64<<10 {
+		return fmt.Errorf("memory: expected MiB up to 65536, found %d", s.Memory)
+	}
+	if s.API != nil && (s.API.CA == "" || s.API.Token == "" || s.API.Namespace == "") {
+		return errors.New("api: expected server, ca, token and namespace")
+	}
+	_, err := s.fields()
+	return err
+}
+
+// fields returns Images in the form of package imagelist.
+func (s *Settings) fields() (imagelist.Fields, error) {
+	var texts []string
+	for kind, paths := range s.Images {
+		texts = append(texts, kind+"="+strings.Join(paths, ","))
+	}
+	f, err := imagelist.ParseFields(texts)
+	if err != nil {
+		return nil, fmt.Errorf("images: %w", err)
+	}
+	return f, nil
+}
+
+// client returns the client of the API server, and admission's own namespace.
+func (s *Settings) client() (*kubeapi.Client, string, error) {
+	if s.API == nil {
+		return kubeapi.InCluster()
+	}
+	ca, err := strict.ReadFile(s.API.CA, limits.Request)
+	if err != nil {
+		return nil, "", err
+	}
+	c, err := kubeapi.New(kubeapi.Settings{Server: s.API.Server, CA: ca, TokenFile: s.API.Token})
+	return c, s.API.Namespace, err
+}
