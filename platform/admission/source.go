@@ -49,6 +49,7 @@ type loader struct {
 	good     map[string]policySets
 }
 
+// policySets are the last good policies of a document.
 type policySets struct {
 	sum  [sha256.Size]byte
 	sets []*policy.Set
@@ -123,40 +124,45 @@ func (l *loader) tell(of int, all []document) {
 func (l *loader) parsePolicies(problems map[string]string) (sets []*policy.Set) {
 	good, names := map[string]policySets{}, map[string]string{}
 	for _, d := range l.policies {
-		sum := sha256.Sum256(d.raw)
 		known, again := l.good[d.name]
-		if again && known.sum == sum {
-			good[d.name] = known
-			sets = append(sets, known.sets...)
-			continue
-		}
-		parsed, err := policy.ParseSets(d.raw)
-		for _, s := range parsed {
-			key := s.Namespace + "/" + s.Name
-			if other, taken := names[key]; err == nil && taken {
-				err = fmt.Errorf("the policy %q is in %s, too", s.Name, other)
-			}
-			names[key] = d.name
-			if err == nil && d.namespace != "" && (!s.Namespaced || s.Namespace != d.namespace) {
-				err = errors.New("it is not about its own namespace alone")
-			}
+		next, err := known, error(nil)
+		if sum := sha256.Sum256(d.raw); !again || known.sum != sum {
+			next = policySets{sum: sum}
+			next.sets, err = policy.ParseSets(d.raw)
 		}
 		if err == nil {
-			good[d.name] = policySets{sum, parsed}
-			sets = append(sets, parsed...)
-			continue
+			err = d.checkNames(next.sets, names)
 		}
-		problems[d.name] = fmt.Sprintf("%s: %v", d.name, err)
-		switch {
-		case again:
-			good[d.name] = known
-			sets = append(sets, known.sets...)
-		case d.namespace != "": // fail closed, there alone
-			sets = append(sets, &policy.Set{Name: "broken", Namespace: d.namespace, Namespaced: true, Unmatched: policy.DenyUnmatched})
+		if err != nil {
+			problems[d.name] = fmt.Sprintf("%s: %v", d.name, err)
+			next = known
+			if !again && d.namespace != "" { // fail closed, there alone
+				sets = append(sets, &policy.Set{Name: "broken", Namespace: d.namespace, Namespaced: true, Unmatched: policy.DenyUnmatched})
+			}
+		}
+		if err == nil || again {
+			good[d.name] = next
+			sets = append(sets, next.sets...)
 		}
 	}
 	l.good = good
 	return sets
+}
+
+// checkNames fails if a policy of the document is about more than the document's namespace, or has
+// the name of another one. It adds the names.
+func (d *document) checkNames(sets []*policy.Set, names map[string]string) error {
+	for _, s := range sets {
+		if d.namespace != "" && (!s.Namespaced || s.Namespace != d.namespace) {
+			return errors.New("it is not about its own namespace alone")
+		}
+		key := s.Namespace + "/" + s.Name
+		if other, taken := names[key]; taken {
+			return fmt.Errorf("the policy %q is in %s, too", s.Name, other)
+		}
+		names[key] = d.name
+	}
+	return nil
 }
 
 func (l *loader) parseRoots(problems map[string]string) (roots []*trust.Root) {

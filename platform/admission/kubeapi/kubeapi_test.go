@@ -1,0 +1,174 @@
+package kubeapi_test
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/platform/admission/kubeapi"
+)
+
+// server answers as the test says: each request in turn.
+func server(t *testing.T, h http.HandlerFunc) *kubeapi.Client {
+	t.Helper()
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	c, err := kubeapi.New(kubeapi.Settings{Server: srv.URL, Token: "s3cret", CA: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestErrors: each failure is told apart, and none quotes the token.
+func TestErrors(t *testing.T) {
+	status, text := 0, ""
+	c := server(t, func(w http.ResponseWriter, r *http.Request) {
+		if status == http.StatusFound {
+			w.Header().Set("Location", "https://example.com/")
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, text)
+	})
+	for _, tt := range []struct {
+		status int
+		text   string
+		want   error
+		words  string
+	}{
+		{404, `{"message":"no\nsuch \u001b[31mthing"}`, kubeapi.ErrNotFound, "such"},
+		{401, ``, kubeapi.ErrDenied, ""}, {403, `<html>`, kubeapi.ErrDenied, ""}, {409, `{}`, kubeapi.ErrConflict, ""},
+		{500, strings.Repeat("x", 1<<20), nil, "500"}, {302, "", nil, "302"}, {200, "no JSON", nil, "invalid"}, {200, "", nil, "JSON"},
+	} {
+		status, text = tt.status, tt.text
+		var v map[string]any
+		err := c.Get(t.Context(), "/api/v1/x", &v)
+		if err == nil || tt.want != nil && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.words) || strings.ContainsAny(err.Error(), "\n\x1b") || len(err.Error()) > 1000 || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%d: got %v, want %v", tt.status, err, tt.want)
+		}
+	}
+	if err := c.Get(t.Context(), "//example.com/x", nil); err == nil || !strings.Contains(err.Error(), "path") {
+		t.Errorf("got %v, want no request to another host", err)
+	}
+	for _, s := range []kubeapi.Settings{{Server: "http://127.0.0.1", CA: []byte("x")}, {Server: "https://x"}, {Server: "", CA: []byte("x")}} {
+		if _, err := kubeapi.New(s); err == nil {
+			t.Errorf("%+v: got a client", s)
+		}
+	}
+}
+
+// TestFollow: the list, changes, a bookmark, a page, an end of the watch, one that must be listed
+// anew, and failures between them.
+func TestFollow(t *testing.T) {
+	object := func(name, version string) string {
+		return fmt.Sprintf(`{"metadata":{"name":%q,"namespace":"shop","resourceVersion":%q}}`, name, version)
+	}
+	var mu sync.Mutex
+	lists, watches := 0, []string{}
+	c := server(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		q := r.URL.Query()
+		if q.Get("watch") == "" {
+			lists++
+			n := lists
+			mu.Unlock()
+			switch {
+			case n == 1:
+				w.WriteHeader(http.StatusServiceUnavailable)
+			case q.Get("continue") == "":
+				fmt.Fprintf(w, `{"kind":"ThingList","apiVersion":"v1","metadata":{"resourceVersion":"10","continue":"more&x"},"items":[%s]}`, object("b", "1"))
+			case q.Get("continue") == "more&x":
+				fmt.Fprintf(w, `{"kind":"ThingList","apiVersion":"v1","metadata":{"resourceVersion":"10"},"items":[%s]}`, object("a", "2"))
+			}
+			return
+		}
+		watches = append(watches, q.Get("resourceVersion"))
+		n := len(watches)
+		mu.Unlock()
+		switch n {
+		case 1:
+			fmt.Fprintf(w, `{"type":"ADDED","object":%s}{"type":"DELETED","object":%s}`, object("c", "11"), object("b", "12"))
+			fmt.Fprint(w, `{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"20"}}}`)
+		case 2:
+			fmt.Fprint(w, `{"type":"ERROR","object":{"code":410,"reason":"Expired"}}`)
+		default:
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	told, failed := make(chan string, 100), make(chan error, 100)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.Follow(ctx, "/api/v1/things", func(all []json.RawMessage) {
+			var names []string
+			for _, raw := range all {
+				var o struct {
+					Kind, APIVersion string
+					Metadata         struct{ Name string }
+				}
+				if err := json.Unmarshal(raw, &o); err != nil {
+					t.Error(err)
+				}
+				names = append(names, o.Metadata.Name)
+			}
+			told <- strings.Join(names, " ")
+		}, func(err error) { failed <- err })
+	}()
+	for _, want := range []string{"a b", "a c", "a b"} {
+		select {
+		case got := <-told:
+			if got != want {
+				t.Fatalf("got %q, want %q", got, want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%q was not told", want)
+		}
+	}
+	cancel()
+	<-ended
+	if len(failed) != 2 {
+		t.Errorf("got %d failures, want that of the first list and that of the second watch", len(failed))
+	}
+	if strings.Join(watches[:2], " ") != "10 20" {
+		t.Errorf("watches began at %q, want 10, and then at the bookmark", watches)
+	}
+}
+
+// TestGarbageFromTheServer: what the API server does not send ends the watch, and changes nothing.
+func TestGarbageFromTheServer(t *testing.T) {
+	for _, event := range []string{`{"type":"MAGIC","object":{"metadata":{"name":"x"}}}`, `{"type":"ADDED","object":{}}`, `{"type":"ADDED"}`, `nonsense`, `[1]`, strings.Repeat(`{"a":`, 100_000)} {
+		c := server(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("watch") != "" {
+				_, _ = io.WriteString(w, event)
+				return
+			}
+			_, _ = io.WriteString(w, `{"metadata":{"resourceVersion":"1"},"items":[]}`)
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		failed := make(chan error, 1)
+		c.Follow(ctx, "/api/v1/things", func(all []json.RawMessage) {
+			if len(all) > 0 {
+				t.Errorf("%.40s: got %d objects", event, len(all))
+			}
+		}, func(err error) { failed <- err; cancel() })
+		if ctx.Err() == context.DeadlineExceeded && !strings.HasPrefix(event, `{"a"`) {
+			t.Errorf("%.40s: got no failure", event)
+		}
+		cancel()
+	}
+}
