@@ -321,18 +321,24 @@ func (h *Handler) judge(ctx context.Context, a *admitted, i imagelist.Image, acc
 	o.answer = h.Verdicts.Ask(ctx, verdicts.Question{Image: image, Repository: i.Reference.Repository, Namespace: a.Namespace, Logins: access.logins(i.Reference.Repository)})
 	d := o.answer.Decision
 	for _, w := range d.Warnings {
-		o.warnings = append(o.warnings, fmt.Sprintf("image %s: %s", printable.Text(i.Name), printable.Line(w)))
+		if !onlyRecorded(d, w) {
+			o.warnings = append(o.warnings, fmt.Sprintf("image %s: %s", printable.Text(i.Name), printable.Line(w)))
+		}
 	}
-	switch {
-	case d.Outcome == verify.Accepted:
+	switch d.Outcome {
+	case verify.Accepted:
 		return o
-	case d.Outcome == verify.Undecided && !h.Verdicts.Enforced(a.Namespace, image):
-		o.warnings = append(o.warnings, fmt.Sprintf("image %s: %s%s", printable.Text(i.Name), printable.Line(d.Reason), access.said()))
-		return o
-	case d.Outcome == verify.Undecided:
-		return refuse("nobody knows whether it may run: " + d.Reason + access.said())
+	case verify.Rejected:
+		return refuse(d.Reason)
 	}
-	return refuse(d.Reason)
+	return refuse("nobody knows whether it may run: " + d.Reason + access.said())
+}
+
+// onlyRecorded reports whether a warning is of a rule in the mode audit, which warns nobody.
+func onlyRecorded(d *verify.Decision, warning string) bool {
+	return slices.ContainsFunc(d.Rules, func(r verify.RuleDecision) bool {
+		return r.Mode == policy.Audit && strings.HasPrefix(warning, fmt.Sprintf("rule %q of policy %q: ", r.Rule, r.Policy))
+	})
 }
 
 // unpinned returns what is decided about an image without a digest: it is refused if a rule that

@@ -454,7 +454,10 @@ func TestRegistryIsDown(t *testing.T) {
 	c.ask(admission.PathMutate, "by tag", pod(c.good), false, "could not be resolved", "502")
 	for _, mode := range []string{"audit", "warn"} {
 		c.use(strings.NewReplacer("    - name: app\n", "    - name: app\n      mode: "+mode+"\n", "unmatched: deny", "unmatched: allow").Replace(rules))
-		c.validate("by digest, "+mode, c.goodPod(), true, "502")
+		c.log.Reset()
+		if a := c.validate("by digest, "+mode, c.goodPod(), true); (len(a.Response.Warnings) > 0) != (mode == "warn") || !strings.Contains(c.log.String(), "502") {
+			t.Errorf("%s: got warnings %q and log %s", mode, a.Response.Warnings, c.log)
+		}
 		c.ask(admission.PathMutate, "by tag, "+mode, pod(c.good), true, "502")
 		c.validate("by tag, "+mode, pod(c.good), true, "by a tag")
 	}
@@ -462,6 +465,8 @@ func TestRegistryIsDown(t *testing.T) {
 	c.use(strings.NewReplacer("unmatched: deny", "unmatched: allow", `glob: "HOST/team/**"`, `digest: "`+c.badAt+`"`).Replace(rules))
 	c.ask(admission.PathMutate, "by tag, and a rule about a digest", pod(c.bad), false)
 	c.validate("by tag, and a rule about a digest", pod(c.bad), false)
+	c.use(strings.NewReplacer("unmatched: deny", "unmatched: allow", "HOST/team/**", "HOST/other/app@*").Replace(rules))
+	c.ask(admission.PathMutate, "by tag, and a rule about others", pod(c.bad), true, "502")
 }
 
 // TestModes: what does not enforce warns, and says what will be refused.
@@ -469,6 +474,10 @@ func TestModes(t *testing.T) {
 	c := newScene(t)
 	c.use(strings.Replace(rules, "    - name: app\n", "    - name: app\n      mode: warn\n", 1))
 	c.validate("warn", c.badPod(), true, "rejected")
+	c.use(strings.Replace(rules, "    - name: app\n", "    - name: app\n      mode: audit\n", 1))
+	if a := c.validate("audit", c.badPod(), true); len(a.Response.Warnings) > 0 || !strings.Contains(c.log.String(), `shop/app: rejected`) {
+		t.Errorf("audit: got warnings %q and log %s", a.Response.Warnings, c.log)
+	}
 	c.config.DryRun = true
 	c.start()
 	c.use(rules)

@@ -53,6 +53,9 @@ func facts(d *verify.Decision) (out []slog.Attr) {
 	if len(rules) > 0 {
 		out = append(out, slog.String("rules", printable.Cut(strings.Join(rules, ", "), maxMessage)))
 	}
+	if len(d.Warnings) > 0 {
+		out = append(out, slog.String("warnings", printable.Cut(printable.Line(strings.Join(d.Warnings, "; ")), maxMessage)))
+	}
 	v := d.Verdict()
 	if v.Digest != "" {
 		out = append(out, slog.String("digest", v.Digest))

@@ -16,14 +16,35 @@ func (s *Store) Enforced(namespace string, image policy.Image) bool {
 		return true
 	}
 	sets, now := g.in(namespace), s.config.Now()
-	byDigest := func(p policy.ImagePattern) bool { return p.Digest != "" || strings.Contains(p.Glob, "@") }
+	image.Digest = "sha256:" + strings.Repeat("0", 64)
 	for _, set := range sets {
 		for _, r := range set.Rules {
-			if r.ModeAt(now) == policy.Enforce && slices.ContainsFunc(r.Images, byDigest) {
-				return true // the digest may be that one
+			if r.ModeAt(now) == policy.Enforce && slices.ContainsFunc(r.Images, func(p policy.ImagePattern) bool { return anyDigest(p).Matches(image) }) {
+				return true
 			}
 		}
 	}
-	image.Digest = "sha256:" + strings.Repeat("0", 64)
-	return verify.Decide(sets, image, now, func(policy.Policy) *verify.Verdict { return &verify.Verdict{} }).Outcome != verify.Accepted
+	return verify.Decide(sets, image, now, noVerdict(nil)).Outcome != verify.Accepted
+}
+
+// anyDigest returns a pattern that matches an image if p matches it with one digest or another.
+func anyDigest(p policy.ImagePattern) policy.ImagePattern {
+	p.Digest = ""
+	name, _, pinned := strings.Cut(p.Glob, "@")
+	switch {
+	case p.Glob == "":
+		p.Glob = "**"
+	case pinned:
+		p.Glob = name + "@*"
+	}
+	return p
+}
+
+// noVerdict answers for every policy that nothing is known, because of err.
+func noVerdict(err error) func(policy.Policy) *verify.Verdict {
+	v := &verify.Verdict{}
+	if err != nil {
+		v.Links = []verify.Link{{Name: verify.LinkImage, Status: verify.Unknown, Reason: err.Error()}}
+	}
+	return func(policy.Policy) *verify.Verdict { return v }
 }

@@ -16,7 +16,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync/atomic"
@@ -133,7 +132,7 @@ func (s *Store) Stats() Stats {
 func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	g := s.current.Load()
 	if g == nil {
-		return Answer{Decision: undecided(errors.New("no policy was read yet"))}
+		return Answer{Decision: &verify.Decision{Reason: "no policy was read yet"}}
 	}
 	out := Answer{Policies: g.id}
 	sets := g.in(q.Namespace)
@@ -144,7 +143,7 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	}
 	asked, err := g.ask(q.Namespace, sets, q.Image)
 	if err != nil {
-		out.Decision = undecided(err)
+		out.Decision = verify.Decide(sets, q.Image, s.config.Now(), noVerdict(err))
 		return out
 	}
 	of := reading{entryKey{q.Repository, q.Image.Digest, asked.key, g.trustKey}, s.reader(q.Logins)}
@@ -163,14 +162,12 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	}
 	e, err := s.reading.do(ctx, of, hostOf(q.Repository), read)
 	if err != nil {
-		out.Decision = undecided(err)
+		out.Decision = verify.Decide(sets, q.Image, s.config.Now(), noVerdict(err))
 		return out
 	}
 	out.Decision, out.Read = e.decide(asked, sets, q.Image, s.config.Now()), e.read
 	return out
 }
-
-func undecided(err error) *verify.Decision { return &verify.Decision{Reason: err.Error()} }
 
 // withoutEvidence returns the decision if it is the same whatever is known about the image:
 // no rule is about it, or it is exempt. Nothing is read then, so that nobody makes us send
