@@ -17,7 +17,7 @@ GOBUILD := $(LESSGC) $(GO) build -buildvcs=false
 GOTOOL  := $(GOBUILD) -ldflags '-s -w'
 BIN     := out/bin
 
-.PHONY: help build scanner man builder keys tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench dist docs site clean distclean
+.PHONY: help build scanner man builder keys tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench kube-tools kube manifests dist docs site clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,16 @@ $(BIN)/pebble $(BIN)/pebble-challtestsrv &: tools/acme/go.mod tools/acme/go.sum
 $(BIN)/staticcheck $(BIN)/govulncheck &: tools/check/go.mod tools/check/go.sum
 	cd tools/check && $(GOTOOL) -o ../../$(BIN)/ honnef.co/go/tools/cmd/staticcheck golang.org/x/vuln/cmd/govulncheck
 	@touch $(BIN)/staticcheck $(BIN)/govulncheck
+
+# The programs of Kubernetes take their version from the build.
+KUBE := $(shell sed -n 's/^\tk8s.io\/kubernetes v1\.//p' tools/kube/go.mod | sed 's/ .*//')
+KUBEPROGRAMS := kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl
+kube-tools: $(addprefix $(BIN)/,$(KUBEPROGRAMS)) $(BIN)/helm ## build the programs of Kubernetes that test/kube runs, and helm: it takes minutes
+
+$(addprefix $(BIN)/,$(KUBEPROGRAMS)) &: tools/kube/go.mod tools/kube/go.sum
+	cd tools/kube && $(GOBUILD) -ldflags '-s -w -X k8s.io/component-base/version.gitVersion=v1.$(KUBE) -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(firstword $(subst ., ,$(KUBE)))' \
+		-o ../../$(BIN)/ $(addprefix k8s.io/kubernetes/cmd/,$(KUBEPROGRAMS))
+	@touch $(addprefix $(BIN)/,$(KUBEPROGRAMS))
 
 deps: ## install missing Debian packages
 	@scripts/deps.sh
@@ -159,6 +169,13 @@ clients: deps tools $(BIN)/regctl $(BIN)/cosign2 build base-images ## log in, pu
 	@EXTRA='skopeo podman buildah umoci dockerd:docker.io ctr:containerd docker-registry' scripts/deps.sh
 	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^Test(Clients|RequestsOfSkopeo|Readers)$$' ./test/interop
 	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^TestContainer$$' ./test/operation
+
+kube: deps kube-tools build ## start a Kubernetes cluster with a node, install admission in it, and try what it must admit and refuse
+	@EXTRA='etcd:etcd-server containerd busybox:busybox-static /usr/lib/cni/bridge:containernetworking-plugins' scripts/deps.sh
+	COLOPHON_KUBE=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v ./test/kube
+
+manifests: $(BIN)/helm ## write deploy/kubernetes/colophon.yaml, what the chart makes with its defaults
+	scripts/manifests.sh deploy/kubernetes/colophon.yaml
 
 bench: deps tools $(BIN)/syft build base-images example ## compare the performance with that of the peers; prints results and ratios
 	COLOPHON_BENCH=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...

@@ -1,0 +1,53 @@
+{{- define "colophon.labels" -}}
+app.kubernetes.io/name: colophon
+app.kubernetes.io/component: admission
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "colophon.selector" -}}
+app.kubernetes.io/name: colophon
+app.kubernetes.io/component: admission
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- /* The image of what decides about images is named by digest. */ -}}
+{{- define "colophon.image" -}}
+{{- if not (regexMatch "^[^@ ]+@sha256:[0-9a-f]{64}$" .Values.image) }}
+{{- fail (printf "image: expected REPOSITORY@sha256:HEX, found %q" .Values.image) }}
+{{- end }}
+{{- .Values.image }}
+{{- end }}
+
+{{- /* What both webhooks are asked about, and what not. */ -}}
+{{- define "colophon.webhook" -}}
+failurePolicy: Fail
+matchPolicy: Equivalent
+sideEffects: NoneOnDryRun
+timeoutSeconds: {{ .Values.webhook.timeoutSeconds }}
+admissionReviewVersions: [v1]
+namespaceSelector:
+  matchExpressions:
+    - key: kubernetes.io/metadata.name
+      operator: NotIn
+      values: {{ append .Values.exemptNamespaces .Release.Namespace | uniq | toJson }}
+{{- end }}
+
+{{- define "colophon.rules" -}}
+rules:
+  - {apiGroups: [""], apiVersions: [v1], resources: [pods, pods/ephemeralcontainers, replicationcontrollers], operations: [CREATE, UPDATE], scope: Namespaced}
+  - {apiGroups: [apps], apiVersions: [v1], resources: [deployments, replicasets, statefulsets, daemonsets], operations: [CREATE, UPDATE], scope: Namespaced}
+  - {apiGroups: [batch], apiVersions: [v1], resources: [jobs, cronjobs], operations: [CREATE, UPDATE], scope: Namespaced}
+{{- end }}
+
+{{- define "colophon.customRules" -}}
+rules:
+{{- range .Values.webhook.customResources }}
+  - {apiGroups: [{{ .group | quote }}], apiVersions: [{{ .version | quote }}], resources: [{{ .resource | quote }}], operations: [CREATE, UPDATE], scope: Namespaced}
+{{- end }}
+{{- end }}
+
+{{- define "colophon.client" -}}
+clientConfig:
+  service: {namespace: {{ .Release.Namespace }}, name: colophon-admission, port: 443, path: {{ .path }}}
+{{- end }}

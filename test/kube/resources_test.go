@@ -1,0 +1,130 @@
+package kube
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/kubetest"
+)
+
+// define makes the cluster know Colophon's resources.
+func define(t testing.TB, c *kubetest.Cluster) {
+	t.Helper()
+	dir := filepath.Join(harness.Root(t), "deploy/kubernetes/chart/definitions")
+	c.Kubectl(t, "apply", "--server-side", "--force-conflicts", "-f", dir)
+	c.Kubectl(t, "wait", "--for=condition=Established", "--timeout=30s", "-f", dir)
+	// A definition has this condition if its schema is one that the API server can check completely.
+	for _, name := range []string{"imagepolicies", "namespacedimagepolicies", "trustroots"} {
+		c.Eventually(t, 10*time.Second, name+" are served", func() bool {
+			_, err := c.Try("get", name, "-A")
+			return err == nil
+		})
+		if out := c.Kubectl(t, "get", "crd", name+".colophon.build", "-o", `jsonpath={.status.conditions[?(@.type=="NonStructuralSchema")]}`); out != "" {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
+}
+
+// TestResourcesAreExplained: kubectl knows each member of a policy, for people who write one.
+func TestResourcesAreExplained(t *testing.T) {
+	c := kubetest.Start(t)
+	define(t, c)
+	for path, want := range map[string]string{
+		"imagepolicy.spec":                                "-required-",
+		"imagepolicy.spec.rules.accept.built.source":      "repository",
+		"namespacedimagepolicy.spec.rules.exemptions":     "until",
+		"trustroot.spec.document":                         "byte by byte",
+		"imagepolicy.spec.rules.accept.signature.signer":  "insecureUnloggedKey",
+		"imagepolicy.status.conditions":                   "observedGeneration",
+		"imagepolicy.spec.rules.conditions.expression":    "FIELD: expression",
+		"imagepolicy.spec.rules.accept.built.sourceTrack": "reviewers",
+	} {
+		if out, err := c.Try("explain", path); err != nil || !strings.Contains(out, want) {
+			t.Errorf("kubectl explain %s: got %v, %q, want %q", path, err, out, want)
+		}
+	}
+}
+
+// TestCookbookIsAccepted: the recipes of docs/policy.md, and the good vectors of the format, are
+// policies in Kubernetes as they are in files.
+func TestCookbookIsAccepted(t *testing.T) {
+	c := kubetest.Start(t)
+	define(t, c)
+	root := harness.Root(t)
+	_, book, _ := strings.Cut(read(t, filepath.Join(root, "docs/policy.md")), "## Cookbook\n")
+	recipes := strings.Split(book, "```yaml\n")[1:]
+	if len(recipes) != 20 {
+		t.Fatalf("got %d recipes, want 20", len(recipes))
+	}
+	var all strings.Builder
+	for i, r := range recipes {
+		rule, _, _ := strings.Cut(r, "```")
+		all.WriteString("---\napiVersion: colophon.build/v1\nkind: ImagePolicy\nmetadata: {name: recipe-" + string(rune('a'+i)) + "}\nspec:\n  unmatched: deny\n  rules:\n    - name: app\n      " +
+			strings.ReplaceAll(strings.TrimSpace(rule), "\n", "\n      ") + "\n")
+	}
+	c.Apply(t, all.String())
+	t.Cleanup(func() { c.Kubectl(t, "delete", "imagepolicies", "--all") })
+	if out := c.Kubectl(t, "get", "imagepolicies", "-o", "name"); strings.Count(out, "\n") != 20 {
+		t.Errorf("got policies %s, want 20", out)
+	}
+	good, _ := filepath.Glob(filepath.Join(root, "spec/policy/v2/good/*"))
+	if len(good) < 5 {
+		t.Fatalf("got %d good vectors", len(good))
+	}
+	for _, file := range good {
+		for _, document := range strings.Split(read(t, file), "\n---\n") {
+			if err := dryRun(c, document); err != nil && !strings.Contains(err.Error(), "not found") {
+				t.Errorf("%s: %v", file, err)
+			}
+		}
+	}
+}
+
+// parserOnly are faults of a policy that a schema does not name: whether a glob means anything,
+// whether an expression compiles, what two members mean together; and what only a file has, such as
+// anchors, which kubectl resolves. The API server stores such a policy.
+var parserOnly = []string{
+	"anchor", "condition-bomb", "condition-escaped", "condition-has", "condition-no-boolean", "condition-type", "condition-typo-in-a-block",
+	"condition-typo-in-quotes", "condition-typo", "duplicate-member", "enforce-from", "exemption-without-end", "exemption-without-owner",
+	"glob-charset", "glob-of-a-name", "glob-of-a-registry", "glob-with-any-tag", "glob-with-tag", "level", "max-age", "merge-key",
+	"namespace-of-a-cluster-policy", "no-pattern", "pattern-that-closes-its-group", "rebuilds-of-fewer", "rule-twice", "signer-without-issuer",
+	"source-track-empty", "source-track-level", "source-track-of-any", "tag", "two-builders", "two-of-a-name",
+}
+
+// TestBrokenPoliciesAreRefused: the API server refuses a policy of the wrong shape when somebody
+// writes it.
+func TestBrokenPoliciesAreRefused(t *testing.T) {
+	c := kubetest.Start(t)
+	define(t, c)
+	bad, _ := filepath.Glob(filepath.Join(harness.Root(t), "spec/policy/v2/bad/*.yaml"))
+	if len(bad) < 50 {
+		t.Fatalf("got %d bad vectors", len(bad))
+	}
+	for _, file := range bad {
+		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
+		err := dryRun(c, read(t, file))
+		if accepted := slices.Contains(parserOnly, name); accepted != (err == nil) {
+			t.Errorf("%s: got %v, want accepted: %v", name, err, accepted)
+		}
+	}
+}
+
+// dryRun asks the API server whether it would store an object.
+func dryRun(c *kubetest.Cluster, object string) error {
+	_, err := c.TryInput(object, "apply", "--dry-run=server", "-f", "-")
+	return err
+}
+
+func read(t testing.TB, path string) string {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
