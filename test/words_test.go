@@ -435,7 +435,8 @@ var foreign = strings.Fields(`help print password-stdin u type trusted-root sign
 	new-bundle-format from platform keep format use-signing-config registry-referrers-mode allow-insecure-registry checksum keep-git-dir version sha256 dir map-root-user map-auto
 	volume stop-timeout hostname env mount privileged cap-add cap-drop name security-opt rm detach publish
 	attachment certificate-identity-regexp artifact output-signature ignore-missing source-branch signature use-signed-timestamps recursive referrers signature-digest-algorithm
-	source-uri source-tag source-versioned-tag builder-id provenance-path attestations-path repo owner bundle-from-oci cert-identity sbom provenance push`)
+	source-uri source-tag source-versioned-tag builder-id provenance-path attestations-path repo owner bundle-from-oci cert-identity sbom provenance push
+	install create-namespace set server-side validate`)
 
 // Each flag of the programs is on a page, and each flag on a page exists.
 func TestFlags(t *testing.T) {

@@ -74,6 +74,8 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"sbom", "diff"}, completeImage, nil},
 		{[]string{"sbom", "merge"}, completeImage, map[string]completion{"image": completeImage}},
 		{[]string{"sbom", "check"}, firstImage, map[string]completion{"against": oneOf(sbom.Lists()...)}},
+		{[]string{"kube", "status"}, cobra.NoFileCompletions, map[string]completion{"context": kubectlNames("config", "get-contexts", "-o", "name")}},
+		{[]string{"kube", "why"}, kubectlNames("get", "pods", "-o", "name"), map[string]completion{"context": kubectlNames("config", "get-contexts", "-o", "name")}},
 		{[]string{"login"}, filesNamed("json"), nil},
 		{[]string{"trust", "show"}, completeTrust, nil},
 		{[]string{"trust", "refresh"}, completeTrust, nil},
@@ -110,6 +112,24 @@ func policyThenImages(n int) completion {
 			return filesNamed("yaml", "yml", "json")(cmd, args, begun)
 		}
 		return completeImage(cmd, args, begun)
+	}
+}
+
+// kubectlNames completes names that kubectl prints, one on a line.
+func kubectlNames(args ...string) completion {
+	return func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		c := cluster{timeout: networkPatience}
+		args := slices.Clone(args)
+		for _, name := range []string{"kubeconfig", "context", "namespace"} {
+			if f := cmd.Flags().Lookup(name); f != nil && f.Changed && args[0] == "get" {
+				args = append(args, "--"+name+"="+f.Value.String())
+			}
+		}
+		out, err := c.run(cmd.Context(), args...)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return offer(begun, strings.Fields(string(out))), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 

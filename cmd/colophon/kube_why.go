@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/colophon-build/colophon/oci/imagelist"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify"
+)
+
+func newKubeWhyCommand() *cobra.Command {
+	var c cluster
+	var o output
+	var namespace string
+	cmd := &cobra.Command{
+		Use:   "why [KIND/]NAME",
+		Short: "say what the cluster's policies decide about a pod, and why",
+		Long: `Why says of each image of a pod what the policies of the cluster decide about it now,
+with its trust roots: which rule, and which fact. It reads the images in their
+registries with the credentials of this machine, by the same code as admission. It then
+shows what was recorded about the pod as events.
+
+A pod that was refused does not exist: ask about what should have made it, as
+deployment/web. If the cluster has no trust root, those of this machine count.
+
+Exit codes: 0 all accepted, 3 one rejected, 4 one undecided (and none rejected), 2 usage
+error, 1 failure.`,
+		Example: `  colophon kube why web-7d4b9c -n shop
+  colophon kube why deployment/web -n shop`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runKubeWhy(cmd, &c, namespace, args[0], o, time.Now())
+		},
+	}
+	c.flags(cmd)
+	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "`NAMESPACE` of the pod; without it, that of the kubeconfig")
+	o.flags(cmd)
+	return cmd
+}
+
+// whyPod is the answer of kube why for programs.
+type whyPod struct {
+	Object   string           `json:"object"` // Pod shop/web-7d4b9c
+	Images   []*answered      `json:"images"`
+	Recorded []recordedEvents `json:"recorded,omitempty"`
+}
+
+func runKubeWhy(cmd *cobra.Command, c *cluster, namespace, name string, o output, now time.Time) error {
+	if strings.HasPrefix(name, "-") || strings.Count(name, "/") > 1 {
+		return usageError("for example deployment/web", "expected [KIND/]NAME, found %q", name)
+	}
+	if !strings.Contains(name, "/") {
+		name = "pod/" + name
+	}
+	args := []string{"get", "-o", "json", name}
+	if namespace != "" {
+		args = append(args, "-n", namespace)
+	}
+	raw, err := c.run(cmd.Context(), args...)
+	if err != nil {
+		return err
+	}
+	var asked object
+	if err := json.Unmarshal(raw, &asked); err != nil {
+		return fmt.Errorf("kubectl get %s: %w", name, err)
+	}
+	var images imagelist.List
+	if err := images.Document(raw); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	sets, err := c.policies(cmd.Context())
+	if err != nil {
+		return err
+	}
+	d, err := c.decider(cmd, sets, now)
+	if err != nil {
+		return err
+	}
+	answer := whyPod{Object: fmt.Sprintf("%s %s/%s", asked.Kind, asked.Metadata.Namespace, asked.Metadata.Name), Images: []*answered{}}
+	worst := verify.Accepted
+	var questions []question
+	for _, i := range images.Images {
+		questions = append(questions, question{i, asked.Metadata.Namespace})
+	}
+	for _, a := range d.decideAll(cmd.Context(), questions, maxParallel, sets) {
+		answer.Images = append(answer.Images, a[0])
+		worst = worse(worst, a[0].Decision.Outcome)
+	}
+	answer.Recorded, err = c.decisions(cmd.Context(), "-n", asked.Metadata.Namespace, "--field-selector=involvedObject.name="+asked.Metadata.Name)
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if !o.text() {
+		return exitWith(worst, o.print(out, answer))
+	}
+	for _, a := range answer.Images {
+		printDecision(out, a)
+		for _, r := range a.Decision.Rules {
+			explainRule(out, r)
+		}
+	}
+	printEvents(out, answer.Recorded)
+	return exitWith(worst, nil)
+}
+
+// policies returns the policies of the cluster. One that is none fails: admission then has
+// the last good one, which cannot be read.
+func (c *cluster) policies(ctx context.Context) (sets []*policy.Set, err error) {
+	all, err := list[json.RawMessage](ctx, c, "imagepolicies.colophon.build,namespacedimagepolicies.colophon.build", "-A")
+	if err != nil {
+		return nil, err
+	}
+	for _, raw := range all {
+		parsed, err := policy.ParseSets(raw)
+		if err != nil {
+			var o object
+			_ = json.Unmarshal(raw, &o) // only for its name
+			return nil, &exitError{code: exitFailure, msg: fmt.Sprintf("%s %s: %v", o.Kind, strings.TrimPrefix(o.Metadata.Namespace+"/"+o.Metadata.Name, "/"), err),
+				hint: "admission decides by the last good version, which the cluster no longer has: mend the policy"}
+		}
+		sets = append(sets, parsed...)
+	}
+	return sets, nil
+}
+
+// decider returns what decides with the trust roots of the cluster, or without one there, of this
+// machine.
+func (c *cluster) decider(cmd *cobra.Command, sets []*policy.Set, now time.Time) (*decider, error) {
+	roots, err := list[object](cmd.Context(), c, "trustroots.colophon.build")
+	if err != nil {
+		return nil, err
+	}
+	o := decideOptions{now: now, timeout: c.timeout}
+	d, err := o.decider(cmd, sets)
+	if err != nil || len(roots) == 0 {
+		return d, err
+	}
+	d.opts.Trust = nil
+	for _, r := range roots {
+		root, err := trust.Parse([]byte(r.Spec.Document))
+		if err != nil {
+			return nil, fmt.Errorf("TrustRoot %s: %w", r.Metadata.Name, err)
+		}
+		d.opts.Trust = append(d.opts.Trust, root)
+	}
+	return d, nil
+}
