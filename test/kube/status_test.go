@@ -18,7 +18,7 @@ import (
 func colophon(t testing.TB, c *kubetest.Cluster, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	cmd := exec.Command(harness.Bin(t, "colophon"), args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig, "PATH="+filepath.Join(harness.Root(t), "out/bin")+":"+os.Getenv("PATH"), "COLOPHON_TRUST="+c.Dir(t))
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig, "PATH="+filepath.Join(harness.Root(t), "out/bin")+":"+os.Getenv("PATH"), "COLOPHON_TRUST="+c.Dir(t), "SSL_CERT_FILE="+c.CertificateAuthority)
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
@@ -57,7 +57,7 @@ func TestKubeStatus(t *testing.T) {
 	}
 	has("the ValidatingWebhookConfiguration colophon-admission does not exist")
 	has("the MutatingWebhookConfiguration colophon-admission does not exist")
-	c.Kubectl(t, "apply", "--server-side", "-f", manifests(t))
+	c.Kubectl(t, "apply", "--server-side", "--force-conflicts", "-f", manifests(t))
 	t.Cleanup(func() { c.Kubectl(t, "delete", "--ignore-not-found", "-f", manifests(t)) })
 	has("no replica of admission is ready")
 	has("there is no policy")

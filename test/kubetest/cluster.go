@@ -25,6 +25,8 @@ import (
 type Cluster struct {
 	Kubeconfig string // of an administrator
 	Node       string // name of the node
+	// CertificateAuthority is the file with the authority that certifies the registry.
+	CertificateAuthority string
 
 	dir        string
 	etcd, api  *process
@@ -64,6 +66,7 @@ func Start(t testing.TB) *Cluster {
 		c := &Cluster{dir: os.Getenv(inside), Node: "node1"}
 		c.Kubeconfig = filepath.Join(c.dir, "kubeconfig")
 		c.startControlPlane(t)
+		c.startRegistry(t)
 		c.startNode(t)
 		theCluster, startFailed = c, false
 	}

@@ -51,3 +51,18 @@ rules:
 clientConfig:
   service: {namespace: {{ .Release.Namespace }}, name: colophon-admission, port: 443, path: {{ .path }}}
 {{- end }}
+
+{{- /* The configuration file of the webhook: the values that decide about it, and config. */ -}}
+{{- define "colophon.config" -}}
+{{- $config := deepCopy .Values.config }}
+{{- if .Values.dryRun }}{{ $_ := set $config "dryRun" true }}{{ end }}
+{{- if .Values.certManager.enabled }}
+{{- $_ := set $config "tls" (dict "certificate" "/etc/colophon-tls/tls.crt" "key" "/etc/colophon-tls/tls.key") }}
+{{- end }}
+{{- $images := dict }}
+{{- range .Values.webhook.customResources }}
+{{- $_ := set $images (printf "%s.%s" .kind .group) (default list .fields) }}
+{{- end }}
+{{- if $images }}{{ $_ := set $config "images" $images }}{{ end }}
+{{- toYaml $config }}
+{{- end }}

@@ -1,0 +1,367 @@
+package kube
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/kubetest"
+	"github.com/colophon-build/colophon/test/prooftest"
+)
+
+// shop is a cluster in which admission is installed, with a policy that demands the signature of
+// one key of all images of the team.
+type shop struct {
+	*kubetest.Cluster
+	signed   string // image by digest, which writes "running" and waits
+	unsigned string // another one
+	key      string // file of cosign
+}
+
+const helmNamespace = "colophon"
+
+// open installs admission with the chart, from an image that has the program of this tree.
+func open(t *testing.T) *shop {
+	s := &shop{Cluster: kubetest.Start(t)}
+	s.signed = s.Push(t, "team/app:v1", kubetest.Busybox(t, "sh", "-c", "echo running the signed image; sleep 1000000"))
+	s.unsigned = s.Push(t, "team/app:unsigned", kubetest.Busybox(t, "sh", "-c", "echo running the unsigned image; sleep 1000000"))
+	s.sign(t)
+	image := s.Push(t, "colophon/colophond:test", kubetest.Image(t, map[string]string{"usr/bin/colophond": harness.Bin(t, "colophond")}, "/usr/bin/colophond"))
+	if _, err := s.Helm(t, "install", "colophon", chart(t), "-n", helmNamespace, "--create-namespace", "--set", "image="+image, "--set-file", "certificateAuthorities="+s.CertificateAuthority); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, _ := s.Try("logs", "-n", helmNamespace, "deployment/colophon-admission", "--tail=60")
+			t.Logf("admission:\n%s", out)
+			out, _ = s.Try("describe", "pods", "-n", helmNamespace)
+			t.Logf("pods:\n%s", out)
+		}
+		s.Kubectl(t, "delete", "imagepolicies,namespacedimagepolicies", "--all", "-A")
+		if _, err := s.Helm(t, "uninstall", "colophon", "-n", helmNamespace); err != nil {
+			t.Error(err)
+		}
+		s.Kubectl(t, "delete", "namespace", helmNamespace)
+	})
+	s.policy(t, "enforce")
+	s.Apply(t, "apiVersion: colophon.build/v1\nkind: TrustRoot\nmetadata: {name: platform}\nspec:\n  document: |\n    "+strings.ReplaceAll(strings.TrimSpace(string(prooftest.New(t).Document())), "\n", "\n    "))
+	t.Cleanup(func() { s.Kubectl(t, "delete", "trustroots", "--all") })
+	s.Kubectl(t, "rollout", "status", "-n", helmNamespace, "deployment/colophon-admission", "--timeout=60s")
+	s.Namespace(t, "shop")
+	s.admits(t, s.signed)
+	return s
+}
+
+// sign makes a key and signs with it, by stock cosign.
+func (s *shop) sign(t *testing.T) {
+	dir := s.Dir(t)
+	s.key = filepath.Join(dir, "cosign")
+	for _, args := range [][]string{
+		{"generate-key-pair"},
+		{"sign", "--yes", "--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false", "--key", s.key + ".key", s.signed},
+	} {
+		cmd := exec.Command(harness.Bin(t, "cosign"), args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "COSIGN_PASSWORD=", "HOME="+dir, "DOCKER_CONFIG="+s.DockerConfig(), "SSL_CERT_FILE="+s.CertificateAuthority)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("cosign %s: %v: %s", args[0], err, out)
+		}
+	}
+}
+
+// policy makes the policy of the shop the one that counts.
+func (s *shop) policy(t testing.TB, mode string) {
+	t.Helper()
+	s.Apply(t, `apiVersion: colophon.build/v1
+kind: ImagePolicy
+metadata: {name: team}
+spec:
+  unmatched: deny
+  rules:
+    - name: signed
+      images: [{glob: "`+kubetest.Registry+`/team/**"}]
+      mode: `+mode+`
+      accept:
+        - signature:
+            signer:
+              insecureUnloggedKey:
+                pem: |
+                  `+strings.ReplaceAll(strings.TrimSpace(read(t, s.key+".pub")), "\n", "\n                  ")+"\n")
+}
+
+// pod returns the manifest of a pod.
+func pod(name, image string) string {
+	return fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s, namespace: shop}\nspec: {containers: [{name: app, image: %q}], terminationGracePeriodSeconds: 0}\n", name, image)
+}
+
+// probe asks the API server whether it would create a pod with an image.
+func (s *shop) probe(image string) error {
+	_, err := s.TryInput(pod("probe", image), "create", "--dry-run=server", "-f", "-")
+	return err
+}
+
+func (s *shop) admits(t testing.TB, image string) {
+	t.Helper()
+	s.Eventually(t, 30*time.Second, "pods with "+image+" are admitted", func() bool { return s.probe(image) == nil })
+}
+
+// refuses fails the test unless an attempt was refused by admission, for the given reason.
+func refuses(t testing.TB, err error, reason string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), "colophon.build") || !strings.Contains(err.Error(), reason) {
+		t.Errorf("got %v, want a refusal by admission because of %q", err, reason)
+	}
+}
+
+// TestAdmission: what admission refuses never runs, and what it admits does, whichever way it is
+// asked for, and whoever is killed meanwhile.
+func TestAdmission(t *testing.T) {
+	s := open(t)
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"a pod runs if its image is accepted", s.runs},
+		{"a pod that is refused never runs", s.neverRuns},
+		{"workloads", s.workloads},
+		{"a tag that moves", s.movedTag},
+		{"ephemeral containers", s.ephemeral},
+		{"image volumes", s.volumes},
+		{"status and why", s.explains},
+		{"a broken policy changes nothing", s.brokenPolicy},
+		{"audit and warn admit", s.modes},
+		{"metadata of pods that would be refused", s.metadata},
+		{"a rolling restart under load", s.rolling},
+		{"the API server restarts", s.apiRestarts},
+		{"the webhook is gone", s.webhookGone},
+	} {
+		t.Run(step.name, step.run)
+	}
+}
+
+func (s *shop) runs(t *testing.T) {
+	s.Apply(t, pod("good", kubetest.Registry+"/team/app:v1"))
+	image := s.Kubectl(t, "get", "pod", "good", "-n", "shop", "-o", "jsonpath={.spec.containers[0].image}")
+	if _, digest, _ := strings.Cut(s.signed, "@"); image != kubetest.Registry+"/team/app:v1@"+digest {
+		t.Errorf("got image %s, want the tag with its digest", image)
+	}
+	s.Eventually(t, 60*time.Second, "the pod runs", func() bool { return strings.Contains(s.PodLogs(t, "shop", "good"), "running the signed image") })
+}
+
+func (s *shop) neverRuns(t *testing.T) {
+	for _, image := range []string{s.unsigned, kubetest.Registry + "/team/app:unsigned"} {
+		_, err := s.TryInput(pod("bad", image), "create", "-f", "-")
+		refuses(t, err, "team/app")
+	}
+	_, err := s.TryInput(pod("bad", "registry.example.com/elsewhere/app@sha256:"+strings.Repeat("0", 64)), "create", "-f", "-")
+	refuses(t, err, "no rule of the polic")
+	time.Sleep(3 * time.Second) // a pod that was admitted writes its line within one
+	if out := s.Kubectl(t, "get", "pods", "-n", "shop", "-o", "name"); strings.Contains(out, "bad") {
+		t.Errorf("got pods %s", out)
+	}
+	if logs := s.PodLogs(t, "shop", "bad"); logs != "" {
+		t.Errorf("a pod that was refused wrote %q", logs)
+	}
+}
+
+// workloadsOf returns a manifest of each kind that makes pods.
+func workloadsOf(image string) map[string]string {
+	template := fmt.Sprintf("{metadata: {labels: {app: w}}, spec: {restartPolicy: POLICY, containers: [{name: app, image: %q}]}}", image)
+	always, never := strings.Replace(template, "POLICY", "Always", 1), strings.Replace(template, "POLICY", "Never", 1)
+	const head = "\nmetadata: {name: w, namespace: shop}\nspec: "
+	return map[string]string{
+		"Deployment":            "apiVersion: apps/v1\nkind: Deployment" + head + "{replicas: 1, selector: {matchLabels: {app: w}}, template: " + always + "}",
+		"ReplicaSet":            "apiVersion: apps/v1\nkind: ReplicaSet" + head + "{selector: {matchLabels: {app: w}}, template: " + always + "}",
+		"StatefulSet":           "apiVersion: apps/v1\nkind: StatefulSet" + head + "{serviceName: w, selector: {matchLabels: {app: w}}, template: " + always + "}",
+		"DaemonSet":             "apiVersion: apps/v1\nkind: DaemonSet" + head + "{selector: {matchLabels: {app: w}}, template: " + always + "}",
+		"ReplicationController": "apiVersion: v1\nkind: ReplicationController" + head + "{selector: {app: w}, template: " + always + "}",
+		"Job":                   "apiVersion: batch/v1\nkind: Job" + head + "{template: " + never + "}",
+		"CronJob":               "apiVersion: batch/v1\nkind: CronJob" + head + "{schedule: '0 0 * * *', jobTemplate: {spec: {template: " + never + "}}}",
+	}
+}
+
+func (s *shop) workloads(t *testing.T) {
+	for kind, manifest := range workloadsOf(kubetest.Registry + "/team/app:unsigned") {
+		_, err := s.TryInput(manifest, "create", "--dry-run=server", "-f", "-")
+		if err == nil {
+			t.Errorf("a %s with an unsigned image is admitted", kind)
+			continue
+		}
+		refuses(t, err, "team/app")
+	}
+	for kind, manifest := range workloadsOf(kubetest.Registry + "/team/app:v1") {
+		out, err := s.TryInput(manifest, "create", "--dry-run=server", "-o", "json", "-f", "-")
+		if _, digest, _ := strings.Cut(s.signed, "@"); err != nil || !strings.Contains(out, "team/app:v1@"+digest) {
+			t.Errorf("%s: got %v, %.300s, want it admitted with the digest", kind, err, out)
+		}
+	}
+	s.Apply(t, workloadsOf(kubetest.Registry + "/team/app:v1")["Deployment"])
+	s.Kubectl(t, "rollout", "status", "-n", "shop", "deployment/w", "--timeout=60s")
+	_, err := s.Try("set", "image", "deployment/w", "app="+s.unsigned, "-n", "shop")
+	refuses(t, err, "team/app")
+	s.Kubectl(t, "scale", "deployment/w", "--replicas=2", "-n", "shop")
+	s.Kubectl(t, "delete", "deployment", "w", "-n", "shop")
+}
+
+func (s *shop) movedTag(t *testing.T) {
+	s.Push(t, "team/moving:v1", kubetest.Busybox(t, "sh", "-c", "echo running the unsigned image; sleep 1000000"))
+	refuses(t, s.probe(kubetest.Registry+"/team/moving:v1"), "team/moving")
+	_, digest, _ := strings.Cut(s.signed, "@")
+	refuses(t, s.probe(kubetest.Registry+"/team/moving:v1@"+digest), "team/moving")
+}
+
+func (s *shop) ephemeral(t *testing.T) {
+	_, err := s.Try("debug", "good", "-n", "shop", "--image="+s.unsigned, "--container=spy", "--", "true")
+	refuses(t, err, "ephemeralContainers")
+	if _, err := s.Try("debug", "good", "-n", "shop", "--image="+kubetest.Registry+"/team/app:v1", "--container=friend"); err != nil {
+		t.Fatal(err)
+	}
+	image := s.Kubectl(t, "get", "pod", "good", "-n", "shop", "-o", "jsonpath={.spec.ephemeralContainers[0].image}")
+	if !strings.Contains(image, "@sha256:") {
+		t.Errorf("got ephemeral container %s, want it with its digest", image)
+	}
+	s.Eventually(t, 30*time.Second, "the ephemeral container runs", func() bool { return strings.Count(s.PodLogs(t, "shop", "good"), "running the signed image") == 2 })
+}
+
+func (s *shop) volumes(t *testing.T) {
+	with := func(image string) string {
+		return fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: volume, namespace: shop}\nspec: {containers: [{name: app, image: %q}], volumes: [{name: v, image: {reference: %q}}]}\n", s.signed, image)
+	}
+	_, err := s.TryInput(with(s.unsigned), "create", "--dry-run=server", "-f", "-")
+	refuses(t, err, "volumes[0].image.reference")
+	if _, err := s.TryInput(with(s.signed), "create", "--dry-run=server", "-f", "-"); err != nil {
+		t.Error(err)
+	}
+}
+
+func (s *shop) explains(t *testing.T) {
+	text, errs, code := colophon(t, s.Cluster, "kube", "status")
+	if code != 0 || !strings.Contains(text, "every pod must satisfy the policies") || !strings.Contains(text, "replicas ready: 2 of 2") || !strings.Contains(text, "True") {
+		t.Errorf("kube status: got exit code %d and\n%s%s", code, text, errs)
+	}
+	text, errs, code = colophon(t, s.Cluster, "kube", "why", "good", "-n", "shop")
+	if code != 0 || !strings.Contains(text, "accepted") || !strings.Contains(text, `rule "signed" of policy "team"`) {
+		t.Errorf("kube why: got exit code %d and\n%s%s", code, text, errs)
+	}
+}
+
+func (s *shop) brokenPolicy(t *testing.T) {
+	s.Kubectl(t, "patch", "imagepolicy", "team", "--type=json", "-p", `[{"op": "replace", "path": "/spec/rules/0/images/0/glob", "value": "registry.example.com/app:*"}]`)
+	ready := func() string {
+		return s.Kubectl(t, "get", "imagepolicy", "team", "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status} {.status.conditions[?(@.type=="Ready")].message}`)
+	}
+	s.Eventually(t, 20*time.Second, "the policy says that it is not in force", func() bool { return strings.HasPrefix(ready(), "False") })
+	if !strings.Contains(ready(), "glob") {
+		t.Errorf("got status %q, want the reason", ready())
+	}
+	s.admits(t, s.signed)
+	refuses(t, s.probe(s.unsigned), "team/app")
+	if text, _, code := colophon(t, s.Cluster, "kube", "status"); code != 1 || !strings.Contains(text, "ImagePolicy team is not in force") {
+		t.Errorf("kube status: got exit code %d and\n%s", code, text)
+	}
+	s.policy(t, "enforce")
+	s.Eventually(t, 20*time.Second, "the policy is in force", func() bool { return strings.HasPrefix(ready(), "True") })
+}
+
+func (s *shop) modes(t *testing.T) {
+	for _, mode := range []string{"audit", "warn"} {
+		s.policy(t, mode)
+		s.admits(t, s.unsigned)
+	}
+	s.policy(t, "enforce")
+	s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
+	refuses(t, s.probe(s.unsigned), "team/app")
+}
+
+// metadata: a pod that policies refuse by now can be labelled, and ends. Otherwise no namespace
+// with one could be removed.
+func (s *shop) metadata(t *testing.T) {
+	s.policy(t, "audit")
+	s.admits(t, s.unsigned)
+	s.Apply(t, pod("old", s.unsigned))
+	s.policy(t, "enforce")
+	s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
+	s.Kubectl(t, "label", "pod", "old", "-n", "shop", "a=b")
+	s.Kubectl(t, "delete", "pod", "old", "-n", "shop", "--timeout=30s")
+}
+
+// load asks again and again about an image until stop, and counts answers that are not as wanted.
+func (s *shop) load(stop <-chan struct{}, image string, wrong func(error) bool) (asked, bad *atomic.Int64, done *sync.WaitGroup, last *atomic.Value) {
+	asked, bad, done, last = &atomic.Int64{}, &atomic.Int64{}, &sync.WaitGroup{}, &atomic.Value{}
+	done.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			err := s.probe(image)
+			asked.Add(1)
+			if wrong(err) {
+				bad.Add(1)
+				last.Store(fmt.Sprint(err))
+			}
+		}
+	})
+	return asked, bad, done, last
+}
+
+func (s *shop) rolling(t *testing.T) {
+	stop := make(chan struct{})
+	good, refused, goodDone, lastGood := s.load(stop, s.signed, func(err error) bool { return err != nil })
+	bad, admitted, badDone, _ := s.load(stop, s.unsigned, func(err error) bool { return err == nil })
+	s.Kubectl(t, "rollout", "restart", "-n", helmNamespace, "deployment/colophon-admission")
+	s.Kubectl(t, "rollout", "status", "-n", helmNamespace, "deployment/colophon-admission", "--timeout=50s")
+	time.Sleep(12 * time.Second) // until the replicas that end are gone
+	close(stop)
+	goodDone.Wait()
+	badDone.Wait()
+	t.Logf("%d good pods, %d refused; %d bad pods, %d admitted", good.Load(), refused.Load(), bad.Load(), admitted.Load())
+	if refused.Load() > 0 || admitted.Load() > 0 || good.Load() < 20 {
+		t.Errorf("wrong decisions during a rolling restart; the last refusal: %v", lastGood.Load())
+	}
+}
+
+func (s *shop) apiRestarts(t *testing.T) {
+	stop := make(chan struct{})
+	_, admitted, done, _ := s.load(stop, s.unsigned, func(err error) bool { return err == nil })
+	s.RestartAPIServer(t)
+	s.admits(t, s.signed)
+	close(stop)
+	done.Wait()
+	if admitted.Load() > 0 {
+		t.Errorf("%d pods were admitted while the API server restarted", admitted.Load())
+	}
+	refuses(t, s.probe(s.unsigned), "team/app")
+	s.policy(t, "audit") // the webhook sees changes again
+	s.admits(t, s.unsigned)
+	s.policy(t, "enforce")
+	s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
+}
+
+func (s *shop) webhookGone(t *testing.T) {
+	stop := make(chan struct{})
+	_, admitted, done, _ := s.load(stop, s.unsigned, func(err error) bool { return err == nil })
+	s.Kubectl(t, "scale", "-n", helmNamespace, "deployment/colophon-admission", "--replicas=0")
+	// Replicas that end answer a little longer.
+	s.Eventually(t, 60*time.Second, "no webhook answers", func() bool {
+		err := s.probe(s.signed)
+		return err != nil && strings.Contains(err.Error(), "failed calling webhook")
+	})
+	s.Kubectl(t, "label", "pod", "good", "-n", "shop", "still=labelled")
+	s.policy(t, "enforce") // policies can be written
+	close(stop)
+	done.Wait()
+	if admitted.Load() > 0 {
+		t.Errorf("%d pods were admitted without a webhook", admitted.Load())
+	}
+	s.Kubectl(t, "scale", "-n", helmNamespace, "deployment/colophon-admission", "--replicas=2")
+	s.admits(t, s.signed)
+}
