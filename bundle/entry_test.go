@@ -368,7 +368,7 @@ func TestDemands(t *testing.T) {
 		if tt.byKey {
 			b.Certificate, key = nil, l.sealed.cert.PublicKey
 		}
-		err := b.verify(Subject{Digest: digestOf(parsed)}, key, m, tt.ask, l.at.Add(time.Minute)).Err()
+		err := b.verify(Subject{Digest: digestOf(parsed)}, Signer{Key: key}, m, tt.ask, l.at.Add(time.Minute)).Err()
 		if (err == nil) != (tt.reason == "") || err != nil && !strings.Contains(err.Error(), tt.reason) {
 			t.Errorf("%s: got %v, want %q in it", name, err, tt.reason)
 		}

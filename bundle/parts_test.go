@@ -323,7 +323,7 @@ func TestKindsOfKeys(t *testing.T) {
 		if tt.bare {
 			subject.Content = nil
 		}
-		s, err := b.seal(key)
+		s, err := b.seal(Signer{Key: key})
 		if err == nil {
 			err = s.about(b, subject)
 		}
@@ -342,7 +342,7 @@ func TestSeal(t *testing.T) {
 		commonpb.HashAlgorithm_SHA2_256: "sha256", commonpb.HashAlgorithm_SHA2_384: "sha384", commonpb.HashAlgorithm_SHA2_512: "sha512",
 		commonpb.HashAlgorithm_SHA3_256: "", commonpb.HashAlgorithm_HASH_ALGORITHM_UNSPECIFIED: "",
 	} {
-		s, err := message(a, "s").seal("key")
+		s, err := message(a, "s").seal(Signer{Key: "key"})
 		switch {
 		case want == "":
 			says(t, a.String(), err, "message digest algorithm: got")
@@ -350,15 +350,15 @@ func TestSeal(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", a, s, err)
 		}
 	}
-	_, err := message(commonpb.HashAlgorithm_SHA2_256, "").seal(nil)
+	_, err := message(commonpb.HashAlgorithm_SHA2_256, "").seal(Signer{})
 	says(t, "no signature", err, "the bundle has no signature")
 	pb := protoOf([]byte("payload"), []byte("s"), time.Time{})
-	s, err := (&Bundle{Proto: pb}).seal(nil)
+	s, err := (&Bundle{Proto: pb}).seal(Signer{})
 	if err != nil || !s.envelope || string(s.payload) != "payload" || string(s.signature) != "s" || !bytes.Equal(s.signed, dsse.PAE(attest.PayloadType, []byte("payload"))) {
 		t.Errorf("envelope: got %+v, %v", s, err)
 	}
 	pb.GetDsseEnvelope().Signatures = nil
-	_, err = (&Bundle{Proto: pb}).seal(nil)
+	_, err = (&Bundle{Proto: pb}).seal(Signer{})
 	says(t, "no signature of an envelope", err, "envelope: got 0 signatures, want 1")
 	says(t, "message about something else", (&sealed{key: newKey(t).Public(), algorithm: "sha256", digest: []byte("x")}).about(new(Bundle), Subject{Digest: digestOfContent("x")}), "but the signature is about sha256:78")
 	says(t, "message by a digest that is not known", (&sealed{key: newKey(t).Public(), algorithm: "sha512", digest: []byte("x")}).about(new(Bundle), Subject{Digest: digestOfContent("x")}), "but the signature is about sha512:78")
@@ -381,15 +381,15 @@ func TestSubjectFirst(t *testing.T) {
 		"this digest, and the right content": {map[string]string{"sha256": digestOfContent("x").Hex}, strings.NewReader("x"), "does not match what is signed"},
 	} {
 		b := &Bundle{Proto: protoOf([]byte("payload"), []byte("s"), time.Time{}), Statement: &attest.Statement{Subject: []attest.Subject{{Digest: tt.named}}}}
-		r := b.verify(Subject{Digest: digestOfContent("x"), Content: tt.content}, newKey(t).Public(), &material{}, demands{}, time.Now())
+		r := b.verify(Subject{Digest: digestOfContent("x"), Content: tt.content}, Signer{Key: newKey(t).Public()}, &material{}, demands{}, time.Now())
 		says(t, name, r.Signature, tt.want)
 		if r.Passed != 0 || r.Log == nil || r.Index != -1 {
 			t.Errorf("%s: got %+v", name, r)
 		}
 	}
-	says(t, "a key, and no key signed", (&Bundle{Certificate: new(x509.Certificate)}).verify(Subject{}, "key", nil, demands{}, time.Now()).Signature, errCertificateSigned.Error())
-	says(t, "no key, and a key signed", new(Bundle).verify(Subject{}, nil, nil, demands{}, time.Now()).Signature, errKeySigned.Error())
-	says(t, "no time", new(Bundle).verify(Subject{}, nil, nil, demands{}, time.Time{}).Signature, "the time of verification is not set")
+	says(t, "a key, and no key signed", (&Bundle{Certificate: new(x509.Certificate)}).verify(Subject{}, Signer{Key: "key"}, nil, demands{}, time.Now()).Signature, errCertificateSigned.Error())
+	says(t, "no key, and a key signed", new(Bundle).verify(Subject{}, Signer{}, nil, demands{}, time.Now()).Signature, errKeySigned.Error())
+	says(t, "no time", new(Bundle).verify(Subject{}, Signer{}, nil, demands{}, time.Time{}).Signature, "the time of verification is not set")
 }
 
 // A certificate must be valid at each time of its signature, and its authority trusted.

@@ -80,6 +80,7 @@ func (b *Bundle) namedOtherwise(algorithm string) bool {
 type sealed struct {
 	cert      *x509.Certificate
 	key       crypto.PublicKey
+	hash      crypto.Hash // with which key signed; 0: the default of its kind
 	signature []byte
 	envelope  bool
 	payload   []byte // of an envelope
@@ -88,9 +89,9 @@ type sealed struct {
 	algorithm string // of digest
 }
 
-// seal returns the signature of b. key is nil if a certificate signed.
-func (b *Bundle) seal(key crypto.PublicKey) (*sealed, error) {
-	s := &sealed{cert: b.Certificate, key: key, signed: b.Payload}
+// seal returns the signature of b. The signer has no key if a certificate signed.
+func (b *Bundle) seal(signer Signer) (*sealed, error) {
+	s := &sealed{cert: b.Certificate, key: signer.Key, hash: signer.Hash, signed: b.Payload}
 	if env := b.Proto.GetDsseEnvelope(); env != nil {
 		if len(env.GetSignatures()) != 1 {
 			return nil, fmt.Errorf("envelope: got %d signatures, want 1", len(env.GetSignatures()))
@@ -183,6 +184,12 @@ func (s *sealed) verifiers() ([]keyVerifier, error) {
 	key := s.key
 	if s.cert != nil {
 		key = s.cert.PublicKey
+	} else if s.hash != 0 {
+		v, err := signature.LoadVerifier(key, s.hash)
+		if err != nil {
+			return nil, errKeyKind(key)
+		}
+		return []keyVerifier{{v, hashNames[s.hash]}}, nil
 	}
 	algorithm, err := signature.GetDefaultAlgorithmDetails(key, opts...)
 	if err != nil {
@@ -207,10 +214,12 @@ func (s *sealed) verifiers() ([]keyVerifier, error) {
 		if err != nil {
 			return nil, errKeyKind(key)
 		}
-		all = append(all, keyVerifier{v, map[crypto.Hash]string{crypto.SHA256: "sha256", crypto.SHA384: "sha384", crypto.SHA512: "sha512"}[a.GetHashType()]})
+		all = append(all, keyVerifier{v, hashNames[a.GetHashType()]})
 	}
 	return all, nil
 }
+
+var hashNames = map[crypto.Hash]string{crypto.SHA256: "sha256", crypto.SHA384: "sha384", crypto.SHA512: "sha512"}
 
 func errKeyKind(key crypto.PublicKey) error {
 	return fmt.Errorf("key: got a %T, want one of the kinds and sizes that Sigstore signs with", key)

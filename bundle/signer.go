@@ -19,6 +19,9 @@ type Signer struct {
 	Issuer   string           // the OIDC issuer in the certificate; compared exactly
 	Key      crypto.PublicKey // the public key that signed; a key hint in the bundle is ignored
 
+	// Hash is the algorithm with which Key signed; 0 stands for the default of its kind.
+	Hash crypto.Hash
+
 	// InsecureNoLog accepts a signature by Key that is in no transparency log. This
 	// is dangerous: nobody can then detect that a stolen key signed.
 	InsecureNoLog bool

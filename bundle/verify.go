@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -29,6 +28,7 @@ type Result struct {
 	Identity  certificate.Summary // subject and issuer of the certificate; zero if a key signed
 	Certified time.Time           // start of the certificate's validity, UTC; zero if a key signed
 	Times     []time.Time         // when it was signed, according to logs and timestamp authorities of the trust root; may be empty if a key signed
+	Stamped   int                 // how many of Times a timestamp authority proves
 	Index     int64               // of the first log entry, from 0; -1 without an entry
 	TreeSize  int64               // number of entries in the checkpoint that proves the inclusion; 0 without an inclusion proof
 	Passed    int                 // how many of signature, log, time, certificate and SCT were valid: 0 to 5; to choose the failure to report
@@ -65,7 +65,7 @@ var (
 // has logs, and in any case a time that a log or timestamp authority of the trust root
 // signed.
 func (b *Bundle) Verify(subject Subject, material root.TrustedMaterial, now time.Time) *Result {
-	return b.verify(subject, nil, material, b.demands(Signer{}, material), now)
+	return b.verify(subject, Signer{}, material, b.demands(Signer{}, material), now)
 }
 
 // VerifyBy is like Verify, but also fails unless signer signed. The signer may be a
@@ -75,7 +75,7 @@ func (b *Bundle) VerifyBy(signer Signer, subject Subject, material root.TrustedM
 	if err := signer.check(); err != nil {
 		return &Result{Index: -1, Signature: err}
 	}
-	r := b.verify(subject, signer.Key, material, b.demands(signer, material), now)
+	r := b.verify(subject, signer, material, b.demands(signer, material), now)
 	if r.Signature == nil && signer.Key == nil {
 		r.Signature = signer.Match(r.Identity)
 	}
@@ -118,7 +118,7 @@ type verification struct {
 }
 
 // verify verifies the parts one after another, and records what is wrong with each.
-func (b *Bundle) verify(subject Subject, key crypto.PublicKey, material root.TrustedMaterial, ask demands, now time.Time) *Result {
+func (b *Bundle) verify(subject Subject, signer Signer, material root.TrustedMaterial, ask demands, now time.Time) *Result {
 	v := &verification{Result: &Result{Index: -1}, bundle: b, material: material, ask: ask, now: now}
 	if len(b.Entries) > 0 {
 		v.Index = b.Entries[0].GetLogIndex()
@@ -128,7 +128,7 @@ func (b *Bundle) verify(subject Subject, key crypto.PublicKey, material root.Tru
 		v.Certified = b.Certificate.NotBefore.UTC()
 		v.Identity, unnamed = identity(b.Certificate)
 	}
-	if v.Signature = v.signature(subject, key); v.Signature != nil {
+	if v.Signature = v.signature(subject, signer); v.Signature != nil {
 		v.Log = errors.New("not checked: the signature is not valid")
 		return v.Result
 	}
@@ -141,8 +141,8 @@ func (b *Bundle) verify(subject Subject, key crypto.PublicKey, material root.Tru
 }
 
 // signature verifies the signature cryptographically, and that it is about subject.
-func (v *verification) signature(subject Subject, key crypto.PublicKey) (err error) {
-	switch {
+func (v *verification) signature(subject Subject, signer Signer) (err error) {
+	switch key := signer.Key; {
 	case v.now.IsZero():
 		return errors.New("the time of verification is not set")
 	case (key != nil) != (v.bundle.Certificate == nil):
@@ -155,7 +155,7 @@ func (v *verification) signature(subject Subject, key crypto.PublicKey) (err err
 	if err := v.bundle.About(subject.Digest); err != nil && (subject.Content == nil || !v.bundle.namedOtherwise(subject.Digest.Algorithm)) {
 		return err
 	}
-	if v.sealed, err = v.bundle.seal(key); err != nil {
+	if v.sealed, err = v.bundle.seal(signer); err != nil {
 		return err
 	}
 	return v.sealed.about(v.bundle, subject)
@@ -192,6 +192,7 @@ func (v *verification) log() []time.Time {
 func (v *verification) times(promised []time.Time) {
 	tokens := v.bundle.timestamps()
 	stamps, refused := v.sealed.verifyTimestamps(tokens, v.material)
+	v.Stamped = len(stamps)
 	if v.Times = append(promised, stamps...); v.ask.stamp {
 		v.Times = stamps
 	}
