@@ -20,6 +20,7 @@ import (
 type material struct {
 	*root.TrustedRoot
 	issuers     []string // whose identities its authorities may certify: see Vouches
+	every       bool     // those of every issuer
 	authorities []root.CertificateAuthority
 	timestamps  []root.TimestampingAuthority
 }
