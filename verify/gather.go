@@ -133,6 +133,9 @@ func (c *check) keep(it *item, b *bundle.Bundle, platform bool, subject func() b
 		asks.about = c.about
 		asks.judge(&judged, b, platform, subject)
 	}
+	if of := subject(); len(c.queries) > 0 && of.Content == nil {
+		c.answer(it, b, of.Digest)
+	}
 	it.read.forget()
 }
 
@@ -158,7 +161,7 @@ func (c *check) tags() []oci.CosignTag {
 // allTags returns the tags that a policy asks for.
 func (c *check) allTags() (tags []oci.CosignTag) {
 	for _, tag := range []oci.CosignTag{oci.CosignSignatures, oci.CosignAttestations, besideAPI} {
-		if slices.ContainsFunc(c.all(), func(c *check) bool { return slices.Contains(c.tags(), tag) }) {
+		if len(c.queries) > 0 && tag != besideAPI || slices.ContainsFunc(c.all(), func(c *check) bool { return slices.Contains(c.tags(), tag) }) {
 			tags = append(tags, tag)
 		}
 	}

@@ -196,6 +196,7 @@ type (
 		about    v1.Hash // digest of the subject
 		platform bool
 		key      string // PKIX of the key that must have signed; empty: a certificate
+		hash     crypto.Hash
 		unlogged bool
 		root     *trust.Root
 	}
@@ -266,7 +267,7 @@ func (c *check) judgeSource(it *item, b *bundle.Bundle) {
 // on a policy only if the policy names a key.
 func (c *check) result(b *bundle.Bundle, platform bool, signer bundle.Signer, r *trust.Root, subject func() bundle.Subject) *bundle.Result {
 	of := subject()
-	key := resultKey{about: of.Digest, platform: platform, root: r, unlogged: signer.InsecureNoLog}
+	key := resultKey{about: of.Digest, platform: platform, root: r, unlogged: signer.InsecureNoLog, hash: signer.Hash}
 	if signer.Key != nil {
 		der, err := x509.MarshalPKIXPublicKey(signer.Key)
 		if err != nil {

@@ -50,6 +50,8 @@ type check struct {
 	missed *bool    // set if an answer was asked for that a closed memory does not have
 	ask    *Ask     // what else is asked for; may be nil
 
+	queries []Query // those that look at src
+
 	kept *atomic.Int64 // bytes of statements that were kept for that
 }
 

@@ -18,6 +18,8 @@ type Decision struct {
 	Rules     []RuleDecision   `json:"rules,omitempty"`     // of each rule that is about the image, in the order of the sets
 	Warnings  []string         `json:"warnings,omitempty"`  // violations that do not keep the image from being accepted, one line each for people
 	Reason    string           `json:"reason,omitempty"`    // why it was not accepted, one line for people
+
+	image *Link // what is known of the image, if policies of another kind asked for it
 }
 
 // RuleDecision is the answer of one rule.
@@ -66,6 +68,13 @@ func Decide(sets []*policy.Set, image policy.Image, now time.Time, verdict func(
 	return decide(sets, asked{image: image, now: now, verdict: verdict})
 }
 
+// Others are what policies of another kind say about an image, beside sets of rules.
+type Others struct {
+	Kind      string           // what they are called, for people
+	Rules     []RuleDecision   // of each policy that is about the image
+	Unmatched policy.Unmatched // what they say if none is
+}
+
 // asked is what rules are asked about.
 type asked struct {
 	image   policy.Image
@@ -73,12 +82,13 @@ type asked struct {
 	verdict func(policy.Policy) *Verdict
 	more    func(policy.Policy, *Verdict, *expr.Facts) // adds facts that a verdict does not have; nil: there are none
 	facts   map[*Verdict]*expr.Facts                   // for conditions, each made once
+	others  *Others
 }
 
 func decide(sets []*policy.Set, about asked) *Decision {
 	d := &Decision{}
 	switch {
-	case len(sets) == 0:
+	case len(sets) == 0 && about.others == nil:
 		d.Reason = "there is no policy"
 		return d
 	case about.image.Digest == "":
@@ -97,6 +107,15 @@ func decide(sets []*policy.Set, about asked) *Decision {
 	d.Outcome, d.Rules = Accepted, make([]RuleDecision, len(rules))
 	for i, r := range rules {
 		d.Rules[i] = ruleDecision(r.set, r.rule, about)
+	}
+	if o := about.others; o != nil {
+		kind := &policy.Set{Name: o.Kind, Unmatched: o.Unmatched}
+		sets = append(sets[:len(sets):len(sets)], kind)
+		for _, r := range o.Rules {
+			d.Rules, rules = append(d.Rules, r), append(rules, ruled{kind, nil})
+		}
+	}
+	for i := range d.Rules {
 		d.add(&d.Rules[i])
 	}
 	for _, s := range sets {
@@ -111,7 +130,7 @@ func decide(sets []*policy.Set, about asked) *Decision {
 // ruled is a rule of a set that is about the image.
 type ruled struct {
 	set  *policy.Set
-	rule *policy.Rule
+	rule *policy.Rule // nil: of a policy of another kind
 }
 
 var (
@@ -316,7 +335,17 @@ func factsForConditions(v *Verdict, image policy.Image, now time.Time) *expr.Fac
 // must have been asked for the policies of the rules; see AskFor. Decisions share the verdicts:
 // callers must not change them.
 func (ev *Evidence) Decide(sets []*policy.Set, image policy.Image) *Decision {
-	return decide(sets, asked{image: image, now: ev.now, verdict: ev.verdictsInOrder(), more: ev.addFacts})
+	return ev.DecideWith(sets, image, nil)
+}
+
+// DecideWith is Decide, with what policies of another kind say about the image; nil: there are
+// none. All of both must be satisfied.
+func (ev *Evidence) DecideWith(sets []*policy.Set, image policy.Image, others *Others) *Decision {
+	d := decide(sets, asked{image: image, now: ev.now, verdict: ev.verdictsInOrder(), more: ev.addFacts, others: others})
+	if others != nil && len(others.Rules) > 0 {
+		d.image = new(ev.Image())
+	}
+	return d
 }
 
 // AskFor returns what Decide asks about an image: the alternatives of all rules about it, and
@@ -388,6 +417,9 @@ func (d *Decision) Verdict() *Verdict {
 	if base := d.decisive(); base != nil {
 		v = new(*base)
 		v.Links = append([]Link(nil), base.Links...)
+	} else if d.image != nil {
+		v = &Verdict{}
+		v.add(*d.image)
 	}
 	v.Outcome, v.Decision = d.Outcome, d
 	l := Link{Name: LinkRule, Status: NotAsked, Reason: "no rule that enforces is about this image"}

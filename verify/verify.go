@@ -33,6 +33,7 @@ type Ask struct {
 	Policies   []policy.Policy // each must pass its Check; of one that does not, nothing is read
 	Predicates []string        // predicate types, for Statements
 	Packages   bool            // for Packages
+	Queries    []Query         // for Testimonies
 }
 
 // Evidence is an image and all that is attached to it, read and verified once, for any
@@ -112,14 +113,14 @@ func twins(policies []policy.Policy) []int {
 
 // check returns the verification for one policy. missed is set if an answer is missing.
 func (ev *Evidence) check(p policy.Policy, missed *bool) *check {
-	c := &check{src: ev.src, now: ev.now, opts: ev.opts, known: ev.known, missed: missed, ask: &ev.ask, kept: ev.kept}
+	c := &check{src: ev.src, now: ev.now, opts: ev.opts, known: ev.known, missed: missed, ask: &ev.ask, queries: ev.ask.queriesAt(nil), kept: ev.kept}
 	c.opts.Policy = p
 	return c
 }
 
-// ready reports whether one of the policies asked for is ready for evidence.
+// ready reports whether one of the policies asked for is ready for evidence, or a query is.
 func (ev *Evidence) ready() bool {
-	return slices.ContainsFunc(ev.ask.Policies, func(p policy.Policy) bool { return ev.check(p, nil).ready() == nil })
+	return len(ev.ask.Queries) > 0 && !ev.now.IsZero() || slices.ContainsFunc(ev.ask.Policies, func(p policy.Policy) bool { return ev.check(p, nil).ready() == nil })
 }
 
 // closed completes evidence with the verdicts that were not given while it was read.
@@ -167,6 +168,9 @@ func (ev *Evidence) gather(ctx context.Context, d v1.Descriptor) *Evidence {
 			c.asks = ready
 			subjects[i], attached[i] = c.subject(ctx, d)
 		}
+	}
+	for _, q := range ev.ask.Queries {
+		_, _ = ev.check(policy.Policy{}, nil).foundFor(ctx, q, d.Digest) // remembered, with its error
 	}
 	<-read
 	ev.verdicts = make([]*Verdict, len(asks))
