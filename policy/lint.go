@@ -7,9 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/strict/documents"
 )
 
 // Finding is what Lint says about a valid policy file.
@@ -30,11 +27,16 @@ const endsSoon = 30 * 24 * time.Hour
 // valid: rules that nothing satisfies, or anybody; patterns that match nothing, or more than
 // they seem to; exemptions that ended. The findings are in the order of the file.
 func Lint(data []byte, now time.Time) ([]Finding, error) {
-	sets, err := ParseSets(data)
+	return LintBeside(data, now, func(string) bool { return false })
+}
+
+// LintBeside is Lint for a file as of ParseSetsBeside.
+func LintBeside(data []byte, now time.Time, other func(apiVersion string) bool) ([]Finding, error) {
+	sets, err := ParseSetsBeside(data, other)
 	if err != nil {
 		return nil, err
 	}
-	docs, err := documents.Read(data, limits.Request, maxSets)
+	docs, err := documentsBut(data, other)
 	if err != nil || len(docs) != len(sets) {
 		return nil, fmt.Errorf("policy: got %d documents and %d policies: %w", len(docs), len(sets), err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -21,7 +22,13 @@ const maxSets = 64
 // that Every returns. It never returns a part of a file. An error about a place in the file is
 // a *strict.Fault.
 func ParseSets(data []byte) ([]*Set, error) {
-	docs, err := documents.Read(data, limits.Request, maxSets)
+	return ParseSetsBeside(data, func(string) bool { return false })
+}
+
+// ParseSetsBeside is ParseSets for a file that may have documents of other groups, which somebody
+// else reads: those with an apiVersion for which other is true. It may return no set.
+func ParseSetsBeside(data []byte, other func(apiVersion string) bool) ([]*Set, error) {
+	docs, err := documentsBut(data, other)
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
@@ -49,6 +56,18 @@ func ParseSets(data []byte) ([]*Set, error) {
 		sets = append(sets, s)
 	}
 	return sets, nil
+}
+
+// documentsBut reads the documents of a file that are not other's.
+func documentsBut(data []byte, other func(apiVersion string) bool) ([]*documents.Document, error) {
+	docs, err := documents.Read(data, limits.Request, maxSets)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(docs, func(d *documents.Document) bool {
+		apiVersion, _, err := d.Head()
+		return err == nil && other(apiVersion)
+	}), nil
 }
 
 // IsVersion1 reports whether a policy file is one of version 1, as ParseSets does. Of a file that

@@ -6,6 +6,10 @@
 // Parse reads them strictly: an unknown member, and a value that the original refuses, is an
 // error with its place in the file. The package does no I/O and verifies nothing; package
 // verify/cluster answers what a policy says about an image.
+//
+// A ConfigMap and a Secret (v1) in the same file have the texts and keys that policies refer to,
+// and the ConfigMap config-policy-controller says what happens to an image that no policy is
+// about.
 package clusterimagepolicy
 
 import "github.com/colophon-build/colophon/policy"
@@ -46,11 +50,12 @@ type Image struct {
 	Glob string `json:"glob"`
 }
 
-// Match says which workloads a policy is about. Empty members match any.
+// Match says which workloads a policy is about. All members are compared whole, and an empty one
+// too: the group of pods is empty.
 type Match struct {
 	Group    string    `json:"group,omitempty"`
-	Version  string    `json:"version,omitempty"` // "*": any
-	Resource string    `json:"resource,omitempty"`
+	Version  string    `json:"version,omitempty"`  // "*": any
+	Resource string    `json:"resource,omitempty"` // pods, deployments, ...
 	Selector *Selector `json:"selector,omitempty"` // needs one of the others
 }
 

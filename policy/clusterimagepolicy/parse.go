@@ -15,10 +15,15 @@ const maxDocuments = 64
 type Objects struct {
 	Policies   []*ClusterImagePolicy
 	TrustRoots []*TrustRoot
+	ConfigMaps []*ConfigMap // with what policies refer to
+	Secrets    []*Secret    // the same
 }
 
-// Of reports whether a document with this apiVersion is of policy-controller.
-func Of(apiVersion string) bool { return strings.HasPrefix(apiVersion, Group+"/") }
+// Of reports whether Parse reads documents with this apiVersion: those of policy-controller, and
+// what they refer to.
+func Of(apiVersion string) bool {
+	return strings.HasPrefix(apiVersion, Group+"/") || apiVersion == "v1"
+}
 
 // Parse parses a file of at most 1 MiB with documents of policy-controller as YAML, separated
 // by "---", or one as JSON. It leaves out documents of other groups, which may stand in the
@@ -39,7 +44,7 @@ func Parse(data []byte) (*Objects, error) {
 		case !Of(apiVersion):
 			continue
 		}
-		name, err := out.add(doc, kind)
+		name, err := out.add(doc, apiVersion, kind)
 		if err == nil && seen[[2]string{kind, name}] {
 			err = doc.Fault("/metadata/name", fmt.Sprintf("expected another name, found two of kind %s with the name %q", kind, name))
 		}
@@ -52,9 +57,12 @@ func Parse(data []byte) (*Objects, error) {
 }
 
 // add parses one document.
-func (o *Objects) add(doc *documents.Document, kind string) (name string, err error) {
+func (o *Objects) add(doc *documents.Document, apiVersion, kind string) (name string, err error) {
 	if pointer, ok := doc.Nulls(writtenByKubernetes); ok {
 		return "", doc.Fault(pointer, "expected a value, found null: leave the member out")
+	}
+	if apiVersion == "v1" {
+		return o.addBeside(doc, kind)
 	}
 	switch kind {
 	case KindPolicy:
@@ -73,6 +81,32 @@ func (o *Objects) add(doc *documents.Document, kind string) (name string, err er
 		name, err = t.Metadata.Name, t.Check()
 	default:
 		return "", doc.Fault("/kind", fmt.Sprintf("kind: expected %s or %s, found %q", KindPolicy, KindTrustRoot, kind))
+	}
+	if err != nil {
+		return "", doc.Fault(documents.Where(err), err.Error())
+	}
+	return name, nil
+}
+
+// addBeside parses a document with what policies refer to.
+func (o *Objects) addBeside(doc *documents.Document, kind string) (name string, err error) {
+	switch kind {
+	case "ConfigMap":
+		m := new(ConfigMap)
+		if err := doc.Unmarshal(m); err != nil {
+			return "", err
+		}
+		o.ConfigMaps = append(o.ConfigMaps, m)
+		name, err = m.Metadata.Name, m.check()
+	case "Secret":
+		s := new(Secret)
+		if err := doc.Unmarshal(s); err != nil {
+			return "", err
+		}
+		o.Secrets = append(o.Secrets, s)
+		name = s.Metadata.Name
+	default:
+		return "", doc.Fault("/kind", fmt.Sprintf("kind: expected ConfigMap or Secret, found %q", kind))
 	}
 	if err != nil {
 		return "", doc.Fault(documents.Where(err), err.Error())
