@@ -118,7 +118,7 @@ func policyThenImages(n int) completion {
 // kubectlNames completes names that kubectl prints, one on a line.
 func kubectlNames(args ...string) completion {
 	return func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
-		c := cluster{timeout: networkPatience}
+		c := kubernetes{timeout: networkPatience}
 		args := slices.Clone(args)
 		for _, name := range []string{"kubeconfig", "context", "namespace"} {
 			if f := cmd.Flags().Lookup(name); f != nil && f.Changed && args[0] == "get" {

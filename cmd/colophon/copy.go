@@ -148,7 +148,7 @@ func (o copyOptions) demand(ctx context.Context, cmd *cobra.Command, image strin
 	if err != nil {
 		return err
 	}
-	if err := v.source.configure(&opts, v.now, policiesIn(v.sets)...); err != nil {
+	if err := v.source.configure(&opts, v.now, v.rules.policies()...); err != nil {
 		return err
 	}
 	warnStale(cmd.ErrOrStderr(), opts, v.now)

@@ -29,13 +29,13 @@ PATH, with your kubeconfig: it sees what you may see.`,
 	return cmd
 }
 
-// cluster is a Kubernetes cluster as kubectl reaches it.
-type cluster struct {
+// kubernetes is a cluster as kubectl reaches it.
+type kubernetes struct {
 	kubeconfig, context string
 	timeout             time.Duration
 }
 
-func (c *cluster) flags(cmd *cobra.Command) {
+func (c *kubernetes) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&c.kubeconfig, "kubeconfig", "", "kubeconfig `FILE`; without it, that of kubectl")
 	f.StringVar(&c.context, "context", "", "`CONTEXT` of the kubeconfig; without it, the current one")
@@ -43,7 +43,7 @@ func (c *cluster) flags(cmd *cobra.Command) {
 }
 
 // run runs kubectl and returns its standard output, at most limits.ImageList bytes.
-func (c *cluster) run(ctx context.Context, args ...string) ([]byte, error) {
+func (c *kubernetes) run(ctx context.Context, args ...string) ([]byte, error) {
 	kubectl, err := exec.LookPath("kubectl")
 	if err != nil {
 		return nil, &exitError{code: exitFailure, msg: "kubectl is not in PATH", hint: "install kubectl: colophon asks the cluster with it"}
@@ -83,7 +83,7 @@ func (c *cluster) run(ctx context.Context, args ...string) ([]byte, error) {
 }
 
 // hint says what to do about what kubectl printed.
-func (c *cluster) hint(said string) string {
+func (c *kubernetes) hint(said string) string {
 	switch {
 	case strings.Contains(said, "doesn't have a resource type"):
 		return "admission is not installed in this cluster: see docs/kubernetes.md"
@@ -100,7 +100,7 @@ type metadata struct {
 }
 
 // list decodes the items of a list of objects, as kubectl get -o json prints it.
-func list[T any](ctx context.Context, c *cluster, args ...string) ([]T, error) {
+func list[T any](ctx context.Context, c *kubernetes, args ...string) ([]T, error) {
 	raw, err := c.run(ctx, append([]string{"get", "-o", "json"}, args...)...)
 	if err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ const admission = "colophon-admission"
 
 func newKubeStatusCommand() *cobra.Command {
 	var o output
-	var c cluster
+	var c kubernetes
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "say whether a cluster admits only what its policies accept",
@@ -69,7 +69,7 @@ type clusterObject struct {
 	Fingerprint string `json:"fingerprint,omitempty"`
 }
 
-func runKubeStatus(cmd *cobra.Command, c *cluster, o output) error {
+func runKubeStatus(cmd *cobra.Command, c *kubernetes, o output) error {
 	s, err := c.status(cmd.Context())
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func runKubeStatus(cmd *cobra.Command, c *cluster, o output) error {
 	return err
 }
 
-func (c *cluster) status(ctx context.Context) (*clusterStatus, error) {
+func (c *kubernetes) status(ctx context.Context) (*clusterStatus, error) {
 	s := &clusterStatus{Policies: []clusterObject{}, Trust: []clusterObject{}}
 	for _, kind := range []string{"ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"} {
 		if err := c.webhooks(ctx, kind, s); err != nil {
@@ -184,7 +184,7 @@ type selector struct {
 const nameLabel = "kubernetes.io/metadata.name"
 
 // webhooks finds what a configuration of the API server does not ask about.
-func (c *cluster) webhooks(ctx context.Context, kind string, s *clusterStatus) error {
+func (c *kubernetes) webhooks(ctx context.Context, kind string, s *clusterStatus) error {
 	raw, err := c.run(ctx, "get", "-o", "json", kind, admission)
 	if isAbsent(err) {
 		s.problem("the %s %s does not exist: pods are not checked", kind, admission)
@@ -257,7 +257,7 @@ func (s *clusterStatus) exemptions(at string, w webhook) {
 }
 
 // replicas counts the replicas of the webhook that are ready.
-func (c *cluster) replicas(ctx context.Context, s *clusterStatus) error {
+func (c *kubernetes) replicas(ctx context.Context, s *clusterStatus) error {
 	all, err := list[struct {
 		Spec   struct{ Replicas int }
 		Status struct{ ReadyReplicas int }
@@ -286,7 +286,7 @@ type recordedEvents struct {
 
 // decisions returns the events that tell of decisions, the newest last: those of admission itself, and
 // those of controllers whose pods admission refused.
-func (c *cluster) decisions(ctx context.Context, args ...string) ([]recordedEvents, error) {
+func (c *kubernetes) decisions(ctx context.Context, args ...string) ([]recordedEvents, error) {
 	all, err := list[struct {
 		Reason, Message, Type, ReportingComponent string
 		Count                                     int

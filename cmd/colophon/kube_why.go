@@ -11,12 +11,13 @@ import (
 
 	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/policy/clusterimagepolicy"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )
 
 func newKubeWhyCommand() *cobra.Command {
-	var c cluster
+	var c kubernetes
 	var o output
 	var namespace string
 	cmd := &cobra.Command{
@@ -52,7 +53,7 @@ type whyPod struct {
 	Recorded []recordedEvents `json:"recorded,omitempty"`
 }
 
-func runKubeWhy(cmd *cobra.Command, c *cluster, namespace, name string, o output, now time.Time) error {
+func runKubeWhy(cmd *cobra.Command, c *kubernetes, namespace, name string, o output, now time.Time) error {
 	if strings.HasPrefix(name, "-") || strings.Count(name, "/") > 1 {
 		return usageError("for example deployment/web", "expected [KIND/]NAME, found %q", name)
 	}
@@ -79,7 +80,8 @@ func runKubeWhy(cmd *cobra.Command, c *cluster, namespace, name string, o output
 	if err != nil {
 		return err
 	}
-	d, err := c.decider(cmd, sets, now)
+	file := &policyFile{sets: sets, objects: &clusterimagepolicy.Objects{}}
+	d, err := c.decider(cmd, file, now)
 	if err != nil {
 		return err
 	}
@@ -89,7 +91,7 @@ func runKubeWhy(cmd *cobra.Command, c *cluster, namespace, name string, o output
 	for _, i := range images.Images {
 		questions = append(questions, question{i, asked.Metadata.Namespace})
 	}
-	for _, a := range d.decideAll(cmd.Context(), questions, maxParallel, sets) {
+	for _, a := range d.decideAll(cmd.Context(), questions, maxParallel, file) {
 		answer.Images = append(answer.Images, a[0])
 		worst = worse(worst, a[0].Decision.Outcome)
 	}
@@ -113,7 +115,7 @@ func runKubeWhy(cmd *cobra.Command, c *cluster, namespace, name string, o output
 
 // policies returns the policies of the cluster. One that is none fails: admission then has
 // the last good one, which cannot be read.
-func (c *cluster) policies(ctx context.Context) (sets []*policy.Set, err error) {
+func (c *kubernetes) policies(ctx context.Context) (sets []*policy.Set, err error) {
 	all, err := list[json.RawMessage](ctx, c, "imagepolicies.colophon.build,namespacedimagepolicies.colophon.build", "-A")
 	if err != nil {
 		return nil, err
@@ -133,13 +135,13 @@ func (c *cluster) policies(ctx context.Context) (sets []*policy.Set, err error) 
 
 // decider returns what decides with the trust roots of the cluster, or without one there, of this
 // machine.
-func (c *cluster) decider(cmd *cobra.Command, sets []*policy.Set, now time.Time) (*decider, error) {
+func (c *kubernetes) decider(cmd *cobra.Command, file *policyFile, now time.Time) (*decider, error) {
 	roots, err := list[object](cmd.Context(), c, "trustroots.colophon.build")
 	if err != nil {
 		return nil, err
 	}
 	o := decideOptions{now: now, timeout: c.timeout}
-	d, err := o.decider(cmd, sets)
+	d, err := o.decider(cmd, file)
 	if err != nil || len(roots) == 0 {
 		return d, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/policy/clusterimagepolicy"
 )
 
 func newPolicyCommand() *cobra.Command {
@@ -77,7 +78,7 @@ func runPolicyCheck(cmd *cobra.Command, files []string, o output, now time.Time)
 		if err != nil {
 			return err
 		}
-		findings, err := policy.Lint(raw, now)
+		findings, err := lintPolicyFile(raw, now)
 		if err != nil {
 			return usageError("spec/policy describes the format", "%v", strict.In(file, err))
 		}
@@ -103,6 +104,17 @@ func runPolicyCheck(cmd *cobra.Command, files []string, o output, now time.Time)
 		return &exitError{code: exitRejected}
 	}
 	return nil
+}
+
+// lintPolicyFile returns the findings about sets of rules, then those about documents of
+// policy-controller.
+func lintPolicyFile(raw []byte, now time.Time) ([]policy.Finding, error) {
+	theirs, err := clusterimagepolicy.Lint(raw)
+	if err != nil {
+		return nil, err
+	}
+	ours, err := policy.LintBeside(raw, now, clusterimagepolicy.Of)
+	return append(ours, theirs...), err
 }
 
 func printFinding(w io.Writer, f policyFinding) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,7 +17,10 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/policy/clusterimagepolicy"
+	"github.com/colophon-build/colophon/policy/clusterimagepolicy/eval"
 	"github.com/colophon-build/colophon/verify"
+	"github.com/colophon-build/colophon/verify/cluster"
 )
 
 // decideOptions are the flags of the commands that ask policies about images.
@@ -90,17 +94,67 @@ func (o *decideOptions) questions(cmd *cobra.Command, args []string) (out []ques
 	return out, nil
 }
 
+// policyFile is what a policy file demands.
+type policyFile struct {
+	sets    []*policy.Set
+	objects *clusterimagepolicy.Objects
+
+	once    sync.Once
+	cluster *cluster.Policies // of objects, once it is known what this machine trusts
+}
+
 // readSets reads a policy file.
-func readSets(in io.Reader, file string) ([]*policy.Set, error) {
+func readSets(in io.Reader, file string) (*policyFile, error) {
 	raw, err := readPolicy(in, file)
 	if err != nil {
 		return nil, err
 	}
-	sets, err := policy.ParseSets(raw)
+	f, err := parsePolicyFile(raw)
 	if err != nil {
 		return nil, usageError("see colophon policy check", "%v", strict.In(file, err))
 	}
-	return sets, nil
+	return f, nil
+}
+
+// parsePolicyFile parses sets of rules, and documents of policy-controller beside them.
+func parsePolicyFile(raw []byte) (f *policyFile, err error) {
+	f = &policyFile{}
+	if f.objects, err = clusterimagepolicy.Parse(raw); err == nil {
+		f.sets, err = policy.ParseSetsBeside(raw, clusterimagepolicy.Of)
+	}
+	if err == nil && len(f.sets)+len(f.objects.Policies) == 0 {
+		err = errors.New("policy: the file has no policy")
+	}
+	return f, err
+}
+
+// trusting prepares the policies of policy-controller for questions.
+func (f *policyFile) trusting(opts verify.Options, now time.Time) {
+	f.once.Do(func() {
+		f.cluster = cluster.New(f.objects, cluster.Options{Trust: opts.Trust, Now: now, Evaluate: eval.Run, Open: openRepository})
+	})
+}
+
+// policies returns the alternatives of all rules; none of nil.
+func (f *policyFile) policies() (all []policy.Policy) {
+	if f == nil {
+		return nil
+	}
+	for _, s := range f.sets {
+		for _, r := range s.Rules {
+			all = append(all, r.Accept...)
+		}
+	}
+	return all
+}
+
+// openRepository opens a repository with signatures about images elsewhere.
+func openRepository(repository string) (oci.Source, error) {
+	ref, err := oci.ParseReference(repository + ":latest")
+	if err != nil {
+		return nil, err
+	}
+	return ref.Open(oci.RegistryOptions{})
 }
 
 // decider asks policies about images.
@@ -111,7 +165,7 @@ type decider struct {
 	shared  *repositories
 }
 
-func (o *decideOptions) decider(cmd *cobra.Command, files ...[]*policy.Set) (*decider, error) {
+func (o *decideOptions) decider(cmd *cobra.Command, files ...*policyFile) (*decider, error) {
 	d := &decider{now: o.now, timeout: o.timeout, shared: newRepositories(nil)}
 	empty, err := loadTrust(&d.opts)
 	if err != nil {
@@ -121,7 +175,11 @@ func (o *decideOptions) decider(cmd *cobra.Command, files ...[]*policy.Set) (*de
 		printHint(cmd.ErrOrStderr(), hintTrust)
 	}
 	warnStale(cmd.ErrOrStderr(), d.opts, o.now)
-	all := policiesIn(slices.Concat(files...))
+	var all []policy.Policy
+	for _, f := range files {
+		f.trusting(d.opts, o.now)
+		all = append(all, f.policies()...)
+	}
 	if !slices.ContainsFunc(all, asksRepository) {
 		return d, nil
 	}
@@ -133,16 +191,6 @@ func (o *decideOptions) decider(cmd *cobra.Command, files ...[]*policy.Set) (*de
 	return d, nil
 }
 
-// policiesIn returns the alternatives of all rules.
-func policiesIn(sets []*policy.Set) (all []policy.Policy) {
-	for _, s := range sets {
-		for _, r := range s.Rules {
-			all = append(all, r.Accept...)
-		}
-	}
-	return all
-}
-
 // asksRepository reports whether a policy demands an answer of the repository or of its forge.
 func asksRepository(p policy.Policy) bool {
 	want := p.Provenance()
@@ -151,17 +199,18 @@ func asksRepository(p policy.Policy) bool {
 
 // decideIn returns the decision about an image in a namespace. If that is not known, it is the
 // worst of those in all namespaces that the sets name, and outside of them.
-func decideIn(ev *verify.Evidence, sets []*policy.Set, image policy.Image, namespace string) *verify.Decision {
+func decideIn(ctx context.Context, ev *verify.Evidence, f *policyFile, image policy.Image, namespace string) *verify.Decision {
+	others := f.cluster.Decide(ctx, ev, image, nil)
 	if namespace != "" {
-		return ev.Decide(policy.InNamespace(sets, namespace), image)
+		return ev.DecideWith(policy.InNamespace(f.sets, namespace), image, others)
 	}
 	var worst *verify.Decision
-	for _, s := range append([]*policy.Set{{}}, sets...) {
-		counting := policy.InNamespace(sets, s.Namespace)
-		if len(counting) == 0 && len(sets) > 0 {
+	for _, s := range append([]*policy.Set{{}}, f.sets...) {
+		counting := policy.InNamespace(f.sets, s.Namespace)
+		if len(counting) == 0 && len(f.sets) > 0 && others == nil {
 			continue // no policy is about images outside of the namespaces
 		}
-		if d := ev.Decide(counting, image); worst == nil || worse(d.Outcome, worst.Outcome) != worst.Outcome {
+		if d := ev.DecideWith(counting, image, others); worst == nil || worse(d.Outcome, worst.Outcome) != worst.Outcome {
 			worst = d
 		}
 	}
@@ -169,7 +218,7 @@ func decideIn(ev *verify.Evidence, sets []*policy.Set, image policy.Image, names
 }
 
 // decide reads an image once, and returns the decision of each policy file about it.
-func (d *decider) decide(ctx context.Context, q question, files ...[]*policy.Set) []*answered {
+func (d *decider) decide(ctx context.Context, q question, files ...*policyFile) []*answered {
 	ctx, cancel := withTimeout(ctx, d.timeout)
 	defer cancel()
 	out := make([]*answered, len(files))
@@ -177,19 +226,19 @@ func (d *decider) decide(ctx context.Context, q question, files ...[]*policy.Set
 		out[i] = &answered{Image: q.image.Name, Namespace: q.namespace, Places: q.image.Places}
 	}
 	image, ev, err := d.gather(ctx, q, files)
-	for i, sets := range files {
+	for i, f := range files {
 		if err != nil {
 			out[i].Decision = &verify.Decision{Reason: err.Error()}
 			continue
 		}
 		out[i].Digest = image.Digest
-		out[i].Decision = decideIn(ev, sets, image, q.namespace)
+		out[i].Decision = decideIn(ctx, ev, f, image, q.namespace)
 	}
 	return out
 }
 
 // gather reads an image as far as the rules about it in any of the files need.
-func (d *decider) gather(ctx context.Context, q question, files [][]*policy.Set) (image policy.Image, ev *verify.Evidence, err error) {
+func (d *decider) gather(ctx context.Context, q question, files []*policyFile) (image policy.Image, ev *verify.Evidence, err error) {
 	if q.image.Problem != "" {
 		return image, nil, errors.New(q.image.Problem)
 	}
@@ -197,7 +246,7 @@ func (d *decider) gather(ctx context.Context, q question, files [][]*policy.Set)
 	opts.Layout = ref.Dir != ""
 	if src, done := d.shared.open(ref); src != nil {
 		defer done()
-		return evidenceFor(ctx, src, ref, d.now, opts, slices.Concat(files...))
+		return evidenceFor(ctx, src, ref, d.now, opts, files...)
 	}
 	src, err := ref.Open(oci.RegistryOptions{})
 	if err != nil {
@@ -206,11 +255,11 @@ func (d *decider) gather(ctx context.Context, q question, files [][]*policy.Set)
 	if l, ok := src.(*oci.Layout); ok {
 		defer l.Close()
 	}
-	return evidenceFor(ctx, src, ref, d.now, opts, slices.Concat(files...))
+	return evidenceFor(ctx, src, ref, d.now, opts, files...)
 }
 
-// evidenceFor reads an image as far as the rules of the sets that are about it need.
-func evidenceFor(ctx context.Context, src oci.Source, ref oci.Reference, now time.Time, opts verify.Options, sets []*policy.Set) (image policy.Image, ev *verify.Evidence, err error) {
+// evidenceFor reads an image as far as the policies that are about it need.
+func evidenceFor(ctx context.Context, src oci.Source, ref oci.Reference, now time.Time, opts verify.Options, files ...*policyFile) (image policy.Image, ev *verify.Evidence, err error) {
 	if !opts.Layout { // which has no name
 		if image, err = policy.ParseImage(ref.String()); err != nil {
 			return image, nil, err
@@ -221,12 +270,19 @@ func evidenceFor(ctx context.Context, src oci.Source, ref oci.Reference, now tim
 		return image, nil, err
 	}
 	image.Digest = resolved.Digest.String()
+	var sets []*policy.Set
+	var queries []verify.Query
+	for _, f := range files {
+		sets, queries = append(sets, f.sets...), append(queries, f.cluster.Queries(image)...)
+	}
+	ask := verify.AskFor(sets, image)
+	ask.Queries = queries
 	// By digest: the tag may move meanwhile.
-	return image, verify.Gather(ctx, src, image.Digest, now, opts, verify.AskFor(sets, image)), nil
+	return image, verify.Gather(ctx, src, image.Digest, now, opts, ask), nil
 }
 
 // decideAll asks about all images in parallel, and hands over the answers in order.
-func (d *decider) decideAll(ctx context.Context, questions []question, parallel int, files ...[]*policy.Set) [][]*answered {
+func (d *decider) decideAll(ctx context.Context, questions []question, parallel int, files ...*policyFile) [][]*answered {
 	out := make([][]*answered, len(questions))
 	images := make([]imagelist.Image, len(questions))
 	for i, q := range questions {

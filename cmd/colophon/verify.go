@@ -26,8 +26,8 @@ import (
 type verifyOptions struct {
 	demand    policy.Document // from the flags
 	policy    string
-	sets      []*policy.Set // of a policy of version 2, in place of a demand
-	namespace string        // of the image, for o.sets; empty: not known
+	rules     *policyFile // policies of version 2 or of policy-controller, in place of a demand
+	namespace string      // of the image, for o.rules; empty: not known
 	bundle    string
 	save      string // where to keep a file that was downloaded
 	signer    signerOptions
@@ -190,7 +190,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if opts.Policy, demand, err = o.load(); err != nil {
 		return err
 	}
-	if o.sets != nil && o.explain {
+	if o.rules != nil && o.explain {
 		return usageError("colophon policy explain IMAGE --policy FILE", "--explain is for policies of version 1 and flags")
 	}
 	if opts.Platform, err = parsePlatform(o.platform); err != nil {
@@ -217,7 +217,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if err != nil {
 		return answer(cmd, undecided(what, err), o, opts)
 	}
-	if err := o.source.configure(&opts, o.now, policiesIn(o.sets)...); err != nil {
+	if err := o.source.configure(&opts, o.now, o.rules.policies()...); err != nil {
 		return err
 	}
 	warnStale(cmd.ErrOrStderr(), opts, o.now)
@@ -232,7 +232,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	case o.bundle != "" && !spelledAsImage(what, ref), o.bundle == "" && isBundledFile(what, ref):
 		judge, file = o.file, true
 	}
-	if o.sets != nil && (file || isReleaseDir(what, ref)) {
+	if o.rules != nil && (file || isReleaseDir(what, ref)) {
 		return usageError("", "a policy of version 2 is about images, and %s is none", what)
 	}
 	summary, err := o.summary.prepare(cmd, ref, file, demand, opts.Trust)
@@ -322,7 +322,7 @@ func (o verifyOptions) image(ctx context.Context, image string, ref oci.Referenc
 			return nil, err
 		}
 	}
-	if o.sets != nil {
+	if o.rules != nil {
 		return o.decide(ctx, image, src, ref, opts), nil
 	}
 	return verify.Image(ctx, src, ref.Identifier(), o.now, opts), nil
@@ -330,22 +330,23 @@ func (o verifyOptions) image(ctx context.Context, image string, ref oci.Referenc
 
 // decide verifies an image by a policy of version 2.
 func (o verifyOptions) decide(ctx context.Context, what string, src oci.Source, ref oci.Reference, opts verify.Options) *verify.Verdict {
-	image, ev, err := evidenceFor(ctx, src, ref, o.now, opts, o.sets)
+	o.rules.trusting(opts, o.now)
+	image, ev, err := evidenceFor(ctx, src, ref, o.now, opts, o.rules)
 	if err != nil {
 		return unreadable(what, err)
 	}
-	v := decideIn(ev, o.sets, image, o.namespace).Verdict()
+	v := decideIn(ctx, ev, o.rules, image, o.namespace).Verdict()
 	v.Digest, v.Dangers = cmp.Or(v.Digest, image.Digest), o.dangers(opts)
 	return v
 }
 
 // dangers returns what is dangerous in the policy, one line each for people.
 func (o verifyOptions) dangers(opts verify.Options) []string {
-	if o.sets == nil {
+	if o.rules == nil {
 		return opts.Policy.Dangers()
 	}
 	var all []string
-	for _, s := range o.sets {
+	for _, s := range o.rules.sets {
 		all = append(all, s.Dangers()...)
 	}
 	return all
@@ -383,7 +384,7 @@ func (o verifyOptions) file(ctx context.Context, path string, _ oci.Reference, o
 	return verify.Bundled(ctx, f, bundles, o.now, opts), nil
 }
 
-// load returns the policy from the policy file or the flags, or sets o.sets. raw is the policy
+// load returns the policy from the policy file or the flags, or sets o.rules. raw is the policy
 // document (spec/policy): the bytes of the file, or one made from the flags.
 func (o *verifyOptions) load() (p policy.Policy, raw []byte, err error) {
 	read, hint, prefix := o.fromFlags, "", ""
@@ -391,7 +392,7 @@ func (o *verifyOptions) load() (p policy.Policy, raw []byte, err error) {
 		read, hint, prefix = o.fromFile, hintPolicy, o.policy+": "
 	}
 	d, raw, err := read()
-	if err != nil || o.sets != nil {
+	if err != nil || o.rules != nil {
 		return policy.Policy{}, raw, err
 	}
 	if o.summary.to != "" {
@@ -455,7 +456,7 @@ func (o *verifyOptions) fromFile() (d policy.Document, raw []byte, err error) {
 	}
 	if policy.IsVersion1(raw) {
 		d, err = policy.ParseDocument(raw)
-	} else if o.sets, err = policy.ParseSets(raw); err == nil {
+	} else if o.rules, err = parsePolicyFile(raw); err == nil {
 		err = o.besideSets()
 	}
 	if _, usage := errors.AsType[*exitError](err); err != nil && !usage {

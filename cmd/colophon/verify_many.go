@@ -44,7 +44,7 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	}
 	noTrust, failed := loadTrust(&opts)
 	ctx := cmd.Context()
-	if err := o.source.configure(&opts, o.now, policiesIn(o.sets)...); err != nil {
+	if err := o.source.configure(&opts, o.now, o.rules.policies()...); err != nil {
 		return err
 	}
 	warnStale(cmd.ErrOrStderr(), opts, o.now)
@@ -136,7 +136,7 @@ func (o verifyOptions) judge(ctx context.Context, t imagelist.Image, opts verify
 	switch {
 	case src == nil || o.source.offline:
 		v, err = o.image(ctx, t.Reference.String(), t.Reference, opts)
-	case o.sets != nil:
+	case o.rules != nil:
 		v = o.decide(ctx, t.Reference.String(), src, t.Reference, opts)
 	default:
 		v = shared.verdicts.Image(ctx, src, t.Reference.Identifier(), o.now, opts)
