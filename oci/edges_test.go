@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/reach"
 )
 
 // TestAttachFile: what is attached is found, with its type and content.
@@ -520,7 +521,7 @@ func TestLongestPatience(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	r, _ := answering(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Retry-After", fmt.Sprint(int(patience.Seconds())))
+		w.Header().Set("Retry-After", fmt.Sprint(int(reach.Patience.Seconds())))
 		w.WriteHeader(http.StatusServiceUnavailable)
 		time.AfterFunc(100*time.Millisecond, cancel)
 	})

@@ -262,7 +262,7 @@ type answer struct {
 // temporary. A status that is not in ok gives a *statusError.
 func (r *Registry) small(ctx context.Context, method string, u *url.URL, header http.Header, body []byte, max int, ok ...int) (*answer, error) {
 	var a *answer
-	err := retry(ctx, func() (err error) {
+	err := again.Do(ctx, func() (err error) {
 		a, err = r.once(ctx, method, u, header, body, max, ok)
 		return err
 	})

@@ -29,7 +29,7 @@ func (r *Registry) pushBlob(ctx context.Context, d v1.Descriptor, from string, o
 	if err == nil || !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	err = retry(ctx, func() error { return r.upload(ctx, d, from, open) })
+	err = again.Do(ctx, func() error { return r.upload(ctx, d, from, open) })
 	if err != nil {
 		return fmt.Errorf("pushing blob %s to %s: %w", d.Digest, r.name, err)
 	}

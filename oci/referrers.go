@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
@@ -235,7 +236,7 @@ func (r *Registry) attachByTag(ctx context.Context, subject v1.Hash, entry v1.De
 		} else if time.Since(complete) > settleFloor+4*slowest {
 			return nil
 		}
-		if err := sleep(ctx, 20*time.Millisecond+rand.N(60*time.Millisecond)); err != nil {
+		if err := reach.Sleep(ctx, 20*time.Millisecond+rand.N(60*time.Millisecond)); err != nil {
 			return err
 		}
 	}

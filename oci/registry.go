@@ -157,7 +157,7 @@ func (r *Registry) remember(digest v1.Hash, raw []byte, mediaType string) {
 // breaks later, Read fails.
 func (r *Registry) Blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
 	var body io.ReadCloser
-	err := retry(ctx, func() (err error) {
+	err := again.Do(ctx, func() (err error) {
 		body, err = r.openBlob(ctx, d)
 		return err
 	})

@@ -158,13 +158,8 @@ func limited(h http.Header) bool {
 
 // putOff returns how long to wait before the request may be sent again.
 func putOff(h http.Header, now time.Time) (time.Duration, error) {
-	if s := h.Get("Retry-After"); s != "" {
-		if n, err := strconv.ParseUint(s, 10, 31); err == nil {
-			return atLeastOne(time.Duration(n) * time.Second), nil
-		}
-		if at, err := http.ParseTime(s); err == nil {
-			return atLeastOne(at.Sub(now)), nil
-		}
+	if wait, ok := reach.RetryAfter(h.Get("Retry-After"), now); ok {
+		return atLeastOne(wait), nil
 	}
 	for _, name := range []string{"X-RateLimit-Reset", "RateLimit-Reset"} {
 		if n, err := strconv.ParseInt(h.Get(name), 10, 64); err == nil {
