@@ -286,6 +286,19 @@ func (v *verification) certificate() error {
 	return trust.Vouches(v.material, v.Identity.Issuer)
 }
 
+// Certificate fails unless, according to the trust root material, a certificate authority issued
+// cert, a certificate transparency log has it, and its issuer is one that the trust root
+// vouches for. So whoever is about to sign with it knows that verifiers will accept it.
+func Certificate(cert *x509.Certificate, material root.TrustedMaterial) error {
+	b := &Bundle{Certificate: cert}
+	id, err := identity(cert)
+	if err != nil {
+		return err
+	}
+	v := &verification{Result: &Result{Identity: id, Times: []time.Time{cert.NotBefore}}, bundle: b, material: material, ask: b.demands(Signer{}, material)}
+	return v.certificate()
+}
+
 // chains returns the chains of the certificate up to a certificate authority that was
 // trusted at t.
 func (v *verification) chains(t time.Time) ([][]*x509.Certificate, error) {

@@ -18,20 +18,56 @@ import (
 
 	"github.com/digitorus/timestamp"
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"github.com/sigstore/sigstore-go/pkg/root"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/reach"
+	"github.com/colophon-build/colophon/internal/strict"
 )
 
 // The clients of the three services are here and not sigstore-go's, because those link
 // Rekor v1's models and gRPC, which took half of the start of every command, and they do
 // not stop when their context ends.
 
-const (
-	timeout = 30 * time.Second // of one request
-	retries = 2                // after the first request, if the service is busy or fails
-)
+// timeout is that of one request.
+const timeout = 30 * time.Second
+
+// again repeats requests to a service that is busy, fails or gives no answer. No harm is done
+// if it did get the first one: the log returns the same entry for the same signature, or says
+// where that is.
+var again = reach.Retry{
+	Server: "the service", Pause: 500 * time.Millisecond,
+	MayPass: func(err error) bool {
+		if e, answered := errors.AsType[*statusError](err); answered {
+			return e.status == http.StatusTooManyRequests || e.status >= 500
+		}
+		unreached, _ := errors.AsType[*reach.Error](err)
+		return errors.Is(err, io.ErrUnexpectedEOF) || unreached != nil && (unreached.Why == reach.Closed || unreached.Why == reach.Late || unreached.Why == reach.Refused || unreached.Why == reach.NoConnection)
+	},
+	After: func(err error) string {
+		if e, ok := errors.AsType[*statusError](err); ok {
+			return e.retryAfter
+		}
+		return ""
+	},
+}
+
+// statusError is an answer that is neither 200 nor 201.
+type statusError struct {
+	url        string
+	status     int
+	said       []byte
+	retryAfter string // header
+}
+
+func (e *statusError) Error() string {
+	s := fmt.Sprintf("%s: got status %d, want 200 or 201", e.url, e.status)
+	if len(e.said) > 0 {
+		s += fmt.Sprintf(": %.200q", e.said)
+	}
+	return s
+}
 
 // loggedError means that a log has the same entry already: it answered an earlier request, and
 // the answer was lost. Colophon's log returns the entry again; others say where it is
@@ -65,25 +101,14 @@ func newService(url string, transport http.RoundTripper) *service {
 	}}
 }
 
-// post sends a request until the service has an answer other than "busy" or "failed",
-// at most 1+retries times, and returns the body of a 200 or 201.
-func (s *service) post(ctx context.Context, header http.Header, body []byte) ([]byte, error) {
-	for try := 0; ; try++ {
-		status, answer, err := s.once(ctx, header, body)
-		switch {
-		case err != nil:
-			return nil, err
-		case status == http.StatusOK || status == http.StatusCreated:
-			return answer, nil
-		case status != http.StatusTooManyRequests && status < 500 || try == retries:
-			return nil, fmt.Errorf("%s: got status %d, want 200 or 201: %.200q", s.url, status, withoutToken(answer, header))
-		}
-		select {
-		case <-time.After(time.Second << try):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
+// post sends a request, again if the service may answer later, and returns the body of a 200
+// or 201.
+func (s *service) post(ctx context.Context, header http.Header, body []byte) (answer []byte, err error) {
+	err = again.Do(ctx, func() (err error) {
+		answer, err = s.once(ctx, header, body)
+		return err
+	})
+	return answer, err
 }
 
 // withoutToken replaces the token of a request, and its parts, in an answer: a server may
@@ -98,29 +123,34 @@ func withoutToken(answer []byte, header http.Header) []byte {
 	return answer
 }
 
-func (s *service) once(ctx context.Context, header http.Header, body []byte) (status int, answer []byte, err error) {
+func (s *service) once(ctx context.Context, header http.Header, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	req.Header = header
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return 0, nil, reach.Explain(err)
+		return nil, reach.Explain(err)
 	}
 	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, limits.Request+1))
-	if err == nil && len(answer) > limits.Request {
-		err = fmt.Errorf("%s: got an answer of more than %d bytes", s.url, limits.Request)
-	}
-	if err == nil && resp.StatusCode == http.StatusConflict {
+	if resp.StatusCode == http.StatusConflict {
 		index, bad := strconv.ParseInt(resp.Header.Get(indexHeader), 10, 64)
 		if bad != nil {
 			index = -1
 		}
-		err = &loggedError{s.url, index}
+		return nil, &loggedError{s.url, index}
 	}
-	return resp.StatusCode, answer, err
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, limits.Request+1))
+	switch {
+	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated:
+		return nil, &statusError{s.url, resp.StatusCode, withoutToken(answer, header), resp.Header.Get("Retry-After")}
+	case err != nil:
+		return nil, fmt.Errorf("%s: its answer ended early: %w", s.url, err)
+	case len(answer) > limits.Request:
+		return nil, fmt.Errorf("%s: got an answer of more than %d bytes", s.url, limits.Request)
+	}
+	return answer, nil
 }
 
 func header(contentType string) http.Header {
@@ -162,8 +192,8 @@ func (s *service) certify(ctx context.Context, k *key, token string) ([]byte, er
 		Embedded issued `json:"signedCertificateEmbeddedSct"`
 		Detached issued `json:"signedCertificateDetachedSct"`
 	}
-	if err := json.Unmarshal(raw, &answer); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.url, err)
+	if err := strict.Unmarshal(raw, limits.Request, &answer); err != nil {
+		return nil, fmt.Errorf("%s: expected a certificate, found %.100q: %w", s.url, withoutToken(raw, h), err)
 	}
 	chain := append(answer.Embedded.Chain.Certificates, answer.Detached.Chain.Certificates...)
 	if len(chain) > 0 {
@@ -202,8 +232,9 @@ func challenge(token string) (string, error) {
 	return claims.Subject, nil
 }
 
-// timestamp gets a timestamp for a signature: an RFC 3161 response, in DER.
-func (s *service) timestamp(ctx context.Context, signature []byte) ([]byte, error) {
+// timestamp gets a timestamp for a signature: an RFC 3161 response, in DER, of a timestamp
+// authority of trusted.
+func (s *service) timestamp(ctx context.Context, signature []byte, trusted root.TrustedMaterial) ([]byte, error) {
 	sum := sha256.Sum256(signature)
 	query, err := (&timestamp.Request{HashAlgorithm: crypto.SHA256, HashedMessage: sum[:]}).Marshal()
 	if err != nil {
@@ -213,13 +244,20 @@ func (s *service) timestamp(ctx context.Context, signature []byte) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	// Whether the response is right, and whose, is verified with the bundle. The time is
-	// compared before the signature is logged.
 	t, err := timestamp.ParseResponse(raw)
 	if err != nil {
 		return nil, fmt.Errorf("%s: got no timestamp", s.url)
 	}
-	return raw, checkClock("the timestamp authority", t.Time, time.Now())
+	if err := checkClock("the timestamp authority", t.Time, time.Now()); err != nil {
+		return nil, err
+	}
+	// The bundle is verified once it is logged. A signature that has no use is not.
+	for _, authority := range trusted.TimestampingAuthorities() {
+		if _, err := authority.Verify(raw, signature); err == nil {
+			return raw, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: got no timestamp of this signature by a timestamp authority of the trust root", s.url)
 }
 
 // verifier is the certificate or public key that verifies a signature, as the log wants
@@ -250,7 +288,7 @@ func (s *service) log(ctx context.Context, verifier *verifier, digest, signature
 	}
 	entry := new(rekorpb.TransparencyLogEntry)
 	if err := protojson.Unmarshal(raw, entry); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.url, err)
+		return nil, fmt.Errorf("%s: expected a log entry, found %.100q: %w", s.url, raw, err)
 	}
 	return entry, nil
 }

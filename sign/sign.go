@@ -8,6 +8,7 @@
 package sign
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -84,14 +85,21 @@ func Open(ctx context.Context, services *root.SigningConfig, trusted root.Truste
 	return s, nil
 }
 
-// named sets who signs with a new certificate. It fails if the clock of this machine and
-// that of the certificate authority differ.
+// named sets who signs with a new certificate. It fails if nobody would accept what the
+// certificate signs, or if the clock of this machine and that of the certificate authority
+// differ: before anything is logged.
 func (s *Session) named(now time.Time) error {
 	cert, err := x509.ParseCertificate(s.certificate)
 	if err != nil {
 		return errors.New("malformed")
 	}
 	if err := checkClock("the certificate authority", cert.NotBefore, now); err != nil {
+		return err
+	}
+	if !bytes.Equal(cert.RawSubjectPublicKeyInfo, s.key.spki) {
+		return errors.New("it is for another key")
+	}
+	if err := bundle.Certificate(cert, s.trusted); err != nil {
 		return err
 	}
 	s.identity, err = certificate.SummarizeCertificate(cert)
@@ -222,7 +230,7 @@ func (s *Session) prove(ctx context.Context, material *bundlepb.VerificationMate
 	entered := s.name(material)
 	material.TimestampVerificationData = &bundlepb.TimestampVerificationData{}
 	for _, authority := range s.timestamps {
-		t, err := authority.timestamp(ctx, signature)
+		t, err := authority.timestamp(ctx, signature, s.trusted)
 		if err != nil {
 			return fmt.Errorf("timestamp: %w", err)
 		}
