@@ -75,6 +75,18 @@ func AttachBundle(ctx context.Context, dst Target, subject v1.Descriptor, bundle
 	return attach(ctx, dst, raw, attest.BundleMediaType, bundle)
 }
 
+// TryAttach stores the one part that all attachments share, unless dst has it already. A store
+// that takes no attachment, for example because this client may only read, is so found
+// before anything is signed for it.
+func TryAttach(ctx context.Context, dst Target) error {
+	return pushContent(ctx, dst, types.OCIEmptyJSON, emptyConfig)
+}
+
+func pushContent(ctx context.Context, dst Target, mediaType types.MediaType, content []byte) error {
+	d := v1.Descriptor{MediaType: mediaType, Digest: digestOf(content), Size: int64(len(content))}
+	return dst.PushBlob(ctx, d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
+}
+
 // AttachFile attaches a file to subject at dst: an artifact of the given media type
 // with the file as its one layer. It returns the descriptor of the manifest.
 // Repeating it changes nothing.
@@ -89,10 +101,7 @@ func AttachFile(ctx context.Context, dst Target, subject v1.Descriptor, mediaTyp
 func attach(ctx context.Context, dst Target, manifest []byte, mediaType types.MediaType, content []byte) (v1.Descriptor, error) {
 	group, gctx := errgroup.WithContext(ctx)
 	for mediaType, blob := range map[types.MediaType][]byte{types.OCIEmptyJSON: emptyConfig, mediaType: content} {
-		d := v1.Descriptor{MediaType: mediaType, Digest: digestOf(blob), Size: int64(len(blob))}
-		group.Go(func() error {
-			return dst.PushBlob(gctx, d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil })
-		})
+		group.Go(func() error { return pushContent(gctx, dst, mediaType, blob) })
 	}
 	if err := group.Wait(); err != nil {
 		return v1.Descriptor{}, err

@@ -161,6 +161,9 @@ func (p *signing) each(ctx context.Context, cmd *cobra.Command, o output, subjec
 func (p *signing) make(ctx context.Context, s subject, work signature) error {
 	a, err := p.begin(ctx, s, work)
 	if err == nil && !a.Already {
+		err = s.prepare(ctx)
+	}
+	if err == nil && !a.Already {
 		var raw []byte
 		if raw, err = p.fresh(ctx, s, work, &a); err == nil {
 			a.Bundle, err = s.add(ctx, raw, work.predicateType)

@@ -34,6 +34,8 @@ type subject interface {
 	title() string
 	// bundles returns the bundles that it has.
 	bundles(context.Context) ([]held, error)
+	// prepare fails if it certainly takes no bundle. It is called before something is signed.
+	prepare(context.Context) error
 	// add adds a bundle, and returns where it is. predicateType is empty for a bundle
 	// without a statement.
 	add(ctx context.Context, bundle []byte, predicateType string) (where string, err error)
@@ -205,6 +207,8 @@ func (i *signedImage) bundles(ctx context.Context) (all []held, err error) {
 	return all, nil
 }
 
+func (i *signedImage) prepare(ctx context.Context) error { return oci.TryAttach(ctx, i.dst) }
+
 // add attaches a bundle, and reads the list of what is attached again: a registry that has
 // lost it, or a tag that names another image by now, is an error.
 func (i *signedImage) add(ctx context.Context, bundle []byte, predicateType string) (string, error) {
@@ -293,6 +297,8 @@ func (f *signedFile) bundles(context.Context) (all []held, err error) {
 	}
 	return all, err
 }
+
+func (f *signedFile) prepare(context.Context) error { return f.regular() }
 
 // add writes the bundle. The file must still have the content that was signed. A file with
 // bundles of others is not replaced.
