@@ -78,9 +78,15 @@ func TestDecisionsAreAsJudgedAnew(t *testing.T) {
 		turned := slices.Clone(all)
 		slices.Reverse(turned)
 		for name, asked := range map[string][]*policy.Set{"alone": sets, "all": all, "turned": turned, "again": setsOf(t, string(c.Policy))} {
-			got, want := decisionText(t, ev.Decide(asked, image)), decisionText(t, verify.DecideAgain(ev, asked, image))
+			got, want := decisionText(t, ev.Decide(asked, image)), decisionText(t, verify.DecideAgain(ev, asked, image, now))
 			if got != want {
 				t.Errorf("%s, %s: got\n%s\nwant\n%s", c.Name, name, got, want)
+			}
+			for _, later := range []time.Duration{0, time.Minute, 48 * time.Hour, 10_000 * time.Hour, -time.Hour} {
+				at := now.Add(later)
+				if got, want := decisionText(t, ev.DecideAt(asked, image, at)), decisionText(t, verify.DecideAgain(ev, asked, image, at)); got != want {
+					t.Errorf("%s, %s, %s later: got\n%s\nwant\n%s", c.Name, name, later, got, want)
+				}
 			}
 			compared++
 		}
@@ -177,6 +183,13 @@ func BenchmarkDecide(b *testing.B) {
 			ev := gather()
 			for b.Loop() {
 				ev.Decide(tt.sets, image)
+			}
+		})
+		b.Run(tt.name+"/decide later", func(b *testing.B) {
+			b.ReportAllocs()
+			ev := gather()
+			for b.Loop() {
+				ev.DecideAt(tt.sets, image, time.Now())
 			}
 		})
 		b.Run(tt.name+"/gather", func(b *testing.B) {

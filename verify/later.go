@@ -11,9 +11,22 @@ import (
 // of rules, exemptions, the age of trust roots and summaries, conditions) is as of now. Whoever
 // keeps evidence must gather it again when a trust root stops being valid (trust.Root.Until).
 func (ev *Evidence) DecideAt(sets []*policy.Set, image policy.Image, now time.Time) *Decision {
-	later := *ev
+	later, found := *ev, ev.verdictsInOrder()
 	later.now = now
-	return decide(sets, asked{image: image, now: now, verdict: later.Verdict, more: later.addFacts})
+	verdict := func(p policy.Policy) *Verdict {
+		if timeless(p) {
+			return found(p)
+		}
+		return later.Verdict(p)
+	}
+	return decide(sets, asked{image: image, now: now, verdict: verdict, more: later.addFacts})
+}
+
+// timeless reports whether the verdict on a policy stays the same: nothing that it demands is
+// compared with the time of the question. Signatures are verified as of the time of Gather.
+func timeless(p policy.Policy) bool {
+	_, notation := p.Origin.(policy.NotationSignature)
+	return !notation && !p.FreshTrust && p.MaxTrustAge == 0 && len(p.Verifiers) == 0 && len(p.Provenance().SourceVerifiers) == 0
 }
 
 // Approximate sizes in bytes.

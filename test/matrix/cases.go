@@ -27,7 +27,7 @@ const (
 
 // table returns all rows.
 func table() (all []row) {
-	for _, of := range [][]row{built(), matched(), moded(), attested(), conditioned(), signed(), unknown()} {
+	for _, of := range [][]row{built(), matched(), moded(), attested(), conditioned(), signed(), notarized(), unknown()} {
 		all = append(all, of...)
 	}
 	return all
@@ -157,6 +157,7 @@ func attested() []row {
 		{"not absent, by somebody who may not", "{host}/team/app:withdrawn-by-eve", with(absent), accepted, "", ""},
 		{"not absent, by a stranger of the same name", "{host}/team/app:withdrawn-by-a-stranger", with(absent), accepted, "", ""},
 		{"verified by another", "{host}/vendor/app:verified", vendor, accepted, "", ""},
+		{"verified lately", "{host}/vendor/app:verified", one("accept: [{summary: {minLevel: 2, " + strings.Replace(byVSA, "}]", ", maxAge: 24h}]", 1) + "}}]"), accepted, "", ""},
 		{"verified for a lower level", "{host}/vendor/app:level-1", vendor, rejected, "summary", ""},
 		{"verified by somebody who may not", "{host}/vendor/app:verified-by-eve", vendor, rejected, "summary", ""},
 		{"verified under another name", "{host}/vendor/app:verified-elsewhere", vendor, rejected, "resource", ""},
@@ -204,6 +205,21 @@ func signed() []row {
 		{"signed in no log", "{host}/vendor/tool:unlogged", one(signature("signer: {key: {pem: {loose}}}")), rejected, "log", ""},
 		{"signed in no log, which is accepted", "{host}/vendor/tool:unlogged", loose, accepted, "", ""},
 		{"a signature says nothing about a source", "{host}/vendor/tool:by-ada", one(source(app)), rejected, "signature", ""},
+	}
+}
+
+// notarized: images that notation signed.
+func notarized() []row {
+	acme := one("accept: [{notation: {trustStores: {ca: {notary}}, trustedIdentities: {subjects: [{C: US, ST: WA, O: acme}]}}}]")
+	return []row{
+		{"signed by notation", "{host}/vendor/notary:jws", acme, accepted, "", ""},
+		{"signed by notation, COSE", "{host}/vendor/notary:cose", acme, accepted, "", ""},
+		{"signed by notation, under another authority of the same name", "{host}/vendor/notary:by-a-stranger", acme, rejected, "neither is in a trust store", ""},
+		{"signed by notation, by another subject", "{host}/vendor/notary:by-evil", acme, rejected, "got O=evil, want O=acme", ""},
+		{"signed by notation, another image", "{host}/vendor/notary:moved", acme, rejected, "signed image", ""},
+		{"signed by notation, perhaps revoked", "{host}/vendor/notary:may-be-revoked", acme, undecided, "it is not known whether it was revoked", ""},
+		{"signed by cosign, not by notation", "{host}/vendor/tool:by-ada", acme, rejected, "the image carries no signature of notation", ""},
+		{"signed by notation, not by cosign", "{host}/vendor/notary:jws", one(signature(byAda)), rejected, "the image carries no signature", ""},
 	}
 }
 

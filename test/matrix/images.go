@@ -3,6 +3,7 @@ package matrix
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle/notation"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -32,22 +34,23 @@ type maker struct {
 	host        string
 	key, other  *prooftest.Holder
 	loose       *prooftest.Holder // whose signatures are in no log
+	notary      *prooftest.Notary
 	stores      map[string]*prooftest.Store
 	names       []string // what fill replaces, and by what
 }
 
 func newMaker(t testing.TB, host string) *maker {
 	p := prooftest.New(t)
-	m := &maker{t: t, p: p, stranger: prooftest.New(t), host: host, key: p.KeyHolder(), other: p.KeyHolder(), loose: p.KeyHolder(), stores: map[string]*prooftest.Store{}}
+	m := &maker{t: t, p: p, stranger: prooftest.New(t), host: host, key: p.KeyHolder(), other: p.KeyHolder(), loose: p.KeyHolder(), notary: prooftest.NewNotary(t, "acme root"), stores: map[string]*prooftest.Store{}}
 	m.loose.Unlogged = true
-	m.names = []string{"{host}", host, "{key}", quoted(m.key), "{other}", quoted(m.other), "{loose}", quoted(m.loose), "{root}", prooftest.URL, "{plain}", p.PlainRoot(people, trust.GitHubIssuer).Fingerprint}
+	m.names = []string{"{host}", host, "{key}", quoted(m.key), "{other}", quoted(m.other), "{loose}", quoted(m.loose), "{notary}", oneLine(prooftest.PEM(m.notary.Root)), "{root}", prooftest.URL, "{plain}", p.PlainRoot(people, trust.GitHubIssuer).Fingerprint}
 	return m
 }
 
 // quoted returns a holder's public key as one line of YAML.
-func quoted(h *prooftest.Holder) string {
-	return `"` + strings.ReplaceAll(string(h.PublicKey()), "\n", `\n`) + `"`
-}
+func quoted(h *prooftest.Holder) string { return oneLine(string(h.PublicKey())) }
+
+func oneLine(text string) string { return `"` + strings.ReplaceAll(text, "\n", `\n`) + `"` }
 
 // fill replaces {host}, {key} and the like, and {NAME:TAG} by the digest of that image.
 func (m *maker) fill(text string) string { return strings.NewReplacer(m.names...).Replace(text) }
@@ -240,6 +243,7 @@ func (m *maker) signedImages() {
 	m.cosign(m.key, m.image(tool, "moved"), m.fill("{"+tool+":by-key}"))
 	m.attest(m.p, tool, m.image(tool, "bundle"), ada, attest.PredicateSign, struct{}{})
 	m.image(tool, "unsigned")
+	m.notarized()
 
 	m.workflow(hub, "built", workflows, "release.yml", prooftest.Ref)
 	m.workflow(hub, "nightly", workflows, "nightly.yml", prooftest.Ref)
@@ -255,6 +259,22 @@ func (m *maker) cosign(h *prooftest.Holder, image v1.Descriptor, about string) {
 	payload := []byte(`{"critical":{"identity":{"docker-reference":"` + m.host + `/vendor/tool"},"image":{"docker-manifest-digest":"` + about + `"},"type":"cosign container image signature"},"optional":null}`)
 	s := m.store("vendor/tool")
 	s.Tagged(image, "sig", s.Layer(payload, attest.SimpleSigningMediaType, h.Simple(payload)))
+}
+
+// notarized are images that notation signed.
+func (m *maker) notarized() {
+	const repository = "vendor/notary"
+	sign := func(by *prooftest.NotarySigner, tag, format string) v1.Descriptor {
+		image := m.image(repository, tag)
+		m.store(repository).AttachNotation(image, by.Sign(format, image), format)
+		return image
+	}
+	sign(m.notary.Signer(), "jws", notation.JWS)
+	good := sign(m.notary.Signer(), "cose", notation.COSE)
+	sign(prooftest.NewNotary(m.t, "acme root").Signer(), "by-a-stranger", notation.JWS)
+	sign(m.notary.Signer(func(c *x509.Certificate) { c.Subject.Organization = []string{"evil"} }), "by-evil", notation.JWS)
+	sign(m.notary.Signer(func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://crl.example.com"} }), "may-be-revoked", notation.JWS)
+	m.store(repository).AttachNotation(m.image(repository, "moved"), m.notary.Signer().Sign(notation.JWS, good), notation.JWS)
 }
 
 // workflow stores an image with the provenance that GitHub's Artifact Attestations make.
