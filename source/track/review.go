@@ -117,10 +117,17 @@ func (f *Facts) counts(c *forge.Change, r forge.Review) (Status, string) {
 		return maybe("approved, and the forge does not say which commit")
 	case r.Trust == forge.NotSaid:
 		return maybe("approved, and the forge does not show whether that account may approve changes")
-	case c.Pushed != forge.Yes && (f.Rules == nil || f.held(c, "takes no approval of whoever pushed", f.Rules.LastPush).status != Met):
+	case c.Pushed != forge.Yes && !f.pushedByAnother(c):
 		return maybe("approved, and the forge does not say whether that account also pushed to the change request")
 	}
 	return Met, ""
+}
+
+// pushedByAnother reports whether a rule kept out the approval of whoever pushed the commit that
+// was proposed. Such rules are about the last push only: of several commits, an earlier one may
+// be the reviewer's.
+func (f *Facts) pushedByAnother(c *forge.Change) bool {
+	return c.Steps == 1 && f.Rules != nil && f.held(c, "takes no approval of whoever pushed", f.Rules.LastPush).status == Met
 }
 
 // content asks whether the commit has what was reviewed, and nothing else.
