@@ -293,6 +293,17 @@ func TestPolicyTest(t *testing.T) {
 	s.run(exitUsage, []string{"policy", "test", good}, "nothing to decide about")
 	s.run(exitUsage, []string{"policy", "test", s.file("bad.yaml", []byte("kind: x\n")), s.image}, "bad.yaml:1:")
 
+	requests := func(args ...string) int64 {
+		t.Helper()
+		before := s.asked.Load()
+		s.run(exitOK, args)
+		return s.asked.Load() - before
+	}
+	verifying := requests("verify", s.image, "--source", prooftest.Source, "--skip-source")
+	if testing := requests("policy", "test", good, s.image); testing > verifying {
+		t.Errorf("got %d requests, and verify needs %d", testing, verifying)
+	}
+
 	var answers []struct {
 		Image, Digest, Namespace string
 		Places                   []struct{ Path string }
