@@ -51,10 +51,14 @@ func LintBeside(data []byte, now time.Time, other func(apiVersion string) bool) 
 				l.found[j].pointer, l.found[j].Rule = "", ""
 			}
 		}
-		for _, f := range l.found {
-			f.Line, f.Column = docs[i].Position(f.pointer)
-			out = append(out, f)
+		pointers := make([]string, len(l.found))
+		for j, f := range l.found {
+			pointers[j] = f.pointer
 		}
+		for j, p := range docs[i].Positions(pointers) {
+			l.found[j].Line, l.found[j].Column = p.Line, p.Column
+		}
+		out = append(out, l.found...)
 	}
 	slices.SortStableFunc(out, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))

@@ -91,3 +91,25 @@ func TestLint(t *testing.T) {
 		t.Error("a broken policy has no error")
 	}
 }
+
+// TestLintOfManyFindings: a file in which everything is wrong is read a few times, not once for
+// each finding.
+func TestLintOfManyFindings(t *testing.T) {
+	var file strings.Builder
+	file.WriteString("apiVersion: colophon.build/v1\nkind: ImagePolicy\nmetadata: {name: shop}\nspec:\n  unmatched: deny\n  rules:\n")
+	const rules = 9000
+	for i := range rules {
+		fmt.Fprintf(&file, "    - {name: r%d, images: [{glob: reg.example.com**}], mode: audit, accept: [{built: {source: any}}]}\n", i)
+	}
+	start := time.Now()
+	found, err := Lint([]byte(file.String()), time.Now())
+	if err != nil || len(found) != 3*rules {
+		t.Fatalf("got %d findings, %v, want %d", len(found), err, 3*rules)
+	}
+	if last := found[len(found)-1]; last.Line != 6+rules || last.Rule != fmt.Sprintf("r%d", rules-1) {
+		t.Errorf("got %+v as the last one", last)
+	}
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}

@@ -116,9 +116,22 @@ func (d *Document) Fault(pointer, what string) *strict.Fault {
 // Position returns the line and column in the file, from 1, of the value that a JSON pointer
 // leads to, or of the nearest value around it that is there.
 func (d *Document) Position(pointer string) (line, column int) {
-	at := 0
+	p := d.Positions([]string{pointer})[0]
+	return p.Line, p.Column
+}
+
+// Place is a place in the file; both count from 1.
+type Place struct{ Line, Column int }
+
+// Positions returns what Position returns for each of the pointers, and reads the document once.
+func (d *Document) Positions(pointers []string) []Place {
+	at := map[string]int{} // offset of each value that is one of them or around one; -1: not seen yet
+	for _, p := range pointers {
+		for ; at[p] == 0; p = p[:max(strings.LastIndexByte(p, '/'), 0)] {
+			at[p] = -1
+		}
+	}
 	dec := jsontext.NewDecoder(bytes.NewReader(d.JSON))
-	longest := -1
 	for {
 		next := int(dec.InputOffset())
 		if _, err := dec.ReadToken(); err != nil {
@@ -130,16 +143,18 @@ func (d *Document) Position(pointer string) (line, column int) {
 		for next < len(d.JSON) && strings.IndexByte(" \t\r\n:,", d.JSON[next]) >= 0 {
 			next++
 		}
-		if here := string(dec.StackPointer()); len(here) > longest && leads(here, pointer) {
-			longest, at = len(here), next
+		if here := string(dec.StackPointer()); at[here] < 0 {
+			at[here] = next
 		}
 	}
-	return d.place(at)
-}
-
-// leads reports whether the value at here is, or contains, the one at pointer.
-func leads(here, pointer string) bool {
-	return here == pointer || strings.HasPrefix(pointer, here+"/")
+	out := make([]Place, len(pointers))
+	for i, p := range pointers {
+		for p != "" && at[p] < 0 {
+			p = p[:max(strings.LastIndexByte(p, '/'), 0)]
+		}
+		out[i].Line, out[i].Column = d.place(max(at[p], 0))
+	}
+	return out
 }
 
 // Nulls returns the JSON pointer of the first null in the document that is not in one of the

@@ -1,8 +1,10 @@
 package documents
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/colophon-build/colophon/internal/strict"
 )
@@ -120,4 +122,37 @@ func FuzzRead(f *testing.F) {
 			d.Position("/list/0")
 		}
 	})
+}
+
+// TestLongMapping: a mapping with as many members as a file can have is read in proportion to
+// them, and the places of many values in it are found at once.
+func TestLongMapping(t *testing.T) {
+	var file strings.Builder
+	const members = 70_000
+	pointers := []string{"", "/any", "/any/none", "/none/at/all"}
+	file.WriteString("any:\n")
+	for i := range members {
+		fmt.Fprintf(&file, "  m%d: 1\n", i)
+		pointers = append(pointers, fmt.Sprintf("/any/m%d", i))
+	}
+	start := time.Now()
+	docs, err := Read([]byte(file.String()), 1<<20, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := docs[0].Unmarshal(new(inner)); err != nil {
+		t.Fatal(err)
+	}
+	places := docs[0].Positions(pointers)
+	for i, want := range []Place{{1, 1}, {2, 3}, {2, 3}, {1, 1}, {2, 7}, {3, 7}} {
+		if places[i] != want {
+			t.Errorf("%q: got %+v, want %+v", pointers[i], places[i], want)
+		}
+	}
+	if last := places[len(places)-1]; last != (Place{members + 1, 11}) {
+		t.Errorf("got %+v as the last place", last)
+	}
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("it took %s", took)
+	}
 }
