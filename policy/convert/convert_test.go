@@ -86,6 +86,23 @@ func TestNothingIsLostInSilence(t *testing.T) {
 	}
 }
 
+// TestNotationIsLeftOut: neither target gets signatures of notation, and the list says so.
+func TestNotationIsLeftOut(t *testing.T) {
+	raw, err := os.ReadFile("../../spec/policy/v2/good/notation.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []Format{ClusterImagePolicy, Kyverno} {
+		got := converted(t, string(raw), to, Options{})
+		for i := range 2 {
+			member := fmt.Sprintf("accept[%d].notation", i)
+			if !slices.ContainsFunc(got.Losses, func(l Loss) bool { return l.Member == member && !l.Weaker }) || got.Weaker() {
+				t.Errorf("%s: got %+v, want a loss of %s that is stricter", to, got.Losses, member)
+			}
+		}
+	}
+}
+
 // TestOnlyStricter: what both targets can say needs no --lossy.
 func TestOnlyStricter(t *testing.T) {
 	scan := "      accept: [{signature: {signer: " + ada + ", attestations: [{predicateType: https://example.com/scan/v1}]}}, {signature: {signer: {key: {pem: \"" + pem + "\"}}}}]\n"

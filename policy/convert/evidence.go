@@ -85,6 +85,8 @@ func (l *losses) alternatives(rule policy.RuleDocument) (out [][]evidence) {
 		case a.Signature != nil:
 			at += ".signature"
 			out = append(out, l.beside(at, evidence{by: signerOf(a.Signature.Signer)}, a.Signature.BesideDocument)...)
+		case a.Notation != nil:
+			l.stricter(at+".notation", "signatures of notation are not converted: the alternative is left out")
 		case a.Summary != nil:
 			at += ".summary"
 			if a.Summary.MinLevel > 0 {
