@@ -105,7 +105,7 @@ func (d Document) policy() (Policy, error) {
 		return Policy{}, err
 	}
 	for _, a := range d.Attestations {
-		signer, err := a.Signer.signer()
+		signer, err := a.Signer.Signer()
 		if err != nil {
 			return Policy{}, err
 		}
@@ -122,7 +122,7 @@ func (d Document) policy() (Policy, error) {
 }
 
 func (d Document) origin() (Origin, error) {
-	signer, err := d.Signer.signer()
+	signer, err := d.Signer.Signer()
 	if err != nil {
 		return nil, err
 	}
@@ -212,8 +212,8 @@ func (d Document) provenance() (Provenance, error) {
 	return p, err
 }
 
-// signer returns nil for nil.
-func (s *DocumentSigner) signer() (Signer, error) {
+// Signer returns the signer that the document names, or nil for nil.
+func (s *DocumentSigner) Signer() (Signer, error) {
 	if s == nil {
 		return nil, nil
 	}
@@ -239,7 +239,7 @@ func (s *DocumentSigner) signer() (Signer, error) {
 }
 
 func (v DocumentVerifier) verifier() (Verifier, error) {
-	signer, err := v.Signer.signer()
+	signer, err := v.Signer.Signer()
 	if err != nil {
 		return Verifier{}, err
 	}

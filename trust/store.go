@@ -20,6 +20,10 @@ type Store struct {
 	Dir string // made by Add, with mode 0700
 }
 
+// AuthorsFile is the name of a file in the directory of a Store that is no trust root: it has
+// the authors of policies (policy.ParseAuthors).
+const AuthorsFile = "policy-authors.json"
+
 // ErrEmpty is the error of a Store without trust roots. Tell the user to add one:
 // "colophon trust add".
 var ErrEmpty = errors.New("this machine has no trust root yet")
@@ -63,7 +67,7 @@ func (s Store) List() ([]*Root, error) {
 	var roots []*Root
 	for _, e := range entries {
 		// A crash during Add can leave a temporary file; its name starts with a dot.
-		if name := e.Name(); !strings.HasPrefix(name, ".") {
+		if name := e.Name(); !strings.HasPrefix(name, ".") && name != AuthorsFile {
 			r, err := s.read(name)
 			if err != nil {
 				return nil, strict.In(filepath.Join(s.Dir, name), err)

@@ -69,6 +69,9 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"policy", "test"}, policyThenImages(1), nil},
 		{[]string{"policy", "explain"}, firstImage, map[string]completion{"policy": filesNamed("yaml", "yml", "json")}},
 		{[]string{"policy", "diff"}, policyThenImages(2), nil},
+		{[]string{"policy", "sign"}, filesNamed("yaml", "yml", "json"), signing},
+		{[]string{"policy", "trust", "add"}, cobra.NoFileCompletions, map[string]completion{"trust-root": completeTrust, "key": filesNamed("pem", "pub")}},
+		{[]string{"policy", "trust", "remove"}, completeAuthor, nil},
 		{[]string{"policy", "convert"}, filesNamed("yaml", "yml", "json"), map[string]completion{"to": oneOf(convert.Formats()...)}},
 		{[]string{"sbom"}, firstImage, map[string]completion{"format": oneOf("spdx", "cyclonedx"), "platform": platformNames}},
 		{[]string{"sbom", "diff"}, completeImage, nil},
@@ -293,6 +296,19 @@ func completeTrust(_ *cobra.Command, args []string, begun string) ([]string, cob
 		default:
 			names = append(names, r.Pin())
 		}
+	}
+	return offer(begun, names), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeAuthor completes the names of authors of policies.
+func completeAuthor(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	authors, err := loadAuthors()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, a := range authors {
+		names = append(names, a.Name)
 	}
 	return offer(begun, names), cobra.ShellCompDirectiveNoFileComp
 }

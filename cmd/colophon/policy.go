@@ -32,7 +32,7 @@ one JSON object:
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPolicyInitCommand(), newPolicyCheckCommand(), newPolicyTestCommand(), newPolicyExplainCommand(), newPolicyDiffCommand(), newPolicyConvertCommand())
+	cmd.AddCommand(newPolicyInitCommand(), newPolicyCheckCommand(), newPolicyTestCommand(), newPolicyExplainCommand(), newPolicyDiffCommand(), newPolicyConvertCommand(), newPolicySignCommand(), newPolicyTrustCommand())
 	return cmd
 }
 

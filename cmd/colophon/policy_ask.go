@@ -41,7 +41,7 @@ error, 1 failure.`,
 }
 
 func runPolicyTest(cmd *cobra.Command, file string, images []string, o decideOptions) error {
-	sets, err := readSets(cmd.InOrStdin(), file)
+	sets, err := readSets(cmd.Context(), cmd.InOrStdin(), file, o.now)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ condition. It decides as "colophon policy test" does, and has its exit codes.`,
 }
 
 func runPolicyExplain(cmd *cobra.Command, image, file string, o decideOptions) error {
-	sets, err := readSets(cmd.InOrStdin(), file)
+	sets, err := readSets(cmd.Context(), cmd.InOrStdin(), file, o.now)
 	if err != nil {
 		return err
 	}
@@ -184,11 +184,11 @@ type changed struct {
 }
 
 func runPolicyDiff(cmd *cobra.Command, args []string, o decideOptions) error {
-	before, err := readSets(cmd.InOrStdin(), args[0])
+	before, err := readSets(cmd.Context(), cmd.InOrStdin(), args[0], o.now)
 	if err != nil {
 		return err
 	}
-	after, err := readSets(cmd.InOrStdin(), args[1])
+	after, err := readSets(cmd.Context(), cmd.InOrStdin(), args[1], o.now)
 	if err != nil {
 		return err
 	}

@@ -103,10 +103,13 @@ type policyFile struct {
 	cluster *cluster.Policies // of objects, once it is known what this machine trusts
 }
 
-// readSets reads a policy file.
-func readSets(in io.Reader, file string) (*policyFile, error) {
+// readSets reads a policy file, which an author must have signed if this machine has authors.
+func readSets(ctx context.Context, in io.Reader, file string, now time.Time) (*policyFile, error) {
 	raw, err := readPolicy(in, file)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkAuthor(ctx, file, raw, now); err != nil {
 		return nil, err
 	}
 	f, err := parsePolicyFile(raw)

@@ -454,6 +454,9 @@ func (o *verifyOptions) fromFile() (d policy.Document, raw []byte, err error) {
 	if raw, err = strict.ReadFile(o.policy, limits.Request); err != nil {
 		return d, nil, usageError("", "%v", err)
 	}
+	if err := checkAuthor(context.Background(), o.policy, raw, o.now); err != nil {
+		return d, nil, err
+	}
 	if policy.IsVersion1(raw) {
 		d, err = policy.ParseDocument(raw)
 	} else if o.rules, err = parsePolicyFile(raw); err == nil {
