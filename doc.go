@@ -19,6 +19,8 @@
 //	platform/builder    a recipe becomes an image in a sealed room
 //	platform/registry   OCI images and what is attached to them
 //	platform/front      the port and the API; platform/web the pages; platform/acme the certificate of the port
+//	platform/verdicts   whether images may run, read once and decided from memory
+//	platform/admission  the webhooks of a Kubernetes cluster
 //	platform/api        the platform's wire types and its client
 //	platform/zone       a process with a user of its own, that sees its own directories alone
 //	verify              evidence, policy and time become a Verdict, link by link

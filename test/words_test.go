@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/platform/admission"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/policy"
@@ -116,6 +117,7 @@ func TestMemberTables(t *testing.T) {
 		{"spec/policy/README.md", "Recipe", reflect.TypeFor[policy.DocumentRecipe](), nil},
 		{"spec/policy/README.md", "Verifiers", reflect.TypeFor[policy.DocumentVerifier](), nil},
 		{"spec/trust/README.md", "", reflect.TypeFor[trust.Document](), nil},
+		{"docs/admission.md", "Configuration", reflect.TypeFor[admission.Settings](), nil},
 	} {
 		var want []string
 		for _, name := range members(table.of) {
