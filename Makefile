@@ -17,7 +17,7 @@ GOBUILD := $(LESSGC) $(GO) build -buildvcs=false
 GOTOOL  := $(GOBUILD) -ldflags '-s -w'
 BIN     := out/bin
 
-.PHONY: help build scanner man builder keys tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench kube-tools kube manifests dist docs site clean distclean
+.PHONY: help build scanner man builder keys evaluator tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench kube-tools kube manifests dist docs site clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ man: build ## write the manual pages to out/man
 	$(BIN)/colophon man out/man
 	$(BIN)/colophond man out/man
 
-tools: builder keys $(BIN)/buildctl $(BIN)/cosign $(BIN)/notation $(BIN)/buildx $(BIN)/pebble ## build the builder, colophon-keys, and for the tests the stock clients cosign, notation, crane, rekor-cli and buildx and the ACME server pebble
+tools: builder keys evaluator $(BIN)/buildctl $(BIN)/cosign $(BIN)/notation $(BIN)/buildx $(BIN)/pebble ## build the builder, colophon-keys, colophon-eval, and for the tests the stock clients cosign, notation, crane, rekor-cli and buildx and the ACME server pebble
 
 builder: $(BIN)/buildkitd ## build the pinned buildkitd in out/bin
 
@@ -45,6 +45,11 @@ keys: $(BIN)/colophon-keys ## build out/bin/colophon-keys, with which sign uses 
 
 $(BIN)/colophon-keys: $(wildcard tools/keys/*)
 	cd tools/keys && $(GOBUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o ../../$(BIN)/colophon-keys .
+
+evaluator: $(BIN)/colophon-eval ## build out/bin/colophon-eval, which evaluates policies in CUE and Rego for colophon
+
+$(BIN)/colophon-eval: $(wildcard tools/eval/* policy/clusterimagepolicy/eval/*)
+	cd tools/eval && $(GOBUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o ../../$(BIN)/colophon-eval .
 
 $(BIN)/buildctl: tools/buildkit/go.mod tools/buildkit/go.sum
 	cd tools/buildkit && $(GOTOOL) -o ../../$(BIN)/ github.com/moby/buildkit/cmd/buildctl
@@ -122,6 +127,7 @@ test: deps tools build base-images example ## run the tests; with COLOPHON_LONG=
 	COLOPHON_REQUIRE_BUILD=1 $(GO) test -p 3 -timeout 60m $(LONGEST) ./...
 	cd cmd/colophon-scan && $(GO) vet ./... && $(GO) test -timeout 60m ./...
 	cd tools/keys && $(GO) test ./...
+	cd tools/eval && $(GO) vet ./... && $(GO) test ./...
 	cd tools/site && $(GO) test -count=1 ./... # -count=1: the test cache does not see the pages, which are outside of the module
 
 test-short: ## the inner loop: starts no platform and builds no image; skipped tests say so with -v

@@ -3,6 +3,7 @@
 #
 #   colophon       the command line tool
 #   colophon-keys  what colophon needs for keys of PKCS #11 tokens and cloud services
+#   colophon-eval  what colophon needs for policies in CUE and Rego
 #   colophond      the platform: all other programs, and the systemd unit
 #
 #   scripts/packages.sh VERSION ARCH PROGRAMS HERE DIR
@@ -89,12 +90,22 @@ Description: keys of PKCS #11 tokens and key management services, for colophon
  AWS, Azure or Google Cloud, of Vault or of OpenBao.
 END
 
+evaluator=$work/colophon-eval
+mkdir -p "$evaluator/DEBIAN"
+install -D -m 755 -t "$evaluator/usr/bin" "$programs/colophon-eval"
+package colophon-eval <<'END'
+Recommends: colophon
+Description: policies in CUE and Rego, for colophon
+ With this program, colophon evaluates what a ClusterImagePolicy of sigstore's
+ policy-controller says in CUE and Rego.
+END
+
 platform=$work/colophond
 mkdir -p "$platform/DEBIAN" "$platform/usr/bin"
 # colophond uses the programs beside itself; /usr/bin may have another buildkitd.
 for program in "$programs"/*; do
   case ${program##*/} in
-  colophon | colophon-keys) ;;
+  colophon | colophon-keys | colophon-eval) ;;
   *) install -D -m 755 -t "$platform/usr/lib/colophon" "$program" ;;
   esac
 done

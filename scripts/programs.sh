@@ -26,6 +26,7 @@ program() {
 mkdir -p "$dir"
 program colophon '*' . ./cmd/colophon
 program colophon-keys '*' tools/keys .
+program colophon-eval linux tools/eval .
 program colophond linux . ./cmd/colophond
 program colophon-scan linux cmd/colophon-scan .
 program buildkitd linux tools/buildkit ./buildkitd

@@ -83,7 +83,7 @@ func pack(t *testing.T, version string) string {
 	if err := errors.Join(os.Mkdir(programs, 0o700), os.Mkdir(out, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"colophon", "colophon-keys", "colophond", "another"} {
+	for _, name := range []string{"colophon", "colophon-keys", "colophon-eval", "colophond", "another"} {
 		script(t, filepath.Join(programs, name), fakeProgram)
 	}
 	cmd := exec.Command("../scripts/packages.sh", version, "amd64", programs, programs, out)
@@ -103,6 +103,7 @@ func TestPackages(t *testing.T) {
 	for name, want := range map[string][]string{
 		"colophon":      {"./usr/bin/colophon", "./usr/share/man/man1/colophon.1.gz", "./usr/share/zsh/vendor-completions/_colophon"},
 		"colophon-keys": {"./usr/bin/colophon-keys"},
+		"colophon-eval": {"./usr/bin/colophon-eval"},
 		"colophond": {"./usr/bin/colophond -> ../lib/colophon/colophond", "./usr/lib/colophon/colophond", "./usr/lib/colophon/another", "./usr/share/man/man1/colophond.1.gz",
 			"./usr/lib/systemd/system/colophond.service", "./etc/colophon/colophond.json"},
 	} {

@@ -1,0 +1,84 @@
+package eval_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/policy/clusterimagepolicy/eval"
+	"github.com/colophon-build/colophon/test/needs"
+)
+
+// TestRunRefuses: whatever the program answers that is no answer is an error.
+func TestRunRefuses(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir+":/bin:/usr/bin")
+	order := eval.Order{Type: eval.CUE, Policy: "x: 1", Input: json.RawMessage(`{"x":1}`)}
+	if _, err := eval.Run(t.Context(), order); err == nil || !strings.Contains(err.Error(), "neither beside this program nor in PATH") {
+		t.Errorf("no program: got %v", err)
+	}
+	for name, c := range map[string][2]string{
+		"an answer":            {`echo '{"result":"holds"}'`, ""},
+		"nothing":              {"true", "answer"},
+		"another result":       {`echo '{"result":"true"}'`, `found "true"`},
+		"an unknown member":    {`echo '{"result":"holds","x":1}'`, "there is no member"},
+		"two answers":          {`echo '{"result":"holds"}{"result":"fails"}'`, "answer"},
+		"a failure":            {`echo '{"result":"holds"}'; echo broken >&2; exit 1`, "broken"},
+		"killed":               {`kill -9 $$`, "was killed"},
+		"too long an answer":   {`yes '{"result":"holds"}' | head -c 70000`, "answer"},
+		"the environment":      {`[ -z "$SECRET" ] && echo '{"result":"holds"}'`, ""},
+		"an answer and a wait": {`echo '{"result":"holds"}'; exec sleep 20`, "no answer within"},
+	} {
+		t.Setenv("SECRET", "x")
+		if strings.Contains(name, "wait") && testing.Short() {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, eval.Program), []byte("#!/bin/sh\nPATH=/bin:/usr/bin\ncat > /dev/null\n"+c[0]+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		a, err := eval.Run(t.Context(), order)
+		if c[1] == "" {
+			if err != nil || a.Result != eval.Holds {
+				t.Errorf("%s: got %v, %v", name, a, err)
+			}
+		} else if err == nil || !strings.Contains(fmt.Sprint(err), c[1]) {
+			t.Errorf("%s: got %v, %v, want %s", name, a, err, c[1])
+		}
+	}
+}
+
+// TestLimits: the program itself ends at its limits.
+func TestLimits(t *testing.T) {
+	bin, err := filepath.Abs("../../../out/bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(bin, eval.Program)); err != nil {
+		needs.Missing(t, "%v: run make evaluator", err)
+	}
+	if testing.Short() {
+		t.Skip("takes the seconds that a policy may take")
+	}
+	t.Setenv("PATH", bin)
+	for name, policy := range map[string]string{
+		"memory": "package sigstore\nisCompliant { x := [y | y := numbers.range(1,50000000)]; count(x) == 1 }",
+		"time":   "package sigstore\nisCompliant { x := numbers.range(1,3000); y := [z | a := x[_]; b := x[_]; z := a*b]; count(y) == 1 }",
+	} {
+		start := time.Now()
+		a, err := eval.Run(t.Context(), eval.Order{Type: eval.Rego, Policy: policy, Input: json.RawMessage("{}")})
+		if err == nil && a.Result != eval.Undecided || time.Since(start) > eval.MaxWait+5*time.Second {
+			t.Errorf("%s: got %v, %v after %s", name, a, err, time.Since(start))
+		}
+	}
+	large := eval.Order{Type: eval.Rego, Policy: strings.Repeat("#", eval.MaxOrder), Input: json.RawMessage("{}")}
+	if _, err := eval.Run(t.Context(), large); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("a large order: got %v", err)
+	}
+	if a, err := eval.Run(t.Context(), eval.Order{Type: eval.CUE, Policy: strings.Repeat("(", 1<<20), Input: json.RawMessage("{}")}); err == nil && (a.Result != eval.Undecided || len(a.Reason) > eval.MaxReason) {
+		t.Errorf("deep nesting: got %v", a.Result)
+	}
+}
