@@ -1,12 +1,20 @@
 package bundle_test
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha512"
+	"encoding/base64"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
+	"github.com/sigstore/sigstore-go/pkg/root"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
@@ -72,5 +80,30 @@ func TestOneSigner(t *testing.T) {
 	same.OldIssuer = same.Issuer
 	if err := verify(same).Err(); err != nil {
 		t.Errorf("the same issuer in both extensions: got %v", err)
+	}
+}
+
+// TestHash: a key signs with the hash that is named, and with no other.
+func TestHash(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload := []byte(`{"critical":{"identity":{"docker-reference":"r.example.com/app"},"image":{"docker-manifest-digest":"sha256:` + strings.Repeat("ab", 32) + `"},"type":"cosign container image signature"},"optional":null}`)
+	sum := sha512.Sum512(payload)
+	sig, err := ecdsa.SignASN1(rand.Reader, key, sum[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bundle.ParseCosign2Signature(payload, map[string]string{attest.Cosign2Signature: base64.StdEncoding.EncodeToString(sig)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("ab", 32)}}
+	for hash, valid := range map[crypto.Hash]bool{0: false, crypto.SHA256: false, crypto.SHA384: false, crypto.SHA512: true} {
+		r := b.VerifyBy(bundle.Signer{Key: key.Public(), Hash: hash, InsecureNoLog: true}, subject, new(root.BaseTrustedMaterial), time.Now())
+		if (r.Err() == nil) != valid {
+			t.Errorf("%v: got %v", hash, r.Err())
+		}
 	}
 }

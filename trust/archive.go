@@ -100,7 +100,7 @@ func unpack(archive []byte) (map[string][]byte, error) {
 		}
 		content, err := io.ReadAll(all)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("expected a gzipped tar archive: %w", err)
 		}
 		files[strings.TrimPrefix(path.Clean("/"+h.Name), "/")] = content
 	}

@@ -1,15 +1,12 @@
 package trust_test
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sigstore/sigstore-go/pkg/root"
 
@@ -79,13 +76,15 @@ func TestFromKeysRefuses(t *testing.T) {
 		bend func(*trust.Instance)
 		want string
 	}{
-		"no certificate":          {func(in *trust.Instance) { in.Authorities[0].PEM = []byte("x") }, "expected 1 to 10 certificates"},
-		"too many certificates":   {func(in *trust.Instance) { in.Authorities[0].PEM = bytes.Repeat(in.Authorities[0].PEM, 11) }, "expected 1 to 10 certificates"},
-		"two roots":               {func(in *trust.Instance) { in.Authorities[0].PEM = append(in.Authorities[0].PEM, other.Authorities[0].PEM...) }, "two root certificates"},
-		"a leaf as an authority":  {func(in *trust.Instance) { in.Authorities[0].PEM = in.Stampers[0].PEM }, "is no authority's"},
+		"no certificate":        {func(in *trust.Instance) { in.Authorities[0].PEM = []byte("x") }, "expected 1 to 10 certificates"},
+		"too many certificates": {func(in *trust.Instance) { in.Authorities[0].PEM = bytes.Repeat(in.Authorities[0].PEM, 11) }, "expected 1 to 10 certificates"},
+		"two roots": {func(in *trust.Instance) {
+			in.Authorities[0].PEM = append(in.Authorities[0].PEM, other.Authorities[0].PEM...)
+		}, "two root certificates"},
+		"a leaf as an authority":   {func(in *trust.Instance) { in.Authorities[0].PEM = in.Stampers[0].PEM }, "is no authority's"},
 		"an authority that stamps": {func(in *trust.Instance) { in.Stampers[0].PEM = in.Authorities[0].PEM }, "nothing that signs"},
-		"no key":                  {func(in *trust.Instance) { in.Logs[0].PEM = []byte("x") }, "public key in PEM"},
-		"a certificate as a key":  {func(in *trust.Instance) { in.CTLogs[0].PEM = in.Authorities[0].PEM }, "public key in PEM"},
+		"no key":                   {func(in *trust.Instance) { in.Logs[0].PEM = []byte("x") }, "public key in PEM"},
+		"a certificate as a key":   {func(in *trust.Instance) { in.CTLogs[0].PEM = in.Authorities[0].PEM }, "public key in PEM"},
 	} {
 		in := trust.Instance{Authorities: append([]trust.Part(nil), good.Authorities...), Stampers: append([]trust.Part(nil), good.Stampers...), Logs: append([]trust.Part(nil), good.Logs...), CTLogs: append([]trust.Part(nil), good.CTLogs...)}
 		c.bend(&in)
@@ -117,23 +116,4 @@ func TestCompose(t *testing.T) {
 	if wide := a.ForEveryIssuer(); trust.Vouches(wide.Material, "https://any.example.com") != nil || trust.Vouches(a.Material, "https://any.example.com") == nil {
 		t.Error("ForEveryIssuer: want a copy that vouches for every issuer, and the root as it was")
 	}
-}
-
-// archive returns files as a gzipped tar archive.
-func archive(t *testing.T, files map[string][]byte) []byte {
-	var out bytes.Buffer
-	zipped := gzip.NewWriter(&out)
-	all := tar.NewWriter(zipped)
-	for name, content := range files {
-		if err := all.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(content)), ModTime: time.Unix(0, 0)}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := all.Write(content); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if all.Close() != nil || zipped.Close() != nil {
-		t.Fatal("not written")
-	}
-	return out.Bytes()
 }

@@ -24,7 +24,9 @@ decides about images. A policy of version 2 is a set of rules
 about images, as YAML or JSON, and an object of Kubernetes at the same time: spec/policy
 describes it.
 
-"colophon verify --policy FILE" and "colophon copy --policy FILE" read policies of
+A file may have ClusterImagePolicies and TrustRoots of Sigstore's policy-controller, too.
+
+"colophon verify --policy FILE" and "colophon copy --policy FILE" also read policies of
 version 1, which demand the same of every image, and the flags of verify make one. It is
 one JSON object:
 

@@ -220,6 +220,14 @@ func TestKeys(t *testing.T) {
 	logged.wants("no TrustRoot", named, verify.Undecided, `there is no TrustRoot "ours"`)
 }
 
+// TestManyKeys: the keys of an authority are bounded.
+func TestManyKeys(t *testing.T) {
+	s := newStage(t)
+	s.signed(s.key, "", s.store)
+	pem := strings.ReplaceAll(strings.Repeat(string(s.key.PublicKey()), 17), "\n", "\n        ")
+	s.wants("17 keys", policies("", "  - key:\n      data: |\n        "+strings.TrimSpace(pem)+"\n"), verify.Undecided, "expected 1 to 16 public keys")
+}
+
 // TestNobody: what nobody signed is refused, whatever the policy leaves out.
 func TestNobody(t *testing.T) {
 	s := newStage(t)
@@ -380,7 +388,7 @@ func TestPoliciesOfStatements(t *testing.T) {
 // TestBomb: an evaluation that needs too much is ended, and decides nothing.
 func TestBomb(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes the seconds that a policy may take")
+		t.Skip("NOT ASKED FOR: takes the seconds that a policy may take")
 	}
 	evaluator(t)
 	s := newStage(t)

@@ -184,7 +184,7 @@ var differences = map[string]string{"cue-absent": "none", "cue-required": "none"
 // with those of policy-controller.
 func TestBesidePolicyController(t *testing.T) {
 	if testing.Short() {
-		t.Skip("signs images with cosign")
+		t.Skip("NOT ASKED FOR: signs images with cosign")
 	}
 	s := newSigners(t)
 	documents := s.documents()

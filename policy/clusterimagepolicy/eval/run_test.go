@@ -61,7 +61,7 @@ func TestLimits(t *testing.T) {
 		needs.Missing(t, "%v: run make evaluator", err)
 	}
 	if testing.Short() {
-		t.Skip("takes the seconds that a policy may take")
+		t.Skip("NOT ASKED FOR: takes the seconds that a policy may take")
 	}
 	t.Setenv("PATH", bin)
 	for name, policy := range map[string]string{
