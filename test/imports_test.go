@@ -53,6 +53,8 @@ var heavy = []string{
 	"k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go", "sigs.k8s.io/controller-runtime", "github.com/moby/buildkit", "github.com/containerd", "github.com/opencontainers/runc",
 	"github.com/sigstore/fulcio", "github.com/sigstore/rekor", "github.com/go-openapi", "google.golang.org/grpc", "github.com/anchore", "github.com/google/ko",
 	"github.com/transparency-dev/tessera/storage",
+	// Policies in CUE and Rego are those of colophon-eval, another module.
+	"cuelang.org/go", "github.com/open-policy-agent",
 	// Private keys elsewhere are those of colophon-keys, another module.
 	"cloud.google.com/go", "github.com/aws", "github.com/Azure", "github.com/hashicorp/vault", "github.com/ebitengine/purego",
 }

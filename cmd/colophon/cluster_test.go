@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -38,6 +39,9 @@ func TestClusterImagePolicies(t *testing.T) {
 	s.run(exitOK, []string{"verify", repo + "ours", "--policy", policy}, "✓ image", "✓ rule", "accepted")
 	s.run(exitRejected, []string{"verify", repo + "theirs", "--policy", policy}, "✗ rule", "rejected")
 	s.run(exitRejected, []string{"verify", repo + "ours", repo + "theirs", "--policy", policy}, "has no signature of the image")
+
+	s.run(exitOK, []string{"copy", repo + "ours", filepath.Join(t.TempDir(), "layout"), "--policy", policy})
+	s.run(exitRejected, []string{"copy", repo + "theirs", filepath.Join(t.TempDir(), "layout"), "--policy", policy}, "has no signature of the image")
 
 	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.TrustedRoot()), "--yes", "--issuer", "https://accounts.example.com"})
 

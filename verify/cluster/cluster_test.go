@@ -245,6 +245,10 @@ func TestNobody(t *testing.T) {
 	s.store.FailListing = errors.New("the registry is asleep")
 	s.wants("the registry is asleep", policies("", s.keyAuthority(s.key, "")), verify.Undecided, "asleep")
 	s.store.FailListing = nil
+	s.signed(s.key, "", s.store)
+	s.store.Fail[oci.CosignSignatures.Of(s.image.Digest)] = errors.New("the tag is asleep")
+	s.wants("a tag is asleep", policies("", s.keyAuthority(s.key, "")), verify.Undecided, "asleep")
+	delete(s.store.Fail, oci.CosignSignatures.Of(s.image.Digest))
 	s.store.Tamper(s.image.Digest, []byte("{}"))
 	if d := s.decide(policies("", "  - static: {action: pass}\n")); d.Outcome == verify.Accepted {
 		t.Error("accepted an image whose bytes are others")
