@@ -18,7 +18,7 @@ const maxClauses = 64
 // toClusterImagePolicy returns the policies of one file as ClusterImagePolicies. Of a policy, one
 // authority is enough; so a rule with alternatives of which each demands several things becomes
 // several policies, all of which an image must satisfy.
-func toClusterImagePolicy(all []*policy.SetDocument, o Options) (*Result, error) {
+func toClusterImagePolicy(all []original, o Options) (*Result, error) {
 	out := &Result{}
 	for _, d := range all {
 		if d.Kind == policy.KindNamespacePolicy {
@@ -26,9 +26,9 @@ func toClusterImagePolicy(all []*policy.SetDocument, o Options) (*Result, error)
 		}
 		w := &cipWriter{losses: losses{policy: d.Metadata.Name}, options: o, deny: d.Spec.Unmatched == string(policy.DenyUnmatched)}
 		w.unmatched(d, all)
-		for _, r := range d.Spec.Rules {
+		for i, r := range d.Spec.Rules {
 			w.rule = r.Name
-			policies, err := w.policies(r)
+			policies, err := w.policies(r, d.set.Rules[i])
 			if err != nil {
 				return nil, fmt.Errorf("rule %q: %w", r.Name, err)
 			}
@@ -48,15 +48,15 @@ type cipWriter struct {
 }
 
 // unmatched says what becomes of images that no rule is about.
-func (w *cipWriter) unmatched(d *policy.SetDocument, all []*policy.SetDocument) {
+func (w *cipWriter) unmatched(d original, all []original) {
 	if !w.deny {
 		w.stricter("unmatched", "an image that no policy is about is refused, unless the controller's ConfigMap config-policy-controller has no-match-policy: %s", d.Spec.Unmatched)
 		return
 	}
 	w.stricter("unmatched", "the controller's ConfigMap config-policy-controller says what happens to an image that no policy is about: leave no-match-policy at deny, its default")
 	for _, other := range all {
-		for _, r := range other.Spec.Rules {
-			if other != d && !enforces(r, w.options) {
+		for _, r := range other.set.Rules {
+			if other != d && r.ModeAt(w.options.Now) != policy.Enforce {
 				w.weaker("unmatched", "rule %s of the policy %s only warns or audits, and yet an image that only it is about is accepted", r.Name, other.Metadata.Name)
 			}
 		}
@@ -74,11 +74,7 @@ func (w *cipWriter) broader(at, why string) {
 }
 
 // policies returns the policies of a rule. All of them must be satisfied.
-func (w *cipWriter) policies(r policy.RuleDocument) ([]*clusterimagepolicy.ClusterImagePolicy, error) {
-	rule, err := decoded(r)
-	if err != nil {
-		return nil, err
-	}
+func (w *cipWriter) policies(r policy.RuleDocument, rule policy.Rule) ([]*clusterimagepolicy.ClusterImagePolicy, error) {
 	images := w.globs(rule.Images)
 	if len(images) == 0 {
 		return nil, nil
@@ -103,6 +99,13 @@ func (w *cipWriter) policies(r policy.RuleDocument) ([]*clusterimagepolicy.Clust
 	clauses, err := w.clauses(w.alternatives(r))
 	if err != nil {
 		return nil, err
+	}
+	if len(clauses) == 0 {
+		why, refuses := refusal(r)
+		if !refuses {
+			w.stricter("accept", "the target can ask for none of the alternatives: the rule refuses every image")
+		}
+		clauses = []authorities{{{Static: &clusterimagepolicy.Static{Action: clusterimagepolicy.ActionFail, Message: why}}}}
 	}
 	var out []*clusterimagepolicy.ClusterImagePolicy
 	for i, authorities := range clauses {
@@ -154,7 +157,7 @@ type authorities = []clusterimagepolicy.Authority
 
 // clauses returns what alternatives, of which each demands several things, mean as a list of
 // policies: of each, one authority is enough, and each must be satisfied. It is the conjunctive
-// normal form.
+// normal form. There are none if the target can ask for none of the alternatives.
 func (w *cipWriter) clauses(alternatives [][]evidence) ([]authorities, error) {
 	clauses, found := []authorities{nil}, false
 	for _, all := range alternatives {
@@ -177,8 +180,7 @@ func (w *cipWriter) clauses(alternatives [][]evidence) ([]authorities, error) {
 		clauses = next
 	}
 	if !found {
-		w.stricter("accept", "the target can ask for none of the alternatives: the rule refuses every image")
-		return []authorities{{{Static: &clusterimagepolicy.Static{Action: clusterimagepolicy.ActionFail, Message: "the rule " + w.rule + " was converted from a policy that ClusterImagePolicy cannot say"}}}}, nil
+		return nil, nil
 	}
 	for _, c := range clauses {
 		for i := range c {
@@ -270,11 +272,14 @@ func objectName(root string) string {
 // rego returns a policy that holds if a statement's predicate has the values. What is not there
 // has no value, so that the policy does not hold.
 func rego(values []policy.PredicateDocument) string {
-	var out strings.Builder
-	out.WriteString("package sigstore\n\ndefault isCompliant = false\n\nisCompliant {\n")
+	var lines []string
 	for _, v := range values {
-		fmt.Fprintf(&out, "  input.predicate%s == %s\n", path(v.Pointer), literal(v))
+		lines = append(lines, fmt.Sprintf("  input.predicate%s == %s", path(v.Pointer), literal(v)))
 	}
-	out.WriteString("}\n")
-	return out.String()
+	return regoBegin + strings.Join(lines, "\n") + regoEnd
 }
+
+const (
+	regoBegin = "package sigstore\n\ndefault isCompliant = false\n\nisCompliant {\n"
+	regoEnd   = "\n}\n"
+)

@@ -128,7 +128,7 @@ func Convert(file []byte, to Format, o Options) (*Result, error) {
 	if err != nil || to == Colophon {
 		return out, err
 	}
-	more, err := to.write([]*policy.SetDocument{out.Documents[0].(*policy.SetDocument)}, o)
+	more, err := to.write(o, out.Documents[0].(*policy.SetDocument))
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func fromOurs(file []byte, to Format, o Options) (*Result, error) {
 		if err != nil || to == Colophon {
 			return &Result{Documents: []any{d}}, err
 		}
-		return to.write([]*policy.SetDocument{d}, o)
+		return to.write(o, d)
 	}
 	sets, err := policy.ParseSets(file)
 	switch {
@@ -163,16 +163,30 @@ func fromOurs(file []byte, to Format, o Options) (*Result, error) {
 		}
 		all = append(all, d)
 	}
-	return to.write(all, o)
+	return to.write(o, all...)
+}
+
+// original is a policy of ours that is converted: the rules of the set are those of the document.
+type original struct {
+	*policy.SetDocument
+	set *policy.Set
 }
 
 // write returns policies of ours in another format.
-func (to Format) write(all []*policy.SetDocument, o Options) (*Result, error) {
+func (to Format) write(o Options, documents ...*policy.SetDocument) (*Result, error) {
+	var all []original
+	for _, d := range documents {
+		s, err := d.Set()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, original{d, s})
+	}
 	switch to {
 	case ClusterImagePolicy:
 		return toClusterImagePolicy(all, o)
 	case Kyverno:
-		return toKyverno(all, o)
+		return toKyverno(all, o), nil
 	}
 	return nil, fmt.Errorf("convert: format: expected one of %q, found %q", Formats(), to)
 }

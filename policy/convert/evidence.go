@@ -60,18 +60,23 @@ func (s signer) single() bool {
 // alternatives returns what satisfies a rule: all evidence of one of the lists. It is empty if
 // the target can ask for none of it.
 func (l *losses) alternatives(rule policy.RuleDocument) (out [][]evidence) {
+	if _, refuses := refusal(rule); refuses {
+		return nil
+	}
 	for i, a := range rule.Accept {
 		at := fmt.Sprintf("accept[%d]", i)
 		switch {
 		case a.Built != nil:
 			at += ".built"
+			all := builtBy(a.Built)
+			if len(all) == 0 {
+				l.stricter(at, "name the builders or a trust root: without, the target cannot know who builds images, and the alternative is left out")
+				continue
+			}
 			l.provenance(at, a.Built.ProvenanceDocument)
 			l.built(at, a.Built)
-			for _, e := range builtBy(a.Built) {
+			for _, e := range all {
 				out = append(out, l.beside(at, e, a.Built.BesideDocument)...)
-			}
-			if len(builtBy(a.Built)) == 0 {
-				l.stricter(at, "name the builders or a trust root: without, the target cannot know who builds images, and the alternative is left out")
 			}
 		case a.Provenance != nil:
 			at += ".provenance"
@@ -96,9 +101,24 @@ func (l *losses) alternatives(rule policy.RuleDocument) (out [][]evidence) {
 			for j, v := range a.Summary.Verifiers {
 				out = append(out, []evidence{l.summary(fmt.Sprintf("%s.verifiers[%d]", at, j), v)})
 			}
+		default:
+			l.stricter(at, "the target cannot ask for this: the alternative is left out")
 		}
 	}
 	return out
+}
+
+// never is the expression of a condition of a rule that refuses every image.
+const never = "false"
+
+// refusal reports whether a rule refuses every image, and why, for people.
+func refusal(rule policy.RuleDocument) (why string, refuses bool) {
+	for _, c := range rule.Conditions {
+		if c.Expression == never {
+			return c.Message, true
+		}
+	}
+	return "the rule " + rule.Name + " was converted from one that this format cannot say", false
 }
 
 // beside returns the evidence with what an alternative demands beside it. Several lists: one of

@@ -22,13 +22,11 @@ const (
 
 // toKyverno returns the policies of one file as ImageValidatingPolicies: one for each policy and
 // action (Deny, Warn, Audit) that it needs.
-func toKyverno(all []*policy.SetDocument, o Options) (*Result, error) {
+func toKyverno(all []original, o Options) *Result {
 	out := &Result{}
 	for _, d := range all {
-		w := &kyvernoWriter{losses: losses{policy: d.Metadata.Name}, options: o, set: d}
-		if err := w.write(all); err != nil {
-			return nil, err
-		}
+		w := &kyvernoWriter{losses: losses{policy: d.Metadata.Name}, options: o, from: d, attestors: []attestor{}}
+		w.write(all)
 		out.Losses = append(out.Losses, w.list...)
 		for _, action := range []string{"Deny", "Warn", "Audit"} {
 			if p := w.policies[action]; p != nil {
@@ -37,48 +35,45 @@ func toKyverno(all []*policy.SetDocument, o Options) (*Result, error) {
 			}
 		}
 	}
-	return out, nil
+	return out
 }
 
 type kyvernoWriter struct {
 	losses
 	options Options
-	set     *policy.SetDocument
+	from    original
 
 	attestors    []attestor
 	attestations []inToto
 	policies     map[string]*validating // by action
 }
 
-func (w *kyvernoWriter) write(all []*policy.SetDocument) error {
+func (w *kyvernoWriter) write(all []original) {
 	w.policies = map[string]*validating{}
 	w.stricter("", "an image whose registry is not written in its canonical form (in lower case, without :443) is refused")
-	for _, r := range w.set.Spec.Rules {
+	for i, r := range w.from.Spec.Rules {
 		w.rule = r.Name
-		if err := w.addRule(r); err != nil {
-			return fmt.Errorf("rule %q: %w", r.Name, err)
-		}
+		w.addRule(r, w.from.set.Rules[i])
 	}
 	w.rule = ""
 	about := w.anyRule(all)
-	message := fmt.Sprintf("no rule of the policy %s is about this image", w.set.Metadata.Name)
-	switch policy.Unmatched(w.set.Spec.Unmatched) {
+	message := fmt.Sprintf("no rule of the policy %s is about this image", w.from.Metadata.Name)
+	switch policy.Unmatched(w.from.Spec.Unmatched) {
 	case policy.DenyUnmatched:
 		w.add("Deny", about, message)
 	case policy.WarnUnmatched:
 		w.add("Warn", about, message)
 	}
-	return nil
 }
 
 // anyRule returns an expression: a rule is about the image that answers for it.
-func (w *kyvernoWriter) anyRule(all []*policy.SetDocument) string {
+func (w *kyvernoWriter) anyRule(all []original) string {
 	var about []string
 	for _, d := range all {
-		for _, r := range d.Spec.Rules {
-			if mine := d == w.set; mine || d.Kind == policy.KindPolicy && enforces(r, w.options) {
+		for i, r := range d.Spec.Rules {
+			if mine := d == w.from; mine || d.Kind == policy.KindPolicy && d.set.Rules[i].ModeAt(w.options.Now) == policy.Enforce {
 				about = append(about, matching(r.Images))
-				if w.set.Spec.Unmatched == string(policy.DenyUnmatched) && slices.ContainsFunc(r.Images, func(p policy.PatternDocument) bool { return p.Tag != "" }) {
+				if w.from.Spec.Unmatched == string(policy.DenyUnmatched) && slices.ContainsFunc(r.Images, func(p policy.PatternDocument) bool { return p.Tag != "" }) {
 					w.weaker("unmatched", "an image that the pod names by tag and digest counts as one named by tag: here it has no tag, so that no rule with a tag is about it")
 				}
 			}
@@ -87,17 +82,8 @@ func (w *kyvernoWriter) anyRule(all []*policy.SetDocument) string {
 	return or(about)
 }
 
-func enforces(r policy.RuleDocument, o Options) bool {
-	rule, err := decoded(r)
-	return err == nil && rule.ModeAt(o.Now) == policy.Enforce
-}
-
 // addRule adds what a rule demands to the policies of the actions that it needs, now and later.
-func (w *kyvernoWriter) addRule(r policy.RuleDocument) error {
-	rule, err := decoded(r)
-	if err != nil {
-		return err
-	}
+func (w *kyvernoWriter) addRule(r policy.RuleDocument, rule policy.Rule) {
 	w.lostOfRule(r)
 	satisfied := w.satisfied(r)
 	actions := map[policy.Mode]string{policy.Audit: "Audit", policy.Warn: "Warn", policy.Enforce: "Deny"}
@@ -112,39 +98,31 @@ func (w *kyvernoWriter) addRule(r policy.RuleDocument) error {
 		}
 		exempt = append(exempt, fmt.Sprintf("time.now() < timestamp(%s) && %s", quoted(e.Until.UTC().Format("2006-01-02T15:04:05Z")), matching(r.Exemptions[i].Images)))
 	}
-	message := fmt.Sprintf("rule %s of the policy %s", r.Name, w.set.Metadata.Name)
+	message := fmt.Sprintf("rule %s of the policy %s", r.Name, w.from.Metadata.Name)
 	mode := rule.ModeAt(w.options.Now)
 	w.add(actions[mode], or(append(exempt, satisfied)), message)
 	if mode != policy.Enforce && !rule.EnforceFrom.IsZero() {
 		later := fmt.Sprintf("time.now() < timestamp(%s)", quoted(rule.EnforceFrom.UTC().Format("2006-01-02T15:04:05Z")))
 		w.add("Deny", or(append([]string{later}, append(exempt, satisfied)...)), message)
 	}
-	return nil
 }
 
 // add adds a demand on each image i to the policy of an action.
 func (w *kyvernoWriter) add(action, expression, message string) {
 	p := w.policies[action]
 	if p == nil {
-		p = newValidating(w.set, action)
+		p = newValidating(w.from.SetDocument, action)
 		w.policies[action] = p
 	}
 	p.Spec.Validations = append(p.Spec.Validations, validation{"variables.images.all(i, " + expression + ")", message})
 }
 
-// decoded returns the rule that a document means.
-func decoded(r policy.RuleDocument) (policy.Rule, error) {
-	d := policy.SetDocument{APIVersion: policy.APIVersion, Kind: policy.KindPolicy, Metadata: metadata("one"), Spec: policy.SpecDocument{Unmatched: string(policy.DenyUnmatched), Rules: []policy.RuleDocument{r}}}
-	s, err := d.Set()
-	if err != nil {
-		return policy.Rule{}, err
-	}
-	return s.Rules[0], nil
-}
-
 // lostOfRule lists what neither target can say about a rule.
 func (l *losses) lostOfRule(r policy.RuleDocument) {
-	for i := range r.Conditions {
+	for i, c := range r.Conditions {
+		if c.Expression == never {
+			continue
+		}
 		l.weaker(fmt.Sprintf("conditions[%d]", i), "the target does not have the facts that the expression needs")
 	}
 	if r.Rebuilds != nil {
@@ -175,7 +153,7 @@ func (w *kyvernoWriter) satisfied(r policy.RuleDocument) string {
 			any = append(any, strings.Join(have, " && "))
 		}
 	}
-	if len(any) == 0 {
+	if _, refuses := refusal(r); len(any) == 0 && !refuses {
 		w.stricter("accept", "the target can ask for none of the alternatives: the rule refuses every image")
 	}
 	return or(any)

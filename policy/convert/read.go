@@ -62,7 +62,7 @@ func (r *cipReader) read(p *clusterimagepolicy.ClusterImagePolicy) (rule policy.
 	}
 	if len(rule.Accept) == 0 {
 		rule.Accept = []policy.AcceptDocument{{Built: &policy.BuiltDocument{ProvenanceDocument: policy.ProvenanceDocument{Source: "any"}}}}
-		rule.Conditions = []policy.ConditionDocument{{Expression: "false", Message: r.refused(p)}}
+		rule.Conditions = []policy.ConditionDocument{{Expression: never, Message: r.refused(p)}}
 	}
 	return rule, true
 }
@@ -138,14 +138,10 @@ func (r *cipReader) alternative(at string, s policy.SignerDocument, all []cluste
 		at := fmt.Sprintf("%s.attestations[%d]", at, i)
 		d := policy.AttestationDocument{PredicateType: typeOf(a.PredicateType)}
 		if a.Policy != nil {
-			values, ok := []policy.PredicateDocument(nil), false
-			if a.Policy.Type == clusterimagepolicy.TypeCUE && a.Policy.Data != "" {
-				values, ok = simpleCUE(a.Policy.Data, d.PredicateType)
-			}
-			if !ok {
+			var ok bool
+			if d.Values, ok = simple(a.Policy, d.PredicateType); !ok {
 				r.weaker(at+".policy", "only CUE that compares single values can be converted: write values or conditions")
 			}
-			d.Values = values
 		}
 		if isProvenance(d.PredicateType) && len(d.Values) == 0 {
 			provenance = true
@@ -164,6 +160,17 @@ func (r *cipReader) alternative(at string, s policy.SignerDocument, all []cluste
 		r.stricter(at+".attestations", "the signer must have signed the image, too, and not only attestations about it")
 	}
 	return policy.AcceptDocument{Signature: &policy.SignatureDocument{Signer: s, BesideDocument: beside}}
+}
+
+// simple returns the values that a policy compares with those of a predicate, if it does no more.
+func simple(p *clusterimagepolicy.Policy, predicateType string) ([]policy.PredicateDocument, bool) {
+	if p.Type == clusterimagepolicy.TypeRego {
+		return simpleRego(p.Data)
+	}
+	if p.Data == "" { // it is elsewhere
+		return nil, false
+	}
+	return simpleCUE(p.Data, predicateType)
 }
 
 func isProvenance(predicateType string) bool {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/policy/clusterimagepolicy"
 )
 
 const cipHead = `apiVersion: policy.sigstore.dev/v1beta1
@@ -104,6 +105,23 @@ func TestReadExemptions(t *testing.T) {
 	}
 }
 
+// TestRefusalsStay: a policy that refuses every image does so in each format, and nothing is lost.
+func TestRefusalsStay(t *testing.T) {
+	theirs := cipHead + "  authorities: [{static: {action: fail, message: not these}}]\n"
+	got := converted(t, theirs, Kyverno, Options{})
+	if v := got.Documents[0].(*validating).Spec.Validations; got.Weaker() || !strings.HasSuffix(v[1].Expression, "|| (false))") {
+		t.Errorf("got %+v, %+v, want a rule that is false", v, got.Losses)
+	}
+	text, err := converted(t, theirs, Colophon, Options{}).YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = converted(t, string(text), ClusterImagePolicy, Options{})
+	if a := got.Documents[0].(*clusterimagepolicy.ClusterImagePolicy).Spec.Authorities; got.Weaker() || len(a) != 1 || a[0].Static == nil || a[0].Static.Action != "fail" || a[0].Static.Message != "not these" {
+		t.Errorf("got %+v, %+v, want a policy that fails", a, got.Losses)
+	}
+}
+
 // TestReadGlobs: a glob that matches no image is left out, and one in capital letters is not.
 func TestReadGlobs(t *testing.T) {
 	file := strings.Replace(cipHead, `{glob: "reg.example.com/team/**"}`, `{glob: "REG.example.com/team/**"}, {glob: "reg.example.com/app:v1*"}, {glob: "*"}`, 1) + "  authorities: [{" + keylessAda + "}]\n"
@@ -154,6 +172,7 @@ func TestSimpleCUE(t *testing.T) {
 		`predicateType: "https://example.com/scan/v1"`:                                                   "",
 		"// text\npredicate: {\n\tresult: \"PASSED\"\n\tcritical: 0\n\tok: true, none: null\n}\n":        `/result="PASSED" /critical=0 /ok=true /none=null`,
 		`predicate: scan: "result/of": "PASSED"`:                                                         `/scan/result~1of="PASSED"`,
+		"// isn't it?\npredicate: a: 1 // [yes]":                                                         `/a=1`,
 		`predicate: low: -3`:                                                                             `/low=-3`,
 		"predicateType: \"https://example.com/scan/v1\"\npredicate: {a: {b: 1}}\npredicate: {a: {c: 2}}": `/a/b=1 /a/c=2`,
 	} {
@@ -167,12 +186,34 @@ func TestSimpleCUE(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		`predicateType: "https://example.com/other/v1"`, `subject: "a"`, `predicate: a: >3`, `predicate: a: !="b"`, `predicate: a: "b" | "c"`, `predicate: a: string`, `predicate: a?: "b"`, `predicate: a!: "b"`,
+		`predicateType: "https://example.com/other/v1"`, `subject: "a"`, `subject: "https://example.com/scan/v1"`, `predicate: a: >3`, `predicate: a: !="b"`, `predicate: a: "b" | "c"`, `predicate: a: string`, `predicate: a?: "b"`, `predicate: a!: "b"`,
 		`predicate: a: [1]`, `predicate: a: "\(b)"`, `predicate: a: b`, "import \"time\"\npredicate: a: 1", `predicate: a: 1.5`, `predicate: a: 010`, `predicate: a: "b" & "c"`, `predicate: {a: 1`, `predicate: a: 'b'`, `predicate: a: #"b"#`,
-		`predicate: a: """`, "predicate: a: 1\npredicate: a: 2", `if true {predicate: a: 1}`, `predicate: "a" "b"`, strings.Repeat("a: ", 100) + "1", "predicate: {" + strings.Repeat("a: 1\n", 100) + "}", `predicate: {...}`, `predicate: a: 9999999999999999999`, "predicate", "predicate:",
+		`predicate: a: """`, "predicate: a: 1\npredicate: a: 2", `if true {predicate: a: 1}`, `predicate: "a" "b"`, strings.Repeat("a: ", 100) + "1", "predicate: {" + strings.Repeat("a: 1\n", 100) + "}", `predicate: {...}`, `predicate: a: 9999999999999999999`, "predicate", "predicate:", "/* */ predicate: a: 1", "predicate: a: \"\"\"\n  b\n  \"\"\"", "predicate: a: `b`",
 	} {
 		if values, ok := simpleCUE(text, kind); ok {
 			t.Errorf("%s: got %v, want it not to be read", text, values)
+		}
+	}
+}
+
+// TestSimpleRego: Rego that was written here is read again, and no other.
+func TestSimpleRego(t *testing.T) {
+	text, n, yes := `a "quoted\n" ]["text`, int64(-3), true
+	values := []policy.PredicateDocument{{Pointer: "/a/b~1c/d~0/0/e][", String: &text}, {Pointer: "/x\"y", Integer: &n}, {Pointer: "", Boolean: &yes}, {Pointer: "/z", Null: true}}
+	for i := range values {
+		written := rego(values[i : i+1])
+		got, ok := simpleRego(written)
+		if values[i].Pointer == "" || strings.Contains(values[i].Pointer, "][") {
+			continue // the whole predicate is compared with nothing, and such names are not read
+		}
+		if !ok || len(got) != 1 || got[0].Pointer != values[i].Pointer || literal(got[0]) != literal(values[i]) {
+			t.Errorf("got %+v, %t, want %+v", got, ok, values[i])
+		}
+	}
+	good := rego(values[1:2])
+	for _, bad := range []string{"", "package sigstore", good + " ", strings.Replace(good, "==", "!=", 1), strings.Replace(good, "-3", "3.5", 1), strings.Replace(good, "-3", "[1]", 1), strings.Replace(good, "-3", "-0", 1), strings.Replace(good, `["x\"y"]`, "[01]", 1), strings.Replace(good, "-3", "-3; true", 1), good + good, strings.Replace(good, "default isCompliant = false", "default isCompliant = true", 1)} {
+		if got, ok := simpleRego(bad); ok {
+			t.Errorf("got %+v of\n%s", got, bad)
 		}
 	}
 }

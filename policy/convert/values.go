@@ -1,7 +1,9 @@
 package convert
 
 import (
+	"encoding/json"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/scanner"
@@ -20,8 +22,8 @@ const maxFields = 64
 //	file  = { field }
 //	field = name ":" ( field | "{" { field } "}" | value ) [ "," ]
 func simpleCUE(text, predicateType string) (values []policy.PredicateDocument, ok bool) {
-	if strings.ContainsAny(text, "`'#@?!|&<>()[]") {
-		return nil, false // what the scanner would read in its own way, or no plain field has
+	if strings.Contains(text, "/*") {
+		return nil, false // a comment to the scanner, and none to CUE
 	}
 	p := &cueParser{ok: true}
 	p.scan.Init(strings.NewReader(text))
@@ -141,4 +143,58 @@ func (p *cueParser) text() string {
 		return ""
 	}
 	return quoted[1 : len(quoted)-1]
+}
+
+var regoValue = regexp.MustCompile(`^  input\.predicate((?:\[(?:"(?:[^"\\]|\\.)*"|[0-9]+)\])*) == (.+)$`)
+
+// simpleRego returns the values that a Rego policy of the form that this package writes compares
+// with those of a predicate. ok is false if the policy has any other form.
+func simpleRego(text string) (values []policy.PredicateDocument, ok bool) {
+	rest, begins := strings.CutPrefix(text, regoBegin)
+	rest, ends := strings.CutSuffix(rest, regoEnd)
+	if !begins || !ends {
+		return nil, false
+	}
+	for line := range strings.SplitSeq(rest, "\n") {
+		m := regoValue.FindStringSubmatch(line)
+		if m == nil {
+			return nil, false
+		}
+		pointer := ""
+		for token := range strings.SplitSeq(strings.TrimSuffix(strings.TrimPrefix(m[1], "["), "]"), "][") {
+			var name string
+			if json.Unmarshal([]byte(token), &name) != nil {
+				name = token // a number
+			}
+			pointer += "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+		}
+		v, ok := scalar(m[2])
+		if !ok {
+			return nil, false
+		}
+		v.Pointer = pointer
+		values = append(values, v)
+	}
+	// What is written again is the same, or something was misread.
+	return values, rego(values) == text
+}
+
+// scalar returns a JSON value that is no float, array or object.
+func scalar(text string) (v policy.PredicateDocument, ok bool) {
+	var s string
+	var n int64
+	var b bool
+	switch raw := []byte(text); {
+	case text == "null":
+		v.Null = true
+	case json.Unmarshal(raw, &s) == nil:
+		v.String = &s
+	case json.Unmarshal(raw, &n) == nil:
+		v.Integer = &n
+	case json.Unmarshal(raw, &b) == nil:
+		v.Boolean = &b
+	default:
+		return v, false
+	}
+	return v, true
 }
