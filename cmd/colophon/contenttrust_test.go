@@ -16,7 +16,7 @@ import (
 )
 
 // TestContentTrust: inspect and policy init say what Docker Content Trust knows of an image, on
-// this machine or at a server that the user names, and believe none of it.
+// this machine or at a server that the user names, and count none of it as proof.
 func TestContentTrust(t *testing.T) {
 	var digest, other string
 	s := stageWith(t, func(_ *prooftest.Platform, store *prooftest.Store, r *prooftest.Release) {
