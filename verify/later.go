@@ -44,6 +44,14 @@ func (ev *Evidence) Size() int64 {
 		if !ok || all.value == nil {
 			continue
 		}
+		for _, s := range all.value.notation {
+			if s.signature != nil {
+				n += s.signature.Size()
+			}
+			if s.err != nil {
+				n += int64(len(s.err.Error()))
+			}
+		}
 		for _, it := range all.value.items {
 			n += sizeOfItem
 			if it.err != nil {

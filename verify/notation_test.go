@@ -125,6 +125,10 @@ func TestNotationAsked(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", v.Why(), v.Outcome, tt.want)
 		}
 	}
+	without := verify.Gather(context.Background(), s, "v1", n.Now, verify.Options{}, verify.Ask{})
+	if got := ev.Size() - without.Size(); got < 4<<10 {
+		t.Errorf("size of a signature: got %d bytes more than without, want at least %d", got, 4<<10)
+	}
 	f := verify.File{Name: "x", Digest: image.Digest, Content: strings.NewReader("")}
 	if v := verify.Bundled(context.Background(), f, nil, n.Now, verify.Options{Policy: byNotary(n)}); v.Outcome != verify.Undecided {
 		t.Errorf("file: got %s, want undecided", v.Outcome)

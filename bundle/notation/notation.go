@@ -249,6 +249,16 @@ func (s *Signature) Signer() string { return s.Chain[0].Subject.String() }
 // Authority returns the subject of the last certificate of the chain.
 func (s *Signature) Authority() string { return s.Chain[len(s.Chain)-1].Subject.String() }
 
+// Size estimates how much memory the signature takes, in bytes. A certificate takes several
+// times its encoded size.
+func (s *Signature) Size() int64 {
+	n := int64(4<<10 + len(s.signature) + len(s.token))
+	for _, c := range s.Chain {
+		n += 4 * int64(len(c.Raw))
+	}
+	return n
+}
+
 // Fingerprint identifies a certificate: its SHA-256.
 type Fingerprint [sha256.Size]byte
 
