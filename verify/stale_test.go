@@ -69,9 +69,34 @@ func TestLastWordUnderStaleRoot(t *testing.T) {
 				c.opts.Policy.Verifiers = []policy.Verifier{{ID: verifierID, Signer: by}}
 			}
 			v := verify.Image(t.Context(), c.s, c.r.Image.Digest.String(), now, c.opts)
+			if kind == scanned {
+				want := tt.want
+				if tt.fresh != "" && tt.stale != "" && tt.later >= 0 {
+					want = verify.Undecided // what it says is not read
+				}
+				if got := c.byCondition(now); got != want {
+					t.Errorf("%s, by a condition: got %s, want %s", name, got, want)
+				}
+			}
 			if v.Outcome != tt.want || tt.want == verify.Undecided && !strings.Contains(v.Why(), "its trust root is stale") {
 				t.Errorf("%s, %s: got %s: %s, want %s", name, kind, v.Outcome, v.Why(), tt.want)
 			}
 		}
 	}
+}
+
+// byCondition returns what a rule decides whose condition reads the last scan by ada.
+func (c *withdrawn) byCondition(now time.Time) verify.Outcome {
+	c.t.Helper()
+	sets := setsOf(c.t, setHead+`  - name: scanned
+    images: [{glob: "**"}]
+    trust: {maxAge: 1h}
+    accept:
+    - built:
+        source: `+prooftest.Source+`
+        attestations: [{predicateType: "`+scanned+`", signer: {certificate: {issuer: "`+people+`", identity: {is: "`+ada+`"}}}}]
+    conditions: [{expression: 'attestations.all(a, a.flag("/passed"))', message: no scan passed}]
+`)
+	image := policy.Image{Name: "reg.example.com/app", Digest: c.r.Image.Digest.String()}
+	return verify.Gather(c.t.Context(), c.s, image.Digest, now, c.opts, verify.AskFor(sets, image)).Decide(sets, image).Outcome
 }

@@ -36,15 +36,18 @@ func (s *Statement) Predicate() (any, error) {
 // under the trust roots that it takes, or by a key that it names. Both must have been asked for.
 // An error means that there may be more of them than the list has.
 func (ev *Evidence) Statements(p policy.Policy, predicateType string) (all []Statement, err error) {
-	err = ev.eachStatement(p, predicateType, func(it *item, proofs []*proof) {
-		all = append(all, Statement{signedThing(ref{item: it, proof: proofs[0]}), it.fact})
+	err = ev.eachStatement(p, predicateType, func(it *item, proofs, _ []*proof) {
+		if len(proofs) > 0 {
+			all = append(all, Statement{signedThing(ref{item: it, proof: proofs[0]}), it.fact})
+		}
 	})
 	return all, err
 }
 
 // eachStatement calls take for each attestation of a predicate type, with its proofs that hold
-// in the eyes of a policy. An error means that there may be more.
-func (ev *Evidence) eachStatement(p policy.Policy, predicateType string, take func(*item, []*proof)) error {
+// in the eyes of a policy, and with those under stale trust roots, which count for nothing. An
+// error means that there may be more.
+func (ev *Evidence) eachStatement(p policy.Policy, predicateType string, take func(it *item, proofs, stale []*proof)) error {
 	missed := false
 	c := ev.check(p, &missed)
 	switch err := c.ready(); {
@@ -61,15 +64,16 @@ func (ev *Evidence) eachStatement(p policy.Policy, predicateType string, take fu
 	}
 	unsure := attached.err
 	for _, it := range attached.items {
-		proofs := slices.DeleteFunc(slices.Clone(it.anyone), func(p *proof) bool { return p.Result.Err() != nil })
+		bad := func(p *proof) bool { return p.Result.Err() != nil }
+		proofs, stale := slices.DeleteFunc(slices.Clone(it.anyone), bad), slices.DeleteFunc(slices.Clone(it.stale), bad)
 		switch {
 		case it.err != nil:
 			unsure = cmp.Or(unsure, it.err)
-		case it.kind != predicateType || len(proofs) == 0:
-		case it.factErr != nil:
+		case it.kind != predicateType || len(proofs)+len(stale) == 0:
+		case it.factErr != nil && len(proofs) > 0:
 			unsure = cmp.Or(unsure, it.factErr)
 		default:
-			take(it, proofs)
+			take(it, proofs, stale)
 		}
 	}
 	return unsure
@@ -82,11 +86,13 @@ func (ev *Evidence) lastStatement(p policy.Policy, a policy.Attestation, v *Verd
 		at time.Time
 		Statement
 	}
-	var all []made
+	var all, stale []made
 	test := attestationTest(p, a, v)
-	err := ev.eachStatement(p, a.PredicateType, func(it *item, proofs []*proof) {
+	err := ev.eachStatement(p, a.PredicateType, func(it *item, proofs, old []*proof) {
 		if i := slices.IndexFunc(proofs, test); i >= 0 {
 			all = append(all, made{lastTime(proofs[i]), Statement{signedThing(ref{item: it, proof: proofs[i]}), it.fact}})
+		} else if i := slices.IndexFunc(old, test); i >= 0 {
+			stale = append(stale, made{at: lastTime(old[i])})
 		}
 	})
 	slices.SortStableFunc(all, func(a, b made) int { return b.at.Compare(a.at) })
@@ -97,6 +103,8 @@ func (ev *Evidence) lastStatement(p policy.Policy, a policy.Attestation, v *Verd
 		return Statement{}, fmt.Errorf("there is no %s by the signer demanded", a.PredicateType)
 	case len(all) > 1 && (all[0].at.Equal(all[1].at) || all[len(all)-1].at.IsZero()):
 		return Statement{}, fmt.Errorf("each of several %s may be the last", a.PredicateType)
+	case slices.ContainsFunc(stale, func(m made) bool { return m.at.IsZero() || !m.at.Before(all[0].at) }):
+		return Statement{}, fmt.Errorf("the last %s is under a stale trust root", a.PredicateType)
 	}
 	return all[0].Statement, nil
 }
