@@ -2,7 +2,6 @@ package verdicts
 
 import (
 	"encoding/json"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -82,14 +81,14 @@ func depends(p policy.Policy) bool {
 	return p.FreshTrust || p.MaxTrustAge > 0 || len(p.Verifiers) > 0 || len(p.Provenance().SourceVerifiers) > 0
 }
 
-// decide returns the decision now. asked must have the key for which the entry was read.
+// decide returns the decision now. asked must have the id for which the entry was read.
 func (e *entry) decide(asked *ask, sets []*policy.Set, image policy.Image, now time.Time) *verify.Decision {
 	if e.evidence != nil {
 		return e.evidence.DecideAt(sets, image, now)
 	}
 	return verify.Decide(sets, image, now, func(p policy.Policy) *verify.Verdict {
 		for i := range asked.Policies {
-			if i < len(e.verdicts) && reflect.DeepEqual(asked.Policies[i], p) {
+			if i < len(e.verdicts) && asked.Policies[i].Equal(p) {
 				return e.verdicts[i]
 			}
 		}

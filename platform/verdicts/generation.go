@@ -2,7 +2,6 @@ package verdicts
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -37,10 +36,38 @@ type askOf struct {
 	image     policy.Image
 }
 
-// ask is what must be known about an image to decide about it, and the hash of that.
+// ask is what must be known about an image to decide about it.
 type ask struct {
 	verify.Ask
-	key [sha256.Size]byte
+	id uint64 // the same for equal ones
+}
+
+// maxDistinct limits the asks that are remembered to find equal ones.
+const maxDistinct = 4096
+
+// distinct gives equal asks one id, also those of other generations: a policy that is about other
+// images changes nothing about this one.
+type distinct struct {
+	mu   sync.Mutex
+	all  []*ask
+	last uint64
+}
+
+func (d *distinct) intern(a verify.Ask) *ask {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, other := range d.all {
+		if other.Packages == a.Packages && slices.Equal(other.Predicates, a.Predicates) && slices.EqualFunc(other.Policies, a.Policies, policy.Policy.Equal) {
+			return other
+		}
+	}
+	if len(d.all) >= maxDistinct {
+		d.all = nil // ids do not come back
+	}
+	d.last++
+	out := &ask{a, d.last}
+	d.all = append(d.all, out)
+	return out
 }
 
 func newGeneration(id string, sets []*policy.Set, roots []*trust.Root) (*generation, error) {
@@ -76,7 +103,7 @@ func (g *generation) in(namespace string) []*policy.Set {
 }
 
 // ask returns what must be known about an image.
-func (g *generation) ask(namespace string, sets []*policy.Set, image policy.Image) (*ask, error) {
+func (g *generation) ask(d *distinct, namespace string, sets []*policy.Set, image policy.Image) *ask {
 	of := askOf{image: image}
 	if _, own := g.namespaces[namespace]; own {
 		of.namespace = namespace
@@ -85,19 +112,14 @@ func (g *generation) ask(namespace string, sets []*policy.Set, image policy.Imag
 	a, ok := g.asks[of]
 	g.mu.Unlock()
 	if ok {
-		return a, nil
+		return a
 	}
-	a = &ask{Ask: verify.AskFor(sets, image)}
-	raw, err := json.Marshal(a.Ask)
-	if err != nil {
-		return nil, fmt.Errorf("policies about %s: %w", image.Name, err)
-	}
-	a.key = sha256.Sum256(raw)
+	a = d.intern(verify.AskFor(sets, image))
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.asks) >= maxAsks {
 		clear(g.asks)
 	}
 	g.asks[of] = a
-	return a, nil
+	return a
 }

@@ -10,7 +10,8 @@ import (
 // the image.
 type entryKey struct {
 	repository, digest string
-	ask, trust         [sha256.Size]byte
+	ask                uint64
+	trust              [sha256.Size]byte
 }
 
 // memory keeps entries up to a size. The one that was not asked for longest goes first.

@@ -57,6 +57,7 @@ type Store struct {
 	config  Config
 	current atomic.Pointer[generation] // nil until Use
 	kept    memory
+	asks    distinct
 	reading flights[reading, *entry]
 	tags    flights[tagged, string]
 	key     [32]byte // makes the ids of readers useless outside of this process
@@ -141,12 +142,8 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 		out.Decision, out.Known = d, true
 		return out
 	}
-	asked, err := g.ask(q.Namespace, sets, q.Image)
-	if err != nil {
-		out.Decision = verify.Decide(sets, q.Image, s.config.Now(), noVerdict(err))
-		return out
-	}
-	of := reading{entryKey{q.Repository, q.Image.Digest, asked.key, g.trustKey}, s.reader(q.Logins)}
+	asked := g.ask(&s.asks, q.Namespace, sets, q.Image)
+	of := reading{entryKey{q.Repository, q.Image.Digest, asked.id, g.trustKey}, s.reader(q.Logins)}
 	read := func(ctx context.Context) (*entry, error) { return s.read(ctx, of, q, g, asked) }
 	if e := s.kept.get(of.entryKey); e != nil {
 		d := e.decide(asked, sets, q.Image, s.config.Now())

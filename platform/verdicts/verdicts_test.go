@@ -351,9 +351,30 @@ func TestTimes(t *testing.T) {
 	c.expect("the exemption ended", q, verify.Rejected)
 	c.now.Store(-3600)
 	c.use(rules)
-	if a := c.store.Ask(t.Context(), q); a.Known {
+	reads := c.store.Stats().Reads
+	if a := c.store.Ask(t.Context(), q); a.Known || c.store.Stats().Reads == reads {
 		t.Error("the clock went back behind the evidence, and it still answered")
 	}
+}
+
+// TestTrustIsRefreshed: an answer that became undecided because trust roots are too old is not
+// given any more when they are refreshed.
+func TestTrustIsRefreshed(t *testing.T) {
+	c := newScene(t)
+	_, r := c.release(prooftest.Kinds...)
+	q := c.question(r.Image)
+	refreshed := func() *trust.Root {
+		root := c.p.Root()
+		root.Repository = &trust.Repository{Refreshed: c.time()}
+		return root
+	}
+	fresh := strings.Replace(rules, "      accept:", "      trust: {maxAge: 20m}\n      accept:", 1)
+	c.use(fresh, refreshed())
+	c.expect("fresh", q, verify.Accepted)
+	c.later(25 * time.Minute)
+	c.expect("too old", q, verify.Undecided)
+	c.use(fresh, refreshed())
+	c.expect("refreshed", q, verify.Accepted)
 }
 
 // TestSwap: other policies and trust roots count at once; broken ones change nothing.
