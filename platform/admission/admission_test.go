@@ -428,6 +428,8 @@ func TestManyImages(t *testing.T) {
 	c.validate("499 good ones", object(), true)
 	list = append(list, fmt.Sprintf(`{"name":"z","image":%q}`, c.bad+"@"+c.badAt))
 	c.validate("and a bad one", object(), false)
+	list = append(list[:499:499], list[0], list[1])
+	c.validate("501 good ones", object(), false, "at most 500 images")
 }
 
 // TestRegistryHangs: an answer comes before the API server stops waiting, and it is no.

@@ -16,6 +16,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync/atomic"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
+	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
@@ -183,7 +185,10 @@ func withoutEvidence(sets []*policy.Set, image policy.Image, now time.Time) (*ve
 func (s *Store) read(ctx context.Context, of reading, q Question, g *generation, asked *ask) (*entry, error) {
 	src, err := s.open(ctx, q.Repository, q.Logins, q.Image.Digest)
 	if err != nil {
-		s.kept.forbid(of)
+		// Whether they may read it is not known if the registry does not answer: then what is kept counts.
+		if errors.Is(err, oci.ErrDenied) || errors.Is(err, oci.ErrNotFound) {
+			s.kept.forbid(of)
+		}
 		return nil, fmt.Errorf("the image cannot be read with these credentials: %w", err)
 	}
 	now, listed := s.config.Now(), ""

@@ -325,7 +325,11 @@ func TestRegistryIsGone(t *testing.T) {
 	c.expect("unsigned", c.question(bad), verify.Rejected)
 	c.answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))
 	c.later(30 * time.Minute)
+	before := c.asked.Load()
 	c.expect("signed", c.question(good.Image), verify.Accepted)
+	waitFor(t, func() bool { return c.asked.Load() >= before+3 }) // it tries three times in the background
+	time.Sleep(100 * time.Millisecond)
+	c.expect("signed, after a look that failed", c.question(good.Image), verify.Accepted)
 	if a := c.store.Ask(t.Context(), c.question(bad)); a.Decision.Outcome == verify.Accepted {
 		t.Error("the unsigned image is accepted")
 	}
