@@ -54,7 +54,7 @@ func newEntry(ev *verify.Evidence, asked *ask, g *generation, q Question, now ti
 	}
 	whole := e.decide(asked, g.in(q.Namespace), q.Image, now)
 	e.weight = ev.Size()
-	if len(asked.Predicates) > 0 || asked.Packages || slices.ContainsFunc(asked.Policies, depends) {
+	if len(asked.Predicates) > 0 || asked.Packages || len(asked.Queries) > 0 || slices.ContainsFunc(asked.Policies, depends) {
 		return e
 	}
 	// The evidence takes several times the memory of the verdicts. It is kept only if they do not
@@ -78,7 +78,8 @@ func newEntry(ev *verify.Evidence, asked *ask, g *generation, q Question, now ti
 
 // depends reports whether the verdict by a policy may change with the time alone.
 func depends(p policy.Policy) bool {
-	return p.FreshTrust || p.MaxTrustAge > 0 || len(p.Verifiers) > 0 || len(p.Provenance().SourceVerifiers) > 0
+	_, notation := p.Origin.(policy.NotationSignature)
+	return notation || p.FreshTrust || p.MaxTrustAge > 0 || len(p.Verifiers) > 0 || len(p.Provenance().SourceVerifiers) > 0
 }
 
 // decide returns the decision now. asked must have the id for which the entry was read.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -42,6 +43,19 @@ type ask struct {
 	id uint64 // the same for equal ones
 }
 
+// fields are those of an Ask. If it gets another one, this does not compile: equal must compare it.
+type fields struct {
+	Policies   []policy.Policy
+	Predicates []string
+	Packages   bool
+	Queries    []verify.Query
+}
+
+func equal(a, b fields) bool {
+	return a.Packages == b.Packages && slices.Equal(a.Predicates, b.Predicates) && slices.EqualFunc(a.Policies, b.Policies, policy.Policy.Equal) &&
+		reflect.DeepEqual(a.Queries, b.Queries)
+}
+
 // maxDistinct limits the asks that are remembered to find equal ones.
 const maxDistinct = 4096
 
@@ -57,7 +71,7 @@ func (d *distinct) intern(a verify.Ask) *ask {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, other := range d.all {
-		if other.Packages == a.Packages && slices.Equal(other.Predicates, a.Predicates) && slices.EqualFunc(other.Policies, a.Policies, policy.Policy.Equal) {
+		if equal(fields(other.Ask), fields(a)) {
 			return other
 		}
 	}
