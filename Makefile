@@ -178,6 +178,7 @@ clients: deps tools $(BIN)/regctl $(BIN)/cosign2 build base-images ## log in, pu
 
 kube: deps kube-tools build ## start a Kubernetes cluster with a node, install admission in it, and try what it must admit and refuse
 	@EXTRA='etcd:etcd-server containerd busybox:busybox-static /usr/lib/cni/bridge:containernetworking-plugins' scripts/deps.sh
+	@cd tools/kube && $(GO) mod download github.com/openreports/reports-api@v0.2.1 github.com/kyverno/kyverno@v1.19.1 # the definitions of reports
 	COLOPHON_KUBE=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v ./test/kube
 
 manifests: $(BIN)/helm ## write deploy/kubernetes/colophon.yaml, what the chart makes with its defaults

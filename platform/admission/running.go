@@ -4,11 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
 )
 
@@ -19,8 +23,9 @@ const (
 
 // watchRunning asks the policies about the images of all running pods: at the start, so that they
 // are known before the next pod with them comes; when other policies or trust roots count; and
-// once a day. It writes a line for each image that would be refused. Nothing is stopped.
-func (h *Handler) watchRunning(ctx context.Context, api *kubeapi.Client, changed <-chan struct{}) {
+// once a day. It records each image that would be refused. Nothing is stopped.
+func (h *Handler) watchRunning(ctx context.Context, api *kubeapi.Client, exempt []string, changed <-chan struct{}) {
+	rec := &recorder{api: api, log: h.Log, exempt: exempt, now: h.Now}
 	for {
 		select {
 		case <-ctx.Done():
@@ -28,7 +33,7 @@ func (h *Handler) watchRunning(ctx context.Context, api *kubeapi.Client, changed
 		case <-changed:
 		case <-time.After(againEvery):
 		}
-		pods, refused, err := h.verifyRunning(ctx, api)
+		pods, refused, err := h.verifyRunning(ctx, rec)
 		h.metrics.running.Set(float64(refused))
 		if err != nil && ctx.Err() == nil {
 			h.Log.Error("the running pods could not be listed", "error", err)
@@ -38,7 +43,8 @@ func (h *Handler) watchRunning(ctx context.Context, api *kubeapi.Client, changed
 	}
 }
 
-func (h *Handler) verifyRunning(ctx context.Context, api *kubeapi.Client) (pods, refused int, err error) {
+func (h *Handler) verifyRunning(ctx context.Context, rec *recorder) (pods, refused int, err error) {
+	rec.findReporters(ctx)
 	var g errgroup.Group
 	g.SetLimit(atOnce)
 	counts := make(chan int, atOnce)
@@ -50,10 +56,10 @@ func (h *Handler) verifyRunning(ctx context.Context, api *kubeapi.Client) (pods,
 		}
 		total <- n
 	}()
-	err = api.Each(ctx, "/api/v1/pods", func(raw json.RawMessage) error {
+	err = rec.api.Each(ctx, "/api/v1/pods", func(raw json.RawMessage) error {
 		pods++
 		g.Go(func() error {
-			counts <- h.verifyPod(ctx, raw)
+			counts <- h.verifyPod(ctx, rec, raw)
 			return nil
 		})
 		return ctx.Err()
@@ -63,16 +69,11 @@ func (h *Handler) verifyRunning(ctx context.Context, api *kubeapi.Client) (pods,
 	return pods, <-total, err
 }
 
-// verifyPod returns the number of images of a pod that would be refused now. Images that are
-// named by a tag are left out: nobody knows what runs.
-func (h *Handler) verifyPod(ctx context.Context, raw json.RawMessage) (refused int) {
-	var pod struct {
-		Metadata struct {
-			Namespace string `json:"namespace"`
-			Name      string `json:"name"`
-		} `json:"metadata"`
-	}
-	if json.Unmarshal(raw, &pod) != nil {
+// verifyPod returns the number of images of a pod that would be refused now. An image that the pod
+// names by a tag is the one that the runtime pulled.
+func (h *Handler) verifyPod(ctx context.Context, rec *recorder, raw json.RawMessage) (refused int) {
+	var pod runningPod
+	if json.Unmarshal(raw, &pod) != nil || slices.Contains(rec.exempt, pod.Metadata.Namespace) || pod.Status.Phase == "Succeeded" || pod.Status.Phase == "Failed" {
 		return 0
 	}
 	a, err := h.read(&request{Operation: "CREATE", Kind: kind{Version: "v1", Kind: "Pod"}, Namespace: pod.Metadata.Namespace, Object: raw})
@@ -83,14 +84,62 @@ func (h *Handler) verifyPod(ctx context.Context, raw json.RawMessage) (refused i
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	access := h.access(ctx, a)
+	var found []outcome
 	for _, i := range a.images {
-		if i.Problem != "" || i.Reference.Digest == "" {
+		i, known := pod.pulled(i)
+		if !known {
 			continue
 		}
-		if o := h.judge(ctx, a, i, access); o.refused != "" {
+		o := h.judge(ctx, a, i, access)
+		if o.refused != "" {
 			refused++
 			h.Log.LogAttrs(ctx, slog.LevelWarn, "a running image would be refused", slog.String("object", a.describe()), slog.String("image", printable.Line(i.Name)), slog.String("reason", o.refused))
+			found = append(found, o)
 		}
 	}
+	rec.record(ctx, &pod, found)
 	return refused
+}
+
+// runningPod is what is read of a pod that runs, besides its images.
+type runningPod struct {
+	Metadata struct {
+		Name      string `json:"name"`
+		Namespace string `json:"namespace"`
+		UID       string `json:"uid"`
+	} `json:"metadata"`
+	Status struct {
+		Phase                      string            `json:"phase"`
+		ContainerStatuses          []containerStatus `json:"containerStatuses"`
+		InitContainerStatuses      []containerStatus `json:"initContainerStatuses"`
+		EphemeralContainerStatuses []containerStatus `json:"ephemeralContainerStatuses"`
+	} `json:"status"`
+}
+
+type containerStatus struct {
+	Image   string `json:"image"`
+	ImageID string `json:"imageID"` // REPOSITORY@sha256:HEX, as the runtime pulled it
+}
+
+// pulled returns an image with the digest that the runtime pulled, if the pod names a tag: so it is
+// for pods that are older than admission. known is false if that cannot be told.
+func (p *runningPod) pulled(i imagelist.Image) (out imagelist.Image, known bool) {
+	if i.Problem != "" || i.Reference.Digest != "" {
+		return i, i.Problem == ""
+	}
+	var digests []string
+	for _, s := range slices.Concat(p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses) {
+		if _, digest, ok := strings.Cut(s.ImageID, "@"); ok && s.Image == i.Name && !slices.Contains(digests, digest) {
+			digests = append(digests, digest)
+		}
+	}
+	if len(digests) != 1 { // none was pulled yet, or the tag led to several
+		return i, false
+	}
+	ref, err := oci.ParseReference(i.Name + "@" + digests[0])
+	if err != nil {
+		return i, false
+	}
+	i.Name, i.Reference = i.Name+"@"+digests[0], ref
+	return i, true
 }

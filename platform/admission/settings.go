@@ -24,6 +24,7 @@ type Settings struct {
 	Trust    string `json:"trust,omitempty"`    // file or directory of trust roots; absent: the resources of the cluster
 
 	Images map[string][]string `json:"images,omitempty"` // fields that name images, by KIND.GROUP of custom kinds
+	Exempt []string            `json:"exempt,omitempty"` // namespaces whose running pods are left alone: those that the webhook configurations exempt
 	DryRun bool                `json:"dryRun,omitempty"` // decisions are recorded, and nothing is refused or changed
 	Memory int                 `json:"memory,omitempty"` // MiB for what is known about images; default 160
 

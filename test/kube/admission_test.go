@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,6 +31,7 @@ const helmNamespace = "colophon"
 // open installs admission with the chart, from an image that has the program of this tree.
 func open(t *testing.T) *shop {
 	s := &shop{Cluster: kubetest.Start(t)}
+	s.defineReports(t)
 	s.signed = s.Push(t, "team/app:v1", kubetest.Busybox(t, "sh", "-c", "echo running the signed image; sleep 1000000"))
 	s.unsigned = s.Push(t, "team/app:unsigned", kubetest.Busybox(t, "sh", "-c", "echo running the unsigned image; sleep 1000000"))
 	s.sign(t)
@@ -138,6 +140,7 @@ func TestAdmission(t *testing.T) {
 		{"a broken policy changes nothing", s.brokenPolicy},
 		{"audit and warn admit", s.modes},
 		{"metadata of pods that would be refused", s.metadata},
+		{"findings about running pods", s.findings},
 		{"a rolling restart under load", s.rolling},
 		{"the API server restarts", s.apiRestarts},
 		{"the webhook is gone", s.webhookGone},
@@ -290,6 +293,68 @@ func (s *shop) metadata(t *testing.T) {
 	s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
 	s.Kubectl(t, "label", "pod", "old", "-n", "shop", "a=b")
 	s.Kubectl(t, "delete", "pod", "old", "-n", "shop", "--timeout=30s")
+}
+
+// defineReports makes the cluster know the reports that tools read, by the definitions of those who
+// publish them.
+func (s *shop) defineReports(t *testing.T) {
+	for module, file := range map[string]string{
+		"github.com/openreports/reports-api@v0.2.1": "config/crd/openreports.io_reports.yaml",
+		"github.com/kyverno/kyverno@v1.19.1":        "config/crds/policyreport/wgpolicyk8s.io_policyreports.yaml",
+	} {
+		cmd := exec.Command("go", "mod", "download", "-json", module)
+		cmd.Dir, cmd.Env = s.Dir(t), append(os.Environ(), "GOPROXY=off", "GOSUMDB=off")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s is not in the module cache: run make kube: %v: %s", module, err, out)
+		}
+		var m struct{ Dir string }
+		if err := json.Unmarshal(out, &m); err != nil {
+			t.Fatal(err)
+		}
+		s.Kubectl(t, "apply", "--server-side", "-f", filepath.Join(m.Dir, file))
+	}
+}
+
+// findings: a pod that policies refuse by now keeps running, and is told of: in an event, though
+// several replicas find it, and in the reports that tools read.
+func (s *shop) findings(t *testing.T) {
+	s.policy(t, "audit")
+	s.admits(t, s.unsigned)
+	s.Apply(t, pod("found", s.unsigned))
+	s.Eventually(t, 30*time.Second, "the pod runs", func() bool { return s.PodLogs(t, "shop", "found") != "" })
+	s.policy(t, "enforce")
+	events := func() string {
+		return s.Kubectl(t, "get", "events", "-n", "shop", "--field-selector=involvedObject.name=found,reportingComponent=colophon-admission", "-o", "jsonpath={.items[*].reason}")
+	}
+	failed := func(kind string) string {
+		return s.Kubectl(t, "get", kind, "-n", "shop", "-o", `jsonpath={.items[?(@.scope.name=="found")].summary.fail} {.items[?(@.scope.name=="found")].results[*].policy}/{.items[?(@.scope.name=="found")].results[*].rule}`)
+	}
+	s.Eventually(t, 30*time.Second, "an event tells of the pod", func() bool { return strings.Contains(events(), "ImageRejected") })
+	for _, kind := range []string{"policyreports.wgpolicyk8s.io", "reports.openreports.io"} {
+		s.Eventually(t, 30*time.Second, kind+" tell of the pod", func() bool { return failed(kind) == "1 team/signed" })
+	}
+	text, _, code := colophon(t, s.Cluster, "kube", "why", "found", "-n", "shop")
+	if code != 3 || !strings.Contains(text, "rejected") || !strings.Contains(text, "ImageRejected") {
+		t.Errorf("kube why: got exit code %d and\n%s", code, text)
+	}
+	time.Sleep(2 * time.Second) // for the other replica
+	if got := events(); got != "ImageRejected" {
+		t.Errorf("got events %q, want one", got)
+	}
+	if out := s.Kubectl(t, "get", "events", "-n", helmNamespace, "-o", "jsonpath={.items[*].reportingComponent}"); strings.Contains(out, "colophon-admission") {
+		t.Error("there are events about pods of a namespace that is exempt")
+	}
+	s.policy(t, "audit")
+	for _, kind := range []string{"policyreports.wgpolicyk8s.io", "reports.openreports.io"} {
+		s.Eventually(t, 30*time.Second, kind+" no longer blame the pod", func() bool { return failed(kind) == "0 /" })
+	}
+	s.Kubectl(t, "delete", "pod", "found", "-n", "shop", "--timeout=30s")
+	s.Eventually(t, 30*time.Second, "the reports go with the pod", func() bool {
+		return s.Kubectl(t, "get", "policyreports.wgpolicyk8s.io,reports.openreports.io", "-n", "shop", "-o", "name") == ""
+	})
+	s.policy(t, "enforce")
+	s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
 }
 
 // load asks again and again about an image until stop, and counts answers that are not as wanted.

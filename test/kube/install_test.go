@@ -107,7 +107,6 @@ var permissions = map[string][]string{
 		"validatingwebhookconfigurations.admissionregistration.k8s.io [] [colophon-admission] [get patch]",
 	},
 	"colophon": {
-		"leases.coordination.k8s.io [] [colophon-admission] [get update]",
 		"secrets [] [colophon-admission-tls] [get update]",
 	},
 }

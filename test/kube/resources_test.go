@@ -114,6 +114,21 @@ func TestBrokenPoliciesAreRefused(t *testing.T) {
 	}
 }
 
+// TestUnknownMembers: kubectl has the API server refuse a member that the schema does not name.
+// Asked not to, the API server removes it: docs/kubernetes.md warns of that.
+func TestUnknownMembers(t *testing.T) {
+	c := kubetest.Start(t)
+	define(t, c)
+	const policy = "apiVersion: colophon.build/v1\nkind: ImagePolicy\nmetadata: {name: typo}\nspec: {unmatched: deny, rules: [{name: app, images: [{glob: registry.example.com/**}], accept: [{built: {source: https://git.example.com/app, requireSuorce: true}}]}]}\n"
+	if err := dryRun(c, policy); err == nil || !strings.Contains(err.Error(), `unknown field "spec.rules[0].accept[0].built.requireSuorce"`) {
+		t.Errorf("got %v, want the member refused", err)
+	}
+	out, err := c.TryInput(policy, "apply", "--dry-run=server", "--validate=ignore", "-o", "yaml", "-f", "-")
+	if err != nil || !strings.Contains(out, "source: https://git.example.com/app") || strings.Contains(out, "      requireSuorce") {
+		t.Errorf("got %v and\n%s\nwant the policy without the member", err, out)
+	}
+}
+
 // dryRun asks the API server whether it would store an object.
 func dryRun(c *kubetest.Cluster, object string) error {
 	_, err := c.TryInput(object, "apply", "--dry-run=server", "-f", "-")

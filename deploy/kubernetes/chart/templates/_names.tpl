@@ -19,6 +19,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- .Values.image }}
 {{- end }}
 
+{{- /* The namespaces that are left alone, as JSON. */ -}}
+{{- define "colophon.exempt" -}}
+{{ append .Values.exemptNamespaces .Release.Namespace | uniq | toJson }}
+{{- end }}
+
 {{- /* What both webhooks are asked about, and what not. */ -}}
 {{- define "colophon.webhook" -}}
 failurePolicy: Fail
@@ -30,7 +35,7 @@ namespaceSelector:
   matchExpressions:
     - key: kubernetes.io/metadata.name
       operator: NotIn
-      values: {{ append .Values.exemptNamespaces .Release.Namespace | uniq | toJson }}
+      values: {{ include "colophon.exempt" . }}
 {{- end }}
 
 {{- define "colophon.rules" -}}
@@ -55,6 +60,7 @@ clientConfig:
 {{- /* The configuration file of the webhook: the values that decide about it, and config. */ -}}
 {{- define "colophon.config" -}}
 {{- $config := deepCopy .Values.config }}
+{{- $_ := set $config "exempt" (include "colophon.exempt" . | fromJsonArray) }}
 {{- if .Values.dryRun }}{{ $_ := set $config "dryRun" true }}{{ end }}
 {{- if .Values.certManager.enabled }}
 {{- $_ := set $config "tls" (dict "certificate" "/etc/colophon-tls/tls.crt" "key" "/etc/colophon-tls/tls.key") }}
