@@ -350,11 +350,12 @@ func (s *shop) findings(t *testing.T) {
 		s.Eventually(t, 30*time.Second, kind+" no longer blame the pod", func() bool { return failed(kind) == "0 /" })
 	}
 	s.Kubectl(t, "delete", "pod", "found", "-n", "shop", "--timeout=30s")
-	s.Eventually(t, 30*time.Second, "the reports go with the pod", func() bool {
-		return s.Kubectl(t, "get", "policyreports.wgpolicyk8s.io,reports.openreports.io", "-n", "shop", "-o", "name") == ""
-	})
 	s.policy(t, "enforce")
 	s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
+	// The garbage collector learns of new kinds every 30 seconds.
+	s.Eventually(t, 90*time.Second, "the reports go with the pod", func() bool {
+		return s.Kubectl(t, "get", "policyreports.wgpolicyk8s.io,reports.openreports.io", "-n", "shop", "-o", "name") == ""
+	})
 }
 
 // load asks again and again about an image until stop, and counts answers that are not as wanted.
