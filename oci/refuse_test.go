@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -226,18 +227,25 @@ func TestShrink(t *testing.T) {
 type listing struct {
 	Target
 	list []v1.Descriptor
+	mu   sync.Mutex
 	read map[v1.Hash]int // how often each manifest or blob was read
+}
+
+func (l *listing) count(digest v1.Hash) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.read[digest]++
 }
 
 func (l *listing) Referrers(context.Context, v1.Hash) ([]v1.Descriptor, error) { return l.list, nil }
 
 func (l *listing) Manifest(ctx context.Context, digest v1.Hash) ([]byte, string, error) {
-	l.read[digest]++
+	l.count(digest)
 	return l.Target.Manifest(ctx, digest)
 }
 
 func (l *listing) Blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-	l.read[d.Digest]++
+	l.count(d.Digest)
 	return l.Target.Blob(ctx, d)
 }
 
@@ -346,7 +354,7 @@ func TestCopyRefuses(t *testing.T) {
 	}
 	// One image twice in an index is read and written once.
 	twice := index(image, image)
-	from, to := &listing{src, nil, map[v1.Hash]int{}}, &listing{emptyLayout(t), nil, map[v1.Hash]int{}}
+	from, to := &listing{Target: src, read: map[v1.Hash]int{}}, &listing{Target: emptyLayout(t), read: map[v1.Hash]int{}}
 	if err := Copy(t.Context(), to, from, twice); err != nil || from.read[image.Digest] != 1 {
 		t.Errorf("an image twice: got %v, and it was read %d times", err, from.read[image.Digest])
 	}
@@ -372,7 +380,7 @@ func TestAttachmentsThatCanBeRun(t *testing.T) {
 	larger.Size++
 	typed.MediaType = types.DockerManifestSchema2
 	read := func(d v1.Descriptor) (*listing, error) {
-		c := &listing{src, nil, map[v1.Hash]int{}}
+		c := &listing{Target: src, read: map[v1.Hash]int{}}
 		return c, CheckAttachment(t.Context(), c, d)
 	}
 	c, err := read(index(good, good, good))
