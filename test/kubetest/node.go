@@ -29,7 +29,7 @@ func (c *Cluster) startNode(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
-	in := strings.NewReplacer("DIR", c.dir, "PODS", pods, "PAUSE", pause, "CGROUP", "/"+cgroup+"/"+filepath.Base(c.dir))
+	in := strings.NewReplacer("DIR", c.dir, "PODS", pods, "PAUSE", pause)
 	c.write(t, "cni/10-test.conflist", in.Replace(network))
 	c.containerd = c.run(t, "containerd", "-c", c.write(t, "containerd.toml", in.Replace(containerdConfig)))
 	c.Eventually(t, 30*time.Second, "containerd is ready", func() bool { return c.ctr("version") == nil })
@@ -164,12 +164,10 @@ state = "DIR/containerd/state"
     conf_dir = "DIR/cni"
 `
 
-// Cgroups of pods are below one of the test's own, so that all of them can be removed.
 const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 failCgroupV1: false
 cgroupDriver: cgroupfs
-cgroupRoot: CGROUP
 cgroupsPerQOS: false
 enforceNodeAllocatable: []
 localStorageCapacityIsolation: false

@@ -31,8 +31,6 @@ const (
 	apiInCluster = "10.0.0.1"
 	// pods is the network of pods; its first address is this host's.
 	pods = "10.88.0.0/16"
-	// cgroup is where containers of test clusters are, below each hierarchy.
-	cgroup = "colophon-kubetest"
 )
 
 // Main runs the tests of a package that needs a cluster, and is what its TestMain calls. It runs
@@ -53,6 +51,7 @@ func Main(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "kubetest:", err)
 		return 1
 	}
+	others := cgroups()
 	runtime.LockOSThread() // the signal of Pdeathsig comes when the thread ends
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inside+"="+dir)
@@ -63,7 +62,10 @@ func Main(m *testing.M) int {
 	}
 	err = cmd.Run()
 	// With the first process of the namespaces, the kernel ended all others.
-	left := errors.Join(os.RemoveAll(dir), removeCgroups(filepath.Base(dir)))
+	left := os.RemoveAll(dir)
+	if len(others) == 0 { // of a Kubernetes that runs here anyway
+		left = errors.Join(left, removeCgroups())
+	}
 	if left != nil {
 		fmt.Fprintln(os.Stderr, "kubetest: not removed:", left)
 	}
@@ -98,17 +100,19 @@ func settle() error {
 	return nil
 }
 
-// removeCgroups removes the cgroups of the containers of one test.
-func removeCgroups(name string) error {
-	trees, err := filepath.Glob("/sys/fs/cgroup/*/" + cgroup + "/" + name)
-	if err != nil {
-		return err
+// cgroups returns the cgroups in which containerd keeps the containers of Kubernetes, one in each
+// hierarchy.
+func cgroups() []string {
+	trees, _ := filepath.Glob("/sys/fs/cgroup/*/k8s.io") // the pattern is good
+	if _, err := os.Stat("/sys/fs/cgroup/k8s.io"); err == nil {
+		trees = append(trees, "/sys/fs/cgroup/k8s.io")
 	}
-	more, err := filepath.Glob("/sys/fs/cgroup/" + cgroup + "/" + name)
-	if err != nil {
-		return err
-	}
-	for _, tree := range append(trees, more...) {
+	return trees
+}
+
+// removeCgroups removes what the containers of a test left there. They have ended.
+func removeCgroups() error {
+	for _, tree := range cgroups() {
 		var dirs []string
 		err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
