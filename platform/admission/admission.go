@@ -207,7 +207,7 @@ func (h *Handler) mutate(ctx context.Context, a *admitted) *response {
 		Path  string `json:"path"`
 		Value string `json:"value"`
 	}
-	access := h.access(ctx, a)
+	glass, access := h.askGlass(ctx, a), h.access(ctx, a)
 	digests, errs := make([]string, len(a.images)), make([]error, len(a.images))
 	each(a.images, func(n int, i imagelist.Image) {
 		if i.Problem == "" && i.Reference.Digest == "" {
@@ -238,7 +238,7 @@ func (h *Handler) mutate(ctx context.Context, a *admitted) *response {
 			}
 		}
 	}
-	if len(refusals) > 0 && !h.breaksGlass(ctx, a, out) {
+	if len(refusals) > 0 && !h.breaksGlass(ctx, a, glass, out) {
 		return denied(strings.Join(refusals, "\n"))
 	}
 	out.Allowed = true
@@ -254,11 +254,11 @@ func (h *Handler) mutate(ctx context.Context, a *admitted) *response {
 
 // validate asks the policies about each image.
 func (h *Handler) validate(ctx context.Context, a *admitted) *response {
-	access := h.access(ctx, a)
+	glass, access := h.askGlass(ctx, a), h.access(ctx, a)
 	outcomes := make([]outcome, len(a.images))
 	each(a.images, func(n int, i imagelist.Image) { outcomes[n] = h.judge(ctx, a, i, access) })
 	out, refusals := &response{Audit: map[string]string{}}, []string{}
-	if err := h.checkGlass(ctx, a); err != nil {
+	if err := a.checkGlass(glass); err != nil {
 		h.record(ctx, a, outcome{refused: err.Error()})
 		return denied(err.Error())
 	}
@@ -274,12 +274,12 @@ func (h *Handler) validate(ctx context.Context, a *admitted) *response {
 	case h.mirrors(a): // the kubelet runs it already
 		out.Allowed = true
 		out.warn(refusals...)
-	case h.breaksGlass(ctx, a, out):
+	case h.breaksGlass(ctx, a, glass, out):
 		out.Allowed = true
 	default:
-		glass := out
+		warnings := out.Warnings
 		out = denied(strings.Join(refusals, "\n"))
-		out.Warnings = glass.Warnings
+		out.Warnings = warnings
 	}
 	for _, o := range outcomes {
 		o.admitted = out.Allowed

@@ -68,7 +68,10 @@ func (c *cluster) PullSecrets(_ context.Context, namespace, account string, name
 	return out, notes
 }
 
-func (c *cluster) MayBreakGlass(_ context.Context, u admission.User, namespace string) (bool, error) {
+func (c *cluster) MayBreakGlass(ctx context.Context, u admission.User, namespace string) (bool, error) {
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fails {
@@ -595,6 +598,23 @@ func TestBreakGlass(t *testing.T) {
 	c.operation, c.old = "UPDATE", deployment(broken)
 	c.validate("unchanged annotations", deployment(broken), true)
 	c.validate("ada uses the glass of root", deployment(strings.Replace(broken, c.good+"@"+c.goodAt, c.bad+"@"+c.badAt, 1)), false, "may not")
+}
+
+// TestGlassWhileRegistryHangs: the glass can be broken when a registry takes all the time.
+func TestGlassWhileRegistryHangs(t *testing.T) {
+	c := newScene(t)
+	c.delay = 3 * time.Second
+	c.cluster.may["ada@shop"] = true
+	annotations := fmt.Sprintf(`"metadata":{"annotations":{"colophon.build/break-glass":"the registry hangs","colophon.build/break-glass-until":%q},`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	for path, object := range map[string]string{admission.PathMutate: pod(c.bad), admission.PathValidate: c.badPod()} {
+		r := httptest.NewRequest(http.MethodPost, path+"?timeout=1s", bytes.NewReader(c.body(strings.Replace(object, `"metadata":{`, annotations, 1))))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		c.handler.ServeHTTP(w, r)
+		if !strings.Contains(w.Body.String(), `"allowed":true`) || !strings.Contains(w.Body.String(), "THE GLASS IS BROKEN") {
+			t.Errorf("%s: got %s", path, w.Body)
+		}
+	}
 }
 
 // TestInjectors: an annotation that makes another webhook add a container refuses nothing by itself.

@@ -26,49 +26,61 @@ var controllers = []string{
 	"replicaset-controller", "replication-controller", "statefulset-controller",
 }
 
+// glass is the answer to an object that asks to break the glass.
+type glass struct {
+	asked bool
+	why   string
+	until time.Time
+	err   error // why it is not broken
+}
+
+// askGlass finds out whether the object may break the glass. It is asked before any registry: one
+// that hangs takes the whole time, and is why somebody breaks the glass.
+func (h *Handler) askGlass(ctx context.Context, a *admitted) (g glass) {
+	m, _ := a.object.pod()
+	reason, asked := m.Annotations[AnnotationReason]
+	if g.asked = asked; asked {
+		g.why, g.until, g.err = h.mayBreak(ctx, a, reason, m.Annotations[AnnotationUntil])
+	}
+	return g
+}
+
 // breaksGlass reports whether the object may have images that were refused, because somebody who
 // may do so said why, and the time is not over. It adds warnings to the answer, also about why
 // the glass was not broken.
-func (h *Handler) breaksGlass(ctx context.Context, a *admitted, out *response) bool {
-	m, _ := a.object.pod()
-	reason, asked := m.Annotations[AnnotationReason]
-	if !asked {
+func (h *Handler) breaksGlass(ctx context.Context, a *admitted, g glass, out *response) bool {
+	if !g.asked {
 		return false
 	}
-	why, until, err := h.glass(ctx, a, reason, m.Annotations[AnnotationUntil])
-	if err != nil {
+	if g.err != nil {
 		h.metrics.glass.WithLabelValues("refused").Inc()
-		h.Log.WarnContext(ctx, "the glass was not broken", "user", a.UserInfo.Username, "object", a.describe(), "error", err)
-		out.warn("the glass is not broken: " + err.Error())
+		h.Log.WarnContext(ctx, "the glass was not broken", "user", a.UserInfo.Username, "object", a.describe(), "error", g.err)
+		out.warn("the glass is not broken: " + g.err.Error())
 		return false
 	}
 	if out.Audit == nil {
 		out.Audit = map[string]string{}
 	}
-	out.Audit["break-glass"] = why
-	out.warn(fmt.Sprintf("THE GLASS IS BROKEN until %s: images run that policies refuse: %s", until.Format(time.RFC3339), why))
+	out.Audit["break-glass"] = g.why
+	out.warn(fmt.Sprintf("THE GLASS IS BROKEN until %s: images run that policies refuse: %s", g.until.Format(time.RFC3339), g.why))
 	if !a.DryRun {
 		h.metrics.glass.WithLabelValues("broken").Inc()
 	}
-	h.Log.ErrorContext(ctx, "the glass is broken", "user", a.UserInfo.Username, "object", a.describe(), "reason", why, "until", until, "dryRun", a.DryRun)
+	h.Log.ErrorContext(ctx, "the glass is broken", "user", a.UserInfo.Username, "object", a.describe(), "reason", g.why, "until", g.until, "dryRun", a.DryRun)
 	return true
 }
 
 // checkGlass refuses the annotations of those who may not set them, also if all images are
 // accepted: an image may be refused when the controllers make the pods, and the controllers are
 // believed.
-func (h *Handler) checkGlass(ctx context.Context, a *admitted) error {
+func (a *admitted) checkGlass(g glass) error {
 	m, _ := a.object.pod()
 	old, _ := a.before.pod()
-	reason, asked := m.Annotations[AnnotationReason]
-	until := m.Annotations[AnnotationUntil]
-	if !asked || a.copied() || reason == old.Annotations[AnnotationReason] && until == old.Annotations[AnnotationUntil] {
+	same := m.Annotations[AnnotationReason] == old.Annotations[AnnotationReason] && m.Annotations[AnnotationUntil] == old.Annotations[AnnotationUntil]
+	if !g.asked || g.err == nil || a.copied() || same {
 		return nil
 	}
-	if _, _, err := h.glass(ctx, a, reason, until); err != nil {
-		return fmt.Errorf("the glass is not broken: %w", err)
-	}
-	return nil
+	return fmt.Errorf("the glass is not broken: %w", g.err)
 }
 
 // copied reports whether a controller makes the object from a template that was admitted before.
@@ -77,7 +89,8 @@ func (a *admitted) copied() bool {
 	return ok && slices.Contains(controllers, name)
 }
 
-func (h *Handler) glass(ctx context.Context, a *admitted, reason, until string) (string, time.Time, error) {
+// mayBreak returns the reason and the end, or why the glass is not broken.
+func (h *Handler) mayBreak(ctx context.Context, a *admitted, reason, until string) (string, time.Time, error) {
 	now := h.Now()
 	reason = printable.Cut(printable.Line(strings.TrimSpace(reason)), maxWarning)
 	end, err := time.Parse(time.RFC3339, until)
