@@ -80,6 +80,10 @@ func (f *flights[K, V]) start(key K, registry string, work func(context.Context)
 
 func (f *flights[K, V]) run(key K, registry string, at *host, one *flight[V], work func(context.Context) (V, error)) {
 	defer func() {
+		// A fault in what reads strangers' bytes is no answer, and does not end the process.
+		if fault := recover(); fault != nil {
+			one.err = fmt.Errorf("the reading ended with a fault: %v", fault)
+		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if at.users--; at.users == 0 {

@@ -452,6 +452,26 @@ func TestStrangeAddresses(t *testing.T) {
 	}
 }
 
+// faulty is a transport with a fault.
+type faulty struct{}
+
+func (faulty) RoundTrip(*http.Request) (*http.Response, error) { panic("a fault") }
+
+// TestFaultIsNoAnswer: a fault while an image is read leaves it undecided, and the process goes on.
+func TestFaultIsNoAnswer(t *testing.T) {
+	c := newScene(t)
+	_, r := c.release(prooftest.Kinds...)
+	c.store = verdicts.New(verdicts.Config{Transport: faulty{}})
+	c.use(rules)
+	a := c.expect("a fault", c.question(r.Image), verify.Undecided)
+	if !strings.Contains(a.Decision.Reason, "ended with a fault") {
+		t.Errorf("got %s", a.Decision.Reason)
+	}
+	if _, err := c.store.Resolve(t.Context(), c.host+"/team/app", "v1", nil); err == nil {
+		t.Error("a tag was resolved")
+	}
+}
+
 // TestTooMuchAtOnce: past its limit, the store refuses, and lets the others wait their time.
 func TestTooMuchAtOnce(t *testing.T) {
 	c := newScene(t)
