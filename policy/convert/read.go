@@ -250,6 +250,10 @@ func (r *cipReader) root(at string, a *clusterimagepolicy.Authority) (root strin
 		r.stricter(at, "the alternative is left out: it rests on several trust roots, and here all evidence is of one")
 		return "", false
 	case refs[0] == "":
+		if url := otherInstance(a); url != "" {
+			r.stricter(at, "the alternative is left out: no TrustRoot says which trust root has %s", url)
+			return "", false
+		}
 		return PublicRoot, true
 	}
 	if root, ok := r.options.Roots[refs[0]]; ok {
@@ -262,6 +266,18 @@ func (r *cipReader) root(at string, a *clusterimagepolicy.Authority) (root strin
 	}
 	r.stricter(at+".trustRootRef", "the alternative is left out: say what the trust root %s is called here", refs[0])
 	return "", false
+}
+
+// otherInstance returns the address of a service that an authority names without a TrustRoot and
+// that the public trust root does not have, or "".
+func otherInstance(a *clusterimagepolicy.Authority) string {
+	if a.Keyless != nil && a.Keyless.CA() != clusterimagepolicy.DefaultCA {
+		return a.Keyless.CA()
+	}
+	if a.CTLog != nil && a.CTLog.URL != "" && strings.TrimSuffix(a.CTLog.URL, "/") != publicLog {
+		return a.CTLog.URL
+	}
+	return ""
 }
 
 // certificate returns the signer of an identity.
