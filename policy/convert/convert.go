@@ -184,11 +184,35 @@ func (to Format) write(o Options, documents ...*policy.SetDocument) (*Result, er
 	}
 	switch to {
 	case ClusterImagePolicy:
-		return toClusterImagePolicy(all, o)
+		out, err := toClusterImagePolicy(all, o)
+		if err != nil {
+			return nil, err
+		}
+		return out, checkNames(out.Documents)
 	case Kyverno:
-		return toKyverno(all, o), nil
+		out := toKyverno(all, o)
+		return out, checkNames(out.Documents)
 	}
 	return nil, fmt.Errorf("convert: format: expected one of %q, found %q", Formats(), to)
+}
+
+// checkNames fails if two documents have one name: a cluster would keep the last one only.
+func checkNames(documents []any) error {
+	seen := map[[3]string]bool{}
+	for _, d := range documents {
+		var id [3]string
+		switch d := d.(type) {
+		case *clusterimagepolicy.ClusterImagePolicy:
+			id = [3]string{d.Kind, d.Metadata.Namespace, d.Metadata.Name}
+		case *validating:
+			id = [3]string{d.Kind, d.Metadata.Namespace, d.Metadata.Name}
+		}
+		if seen[id] {
+			return fmt.Errorf("two policies of the result would have the name %q, and a cluster keeps one of them: give a policy or a rule another name", id[2])
+		}
+		seen[id] = true
+	}
+	return nil
 }
 
 // losses collects what is lost, and where.

@@ -120,6 +120,28 @@ func TestOnlyStricter(t *testing.T) {
 	}
 }
 
+// TestNamesStayApart: of two documents with one name, a cluster would keep the last one, and
+// demand nothing of what the other one says.
+func TestNamesStayApart(t *testing.T) {
+	two := "      accept: [{signature: {signer: " + ada + ", attestations: [{predicateType: https://example.com/scan/v1}]}}]\n"
+	numbered := head + two + "    - name: app-1\n      images: [{glob: 'reg.example.com/**'}]\n" + adas
+	joined := strings.Replace(head, "name: app", "name: app-x", 1) + adas + "---\n" + strings.NewReplacer("name: shop", "name: shop-app", "name: app", "name: x").Replace(head) + adas
+	warns := head + adas + "      mode: warn\n---\n" + strings.Replace(head, "name: shop", "name: shop-warn", 1) + adas
+	for name, c := range map[string]struct {
+		file string
+		to   Format
+		says string
+	}{
+		"a clause and a rule": {numbered, ClusterImagePolicy, `"shop-app-1"`},
+		"an action":           {warns, Kyverno, `"shop-warn"`},
+		"names joined":        {joined, ClusterImagePolicy, `"shop-app-x"`},
+	} {
+		if _, err := Convert([]byte(c.file), c.to, Options{Now: now, Name: "a"}); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: got %v, want an error about %s", name, err, c.says)
+		}
+	}
+}
+
 // TestTagsAreNotLost: a target without tags is about more images, and where an image that no
 // rule is about is refused, that accepts more of them.
 func TestTagsAreNotLost(t *testing.T) {
