@@ -136,18 +136,15 @@ func (r *cipReader) alternative(at string, s policy.SignerDocument, all []cluste
 	provenance := false
 	for i, a := range all {
 		at := fmt.Sprintf("%s.attestations[%d]", at, i)
-		d := policy.AttestationDocument{PredicateType: typeOf(a.PredicateType)}
+		d := policy.AttestationDocument{PredicateType: a.PredicateURI()}
 		if a.Policy != nil {
 			var ok bool
 			if d.Values, ok = simple(a.Policy, d.PredicateType); !ok {
 				r.weaker(at+".policy", "only CUE that compares single values can be converted: write values or conditions")
 			}
 		}
-		if isProvenance(d.PredicateType) && len(d.Values) == 0 {
-			provenance = true
-			continue
-		}
-		beside.Attestations = append(beside.Attestations, d)
+		provenance = provenance || isProvenance(d.PredicateType) && len(d.Values) == 0
+		beside.Attestations = append(beside.Attestations, d) // provenance, too: there are several types of it
 	}
 	if len(beside.Attestations) > 0 {
 		r.stricter(at+".attestations", "of several attestations of a type by the signer, the last one must be as demanded")
@@ -175,25 +172,6 @@ func simple(p *clusterimagepolicy.Policy, predicateType string) ([]policy.Predic
 
 func isProvenance(predicateType string) bool {
 	return predicateType == attest.PredicateSLSA1 || predicateType == attest.PredicateSLSA02
-}
-
-// typeOf returns the predicate type that a short name of cosign means.
-func typeOf(name string) string {
-	switch name {
-	case "custom":
-		return "https://cosign.sigstore.dev/attestation/v1"
-	case "slsaprovenance":
-		return attest.PredicateSLSA02
-	case "spdx", "spdxjson":
-		return attest.PredicateSPDX
-	case "cyclonedx":
-		return attest.PredicateCDX
-	case "link":
-		return "https://in-toto.io/Link/v1"
-	case "vuln":
-		return "https://cosign.sigstore.dev/attestation/vuln/v1"
-	}
-	return name
 }
 
 // signers returns who may have signed. ok is false if no policy can name one of them.

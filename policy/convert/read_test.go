@@ -79,6 +79,31 @@ func TestReadAuthorities(t *testing.T) {
 	}
 }
 
+// TestReadPredicateTypes: of several attestations each is demanded, by the type that its name
+// stands for; provenance of one type is not enough for another.
+func TestReadPredicateTypes(t *testing.T) {
+	for names, want := range map[string]string{
+		"slsaprovenance":                 "https://slsa.dev/provenance/v0.2",
+		"slsaprovenance slsaprovenance1": "https://slsa.dev/provenance/v0.2 https://slsa.dev/provenance/v1",
+		"slsaprovenance02 openvex":       "https://slsa.dev/provenance/v0.2 https://openvex.dev/ns",
+	} {
+		var all []string
+		for i, name := range strings.Fields(names) {
+			all = append(all, fmt.Sprintf("{name: a%d, predicateType: %s}", i, name))
+		}
+		rule := one(t, converted(t, cipHead+"  authorities: [{"+keylessAda+", attestations: ["+strings.Join(all, ", ")+"]}]\n", Colophon, Options{}))
+		var got []string
+		if p := rule.Accept[0].Provenance; p != nil {
+			for _, a := range p.Attestations {
+				got = append(got, a.PredicateType)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: got %q, want %s", names, got, want)
+		}
+	}
+}
+
 // TestReadTrustRoots: an authority's trust root is that of a TrustRoot with a TUF repository, or
 // what the caller says that it is.
 func TestReadTrustRoots(t *testing.T) {
@@ -189,7 +214,7 @@ func TestSimpleCUE(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		`predicateType: "https://example.com/other/v1"`, `subject: "a"`, `subject: "https://example.com/scan/v1"`, `predicate: a: >3`, `predicate: a: !="b"`, `predicate: a: "b" | "c"`, `predicate: a: string`, `predicate: a?: "b"`, `predicate: a!: "b"`,
+		`predicateType: "https://example.com/other/v1"`, `subject: "a"`, `subject: "https://example.com/scan/v1"`, `predicate: a: >3`, `predicate: a: !="b"`, `predicate: a: "b" | "c"`, `predicate: a: string`, `predicate: a: {}`, `predicate: {a: {}, b: 1}`, `predicate: a?: "b"`, `predicate: a!: "b"`,
 		`predicate: a: [1]`, `predicate: a: "\(b)"`, `predicate: a: b`, "import \"time\"\npredicate: a: 1", `predicate: a: 1.5`, `predicate: a: 010`, `predicate: a: "b" & "c"`, `predicate: {a: 1`, `predicate: a: 'b'`, `predicate: a: #"b"#`,
 		`predicate: a: """`, "predicate: a: 1\npredicate: a: 2", `if true {predicate: a: 1}`, `predicate: "a" "b"`, strings.Repeat("a: ", 100) + "1", "predicate: {" + strings.Repeat("a: 1\n", 100) + "}", `predicate: {...}`, `predicate: a: 9999999999999999999`, "predicate", "predicate:", "/* */ predicate: a: 1", "predicate: a: \"\"\"\n  b\n  \"\"\"", "predicate: a: `b`",
 	} {

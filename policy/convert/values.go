@@ -85,6 +85,7 @@ func (p *cueParser) field(path []string) {
 		return
 	case p.token == '{':
 		p.next()
+		p.ok = p.ok && (p.token != '}' || len(path) == 1) // an empty object demands that there is one
 		for p.ok && p.token != '}' && p.token != scanner.EOF {
 			p.field(path)
 		}
