@@ -87,10 +87,11 @@ func (r *cipReader) refused(p *clusterimagepolicy.ClusterImagePolicy) string {
 func (r *cipReader) patterns(globs []clusterimagepolicy.Image) (out []policy.PatternDocument) {
 	for i, g := range globs {
 		text := g.Glob
-		// Names are in lower case; only a registry can be written otherwise, and is the same then.
-		if lower := strings.ToLower(text); lower != text {
-			r.stricter(fmt.Sprintf("images[%d]", i), "a registry is the same whatever the case of its letters: the rule is about %s", lower)
-			text = lower
+		// Only a registry can be written in capital letters. Elsewhere, they match no image.
+		host, path, _ := strings.Cut(text, "/")
+		if lower := strings.ToLower(host); lower != host && !strings.Contains(host, "**") {
+			text = strings.TrimSuffix(lower+"/"+path, "/")
+			r.stricter(fmt.Sprintf("images[%d]", i), "a registry is the same whatever the case of its letters: the rule is about %s", text)
 		}
 		p := policy.PatternDocument{Glob: text}
 		one := policy.SetDocument{APIVersion: policy.APIVersion, Kind: policy.KindPolicy, Metadata: metadata("one"), Spec: policy.SpecDocument{Unmatched: string(policy.DenyUnmatched), Rules: []policy.RuleDocument{{

@@ -156,6 +156,11 @@ func TestReadGlobs(t *testing.T) {
 	if got := fmt.Sprint(one(t, converted(t, file, Colophon, Options{})).Images); got != "[{reg.example.com/team/**  } {*  }]" {
 		t.Errorf("got %s", got)
 	}
+	// No image has capital letters in its name: in small ones, the rule would accept what no policy is about.
+	file = strings.Replace(cipHead, `{glob: "reg.example.com/team/**"}`, `{glob: "*"}, {glob: "reg.example.com/TEAM/**"}, {glob: "**TEAM/**"}`, 1) + "  authorities: [{" + keylessAda + "}]\n"
+	if got := fmt.Sprint(one(t, converted(t, file, Colophon, Options{})).Images); got != "[{*  }]" {
+		t.Errorf("got %s", got)
+	}
 	file = strings.Replace(cipHead, "team/**", "app:v1*", 1) + "  authorities: [{" + keylessAda + "}]\n"
 	if d := converted(t, file, Colophon, Options{}).Documents[0].(*policy.SetDocument); len(d.Spec.Rules) != 0 {
 		t.Errorf("got %+v, want no rule about images that nothing matches", d.Spec.Rules)
