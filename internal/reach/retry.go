@@ -40,9 +40,11 @@ func (r *Retry) Do(ctx context.Context, do func() error) error {
 			wait = r.Pause << (2 * (failed - 1))
 			failed++
 		}
-		if waited += wait; putOff && (waited > Patience || !inTime(ctx, wait)) {
+		// Not waited+wait: a date far away is the longest Duration, and the sum would be negative.
+		if putOff && (wait > Patience-waited || !inTime(ctx, wait)) {
 			return fmt.Errorf("%w; %s asks to wait %s, which is too long", err, r.Server, wait.Round(time.Second))
 		}
+		waited += wait
 		if Sleep(ctx, wait) != nil {
 			return fmt.Errorf("%w; %w", err, context.Cause(ctx))
 		}

@@ -32,6 +32,7 @@ func TestRetry(t *testing.T) {
 		"past the deadline":   {answers: []error{busy}, header: "20", within: 10 * time.Second, want: "too long", asked: 1},
 		"absurd":              {answers: []error{busy}, header: "99999999999999999999", want: "busy", asked: 3, waits: 5 * time.Second},
 		"negative":            {answers: []error{busy}, header: "-1", want: "busy", asked: 3, waits: 5 * time.Second},
+		"a date in 300 years": {answers: []error{down, busy}, header: "Fri, 31 Dec 9999 23:59:59 GMT", want: "too long", asked: 2, waits: time.Second},
 		"a date long ago":     {answers: []error{busy, nil}, header: "Mon, 02 Jan 1995 15:04:05 GMT", asked: 2, waits: 4 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
