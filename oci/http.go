@@ -58,7 +58,7 @@ func (g plainGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req.Body != nil {
 			req.Body.Close()
 		}
-		return nil, fmt.Errorf("%s: plain HTTP is allowed only on loopback", req.URL.Redacted())
+		return nil, fmt.Errorf("%s: plain HTTP is allowed only on loopback", shown(req.URL))
 	}
 	return g.inner.RoundTrip(req)
 }
@@ -193,9 +193,15 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 		return &redirectError{errors.New("stopped after 5 redirects")}
 	}
 	if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
-		return &redirectError{fmt.Errorf("redirect from %s to %s: want https", via[0].URL.Redacted(), req.URL.Redacted())}
+		return &redirectError{fmt.Errorf("redirect from %s to %s: want https", shown(via[0].URL), shown(req.URL))}
 	}
 	return nil
+}
+
+// shown returns a URL for errors: without user and query. Registries lead to object stores with
+// credentials in the query, and errors end in logs.
+func shown(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
 
 // statusError is an answer with an unexpected status. The server's text is made safe
@@ -231,7 +237,7 @@ func hasStatus(err error, status ...int) bool {
 
 // newStatusError reads the error document of the distribution spec, if any.
 func newStatusError(resp *http.Response) error {
-	e := &statusError{request: resp.Request.Method + " " + resp.Request.URL.Redacted(), status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After")}
+	e := &statusError{request: resp.Request.Method + " " + shown(resp.Request.URL), status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After")}
 	var doc struct {
 		Errors []struct{ Code, Message string }
 	}
@@ -292,10 +298,10 @@ func (r *Registry) once(ctx context.Context, method string, u *url.URL, header h
 		}
 		a := &answer{header: resp.Header, status: s, url: resp.Request.URL}
 		if a.body, err = io.ReadAll(io.LimitReader(resp.Body, int64(max)+1)); err != nil {
-			return nil, fmt.Errorf("%s %s: %w", method, u.Redacted(), err)
+			return nil, fmt.Errorf("%s %s: %w", method, shown(u), err)
 		}
 		if len(a.body) > max {
-			return nil, refuse("%s %s: got more than %d bytes", method, u.Redacted(), max)
+			return nil, refuse("%s %s: got more than %d bytes", method, shown(u), max)
 		}
 		return a, nil
 	}

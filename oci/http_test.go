@@ -171,6 +171,52 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
+// TestSignedAddresses: registries keep blobs in object stores, and lead there, or take uploads,
+// with an address whose query is a credential. No error has it.
+func TestSignedAddresses(t *testing.T) {
+	d := v1.Descriptor{Digest: digestOf([]byte("x")), Size: 1}
+	open := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil }
+	for what, leads := range map[string]string{
+		"an answer of the store": "/store/blob?X-Amz-Signature=s3cret", "plain HTTP": "http://store.example/blob?X-Amz-Signature=s3cret",
+		"no host": "http://:1/?s3cret", "a circle": "/v2/again?s3cret",
+	} {
+		r, _ := answering(t, func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Method == http.MethodHead:
+				w.WriteHeader(http.StatusNotFound)
+			case r.URL.Path == "/store/blob":
+				w.WriteHeader(http.StatusForbidden)
+			case r.Method == http.MethodPost:
+				w.Header().Set("Location", leads)
+				w.WriteHeader(http.StatusAccepted)
+			default:
+				w.Header().Set("Location", leads)
+				w.WriteHeader(http.StatusTemporaryRedirect)
+			}
+		})
+		_, err := r.Blob(t.Context(), d)
+		for from, err := range map[string]error{"read": err, "pushed": r.PushBlob(t.Context(), d, open), "listed": func() error { _, err := r.Referrers(t.Context(), d.Digest); return err }()} {
+			if err == nil || strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("%s, %s: got %v, want an error without the query", what, from, err)
+			}
+		}
+	}
+	r, err := OpenRegistry("registry.example/team/app", RegistryOptions{Transport: redirecting("http://127.0.0.1/?s3cret")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Blob(t.Context(), d); err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("from HTTPS to HTTP: got %v, want an error without the query", err)
+	}
+}
+
+// redirecting is a transport whose every answer leads to an address.
+type redirecting string
+
+func (to redirecting) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusFound, Header: http.Header{"Location": {string(to)}}, Body: http.NoBody, Request: r}, nil
+}
+
 // TestScopeOfALogin: a token that was asked for reading is not one for pushing.
 func TestScopeOfALogin(t *testing.T) {
 	t.Setenv("DOCKER_CONFIG", t.TempDir())
