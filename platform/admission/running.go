@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -13,32 +14,36 @@ import (
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/oci/imagelist"
-	"github.com/colophon-build/colophon/platform/admission/kubeapi"
 )
 
 const (
 	againEvery = 24 * time.Hour // running pods are verified, whatever happens
+	againSoon  = time.Minute    // if they could not be listed
 	atOnce     = 4              // pods that are verified
 )
 
 // watchRunning asks the policies about the images of all running pods: at the start, so that they
 // are known before the next pod with them comes; when other policies or trust roots count; and
 // once a day. It records each image that would be refused. Nothing is stopped.
-func (h *Handler) watchRunning(ctx context.Context, api *kubeapi.Client, exempt []string, changed <-chan struct{}) {
-	rec := &recorder{api: api, log: h.Log, exempt: exempt, now: h.Now}
-	for {
+// If the pods could not be listed, it tries again after the time failed.
+func (h *Handler) watchRunning(ctx context.Context, rec *recorder, changed <-chan struct{}, failed time.Duration) {
+	for wait := againEvery; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
-		case <-time.After(againEvery):
+		case <-time.After(wait):
 		}
 		pods, refused, err := h.verifyRunning(ctx, rec)
-		h.metrics.running.Set(float64(refused))
-		if err != nil && ctx.Err() == nil {
-			h.Log.Error("the running pods could not be listed", "error", err)
+		if err != nil {
+			wait = failed
+			if ctx.Err() == nil {
+				h.Log.Error("the running pods could not be listed", "error", err)
+			}
 			continue
 		}
+		wait = againEvery
+		h.metrics.running.Set(float64(refused))
 		h.Log.Info("running pods were verified", "pods", pods, "refused", refused)
 	}
 }
@@ -59,6 +64,11 @@ func (h *Handler) verifyRunning(ctx context.Context, rec *recorder) (pods, refus
 	err = rec.api.Each(ctx, "/api/v1/pods", func(raw json.RawMessage) error {
 		pods++
 		g.Go(func() error {
+			defer func() { // a pod that we cannot read does not end the process
+				if fault := recover(); fault != nil {
+					h.Log.Error("a running pod could not be verified", "fault", fmt.Sprint(fault))
+				}
+			}()
 			counts <- h.verifyPod(ctx, rec, raw)
 			return nil
 		})

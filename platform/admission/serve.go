@@ -60,7 +60,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	defer stop()
 	s.start(work, l, certs, api, namespace)
 	if api != nil {
-		go h.watchRunning(work, api, s.Exempt, changed)
+		go h.watchRunning(work, &recorder{api: api, log: log, exempt: s.Exempt, now: h.Now}, changed, againSoon)
 	}
 	return serve(ctx, h, webhooks, health, certs, checks(ctx, l, certs, metrics), log)
 }
