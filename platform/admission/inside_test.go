@@ -16,6 +16,7 @@ import (
 
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
 	"github.com/colophon-build/colophon/platform/verdicts"
+	"github.com/colophon-build/colophon/policy"
 )
 
 // apiServer keeps objects by path as the API server does: a change must name the version of what
@@ -280,6 +281,42 @@ func TestBrokenPolicies(t *testing.T) {
 	l.tell(thePolicies, []document{cluster, two})
 	if _, problem := l.ready(); !strings.Contains(problem, "too") {
 		t.Errorf("two of one name: got %q", problem)
+	}
+}
+
+// TestUnusablePoliciesStayUnusable: policies that cannot be used, as none at all, are not in force
+// either when the same is told again, as after each change of a status.
+func TestUnusablePoliciesStayUnusable(t *testing.T) {
+	l := &loader{store: verdicts.New(verdicts.Config{}), log: slog.New(slog.NewTextHandler(io.Discard, nil)), used: func() {}}
+	l.tell(theRoots, nil)
+	for range 3 {
+		l.tell(thePolicies, nil)
+		if ok, problem := l.ready(); !ok || !strings.Contains(problem, "there is no policy") {
+			t.Errorf("got ready %v, %q", ok, problem)
+		}
+	}
+	good := document{name: "a", raw: []byte(strings.Replace(aPolicy, "NAME", "a", 1))}
+	l.tell(thePolicies, []document{good})
+	in := l.store.Policies()
+	for _, all := range [][]document{nil, nil, {good}} {
+		l.tell(thePolicies, all)
+		if _, problem := l.ready(); l.store.Policies() != in || (problem == "") != (all != nil) {
+			t.Errorf("%d policies: got %q in force, %q", len(all), l.store.Policies(), problem)
+		}
+	}
+}
+
+// TestStrangeStatus: a status that cannot be read, which people of a namespace may write, holds up
+// no policy.
+func TestStrangeStatus(t *testing.T) {
+	_, api := newAPIServer(t)
+	l := &loader{log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	d := l.documentOf(t.Context(), api, "namespacedimagepolicies", json.RawMessage(`{"apiVersion":"colophon.build/v1","kind":"NamespacedImagePolicy","metadata":{"name":"a","namespace":"shop"},"spec":{"unmatched":"deny","rules":[]},"status":{"conditions":[{"lastTransitionTime":"2026-11-27 03:00:00"}]}}`))
+	if d.namespace != "shop" {
+		t.Errorf("got %q", d.namespace)
+	}
+	if _, err := policy.ParseSets(d.raw); err != nil {
+		t.Error(err)
 	}
 }
 

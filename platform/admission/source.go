@@ -45,6 +45,7 @@ type loader struct {
 	roots    []document
 	have     [2]bool // policies, and trust roots, were read
 	last     string  // id of what was tried last
+	inForce  string  // id of what counts
 	problem  string  // why that does not count; empty: it does
 	good     map[string]policySets
 }
@@ -98,10 +99,11 @@ func (l *loader) tell(of int, all []document) {
 			broken = p
 		}
 	}
-	if broken == "" && id != l.last {
+	if broken == "" && id != l.inForce {
 		if err := l.store.Use(id, sets, roots); err != nil {
 			broken = err.Error()
 		} else {
+			l.inForce = id
 			l.log.Info("other policies and trust roots count", "policies", len(sets), "roots", len(roots), "id", id)
 			l.used()
 		}
@@ -239,9 +241,7 @@ type resource struct {
 		Generation int64  `json:"generation,omitempty"`
 	} `json:"metadata"`
 	Spec   json.RawMessage `json:"spec"`
-	Status struct {
-		Conditions []condition `json:"conditions"`
-	} `json:"status,omitzero"`
+	Status json.RawMessage `json:"status,omitempty"` // of no weight: others may write it
 }
 
 type condition struct {
@@ -322,7 +322,11 @@ func (l *loader) report(ctx context.Context, api *kubeapi.Client, path string, r
 	if problem != "" {
 		want.Status, want.Reason, want.Message = "False", "NotInForce", problem
 	}
-	for _, c := range r.Status.Conditions {
+	var have struct {
+		Conditions []condition `json:"conditions"`
+	}
+	_ = json.Unmarshal(r.Status, &have) // what cannot be read is replaced
+	for _, c := range have.Conditions {
 		if c.Type == want.Type && c.Status == want.Status && c.Message == want.Message && c.Generation == want.Generation {
 			return
 		}
