@@ -319,6 +319,10 @@ func TestCustomKinds(t *testing.T) {
 	if err := json.Unmarshal(a.Response.Patch, &patch); err != nil || len(patch) != 1 || at(t, engine(c.good), patch[0].Path) != c.good {
 		t.Errorf("got %s, %v", a.Response.Patch, err)
 	}
+	for _, key := range []string{"metadata.annotations[", "/metadata/annotations", "x/metadata/annotations/y"} {
+		hidden := strings.Replace(engine(c.good+"@"+c.goodAt), `"spec":{`, `"spec":{"`+key+`":{"image":{"repository":"x","tag":"y"}},`, 1)
+		c.validate("an image in parts under "+key, hidden, false, "in parts")
+	}
 	c.validate("an image in parts", `{"apiVersion":"example.com/v1","kind":"Other","metadata":{"name":"e"},"spec":{"image":{"repository":"x","tag":"y"}}}`, false, "in parts")
 }
 
