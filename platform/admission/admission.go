@@ -207,6 +207,9 @@ func (h *Handler) mutate(ctx context.Context, a *admitted) *response {
 		Path  string `json:"path"`
 		Value string `json:"value"`
 	}
+	if h.mirrors(a) { // the kubelet runs what its file names, whatever stands here
+		return &response{Allowed: true}
+	}
 	glass, access := h.askGlass(ctx, a), h.access(ctx, a)
 	digests, errs := make([]string, len(a.images)), make([]error, len(a.images))
 	each(a.images, func(n int, i imagelist.Image) {

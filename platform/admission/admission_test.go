@@ -562,6 +562,12 @@ func TestStaticPods(t *testing.T) {
 	c.validate("by another node", mirror, false)
 	c.user = "system:node:n1"
 	c.validate("by the node", mirror, true, "team/app:bad")
+	gone := strings.Replace(mirror, c.bad+"@"+c.badAt, c.host+"/team/app:gone", 1)
+	a := c.ask(admission.PathMutate, "by the node, with a tag that is not there", gone, true)
+	if len(a.Response.Patch) > 0 {
+		t.Errorf("the mirror is changed: %s", a.Response.Patch)
+	}
+	c.validate("by the node, with a tag that is not there", gone, true, "by a tag")
 	c.groups = nil
 	c.validate("by somebody with the name of the node", mirror, false)
 }
