@@ -66,6 +66,38 @@ func TestManifestsAreAccepted(t *testing.T) {
 	})
 }
 
+// TestCustomResourcesOfTheCluster: the API server asks about a custom resource that the chart names
+// also if it is of no namespace.
+func TestCustomResourcesOfTheCluster(t *testing.T) {
+	c := kubetest.Start(t)
+	out, err := c.Helm(t, "template", "colophon", chart(t), "--kube-version", "1.36.0", "-n", "colophon", "--show-only", "templates/webhooks.yaml", "--set", "image="+anImage,
+		"--set", "webhook.customResources[0].group=example.com,webhook.customResources[0].version=v1,webhook.customResources[0].resource=engines,webhook.customResources[0].kind=Engine,webhook.customResources[0].fields={spec.runs}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const definition = `apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: engines.example.com}
+spec:
+  group: example.com
+  scope: Cluster
+  names: {plural: engines, singular: engine, kind: Engine}
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
+`
+	for _, objects := range []string{definition, out} {
+		c.Apply(t, objects)
+		t.Cleanup(func() {
+			if _, err := c.TryInput(objects, "delete", "--ignore-not-found", "-f", "-"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	c.Eventually(t, 20*time.Second, "an Engine is refused while no webhook answers", func() bool {
+		_, err := c.TryInput("{apiVersion: example.com/v1, kind: Engine, metadata: {name: e}, spec: {runs: x}}", "create", "--dry-run=server", "-f", "-")
+		return err != nil && strings.Contains(err.Error(), "failed calling webhook")
+	})
+}
+
 // TestChartRefusesWrongValues: what a value must not be is refused before anything is installed.
 func TestChartRefusesWrongValues(t *testing.T) {
 	c := kubetest.Start(t)

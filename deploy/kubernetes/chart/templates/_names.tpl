@@ -45,10 +45,11 @@ rules:
   - {apiGroups: [batch], apiVersions: [v1], resources: [jobs, cronjobs], operations: [CREATE, UPDATE], scope: Namespaced}
 {{- end }}
 
+{{- /* Some custom resources are of no namespace, as the packages of Crossplane. */ -}}
 {{- define "colophon.customRules" -}}
 rules:
 {{- range .Values.webhook.customResources }}
-  - {apiGroups: [{{ .group | quote }}], apiVersions: [{{ .version | quote }}], resources: [{{ .resource | quote }}], operations: [CREATE, UPDATE], scope: Namespaced}
+  - {apiGroups: [{{ .group | quote }}], apiVersions: [{{ .version | quote }}], resources: [{{ .resource | quote }}], operations: [CREATE, UPDATE], scope: "*"}
 {{- end }}
 {{- end }}
 
