@@ -270,6 +270,8 @@ func TestKeyless(t *testing.T) {
 	s.wants("an expression that does not match", strings.Replace(machine, "subject: '"+ada, "subjectRegExp: '^example.com/a", 1), verify.Rejected, "by "+ada)
 	s.wants("the default authority", policies("", keyless("", "")), verify.Undecided, "no trust root on this machine has the certificate authority https://fulcio.sigstore.dev")
 	s.wants("ca-cert", policies("", keyless("      ca-cert: {secretRef: {name: x}}\n", "")), verify.Rejected, "accepts no image by it")
+	s.wants("in its log", policies("", keyless(ours, "    ctlog: {url: '"+prooftest.URL+"/'}\n")), verify.Accepted, "")
+	s.wants("in another log", policies("", keyless(ours, "    ctlog: {url: 'https://rekor.example.com'}\n")), verify.Undecided, "has the log https://rekor.example.com")
 	s.wants("bundles are demanded", policies("", keyless(ours, format)), verify.Rejected, "signatureFormat is bundle")
 
 	// A TrustRoot counts where it is named, for the issuer that is named there, and nowhere else.
@@ -280,7 +282,24 @@ func TestKeyless(t *testing.T) {
 	s.wants("another's TrustRoot", policies("", keyless(byRef, ""))+s.trustRoot("ours", prooftest.New(t), "ca tLogs ctLogs"), verify.Rejected, "has no signature")
 	s.wants("no SCT of its log", policies("", keyless(byRef, ""))+s.trustRoot("ours", s.p.With("ct", prooftest.New(t)), "ca tLogs ctLogs"), verify.Rejected, "has no signature")
 	s.wants("insecureIgnoreSCT", policies("", keyless(byRef+sct, ""))+s.trustRoot("ours", s.p.With("ct", prooftest.New(t)), "ca tLogs ctLogs"), verify.Accepted, "")
+	s.wants("a TrustRoot without a CT log", policies("", keyless(byRef, ""))+s.trustRoot("ours", s.p, "ca tLogs"), verify.Undecided, "no certificate transparency log")
+	s.wants("without, and insecureIgnoreSCT", policies("", keyless(byRef+sct, ""))+s.trustRoot("ours", s.p, "ca tLogs"), verify.Accepted, "")
 	s.wants("the log of another TrustRoot", policies("", keyless(byRef, "    ctlog: {trustRootRef: log}\n"))+s.trustRoot("ours", s.p, "ca ctLogs")+s.trustRoot("log", s.p, "ca tLogs"), verify.Accepted, "")
+}
+
+// TestRemoteTrustRoot: a TUF repository counts if somebody on the machine trusts it, and for the
+// target that was read from it.
+func TestRemoteTrustRoot(t *testing.T) {
+	s := newStage(t)
+	s.signed(s.p.Certified(prooftest.Identity{SAN: ada, Issuer: people}), "", s.store)
+	remote := func(more string) string {
+		return policies("", keyless(byRef, "")) + "---\napiVersion: policy.sigstore.dev/v1alpha1\nkind: TrustRoot\nmetadata: {name: ours}\nspec: {remote: {mirror: 'https://tuf.example.com/', root: e30=" + more + "}}\n"
+	}
+	s.wants("not trusted here", remote(""), verify.Undecided, "no trust root on this machine is from https://tuf.example.com")
+	s.trust[0].Repository = &trust.Repository{URL: "https://tuf.example.com", Roots: [][]byte{[]byte("{}")}, Target: "trusted_root.json"}
+	s.wants("trusted here", remote(""), verify.Accepted, "")
+	s.wants("its target", remote(", trustedRootTarget: trusted_root.json"), verify.Accepted, "")
+	s.wants("another target", remote(", trustedRootTarget: production.json"), verify.Undecided, `found "production.json"`)
 }
 
 // TestTrustRootDemandsItsLog: the original skips the log if a trustRootRef stands without ctlog.

@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,7 +45,10 @@ func rootOf(t *cip.TrustRoot, machine []*trust.Root) (*trust.Root, error) {
 		}
 		return root.ForEveryIssuer(), nil
 	}
-	// Somebody on this machine decides which servers are asked for keys.
+	// Somebody on this machine decides which servers are asked for keys, and for which target.
+	if target := t.Spec.Remote.TrustedRootTarget; target != "" && !slices.Contains(trust.Targets(), target) {
+		return nil, fmt.Errorf("trustedRootTarget: expected %s, found %q: trust roots on this machine are read from no other target", strings.Join(trust.Targets(), " or "), target)
+	}
 	for _, root := range machine {
 		if repo := root.Repository; repo != nil && strings.TrimSuffix(repo.URL, "/") == strings.TrimSuffix(t.Spec.Remote.Mirror, "/") &&
 			slices.ContainsFunc(repo.Roots, func(known []byte) bool { return bytes.Equal(known, t.Spec.Remote.Root) }) {
@@ -81,17 +85,29 @@ func (r *roots) forCertificates(a *cip.Authority) ([]*trust.Root, error) {
 	} else if base = r.withCA(k.CA()); len(base) == 0 {
 		return nil, fmt.Errorf("keyless: no trust root on this machine has the certificate authority %s: see colophon trust add", k.CA())
 	}
+	if l := a.CTLog; l != nil && l.TrustRootRef == "" && l.URL != "" {
+		url := strings.TrimSuffix(l.URL, "/")
+		if base = with(base, func(root *trust.Root) bool { return hasLog(root, url) }); len(base) == 0 {
+			return nil, fmt.Errorf("ctlog: no trust root with the certificate authority has the log %s", url)
+		}
+	}
 	var out []*trust.Root
 	for _, b := range base {
 		choice := trust.Choice{Authorities: b, Logs: b, Stampers: b, WithoutSCT: k.InsecureIgnoreSCT}
 		if err := r.choose(a, &choice); err != nil {
 			return nil, err
 		}
+		if !k.InsecureIgnoreSCT && len(b.Material.CTLogs()) == 0 {
+			continue
+		}
 		if choice == (trust.Choice{Authorities: b, Logs: b, Stampers: b}) {
 			out = append(out, b)
 			continue
 		}
 		out = append(out, trust.Compose(choice))
+	}
+	if len(out) == 0 {
+		return nil, errors.New("keyless: the trust root has no certificate transparency log, so that no certificate can prove that it is in one: see ctLogs and insecureIgnoreSCT")
 	}
 	return out, nil
 }
@@ -145,7 +161,7 @@ func (r *roots) choose(a *cip.Authority, choice *trust.Choice) error {
 }
 
 func (r *roots) withCA(url string) []*trust.Root {
-	return r.with(func(root *trust.Root) bool {
+	return with(r.machine, func(root *trust.Root) bool {
 		for _, ca := range trust.Authorities(root.Material) {
 			if strings.TrimSuffix(ca.URI, "/") == url {
 				return true
@@ -156,18 +172,20 @@ func (r *roots) withCA(url string) []*trust.Root {
 }
 
 func (r *roots) withLog(url string) []*trust.Root {
-	return r.with(func(root *trust.Root) bool {
-		for _, l := range root.Material.RekorLogs() {
-			if strings.TrimSuffix(l.BaseURL, "/") == url {
-				return true
-			}
-		}
-		return false
-	})
+	return with(r.machine, func(root *trust.Root) bool { return hasLog(root, url) })
 }
 
-func (r *roots) with(has func(*trust.Root) bool) (out []*trust.Root) {
-	for _, root := range r.machine {
+func hasLog(root *trust.Root, url string) bool {
+	for _, l := range root.Material.RekorLogs() {
+		if strings.TrimSuffix(l.BaseURL, "/") == url {
+			return true
+		}
+	}
+	return false
+}
+
+func with(all []*trust.Root, has func(*trust.Root) bool) (out []*trust.Root) {
+	for _, root := range all {
 		if has(root) {
 			out = append(out, root)
 		}
