@@ -221,7 +221,7 @@ func (q question) ask(ctx context.Context, a *authority) (match, result) {
 	if len(a.Attestations) > 0 {
 		return q.attestations(ctx, a, all, other, unsure)
 	}
-	m := match{}
+	m := match{more: unsure}
 	for _, t := range all {
 		if t.Image {
 			m.Signatures = append(m.Signatures, signatureOf(t))

@@ -147,19 +147,25 @@ func (q question) decide(ctx context.Context) result {
 		return rejected("the policy has no authorities, so that nobody can have signed the image for it")
 	}
 	matches := map[string]match{}
-	best, open := result{verify.Rejected, ""}, false
+	best, open := result{verify.Rejected, ""}, "" // open: why the policy may not see all that there is
 	for _, a := range q.authorities {
 		m, r := q.ask(ctx, a)
-		if r.outcome == verify.Accepted {
+		accepted := r.outcome == verify.Accepted
+		if accepted {
 			matches[a.name] = m
 			if q.Spec.Policy == nil {
 				return r
 			}
-			continue
+			if m.more == nil {
+				continue
+			}
+			r = undecided("%v", m.more)
 		}
 		r.reason = fmt.Sprintf("authority %q: %s", a.name, r.reason)
-		open = open || r.outcome == verify.Undecided
-		if best.reason == "" || best.outcome == verify.Rejected && r.outcome == verify.Undecided {
+		if r.outcome == verify.Undecided {
+			open = r.reason
+		}
+		if !accepted && (best.reason == "" || best.outcome == verify.Rejected && r.outcome == verify.Undecided) {
 			best = r
 		}
 	}
@@ -167,8 +173,11 @@ func (q question) decide(ctx context.Context) result {
 		return best
 	}
 	r := q.policy(ctx, matches)
-	if r.outcome == verify.Rejected && open { // another authority may still accept the image
-		return undecided("%s; and %s", r.reason, best.reason)
+	switch {
+	case open == "" || r.outcome == verify.Undecided:
+		return r
+	case r.outcome == verify.Accepted: // a policy may demand that somebody did not sign
+		return undecided("policy: it holds for what is known; and %s", open)
 	}
-	return r
+	return undecided("%s; and %s", r.reason, open)
 }

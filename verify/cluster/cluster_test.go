@@ -431,6 +431,16 @@ func TestPolicyOfAuthorities(t *testing.T) {
 	}
 	s.wants("one is enough", ask(`isCompliant { count(input.authorityMatches) == 1; input.authorityMatches.mine.signatures[_].id }`, ""), verify.Accepted, "")
 	s.wants("both", ask(`isCompliant { count(input.authorityMatches) == 2 }`, ""), verify.Rejected, "policy: rego")
+	// Whoever keeps the signature of a recall from being read must not have it taken for absent.
+	recalled := func(of, text string) string {
+		return strings.Replace(ask(text, ""), "  - name: other\n", "  - name: recalled\n    key: "+of+"\n  - name: other\n", 1)
+	}
+	s.wants("a recall that is not known", recalled("{kms: 'awskms:///alias/x'}", `isCompliant { not input.authorityMatches.recalled }`), verify.Undecided, `authority "recalled"`)
+	s.wants("refused, and not all is known", recalled("{kms: 'awskms:///alias/x'}", `isCompliant { input.authorityMatches.recalled }`), verify.Undecided, `authority "recalled"`)
+	s.attested(s.key, map[string]any{})
+	s.store.Fail[oci.CosignAttestations.Of(s.image.Digest)] = errors.New("the tag is asleep")
+	s.wants("one signature, and there may be more", ask(`isCompliant { count(input.authorityMatches.mine.signatures) == 1 }`, ""), verify.Undecided, "asleep")
+	delete(s.store.Fail, oci.CosignAttestations.Of(s.image.Digest))
 	s.wants("an unknown workload", ask(`isCompliant { true }`, "    includeSpec: true\n"), verify.Undecided, "spec of the workload")
 	s.wants("the configuration", ask(`isCompliant { true }`, "    fetchConfigFile: true\n"), verify.Undecided, "configuration of the image")
 	s.work = &cip.Workload{Version: "v1", Resource: "pods", Spec: map[string]any{"hostNetwork": false}}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/colophon-build/colophon/attest"
 	cip "github.com/colophon-build/colophon/policy/clusterimagepolicy"
@@ -23,6 +24,8 @@ type match struct {
 	Signatures   []signature              `json:"signatures,omitempty"`
 	Attestations map[string][]attestation `json:"attestations,omitempty"`
 	Static       bool                     `json:"static,omitempty"`
+
+	more error // why there may be more of them; nil: these are all
 }
 
 type signature struct {
@@ -53,7 +56,7 @@ func signatureOf(t verify.Testimony) signature {
 
 // attestations looks for each attestation that the authority demands among what it signed.
 func (q question) attestations(ctx context.Context, a *authority, all []verify.Testimony, other string, unsure error) (match, result) {
-	m := match{Attestations: map[string][]attestation{}}
+	m := match{Attestations: map[string][]attestation{}, more: unsure}
 	for i := range a.Attestations {
 		demanded := &a.Attestations[i]
 		best := missing("attestation "+demanded.PredicateType, other, unsure)
@@ -62,6 +65,9 @@ func (q question) attestations(ctx context.Context, a *authority, all []verify.T
 				continue
 			}
 			r := q.evaluate(ctx, demanded.Policy, t.Statement)
+			if r.outcome == verify.Undecided && m.more == nil {
+				m.more = errors.New(r.reason)
+			}
 			switch {
 			case r.outcome == verify.Accepted:
 				m.Attestations[demanded.Name] = append(m.Attestations[demanded.Name], attestation{signatureOf(t), demanded.PredicateType, t.Digest})
