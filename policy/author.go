@@ -15,8 +15,8 @@ import (
 type Author struct {
 	Name   string        // that people give it; required
 	Signer Signer        // who must have signed the file; required. Its signatures must prove their time
-	MaxAge time.Duration // greatest age of a signature, so that an old policy cannot be used for ever; 0: any
-	Since  time.Time     // signatures from before do not count; zero: any
+	MaxAge time.Duration // greatest age of a signature, so that an old policy cannot be used for ever; 0: any; not of a key
+	Since  time.Time     // signatures from before do not count; zero: any; not of a key
 }
 
 const maxAuthors = 16
@@ -91,6 +91,8 @@ func checkAuthors(authors []Author) error {
 			return fmt.Errorf("policy: author: got the name %q twice", a.Name)
 		case withoutLog(a.Signer):
 			return fmt.Errorf("policy: author %q: a signature that is in no log proves no time, and an old policy could be used for ever", a.Name)
+		case isKey(a.Signer) && (a.MaxAge > 0 || !a.Since.IsZero()):
+			return fmt.Errorf("policy: author %q: got a key with maxAge or since, want a certificate's identity: a key does not prove when it signed, because anybody gets a new time for an old signature from a log or a timestamp authority", a.Name)
 		case a.MaxAge < 0:
 			return errors.New("policy: author: got a negative age, want more than 0s")
 		}
@@ -100,6 +102,13 @@ func checkAuthors(authors []Author) error {
 		seen[a.Name] = true
 	}
 	return nil
+}
+
+// isKey reports whether a signer is the holder of a key. A certificate is valid for minutes, so
+// that a signature by it cannot get a later time; a key does not expire.
+func isKey(s Signer) bool {
+	_, key := s.(Key)
+	return key
 }
 
 // MatchTime fails unless a signature that was made at a time counts at the time now.

@@ -40,8 +40,10 @@ func TestAuthorsRefused(t *testing.T) {
 		one(`,"maxAge":"-1h"`):                         "maxAge",
 		one(`,"since":"2026"`):                         "2026",
 		one(`,"until":"2026"`):                         "until",
-		`{"name":"ops","signer":{"insecureUnloggedKey":{"pem":"` + key + `"}}}`: "in no log",
-		strings.TrimSuffix(strings.Repeat(one("")+",", 17), ","):                "at most 16",
+		`{"name":"ops","signer":{"insecureUnloggedKey":{"pem":"` + key + `"}}}`:                "in no log",
+		`{"name":"ops","signer":{"key":{"pem":"` + key + `"}},"maxAge":"1h"}`:                  "a key does not prove when it signed",
+		`{"name":"ops","signer":{"key":{"pem":"` + key + `"}},"since":"2026-11-27T00:00:00Z"}`: "a key does not prove when it signed",
+		strings.TrimSuffix(strings.Repeat(one("")+",", 17), ","):                               "at most 16",
 	} {
 		_, err := policy.ParseAuthors([]byte(`{"authors":[` + list + `]}`))
 		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {

@@ -23,7 +23,8 @@ var ErrNotSigned = errors.New("no author of policies that this machine trusts si
 // beside it, as in Bundled. It returns who signed, and when.
 //
 // A signature binds the bytes of the file. That an older policy by the same author is not used
-// in place of the current one, the author's MaxAge and Since have to prevent.
+// in place of the current one, the author's MaxAge and Since have to prevent. An author with a
+// key has neither.
 func SignedPolicy(ctx context.Context, name string, raw []byte, bundles [][]byte, authors []policy.Author, now time.Time, roots []*trust.Root) (by policy.Author, at time.Time, err error) {
 	sum := sha256.Sum256(raw)
 	f := File{Name: name, Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Size: int64(len(raw)), Content: bytes.NewReader(raw)}

@@ -70,7 +70,8 @@ func newPolicyTrustCommand() *cobra.Command {
 
 A signature binds the bytes of a file, and says nothing about which of two files is the
 current one. So that nobody brings back an older policy, give authors --max-age, and sign
-policies again in time; or withdraw older ones with --since.`,
+policies again in time; or withdraw older ones with --since. Both need --identity: a key does
+not expire, and anybody gets a new time for an old signature by it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -90,7 +91,7 @@ replaces an author of the same name.
 
 Exit codes: 0 added, 2 usage error, 1 failure.`,
 		Example: `  colophon policy trust add platform --identity ops@example.com --issuer https://accounts.example.com --max-age 720h
-  colophon policy trust add platform --key policies.pub --since 2026-11-27T00:00:00Z`,
+  colophon policy trust add platform --key policies.pub`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := policy.Author{Name: args[0], MaxAge: maxAge}
@@ -109,8 +110,8 @@ Exit codes: 0 added, 2 usage error, 1 failure.`,
 	f.StringVar(&signer.Issuer, "issuer", "", "OIDC issuer that must have authenticated --identity")
 	f.StringVar(&signer.key, "key", "", "`FILE` with the public key (PEM) that signs policies")
 	f.StringVar(&signer.Root, "trust-root", "", "`NAME` of the trust root that must have verified the signature")
-	f.DurationVar(&maxAge, "max-age", 0, "signatures that are older do not count")
-	f.StringVar(&since, "since", "", "signatures from before this `TIME` do not count")
+	f.DurationVar(&maxAge, "max-age", 0, "signatures that are older do not count; not with --key")
+	f.StringVar(&since, "since", "", "signatures from before this `TIME` do not count; not with --key")
 	cmd.MarkFlagsMutuallyExclusive("key", "identity", "identity-regexp")
 	cmd.MarkFlagsMutuallyExclusive("key", "issuer")
 	return cmd
