@@ -17,7 +17,7 @@ import (
 )
 
 func TestPlainHTTPIsForLoopback(t *testing.T) {
-	g := plainGuard{roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("sent") })}
+	g := plainGuard{inner: roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("sent") })}
 	for raw, sent := range map[string]bool{
 		"http://127.0.0.1:5000/v2/": true, "http://localhost/v2/": true, "http://[::1]:5000/": true, "https://example.com/": true,
 		"http://10.0.0.1/v2/": false, "http://192.168.1.2:5000/": false, "http://example.com/": false, "http://localhost.example.com/": false,
@@ -132,6 +132,27 @@ func TestRedirectsKeepTLS(t *testing.T) {
 	rc.Close()
 	if _, err := r.Blob(t.Context(), v1.Descriptor{Digest: digestOf([]byte("y")), Size: 1}); err == nil || !strings.Contains(err.Error(), "want https") {
 		t.Errorf("got %v, want a refusal", err)
+	}
+}
+
+// TestUploadsKeepTLS: a registry elsewhere does not have a client write to a service of its own
+// machine.
+func TestUploadsKeepTLS(t *testing.T) {
+	var reached atomic.Int32
+	here := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		reached.Add(1)
+		w.WriteHeader(http.StatusCreated)
+	}))
+	defer here.Close()
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", here.URL+"/upload")
+		w.WriteHeader(map[string]int{http.MethodHead: http.StatusNotFound, http.MethodPost: http.StatusAccepted}[r.Method])
+	}))
+	defer secure.Close()
+	r := openRegistry(t, strings.TrimPrefix(secure.URL, "https://")+"/a", RegistryOptions{TLS: true, Transport: secure.Client().Transport})
+	err := r.PushBlob(t.Context(), v1.Descriptor{Digest: digestOf([]byte("x")), Size: 1}, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil })
+	if err == nil || !strings.Contains(err.Error(), "plain HTTP") || reached.Load() != 0 {
+		t.Errorf("got %v after %d requests, want a refusal", err, reached.Load())
 	}
 }
 

@@ -50,15 +50,19 @@ var defaultTransport = sync.OnceValue(func() http.RoundTripper {
 })
 
 // plainGuard is the lowest transport: nothing leaves the machine without TLS, also
-// if a redirect, an upload location or a token realm of a registry says http.
-type plainGuard struct{ inner http.RoundTripper }
+// if a redirect, an upload location or a token realm of a registry says http. A registry
+// that has TLS leads to no plain HTTP on loopback either: services there trust this machine.
+type plainGuard struct {
+	inner http.RoundTripper
+	tls   bool // the registry has TLS
+}
 
 func (g plainGuard) RoundTrip(req *http.Request) (*http.Response, error) {
-	if !loopback.OrTLS(req.URL) {
+	if !loopback.OrTLS(req.URL) || g.tls && req.URL.Scheme != "https" {
 		if req.Body != nil {
 			req.Body.Close()
 		}
-		return nil, fmt.Errorf("%s: plain HTTP is allowed only on loopback", shown(req.URL))
+		return nil, fmt.Errorf("%s: plain HTTP is allowed only on loopback, for a registry there", shown(req.URL))
 	}
 	return g.inner.RoundTrip(req)
 }

@@ -75,7 +75,7 @@ func OpenRegistry(repo string, opts RegistryOptions) (*Registry, error) {
 		r.base.Scheme = "http"
 	}
 	r.http = &http.Client{
-		Transport:     &authTransport{inner: plainGuard{inner}, repo: n, token: opts.Token, keychain: opts.Keychain},
+		Transport:     &authTransport{inner: plainGuard{inner, r.base.Scheme == "https"}, repo: n, token: opts.Token, keychain: opts.Keychain},
 		CheckRedirect: checkRedirect,
 	}
 	return r, nil
