@@ -82,7 +82,8 @@ func (o verifyOptions) download(ctx context.Context, what string, _ oci.Referenc
 	if o.save == "" || v.Outcome != verify.Accepted {
 		return v, nil
 	}
-	if err := errors.Join(f.Chmod(0o644), f.Sync()); err != nil {
+	// Closed, because Windows renames no open file.
+	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close(), file.Content.(io.Closer).Close()); err != nil {
 		return nil, err
 	}
 	return v, os.Rename(f.Name(), o.save)
@@ -149,6 +150,7 @@ func fetch(ctx context.Context, u *url.URL, read func(io.Reader) error) error {
 		if len(via) > 9 || !loopback.OrTLS(r.URL) || !loopback.Possible(u.Host) && loopback.Possible(r.URL.Host) {
 			return errors.New("it redirects too often, to plain http, or to this machine")
 		}
+		r.Header.Del("Referer") // the query of the address may be a credential of the first host
 		return nil
 	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)

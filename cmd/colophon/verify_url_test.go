@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -72,6 +73,26 @@ func TestVerifyURL(t *testing.T) {
 		t.Errorf("kept %.40q, %v", got, err)
 	}
 	s.run(exitOK, verify("/alone/MODULE.bazel", "--bundle", "testdata/github-attestation/MODULE.bazel.intoto.jsonl"), "accepted")
+}
+
+// TestVerifyURLReferer: the host to which a server leads does not learn the address, whose query
+// may be a credential.
+func TestVerifyURLReferer(t *testing.T) {
+	var learned atomic.Value
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { learned.Store(r.Header) }))
+	defer elsewhere.Close()
+	srv := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusFound))
+	defer srv.Close()
+	u, err := url.Parse(srv.URL + "/file?token=s3cret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fetch(t.Context(), u, func(io.Reader) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(learned.Load()); strings.Contains(got, "s3cret") {
+		t.Errorf("the other host got %s", got)
+	}
 }
 
 // everyNameIsHere has all names of hosts lead to this machine.
