@@ -164,7 +164,7 @@ func (s *savedFiles) save(ctx context.Context, src oci.Source) error {
 	if err := removeUnfinished(parent, base); err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp(parent, "."+base+".tmp-*")
+	work, err := os.MkdirTemp(parent, unfinished(base)+"*")
 	if err != nil {
 		return err
 	}
@@ -203,18 +203,27 @@ func isFilled(dir string) (bool, error) {
 }
 
 // removeUnfinished removes the directories that commands for the same directory left when they
-// died. One that runs holds the lock of its own.
+// died. One that runs holds the lock of its own. What cannot be removed stays: in a directory such
+// as /tmp, others may have made it.
 func removeUnfinished(parent, base string) error {
-	left, err := filepath.Glob(filepath.Join(parent, "."+base+".tmp-*"))
-	for _, dir := range left {
+	entries, err := os.ReadDir(parent)
+	for _, e := range entries {
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), unfinished(base)) {
+			continue
+		}
+		dir := filepath.Join(parent, e.Name())
 		lock, held := dirlock.Take(dir)
 		if held != nil {
 			continue
 		}
-		err = errors.Join(err, os.RemoveAll(dir), lock.Release())
+		lock.Release() // Windows removes no open file
+		os.RemoveAll(dir)
 	}
 	return err
 }
+
+// unfinished begins the names of the directories in which commands for the directory base work.
+func unfinished(base string) string { return "." + base + ".tmp-" }
 
 // strangers returns what anybody verifies the files with who wants what this command asked for.
 func (o releaseOptions) strangers(ctx context.Context, platform *api.ClientConfig, req api.ReleaseRequest) (opts verify.Options, err error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,6 +99,41 @@ func (s *filesStage) nothing(what string) {
 	left, err := os.ReadDir(filepath.Dir(s.to))
 	if err != nil || len(left) > 0 {
 		s.t.Errorf("%s: left %v, %v", what, left, err)
+	}
+}
+
+// TestUnfinished: of what lies beside the directory, only the unfinished directories of commands
+// for the same one are removed, whatever signs their names have, and nothing can keep a release
+// from being saved.
+func TestUnfinished(t *testing.T) {
+	for _, base := range []string{"dist", "[dist]", "di[st", "d*"} {
+		parent := filepath.Join(t.TempDir(), "[a", "*")
+		other, target := filepath.Join(parent, ".d.tmp-1"), t.TempDir()
+		for _, dir := range []string{filepath.Join(parent, "."+base+".tmp-1", "files"), other, filepath.Join(parent, ".d1.tmp-1")} {
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink(target, filepath.Join(parent, "."+base+".tmp-2")); err != nil {
+			t.Fatal(err)
+		}
+		s := newFilesStage(t, map[string]string{"app-darwin-arm64": "for macOS", "app-linux-amd64": "for linux"})
+		s.to = filepath.Join(parent, base)
+		s.prove(s.files)
+		if err := s.save(t.Context(), s.store); err != nil {
+			t.Errorf("%s: %v", base, err)
+		}
+		var left []string
+		entries, err := os.ReadDir(parent)
+		for _, e := range entries {
+			left = append(left, e.Name())
+		}
+		if want := []string{".d.tmp-1", ".d1.tmp-1", "." + base + ".tmp-2", base}; err != nil || !slices.Equal(slices.Sorted(slices.Values(left)), slices.Sorted(slices.Values(want))) {
+			t.Errorf("%s: left %q, %v, want %q", base, left, err, want)
+		}
+		if inside, err := os.ReadDir(target); err != nil || len(inside) > 0 {
+			t.Errorf("%s: a symbolic link led to %v, %v", base, inside, err)
+		}
 	}
 }
 
