@@ -1,8 +1,9 @@
 """Verifies the packages of one repository after dnf has downloaded them, and before rpm sees them.
 
 dnf 4 loads it from /usr/lib/python3*/site-packages/dnf-plugins/ (Debian: /usr/lib/python3/dist-packages/
-dnf-plugins/), and installs nothing if it raises an error. Packages with other names are not those of this
-repository, and are left to dnf's own check.
+dnf-plugins/), and installs nothing if it raises an error. It verifies all packages of the repository, because
+whoever took that over can have dnf install another package with yours, and packages with your names from
+anywhere. All others are left to dnf's own check.
 """
 
 import os
@@ -12,6 +13,7 @@ import tempfile
 import dnf
 import dnf.exceptions
 
+REPOSITORY = "app"  # the name in brackets in /etc/yum.repos.d
 FROM = "https://downloads.example.com/v1.2.0"
 NAMES = ("app",)
 KEY = "/etc/colophon/release.pub"
@@ -23,7 +25,7 @@ class ColophonVerify(dnf.Plugin):
     def pre_transaction(self):
         try:
             for package in self.base.transaction.install_set:
-                if package.name in NAMES:
+                if package.reponame == REPOSITORY or package.name in NAMES:
                     verify(package.localPkg())
         except dnf.exceptions.Error:
             raise
