@@ -27,6 +27,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/loopback"
+	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
@@ -89,7 +90,7 @@ func Ask(ctx context.Context, inner http.RoundTripper, server, repository string
 	if err != nil {
 		return nil, fmt.Errorf("Notary server: %w", err)
 	}
-	guarded := guard{inner}
+	guarded := guard{inner, u.Scheme == "https"}
 	up, err := transport.NewWithContext(ctx, registry, authn.Anonymous, guarded, []string{"repository:" + repository + ":pull"})
 	if err != nil {
 		return nil, fmt.Errorf("Notary server %s: %w", u, err)
@@ -103,7 +104,7 @@ func Ask(ctx context.Context, inner http.RoundTripper, server, repository string
 		}
 		resp, err := client.Do(req)
 		if err != nil {
-			return nil, err
+			return nil, reach.Explain(err)
 		}
 		defer resp.Body.Close()
 		switch resp.StatusCode {
@@ -120,12 +121,16 @@ func Ask(ctx context.Context, inner http.RoundTripper, server, repository string
 	return found, err
 }
 
-// guard lets nothing leave the machine without TLS.
-type guard struct{ inner http.RoundTripper }
+// guard lets nothing leave the machine without TLS. A server that has TLS leads to no service
+// of this machine either.
+type guard struct {
+	inner http.RoundTripper
+	tls   bool // the server has TLS
+}
 
 func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
-	if !loopback.OrTLS(req.URL) {
-		return nil, fmt.Errorf("%s: plain HTTP is allowed only on loopback", req.URL.Redacted())
+	if !loopback.OrTLS(req.URL) || g.tls && req.URL.Scheme != "https" {
+		return nil, fmt.Errorf("%s: plain HTTP is allowed only on loopback, for a server there", req.URL.Host)
 	}
 	return g.inner.RoundTrip(req)
 }

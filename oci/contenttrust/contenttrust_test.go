@@ -128,6 +128,24 @@ func TestAsk(t *testing.T) {
 	}
 }
 
+// TestAskKeepsTLS: a server elsewhere does not have this machine ask a service of its own, and no
+// error has the query of the address to which a server leads.
+func TestAskKeepsTLS(t *testing.T) {
+	reached := false
+	here := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
+	defer here.Close()
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v2/" {
+			http.Redirect(w, r, here.URL+"/?s3cret", http.StatusFound)
+		}
+	}))
+	defer srv.Close()
+	got, err := contenttrust.Ask(t.Context(), srv.Client().Transport, srv.URL, repository)
+	if got != nil || err == nil || strings.Contains(err.Error(), "s3cret") || reached {
+		t.Errorf("got %v, %v; reached: %v", got, err, reached)
+	}
+}
+
 // TestRepository: docker names its own registry in another way than registries do.
 func TestRepository(t *testing.T) {
 	for name, want := range map[string]string{"index.docker.io/library/alpine": "docker.io/library/alpine", "ghcr.io/a/b": "ghcr.io/a/b"} {
