@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
-	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/policy"
 )
 
@@ -217,105 +216,16 @@ func TestMayBreakGlass(t *testing.T) {
 	}
 }
 
-const aPolicy = `apiVersion: colophon.build/v1
-kind: ImagePolicy
-metadata: {name: NAME}
-spec: {unmatched: deny, rules: []}
-`
-
-// TestBrokenPolicies: a policy of the cluster that is broken changes nothing; one of a namespace
-// does not hold up the others: there, its last good version counts, or nothing is admitted.
-func TestBrokenPolicies(t *testing.T) {
-	used := 0
-	store := verdicts.New(verdicts.Config{Transport: verdicts.Transport(false)})
-	l := &loader{store: store, log: slog.New(slog.NewTextHandler(io.Discard, nil)), used: func() { used++ }}
-	reports := map[string]string{}
-	doc := func(name, namespace, raw string) document {
-		return document{name: name, namespace: namespace, raw: []byte(raw), report: func(p string) { reports[name] = p }}
-	}
-	cluster := doc("a", "", strings.Replace(aPolicy, "NAME", "a", 1))
-	own := func(namespace, change string) document {
-		raw := strings.NewReplacer("NAME", "own, namespace: "+namespace, "ImagePolicy", "NamespacedImagePolicy").Replace(aPolicy)
-		return doc("own "+namespace, namespace, strings.Replace(raw, "unmatched", change+"unmatched", 1))
-	}
-	if ok, _ := l.ready(); ok {
-		t.Error("ready before anything was read")
-	}
-	l.tell(thePolicies, []document{cluster})
-	if ok, _ := l.ready(); ok || used != 0 {
-		t.Error("ready before the trust roots were read")
-	}
-	l.tell(theRoots, nil)
-	if ok, problem := l.ready(); !ok || problem != "" || used != 1 {
-		t.Errorf("got ready %v, %q after %d changes", ok, problem, used)
-	}
-	first := store.Policies()
-	l.tell(thePolicies, []document{doc("a", "", "nonsense: 1")})
-	if ok, problem := l.ready(); !ok || problem == "" || used != 1 || store.Policies() != first || reports["a"] == "" {
-		t.Errorf("a broken one: got ready %v, %q, reported %q", ok, problem, reports["a"])
-	}
-	l.tell(thePolicies, []document{cluster, own("shop", "x"), own("other", "")})
-	if _, problem := l.ready(); problem != "" || used != 2 || reports["own shop"] == "" || reports["own other"] != "" || reports["a"] != "" {
-		t.Errorf("a broken one of a namespace: got %q after %d changes, reported %q", problem, used, reports)
-	}
-	if len(l.good) != 2 {
-		t.Errorf("got %d good ones", len(l.good))
-	}
-	sets := l.parsePolicies(map[string]string{})
-	if len(sets) != 3 || sets[1].Name != "broken" || sets[1].Namespace != "shop" {
-		t.Errorf("got %+v, want that nothing is admitted in shop", sets)
-	}
-	l.tell(thePolicies, []document{cluster, own("shop", "")})
-	l.tell(thePolicies, []document{cluster, own("shop", "x")})
-	if sets := l.parsePolicies(map[string]string{}); len(sets) != 2 || sets[1].Name != "own" {
-		t.Errorf("got %+v, want the last good one of shop", sets)
-	}
-	foreign := own("shop", "")
-	foreign.name, foreign.namespace = "foreign", "other"
-	foreign.report = func(p string) { reports["own shop"] = p }
-	l.tell(thePolicies, []document{cluster, foreign})
-	if reports["own shop"] == "" {
-		t.Error("a policy in one namespace is about another one")
-	}
-	two := doc("b", "", strings.Replace(aPolicy, "NAME", "a", 1))
-	l.tell(thePolicies, []document{cluster, two})
-	if _, problem := l.ready(); !strings.Contains(problem, "too") {
-		t.Errorf("two of one name: got %q", problem)
-	}
-}
-
-// TestUnusablePoliciesStayUnusable: policies that cannot be used, as none at all, are not in force
-// either when the same is told again, as after each change of a status.
-func TestUnusablePoliciesStayUnusable(t *testing.T) {
-	l := &loader{store: verdicts.New(verdicts.Config{}), log: slog.New(slog.NewTextHandler(io.Discard, nil)), used: func() {}}
-	l.tell(theRoots, nil)
-	for range 3 {
-		l.tell(thePolicies, nil)
-		if ok, problem := l.ready(); !ok || !strings.Contains(problem, "there is no policy") {
-			t.Errorf("got ready %v, %q", ok, problem)
-		}
-	}
-	good := document{name: "a", raw: []byte(strings.Replace(aPolicy, "NAME", "a", 1))}
-	l.tell(thePolicies, []document{good})
-	in := l.store.Policies()
-	for _, all := range [][]document{nil, nil, {good}} {
-		l.tell(thePolicies, all)
-		if _, problem := l.ready(); l.store.Policies() != in || (problem == "") != (all != nil) {
-			t.Errorf("%d policies: got %q in force, %q", len(all), l.store.Policies(), problem)
-		}
-	}
-}
-
 // TestStrangeStatus: a status that cannot be read, which people of a namespace may write, holds up
 // no policy.
 func TestStrangeStatus(t *testing.T) {
 	_, api := newAPIServer(t)
 	l := &loader{log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	d := l.documentOf(t.Context(), api, "namespacedimagepolicies", json.RawMessage(`{"apiVersion":"colophon.build/v1","kind":"NamespacedImagePolicy","metadata":{"name":"a","namespace":"shop"},"spec":{"unmatched":"deny","rules":[]},"status":{"conditions":[{"lastTransitionTime":"2026-11-27 03:00:00"}]}}`))
-	if d.namespace != "shop" {
-		t.Errorf("got %q", d.namespace)
+	if d.Namespace != "shop" {
+		t.Errorf("got %q", d.Namespace)
 	}
-	if _, err := policy.ParseSets(d.raw); err != nil {
+	if _, err := policy.ParseSets(d.Raw); err != nil {
 		t.Error(err)
 	}
 }
@@ -329,16 +239,16 @@ func TestStatusChangesNothing(t *testing.T) {
 		return json.RawMessage(`{"apiVersion":"colophon.build/v1","kind":"ImagePolicy","metadata":{"name":"a","generation":3,"resourceVersion":"` + version + `","managedFields":[{}]},"spec":{"unmatched":"deny","rules":[]},"status":` + status + `}`)
 	}
 	one, two := l.documentOf(t.Context(), api, "imagepolicies", object("1", `{}`)), l.documentOf(t.Context(), api, "imagepolicies", object("2", `{"conditions":[{"type":"Ready","status":"True","observedGeneration":3}]}`))
-	if string(one.raw) != string(two.raw) || one.name != two.name {
-		t.Errorf("got %s and %s", one.raw, two.raw)
+	if string(one.Raw) != string(two.Raw) || one.Name != two.Name {
+		t.Errorf("got %s and %s", one.Raw, two.Raw)
 	}
 	count := func() int { a.mu.Lock(); defer a.mu.Unlock(); return len(a.patches) }
-	two.report("")
+	two.Report("")
 	time.Sleep(50 * time.Millisecond)
 	if count() != 0 {
 		t.Error("the same status is written again")
 	}
-	one.report("it is broken")
+	one.Report("it is broken")
 	for end := time.Now().Add(5 * time.Second); count() == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
 	}
 	if count() != 1 || !strings.Contains(a.patches[0], "/imagepolicies/a/status") || !strings.Contains(a.patches[0], `"status":"False"`) {

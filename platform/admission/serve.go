@@ -39,12 +39,12 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	store := verdicts.New(verdicts.Config{Transport: verdicts.Transport(s.LoopbackRegistries), Memory: int64(s.Memory) << 20})
 	h := New(Config{Verdicts: store, Cluster: asks, Fields: fields, DryRun: s.DryRun, Log: log, Registerer: metrics})
 	changed := make(chan struct{}, 1)
-	l := &loader{store: store, log: log, used: func() {
+	l := &loader{log: log, Loader: verdicts.NewLoader(store, log, func() {
 		select {
 		case changed <- struct{}{}:
 		default:
 		}
-	}}
+	})}
 	certs := &certificate{log: log}
 	webhooks, err := net.Listen("tcp", s.Listen)
 	if err != nil {
@@ -67,9 +67,9 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 
 // start begins to read what the settings name.
 func (s *Settings) start(ctx context.Context, l *loader, certs *certificate, api *kubeapi.Client, namespace string) {
-	for of, path := range map[int]string{thePolicies: s.Policies, theRoots: s.Trust} {
+	for of, path := range map[int]string{verdicts.PolicyDocuments: s.Policies, verdicts.TrustDocuments: s.Trust} {
 		if path != "" {
-			go l.fromFiles(ctx, of, path)
+			go l.FromFiles(ctx, of, path)
 		} else {
 			l.fromCluster(ctx, api, of)
 		}
@@ -115,7 +115,7 @@ func checks(ctx context.Context, l *loader, certs *certificate, metrics *prometh
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		read, problem := l.ready()
+		read, problem := l.Ready()
 		switch {
 		case ctx.Err() != nil:
 			http.Error(w, "it ends", http.StatusServiceUnavailable)

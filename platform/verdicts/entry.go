@@ -30,11 +30,11 @@ type entry struct {
 	mu      sync.Mutex
 	looked  time.Time // when it was known that nothing else is attached
 	listing string    // what was attached then; empty: not known
-	readers map[readerID]time.Time
+	readers map[ReaderID]time.Time
 }
 
 func newEntry(ev *verify.Evidence, asked *ask, g *generation, q Question, now time.Time) *entry {
-	e := &entry{verdicts: ev.Verdicts(), evidence: ev, read: now, looked: now, readers: map[readerID]time.Time{}}
+	e := &entry{verdicts: ev.Verdicts(), evidence: ev, read: now, looked: now, readers: map[ReaderID]time.Time{}}
 	for _, r := range g.roots {
 		if end := r.Until(now); !end.IsZero() && (e.until.IsZero() || end.Before(e.until)) {
 			e.until = end
@@ -107,7 +107,7 @@ const (
 )
 
 // state returns what the decision, which rests on the entry, is worth to a reader.
-func (e *entry) state(d *verify.Decision, r readerID, now time.Time) state {
+func (e *entry) state(d *verify.Decision, r ReaderID, now time.Time) state {
 	e.mu.Lock()
 	shown, mayRead := e.readers[r]
 	e.mu.Unlock()
@@ -156,7 +156,7 @@ func (e *entry) sameListing(listing string, now time.Time) bool {
 }
 
 // allow notes that a reader showed that it may read the image.
-func (e *entry) allow(r readerID, now time.Time) {
+func (e *entry) allow(r ReaderID, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if _, again := e.readers[r]; !again && len(e.readers) >= maxReaders {
@@ -172,7 +172,7 @@ func (e *entry) allow(r readerID, now time.Time) {
 }
 
 // forbid notes that a reader may not read the image, or that nobody knows.
-func (e *entry) forbid(r readerID) {
+func (e *entry) forbid(r ReaderID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.readers, r)

@@ -45,11 +45,11 @@ func Transport(loopback bool) http.RoundTripper {
 	}
 }
 
-// login is a Keychain with the same credentials for every registry that asks.
-type login authn.AuthConfig
+// Login is a Keychain with the same credentials for every registry that asks.
+type Login authn.AuthConfig
 
 // Resolve implements authn.Keychain.
-func (l login) Resolve(authn.Resource) (authn.Authenticator, error) {
+func (l Login) Resolve(authn.Resource) (authn.Authenticator, error) {
 	return authn.FromConfig(authn.AuthConfig(l)), nil
 }
 
@@ -60,7 +60,7 @@ func (s *Store) each(repository string, logins []authn.AuthConfig, do func(oci.S
 		logins = []authn.AuthConfig{{}}
 	}
 	for _, l := range logins {
-		opened, openErr := oci.OpenRegistry(repository, oci.RegistryOptions{Keychain: login(l), Transport: s.config.Transport})
+		opened, openErr := oci.OpenRegistry(repository, oci.RegistryOptions{Keychain: Login(l), Transport: s.config.Transport})
 		if openErr != nil {
 			return nil, openErr
 		}

@@ -145,7 +145,7 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 		return out
 	}
 	asked := g.ask(&s.asks, q.Namespace, sets, q.Image)
-	of := reading{entryKey{q.Repository, q.Image.Digest, asked.id, g.trustKey}, s.reader(q.Logins)}
+	of := reading{entryKey{q.Repository, q.Image.Digest, asked.id, g.trustKey}, s.Reader(q.Logins)}
 	read := func(ctx context.Context) (*entry, error) { return s.read(ctx, of, q, g, asked) }
 	if e := s.kept.get(of.entryKey); e != nil {
 		d := e.decide(asked, sets, q.Image, s.config.Now())
@@ -217,10 +217,11 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 	return e, nil
 }
 
-// readerID stands for the credentials of whoever asks. The zero value is nobody's.
-type readerID [sha256.Size]byte
+// ReaderID stands for the credentials of whoever asks. The zero value is that of those without any.
+type ReaderID [sha256.Size]byte
 
-func (s *Store) reader(logins []authn.AuthConfig) (id readerID) {
+// Reader returns the id of credentials. It says nothing about them outside of this process.
+func (s *Store) Reader(logins []authn.AuthConfig) (id ReaderID) {
 	if len(logins) == 0 {
 		return id
 	}
@@ -239,7 +240,7 @@ func (s *Store) reader(logins []authn.AuthConfig) (id readerID) {
 // Resolve returns the digest that a tag has, for whoever has the credentials. Questions at the
 // same time share one request.
 func (s *Store) Resolve(ctx context.Context, repository, tag string, logins []authn.AuthConfig) (digest string, err error) {
-	of := tagged{repository, tag, s.reader(logins)}
+	of := tagged{repository, tag, s.Reader(logins)}
 	return s.tags.do(ctx, of, hostOf(repository), func(ctx context.Context) (string, error) {
 		return s.resolve(ctx, repository, logins, tag)
 	})
@@ -247,11 +248,11 @@ func (s *Store) Resolve(ctx context.Context, repository, tag string, logins []au
 
 type tagged struct {
 	repository, tag string
-	reader          readerID
+	reader          ReaderID
 }
 
 // reading is one image that is read with the credentials of one reader.
 type reading struct {
 	entryKey
-	reader readerID
+	reader ReaderID
 }

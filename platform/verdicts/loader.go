@@ -1,0 +1,238 @@
+package verdicts
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/trust"
+)
+
+const maxDocuments = 4096 // policies or trust roots
+
+// Document is a policy or a trust root as somebody wrote it.
+type Document struct {
+	Name      string // file, or KIND NAMESPACE/NAME
+	Namespace string // of a policy that counts there alone, and that people of the namespace may write
+	Raw       []byte
+	Report    func(problem string) // tells the cluster whether it is in force; nil: nobody
+}
+
+// Loader makes the policies and trust roots that somebody wrote the ones that count.
+type Loader struct {
+	store *Store
+	log   *slog.Logger
+	used  func() // called after other ones count
+
+	mu       sync.Mutex
+	policies []Document
+	roots    []Document
+	have     [2]bool // policies, and trust roots, were read
+	last     string  // id of what was tried last
+	inForce  string  // id of what counts
+	problem  string  // why that does not count; empty: it does
+	good     map[string]policySets
+}
+
+// policySets are the last good policies of a document.
+type policySets struct {
+	sum  [sha256.Size]byte
+	sets []*policy.Set
+}
+
+// Ready reports whether all was read once. problem says why what was read last does not count;
+// what counted before does then.
+func (l *Loader) Ready() (ok bool, problem string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.have[0] && l.have[1], l.problem
+}
+
+// NewLoader returns a Loader for a Store. used is called whenever other policies or trust roots
+// count; nil: nothing is.
+func NewLoader(store *Store, log *slog.Logger, used func()) *Loader {
+	if used == nil {
+		used = func() {}
+	}
+	return &Loader{store: store, log: log, used: used}
+}
+
+// Kinds of documents.
+const (
+	PolicyDocuments = iota
+	TrustDocuments
+)
+
+// Tell takes all documents of a kind. Documents that are wrong change nothing: those that counted
+// before do, until the documents are mended. Of a policy of one namespace that is wrong, its last
+// good version counts, or without one, nothing is admitted there; the other namespaces do not
+// depend on it.
+func (l *Loader) Tell(of int, all []Document) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.have[of] = true
+	if of == PolicyDocuments {
+		l.policies = all
+	} else {
+		l.roots = all
+	}
+	if !l.have[0] || !l.have[1] {
+		return
+	}
+	h := sha256.New()
+	for _, d := range slices.Concat(l.policies, l.roots) {
+		fmt.Fprintf(h, "%q %x\n", d.Name, sha256.Sum256(d.Raw))
+	}
+	id := hex.EncodeToString(h.Sum(nil))[:16]
+	problems := map[string]string{}
+	sets, roots := l.parsePolicies(problems), l.parseRoots(problems)
+	broken := ""
+	for _, d := range slices.Concat(l.policies, l.roots) {
+		if p := problems[d.Name]; p != "" && d.Namespace == "" && broken == "" {
+			broken = p
+		}
+	}
+	if broken == "" && id != l.inForce {
+		if err := l.store.Use(id, sets, roots); err != nil {
+			broken = err.Error()
+		} else {
+			l.inForce = id
+			l.log.Info("other policies and trust roots count", "policies", len(sets), "roots", len(roots), "id", id)
+			l.used()
+		}
+	}
+	if broken != "" && (broken != l.problem || id != l.last) {
+		l.log.Error("the policies and trust roots cannot be used; those that counted before still do", "problem", broken)
+	}
+	l.last, l.problem = id, broken
+	for _, d := range slices.Concat(l.policies, l.roots) {
+		if d.Report != nil {
+			p := problems[d.Name]
+			if p == "" && broken != "" {
+				p = "not in force: " + broken
+			}
+			d.Report(p)
+		}
+	}
+}
+
+func (l *Loader) parsePolicies(problems map[string]string) (sets []*policy.Set) {
+	good, names := map[string]policySets{}, map[string]string{}
+	for _, d := range l.policies {
+		known, again := l.good[d.Name]
+		next, err := known, error(nil)
+		if sum := sha256.Sum256(d.Raw); !again || known.sum != sum {
+			next = policySets{sum: sum}
+			next.sets, err = policy.ParseSets(d.Raw)
+		}
+		if err == nil {
+			err = d.checkNames(next.sets, names)
+		}
+		if err != nil {
+			problems[d.Name] = fmt.Sprintf("%s: %v", d.Name, err)
+			next = known
+			if !again && d.Namespace != "" { // fail closed, there alone
+				sets = append(sets, &policy.Set{Name: "broken", Namespace: d.Namespace, Namespaced: true, Unmatched: policy.DenyUnmatched})
+			}
+		}
+		if err == nil || again {
+			good[d.Name] = next
+			sets = append(sets, next.sets...)
+		}
+	}
+	l.good = good
+	return sets
+}
+
+// checkNames fails if a policy of the document is about more than the document's namespace, or has
+// the name of another one. It adds the names.
+func (d *Document) checkNames(sets []*policy.Set, names map[string]string) error {
+	for _, s := range sets {
+		if d.Namespace != "" && (!s.Namespaced || s.Namespace != d.Namespace) {
+			return errors.New("it is not about its own namespace alone")
+		}
+		key := s.Namespace + "/" + s.Name
+		if other, taken := names[key]; taken {
+			return fmt.Errorf("the policy %q is in %s, too", s.Name, other)
+		}
+		names[key] = d.Name
+	}
+	return nil
+}
+
+func (l *Loader) parseRoots(problems map[string]string) (roots []*trust.Root) {
+	for _, d := range l.roots {
+		r, err := trust.Parse(d.Raw)
+		if err != nil {
+			problems[d.Name] = fmt.Sprintf("%s: %v", d.Name, err)
+			continue
+		}
+		roots = append(roots, r)
+	}
+	return roots
+}
+
+// FromFiles reads a file, or the files of a directory, again and again until ctx ends.
+func (l *Loader) FromFiles(ctx context.Context, of int, path string) {
+	var last []Document
+	for ctx.Err() == nil {
+		all, err := readDocuments(path)
+		switch {
+		case err != nil:
+			l.log.Error("cannot read the policies or trust roots", "path", path, "error", err)
+		case last == nil || !slices.EqualFunc(all, last, func(a, b Document) bool { return a.Name == b.Name && bytes.Equal(a.Raw, b.Raw) }):
+			l.Tell(of, all)
+			last = all
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+// readDocuments reads a file, or each file of a directory that ends in .yaml, .yml or .json.
+func readDocuments(path string) ([]Document, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	files := []string{path}
+	if info.IsDir() {
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return nil, err
+		}
+		files = nil
+		for _, e := range entries {
+			if ext := filepath.Ext(e.Name()); !strings.HasPrefix(e.Name(), ".") && (ext == ".yaml" || ext == ".yml" || ext == ".json") {
+				files = append(files, filepath.Join(path, e.Name()))
+			}
+		}
+	}
+	if len(files) > maxDocuments {
+		return nil, fmt.Errorf("%s has %d files, want at most %d", path, len(files), maxDocuments)
+	}
+	out := []Document{}
+	for _, f := range files {
+		raw, err := strict.ReadFile(f, limits.TrustRepository)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Document{Name: f, Raw: raw})
+	}
+	return out, nil
+}
