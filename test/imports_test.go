@@ -34,7 +34,7 @@ var rows = [][]string{
 		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
 		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/verdicts", "platform/web",
 	},
-	{"platform/release", "platform/admission"},
+	{"platform/release", "platform/admission", "platform/gate"},
 	{"platform/attestor"},
 	{"platform"},
 	{"cmd/colophon", "cmd/colophond", "cmd/colophon-scan", "tools"},

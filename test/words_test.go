@@ -18,6 +18,7 @@ import (
 	"github.com/colophon-build/colophon/platform/admission"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/gate"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/trust"
@@ -118,6 +119,7 @@ func TestMemberTables(t *testing.T) {
 		{"spec/policy/README.md", "Verifiers", reflect.TypeFor[policy.DocumentVerifier](), nil},
 		{"spec/trust/README.md", "", reflect.TypeFor[trust.Document](), nil},
 		{"docs/admission.md", "Configuration", reflect.TypeFor[admission.Settings](), nil},
+		{"docs/gate.md", "Configuration", reflect.TypeFor[gate.Settings](), nil},
 	} {
 		var want []string
 		for _, name := range members(table.of) {

@@ -1,0 +1,210 @@
+// Package gate is a registry that serves what another registry has (OCI distribution spec 1.1,
+// pulling), and of the images there only those that the policies accept (package verdicts). So
+// any runtime behind it gets only images that prove themselves.
+//
+// A tag is resolved once: the manifest that is served is the bytes whose digest was judged. An
+// accepted image opens its parts for whoever asked: the manifests of an index, the config and the
+// layers. Nothing else is served of images. Signatures, attestations and lists of them are served
+// without a question, because verifiers need them (attachment.go).
+package gate
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/verdicts"
+)
+
+// Config says how a Gate decides.
+type Config struct {
+	Upstream   string                // HOST[:PORT] of the registry that has the images; required
+	Names      map[string]string     // what policies call images, by prefix of the repository's name; "": Upstream + "/"
+	Verdicts   *verdicts.Store       // required
+	Transport  http.RoundTripper     // sends the requests for content; required: see verdicts.Transport
+	Logins     []authn.AuthConfig    // the gate's own credentials for the upstream; none: anonymous
+	AskClients bool                  // clients send their credentials for the upstream; Logins are not used
+	Audit      bool                  // decisions are recorded, and nothing is refused
+	Cache      *Cache                // of blobs; nil: none
+	Log        *slog.Logger          // gets a line for each decision; required
+	Registerer prometheus.Registerer // required
+	Now        func() time.Time      // nil: time.Now
+}
+
+// Gate serves /v2/. It is safe for concurrent use.
+type Gate struct {
+	Config
+	metrics   *metrics
+	opened    opened
+	sources   sources
+	manifests chan struct{} // slots for manifests in memory
+	blobs     chan struct{} // slots for blobs that are streamed
+}
+
+// Limits on what is served at once. More manifests wait, more blobs are refused (429).
+const (
+	maxManifests = 64
+	maxBlobs     = 512
+)
+
+// patience is how long a manifest request may take, the verification of the image included.
+const patience = 45 * time.Second
+
+// New returns a Gate.
+func New(c Config) *Gate {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &Gate{Config: c, metrics: newMetrics(c.Registerer, c.Verdicts), manifests: make(chan struct{}, maxManifests), blobs: make(chan struct{}, maxBlobs)}
+}
+
+// request is a request whose path and credentials were read.
+type request struct {
+	*http.Request
+	kind       string // ping, manifests, blobs, referrers or tags
+	name       string // of the repository
+	ref        string // tag or digest
+	logins     []authn.AuthConfig
+	reader     verdicts.ReaderID
+	repository string // HOST/NAME at the upstream
+}
+
+// Grammars of the distribution spec 1.1, "Pulling manifests".
+var (
+	nameGrammar   = regexp.MustCompile(`\A[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*\z`)
+	tagGrammar    = regexp.MustCompile(`\A[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\z`)
+	digestGrammar = regexp.MustCompile(`\A(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})\z`)
+)
+
+// maxName limits the name of a repository, in bytes: clients allow 255 for host and name together.
+const maxName = 255
+
+// route reads the path from its end, because a repository's name may contain "blobs":
+//
+//	/v2/
+//	/v2/NAME/manifests/REFERENCE
+//	/v2/NAME/blobs/DIGEST
+//	/v2/NAME/referrers/DIGEST
+//	/v2/NAME/tags/list
+func route(r *http.Request) (*request, error) {
+	req := &request{Request: r, kind: "other"}
+	rest, ok := strings.CutPrefix(r.URL.Path, "/v2")
+	if ok && (rest == "" || rest == "/") {
+		req.kind = "ping"
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return req, failed(http.StatusMethodNotAllowed, codeUnsupported, "this gate only serves images; push to the registry behind it")
+	}
+	if req.kind == "ping" {
+		return req, nil
+	}
+	seg := strings.Split(strings.TrimPrefix(rest, "/"), "/")
+	n := len(seg)
+	if !ok || n < 3 || strings.Contains(strings.ToLower(r.URL.EscapedPath()), "%2f") {
+		return req, failed(http.StatusNotFound, codeUnsupported, "no such endpoint")
+	}
+	kind, ref, name := seg[n-2], seg[n-1], strings.Join(seg[:n-2], "/")
+	switch {
+	case len(name) > maxName || !nameGrammar.MatchString(name):
+		return req, failed(http.StatusBadRequest, codeNameInvalid, "the repository's name does not match the grammar of the distribution spec")
+	case kind == "manifests" && (tagGrammar.MatchString(ref) || digestGrammar.MatchString(ref)):
+	case (kind == "blobs" || kind == "referrers") && digestGrammar.MatchString(ref):
+	case kind == "tags" && ref == "list":
+	case kind == "manifests" || kind == "blobs" || kind == "referrers":
+		return req, failed(http.StatusBadRequest, codeDigestInvalid, "expected a tag or a digest in the path")
+	default:
+		return req, failed(http.StatusNotFound, codeUnsupported, "no such endpoint")
+	}
+	req.kind, req.name, req.ref = kind, name, ref
+	return req, nil
+}
+
+// ServeHTTP implements http.Handler for paths under /v2/.
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := g.Now()
+	h := w.Header()
+	h.Set("Docker-Distribution-API-Version", "registry/2.0")
+	h.Set("X-Content-Type-Options", "nosniff") // strangers' bytes
+	h.Set("Content-Security-Policy", "sandbox")
+	req, err := route(r)
+	if err == nil {
+		err = g.login(w, req)
+	}
+	if err == nil {
+		err = g.serve(w, req)
+	}
+	g.metrics.served(req.kind, err, g.Now().Sub(start))
+	if err != nil {
+		g.fail(w, req, err)
+	}
+}
+
+// login finds out with whose credentials the upstream is read.
+func (g *Gate) login(w http.ResponseWriter, req *request) error {
+	req.repository, req.logins = g.Upstream+"/"+req.name, g.Logins
+	if g.AskClients {
+		user, password, ok := req.BasicAuth()
+		if !ok || len(user)+len(password) > 16<<10 {
+			challenge(w)
+			return failed(http.StatusUnauthorized, codeUnauthorized, "send the user name and the password that you have for %s", g.Upstream)
+		}
+		req.logins = []authn.AuthConfig{{Username: user, Password: password}}
+	}
+	req.reader = g.Verdicts.Reader(req.logins)
+	return nil
+}
+
+func challenge(w http.ResponseWriter) {
+	w.Header().Set("WWW-Authenticate", `Basic realm="gate", charset="UTF-8"`)
+}
+
+func (g *Gate) serve(w http.ResponseWriter, req *request) error {
+	switch req.kind {
+	case "manifests":
+		ctx, cancel := context.WithTimeout(req.Context(), patience)
+		defer cancel()
+		select {
+		case g.manifests <- struct{}{}:
+			defer func() { <-g.manifests }()
+		case <-ctx.Done():
+			return unavailable("too many requests wait")
+		}
+		return g.manifest(ctx, w, req)
+	case "blobs":
+		return g.blob(w, req)
+	case "referrers":
+		return g.referrers(w, req)
+	case "tags":
+		return g.tags(w, req)
+	}
+	return answer(w, req, "application/json", []byte("{}"))
+}
+
+// nameOf returns what policies call a repository: what it is, wherever it was copied to.
+func (g *Gate) nameOf(name string) string {
+	prefix, is := "", g.Upstream+"/"
+	for p, n := range g.Names {
+		if strings.HasPrefix(name, p) && len(p) >= len(prefix) {
+			prefix, is = p, n
+		}
+	}
+	return is + strings.TrimPrefix(name, prefix)
+}
+
+// source returns the repository as the client may read it.
+func (g *Gate) source(req *request) (*oci.Registry, error) {
+	return g.sources.open(sourceOf{req.repository, req.reader}, g.Now(), func() (*oci.Registry, error) {
+		login := verdicts.Login{}
+		if len(req.logins) > 0 {
+			login = verdicts.Login(req.logins[0])
+		}
+		return oci.OpenRegistry(req.repository, oci.RegistryOptions{Keychain: login, Transport: g.Transport})
+	})
+}

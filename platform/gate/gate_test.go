@@ -1,0 +1,625 @@
+package gate_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/gate"
+	"github.com/colophon-build/colophon/platform/verdicts"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/matrix"
+	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// scene is a registry with a signed image v1.2.0 and one without proofs, bad, and a gate before it.
+type scene struct {
+	t         testing.TB
+	p         *prooftest.Platform
+	host      string // of the upstream
+	url       string // of the gate
+	good, bad v1.Descriptor
+	release   *prooftest.Release
+	store     *verdicts.Store
+	config    gate.Config
+	log       *lines
+	guard     atomic.Pointer[func(http.ResponseWriter, *http.Request, http.Handler)] // answers in place of the upstream
+	now       atomic.Int64                                                           // seconds after the start
+	start     time.Time
+}
+
+type lines struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Buffer.Write(p)
+}
+func (l *lines) text() string { l.mu.Lock(); defer l.mu.Unlock(); return l.String() }
+
+const rules = `apiVersion: colophon.build/v1
+kind: ImagePolicy
+metadata: {name: shop}
+spec:
+  unmatched: deny
+  rules:
+    - name: app
+      images: [{glob: "HOST/team/**"}]
+      accept:
+        - built: {source: https://git.example.com/team/app}
+`
+
+func newScene(t testing.TB, change func(*gate.Config)) *scene {
+	c := &scene{t: t, p: prooftest.New(t), log: &lines{}, start: time.Now()}
+	inner := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if g := c.guard.Load(); g != nil {
+			(*g)(w, r, inner)
+			return
+		}
+		inner.ServeHTTP(w, r)
+	}))
+	t.Cleanup(up.Close)
+	c.host = strings.TrimPrefix(up.URL, "http://")
+	signed, plain := prooftest.NewStore(t), prooftest.NewStore(t)
+	c.release = c.p.Release(signed)
+	c.release.Attach(prooftest.Kinds...)
+	c.good = c.release.Image
+	c.push(signed)
+	plain.Tar = []byte("another image")
+	c.bad, _ = plain.Image("bad")
+	c.push(plain)
+	clock := func() time.Time { return c.start.Add(time.Duration(c.now.Load()) * time.Second) }
+	c.store = verdicts.New(verdicts.Config{Transport: verdicts.Transport(true), Now: clock})
+	c.config = gate.Config{Upstream: c.host, Verdicts: c.store, Transport: verdicts.Transport(true), Log: slog.New(slog.NewJSONHandler(c.log, nil)), Registerer: prometheus.NewRegistry(), Now: clock}
+	if change != nil {
+		change(&c.config)
+	}
+	srv := httptest.NewServer(gate.New(c.config))
+	t.Cleanup(srv.Close)
+	c.url = srv.URL
+	c.use(rules)
+	return c
+}
+
+func (c *scene) later(d time.Duration) { c.now.Add(int64(d / time.Second)) }
+
+func (c *scene) upstream(do func(http.ResponseWriter, *http.Request, http.Handler)) {
+	c.guard.Store(&do)
+}
+
+func (c *scene) target() *oci.Registry {
+	c.t.Helper()
+	dst, err := oci.OpenRegistry(c.host+"/team/app", oci.RegistryOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return dst
+}
+
+func (c *scene) push(s *prooftest.Store) { s.Push(context.Background(), c.target()) }
+
+func (c *scene) use(text string) {
+	c.t.Helper()
+	sets, err := policy.ParseSets([]byte(strings.ReplaceAll(text, "HOST", c.host)))
+	if err == nil {
+		err = c.store.Use(fmt.Sprintf("%x", sha256.Sum256([]byte(text))), sets, []*trust.Root{c.p.Root()})
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// reply is an answer of the gate.
+type reply struct {
+	*http.Response
+	body []byte
+	err  error // of the body
+}
+
+func (c *scene) do(method, path string, header ...string) reply {
+	c.t.Helper()
+	req, err := http.NewRequestWithContext(c.t.Context(), method, c.url+path, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return reply{resp, body, err}
+}
+
+// want makes a request that must end in a status, with a text in the answer.
+func (c *scene) want(status int, text, path string, header ...string) reply {
+	c.t.Helper()
+	r := c.do(http.MethodGet, path, header...)
+	if r.StatusCode != status || !strings.Contains(string(r.body), text) {
+		c.t.Errorf("%s: got %d %q, want %d with %q", path, r.StatusCode, r.body, status, text)
+	}
+	return r
+}
+
+func manifests(ref string) string  { return "/v2/team/app/manifests/" + ref }
+func blobs(d v1.Descriptor) string { return "/v2/team/app/blobs/" + d.Digest.String() }
+
+type parts struct {
+	Config    v1.Descriptor
+	Layers    []v1.Descriptor
+	Manifests []v1.Descriptor
+}
+
+func (c *scene) parts(raw []byte) (p parts) {
+	c.t.Helper()
+	if err := json.Unmarshal(raw, &p); err != nil {
+		c.t.Fatalf("%v in %s", err, raw)
+	}
+	return p
+}
+
+// upstreamParts reads a manifest past the gate.
+func (c *scene) upstreamParts(d v1.Hash) parts {
+	c.t.Helper()
+	raw, _, err := c.target().Manifest(c.t.Context(), d)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return c.parts(raw)
+}
+
+// TestPull: an accepted image is served by tag, then its children by digest, config and layers.
+func TestPull(t *testing.T) {
+	c := newScene(t, nil)
+	r := c.want(200, "", manifests("v1.2.0"))
+	if got := r.Header.Get("Docker-Content-Digest"); got != c.good.Digest.String() || fmt.Sprintf("sha256:%x", sha256.Sum256(r.body)) != got {
+		t.Errorf("got digest %s, want %s", got, c.good.Digest)
+	}
+	index := c.parts(r.body)
+	for _, m := range index.Manifests {
+		child := c.parts(c.want(200, "", manifests(m.Digest.String())).body)
+		for _, b := range append(child.Layers, child.Config) {
+			r := c.want(200, "", blobs(b))
+			if fmt.Sprintf("sha256:%x", sha256.Sum256(r.body)) != b.Digest.String() {
+				t.Errorf("blob %s: got other bytes", b.Digest)
+			}
+			if h := c.do(http.MethodHead, blobs(b)); h.StatusCode != 200 || h.ContentLength != b.Size {
+				t.Errorf("HEAD of a blob: got %d, %d bytes", h.StatusCode, h.ContentLength)
+			}
+		}
+	}
+	if h := c.do(http.MethodHead, manifests("v1.2.0")); h.StatusCode != 200 || h.Header.Get("Docker-Content-Digest") != c.good.Digest.String() || len(h.body) != 0 {
+		t.Errorf("HEAD: got %d %v", h.StatusCode, h.Header)
+	}
+	c.want(200, "", manifests(c.good.Digest.String()))
+	for _, words := range []string{`"outcome":"accepted"`, `"admitted":true`, `"commit":"381e42a`, c.good.Digest.String()} {
+		if !strings.Contains(c.log.text(), words) {
+			t.Errorf("the record lacks %s: %s", words, c.log.text())
+		}
+	}
+}
+
+// TestRefused: a rejected image is not served by tag, by digest, by HEAD, through its children or
+// its blobs.
+func TestRefused(t *testing.T) {
+	c := newScene(t, nil)
+	index := c.upstreamParts(c.bad.Digest)
+	child := index.Manifests[0]
+	in := c.upstreamParts(child.Digest)
+	for _, path := range []string{manifests("bad"), manifests(c.bad.Digest.String()), manifests(child.Digest.String())} {
+		c.want(403, `"code":"DENIED"`, path)
+		c.want(403, "the image carries no signature", path)
+		if h := c.do(http.MethodHead, path); h.StatusCode != 403 || h.Header.Get("Docker-Content-Digest") != "" {
+			t.Errorf("HEAD %s: got %d %v", path, h.StatusCode, h.Header)
+		}
+	}
+	for _, b := range append(in.Layers, in.Config) {
+		c.want(403, "DENIED", blobs(b))
+	}
+	c.want(404, "MANIFEST_UNKNOWN", manifests("none"))
+	if !strings.Contains(c.log.text(), `"admitted":false`) || !strings.Contains(c.log.text(), `"outcome":"rejected"`) {
+		t.Errorf("the record: %s", c.log.text())
+	}
+}
+
+// TestUndecided: what nobody knows is not served, and the client is told to come again.
+func TestUndecided(t *testing.T) {
+	c := newScene(t, nil)
+	c.use(strings.Replace(rules, "accept:", "distrust: {maxAge: 1h}\n      accept:", 1))
+	r := c.want(503, "nobody knows", manifests("v1.2.0"))
+	if r.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	c.upstream(func(w http.ResponseWriter, r *http.Request, inner http.Handler) {
+		if strings.Contains(r.URL.Path, "/referrers/") {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		inner.ServeHTTP(w, r)
+	})
+	c.use(rules)
+	c.want(503, "UNAVAILABLE", manifests("v1.2.0"))
+}
+
+// TestTagMoves: the bytes that are served are those that were judged, whatever the tag says
+// meanwhile.
+func TestTagMoves(t *testing.T) {
+	c := newScene(t, nil)
+	var asked atomic.Int64
+	c.upstream(func(w http.ResponseWriter, r *http.Request, inner http.Handler) {
+		if strings.HasSuffix(r.URL.Path, "/manifests/moving") {
+			if r2 := r.Clone(r.Context()); asked.Add(1)%2 == 1 {
+				r2.URL.Path = manifests("v1.2.0")
+				r = r2
+			} else {
+				r2.URL.Path = manifests("bad")
+				r = r2
+			}
+		}
+		inner.ServeHTTP(w, r)
+	})
+	served, refused := 0, 0
+	for range 20 {
+		switch r := c.do(http.MethodGet, manifests("moving")); r.StatusCode {
+		case 200:
+			served++
+			if fmt.Sprintf("sha256:%x", sha256.Sum256(r.body)) != c.good.Digest.String() {
+				t.Fatal("served what was not judged")
+			}
+		case 403:
+			refused++
+		default:
+			t.Fatalf("got %d %s", r.StatusCode, r.body)
+		}
+	}
+	if served == 0 || refused == 0 {
+		t.Errorf("served %d, refused %d", served, refused)
+	}
+}
+
+// TestAttachments: verifiers can read the proofs of any image through the gate.
+func TestAttachments(t *testing.T) {
+	c := newScene(t, nil)
+	list := c.parts(c.want(200, "", "/v2/team/app/referrers/"+c.good.Digest.String()).body)
+	if len(list.Manifests) == 0 {
+		t.Fatal("no referrers")
+	}
+	for _, m := range list.Manifests {
+		for _, b := range c.parts(c.want(200, "", manifests(m.Digest.String())).body).Layers {
+			c.want(200, "", blobs(b))
+		}
+	}
+}
+
+// TestHiddenImages: whatever whoever pushes calls an image, it is judged as one.
+func TestHiddenImages(t *testing.T) {
+	c := newScene(t, nil)
+	s := prooftest.NewStore(t)
+	s.Tar = []byte("a third image")
+	index, layers := s.Image("plain")
+	c.push(s)
+	child := c.upstreamParts(index.Digest).Manifests[0]
+	image := c.upstreamParts(child.Digest)
+	put := func(what string, manifest map[string]any, tag string) {
+		t.Helper()
+		manifest["schemaVersion"], manifest["mediaType"] = 2, "application/vnd.oci.image.manifest.v1+json"
+		if manifest["manifests"] != nil {
+			manifest["mediaType"] = "application/vnd.oci.image.index.v1+json"
+		}
+		raw, err := json.Marshal(manifest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := c.target().PushManifest(t.Context(), raw, manifest["mediaType"].(string))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.target().Tag(t.Context(), tag, d); err != nil {
+			t.Fatal(err)
+		}
+		for _, ref := range []string{tag, d.Digest.String()} {
+			if r := c.do(http.MethodGet, manifests(ref)); r.StatusCode != 403 {
+				t.Errorf("%s as %s: got %d, want 403", what, ref, r.StatusCode)
+			}
+		}
+		for _, l := range layers {
+			c.want(403, "DENIED", blobs(l))
+		}
+	}
+	hex := c.good.Digest.Hex
+	typed := func(mediaType string) []v1.Descriptor {
+		l := image.Layers[0]
+		l.MediaType = "" // replaced below
+		raw := l
+		raw.MediaType = image.Layers[0].MediaType
+		if mediaType != "" {
+			raw = v1.Descriptor{MediaType: "x", Digest: l.Digest, Size: l.Size}
+			_ = json.Unmarshal([]byte(`{"mediaType":"`+mediaType+`"}`), &raw)
+		}
+		return []v1.Descriptor{raw}
+	}
+	put("an image under a signature's tag", map[string]any{"config": image.Config, "layers": image.Layers}, "sha256-"+hex+".sig")
+	put("an image with a subject", map[string]any{"config": image.Config, "layers": image.Layers, "subject": c.good}, "subject")
+	put("layers of another type", map[string]any{"config": image.Config, "layers": typed("application/vnd.dev.cosign.simplesigning.v1+json"), "subject": c.good}, "sha256-"+hex+".att")
+	put("a config of another type", map[string]any{"config": map[string]any{"mediaType": "application/json", "digest": image.Config.Digest, "size": image.Config.Size}, "layers": image.Layers, "subject": c.good}, "config")
+	put("an archive with a subject", map[string]any{"config": map[string]any{"mediaType": "application/json", "digest": image.Config.Digest, "size": image.Config.Size}, "layers": typed("application/x-tar"), "subject": c.good}, "archive")
+	put("no subject", map[string]any{"config": map[string]any{"mediaType": "application/json", "digest": image.Config.Digest, "size": image.Config.Size}, "layers": typed("text/plain")}, "artifact")
+	put("no layers", map[string]any{"config": image.Config, "layers": []any{}, "subject": c.good}, "empty")
+
+	// A list of attachments is served, and opens nothing.
+	raw, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []any{child}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := c.target().PushManifest(t.Context(), raw, "application/vnd.oci.image.index.v1+json")
+	if err == nil {
+		err = c.target().Tag(t.Context(), "sha256-"+hex, d)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.want(200, "", manifests("sha256-"+hex))
+	c.want(403, "DENIED", manifests(child.Digest.String()))
+}
+
+// TestOpenedForATime: what an acceptance opened is closed again, also for whoever keeps asking.
+func TestOpenedForATime(t *testing.T) {
+	c := newScene(t, nil)
+	index := c.parts(c.want(200, "", manifests("v1.2.0")).body)
+	child := manifests(index.Manifests[0].Digest.String())
+	layer := blobs(c.parts(c.want(200, "", child).body).Layers[0])
+	for range 3 {
+		c.later(4 * time.Minute)
+		c.do(http.MethodGet, child)
+	}
+	c.want(403, "the image carries no signature", child) // the index is signed, the child alone is not
+	c.want(200, "", layer)
+	c.later(time.Hour)
+	c.want(403, "DENIED", layer)
+	// Other policies close everything at once.
+	c.want(200, "", manifests("v1.2.0"))
+	c.want(200, "", child)
+	c.use(strings.Replace(rules, "team/app}", "team/other}", 1))
+	c.want(403, "DENIED", child)
+	c.want(403, "DENIED", layer)
+	c.want(403, "DENIED", manifests("v1.2.0"))
+}
+
+// TestClientsCredentials: what the credentials of one client may read is nothing for another.
+func TestClientsCredentials(t *testing.T) {
+	c := newScene(t, func(g *gate.Config) { g.AskClients = true })
+	c.upstream(func(w http.ResponseWriter, r *http.Request, inner http.Handler) {
+		if _, password, _ := r.BasicAuth(); password != "right" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="here"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		inner.ServeHTTP(w, r)
+	})
+	basic := func(password string) []string {
+		r := &http.Request{Header: http.Header{}}
+		r.SetBasicAuth("ada", password)
+		return []string{"Authorization", r.Header.Get("Authorization")}
+	}
+	if r := c.want(401, "UNAUTHORIZED", "/v2/"); !strings.HasPrefix(r.Header.Get("WWW-Authenticate"), "Basic ") {
+		t.Errorf("got the challenge %q", r.Header.Get("WWW-Authenticate"))
+	}
+	index := c.parts(c.want(200, "", manifests("v1.2.0"), basic("right")...).body)
+	child := c.parts(c.want(200, "", manifests(index.Manifests[0].Digest.String()), basic("right")...).body)
+	c.want(200, "", blobs(child.Layers[0]), basic("right")...)
+	for _, path := range []string{manifests("v1.2.0"), manifests(c.good.Digest.String()), manifests(index.Manifests[0].Digest.String())} {
+		c.want(401, "", path, basic("wrong")...)
+		c.want(401, "", path)
+	}
+	c.want(403, "DENIED", blobs(child.Layers[0]), basic("wrong")...)
+	if strings.Contains(c.log.text(), "right") {
+		t.Error("the password is in the log")
+	}
+}
+
+// TestLyingUpstream: bytes that are not those of their digest are never served whole.
+func TestLyingUpstream(t *testing.T) {
+	cache := openCache(t, 1<<20)
+	c := newScene(t, func(g *gate.Config) { g.Cache = cache })
+	index := c.parts(c.want(200, "", manifests("v1.2.0")).body)
+	child := c.parts(c.want(200, "", manifests(index.Manifests[0].Digest.String())).body)
+	layer := child.Layers[0]
+	c.upstream(func(w http.ResponseWriter, r *http.Request, inner http.Handler) {
+		switch {
+		case strings.Contains(r.URL.Path, "/blobs/"):
+			_, _ = w.Write(bytes.Repeat([]byte("x"), int(layer.Size)))
+		case strings.Contains(r.URL.Path, c.bad.Digest.String()):
+			r.URL.Path = manifests("v1.2.0")
+			inner.ServeHTTP(w, r)
+		default:
+			inner.ServeHTTP(w, r)
+		}
+	})
+	for range 2 { // the second time, it would come from the cache
+		if r := c.do(http.MethodGet, blobs(layer)); r.StatusCode == 200 && r.err == nil {
+			t.Errorf("another blob was served whole: %d bytes", len(r.body))
+		}
+	}
+	c.want(502, "UNKNOWN", manifests(c.bad.Digest.String()))
+	c.guard.Store(nil)
+	c.want(200, "", blobs(layer))
+}
+
+// TestUpstreamDown: a registry that fails, hangs or sends elsewhere is an error with a time.
+func TestUpstreamDown(t *testing.T) {
+	c := newScene(t, nil)
+	for _, status := range []int{500, 429, 404, 403} {
+		c.upstream(func(w http.ResponseWriter, r *http.Request, _ http.Handler) { w.WriteHeader(status) })
+		want := map[int]int{500: 503, 429: 503, 404: 404, 403: 403}[status]
+		c.want(want, "errors", manifests("v1.2.0"))
+	}
+	c.upstream(func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		http.Redirect(w, r, "http://169.254.169.254/latest/meta-data", http.StatusTemporaryRedirect)
+	})
+	c.want(503, "plain HTTP", manifests("v1.2.0"))
+	c.upstream(func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+		_, _ = io.Copy(w, io.LimitReader(zeros{}, 16<<20))
+	})
+	c.want(502, "more than", manifests("v1.2.0"))
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestGarbage: what is no request for an image is refused, and nothing can be pushed.
+func TestGarbage(t *testing.T) {
+	c := newScene(t, nil)
+	for path, status := range map[string]int{
+		"/v2/": 200, "/v2/team/app/tags/list": 200, "/v2/_catalog": 404, "/v2/team/app/blobs/uploads/": 404, "/v2/Team/manifests/x": 400,
+		"/v2/../manifests/x": 400, "/v2/team%2fapp/manifests/v1.2.0": 404, manifests("sha256:ab"): 400, manifests("a b"): 400, "/v2/team/app/blobs/latest": 400, "/": 404,
+	} {
+		if r := c.do(http.MethodGet, path); r.StatusCode != status {
+			t.Errorf("%s: got %d %s, want %d", path, r.StatusCode, r.body, status)
+		}
+	}
+	for _, method := range []string{http.MethodPut, http.MethodPost, http.MethodDelete, http.MethodPatch} {
+		if r := c.do(method, manifests("v1.2.0")); r.StatusCode != 405 {
+			t.Errorf("%s: got %d, want 405", method, r.StatusCode)
+		}
+	}
+}
+
+// TestAudit: nothing is refused, and the record says what would be.
+func TestAudit(t *testing.T) {
+	c := newScene(t, func(g *gate.Config) { g.Audit = true })
+	index := c.parts(c.want(200, "", manifests("bad")).body)
+	child := c.parts(c.want(200, "", manifests(index.Manifests[0].Digest.String())).body)
+	c.want(200, "", blobs(child.Layers[0]))
+	for _, words := range []string{`"outcome":"rejected"`, `"dryRun":true`, "carries no signature"} {
+		if !strings.Contains(c.log.text(), words) {
+			t.Errorf("the record lacks %s: %s", words, c.log.text())
+		}
+	}
+}
+
+// TestNames: policies see what an image is, not where it was copied to.
+func TestNames(t *testing.T) {
+	c := newScene(t, func(g *gate.Config) {
+		g.Names = map[string]string{"team/": "registry.example.com/shop/", "": "index.docker.io/"}
+	})
+	c.want(403, "no rule", manifests("v1.2.0"))
+	c.use(strings.Replace(rules, "HOST/team/**", "registry.example.com/shop/**", 1))
+	c.want(200, "", manifests("v1.2.0"))
+}
+
+func openCache(t testing.TB, most int64) *gate.Cache {
+	t.Helper()
+	cache, err := gate.OpenCache(t.TempDir(), most, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cache.Close() })
+	return cache
+}
+
+// TestMatrix: the gate gives the decision of each case of the shared table.
+func TestMatrix(t *testing.T) {
+	w := matrix.Serve(t)
+	roots, err := w.Trust()
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := verdicts.New(verdicts.Config{Transport: verdicts.Transport(true)})
+	c := &scene{t: t, log: &lines{}}
+	srv := httptest.NewServer(gate.New(gate.Config{Upstream: w.Host, Verdicts: store, Transport: verdicts.Transport(true), Log: slog.New(slog.NewJSONHandler(c.log, nil)), Registerer: prometheus.NewRegistry()}))
+	defer srv.Close()
+	c.url = srv.URL
+	asked := 0
+	for n, one := range w.Cases {
+		sets, err := policy.ParseSets(one.Policy)
+		if err == nil {
+			err = store.Use(fmt.Sprint(n), sets, roots)
+		}
+		ref, refErr := oci.ParseReference(one.Image)
+		if err != nil || refErr != nil {
+			t.Fatal(err, refErr)
+		}
+		asked++
+		r := c.do(http.MethodGet, "/v2/"+strings.TrimPrefix(ref.Repository, w.Host+"/")+"/manifests/"+ref.Identifier())
+		want := map[verify.Outcome]int{verify.Accepted: 200, verify.Rejected: 403, verify.Undecided: 503}[one.Outcome]
+		var e struct{ Errors []struct{ Message string } }
+		if r.StatusCode != 200 {
+			if err := json.Unmarshal(r.body, &e); err != nil || len(e.Errors) != 1 {
+				t.Fatalf("%s: %s", one.Name, r.body)
+			}
+		}
+		if r.StatusCode != want || r.StatusCode != 200 && !strings.Contains(e.Errors[0].Message, one.Reason) {
+			t.Errorf("%s, %s: got %d %s, want %d with %q", one.Name, one.Image, r.StatusCode, r.body, want, one.Reason)
+		}
+	}
+	t.Logf("%d cases", asked)
+}
+
+func opener(raw []byte) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }
+}
+
+func manifestOf(t testing.TB, config v1.Descriptor, layers ...v1.Descriptor) []byte {
+	t.Helper()
+	raw, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// BenchmarkPullByTag compares the time of a manifest by tag at the bare registry and through the gate,
+// which knows the image.
+func BenchmarkPullByTag(b *testing.B) {
+	c := newScene(b, nil)
+	gated := c.url
+	c.want(200, "", manifests("v1.2.0"))
+	for name, url := range map[string]string{"bare": "http://" + c.host, "gate": gated} {
+		b.Run(name, func(b *testing.B) {
+			var all []time.Duration
+			for b.Loop() {
+				start := time.Now()
+				resp, err := http.Get(url + manifests("v1.2.0"))
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 200 {
+					b.Fatal(err, resp.Status)
+				}
+				resp.Body.Close()
+				all = append(all, time.Since(start))
+			}
+			slices.Sort(all)
+			b.ReportMetric(float64(all[len(all)/2].Microseconds()), "µs/p50")
+		})
+	}
+}

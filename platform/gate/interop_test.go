@@ -1,0 +1,76 @@
+package gate_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/platform/gate"
+	"github.com/colophon-build/colophon/test/needs"
+)
+
+// program returns the path of another project's program: of out/bin, or of this machine.
+func program(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("../../out/bin", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	if path, err = exec.LookPath(name); err != nil {
+		needs.Missing(t, "%s is not there: %v", name, err)
+	}
+	return path
+}
+
+// TestStockClients: unmodified clients get the accepted image, and of the other one the reason.
+func TestStockClients(t *testing.T) {
+	for _, login := range []bool{false, true} {
+		c := newScene(t, func(g *gate.Config) { g.AskClients = login })
+		host := strings.TrimPrefix(c.url, "http://")
+		good, bad, dir := host+"/team/app:v1.2.0", host+"/team/app:bad", t.TempDir()
+		byDigest := host + "/team/app@" + c.good.Digest.String()
+		auth := filepath.Join(dir, "config.json")
+		if err := os.WriteFile(auth, []byte(`{"auths":{"`+host+`":{"auth":"YWRhOnNlY3JldA=="}}}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		conf := filepath.Join(dir, "registries.conf")
+		if err := os.WriteFile(conf, []byte("[[registry]]\nprefix = \"shop.example.com\"\nlocation = \""+host+"\"\ninsecure = true\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		policyFile := filepath.Join(dir, "policy.json")
+		if err := os.WriteFile(policyFile, []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range []struct {
+			name   string
+			args   []string
+			reason string // empty: it must work
+		}{
+			{"crane", []string{"manifest", good}, ""},
+			{"crane", []string{"pull", "--format=oci", good, filepath.Join(dir, "crane")}, ""},
+			{"crane", []string{"pull", "--format=oci", byDigest, filepath.Join(dir, "crane2")}, ""},
+			{"crane", []string{"pull", bad, filepath.Join(dir, "bad.tar")}, "the image carries no signature"},
+			{"regctl", []string{"--host", "reg=" + host + ",tls=disabled", "manifest", "get", good}, ""},
+			{"regctl", []string{"--host", "reg=" + host + ",tls=disabled", "artifact", "list", good}, ""},
+			{"oras", []string{"discover", "--plain-http", good}, ""},
+			{"skopeo", []string{"--policy", policyFile, "copy", "--all", "--src-tls-verify=false", "--authfile", auth, "docker://" + good, "oci:" + filepath.Join(dir, "skopeo")}, ""},
+			{"skopeo", []string{"--policy", policyFile, "copy", "--all", "--src-tls-verify=false", "--authfile", auth, "docker://" + bad, "oci:" + filepath.Join(dir, "skopeo2")}, "the image carries no signature"},
+			{"skopeo", []string{"--registries-conf", conf, "inspect", "--raw", "--authfile", auth, "docker://shop.example.com/team/app:v1.2.0"}, ""},
+			{"skopeo", []string{"--registries-conf", conf, "inspect", "--raw", "--authfile", auth, "docker://shop.example.com/team/app:bad"}, "the image carries no signature"},
+		} {
+			t.Run(one.name, func(t *testing.T) {
+				cmd := exec.Command(program(t, one.name), one.args...)
+				cmd.Env, cmd.Dir = append(os.Environ(), "DOCKER_CONFIG="+dir, "HOME="+dir, "REGISTRY_AUTH_FILE="+auth), dir
+				out, err := cmd.CombinedOutput()
+				if (err == nil) != (one.reason == "") || !strings.Contains(string(out), one.reason) {
+					t.Errorf("%s: got %v\n%s\nwant %q", strings.Join(one.args, " "), err, out, one.reason)
+				}
+			})
+		}
+	}
+}

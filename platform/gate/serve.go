@@ -1,0 +1,149 @@
+package gate
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/loopback"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/verdicts"
+)
+
+// Serve serves images until ctx ends. It is ready when it has read the policies and trust roots;
+// until then, every image is undecided.
+func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	logins, err := s.logins()
+	if err != nil {
+		return err
+	}
+	pair := &certificate{chain: s.TLS.Certificate, key: s.TLS.Key}
+	if s.TLS.Certificate != "" {
+		if _, err := pair.get(nil); err != nil {
+			return err
+		}
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	host, _, err := net.SplitHostPort(s.host)
+	if err != nil {
+		host = s.host
+	}
+	transport := verdicts.Transport(loopback.Is(host))
+	store := verdicts.New(verdicts.Config{Transport: transport, Memory: int64(s.Memory) << 20})
+	c := Config{Upstream: s.host, Names: s.Names, Verdicts: store, Transport: transport, Logins: logins, AskClients: s.Login == "upstream", Audit: s.Mode == "audit", Log: log, Registerer: metrics}
+	if s.Cache.Dir != "" {
+		if c.Cache, err = OpenCache(s.Cache.Dir, int64(s.Cache.Size)<<20, log); err != nil {
+			return err
+		}
+		defer c.Cache.Close()
+	}
+	l := verdicts.NewLoader(store, log, nil)
+	work, stop := context.WithCancel(ctx)
+	defer stop()
+	go l.FromFiles(work, verdicts.PolicyDocuments, s.Policies)
+	go l.FromFiles(work, verdicts.TrustDocuments, s.Trust)
+
+	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	mux := http.NewServeMux()
+	mux.Handle("/v2/", New(c))
+	clients := &http.Server{Addr: s.Listen, Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: quiet}
+	if s.TLS.Certificate != "" {
+		clients.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
+	}
+	health := &http.Server{Addr: s.Health, Handler: checks(l, metrics), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: quiet}
+	return listen(ctx, clients, health, log)
+}
+
+// listen serves until ctx ends, and then until no request is left.
+func listen(ctx context.Context, clients, health *http.Server, log *slog.Logger) error {
+	ended := make(chan error, 2)
+	for _, server := range []*http.Server{clients, health} {
+		l, err := net.Listen("tcp", server.Addr)
+		if err != nil {
+			return errors.Join(err, clients.Close())
+		}
+		defer l.Close()
+		go func() {
+			if server.TLSConfig != nil {
+				ended <- server.ServeTLS(l, "", "")
+			} else {
+				ended <- server.Serve(l)
+			}
+		}()
+	}
+	log.Info("the gate answers", "clients", clients.Addr, "health", health.Addr)
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.Background(), time.Minute) // downloads that run
+	defer cancel()
+	return errors.Join(clients.Shutdown(last), health.Shutdown(last))
+}
+
+// checks returns the handler of /healthz, /readyz and /metrics.
+func checks(l *verdicts.Loader, metrics *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		switch read, problem := l.Ready(); {
+		case !read:
+			http.Error(w, "the policies and trust roots were not read yet", http.StatusServiceUnavailable)
+		case problem != "":
+			_, _ = io.WriteString(w, "ok, but what was read last is not in force: "+problem+"\n")
+		default:
+			_, _ = io.WriteString(w, "ok\n")
+		}
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// certificate is read again from its files, at most every 10 seconds. While they cannot be read, the
+// last one stays.
+type certificate struct {
+	chain, key string
+
+	mu   sync.Mutex
+	read time.Time
+	last *tls.Certificate
+}
+
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last != nil && time.Since(c.read) < 10*time.Second {
+		return c.last, nil
+	}
+	c.read = time.Now()
+	chain, err := strict.ReadFile(c.chain, limits.Request)
+	if err == nil {
+		var key []byte
+		if key, err = strict.ReadFile(c.key, limits.Request); err == nil {
+			var pair tls.Certificate
+			if pair, err = tls.X509KeyPair(chain, key); err == nil {
+				c.last = &pair
+			}
+		}
+	}
+	if c.last != nil {
+		return c.last, nil
+	}
+	return nil, err
+}

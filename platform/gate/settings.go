@@ -1,0 +1,137 @@
+package gate
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/loopback"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/internal/strict/documents"
+)
+
+// Settings are the configuration file of colophond gate. docs/gate.md has the manual.
+type Settings struct {
+	Upstream string            `json:"upstream,omitempty"` // URL of the registry that has the images; required
+	Names    map[string]string `json:"names,omitempty"`    // what policies call images, by prefix of the repository's name
+	Listen   string            `json:"listen,omitempty"`   // address for clients; default 127.0.0.1:5000
+	Health   string            `json:"health,omitempty"`   // address of /healthz, /readyz and /metrics; default 127.0.0.1:5001
+
+	Policies string `json:"policies,omitempty"` // file or directory of policies; required
+	Trust    string `json:"trust,omitempty"`    // file or directory of trust roots; required
+	Mode     string `json:"mode,omitempty"`     // enforce (default), or audit: decisions are recorded, and nothing is refused
+	Memory   int    `json:"memory,omitempty"`   // MiB for what is known about images; default 160
+
+	Credentials string `json:"credentials,omitempty"` // file with the gate's username and password for the upstream
+	Login       string `json:"login,omitempty"`       // none: everybody who reaches the gate may pull; upstream: clients send their credentials for the upstream
+
+	Cache struct {
+		Dir  string `json:"dir,omitempty"`  // directory for blobs; absent: nothing is kept
+		Size int    `json:"size,omitempty"` // MiB; default 20480
+	} `json:"cache,omitzero"`
+
+	TLS struct {
+		Certificate string `json:"certificate,omitempty"` // file with a certificate chain in PEM
+		Key         string `json:"key,omitempty"`         // file with its key
+	} `json:"tls,omitzero"`
+
+	host string // of Upstream
+}
+
+// ReadSettings reads a configuration file, YAML or JSON. An empty path gives no settings. Check
+// completes them.
+func ReadSettings(path string) (s Settings, err error) {
+	if path == "" {
+		return s, nil
+	}
+	raw, err := strict.ReadFile(path, limits.Request)
+	if err != nil {
+		return s, err
+	}
+	docs, err := documents.Read(raw, limits.Request, 1)
+	if err == nil && len(docs) != 1 {
+		err = errors.New("expected one document, found none")
+	}
+	if err == nil {
+		err = docs[0].Unmarshal(&s)
+	}
+	if err != nil {
+		return s, strict.In(path, err)
+	}
+	return s, nil
+}
+
+// Check completes the settings with the defaults. It returns an error if they contradict themselves.
+func (s *Settings) Check() error {
+	u, err := url.Parse(s.Upstream)
+	if err != nil || u.Host == "" || strings.TrimSuffix(s.Upstream, "/") != u.Scheme+"://"+u.Host {
+		return fmt.Errorf("upstream: expected https://HOST, found %q", s.Upstream)
+	}
+	if plain := loopback.Is(u.Hostname()); plain && u.Scheme != "http" || !plain && u.Scheme != "https" {
+		return fmt.Errorf("upstream: expected https, or http on this machine, found %q", s.Upstream)
+	}
+	s.host = u.Host
+	for _, a := range []struct {
+		name     string
+		value    *string
+		fallback string
+		allowed  []string
+	}{{"listen", &s.Listen, "127.0.0.1:5000", nil}, {"health", &s.Health, "127.0.0.1:5001", nil}, {"mode", &s.Mode, "enforce", []string{"audit"}}, {"login", &s.Login, "none", []string{"upstream"}}} {
+		if *a.value == "" {
+			*a.value = a.fallback
+		}
+		if _, _, err := net.SplitHostPort(*a.value); a.allowed == nil && err != nil {
+			return fmt.Errorf("%s: expected [HOST]:PORT, found %q", a.name, *a.value)
+		}
+		if a.allowed != nil && *a.value != a.fallback && *a.value != a.allowed[0] {
+			return fmt.Errorf("%s: expected %s or %s, found %q", a.name, a.fallback, a.allowed[0], *a.value)
+		}
+	}
+	for prefix, name := range s.Names {
+		if prefix != "" && !strings.HasSuffix(prefix, "/") || !strings.HasSuffix(name, "/") {
+			return fmt.Errorf("names: expected PREFIX/ and REGISTRY/[NAME/], found %q: %q", prefix, name)
+		}
+	}
+	switch host, _, _ := net.SplitHostPort(s.Listen); {
+	case s.Policies == "" || s.Trust == "":
+		return errors.New("policies and trust: expected a file or a directory for each")
+	case s.Memory < 0 || s.Memory > 64<<10:
+		return fmt.Errorf("memory: expected MiB up to 65536, found %d", s.Memory)
+	case s.Cache.Size < 0 || s.Cache.Size > 64<<20:
+		return fmt.Errorf("cache: size: expected MiB up to 67108864, found %d", s.Cache.Size)
+	case s.Credentials != "" && s.Login == "upstream":
+		return errors.New("credentials: with login: upstream, clients send their own; leave them out")
+	case (s.TLS.Certificate == "") != (s.TLS.Key == ""):
+		return errors.New("tls: expected both certificate and key, or none of them")
+	case s.TLS.Certificate == "" && !loopback.Is(host):
+		return fmt.Errorf("tls: expected a certificate and a key, because %s is reached from other machines", s.Listen)
+	}
+	if s.Cache.Size == 0 {
+		s.Cache.Size = 20 << 10
+	}
+	return nil
+}
+
+// logins reads the gate's own credentials.
+func (s *Settings) logins() ([]authn.AuthConfig, error) {
+	if s.Credentials == "" {
+		return nil, nil
+	}
+	raw, err := strict.ReadFile(s.Credentials, limits.Request)
+	if err != nil {
+		return nil, err
+	}
+	var c struct {
+		Username string `json:"username"`
+		Password string `json:"password"`
+	}
+	if err := strict.UnmarshalKnown(raw, limits.Request, &c); err != nil || c.Username == "" || c.Password == "" {
+		return nil, fmt.Errorf(`%s: expected {"username": TEXT, "password": TEXT} and nothing else`, s.Credentials) // no error that could quote it
+	}
+	return []authn.AuthConfig{{Username: c.Username, Password: c.Password}}, nil
+}
