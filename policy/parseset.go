@@ -60,7 +60,7 @@ func ParseSetsBeside(data []byte, other func(apiVersion string) bool) ([]*Set, e
 
 // documentsBut reads the documents of a file that are not other's.
 func documentsBut(data []byte, other func(apiVersion string) bool) ([]*documents.Document, error) {
-	docs, err := documents.Read(data, limits.Request, maxSets)
+	docs, err := documents.Objects(data, limits.Request, maxSets)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func documentsBut(data []byte, other func(apiVersion string) bool) ([]*documents
 // IsVersion1 reports whether a policy file is one of version 1, as ParseSets does. Of a file that
 // is neither, it says whose errors to show.
 func IsVersion1(data []byte) bool {
-	docs, err := documents.Read(data, limits.Request, maxSets)
+	docs, err := documents.Objects(data, limits.Request, maxSets)
 	if err != nil {
 		return bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) && !bytes.Contains(data, []byte(`"apiVersion"`))
 	}

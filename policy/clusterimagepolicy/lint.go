@@ -19,7 +19,7 @@ func Lint(data []byte) ([]policy.Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	docs, err := documents.Read(data, limits.Request, maxDocuments)
+	docs, err := documents.Objects(data, limits.Request, maxDocuments)
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}

@@ -30,7 +30,7 @@ func Of(apiVersion string) bool {
 // same file. It never returns a part of its own. An error about a place in the file is a
 // *strict.Fault.
 func Parse(data []byte) (*Objects, error) {
-	docs, err := documents.Read(data, limits.Request, maxDocuments)
+	docs, err := documents.Objects(data, limits.Request, maxDocuments)
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}

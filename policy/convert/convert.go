@@ -121,7 +121,7 @@ func Convert(file []byte, to Format, o Options) (*Result, error) {
 	case to == ClusterImagePolicy:
 		return nil, ErrSame
 	}
-	if docs, err := documents.Read(file, limits.Request, theirs); err != nil || len(docs) != theirs {
+	if docs, err := documents.Objects(file, limits.Request, theirs); err != nil || len(docs) != theirs {
 		return nil, errors.New("policy: expected documents of one kind in the file, found ClusterImagePolicies and others")
 	}
 	out, err := fromClusterImagePolicy(objects, o)

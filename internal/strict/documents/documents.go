@@ -28,8 +28,9 @@ import (
 type Document struct {
 	JSON []byte // the document itself, or what its YAML means
 
-	file  []byte // the whole file
-	marks []mark // for YAML: where what is in JSON comes from, in the order of JSON; nil: JSON is the file
+	file   []byte // the whole file
+	before int    // for JSON: where in the file it begins
+	marks  []mark // for YAML: where what is in JSON comes from, in the order of JSON; nil: JSON is a part of the file
 }
 
 // mark says where in the file a name or value is that begins at an offset in JSON.
@@ -98,8 +99,15 @@ func (d *Document) Head() (apiVersion, kind string, err error) {
 // translate returns an error of package strict with its place in the file.
 func (d *Document) translate(err error) error {
 	f, ok := errors.AsType[*strict.Fault](err)
-	if !ok || d.marks == nil {
+	switch {
+	case !ok || d.marks == nil && d.before == 0:
 		return err
+	case d.marks == nil:
+		line, column := d.place(0)
+		if f.Line == 1 {
+			return fault(line, column+f.Column-1, "%s", f.What)
+		}
+		return fault(line+f.Line-1, f.Column, "%s", f.What)
 	}
 	// JSON made here is one line.
 	line, column := d.place(f.Column - 1)
@@ -192,7 +200,7 @@ const maxTextLines = 200
 
 func (d *Document) place(at int) (line, column int) {
 	if d.marks == nil {
-		before := d.JSON[:min(max(at, 0), len(d.JSON))]
+		before := d.file[:min(d.before+max(at, 0), len(d.file))]
 		return bytes.Count(before, []byte{'\n'}) + 1, len(before) - bytes.LastIndexByte(before, '\n')
 	}
 	i, found := slices.BinarySearchFunc(d.marks, at, func(m mark, at int) int { return m.at - at })
