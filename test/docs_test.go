@@ -36,8 +36,8 @@ func repoFiles(t *testing.T, suffix string, f func(path string, text []byte)) {
 	}
 }
 
-// docs/threats.md says which test tries an attack, and docs/limits.md which one tries a
-// limit: such a test is there, in the package it names.
+// docs/threats.md says which test tries an attack, docs/limits.md which one tries a limit, and
+// spec/clusterimagepolicy which one tries a rule: such a test is there, in the package it names.
 func TestThreatsNameTests(t *testing.T) {
 	tests := map[string]map[string]bool{} // by package directory
 	name := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
@@ -50,8 +50,8 @@ func TestThreatsNameTests(t *testing.T) {
 			tests[dir][string(m[1])] = true
 		}
 	})
-	for _, page := range []string{"threats.md", "limits.md"} {
-		text, err := os.ReadFile("../docs/" + page)
+	for _, page := range []string{"docs/threats.md", "docs/limits.md", "spec/clusterimagepolicy/README.md"} {
+		text, err := os.ReadFile("../" + page)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +64,7 @@ func TestThreatsNameTests(t *testing.T) {
 			}
 		}
 		if all := len(regexp.MustCompile(`\bTest[A-Z]\w+`).FindAll(text, -1)); named == 0 || named != all {
-			t.Errorf("docs/%s names %d tests, of which %d with their package", page, all, named)
+			t.Errorf("%s names %d tests, of which %d with their package", page, all, named)
 		}
 		for _, story := range regexp.MustCompile(`[a-z]+\.txtar`).FindAllString(string(text), -1) {
 			if _, err := os.Stat(filepath.Join("stories", "testdata", story)); err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/gate"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/policy/clusterimagepolicy"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -118,6 +119,14 @@ func TestMemberTables(t *testing.T) {
 		{"spec/policy/README.md", "Recipe", reflect.TypeFor[policy.DocumentRecipe](), nil},
 		{"spec/policy/README.md", "Verifiers", reflect.TypeFor[policy.DocumentVerifier](), nil},
 		{"spec/trust/README.md", "", reflect.TypeFor[trust.Document](), nil},
+		{clusterPage, "Spec", reflect.TypeFor[clusterimagepolicy.Spec](), nil},
+		{clusterPage, "Match", reflect.TypeFor[clusterimagepolicy.Match](), nil},
+		{clusterPage, "Authority", reflect.TypeFor[clusterimagepolicy.Authority](), nil},
+		{clusterPage, "Key", reflect.TypeFor[clusterimagepolicy.Key](), nil},
+		{clusterPage, "Keyless", reflect.TypeFor[clusterimagepolicy.Keyless](), nil},
+		{clusterPage, "Attestation", reflect.TypeFor[clusterimagepolicy.Attestation](), nil},
+		{clusterPage, "Policy", reflect.TypeFor[clusterimagepolicy.Policy](), nil},
+		{clusterPage, "TrustRoot", reflect.TypeFor[clusterimagepolicy.TrustRootSpec](), nil},
 		{"docs/admission.md", "Configuration", reflect.TypeFor[admission.Settings](), nil},
 		{"docs/gate.md", "Configuration", reflect.TypeFor[gate.Settings](), nil},
 	} {
@@ -147,6 +156,33 @@ func TestMemberTables(t *testing.T) {
 		return slices.Contains([]string{"source", "recipe", "recipe.builder", "recipe.package", "recipe.files"}, name)
 	})
 	same(t, "spec/buildkit/v1, external parameters", tableRows(t, "spec/buildkit/v1/README.md", "External parameters"), parameters)
+}
+
+const clusterPage = "spec/clusterimagepolicy/README.md"
+
+// spec/clusterimagepolicy has the members of the small types, too, and each rule there has a test.
+func TestClusterImagePolicyPage(t *testing.T) {
+	text := page(t, clusterPage)
+	for _, of := range []reflect.Type{
+		reflect.TypeFor[clusterimagepolicy.Image](), reflect.TypeFor[clusterimagepolicy.Selector](), reflect.TypeFor[clusterimagepolicy.LabelRequirement](),
+		reflect.TypeFor[clusterimagepolicy.SecretReference](), reflect.TypeFor[clusterimagepolicy.Identity](), reflect.TypeFor[clusterimagepolicy.Static](),
+		reflect.TypeFor[clusterimagepolicy.Source](), reflect.TypeFor[clusterimagepolicy.Log](), reflect.TypeFor[clusterimagepolicy.Timestamp](),
+		reflect.TypeFor[clusterimagepolicy.Remote](), reflect.TypeFor[clusterimagepolicy.ConfigMapKey](), reflect.TypeFor[clusterimagepolicy.RemoteRepository](),
+		reflect.TypeFor[clusterimagepolicy.Repository](), reflect.TypeFor[clusterimagepolicy.SigstoreKeys](), reflect.TypeFor[clusterimagepolicy.CertificateAuthority](),
+		reflect.TypeFor[clusterimagepolicy.DistinguishedName](), reflect.TypeFor[clusterimagepolicy.LogInstance](),
+	} {
+		for _, name := range members(of) {
+			if !strings.Contains(text, "`"+name+"`") {
+				t.Errorf("%s does not have the member %s of %s", clusterPage, name, of)
+			}
+		}
+	}
+	for line := range strings.Lines(text) {
+		row := strings.HasPrefix(line, "| ") && !strings.HasSuffix(line, "| test |\n")
+		if row && !regexp.MustCompile(`: Test\w+(, Test\w+)* \|\n$`).MatchString(line) {
+			t.Errorf("%s: no test in the row %s", clusterPage, line)
+		}
+	}
 }
 
 // members returns the names of a type's JSON members.

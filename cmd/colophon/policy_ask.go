@@ -23,7 +23,9 @@ kubectl and Helm, of a compose file, or of a list.
 
 Of an image that is not accepted, it prints the rule and why, and where the file names the
 image. A violation of a rule whose mode is audit or warn is a warning. A policy of one
-namespace (NamespacedImagePolicy) counts for the images there.
+namespace (NamespacedImagePolicy) counts for the images there. A ClusterImagePolicy with
+"match" is about some workloads only: -f says which ones run the image. If the answer
+depends on the workload, an image has several.
 
 Exit codes: 0 all accepted, 3 one rejected, 4 one undecided (and none rejected), 2 usage
 error, 1 failure.`,
@@ -108,7 +110,7 @@ func runPolicyExplain(cmd *cobra.Command, image, file string, o decideOptions) e
 	if err != nil {
 		return err
 	}
-	a := d.decide(cmd.Context(), questions[0], sets)[0]
+	a := d.decide(cmd.Context(), questions[0], sets)[0][0] // nothing says what runs it
 	out := cmd.OutOrStdout()
 	if !o.output.text() {
 		return exitWith(a.Decision.Outcome, o.output.print(out, a))
@@ -201,7 +203,8 @@ func runPolicyDiff(cmd *cobra.Command, args []string, o decideOptions) error {
 		return err
 	}
 	list, worst := []changed{}, verify.Accepted
-	for _, a := range d.decideAll(cmd.Context(), questions, o.many.parallel, before, after) {
+	answers := d.decideAll(cmd.Context(), questions, o.many.parallel, before, after)
+	for _, a := range answers {
 		c := changed{change(a[0].Decision, a[1].Decision), a[0], a[1]}
 		if c.Change == "" {
 			continue
@@ -220,7 +223,7 @@ func runPolicyDiff(cmd *cobra.Command, args []string, o decideOptions) error {
 		fmt.Fprintf(out, "%s %-15s %s%s\n", paint(out, mark[0], mark[1]), c.Change, printable.Text(c.New.Image), paint(out, faint, shortDigest(c.New.Digest)))
 		printWhyNot(out, c.New)
 	}
-	fmt.Fprintf(out, "\n%s: %d decided otherwise\n", counted(len(questions), "image"), len(list))
+	fmt.Fprintf(out, "\n%s: %d decided otherwise\n", counted(len(answers), "image"), len(list))
 	return exitWith(worst, nil)
 }
 

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,8 +51,8 @@ func (o *decideOptions) commonFlags(cmd *cobra.Command) {
 
 // question is one image in one namespace.
 type question struct {
-	image     imagelist.Image
-	namespace string // empty: not known
+	image     imagelist.Image // with the places in that namespace
+	namespace string          // empty: not known
 }
 
 // answered is the decision about one image, for programs.
@@ -75,20 +77,21 @@ func (o *decideOptions) questions(cmd *cobra.Command, args []string) (out []ques
 		return nil, err
 	}
 	for _, i := range ts.Images {
-		seen := map[string]bool{}
-		places := i.Places
-		if len(places) == 0 {
-			places = []imagelist.Place{{}}
+		places := map[string][]imagelist.Place{}
+		var namespaces []string
+		for _, p := range i.Places {
+			namespace := cmp.Or(p.Namespace, o.namespace)
+			if places[namespace] == nil {
+				namespaces = append(namespaces, namespace)
+			}
+			places[namespace] = append(places[namespace], p)
 		}
-		for _, p := range places {
-			namespace := p.Namespace
-			if namespace == "" {
-				namespace = o.namespace
-			}
-			if !seen[namespace] {
-				seen[namespace] = true
-				out = append(out, question{i, namespace})
-			}
+		if len(namespaces) == 0 {
+			namespaces = []string{o.namespace}
+		}
+		for _, namespace := range namespaces {
+			i.Places = places[namespace]
+			out = append(out, question{i, namespace})
 		}
 	}
 	return out, nil
@@ -200,12 +203,25 @@ func asksRepository(p policy.Policy) bool {
 	return want.RequireSource || want.SourceTrack != (policy.SourceTrack{})
 }
 
-// decideIn returns the decision about an image in a namespace. If that is not known, it is the
-// worst of those in all namespaces that the sets name, and outside of them.
-func decideIn(ctx context.Context, ev *verify.Evidence, f *policyFile, image policy.Image, namespace string) *verify.Decision {
-	others := f.cluster.Decide(ctx, ev, image, nil)
+// asker asks the policies of a file about one image.
+type asker struct {
+	file     *policyFile
+	evidence *verify.Evidence
+	image    policy.Image
+	others   *cluster.Answers
+}
+
+func (f *policyFile) about(ev *verify.Evidence, image policy.Image) *asker {
+	return &asker{f, ev, image, f.cluster.Ask(ev, image)}
+}
+
+// in returns the decision about the image in a namespace, which a workload runs; nil: that is not
+// known. If the namespace is not known, it is the worst of those in all namespaces that the sets
+// name, and outside of them.
+func (a *asker) in(ctx context.Context, namespace string, w *clusterimagepolicy.Workload) *verify.Decision {
+	f, others := a.file, a.others.Decide(ctx, w)
 	if namespace != "" {
-		return ev.DecideWith(policy.InNamespace(f.sets, namespace), image, others)
+		return a.evidence.DecideWith(policy.InNamespace(f.sets, namespace), a.image, others)
 	}
 	var worst *verify.Decision
 	for _, s := range append([]*policy.Set{{}}, f.sets...) {
@@ -213,29 +229,94 @@ func decideIn(ctx context.Context, ev *verify.Evidence, f *policyFile, image pol
 		if len(counting) == 0 && len(f.sets) > 0 && others == nil {
 			continue // no policy is about images outside of the namespaces
 		}
-		if d := ev.DecideWith(counting, image, others); worst == nil || worse(d.Outcome, worst.Outcome) != worst.Outcome {
-			worst = d
-		}
+		worst = worseDecision(worst, a.evidence.DecideWith(counting, a.image, others))
 	}
 	return worst
 }
 
-// decide reads an image once, and returns the decision of each policy file about it.
-func (d *decider) decide(ctx context.Context, q question, files ...*policyFile) []*answered {
+// worst returns the worst decision about the image in a namespace, of those for what runs it.
+func (a *asker) worst(ctx context.Context, namespace string, places []imagelist.Place) (worst *verify.Decision) {
+	for _, at := range workloads(places, a.file.cluster.DependsOnWorkload(a.image)) {
+		worst = worseDecision(worst, a.in(ctx, namespace, at.workload))
+	}
+	return worst
+}
+
+func worseDecision(a, b *verify.Decision) *verify.Decision {
+	if a == nil || worse(b.Outcome, a.Outcome) != a.Outcome {
+		return b
+	}
+	return a
+}
+
+// ran is a workload, and the places where it names an image.
+type ran struct {
+	workload *clusterimagepolicy.Workload // nil: not known, or it decides nothing
+	places   []imagelist.Place
+}
+
+// workloads returns what runs an image that is named at these places: at least one. If it decides
+// nothing, all places are together.
+func workloads(places []imagelist.Place, decides bool) (out []ran) {
+	if !decides || len(places) == 0 {
+		return []ran{{nil, places}}
+	}
+	at := map[*imagelist.Object]int{}
+	for _, p := range places {
+		i, ok := at[p.Object]
+		if !ok {
+			i = len(out)
+			at[p.Object] = i
+			one := ran{}
+			if o := p.Object; o != nil {
+				one.workload = clusterimagepolicy.WorkloadOf(o.APIVersion, o.Kind, o.Content)
+			}
+			out = append(out, one)
+		}
+		out[i].places = append(out[i].places, p)
+	}
+	return out
+}
+
+// decide reads an image once, and returns the decision of each policy file about it: once, or once
+// for each group of workloads about which the files decide otherwise.
+func (d *decider) decide(ctx context.Context, q question, files ...*policyFile) (out [][]*answered) {
 	ctx, cancel := withTimeout(ctx, d.timeout)
 	defer cancel()
-	out := make([]*answered, len(files))
-	for i := range out {
-		out[i] = &answered{Image: q.image.Name, Namespace: q.namespace, Places: q.image.Places}
+	answer := func(digest string, places []imagelist.Place, decision *verify.Decision) *answered {
+		return &answered{Image: q.image.Name, Digest: digest, Namespace: q.namespace, Places: places, Decision: decision}
 	}
 	image, ev, err := d.gather(ctx, q, files)
-	for i, f := range files {
-		if err != nil {
-			out[i].Decision = &verify.Decision{Reason: err.Error()}
-			continue
+	if err != nil {
+		var all []*answered
+		for range files {
+			all = append(all, answer("", q.image.Places, &verify.Decision{Reason: err.Error()}))
 		}
-		out[i].Digest = image.Digest
-		out[i].Decision = decideIn(ctx, ev, f, image, q.namespace)
+		return [][]*answered{all}
+	}
+	var askers []*asker
+	decides := false
+	for _, f := range files {
+		askers = append(askers, f.about(ev, image))
+		decides = decides || f.cluster.DependsOnWorkload(image)
+	}
+	groups := map[string][]*answered{}
+	for _, r := range workloads(q.image.Places, decides) {
+		var all []*answered
+		var key strings.Builder
+		for _, a := range askers {
+			decision := a.in(ctx, q.namespace, r.workload)
+			all = append(all, answer(image.Digest, r.places, decision))
+			fmt.Fprintf(&key, "%d %q %q\n", decision.Outcome, decision.Reason, decision.Warnings)
+		}
+		same, ok := groups[key.String()]
+		if !ok {
+			groups[key.String()] = all
+			out = append(out, all)
+		}
+		for _, a := range same {
+			a.Places = append(slices.Clip(a.Places), r.places...)
+		}
 	}
 	return out
 }
@@ -284,9 +365,10 @@ func evidenceFor(ctx context.Context, src oci.Source, ref oci.Reference, now tim
 	return image, verify.Gather(ctx, src, image.Digest, now, opts, ask), nil
 }
 
-// decideAll asks about all images in parallel, and hands over the answers in order.
+// decideAll asks about all images in parallel, and hands over the answers in order: one of each
+// file, about an image or about some of the workloads that run it.
 func (d *decider) decideAll(ctx context.Context, questions []question, parallel int, files ...*policyFile) [][]*answered {
-	out := make([][]*answered, len(questions))
+	out := make([][][]*answered, len(questions))
 	images := make([]imagelist.Image, len(questions))
 	for i, q := range questions {
 		images[i] = q.image
@@ -304,7 +386,7 @@ func (d *decider) decideAll(ctx context.Context, questions []question, parallel 
 		})
 	}
 	_ = workers.Wait() // each answer has its own error
-	return out
+	return slices.Concat(out...)
 }
 
 // printDecision prints one line for an image, and below it why it was not accepted, and where

@@ -18,6 +18,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
@@ -28,6 +29,7 @@ type verifyOptions struct {
 	policy    string
 	rules     *policyFile // policies of version 2 or of policy-controller, in place of a demand
 	namespace string      // of the image, for o.rules; empty: not known
+	places    []imagelist.Place
 	bundle    string
 	save      string // where to keep a file that was downloaded
 	signer    signerOptions
@@ -335,7 +337,7 @@ func (o verifyOptions) decide(ctx context.Context, what string, src oci.Source, 
 	if err != nil {
 		return unreadable(what, err)
 	}
-	v := decideIn(ctx, ev, o.rules, image, o.namespace).Verdict()
+	v := o.rules.about(ev, image).worst(ctx, o.namespace, o.places).Verdict()
 	v.Digest, v.Dangers = cmp.Or(v.Digest, image.Digest), o.dangers(opts)
 	return v
 }

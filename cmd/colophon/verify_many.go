@@ -131,7 +131,7 @@ func (o verifyOptions) judge(ctx context.Context, t imagelist.Image, opts verify
 	defer cancel()
 	var v *verify.Verdict
 	var err error
-	o.namespace = namespaceOf(t)
+	o.namespace, o.places = namespaceOf(t), t.Places
 	src, done := shared.open(t.Reference)
 	switch {
 	case src == nil || o.source.offline:

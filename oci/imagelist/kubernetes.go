@@ -55,7 +55,9 @@ func (d *document) object(doc any) error {
 	services, hasServices := m["services"]
 	switch {
 	case hasVersion && hasKind:
-		return d.walk(objectOf(m, 0), m, nil)
+		o := objectOf(m, 0)
+		o.handed, o.whole = handed(m), true
+		return d.walk(o, m, nil)
 	case hasServices && !hasVersion && !hasKind:
 		return d.compose(m, services)
 	}
@@ -69,6 +71,8 @@ type object struct {
 	custom              bool    // of a kind that Kubernetes does not have itself
 	start               int     // length of its path in the document
 	outer               *object // that it is within; nil: none
+	handed              *Object // that the API server gets: it or one around it; nil: none
+	whole               bool    // it is that one, or a list of such
 }
 
 // String returns a name such as "Deployment shop/web".
@@ -96,11 +100,23 @@ func objectOf(m map[string]any, start int) object {
 	return o
 }
 
+func handed(m map[string]any) *Object {
+	out := &Object{Content: m}
+	out.APIVersion, _ = m["apiVersion"].(string)
+	out.Kind, _ = m["kind"].(string)
+	return out
+}
+
+// lists reports whether the value at a path is an item of o, which is a list.
+func (o object) lists(path []any) bool {
+	return strings.HasSuffix(o.kind, "List") && len(path) == o.start+2 && path[o.start] == "items"
+}
+
 // within returns the object that m is the root of, in o. What reads o may read all of m,
 // whatever m says that it is.
 func (o object) within(m map[string]any, start int) object {
 	inner := objectOf(m, start)
-	inner.outer = &o
+	inner.outer, inner.handed = &o, o.handed
 	if inner.namespace == "" {
 		inner.namespace = o.namespace
 	}
@@ -111,6 +127,9 @@ func (o object) within(m map[string]any, start int) object {
 func (o object) item(m map[string]any, start int) object {
 	inner := o.within(m, start)
 	inner.kind, inner.group, inner.custom = strings.TrimSuffix(o.kind, "List"), o.group, o.custom
+	if o.whole {
+		inner.handed, inner.whole = &Object{APIVersion: o.handed.APIVersion, Kind: inner.kind, Content: m}, true
+	}
 	return inner
 }
 
@@ -163,8 +182,11 @@ func (d *document) walk(o object, v any, path []any) error {
 	switch _, whole := m["apiVersion"].(string); {
 	case len(path) == 0:
 	case whole && kind != "": // an item of a list, or an object within another
-		o = o.within(m, len(path))
-	case isObject && strings.HasSuffix(o.kind, "List") && len(path) == o.start+2 && path[o.start] == "items":
+		item := o.whole && o.lists(path)
+		if o = o.within(m, len(path)); item {
+			o.handed, o.whole = handed(m), true
+		}
+	case isObject && o.lists(path):
 		o = o.item(m, len(path))
 	case whole:
 		o.custom = o.custom || objectOf(m, 0).custom

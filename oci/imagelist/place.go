@@ -21,7 +21,16 @@ type Place struct {
 	Path      string // of the field, from the object: spec.template.spec.containers[0].image
 	Line      int    // in the document, from 1
 
-	Pointer string `json:"-"` // of the field, from the document (RFC 6901); empty in a list
+	Pointer string  `json:"-"` // of the field, from the document (RFC 6901); empty in a list
+	Object  *Object `json:"-"` // that is handed to the API server; nil in a list and a compose file
+}
+
+// Object is an object as the API server gets it: a document, or an item of a list. What it is
+// made of, such as the pods of a Deployment, is no Object of its own. All images in one have the
+// same pointer.
+type Object struct {
+	APIVersion, Kind string
+	Content          map[string]any // decoded YAML or JSON
 }
 
 // String returns the place in words: Deployment shop/web, spec.containers[0].image, line 7.
@@ -68,7 +77,7 @@ func (d *document) add(o object, i Image, path []any) {
 	if len(d.images) > maxNamed {
 		return // addTo says so
 	}
-	i.Places = []Place{{Kind: o.kind, Namespace: o.namespace, Name: o.id, Path: pathText(path[o.start:]), Pointer: pointer(path)}}
+	i.Places = []Place{{Kind: o.kind, Namespace: o.namespace, Name: o.id, Path: pathText(path[o.start:]), Pointer: pointer(path), Object: o.handed}}
 	d.images = append(d.images, i)
 	d.paths = append(d.paths, slices.Clone(path))
 }

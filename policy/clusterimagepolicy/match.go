@@ -15,6 +15,66 @@ type Workload struct {
 	Spec, ObjectMeta, TypeMeta any // decoded JSON, for policies that include them; nil: not known
 }
 
+// WorkloadOf returns the workload that an object of Kubernetes is, decoded from JSON or YAML; nil if
+// it is none that the API server takes. Its resource is what the original guesses from the kind
+// (meta.UnsafeGuessKindToResource of k8s.io/apimachinery), which is right for all kinds that
+// Kubernetes itself runs. The labels are the object's own, not those of the pods that it makes.
+func WorkloadOf(apiVersion, kind string, object map[string]any) *Workload {
+	group, version, grouped := strings.Cut(apiVersion, "/")
+	if !grouped {
+		group, version = "", apiVersion
+	}
+	if version == "" || kind == "" {
+		return nil
+	}
+	w := &Workload{Group: group, Version: version, Resource: resourceOf(kind), Labels: map[string]string{}, TypeMeta: map[string]any{"apiVersion": apiVersion, "kind": kind}}
+	if spec, ok := object["spec"].(map[string]any); ok {
+		w.Spec = spec
+	}
+	metadata, ok := object["metadata"].(map[string]any)
+	if !ok {
+		return nil
+	}
+	w.ObjectMeta = metadata
+	labels, ok := metadata["labels"].(map[string]any)
+	if !ok && metadata["labels"] != nil {
+		return nil
+	}
+	for name, value := range labels {
+		text, ok := value.(string)
+		if !ok {
+			return nil
+		}
+		w.Labels[name] = text
+	}
+	return w
+}
+
+// resourceOf returns the plural of a kind, in lower case.
+func resourceOf(kind string) string {
+	kind = strings.ToLower(kind)
+	switch {
+	case kind == "endpoints":
+		return kind
+	case strings.HasSuffix(kind, "s"):
+		return kind + "es"
+	case strings.HasSuffix(kind, "y"):
+		return strings.TrimSuffix(kind, "y") + "ies"
+	}
+	return kind + "s"
+}
+
+// DependsOnWorkload reports whether the policy may decide otherwise about images of another workload.
+func (c *ClusterImagePolicy) DependsOnWorkload() bool {
+	return len(c.Spec.Match) > 0 || c.LooksAtWorkload()
+}
+
+// LooksAtWorkload reports whether the policy in CUE or Rego gets something of the workload.
+func (c *ClusterImagePolicy) LooksAtWorkload() bool {
+	p := c.Spec.Policy
+	return p != nil && (p.IncludeSpec || p.IncludeObjectMeta || p.IncludeTypeMeta)
+}
+
 // About reports whether the policy is about an image, whatever workload runs it.
 func (c *ClusterImagePolicy) About(image policy.Image) bool {
 	return slices.ContainsFunc(c.Spec.Images, func(i Image) bool { return policy.ImagePattern{Glob: i.Glob}.Matches(image) })

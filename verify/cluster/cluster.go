@@ -12,6 +12,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,37 +85,73 @@ func (p *Policies) Queries(image policy.Image) (out []verify.Query) {
 	return out
 }
 
+// DependsOnWorkload reports whether a policy about the image may decide otherwise if another
+// workload runs it.
+func (p *Policies) DependsOnWorkload(image policy.Image) bool {
+	return p != nil && slices.ContainsFunc(p.all, func(c *compiled) bool { return c.About(image) && c.DependsOnWorkload() })
+}
+
 // Decide returns what the policies say about an image, for Evidence.DecideWith. The evidence was
 // gathered with Queries. The workload is what runs the image, nil if that is not known: then a
 // policy about some workloads only is undecided.
 func (p *Policies) Decide(ctx context.Context, ev *verify.Evidence, image policy.Image, w *cip.Workload) *verify.Others {
-	if !p.Any() {
+	return p.Ask(ev, image).Decide(ctx, w)
+}
+
+// Answers are what policies say about one image, whatever workload runs it. They remember what does
+// not depend on the workload. They are not safe for concurrent use.
+type Answers struct {
+	policies *Policies
+	evidence *verify.Evidence
+	image    policy.Image
+	known    map[*compiled]result
+}
+
+// Ask prepares Decide for several workloads with one image.
+func (p *Policies) Ask(ev *verify.Evidence, image policy.Image) *Answers {
+	return &Answers{policies: p, evidence: ev, image: image, known: map[*compiled]result{}}
+}
+
+// Decide is Policies.Decide.
+func (a *Answers) Decide(ctx context.Context, w *cip.Workload) *verify.Others {
+	if !a.policies.Any() {
 		return nil
 	}
-	out := &verify.Others{Kind: Kind, Unmatched: p.objects.NoMatch()}
-	link := ev.Image()
-	for _, c := range p.all {
-		if !c.About(image) || w != nil && !c.AboutWorkload(w) {
+	out := &verify.Others{Kind: Kind, Unmatched: a.policies.objects.NoMatch()}
+	for _, c := range a.policies.all {
+		if !c.About(a.image) || w != nil && !c.AboutWorkload(w) {
 			continue
 		}
 		d := verify.RuleDecision{Policy: Kind, Rule: c.Metadata.Name, Mode: policy.Enforce}
 		if c.Spec.Mode == cip.Warn {
 			d.Mode = policy.Warn
 		}
-		r := question{p, ev, c, w}.decide(ctx)
-		if r.outcome == verify.Accepted && link.Status != verify.Holds {
-			r.outcome, r.reason = verify.Undecided, "image: "+link.Reason
-			if link.Status == verify.Broken {
-				r.outcome = verify.Rejected
-			}
-		}
+		r := a.result(ctx, c, w)
 		if w == nil && len(c.Spec.Match) > 0 {
-			r = result{verify.Undecided, fmt.Sprintf("the policy is about some workloads only, and it is not known what runs the image; of these it would be %s: %s", r.outcome, r.reason)}
+			r = result{verify.Undecided, fmt.Sprintf("the policy is about some workloads only, and it is not known what runs the image: name the manifest with -f; of these workloads it would be %s: %s", r.outcome, r.reason)}
 		}
 		d.Outcome, d.Reason = r.outcome, plain(strings.TrimSuffix(r.reason, ": "))
 		out.Rules = append(out.Rules, d)
 	}
 	return out
+}
+
+// result returns what a policy says about the image, as far as the link to its digest holds.
+func (a *Answers) result(ctx context.Context, c *compiled, w *cip.Workload) result {
+	if r, ok := a.known[c]; ok {
+		return r
+	}
+	r := question{a.policies, a.evidence, c, w}.decide(ctx)
+	if link := a.evidence.Image(); r.outcome == verify.Accepted && link.Status != verify.Holds {
+		r.outcome, r.reason = verify.Undecided, "image: "+link.Reason
+		if link.Status == verify.Broken {
+			r.outcome = verify.Rejected
+		}
+	}
+	if r.outcome != verify.Undecided && !c.LooksAtWorkload() { // an undecided answer may be mended by the next try
+		a.known[c] = r
+	}
+	return r
 }
 
 func plain(s string) string { return printable.Cut(printable.Line(s), 2000) }

@@ -325,6 +325,26 @@ func TestTrustRootDemandsItsLog(t *testing.T) {
 	s.wants("a key with a timestamp", policies("", s.keyAuthority(s.key, stamp))+s.trustRoot("ours", s.p, services), verify.Accepted, "")
 }
 
+// TestTrustRootRemote: a TrustRoot on a server is the trust root on this machine that is from there.
+func TestTrustRootRemote(t *testing.T) {
+	s := newStage(t)
+	s.signed(s.p.Certified(prooftest.Identity{SAN: ada, Issuer: people}), "", s.store)
+	document := func(mirror, root string) string {
+		return policies("", keyless(byRef, "")) + "---\napiVersion: policy.sigstore.dev/v1alpha1\nkind: TrustRoot\nmetadata: {name: ours}\nspec:\n  remote: {mirror: '" + mirror + "', root: " + base64.StdEncoding.EncodeToString([]byte(root)) + "}\n"
+	}
+	good := document("https://tuf.example.com", "root")
+	s.wants("from nowhere", good, verify.Undecided, "no trust root on this machine is from https://tuf.example.com")
+	here := *s.p.PlainRoot("https://another.example.com")
+	here.Repository = &trust.Repository{URL: "https://tuf.example.com/", Roots: [][]byte{[]byte("root"), []byte("2.root")}}
+	here.Expires = s.p.Now.Add(time.Hour)
+	s.trust = []*trust.Root{&here}
+	s.wants("from there", good, verify.Accepted, "")
+	s.wants("from another root", document("https://tuf.example.com", "other"), verify.Undecided, "no trust root on this machine is from")
+	s.wants("from another server", document("https://tuf.example.org", "root"), verify.Undecided, "no trust root on this machine is from")
+	here.Expires = s.p.Now
+	s.wants("expired", good, verify.Undecided, "expired on")
+}
+
 // TestBundles: a Sigstore bundle counts if the format says so.
 func TestBundles(t *testing.T) {
 	s := newStage(t)
@@ -452,7 +472,7 @@ func TestPolicyOfAuthorities(t *testing.T) {
 func TestMatch(t *testing.T) {
 	s := newStage(t)
 	demand := policies("  match: [{group: apps, version: '*', resource: deployments, selector: {matchLabels: {env: prod}}}]\n", "  - static: {action: pass}\n")
-	s.wants("unknown", demand, verify.Undecided, "of these it would be accepted")
+	s.wants("unknown", demand, verify.Undecided, "of these workloads it would be accepted")
 	s.work = &cip.Workload{Group: "apps", Version: "v1", Resource: "deployments", Labels: map[string]string{"env": "prod"}}
 	s.wants("matches", demand, verify.Accepted, "")
 	for name, w := range map[string]cip.Workload{

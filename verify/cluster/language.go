@@ -101,7 +101,7 @@ func (q question) policy(ctx context.Context, matches map[string]match) result {
 			continue
 		}
 		if q.workload == nil || want.from(q.workload) == nil {
-			return undecided("policy: it decides about the %s of the workload, which is not known", want.what)
+			return undecided("policy: it decides about the %s of the workload, which is not known: name the manifest with -f", want.what)
 		}
 		*want.into = want.from(q.workload)
 	}
