@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -192,7 +193,8 @@ func (h *Handler) imagesOf(k kind, object json.RawMessage) ([]imagelist.Image, e
 		return nil, fmt.Errorf("%s: expected at most %d images, found %d", k, maxImages, list.Named)
 	}
 	images := slices.DeleteFunc(list.Images, func(i imagelist.Image) bool {
-		return i.Problem != "" && strings.Contains(i.Places[0].Path, "metadata.annotations[")
+		// In a pointer, the "/" of a name is written otherwise: no name looks like this.
+		return i.Problem != "" && strings.HasSuffix(path.Dir(i.Places[0].Pointer), "/metadata/annotations")
 	})
 	if known := slices.Contains(workloads[k.Group], k.Kind); !known && len(images) == 0 && !h.Fields.Has(k.Kind, k.Group) {
 		return nil, fmt.Errorf("nothing says which fields of a %s name images: name them in the member images of admission's configuration, or take the kind out of the webhook's rules", k)
