@@ -38,6 +38,9 @@ var (
 	ErrConflict = errors.New("changed by somebody else")
 )
 
+// errLarge means that an answer has more than maxAnswer bytes.
+var errLarge = fmt.Errorf("got more than %d bytes", maxAnswer)
+
 // Client talks to one API server. It is safe for concurrent use.
 type Client struct {
 	base      *url.URL
@@ -144,7 +147,10 @@ func (c *Client) do(ctx context.Context, method, path, contentType string, in, o
 		return err
 	}
 	defer resp.Body.Close()
-	raw, err := strict.Read(resp.Body, maxAnswer)
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(raw) > maxAnswer {
+		err = errLarge
+	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}

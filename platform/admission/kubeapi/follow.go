@@ -129,9 +129,14 @@ func (c *Client) Each(ctx context.Context, path string, do func(json.RawMessage)
 }
 
 func (c *Client) pages(ctx context.Context, path string, do func(json.RawMessage) error) (version string, err error) {
-	for next := ""; ; {
+	for next, most := "", page; ; {
 		var l list
-		if err := c.Get(ctx, fmt.Sprintf("%s?limit=%d&continue=%s", path, page, url.QueryEscape(next)), &l); err != nil {
+		err := c.Get(ctx, fmt.Sprintf("%s?limit=%d&continue=%s", path, most, url.QueryEscape(next)), &l)
+		if errors.Is(err, errLarge) && most > 1 {
+			most = max(1, most/8) // large objects of one namespace do not hide those of others
+			continue
+		}
+		if err != nil {
 			return "", err
 		}
 		for _, raw := range l.Items {

@@ -172,3 +172,34 @@ func TestGarbageFromTheServer(t *testing.T) {
 		cancel()
 	}
 }
+
+// TestLargeObjects: objects that are too many bytes for one answer are read in smaller pages, so that
+// those of one namespace do not keep the others from being read.
+func TestLargeObjects(t *testing.T) {
+	const n = 70
+	large := strings.Repeat("x", 1<<20)
+	c := server(t, func(w http.ResponseWriter, r *http.Request) {
+		var limit, from int
+		_, _ = fmt.Sscan(r.URL.Query().Get("limit"), &limit)
+		_, _ = fmt.Sscan(r.URL.Query().Get("continue"), &from)
+		to, next := min(n, from+limit), ""
+		if to < n {
+			next = fmt.Sprint(to)
+		}
+		fmt.Fprintf(w, `{"kind":"PodList","apiVersion":"v1","metadata":{"continue":%q},"items":[`, next)
+		for i := from; i < to; i++ {
+			fmt.Fprintf(w, `{"metadata":{"name":"p%d"},"x":%q}%s`, i, large, map[bool]string{true: ","}[i+1 < to])
+		}
+		_, _ = io.WriteString(w, "]}")
+	})
+	names := map[string]bool{}
+	err := c.Each(t.Context(), "/api/v1/pods", func(raw json.RawMessage) error {
+		var o struct{ Metadata struct{ Name string } }
+		err := json.Unmarshal(raw, &o)
+		names[o.Metadata.Name] = true
+		return err
+	})
+	if err != nil || len(names) != n {
+		t.Errorf("got %d objects, %v, want %d", len(names), err, n)
+	}
+}
