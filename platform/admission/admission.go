@@ -19,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci/imagelist"
@@ -60,6 +61,7 @@ type Handler struct {
 	Config
 	metrics *metrics
 	mux     *http.ServeMux
+	parsing *semaphore.Weighted // bytes of objects that are parsed at once: some take 20 times their size
 }
 
 // New returns a Handler of PathMutate and PathValidate.
@@ -67,7 +69,7 @@ func New(c Config) *Handler {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	h := &Handler{Config: c, metrics: newMetrics(c.Registerer, c.Verdicts), mux: http.NewServeMux()}
+	h := &Handler{Config: c, metrics: newMetrics(c.Registerer, c.Verdicts), mux: http.NewServeMux(), parsing: semaphore.NewWeighted(maxReview)}
 	h.mux.Handle(PathMutate, h.hook("mutate", h.mutate))
 	h.mux.Handle(PathValidate, h.hook("validate", h.validate))
 	return h
@@ -111,7 +113,7 @@ func (h *Handler) answer(ctx context.Context, req *request, decide func(context.
 			out = denied("admission failed: see its log")
 		}
 	}()
-	a, err := h.read(req)
+	a, err := h.read(ctx, req)
 	if err != nil {
 		h.record(ctx, &admitted{request: req}, outcome{refused: err.Error()})
 		return denied(err.Error())
@@ -138,8 +140,13 @@ func reference(i imagelist.Image) string {
 }
 
 // read finds the images that the request adds.
-func (h *Handler) read(req *request) (*admitted, error) {
+func (h *Handler) read(ctx context.Context, req *request) (*admitted, error) {
 	a := &admitted{request: req, old: map[string]string{}}
+	size := min(int64(len(req.Object)+len(req.OldObject)), maxReview)
+	if h.parsing.Acquire(ctx, size) != nil {
+		return nil, errors.New("too many large objects are read at once; try again")
+	}
+	defer h.parsing.Release(size)
 	if req.Operation != "CREATE" && req.Operation != "UPDATE" {
 		return nil, fmt.Errorf("operation: expected CREATE or UPDATE, found %q: mend the webhook's configuration", req.Operation)
 	}

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -437,6 +439,37 @@ func TestManyImages(t *testing.T) {
 	c.validate("and a bad one", object(), false)
 	list = append(list[:499:499], list[0], list[1])
 	c.validate("501 good ones", object(), false, "at most 500 images")
+}
+
+// TestLargeObjects: many large objects at once take no more memory than a few.
+func TestLargeObjects(t *testing.T) {
+	c := newScene(t)
+	c.operation = "UPDATE"
+	large := strings.Replace(c.goodPod(), `"spec":{`, `"spec":{"x":[`+strings.Repeat("{},", 800_000)+`{}],`, 1)
+	c.old = large
+	body := c.body(large)
+	runtime.GC()
+	defer debug.SetGCPercent(debug.SetGCPercent(25))
+	var before, now runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var all sync.WaitGroup
+	for range 12 {
+		all.Go(func() { c.post(admission.PathValidate, body) })
+	}
+	done, most := make(chan struct{}), uint64(0)
+	go func() { all.Wait(); close(done) }()
+	for busy := true; busy; {
+		select {
+		case <-done:
+			busy = false
+		case <-time.After(5 * time.Millisecond):
+			runtime.ReadMemStats(&now)
+			most = max(most, now.HeapAlloc-min(now.HeapAlloc, before.HeapAlloc))
+		}
+	}
+	if t.Logf("12 requests of %d MiB take %d MiB", len(body)>>20, most>>20); most > 450<<20 {
+		t.Error("this is too much")
+	}
 }
 
 // TestRegistryHangs: an answer comes before the API server stops waiting, and it is no.

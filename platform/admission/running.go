@@ -86,7 +86,7 @@ func (h *Handler) verifyPod(ctx context.Context, rec *recorder, raw json.RawMess
 	if json.Unmarshal(raw, &pod) != nil || slices.Contains(rec.exempt, pod.Metadata.Namespace) || pod.Status.Phase == "Succeeded" || pod.Status.Phase == "Failed" {
 		return 0
 	}
-	a, err := h.read(&request{Operation: "CREATE", Kind: kind{Version: "v1", Kind: "Pod"}, Namespace: pod.Metadata.Namespace, Object: raw})
+	a, err := h.read(ctx, &request{Operation: "CREATE", Kind: kind{Version: "v1", Kind: "Pod"}, Namespace: pod.Metadata.Namespace, Object: raw})
 	if err != nil {
 		h.Log.WarnContext(ctx, "a running pod cannot be read", "pod", pod.Metadata.Namespace+"/"+pod.Metadata.Name, "error", err)
 		return 0
