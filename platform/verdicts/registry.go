@@ -21,9 +21,17 @@ import (
 	"github.com/colophon-build/colophon/oci"
 )
 
+// clouds are the addresses where clouds keep credentials that are not link-local: the metadata of
+// AWS and of Google Cloud by IPv6, of Alibaba Cloud and of Oracle Cloud, and the host of Azure.
+var clouds = []netip.Addr{
+	netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("fd20:ce::254"), netip.MustParseAddr("100.100.100.200"),
+	netip.MustParseAddr("192.0.0.192"), netip.MustParseAddr("168.63.129.16"),
+}
+
 // Transport returns the transport to registries. Strangers choose the hosts, so that it
-// connects to no loopback and no link-local address (where clouds keep credentials), unless
-// loopback is set, as for tests. It asks no proxy: that would connect in its place.
+// connects to no loopback and no link-local address and none of clouds (where clouds keep
+// credentials), unless loopback is set, as for tests: then loopback is allowed. It asks no proxy:
+// that would connect in its place.
 func Transport(loopback bool) http.RoundTripper {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
@@ -34,7 +42,7 @@ func Transport(loopback bool) http.RoundTripper {
 		if ip.IsLoopback() && loopback {
 			return nil
 		}
-		if ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() {
+		if ip.IsLoopback() || ip.IsLinkLocalUnicast() || slices.Contains(clouds, ip) || ip.IsMulticast() || ip.IsUnspecified() {
 			return fmt.Errorf("%s is an address of this machine or of its cloud, and no registry", ip)
 		}
 		return nil

@@ -450,6 +450,12 @@ func TestStrangeAddresses(t *testing.T) {
 			t.Errorf("%s: got %v, want a refusal", host, err)
 		}
 	}
+	client := http.Client{Transport: verdicts.Transport(false)}
+	for _, host := range []string{"169.254.169.254", "[fd00:ec2::254]", "[fd20:ce::254]", "100.100.100.200", "192.0.0.192", "168.63.129.16", "[::ffff:168.63.129.16]"} {
+		if _, err := client.Get("http://" + host); err == nil || !strings.Contains(err.Error(), "no registry") {
+			t.Errorf("%s: got %v, want a refusal", host, err)
+		}
+	}
 }
 
 // faulty is a transport with a fault.
