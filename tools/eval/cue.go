@@ -39,6 +39,9 @@ func evalCUE(o eval.Order) eval.Answer {
 	if err := both.Validate(cue.Concrete(true), cue.Final()); err != nil {
 		return fails("%v", err)
 	}
+	if err := unresolved(both); err != nil {
+		return fails("%v", err)
+	}
 	dec := json.NewDecoder(bytes.NewReader(o.Input))
 	dec.UseNumber()
 	var input any
@@ -49,6 +52,37 @@ func evalCUE(o eval.Order) eval.Answer {
 		return fails("%s: the policy names it, and the input does not have it", strings.Join(path, "."))
 	}
 	return eval.Answer{Result: eval.Holds}
+}
+
+// unresolved fails if a hidden field or a definition refers to a member that is not there.
+// Validate does not look for that.
+func unresolved(v cue.Value) error {
+	if err := v.Err(); err != nil {
+		return err
+	}
+	switch v.IncompleteKind() {
+	case cue.StructKind:
+		fields, err := v.Fields(cue.Hidden(true), cue.Definitions(true))
+		if err != nil {
+			return err
+		}
+		for fields.Next() {
+			if err := unresolved(fields.Value()); err != nil {
+				return err
+			}
+		}
+	case cue.ListKind:
+		items, err := v.List()
+		if err != nil {
+			return err
+		}
+		for items.Next() {
+			if err := unresolved(items.Value()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // added returns the path of a member that is in the value and not in the input, or nil.
