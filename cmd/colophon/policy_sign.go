@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/internal/durable"
@@ -38,18 +41,19 @@ Exit codes: 0 signed, 2 a file is no policy, or usage error, 1 failure.`,
   colophon policy sign deploy/policies/*.yaml --identity-token-from github`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			for _, file := range args {
-				raw, err := strict.ReadFile(file, limits.Request)
+			var policies []subject
+			for i, file := range args {
+				p, err := openPolicyToSign(file)
 				if err != nil {
-					return usageError("", "%v", err)
+					return err
 				}
-				if _, err := policy.ParseSets(raw); err != nil {
-					return usageError("see colophon policy check", "%v", strict.In(file, err))
+				if policies = append(policies, p); slices.Contains(args[:i], file) {
+					return usageError("", "%s is named twice", file)
 				}
 			}
 			ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 			defer cancel()
-			return o.run(ctx, cmd, args)
+			return o.sign(ctx, cmd, policies)
 		},
 	}
 	o.signing.flags(cmd)
@@ -57,6 +61,21 @@ Exit codes: 0 signed, 2 a file is no policy, or usage error, 1 failure.`,
 	o.output.quietFlag(cmd, "where each signature is")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this long")
 	return cmd
+}
+
+// openPolicyToSign reads a policy file once: what is signed are the bytes that were checked. A name
+// that looks like an image's is that of a file here.
+func openPolicyToSign(file string) (subject, error) {
+	raw, err := strict.ReadFile(file, limits.Request)
+	if err != nil {
+		return nil, usageError("", "%v", err)
+	}
+	if _, err := policy.ParseSets(raw); err != nil {
+		return nil, usageError("see colophon policy check", "%v", strict.In(file, err))
+	}
+	sum := sha256.Sum256(raw)
+	s := &signedFile{path: file, hash: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, to: file + ".sigstore.json", held: raw}
+	return s, s.regular()
 }
 
 func newPolicyTrustCommand() *cobra.Command {

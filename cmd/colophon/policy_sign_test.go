@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/test/prooftest"
 )
 
@@ -109,6 +110,48 @@ func TestSignedPolicies(t *testing.T) {
 	s.run(exitOK, []string{"policy", "trust", "remove", "ops"}, "every policy file is used now")
 	all(exitOK)
 	s.run(exitUsage, []string{"policy", "sign", s.file("no-policy.yaml", []byte("a: b\n")), "--key", "x"}, "no-policy.yaml")
+}
+
+// TestPolicyToSign: what is signed are the bytes that were found to be a policy, whatever becomes
+// of the file meanwhile, and never an image of the same name.
+func TestPolicyToSign(t *testing.T) {
+	t.Chdir(t.TempDir())
+	text := "apiVersion: colophon.build/v1\nkind: ImagePolicy\nmetadata: {name: p}\nspec: {unmatched: deny}\n"
+	const file = "conf.d/policy"
+	if err := os.Mkdir("conf.d", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if ref, err := oci.ParseReference(file); err != nil || ref.Dir != "" {
+		t.Errorf("got %+v, %v: %s is no name of an image, so that this test tries nothing", ref, err, file)
+	}
+	p, err := openPolicyToSign(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("not a policy"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	content, err := p.content()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := io.ReadAll(content)
+	sum := sha256.Sum256([]byte(text))
+	if err != nil || string(raw) != text || p.digest().Hex != hex.EncodeToString(sum[:]) {
+		t.Errorf("got %q (%s), %v, want what was checked", raw, p.digest(), err)
+	}
+	if err := os.Symlink("elsewhere", file+".sigstore.json"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openPolicyToSign(file); err == nil {
+		t.Error("opens a file whose signatures would go to where a link leads")
+	}
 }
 
 func mustStatement(t *testing.T, content string) []byte {

@@ -82,6 +82,10 @@ func (o *signOptions) run(ctx context.Context, cmd *cobra.Command, args []string
 		return err
 	}
 	defer closeSubjects(subjects)
+	return o.sign(ctx, cmd, subjects)
+}
+
+func (o *signOptions) sign(ctx context.Context, cmd *cobra.Command, subjects []subject) error {
 	p, err := startSigning(ctx, cmd, &o.signing)
 	if err != nil {
 		return err
