@@ -94,7 +94,10 @@ func (o verifyOptions) download(ctx context.Context, what string, _ oci.Referenc
 func bundlesBeside(ctx context.Context, u *url.URL) (all [][]byte, err error) {
 	for _, ending := range attest.BundleEndings {
 		beside := *u
-		beside.Path, beside.RawPath = u.Path+ending, ""
+		beside.Path = u.Path + ending
+		if u.RawPath != "" { // it has an escaped slash, as team%2Fapp
+			beside.RawPath = u.RawPath + ending
+		}
 		err := fetch(ctx, &beside, func(body io.Reader) error {
 			raw, err := strict.Read(body, maxBundlesFile)
 			if err != nil {

@@ -30,7 +30,8 @@ func TestVerifyURL(t *testing.T) {
 	}
 	good, proof := read("MODULE.bazel"), read("MODULE.bazel.intoto.jsonl")
 	files := map[string]string{"/dl/MODULE.bazel": good, "/dl/MODULE.bazel.intoto.jsonl": proof, "/dl/MODULE.bazel.sigstore.json": "<html>not found</html>",
-		"/bad/MODULE.bazel": good + " ", "/bad/MODULE.bazel.intoto.jsonl": proof, "/alone/MODULE.bazel": good, "/huge/MODULE.bazel": good, "/huge/MODULE.bazel.intoto.jsonl": proof}
+		"/bad/MODULE.bazel": good + " ", "/bad/MODULE.bazel.intoto.jsonl": proof, "/alone/MODULE.bazel": good,
+		"/team%2Fapp/MODULE.bazel": good, "/team%2Fapp/MODULE.bazel.intoto.jsonl": proof, "/huge/MODULE.bazel": good, "/huge/MODULE.bazel.intoto.jsonl": proof}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if to := r.URL.Query().Get("to"); to != "" {
 			http.Redirect(w, r, to, http.StatusFound)
@@ -39,7 +40,7 @@ func TestVerifyURL(t *testing.T) {
 		if r.URL.Path == "/huge/MODULE.bazel" {
 			w.Header().Set("Content-Length", "17179869185")
 		}
-		content, ok := files[r.URL.Path]
+		content, ok := files[r.URL.EscapedPath()]
 		if !ok {
 			w.WriteHeader(http.StatusForbidden)
 			return
@@ -58,6 +59,7 @@ func TestVerifyURL(t *testing.T) {
 		}
 	}
 	s.run(exitOK, verify("/dl/MODULE.bazel"), srv.URL+"/dl/MODULE.bazel", "accepted")
+	s.run(exitOK, verify("/team%2Fapp/MODULE.bazel"), "accepted") // as GitLab names the packages of a project
 	s.run(exitRejected, verify("/bad/MODULE.bazel", "--save", kept), "rejected")
 	s.run(exitUndecided, verify("/alone/MODULE.bazel", "--save", kept), "there is no bundle beside it", "--bundle FILE")
 	s.run(exitUndecided, verify("/none/MODULE.bazel", "--bundle", "testdata/github-attestation/MODULE.bazel.intoto.jsonl", "--save", kept), "not exist")
