@@ -116,7 +116,7 @@ unless --ref is a commit id.`,
 	f.StringVar(&o.writeLock, "write-lock", "", "write the list of a hermetic build's downloads to this lock file, for --locked")
 	f.StringVar(&o.locked, "locked", "", "use only the downloads listed in this lock file, verified by digest")
 	f.BoolVar(&o.files, "files", false, "build release files in place of an image: a Go binary for each platform")
-	f.StringVar(&o.save, "save", "dist", "with --files, the `DIR` to save them in, which must be new or have the same files")
+	f.StringVar(&o.save, "save", "dist", "with --files, the `DIR` to save them in, which must be new or have the same release")
 	o.output.flags(cmd)
 	o.output.quietFlag(cmd, "IMAGE@DIGEST of what was released, and no progress")
 	o.progress.flags(cmd)

@@ -68,7 +68,7 @@ func runReleaseFiles(ctx context.Context, cmd *cobra.Command, platform *api.Clie
 	s := savedFiles{to: o.save, rel: rel}
 	src, err := oci.OpenRegistry(rel.Image, oci.RegistryOptions{})
 	if err == nil {
-		s.opts, err = o.strangers(ctx, platform, req)
+		s.opts, err = o.strangers(ctx, platform, req, rel)
 	}
 	if err == nil {
 		err = s.save(ctx, src)
@@ -226,18 +226,24 @@ func removeUnfinished(parent, base string) error {
 func unfinished(base string) string { return "." + base + ".tmp-" }
 
 // strangers returns what anybody verifies the files with who wants what this command asked for.
-func (o releaseOptions) strangers(ctx context.Context, platform *api.ClientConfig, req api.ReleaseRequest) (opts verify.Options, err error) {
+func (o releaseOptions) strangers(ctx context.Context, platform *api.ClientConfig, req api.ReleaseRequest, rel *api.Release) (opts verify.Options, err error) {
 	root, err := trustOf(ctx, platform)
 	if err != nil {
 		return opts, err
 	}
-	d := policy.Document{Source: req.Source, Ref: o.ref, Commit: req.Commit, Recipe: o.recipeDemand()}
+	opts.Trust = []*trust.Root{root}
+	opts.Policy, err = o.filesDemand(req, rel)
+	return opts, err
+}
+
+// filesDemand returns what the proof of the files must say. It names the commit, which a ref does
+// not: an earlier commit of a branch often has the same files, with a proof that says another.
+func (o releaseOptions) filesDemand(req api.ReleaseRequest, rel *api.Release) (policy.Policy, error) {
+	d := policy.Document{Source: req.Source, Ref: o.ref, Commit: rel.Source.ID, Recipe: o.recipeDemand()}
 	if source.IsCommitID(o.ref) {
 		d.Ref, d.Commit = "", o.ref
 	}
-	opts.Trust = []*trust.Root{root}
-	opts.Policy, err = d.Policy()
-	return opts, err
+	return d.Policy()
 }
 
 // recipeDemand returns what a consumer must demand of the recipe: what the requester chose.

@@ -102,6 +102,34 @@ func (s *filesStage) nothing(what string) {
 	}
 }
 
+// TestFilesOfAnotherCommit: two commits of a branch may have the same files. The proof that is
+// saved, or that lies in the directory from an earlier release, is that of the commit released.
+func TestFilesOfAnotherCommit(t *testing.T) {
+	s := newFilesStage(t, map[string]string{"app-darwin-arm64": "for macOS", "app-linux-amd64": "for linux"})
+	s.prove(s.files)
+	demand := func(commit string) {
+		var err error
+		s.rel.Source.ID = commit
+		if s.opts.Policy, err = (releaseOptions{ref: "v1.2.0"}).filesDemand(api.ReleaseRequest{Source: prooftest.Source}, s.rel); err != nil {
+			t.Fatal(err)
+		}
+	}
+	later := strings.Repeat("a", 40)
+	demand(later)
+	if err := s.save(t.Context(), s.store); err == nil || !strings.Contains(err.Error(), later) {
+		t.Errorf("the proof of an earlier commit: got %v", err)
+	}
+	s.nothing("the proof of an earlier commit")
+	demand(prooftest.Commit)
+	if err := s.save(t.Context(), s.store); err != nil {
+		t.Fatal(err)
+	}
+	demand(later)
+	if err := s.save(t.Context(), s.store); err == nil || !strings.Contains(err.Error(), "is not this release") {
+		t.Errorf("a directory of an earlier commit: got %v", err)
+	}
+}
+
 // TestUnfinished: of what lies beside the directory, only the unfinished directories of commands
 // for the same one are removed, whatever signs their names have, and nothing can keep a release
 // from being saved.
