@@ -121,7 +121,7 @@ func TestMountedBlobs(t *testing.T) {
 		mounts.Store(0)
 		puts.Store(0)
 		var copied atomic.Int32
-		if _, err := Save(t.Context(), dst, src, top, func(v1.Descriptor) { copied.Add(1) }); err != nil {
+		if _, err := Save(t.Context(), dst, src, top, "", func(v1.Descriptor) { copied.Add(1) }); err != nil {
 			t.Errorf("%s: %v", to, err)
 		}
 		same := strings.HasPrefix(to, host)

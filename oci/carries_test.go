@@ -126,7 +126,7 @@ func TestSaveCarriesAll(t *testing.T) {
 	}
 	copied := func(name string, dst Target, src Source) {
 		t.Helper()
-		left, err := Save(ctx, dst, src, top, nil)
+		left, err := Save(ctx, dst, src, top, "", nil)
 		if err != nil || len(left) > 0 {
 			t.Fatalf("%s: got %v, %v", name, left, err)
 		}
@@ -196,7 +196,7 @@ func TestReferrerNamesNoEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	layout := emptyLayout(t)
-	if left, err := Save(ctx, layout, r, top, nil); err != nil || len(left) > 0 {
+	if left, err := Save(ctx, layout, r, top, "", nil); err != nil || len(left) > 0 {
 		t.Fatalf("got %v, %v", left, err)
 	}
 	if err := layout.Tag(ctx, "v1", top); err != nil {
@@ -229,7 +229,7 @@ func TestSaveAsksSome(t *testing.T) {
 		t.Fatal(err)
 	}
 	dst := openRegistry(t, newServer(t, true, nil)+"/team/app", RegistryOptions{})
-	left, err := saveTree(t.Context(), dst, newCrowded(t, src, image, 5, ""), []v1.Hash{image.Digest}, 2)
+	left, err := (&saver{dst: dst, src: newCrowded(t, src, image, 5, ""), room: maxSaved}).tree(t.Context(), []v1.Hash{image.Digest}, 2)
 	if err != nil || len(left) != 1 || !strings.Contains(left[0].Error(), "what is attached to 3 of the referrers") {
 		t.Errorf("got %v, %v", left, err)
 	}

@@ -89,7 +89,7 @@ func TestStoresThatDoNotParse(t *testing.T) {
 	for name, do := range map[string]func(liar) error{
 		"Copy": func(l liar) error { return Copy(t.Context(), emptyLayout(t), l, top) },
 		"Save": func(l liar) error {
-			left, err := Save(t.Context(), emptyLayout(t), l, top, nil)
+			left, err := Save(t.Context(), emptyLayout(t), l, top, "", nil)
 			return errors.Join(append(left, err)...)
 		},
 		"Entries": func(l liar) error {
@@ -434,14 +434,14 @@ func TestSaveOfAPart(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.index(both)
-	left, err := Save(t.Context(), emptyLayout(t), src, both, nil)
+	left, err := Save(t.Context(), emptyLayout(t), src, both, "", nil)
 	if err != nil || len(left) != 1 || !errors.Is(left[0], ErrNotFound) || !strings.Contains(left[0].Error(), two.Digest.String()) {
 		t.Errorf("one of two: got %v, %v, want the other one named", left, err)
 	}
-	if _, err := Save(t.Context(), emptyLayout(t), src, index(two), nil); !errors.Is(err, ErrNotFound) {
+	if _, err := Save(t.Context(), emptyLayout(t), src, index(two), "", nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("none of one: got %v, want ErrNotFound", err)
 	}
-	if left, err := Save(t.Context(), emptyLayout(t), src, none, nil); err != nil || len(left) > 0 {
+	if left, err := Save(t.Context(), emptyLayout(t), src, none, "", nil); err != nil || len(left) > 0 {
 		t.Errorf("an index of nothing: got %v, %v", left, err)
 	}
 	// index.json may list the parts, too. One that is there must be as it says.

@@ -75,7 +75,7 @@ func TestSaveOfMany(t *testing.T) {
 		"large": newCrowded(t, src, image, 80, strings.Repeat("x", attachedManifest-1000)),
 	} {
 		saved := emptyLayout(t)
-		if left, err := Save(t.Context(), saved, many, image, nil); err != nil || len(left) > 0 {
+		if left, err := Save(t.Context(), saved, many, image, "", nil); err != nil || len(left) > 0 {
 			t.Errorf("%s: got %v, %v, want all saved", name, left, err)
 		}
 		found, err := Bundles(t.Context(), saved, image.Digest)

@@ -168,11 +168,11 @@ func TestOutages(t *testing.T) {
 	everyOutage(t, "Copy from", func(o *outage) error { return Copy(t.Context(), emptyLayout(t), flaky{full, o}, top) })
 	everyOutage(t, "Copy to", func(o *outage) error { return Copy(t.Context(), flaky{emptyLayout(t), o}, full, top) })
 	everyOutage(t, "Save from", func(o *outage) error {
-		_, err := Save(t.Context(), emptyLayout(t), flaky{full, o}, top, nil)
+		_, err := Save(t.Context(), emptyLayout(t), flaky{full, o}, top, "", nil)
 		return err
 	})
 	everyOutage(t, "Save to", func(o *outage) error {
-		_, err := Save(t.Context(), flaky{emptyLayout(t), o}, full, top, nil)
+		_, err := Save(t.Context(), flaky{emptyLayout(t), o}, full, top, "", nil)
 		return err
 	})
 	everyOutage(t, "AttachBundle", func(o *outage) error {
@@ -355,13 +355,12 @@ func TestRequestsAtATime(t *testing.T) {
 			fetchBundles(t.Context(), c, found)
 			return err
 		},
-		"saveAttached": func(c *crowd) error {
-			room := maxSaved
+		"saver.attached": func(c *crowd) error {
 			dst := emptyLayout(t)
 			if err := Copy(t.Context(), dst, layout, top); err != nil {
 				return err
 			}
-			_, _, err := saveAttached(t.Context(), dst, ofManifests{c}, top.Digest, &room)
+			_, _, err := (&saver{dst: dst, src: ofManifests{c}, room: maxSaved}).attached(t.Context(), top.Digest)
 			return err
 		},
 	} {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -141,8 +142,19 @@ func (r *Registry) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
 	if err != nil {
 		return fmt.Errorf("tag %s of %s: %w", tag, r.name, err)
 	}
-	_, refusal := r.putManifest(ctx, tag, raw, mediaType)
+	return r.tag(ctx, tag, d, raw, mediaType)
+}
+
+// tag stores the manifest d, which has no subject or is there already, under a tag.
+func (r *Registry) tag(ctx context.Context, tag string, d v1.Descriptor, raw []byte, mediaType string) error {
+	if !tagGrammar().MatchString(tag) {
+		return fmt.Errorf("tag %q is not a tag", tag)
+	}
+	a, refusal := r.putManifest(ctx, tag, raw, mediaType)
 	if refusal == nil {
+		if claim := a.header.Get("Docker-Content-Digest"); strings.HasPrefix(claim, "sha256:") && claim != digestOf(raw).String() {
+			return refuse("tag %s of %s: the registry says %s, want %s", tag, r.name, said(claim), digestOf(raw))
+		}
 		return nil
 	}
 	// Registries refuse to move a tag in many ways; what the tag names now shows

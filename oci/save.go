@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
@@ -20,32 +22,83 @@ const maxSaved = limits.Referrers - 4*limits.IndexManifests
 // maxAsked is the maximum number of referrers that Save asks for what is attached to them.
 const maxAsked = 512
 
-// Save copies the image d with everything attached to it or to one of its
-// platforms: referrers, and what cosign v2 stores under tags; and what is attached to a
-// referrer, such as the signature of an SBOM. Everybody who may push can attach something
-// that cannot be copied, that others could run as an image, or too much. Save leaves that out, and platforms that src does not have, and returns it in
-// left, one error each. If src does not answer, Save returns err. It calls copied, unless
-// that is nil, for each layer and configuration of the image that dst has then; several calls may run at once.
-func Save(ctx context.Context, dst Target, src Source, d v1.Descriptor, copied func(v1.Descriptor)) (left []error, err error) {
+// Save copies the image d with everything attached to it or to one of its platforms:
+// referrers, and what cosign v2 stores under tags; and what is attached to a referrer, such as
+// the signature of an SBOM. The image comes last. Unless tag is "", it then has that tag;
+// ErrTagExists means that the tag names another image.
+//
+// Everybody who may push can attach something that cannot be copied, that others could run
+// as an image, or too much. Save leaves that out, and platforms that src does not have, and
+// returns it in left, one error each. If src does not answer, Save returns err. It calls
+// copied, unless that is nil, for each layer and configuration of the image that dst has
+// then; several calls may run at once.
+func Save(ctx context.Context, dst Target, src Source, d v1.Descriptor, tag string, copied func(v1.Descriptor)) (left []error, err error) {
 	image := copier{src: src, seen: map[v1.Hash]bool{}, part: true, copied: copied}
-	if err := image.copy(ctx, dst, d); err != nil {
+	if err := image.read(ctx, d); err != nil {
 		return nil, err
 	}
 	subjects, err := platforms(ctx, src, d)
-	if err == nil {
-		left, err = saveTree(ctx, dst, src, subjects, maxAsked)
+	if err != nil {
+		return image.missing, err
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	parts := make(chan struct{}) // closed when dst has all that the image consists of
+	s := saver{dst: dst, src: src, room: maxSaved}
+	s.empty = sync.OnceValue(func() error { return TryAttach(gctx, dst) })
+	s.image = sync.OnceValue(func() error {
+		select {
+		case <-parts:
+		case <-gctx.Done():
+			return context.Cause(gctx)
+		}
+		_, err := dst.PushManifest(gctx, image.top.raw, image.top.mediaType)
+		return copying(d, dst, err)
+	})
+	group.Go(func() error {
+		if err := image.writeParts(gctx, dst); err != nil {
+			return copying(d, dst, err)
+		}
+		close(parts)
+		return nil
+	})
+	group.Go(func() (err error) {
+		left, err = s.tree(gctx, subjects, maxAsked)
+		return err
+	})
+	if err = group.Wait(); err == nil {
+		err = image.finish(ctx, dst, d, tag)
 	}
 	return append(image.missing, left...), err
 }
 
-// saveTree copies what is attached to the subjects, and what is attached to the first
+// finish stores the top, whose parts dst has, under its digest and the tag.
+func (c *copier) finish(ctx context.Context, dst Target, d v1.Descriptor, tag string) error {
+	if r, ok := dst.(*Registry); ok && tag != "" && c.top.content.Subject == nil { // one request does it
+		return r.tag(ctx, tag, d, c.top.raw, c.top.mediaType)
+	}
+	if _, err := dst.PushManifest(ctx, c.top.raw, c.top.mediaType); err != nil || tag == "" {
+		return copying(d, dst, err)
+	}
+	return dst.Tag(ctx, tag, d)
+}
+
+// saver copies what is attached to an image. It does so while the layers of the image are
+// copied, so that whoever sees the image sees its proofs.
+type saver struct {
+	dst   Target
+	src   Source
+	image func() error // waits until dst has the image
+	empty func() error // pushes emptyConfig once
+	room  int          // how many more referrers may be copied
+}
+
+// tree copies what is attached to the subjects, and what is attached to the first
 // referrers in turn.
-func saveTree(ctx context.Context, dst Target, src Source, subjects []v1.Hash, ask int) (left []error, err error) {
-	room := maxSaved
+func (s *saver) tree(ctx context.Context, subjects []v1.Hash, ask int) (left []error, err error) {
 	for deep := false; len(subjects) > 0; deep = true {
 		var next []v1.Hash
 		for _, subject := range subjects {
-			saved, out, err := saveAttached(ctx, dst, src, subject, &room)
+			saved, out, err := s.attached(ctx, subject)
 			if deep { // a list of what others are about is not what is attached here
 				out = slices.DeleteFunc(out, func(err error) bool { return errors.Is(err, errForeign) })
 			}
@@ -62,7 +115,7 @@ func saveTree(ctx context.Context, dst Target, src Source, subjects []v1.Hash, a
 			ask -= len(saved)
 			next = append(next, saved...)
 		}
-		if subjects, err = withAttachments(ctx, src, next); err != nil {
+		if subjects, err = withAttachments(ctx, s.src, next); err != nil {
 			return left, err
 		}
 	}
@@ -122,9 +175,9 @@ func withAttachments(ctx context.Context, src Source, subjects []v1.Hash) (some 
 	return some, nil
 }
 
-// saveAttached copies what is attached to subject, and returns the referrers among it.
-func saveAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, room *int) (saved []v1.Hash, left []error, err error) {
-	list, err := Attachments(ctx, src, subject, CosignSignatures, CosignAttestations, CosignSBOM)
+// attached copies what is attached to subject, and returns the referrers among it.
+func (s *saver) attached(ctx context.Context, subject v1.Hash) (saved []v1.Hash, left []error, err error) {
+	list, err := Attachments(ctx, s.src, subject, CosignSignatures, CosignAttestations, CosignSBOM)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -134,11 +187,11 @@ func saveAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, 
 	for _, a := range list {
 		switch {
 		case a.Tag != "":
-		case *room == 0:
+		case s.room == 0:
 			beyond++
 			continue
 		case a.Err == nil:
-			*room--
+			s.room--
 		}
 		items = append(items, a)
 	}
@@ -150,7 +203,7 @@ func saveAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, 
 	group.SetLimit(parallel)
 	for i, a := range items {
 		group.Go(func() error {
-			failed[i] = copyAttached(ctx, dst, src, subject, a)
+			failed[i] = s.copy(ctx, subject, a)
 			return nil
 		})
 	}
@@ -168,16 +221,28 @@ func saveAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, 
 	return saved, left, nil
 }
 
-func copyAttached(ctx context.Context, dst Target, src Source, subject v1.Hash, a Attached) error {
+func (s *saver) copy(ctx context.Context, subject v1.Hash, a Attached) error {
 	if a.Err != nil {
 		return a.Err
 	}
 	// Tools that read layouts do not look at the subject: they would run it.
-	if err := CheckAttachment(ctx, src, a.Descriptor); err != nil {
+	if err := CheckAttachment(ctx, s.src, a.Descriptor); err != nil {
 		return err
 	}
-	if err := Copy(ctx, dst, src, a.Descriptor); err != nil || a.Tag == "" {
+	c := copier{src: s.src, seen: map[v1.Hash]bool{}, empty: s.empty}
+	err := c.read(ctx, a.Descriptor)
+	if err == nil {
+		err = c.write(ctx, s.dst, a.Descriptor)
+	}
+	// Image and referrers may be pushed in either order (distribution spec 1.1, "Pushing
+	// Manifests with Subject"). Not every registry knows that.
+	if a.Tag == "" && hasStatus(err, http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnprocessableEntity) && s.image != nil {
+		if err = s.image(); err == nil {
+			err = c.write(ctx, s.dst, a.Descriptor)
+		}
+	}
+	if err != nil || a.Tag == "" {
 		return err
 	}
-	return dst.Tag(ctx, a.Tag.Of(subject), a.Descriptor)
+	return s.dst.Tag(ctx, a.Tag.Of(subject), a.Descriptor)
 }

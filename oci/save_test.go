@@ -46,7 +46,7 @@ func TestSave(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 { // again changes nothing
-				if left, err := Save(t.Context(), l, r, top, nil); err != nil || len(left) > 0 {
+				if left, err := Save(t.Context(), l, r, top, "", nil); err != nil || len(left) > 0 {
 					t.Fatalf("got %v, %v", left, err)
 				}
 				if err := l.Tag(t.Context(), "v1", top); err != nil {
@@ -66,7 +66,7 @@ func TestSave(t *testing.T) {
 				}
 			}
 			back := openRegistry(t, newServer(t, api, nil)+"/team/app", RegistryOptions{})
-			if left, err := Save(t.Context(), back, l, top, nil); err != nil || len(left) > 0 {
+			if left, err := Save(t.Context(), back, l, top, "", nil); err != nil || len(left) > 0 {
 				t.Errorf("back into a registry: got %v, %v", left, err)
 			}
 		})
@@ -134,7 +134,7 @@ func TestSaveLeavesOut(t *testing.T) {
 		if err := Copy(t.Context(), l, r, top); err != nil {
 			t.Fatal(err)
 		}
-		_, left, err := saveAttached(t.Context(), l, src, top.Digest, &room)
+		_, left, err := (&saver{dst: l, src: src, room: room}).attached(t.Context(), top.Digest)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -97,7 +97,7 @@ func TestUnlistedBlobsThatClaim(t *testing.T) {
 		if d, err := l.Resolve(t.Context(), ""); err != nil || d.Digest != c.image.Digest {
 			t.Errorf("got %s, %v, want the image", d.Digest, err)
 		}
-		left, err := Save(t.Context(), c.target(t), l, c.image, nil)
+		left, err := Save(t.Context(), c.target(t), l, c.image, "", nil)
 		if err != nil || len(left) != 1 || !strings.Contains(left[0].Error(), "can be run as an image") {
 			t.Errorf("save: got %v, %v, want it left out", left, err)
 		}

@@ -100,7 +100,7 @@ func TestLayoutOfTwoImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer layout.Close()
-	if _, err := oci.Save(t.Context(), layout, store, r.Image, nil); err != nil { // the store lists referrers of the image for its platforms, too
+	if _, err := oci.Save(t.Context(), layout, store, r.Image, "", nil); err != nil { // the store lists referrers of the image for its platforms, too
 		t.Fatal(err)
 	}
 	if err := layout.Tag(t.Context(), "v1.2.0", r.Image); err != nil {

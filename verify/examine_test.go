@@ -129,7 +129,7 @@ func TestExamineLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if _, err := oci.Save(t.Context(), l, c.s, c.r.Image, nil); err != nil {
+	if _, err := oci.Save(t.Context(), l, c.s, c.r.Image, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Tag(t.Context(), "v1.2.0", c.r.Image); err != nil {

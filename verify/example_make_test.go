@@ -36,7 +36,7 @@ func TestMakeExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer app.Close()
-	if _, err := oci.Save(t.Context(), app, store, r.Image, nil); err != nil {
+	if _, err := oci.Save(t.Context(), app, store, r.Image, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := app.Tag(t.Context(), "v1.2.0", r.Image); err != nil {

@@ -219,10 +219,7 @@ func copyTo(ctx context.Context, report func(v1.Descriptor), to oci.Reference, s
 	} else if dst, err = oci.OpenRegistry(to.Repository, oci.RegistryOptions{}); err != nil {
 		return nil, err
 	}
-	if left, err = oci.Save(ctx, dst, src, d, report); err != nil || tag == "" {
-		return left, err
-	}
-	err = dst.Tag(ctx, tag, d)
+	left, err = oci.Save(ctx, dst, src, d, tag, report)
 	if errors.Is(err, oci.ErrTagExists) {
 		err = &exitError{code: exitFailure, msg: err.Error(), hint: "choose another tag: DESTINATION:TAG"}
 	}
