@@ -40,6 +40,8 @@ type Layout struct {
 	dir   string
 	files files
 	index sync.Mutex // writers of index.json in this process
+
+	scratch bool // nothing is synced to disk
 }
 
 // files are the files of a layout. Names are relative and slash-separated.
@@ -101,6 +103,16 @@ func CreateLayout(dir string) (*Layout, error) {
 		}
 	}
 	return OpenLayout(dir)
+}
+
+// CreateScratch is like CreateLayout, for a directory of which nobody needs anything after a
+// crash: blobs are not synced to disk.
+func CreateScratch(dir string) (*Layout, error) {
+	l, err := CreateLayout(dir)
+	if err == nil {
+		l.scratch = true
+	}
+	return l, err
 }
 
 // Name returns the path that was given to OpenLayout.
@@ -360,7 +372,8 @@ func (l *Layout) PushBlob(ctx context.Context, d v1.Descriptor, open func() (io.
 	return l.store(d.Digest, checked)
 }
 
-// store writes a blob under its digest: complete and synced to disk, or not at all.
+// store writes a blob under its digest: complete and, unless the layout is scratch, synced to
+// disk, or not at all.
 func (l *Layout) store(h v1.Hash, r io.Reader) (err error) {
 	dir := filepath.Join(l.dir, "blobs", h.Algorithm)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -371,14 +384,18 @@ func (l *Layout) store(h v1.Hash, r io.Reader) (err error) {
 		return err
 	}
 	defer os.Remove(tmp.Name())
+	sync, syncDir := tmp.Sync, durable.SyncDir
+	if l.scratch {
+		sync, syncDir = func() error { return nil }, func(string) error { return nil }
+	}
 	_, err = io.Copy(tmp, r)
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
+	if err = errors.Join(err, tmp.Chmod(0o644), sync(), tmp.Close()); err != nil {
 		return fmt.Errorf("layout %s: writing %s: %w", l.dir, h, err)
 	}
 	if err := os.Rename(tmp.Name(), filepath.Join(dir, h.Hex)); err != nil {
 		return err
 	}
-	return durable.SyncDir(dir)
+	return syncDir(dir)
 }
 
 // PushManifest implements Target. It adds a manifest with a subject to index.json;

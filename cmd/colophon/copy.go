@@ -219,6 +219,10 @@ func copyTo(ctx context.Context, report func(v1.Descriptor), to oci.Reference, s
 	} else if dst, err = oci.OpenRegistry(to.Repository, oci.RegistryOptions{}); err != nil {
 		return nil, err
 	}
+	return copyInto(ctx, report, dst, src, d, tag)
+}
+
+func copyInto(ctx context.Context, report func(v1.Descriptor), dst oci.Target, src oci.Source, d v1.Descriptor, tag string) (left []error, err error) {
 	left, err = oci.Save(ctx, dst, src, d, tag, report)
 	if errors.Is(err, oci.ErrTagExists) {
 		err = &exitError{code: exitFailure, msg: err.Error(), hint: "choose another tag: DESTINATION:TAG"}
@@ -234,7 +238,12 @@ func copyToArchive(ctx context.Context, report func(v1.Descriptor), archive stri
 	}
 	defer os.RemoveAll(work)
 	layout := filepath.Join(work, "layout")
-	if left, err = copyTo(ctx, report, oci.Reference{Dir: layout}, src, d, tag); err != nil {
+	dst, err := oci.CreateScratch(layout)
+	if err != nil {
+		return nil, err
+	}
+	defer dst.Close()
+	if left, err = copyInto(ctx, report, dst, src, d, tag); err != nil {
 		return left, err
 	}
 	f, err := os.OpenFile(filepath.Join(work, "archive"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)

@@ -306,7 +306,7 @@ func (o sbomOptions) scanImages(ctx context.Context, s scanner, order scan.Order
 }
 
 func copyImages(ctx context.Context, to string, src oci.Source, images []platformImage) error {
-	l, err := oci.CreateLayout(to)
+	l, err := oci.CreateScratch(to)
 	if err != nil {
 		return err
 	}
