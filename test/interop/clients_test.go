@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/platform/registry"
+	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
 
@@ -116,7 +117,15 @@ func TestClients(t *testing.T) {
 }
 
 func (c *registryClient) try(s *shelf, open bool) {
-	s.t.Logf("%s: %s", c.name, s.ok(c.version))
+	version := s.ok(c.version)
+	s.t.Logf("%s: %s", c.name, version)
+	// helm and docker buildx, as they are built here, do not print theirs in full.
+	if number := versionNumber.FindString(version); number != "" && number != "0.0.0" {
+		page, err := os.ReadFile(filepath.Join(harness.Root(s.t), "docs", "registry.md"))
+		if want := c.name + " " + number; err != nil || !strings.Contains(string(page), want) {
+			s.t.Errorf("docs/registry.md does not have %s: %v", want, err)
+		}
+	}
 	if c.daemon != nil {
 		c.daemon(s)
 	}
