@@ -391,3 +391,17 @@ func TestCookbook(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherGroups: whoever does not read the policies of another group refuses a file that has one.
+func TestOtherGroups(t *testing.T) {
+	const theirs = "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: x}\nspec: {images: [{glob: '**'}]}\n"
+	const ours = "apiVersion: colophon.build/v1\nkind: ImagePolicy\nmetadata: {name: x}\nspec: {unmatched: deny, rules: []}\n"
+	if _, err := policy.ParseSets([]byte(ours)); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{theirs, ours + "---\n" + theirs, "apiVersion: v1\nkind: List\nitems:\n- " + strings.ReplaceAll(ours, "\n", "\n  ") + "\n- " + strings.ReplaceAll(theirs, "\n", "\n  ")} {
+		if sets, err := policy.ParseSets([]byte(text)); err == nil || sets != nil {
+			t.Errorf("got %d policies, %v, want an error and no part", len(sets), err)
+		}
+	}
+}

@@ -284,7 +284,7 @@ func (d *decider) decide(ctx context.Context, q question, files ...*policyFile) 
 	ctx, cancel := withTimeout(ctx, d.timeout)
 	defer cancel()
 	answer := func(digest string, places []imagelist.Place, decision *verify.Decision) *answered {
-		return &answered{Image: q.image.Name, Digest: digest, Namespace: q.namespace, Places: places, Decision: decision}
+		return &answered{Image: q.image.Name, Digest: digest, Namespace: q.namespace, Places: slices.Clone(places), Decision: decision}
 	}
 	image, ev, err := d.gather(ctx, q, files)
 	if err != nil {
@@ -315,7 +315,7 @@ func (d *decider) decide(ctx context.Context, q question, files ...*policyFile) 
 			out = append(out, all)
 		}
 		for _, a := range same {
-			a.Places = append(slices.Clip(a.Places), r.places...)
+			a.Places = append(a.Places, r.places...)
 		}
 	}
 	return out
