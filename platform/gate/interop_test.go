@@ -42,9 +42,16 @@ func TestStockClients(t *testing.T) {
 		if err := os.WriteFile(conf, []byte("[[registry]]\nprefix = \"shop.example.com\"\nlocation = \""+host+"\"\ninsecure = true\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		mirrors := filepath.Join(dir, "mirrors.conf")
+		if err := os.WriteFile(mirrors, []byte("[[registry]]\nlocation = \""+c.host+"\"\ninsecure = true\n[[registry.mirror]]\nlocation = \""+host+"\"\ninsecure = true\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		policyFile := filepath.Join(dir, "policy.json")
 		if err := os.WriteFile(policyFile, []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`), 0o600); err != nil {
 			t.Fatal(err)
+		}
+		podman := func(args ...string) []string {
+			return append([]string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--storage-driver", "vfs"}, append(args[:1:1], append([]string{"--signature-policy", policyFile}, args[1:]...)...)...)
 		}
 		for _, one := range []struct {
 			name   string
@@ -62,10 +69,13 @@ func TestStockClients(t *testing.T) {
 			{"skopeo", []string{"--policy", policyFile, "copy", "--all", "--src-tls-verify=false", "--authfile", auth, "docker://" + bad, "oci:" + filepath.Join(dir, "skopeo2")}, "the image carries no signature"},
 			{"skopeo", []string{"--registries-conf", conf, "inspect", "--raw", "--authfile", auth, "docker://shop.example.com/team/app:v1.2.0"}, ""},
 			{"skopeo", []string{"--registries-conf", conf, "inspect", "--raw", "--authfile", auth, "docker://shop.example.com/team/app:bad"}, "the image carries no signature"},
+			// docs/gate.md says that a mirror which refuses lets clients around the gate.
+			{"skopeo", []string{"--registries-conf", mirrors, "inspect", "--raw", "--tls-verify=false", "--authfile", auth, "docker://" + c.host + "/team/app:bad"}, ""},
+			{"podman", podman("pull", "shop.example.com/team/app:bad"), "the image carries no signature"},
 		} {
 			t.Run(one.name, func(t *testing.T) {
 				cmd := exec.Command(program(t, one.name), one.args...)
-				cmd.Env, cmd.Dir = append(os.Environ(), "DOCKER_CONFIG="+dir, "HOME="+dir, "REGISTRY_AUTH_FILE="+auth), dir
+				cmd.Env, cmd.Dir = append(os.Environ(), "DOCKER_CONFIG="+dir, "HOME="+dir, "REGISTRY_AUTH_FILE="+auth, "CONTAINERS_REGISTRIES_CONF="+conf), dir
 				out, err := cmd.CombinedOutput()
 				if (err == nil) != (one.reason == "") || !strings.Contains(string(out), one.reason) {
 					t.Errorf("%s: got %v\n%s\nwant %q", strings.Join(one.args, " "), err, out, one.reason)
