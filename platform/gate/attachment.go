@@ -1,10 +1,15 @@
 package gate
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -15,12 +20,13 @@ import (
 
 // isAttachment reports whether a manifest is a signature, an attestation or the like, or a list of
 // them, which verifiers read before anything is accepted. Whoever pushes chooses tags, subjects and
-// media types. So only what no runtime can run counts:
+// media types, and Docker runs an image whatever types its config and layers have. So only what no
+// runtime can run counts:
 //
 //   - an index under a fallback tag (sha256-HEX): it opens none of the manifests in it;
-//   - a manifest with a subject whose config and layers are of no type of an image;
-//   - a manifest whose config has the type of an image's, as cosign's has, and whose layers are JSON
-//     documents of another type: they are read, because Docker unpacks a layer of any type.
+//   - a manifest with a subject whose config is {}: it names no root file system, so that no layer of it
+//     can be unpacked. Bundles and signatures of notation are such;
+//   - a manifest whose layers are JSON documents and no archives, as cosign's signatures: they are read.
 //
 // All else is judged like an image.
 func isAttachment(ctx context.Context, src *oci.Registry, ref string, c *content) (bool, error) {
@@ -28,32 +34,28 @@ func isAttachment(ctx context.Context, src *oci.Registry, ref string, c *content
 		_, kind, ok := oci.ParseAttachmentTag(ref)
 		return ok && kind == "" && c.Config == nil && c.Layers == nil, nil
 	}
-	if c.Config == nil || len(c.Layers) == 0 {
+	if c.Config == nil || len(c.Layers) == 0 || slices.ContainsFunc(c.Layers, ofImage) {
 		return false, nil
 	}
-	for _, l := range c.Layers {
-		if ofImage(l) {
-			return false, nil
-		}
-	}
-	if !ofImage(*c.Config) {
-		return c.Subject != nil, nil
-	}
-	if c.Subject == nil && string(c.Config.MediaType) != ociConfig {
-		return false, nil // cosign writes OCI
+	if c.Subject != nil && c.Config.Digest == emptyConfig {
+		return true, nil
 	}
 	return allJSON(ctx, src, c.Layers)
 }
 
-const ociConfig = "application/vnd.oci.image.config.v1+json"
+// emptyConfig is the digest of {}.
+var emptyConfig = func() v1.Hash {
+	sum := sha256.Sum256(oci.EmptyConfig())
+	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}
+}()
 
-// ofImage reports whether a runtime may take something for a config or layer of an image.
+// ofImage reports whether something says that it is a part of an image.
 func ofImage(d v1.Descriptor) bool {
 	t := strings.ToLower(string(d.MediaType))
 	return t == "" || strings.HasPrefix(t, "application/vnd.oci.image.") || strings.HasPrefix(t, "application/vnd.docker.") || strings.Contains(t, "tar") || strings.HasPrefix(t, "application/octet-stream")
 }
 
-// allJSON reports whether all blobs are JSON, in at most limits.Bundle bytes together.
+// allJSON reports whether all blobs are JSON and no tar archives, in at most limits.Bundle bytes together.
 func allJSON(ctx context.Context, src *oci.Registry, blobs []v1.Descriptor) (bool, error) {
 	left := int64(limits.Bundle)
 	for _, b := range blobs {
@@ -71,7 +73,7 @@ func allJSON(ctx context.Context, src *oci.Registry, blobs []v1.Descriptor) (boo
 		if err != nil {
 			return false, err
 		}
-		if !json.Valid(raw) {
+		if _, err := tar.NewReader(bytes.NewReader(raw)).Next(); err == nil || !json.Valid(raw) {
 			return false, nil
 		}
 	}

@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -370,8 +371,21 @@ func TestHiddenImages(t *testing.T) {
 	put("layers of another type", map[string]any{"config": image.Config, "layers": typed("application/vnd.dev.cosign.simplesigning.v1+json"), "subject": c.good}, "sha256-"+hex+".att")
 	put("a config of another type", map[string]any{"config": map[string]any{"mediaType": "application/json", "digest": image.Config.Digest, "size": image.Config.Size}, "layers": image.Layers, "subject": c.good}, "config")
 	put("an archive with a subject", map[string]any{"config": map[string]any{"mediaType": "application/json", "digest": image.Config.Digest, "size": image.Config.Size}, "layers": typed("application/x-tar"), "subject": c.good}, "archive")
+	put("types of attachments, which Docker runs", map[string]any{"config": map[string]any{"mediaType": "application/vnd.oci.empty.v1+json", "digest": image.Config.Digest, "size": image.Config.Size}, "layers": typed("application/vnd.dsse.envelope.v1+json"), "subject": c.good}, "dsse")
 	put("no subject", map[string]any{"config": map[string]any{"mediaType": "application/json", "digest": image.Config.Digest, "size": image.Config.Size}, "layers": typed("text/plain")}, "artifact")
 	put("no layers", map[string]any{"config": image.Config, "layers": []any{}, "subject": c.good}, "empty")
+
+	// An archive whose bytes are JSON, too: its one file has a name that begins a text, and ends it.
+	polyglot := jsonTar(t)
+	l := v1.Descriptor{MediaType: "application/vnd.dev.cosign.simplesigning.v1+json", Size: int64(len(polyglot))}
+	var err error
+	if l.Digest, _, err = v1.SHA256(bytes.NewReader(polyglot)); err == nil {
+		err = c.target().PushBlob(t.Context(), l, opener(polyglot))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("an archive that is JSON", map[string]any{"config": image.Config, "layers": []any{l}}, "sha256-"+hex+".sbom")
 
 	// A list of attachments is served, and opens nothing.
 	raw, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []any{child}})
@@ -582,6 +596,35 @@ func TestMatrix(t *testing.T) {
 		}
 	}
 	t.Logf("%d cases", asked)
+
+	// Under the last policy, nobody gets these images. Their signatures can be read all the same.
+	for _, name := range []string{"vendor/tool:by-ada", "vendor/tool:bundle", "vendor/notary:jws", "vendor/notary:cose"} {
+		repository, tag, _ := strings.Cut(name, ":")
+		up, err := oci.OpenRegistry(w.Host+"/"+repository, oci.RegistryOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		through, err := oci.OpenRegistry(strings.TrimPrefix(srv.URL, "http://")+"/"+repository, oci.RegistryOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		image, err := up.Resolve(t.Context(), tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := oci.Attachments(t.Context(), through, image.Digest, oci.CosignSignatures, oci.CosignAttestations)
+		if err != nil || len(all) == 0 {
+			t.Errorf("%s: got %d attachments, %v", name, len(all), err)
+		}
+		for _, a := range all {
+			if a.Err != nil {
+				t.Errorf("%s, an attachment: %v", name, a.Err)
+			}
+			if err := oci.CheckAttachment(t.Context(), through, a.Descriptor); err != nil && a.Descriptor.Size > 0 {
+				t.Errorf("%s, blobs of an attachment: %v", name, err)
+			}
+		}
+	}
 }
 
 func opener(raw []byte) func() (io.ReadCloser, error) {
@@ -622,4 +665,22 @@ func BenchmarkPullByTag(b *testing.B) {
 			b.ReportMetric(float64(all[len(all)/2].Microseconds()), "µs/p50")
 		})
 	}
+}
+
+// jsonTar returns bytes that are a JSON text and a tar archive of one file.
+func jsonTar(t *testing.T) []byte {
+	t.Helper()
+	block := []byte(`"name` + strings.Repeat("x", 95) + strings.Repeat(" ", 512-100))
+	copy(block[100:], "0000644 0000000 0000000 00000000002 00000000000 ")
+	block[156] = '0'
+	sum := int64(0)
+	for _, b := range block { // of a header whose checksum is spaces
+		sum += int64(b)
+	}
+	copy(block[148:], fmt.Sprintf("%06o ", sum))
+	raw := append(block, []byte(`x"`+strings.Repeat(" ", 510))...)
+	if h, err := tar.NewReader(bytes.NewReader(raw)).Next(); err != nil || !json.Valid(raw) {
+		t.Fatalf("no archive or no JSON: %v %v", h, err)
+	}
+	return raw
 }
