@@ -7,8 +7,13 @@ import (
 	"strings"
 )
 
+// IsFiles reports whether provenance of a build type is about release files, and not an image.
+func IsFiles(buildType string) bool {
+	return buildType == BuildTypeFiles || buildType == BuildTypeDockerfileFiles
+}
+
 // FilesArtifactType is the artifact type of the manifest that lists the files of a release
-// (spec/files/v1): one layer for each file, with its name as TitleAnnotation.
+// (spec/files/v1, "The manifest"): one layer for each file, with its name as TitleAnnotation.
 const FilesArtifactType = "application/vnd.colophon.files.v1"
 
 // TitleAnnotation has the name of the file that a layer is (OCI image spec, annotations.md).
@@ -57,3 +62,22 @@ func FileNameFor(program, platform string) string {
 	}
 	return name
 }
+
+// FileNameFrom returns the name of the release file that a build for a platform, which is
+// normal, calls name. A name that ends with -OS-ARCHITECTURE[-VARIANT] of the platform, and
+// perhaps endings such as ".tar.gz" after it, stays as it is. Another one gets that at its end,
+// before ".exe" if it has that. So no build makes a file for another platform than its own.
+func FileNameFrom(name, platform string) string {
+	of := "-" + strings.ReplaceAll(platform, "/", "-")
+	if i := strings.LastIndex(name, of); i > 0 && endings.MatchString(name[i+len(of):]) {
+		return name
+	}
+	stem, isProgram := strings.CutSuffix(name, ".exe")
+	if name = stem + of; isProgram {
+		name += ".exe"
+	}
+	return name
+}
+
+// endings matches what may follow the platform in the name of a file.
+var endings = regexp.MustCompile(`^(?:\.[A-Za-z0-9]+)*$`)

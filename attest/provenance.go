@@ -18,6 +18,8 @@ const (
 	BuildTypeBuildKit = "https://github.com/colophon-build/colophon/tree/main/spec/buildkit/v1" // builds a Dockerfile
 	BuildTypeGolang   = "https://github.com/colophon-build/colophon/tree/main/spec/golang/v1"   // builds a Go package
 	BuildTypeFiles    = "https://github.com/colophon-build/colophon/tree/main/spec/files/v1"    // builds release files: binaries of a Go package
+
+	BuildTypeDockerfileFiles = "https://github.com/colophon-build/colophon/tree/main/spec/dockerfile-files/v1" // builds release files: those of a stage of a Dockerfile
 )
 
 // LockMediaType is the media type of a lock file (spec/lock/v1): the digests of

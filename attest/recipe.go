@@ -19,8 +19,8 @@ const (
 )
 
 // Recipe says how an image, or the files of a release, are built from a source. Provenance
-// records it as the external parameter "recipe" (spec/buildkit/v1, spec/golang/v1 and
-// spec/files/v1). An empty field means the default.
+// records it as the external parameter "recipe" (spec/buildkit/v1, spec/golang/v1,
+// spec/files/v1 and spec/dockerfile-files/v1). An empty field means the default.
 type Recipe struct {
 	Builder    string            `json:"builder"`              // BuildKit or Golang
 	Platforms  []string          `json:"platforms,omitempty"`  // such as "linux/amd64" or "linux/arm/v7"; default: the platform of the build host
@@ -29,7 +29,7 @@ type Recipe struct {
 	Target     string            `json:"target,omitempty"`     // buildkit: stage of the Dockerfile; default: the last
 	BuildArgs  map[string]string `json:"buildArgs,omitempty"`  // buildkit: values of ARG instructions
 	Package    string            `json:"package,omitempty"`    // golang: directory of the main package in the source tree; default: Context
-	Files      bool              `json:"files,omitempty"`      // golang: the build makes release files, one binary for each platform, and no image (BuildTypeFiles)
+	Files      bool              `json:"files,omitempty"`      // the build makes release files for each platform, and no image: binaries of the package, or what the stage has
 }
 
 // Check fails if no builder accepts the recipe, whatever the source tree holds.
@@ -89,7 +89,7 @@ func (r Recipe) CheckFor(buildType string) error {
 	if buildType == BuildTypeGolang || buildType == BuildTypeFiles {
 		want, foreign = Golang, r.Dockerfile != "" || r.Target != "" || len(r.BuildArgs) > 0
 	}
-	switch files := buildType == BuildTypeFiles; {
+	switch files := IsFiles(buildType); {
 	case r.Files != files:
 		return fmt.Errorf("files: got %t, want %t for build type %s", r.Files, files, buildType)
 	case r.Builder != want:
@@ -103,6 +103,8 @@ func (r Recipe) CheckFor(buildType string) error {
 // BuildType returns the build type of what the recipe builds.
 func (r Recipe) BuildType() string {
 	switch {
+	case r.Files && r.Builder == BuildKit:
+		return BuildTypeDockerfileFiles
 	case r.Files:
 		return BuildTypeFiles
 	case r.Builder == Golang:

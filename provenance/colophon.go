@@ -22,8 +22,8 @@ var colophon = system{
 	name:   Colophon,
 	named:  func(san string) bool { _, err := trust.IssuerOf(san); return err == nil },
 	origin: colophonOrigin,
-	forms:  []form{{attest.PredicateSLSA1, among(attest.BuildTypeBuildKit, attest.BuildTypeGolang, attest.BuildTypeFiles), readColophon}},
-	wants:  fmt.Sprintf("%q, %q or %q", attest.BuildTypeBuildKit, attest.BuildTypeGolang, attest.BuildTypeFiles),
+	forms:  []form{{attest.PredicateSLSA1, among(attest.BuildTypeBuildKit, attest.BuildTypeGolang, attest.BuildTypeFiles, attest.BuildTypeDockerfileFiles), readColophon}},
+	wants:  fmt.Sprintf("%q, %q, %q or %q", attest.BuildTypeBuildKit, attest.BuildTypeGolang, attest.BuildTypeFiles, attest.BuildTypeDockerfileFiles),
 }
 
 func colophonOrigin(id certificate.Summary) (Origin, error) {
@@ -38,7 +38,7 @@ func colophonOrigin(id certificate.Summary) (Origin, error) {
 }
 
 // readColophon reads the provenance of Colophon's builders (spec/buildkit/v1,
-// spec/golang/v1, spec/files/v1). It must repeat everything that the certificate says.
+// spec/golang/v1, spec/files/v1, spec/dockerfile-files/v1). It must repeat everything that the certificate says.
 func readColophon(d *Document, by Origin, f *Facts) error {
 	def := d.v1.BuildDefinition
 	var params attest.ExternalParameters

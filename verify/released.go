@@ -16,7 +16,7 @@ import (
 // image or file. Of a file it must give the file's name: a subject is a name and a digest, and
 // the binary for one platform must not pass as that for another. digest is that of the file.
 func (c *check) matchKind(b *build, s *attest.Statement, digest v1.Hash) error {
-	switch isFile := b.BuildType == attest.BuildTypeFiles; {
+	switch isFile := attest.IsFiles(b.BuildType); {
 	case isFile && c.about != aboutFile:
 		return fmt.Errorf("build type: got %q, whose provenance is about release files, want that of an image", b.BuildType)
 	case !isFile && c.about == aboutFile:

@@ -60,6 +60,16 @@ func TestFileOfPlatform(t *testing.T) {
 	mixed := func(r *prooftest.Release) {
 		r.Parameters.Default = &attest.DefaultRecipe{Recipe: attest.Recipe{Builder: attest.Golang, Package: "."}}
 	}
+	// stage makes it a release of files from a Dockerfile, with this recipe.
+	stage := func(recipe string) func(r *prooftest.Release) {
+		return func(r *prooftest.Release) {
+			r.Provenance.BuildDefinition.BuildType = attest.BuildTypeDockerfileFiles
+			r.Parameters.Recipe = json.RawMessage(recipe)
+			r.Parameters.Default = &attest.DefaultRecipe{Recipe: attest.Recipe{Builder: attest.BuildKit, Dockerfile: "Dockerfile", Files: true}}
+		}
+	}
+	fromDockerfile := stage(`{"builder":"buildkit","platforms":["darwin/arm64","linux/amd64"],"dockerfile":"Dockerfile","files":true}`)
+	fromTarget := stage(`{"builder":"buildkit","platforms":["darwin/arm64","linux/amd64"],"dockerfile":"Dockerfile","target":"evil","files":true}`)
 	mine := policy.Document{Source: prooftest.Source, Ref: "v1.2.0"}
 	with := func(change func(*policy.Document)) policy.Document { d := mine; change(&d); return d }
 	exact := func(text string) *policy.DocumentValue { return &policy.DocumentValue{Exact: text} }
@@ -85,6 +95,12 @@ func TestFileOfPlatform(t *testing.T) {
 		"what the requester chose":      {linux, releasedFiles(p, other, both...), mine, "the requester of the build chose package ./cmd/other"},
 		"what the consumer wants":       {linux, releasedFiles(p, other, both...), with(func(d *policy.Document) { d.Recipe = &policy.DocumentRecipe{Package: exact("./cmd/other")} }), ""},
 		"the default of an image":       {linux, releasedFiles(p, mixed, both...), mine, "files: the recipe says true, the default false"},
+		"from the Dockerfile":           {linux, releasedFiles(p, fromDockerfile, both...), mine, ""},
+		"from it, another name":         {called(linux, "app-darwin-arm64"), releasedFiles(p, fromDockerfile, both...), mine, "a file counts only under its own name"},
+		"a target":                      {linux, releasedFiles(p, fromTarget, both...), mine, "the requester of the build chose target evil"},
+		"a target that is wanted":       {linux, releasedFiles(p, fromTarget, both...), with(func(d *policy.Document) { d.Recipe = &policy.DocumentRecipe{Target: exact("evil")} }), ""},
+		"the recipe of an image":        {linux, releasedFiles(p, stage(`{"builder":"buildkit","platforms":["linux/amd64"],"dockerfile":"Dockerfile"}`), both...), mine, "files: got false, want true"},
+		"the recipe of Go":              {linux, releasedFiles(p, stage(`{"builder":"golang","platforms":["linux/amd64"],"package":".","files":true}`), both...), mine, `builder: got "golang", want "buildkit"`},
 		"a stranger's platform":         {linux, releasedFiles(prooftest.New(t), nil, both...), mine, "signature"},
 		"names that differ in the case": {linux, releasedFiles(p, nil, subject("App-linux-amd64", linux)), mine, "a file counts only under its own name"},
 	} {
@@ -104,11 +120,18 @@ func TestFileOfPlatform(t *testing.T) {
 // TestFilesAreNoImage: the provenance of release files proves no image, also if the bytes of
 // one of the files are those of the image's manifest.
 func TestFilesAreNoImage(t *testing.T) {
-	c := newScene(t)
-	ofFiles(c.r)
-	c.r.Attach(prooftest.Kinds...)
-	v := c.verdict()
-	if v.Outcome != verify.Rejected || !strings.Contains(v.Why(), "provenance is about release files") {
-		t.Errorf("got %v, %q", v.Outcome, v.Why())
+	fromStage := func(r *prooftest.Release) {
+		r.Provenance.BuildDefinition.BuildType = attest.BuildTypeDockerfileFiles
+		r.Parameters.Recipe = json.RawMessage(`{"builder":"buildkit","platforms":["linux/amd64"],"dockerfile":"Dockerfile","files":true}`)
+		r.Parameters.Default = &attest.DefaultRecipe{Recipe: attest.Recipe{Builder: attest.BuildKit, Dockerfile: "Dockerfile", Files: true}}
+	}
+	for name, bend := range map[string]func(*prooftest.Release){"of a package": ofFiles, "of a stage": fromStage} {
+		c := newScene(t)
+		bend(c.r)
+		c.r.Attach(prooftest.Kinds...)
+		v := c.verdict()
+		if v.Outcome != verify.Rejected || !strings.Contains(v.Why(), "provenance is about release files") {
+			t.Errorf("%s: got %v, %q", name, v.Outcome, v.Why())
+		}
 	}
 }
