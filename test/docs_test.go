@@ -66,7 +66,7 @@ func TestThreatsNameTests(t *testing.T) {
 		if all := len(regexp.MustCompile(`\bTest[A-Z]\w+`).FindAll(text, -1)); named == 0 || named != all {
 			t.Errorf("%s names %d tests, of which %d with their package", page, all, named)
 		}
-		for _, story := range regexp.MustCompile(`[a-z]+\.txtar`).FindAllString(string(text), -1) {
+		for _, story := range regexp.MustCompile(`[a-z-]+\.txtar`).FindAllString(string(text), -1) {
 			if _, err := os.Stat(filepath.Join("stories", "testdata", story)); err != nil {
 				t.Error(err)
 			}

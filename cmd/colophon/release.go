@@ -71,7 +71,8 @@ several at once, and goes on if one fails. --image NAME chooses one of them. A n
 without a registry is one in --registry.
 
 With --files, the platform builds release files in place of an image: one binary of
-the Go main package for each --platform. Release verifies them and saves them in a new
+the Go main package for each --platform or, with --dockerfile or --target, the files
+at the top of the last stage of a Dockerfile or of that target. Release verifies them and saves them in a new
 directory, each with its provenance, as "colophon verify DIRECTORY" reads it. The
 platform keeps them in its registry, in a repository named for source and package.
 
@@ -82,6 +83,7 @@ unless --ref is a commit id.`,
   colophon release --ref v1.2.0 --image 127.0.0.1:8080/team/app
   colophon release --ref v1.2.0 --image 127.0.0.1:8080/team/web --context services/web
   colophon release --ref v1.2.0 --files --package ./cmd/app --platform linux/amd64,darwin/arm64,windows/amd64 --save dist
+  colophon release --ref v1.2.0 --files --dockerfile release/Dockerfile --platform linux/amd64,windows/amd64
   colophon release --declare compose.yaml > .colophon.yaml
   colophon release https://git.example.com/team/app --ref v1.2.0 --image registry.example.com/team/app`,
 		Args: cobra.MaximumNArgs(1),
@@ -115,7 +117,7 @@ unless --ref is a commit id.`,
 	f.BoolVar(&o.docker, "docker-attestations", false, "put unsigned SBOMs and provenance in BuildKit's form into the image, for docker buildx and Docker Scout")
 	f.StringVar(&o.writeLock, "write-lock", "", "write the list of a hermetic build's downloads to this lock file, for --locked")
 	f.StringVar(&o.locked, "locked", "", "use only the downloads listed in this lock file, verified by digest")
-	f.BoolVar(&o.files, "files", false, "build release files in place of an image: a Go binary for each platform")
+	f.BoolVar(&o.files, "files", false, "build release files in place of an image: a Go binary for each platform, or what a stage of a Dockerfile has")
 	f.StringVar(&o.save, "save", "dist", "with --files, the `DIR` to save them in, which must be new or have the same release")
 	o.output.flags(cmd)
 	o.output.quietFlag(cmd, "IMAGE@DIGEST of what was released, and no progress")
@@ -124,7 +126,7 @@ unless --ref is a commit id.`,
 	f.StringVar(&o.declare, "declare", "", "release nothing: print the .colophon.yaml for the images that a compose or bake `FILE` builds")
 	cmd.MarkFlagsOneRequired("ref", "declare")
 	cmd.MarkFlagsMutuallyExclusive("hermetic", "locked", "cache-mounts")
-	for _, flag := range []string{"locked", "cache-mounts", "docker-attestations", "dockerfile", "target", "build-arg", "write-lock", "declare"} {
+	for _, flag := range []string{"cache-mounts", "docker-attestations", "declare"} {
 		cmd.MarkFlagsMutuallyExclusive("files", flag)
 	}
 	return cmd

@@ -37,6 +37,10 @@ const filesPrefix = "files/"
 // request names no image, or one without a registry: the repository where the platform keeps
 // the files.
 func runReleaseFiles(ctx context.Context, cmd *cobra.Command, platform *api.ClientConfig, req api.ReleaseRequest, o releaseOptions, p progress) error {
+	if o.recipe.Builder != "" { // consumers have to name what it builds
+		o.recipe = o.recipe.Filled()
+	}
+	req.Recipe = o.recipe
 	req.Recipe.Files = true
 	if err := req.Recipe.Check(); err != nil {
 		return usageError("", "%v", err)
@@ -63,6 +67,11 @@ func runReleaseFiles(ctx context.Context, cmd *cobra.Command, platform *api.Clie
 	p.close()
 	if err != nil {
 		return o.explain(ctx, err)
+	}
+	if o.writeLock != "" {
+		if err := writeLock(ctx, platform, rel, o.writeLock); err != nil {
+			return err
+		}
 	}
 	stop := waiting(cmd.ErrOrStderr(), "downloading and verifying the files")
 	s := savedFiles{to: o.save, rel: rel}
@@ -92,8 +101,8 @@ func runReleaseFiles(ctx context.Context, cmd *cobra.Command, platform *api.Clie
 // separators matches what stands between letters and digits in an element of a name.
 var separators = regexp.MustCompile(`[^a-z0-9]+`)
 
-// filesRepository returns the name of the repository for the files of a package: files/ and
-// the address of the source, then the package or context, with a hyphen for what such a name
+// filesRepository returns the name of the repository for the files of a recipe: files/ and the
+// address of the source, then the package or context, or Dockerfile and target, with a hyphen for what such a name
 // cannot have.
 func filesRepository(uri string, r attest.Recipe) (string, error) {
 	canonical, err := source.Canonical(uri)
@@ -104,9 +113,12 @@ func filesRepository(uri string, r attest.Recipe) (string, error) {
 	if !ok {
 		place = canonical
 	}
-	r.Builder = attest.Golang
 	var parts []string
-	for part := range strings.SplitSeq(place+"/"+r.Filled().Package, "/") {
+	if place += "/" + r.Dockerfile + "/" + r.Target; r.Dockerfile == "" && r.Target == "" {
+		r.Builder = attest.Golang
+		place += r.Filled().Package
+	}
+	for part := range strings.SplitSeq(place, "/") {
 		part = separators.ReplaceAllStringFunc(strings.ToLower(part), func(s string) string {
 			if s == "." || s == "_" {
 				return s
@@ -239,7 +251,11 @@ func (o releaseOptions) strangers(ctx context.Context, platform *api.ClientConfi
 // filesDemand returns what the proof of the files must say. It names the commit, which a ref does
 // not: an earlier commit of a branch often has the same files, with a proof that says another.
 func (o releaseOptions) filesDemand(req api.ReleaseRequest, rel *api.Release) (policy.Policy, error) {
-	d := policy.Document{Source: req.Source, Ref: o.ref, Commit: rel.Source.ID, Recipe: o.recipeDemand()}
+	d := policy.Document{Source: req.Source, Ref: o.ref, Commit: rel.Source.ID}
+	var err error
+	if d.Recipe, err = o.recipeDemand(); err != nil {
+		return policy.Policy{}, err
+	}
 	if source.IsCommitID(o.ref) {
 		d.Ref, d.Commit = "", o.ref
 	}
@@ -247,14 +263,26 @@ func (o releaseOptions) filesDemand(req api.ReleaseRequest, rel *api.Release) (p
 }
 
 // recipeDemand returns what a consumer must demand of the recipe: what the requester chose.
-func (o releaseOptions) recipeDemand() *policy.DocumentRecipe {
+func (o releaseOptions) recipeDemand() (*policy.DocumentRecipe, error) {
+	if o.recipe.Dockerfile != "" || o.recipe.Target != "" || len(o.recipe.BuildArgs) > 0 || o.locked != "" {
+		chosen := recipeOptions{buildArgs: o.recipe.BuildArgs, locked: o.locked}
+		for _, f := range []struct {
+			from string
+			to   **string
+		}{{o.recipe.Context, &chosen.context}, {o.recipe.Dockerfile, &chosen.dockerfile}, {o.recipe.Target, &chosen.target}} {
+			if f.from != "" {
+				*f.to = &f.from
+			}
+		}
+		return chosen.read()
+	}
 	if o.recipe.Context == "" && o.recipe.Package == "" {
-		return nil
+		return nil, nil
 	}
 	r := o.recipe
 	r.Builder = attest.Golang
 	r = r.Filled()
-	return &policy.DocumentRecipe{Context: &policy.DocumentValue{Exact: path.Clean(r.Context)}, Package: &policy.DocumentValue{Exact: r.Package}}
+	return &policy.DocumentRecipe{Context: &policy.DocumentValue{Exact: path.Clean(r.Context)}, Package: &policy.DocumentValue{Exact: r.Package}}, nil
 }
 
 // trustOf returns the trust root of a platform: that of this machine, or else the one whose

@@ -24,6 +24,10 @@ import (
 
 // TestFilesRepository: the name of the repository for files says which source and package.
 func TestFilesRepository(t *testing.T) {
+	stage, err := filesRepository("https://git.example.com/team/app", attest.Recipe{Dockerfile: "release/Dockerfile", Target: "files"})
+	if want := "files/git.example.com/team/app/release/dockerfile/files"; stage != want || err != nil {
+		t.Errorf("got %q, %v, want %q", stage, err, want)
+	}
 	for _, tt := range []struct{ uri, context, pkg, want string }{
 		{"https://git.example.com/team/app", "", "", "files/git.example.com/team/app"},
 		{"https://git.example.com/Team/App_x", "", "./cmd/tool", "files/git.example.com/team/app_x/cmd/tool"},

@@ -91,6 +91,11 @@ func (j *run) buildChecked(ctx context.Context) (*built, *oci.Measured, error) {
 	if err := j.check(ctx, a, m); err != nil {
 		return nil, nil, err
 	}
+	if j.fromStage() {
+		if m, err = j.takeStage(ctx, a, m); err != nil {
+			return nil, nil, err
+		}
+	}
 	annotate := j.annotate
 	if j.recipe.Files {
 		annotate = j.annotateFiles
@@ -248,7 +253,8 @@ func (a *attempt) refusals() string {
 // digest and the recipe's platforms agree.
 func (j *run) measure(ctx context.Context, a *attempt) (*oci.Measured, error) {
 	j.emit(api.Event{Phase: "measure"})
-	m, err := j.measureLayout(ctx, a.Layout)
+	files := j.recipe.Files && !j.fromStage()
+	m, err := j.measureLayout(ctx, a.Layout, files)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	} else if err != nil {
@@ -257,7 +263,7 @@ func (j *run) measure(ctx context.Context, a *attempt) (*oci.Measured, error) {
 	if got, claimed := m.Descriptor.Digest.String(), a.claimed.Digest; got != claimed {
 		return nil, &api.Error{Message: fmt.Sprintf("refusing to sign: the builder claims digest %s, but its bytes are %s", claimed, got)}
 	}
-	if j.recipe.Files {
+	if files {
 		err = j.sameFiles(m)
 	} else {
 		err = samePlatforms(j.recipe.Platforms, m)

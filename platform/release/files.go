@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -23,8 +24,8 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-// This file has what differs for a release of files (attest.Recipe.Files): the builder hands
-// over a layout with a manifest of files, and one provenance is about all of them.
+// This file has what differs for a release of files (attest.Recipe.Files): the golang builder
+// hands over a layout with a manifest of files, and one provenance is about all of them.
 
 // checkFiles refuses what a request for files cannot have.
 func (j *run) checkFiles() error {
@@ -34,23 +35,46 @@ func (j *run) checkFiles() error {
 	switch r := j.req.Recipe; {
 	case !r.Files:
 		return nil
-	case r.Builder != "" && r.Builder != attest.Golang:
-		return refuse("the builder "+r.Builder, "only the golang builder makes files")
-	case r.Dockerfile != "" || r.Target != "" || len(r.BuildArgs) > 0:
-		return refuse("a Dockerfile, target or build arguments", "only the golang builder makes files")
 	case j.req.DockerAttestations:
 		return refuse("attestations for Docker", "leave out --docker-attestations")
+	case j.req.CacheMounts:
+		return refuse("cache mounts that are kept", "leave out --cache-mounts")
 	}
 	return nil
 }
 
 // ownFiles returns the recipe of the commit itself for files: the main package at the top of
-// its tree. A commit without one has none. What the commit declares for images does not count.
+// its tree or, without a go.mod there, the Dockerfile. A commit without both has none. What the
+// commit declares for images does not count.
 func ownFiles(tree *os.Root) *attest.DefaultRecipe {
+	own := attest.Recipe{Builder: attest.Golang, Files: true}
 	if _, err := tree.Lstat("go.mod"); err != nil {
-		return nil
+		if !isDockerfileAlone(tree) {
+			return nil
+		}
+		own.Builder = attest.BuildKit
 	}
-	return &attest.DefaultRecipe{Recipe: attest.Recipe{Builder: attest.Golang, Files: true}.Filled()}
+	return &attest.DefaultRecipe{Recipe: own.Filled()}
+}
+
+// isDockerfileAlone reports whether a tree has a Dockerfile and no go.mod at its top.
+func isDockerfileAlone(tree *os.Root) bool {
+	_, mod := tree.Lstat("go.mod")
+	_, file := tree.Lstat("Dockerfile")
+	return errors.Is(mod, fs.ErrNotExist) && file == nil
+}
+
+// filesBuilder returns the builder for a request for files.
+func filesBuilder(asked attest.Recipe, tree *os.Root) string {
+	switch {
+	case asked.Builder != "":
+		return asked.Builder
+	case asked.Dockerfile != "" || asked.Target != "" || len(asked.BuildArgs) > 0:
+		return attest.BuildKit
+	case asked.Package == "" && path.Clean(asked.Context) == "." && isDockerfileAlone(tree):
+		return attest.BuildKit
+	}
+	return attest.Golang
 }
 
 // fileTargets returns the release files of the recipe: names and platforms. The attest zone
@@ -154,23 +178,20 @@ func (j *run) checkTargets(m *oci.Measured, found []linked) error {
 // annotateFiles replaces the builder's manifest by the attest zone's own, which has the same
 // files and says what they were built from. So nothing in it is the builder's word.
 func (j *run) annotateFiles(a *attempt, m *oci.Measured) error {
-	a.Config["image.built"] = m.Descriptor.Digest.String()
+	if !j.fromStage() { // else these files are not what the builder made
+		a.Config["image.built"] = m.Descriptor.Digest.String()
+	}
 	annotations := j.annotations(baseOf{})
 	for name, text := range annotations {
 		if text == "" {
 			delete(annotations, name)
 		}
 	}
-	raw, top, err := oci.FilesManifest(m.Files, annotations)
-	if err != nil {
+	if err := os.Remove(blobFile(a.Layout, m.Descriptor.Digest)); err != nil {
 		return err
 	}
-	index, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{top}})
+	raw, top, err := writeFilesManifest(a.Layout, m.Files, annotations)
 	if err != nil {
-		return err
-	}
-	if err := errors.Join(os.Remove(blobFile(a.Layout, m.Descriptor.Digest)), durable.WriteFile(blobFile(a.Layout, top.Digest), raw, 0o644),
-		durable.WriteFile(filepath.Join(a.Layout, "index.json"), index, 0o644)); err != nil {
 		return err
 	}
 	m.Descriptor, m.Raw = top, raw
@@ -178,6 +199,18 @@ func (j *run) annotateFiles(a *attempt, m *oci.Measured) error {
 		j.emit(api.Event{Phase: "measure", Line: f.Descriptor.Digest.String() + "  " + f.Name})
 	}
 	return nil
+}
+
+// writeFilesManifest makes the manifest of files the only entry of a layout that has the files.
+func writeFilesManifest(layout string, files []oci.File, annotations map[string]string) (raw []byte, top v1.Descriptor, err error) {
+	if raw, top, err = oci.FilesManifest(files, annotations); err != nil {
+		return nil, top, err
+	}
+	index, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{top}})
+	if err != nil {
+		return nil, top, err
+	}
+	return raw, top, errors.Join(durable.WriteFile(blobFile(layout, top.Digest), raw, 0o644), durable.WriteFile(filepath.Join(layout, "index.json"), index, 0o644))
 }
 
 // fileSubjects returns the subjects of the provenance of files: each with its name.

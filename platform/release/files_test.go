@@ -184,9 +184,8 @@ func TestFilesRequest(t *testing.T) {
 		req  api.ReleaseRequest
 		want string
 	}{
-		"a Dockerfile":           {files(func(r *api.ReleaseRequest) { r.Recipe.Dockerfile = "Dockerfile" }), "golang"},
-		"an argument":            {files(func(r *api.ReleaseRequest) { r.Recipe.BuildArgs = map[string]string{"A": "b"} }), "golang"},
-		"another builder":        {files(func(r *api.ReleaseRequest) { r.Recipe.Builder = attest.BuildKit }), "golang"},
+		"cache mounts":           {files(func(r *api.ReleaseRequest) { r.CacheMounts = true }), "--cache-mounts"},
+		"another builder":        {files(func(r *api.ReleaseRequest) { r.Recipe.Builder = "make" }), "it has"},
 		"Docker attestation":     {files(func(r *api.ReleaseRequest) { r.DockerAttestations = true }), "--docker-attestations"},
 		"a platform":             {files(func(r *api.ReleaseRequest) { r.Recipe.Platforms = []string{"plan9/amd64"} }), ""},
 		"a platform of an image": {api.ReleaseRequest{Recipe: attest.Recipe{Platforms: []string{"darwin/arm64"}}}, ""},

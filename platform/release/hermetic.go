@@ -89,7 +89,7 @@ func (j *run) buildTwice(ctx context.Context) (*attempt, *oci.Measured, error) {
 		return nil, nil, err
 	}
 	if m1.Descriptor.Digest != m2.Descriptor.Digest {
-		if j.recipe.Files {
+		if len(m1.Files) > 0 {
 			return nil, nil, filesDiffer(m1, m2)
 		}
 		return nil, nil, j.differ(ctx, differ.Image{Dir: first.Layout, Measured: m1}, differ.Image{Dir: second.Layout, Measured: m2})

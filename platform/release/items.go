@@ -142,6 +142,7 @@ type imageOrder struct {
 	Files   string           `json:"files,omitempty"`   // a layout with release files
 	Compare *[2]differ.Image `json:"compare,omitempty"`
 	Modules *modulesOrder    `json:"modules,omitempty"`
+	Stage   *stageOrder      `json:"stage,omitempty"`
 }
 
 // modulesOrder names images in a layout whose Go binaries are read.
@@ -156,6 +157,7 @@ type imageAnswer struct {
 	Measured    *oci.Measured `json:"measured,omitempty"`
 	Differences []string      `json:"differences,omitempty"`
 	Linked      []linked      `json:"linked,omitempty"`
+	Files       []oci.File    `json:"files,omitempty"`
 }
 
 func doImage(ctx context.Context, raw json.RawMessage) (any, error) {
@@ -172,6 +174,8 @@ func doImage(ctx context.Context, raw json.RawMessage) (any, error) {
 		a.Differences, err = differ.Describe(o.Compare[0], o.Compare[1])
 	case o.Modules != nil:
 		a.Linked, err = linkedModules(ctx, *o.Modules)
+	case o.Stage != nil:
+		a.Files, err = unpackStage(ctx, *o.Stage)
 	default:
 		err = errors.New("empty order")
 	}
@@ -287,11 +291,11 @@ func (j *run) show(at *zone.Apart, layouts []string) {
 	}
 }
 
-// measureLayout measures a layout in the process apart.
-func (j *run) measureLayout(ctx context.Context, layout string) (*oci.Measured, error) {
+// measureLayout measures a layout of an image, or of release files, in the process apart.
+func (j *run) measureLayout(ctx context.Context, layout string, files bool) (*oci.Measured, error) {
 	var a imageAnswer
 	o := imageOrder{Measure: layout}
-	if j.recipe.Files {
+	if files {
 		o = imageOrder{Files: layout}
 	}
 	if err := j.image.Do(ctx, o, &a); err != nil {

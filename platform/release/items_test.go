@@ -136,13 +136,13 @@ func TestItemsSeeNoKey(t *testing.T) {
 	if err := j.startImage("layout"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.measureLayout(t.Context(), secret); err == nil || !strings.Contains(err.Error(), "no such file") {
+	if _, err := j.measureLayout(t.Context(), secret, false); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("a directory of the attestor: got %v", err)
 	}
 	if _, err := files(nil).Build(t.Context(), builder.Request{Layout: filepath.Join(j.dir, "layout")}); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := j.measureLayout(t.Context(), filepath.Join(j.dir, "layout")); err != nil || m.Descriptor.Digest == (v1.Hash{}) {
+	if m, err := j.measureLayout(t.Context(), filepath.Join(j.dir, "layout"), false); err != nil || m.Descriptor.Digest == (v1.Hash{}) {
 		t.Errorf("the layout of the release: got %+v, %v", m, err)
 	}
 	// The whole way, up to the first signature: git, export, measurement, scan.

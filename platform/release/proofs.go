@@ -251,7 +251,7 @@ func (p *proofs) provenance(b *built) (statement, error) {
 // buildType returns the build type of the release.
 func (j *run) buildType() string {
 	if j.recipe.Files {
-		return attest.BuildTypeFiles
+		return j.recipe.BuildType()
 	}
 	return j.builder.BuildType
 }

@@ -289,7 +289,7 @@ func (j *run) measureAgain(ctx context.Context, b *begun) (*oci.Measured, error)
 	if err := j.startImage("layout"); err != nil {
 		return nil, err
 	}
-	m, err := j.measureLayout(ctx, b.Built.Layout)
+	m, err := j.measureLayout(ctx, b.Built.Layout, j.recipe.Files)
 	if err != nil {
 		return nil, err
 	}

@@ -77,7 +77,7 @@ func (j *run) decideRecipe() (err error) {
 	defer tree.Close()
 	asked := j.req.Recipe
 	if asked.Files {
-		j.own, asked.Builder = ownFiles(tree), attest.Golang
+		j.own, asked.Builder = ownFiles(tree), filesBuilder(asked, tree)
 	}
 	if j.recipe, err = completeRecipe(asked, j.own, tree); err != nil {
 		return err
