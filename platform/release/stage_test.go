@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/trust"
@@ -202,7 +203,7 @@ func sparse(size string) []byte {
 }
 
 // TestStage: the files of all platforms get as far as this test has a token, each under the
-// name of its platform.
+// name of its platform. From then on the layout is one of files, which a restart measures again.
 func TestStage(t *testing.T) {
 	b := stageBuilder{
 		"linux/amd64":   {tarOf(inTar("./", "", kind(tar.TypeDir)), inTar("hello", "hi", nil)), tarOf(inTar("app-linux-amd64.tar.gz", "archive", nil))},
@@ -210,9 +211,18 @@ func TestStage(t *testing.T) {
 	}
 	s := newStageStage(t, b, "linux/amd64", "windows/amd64")
 	var said []string
-	_, err := s.Run(t.Context(), s.req, func(e api.Event) { said = append(said, e.Line) })
+	var m *oci.Measured
+	_, err := s.Run(t.Context(), s.req, func(e api.Event) {
+		if said = append(said, e.Line); e.Phase == "push" {
+			layouts, _ := filepath.Glob(filepath.Join(s.Dir, "work", "*", "layout"))
+			m, _ = oci.MeasureFiles(strings.Join(layouts, " "))
+		}
+	})
 	if err == nil || strings.Contains(err.Error(), "refusing") {
 		t.Fatalf("got %v after %q", err, said)
+	}
+	if m == nil || len(m.Files) != 4 {
+		t.Errorf("layout: got %+v", m)
 	}
 	for _, name := range []string{"hello-linux-amd64", "hello-windows-amd64.exe", "app-linux-amd64.tar.gz", "app-linux-amd64.tar.gz-windows-amd64"} {
 		if !slices.ContainsFunc(said, func(l string) bool { return strings.HasSuffix(l, "  "+name) }) {
