@@ -95,7 +95,7 @@ func (s *scene) statement(b []byte, old, new string) []byte {
 }
 
 // cutProof makes verify accept a bundle with a bad signature, certificate, log entry or time.
-var cutProof = cut{"bundle/verify.go", `	return b.verify(subject, nil, material, b.demands(Signer{}, material), now)`, `	r := b.verify(subject, nil, material, b.demands(Signer{}, material), now)
+var cutProof = cut{"bundle/verify.go", `	return b.verify(subject, Signer{}, material, b.demands(Signer{}, material), now)`, `	r := b.verify(subject, Signer{}, material, b.demands(Signer{}, material), now)
 	r.Signature, r.Log, r.Undecidable = nil, nil, false
 	return r`}
 
