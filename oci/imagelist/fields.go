@@ -97,6 +97,19 @@ func (f Fields) has(o object, path []any) bool {
 	return slices.Contains(paths, b.String()) || slices.Contains(paths, b.String()+"[]")
 }
 
+// fieldsOf adds what the members of v name that Fields has. Nothing else in v is an image.
+func (d *document) fieldsOf(o object, v any, path []any) error {
+	m, _ := mapping(v)
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		if at := append(path, key); d.fields.name(o, at) {
+			if err := d.named(o, m[key], at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // named adds what a field names that Fields has: one image, or a list of them.
 func (d *document) named(o object, v any, path []any) error {
 	switch v := v.(type) {

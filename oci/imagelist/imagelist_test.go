@@ -200,6 +200,33 @@ spec.containers[2] of Pod n/a = Pod n/a, spec.containers[2], line 10
 	}
 }
 
+// TestFieldsAnywhere: a named field is an image also where only some members of built-in objects
+// are, and a container of a custom kind may have more than an image.
+func TestFieldsAnywhere(t *testing.T) {
+	const doc = "apiVersion: example.com/v1\nkind: Engine\nmetadata: {name: e, annotations: {runner: r.example.com/d}}\n" +
+		"spec: {containers: [{image: r.example.com/a, runner: r.example.com/b, debug: {image: r.example.com/c}}],\n  volumes: [{csi: {volumeAttributes: {runner: r.example.com/e, other: x}}}]}\n"
+	fields, err := ParseFields([]string{"Engine.example.com=spec.containers[].runner,metadata.annotations.runner,spec.volumes[].csi.volumeAttributes.runner"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := List{Fields: fields}
+	if err := l.Document([]byte(doc)); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for _, i := range l.Images {
+		got[i.Name] = true
+	}
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		if !got["r.example.com/"+name] {
+			t.Errorf("%s was not found, got %v", name, got)
+		}
+	}
+	if len(got) != 5 {
+		t.Errorf("got %v", got)
+	}
+}
+
 // TestFields: fields of custom kinds that a caller names are images, and end the guessing.
 func TestFields(t *testing.T) {
 	const doc = "apiVersion: example.com/v1\nkind: Engine\nmetadata: {name: e}\nspec: {logoImage: x.png, steps: [{runner: r.example.com/run}], extra: [r.example.com/b, 'a b']}\n"

@@ -216,10 +216,10 @@ func (d *document) member(o object, key string, v any, path []any) error {
 		if attributes, _ := mapping(v); attributes["image"] != nil {
 			d.image(o, attributes["image"], append(path, "image"))
 		}
-		return nil
+		return d.fieldsOf(o, v, path)
 	case key == "annotations":
 		d.annotations(o, v, path)
-		return nil
+		return d.fieldsOf(o, v, path)
 	case custom != nil && d.fields.name(o, path):
 		return d.named(o, v, path)
 	case custom != nil && key == "image":
@@ -237,6 +237,17 @@ func (d *document) containers(o object, list []any, path []any) error {
 			return fmt.Errorf("%s: expected a container, found %T", placeText(o, append(path, i)), item)
 		}
 		d.image(o, c["image"], append(path, i, "image"))
+		if o.outermost() == nil {
+			continue
+		}
+		for _, key := range slices.Sorted(maps.Keys(c)) { // a custom kind may have more than containers have
+			if key == "image" {
+				continue
+			}
+			if err := d.member(o, key, c[key], append(path, i, key)); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
