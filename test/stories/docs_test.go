@@ -35,9 +35,9 @@ type block struct {
 
 var (
 	fence  = regexp.MustCompile("^ *```(.*)$")
-	marker = regexp.MustCompile(`^<!-- (on the platform|not run)(?:: (\S.*))? -->$`)
+	marker = regexp.MustCompile(`^ *<!-- (on the platform|not run)(?:: (\S.*))? -->$`)
 	shells = []string{"sh", "console"}
-	others = []string{"text", "json", "yaml", "go"}
+	others = []string{"text", "json", "yaml", "toml", "dockerfile", "go"}
 )
 
 // blocks returns the shell blocks of a page. It fails for a code block without a
@@ -68,7 +68,7 @@ func blocks(page, text string) (out []block, err error) {
 			open = &block{page: page, line: n + 1, run: f[1]}
 		case m != nil && (m[1] == notRun) == (m[2] != ""):
 			mark = m[1]
-		case strings.HasPrefix(line, "<!--"):
+		case strings.HasPrefix(strings.TrimLeft(line, " "), "<!--"):
 			return nil, bad(n, "got %q, want a mark of a shell block: %q, or %q with a reason", line, onThePlatform, notRun)
 		case mark != asItStands:
 			return nil, bad(n, "a mark has no block in the next line")
