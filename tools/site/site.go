@@ -123,11 +123,19 @@ func (s *site) read() error {
 // scan finds the title and the sections of a page, and removes its comments, which are
 // for tests.
 func (p *page) scan() {
+	var comments []ast.Node
+	ast.Walk(p.doc, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		if entering && n.Kind() == ast.KindHTMLBlock { // also within lists
+			comments = append(comments, n)
+		}
+		return ast.WalkContinue, nil
+	})
+	for _, c := range comments {
+		c.Parent().RemoveChild(c.Parent(), c)
+	}
 	for n := p.doc.FirstChild(); n != nil; {
 		next := n.NextSibling()
 		switch h := n.(type) {
-		case *ast.HTMLBlock:
-			p.doc.RemoveChild(p.doc, n)
 		case *ast.Heading:
 			id, _ := h.AttributeString("id")
 			anchor, _ := id.([]byte)
