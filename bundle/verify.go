@@ -287,8 +287,7 @@ func (v *verification) certificate() error {
 }
 
 // Certificate fails unless, according to the trust root material, a certificate authority issued
-// cert, a certificate transparency log has it, and its issuer is one that the trust root
-// vouches for. So whoever is about to sign with it knows that verifiers will accept it.
+// cert, a certificate transparency log has it, and the trust root vouches for its issuer. So whoever is about to sign with it knows that verifiers will accept it.
 func Certificate(cert *x509.Certificate, material root.TrustedMaterial) error {
 	b := &Bundle{Certificate: cert}
 	id, err := identity(cert)

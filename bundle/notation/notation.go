@@ -60,7 +60,7 @@ type Signature struct {
 	Expires time.Time // from then on the signer wants it to count no more; zero: never
 
 	signature []byte
-	token     []byte // timestamp (RFC 3161) over signature; nil: there is none
+	token     []byte // timestamp (RFC 3161) over the signature, or nil
 }
 
 // Scheme says which trust store must have a certificate of the chain.

@@ -149,7 +149,7 @@ func TestWrongSignatures(t *testing.T) {
 	}
 }
 
-// TestWrongEnvelopes: what is no envelope, or one that readers understand differently.
+// TestWrongEnvelopes refuses broken envelopes, and envelopes that two readers understand differently.
 func TestWrongEnvelopes(t *testing.T) {
 	n := prooftest.NewNotary(t, "acme root")
 	s := n.Signer()
@@ -325,7 +325,7 @@ func TestTimestamp(t *testing.T) {
 		raw        []byte
 		now        time.Time
 	}{
-		{"none", "there is none", raw, n.Now},
+		{"none", "has no timestamp", raw, n.Now},
 		{"of another signature", "mismatched message", ofAnother, n.Now},
 		{"by a stranger", "timestamp", prooftest.NewNotary(t, "clock").Stamper().Stamp(raw, n.Now), n.Now},
 		{"by a signer of images", "timestamp", clock.Signer().Stamp(raw, n.Now), n.Now},

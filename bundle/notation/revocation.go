@@ -26,9 +26,9 @@ func checkCRL(l *x509.RevocationList) error {
 	return nil
 }
 
-// checkRevoked fails if a certificate of a chain was revoked, whenever that was, and with
-// ErrRevocationUnknown if it is not known. The last certificate is the one that is trusted, or
-// one above it.
+// checkRevoked fails if a certificate of the chain was revoked at any time, and with
+// ErrRevocationUnknown if no list tells. It leaves out the last certificate: the trust policy
+// trusts that one, or one below it.
 func (t *TrustPolicy) checkRevoked(chain []*x509.Certificate, now time.Time) error {
 	var unknown error
 	for i, c := range chain[:len(chain)-1] {

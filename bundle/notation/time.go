@@ -47,7 +47,7 @@ func (s *Signature) time(t *TrustPolicy, now time.Time) (interval, error) {
 // trusted.
 func (s *Signature) timestamp(t *TrustPolicy, now time.Time) (at interval, err error) {
 	if len(s.token) == 0 {
-		return at, errors.New("there is none, and the trust policy names timestamp authorities")
+		return at, errors.New("the signature has no timestamp, and the trust policy names timestamp authorities")
 	}
 	token, err := tspclient.ParseSignedToken(s.token)
 	if err != nil {

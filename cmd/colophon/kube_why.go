@@ -113,8 +113,8 @@ func runKubeWhy(cmd *cobra.Command, c *kubernetes, namespace, name string, o out
 	return exitWith(worst, nil)
 }
 
-// policies returns the policies of the cluster. One that is none fails: admission then has
-// the last good one, which cannot be read.
+// policies returns the policies of the cluster. It fails if one cannot be parsed: admission then
+// decides by the last good version, which the cluster no longer has.
 func (c *kubernetes) policies(ctx context.Context) (sets []*policy.Set, err error) {
 	all, err := list[json.RawMessage](ctx, c, "imagepolicies.colophon.build,namespacedimagepolicies.colophon.build", "-A")
 	if err != nil {

@@ -79,8 +79,8 @@ func (o *notationOptions) policies(found *inspection) (out []policy.Policy, err 
 	return out, nil
 }
 
-// identitiesLike returns the demand for the subject of a signer; if it is none that a policy
-// can name, for anybody.
+// identitiesLike returns a demand for the subject of the signer's certificate, or for anybody if a
+// policy cannot name that subject.
 func identitiesLike(s *notation.Signature) (d policy.IdentitiesDocument) {
 	is := notation.SubjectOf(s.Chain[0])
 	if is.Country == "" || is.Province == "" || is.Organization == "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -210,12 +211,16 @@ func (o releaseOptions) release(ctx context.Context, cmd *cobra.Command, platfor
 			return err
 		}
 	}
-	out := cmd.OutOrStdout()
+	return o.answer(cmd.OutOrStdout(), rel, func(out io.Writer) { o.printRelease(out, rel) })
+}
+
+// answer prints a release in the form that was asked for. text prints it for people.
+func (o releaseOptions) answer(out io.Writer, rel *api.Release, text func(io.Writer)) error {
 	switch {
 	case o.output.quiet:
 		fmt.Fprintf(out, "%s@%s\n", rel.Image, rel.Digest)
 	case o.output.text():
-		o.printRelease(out, rel)
+		text(out)
 	default:
 		return o.output.print(out, rel)
 	}

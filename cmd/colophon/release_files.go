@@ -86,16 +86,7 @@ func runReleaseFiles(ctx context.Context, cmd *cobra.Command, platform *api.Clie
 	if err != nil {
 		return o.explain(ctx, err)
 	}
-	out := cmd.OutOrStdout()
-	switch {
-	case o.output.quiet:
-		fmt.Fprintf(out, "%s@%s\n", rel.Image, rel.Digest)
-	case o.output.text():
-		o.printFiles(out, s)
-	default:
-		return o.output.print(out, rel)
-	}
-	return nil
+	return o.answer(cmd.OutOrStdout(), rel, func(out io.Writer) { o.printFiles(out, s) })
 }
 
 // separators matches what stands between letters and digits in an element of a name.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
 	"github.com/colophon-build/colophon/platform/verdicts"
@@ -62,7 +60,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	if api != nil {
 		go h.watchRunning(work, &recorder{api: api, log: log, exempt: s.Exempt, now: h.Now}, changed, againSoon)
 	}
-	return serve(ctx, h, webhooks, health, certs, checks(ctx, l, certs, metrics), log)
+	return serve(ctx, h, webhooks, health, certs, l.Checks(metrics, func() string { return unready(ctx, certs) }), log)
 }
 
 // start begins to read what the settings name.
@@ -110,28 +108,15 @@ func serve(ctx context.Context, h http.Handler, webhooks, health net.Listener, c
 	return errors.Join(server.Shutdown(last), plain.Shutdown(last))
 }
 
-// checks returns the handler of /healthz, /readyz and /metrics.
-func checks(ctx context.Context, l *loader, certs *certificate, metrics *prometheus.Registry) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		read, problem := l.Ready()
-		switch {
-		case ctx.Err() != nil:
-			http.Error(w, "it ends", http.StatusServiceUnavailable)
-		case !certs.ready():
-			http.Error(w, "there is no certificate yet", http.StatusServiceUnavailable)
-		case !read:
-			http.Error(w, "the policies and trust roots were not read yet", http.StatusServiceUnavailable)
-		case problem != "":
-			// Ready: without it, nothing would be admitted at all.
-			_, _ = io.WriteString(w, "ok, but what was read last is not in force: "+problem+"\n")
-		default:
-			_, _ = io.WriteString(w, "ok\n")
-		}
-	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	return mux
+// unready says what keeps the process from being ready, besides policies and trust roots.
+func unready(ctx context.Context, certs *certificate) string {
+	switch {
+	case ctx.Err() != nil:
+		return "it ends"
+	case !certs.ready():
+		return "there is no certificate yet"
+	}
+	return ""
 }
 
 // noCluster is a Cluster without an API server.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/loopback"
@@ -31,7 +29,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	pair := &certificate{chain: s.TLS.Certificate, key: s.TLS.Key}
+	pair := &certificate{chain: s.TLS.Certificate, key: s.TLS.Key, log: log}
 	if s.TLS.Certificate != "" {
 		if _, err := pair.get(nil); err != nil {
 			return err
@@ -65,7 +63,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	if s.TLS.Certificate != "" {
 		clients.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
 	}
-	health := &http.Server{Addr: s.Health, Handler: checks(l, metrics), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: quiet}
+	health := &http.Server{Addr: s.Health, Handler: l.Checks(metrics, func() string { return "" }), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: quiet}
 	return listen(ctx, clients, health, log)
 }
 
@@ -97,28 +95,11 @@ func listen(ctx context.Context, clients, health *http.Server, log *slog.Logger)
 	return errors.Join(clients.Shutdown(last), health.Shutdown(last))
 }
 
-// checks returns the handler of /healthz, /readyz and /metrics.
-func checks(l *verdicts.Loader, metrics *prometheus.Registry) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		switch read, problem := l.Ready(); {
-		case !read:
-			http.Error(w, "the policies and trust roots were not read yet", http.StatusServiceUnavailable)
-		case problem != "":
-			_, _ = io.WriteString(w, "ok, but what was read last is not in force: "+problem+"\n")
-		default:
-			_, _ = io.WriteString(w, "ok\n")
-		}
-	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	return mux
-}
-
 // certificate is read again from its files, at most every 10 seconds. While they cannot be read, the
 // last one stays.
 type certificate struct {
 	chain, key string
+	log        *slog.Logger
 
 	mu   sync.Mutex
 	read time.Time
@@ -142,8 +123,9 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			}
 		}
 	}
-	if c.last != nil {
-		return c.last, nil
+	if err != nil && c.last != nil {
+		c.log.Error("cannot read the certificate; the last one stays", "error", err)
+		err = nil
 	}
-	return nil, err
+	return c.last, err
 }
