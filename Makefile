@@ -32,7 +32,7 @@ man: build ## write the manual pages to out/man
 	$(BIN)/colophon man out/man
 	$(BIN)/colophond man out/man
 
-tools: builder keys evaluator $(BIN)/buildctl $(BIN)/cosign $(BIN)/notation $(BIN)/buildx $(BIN)/pebble ## build the builder, colophon-keys, colophon-eval, and for the tests the stock clients cosign, notation, crane, rekor-cli and buildx and the ACME server pebble
+tools: builder keys evaluator $(addprefix $(BIN)/,buildctl cosign cosign2 notation regctl buildx pebble) ## build the builder, colophon-keys, colophon-eval, and for the tests the stock clients cosign (3 and 2), notation, crane, rekor-cli, regctl, oras, helm and buildx and the ACME server pebble
 
 builder: $(BIN)/buildkitd ## build the pinned buildkitd in out/bin
 
@@ -122,7 +122,7 @@ quickstart: deps ## start a platform, release out/hello, verify it
 LONGEST := ./test/attack ./test/stories ./platform/builder/buildkit ./test/operation ./platform/builder/golang ./test/reproducible ./test/crash ./platform/release ./source ./platform/registry
 
 test: deps tools build base-images example ## run the tests; with COLOPHON_LONG=1 also those that take minutes. A missing tool is a failure
-	@EXTRA='softhsm2-util:softhsm2 openssl rpmbuild:rpm createrepo_c:createrepo-c dnf' scripts/deps.sh
+	@EXTRA='softhsm2-util:softhsm2 openssl rpmbuild:rpm createrepo_c:createrepo-c dnf skopeo podman' scripts/deps.sh
 	$(LESSGC) $(GO) vet ./...
 	COLOPHON_REQUIRE_BUILD=1 $(GO) test -p 3 -timeout 60m $(LONGEST) ./...
 	cd cmd/colophon-scan && $(GO) vet ./... && $(GO) test -timeout 60m ./...
@@ -171,7 +171,7 @@ self: deps builder build base-images ## release Colophon's images from HEAD on t
 services: deps builder build base-images ## release examples/go-service and node-service: from the network, hermetically, and from a lock
 	COLOPHON_SERVICES=1 $(GO) test -timeout 60m -count=1 -v ./test/services
 
-clients: deps tools $(BIN)/regctl $(BIN)/cosign2 build base-images ## log in, push and pull with every client of registries that can be had here, and read what sign, attest and copy made; run the platform's image in a container
+clients: deps tools build base-images ## log in, push and pull with every client of registries that can be had here, and read what sign, attest and copy made; run the platform's image in a container
 	@EXTRA='skopeo podman buildah umoci dockerd:docker.io ctr:containerd docker-registry' scripts/deps.sh
 	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^Test(Clients|RequestsOfSkopeo|Readers)$$' ./test/interop
 	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^TestContainer$$' ./test/operation
