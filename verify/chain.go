@@ -46,7 +46,7 @@ func (c *check) sets(ev *evidence) (sets []set) {
 		switch {
 		case len(public) > 0 || len(sets) > 0:
 		case c.about == aboutFile:
-			failed = append(failed, set{rules: ofPlatformFile, provenance: best(ev.refs(ofPlatformFile, anything, nil))})
+			failed = append(failed, set{rules: ofPlatformFile, provenance: missing(ev)})
 		default:
 			failed = append(failed, c.platformSet(ev, best(ev.refs(ofPlatform, ofKind(attest.PredicateSLSA1), nil))))
 		}
@@ -65,6 +65,19 @@ func (c *check) sets(ev *evidence) (sets []set) {
 	}
 	slices.SortStableFunc(sets, func(a, b set) int { return c.lacks(a) - c.lacks(b) })
 	return sets
+}
+
+// missing returns what stands for the provenance of a file that has none which holds: one that
+// does not hold, or else another statement, with the error that it is none.
+func missing(ev *evidence) ref {
+	if r := best(ev.refs(ofPlatformFile, ofKind(attest.PredicateSLSA1), nil)); r.item != nil {
+		return r
+	}
+	r := best(ev.refs(ofPlatformFile, anything, nil))
+	if r.holds() {
+		r.err = fmt.Errorf("predicate type: got %q, want %q", r.item.kind, attest.PredicateSLSA1)
+	}
+	return r
 }
 
 // platformSet returns the set of a provenance and what its signer signed for the

@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
@@ -70,6 +72,16 @@ func TestFileOfPlatform(t *testing.T) {
 	}
 	fromDockerfile := stage(`{"builder":"buildkit","platforms":["darwin/arm64","linux/amd64"],"dockerfile":"Dockerfile","files":true}`)
 	fromTarget := stage(`{"builder":"buildkit","platforms":["darwin/arm64","linux/amd64"],"dockerfile":"Dockerfile","target":"evil","files":true}`)
+	// other statements of the same signer about the file are no provenance.
+	sbomOf := func(f verify.File, kind string) []byte {
+		r := p.ReleaseOf(v1.Descriptor{Digest: f.Digest})
+		ofFiles(r)
+		statement, err := attest.NewStatementAbout([]attest.Subject{subject(f.Title, f)}, kind, r.Predicate(kind))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Sign(r.Signer(), statement)
+	}
 	mine := policy.Document{Source: prooftest.Source, Ref: "v1.2.0"}
 	with := func(change func(*policy.Document)) policy.Document { d := mine; change(&d); return d }
 	exact := func(text string) *policy.DocumentValue { return &policy.DocumentValue{Exact: text} }
@@ -102,9 +114,13 @@ func TestFileOfPlatform(t *testing.T) {
 		"the recipe of an image":        {linux, releasedFiles(p, stage(`{"builder":"buildkit","platforms":["linux/amd64"],"dockerfile":"Dockerfile"}`), both...), mine, "files: got false, want true"},
 		"the recipe of Go":              {linux, releasedFiles(p, stage(`{"builder":"golang","platforms":["linux/amd64"],"package":".","files":true}`), both...), mine, `builder: got "golang", want "buildkit"`},
 		"a stranger's platform":         {linux, releasedFiles(prooftest.New(t), nil, both...), mine, "signature"},
+		"an SBOM alone":                 {linux, sbomOf(linux, attest.PredicateSPDX), mine, "predicate type"},
+		"a signature alone":             {linux, sbomOf(linux, attest.PredicateSign), mine, "predicate type"},
 		"names that differ in the case": {linux, releasedFiles(p, nil, subject("App-linux-amd64", linux)), mine, "a file counts only under its own name"},
 	} {
-		opts := verify.Options{Trust: []*trust.Root{p.Root()}, Policy: demanded(t, tt.policy)}
+		opts := verify.Options{Trust: []*trust.Root{p.Root()}, Policy: demanded(t, tt.policy), SourceCheck: func(context.Context, source.Question) (source.Standing, error) {
+			return source.Standing{}, errors.New("it is away")
+		}}
 		v := verify.Bundled(context.Background(), tt.file, [][]byte{tt.bundle}, time.Now(), opts)
 		switch {
 		case tt.want == "" && v.Outcome != verify.Accepted, tt.want != "" && v.Outcome != verify.Rejected:
