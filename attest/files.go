@@ -22,9 +22,12 @@ const TitleAnnotation = "org.opencontainers.image.title"
 // fileSystems are the operating systems (GOOS) for which release files are built.
 var fileSystems = []string{"darwin", "freebsd", "linux", "netbsd", "openbsd", "windows"}
 
+// SBOMBundleEnding is the ending of a bundle with an SBOM of the file before it.
+const SBOMBundleEnding = ".spdx.sigstore.json"
+
 // BundleEndings are the endings of the names of files with bundles: NAME.sigstore.json is
 // about the file NAME beside it.
-var BundleEndings = []string{".sigstore.json", ".sigstore", ".sigstore.jsonl", ".intoto.jsonl", ".bundle"}
+var BundleEndings = []string{".sigstore.json", ".sigstore", ".sigstore.jsonl", ".intoto.jsonl", ".bundle", SBOMBundleEnding}
 
 var fileList = regexp.MustCompile(`(?i)^(?:.*[._-])?(?:sha256sums?|checksums)(?:\.txt)?$`)
 

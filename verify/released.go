@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/oci"
 )
 
@@ -49,7 +50,7 @@ func Released(ctx context.Context, src oci.Source, reference string, now time.Ti
 		return v
 	}
 	d := Directory{Name: v.Image, Files: files}
-	v = eachFile(d, func(f File) *Verdict { return Bundled(ctx, f, bundles, now, opts) })
+	v = eachFile(d, func(f File) *Verdict { return Bundled(ctx, f, bundles.about(f), now, opts) })
 	if v.Outcome == Rejected && unread != nil { // what was not read may be the proof
 		v.add(failed(LinkSignature, Unknown, unread))
 		v.Outcome = Undecided
@@ -57,19 +58,41 @@ func Released(ctx context.Context, src oci.Source, reference string, now time.Ti
 	return v
 }
 
+// releasedBundles are what is attached to a manifest of files.
+type releasedBundles struct {
+	all  [][]byte             // about all files, or unknown
+	sbom map[v1.Hash][][]byte // SBOMs, by the file that they are about
+}
+
+// about returns the bundles that matter for a file: of the SBOMs, of which there is one for each
+// file, only its own.
+func (r releasedBundles) about(f File) [][]byte {
+	return append(r.all[:len(r.all):len(r.all)], r.sbom[f.Digest]...)
+}
+
+func (r *releasedBundles) add(raw []byte) {
+	b, err := bundle.Parse(raw)
+	if err != nil || b.Statement == nil || len(b.Statement.Subject) != 1 || b.Statement.PredicateType != attest.PredicateSPDX {
+		r.all = append(r.all, raw)
+		return
+	}
+	of := v1.Hash{Algorithm: "sha256", Hex: b.Statement.Subject[0].Digest["sha256"]}
+	r.sbom[of] = append(r.sbom[of], raw)
+}
+
 // readReleased reads the files and the bundles. unread says why a bundle may have been missed.
-func readReleased(ctx context.Context, src oci.Source, reference string) (files []File, bundles [][]byte, unread, err error) {
+func readReleased(ctx context.Context, src oci.Source, reference string) (files []File, bundles releasedBundles, unread, err error) {
 	top, err := src.Resolve(ctx, reference)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, bundles, nil, err
 	}
 	raw, _, err := src.Manifest(ctx, top.Digest)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, bundles, nil, err
 	}
 	list, err := oci.ParseFiles(raw)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, bundles, nil, err
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
@@ -83,16 +106,17 @@ func readReleased(ctx context.Context, src oci.Source, reference string) (files 
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return nil, nil, nil, err
+		return nil, bundles, nil, err
 	}
+	bundles.sbom = map[v1.Hash][][]byte{}
 	attached, err := oci.Bundles(ctx, src, top.Digest)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, bundles, nil, err
 	}
 	for _, a := range attached {
 		switch {
 		case a.Err == nil:
-			bundles = append(bundles, a.Raw)
+			bundles.add(a.Raw)
 		case !permanent(a.Err):
 			unread = a.Err
 		}

@@ -132,13 +132,14 @@ func filesRepository(uri string, r attest.Recipe) (string, error) {
 const maxRepository = 200
 
 // savedFiles is the directory in which the files of a release are saved, as attest --files
-// leaves it: the files, the proof of each beside it, and the list of the digests.
+// leaves it: the files, the proof and the SBOM of each beside it, and the list of the digests.
 type savedFiles struct {
 	to    string
 	rel   *api.Release
 	files []oci.File
 	opts  verify.Options // a stranger's, who wants what was asked for
 	old   bool           // all was there before
+	bare  []string       // files without an SBOM
 }
 
 // save downloads the files to a directory beside s.to, verifies them there as anybody would,
@@ -315,12 +316,27 @@ func (s *savedFiles) download(ctx context.Context, src oci.Source, manifest v1.H
 		}
 		list.Files = append(list.Files, verify.File{Name: f.Name, Title: f.Name, Digest: f.Descriptor.Digest, Size: f.Descriptor.Size})
 	}
-	proof, err := s.proof(ctx, src, manifest, list.Files)
+	attached, err := oci.Bundles(ctx, src, manifest)
 	if err != nil {
 		return err
 	}
-	for _, f := range s.files {
-		if err := durable.WriteFile(filepath.Join(dir, f.Name+statementEnding), append(proof[:len(proof):len(proof)], '\n'), 0o644); err != nil {
+	proof, err := s.proof(ctx, attached, list.Files)
+	if err != nil {
+		return err
+	}
+	line := func(name string, bundle []byte) error {
+		return durable.WriteFile(filepath.Join(dir, name), append(bundle[:len(bundle):len(bundle)], '\n'), 0o644)
+	}
+	for _, f := range list.Files {
+		if err := line(f.Name+statementEnding, proof); err != nil {
+			return err
+		}
+		bom := s.sbomOf(ctx, attached, proof, f)
+		if bom == nil {
+			s.bare = append(s.bare, f.Name)
+			continue
+		}
+		if err := line(f.Name+attest.SBOMBundleEnding, bom); err != nil {
 			return err
 		}
 	}
@@ -349,12 +365,21 @@ func downloadTo(ctx context.Context, src oci.Source, f oci.File, to string) erro
 	return errors.Join(err, out.Sync(), out.Close())
 }
 
-// proof returns the first bundle attached to the manifest that proves all files.
-func (s *savedFiles) proof(ctx context.Context, src oci.Source, manifest v1.Hash, files []verify.File) ([]byte, error) {
-	attached, err := oci.Bundles(ctx, src, manifest)
-	if err != nil {
-		return nil, err
+// sbomOf returns the first bundle with an SPDX document about the file by the signer of the
+// proof; nil if there is none, as of a release by an earlier version.
+func (s *savedFiles) sbomOf(ctx context.Context, attached []oci.Bundle, proof []byte, f verify.File) []byte {
+	opts := s.opts
+	opts.Policy.Attestations = []policy.Attestation{{PredicateType: attest.PredicateSPDX}}
+	for _, a := range attached {
+		if a.Err == nil && verify.Bundled(ctx, f, [][]byte{proof, a.Raw}, time.Now(), opts).Outcome == verify.Accepted {
+			return a.Raw
+		}
 	}
+	return nil
+}
+
+// proof returns the first of the bundles that proves all files.
+func (s *savedFiles) proof(ctx context.Context, attached []oci.Bundle, files []verify.File) ([]byte, error) {
 	why := "there is none"
 	for _, a := range attached {
 		if a.Err != nil {
@@ -421,6 +446,9 @@ func (o releaseOptions) printFiles(w io.Writer, s savedFiles) {
 		line("file", f.Descriptor.Digest.Hex+"  "+f.Name)
 	}
 	line("kept", r.Image+"@"+r.Digest)
+	if len(s.bare) > 0 {
+		line("no sbom", strings.Join(s.bare, ", "))
+	}
 	line("proves", provenFrom(r))
 	line("", fmt.Sprintf("by %s: %s", r.Builder, o.level(r)))
 	line("verify", o.verifyWords(s.to, r))

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
@@ -131,6 +134,46 @@ func TestFilesOfAnotherCommit(t *testing.T) {
 	demand(later)
 	if err := s.save(t.Context(), s.store); err == nil || !strings.Contains(err.Error(), "is not this release") {
 		t.Errorf("a directory of an earlier commit: got %v", err)
+	}
+}
+
+// TestSavedSBOMs: beside a file is the SBOM that the signer of the proof made of this file, and
+// no other one, whatever else is attached.
+func TestSavedSBOMs(t *testing.T) {
+	s := newFilesStage(t, map[string]string{"app-darwin-arm64": "for macOS", "app-linux-amd64": "for linux"})
+	attach := func(p *prooftest.Platform, f oci.File, predicateType, predicate string) {
+		about := []attest.Subject{{Name: f.Name, Digest: map[string]string{"sha256": f.Descriptor.Digest.Hex}}}
+		statement, err := attest.NewStatementAbout(about, predicateType, json.RawMessage(predicate))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := p.ReleaseOf(v1.Descriptor{})
+		r.Provenance.BuildDefinition.BuildType = attest.BuildTypeFiles
+		r.Parameters.Recipe = json.RawMessage(`{"builder":"golang","package":".","files":true}`)
+		r.Parameters.Default = &attest.DefaultRecipe{Recipe: attest.Recipe{Builder: attest.Golang, Package: ".", Files: true}}
+		s.store.Attach(s.top, p.Sign(r.Signer(), statement), predicateType)
+	}
+	darwin, linux := s.files[0], s.files[1]
+	attach(prooftest.New(t), darwin, attest.PredicateSPDX, `{"name":"a stranger's"}`)
+	attach(s.p, linux, attest.PredicateCDX, `{"name":"of another kind"}`)
+	attach(s.p, linux, attest.PredicateSPDX, `{"name":"the linux one"}`)
+	s.prove(s.files)
+	if err := s.save(t.Context(), s.store); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(filepath.Join(s.to, "app-linux-amd64"+attest.SBOMBundleEnding))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bundle.Parse(raw)
+	if err != nil || !strings.Contains(string(b.Statement.Predicate), "the linux one") {
+		t.Errorf("linux: got %s, %v", raw, err)
+	}
+	if _, err := os.Stat(filepath.Join(s.to, "app-darwin-arm64"+attest.SBOMBundleEnding)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("darwin: got %v, want no SBOM", err)
+	}
+	if !slices.Equal(s.bare, []string{"app-darwin-arm64"}) {
+		t.Errorf("without an SBOM: got %q", s.bare)
 	}
 }
 

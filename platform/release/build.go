@@ -36,7 +36,8 @@ type built struct {
 
 	// SPDX and CDX are the hex sha256 of the image's SBOMs, which are files of the work.
 	SPDX, CDX string
-	// Inner is the hex sha256 of the SBOM of each platform's image, likewise; see compose.
+	// Inner is the hex sha256 of the SBOM of each platform's image, see compose, or of each
+	// release file, likewise.
 	Inner []string
 
 	// The trusted side determined these itself. Of builders without a room that the attest
@@ -73,13 +74,10 @@ func (j *run) buildChecked(ctx context.Context) (*built, *oci.Measured, error) {
 			return nil, nil, err
 		}
 	}
-	err := j.startImage(layouts...)
-	if !j.recipe.Files {
-		err = errors.Join(err, j.startScanner(layouts...))
-	}
-	if err != nil {
+	if err := errors.Join(j.startImage(layouts...), j.startScanner(layouts...)); err != nil {
 		return nil, nil, err
 	}
+	var err error
 	if j.req.Hermetic {
 		a, m, err = j.buildTwice(ctx)
 	} else {

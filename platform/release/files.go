@@ -22,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/release/scan"
 )
 
 // This file has what differs for a release of files (attest.Recipe.Files): the golang builder
@@ -211,6 +212,37 @@ func writeFilesManifest(layout string, files []oci.File, annotations map[string]
 		return nil, top, err
 	}
 	return raw, top, errors.Join(durable.WriteFile(blobFile(layout, top.Digest), raw, 0o644), durable.WriteFile(filepath.Join(layout, "index.json"), index, 0o644))
+}
+
+// scanFiles writes an SBOM of each release file, in the scanner's process apart.
+func (j *run) scanFiles(ctx context.Context, b *built, m *oci.Measured) error {
+	b.Inner = nil
+	for _, f := range m.Files {
+		o := scan.Files{Path: blobFile(b.Layout, f.Descriptor.Digest), Dir: filepath.Join(j.dir, dirScan), Name: f.Name, Created: j.commit.Time}
+		documents, err := j.scanned(ctx, "file "+f.Name, o)
+		if err != nil {
+			return err
+		}
+		if err := j.keepInner(b, documents.SPDX); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fileSBOMs returns the statements about each of the files alone.
+func (p *proofs) fileSBOMs(b *built) (statements []statement, err error) {
+	if len(b.Inner) != len(p.files) {
+		return nil, fmt.Errorf("SBOMs: got %d, want one for each of %d files", len(b.Inner), len(p.files))
+	}
+	for i, f := range p.files {
+		spdx, err := p.readSBOM(fileInner(i), b.Inner[i])
+		if err != nil {
+			return nil, err
+		}
+		statements = append(statements, statement{predicateType: attest.PredicateSPDX, predicate: spdx, match: anyOf, about: fileSubjects([]oci.File{f})})
+	}
+	return statements, nil
 }
 
 // fileSubjects returns the subjects of the provenance of files: each with its name.

@@ -67,20 +67,28 @@ func (p published) push(ctx context.Context, target oci.Target, layout *oci.Layo
 // scanPlatforms writes an SBOM of each platform's image, for compose.
 func (j *run) scanPlatforms(ctx context.Context, b *built, m *oci.Measured) error {
 	b.Inner = nil
-	for i, p := range m.Platforms {
+	for _, p := range m.Platforms {
 		documents, err := j.scanOne(ctx, scan.Order{Layout: b.Layout, Digest: p.Manifest.Digest})
 		if err != nil {
 			return err
 		}
-		if err := durable.WriteFile(filepath.Join(j.dir, fileInner(i)), documents.SPDX, 0o600); err != nil {
+		if err := j.keepInner(b, documents.SPDX); err != nil {
 			return err
 		}
-		b.Inner = append(b.Inner, hexSum(documents.SPDX))
 	}
 	return nil
 }
 
-// fileInner returns the name of the SBOM of one platform's image in the directory of the work.
+// keepInner writes the SBOM of the next platform's image, or of the next release file.
+func (j *run) keepInner(b *built, spdx []byte) error {
+	if err := durable.WriteFile(filepath.Join(j.dir, fileInner(len(b.Inner))), spdx, 0o600); err != nil {
+		return err
+	}
+	b.Inner = append(b.Inner, hexSum(spdx))
+	return nil
+}
+
+// fileInner returns the name of the i-th SBOM of built.Inner in the directory of the work.
 func fileInner(i int) string { return fmt.Sprintf("sbom-%d.spdx.json", i) }
 
 // compose returns what the release publishes. It is the same each time for the same image and request.

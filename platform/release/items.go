@@ -275,7 +275,11 @@ func (j *run) startImage(layouts ...string) (err error) {
 // startScanner starts the process apart that scans the image. It sees what that of startImage
 // sees, and prepares itself while the image is built.
 func (j *run) startScanner(layouts ...string) (err error) {
-	at, err := j.apart(scan.Task, dirScan, imageLimits)
+	task := scan.Task
+	if j.recipe.Files {
+		task = scan.TaskFiles
+	}
+	at, err := j.apart(task, dirScan, imageLimits)
 	if err != nil {
 		return err
 	}
@@ -326,19 +330,24 @@ const (
 	fileCDX  = "sbom.cdx.json"
 )
 
-// scan writes the image's SBOMs, in the scanner's process apart. It comes before the release is
-// certain to finish: an image that cannot be scanned is refused, not tried again after
-// each restart.
+// scan writes the SBOMs of the image, or of the release files, in the scanner's process apart. It
+// comes before the release is certain to finish: what cannot be scanned is refused, not tried
+// again after each restart.
 func (j *run) scan(ctx context.Context, b *built, m *oci.Measured) error {
-	if j.recipe.Files {
-		return nil // the platform makes no SBOMs of release files
-	}
 	j.emit(api.Event{Phase: "sbom"})
 	select { // scans need the most memory
 	case j.scans <- struct{}{}:
 		defer func() { <-j.scans }()
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	digest, err := builder.FileDigest(j.Scanner)
+	if err != nil {
+		return fmt.Errorf("SBOM: %w", err)
+	}
+	b.Tools = append(b.Tools, attest.ResourceDescriptor{Name: scan.Program, Digest: map[string]string{"sha256": digest}})
+	if j.recipe.Files {
+		return j.scanFiles(ctx, b, m)
 	}
 	if j.req.DockerAttestations {
 		if err := j.scanPlatforms(ctx, b, m); err != nil {
@@ -353,11 +362,6 @@ func (j *run) scan(ctx context.Context, b *built, m *oci.Measured) error {
 	if err != nil {
 		return err
 	}
-	digest, err := builder.FileDigest(j.Scanner)
-	if err != nil {
-		return fmt.Errorf("SBOM: %w", err)
-	}
-	b.Tools = append(b.Tools, attest.ResourceDescriptor{Name: scan.Program, Digest: map[string]string{"sha256": digest}})
 	for _, f := range []struct {
 		name string
 		doc  []byte
@@ -372,15 +376,20 @@ func (j *run) scan(ctx context.Context, b *built, m *oci.Measured) error {
 }
 
 // scanOne fills in the order and has the scanner execute it.
-func (j *run) scanOne(ctx context.Context, o scan.Order) (documents scan.Documents, err error) {
+func (j *run) scanOne(ctx context.Context, o scan.Order) (scan.Documents, error) {
 	o.Dir = filepath.Join(j.dir, dirScan)
 	o.Image, o.Created, o.Source = j.req.Image, j.commit.Time, j.commit
-	err = j.scanner.Do(ctx, o, &documents)
+	return j.scanned(ctx, "the image", o)
+}
+
+// scanned has the scanner execute an order. what names in errors what is scanned.
+func (j *run) scanned(ctx context.Context, what string, order any) (documents scan.Documents, err error) {
+	err = j.scanner.Do(ctx, order, &documents)
 	switch {
 	case ctx.Err() != nil:
 		return documents, ctx.Err()
 	case errors.Is(err, zone.ErrLimit):
-		return documents, &api.Error{Message: "the image cannot be scanned for its SBOM: " + err.Error(), Hint: "a file in the image makes the scanner do too much work; look for package databases and archives that are not real ones"}
+		return documents, &api.Error{Message: what + " cannot be scanned for its SBOM: " + err.Error(), Hint: "a file in it makes the scanner do too much work; look for package databases and archives that are not real ones"}
 	case err != nil:
 		return documents, fmt.Errorf("SBOM: %w", err)
 	}

@@ -31,13 +31,14 @@ type statement struct {
 	predicateType string
 	predicate     json.RawMessage
 	match         func(predicate json.RawMessage) bool
+	about         []attest.Subject // nil: the subject of the proofs
 }
 
 // proofs signs and attaches the statements that the subject lacks.
 type proofs struct {
 	*run
 	subject  v1.Descriptor
-	files    []oci.File      // that the subject lists; then the statement is about them
+	files    []oci.File      // that the subject lists; then a statement is about all of them, or one
 	uploaded <-chan struct{} // closed when the subject is in the registry
 	existing []attached
 	reused   atomic.Int32
@@ -51,6 +52,7 @@ type proofs struct {
 type attached struct {
 	predicateType string
 	predicate     json.RawMessage
+	about         []attest.Subject
 }
 
 // load finds the attestations of an interrupted run: those that verify in full and were
@@ -76,30 +78,45 @@ func (p *proofs) load(ctx context.Context) error {
 		if err != nil {
 			continue
 		}
-		r := b.Verify(bundle.Subject{Digest: p.about()}, p.Trust.Material, time.Now())
-		if len(p.files) > 0 && !sameSubjects(b.Statement.Subject, fileSubjects(p.files)) {
+		about, subject := p.aboutFiles(b.Statement.Subject)
+		if len(p.files) > 0 && about == nil {
 			continue
 		}
+		r := b.Verify(bundle.Subject{Digest: subject}, p.Trust.Material, time.Now())
 		if r.Err() != nil || !p.signedForThis(r.Identity, parameters) {
 			continue
 		}
-		p.existing = append(p.existing, attached{b.Statement.PredicateType, b.Statement.Predicate})
+		p.existing = append(p.existing, attached{b.Statement.PredicateType, b.Statement.Predicate, about})
 	}
 	return nil
 }
 
-// about returns the digest that the statements are about; of files, the first.
-func (p *proofs) about() v1.Hash {
-	if len(p.files) > 0 {
-		return p.files[0].Descriptor.Digest
+// aboutFiles returns the subjects of a statement if they are all files, or one of them, and the
+// digest of the first. For an image it returns no subjects, and the image's digest.
+func (p *proofs) aboutFiles(subjects []attest.Subject) ([]attest.Subject, v1.Hash) {
+	if all := fileSubjects(p.files); sameSubjects(subjects, all) && len(all) > 0 {
+		return all, p.files[0].Descriptor.Digest
 	}
-	return p.subject.Digest
+	for _, f := range p.files {
+		if one := fileSubjects([]oci.File{f}); sameSubjects(subjects, one) {
+			return one, f.Descriptor.Digest
+		}
+	}
+	return nil, p.subject.Digest
 }
 
-// statementAbout returns the in-toto statement about the image, or about all files.
+// subjectsOf returns what a statement is about; nil if that is an image.
+func (p *proofs) subjectsOf(s statement) []attest.Subject {
+	if s.about != nil {
+		return s.about
+	}
+	return fileSubjects(p.files)
+}
+
+// statementAbout returns the in-toto statement about the image, or about files.
 func (p *proofs) statementAbout(s statement) ([]byte, error) {
-	if len(p.files) > 0 {
-		return attest.NewStatementAbout(fileSubjects(p.files), s.predicateType, s.predicate)
+	if about := p.subjectsOf(s); about != nil {
+		return attest.NewStatementAbout(about, s.predicateType, s.predicate)
 	}
 	return attest.NewStatement(p.req.Image, p.subject.Digest.Hex, s.predicateType, s.predicate)
 }
@@ -118,7 +135,7 @@ func (p *proofs) signedForThis(c certificate.Summary, parameters string) bool {
 // earlier returns the predicate of an earlier run that replaces s; nil if there is none.
 func (p *proofs) earlier(s statement) json.RawMessage {
 	for _, e := range p.existing {
-		if e.predicateType == s.predicateType && s.match(e.predicate) {
+		if e.predicateType == s.predicateType && sameSubjects(e.about, p.subjectsOf(s)) && s.match(e.predicate) {
 			return e.predicate
 		}
 	}
@@ -202,7 +219,7 @@ func (p *proofs) open(ctx context.Context) error {
 func anyOf(json.RawMessage) bool { return true }
 
 func (p *proofs) signature() statement {
-	return statement{attest.PredicateSign, json.RawMessage("{}"), anyOf}
+	return statement{predicateType: attest.PredicateSign, predicate: json.RawMessage("{}"), match: anyOf}
 }
 
 func (p *proofs) provenance(b *built) (statement, error) {
@@ -268,7 +285,11 @@ func (j *run) sameBuild(provenance, externalParameters json.RawMessage) bool {
 		sameJSON(e.BuildDefinition.ExternalParameters, externalParameters)
 }
 
+// sboms returns the statements with the SBOMs of the image, or of each release file.
 func (p *proofs) sboms(b *built) ([]statement, error) {
+	if len(p.files) > 0 {
+		return p.fileSBOMs(b)
+	}
 	spdx, err := p.readSBOM(fileSPDX, b.SPDX)
 	if err != nil {
 		return nil, err
@@ -280,8 +301,8 @@ func (p *proofs) sboms(b *built) ([]statement, error) {
 	// An SBOM of an earlier run is kept, even if another version of the scanner wrote
 	// it differently, because consumers should find only one.
 	return []statement{
-		{attest.PredicateSPDX, spdx, anyOf},
-		{attest.PredicateCDX, cdx, anyOf},
+		{predicateType: attest.PredicateSPDX, predicate: spdx, match: anyOf},
+		{predicateType: attest.PredicateCDX, predicate: cdx, match: anyOf},
 	}, nil
 }
 

@@ -365,10 +365,9 @@ func (j *run) publish(ctx context.Context, built *built, m *oci.Measured, top pu
 			return err
 		}
 		g.Go(func() error { return p.attachProvenance(gctx, built) })
-		if len(m.Files) > 0 {
-			return nil // their provenance is their only proof
+		if len(m.Files) == 0 { // else the provenance is also the signature
+			g.Go(func() error { return p.attach(gctx, p.signature()) })
 		}
-		g.Go(func() error { return p.attach(gctx, p.signature()) })
 		g.Go(func() error {
 			boms, err := p.sboms(built)
 			if err != nil {
