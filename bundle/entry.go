@@ -21,6 +21,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/options"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/tlog"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -148,32 +149,82 @@ func sameKey(der []byte, key crypto.PublicKey) bool {
 // bindV2 fails unless the body of a Rekor v2 entry contains the signature, signer and
 // digest of the bundle.
 func (s *sealed) bindV2(body []byte) error {
+	want, err := s.recordV2()
+	if err == nil && !bytes.Equal(body, want) {
+		err = errors.New("it contains another signature")
+	}
+	return err
+}
+
+// recordV2 returns the body of the Rekor v2 entry of the signature.
+func (s *sealed) recordV2() ([]byte, error) {
 	key, signer := s.key, []byte(nil)
 	var err error
 	if s.cert != nil {
 		key, signer = s.cert.PublicKey, s.cert.Raw
 	} else if signer, err = x509.MarshalPKIXPublicKey(key); err != nil {
-		return err
+		return nil, err
 	}
 	algorithm, err := signature.GetDefaultAlgorithmDetails(key, options.WithED25519ph())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	digest := s.digest
 	if s.envelope {
 		h := algorithm.GetHashType()
 		if !h.Available() {
-			return errors.New("the algorithm of the signer's key does not sign a digest")
+			return nil, errors.New("the algorithm of the signer's key does not sign a digest")
 		}
 		sum := h.New()
 		sum.Write(s.signed)
 		digest = sum.Sum(nil)
 	}
-	want := recordV2(algorithm.GetProtoHashType().String(), digest, s.signature, algorithm.GetSignatureAlgorithm().String(), signer, s.cert == nil)
-	if !bytes.Equal(body, want) {
-		return errors.New("it contains another signature")
+	return recordV2(algorithm.GetProtoHashType().String(), digest, s.signature, algorithm.GetSignatureAlgorithm().String(), signer, s.cert == nil), nil
+}
+
+// Record returns the body of the entry that a Rekor v2 log has if it logged the
+// signature of b: a hashedrekord 0.0.2 in canonical JSON (RFC 8785). It is computed from
+// the content of b; entries in b are not read. key is the public key that signed, or nil
+// if a certificate did. Record verifies nothing: a log has no entry of a signature that
+// is not valid.
+func (b *Bundle) Record(key crypto.PublicKey) ([]byte, error) {
+	if (key == nil) != (b.Certificate != nil) {
+		if key == nil {
+			return nil, errKeySigned
+		}
+		return nil, errCertificateSigned
 	}
-	return nil
+	s, err := b.seal(Signer{Key: key})
+	if err != nil {
+		return nil, err
+	}
+	return s.recordV2()
+}
+
+// RecordKey returns the public key in the body of a Rekor v2 entry, or nil if the body
+// has a certificate, or is of another kind. The log verified the signature with the key.
+func RecordKey(body []byte) crypto.PublicKey {
+	var r struct {
+		Spec struct {
+			HashedRekord struct {
+				Signature struct {
+					Verifier struct {
+						PublicKey struct {
+							RawBytes []byte `json:"rawBytes"`
+						} `json:"publicKey"`
+					} `json:"verifier"`
+				} `json:"signature"`
+			} `json:"hashedRekordV002"`
+		} `json:"spec"`
+	}
+	if err := strict.Unmarshal(body, maxCanonicalBody, &r); err != nil {
+		return nil
+	}
+	key, err := x509.ParsePKIXPublicKey(r.Spec.HashedRekord.Signature.Verifier.PublicKey.RawBytes)
+	if err != nil {
+		return nil
+	}
+	return key
 }
 
 // verifyPromise verifies the inclusion promise (signed entry timestamp) of a Rekor v1

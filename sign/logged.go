@@ -31,11 +31,7 @@ func (s *service) logged(ctx context.Context, e *loggedError, trusted root.Trust
 	if err != nil {
 		return nil, fmt.Errorf("%w; %w", e, err)
 	}
-	proof, err := tlog.Inclusion(ctx, src, cp, e.index)
-	if err != nil {
-		return nil, fmt.Errorf("%w; %w", e, err)
-	}
-	body, err := readEntry(ctx, src, cp, e.index)
+	body, proof, err := tlog.Entry(ctx, src, cp, e.index)
 	if err != nil {
 		return nil, fmt.Errorf("%w; entry %d: %w", e, e.index, err)
 	}
@@ -70,18 +66,4 @@ func openCheckpoint(signed []byte, trusted root.TrustedMaterial) (id []byte, cp 
 		}
 	}
 	return nil, cp, errors.New("its checkpoint: no log of the trust root signed it")
-}
-
-// readEntry reads the entry at index, which the tree of cp has.
-func readEntry(ctx context.Context, src tlog.Source, cp tlog.Checkpoint, index int64) ([]byte, error) {
-	t, _ := tlog.Tile{Level: tlog.Entries, Index: index / tlog.TileWidth}.At(cp.Size)
-	data, err := tlog.ReadTile(ctx, src, t)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := tlog.SplitEntries(data)
-	if err != nil {
-		return nil, err
-	}
-	return entries[index%tlog.TileWidth], nil
 }

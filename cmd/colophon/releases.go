@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -88,17 +87,8 @@ func runReleases(cmd *cobra.Command, f api.RunFilter, o output) error {
 
 // platformInUse returns the platform that release would use. It starts none.
 func platformInUse(ctx context.Context) (*api.ClientConfig, error) {
-	c, err := api.LoadConfig()
-	if err == nil {
-		return c, nil
-	}
-	if !errors.Is(err, api.ErrNoPlatform) {
-		return nil, err
-	}
-	if dir, err := dataDir(); err == nil {
-		if c := running(ctx, dir); c != nil {
-			return c, nil
-		}
+	if c, err := configuredPlatform(ctx); c != nil || err != nil {
+		return c, err
 	}
 	return nil, &exitError{code: exitFailure, msg: "no platform is configured, and none runs here", hint: "colophon login FILE chooses one"}
 }
