@@ -24,7 +24,7 @@ import (
 // library is the public library: the packages whose exported names importers
 // rely on.
 var library = []string{
-	"attest", "tlog", "trust", "trust/tuf", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "verify/report",
+	"attest", "tlog", "tlog/follow", "trust", "trust/tuf", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "verify/report",
 }
 
 // goldenAPI is where the exported API of each package is written down, one name

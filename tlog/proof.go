@@ -131,18 +131,45 @@ func Root(ctx context.Context, src Source, size int64, cp Checkpoint) (Hash, err
 // most TileWidth of them. It reads tiles from src, and fails if they do not belong
 // to cp.
 func Leaves(ctx context.Context, src Source, cp Checkpoint, from, to int64) ([]Hash, error) {
-	if from < 0 || to < from || to > cp.Size || to-from > TileWidth {
-		return nil, fmt.Errorf("log %s: cannot read the leaves [%d, %d) of %d", cp.Origin, from, to, cp.Size)
+	return Nodes(ctx, src, cp, 0, from, to)
+}
+
+// Nodes returns the hashes [from, to) of a level of tiles in the tree of cp, at most
+// TileWidth of them. Level 0 has the leaf hashes, and each hash of a higher level is
+// the root of TileWidth hashes of the level below. Nodes reads tiles from src, and
+// fails if they do not belong to cp.
+func Nodes(ctx context.Context, src Source, cp Checkpoint, level int, from, to int64) ([]Hash, error) {
+	if err := cp.checkSize(); err != nil {
+		return nil, err
+	}
+	if level < 0 || level > maxLevel || from < 0 || to < from || to > cp.Size>>(tileHeight*level) || to-from > TileWidth {
+		return nil, fmt.Errorf("log %s: cannot read the hashes [%d, %d) of level %d, the log has %d entries", cp.Origin, from, to, level, cp.Size)
 	}
 	indexes := make([]int64, 0, to-from)
 	for i := from; i < to; i++ {
-		indexes = append(indexes, merkle.StoredHashIndex(0, i))
+		indexes = append(indexes, merkle.StoredHashIndex(tileHeight*level, i))
 	}
 	r, err := reader(ctx, src, cp)
 	if err != nil {
 		return nil, err
 	}
 	return r.ReadHashes(indexes)
+}
+
+// Subtree returns the root of a full tile of hashes, and false if there are not
+// TileWidth of them. This root is a hash of the level above: see Nodes.
+func Subtree(hashes []Hash) (root Hash, ok bool) {
+	if len(hashes) != TileWidth {
+		return Hash{}, false
+	}
+	var nodes [TileWidth]Hash
+	copy(nodes[:], hashes)
+	for n := TileWidth; n > 1; n /= 2 {
+		for i := range n / 2 {
+			nodes[i] = merkle.NodeHash(nodes[2*i], nodes[2*i+1])
+		}
+	}
+	return nodes[0], true
 }
 
 // reader reads hashes from tiles. It fails for hashes that the root of cp does not

@@ -85,16 +85,29 @@ func (h HTTP) get(ctx context.Context, path string, limit int) ([]byte, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	switch resp.StatusCode {
-	case http.StatusOK:
-	case http.StatusNotFound, http.StatusGone:
-		return nil, fmt.Errorf("GET %s: %s: %w", url, resp.Status, fs.ErrNotExist)
-	default:
-		return nil, fmt.Errorf("GET %s: got %s, want 200", url, resp.Status)
+	if resp.StatusCode != http.StatusOK {
+		return nil, &StatusError{url, resp.StatusCode, resp.Header.Get("Retry-After")}
 	}
 	data, err := strict.Read(resp.Body, limit)
 	if err != nil {
 		return nil, fmt.Errorf("GET %s: %w", url, err)
 	}
 	return data, nil
+}
+
+// StatusError is an answer of a log with another status than 200. It matches
+// fs.ErrNotExist if the log says that it does not have what was requested.
+type StatusError struct {
+	URL        string
+	Status     int
+	RetryAfter string // the header of this name
+}
+
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("GET %s: got %d %s, want 200", e.URL, e.Status, http.StatusText(e.Status))
+}
+
+// Is reports whether the answer means fs.ErrNotExist.
+func (e *StatusError) Is(target error) bool {
+	return target == fs.ErrNotExist && (e.Status == http.StatusNotFound || e.Status == http.StatusGone)
 }

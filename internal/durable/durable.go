@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // WriteFile replaces the content of path by data. It writes and fsyncs a temporary file in
@@ -40,7 +41,7 @@ func CreateFile(path string, data []byte, perm fs.FileMode) error {
 }
 
 func writeTemp(path string, data []byte, perm fs.FileMode) (name string, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-*")
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+temporary+"*")
 	if err != nil {
 		return "", err
 	}
@@ -56,6 +57,26 @@ func writeTemp(path string, data []byte, perm fs.FileMode) (name string, err err
 	}
 	return f.Name(), nil
 }
+
+// Sweep removes the temporary files that a crash left in dir, which may be missing. Nobody
+// may write there meanwhile.
+func Sweep(dir string) error {
+	files, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, f := range files {
+		if name := f.Name(); f.Type().IsRegular() && name[0] == '.' && strings.Contains(name, temporary) {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// temporary is part of the names of temporary files, which begin with a dot.
+const temporary = ".tmp-"
 
 // SyncDir fsyncs dir, so that its entries survive a power cut.
 func SyncDir(dir string) error {

@@ -68,3 +68,23 @@ func alone(t *testing.T, path string) {
 		t.Errorf("got %v, want %s alone", entries, filepath.Base(path))
 	}
 }
+
+// Sweep removes what a crash left, and nothing else.
+func TestSweep(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	for range 3 {
+		if _, err := writeTemp(path, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := WriteFile(path, []byte("whole"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Sweep(filepath.Dir(path)); err != nil {
+		t.Fatal(err)
+	}
+	alone(t, path)
+	if err := Sweep(filepath.Join(path + "-missing")); err != nil {
+		t.Errorf("a missing directory: %v", err)
+	}
+}

@@ -3,6 +3,7 @@ package reach
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
@@ -19,6 +20,7 @@ type Retry struct {
 	Pause   time.Duration      // after the first failure; four times as long after the second
 	MayPass func(error) bool   // whether a failure may be temporary
 	After   func(error) string // header Retry-After of the answer that is this failure, if any
+	Jitter  bool               // vary each pause by up to half, for clients that start together
 }
 
 // Do calls do again while its failure may be temporary. A server that says when to come back
@@ -38,6 +40,9 @@ func (r *Retry) Do(ctx context.Context, do func() error) error {
 				return err
 			}
 			wait = r.Pause << (2 * (failed - 1))
+			if r.Jitter && wait > 0 {
+				wait = wait/2 + rand.N(wait)
+			}
 			failed++
 		}
 		// Not waited+wait: a date far away is the longest Duration, and the sum would be negative.

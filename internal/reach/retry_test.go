@@ -65,3 +65,23 @@ func TestRetry(t *testing.T) {
 		t.Errorf("ended: got %v after %d requests", err, asked)
 	}
 }
+
+// TestJitter: pauses vary, around those without jitter.
+func TestJitter(t *testing.T) {
+	seen := map[time.Duration]bool{}
+	for range 10 {
+		synctest.Test(t, func(t *testing.T) {
+			r := Retry{Pause: time.Second, Jitter: true, MayPass: func(error) bool { return true }, After: func(error) string { return "" }}
+			began := time.Now()
+			r.Do(t.Context(), func() error { return errors.New("down") })
+			waited := time.Since(began)
+			if waited < 2500*time.Millisecond || waited > 7500*time.Millisecond {
+				t.Errorf("waited %s, want 5s with at most half of it more or less", waited)
+			}
+			seen[waited] = true
+		})
+	}
+	if len(seen) < 2 {
+		t.Error("pauses are all the same")
+	}
+}

@@ -55,14 +55,19 @@ func UnmarshalKnown(data []byte, max int, v any) error {
 	return nil
 }
 
-// Read reads all of r. If r has more than max bytes, it returns an error.
+// TooLarge is the error of Read for more bytes than its value.
+type TooLarge int
+
+func (max TooLarge) Error() string { return fmt.Sprintf("got more than %d bytes", int(max)) }
+
+// Read reads all of r. If r has more than max bytes, it returns a TooLarge error.
 func Read(r io.Reader, max int) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, int64(max)+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(data) > max {
-		return nil, fmt.Errorf("got more than %d bytes", max)
+		return nil, TooLarge(max)
 	}
 	return data, nil
 }
