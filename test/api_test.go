@@ -25,6 +25,7 @@ import (
 // rely on.
 var library = []string{
 	"attest", "tlog", "tlog/follow", "trust", "trust/tuf", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "verify/report",
+	"attest", "tlog", "tlog/witness", "trust", "trust/tuf", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "verify/report",
 }
 
 // goldenAPI is where the exported API of each package is written down, one name

@@ -63,6 +63,10 @@ func (c Checkpoint) String() string {
 //	root                   base64 of 32 bytes, with padding
 //	extension ...          any number, none empty
 
+// ErrEmptyRoot means that a checkpoint of no entries has the root of a tree with entries. A
+// witness answers it with a status of its own.
+var ErrEmptyRoot = errors.New("checkpoint root of an empty log")
+
 // ParseCheckpoint reads the text of a checkpoint, without signatures. It accepts
 // exactly what String writes: ParseCheckpoint(s).String() == s.
 func ParseCheckpoint(text string) (Checkpoint, error) {
@@ -103,7 +107,7 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 		c.Extensions = lines[3:]
 	}
 	if c.Size == 0 && c.Root != emptyRoot {
-		return Checkpoint{}, fmt.Errorf("checkpoint root of an empty log: got %v, want %v", c.Root, emptyRoot)
+		return Checkpoint{}, fmt.Errorf("%w: got %v, want %v", ErrEmptyRoot, c.Root, emptyRoot)
 	}
 	return c, nil
 }

@@ -96,3 +96,54 @@ type signer struct {
 }
 
 func (s *signer) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(s.key, msg), nil }
+
+// ParseLogKey reads the verifier key of a log (c2sp.org/signed-note), as FormatLogKey writes it:
+//
+//	origin "+" key ID in hex "+" base64 of type and public key
+//
+// The types are 0x01 (Ed25519) and 0x02 (ECDSA with SHA-256).
+func ParseLogKey(vkey string) (note.Verifier, error) {
+	name, material, err := cutKey(vkey)
+	if err != nil {
+		return nil, fmt.Errorf("log key: %w", err)
+	}
+	var key crypto.PublicKey
+	switch kind, public := material[0], material[1:]; kind {
+	case typeEd25519:
+		key = ed25519.PublicKey(public)
+	case typeECDSA:
+		if key, err = x509.ParsePKIXPublicKey(public); err != nil {
+			return nil, fmt.Errorf("log key %s: the public key is malformed", name)
+		}
+	default:
+		return nil, fmt.Errorf("log key %s: type: got 0x%02x, want 0x01 (Ed25519) or 0x02 (ECDSA)", name, kind)
+	}
+	return NewVerifier(name, key)
+}
+
+// FormatLogKey returns the verifier key of a log. It fails for keys and origins that
+// NewVerifier refuses.
+func FormatLogKey(origin string, key crypto.PublicKey) (string, error) {
+	if _, err := NewVerifier(origin, key); err != nil {
+		return "", err
+	}
+	if key, ok := key.(ed25519.PublicKey); ok {
+		return formatKey(origin, append([]byte{typeEd25519}, key...)), nil
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", err
+	}
+	return formatKey(origin, append([]byte{typeECDSA}, spki...)), nil
+}
+
+// sameKey reports whether two verifiers have the same public key, whatever their names.
+func sameKey(a, b note.Verifier) bool {
+	x, ok := a.(*verifier)
+	y, also := b.(*verifier)
+	if !ok || !also {
+		return false
+	}
+	k, ok := x.key.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(y.key)
+}
