@@ -18,7 +18,7 @@ const module = "github.com/colophon-build/colophon"
 // that is in no row may not exist.
 var rows = [][]string{
 	// Mechanisms, named for the property they give; any package may import them.
-	{"internal/confine", "internal/credential", "internal/dirlock", "internal/durable", "internal/intact", "internal/keys", "internal/limits", "internal/logs", "internal/loopback", "internal/owned", "internal/peer", "internal/printable", "internal/reach", "internal/strict", "internal/usage", "internal/userns"},
+	{"internal/confine", "internal/credential", "internal/dirlock", "internal/durable", "internal/intact", "internal/keys", "internal/limits", "internal/logs", "internal/loopback", "internal/owned", "internal/peer", "internal/ports", "internal/printable", "internal/reach", "internal/strict", "internal/usage", "internal/userns"},
 	{"attest", "spec/schemas"},
 	{"tlog"},
 	{"trust"},
@@ -32,7 +32,7 @@ var rows = [][]string{
 	// releases, and a release hands its builds to builders.
 	{
 		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
-		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/verdicts", "platform/web",
+		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/verdicts", "platform/web", "platform/witness",
 	},
 	{"platform/release", "platform/admission", "platform/gate"},
 	{"platform/attestor"},
