@@ -27,7 +27,7 @@ var rows = [][]string{
 	{"provenance", "sbom"},
 	{"policy"},
 	{"verify", "lint"},
-	{"platform/api", "platform/zone", "platform/authority/tiles"},
+	{"platform/api", "platform/zone", "platform/authority/tiles", "platform/authority/witnesses"},
 	// Services meet over wire formats, never over imports. Only the attestor runs
 	// releases, and a release hands its builds to builders.
 	{

@@ -1,0 +1,268 @@
+package witnesses
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/colophon-build/colophon/platform/witness"
+	"github.com/colophon-build/colophon/test/logtest"
+	"github.com/colophon-build/colophon/tlog"
+)
+
+const origin = "log.example.com"
+
+// real starts a witness of l and returns its line of a policy.
+func real(t testing.TB, name string, l *logtest.Log, wrap func(http.Handler) http.Handler) (line string) {
+	t.Helper()
+	w, err := witness.New(witness.Config{Dir: filepath.Join(t.TempDir(), name), Name: name + ".example/w", Logs: []note.Verifier{l.Verifier()}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := w.Handler()
+	if wrap != nil {
+		h = wrap(h)
+	}
+	s := httptest.NewServer(h)
+	t.Cleanup(func() { s.Close(); _ = w.Close() })
+	return "witness " + name + " " + w.Keys()[0].String() + " " + s.URL + "\n"
+}
+
+// set returns the witnesses of a policy.
+func set(t testing.TB, policy string) *Set {
+	t.Helper()
+	p, err := tlog.ParseWitnessPolicy([]byte(policy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Policy: p, Name: "log", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func offer(l *logtest.Log, size int64) Offer {
+	cp := l.At(size)
+	return Offer{cp, l.Sign(cp), l}
+}
+
+func await(t testing.TB, s *Set, size int64, wait time.Duration) (Cosigned, bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
+	defer cancel()
+	return s.Await(ctx, size)
+}
+
+func TestQuorum(t *testing.T) {
+	l := logtest.New(origin, 600)
+	s := set(t, real(t, "a", l, nil)+real(t, "b", l, nil)+"group g all a b\nquorum g\n")
+	for _, size := range []int64{1, 2, 300, 600} {
+		s.Offer(offer(l, size))
+		c, ok := await(t, s, size, 10*time.Second)
+		if !ok || !c.Quorum || c.Size != size {
+			t.Fatalf("%d: got %v, %v", size, c.Checkpoint, ok)
+		}
+		all, err := tlog.Cosignatures(c.Envelope, s.policy.Keys(), time.Now())
+		if err != nil || len(all) != 2 {
+			t.Errorf("%d: got %v, %v", size, all, err)
+		}
+		if cp, err := tlog.OpenCheckpoint(c.Envelope, l.Verifier()); err != nil || cp.Size != size {
+			t.Errorf("%d: got %v, %v", size, cp, err)
+		}
+	}
+	if text, noQuorum := s.Problem(); text != "" || noQuorum {
+		t.Errorf("got %q, %v", text, noQuorum)
+	}
+}
+
+// TestBadWitnesses: whatever one witness does, a quorum without it is reached, and nothing of it gets
+// into a checkpoint.
+func TestBadWitnesses(t *testing.T) {
+	l := logtest.New(origin, 100)
+	other := logtest.New("other.example.com", 100)
+	liar := logtest.Cosigner(t, "liar.example/w")
+	cosign := func(cp tlog.Checkpoint, at time.Time) string {
+		line, err := liar.Cosign(cp, at)
+		if err != nil {
+			t.Error(err)
+		}
+		return line
+	}
+	for name, bad := range map[string]http.HandlerFunc{
+		"gone":     func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) },
+		"slow":     func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() },
+		"failing":  func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) },
+		"unknown":  func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) },
+		"endless":  func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, zeros{}) },
+		"empty":    func(w http.ResponseWriter, r *http.Request) {},
+		"ahead": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/x.tlog.size")
+			w.WriteHeader(409)
+			fmt.Fprint(w, "1000000\n")
+		},
+		"circling": func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			w.Header().Set("Content-Type", "text/x.tlog.size")
+			w.WriteHeader(409)
+			fmt.Fprintf(w, "%d\n", 1+len(body)%2)
+		},
+		"another log": func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, cosign(other.At(10), time.Now())) },
+		"older":       func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, cosign(l.At(9), time.Now())) },
+		"future": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, cosign(l.At(10), time.Now().Add(time.Hour)))
+		},
+		"injecting": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, cosign(l.At(10), time.Now())+"\nlog.example.com\n99\n")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(bad)
+			defer server.Close()
+			s := set(t, real(t, "a", l, nil)+"witness bad "+liar.Key.String()+" "+server.URL+"\ngroup g any a bad\nquorum a\n")
+			defer s.Close()
+			s.Offer(offer(l, 10))
+			c, ok := await(t, s, 10, 10*time.Second)
+			if !ok || !c.Quorum {
+				t.Fatalf("got %v, %v", c.Checkpoint, ok)
+			}
+			s.Offer(offer(l, 20)) // does not wait for the bad one either
+			if c, ok = await(t, s, 20, 10*time.Second); !ok || !c.Quorum || c.Size != 20 {
+				t.Fatalf("got %v, %v", c.Checkpoint, ok)
+			}
+			if strings.Contains(string(c.Envelope), "liar") {
+				t.Errorf("something of the liar is in %s", c.Envelope)
+			}
+			if name == "slow" {
+				return // nothing is known about it yet
+			}
+			for range 500 {
+				if text, _ := s.Problem(); strings.Contains(text, "bad") {
+					return
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			t.Error("nobody is told about the bad witness")
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// TestNoQuorum: without a quorum, Await returns what came in when its time is over.
+func TestNoQuorum(t *testing.T) {
+	l := logtest.New(origin, 20)
+	gone := logtest.Cosigner(t, "gone.example/w")
+	s := set(t, real(t, "a", l, nil)+"witness gone "+gone.Key.String()+" http://127.0.0.1:1\ngroup g all a gone\nquorum g\n")
+	s.Offer(offer(l, 10))
+	c, ok := await(t, s, 10, 500*time.Millisecond)
+	if !ok || c.Quorum || !strings.Contains(string(c.Envelope), "a.example/w") {
+		t.Fatalf("got %s, %v", c.Envelope, ok)
+	}
+	if _, noQuorum := s.Problem(); !noQuorum {
+		t.Error("nobody is told that there is no quorum")
+	}
+	if _, ok := s.Latest(); ok {
+		t.Error("there is a checkpoint with a quorum")
+	}
+	// The next checkpoint does not wait for the missing one.
+	s.Offer(offer(l, 20))
+	if c, ok := await(t, s, 20, 800*time.Millisecond); !ok || c.Size != 20 {
+		t.Errorf("got %v, %v", c.Checkpoint, ok)
+	}
+}
+
+// TestComesBack: a witness that comes back cosigns the last checkpoint, without a new one.
+func TestComesBack(t *testing.T) {
+	l := logtest.New(origin, 20)
+	down := make(chan struct{})
+	s := set(t, real(t, "a", l, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-down:
+				h.ServeHTTP(w, r)
+			default:
+				w.WriteHeader(503)
+			}
+		})
+	})+"quorum a\n")
+	s.Offer(offer(l, 20))
+	if c, ok := await(t, s, 20, 100*time.Millisecond); ok {
+		t.Fatalf("got %v", c)
+	}
+	close(down)
+	if c, ok := await(t, s, 20, 10*time.Second); !ok || !c.Quorum {
+		t.Errorf("got %v, %v", c.Checkpoint, ok)
+	}
+}
+
+// TestKnowsBefore: the log starts anew and knows nothing of what the witness has seen.
+func TestKnowsBefore(t *testing.T) {
+	l := logtest.New(origin, 20)
+	policy := real(t, "a", l, nil) + "quorum a\n"
+	for _, size := range []int64{10, 10, 20} {
+		s := set(t, policy)
+		s.Offer(offer(l, size))
+		if c, ok := await(t, s, size, 5*time.Second); !ok || c.Size != size {
+			t.Errorf("%d: got %v, %v", size, c.Checkpoint, ok)
+		}
+		s.Close()
+	}
+	// A log that was rolled back is told so, as an error.
+	var text strings.Builder
+	p, err := tlog.ParseWitnessPolicy([]byte(policy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Policy: p, Name: "log", Log: slog.New(slog.NewTextHandler(&text, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Offer(offer(l, 15))
+	await(t, s, 15, 300*time.Millisecond)
+	s.Close()
+	if !strings.Contains(text.String(), "level=ERROR") || !strings.Contains(text.String(), "another history") {
+		t.Errorf("got %s", text.String())
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	key := logtest.Cosigner(t, "a.example/w").Key.String()
+	for _, url := range []string{"", " http://witness.example"} {
+		p, err := tlog.ParseWitnessPolicy([]byte("witness a " + key + url + "\nquorum a\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := New(Config{Policy: p, Name: "log"}); err == nil {
+			s.Close()
+			t.Errorf("%q: want an error", url)
+		}
+	}
+}
+
+// BenchmarkAwait measures how long a checkpoint waits for two witnesses on this machine.
+func BenchmarkAwait(b *testing.B) {
+	l := logtest.New(origin, 1)
+	s := set(b, real(b, "a", l, nil)+real(b, "b", l, nil)+"group g all a b\nquorum g\n")
+	for b.Loop() {
+		l.Grow(int(l.Size()) + 1)
+		s.Offer(offer(l, l.Size()))
+		if _, ok := await(b, s, l.Size(), 10*time.Second); !ok {
+			b.Fatal("no quorum")
+		}
+	}
+}
