@@ -50,9 +50,44 @@ type configFile struct {
 	// Credentials is the path of a file with credentials for private sources and downloads.
 	Credentials string `json:"credentials,omitempty"`
 
+	Log logConfig `json:"log,omitzero"`
+
 	Roles rolesConfig `json:"roles,omitzero"`
 	Build buildConfig `json:"build,omitzero"`
 }
+
+// logConfig says who cosigns the checkpoints of the transparency log.
+type logConfig struct {
+	Witnesses string `json:"witnesses,omitempty"` // path of a witness policy (c2sp.org/tlog-policy), with a URL for each witness
+	Wait      string `json:"wait,omitempty"`      // how long a release waits for a quorum, as time.ParseDuration reads it. Default "50ms"
+	Required  bool   `json:"required,omitempty"`  // nothing is logged without a quorum
+}
+
+// settings returns the settings of the role trust.
+func (c logConfig) settings() (s witnessSettings, err error) {
+	if c.Witnesses == "" {
+		if c != (logConfig{}) {
+			err = errors.New("wait and required mean nothing without witnesses")
+		}
+		return s, err
+	}
+	policy, err := owned.ReadFile(c.Witnesses)
+	if err != nil {
+		return s, fmt.Errorf("witnesses: %w", err)
+	}
+	s = witnessSettings{Policy: string(policy), Wait: defaultWitnessWait, Required: c.Required}
+	if c.Wait != "" {
+		if s.Wait, err = time.ParseDuration(c.Wait); err != nil || s.Wait < 0 || s.Wait > maxWitnessWait {
+			return s, fmt.Errorf("wait: expected a duration up to %s such as \"50ms\", found %q", maxWitnessWait, c.Wait)
+		}
+	}
+	return s, s.check()
+}
+
+const (
+	defaultWitnessWait = 50 * time.Millisecond
+	maxWitnessWait     = 10 * time.Second // the log's clients do not wait much longer
+)
 
 // tlsConfig says where the certificate of the port comes from, if no flag names its file.
 type tlsConfig struct {
@@ -158,6 +193,9 @@ func readConfig(path string) (c configFile, err error) {
 	}
 	if _, err := c.Build.CacheMounts.settings(); err != nil {
 		return c, fmt.Errorf("%s: build.cacheMounts: %w", path, err)
+	}
+	if _, err := c.Log.settings(); err != nil {
+		return c, fmt.Errorf("%s: log: %w", path, err)
 	}
 	for _, r := range c.Recipes {
 		if err := r.Check(); err != nil {

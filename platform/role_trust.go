@@ -26,6 +26,7 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/log"
 	"github.com/colophon-build/colophon/platform/authority/root"
 	"github.com/colophon-build/colophon/platform/authority/tsa"
+	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/platform/release"
 	"github.com/colophon-build/colophon/platform/zone"
 )
@@ -39,14 +40,20 @@ type trustSettings struct {
 	Fulcio   json.RawMessage       `json:"fulcio,omitempty"`
 	Outside  *root.Outside         `json:"outside,omitempty"`
 	Builders []release.BuilderInfo `json:"builders"`
+
+	Witnesses witnessSettings `json:"witnesses,omitzero"`
 }
 
 func prepareTrust(p *platform, process *zone.Process) error {
-	process.Zone.Confine.Inet = p.file.Fulcio != nil // to ask outside issuers for their keys
+	witnesses, err := p.file.Log.settings()
+	if err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	process.Zone.Confine.Inet = p.file.Fulcio != nil || witnesses.Policy != "" // to ask outside issuers for their keys, and witnesses
 	z := process.Zone
 	process.Settings = trustSettings{
 		URL: p.url, KeyDir: z.Path("trust"), LogDir: z.Path("log"), CTDir: z.Path("ct"),
-		Fulcio: p.file.Fulcio, Outside: p.outside, Builders: p.builders(),
+		Fulcio: p.file.Fulcio, Outside: p.outside, Builders: p.builders(), Witnesses: witnesses,
 	}
 	return nil
 }
@@ -98,7 +105,10 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 	inside.Handle("POST "+issuer.PathToken, peer.Allow(tokens.Tokens(), roleAttestor))
 	inside.Handle("GET /metrics", peer.Allow(promhttp.HandlerFor(t.metrics, promhttp.HandlerOpts{}), roleAPI))
 	inside.Handle("/", peer.Allow(t.mux, roleAPI, roleAttestor, roleServe))
-	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(inside, watchDisks(ctx, roleTrust, c.Dirs, c.Log).ready))
+	disks := watchDisks(ctx, roleTrust, c.Dirs, c.Log)
+	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(inside, func(ctx context.Context) error {
+		return errors.Join(disks.ready(ctx), t.witnessed())
+	}))
 }
 
 // trustServices are the services opened so far.
@@ -108,6 +118,8 @@ type trustServices struct {
 	mux      *http.ServeMux
 	metrics  *prometheus.Registry
 	closers  []func(context.Context) error // in order of opening
+
+	witnesses *witnesses.Set // of the transparency log; nil: none
 }
 
 // openLogs opens the platform's own CT log and transparency log.
@@ -123,10 +135,14 @@ func (t *trustServices) openLogs(documents *root.Config) (*ctlog.Service, error)
 	}
 	t.closers = append(t.closers, ct.Close)
 	ct.Register(t.mux)
+	if err := t.openWitnesses(); err != nil {
+		return nil, err
+	}
 	log, err := log.New(log.Config{
 		Dir: s.LogDir, KeyFile: filepath.Join(s.KeyDir, "log.pem"), Origin: u.Hostname(),
 		Metrics: t.metrics, Log: t.log.With("service", "log"),
-		Reserved: func(r *http.Request) bool { return peer.From(r, roleAttestor) },
+		Reserved:  func(r *http.Request) bool { return peer.From(r, roleAttestor) },
+		Witnesses: t.witnesses, WitnessWait: s.Witnesses.Wait, NeedWitnesses: s.Witnesses.Required,
 	})
 	if err != nil {
 		return nil, err

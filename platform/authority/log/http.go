@@ -14,6 +14,7 @@ import (
 	rekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -46,7 +47,7 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-slots }()
 	default:
 		result = "busy"
-		refuseBusy(w)
+		refuseBusy(w, errBusy)
 		return
 	}
 	// The request holds a slot, so a client that sends its body slowly must be cut off.
@@ -79,13 +80,19 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(err, errBusy), errors.Is(err, context.DeadlineExceeded):
 		result = "busy"
-		refuseBusy(w)
+		refuseBusy(w, errBusy)
 		return
 	case err != nil:
 		s.fail(w, err)
 		return
 	}
-	answer, err := s.answer(ctx, p, entry)
+	shown, err := s.witnessed(ctx, p.view)
+	if errors.Is(err, errNoQuorum) {
+		result = "unwitnessed"
+		refuseBusy(w, err)
+		return
+	}
+	answer, err := s.answer(ctx, p.index, shown, entry)
 	if err != nil {
 		s.fail(w, err)
 		return
@@ -105,15 +112,14 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 	w.Write(body)
 }
 
-// answer returns p with an inclusion proof under its view. It verifies the proof as a
-// client does, so that a wrong index never leads to a wrong answer.
-func (s *Server) answer(ctx context.Context, p *pending, entry []byte) (*rekor.TransparencyLogEntry, error) {
-	v := p.view
-	proof, err := tlog.Inclusion(ctx, source{v}, v.Checkpoint, p.index)
+// answer returns the entry at index with an inclusion proof under the checkpoint. It verifies the
+// proof as a client does, so that a wrong index never leads to a wrong answer.
+func (s *Server) answer(ctx context.Context, index int64, v witnesses.Cosigned, entry []byte) (*rekor.TransparencyLogEntry, error) {
+	proof, err := tlog.Inclusion(ctx, v.Source, v.Checkpoint, index)
 	if err != nil {
 		return nil, err
 	}
-	if err := tlog.VerifyInclusion(v.Checkpoint, p.index, tlog.LeafHash(entry), proof); err != nil {
+	if err := tlog.VerifyInclusion(v.Checkpoint, index, tlog.LeafHash(entry), proof); err != nil {
 		return nil, err
 	}
 	hashes := make([][]byte, len(proof))
@@ -121,15 +127,15 @@ func (s *Server) answer(ctx context.Context, p *pending, entry []byte) (*rekor.T
 		hashes[i] = proof[i][:]
 	}
 	return &rekor.TransparencyLogEntry{
-		LogIndex:          p.index,
+		LogIndex:          index,
 		LogId:             &common.LogId{KeyId: s.id[:]},
 		CanonicalizedBody: entry,
 		InclusionProof: &rekor.InclusionProof{
-			LogIndex:   p.index,
+			LogIndex:   index,
 			RootHash:   v.Root[:],
 			TreeSize:   v.Size,
 			Hashes:     hashes,
-			Checkpoint: &rekor.Checkpoint{Envelope: string(v.signed)},
+			Checkpoint: &rekor.Checkpoint{Envelope: string(v.Envelope)},
 		},
 	}, nil
 }
@@ -151,9 +157,9 @@ func refuse(w http.ResponseWriter, status int, err error) {
 	w.Write(body)
 }
 
-func refuseBusy(w http.ResponseWriter) {
+func refuseBusy(w http.ResponseWriter, why error) {
 	w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
-	refuse(w, http.StatusServiceUnavailable, errBusy)
+	refuse(w, http.StatusServiceUnavailable, why)
 }
 
 // fail answers 500 without details and logs err for the operator.

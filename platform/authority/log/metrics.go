@@ -19,7 +19,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		entries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "colophon_log_entries_total",
-			Help: "Requests for an entry by result: new, duplicate, refused (bad request), busy, failed.",
+			Help: "Requests for an entry by result: new, duplicate, refused (bad request), busy, unwitnessed (no quorum of witnesses, and one is needed), failed.",
 		}, []string{"result"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "colophon_log_entry_seconds",

@@ -31,6 +31,7 @@ import (
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/platform/authority/tiles"
+	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -70,6 +71,16 @@ type Config struct {
 	// slots again, so that strangers cannot use them up. nil: there are none.
 	Reserved func(*http.Request) bool
 
+	// Witnesses cosign the checkpoints; nil: nobody does. The caller closes them after the Server.
+	Witnesses *witnesses.Set
+
+	// WitnessWait is how long an answer waits for a quorum of Witnesses. Then it has the
+	// cosignatures that came in.
+	WitnessWait time.Duration
+
+	// NeedWitnesses makes answers wait for a quorum of Witnesses. Without one, requests get 503.
+	NeedWitnesses bool
+
 	// Metrics registers the server's collectors; nil: they are not registered.
 	Metrics prometheus.Registerer
 
@@ -92,6 +103,10 @@ type Server struct {
 	slots      chan struct{} // one element for each request in progress
 	kept       chan struct{} // the same, for requests that reserved accepts
 	reserved   func(*http.Request) bool
+
+	witnesses     *witnesses.Set // nil: none
+	witnessWait   time.Duration
+	needWitnesses bool
 
 	ctx      context.Context // context of the storage
 	cancel   context.CancelFunc
@@ -117,9 +132,10 @@ func New(cfg Config) (_ *Server, err error) {
 		tiles:      tlog.Dir(filepath.Join(cfg.Dir, tilesDir)),
 		maxPending: cfg.MaxPending,
 		log:        cfg.Log,
-		wake:       make(chan struct{}, 1),
-		stopped:    make(chan struct{}),
-		pending:    make(map[tlog.Hash]*pending),
+		witnesses:  cfg.Witnesses, witnessWait: cfg.WitnessWait, needWitnesses: cfg.NeedWitnesses,
+		wake:    make(chan struct{}, 1),
+		stopped: make(chan struct{}),
+		pending: make(map[tlog.Hash]*pending),
 	}
 	if s.maxPending == 0 {
 		s.maxPending = defaultMaxPending

@@ -1,0 +1,157 @@
+package log
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/colophon-build/colophon/platform/authority/witnesses"
+	"github.com/colophon-build/colophon/platform/witness"
+	"github.com/colophon-build/colophon/tlog"
+)
+
+// witnessed starts a log, and a witness of it that answers only while up returns true.
+func witnessed(t testing.TB, cfg Config, up func() bool) (*running, tlog.WitnessKey) {
+	t.Helper()
+	r := start(t, cfg) // its key
+	key := r.PublicKey()
+	r.close()
+	v, err := tlog.NewVerifier(origin, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := witness.New(witness.Config{Dir: filepath.Join(t.TempDir(), "w"), Name: "witness.example/w", Logs: []note.Verifier{v}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		if !up() {
+			rw.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.Handler().ServeHTTP(rw, req)
+	}))
+	p, err := tlog.ParseWitnessPolicy(fmt.Appendf(nil, "witness w %s %s\nquorum w\n", w.Keys()[0], s.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Witnesses, err = witnesses.New(witnesses.Config{Policy: p, Name: "log", Log: slog.New(slog.DiscardHandler)}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cfg.Witnesses.Close(); s.Close(); _ = w.Close() })
+	return start(t, cfg), w.Keys()[0]
+}
+
+// TestWitnessedAnswers: the checkpoint of an answer has the cosignature, and Sigstore's client and
+// verifier take it.
+func TestWitnessedAnswers(t *testing.T) {
+	cfg := config(t.TempDir())
+	cfg.WitnessWait = 10 * time.Second
+	r, key := witnessed(t, cfg, func() bool { return true })
+	for i := range 3 {
+		e := r.add(t, request(t, fmt.Sprint(i)))
+		signed := []byte(e.GetInclusionProof().GetCheckpoint().GetEnvelope())
+		all, err := tlog.Cosignatures(signed, []tlog.WitnessKey{key}, time.Now())
+		if err != nil || len(all) != 1 {
+			t.Errorf("got %v, %v in\n%s", all, err, signed)
+		}
+		shown, err := r.source().Checkpoint(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tlog.Cosignatures(shown, []tlog.WitnessKey{key}, time.Now()); err != nil {
+			t.Errorf("what the log shows: %v\n%s", err, shown)
+		}
+	}
+}
+
+// TestWitnessesAreGone: the log goes on, and no answer waits long; if witnesses are needed, entries
+// are not acknowledged until a quorum is back.
+func TestWitnessesAreGone(t *testing.T) {
+	for _, need := range []bool{false, true} {
+		t.Run(fmt.Sprintf("need=%v", need), func(t *testing.T) {
+			up := make(chan struct{})
+			cfg := config(t.TempDir())
+			cfg.WitnessWait, cfg.NeedWitnesses = 50*time.Millisecond, need
+			r, key := witnessed(t, cfg, func() bool {
+				select {
+				case <-up:
+					return true
+				default:
+					return false
+				}
+			})
+			body := wire(t, request(t, "entry"))
+			if !need {
+				began := time.Now()
+				resp, answer := post(t, r.url, body)
+				if resp.StatusCode != http.StatusCreated || strings.Contains(answer, "witness.example") {
+					t.Errorf("got %s %s", resp.Status, answer)
+				}
+				if took := time.Since(began); took > 5*time.Second {
+					t.Errorf("took %s", took)
+				}
+				return
+			}
+			// The request waits, and is answered when the witness is back.
+			time.AfterFunc(300*time.Millisecond, func() { close(up) })
+			resp, answer := post(t, r.url, body)
+			if resp.StatusCode != http.StatusCreated || !strings.Contains(answer, key.Name()) {
+				t.Errorf("got %s %s", resp.Status, answer)
+			}
+		})
+	}
+}
+
+// TestNoQuorumNoAnswer: without a quorum in time, a log that needs one answers 503.
+func TestNoQuorumNoAnswer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the whole time of an answer")
+	}
+	cfg := config(t.TempDir())
+	cfg.NeedWitnesses = true
+	r, _ := witnessed(t, cfg, func() bool { return false })
+	client := &http.Client{Timeout: answerTimeout + 20*time.Second}
+	resp, err := client.Post(r.url+"/api/v2/log/entries", "application/json", strings.NewReader(wire(t, request(t, "entry"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("got %s %s, want 503", resp.Status, answer)
+	}
+}
+
+// BenchmarkWitnessed is BenchmarkEntries of one client with a witness: without waiting for it, and
+// with waiting for the quorum.
+func BenchmarkWitnessed(b *testing.B) {
+	for _, wait := range []time.Duration{0, time.Second} {
+		b.Run("wait="+wait.String(), func(b *testing.B) {
+			cfg := config(b.TempDir())
+			cfg.WitnessWait = wait
+			r, _ := witnessed(b, cfg, func() bool { return true })
+			bodies := make([]string, b.N)
+			for i := range bodies {
+				bodies[i] = wire(b, request(b, fmt.Sprint(i)))
+			}
+			b.ResetTimer()
+			for _, body := range bodies {
+				resp, err := http.Post(r.url+"/api/v2/log/entries", "application/json", strings.NewReader(body))
+				if err != nil {
+					b.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+		})
+	}
+}

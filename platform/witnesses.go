@@ -1,0 +1,64 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/colophon-build/colophon/platform/authority/witnesses"
+	"github.com/colophon-build/colophon/tlog"
+	"github.com/colophon-build/colophon/tlog/witness"
+)
+
+// witnessSettings say who cosigns the checkpoints of the transparency log.
+type witnessSettings struct {
+	Policy   string        `json:"policy,omitempty"` // text of a witness policy; empty: nobody
+	Wait     time.Duration `json:"wait,omitempty"`
+	Required bool          `json:"required,omitempty"`
+}
+
+// check refuses what the role trust would refuse at its start.
+func (s witnessSettings) check() error {
+	p, err := tlog.ParseWitnessPolicy([]byte(s.Policy))
+	if err != nil {
+		return err
+	}
+	if len(p.Witnesses) == 0 {
+		return errors.New("witnesses: the policy names no witness")
+	}
+	for _, w := range p.Witnesses {
+		if err := witness.CheckURL(w.URL); err != nil {
+			return errors.New("witness " + w.Name + ": URL: " + err.Error())
+		}
+	}
+	return nil
+}
+
+// openWitnesses begins to ask the witnesses of the transparency log, if there are any.
+func (t *trustServices) openWitnesses() error {
+	s := t.settings.Witnesses
+	if s.Policy == "" {
+		return nil
+	}
+	policy, err := tlog.ParseWitnessPolicy([]byte(s.Policy))
+	if err != nil {
+		return err
+	}
+	t.witnesses, err = witnesses.New(witnesses.Config{Policy: policy, Name: "log", Metrics: t.metrics, Log: t.log.With("service", "log")})
+	if err != nil {
+		return err
+	}
+	t.closers = append(t.closers, func(context.Context) error { t.witnesses.Close(); return nil })
+	return nil
+}
+
+// witnessed fails if the log needs a quorum of witnesses and has none: releases then wait in vain.
+func (t *trustServices) witnessed() error {
+	if t.witnesses == nil || !t.settings.Witnesses.Required {
+		return nil
+	}
+	if text, noQuorum := t.witnesses.Problem(); noQuorum && text != "" {
+		return errors.New("has no quorum of witnesses, so nothing is logged and releases fail; " + text)
+	}
+	return nil
+}
