@@ -161,7 +161,11 @@ func Compose(c Choice) *Root {
 		if of, ok := a.Material.(*material); ok {
 			m.issuers, m.every = of.issuers, of.every
 		}
-		r.Expires = a.Expires
+	}
+	for _, part := range []*Root{c.Authorities, c.Logs, c.Stampers} {
+		if part != nil && !part.Expires.IsZero() && (r.Expires.IsZero() || part.Expires.Before(r.Expires)) {
+			r.Expires = part.Expires
+		}
 	}
 	if c.Logs != nil {
 		logs = c.Logs.Material.RekorLogs()

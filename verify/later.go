@@ -7,10 +7,10 @@ import (
 	"github.com/colophon-build/colophon/sbom"
 )
 
-// DecideAt is Decide at a later time than that of Gather: what depends on the time (the modes
+// DecideAt is DecideWith at a later time than that of Gather: what depends on the time (the modes
 // of rules, exemptions, the age of trust roots and summaries, conditions) is as of now. Whoever
 // keeps evidence must gather it again when a trust root stops being valid (trust.Root.Until).
-func (ev *Evidence) DecideAt(sets []*policy.Set, image policy.Image, now time.Time) *Decision {
+func (ev *Evidence) DecideAt(sets []*policy.Set, image policy.Image, now time.Time, others *Others) *Decision {
 	later, found := *ev, ev.verdictsInOrder()
 	later.now = now
 	verdict := func(p policy.Policy) *Verdict {
@@ -19,7 +19,7 @@ func (ev *Evidence) DecideAt(sets []*policy.Set, image policy.Image, now time.Ti
 		}
 		return later.Verdict(p)
 	}
-	return decide(sets, asked{image: image, now: now, verdict: verdict, more: later.addFacts})
+	return ev.knowing(decide(sets, asked{image: image, now: now, verdict: verdict, more: later.addFacts, others: others}), others)
 }
 
 // timeless reports whether the verdict on a policy stays the same: nothing that it demands is

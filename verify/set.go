@@ -65,7 +65,13 @@ type ConditionResult struct {
 // rule's alternatives, one is enough. A violation of a rule that does not enforce is a warning.
 // Without sets, without the digest of the image or without a time, the decision is undecided.
 func Decide(sets []*policy.Set, image policy.Image, now time.Time, verdict func(policy.Policy) *Verdict) *Decision {
-	return decide(sets, asked{image: image, now: now, verdict: verdict})
+	return DecideWith(sets, image, now, nil, verdict)
+}
+
+// DecideWith is Decide, with what policies of another kind say about the image; nil: there are
+// none. All of both must be satisfied.
+func DecideWith(sets []*policy.Set, image policy.Image, now time.Time, others *Others, verdict func(policy.Policy) *Verdict) *Decision {
+	return decide(sets, asked{image: image, now: now, verdict: verdict, others: others})
 }
 
 // Others are what policies of another kind say about an image, beside sets of rules.
@@ -341,7 +347,11 @@ func (ev *Evidence) Decide(sets []*policy.Set, image policy.Image) *Decision {
 // DecideWith is Decide, with what policies of another kind say about the image; nil: there are
 // none. All of both must be satisfied.
 func (ev *Evidence) DecideWith(sets []*policy.Set, image policy.Image, others *Others) *Decision {
-	d := decide(sets, asked{image: image, now: ev.now, verdict: ev.verdictsInOrder(), more: ev.addFacts, others: others})
+	return ev.knowing(decide(sets, asked{image: image, now: ev.now, verdict: ev.verdictsInOrder(), more: ev.addFacts, others: others}), others)
+}
+
+// knowing adds the link of the image to a decision for which policies of another kind asked.
+func (ev *Evidence) knowing(d *Decision, others *Others) *Decision {
 	if others != nil && len(others.Rules) > 0 {
 		d.image = new(ev.Image())
 	}

@@ -72,7 +72,11 @@ func runKubeWhy(cmd *cobra.Command, c *kubernetes, namespace, name string, o out
 	if err := json.Unmarshal(raw, &asked); err != nil {
 		return fmt.Errorf("kubectl get %s: %w", name, err)
 	}
-	var images imagelist.List
+	config, err := c.admissionConfig(cmd.Context(), cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	images := imagelist.List{Fields: config.fields}
 	if err := images.Document(raw); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -81,7 +85,10 @@ func runKubeWhy(cmd *cobra.Command, c *kubernetes, namespace, name string, o out
 		return err
 	}
 	file := &policyFile{sets: sets, objects: &clusterimagepolicy.Objects{}}
-	d, err := c.decider(cmd, file, now)
+	if err := c.clusterImagePolicies(cmd.Context(), config, file); err != nil {
+		return err
+	}
+	d, err := c.decider(cmd, file, config.Names, now)
 	if err != nil {
 		return err
 	}
@@ -135,12 +142,12 @@ func (c *kubernetes) policies(ctx context.Context) (sets []*policy.Set, err erro
 
 // decider returns what decides with the trust roots of the cluster, or without one there, of this
 // machine.
-func (c *kubernetes) decider(cmd *cobra.Command, file *policyFile, now time.Time) (*decider, error) {
+func (c *kubernetes) decider(cmd *cobra.Command, file *policyFile, names policy.Names, now time.Time) (*decider, error) {
 	roots, err := list[object](cmd.Context(), c, "trustroots.colophon.build")
 	if err != nil {
 		return nil, err
 	}
-	o := decideOptions{now: now, timeout: c.timeout}
+	o := decideOptions{now: now, timeout: c.timeout, many: manyOptions{mirrors: names}}
 	d, err := o.decider(cmd, file)
 	if err != nil || len(roots) == 0 {
 		return d, err

@@ -38,6 +38,7 @@ func (o *decideOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&o.many.from, "file", "f", "", "ask about the images of this list, Kubernetes manifest or compose file; \"-\" is standard input")
 	f.StringArrayVar(&o.many.fields, "image-field", nil, "with -f, a field of a custom kind that names images (`KIND.GROUP=PATH`)")
+	o.many.mirrorFlag(f)
 	f.IntVar(&o.many.parallel, "parallel", 8, "how many images to ask about at once")
 	o.commonFlags(cmd)
 }
@@ -102,6 +103,8 @@ type policyFile struct {
 	sets    []*policy.Set
 	objects *clusterimagepolicy.Objects
 
+	noMatch policy.Unmatched // what policies of policy-controller say about an image that none is about; empty: what objects say
+
 	once    sync.Once
 	cluster *cluster.Policies // of objects, once it is known what this machine trusts
 }
@@ -135,9 +138,9 @@ func parsePolicyFile(raw []byte) (f *policyFile, err error) {
 }
 
 // trusting prepares the policies of policy-controller for questions.
-func (f *policyFile) trusting(opts verify.Options, now time.Time) {
+func (f *policyFile) trusting(opts verify.Options) {
 	f.once.Do(func() {
-		f.cluster = cluster.New(f.objects, cluster.Options{Trust: opts.Trust, Now: now, Evaluate: eval.Run, Open: openRepository})
+		f.cluster = cluster.New(f.objects, cluster.Options{Trust: opts.Trust, Evaluate: eval.Run, Open: openRepository, NoMatch: f.noMatch})
 	})
 }
 
@@ -168,11 +171,15 @@ type decider struct {
 	opts    verify.Options
 	now     time.Time
 	timeout time.Duration
+	names   policy.Names // what images are
 	shared  *repositories
 }
 
 func (o *decideOptions) decider(cmd *cobra.Command, files ...*policyFile) (*decider, error) {
-	d := &decider{now: o.now, timeout: o.timeout, shared: newRepositories(nil)}
+	d := &decider{now: o.now, timeout: o.timeout, names: o.many.mirrors, shared: newRepositories(nil)}
+	if err := d.names.Check(); err != nil {
+		return nil, usageError("", "--mirror: %v", err)
+	}
 	empty, err := loadTrust(&d.opts)
 	if err != nil {
 		return nil, err
@@ -183,7 +190,7 @@ func (o *decideOptions) decider(cmd *cobra.Command, files ...*policyFile) (*deci
 	warnStale(cmd.ErrOrStderr(), d.opts, o.now)
 	var all []policy.Policy
 	for _, f := range files {
-		f.trusting(d.opts, o.now)
+		f.trusting(d.opts)
 		all = append(all, f.policies()...)
 	}
 	if !slices.ContainsFunc(all, asksRepository) {
@@ -209,17 +216,18 @@ type asker struct {
 	evidence *verify.Evidence
 	image    policy.Image
 	others   *cluster.Answers
+	now      time.Time
 }
 
-func (f *policyFile) about(ev *verify.Evidence, image policy.Image) *asker {
-	return &asker{f, ev, image, f.cluster.Ask(ev, image)}
+func (f *policyFile) about(ev *verify.Evidence, image policy.Image, now time.Time) *asker {
+	return &asker{f, ev, image, f.cluster.Ask(ev, image), now}
 }
 
 // in returns the decision about the image in a namespace, which a workload runs; nil: that is not
 // known. If the namespace is not known, it is the worst of those in all namespaces that the sets
 // name, and outside of them.
 func (a *asker) in(ctx context.Context, namespace string, w *clusterimagepolicy.Workload) *verify.Decision {
-	f, others := a.file, a.others.Decide(ctx, w)
+	f, others := a.file, a.others.Decide(ctx, w, a.now)
 	if namespace != "" {
 		return a.evidence.DecideWith(policy.InNamespace(f.sets, namespace), a.image, others)
 	}
@@ -297,7 +305,7 @@ func (d *decider) decide(ctx context.Context, q question, files ...*policyFile) 
 	var askers []*asker
 	decides := false
 	for _, f := range files {
-		askers = append(askers, f.about(ev, image))
+		askers = append(askers, f.about(ev, image, d.now))
 		decides = decides || f.cluster.DependsOnWorkload(image)
 	}
 	groups := map[string][]*answered{}
@@ -330,7 +338,7 @@ func (d *decider) gather(ctx context.Context, q question, files []*policyFile) (
 	opts.Layout = ref.Dir != ""
 	if src, done := d.shared.open(ref); src != nil {
 		defer done()
-		return evidenceFor(ctx, src, ref, d.now, opts, files...)
+		return evidenceFor(ctx, src, ref, d.names, d.now, opts, files...)
 	}
 	src, err := ref.Open(oci.RegistryOptions{})
 	if err != nil {
@@ -339,13 +347,13 @@ func (d *decider) gather(ctx context.Context, q question, files []*policyFile) (
 	if l, ok := src.(*oci.Layout); ok {
 		defer l.Close()
 	}
-	return evidenceFor(ctx, src, ref, d.now, opts, files...)
+	return evidenceFor(ctx, src, ref, d.names, d.now, opts, files...)
 }
 
 // evidenceFor reads an image as far as the policies that are about it need.
-func evidenceFor(ctx context.Context, src oci.Source, ref oci.Reference, now time.Time, opts verify.Options, files ...*policyFile) (image policy.Image, ev *verify.Evidence, err error) {
+func evidenceFor(ctx context.Context, src oci.Source, ref oci.Reference, names policy.Names, now time.Time, opts verify.Options, files ...*policyFile) (image policy.Image, ev *verify.Evidence, err error) {
 	if !opts.Layout { // which has no name
-		if image, err = policy.ParseImage(ref.String()); err != nil {
+		if image, err = names.Image(ref.String()); err != nil {
 			return image, nil, err
 		}
 	}

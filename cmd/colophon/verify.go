@@ -138,6 +138,7 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	o.output.quietFlag(cmd, "IMAGE@DIGEST of each accepted image, and one line on standard error for each other")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "after this long, stop verifying an image, which is then undecided")
 	f.StringVarP(&o.many.from, "file", "f", "", "verify the images of this list, Kubernetes manifest or compose file")
+	o.many.mirrorFlag(f)
 	f.StringArrayVar(&o.many.fields, "image-field", nil, "with -f, a field of a custom kind that names images (`KIND.GROUP=PATH`), as in Cluster.postgresql.cnpg.io=spec.imageName")
 	f.StringVar(&o.many.allTags, "all-tags", "", "verify every tag of this repository (`HOST/NAME`)")
 	f.BoolVar(&o.explain, "explain", false, "print for each link what was checked, against what and by which rule, and the SLSA Build requirements")
@@ -332,12 +333,12 @@ func (o verifyOptions) image(ctx context.Context, image string, ref oci.Referenc
 
 // decide verifies an image by a policy of version 2.
 func (o verifyOptions) decide(ctx context.Context, what string, src oci.Source, ref oci.Reference, opts verify.Options) *verify.Verdict {
-	o.rules.trusting(opts, o.now)
-	image, ev, err := evidenceFor(ctx, src, ref, o.now, opts, o.rules)
+	o.rules.trusting(opts)
+	image, ev, err := evidenceFor(ctx, src, ref, o.many.mirrors, o.now, opts, o.rules)
 	if err != nil {
 		return unreadable(what, err)
 	}
-	v := o.rules.about(ev, image).worst(ctx, o.namespace, o.places).Verdict()
+	v := o.rules.about(ev, image, o.now).worst(ctx, o.namespace, o.places).Verdict()
 	v.Digest, v.Dangers = cmp.Or(v.Digest, image.Digest), o.dangers(opts)
 	return v
 }

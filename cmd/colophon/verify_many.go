@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/oci/imagelist"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source/track"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -27,8 +29,13 @@ const maxParallel = 64
 type manyOptions struct {
 	from     string   // a list, Kubernetes manifest or compose file
 	fields   []string // of custom kinds
-	allTags  string   // HOST/NAME
+	mirrors  policy.Names
+	allTags  string // HOST/NAME
 	parallel int
+}
+
+func (o *manyOptions) mirrorFlag(f *pflag.FlagSet) {
+	f.StringToStringVar((*map[string]string)(&o.mirrors), "mirror", nil, "policies see images at `PREFIX/=REGISTRY/` by the second name, which they are copies of (mirror.example.com/hub/=docker.io/)")
 }
 
 // asked reports whether the command line can name several images. The output format

@@ -25,6 +25,7 @@ import (
 	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/policy/clusterimagepolicy"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -50,6 +51,7 @@ type Config struct {
 	Verdicts   *verdicts.Store       // required
 	Cluster    Cluster               // required
 	Fields     imagelist.Fields      // of custom kinds
+	Names      policy.Names          // what images are that were copied to mirrors
 	DryRun     bool                  // decisions are recorded, and nothing is refused or changed
 	Log        *slog.Logger          // gets a line for each decision; required
 	Registerer prometheus.Registerer // required
@@ -125,9 +127,10 @@ func (h *Handler) answer(ctx context.Context, req *request, decide func(context.
 type admitted struct {
 	*request
 	object objectHead
-	before objectHead        // zero when it is created
-	images []imagelist.Image // that are new at one of their places
-	old    map[string]string // the image at each place of the old object, by JSON pointer
+	runs   *clusterimagepolicy.Workload // the object, for ClusterImagePolicies
+	before objectHead                   // zero when it is created
+	images []imagelist.Image            // that are new at one of their places
+	old    map[string]string            // the image at each place of the old object, by JSON pointer
 }
 
 // change reports whether an image is not the one that the old object has at a place.
@@ -156,18 +159,22 @@ func (h *Handler) read(ctx context.Context, req *request) (*admitted, error) {
 	if a.object.Kind != req.Kind.Kind || a.object.APIVersion != req.Kind.apiVersion() {
 		return nil, fmt.Errorf("object: expected a %s of %s, found %q of %q", req.Kind.Kind, req.Kind.apiVersion(), a.object.Kind, a.object.APIVersion)
 	}
-	all, err := h.imagesOf(req.Kind, req.Object)
-	if err != nil {
-		return nil, err
-	}
-	if req.Operation == "UPDATE" {
+	update := req.Operation == "UPDATE"
+	if update {
 		if err := readHead(req.OldObject, &a.before); err != nil {
 			return nil, fmt.Errorf("old object: %w", err)
 		}
-		before, err := h.imagesOf(req.Kind, req.OldObject)
-		if err != nil {
-			return nil, fmt.Errorf("old object: %w", err)
-		}
+	}
+	all, err := h.imagesOf(req.Kind, req.Object)
+	if err != nil && update && unchanged(req.Object, req.OldObject) {
+		return a, nil // whatever its images are, none is new
+	}
+	if err != nil {
+		return nil, err
+	}
+	if update {
+		// Of an old object that cannot be read, nothing is known: all images are new.
+		before, _ := h.imagesOf(req.Kind, req.OldObject)
 		for _, i := range before {
 			for _, p := range i.Places {
 				a.old[p.Pointer] = reference(i)
@@ -175,6 +182,9 @@ func (h *Handler) read(ctx context.Context, req *request) (*admitted, error) {
 		}
 	}
 	for _, i := range all {
+		if o := i.Places[0].Object; o != nil {
+			a.runs = clusterimagepolicy.WorkloadOf(o.APIVersion, o.Kind, o.Content)
+		}
 		if slices.ContainsFunc(i.Places, func(p imagelist.Place) bool { return a.change(i, p) }) {
 			a.images = append(a.images, i)
 		}
@@ -326,11 +336,11 @@ func (h *Handler) judge(ctx context.Context, a *admitted, i imagelist.Image, acc
 	if i.Reference.Digest == "" {
 		return h.unpinned(a, i, "it is named by a tag, which may lead to another image when it is pulled; the mutating webhook adds the digest")
 	}
-	image, err := policy.ParseImage(i.Name)
+	image, err := h.Names.Image(i.Name)
 	if err != nil {
 		return refuse(err.Error())
 	}
-	o.answer = h.Verdicts.Ask(ctx, verdicts.Question{Image: image, Repository: i.Reference.Repository, Namespace: a.Namespace, Logins: access.logins(i.Reference.Repository)})
+	o.answer = h.Verdicts.Ask(ctx, verdicts.Question{Image: image, Repository: i.Reference.Repository, Namespace: a.Namespace, Workload: a.runs, Logins: access.logins(i.Reference.Repository)})
 	d := o.answer.Decision
 	for _, w := range d.Warnings {
 		if !onlyRecorded(d, w) {
@@ -358,7 +368,7 @@ func onlyRecorded(d *verify.Decision, warning string) bool {
 func (h *Handler) unpinned(a *admitted, i imagelist.Image, why string) outcome {
 	o := outcome{image: i.Name, place: i.Places[0]}
 	text := fmt.Sprintf("image %s of %s: %s", printable.Text(i.Name), o.place.Path, printable.Line(why))
-	image, err := policy.ParseImage(i.Name)
+	image, err := h.Names.Image(i.Name)
 	if err == nil && !h.Verdicts.Enforced(a.Namespace, image) {
 		o.warnings = []string{text}
 		return o

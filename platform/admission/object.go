@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -74,6 +75,22 @@ func readHead(raw json.RawMessage, head *objectHead) error {
 		return fmt.Errorf("spec: %w", err)
 	}
 	return nil
+}
+
+// unchanged reports whether an update of an object is about its metadata and its status alone. An
+// annotation may name an image of a custom kind.
+func unchanged(object, old json.RawMessage) bool {
+	var versions [2]map[string]any
+	for i, raw := range []json.RawMessage{object, old} {
+		if strict.Unmarshal(raw, maxReview, &versions[i]) != nil {
+			return false
+		}
+		if m, ok := versions[i]["metadata"].(map[string]any); ok {
+			versions[i]["metadata"] = m["annotations"]
+		}
+		delete(versions[i], "status")
+	}
+	return reflect.DeepEqual(versions[0], versions[1])
 }
 
 // pod returns the metadata and specification of the pods that the object makes. Of a custom kind

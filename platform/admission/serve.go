@@ -35,7 +35,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	store := verdicts.New(verdicts.Config{Transport: verdicts.Transport(s.LoopbackRegistries), Memory: int64(s.Memory) << 20})
-	h := New(Config{Verdicts: store, Cluster: asks, Fields: fields, DryRun: s.DryRun, Log: log, Registerer: metrics})
+	h := New(Config{Verdicts: store, Cluster: asks, Fields: fields, Names: s.Names, DryRun: s.DryRun, Log: log, Registerer: metrics})
 	changed := make(chan struct{}, 1)
 	l := &loader{log: log, Loader: verdicts.NewLoader(store, log, func() {
 		select {
@@ -43,6 +43,9 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		default:
 		}
 	})}
+	if c := s.ClusterImagePolicies; c != nil {
+		l.WithClusterImagePolicies(c.NoMatchPolicy)
+	}
 	certs := &certificate{log: log}
 	webhooks, err := net.Listen("tcp", s.Listen)
 	if err != nil {
@@ -69,7 +72,7 @@ func (s *Settings) start(ctx context.Context, l *loader, certs *certificate, api
 		if path != "" {
 			go l.FromFiles(ctx, of, path)
 		} else {
-			l.fromCluster(ctx, api, of)
+			l.fromCluster(ctx, api, of, namespace, s.ClusterImagePolicies)
 		}
 	}
 	if s.TLS.Certificate != "" {

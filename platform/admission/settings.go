@@ -1,9 +1,11 @@
 package admission
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/limits"
@@ -11,6 +13,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict/documents"
 	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
+	"github.com/colophon-build/colophon/policy"
 )
 
 // Settings are the configuration file of colophond admission. Every member is optional: without
@@ -23,6 +26,10 @@ type Settings struct {
 	Policies string `json:"policies,omitempty"` // file or directory of policies; absent: the resources of the cluster
 	Trust    string `json:"trust,omitempty"`    // file or directory of trust roots; absent: the resources of the cluster
 
+	// ClusterImagePolicies lets policies of policy-controller count beside our own; absent: none is read.
+	ClusterImagePolicies *ClusterImagePolicies `json:"clusterImagePolicies,omitempty"`
+
+	Names  policy.Names        `json:"names,omitempty"`  // what images are that were copied to mirrors
 	Images map[string][]string `json:"images,omitempty"` // fields that name images, by KIND.GROUP of custom kinds
 	Exempt []string            `json:"exempt,omitempty"` // namespaces whose running pods are left alone: those that the webhook configurations exempt
 	DryRun bool                `json:"dryRun,omitempty"` // decisions are recorded, and nothing is refused or changed
@@ -43,6 +50,35 @@ type Settings struct {
 		Token     string `json:"token"`     // file with a bearer token
 		Namespace string `json:"namespace"` // that admission counts as its own
 	} `json:"api,omitempty"`
+}
+
+// ClusterImagePolicies say how ClusterImagePolicies and TrustRoots of policy.sigstore.dev are read:
+// from the files that Policies names, or else from the resources of the cluster.
+type ClusterImagePolicies struct {
+	NoMatchPolicy policy.Unmatched `json:"noMatchPolicy,omitempty"` // deny (default), warn or allow: an image that none of them is about
+	Secrets       []string         `json:"secrets,omitempty"`       // names, in admission's namespace, of Secrets with keys
+	ConfigMaps    []string         `json:"configMaps,omitempty"`    // names, in admission's namespace, of ConfigMaps with policies
+}
+
+// maxBeside limits the Secrets and ConfigMaps that ClusterImagePolicies may name.
+const maxBeside = 64
+
+func (c *ClusterImagePolicies) check() error {
+	if c == nil {
+		return nil
+	}
+	if c.NoMatchPolicy != "" && !slices.Contains([]policy.Unmatched{policy.DenyUnmatched, policy.WarnUnmatched, policy.AllowUnmatched}, c.NoMatchPolicy) {
+		return fmt.Errorf("clusterImagePolicies: noMatchPolicy: expected deny, warn or allow, found %q", c.NoMatchPolicy)
+	}
+	if n := len(c.Secrets) + len(c.ConfigMaps); n > maxBeside {
+		return fmt.Errorf("clusterImagePolicies: expected at most %d secrets and configMaps, found %d", maxBeside, n)
+	}
+	for _, name := range slices.Concat(c.Secrets, c.ConfigMaps) {
+		if !objectName.MatchString(name) {
+			return fmt.Errorf("clusterImagePolicies: expected the name of a Secret or ConfigMap, found %q", name)
+		}
+	}
+	return nil
 }
 
 // ReadSettings reads a configuration file, YAML or JSON. An empty file, and an empty path, give
@@ -91,6 +127,9 @@ func (s *Settings) check() error {
 	}
 	if s.API != nil && (s.API.CA == "" || s.API.Token == "" || s.API.Namespace == "") {
 		return errors.New("api: expected server, ca, token and namespace")
+	}
+	if err := cmp.Or(s.ClusterImagePolicies.check(), s.Names.Check()); err != nil {
+		return err
 	}
 	_, err := s.fields()
 	return err

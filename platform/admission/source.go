@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,33 +43,71 @@ type condition struct {
 
 const resources = "/apis/colophon.build/v1/"
 
-// fromCluster follows the policies or the trust roots of the cluster until ctx ends.
-func (l *loader) fromCluster(ctx context.Context, api *kubeapi.Client, of int) {
-	lists := []string{"imagepolicies", "namespacedimagepolicies"}
+// fromCluster follows the policies or the trust roots of the cluster until ctx ends, and with others
+// the documents of policy-controller beside our policies.
+func (l *loader) fromCluster(ctx context.Context, api *kubeapi.Client, of int, namespace string, others *ClusterImagePolicies) {
+	p := &parts{documents: map[string][]verdicts.Document{}, all: func(all []verdicts.Document) { l.Tell(of, all) }}
 	if of == verdicts.TrustDocuments {
-		lists = []string{"trustroots"}
+		p.names = []string{"trustroots"}
+		l.followOurs(ctx, api, p.names, p)
+		return
 	}
-	var mu sync.Mutex
-	got := map[string][]verdicts.Document{}
+	l.followPolicies(ctx, api, namespace, others, p)
+}
+
+// followPolicies tells p of all policies until ctx ends.
+func (l *loader) followPolicies(ctx context.Context, api *kubeapi.Client, namespace string, others *ClusterImagePolicies, p *parts) {
+	ours := []string{"imagepolicies", "namespacedimagepolicies"}
+	p.names = ours
+	if others != nil {
+		p.names = slices.Concat(ours, controllerLists, []string{"beside"})
+		for _, list := range controllerLists {
+			l.follow(ctx, api, list, controllerDocument, p)
+		}
+		go l.besides(ctx, api, namespace, others, p)
+	}
+	l.followOurs(ctx, api, ours, p)
+}
+
+func (l *loader) followOurs(ctx context.Context, api *kubeapi.Client, lists []string, p *parts) {
 	for _, list := range lists {
-		go api.Follow(ctx, resources+list, func(objects []json.RawMessage) {
-			var docs []verdicts.Document
-			for _, raw := range objects {
-				docs = append(docs, l.documentOf(ctx, api, list, raw))
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if got[list] = docs; len(got) == len(lists) {
-				var all []verdicts.Document
-				for _, name := range lists {
-					all = append(all, got[name]...)
-				}
-				l.Tell(of, all)
-			}
-		}, func(err error) {
-			l.log.Error("cannot follow the resources of the cluster", "resources", list, "error", err)
-		})
+		l.follow(ctx, api, resources+list, func(raw json.RawMessage) verdicts.Document { return l.documentOf(ctx, api, list, raw) }, p)
 	}
+}
+
+// follow tells p of all objects of a list until ctx ends.
+func (l *loader) follow(ctx context.Context, api *kubeapi.Client, list string, document func(json.RawMessage) verdicts.Document, p *parts) {
+	go api.Follow(ctx, list, func(objects []json.RawMessage) {
+		var docs []verdicts.Document
+		for _, raw := range objects {
+			docs = append(docs, document(raw))
+		}
+		p.tell(strings.TrimPrefix(list, resources), docs)
+	}, func(err error) {
+		l.log.Error("cannot follow the resources of the cluster", "resources", list, "error", err)
+	})
+}
+
+// parts collects what is read in several parts.
+type parts struct {
+	names []string                  // of all parts, in their order
+	all   func([]verdicts.Document) // called once all parts are there, and after each change
+
+	mu        sync.Mutex
+	documents map[string][]verdicts.Document
+}
+
+func (p *parts) tell(part string, docs []verdicts.Document) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.documents[part] = docs; len(p.documents) < len(p.names) {
+		return
+	}
+	var all []verdicts.Document
+	for _, name := range p.names {
+		all = append(all, p.documents[name]...)
+	}
+	p.all(all)
 }
 
 // documentOf returns a resource as a document. Only what people write is in it: a status that

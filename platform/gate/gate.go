@@ -21,12 +21,13 @@ import (
 
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/verdicts"
+	"github.com/colophon-build/colophon/policy"
 )
 
 // Config says how a Gate decides.
 type Config struct {
 	Upstream   string                // HOST[:PORT] of the registry that has the images; required
-	Names      map[string]string     // what policies call images, by prefix of the repository's name; "": Upstream + "/"
+	Names      policy.Names          // what images are, by prefix of the repository's name at the upstream; "" is all of them
 	Verdicts   *verdicts.Store       // required
 	Transport  http.RoundTripper     // sends the requests for content; required: see verdicts.Transport
 	Logins     []authn.AuthConfig    // the gate's own credentials for the upstream; none: anonymous
@@ -41,6 +42,7 @@ type Config struct {
 // Gate serves /v2/. It is safe for concurrent use.
 type Gate struct {
 	Config
+	names     policy.Names // with the upstream
 	metrics   *metrics
 	opened    opened
 	sources   sources
@@ -62,7 +64,7 @@ func New(c Config) *Gate {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Gate{Config: c, metrics: newMetrics(c.Registerer, c.Verdicts), manifests: make(chan struct{}, maxManifests), blobs: make(chan struct{}, maxBlobs)}
+	return &Gate{Config: c, names: namesAt(c.Upstream, c.Names), metrics: newMetrics(c.Registerer, c.Verdicts), manifests: make(chan struct{}, maxManifests), blobs: make(chan struct{}, maxBlobs)}
 }
 
 // request is a request whose path and credentials were read.
@@ -187,15 +189,13 @@ func (g *Gate) serve(w http.ResponseWriter, req *request) error {
 	return answer(w, req, "application/json", []byte("{}"))
 }
 
-// nameOf returns what policies call a repository: what it is, wherever it was copied to.
-func (g *Gate) nameOf(name string) string {
-	prefix, is := "", g.Upstream+"/"
-	for p, n := range g.Names {
-		if strings.HasPrefix(name, p) && len(p) >= len(prefix) {
-			prefix, is = p, n
-		}
+// namesAt returns names with prefixes that begin with the upstream.
+func namesAt(upstream string, names policy.Names) policy.Names {
+	out := policy.Names{}
+	for prefix, is := range names {
+		out[upstream+"/"+prefix] = is
 	}
-	return is + strings.TrimPrefix(name, prefix)
+	return out
 }
 
 // source returns the repository as the client may read it.

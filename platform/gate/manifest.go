@@ -14,7 +14,6 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/verdicts"
-	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -85,16 +84,16 @@ func (g *Gate) manifest(ctx context.Context, w http.ResponseWriter, req *request
 
 // judge asks the policies about an image. It returns the refusal, if the image may not be served.
 func (g *Gate) judge(ctx context.Context, req *request, c *content, byDigest bool) (a verdicts.Answer, refusal error) {
-	start, name := g.Now(), g.nameOf(req.name)
-	named := name + ":" + req.ref
+	start, ref := g.Now(), ":"+req.ref
 	if byDigest {
-		named = name + "@" + req.ref
+		ref = "@" + req.ref
 	}
-	image, err := policy.ParseImage(named)
+	named := req.repository + ref
+	image, err := g.names.Image(named)
 	if err != nil {
 		return a, failed(http.StatusBadRequest, codeNameInvalid, "%s: %v", named, err)
 	}
-	image.Digest = c.Digest.String()
+	image.Digest, named = c.Digest.String(), image.Name+ref
 	a = g.Verdicts.Ask(ctx, verdicts.Question{Image: image, Repository: req.repository, Logins: req.logins})
 	switch d := a.Decision; d.Outcome {
 	case verify.Accepted:

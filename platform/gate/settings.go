@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -13,19 +14,24 @@ import (
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/internal/strict/documents"
+	"github.com/colophon-build/colophon/policy"
 )
 
 // Settings are the configuration file of colophond gate. docs/gate.md has the manual.
 type Settings struct {
-	Upstream string            `json:"upstream,omitempty"` // URL of the registry that has the images; required
-	Names    map[string]string `json:"names,omitempty"`    // what policies call images, by prefix of the repository's name
-	Listen   string            `json:"listen,omitempty"`   // address for clients; default 127.0.0.1:5000
-	Health   string            `json:"health,omitempty"`   // address of /healthz, /readyz and /metrics; default 127.0.0.1:5001
+	Upstream string       `json:"upstream,omitempty"` // URL of the registry that has the images; required
+	Names    policy.Names `json:"names,omitempty"`    // what images are, by the prefix of the repository's name at the upstream
+	Listen   string       `json:"listen,omitempty"`   // address for clients; default 127.0.0.1:5000
+	Health   string       `json:"health,omitempty"`   // address of /healthz, /readyz and /metrics; default 127.0.0.1:5001
 
 	Policies string `json:"policies,omitempty"` // file or directory of policies; required
 	Trust    string `json:"trust,omitempty"`    // file or directory of trust roots; required
-	Mode     string `json:"mode,omitempty"`     // enforce (default), or audit: decisions are recorded, and nothing is refused
-	Memory   int    `json:"memory,omitempty"`   // MiB for what is known about images; default 160
+	// ClusterImagePolicies lets documents of policy-controller in Policies count; absent: they are an error.
+	ClusterImagePolicies *struct {
+		NoMatchPolicy policy.Unmatched `json:"noMatchPolicy,omitempty"` // deny (default), warn or allow: an image that none of them is about
+	} `json:"clusterImagePolicies,omitempty"`
+	Mode   string `json:"mode,omitempty"`   // enforce (default), or audit: decisions are recorded, and nothing is refused
+	Memory int    `json:"memory,omitempty"` // MiB for what is known about images; default 160
 
 	Credentials string `json:"credentials,omitempty"` // file with the gate's username and password for the upstream
 	Login       string `json:"login,omitempty"`       // none: everybody who reaches the gate may pull; upstream: clients send their credentials for the upstream
@@ -92,10 +98,11 @@ func (s *Settings) Check() error {
 			return fmt.Errorf("%s: expected %s or %s, found %q", a.name, a.fallback, a.allowed[0], *a.value)
 		}
 	}
-	for prefix, name := range s.Names {
-		if prefix != "" && !strings.HasSuffix(prefix, "/") || !strings.HasSuffix(name, "/") {
-			return fmt.Errorf("names: expected PREFIX/ and REGISTRY/[NAME/], found %q: %q", prefix, name)
-		}
+	if err := namesAt(s.host, s.Names).Check(); err != nil {
+		return err
+	}
+	if c := s.ClusterImagePolicies; c != nil && c.NoMatchPolicy != "" && !slices.Contains([]policy.Unmatched{policy.DenyUnmatched, policy.WarnUnmatched, policy.AllowUnmatched}, c.NoMatchPolicy) {
+		return fmt.Errorf("clusterImagePolicies: noMatchPolicy: expected deny, warn or allow, found %q", c.NoMatchPolicy)
 	}
 	switch host, _, _ := net.SplitHostPort(s.Listen); {
 	case s.Policies == "" || s.Trust == "":

@@ -1,6 +1,7 @@
 package verdicts
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/verify"
+	"github.com/colophon-build/colophon/verify/cluster"
 )
 
 // maxReaders limits the credentials of which an entry knows that they may read the image. The
@@ -21,6 +23,7 @@ const maxReaders = 64
 type entry struct {
 	verdicts []*verify.Verdict // by ask.Policies, in their order
 	evidence *verify.Evidence  // nil: the verdicts are enough
+	others   *cluster.Answers  // of ask.others; nil if none of them is about the image
 	read     time.Time
 	until    time.Time // end of the validity of a trust root, or zero
 	subjects []v1.Hash // the image, and the manifests in it to which proofs are attached
@@ -35,7 +38,11 @@ type entry struct {
 
 func newEntry(ev *verify.Evidence, asked *ask, g *generation, q Question, now time.Time) *entry {
 	e := &entry{verdicts: ev.Verdicts(), evidence: ev, read: now, looked: now, readers: map[ReaderID]time.Time{}}
-	for _, r := range g.roots {
+	roots := slices.Clone(g.roots)
+	for _, query := range asked.Queries {
+		roots = append(roots, query.Trust...)
+	}
+	for _, r := range roots {
 		if end := r.Until(now); !end.IsZero() && (e.until.IsZero() || end.Before(e.until)) {
 			e.until = end
 		}
@@ -52,15 +59,18 @@ func newEntry(ev *verify.Evidence, asked *ask, g *generation, q Question, now ti
 			e.subjects = append(e.subjects, h)
 		}
 	}
-	whole := e.decide(asked, g.in(q.Namespace), q.Image, now)
 	e.weight = ev.Size()
-	if len(asked.Predicates) > 0 || asked.Packages || len(asked.Queries) > 0 || slices.ContainsFunc(asked.Policies, depends) {
+	if asked.others.About(q.Image) {
+		e.others = asked.others.Ask(ev, q.Image)
+	}
+	if len(asked.Predicates) > 0 || asked.Packages || e.others != nil || slices.ContainsFunc(asked.Policies, depends) {
 		return e
 	}
+	whole := ev.DecideAt(g.in(q.Namespace), q.Image, now, nil)
 	// The evidence takes several times the memory of the verdicts. It is kept only if they do not
 	// say the same.
 	e.evidence = nil
-	short := e.decide(asked, g.in(q.Namespace), q.Image, now)
+	short := verify.Decide(g.in(q.Namespace), q.Image, now, e.verdict(asked))
 	if short.Outcome != whole.Outcome || short.Reason != whole.Reason || !slices.Equal(short.Warnings, whole.Warnings) {
 		e.evidence = ev
 		return e
@@ -82,19 +92,31 @@ func depends(p policy.Policy) bool {
 	return notation || p.FreshTrust || p.MaxTrustAge > 0 || len(p.Verifiers) > 0 || len(p.Provenance().SourceVerifiers) > 0
 }
 
-// decide returns the decision now. asked must have the id for which the entry was read.
-func (e *entry) decide(asked *ask, sets []*policy.Set, image policy.Image, now time.Time) *verify.Decision {
-	if e.evidence != nil {
-		return e.evidence.DecideAt(sets, image, now)
+// decide returns the decision now. asked must have the id for which the entry was read. It waits for
+// ClusterImagePolicies until ctx ends.
+func (e *entry) decide(ctx context.Context, asked *ask, sets []*policy.Set, q Question, now time.Time) *verify.Decision {
+	var others *verify.Others
+	if e.others != nil {
+		others = e.others.Decide(ctx, q.Workload, now)
+	} else { // none of them is about the image
+		others = asked.others.Unknown(q.Image, q.Workload, "the image was read for another policy")
 	}
-	return verify.Decide(sets, image, now, func(p policy.Policy) *verify.Verdict {
+	if e.evidence != nil {
+		return e.evidence.DecideAt(sets, q.Image, now, others)
+	}
+	return verify.DecideWith(sets, q.Image, now, others, e.verdict(asked))
+}
+
+// verdict returns the verdicts that are kept.
+func (e *entry) verdict(asked *ask) func(policy.Policy) *verify.Verdict {
+	return func(p policy.Policy) *verify.Verdict {
 		for i := range asked.Policies {
 			if i < len(e.verdicts) && asked.Policies[i].Equal(p) {
 				return e.verdicts[i]
 			}
 		}
 		return &verify.Verdict{Links: []verify.Link{{Name: verify.LinkImage, Status: verify.Unknown, Reason: "the image was read for another policy"}}}
-	})
+	}
 }
 
 // state says what an entry is worth as an answer.

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
+	"github.com/colophon-build/colophon/verify/cluster"
 )
 
 // maxAsks limits the images of which a generation remembers what to ask about them.
@@ -23,6 +23,7 @@ type generation struct {
 	id       string
 	sets     []*policy.Set
 	roots    []*trust.Root
+	others   *cluster.Policies // ClusterImagePolicies; nil: none are read
 	trustKey [sha256.Size]byte
 
 	namespaces map[string][]*policy.Set // the sets that count in each namespace with sets of its own
@@ -40,10 +41,13 @@ type askOf struct {
 // ask is what must be known about an image to decide about it.
 type ask struct {
 	verify.Ask
-	id uint64 // the same for equal ones
+	id     uint64            // the same for equal ones
+	others *cluster.Policies // that ask the queries: those of the generation, or earlier ones that say the same
+	key    [sha256.Size]byte // of others, for the image
 }
 
 // fields are those of an Ask. If it gets another one, this does not compile: equal must compare it.
+// The key of the policies that ask them stands for the queries.
 type fields struct {
 	Policies   []policy.Policy
 	Predicates []string
@@ -52,8 +56,7 @@ type fields struct {
 }
 
 func equal(a, b fields) bool {
-	return a.Packages == b.Packages && slices.Equal(a.Predicates, b.Predicates) && slices.EqualFunc(a.Policies, b.Policies, policy.Policy.Equal) &&
-		reflect.DeepEqual(a.Queries, b.Queries)
+	return a.Packages == b.Packages && slices.Equal(a.Predicates, b.Predicates) && slices.EqualFunc(a.Policies, b.Policies, policy.Policy.Equal)
 }
 
 // maxDistinct limits the asks that are remembered to find equal ones.
@@ -67,11 +70,11 @@ type distinct struct {
 	last uint64
 }
 
-func (d *distinct) intern(a verify.Ask) *ask {
+func (d *distinct) intern(a verify.Ask, others *cluster.Policies, key [sha256.Size]byte) *ask {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, other := range d.all {
-		if equal(fields(other.Ask), fields(a)) {
+		if other.key == key && equal(fields(other.Ask), fields(a)) {
 			return other
 		}
 	}
@@ -79,16 +82,16 @@ func (d *distinct) intern(a verify.Ask) *ask {
 		d.all = nil // ids do not come back
 	}
 	d.last++
-	out := &ask{a, d.last}
+	out := &ask{a, d.last, others, key}
 	d.all = append(d.all, out)
 	return out
 }
 
-func newGeneration(id string, sets []*policy.Set, roots []*trust.Root) (*generation, error) {
-	if len(sets) == 0 {
+func newGeneration(id string, sets []*policy.Set, roots []*trust.Root, others *cluster.Policies) (*generation, error) {
+	if len(sets) == 0 && !others.Any() {
 		return nil, errors.New("there is no policy")
 	}
-	g := &generation{id: id, sets: sets, roots: roots, namespaces: map[string][]*policy.Set{}, asks: map[askOf]*ask{}}
+	g := &generation{id: id, sets: sets, roots: roots, others: others, namespaces: map[string][]*policy.Set{}, asks: map[askOf]*ask{}}
 	for _, s := range sets {
 		if err := s.Check(); err != nil {
 			return nil, fmt.Errorf("policy %q: %w", s.Name, err)
@@ -128,7 +131,9 @@ func (g *generation) ask(d *distinct, namespace string, sets []*policy.Set, imag
 	if ok {
 		return a
 	}
-	a = d.intern(verify.AskFor(sets, image))
+	asked := verify.AskFor(sets, image)
+	asked.Queries = g.others.Queries(image)
+	a = d.intern(asked, g.others, g.others.Key(image))
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.asks) >= maxAsks {

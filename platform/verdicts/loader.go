@@ -2,6 +2,7 @@ package verdicts
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,7 +19,10 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/policy"
+	cip "github.com/colophon-build/colophon/policy/clusterimagepolicy"
+	"github.com/colophon-build/colophon/policy/clusterimagepolicy/eval"
 	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify/cluster"
 )
 
 const maxDocuments = 4096 // policies or trust roots
@@ -38,19 +42,22 @@ type Loader struct {
 	used  func() // called after other ones count
 
 	mu       sync.Mutex
+	others   bool             // documents of policy-controller count, too
+	noMatch  policy.Unmatched // what they say about an image that none of them is about
 	policies []Document
 	roots    []Document
 	have     [2]bool // policies, and trust roots, were read
 	last     string  // id of what was tried last
 	inForce  string  // id of what counts
 	problem  string  // why that does not count; empty: it does
-	good     map[string]policySets
+	good     map[string]parsed
 }
 
-// policySets are the last good policies of a document.
-type policySets struct {
-	sum  [sha256.Size]byte
-	sets []*policy.Set
+// parsed are the last good policies of a document.
+type parsed struct {
+	sum    [sha256.Size]byte
+	sets   []*policy.Set
+	others *cip.Objects // nil: not read
 }
 
 // Ready reports whether all was read once. problem says why what was read last does not count;
@@ -68,6 +75,14 @@ func NewLoader(store *Store, log *slog.Logger, used func()) *Loader {
 		used = func() {}
 	}
 	return &Loader{store: store, log: log, used: used}
+}
+
+// WithClusterImagePolicies lets documents of policy-controller count beside our own policies:
+// ClusterImagePolicy and TrustRoot, and the Secrets and ConfigMaps that they name. noMatch is what
+// happens to an image that none of them is about; empty: what the ConfigMap config-policy-controller
+// says, or else it is denied. It is called before Tell.
+func (l *Loader) WithClusterImagePolicies(noMatch policy.Unmatched) {
+	l.others, l.noMatch = true, noMatch
 }
 
 // Kinds of documents.
@@ -98,7 +113,8 @@ func (l *Loader) Tell(of int, all []Document) {
 	}
 	id := hex.EncodeToString(h.Sum(nil))[:16]
 	problems := map[string]string{}
-	sets, roots := l.parsePolicies(problems), l.parseRoots(problems)
+	sets, others := l.parsePolicies(problems)
+	roots := l.parseRoots(problems)
 	broken := ""
 	for _, d := range slices.Concat(l.policies, l.roots) {
 		if p := problems[d.Name]; p != "" && d.Namespace == "" && broken == "" {
@@ -106,7 +122,7 @@ func (l *Loader) Tell(of int, all []Document) {
 		}
 	}
 	if broken == "" && id != l.inForce {
-		if err := l.store.Use(id, sets, roots); err != nil {
+		if err := l.use(id, sets, roots, others); err != nil {
 			broken = err.Error()
 		} else {
 			l.inForce = id
@@ -129,17 +145,24 @@ func (l *Loader) Tell(of int, all []Document) {
 	}
 }
 
-func (l *Loader) parsePolicies(problems map[string]string) (sets []*policy.Set) {
-	good, names := map[string]policySets{}, map[string]string{}
+func (l *Loader) use(id string, sets []*policy.Set, roots []*trust.Root, others *cip.Objects) error {
+	if !l.others {
+		return l.store.Use(id, sets, roots)
+	}
+	return l.store.UseWith(id, sets, roots, cluster.New(others, cluster.Options{Trust: roots, Evaluate: eval.Run, Open: l.store.OpenSource, NoMatch: cmp.Or(l.noMatch, others.NoMatch())}))
+}
+
+func (l *Loader) parsePolicies(problems map[string]string) (sets []*policy.Set, others *cip.Objects) {
+	good, names := map[string]parsed{}, map[string]string{}
+	others = &cip.Objects{}
 	for _, d := range l.policies {
 		known, again := l.good[d.Name]
 		next, err := known, error(nil)
 		if sum := sha256.Sum256(d.Raw); !again || known.sum != sum {
-			next = policySets{sum: sum}
-			next.sets, err = policy.ParseSets(d.Raw)
+			next, err = l.parse(d.Raw, sum)
 		}
 		if err == nil {
-			err = d.checkNames(next.sets, names)
+			err = d.checkNames(next, names)
 		}
 		if err != nil {
 			problems[d.Name] = fmt.Sprintf("%s: %v", d.Name, err)
@@ -151,16 +174,38 @@ func (l *Loader) parsePolicies(problems map[string]string) (sets []*policy.Set) 
 		if err == nil || again {
 			good[d.Name] = next
 			sets = append(sets, next.sets...)
+			others.Add(next.others)
 		}
 	}
 	l.good = good
-	return sets
+	return sets, others
+}
+
+func (l *Loader) parse(raw []byte, sum [sha256.Size]byte) (p parsed, err error) {
+	p.sum = sum
+	if !l.others {
+		p.sets, err = policy.ParseSets(raw)
+		return p, err
+	}
+	if p.others, err = cip.Parse(raw); err == nil {
+		p.sets, err = policy.ParseSetsBeside(raw, cip.Of)
+	}
+	return p, err
 }
 
 // checkNames fails if a policy of the document is about more than the document's namespace, or has
 // the name of another one. It adds the names.
-func (d *Document) checkNames(sets []*policy.Set, names map[string]string) error {
-	for _, s := range sets {
+func (d *Document) checkNames(p parsed, names map[string]string) error {
+	for _, o := range p.others.Names() {
+		switch other, taken := names[o]; {
+		case d.Namespace != "":
+			return errors.New("it is not about its own namespace alone")
+		case taken:
+			return fmt.Errorf("%s is in %s, too", o, other)
+		}
+		names[o] = d.Name
+	}
+	for _, s := range p.sets {
 		if d.Namespace != "" && (!s.Namespaced || s.Namespace != d.Namespace) {
 			return errors.New("it is not about its own namespace alone")
 		}

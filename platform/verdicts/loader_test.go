@@ -50,13 +50,13 @@ func TestBrokenPolicies(t *testing.T) {
 	if len(l.good) != 2 {
 		t.Errorf("got %d good ones", len(l.good))
 	}
-	sets := l.parsePolicies(map[string]string{})
+	sets, _ := l.parsePolicies(map[string]string{})
 	if len(sets) != 3 || sets[1].Name != "broken" || sets[1].Namespace != "shop" {
 		t.Errorf("got %+v, want that nothing is admitted in shop", sets)
 	}
 	l.Tell(PolicyDocuments, []Document{cluster, own("shop", "")})
 	l.Tell(PolicyDocuments, []Document{cluster, own("shop", "x")})
-	if sets := l.parsePolicies(map[string]string{}); len(sets) != 2 || sets[1].Name != "own" {
+	if sets, _ := l.parsePolicies(map[string]string{}); len(sets) != 2 || sets[1].Name != "own" {
 		t.Errorf("got %+v, want the last good one of shop", sets)
 	}
 	foreign := own("shop", "")

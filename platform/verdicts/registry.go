@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -19,6 +21,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/verify"
 )
 
 // clouds are the addresses where clouds keep credentials that are not link-local: the metadata of
@@ -106,14 +109,30 @@ func (s *Store) resolve(ctx context.Context, repository string, logins []authn.A
 	return digest, nil
 }
 
-// listing returns a hash of what is attached to the manifests: their referrers, and the digests
-// of the tags under which clients keep attachments.
-func listing(ctx context.Context, src oci.Source, subjects []v1.Hash) (string, error) {
-	h := sha256.New()
+// listing returns a hash of what is attached to the manifests, beside the image and where queries
+// look: their referrers, and the digests of the tags under which clients keep attachments.
+func listing(ctx context.Context, beside oci.Source, subjects []v1.Hash, queries []verify.Query) (string, error) {
+	h, places := sha256.New(), map[string]oci.Source{"": beside}
+	for _, q := range queries {
+		if q.From != nil {
+			places["at "+q.From.Name()] = q.From
+		}
+	}
+	for _, at := range slices.Sorted(maps.Keys(places)) {
+		fmt.Fprintf(h, "%q\n", at)
+		if err := listAt(ctx, h, places[at], subjects); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// listAt writes what is attached to the manifests in one place.
+func listAt(ctx context.Context, h io.Writer, src oci.Source, subjects []v1.Hash) error {
 	for _, subject := range subjects {
 		referrers, err := src.Referrers(ctx, subject)
 		if err != nil {
-			return "", err
+			return err
 		}
 		digests := make([]string, 0, len(referrers))
 		for _, r := range referrers {
@@ -127,13 +146,13 @@ func listing(ctx context.Context, src oci.Source, subjects []v1.Hash) (string, e
 			switch {
 			case errors.Is(err, oci.ErrNotFound):
 			case err != nil:
-				return "", err
+				return err
 			default:
 				fmt.Fprintf(h, "%s %s\n", tag, d.Digest)
 			}
 		}
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return nil
 }
 
 func hostOf(repository string) string {

@@ -3,6 +3,7 @@ package verdicts
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/verify"
@@ -24,7 +25,7 @@ func (s *Store) Enforced(namespace string, image policy.Image) bool {
 			}
 		}
 	}
-	return verify.Decide(sets, image, now, noVerdict(nil)).Outcome != verify.Accepted
+	return g.others.Enforces(image) || g.unknown(sets, Question{Image: image}, now, nil).Outcome != verify.Accepted
 }
 
 // anyDigest returns a pattern that matches an image if p matches it with one digest or another.
@@ -40,11 +41,12 @@ func anyDigest(p policy.ImagePattern) policy.ImagePattern {
 	return p
 }
 
-// noVerdict answers for every policy that nothing is known, because of err.
-func noVerdict(err error) func(policy.Policy) *verify.Verdict {
-	v := &verify.Verdict{}
+// unknown returns the decision if nothing is known about an image, because of err.
+func (g *generation) unknown(sets []*policy.Set, q Question, now time.Time, err error) *verify.Decision {
+	v, why := &verify.Verdict{}, ""
 	if err != nil {
-		v.Links = []verify.Link{{Name: verify.LinkImage, Status: verify.Unknown, Reason: err.Error()}}
+		why = err.Error()
+		v.Links = []verify.Link{{Name: verify.LinkImage, Status: verify.Unknown, Reason: why}}
 	}
-	return func(policy.Policy) *verify.Verdict { return v }
+	return verify.DecideWith(sets, q.Image, now, g.others.Unknown(q.Image, q.Workload, why), func(policy.Policy) *verify.Verdict { return v })
 }

@@ -26,8 +26,10 @@ import (
 
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
+	cip "github.com/colophon-build/colophon/policy/clusterimagepolicy"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
+	"github.com/colophon-build/colophon/verify/cluster"
 )
 
 const (
@@ -85,7 +87,12 @@ func New(c Config) *Store {
 // Use makes these policies and trust roots the ones that count, all at once. id names them in
 // answers. If the policies contradict themselves, nothing changes.
 func (s *Store) Use(id string, sets []*policy.Set, roots []*trust.Root) error {
-	g, err := newGeneration(id, sets, roots)
+	return s.UseWith(id, sets, roots, nil)
+}
+
+// UseWith is Use with ClusterImagePolicies beside the policies; nil: none are read.
+func (s *Store) UseWith(id string, sets []*policy.Set, roots []*trust.Root, others *cluster.Policies) error {
+	g, err := newGeneration(id, sets, roots, others)
 	if err == nil {
 		s.current.Store(g)
 	}
@@ -105,6 +112,7 @@ type Question struct {
 	Image      policy.Image       // as rules see it; its digest is required
 	Repository string             // HOST/NAME to read it from
 	Namespace  string             // whose policies count, besides those of the whole cluster
+	Workload   *cip.Workload      // what runs the image; nil: not known, and ClusterImagePolicies about some workloads only are undecided
 	Logins     []authn.AuthConfig // credentials to read it with, tried in this order; none: anonymously
 }
 
@@ -139,7 +147,7 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	}
 	out := Answer{Policies: g.id}
 	sets := g.in(q.Namespace)
-	if d, ok := withoutEvidence(sets, q.Image, s.config.Now()); ok {
+	if d, ok := g.withoutEvidence(sets, q, s.config.Now()); ok {
 		s.hits.Add(1)
 		out.Decision, out.Known = d, true
 		return out
@@ -148,7 +156,7 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	of := reading{entryKey{q.Repository, q.Image.Digest, asked.id, g.trustKey}, s.Reader(q.Logins)}
 	read := func(ctx context.Context) (*entry, error) { return s.read(ctx, of, q, g, asked) }
 	if e := s.kept.get(of.entryKey); e != nil {
-		d := e.decide(asked, sets, q.Image, s.config.Now())
+		d := e.decide(ctx, asked, sets, q, s.config.Now())
 		state := e.state(d, of.reader, s.config.Now())
 		if state != missing {
 			s.hits.Add(1)
@@ -161,19 +169,19 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	}
 	e, err := s.reading.do(ctx, of, hostOf(q.Repository), read)
 	if err != nil {
-		out.Decision = verify.Decide(sets, q.Image, s.config.Now(), noVerdict(err))
+		out.Decision = g.unknown(sets, q, s.config.Now(), err)
 		return out
 	}
-	out.Decision, out.Read = e.decide(asked, sets, q.Image, s.config.Now()), e.read
+	out.Decision, out.Read = e.decide(ctx, asked, sets, q, s.config.Now()), e.read
 	return out
 }
 
 // withoutEvidence returns the decision if it is the same whatever is known about the image:
 // no rule is about it, or it is exempt. Nothing is read then, so that nobody makes us send
 // requests to a registry that no policy names.
-func withoutEvidence(sets []*policy.Set, image policy.Image, now time.Time) (*verify.Decision, bool) {
-	needed := false
-	d := verify.Decide(sets, image, now, func(policy.Policy) *verify.Verdict {
+func (g *generation) withoutEvidence(sets []*policy.Set, q Question, now time.Time) (*verify.Decision, bool) {
+	needed := g.others.About(q.Image)
+	d := verify.DecideWith(sets, q.Image, now, g.others.Unknown(q.Image, q.Workload, ""), func(policy.Policy) *verify.Verdict {
 		needed = true
 		return &verify.Verdict{}
 	})
@@ -193,13 +201,13 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 	}
 	now, listed := s.config.Now(), ""
 	if e := s.kept.get(of.entryKey); e != nil && e.counts(now) {
-		d := e.decide(asked, g.in(q.Namespace), q.Image, now)
+		d := e.decide(ctx, asked, g.in(q.Namespace), q, now)
 		if e.settled(d, now) {
 			e.allow(of.reader, now)
 			return e, nil
 		}
 		// Before the image is read, so that nothing is missed that is attached meanwhile.
-		if listed, err = listing(ctx, src, e.subjects); err == nil && d.Outcome != verify.Undecided && !e.partly && e.sameListing(listed, now) {
+		if listed, err = listing(ctx, src, e.subjects, asked.Queries); err == nil && d.Outcome != verify.Undecided && !e.partly && e.sameListing(listed, now) {
 			e.allow(of.reader, now)
 			return e, nil
 		}
@@ -209,7 +217,7 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 	e := newEntry(ev, asked, g, q, now)
 	e.listing = listed
 	e.allow(of.reader, now)
-	if e.decide(asked, g.in(q.Namespace), q.Image, now).Outcome != verify.Undecided {
+	if e.decide(ctx, asked, g.in(q.Namespace), q, now).Outcome != verify.Undecided {
 		s.kept.put(of.entryKey, e)
 	} else {
 		s.kept.drop(of.entryKey)

@@ -19,6 +19,35 @@ type Objects struct {
 	Secrets    []*Secret    // the same
 }
 
+// Add adds the documents of another file. Names must differ.
+func (o *Objects) Add(other *Objects) {
+	if other == nil {
+		return
+	}
+	o.Policies, o.TrustRoots = append(o.Policies, other.Policies...), append(o.TrustRoots, other.TrustRoots...)
+	o.ConfigMaps, o.Secrets = append(o.ConfigMaps, other.ConfigMaps...), append(o.Secrets, other.Secrets...)
+}
+
+// Names returns each document as KIND NAME.
+func (o *Objects) Names() (out []string) {
+	if o == nil {
+		return nil
+	}
+	for _, p := range o.Policies {
+		out = append(out, KindPolicy+" "+p.Metadata.Name)
+	}
+	for _, t := range o.TrustRoots {
+		out = append(out, KindTrustRoot+" "+t.Metadata.Name)
+	}
+	for _, m := range o.ConfigMaps {
+		out = append(out, "ConfigMap "+m.Metadata.Name)
+	}
+	for _, s := range o.Secrets {
+		out = append(out, "Secret "+s.Metadata.Name)
+	}
+	return out
+}
+
 // Of reports whether Parse reads documents with this apiVersion: those of policy-controller, and
 // what they refer to.
 func Of(apiVersion string) bool {

@@ -5,9 +5,11 @@ import (
 	"crypto"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -25,9 +27,33 @@ type authority struct {
 	name       string
 	queries    []verify.Query
 	identities []identity
-	stamped    bool   // a timestamp authority must have seen the signature
-	never      string // why it accepts no image
-	unknown    string // why it cannot be asked
+	stamped    bool                   // a timestamp authority must have seen the signature
+	named      map[string]*trust.Root // the TrustRoots that it names
+	never      string                 // why it accepts no image
+	unknown    string                 // why it cannot be asked
+}
+
+// roots returns the trust roots that count for the authority.
+func (a *authority) roots() (all []*trust.Root) {
+	for _, q := range a.queries {
+		all = append(all, q.Trust...)
+	}
+	return all
+}
+
+// expired says which trust root of the authority does not count any more, or "".
+func (a *authority) expired(now time.Time) string {
+	for _, name := range slices.Sorted(maps.Keys(a.named)) {
+		if root := a.named[name]; root.Stale(now) {
+			return fmt.Sprintf("TrustRoot %q: the metadata of its TUF repository expired on %s", name, root.Expires.Format(time.DateOnly))
+		}
+	}
+	for _, root := range a.roots() {
+		if root.Stale(now) {
+			return "trust root: the metadata of its TUF repository expired on " + root.Expires.Format(time.DateOnly)
+		}
+	}
+	return ""
 }
 
 // identity is an Identity with compiled expressions; nil: compared whole.
@@ -54,6 +80,8 @@ const maxKeys = 16
 func (p *Policies) authority(roots *roots, a *cip.Authority, name string) *authority {
 	out := &authority{Authority: a, name: name, stamped: a.RFC3161Timestamp != nil}
 	var err error
+	roots.used = map[string]*trust.Root{}
+	out.named = roots.used
 	switch {
 	case a.Static != nil:
 		out.queries = []verify.Query{{}} // nobody signed, but the image must be there
@@ -201,6 +229,9 @@ func (q question) ask(ctx context.Context, a *authority) (match, result) {
 	case a.unknown != "":
 		return match{}, undecided("%s", a.unknown)
 	}
+	if why := a.expired(q.now); why != "" {
+		return match{}, undecided("%s", why)
+	}
 	var all []verify.Testimony
 	var unsure error
 	for _, query := range a.queries {
@@ -263,11 +294,13 @@ func (a *authority) refuses(t verify.Testimony) string {
 type roots struct {
 	machine []*trust.Root
 	named   map[string]*trust.Root
-	missing map[string]string // why a named one cannot be used
+	used    map[string]*trust.Root // those of named that the present authority names
+	missing map[string]string      // why a named one cannot be used
 }
 
 func (r *roots) get(name string) (*trust.Root, error) {
 	if root := r.named[name]; root != nil {
+		r.used[name] = root
 		return root, nil
 	}
 	if why := r.missing[name]; why != "" {

@@ -150,7 +150,7 @@ func (s *signers) accepted(document string) (accepted, undecided []string) {
 		s.t.Fatal(err)
 	}
 	now := time.Now()
-	all := cluster.New(objects, cluster.Options{Now: now, Evaluate: eval.Run})
+	all := cluster.New(objects, cluster.Options{Evaluate: eval.Run})
 	for _, name := range slices.Sorted(maps.Keys(s.digests)) {
 		ref, err := oci.ParseReference(s.repo + "@" + s.digests[name])
 		if err != nil {
@@ -165,7 +165,7 @@ func (s *signers) accepted(document string) (accepted, undecided []string) {
 			s.t.Fatal(err)
 		}
 		ev := verify.Gather(s.t.Context(), src, image.Digest, now, verify.Options{}, verify.Ask{Queries: all.Queries(image)})
-		switch d := ev.DecideWith(nil, image, all.Decide(s.t.Context(), ev, image, nil)); d.Outcome {
+		switch d := ev.DecideWith(nil, image, all.Decide(s.t.Context(), ev, image, nil, now)); d.Outcome {
 		case verify.Accepted:
 			accepted = append(accepted, name)
 		case verify.Undecided:

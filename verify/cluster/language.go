@@ -131,7 +131,7 @@ func (q question) evaluate(ctx context.Context, p *cip.Policy, input []byte) res
 	if q.opts.Evaluate == nil {
 		return undecided("policies in %s cannot be evaluated here", p.Type)
 	}
-	a, err := q.opts.Evaluate(ctx, eval.Order{Type: p.Type, Policy: text, Input: input, Time: q.opts.Now, AbsentPasses: q.Metadata.Annotations[cip.AbsentPasses] == "pass"})
+	a, err := q.opts.Evaluate(ctx, eval.Order{Type: p.Type, Policy: text, Input: input, Time: q.now, AbsentPasses: q.Metadata.Annotations[cip.AbsentPasses] == "pass"})
 	switch {
 	case err != nil:
 		return undecided("%v", err)

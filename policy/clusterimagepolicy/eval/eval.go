@@ -25,6 +25,8 @@ const (
 	MaxCPU    = 5         // seconds
 
 	MaxWait = 15 * time.Second // until the process is killed
+
+	MaxAtOnce = 2 // processes that one process starts; more wait
 )
 
 // Order asks whether a policy holds of a JSON value.

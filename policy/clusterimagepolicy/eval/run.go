@@ -16,8 +16,11 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
-// Run starts Program with an order, and returns its answer. The process gets no environment. An
-// error means that there is no answer: the program is missing, was killed at a limit, or
+// slots has a place for each process that may run.
+var slots = make(chan struct{}, MaxAtOnce)
+
+// Run starts Program with an order, and returns its answer. The process gets no environment. Run
+// waits until fewer than MaxAtOnce others run, or ctx ends. An error means that there is no answer: the program is missing, was killed at a limit, or
 // answered something else.
 func Run(ctx context.Context, o Order) (Answer, error) {
 	path, err := find()
@@ -27,6 +30,12 @@ func Run(ctx context.Context, o Order) (Answer, error) {
 	order, err := json.Marshal(o)
 	if err != nil || len(order) > MaxOrder {
 		return Answer{}, fmt.Errorf("%s: expected policy and input of at most %d bytes, found %d: %w", Program, MaxOrder, len(order), err)
+	}
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+	case <-ctx.Done():
+		return Answer{}, fmt.Errorf("%s: others were evaluated all the time: %w", Program, context.Cause(ctx))
 	}
 	ctx, cancel := context.WithTimeout(ctx, MaxWait)
 	defer cancel()

@@ -1,11 +1,14 @@
 package eval_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,6 +50,46 @@ func TestRunRefuses(t *testing.T) {
 			}
 		} else if err == nil || !strings.Contains(fmt.Sprint(err), c[1]) {
 			t.Errorf("%s: got %v, %v, want %s", name, a, err, c[1])
+		}
+	}
+}
+
+// TestAtOnce: no more than MaxAtOnce processes run, however many policies wait; who stops waiting gets
+// an error.
+func TestAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir+":/bin:/usr/bin")
+	script := "#!/bin/sh\nPATH=/bin:/usr/bin\ncat > /dev/null\nmkdir " + dir + "/run-$$\nls -d " + dir + "/run-* | wc -l > " + dir + "/seen-$$\nsleep 0.2\nrmdir " + dir + "/run-$$\necho '{\"result\":\"holds\"}'\n"
+	if err := os.WriteFile(filepath.Join(dir, eval.Program), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	order := eval.Order{Type: eval.CUE, Policy: "x: 1", Input: json.RawMessage(`{"x":1}`)}
+	var all sync.WaitGroup
+	for range 4 * eval.MaxAtOnce {
+		all.Go(func() {
+			if a, err := eval.Run(t.Context(), order); err != nil || a.Result != eval.Holds {
+				t.Errorf("got %v, %v", a, err)
+			}
+		})
+	}
+	time.Sleep(100 * time.Millisecond)
+	soon, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	if _, err := eval.Run(soon, order); err == nil || !strings.Contains(err.Error(), "others were evaluated") {
+		t.Errorf("nobody waits for ever: got %v", err)
+	}
+	all.Wait()
+	seen, err := filepath.Glob(filepath.Join(dir, "seen-*"))
+	if err != nil || len(seen) != 4*eval.MaxAtOnce {
+		t.Fatalf("got %d runs, %v", len(seen), err)
+	}
+	for _, file := range seen {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := strconv.Atoi(strings.TrimSpace(string(raw))); err != nil || n > eval.MaxAtOnce {
+			t.Errorf("%s processes ran at once, want at most %d", strings.TrimSpace(string(raw)), eval.MaxAtOnce)
 		}
 	}
 }

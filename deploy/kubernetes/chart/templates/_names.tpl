@@ -66,6 +66,9 @@ clientConfig:
 {{- if .Values.certManager.enabled }}
 {{- $_ := set $config "tls" (dict "certificate" "/etc/colophon-tls/tls.crt" "key" "/etc/colophon-tls/tls.key") }}
 {{- end }}
+{{- if .Values.clusterImagePolicies.enabled }}
+{{- $_ := set $config "clusterImagePolicies" (omit .Values.clusterImagePolicies "enabled") }}
+{{- end }}
 {{- $images := dict }}
 {{- range .Values.webhook.customResources }}
 {{- $_ := set $images (printf "%s.%s" .kind .group) (default list .fields) }}

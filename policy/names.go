@@ -1,0 +1,74 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Names says what images are that were copied elsewhere, as to a mirror. A key is where they are,
+// the beginning of a repository's name: REGISTRY/ or REGISTRY/NAME/. The value stands in its place in
+// the name that rules see, as in {"mirror.example.com/hub/": "docker.io/"}. The longest key counts.
+// Only whoever writes the policies may choose them: a name decides which rules are about an image.
+type Names map[string]string
+
+// maxNames limits Names.
+const maxNames = 1024
+
+// Check fails if a key or a value is not the beginning of a name up to a slash, or if two keys are
+// about the same repositories.
+func (n Names) Check() error {
+	if len(n) > maxNames {
+		return fmt.Errorf("names: expected at most %d, found %d", maxNames, len(n))
+	}
+	seen := map[string]string{}
+	for key, value := range n {
+		for _, prefix := range []string{key, value} {
+			if _, err := canonicalPrefix(prefix); err != nil {
+				return err
+			}
+		}
+		where, _ := canonicalPrefix(key)
+		if other, twice := seen[where]; twice {
+			return fmt.Errorf("names: %q and %q are about the same repositories", other, key)
+		}
+		seen[where] = key
+	}
+	return nil
+}
+
+// canonicalPrefix returns the beginning of Image.Name of the images under a prefix.
+func canonicalPrefix(prefix string) (string, error) {
+	host, _, slash := strings.Cut(prefix, "/")
+	image, err := ParseImage(prefix + "x/x")
+	if err != nil || !slash || !isHost(host) || !strings.HasSuffix(prefix, "/") || strings.Contains(prefix, "//") {
+		return "", fmt.Errorf("names: expected REGISTRY/ or REGISTRY/NAME/, found %q", prefix)
+	}
+	return strings.TrimSuffix(image.Name, "x/x"), nil
+}
+
+// Image is ParseImage, with the name of what the image is. n must have passed its Check.
+func (n Names) Image(reference string) (Image, error) {
+	image, err := ParseImage(reference)
+	if err != nil || len(n) == 0 {
+		return image, err
+	}
+	longest, is := "", ""
+	for key, value := range n {
+		prefix, err := canonicalPrefix(key)
+		if err != nil {
+			return Image{}, err
+		}
+		if strings.HasPrefix(image.Name, prefix) && len(prefix) > len(longest) {
+			longest, is = prefix, value
+		}
+	}
+	if longest == "" {
+		return image, nil
+	}
+	named, err := ParseImage(is + strings.TrimPrefix(image.Name, longest))
+	if err != nil {
+		return Image{}, fmt.Errorf("%s is named %s: %w", reference, is+strings.TrimPrefix(image.Name, longest), err)
+	}
+	image.Name = named.Name
+	return image, nil
+}
