@@ -13,20 +13,6 @@ import (
 // Of a kind with a key, no other field is guessed to be an image.
 type Fields map[string][]string
 
-// known are fields of widespread kinds that their names do not show to be images.
-var known = Fields{
-	"Cluster.postgresql.cnpg.io":       {"spec.imageName"},
-	"Configuration.pkg.crossplane.io":  {"spec.package"},
-	"Function.pkg.crossplane.io":       {"spec.package"},
-	"Module.kmm.sigs.x-k8s.io":         {"spec.moduleLoader.container.kernelMappings[].containerImage", "spec.moduleLoader.container.containerImage"},
-	"Pipeline.tekton.dev":              {"spec.tasks[].taskRef.bundle", "spec.finally[].taskRef.bundle"},
-	"PipelineRun.tekton.dev":           {"spec.pipelineRef.bundle", "spec.pipelineSpec.tasks[].taskRef.bundle", "spec.pipelineSpec.finally[].taskRef.bundle"},
-	"Prometheus.monitoring.coreos.com": {"spec.baseImage"},
-	"Provider.pkg.crossplane.io":       {"spec.package"},
-	"TaskRun.tekton.dev":               {"spec.taskRef.bundle"},
-	"postgresql.acid.zalan.do":         {"spec.dockerImage"},
-}
-
 // ParseFields parses KIND.GROUP=PATH[,PATH…]; without a path, no field of the kind names an
 // image besides those that every kind may have.
 func ParseFields(texts []string) (Fields, error) {
@@ -58,7 +44,7 @@ func ParseFields(texts []string) (Fields, error) {
 // Has reports whether f, or what is known here, says which fields of a custom kind name images.
 func (f Fields) Has(kind, group string) bool {
 	_, mine := f[kind+"."+group]
-	_, ours := known[kind+"."+group]
+	_, ours := known()[kind+"."+group]
 	return mine || ours
 }
 
@@ -69,7 +55,7 @@ func kindName(o object) string { return o.kind + "." + o.group }
 // around it.
 func (f Fields) know(o object) bool {
 	_, mine := f[kindName(o)]
-	_, ours := known[kindName(o)]
+	_, ours := known()[kindName(o)]
 	isKnown := mine || ours || !o.custom
 	return isKnown && (o.outer == nil || f.know(*o.outer))
 }
@@ -80,7 +66,7 @@ func (f Fields) name(o object, path []any) bool {
 }
 
 func (f Fields) has(o object, path []any) bool {
-	paths := append(slices.Clone(f[kindName(o)]), known[kindName(o)]...)
+	paths := append(slices.Clone(f[kindName(o)]), known()[kindName(o)].Fields...)
 	if len(paths) == 0 {
 		return false
 	}

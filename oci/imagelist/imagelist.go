@@ -38,7 +38,10 @@ type Image struct {
 	Name      string        // as the document wrote it, or the place that should name one
 	Reference oci.Reference // empty if there is a problem
 	Problem   string        // why the image cannot be looked up
-	Places    []Place       // where it is named; none if no document names it
+	// Parameters means that the Problem is parameters in the name: which image it is, the pods say that
+	// the controller of a known kind makes.
+	Parameters bool
+	Places     []Place // where it is named; none if no document names it
 }
 
 // List collects images without duplicates, at most limits.Images (10,000).

@@ -222,6 +222,8 @@ func (d *document) member(o object, key string, v any, path []any) error {
 		return d.fieldsOf(o, v, path)
 	case custom != nil && d.fields.name(o, path):
 		return d.named(o, v, path)
+	case custom != nil && key == "image" && isRBD(path):
+		return nil
 	case custom != nil && key == "image":
 		return d.custom(o, v, path)
 	case custom != nil && !d.fields.know(o) && likely(key) && path[custom.start] != "status":

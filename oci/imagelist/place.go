@@ -94,6 +94,10 @@ func (d *document) image(o object, value any, path []any) {
 		return
 	}
 	ref, err := containerReference(name)
+	if err != nil && hasParameters(o, name) {
+		d.add(o, Image{Name: name, Parameters: true, Problem: fmt.Sprintf("%s: %q has parameters, which the controller of the %s fills in", placeText(o, path), name, o.kind)}, path)
+		return
+	}
 	if err != nil {
 		d.problem(o, name, fmt.Sprintf("%s: %v", placeText(o, path), err), path)
 		return

@@ -330,6 +330,10 @@ func (h *Handler) judge(ctx context.Context, a *admitted, i imagelist.Image, acc
 		o.refused = fmt.Sprintf("image %s of %s: %s", printable.Text(i.Name), o.place.Path, printable.Line(why))
 		return o
 	}
+	if i.Parameters { // the API server asks about the pods, which name the image
+		o.warnings = []string{fmt.Sprintf("image %s of %s: %s", printable.Text(i.Name), o.place.Path, printable.Line(i.Problem))}
+		return o
+	}
 	if i.Problem != "" {
 		return refuse(i.Problem)
 	}

@@ -323,6 +323,14 @@ func TestCustomKinds(t *testing.T) {
 		hidden := strings.Replace(engine(c.good+"@"+c.goodAt), `"spec":{`, `"spec":{"`+key+`":{"image":{"repository":"x","tag":"y"}},`, 1)
 		c.validate("an image in parts under "+key, hidden, false, "in parts")
 	}
+	task := func(image string) string {
+		return `{"apiVersion":"tekton.dev/v1","kind":"Task","metadata":{"name":"t"},"spec":{"steps":[{"image":"` + image + `"},{"image":"` + c.good + "@" + c.goodAt + `"}]}}`
+	}
+	c.validate("a kind of our table, bad", task(c.bad+"@"+c.badAt), false, "spec.steps[0].image")
+	if a := c.validate("with parameters", task("$(params.image)"), true); len(a.Response.Warnings) != 1 {
+		t.Errorf("got warnings %q", a.Response.Warnings)
+	}
+	c.validate("with parameters of another project", task("{{image}}"), false, "spec.steps[0].image")
 	c.validate("an image in parts", `{"apiVersion":"example.com/v1","kind":"Other","metadata":{"name":"e"},"spec":{"image":{"repository":"x","tag":"y"}}}`, false, "in parts")
 }
 

@@ -109,6 +109,8 @@ func TestChartRefusesWrongValues(t *testing.T) {
 		"pullSecrets.read=all":                               "pullSecrets",
 		"webhook.timeoutSeconds=31":                          "timeoutSeconds",
 		"exemptNamespaces[0]=Kube_System":                    "exemptNamespaces",
+		"webhook.kinds={knativ}":                             "kinds",
+		"clusterImagePolicies.noMatchPolicy=permit":          "clusterImagePolicies",
 		"webhook.customResources[0].group=apps":              "customResources",
 		"image=x@sha256:" + strings.Repeat("0", 63) + ",a=b": "image",
 	} {

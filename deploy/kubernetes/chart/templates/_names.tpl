@@ -48,6 +48,11 @@ rules:
 {{- /* Some custom resources are of no namespace, as the packages of Crossplane. */ -}}
 {{- define "colophon.customRules" -}}
 rules:
+{{- range .Files.Get "kinds.json" | fromJsonArray }}
+{{- if and .set (has .set $.Values.webhook.kinds) }}
+  - {apiGroups: [{{ .group | quote }}], apiVersions: {{ toJson .versions }}, resources: [{{ .resource | quote }}], operations: [CREATE, UPDATE], scope: "*"}
+{{- end }}
+{{- end }}
 {{- range .Values.webhook.customResources }}
   - {apiGroups: [{{ .group | quote }}], apiVersions: [{{ .version | quote }}], resources: [{{ .resource | quote }}], operations: [CREATE, UPDATE], scope: "*"}
 {{- end }}
