@@ -2,6 +2,7 @@ package admission
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -13,11 +14,13 @@ import (
 
 const (
 	secretsFor = 30 * time.Second // a Secret or ServiceAccount is an answer for this long
+	absentFor  = 2 * time.Second  // and that there is none, or that it may not be read
 	maxKept    = 4096             // Secrets and ServiceAccounts
 )
 
 // KubeCluster is the Cluster behind an API server. It reads Secrets by their names when a pod
-// names them, and keeps them for half a minute: it never lists the Secrets of a cluster.
+// names them, and keeps them for half a minute: it never lists the Secrets of a cluster. Failures of
+// the API server are not kept.
 type KubeCluster struct {
 	client *kubeapi.Client
 
@@ -49,12 +52,12 @@ func read[V any](ctx context.Context, k *KubeCluster, kind, namespace, name stri
 	k.mu.Lock()
 	o, ok := k.kept[path]
 	k.mu.Unlock()
-	if ok && time.Since(o.at) < secretsFor {
+	if age := time.Since(o.at); ok && (age < absentFor || o.err == nil && age < secretsFor) {
 		v, _ = o.value.(V)
 		return v, o.err
 	}
 	err = k.client.Get(ctx, path, &v)
-	if ctx.Err() != nil {
+	if err != nil && !errors.Is(err, kubeapi.ErrNotFound) && !errors.Is(err, kubeapi.ErrDenied) {
 		return v, err // nothing is known
 	}
 	k.mu.Lock()

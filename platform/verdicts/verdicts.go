@@ -7,7 +7,7 @@
 // with their own credentials. What depends on the time (the modes of rules, exemptions, ages)
 // is decided when somebody asks. An undecided answer is never kept: the next question reads the
 // image again. A rejection stands until the policies, the trust roots or what is attached to
-// the image change.
+// the image change, and at most ten minutes.
 package verdicts
 
 import (
@@ -40,7 +40,7 @@ const (
 	// An acceptance beside which a rule is undecided, one that only watches, is fresh for partlyFor.
 	partlyFor = 10 * time.Second
 	// A rejection is an answer for rejectedFor. After that, the answer waits for a look at what is
-	// attached to the image.
+	// attached to the image, and after freshFor, for the image to be read again.
 	rejectedFor = time.Second
 
 	readTimeout = 30 * time.Second // to read one image, whoever waits for it
@@ -206,8 +206,10 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 			e.allow(of.reader, now)
 			return e, nil
 		}
+		// A clock that was behind rejects what was signed "in the future". When it is right, the rejection is old.
+		old := d.Outcome == verify.Rejected && now.Sub(e.read) >= freshFor
 		// Before the image is read, so that nothing is missed that is attached meanwhile.
-		if listed, err = listing(ctx, src, e.subjects, asked.Queries); err == nil && d.Outcome != verify.Undecided && !e.partly && e.sameListing(listed, now) {
+		if listed, err = listing(ctx, src, e.subjects, asked.Queries); err == nil && d.Outcome != verify.Undecided && !old && !e.partly && e.sameListing(listed, now) {
 			e.allow(of.reader, now)
 			return e, nil
 		}
