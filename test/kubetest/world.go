@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -110,23 +111,42 @@ func cgroups() []string {
 	return trees
 }
 
-// removeCgroups removes what the containers of a test left there. They have ended.
+// removeCgroups removes what the containers of a test left there. They have ended, but the kernel
+// may need some time for them; what is busy for longer has processes of another cluster, and stays.
 func removeCgroups() error {
 	for _, tree := range cgroups() {
-		var dirs []string
-		err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.IsDir() {
-				dirs = append(dirs, path)
+		for until := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+			err := removeTree(tree)
+			if err == nil {
+				break
 			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		for _, dir := range slices.Backward(dirs) {
-			if err := os.Remove(dir); err != nil {
+			if !errors.Is(err, syscall.EBUSY) && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
+			if time.Now().After(until) {
+				fmt.Fprintln(os.Stderr, "kubetest: in use, and so not removed:", err)
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// removeTree removes the directories of a tree of cgroups, the lowest first.
+func removeTree(tree string) error {
+	var dirs []string
+	err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, dir := range slices.Backward(dirs) {
+		if err := os.Remove(dir); err != nil {
+			return err
 		}
 	}
 	return nil
