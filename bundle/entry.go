@@ -31,6 +31,8 @@ type logged struct {
 	count    int         // number of entries in logs of the trust root
 	promised []time.Time // the times in their inclusion promises
 	size     int64       // of the tree that contains the first of them; 0 without an inclusion proof
+
+	checkpoints []string // of the inclusion proofs
 }
 
 // verifyEntries verifies those entries of a bundle that are in logs of the trust root:
@@ -55,6 +57,9 @@ func (s *sealed) verifyEntries(b *Bundle, material root.TrustedMaterial) (l logg
 		}
 		if l.count++; l.count == 1 {
 			l.size = size
+		}
+		if e.GetInclusionProof() != nil {
+			l.checkpoints = append(l.checkpoints, e.GetInclusionProof().GetCheckpoint().GetEnvelope())
 		}
 		if !at.IsZero() {
 			l.promised = append(l.promised, at)

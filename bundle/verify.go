@@ -25,13 +25,14 @@ const ClockSkew = time.Hour
 // Result is the result of a verification. Call Err first: the bundle is valid only if
 // Err returns nil. If it does not, use the other fields only to explain the failure.
 type Result struct {
-	Identity  certificate.Summary // subject and issuer of the certificate; zero if a key signed
-	Certified time.Time           // start of the certificate's validity, UTC; zero if a key signed
-	Times     []time.Time         // when it was signed, according to logs and timestamp authorities of the trust root; may be empty if a key signed
-	Stamped   int                 // how many of Times a timestamp authority proves
-	Index     int64               // of the first log entry, from 0; -1 without an entry
-	TreeSize  int64               // number of entries in the checkpoint that proves the inclusion; 0 without an inclusion proof
-	Passed    int                 // how many of signature, log, time, certificate and SCT were valid: 0 to 5; to choose the failure to report
+	Identity    certificate.Summary // subject and issuer of the certificate; zero if a key signed
+	Certified   time.Time           // start of the certificate's validity, UTC; zero if a key signed
+	Times       []time.Time         // when it was signed, according to logs and timestamp authorities of the trust root; may be empty if a key signed
+	Stamped     int                 // how many of Times a timestamp authority proves
+	Index       int64               // of the first log entry, from 0; -1 without an entry
+	Checkpoints []string            // signed checkpoints that prove the inclusion of the log entries, one for each entry in a log of the trust root that has one
+	TreeSize    int64               // number of entries in the checkpoint that proves the inclusion; 0 without an inclusion proof
+	Passed      int                 // how many of signature, log, time, certificate and SCT were valid: 0 to 5; to choose the failure to report
 
 	Signature   error // what is wrong with subject, signature, certificate, SCT or signer; nil: nothing
 	Log         error // what is wrong with log entry, checkpoint or time; nil: nothing
@@ -181,7 +182,7 @@ func (v *verification) log() []time.Time {
 		}
 		return nil
 	}
-	v.TreeSize = l.size
+	v.TreeSize, v.Checkpoints = l.size, l.checkpoints
 	v.Passed++
 	return l.promised
 }

@@ -260,8 +260,8 @@ func (v DocumentVerifier) verifier() (Verifier, error) {
 // Policy again. It fails if the Origin, Ref or a Signer has a type that Check refuses, or if
 // the policy demands what version 1 of the document cannot say.
 func (p Policy) MarshalJSON() ([]byte, error) {
-	if len(p.Absent) > 0 || p.MaxTrustAge != 0 {
-		return nil, errors.New("policy: version 1 of the document has neither what must be absent nor a maximum age of trust roots")
+	if len(p.Absent) > 0 || p.MaxTrustAge != 0 || !p.Witnesses.None() {
+		return nil, errors.New("policy: version 1 of the document has neither what must be absent nor a maximum age of trust roots nor witnesses")
 	}
 	d := Document{FreshTrust: p.FreshTrust, MinLevel: p.minLevel()}
 	switch o := p.Origin.(type) {

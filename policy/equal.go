@@ -7,7 +7,7 @@ import (
 
 // Equal reports whether two policies demand the same, in the same form.
 func (p Policy) Equal(q Policy) bool {
-	if p.MaxTrustAge != q.MaxTrustAge || p.FreshTrust != q.FreshTrust {
+	if p.MaxTrustAge != q.MaxTrustAge || p.FreshTrust != q.FreshTrust || !p.Witnesses.equal(q.Witnesses) {
 		return false
 	}
 	if !same(p.Attestations, q.Attestations) || !same(p.Verifiers, q.Verifiers) || !same(p.Absent, q.Absent) {

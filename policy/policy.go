@@ -30,6 +30,7 @@ type Policy struct {
 	Verifiers    []Verifier    // if not empty, one of them must have verified the image; at most 16
 	Absent       []Absent      // attestations that the image must not have; at most 32
 	MaxTrustAge  time.Duration // maximum time since a trust root was last refreshed; older ones, and those of which it is not known, are ignored. 0: any
+	Witnesses    Witnesses     // who must have cosigned the log's checkpoints
 	FreshTrust   bool          // ignore trust roots from a TUF repository whose metadata has expired
 }
 
@@ -106,6 +107,9 @@ func (p Policy) Check() error {
 		return fmt.Errorf("policy: maximum age of trust roots: got %s, want more than 0s", p.MaxTrustAge)
 	}
 	if err := p.Origin.checkOrigin(); err != nil {
+		return err
+	}
+	if err := p.Witnesses.check(p.Origin); err != nil {
 		return err
 	}
 	for _, v := range p.Verifiers {

@@ -61,6 +61,7 @@ type RuleDocument struct {
 	Exemptions  []ExemptionDocument `json:"exemptions,omitempty"`  // images that need not satisfy the rule for a time
 	Rebuilds    *RebuildsDocument   `json:"rebuilds,omitempty"`    // who must have built the image again with the same result. Not checked yet: images are undecided
 	Trust       *TrustDocument      `json:"trust,omitempty"`       // how fresh the trust roots must be
+	Log         *LogDocument        `json:"log,omitempty"`         // which witnesses must have seen the logs. If absent: none
 	Distrust    *AgeDocument        `json:"distrust,omitempty"`    // how fresh the list of what is no longer trusted must be. There is none yet: images are undecided
 }
 
@@ -164,12 +165,18 @@ func (d *RuleDocument) rule() (r Rule, err error) {
 			return r, in(err, "trust", "maxAge")
 		}
 	}
+	var witnesses Witnesses
+	if d.Log != nil {
+		if witnesses = (Witnesses{d.Log.Witnesses, d.Log.Keys}); witnesses.None() {
+			return r, in(errors.New("log: got neither witnesses nor keys"), "log")
+		}
+	}
 	for i, a := range d.Accept {
 		p, err := a.Policy()
 		if err != nil {
 			return r, in(err, "accept", i)
 		}
-		p.FreshTrust, p.MaxTrustAge = d.Trust != nil && d.Trust.Fresh, trustAge
+		p.FreshTrust, p.MaxTrustAge, p.Witnesses = d.Trust != nil && d.Trust.Fresh, trustAge, witnesses
 		r.Accept = append(r.Accept, p)
 	}
 	for _, c := range d.Conditions {

@@ -46,6 +46,9 @@ func (r Rule) document() (RuleDocument, error) {
 		if p.FreshTrust != trust.Fresh || ageText(p.MaxTrustAge) != trust.MaxAge {
 			return d, errors.New("the alternatives demand different freshness of trust roots, and a document has one for all of a rule")
 		}
+		if !p.Witnesses.equal(r.Accept[0].Witnesses) {
+			return d, errors.New("the alternatives demand different witnesses, and a document has one demand for all of a rule")
+		}
 		a, err := p.acceptDocument()
 		if err != nil {
 			return d, err
@@ -54,6 +57,9 @@ func (r Rule) document() (RuleDocument, error) {
 	}
 	if trust != (TrustDocument{}) {
 		d.Trust = &trust
+	}
+	if w := r.Accept[0].Witnesses; !w.None() {
+		d.Log = &LogDocument{w.AtLeast, w.Keys}
 	}
 	if r.DistrustMaxAge != 0 {
 		d.Distrust = &AgeDocument{ageText(r.DistrustMaxAge)}

@@ -1,6 +1,7 @@
 package tlog
 
 import (
+	"crypto"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
@@ -106,6 +107,12 @@ func (k WitnessKey) String() string { return k.vkey }
 
 // Same reports whether k and other are the same public key, whatever their names.
 func (k WitnessKey) Same(other WitnessKey) bool { return k.public == other.public }
+
+// Is reports whether k is this public key, which may be of another purpose.
+func (k WitnessKey) Is(key crypto.PublicKey) bool {
+	public, ok := key.(ed25519.PublicKey)
+	return ok && k.public[0] == typeEd25519Cosignature && k.public[1:] == string(public)
+}
 
 // named reports whether the signed message of k has the names of witness and log. That
 // message has no extension lines.

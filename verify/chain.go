@@ -108,7 +108,7 @@ func (c *check) lacks(s set) (n int) {
 			n++
 		}
 	}
-	return n
+	return n + c.unwitnessed(s)
 }
 
 // demandsSBOM reports whether a set needs SBOMs. Only platforms attach any, so of
@@ -196,7 +196,7 @@ func (c *check) signatureLinks(ev *evidence, s set) (signature, log Link) {
 		return signature, Link{Name: LinkLog, Status: signature.Status, Reason: "there is no signature to look up"}
 	}
 	signature = Link{Name: LinkSignature, Status: Holds, Claim: c.signatureClaim(p)}
-	log = c.logLink(p)
+	log = c.addWitnesses(c.logLink(p), s)
 	// What the statement says belongs to another link.
 	fault := p.Signature
 	if fault == nil {

@@ -47,7 +47,7 @@ func (opts Options) Explain(link string, now time.Time) Explanation {
 		return Explanation{
 			"the log entry, the proof or promise that it is in the log, and the time of signing",
 			"the keys of the logs and timestamp authorities of the same trust root, and when they were trusted; no time after " + trust.FormatTime(now),
-			"the entry must be about this signature, and a trusted time within the certificate's validity; no entry is needed if the trust root has no log" + demanded + opts.unlogged(),
+			"the entry must be about this signature, and a trusted time within the certificate's validity; no entry is needed if the trust root has no log" + demanded + opts.unlogged() + opts.cosigned(),
 		}
 	case LinkProvenance:
 		return Explanation{
@@ -157,6 +157,14 @@ func (opts Options) signers() string {
 		return "no signer is trusted"
 	}
 	return plain("signer " + strings.Join(ids, " or "))
+}
+
+// cosigned returns what to add if the policy demands witnesses.
+func (opts Options) cosigned() string {
+	if opts.Policy.Witnesses.None() {
+		return ""
+	}
+	return plain("; the checkpoint of each entry must be cosigned by " + opts.Policy.Witnesses.String())
 }
 
 // unlogged returns what to add if the policy demands no log entry.

@@ -1,0 +1,104 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/colophon-build/colophon/tlog"
+)
+
+// maxWitnesses limits the keys in Witnesses.
+const maxWitnesses = 32
+
+// Witnesses demands that witnesses have cosigned the checkpoints that prove that signatures are in
+// a log. The zero Witnesses demands nothing.
+//
+// Whoever writes the policy chooses the witnesses, and not the log, its operator or a trust root of
+// theirs: a log that shows two histories could name two witnesses of its own.
+type Witnesses struct {
+	AtLeast int      // how many witnesses; keys of one name are keys of one witness
+	Keys    []string // verifier keys (tlog.ParseWitnessKey), at most 32; no two of one public key
+}
+
+// None reports whether w demands nothing.
+func (w Witnesses) None() bool { return w.AtLeast == 0 && len(w.Keys) == 0 }
+
+func (w Witnesses) equal(x Witnesses) bool {
+	return w.AtLeast == x.AtLeast && slices.Equal(w.Keys, x.Keys)
+}
+
+// Parse returns the keys.
+func (w Witnesses) Parse() ([]tlog.WitnessKey, error) {
+	if len(w.Keys) > maxWitnesses {
+		return nil, fmt.Errorf("policy: log: got %d keys of witnesses, want at most %d", len(w.Keys), maxWitnesses)
+	}
+	var keys []tlog.WitnessKey
+	for _, vkey := range w.Keys {
+		k, err := tlog.ParseWitnessKey(vkey)
+		if err != nil {
+			return nil, fmt.Errorf("policy: log: %w", err)
+		}
+		for _, other := range keys {
+			if k.Same(other) {
+				return nil, fmt.Errorf("policy: log: the witnesses %s and %s have the same public key", other.Name(), k.Name())
+			}
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+func (w Witnesses) check(origin Origin) error {
+	if w.None() {
+		return nil
+	}
+	switch o := origin.(type) {
+	case NotationSignature:
+		return errors.New("policy: log: signatures of notation are in no log")
+	case SummaryOnly:
+		return errors.New("policy: log: a policy that demands only a verification summary verifies nothing that is in a log")
+	case SignerProvenance:
+		if withoutLog(o.Signer) {
+			return errors.New("policy: log: the policy accepts the signer's signature without a log")
+		}
+	case SignatureOnly:
+		if withoutLog(o.Signer) {
+			return errors.New("policy: log: the policy accepts the signer's signature without a log")
+		}
+	}
+	keys, err := w.Parse()
+	if err != nil {
+		return err
+	}
+	names := map[string]bool{}
+	for _, k := range keys {
+		names[k.Name()] = true
+	}
+	if w.AtLeast < 1 || w.AtLeast > len(names) {
+		return fmt.Errorf("policy: log: witnesses: got %d, want 1 to %d, the number of witnesses in keys", w.AtLeast, len(names))
+	}
+	return nil
+}
+
+// String returns the demand for people.
+func (w Witnesses) String() string {
+	keys, err := w.Parse()
+	if err != nil || w.None() {
+		return "no witnesses"
+	}
+	var names []string
+	for _, k := range keys {
+		if !slices.Contains(names, k.Name()) {
+			names = append(names, k.Name())
+		}
+	}
+	return fmt.Sprintf("%d of the witnesses %s", w.AtLeast, strings.Join(names, ", "))
+}
+
+// LogDocument is Witnesses in a policy document of version 2.
+type LogDocument struct {
+	Witnesses int      `json:"witnesses"` // how many of the witnesses below must have cosigned the checkpoints
+	Keys      []string `json:"keys"`      // verifier keys of witnesses that you chose; several keys of one name are one witness
+}

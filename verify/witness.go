@@ -1,0 +1,94 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/tlog"
+)
+
+// witnessed returns the names of the witnesses that the policy demands and that cosigned the
+// checkpoint of a proof; none if it demands none. It fails if there are too few. It is asked only of
+// proofs that speak for an image: what speaks against it counts without a witness.
+func (c *check) witnessed(p *proof) ([]string, error) {
+	demand := c.opts.Policy.Witnesses
+	if demand.None() {
+		return nil, nil
+	}
+	keys, err := demand.Parse()
+	if err != nil {
+		return nil, err
+	}
+	if p.root != nil {
+		for _, log := range p.root.Material.RekorLogs() {
+			for _, k := range keys {
+				if k.Is(log.PublicKey) {
+					return nil, fmt.Errorf("the policy names the log's own key as that of the witness %s", k.Name())
+				}
+			}
+		}
+	}
+	// Each entry is in a log of its own: witnesses of one say nothing about another.
+	var best []string
+	failure := error(tlog.ErrNoWitness)
+	for _, signed := range p.Checkpoints {
+		all, err := tlog.Cosignatures([]byte(signed), keys, c.now.Add(bundle.ClockSkew))
+		if err != nil && !errors.Is(err, tlog.ErrNoWitness) {
+			failure = err
+		}
+		if names := tlog.Witnesses(all); len(names) > len(best) {
+			best = names
+		}
+	}
+	switch {
+	case len(best) >= demand.AtLeast:
+		return best, nil
+	case len(best) > 0:
+		failure = fmt.Errorf("only %s has cosigned the checkpoint", strings.Join(best, ", "))
+	}
+	return nil, fmt.Errorf("the policy demands %s: %w", demand, failure)
+}
+
+// proofs returns what of a set speaks for the image.
+func (s set) proofs() (all []*proof) {
+	for _, r := range []ref{s.provenance, s.signature, s.spdx, s.cdx} {
+		if r.holds() {
+			all = append(all, r.proof)
+		}
+	}
+	return all
+}
+
+// unwitnessed counts the proofs of a set that have too few witnesses.
+func (c *check) unwitnessed(s set) (n int) {
+	for _, p := range s.proofs() {
+		if _, err := c.witnessed(p); err != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// addWitnesses lets the link of the log say who cosigned the checkpoints of a set. Without enough of
+// them, the link is broken.
+func (c *check) addWitnesses(l Link, s set) Link {
+	if l.Status != Holds || c.opts.Policy.Witnesses.None() {
+		return l
+	}
+	var names []string
+	for i, p := range s.proofs() {
+		got, err := c.witnessed(p)
+		if err != nil {
+			return failed(LinkLog, Broken, err)
+		}
+		if i == 0 {
+			names = got
+		}
+	}
+	if len(names) > 0 {
+		l.Claim += "; cosigned by " + strings.Join(names, ", ")
+	}
+	return l
+}
