@@ -56,7 +56,7 @@ func (c *check) sets(ev *evidence) (sets []set) {
 		}
 	case policy.SignatureOnly:
 		takes := func(it *item) bool { return it.signature }
-		return []set{{rules: ofNamed, signature: best(ev.refs(ofNamed, takes, nil))}}
+		return []set{{rules: ofNamed, signature: c.best(ev.refs(ofNamed, takes, nil))}}
 	}
 	if len(sets) == 0 {
 		// No provenance holds: the one that passed most checks says why.
@@ -88,9 +88,9 @@ func (c *check) platformSet(ev *evidence, provenance ref) set {
 	if provenance.holds() {
 		beside = provenance.proof
 	}
-	s.signature = best(ev.refs(ofPlatform, ofKind(attest.PredicateSign), beside))
-	s.spdx = best(ev.refs(ofPlatform, inFormat(attest.PredicateSPDX), beside))
-	s.cdx = best(ev.refs(ofPlatform, inFormat(attest.PredicateCDX), beside))
+	s.signature = c.best(ev.refs(ofPlatform, ofKind(attest.PredicateSign), beside))
+	s.spdx = c.best(ev.refs(ofPlatform, inFormat(attest.PredicateSPDX), beside))
+	s.cdx = c.best(ev.refs(ofPlatform, inFormat(attest.PredicateCDX), beside))
 	return s
 }
 

@@ -51,6 +51,20 @@ func (c *check) witnessed(p *proof) ([]string, error) {
 	return nil, fmt.Errorf("the policy demands %s: %w", demand, failure)
 }
 
+// best is like the function best, and prefers what has the witnesses that the policy demands.
+func (c *check) best(refs []ref) ref {
+	if !c.opts.Policy.Witnesses.None() {
+		for _, r := range refs {
+			if r.holds() {
+				if _, err := c.witnessed(r.proof); err == nil {
+					return r
+				}
+			}
+		}
+	}
+	return best(refs)
+}
+
 // proofs returns what of a set speaks for the image.
 func (s set) proofs() (all []*proof) {
 	for _, r := range []ref{s.provenance, s.signature, s.spdx, s.cdx} {

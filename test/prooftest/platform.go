@@ -45,6 +45,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/tlog"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -70,6 +71,9 @@ type Platform struct {
 	Level                   int       // SLSA Build level of Builder in the trust document
 	URL                     string    // the platform's origin and issuer
 	Issuers                 []string  // other issuers that the trust document lists
+
+	Witnesses  []*tlog.Cosigner // who cosigns the log's checkpoints
+	CosignedAt time.Time        // when; zero means Clock
 }
 
 // New returns a platform with new keys.
@@ -243,11 +247,26 @@ func (p *Platform) entry(digest, sig []byte, cert *x509.Certificate) *protorekor
 	must(p.t, err)
 	checkpoint, err := note.Sign(&note.Note{Text: string(f_log.Checkpoint{Origin: p.Origin, Size: 2, Hash: top}.Marshal())}, noteSigner)
 	must(p.t, err)
+	checkpoint = append(checkpoint, p.cosignatures(tlog.Checkpoint{Origin: p.Origin, Size: 2, Root: tlog.Hash(top)})...)
 	id := keyID(p.t, logKey)
 	return &protorekor.TransparencyLogEntry{
 		LogId: &protocommon.LogId{KeyId: id[:]}, KindVersion: &protorekor.KindVersion{Kind: "hashedrekord", Version: "0.0.2"}, CanonicalizedBody: body,
 		InclusionProof: &protorekor.InclusionProof{TreeSize: 2, RootHash: top, Hashes: [][]byte{other[:]}, Checkpoint: &protorekor.Checkpoint{Envelope: string(checkpoint)}},
 	}
+}
+
+// cosignatures returns the signature lines of the witnesses.
+func (p *Platform) cosignatures(cp tlog.Checkpoint) (lines string) {
+	at := p.CosignedAt
+	if at.IsZero() {
+		at = p.Clock
+	}
+	for _, w := range p.Witnesses {
+		line, err := w.Cosign(cp, at)
+		must(p.t, err)
+		lines += line
+	}
+	return lines
 }
 
 func (p *Platform) timestamp(sig []byte) []byte {

@@ -1,0 +1,96 @@
+package verify_test
+
+import (
+	"crypto/sha256"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/logtest"
+	"github.com/colophon-build/colophon/tlog"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// mldsaWitness returns a witness with a key of ML-DSA-44.
+func mldsaWitness(t *testing.T, name string) *tlog.Cosigner {
+	t.Helper()
+	seed := sha256.Sum256([]byte(name))
+	c, err := tlog.NewMLDSA44Cosigner(name, seed[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestWitnesses: a policy demands that witnesses which it names have cosigned the log's checkpoints.
+func TestWitnesses(t *testing.T) {
+	a, b, stranger := logtest.Cosigner(t, "a.example/w"), mldsaWitness(t, "b.example/w"), logtest.Cosigner(t, "c.example/w")
+	second := mldsaWitness(t, "a.example/w") // another key of the first witness
+	keys := []string{a.Key.String(), b.Key.String(), second.Key.String()}
+	for name, test := range map[string]struct {
+		by      []*tlog.Cosigner
+		at      time.Duration // after the timestamps
+		atLeast int
+		outcome verify.Outcome
+		status  verify.Status
+		says    string
+	}{
+		"two of two":                         {[]*tlog.Cosigner{a, b}, 0, 2, verify.Accepted, verify.Holds, "cosigned by a.example/w, b.example/w"},
+		"one of two is enough":               {[]*tlog.Cosigner{b}, 0, 1, verify.Accepted, verify.Holds, "cosigned by b.example/w"},
+		"one, and two are demanded":          {[]*tlog.Cosigner{a}, 0, 2, verify.Rejected, verify.Broken, "only a.example/w has cosigned"},
+		"one witness with two keys":          {[]*tlog.Cosigner{a, second}, 0, 2, verify.Rejected, verify.Broken, "only a.example/w has cosigned"},
+		"witnesses that the policy does not": {[]*tlog.Cosigner{stranger, a}, 0, 2, verify.Rejected, verify.Broken, "only a.example/w has cosigned"},
+		"nobody":                             {nil, 0, 1, verify.Rejected, verify.Broken, "no witness has cosigned"},
+		"in the future":                      {[]*tlog.Cosigner{a, b}, 3 * time.Hour, 2, verify.Rejected, verify.Broken, "in the future"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newScene(t)
+			c.p.Witnesses, c.p.CosignedAt = test.by, c.p.Clock.Add(test.at)
+			c.r.Attach(attest.PredicateSLSA1, attest.PredicateSign, attest.PredicateSPDX, attest.PredicateCDX)
+			c.also = func(p *policy.Policy) { p.Witnesses = policy.Witnesses{AtLeast: test.atLeast, Keys: keys} }
+			v := c.verdict()
+			if v.Outcome != test.outcome {
+				t.Fatalf("outcome: got %v, want %v", v.Outcome, test.outcome)
+			}
+			for _, l := range v.Links {
+				if l.Name == verify.LinkLog && (l.Status != test.status || !strings.Contains(l.Claim+l.Reason, test.says)) {
+					t.Errorf("got %v %s%s, want %v %q", l.Status, l.Claim, l.Reason, test.status, test.says)
+				}
+			}
+			// Without the demand, the cosignatures change nothing.
+			c.also = nil
+			if v := c.verdict(); v.Outcome != verify.Accepted {
+				t.Errorf("without the demand: got %v", v.Outcome)
+			}
+		})
+	}
+}
+
+// TestEveryProofIsWitnessed: one proof without witnesses could be in a history that only the victim
+// was shown.
+func TestEveryProofIsWitnessed(t *testing.T) {
+	w := logtest.Cosigner(t, "a.example/w")
+	all := []string{attest.PredicateSLSA1, attest.PredicateSign, attest.PredicateSPDX, attest.PredicateCDX}
+	for _, without := range all {
+		t.Run(without, func(t *testing.T) {
+			c := newScene(t)
+			for _, kind := range all {
+				c.p.Witnesses = []*tlog.Cosigner{w}
+				if kind == without {
+					c.p.Witnesses = nil
+				}
+				c.r.Attach(kind)
+			}
+			c.also = func(p *policy.Policy) {
+				p.Witnesses = policy.Witnesses{AtLeast: 1, Keys: []string{w.Key.String()}}
+			}
+			c.want(verify.Rejected, verify.LinkLog, verify.Broken, "no witness has cosigned")
+			// A second, witnessed one of the same is as good as the first.
+			c.p.Witnesses = []*tlog.Cosigner{w}
+			c.r.Attach(all...)
+			c.want(verify.Accepted, verify.LinkLog, verify.Holds, "cosigned by a.example/w")
+		})
+	}
+}
