@@ -27,12 +27,12 @@ var rows = [][]string{
 	{"provenance", "sbom"},
 	{"policy"},
 	{"verify", "lint"},
-	{"platform/api", "platform/zone", "platform/authority/tiles", "platform/authority/witnesses"},
+	{"platform/api", "platform/zone", "platform/cosigner", "platform/authority/tiles", "platform/authority/witnesses"},
 	// Services meet over wire formats, never over imports. Only the attestor runs
 	// releases, and a release hands its builds to builders.
 	{
 		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
-		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/verdicts", "platform/web", "platform/witness",
+		"platform/acme", "platform/builder", "platform/front", "platform/mirror", "platform/registry", "platform/verdicts", "platform/web", "platform/witness",
 	},
 	{"platform/release", "platform/admission", "platform/gate"},
 	{"platform/attestor"},

@@ -33,7 +33,7 @@ for one of them. Any log that speaks the protocol (c2sp.org/tlog-witness) can us
 Colophon's, Tessera's, Sigsum's.
 
 It needs no platform. It makes its keys at the first start and prints the public ones;
-DIR/witness.pub has them, too. Back up DIR once for the keys. Never start it with an older
+DIR/cosigner.pub has them, too. Back up DIR once for the keys. Never start it with an older
 copy of the state: a witness that forgets what it cosigned is none.`
 	cmd.Example = "  colophond witness --name example.org/witness --dir /var/lib/witness --log log.example.com+1a2b3c4d+AaBb…"
 	cmd.Flags().StringVar(&flags.Name, "name", "", "name of the witness, such as example.org/witness; it cannot be changed later")

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/colophon-build/colophon/platform/cosigner"
 	"github.com/colophon-build/colophon/test/logtest"
 	"github.com/colophon-build/colophon/tlog"
 	protocol "github.com/colophon-build/colophon/tlog/witness"
@@ -106,7 +107,7 @@ func startWitness(t *testing.T, dir string) (url string, kill func()) {
 
 func keysOf(t *testing.T, dir string) (keys []tlog.WitnessKey) {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(dir, publicFile))
+	raw, err := os.ReadFile(filepath.Join(dir, cosigner.PublicFile))
 	if err != nil {
 		t.Fatal(err)
 	}

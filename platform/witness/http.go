@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/cosigner"
 	protocol "github.com/colophon-build/colophon/tlog/witness"
 )
 
@@ -21,7 +22,7 @@ func (w *Witness) Handler() http.Handler {
 	mux.HandleFunc("POST "+protocol.PathAdd, w.serveAdd)
 	mux.HandleFunc("GET /{hash}/checkpoint", w.serveLatest)
 	mux.HandleFunc("GET /keys", func(rw http.ResponseWriter, _ *http.Request) {
-		answer(rw, http.StatusOK, "", publicKeys(w.signers))
+		answer(rw, http.StatusOK, "", cosigner.Text(w.signers))
 	})
 	return mux
 }

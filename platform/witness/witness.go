@@ -28,6 +28,7 @@ import (
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/cosigner"
 	"github.com/colophon-build/colophon/tlog"
 	protocol "github.com/colophon-build/colophon/tlog/witness"
 )
@@ -95,7 +96,7 @@ func New(cfg Config) (_ *Witness, err error) {
 	if w.lock, err = dirlock.Take(w.dir); err != nil {
 		return nil, err
 	}
-	if w.signers, err = openKeys(w.dir, cfg.Name); err != nil {
+	if w.signers, err = cosigner.Open(w.dir, cfg.Name, stateDir); err != nil {
 		return nil, err
 	}
 	for _, dir := range []string{stateDir, forkDir} {
@@ -105,7 +106,7 @@ func New(cfg Config) (_ *Witness, err error) {
 	}
 	// The public keys come after the key and the directories: whoever has them knows that the
 	// witness can keep what it cosigns.
-	if err := durable.WriteFile(filepath.Join(w.dir, publicFile), []byte(publicKeys(w.signers)), 0o644); err != nil {
+	if err := cosigner.Publish(w.dir, w.signers); err != nil {
 		return nil, err
 	}
 	if w.metrics, err = newMetrics(cfg.Metrics); err != nil {

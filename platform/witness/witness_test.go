@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/colophon-build/colophon/platform/cosigner"
 	"github.com/colophon-build/colophon/test/logtest"
 	"github.com/colophon-build/colophon/tlog"
 	protocol "github.com/colophon-build/colophon/tlog/witness"
@@ -91,7 +92,7 @@ func TestWitness(t *testing.T) {
 	if code, body := status(t, w, request(t, l, 0, 300)); code != http.StatusConflict || body != "300\n" {
 		t.Errorf("after a new start: got %d %q", code, body)
 	}
-	for name, mode := range map[string]fs.FileMode{keyFile: 0o600, publicFile: 0o644} {
+	for name, mode := range map[string]fs.FileMode{cosigner.KeyFile: 0o600, cosigner.PublicFile: 0o644} {
 		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || st.Mode().Perm() != mode {
 			t.Errorf("%s: got %v, %v, want %o", name, st.Mode(), err, mode)
 		}
@@ -225,9 +226,9 @@ func TestClock(t *testing.T) {
 func TestLostState(t *testing.T) {
 	l := logtest.New(origin, 9)
 	for name, harm := range map[string]func(dir string) error{
-		"key":      func(dir string) error { return os.Remove(filepath.Join(dir, keyFile)) },
-		"key open": func(dir string) error { return os.Chmod(filepath.Join(dir, keyFile), 0o644) },
-		"key cut":  func(dir string) error { return os.Truncate(filepath.Join(dir, keyFile), 50) },
+		"key":      func(dir string) error { return os.Remove(filepath.Join(dir, cosigner.KeyFile)) },
+		"key open": func(dir string) error { return os.Chmod(filepath.Join(dir, cosigner.KeyFile), 0o644) },
+		"key cut":  func(dir string) error { return os.Truncate(filepath.Join(dir, cosigner.KeyFile), 50) },
 		"state cut": func(dir string) error {
 			return os.Truncate(filepath.Join(dir, stateDir, protocol.OriginHash(origin)), 100)
 		},

@@ -239,3 +239,6 @@ func (f *Follower) twice(ctx context.Context, do func() error) error {
 	f.src.forget()
 	return do()
 }
+
+// Key returns the verifier of the log's checkpoints.
+func (f *Follower) Key() note.Verifier { return f.cfg.Key }

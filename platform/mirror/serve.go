@@ -1,0 +1,109 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/ports"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/internal/strict/documents"
+	"github.com/colophon-build/colophon/tlog"
+	"github.com/colophon-build/colophon/tlog/witness"
+)
+
+// maxLogs limits the logs of one mirror.
+const maxLogs = 256
+
+// Settings are the configuration file of colophond mirror. docs/log.md has the manual.
+type Settings struct {
+	Name  string        `json:"name,omitempty"`  // of the mirror as a cosigner, such as example.org/mirror; required
+	Dir   string        `json:"dir,omitempty"`   // directory for keys and copies; required
+	Logs  []LogSettings `json:"logs,omitempty"`  // logs to copy; required
+	Every string        `json:"every,omitempty"` // how often logs are asked for new entries; default 10s
+
+	ports.Settings
+}
+
+// LogSettings are a log to copy.
+type LogSettings struct {
+	Key string `json:"key"` // verifier key: ORIGIN+HEX+BASE64
+	URL string `json:"url"` // prefix of its tiles; for a Rekor v2 log it ends in /api/v2
+}
+
+// ReadSettings reads a configuration file, YAML or JSON. An empty path gives no settings.
+func ReadSettings(path string) (s Settings, err error) {
+	if path == "" {
+		return s, nil
+	}
+	raw, err := strict.ReadFile(path, limits.Request)
+	if err != nil {
+		return s, err
+	}
+	docs, err := documents.Read(raw, limits.Request, 1)
+	if err == nil && len(docs) != 1 {
+		err = errors.New("expected one document, found none")
+	}
+	if err == nil {
+		err = docs[0].Unmarshal(&s)
+	}
+	if err != nil {
+		return s, strict.In(path, err)
+	}
+	return s, nil
+}
+
+// Check completes the settings with the defaults, and returns the logs.
+func (s *Settings) Check() (logs []Log, every time.Duration, err error) {
+	switch {
+	case s.Name == "" || s.Dir == "":
+		return nil, 0, errors.New("expected a name and a directory")
+	case len(s.Logs) == 0 || len(s.Logs) > maxLogs:
+		return nil, 0, fmt.Errorf("logs: expected 1 to %d, found %d", maxLogs, len(s.Logs))
+	}
+	if s.Every != "" {
+		if every, err = time.ParseDuration(s.Every); err != nil || every < time.Second {
+			return nil, 0, fmt.Errorf("every: expected a duration of at least 1s, found %q", s.Every)
+		}
+	}
+	client := &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for _, l := range s.Logs {
+		key, err := tlog.ParseLogKey(l.Key)
+		if err != nil {
+			return nil, 0, fmt.Errorf("logs: %w", err)
+		}
+		if err := witness.CheckURL(l.URL); err != nil {
+			return nil, 0, fmt.Errorf("logs: %s: url: %w", key.Name(), err)
+		}
+		logs = append(logs, Log{key, tlog.HTTP{URL: l.URL, Client: client}})
+	}
+	return logs, every, s.Settings.Check("127.0.0.1:5020", "127.0.0.1:5021")
+}
+
+// Serve copies and serves logs until ctx ends.
+func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
+	logs, every, err := s.Check()
+	if err != nil {
+		return err
+	}
+	metrics := ports.Metrics()
+	m, err := New(Config{Dir: s.Dir, Name: s.Name, Logs: logs, Every: every, Metrics: metrics, Log: log})
+	if err != nil {
+		return err
+	}
+	for _, k := range m.Keys() {
+		log.Info("this mirror cosigns with", "key", k.String())
+	}
+	work, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { m.Run(work) })
+	err = ports.Serve(ctx, s.Settings, m.Handler(), ports.Checks(metrics, m.Problem), log)
+	stop()
+	running.Wait()
+	return errors.Join(err, m.Close())
+}
