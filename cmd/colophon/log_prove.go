@@ -34,12 +34,14 @@ type provenEntry struct {
 	// checkpoint.
 	Entry json.RawMessage `json:"entry"`
 
-	body []byte
+	body  []byte
+	proof tlog.LogProof
 }
 
 func newLogProveCommand() *cobra.Command {
 	var o output
 	var l logOptions
+	var asProof bool
 	cmd := &cobra.Command{
 		Use:   "prove INDEX|BUNDLE",
 		Short: "prove that an entry is in a log now",
@@ -49,18 +51,22 @@ file with a Sigstore bundle: prove compares its entry with the signature in it, 
 the log by the key ID in the entry, and also fails unless the log still has all
 entries of the checkpoint in the bundle.
 
-The entry and its proof are what --json prints, in the form of Sigstore's bundles.`,
+The entry and its proof are what --json prints, in the form of Sigstore's bundles.
+--tlog-proof prints the proof as c2sp.org/tlog-proof has it: with the log's checkpoint
+and the cosignatures of witnesses, for verifiers that have the entry.`,
 		Example: `  colophon log prove 1842
   colophon log prove app.sigstore.json --json`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return runLogProve(cmd, args[0], l, o) },
+		RunE: func(cmd *cobra.Command, args []string) error { return runLogProve(cmd, args[0], l, o, asProof) },
 	}
 	o.flags(cmd)
 	l.flags(cmd)
+	cmd.Flags().BoolVar(&asProof, "tlog-proof", false, "print only the proof, in the form of C2SP tlog-proof")
+	cmd.MarkFlagsMutuallyExclusive("tlog-proof", "output", "json")
 	return cmd
 }
 
-func runLogProve(cmd *cobra.Command, what string, lo logOptions, o output) error {
+func runLogProve(cmd *cobra.Command, what string, lo logOptions, o output, asProof bool) error {
 	ctx, cancel := withTimeout(cmd.Context(), lo.timeout)
 	defer cancel()
 	var proven []provenEntry
@@ -79,6 +85,13 @@ func runLogProve(cmd *cobra.Command, what string, lo logOptions, o output) error
 		if proven, err = proveBundles(ctx, what, lo); err != nil {
 			return err
 		}
+	}
+	if asProof {
+		if len(proven) != 1 {
+			return usageError("name the index of one of them", "%s has %d entries, and a proof is about one", what, len(proven))
+		}
+		_, err := cmd.OutOrStdout().Write(proven[0].proof.Marshal())
+		return err
 	}
 	if !o.text() {
 		if len(proven) == 1 {
@@ -190,6 +203,7 @@ func (l *trustedLog) prove(ctx context.Context, index int64, older *tlog.Checkpo
 		return nil, err
 	}
 	leaf := tlog.LeafHash(body)
+	p.proof = tlog.LogProof{Index: index, Hashes: proof, Checkpoint: signed}
 	p.body, p.LeafHash = body, base64.StdEncoding.EncodeToString(leaf[:])
 	p.Entry, err = l.entry(index, body, proof, cp, signed)
 	return p, err
