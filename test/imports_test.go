@@ -21,7 +21,7 @@ var rows = [][]string{
 	{"internal/confine", "internal/credential", "internal/dirlock", "internal/durable", "internal/intact", "internal/keys", "internal/limits", "internal/logs", "internal/loopback", "internal/owned", "internal/peer", "internal/ports", "internal/printable", "internal/reach", "internal/strict", "internal/usage", "internal/userns"},
 	{"attest", "spec/schemas"},
 	{"tlog"},
-	{"trust"},
+	{"search", "trust"},
 	{"bundle"},
 	{"oci", "sign", "source"},
 	{"provenance", "sbom"},
@@ -44,7 +44,7 @@ var rows = [][]string{
 // thin is what the CLI is made of and what others check us with: small to trust,
 // quick to start.
 var thin = []string{
-	"attest", "tlog", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "cmd/colophon",
+	"attest", "tlog", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "cmd/colophon",
 }
 
 // heavy may not be linked into any of them, however indirectly.

@@ -578,6 +578,10 @@ func TestVersionsOfFormats(t *testing.T) {
 			if !folder || !strings.Contains(text, "tree/main/spec/"+dir) {
 				t.Errorf("spec/%s: want a build type with the version in its address", dir)
 			}
+		case "the folder":
+			if !folder {
+				t.Errorf("spec/%s: want a folder of its version", dir)
+			}
 		case "`version`":
 			if !member {
 				t.Errorf("spec/%s: want a member version", dir)

@@ -1,0 +1,137 @@
+package search
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/colophon-build/colophon/tlog"
+	"github.com/colophon-build/colophon/tlog/prefix"
+)
+
+// Extend returns the map with the keys of these entries too; the first is the entry at index
+// from. entries are not kept.
+func Extend(m prefix.Map, from int64, entries [][]byte) (prefix.Map, error) {
+	workers := min(runtime.GOMAXPROCS(0), len(entries)/64+1)
+	parts := make([][][]byte, workers)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < len(entries); i += workers {
+				for _, key := range KeysOf(entries[i]) {
+					parts[w] = append(parts[w], key.At(from+int64(i)))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	var keys [][]byte
+	for _, part := range parts {
+		keys = append(keys, part...)
+	}
+	return m.Insert(keys)
+}
+
+// chunk is how many entries are added to a map at once.
+const chunk = 64 * tlog.TileWidth
+
+// Entries reads the entries [from, to) of a log of size entries from its tiles, and yields them
+// in portions. It verifies nothing.
+func Entries(ctx context.Context, src tlog.Source, size, from, to int64, yield func(from int64, entries [][]byte) error) error {
+	if from < 0 || to < from || to > size {
+		return fmt.Errorf("cannot read the entries [%d, %d) of %d", from, to, size)
+	}
+	for from < to {
+		first := from
+		var portion [][]byte
+		for from < to && len(portion) < chunk {
+			t, _ := tlog.Tile{Level: tlog.Entries, Index: from / tlog.TileWidth}.At(size)
+			data, err := tlog.ReadTile(ctx, src, t)
+			if err != nil {
+				return err
+			}
+			entries, err := tlog.SplitEntries(data)
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.Path(), err)
+			}
+			start := t.Index * tlog.TileWidth
+			entries = entries[from-start : min(int64(len(entries)), to-start)]
+			portion, from = append(portion, entries...), from+int64(len(entries))
+		}
+		if err := yield(first, portion); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// State is what answers questions: a map, and the entry of the index log that commits to it.
+// It never changes. Safe for concurrent use.
+type State struct {
+	Map     prefix.Map
+	Leaf    []byte          // the last entry of the index log
+	Indexed tlog.Checkpoint // the log's, in Leaf
+
+	Index           tlog.Checkpoint // of the index log; Leaf is its last entry
+	IndexCheckpoint []byte          // signed
+}
+
+// Answer answers a question with at most limit entries. newest is the log's newest checkpoint,
+// and signed its note; log and index have the tiles. Answer verifies what it reads, except the
+// entries: whoever serves it verifies the answer.
+func (s *State) Answer(ctx context.Context, q Question, limit int, log, index tlog.Source, newest tlog.Checkpoint, signed []byte) (*Answer, error) {
+	if limit < 1 || limit > MaxPage {
+		return nil, fmt.Errorf("limit: got %d, want 1 to %d", limit, MaxPage)
+	}
+	if q.From < 0 {
+		return nil, fmt.Errorf("from: got %d, want 0 or more", q.From)
+	}
+	r := prefix.Range{Prefix: q.Prefix(), From: binary.BigEndian.AppendUint64(nil, uint64(q.From))}
+	keys, to, err := s.Map.Page(r, limit)
+	if err != nil {
+		return nil, err
+	}
+	a := &Answer{Entries: []Entry{}, Leaf: s.Leaf, Index: s.Index.Size - 1, IndexCheckpoint: string(s.IndexCheckpoint), Checkpoint: string(signed)}
+	if to != nil {
+		next := int64(binary.BigEndian.Uint64(to))
+		a.To, r.To = &next, to
+	}
+	if a.Proof, err = s.Map.Prove(r); err != nil {
+		return nil, err
+	}
+	inIndex, err := tlog.Inclusion(ctx, index, s.Index, a.Index)
+	if err != nil {
+		return nil, err
+	}
+	extends, err := tlog.Consistency(ctx, log, s.Indexed.Size, newest)
+	if err != nil {
+		return nil, err
+	}
+	a.InIndex, a.Extends = raws(inIndex), raws(extends)
+	for _, key := range keys {
+		e := Entry{Index: int64(binary.BigEndian.Uint64(key[len(r.Prefix):]))}
+		inLog, err := tlog.Inclusion(ctx, log, s.Indexed, e.Index)
+		if err != nil {
+			return nil, err
+		}
+		e.InLog = raws(inLog)
+		if err := Entries(ctx, log, newest.Size, e.Index, e.Index+1, func(_ int64, entries [][]byte) error {
+			e.Body = entries[0]
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+		a.Entries = append(a.Entries, e)
+	}
+	return a, nil
+}
+
+func raws(list []tlog.Hash) [][]byte {
+	out := make([][]byte, len(list))
+	for i := range list {
+		out[i] = list[i][:]
+	}
+	return out
+}
