@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/verdicts"
 )
 
 // maxLogins limits the credentials that one pod has for one image.
@@ -98,18 +98,7 @@ func (g grant) covers(repository string) bool {
 	if hub(g.host) && hub(host) {
 		return g.path == "" || name == g.path || strings.HasPrefix(name, g.path+"/")
 	}
-	want, wantPort, _ := strings.Cut(g.host, ":")
-	got, gotPort, _ := strings.Cut(strings.ToLower(host), ":")
-	if wantPort != gotPort || strings.Count(want, ".") != strings.Count(got, ".") {
-		return false
-	}
-	names := strings.Split(got, ".")
-	for i, label := range strings.Split(want, ".") {
-		if ok, err := path.Match(label, names[i]); err != nil || !ok {
-			return false
-		}
-	}
-	return g.path == "" || name == g.path || strings.HasPrefix(name, g.path+"/")
+	return verdicts.MatchHost(g.host, host) && (g.path == "" || name == g.path || strings.HasPrefix(name, g.path+"/"))
 }
 
 func hub(host string) bool {

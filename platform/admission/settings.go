@@ -13,6 +13,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict/documents"
 	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
+	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/policy"
 )
 
@@ -34,6 +35,10 @@ type Settings struct {
 	Exempt []string            `json:"exempt,omitempty"` // namespaces whose running pods are left alone: those that the webhook configurations exempt
 	DryRun bool                `json:"dryRun,omitempty"` // decisions are recorded, and nothing is refused or changed
 	Memory int                 `json:"memory,omitempty"` // MiB for what is known about images; default 160
+
+	// CredentialHelpers are programs that have credentials for registries of clouds. They count for
+	// the images of all pods.
+	CredentialHelpers verdicts.HelperPrograms `json:"credentialHelpers,omitempty"`
 
 	// LoopbackRegistries lets admission read registries on its own machine.
 	LoopbackRegistries bool `json:"loopbackRegistries,omitempty"`
@@ -128,7 +133,7 @@ func (s *Settings) check() error {
 	if s.API != nil && (s.API.CA == "" || s.API.Token == "" || s.API.Namespace == "") {
 		return errors.New("api: expected server, ca, token and namespace")
 	}
-	if err := cmp.Or(s.ClusterImagePolicies.check(), s.Names.Check()); err != nil {
+	if err := cmp.Or(s.ClusterImagePolicies.check(), s.Names.Check(), s.CredentialHelpers.Check()); err != nil {
 		return err
 	}
 	_, err := s.fields()

@@ -31,6 +31,7 @@ type Config struct {
 	Verdicts   *verdicts.Store       // required
 	Transport  http.RoundTripper     // sends the requests for content; required: see verdicts.Transport
 	Logins     []authn.AuthConfig    // the gate's own credentials for the upstream; none: anonymous
+	Helpers    *verdicts.Helpers     // have the gate's credentials in place of Logins; nil: there are none
 	AskClients bool                  // clients send their credentials for the upstream; Logins are not used
 	Audit      bool                  // decisions are recorded, and nothing is refused
 	Cache      *Cache                // of blobs; nil: none
@@ -200,11 +201,18 @@ func namesAt(upstream string, names policy.Names) policy.Names {
 
 // source returns the repository as the client may read it.
 func (g *Gate) source(req *request) (*oci.Registry, error) {
-	return g.sources.open(sourceOf{req.repository, req.reader}, g.Now(), func() (*oci.Registry, error) {
-		login := verdicts.Login{}
-		if len(req.logins) > 0 {
-			login = verdicts.Login(req.logins[0])
+	login := verdicts.Login{}
+	switch {
+	case len(req.logins) > 0:
+		login = verdicts.Login(req.logins[0])
+	case !g.AskClients && g.Helpers.Covers(g.Upstream):
+		got, err := g.Helpers.Login(req.Context(), g.Upstream)
+		if err != nil {
+			return nil, unavailable(err.Error())
 		}
+		login = verdicts.Login(got)
+	}
+	return g.sources.open(sourceOf{req.repository, req.reader}, g.Now(), func() (*oci.Registry, error) {
 		return oci.OpenRegistry(req.repository, oci.RegistryOptions{Keychain: login, Transport: g.Transport})
 	})
 }

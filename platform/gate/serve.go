@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -42,8 +43,15 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		host = s.host
 	}
 	transport := verdicts.Transport(loopback.Is(host))
-	store := verdicts.New(verdicts.Config{Transport: transport, Memory: int64(s.Memory) << 20})
-	c := Config{Upstream: s.host, Names: s.Names, Verdicts: store, Transport: transport, Logins: logins, AskClients: s.Login == "upstream", Audit: s.Mode == "audit", Log: log, Registerer: metrics}
+	helpers, err := s.CredentialHelpers.Find()
+	if err != nil {
+		return err
+	}
+	if helpers != nil && !helpers.Covers(s.host) {
+		return fmt.Errorf("credentialHelpers: none is for %s", s.host)
+	}
+	store := verdicts.New(verdicts.Config{Transport: transport, Helpers: helpers, Memory: int64(s.Memory) << 20})
+	c := Config{Upstream: s.host, Names: s.Names, Verdicts: store, Transport: transport, Logins: logins, Helpers: helpers, AskClients: s.Login == "upstream", Audit: s.Mode == "audit", Log: log, Registerer: metrics}
 	if s.Cache.Dir != "" {
 		if c.Cache, err = OpenCache(s.Cache.Dir, int64(s.Cache.Size)<<20, log); err != nil {
 			return err

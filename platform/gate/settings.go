@@ -14,6 +14,7 @@ import (
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/internal/strict/documents"
+	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/policy"
 )
 
@@ -35,6 +36,9 @@ type Settings struct {
 
 	Credentials string `json:"credentials,omitempty"` // file with the gate's username and password for the upstream
 	Login       string `json:"login,omitempty"`       // none: everybody who reaches the gate may pull; upstream: clients send their credentials for the upstream
+
+	// CredentialHelpers are programs of clouds that have the gate's credentials for the upstream.
+	CredentialHelpers verdicts.HelperPrograms `json:"credentialHelpers,omitempty"`
 
 	Cache struct {
 		Dir  string `json:"dir,omitempty"`  // directory for blobs; absent: nothing is kept
@@ -104,6 +108,9 @@ func (s *Settings) Check() error {
 	if c := s.ClusterImagePolicies; c != nil && c.NoMatchPolicy != "" && !slices.Contains([]policy.Unmatched{policy.DenyUnmatched, policy.WarnUnmatched, policy.AllowUnmatched}, c.NoMatchPolicy) {
 		return fmt.Errorf("clusterImagePolicies: noMatchPolicy: expected deny, warn or allow, found %q", c.NoMatchPolicy)
 	}
+	if err := s.CredentialHelpers.Check(); err != nil {
+		return err
+	}
 	switch host, _, _ := net.SplitHostPort(s.Listen); {
 	case s.Policies == "" || s.Trust == "":
 		return errors.New("policies and trust: expected a file or a directory for each")
@@ -111,7 +118,9 @@ func (s *Settings) Check() error {
 		return fmt.Errorf("memory: expected MiB up to 65536, found %d", s.Memory)
 	case s.Cache.Size < 0 || s.Cache.Size > 64<<20:
 		return fmt.Errorf("cache: size: expected MiB up to 67108864, found %d", s.Cache.Size)
-	case s.Credentials != "" && s.Login == "upstream":
+	case s.Credentials != "" && len(s.CredentialHelpers) > 0:
+		return errors.New("credentials and credentialHelpers: expected one of them")
+	case (s.Credentials != "" || len(s.CredentialHelpers) > 0) && s.Login == "upstream":
 		return errors.New("credentials: with login: upstream, clients send their own; leave them out")
 	case (s.TLS.Certificate == "") != (s.TLS.Key == ""):
 		return errors.New("tls: expected both certificate and key, or none of them")

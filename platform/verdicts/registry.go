@@ -65,8 +65,20 @@ func (l Login) Resolve(authn.Resource) (authn.Authenticator, error) {
 }
 
 // each opens a repository with each of the credentials until do succeeds, or fails for another
-// reason than the credentials. Without any, it is anonymous.
-func (s *Store) each(repository string, logins []authn.AuthConfig, do func(oci.Source) error) (src oci.Source, err error) {
+// reason than the credentials. Those of a helper come last. Without any, it is anonymous.
+func (s *Store) each(ctx context.Context, repository string, logins []authn.AuthConfig, do func(oci.Source) error) (src oci.Source, err error) {
+	if host := hostOf(repository); s.config.Helpers.Covers(host) {
+		login, helperErr := s.config.Helpers.Login(ctx, host)
+		if helperErr == nil {
+			logins = append(slices.Clone(logins), login)
+		} else {
+			defer func() {
+				if err != nil {
+					err = fmt.Errorf("%w (%w)", err, helperErr)
+				}
+			}()
+		}
+	}
 	if len(logins) == 0 {
 		logins = []authn.AuthConfig{{}}
 	}
@@ -90,7 +102,7 @@ func (s *Store) each(repository string, logins []authn.AuthConfig, do func(oci.S
 
 // open opens a repository with the first of the credentials that may read the image.
 func (s *Store) open(ctx context.Context, repository string, logins []authn.AuthConfig, digest string) (oci.Source, error) {
-	return s.each(repository, logins, func(src oci.Source) error {
+	return s.each(ctx, repository, logins, func(src oci.Source) error {
 		_, err := src.Resolve(ctx, digest)
 		return err
 	})
@@ -98,7 +110,7 @@ func (s *Store) open(ctx context.Context, repository string, logins []authn.Auth
 
 // resolve returns the digest of a tag.
 func (s *Store) resolve(ctx context.Context, repository string, logins []authn.AuthConfig, tag string) (digest string, err error) {
-	_, err = s.each(repository, logins, func(src oci.Source) error {
+	_, err = s.each(ctx, repository, logins, func(src oci.Source) error {
 		d, err := src.Resolve(ctx, tag)
 		digest = d.Digest.String()
 		return err

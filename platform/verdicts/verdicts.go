@@ -52,6 +52,7 @@ const DefaultMemory = 160 << 20
 // Config says how a Store reads images.
 type Config struct {
 	Transport http.RoundTripper // sends the requests to registries; required: see Transport
+	Helpers   *Helpers          // have credentials that count for everybody who asks; nil: there are none
 	Now       func() time.Time  // nil: time.Now
 	Memory    int64             // bytes of what is kept, estimated; 0: DefaultMemory
 }
