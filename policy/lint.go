@@ -117,6 +117,9 @@ func (l *linter) lint() {
 }
 
 func (l *linter) mode(at string, r Rule) {
+	if r.OnRunning == EvictRunning && r.Mode != Enforce && r.EnforceFrom.IsZero() {
+		l.wrong(at+"/onRunning", "the rule evicts no pod: its mode is %s, without enforceFrom", r.Mode)
+	}
 	switch mode := r.ModeAt(l.now); {
 	case mode == Enforce:
 	case r.EnforceFrom.IsZero():

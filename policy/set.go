@@ -66,6 +66,7 @@ type Rule struct {
 
 	Mode        Mode      // what a violation does; required
 	EnforceFrom time.Time // from then on the mode is Enforce; zero: never
+	OnRunning   OnRunning // what an enforced violation does to what runs already; empty: ReportRunning
 
 	Conditions []Condition // what fields cannot say; at most 16
 	Exemptions []Exemption // images that need not satisfy the rule; at most 256
@@ -82,6 +83,22 @@ const (
 	Warn    Mode = "warn"  // it is recorded, and whoever asked is warned
 	Enforce Mode = "enforce"
 )
+
+// OnRunning is what is done about a pod that runs an image which violates a rule that enforces.
+type OnRunning string
+
+const (
+	ReportRunning OnRunning = "report" // it is reported
+	EvictRunning  OnRunning = "evict"  // the pod is evicted, too, if the image is rejected
+)
+
+func (o OnRunning) check() error {
+	switch o {
+	case "", ReportRunning, EvictRunning:
+		return nil
+	}
+	return fmt.Errorf("onRunning: got %q, want report or evict", string(o))
+}
 
 // ModeAt returns the mode of the rule at a time. Before EnforceFrom, a rule whose Mode is
 // Enforce warns.
@@ -241,6 +258,9 @@ func (r Rule) check() error {
 	}
 	if err := r.Mode.check(); err != nil {
 		return in(err, "mode")
+	}
+	if err := r.OnRunning.check(); err != nil {
+		return in(err, "onRunning")
 	}
 	if n := len(r.Accept); n == 0 || n > maxAccept {
 		return in(fmt.Errorf("accept: got %d alternatives, want 1 to %d", n, maxAccept), "accept")

@@ -56,6 +56,7 @@ type RuleDocument struct {
 	Images      []PatternDocument   `json:"images"`                // the rule is about images that match one of these
 	Mode        string              `json:"mode,omitempty"`        // what a violation does: audit, warn or enforce. If absent: enforce
 	EnforceFrom string              `json:"enforceFrom,omitempty"` // date (UTC) or time from which on the mode is enforce. Before it, a rule whose mode is enforce warns
+	OnRunning   string              `json:"onRunning,omitempty"`   // what is done about a pod that runs an image which this rule, enforced, rejects: report or evict. If absent: report
 	Accept      []AcceptDocument    `json:"accept"`                // alternatives: one of them is enough
 	Conditions  []ConditionDocument `json:"conditions,omitempty"`  // expressions over verified facts, all of which must be true
 	Exemptions  []ExemptionDocument `json:"exemptions,omitempty"`  // images that need not satisfy the rule for a time
@@ -150,7 +151,7 @@ func (s *Set) checkNumbers() error {
 }
 
 func (d *RuleDocument) rule() (r Rule, err error) {
-	r = Rule{Name: d.Name, Images: patterns(d.Images), Mode: Mode(d.Mode)}
+	r = Rule{Name: d.Name, Images: patterns(d.Images), Mode: Mode(d.Mode), OnRunning: OnRunning(d.OnRunning)}
 	if d.Mode == "" {
 		r.Mode = Enforce
 	}

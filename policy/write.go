@@ -37,7 +37,7 @@ func (r Rule) document() (RuleDocument, error) {
 	if len(r.Accept) == 0 {
 		return RuleDocument{}, errors.New("accept: got no alternatives")
 	}
-	d := RuleDocument{Name: r.Name, Images: patternDocuments(r.Images), Mode: string(r.Mode)}
+	d := RuleDocument{Name: r.Name, Images: patternDocuments(r.Images), Mode: string(r.Mode), OnRunning: string(r.OnRunning)}
 	if !r.EnforceFrom.IsZero() {
 		d.EnforceFrom = r.EnforceFrom.UTC().Format(time.RFC3339)
 	}

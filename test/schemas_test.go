@@ -56,7 +56,7 @@ var formats = []schematest.Format{
 	{File: "imagepolicy.json", Title: "Colophon policy, version 2: rules about images (spec/policy)", Type: reflect.TypeFor[policy.SetDocument](), Extra: map[string]schematest.Schema{
 		"apiVersion": {"const": policy.APIVersion}, "kind": {"enum": []string{policy.KindPolicy, policy.KindNamespacePolicy}},
 		"spec.unmatched": {"enum": []string{"deny", "warn", "allow"}}, "spec.rules": {"maxItems": 10_000},
-		"spec.rules.mode": {"enum": []string{"audit", "warn", "enforce"}}, "spec.rules.images": {"minItems": 1, "maxItems": 256},
+		"spec.rules.mode": {"enum": []string{"audit", "warn", "enforce"}}, "spec.rules.onRunning": {"enum": []string{"report", "evict"}}, "spec.rules.images": {"minItems": 1, "maxItems": 256},
 		"spec.rules.accept": {"minItems": 1, "maxItems": 32}, "spec.rules.conditions": {"maxItems": 16}, "spec.rules.exemptions": {"maxItems": 256},
 		"spec.rules.accept.summary.verifiers": {"minItems": 1, "maxItems": 16}, "spec.rules.accept.notation.trustStores": {"minProperties": 1},
 	}, ByType: map[reflect.Type]schematest.Schema{

@@ -31,9 +31,10 @@ type RuleDecision struct {
 	Outcome   Outcome     `json:"outcome"`             // accepted if the image satisfies the rule, or is exempt
 	Reason    string      `json:"reason,omitempty"`    // why it does not, one line for people
 
-	EnforceFrom  *time.Time    `json:"enforceFrom,omitempty"`  // from then on the mode is enforce, UTC
-	Exemption    *Exempted     `json:"exemption,omitempty"`    // the image is exempt, or was
-	Alternatives []Alternative `json:"alternatives,omitempty"` // as far as they were tried; none of an exempt image
+	EnforceFrom  *time.Time       `json:"enforceFrom,omitempty"`  // from then on the mode is enforce, UTC
+	OnRunning    policy.OnRunning `json:"onRunning,omitempty"`    // what the rule says about pods that run already
+	Exemption    *Exempted        `json:"exemption,omitempty"`    // the image is exempt, or was
+	Alternatives []Alternative    `json:"alternatives,omitempty"` // as far as they were tried; none of an exempt image
 }
 
 // Exempted is an exemption that is, or was, about the image.
@@ -217,7 +218,7 @@ func (r *RuleDecision) why() string {
 }
 
 func ruleDecision(s *policy.Set, r *policy.Rule, about asked) RuleDecision {
-	d := RuleDecision{Policy: s.Name, Namespace: s.Namespace, Rule: r.Name, Mode: r.ModeAt(about.now)}
+	d := RuleDecision{Policy: s.Name, Namespace: s.Namespace, Rule: r.Name, Mode: r.ModeAt(about.now), OnRunning: r.OnRunning}
 	if !r.EnforceFrom.IsZero() {
 		d.EnforceFrom = new(r.EnforceFrom.UTC())
 	}

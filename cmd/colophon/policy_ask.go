@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -127,6 +128,9 @@ func explainRule(w io.Writer, r verify.RuleDecision) {
 	fmt.Fprintf(w, "\n%s rule %q of policy %q: %s, mode %s\n", paint(w, mark[0], mark[1]), r.Rule, r.Policy, r.Outcome, r.Mode)
 	if r.EnforceFrom != nil {
 		fmt.Fprintf(w, "    enforced from %s\n", r.EnforceFrom.Format(time.RFC3339))
+	}
+	if r.OnRunning == policy.EvictRunning {
+		fmt.Fprintln(w, "    a running pod whose image it rejects is evicted")
 	}
 	if e := r.Exemption; e != nil {
 		word := "exempt until"

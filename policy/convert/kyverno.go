@@ -125,6 +125,9 @@ func (l *losses) lostOfRule(r policy.RuleDocument) {
 		}
 		l.weaker(fmt.Sprintf("conditions[%d]", i), "the target does not have the facts that the expression needs")
 	}
+	if r.OnRunning == string(policy.EvictRunning) {
+		l.weaker("onRunning", "the target evicts no pods")
+	}
 	if r.Rebuilds != nil {
 		l.weaker("rebuilds", "the target does not know who built an image again")
 	}
