@@ -28,6 +28,8 @@ var rows = [][]string{
 	{"policy"},
 	{"verify", "lint"},
 	{"platform/api", "platform/zone", "platform/cosigner", "platform/authority/tiles", "platform/authority/witnesses"},
+	{"platform/api", "platform/zone", "platform/authority/tiles", "platform/authority/witnesses"},
+	{"monitor"},
 	// Services meet over wire formats, never over imports. Only the attestor runs
 	// releases, and a release hands its builds to builders.
 	{
@@ -45,6 +47,7 @@ var rows = [][]string{
 // quick to start.
 var thin = []string{
 	"attest", "tlog", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "cmd/colophon",
+	"attest", "tlog", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
 }
 
 // heavy may not be linked into any of them, however indirectly.

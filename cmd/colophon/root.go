@@ -21,6 +21,10 @@ const (
 	exitUsage     = usage.ExitCode
 	exitRejected  = 3
 	exitUndecided = 4 // never treated as accepted
+
+	// Of "log watch" alone.
+	exitKeySuspect = 5
+	exitMisbehaves = 6
 )
 
 // exitFor returns the error with the exit code of an outcome, nil for accepted.

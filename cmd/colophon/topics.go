@@ -33,6 +33,12 @@ func newTopics() []*cobra.Command {
   4  undecided: verify could not find out, for example because the registry did not
      answer. This is never treated as accepted
 
+Two more are alarms of "colophon log watch", for which 3 means that somebody signed and
+no known release explains it, and 4 that a log or an entry could not be read:
+
+  5  the key of a log is suspect: it did not sign the checkpoint, or signed something else
+  6  a log misbehaves: it signed two histories, took entries away, or withholds them
+
 Of several images, the worst decides: rejected, then undecided, then accepted. A
 script that does not tell codes apart treats all but 0 as a refusal, and is right:
 

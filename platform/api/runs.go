@@ -191,8 +191,20 @@ func (c *ClientConfig) send(ctx context.Context, method, path string) (*http.Res
 	if err = errors.Join(err, strict.Unmarshal(data, limits.Request, &known)); err != nil || known.Message == "" {
 		return nil, fmt.Errorf("platform %s: %s", c.URL, resp.Status)
 	}
+	if resp.StatusCode == http.StatusNotFound {
+		return nil, &missing{&known}
+	}
 	return nil, &known
 }
+
+// ErrNoRelease matches the error of ClientConfig.Run for an id that no release of the platform has.
+var ErrNoRelease = errors.New("the platform has no such release")
+
+type missing struct{ answer *Error }
+
+func (m *missing) Error() string      { return m.answer.Error() }
+func (*missing) Is(target error) bool { return target == ErrNoRelease }
+func (m *missing) Unwrap() error      { return m.answer }
 
 var runID = regexp.MustCompile(`^[0-9a-f]{32}$`)
 

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -75,7 +76,7 @@ func StartCI(t *testing.T) *CI {
 			http.Error(w, "who are you?", http.StatusUnauthorized)
 			return
 		}
-		json.NewEncoder(w).Encode(map[string]string{"value": c.github(t)})
+		json.NewEncoder(w).Encode(map[string]string{"value": c.github(t, cmp.Or(r.URL.Query().Get("run"), "9"))})
 	}))
 	t.Cleanup(c.runner.Close)
 	return c
@@ -128,11 +129,18 @@ func (c *CI) GitHub() map[string]string {
 	return map[string]string{"GITHUB_ACTIONS": "true", "ACTIONS_ID_TOKEN_REQUEST_URL": c.runner.URL + "/?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": gitHubJob}
 }
 
-func (c *CI) github(t testing.TB) string {
+// StolenGitHub is the environment of another run of that job, which nobody of the team started.
+func (c *CI) StolenGitHub() map[string]string {
+	job := c.GitHub()
+	job["ACTIONS_ID_TOKEN_REQUEST_URL"] += "&run=10"
+	return job
+}
+
+func (c *CI) github(t testing.TB, run string) string {
 	return c.issuer.Token(t, map[string]any{
 		"iss": trust.GitHubIssuer, "sub": "repo:acme/app:ref:refs/tags/v1.2.0", "repository": "acme/app", "repository_id": "7", "repository_owner": "acme", "repository_owner_id": "8",
 		"repository_visibility": "public", "ref": "refs/tags/v1.2.0", "sha": CICommit, "workflow": "release", "workflow_ref": githubWorkflow, "workflow_sha": CICommit,
-		"job_workflow_ref": githubWorkflow, "job_workflow_sha": CICommit, "event_name": "push", "run_id": "9", "run_attempt": "1", "runner_environment": "github-hosted",
+		"job_workflow_ref": githubWorkflow, "job_workflow_sha": CICommit, "event_name": "push", "run_id": run, "run_attempt": "1", "runner_environment": "github-hosted",
 	})
 }
 

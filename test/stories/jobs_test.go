@@ -15,10 +15,11 @@ import (
 const softHSM = "/usr/lib/softhsm/libsofthsm2.so"
 
 // TestJobStories runs the scripts in testdata/jobs on a platform that takes the tokens of jobs.
-// They have four more commands, which change where the next commands run. Each place has trust
+// They have five more commands, which change where the next commands run. Each place has trust
 // roots of its own:
 //
 //	github     in a job of GitHub
+//	thief      in another run of that job, which nobody of the team started
 //	gitlab     in a job of GitLab
 //	laptop     in neither
 //	consumer   in neither
@@ -32,7 +33,7 @@ func TestJobStories(t *testing.T) {
 	docker := p.DockerConfig()
 	github, gitlab := ci.GitHub(), ci.GitLab(t)
 	commands := commands(p)
-	for place, job := range map[string]map[string]string{"github": github, "gitlab": gitlab, "laptop": nil, "consumer": nil} {
+	for place, job := range map[string]map[string]string{"github": github, "thief": ci.StolenGitHub(), "gitlab": gitlab, "laptop": nil, "consumer": nil} {
 		commands[place] = func(ts *testscript.TestScript, _ bool, _ []string) {
 			for _, all := range []map[string]string{github, gitlab} {
 				for name := range all {

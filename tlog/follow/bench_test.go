@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/test/tlogtest"
-	"github.com/colophon-build/colophon/tlog"
 	"github.com/colophon-build/colophon/tlog/follow"
 )
 
@@ -28,7 +27,7 @@ func BenchmarkFollow(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			for range b.N {
 				n := 0
-				f, err := follow.Open(follow.Config{Key: log.Verifier(b), Source: tlog.HTTP{URL: url}, Dir: b.TempDir(), Copy: keep,
+				f, err := follow.Open(follow.Config{Key: log.Verifier(b), Source: follow.HTTP(url), Dir: b.TempDir(), Copy: keep,
 					Entries: func(_ context.Context, batch follow.Batch) error { n += len(batch.Entries); return nil }})
 				if err != nil {
 					b.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 
 	"github.com/colophon-build/colophon/internal/reach"
@@ -16,6 +17,17 @@ const (
 	batchBytes = 16 << 20 // and after this many bytes no further one
 	keptHashes = 256      // tiles of hashes that are kept in memory, of 8 KiB each
 )
+
+// HTTP returns the source of a log that is served over HTTP, below url. It keeps connections
+// for as many requests as Follow makes at once, and follows no redirects.
+func HTTP(url string) tlog.HTTP {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 16
+	return tlog.HTTP{URL: url, Client: &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
 
 // patient is the source of the log with a timeout for each request, which it repeats if
 // that may help. It keeps tiles of hashes, which every proof reads again.
