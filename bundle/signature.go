@@ -50,6 +50,31 @@ func (b *Bundle) About(digest v1.Hash) error {
 	return nil
 }
 
+// Digests returns the digests that b is about, ALGORITHM:HEX and sorted: those of the
+// statement's subjects, or of the file or image that is signed.
+func (b *Bundle) Digests() []string {
+	digests := []string{}
+	switch m := b.Proto.GetMessageSignature().GetMessageDigest(); {
+	case b.Image != "":
+		digests = append(digests, b.Image)
+	case b.Statement != nil:
+		for _, s := range b.Statement.Subject {
+			for algorithm, digest := range s.Digest {
+				digests = append(digests, algorithm+":"+digest)
+			}
+		}
+	case messageHashes[m.GetAlgorithm()] != "":
+		digests = append(digests, messageHashes[m.GetAlgorithm()]+":"+hex.EncodeToString(m.GetDigest()))
+	}
+	slices.Sort(digests)
+	return slices.Compact(digests)
+}
+
+// messageHashes are the algorithms of the digest in a message signature.
+var messageHashes = map[commonpb.HashAlgorithm]string{
+	commonpb.HashAlgorithm_SHA2_256: "sha256", commonpb.HashAlgorithm_SHA2_384: "sha384", commonpb.HashAlgorithm_SHA2_512: "sha512",
+}
+
 // aboutDigest fails unless one of the statement's subjects has the digest.
 func aboutDigest(s *attest.Statement, digest v1.Hash) error {
 	var got []string
@@ -101,14 +126,7 @@ func (b *Bundle) seal(signer Signer) (*sealed, error) {
 	} else {
 		m := b.Proto.GetMessageSignature()
 		s.signature, s.digest = m.GetSignature(), m.GetMessageDigest().GetDigest()
-		switch m.GetMessageDigest().GetAlgorithm() {
-		case commonpb.HashAlgorithm_SHA2_256:
-			s.algorithm = "sha256"
-		case commonpb.HashAlgorithm_SHA2_384:
-			s.algorithm = "sha384"
-		case commonpb.HashAlgorithm_SHA2_512:
-			s.algorithm = "sha512"
-		default:
+		if s.algorithm = messageHashes[m.GetMessageDigest().GetAlgorithm()]; s.algorithm == "" {
 			return nil, fmt.Errorf("message digest algorithm: got %q, want SHA-2", m.GetMessageDigest().GetAlgorithm())
 		}
 	}

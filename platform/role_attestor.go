@@ -11,6 +11,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/attestor"
 	"github.com/colophon-build/colophon/platform/attestor/localgit"
 	"github.com/colophon-build/colophon/platform/authority/issuer"
@@ -177,6 +178,7 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 		return cfg, err
 	}
 	tokens := issuer.Client{At: o.Trust}
+	own := &api.ClientConfig{URL: o.URL, Token: o.RegistryToken}
 	cfg = release.Config{
 		URL: o.URL, Dir: o.Dir, Version: o.Version, BinaryDigest: sync.OnceValues(executableDigest),
 		Builders:      o.Builders,
@@ -187,12 +189,16 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 		Token: func(ctx context.Context, id release.Identity) (string, error) {
 			return tokens.Token(ctx, issuer.Claims(id))
 		},
-		Setup:        o.Setup,
-		Confinement:  o.Confinement,
-		Scanner:      o.Scanner,
-		Recipes:      o.Recipes,
-		CacheMounts:  o.CacheMounts,
-		Credentials:  o.Credentials,
+		Setup:       o.Setup,
+		Confinement: o.Confinement,
+		Scanner:     o.Scanner,
+		Recipes:     o.Recipes,
+		CacheMounts: o.CacheMounts,
+		Credentials: o.Credentials,
+		Archive: func(ctx context.Context, bundle []byte) error {
+			_, err := own.Keep(ctx, bundle)
+			return err
+		},
 		RegistryHost: o.RegistryHost, RegistryToken: o.RegistryToken, LoopbackTargets: loopback.Is(origin.Hostname()), Mirror: o.Mirror,
 		Log: log,
 	}

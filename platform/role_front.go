@@ -18,6 +18,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/authority/issuer"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/worker"
@@ -112,6 +113,8 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	mux.Handle("/", front.Buffered(proxy(roleTrust)))
 	mux.Handle(issuer.PathToken, http.NotFoundHandler()) // the attestor alone may ask for tokens, at the socket
 	mux.Handle("/v2/", proxy(roleRegistry))
+	mux.Handle(api.PathArchive, proxy(roleRegistry))
+	mux.Handle(api.PathArchive+"/", proxy(roleRegistry))
 	mux.Handle("/v2", http.RedirectHandler("/v2/", http.StatusPermanentRedirect))
 	front.New(front.Config{
 		Attestor: proxy(roleAttestor), MayRelease: s.Tokens.mayRelease, Version: s.Version,

@@ -79,9 +79,9 @@ func roles() []role {
 			memory: 1 << 30,
 		},
 		{
-			name: roleRegistry, does: "stores images and proofs", user: 4,
+			name: roleRegistry, does: "stores images and proofs, and archives the proofs", user: 4,
 			stops: "images and proofs cannot be pushed; pulling works",
-			dirs:  []string{"registry"}, listen: otherHosts, checks: true,
+			dirs:  []string{"registry", "archive"}, listen: otherHosts, checks: true,
 			prepare: prepareRegistry, run: inZone(runRegistry),
 			memory: 2 << 30, killed: 200,
 		},

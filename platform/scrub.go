@@ -15,6 +15,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/intact"
 	"github.com/colophon-build/colophon/internal/userns"
+	"github.com/colophon-build/colophon/platform/archive"
 	"github.com/colophon-build/colophon/platform/authority/ctlog"
 	"github.com/colophon-build/colophon/platform/authority/log"
 	"github.com/colophon-build/colophon/platform/authority/root"
@@ -39,6 +40,9 @@ func scrubbers() []scrubber {
 		{[]string{"trust", "log", "ct"}, "logs and trust root", scrubTrust},
 		{[]string{"registry"}, "images and proofs", func(ctx context.Context, r *intact.Report, dirs ...string) error {
 			return registry.Scrub(ctx, r, dirs[0])
+		}},
+		{[]string{"archive"}, "archived evidence", func(ctx context.Context, r *intact.Report, dirs ...string) error {
+			return archive.Scrub(ctx, r, dirs[0])
 		}},
 		{[]string{"gateway"}, "downloads of hermetic builds", func(ctx context.Context, r *intact.Report, dirs ...string) error {
 			return gateway.Scrub(ctx, r, dirs[0])

@@ -42,7 +42,7 @@ asked for; 4 if it could not be read.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newLogCheckpointCommand(), newLogProveCommand(), newLogGossipCommand(), newLogWatchCommand())
+	cmd.AddCommand(newLogCheckpointCommand(), newLogProveCommand(), newLogGossipCommand(), newLogWatchCommand(), newLogGetCommand())
 	return cmd
 }
 

@@ -148,12 +148,7 @@ func proveEntry(ctx context.Context, b *bundle.Bundle, e *rekorpb.TransparencyLo
 	reject := func(format string, args ...any) error {
 		return &exitError{code: exitRejected, msg: fmt.Sprintf("entry %d: ", e.GetLogIndex()) + fmt.Sprintf(format, args...)}
 	}
-	var key any
-	if b.Certificate == nil {
-		key = bundle.RecordKey(e.GetCanonicalizedBody())
-	}
-	record, err := b.Record(key)
-	if err != nil || !bytes.Equal(record, e.GetCanonicalizedBody()) {
+	if !isRecord(b, e.GetCanonicalizedBody()) {
 		return nil, reject("it is not the entry of this signature")
 	}
 	id := hex.EncodeToString(e.GetLogId().GetKeyId())
@@ -175,7 +170,7 @@ func proveEntry(ctx context.Context, b *bundle.Bundle, e *rekorpb.TransparencyLo
 	if err != nil {
 		return nil, log.logExit(err)
 	}
-	if !bytes.Equal(p.body, record) {
+	if !bytes.Equal(p.body, e.GetCanonicalizedBody()) {
 		return nil, reject("the log has another entry there")
 	}
 	return p, nil

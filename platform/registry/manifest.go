@@ -157,6 +157,9 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *request) error {
 	if err := r.checkIntact(req.Context(), req.name, m); err != nil {
 		return err
 	}
+	if err := r.archive(req.Context(), req.name, raw, m); err != nil {
+		return err
+	}
 	if err := r.storeManifest(req.name, got, tags, raw, m); err != nil {
 		return err
 	}
@@ -249,6 +252,30 @@ func (r *Registry) checkIntact(ctx context.Context, name string, m *manifestFile
 		}
 	}
 	return nil
+}
+
+// archive has the archive keep the evidence that a manifest attaches. It comes before the
+// manifest is stored: what a client sees in the registry is archived.
+func (r *Registry) archive(ctx context.Context, name string, raw []byte, m *manifestFile) error {
+	if r.cfg.Archive == nil {
+		return nil
+	}
+	if err := r.store.checkContent(name, m); err != nil {
+		return err
+	}
+	return r.cfg.Archive(ctx, raw, func(listed string) (io.ReadCloser, error) {
+		d, err := parseDigest(listed)
+		if err != nil {
+			return nil, err
+		}
+		f, err := r.store.openBlob(ctx, name, d)
+		if missing(err) {
+			return nil, failed(http.StatusNotFound, codeManifestBlobUnknown, "repository %q has no blob %s, which the manifest lists; push it first", name, d)
+		} else if err != nil {
+			return nil, err
+		}
+		return f, nil
+	})
 }
 
 // storeManifest writes a manifest and its tags durably. It makes all checks before it writes

@@ -98,6 +98,11 @@ type Config struct {
 	// byte for a minute is cut off. Uploads end with the process.
 	UploadIdle time.Duration
 
+	// Archive keeps the evidence that a manifest attaches, durably; open opens a blob by
+	// the digest in the manifest. A manifest for which it fails is not stored. nil: there
+	// is no archive.
+	Archive func(ctx context.Context, manifest []byte, open func(digest string) (io.ReadCloser, error)) error
+
 	// Log gets a line for each change and each internal failure; nil: no log.
 	Log *slog.Logger
 

@@ -178,11 +178,26 @@ func (p *proofs) attach(ctx context.Context, s statement) error {
 	if err != nil {
 		return fmt.Errorf("signing %s: %w", s.predicateType, err)
 	}
+	if err := p.archive(ctx, signed); err != nil {
+		return err
+	}
 	if err := p.awaitUpload(ctx); err != nil {
 		return err
 	}
 	if _, err := oci.AttachBundle(ctx, p.target, p.subject, signed, s.predicateType, p.commit.Time); err != nil {
 		return fmt.Errorf("attaching %s: %w", s.predicateType, err)
+	}
+	return nil
+}
+
+// archive has the platform's archive keep a bundle that goes to another registry. The
+// platform's own registry archives what is pushed to it.
+func (p *proofs) archive(ctx context.Context, signed []byte) error {
+	if p.Archive == nil || p.inOwnRegistry() {
+		return nil
+	}
+	if err := p.Archive(ctx, signed); err != nil {
+		return fmt.Errorf("archiving the proof: %w", err)
 	}
 	return nil
 }

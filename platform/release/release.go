@@ -64,6 +64,8 @@ type Config struct {
 
 	RegistryHost  string // host[:port] of the platform's own registry
 	RegistryToken string // push token for it; other registries use the host's docker credentials
+	// Archive keeps a bundle that is pushed to another registry, durably. nil: nothing does.
+	Archive func(ctx context.Context, bundle []byte) error
 	// LoopbackTargets allows images in other registries on this host's loopback. It is only for platforms that
 	// serve on loopback themselves; elsewhere it would let remote users reach services on the platform's loopback.
 	LoopbackTargets bool

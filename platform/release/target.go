@@ -22,7 +22,7 @@ func (j *run) openTarget() error {
 	}
 	opts := oci.RegistryOptions{Transport: &noLoopback{host: host}}
 	switch {
-	case host == j.RegistryHost:
+	case j.inOwnRegistry():
 		opts = oci.RegistryOptions{Token: j.RegistryToken, TLS: strings.HasPrefix(j.URL, "https://")}
 	case loopback.Possible(host) && !j.LoopbackTargets:
 		return &api.Error{Message: fmt.Sprintf("image %s is on the platform's own loopback, where only the platform's registry %s is allowed", j.req.Image, j.RegistryHost)}
@@ -33,6 +33,12 @@ func (j *run) openTarget() error {
 	}
 	j.target = target
 	return nil
+}
+
+// inOwnRegistry reports whether the image goes to the platform's own registry.
+func (j *run) inOwnRegistry() bool {
+	host, _, _ := strings.Cut(j.req.Image, "/")
+	return host == j.RegistryHost
 }
 
 // noLoopback is the transport for all registries but the platform's. It refuses requests to
