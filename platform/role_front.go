@@ -24,6 +24,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/worker"
 	"github.com/colophon-build/colophon/platform/front"
 	"github.com/colophon-build/colophon/platform/release"
+	"github.com/colophon-build/colophon/platform/search"
 	"github.com/colophon-build/colophon/platform/web"
 	"github.com/colophon-build/colophon/platform/zone"
 )
@@ -44,7 +45,7 @@ func prepareFront(p *platform, process *zone.Process) (err error) {
 		return err
 	}
 	for _, other := range r.asks {
-		if other == roleACME && !p.usesACME() {
+		if other == roleACME && !p.usesACME() || other == roleSearch && !p.searches() {
 			continue
 		}
 		if s.Roles[other], err = p.endpoint(process.Zone.Path("run"), roleAPI, other); err != nil {
@@ -115,6 +116,9 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	mux.Handle("/v2/", proxy(roleRegistry))
 	mux.Handle(api.PathArchive, proxy(roleRegistry))
 	mux.Handle(api.PathArchive+"/", proxy(roleRegistry))
+	if _, ok := s.Roles[roleSearch]; ok {
+		mux.Handle("GET "+search.Path, proxy(roleSearch))
+	}
 	mux.Handle("/v2", http.RedirectHandler("/v2/", http.StatusPermanentRedirect))
 	front.New(front.Config{
 		Attestor: proxy(roleAttestor), MayRelease: s.Tokens.mayRelease, Version: s.Version,

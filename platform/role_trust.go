@@ -22,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/authority/ca"
 	"github.com/colophon-build/colophon/platform/authority/ctlog"
+	"github.com/colophon-build/colophon/platform/authority/indexlog"
 	"github.com/colophon-build/colophon/platform/authority/issuer"
 	"github.com/colophon-build/colophon/platform/authority/log"
 	"github.com/colophon-build/colophon/platform/authority/root"
@@ -29,6 +30,7 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/platform/release"
 	"github.com/colophon-build/colophon/platform/zone"
+	"github.com/colophon-build/colophon/search"
 )
 
 // trustSettings are the settings that serve passes to the trust services.
@@ -37,6 +39,7 @@ type trustSettings struct {
 	KeyDir   string                `json:"keyDir"`
 	LogDir   string                `json:"logDir"`
 	CTDir    string                `json:"ctDir"`
+	IndexDir string                `json:"indexDir"`
 	Fulcio   json.RawMessage       `json:"fulcio,omitempty"`
 	Outside  *root.Outside         `json:"outside,omitempty"`
 	Builders []release.BuilderInfo `json:"builders"`
@@ -52,7 +55,7 @@ func prepareTrust(p *platform, process *zone.Process) error {
 	process.Zone.Confine.Inet = p.file.Fulcio != nil || witnesses.Policy != "" // to ask outside issuers for their keys, and witnesses
 	z := process.Zone
 	process.Settings = trustSettings{
-		URL: p.url, KeyDir: z.Path("trust"), LogDir: z.Path("log"), CTDir: z.Path("ct"),
+		URL: p.url, KeyDir: z.Path("trust"), LogDir: z.Path("log"), CTDir: z.Path("ct"), IndexDir: z.Path("index"),
 		Fulcio: p.file.Fulcio, Outside: p.outside, Builders: p.builders(), Witnesses: witnesses,
 	}
 	return nil
@@ -62,7 +65,7 @@ func prepareTrust(p *platform, process *zone.Process) error {
 // import each other; this function connects them.
 func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 	s := c.Settings
-	t := &trustServices{settings: s, log: c.Log, mux: http.NewServeMux(), metrics: prometheus.NewRegistry()}
+	t := &trustServices{settings: s, log: c.Log, mux: http.NewServeMux(), inside: http.NewServeMux(), metrics: prometheus.NewRegistry()}
 	klog.SetSlogLogger(c.Log) // Tessera logs with klog
 	defer func() { err = errors.Join(err, t.close()) }()
 	documents := root.Config{KeyDir: s.KeyDir, Dir: filepath.Join(s.KeyDir, "tuf"), URL: s.URL, Outside: s.Outside, Logger: c.Log}
@@ -100,11 +103,12 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 	published.Register(t.mux)
 	go published.Run(ctx)
 
-	// The attestor alone gets tokens. All the rest is public.
-	inside := http.NewServeMux()
+	// The attestor alone gets tokens, and search alone adds to the index log. All the rest is
+	// public.
+	inside := t.inside
 	inside.Handle("POST "+issuer.PathToken, peer.Allow(tokens.Tokens(), roleAttestor))
 	inside.Handle("GET /metrics", peer.Allow(promhttp.HandlerFor(t.metrics, promhttp.HandlerOpts{}), roleAPI))
-	inside.Handle("/", peer.Allow(t.mux, roleAPI, roleAttestor, roleServe))
+	inside.Handle("/", peer.Allow(t.mux, roleAPI, roleAttestor, roleSearch, roleServe))
 	disks := watchDisks(ctx, roleTrust, c.Dirs, c.Log)
 	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(inside, func(ctx context.Context) error {
 		return errors.Join(disks.ready(ctx), t.witnessed())
@@ -115,7 +119,8 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 type trustServices struct {
 	settings trustSettings
 	log      *slog.Logger
-	mux      *http.ServeMux
+	mux      *http.ServeMux // public
+	inside   *http.ServeMux // for some roles
 	metrics  *prometheus.Registry
 	closers  []func(context.Context) error // in order of opening
 
@@ -149,9 +154,37 @@ func (t *trustServices) openLogs(documents *root.Config) (*ctlog.Service, error)
 	}
 	t.closers = append(t.closers, log.Close)
 	log.Register(t.mux)
+	if err := t.openIndex(log); err != nil {
+		return nil, err
+	}
 	documents.CT = root.Log{BaseURL: s.URL + "/ct", PublicKey: ct.PublicKey(), Since: ct.Since()}
 	documents.Log = root.Log{Origin: log.Origin(), BaseURL: s.URL, PublicKey: log.PublicKey(), KeyID: log.KeyID(), Since: log.Created()}
 	return ct, nil
+}
+
+// indexRecord is the name of the index log's record in the directory of keys.
+const indexRecord = "index.vkey"
+
+// openIndex opens the index log of the transparency log.
+func (t *trustServices) openIndex(of *log.Server) error {
+	origin := search.IndexOrigin(of.Origin())
+	cfg := indexlog.Config{
+		Dir: t.settings.IndexDir, Record: filepath.Join(t.settings.KeyDir, indexRecord),
+		Of: of.Source(), OfVerifier: of.Verifier(), Log: t.log.With("service", "indexlog"),
+	}
+	var err error
+	if cfg.Signer, cfg.PublicKey, err = of.Signer(origin); err != nil {
+		return err
+	}
+	index, err := indexlog.New(cfg)
+	if err != nil {
+		return err
+	}
+	t.closers = append(t.closers, index.Close)
+	index.Register(t.mux)
+	t.inside.Handle("POST "+indexlog.PathAdd, peer.Allow(index.Add(), roleSearch))
+	t.inside.Handle("GET "+indexlog.PathOf, peer.Allow(indexlog.About(of.Origin(), cfg.PublicKey), roleSearch))
+	return nil
 }
 
 // openAuthorities opens the platform's own CA and timestamp authority.

@@ -26,6 +26,7 @@ const (
 	roleDriver   = "driver"
 	roleHasher   = "hasher"
 	roleACME     = "acme"
+	roleSearch   = "search"
 )
 
 // role is one row of the table of roles.
@@ -69,9 +70,16 @@ func roles() []role {
 		{
 			name: roleTrust, does: "holds the keys: issuer, CA, logs, timestamp authority, trust root", user: 1,
 			stops: "nothing can be signed or logged; the logs and the trust root can be read",
-			dirs:  []string{"trust", "log", "ct"}, listen: otherHosts,
+			dirs:  []string{"trust", "log", "ct", "index"}, listen: otherHosts,
 			prepare: prepareTrust, run: inZone(runTrust),
 			memory: 2 << 30, killed: 0,
+		},
+		{
+			name: roleSearch, does: "says which entries the log has, and proves that there are no others", user: 11,
+			stops: "new entries of the log cannot be found; they can be proven",
+			dirs:  []string{"search"}, asks: []string{roleTrust}, beside: roleTrust,
+			needed: (*platform).needsSearch, prepare: prepareSearch, run: inZone(runSearch),
+			memory: 2 << 30, killed: 500,
 		},
 		{
 			name: roleServe, does: "starts the other roles and reads no input from outside",
@@ -119,7 +127,7 @@ func roles() []role {
 		},
 		{
 			name: roleAPI, does: "serves the platform's port", user: 5,
-			asks: []string{roleTrust, roleRegistry, roleAttestor, roleBuilder, roleRooms, roleACME}, listen: "127.0.0.1:8080", flags: []string{"tls-cert", "tls-key"}, checks: true,
+			asks: []string{roleTrust, roleRegistry, roleAttestor, roleBuilder, roleRooms, roleACME, roleSearch}, listen: "127.0.0.1:8080", flags: []string{"tls-cert", "tls-key"}, checks: true,
 			prepare: prepareFront, run: inZone(runFront),
 			memory: 2 << 30, killed: 300,
 		},

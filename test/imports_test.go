@@ -36,6 +36,8 @@ var rows = [][]string{
 		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
 		"platform/acme", "platform/builder", "platform/front", "platform/mirror", "platform/registry", "platform/verdicts", "platform/web", "platform/witness",
 		"platform/acme", "platform/archive", "platform/builder", "platform/front", "platform/registry", "platform/verdicts", "platform/web",
+		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/indexlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
+		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/search", "platform/verdicts", "platform/web", "platform/witness",
 	},
 	{"platform/release", "platform/admission", "platform/gate"},
 	{"platform/attestor"},

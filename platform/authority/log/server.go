@@ -299,3 +299,16 @@ func (s *Server) Origin() string { return s.origin }
 
 // Created returns when the log was created (UTC): the start of its key's validity.
 func (s *Server) Created() time.Time { return s.created }
+
+// Verifier verifies the log's checkpoints.
+func (s *Server) Verifier() note.Verifier { return s.verifier }
+
+// Signer returns a signer of the checkpoints of another log, and its key: the log's key, under
+// the other log's origin.
+func (s *Server) Signer(origin string) (note.Signer, ed25519.PublicKey, error) {
+	signer, err := tlog.NewSigner(origin, s.key)
+	return signer, s.key.Public().(ed25519.PublicKey), err
+}
+
+// Source returns what the log serves, verified.
+func (s *Server) Source() tlog.Source { return published{s} }
