@@ -16,12 +16,13 @@ import (
 
 // Audited is what an audit found to be right.
 type Audited struct {
-	Index   tlog.Checkpoint // of the index log: all its entries were compared
-	Indexed tlog.Checkpoint // of the log, in the last entry of the index log
-	Newest  tlog.Checkpoint // of the log: all its entries were read
-	Keys    int64           // keys of the map
-	Root    tlog.Hash       // of the map
-	Map     prefix.Map      // of the entries under Indexed
+	Index    tlog.Checkpoint // of the index log: all its entries were compared
+	Indexed  tlog.Checkpoint // of the log, in the last entry of the index log
+	Newest   tlog.Checkpoint // of the log: all its entries were read
+	Keys     int64           // keys of the map
+	Root     tlog.Hash       // of the map
+	Map      prefix.Map      // of the entries under Indexed
+	Unparsed int64           // entries with the key Unparsed
 }
 
 // ErrContradiction matches the errors of an audit that found that the log, its index log and
@@ -70,7 +71,8 @@ func Audit(ctx context.Context, log tlog.Source, logKey note.Verifier, index tlo
 		return nil, fmt.Errorf("%w: %w", ErrContradiction, err)
 	}
 	a.Keys, a.Root = a.Map.Len(), a.Map.Root()
-	return &a.Audited, nil
+	a.Unparsed, err = a.Map.Count(Key{Kind: Unparsed}.Prefix())
+	return &a.Audited, err
 }
 
 var ranges = &compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}

@@ -101,6 +101,9 @@ func (s *State) Answer(ctx context.Context, q Question, limit int, log, index tl
 	if a.Proof, err = s.Map.Prove(r); err != nil {
 		return nil, err
 	}
+	if a.Proof == nil {
+		a.Proof = []byte{} // of an empty map
+	}
 	inIndex, err := tlog.Inclusion(ctx, index, s.Index, a.Index)
 	if err != nil {
 		return nil, err

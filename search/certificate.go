@@ -29,6 +29,7 @@ var fields = map[int]field{
 // certificate adds the keys of an X.509 certificate (RFC 5280, 4.1). It reads the extensions
 // and skips over the rest.
 func (c *collector) certificate(der []byte) {
+	c.certificates = append(c.certificates, der)
 	input := cryptobyte.String(der)
 	var cert, tbs, extensions, list cryptobyte.String
 	var has bool

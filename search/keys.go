@@ -89,8 +89,19 @@ func KeysOf(entry []byte) []Key {
 	return c.keys
 }
 
-// collector gathers the keys of one entry.
-type collector struct{ keys []Key }
+// Certificates returns the certificates in an entry, DER, as far as it can be read. They are not
+// verified, and may be malformed.
+func Certificates(entry []byte) [][]byte {
+	var c collector
+	c.entry(entry)
+	return c.certificates
+}
+
+// collector gathers the keys and certificates of one entry.
+type collector struct {
+	keys         []Key
+	certificates [][]byte
+}
 
 func (c *collector) add(kind Kind, value string) {
 	if value == "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -42,7 +43,7 @@ asked for; 4 if it could not be read.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newLogCheckpointCommand(), newLogProveCommand(), newLogGossipCommand(), newLogWatchCommand(), newLogGetCommand())
+	cmd.AddCommand(newLogCheckpointCommand(), newLogProveCommand(), newLogGossipCommand(), newLogWatchCommand(), newLogGetCommand(), newLogSearchCommand(), newLogAuditCommand())
 	return cmd
 }
 
@@ -66,7 +67,8 @@ type trustedLog struct {
 	Root     *trust.Root // names the log and has its key
 	URL      string      // of the log, without /api/v2
 	Origin   string
-	KeyID    string        // hex; logId.keyId of entries
+	KeyID    string // hex; logId.keyId of entries
+	Key      crypto.PublicKey
 	Verifier note.Verifier // of its checkpoints
 	Trusted  trust.Window  // when the trust root trusts the key
 }
@@ -220,7 +222,7 @@ func logOf(r *trust.Root, id string, l *root.TransparencyLog) (_ *trustedLog, ok
 	base := strings.TrimSuffix(l.BaseURL, "/")
 	return &trustedLog{
 		HTTP: tlog.HTTP{URL: base + "/api/v2"},
-		Root: r, URL: base, Origin: u.Hostname(), KeyID: id, Verifier: v, Trusted: trust.LogWindow(l),
+		Root: r, URL: base, Origin: u.Hostname(), KeyID: id, Key: l.PublicKey, Verifier: v, Trusted: trust.LogWindow(l),
 	}, true
 }
 

@@ -34,6 +34,7 @@ type logStage struct {
 	url   string
 	keyID string
 	log   *log.Server
+	mux   *http.ServeMux // what is served
 	p     *prooftest.Platform
 	// bend, if set, replaces the body of an answer; nil means 404.
 	bend func(path string, body []byte) []byte
@@ -52,6 +53,7 @@ func newLogStage(t *testing.T) *logStage {
 	t.Cleanup(func() { l.Close(context.Background()) })
 	s := &logStage{stage: &stage{t: t}, log: l, keyID: fmt.Sprintf("%x", l.KeyID()), p: prooftest.New(t)}
 	mux := http.NewServeMux()
+	s.mux = mux
 	l.Register(mux)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.bend == nil {

@@ -158,6 +158,15 @@ func (m Map) Page(r Range, limit int) (keys [][]byte, to []byte, err error) {
 
 var errStop = errors.New("stop")
 
+// Count returns the number of keys that start with prefix.
+func (m Map) Count(prefix []byte) (n int64, err error) {
+	err = m.root.walk(Range{Prefix: prefix}, 0, func([]byte) bool {
+		n++
+		return true
+	})
+	return n, err
+}
+
 // walk calls yield with the keys of the range, in order, until it returns false.
 func (n *node) walk(r Range, known int, yield func(key []byte) bool) error {
 	switch {
