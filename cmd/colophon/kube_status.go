@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/policy/clusterimagepolicy"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -110,6 +111,9 @@ func (c *kubernetes) status(ctx context.Context) (*clusterStatus, error) {
 			s.problem("%s %s is not in force: %s", o.Kind, strings.TrimPrefix(o.Namespace+"/"+o.Name, "/"), o.Reason)
 		}
 	}
+	if err := c.others(ctx, s); err != nil {
+		return nil, err
+	}
 	if len(s.Policies) == 0 {
 		s.problem("there is no policy")
 	}
@@ -120,6 +124,26 @@ func (c *kubernetes) status(ctx context.Context) (*clusterStatus, error) {
 	s.Decisions = decisions[max(0, len(decisions)-10):]
 	s.Protected = len(s.Problems) == 0
 	return s, nil
+}
+
+// others adds the ClusterImagePolicies, if admission decides by them.
+func (c *kubernetes) others(ctx context.Context, s *clusterStatus) error {
+	config, err := c.admissionConfig(ctx, io.Discard)
+	if err != nil || config.ClusterImagePolicies == nil {
+		return err
+	}
+	all, err := list[object](ctx, c, "clusterimagepolicies."+clusterimagepolicy.Group)
+	if isAbsent(err) {
+		s.problem("ClusterImagePolicies should count, and their definition does not exist: all pods are refused")
+		return nil
+	}
+	for _, o := range all {
+		o.Status.Conditions = nil // of policy-controller
+		one := o.summary()
+		one.Reason = "admission's /readyz and its log say whether it is in force"
+		s.Policies = append(s.Policies, one)
+	}
+	return err
 }
 
 func (s *clusterStatus) problem(format string, args ...any) {

@@ -28,15 +28,17 @@ type shop struct {
 
 const helmNamespace = "colophon"
 
-// open installs admission with the chart, from an image that has the program of this tree.
-func open(t *testing.T) *shop {
+// open installs admission with the chart and these arguments of helm, from an image that has the
+// programs of this tree.
+func open(t *testing.T, args ...string) *shop {
 	s := &shop{Cluster: kubetest.Start(t)}
 	s.defineReports(t)
 	s.signed = s.Push(t, "team/app:v1", kubetest.Busybox(t, "sh", "-c", "echo running the signed image; sleep 1000000"))
 	s.unsigned = s.Push(t, "team/app:unsigned", kubetest.Busybox(t, "sh", "-c", "echo running the unsigned image; sleep 1000000"))
 	s.sign(t)
-	image := s.Push(t, "colophon/colophond:test", kubetest.Image(t, map[string]string{"usr/bin/colophond": harness.Bin(t, "colophond")}, "/usr/bin/colophond"))
-	if _, err := s.Helm(t, "install", "colophon", chart(t), "-n", helmNamespace, "--create-namespace", "--set", "image="+image, "--set-file", "certificateAuthorities="+s.CertificateAuthority); err != nil {
+	image := s.Push(t, "colophon/colophond:test", kubetest.Image(t, map[string]string{"usr/bin/colophond": harness.Bin(t, "colophond"), "usr/bin/colophon-eval": harness.Bin(t, "colophon-eval")}, "/usr/bin/colophond"))
+	args = append([]string{"install", "colophon", chart(t), "-n", helmNamespace, "--create-namespace", "--set", "image=" + image, "--set-file", "certificateAuthorities=" + s.CertificateAuthority}, args...)
+	if _, err := s.Helm(t, args...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
