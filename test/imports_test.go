@@ -18,7 +18,7 @@ const module = "github.com/colophon-build/colophon"
 // that is in no row may not exist.
 var rows = [][]string{
 	// Mechanisms, named for the property they give; any package may import them.
-	{"internal/confine", "internal/credential", "internal/dirlock", "internal/durable", "internal/intact", "internal/keys", "internal/limits", "internal/logs", "internal/loopback", "internal/owned", "internal/peer", "internal/ports", "internal/printable", "internal/reach", "internal/strict", "internal/usage", "internal/userns"},
+	{"internal/confine", "internal/credential", "internal/dirlock", "internal/durable", "internal/intact", "internal/keypair", "internal/keys", "internal/limits", "internal/logs", "internal/loopback", "internal/owned", "internal/peer", "internal/ports", "internal/printable", "internal/reach", "internal/strict", "internal/usage", "internal/userns"},
 	{"attest", "spec/schemas"},
 	{"tlog"},
 	{"search", "trust"},
@@ -30,6 +30,7 @@ var rows = [][]string{
 	{"platform/api", "platform/zone", "platform/cosigner", "platform/authority/tiles", "platform/authority/witnesses"},
 	{"platform/api", "platform/zone", "platform/authority/tiles", "platform/authority/witnesses"},
 	{"monitor"},
+	{"platform/api", "platform/zone", "platform/authority/tiles", "platform/authority/witnesses", "platform/distribution", "platform/verdicts"},
 	// Services meet over wire formats, never over imports. Only the attestor runs
 	// releases, and a release hands its builds to builders.
 	{
@@ -38,6 +39,7 @@ var rows = [][]string{
 		"platform/acme", "platform/archive", "platform/builder", "platform/front", "platform/registry", "platform/verdicts", "platform/web",
 		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/indexlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
 		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/search", "platform/verdicts", "platform/web", "platform/witness",
+		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/web", "platform/witness",
 	},
 	{"platform/release", "platform/admission", "platform/gate"},
 	{"platform/attestor"},

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -17,16 +16,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/platform/admission"
 	"github.com/colophon-build/colophon/platform/verdicts"
-	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/prooftest"
-	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/test/shop"
 )
 
 // scene is a registry with a signed image and one without proofs, and a webhook.
@@ -80,22 +77,11 @@ func (c *cluster) MayBreakGlass(ctx context.Context, u admission.User, namespace
 	return c.may[u.Username+"@"+namespace], nil
 }
 
-const rules = `apiVersion: colophon.build/v1
-kind: ImagePolicy
-metadata: {name: shop}
-spec:
-  unmatched: deny
-  rules:
-    - name: app
-      images: [{glob: "HOST/team/**"}]
-      accept:
-        - built: {source: https://git.example.com/team/app}
-`
+const rules = shop.Rules
 
 func newScene(t testing.TB) *scene {
 	c := &scene{t: t, p: prooftest.New(t), log: new(bytes.Buffer), operation: "CREATE", user: "ada"}
-	inner := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c.host = shop.Serve(t, func(w http.ResponseWriter, r *http.Request, registry http.Handler) {
 		time.Sleep(c.delay)
 		_, given, _ := r.BasicAuth()
 		switch {
@@ -105,22 +91,10 @@ func newScene(t testing.TB) *scene {
 			w.Header().Set("WWW-Authenticate", `Basic realm="here"`)
 			w.WriteHeader(http.StatusUnauthorized)
 		default:
-			inner.ServeHTTP(w, r)
+			registry.ServeHTTP(w, r)
 		}
-	}))
-	t.Cleanup(srv.Close)
-	c.host = strings.TrimPrefix(srv.URL, "http://")
-	dst, err := oci.OpenRegistry(c.host+"/team/app", oci.RegistryOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, plain := prooftest.NewStore(t), prooftest.NewStore(t)
-	r := c.p.Release(signed)
-	r.Attach(prooftest.Kinds...)
-	signed.Push(context.Background(), dst)
-	plain.Tar = []byte("another image")
-	d, _ := plain.Image("bad")
-	plain.Push(context.Background(), dst)
+	})
+	r, d := shop.Push(t, c.p, shop.Open(t, c.host+"/team/app", oci.RegistryOptions{}))
 	c.good, c.bad = c.host+"/team/app:v1.2.0", c.host+"/team/app:bad"
 	c.goodAt, c.badAt = r.Image.Digest.String(), d.Digest.String()
 	c.store = verdicts.New(verdicts.Config{Transport: verdicts.Transport(true)})
@@ -138,13 +112,7 @@ func (c *scene) start() {
 
 func (c *scene) use(text string) {
 	c.t.Helper()
-	sets, err := policy.ParseSets([]byte(strings.ReplaceAll(text, "HOST", c.host)))
-	if err == nil {
-		err = c.store.Use("test", sets, []*trust.Root{c.p.Root()})
-	}
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	shop.Use(c.t, c.store, "test", c.host, text, c.p.Root())
 }
 
 // answer is what the API server reads.

@@ -17,8 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/internal/keypair"
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
 )
 
@@ -54,17 +53,9 @@ func (c *certificate) config() *tls.Config {
 // fromFiles reads the certificate of others, such as cert-manager, again and again until ctx ends.
 func (c *certificate) fromFiles(ctx context.Context, certificate, key string) {
 	c.every(ctx, filesEvery, "read the certificate", func() error {
-		chain, err := strict.ReadFile(certificate, limits.Request)
-		if err != nil {
-			return err
-		}
-		private, err := strict.ReadFile(key, limits.Request)
-		if err != nil {
-			return err
-		}
-		pair, err := tls.X509KeyPair(chain, private)
+		pair, err := keypair.Read(certificate, key)
 		if err == nil {
-			c.current.Store(&pair)
+			c.current.Store(pair)
 		}
 		return err
 	})

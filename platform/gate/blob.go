@@ -9,6 +9,8 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/platform/distribution"
 )
 
 // blob serves GET and HEAD of /v2/NAME/blobs/DIGEST: the blobs of what the client was given. A range
@@ -16,16 +18,16 @@ import (
 func (g *Gate) blob(w http.ResponseWriter, req *request) error {
 	digest, err := v1.NewHash(req.ref)
 	if err != nil {
-		return failed(http.StatusBadRequest, codeDigestInvalid, "expected a sha256, found %q", req.ref)
+		return distribution.Failed(http.StatusBadRequest, distribution.CodeDigestInvalid, "expected a sha256, found %q", req.ref)
 	}
-	s, ok := g.opened.get(part{req.reader, req.name, digest, g.Verdicts.Policies()}, aBlob, g.Now())
+	size, ok := g.judge.Blob(req.reader, req.repository, digest)
 	if !ok {
-		return failed(http.StatusForbidden, codeDenied, "blob %s is of no image that this gate served you lately; pull the image again", digest)
+		return distribution.Failed(http.StatusForbidden, distribution.CodeDenied, "blob %s is of no image that this gate served you lately; pull the image again", digest)
 	}
 	w.Header().Set("Docker-Content-Digest", digest.String())
 	w.Header().Set("Etag", `"`+digest.String()+`"`)
 	w.Header().Set("Content-Type", "application/octet-stream") // a browser must not interpret it
-	w.Header().Set("Content-Length", strconv.FormatInt(s.size, 10))
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 	if req.Method == http.MethodHead {
 		return nil
 	}
@@ -33,11 +35,11 @@ func (g *Gate) blob(w http.ResponseWriter, req *request) error {
 	case g.blobs <- struct{}{}:
 		defer func() { <-g.blobs }()
 	default:
-		return failed(http.StatusTooManyRequests, codeTooMany, "%d blobs are being served already", maxBlobs)
+		return distribution.Failed(http.StatusTooManyRequests, distribution.CodeTooManyRequests, "%d blobs are being served already", maxBlobs)
 	}
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
-	d := v1.Descriptor{Digest: digest, Size: s.size}
+	d := v1.Descriptor{Digest: digest, Size: size}
 	if f := g.Cache.open(d); f != nil {
 		defer f.Close()
 		g.metrics.blobs.WithLabelValues("cache").Inc()

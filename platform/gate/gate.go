@@ -3,24 +3,23 @@
 // any runtime behind it gets only images that prove themselves.
 //
 // A tag is resolved once: the manifest that is served is the bytes whose digest was judged. An
-// accepted image opens its parts for whoever asked: the manifests of an index, the config and the
-// layers. Nothing else is served of images. Signatures, attestations and lists of them are served
-// without a question, because verifiers need them (attachment.go).
+// accepted image opens its parts for whoever asked. Nothing else is served of images (package
+// serving).
 package gate
 
 import (
 	"context"
 	"log/slog"
 	"net/http"
-	"regexp"
-	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/distribution"
 	"github.com/colophon-build/colophon/platform/verdicts"
+	"github.com/colophon-build/colophon/platform/verdicts/serving"
 	"github.com/colophon-build/colophon/policy"
 )
 
@@ -43,9 +42,8 @@ type Config struct {
 // Gate serves /v2/. It is safe for concurrent use.
 type Gate struct {
 	Config
-	names     policy.Names // with the upstream
 	metrics   *metrics
-	opened    opened
+	judge     *serving.Judge
 	sources   sources
 	manifests chan struct{} // slots for manifests in memory
 	blobs     chan struct{} // slots for blobs that are streamed
@@ -57,15 +55,13 @@ const (
 	maxBlobs     = 512
 )
 
-// patience is how long a manifest request may take, the verification of the image included.
-const patience = 45 * time.Second
-
 // New returns a Gate.
 func New(c Config) *Gate {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Gate{Config: c, names: namesAt(c.Upstream, c.Names), metrics: newMetrics(c.Registerer, c.Verdicts), manifests: make(chan struct{}, maxManifests), blobs: make(chan struct{}, maxBlobs)}
+	judge := serving.New(serving.Config{Verdicts: c.Verdicts, Names: namesAt(c.Upstream, c.Names), Audit: c.Audit, Blobs: true, Log: c.Log, Registerer: c.Registerer, Now: c.Now})
+	return &Gate{Config: c, metrics: newMetrics(c.Registerer), judge: judge, manifests: make(chan struct{}, maxManifests), blobs: make(chan struct{}, maxBlobs)}
 }
 
 // request is a request whose path and credentials were read.
@@ -79,54 +75,28 @@ type request struct {
 	repository string // HOST/NAME at the upstream
 }
 
-// Grammars of the distribution spec 1.1, "Pulling manifests".
-var (
-	nameGrammar   = regexp.MustCompile(`\A[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*\z`)
-	tagGrammar    = regexp.MustCompile(`\A[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\z`)
-	digestGrammar = regexp.MustCompile(`\A(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})\z`)
-)
-
-// maxName limits the name of a repository, in bytes: clients allow 255 for host and name together.
-const maxName = 255
-
-// route reads the path from its end, because a repository's name may contain "blobs":
-//
-//	/v2/
-//	/v2/NAME/manifests/REFERENCE
-//	/v2/NAME/blobs/DIGEST
-//	/v2/NAME/referrers/DIGEST
-//	/v2/NAME/tags/list
+// route reads the path of a request, which must be one to pull.
 func route(r *http.Request) (*request, error) {
-	req := &request{Request: r, kind: "other"}
-	rest, ok := strings.CutPrefix(r.URL.Path, "/v2")
-	if ok && (rest == "" || rest == "/") {
-		req.kind = "ping"
+	p, err := distribution.Parse(r.URL)
+	req := &request{Request: r, kind: p.Kind, name: p.Name, ref: p.Reference}
+	digest, known := distribution.ValidDigest(p.Reference), false
+	switch p.Kind {
+	case "manifests":
+		known = digest || distribution.ValidTag(p.Reference)
+	case "blobs", "referrers":
+		known = digest
+	case "ping", "tags":
+		known = true
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return req, failed(http.StatusMethodNotAllowed, codeUnsupported, "this gate only serves images; push to the registry behind it")
-	}
-	if req.kind == "ping" {
-		return req, nil
-	}
-	seg := strings.Split(strings.TrimPrefix(rest, "/"), "/")
-	n := len(seg)
-	if !ok || n < 3 || strings.Contains(strings.ToLower(r.URL.EscapedPath()), "%2f") {
-		return req, failed(http.StatusNotFound, codeUnsupported, "no such endpoint")
-	}
-	kind, ref, name := seg[n-2], seg[n-1], strings.Join(seg[:n-2], "/")
 	switch {
-	case len(name) > maxName || !nameGrammar.MatchString(name):
-		return req, failed(http.StatusBadRequest, codeNameInvalid, "the repository's name does not match the grammar of the distribution spec")
-	case kind == "manifests" && (tagGrammar.MatchString(ref) || digestGrammar.MatchString(ref)):
-	case (kind == "blobs" || kind == "referrers") && digestGrammar.MatchString(ref):
-	case kind == "tags" && ref == "list":
-	case kind == "manifests" || kind == "blobs" || kind == "referrers":
-		return req, failed(http.StatusBadRequest, codeDigestInvalid, "expected a tag or a digest in the path")
-	default:
-		return req, failed(http.StatusNotFound, codeUnsupported, "no such endpoint")
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		return req, distribution.Failed(http.StatusMethodNotAllowed, distribution.CodeUnsupported, "this gate only serves images; push to the registry behind it")
+	case err != nil || known:
+		return req, err
+	case p.Kind == "manifests" || p.Kind == "blobs" || p.Kind == "referrers":
+		return req, distribution.Failed(http.StatusBadRequest, distribution.CodeDigestInvalid, "expected a tag or a digest in the path")
 	}
-	req.kind, req.name, req.ref = kind, name, ref
-	return req, nil
+	return req, distribution.Failed(http.StatusNotFound, distribution.CodeUnsupported, "no such endpoint")
 }
 
 // ServeHTTP implements http.Handler for paths under /v2/.
@@ -156,7 +126,7 @@ func (g *Gate) login(w http.ResponseWriter, req *request) error {
 		user, password, ok := req.BasicAuth()
 		if !ok || len(user)+len(password) > 16<<10 {
 			challenge(w)
-			return failed(http.StatusUnauthorized, codeUnauthorized, "send the user name and the password that you have for %s", g.Upstream)
+			return distribution.Failed(http.StatusUnauthorized, distribution.CodeUnauthorized, "send the user name and the password that you have for %s", g.Upstream)
 		}
 		req.logins = []authn.AuthConfig{{Username: user, Password: password}}
 	}
@@ -171,13 +141,13 @@ func challenge(w http.ResponseWriter) {
 func (g *Gate) serve(w http.ResponseWriter, req *request) error {
 	switch req.kind {
 	case "manifests":
-		ctx, cancel := context.WithTimeout(req.Context(), patience)
+		ctx, cancel := context.WithTimeout(req.Context(), serving.Patience)
 		defer cancel()
 		select {
 		case g.manifests <- struct{}{}:
 			defer func() { <-g.manifests }()
 		case <-ctx.Done():
-			return unavailable("too many requests wait")
+			return distribution.Unavailable("too many requests wait")
 		}
 		return g.manifest(ctx, w, req)
 	case "blobs":
@@ -208,7 +178,7 @@ func (g *Gate) source(req *request) (*oci.Registry, error) {
 	case !g.AskClients && g.Helpers.Covers(g.Upstream):
 		got, err := g.Helpers.Login(req.Context(), g.Upstream)
 		if err != nil {
-			return nil, unavailable(err.Error())
+			return nil, distribution.Unavailable(err.Error())
 		}
 		login = verdicts.Login(got)
 	}

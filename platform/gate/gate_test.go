@@ -8,18 +8,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -29,7 +25,7 @@ import (
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/matrix"
 	"github.com/colophon-build/colophon/test/prooftest"
-	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/test/shop"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -40,62 +36,30 @@ type scene struct {
 	host      string // of the upstream
 	url       string // of the gate
 	good, bad v1.Descriptor
-	release   *prooftest.Release
 	store     *verdicts.Store
 	config    gate.Config
-	log       *lines
+	log       *shop.Log
 	guard     atomic.Pointer[func(http.ResponseWriter, *http.Request, http.Handler)] // answers in place of the upstream
 	now       atomic.Int64                                                           // seconds after the start
 	start     time.Time
 }
 
-type lines struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.Buffer.Write(p)
-}
-func (l *lines) text() string { l.mu.Lock(); defer l.mu.Unlock(); return l.String() }
-
-const rules = `apiVersion: colophon.build/v1
-kind: ImagePolicy
-metadata: {name: shop}
-spec:
-  unmatched: deny
-  rules:
-    - name: app
-      images: [{glob: "HOST/team/**"}]
-      accept:
-        - built: {source: https://git.example.com/team/app}
-`
+const rules = shop.Rules
 
 func newScene(t testing.TB, change func(*gate.Config)) *scene {
-	c := &scene{t: t, p: prooftest.New(t), log: &lines{}, start: time.Now()}
-	inner := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
-	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c := &scene{t: t, p: prooftest.New(t), log: &shop.Log{}, start: time.Now()}
+	c.host = shop.Serve(t, func(w http.ResponseWriter, r *http.Request, registry http.Handler) {
 		if g := c.guard.Load(); g != nil {
-			(*g)(w, r, inner)
+			(*g)(w, r, registry)
 			return
 		}
-		inner.ServeHTTP(w, r)
-	}))
-	t.Cleanup(up.Close)
-	c.host = strings.TrimPrefix(up.URL, "http://")
-	signed, plain := prooftest.NewStore(t), prooftest.NewStore(t)
-	c.release = c.p.Release(signed)
-	c.release.Attach(prooftest.Kinds...)
-	c.good = c.release.Image
-	c.push(signed)
-	plain.Tar = []byte("another image")
-	c.bad, _ = plain.Image("bad")
-	c.push(plain)
+		registry.ServeHTTP(w, r)
+	})
+	release, bad := shop.Push(t, c.p, c.target())
+	c.good, c.bad = release.Image, bad
 	clock := func() time.Time { return c.start.Add(time.Duration(c.now.Load()) * time.Second) }
 	c.store = verdicts.New(verdicts.Config{Transport: verdicts.Transport(true), Now: clock})
-	c.config = gate.Config{Upstream: c.host, Verdicts: c.store, Transport: verdicts.Transport(true), Log: slog.New(slog.NewJSONHandler(c.log, nil)), Registerer: prometheus.NewRegistry(), Now: clock}
+	c.config = gate.Config{Upstream: c.host, Verdicts: c.store, Transport: verdicts.Transport(true), Log: c.log.Logger(), Registerer: prometheus.NewRegistry(), Now: clock}
 	if change != nil {
 		change(&c.config)
 	}
@@ -114,24 +78,14 @@ func (c *scene) upstream(do func(http.ResponseWriter, *http.Request, http.Handle
 
 func (c *scene) target() *oci.Registry {
 	c.t.Helper()
-	dst, err := oci.OpenRegistry(c.host+"/team/app", oci.RegistryOptions{})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return dst
+	return shop.Open(c.t, c.host+"/team/app", oci.RegistryOptions{})
 }
 
 func (c *scene) push(s *prooftest.Store) { s.Push(context.Background(), c.target()) }
 
 func (c *scene) use(text string) {
 	c.t.Helper()
-	sets, err := policy.ParseSets([]byte(strings.ReplaceAll(text, "HOST", c.host)))
-	if err == nil {
-		err = c.store.Use(fmt.Sprintf("%x", sha256.Sum256([]byte(text))), sets, []*trust.Root{c.p.Root()})
-	}
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	shop.Use(c.t, c.store, fmt.Sprintf("%x", sha256.Sum256([]byte(text))), c.host, text, c.p.Root())
 }
 
 // reply is an answer of the gate.
@@ -221,8 +175,8 @@ func TestPull(t *testing.T) {
 	}
 	c.want(200, "", manifests(c.good.Digest.String()))
 	for _, words := range []string{`"outcome":"accepted"`, `"admitted":true`, `"commit":"381e42a`, c.good.Digest.String()} {
-		if !strings.Contains(c.log.text(), words) {
-			t.Errorf("the record lacks %s: %s", words, c.log.text())
+		if !strings.Contains(c.log.Text(), words) {
+			t.Errorf("the record lacks %s: %s", words, c.log.Text())
 		}
 	}
 }
@@ -245,8 +199,8 @@ func TestRefused(t *testing.T) {
 		c.want(403, "DENIED", blobs(b))
 	}
 	c.want(404, "MANIFEST_UNKNOWN", manifests("none"))
-	if !strings.Contains(c.log.text(), `"admitted":false`) || !strings.Contains(c.log.text(), `"outcome":"rejected"`) {
-		t.Errorf("the record: %s", c.log.text())
+	if !strings.Contains(c.log.Text(), `"admitted":false`) || !strings.Contains(c.log.Text(), `"outcome":"rejected"`) {
+		t.Errorf("the record: %s", c.log.Text())
 	}
 }
 
@@ -453,7 +407,7 @@ func TestClientsCredentials(t *testing.T) {
 		c.want(401, "", path)
 	}
 	c.want(403, "DENIED", blobs(child.Layers[0]), basic("wrong")...)
-	if strings.Contains(c.log.text(), "right") {
+	if strings.Contains(c.log.Text(), "right") {
 		t.Error("the password is in the log")
 	}
 }
@@ -514,7 +468,7 @@ func TestGarbage(t *testing.T) {
 	c := newScene(t, nil)
 	for path, status := range map[string]int{
 		"/v2/": 200, "/v2/team/app/tags/list": 200, "/v2/_catalog": 404, "/v2/team/app/blobs/uploads/": 404, "/v2/Team/manifests/x": 400,
-		"/v2/../manifests/x": 400, "/v2/team%2fapp/manifests/v1.2.0": 404, manifests("sha256:ab"): 400, manifests("a b"): 400, "/v2/team/app/blobs/latest": 400, "/": 404,
+		"/v2/../manifests/x": 400, "/v2/team%2fapp/manifests/v1.2.0": 400, manifests("sha256:ab"): 400, manifests("a b"): 400, "/v2/team/app/blobs/latest": 400, "/": 404,
 	} {
 		if r := c.do(http.MethodGet, path); r.StatusCode != status {
 			t.Errorf("%s: got %d %s, want %d", path, r.StatusCode, r.body, status)
@@ -534,8 +488,8 @@ func TestAudit(t *testing.T) {
 	child := c.parts(c.want(200, "", manifests(index.Manifests[0].Digest.String())).body)
 	c.want(200, "", blobs(child.Layers[0]))
 	for _, words := range []string{`"outcome":"rejected"`, `"dryRun":true`, "carries no signature"} {
-		if !strings.Contains(c.log.text(), words) {
-			t.Errorf("the record lacks %s: %s", words, c.log.text())
+		if !strings.Contains(c.log.Text(), words) {
+			t.Errorf("the record lacks %s: %s", words, c.log.Text())
 		}
 	}
 }
@@ -568,8 +522,8 @@ func TestMatrix(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := verdicts.New(verdicts.Config{Transport: verdicts.Transport(true)})
-	c := &scene{t: t, log: &lines{}}
-	srv := httptest.NewServer(gate.New(gate.Config{Upstream: w.Host, Verdicts: store, Transport: verdicts.Transport(true), Log: slog.New(slog.NewJSONHandler(c.log, nil)), Registerer: prometheus.NewRegistry()}))
+	c := &scene{t: t, log: &shop.Log{}}
+	srv := httptest.NewServer(gate.New(gate.Config{Upstream: w.Host, Verdicts: store, Transport: verdicts.Transport(true), Log: c.log.Logger(), Registerer: prometheus.NewRegistry()}))
 	defer srv.Close()
 	c.url = srv.URL
 	asked := 0
@@ -590,6 +544,9 @@ func TestMatrix(t *testing.T) {
 			if err := json.Unmarshal(r.body, &e); err != nil || len(e.Errors) != 1 {
 				t.Fatalf("%s: %s", one.Name, r.body)
 			}
+		}
+		if warning := strings.ReplaceAll(strings.Join(r.Header.Values("Warning"), "; "), "'", `"`); r.StatusCode == 200 && (!strings.Contains(warning, one.Warning) || (warning == "") != (one.Warning == "")) {
+			t.Errorf("%s: got the warnings %q, want %q", one.Name, warning, one.Warning)
 		}
 		if r.StatusCode != want || r.StatusCode != 200 && !strings.Contains(e.Errors[0].Message, one.Reason) {
 			t.Errorf("%s, %s: got %d %s, want %d with %q", one.Name, one.Image, r.StatusCode, r.body, want, one.Reason)
@@ -638,33 +595,6 @@ func manifestOf(t testing.TB, config v1.Descriptor, layers ...v1.Descriptor) []b
 		t.Fatal(err)
 	}
 	return raw
-}
-
-// BenchmarkPullByTag compares the time of a manifest by tag at the bare registry and through the gate,
-// which knows the image.
-func BenchmarkPullByTag(b *testing.B) {
-	c := newScene(b, nil)
-	gated := c.url
-	c.want(200, "", manifests("v1.2.0"))
-	for name, url := range map[string]string{"bare": "http://" + c.host, "gate": gated} {
-		b.Run(name, func(b *testing.B) {
-			var all []time.Duration
-			for b.Loop() {
-				start := time.Now()
-				resp, err := http.Get(url + manifests("v1.2.0"))
-				if err != nil {
-					b.Fatal(err)
-				}
-				if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 200 {
-					b.Fatal(err, resp.Status)
-				}
-				resp.Body.Close()
-				all = append(all, time.Since(start))
-			}
-			slices.Sort(all)
-			b.ReportMetric(float64(all[len(all)/2].Microseconds()), "µs/p50")
-		})
-	}
 }
 
 // jsonTar returns bytes that are a JSON text and a tar archive of one file.

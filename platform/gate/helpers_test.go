@@ -53,7 +53,7 @@ func TestHelpers(t *testing.T) {
 		index := c.parts(c.want(200, "", manifests("v1.2.0")).body)
 		child := c.parts(c.want(200, "", manifests(index.Manifests[0].Digest.String())).body)
 		c.want(200, "", blobs(child.Layers[0]))
-		if strings.Contains(c.log.text(), "s3cret") {
+		if strings.Contains(c.log.Text(), "s3cret") {
 			t.Error("the secret is in the log")
 		}
 	}

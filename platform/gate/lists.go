@@ -7,15 +7,18 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/colophon-build/colophon/platform/distribution"
+	"github.com/colophon-build/colophon/platform/verdicts/serving"
 )
 
 // referrers serves GET /v2/NAME/referrers/DIGEST: what is attached to a manifest, in one answer.
 func (g *Gate) referrers(w http.ResponseWriter, req *request) error {
 	subject, err := v1.NewHash(req.ref)
 	if err != nil {
-		return failed(http.StatusBadRequest, codeDigestInvalid, "expected a sha256, found %q", req.ref)
+		return distribution.Failed(http.StatusBadRequest, distribution.CodeDigestInvalid, "expected a sha256, found %q", req.ref)
 	}
-	ctx, cancel := context.WithTimeout(req.Context(), patience)
+	ctx, cancel := context.WithTimeout(req.Context(), serving.Patience)
 	defer cancel()
 	src, err := g.source(req)
 	if err != nil {
@@ -39,7 +42,7 @@ func (g *Gate) referrers(w http.ResponseWriter, req *request) error {
 
 // tags serves GET /v2/NAME/tags/list, in one answer. A tag in it says nothing about its image.
 func (g *Gate) tags(w http.ResponseWriter, req *request) error {
-	ctx, cancel := context.WithTimeout(req.Context(), patience)
+	ctx, cancel := context.WithTimeout(req.Context(), serving.Patience)
 	defer cancel()
 	src, err := g.source(req)
 	if err != nil {

@@ -14,9 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/keypair"
 	"github.com/colophon-build/colophon/internal/loopback"
-	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/verdicts"
 )
 
@@ -124,15 +123,9 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return c.last, nil
 	}
 	c.read = time.Now()
-	chain, err := strict.ReadFile(c.chain, limits.Request)
+	pair, err := keypair.Read(c.chain, c.key)
 	if err == nil {
-		var key []byte
-		if key, err = strict.ReadFile(c.key, limits.Request); err == nil {
-			var pair tls.Certificate
-			if pair, err = tls.X509KeyPair(chain, key); err == nil {
-				c.last = &pair
-			}
-		}
+		c.last = pair
 	}
 	if err != nil && c.last != nil {
 		c.log.Error("cannot read the certificate; the last one stays", "error", err)

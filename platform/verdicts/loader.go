@@ -32,7 +32,7 @@ type Document struct {
 	Name      string // file, or KIND NAMESPACE/NAME
 	Namespace string // of a policy that counts there alone, and that people of the namespace may write
 	Raw       []byte
-	Report    func(problem string) // tells the cluster whether it is in force; nil: nobody
+	Report    func(problem string) `json:"-"` // tells the cluster whether it is in force; nil: nobody
 }
 
 // Loader makes the policies and trust roots that somebody wrote the ones that count.
@@ -234,7 +234,7 @@ func (l *Loader) parseRoots(problems map[string]string) (roots []*trust.Root) {
 func (l *Loader) FromFiles(ctx context.Context, of int, path string) {
 	var last []Document
 	for ctx.Err() == nil {
-		all, err := readDocuments(path)
+		all, err := ReadDocuments(path, func(file string) ([]byte, error) { return strict.ReadFile(file, limits.TrustRepository) })
 		switch {
 		case err != nil:
 			l.log.Error("cannot read the policies or trust roots", "path", path, "error", err)
@@ -249,8 +249,19 @@ func (l *Loader) FromFiles(ctx context.Context, of int, path string) {
 	}
 }
 
-// readDocuments reads a file, or each file of a directory that ends in .yaml, .yml or .json.
-func readDocuments(path string) ([]Document, error) {
+// Check returns an error if these policies and trust roots cannot be used.
+func Check(policies, roots []Document) error {
+	l := NewLoader(New(Config{}), slog.New(slog.DiscardHandler), nil)
+	l.Tell(PolicyDocuments, policies)
+	l.Tell(TrustDocuments, roots)
+	if _, problem := l.Ready(); problem != "" {
+		return errors.New(problem)
+	}
+	return nil
+}
+
+// ReadDocuments reads a file, or each file of a directory that ends in .yaml, .yml or .json, with read.
+func ReadDocuments(path string, read func(file string) ([]byte, error)) ([]Document, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -273,7 +284,7 @@ func readDocuments(path string) ([]Document, error) {
 	}
 	out := []Document{}
 	for _, f := range files {
-		raw, err := strict.ReadFile(f, limits.TrustRepository)
+		raw, err := read(f)
 		if err != nil {
 			return nil, err
 		}

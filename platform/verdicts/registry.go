@@ -83,7 +83,7 @@ func (s *Store) each(ctx context.Context, repository string, logins []authn.Auth
 		logins = []authn.AuthConfig{{}}
 	}
 	for _, l := range logins {
-		opened, openErr := oci.OpenRegistry(repository, oci.RegistryOptions{Keychain: Login(l), Transport: s.config.Transport})
+		opened, openErr := s.config.Open(repository, l)
 		if openErr != nil {
 			return nil, openErr
 		}

@@ -51,10 +51,12 @@ const DefaultMemory = 160 << 20
 
 // Config says how a Store reads images.
 type Config struct {
-	Transport http.RoundTripper // sends the requests to registries; required: see Transport
+	Transport http.RoundTripper // sends the requests to registries; required, unless Open is set: see Transport
 	Helpers   *Helpers          // have credentials that count for everybody who asks; nil: there are none
-	Now       func() time.Time  // nil: time.Now
-	Memory    int64             // bytes of what is kept, estimated; 0: DefaultMemory
+	// Open opens a repository for whoever has the credentials; nil: the registry is asked over Transport.
+	Open   func(repository string, login authn.AuthConfig) (oci.Source, error)
+	Now    func() time.Time // nil: time.Now
+	Memory int64            // bytes of what is kept, estimated; 0: DefaultMemory
 }
 
 // Store answers questions. It is safe for concurrent use.
@@ -78,6 +80,11 @@ func New(c Config) *Store {
 	}
 	if c.Memory == 0 {
 		c.Memory = DefaultMemory
+	}
+	if c.Open == nil {
+		c.Open = func(repository string, login authn.AuthConfig) (oci.Source, error) {
+			return oci.OpenRegistry(repository, oci.RegistryOptions{Keychain: Login(login), Transport: c.Transport})
+		}
 	}
 	s := &Store{config: c}
 	s.kept.most = c.Memory
@@ -115,6 +122,7 @@ type Question struct {
 	Namespace  string             // whose policies count, besides those of the whole cluster
 	Workload   *cip.Workload      // what runs the image; nil: not known, and ClusterImagePolicies about some workloads only are undecided
 	Logins     []authn.AuthConfig // credentials to read it with, tried in this order; none: anonymously
+	News       bool               // the answer waits for a look at what is attached to the image, however fresh what is known
 }
 
 // Answer is the answer to a Question.
@@ -154,9 +162,9 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 		return out
 	}
 	asked := g.ask(&s.asks, q.Namespace, sets, q.Image)
-	of := reading{entryKey{q.Repository, q.Image.Digest, asked.id, g.trustKey}, s.Reader(q.Logins)}
+	of := reading{entryKey{q.Repository, q.Image.Digest, asked.id, g.trustKey}, s.Reader(q.Logins), q.News}
 	read := func(ctx context.Context) (*entry, error) { return s.read(ctx, of, q, g, asked) }
-	if e := s.kept.get(of.entryKey); e != nil {
+	if e := s.kept.get(of.entryKey); e != nil && !q.News {
 		d := e.decide(ctx, asked, sets, q, s.config.Now())
 		state := e.state(d, of.reader, s.config.Now())
 		if state != missing {
@@ -203,7 +211,7 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 	now, listed := s.config.Now(), ""
 	if e := s.kept.get(of.entryKey); e != nil && e.counts(now) {
 		d := e.decide(ctx, asked, g.in(q.Namespace), q, now)
-		if e.settled(d, now) {
+		if e.settled(d, now) && !q.News {
 			e.allow(of.reader, now)
 			return e, nil
 		}
@@ -266,4 +274,5 @@ type tagged struct {
 type reading struct {
 	entryKey
 	reader ReaderID
+	news   bool
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/test/shop"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -40,10 +41,11 @@ type scene struct {
 	start    time.Time
 }
 
+const rules = shop.Rules
+
 func newScene(t testing.TB) *scene {
 	c := &scene{t: t, p: prooftest.New(t), start: time.Now()}
-	inner := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c.host = shop.Serve(t, func(w http.ResponseWriter, r *http.Request, registry http.Handler) {
 		c.asked.Add(1)
 		if strings.Contains(r.URL.Path, "/referrers/") {
 			c.asks.Add(1)
@@ -58,10 +60,8 @@ func newScene(t testing.TB) *scene {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		inner.ServeHTTP(w, r)
-	}))
-	t.Cleanup(srv.Close)
-	c.host = strings.TrimPrefix(srv.URL, "http://")
+		registry.ServeHTTP(w, r)
+	})
 	c.store = verdicts.New(verdicts.Config{Transport: verdicts.Transport(true), Now: c.time})
 	return c
 }
@@ -73,11 +73,7 @@ func (c *scene) push(s *prooftest.Store) { s.Push(context.Background(), c.target
 
 func (c *scene) target() oci.Target {
 	c.t.Helper()
-	dst, err := oci.OpenRegistry(c.host+"/team/app", oci.RegistryOptions{})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return dst
+	return shop.Open(c.t, c.host+"/team/app", oci.RegistryOptions{})
 }
 
 // release pushes an image with its proofs, or without them.
@@ -89,30 +85,12 @@ func (c *scene) release(proofs ...string) (*prooftest.Store, *prooftest.Release)
 	return s, r
 }
 
-const rules = `apiVersion: colophon.build/v1
-kind: ImagePolicy
-metadata: {name: shop}
-spec:
-  unmatched: deny
-  rules:
-    - name: app
-      images: [{glob: "HOST/team/**"}]
-      accept:
-        - built: {source: https://git.example.com/team/app}
-`
-
 func (c *scene) use(text string, roots ...*trust.Root) {
 	c.t.Helper()
-	sets, err := policy.ParseSets([]byte(strings.ReplaceAll(text, "HOST", c.host)))
-	if err == nil {
-		if roots == nil {
-			roots = []*trust.Root{c.p.Root()}
-		}
-		err = c.store.Use("test", sets, roots)
+	if roots == nil {
+		roots = []*trust.Root{c.p.Root()}
 	}
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	shop.Use(c.t, c.store, "test", c.host, text, roots...)
 }
 
 func (c *scene) question(d v1.Descriptor, logins ...authn.AuthConfig) verdicts.Question {

@@ -1,4 +1,4 @@
-package gate
+package serving
 
 import (
 	"container/list"
@@ -7,7 +7,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/verdicts"
 )
 
@@ -22,10 +21,10 @@ const (
 // part is a part of an accepted image, for one reader, in one repository, under the policies that
 // accepted it: what one client's credentials opened is closed for another one's.
 type part struct {
-	reader   verdicts.ReaderID
-	name     string
-	digest   v1.Hash
-	policies string
+	reader     verdicts.ReaderID
+	repository string
+	digest     v1.Hash
+	policies   string
 }
 
 type kind bool
@@ -86,51 +85,4 @@ func (o *opened) get(p part, k kind, now time.Time) (s state, ok bool) {
 		s = at.Value.(state)
 	}
 	return s, ok && now.Before(s.until)
-}
-
-const (
-	maxSources = 64
-	sourceLife = 5 * time.Minute // then the upstream is asked again whether its reader may read
-)
-
-type sourceOf struct {
-	repository string
-	reader     verdicts.ReaderID
-}
-
-type source struct {
-	*oci.Registry
-	since time.Time
-}
-
-// sources keeps repositories of the upstream for each reader, with the token of its login.
-type sources struct {
-	mu   sync.Mutex
-	kept map[sourceOf]source
-}
-
-func (s *sources) open(of sourceOf, now time.Time, open func() (*oci.Registry, error)) (*oci.Registry, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if known, ok := s.kept[of]; ok && now.Sub(known.since) < sourceLife && !now.Before(known.since) {
-		return known.Registry, nil
-	}
-	r, err := open()
-	if err != nil {
-		return nil, err
-	}
-	if s.kept == nil {
-		s.kept = map[sourceOf]source{}
-	}
-	if len(s.kept) >= maxSources {
-		oldest := of
-		for other, o := range s.kept {
-			if oldest == of || o.since.Before(s.kept[oldest].since) {
-				oldest = other
-			}
-		}
-		delete(s.kept, oldest)
-	}
-	s.kept[of] = source{r, now}
-	return r, nil
 }

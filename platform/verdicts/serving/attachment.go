@@ -1,4 +1,4 @@
-package gate
+package serving
 
 import (
 	"archive/tar"
@@ -29,18 +29,18 @@ import (
 //   - a manifest whose layers are JSON documents and no archives, as cosign's signatures: they are read.
 //
 // All else is judged like an image.
-func isAttachment(ctx context.Context, src *oci.Registry, ref string, c *content) (bool, error) {
-	if c.Manifests != nil {
+func isAttachment(ctx context.Context, src oci.Source, ref string, m *Manifest) (bool, error) {
+	if m.Manifests != nil {
 		_, kind, ok := oci.ParseAttachmentTag(ref)
-		return ok && kind == "" && c.Config == nil && c.Layers == nil, nil
+		return ok && kind == "" && m.Config == nil && m.Layers == nil, nil
 	}
-	if c.Config == nil || len(c.Layers) == 0 || slices.ContainsFunc(c.Layers, ofImage) {
+	if m.Config == nil || len(m.Layers) == 0 || slices.ContainsFunc(m.Layers, ofImage) {
 		return false, nil
 	}
-	if c.Subject != nil && c.Config.Digest == emptyConfig {
+	if m.Subject != nil && m.Config.Digest == emptyConfig {
 		return true, nil
 	}
-	return allJSON(ctx, src, c.Layers)
+	return allJSON(ctx, src, m.Layers)
 }
 
 // emptyConfig is the digest of {}.
@@ -56,7 +56,7 @@ func ofImage(d v1.Descriptor) bool {
 }
 
 // allJSON reports whether all blobs are JSON and no tar archives, in at most limits.Bundle bytes together.
-func allJSON(ctx context.Context, src *oci.Registry, blobs []v1.Descriptor) (bool, error) {
+func allJSON(ctx context.Context, src oci.Source, blobs []v1.Descriptor) (bool, error) {
 	left := int64(limits.Bundle)
 	for _, b := range blobs {
 		if left -= b.Size; b.Size < 0 || left < 0 {
