@@ -21,6 +21,7 @@ import (
 	"github.com/colophon-build/colophon/internal/intact"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/logs"
+	"github.com/colophon-build/colophon/platform/distribution"
 )
 
 // repeated returns n copies of a descriptor as a JSON list.
@@ -84,10 +85,10 @@ func TestTagsOfAPush(t *testing.T) {
 		status int
 		code   string
 	}{
-		{d + tags(maxPutTags+1), 414, codeUnsupported},
-		{d + "?tag=good&tag=.bad", 400, codeManifestInvalid},
-		{d + "?tag=", 400, codeManifestInvalid},
-		{"v1?tag=v2", 400, codeUnsupported},
+		{d + tags(maxPutTags+1), 414, distribution.CodeUnsupported},
+		{d + "?tag=good&tag=.bad", 400, distribution.CodeManifestInvalid},
+		{d + "?tag=", 400, distribution.CodeManifestInvalid},
+		{"v1?tag=v2", 400, distribution.CodeUnsupported},
 	} {
 		if r := c.want(tt.status, "PUT", "/v2/a/manifests/"+tt.path, raw, "Content-Type", typeManifest); r.code() != tt.code {
 			t.Errorf("%.80s: got %s, want %s", tt.path, r.body, tt.code)
@@ -230,13 +231,13 @@ func TestFailures(t *testing.T) {
 		code   string
 		says   string
 	}{
-		"the client's":           {"GET", failed(400, codeSizeInvalid, "got %d", 1), 400, codeSizeInvalid, "got 1"},
-		"the client's, wrapped":  {"GET", fmt.Errorf("secret: %w", failed(404, codeBlobUnknown, "no blob")), 404, codeBlobUnknown, "no blob"},
-		"too many":               {"PUT", failed(429, codeTooManyRequests, "wait"), 429, codeTooManyRequests, "wait"},
-		"ours":                   {"GET", errors.New("secret"), 500, codeUnknown, "its log has the reason"},
-		"disk full":              {"PUT", &os.PathError{Op: "write", Path: "secret", Err: syscall.ENOSPC}, 507, codeUnknown, "disk is full"},
-		"quota used up":          {"PUT", &os.PathError{Op: "write", Path: "secret", Err: syscall.EDQUOT}, 507, codeUnknown, "disk is full"},
-		"damaged":                {"GET", &damagedError{"secret", d, "other"}, 500, codeUnknown, "damaged"},
+		"the client's":           {"GET", distribution.Failed(400, distribution.CodeSizeInvalid, "got %d", 1), 400, distribution.CodeSizeInvalid, "got 1"},
+		"the client's, wrapped":  {"GET", fmt.Errorf("secret: %w", distribution.Failed(404, distribution.CodeBlobUnknown, "no blob")), 404, distribution.CodeBlobUnknown, "no blob"},
+		"too many":               {"PUT", distribution.Failed(429, distribution.CodeTooManyRequests, "wait"), 429, distribution.CodeTooManyRequests, "wait"},
+		"ours":                   {"GET", errors.New("secret"), 500, distribution.CodeUnknown, "its log has the reason"},
+		"disk full":              {"PUT", &os.PathError{Op: "write", Path: "secret", Err: syscall.ENOSPC}, 507, distribution.CodeUnknown, "disk is full"},
+		"quota used up":          {"PUT", &os.PathError{Op: "write", Path: "secret", Err: syscall.EDQUOT}, 507, distribution.CodeUnknown, "disk is full"},
+		"damaged":                {"GET", &damagedError{"secret", d, "other"}, 500, distribution.CodeUnknown, "damaged"},
 		"damaged, asked by HEAD": {"HEAD", &damagedError{"secret", d, "other"}, 404, "", ""},
 	} {
 		metrics := prometheus.NewRegistry()
@@ -250,7 +251,7 @@ func TestFailures(t *testing.T) {
 		if w.Code != tt.status || r.code() != tt.code || !strings.Contains(w.Body.String(), tt.says) || strings.Contains(w.Body.String(), "secret") || (tt.says == "") != (w.Body.Len() == 0) {
 			t.Errorf("%s: got %d %s, want %d %s that says %q", name, w.Code, w.Body, tt.status, tt.code, tt.says)
 		}
-		if h := w.Header(); len(h) > 2 || h.Get("Content-Type") != "application/json" || (h.Get("Retry-After") != "") != (tt.status == 429) {
+		if h := w.Header(); len(h) > 3 || h.Get("Content-Type") != "application/json" || h.Get("Cache-Control") != "no-store" || (h.Get("Retry-After") != "") != (tt.status == 429) {
 			t.Errorf("%s: got %v", name, h)
 		}
 		if n := count(t, metrics, "colophon_registry_damaged_total"); (n == 1) != damaged(tt.err) {
@@ -475,7 +476,7 @@ func TestBrokenDirectories(t *testing.T) {
 			clear(s.lists.dirs) // what is in memory needs no disk
 			s.lists.total = 0
 			s.lists.mu.Unlock()
-			if r := c.do(a.method, a.path, a.body); r.StatusCode != 500 || r.code() != codeUnknown || r.Header.Get("Etag") != "" {
+			if r := c.do(a.method, a.path, a.body); r.StatusCode != 500 || r.code() != distribution.CodeUnknown || r.Header.Get("Etag") != "" {
 				t.Errorf("%s broken: %s %.60s: got %d %.200s, want 500", name, a.method, a.path, r.StatusCode, r.body)
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/colophon-build/colophon/platform/distribution"
 )
 
 // maxCatalog is the limit of repositories in one answer; a Link leads to the next answer.
@@ -86,7 +88,7 @@ func pageSize(req *request, most int) (int, error) {
 	}
 	n, err := strconv.ParseUint(q.Get("n"), 10, 31)
 	if err != nil {
-		return 0, failed(http.StatusBadRequest, codeUnsupported, "got n=%q, want a number", q.Get("n"))
+		return 0, distribution.Failed(http.StatusBadRequest, distribution.CodeUnsupported, "got n=%q, want a number", q.Get("n"))
 	}
 	return min(int(n), most), nil
 }

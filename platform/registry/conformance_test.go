@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/colophon-build/colophon/platform/distribution"
 )
 
 var algorithms = []string{"sha256", "sha512"}
@@ -54,8 +56,8 @@ func testUploads(c *client, alg string, content []byte) {
 		}
 		c.want(202, "DELETE", "/v2/a/b/blobs/"+d, nil)
 		c.want(404, "HEAD", "/v2/a/b/blobs/"+d, nil)
-		if r := c.want(404, "DELETE", "/v2/a/b/blobs/"+d, nil); r.code() != codeBlobUnknown {
-			t.Errorf("got %s, want %s", r.body, codeBlobUnknown)
+		if r := c.want(404, "DELETE", "/v2/a/b/blobs/"+d, nil); r.code() != distribution.CodeBlobUnknown {
+			t.Errorf("got %s, want %s", r.body, distribution.CodeBlobUnknown)
 		}
 	}
 	end := func(loc string, body []byte, header ...string) *reply {
@@ -64,7 +66,7 @@ func testUploads(c *client, alg string, content []byte) {
 	}
 	octets := []string{"Content-Type", "application/octet-stream"}
 
-	if r := c.want(404, "GET", "/v2/a/b/blobs/"+d, nil); r.code() != codeBlobUnknown {
+	if r := c.want(404, "GET", "/v2/a/b/blobs/"+d, nil); r.code() != distribution.CodeBlobUnknown {
 		t.Errorf("got %s", r.body)
 	}
 	check(c.want(201, "POST", "/v2/a/b/blobs/uploads/?digest="+d, content, octets...))
@@ -104,7 +106,7 @@ func testUploads(c *client, alg string, content []byte) {
 	loc = c.startUpload() // given up
 	c.want(204, "DELETE", loc, nil)
 	for _, m := range []string{"GET", "PATCH", "PUT", "DELETE"} {
-		if r := c.want(404, m, loc+"?digest="+d, nil); r.code() != codeBlobUploadUnknown {
+		if r := c.want(404, m, loc+"?digest="+d, nil); r.code() != distribution.CodeBlobUploadUnknown {
 			t.Errorf("got %s", r.body)
 		}
 	}
@@ -122,8 +124,8 @@ func testWrongDigests(c *client, alg string, content []byte) {
 		"GET":            c.want(400, "GET", "/v2/a/b/blobs/sha256:baddigeststring", nil),
 		"DELETE":         c.want(400, "DELETE", "/v2/a/b/blobs/latest", nil),
 	} {
-		if r.code() != codeDigestInvalid {
-			c.t.Errorf("%s: got %s, want %s", name, r.body, codeDigestInvalid)
+		if r.code() != distribution.CodeDigestInvalid {
+			c.t.Errorf("%s: got %s, want %s", name, r.body, distribution.CodeDigestInvalid)
 		}
 	}
 	c.want(404, "HEAD", "/v2/a/b/blobs/"+bad, nil)
@@ -286,7 +288,7 @@ func (c *client) testManifest(alg, name string, raw []byte) {
 	c.want(202, "DELETE", "/v2/a/b/manifests/"+d, nil)
 	c.want(404, "HEAD", "/v2/a/b/manifests/"+d, nil)
 	c.want(404, "HEAD", "/v2/a/b/manifests/"+name+"-2", nil) // went with it
-	if r := c.want(404, "DELETE", "/v2/a/b/manifests/"+d, nil); r.code() != codeManifestUnknown {
+	if r := c.want(404, "DELETE", "/v2/a/b/manifests/"+d, nil); r.code() != distribution.CodeManifestUnknown {
 		c.t.Errorf("got %s", r.body)
 	}
 	if got := c.want(200, "GET", "/v2/a/b/tags/list", nil).body; !bytes.Contains(got, []byte(`"tags":[]`)) {
@@ -307,29 +309,29 @@ func TestManifestsRefused(t *testing.T) {
 		status           int
 		code             string
 	}{
-		"other digest":        {sum("sha256", nil), typeManifest, good, 400, codeDigestInvalid},
-		"no digest":           {"sha256:baddigeststring", typeManifest, good, 400, codeDigestInvalid},
-		"no tag":              {".dot", typeManifest, good, 400, codeManifestInvalid},
-		"long tag":            {strings.Repeat("a", 129), typeManifest, good, 400, codeManifestInvalid},
-		"missing layer":       {"t", typeManifest, image(map[string]any{"layers": []any{desc("x/y", "sha256", []byte("?"))}}), 404, codeManifestBlobUnknown},
-		"missing config":      {"t", typeManifest, image(map[string]any{"config": desc("x/y", "sha256", []byte("?"))}), 404, codeManifestBlobUnknown},
-		"missing child":       {"t", typeIndex, marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []any{desc(typeManifest, "sha256", []byte("?"))}}), 404, codeManifestBlobUnknown},
-		"wrong size":          {"t", typeManifest, image(map[string]any{"layers": []any{wrongSize}}), 400, codeSizeInvalid},
-		"not JSON":            {"t", typeManifest, []byte("manifest"), 400, codeManifestInvalid},
-		"trailing data":       {"t", typeManifest, append(slices.Clone(good), "{}"...), 400, codeManifestInvalid},
-		"a name twice":        {"t", typeManifest, append([]byte(`{"schemaVersion":2,`), good[1:]...), 400, codeManifestInvalid},
-		"empty":               {"t", typeManifest, nil, 400, codeManifestInvalid},
-		"too large":           {"t", typeManifest, append(slices.Clone(good), bytes.Repeat([]byte(" "), 4<<20)...), 413, codeSizeInvalid},
-		"no config":           {"t", typeManifest, image(map[string]any{"config": nil}), 400, codeManifestInvalid},
-		"version 1":           {"t", typeManifest, image(map[string]any{"schemaVersion": 1}), 400, codeManifestInvalid},
-		"unknown type":        {"t", "application/json", image(map[string]any{"mediaType": "application/json"}), 400, codeManifestInvalid},
-		"page":                {"t", "text/html", image(map[string]any{"mediaType": "text/html"}), 400, codeManifestInvalid},
-		"type says otherwise": {"t", typeIndex, good, 400, codeManifestInvalid},
+		"other digest":        {sum("sha256", nil), typeManifest, good, 400, distribution.CodeDigestInvalid},
+		"no digest":           {"sha256:baddigeststring", typeManifest, good, 400, distribution.CodeDigestInvalid},
+		"no tag":              {".dot", typeManifest, good, 400, distribution.CodeManifestInvalid},
+		"long tag":            {strings.Repeat("a", 129), typeManifest, good, 400, distribution.CodeManifestInvalid},
+		"missing layer":       {"t", typeManifest, image(map[string]any{"layers": []any{desc("x/y", "sha256", []byte("?"))}}), 404, distribution.CodeManifestBlobUnknown},
+		"missing config":      {"t", typeManifest, image(map[string]any{"config": desc("x/y", "sha256", []byte("?"))}), 404, distribution.CodeManifestBlobUnknown},
+		"missing child":       {"t", typeIndex, marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []any{desc(typeManifest, "sha256", []byte("?"))}}), 404, distribution.CodeManifestBlobUnknown},
+		"wrong size":          {"t", typeManifest, image(map[string]any{"layers": []any{wrongSize}}), 400, distribution.CodeSizeInvalid},
+		"not JSON":            {"t", typeManifest, []byte("manifest"), 400, distribution.CodeManifestInvalid},
+		"trailing data":       {"t", typeManifest, append(slices.Clone(good), "{}"...), 400, distribution.CodeManifestInvalid},
+		"a name twice":        {"t", typeManifest, append([]byte(`{"schemaVersion":2,`), good[1:]...), 400, distribution.CodeManifestInvalid},
+		"empty":               {"t", typeManifest, nil, 400, distribution.CodeManifestInvalid},
+		"too large":           {"t", typeManifest, append(slices.Clone(good), bytes.Repeat([]byte(" "), 4<<20)...), 413, distribution.CodeSizeInvalid},
+		"no config":           {"t", typeManifest, image(map[string]any{"config": nil}), 400, distribution.CodeManifestInvalid},
+		"version 1":           {"t", typeManifest, image(map[string]any{"schemaVersion": 1}), 400, distribution.CodeManifestInvalid},
+		"unknown type":        {"t", "application/json", image(map[string]any{"mediaType": "application/json"}), 400, distribution.CodeManifestInvalid},
+		"page":                {"t", "text/html", image(map[string]any{"mediaType": "text/html"}), 400, distribution.CodeManifestInvalid},
+		"type says otherwise": {"t", typeIndex, good, 400, distribution.CodeManifestInvalid},
 		// CVE-2021-41190: one digest, an image to the one, an index to the other.
-		"both kinds":             {"t", typeManifest, image(map[string]any{"manifests": []any{}}), 400, codeManifestInvalid},
-		"both kinds, as index":   {"t", typeIndex, image(map[string]any{"manifests": []any{}, "mediaType": typeIndex}), 400, codeManifestInvalid},
-		"index by its type only": {"t", typeIndex, image(map[string]any{"mediaType": nil}), 400, codeManifestInvalid},
-		"bad subject":            {"t", typeManifest, image(map[string]any{"subject": map[string]any{"mediaType": typeManifest, "digest": "../../x", "size": 1}}), 400, codeManifestInvalid},
+		"both kinds":             {"t", typeManifest, image(map[string]any{"manifests": []any{}}), 400, distribution.CodeManifestInvalid},
+		"both kinds, as index":   {"t", typeIndex, image(map[string]any{"manifests": []any{}, "mediaType": typeIndex}), 400, distribution.CodeManifestInvalid},
+		"index by its type only": {"t", typeIndex, image(map[string]any{"mediaType": nil}), 400, distribution.CodeManifestInvalid},
+		"bad subject":            {"t", typeManifest, image(map[string]any{"subject": map[string]any{"mediaType": typeManifest, "digest": "../../x", "size": 1}}), 400, distribution.CodeManifestInvalid},
 	} {
 		r := c.do("PUT", "/v2/a/manifests/"+tc.ref, tc.raw, "Content-Type", tc.contentType)
 		if r.StatusCode != tc.status || r.code() != tc.code {
@@ -503,7 +505,7 @@ func TestPages(t *testing.T) {
 		}
 	}
 	c.want(400, "GET", "/v2/a/tags/list?n=-1", nil)
-	if r := c.want(404, "GET", "/v2/unknown/tags/list", nil); r.code() != codeNameUnknown {
+	if r := c.want(404, "GET", "/v2/unknown/tags/list", nil); r.code() != distribution.CodeNameUnknown {
 		t.Errorf("got %s", r.body)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/platform/distribution"
 	"github.com/colophon-build/colophon/test/needs"
 )
 
@@ -226,7 +227,7 @@ func TestDiskFull(t *testing.T) {
 	big := bytes.Repeat([]byte("x"), 3<<20)
 	c.want(507, "POST", "/v2/a/blobs/uploads/?digest="+sum("sha256", big), big)
 	loc := c.want(202, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
-	if r := c.want(507, "PATCH", loc, big); r.code() != codeUnknown {
+	if r := c.want(507, "PATCH", loc, big); r.code() != distribution.CodeUnknown {
 		t.Errorf("got %s", r.body)
 	}
 	c.want(404, "GET", loc, nil)

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/colophon-build/colophon/internal/intact"
+	"github.com/colophon-build/colophon/platform/distribution"
 )
 
 // damages are what a bad disk does to a file in place.
@@ -60,7 +61,7 @@ func TestDamagedBlob(t *testing.T) {
 			}
 			c.want(202, "POST", "/v2/c/blobs/uploads/?mount="+d.String(), nil)
 			c.want(202, "POST", "/v2/c/blobs/uploads/?mount="+d.String()+"&from=a", nil)
-			if r := c.want(404, "PUT", "/v2/a/manifests/v1", raw, "Content-Type", typeManifest); r.code() != codeManifestBlobUnknown {
+			if r := c.want(404, "PUT", "/v2/a/manifests/v1", raw, "Content-Type", typeManifest); r.code() != distribution.CodeManifestBlobUnknown {
 				t.Errorf("a manifest that lists it: got %s", r.body)
 			}
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/logs"
+	"github.com/colophon-build/colophon/platform/distribution"
 )
 
 // TestPathsNearTheAPI: a path that is nearly one of the API's is none of them.
@@ -31,13 +32,13 @@ func TestPathsNearTheAPI(t *testing.T) {
 		status       int
 		code         string
 	}{
-		{"GET", "/v2", 200, ""}, {"GET", "/v2/", 200, ""}, {"POST", "/v2/", 405, codeUnsupported},
-		{"GET", "/v2/tags/list", 404, codeUnsupported}, {"GET", "/v2/a/tags/other", 404, codeUnsupported}, {"GET", "/v2/a/other/list", 404, codeUnsupported},
-		{"GET", "/v2/manifests/v1", 404, codeUnsupported}, {"GET", "/v2/referrers/v1", 404, codeUnsupported}, {"GET", "/v2/list", 404, codeUnsupported},
-		{"POST", "/v2/blobs/uploads/", 404, codeUnsupported}, {"POST", "/v2/blobs/uploads", 404, codeUnsupported},
-		{"POST", "/v2/a/blobs/uploads", 202, ""}, {"POST", "/v2/a/blobs/uploads/", 202, ""}, {"POST", "/v2/a/blobs/uploads/x", 405, codeUnsupported},
-		{"GET", "/v2/a/blobs/uploads/", 405, codeUnsupported}, {"PUT", "/v2/a/blobs/uploads/x", 404, codeBlobUploadUnknown},
-		{"POST", "/v2/a/blobs/uploads/?digest=latest", 400, codeDigestInvalid}, {"GET", "/v2/A/tags/list", 400, codeNameInvalid},
+		{"GET", "/v2", 200, ""}, {"GET", "/v2/", 200, ""}, {"POST", "/v2/", 405, distribution.CodeUnsupported},
+		{"GET", "/v2/tags/list", 404, distribution.CodeUnsupported}, {"GET", "/v2/a/tags/other", 404, distribution.CodeUnsupported}, {"GET", "/v2/a/other/list", 404, distribution.CodeUnsupported},
+		{"GET", "/v2/manifests/v1", 404, distribution.CodeUnsupported}, {"GET", "/v2/referrers/v1", 404, distribution.CodeUnsupported}, {"GET", "/v2/list", 404, distribution.CodeUnsupported},
+		{"POST", "/v2/blobs/uploads/", 404, distribution.CodeUnsupported}, {"POST", "/v2/blobs/uploads", 404, distribution.CodeUnsupported},
+		{"POST", "/v2/a/blobs/uploads", 202, ""}, {"POST", "/v2/a/blobs/uploads/", 202, ""}, {"POST", "/v2/a/blobs/uploads/x", 405, distribution.CodeUnsupported},
+		{"GET", "/v2/a/blobs/uploads/", 405, distribution.CodeUnsupported}, {"PUT", "/v2/a/blobs/uploads/x", 404, distribution.CodeBlobUploadUnknown},
+		{"POST", "/v2/a/blobs/uploads/?digest=latest", 400, distribution.CodeDigestInvalid}, {"GET", "/v2/A/tags/list", 400, distribution.CodeNameInvalid},
 		{"GET", "/v2/a/tags/list", 200, ""},
 	} {
 		r := c.want(tt.status, tt.method, tt.path, nil)
@@ -98,7 +99,7 @@ func TestUploadsAnswerAndEnd(t *testing.T) {
 	c.want(400, "PATCH", loc, nil, "Content-Range", "50-50") // no bytes for one
 	c.want(400, "PUT", loc+"?digest=latest", content[50:])   // the upload goes on
 	u.busy.Lock()
-	if r := c.want(409, "PATCH", loc, content[50:]); r.code() != codeBlobUploadInvalid {
+	if r := c.want(409, "PATCH", loc, content[50:]); r.code() != distribution.CodeBlobUploadInvalid {
 		t.Errorf("two requests at once: got %s", r.body)
 	}
 	u.busy.Unlock()
@@ -111,7 +112,7 @@ func TestUploadsAnswerAndEnd(t *testing.T) {
 	loc = c.startUpload()
 	u = c.reg.uploads[loc[strings.LastIndex(loc, "/")+1:]]
 	u.gone = true
-	if r := c.want(404, "PATCH", loc, content); r.code() != codeBlobUploadUnknown {
+	if r := c.want(404, "PATCH", loc, content); r.code() != distribution.CodeBlobUploadUnknown {
 		t.Errorf("an upload that is gone: got %s", r.body)
 	}
 	u.gone = false
@@ -339,7 +340,7 @@ func TestWholeWithoutThePool(t *testing.T) {
 	c.want(202, "DELETE", "/v2/a/blobs/"+layer.String(), nil)
 	c.blob("a", "sha256", []byte("layer x"))
 	damage(t, s.blob("a", config), damages["a flipped bit"])
-	if r := c.put("a", "v1", raw); r.StatusCode != 404 || r.code() != codeManifestBlobUnknown {
+	if r := c.put("a", "v1", raw); r.StatusCode != 404 || r.code() != distribution.CodeManifestBlobUnknown {
 		t.Errorf("a manifest with a damaged config: got %d %s", r.StatusCode, r.body)
 	}
 	if n := count(t, metrics, "colophon_registry_damaged_total"); n != 1 {
@@ -408,7 +409,7 @@ func TestDescriptors(t *testing.T) {
 	if err := os.WriteFile(s.manifest("a", d), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if r := c.want(500, "GET", "/v2/a/manifests/"+d.String(), nil); r.code() != codeUnknown {
+	if r := c.want(500, "GET", "/v2/a/manifests/"+d.String(), nil); r.code() != distribution.CodeUnknown {
 		t.Errorf("bytes that are no manifest: got %s", r.body)
 	}
 	if err := errors.Join(os.Remove(s.manifest("a", d2)+".json"), os.Mkdir(s.manifest("a", d2)+".json", 0o700)); err != nil {
@@ -420,7 +421,7 @@ func TestDescriptors(t *testing.T) {
 
 	for _, bad := range []*manifestFile{{Config: &descriptor{Digest: "latest"}}, {Layers: []descriptor{{Digest: "latest"}}}, {Manifests: []descriptor{{Digest: "latest"}}}} {
 		for _, err := range []error{s.checkContent("a", bad), c.reg.checkIntact(t.Context(), "a", bad)} {
-			if f, ok := errors.AsType[*failure](err); !ok || f.code != codeDigestInvalid {
+			if f, ok := errors.AsType[*distribution.Failure](err); !ok || f.Code != distribution.CodeDigestInvalid {
 				t.Errorf("%+v: got %v", bad, err)
 			}
 		}
@@ -433,7 +434,7 @@ func TestDescriptors(t *testing.T) {
 	}
 	wrong := desc("application/vnd.oci.image.layer.v1.tar", "sha256", layer)
 	wrong["size"] = 1
-	if r := c.put("a", "cache2", marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []any{wrong}})); r.StatusCode != 400 || r.code() != codeSizeInvalid {
+	if r := c.put("a", "cache2", marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []any{wrong}})); r.StatusCode != 400 || r.code() != distribution.CodeSizeInvalid {
 		t.Errorf("a cache with a wrong size: got %d %s", r.StatusCode, r.body)
 	}
 	// A length that is too much is refused before a byte is read.

@@ -163,6 +163,6 @@ func TestPushPastItsLimits(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("ab", 32)
 	c.want(414, "PUT", "/v2/a/manifests/"+digest+"?"+strings.Join(tags, "&"), []byte("{}"))
 	c.want(404, "GET", "/v2/a/tags/list", nil)
-	c.want(400, "GET", "/v2/"+strings.Repeat("a", maxName+1)+"/tags/list", nil)
-	c.want(404, "GET", "/v2/"+strings.Repeat("a", maxName)+"/tags/list", nil)
+	c.want(400, "GET", "/v2/"+strings.Repeat("a", 256)+"/tags/list", nil)
+	c.want(404, "GET", "/v2/"+strings.Repeat("a", 255)+"/tags/list", nil)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/distribution"
 )
 
 // The media types of manifests that the registry accepts. It refuses all others, because it
@@ -142,22 +143,25 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *request) error {
 	if d.alg != "" {
 		got.alg = d.alg
 		if got != d {
-			return failed(http.StatusBadRequest, codeDigestInvalid, "got a manifest of digest %s, want %s", got, d)
+			return distribution.Failed(http.StatusBadRequest, distribution.CodeDigestInvalid, "got a manifest of digest %s, want %s", got, d)
 		}
 	}
 	m, err := parseManifest(raw)
 	if err != nil {
-		return failed(http.StatusBadRequest, codeManifestInvalid, "manifest %s: %v", got, err)
+		return distribution.Failed(http.StatusBadRequest, distribution.CodeManifestInvalid, "manifest %s: %v", got, err)
 	}
 	if ct := req.Header.Get("Content-Type"); ct != "" {
 		if base, _, err := mime.ParseMediaType(ct); err != nil || base != m.MediaType {
-			return failed(http.StatusBadRequest, codeManifestInvalid, "got Content-Type %q for a manifest of type %q", ct, m.MediaType)
+			return distribution.Failed(http.StatusBadRequest, distribution.CodeManifestInvalid, "got Content-Type %q for a manifest of type %q", ct, m.MediaType)
 		}
 	}
 	if err := r.checkIntact(req.Context(), req.name, m); err != nil {
 		return err
 	}
 	if err := r.archive(req.Context(), req.name, raw, m); err != nil {
+		return err
+	}
+	if err := r.mayTag(w, req, got, tags, raw, m); err != nil {
 		return err
 	}
 	if err := r.storeManifest(req.name, got, tags, raw, m); err != nil {
@@ -189,23 +193,23 @@ func putReference(req *request) (d digest, tags []string, err error) {
 			return d, nil, err
 		}
 	} else if len(tags) > 0 {
-		return d, nil, failed(http.StatusBadRequest, codeUnsupported, "tag parameters are for a push by digest; this push is by tag %q", req.ref)
+		return d, nil, distribution.Failed(http.StatusBadRequest, distribution.CodeUnsupported, "tag parameters are for a push by digest; this push is by tag %q", req.ref)
 	} else {
 		tags = []string{req.ref}
 	}
 	if len(tags) > maxPutTags {
-		return d, nil, failed(http.StatusRequestURITooLong, codeUnsupported, "got %d tags in one push, want at most %d", len(tags), maxPutTags)
+		return d, nil, distribution.Failed(http.StatusRequestURITooLong, distribution.CodeUnsupported, "got %d tags in one push, want at most %d", len(tags), maxPutTags)
 	}
 	for _, tag := range tags {
-		if !validTag(tag) {
-			return d, nil, failed(http.StatusBadRequest, codeManifestInvalid, "tag %q does not match the grammar of the distribution spec", tag)
+		if !distribution.ValidTag(tag) {
+			return d, nil, distribution.Failed(http.StatusBadRequest, distribution.CodeManifestInvalid, "tag %q does not match the grammar of the distribution spec", tag)
 		}
 	}
 	return d, tags, nil
 }
 
 func readManifest(w http.ResponseWriter, req *request) ([]byte, error) {
-	tooBig := failed(http.StatusRequestEntityTooLarge, codeSizeInvalid, "the manifest has more than %d bytes, the limit of this registry", limits.Manifest)
+	tooBig := distribution.Failed(http.StatusRequestEntityTooLarge, distribution.CodeSizeInvalid, "the manifest has more than %d bytes, the limit of this registry", limits.Manifest)
 	if req.ContentLength > limits.Manifest {
 		return nil, tooBig
 	}
@@ -215,7 +219,7 @@ func readManifest(w http.ResponseWriter, req *request) ([]byte, error) {
 	defer rc.SetReadDeadline(time.Time{})
 	raw, err := io.ReadAll(io.LimitReader(req.Body, limits.Manifest+1))
 	if err != nil {
-		return nil, failed(http.StatusBadRequest, codeManifestInvalid, "the body ended after %d bytes: %v", len(raw), err)
+		return nil, distribution.Failed(http.StatusBadRequest, distribution.CodeManifestInvalid, "the body ended after %d bytes: %v", len(raw), err)
 	}
 	if len(raw) > limits.Manifest {
 		return nil, tooBig
@@ -244,7 +248,7 @@ func (r *Registry) checkIntact(ctx context.Context, name string, m *manifestFile
 		case missing(err):
 		case damaged(err):
 			r.alarm(err, name)
-			return failed(http.StatusNotFound, codeManifestBlobUnknown, "%s in repository %q, which the manifest lists, is damaged on the registry's disk; push it again first", d, name)
+			return distribution.Failed(http.StatusNotFound, distribution.CodeManifestBlobUnknown, "%s in repository %q, which the manifest lists, is damaged on the registry's disk; push it again first", d, name)
 		case err != nil:
 			return err
 		default:
@@ -270,7 +274,7 @@ func (r *Registry) archive(ctx context.Context, name string, raw []byte, m *mani
 		}
 		f, err := r.store.openBlob(ctx, name, d)
 		if missing(err) {
-			return nil, failed(http.StatusNotFound, codeManifestBlobUnknown, "repository %q has no blob %s, which the manifest lists; push it first", name, d)
+			return nil, distribution.Failed(http.StatusNotFound, distribution.CodeManifestBlobUnknown, "repository %q has no blob %s, which the manifest lists; push it first", name, d)
 		} else if err != nil {
 			return nil, err
 		}
@@ -286,18 +290,8 @@ func (r *Registry) storeManifest(name string, d digest, tags []string, raw []byt
 	if err := s.checkContent(name, m); err != nil {
 		return err
 	}
-	for _, tag := range tags {
-		have, err := s.readTag(name, tag)
-		if err != nil && !missing(err) {
-			return err
-		}
-		if err == nil && have != d && !r.mutable(name, tag, m.MediaType) {
-			return &failure{
-				status: http.StatusConflict, code: codeDenied,
-				message: fmt.Sprintf("tag %q of repository %q is immutable: it points at %s and cannot move to %s", tag, name, have, d),
-				detail:  map[string]string{"tag": tag, "repository": name, "have": have.String(), "want": d.String()},
-			}
-		}
+	if err := r.checkTags(name, d, tags, m); err != nil {
+		return err
 	}
 	if err := s.writeDerived(name, d, m, len(raw)); err != nil {
 		return err
@@ -310,6 +304,24 @@ func (r *Registry) storeManifest(name string, d digest, tags []string, raw []byt
 	for _, tag := range tags {
 		if err := s.write(s.tag(name, tag), []byte(d.String()+"\n")); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkTags fails if one of the tags points at another manifest and may not move.
+func (r *Registry) checkTags(name string, d digest, tags []string, m *manifestFile) error {
+	for _, tag := range tags {
+		have, err := r.store.readTag(name, tag)
+		if err != nil && !missing(err) {
+			return err
+		}
+		if err == nil && have != d && !r.mutable(name, tag, m.MediaType) {
+			return &distribution.Failure{
+				Status: http.StatusConflict, Code: distribution.CodeDenied,
+				Message: fmt.Sprintf("tag %q of repository %q is immutable: it points at %s and cannot move to %s", tag, name, have, d),
+				Detail:  map[string]string{"tag": tag, "repository": name, "have": have.String(), "want": d.String()},
+			}
 		}
 	}
 	return nil
@@ -328,7 +340,7 @@ func (s *store) checkContent(name string, m *manifestFile) error {
 			return err
 		}
 		if err := s.present(b, s.blob(name, d)); missing(err) && !foreignLayer[b.MediaType] {
-			return failed(http.StatusNotFound, codeManifestBlobUnknown, "repository %q has no blob %s, which the manifest lists; push it first", name, d)
+			return distribution.Failed(http.StatusNotFound, distribution.CodeManifestBlobUnknown, "repository %q has no blob %s, which the manifest lists; push it first", name, d)
 		} else if err != nil && !missing(err) {
 			return err
 		}
@@ -343,7 +355,7 @@ func (s *store) checkContent(name string, m *manifestFile) error {
 			err = s.present(c, s.blob(name, d)) // BuildKit's cache lists layers in an index
 		}
 		if missing(err) {
-			return failed(http.StatusNotFound, codeManifestBlobUnknown, "repository %q has no manifest %s, which the index lists; push it first", name, d)
+			return distribution.Failed(http.StatusNotFound, distribution.CodeManifestBlobUnknown, "repository %q has no manifest %s, which the index lists; push it first", name, d)
 		} else if err != nil {
 			return err
 		}
@@ -357,7 +369,7 @@ func (s *store) present(want descriptor, path string) error {
 		return err
 	}
 	if fi.Size() != want.Size {
-		return failed(http.StatusBadRequest, codeSizeInvalid, "size of %s: got %d in the descriptor, want %d", want.Digest, want.Size, fi.Size())
+		return distribution.Failed(http.StatusBadRequest, distribution.CodeSizeInvalid, "size of %s: got %d in the descriptor, want %d", want.Digest, want.Size, fi.Size())
 	}
 	return nil
 }
@@ -444,7 +456,7 @@ func (r *Registry) deleteManifest(w http.ResponseWriter, req *request) error {
 	if !strings.Contains(req.ref, ":") {
 		ok := false
 		var err error
-		if validTag(req.ref) {
+		if distribution.ValidTag(req.ref) {
 			ok, err = s.remove(s.tag(req.name, req.ref))
 		}
 		if err != nil {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/colophon-build/colophon/platform/distribution"
 )
 
 // Whatever a path says, the files it leads to are inside the repository's own
@@ -29,7 +31,7 @@ func FuzzRoute(f *testing.F) {
 			t.Fatalf("%q leads to %s", path, own)
 		}
 		var files []string
-		if validTag(req.ref) {
+		if distribution.ValidTag(req.ref) {
 			files = append(files, s.tag(req.name, req.ref))
 		}
 		if d, err := parseDigest(req.ref); err == nil {

@@ -45,6 +45,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/distribution"
 )
 
 // tokenPath is where clients get access tokens.
@@ -81,6 +82,9 @@ type Config struct {
 	// "scratch/*" matches one level below scratch).
 	Mutable []string
 
+	// Gate makes the registry judge images; nil: it serves and tags all of them.
+	Gate *Gate
+
 	// MaxBlob is the limit of one blob, in bytes; 0 means limits.LayerPacked.
 	MaxBlob int64
 
@@ -115,6 +119,7 @@ type Registry struct {
 	cfg    Config
 	store  *store
 	access *accessTokens
+	gate   *gate // nil without Config.Gate
 
 	mu       sync.Mutex
 	uploads  map[string]*upload
@@ -186,6 +191,9 @@ func New(cfg Config) (*Registry, error) {
 	}
 	if r.store, err = openStore(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
+	}
+	if cfg.Gate != nil {
+		r.gate = newGate(cfg, u.Host, r.store)
 	}
 	return r, nil
 }
@@ -284,58 +292,10 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	r.requests.WithLabelValues(req.kind, methodLabel(hr.Method), strconv.Itoa(rec.Status())).Inc()
 }
 
-// route parses a path from its right end, because a repository's name may contain "blobs" or
-// "tags":
-//
-//	/v2/
-//	/v2/token
-//	/v2/_catalog
-//	/v2/NAME/tags/list
-//	/v2/NAME/manifests/REFERENCE
-//	/v2/NAME/blobs/DIGEST
-//	/v2/NAME/blobs/uploads/[ID]
-//	/v2/NAME/referrers/DIGEST
+// route reads the path of a request.
 func route(hr *http.Request) (*request, error) {
-	req := &request{Request: hr, kind: "other"}
-	// Two readers of a path with an encoded slash could see two different repositories.
-	if strings.Contains(strings.ToLower(hr.URL.RawPath), "%2f") {
-		return req, errNameInvalid("got an encoded slash in the path")
-	}
-	rest, ok := strings.CutPrefix(hr.URL.Path, "/v2")
-	if rest == "" && ok || rest == "/" {
-		req.kind = "ping"
-		return req, nil
-	}
-	if hr.URL.Path == tokenPath {
-		req.kind = "token"
-		return req, nil
-	}
-	if rest == "/_catalog" { // no name begins with "_"
-		req.kind = "catalog"
-		return req, nil
-	}
-	seg := strings.Split(strings.TrimPrefix(rest, "/"), "/")
-	n := len(seg)
-	cut := 0
-	switch {
-	case !ok:
-	case n > 2 && seg[n-2] == "tags" && seg[n-1] == "list":
-		req.kind, cut = "tags", 2
-	case n > 3 && seg[n-3] == "blobs" && seg[n-2] == "uploads":
-		req.kind, req.ref, cut = "uploads", seg[n-1], 3
-	case n > 2 && seg[n-2] == "blobs" && seg[n-1] == "uploads":
-		req.kind, cut = "uploads", 2
-	case n > 2 && (seg[n-2] == "manifests" || seg[n-2] == "blobs" || seg[n-2] == "referrers"):
-		req.kind, req.ref, cut = seg[n-2], seg[n-1], 2
-	}
-	if cut == 0 {
-		return req, &failure{status: http.StatusNotFound, code: codeUnsupported, message: "no such endpoint"}
-	}
-	req.name = strings.Join(seg[:n-cut], "/")
-	if !validName(req.name) {
-		return req, errNameInvalid("repository name %q does not match the grammar of the distribution spec", req.name)
-	}
-	return req, nil
+	p, err := distribution.Parse(hr.URL)
+	return &request{Request: hr, kind: p.Kind, name: p.Name, ref: p.Reference}, err
 }
 
 func (r *Registry) serve(w http.ResponseWriter, req *request) error {
@@ -406,12 +366,12 @@ func (r *Registry) authorize(w http.ResponseWriter, req *request) error {
 			reason = "invalid_token"
 		}
 		r.challenge(w, req, action, reason)
-		return &failure{status: http.StatusUnauthorized, code: codeUnauthorized, message: "authentication required: send a token as password or bearer"}
+		return &distribution.Failure{Status: http.StatusUnauthorized, Code: distribution.CodeUnauthorized, Message: "authentication required: send a token as password or bearer"}
 	case g.role < need && g.account != "":
-		return &failure{status: http.StatusForbidden, code: codeDenied, message: "this token does not allow " + req.Method + " of " + req.kind}
+		return &distribution.Failure{Status: http.StatusForbidden, Code: distribution.CodeDenied, Message: "this token does not allow " + req.Method + " of " + req.kind}
 	case g.role < need || req.name != "" && !g.allows(req.name, action):
 		r.challenge(w, req, action, "insufficient_scope")
-		return &failure{status: http.StatusUnauthorized, code: codeUnauthorized, message: "the access token does not allow to " + action + " in " + req.name}
+		return &distribution.Failure{Status: http.StatusUnauthorized, Code: distribution.CodeUnauthorized, Message: "the access token does not allow to " + action + " in " + req.name}
 	}
 	return nil
 }

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/colophon-build/colophon/platform/distribution"
 )
 
 func roles(token string) (string, Role) {
@@ -178,7 +180,7 @@ func TestTagsNeverMove(t *testing.T) {
 	}
 	for _, token := range []string{"pusher", "boss"} {
 		r := c.as(token).put("team/app", "v1", two)
-		if r.StatusCode != 409 || r.code() != codeDenied {
+		if r.StatusCode != 409 || r.code() != distribution.CodeDenied {
 			t.Fatalf("overwrite as %s: got %d %s, want 409", token, r.StatusCode, r.body)
 		}
 		for _, part := range []string{`"v1\"`, "team/app", sum("sha256", one), sum("sha256", two)} {
@@ -418,7 +420,7 @@ func TestUploadsAreBounded(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	c := start(t, Config{MaxUploads: 3, MaxBlob: 100, UploadIdle: 2 * time.Second, Registerer: reg})
 	big := bytes.Repeat([]byte("x"), 101)
-	if r := c.want(413, "POST", "/v2/a/blobs/uploads/?digest="+sum("sha256", big), big); r.code() != codeSizeInvalid {
+	if r := c.want(413, "POST", "/v2/a/blobs/uploads/?digest="+sum("sha256", big), big); r.code() != distribution.CodeSizeInvalid {
 		t.Errorf("got %s", r.body)
 	}
 	loc := c.want(202, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
@@ -429,7 +431,7 @@ func TestUploadsAreBounded(t *testing.T) {
 	for range 3 {
 		loc = c.want(202, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
 	}
-	if r := c.want(429, "POST", "/v2/a/blobs/uploads/", nil); r.code() != codeTooManyRequests {
+	if r := c.want(429, "POST", "/v2/a/blobs/uploads/", nil); r.code() != distribution.CodeTooManyRequests {
 		t.Errorf("got %s", r.body)
 	}
 	c.want(404, "PATCH", strings.Replace(loc, "/a/", "/b/", 1), nil) // another repository's
@@ -496,7 +498,7 @@ func TestUnfinishedBytes(t *testing.T) {
 	one := p.want(202, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
 	p.want(202, "PATCH", one, chunk)
 	two := p.want(202, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
-	if r := p.want(429, "PATCH", two, chunk); r.code() != codeTooManyRequests {
+	if r := p.want(429, "PATCH", two, chunk); r.code() != distribution.CodeTooManyRequests {
 		t.Errorf("got %s", r.body)
 	}
 	c.as("attestor").blob("a", "sha256", bytes.Repeat([]byte("y"), 90))

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/platform/distribution"
 )
 
 // maxTags is the limit of tags in one answer, and maxExamined that of referrers that are read
@@ -73,7 +74,7 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *request) error {
 	var err error
 	if strings.Contains(req.ref, ":") {
 		d, err = parseDigest(req.ref)
-	} else if !validTag(req.ref) {
+	} else if !distribution.ValidTag(req.ref) {
 		err = errManifestUnknown(req.name, req.ref)
 	} else if d, err = r.store.readTag(req.name, req.ref); missing(err) {
 		err = errManifestUnknown(req.name, req.ref)
@@ -92,6 +93,9 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *request) error {
 		return err
 	}
 	desc, err := r.store.readDescriptor(req.name, d)
+	if err == nil {
+		err = r.mayPull(w, req, d)
+	}
 	if err != nil {
 		f.Close()
 		return err
@@ -105,7 +109,7 @@ func (r *Registry) listTags(w http.ResponseWriter, req *request) error {
 	if ok, err := exists(r.store.repo(req.name)); err != nil {
 		return err
 	} else if !ok {
-		return failed(http.StatusNotFound, codeNameUnknown, "there is no repository %q", req.name)
+		return distribution.Failed(http.StatusNotFound, distribution.CodeNameUnknown, "there is no repository %q", req.name)
 	}
 	tags, err := r.store.lists.names(req.Context(), r.store.repo(req.name, "tags"))
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/colophon-build/colophon/platform/distribution"
 )
 
 // accessLife is how long an access token is valid. Clients ask for another one by themselves.
@@ -115,11 +117,11 @@ func parseScopes(asked []string, role Role) ([]scope, error) {
 	for _, s := range strings.Fields(strings.Join(asked, " ")) {
 		kind, rest, _ := strings.Cut(s, ":")
 		i := strings.LastIndexByte(rest, ':')
-		if kind != "repository" || i < 0 || !validName(rest[:i]) {
+		if kind != "repository" || i < 0 || !distribution.ValidName(rest[:i]) {
 			continue
 		}
 		if len(scopes) == maxScopes {
-			return nil, failed(http.StatusBadRequest, codeUnsupported, "got more than %d scopes", maxScopes)
+			return nil, distribution.Failed(http.StatusBadRequest, distribution.CodeUnsupported, "got more than %d scopes", maxScopes)
 		}
 		granted := scope{Type: kind, Name: rest[:i]}
 		wanted := strings.Split(rest[i+1:], ",")
@@ -154,10 +156,10 @@ func (r *Registry) serveToken(w http.ResponseWriter, req *request) error {
 	}
 	if g.role == Nobody || !named && !r.cfg.AnonymousPull {
 		w.Header().Set("WWW-Authenticate", `Basic realm="colophon registry", charset="UTF-8"`)
-		return &failure{status: http.StatusUnauthorized, code: codeUnauthorized, message: "log in with a token of this platform as the password, and any user name"}
+		return &distribution.Failure{Status: http.StatusUnauthorized, Code: distribution.CodeUnauthorized, Message: "log in with a token of this platform as the password, and any user name"}
 	}
 	if s := q.Get("service"); s != "" && s != r.access.service {
-		return failed(http.StatusBadRequest, codeUnsupported, "service: got %q, want %q", s, r.access.service)
+		return distribution.Failed(http.StatusBadRequest, distribution.CodeUnsupported, "service: got %q, want %q", s, r.access.service)
 	}
 	var err error
 	if g.scopes, err = parseScopes(q["scope"], g.role); err != nil {
@@ -179,10 +181,10 @@ func (r *Registry) serveToken(w http.ResponseWriter, req *request) error {
 func readLogin(w http.ResponseWriter, req *request) (url.Values, error) {
 	req.Body = http.MaxBytesReader(w, req.Body, maxLogin)
 	if err := req.ParseForm(); err != nil {
-		return nil, failed(http.StatusBadRequest, codeUnsupported, "form: %v", err)
+		return nil, distribution.Failed(http.StatusBadRequest, distribution.CodeUnsupported, "form: %v", err)
 	}
 	if t := req.PostForm.Get("grant_type"); t != "password" {
-		return nil, failed(http.StatusBadRequest, codeUnsupported, `grant_type: got %q, want "password"`, t)
+		return nil, distribution.Failed(http.StatusBadRequest, distribution.CodeUnsupported, `grant_type: got %q, want "password"`, t)
 	}
 	return req.PostForm, nil
 }

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/colophon-build/colophon/platform/distribution"
 )
 
 // stall is how long a client may send or read no byte before its request is cut off.
@@ -59,7 +61,7 @@ func (r *Registry) newUpload(repo string, a *account) (*upload, error) {
 			return u, err
 		}
 		if !r.evict(a) {
-			return nil, failed(http.StatusTooManyRequests, codeTooManyRequests, "%d uploads with this token are in progress, the limit of this registry; try again later", r.cfg.MaxUploads)
+			return nil, distribution.Failed(http.StatusTooManyRequests, distribution.CodeTooManyRequests, "%d uploads with this token are in progress, the limit of this registry; try again later", r.cfg.MaxUploads)
 		}
 	}
 }
@@ -122,7 +124,7 @@ func (r *Registry) lockUpload(repo, id string) (*upload, func(), error) {
 		return nil, nil, err
 	}
 	if !u.busy.TryLock() {
-		return nil, nil, failed(http.StatusConflict, codeBlobUploadInvalid, "another request is writing upload %s", id)
+		return nil, nil, distribution.Failed(http.StatusConflict, distribution.CodeBlobUploadInvalid, "another request is writing upload %s", id)
 	}
 	if u.gone {
 		u.busy.Unlock()
@@ -149,7 +151,7 @@ func (r *Registry) find(repo, id string) (*upload, error) {
 }
 
 func errUploadUnknown(repo, id string) error {
-	return failed(http.StatusNotFound, codeBlobUploadUnknown, "repository %q has no upload %q", repo, id)
+	return distribution.Failed(http.StatusNotFound, distribution.CodeBlobUploadUnknown, "repository %q has no upload %q", repo, id)
 }
 
 func (r *Registry) expire(u *upload) {
@@ -216,7 +218,7 @@ func (r *Registry) startUpload(w http.ResponseWriter, req *request) error {
 			return err
 		}
 		from := q.Get("from")
-		if from != "" && !validName(from) {
+		if from != "" && !distribution.ValidName(from) {
 			return errNameInvalid("from: repository name %q does not match the grammar of the distribution spec", from)
 		}
 		if ok, err := r.mount(req, from, d); err != nil {
@@ -324,16 +326,16 @@ func (u *upload) chunk(req *request) (int64, error) {
 	}
 	m := contentRange.FindStringSubmatch(s)
 	if m == nil {
-		return 0, failed(http.StatusBadRequest, codeBlobUploadInvalid, "got Content-Range %q, want START-END", s)
+		return 0, distribution.Failed(http.StatusBadRequest, distribution.CodeBlobUploadInvalid, "got Content-Range %q, want START-END", s)
 	}
 	start, _ := strconv.ParseInt(m[1], 10, 64)
 	end, _ := strconv.ParseInt(m[2], 10, 64)
 	length := end - start + 1
 	if size := u.size.Load(); start != size || length < 1 {
-		return 0, failed(http.StatusRequestedRangeNotSatisfiable, codeBlobUploadInvalid, "got Content-Range %q, want a start of %d", s, size)
+		return 0, distribution.Failed(http.StatusRequestedRangeNotSatisfiable, distribution.CodeBlobUploadInvalid, "got Content-Range %q, want a start of %d", s, size)
 	}
 	if req.ContentLength >= 0 && req.ContentLength != length {
-		return 0, failed(http.StatusBadRequest, codeSizeInvalid, "got %d bytes for Content-Range %q, want %d", req.ContentLength, s, length)
+		return 0, distribution.Failed(http.StatusBadRequest, distribution.CodeSizeInvalid, "got %d bytes for Content-Range %q, want %d", req.ContentLength, s, length)
 	}
 	return length, nil
 }
@@ -345,7 +347,7 @@ func (r *Registry) receive(w http.ResponseWriter, req *request, u *upload, lengt
 	room := r.cfg.MaxBlob - u.size.Load()
 	tooBig := func() error {
 		r.discard(u)
-		return failed(http.StatusRequestEntityTooLarge, codeSizeInvalid, "the blob has more than %d bytes, the limit of this registry", r.cfg.MaxBlob)
+		return distribution.Failed(http.StatusRequestEntityTooLarge, distribution.CodeSizeInvalid, "the blob has more than %d bytes, the limit of this registry", r.cfg.MaxBlob)
 	}
 	if max(length, req.ContentLength) > room {
 		return tooBig()
@@ -364,12 +366,12 @@ func (r *Registry) receive(w http.ResponseWriter, req *request, u *upload, lengt
 		r.discard(u) // the disk failed and may be full: free the upload's space
 		return err
 	case body.err != nil:
-		return failed(http.StatusBadRequest, codeBlobUploadInvalid, "the body ended after %d bytes: %v", n, body.err)
+		return distribution.Failed(http.StatusBadRequest, distribution.CodeBlobUploadInvalid, "the body ended after %d bytes: %v", n, body.err)
 	case length < 0 && n > limit:
 		return tooBig()
 	case length >= 0 && n != length:
 		r.discard(u)
-		return failed(http.StatusBadRequest, codeSizeInvalid, "got %d bytes, want %d", n, length)
+		return distribution.Failed(http.StatusBadRequest, distribution.CodeSizeInvalid, "got %d bytes, want %d", n, length)
 	}
 	return nil
 }
@@ -380,7 +382,7 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return
 func (u *upload) Write(p []byte) (int, error) {
 	if u.account.bytes.Add(int64(len(p))) > u.most {
 		u.account.bytes.Add(-int64(len(p)))
-		return 0, failed(http.StatusTooManyRequests, codeTooManyRequests, "the unfinished uploads with this token have more than %d bytes, the limit of this registry; finish or cancel one", u.most)
+		return 0, distribution.Failed(http.StatusTooManyRequests, distribution.CodeTooManyRequests, "the unfinished uploads with this token have more than %d bytes, the limit of this registry; finish or cancel one", u.most)
 	}
 	at := u.size.Load()
 	n, err := u.file.WriteAt(p, at)
@@ -421,7 +423,7 @@ func (r *Registry) finish(w http.ResponseWriter, req *request, u *upload, want d
 		return err
 	}
 	if got != want {
-		return failed(http.StatusBadRequest, codeDigestInvalid, "got a blob of %d bytes with digest %s, want %s", u.size.Load(), got, want)
+		return distribution.Failed(http.StatusBadRequest, distribution.CodeDigestInvalid, "got a blob of %d bytes with digest %s, want %s", u.size.Load(), got, want)
 	}
 	if err := u.file.Sync(); err != nil {
 		return err

@@ -1,0 +1,127 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/distribution"
+	"github.com/colophon-build/colophon/platform/verdicts"
+	"github.com/colophon-build/colophon/platform/verdicts/serving"
+)
+
+// Gate says how the registry judges images by policies. Without policies, which Verdicts takes,
+// nobody knows anything about an image. Blobs are not judged: nothing runs without a manifest.
+//
+// A manifest is judged when it is pulled by tag, when it gets a tag, and when somebody pulls it
+// by digest who may not push. Whoever may push reads by digest what was pushed: proofs of an
+// image come after the image, and the tag comes last.
+type Gate struct {
+	Audit  bool  // decisions are recorded, and nothing is refused
+	Memory int64 // bytes for what is known about images; 0: verdicts.DefaultMemory
+}
+
+// maxJudged is the limit of manifests that are judged at once; more wait.
+const maxJudged = 64
+
+// gate is what a registry with a Gate has.
+type gate struct {
+	host    string // of the registry's URL: policies call images so
+	store   *store
+	judge   *serving.Judge
+	judging chan struct{} // one element for each manifest that is being judged
+}
+
+func newGate(cfg Config, host string, s *store) *gate {
+	known := verdicts.New(verdicts.Config{Memory: cfg.Gate.Memory, Open: func(repository string, _ authn.AuthConfig) (oci.Source, error) {
+		return &source{s, repository, strings.TrimPrefix(repository, host+"/")}, nil
+	}})
+	judge := serving.New(serving.Config{Verdicts: known, Audit: cfg.Gate.Audit, Log: cfg.Log, Registerer: cfg.Registerer})
+	return &gate{host: host, store: s, judge: judge, judging: make(chan struct{}, maxJudged)}
+}
+
+// Verdicts returns what the gate asks, for a verdicts.Loader. It returns nil without Config.Gate.
+func (r *Registry) Verdicts() *verdicts.Store {
+	if r.gate == nil {
+		return nil
+	}
+	return r.gate.judge.Verdicts
+}
+
+// mayPull fails if a client may not get the manifest d.
+func (r *Registry) mayPull(w http.ResponseWriter, req *request, d digest) error {
+	if r.gate == nil || strings.Contains(req.ref, ":") && req.grant.role >= Push {
+		return nil
+	}
+	return r.gate.ask(w, req, func(ctx context.Context) ([]string, error) {
+		raw, m, err := r.store.readManifest(req.name, d)
+		if err != nil {
+			return nil, err
+		}
+		return r.gate.decide(ctx, req, req.ref, d, raw, m, r.gate.judge.Pull)
+	})
+}
+
+// mayTag fails if the manifest d may not get the tags. The manifest is stored then, without them:
+// whoever pushes by tag can attach proofs to it and push it again.
+func (r *Registry) mayTag(w http.ResponseWriter, req *request, d digest, tags []string, raw []byte, m *manifestFile) error {
+	if r.gate == nil || len(tags) == 0 {
+		return nil
+	}
+	if err := r.checkTags(req.name, d, tags, m); err != nil {
+		return err
+	}
+	if err := r.storeManifest(req.name, d, nil, raw, m); err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		err := r.gate.ask(w, req, func(ctx context.Context) ([]string, error) {
+			return r.gate.decide(ctx, req, tag, d, raw, m, r.gate.judge.Tag)
+		})
+		if f, ok := errors.AsType[*distribution.Failure](err); ok {
+			f.Message = "tag " + tag + " was not set; " + d.String() + " is stored without it. " + f.Message
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decide asks about one manifest.
+func (g *gate) decide(ctx context.Context, req *request, reference string, d digest, raw []byte, m *manifestFile, ask func(context.Context, serving.Request, oci.Source, *serving.Manifest) ([]string, error)) ([]string, error) {
+	parsed, err := serving.Parse(v1.Descriptor{MediaType: types.MediaType(m.MediaType), Digest: d.hash(), Size: int64(len(raw))}, raw)
+	if err != nil {
+		return nil, &distribution.Failure{Status: http.StatusForbidden, Code: distribution.CodeManifestInvalid, Message: "the manifest is refused: " + err.Error()}
+	}
+	name := g.host + "/" + req.name
+	r := serving.Request{Repository: name, Reference: reference, User: req.grant.account}
+	return ask(ctx, r, &source{g.store, name, req.name}, parsed)
+}
+
+// ask makes a decision in time and in its turn, and tells the client about it.
+func (g *gate) ask(w http.ResponseWriter, req *request, decide func(context.Context) ([]string, error)) error {
+	ctx, cancel := context.WithTimeout(req.Context(), serving.Patience)
+	defer cancel()
+	release, err := acquire(ctx, g.judging)
+	if err != nil {
+		return distribution.Unavailable("too many requests wait")
+	}
+	defer release()
+	warnings, err := decide(ctx)
+	if refusal, ok := errors.AsType[*serving.Refusal](err); ok && refusal.Undecided {
+		return distribution.Unavailable(refusal.Reason)
+	} else if ok {
+		return &distribution.Failure{Status: http.StatusForbidden, Code: distribution.CodeDenied, Message: refusal.Reason}
+	}
+	if err == nil {
+		serving.Warn(w.Header(), warnings)
+	}
+	return err
+}
