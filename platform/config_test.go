@@ -174,12 +174,12 @@ func TestUsersOfRolesAreDocumented(t *testing.T) {
 
 // docs/ci.md and docs/configuration.md say what the tokens of the clients' files may do.
 func TestWhatTokensMay(t *testing.T) {
-	for name, want := range map[string]registry.Role{"client.json": registry.Push, "attestor.json": registry.Push, "admin.json": registry.Admin} {
+	for name, want := range map[string]registry.Role{"pull.json": registry.Pull, "client.json": registry.Push, "attestor.json": registry.Push, "admin.json": registry.Admin} {
 		if got := clients[name]; got != want {
 			t.Errorf("%s: got role %v, want %v", name, got, want)
 		}
 	}
-	if len(clients) != 3 || registry.Push >= registry.Admin {
+	if len(clients) != 4 || registry.Pull >= registry.Push || registry.Push >= registry.Admin {
 		t.Errorf("got the files %v", clients)
 	}
 }

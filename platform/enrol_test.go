@@ -31,7 +31,7 @@ func TestEnrolWritesPrivateFiles(t *testing.T) {
 	if e, err := readEnrolment(c.Output); err != nil || e.Role != roleBuilder {
 		t.Errorf("got %+v, %v", e, err)
 	}
-	for _, name := range []string{"client.json", "admin.json", "attestor.json", "enrolment/authority.key"} {
+	for _, name := range []string{"pull.json", "client.json", "admin.json", "attestor.json", "enrolment/authority.key"} {
 		if info, err := os.Stat(filepath.Join(c.Data, name)); err != nil || info.Mode() != 0o600 {
 			t.Errorf("%s: got %v, %v, want mode 0600", name, info, err)
 		}

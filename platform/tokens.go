@@ -55,9 +55,9 @@ func (t tokens) mayRelease(token string) bool {
 }
 
 // clients are the files that hold a token, and the registry role of each token. The
-// token of client.json may release and push, that of admin.json may also delete. The
-// attestor pushes releases with the token of attestor.json.
-var clients = map[string]registry.Role{"client.json": registry.Push, "admin.json": registry.Admin, "attestor.json": registry.Push}
+// token of client.json may release and push, that of admin.json may also delete, and that of
+// pull.json may only pull. The attestor pushes releases with the token of attestor.json.
+var clients = map[string]registry.Role{"pull.json": registry.Pull, "client.json": registry.Push, "admin.json": registry.Admin, "attestor.json": registry.Push}
 
 // openTokens reads the tokens from the files in dir and creates those that are
 // missing. It also returns the attestor's token.

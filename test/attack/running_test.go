@@ -328,7 +328,7 @@ func (r *running) writeRepository(dir string) {
 	if u.Port() == "" {
 		b.Platform += map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
 	}
-	for _, k := range []string{"client.json", "admin.json", "attestor.json", "trust/issuer.key", "trust/root.key", "trust/intermediate.key", "trust/clock.key", "trust/ctlog.key", "trust/tuf-root.key", "trust/log.pem"} {
+	for _, k := range []string{"pull.json", "client.json", "admin.json", "attestor.json", "trust/issuer.key", "trust/root.key", "trust/intermediate.key", "trust/clock.key", "trust/ctlog.key", "trust/tuf-root.key", "trust/log.pem"} {
 		b.Keys = append(b.Keys, filepath.Join(r.data, k))
 	}
 	for _, role := range []string{"trust", "attestor", "builder", "rooms", "registry"} {

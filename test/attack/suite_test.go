@@ -229,7 +229,7 @@ func (s *scene) platform(kind string, only ...string) *harness.Platform {
 
 // noteSecrets records every key and token of a platform in s.secrets.
 func (s *scene) noteSecrets(p *harness.Platform) {
-	for _, file := range []string{"client.json", "admin.json", "attestor.json"} {
+	for _, file := range []string{"pull.json", "client.json", "admin.json", "attestor.json"} {
 		s.secrets["the token of "+file] = p.Token(file)
 	}
 	for _, path := range s.keyFiles(p) {
@@ -267,7 +267,7 @@ func (s *scene) briefing(p *harness.Platform, only []string) briefing {
 	}
 	b := briefing{
 		Only: only, Canary: s.canary, Platform: p.Addr, Bystander: s.by.Process.Pid, Device: st.Dev,
-		Keys: []string{filepath.Join(p.Data, "client.json"), filepath.Join(p.Data, "admin.json"), filepath.Join(p.Data, "attestor.json"), "/etc/shadow"},
+		Keys: []string{filepath.Join(p.Data, "client.json"), filepath.Join(p.Data, "admin.json"), filepath.Join(p.Data, "attestor.json"), filepath.Join(p.Data, "pull.json"), "/etc/shadow"},
 	}
 	for _, k := range []string{"issuer.key", "root.key", "intermediate.key", "clock.key", "ctlog.key", "tuf-root.key", "log.pem"} {
 		b.Keys = append(b.Keys, filepath.Join(p.Data, "trust", k))
