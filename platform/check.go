@@ -35,6 +35,9 @@ func Check(c Config, out io.Writer) error {
 		_, err := credentials.Read(p.file.Credentials)
 		k.say("credentials", p.file.Credentials, err)
 	}
+	if g := p.gateHere(); g != nil {
+		k.say("gate", g.Policies, nil) // newPlatform has read it
+	}
 	if c.TLSCert != "" {
 		k.certificate(p)
 	}

@@ -43,6 +43,8 @@ type configFile struct {
 	Registry struct {
 		Mutable     []string `json:"mutable,omitempty"`     // repositories whose tags may move: "scratch/*"
 		PrivatePull bool     `json:"privatePull,omitempty"` // pulling needs a token too
+
+		Gate *gateConfig `json:"gate,omitempty"` // absent: the registry serves and tags all images
 	} `json:"registry,omitzero"`
 
 	Recipes []release.RecipeRule `json:"recipes,omitempty"` // how images may be built
@@ -187,6 +189,9 @@ func readConfig(path string) (c configFile, err error) {
 	}
 	if err := registry.CheckMutable(c.Registry.Mutable); err != nil {
 		return c, fmt.Errorf("%s: registry: %w", path, err)
+	}
+	if err := c.Registry.Gate.check(); err != nil {
+		return c, fmt.Errorf("%s: registry.gate: %w", path, err)
 	}
 	if err := c.Build.Network.Check(); err != nil {
 		return c, fmt.Errorf("%s: build.network: %w", path, err)

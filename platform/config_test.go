@@ -35,7 +35,7 @@ func TestConfigFields(t *testing.T) {
 	c, err := readText(t, `{
 		"roles": {"uidBase": 9, "trust": "t:1", "registry": "r:1", "attestor": "a:1", "builder": "b:1", "api": "p:1", "door": "d:1"},
 		"recipes": [{"images": "r.io/team/*", "recipe": {"target": {"pattern": "final|slim"}, "buildArgs": {"A": "b"}}}],
-		"registry": {"mutable": ["scratch/*"], "privatePull": true},
+		"registry": {"mutable": ["scratch/*"], "privatePull": true, "gate": {"policies": "/p", "trust": "/t", "mode": "audit", "memory": 64}},
 		"build": {"cpus": 2, "memory": 1, "pids": 3, "disk": 4, "io": 5, "wallTime": "30m", "concurrent": 6, "runtime": "crun", "uidBase": 7, "stdCache": "/std",
 			"network": {"ports": [81], "allow": ["10.0.0.0/8"], "deny": ["1.1.1.1/32"], "allowHosts": ["a.test"], "denyHosts": ["b.test"], "storeSize": 8}}
 	}`)
@@ -55,6 +55,9 @@ func TestConfigFields(t *testing.T) {
 	if n := c.Build.Network; n.Ports[0] != 81 || n.Allow[0].Bits() != 8 || n.Deny[0].Bits() != 32 || n.AllowHosts[0] != "a.test" || n.DenyHosts[0] != "b.test" || n.StoreSize != 8 {
 		t.Errorf("network: got %+v", n)
 	}
+	if got, want := c.Registry.Gate, (gateConfig{"/p", "/t", "audit", 64}); got == nil || *got != want {
+		t.Errorf("gate: got %+v, want %+v", got, want)
+	}
 	if b := c.Build; b.Concurrent != 6 || b.Runtime != "crun" || b.UIDBase != 7 || b.StdCache != "/std" {
 		t.Errorf("build: got %+v", b)
 	}
@@ -70,6 +73,9 @@ func TestConfigIsRefused(t *testing.T) {
 		`{"trustedRoot": "/a"}`:                                                       "signingConfig",
 		`{"build": {"network": {"allow": ["127.0.0.0/8"]}}}`:                          "build.network: allow",
 		`{"roles": {"builder": "nowhere"}}`:                                           "roles.builder",
+		`{"registry": {"gate": {}}}`:                                                  "registry.gate: policies",
+		`{"registry": {"gate": {"policies": "p", "mode": "warn"}}}`:                   "expected enforce or audit",
+		`{"registry": {"gate": {"policies": "p", "memory": 2000}}}`:                   "memory",
 		`{"roles": {"rooms": "a:1"}}`:                                                 "rooms",
 		`{"roles": {"uidBase": "a"}}`:                                                 "uidBase",
 		`{"roles": {"uidBase": 1, "uidBase": 2}}`:                                     "uidBase",

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 type news struct {
 	Pair  *acme.Pair `json:"pair,omitempty"`  // of the files of --tls-cert and --tls-key; nil without them
 	Clock string     `json:"clock,omitempty"` // what is wrong with the host's clock
+	Gate  string     `json:"gate,omitempty"`  // what is wrong with the files of the registry's gate
 }
 
 // readKeyPair reads the files of a certificate and its key, which must belong together and
@@ -77,7 +79,10 @@ func (p *platform) watchNews(ctx context.Context, last news) {
 			return
 		case <-tick.C:
 		}
-		now := news{Pair: last.Pair, Clock: clockFault()}
+		now := news{Pair: last.Pair, Clock: clockFault(), Gate: p.gate.look(ctx, p.ownTrust)}
+		if now.Gate != "" && now.Gate != last.Gate {
+			p.log.Error(now.Gate)
+		}
 		if now.Pair != nil {
 			pair, both, err := readKeyPair(p.config.TLSCert, p.config.TLSKey, time.Now())
 			switch {
@@ -111,7 +116,7 @@ func clockFault() string {
 
 // heard is what the role api got last from serve, and from the role acme if there is one.
 type heard struct {
-	clock       atomic.Pointer[string]
+	clock, gate atomic.Pointer[string]
 	certificate atomic.Pointer[tls.Certificate] // nil without TLS, and until an authority gives the first one
 
 	authority *peer.Endpoint             // of the role acme, if there is one
@@ -143,6 +148,7 @@ func (h *heard) take(data []byte) error {
 		return err
 	}
 	h.clock.Store(&n.Clock)
+	h.gate.Store(&n.Gate)
 	if n.Pair == nil {
 		return nil
 	}
@@ -191,8 +197,10 @@ func (h *heard) warnings(now time.Time) (lines []string) {
 			lines = append(lines, fmt.Sprintf("the certificate of the port, which ends on %s, was not renewed: %s", c.Leaf.NotAfter.UTC().Format(time.RFC3339), r.Fault))
 		}
 	}
-	if fault := *h.clock.Load(); fault != "" {
-		lines = append(lines, fault)
+	for _, fault := range []string{*h.clock.Load(), *h.gate.Load()} {
+		if fault != "" {
+			lines = append(lines, strings.ReplaceAll(fault, "\n", "; "))
+		}
 	}
 	return lines
 }

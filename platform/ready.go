@@ -22,14 +22,14 @@ func (p *platform) allReady(ctx context.Context) error {
 	if err := p.rolesReady(ctx); err != nil {
 		return err
 	}
-	trustServices, err := p.endpoint(p.dir("run"), roleServe, roleTrust)
+	trusted, err := p.ownTrust(ctx)
 	if err != nil {
 		return err
 	}
-	trusted, err := getTrustDocument(ctx, trustServices.Client())
-	if err != nil {
+	if err := p.gate.trusts(trusted); err != nil {
 		return err
 	}
+	p.gateReady(ctx)
 	if err := writeClients(p.data, p.url, trusted.Fingerprint); err != nil {
 		return err
 	}

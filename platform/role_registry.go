@@ -2,7 +2,9 @@ package platform
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,6 +13,7 @@ import (
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/archive"
 	"github.com/colophon-build/colophon/platform/registry"
+	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
@@ -22,13 +25,16 @@ type registrySettings struct {
 	Tokens      tokens   `json:"tokens"`
 	PrivatePull bool     `json:"privatePull"`
 	Mutable     []string `json:"mutable"`
+
+	Gate *gateConfig `json:"gate,omitempty"` // the files are read by serve, which hands on what is in them
 }
 
 func prepareRegistry(p *platform, process *zone.Process) error {
 	process.Settings = registrySettings{
 		URL: p.url, Dir: process.Zone.Path("registry"), Archive: process.Zone.Path("archive"), Tokens: p.known,
-		PrivatePull: p.file.Registry.PrivatePull, Mutable: p.file.Registry.Mutable,
+		PrivatePull: p.file.Registry.PrivatePull, Mutable: p.file.Registry.Mutable, Gate: p.file.Registry.Gate,
 	}
+	process.Updates = p.gate.updates
 	return nil
 }
 
@@ -40,15 +46,31 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, kept.Close()) }()
-	reg, err := registry.New(registry.Config{
+	config := registry.Config{
 		URL: s.URL, Dir: s.Dir, Authorize: s.Tokens.account,
 		AnonymousPull: !s.PrivatePull, Mutable: s.Mutable,
 		Archive: kept.Manifest, Log: c.Log, Registerer: metrics,
-	})
+	}
+	if s.Gate != nil {
+		config.Gate = &registry.Gate{Audit: s.Gate.Mode == "audit", Memory: int64(s.Gate.Memory) << 20}
+	}
+	reg, err := registry.New(config)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, reg.Close()) }()
+	ready := watchDisks(ctx, roleRegistry, c.Dirs, c.Log).ready
+	if s.Gate != nil {
+		l := verdicts.NewLoader(reg.Verdicts(), c.Log, nil)
+		go tellGate(l, c.Updates, c.Log)
+		disks := ready
+		ready = func(ctx context.Context) error {
+			if read, _ := l.Ready(); !read {
+				return errors.New("its gate has no policies or trust roots yet, so no image is served")
+			}
+			return disks(ctx)
+		}
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", reg)
 	kept.Register(mux, func(token string) (mayRead, mayAdd bool) {
@@ -56,5 +78,20 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 		return role >= registry.Pull || token == "" && !s.PrivatePull, role >= registry.Push
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(peer.Allow(mux, roleAPI), watchDisks(ctx, roleRegistry, c.Dirs, c.Log).ready))
+	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(peer.Allow(mux, roleAPI), ready))
+}
+
+// tellGate makes what serve read the policies and trust roots of the gate, as often as it changes.
+func tellGate(l *verdicts.Loader, updates <-chan []byte, log *slog.Logger) {
+	for data := range updates {
+		var d gateDocuments
+		if err := json.Unmarshal(data, &d); err != nil {
+			log.Error("policies from serve", "error", err)
+			continue
+		}
+		l.Tell(verdicts.PolicyDocuments, d.Policies)
+		if d.Roots != nil {
+			l.Tell(verdicts.TrustDocuments, d.Roots)
+		}
+	}
 }

@@ -32,13 +32,13 @@ func TestConfigSchema(t *testing.T) {
 		},
 		Extra: map[string]schematest.Schema{
 			"build.wallTime": {"type": "string"}, "fulcio": {"type": "object"}, "build.network.ports": {"items": schematest.Schema{"type": "integer", "minimum": 0, "maximum": 65535}},
-			"recipes.images": {"minLength": 1},
+			"recipes.images": {"minLength": 1}, "registry.gate.policies": {"minLength": 1}, "registry.gate.mode": {"enum": []string{"", "enforce", "audit"}}, "registry.gate.memory": {"minimum": 0, "maximum": 1024},
 		},
 	}.Golden(t)
 	whole := `{
   "$schema": "https://colophon.example.com/schemas/configuration.json",
   "mirror": "/var/lib/images",
-  "registry": {"mutable": ["scratch/*"], "privatePull": true},
+  "registry": {"mutable": ["scratch/*"], "privatePull": true, "gate": {"policies": "/etc/colophon/policies", "trust": "/etc/colophon/trust", "mode": "audit", "memory": 64}},
   "recipes": [{"images": "registry.example.com/team/*", "recipe": {"target": {"pattern": "a|b"}, "hermetic": true}}],
   "build": {"cpus": 1.5, "memory": 1000000000, "wallTime": "30m", "concurrent": 2, "cacheMounts": {"size": 1000000000, "total": 8000000000, "age": "72h"}, "network": {"ports": [443], "allow": ["10.0.0.0/8"], "denyHosts": ["*.example.com"]}},
   "roles": {"uidBase": 64700, "registry": "10.0.0.2:8443", "door": "10.0.0.1:8444"}

@@ -64,6 +64,7 @@ type platform struct {
 	port      net.Listener // nil if the role api is on another host
 
 	news *zone.Updates // of news, for the role api
+	gate *gateFiles    // for the role registry
 
 	known   tokens   // hashes of the tokens
 	push    string   // the attestor's token
@@ -87,6 +88,13 @@ func newPlatform(c Config, host string) (p *platform, err error) {
 		p.config.Mirror = p.file.Mirror
 	}
 	if p.outside, err = readOutside(p.file); err != nil {
+		return nil, err
+	}
+	documents, err := p.checkGate()
+	if err != nil {
+		return nil, err
+	}
+	if p.gate, err = newGateFiles(p.gateHere(), documents, host != roleServe); err != nil {
 		return nil, err
 	}
 	if err := checkUIDs(p.file.Roles.UIDBase, p.file.Build.UIDBase); err != nil {

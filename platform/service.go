@@ -54,6 +54,10 @@ func (p *platform) reload(ctx context.Context, list []zone.Process, anew []chan 
 	if err := fresh.checkIssuers(); err != nil {
 		return nil, err
 	}
+	documents, err := fresh.checkGate()
+	if err != nil {
+		return nil, err
+	}
 	if !reflect.DeepEqual(fresh.file.Roles, p.file.Roles) || fresh.file.Build.UIDBase != p.file.Build.UIDBase || fresh.file.Mirror != p.file.Mirror || !reflect.DeepEqual(fresh.file.TLS, p.file.TLS) {
 		return nil, fmt.Errorf("%s: roles, tls, mirror and build.uidBase cannot change while the platform runs; restart it", p.config.File)
 	}
@@ -83,6 +87,9 @@ func (p *platform) reload(ctx context.Context, list []zone.Process, anew []chan 
 		}
 	}
 	p.file, p.outside = fresh.file, fresh.outside
+	if err := p.gate.use(p.gateHere(), documents); err != nil {
+		return nil, err
+	}
 	// In the order of roles: one that starts asks those before it.
 	for i, process := range changed {
 		if process == nil {

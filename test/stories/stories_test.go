@@ -36,9 +36,10 @@ func TestStories(t *testing.T) {
 			setup(t, p, env)
 			env.Vars = append(env.Vars,
 				"FREE="+freeAddress(t),
-				"DOCKER="+docker,        // value of DOCKER_CONFIG for who may push
-				"REPO="+repo,            // a Go main package with the tag v1.0.0
-				"SOURCE=file://"+source, // value of --source
+				"STD="+harness.StdCache(t), // build.stdCache for a platform of the script's own
+				"DOCKER="+docker,           // value of DOCKER_CONFIG for who may push
+				"REPO="+repo,               // a Go main package with the tag v1.0.0
+				"SOURCE=file://"+source,    // value of --source
 				"GIT_CONFIG_GLOBAL="+filepath.Join(env.WorkDir, "gitconfig"),
 			)
 			return os.WriteFile(filepath.Join(env.WorkDir, "gitconfig"),
