@@ -10,9 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	common "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	rekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/tlog"
@@ -98,7 +96,7 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer.KindVersion = kind
-	body, err := protojson.Marshal(answer)
+	body, err := json.Marshal(answer)
 	if err != nil {
 		s.fail(w, err)
 		return
@@ -112,10 +110,36 @@ func (s *Server) handleEntry(w http.ResponseWriter, r *http.Request) {
 	w.Write(body)
 }
 
+// logEntry is a Sigstore TransparencyLogEntry in the JSON form of protobuf: numbers of 64 bits
+// are text, and bytes are base64. protojson writes the same, but takes longer.
+type logEntry struct {
+	LogIndex          int64              `json:"logIndex,string"`
+	LogID             logID              `json:"logId"`
+	KindVersion       *rekor.KindVersion `json:"kindVersion"`
+	InclusionProof    inclusionProof     `json:"inclusionProof"`
+	CanonicalizedBody []byte             `json:"canonicalizedBody"`
+}
+
+type logID struct {
+	KeyID []byte `json:"keyId"`
+}
+
+type inclusionProof struct {
+	LogIndex   int64      `json:"logIndex,string"`
+	RootHash   []byte     `json:"rootHash"`
+	TreeSize   int64      `json:"treeSize,string"`
+	Hashes     [][]byte   `json:"hashes"`
+	Checkpoint checkpoint `json:"checkpoint"`
+}
+
+type checkpoint struct {
+	Envelope string `json:"envelope"`
+}
+
 // answer returns the entry at index with an inclusion proof under the checkpoint. It verifies the
 // proof as a client does, so that a wrong index never leads to a wrong answer.
-func (s *Server) answer(ctx context.Context, index int64, v witnesses.Cosigned, entry []byte) (*rekor.TransparencyLogEntry, error) {
-	proof, err := tlog.Inclusion(ctx, v.Source, v.Checkpoint, index)
+func (s *Server) answer(ctx context.Context, index int64, v witnesses.Cosigned, entry []byte) (*logEntry, error) {
+	proof, err := prove(ctx, v, index)
 	if err != nil {
 		return nil, err
 	}
@@ -126,18 +150,20 @@ func (s *Server) answer(ctx context.Context, index int64, v witnesses.Cosigned, 
 	for i := range proof {
 		hashes[i] = proof[i][:]
 	}
-	return &rekor.TransparencyLogEntry{
-		LogIndex:          index,
-		LogId:             &common.LogId{KeyId: s.id[:]},
-		CanonicalizedBody: entry,
-		InclusionProof: &rekor.InclusionProof{
-			LogIndex:   index,
-			RootHash:   v.Root[:],
-			TreeSize:   v.Size,
-			Hashes:     hashes,
-			Checkpoint: &rekor.Checkpoint{Envelope: string(v.Envelope)},
+	return &logEntry{
+		LogIndex: index, LogID: logID{s.id[:]}, CanonicalizedBody: entry,
+		InclusionProof: inclusionProof{
+			LogIndex: index, RootHash: v.Root[:], TreeSize: v.Size, Hashes: hashes, Checkpoint: checkpoint{string(v.Envelope)},
 		},
 	}, nil
+}
+
+// prove makes an inclusion proof; the caller verifies it.
+func prove(ctx context.Context, v witnesses.Cosigned, index int64) ([]tlog.Hash, error) {
+	if own, ok := v.Source.(source); ok {
+		return own.prove(ctx, index)
+	}
+	return tlog.Inclusion(ctx, v.Source, v.Checkpoint, index)
 }
 
 // unread answers a request whose checkpoint or tile cannot be served.

@@ -67,9 +67,7 @@ func (s *Server) sequence() {
 	last := 0
 	for {
 		if last > 1 {
-			// The clients that just got their answers are about to send the next entries.
-			// Without this wait, the first of them would get a batch of its own.
-			time.Sleep(gather)
+			s.gather(last)
 		}
 		s.mu.Lock()
 		batch := s.queue[:min(len(s.queue), batchSize)]
@@ -87,6 +85,23 @@ func (s *Server) sequence() {
 		select {
 		case <-s.wake:
 		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// gather waits for the next entries of the clients that just got their answers: without it,
+// the first of them would get a batch of its own. It returns once as many are queued as
+// were answered, or when no more arrive, and in any case after gatherMost.
+func (s *Server) gather(answered int) {
+	queued := 0
+	for began := time.Now(); time.Since(began) < gatherMost; {
+		time.Sleep(gatherStep)
+		s.mu.Lock()
+		before := queued
+		queued = len(s.queue)
+		s.mu.Unlock()
+		if queued >= answered || queued == before {
 			return
 		}
 	}

@@ -40,7 +40,8 @@ const (
 
 	batchSize          = 256                    // entries sequenced together, at most
 	batchAge           = time.Millisecond       // how long Tessera waits for more entries; it gets a batch at once
-	gather             = 2 * time.Millisecond   // how long to wait for the next requests of the clients of a batch
+	gatherStep         = 2 * time.Millisecond   // how long to wait for the next requests of the clients of a batch, as long as more arrive
+	gatherMost         = 6 * time.Millisecond   // how long to wait for them at most
 	checkpointInterval = 100 * time.Millisecond // the shortest that Tessera accepts
 	startTimeout       = 30 * time.Second       // for publishing, at start, what a crash left unpublished
 
