@@ -192,6 +192,26 @@ func (s *Session) Artifact(ctx context.Context, content io.ReadSeeker) ([]byte, 
 	}
 	digest := signed.Sum(nil)
 	subject := bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(named.Sum(nil))}, Content: content}
+	return s.message(ctx, digest, subject)
+}
+
+// Digest signs a file or an image by its digest alone. Its log entry has the digest, so that
+// whoever has the digest finds it; that of a Statement has a hash that only the statement
+// leads to. The session's key must sign SHA-256 digests. Otherwise, it does what Statement
+// does.
+func (s *Session) Digest(ctx context.Context, of v1.Hash) ([]byte, error) {
+	digest, err := hex.DecodeString(of.Hex)
+	if err != nil || of.Algorithm != "sha256" || len(digest) != sha256.Size {
+		return nil, fmt.Errorf("digest: got %q, want sha256 and 64 hex digits", of)
+	}
+	if s.key.hash() != crypto.SHA256 {
+		return nil, fmt.Errorf("the key signs digests of %s, want SHA-256", s.key.hash())
+	}
+	return s.message(ctx, digest, bundle.Subject{Digest: of})
+}
+
+// message signs the digest of a file or image, which is subject.
+func (s *Session) message(ctx context.Context, digest []byte, subject bundle.Subject) ([]byte, error) {
 	return s.bundle(ctx, digest, subject, func(b *bundlepb.Bundle, signature []byte) {
 		b.Content = &bundlepb.Bundle_MessageSignature{MessageSignature: &commonpb.MessageSignature{
 			MessageDigest: &commonpb.HashOutput{Algorithm: s.key.algorithm.GetProtoHashType(), Digest: digest}, Signature: signature,

@@ -160,6 +160,31 @@ func (p *proofs) attachProvenance(ctx context.Context, b *built) error {
 	return p.attach(ctx, s)
 }
 
+// attachSignature logs a signature of the image's digest, and then attaches the signature in
+// the form of a statement. The entry of a statement has the digest of its envelope, by which
+// nobody finds it who has only the image; the other one is found by the image's digest. It
+// is in the archive, not in the registry: the statement says the same.
+func (p *proofs) attachSignature(ctx context.Context) error {
+	s := p.signature()
+	if p.earlier(s) == nil {
+		if err := p.logDigest(ctx); err != nil {
+			return err
+		}
+	}
+	return p.attach(ctx, s)
+}
+
+func (p *proofs) logDigest(ctx context.Context) error {
+	if err := p.open(ctx); err != nil {
+		return err
+	}
+	signed, err := p.session.Digest(ctx, p.subject.Digest)
+	if err != nil {
+		return fmt.Errorf("signing the image's digest: %w", err)
+	}
+	return p.archive(ctx, signed)
+}
+
 // attach signs s and pushes it as a referrer, unless an earlier run did.
 func (p *proofs) attach(ctx context.Context, s statement) error {
 	if p.earlier(s) != nil {
@@ -178,8 +203,10 @@ func (p *proofs) attach(ctx context.Context, s statement) error {
 	if err != nil {
 		return fmt.Errorf("signing %s: %w", s.predicateType, err)
 	}
-	if err := p.archive(ctx, signed); err != nil {
-		return err
+	if !p.inOwnRegistry() { // which archives what is pushed to it
+		if err := p.archive(ctx, signed); err != nil {
+			return err
+		}
 	}
 	if err := p.awaitUpload(ctx); err != nil {
 		return err
@@ -190,10 +217,9 @@ func (p *proofs) attach(ctx context.Context, s statement) error {
 	return nil
 }
 
-// archive has the platform's archive keep a bundle that goes to another registry. The
-// platform's own registry archives what is pushed to it.
+// archive has the platform's archive keep a bundle.
 func (p *proofs) archive(ctx context.Context, signed []byte) error {
-	if p.Archive == nil || p.inOwnRegistry() {
+	if p.Archive == nil {
 		return nil
 	}
 	if err := p.Archive(ctx, signed); err != nil {

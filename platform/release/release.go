@@ -64,7 +64,7 @@ type Config struct {
 
 	RegistryHost  string // host[:port] of the platform's own registry
 	RegistryToken string // push token for it; other registries use the host's docker credentials
-	// Archive keeps a bundle that is pushed to another registry, durably. nil: nothing does.
+	// Archive keeps a bundle that is not pushed to the platform's registry, durably. nil: nothing does.
 	Archive func(ctx context.Context, bundle []byte) error
 	// LoopbackTargets allows images in other registries on this host's loopback. It is only for platforms that
 	// serve on loopback themselves; elsewhere it would let remote users reach services on the platform's loopback.
@@ -368,7 +368,7 @@ func (j *run) publish(ctx context.Context, built *built, m *oci.Measured, top pu
 		}
 		g.Go(func() error { return p.attachProvenance(gctx, built) })
 		if len(m.Files) == 0 { // else the provenance is also the signature
-			g.Go(func() error { return p.attach(gctx, p.signature()) })
+			g.Go(func() error { return p.attachSignature(gctx) })
 		}
 		g.Go(func() error {
 			boms, err := p.sboms(built)
