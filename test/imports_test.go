@@ -41,7 +41,7 @@ var rows = [][]string{
 		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/search", "platform/verdicts", "platform/web", "platform/witness",
 		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/web", "platform/witness",
 	},
-	{"platform/release", "platform/admission", "platform/gate"},
+	{"platform/release", "platform/admission", "platform/gate", "platform/follow"},
 	{"platform/attestor"},
 	{"platform"},
 	{"cmd/colophon", "cmd/colophond", "cmd/colophon-scan", "tools"},
