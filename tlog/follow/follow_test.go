@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -395,6 +396,20 @@ func TestStalled(t *testing.T) {
 	if err := f.Follow(t.Context()); err != nil {
 		t.Errorf("after it grew: %v", err)
 	}
+	f.Close()
+	// A clock that was ahead hides nothing for longer: it counts from now on.
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data = regexp.MustCompile(`"grew":"[^"]*"`).ReplaceAll(data, []byte(`"grew":"2999-01-01T00:00:00Z"`))
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Stalled = 50 * time.Millisecond
+	f = open(t, cfg)
+	time.Sleep(100 * time.Millisecond)
+	failure(t, f.Follow(t.Context()), follow.Unreachable, follow.Stalled)
 }
 
 // TestUnreachable: a server that is slow, down, busy or gone is Unreachable, and asked again.
