@@ -32,7 +32,7 @@ man: build ## write the manual pages to out/man
 	$(BIN)/colophon man out/man
 	$(BIN)/colophond man out/man
 
-tools: builder keys evaluator $(addprefix $(BIN)/,buildctl cosign cosign2 notation regctl buildx pebble) ## build the builder, colophon-keys, colophon-eval, and for the tests the stock clients cosign (3 and 2), notation, crane, rekor-cli, regctl, oras, helm and buildx and the ACME server pebble
+tools: builder keys evaluator $(addprefix $(BIN)/,buildctl cosign cosign2 notation regctl buildx pebble litewitness) ## build the builder, colophon-keys, colophon-eval, and for the tests the stock clients cosign (3 and 2), notation, crane, rekor-cli, regctl, oras, helm and buildx, the ACME server pebble and the witness litewitness
 
 builder: $(BIN)/buildkitd ## build the pinned buildkitd in out/bin
 
@@ -84,6 +84,10 @@ $(BIN)/syft $(BIN)/rekor-server &: tools/peers/go.mod tools/peers/go.sum
 $(BIN)/pebble $(BIN)/pebble-challtestsrv &: tools/acme/go.mod tools/acme/go.sum
 	cd tools/acme && $(GOTOOL) -o ../../$(BIN)/ github.com/letsencrypt/pebble/v2/cmd/pebble github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
 	@touch $(BIN)/pebble $(BIN)/pebble-challtestsrv
+
+$(BIN)/litewitness: tools/witness/go.mod tools/witness/go.sum
+	cd tools/witness && $(GOTOOL) -o ../../$(BIN)/ filippo.io/torchwood/cmd/litewitness
+	@touch $(BIN)/litewitness
 
 $(BIN)/staticcheck $(BIN)/govulncheck &: tools/check/go.mod tools/check/go.sum
 	cd tools/check && $(GOTOOL) -o ../../$(BIN)/ honnef.co/go/tools/cmd/staticcheck golang.org/x/vuln/cmd/govulncheck

@@ -401,3 +401,19 @@ func FuzzWitnessPolicy(f *testing.F) {
 		}
 	})
 }
+
+func TestLogProofBounds(t *testing.T) {
+	p := LogProof{Hashes: make([]Hash, maxProofHashes), Checkpoint: []byte("a\n1\nb\n\n— a AAAA\n"), Extra: make([]byte, maxProofExtra)}
+	if _, err := ParseLogProof(p.Marshal()); err != nil {
+		t.Errorf("the largest proof: %v", err)
+	}
+	for name, larger := range map[string]LogProof{
+		"hashes":     {Hashes: make([]Hash, maxProofHashes+1), Checkpoint: p.Checkpoint},
+		"extra":      {Checkpoint: p.Checkpoint, Extra: make([]byte, maxProofExtra+1)},
+		"checkpoint": {Checkpoint: make([]byte, MaxLogProof)},
+	} {
+		if _, err := ParseLogProof(larger.Marshal()); err == nil {
+			t.Errorf("%s: want an error", name)
+		}
+	}
+}

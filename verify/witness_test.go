@@ -94,3 +94,15 @@ func TestEveryProofIsWitnessed(t *testing.T) {
 		})
 	}
 }
+
+// TestLogAsWitness: the key of the log says nothing about what the log shows to others.
+func TestLogAsWitness(t *testing.T) {
+	a := logtest.New("127.0.0.1", 0)
+	self, err := tlog.NewEd25519Cosigner("witness.example/w", a.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !self.Key.Is(a.Key.Public()) || self.Key.Is(logtest.Key("another").Public()) {
+		t.Error("a key is not recognized as that of the log")
+	}
+}

@@ -266,3 +266,40 @@ func BenchmarkAwait(b *testing.B) {
 		}
 	}
 }
+
+// TestManyWitnesses: whatever witnesses answer, readers of signed notes can open the checkpoint.
+func TestManyWitnesses(t *testing.T) {
+	l := logtest.New(origin, 20)
+	var policy strings.Builder
+	for i := range 40 {
+		seed := make([]byte, 32)
+		seed[0] = byte(i)
+		c, err := tlog.NewMLDSA44Cosigner(fmt.Sprintf("w%d.example/w", i), seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			line, err := c.Cosign(l.At(20), time.Now())
+			if err != nil {
+				t.Error(err)
+			}
+			fmt.Fprint(w, line)
+		}))
+		t.Cleanup(server.Close)
+		fmt.Fprintf(&policy, "witness w%d %s %s\n", i, c.Key, server.URL)
+	}
+	policy.WriteString("group g all")
+	for i := range 40 {
+		fmt.Fprintf(&policy, " w%d", i)
+	}
+	s := set(t, policy.String()+"\nquorum g\n")
+	s.Offer(offer(l, 20))
+	c, ok := await(t, s, 20, 20*time.Second)
+	if !ok || len(c.Envelope) > tlog.MaxCheckpoint {
+		t.Fatalf("got %d bytes, %v", len(c.Envelope), ok)
+	}
+	all, err := tlog.Cosignatures(c.Envelope, s.policy.Keys(), time.Now())
+	if err != nil || len(all) < 15 {
+		t.Errorf("got %d cosignatures, %v", len(all), err)
+	}
+}
