@@ -3,6 +3,7 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/colophon-build/colophon/bundle"
@@ -44,6 +45,7 @@ func (c *check) witnessed(p *proof) ([]string, error) {
 	}
 	switch {
 	case len(best) >= demand.AtLeast:
+		slices.Sort(best)
 		return best, nil
 	case len(best) > 0:
 		failure = fmt.Errorf("only %s has cosigned the checkpoint", strings.Join(best, ", "))

@@ -32,8 +32,8 @@ that it cosigned of the same log. A log that shows two histories gets the cosign
 for one of them. Any log that speaks the protocol (c2sp.org/tlog-witness) can use it:
 Colophon's, Tessera's, Sigsum's.
 
-It needs no platform. It makes its keys at the first start and prints the public ones;
-DIR/cosigner.pub has them, too. Back up DIR once for the keys. Never start it with an older
+It needs no platform. It makes its keys at the first start; DIR/cosigner.pub has the
+public ones. Back up DIR once for the keys. Never start it with an older
 copy of the state: a witness that forgets what it cosigned is none.`
 	cmd.Example = "  colophond witness --name example.org/witness --dir /var/lib/witness --log log.example.com+1a2b3c4d+AaBb…"
 	cmd.Flags().StringVar(&flags.Name, "name", "", "name of the witness, such as example.org/witness; it cannot be changed later")

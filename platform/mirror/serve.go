@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/colophon-build/colophon/internal/ports"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/internal/strict/documents"
+	"github.com/colophon-build/colophon/platform/cosigner"
 	"github.com/colophon-build/colophon/tlog"
 	"github.com/colophon-build/colophon/tlog/witness"
 )
@@ -96,9 +98,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	for _, k := range m.Keys() {
-		log.Info("this mirror cosigns with", "key", k.String())
-	}
+	log.Info("this mirror cosigns; its public keys are in the file", "name", s.Name, "file", filepath.Join(s.Dir, cosigner.PublicFile))
 	work, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { m.Run(work) })

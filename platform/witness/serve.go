@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/colophon-build/colophon/internal/ports"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/internal/strict/documents"
+	"github.com/colophon-build/colophon/platform/cosigner"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -83,9 +85,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	for _, k := range w.Keys() {
-		log.Info("this witness cosigns with", "key", k.String())
-	}
+	log.Info("this witness cosigns; its public keys are in the file", "name", s.Name, "file", filepath.Join(s.Dir, cosigner.PublicFile))
 	err = ports.Serve(ctx, s.Settings, w.Handler(), ports.Checks(metrics, func() string { return "" }), log)
 	return errors.Join(err, w.Close())
 }

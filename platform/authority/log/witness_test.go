@@ -15,6 +15,7 @@ import (
 
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/platform/witness"
+	"github.com/colophon-build/colophon/test/needs"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -113,9 +114,7 @@ func TestWitnessesAreGone(t *testing.T) {
 
 // TestNoQuorumNoAnswer: without a quorum in time, a log that needs one answers 503.
 func TestNoQuorumNoAnswer(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for the whole time of an answer")
-	}
+	needs.Long(t) // it waits for the whole time of an answer
 	cfg := config(t.TempDir())
 	cfg.NeedWitnesses = true
 	r, _ := witnessed(t, cfg, func() bool { return false })

@@ -241,7 +241,7 @@ func (s *Set) report(a *asked, r *round, lines []byte, err error) {
 				a.since = time.Now()
 			}
 			a.failed = text
-			s.log.Log(s.ctx, levelOf(err), "a witness does not cosign; the log goes on", "witness", a.name, "error", err)
+			s.log.Log(s.ctx, levelOf(err), "a witness does not cosign", "witness", a.name, "error", err)
 		}
 		s.judge(r)
 		return
