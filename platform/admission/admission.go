@@ -261,7 +261,7 @@ func (h *Handler) mutate(ctx context.Context, a *admitted) *response {
 		}
 	}
 	if len(refusals) > 0 && !h.breaksGlass(ctx, a, glass, out) {
-		return denied(strings.Join(refusals, "\n"))
+		return out.denied(refusals)
 	}
 	out.Allowed = true
 	if len(patch) > 0 {
@@ -299,9 +299,7 @@ func (h *Handler) validate(ctx context.Context, a *admitted) *response {
 	case h.breaksGlass(ctx, a, glass, out):
 		out.Allowed = true
 	default:
-		warnings := out.Warnings
-		out = denied(strings.Join(refusals, "\n"))
-		out.Warnings = warnings
+		out = out.denied(refusals)
 	}
 	for _, o := range outcomes {
 		o.admitted = out.Allowed

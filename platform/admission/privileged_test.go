@@ -64,6 +64,7 @@ func TestBreakGlass(t *testing.T) {
 		return strings.Replace(object, `"metadata":{`, fmt.Sprintf(`"metadata":{"annotations":{"colophon.build/break-glass":%q,"colophon.build/break-glass-until":%q},`, reason, time.Now().Add(d).UTC().Format(time.RFC3339)), 1)
 	}
 	c.validate("by ada", glass(c.badPod(), "the shop is down", time.Hour), false, "ada may not break it")
+	c.ask(admission.PathMutate, "by ada, with a tag that is not there", glass(pod(c.host+"/team/app:gone"), "the shop is down", time.Hour), false, "ada may not break it")
 	c.validate("by ada, of a good image", glass(c.goodPod(), "the shop is down", time.Hour), false, "ada may not break it")
 	c.user = "root"
 	a := c.validate("by root", glass(c.badPod(), "the shop is down", time.Hour), true, "THE GLASS IS BROKEN", "the shop is down")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/printable"
@@ -89,6 +90,13 @@ type status struct {
 
 func denied(message string) *response {
 	return &response{Status: &status{http.StatusForbidden, "Forbidden", printable.Cut(message, maxMessage)}}
+}
+
+// denied returns a refusal with the warnings of r.
+func (r *response) denied(refusals []string) *response {
+	out := denied(strings.Join(refusals, "\n"))
+	out.Warnings = r.Warnings
+	return out
 }
 
 // readReview reads the request. An error means that it is none, with the status to answer.

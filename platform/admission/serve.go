@@ -93,7 +93,15 @@ const drain = 10 * time.Second
 // serve answers until ctx ends, and then until no request is left.
 func serve(ctx context.Context, h http.Handler, webhooks, health net.Listener, certs *certificate, checks http.Handler, log *slog.Logger) error {
 	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
-	server := &http.Server{Handler: h, TLSConfig: certs.config(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: quiet}
+	// The API server keeps connections for more requests. One that is closed while a request comes loses
+	// it, so that in the end, each is closed with the answer to a request.
+	last := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ctx.Err() != nil {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
+	server := &http.Server{Handler: last, TLSConfig: certs.config(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: quiet}
 	plain := &http.Server{Handler: checks, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: quiet}
 	failed := make(chan error, 2)
 	go func() { failed <- server.ServeTLS(webhooks, "", "") }()
@@ -110,9 +118,9 @@ func serve(ctx context.Context, h http.Handler, webhooks, health net.Listener, c
 		return err
 	case <-time.After(drain):
 	}
-	last, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	end, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	return errors.Join(server.Shutdown(last), plain.Shutdown(last))
+	return errors.Join(server.Shutdown(end), plain.Shutdown(end))
 }
 
 // unready says what keeps the process from being ready, besides policies and trust roots.

@@ -198,6 +198,34 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// TestConnectionsEnd: when it ends, the answer to a request says that the connection is closed after
+// it. A connection that a server closes by itself loses the request that is on its way.
+func TestConnectionsEnd(t *testing.T) {
+	s := newServed(t)
+	s.eventually("good", func() string { return s.call(s.goodPod()) }, `"allowed":true`)
+	client := &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots}}} // HTTP/1.1, as the API server
+	closes := func() bool {
+		t.Helper()
+		resp, err := client.Post("https://"+s.listen+admission.PathValidate+"?timeout=10s", "application/json", bytes.NewReader(s.body(s.goodPod())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if text, err := io.ReadAll(resp.Body); err != nil || !bytes.Contains(text, []byte(`"allowed":true`)) {
+			t.Errorf("got %s, %v", text, err)
+		}
+		return resp.Close
+	}
+	if closes() {
+		t.Error("a connection is closed after one request")
+	}
+	go s.stop()
+	s.eventually("it ends", func() string { return s.get("/readyz") }, "503")
+	if !closes() {
+		t.Error("it ends, and keeps a connection open")
+	}
+}
+
 func (s *served) read(name string) string {
 	raw, err := os.ReadFile(filepath.Join(s.dir, name))
 	if err != nil {

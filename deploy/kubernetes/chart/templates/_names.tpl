@@ -76,7 +76,8 @@ clientConfig:
 {{- end }}
 {{- $images := dict }}
 {{- range .Values.webhook.customResources }}
-{{- $_ := set $images (printf "%s.%s" .kind .group) (default list .fields) }}
+{{- /* Without fields, nothing is said of the kind: an object of it without containers is refused. */ -}}
+{{- if hasKey . "fields" }}{{ $_ := set $images (printf "%s.%s" .kind .group) .fields }}{{ end }}
 {{- end }}
 {{- if $images }}{{ $_ := set $config "images" $images }}{{ end }}
 {{- toYaml $config }}
