@@ -1,16 +1,23 @@
 package kube
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/kubetest"
@@ -23,23 +30,39 @@ type shop struct {
 	*kubetest.Cluster
 	signed   string // image by digest, which writes "running" and waits
 	unsigned string // another one
+	private  string // a signed one that needs a login
 	key      string // file of cosign
+	signer   *ecdsa.PrivateKey
+
+	base  sync.Once
+	image v1.Image // of which pushSigned makes others
 }
 
 const helmNamespace = "colophon"
 
-// open installs admission with the chart and these arguments of helm, from an image that has the
-// programs of this tree.
-func open(t *testing.T, args ...string) *shop {
+// open installs admission with the chart, from an image that has the programs of this tree, and
+// with more values.
+func open(t testing.TB, values ...string) *shop {
 	s := &shop{Cluster: kubetest.Start(t)}
 	s.defineReports(t)
 	s.signed = s.Push(t, "team/app:v1", kubetest.Busybox(t, "sh", "-c", "echo running the signed image; sleep 1000000"))
 	s.unsigned = s.Push(t, "team/app:unsigned", kubetest.Busybox(t, "sh", "-c", "echo running the unsigned image; sleep 1000000"))
+	s.private = s.PushTo(t, kubetest.PrivateRegistry, "team/app:v1", kubetest.Busybox(t, "sh", "-c", "echo running the private image; sleep 1000000"))
 	s.sign(t)
 	image := s.Push(t, "colophon/colophond:test", kubetest.Image(t, map[string]string{"usr/bin/colophond": harness.Bin(t, "colophond"), "usr/bin/colophon-eval": harness.Bin(t, "colophon-eval")}, "/usr/bin/colophond"))
-	args = append([]string{"install", "colophon", chart(t), "-n", helmNamespace, "--create-namespace", "--set", "image=" + image, "--set-file", "certificateAuthorities=" + s.CertificateAuthority}, args...)
-	if _, err := s.Helm(t, args...); err != nil {
-		t.Fatal(err)
+	s.Namespace(t, "shop")
+	managed := slices.Contains(values, certManaged)
+	if managed {
+		s.Apply(t, definitionsOfCertManager)
+		t.Cleanup(func() { s.Kubectl(t, "delete", "crd", "issuers.cert-manager.io", "certificates.cert-manager.io") })
+		s.Eventually(t, 20*time.Second, "the kinds of cert-manager are served", func() bool {
+			_, err := s.Try("get", "issuers.cert-manager.io,certificates.cert-manager.io", "-A")
+			return err == nil
+		})
+	}
+	s.install(t, append(values, "image="+image, "pullSecrets.namespaces={shop}")...)
+	if managed {
+		s.certify(t)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -58,25 +81,60 @@ func open(t *testing.T, args ...string) *shop {
 	s.Apply(t, "apiVersion: colophon.build/v1\nkind: TrustRoot\nmetadata: {name: platform}\nspec:\n  document: |\n    "+strings.ReplaceAll(strings.TrimSpace(string(prooftest.New(t).Document())), "\n", "\n    "))
 	t.Cleanup(func() { s.Kubectl(t, "delete", "trustroots", "--all") })
 	s.Kubectl(t, "rollout", "status", "-n", helmNamespace, "deployment/colophon-admission", "--timeout=60s")
-	s.Namespace(t, "shop")
 	s.admits(t, s.signed)
 	return s
 }
 
+// install installs the chart, or changes values of what is installed.
+func (s *shop) install(t testing.TB, values ...string) {
+	t.Helper()
+	args := []string{"upgrade", "--install", "colophon", chart(t), "-n", helmNamespace, "--create-namespace", "--reuse-values", "--set-file", "certificateAuthorities=" + s.CertificateAuthority}
+	for _, v := range values {
+		args = append(args, "--set", v)
+	}
+	if _, err := s.Helm(t, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// settled waits until all replicas are those of the last change, and are ready.
+func (s *shop) settled(t testing.TB) {
+	t.Helper()
+	s.Kubectl(t, "rollout", "status", "-n", helmNamespace, "deployment/colophon-admission", "--timeout=90s")
+}
+
 // sign makes a key and signs with it, by stock cosign.
-func (s *shop) sign(t *testing.T) {
-	dir := s.Dir(t)
-	s.key = filepath.Join(dir, "cosign")
-	for _, args := range [][]string{
-		{"generate-key-pair"},
-		{"sign", "--yes", "--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false", "--key", s.key + ".key", s.signed},
-	} {
-		cmd := exec.Command(harness.Bin(t, "cosign"), args...)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "COSIGN_PASSWORD=", "HOME="+dir, "DOCKER_CONFIG="+s.DockerConfig(), "SSL_CERT_FILE="+s.CertificateAuthority)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("cosign %s: %v: %s", args[0], err, out)
-		}
+func (s *shop) sign(t testing.TB) {
+	s.key = filepath.Join(s.Dir(t), "cosign")
+	var err error
+	if s.signer, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(s.signer)
+	if err == nil {
+		err = os.WriteFile(s.key+".pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cosign(t, "import-key-pair", "--key", s.key+".pem", "--output-key-prefix", "cosign")
+	s.signs(t, s.signed)
+	s.signs(t, s.private)
+}
+
+// signs signs an image with the key.
+func (s *shop) signs(t testing.TB, image string) {
+	t.Helper()
+	s.cosign(t, "sign", "--yes", "--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false", "--key", s.key+".key", image)
+}
+
+func (s *shop) cosign(t testing.TB, args ...string) {
+	t.Helper()
+	cmd := exec.Command(harness.Bin(t, "cosign"), args...)
+	cmd.Dir = filepath.Dir(s.key)
+	cmd.Env = append(os.Environ(), "COSIGN_PASSWORD=", "HOME="+cmd.Dir, "DOCKER_CONFIG="+s.DockerConfig(), "SSL_CERT_FILE="+s.CertificateAuthority)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("cosign %s: %v: %s", args[0], err, out)
 	}
 }
 
@@ -90,7 +148,7 @@ spec:
   unmatched: deny
   rules:
     - name: signed
-      images: [{glob: "`+kubetest.Registry+`/team/**"}]
+      images: [{glob: "`+kubetest.Registry+`/team/**"}, {glob: "`+kubetest.PrivateRegistry+`/team/**"}]
       mode: `+mode+`
       accept:
         - signature:
@@ -138,6 +196,11 @@ func TestAdmission(t *testing.T) {
 		{"a tag that moves", s.movedTag},
 		{"ephemeral containers", s.ephemeral},
 		{"image volumes", s.volumes},
+		{"a private registry", s.privateRegistry},
+		{"break the glass", s.breaksGlass},
+		{"static pods", s.staticPods},
+		{"a burst of pods with an unknown image", s.burst},
+		{"a registry that hangs", s.registryHangs},
 		{"status and why", s.explains},
 		{"a broken policy changes nothing", s.brokenPolicy},
 		{"audit and warn admit", s.modes},
@@ -146,6 +209,8 @@ func TestAdmission(t *testing.T) {
 		{"a rolling restart under load", s.rolling},
 		{"the API server restarts", s.apiRestarts},
 		{"the webhook is gone", s.webhookGone},
+		{"chaos", s.chaos},
+		{"a dry run, and custom resources", s.dryRun},
 	} {
 		t.Run(step.name, step.run)
 	}
@@ -299,23 +364,29 @@ func (s *shop) metadata(t *testing.T) {
 
 // defineReports makes the cluster know the reports that tools read, by the definitions of those who
 // publish them.
-func (s *shop) defineReports(t *testing.T) {
+func (s *shop) defineReports(t testing.TB) {
 	for module, file := range map[string]string{
 		"github.com/openreports/reports-api@v0.2.1": "config/crd/openreports.io_reports.yaml",
 		"github.com/kyverno/kyverno@v1.19.1":        "config/crds/policyreport/wgpolicyk8s.io_policyreports.yaml",
 	} {
-		cmd := exec.Command("go", "mod", "download", "-json", module)
-		cmd.Dir, cmd.Env = s.Dir(t), append(os.Environ(), "GOPROXY=off", "GOSUMDB=off")
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%s is not in the module cache: run make kube: %v: %s", module, err, out)
-		}
-		var m struct{ Dir string }
-		if err := json.Unmarshal(out, &m); err != nil {
-			t.Fatal(err)
-		}
-		s.Kubectl(t, "apply", "--server-side", "-f", filepath.Join(m.Dir, file))
+		s.Kubectl(t, "apply", "--server-side", "-f", filepath.Join(s.module(t, module), file))
 	}
+}
+
+// module returns the directory of a module in the module cache.
+func (s *shop) module(t testing.TB, module string) string {
+	t.Helper()
+	cmd := exec.Command("go", "mod", "download", "-json", module)
+	cmd.Dir, cmd.Env = s.Dir(t), append(os.Environ(), "GOPROXY=off", "GOSUMDB=off")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s is not in the module cache: run make kube: %v: %s", module, err, out)
+	}
+	var m struct{ Dir string }
+	if err := json.Unmarshal(out, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m.Dir
 }
 
 // findings: a pod that policies refuse by now keeps running, and is told of: in an event, though
@@ -360,53 +431,10 @@ func (s *shop) findings(t *testing.T) {
 	})
 }
 
-// load asks again and again about an image until stop, and counts answers that are not as wanted.
-func (s *shop) load(stop <-chan struct{}, image string, wrong func(error) bool) (asked, bad *atomic.Int64, done *sync.WaitGroup, last *atomic.Value) {
-	asked, bad, done, last = &atomic.Int64{}, &atomic.Int64{}, &sync.WaitGroup{}, &atomic.Value{}
-	done.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			err := s.probe(image)
-			asked.Add(1)
-			if wrong(err) {
-				bad.Add(1)
-				last.Store(fmt.Sprint(err))
-			}
-		}
-	})
-	return asked, bad, done, last
-}
-
-func (s *shop) rolling(t *testing.T) {
-	stop := make(chan struct{})
-	good, refused, goodDone, lastGood := s.load(stop, s.signed, func(err error) bool { return err != nil })
-	bad, admitted, badDone, _ := s.load(stop, s.unsigned, func(err error) bool { return err == nil })
-	s.Kubectl(t, "rollout", "restart", "-n", helmNamespace, "deployment/colophon-admission")
-	s.Kubectl(t, "rollout", "status", "-n", helmNamespace, "deployment/colophon-admission", "--timeout=50s")
-	time.Sleep(12 * time.Second) // until the replicas that end are gone
-	close(stop)
-	goodDone.Wait()
-	badDone.Wait()
-	t.Logf("%d good pods, %d refused; %d bad pods, %d admitted", good.Load(), refused.Load(), bad.Load(), admitted.Load())
-	if refused.Load() > 0 || admitted.Load() > 0 || good.Load() < 20 {
-		t.Errorf("wrong decisions during a rolling restart; the last refusal: %v", lastGood.Load())
-	}
-}
-
 func (s *shop) apiRestarts(t *testing.T) {
-	stop := make(chan struct{})
-	_, admitted, done, _ := s.load(stop, s.unsigned, func(err error) bool { return err == nil })
-	s.RestartAPIServer(t)
+	s.Kill(kubetest.APIServer)
+	s.Restart(t, kubetest.APIServer)
 	s.admits(t, s.signed)
-	close(stop)
-	done.Wait()
-	if admitted.Load() > 0 {
-		t.Errorf("%d pods were admitted while the API server restarted", admitted.Load())
-	}
 	refuses(t, s.probe(s.unsigned), "team/app")
 	s.policy(t, "audit") // the webhook sees changes again
 	s.admits(t, s.unsigned)
@@ -415,8 +443,8 @@ func (s *shop) apiRestarts(t *testing.T) {
 }
 
 func (s *shop) webhookGone(t *testing.T) {
-	stop := make(chan struct{})
-	_, admitted, done, _ := s.load(stop, s.unsigned, func(err error) bool { return err == nil })
+	l := s.load(t, 1)
+	l.disturb("the webhook is gone")
 	s.Kubectl(t, "scale", "-n", helmNamespace, "deployment/colophon-admission", "--replicas=0")
 	// Replicas that end answer a little longer.
 	s.Eventually(t, 60*time.Second, "no webhook answers", func() bool {
@@ -425,11 +453,12 @@ func (s *shop) webhookGone(t *testing.T) {
 	})
 	s.Kubectl(t, "label", "pod", "good", "-n", "shop", "still=labelled")
 	s.policy(t, "enforce") // policies can be written
-	close(stop)
-	done.Wait()
-	if admitted.Load() > 0 {
-		t.Errorf("%d pods were admitted without a webhook", admitted.Load())
+	s.Kubectl(t, "get", "imagepolicies,trustroots")
+	if err := dryRun(s.Cluster, "apiVersion: v1\nkind: Pod\nmetadata: {name: dns, namespace: kube-system}\nspec: {containers: [{name: a, image: registry.example.com/dns}]}\n"); err != nil {
+		t.Errorf("a pod of kube-system: %v", err)
 	}
 	s.Kubectl(t, "scale", "-n", helmNamespace, "deployment/colophon-admission", "--replicas=2")
-	s.admits(t, s.signed)
+	s.settled(t)
+	l.calm(t)
+	l.end(t)
 }

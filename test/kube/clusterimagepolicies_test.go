@@ -33,7 +33,7 @@ func TestClusterImagePolicies(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	s := open(t, "--set", "clusterImagePolicies.enabled=true,clusterImagePolicies.noMatchPolicy=allow,clusterImagePolicies.secrets={signer}")
+	s := open(t, "clusterImagePolicies.enabled=true,clusterImagePolicies.noMatchPolicy=allow,clusterImagePolicies.secrets={signer}")
 	s.policy(t, "audit")
 	s.Eventually(t, 20*time.Second, "our own policy only records", func() bool { return s.probe(s.unsigned) == nil })
 	s.Kubectl(t, "create", "secret", "generic", "signer", "-n", helmNamespace, "--from-file=cosign.pub="+s.key+".pub")

@@ -9,9 +9,11 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,18 +31,24 @@ type Cluster struct {
 	CertificateAuthority string
 
 	dir        string
-	etcd, api  *process
-	controller *process
-	scheduler  *process
-	containerd *process
-	kubelet    *process
+	pushing    sync.Once
+	toRegistry http.RoundTripper
+	parts      map[string]*process // by name
 }
+
+// Parts of a cluster that a test may kill.
+const (
+	Etcd           = "etcd"
+	APIServer      = "kube-apiserver"
+	RegistryServer = "registry"
+)
 
 // process is a program of the cluster.
 type process struct {
 	name string
 	args []string
-	log  string // file
+	env  []string // besides that of the test
+	log  string   // file
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
 }
@@ -63,7 +71,7 @@ func Start(t testing.TB) *Cluster {
 	}
 	if theCluster == nil {
 		startFailed = true
-		c := &Cluster{dir: os.Getenv(inside), Node: "node1"}
+		c := &Cluster{dir: os.Getenv(inside), Node: "node1", parts: map[string]*process{}}
 		c.Kubeconfig = filepath.Join(c.dir, "kubeconfig")
 		c.startControlPlane(t)
 		c.startRegistry(t)
@@ -73,35 +81,32 @@ func Start(t testing.TB) *Cluster {
 	return theCluster
 }
 
-// token is that of the administrator. Nobody else can reach the cluster.
-const token = "administrator"
+// token is that of the administrator, and nodeToken that of the kubelet. Nobody else can reach the
+// cluster.
+const token, nodeToken = "administrator", "kubelet"
 
 func (c *Cluster) startControlPlane(t testing.TB) {
 	t.Helper()
 	key := filepath.Join(c.dir, "serviceaccounts.key")
 	writeKey(t, key)
-	c.write(t, "tokens.csv", token+`,admin,admin,"system:masters"`+"\n")
-	c.write(t, "kubeconfig", `apiVersion: v1
-kind: Config
-clusters: [{name: test, cluster: {server: "https://`+apiAddress+`", insecure-skip-tls-verify: true}}]
-users: [{name: admin, user: {token: `+token+`}}]
-contexts: [{name: test, context: {cluster: test, user: admin}}]
-current-context: test
-`)
+	c.write(t, "tokens.csv", token+`,admin,admin,"system:masters"`+"\n"+nodeToken+`,system:node:`+c.Node+`,node,"system:nodes"`+"\n")
+	c.write(t, "kubeconfig", kubeconfig(token))
+	c.write(t, "audit.yaml", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata, verbs: [create], resources: [{group: \"\", resources: [pods]}], omitStages: [RequestReceived]}, {level: None}]\n")
 	const client, peer = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
-	c.etcd = c.run(t, "etcd", "--data-dir", filepath.Join(c.dir, "etcd"), "--unsafe-no-fsync", "--listen-client-urls", client, "--advertise-client-urls", client,
+	c.run(t, "etcd", "--data-dir", filepath.Join(c.dir, "etcd"), "--unsafe-no-fsync", "--listen-client-urls", client, "--advertise-client-urls", client,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer)
 	certs := filepath.Join(c.dir, "certs")
 	// Aggregator routing sends requests for a Service to its pods: there is no kube-proxy.
-	c.api = c.run(t, program("kube-apiserver"), "--etcd-servers="+client, "--bind-address=0.0.0.0", "--advertise-address="+apiAddress, "--secure-port=443", "--cert-dir="+certs,
+	c.run(t, program("kube-apiserver"), "--etcd-servers="+client, "--bind-address=0.0.0.0", "--advertise-address="+apiAddress, "--secure-port=443", "--cert-dir="+certs,
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+key, "--service-account-signing-key-file="+key,
-		"--service-cluster-ip-range="+services, "--authorization-mode=RBAC", "--token-auth-file="+filepath.Join(c.dir, "tokens.csv"),
-		"--allow-privileged=true", "--kubelet-preferred-address-types=InternalIP", "--enable-aggregator-routing=true")
+		"--service-cluster-ip-range="+services, "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--token-auth-file="+filepath.Join(c.dir, "tokens.csv"),
+		"--allow-privileged=true", "--kubelet-preferred-address-types=InternalIP", "--enable-aggregator-routing=true",
+		"--audit-policy-file="+filepath.Join(c.dir, "audit.yaml"), "--audit-log-path="+filepath.Join(c.dir, "audit.log"))
 	c.waitAPI(t)
-	c.controller = c.run(t, program("kube-controller-manager"), "--kubeconfig="+c.Kubeconfig, "--service-account-private-key-file="+key, "--root-ca-file="+filepath.Join(certs, "apiserver.crt"),
-		"--leader-elect=false", "--bind-address=127.0.0.1", "--cert-dir="+filepath.Join(c.dir, "controller-certs"),
+	c.run(t, program("kube-controller-manager"), "--kubeconfig="+c.Kubeconfig, "--service-account-private-key-file="+key, "--root-ca-file="+filepath.Join(certs, "apiserver.crt"),
+		"--use-service-account-credentials=true", "--leader-elect=false", "--bind-address=127.0.0.1", "--cert-dir="+filepath.Join(c.dir, "controller-certs"),
 		"--controllers=*,-nodeipam,-cloud-node-lifecycle,-node-route-controller,-service-lb-controller,-persistentvolume-binder-controller,-persistentvolume-attach-detach-controller,-certificatesigningrequest-signing-controller")
-	c.scheduler = c.run(t, program("kube-scheduler"), "--kubeconfig="+c.Kubeconfig, "--leader-elect=false", "--bind-address=127.0.0.1", "--cert-dir="+filepath.Join(c.dir, "scheduler-certs"))
+	c.run(t, program("kube-scheduler"), "--kubeconfig="+c.Kubeconfig, "--leader-elect=false", "--bind-address=127.0.0.1", "--cert-dir="+filepath.Join(c.dir, "scheduler-certs"))
 	c.Eventually(t, 30*time.Second, "the default ServiceAccount exists", func() bool {
 		_, err := c.Try("get", "serviceaccount", "default")
 		return err == nil
@@ -117,12 +122,52 @@ func (c *Cluster) waitAPI(t testing.TB) {
 	})
 }
 
-// RestartAPIServer kills the API server and starts it again.
-func (c *Cluster) RestartAPIServer(t testing.TB) {
+// Kill ends a part of the cluster by SIGKILL, and returns when it is gone.
+func (c *Cluster) Kill(part string) { c.parts[part].kill() }
+
+// Restart starts a part again that was killed, and waits until it answers.
+func (c *Cluster) Restart(t testing.TB, part string) {
 	t.Helper()
-	c.api.kill()
-	c.api.start(t)
+	c.parts[part].start(t)
+	if part == RegistryServer {
+		c.waitRegistry(t)
+		return
+	}
 	c.waitAPI(t)
+}
+
+// Processes returns the ids of the processes in containers, and outside, that run a program of the
+// given name (15 bytes of it count).
+func (c *Cluster) Processes(name string) (pids []int) {
+	files, _ := filepath.Glob("/proc/[0-9]*/comm") // the pattern is good
+	for _, file := range files {
+		raw, _ := os.ReadFile(file) // it may have ended
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil && strings.TrimSpace(string(raw)) == name {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// AuditLog returns the API server's records of created pods, one a line.
+func (c *Cluster) AuditLog(t testing.TB) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(c.dir, "audit.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// kubeconfig returns the configuration of a client with a token.
+func kubeconfig(token string) string {
+	return `apiVersion: v1
+kind: Config
+clusters: [{name: test, cluster: {server: "https://` + apiAddress + `", insecure-skip-tls-verify: true}}]
+users: [{name: user, user: {token: ` + token + `}}]
+contexts: [{name: test, context: {cluster: test, user: user}}]
+current-context: test
+`
 }
 
 // Dir returns a new directory that everything in the cluster sees, such as a pod with a hostPath.
@@ -173,7 +218,10 @@ func (c *Cluster) Apply(t testing.TB, manifests string) {
 // Namespace makes a namespace and removes it after the test.
 func (c *Cluster) Namespace(t testing.TB, name string, labels ...string) {
 	t.Helper()
-	c.Kubectl(t, "create", "namespace", name)
+	c.Eventually(t, 60*time.Second, "the namespace of an earlier test is gone", func() bool {
+		_, err := c.Try("create", "namespace", name)
+		return err == nil
+	})
 	for _, label := range labels {
 		c.Kubectl(t, "label", "namespace", name, label)
 	}
@@ -200,10 +248,7 @@ func (c *Cluster) Eventually(t testing.TB, limit time.Duration, what string, ok 
 // tails returns the last lines of each program's log.
 func (c *Cluster) tails() string {
 	var out strings.Builder
-	for _, p := range []*process{c.etcd, c.api, c.controller, c.scheduler, c.containerd, c.kubelet} {
-		if p == nil {
-			continue
-		}
+	for _, p := range c.parts {
 		raw, _ := os.ReadFile(p.log)
 		fmt.Fprintf(&out, "\n--- %s:\n%s", p.name, raw[max(0, len(raw)-1500):])
 	}
@@ -220,12 +265,12 @@ func (c *Cluster) write(t testing.TB, name, text string) string {
 }
 
 // run starts a program of the cluster.
-func (c *Cluster) run(t testing.TB, command string, args ...string) *process {
+func (c *Cluster) run(t testing.TB, command string, args ...string) {
 	t.Helper()
 	name := filepath.Base(command)
 	p := &process{name: name, args: append([]string{command}, args...), log: filepath.Join(c.dir, name+".log")}
+	c.parts[name] = p
 	p.start(t)
-	return p
 }
 
 func (p *process) start(t testing.TB) {
@@ -236,6 +281,7 @@ func (p *process) start(t testing.TB) {
 	}
 	defer log.Close()
 	p.cmd = exec.Command(p.args[0], p.args[1:]...)
+	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("%s: %v", p.name, err)

@@ -24,17 +24,17 @@ const pause = "local.test/pause:1"
 // startNode starts containerd and a kubelet, and waits until the node is ready.
 func (c *Cluster) startNode(t testing.TB) {
 	t.Helper()
-	for _, dir := range []string{"cni", "podlogs"} {
+	for _, dir := range []string{"cni", "podlogs", "static"} {
 		if err := os.Mkdir(filepath.Join(c.dir, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	in := strings.NewReplacer("DIR", c.dir, "PODS", pods, "PAUSE", pause)
+	in := strings.NewReplacer("DIR", c.dir, "CGROUP", filepath.Base(c.dir), "PODS", pods, "PAUSE", pause)
 	c.write(t, "cni/10-test.conflist", in.Replace(network))
-	c.containerd = c.run(t, "containerd", "-c", c.write(t, "containerd.toml", in.Replace(containerdConfig)))
+	c.run(t, "containerd", "-c", c.write(t, "containerd.toml", in.Replace(containerdConfig)))
 	c.Eventually(t, 30*time.Second, "containerd is ready", func() bool { return c.ctr("version") == nil })
 	c.Import(t, pause, Busybox(t, "sleep", "1000000"))
-	c.kubelet = c.run(t, program("kubelet"), "--config="+c.write(t, "kubelet.yaml", in.Replace(kubeletConfig)), "--kubeconfig="+c.Kubeconfig,
+	c.run(t, program("kubelet"), "--config="+c.write(t, "kubelet.yaml", in.Replace(kubeletConfig)), "--kubeconfig="+c.write(t, "kubelet.kubeconfig", kubeconfig(nodeToken)),
 		"--root-dir="+filepath.Join(c.dir, "kubelet"), "--cert-dir="+filepath.Join(c.dir, "kubelet-certs"), "--hostname-override="+c.Node, "--node-ip="+apiAddress)
 	c.Eventually(t, 60*time.Second, "the node is ready", func() bool {
 		out, err := c.Try("get", "node", c.Node, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
@@ -44,6 +44,14 @@ func (c *Cluster) startNode(t testing.TB) {
 
 func (c *Cluster) ctr(args ...string) error {
 	return exec.Command("ctr", append([]string{"-a", filepath.Join(c.dir, "containerd.sock"), "-n", "k8s.io"}, args...)...).Run()
+}
+
+// RunStatic gives the kubelet the manifest of a pod that it runs whatever the API server says, until
+// the test ends.
+func (c *Cluster) RunStatic(t testing.TB, name, manifest string) {
+	t.Helper()
+	path := c.write(t, filepath.Join("static", name+".yaml"), manifest)
+	t.Cleanup(func() { _ = os.Remove(path) })
 }
 
 // Import gives the node an image under a name with a tag, so that no registry is asked for it.
@@ -169,6 +177,7 @@ kind: KubeletConfiguration
 failCgroupV1: false
 cgroupDriver: cgroupfs
 cgroupsPerQOS: false
+cgroupRoot: /CGROUP
 enforceNodeAllocatable: []
 localStorageCapacityIsolation: false
 containerRuntimeEndpoint: unix://DIR/containerd.sock
@@ -181,4 +190,8 @@ failSwapOn: false
 makeIPTablesUtilChains: false
 evictionHard: {memory.available: "100Mi", nodefs.available: "1%", imagefs.available: "1%", nodefs.inodesFree: "1%"}
 podLogsDir: DIR/podlogs
+staticPodPath: DIR/static
+fileCheckFrequency: 1s
+syncFrequency: 10s
+crashLoopBackOff: {maxContainerRestartPeriod: 1s}
 `

@@ -37,6 +37,10 @@ const (
 // Main runs the tests of a package that needs a cluster, and is what its TestMain calls. It runs
 // the test binary again, as the first process of namespaces of its own.
 func Main(m *testing.M) int {
+	if dir := os.Getenv(serving); dir != "" {
+		fmt.Fprintln(os.Stderr, "kubetest: registries:", serveRegistries(dir))
+		return 1
+	}
 	if os.Getenv(inside) != "" {
 		if err := settle(); err != nil {
 			fmt.Fprintln(os.Stderr, "kubetest:", err)
@@ -52,7 +56,6 @@ func Main(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "kubetest:", err)
 		return 1
 	}
-	others := cgroups()
 	runtime.LockOSThread() // the signal of Pdeathsig comes when the thread ends
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inside+"="+dir)
@@ -63,10 +66,7 @@ func Main(m *testing.M) int {
 	}
 	err = cmd.Run()
 	// With the first process of the namespaces, the kernel ended all others.
-	left := os.RemoveAll(dir)
-	if len(others) == 0 { // of a Kubernetes that runs here anyway
-		left = errors.Join(left, removeCgroups())
-	}
+	left := errors.Join(os.RemoveAll(dir), removeCgroups(filepath.Base(dir)))
 	if left != nil {
 		fmt.Fprintln(os.Stderr, "kubetest: not removed:", left)
 	}
@@ -101,31 +101,22 @@ func settle() error {
 	return nil
 }
 
-// cgroups returns the cgroups in which containerd keeps the containers of Kubernetes, one in each
-// hierarchy.
-func cgroups() []string {
-	trees, _ := filepath.Glob("/sys/fs/cgroup/*/k8s.io") // the pattern is good
-	if _, err := os.Stat("/sys/fs/cgroup/k8s.io"); err == nil {
-		trees = append(trees, "/sys/fs/cgroup/k8s.io")
+// removeCgroups removes the cgroups of a cluster's containers, one tree in each hierarchy. The
+// containers have ended, but the kernel may need some time for them. Clusters that run at the same
+// time have others.
+func removeCgroups(name string) error {
+	trees, _ := filepath.Glob("/sys/fs/cgroup/*/" + name) // the pattern is good
+	if _, err := os.Stat("/sys/fs/cgroup/" + name); err == nil {
+		trees = append(trees, "/sys/fs/cgroup/"+name)
 	}
-	return trees
-}
-
-// removeCgroups removes what the containers of a test left there. They have ended, but the kernel
-// may need some time for them; what is busy for longer has processes of another cluster, and stays.
-func removeCgroups() error {
-	for _, tree := range cgroups() {
+	for _, tree := range trees {
 		for until := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 			err := removeTree(tree)
 			if err == nil {
 				break
 			}
-			if !errors.Is(err, syscall.EBUSY) && !errors.Is(err, fs.ErrNotExist) {
+			if !errors.Is(err, syscall.EBUSY) || time.Now().After(until) {
 				return err
-			}
-			if time.Now().After(until) {
-				fmt.Fprintln(os.Stderr, "kubetest: in use, and so not removed:", err)
-				break
 			}
 		}
 	}

@@ -1,0 +1,303 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/test/kubetest"
+)
+
+// podJSON is the body of a request for a pod that no node runs.
+func podJSON(image string) []byte {
+	return fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"load-"},"spec":{"schedulerName":"nobody","containers":[{"name":"app","image":%q}]}}`, image)
+}
+
+const podsPath = "/api/v1/namespaces/shop/pods"
+
+// ask asks the API server whether it would create a pod with an image.
+func ask(ctx context.Context, c *kubetest.Client, image string) error {
+	_, err := c.Do(ctx, http.MethodPost, podsPath+"?dryRun=All", podJSON(image))
+	return err
+}
+
+// load is clients that ask about images without a pause, while parts of the cluster are disturbed.
+// Whatever happens, no pod with an unsigned image is admitted. While nothing is disturbed, none with a
+// signed image is refused; otherwise it may be, for want of an answer: never because the image is
+// rejected.
+type load struct {
+	s       *shop
+	stop    context.CancelFunc
+	clients sync.WaitGroup
+
+	mu    sync.Mutex
+	down  string // what is disturbed, or ""
+	since int64  // grows when that changes
+
+	good, bad, again, made atomic.Int64
+	wrong                  []string
+}
+
+// load starts clients. They end with the test, or before.
+func (s *shop) load(t *testing.T, clients int) *load {
+	ctx, stop := context.WithCancel(context.Background())
+	l := &load{s: s, stop: stop}
+	for range clients {
+		c := s.Client(t)
+		l.clients.Go(func() {
+			for ctx.Err() == nil {
+				l.step(ctx, c)
+			}
+		})
+	}
+	t.Cleanup(l.stop)
+	return l
+}
+
+// tags of the images of a shop, which lead to the same digests.
+const (
+	signedTag   = kubetest.Registry + "/team/app:v1"
+	unsignedTag = kubetest.Registry + "/team/app:unsigned"
+)
+
+func (l *load) step(ctx context.Context, c *kubetest.Client) {
+	signed := rand.IntN(2) == 0
+	image := map[bool][]string{true: {l.s.signed, signedTag}, false: {l.s.unsigned, unsignedTag}}[signed][rand.IntN(2)]
+	query := "?dryRun=All"
+	if rand.IntN(8) == 0 { // one that stays
+		query = ""
+	}
+	time.Sleep(5 * time.Millisecond) // others work here, too
+	down, since := l.state()
+	_, err := c.Do(ctx, http.MethodPost, podsPath+query, podJSON(image))
+	now, then := l.state()
+	switch calm := down == "" && since == then; {
+	case ctx.Err() != nil:
+	case !signed:
+		l.bad.Add(1)
+		if err == nil {
+			l.fault("an unsigned image is admitted (%s, then %s)", down, now)
+		}
+	case err == nil:
+		if l.good.Add(1); query == "" {
+			l.made.Add(1)
+		}
+	case calm:
+		l.fault("while nothing is disturbed, %s: %v", image, err)
+	case down == registryGone && since == then && strings.Contains(image, "@"):
+		l.fault("without a registry, the known image %s: %v", image, err)
+	case !forWant(err):
+		l.fault("while %s, a signed image is rejected: %v", down, err)
+	default:
+		l.again.Add(1)
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// registryGone is the one disturbance in which known images are admitted as always.
+const registryGone = "the registry is gone"
+
+// forWant reports whether a request failed because somebody did not answer.
+func forWant(err error) bool {
+	refused, answered := errors.AsType[*kubetest.Refused](err)
+	if !answered || refused.Code >= 500 || refused.Code == http.StatusTooManyRequests {
+		return true // of the API server itself, or it could not call the webhook
+	}
+	return strings.Contains(refused.Message, "nobody knows whether it may run") || strings.Contains(refused.Message, "its tag could not be resolved")
+}
+
+func (l *load) state() (string, int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.down, l.since
+}
+
+func (l *load) fault(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wrong = append(l.wrong, time.Now().Format(time.TimeOnly)+" "+fmt.Sprintf(format, args...))
+}
+
+// disturb says that something is disturbed from now on.
+func (l *load) disturb(what string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down, l.since = what, l.since+1
+}
+
+// calm waits until the cluster answers as always, both replicas know the signed image, and says so.
+func (l *load) calm(t *testing.T) {
+	t.Helper()
+	start, in := time.Now(), 0
+	for c := l.s.Client(t); in < 30; { // both replicas are asked
+		if time.Since(start) > 90*time.Second {
+			t.Fatalf("no answer 90 s after %s", l.down)
+		}
+		if ask(t.Context(), c, l.s.signed) == nil && ask(t.Context(), c, signedTag) == nil {
+			in++
+			continue
+		}
+		in = 0
+		time.Sleep(100 * time.Millisecond)
+	}
+	l.disturb("")
+}
+
+// end stops the clients and reports what they saw. What they created is removed.
+func (l *load) end(t *testing.T) {
+	t.Helper()
+	l.stop()
+	l.clients.Wait()
+	for i, w := range l.wrong {
+		if i < 20 {
+			t.Error(w)
+		}
+	}
+	t.Logf("signed: %d admitted (%d stay), %d to try again; unsigned: %d refused; wrong: %d", l.good.Load(), l.made.Load(), l.again.Load(), l.bad.Load(), len(l.wrong))
+	if l.good.Load() < 20 || l.bad.Load() < 20 {
+		t.Error("this is no load")
+	}
+	images := l.s.Kubectl(t, "get", "pods", "-n", "shop", "-o", "jsonpath={range .items[*]}{.metadata.generateName} {.spec.containers[0].image}{\"\\n\"}{end}")
+	for line := range strings.Lines(images) {
+		if strings.HasPrefix(line, "load- ") && !strings.Contains(line, l.s.signed[strings.Index(l.s.signed, "@"):]) {
+			t.Errorf("there is a pod with %s", line)
+		}
+	}
+	l.s.Kubectl(t, "delete", "pods", "-n", "shop", "--field-selector=spec.schedulerName=nobody", "--grace-period=0", "--force")
+}
+
+// rolling: while one replica after the other is replaced, no request is lost.
+func (s *shop) rolling(t *testing.T) {
+	l := s.load(t, 4)
+	l.calm(t)
+	s.Kubectl(t, "rollout", "restart", "-n", helmNamespace, "deployment/colophon-admission")
+	s.settled(t)
+	time.Sleep(12 * time.Second) // until the replicas that end are gone
+	l.end(t)
+}
+
+// chaos: parts of the cluster are killed at any time under load, one after the other or two at
+// once.
+func (s *shop) chaos(t *testing.T) {
+	length := 45 * time.Second
+	if text := os.Getenv("COLOPHON_CHAOS"); text != "" {
+		var err error
+		if length, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	// Replicas that start read what pods run, so that they know the image.
+	s.Apply(t, strings.Replace(pod("known", s.signed), "spec: {", "spec: {schedulerName: nobody, ", 1))
+	l := s.load(t, 4)
+	l.calm(t)
+	// Each once, and then any of them.
+	order := r.Perm(len(disturbances))
+	for start, n := time.Now(), 0; n < len(order) || time.Since(start) < length; n++ {
+		d := disturbances[r.IntN(len(disturbances))]
+		if n < len(order) {
+			d = disturbances[order[n]]
+		}
+		time.Sleep(time.Duration(r.IntN(1000)) * time.Millisecond)
+		begin := time.Now()
+		l.disturb(d.what)
+		d.do(s, t, r)
+		l.calm(t)
+		t.Logf("%s: calm after %s", d.what, time.Since(begin).Round(time.Millisecond))
+	}
+	l.end(t)
+}
+
+// disturbances are what happens in a cluster. Each is over when do returns; the parts may need time.
+var disturbances = []struct {
+	what string
+	do   func(*shop, *testing.T, *rand.Rand)
+}{
+	{"one replica is killed", func(s *shop, t *testing.T, r *rand.Rand) {
+		pids := s.Processes("colophond")
+		kill(t, pids[r.IntN(len(pids))])
+	}},
+	{"all replicas are killed", func(s *shop, t *testing.T, r *rand.Rand) {
+		for _, pid := range s.Processes("colophond") {
+			kill(t, pid)
+		}
+	}},
+	{"the API server is killed", func(s *shop, t *testing.T, r *rand.Rand) {
+		s.Kill(kubetest.APIServer)
+		pause(r)
+		s.Restart(t, kubetest.APIServer)
+	}},
+	{"etcd is killed", func(s *shop, t *testing.T, r *rand.Rand) {
+		s.Kill(kubetest.Etcd)
+		pause(r)
+		s.Restart(t, kubetest.Etcd)
+	}},
+	{registryGone, func(s *shop, t *testing.T, r *rand.Rand) {
+		s.Kill(kubetest.RegistryServer)
+		pause(r)
+		s.Restart(t, kubetest.RegistryServer)
+	}},
+	{"the registry is gone, and replicas with it", func(s *shop, t *testing.T, r *rand.Rand) {
+		s.Kill(kubetest.RegistryServer)
+		for _, pid := range s.Processes("colophond") {
+			kill(t, pid)
+		}
+		pause(r)
+		s.Restart(t, kubetest.RegistryServer)
+	}},
+	{"the registry takes longer than the API server waits", func(s *shop, t *testing.T, r *rand.Rand) {
+		s.RegistryDelay(t, 12*time.Second)
+		pause(r)
+		s.RegistryDelay(t, 0)
+	}},
+	{"the API server and a replica are killed", func(s *shop, t *testing.T, r *rand.Rand) {
+		pids := s.Processes("colophond")
+		kill(t, pids[r.IntN(len(pids))])
+		s.Kill(kubetest.APIServer)
+		s.Restart(t, kubetest.APIServer)
+	}},
+}
+
+func pause(r *rand.Rand) { time.Sleep(time.Duration(500+r.IntN(2500)) * time.Millisecond) }
+
+func kill(t *testing.T, pid int) {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		t.Error(err)
+	}
+}
+
+// replicas returns the addresses of the pods of admission.
+func (s *shop) replicas(t testing.TB) []string {
+	return strings.Fields(s.Kubectl(t, "get", "pods", "-n", helmNamespace, "-l", "app.kubernetes.io/component=admission", "-o", "jsonpath={.items[*].status.podIP}"))
+}
+
+// metric returns a metric without labels of a replica.
+func metric(t testing.TB, address, name string) (value float64) {
+	t.Helper()
+	resp, err := http.Get("http://" + address + ":8080/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut("\n"+string(raw), "\n"+name+" ")
+	if _, err := fmt.Sscan(after, &value); !found || err != nil {
+		t.Fatalf("%s has no %s", address, name)
+	}
+	return value
+}
