@@ -29,7 +29,7 @@ func (c *Cluster) startNode(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
-	in := strings.NewReplacer("DIR", c.dir, "CGROUP", filepath.Base(c.dir), "PODS", pods, "PAUSE", pause)
+	in := strings.NewReplacer("DIR", c.dir, "PODS", pods, "PAUSE", pause)
 	c.write(t, "cni/10-test.conflist", in.Replace(network))
 	c.run(t, "containerd", "-c", c.write(t, "containerd.toml", in.Replace(containerdConfig)))
 	c.Eventually(t, 30*time.Second, "containerd is ready", func() bool { return c.ctr("version") == nil })
@@ -177,7 +177,6 @@ kind: KubeletConfiguration
 failCgroupV1: false
 cgroupDriver: cgroupfs
 cgroupsPerQOS: false
-cgroupRoot: /CGROUP
 enforceNodeAllocatable: []
 localStorageCapacityIsolation: false
 containerRuntimeEndpoint: unix://DIR/containerd.sock

@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -66,7 +65,7 @@ func Main(m *testing.M) int {
 	}
 	err = cmd.Run()
 	// With the first process of the namespaces, the kernel ended all others.
-	left := errors.Join(os.RemoveAll(dir), removeCgroups(filepath.Base(dir)))
+	left := errors.Join(removeCgroups(dir), os.RemoveAll(dir))
 	if left != nil {
 		fmt.Fprintln(os.Stderr, "kubetest: not removed:", left)
 	}
@@ -101,46 +100,31 @@ func settle() error {
 	return nil
 }
 
-// removeCgroups removes the cgroups of a cluster's containers, one tree in each hierarchy. The
-// containers have ended, but the kernel may need some time for them. Clusters that run at the same
-// time have others.
-func removeCgroups(name string) error {
-	trees, _ := filepath.Glob("/sys/fs/cgroup/*/" + name) // the pattern is good
-	if _, err := os.Stat("/sys/fs/cgroup/" + name); err == nil {
-		trees = append(trees, "/sys/fs/cgroup/"+name)
+// removeCgroups removes the cgroups of the containers that ended with a cluster. Clusters that run at
+// the same time have theirs beside them. The kernel may need some time for what has ended.
+func removeCgroups(dir string) error {
+	containers, err := filepath.Glob(filepath.Join(dir, "containerd/state/io.containerd.runtime.v2.task/k8s.io/*"))
+	if err != nil {
+		return err
 	}
-	for _, tree := range trees {
-		for until := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-			err := removeTree(tree)
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, syscall.EBUSY) || time.Now().After(until) {
+	trees, _ := filepath.Glob("/sys/fs/cgroup/*/k8s.io") // the pattern is good
+	for _, tree := range append(trees, "/sys/fs/cgroup/k8s.io") {
+		for _, c := range containers {
+			if err := removeBusy(filepath.Join(tree, filepath.Base(c))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
+		_ = os.Remove(tree) // unless it has those of others
 	}
 	return nil
 }
 
-// removeTree removes the directories of a tree of cgroups, the lowest first.
-func removeTree(tree string) error {
-	var dirs []string
-	err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			dirs = append(dirs, path)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	for _, dir := range slices.Backward(dirs) {
-		if err := os.Remove(dir); err != nil {
+func removeBusy(dir string) error {
+	for until := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		if err := os.Remove(dir); !errors.Is(err, syscall.EBUSY) || time.Now().After(until) {
 			return err
 		}
 	}
-	return nil
 }
 
 // programs are those that the Makefile builds, and commands those of Debian packages.
