@@ -274,7 +274,7 @@ func (s *clusterStatus) exemptions(at string, w webhook) {
 		s.problem("%s: it has an objectSelector: only pods with certain labels are checked", at)
 	}
 	for _, m := range w.MatchConditions {
-		if m.Name != "spec-changes" {
+		if m.Name != "spec-changes" && m.Name != "tags" { // the latter is of the mutating one, which admits nothing
 			s.problem("%s: its matchCondition %s is not one of the chart's", at, m.Name)
 		}
 	}

@@ -306,9 +306,32 @@ func (s *shop) volumes(t *testing.T) {
 	}
 	_, err := s.TryInput(with(s.unsigned), "create", "--dry-run=server", "-f", "-")
 	refuses(t, err, "volumes[0].image.reference")
+	_, digest, _ := strings.Cut(s.signed, "@")
+	out, err := s.TryInput(with(signedTag), "create", "--dry-run=server", "-o", "jsonpath={.spec.volumes[?(@.name==\"v\")].image.reference}", "-f", "-")
+	if err != nil || out != signedTag+"@"+digest {
+		t.Errorf("a volume by tag: got %s, %v, want it with its digest", out, err)
+	}
+	init := strings.Replace(pod("init", s.signed), "spec: {", fmt.Sprintf("spec: {initContainers: [{name: first, image: %q}], ", signedTag), 1)
+	out, err = s.TryInput(init, "create", "--dry-run=server", "-o", "jsonpath={.spec.initContainers[0].image}", "-f", "-")
+	if err != nil || out != signedTag+"@"+digest {
+		t.Errorf("an init container by tag: got %s, %v, want it with its digest", out, err)
+	}
+	// The mutating webhook is not asked about a pod whose images have digests.
+	asked := s.mutations(t)
 	if _, err := s.TryInput(with(s.signed), "create", "--dry-run=server", "-f", "-"); err != nil {
 		t.Error(err)
 	}
+	if n := s.mutations(t) - asked; n != 0 {
+		t.Errorf("the mutating webhook was asked %v times about digests", n)
+	}
+}
+
+// mutations returns how often the mutating webhook admitted.
+func (s *shop) mutations(t testing.TB) (n float64) {
+	for _, r := range s.replicas(t) {
+		n += metric(t, r, `colophon_admission_requests_total{answer="admitted",hook="mutate"}`)
+	}
+	return n
 }
 
 func (s *shop) explains(t *testing.T) {
