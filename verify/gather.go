@@ -168,6 +168,18 @@ func (c *check) allTags() (tags []oci.CosignTag) {
 	return tags
 }
 
+// CosignTags returns the tags under which Gather looks for what is attached to an image, besides its
+// referrers.
+func (a Ask) CosignTags(opts Options) []oci.CosignTag {
+	c := &check{opts: opts, queries: a.queriesAt(nil)}
+	for _, p := range a.Policies {
+		of := &check{opts: opts}
+		of.opts.Policy = p
+		c.asks = append(c.asks, of)
+	}
+	return slices.DeleteFunc(c.allTags(), func(tag oci.CosignTag) bool { return tag == besideAPI })
+}
+
 // gatherBundles verifies the bundles that the caller supplied with a file. Each
 // call of subject gives a subject that can be read once.
 func (c *check) gatherBundles(bundles [][]byte, subject func() bundle.Subject) *evidence {

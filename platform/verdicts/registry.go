@@ -100,12 +100,28 @@ func (s *Store) each(ctx context.Context, repository string, logins []authn.Auth
 	return nil, err
 }
 
-// open opens a repository with the first of the credentials that may read the image.
-func (s *Store) open(ctx context.Context, repository string, logins []authn.AuthConfig, digest string) (oci.Source, error) {
-	return s.each(ctx, repository, logins, func(src oci.Source) error {
+// open opens a repository with the first of the credentials that may read the image. With the first
+// of them, it also asks at once what is attached to the image, and about the given tags.
+func (s *Store) open(ctx context.Context, repository string, logins []authn.AuthConfig, digest string, tags []oci.CosignTag) (oci.Source, error) {
+	subject, err := v1.NewHash(digest)
+	if err != nil {
+		return nil, err
+	}
+	var first *early
+	src, err := s.each(ctx, repository, logins, func(src oci.Source) error {
+		if first == nil {
+			first = askEarly(ctx, src, subject, tags)
+		}
 		_, err := src.Resolve(ctx, digest)
 		return err
 	})
+	switch {
+	case err != nil:
+		return nil, err
+	case src == first.Source:
+		return first, nil
+	}
+	return src, nil
 }
 
 // resolve returns the digest of a tag.

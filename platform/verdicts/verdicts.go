@@ -200,7 +200,8 @@ func (g *generation) withoutEvidence(sets []*policy.Set, q Question, now time.Ti
 // read reads an image, or finds that what is kept about it is as good as new. It shows in any
 // case that the credentials of q may read the image.
 func (s *Store) read(ctx context.Context, of reading, q Question, g *generation, asked *ask) (*entry, error) {
-	src, err := s.open(ctx, q.Repository, q.Logins, q.Image.Digest)
+	options := verify.Options{Trust: g.roots}
+	src, err := s.open(ctx, q.Repository, q.Logins, q.Image.Digest, asked.CosignTags(options))
 	if err != nil {
 		// Whether they may read it is not known if the registry does not answer: then what is kept counts.
 		if errors.Is(err, oci.ErrDenied) || errors.Is(err, oci.ErrNotFound) {
@@ -224,7 +225,7 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 		}
 	}
 	s.reads.Add(1)
-	ev := verify.Gather(ctx, src, q.Image.Digest, now, verify.Options{Trust: g.roots}, asked.Ask)
+	ev := verify.Gather(ctx, src, q.Image.Digest, now, options, asked.Ask)
 	e := newEntry(ev, asked, g, q, now)
 	e.listing = listed
 	e.allow(of.reader, now)
