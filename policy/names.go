@@ -49,26 +49,52 @@ func canonicalPrefix(prefix string) (string, error) {
 // Image is ParseImage, with the name of what the image is. n must have passed its Check.
 func (n Names) Image(reference string) (Image, error) {
 	image, err := ParseImage(reference)
-	if err != nil || len(n) == 0 {
+	if err != nil {
 		return image, err
 	}
+	named, ok, err := n.replaced(image.Name)
+	if err != nil {
+		return Image{}, fmt.Errorf("%s: %w", reference, err)
+	}
+	if ok {
+		image.Name = named
+	}
+	return image, nil
+}
+
+// Repository returns what stands in place of a repository, REGISTRY/NAME, or the repository itself if
+// no key is about it. n must have passed its Check.
+func (n Names) Repository(repository string) (string, error) {
+	image, err := ParseImage(repository)
+	if err != nil {
+		return "", err
+	}
+	named, ok, err := n.replaced(image.Name)
+	if err != nil || !ok {
+		return repository, err
+	}
+	return named, nil
+}
+
+// replaced returns the name with its longest key replaced. ok is false if no key is about it.
+func (n Names) replaced(name string) (out string, ok bool, err error) {
 	longest, is := "", ""
 	for key, value := range n {
 		prefix, err := canonicalPrefix(key)
 		if err != nil {
-			return Image{}, err
+			return "", false, err
 		}
-		if strings.HasPrefix(image.Name, prefix) && len(prefix) > len(longest) {
+		if strings.HasPrefix(name, prefix) && len(prefix) > len(longest) {
 			longest, is = prefix, value
 		}
 	}
 	if longest == "" {
-		return image, nil
+		return name, false, nil
 	}
-	named, err := ParseImage(is + strings.TrimPrefix(image.Name, longest))
+	named := is + strings.TrimPrefix(name, longest)
+	image, err := ParseImage(named)
 	if err != nil {
-		return Image{}, fmt.Errorf("%s is named %s: %w", reference, is+strings.TrimPrefix(image.Name, longest), err)
+		return "", false, fmt.Errorf("it is named %s: %w", named, err)
 	}
-	image.Name = named.Name
-	return image, nil
+	return image.Name, true, nil
 }

@@ -37,6 +37,15 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s: got %+v, want the tag and digest of %+v", reference, got, plain)
 		}
 	}
+	mirrors := policy.Names{"docker.io/": "mirror.example.com/hub/"}
+	for repository, want := range map[string]string{
+		"docker.io/library/nginx": "mirror.example.com/hub/library/nginx", "index.docker.io/grafana/grafana": "mirror.example.com/hub/grafana/grafana",
+		"ghcr.io/team/app": "ghcr.io/team/app", "docker.io.evil.example/library/nginx": "docker.io.evil.example/library/nginx",
+	} {
+		if got, err := mirrors.Repository(repository); err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %q", repository, got, err, want)
+		}
+	}
 	many := policy.Names{}
 	for i := range 1025 {
 		many[fmt.Sprintf("mirror.example.com/%d/", i)] = "docker.io/"

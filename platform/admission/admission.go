@@ -52,6 +52,7 @@ type Config struct {
 	Cluster    Cluster               // required
 	Fields     imagelist.Fields      // of custom kinds
 	Names      policy.Names          // what images are that were copied to mirrors
+	Mirrors    policy.Names          // where images are read, by the beginning of what pods call them
 	DryRun     bool                  // decisions are recorded, and nothing is refused or changed
 	Log        *slog.Logger          // gets a line for each decision; required
 	Registerer prometheus.Registerer // required
@@ -233,7 +234,11 @@ func (h *Handler) mutate(ctx context.Context, a *admitted) *response {
 	digests, errs := make([]string, len(a.images)), make([]error, len(a.images))
 	each(a.images, func(n int, i imagelist.Image) {
 		if i.Problem == "" && i.Reference.Digest == "" {
-			digests[n], errs[n] = h.Verdicts.Resolve(ctx, i.Reference.Repository, i.Reference.Identifier(), access.logins(i.Reference.Repository))
+			if at, err := h.Mirrors.Repository(i.Reference.Repository); err != nil {
+				errs[n] = err
+			} else {
+				digests[n], errs[n] = h.Verdicts.Resolve(ctx, at, i.Reference.Identifier(), access.logins(at))
+			}
 		}
 	})
 	out, patch, refusals := &response{}, []operation{}, []string{}
@@ -342,7 +347,11 @@ func (h *Handler) judge(ctx context.Context, a *admitted, i imagelist.Image, acc
 	if err != nil {
 		return refuse(err.Error())
 	}
-	o.answer = h.Verdicts.Ask(ctx, verdicts.Question{Image: image, Repository: i.Reference.Repository, Namespace: a.Namespace, Workload: a.runs, Logins: access.logins(i.Reference.Repository)})
+	at, err := h.Mirrors.Repository(i.Reference.Repository)
+	if err != nil {
+		return refuse(err.Error())
+	}
+	o.answer = h.Verdicts.Ask(ctx, verdicts.Question{Image: image, Repository: at, Namespace: a.Namespace, Workload: a.runs, Logins: access.logins(at)})
 	d := o.answer.Decision
 	for _, w := range d.Warnings {
 		if !onlyRecorded(d, w) {

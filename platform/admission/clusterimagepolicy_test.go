@@ -56,3 +56,30 @@ func TestNames(t *testing.T) {
 		t.Errorf("got the patch %s, want the copy by digest", a.Response.Patch)
 	}
 }
+
+// TestMirrors: an image of a registry is read from its mirror, with the credentials for that one, and
+// keeps its name; if the mirror has no proofs, it is refused.
+func TestMirrors(t *testing.T) {
+	c := newScene(t)
+	c.use(strings.Replace(rules, "HOST/team/**", "far.example.com/shop/**", 1))
+	c.config.Mirrors = policy.Names{"far.example.com/shop/": c.host + "/team/", "far.example.com/other/": c.host + "/nowhere/"}
+	c.start()
+	far := "far.example.com/shop/app"
+	c.validate("good", pod(far+"@"+c.goodAt), true)
+	c.validate("bad", pod(far+"@"+c.badAt), false, "rejected")
+	if a := c.ask("/mutate", "by tag", pod(far+":v1.2.0"), true); !strings.Contains(string(a.Response.Patch), far+":v1.2.0@"+c.goodAt) {
+		t.Errorf("got the patch %s", a.Response.Patch)
+	}
+	c.password = "s3cret"
+	c.config.Verdicts = verdicts.New(verdicts.Config{Transport: verdicts.Transport(true)})
+	c.store = c.config.Verdicts
+	c.start()
+	c.use(strings.Replace(rules, "HOST/team/**", "far.example.com/shop/**", 1))
+	login := func(host string) {
+		c.cluster.secrets["shop/of-default"] = `{"auths":{"` + host + `":{"username":"ada","password":"s3cret"}}}`
+	}
+	login("far.example.com")
+	c.validate("with the credentials of the registry itself", pod(far+"@"+c.goodAt), false, "nobody knows")
+	login(c.host)
+	c.validate("with those of the mirror", pod(far+"@"+c.goodAt), true)
+}

@@ -39,7 +39,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		return err
 	}
 	store := verdicts.New(verdicts.Config{Transport: verdicts.Transport(s.LoopbackRegistries), Helpers: helpers, Memory: int64(s.Memory) << 20})
-	h := New(Config{Verdicts: store, Cluster: asks, Fields: fields, Names: s.Names, DryRun: s.DryRun, Log: log, Registerer: metrics})
+	h := New(Config{Verdicts: store, Cluster: asks, Fields: fields, Names: s.Names, Mirrors: s.Mirrors, DryRun: s.DryRun, Log: log, Registerer: metrics})
 	changed := make(chan struct{}, 1)
 	l := &loader{log: log, Loader: verdicts.NewLoader(store, log, func() {
 		select {

@@ -30,11 +30,12 @@ type Settings struct {
 	// ClusterImagePolicies lets policies of policy-controller count beside our own; absent: none is read.
 	ClusterImagePolicies *ClusterImagePolicies `json:"clusterImagePolicies,omitempty"`
 
-	Names  policy.Names        `json:"names,omitempty"`  // what images are that were copied to mirrors
-	Images map[string][]string `json:"images,omitempty"` // fields that name images, by KIND.GROUP of custom kinds
-	Exempt []string            `json:"exempt,omitempty"` // namespaces whose running pods are left alone: those that the webhook configurations exempt
-	DryRun bool                `json:"dryRun,omitempty"` // decisions are recorded, and nothing is refused or changed
-	Memory int                 `json:"memory,omitempty"` // MiB for what is known about images; default 160
+	Names   policy.Names        `json:"names,omitempty"`   // what images are that were copied to mirrors
+	Mirrors policy.Names        `json:"mirrors,omitempty"` // where images are read, by the beginning of what pods call them
+	Images  map[string][]string `json:"images,omitempty"`  // fields that name images, by KIND.GROUP of custom kinds
+	Exempt  []string            `json:"exempt,omitempty"`  // namespaces whose running pods are left alone: those that the webhook configurations exempt
+	DryRun  bool                `json:"dryRun,omitempty"`  // decisions are recorded, and nothing is refused or changed
+	Memory  int                 `json:"memory,omitempty"`  // MiB for what is known about images; default 160
 
 	// CredentialHelpers are programs that have credentials for registries of clouds. They count for
 	// the images of all pods.
@@ -135,6 +136,9 @@ func (s *Settings) check() error {
 	}
 	if err := cmp.Or(s.ClusterImagePolicies.check(), s.Names.Check(), s.CredentialHelpers.Check()); err != nil {
 		return err
+	}
+	if err := s.Mirrors.Check(); err != nil {
+		return fmt.Errorf("mirrors: %w", err)
 	}
 	_, err := s.fields()
 	return err
