@@ -74,6 +74,9 @@ entry is unexplained; 4 something could not be read. 0: none of these was found.
 	f.DurationVar(&o.every, "every", 30*time.Second, "ask each log this often")
 	f.DurationVar(&o.stalled, "stalled", 0, "a log that has not grown for longer is an alarm (default: never)")
 	_ = cmd.RegisterFlagCompletionFunc("log", completeLogs)
+	_ = cmd.RegisterFlagCompletionFunc("known", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return []string{"platform"}, cobra.ShellCompDirectiveDefault
+	})
 	return cmd
 }
 
