@@ -34,21 +34,6 @@ type searchOptions struct {
 	limit        int
 }
 
-// searchFlags are the kinds that have a flag with a value, in the order of the help.
-var searchFlags = []struct {
-	kind search.Kind
-	name string
-	help string
-}{
-	{search.Digest, "digest", "the `DIGEST` that was signed: sha256:HEX; HEX alone means SHA-256"},
-	{search.Identity, "identity", "the signer's `IDENTITY` in the certificate: a URI or a mail address"},
-	{search.Issuer, "issuer", "the `ISSUER` that vouched for the identity"},
-	{search.Source, "source", "the repository in the certificate: its `URI` as it stands there, such as https://github.com/team/app"},
-	{search.Commit, "commit", "the `COMMIT` in the certificate"},
-	{search.Ref, "ref", "the `REF` in the certificate, such as refs/tags/v1.2.0"},
-	{search.KeyHash, "key", "the `HASH` of a public key without certificate: sha256:HEX of its DER"},
-}
-
 func newLogSearchCommand() *cobra.Command {
 	var o output
 	s := searchOptions{values: map[search.Kind]*string{}}
@@ -72,11 +57,13 @@ certificate have no time, and are kept.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runLogSearch(cmd, s, o) },
 	}
 	f := cmd.Flags()
-	one := []string{"image", "unparsed"}
-	for _, flag := range searchFlags {
-		s.values[flag.kind] = f.String(flag.name, "", flag.help)
-		one = append(one, flag.name)
-	}
+	s.values[search.Digest] = f.String("digest", "", "the `DIGEST` that was signed: sha256:HEX; HEX alone means SHA-256")
+	s.values[search.Identity] = f.String("identity", "", "the signer's `IDENTITY` in the certificate: a URI or a mail address")
+	s.values[search.Issuer] = f.String("issuer", "", "the `ISSUER` that vouched for the identity")
+	s.values[search.Source] = f.String("source", "", "the repository in the certificate: its `URI` as it stands there, such as https://github.com/team/app")
+	s.values[search.Commit] = f.String("commit", "", "the `COMMIT` in the certificate")
+	s.values[search.Ref] = f.String("ref", "", "the `REF` in the certificate, such as refs/tags/v1.2.0")
+	s.values[search.KeyHash] = f.String("key", "", "the `HASH` of a public key without certificate: sha256:HEX of its DER")
 	f.StringVar(&s.image, "image", "", "the `IMAGE` that was signed: its digest, which a reference without one is asked for at its registry")
 	f.BoolVar(&s.unparsed, "unparsed", false, "entries that could not be read, or not fully")
 	f.StringVar(&s.since, "since", "", "only certificates issued at this `TIME` or later: RFC 3339, or a date")
@@ -85,8 +72,9 @@ certificate have no time, and are kept.`,
 	f.IntVar(&s.limit, "limit", 100, "stop after `N` entries")
 	o.flags(cmd)
 	s.log.flags(cmd)
-	cmd.MarkFlagsMutuallyExclusive(one...)
-	cmd.MarkFlagsOneRequired(one...)
+	what := []string{"digest", "image", "identity", "issuer", "source", "commit", "ref", "key", "unparsed"}
+	cmd.MarkFlagsMutuallyExclusive(what...)
+	cmd.MarkFlagsOneRequired(what...)
 	return cmd
 }
 
