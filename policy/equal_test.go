@@ -19,7 +19,7 @@ func TestEqual(t *testing.T) {
 				SourceTrack: SourceTrack{MinLevel: 1, Reviewers: 1}, SourceVerifiers: []Verifier{{ID: "v", Signer: signer}},
 			}},
 			Attestations: []Attestation{{PredicateType: "t", Signer: signer, Equals: map[string]any{"/a": "b"}}}, Verifiers: []Verifier{{ID: "v", Signer: signer}}, Absent: []Absent{{PredicateType: "t", Signer: signer}},
-			MaxTrustAge: time.Hour, FreshTrust: true,
+			MaxTrustAge: time.Hour, FreshTrust: true, Witnesses: Witnesses{AtLeast: 1, Keys: []string{"k"}},
 		}
 	}
 	if !whole().Equal(whole()) || !(Policy{}).Equal(Policy{}) {

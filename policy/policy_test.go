@@ -293,7 +293,7 @@ func TestMarshalCoversEveryField(t *testing.T) {
 // line for the new field.
 func TestMarshalKnowsEveryField(t *testing.T) {
 	for typ, want := range map[reflect.Type]string{
-		reflect.TypeFor[policy.Policy]():            "Origin Attestations Verifiers Absent MaxTrustAge FreshTrust",
+		reflect.TypeFor[policy.Policy]():            "Origin Attestations Verifiers Absent MaxTrustAge Witnesses FreshTrust",
 		reflect.TypeFor[policy.BuilderProvenance](): "Provenance SBOM CompleteSBOM Root",
 		reflect.TypeFor[policy.SignerProvenance]():  "Provenance Signer",
 		reflect.TypeFor[policy.SignatureOnly]():     "Signer",
@@ -304,6 +304,7 @@ func TestMarshalKnowsEveryField(t *testing.T) {
 		reflect.TypeFor[policy.Source]():            "uri any",
 		reflect.TypeFor[policy.Attestation]():       "PredicateType Signer Equals",
 		reflect.TypeFor[policy.Verifier]():          "ID Signer Resource PolicyDigest Levels MaxAge",
+		reflect.TypeFor[policy.Witnesses]():         "AtLeast Keys",
 		reflect.TypeFor[policy.Identity]():          "Name Issuer Root",
 		reflect.TypeFor[policy.Pattern]():           "Root expr name issuer",
 		reflect.TypeFor[policy.Key]():               "InsecureNoLog Root pem public",

@@ -134,6 +134,9 @@ func (l *losses) lostOfRule(r policy.RuleDocument) {
 	if r.Distrust != nil {
 		l.weaker("distrust", "the target has no list of what is no longer trusted")
 	}
+	if r.Log != nil {
+		l.weaker("log", "the target does not ask whether witnesses have seen the log")
+	}
 	if r.Trust != nil {
 		l.weaker("trust", "the target does not compare the age of trust roots")
 	}

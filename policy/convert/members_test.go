@@ -17,7 +17,7 @@ var members = []struct {
 	members  string
 }{
 	{policy.SpecDocument{}, "unmatched rules"},
-	{policy.RuleDocument{}, "name images mode enforceFrom onRunning accept conditions exemptions rebuilds trust distrust"},
+	{policy.RuleDocument{}, "name images mode enforceFrom onRunning accept conditions exemptions rebuilds trust log distrust"},
 	{policy.PatternDocument{}, "glob tag digest"},
 	{policy.AcceptDocument{}, "built provenance signature notation summary"},
 	{policy.ProvenanceDocument{}, "source ref commit workflowInputs minLevel builders requireSource sourceTrack"},
