@@ -150,6 +150,9 @@ func (e *entry) counts(now time.Time) bool {
 	return !now.Before(e.read) && now.Sub(e.read) < keptFor && (e.until.IsZero() || now.Before(e.until))
 }
 
+// old reports whether the image is to be read again before the entry counts no more.
+func (e *entry) old(now time.Time) bool { return now.Sub(e.read) >= renewFor }
+
 // settled reports whether it is too early to look for news.
 func (e *entry) settled(d *verify.Decision, now time.Time) bool {
 	e.mu.Lock()

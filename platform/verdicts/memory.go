@@ -14,40 +14,59 @@ type entryKey struct {
 	trust              [sha256.Size]byte
 }
 
-// memory keeps entries up to a size. The one that was not asked for longest goes first.
+// memory keeps entries up to a size. The one that was not asked for longest goes first. What was
+// read ahead, before anybody asked, takes only the room that is left: it goes before everything that
+// was asked for.
 type memory struct {
 	most int64 // bytes
 
 	mu      sync.Mutex
 	entries map[entryKey]*list.Element // of *kept
-	order   list.List                  // the last one that was asked for in front
+	order   list.List                  // what was asked for, the last one in front
+	ahead   list.List                  // what was only read ahead, the last one in front
 	bytes   int64
 }
 
 type kept struct {
 	key entryKey
 	*entry
+	ahead bool // nobody has asked for it yet
 }
 
 // perEntry estimates what the memory itself needs for an entry, in bytes.
 const perEntry = 1 << 10
 
-func (m *memory) get(key entryKey) *entry {
+// get returns an entry, or nil. ahead says that nobody waits for it.
+func (m *memory) get(key entryKey, ahead bool) *entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	at, ok := m.entries[key]
 	if !ok {
 		return nil
 	}
-	m.order.MoveToFront(at)
-	return at.Value.(*kept).entry
+	k := at.Value.(*kept)
+	switch {
+	case k.ahead && !ahead:
+		m.ahead.Remove(at)
+		k.ahead = false
+		m.entries[key] = m.order.PushFront(k)
+	case k.ahead:
+		m.ahead.MoveToFront(at)
+	case !ahead:
+		m.order.MoveToFront(at)
+	}
+	return k.entry
 }
 
 // put keeps an entry, unless it alone would take a sixteenth of the memory: an image with that
-// much attached is read each time.
-func (m *memory) put(key entryKey, e *entry) {
+// much attached is read each time. An entry that was read ahead makes others go only if they were
+// read ahead, too.
+func (m *memory) put(key entryKey, e *entry, ahead bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if at, ok := m.entries[key]; ok {
+		ahead = ahead && at.Value.(*kept).ahead
+	}
 	m.remove(key)
 	if e.weight > m.most/16 {
 		return
@@ -55,9 +74,17 @@ func (m *memory) put(key entryKey, e *entry) {
 	if m.entries == nil {
 		m.entries = map[entryKey]*list.Element{}
 	}
-	m.entries[key] = m.order.PushFront(&kept{key, e})
+	of := &m.order
+	if ahead {
+		of = &m.ahead
+	}
+	m.entries[key] = of.PushFront(&kept{key, e, ahead})
 	for m.bytes += e.weight + perEntry; m.bytes > m.most; {
-		m.remove(m.order.Back().Value.(*kept).key)
+		last := m.ahead.Back()
+		if last == nil {
+			last = m.order.Back()
+		}
+		m.remove(last.Value.(*kept).key)
 	}
 }
 
@@ -69,15 +96,20 @@ func (m *memory) drop(key entryKey) {
 
 func (m *memory) remove(key entryKey) {
 	if at, ok := m.entries[key]; ok {
-		m.bytes -= at.Value.(*kept).weight + perEntry
-		m.order.Remove(at)
+		k := at.Value.(*kept)
+		m.bytes -= k.weight + perEntry
+		if k.ahead {
+			m.ahead.Remove(at)
+		} else {
+			m.order.Remove(at)
+		}
 		delete(m.entries, key)
 	}
 }
 
 // forbid forgets that a reader may read an image.
 func (m *memory) forbid(of reading) {
-	if e := m.get(of.entryKey); e != nil {
+	if e := m.get(of.entryKey, true); e != nil {
 		e.forbid(of.reader)
 	}
 }

@@ -37,6 +37,8 @@ const (
 	// the background, whether anything new is attached to the image.
 	freshFor = 10 * time.Minute
 	keptFor  = 24 * time.Hour
+	// What is read ahead is read again after renewFor, so that there is an answer all the time.
+	renewFor = 20 * time.Hour
 	// An acceptance beside which a rule is undecided, one that only watches, is fresh for partlyFor.
 	partlyFor = 10 * time.Second
 	// A rejection is an answer for rejectedFor. After that, the answer waits for a look at what is
@@ -115,6 +117,14 @@ func (s *Store) Policies() string {
 	return ""
 }
 
+// Roots returns the trust roots that count now.
+func (s *Store) Roots() []*trust.Root {
+	if g := s.current.Load(); g != nil {
+		return g.roots
+	}
+	return nil
+}
+
 // Question is about one image.
 type Question struct {
 	Image      policy.Image       // as rules see it; its digest is required
@@ -123,6 +133,10 @@ type Question struct {
 	Workload   *cip.Workload      // what runs the image; nil: not known, and ClusterImagePolicies about some workloads only are undecided
 	Logins     []authn.AuthConfig // credentials to read it with, tried in this order; none: anonymously
 	News       bool               // the answer waits for a look at what is attached to the image, however fresh what is known
+
+	// Ahead says that nobody waits for the answer: the image is read before somebody asks. What is
+	// kept then makes nothing go that was asked for, and is read again before it counts no more.
+	Ahead bool
 }
 
 // Answer is the answer to a Question.
@@ -164,13 +178,13 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	asked := g.ask(&s.asks, q.Namespace, sets, q.Image)
 	of := reading{entryKey{q.Repository, q.Image.Digest, asked.id, g.trustKey}, s.Reader(q.Logins), q.News}
 	read := func(ctx context.Context) (*entry, error) { return s.read(ctx, of, q, g, asked) }
-	if e := s.kept.get(of.entryKey); e != nil && !q.News {
+	if e := s.kept.get(of.entryKey, q.Ahead); e != nil && !q.News {
 		d := e.decide(ctx, asked, sets, q, s.config.Now())
 		state := e.state(d, of.reader, s.config.Now())
-		if state != missing {
+		if state != missing && !(q.Ahead && e.old(s.config.Now())) {
 			s.hits.Add(1)
 			out.Decision, out.Known, out.Read = d, true, e.read
-			if state == aged {
+			if state == aged && !q.Ahead {
 				s.reading.start(of, hostOf(q.Repository), read)
 			}
 			return out
@@ -210,7 +224,7 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 		return nil, fmt.Errorf("the image cannot be read with these credentials: %w", err)
 	}
 	now, listed := s.config.Now(), ""
-	if e := s.kept.get(of.entryKey); e != nil && e.counts(now) {
+	if e := s.kept.get(of.entryKey, q.Ahead); e != nil && e.counts(now) && !(q.Ahead && e.old(now)) {
 		d := e.decide(ctx, asked, g.in(q.Namespace), q, now)
 		if e.settled(d, now) && !q.News {
 			e.allow(of.reader, now)
@@ -230,8 +244,8 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 	e.listing = listed
 	e.allow(of.reader, now)
 	if e.decide(ctx, asked, g.in(q.Namespace), q, now).Outcome != verify.Undecided {
-		s.kept.put(of.entryKey, e)
-	} else {
+		s.kept.put(of.entryKey, e, q.Ahead)
+	} else if !q.Ahead { // what counts still does
 		s.kept.drop(of.entryKey)
 	}
 	return e, nil

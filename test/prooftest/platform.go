@@ -111,7 +111,7 @@ func (p *Platform) certificate(template, parent *x509.Certificate, subjectKey, i
 		template.SerialNumber = big.NewInt(time.Now().UnixNano())
 	}
 	if template.NotBefore.IsZero() {
-		template.NotBefore, template.NotAfter = p.Now.Add(-24*time.Hour), p.Now.Add(24*time.Hour)
+		template.NotBefore, template.NotAfter = p.Now.Add(-24*time.Hour), p.Now.Add(96*time.Hour)
 	}
 	template.BasicConstraintsValid = template.IsCA
 	if parent == nil {
