@@ -31,11 +31,13 @@ const (
 )
 
 // ErrNotFound means that the API server has no such object, ErrDenied that the client may not do
-// that, and ErrConflict that somebody else changed the object before.
+// that, ErrConflict that somebody else changed the object before, and ErrLater that it cannot be
+// done now, as the eviction of a pod that a PodDisruptionBudget protects.
 var (
 	ErrNotFound = errors.New("not found")
 	ErrDenied   = errors.New("not allowed")
 	ErrConflict = errors.New("changed by somebody else")
+	ErrLater    = errors.New("not now")
 )
 
 // errLarge means that an answer has more than maxAnswer bytes.
@@ -213,6 +215,8 @@ func failure(method, path string, resp *http.Response) error {
 		kind = ErrDenied
 	case http.StatusConflict:
 		kind = ErrConflict
+	case http.StatusTooManyRequests:
+		kind = ErrLater
 	}
 	path, _, _ = strings.Cut(path, "?")
 	return fmt.Errorf("%s %s: %w: %s", method, path, kind, printable.Cut(printable.Line(said.Message), 500))

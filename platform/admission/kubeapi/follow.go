@@ -45,19 +45,26 @@ type identity struct {
 	} `json:"metadata"`
 }
 
-// Follow calls told with all objects at a path, such as /apis/colophon.build/v1/imagepolicies,
-// ordered by namespace and name, once and after each change, until ctx ends. If the API server
-// does not answer, Follow calls failed and tries again; what was told last stays true as far as
-// anybody knows.
-func (c *Client) Follow(ctx context.Context, path string, told func([]json.RawMessage), failed func(error)) {
+// Watcher learns of the objects at a path. Its functions are called one after the other.
+type Watcher struct {
+	Set     func(key string, object json.RawMessage) // an object is there, or has changed. key is NAMESPACE/NAME
+	Gone    func(key string)                         // it is there no longer
+	Settled func()                                   // all that is known was told: after each list, and shortly after changes
+	Failed  func(error)                              // the API server did not answer as expected. It is asked again; what was told stays true as far as anybody knows
+}
+
+// Watch tells w of all objects at a path, such as /api/v1/pods, and of each change, until ctx ends.
+// It keeps the keys of the objects, and nothing else of them.
+func (c *Client) Watch(ctx context.Context, path string, w Watcher) {
+	known := map[string]bool{}
 	for wait := time.Second; ctx.Err() == nil; wait = min(2*wait, 30*time.Second) {
 		started := time.Now()
-		err := c.follow(ctx, path, told)
+		err := c.follow(ctx, path, known, w)
 		if ctx.Err() != nil {
 			return
 		}
 		if err != nil {
-			failed(err)
+			w.Failed(err)
 		}
 		if time.Since(started) > time.Minute {
 			wait = time.Second
@@ -69,16 +76,46 @@ func (c *Client) Follow(ctx context.Context, path string, told func([]json.RawMe
 	}
 }
 
+// Follow calls told with all objects at a path, such as /apis/colophon.build/v1/imagepolicies,
+// ordered by namespace and name, once and after each change, until ctx ends. If the API server
+// does not answer, Follow calls failed and tries again, as Watch does.
+func (c *Client) Follow(ctx context.Context, path string, told func([]json.RawMessage), failed func(error)) {
+	objects := map[string]json.RawMessage{}
+	c.Watch(ctx, path, Watcher{
+		Set:     func(key string, object json.RawMessage) { objects[key] = object },
+		Gone:    func(key string) { delete(objects, key) },
+		Settled: func() { told(ordered(objects)) },
+		Failed:  failed,
+	})
+}
+
 // follow lists and watches until the watch ends. The API server ends each after some minutes.
-func (c *Client) follow(ctx context.Context, path string, told func([]json.RawMessage)) error {
-	objects, version, err := c.all(ctx, path)
+func (c *Client) follow(ctx context.Context, path string, known map[string]bool, w Watcher) error {
+	listed := map[string]bool{}
+	version, err := c.pages(ctx, path, func(raw json.RawMessage) error {
+		name, _, err := key(raw)
+		if err != nil {
+			return err
+		}
+		if listed[name] = true; len(listed) > maxObjects {
+			return fmt.Errorf("%s has more than %d objects", path, maxObjects)
+		}
+		known[name] = true
+		w.Set(name, raw)
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	tell := func() { told(ordered(objects)) }
-	tell()
+	for name := range known {
+		if !listed[name] {
+			delete(known, name)
+			w.Gone(name)
+		}
+	}
+	w.Settled()
 	for ctx.Err() == nil {
-		version, err = c.watch(ctx, path, version, objects, tell)
+		version, err = c.watch(ctx, path, version, known, w)
 		if err != nil {
 			return err
 		}
@@ -106,28 +143,7 @@ func ordered(objects map[string]json.RawMessage) (out []json.RawMessage) {
 	return out
 }
 
-// all returns the objects of a list, by NAMESPACE/NAME.
-func (c *Client) all(ctx context.Context, path string) (map[string]json.RawMessage, string, error) {
-	objects := map[string]json.RawMessage{}
-	version, err := c.pages(ctx, path, func(raw json.RawMessage) error {
-		name, _, err := key(raw)
-		if err != nil {
-			return err
-		}
-		if objects[name] = raw; len(objects) > maxObjects {
-			return fmt.Errorf("%s has more than %d objects", path, maxObjects)
-		}
-		return nil
-	})
-	return objects, version, err
-}
-
-// Each calls do with each object at a path, until it fails.
-func (c *Client) Each(ctx context.Context, path string, do func(json.RawMessage) error) error {
-	_, err := c.pages(ctx, path, do)
-	return err
-}
-
+// pages calls do with each object at a path, until it fails, and returns the version of the list.
 func (c *Client) pages(ctx context.Context, path string, do func(json.RawMessage) error) (version string, err error) {
 	for next, most := "", page; ; {
 		var l list
@@ -169,8 +185,8 @@ func whole(raw json.RawMessage, kind, apiVersion string) (json.RawMessage, error
 	return json.Marshal(m)
 }
 
-// watch applies changes to objects until the stream ends, and returns the version of the last one.
-func (c *Client) watch(ctx context.Context, path, version string, objects map[string]json.RawMessage, tell func()) (string, error) {
+// watch tells w of changes until the stream ends, and returns the version of the last one.
+func (c *Client) watch(ctx context.Context, path, version string, known map[string]bool, w Watcher) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	q := url.Values{"watch": {"1"}, "resourceVersion": {version}, "allowWatchBookmarks": {"true"}, "timeoutSeconds": {"300"}}
@@ -201,7 +217,7 @@ func (c *Client) watch(ctx context.Context, path, version string, objects map[st
 	for {
 		select {
 		case e := <-events:
-			changed, v, err := apply(objects, e)
+			changed, v, err := apply(known, w, e)
 			if err != nil {
 				return "", err
 			}
@@ -213,10 +229,10 @@ func (c *Client) watch(ctx context.Context, path, version string, objects map[st
 			}
 		case <-due:
 			due = nil
-			tell()
+			w.Settled()
 		case err := <-ended:
 			if due != nil {
-				tell()
+				w.Settled()
 			}
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 				return version, nil
@@ -230,7 +246,7 @@ func (c *Client) watch(ctx context.Context, path, version string, objects map[st
 	}
 }
 
-func apply(objects map[string]json.RawMessage, e event) (changed bool, version string, err error) {
+func apply(known map[string]bool, w Watcher, e event) (changed bool, version string, err error) {
 	switch e.Type {
 	case "ERROR":
 		return false, "", fmt.Errorf("the watch ended: %s", e.Object)
@@ -244,10 +260,14 @@ func apply(objects map[string]json.RawMessage, e event) (changed bool, version s
 			return false, "", err
 		}
 		if e.Type == "DELETED" {
-			delete(objects, name)
-		} else if objects[name] = e.Object; len(objects) > maxObjects {
+			delete(known, name)
+			w.Gone(name)
+			return true, version, nil
+		}
+		if known[name] = true; len(known) > maxObjects {
 			return false, "", fmt.Errorf("more than %d objects", maxObjects)
 		}
+		w.Set(name, e.Object)
 		return true, version, nil
 	}
 	return false, "", fmt.Errorf("the watch sent an event of unknown type %q", e.Type)

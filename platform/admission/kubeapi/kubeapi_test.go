@@ -192,14 +192,16 @@ func TestLargeObjects(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, "]}")
 	})
-	names := map[string]bool{}
-	err := c.Each(t.Context(), "/api/v1/pods", func(raw json.RawMessage) error {
-		var o struct{ Metadata struct{ Name string } }
-		err := json.Unmarshal(raw, &o)
-		names[o.Metadata.Name] = true
-		return err
+	names, gone := map[string]bool{}, 0
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c.Watch(ctx, "/api/v1/pods", kubeapi.Watcher{
+		Set:     func(key string, _ json.RawMessage) { names[key] = true },
+		Gone:    func(string) { gone++ },
+		Settled: cancel,
+		Failed:  func(err error) { t.Error(err); cancel() },
 	})
-	if err != nil || len(names) != n {
-		t.Errorf("got %d objects, %v, want %d", len(names), err, n)
+	if len(names) != n || gone != 0 {
+		t.Errorf("got %d objects, and %d that are gone, want %d", len(names), gone, n)
 	}
 }
