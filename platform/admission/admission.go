@@ -132,6 +132,8 @@ type admitted struct {
 	before objectHead                   // zero when it is created
 	images []imagelist.Image            // that are new at one of their places
 	old    map[string]string            // the image at each place of the old object, by JSON pointer
+
+	running bool // it is in the cluster already, and nobody waits for the answer
 }
 
 // change reports whether an image is not the one that the old object has at a place.
@@ -351,7 +353,7 @@ func (h *Handler) judge(ctx context.Context, a *admitted, i imagelist.Image, acc
 	if err != nil {
 		return refuse(err.Error())
 	}
-	o.answer = h.Verdicts.Ask(ctx, verdicts.Question{Image: image, Repository: at, Namespace: a.Namespace, Workload: a.runs, Logins: access.logins(at)})
+	o.answer = h.Verdicts.Ask(ctx, verdicts.Question{Image: image, Repository: at, Namespace: a.Namespace, Workload: a.runs, Logins: access.logins(at), Ahead: a.running})
 	d := o.answer.Decision
 	for _, w := range d.Warnings {
 		if !onlyRecorded(d, w) {

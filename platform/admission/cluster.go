@@ -2,8 +2,10 @@ package admission
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"slices"
 	"sync"
@@ -24,8 +26,9 @@ const (
 type KubeCluster struct {
 	client *kubeapi.Client
 
-	mu   sync.Mutex
-	kept map[string]keptObject // by path
+	mu       sync.Mutex
+	kept     map[string]keptObject // by path
+	accounts map[string][]string   // pull secrets of ServiceAccounts, by NAMESPACE/NAME; nil: they are not followed
 }
 
 type keptObject struct {
@@ -81,16 +84,75 @@ type serviceAccount struct {
 	} `json:"imagePullSecrets"`
 }
 
+// followAccounts follows the ServiceAccounts of the cluster until ctx ends, so that none is asked for
+// while a pod waits.
+func (k *KubeCluster) followAccounts(ctx context.Context, log *slog.Logger) {
+	told, said := map[string][]string{}, ""
+	k.client.Watch(ctx, "/api/v1/serviceaccounts", kubeapi.Watcher{
+		Set: func(key string, raw json.RawMessage) {
+			var a serviceAccount
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			if json.Unmarshal(raw, &a) != nil {
+				delete(told, key) // it is asked for, and the error is told then
+				return
+			}
+			told[key] = a.names()
+		},
+		Gone: func(key string) {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			delete(told, key)
+		},
+		Settled: func() {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			k.accounts, said = told, ""
+		},
+		Failed: func(err error) {
+			k.mu.Lock()
+			k.accounts = nil // what is known may be old
+			k.mu.Unlock()
+			if text := err.Error(); text != said {
+				said = text
+				log.Error("cannot follow the ServiceAccounts of the cluster; each is asked for", "error", err)
+			}
+		},
+	})
+}
+
+// pullSecretsOf returns the pull secrets that a ServiceAccount names.
+func (k *KubeCluster) pullSecretsOf(ctx context.Context, namespace, account string) ([]string, error) {
+	k.mu.Lock()
+	names, known := k.accounts[namespace+"/"+account]
+	k.mu.Unlock()
+	if known {
+		return names, nil
+	}
+	a, err := read[serviceAccount](ctx, k, "serviceaccounts", namespace, account)
+	return a.names(), err
+}
+
+func (a serviceAccount) names() []string {
+	out := []string{}
+	for _, s := range a.ImagePullSecrets {
+		if len(out) < 2*maxLogins {
+			out = append(out, s.Name)
+		}
+	}
+	return out
+}
+
 // PullSecrets implements Cluster.
 func (k *KubeCluster) PullSecrets(ctx context.Context, namespace, account string, names []string) (out []PullSecret, notes []string) {
 	names = slices.Clone(names)
-	a, err := read[serviceAccount](ctx, k, "serviceaccounts", namespace, account)
+	more, err := k.pullSecretsOf(ctx, namespace, account)
 	if err != nil {
 		notes = append(notes, err.Error())
 	}
-	for _, s := range a.ImagePullSecrets {
-		if !slices.Contains(names, s.Name) && len(names) < 2*maxLogins {
-			names = append(names, s.Name)
+	for _, name := range more {
+		if !slices.Contains(names, name) && len(names) < 2*maxLogins {
+			names = append(names, name)
 		}
 	}
 	for _, name := range names {

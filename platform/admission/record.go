@@ -45,20 +45,23 @@ func (h *Handler) record(ctx context.Context, a *admitted, o outcome) {
 type metrics struct {
 	requests, images, glass *prometheus.CounterVec
 	seconds                 *prometheus.HistogramVec
-	running                 prometheus.Gauge
+	running, stopped        prometheus.Gauge
+	evictions               *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer, store *verdicts.Store) *metrics {
 	m := &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "colophon_admission_requests_total", Help: "Requests of the API server: admitted, refused, or no request."}, []string{"hook", "answer"}),
-		images:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "colophon_admission_images_total", Help: "Images about which something was decided: accepted, rejected, undecided, refused without asking a policy, or no image."}, []string{"outcome"}),
-		glass:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "colophon_admission_break_glass_total", Help: "Objects that asked to break the glass: broken, or refused."}, []string{"answer"}),
-		running:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "colophon_admission_running_refused", Help: "Images of running pods that would be refused now, when they were verified last."}),
+		requests:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "colophon_admission_requests_total", Help: "Requests of the API server: admitted, refused, or no request."}, []string{"hook", "answer"}),
+		images:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "colophon_admission_images_total", Help: "Images about which something was decided: accepted, rejected, undecided, refused without asking a policy, or no image."}, []string{"outcome"}),
+		glass:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "colophon_admission_break_glass_total", Help: "Objects that asked to break the glass: broken, or refused."}, []string{"answer"}),
+		running:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "colophon_admission_running_refused", Help: "Images of running pods that would be refused now, when they were verified last. Only the replica that leads counts them."}),
+		stopped:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "colophon_admission_eviction_stopped", Help: "1 if a policy says that pods are evicted and none is: the configuration does not enable it, or too many would be."}),
+		evictions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "colophon_admission_evictions_total", Help: "Evictions of running pods: evicted, later (a PodDisruptionBudget needs the pod), gone, failed."}, []string{"result"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "colophon_admission_seconds", Help: "Time to answer the API server.", Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"hook"}),
 	}
-	r.MustRegister(m.requests, m.images, m.glass, m.seconds, m.running)
+	r.MustRegister(m.requests, m.images, m.glass, m.seconds, m.running, m.stopped, m.evictions)
 	r.MustRegister(store.Collectors()...)
 	return m
 }

@@ -24,7 +24,6 @@ const maxNote = 1000
 type recorder struct {
 	api       *kubeapi.Client
 	log       *slog.Logger
-	exempt    []string // namespaces whose pods are left alone
 	now       func() time.Time
 	reporters []reporter // of the kinds that the cluster has
 }
@@ -63,7 +62,7 @@ func (r *recorder) findReporters(ctx context.Context) {
 }
 
 // record writes what was found about a pod.
-func (r *recorder) record(ctx context.Context, p *runningPod, found []outcome) {
+func (r *recorder) record(ctx context.Context, p *held, found []outcome) {
 	var errs []error
 	if len(found) > 0 {
 		errs = append(errs, r.event(ctx, p, found))
@@ -72,12 +71,12 @@ func (r *recorder) record(ctx context.Context, p *runningPod, found []outcome) {
 		errs = append(errs, k.write(ctx, r.api, p, found))
 	}
 	if err := errors.Join(errs...); err != nil && ctx.Err() == nil {
-		r.log.Warn("what was found about a running pod is in no event or report", "pod", p.Metadata.Namespace+"/"+p.Metadata.Name, "error", err)
+		r.log.Warn("what was found about a running pod is in no event or report", "pod", p.Namespace+"/"+p.object.Metadata.Name, "error", err)
 	}
 }
 
 // event writes one event about a pod (events.k8s.io/v1).
-func (r *recorder) event(ctx context.Context, p *runningPod, found []outcome) error {
+func (r *recorder) event(ctx context.Context, p *held, found []outcome) error {
 	reason, text := "ImageUndecided", []string{}
 	for _, o := range found {
 		if !o.undecided() {
@@ -85,15 +84,24 @@ func (r *recorder) event(ctx context.Context, p *runningPod, found []outcome) er
 		}
 		text = append(text, o.refused)
 	}
-	note := printable.Cut("would be refused now: "+strings.Join(text, "; "), maxNote)
-	sum := sha256.Sum256([]byte(p.Metadata.UID + reason + note))
-	err := r.api.Create(ctx, "/apis/events.k8s.io/v1/namespaces/"+p.Metadata.Namespace+"/events", map[string]any{
+	return r.write(ctx, p.reference(), reason, "would be refused now: "+strings.Join(text, "; "))
+}
+
+// write writes an event about an object. One that is there is not written again.
+func (r *recorder) write(ctx context.Context, regarding map[string]any, reason, note string) error {
+	note = printable.Cut(note, maxNote)
+	namespace, _ := regarding["namespace"].(string)
+	if namespace == "" {
+		namespace = "default" // where events about objects of the cluster are
+	}
+	sum := sha256.Sum256(fmt.Append(nil, regarding["kind"], regarding["name"], regarding["uid"], reason, note))
+	err := r.api.Create(ctx, "/apis/events.k8s.io/v1/namespaces/"+namespace+"/events", map[string]any{
 		"apiVersion": "events.k8s.io/v1", "kind": "Event",
-		"metadata":            map[string]any{"name": "colophon-" + hex.EncodeToString(sum[:10]), "namespace": p.Metadata.Namespace},
+		"metadata":            map[string]any{"name": "colophon-" + hex.EncodeToString(sum[:10]), "namespace": namespace},
 		"eventTime":           r.now().UTC().Format("2006-01-02T15:04:05.000000Z"),
 		"reportingController": installed, "reportingInstance": installed,
 		"action": "Verify", "reason": reason, "type": "Warning", "note": note,
-		"regarding": p.reference(),
+		"regarding": regarding,
 	}, nil)
 	if errors.Is(err, kubeapi.ErrConflict) { // it is there
 		return nil
@@ -102,8 +110,8 @@ func (r *recorder) event(ctx context.Context, p *runningPod, found []outcome) er
 }
 
 // reference names a pod in events and reports.
-func (p *runningPod) reference() map[string]any {
-	return map[string]any{"apiVersion": "v1", "kind": "Pod", "namespace": p.Metadata.Namespace, "name": p.Metadata.Name, "uid": p.Metadata.UID}
+func (p *held) reference() map[string]any {
+	return map[string]any{"apiVersion": "v1", "kind": "Pod", "namespace": p.Namespace, "name": p.object.Metadata.Name, "uid": p.uid}
 }
 
 // undecided reports whether nobody knows about the image.
@@ -114,7 +122,7 @@ func (o *outcome) undecided() bool {
 
 // write makes the report about a pod, or changes it. A pod about which nothing was ever found has
 // none.
-func (k reporter) write(ctx context.Context, api *kubeapi.Client, p *runningPod, found []outcome) error {
+func (k reporter) write(ctx context.Context, api *kubeapi.Client, p *held, found []outcome) error {
 	results := []map[string]any{}
 	summary := map[string]int{"pass": 0, "fail": 0, "warn": 0, "error": 0, "skip": 0}
 	for _, o := range found {
@@ -128,13 +136,13 @@ func (k reporter) write(ctx context.Context, api *kubeapi.Client, p *runningPod,
 			"source": "colophon", "policy": policy, "rule": rule, "result": result, "message": printable.Cut(o.refused, maxMessage), "properties": map[string]string{"image": printable.Line(o.image)},
 		})
 	}
-	name := "colophon-" + p.Metadata.UID
-	path := fmt.Sprintf("/apis/%s/%s/namespaces/%s/%s", k.group, k.version, p.Metadata.Namespace, k.plural)
+	name := "colophon-" + p.uid
+	path := fmt.Sprintf("/apis/%s/%s/namespaces/%s/%s", k.group, k.version, p.Namespace, k.plural)
 	report := map[string]any{
 		"apiVersion": k.group + "/" + k.version, "kind": k.kind,
 		"metadata": map[string]any{
-			"name": name, "namespace": p.Metadata.Namespace, "labels": map[string]string{"app.kubernetes.io/managed-by": "colophon"},
-			"ownerReferences": []any{map[string]any{"apiVersion": "v1", "kind": "Pod", "name": p.Metadata.Name, "uid": p.Metadata.UID}},
+			"name": name, "namespace": p.Namespace, "labels": map[string]string{"app.kubernetes.io/managed-by": "colophon"},
+			"ownerReferences": []any{map[string]any{"apiVersion": "v1", "kind": "Pod", "name": p.object.Metadata.Name, "uid": p.uid}},
 		},
 		"scope": p.reference(), "results": results, "summary": summary,
 	}

@@ -2,9 +2,9 @@ package admission
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -14,112 +14,170 @@ import (
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/oci/imagelist"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/verify"
 )
 
 const (
-	againEvery = 24 * time.Hour // running pods are verified, whatever happens
-	againSoon  = time.Minute    // if they could not be listed
-	atOnce     = 4              // pods that are verified
+	againEvery   = 24 * time.Hour // running pods are verified, whatever happens
+	againUnknown = 10 * time.Minute
+	atOnce       = 4  // pods that are verified
+	stepPods     = 64 // pods that are verified before evictions are looked at
 )
 
-// watchRunning asks the policies about the images of all running pods: at the start, so that they
-// are known before the next pod with them comes; when other policies or trust roots count; and
-// once a day. It records each image that would be refused. Nothing is stopped.
-// If the pods could not be listed, it tries again after the time failed.
-func (h *Handler) watchRunning(ctx context.Context, rec *recorder, changed <-chan struct{}, failed time.Duration) {
-	for wait := againEvery; ; {
+// checked is what was found about a running pod.
+type checked struct {
+	under   string    // id of the policies and trust roots by which it was verified; empty: it was not
+	next    time.Time // when it is verified again
+	refused int       // images that would be refused now
+	evict   *verify.RuleDecision
+	retry   time.Time // before then, it is not evicted
+}
+
+// verifier asks the policies about the images of running pods: when a pod comes, when other policies
+// or trust roots count, and once a day. It records each image that would be refused, and evicts pods
+// where policies say so. Of several replicas, only the leader does.
+type verifier struct {
+	h        *Handler
+	seen     *inventory
+	rec      *recorder
+	lead     *lease
+	eviction Eviction
+
+	led     bool      // in the last step
+	under   string    // id of the policies of the last step
+	found   time.Time // when the kinds of reports were found
+	count   int       // pods that were verified since all were
+	evicted time.Time // when the last one was tried
+	stopped string    // why no pod is evicted; empty: nothing keeps them
+}
+
+// run verifies until ctx ends. It looks every, and goes on at once while there is more to do.
+func (v *verifier) run(ctx context.Context, every time.Duration) {
+	for more := false; ; {
+		wait := every
+		if more {
+			wait = 0
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-changed:
 		case <-time.After(wait):
 		}
-		pods, refused, err := h.verifyRunning(ctx, rec)
-		if err != nil {
-			wait = failed
-			if ctx.Err() == nil {
-				h.Log.Error("the running pods could not be listed", "error", err)
-			}
-			continue
-		}
-		wait = againEvery
-		h.metrics.running.Set(float64(refused))
-		h.Log.Info("running pods were verified", "pods", pods, "refused", refused)
+		more = v.step(ctx, v.h.Now())
 	}
 }
 
-func (h *Handler) verifyRunning(ctx context.Context, rec *recorder) (pods, refused int, err error) {
-	rec.findReporters(ctx)
+// step verifies some of the pods that are due. When none is, it may evict one. more says that
+// others are due.
+func (v *verifier) step(ctx context.Context, now time.Time) (more bool) {
+	under := v.h.Verdicts.Policies()
+	pods, complete := v.seen.all(true)
+	if !v.lead.leads() || under == "" {
+		if v.led {
+			v.led = false
+			v.h.metrics.running.Set(0)
+			v.h.metrics.stopped.Set(0)
+			for _, o := range pods {
+				o.checked = checked{} // the next leader may find something else
+			}
+		}
+		return false
+	}
+	v.led = true
+	if under != v.under || now.Sub(v.found) > againUnknown {
+		if under != v.under {
+			v.stopped = "" // it is said again
+		}
+		v.under, v.found = under, now
+		v.rec.findReporters(ctx)
+	}
+	var due []*held
+	for _, o := range pods {
+		if len(due) < stepPods && (o.checked.under != under || !now.Before(o.checked.next)) {
+			due = append(due, o)
+		}
+	}
 	var g errgroup.Group
 	g.SetLimit(atOnce)
-	counts := make(chan int, atOnce)
-	total := make(chan int)
-	go func() {
-		n := 0
-		for c := range counts {
-			n += c
-		}
-		total <- n
-	}()
-	err = rec.api.Each(ctx, "/api/v1/pods", func(raw json.RawMessage) error {
-		pods++
+	for _, o := range due {
 		g.Go(func() error {
-			defer func() { // a pod that we cannot read does not end the process
-				if fault := recover(); fault != nil {
-					h.Log.Error("a running pod could not be verified", "fault", fmt.Sprint(fault))
-				}
-			}()
-			counts <- h.verifyPod(ctx, rec, raw)
+			if v.lead.leads() {
+				v.verify(ctx, o, under, now)
+			}
 			return nil
 		})
-		return ctx.Err()
-	})
+	}
 	_ = g.Wait() // no task returns an error
-	close(counts)
-	return pods, <-total, err
+	v.count += len(due)
+	refused := 0
+	for _, o := range pods {
+		refused += o.checked.refused
+	}
+	v.h.metrics.running.Set(float64(refused))
+	if len(due) > 0 {
+		return true
+	}
+	if v.count > 0 {
+		v.h.Log.Info("running pods were verified", "pods", len(pods), "refused", refused)
+		v.count = 0
+	}
+	if complete {
+		v.evictOne(ctx, pods, now)
+	}
+	return false
 }
 
-// verifyPod returns the number of images of a pod that would be refused now. An image that the pod
-// names by a tag is the one that the runtime pulled.
-func (h *Handler) verifyPod(ctx context.Context, rec *recorder, raw json.RawMessage) (refused int) {
-	var pod runningPod
-	if json.Unmarshal(raw, &pod) != nil || slices.Contains(rec.exempt, pod.Metadata.Namespace) || pod.Status.Phase == "Succeeded" || pod.Status.Phase == "Failed" {
-		return 0
-	}
-	a, err := h.read(ctx, &request{Operation: "CREATE", Kind: kind{Version: "v1", Kind: "Pod"}, Namespace: pod.Metadata.Namespace, Object: raw})
-	if err != nil {
-		h.Log.WarnContext(ctx, "a running pod cannot be read", "pod", pod.Metadata.Namespace+"/"+pod.Metadata.Name, "error", err)
-		return 0
-	}
+// verify finds out which images of a pod would be refused now. An image that the pod names by a tag
+// is the one that the runtime pulled.
+func (v *verifier) verify(ctx context.Context, o *held, under string, now time.Time) {
+	o.checked = checked{under: under, next: now.Add(againEvery - rand.N(againEvery/12)), retry: o.checked.retry}
+	defer func() { // a pod that we cannot read does not end the process
+		if fault := recover(); fault != nil {
+			o.checked.evict = nil
+			v.h.Log.Error("a running pod could not be verified", "fault", fmt.Sprint(fault))
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	access := h.access(ctx, a)
+	access := v.h.access(ctx, o.admitted)
 	var found []outcome
-	for _, i := range a.images {
-		i, known := pod.pulled(i)
-		if !known {
+	for _, i := range o.images {
+		out := v.h.judge(ctx, o.admitted, i, access)
+		if out.refused == "" {
 			continue
 		}
-		o := h.judge(ctx, a, i, access)
-		if o.refused != "" {
-			refused++
-			h.Log.LogAttrs(ctx, slog.LevelWarn, "a running image would be refused", slog.String("object", a.describe()), slog.String("image", printable.Line(i.Name)), slog.String("reason", o.refused))
-			found = append(found, o)
+		o.checked.refused++
+		v.h.Log.LogAttrs(ctx, slog.LevelWarn, "a running image would be refused", slog.String("object", o.describe()), slog.String("objectUID", o.uid), slog.String("image", printable.Line(i.Name)), slog.String("reason", out.refused))
+		found = append(found, out)
+		if out.undecided() {
+			o.checked.next = now.Add(jitter(againUnknown))
+		}
+		if r := out.evicts(); r != nil {
+			o.checked.evict = r
 		}
 	}
-	rec.record(ctx, &pod, found)
-	return refused
+	v.rec.record(ctx, o, found)
 }
 
-// runningPod is what is read of a pod that runs, besides its images.
+// evicts returns the rule that says that a pod with the image is evicted, or nil. An image about
+// which nobody knows makes no pod go, and neither does one that no rule is about.
+func (o *outcome) evicts() *verify.RuleDecision {
+	d := o.answer.Decision
+	if d == nil || d.Outcome != verify.Rejected {
+		return nil
+	}
+	for i, r := range d.Rules {
+		if r.Outcome == verify.Rejected && r.Mode == policy.Enforce && r.OnRunning == policy.EvictRunning {
+			return &d.Rules[i]
+		}
+	}
+	return nil
+}
+
+// runningPod is what is read of the status of a pod that runs.
 type runningPod struct {
-	Metadata struct {
-		Name      string `json:"name"`
-		Namespace string `json:"namespace"`
-		UID       string `json:"uid"`
-	} `json:"metadata"`
 	Status struct {
-		Phase                      string            `json:"phase"`
 		ContainerStatuses          []containerStatus `json:"containerStatuses"`
 		InitContainerStatuses      []containerStatus `json:"initContainerStatuses"`
 		EphemeralContainerStatuses []containerStatus `json:"ephemeralContainerStatuses"`

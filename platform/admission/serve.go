@@ -29,8 +29,10 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		return fmt.Errorf("%w: outside of a cluster, the settings need api, or policies, trust and tls", err)
 	}
 	var asks Cluster = noCluster{}
+	var cluster *KubeCluster
 	if err == nil {
-		asks = NewKubeCluster(api)
+		cluster = NewKubeCluster(api)
+		asks = cluster
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -40,13 +42,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	}
 	store := verdicts.New(verdicts.Config{Transport: verdicts.Transport(s.LoopbackRegistries), Helpers: helpers, Memory: int64(s.Memory) << 20})
 	h := New(Config{Verdicts: store, Cluster: asks, Fields: fields, Names: s.Names, Mirrors: s.Mirrors, DryRun: s.DryRun, Log: log, Registerer: metrics})
-	changed := make(chan struct{}, 1)
-	l := &loader{log: log, Loader: verdicts.NewLoader(store, log, func() {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	})}
+	l := &loader{log: log, Loader: verdicts.NewLoader(store, log, nil)}
 	if c := s.ClusterImagePolicies; c != nil {
 		l.WithClusterImagePolicies(c.NoMatchPolicy)
 	}
@@ -64,10 +60,30 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx)) // until the last answer is out
 	defer stop()
 	s.start(work, l, certs, api, namespace)
+	seen := newInventory(h, s.Exempt)
+	seen.whole = s.ClusterImagePolicies != nil
+	fill := newFiller(h, seen, metrics)
 	if api != nil {
-		go h.watchRunning(work, &recorder{api: api, log: log, exempt: s.Exempt, now: h.Now}, changed, againSoon)
+		go cluster.followAccounts(work, log)
+		seen.follow(work, api)
+		lead := newLease(api, namespace, log)
+		running := &verifier{h: h, seen: seen, rec: &recorder{api: api, log: log, now: h.Now}, lead: lead, eviction: s.Eviction}
+		go lead.run(ctx) // when this process ends, another replica leads at once
+		go running.run(ctx, time.Second)
 	}
+	s.startAhead(work, fill)
 	return serve(ctx, h, webhooks, health, certs, l.Checks(metrics, func() string { return unready(ctx, certs) }), log)
+}
+
+// startAhead begins to read images before pods ask for them.
+func (s *Settings) startAhead(ctx context.Context, fill *filler) {
+	go fill.run(ctx)
+	if s.Platform != "" {
+		go fill.fromPlatform(ctx, s.Platform)
+	}
+	if s.List != nil {
+		go fill.fromList(ctx, *s.List)
+	}
 }
 
 // start begins to read what the settings name.

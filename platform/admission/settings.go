@@ -41,6 +41,10 @@ type Settings struct {
 	// the images of all pods.
 	CredentialHelpers verdicts.HelperPrograms `json:"credentialHelpers,omitempty"`
 
+	Platform string      `json:"platform,omitempty"` // file client.json of a platform, whose releases are read before pods ask
+	List     *SignedList `json:"list,omitempty"`     // a signed list of images that are read before pods ask
+	Eviction Eviction    `json:"eviction,omitzero"`  // of running pods whose images are rejected
+
 	// LoopbackRegistries lets admission read registries on its own machine.
 	LoopbackRegistries bool `json:"loopbackRegistries,omitempty"`
 
@@ -134,7 +138,12 @@ func (s *Settings) check() error {
 	if s.API != nil && (s.API.CA == "" || s.API.Token == "" || s.API.Namespace == "") {
 		return errors.New("api: expected server, ca, token and namespace")
 	}
-	if err := cmp.Or(s.ClusterImagePolicies.check(), s.Names.Check(), s.CredentialHelpers.Check()); err != nil {
+	if s.List != nil {
+		if err := s.List.check(); err != nil {
+			return err
+		}
+	}
+	if err := cmp.Or(s.Eviction.check(), s.ClusterImagePolicies.check(), s.Names.Check(), s.CredentialHelpers.Check()); err != nil {
 		return err
 	}
 	if err := s.Mirrors.Check(); err != nil {

@@ -60,7 +60,7 @@ func open(t testing.TB, values ...string) *shop {
 			return err == nil
 		})
 	}
-	s.install(t, append(values, "image="+image, "pullSecrets.namespaces={shop}")...)
+	s.install(t, append(values, "image="+image, "pullSecrets.namespaces={shop}", "eviction.enabled=true", "eviction.percent=60", "eviction.perMinute=60")...)
 	if managed {
 		s.certify(t)
 	}
@@ -206,6 +206,8 @@ func TestAdmission(t *testing.T) {
 		{"audit and warn admit", s.modes},
 		{"metadata of pods that would be refused", s.metadata},
 		{"findings about running pods", s.findings},
+		{"eviction", s.eviction},
+		{"known before a pod asks", s.ahead},
 		{"a rolling restart under load", s.rolling},
 		{"the API server restarts", s.apiRestarts},
 		{"the webhook is gone", s.webhookGone},

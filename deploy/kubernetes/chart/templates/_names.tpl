@@ -74,6 +74,11 @@ clientConfig:
 {{- if .Values.clusterImagePolicies.enabled }}
 {{- $_ := set $config "clusterImagePolicies" (omit .Values.clusterImagePolicies "enabled") }}
 {{- end }}
+{{- $_ := set $config "eviction" .Values.eviction }}
+{{- if .Values.ahead.platformSecret }}{{ $_ := set $config "platform" "/etc/colophon-platform/client.json" }}{{ end }}
+{{- if .Values.ahead.list }}
+{{- $_ := set $config "list" (dict "from" .Values.ahead.list "authors" "/etc/colophon-authors/policy-authors.json") }}
+{{- end }}
 {{- $images := dict }}
 {{- range .Values.webhook.customResources }}
 {{- /* Without fields, nothing is said of the kind: an object of it without containers is refused. */ -}}

@@ -1,0 +1,153 @@
+package admission
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/colophon-build/colophon/platform/admission/kubeapi"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// Eviction says how admission evicts running pods whose images are rejected by a rule with
+// onRunning: evict.
+type Eviction struct {
+	Enabled   bool `json:"enabled,omitempty"`   // false: pods are only reported
+	Percent   int  `json:"percent,omitempty"`   // of the running pods, at most that many are evicted within 24 hours, but always one. If more would be, none is. Default 10
+	PerMinute int  `json:"perMinute,omitempty"` // pods that are evicted at most; default 6
+}
+
+func (e *Eviction) check() error {
+	e.Percent, e.PerMinute = cmp.Or(e.Percent, 10), cmp.Or(e.PerMinute, 6)
+	if e.Percent < 1 || e.Percent > 100 {
+		return fmt.Errorf("eviction: percent: expected 1 to 100, found %d", e.Percent)
+	}
+	if e.PerMinute < 1 || e.PerMinute > 600 {
+		return fmt.Errorf("eviction: perMinute: expected 1 to 600, found %d", e.PerMinute)
+	}
+	return nil
+}
+
+// evictionAgain is how long a pod is left alone that could not be evicted.
+const evictionAgain = 30 * time.Second
+
+// evictOne evicts one of the pods that a policy says are evicted, if all is as it should be: all
+// pods were verified by the policies that count, and not so many would go that the policy is rather
+// wrong than the pods.
+func (v *verifier) evictOne(ctx context.Context, pods []*held, now time.Time) {
+	var go_ []*held
+	for _, o := range pods {
+		if o.checked.evict != nil && !o.static && !o.breaksGlass(now) {
+			go_ = append(go_, o)
+		}
+	}
+	done := v.lead.evictions()
+	limit := max(1, (len(pods)+done)*v.eviction.Percent/100)
+	switch {
+	case len(go_) == 0:
+		v.stop(ctx, nil, "")
+		return
+	case v.h.DryRun || !v.eviction.Enabled:
+		v.stop(ctx, go_[0], "the configuration of admission does not enable evictions")
+		return
+	case done+len(go_) > limit:
+		v.stop(ctx, go_[0], fmt.Sprintf("%d pods would be evicted, besides %d in the last 24 hours. Of %d running pods, at most %d may be (%d percent): is the policy right?", len(go_), done, len(pods), limit, v.eviction.Percent))
+		return
+	}
+	v.stop(ctx, nil, "")
+	if now.Sub(v.evicted) < time.Minute/time.Duration(v.eviction.PerMinute) {
+		return
+	}
+	go_ = slices.DeleteFunc(go_, func(o *held) bool { return now.Before(o.checked.retry) })
+	if len(go_) == 0 {
+		return
+	}
+	// Those that nothing kept go first.
+	o := slices.MinFunc(go_, func(a, b *held) int {
+		return cmp.Or(a.checked.retry.Compare(b.checked.retry), cmp.Compare(a.uid, b.uid))
+	})
+	v.evicted = now
+	if v.verify(ctx, o, v.under, now); o.checked.evict == nil || v.h.Verdicts.Policies() != v.under || !v.seen.has(o) {
+		return
+	}
+	o.checked.retry = now.Add(jitter(evictionAgain))
+	v.evict(ctx, o)
+}
+
+// breaksGlass reports whether somebody broke the glass for a pod, and the time is not over. A time
+// that is too far ahead was set before admission was installed, or never asked about.
+func (o *held) breaksGlass(now time.Time) bool {
+	return now.Before(o.glass) && o.glass.Sub(now) <= longestGlass
+}
+
+// stop says that no pod is evicted, and why, once; or that nothing keeps them any longer.
+func (v *verifier) stop(ctx context.Context, o *held, why string) {
+	was := v.stopped
+	v.stopped = why
+	if why == "" {
+		v.h.metrics.stopped.Set(0)
+		return
+	}
+	v.h.metrics.stopped.Set(1)
+	if was != "" {
+		return // the numbers change as pods come and go
+	}
+	v.h.Log.Error("no pod is evicted, though a policy says so", "policy", o.checked.evict.Policy, "rule", o.checked.evict.Rule, "why", why)
+	err := v.rec.write(ctx, policyReference(o.checked.evict), "EvictionStopped", "rule "+o.checked.evict.Rule+" evicts no pod: "+why)
+	if err != nil && ctx.Err() == nil {
+		v.h.Log.Warn("that no pod is evicted is in no event", "error", err)
+	}
+}
+
+// policyReference names the policy of a rule in events.
+func policyReference(r *verify.RuleDecision) map[string]any {
+	out := map[string]any{"apiVersion": policy.APIVersion, "kind": policy.KindPolicy, "name": r.Policy}
+	if r.Namespace != "" {
+		out["kind"], out["namespace"] = policy.KindNamespacePolicy, r.Namespace
+	}
+	return out
+}
+
+// evict asks the API server to evict a pod (policy/v1, Eviction), which refuses that while a
+// PodDisruptionBudget needs the pod. It is counted before, so that a leader that ends meanwhile
+// leaves no eviction uncounted.
+func (v *verifier) evict(ctx context.Context, o *held) {
+	ctx, cancel := context.WithTimeout(ctx, leaseAhead/2)
+	defer cancel()
+	if err := v.lead.renew(ctx, 1); err != nil || !v.lead.leads() {
+		v.h.Log.Warn("a pod was not evicted: another replica may lead", "object", o.describe(), "error", err)
+		return
+	}
+	name := o.object.Metadata.Name
+	err := v.rec.api.Create(ctx, "/api/v1/namespaces/"+o.Namespace+"/pods/"+name+"/eviction", map[string]any{
+		"apiVersion": "policy/v1", "kind": "Eviction", "metadata": map[string]string{"name": name, "namespace": o.Namespace},
+		"deleteOptions": map[string]any{"preconditions": map[string]string{"uid": o.uid}},
+	}, nil)
+	result := "evicted"
+	switch {
+	case err == nil:
+		v.h.Log.Warn("a pod was evicted", "object", o.describe(), "objectUID", o.uid, "policy", o.checked.evict.Policy, "rule", o.checked.evict.Rule, "reason", o.checked.evict.Reason)
+		err = v.rec.write(ctx, o.reference(), "PodEvicted", fmt.Sprintf("rule %s of the policy %s rejects an image: %s", o.checked.evict.Rule, o.checked.evict.Policy, o.checked.evict.Reason))
+		if err != nil {
+			v.h.Log.Warn("the eviction of a pod is in no event", "object", o.describe(), "error", err)
+		}
+	case errors.Is(err, kubeapi.ErrNotFound), errors.Is(err, kubeapi.ErrConflict): // it has gone, or another pod has its name
+		result = "gone"
+	case errors.Is(err, kubeapi.ErrLater):
+		result = "later"
+		v.h.Log.Info("a pod is evicted later", "object", o.describe(), "error", err)
+	default:
+		result = "failed"
+		v.h.Log.Error("a pod could not be evicted", "object", o.describe(), "error", err)
+	}
+	v.h.metrics.evictions.WithLabelValues(result).Inc()
+	if result != "evicted" {
+		if err := v.lead.renew(ctx, -1); err != nil {
+			v.h.Log.Warn("an eviction is counted that was none", "error", err)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package kube
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/kubetest"
+)
+
+// deployment returns the manifest of a Deployment in the namespace of the shop.
+func deployment(name, image string, replicas int) string {
+	return fmt.Sprintf("{apiVersion: apps/v1, kind: Deployment, metadata: {name: %s, namespace: shop}, spec: {replicas: %d, selector: {matchLabels: {app: %[1]s}}, template: {metadata: {labels: {app: %[1]s}}, spec: {terminationGracePeriodSeconds: 0, containers: [{name: app, image: %[3]q}]}}}}\n", name, replicas, image)
+}
+
+// eviction: pods whose image a policy rejects and says to evict go as far as their disruption budget
+// allows, and no others; a policy that would make most pods go evicts none, and says so.
+func (s *shop) eviction(t *testing.T) {
+	const evict = "enforce\n      onRunning: evict"
+	pods := func(app string) int {
+		return strings.Count(s.Kubectl(t, "get", "pods", "-n", "shop", "-l", "app="+app, "--field-selector=status.phase=Running", "-o", "name"), "pod/")
+	}
+	s.policy(t, "audit")
+	s.admits(t, s.unsigned)
+	const budget = "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: budget, namespace: shop}\nspec: {minAvailable: %d, selector: {matchLabels: {app: rejected}}}\n"
+	s.Apply(t, deployment("rejected", s.unsigned, 2)+"---\n"+fmt.Sprintf(budget, 2)+"---\n"+deployment("accepted", s.signed, 4))
+	t.Cleanup(func() {
+		s.Kubectl(t, "delete", "-n", "shop", "deployment/rejected", "deployment/accepted", "--timeout=60s")
+		s.policy(t, "enforce")
+		s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
+	})
+	s.Eventually(t, 90*time.Second, "the pods run, and the budget knows it", func() bool {
+		return pods("rejected") == 2 && pods("accepted") == 4 && s.Kubectl(t, "get", "pdb", "budget", "-n", "shop", "-o", "jsonpath={.status.currentHealthy}") == "2"
+	})
+	s.policy(t, evict)
+	log := func() string {
+		out, _ := s.Try("logs", "-n", helmNamespace, "-l", "app.kubernetes.io/component=admission", "--tail=-1")
+		return out
+	}
+	s.Eventually(t, 60*time.Second, "a pod is not evicted because its budget needs it", func() bool { return strings.Contains(log(), "a pod is evicted later") })
+	if n := pods("rejected"); n != 2 {
+		t.Errorf("got %d pods, want the 2 that the budget needs", n)
+	}
+	s.Apply(t, fmt.Sprintf(budget, 1))
+	s.Eventually(t, 120*time.Second, "one pod was evicted", func() bool { return pods("rejected") == 1 })
+	time.Sleep(5 * time.Second)
+	if n := pods("rejected"); n != 1 {
+		t.Errorf("got %d pods, want the one that the budget needs", n)
+	}
+	s.Kubectl(t, "delete", "pdb", "budget", "-n", "shop")
+	s.Eventually(t, 120*time.Second, "the other one was evicted", func() bool { return pods("rejected") == 0 })
+	if n := pods("accepted"); n != 4 {
+		t.Errorf("got %d pods whose image is accepted, want 4", n)
+	}
+	if out := s.Kubectl(t, "get", "events", "-n", "shop", "--field-selector=reason=PodEvicted,reportingComponent=colophon-admission", "-o", "name"); strings.Count(out, "event") != 2 {
+		t.Errorf("got events %s, want one of each pod", out)
+	}
+	if got := s.Kubectl(t, "get", "lease", "colophon-admission", "-n", helmNamespace, "-o", `jsonpath={.metadata.annotations.colophon\.build/evicted}`); !strings.Contains(got, "=") {
+		t.Errorf("the lease counts the evictions as %q", got)
+	}
+
+	// The mistake: a rule about everything that only others satisfy.
+	s.Kubectl(t, "patch", "imagepolicy", "team", "--type=json", "-p", `[{"op": "replace", "path": "/spec/rules/0/accept", "value": [{"built": {"source": "https://git.example.com/team/another"}}]}]`)
+	s.Eventually(t, 60*time.Second, "an event says that no pod is evicted", func() bool {
+		return strings.Contains(s.Kubectl(t, "get", "events", "-n", "default", "--field-selector=reason=EvictionStopped", "-o", "jsonpath={.items[*].message}{.items[*].note}"), "is the policy right?")
+	})
+	if text, _, _ := colophon(t, s.Cluster, "kube", "status"); !strings.Contains(text, "EvictionStopped") {
+		t.Errorf("kube status does not say that evictions are stopped:\n%s", text)
+	}
+	if n := pods("accepted"); n != 4 {
+		t.Errorf("got %d pods, want 4: a bad policy evicted some", n)
+	}
+}
+
+// ahead: the image that a workload names is known to each replica before a pod asks, also to one
+// that has started since, and then needs no registry.
+func (s *shop) ahead(t *testing.T) {
+	image := s.Push(t, "team/app:ahead", kubetest.Busybox(t, "sh", "-c", "echo running the image of the release; sleep 1000000"))
+	cmd := exec.Command(harness.Bin(t, "cosign"), "sign", "--yes", "--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false", "--key", s.key+".key", image)
+	cmd.Dir = s.Dir(t)
+	cmd.Env = append(os.Environ(), "COSIGN_PASSWORD=", "HOME="+cmd.Dir, "DOCKER_CONFIG="+s.DockerConfig(), "SSL_CERT_FILE="+s.CertificateAuthority)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("cosign: %v: %s", err, out)
+	}
+	s.Apply(t, deployment("ahead", image, 0))
+	t.Cleanup(func() { s.Kubectl(t, "delete", "-n", "shop", "deployment/ahead") })
+	s.Kubectl(t, "rollout", "restart", "-n", helmNamespace, "deployment/colophon-admission")
+	s.Kubectl(t, "rollout", "status", "-n", helmNamespace, "deployment/colophon-admission", "--timeout=50s")
+	time.Sleep(12 * time.Second) // until the replicas that end are gone
+	replicas := strings.Fields(s.Kubectl(t, "get", "pods", "-n", helmNamespace, "-o", "jsonpath={.items[*].metadata.name}"))
+	if len(replicas) != 2 {
+		t.Fatalf("got replicas %q, want two", replicas)
+	}
+	for _, name := range replicas {
+		s.Eventually(t, 30*time.Second, name+" has read ahead", func() bool {
+			out, err := s.Try("get", "--raw", "/api/v1/namespaces/"+helmNamespace+"/pods/"+name+":8080/proxy/metrics")
+			return err == nil && strings.Contains(out, `colophon_admission_ahead_total{result="known"}`) && strings.Contains(out, "colophon_admission_ahead_waiting 0\n")
+		})
+	}
+	s.Kill(kubetest.RegistryServer)
+	t.Cleanup(func() { s.Restart(t, kubetest.RegistryServer) })
+	for range 20 {
+		if err := s.probe(image); err != nil {
+			t.Fatalf("without a registry, a pod with a known image: %v", err)
+		}
+	}
+	if err := s.probe(kubetest.Registry + "/team/app@sha256:" + strings.Repeat("1", 64)); err == nil {
+		t.Error("without a registry, a pod with an image that nobody knows is admitted")
+	}
+}
