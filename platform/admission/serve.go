@@ -60,6 +60,8 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx)) // until the last answer is out
 	defer stop()
 	s.start(work, l, certs, api, namespace)
+	metrics.MustRegister(l.Collectors()...)
+	go l.Refresh(work)
 	seen := newInventory(h, s.Exempt)
 	seen.whole = s.ClusterImagePolicies != nil
 	fill := newFiller(h, seen, metrics)

@@ -2,6 +2,7 @@ package verdicts
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"slices"
 	"sync"
@@ -28,7 +29,9 @@ type entry struct {
 	until    time.Time // end of the validity of a trust root, or zero
 	subjects []v1.Hash // the image, and the manifests in it to which proofs are attached
 	partly   bool      // a verdict is undecided
-	weight   int64     // estimated size in bytes
+	aging    bool      // a policy demands that the trust roots are fresh
+	trustAge [sha256.Size]byte
+	weight   int64 // estimated size in bytes
 
 	mu      sync.Mutex
 	looked  time.Time // when it was known that nothing else is attached
@@ -37,7 +40,8 @@ type entry struct {
 }
 
 func newEntry(ev *verify.Evidence, asked *ask, g *generation, q Question, now time.Time) *entry {
-	e := &entry{verdicts: ev.Verdicts(), evidence: ev, read: now, looked: now, readers: map[ReaderID]time.Time{}}
+	e := &entry{verdicts: ev.Verdicts(), evidence: ev, read: now, looked: now, readers: map[ReaderID]time.Time{}, trustAge: g.trustAge}
+	e.aging = slices.ContainsFunc(asked.Policies, func(p policy.Policy) bool { return p.FreshTrust || p.MaxTrustAge > 0 })
 	roots := slices.Clone(g.roots)
 	for _, query := range asked.Queries {
 		roots = append(roots, query.Trust...)
@@ -150,8 +154,11 @@ func (e *entry) counts(now time.Time) bool {
 	return !now.Before(e.read) && now.Sub(e.read) < keptFor && (e.until.IsZero() || now.Before(e.until))
 }
 
-// old reports whether the image is to be read again before the entry counts no more.
-func (e *entry) old(now time.Time) bool { return now.Sub(e.read) >= renewFor }
+// old reports whether the image is to be read again before the entry counts no more: because of its
+// age, or because of that of the trust roots, which were refreshed since.
+func (e *entry) old(g *generation, now time.Time) bool {
+	return now.Sub(e.read) >= renewFor || e.aging && e.trustAge != g.trustAge
+}
 
 // settled reports whether it is too early to look for news.
 func (e *entry) settled(d *verify.Decision, now time.Time) bool {

@@ -25,6 +25,7 @@ type generation struct {
 	roots    []*trust.Root
 	others   *cluster.Policies // ClusterImagePolicies; nil: none are read
 	trustKey [sha256.Size]byte
+	trustAge [sha256.Size]byte // of the times at which the roots were refreshed
 
 	namespaces map[string][]*policy.Set // the sets that count in each namespace with sets of its own
 	cluster    []*policy.Set            // in all others
@@ -108,6 +109,12 @@ func newGeneration(id string, sets []*policy.Set, roots []*trust.Root, others *c
 		fmt.Fprintf(h, "%q %q\n", r.Fingerprint, strings.Join(r.Issuers(), " "))
 	}
 	h.Sum(g.trustKey[:0])
+	for _, r := range roots {
+		if r.Repository != nil {
+			fmt.Fprintf(h, "%s %s\n", r.Repository.Refreshed, r.Expires)
+		}
+	}
+	h.Sum(g.trustAge[:0])
 	return g, nil
 }
 

@@ -51,6 +51,8 @@ type Loader struct {
 	inForce  string  // id of what counts
 	problem  string  // why that does not count; empty: it does
 	good     map[string]parsed
+
+	delivered map[[sha256.Size]byte]*refreshed // what TUF repositories delivered, by the sum of the document
 }
 
 // parsed are the last good policies of a document.
@@ -103,13 +105,14 @@ func (l *Loader) Tell(of int, all []Document) {
 		l.policies = all
 	} else {
 		l.roots = all
+		l.forget()
 	}
 	if !l.have[0] || !l.have[1] {
 		return
 	}
 	h := sha256.New()
 	for _, d := range slices.Concat(l.policies, l.roots) {
-		fmt.Fprintf(h, "%q %x\n", d.Name, sha256.Sum256(d.Raw))
+		fmt.Fprintf(h, "%q %x\n", d.Name, sha256.Sum256(l.latest(d)))
 	}
 	id := hex.EncodeToString(h.Sum(nil))[:16]
 	problems := map[string]string{}
@@ -220,7 +223,7 @@ func (d *Document) checkNames(p parsed, names map[string]string) error {
 
 func (l *Loader) parseRoots(problems map[string]string) (roots []*trust.Root) {
 	for _, d := range l.roots {
-		r, err := trust.Parse(d.Raw)
+		r, err := trust.Parse(l.latest(d))
 		if err != nil {
 			problems[d.Name] = fmt.Sprintf("%s: %v", d.Name, err)
 			continue

@@ -181,7 +181,7 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	if e := s.kept.get(of.entryKey, q.Ahead); e != nil && !q.News {
 		d := e.decide(ctx, asked, sets, q, s.config.Now())
 		state := e.state(d, of.reader, s.config.Now())
-		if state != missing && !(q.Ahead && e.old(s.config.Now())) {
+		if state != missing && !(q.Ahead && e.old(g, s.config.Now())) {
 			s.hits.Add(1)
 			out.Decision, out.Known, out.Read = d, true, e.read
 			if state == aged && !q.Ahead {
@@ -224,7 +224,7 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 		return nil, fmt.Errorf("the image cannot be read with these credentials: %w", err)
 	}
 	now, listed := s.config.Now(), ""
-	if e := s.kept.get(of.entryKey, q.Ahead); e != nil && e.counts(now) && !(q.Ahead && e.old(now)) {
+	if e := s.kept.get(of.entryKey, q.Ahead); e != nil && e.counts(now) && !(q.Ahead && e.old(g, now)) {
 		d := e.decide(ctx, asked, g.in(q.Namespace), q, now)
 		if e.settled(d, now) && !q.News {
 			e.allow(of.reader, now)
