@@ -97,6 +97,9 @@ func (c *kubernetes) hint(said string) string {
 type metadata struct {
 	Name      string `json:"name"`
 	Namespace string `json:"namespace"`
+
+	UID               string    `json:"uid"`
+	CreationTimestamp time.Time `json:"creationTimestamp"`
 }
 
 // list decodes the items of a list of objects, as kubectl get -o json prints it.

@@ -26,7 +26,8 @@ func newKubeWhyCommand() *cobra.Command {
 		Long: `Why says of each image of a pod what the policies of the cluster decide about it now,
 with its trust roots: which rule, and which fact. It reads the images in their
 registries with the credentials of this machine, by the same code as admission. It then
-shows what was recorded about the pod as events.
+shows what admission decided when the pod was created, from the logs of its replicas, and
+what was recorded about the pod as events.
 
 A pod that was refused does not exist: ask about what should have made it, as
 deployment/web. If the cluster has no trust root, those of this machine count.
@@ -50,6 +51,8 @@ error, 1 failure.`,
 type whyPod struct {
 	Object   string           `json:"object"` // Pod shop/web-7d4b9c
 	Images   []*answered      `json:"images"`
+	Decided  []decisionRecord `json:"decided,omitempty"`        // when it was created
+	Problem  string           `json:"decidedProblem,omitempty"` // why that cannot be read
 	Recorded []recordedEvents `json:"recorded,omitempty"`
 }
 
@@ -106,6 +109,9 @@ func runKubeWhy(cmd *cobra.Command, c *kubernetes, namespace, name string, o out
 	if err != nil {
 		return err
 	}
+	if answer.Decided, err = c.records(cmd.Context(), asked.Metadata); err != nil {
+		answer.Problem = err.Error()
+	}
 	out := cmd.OutOrStdout()
 	if !o.text() {
 		return exitWith(worst, o.print(out, answer))
@@ -116,6 +122,7 @@ func runKubeWhy(cmd *cobra.Command, c *kubernetes, namespace, name string, o out
 			explainRule(out, r)
 		}
 	}
+	printRecords(out, answer.Decided, answer.Problem)
 	printEvents(out, answer.Recorded)
 	return exitWith(worst, nil)
 }

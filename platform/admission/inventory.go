@@ -110,7 +110,7 @@ func samePulls(a, b *held) bool {
 func (v *inventory) hold(ctx context.Context, of kind, raw json.RawMessage) *held {
 	var shape struct {
 		Metadata struct {
-			Namespace, UID    string
+			Namespace         string
 			DeletionTimestamp *time.Time
 		}
 		Spec   struct{ Replicas *int }
@@ -135,7 +135,7 @@ func (v *inventory) hold(ctx context.Context, of kind, raw json.RawMessage) *hel
 		}
 		return nil
 	}
-	o := &held{admitted: a, uid: shape.Metadata.UID, pod: of.Kind == "Pod"}
+	o := &held{admitted: a, uid: a.object.Metadata.UID, pod: of.Kind == "Pod"}
 	o.name()
 	var pod runningPod
 	if o.pod && json.Unmarshal(raw, &pod) != nil {

@@ -22,6 +22,7 @@ type objectHead struct {
 type metadata struct {
 	Name         string            `json:"name"`
 	GenerateName string            `json:"generateName"`
+	UID          string            `json:"uid"`
 	Annotations  map[string]string `json:"annotations"`
 }
 

@@ -26,7 +26,7 @@ func (h *Handler) record(ctx context.Context, a *admitted, o outcome) {
 	}
 	h.metrics.images.WithLabelValues(name).Inc()
 	attrs := []slog.Attr{
-		slog.String("uid", a.UID), slog.String("user", printable.Line(a.UserInfo.Username)), slog.String("operation", a.Operation), slog.String("object", a.describe()),
+		slog.String("uid", a.UID), slog.String("user", printable.Line(a.UserInfo.Username)), slog.String("operation", a.Operation), slog.String("object", a.describe()), slog.String("objectUID", printable.Line(a.object.Metadata.UID)),
 		slog.Bool("admitted", o.admitted), slog.String("image", printable.Line(o.image)), slog.String("place", o.place.Path),
 	}
 	if a.DryRun || h.DryRun {

@@ -345,6 +345,23 @@ func (s *shop) explains(t *testing.T) {
 	if code != 0 || !strings.Contains(text, "accepted") || !strings.Contains(text, `rule "signed" of policy "team"`) {
 		t.Errorf("kube why: got exit code %d and\n%s%s", code, text, errs)
 	}
+	// From the pod to the record of the decision, which names who applied it.
+	var why struct {
+		Decided []struct {
+			User, Operation, Object, ObjectUID, Image, Digest, Policies, Rules string
+			Admitted                                                           bool
+		}
+		Problem string `json:"decidedProblem"`
+	}
+	text, _, _ = colophon(t, s.Cluster, "kube", "why", "good", "-n", "shop", "--json")
+	if err := json.Unmarshal([]byte(text), &why); err != nil || len(why.Decided) != 1 {
+		t.Fatalf("kube why --json: got %v, %d decisions, problem %q; want one:\n%s", err, len(why.Decided), why.Problem, text)
+	}
+	uid := s.Kubectl(t, "get", "pod", "good", "-n", "shop", "-o", "jsonpath={.metadata.uid}")
+	_, digest, _ := strings.Cut(s.signed, "@")
+	if d := why.Decided[0]; d.User != "admin" || d.Operation != "CREATE" || d.Object != "Pod shop/good" || d.ObjectUID != uid || !d.Admitted || !strings.HasSuffix(d.Image, digest) || d.Policies == "" || d.Rules != "team/signed: accepted" {
+		t.Errorf("got the decision %+v", d)
+	}
 }
 
 func (s *shop) brokenPolicy(t *testing.T) {
