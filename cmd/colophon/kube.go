@@ -25,7 +25,7 @@ PATH, with your kubeconfig: it sees what you may see.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newKubeStatusCommand(), newKubeWhyCommand())
+	cmd.AddCommand(newKubeStatusCommand(), newKubeWhyCommand(), newKubeVSACommand())
 	return cmd
 }
 

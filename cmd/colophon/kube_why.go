@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -57,54 +56,13 @@ type whyPod struct {
 }
 
 func runKubeWhy(cmd *cobra.Command, c *kubernetes, namespace, name string, o output, now time.Time) error {
-	if strings.HasPrefix(name, "-") || strings.Count(name, "/") > 1 {
-		return usageError("for example deployment/web", "expected [KIND/]NAME, found %q", name)
-	}
-	if !strings.Contains(name, "/") {
-		name = "pod/" + name
-	}
-	args := []string{"get", "-o", "json", name}
-	if namespace != "" {
-		args = append(args, "-n", namespace)
-	}
-	raw, err := c.run(cmd.Context(), args...)
+	decided, err := c.decide(cmd, namespace, name, now)
 	if err != nil {
 		return err
 	}
-	var asked object
-	if err := json.Unmarshal(raw, &asked); err != nil {
-		return fmt.Errorf("kubectl get %s: %w", name, err)
-	}
-	config, err := c.admissionConfig(cmd.Context(), cmd.ErrOrStderr())
-	if err != nil {
-		return err
-	}
-	images := imagelist.List{Fields: config.fields}
-	if err := images.Document(raw); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	sets, err := c.policies(cmd.Context())
-	if err != nil {
-		return err
-	}
-	file := &policyFile{sets: sets, objects: &clusterimagepolicy.Objects{}}
-	if err := c.clusterImagePolicies(cmd.Context(), config, file); err != nil {
-		return err
-	}
-	d, err := c.decider(cmd, file, config.Names, now)
-	if err != nil {
-		return err
-	}
-	answer := whyPod{Object: fmt.Sprintf("%s %s/%s", asked.Kind, asked.Metadata.Namespace, asked.Metadata.Name), Images: []*answered{}}
-	worst := verify.Accepted
-	var questions []question
-	for _, i := range images.Images {
-		questions = append(questions, question{i, asked.Metadata.Namespace})
-	}
-	for _, a := range d.decideAll(cmd.Context(), questions, maxParallel, file) {
-		answer.Images = append(answer.Images, a[0])
-		worst = worse(worst, a[0].Decision.Outcome)
-	}
+	asked := decided.object
+	answer := whyPod{Object: asked.title(), Images: decided.images}
+	worst := decided.worst()
 	answer.Recorded, err = c.decisions(cmd.Context(), "-n", asked.Metadata.Namespace, "--field-selector=involvedObject.name="+asked.Metadata.Name)
 	if err != nil {
 		return err
@@ -127,13 +85,82 @@ func runKubeWhy(cmd *cobra.Command, c *kubernetes, namespace, name string, o out
 	return exitWith(worst, nil)
 }
 
-// policies returns the policies of the cluster. It fails if one cannot be parsed: admission then
-// decides by the last good version, which the cluster no longer has.
-func (c *kubernetes) policies(ctx context.Context) (sets []*policy.Set, err error) {
-	all, err := list[json.RawMessage](ctx, c, "imagepolicies.colophon.build,namespacedimagepolicies.colophon.build", "-A")
+// clusterDecision is what the policies of a cluster decide about an object of it.
+type clusterDecision struct {
+	object   object
+	images   []*answered
+	policies []json.RawMessage // the objects that have them
+	config   *admissionConfig
+}
+
+func (o object) title() string {
+	return fmt.Sprintf("%s %s/%s", o.Kind, o.Metadata.Namespace, o.Metadata.Name)
+}
+
+func (d *clusterDecision) worst() verify.Outcome {
+	worst := verify.Accepted
+	for _, a := range d.images {
+		worst = worse(worst, a.Decision.Outcome)
+	}
+	return worst
+}
+
+// decide asks the policies of the cluster about the images of an object, [KIND/]NAME.
+func (c *kubernetes) decide(cmd *cobra.Command, namespace, name string, now time.Time) (*clusterDecision, error) {
+	if strings.HasPrefix(name, "-") || strings.Count(name, "/") > 1 {
+		return nil, usageError("for example deployment/web", "expected [KIND/]NAME, found %q", name)
+	}
+	if !strings.Contains(name, "/") {
+		name = "pod/" + name
+	}
+	args := []string{"get", "-o", "json", name}
+	if namespace != "" {
+		args = append(args, "-n", namespace)
+	}
+	raw, err := c.run(cmd.Context(), args...)
 	if err != nil {
 		return nil, err
 	}
+	out := &clusterDecision{images: []*answered{}}
+	if err := json.Unmarshal(raw, &out.object); err != nil {
+		return nil, fmt.Errorf("kubectl get %s: %w", name, err)
+	}
+	if out.config, err = c.admissionConfig(cmd.Context(), cmd.ErrOrStderr()); err != nil {
+		return nil, err
+	}
+	images := imagelist.List{Fields: out.config.fields}
+	if err := images.Document(raw); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	out.policies, err = list[json.RawMessage](cmd.Context(), c, "imagepolicies.colophon.build,namespacedimagepolicies.colophon.build", "-A")
+	if err != nil {
+		return nil, err
+	}
+	sets, err := parsePolicies(out.policies)
+	if err != nil {
+		return nil, err
+	}
+	file := &policyFile{sets: sets, objects: &clusterimagepolicy.Objects{}}
+	if err := c.clusterImagePolicies(cmd.Context(), out.config, file); err != nil {
+		return nil, err
+	}
+	d, err := c.decider(cmd, file, out.config.Names, now)
+	if err != nil {
+		return nil, err
+	}
+	var questions []question
+	for _, i := range images.Images {
+		questions = append(questions, question{i, out.object.Metadata.Namespace})
+	}
+	for _, a := range d.decideAll(cmd.Context(), questions, maxParallel, file) {
+		out.images = append(out.images, a[0])
+	}
+	return out, nil
+}
+
+// parsePolicies parses the policies of a cluster. It fails if one cannot be parsed: admission then
+// decides by the last good version, which the cluster no longer has.
+func parsePolicies(all []json.RawMessage) (sets []*policy.Set, err error) {
 	for _, raw := range all {
 		parsed, err := policy.ParseSets(raw)
 		if err != nil {

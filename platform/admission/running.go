@@ -164,7 +164,7 @@ func (v *verifier) verify(ctx context.Context, o *held, under string, now time.T
 // which nobody knows makes no pod go, and neither does one that no rule is about.
 func (o *outcome) evicts() *verify.RuleDecision {
 	d := o.answer.Decision
-	if d == nil || d.Outcome != verify.Rejected {
+	if d == nil {
 		return nil
 	}
 	for i, r := range d.Rules {
