@@ -112,6 +112,7 @@ func TestFillIsBounded(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
 	defer stop()
 	c.most.Store(0)
+	c.slow.Store(int64(time.Second))
 	f.run(ctx)
 	if got := c.most.Load(); got == 0 || got > maxAheadOfHost {
 		t.Errorf("got %d requests at once, want at most %d", got, maxAheadOfHost)

@@ -33,6 +33,7 @@ type live struct {
 	host      string
 	good, bad string // NAME@DIGEST
 	down      atomic.Bool
+	slow      atomic.Int64 // how long each answer of the registry takes
 	asked     atomic.Int64
 	busy      atomic.Int64 // requests that are answered now
 	most      atomic.Int64
@@ -68,6 +69,7 @@ func newLive(t *testing.T) *live {
 			c.most.Store(n)
 		}
 		defer c.busy.Add(-1)
+		time.Sleep(time.Duration(c.slow.Load()))
 		if c.down.Load() {
 			w.WriteHeader(http.StatusBadGateway)
 			return
