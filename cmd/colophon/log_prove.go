@@ -186,13 +186,21 @@ func (l *trustedLog) prove(ctx context.Context, index int64, older *tlog.Checkpo
 	if index >= cp.Size {
 		return nil, &exitError{code: exitRejected, msg: fmt.Sprintf("log %s: it has no entry %d: it has %d entries, counted from 0", l.URL, index, cp.Size)}
 	}
-	p := &provenEntry{Log: l.URL, TrustRoot: l.Root.Pin(), Index: index, Size: cp.Size}
 	if older != nil {
 		if err := tlog.Extends(ctx, l, *older, cp); err != nil {
 			return nil, err
 		}
+	}
+	p, err := l.proveIn(ctx, signed, cp, index)
+	if err == nil && older != nil {
 		p.Extends = &older.Size
 	}
+	return p, err
+}
+
+// proveIn proves the entry at index in a checkpoint, which has it.
+func (l *trustedLog) proveIn(ctx context.Context, signed []byte, cp tlog.Checkpoint, index int64) (*provenEntry, error) {
+	p := &provenEntry{Log: l.URL, TrustRoot: l.Root.Pin(), Index: index, Size: cp.Size}
 	body, proof, err := tlog.Entry(ctx, l, cp, index)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -21,6 +22,8 @@ import (
 
 	"github.com/sigstore/sigstore-go/pkg/root"
 
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/archive"
 	"github.com/colophon-build/colophon/platform/authority/log"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
@@ -36,6 +39,8 @@ type logStage struct {
 	log   *log.Server
 	mux   *http.ServeMux // what is served
 	p     *prooftest.Platform
+
+	archive *archive.Archive
 	// bend, if set, replaces the body of an answer; nil means 404.
 	bend func(path string, body []byte) []byte
 }
@@ -55,6 +60,11 @@ func newLogStage(t *testing.T) *logStage {
 	mux := http.NewServeMux()
 	s.mux = mux
 	l.Register(mux)
+	if s.archive, err = archive.Open(archive.Config{Dir: filepath.Join(dir, "archive"), Log: slog.New(slog.DiscardHandler)}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.archive.Close() })
+	s.archive.Register(mux, func(token string) (bool, bool) { return token != "wrong", false })
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.bend == nil {
 			mux.ServeHTTP(w, r)
@@ -266,6 +276,100 @@ func TestLogForged(t *testing.T) {
 	s.add("first")
 	s.run(exitRejected, []string{"log", "checkpoint"}, "checkpoint")
 	s.run(exitRejected, []string{"log", "prove", "0"}, "checkpoint")
+}
+
+// TestLogGet gets what was signed, and is told lies by the archive.
+func TestLogGet(t *testing.T) {
+	s := newLogStage(t)
+	s.trustIt()
+	bundles := [][]byte{s.add("first"), s.add("second")}
+	lost := s.add("lost")
+	for _, b := range bundles {
+		if _, err := s.archive.Keep(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	digest := func(text string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(text))) }
+	s.run(exitOK, []string{"log", "get", "1"}, "entry      1 of 3", "signed by  a key", "about      "+digest("second"))
+	if out := s.run(exitOK, []string{"log", "get", "1", "--raw"}); out != string(bundles[1]) {
+		t.Errorf("--raw: got %s", out)
+	}
+	s.run(exitFailure, []string{"log", "get", "1", "--statement"}, "without a statement")
+	var all []gotten
+	if out := s.run(exitOK, []string{"log", "get", digest("first"), "--json"}); json.Unmarshal([]byte(out), &all) != nil || len(all) != 1 || all[0].Index != 0 || all[0].Digest != digest(string(bundles[0])) {
+		t.Errorf("--json: got %s", out)
+	}
+	s.run(exitFailure, []string{"log", "get", "2"}, "has nothing for 2 that is in the log")
+	s.run(exitFailure, []string{"log", "get", digest("lost")}, "has nothing")
+	s.run(exitRejected, []string{"log", "get", "3"}, "has no entry 3")
+	s.run(exitUsage, []string{"log", "get", "latest"}, "index of an entry or ALGORITHM:HEX")
+
+	// A bundle whose entry another log has is counted only.
+	foreign := bytes.ReplaceAll(lost, []byte(base64.StdEncoding.EncodeToString(s.log.KeyID())), []byte(base64.StdEncoding.EncodeToString(make([]byte, 32))))
+	if _, err := s.archive.Keep(t.Context(), foreign); err != nil {
+		t.Fatal(err)
+	}
+	s.run(exitFailure, []string{"log", "get", digest("lost")}, "keeps 1 more about it", "has nothing")
+	// So is one that names the place of another entry, or none. It hides nothing else.
+	for _, index := range []string{"1", "1000"} {
+		moved := bytes.ReplaceAll(bundles[0], []byte(`"logIndex":"0"`), []byte(`"logIndex":"`+index+`"`))
+		if _, err := s.archive.Keep(t.Context(), moved); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.run(exitOK, []string{"log", "get", digest("first")}, "keeps 2 more about it", "entry      0 of 3")
+
+	list := func(of []byte) []byte {
+		raw, _ := json.Marshal(api.KeptList{Kept: []api.Kept{{Number: 1, Form: api.FormBundle, Digest: digest(string(of)), Size: int64(len(of))}}})
+		return raw
+	}
+	path := strings.TrimPrefix(api.PathArchive, "/api/v2/")
+	for name, lie := range map[string]struct {
+		bend func(p string, body []byte) []byte
+		code int
+		args []string
+		word string
+	}{
+		"another bundle for the entry": {func(p string, body []byte) []byte {
+			switch {
+			case p == path:
+				return list(bundles[0])
+			case strings.HasPrefix(p, path):
+				return bundles[0]
+			}
+			return body
+		}, exitRejected, []string{"log", "get", "1"}, "whose entry is not 1"},
+		"another bundle about the digest": {func(p string, body []byte) []byte {
+			switch {
+			case p == path:
+				return list(bundles[1])
+			case strings.HasPrefix(p, path):
+				return bundles[1]
+			}
+			return body
+		}, exitFailure, []string{"log", "get", digest("first")}, "has nothing for"},
+		"other bytes": {flip(path + "/"), exitUndecided, []string{"log", "get", "1"}, "got content with the digest"},
+		"no content":  {gone(path + "/"), exitUndecided, []string{"log", "get", "1"}, "404"},
+		"no archive":  {gone(path), exitUndecided, []string{"log", "get", "1"}, "404"},
+		"no JSON": {func(p string, body []byte) []byte {
+			if p == path {
+				return []byte(`{"kept":[],"kept":[]}`)
+			}
+			return body
+		}, exitUndecided, []string{"log", "get", "1"}, "archive"},
+		"a list without end": {func(p string, body []byte) []byte {
+			if p == path {
+				return []byte(`{"kept":[],"next":1}`)
+			}
+			return body
+		}, exitUndecided, []string{"log", "get", digest("first")}, "does not end"},
+		"another entry": {flip("tile/"), exitRejected, []string{"log", "get", "1"}, "inconsistent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.bend, s.t = lie.bend, t
+			s.run(lie.code, lie.args, lie.word)
+		})
+	}
 }
 
 func between(t *testing.T, bundle []byte, from string) string {
