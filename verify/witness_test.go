@@ -2,6 +2,8 @@ package verify_test
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/logtest"
 	"github.com/colophon-build/colophon/tlog"
+	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -95,14 +98,51 @@ func TestEveryProofIsWitnessed(t *testing.T) {
 	}
 }
 
-// TestLogAsWitness: the key of the log says nothing about what the log shows to others.
+// TestLogAsWitness: the key of a log says nothing about what the log shows to others.
 func TestLogAsWitness(t *testing.T) {
-	a := logtest.New("127.0.0.1", 0)
-	self, err := tlog.NewEd25519Cosigner("witness.example/w", a.Key)
+	key := logtest.Key("a log that witnesses itself")
+	self, err := tlog.NewEd25519Cosigner("witness.example/w", key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !self.Key.Is(a.Key.Public()) || self.Key.Is(logtest.Key("another").Public()) {
-		t.Error("a key is not recognized as that of the log")
+	c := newScene(t)
+	c.p.Witnesses = []*tlog.Cosigner{self}
+	c.r.Attach(attest.PredicateSLSA1, attest.PredicateSign, attest.PredicateSPDX, attest.PredicateCDX)
+	c.also = func(p *policy.Policy) {
+		p.Witnesses = policy.Witnesses{AtLeast: 1, Keys: []string{self.Key.String()}}
 	}
+	c.want(verify.Accepted, verify.LinkLog, verify.Holds, "cosigned by witness.example/w")
+	var doc trust.Document
+	var trusted map[string]any
+	if err := json.Unmarshal(c.p.Document(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(doc.TrustedRoot, &trusted); err != nil {
+		t.Fatal(err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := tlog.LogID("127.0.0.1", key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted["tlogs"] = append(trusted["tlogs"].([]any), map[string]any{
+		"baseUrl": c.p.URL, "hashAlgorithm": "SHA2_256", "logId": map[string]any{"keyId": id[:]},
+		"publicKey": map[string]any{"rawBytes": spki, "keyDetails": "PKIX_ED25519", "validFor": map[string]any{"start": "2020-01-01T00:00:00Z"}},
+	})
+	if doc.TrustedRoot, err = json.Marshal(trusted); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := trust.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.opts.Trust = []*trust.Root{root}
+	c.want(verify.Rejected, verify.LinkLog, verify.Broken, "log's own key")
 }
