@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/sigstore/sigstore-go/pkg/root"
@@ -179,6 +180,10 @@ func (e *LogEntry) add(der []byte, isKey bool) error {
 			s.Sources = append(s.Sources, "https://github.com/"+string(x.Value))
 		}
 	}
+	slices.Sort(s.Issuers) // certificates have both extensions
+	s.Issuers = slices.Compact(s.Issuers)
+	slices.Sort(s.Sources)
+	s.Sources = slices.Compact(s.Sources)
 	e.Signers = append(e.Signers, s)
 	return nil
 }

@@ -73,7 +73,6 @@ func TestParseEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := e.Signers[0]
-	slices.Sort(s.Issuers)
 	if got := fmt.Sprint(s.Names, s.Issuers, s.Extensions.RunInvocationURI); got != "[https://ci.example/one https://ci.example/two] [https://issuer.example https://old.example]https://ci.example/runs/1" {
 		t.Errorf("got %s", got)
 	}
@@ -89,6 +88,15 @@ func TestParseEntry(t *testing.T) {
 		`{"content":"AA==","verifier":{"keyDetails":"X","publicKey":{"rawBytes":"` + base64.StdEncoding.EncodeToString(b.Certificate.RawSubjectPublicKeyInfo) + `"}}}]}}}`
 	if e, err := bundle.ParseEntry([]byte(several)); err != nil || len(e.Signers) != 2 || e.Digests[0] != "sha512:aabb" || e.Signers[1].Certificate != nil {
 		t.Errorf("dsse 0.0.2: got %+v, %v", e, err)
+	}
+	// Fulcio's certificates have the issuer in both extensions, and the repository too.
+	b, err = bundle.Parse(p.Sign(prooftest.Identity{SAN: "https://ci.example/one", Issuer: "https://issuer.example", OldIssuer: "https://issuer.example",
+		SourceURI: "https://github.com/acme/app"}, []byte(statement)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, err := bundle.ParseEntry(b.Entries[0].GetCanonicalizedBody()); err != nil || len(e.Signers[0].Issuers) != 1 || len(e.Signers[0].Sources) != 1 {
+		t.Errorf("got %+v, %v, want one issuer and one source", e, err)
 	}
 	for name, bad := range map[string]string{
 		"nothing":             "",
