@@ -17,7 +17,7 @@ GOBUILD := $(LESSGC) $(GO) build -buildvcs=false
 GOTOOL  := $(GOBUILD) -ldflags '-s -w'
 BIN     := out/bin
 
-.PHONY: help build scanner man builder keys evaluator tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench kube-tools kube chaos bench-kube manifests dist docs site clean distclean
+.PHONY: help build scanner man builder keys evaluator tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench kube-tools kube-deps kube chaos bench-kube manifests dist docs site clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -180,16 +180,18 @@ clients: deps tools build base-images ## log in, push and pull with every client
 	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^Test(Clients|RequestsOfSkopeo|Readers)$$' ./test/interop
 	COLOPHON_CLIENTS=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v -run '^TestContainer$$' ./test/operation
 
-kube: deps kube-tools build ## start a Kubernetes cluster with a node, install admission in it, and try what it must admit and refuse
+kube-deps: deps kube-tools build
 	@EXTRA='etcd:etcd-server containerd busybox:busybox-static /usr/lib/cni/bridge:containernetworking-plugins' scripts/deps.sh
 	@cd tools/kube && $(GO) mod download github.com/openreports/reports-api@v0.2.1 github.com/kyverno/kyverno@v1.19.1 # the definitions of reports
+
+kube: kube-deps ## start a Kubernetes cluster with a node, install admission in it, and try what it must admit and refuse
 	COLOPHON_KUBE=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v ./test/kube
 
 CHAOS ?= 10m
-chaos: deps kube-tools build ## kill replicas of admission, the API server, etcd and the registry under load for CHAOS: nothing may be admitted that policies refuse
+chaos: kube-deps ## kill replicas of admission, the API server, etcd and the registry under load for CHAOS: nothing may be admitted that policies refuse
 	COLOPHON_CHAOS=$(CHAOS) COLOPHON_KUBE=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 12h -count=1 -v -run '^TestAdmission$$/^chaos$$' ./test/kube
 
-bench-kube: deps kube-tools build $(BIN)/policy-webhook ## compare what admission costs in a cluster with that of a peer
+bench-kube: kube-deps $(BIN)/policy-webhook ## compare what admission costs in a cluster with that of a peer
 	COLOPHON_BENCH=1 COLOPHON_KUBE=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 40m -count=1 -run '^$$' -bench Admission -benchtime 1x ./test/kube
 
 # The peer has an older set of dependencies, in a module of its own.
