@@ -324,6 +324,14 @@ func TestLies(t *testing.T) {
 			b := w.ask(t, q, 100)
 			a.Entries, a.Proof, a.To = b.Entries, b.Proof, b.To
 		},
+		"a key that the entry does not have": func(a *Answer) {
+			*a = *sampleWorld(t, func(i int, entry []byte) []Key {
+				if i == 4 {
+					return append(KeysOf(entry), q.Key)
+				}
+				return KeysOf(entry)
+			}).ask(t, q, 100)
+		},
 		"an entry is changed":      func(a *Answer) { a.Entries[0].Body = bytes.ToUpper(a.Entries[0].Body) },
 		"another entry of the log": func(a *Answer) { a.Entries[0].Body = honest.log.entries[4] },
 		"another entry with its own proof": func(a *Answer) {
