@@ -79,6 +79,7 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"sbom", "check"}, firstImage, map[string]completion{"against": oneOf(sbom.Lists()...)}},
 		{[]string{"kube", "status"}, cobra.NoFileCompletions, map[string]completion{"context": kubectlNames("config", "get-contexts", "-o", "name")}},
 		{[]string{"kube", "why"}, kubectlNames("get", "pods", "-o", "name"), map[string]completion{"context": kubectlNames("config", "get-contexts", "-o", "name")}},
+		{[]string{"kube", "vsa"}, kubectlNames("get", "pods", "-o", "name"), map[string]completion{"context": kubectlNames("config", "get-contexts", "-o", "name")}},
 		{[]string{"login"}, filesNamed("json"), nil},
 		{[]string{"trust", "show"}, completeTrust, nil},
 		{[]string{"trust", "refresh"}, completeTrust, nil},

@@ -214,9 +214,11 @@ func TestEviction(t *testing.T) {
 	c.runs("shop", "glass", c.bad, `"colophon.build/break-glass":"incident 4711","colophon.build/break-glass-until":"`+hour+`"`)
 	c.runs("shop", "elsewhere", "registry.example.com/x@sha256:"+strings.Repeat("0", 64), "") // no rule is about it
 	c.runs("shop", "unknown", c.host+"/team/gone@sha256:"+strings.Repeat("0", 64), "")        // undecided
+	const other = "    - name: other\n      images: [{glob: \"HOST/team/**\"}]\n      accept:\n        - built: {source: https://git.example.com/team/app}\n"
 	for what, text := range map[string]string{
 		"report": strings.Replace(evicting, "evict", "report", 1), "by default": strings.Replace(evicting, "onRunning: evict", "", 1),
-		"audit": strings.Replace(evicting, "evict\n", "evict\n      mode: audit\n", 1), "later": strings.Replace(evicting, "evict\n", "evict\n      enforceFrom: 2999-01-01\n", 1),
+		"audit, and another rule that rejects": strings.Replace(evicting, "evict\n", "evict\n      mode: audit\n", 1) + other,
+		"audit":                                strings.Replace(evicting, "evict\n", "evict\n      mode: audit\n", 1), "later": strings.Replace(evicting, "evict\n", "evict\n      enforceFrom: 2999-01-01\n", 1),
 	} {
 		c.runs("shop", "bad", c.bad, "")
 		if c.use(text); text == evicting {
