@@ -234,7 +234,11 @@ func (f *filler) read(ctx context.Context, w *want) (known bool) {
 	if err != nil {
 		return true // nothing changes that
 	}
-	q := verdicts.Question{Image: image, Repository: w.image.Reference.Repository, Ahead: true}
+	at, err := f.h.Mirrors.Repository(w.image.Reference.Repository)
+	if err != nil {
+		return true // as above
+	}
+	q := verdicts.Question{Image: image, Repository: at, Ahead: true}
 	if w.for_ != nil {
 		q.Namespace, q.Workload, q.Logins = w.for_.Namespace, w.for_.runs, f.h.access(ctx, w.for_).logins(q.Repository)
 	}

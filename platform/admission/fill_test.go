@@ -101,6 +101,31 @@ func TestFilledAhead(t *testing.T) {
 	}
 }
 
+// TestFillReadsTheMirror: what is read ahead is read where the pods read it, also if a mirror has it.
+func TestFillReadsTheMirror(t *testing.T) {
+	c := newLive(t)
+	c.use(strings.ReplaceAll(evicting, "HOST", "original.example.com"))
+	c.h.Mirrors = policy.Names{"original.example.com/": c.host + "/"}
+	name := "original.example.com/" + strings.TrimPrefix(c.good, c.host+"/")
+	ref, err := oci.ParseReference(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := c.filler()
+	if !f.read(t.Context(), &want{image: imagelist.Image{Name: name, Reference: ref}}) {
+		t.Errorf("the image was not read; log: %s", &c.log)
+	}
+	c.down.Store(true)
+	image, err := policy.ParseImage(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	repository, _, _ := strings.Cut(c.good, "@")
+	if a := c.store.Ask(t.Context(), verdicts.Question{Image: image, Repository: repository, Namespace: "shop"}); !a.Known || a.Decision.Outcome != verify.Accepted {
+		t.Errorf("got %s (%s), known %v, want accepted without a registry", a.Decision.Outcome, a.Decision.Reason, a.Known)
+	}
+}
+
 // TestFillIsBounded: what is read ahead leaves most of a registry's connections to pods, and a
 // workload cannot make it grow without bound.
 func TestFillIsBounded(t *testing.T) {
@@ -111,11 +136,21 @@ func TestFillIsBounded(t *testing.T) {
 	}
 	ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
 	defer stop()
-	c.most.Store(0)
 	c.slow.Store(int64(time.Second))
+	most := 0
+	go func() {
+		for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
+			f.mu.Lock()
+			most = max(most, f.running[c.host], f.atOnce)
+			f.mu.Unlock()
+		}
+	}()
 	f.run(ctx)
-	if got := c.most.Load(); got == 0 || got > maxAheadOfHost {
-		t.Errorf("got %d requests at once, want at most %d", got, maxAheadOfHost)
+	f.mu.Lock()
+	got := most
+	f.mu.Unlock()
+	if got == 0 || got > maxAheadOfHost {
+		t.Errorf("got %d images read at once, want at most %d", got, maxAheadOfHost)
 	}
 	var many []imagelist.Image
 	for n := range maxNamed + 10 {

@@ -35,8 +35,6 @@ type live struct {
 	down      atomic.Bool
 	slow      atomic.Int64 // how long each answer of the registry takes
 	asked     atomic.Int64
-	busy      atomic.Int64 // requests that are answered now
-	most      atomic.Int64
 	store     *verdicts.Store
 	h         *Handler
 	seen      *inventory
@@ -65,10 +63,6 @@ func newLive(t *testing.T) *live {
 	inner := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.asked.Add(1)
-		if n := c.busy.Add(1); n > c.most.Load() {
-			c.most.Store(n)
-		}
-		defer c.busy.Add(-1)
 		time.Sleep(time.Duration(c.slow.Load()))
 		if c.down.Load() {
 			w.WriteHeader(http.StatusBadGateway)

@@ -2,13 +2,10 @@ package kube
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/kubetest"
 )
 
@@ -80,12 +77,7 @@ func (s *shop) eviction(t *testing.T) {
 // that has started since, and then needs no registry.
 func (s *shop) ahead(t *testing.T) {
 	image := s.Push(t, "team/app:ahead", kubetest.Busybox(t, "sh", "-c", "echo running the image of the release; sleep 1000000"))
-	cmd := exec.Command(harness.Bin(t, "cosign"), "sign", "--yes", "--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false", "--key", s.key+".key", image)
-	cmd.Dir = s.Dir(t)
-	cmd.Env = append(os.Environ(), "COSIGN_PASSWORD=", "HOME="+cmd.Dir, "DOCKER_CONFIG="+s.DockerConfig(), "SSL_CERT_FILE="+s.CertificateAuthority)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("cosign: %v: %s", err, out)
-	}
+	s.signs(t, image)
 	s.Apply(t, deployment("ahead", image, 0))
 	t.Cleanup(func() { s.Kubectl(t, "delete", "-n", "shop", "deployment/ahead") })
 	s.Kubectl(t, "rollout", "restart", "-n", helmNamespace, "deployment/colophon-admission")
