@@ -65,6 +65,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	defer stop()
 	go l.FromFiles(work, verdicts.PolicyDocuments, s.Policies)
 	go l.FromFiles(work, verdicts.TrustDocuments, s.Trust)
+	go l.Refresh(work)
 
 	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	mux := http.NewServeMux()
