@@ -280,7 +280,7 @@ var _ = register(attack{
 	name: "submit-a-digest", tries: "make the platform sign a digest that an API request names",
 	guard: "requests name only a source and a ref, and unknown members are refused: platform/api ReadReleaseRequest",
 	cuts: []cut{{"platform/api/api.go", "	Ref            string        `json:\"ref\"`\n", "	Ref            string        `json:\"ref\"`\n	Digest         string        `json:\"digest\"`\n"},
-		{"platform/release/release.go", `		g.Go(func() error { return p.attach(gctx, p.signature()) })`, `		g.Go(func() error {
+		{"platform/release/release.go", `			g.Go(func() error { return p.attachSignature(gctx) })`, `		g.Go(func() error {
 			named := &proofs{run: j, subject: m.Descriptor, uploaded: uploaded}
 			if j.req.Digest != "" {
 				named.subject.Digest.Hex = strings.TrimPrefix(j.req.Digest, "sha256:")
