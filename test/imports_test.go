@@ -28,18 +28,12 @@ var rows = [][]string{
 	{"policy"},
 	{"verify", "lint"},
 	{"platform/api", "platform/zone", "platform/cosigner", "platform/authority/tiles", "platform/authority/witnesses"},
-	{"platform/api", "platform/zone", "platform/authority/tiles", "platform/authority/witnesses"},
-	{"monitor"},
-	{"platform/api", "platform/zone", "platform/authority/tiles", "platform/authority/witnesses", "platform/distribution", "platform/verdicts"},
+	{"monitor", "platform/distribution", "platform/verdicts"},
 	// Services meet over wire formats, never over imports. Only the attestor runs
 	// releases, and a release hands its builds to builders.
 	{
-		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
-		"platform/acme", "platform/builder", "platform/front", "platform/mirror", "platform/registry", "platform/verdicts", "platform/web", "platform/witness",
-		"platform/acme", "platform/archive", "platform/builder", "platform/front", "platform/registry", "platform/verdicts", "platform/web",
 		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/indexlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
-		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/search", "platform/verdicts", "platform/web", "platform/witness",
-		"platform/acme", "platform/builder", "platform/front", "platform/registry", "platform/web", "platform/witness",
+		"platform/acme", "platform/archive", "platform/builder", "platform/front", "platform/mirror", "platform/registry", "platform/search", "platform/web", "platform/witness",
 	},
 	{"platform/release", "platform/admission", "platform/gate", "platform/follow"},
 	{"platform/attestor"},
@@ -51,8 +45,7 @@ var rows = [][]string{
 // thin is what the CLI is made of and what others check us with: small to trust,
 // quick to start.
 var thin = []string{
-	"attest", "tlog", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "cmd/colophon",
-	"attest", "tlog", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
+	"attest", "tlog", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
 }
 
 // heavy may not be linked into any of them, however indirectly.
@@ -220,6 +213,25 @@ func TestImportRulesBite(t *testing.T) {
 	} {
 		if got := problems(c.name, c.p); (len(got) > 0) != c.bad {
 			t.Errorf("%s: got problems %q, want some: %v", what, got, c.bad)
+		}
+	}
+}
+
+// A package has one row: of two, find takes the lower one, and the other would be a wrong map.
+func TestEachPackageHasOneRow(t *testing.T) {
+	seen := map[string]bool{}
+	for _, name := range slices.Concat(rows...) {
+		if seen[name] {
+			t.Errorf("%s is in the import order twice", name)
+		}
+		seen[name] = true
+	}
+	for i, name := range thin {
+		if slices.Contains(thin[:i], name) {
+			t.Errorf("%s is among the thin packages twice", name)
+		}
+		if !seen[name] {
+			t.Errorf("%s is thin, and in no row", name)
 		}
 	}
 }
