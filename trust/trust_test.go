@@ -415,7 +415,7 @@ func TestUntil(t *testing.T) {
 			return func(r *trust.Root) { r.Expires = now.Add(3 * time.Minute) }
 		}, 3 * time.Minute},
 		"ended already": {func(p *prooftest.Platform) func(*trust.Root) { p.LogUntil = now.Add(-time.Minute); return nil }, time.Hour},
-		"certificate":   {func(p *prooftest.Platform) func(*trust.Root) { p.CAUntil = now.Add(1000 * time.Hour); return nil }, 24 * time.Hour},
+		"certificate":   {func(p *prooftest.Platform) func(*trust.Root) { p.CAUntil = now.Add(1000 * time.Hour); return nil }, 96 * time.Hour},
 	} {
 		p := prooftest.New(t)
 		p.CAUntil = now.Add(time.Hour)
