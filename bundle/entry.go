@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -293,14 +292,9 @@ func verifyInclusion(e *rekorpb.TransparencyLogEntry, log *root.TransparencyLog)
 	return cp.Size, nil
 }
 
-// rekor2Checkpoint opens the checkpoint of a Rekor v2 log. Its origin is the log's host
-// name.
+// rekor2Checkpoint opens the checkpoint of a Rekor v2 log.
 func rekor2Checkpoint(signed string, log *root.TransparencyLog) (tlog.Checkpoint, error) {
-	u, err := url.Parse(log.BaseURL)
-	if err != nil {
-		return tlog.Checkpoint{}, err
-	}
-	v, err := tlog.NewVerifier(u.Hostname(), log.PublicKey)
+	v, err := trust.LogVerifier(log)
 	if err != nil {
 		return tlog.Checkpoint{}, err
 	}

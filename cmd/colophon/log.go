@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -205,24 +204,22 @@ func trustedLogs() ([]*trustedLog, error) {
 }
 
 // logOf returns a log of a trust root; ok is false for what cannot be a log of tiles.
-// The origin of a Rekor v2 log is its host name.
 func logOf(r *trust.Root, id string, l *root.TransparencyLog) (_ *trustedLog, ok bool) {
-	u, err := url.Parse(l.BaseURL)
-	if err != nil || u.Host == "" || l.BaseURL == rekor1 {
+	if l.BaseURL == rekor1 {
 		return nil, false
 	}
-	v, err := tlog.NewVerifier(u.Hostname(), l.PublicKey)
+	v, err := trust.LogVerifier(l)
 	if err != nil {
-		return nil, false // a kind of key that only Rekor v1 has
+		return nil, false // a URL without a host, or a kind of key that only Rekor v1 has
 	}
-	own, err := tlog.LogID(u.Hostname(), l.PublicKey)
+	own, err := tlog.LogID(v.Name(), l.PublicKey)
 	if err != nil || hex.EncodeToString(own[:]) != id {
 		return nil, false
 	}
 	base := strings.TrimSuffix(l.BaseURL, "/")
 	return &trustedLog{
 		HTTP: tlog.HTTP{URL: base + "/api/v2"},
-		Root: r, URL: base, Origin: u.Hostname(), KeyID: id, Key: l.PublicKey, Verifier: v, Trusted: trust.LogWindow(l),
+		Root: r, URL: base, Origin: v.Name(), KeyID: id, Key: l.PublicKey, Verifier: v, Trusted: trust.LogWindow(l),
 	}, true
 }
 

@@ -55,7 +55,7 @@ func start(t *testing.T, s Settings, batch Batch) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Health, s.Every = l.Addr().String(), "1s"
+	s.Health, s.Every, s.pause = l.Addr().String(), "1s", 10*time.Millisecond
 	l.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{t: t, health: s.Health, out: &lines{}}
@@ -81,7 +81,7 @@ func (r *running) until(path string, status int, want ...string) {
 	r.t.Helper()
 	var got int
 	var body string
-	for range 300 {
+	for range 1200 {
 		got, body = r.get(path)
 		all := got == status
 		for _, w := range want {

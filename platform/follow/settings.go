@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,6 +52,8 @@ type Settings struct {
 	FromNewest bool   `json:"fromNewest,omitempty"` // skip the entries that a log has when it is followed for the first time
 	Copy       bool   `json:"copy,omitempty"`       // keep verified copies of the logs in dir
 	Health     string `json:"health,omitempty"`     // address of /healthz, /readyz and /metrics; default 127.0.0.1:5031
+
+	pause time.Duration // before a request to a log is repeated, for tests; 0: the default
 }
 
 // LogSettings are a log to follow.
@@ -147,7 +148,7 @@ func (s *Settings) plan() (p *plan, err error) {
 			return nil, fmt.Errorf("logs: expected each origin once, found %s twice", key.Name())
 		}
 		p.logs = append(p.logs, monitor.Log{URL: l.URL, Config: follow.Config{
-			Key: key, Source: follow.HTTP(tiles), Dir: filepath.Join(s.Dir, hash), FromNewest: s.FromNewest, Copy: s.Copy, Stalled: stalled,
+			Key: key, Source: follow.HTTP(tiles), Dir: filepath.Join(s.Dir, hash), FromNewest: s.FromNewest, Copy: s.Copy, Stalled: stalled, Pause: s.pause,
 		}})
 	}
 	if s.Copy && s.FromNewest {
@@ -201,12 +202,10 @@ func (l LogSettings) find(roots []*trust.Root) (key note.Verifier, tiles string,
 	base = strings.TrimSuffix(base, "/api/v2")
 	for _, r := range roots {
 		for _, known := range r.Material.RekorLogs() {
-			u, err := url.Parse(known.BaseURL)
-			if err != nil || strings.TrimSuffix(known.BaseURL, "/") != base {
+			if strings.TrimSuffix(known.BaseURL, "/") != base {
 				continue
 			}
-			// The origin of a Rekor v2 log is its host name.
-			found, err := tlog.NewVerifier(u.Hostname(), known.PublicKey)
+			found, err := trust.LogVerifier(known)
 			if err != nil {
 				return nil, "", err
 			}

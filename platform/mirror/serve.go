@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"path/filepath"
 	"sync"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict/documents"
 	"github.com/colophon-build/colophon/platform/cosigner"
 	"github.com/colophon-build/colophon/tlog"
+	"github.com/colophon-build/colophon/tlog/follow"
 	"github.com/colophon-build/colophon/tlog/witness"
 )
 
@@ -73,7 +73,6 @@ func (s *Settings) Check() (logs []Log, every time.Duration, err error) {
 			return nil, 0, fmt.Errorf("every: expected a duration of at least 1s, found %q", s.Every)
 		}
 	}
-	client := &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for _, l := range s.Logs {
 		key, err := tlog.ParseLogKey(l.Key)
 		if err != nil {
@@ -82,7 +81,7 @@ func (s *Settings) Check() (logs []Log, every time.Duration, err error) {
 		if err := witness.CheckURL(l.URL); err != nil {
 			return nil, 0, fmt.Errorf("logs: %s: url: %w", key.Name(), err)
 		}
-		logs = append(logs, Log{key, tlog.HTTP{URL: l.URL, Client: client}})
+		logs = append(logs, Log{key, follow.HTTP(l.URL)})
 	}
 	return logs, every, s.Settings.Check("127.0.0.1:5020", "127.0.0.1:5021")
 }
