@@ -109,6 +109,10 @@ type Server struct {
 	witnessWait   time.Duration
 	needWitnesses bool
 
+	showing   sync.Mutex
+	shownSize int64  // of shownLast; guarded by showing
+	shownLast []byte // what clients got last; guarded by showing
+
 	ctx      context.Context // context of the storage
 	cancel   context.CancelFunc
 	appender *tessera.Appender

@@ -45,20 +45,31 @@ func (s *Server) witnessed(ctx context.Context, v *view) (witnesses.Cosigned, er
 }
 
 // shown returns the checkpoint for clients: the newest, or a cosigned one that is hardly older. If
-// witnesses are needed, it is the newest with a quorum.
+// witnesses are needed, it is the newest with a quorum. It is never older than what shown returned
+// before: to those who follow the log, it would have been rolled back.
 func (s *Server) shown() []byte {
-	v := s.current.Load()
 	if s.witnesses == nil {
-		return v.signed
+		return s.current.Load().signed
 	}
+	s.showing.Lock()
+	defer s.showing.Unlock()
+	if size, signed := s.choose(); size >= s.shownSize {
+		s.shownSize, s.shownLast = size, signed
+	}
+	return s.shownLast
+}
+
+// choose returns the checkpoint that clients should see, and its size.
+func (s *Server) choose() (size int64, signed []byte) {
+	v := s.current.Load()
 	c, ok := s.witnesses.Latest()
 	if ok && (s.needWitnesses || c.Size == v.Size || time.Since(c.Since) < maxBehind) {
-		return c.Envelope
+		return c.Size, c.Envelope
 	}
 	if part, ok := s.witnesses.Await(ended, v.Size); ok {
-		return part.Envelope
+		return part.Size, part.Envelope
 	}
-	return v.signed
+	return v.Size, v.signed
 }
 
 // ended is a context that has ended.

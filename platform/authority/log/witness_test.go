@@ -130,6 +130,67 @@ func TestNoQuorumNoAnswer(t *testing.T) {
 	}
 }
 
+// TestShownNeverGoesBack: a cosignature that comes late does not make the log show an older checkpoint
+// than before: to those who follow it, the log would have been rolled back.
+func TestShownNeverGoesBack(t *testing.T) {
+	answers := make(chan struct{}, 16)
+	cfg := config(t.TempDir())
+	r, _ := witnessed(t, cfg, func() bool {
+		select {
+		case <-answers:
+			return true
+		case <-t.Context().Done():
+			return false
+		}
+	})
+	shown := func() int64 {
+		t.Helper()
+		signed, err := r.source().Checkpoint(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		cp, err := tlog.OpenCheckpoint(signed, r.Verifier())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cp.Size
+	}
+	cosigned := func(size int64) {
+		t.Helper()
+		answers <- struct{}{}
+		for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+			if c, ok := r.witnesses.Latest(); ok && c.Size >= size {
+				return
+			} else if time.Since(began) > 20*time.Second {
+				t.Fatalf("no cosigned checkpoint of %d entries", size)
+			}
+		}
+	}
+	r.add(t, request(t, "0"))
+	answers <- struct{}{} // for the empty log, if the witness is asked about that
+	cosigned(1)
+	for len(answers) > 0 {
+		<-answers
+	}
+	time.Sleep(maxBehind + 100*time.Millisecond) // the log is quiet, then it gets two entries
+	r.add(t, request(t, "1"))
+	r.add(t, request(t, "2"))
+	if got := shown(); got != 3 {
+		t.Fatalf("got a checkpoint of %d entries, want 3", got)
+	}
+	cosigned(2) // the one before the newest
+	if c, _ := r.witnesses.Latest(); c.Size != 2 {
+		t.Fatalf("got a cosigned checkpoint of %d entries, want 2", c.Size)
+	}
+	if got := shown(); got != 3 {
+		t.Errorf("got a checkpoint of %d entries after one of 3", got)
+	}
+	cosigned(3)
+	if got := shown(); got != 3 {
+		t.Errorf("got a checkpoint of %d entries, want 3", got)
+	}
+}
+
 // BenchmarkWitnessed is BenchmarkEntries of one client with a witness: without waiting for it, and
 // with waiting for the quorum.
 func BenchmarkWitnessed(b *testing.B) {
