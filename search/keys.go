@@ -223,6 +223,14 @@ var algorithms2 = map[string]string{
 	"SHA2_256": "sha256", "SHA2_384": "sha384", "SHA2_512": "sha512", "SHA3_256": "sha3-256", "SHA3_384": "sha3-384",
 }
 
+// IsDigest reports whether entries can have this value as a key of the kind Digest.
+func IsDigest(value string) bool {
+	algorithm, digest, _ := strings.Cut(value, ":")
+	var c collector
+	c.hash1(hash1{algorithm, digest})
+	return c.keys[0].Kind == Digest
+}
+
 func (c *collector) hash2(h hash2) {
 	name := algorithms2[h.Algorithm]
 	digest, err := decode(h.Digest)

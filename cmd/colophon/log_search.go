@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,8 +49,9 @@ which entry of the log that is true. Values are compared exactly.
 That the index lacks no entry of the log is what "colophon log audit" finds out. An entry that
 the index could not read, or not fully, is under --unparsed.
 
---since and --until compare the time at which an entry's certificate was issued. Entries without a
-certificate have no time, and are kept.`,
+--since and --until compare the time at which an entry's certificate was issued. Who logs an entry
+may add certificates of their own, so an entry is left out only if each of its signers has a
+certificate of another time. Entries without a certificate are kept.`,
 		Example: `  colophon log search --source https://git.example.com/team/app
   colophon log search --identity release@example.com --since 2026-11-01 --json
   colophon log search --digest sha256:8ed52a29b6ee…`,
@@ -115,11 +117,11 @@ func runLogSearch(cmd *cobra.Command, s searchOptions, o output) error {
 	if s.limit < 1 || s.from < 0 {
 		return usageError("", "--limit: expected 1 or more, found %d; --from: expected 0 or more, found %d", s.limit, s.from)
 	}
-	log, err := openLog(ctx, s.log)
+	key, err := s.key(ctx)
 	if err != nil {
 		return err
 	}
-	key, err := s.key(ctx)
+	log, err := openLog(ctx, s.log)
 	if err != nil {
 		return err
 	}
@@ -154,6 +156,10 @@ func (s searchOptions) key(ctx context.Context) (search.Key, error) {
 		if kind == search.Digest && !strings.Contains(*value, ":") {
 			*value = "sha256:" + *value
 		}
+		// No entry has a malformed one, so the answer would be that there is nothing.
+		if (kind == search.Digest || kind == search.KeyHash) && !search.IsDigest(*value) || kind == search.KeyHash && !strings.HasPrefix(*value, "sha256:") {
+			return search.Key{}, usageError("", "--%s: expected sha256: and 64 hex digits in lower case, found %q", kind, *value)
+		}
 		return search.Key{Kind: kind, Value: *value}, nil
 	}
 	return search.Key{}, usageError("", "the value to search for is empty")
@@ -164,6 +170,20 @@ type span struct{ start, end time.Time }
 
 func (s span) has(t time.Time) bool {
 	return !t.Before(s.start) && (s.end.IsZero() || t.Before(s.end))
+}
+
+// keeps reports whether an entry may be of this time. It is not if all its keys are from
+// certificates, and all of these were issued at other times.
+func (s span) keeps(entry []byte) bool {
+	certificates := search.Certificates(entry)
+	for _, der := range certificates {
+		if cert, err := x509.ParseCertificate(der); err != nil || s.has(cert.NotBefore) {
+			return true
+		}
+	}
+	return len(certificates) == 0 || slices.ContainsFunc(search.KeysOf(entry), func(k search.Key) bool {
+		return k.Kind == search.KeyHash || k.Kind == search.Unparsed
+	})
 }
 
 func parseTimes(since, until string) (s span, err error) {
@@ -228,8 +248,8 @@ func (l *trustedLog) search(ctx context.Context, q search.Question, limit int, b
 		}
 		before, indexBefore = v.Newest, v.Index
 		for _, e := range v.Entries {
-			if entry := describe(e); entry.Issued == nil || between.has(*entry.Issued) {
-				found.Entries = append(found.Entries, entry)
+			if between.keeps(e.Body) {
+				found.Entries = append(found.Entries, describe(e))
 			}
 		}
 		found.Total, found.Next, found.Indexed, found.Size, found.Index = v.Total, v.To, v.Indexed.Size, v.Newest.Size, a.Index

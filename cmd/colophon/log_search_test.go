@@ -2,10 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -88,7 +94,7 @@ func TestLogSearch(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &found); err != nil || len(found.Entries) != 1 || found.Entries[0].Index != 1 || found.Total != 1 || found.Indexed != 2 || found.Next != nil {
 		t.Errorf("got %s, %v", out, err)
 	}
-	for _, bad := range [][]string{{}, {"--digest", "a", "--source", "b"}, {"--digest", ""}, {"--digest", digest, "--limit", "0"}, {"--digest", digest, "--from", "-1"}, {"--digest", digest, "--since", "yesterday"}, {"word"}} {
+	for _, bad := range [][]string{{}, {"--digest", "a", "--source", "b"}, {"--digest", "SHA256:" + digest}, {"--digest", strings.ToUpper(digest)}, {"--digest", digest[:63]}, {"--digest", "sha512:" + digest}, {"--key", digest}, {"--key", "sha256:" + digest[:63]}, {"--digest", ""}, {"--digest", digest, "--limit", "0"}, {"--digest", digest, "--from", "-1"}, {"--digest", digest, "--since", "yesterday"}, {"word"}, {"--source", ""}} {
 		s.run(exitUsage, append([]string{"log", "search"}, bad...))
 	}
 	s.run(exitOK, []string{"log", "audit"}, "entries    2, all read", "all computed again and equal", "audited")
@@ -125,6 +131,51 @@ func TestLogSearch(t *testing.T) {
 			defer func() { s.t = outer }()
 			s.run(lie.code, lie.args, lie.word)
 		})
+	}
+}
+
+// TestSearchTimes: whoever logs an entry cannot hide it from a search by time, by a certificate of
+// their own beside the one that matters.
+func TestSearchTimes(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued := func(year int) string {
+		template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC), EmailAddresses: []string{"dev@team.example"}}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf(`{"verifier":{"x509Certificate":{"rawBytes":%q}}}`, base64.StdEncoding.EncodeToString(der))
+	}
+	broken := fmt.Sprintf(`{"verifier":{"x509Certificate":{"rawBytes":%q}}}`, base64.StdEncoding.EncodeToString([]byte("x")))
+	plain := fmt.Sprintf(`{"verifier":{"publicKey":{"rawBytes":%q}}}`, base64.StdEncoding.EncodeToString([]byte("k")))
+	of2026, err := parseTimes("2026-01-01", "2027-01-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what    string
+		signers []string
+		want    bool
+	}{
+		{"of the time", []string{issued(2026)}, true},
+		{"earlier", []string{issued(2025)}, false},
+		{"later", []string{issued(2027)}, false},
+		{"both at other times", []string{issued(2025), issued(2027)}, false},
+		{"a later one beside it", []string{issued(2026), issued(2050)}, true},
+		{"an earlier one beside it", []string{issued(2001), issued(2026)}, true},
+		{"one that nobody can read beside it", []string{issued(2050), broken}, true},
+		{"a key beside it", []string{issued(2050), plain}, true},
+		{"a key", []string{plain}, true},
+		{"nobody", nil, true},
+	} {
+		entry := fmt.Sprintf(`{"kind":"dsse","apiVersion":"0.0.2","spec":{"dsseV002":{"payloadHash":{"algorithm":"SHA2_256","digest":%q},"signatures":[%s]}}}`,
+			base64.StdEncoding.EncodeToString(make([]byte, 32)), strings.Join(c.signers, ","))
+		if got := of2026.keeps([]byte(entry)); got != c.want {
+			t.Errorf("%s: got %v, want %v", c.what, got, c.want)
+		}
 	}
 }
 
