@@ -33,7 +33,7 @@ import (
 const (
 	batchAge           = time.Millisecond       // entries come one after another
 	checkpointInterval = 100 * time.Millisecond // the shortest that Tessera accepts
-	startTimeout       = 30 * time.Second       // for publishing, at start, what a crash left unpublished
+	publishTimeout     = 30 * time.Second       // for publishing what a crash or a failed Append left unpublished
 )
 
 // Config of a Server.
@@ -69,6 +69,7 @@ type Server struct {
 	ctx      context.Context // of the storage
 	cancel   context.CancelFunc
 	appender *tessera.Appender
+	reader   tessera.LogReader
 	shutdown func(context.Context) error
 
 	mu     sync.Mutex // held by Append
@@ -121,17 +122,13 @@ func New(cfg Config) (_ *Server, err error) {
 		WithCheckpointInterval(checkpointInterval).
 		WithCheckpointRepublishInterval(0).
 		WithBatching(1, batchAge)
-	var reader tessera.LogReader
-	if s.appender, s.shutdown, reader, err = tessera.NewAppender(s.ctx, driver, opts); err != nil {
+	if s.appender, s.shutdown, s.reader, err = tessera.NewAppender(s.ctx, driver, opts); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, startTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, publishTimeout)
 	defer cancel()
-	size, err := reader.IntegratedSize(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if _, err = s.await(ctx, int64(size)); err == nil && size > 0 {
+	cp, err := s.settled(ctx)
+	if err == nil && cp.Size > 0 {
 		err = s.record()
 	}
 	return s, err
@@ -203,9 +200,22 @@ func (s *Server) record() error {
 	return durable.WriteFile(s.cfg.Record, []byte(s.vkey+"\n"), 0o644)
 }
 
-// last returns the last entry under the published checkpoint.
+// settled returns the published checkpoint when it covers all that the storage has. An Append that
+// failed may have left an entry that is not published yet: the next one must not come after it
+// unseen, because two entries about the same checkpoint make an audit impossible.
+func (s *Server) settled(ctx context.Context) (tlog.Checkpoint, error) {
+	size, err := s.reader.IntegratedSize(ctx)
+	if err != nil {
+		return tlog.Checkpoint{}, err
+	}
+	return s.await(ctx, int64(size))
+}
+
+// last returns the last entry, when the published checkpoint covers it.
 func (s *Server) last(ctx context.Context) ([]byte, tlog.Checkpoint, error) {
-	cp, err := s.checkpoint(ctx)
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	cp, err := s.settled(ctx)
 	if err != nil || cp.Size == 0 {
 		return nil, cp, err
 	}
