@@ -109,7 +109,7 @@ func (p Policy) Check() error {
 	if err := p.Origin.checkOrigin(); err != nil {
 		return err
 	}
-	if err := p.Witnesses.check(p.Origin); err != nil {
+	if err := p.Witnesses.check(p); err != nil {
 		return err
 	}
 	for _, v := range p.Verifiers {

@@ -50,11 +50,11 @@ func (w Witnesses) Parse() ([]tlog.WitnessKey, error) {
 	return keys, nil
 }
 
-func (w Witnesses) check(origin Origin) error {
+func (w Witnesses) check(p Policy) error {
 	if w.None() {
 		return nil
 	}
-	switch o := origin.(type) {
+	switch o := p.Origin.(type) {
 	case NotationSignature:
 		return errors.New("policy: log: signatures of notation are in no log")
 	case SummaryOnly:
@@ -66,6 +66,16 @@ func (w Witnesses) check(origin Origin) error {
 	case SignatureOnly:
 		if withoutLog(o.Signer) {
 			return errors.New("policy: log: the policy accepts the signer's signature without a log")
+		}
+	}
+	for _, a := range p.Attestations {
+		if a.Signer != nil && withoutLog(a.Signer) {
+			return fmt.Errorf("policy: log: the policy accepts an attestation without a log: %s", a.PredicateType)
+		}
+	}
+	for _, v := range p.Verifiers {
+		if withoutLog(v.Signer) {
+			return fmt.Errorf("policy: log: the policy accepts a verification summary without a log: that of %s", v.ID)
 		}
 	}
 	keys, err := w.Parse()

@@ -50,6 +50,15 @@ func TestWitnesses(t *testing.T) {
 	if again, err := policy.ParseSets(text); err != nil || !again[0].Rules[0].Accept[0].Equal(p) {
 		t.Errorf("got %v, %v back from\n%s", again, err, text)
 	}
+	logless := policy.Key{InsecureNoLog: true}
+	for name, p := range map[string]policy.Policy{
+		"an attestation without a log": {Origin: p.Origin, Witnesses: p.Witnesses, Attestations: []policy.Attestation{{PredicateType: "https://example.com/x", Signer: logless}}},
+		"a summary without a log":      {Origin: p.Origin, Witnesses: p.Witnesses, Verifiers: []policy.Verifier{{ID: "https://v.example.com", Signer: logless}}},
+	} {
+		if err := p.Check(); err == nil || !strings.Contains(err.Error(), "without a log") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
 	many := strings.Repeat(`"`+a+`", `, 32)
 	for name, bad := range map[string]string{
 		"nothing":               witnessPolicy(`{}`, builtFrom),

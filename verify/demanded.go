@@ -48,6 +48,11 @@ func (c *check) attestationLink(ev *evidence, s set, i int, a policy.Attestation
 	takes := ofKind(a.PredicateType)
 	var said []word
 	found := best(ev.signedBy(takes, test, func(it *item, p *proof) error {
+		if it.matches[i] == nil { // what speaks against the image counts without a witness
+			if _, err := c.witnessed(p); err != nil {
+				return err
+			}
+		}
 		said = append(said, word{lastTime(p), it.matches[i]})
 		return it.matches[i]
 	}))
@@ -246,6 +251,9 @@ func (c *check) lastSummary(ev *evidence, by policy.Verifier, resource string) (
 		err := it.vsaErr
 		if err == nil {
 			err = by.Concerns(it.vsa, resource)
+		}
+		if err == nil && it.vsa.VerificationResult == attest.VSAPassed {
+			_, err = c.witnessed(p)
 		}
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/logtest"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/tlog"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
@@ -94,6 +95,59 @@ func TestEveryProofIsWitnessed(t *testing.T) {
 			c.p.Witnesses = []*tlog.Cosigner{w}
 			c.r.Attach(all...)
 			c.want(verify.Accepted, verify.LinkLog, verify.Holds, "cosigned by a.example/w")
+		})
+	}
+}
+
+// TestDemandedProofsAreWitnessed: an attestation or a verification summary that the policy demands
+// speaks for the image, too.
+func TestDemandedProofsAreWitnessed(t *testing.T) {
+	const kind = "https://in-toto.io/attestation/test-result/v0.1"
+	w := logtest.Cosigner(t, "a.example/w")
+	by := prooftest.Identity{SAN: "https://ci.example.com/checker", Issuer: people}
+	signer := policy.Identity{Name: by.SAN, Issuer: by.Issuer}
+	const resource = "pkg:oci/app"
+	summary := func(result string) map[string]any {
+		return map[string]any{"verifier": map[string]any{"id": "https://v.example.com"}, "timeVerified": "2024-01-01T00:00:00Z", "resourceUri": resource,
+			"policy": map[string]any{"uri": "https://v.example.com/policy"}, "verificationResult": result, "verifiedLevels": []any{"SLSA_BUILD_LEVEL_3"}, "slsaVersion": "1.2"}
+	}
+	for name, tt := range map[string]struct {
+		kind      string
+		predicate map[string]any
+		link      string
+		demand    func(*policy.Policy)
+	}{
+		"attestation": {kind, map[string]any{"result": "PASSED"}, verify.LinkAttestation, func(p *policy.Policy) {
+			p.Attestations = []policy.Attestation{{PredicateType: kind, Signer: signer, Equals: map[string]any{"/result": "PASSED"}}}
+		}},
+		"summary": {attest.PredicateVSA, summary("PASSED"), verify.LinkSummary, func(p *policy.Policy) {
+			p.Verifiers = []policy.Verifier{{ID: "https://v.example.com", Signer: signer, Resource: resource}}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newScene(t)
+			c.p.Issuers = []string{people}
+			c.p.Witnesses = []*tlog.Cosigner{w}
+			c.r.Attach(attest.PredicateSLSA1, attest.PredicateSign, attest.PredicateSPDX, attest.PredicateCDX)
+			attach := func() {
+				c.s.Attach(c.r.Image, c.p.Sign(by, statement(t, c.r.Image.Digest.Hex, tt.kind, tt.predicate)), tt.kind)
+			}
+			c.also = tt.demand
+			c.p.Witnesses = nil
+			attach()
+			if v := c.verdict(); v.Outcome != verify.Accepted {
+				t.Fatalf("without witnesses in the policy: got %v", v.Outcome)
+			}
+			c.also = func(p *policy.Policy) {
+				tt.demand(p)
+				p.Witnesses = policy.Witnesses{AtLeast: 1, Keys: []string{w.Key.String()}}
+			}
+			c.want(verify.Rejected, tt.link, verify.Broken, "no witness has cosigned")
+			c.p.Witnesses = []*tlog.Cosigner{w}
+			attach()
+			if v := c.verdict(); v.Outcome != verify.Accepted {
+				t.Errorf("with a witnessed one: got %v", v.Outcome)
+			}
 		})
 	}
 }
