@@ -26,6 +26,9 @@ func (s witnessSettings) check() error {
 	if len(p.Witnesses) == 0 {
 		return errors.New("witnesses: the policy names no witness")
 	}
+	if s.Required && p.Enough(nil) {
+		return errors.New("witnesses: required means nothing with a policy of \"quorum none\"")
+	}
 	for _, w := range p.Witnesses {
 		if err := witness.CheckURL(w.URL); err != nil {
 			return errors.New("witness " + w.Name + ": URL: " + err.Error())

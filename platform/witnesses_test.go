@@ -38,6 +38,7 @@ func TestWitnessSettings(t *testing.T) {
 		"no duration":        {Witnesses: good, Wait: "soon"},
 		"too long":           {Witnesses: good, Wait: (maxWitnessWait + 1).String()},
 		"required of nobody": {Required: true},
+		"required of none":   {Required: true, Witnesses: file("witness w " + key + " https://w.example\nquorum none\n")},
 	} {
 		if s, err := c.settings(); err == nil {
 			t.Errorf("%s: got %+v, want an error", name, s)
