@@ -31,14 +31,36 @@ type admissionConfig struct {
 	fields    imagelist.Fields
 }
 
+// configMap is what is read of a ConfigMap.
+type configMap struct {
+	Metadata metadata          `json:"metadata"`
+	Data     map[string]string `json:"data"`
+}
+
+// installedIn returns the namespace that admission is in: the one in which the API server asks it, or
+// "" if it asks nobody. Labels do not say that: whoever has a namespace may put them on objects there.
+func (c *kubernetes) installedIn(ctx context.Context) (string, error) {
+	config, err := c.webhookConfiguration(ctx, "ValidatingWebhookConfiguration")
+	if err != nil && !isAbsent(err) {
+		return "", err
+	}
+	for _, w := range config {
+		if w.ClientConfig.Service.Namespace != "" {
+			return w.ClientConfig.Service.Namespace, nil
+		}
+	}
+	return "", nil
+}
+
 // admissionConfig reads the configuration of admission, which the chart keeps in a ConfigMap. Whoever
 // may not read it is told so, and gets what decides without one.
 func (c *kubernetes) admissionConfig(ctx context.Context, errs io.Writer) (*admissionConfig, error) {
 	config := &admissionConfig{}
-	all, err := list[struct {
-		Metadata metadata          `json:"metadata"`
-		Data     map[string]string `json:"data"`
-	}](ctx, c, "configmaps", "-A", "-l", "app.kubernetes.io/name=colophon,app.kubernetes.io/component=admission")
+	var all []configMap
+	namespace, err := c.installedIn(ctx)
+	if err == nil && namespace != "" {
+		all, err = list[configMap](ctx, c, "configmaps", "-n", namespace, "--field-selector=metadata.name="+admission)
+	}
 	if exit, ok := errors.AsType[*exitError](err); ok && strings.Contains(exit.msg, "Forbidden") {
 		printHint(errs, "you may not read admission's configuration: its fields of custom kinds, names of mirrors and ClusterImagePolicies are not known here")
 		return config, nil

@@ -43,26 +43,23 @@ const (
 // records returns the decisions about an object that admission recorded when it was created. They
 // are in the logs of the replicas that decided, as long as those exist.
 func (c *kubernetes) records(ctx context.Context, m metadata) ([]decisionRecord, error) {
-	const component = "app.kubernetes.io/name=colophon,app.kubernetes.io/component=admission"
-	installed, err := list[struct{ Metadata metadata }](ctx, c, "deployments", "-A", "-l", component)
+	out := []decisionRecord{}
+	namespace, err := c.installedIn(ctx)
+	if err != nil || namespace == "" {
+		return out, err
+	}
+	raw, err := c.run(ctx, "logs", "-n", namespace, "-l", admissionLabels, "--tail=-1", "--max-log-requests=50",
+		fmt.Sprintf("--limit-bytes=%d", maxRecords), "--since-time="+m.CreationTimestamp.Add(-recordSkew).UTC().Format(time.RFC3339))
 	if err != nil {
 		return nil, err
 	}
-	out := []decisionRecord{}
-	for _, d := range installed {
-		raw, err := c.run(ctx, "logs", "-n", d.Metadata.Namespace, "-l", component, "--tail=-1", "--max-log-requests=50",
-			fmt.Sprintf("--limit-bytes=%d", maxRecords), "--since-time="+m.CreationTimestamp.Add(-recordSkew).UTC().Format(time.RFC3339))
-		if err != nil {
-			return nil, err
+	for line := range bytes.Lines(raw) {
+		var r struct {
+			Message string `json:"msg"`
+			decisionRecord
 		}
-		for line := range bytes.Lines(raw) {
-			var r struct {
-				Message string `json:"msg"`
-				decisionRecord
-			}
-			if json.Unmarshal(line, &r) == nil && r.Message == "decision" && m.UID != "" && r.ObjectUID == m.UID {
-				out = append(out, r.decisionRecord)
-			}
+		if json.Unmarshal(line, &r) == nil && r.Message == "decision" && m.UID != "" && r.ObjectUID == m.UID {
+			out = append(out, r.decisionRecord)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b decisionRecord) int { return a.Time.Compare(b.Time) })

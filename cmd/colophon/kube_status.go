@@ -21,6 +21,9 @@ import (
 // admission is the name that the chart gives to all that it installs.
 const admission = "colophon-admission"
 
+// admissionLabels select admission's own objects in its namespace.
+const admissionLabels = "app.kubernetes.io/name=colophon,app.kubernetes.io/component=admission"
+
 func newKubeStatusCommand() *cobra.Command {
 	var o output
 	var c kubernetes
@@ -185,6 +188,9 @@ type webhook struct {
 	FailurePolicy string `json:"failurePolicy"`
 	ClientConfig  struct {
 		CABundle string `json:"caBundle"`
+		Service  struct {
+			Namespace string `json:"namespace"`
+		} `json:"service"`
 	} `json:"clientConfig"`
 	Rules []struct {
 		Operations, Resources, APIGroups []string
@@ -207,9 +213,24 @@ type selector struct {
 // nameLabel is the label that holds a namespace's name. Nobody can change it.
 const nameLabel = "kubernetes.io/metadata.name"
 
+// webhookConfiguration returns the webhooks of a configuration of the API server.
+func (c *kubernetes) webhookConfiguration(ctx context.Context, kind string) ([]webhook, error) {
+	raw, err := c.run(ctx, "get", "-o", "json", kind, admission)
+	if err != nil {
+		return nil, err
+	}
+	var config struct {
+		Webhooks []webhook `json:"webhooks"`
+	}
+	if err := json.Unmarshal(raw, &config); err != nil {
+		return nil, fmt.Errorf("%s %s: %w", kind, admission, err)
+	}
+	return config.Webhooks, nil
+}
+
 // webhooks finds what a configuration of the API server does not ask about.
 func (c *kubernetes) webhooks(ctx context.Context, kind string, s *clusterStatus) error {
-	raw, err := c.run(ctx, "get", "-o", "json", kind, admission)
+	config, err := c.webhookConfiguration(ctx, kind)
 	if isAbsent(err) {
 		s.problem("the %s %s does not exist: pods are not checked", kind, admission)
 		return nil
@@ -217,14 +238,8 @@ func (c *kubernetes) webhooks(ctx context.Context, kind string, s *clusterStatus
 	if err != nil {
 		return err
 	}
-	var config struct {
-		Webhooks []webhook `json:"webhooks"`
-	}
-	if err := json.Unmarshal(raw, &config); err != nil {
-		return fmt.Errorf("%s %s: %w", kind, admission, err)
-	}
 	asked := map[string]bool{}
-	for _, w := range config.Webhooks {
+	for _, w := range config {
 		at := kind + " " + w.Name
 		if w.FailurePolicy != "Fail" {
 			s.problem("%s: failurePolicy: expected Fail, found %s: pods pass if admission does not answer", at, w.FailurePolicy)
@@ -282,10 +297,15 @@ func (s *clusterStatus) exemptions(at string, w webhook) {
 
 // replicas counts the replicas of the webhook that are ready.
 func (c *kubernetes) replicas(ctx context.Context, s *clusterStatus) error {
-	all, err := list[struct {
+	type deployment struct {
 		Spec   struct{ Replicas int }
 		Status struct{ ReadyReplicas int }
-	}](ctx, c, "deployments", "-A", "-l", "app.kubernetes.io/name=colophon,app.kubernetes.io/component=admission")
+	}
+	var all []deployment
+	namespace, err := c.installedIn(ctx)
+	if err == nil && namespace != "" {
+		all, err = list[deployment](ctx, c, "deployments", "-n", namespace, "-l", admissionLabels)
+	}
 	if err != nil {
 		return err
 	}

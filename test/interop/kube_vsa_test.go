@@ -67,7 +67,7 @@ func TestKubeVSA(t *testing.T) {
 		object("config", m{"kind": "List", "items": []m{{"metadata": m{"name": "colophon-admission", "namespace": "colophon"}, "data": m{"admission.yaml": text}}}})
 	}
 	config("exempt: [kube-system]\n")
-	write(filepath.Join(dir, "kubectl"), []byte("#!/bin/sh\ncase \"$*\" in *pod/web*) cat "+dir+"/pod;; *clusterimagepolicies*) echo '{\"items\":[]}';; *imagepolicies*) cat "+dir+"/policies;; *trustroots*) cat "+dir+"/roots;; *configmaps*) cat "+dir+"/config;; *) exit 1;; esac\n"), 0o700)
+	write(filepath.Join(dir, "kubectl"), []byte("#!/bin/sh\ncase \"$*\" in *pod/web*) cat "+dir+"/pod;; *clusterimagepolicies*) echo '{\"items\":[]}';; *imagepolicies*) cat "+dir+"/policies;; *trustroots*) cat "+dir+"/roots;; *ValidatingWebhookConfiguration*) echo '{\"webhooks\":[{\"clientConfig\":{\"service\":{\"namespace\":\"colophon\"}}}]}';; *configmaps*) cat "+dir+"/config;; *) exit 1;; esac\n"), 0o700)
 
 	key, public := keyPair(t)
 	to := filepath.Join(dir, "summaries")
