@@ -15,14 +15,19 @@
 //	platform            serve: one table of roles and one file a role; hosts, configuration
 //	platform/attestor   runs releases: the one role that holds a signing identity
 //	platform/release    the main job, in order and atomically
-//	platform/authority  what holds keys: issuer, ca, ctlog, log, tsa, root
+//	platform/authority  what holds keys: issuer, ca, ctlog, log, indexlog, tsa, root
 //	platform/builder    a recipe becomes an image in a sealed room
 //	platform/registry   OCI images and what is attached to them
 //	platform/front      the port and the API; platform/web the pages; platform/acme the certificate of the port
+//	platform/archive    what was signed, found by its log entry
+//	platform/search     which entries the log has, with proof that there are no others
 //	platform/verdicts   whether images may run, read once and decided from memory
 //	platform/admission  the webhooks of a Kubernetes cluster
+//	platform/gate       a registry that serves of another one only images that policies accept
+//	platform/follow     a monitor of logs; platform/witness cosigns them; platform/mirror copies them
 //	platform/api        the platform's wire types and its client
 //	platform/zone       a process with a user of its own, that sees its own directories alone
+//	monitor             what logs have that no known release explains
 //	verify              evidence, policy and time become a Verdict, link by link
 //	policy              what a consumer demands
 //	provenance          what a builder says, one file a builder: facts, level
@@ -31,6 +36,7 @@
 //	oci                 images by digest: registries, layouts, archives
 //	sign                a token becomes a certificate becomes a logged bundle
 //	bundle              one signed thing about one subject: parse, verify, say what is wrong
+//	search              which entries a log has about something, and no others
 //	trust               whom to trust for what: roots, identities, keys and their times
 //	tlog                how a log proves it: checkpoints, tiles, inclusion, consistency
 //	attest              what a proof says: statements, predicates, recipes; no I/O

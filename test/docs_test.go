@@ -206,3 +206,34 @@ func anchors(text string) (out []string) {
 	}
 	return out
 }
+
+// A table of the documentation has each row once: two people who add to a row leave two of it when
+// their work is merged by lines, and each says half of what is so.
+func TestTablesHaveEachRowOnce(t *testing.T) {
+	tables := 0
+	several := []string{"../docs/kubernetes.md", "../docs/policy.md", "../docs/seeds.md"} // the first column is no key
+	repoFiles(t, ".md", func(path string, text []byte) {
+		if slices.Contains(several, filepath.ToSlash(path)) {
+			return
+		}
+		var seen map[string]bool // of the table that is being read; nil: there is none
+		for line := range strings.SplitSeq(string(text), "\n") {
+			switch {
+			case !strings.HasPrefix(line, "|"):
+				seen = nil
+				continue
+			case seen == nil:
+				seen = map[string]bool{}
+				tables++
+			}
+			first, _, _ := strings.Cut(line[1:], "|")
+			if first = strings.TrimSpace(first); first != "" && seen[first] {
+				t.Errorf("%s has two rows of %q in one table", strings.TrimPrefix(path, "../"), first)
+			}
+			seen[first] = true
+		}
+	})
+	if tables < 50 {
+		t.Errorf("got %d tables, want those of all pages", tables)
+	}
+}

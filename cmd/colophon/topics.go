@@ -33,6 +33,9 @@ func newTopics() []*cobra.Command {
   4  undecided: verify could not find out, for example because the registry did not
      answer. This is never treated as accepted
 
+Commands of "colophon log" end with 3 if the log contradicts itself, or does not have
+what was asked for, and with 4 if it could not be read.
+
 Two more are alarms of "colophon log watch", for which 3 means that somebody signed and
 no known release explains it, and 4 that a log or an entry could not be read:
 
