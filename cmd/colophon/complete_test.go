@@ -100,6 +100,8 @@ func TestCompletion(t *testing.T) {
 		{[]string{"verify", "./"}, ""},
 		{[]string{"verify", "--policy", ""}, "json"}, // files of this extension
 		{[]string{"inspect", "--sbom=s"}, "spdx"},
+		{[]string{"log", "search", "--image", host + "/team/app:"}, host + "/team/app:v1 " + host + "/team/app:v2"},
+		{[]string{"log", ""}, "audit checkpoint get gossip prove search watch"},
 		{[]string{"trust", "add", "si"}, "sigstore"},
 		{[]string{"trust", "remove", "http"}, "http://127.0.0.1:8080"},
 		{[]string{"trust", "remove", "nothing"}, ""},
