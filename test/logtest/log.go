@@ -90,6 +90,18 @@ func (l *Log) Fork(n, size int) *Log {
 	return f
 }
 
+// Prefix returns another log with the same key and the first n entries.
+func (l *Log) Prefix(n int) *Log {
+	p := &Log{Origin: l.Origin, Key: l.Key}
+	l.mu.Lock()
+	entries := l.entries[:n:n]
+	l.mu.Unlock()
+	for _, e := range entries {
+		p.Add(e)
+	}
+	return p
+}
+
 // At returns the checkpoint of the first size entries.
 func (l *Log) At(size int64) tlog.Checkpoint {
 	l.mu.Lock()
