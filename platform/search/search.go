@@ -57,6 +57,7 @@ type Service struct {
 	stopped    atomic.Pointer[error]        // why nothing is answered any more
 	saved      int64                        // entries in the map's file
 	unsure     bool                         // state may not be that of the last entry of the index log
+	damaged    atomic.Bool                  // keys could not be read from the map's file: it is made again from the log
 	slots      chan struct{}
 }
 
@@ -110,17 +111,34 @@ func (s *Service) Run(ctx context.Context) error {
 
 // step opens the map if it is not open, and indexes what is new in the log.
 func (s *Service) step(ctx context.Context) error {
-	state := s.state.Load()
-	if state == nil || s.unsure {
+	state, damaged := s.state.Load(), s.damaged.Load()
+	if state == nil || s.unsure || damaged {
 		var err error
 		if state, err = s.restore(ctx); err != nil {
-			return err
+			return s.noteDamage(err)
 		}
 		if s.unsure = false; state.Leaf != nil {
 			s.state.Store(state)
 		}
 	}
-	return s.extend(ctx, state)
+	if damaged {
+		if err := s.save(); err != nil {
+			return err
+		}
+		s.damaged.Store(false)
+		if now := s.state.Load(); now != nil {
+			state = now
+		}
+	}
+	return s.noteDamage(s.extend(ctx, state))
+}
+
+// noteDamage returns err. If keys could not be read, the next step makes the map again.
+func (s *Service) noteDamage(err error) error {
+	if errors.Is(err, prefix.ErrDamaged) {
+		s.damaged.Store(true)
+	}
+	return err
 }
 
 // restore returns the state of the last entry of the index log. Leaf is nil if the index log
@@ -210,6 +228,10 @@ func (s *Service) open(state *search.State, leaf search.Leaf) (m prefix.Map, siz
 	// The map is written after the index log has published its entry.
 	if cp.Size > state.Indexed.Size || cp.Size == state.Indexed.Size && !bytes.Equal(saved, state.Leaf) {
 		return prefix.Map{}, 0, contradiction("%s is about %d entries, and the last entry of the index log about %d: the index log was rolled back or changed; restore it from a backup", path, cp.Size, state.Indexed.Size)
+	}
+	if s.damaged.Load() {
+		s.cfg.Logger.Warn("keys of the map are damaged; making it again from the log", "path", path)
+		return prefix.Map{}, 0, nil
 	}
 	return m, cp.Size, nil
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/log"
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/tlog"
+	"github.com/colophon-build/colophon/tlog/prefix"
 )
 
 var signer = sync.OnceValue(func() *ecdsa.PrivateKey {
@@ -258,9 +259,18 @@ func TestSearch(t *testing.T) {
 		if again.state.Load().Map.Root() != s.state.Load().Map.Root() || again.state.Load().Index.Size != size {
 			t.Errorf("%s: got another map, or an entry of the index log more", name)
 		}
-		if name != "damaged keys" { // found when they are read
-			check(again)
+		if name == "damaged keys" { // found when they are read, and then the map is made again
+			_, _, err1 := ask(again, search.KeyHash, keyName())
+			_, _, err2 := ask(again, search.Digest, fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("13"))))
+			if err1 == nil && err2 == nil {
+				t.Errorf("%s: nothing was damaged", name)
+			}
+			run(t, again, 20)
+			if m, _, err := prefix.Open(path); err != nil || !readable(m) {
+				t.Errorf("%s: the file still has them: %v", name, err)
+			}
 		}
+		check(again)
 		if err := s.state.Load().Map.Write(path, s.state.Load().Leaf); err != nil {
 			t.Fatal(err)
 		}
@@ -268,6 +278,11 @@ func TestSearch(t *testing.T) {
 	if a, err := r.audit(t); err != nil || a.Indexed.Size != 20 {
 		t.Errorf("audit: got %+v, %v", a, err)
 	}
+}
+
+func readable(m prefix.Map) bool {
+	n, err := m.Count(nil)
+	return err == nil && n == m.Len()
 }
 
 func flip(path string, at int64) error {

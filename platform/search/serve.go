@@ -103,7 +103,7 @@ func (s *Service) answer(ctx context.Context, state *search.State, q search.Ques
 	}
 	a, err := state.Answer(ctx, q, limit, s.log, s.index, newest, signed)
 	if err != nil {
-		return nil, err
+		return nil, s.noteDamage(err)
 	}
 	if _, err = a.Verify(q, s.cfg.LogKey, s.cfg.IndexKey); err != nil {
 		s.log.forget()

@@ -251,7 +251,7 @@ func (n *node) packed() ([]byte, error) {
 	}
 	data := make([]byte, n.length)
 	if _, err := n.file.ReadAt(data, n.offset); err != nil {
-		return nil, fmt.Errorf("bucket at %d: %w", n.offset, err)
+		return nil, fmt.Errorf("bucket at %d: %w: %w", n.offset, ErrDamaged, err)
 	}
 	return data, nil
 }
