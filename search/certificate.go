@@ -1,17 +1,18 @@
 package search
 
 import (
-	"encoding/asn1"
+	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// Fulcio's arc of object identifiers: https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md
-var (
-	fulcio       = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1}
-	oidAltNames  = asn1.ObjectIdentifier{2, 5, 29, 17}
-	oidOtherName = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, 7}
+// Object identifiers, as the content of their DER encoding: they may have numbers of any size.
+// Fulcio's arc: https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md
+const (
+	fulcio       = "\x2b\x06\x01\x04\x01\x83\xbf\x30\x01" // 1.3.6.1.4.1.57264.1
+	oidAltNames  = "\x55\x1d\x11"                         // 2.5.29.17
+	oidOtherName = fulcio + "\x07"
 )
 
 // field is an extension of Fulcio. Those of the first version have the text itself as their
@@ -21,9 +22,10 @@ type field struct {
 	bare bool
 }
 
-var fields = map[int]field{
-	1: {Issuer, true}, 3: {Commit, true}, 6: {Ref, true},
-	8: {Issuer, false}, 12: {Source, false}, 13: {Commit, false}, 14: {Ref, false},
+// fields are those below fulcio, by their last number.
+var fields = map[string]field{
+	"\x01": {Issuer, true}, "\x03": {Commit, true}, "\x06": {Ref, true},
+	"\x08": {Issuer, false}, "\x0c": {Source, false}, "\x0d": {Commit, false}, "\x0e": {Ref, false},
 }
 
 // certificate adds the keys of an X.509 certificate (RFC 5280, 4.1). It reads the extensions
@@ -51,29 +53,34 @@ func (c *collector) certificate(der []byte) {
 	}
 	before := len(c.keys)
 	for !list.Empty() {
-		var extension, value cryptobyte.String
-		var id asn1.ObjectIdentifier
-		if !list.ReadASN1(&extension, tag.SEQUENCE) || !extension.ReadASN1ObjectIdentifier(&id) ||
-			!extension.SkipOptionalASN1(tag.BOOLEAN) || !extension.ReadASN1(&value, tag.OCTET_STRING) || !extension.Empty() {
+		var extension, id, value cryptobyte.String
+		var kind tag.Tag
+		if !list.ReadAnyASN1(&extension, &kind) {
 			c.unparsed()
 			return
 		}
-		c.extension(id, value)
+		if kind != tag.SEQUENCE || !extension.ReadASN1(&id, tag.OBJECT_IDENTIFIER) ||
+			!extension.SkipOptionalASN1(tag.BOOLEAN) || !extension.ReadASN1(&value, tag.OCTET_STRING) || !extension.Empty() {
+			c.unparsed()
+			continue
+		}
+		c.extension(string(id), value)
 	}
 	if len(c.keys) == before { // a certificate of nobody
 		c.unparsed()
 	}
 }
 
-func (c *collector) extension(id asn1.ObjectIdentifier, value cryptobyte.String) {
-	if id.Equal(oidAltNames) {
+func (c *collector) extension(id string, value cryptobyte.String) {
+	if id == oidAltNames {
 		c.names(value)
 		return
 	}
-	if len(id) != len(fulcio)+1 || !id[:len(fulcio)].Equal(fulcio) {
+	last, ok := strings.CutPrefix(id, fulcio)
+	if !ok {
 		return
 	}
-	switch f, known := fields[id[len(fulcio)]]; {
+	switch f, known := fields[last]; {
 	case !known:
 	case f.bare:
 		c.add(f.kind, string(value))
@@ -106,9 +113,8 @@ func (c *collector) names(value cryptobyte.String) {
 		case tag.Tag(1).ContextSpecific(), tag.Tag(2).ContextSpecific(), tag.Tag(6).ContextSpecific():
 			c.add(Identity, string(name))
 		case tag.Tag(0).Constructed().ContextSpecific():
-			var id asn1.ObjectIdentifier
-			var explicit, text cryptobyte.String
-			if !name.ReadASN1ObjectIdentifier(&id) || !id.Equal(oidOtherName) ||
+			var id, explicit, text cryptobyte.String
+			if !name.ReadASN1(&id, tag.OBJECT_IDENTIFIER) || string(id) != oidOtherName ||
 				!name.ReadASN1(&explicit, tag.Tag(0).Constructed().ContextSpecific()) || !name.Empty() ||
 				!explicit.ReadASN1(&text, tag.UTF8String) || !explicit.Empty() {
 				c.unparsed()

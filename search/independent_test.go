@@ -539,11 +539,7 @@ func certificateSecond(der []byte, add func(kind, value string)) {
 			Validity   asn1.RawValue
 			Subject    asn1.RawValue
 			Key        asn1.RawValue
-			Extensions []struct {
-				ID       asn1.ObjectIdentifier
-				Critical bool `asn1:"optional"`
-				Value    []byte
-			} `asn1:"omitempty,optional,explicit,tag:3"`
+			Extensions []asn1.RawValue `asn1:"omitempty,optional,explicit,tag:3"`
 		}
 		Algorithm asn1.RawValue
 		Signature asn1.BitString
@@ -557,10 +553,23 @@ func certificateSecond(der []byte, add func(kind, value string)) {
 	}
 	bare := map[string]string{"1": "issuer", "3": "commit", "6": "ref"}
 	wrapped := map[string]string{"8": "issuer", "13": "commit", "14": "ref", "12": "source"}
-	for _, e := range cert.TBS.Extensions {
-		n, ours := strings.CutPrefix(e.ID.String(), "1.3.6.1.4.1.57264.1.")
+	for _, extension := range cert.TBS.Extensions {
+		var e struct {
+			ID       asn1.RawValue
+			Critical bool `asn1:"optional"`
+			Value    []byte
+		}
+		rest, err := asn1.Unmarshal(extension.FullBytes, &e)
+		if err != nil || len(rest) > 0 || e.ID.Class != 0 || e.ID.Tag != 6 || e.ID.IsCompound {
+			give("unparsed", "")
+			continue
+		}
+		n, ours := "", len(e.ID.Bytes) == 10 && hex.EncodeToString(e.ID.Bytes[:9]) == "2b0601040183bf3001"
+		if ours {
+			n = strconv.Itoa(int(e.ID.Bytes[9]))
+		}
 		switch {
-		case e.ID.String() == "2.5.29.17":
+		case hex.EncodeToString(e.ID.Bytes) == "551d11":
 			var names []asn1.RawValue
 			if rest, err := asn1.Unmarshal(e.Value, &names); err != nil || len(rest) > 0 {
 				give("unparsed", "")
