@@ -250,14 +250,19 @@ func isSubject(d string) bool { return len(d) <= maxDigest && subjectForm.MatchS
 // object returns the path of the content with a SHA-256, in hex.
 func (a *Archive) object(sum string) string { return filepath.Join(a.dir, objectsDir, sum[:2], sum) }
 
-// makeObjects creates the directories of the content durably.
+// makeObjects creates the directories of the content durably, and removes what a crash left in them.
 func (a *Archive) makeObjects() error {
 	root := filepath.Join(a.dir, objectsDir)
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return err
 	}
 	for i := range 256 {
-		if err := os.Mkdir(filepath.Join(root, fmt.Sprintf("%02x", i)), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		dir := filepath.Join(root, fmt.Sprintf("%02x", i))
+		err := os.Mkdir(dir, 0o700)
+		if errors.Is(err, os.ErrExist) {
+			err = durable.Sweep(dir)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -137,6 +137,9 @@ func TestEachStep(t *testing.T) {
 				}
 			}
 			a := open(t, dir)
+			if left, err := filepath.Glob(filepath.Join(dir, objectsDir, "*", ".*")); err != nil || len(left) > 0 {
+				t.Errorf("it keeps what nobody reads: %q, %v", left, err)
+			}
 			if crash.kept {
 				a.wants(t, about[0], []byte("earlier"), raw)
 			} else {

@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/tlog"
 	"github.com/colophon-build/colophon/tlog/prefix"
@@ -209,6 +210,9 @@ func (s *Service) last(ctx context.Context) (*search.State, search.Leaf, error) 
 // open opens the map's file, if it can be the beginning of the state's map. A damaged one
 // counts as if there were none. size is the number of entries that it has.
 func (s *Service) open(state *search.State, leaf search.Leaf) (m prefix.Map, size int64, err error) {
+	if err := durable.Sweep(s.cfg.Dir); err != nil { // a crash while the map was saved
+		return prefix.Map{}, 0, err
+	}
 	path := filepath.Join(s.cfg.Dir, mapFile)
 	m, saved, err := prefix.Open(path)
 	switch {

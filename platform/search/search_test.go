@@ -243,9 +243,10 @@ func TestSearch(t *testing.T) {
 	}
 	check(s)
 	path := filepath.Join(r.config().Dir, mapFile)
+	unfinished := filepath.Join(r.config().Dir, ".map.tmp-1") // of a save that was killed
 	size := s.state.Load().Index.Size
 	for name, damage := range map[string]func() error{
-		"restart":         func() error { return nil },
+		"restart":         func() error { return os.WriteFile(unfinished, []byte("colophon"), 0o600) },
 		"lost map":        func() error { return os.Remove(path) },
 		"damaged map":     func() error { return replace(path, []byte("garbage")) },
 		"damaged keys":    func() error { return flip(path, 40) },
@@ -258,6 +259,9 @@ func TestSearch(t *testing.T) {
 		run(t, again, 20)
 		if again.state.Load().Map.Root() != s.state.Load().Map.Root() || again.state.Load().Index.Size != size {
 			t.Errorf("%s: got another map, or an entry of the index log more", name)
+		}
+		if _, err := os.Lstat(unfinished); !os.IsNotExist(err) {
+			t.Errorf("%s: an unfinished file is still there: %v", name, err)
 		}
 		if name == "damaged keys" { // found when they are read, and then the map is made again
 			_, _, err1 := ask(again, search.KeyHash, keyName())
