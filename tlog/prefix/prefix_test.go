@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -355,4 +356,23 @@ func FuzzVerify(f *testing.F) {
 			t.Fatalf("got %d keys of %d, want %d of %d", len(got.Keys), got.Total, len(honest.Keys), honest.Total)
 		}
 	})
+}
+
+// TestTooManyKeys: numbers of keys whose sum is too large do not pass for a small one.
+func TestTooManyKeys(t *testing.T) {
+	const most = 1<<63 - 1
+	key := func(b byte) []byte { return []byte{tagKeys, 1, 1, b} }
+	node := func(count uint64, bits ...byte) []byte {
+		return append(binary.AppendUvarint([]byte{tagNode, 0}, count), bits...)
+	}
+	a, b, c, d := leafHash([]byte{0}), leafHash([]byte{0x40}), leafHash([]byte{0x80}), leafHash([]byte{0xc0})
+	for _, counts := range [][3]uint64{{4, 2, 2}, {1, most, most}, {most, most, most}, {3, 2, 2}} {
+		left, right := nodeHash(1, int64(counts[1]), []byte{0}, &a, &b), nodeHash(1, int64(counts[2]), []byte{0x80}, &c, &d)
+		root := nodeHash(0, int64(counts[0]), nil, &left, &right)
+		proof := slices.Concat(node(counts[0]), node(counts[1], 0), key(0), key(0x40), node(counts[2], 0x80), key(0x80), key(0xc0))
+		_, err := Verify(root, Range{}, proof)
+		if good := counts[0] == 4; good && err != nil || !good && (err == nil || !strings.Contains(err.Error(), "a node has")) {
+			t.Errorf("%d: got %v", counts, err)
+		}
+	}
 }
