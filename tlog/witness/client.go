@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -120,17 +121,21 @@ func (c *Client) post(ctx context.Context, body []byte) (status int, kind string
 // verified returns those lines of an answer that are cosignatures by the witness's keys.
 func (c *Client) verified(signed, answer []byte) ([]byte, error) {
 	var lines []byte
+	var by []tlog.WitnessKey
 	for line := range strings.Lines(string(answer)) {
 		if !strings.HasPrefix(line, "— ") || !strings.HasSuffix(line, "\n") {
 			return nil, fmt.Errorf("%w: it sent %s, want signature lines", ErrAnswer, told([]byte(line)))
 		}
-		_, err := tlog.Cosignatures(append(signed[:len(signed):len(signed)], line...), c.Keys, time.Now().Add(maxSkew))
+		all, err := tlog.Cosignatures(append(signed[:len(signed):len(signed)], line...), c.Keys, time.Now().Add(maxSkew))
 		switch {
 		case errors.Is(err, tlog.ErrNoWitness):
 		case err != nil:
 			return nil, fmt.Errorf("%w: %w", ErrAnswer, err)
+		case slices.ContainsFunc(by, all[0].Key.Same):
+			// Readers of signed notes take 100 signatures: there must be room for other witnesses.
+			return nil, fmt.Errorf("%w: it sent two cosignatures by one key of %s", ErrAnswer, all[0].Key.Name())
 		default:
-			lines = append(lines, line...)
+			lines, by = append(lines, line...), append(by, all[0].Key)
 		}
 	}
 	if len(lines) == 0 {

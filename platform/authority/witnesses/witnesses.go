@@ -251,11 +251,11 @@ func (s *Set) report(a *asked, r *round, lines []byte, err error) {
 	}
 	a.answered, a.failed, a.pause, a.until = r, "", 0, time.Time{}
 	all, err := tlog.Cosignatures(slices.Concat(r.Signed, lines), a.client.Keys, time.Now().Add(mostAhead))
-	if err == nil {
+	count := bytes.Count(r.Envelope, []byte("\n— ")) + bytes.Count(lines, []byte("\n"))
+	if err == nil && len(r.Envelope)+len(lines) <= tlog.MaxCheckpoint && count <= maxLines {
+		// A cosignature that does not fit cannot count: nobody would see it.
 		r.by = append(r.by, all...)
-		if len(r.Envelope)+len(lines) <= tlog.MaxCheckpoint && bytes.Count(r.Envelope, []byte("\n— ")) < maxLines {
-			r.Envelope = slices.Concat(r.Envelope, lines)
-		}
+		r.Envelope = slices.Concat(r.Envelope, lines)
 	}
 	s.judge(r)
 }

@@ -123,6 +123,9 @@ func TestBadWitnesses(t *testing.T) {
 		"future": func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, cosign(l.At(10), time.Now().Add(time.Hour)))
 		},
+		"repeating": func(w http.ResponseWriter, r *http.Request) { // no room is left for others
+			fmt.Fprint(w, strings.Repeat(cosign(l.At(10), time.Now()), 95))
+		},
 		"injecting": func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, cosign(l.At(10), time.Now())+"\nlog.example.com\n99\n")
 		},
@@ -131,12 +134,18 @@ func TestBadWitnesses(t *testing.T) {
 			t.Parallel()
 			server := httptest.NewServer(bad)
 			defer server.Close()
-			s := set(t, real(t, "a", l, nil)+"witness bad "+liar.Key.String()+" "+server.URL+"\ngroup g any a bad\nquorum a\n")
+			var late func(http.Handler) http.Handler
+			if name == "repeating" { // the bad one answers first
+				late = func(h http.Handler) http.Handler {
+					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { time.Sleep(200 * time.Millisecond); h.ServeHTTP(w, r) })
+				}
+			}
+			s := set(t, real(t, "a", l, late)+"witness bad "+liar.Key.String()+" "+server.URL+"\ngroup g any a bad\nquorum a\n")
 			defer s.Close()
 			s.Offer(offer(l, 10))
 			c, ok := await(t, s, 10, 10*time.Second)
-			if !ok || !c.Quorum {
-				t.Fatalf("got %v, %v", c.Checkpoint, ok)
+			if !ok || !c.Quorum || strings.Contains(string(c.Envelope), "liar") {
+				t.Fatalf("got %v, %v, %d bytes", c.Checkpoint, ok, len(c.Envelope))
 			}
 			s.Offer(offer(l, 20)) // does not wait for the bad one either
 			if c, ok = await(t, s, 20, 10*time.Second); !ok || !c.Quorum || c.Size != 20 {
