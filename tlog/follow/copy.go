@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,6 +25,44 @@ const (
 type file struct {
 	tile tlog.Tile
 	data []byte
+}
+
+// checkCopy fails if state and copy cannot be of one time. The state is always on disk before the
+// copy: a copy without it, or a newer one, means that what the log signed last was forgotten.
+func (f *Follower) checkCopy() error {
+	dir := string(f.Copy())
+	_, err := os.Stat(dir)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
+		return err
+	}
+	if f.cfg.Copy && f.state.Next > 0 {
+		switch {
+		case !f.state.Copy:
+			return fmt.Errorf("%s was followed without a copy up to entry %d: use another directory", f.cfg.Dir, f.state.Next)
+		case missing:
+			return fmt.Errorf("%s is missing, and should have %d entries: use another directory", dir, f.state.Next)
+		}
+	}
+	if missing {
+		return nil
+	}
+	if f.state.Checkpoint == "" {
+		return fmt.Errorf("%s is there, and the file \"state\" of %s is missing: use another directory", dir, f.cfg.Dir)
+	}
+	signed, err := f.Copy().Checkpoint(context.Background())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	switch cp, err := tlog.OpenCheckpoint(signed, f.cfg.Key); {
+	case err != nil:
+		return fmt.Errorf("%s is damaged, or the copy of another log: %w", dir, err)
+	case cp.Size > f.state.seen.Size || cp.Size == f.state.seen.Size && cp.Root != f.state.seen.Root:
+		return fmt.Errorf("%s has %d entries with root %v, and the file \"state\" has seen %d with root %v: it is older, or of another history", dir, cp.Size, cp.Root, f.state.seen.Size, f.state.seen.Root)
+	}
+	return nil
 }
 
 // copyEntries writes verified tiles of entries into the copy, and the full tiles of hashes

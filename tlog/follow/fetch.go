@@ -208,7 +208,7 @@ func (f *Follower) hand(ctx context.Context, bundles []bundle) error {
 		entries = append(entries, b.entries...)
 	}
 	first := bundles[0].tile.Index * tlog.TileWidth
-	next.Next = first + int64(len(entries))
+	next.Next, next.Copy = first+int64(len(entries)), f.cfg.Copy
 	if f.cfg.Copy {
 		if err := f.copyEntries(ctx, bundles); err != nil {
 			return err

@@ -100,8 +100,8 @@ func Open(cfg Config) (*Follower, error) {
 	if f.state, err = load(cfg.Dir, cfg.Key); err != nil {
 		return nil, errors.Join(err, lock.Release())
 	}
-	if cfg.Copy && !f.state.Copy && f.state.Next > 0 {
-		return nil, errors.Join(fmt.Errorf("%s was followed without a copy up to entry %d: use another directory", cfg.Dir, f.state.Next), lock.Release())
+	if err := f.checkCopy(); err != nil {
+		return nil, errors.Join(err, lock.Release())
 	}
 	if err := f.sweep(); err != nil {
 		return nil, errors.Join(err, lock.Release())

@@ -523,6 +523,69 @@ func TestState(t *testing.T) {
 	}
 }
 
+// TestStateAndCopy: a copy without the state that belongs to it is an error, because a fork would
+// otherwise be copied over it; and so is one in which entries are missing.
+func TestStateAndCopy(t *testing.T) {
+	for name, harm := range map[string]func(t *testing.T, dir string, old []byte) error{
+		"state lost": func(_ *testing.T, dir string, _ []byte) error { return os.Remove(filepath.Join(dir, "state")) },
+		"state older": func(_ *testing.T, dir string, old []byte) error {
+			return os.WriteFile(filepath.Join(dir, "state"), old, 0o600)
+		},
+		"copy lost": func(_ *testing.T, dir string, _ []byte) error { return os.RemoveAll(filepath.Join(dir, "copy")) },
+		"copy cut": func(_ *testing.T, dir string, _ []byte) error {
+			return os.Truncate(filepath.Join(dir, "copy", "checkpoint"), 20)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := tlogtest.New(t, "log.example")
+			cfg := follow.Config{Key: log.Verifier(t), Source: log, Dir: t.TempDir(), Copy: true}
+			var old []byte
+			for range 2 {
+				log.Add(t, entries(0, 3)...)
+				f := open(t, cfg)
+				if err := f.Follow(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				f.Close()
+				if old == nil {
+					var err error
+					if old, err = os.ReadFile(filepath.Join(cfg.Dir, "state")); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			open(t, cfg).Close()
+			if err := harm(t, cfg.Dir, old); err != nil {
+				t.Fatal(err)
+			}
+			if f, err := follow.Open(cfg); err == nil {
+				f.Close()
+				t.Error("it was opened")
+			}
+		})
+	}
+	// Killed between checkpoint and entries, and then followed without a copy.
+	log := tlogtest.New(t, "log.example")
+	log.Add(t, entries(0, 300)...)
+	cfg := follow.Config{Key: log.Verifier(t), Source: log, Dir: t.TempDir(), Copy: true, Entries: func(context.Context, follow.Batch) error { return errStop }}
+	f := open(t, cfg)
+	if err := f.Follow(t.Context()); !errors.Is(err, errStop) {
+		t.Fatal(err)
+	}
+	f.Close()
+	cfg.Copy, cfg.Entries = false, nil
+	f = open(t, cfg)
+	if err := f.Follow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	cfg.Copy = true
+	if f, err := follow.Open(cfg); err == nil {
+		f.Close()
+		t.Error("entries that nobody copied count as copied")
+	}
+}
+
 // TestFromNewest: a follower may begin with the entries that come.
 func TestFromNewest(t *testing.T) {
 	log := tlogtest.New(t, "log.example")
