@@ -35,8 +35,8 @@ type keys struct {
 }
 
 // Open returns the keys in dir, Ed25519 first. The first start creates them. They are never created
-// again: if the key file is missing, and the public one or one of traces, names in dir, is not, Open
-// fails. name is the name of the cosigner, which cannot change.
+// again: if the key file is missing, and the public one is not, or one of traces, directories in dir,
+// has files, Open fails. name is the name of the cosigner, which cannot change.
 func Open(dir, name string, traces ...string) ([]*tlog.Cosigner, error) {
 	path := filepath.Join(dir, KeyFile)
 	raw, err := owned.ReadSecret(path)
@@ -56,10 +56,19 @@ func Open(dir, name string, traces ...string) ([]*tlog.Cosigner, error) {
 }
 
 func create(dir, name string, traces []string) ([]*tlog.Cosigner, error) {
-	for _, trace := range append(traces, PublicFile) {
-		if _, err := os.Lstat(filepath.Join(dir, trace)); err == nil {
-			return nil, fmt.Errorf("%s is missing in %s, but %s shows that it existed; restore it from a backup", KeyFile, dir, trace)
-		} else if !errors.Is(err, fs.ErrNotExist) {
+	lost := func(trace string) error {
+		return fmt.Errorf("%s is missing in %s, but %s shows that it existed; restore it from a backup", KeyFile, dir, trace)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, PublicFile)); err == nil {
+		return nil, lost(PublicFile)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, trace := range traces {
+		files, err := os.ReadDir(filepath.Join(dir, trace))
+		if len(files) > 0 {
+			return nil, lost(trace)
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}

@@ -229,6 +229,12 @@ func TestLostState(t *testing.T) {
 		"key":      func(dir string) error { return os.Remove(filepath.Join(dir, cosigner.KeyFile)) },
 		"key open": func(dir string) error { return os.Chmod(filepath.Join(dir, cosigner.KeyFile), 0o644) },
 		"key cut":  func(dir string) error { return os.Truncate(filepath.Join(dir, cosigner.KeyFile), 50) },
+		"key without public file": func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, cosigner.KeyFile)), os.Remove(filepath.Join(dir, cosigner.PublicFile)))
+		},
+		"key alone restored": func(dir string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(dir, stateDir)), os.RemoveAll(filepath.Join(dir, forkDir)), os.Remove(filepath.Join(dir, cosigner.PublicFile)))
+		},
 		"state cut": func(dir string) error {
 			return os.Truncate(filepath.Join(dir, stateDir, protocol.OriginHash(origin)), 100)
 		},
