@@ -392,6 +392,37 @@ func TestLogThatFails(t *testing.T) {
 	}
 }
 
+// TestFailureThatASinkMissed: a log that misbehaves once, while a sink is down, is told to the sink
+// when it is up again, although the log then behaves.
+func TestFailureThatASinkMissed(t *testing.T) {
+	w := newWorld(t, monitor.Watch{})
+	bad := &taken{fail: errors.New("down")}
+	w.m.Sinks = append(w.m.Sinks, bad)
+	good, _ := w.log.Checkpoint(t.Context())
+	logs, err := w.m.Open([]monitor.Log{{Config: follow.Config{Key: w.log.Verifier(t), Source: w.log, Dir: w.dir, Pause: time.Millisecond}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer logs[0].Close()
+	w.m.Run(t.Context(), logs, 0)
+	w.log.Show(w.log.SignText(t, "I owe you 100\n"))
+	for range 3 {
+		w.m.Run(t.Context(), logs, 0)
+	}
+	w.log.Show(good)
+	w.m.Run(t.Context(), logs, 0)
+	bad.fail = nil
+	for range 2 {
+		w.m.Run(t.Context(), logs, 0)
+	}
+	if got := fmt.Sprint(bad.kinds()); got != "[key-suspect:signed-other recovered:]" {
+		t.Errorf("the sink that was down got %s", got)
+	}
+	if got := fmt.Sprint(w.sink.kinds()); got != "[key-suspect:signed-other recovered:]" {
+		t.Errorf("the good sink got %s", got)
+	}
+}
+
 // TestWebhookFile: a webhook is https or on this machine, and no error quotes its file.
 func TestWebhookFile(t *testing.T) {
 	for where, good := range map[string]bool{

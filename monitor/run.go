@@ -68,7 +68,7 @@ func (m *Monitor) Open(logs []Log) (open []*Followed, err error) {
 	m.counts = map[Kind]int{}
 	for _, l := range logs {
 		sinks := append([]Sink{counter{m}}, m.Sinks...)
-		f := &Followed{monitor: m, url: l.URL, origin: l.Key.Name(), sinks: sinks, told: make([]int64, len(sinks)), failed: make([]string, len(sinks))}
+		f := &Followed{monitor: m, url: l.URL, origin: l.Key.Name(), sinks: sinks, told: make([]int64, len(sinks)), failed: make([]string, len(sinks)), missed: make([][]Alarm, len(sinks))}
 		l.Entries = f.entries
 		if f.Follower, err = follow.Open(l.Config); err != nil {
 			for _, o := range open {
@@ -104,10 +104,12 @@ type Followed struct {
 	url, origin string
 
 	// By sink, what it took: alarms about entries before this index, and the kind and reason
-	// of this failure of the log. Both are forgotten when the process ends.
+	// of this failure of the log; and what the log did wrong that it has yet to take. All are
+	// forgotten when the process ends.
 	sinks  []Sink
 	told   []int64
 	failed []string
+	missed [][]Alarm // each failure once
 
 	mu    sync.Mutex
 	last  time.Time // end of the last round that reached the log's end
@@ -149,19 +151,23 @@ func (f *Followed) report(ctx context.Context, alarms []Alarm, end int64) error 
 	defer f.monitor.sinks.Unlock()
 	var failed error
 	for i, sink := range f.sinks {
-		fresh := slices.DeleteFunc(slices.Clone(alarms), func(a Alarm) bool {
-			if a.Entry != nil {
-				return a.Entry.Index < f.told[i]
+		fresh, last := slices.Clone(f.missed[i]), f.failed[i]
+		if n := len(fresh); n > 0 {
+			last = fresh[n-1].failure()
+		}
+		for _, a := range alarms {
+			if a.Entry != nil && a.Entry.Index >= f.told[i] || a.Entry == nil && a.failure() != last {
+				fresh = append(fresh, a)
 			}
-			return a.failure() == f.failed[i]
-		})
+		}
 		if len(fresh) > 0 {
 			if err := sink.Report(ctx, fresh); err != nil {
 				failed = errors.Join(failed, fmt.Errorf("alarms could not be reported: %w", err))
+				f.miss(i, alarms)
 				continue
 			}
 		}
-		f.told[i] = max(f.told[i], end)
+		f.told[i], f.missed[i] = max(f.told[i], end), nil
 		for _, a := range fresh {
 			if a.Entry == nil {
 				f.failed[i] = a.failure()
@@ -169,6 +175,17 @@ func (f *Followed) report(ctx context.Context, alarms []Alarm, end int64) error 
 		}
 	}
 	return failed
+}
+
+// miss remembers, for a sink that took none of alarms, those that no later round finds again: a log
+// that showed a fork once may show its old history from then on.
+func (f *Followed) miss(i int, alarms []Alarm) {
+	for _, a := range alarms {
+		known := a.failure() == f.failed[i] || slices.ContainsFunc(f.missed[i], func(m Alarm) bool { return m.failure() == a.failure() })
+		if (a.Kind == Misbehaves || a.Kind == KeySuspect) && !known {
+			f.missed[i] = append(f.missed[i], a)
+		}
+	}
 }
 
 // failure identifies a failure of a log; it is empty if there is none.
