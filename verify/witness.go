@@ -102,9 +102,11 @@ func (c *check) addWitnesses(l Link, s set) Link {
 		if i == 0 {
 			names = got
 		}
+		names = slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(got, name) })
 	}
-	if len(names) > 0 {
-		l.Claim += "; cosigned by " + strings.Join(names, ", ")
+	if len(names) == 0 { // no witness has cosigned all of them
+		names = []string{c.opts.Policy.Witnesses.String()}
 	}
+	l.Claim += "; cosigned by " + strings.Join(names, ", ")
 	return l
 }

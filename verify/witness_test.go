@@ -99,6 +99,29 @@ func TestEveryProofIsWitnessed(t *testing.T) {
 	}
 }
 
+// TestWitnessesOfAllProofs: only who cosigned the checkpoints of all proofs is said to have done so.
+func TestWitnessesOfAllProofs(t *testing.T) {
+	a, b := logtest.Cosigner(t, "a.example/w"), logtest.Cosigner(t, "b.example/w")
+	for says, of := range map[string][]*tlog.Cosigner{
+		"cosigned by a.example/w":                                 {a, b},
+		"cosigned by 1 of the witnesses a.example/w, b.example/w": {b},
+	} {
+		c := newScene(t)
+		c.p.Witnesses = of
+		c.r.Attach(attest.PredicateSLSA1)
+		c.p.Witnesses = []*tlog.Cosigner{a}
+		c.r.Attach(attest.PredicateSign, attest.PredicateSPDX, attest.PredicateCDX)
+		c.also = func(p *policy.Policy) {
+			p.Witnesses = policy.Witnesses{AtLeast: 1, Keys: []string{a.Key.String(), b.Key.String()}}
+		}
+		for _, l := range c.verdict().Links {
+			if l.Name == verify.LinkLog && (l.Status != verify.Holds || !strings.HasSuffix(l.Claim, says)) {
+				t.Errorf("got %v %s%s, want %s", l.Status, l.Claim, l.Reason, says)
+			}
+		}
+	}
+}
+
 // TestDemandedProofsAreWitnessed: an attestation or a verification summary that the policy demands
 // speaks for the image, too.
 func TestDemandedProofsAreWitnessed(t *testing.T) {
