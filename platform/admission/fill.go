@@ -54,6 +54,7 @@ type wantKey struct{ namespace, account, secrets, image string }
 // want is how far the reading of an image is.
 type want struct {
 	image  imagelist.Image
+	at     string    // the repository that it is read from, as judge says
 	for_   *admitted // whose pull secrets read it; nil: nobody's
 	under  string    // id of the policies that it was read for
 	next   time.Time // when it is due
@@ -123,8 +124,9 @@ func (f *filler) look(now time.Time) {
 	if under == "" || !news && !f.fresh && under == f.under && now.Sub(f.looked) < time.Minute {
 		return
 	}
-	f.fresh, f.under, f.looked, f.left = false, under, now, 0
-	wanted := f.collect()
+	f.fresh, f.under, f.looked = false, under, now
+	var wanted map[wantKey]*want
+	wanted, f.left = f.collect()
 	for key := range f.wants {
 		if wanted[key] == nil && !f.wants[key].queued {
 			delete(f.wants, key)
@@ -133,16 +135,12 @@ func (f *filler) look(now time.Time) {
 	for key, w := range wanted {
 		have := f.wants[key]
 		if have == nil {
-			if len(f.wants) >= maxAhead {
-				f.left++
-				continue
-			}
 			have = w
 			f.wants[key] = have
 		}
 		if !have.queued && (have.under != under || !now.Before(have.next)) {
 			have.queued, have.under = true, under
-			host, _, _ := strings.Cut(have.image.Reference.Repository, "/")
+			host, _, _ := strings.Cut(have.at, "/")
 			f.queues[host] = append(f.queues[host], key)
 		}
 	}
@@ -150,13 +148,29 @@ func (f *filler) look(now time.Time) {
 
 // collect returns the images that the cluster, releases and lists name. An image of a release or
 // list is read for all who name another image of its repository, and for those without pull secrets.
-func (f *filler) collect() map[wantKey]*want {
-	out := map[wantKey]*want{}
+// Of those that are not in view yet, at most as many are returned as maxAhead has room for: there are
+// as many combinations of a list and readers as their numbers multiplied. left counts the others.
+func (f *filler) collect() (out map[wantKey]*want, left int) {
+	out = map[wantKey]*want{}
+	room := maxAhead - len(f.wants)
 	readers := map[string]map[wantKey]*admitted{} // by repository
 	add := func(key wantKey, i imagelist.Image, a *admitted) {
-		if key.image = i.Name; out[key] == nil {
-			out[key] = &want{image: i, for_: a}
+		key.image = i.Name
+		if out[key] != nil {
+			return
 		}
+		if f.wants[key] == nil {
+			if room <= 0 {
+				left++
+				return
+			}
+			room--
+		}
+		at, err := f.h.Mirrors.Repository(i.Reference.Repository)
+		if err != nil {
+			at = i.Reference.Repository // it is no name of an image: read finds that, too
+		}
+		out[key] = &want{image: i, at: at, for_: a}
 	}
 	objects, _ := f.seen.all(false)
 	for _, o := range objects {
@@ -181,7 +195,7 @@ func (f *filler) collect() map[wantKey]*want {
 			}
 		}
 	}
-	return out
+	return out, left
 }
 
 // start begins one reading of each registry, as far as the limits allow.
@@ -234,11 +248,7 @@ func (f *filler) read(ctx context.Context, w *want) (known bool) {
 	if err != nil {
 		return true // nothing changes that
 	}
-	at, err := f.h.Mirrors.Repository(w.image.Reference.Repository)
-	if err != nil {
-		return true // as above
-	}
-	q := verdicts.Question{Image: image, Repository: at, Ahead: true}
+	q := verdicts.Question{Image: image, Repository: w.at, Ahead: true}
 	if w.for_ != nil {
 		q.Namespace, q.Workload, q.Logins = w.for_.Namespace, w.for_.runs, f.h.access(ctx, w.for_).logins(q.Repository)
 	}

@@ -35,6 +35,13 @@ func (c *live) workload(namespace, name, image string) {
 
 func (c *live) filler() *filler { return newFiller(c.h, c.seen, prometheus.NewRegistry()) }
 
+// view returns how many images are in view.
+func (f *filler) view() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.wants)
+}
+
 // until fails the test if ok does not come true within seconds.
 func (c *live) until(what string, ok func() bool) {
 	c.t.Helper()
@@ -83,7 +90,7 @@ func TestFilledAhead(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); f.run(ctx) }()
-	c.until("all was read", func() bool { return c.store.Stats().Images == 2 && len(f.collect()) == 3 })
+	c.until("all was read", func() bool { return c.store.Stats().Images == 2 && f.view() == 3 })
 	ref, _ := oci.ParseReference(c.good)
 	f.name("list", []imagelist.Image{{Name: c.good, Reference: ref}, {Name: "x", Problem: "no image"}})
 	login := authn.AuthConfig{Username: "tenant", Password: "s3cret"}
@@ -98,31 +105,6 @@ func TestFilledAhead(t *testing.T) {
 	}
 	if a := c.ask(c.good, authn.AuthConfig{Username: "other", Password: "x"}); a.Decision.Outcome != verify.Undecided {
 		t.Errorf("another tenant got %s", a.Decision.Outcome)
-	}
-}
-
-// TestFillReadsTheMirror: what is read ahead is read where the pods read it, also if a mirror has it.
-func TestFillReadsTheMirror(t *testing.T) {
-	c := newLive(t)
-	c.use(strings.ReplaceAll(evicting, "HOST", "original.example.com"))
-	c.h.Mirrors = policy.Names{"original.example.com/": c.host + "/"}
-	name := "original.example.com/" + strings.TrimPrefix(c.good, c.host+"/")
-	ref, err := oci.ParseReference(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := c.filler()
-	if !f.read(t.Context(), &want{image: imagelist.Image{Name: name, Reference: ref}}) {
-		t.Errorf("the image was not read; log: %s", &c.log)
-	}
-	c.down.Store(true)
-	image, err := policy.ParseImage(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	repository, _, _ := strings.Cut(c.good, "@")
-	if a := c.store.Ask(t.Context(), verdicts.Question{Image: image, Repository: repository, Namespace: "shop"}); !a.Known || a.Decision.Outcome != verify.Accepted {
-		t.Errorf("got %s (%s), known %v, want accepted without a registry", a.Decision.Outcome, a.Decision.Reason, a.Known)
 	}
 }
 
@@ -154,16 +136,43 @@ func TestFillIsBounded(t *testing.T) {
 	}
 	var many []imagelist.Image
 	for n := range maxNamed + 10 {
-		many = append(many, imagelist.Image{Name: fmt.Sprintf("x/app@sha256:%064d", n), Reference: oci.Reference{Repository: "x/app", Digest: fmt.Sprintf("sha256:%064d", n)}})
+		many = append(many, imagelist.Image{Name: fmt.Sprintf("x.example.com/app@sha256:%064d", n), Reference: oci.Reference{Repository: "x.example.com/app", Digest: fmt.Sprintf("sha256:%064d", n)}})
 	}
 	if f.name("list", many); len(f.named["list"]) != maxNamed {
 		t.Errorf("got %d named images, want %d", len(f.named["list"]), maxNamed)
 	}
-	for n := range maxAhead {
-		f.wants[wantKey{image: fmt.Sprint(n)}] = &want{queued: true}
+	for n := range 10 { // each of them could read each of the named ones
+		c.workload(fmt.Sprint("ns", n), "w", fmt.Sprintf("x.example.com/app@sha256:%064d", maxNamed+n))
 	}
-	if f.look(time.Now()); len(f.wants) > maxAhead+60 || f.left == 0 {
+	if out, left := f.collect(); len(out) > maxAhead || left == 0 {
+		t.Errorf("got %d images at once, %d left out", len(out), left)
+	}
+	if f.look(time.Now()); len(f.wants) > maxAhead || f.left == 0 {
 		t.Errorf("got %d images in view, %d left out", len(f.wants), f.left)
+	}
+}
+
+// TestFillFromMirror: an image is read ahead where pods read it, from its mirror.
+func TestFillFromMirror(t *testing.T) {
+	c := newLive(t)
+	c.use(strings.Replace(evicting, "HOST/team/", "far.invalid/shop/", 1))
+	c.h.Mirrors = policy.Names{"far.invalid/shop/": c.host + "/team/"}
+	_, digest, _ := strings.Cut(c.good, "@")
+	c.workload("shop", "web", "far.invalid/shop/app@"+digest)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); c.filler().run(ctx) }()
+	c.until("the mirror was read", func() bool { return c.store.Stats().Images == 1 })
+	stop()
+	<-done
+	c.down.Store(true)
+	a, err := c.h.read(t.Context(), &request{Operation: "CREATE", Kind: kind{"", "v1", "Pod"}, Namespace: "shop",
+		Object: fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"name":"a","image":"far.invalid/shop/app@%s"}]}}`, digest)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := c.h.judge(t.Context(), a, a.images[0], c.h.access(t.Context(), a)); o.refused != "" || !o.answer.Known {
+		t.Errorf("got %q, known %v; want accepted without a registry", o.refused, o.answer.Known)
 	}
 }
 
