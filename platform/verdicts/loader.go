@@ -107,6 +107,12 @@ func (l *Loader) Tell(of int, all []Document) {
 		l.roots = all
 		l.forget()
 	}
+	l.apply()
+}
+
+// apply makes the documents count that were told last, with what TUF repositories delivered. The
+// caller holds the lock.
+func (l *Loader) apply() {
 	if !l.have[0] || !l.have[1] {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -102,6 +103,9 @@ func (l *Loader) keep(d Document, raw []byte, said string, next time.Time) {
 		l.delivered = map[[sha256.Size]byte]*refreshed{}
 	}
 	sum := sha256.Sum256(d.Raw)
+	if !slices.ContainsFunc(l.roots, func(other Document) bool { return sha256.Sum256(other.Raw) == sum }) {
+		return // somebody took the document away meanwhile
+	}
 	have := l.delivered[sum]
 	if have == nil {
 		have = &refreshed{}
@@ -138,14 +142,12 @@ func (l *Loader) forget() {
 	}
 }
 
-// again makes what was delivered count.
+// again makes what was delivered count, with the documents that are there now: one that somebody took
+// away meanwhile does not come back.
 func (l *Loader) again() {
 	l.mu.Lock()
-	roots, read := l.roots, l.have[TrustDocuments]
-	l.mu.Unlock()
-	if read {
-		l.Tell(TrustDocuments, roots)
-	}
+	defer l.mu.Unlock()
+	l.apply()
 }
 
 // Collectors returns the metrics of the trust roots.

@@ -10,8 +10,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -179,5 +181,34 @@ func TestRefresh(t *testing.T) {
 	l.Tell(TrustDocuments, []Document{written})
 	if one().Fingerprint != pinned.Fingerprint || len(l.delivered) != 0 {
 		t.Error("what was delivered for the document before counts for another one")
+	}
+}
+
+// TestRefreshBringsNoRootBack: a refresh that ends while somebody takes a trust root away does not
+// make that root count again.
+func TestRefreshBringsNoRootBack(t *testing.T) {
+	p := prooftest.New(t)
+	root := Document{Name: "root", Raw: p.Root().Raw}
+	l := NewLoader(New(Config{}), slog.New(slog.DiscardHandler), nil)
+	for range 20_000 {
+		l.Tell(TrustDocuments, []Document{root})
+		var stop atomic.Bool
+		var refresh sync.WaitGroup
+		refresh.Go(func() {
+			for !stop.Load() {
+				l.again()
+			}
+		})
+		runtime.Gosched()
+		l.Tell(TrustDocuments, nil)
+		stop.Store(true)
+		refresh.Wait()
+		if len(l.roots) != 0 {
+			t.Fatal("a trust root that was taken away counts again")
+		}
+	}
+	l.keep(root, []byte("late"), "", time.Now())
+	if len(l.delivered) != 0 {
+		t.Error("what was delivered for a document that is gone is kept")
 	}
 }
