@@ -145,7 +145,7 @@ func (v *verifier) evict(ctx context.Context, o *held) {
 		v.h.Log.Error("a pod could not be evicted", "object", o.describe(), "error", err)
 	}
 	v.h.metrics.evictions.WithLabelValues(result).Inc()
-	if result != "evicted" {
+	if result != "evicted" && !errors.Is(err, kubeapi.ErrNoAnswer) { // without an answer, it may be gone
 		if err := v.lead.renew(ctx, -1); err != nil {
 			v.h.Log.Warn("an eviction is counted that was none", "error", err)
 		}

@@ -298,6 +298,20 @@ func TestBadPolicyEvictsNoCluster(t *testing.T) {
 	}
 }
 
+// TestEvictionWithoutAnswer: an eviction of which nobody knows whether it was made counts as one; one
+// that the API server says it could not make does not.
+func TestEvictionWithoutAnswer(t *testing.T) {
+	for status, want := range map[int]int{http.StatusGatewayTimeout: 1, http.StatusInternalServerError: 0} {
+		c := newLive(t)
+		c.runs("shop", "bad", c.bad, "")
+		c.api.evict = func(string) int { return status }
+		c.settles(10 * time.Second)
+		if posts, got := len(c.api.posted("/eviction")), c.v.lead.evictions(); posts == 0 || got != want {
+			t.Errorf("%d: got %d evictions counted after %d requests, want %d", status, got, posts, want)
+		}
+	}
+}
+
 // TestDisruptionBudget: a pod that its budget needs stays, is asked about again later, and counts as
 // no eviction; those that nothing keeps go, at the rate that the configuration says.
 func TestDisruptionBudget(t *testing.T) {

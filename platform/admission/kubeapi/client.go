@@ -32,12 +32,14 @@ const (
 
 // ErrNotFound means that the API server has no such object, ErrDenied that the client may not do
 // that, ErrConflict that somebody else changed the object before, and ErrLater that it cannot be
-// done now, as the eviction of a pod that a PodDisruptionBudget protects.
+// done now, as the eviction of a pod that a PodDisruptionBudget protects. ErrNoAnswer means that
+// nobody knows whether the API server did what it was asked.
 var (
 	ErrNotFound = errors.New("not found")
 	ErrDenied   = errors.New("not allowed")
 	ErrConflict = errors.New("changed by somebody else")
 	ErrLater    = errors.New("not now")
+	ErrNoAnswer = errors.New("the API server does not answer")
 )
 
 // errLarge means that an answer has more than maxAnswer bytes.
@@ -49,7 +51,7 @@ type Client struct {
 	tokenFile string // read for each request: the kubelet renews it
 	token     string
 	http      *http.Client
-	stream    *http.Client // without a limit of time
+	stream    *http.Client // without a limit of time once an answer has begun
 }
 
 // Where a pod has the credentials of its ServiceAccount.
@@ -102,7 +104,7 @@ func New(s Settings) (*Client, error) {
 	}
 	transport := &http.Transport{
 		TLSClientConfig: config, DialContext: (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 5 * time.Second, MaxIdleConnsPerHost: 32, IdleConnTimeout: 90 * time.Second, ForceAttemptHTTP2: true,
+		TLSHandshakeTimeout: 5 * time.Second, ResponseHeaderTimeout: timeout, MaxIdleConnsPerHost: 32, IdleConnTimeout: 90 * time.Second, ForceAttemptHTTP2: true,
 	}
 	refuse := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // with the token
 	return &Client{base, s.TokenFile, s.Token, &http.Client{Transport: transport, Timeout: timeout, CheckRedirect: refuse}, &http.Client{Transport: transport, CheckRedirect: refuse}}, nil
@@ -192,7 +194,7 @@ func (c *Client) send(ctx context.Context, with *http.Client, method, path, cont
 	}
 	resp, err := with.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("the API server does not answer: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	}
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		return resp, nil
@@ -217,6 +219,8 @@ func failure(method, path string, resp *http.Response) error {
 		kind = ErrConflict
 	case http.StatusTooManyRequests:
 		kind = ErrLater
+	case http.StatusBadGateway, http.StatusGatewayTimeout: // the API server itself says the latter if it was too slow
+		kind = fmt.Errorf("%w: %d", ErrNoAnswer, resp.StatusCode)
 	}
 	path, _, _ = strings.Cut(path, "?")
 	return fmt.Errorf("%s %s: %w: %s", method, path, kind, printable.Cut(printable.Line(said.Message), 500))

@@ -18,6 +18,8 @@ const (
 	maxObjects = 100_000                // of one list
 	settle     = 100 * time.Millisecond // changes within it are told at once
 	page       = 500
+
+	watchAtLeast = time.Second // between the beginnings of two watches
 )
 
 // list is a list of objects as the API server sends it.
@@ -115,9 +117,16 @@ func (c *Client) follow(ctx context.Context, path string, known map[string]bool,
 	}
 	w.Settled()
 	for ctx.Err() == nil {
+		started := time.Now()
 		version, err = c.watch(ctx, path, version, known, w)
 		if err != nil {
 			return err
+		}
+		if rest := watchAtLeast - time.Since(started); rest > 0 { // a server that ends each watch at once is not asked all the time
+			select {
+			case <-ctx.Done():
+			case <-time.After(rest):
+			}
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +51,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{404, `{"message":"no\nsuch \u001b[31mthing"}`, kubeapi.ErrNotFound, "such"},
 		{401, ``, kubeapi.ErrDenied, ""}, {403, `<html>`, kubeapi.ErrDenied, ""}, {409, `{}`, kubeapi.ErrConflict, ""},
+		{502, "", kubeapi.ErrNoAnswer, "502"}, {504, "{}", kubeapi.ErrNoAnswer, "504"}, {429, "{}", kubeapi.ErrLater, ""},
 		{500, strings.Repeat("x", 1<<20), nil, "500"}, {302, "", nil, "302"}, {200, "no JSON", nil, "invalid"}, {200, "", nil, "JSON"},
 	} {
 		status, text = tt.status, tt.text
@@ -146,6 +148,48 @@ func TestFollow(t *testing.T) {
 	}
 	if strings.Join(watches[:2], " ") != "10 20" {
 		t.Errorf("watches began at %q, want 10, and then at the bookmark", watches)
+	}
+}
+
+// TestShortWatches: a server that ends each watch at once, as a proxy may, is not asked all the time.
+func TestShortWatches(t *testing.T) {
+	var watches atomic.Int64
+	c := server(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("watch") != "" {
+			watches.Add(1)
+			return
+		}
+		_, _ = io.WriteString(w, `{"metadata":{"resourceVersion":"1"},"items":[]}`)
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
+	defer cancel()
+	c.Follow(ctx, "/api/v1/things", func([]json.RawMessage) {}, func(error) {})
+	if n := watches.Load(); n < 1 || n > 3 {
+		t.Errorf("got %d watches in 2.5 s, want at most 3", n)
+	}
+}
+
+// TestSilentWatch: a server that takes a watch and never begins to answer is told of, and asked again.
+func TestSilentWatch(t *testing.T) {
+	var watches atomic.Int64
+	c := server(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("watch") != "" {
+			watches.Add(1)
+			<-r.Context().Done()
+			return
+		}
+		_, _ = io.WriteString(w, `{"metadata":{"resourceVersion":"1"},"items":[]}`)
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var failed atomic.Int64
+	c.Follow(ctx, "/api/v1/things", func([]json.RawMessage) {
+		if failed.Load() > 0 {
+			cancel()
+		}
+	}, func(error) { failed.Add(1) })
+	if failed.Load() == 0 || watches.Load() == 0 {
+		t.Errorf("got %d failures after %d watches, want one", failed.Load(), watches.Load())
 	}
 }
 
