@@ -189,6 +189,20 @@ type containerStatus struct {
 	ImageID string `json:"imageID"` // REPOSITORY@sha256:HEX, as the runtime pulled it
 }
 
+// runs reports whether the container runs the image that the pod names by a tag. Runtimes write its name
+// in full: docker.io/library/nginx:1 for nginx:1.
+func (s *containerStatus) runs(i imagelist.Image) bool {
+	if s.Image == i.Name {
+		return true
+	}
+	said, err := policy.ParseImage(s.Image)
+	if err != nil || said.Digest != "" || i.Name == "" {
+		return false
+	}
+	named, err := policy.ParseImage(i.Name)
+	return err == nil && said == named
+}
+
 // pulled returns an image with the digest that the runtime pulled, if the pod names a tag: so it is
 // for pods that are older than admission. known is false if that cannot be told.
 func (p *runningPod) pulled(i imagelist.Image) (out imagelist.Image, known bool) {
@@ -197,7 +211,7 @@ func (p *runningPod) pulled(i imagelist.Image) (out imagelist.Image, known bool)
 	}
 	var digests []string
 	for _, s := range slices.Concat(p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses) {
-		if _, digest, ok := strings.Cut(s.ImageID, "@"); ok && s.Image == i.Name && !slices.Contains(digests, digest) {
+		if _, digest, ok := strings.Cut(s.ImageID, "@"); ok && s.runs(i) && !slices.Contains(digests, digest) {
 			digests = append(digests, digest)
 		}
 	}

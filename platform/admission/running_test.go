@@ -298,6 +298,23 @@ func TestBadPolicyEvictsNoCluster(t *testing.T) {
 	}
 }
 
+// TestNameOfTheRuntime: the digest of a tag is found though the runtime writes the image's name in full.
+func TestNameOfTheRuntime(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("1", 64)
+	ref, err := oci.ParseReference("nginx:1.25")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for image, want := range map[string]bool{"docker.io/library/nginx:1.25": true, "nginx:1.25": true, "docker.io/library/nginx:1.26": false, "quay.io/library/nginx:1.25": false, "docker.io/library/nginx:1.25@" + digest: false, "": false} {
+		var pod runningPod
+		pod.Status.ContainerStatuses = []containerStatus{{Image: image, ImageID: "docker.io/library/nginx@" + digest}}
+		out, known := pod.pulled(imagelist.Image{Name: "nginx:1.25", Reference: ref})
+		if known != want || known && out.Reference.Digest != digest {
+			t.Errorf("%q: got %q, known %v; want %v", image, out.Name, known, want)
+		}
+	}
+}
+
 // TestEvictionWithoutAnswer: an eviction of which nobody knows whether it was made counts as one; one
 // that the API server says it could not make does not.
 func TestEvictionWithoutAnswer(t *testing.T) {
