@@ -43,3 +43,16 @@ esac
 		t.Errorf("got the records %+v, %v; want none", records, err)
 	}
 }
+
+// TestSummaryName: the summary about an image in one repository does not overwrite that about the same
+// digest in another one.
+func TestSummaryName(t *testing.T) {
+	var all []signedDecision
+	for _, want := range []string{"aa.vsa.json", "aa-2.vsa.json", "aa-3.vsa.json"} {
+		got := summaryName("sha256:aa", all)
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		all = append(all, signedDecision{Digest: "sha256:aa", File: got}, signedDecision{Digest: "sha256:bb", File: "bb"}, signedDecision{Digest: "sha256:aa"})
+	}
+}

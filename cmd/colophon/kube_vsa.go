@@ -34,7 +34,7 @@ func newKubeVSACommand() *cobra.Command {
 		Long: `Vsa decides about each image of a pod as "colophon kube why" does, and signs each answer as a
 SLSA verification summary (VSA), for those who trust the verifier and not the cluster. It
 writes a Sigstore bundle for each image into a directory: DIR/HEX.vsa.json, by the digest of
-the image. The summary names the policies of the cluster by a digest of them all; docs/kubernetes.md
+the image, or HEX-2 if the pod has the image from a second repository. The summary names the policies of the cluster by a digest of them all; docs/kubernetes.md
 says how to compute it.
 
 The platform that you logged in to logs and timestamps the summaries. An image that is
@@ -104,7 +104,7 @@ func runKubeVSA(cmd *cobra.Command, name string, o kubeVSAOptions, now time.Time
 			if err != nil {
 				return err
 			}
-			d.File = filepath.Join(o.dir, strings.TrimPrefix(d.Digest, "sha256:")+".vsa.json")
+			d.File = filepath.Join(o.dir, summaryName(d.Digest, all))
 			o.summary.to = d.File
 			s, err := o.summary.prepare(cmd, ref, false, demand, machine.Trust)
 			if err != nil {
@@ -128,6 +128,22 @@ func runKubeVSA(cmd *cobra.Command, name string, o kubeVSAOptions, now time.Time
 		fmt.Fprintf(out, "%s: %s: %s\n", printable.Text(d.Image), d.Outcome, printable.Line(what))
 	}
 	return exitWith(decided.worst(), nil)
+}
+
+// summaryName returns the name of the file with the summary about a digest. Two images of a pod may have
+// one digest, in two repositories about which the policies say different things: the second one has
+// another file, HEX-2.vsa.json.
+func summaryName(digest string, before []signedDecision) string {
+	n, name := 1, strings.TrimPrefix(digest, "sha256:")
+	for _, d := range before {
+		if d.Digest == digest && d.File != "" {
+			n++
+		}
+	}
+	if n > 1 {
+		name = fmt.Sprintf("%s-%d", name, n)
+	}
+	return name + ".vsa.json"
 }
 
 // canonicalPolicies returns the bytes whose digest names the policies of a cluster in a summary: a
