@@ -46,7 +46,11 @@ func (v *verifier) evictOne(ctx context.Context, pods []*held, now time.Time) {
 		}
 	}
 	done := v.lead.evictions()
-	limit := max(1, (len(pods)+done)*v.eviction.Percent/100)
+	// Of those that ran before any was evicted: those that were evicted are gone, or were replaced.
+	if done == 0 || v.most < len(pods) {
+		v.most = len(pods)
+	}
+	limit := max(1, v.most*v.eviction.Percent/100)
 	switch {
 	case len(go_) == 0:
 		v.stop(ctx, nil, "")
@@ -55,7 +59,7 @@ func (v *verifier) evictOne(ctx context.Context, pods []*held, now time.Time) {
 		v.stop(ctx, go_[0], "the configuration of admission does not enable evictions")
 		return
 	case done+len(go_) > limit:
-		v.stop(ctx, go_[0], fmt.Sprintf("%d pods would be evicted, besides %d in the last 24 hours. Of %d running pods, at most %d may be (%d percent): is the policy right?", len(go_), done, len(pods), limit, v.eviction.Percent))
+		v.stop(ctx, go_[0], fmt.Sprintf("%d pods would be evicted, besides %d in the last 24 hours. Of %d running pods, at most %d may be (%d percent): is the policy right?", len(go_), done, v.most, limit, v.eviction.Percent))
 		return
 	}
 	v.stop(ctx, nil, "")

@@ -49,6 +49,7 @@ type verifier struct {
 	found   time.Time // when the kinds of reports were found
 	count   int       // pods that were verified since all were
 	evicted time.Time // when the last one was tried
+	most    int       // pods that ran since the first eviction that counts
 	stopped string    // why no pod is evicted; empty: nothing keeps them
 }
 
@@ -75,7 +76,7 @@ func (v *verifier) step(ctx context.Context, now time.Time) (more bool) {
 	pods, complete := v.seen.all(true)
 	if !v.lead.leads() || under == "" {
 		if v.led {
-			v.led = false
+			v.led, v.most = false, 0
 			v.h.metrics.running.Set(0)
 			v.h.metrics.stopped.Set(0)
 			for _, o := range pods {

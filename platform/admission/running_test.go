@@ -329,6 +329,27 @@ func TestEvictionWithoutAnswer(t *testing.T) {
 	}
 }
 
+// TestReplacedPodsCountOnce: a pod that its controller replaced makes room for no further eviction.
+func TestReplacedPodsCountOnce(t *testing.T) {
+	c := newLive(t)
+	c.v.eviction.Percent = 50
+	for n := range 4 {
+		c.runs("shop", fmt.Sprint("pod", n), map[bool]string{true: c.bad, false: c.good}[n < 2], "")
+	}
+	c.api.evict = func(path string) int {
+		name := strings.Split(path, "/")[6]
+		c.seen.set(podsPath+" shop/"+name, nil)
+		c.runs("shop", name+"-new", c.good, "")
+		return http.StatusCreated
+	}
+	c.settles(2 * time.Minute)
+	c.runs("shop", "pod3", c.bad, "")
+	c.settles(2 * time.Minute)
+	if got := c.api.posted("/eviction"); len(got) != 2 {
+		t.Errorf("got %d evictions of 4 pods, want half of them: %q", len(got), got)
+	}
+}
+
 // TestDisruptionBudget: a pod that its budget needs stays, is asked about again later, and counts as
 // no eviction; those that nothing keeps go, at the rate that the configuration says.
 func TestDisruptionBudget(t *testing.T) {
