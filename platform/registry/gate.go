@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -36,6 +37,8 @@ type gate struct {
 	store   *store
 	judge   *serving.Judge
 	judging chan struct{} // one element for each manifest that is being judged
+
+	patience time.Duration // for one of them
 }
 
 func newGate(cfg Config, host string, s *store) *gate {
@@ -43,7 +46,7 @@ func newGate(cfg Config, host string, s *store) *gate {
 		return &source{s, repository, strings.TrimPrefix(repository, host+"/")}, nil
 	}})
 	judge := serving.New(serving.Config{Verdicts: known, Audit: cfg.Gate.Audit, Log: cfg.Log, Registerer: cfg.Registerer})
-	return &gate{host: host, store: s, judge: judge, judging: make(chan struct{}, maxJudged)}
+	return &gate{host: host, store: s, judge: judge, judging: make(chan struct{}, maxJudged), patience: serving.Patience}
 }
 
 // Verdicts returns what the gate asks, for a verdicts.Loader. It returns nil without Config.Gate.
@@ -59,13 +62,11 @@ func (r *Registry) mayPull(w http.ResponseWriter, req *request, d digest) error 
 	if r.gate == nil || strings.Contains(req.ref, ":") && req.grant.role >= Push {
 		return nil
 	}
-	return r.gate.ask(w, req, func(ctx context.Context) ([]string, error) {
-		raw, m, err := r.store.readManifest(req.name, d)
-		if err != nil {
-			return nil, err
-		}
-		return r.gate.decide(ctx, req, req.ref, d, raw, m, r.gate.judge.Pull)
-	})
+	raw, m, err := r.store.readManifest(req.name, d)
+	if err != nil {
+		return err
+	}
+	return r.gate.ask(w, req, "pull", req.ref, d, raw, m)
 }
 
 // mayTag fails if the manifest d may not get the tags. The manifest is stored then, without them:
@@ -81,9 +82,7 @@ func (r *Registry) mayTag(w http.ResponseWriter, req *request, d digest, tags []
 		return err
 	}
 	for _, tag := range tags {
-		err := r.gate.ask(w, req, func(ctx context.Context) ([]string, error) {
-			return r.gate.decide(ctx, req, tag, d, raw, m, r.gate.judge.Tag)
-		})
+		err := r.gate.ask(w, req, "tag", tag, d, raw, m)
 		if f, ok := errors.AsType[*distribution.Failure](err); ok {
 			f.Message = "tag " + tag + " was not set; " + d.String() + " is stored without it. " + f.Message
 		}
@@ -94,34 +93,39 @@ func (r *Registry) mayTag(w http.ResponseWriter, req *request, d digest, tags []
 	return nil
 }
 
+// ask makes a decision about one manifest, in time and in its turn, and tells the client about it.
+func (g *gate) ask(w http.ResponseWriter, req *request, operation, reference string, d digest, raw []byte, m *manifestFile) error {
+	ctx, cancel := context.WithTimeout(req.Context(), g.patience)
+	defer cancel()
+	name := g.host + "/" + req.name
+	r := serving.Request{Repository: name, Reference: reference, User: req.grant.account}
+	warnings, err := g.decide(ctx, operation, r, &source{g.store, name, req.name}, d, raw, m)
+	refusal, refused := errors.AsType[*serving.Refusal](err)
+	switch {
+	case err == nil:
+		serving.Warn(w.Header(), warnings)
+		return nil
+	case refused && refusal.Undecided:
+		return distribution.Unavailable(refusal.Reason)
+	case refused:
+		return &distribution.Failure{Status: http.StatusForbidden, Code: distribution.CodeDenied, Message: refusal.Reason}
+	}
+	return g.judge.Unjudged(ctx, operation, r, d.String(), err)
+}
+
 // decide asks about one manifest.
-func (g *gate) decide(ctx context.Context, req *request, reference string, d digest, raw []byte, m *manifestFile, ask func(context.Context, serving.Request, oci.Source, *serving.Manifest) ([]string, error)) ([]string, error) {
+func (g *gate) decide(ctx context.Context, operation string, r serving.Request, src *source, d digest, raw []byte, m *manifestFile) ([]string, error) {
+	release, err := acquire(ctx, g.judging)
+	if err != nil {
+		return nil, distribution.Unavailable("too many requests wait")
+	}
+	defer release()
 	parsed, err := serving.Parse(v1.Descriptor{MediaType: types.MediaType(m.MediaType), Digest: d.hash(), Size: int64(len(raw))}, raw)
 	if err != nil {
 		return nil, &distribution.Failure{Status: http.StatusForbidden, Code: distribution.CodeManifestInvalid, Message: "the manifest is refused: " + err.Error()}
 	}
-	name := g.host + "/" + req.name
-	r := serving.Request{Repository: name, Reference: reference, User: req.grant.account}
-	return ask(ctx, r, &source{g.store, name, req.name}, parsed)
-}
-
-// ask makes a decision in time and in its turn, and tells the client about it.
-func (g *gate) ask(w http.ResponseWriter, req *request, decide func(context.Context) ([]string, error)) error {
-	ctx, cancel := context.WithTimeout(req.Context(), serving.Patience)
-	defer cancel()
-	release, err := acquire(ctx, g.judging)
-	if err != nil {
-		return distribution.Unavailable("too many requests wait")
+	if operation == "tag" {
+		return g.judge.Tag(ctx, r, src, parsed)
 	}
-	defer release()
-	warnings, err := decide(ctx)
-	if refusal, ok := errors.AsType[*serving.Refusal](err); ok && refusal.Undecided {
-		return distribution.Unavailable(refusal.Reason)
-	} else if ok {
-		return &distribution.Failure{Status: http.StatusForbidden, Code: distribution.CodeDenied, Message: refusal.Reason}
-	}
-	if err == nil {
-		serving.Warn(w.Header(), warnings)
-	}
-	return err
+	return g.judge.Pull(ctx, r, src, parsed)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/distribution"
+	"github.com/colophon-build/colophon/platform/verdicts/serving"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/test/shop"
 )
@@ -474,6 +475,49 @@ func TestGateAuditAndWarn(t *testing.T) {
 	}
 	if r := g.as("pusher").put("team/app", "bad2", g.bytesOf(g.bad.Digest)); r.StatusCode != 201 || len(r.Header.Values("Warning")) == 0 {
 		t.Errorf("got %d %s %v", r.StatusCode, r.body, r.Header)
+	}
+}
+
+// In audit mode nothing is refused either of which nothing can be decided: because two readers could
+// understand it differently, because it is damaged, or because too many are judged at once.
+func TestGateAuditUndecidable(t *testing.T) {
+	g := startGated(t, Config{Gate: &Gate{Audit: true}})
+	push, repo := g.as("pusher"), "team/app"
+	damaged := []byte(`{"critical":{}}`)
+	push.blob(repo, "sha256", damaged)
+	push.blob(repo, "sha256", []byte("{}"))
+	for what, one := range map[string]struct {
+		raw   []byte
+		after func()
+	}{
+		"other digests":      {raw: push.image(repo, "sha512", "one", nil)},
+		"a platform of text": {raw: marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []any{map[string]any{"mediaType": typeIndex, "digest": g.good.Digest, "size": g.good.Size, "platform": "linux/amd64"}}})},
+		"a damaged attachment": {marshal(map[string]any{"schemaVersion": 2, "mediaType": typeManifest, "config": desc("application/json", "sha256", []byte("{}")), "layers": []any{desc("text/plain", "sha256", damaged)}}), func() {
+			damage(t, g.reg.store.blob(repo, digest{"sha256", strings.TrimPrefix(sum("sha256", damaged), "sha256:")}), bytes.ToUpper)
+		}},
+		"too many at once": {push.image(repo, "sha256", "two", nil), func() {
+			for range maxJudged {
+				g.reg.gate.judging <- struct{}{}
+			}
+			g.reg.gate.patience = time.Millisecond
+		}},
+	} {
+		tag := strings.ReplaceAll(what, " ", "-")
+		if r := push.put(repo, tag, one.raw); r.StatusCode != 201 {
+			t.Errorf("%s: the tag: got %d %s", what, r.StatusCode, r.body)
+		}
+		if one.after != nil {
+			one.after()
+		}
+		g.want(200, "GET", at(tag), nil)
+		g.want(200, "GET", at(sum("sha256", one.raw)), nil)
+		for len(g.reg.gate.judging) > 0 {
+			<-g.reg.gate.judging
+		}
+		g.reg.gate.patience = serving.Patience
+		if !strings.Contains(g.log.Text(), `"admitted":true,"image":"`+g.host+`/team/app:`+tag+`"`) {
+			t.Errorf("%s: the log has no decision about the tag", what)
+		}
 	}
 }
 

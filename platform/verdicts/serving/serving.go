@@ -75,6 +75,14 @@ type Request struct {
 
 func (r *Request) byDigest() bool { return strings.Contains(r.Reference, ":") }
 
+// reference returns what follows the name of the image.
+func (r *Request) reference() string {
+	if r.byDigest() {
+		return "@" + r.Reference
+	}
+	return ":" + r.Reference
+}
+
 // Manifest is a manifest or an index whose bytes have the digest of the descriptor.
 type Manifest struct {
 	v1.Descriptor
@@ -143,6 +151,17 @@ func (j *Judge) Tag(ctx context.Context, r Request, src oci.Source, m *Manifest)
 	return a.Decision.Warnings, nil
 }
 
+// Unjudged records that err kept Pull or Tag from deciding about a manifest, or whoever calls them.
+// It returns err, or nil in audit mode.
+func (j *Judge) Unjudged(ctx context.Context, operation string, r Request, digest string, err error) error {
+	a := verdicts.Answer{Decision: &verify.Decision{Outcome: verify.Undecided, Reason: err.Error()}, Policies: j.Verdicts.Policies()}
+	j.record(ctx, operation, r, j.named(r), digest, a, &Refusal{Undecided: true, Reason: printable.Line(err.Error())}, 0)
+	if j.Audit {
+		return nil
+	}
+	return err
+}
+
 // Blob returns the size of a blob that the reader may have: one of what was served to it.
 func (j *Judge) Blob(reader verdicts.ReaderID, repository string, digest v1.Hash) (size int64, ok bool) {
 	s, ok := j.opened.get(part{reader, repository, digest, j.Verdicts.Policies()}, aBlob, j.Now())
@@ -151,12 +170,9 @@ func (j *Judge) Blob(reader verdicts.ReaderID, repository string, digest v1.Hash
 
 // judge asks the policies about an image. In audit mode it refuses nothing.
 func (j *Judge) judge(ctx context.Context, operation string, r Request, m *Manifest) (a verdicts.Answer, err error) {
-	start, reference := j.Now(), ":"+r.Reference
-	if r.byDigest() {
-		reference = "@" + r.Reference
-	}
-	image, err := j.Names.Image(r.Repository + reference)
-	named := cmp.Or(image.Name, r.Repository) + reference
+	start := j.Now()
+	image, err := j.Names.Image(r.Repository + r.reference())
+	named := j.named(r)
 	image.Digest = m.Digest.String()
 	switch {
 	case err != nil:
@@ -179,6 +195,12 @@ func (j *Judge) judge(ctx context.Context, operation string, r Request, m *Manif
 		return a, refusal
 	}
 	return a, nil
+}
+
+// named returns what policies call the image of a request, for people.
+func (j *Judge) named(r Request) string {
+	image, _ := j.Names.Image(r.Repository + r.reference()) // without a name, it is called what the client called it
+	return cmp.Or(image.Name, r.Repository) + r.reference()
 }
 
 // open opens the image itself and its parts for whoever got the manifest: clients ask for them by
