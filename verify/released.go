@@ -61,7 +61,7 @@ func Released(ctx context.Context, src oci.Source, reference string, now time.Ti
 // releasedBundles are what is attached to a manifest of files.
 type releasedBundles struct {
 	all  [][]byte             // about all files, or unknown
-	sbom map[v1.Hash][][]byte // SBOMs, by the file that they are about
+	sbom map[v1.Hash][][]byte // SBOMs of one file alone, by its digest; each file has a place
 }
 
 // about returns the bundles that matter for a file: of the SBOMs, of which there is one for each
@@ -77,7 +77,11 @@ func (r *releasedBundles) add(raw []byte) {
 		return
 	}
 	of := v1.Hash{Algorithm: "sha256", Hex: b.Statement.Subject[0].Digest["sha256"]}
-	r.sbom[of] = append(r.sbom[of], raw)
+	if own, ok := r.sbom[of]; ok {
+		r.sbom[of] = append(own, raw)
+	} else {
+		r.all = append(r.all, raw)
+	}
 }
 
 // readReleased reads the files and the bundles. unread says why a bundle may have been missed.
@@ -109,6 +113,9 @@ func readReleased(ctx context.Context, src oci.Source, reference string) (files 
 		return nil, bundles, nil, err
 	}
 	bundles.sbom = map[v1.Hash][][]byte{}
+	for _, f := range files {
+		bundles.sbom[f.Digest] = nil
+	}
 	attached, err := oci.Bundles(ctx, src, top.Digest)
 	if err != nil {
 		return nil, bundles, nil, err

@@ -2,15 +2,21 @@ package verify_test
 
 import (
 	"context"
+	"crypto/sha512"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/test/prooftest"
@@ -148,6 +154,54 @@ func TestFilesAreNoImage(t *testing.T) {
 		v := c.verdict()
 		if v.Outcome != verify.Rejected || !strings.Contains(v.Why(), "provenance is about release files") {
 			t.Errorf("%s: got %v, %q", name, v.Outcome, v.Why())
+		}
+	}
+}
+
+// TestReleasedForbidden: an SBOM that must be absent is not hidden by what it calls the file: only one
+// that is about another file of the release is left out.
+func TestReleasedForbidden(t *testing.T) {
+	p := prooftest.New(t)
+	content := map[string][]byte{"app-darwin-arm64": []byte("for macOS"), "app-linux-amd64": []byte("for linux")}
+	sum512 := sha512.Sum512(content["app-linux-amd64"])
+	for name, tt := range map[string]struct {
+		about map[string]string // digests of the subject of the SBOM; nil: there is none
+		want  verify.Outcome
+	}{
+		"none":            {nil, verify.Accepted},
+		"by its sha256":   {map[string]string{"sha256": fileOf(content["app-linux-amd64"]).Digest.Hex}, verify.Rejected},
+		"by its sha512":   {map[string]string{"sha512": hex.EncodeToString(sum512[:])}, verify.Undecided},
+		"of another file": {map[string]string{"sha256": fileOf([]byte("another")).Digest.Hex}, verify.Undecided},
+	} {
+		s := prooftest.NewStore(t)
+		var files []oci.File
+		var subjects []attest.Subject
+		for _, name := range slices.Sorted(maps.Keys(content)) {
+			d := s.Put(content[name], "application/octet-stream")
+			files = append(files, oci.File{Name: name, Descriptor: d})
+			subjects = append(subjects, attest.Subject{Name: name, Digest: map[string]string{"sha256": d.Digest.Hex}})
+		}
+		raw, _, err := oci.FilesManifest(files, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Put(oci.EmptyConfig(), types.OCIEmptyJSON)
+		top := s.Put(raw, types.OCIManifestSchema1)
+		s.Attach(top, releasedFiles(p, nil, subjects...), attest.PredicateSLSA1)
+		if tt.about != nil {
+			r := p.ReleaseOf(v1.Descriptor{})
+			ofFiles(r)
+			statement, err := attest.NewStatementAbout([]attest.Subject{{Name: "app-linux-amd64", Digest: tt.about}}, attest.PredicateSPDX, r.SPDX)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Attach(top, p.Sign(r.Signer(), statement), attest.PredicateSPDX)
+		}
+		wants := demanded(t, policy.Document{Source: prooftest.Source})
+		wants.Absent = []policy.Absent{{PredicateType: attest.PredicateSPDX}}
+		v := verify.Released(context.Background(), s, top.Digest.String(), time.Now(), verify.Options{Trust: []*trust.Root{p.Root()}, Policy: wants})
+		if v.Outcome != tt.want {
+			t.Errorf("%s: got %v, want %v: %s", name, v.Outcome, tt.want, v.Why())
 		}
 	}
 }
