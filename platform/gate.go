@@ -158,12 +158,14 @@ func (g *gateFiles) look(ctx context.Context, own func(context.Context) (*trust.
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.config == config && !reflect.DeepEqual(fresh, g.read) {
-		g.read = fresh
-		err = g.updates.Set(g.documents())
+	if g.config != config || reflect.DeepEqual(fresh, g.read) {
+		return ""
 	}
-	if err != nil {
-		return err.Error() // these types marshal
+	before := g.read
+	g.read = fresh
+	if err := g.updates.Set(g.documents()); err != nil {
+		g.read = before // so that it is said as long as it is so
+		return "the registry cannot get the policies and trust roots of its gate; those that counted before still do: " + err.Error()
 	}
 	return ""
 }

@@ -62,11 +62,7 @@ func (r *Registry) mayPull(w http.ResponseWriter, req *request, d digest) error 
 	if r.gate == nil || strings.Contains(req.ref, ":") && req.grant.role >= Push {
 		return nil
 	}
-	raw, m, err := r.store.readManifest(req.name, d)
-	if err != nil {
-		return err
-	}
-	return r.gate.ask(w, req, "pull", req.ref, d, raw, m)
+	return r.gate.ask(w, req, "pull", req.ref, d, func() ([]byte, *manifestFile, error) { return r.store.readManifest(req.name, d) })
 }
 
 // mayTag fails if the manifest d may not get the tags. The manifest is stored then, without them:
@@ -81,8 +77,9 @@ func (r *Registry) mayTag(w http.ResponseWriter, req *request, d digest, tags []
 	if err := r.storeManifest(req.name, d, nil, raw, m); err != nil {
 		return err
 	}
+	read := func() ([]byte, *manifestFile, error) { return raw, m, nil }
 	for _, tag := range tags {
-		err := r.gate.ask(w, req, "tag", tag, d, raw, m)
+		err := r.gate.ask(w, req, "tag", tag, d, read)
 		if f, ok := errors.AsType[*distribution.Failure](err); ok {
 			f.Message = "tag " + tag + " was not set; " + d.String() + " is stored without it. " + f.Message
 		}
@@ -94,12 +91,12 @@ func (r *Registry) mayTag(w http.ResponseWriter, req *request, d digest, tags []
 }
 
 // ask makes a decision about one manifest, in time and in its turn, and tells the client about it.
-func (g *gate) ask(w http.ResponseWriter, req *request, operation, reference string, d digest, raw []byte, m *manifestFile) error {
+func (g *gate) ask(w http.ResponseWriter, req *request, operation, reference string, d digest, read func() ([]byte, *manifestFile, error)) error {
 	ctx, cancel := context.WithTimeout(req.Context(), g.patience)
 	defer cancel()
 	name := g.host + "/" + req.name
 	r := serving.Request{Repository: name, Reference: reference, User: req.grant.account}
-	warnings, err := g.decide(ctx, operation, r, &source{g.store, name, req.name}, d, raw, m)
+	warnings, err := g.decide(ctx, operation, r, &source{g.store, name, req.name}, d, read)
 	refusal, refused := errors.AsType[*serving.Refusal](err)
 	switch {
 	case err == nil:
@@ -113,13 +110,17 @@ func (g *gate) ask(w http.ResponseWriter, req *request, operation, reference str
 	return g.judge.Unjudged(ctx, operation, r, d.String(), err)
 }
 
-// decide asks about one manifest.
-func (g *gate) decide(ctx context.Context, operation string, r serving.Request, src *source, d digest, raw []byte, m *manifestFile) ([]string, error) {
+// decide asks about one manifest, which it reads in its turn: many would fill the memory.
+func (g *gate) decide(ctx context.Context, operation string, r serving.Request, src *source, d digest, read func() ([]byte, *manifestFile, error)) ([]string, error) {
 	release, err := acquire(ctx, g.judging)
 	if err != nil {
 		return nil, distribution.Unavailable("too many requests wait")
 	}
 	defer release()
+	raw, m, err := read()
+	if err != nil {
+		return nil, err
+	}
 	parsed, err := serving.Parse(v1.Descriptor{MediaType: types.MediaType(m.MediaType), Digest: d.hash(), Size: int64(len(raw))}, raw)
 	if err != nil {
 		return nil, &distribution.Failure{Status: http.StatusForbidden, Code: distribution.CodeManifestInvalid, Message: "the manifest is refused: " + err.Error()}

@@ -14,19 +14,24 @@ type Updates struct {
 	mu      sync.Mutex
 	latest  []byte
 	changed chan struct{} // closed at the next change
+	most    int           // bytes of the value
 }
 
 // NewUpdates returns Updates with a first value, which is marshalled to JSON.
 func NewUpdates(first any) (*Updates, error) {
-	u := &Updates{changed: make(chan struct{})}
+	u := &Updates{changed: make(chan struct{}), most: maxOrder}
 	return u, u.Set(first)
 }
 
-// Set changes the value. The process also gets it after a restart.
+// Set changes the value. The process also gets it after a restart. If it fails, as for a value that
+// no process would read, nothing changes.
 func (u *Updates) Set(value any) error {
 	data, err := json.Marshal(value)
 	if err != nil {
 		return err
+	}
+	if len(data) > u.most { // the process would stop reading, and never get a later value either
+		return fmt.Errorf("got %d bytes, want at most %d", len(data), u.most)
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
