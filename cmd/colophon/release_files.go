@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/printable"
@@ -327,11 +328,12 @@ func (s *savedFiles) download(ctx context.Context, src oci.Source, manifest v1.H
 	line := func(name string, bundle []byte) error {
 		return durable.WriteFile(filepath.Join(dir, name), append(bundle[:len(bundle):len(bundle)], '\n'), 0o644)
 	}
+	boms := sbomsByFile(attached)
 	for _, f := range list.Files {
 		if err := line(f.Name+statementEnding, proof); err != nil {
 			return err
 		}
-		bom := s.sbomOf(ctx, attached, proof, f)
+		bom := s.sbomOf(ctx, boms[f.Digest.Hex], proof, f)
 		if bom == nil {
 			s.bare = append(s.bare, f.Name)
 			continue
@@ -365,14 +367,32 @@ func downloadTo(ctx context.Context, src oci.Source, f oci.File, to string) erro
 	return errors.Join(err, out.Sync(), out.Close())
 }
 
-// sbomOf returns the first bundle with an SPDX document about the file by the signer of the
+// sbomsByFile returns the bundles that say that they are SPDX documents about one thing, by its sha256:
+// each file has its own, so that not all of them are verified for each file.
+func sbomsByFile(attached []oci.Bundle) map[string][][]byte {
+	of := map[string][][]byte{}
+	for _, a := range attached {
+		if a.Err != nil {
+			continue
+		}
+		b, err := bundle.Parse(a.Raw)
+		if err != nil || b.Statement == nil || b.Statement.PredicateType != attest.PredicateSPDX || len(b.Statement.Subject) != 1 {
+			continue
+		}
+		hex := b.Statement.Subject[0].Digest["sha256"]
+		of[hex] = append(of[hex], a.Raw)
+	}
+	return of
+}
+
+// sbomOf returns the first of the bundles with an SPDX document about the file by the signer of the
 // proof; nil if there is none, as of a release by an earlier version.
-func (s *savedFiles) sbomOf(ctx context.Context, attached []oci.Bundle, proof []byte, f verify.File) []byte {
+func (s *savedFiles) sbomOf(ctx context.Context, bundles [][]byte, proof []byte, f verify.File) []byte {
 	opts := s.opts
 	opts.Policy.Attestations = []policy.Attestation{{PredicateType: attest.PredicateSPDX}}
-	for _, a := range attached {
-		if a.Err == nil && verify.Bundled(ctx, f, [][]byte{proof, a.Raw}, time.Now(), opts).Outcome == verify.Accepted {
-			return a.Raw
+	for _, raw := range bundles {
+		if verify.Bundled(ctx, f, [][]byte{proof, raw}, time.Now(), opts).Outcome == verify.Accepted {
+			return raw
 		}
 	}
 	return nil
