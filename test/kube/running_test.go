@@ -26,9 +26,9 @@ func (s *shop) eviction(t *testing.T) {
 	const budget = "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: budget, namespace: shop}\nspec: {minAvailable: %d, selector: {matchLabels: {app: rejected}}}\n"
 	s.Apply(t, deployment("rejected", s.unsigned, 2)+"---\n"+fmt.Sprintf(budget, 2)+"---\n"+deployment("accepted", s.signed, 4))
 	t.Cleanup(func() {
+		s.policy(t, "enforce") // first: with fewer pods, the policy that is a mistake would evict some
+		s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil && s.probe(s.signed) == nil })
 		s.Kubectl(t, "delete", "-n", "shop", "deployment/rejected", "deployment/accepted", "--timeout=60s")
-		s.policy(t, "enforce")
-		s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
 	})
 	s.Eventually(t, 90*time.Second, "the pods run, and the budget knows it", func() bool {
 		return pods("rejected") == 2 && pods("accepted") == 4 && s.Kubectl(t, "get", "pdb", "budget", "-n", "shop", "-o", "jsonpath={.status.currentHealthy}") == "2"

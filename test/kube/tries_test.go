@@ -3,6 +3,7 @@ package kube
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -187,7 +188,9 @@ func (s *shop) dryRun(t *testing.T) {
 		t.Errorf("a dry run changes the image to %s", image)
 	}
 	logs := s.Kubectl(t, "logs", "-n", helmNamespace, "-l", "app.kubernetes.io/component=admission", "--tail=-1", "--prefix=false")
-	if !strings.Contains(logs, `"object":"Pod shop/reported","admitted":false`) {
+	if !slices.ContainsFunc(strings.Split(logs, "\n"), func(line string) bool {
+		return strings.Contains(line, `"object":"Pod shop/reported"`) && strings.Contains(line, `"admitted":false`)
+	}) {
 		t.Errorf("the log does not say that the pod would be refused: %.3000s", logs)
 	}
 	s.Kubectl(t, "delete", "pod", "reported", "-n", "shop")
