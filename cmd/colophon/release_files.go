@@ -386,7 +386,7 @@ func sbomsByFile(attached []oci.Bundle) map[string][][]byte {
 }
 
 // sbomOf returns the first of the bundles with an SPDX document about the file by the signer of the
-// proof; nil if there is none, as of a release by an earlier version.
+// proof; nil if there is none: earlier versions of the platform made no SBOMs of files.
 func (s *savedFiles) sbomOf(ctx context.Context, bundles [][]byte, proof []byte, f verify.File) []byte {
 	opts := s.opts
 	opts.Policy.Attestations = []policy.Attestation{{PredicateType: attest.PredicateSPDX}}

@@ -11,16 +11,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/keypair"
 	"github.com/colophon-build/colophon/internal/loopback"
-	"github.com/colophon-build/colophon/internal/strict"
 )
 
 // Settings are the addresses of a role, and its certificate.
@@ -87,18 +85,24 @@ func Serve(ctx context.Context, s Settings, clients, checks http.Handler, log *s
 	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	first := &http.Server{Addr: s.Listen, Handler: clients, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: quiet}
 	if s.TLS.Certificate != "" {
-		pair := &certificate{chain: s.TLS.Certificate, key: s.TLS.Key, log: log}
-		if _, err := pair.get(nil); err != nil {
+		pair := &keypair.Watched{Chain: s.TLS.Certificate, Key: s.TLS.Key, Log: log}
+		if _, err := pair.Get(nil); err != nil {
 			return err
 		}
-		first.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
+		first.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Get}
 	}
 	second := &http.Server{Addr: s.Health, Handler: checks, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: quiet}
+	return Run(ctx, first, second, log)
+}
+
+// Run serves with two servers until ctx ends, and then until no request is left, for at most a
+// minute. A server with a TLSConfig serves TLS.
+func Run(ctx context.Context, clients, checks *http.Server, log *slog.Logger) error {
 	ended := make(chan error, 2)
-	for _, server := range []*http.Server{first, second} {
+	for _, server := range []*http.Server{clients, checks} {
 		l, err := net.Listen("tcp", server.Addr)
 		if err != nil {
-			return errors.Join(err, first.Close())
+			return errors.Join(err, clients.Close())
 		}
 		defer l.Close()
 		go func() {
@@ -117,46 +121,5 @@ func Serve(ctx context.Context, s Settings, clients, checks http.Handler, log *s
 	}
 	last, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return errors.Join(first.Shutdown(last), second.Shutdown(last))
-}
-
-// certificate is read again from its files, at most every 10 seconds. While they cannot be read, the
-// last one stays.
-type certificate struct {
-	chain, key string
-	log        *slog.Logger
-
-	mu   sync.Mutex
-	read time.Time
-	last *tls.Certificate
-}
-
-func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.last != nil && time.Since(c.read) < 10*time.Second {
-		return c.last, nil
-	}
-	c.read = time.Now()
-	pair, err := c.pair()
-	switch {
-	case err == nil:
-		c.last = &pair
-	case c.last != nil:
-		c.log.Error("cannot read the certificate; the last one stays", "error", err)
-		err = nil
-	}
-	return c.last, err
-}
-
-func (c *certificate) pair() (tls.Certificate, error) {
-	chain, err := strict.ReadFile(c.chain, limits.Request)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	key, err := strict.ReadFile(c.key, limits.Request)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	return tls.X509KeyPair(chain, key)
+	return errors.Join(clients.Shutdown(last), checks.Shutdown(last))
 }

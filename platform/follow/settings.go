@@ -67,21 +67,8 @@ func ReadSettings(path string) (s Settings, err error) {
 	if path == "" {
 		return s, nil
 	}
-	raw, err := strict.ReadFile(path, limits.Request)
-	if err != nil {
-		return s, err
-	}
-	docs, err := documents.Read(raw, limits.Request, 1)
-	if err == nil && len(docs) != 1 {
-		err = errors.New("expected one document, found none")
-	}
-	if err == nil {
-		err = docs[0].Unmarshal(&s)
-	}
-	if err != nil {
-		return s, strict.In(path, err)
-	}
-	return s, nil
+	err = documents.ReadFile(path, limits.Request, &s)
+	return s, err
 }
 
 // plan is what Settings ask for.

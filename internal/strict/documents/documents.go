@@ -36,6 +36,23 @@ type Document struct {
 // mark says where in the file a name or value is that begins at an offset in JSON.
 type mark struct{ at, line, column int }
 
+// ReadFile reads the one document of a file of at most max bytes into to, a pointer to one of our
+// formats. An error names the file, and what in it is wrong by line and column.
+func ReadFile(path string, max int, to any) error {
+	raw, err := strict.ReadFile(path, max)
+	if err != nil {
+		return err
+	}
+	docs, err := Read(raw, max, 1)
+	if err == nil {
+		err = docs[0].Unmarshal(to)
+	}
+	if err != nil {
+		return strict.In(path, err)
+	}
+	return nil
+}
+
 // Read reads a file of at most max bytes with 1 to most documents. A file that begins with
 // "{" is one JSON document, any other is YAML, whose documents are separated by "---".
 func Read(file []byte, max, most int) ([]*Document, error) {
