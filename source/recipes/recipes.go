@@ -33,13 +33,15 @@ const File = ".colophon.yaml"
 const (
 	maxFile   = 64 << 10 // bytes
 	maxImages = 256
+	maxIgnore = 256
 )
 
 // document is the content of the file.
 type document struct {
 	Schema  string  `yaml:"$schema,omitempty"` // address of a JSON Schema, for editors: it decides nothing
 	Version int     `yaml:"version"`           // 1
-	Images  []image `yaml:"images"`
+	Images  []image `yaml:"images,omitempty"`
+	Lint    *lint   `yaml:"lint,omitempty"`
 }
 
 // image is how one image is built. At most one of the builders' fields may be set.
@@ -172,60 +174,85 @@ var nameRE = regexp.MustCompile(`^[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[
 // parse parses the file strictly: one YAML document with known members only, each once,
 // and without anchors, aliases and tags, which two readers may understand differently.
 func parse(raw []byte) ([]image, error) {
+	d, _, err := decode(raw)
+	if err != nil {
+		return nil, err
+	}
+	return d.Images, nil
+}
+
+// decode returns the content of the file, and its YAML.
+func decode(raw []byte) (*document, *yaml.Node, error) {
+	if len(raw) > maxFile {
+		return nil, nil, fmt.Errorf("got %d bytes, want at most %d", len(raw), maxFile)
+	}
 	if !utf8.Valid(raw) {
-		return nil, errors.New("not UTF-8")
+		return nil, nil, errors.New("not UTF-8")
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	var node yaml.Node
 	if err := dec.Decode(&node); errors.Is(err, io.EOF) {
-		return nil, errors.New("the file is empty")
+		return nil, nil, errors.New("the file is empty")
 	} else if err != nil {
-		return nil, syntaxFault(err)
+		return nil, nil, syntaxFault(err)
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, errors.New("got more than one YAML document")
+		return nil, nil, errors.New("got more than one YAML document")
 	}
 	if err := checkNode(&node); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(node.Content) == 1 {
 		if err := checkNames(node.Content[0], reflect.TypeFor[document](), "the file"); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	var d document
 	dec = yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
 	if err := dec.Decode(&d); err != nil {
-		return nil, errors.New("it is not the YAML of a recipe") // checkNames found nothing
+		return nil, nil, errors.New("it is not the YAML of a recipe") // checkNames found nothing
 	}
 	switch n := len(d.Images); {
 	case d.Version != 1:
-		return nil, fmt.Errorf("version: got %d, want 1", d.Version)
-	case n == 0 || n > maxImages:
-		return nil, fmt.Errorf("images: got %d, want 1 to %d", n, maxImages)
+		return nil, nil, fmt.Errorf("version: got %d, want 1", d.Version)
+	case n > maxImages || n == 0 && d.Lint == nil:
+		return nil, nil, fmt.Errorf("images: got %d, want 1 to %d", n, maxImages)
 	}
+	if err := checkImages(d.Images); err != nil {
+		return nil, nil, err
+	}
+	if err := d.Lint.check(); err != nil {
+		return nil, nil, err
+	}
+	return &d, &node, nil
+}
+
+func checkImages(images []image) error {
 	names := map[string]bool{}
-	for _, i := range d.Images {
+	for _, i := range images {
 		switch {
-		case i.Name == "" && len(d.Images) > 1:
-			return nil, errors.New("images: got several and one without a name, want a name for each")
+		case i.Name == "" && len(images) > 1:
+			return errors.New("images: got several and one without a name, want a name for each")
 		case i.Name != "" && !nameRE.MatchString(i.Name) || len(i.Name) > 255:
-			return nil, fmt.Errorf("image: got name %q, want that of a repository, such as team/app", i.Name)
+			return fmt.Errorf("image: got name %q, want that of a repository, such as team/app", i.Name)
 		case names[i.Name]:
-			return nil, fmt.Errorf("image %q: got it twice, want it once", i.Name)
+			return fmt.Errorf("image %q: got it twice, want it once", i.Name)
 		}
 		names[i.Name] = true
 		if err := i.check(); err != nil {
-			return nil, fmt.Errorf("image %q: %w", i.Name, err)
+			return fmt.Errorf("image %q: %w", i.Name, err)
 		}
 	}
-	return d.Images, nil
+	return nil
 }
 
 // checkNames fails unless n has the form of a value of type t, with known members only,
 // each once.
 func checkNames(n *yaml.Node, t reflect.Type, what string) error {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
 	wanted := map[reflect.Kind]struct {
 		kind yaml.Kind
 		name string

@@ -1,0 +1,152 @@
+package lint
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+
+	"github.com/rogpeppe/go-internal/diff"
+
+	"github.com/colophon-build/colophon/lint/finding"
+)
+
+// Change is what edits make of one file.
+type Change struct {
+	File   string
+	Before []byte
+	After  []byte
+}
+
+// Diff returns the change as a unified diff, with the prefixes a/ and b/ that patch -p1 and git
+// apply expect.
+func (c Change) Diff() []byte {
+	return diff.Diff("a/"+c.File, c.Before, "b/"+c.File, c.After)
+}
+
+// Mend returns what the edits of some findings make of the files of a tree, sorted by file.
+// Bytes outside of the edits stay as they are. Of edits that overlap, the first counts; left is
+// the number of the others: lint again, and mend again.
+func Mend(t *finding.Tree, found []finding.Finding) (changes []Change, left int, err error) {
+	byFile := map[string][]finding.Edit{}
+	for _, f := range found {
+		for _, e := range f.Edits {
+			if e.Old != e.New {
+				byFile[e.File] = append(byFile[e.File], e)
+			}
+		}
+	}
+	for name, edits := range byFile {
+		f, err := t.Read(name)
+		if err != nil {
+			return nil, 0, err
+		}
+		after, skipped, err := Edit(f.Data, edits)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%s: %w", name, err)
+		}
+		left += skipped
+		changes = append(changes, Change{File: name, Before: f.Data, After: after})
+	}
+	slices.SortFunc(changes, func(a, b Change) int { return cmp.Compare(a.File, b.File) })
+	return changes, left, nil
+}
+
+// Edit returns data with edits of it made, and how many were left out because they overlap one
+// before them. It fails if data does not have the old bytes of an edit where the edit says so.
+func Edit(data []byte, edits []finding.Edit) (after []byte, left int, err error) {
+	edits = slices.Clone(edits)
+	slices.SortStableFunc(edits, func(a, b finding.Edit) int {
+		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.End, b.End), cmp.Compare(a.New, b.New))
+	})
+	edits = slices.Compact(edits) // two findings may need the same one
+	at := 0
+	for n, e := range edits {
+		if e.Start < 0 || e.End < e.Start || e.End > len(data) || string(data[e.Start:e.End]) != e.Old {
+			return nil, 0, fmt.Errorf("bytes %d to %d: expected %q", e.Start, e.End, e.Old)
+		}
+		if e.Start < at || n > 0 && edits[n-1].Start == e.Start {
+			left++ // two insertions at one place have no order
+			continue
+		}
+		after = append(after, data[at:e.Start]...)
+		after = append(after, e.New...)
+		at = e.End
+	}
+	return append(after, data[at:]...), left, nil
+}
+
+// ErrChanged is returned by Write if a file is not as it was when it was linted. Lint again.
+var ErrChanged = errors.New("the file has changed since it was read")
+
+// Write writes changes to the files of a tree, each file atomically, with the permissions that it
+// has. It returns the files written. The error matches ErrChanged if a file is not as it was
+// read: then neither that file nor those after it are written.
+func Write(t *finding.Tree, changes []Change) (written []string, err error) {
+	for _, c := range changes {
+		if err := write(t.Root(), c); err != nil {
+			return written, fmt.Errorf("%s: %w", c.File, err)
+		}
+		written = append(written, c.File)
+	}
+	return written, nil
+}
+
+func write(root *os.Root, c Change) (err error) {
+	info, err := same(root, c)
+	if err != nil {
+		return err
+	}
+	temp := path.Join(path.Dir(c.File), ".colophon-"+rand.Text())
+	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = root.Remove(temp)
+		}
+	}()
+	_, err = f.Write(c.After)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = root.Chmod(temp, info.Mode().Perm())
+	}
+	if err == nil { // once more, as late as possible
+		_, err = same(root, c)
+	}
+	if err != nil {
+		return err
+	}
+	return root.Rename(temp, c.File)
+}
+
+// same returns the description of a file that is as it was before a change.
+func same(root *os.Root, c Change) (fs.FileInfo, error) {
+	info, err := root.Lstat(c.File)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: it is no regular file", ErrChanged)
+	}
+	f, err := root.Open(c.File)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	now, err := io.ReadAll(io.LimitReader(f, int64(len(c.Before))+1))
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(now, c.Before) {
+		return nil, ErrChanged
+	}
+	return info, nil
+}

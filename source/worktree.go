@@ -1,0 +1,78 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// WorkTree says what git knows about the files below a directory of a working directory. Paths
+// are relative to that directory, with slashes, in the order of git's index.
+type WorkTree struct {
+	Tracked   []string // regular files in the index; some may have been deleted since
+	Links     []string // symbolic links in the index
+	Modules   []string // submodules in the index
+	Untracked []string // files that are neither in the index nor ignored
+}
+
+// ListWorkTree lists the files below dir, which must be in a git working directory. The owner's
+// global ignore file is not read, and no program runs that the repository configures.
+func ListWorkTree(ctx context.Context, dir string) (*WorkTree, error) {
+	g, err := newGit("")
+	if err != nil {
+		return nil, err
+	}
+	defer g.Close()
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	list := func(args ...string) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, localTimeout)
+		defer cancel()
+		cmd := g.command(ctx, "", append([]string{"ls-files", "-z"}, args...)...)
+		cmd.Dir = dir
+		out, err := run(ctx, cmd)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", dir, err)
+		}
+		return string(out), nil
+	}
+	staged, err := list("--stage")
+	if err != nil {
+		return nil, err
+	}
+	w := &WorkTree{}
+	last := ""
+	for line := range strings.SplitSeq(staged, "\x00") {
+		meta, name, ok := strings.Cut(line, "\t")
+		if !ok || !local(name) || name == last { // of a conflict, each side has a line
+			continue
+		}
+		last = name
+		switch mode, _, _ := strings.Cut(meta, " "); mode {
+		case "160000":
+			w.Modules = append(w.Modules, name)
+		case "120000":
+			w.Links = append(w.Links, name)
+		default:
+			w.Tracked = append(w.Tracked, name)
+		}
+	}
+	others, err := list("--others", "--exclude-standard")
+	if err != nil {
+		return nil, err
+	}
+	for name := range strings.SplitSeq(others, "\x00") {
+		if local(name) && !strings.HasSuffix(name, "/") { // another repository within this one
+			w.Untracked = append(w.Untracked, name)
+		}
+	}
+	return w, nil
+}
+
+// local reports whether name is a clean path within its directory.
+func local(name string) bool {
+	return name != "" && filepath.IsLocal(filepath.FromSlash(name)) && (path.Clean(name) == name || strings.HasSuffix(name, "/"))
+}
