@@ -31,9 +31,9 @@ func (c Change) Diff() []byte {
 }
 
 // Mend returns what the edits of some findings make of the files of a tree, sorted by file.
-// Bytes outside of the edits stay as they are. Of edits that overlap, the first counts; left is
-// the number of the others: lint again, and mend again.
-func Mend(t *finding.Tree, found []finding.Finding) (changes []Change, left int, err error) {
+// Bytes outside of the edits stay as they are. Of edits that overlap, the first counts: lint again,
+// and mend again, for the others.
+func Mend(t *finding.Tree, found []finding.Finding) (changes []Change, err error) {
 	byFile := map[string][]finding.Edit{}
 	for _, f := range found {
 		for _, e := range f.Edits {
@@ -45,22 +45,21 @@ func Mend(t *finding.Tree, found []finding.Finding) (changes []Change, left int,
 	for name, edits := range byFile {
 		f, err := t.Read(name)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
-		after, skipped, err := Edit(f.Data, edits)
+		after, err := Edit(f.Data, edits)
 		if err != nil {
-			return nil, 0, fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		left += skipped
 		changes = append(changes, Change{File: name, Before: f.Data, After: after})
 	}
 	slices.SortFunc(changes, func(a, b Change) int { return cmp.Compare(a.File, b.File) })
-	return changes, left, nil
+	return changes, nil
 }
 
-// Edit returns data with edits of it made, and how many were left out because they overlap one
-// before them. It fails if data does not have the old bytes of an edit where the edit says so.
-func Edit(data []byte, edits []finding.Edit) (after []byte, left int, err error) {
+// Edit returns data with edits of it made, but for those that overlap one before them. It fails if
+// data does not have the old bytes of an edit where the edit says so.
+func Edit(data []byte, edits []finding.Edit) (after []byte, err error) {
 	edits = slices.Clone(edits)
 	slices.SortStableFunc(edits, func(a, b finding.Edit) int {
 		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.End, b.End), cmp.Compare(a.New, b.New))
@@ -69,17 +68,16 @@ func Edit(data []byte, edits []finding.Edit) (after []byte, left int, err error)
 	at := 0
 	for n, e := range edits {
 		if e.Start < 0 || e.End < e.Start || e.End > len(data) || string(data[e.Start:e.End]) != e.Old {
-			return nil, 0, fmt.Errorf("bytes %d to %d: expected %q", e.Start, e.End, e.Old)
+			return nil, fmt.Errorf("bytes %d to %d: expected %q", e.Start, e.End, e.Old)
 		}
 		if e.Start < at || n > 0 && edits[n-1].Start == e.Start {
-			left++ // two insertions at one place have no order
-			continue
+			continue // two insertions at one place have no order
 		}
 		after = append(after, data[at:e.Start]...)
 		after = append(after, e.New...)
 		at = e.End
 	}
-	return append(after, data[at:]...), left, nil
+	return append(after, data[at:]...), nil
 }
 
 // ErrChanged is returned by Write if a file is not as it was when it was linted. Lint again.

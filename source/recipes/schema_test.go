@@ -15,13 +15,13 @@ func TestSchema(t *testing.T) {
 	schematest.Format{
 		File: "recipes.json", Title: "Colophon recipes: .colophon.yaml (spec/recipes)", Type: reflect.TypeFor[document](), Tag: "yaml",
 		Extra: map[string]schematest.Schema{
-			"version": {"const": 1}, "images": {"minItems": 1, "maxItems": maxImages}, "images.name": {"maxLength": 255},
+			"version": {"const": 1}, "images": {"minItems": 1, "maxItems": maxImages}, "lint.ignore": {"minItems": 1, "maxItems": maxIgnore}, "images.name": {"maxLength": 255},
 		},
 	}.Golden(t)
 	whole := `{"$schema": "https://colophon.example.com/schemas/recipes.json", "version": 1, "images": [
   {"name": "team/app", "context": "services/app", "platforms": ["linux/amd64"], "target": "final", "buildArgs": {"A": "b"}},
   {"name": "tool", "package": "./cmd/tool"}
-]}`
+], "lint": {"ignore": [{"rule": "a/b", "path": "examples/**", "reason": "made to be bad"}]}}`
 	schematest.Alike(t, schematest.Compile(t, "recipes.json"), "an example", []byte(whole), func(raw []byte) error {
 		_, err := parse(raw)
 		return err

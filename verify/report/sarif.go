@@ -1,11 +1,9 @@
 package report
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"net/url"
 
+	"github.com/colophon-build/colophon/internal/sarif"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -33,17 +31,16 @@ func rules() (all []object) {
 	return all
 }
 
-type object = map[string]any
+type object = sarif.Object
 
 // SARIF returns the verdicts as SARIF 2.1.0: one run of colophon with the given
 // version, and a result for each link. The level is "error" for a broken or absent
 // link, "warning" for an unknown one, else "none" (section 3.27.10).
 func SARIF(verdicts []*verify.Verdict, version string) ([]byte, error) {
-	results := []object{}
+	var results []object
 	for _, v := range verdicts {
-		// A relative reference with any name escaped (RFC 3986, section 4.2).
 		place := object{
-			"physicalLocation": object{"artifactLocation": object{"uri": (&url.URL{Path: v.Image}).String()}},
+			"physicalLocation": object{"artifactLocation": sarif.Artifact(v.Image)},
 			"logicalLocations": []object{{"fullyQualifiedName": v.Image}},
 		}
 		for _, r := range findings(v) {
@@ -64,17 +61,5 @@ func SARIF(verdicts []*verify.Verdict, version string) ([]byte, error) {
 			})
 		}
 	}
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(object{
-		"$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
-		"version": "2.1.0",
-		"runs": []object{{
-			"tool":    object{"driver": object{"name": "colophon", "version": version, "rules": rules()}},
-			"results": results,
-		}},
-	})
-	return out.Bytes(), err
+	return sarif.Log(version, rules(), results)
 }
