@@ -66,6 +66,7 @@ require (
 	google.golang.org/protobuf v1.36.12
 	k8s.io/klog/v2 v2.140.0
 	modernc.org/sqlite v1.58.0
+	mvdan.cc/sh/v3 v3.14.1
 )
 
 require (

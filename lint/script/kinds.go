@@ -1,0 +1,127 @@
+package script
+
+import (
+	"slices"
+	"strings"
+)
+
+// builders run code of the repository: a command, and the first arguments with which it does.
+// An empty list: with any.
+var builders = map[string][]string{
+	"docker": {"build", "buildx", "compose"}, "podman": {"build"}, "buildah": {"build", "bud"}, "nerdctl": {"build"},
+	"make": {}, "gmake": {}, "ninja": {}, "cmake": {}, "bazel": {"build", "run", "test"}, "bazelisk": {"build", "run", "test"}, "just": {}, "task": {},
+	"go": {"build", "install", "test", "generate", "run"}, "ko": {"build", "publish", "apply", "resolve"}, "goreleaser": {}, "mage": {},
+	"npm": {"ci", "install", "i", "run", "test", "build"}, "pnpm": {}, "yarn": {}, "bun": {"install", "run", "build"}, "npx": {},
+	"mvn": {}, "mvnw": {}, "gradle": {}, "gradlew": {}, "sbt": {}, "ant": {},
+	"cargo": {"build", "install", "test", "run"}, "poetry": {"build", "install", "run"}, "uv": {"build", "run", "sync"}, "hatch": {"build"}, "tox": {}, "pip": {"install", "wheel"}, "pip3": {"install", "wheel"},
+	"dotnet": {"build", "publish", "pack", "test"}, "swift": {"build"}, "nix": {"build"}, "nix-build": {}, "pack": {"build"}, "kaniko": {}, "executor": {}, "buildctl": {"build"}, "earthly": {}, "dagger": {},
+}
+
+// Builds returns the first command that runs code of the repository, or nil.
+func Builds(commands []*Command) *Command {
+	for _, c := range commands {
+		first, ok := builders[c.Name]
+		if !ok || c.Name == "docker" && c.First() == "buildx" && !c.Has("build", "bake") {
+			continue
+		}
+		if c.Name == "docker" && c.First() == "compose" && !c.Has("build", "--build") {
+			continue
+		}
+		if len(first) == 0 || slices.Contains(first, c.First()) {
+			return c
+		}
+	}
+	return nil
+}
+
+// Publishes returns the first command that gives something to users, or nil.
+func Publishes(commands []*Command) *Command {
+	for _, c := range commands {
+		first := c.First()
+		switch c.Name {
+		case "docker", "podman", "buildah", "nerdctl":
+			if first == "push" || c.Has("--push") {
+				return c
+			}
+		case "cosign", "notation":
+			if first == "sign" || first == "attest" {
+				return c
+			}
+		case "npm", "pnpm", "yarn", "cargo", "twine", "poetry", "uv", "helm", "gem", "crane", "skopeo", "oras":
+			if slices.Contains([]string{"publish", "upload", "push", "copy", "cp"}, first) {
+				return c
+			}
+		case "gh":
+			if first == "release" && c.Has("create", "upload") {
+				return c
+			}
+		case "goreleaser":
+			if first == "release" && !c.Has("--snapshot") {
+				return c
+			}
+		case "colophon":
+			if first == "release" {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+// ByTag reports whether the name of an image is without doubt one with a tag, or with none, and
+// not one with a digest. Names that are only a variable may be either.
+func ByTag(name string) bool {
+	if strings.Contains(name, "@") || name == "" {
+		return false
+	}
+	literal, variables := split(name)
+	for _, v := range variables {
+		v = strings.ToLower(v)
+		if strings.Contains(v, "digest") || strings.Contains(v, "sha256") {
+			return false
+		}
+	}
+	last := literal[strings.LastIndexByte(literal, '/')+1:]
+	if strings.Contains(last, ":") {
+		return true
+	}
+	if len(variables) == 0 {
+		return strings.ContainsAny(name, "/.") && !strings.HasPrefix(name, "-") && !strings.HasPrefix(name, ".")
+	}
+	v := strings.ToLower(strings.Trim(variables[len(variables)-1], "${} "))
+	return strings.HasSuffix(v, "tag") || strings.HasSuffix(v, "tags")
+}
+
+// split returns a word without its variables and expressions, and these.
+func split(word string) (literal string, variables []string) {
+	var b strings.Builder
+	for i := 0; i < len(word); {
+		end := 0
+		rest := word[i:]
+		switch {
+		case strings.HasPrefix(rest, "${{"):
+			end = strings.Index(rest, "}}") + len("}}")
+		case strings.HasPrefix(rest, "$[["):
+			end = strings.Index(rest, "]]") + len("]]")
+		case strings.HasPrefix(rest, "${"):
+			end = strings.IndexByte(rest, '}') + 1
+		case strings.HasPrefix(rest, "$("):
+			end = strings.LastIndexByte(rest, ')') + 1
+		case rest[0] == '$':
+			for end = 1; end < len(rest) && isName(rest[end]); end++ {
+			}
+		}
+		if end < 2 {
+			b.WriteByte(rest[0])
+			i++
+			continue
+		}
+		variables = append(variables, rest[:end])
+		i += end
+	}
+	return b.String(), variables
+}
+
+func isName(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+}

@@ -1,0 +1,189 @@
+// Package yamlfile reads YAML files of pipelines with the place of every value, so that a value
+// can be found in the bytes of its file and replaced there.
+package yamlfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/colophon-build/colophon/lint/finding"
+)
+
+// maxNodes caps the values of a file, where an alias counts as what it stands for. The largest
+// workflow of the repositories that we looked at has 3,000.
+const maxNodes = 100_000
+
+// maxBytes caps a file, whose values need fifty times its size in memory.
+const maxBytes = 2 << 20
+
+// maxDocuments caps the documents of a file.
+const maxDocuments = 1000
+
+// Error says what is wrong with a file, and where.
+type Error struct {
+	Line int // counts from 1; 0: the file as a whole
+	Text string
+}
+
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return e.Text
+	}
+	return fmt.Sprintf("line %d: %s", e.Line, e.Text)
+}
+
+// Parse returns the root of each document of a file that has one. The error is an *Error; the
+// documents before it are returned.
+func Parse(f *finding.File) (roots []*yaml.Node, err error) {
+	defer func() { // the parser's own panics are bugs, and the file is a stranger's
+		if p := recover(); p != nil {
+			err = &Error{Text: fmt.Sprintf("the YAML parser failed: %v", p)}
+		}
+	}()
+	if len(f.Data) > maxBytes {
+		return nil, &Error{Text: fmt.Sprintf("expected at most %d bytes of YAML, found %d", maxBytes, len(f.Data))}
+	}
+	dec := yaml.NewDecoder(strings.NewReader(string(f.Data)))
+	nodes := 0
+	for {
+		var doc yaml.Node
+		if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
+			return roots, nil
+		} else if err != nil {
+			return roots, asError(err)
+		}
+		if doc.Kind != yaml.DocumentNode || len(doc.Content) == 0 {
+			continue
+		}
+		n, err := expanded(doc.Content[0], map[*yaml.Node]int{})
+		if err != nil {
+			return roots, err
+		}
+		if nodes += n; nodes > maxNodes {
+			return roots, &Error{Line: doc.Line, Text: fmt.Sprintf("more than %d values, where an alias counts as what it stands for", maxNodes)}
+		}
+		if roots = append(roots, doc.Content[0]); len(roots) > maxDocuments {
+			return roots, &Error{Line: doc.Line, Text: fmt.Sprintf("more than %d documents", maxDocuments)}
+		}
+	}
+}
+
+var lineOfError = regexp.MustCompile(`line (\d+): `)
+
+func asError(err error) *Error {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if m := lineOfError.FindStringSubmatchIndex(text); m != nil {
+		line, _ := strconv.Atoi(text[m[2]:m[3]])
+		return &Error{Line: line, Text: text[m[1]:]}
+	}
+	return &Error{Text: text}
+}
+
+// expanded counts the values below n as a reader sees them that follows aliases. seen has those
+// of anchors, and -1 for one that is being counted.
+func expanded(n *yaml.Node, seen map[*yaml.Node]int) (int, error) {
+	if n.Kind == yaml.AliasNode {
+		return expanded(n.Alias, seen)
+	}
+	if count, ok := seen[n]; ok {
+		if count < 0 {
+			return 0, &Error{Line: n.Line, Text: fmt.Sprintf("the anchor %q contains itself", n.Anchor)}
+		}
+		return count, nil
+	}
+	if n.Anchor != "" {
+		seen[n] = -1
+	}
+	sum := 1
+	for _, c := range n.Content {
+		count, err := expanded(c, seen)
+		if err != nil {
+			return 0, err
+		}
+		if sum += count; sum > maxNodes {
+			return 0, &Error{Line: n.Line, Text: fmt.Sprintf("more than %d values, where an alias counts as what it stands for", maxNodes)}
+		}
+	}
+	if n.Anchor != "" {
+		seen[n] = sum
+	}
+	return sum, nil
+}
+
+// Resolve returns what an alias stands for, and other nodes as they are.
+func Resolve(n *yaml.Node) *yaml.Node {
+	for n != nil && n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
+}
+
+// Pairs calls f for each key of a mapping, with its value, until f returns false.
+func Pairs(n *yaml.Node, f func(key, value *yaml.Node) bool) {
+	if n = Resolve(n); n == nil || n.Kind != yaml.MappingNode {
+		return
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if !f(n.Content[i], Resolve(n.Content[i+1])) {
+			return
+		}
+	}
+}
+
+// Get follows keys through mappings, and returns nil if one is missing. A merged mapping ("<<")
+// counts where its keys are not written themselves.
+func Get(n *yaml.Node, keys ...string) *yaml.Node {
+	for _, name := range keys {
+		var found, merged *yaml.Node
+		Pairs(n, func(key, value *yaml.Node) bool {
+			switch key.Value {
+			case name:
+				found = value
+			case "<<":
+				for _, m := range List(value) {
+					if v := Get(m, name); merged == nil {
+						merged = v
+					}
+				}
+			}
+			return found == nil
+		})
+		if n = found; n == nil {
+			n = merged
+		}
+		if n == nil {
+			return nil
+		}
+	}
+	return Resolve(n)
+}
+
+// List returns the items of a sequence, and any other value as a list of itself.
+func List(n *yaml.Node) []*yaml.Node {
+	n = Resolve(n)
+	switch {
+	case n == nil || n.Kind == yaml.ScalarNode && n.Tag == "!!null":
+		return nil
+	case n.Kind != yaml.SequenceNode:
+		return []*yaml.Node{n}
+	}
+	out := make([]*yaml.Node, 0, len(n.Content))
+	for _, c := range n.Content {
+		out = append(out, Resolve(c))
+	}
+	return out
+}
+
+// Value returns the text of a scalar, and "" for anything else.
+func Value(n *yaml.Node) string {
+	if n = Resolve(n); n != nil && n.Kind == yaml.ScalarNode {
+		return n.Value
+	}
+	return ""
+}

@@ -1,0 +1,132 @@
+package yamlfile
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/colophon-build/colophon/lint/finding"
+)
+
+// A file that would need more memory or time than it is worth is an error that says so.
+func TestHostile(t *testing.T) {
+	bomb := "a0: &a0 x\n"
+	for i := range 30 {
+		bomb += fmt.Sprintf("a%d: &a%d [*a%d, *a%d]\n", i+1, i+1, i, i)
+	}
+	for name, c := range map[string]struct{ src, want string }{
+		"aliases":     {bomb, "more than 100000 values"},
+		"a cycle":     {"a: &a\n  b: *a\n", "contains itself"},
+		"long":        {"a: " + strings.Repeat("x", maxBytes), "expected at most 2097152 bytes"},
+		"many values": {strings.Repeat("- a\n", maxNodes+1), "more than 100000 values"},
+		"documents":   {strings.Repeat("---\na\n", maxDocuments+1), "more than 1000 documents"},
+		"deep":        {strings.Repeat("[", 100_000), "exceeded max depth"},
+		"broken":      {"a: b\nc: [\nd: e\n", "did not find expected"},
+		"not UTF-8":   {"a: \xff\xfe\n", "UTF-8"},
+		"unknown":     {"a: *b\n", "unknown anchor"},
+	} {
+		_, err := Parse(finding.NewFile("f", []byte(c.src)))
+		var e *Error
+		if !errors.As(err, &e) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// A text knows where its bytes are, in every style of YAML that writes them unchanged.
+func TestText(t *testing.T) {
+	for _, c := range []struct {
+		src   string
+		exact bool
+	}{
+		{"k: the word here\n", true}, {"k: 'the word here'\n", true}, {"k: \"the word here\"\n", true}, {"k: |\n  the word here\n", true}, {"k: |-\n\n    first\n\n    the word here", true},
+		{"- k: |+2\n      the word here\n    b\n", true}, {"k: {a: the word here}\n", true}, {"é: ü the word here\n", true}, {"k: |\r\n  a\r\n  the word here\r\n", true},
+		{"k: >\n  the\n  word here\n", false}, {"k: the\n  word here\n", false}, {"k: \"the \\x77ord here\"\n", false}, {"k: 'the ''word'' here'\n", false},
+	} {
+		f := finding.NewFile("f", []byte(c.src))
+		roots, err := Parse(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := Of(f, scalar(roots[0]))
+		at := strings.Index(text.Value, "word")
+		from, to, exact := text.Range(at, at+len("word"))
+		if exact && c.src[from:to] != "word" || exact != c.exact {
+			t.Errorf("%q: got %q, exact %t; want exact %t", c.src, c.src[from:to], exact, c.exact)
+		}
+		if edits := text.Replace(at, at+4, "thing"); (len(edits) == 1) != c.exact {
+			t.Errorf("%q: got edits %v", c.src, edits)
+		}
+		if edits := text.Replace(at, at+4, "a # b"); len(edits) > 0 && !strings.ContainsAny(c.src, "|'\"") {
+			t.Errorf("%q: an edit makes a comment of the rest", c.src)
+		}
+	}
+}
+
+func scalar(n *yaml.Node) *yaml.Node {
+	for n.Kind != yaml.ScalarNode {
+		n = n.Content[len(n.Content)-1]
+	}
+	return n
+}
+
+// Only a key that is alone on its line is deleted, and with it the mappings that it leaves empty.
+func TestWithoutKey(t *testing.T) {
+	for _, c := range []struct{ src, want string }{
+		{"env:\n  KEY: 1\n  b: 2\nz: 1\n", "env:\n  b: 2\nz: 1\n"},
+		{"env:\n  KEY: 1\nz: 1\n", "z: 1\n"},
+		{"env: {KEY: 1, b: 2}\n", ""},
+		{"s:\n  - run: x\n    env:\n      KEY: 1\n  - run: y\n", "s:\n  - run: x\n  - run: y\n"},
+		{"s:\n  - env:\n      KEY: 1\n    run: x\n", ""},
+		{"env:\n  KEY: |\n    1\n", ""},
+		{"env:\n  KEY: a\n    b\n", ""},
+		{"env: &e\n  KEY: 1\nz: *e\n", ""},
+	} {
+		f := finding.NewFile("f", []byte(c.src))
+		roots, err := Parse(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := f.Position(strings.Index(c.src, "KEY"), 0)
+		edits := WithoutKey(f, roots[0], at.Line, at.Column)
+		got := ""
+		for _, e := range edits {
+			got = c.src[:e.Start] + e.New + c.src[e.End:]
+		}
+		if got != c.want {
+			t.Errorf("%q: got %q, want %q", c.src, got, c.want)
+		}
+	}
+}
+
+// Whatever a file contains, it is read or refused, and its texts are where they seem to be.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"a: b", "- |\n  x\n  y\n", "a: &a {b: *a}", "'x': \"y\\n\"", "<<: {a: b}\na: c"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, src string) {
+		file := finding.NewFile("f", []byte(src))
+		roots, _ := Parse(file)
+		for _, r := range roots {
+			walk(r, func(n *yaml.Node) {
+				text := Of(file, n)
+				from, to, exact := text.Range(0, len(text.Value))
+				if from < 0 || to > len(src) || from > to || exact && !strings.Contains(text.Value, "\n") && src[from:to] != text.Value {
+					t.Fatalf("%q: %d to %d of %q", text.Value, from, to, src)
+				}
+			})
+		}
+	})
+}
+
+func walk(n *yaml.Node, f func(*yaml.Node)) {
+	if n.Kind == yaml.ScalarNode {
+		f(n)
+	}
+	for _, c := range n.Content {
+		walk(c, f)
+	}
+}
