@@ -36,6 +36,7 @@
 //	oci                 images by digest: registries, layouts, archives
 //	sign                a token becomes a certificate becomes a logged bundle
 //	bundle              one signed thing about one subject: parse, verify, say what is wrong
+//	audit               the records of an audit ledger, and whose signatures count
 //	search              which entries a log has about something, and no others
 //	trust               whom to trust for what: roots, identities, keys and their times
 //	tlog                how a log proves it: checkpoints, tiles, inclusion, consistency

@@ -26,7 +26,7 @@ import (
 var library = []string{
 	"attest", "tlog", "tlog/follow", "trust", "trust/tuf", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "verify/report",
 	"attest", "tlog", "tlog/witness", "trust", "trust/tuf", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "verify/report",
-	"attest", "search", "tlog", "tlog/prefix", "trust", "trust/tuf", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "verify/report",
+	"attest", "audit", "search", "tlog", "tlog/prefix", "trust", "trust/tuf", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "verify/report",
 }
 
 // goldenAPI is where the exported API of each package is written down, one name

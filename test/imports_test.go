@@ -21,7 +21,7 @@ var rows = [][]string{
 	{"internal/confine", "internal/credential", "internal/dirlock", "internal/durable", "internal/intact", "internal/keypair", "internal/keys", "internal/limits", "internal/logs", "internal/loopback", "internal/owned", "internal/peer", "internal/ports", "internal/printable", "internal/reach", "internal/sarif", "internal/strict", "internal/usage", "internal/userns"},
 	{"attest", "spec/schemas"},
 	{"tlog"},
-	{"search", "trust"},
+	{"audit", "search", "trust"},
 	{"bundle"},
 	{"oci", "sign", "source"},
 	{"provenance", "sbom"},
@@ -45,7 +45,7 @@ var rows = [][]string{
 // thin is what the CLI is made of and what others check us with: small to trust,
 // quick to start.
 var thin = []string{
-	"attest", "tlog", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
+	"attest", "tlog", "audit", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
 }
 
 // heavy may not be linked into any of them, however indirectly.
@@ -63,6 +63,7 @@ var heavy = []string{
 // pure packages decide from what they are handed: no I/O, no network, no environment.
 var pure = map[string][]string{
 	"attest":          {"net", "net/http", "os", "os/exec"},
+	"audit":           {"net", "net/http", "os", "os/exec"},
 	"bundle/notation": {"net", "net/http", "os", "os/exec"},
 	"bundle":          {"net", "net/http", "os", "os/exec"},
 	"policy":          {"net", "net/http", "os", "os/exec"},

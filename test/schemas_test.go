@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict/documents"
 	"github.com/colophon-build/colophon/platform/api"
@@ -38,6 +39,7 @@ var (
 	}}
 	// custom are types that encode themselves.
 	custom = map[reflect.Type]schematest.Schema{
+		reflect.TypeFor[[]byte]():               {"type": "string", "contentEncoding": "base64"},
 		reflect.TypeFor[policy.DocumentValue](): literal,
 		reflect.TypeFor[verify.Outcome]():       outcome,
 		reflect.TypeFor[verify.Status]():        status,
@@ -69,6 +71,12 @@ var formats = []schematest.Format{
 		"version": {"const": 1}, "fetches.sha256": {"pattern": hexRE}, "fetches.request": {"pattern": hexRE}, "fetches.status": {"minimum": 200, "maximum": 499},
 		"fetches.size": {"minimum": 0}, "fetches.denied": {"maxLength": 0}, "git.commit": {"pattern": commitRE}, "git": {"minItems": 1},
 	}},
+	{File: "audit.json", Title: "Colophon audit, version 1: a record of an audit ledger (spec/audit/v1)", Type: reflect.TypeFor[audit.Record](), Extra: map[string]schematest.Schema{
+		"kind": {"enum": audit.Kinds()}, "outcome": {"enum": audit.Outcomes()}, "effect": {"enum": []string{audit.Allowed, audit.Refused, audit.Nothing}},
+		"by.run": {"pattern": "^[0-9a-f]{32}$"}, "by.number": {"minimum": 1}, "about.digest": {"pattern": sha256RE}, "about.commit": {"pattern": commitRE}, "about.level": level,
+		"basis.policy": {"pattern": sha256RE}, "basis.trust": {"pattern": sha256RE}, "basis.distrust": {"pattern": sha256RE}, "basis.before": {"pattern": sha256RE},
+		"rules": {"maxItems": audit.MaxItems}, "links": {"maxItems": audit.MaxItems}, "evidence": {"maxItems": audit.MaxItems}, "entries": {"maxItems": audit.MaxItems},
+	}, ByType: map[reflect.Type]schematest.Schema{reflect.TypeFor[audit.Field](): exactlyOne}},
 	{File: "trust.json", Title: "Colophon trust document: whom to trust for what (spec/trust)", Type: reflect.TypeFor[trust.Document](), Extra: map[string]schematest.Schema{
 		"builders.level": level, "trustedRoot": {"type": "object"},
 	}},
@@ -102,6 +110,7 @@ func known(into func() any) func([]byte) error {
 // refuse unknown members alike. What a schema refuses, the parser refuses too.
 func TestSchemasAndParsersAgree(t *testing.T) {
 	parsers := map[string]func([]byte) error{
+		"audit":   func(raw []byte) error { _, err := audit.ParseRecord(raw); return err },
 		"policy":  func(raw []byte) error { _, err := policy.Parse(raw); return err },
 		"lock":    func(raw []byte) error { _, err := builder.ParseLock(raw); return err },
 		"verdict": known(func() any { return new(verify.Verdict) }),
