@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/colophon-build/colophon/internal/limits"
 )
 
 // RefStatus says what became of a ref.
@@ -29,6 +31,7 @@ type Question struct {
 	Commit  string   // full id of the commit
 	Tree    string   // if not empty: ask for the commit's tree, to compare it with this id
 	Signers *Signers // if not nil: ask who signed the tag or commit
+	Object  bool     // ask for the commit itself, and whether its branch was set back
 
 	Credential *Credential // authenticates to the repository; may be nil
 }
@@ -59,6 +62,8 @@ type Standing struct {
 	Now       string    // id of the commit that the ref points to now; empty if the ref is gone
 	Tree      string    // id of the commit's tree; empty if not asked, or if the commit is gone
 	Signature Signature // empty if not asked, or if the commit is gone
+	Object    string    // content of the commit, for ReadCommit; empty if not asked, or if the commit is gone
+	Back      bool      // only if Ref is RefRewritten, and Object was asked for: the branch points to an ancestor of the commit
 }
 
 // Holds reports whether the repository still has the commit, and the ref still points
@@ -171,7 +176,7 @@ func (l lookup) answer(ctx context.Context, rem remote) (Standing, error) {
 	if err != nil {
 		return Standing{}, err
 	}
-	if s.Ref == RefThere && l.q.Tree == "" && l.q.Signers == nil {
+	if s.Ref == RefThere && l.q.Tree == "" && l.q.Signers == nil && !l.q.Object {
 		s.Commit = true
 		return s, nil
 	}
@@ -208,11 +213,23 @@ func (l lookup) answer(ctx context.Context, rem remote) (Standing, error) {
 			s.Ref = RefForward
 		case onlyRefs:
 			return s, nil
+		case l.q.Object && s.Ref == RefRewritten:
+			if err := g.fetchCommits(ctx, rem, id, "--depth=2147483647"); err != nil {
+				return Standing{}, err
+			}
+			if s.Back, err = g.ancestor(ctx, tip, l.q.Commit); err != nil {
+				return Standing{}, err
+			}
 		}
 	}
 	s.Commit = true
 	if l.q.Ref == "" {
 		if s.Within, err = asker.within(ctx, rem, l.q.Commit, asker.home); err != nil {
+			return Standing{}, err
+		}
+	}
+	if l.q.Object {
+		if s.Object, err = g.commitObject(ctx, l.q.Commit); err != nil {
 			return Standing{}, err
 		}
 	}
@@ -292,6 +309,17 @@ func (g *git) commitTime(ctx context.Context, commit string) (time.Time, error) 
 		return time.Time{}, err
 	}
 	return obj.time, nil
+}
+
+// commitObject returns the content of a commit that was fetched.
+func (g *git) commitObject(ctx context.Context, id string) (string, error) {
+	o, err := g.objects(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer o.Close()
+	raw, err := o.read(id, "commit", limits.GitObject)
+	return string(raw), err
 }
 
 // ancestor reports whether old is in the fetched history of tip.

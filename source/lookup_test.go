@@ -205,3 +205,41 @@ func TestLookupSignatures(t *testing.T) {
 		t.Error("a signers file that is none was taken")
 	}
 }
+
+// TestLookupRewritten tells apart how a branch lost a commit, and reads the commit itself.
+func TestLookupRewritten(t *testing.T) {
+	r := newRepo(t)
+	first := r.commit("a", "1")
+	second := r.commit("a", "2")
+	web := r.serve()
+	ask := func(ref, commit string) Standing {
+		t.Helper()
+		var last Standing
+		for i, uri := range []string{r.uri(), web} {
+			got, err := Lookup(t.Context(), Question{URI: uri, Ref: ref, Commit: commit, Object: true})
+			if err != nil || i > 0 && got != last {
+				t.Fatalf("%s: got %+v, %v; want %+v", uri, got, err, last)
+			}
+			last = got
+		}
+		return last
+	}
+	if got := ask("refs/heads/main", second); got.Ref != RefThere || got.Back || got.Object == "" {
+		t.Fatalf("got %+v, want the commit", got)
+	} else if c, err := ReadCommit(second, got.Object); err != nil || c.ID != second || len(c.Parents) != 1 || c.Parents[0] != first || c.Author == "" || c.Committed.IsZero() {
+		t.Errorf("got %+v, %v", c, err)
+	} else if _, err := ReadCommit(first, got.Object); err == nil {
+		t.Error("the content of another commit was accepted")
+	} else if _, err := ReadCommit(second, got.Object+" "); err == nil {
+		t.Error("a changed commit was accepted")
+	}
+	r.git("config", "uploadpack.allowAnySHA1InWant", "true")
+	r.git("reset", "-q", "--hard", first)
+	if got := ask("refs/heads/main", second); !got.Commit || got.Ref != RefRewritten || !got.Back || got.Now != first {
+		t.Errorf("set back: got %+v", got)
+	}
+	other := r.commit("a", "3")
+	if got := ask("refs/heads/main", second); !got.Commit || got.Ref != RefRewritten || got.Back || got.Now != other {
+		t.Errorf("rewritten: got %+v", got)
+	}
+}

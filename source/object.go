@@ -310,3 +310,46 @@ func badName(name string) string {
 	}
 	return ""
 }
+
+// CommitObject is what stands in a commit. Whoever made the commit wrote it: nothing proves the
+// names and times.
+type CommitObject struct {
+	ID        string    `json:"id"`
+	Tree      string    `json:"tree"`
+	Parents   []string  `json:"parents,omitempty"`
+	Author    string    `json:"author"` // Name <mail>
+	Authored  time.Time `json:"authored"`
+	Committer string    `json:"committer"`
+	Committed time.Time `json:"committed"`
+	Title     string    `json:"title"`  // first line of the message
+	Signed    bool      `json:"signed"` // it has a signature, which was not verified
+}
+
+// ReadCommit parses the content of a commit. It fails unless the content has the id.
+func ReadCommit(id, content string) (CommitObject, error) {
+	if !isID(id) {
+		return CommitObject{}, fmt.Errorf("commit: got %q, want 40 or 64 hex digits", id)
+	}
+	h := hasher(id)
+	fmt.Fprintf(h, "commit %d\x00%s", len(content), content)
+	if got := hex.EncodeToString(h.Sum(nil)); got != id {
+		return CommitObject{}, fmt.Errorf("commit %s: its content has the id %s", id, got)
+	}
+	obj := &object{id: id, kind: "commit", headers: map[string]string{}}
+	if err := obj.parse([]byte(content)); err != nil {
+		return CommitObject{}, fmt.Errorf("commit %s: %w", id, err)
+	}
+	authored, err := parseTime(obj.headers["author"])
+	if err != nil {
+		return CommitObject{}, fmt.Errorf("commit %s: author: %w", id, err)
+	}
+	_, message, _ := strings.Cut(content, "\n\n")
+	title, _, _ := strings.Cut(strings.TrimLeft(message, "\n"), "\n")
+	return CommitObject{
+		ID: id, Tree: obj.headers["tree"], Parents: obj.parents, Title: title, Signed: len(obj.signature) > 0,
+		Author: person(obj.headers["author"]), Authored: authored, Committer: person(obj.headers["committer"]), Committed: obj.time,
+	}, nil
+}
+
+// person returns an identity of a commit without its time.
+func person(ident string) string { return ident[:strings.LastIndexByte(ident, '>')+1] }
