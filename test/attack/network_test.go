@@ -203,8 +203,8 @@ var _ = register(attack{
 
 var _ = register(attack{
 	name: "special-ranges", tries: "reach addresses that are in no private range and still not public: a cloud's host service, benchmarks, embedded IPv4",
-	guard: "the gateway allows what is public: 2000::/3 and IPv4 without IANA's special ranges: platform/builder/gateway notPublic",
-	cuts:  []cut{{"platform/builder/gateway/address.go", `		if r.prefix.Contains(a) {`, `		if a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() {`}},
+	guard: "the gateway allows what is public: 2000::/3 and IPv4 without IANA's special ranges: internal/reach NotPublic",
+	cuts:  []cut{{"internal/reach/public.go", `		if r.prefix.Contains(a) {`, `		if a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() {`}},
 	unit:  "platform/builder/gateway: TestNotPublic",
 })
 

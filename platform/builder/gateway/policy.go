@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/colophon-build/colophon/internal/loopback"
+	"github.com/colophon-build/colophon/internal/reach"
 )
 
 // DeniedError means that the gateway denied a request. Target is the denied host; it
@@ -197,7 +198,7 @@ func (p *policy) check(target netip.AddrPort) error {
 			return nil
 		}
 	}
-	if why := notPublic(a); why != "" {
+	if why := reach.NotPublic(a); why != "" {
 		return fmt.Errorf("%s is %s", a, why)
 	}
 	return outsideOwnNetworks(a)

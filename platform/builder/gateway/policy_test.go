@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -203,18 +204,18 @@ func TestNotPublic(t *testing.T) {
 	p := &policy{}
 	refused := func(a netip.Addr) bool { return p.check(netip.AddrPortFrom(a, 80)) != nil }
 	var edges []netip.Addr
-	for _, r := range special {
-		last := r.prefix.Addr().AsSlice()
-		for i := r.prefix.Bits(); i < 8*len(last); i++ {
+	for prefix, name := range reach.SpecialRanges() {
+		last := prefix.Addr().AsSlice()
+		for i := prefix.Bits(); i < 8*len(last); i++ {
 			last[i/8] |= 0x80 >> (i % 8)
 		}
 		end, _ := netip.AddrFromSlice(last)
-		for _, a := range []netip.Addr{r.prefix.Addr(), end} {
-			if !r.prefix.Contains(a) || !refused(a) && a.Unmap() == a {
-				t.Errorf("%s, at an end of %s (%s), is not refused", a, r.prefix, r.name)
+		for _, a := range []netip.Addr{prefix.Addr(), end} {
+			if !prefix.Contains(a) || !refused(a) && a.Unmap() == a {
+				t.Errorf("%s, at an end of %s (%s), is not refused", a, prefix, name)
 			}
 		}
-		edges = append(edges, r.prefix.Addr(), r.prefix.Addr().Prev(), end, end.Next())
+		edges = append(edges, prefix.Addr(), prefix.Addr().Prev(), end, end.Next())
 	}
 	for _, s := range []string{"ff01::1", "ff02::1", "ff12::1", "224.0.0.1", "239.255.255.255", "::ffff:10.0.0.1", "::ffff:127.0.0.1"} {
 		edges = append(edges, netip.MustParseAddr(s))
