@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	commonpb "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	dssepb "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
@@ -147,6 +149,20 @@ func ParseCosign2Signature(payload []byte, annotations map[string]string) (*Bund
 	}
 	b.Payload, b.Image = payload, image
 	return b, nil
+}
+
+// SimpleSigning returns the payload that cosign v2 signs, without annotations of its user, for the
+// image with a digest in a repository, HOST/NAME. Whoever knows these bytes need not fetch a layer
+// that has their digest.
+func SimpleSigning(repository string, image v1.Hash) []byte {
+	if name, hub := strings.CutPrefix(repository, "docker.io/"); hub {
+		repository = "index.docker.io/" + name
+	}
+	name, err := json.Marshal(repository)
+	if err != nil {
+		return nil // strings always marshal
+	}
+	return fmt.Appendf(nil, `{"critical":{"identity":{"docker-reference":%s},"image":{"docker-manifest-digest":%q},"type":%q},"optional":null}`, name, image.String(), simpleSigningType)
 }
 
 // parseSimpleSigning returns the digest of the image that a simple signing payload

@@ -102,7 +102,7 @@ func Attachments(ctx context.Context, src Source, subject v1.Hash, tags ...Cosig
 	var data atomic.Int64
 	for i, d := range referrers {
 		group.Go(func() error {
-			items[i] = fetchReferrer(ctx, src, subject, d.Digest)
+			items[i] = fetchReferrer(ctx, src, subject, d)
 			items[i].shrink(&data)
 			return nil
 		})
@@ -155,7 +155,7 @@ func Beside(ctx context.Context, src Source, subject v1.Hash, listed []Attached)
 	group.SetLimit(parallel)
 	for i, d := range list.entries {
 		group.Go(func() error {
-			items[i] = fetchReferrer(ctx, src, subject, d.Digest)
+			items[i] = fetchReferrer(ctx, src, subject, d)
 			items[i].shrink(&data)
 			return nil
 		})
@@ -194,9 +194,16 @@ func (a *Attached) packed() (n int64) {
 	return n
 }
 
-func fetchReferrer(ctx context.Context, src Source, subject, digest v1.Hash) Attached {
+// fetchReferrer fetches the manifest of a referrer, unless the list has it in the data of the descriptor.
+func fetchReferrer(ctx context.Context, src Source, subject v1.Hash, listed v1.Descriptor) Attached {
+	digest := listed.Digest
 	a := Attached{Descriptor: v1.Descriptor{Digest: digest}}
-	c := a.fetch(ctx, src)
+	var c *content
+	if len(listed.Data) > 0 && int64(len(listed.Data)) == listed.Size && checkDigest(listed.Data, digest) == nil {
+		c = a.parse(listed.Data, listed.MediaType)
+	} else {
+		c = a.fetch(ctx, src)
+	}
 	switch {
 	case c == nil:
 	case c.Subject == nil:
@@ -223,8 +230,13 @@ func (a *Attached) fetch(ctx context.Context, src Source) *content {
 	if a.Err = err; err != nil {
 		return nil
 	}
-	a.Descriptor.MediaType, a.Descriptor.Size = types.MediaType(mediaType), int64(len(raw))
-	c, err := parseContent(raw, types.MediaType(mediaType))
+	return a.parse(raw, types.MediaType(mediaType))
+}
+
+// parse fills in what a manifest says that has the digest. It returns nil if it sets Err.
+func (a *Attached) parse(raw []byte, mediaType types.MediaType) *content {
+	a.Descriptor.MediaType, a.Descriptor.Size = mediaType, int64(len(raw))
+	c, err := parseContent(raw, mediaType)
 	if a.Err = err; err != nil {
 		return nil
 	}

@@ -2,6 +2,8 @@ package oci
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -70,5 +72,63 @@ func TestInlineDataMustMatch(t *testing.T) {
 	}
 	if raw, err := Content(t.Context(), r, v1.Descriptor{Digest: digestOf(honest), Size: int64(len(honest)), Data: honest}, limits.Bundle); err != nil || !bytes.Equal(raw, honest) {
 		t.Errorf("got %q, %v", raw, err)
+	}
+}
+
+// lister is a source whose list of referrers has data.
+type lister struct {
+	Source
+	list    []v1.Descriptor
+	fetched []v1.Hash
+}
+
+func (l *lister) Referrers(context.Context, v1.Hash) ([]v1.Descriptor, error) { return l.list, nil }
+
+func (l *lister) Manifest(ctx context.Context, digest v1.Hash) ([]byte, string, error) {
+	l.fetched = append(l.fetched, digest)
+	return l.Source.Manifest(ctx, digest)
+}
+
+// A list of referrers may have their manifests in it: what has not the digest is fetched.
+func TestListedManifests(t *testing.T) {
+	t.Parallel()
+	r, top := pushed(t, newServer(t, true, nil))
+	d, err := AttachBundle(t.Context(), r, top, []byte("a bundle"), attest.PredicateSLSA1, time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, _, err := r.Manifest(t.Context(), d.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := BundleManifest(top, []byte("b bundle"), attest.PredicateSLSA1, time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		size    int64
+		data    []byte
+		fetched int
+	}{
+		"the manifest":    {d.Size, raw, 0},
+		"none":            {d.Size, nil, 1},
+		"another one":     {d.Size, other, 1},
+		"of another size": {d.Size + 1, raw, 1},
+	} {
+		src := &lister{Source: r, list: []v1.Descriptor{{MediaType: d.MediaType, Digest: d.Digest, Size: tt.size, Data: tt.data}}}
+		found, err := Attachments(t.Context(), src, top.Digest)
+		if err != nil || len(found) != 1 || found[0].Err != nil || len(found[0].Layers) != 1 || string(found[0].Layers[0].Data) != "a bundle" || found[0].Descriptor.Size != d.Size {
+			t.Errorf("%s: got %+v, %v", name, found, err)
+		}
+		if len(src.fetched) != tt.fetched {
+			t.Errorf("%s: %d manifests were fetched, want %d", name, len(src.fetched), tt.fetched)
+		}
+	}
+	list, _ := json.Marshal(v1.IndexManifest{SchemaVersion: 2, Manifests: []v1.Descriptor{{Digest: d.Digest, Size: d.Size, Data: raw, Annotations: map[string]string{"a": "b"}}}})
+	if l := (referrerList{}); l.add(list) != nil || l.entries[0].Data == nil {
+		t.Error("a small list loses its data")
+	}
+	if l := (referrerList{bytes: maxListed}); l.add(list) != nil || l.entries[0].Digest != d.Digest || l.entries[0].Data != nil || l.entries[0].Annotations != nil {
+		t.Error("of a long list, more than the digests is kept")
 	}
 }

@@ -132,10 +132,15 @@ func (r *Registry) referrersPage(ctx context.Context, u *url.URL) (*answer, erro
 	return a, nil
 }
 
+// maxListed limits the pages of a listing of which more than the digests is kept, in bytes: a hostile
+// registry may send 4096 pages of 4 MiB.
+const maxListed = 16 << 20
+
 // referrerList collects the pages of a listing, each entry once.
 type referrerList struct {
 	entries []v1.Descriptor
 	pages   int
+	bytes   int // of the pages
 	seen    map[v1.Hash]bool
 }
 
@@ -149,9 +154,13 @@ func (l *referrerList) add(page []byte) error {
 	if l.seen == nil {
 		l.seen = map[v1.Hash]bool{}
 	}
+	l.bytes += len(page)
 	for _, d := range index.Manifests {
 		if d.Digest.Hex == "" {
 			return errors.New("list of referrers has an entry without digest")
+		}
+		if l.bytes > maxListed {
+			d = v1.Descriptor{MediaType: d.MediaType, Size: d.Size, Digest: d.Digest}
 		}
 		if !l.seen[d.Digest] {
 			l.seen[d.Digest] = true

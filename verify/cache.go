@@ -81,10 +81,11 @@ func cacheKey(name, digest string, opts Options) (key [sha256.Size]byte, ok bool
 		Layout       bool
 		Platform     *v1.Platform
 		Whole        bool
+		Pinned       bool
 		Trust        []string
 		Policy       policy.Policy
 		Bundles      [][]byte
-	}{Name: name, Digest: digest, Layout: opts.Layout, Platform: opts.Platform, Whole: opts.Whole, Policy: opts.Policy, Bundles: opts.Bundles}
+	}{Name: name, Digest: digest, Layout: opts.Layout, Platform: opts.Platform, Whole: opts.Whole, Pinned: opts.Pinned, Policy: opts.Policy, Bundles: opts.Bundles}
 	for _, r := range opts.Trust {
 		k.Trust = append(k.Trust, r.Fingerprint, r.Expires.UTC().Format(time.RFC3339Nano), strings.Join(r.Issuers(), " "))
 	}

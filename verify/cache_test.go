@@ -245,7 +245,7 @@ func TestCacheKeyCoversOptions(t *testing.T) {
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[verify.Options]()) {
 		names = append(names, f.Name)
 	}
-	if got, want := strings.Join(names, " "), "Trust Policy SourceCheck TrackCheck Bundles Layout Platform Whole"; got != want {
+	if got, want := strings.Join(names, " "), "Trust Policy SourceCheck TrackCheck Bundles Layout Platform Pinned Whole"; got != want {
 		t.Errorf("Options has the fields %q, and the key of Cache knows %q", got, want)
 	}
 }

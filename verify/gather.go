@@ -3,6 +3,8 @@ package verify
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 
@@ -231,7 +233,7 @@ func (c *check) attached(ctx context.Context, image v1.Hash, a *oci.Attached) (i
 		if parse == nil {
 			continue
 		}
-		raw, err := oci.Content(ctx, c.src, l, limits.Bundle)
+		raw, err := c.content(ctx, image, l)
 		if err != nil {
 			items = fail(err)
 			continue
@@ -249,6 +251,18 @@ func (c *check) attached(ctx context.Context, image v1.Hash, a *oci.Attached) (i
 		items = append(items, it)
 	}
 	return items
+}
+
+// content returns the content of a layer of what is attached to an image. Most payloads that cosign
+// signs can be told from the image, and the layer's digest says that this is one of them.
+func (c *check) content(ctx context.Context, image v1.Hash, l v1.Descriptor) ([]byte, error) {
+	if l.MediaType == attest.SimpleSigningMediaType && len(l.Data) == 0 {
+		guess := bundle.SimpleSigning(c.src.Name(), image)
+		if sum := sha256.Sum256(guess); l.Size == int64(len(guess)) && l.Digest.String() == "sha256:"+hex.EncodeToString(sum[:]) {
+			return guess, nil
+		}
+	}
+	return oci.Content(ctx, c.src, l, limits.Bundle)
 }
 
 // parserOf returns the parser for a layer, or nil if nothing in it is signed.

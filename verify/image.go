@@ -23,6 +23,9 @@ import (
 // tools must take the same image for the reference.
 func (c *check) image(ctx context.Context, reference string, d v1.Descriptor) (Link, reading) {
 	link := Link{Name: LinkImage}
+	if c.opts.Pinned {
+		return pinned(ctx, c.src, d.Digest)
+	}
 	r, err := readImage(ctx, c.src, d.Digest, c.opts)
 	if layout, ok := c.src.(*oci.Layout); ok && err == nil {
 		err = layout.CheckSole(ctx, reference, d)
@@ -49,6 +52,31 @@ type reading struct {
 
 // part reports whether the image has more than what was read.
 func (r reading) part() bool { return r.others || len(r.missing) > 0 }
+
+// pinned reads an image as far as its digest alone says what it is: the manifest or index itself.
+func pinned(ctx context.Context, src oci.Source, digest v1.Hash) (Link, reading) {
+	raw, mediaType, err := src.Manifest(ctx, digest)
+	if err != nil {
+		err = fmt.Errorf("manifest %s: %w", digest, err)
+		return failed(LinkImage, statusOf(err), err), reading{}
+	}
+	var platforms []string
+	if types.MediaType(mediaType).IsIndex() {
+		var entries []v1.Descriptor
+		entries, _, err = selected(digest, raw, nil)
+		for _, d := range entries {
+			platforms = append(platforms, entryName(d))
+		}
+	} else {
+		platforms = []string{"one manifest"}
+		_, err = parseImage(digest, raw, mediaType)
+	}
+	if err != nil {
+		return failed(LinkImage, statusOf(err), err), reading{}
+	}
+	claim := strings.Join(platforms, ", ") + "; the digest pins these bytes, which were not read"
+	return Link{Name: LinkImage, Status: Holds, Claim: claim}, reading{platforms: platforms, annotations: annotationsOf(raw)}
+}
 
 func (c *check) serves() string {
 	if c.opts.Layout {
@@ -219,20 +247,11 @@ func entryName(d v1.Descriptor) string {
 // manifest reads the configuration, and starts to read the layers. want is the
 // platform that the index gives the manifest, or nil.
 func (r *reader) manifest(digest v1.Hash, raw []byte, mediaType string, want *v1.Platform) (string, error) {
-	var m v1.Manifest
-	if !types.MediaType(mediaType).IsImage() {
-		return "", fmt.Errorf("%w: manifest %s: media type: got %q, want that of an image manifest", errImage, digest, mediaType)
-	}
-	if err := strict.Unmarshal(raw, limits.Manifest, &m); err != nil {
-		return "", fmt.Errorf("%w: manifest %s: %w", errImage, digest, err)
-	}
-	if n := len(m.Layers); n > limits.Layers {
-		return "", fmt.Errorf("%w: manifest %s: got %d layers, want at most %d", errImage, digest, n, limits.Layers)
+	m, err := parseImage(digest, raw, mediaType)
+	if err != nil {
+		return "", err
 	}
 	for _, l := range m.Layers {
-		if l.Size < 0 || l.Size > limits.LayerPacked {
-			return "", fmt.Errorf("%w: size of layer %s: got %d bytes, want at most %d", errImage, l.Digest, l.Size, limits.LayerPacked)
-		}
 		if r.first(l) {
 			r.group.Go(func() error { return r.layer(l) })
 		}
@@ -241,6 +260,25 @@ func (r *reader) manifest(digest v1.Hash, raw []byte, mediaType string, want *v1
 		return r.artifact(m)
 	}
 	return r.config(m.Config, want)
+}
+
+// parseImage returns the manifest of an image.
+func parseImage(digest v1.Hash, raw []byte, mediaType string) (m v1.Manifest, err error) {
+	if !types.MediaType(mediaType).IsImage() {
+		return m, fmt.Errorf("%w: manifest %s: media type: got %q, want that of an image manifest", errImage, digest, mediaType)
+	}
+	if err := strict.Unmarshal(raw, limits.Manifest, &m); err != nil {
+		return m, fmt.Errorf("%w: manifest %s: %w", errImage, digest, err)
+	}
+	if n := len(m.Layers); n > limits.Layers {
+		return m, fmt.Errorf("%w: manifest %s: got %d layers, want at most %d", errImage, digest, n, limits.Layers)
+	}
+	for _, l := range m.Layers {
+		if l.Size < 0 || l.Size > limits.LayerPacked {
+			return m, fmt.Errorf("%w: size of layer %s: got %d bytes, want at most %d", errImage, l.Digest, l.Size, limits.LayerPacked)
+		}
+	}
+	return m, nil
 }
 
 // artifact reads the configuration of what is no image, such as a Helm chart, and

@@ -24,6 +24,7 @@ type Options struct {
 	Bundles     [][]byte      // more evidence about an image: Sigstore bundles or DSSE envelopes, as JSON
 	Layout      bool          // the image is in a layout, whose name is not a registry's: no verification summary can be about it
 	Platform    *v1.Platform  // of an index, read only this one; nil: all. What is proved is the index
+	Pinned      bool          // of the image, only the manifest or index itself is read: whoever uses the image compares all else with the digests in it, as runtimes do. Its configuration, layers and unsigned claims say nothing then; the contents that a policy compares with SBOMs are read
 	Whole       bool          // all platforms of an index must be there, and the proofs must be about the index itself; otherwise see Missing and Index of Verdict
 }
 

@@ -183,3 +183,37 @@ func TestWhole(t *testing.T) {
 		t.Errorf("got %v in the index %q, want it rejected", v.Outcome, v.Index)
 	}
 }
+
+// TestPinnedByDigest: whoever compares layers with their digests need not have them read here. What the digest
+// itself names is read, and what a policy compares with the layers.
+func TestPinnedByDigest(t *testing.T) {
+	for name, tt := range map[string]struct {
+		bend    func(c *scene, index v1.IndexManifest)
+		outcome verify.Outcome
+		words   string
+	}{
+		"nothing is wrong":     {func(*scene, v1.IndexManifest) {}, verify.Accepted, "linux/amd64, linux/arm64; the digest pins these bytes, which were not read"},
+		"a layer is another":   {func(c *scene, _ v1.IndexManifest) { c.s.Tamper(c.r.Layers[1].Digest, []byte("x")) }, verify.Accepted, "not read"},
+		"a platform is not":    {func(c *scene, i v1.IndexManifest) { c.s.Remove(i.Manifests[1].Digest) }, verify.Accepted, "not read"},
+		"the index is another": {func(c *scene, _ v1.IndexManifest) { c.s.Tamper(c.r.Image.Digest, []byte(`{"schemaVersion":2}`)) }, verify.Rejected, "manifest"},
+		"the contents are asked for": {func(c *scene, _ v1.IndexManifest) { c.wants.Contents = true }, verify.Rejected, "contents of the image: layer"}, // that is no archive
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newScene(t)
+			c.opts.Pinned = true
+			c.r.Attach(prooftest.Kinds...)
+			tt.bend(c, indexOf(t, c.s, c.r.Image))
+			v := c.verdict()
+			if v.Outcome != tt.outcome || !strings.Contains(v.Links[0].Claim+v.Why(), tt.words) {
+				t.Errorf("got %s, %q", v.Outcome, v.Links[0].Claim+v.Why())
+			}
+		})
+	}
+	c := newScene(t)
+	c.opts.Pinned = true
+	empty := c.s.Put([]byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`), "application/vnd.oci.image.index.v1+json")
+	c.s.Tag("v1.2.0", empty)
+	c.want(verify.Rejected, verify.LinkImage, verify.Broken, "index of 0 manifests")
+	c.s.Tag("v1.2.0", c.s.Put([]byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[{"size":-1}]}`), "application/vnd.oci.image.manifest.v1+json"))
+	c.want(verify.Rejected, verify.LinkImage, verify.Broken)
+}

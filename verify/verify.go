@@ -179,7 +179,9 @@ func (ev *Evidence) gather(ctx context.Context, d v1.Descriptor) *Evidence {
 			ev.verdicts[i] = ev.verdict(ctx, c, subjects[i], attached[i])
 		}
 	}
-	ev.unsigned = Claims(ctx, ev.src, d.Digest, false)
+	if !ev.opts.Pinned {
+		ev.unsigned = Claims(ctx, ev.src, d.Digest, false)
+	}
 	return ev.closed()
 }
 

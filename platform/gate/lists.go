@@ -30,6 +30,7 @@ func (g *Gate) referrers(w http.ResponseWriter, req *request) error {
 	}
 	found, only := []v1.Descriptor{}, req.URL.Query().Get("artifactType")
 	for _, d := range all {
+		d.Data = nil // a manifest is asked for, and judged
 		if only == "" || d.ArtifactType == only {
 			found = append(found, d)
 		}

@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -165,4 +167,50 @@ func TestPushPastItsLimits(t *testing.T) {
 	c.want(404, "GET", "/v2/a/tags/list", nil)
 	c.want(400, "GET", "/v2/"+strings.Repeat("a", 256)+"/tags/list", nil)
 	c.want(404, "GET", "/v2/"+strings.Repeat("a", 255)+"/tags/list", nil)
+}
+
+// TestReferrersWithManifests: a list of referrers has the small manifests of artifacts in it, and of images
+// none: what can be run is asked for.
+func TestReferrersWithManifests(t *testing.T) {
+	c := start(t, Config{Dir: t.TempDir()})
+	subject := c.image("a", "sha256", "subject", nil)
+	to := desc(typeManifest, "sha256", subject)
+	empty := []byte("{}")
+	c.blob("a", "sha256", empty)
+	artifact := func(note string) []byte {
+		return marshal(map[string]any{"schemaVersion": 2, "mediaType": typeManifest, "artifactType": "application/vnd.a", "config": desc(typeEmpty, "sha256", empty), "layers": []any{desc(typeEmpty, "sha256", empty)}, "subject": to, "annotations": map[string]string{"note": note}})
+	}
+	small, large := artifact("small"), artifact(strings.Repeat("x", maxInline))
+	image := c.image("a", "sha256", "1", map[string]any{"subject": to})
+	for _, raw := range [][]byte{small, large, image} {
+		c.put("a", sum("sha256", raw), raw)
+	}
+	list := func() (found map[string][]byte, bytes int) {
+		var l struct {
+			Manifests []struct {
+				Digest string
+				Data   []byte
+			}
+		}
+		found = map[string][]byte{}
+		if err := json.Unmarshal(c.want(200, "GET", "/v2/a/referrers/"+sum("sha256", subject), nil).body, &l); err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range l.Manifests {
+			found[d.Digest] = d.Data
+			bytes += len(d.Data)
+		}
+		return found, bytes
+	}
+	found, _ := list()
+	if !bytes.Equal(found[sum("sha256", small)], small) || found[sum("sha256", large)] != nil || found[sum("sha256", image)] != nil || len(found) != 3 {
+		t.Errorf("got %q", found)
+	}
+	for i := range 8 {
+		raw := artifact(fmt.Sprint(i, strings.Repeat("y", 200<<10)))
+		c.put("a", sum("sha256", raw), raw)
+	}
+	if found, n := list(); len(found) != 11 || n > maxInlined || n < maxInlined/2 {
+		t.Errorf("got %d referrers with manifests of %d bytes", len(found), n)
+	}
 }

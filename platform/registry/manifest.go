@@ -30,6 +30,9 @@ const (
 	typeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 )
 
+// typeEmpty is the media type of the configuration of artifacts that have none.
+const typeEmpty = "application/vnd.oci.empty.v1+json"
+
 // foreignLayer has the media types of layers that may be missing in the registry, because
 // their licence forbids pushing them.
 var foreignLayer = map[string]bool{

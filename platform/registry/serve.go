@@ -135,7 +135,7 @@ func (r *Registry) listTags(w http.ResponseWriter, req *request) error {
 }
 
 // listReferrers serves GET /v2/NAME/referrers/DIGEST?artifactType=TYPE. An answer is an index
-// of at most limits.Manifest bytes; a Link leads to the next answer. For a digest without
+// of at most limits.Manifest bytes, with the manifests of bundles and the like in it; a Link leads to the next answer. For a digest without
 // referrers, even an unknown one, the list is empty.
 func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 	subject, err := parseDigest(req.ref)
@@ -149,7 +149,7 @@ func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 	q := req.URL.Query()
 	only, last := q.Get("artifactType"), q.Get("last")
 	names = names[sort.Search(len(names), func(i int) bool { return names[i] > last }):]
-	found, size := []json.RawMessage{}, 0
+	found, size, inlined := []json.RawMessage{}, 0, 0
 	next := func(last string) {
 		q := url.Values{"last": {last}}
 		if only != "" {
@@ -175,7 +175,12 @@ func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 		if only != "" && desc.ArtifactType != only {
 			continue
 		}
-		raw, err := json.Marshal(desc)
+		data := r.store.inlined(req.name, d, desc, maxInlined-inlined)
+		inlined += len(data)
+		raw, err := json.Marshal(struct {
+			descriptor
+			Data []byte `json:"data,omitempty"`
+		}{desc, data})
 		if err != nil {
 			return err
 		}
@@ -193,6 +198,26 @@ func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 		MediaType     string            `json:"mediaType"`
 		Manifests     []json.RawMessage `json:"manifests"`
 	}{2, typeIndex, found})
+}
+
+// Limits on the manifests in one referrers list, in bytes.
+const (
+	maxInline  = 256 << 10 // of one
+	maxInlined = 1 << 20   // of all
+)
+
+// inlined returns the manifest of a referrer for the data of its descriptor (OCI image spec,
+// descriptor.md), so that verifiers need no request for it; nil if it is none of an artifact, or larger
+// than room. Clients compare it with the digest.
+func (s *store) inlined(name string, d digest, desc descriptor, room int) []byte {
+	if desc.MediaType != typeManifest || desc.Size > min(maxInline, int64(room)) {
+		return nil
+	}
+	raw, m, err := s.readManifest(name, d)
+	if err != nil || m.Config == nil || m.Config.MediaType != typeEmpty {
+		return nil // whoever asks for it gets the error
+	}
+	return raw
 }
 
 // link sets the Link header to the next part of a list (RFC 5988).

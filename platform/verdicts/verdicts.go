@@ -214,7 +214,7 @@ func (g *generation) withoutEvidence(sets []*policy.Set, q Question, now time.Ti
 // read reads an image, or finds that what is kept about it is as good as new. It shows in any
 // case that the credentials of q may read the image.
 func (s *Store) read(ctx context.Context, of reading, q Question, g *generation, asked *ask) (*entry, error) {
-	options := verify.Options{Trust: g.roots}
+	options := verify.Options{Trust: g.roots, Pinned: true} // whoever runs the image compares its layers
 	src, err := s.open(ctx, q.Repository, q.Logins, q.Image.Digest, asked.CosignTags(options))
 	if err != nil {
 		// Whether they may read it is not known if the registry does not answer: then what is kept counts.
