@@ -151,6 +151,12 @@ func ParseCosign2Signature(payload []byte, annotations map[string]string) (*Bund
 	return b, nil
 }
 
+// IsSimpleSigning reports whether raw is a payload that cosign v2 signs.
+func IsSimpleSigning(raw []byte) bool {
+	_, err := parseSimpleSigning(raw)
+	return err == nil
+}
+
 // SimpleSigning returns the payload that cosign v2 signs, without annotations of its user, for the
 // image with a digest in a repository, HOST/NAME. Whoever knows these bytes need not fetch a layer
 // that has their digest.

@@ -1,12 +1,18 @@
 package gate_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/gate"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -81,6 +87,53 @@ func TestStockClients(t *testing.T) {
 					t.Errorf("%s: got %v\n%s\nwant %q", strings.Join(one.args, " "), err, out, one.reason)
 				}
 			})
+		}
+	}
+}
+
+// TestStockAttachments: stock cosign and oras find through the gate what they attached behind it. A file
+// that is no proof is judged like an image.
+func TestStockAttachments(t *testing.T) {
+	c, dir := newScene(t, nil), t.TempDir()
+	through := strings.TrimPrefix(c.url, "http://")
+	image := "/team/app@" + c.good.Digest.String()
+	run := func(name string, args ...string) (string, error) {
+		cmd := exec.Command(program(t, name), args...)
+		cmd.Env, cmd.Dir = append(os.Environ(), "DOCKER_CONFIG="+dir, "HOME="+dir, "COSIGN_PASSWORD=", "TUF_ROOT="+dir), dir
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	must := func(name string, args ...string) string {
+		t.Helper()
+		out, err := run(name, args...)
+		if err != nil {
+			t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+		}
+		return out
+	}
+	must("cosign2", "generate-key-pair")
+	must("cosign2", "sign", "--yes", "--tlog-upload=false", "--key=cosign.key", "--allow-insecure-registry", c.host+image)
+	if out := must("cosign2", "download", "signature", "--allow-insecure-registry", through+image); !strings.Contains(out, "Base64Signature") {
+		t.Errorf("no signature: %s", out)
+	}
+	// Whoever verifies it need not fetch what cosign signed.
+	signature := c.parts(c.want(200, "", manifests(oci.CosignSignatures.Of(c.good.Digest))).body)
+	guess := bundle.SimpleSigning(c.host+"/team/app", c.good.Digest)
+	if sum, n, err := v1.SHA256(bytes.NewReader(guess)); err != nil || len(signature.Layers) != 1 || signature.Layers[0].Digest != sum || signature.Layers[0].Size != n {
+		t.Errorf("cosign signs another payload than %s", guess)
+	}
+	for name, content := range map[string]string{"sbom.json": `{"spdxVersion":"SPDX-2.3"}`, "run.sh": "#!/bin/sh\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		said := must("oras", "attach", "--plain-http", "--format=json", "--artifact-type=application/vnd.example", c.host+image, name+":application/json")
+		var attached struct{ Digest string }
+		if err := json.Unmarshal([]byte(said), &attached); err != nil {
+			t.Fatalf("%v in %s", err, said)
+		}
+		out, err := run("oras", "pull", "--plain-http", "--output="+filepath.Join(dir, "out"), through+"/team/app@"+attached.Digest)
+		if served := err == nil; served != (name == "sbom.json") {
+			t.Errorf("%s: served %v\n%s", name, served, out)
 		}
 	}
 }

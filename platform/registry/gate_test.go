@@ -14,6 +14,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/distribution"
 	"github.com/colophon-build/colophon/platform/verdicts/serving"
@@ -318,7 +319,7 @@ func TestGateHiddenImages(t *testing.T) {
 func TestGateProofs(t *testing.T) {
 	g := startGated(t, Config{})
 	push := g.as("pusher")
-	statement := []byte(`{"critical":{}}`)
+	statement := bundle.SimpleSigning("registry.example.com/team/app", g.bad.Digest)
 	push.blob("team/app", "sha256", statement)
 	push.blob("team/app", "sha256", []byte("{}"))
 	signature := marshal(map[string]any{

@@ -4,32 +4,32 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/bundle/notation"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
 )
 
 // isAttachment reports whether a manifest is a signature, an attestation or the like, or a list of
 // them, which verifiers read before anything is accepted. Whoever pushes chooses tags, subjects and
-// media types, and Docker runs an image whatever types its config and layers have. So only what no
-// runtime can run counts:
+// media types. Docker runs an image whatever types its config and layers have, and CRI-O mounts an
+// artifact with any layers as a volume. So only this counts:
 //
 //   - an index under a fallback tag (sha256-HEX): it opens none of the manifests in it;
-//   - a manifest with a subject whose config is {}: it names no root file system, so that no layer of it
-//     can be unpacked. Bundles and signatures of notation are such;
-//   - a manifest whose layers are JSON documents and no archives, as cosign's signatures: they are read.
+//   - a manifest whose layers are signatures, attestations, SBOMs or locks by their content: they
+//     are read.
 //
 // All else is judged like an image.
-func isAttachment(ctx context.Context, src oci.Source, ref string, m *Manifest) (bool, error) {
+func (j *Judge) isAttachment(ctx context.Context, src oci.Source, ref string, m *Manifest) (bool, error) {
 	if m.Manifests != nil {
 		_, kind, ok := oci.ParseAttachmentTag(ref)
 		return ok && kind == "" && m.Config == nil && m.Layers == nil, nil
@@ -37,17 +37,14 @@ func isAttachment(ctx context.Context, src oci.Source, ref string, m *Manifest) 
 	if m.Config == nil || len(m.Layers) == 0 || slices.ContainsFunc(m.Layers, ofImage) {
 		return false, nil
 	}
-	if m.Subject != nil && m.Config.Digest == emptyConfig {
-		return true, nil
+	select {
+	case j.reading <- struct{}{}:
+		defer func() { <-j.reading }()
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
 	}
-	return allJSON(ctx, src, m.Layers)
+	return allProofs(ctx, src, m.Layers)
 }
-
-// emptyConfig is the digest of {}.
-var emptyConfig = func() v1.Hash {
-	sum := sha256.Sum256(oci.EmptyConfig())
-	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}
-}()
 
 // ofImage reports whether something says that it is a part of an image.
 func ofImage(d v1.Descriptor) bool {
@@ -55,27 +52,62 @@ func ofImage(d v1.Descriptor) bool {
 	return t == "" || strings.HasPrefix(t, "application/vnd.oci.image.") || strings.HasPrefix(t, "application/vnd.docker.") || strings.Contains(t, "tar") || strings.HasPrefix(t, "application/octet-stream")
 }
 
-// allJSON reports whether all blobs are JSON and no tar archives, in at most limits.Bundle bytes together.
-func allJSON(ctx context.Context, src oci.Source, blobs []v1.Descriptor) (bool, error) {
+// allProofs reports whether all blobs are proofs, of at most limits.Bundle bytes together.
+func allProofs(ctx context.Context, src oci.Source, blobs []v1.Descriptor) (bool, error) {
 	left := int64(limits.Bundle)
 	for _, b := range blobs {
 		if left -= b.Size; b.Size < 0 || left < 0 {
 			return false, nil
 		}
-		body, err := src.Blob(ctx, b)
+		raw, err := oci.Content(ctx, src, b, limits.Bundle)
 		if errors.Is(err, oci.ErrNotFound) {
 			return false, nil
 		} else if err != nil {
 			return false, err
 		}
-		raw, err := io.ReadAll(body)
-		body.Close()
-		if err != nil {
-			return false, err
-		}
-		if _, err := tar.NewReader(bytes.NewReader(raw)).Next(); err == nil || !json.Valid(raw) {
+		if !isProof(string(b.MediaType), raw) {
 			return false, nil
 		}
 	}
 	return true, nil
+}
+
+// isProof reports whether a blob is, by its content, of a kind that is attached to images: a Sigstore
+// bundle, a DSSE envelope, a payload that cosign v2 signs, an envelope of notation, an in-toto statement,
+// an SBOM in JSON, or a lock. Nothing is verified.
+func isProof(mediaType string, raw []byte) bool {
+	if _, err := tar.NewReader(bytes.NewReader(raw)).Next(); err == nil {
+		return false
+	}
+	if mediaType == notation.JWS || mediaType == notation.COSE {
+		_, err := notation.Peek(mediaType, raw)
+		return err == nil
+	}
+	var head struct {
+		SPDX     string            `json:"spdxVersion"`
+		CDX      string            `json:"bomFormat"`
+		InToto   string            `json:"_type"`
+		Envelope string            `json:"payloadType"`
+		Critical any               `json:"critical"`
+		Fetches  []json.RawMessage `json:"fetches"` // of a lock
+	}
+	if bytes.Equal(raw, oci.EmptyConfig()) {
+		return true
+	}
+	if strict.Unmarshal(raw, limits.Bundle, &head) != nil {
+		return false
+	}
+	switch {
+	case strings.HasPrefix(head.SPDX, "SPDX-"), head.CDX == "CycloneDX", strings.HasPrefix(head.InToto, "https://in-toto.io/Statement/"):
+		return true
+	case mediaType == attest.LockMediaType:
+		return head.Fetches != nil
+	case head.Critical != nil:
+		return bundle.IsSimpleSigning(raw)
+	case head.Envelope != "":
+		_, err := bundle.ParseEnvelope(raw)
+		return err == nil
+	}
+	_, err := bundle.Parse(raw)
+	return err == nil
 }

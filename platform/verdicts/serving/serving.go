@@ -46,16 +46,20 @@ type Config struct {
 // Judge decides. It is safe for concurrent use.
 type Judge struct {
 	Config
-	opened opened
-	images *prometheus.CounterVec
+	opened  opened
+	reading chan struct{} // slots for attachments in memory
+	images  *prometheus.CounterVec
 }
+
+// maxReading limits the attachments that are read at once; more wait.
+const maxReading = 16
 
 // New returns a Judge.
 func New(c Config) *Judge {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	j := &Judge{Config: c, images: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "colophon_gate_images_total", Help: "Images about which something was decided: accepted, rejected or undecided."}, []string{"outcome"})}
+	j := &Judge{Config: c, reading: make(chan struct{}, maxReading), images: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "colophon_gate_images_total", Help: "Images about which something was decided: accepted, rejected or undecided."}, []string{"outcome"})}
 	if c.Registerer != nil {
 		c.Registerer.MustRegister(j.images)
 		c.Registerer.MustRegister(c.Verdicts.Collectors()...)
@@ -120,13 +124,13 @@ func (j *Judge) Pull(ctx context.Context, r Request, src oci.Source, m *Manifest
 		j.open(of, m, s.until) // no longer than what was accepted
 		return nil, nil
 	}
-	switch attached, err := isAttachment(ctx, src, r.Reference, m); {
+	switch attached, err := j.isAttachment(ctx, src, r.Reference, m); {
 	case err != nil:
 		return nil, err
 	case attached && m.Manifests != nil: // a list: it opens nothing
 		return nil, nil
 	case attached:
-		j.openBlobs(of, m, j.Now().Add(blobOpen))
+		j.open(of, m, j.Now().Add(manifestOpen)) // it is not read again
 		return nil, nil
 	}
 	a, err := j.judge(ctx, "pull", r, m)
@@ -141,7 +145,7 @@ func (j *Judge) Pull(ctx context.Context, r Request, src oci.Source, m *Manifest
 // Tag decides whether a manifest that src has may get the tag r.Reference. It looks whether anything
 // new is attached to the image, so that a signature counts at once. Errors and warnings are as of Pull.
 func (j *Judge) Tag(ctx context.Context, r Request, src oci.Source, m *Manifest) (warnings []string, err error) {
-	if attached, err := isAttachment(ctx, src, r.Reference, m); attached || err != nil {
+	if attached, err := j.isAttachment(ctx, src, r.Reference, m); attached || err != nil {
 		return nil, err
 	}
 	a, err := j.judge(ctx, "tag", r, m)
