@@ -111,7 +111,9 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = g.login(w, req)
 	}
 	if err == nil {
-		err = g.serve(w, req)
+		if err = g.serve(w, req); err != nil {
+			err = g.unjudged(w, req, err)
+		}
 	}
 	g.metrics.served(req.kind, err, g.Now().Sub(start))
 	if err != nil {

@@ -534,6 +534,40 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// TestAuditUndecidable: in audit mode, clients get also that of which nothing can be decided, as the
+// upstream serves it, and the record says so. What the upstream has not stays missing.
+func TestAuditUndecidable(t *testing.T) {
+	for _, audit := range []bool{true, false} {
+		c := newScene(t, func(g *gate.Config) { g.Audit = audit })
+		twice := []byte(`{"schemaVersion":2,"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}`)
+		long := "sha512:" + strings.Repeat("ab", 64)
+		c.upstream(func(w http.ResponseWriter, r *http.Request, registry http.Handler) {
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/manifests/twice"), strings.HasSuffix(r.URL.Path, "/manifests/"+long):
+				w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+				_, _ = w.Write(twice)
+			case strings.HasSuffix(r.URL.Path, "/blobs/"+long):
+				_, _ = io.WriteString(w, "a blob")
+			default:
+				registry.ServeHTTP(w, r)
+			}
+		})
+		layer := c.upstreamParts(c.upstreamParts(c.bad.Digest).Manifests[0].Digest).Layers[0]
+		for path, want := range map[string]string{manifests("twice"): string(twice), manifests(long): string(twice), "/v2/team/app/blobs/" + long: "a blob", blobs(layer): ""} {
+			for _, method := range []string{http.MethodGet, http.MethodHead} {
+				r := c.do(method, path)
+				if served := r.StatusCode == 200; served != audit || audit && method == http.MethodGet && !strings.Contains(string(r.body), want) {
+					t.Errorf("audit %v: %s %s: got %d %s", audit, method, path, r.StatusCode, r.body)
+				}
+			}
+		}
+		c.want(404, "", manifests("nothing"))
+		if text := c.log.Text(); audit && (strings.Count(text, `"outcome":"undecided"`) != 8 || !strings.Contains(text, `"operation":"pull of blobs"`)) || strings.Contains(text, "nothing") {
+			t.Errorf("audit %v: the record: %s", audit, text)
+		}
+	}
+}
+
 // TestNames: policies see what an image is, not where it was copied to.
 func TestNames(t *testing.T) {
 	c := newScene(t, func(g *gate.Config) {
