@@ -11,6 +11,7 @@ ignore (
 require (
 	cel.dev/cel-go v0.33.2
 	filippo.io/mldsa v0.0.0-20260215214346-43d0283efc3e
+	github.com/BurntSushi/toml v1.6.0
 	github.com/ProtonMail/go-crypto v1.4.1
 	github.com/containerd/cgroups/v3 v3.1.3
 	github.com/containerd/containerd/v2 v2.3.6

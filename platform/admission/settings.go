@@ -32,6 +32,7 @@ type Settings struct {
 
 	Names   policy.Names        `json:"names,omitempty"`   // what images are that were copied to mirrors
 	Mirrors policy.Names        `json:"mirrors,omitempty"` // where images are read, by the beginning of what pods call them
+	Hosts   Hosts               `json:"hosts,omitempty"`   // the same, as the nodes' containerd is told it
 	Images  map[string][]string `json:"images,omitempty"`  // fields that name images, by KIND.GROUP of custom kinds
 	Exempt  []string            `json:"exempt,omitempty"`  // namespaces whose running pods are left alone: those that the webhook configurations exempt
 	DryRun  bool                `json:"dryRun,omitempty"`  // decisions are recorded, and nothing is refused or changed
@@ -146,10 +147,23 @@ func (s *Settings) check() error {
 	if err := cmp.Or(s.Eviction.check(), s.ClusterImagePolicies.check(), s.Names.Check(), s.CredentialHelpers.Check()); err != nil {
 		return err
 	}
+	hosts, err := s.Hosts.mirrors()
+	if err != nil {
+		return err
+	}
+	for registry, at := range hosts {
+		if other, twice := s.Mirrors[registry]; twice && other != at {
+			return fmt.Errorf("mirrors and hosts: images of %s are read from %s, or from %s: name one of them", registry, other, at)
+		}
+		if s.Mirrors == nil {
+			s.Mirrors = policy.Names{}
+		}
+		s.Mirrors[registry] = at
+	}
 	if err := s.Mirrors.Check(); err != nil {
 		return fmt.Errorf("mirrors: %w", err)
 	}
-	_, err := s.fields()
+	_, err = s.fields()
 	return err
 }
 
