@@ -15,7 +15,11 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/trust"
 )
+
+// githubServer is where the repository in GitHub's first extension may be.
+const githubServer = "https://github.com"
 
 // maxSigners is the limit of the signers of one entry of a log.
 const maxSigners = 64
@@ -177,7 +181,12 @@ func (e *LogEntry) add(der []byte, isKey bool) error {
 				s.Sources = append(s.Sources, text)
 			}
 		case x.Id.Equal(certificate.OIDGitHubWorkflowRepository):
-			s.Sources = append(s.Sources, "https://github.com/"+string(x.Value))
+			s.Sources = append(s.Sources, githubServer+"/"+string(x.Value))
+			for _, name := range s.Names { // with data residency, the server is another one
+				if w, err := trust.ParseWorkflow(name); err == nil {
+					s.Sources = append(s.Sources, w.Server()+"/"+string(x.Value))
+				}
+			}
 		}
 	}
 	slices.Sort(s.Issuers) // certificates have both extensions

@@ -98,6 +98,16 @@ func TestReadersAgree(t *testing.T) {
 		"GitHub, both": func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{extension(5, []byte("a/b")), extension(12, text("https://github.com/a/b"))}
 		},
+		"GitHub's old fields alone": func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{extension(1, []byte("https://a")), extension(5, []byte("a/b"))}
+		},
+		"another server of GitHub's": func(c *x509.Certificate) {
+			c.URIs = uri("https://team.ghe.com/a/b/.github/workflows/c.yml@refs/heads/main")
+			c.ExtraExtensions = []pkix.Extension{extension(1, []byte("https://token.actions.team.ghe.com")), extension(5, []byte("a/b"))}
+		},
+		"scheme in capitals": func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: append([]byte{0x30, 19, 0x86, 17}, "HTTPS://example.a"...)}}
+		},
 	} {
 		entry := entryOf(t, change)
 		if _, err := bundle.ParseEntry(entry); err != nil {
@@ -106,21 +116,57 @@ func TestReadersAgree(t *testing.T) {
 		if slices.Contains(KeysOf(entry), Key{Kind: Unparsed}) != (name == "address") {
 			t.Errorf("%s: got the keys %v", name, KeysOf(entry))
 		}
+		if other := (Key{Source, "https://team.ghe.com/a/b"}); name == "another server of GitHub's" && !slices.Contains(KeysOf(entry), other) {
+			t.Errorf("%s: got the keys %v", name, KeysOf(entry))
+		}
 		for _, key := range missing(entry) {
 			t.Errorf("%s: a search does not find the entry by %s %q", name, key.Kind, key.Value)
 		}
 	}
-	// What the index does not find under the name that a verifier sees. docs/threats.md says so;
-	// whoever mends one of these must change spec/search.
-	for name, gap := range map[string]struct {
-		extensions []pkix.Extension
-		want       Key
-	}{
-		"scheme in capitals":       {[]pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: append([]byte{0x30, 19, 0x86, 17}, "HTTPS://example.a"...)}}, Key{Identity, "https://example.a"}},
-		"only GitHub's old fields": {[]pkix.Extension{extension(1, []byte("https://a")), extension(5, []byte("a/b"))}, Key{Source, "https://github.com/a/b"}},
+}
+
+// TestURIsAsVerifiersRead: a search finds a name under the spelling that verifiers read, or the entry
+// under the key Unparsed. crypto/x509 reads URIs with net/url, which changes some of them.
+func TestURIsAsVerifiersRead(t *testing.T) {
+	for _, name := range []string{
+		"https://example.com/a/b@refs/heads/main", "HTTPS://example.com/a%2Fb?x=1#y", "hTTps://Example.com/%41", "urn:x:y", "URN:a%2f", "mailto:a@b",
+		"https:/a", "https:a/b", "https:?x", "https:", "https://", "https:///a", "https://a#", "https://a/#", "https://a?#", "https://a/#b#c", "https://a/b c",
+		"https://a/%zz", "https://u@a/b", "https://u:p@a/", "https://[::1]/a", "https://[fe80::1%25a]/", "https://a:/b", "https://a:80/b", "//a/b", "/a", "a/b", ":a", "1a:b",
+		"https://a\\b", "https://a/\\", `https://a/"<>^{|}`, "https://a/*'()!$&+,;=[]~", "https://a??", "https://a?", "https://a/?b?c", "*", "https://%61/", "x://a_b/",
+		"spiffe://a.example/ns/x", "https://a/.././b", "https://a//b", "h+.-1:x", "https://xn--a/", "https://A.B/",
 	} {
-		if got := missing(entryOf(t, func(c *x509.Certificate) { c.ExtraExtensions = gap.extensions })); !slices.Equal(got, []Key{gap.want}) {
-			t.Errorf("%s: got %v missing, want %v", name, got, gap.want)
+		u, err := url.Parse(name)
+		if err != nil {
+			continue // a certificate with it cannot be read
+		}
+		normal, plain := normalURI(name)
+		if plain && normal != u.String() {
+			t.Errorf("%q: verifiers read %q, the index has %q", name, u.String(), normal)
+		}
+		value := []byte(name)
+		san := append([]byte{0x30, byte(len(value) + 2), 0x86, byte(len(value))}, value...)
+		entry := entryOf(t, func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: san}}
+		})
+		for _, key := range missing(entry) {
+			t.Errorf("%q: a search does not find the entry by %s %q", name, key.Kind, key.Value)
+		}
+		if raw := (Key{Identity, name}); !slices.Contains(KeysOf(entry), raw) {
+			t.Errorf("%q is not found as it stands: %v", name, KeysOf(entry))
 		}
 	}
+}
+
+// FuzzURI: what the index takes for plain, no parser changes.
+func FuzzURI(f *testing.F) {
+	f.Add("HTTPS://example.com/a%2Fb?x=1#y")
+	f.Fuzz(func(t *testing.T, name string) {
+		normal, plain := normalURI(name)
+		if m := plainSecond.MatchString(name); m != plain {
+			t.Fatalf("%q: plain is %v, and %v by the second implementation", name, plain, m)
+		}
+		if u, err := url.Parse(name); plain && err == nil && u.String() != normal {
+			t.Fatalf("%q: verifiers read %q, the index has %q", name, u.String(), normal)
+		}
+	})
 }

@@ -16,7 +16,8 @@ const (
 )
 
 // field is an extension of Fulcio. Those of the first version have the text itself as their
-// value, the others its DER encoding, a UTF8String.
+// value, the others its DER encoding, a UTF8String. That with the repository of the first
+// version has the kind Source and a path without a server.
 type field struct {
 	kind Kind
 	bare bool
@@ -24,9 +25,12 @@ type field struct {
 
 // fields are those below fulcio, by their last number.
 var fields = map[string]field{
-	"\x01": {Issuer, true}, "\x03": {Commit, true}, "\x06": {Ref, true},
+	"\x01": {Issuer, true}, "\x03": {Commit, true}, "\x05": {Source, true}, "\x06": {Ref, true},
 	"\x08": {Issuer, false}, "\x0c": {Source, false}, "\x0d": {Commit, false}, "\x0e": {Ref, false},
 }
+
+// github is the server of a repository of the first version, beside those of the names.
+const github = "https://github.com/"
 
 // certificate adds the keys of an X.509 certificate (RFC 5280, 4.1). It reads the extensions
 // and skips over the rest.
@@ -52,28 +56,41 @@ func (c *collector) certificate(der []byte) {
 		return
 	}
 	before := len(c.keys)
+	r := &repositories{servers: []string{github}}
 	for !list.Empty() {
 		var extension, id, value cryptobyte.String
 		var kind tag.Tag
 		if !list.ReadAnyASN1(&extension, &kind) {
 			c.unparsed()
-			return
+			break
 		}
 		if kind != tag.SEQUENCE || !extension.ReadASN1(&id, tag.OBJECT_IDENTIFIER) ||
 			!extension.SkipOptionalASN1(tag.BOOLEAN) || !extension.ReadASN1(&value, tag.OCTET_STRING) || !extension.Empty() {
 			c.unparsed()
 			continue
 		}
-		c.extension(string(id), value)
+		c.extension(r, string(id), value)
+	}
+	for _, path := range r.paths {
+		for _, server := range r.servers {
+			c.uri(Source, server+path)
+		}
 	}
 	if len(c.keys) == before { // a certificate of nobody
 		c.unparsed()
 	}
 }
 
-func (c *collector) extension(id string, value cryptobyte.String) {
+// repositories are those in the extension of the first version. Verifiers take the server from
+// the name of the workflow.
+type repositories struct {
+	paths   []string
+	servers []string // such as "https://github.com/"
+}
+
+func (c *collector) extension(r *repositories, id string, value cryptobyte.String) {
 	if id == oidAltNames {
-		c.names(value)
+		c.names(r, value)
 		return
 	}
 	last, ok := strings.CutPrefix(id, fulcio)
@@ -82,6 +99,10 @@ func (c *collector) extension(id string, value cryptobyte.String) {
 	}
 	switch f, known := fields[last]; {
 	case !known:
+	case f.bare && len(value) == 0:
+		c.unparsed()
+	case f.bare && f.kind == Source:
+		r.paths = append(r.paths, string(value))
 	case f.bare:
 		c.add(f.kind, string(value))
 	default:
@@ -90,13 +111,17 @@ func (c *collector) extension(id string, value cryptobyte.String) {
 			c.unparsed()
 			return
 		}
-		c.add(f.kind, string(text))
+		if f.kind == Source {
+			c.uri(Source, string(text))
+		} else {
+			c.add(f.kind, string(text))
+		}
 	}
 }
 
 // names adds the subject alternative names (RFC 5280, 4.2.1.6): mail addresses, DNS names,
 // URIs, and the user names of Fulcio. Names of other kinds have the key Unparsed.
-func (c *collector) names(value cryptobyte.String) {
+func (c *collector) names(r *repositories, value cryptobyte.String) {
 	var list cryptobyte.String
 	if !value.ReadASN1(&list, tag.SEQUENCE) || !value.Empty() {
 		c.unparsed()
@@ -110,8 +135,11 @@ func (c *collector) names(value cryptobyte.String) {
 			return
 		}
 		switch kind {
-		case tag.Tag(1).ContextSpecific(), tag.Tag(2).ContextSpecific(), tag.Tag(6).ContextSpecific():
+		case tag.Tag(1).ContextSpecific(), tag.Tag(2).ContextSpecific():
 			c.add(Identity, string(name))
+		case tag.Tag(6).ContextSpecific():
+			c.uri(Identity, string(name))
+			r.server(string(name))
 		case tag.Tag(0).Constructed().ContextSpecific():
 			var id, explicit, text cryptobyte.String
 			if !name.ReadASN1(&id, tag.OBJECT_IDENTIFIER) || string(id) != oidOtherName ||
@@ -124,5 +152,15 @@ func (c *collector) names(value cryptobyte.String) {
 		default:
 			c.unparsed()
 		}
+	}
+}
+
+// server adds the server of a name such as https://github.com/team/app.
+func (r *repositories) server(name string) {
+	normal, plain := normalURI(name)
+	rest, https := strings.CutPrefix(normal, "https://")
+	host, _, hasPath := strings.Cut(rest, "/")
+	if plain && https && hasPath && !strings.ContainsAny(host, "?#") {
+		r.servers = append(r.servers, "https://"+host+"/")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -552,6 +553,26 @@ func certificateSecond(der []byte, add func(kind, value string)) {
 		return
 	}
 	bare := map[string]string{"1": "issuer", "3": "commit", "6": "ref"}
+	// A URI is found as verifiers read it.
+	uris := func(kind, value string) {
+		give(kind, value)
+		if m := plainSecond.FindStringSubmatch(value); m == nil {
+			give("unparsed", "")
+		} else {
+			give(kind, strings.ToLower(m[1])+value[len(m[1]):])
+		}
+	}
+	servers, repositories := map[string]bool{"https://github.com/": true}, []string{}
+	defer func() {
+		for _, repository := range repositories {
+			for server := range servers {
+				uris("source", server+repository)
+			}
+		}
+		if count == 0 {
+			give("unparsed", "")
+		}
+	}()
 	wrapped := map[string]string{"8": "issuer", "13": "commit", "14": "ref", "12": "source"}
 	for _, extension := range cert.TBS.Extensions {
 		var e struct {
@@ -577,8 +598,13 @@ func certificateSecond(der []byte, add func(kind, value string)) {
 			}
 			for _, name := range names {
 				switch {
-				case name.Class == 2 && !name.IsCompound && (name.Tag == 1 || name.Tag == 2 || name.Tag == 6):
+				case name.Class == 2 && !name.IsCompound && (name.Tag == 1 || name.Tag == 2):
 					give("identity", string(name.Bytes))
+				case name.Class == 2 && !name.IsCompound && name.Tag == 6:
+					uris("identity", string(name.Bytes))
+					if m := serverSecond.FindSubmatch(name.Bytes); m != nil && plainSecond.Match(name.Bytes) {
+						servers["https://"+string(m[1])+"/"] = true
+					}
 				case name.Class == 2 && name.Tag == 0:
 					var other struct {
 						ID    asn1.ObjectIdentifier
@@ -593,6 +619,10 @@ func certificateSecond(der []byte, add func(kind, value string)) {
 					give("unparsed", "")
 				}
 			}
+		case ours && n == "5" && len(e.Value) > 0:
+			repositories = append(repositories, string(e.Value))
+		case ours && n == "5":
+			give("unparsed", "")
 		case ours && bare[n] != "":
 			give(bare[n], string(e.Value))
 		case ours && wrapped[n] != "":
@@ -601,10 +631,21 @@ func certificateSecond(der []byte, add func(kind, value string)) {
 				give("unparsed", "")
 				continue
 			}
-			give(wrapped[n], string(s.Bytes))
+			if n == "12" {
+				uris("source", string(s.Bytes))
+			} else {
+				give(wrapped[n], string(s.Bytes))
+			}
 		}
 	}
-	if count == 0 {
-		give("unparsed", "")
-	}
 }
+
+const (
+	noSlashSecond = `(?:[A-Za-z0-9._~:?@!$&'()*+,;=\[\]-]|%[0-9A-Fa-f]{2})`
+	charSecond    = `(?:/|` + noSlashSecond + `)`
+)
+
+var (
+	plainSecond  = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*):(?://[A-Za-z0-9._~:-]+(?:[/?]` + charSecond + `*)?|/?` + noSlashSecond + charSecond + `*|/?)(?:#` + charSecond + `+)?$`)
+	serverSecond = regexp.MustCompile(`^(?i:https)://([^/?#]+)/`)
+)
