@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/colophon-build/colophon/internal/metered"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/cosigner"
 	protocol "github.com/colophon-build/colophon/tlog/witness"
@@ -85,12 +86,11 @@ func answer(rw http.ResponseWriter, status int, kind, text string) {
 }
 
 type metrics struct {
+	*metered.Metrics
 	requests *prometheus.CounterVec
 	seconds  prometheus.Histogram
 	size     *prometheus.GaugeVec
 	forks    *prometheus.CounterVec
-
-	registry prometheus.Registerer
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -112,28 +112,8 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Name: "colophon_witness_forks_total",
 			Help: "Checkpoints, signed by the log, that contradict one that was cosigned.",
 		}, []string{"origin"}),
-		registry: registry,
 	}
-	if registry == nil {
-		return m, nil
-	}
-	for _, c := range m.collectors() {
-		if err := registry.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
-}
-
-func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.seconds, m.size, m.forks}
-}
-
-func (m *metrics) unregister() {
-	if m.registry == nil {
-		return
-	}
-	for _, c := range m.collectors() {
-		m.registry.Unregister(c)
-	}
+	var err error
+	m.Metrics, err = metered.Register(registry, m.requests, m.seconds, m.size, m.forks)
+	return m, err
 }

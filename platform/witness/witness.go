@@ -156,7 +156,7 @@ func (w *Witness) checkState() error {
 // Close releases the directory.
 func (w *Witness) Close() error {
 	if w.metrics != nil {
-		w.metrics.unregister()
+		w.metrics.Unregister()
 	}
 	if w.lock == nil {
 		return nil

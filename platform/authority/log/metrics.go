@@ -4,15 +4,16 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/colophon-build/colophon/internal/metered"
 )
 
 // metrics of a log.
 type metrics struct {
+	*metered.Metrics
 	entries *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 	size    prometheus.Gauge
-
-	registry prometheus.Registerer
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -30,30 +31,10 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Name: "colophon_log_size",
 			Help: "Entries under the published checkpoint.",
 		}),
-		registry: registry,
 	}
-	if registry == nil {
-		return m, nil
-	}
-	for _, c := range m.collectors() {
-		if err := registry.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
-}
-
-func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.entries, m.seconds, m.size}
-}
-
-func (m *metrics) unregister() {
-	if m.registry == nil {
-		return
-	}
-	for _, c := range m.collectors() {
-		m.registry.Unregister(c)
-	}
+	var err error
+	m.Metrics, err = metered.Register(registry, m.entries, m.seconds, m.size)
+	return m, err
 }
 
 func (m *metrics) entry(result string, took time.Duration) {

@@ -285,7 +285,7 @@ func (s *Server) release() error {
 		errs = append(errs, s.index.close())
 	}
 	if s.metrics != nil {
-		s.metrics.unregister()
+		s.metrics.Unregister()
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Release())

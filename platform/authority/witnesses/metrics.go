@@ -6,16 +6,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/colophon-build/colophon/internal/metered"
 	"github.com/colophon-build/colophon/tlog/witness"
 )
 
 type metrics struct {
+	*metered.Metrics
 	answers *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 	up      *prometheus.GaugeVec
 	size    prometheus.Gauge
-
-	registry prometheus.Registerer
 }
 
 func newMetrics(registry prometheus.Registerer, log string) (*metrics, error) {
@@ -38,30 +38,10 @@ func newMetrics(registry prometheus.Registerer, log string) (*metrics, error) {
 			Name: "colophon_log_witnessed_size", ConstLabels: of,
 			Help: "Entries under the newest checkpoint that a quorum of witnesses cosigned.",
 		}),
-		registry: registry,
 	}
-	if registry == nil {
-		return m, nil
-	}
-	for _, c := range m.collectors() {
-		if err := registry.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
-}
-
-func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.answers, m.seconds, m.up, m.size}
-}
-
-func (m *metrics) unregister() {
-	if m.registry == nil {
-		return
-	}
-	for _, c := range m.collectors() {
-		m.registry.Unregister(c)
-	}
+	var err error
+	m.Metrics, err = metered.Register(registry, m.answers, m.seconds, m.up, m.size)
+	return m, err
 }
 
 func (m *metrics) answer(name string, err error, took time.Duration) {

@@ -134,7 +134,7 @@ func New(cfg Config) (*Set, error) {
 func (s *Set) Close() {
 	s.stop()
 	s.ended.Wait()
-	s.metrics.unregister()
+	s.metrics.Unregister()
 }
 
 // Offer makes o the next checkpoint that goes to the witnesses. It never waits.
