@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -42,16 +45,17 @@ func prepareSearch(p *platform, process *zone.Process) (err error) {
 // trust commits to the roots that it computes.
 func runSearch(ctx context.Context, c zone.Child[searchSettings]) error {
 	client := c.Settings.Trust.Client()
+	metrics := prometheus.NewRegistry()
 	of, err := logOfIndex(ctx, client)
 	if err != nil {
 		return err
 	}
 	cfg := search.Config{
-		Dir:    c.Settings.Dir,
-		Log:    tlog.HTTP{URL: "http://trust/api/v2", Client: client},
-		Index:  tlog.HTTP{URL: "http://trust/index", Client: client},
-		Append: func(ctx context.Context, entry []byte) error { return addToIndex(ctx, client, entry) },
-		Logger: c.Log,
+		Dir:     c.Settings.Dir,
+		Log:     tlog.HTTP{URL: "http://trust/api/v2", Client: client},
+		Index:   tlog.HTTP{URL: "http://trust/index", Client: client},
+		Append:  func(ctx context.Context, entry []byte) error { return addToIndex(ctx, client, entry) },
+		Metrics: metrics, Logger: c.Log,
 	}
 	if cfg.LogKey, err = tlog.NewVerifier(of.Origin, ed25519.PublicKey(of.PublicKey)); err != nil {
 		return err
@@ -62,6 +66,7 @@ func runSearch(ctx context.Context, c zone.Child[searchSettings]) error {
 	service := search.New(cfg)
 	mux := http.NewServeMux()
 	service.Register(mux)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	done := make(chan error, 1)
 	go func() { done <- service.Run(ctx) }()
 	disks := watchDisks(ctx, roleSearch, c.Dirs, c.Log)

@@ -140,7 +140,7 @@ func (t *trustServices) openLogs(documents *root.Config) (*ctlog.Service, error)
 	}
 	t.closers = append(t.closers, ct.Close)
 	ct.Register(t.mux)
-	if err := t.openWitnesses(); err != nil {
+	if t.witnesses, err = t.openWitnesses("log"); err != nil {
 		return nil, err
 	}
 	log, err := log.New(log.Config{
@@ -165,14 +165,21 @@ func (t *trustServices) openLogs(documents *root.Config) (*ctlog.Service, error)
 // indexRecord is the name of the index log's record in the directory of keys.
 const indexRecord = "index.vkey"
 
+// indexWait is how long the search waits for witnesses before it answers from a new state. No
+// release waits for it.
+const indexWait = time.Second
+
 // openIndex opens the index log of the transparency log.
 func (t *trustServices) openIndex(of *log.Server) error {
 	origin := search.IndexOrigin(of.Origin())
 	cfg := indexlog.Config{
 		Dir: t.settings.IndexDir, Record: filepath.Join(t.settings.KeyDir, indexRecord),
-		Of: of.Source(), OfVerifier: of.Verifier(), Log: t.log.With("service", "indexlog"),
+		Of: of.Source(), OfVerifier: of.Verifier(), WitnessWait: indexWait, Log: t.log.With("service", "indexlog"),
 	}
 	var err error
+	if cfg.Witnesses, err = t.openWitnesses("index"); err != nil {
+		return err
+	}
 	if cfg.Signer, cfg.PublicKey, err = of.Signer(origin); err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/colophon-build/colophon/tlog/witness"
 )
 
-// witnessSettings say who cosigns the checkpoints of the transparency log.
+// witnessSettings say who cosigns the checkpoints of the transparency log and of its index log.
 type witnessSettings struct {
 	Policy   string        `json:"policy,omitempty"` // text of a witness policy; empty: nobody
 	Wait     time.Duration `json:"wait,omitempty"`
@@ -37,22 +37,22 @@ func (s witnessSettings) check() error {
 	return nil
 }
 
-// openWitnesses begins to ask the witnesses of the transparency log, if there are any.
-func (t *trustServices) openWitnesses() error {
+// openWitnesses begins to ask the witnesses of a log, if there are any. name is the log's in metrics.
+func (t *trustServices) openWitnesses(name string) (*witnesses.Set, error) {
 	s := t.settings.Witnesses
 	if s.Policy == "" {
-		return nil
+		return nil, nil
 	}
 	policy, err := tlog.ParseWitnessPolicy([]byte(s.Policy))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	t.witnesses, err = witnesses.New(witnesses.Config{Policy: policy, Name: "log", Metrics: t.metrics, Log: t.log.With("service", "log")})
+	set, err := witnesses.New(witnesses.Config{Policy: policy, Name: name, Metrics: t.metrics, Log: t.log})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	t.closers = append(t.closers, func(context.Context) error { t.witnesses.Close(); return nil })
-	return nil
+	t.closers = append(t.closers, func(context.Context) error { set.Close(); return nil })
+	return set, nil
 }
 
 // witnessed fails if the log needs a quorum of witnesses and has none: releases then wait in vain.

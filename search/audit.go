@@ -23,6 +23,8 @@ type Audited struct {
 	Root     tlog.Hash       // of the map
 	Map      prefix.Map      // of the entries under Indexed
 	Unparsed int64           // entries with the key Unparsed
+
+	IndexCheckpoint, Checkpoint []byte // Index and Newest, signed
 }
 
 // ErrContradiction matches the errors of an audit that found that the log, its index log and
@@ -36,10 +38,10 @@ func Audit(ctx context.Context, log tlog.Source, logKey note.Verifier, index tlo
 	// The index first: the log's checkpoint is then at least as new.
 	var a auditor
 	var err error
-	if a.Index, err = open(ctx, index, indexKey); err != nil {
+	if a.IndexCheckpoint, a.Index, err = open(ctx, index, indexKey); err != nil {
 		return nil, err
 	}
-	if a.Newest, err = open(ctx, log, logKey); err != nil {
+	if a.Checkpoint, a.Newest, err = open(ctx, log, logKey); err != nil {
 		return nil, err
 	}
 	a.log, a.logKey, a.done = log, logKey, done
@@ -149,12 +151,13 @@ func sameRoot(r *compact.Range, cp tlog.Checkpoint) error {
 }
 
 // open reads a log's newest checkpoint.
-func open(ctx context.Context, src tlog.Source, key note.Verifier) (tlog.Checkpoint, error) {
-	signed, err := src.Checkpoint(ctx)
+func open(ctx context.Context, src tlog.Source, key note.Verifier) (signed []byte, cp tlog.Checkpoint, err error) {
+	signed, err = src.Checkpoint(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
-		return tlog.Checkpoint{}, fmt.Errorf("log %s serves no checkpoint: %w", key.Name(), err)
+		return nil, cp, fmt.Errorf("log %s serves no checkpoint: %w", key.Name(), err)
 	} else if err != nil {
-		return tlog.Checkpoint{}, err
+		return nil, cp, err
 	}
-	return tlog.OpenCheckpoint(signed, key)
+	cp, err = tlog.OpenCheckpoint(signed, key)
+	return signed, cp, err
 }

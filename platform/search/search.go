@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/internal/durable"
@@ -47,6 +48,8 @@ type Config struct {
 	// entry again is not added again.
 	Append func(ctx context.Context, entry []byte) error
 
+	Metrics prometheus.Registerer // nil: metrics are not registered
+
 	Logger *slog.Logger // gets messages for the operator; nil: slog.Default()
 }
 
@@ -60,6 +63,7 @@ type Service struct {
 	unsure     bool                         // state may not be that of the last entry of the index log
 	damaged    atomic.Bool                  // keys could not be read from the map's file: it is made again from the log
 	slots      chan struct{}
+	metrics    *metrics
 }
 
 // errContradiction matches the errors after which the service stops: what the logs signed does
@@ -75,7 +79,7 @@ func New(cfg Config) *Service {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Service{cfg: cfg, log: newCache(cfg.Log), index: newCache(cfg.Index), slots: make(chan struct{}, maxAsking)}
+	return &Service{cfg: cfg, log: newCache(cfg.Log), index: newCache(cfg.Index), slots: make(chan struct{}, maxAsking), metrics: newMetrics(cfg.Metrics)}
 }
 
 // Run keeps the map until ctx is done. What can pass, such as a full disk or a log that does
@@ -90,12 +94,14 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		if errors.Is(err, errContradiction) {
 			s.stopped.Store(&err)
+			s.metrics.stopped.Set(1)
 			s.cfg.Logger.Error("the search stops; compare with colophon log audit", "error", err)
 			return err
 		}
 		if err == nil {
 			logged = ""
 		} else {
+			s.metrics.failed.Inc()
 			s.log.forget()
 			s.index.forget()
 		}
@@ -119,7 +125,7 @@ func (s *Service) step(ctx context.Context) error {
 			return s.noteDamage(err)
 		}
 		if s.unsure = false; state.Leaf != nil {
-			s.state.Store(state)
+			s.show(state)
 		}
 	}
 	if damaged {
@@ -301,8 +307,12 @@ func (s *Service) extend(ctx context.Context, state *search.State) error {
 	if err != nil {
 		return err
 	}
+	s.metrics.behind.Set(float64(newest.Size - state.Indexed.Size))
 	if state.Leaf != nil && newest.Size <= state.Indexed.Size {
-		return s.extends(ctx, state.Indexed, newest) // it has neither shrunk nor changed
+		if err := s.extends(ctx, state.Indexed, newest); err != nil { // it has neither shrunk nor changed
+			return err
+		}
+		return s.cosigned(ctx, state)
 	}
 	indexed := state.Indexed
 	if state.Leaf == nil {
@@ -333,11 +343,39 @@ func (s *Service) extend(ctx context.Context, state *search.State) error {
 		}
 	}
 	next.Map = m
-	s.state.Store(next)
+	s.show(next)
+	s.metrics.behind.Set(0)
 	if next.Indexed.Size-s.saved >= saveAfter {
 		return s.save()
 	}
 	return nil
+}
+
+// cosigned takes over cosignatures of the index log's checkpoint that came after its entry.
+func (s *Service) cosigned(ctx context.Context, state *search.State) error {
+	signed, err := s.cfg.Index.Checkpoint(ctx)
+	if err != nil || bytes.Equal(signed, state.IndexCheckpoint) {
+		return err
+	}
+	cp, err := tlog.OpenCheckpoint(signed, s.cfg.IndexKey)
+	if err != nil {
+		return contradiction("index log: %w", err)
+	}
+	if cp.Size != state.Index.Size || cp.Root != state.Index.Root {
+		s.unsure = true // somebody else added to the index log, or it changed
+		return nil
+	}
+	now := *state
+	now.IndexCheckpoint = signed
+	s.show(&now)
+	return nil
+}
+
+// show makes state what is answered from.
+func (s *Service) show(state *search.State) {
+	s.state.Store(state)
+	s.metrics.indexed.Set(float64(state.Indexed.Size))
+	s.metrics.keys.Set(float64(state.Map.Len()))
 }
 
 // save writes the map's file, if it is behind, and goes on with the map that is in the file.
@@ -359,7 +397,7 @@ func (s *Service) save() error {
 	}
 	now := *state
 	now.Map = m
-	s.state.Store(&now)
+	s.show(&now)
 	s.saved = state.Indexed.Size
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/tlog"
@@ -25,36 +26,43 @@ const (
 func (s *Service) Register(mux *http.ServeMux) { mux.HandleFunc("GET "+Path, s.search) }
 
 func (s *Service) search(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
 	w.Header().Set("Cache-Control", "no-store")
+	s.metrics.question(s.serve(w, r), time.Since(began))
+}
+
+// serve answers a request, and returns the result for metrics.
+func (s *Service) serve(w http.ResponseWriter, r *http.Request) (result string) {
 	if err := s.Ready(); err != nil {
 		http.Error(w, "the search has stopped, because the index contradicts the log; run colophon log audit", http.StatusServiceUnavailable)
-		return
+		return halted
 	}
 	q, limit, err := question(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+		return malformed
 	}
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	default:
 		busy(w, "the search is busy; try again")
-		return
+		return overload
 	}
 	state := s.state.Load()
 	if state == nil {
 		busy(w, "the index of the log is being made; try again later")
-		return
+		return unready
 	}
 	a, err := s.answer(r.Context(), state, q, limit)
 	if err != nil {
 		s.cfg.Logger.Error("answering a search", "error", err)
-		http.Error(w, "the search failed; the log of the platform says why", http.StatusInternalServerError)
-		return
+		http.Error(w, "the search failed; its log says why", http.StatusInternalServerError)
+		return broken
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(a) // the client is gone
+	return answered
 }
 
 func busy(w http.ResponseWriter, text string) {

@@ -26,6 +26,7 @@ import (
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/platform/authority/tiles"
+	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/tlog"
 )
@@ -55,6 +56,13 @@ type Config struct {
 	// verifies its checkpoints.
 	Of         tlog.Source
 	OfVerifier note.Verifier
+
+	// Witnesses cosign the checkpoints; nil: nobody does. The caller closes them after the Server.
+	Witnesses *witnesses.Set
+
+	// WitnessWait is how long Append waits for a quorum of Witnesses. Then it returns without:
+	// what comes later is served all the same.
+	WitnessWait time.Duration
 
 	Log *slog.Logger // gets messages for the operator; nil: slog.Default()
 }
@@ -129,7 +137,9 @@ func New(cfg Config) (_ *Server, err error) {
 	defer cancel()
 	cp, err := s.settled(ctx)
 	if err == nil && cp.Size > 0 {
-		err = s.record()
+		if err = s.record(); err == nil {
+			err = s.offer(ctx)
+		}
 	}
 	return s, err
 }
@@ -189,7 +199,35 @@ func (s *Server) Append(ctx context.Context, entry []byte) (index int64, err err
 	if _, err := s.await(s.ctx, int64(at.Index)+1); err != nil {
 		return 0, err
 	}
-	return int64(at.Index), s.record()
+	if err := s.record(); err != nil {
+		return 0, err
+	}
+	if err := s.offer(ctx); err != nil {
+		return 0, err
+	}
+	if s.cfg.Witnesses != nil {
+		wait, cancel := context.WithTimeout(ctx, s.cfg.WitnessWait)
+		defer cancel()
+		s.cfg.Witnesses.Await(wait, int64(at.Index)+1)
+	}
+	return int64(at.Index), nil
+}
+
+// offer has the witnesses cosign the published checkpoint.
+func (s *Server) offer(ctx context.Context) error {
+	if s.cfg.Witnesses == nil {
+		return nil
+	}
+	signed, err := s.dir.Checkpoint(ctx)
+	if err != nil {
+		return err
+	}
+	cp, err := tlog.OpenCheckpoint(signed, s.verifier)
+	if err != nil {
+		return err
+	}
+	s.cfg.Witnesses.Offer(witnesses.Offer{Checkpoint: cp, Signed: signed, Source: s.Source()})
+	return nil
 }
 
 // record creates the file that says that the log has entries.
@@ -284,10 +322,27 @@ func (s *Server) release() error {
 	return nil
 }
 
+// Source returns the log as clients read it.
+func (s *Server) Source() tlog.Source { return published{s} }
+
 // published is what clients read: the tiles under the published checkpoint, verified.
 type published struct{ *Server }
 
-func (p published) Checkpoint(ctx context.Context) ([]byte, error) { return p.dir.Checkpoint(ctx) }
+// Checkpoint returns the newest checkpoint, with the cosignatures that have come in.
+func (p published) Checkpoint(ctx context.Context) ([]byte, error) {
+	signed, err := p.dir.Checkpoint(ctx)
+	if err != nil || p.cfg.Witnesses == nil {
+		return signed, err
+	}
+	cp, err := tlog.OpenCheckpoint(signed, p.verifier)
+	if err != nil {
+		return nil, err
+	}
+	if c, ok := p.cfg.Witnesses.Seen(cp.Size); ok {
+		return c.Envelope, nil
+	}
+	return signed, nil
+}
 
 func (p published) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
 	cp, err := p.checkpoint(ctx)
@@ -313,7 +368,7 @@ func (p published) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
 
 // Register adds the paths that everybody can read to mux, under /index/.
 func (s *Server) Register(mux *http.ServeMux) {
-	read := http.StripPrefix("/index/", tlog.Handler{Source: published{s}, Fail: s.fail})
+	read := http.StripPrefix("/index/", tlog.Handler{Source: s.Source(), Fail: s.fail})
 	mux.Handle("GET /index/checkpoint", read)
 	mux.Handle("GET /index/tile/", read)
 }

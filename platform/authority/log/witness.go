@@ -66,15 +66,8 @@ func (s *Server) choose() (size int64, signed []byte) {
 	if ok && (s.needWitnesses || c.Size == v.Size || time.Since(c.Since) < maxBehind) {
 		return c.Size, c.Envelope
 	}
-	if part, ok := s.witnesses.Await(ended, v.Size); ok {
+	if part, ok := s.witnesses.Seen(v.Size); ok {
 		return part.Size, part.Envelope
 	}
 	return v.Size, v.signed
 }
-
-// ended is a context that has ended.
-var ended = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()

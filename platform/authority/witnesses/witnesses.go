@@ -293,6 +293,16 @@ func (s *Set) Await(ctx context.Context, size int64) (Cosigned, bool) {
 	}
 }
 
+// Seen returns what Await returns when its time is over.
+func (s *Set) Seen(size int64) (Cosigned, bool) { return s.Await(ended, size) }
+
+// ended is a context that has ended.
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
 // Latest returns the newest checkpoint that a quorum cosigned, and false if there is none yet.
 func (s *Set) Latest() (Cosigned, bool) {
 	s.mu.Lock()
