@@ -19,6 +19,7 @@ const module = "github.com/colophon-build/colophon"
 var rows = [][]string{
 	// Mechanisms, named for the property they give; any package may import them.
 	{"internal/confine", "internal/credential", "internal/dirlock", "internal/durable", "internal/intact", "internal/keypair", "internal/keys", "internal/limits", "internal/logs", "internal/loopback", "internal/owned", "internal/peer", "internal/ports", "internal/printable", "internal/reach", "internal/sarif", "internal/strict", "internal/usage", "internal/userns"},
+	{"internal/confine", "internal/credential", "internal/dirlock", "internal/durable", "internal/intact", "internal/keypair", "internal/keys", "internal/limits", "internal/logs", "internal/logkey", "internal/loopback", "internal/metered", "internal/owned", "internal/peer", "internal/ports", "internal/printable", "internal/reach", "internal/strict", "internal/usage", "internal/userns"},
 	{"attest", "spec/schemas"},
 	{"tlog"},
 	{"audit", "search", "trust"},

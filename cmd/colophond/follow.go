@@ -21,6 +21,7 @@ func newFollowCommand() *cobra.Command {
 		}
 		s.Dir, s.Trust, s.Webhook, s.Health = cmp.Or(flags.Dir, s.Dir), cmp.Or(flags.Trust, s.Trust), cmp.Or(flags.Webhook, s.Webhook), cmp.Or(flags.Health, s.Health)
 		s.Copy = s.Copy || flags.Copy
+		s.Search.Name, s.Search.Listen = cmp.Or(flags.Search.Name, s.Search.Name), cmp.Or(flags.Search.Listen, s.Search.Listen)
 		for _, url := range args {
 			s.Logs = append(s.Logs, follow.LogSettings{URL: url, Key: key})
 		}
@@ -36,9 +37,13 @@ you watch and that no known release explains, entries that cannot be parsed, and
 do not answer, whose key is suspect, or that misbehave. Each alarm is one line of the log,
 and goes to the webhook.
 
-It needs no platform and no other role, and has no keys. The key of a log is that of a
-trust root, or is given; it never comes from the log. DIR keeps how far each log was read,
-and what it signed last.`
+With --search NAME it also answers "colophon log search" over the logs, as far as it has
+read them. It signs an index log for each of them with a key of its own; "colophon log audit"
+compares that with the log.
+
+It needs no platform and no other role, and has no keys but that one. The key of a log is
+that of a trust root, or is given; it never comes from the log. DIR keeps how far each log was
+read, and what it signed last.`
 	cmd.Example = "  colophond follow https://log2025-1.rekor.sigstore.dev --dir /var/lib/follow --trust trust/ --config follow.yaml"
 	cmd.Flags().StringVar(&flags.Dir, "dir", "", "directory for what was seen of the logs")
 	cmd.Flags().StringVar(&key, "key", "", "verifier key of the log: ORIGIN+HEX+BASE64; URL is then the prefix of its tiles")
@@ -46,6 +51,8 @@ and what it signed last.`
 	cmd.Flags().StringVar(&flags.Webhook, "webhook", "", "URL for alarms, or a file with URL and headers")
 	cmd.Flags().StringVar(&flags.Health, "health", "", "address of /healthz, /readyz and /metrics (default 127.0.0.1:5031)")
 	cmd.Flags().BoolVar(&flags.Copy, "copy", false, "keep verified copies of the logs in DIR")
+	cmd.Flags().StringVar(&flags.Search.Name, "search", "", "answer searches over the logs, as a follower of this `NAME`, such as example.org/follow")
+	cmd.Flags().StringVar(&flags.Search.Listen, "listen", "", "address for searches (default 127.0.0.1:5030)")
 	cmd.Flags().StringVar(&config, "config", "", "configuration file, YAML or JSON (docs/log.md)")
 	cmd.Flags().StringVar(&format, "log-format", format, "format of the log on standard error: text or json")
 	cmd.Flags().StringVar(&level, "log-level", level, "least level of a line of the log: debug, info, warn or error")

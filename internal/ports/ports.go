@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -80,10 +81,20 @@ func Checks(metrics *prometheus.Registry, unready func() string) http.Handler {
 	return mux
 }
 
+// ServeChecks serves the port for health and metrics alone until ctx ends.
+func ServeChecks(ctx context.Context, address string, checks http.Handler, log *slog.Logger) error {
+	return run(ctx, []*http.Server{checksServer(address, checks, log)}, log)
+}
+
+func checksServer(address string, checks http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{Addr: address, Handler: checks, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: quiet(log)}
+}
+
+func quiet(log *slog.Logger) *stdlog.Logger { return slog.NewLogLogger(log.Handler(), slog.LevelDebug) }
+
 // Serve serves both ports until ctx ends, and then until no request is left, for at most a minute.
 func Serve(ctx context.Context, s Settings, clients, checks http.Handler, log *slog.Logger) error {
-	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
-	first := &http.Server{Addr: s.Listen, Handler: clients, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: quiet}
+	first := &http.Server{Addr: s.Listen, Handler: clients, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: quiet(log)}
 	if s.TLS.Certificate != "" {
 		pair := &keypair.Watched{Chain: s.TLS.Certificate, Key: s.TLS.Key, Log: log}
 		if _, err := pair.Get(nil); err != nil {
@@ -91,18 +102,21 @@ func Serve(ctx context.Context, s Settings, clients, checks http.Handler, log *s
 		}
 		first.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Get}
 	}
-	second := &http.Server{Addr: s.Health, Handler: checks, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: quiet}
-	return Run(ctx, first, second, log)
+	return Run(ctx, first, checksServer(s.Health, checks, log), log)
 }
 
 // Run serves with two servers until ctx ends, and then until no request is left, for at most a
 // minute. A server with a TLSConfig serves TLS.
 func Run(ctx context.Context, clients, checks *http.Server, log *slog.Logger) error {
-	ended := make(chan error, 2)
-	for _, server := range []*http.Server{clients, checks} {
+	return run(ctx, []*http.Server{clients, checks}, log)
+}
+
+func run(ctx context.Context, servers []*http.Server, log *slog.Logger) error {
+	ended := make(chan error, len(servers))
+	for _, server := range servers {
 		l, err := net.Listen("tcp", server.Addr)
 		if err != nil {
-			return errors.Join(err, clients.Close())
+			return errors.Join(err, servers[0].Close())
 		}
 		defer l.Close()
 		go func() {
@@ -121,5 +135,9 @@ func Run(ctx context.Context, clients, checks *http.Server, log *slog.Logger) er
 	}
 	last, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return errors.Join(clients.Shutdown(last), checks.Shutdown(last))
+	var errs []error
+	for _, server := range servers {
+		errs = append(errs, server.Shutdown(last))
+	}
+	return errors.Join(errs...)
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/test/logtest"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/test/tlogtest"
 	"github.com/colophon-build/colophon/tlog"
@@ -172,6 +173,12 @@ func TestSettings(t *testing.T) {
 	good := func() Settings {
 		return Settings{Dir: "d", Trust: trusted, Logs: []LogSettings{{URL: prooftest.URL + "/api/v2/"}, {"https://log.example", key}}}
 	}
+	wkey := logtest.Cosigner(t, "w.example").Key.String()
+	searchable := good()
+	searchable.Search.Name, searchable.Search.Witnesses = "f.example", file("witnesses", "witness a "+wkey+" https://w.example\nquorum a\n")
+	if p, err := searchable.plan(); err != nil || p.witnesses == nil || !p.logs[0].Copy {
+		t.Errorf("a search: got %+v, %v", p, err)
+	}
 	s := good()
 	plan, err := s.plan()
 	if err != nil {
@@ -184,23 +191,35 @@ func TestSettings(t *testing.T) {
 		t.Errorf("a directory of trust roots: %v", s.Check())
 	}
 	for name, bend := range map[string]func(*Settings){
-		"no directory":       func(s *Settings) { s.Dir = "" },
-		"no logs":            func(s *Settings) { s.Logs = nil },
-		"many logs":          func(s *Settings) { s.Logs = make([]LogSettings, maxLogs+1) },
-		"a log twice":        func(s *Settings) { s.Logs = append(s.Logs, s.Logs[1]) },
-		"a log without key":  func(s *Settings) { s.Logs[1].Key = "" },
-		"a key that is none": func(s *Settings) { s.Logs[1].Key = "x" },
-		"plain http":         func(s *Settings) { s.Logs[1].URL = "http://log.example" },
-		"a URL with a user":  func(s *Settings) { s.Logs[1].URL = "https://u:p@log.example" },
-		"no trust root":      func(s *Settings) { s.Trust = t.TempDir() },
-		"too often":          func(s *Settings) { s.Every = "10ms" },
-		"no duration":        func(s *Settings) { s.Stalled = "soon" },
-		"a pattern":          func(s *Settings) { s.Watch.Issuers = []string{"("} },
-		"no known file":      func(s *Settings) { s.Known.Files = []string{"no-file"} },
-		"no platform":        func(s *Settings) { s.Known.Platform = "no-file" },
-		"a webhook":          func(s *Settings) { s.Webhook = "http://hook.example" },
-		"half a copy":        func(s *Settings) { s.Copy, s.FromNewest = true, true },
-		"health":             func(s *Settings) { s.Health = "here" },
+		"no directory":            func(s *Settings) { s.Dir = "" },
+		"no logs":                 func(s *Settings) { s.Logs = nil },
+		"many logs":               func(s *Settings) { s.Logs = make([]LogSettings, maxLogs+1) },
+		"a log twice":             func(s *Settings) { s.Logs = append(s.Logs, s.Logs[1]) },
+		"a log without key":       func(s *Settings) { s.Logs[1].Key = "" },
+		"a key that is none":      func(s *Settings) { s.Logs[1].Key = "x" },
+		"plain http":              func(s *Settings) { s.Logs[1].URL = "http://log.example" },
+		"a URL with a user":       func(s *Settings) { s.Logs[1].URL = "https://u:p@log.example" },
+		"no trust root":           func(s *Settings) { s.Trust = t.TempDir() },
+		"too often":               func(s *Settings) { s.Every = "10ms" },
+		"no duration":             func(s *Settings) { s.Stalled = "soon" },
+		"a pattern":               func(s *Settings) { s.Watch.Issuers = []string{"("} },
+		"no known file":           func(s *Settings) { s.Known.Files = []string{"no-file"} },
+		"no platform":             func(s *Settings) { s.Known.Platform = "no-file" },
+		"a webhook":               func(s *Settings) { s.Webhook = "http://hook.example" },
+		"a search without a name": func(s *Settings) { s.Search.Listen = "127.0.0.1:0" },
+		"a name that is none":     func(s *Settings) { s.Search.Name = "a b" },
+		"a search of half a log":  func(s *Settings) { s.Search.Name, s.FromNewest = "f", true },
+		"a search for others":     func(s *Settings) { s.Search.Name, s.Search.Listen = "f", "0.0.0.0:1" },
+		"two addresses of health": func(s *Settings) { s.Search.Name, s.Search.Health = "f", "127.0.0.1:1" },
+		"no file of witnesses":    func(s *Settings) { s.Search.Name, s.Search.Witnesses = "f", "no-file" },
+		"witnesses without a URL": func(s *Settings) {
+			s.Search.Name, s.Search.Witnesses = "f", file("w", "witness a "+wkey+"\nquorum a\n")
+		},
+		"a large file of witnesses": func(s *Settings) {
+			s.Search.Name, s.Search.Witnesses = "f", file("large", strings.Repeat("#\n", maxPolicy))
+		},
+		"half a copy": func(s *Settings) { s.Copy, s.FromNewest = true, true },
+		"health":      func(s *Settings) { s.Health = "here" },
 	} {
 		s := good()
 		if bend(&s); s.Check() == nil {

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/klog/v2"
 
 	"github.com/colophon-build/colophon/internal/ports"
 	"github.com/colophon-build/colophon/monitor"
@@ -23,11 +21,12 @@ import (
 type Batch func(ctx context.Context, origin string, b follow.Batch) error
 
 // Serve follows the logs until ctx ends. Alarms are lines of the log, and go to the webhook.
-func Serve(ctx context.Context, s Settings, batch Batch, log *slog.Logger) error {
+func Serve(ctx context.Context, s Settings, batch Batch, log *slog.Logger) (err error) {
 	p, err := s.plan()
 	if err != nil {
 		return err
 	}
+	klog.SetSlogLogger(log) // Tessera logs with klog
 	metrics := ports.Metrics()
 	m := &monitor.Monitor{Watch: p.watch, Sinks: []monitor.Sink{alarms{log}}, Batch: batch}
 	if p.hook != nil {
@@ -37,36 +36,39 @@ func Serve(ctx context.Context, s Settings, batch Batch, log *slog.Logger) error
 	if err != nil {
 		return err
 	}
+	defer func() {
+		for _, l := range logs {
+			err = errors.Join(err, l.Close())
+		}
+	}()
 	metrics.MustRegister(&collector{m: m, logs: logs})
-	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
-	health := &http.Server{Addr: p.health, Handler: ports.Checks(metrics, func() string { return unready(logs) }),
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: quiet}
-	listener, err := net.Listen("tcp", p.health)
-	if err == nil {
-		log.Info("following", "logs", len(logs), "health", listener.Addr().String())
-		work, stop := context.WithCancel(ctx)
-		var running sync.WaitGroup
-		running.Go(func() { m.Run(work, logs, p.every) })
-		running.Go(func() {
-			<-work.Done()
-			_ = health.Close()
-		})
-		err = health.Serve(listener)
-		stop()
-		running.Wait()
+	found := &searches{}
+	if p.search.Name != "" {
+		if found, err = openSearches(p, s.Dir, logs, metrics, log); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, found.close()) }()
 	}
-	if errors.Is(err, http.ErrServerClosed) {
-		err = nil
+	log.Info("following", "logs", len(logs))
+	work, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { m.Run(work, logs, p.every) })
+	for _, x := range found.logs {
+		running.Go(func() { x.run(work) })
 	}
-	for _, l := range logs {
-		err = errors.Join(err, l.Close())
+	checks := ports.Checks(metrics, func() string { return strings.Join(append(unready(logs), found.unready()...), "\n") })
+	if found.mux != nil {
+		err = ports.Serve(ctx, p.search.Settings, found.mux, checks, log)
+	} else {
+		err = ports.ServeChecks(ctx, p.health, checks, log)
 	}
+	stop()
+	running.Wait()
 	return err
 }
 
 // unready says which logs are not read to their end.
-func unready(logs []*monitor.Followed) string {
-	var all []string
+func unready(logs []*monitor.Followed) (all []string) {
 	for _, l := range logs {
 		if last, err := l.State(); err != nil {
 			all = append(all, err.Error())
@@ -74,7 +76,7 @@ func unready(logs []*monitor.Followed) string {
 			all = append(all, fmt.Sprintf("log %s is being read for the first time", l.Origin()))
 		}
 	}
-	return strings.Join(all, "\n")
+	return all
 }
 
 // alarms is the sink that logs alarms.

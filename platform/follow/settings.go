@@ -4,6 +4,7 @@ package follow
 
 import (
 	"cmp"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"net"
@@ -53,6 +54,8 @@ type Settings struct {
 	Copy       bool   `json:"copy,omitempty"`       // keep verified copies of the logs in dir
 	Health     string `json:"health,omitempty"`     // address of /healthz, /readyz and /metrics; default 127.0.0.1:5031
 
+	Search SearchSettings `json:"search,omitzero"` // answer searches over the logs
+
 	pause time.Duration // before a request to a log is repeated, for tests; 0: the default
 }
 
@@ -78,6 +81,9 @@ type plan struct {
 	logs   []monitor.Log
 	every  time.Duration
 	health string
+
+	search    SearchSettings      // without a name: logs cannot be searched
+	witnesses *tlog.WitnessPolicy // of the index logs; nil: nobody
 }
 
 // Check reads the files that the settings name. It returns an error if the settings
@@ -105,6 +111,16 @@ func (s *Settings) plan() (p *plan, err error) {
 			return nil, fmt.Errorf("%s: expected a duration of at least %s, found %q", d.name, d.least, d.value)
 		}
 	}
+	if s.Search != (SearchSettings{}) {
+		if s.Search.Name == "" {
+			return nil, errors.New("search: expected the name of the follower, such as example.org/follow")
+		}
+		p.search = s.Search
+		if p.witnesses, err = p.search.check(p.health); err != nil {
+			return nil, fmt.Errorf("search: %w", err)
+		}
+	}
+	copies := s.Copy || p.search.Name != "" // the index is made from the copy
 	var roots []*trust.Root
 	if s.Trust != "" {
 		if roots, err = readRoots(s.Trust); err != nil {
@@ -134,12 +150,17 @@ func (s *Settings) plan() (p *plan, err error) {
 		if slices.ContainsFunc(p.logs, func(o monitor.Log) bool { return filepath.Base(o.Dir) == hash }) {
 			return nil, fmt.Errorf("logs: expected each origin once, found %s twice", key.Name())
 		}
+		if p.search.Name != "" {
+			if _, err := tlog.NewSigner(p.search.indexOrigin(key.Name()), make(ed25519.PrivateKey, ed25519.PrivateKeySize)); err != nil {
+				return nil, fmt.Errorf("search: name: %w", err)
+			}
+		}
 		p.logs = append(p.logs, monitor.Log{URL: l.URL, Config: follow.Config{
-			Key: key, Source: follow.HTTP(tiles), Dir: filepath.Join(s.Dir, hash), FromNewest: s.FromNewest, Copy: s.Copy, Stalled: stalled, Pause: s.pause,
+			Key: key, Source: follow.HTTP(tiles), Dir: filepath.Join(s.Dir, hash), FromNewest: s.FromNewest, Copy: copies, Stalled: stalled, Pause: s.pause,
 		}})
 	}
-	if s.Copy && s.FromNewest {
-		return nil, errors.New("copy: a copy has all entries of a log; leave fromNewest out")
+	if copies && s.FromNewest {
+		return nil, errors.New("copy and search have all entries of a log; leave fromNewest out")
 	}
 	return p, nil
 }

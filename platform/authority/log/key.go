@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,12 +13,13 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/logkey"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
 const (
 	recordFile = "log.json" // in Config.Dir
-	maxKeyFile = 64 << 10   // limit of the key file and of the record, in bytes
+	maxRecord  = 64 << 10   // limit of the record, in bytes
 )
 
 // record is the content of log.json: the properties of a log that never change. The first
@@ -39,7 +39,7 @@ func openKey(dir, keyFile, origin string) (ed25519.PrivateKey, *record, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	data, err := strict.ReadFile(path, maxKeyFile)
+	data, err := strict.ReadFile(path, maxRecord)
 	isNew := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case err != nil && !isNew:
@@ -47,12 +47,12 @@ func openKey(dir, keyFile, origin string) (ed25519.PrivateKey, *record, error) {
 	case !isNew && !hasTiles:
 		return nil, nil, fmt.Errorf("%s is missing, but %s shows that the log existed; restore it from a backup", tiles, path)
 	}
-	key, err := readKey(keyFile)
+	key, err := logkey.Read(keyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		if hasTiles {
 			return nil, nil, fmt.Errorf("log key %s is missing, but the log in %s was created with it; restore it from a backup", keyFile, dir)
 		}
-		key, err = createKey(keyFile)
+		key, err = logkey.Create(keyFile)
 	}
 	if err != nil || isNew {
 		return key, nil, err
@@ -62,7 +62,7 @@ func openKey(dir, keyFile, origin string) (ed25519.PrivateKey, *record, error) {
 		return nil, nil, err
 	}
 	var r record
-	switch err := strict.UnmarshalKnown(data, maxKeyFile, &r); {
+	switch err := strict.UnmarshalKnown(data, maxRecord, &r); {
 	case err != nil:
 		return nil, nil, fmt.Errorf("record of the log %s: %w", path, err)
 	case r.Origin != origin:
@@ -99,55 +99,4 @@ func exists(path string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// readKey reads an Ed25519 key, PKCS#8 in PEM. It refuses a file that other users can
-// access.
-func readKey(path string) (ed25519.PrivateKey, error) {
-	st, err := os.Lstat(path)
-	if err != nil {
-		return nil, fmt.Errorf("log key: %w", err)
-	}
-	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("log key %s is %s, not a regular file", path, st.Mode().Type())
-	}
-	if perm := st.Mode().Perm(); perm&^0o600 != 0 {
-		return nil, fmt.Errorf("log key %s has mode %04o, want 0600; find out who could read it, then chmod 600", path, perm)
-	}
-	data, err := strict.ReadFile(path, maxKeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("log key: %w", err)
-	}
-	block, rest := pem.Decode(data)
-	if block == nil || block.Type != "PRIVATE KEY" || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, fmt.Errorf("log key %s is not one PEM block of type %q; restore it from a backup", path, "PRIVATE KEY")
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("log key %s: %w; restore it from a backup", path, err)
-	}
-	key, ok := parsed.(ed25519.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("log key %s is a %T, want Ed25519", path, parsed)
-	}
-	return key, nil
-}
-
-func createKey(path string) (ed25519.PrivateKey, error) {
-	_, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		return nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("directory of the log key: %w", err)
-	}
-	if err := durable.CreateFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		return nil, fmt.Errorf("new log key: %w", err)
-	}
-	// The key's directory may be new, so its entry must be durable too.
-	return key, durable.SyncDir(filepath.Dir(filepath.Dir(path)))
 }

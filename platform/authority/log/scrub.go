@@ -16,12 +16,12 @@ import (
 // run meanwhile.
 func Scrub(ctx context.Context, r *intact.Report, dir string) error {
 	path := filepath.Join(dir, recordFile)
-	data, err := strict.ReadFile(path, maxKeyFile)
+	data, err := strict.ReadFile(path, maxRecord)
 	if err != nil {
 		return err
 	}
 	var rec record
-	if err := strict.UnmarshalKnown(data, maxKeyFile, &rec); err != nil {
+	if err := strict.UnmarshalKnown(data, maxRecord, &rec); err != nil {
 		r.Found(path, err.Error(), nil)
 		return nil
 	}
