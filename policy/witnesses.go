@@ -1,10 +1,12 @@
 package policy
 
 import (
+	"crypto"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/colophon-build/colophon/tlog"
 )
@@ -78,6 +80,11 @@ func (w Witnesses) check(p Policy) error {
 			return fmt.Errorf("policy: log: the policy accepts a verification summary without a log: that of %s", v.ID)
 		}
 	}
+	return w.Check()
+}
+
+// Check fails if no checkpoint can meet w, or if w demands nothing.
+func (w Witnesses) Check() error {
 	keys, err := w.Parse()
 	if err != nil {
 		return err
@@ -90,6 +97,43 @@ func (w Witnesses) check(p Policy) error {
 		return fmt.Errorf("policy: log: witnesses: got %d, want 1 to %d, the number of witnesses in keys", w.AtLeast, len(names))
 	}
 	return nil
+}
+
+// Cosigned returns the names of the witnesses that cosigned the best of these checkpoints, which
+// tlog.OpenCheckpoint opened with keys of logs; names that w does not demand are left out. It fails
+// if they are too few, and if a key of w is that of a log. latest is the latest time
+// that a cosignature can be of.
+func (w Witnesses) Cosigned(checkpoints []string, logs []crypto.PublicKey, latest time.Time) ([]string, error) {
+	keys, err := w.Parse()
+	if err != nil {
+		return nil, err
+	}
+	for _, log := range logs {
+		for _, k := range keys {
+			if k.Is(log) {
+				return nil, fmt.Errorf("the policy names the log's own key as that of the witness %s", k.Name())
+			}
+		}
+	}
+	var best []string
+	failure := error(tlog.ErrNoWitness)
+	for _, signed := range checkpoints {
+		all, err := tlog.Cosignatures([]byte(signed), keys, latest)
+		if err != nil && !errors.Is(err, tlog.ErrNoWitness) {
+			failure = err
+		}
+		if names := tlog.Witnesses(all); len(names) > len(best) {
+			best = names
+		}
+	}
+	switch {
+	case len(best) >= w.AtLeast:
+		slices.Sort(best)
+		return best, nil
+	case len(best) > 0:
+		failure = fmt.Errorf("only %s has cosigned the checkpoint", strings.Join(best, ", "))
+	}
+	return nil, fmt.Errorf("the policy demands %s: %w", w, failure)
 }
 
 // String returns the demand for people.

@@ -1,13 +1,11 @@
 package verify
 
 import (
-	"errors"
-	"fmt"
+	"crypto"
 	"slices"
 	"strings"
 
 	"github.com/colophon-build/colophon/bundle"
-	"github.com/colophon-build/colophon/tlog"
 )
 
 // witnessed returns the names of the witnesses that the policy demands and that cosigned the
@@ -18,39 +16,14 @@ func (c *check) witnessed(p *proof) ([]string, error) {
 	if demand.None() {
 		return nil, nil
 	}
-	keys, err := demand.Parse()
-	if err != nil {
-		return nil, err
-	}
+	var logs []crypto.PublicKey
 	if p.root != nil {
 		for _, log := range p.root.Material.RekorLogs() {
-			for _, k := range keys {
-				if k.Is(log.PublicKey) {
-					return nil, fmt.Errorf("the policy names the log's own key as that of the witness %s", k.Name())
-				}
-			}
+			logs = append(logs, log.PublicKey)
 		}
 	}
 	// Each entry is in a log of its own: witnesses of one say nothing about another.
-	var best []string
-	failure := error(tlog.ErrNoWitness)
-	for _, signed := range p.Checkpoints {
-		all, err := tlog.Cosignatures([]byte(signed), keys, c.now.Add(bundle.ClockSkew))
-		if err != nil && !errors.Is(err, tlog.ErrNoWitness) {
-			failure = err
-		}
-		if names := tlog.Witnesses(all); len(names) > len(best) {
-			best = names
-		}
-	}
-	switch {
-	case len(best) >= demand.AtLeast:
-		slices.Sort(best)
-		return best, nil
-	case len(best) > 0:
-		failure = fmt.Errorf("only %s has cosigned the checkpoint", strings.Join(best, ", "))
-	}
-	return nil, fmt.Errorf("the policy demands %s: %w", demand, failure)
+	return demand.Cosigned(p.Checkpoints, logs, c.now.Add(bundle.ClockSkew))
 }
 
 // best is like the function best, and prefers what has the witnesses that the policy demands.

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/reach"
@@ -27,6 +26,7 @@ import (
 // searchOptions say what log search looks for.
 type searchOptions struct {
 	log          logOptions
+	index        indexOptions
 	values       map[search.Kind]*string
 	image        string
 	unparsed     bool
@@ -45,6 +45,9 @@ func newLogSearchCommand() *cobra.Command {
 repository, and verifies the answer: each entry is in the log and has what was asked for,
 and the index, whose root is in a log of its own, has these entries and no others. It says up to
 which entry of the log that is true. Values are compared exactly.
+
+Another log than that of a platform is searched in the index of somebody who follows it:
+--index and --index-key.
 
 That the index lacks no entry of the log is what "colophon log audit" finds out. An entry that
 the index could not read, or not fully, is under --unparsed.
@@ -74,6 +77,7 @@ certificate of another time. Entries without a certificate are kept.`,
 	f.IntVar(&s.limit, "limit", 100, "stop after `N` entries")
 	o.flags(cmd)
 	s.log.flags(cmd)
+	s.index.flags(cmd)
 	what := []string{"digest", "image", "identity", "issuer", "source", "commit", "ref", "key", "unparsed"}
 	cmd.MarkFlagsMutuallyExclusive(what...)
 	cmd.MarkFlagsOneRequired(what...)
@@ -94,8 +98,10 @@ type foundEntries struct {
 	Index     int64        `json:"index"`          // entry of the index log that has the root
 	Root      string       `json:"root"`           // of the map, base64
 
+	IndexLog        string `json:"indexLog"`        // origin of the index log
 	IndexCheckpoint string `json:"indexCheckpoint"` // signed notes
 	Checkpoint      string `json:"checkpoint"`
+	cosigners
 }
 
 // foundEntry is an entry and what it says of itself.
@@ -121,11 +127,21 @@ func runLogSearch(cmd *cobra.Command, s searchOptions, o output) error {
 	if err != nil {
 		return err
 	}
+	if err := s.index.check(); err != nil {
+		return err
+	}
 	log, err := openLog(ctx, s.log)
 	if err != nil {
 		return err
 	}
-	found, err := log.search(ctx, search.Question{Key: key, From: s.from}, s.limit, between)
+	index, err := log.index(s.index)
+	if err != nil {
+		return err
+	}
+	found, err := log.search(ctx, index, search.Question{Key: key, From: s.from}, s.limit, between)
+	if err == nil {
+		found.cosigners, err = log.cosigned(s.index, index, found.Checkpoint, found.IndexCheckpoint)
+	}
 	if err != nil {
 		return log.logExit(err)
 	}
@@ -203,44 +219,42 @@ func parseTimes(since, until string) (s span, err error) {
 	return s, nil
 }
 
-// indexOf returns the index log of the log.
-func (l *trustedLog) indexOf() (tlog.Source, note.Verifier, error) {
-	v, err := tlog.NewVerifier(search.IndexOrigin(l.Origin), l.Key)
-	index := *l
-	index.HTTP.URL = l.URL + "/index"
-	return &index, v, err
-}
-
 // search asks for pages until it has limit entries of these times, and verifies each.
-func (l *trustedLog) search(ctx context.Context, q search.Question, limit int, between span) (*foundEntries, error) {
-	index, indexKey, err := l.indexOf()
+func (l *trustedLog) search(ctx context.Context, index *logIndex, q search.Question, limit int, between span) (*foundEntries, error) {
+	// The checkpoints first: an answer that is older hides something. That of a follower may be older
+	// than the log, and then says so.
+	_, newest, err := l.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// The checkpoints first: an answer that is older hides something.
-	_, before, err := l.open(ctx)
-	if err != nil {
-		return nil, err
+	before := newest
+	if index.followed {
+		before = tlog.Checkpoint{Origin: newest.Origin, Root: tlog.EmptyRoot()}
 	}
 	signed, err := index.Checkpoint(ctx)
 	if err != nil {
 		return nil, err
 	}
-	indexBefore, err := tlog.OpenCheckpoint(signed, indexKey)
+	indexBefore, err := tlog.OpenCheckpoint(signed, index.key)
 	if err != nil {
 		return nil, fmt.Errorf("index log: %w", err)
 	}
-	found := &foundEntries{Log: l.URL, TrustRoot: l.Root.Pin(), Kind: q.Kind, Value: q.Value, Entries: []foundEntry{}}
+	found := &foundEntries{Log: l.URL, TrustRoot: l.Root.Pin(), IndexLog: index.key.Name(), Kind: q.Kind, Value: q.Value, Entries: []foundEntry{}}
 	for {
-		a, err := l.page(ctx, q, min(search.MaxPage, limit-len(found.Entries)))
+		a, err := index.page(ctx, q, min(search.MaxPage, limit-len(found.Entries)))
 		if err != nil {
 			return nil, err
 		}
-		v, err := a.Verify(q, l.Verifier, indexKey)
+		v, err := a.Verify(q, l.Verifier, index.key)
 		if err != nil {
 			return nil, fmt.Errorf("the answer proves nothing: %w", err)
 		}
 		if err := tlog.Extends(ctx, l, before, v.Newest); err != nil {
+			return nil, err
+		}
+		if !index.followed {
+			newest = v.Newest
+		} else if newest, err = l.newest(ctx, newest, v.Newest); err != nil {
 			return nil, err
 		}
 		if err := tlog.Extends(ctx, index, indexBefore, v.Index); err != nil {
@@ -252,7 +266,7 @@ func (l *trustedLog) search(ctx context.Context, q search.Question, limit int, b
 				found.Entries = append(found.Entries, describe(e))
 			}
 		}
-		found.Total, found.Next, found.Indexed, found.Size, found.Index = v.Total, v.To, v.Indexed.Size, v.Newest.Size, a.Index
+		found.Total, found.Next, found.Indexed, found.Size, found.Index = v.Total, v.To, v.Indexed.Size, newest.Size, a.Index
 		found.Root, found.IndexCheckpoint, found.Checkpoint = base64.StdEncoding.EncodeToString(v.Root[:]), a.IndexCheckpoint, a.Checkpoint
 		if v.To == nil || len(found.Entries) >= limit {
 			return found, nil
@@ -262,16 +276,16 @@ func (l *trustedLog) search(ctx context.Context, q search.Question, limit int, b
 }
 
 // page asks for one page.
-func (l *trustedLog) page(ctx context.Context, q search.Question, limit int) (*search.Answer, error) {
+func (x *logIndex) page(ctx context.Context, q search.Question, limit int) (*search.Answer, error) {
 	query := url.Values{"kind": {string(q.Kind)}, "from": {fmt.Sprint(q.From)}, "limit": {fmt.Sprint(limit)}}
 	if q.Value != "" {
 		query.Set("value", q.Value)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.URL+"/search/v1?"+query.Encode(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, x.search+"/search/v1?"+query.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := cmp.Or(l.HTTP.Client, http.DefaultClient).Do(req)
+	resp, err := x.client().Do(req)
 	if err != nil {
 		return nil, unread{reach.Explain(err)}
 	}
@@ -334,5 +348,8 @@ func (f *foundEntries) print(w io.Writer) {
 	fmt.Fprintf(w, "%d of %d entries with the %s, %s, before entry %d of %s\n", len(f.Entries), f.Total, what, more, f.Indexed, f.Log)
 	if behind := f.Size - f.Indexed; behind > 0 {
 		fmt.Fprintf(w, "not searched: the log's last %d entries, which are not in the index yet\n", behind)
+	}
+	if words := f.words(); words != "" {
+		fmt.Fprintf(w, "log and index: %s\n", printable.Text(words))
 	}
 }
