@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/source/recipes"
@@ -34,7 +35,9 @@ type ignore struct {
 //
 //	# colophon: ignore RULE REASON
 //	// colophon: ignore RULE REASON
-var comment = regexp.MustCompile(`(?:^|\s)(?:#|//)\s*colophon:\s*ignore(?:[ \t]+(\S+))?(?:[ \t]+(\S.*?))?\s*$`)
+var comment = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:^|\s)(?:#|//)\s*colophon:\s*ignore(?:[ \t]+(\S+))?(?:[ \t]+(\S.*?))?\s*$`)
+})
 
 // comments returns the comments of a file that ignore findings, and findings about those that
 // are not valid.
@@ -44,7 +47,7 @@ func comments(f *finding.File, known map[string]bool) (all []*ignore, wrong []fi
 	}
 	for n := 1; n <= f.Lines(); n++ {
 		text := f.Line(n)
-		m := comment.FindStringSubmatchIndex(text)
+		m := comment().FindStringSubmatchIndex(text)
 		if m == nil {
 			continue
 		}

@@ -15,7 +15,9 @@ import (
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/lint/dockerfile"
 	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/lint/script"
 )
 
 // Rules of this package are about the run itself.
@@ -42,7 +44,7 @@ func own() []finding.Rule {
 
 // Checkers returns the checkers of all rules.
 func Checkers() []finding.Checker {
-	return nil
+	return []finding.Checker{dockerfile.Checker(), script.Checker()}
 }
 
 // Rules returns the rules of some checkers and those about the run, sorted by ID.

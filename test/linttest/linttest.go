@@ -65,14 +65,14 @@ func Read(t testing.TB, archive string) *Examples {
 	return e
 }
 
-// Rules tries each rule of a checker on its examples.
-func Rules(t *testing.T, c finding.Checker) {
+// Rules tries each rule of a checker on its examples. beside are checkers whose rules c finds too.
+func Rules(t *testing.T, c finding.Checker, beside ...finding.Checker) {
 	if len(c.Rules) == 0 {
 		t.Fatal("the checker has no rules")
 	}
 	for _, rule := range c.Rules {
 		_, name, _ := strings.Cut(rule.ID, "/")
-		t.Run(name, func(t *testing.T) { try(t, c, rule, Read(t, filepath.Join("testdata", name+".txtar"))) })
+		t.Run(name, func(t *testing.T) { try(t, append([]finding.Checker{c}, beside...), rule, Read(t, filepath.Join("testdata", name+".txtar"))) })
 	}
 	archives, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
@@ -86,13 +86,13 @@ func Rules(t *testing.T, c finding.Checker) {
 	}
 }
 
-func try(t *testing.T, c finding.Checker, rule finding.Rule, e *Examples) {
+func try(t *testing.T, c []finding.Checker, rule finding.Rule, e *Examples) {
 	bad := Write(t, e.Bad, e.BadSh)
-	found := of(Run(t, bad, c), rule.ID)
+	found := of(Run(t, bad, c...), rule.ID)
 	if len(found) == 0 {
 		t.Errorf("%s finds nothing in bad", rule.ID)
 	}
-	good := Run(t, Write(t, e.Good, e.GoodSh), c)
+	good := Run(t, Write(t, e.Good, e.GoodSh), c...)
 	for _, f := range of(good, rule.ID) {
 		t.Errorf("%s finds something in good: %s: %s", rule.ID, f.Position, f.Message)
 	}
@@ -105,7 +105,7 @@ func try(t *testing.T, c finding.Checker, rule finding.Rule, e *Examples) {
 	}
 	for round := range 2 { // the second changes nothing
 		tree := open(t, bad)
-		r, err := lint.Run(t.Context(), tree, []finding.Checker{c})
+		r, err := lint.Run(t.Context(), tree, c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,9 +144,9 @@ func of(r *lint.Report, rule string) (found []finding.Finding) {
 }
 
 // Run checks a directory.
-func Run(t testing.TB, dir string, c finding.Checker) *lint.Report {
+func Run(t testing.TB, dir string, c ...finding.Checker) *lint.Report {
 	t.Helper()
-	r, err := lint.Run(t.Context(), open(t, dir), []finding.Checker{c})
+	r, err := lint.Run(t.Context(), open(t, dir), c)
 	if err != nil {
 		t.Fatal(err)
 	}
