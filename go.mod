@@ -4,8 +4,8 @@ go 1.26.8
 
 // What platforms started here keep below the repository: the modules of others.
 ignore (
-	./out
 	./data
+	./out
 )
 
 require (
@@ -69,6 +69,8 @@ require (
 	modernc.org/sqlite v1.58.0
 	mvdan.cc/sh/v3 v3.14.1
 )
+
+require github.com/BurntSushi/toml v1.6.0 // indirect
 
 require (
 	cel.dev/expr v0.25.2 // indirect

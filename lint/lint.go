@@ -17,6 +17,7 @@ import (
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/lint/dockerfile"
 	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/lint/lock"
 	"github.com/colophon-build/colophon/lint/script"
 )
 
@@ -44,7 +45,7 @@ func own() []finding.Rule {
 
 // Checkers returns the checkers of all rules.
 func Checkers() []finding.Checker {
-	return []finding.Checker{dockerfile.Checker(), script.Checker()}
+	return []finding.Checker{dockerfile.Checker(), lock.Checker(), script.Checker()}
 }
 
 // Rules returns the rules of some checkers and those about the run, sorted by ID.

@@ -1,0 +1,68 @@
+package lock
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/colophon-build/colophon/lint/finding"
+)
+
+// fault is an error with a line.
+type fault struct {
+	line int
+	err  error
+}
+
+func (e *fault) Error() string { return e.err.Error() }
+
+func lineOf(err error) int {
+	if e, ok := errors.AsType[*fault](err); ok {
+		return e.line
+	}
+	return 0
+}
+
+// readJSON decodes a JSON file.
+func readJSON(f *finding.File, v any) error {
+	err := json.Unmarshal(f.Data, v)
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return &fault{f.Position(int(e.Offset), int(e.Offset)).Line, err}
+	}
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return &fault{f.Position(int(e.Offset), int(e.Offset)).Line, err}
+	}
+	return err
+}
+
+// maxNesting is how many brackets of a TOML file may be open: its parser calls itself for each.
+const maxNesting = 1000
+
+// readTOML decodes a TOML file.
+func readTOML(f *finding.File, v any) error {
+	open := 0
+	for _, c := range f.Data {
+		switch c {
+		case '[', '{':
+			open++
+		case ']', '}':
+			open = max(0, open-1)
+		}
+		if open > maxNesting {
+			return fmt.Errorf("more than %d brackets are open", maxNesting)
+		}
+	}
+	_, err := toml.Decode(string(f.Data), v)
+	if e, ok := errors.AsType[toml.ParseError](err); ok {
+		return &fault{e.Position.Line, errors.New(e.Message)}
+	}
+	return err
+}
+
+// folded is a name as Python's registry compares it (PEP 503).
+func folded(name string) string {
+	return strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(strings.TrimSpace(name)))
+}

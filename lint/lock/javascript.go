@@ -1,0 +1,152 @@
+package lock
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/lint/yamlfile"
+)
+
+// npmNames returns the dependencies in package.json, but for those in the repository itself.
+func npmNames(f *finding.File) (names []string, ok bool, err error) {
+	var p struct {
+		Dependencies, DevDependencies, OptionalDependencies map[string]string
+	}
+	if err := readJSON(f, &p); err != nil {
+		return nil, false, err
+	}
+	all := map[string]bool{}
+	for _, group := range []map[string]string{p.Dependencies, p.DevDependencies, p.OptionalDependencies} {
+		for name, version := range group {
+			if !strings.HasPrefix(version, "workspace:") && !strings.HasPrefix(version, "file:") && !strings.HasPrefix(version, "link:") && !strings.HasPrefix(version, "portal:") {
+				all[name] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(all)), len(all) > 0, nil
+}
+
+// npmLocked looks for the name of a package in a lock file of any of JavaScript's package managers.
+func npmLocked(lock *finding.File) (func(string) bool, error) {
+	if strings.HasSuffix(lock.Path, ".lockb") {
+		return nil, nil // binary
+	}
+	text := string(lock.Data)
+	return func(name string) bool {
+		for _, form := range []string{`"node_modules/` + name + `"`, `/node_modules/` + name + `"`, `"` + name + `"`, `"` + name + `@`, "\n" + name + "@", ", " + name + "@", `, "` + name + `@`, " " + name + ":", `'` + name + `'`, "/" + name + "@", "/" + name + "/"} {
+			if strings.Contains(text, form) {
+				return true
+			}
+		}
+		return false
+	}, nil
+}
+
+type npmEntry struct {
+	Version, Resolved, Integrity string
+	Link, InBundle, Bundled      bool
+	Dependencies                 map[string]npmEntry // of version 1
+}
+
+// npmHashes checks package-lock.json, versions 1 to 3.
+func npmHashes(f *finding.File) (found []finding.Finding) {
+	var l struct {
+		Packages     map[string]npmEntry
+		Dependencies map[string]npmEntry
+	}
+	if err := readJSON(f, &l); err != nil {
+		return []finding.Finding{syntax(f, lineOf(err), err)}
+	}
+	entries := l.Packages
+	if len(entries) == 0 {
+		entries = l.Dependencies
+	}
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		e := entries[name]
+		if name == "" || e.Link || e.InBundle || e.Bundled {
+			continue
+		}
+		at := placeOf(f, `"`+name+`"`)
+		found = append(found, plain(at, e.Resolved)...)
+		if strings.HasPrefix(e.Resolved, "http") && e.Integrity == "" {
+			found = append(found, without(f, at, strings.TrimPrefix(name, "node_modules/"), "run npm install --package-lock-only, from a registry that tells hashes"))
+		}
+	}
+	return found
+}
+
+// pnpmHashes checks pnpm-lock.yaml.
+func pnpmHashes(f *finding.File) (found []finding.Finding) {
+	roots, err := yamlfile.Parse(f)
+	if err != nil {
+		return []finding.Finding{syntax(f, 0, err)}
+	}
+	for _, root := range roots {
+		yamlfile.Pairs(yamlfile.Get(root, "packages"), func(key, value *yaml.Node) bool {
+			r := yamlfile.Get(value, "resolution")
+			tarball := yamlfile.Value(yamlfile.Get(r, "tarball"))
+			at := placeOfNode(f, key)
+			found = append(found, plain(at, tarball)...)
+			local := strings.HasPrefix(tarball, "file:") || yamlfile.Get(r, "directory") != nil || yamlfile.Get(r, "commit") != nil
+			// Archives of git hosts are named by commit.
+			if r != nil && yamlfile.Value(yamlfile.Get(r, "integrity")) == "" && !local && !strings.Contains(tarball, "codeload.github.com") {
+				found = append(found, without(f, at, key.Value, "run pnpm install --lockfile-only"))
+			}
+			return true
+		})
+	}
+	return found
+}
+
+func placeOfNode(f *finding.File, n *yaml.Node) finding.Position {
+	at := f.Offset(n.Line, n.Column)
+	return f.Position(at, min(at+len(n.Value), f.LineStart(n.Line)+len(f.Line(n.Line))))
+}
+
+// yarnHashes checks yarn.lock: of version 1, in its own form, and of later ones, in YAML.
+func yarnHashes(f *finding.File) (found []finding.Finding) {
+	modern := strings.Contains(string(f.Data), "\n__metadata:")
+	entry, first, resolved, hash := "", 0, "", false
+	flush := func() {
+		if entry == "" {
+			return
+		}
+		at := f.Position(f.LineStart(first), f.LineStart(first)+len(f.Line(first)))
+		found = append(found, plain(at, resolved)...)
+		remote := strings.HasPrefix(resolved, "http")
+		if modern {
+			remote = strings.Contains(resolved, "@npm:") && !strings.Contains(entry, "__metadata")
+		}
+		if remote && !hash {
+			found = append(found, without(f, at, strings.Trim(entry, `":`), "run yarn install, and commit yarn.lock"))
+		}
+	}
+	for n := 1; n <= f.Lines(); n++ {
+		line := f.Line(n)
+		trimmed := strings.TrimSpace(line)
+		switch {
+		case trimmed == "" || strings.HasPrefix(trimmed, "#"):
+		case !strings.HasPrefix(line, " ") && strings.HasSuffix(line, ":"):
+			flush()
+			entry, first, resolved, hash = line, n, "", false
+		case strings.HasPrefix(trimmed, "resolved "), strings.HasPrefix(trimmed, "resolution: "):
+			_, resolved, _ = strings.Cut(trimmed, " ")
+			resolved = strings.Trim(resolved, `"`)
+			// Version 1 of old: a SHA-1 after the address.
+			if _, sum, ok := strings.Cut(resolved, "#"); ok && len(sum) >= 40 && !modern {
+				hash = true
+			}
+		case strings.HasPrefix(trimmed, "integrity "), strings.HasPrefix(trimmed, "checksum: "):
+			hash = true
+		case strings.HasPrefix(line, "<<<<<<<"):
+			return append(found, syntax(f, n, fmt.Errorf("it has a conflict of a merge")))
+		}
+	}
+	flush()
+	return found
+}

@@ -1,0 +1,61 @@
+package lock_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/lint/lock"
+	"github.com/colophon-build/colophon/test/linttest"
+)
+
+func TestRules(t *testing.T) { linttest.Rules(t, lock.Checker()) }
+
+const sum = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+// TestFound: each package manager's lock file, with and without what makes it one.
+func TestFound(t *testing.T) {
+	for what, c := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"go without dependencies":   {map[string]string{"go.mod": "module a\n\ngo 1.26\n"}, ""},
+		"go, replaced":              {map[string]string{"go.mod": "module a\nrequire b.example.com/b v1.0.0\nreplace b.example.com/b => ./b\n", "go.sum": ""}, ""},
+		"go.mod, broken":            {map[string]string{"go.mod": "module a\nrequire (\nx\n)\n"}, "syntax go.mod:3"},
+		"go.sum, short":             {map[string]string{"go.sum": "b v1.0.0\n"}, "without-hash go.sum:1"},
+		"npm of a workspace":        {map[string]string{"package.json": `{"dependencies":{"b":"workspace:*"}}`}, ""},
+		"npm, not in the lock":      {map[string]string{"package.json": `{"dependencies":{"b":"1"}}`, "package-lock.json": `{"packages":{"node_modules/c":{}}}`}, "out-of-date package.json:1"},
+		"npm version 1":             {map[string]string{"package-lock.json": `{"dependencies":{"b":{"version":"1.0.0","resolved":"https://r.example.com/b.tgz"}}}`}, "without-hash package-lock.json:1"},
+		"npm, a link":               {map[string]string{"package-lock.json": `{"packages":{"node_modules/b":{"resolved":"packages/b","link":true}}}`}, ""},
+		"pnpm":                      {map[string]string{"pnpm-lock.yaml": "lockfileVersion: '9.0'\npackages:\n  b@1.0.0:\n    resolution: {tarball: https://r.example.com/b.tgz}\n  c@1.0.0:\n    resolution: {integrity: sha512-x}\n"}, "without-hash pnpm-lock.yaml:3"},
+		"pnpm, broken":              {map[string]string{"pnpm-lock.yaml": "a: [\n"}, "syntax pnpm-lock.yaml:0"},
+		"yarn 1":                    {map[string]string{"yarn.lock": "# yarn lockfile v1\n\nb@^1:\n  version \"1.0.0\"\n  resolved \"https://r.example.com/b.tgz\"\n\nc@^1:\n  resolved \"https://r.example.com/c.tgz#" + sum[:40] + "\"\n"}, "without-hash yarn.lock:3"},
+		"yarn 4":                    {map[string]string{"yarn.lock": "# x\n\n__metadata:\n  version: 8\n\n\"b@npm:^1\":\n  resolution: \"b@npm:1.0.0\"\n\n\"c@npm:^1\":\n  resolution: \"c@npm:1.0.0\"\n  checksum: 10c0/x\n\n\"d@workspace:.\":\n  resolution: \"d@workspace:.\"\n"}, "without-hash yarn.lock:6"},
+		"Cargo":                     {map[string]string{"Cargo.lock": "[[package]]\nname = \"b\"\nversion = \"1.0.0\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\n\n[[package]]\nname = \"mine\"\nversion = \"1.0.0\"\n"}, "without-hash Cargo.lock:2"},
+		"Cargo, no lock":            {map[string]string{"Cargo.toml": "[package]\nname = \"a\"\n[[bin]]\nname = \"a\"\n[dependencies]\nb = \"1\"\n"}, "missing Cargo.toml:0"},
+		"Cargo, a library":          {map[string]string{"Cargo.toml": "[package]\nname = \"a\"\n[dependencies]\nb = \"1\"\n"}, ""},
+		"Cargo, of a workspace":     {map[string]string{"a/Cargo.toml": "[[bin]]\n[dependencies]\nb = \"1\"\n", "Cargo.lock": "[[package]]\nname = \"b\"\n"}, ""},
+		"Cargo, broken":             {map[string]string{"Cargo.lock": "[[package]]\nname = \n"}, "syntax Cargo.lock:2"},
+		"poetry":                    {map[string]string{"poetry.lock": "[[package]]\nname = \"b\"\nversion = \"1\"\nfiles = []\n[[package]]\nname = \"c\"\nversion = \"1\"\nfiles = [{file = \"c.whl\", hash = \"sha256:x\"}]\n"}, "without-hash poetry.lock:2"},
+		"poetry, not in the lock":   {map[string]string{"pyproject.toml": "[tool.poetry.dependencies]\npython = \"^3\"\nMy_Lib = \"1\"\nother = \"2\"\n", "poetry.lock": "[[package]]\nname = \"my-lib\"\nfiles = [{file = \"c\", hash = \"x\"}]\n"}, "out-of-date pyproject.toml:4"},
+		"uv":                        {map[string]string{"uv.lock": "[[package]]\nname = \"b\"\nsource = { registry = \"https://pypi.org/simple\" }\nwheels = [{ url = \"https://x\" }]\n[[package]]\nname = \"me\"\nsource = { virtual = \".\" }\n"}, "without-hash uv.lock:2"},
+		"Pipfile.lock":              {map[string]string{"Pipfile.lock": `{"_meta":{"hash":{"sha256":"x"}},"default":{"b":{"version":"==1"},"c":{"hashes":["sha256:x"]}}}`}, "without-hash Pipfile.lock:1"},
+		"requirements with options": {map[string]string{"requirements/prod.txt": "-r base.txt\n# x\n.\n--no-binary :all:\n"}, ""},
+		"Gemfile.lock":              {map[string]string{"Gemfile.lock": "GEM\n  remote: http://rubygems.org/\n  specs:\n    b (1.0)\n\nCHECKSUMS\n  b (1.0)\n  c (1.0) sha256=x\n"}, "plain-http Gemfile.lock:2,without-hash Gemfile.lock:7"},
+		"Gemfile, not in the lock":  {map[string]string{"Gemfile": "gem \"b\"\ngem 'c', '~> 1'\n", "Gemfile.lock": "GEM\n  specs:\n    c (1.0)\n\nCHECKSUMS\n  c (1.0) sha256=x\n"}, "out-of-date Gemfile:1"},
+		"composer":                  {map[string]string{"composer.json": `{"require":{"php":">=8","a/b":"1"}}`, "composer.lock": `{"packages":[{"name":"a/b","dist":{"url":"https://x","shasum":""}}]}`}, "without-hash composer.lock:1"},
+		"NuGet":                     {map[string]string{"packages.lock.json": `{"dependencies":{"net9.0":{"B":{"type":"Direct","resolved":"1.0.0"},"C":{"type":"Project"}}}}`}, "without-hash packages.lock.json:1"},
+		"Gradle":                    {map[string]string{"gradle/verification-metadata.xml": "<v>\n<component group=\"a\" name=\"b\" version=\"1\">\n<artifact name=\"b.jar\"></artifact></component></v>"}, "without-hash gradle/verification-metadata.xml:3"},
+		"Gradle, broken":            {map[string]string{"gradle/verification-metadata.xml": "<v>\n<a>"}, "syntax gradle/verification-metadata.xml:2"},
+		"brackets":                  {map[string]string{"Cargo.lock": "a = " + strings.Repeat("[", 1<<20)}, "syntax Cargo.lock:0"},
+		"braces":                    {map[string]string{"package-lock.json": strings.Repeat(`{"a":`, 1<<20)}, "syntax package-lock.json:1"},
+	} {
+		var got []string
+		for _, f := range linttest.Run(t, linttest.Write(t, c.files, ""), lock.Checker()).Findings {
+			got = append(got, fmt.Sprintf("%s %s:%d", strings.TrimPrefix(f.Rule, "lock/"), f.File, f.Line))
+		}
+		if got := strings.Join(got, ","); got != c.want {
+			t.Errorf("%s: got %s, want %s", what, got, c.want)
+		}
+	}
+}
