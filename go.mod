@@ -70,7 +70,6 @@ require (
 	mvdan.cc/sh/v3 v3.14.1
 )
 
-require github.com/BurntSushi/toml v1.6.0 // indirect
 
 require (
 	cel.dev/expr v0.25.2 // indirect

@@ -492,6 +492,9 @@ func TestFlags(t *testing.T) {
 		if path != "README.md" && !strings.HasPrefix(path, "docs/") && !strings.HasPrefix(path, "spec/") {
 			return
 		}
+		if path == "docs/lint.md" {
+			text, _, _ = bytes.Cut(text, []byte("\n## Examples\n")) // of Dockerfiles and pipelines
+		}
 		for _, m := range flag.FindAllSubmatch(text, -1) {
 			documented[string(m[2])] = path
 		}

@@ -95,8 +95,8 @@ func (o *lintOptions) check() error {
 
 func (o *lintOptions) run(ctx context.Context, cmd *cobra.Command, dir string) error {
 	var mended []string
-	for round := 0; ; round++ {
-		found, changes, wrote, err := o.once(ctx, dir, round < maxRounds)
+	for n := 0; ; n++ {
+		found, changes, wrote, err := o.once(ctx, dir, n < rounds)
 		mended = append(mended, wrote...)
 		if err != nil {
 			return o.stopped(err, mended)
@@ -111,8 +111,8 @@ func (o *lintOptions) run(ctx context.Context, cmd *cobra.Command, dir string) e
 	}
 }
 
-// maxRounds is how many times --fix mends: edits that overlap wait for the next time.
-const maxRounds = 5
+// rounds is how many times --fix mends: edits that overlap wait for the next time.
+const rounds = 5
 
 // once lints, and mends if that is asked for.
 func (o *lintOptions) once(ctx context.Context, dir string, mend bool) (found *lint.Report, changes []lint.Change, wrote []string, err error) {
