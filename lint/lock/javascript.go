@@ -50,21 +50,37 @@ func npmLocked(lock *finding.File) (func(string) bool, error) {
 type npmEntry struct {
 	Version, Resolved, Integrity string
 	Link, InBundle, Bundled      bool
-	Dependencies                 map[string]npmEntry // of version 1
+}
+
+// npmOld is an entry of version 1, which contains those that only it uses.
+type npmOld struct {
+	npmEntry
+	Dependencies map[string]npmOld
+}
+
+// flatten adds the entries of version 1 to those of later ones.
+func flatten(old map[string]npmOld, entries map[string]npmEntry) {
+	for name, e := range old {
+		if known, twice := entries[name]; !twice || known.Integrity != "" {
+			entries[name] = e.npmEntry
+		}
+		flatten(e.Dependencies, entries)
+	}
 }
 
 // npmHashes checks package-lock.json, versions 1 to 3.
 func npmHashes(f *finding.File) (found []finding.Finding) {
 	var l struct {
 		Packages     map[string]npmEntry
-		Dependencies map[string]npmEntry
+		Dependencies map[string]npmOld
 	}
 	if err := readJSON(f, &l); err != nil {
 		return []finding.Finding{syntax(f, lineOf(err), err)}
 	}
 	entries := l.Packages
 	if len(entries) == 0 {
-		entries = l.Dependencies
+		entries = map[string]npmEntry{}
+		flatten(l.Dependencies, entries)
 	}
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
 		e := entries[name]

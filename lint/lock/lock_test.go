@@ -26,6 +26,8 @@ func TestFound(t *testing.T) {
 		"npm of a workspace":        {map[string]string{"package.json": `{"dependencies":{"b":"workspace:*"}}`}, ""},
 		"npm, not in the lock":      {map[string]string{"package.json": `{"dependencies":{"b":"1"}}`, "package-lock.json": `{"packages":{"node_modules/c":{}}}`}, "out-of-date package.json:1"},
 		"npm version 1":             {map[string]string{"package-lock.json": `{"dependencies":{"b":{"version":"1.0.0","resolved":"https://r.example.com/b.tgz"}}}`}, "without-hash package-lock.json:1"},
+		"npm version 1, nested":     {map[string]string{"package-lock.json": `{"dependencies":{"b":{"version":"1.0.0","requires":{"c":"1"},"dependencies":{"c":{"resolved":"https://r.example.com/c.tgz"}}}}}`}, "without-hash package-lock.json:1"},
+		"npm, what packages need":   {map[string]string{"package-lock.json": `{"packages":{"":{"dependencies":{"b":"^1"}},"node_modules/b":{"resolved":"https://r.example.com/b.tgz","integrity":"sha512-x","dependencies":{"c":"^1"}}}}`}, ""},
 		"npm, a link":               {map[string]string{"package-lock.json": `{"packages":{"node_modules/b":{"resolved":"packages/b","link":true}}}`}, ""},
 		"pnpm":                      {map[string]string{"pnpm-lock.yaml": "lockfileVersion: '9.0'\npackages:\n  b@1.0.0:\n    resolution: {tarball: https://r.example.com/b.tgz}\n  c@1.0.0:\n    resolution: {integrity: sha512-x}\n"}, "without-hash pnpm-lock.yaml:3"},
 		"pnpm, broken":              {map[string]string{"pnpm-lock.yaml": "a: [\n"}, "syntax pnpm-lock.yaml:0"},
