@@ -18,7 +18,9 @@ import (
 	"github.com/colophon-build/colophon/lint/dockerfile"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/lock"
+	"github.com/colophon-build/colophon/lint/pins"
 	"github.com/colophon-build/colophon/lint/script"
+	"github.com/colophon-build/colophon/lint/workflow"
 )
 
 // Rules of this package are about the run itself.
@@ -43,9 +45,15 @@ func own() []finding.Rule {
 	}
 }
 
-// Checkers returns the checkers of all rules.
-func Checkers() []finding.Checker {
-	return []finding.Checker{dockerfile.Checker(), lock.Checker(), script.Checker()}
+// Checkers returns the checkers of all rules. r says what tags and branches point to; nil: nobody
+// is asked, and nothing is pinned.
+func Checkers(r *pins.Resolver) []finding.Checker {
+	return []finding.Checker{
+		dockerfile.Checker(),
+		lock.Checker(),
+		script.Checker(),
+		workflow.Checker(r),
+	}
 }
 
 // Rules returns the rules of some checkers and those about the run, sorted by ID.

@@ -185,3 +185,32 @@ func Resolve(ctx context.Context, uri, ref string, credential *Credential) (name
 	}
 	return t.ref, t.commit, nil
 }
+
+// Refs asks the repository at uri for its branches and tags, and returns the ids of their commits
+// by full name. credential may be nil.
+func Refs(ctx context.Context, uri string, credential *Credential) (map[string]string, error) {
+	rem, err := parseRemote(uri)
+	if err != nil {
+		return nil, err
+	}
+	if rem.secret {
+		return nil, errCreds
+	}
+	g, err := newGit("")
+	if err != nil {
+		return nil, err
+	}
+	defer g.Close()
+	g.credential = credential
+	ads, err := g.advertised(ctx, rem, []string{"refs/heads/*", "refs/tags/*"})
+	if err = askedForLogin(err); err != nil {
+		return nil, fmt.Errorf("%s: %w", rem.canonical(), err)
+	}
+	refs := make(map[string]string, len(ads))
+	for name, t := range ads {
+		if isBranchOrTag(name) && checkRef(name) == nil {
+			refs[name] = t.commit
+		}
+	}
+	return refs, nil
+}

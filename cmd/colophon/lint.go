@@ -20,7 +20,7 @@ import (
 type lintOptions struct {
 	fix     bool
 	diff    bool
-	offline bool
+	resolve resolutionOptions
 	format  string
 	failOn  string
 	timeout time.Duration
@@ -68,7 +68,7 @@ Exit codes: 0 no finding is at or above --fail-on, 1 failure, 2 usage error, 3 f
 	f := cmd.Flags()
 	f.BoolVar(&o.fix, "fix", false, "mend what can be mended; bytes elsewhere stay as they are")
 	f.BoolVar(&o.diff, "diff", false, "print what --fix would change as a unified diff instead of the findings; change nothing")
-	f.BoolVar(&o.offline, "offline", false, "ask no registry and no repository; the answer says what was not asked")
+	o.resolve.flags(f)
 	f.StringVar(&o.format, "format", "text", "`FORMAT` of the answer on standard output: "+strings.Join(report.Names(), ", "))
 	f.StringVar(&o.failOn, "fail-on", string(finding.Warning), "least `SEVERITY` of a finding for exit code 3: note, warning or error")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this long")
@@ -94,9 +94,19 @@ func (o *lintOptions) check() error {
 }
 
 func (o *lintOptions) run(ctx context.Context, cmd *cobra.Command, dir string) error {
+	resolver, keep, err := o.resolve.resolver()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := keep(); err != nil {
+			fmt.Fprintln(cmd.ErrOrStderr(), printable.Line(err.Error()))
+		}
+	}()
+	checkers := lint.Checkers(resolver)
 	var mended []string
 	for n := 0; ; n++ {
-		found, changes, wrote, err := o.once(ctx, dir, n < rounds)
+		found, changes, wrote, err := o.once(ctx, checkers, dir, n < rounds)
 		mended = append(mended, wrote...)
 		if err != nil {
 			return o.stopped(err, mended)
@@ -104,7 +114,7 @@ func (o *lintOptions) run(ctx context.Context, cmd *cobra.Command, dir string) e
 		if len(wrote) > 0 {
 			continue // what is left, and what mending has shown
 		}
-		d := report.Of(found, finding.Severity(o.failOn), o.offline)
+		d := report.Of(found, finding.Severity(o.failOn), o.resolve.offline)
 		slices.Sort(mended)
 		d.Mended = slices.Compact(mended)
 		return o.print(cmd, d, changes)
@@ -115,13 +125,13 @@ func (o *lintOptions) run(ctx context.Context, cmd *cobra.Command, dir string) e
 const rounds = 5
 
 // once lints, and mends if that is asked for.
-func (o *lintOptions) once(ctx context.Context, dir string, mend bool) (found *lint.Report, changes []lint.Change, wrote []string, err error) {
+func (o *lintOptions) once(ctx context.Context, checkers []finding.Checker, dir string, mend bool) (found *lint.Report, changes []lint.Change, wrote []string, err error) {
 	tree, err := finding.OpenTree(ctx, dir)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	defer tree.Close()
-	if found, err = lint.Run(ctx, tree, lint.Checkers()); err != nil {
+	if found, err = lint.Run(ctx, tree, checkers); err != nil {
 		return nil, nil, nil, err
 	}
 	if o.fix || o.diff {

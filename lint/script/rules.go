@@ -83,10 +83,10 @@ func Check(t yamlfile.Text) []finding.Finding {
 
 // Variable returns what is wrong with a variable that a pipeline sets for its scripts. deletion
 // is the edit that would delete it.
-func Variable(name, value string, at finding.Position, deletion []finding.Edit) []finding.Finding {
+func Variable(name, value string, at finding.Position, deletion func() []finding.Edit) []finding.Finding {
 	switch name {
 	case "COSIGN_EXPERIMENTAL":
-		return []finding.Finding{{Rule: ruleExperimental, Position: at, Message: experimental, Mend: "delete it", Edits: deletion}}
+		return []finding.Finding{{Rule: ruleExperimental, Position: at, Message: experimental, Mend: "delete it", Edits: deletion()}}
 	case "DOCKER_CONTENT_TRUST":
 		if on(value) {
 			return []finding.Finding{{Rule: ruleContentTrust, Position: at, Message: contentTrust, Mend: contentTrustMend}}

@@ -125,15 +125,17 @@ func (t Text) fits(start, end int, text string) bool {
 
 // WithoutKey returns the edit that deletes a key with a value on the same line from a mapping, and
 // the mapping's own key if nothing else is in it. It returns none if the key at a line and column
-// shares its line with another.
+// shares its line with another, or if more would be empty.
 func WithoutKey(f *finding.File, root *yaml.Node, line, column int) []finding.Edit {
 	path := find(root, line, column)
 	if len(path) == 0 {
 		return nil
 	}
 	last := len(path) - 1
-	for last > 0 && len(path[last].mapping.Content) == 2 {
-		last--
+	if len(path[last].mapping.Content) == 2 { // nothing else is in it
+		if last--; last < 0 || len(path[last].mapping.Content) == 2 {
+			return nil
+		}
 	}
 	at, end := path[last], path[len(path)-1]
 	if at.mapping.Style&yaml.FlowStyle != 0 || end.value.Line != end.key.Line || end.value.Kind != yaml.ScalarNode || end.value.Anchor != "" || at.value.Anchor != "" ||

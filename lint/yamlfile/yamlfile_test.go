@@ -79,6 +79,7 @@ func TestWithoutKey(t *testing.T) {
 		{"env:\n  KEY: 1\n  b: 2\nz: 1\n", "env:\n  b: 2\nz: 1\n"},
 		{"env:\n  KEY: 1\nz: 1\n", "z: 1\n"},
 		{"env: {KEY: 1, b: 2}\n", ""},
+		{"a:\n  env:\n    KEY: 1\n", ""},
 		{"s:\n  - run: x\n    env:\n      KEY: 1\n  - run: y\n", "s:\n  - run: x\n  - run: y\n"},
 		{"s:\n  - env:\n      KEY: 1\n    run: x\n", ""},
 		{"env:\n  KEY: |\n    1\n", ""},

@@ -162,9 +162,9 @@ func isPath(name string) bool {
 	return false
 }
 
-// containerReference parses an image name as container runtimes do: a name without
+// Reference parses an image name as container runtimes do: a name without
 // a registry host is on Docker Hub. It never names a directory.
-func containerReference(s string) (oci.Reference, error) {
+func Reference(s string) (oci.Reference, error) {
 	host, _, slash := strings.Cut(s, "/")
 	full := s
 	switch {

@@ -305,7 +305,7 @@ func TestContainerReference(t *testing.T) {
 		"a b":                      "",
 		"":                         "",
 	} {
-		ref, err := containerReference(name)
+		ref, err := Reference(name)
 		if got := ref.String(); err == nil && got != want || err != nil && want != "" {
 			t.Errorf("%q: got %q, %v, want %q", name, got, err, want)
 		}

@@ -93,7 +93,7 @@ func (d *document) image(o object, value any, path []any) {
 		d.problem(o, place, place+" names no image", path)
 		return
 	}
-	ref, err := containerReference(name)
+	ref, err := Reference(name)
 	if err != nil && hasParameters(o, name) {
 		d.add(o, Image{Name: name, Parameters: true, Problem: fmt.Sprintf("%s: %q has parameters, which the controller of the %s fills in", placeText(o, path), name, o.kind)}, path)
 		return

@@ -1,0 +1,211 @@
+package pins
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+// maxKnown caps a file of answers, in bytes.
+const maxKnown = 64 << 20
+
+// Fresh is how long answers in the cache of a user count.
+const Fresh = time.Hour
+
+// Known are answers of servers, as a file keeps them. A nil Known has none, and keeps none.
+type Known struct {
+	// Version of the format: 1.
+	Version int `json:"version"`
+	// Repositories has what was asked about git repositories, by address.
+	Repositories map[string]*Repository `json:"repositories"`
+	// Images has what was asked about images, by HOST/NAME:TAG.
+	Images map[string]Image `json:"images"`
+
+	mu      sync.Mutex
+	changed bool
+	fresh   time.Duration // 0: answers count whatever their age
+	now     func() time.Time
+}
+
+// Repository is what a git repository answered.
+type Repository struct {
+	Asked  time.Time         `json:"asked"`
+	Refs   map[string]string `json:"refs"`             // ids of commits, by full names of branches and tags
+	Within map[string]string `json:"within,omitempty"` // by the id of a commit: a branch or tag whose history has it, or ""
+}
+
+// Image is what a registry answered.
+type Image struct {
+	Asked  time.Time `json:"asked"`
+	Digest string    `json:"digest"` // sha256:HEX
+}
+
+// New returns answers without any.
+func New() *Known {
+	return &Known{Version: 1, Repositories: map[string]*Repository{}, Images: map[string]Image{}, now: time.Now}
+}
+
+// ReadFile reads answers that somebody else got, for where no server can be asked. They count
+// whatever their age.
+func ReadFile(path string) (*Known, error) {
+	raw, err := strict.ReadFile(path, maxKnown)
+	if err != nil {
+		return nil, err
+	}
+	k := New()
+	if err := strict.UnmarshalKnown(raw, maxKnown, k); err != nil {
+		return nil, strict.In(path, err)
+	}
+	return k, k.check(path)
+}
+
+func (k *Known) check(path string) error {
+	if k.Version != 1 {
+		return fmt.Errorf("%s: version: expected 1, found %d", path, k.Version)
+	}
+	for uri, r := range k.Repositories {
+		if r == nil {
+			return fmt.Errorf("%s: repositories: %s: expected refs, found none", path, uri)
+		}
+		for name, id := range r.Refs {
+			if !IsCommit(id) {
+				return fmt.Errorf("%s: repositories: %s: %s: expected the full id of a commit, found %q", path, uri, name, id)
+			}
+		}
+	}
+	for name, i := range k.Images {
+		if !isDigest(i.Digest) {
+			return fmt.Errorf("%s: images: %s: expected sha256:HEX, found %q", path, name, i.Digest)
+		}
+	}
+	return nil
+}
+
+// CacheFile returns the path of the user's cache.
+func CacheFile() (string, error) {
+	dir, err := os.UserCacheDir()
+	return filepath.Join(dir, "colophon", "resolutions.json"), err
+}
+
+// Cache reads the cache of a user, whose answers count for as long as they are Fresh. A cache that
+// cannot be read is empty.
+func Cache(path string) *Known {
+	k, err := ReadFile(path)
+	if err != nil {
+		k = New()
+	}
+	k.fresh = Fresh
+	return k
+}
+
+// Save writes the answers to a file, if there are new ones. Only its owner can read it: it names
+// the repositories that somebody works with.
+func (k *Known) Save(path string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.changed {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	raw, err := json.MarshalIndent(k, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return durable.WriteFile(path, append(raw, '\n'), 0o600)
+}
+
+// counts reports whether an answer is not too old.
+func (k *Known) counts(asked time.Time) bool {
+	age := k.now().Sub(asked)
+	return k.fresh == 0 || age >= 0 && age < k.fresh
+}
+
+func (k *Known) refs(uri string) (map[string]string, bool) {
+	if k == nil {
+		return nil, false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r := k.Repositories[uri]
+	if r == nil || r.Refs == nil || !k.counts(r.Asked) {
+		return nil, false
+	}
+	return maps.Clone(r.Refs), true
+}
+
+func (k *Known) addRefs(uri string, refs map[string]string) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.changed = true
+	k.Repositories[uri] = &Repository{Asked: k.now().UTC().Truncate(time.Second), Refs: maps.Clone(refs)}
+}
+
+func (k *Known) within(uri, id string) (string, bool) {
+	if k == nil {
+		return "", false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r := k.Repositories[uri]
+	if r == nil || !k.counts(r.Asked) {
+		return "", false
+	}
+	within, ok := r.Within[id]
+	return within, ok
+}
+
+func (k *Known) addWithin(uri, id, within string) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r := k.Repositories[uri]
+	if r == nil {
+		return
+	}
+	if r.Within == nil {
+		r.Within = map[string]string{}
+	}
+	r.Within[id] = within
+	k.changed = true
+}
+
+func (k *Known) image(name string) (string, bool) {
+	if k == nil {
+		return "", false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	i, ok := k.Images[name]
+	if !ok || !k.counts(i.Asked) {
+		return "", false
+	}
+	return i.Digest, true
+}
+
+func (k *Known) addImage(name, digest string) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.changed = true
+	k.Images[name] = Image{Asked: k.now().UTC().Truncate(time.Second), Digest: digest}
+}

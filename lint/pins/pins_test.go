@@ -1,0 +1,286 @@
+package pins
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"net"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/lint/yamlfile"
+)
+
+// forge has the repository o/action. It returns its address, and a function that runs git in it.
+func forge(t testing.TB) (address string, git func(args ...string) string) {
+	t.Helper()
+	dir := t.TempDir()
+	repo := filepath.Join(dir, "o", "action")
+	if err := os.MkdirAll(repo, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	git = func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command("git", args...)
+		cmd.Dir = repo
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com"}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %v: %v: %s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	git("init", "-q", "-b", "main")
+	git("commit", "-q", "--allow-empty", "-m", "one")
+	git("tag", "v4.2.1")
+	git("commit", "-q", "--allow-empty", "-m", "two")
+	git("tag", "-a", "-m", "release", "v4.2.2")
+	git("tag", "v4")
+	git("commit", "-q", "--allow-empty", "-m", "three")
+	git("config", "uploadpack.allowAnySHA1InWant", "true")
+	return "file://" + dir, git
+}
+
+func TestRef(t *testing.T) {
+	address, git := forge(t)
+	r := &Resolver{Server: address}
+	two := git("rev-parse", "v4^{commit}")
+	for ref, want := range map[string]Target{
+		"v4":           {Commit: two, Ref: "refs/tags/v4", Precise: "v4.2.2"},
+		"v4.2.2":       {Commit: two, Ref: "refs/tags/v4.2.2", Precise: "v4.2.2"}, // the commit, not the tag object
+		"refs/tags/v4": {Commit: two, Ref: "refs/tags/v4"},
+		"main":         {Commit: git("rev-parse", "main"), Ref: "refs/heads/main"},
+	} {
+		got, err := r.Ref(t.Context(), "o/action", ref)
+		if err != nil || got != want {
+			t.Errorf("%s: got %+v, %v; want %+v", ref, got, err, want)
+		}
+	}
+	for _, repo := range []string{"o/none", "o/../action", "o", "-o/action", "o/action/x", "o/..", "https://x/y"} {
+		if got, err := r.Ref(t.Context(), repo, "v4"); err == nil || errors.Is(err, ErrNotAsked) {
+			t.Errorf("%s: got %+v, %v", repo, got, err)
+		}
+	}
+	if _, err := r.Ref(t.Context(), "o/action", "v9"); err == nil || !strings.Contains(err.Error(), `no tag or branch "v9"`) {
+		t.Error(err)
+	}
+}
+
+// The commit of a fork is served by the repository, and belongs to none of its branches and tags.
+func TestCommit(t *testing.T) {
+	address, git := forge(t)
+	git("checkout", "-q", "--detach")
+	git("commit", "-q", "--allow-empty", "-m", "of a fork")
+	fork := git("rev-parse", "HEAD")
+	git("update-ref", "refs/pull/7/head", fork)
+	git("checkout", "-q", "main")
+	r := &Resolver{Server: address}
+	for _, c := range []struct {
+		name, id string
+		known    bool
+		tags     int
+	}{{"release", git("rev-parse", "v4^{commit}"), true, 2}, {"no release", git("rev-parse", "main"), true, 0}, {"fork", fork, false, 0}, {"unknown", strings.Repeat("0", 39) + "1", false, 0}} {
+		s, err := r.Commit(t.Context(), "o/action", c.id)
+		if err != nil || s.Known() != c.known || len(s.Of()) != c.tags {
+			t.Errorf("%s: got %+v, %v", c.name, s, err)
+		}
+	}
+}
+
+func TestDigest(t *testing.T) {
+	s := httptest.NewServer(registry.New(registry.Logger(log.New(os.Stderr, "", 0))))
+	defer s.Close()
+	image := strings.TrimPrefix(s.URL, "http://") + "/app:v1"
+	img, err := random.Image(16, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := name.ParseReference(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(ref, img); err != nil {
+		t.Fatal(err)
+	}
+	want, _ := img.Digest()
+	r := &Resolver{Known: New()}
+	if got, err := r.Digest(t.Context(), image); err != nil || got != want.String() {
+		t.Errorf("got %s, %v", got, err)
+	}
+	if _, err := r.Digest(t.Context(), image+"2"); err == nil {
+		t.Error("an unknown tag has a digest")
+	}
+	// What was asked is kept, and answers without the server.
+	s.Close()
+	again := &Resolver{Known: r.Known, Offline: true}
+	if got, err := again.Digest(t.Context(), image); err != nil || got != want.String() {
+		t.Errorf("from what is known: got %s, %v", got, err)
+	}
+}
+
+// Who is offline gets an answer that says so, and no clean one.
+func TestOffline(t *testing.T) {
+	address, _ := forge(t)
+	var none *Resolver
+	for what, r := range map[string]*Resolver{"offline": {Server: address, Offline: true}, "nil": none} {
+		if _, err := r.Ref(t.Context(), "o/action", "v4"); !errors.Is(err, ErrNotAsked) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := r.Commit(t.Context(), "o/action", strings.Repeat("0", 40)); !errors.Is(err, ErrNotAsked) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := r.Digest(t.Context(), "golang:1.26"); !errors.Is(err, ErrNotAsked) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// A server that does not answer is not asked for each of a thousand images.
+func TestDown(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var asked atomic.Int32
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			asked.Add(1)
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}
+	}()
+	r := &Resolver{}
+	for i := range 20 {
+		if _, err := r.Digest(t.Context(), fmt.Sprintf("%s/app:v%d", l.Addr(), i)); err == nil {
+			t.Error("no server, and a digest")
+		}
+	}
+	if n := asked.Load(); n > 10 {
+		t.Errorf("asked %d times for 20 images", n)
+	}
+}
+
+func TestManyRefs(t *testing.T) {
+	address, git := forge(t)
+	id := git("rev-parse", "main")
+	var packed strings.Builder
+	for i := range maxRefs + 1 {
+		fmt.Fprintf(&packed, "%s refs/tags/t%06d\n", id, i)
+	}
+	file := filepath.Join(strings.TrimPrefix(address, "file://"), "o/action/.git/packed-refs")
+	if err := os.WriteFile(file, []byte(packed.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&Resolver{Server: address}).Ref(t.Context(), "o/action", "v4"); err == nil || !strings.Contains(err.Error(), "at most 50000") {
+		t.Error(err)
+	}
+}
+
+func TestKnown(t *testing.T) {
+	address, git := forge(t)
+	path := filepath.Join(t.TempDir(), "a", "b.json")
+	r := &Resolver{Server: address, Known: Cache(path)}
+	want, err := r.Ref(t.Context(), "o/action", "v4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Commit(t.Context(), "o/action", git("rev-parse", "v4.2.1~0")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Known.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	known, err := ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := (&Resolver{Server: address, Known: known, Offline: true}).Ref(t.Context(), "o/action", "v4"); err != nil || got != want {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	// Of a cache, answers count for an hour; of a file that somebody wrote, always.
+	late := func() time.Time { return time.Now().Add(2 * Fresh) }
+	cache := Cache(path)
+	cache.now, known.now = late, late
+	if _, ok := cache.refs(address + "/o/action"); ok {
+		t.Error("an old answer of the cache counts")
+	}
+	if _, ok := known.refs(address + "/o/action"); !ok {
+		t.Error("an old answer of a file does not count")
+	}
+}
+
+func TestKnownRefused(t *testing.T) {
+	for name, text := range map[string]string{
+		"no JSON": "{", "version": `{"version": 2, "repositories": {}, "images": {}}`, "unknown member": `{"version": 1, "tokens": {}}`, "twice": `{"version": 1, "version": 1}`,
+		"short id":  `{"version": 1, "repositories": {"https://x.example/a/b": {"asked": "2026-01-01T00:00:00Z", "refs": {"refs/tags/v1": "0a"}}}, "images": {}}`,
+		"no digest": `{"version": 1, "repositories": {}, "images": {"a/b:v1": {"asked": "2026-01-01T00:00:00Z", "digest": "latest"}}}`,
+		"null":      `{"version": 1, "repositories": {"x": null}, "images": {}}`, "large": strings.Repeat(" ", maxKnown+1),
+	} {
+		path := filepath.Join(t.TempDir(), "f")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadFile(path); err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// A pin replaces the ref and nothing else, and its comment comes before one that is there.
+func TestPin(t *testing.T) {
+	id := strings.Repeat("a", 40)
+	for _, c := range []struct{ src, want string }{
+		{"uses: a/b@v1\n", "uses: a/b@" + id + " # v1.2.3\n"},
+		{"uses: 'a/b@v1'\r\n", "uses: 'a/b@" + id + "' # v1.2.3\r\n"},
+		{"uses: \"a/b@v1\"   # keep\n", "uses: \"a/b@" + id + "\" # v1.2.3   # keep\n"},
+		{"uses: a/b@v1", "uses: a/b@" + id + " # v1.2.3"},
+		{"{uses: a/b@v1, with: {}}\n", ""}, {"uses: >-\n  a/b@v1\n", ""},
+	} {
+		f := finding.NewFile("f", []byte(c.src))
+		roots, err := yamlfile.Parse(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := yamlfile.Of(f, yamlfile.Get(roots[0], "uses"))
+		got := ""
+		edits := Pin(text, strings.IndexByte(text.Value, '@')+1, len(text.Value), id, "v1.2.3")
+		for i := len(edits) - 1; i >= 0; i-- {
+			if got == "" {
+				got = c.src
+			}
+			got = got[:edits[i].Start] + edits[i].New + got[edits[i].End:]
+		}
+		if got != c.want {
+			t.Errorf("%q: got %q, want %q", c.src, got, c.want)
+		}
+	}
+	for comment, want := range map[string]string{"# v4.2.2": "v4.2.2", "#v4": "v4", "# tag=v1.0": "v1.0", "# pin@v3": "v3", "# v1 and more": "v1", "# todo": "", "": "", "# ratchet:a/b@v2": "v2"} {
+		src := "uses: a/b@" + id + " " + comment + "\n"
+		f := finding.NewFile("f", []byte(src))
+		roots, _ := yamlfile.Parse(f)
+		if got := Comment(yamlfile.Of(f, yamlfile.Get(roots[0], "uses"))); got != want {
+			t.Errorf("%q: got %q, want %q", comment, got, want)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package workflow_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/lint"
+	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/lint/pins"
+	"github.com/colophon-build/colophon/lint/workflow"
+	"github.com/colophon-build/colophon/test/linttest"
+)
+
+// offline answers from a file, as it is used where no server can be asked.
+func offline(t testing.TB) *pins.Resolver {
+	t.Helper()
+	known, err := pins.ReadFile("testdata/resolutions.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &pins.Resolver{Offline: true, Known: known}
+}
+
+func TestRules(t *testing.T) {
+	linttest.Rules(t, workflow.Checker(offline(t))) // of those of scripts, package script
+}
+
+// A file that cannot be read is a finding with a place.
+func TestBroken(t *testing.T) {
+	for src, want := range map[string]string{
+		"on: push\njobs:\n  a: [\n":           "did not find",
+		"":                                    "expected one mapping",
+		"on: push\n":                          "expected jobs",
+		"on: push\njobs:\n  a: 1\n":           `the job "a"`,
+		"a: &a {b: *a}\njobs: *a\n":           "contains itself",
+		"on: push\njobs: {}\n---\non: push\n": "expected one mapping",
+		"on: push\njobs:\n  a: {steps: \"\xff\"}\n": "UTF-8",
+	} {
+		found := check(t, src)
+		if len(found) != 1 || found[0].Rule != "workflow/syntax" || !strings.Contains(found[0].Message, want) {
+			t.Errorf("%q: got %+v, want %q", src, found, want)
+		}
+	}
+}
+
+func check(t testing.TB, src string) []finding.Finding {
+	t.Helper()
+	c := workflow.Checker(offline(t))
+	return c.Check(t.Context(), nil, finding.NewFile(".github/workflows/a.yml", []byte(src)))
+}
+
+// Expressions that are nested or repeated without end do not stop the program.
+func TestHostileExpressions(t *testing.T) {
+	for name, text := range map[string]string{
+		"nested":     "${{ " + strings.Repeat("(", 1_000_000) + " }}",
+		"not closed": strings.Repeat("${{ ", 100_000),
+		"many":       strings.Repeat("${{ a }}", 100_000),
+		"indices":    "${{ a" + strings.Repeat("[a", 500_000) + " }}",
+		"strings":    "${{ '" + strings.Repeat("''", 500_000) + " }}",
+		"not":        "${{ " + strings.Repeat("!", 1_000_000) + "a }}",
+	} {
+		start := time.Now()
+		check(t, "on: push\njobs:\n  a:\n    steps:\n      - run: \""+text+"\"\n")
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%s: took %s", name, took)
+		}
+	}
+}
+
+// Whatever a file contains, findings are in the file, and mending twice is mending once.
+func FuzzCheck(f *testing.F) {
+	archives, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(archives) < 10 {
+		f.Fatal(archives, err)
+	}
+	more, _ := filepath.Glob("../script/testdata/*.txtar")
+	for _, a := range append(archives, more...) {
+		for _, text := range linttest.Read(f, a).Bad {
+			f.Add(text)
+		}
+	}
+	c := workflow.Checker(offline(f))
+	f.Fuzz(func(t *testing.T, src string) {
+		for round := range 8 {
+			file := finding.NewFile(".github/workflows/a.yml", []byte(src))
+			var edits []finding.Edit
+			for _, found := range c.Check(t.Context(), nil, file) {
+				if found.File != file.Path || found.Line > file.Lines() {
+					t.Fatalf("%+v", found)
+				}
+				if found.Rule == "workflow/syntax" && round > 0 {
+					t.Fatalf("mended to what cannot be read: %s\n%s", found.Message, src)
+				}
+				edits = append(edits, found.Edits...)
+			}
+			after, err := lint.Edit(file.Data, edits)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(after) == src {
+				return
+			}
+			src = string(after)
+		}
+		t.Fatalf("mending does not end: %s", src)
+	})
+}
