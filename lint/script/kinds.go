@@ -27,11 +27,33 @@ func Builds(commands []*Command) *Command {
 		if c.Name == "docker" && c.First() == "compose" && !c.Has("build", "--build") {
 			continue
 		}
-		if len(first) == 0 || slices.Contains(first, c.First()) {
+		if (len(first) == 0 || slices.Contains(first, c.First())) && !c.installsTool() {
 			return c
 		}
 	}
 	return nil
+}
+
+// installsTool reports whether a command gets a program that is named, and does not build what is
+// in the directory.
+func (c *Command) installsTool() bool {
+	named := func(w Word) bool { return !strings.HasPrefix(w.Text, "-") && !strings.HasPrefix(w.Text, ".") }
+	switch c.Name {
+	case "go":
+		return c.First() != "build" && slices.ContainsFunc(c.Args, func(w Word) bool { return strings.Contains(w.Text, "@") })
+	case "npm", "pip", "pip3", "cargo":
+		if first := c.First(); first != "install" && first != "i" {
+			return false
+		}
+		seen := 0
+		for i, a := range c.Args {
+			if named(a) && (i == 0 || !slices.Contains([]string{"-r", "--requirement", "-c", "--path", "--prefix"}, c.Args[i-1].Text)) {
+				seen++
+			}
+		}
+		return seen > 1
+	}
+	return false
 }
 
 // Publishes returns the first command that gives something to users, or nil.

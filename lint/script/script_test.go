@@ -172,6 +172,19 @@ func TestByTag(t *testing.T) {
 	}
 }
 
+func TestBuilds(t *testing.T) {
+	for src, want := range map[string]bool{
+		"make": true, "go build ./...": true, "go run ./cmd/x": true, "go run example.com/x@v1": false, "go install example.com/x@latest": false, "npm ci": true, "npm install": true, "npm install -g tool": false,
+		"pip install .": true, "pip install -r r.txt": true, "pip install twine": false, "sudo docker build .": true, "docker run x": false, "docker buildx build .": true, "docker buildx ls": false, "cargo install --path .": true, "cargo install cross": false,
+		"echo make": false, "docker compose up": false, "docker compose up --build": true,
+	} {
+		commands, _ := Commands(src)
+		if got := Builds(commands) != nil; got != want {
+			t.Errorf("%s: got %t", src, got)
+		}
+	}
+}
+
 // No script makes the reader fail, and everything found is within the script.
 func FuzzFind(f *testing.F) {
 	for _, s := range []string{"curl x | sh", "export COSIGN_EXPERIMENTAL=1\na", `cosign verify --certificate-identity-regexp="https://github.com/o" $I`, "cosign attach sbom --sbom a.cdx.json b/c", "${{ a }}$[[ b ]]", "bash <(curl x)"} {

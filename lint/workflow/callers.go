@@ -142,7 +142,7 @@ func pullRequestFree(j *job) bool {
 func (w *file) inherited() (out []finding.Finding) {
 	for _, j := range w.jobs {
 		uses := j.get("uses")
-		if uses == nil || yamlfile.Value(j.get("secrets")) != "inherit" || strings.HasPrefix(uses.Value, "./") {
+		if uses == nil || yamlfile.Value(j.get("secrets")) != "inherit" || isLocal(uses.Value) {
 			continue
 		}
 		out = append(out, finding.Finding{Rule: ruleInherit, Position: w.at(uses), Message: uses.Value + " gets every secret of this repository", Mend: "name the secrets that it needs, each with secrets: NAME: ${{ secrets.NAME }}"})

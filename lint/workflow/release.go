@@ -79,8 +79,8 @@ func caches(w *file) (out []finding.Finding) {
 		return nil
 	}
 	for _, j := range w.jobs {
-		if j.publishes() == nil && j.builds() == nil {
-			continue
+		if j.publishes() == nil && (j.builds() == nil || !j.uploads()) {
+			continue // a test, for example
 		}
 		for _, s := range j.steps {
 			if how := s.caches(); how != "" {
@@ -90,6 +90,11 @@ func caches(w *file) (out []finding.Finding) {
 		}
 	}
 	return out
+}
+
+// uploads reports whether a job hands files to other jobs.
+func (j *job) uploads() bool {
+	return slices.ContainsFunc(j.steps, func(s *step) bool { return s.is("actions/upload-artifact") })
 }
 
 // caches returns how a step restores a cache, or "".

@@ -15,7 +15,7 @@ import (
 
 // Use is what a step or job uses: an action, a reusable workflow, or an image.
 //
-//	USE   = OWNER "/" REPO ["/" PATH] "@" REF / "docker://" IMAGE / "./" PATH
+//	USE   = OWNER "/" REPO ["/" PATH] "@" REF / "docker://" IMAGE / ( "./" / "$/" ) PATH
 type Use struct {
 	Text  yamlfile.Text
 	Name  string // OWNER/REPO[/PATH]; an image's name; ./PATH
@@ -41,8 +41,12 @@ func parseUse(t yamlfile.Text) *Use {
 	return u
 }
 
-func (u *Use) local() bool {
-	return strings.HasPrefix(u.Name, "./") || strings.HasPrefix(u.Name, "../")
+// local reports whether a name is that of a file of the repository: a path, or "$/", which is the
+// root of the repository that has the workflow.
+func (u *Use) local() bool { return isLocal(u.Name) }
+
+func isLocal(name string) bool {
+	return strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../") || strings.HasPrefix(name, "$/")
 }
 
 // Uses returns what the steps and jobs of a workflow or an action use, and the images that they
