@@ -17,7 +17,7 @@ type resolutionOptions struct {
 
 func (o *resolutionOptions) flags(f *pflag.FlagSet) {
 	f.BoolVar(&o.offline, "offline", false, "ask no registry and no repository; the answer says what was not asked")
-	f.StringVar(&o.file, "resolutions", "", "what tags and branches point to, from `FILE`, where no server can be asked; implies --offline (colophon pin --save writes one)")
+	f.StringVar(&o.file, "resolutions", "", "what tags and branches point to, from `FILE`, where no server can be asked; implies --offline. The file colophon/resolutions.json of a user's cache is one")
 	f.StringVar(&o.server, "github", pins.GitHub, "`URL` of the server of actions: a GitHub Enterprise Server, Gitea or Forgejo")
 }
 
@@ -28,7 +28,7 @@ func (o *resolutionOptions) resolver() (r *pins.Resolver, keep func() error, err
 	if o.file != "" {
 		o.offline, r.Offline = true, true
 		if r.Known, err = pins.ReadFile(o.file); err != nil {
-			return nil, nil, usageError("colophon pin --save FILE writes one", "--resolutions: %v", err)
+			return nil, nil, usageError("where servers can be asked, colophon lint writes colophon/resolutions.json into the cache of the user (~/.cache)", "--resolutions: %v", err)
 		}
 		return r, keep, nil
 	}

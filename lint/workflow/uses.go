@@ -153,7 +153,7 @@ func (w *file) commit(ctx context.Context, r *pins.Resolver, u *Use) []finding.F
 	switch {
 	case tag != "" && standing.Has(tag) && !standing.Is(tag):
 		return []finding.Finding{{Rule: ruleComment, Position: at, Message: fmt.Sprintf("the tag %s of %s is the commit %.12s, expected %.12s", tag, u.Repo, standing.Tags[tag], u.Ref),
-			Mend: "look at what changed (colophon pin --diff), and do not update before you know why"}}
+			Mend: "look at what changed between the two commits, and do not update before you know why"}}
 	case len(standing.Of()) == 0:
 		return []finding.Finding{{Rule: ruleCommit, Severity: finding.Note, Position: at, Message: fmt.Sprintf("the commit %.12s of %s is no release: no tag points to it", u.Ref, u.Repo),
 			Mend: "pin the commit of a release"}}
