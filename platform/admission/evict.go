@@ -17,7 +17,7 @@ import (
 // onRunning: evict.
 type Eviction struct {
 	Enabled   bool `json:"enabled,omitempty"`   // false: pods are only reported
-	Percent   int  `json:"percent,omitempty"`   // of the running pods, at most that many are evicted within 24 hours, but always one. If more would be, none is. Default 10
+	Percent   int  `json:"percent,omitempty"`   // of the running pods of a namespace, and of the cluster, at most that many are evicted within 24 hours, but always one. If more would be, none is. Default 10
 	PerMinute int  `json:"perMinute,omitempty"` // pods that are evicted at most; default 6
 }
 
@@ -37,42 +37,45 @@ const evictionAgain = 30 * time.Second
 
 // evictOne evicts one of the pods that a policy says are evicted, if all is as it should be: all
 // pods were verified by the policies that count, and not so many would go that the policy is rather
-// wrong than the pods.
+// wrong than the pods. Each namespace has its own limit, so that the pods of one use up no other's.
 func (v *verifier) evictOne(ctx context.Context, pods []*held, now time.Time) {
-	var go_ []*held
+	rejected, runs := map[string][]*held{}, map[string]int{}
 	for _, o := range pods {
+		if o.ends {
+			continue // it goes by itself
+		}
+		runs[""]++
+		runs[o.Namespace]++
 		if o.checked.evict != nil && !o.static && !o.breaksGlass(now) {
-			go_ = append(go_, o)
+			rejected[o.Namespace] = append(rejected[o.Namespace], o)
 		}
 	}
-	done := v.lead.evictions()
-	// Of those that ran before any was evicted: those that were evicted are gone, or were replaced.
-	if done == 0 || v.most < len(pods) {
-		v.most = len(pods)
+	done, doneIn := v.lead.evictions()
+	stops := map[string]stop{}
+	var go_ []*held
+	for namespace, some := range rejected {
+		before := doneIn[namespace] + doneIn[""]
+		switch limit := v.limit(namespace, runs[namespace], before); {
+		case v.h.DryRun || !v.eviction.Enabled:
+			stops[""] = stop{some[0], "the configuration of admission does not enable evictions"}
+		case before+len(some) > limit:
+			stops[namespace] = stop{some[0], v.tooMany(len(some), before, namespace, limit)}
+		default:
+			go_ = append(go_, some...)
+		}
 	}
-	limit := max(1, v.most*v.eviction.Percent/100)
-	switch {
-	case len(go_) == 0:
-		v.stop(ctx, nil, "")
-		return
-	case v.h.DryRun || !v.eviction.Enabled:
-		v.stop(ctx, go_[0], "the configuration of admission does not enable evictions")
-		return
-	case done+len(go_) > limit:
-		v.stop(ctx, go_[0], fmt.Sprintf("%d pods would be evicted, besides %d in the last 24 hours. Of %d running pods, at most %d may be (%d percent): is the policy right?", len(go_), done, v.most, limit, v.eviction.Percent))
-		return
+	if limit := v.limit("", runs[""], done); len(go_) > 0 && done+len(go_) > limit {
+		stops[""] = stop{go_[0], v.tooMany(len(go_), done, "", limit)}
+		go_ = nil
 	}
-	v.stop(ctx, nil, "")
-	if now.Sub(v.evicted) < time.Minute/time.Duration(v.eviction.PerMinute) {
-		return
-	}
+	v.stop(ctx, stops)
 	go_ = slices.DeleteFunc(go_, func(o *held) bool { return now.Before(o.checked.retry) })
-	if len(go_) == 0 {
+	if len(go_) == 0 || now.Sub(v.evicted) < time.Minute/time.Duration(v.eviction.PerMinute) {
 		return
 	}
-	// Those that nothing kept go first.
+	// Those that nothing kept go first, and the namespaces take turns.
 	o := slices.MinFunc(go_, func(a, b *held) int {
-		return cmp.Or(a.checked.retry.Compare(b.checked.retry), cmp.Compare(a.uid, b.uid))
+		return cmp.Or(a.checked.retry.Compare(b.checked.retry), cmp.Compare(doneIn[a.Namespace], doneIn[b.Namespace]), cmp.Compare(a.uid, b.uid))
 	})
 	v.evicted = now
 	if v.verify(ctx, o, v.under, now); o.checked.evict == nil || v.h.Verdicts.Policies() != v.under || !v.seen.has(o) {
@@ -82,28 +85,54 @@ func (v *verifier) evictOne(ctx context.Context, pods []*held, now time.Time) {
 	v.evict(ctx, o)
 }
 
+// limit returns how many pods may be evicted in a namespace ("" is the cluster) within evictionWindow: of
+// those that ran before any was, because those that were evicted are gone, or were replaced.
+func (v *verifier) limit(namespace string, run, done int) int {
+	if v.most == nil {
+		v.most = map[string]int{}
+	}
+	if done == 0 || v.most[namespace] < run {
+		v.most[namespace] = run
+	}
+	return max(1, v.most[namespace]*v.eviction.Percent/100)
+}
+
+func (v *verifier) tooMany(would, done int, namespace string, limit int) string {
+	where := "the cluster"
+	if namespace != "" {
+		where = "the namespace " + namespace
+	}
+	return fmt.Sprintf("%d pods would be evicted, besides %d in the last 24 hours. Of %d running pods of %s, at most %d may be (%d percent): is the policy right?", would, done, v.most[namespace], where, limit, v.eviction.Percent)
+}
+
 // breaksGlass reports whether somebody broke the glass for a pod, and the time is not over. A time
 // that is too far ahead was set before admission was installed, or never asked about.
 func (o *held) breaksGlass(now time.Time) bool {
 	return now.Before(o.glass) && o.glass.Sub(now) <= longestGlass
 }
 
-// stop says that no pod is evicted, and why, once; or that nothing keeps them any longer.
-func (v *verifier) stop(ctx context.Context, o *held, why string) {
+// stop says why no pod is evicted that should be: one of them, and the reason.
+type stop struct {
+	pod *held
+	why string
+}
+
+// stop says, by namespace, why no pod is evicted, once; or that nothing keeps them any longer.
+func (v *verifier) stop(ctx context.Context, stops map[string]stop) {
 	was := v.stopped
-	v.stopped = why
-	if why == "" {
-		v.h.metrics.stopped.Set(0)
-		return
-	}
-	v.h.metrics.stopped.Set(1)
-	if was != "" {
-		return // the numbers change as pods come and go
-	}
-	v.h.Log.Error("no pod is evicted, though a policy says so", "policy", o.checked.evict.Policy, "rule", o.checked.evict.Rule, "why", why)
-	err := v.rec.write(ctx, policyReference(o.checked.evict), "EvictionStopped", "rule "+o.checked.evict.Rule+" evicts no pod: "+why)
-	if err != nil && ctx.Err() == nil {
-		v.h.Log.Warn("that no pod is evicted is in no event", "error", err)
+	v.stopped = map[string]bool{}
+	v.h.metrics.stopped.Set(float64(min(1, len(stops))))
+	for namespace, s := range stops {
+		v.stopped[namespace] = true
+		if was[namespace] {
+			continue // the numbers change as pods come and go
+		}
+		r := s.pod.checked.evict
+		v.h.Log.Error("no pod is evicted, though a policy says so", "namespace", namespace, "policy", r.Policy, "rule", r.Rule, "why", s.why)
+		err := v.rec.write(ctx, policyReference(r), "EvictionStopped", "rule "+r.Rule+" evicts no pod: "+s.why)
+		if err != nil && ctx.Err() == nil {
+			v.h.Log.Warn("that no pod is evicted is in no event", "error", err)
+		}
 	}
 }
 
@@ -122,7 +151,7 @@ func policyReference(r *verify.RuleDecision) map[string]any {
 func (v *verifier) evict(ctx context.Context, o *held) {
 	ctx, cancel := context.WithTimeout(ctx, leaseAhead/2)
 	defer cancel()
-	if err := v.lead.renew(ctx, 1); err != nil || !v.lead.leads() {
+	if err := v.lead.renew(ctx, o.Namespace, 1); err != nil || !v.lead.leads() {
 		v.h.Log.Warn("a pod was not evicted: another replica may lead", "object", o.describe(), "error", err)
 		return
 	}
@@ -150,7 +179,7 @@ func (v *verifier) evict(ctx context.Context, o *held) {
 	}
 	v.h.metrics.evictions.WithLabelValues(result).Inc()
 	if result != "evicted" && !errors.Is(err, kubeapi.ErrNoAnswer) { // without an answer, it may be gone
-		if err := v.lead.renew(ctx, -1); err != nil {
+		if err := v.lead.renew(ctx, o.Namespace, -1); err != nil {
 			v.h.Log.Warn("an eviction is counted that was none", "error", err)
 		}
 	}

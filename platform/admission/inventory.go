@@ -35,6 +35,7 @@ type held struct {
 	static    bool              // it is the mirror of a pod that the kubelet runs from a file
 	glass     time.Time         // until when the glass is broken for it
 	pod       bool
+	ends      bool // it is a pod that somebody has deleted, and still runs
 	checked   checked
 }
 
@@ -87,7 +88,7 @@ func (v *inventory) set(key string, o *held) {
 	case o == nil:
 		delete(v.held, key)
 		return
-	case old != nil && old.uid == o.uid && sameImages(old.images, o.images) && old.glass.Equal(o.glass) && samePulls(old, o):
+	case old != nil && old.uid == o.uid && sameImages(old.images, o.images) && old.glass.Equal(o.glass) && old.ends == o.ends && samePulls(old, o):
 		return
 	}
 	v.held[key], v.news = o, true
@@ -125,7 +126,8 @@ func (v *inventory) hold(ctx context.Context, of kind, raw json.RawMessage) *hel
 	}
 	ended := shape.Status.Phase == "Succeeded" || shape.Status.Phase == "Failed" || shape.Status.CompletionTime != nil
 	old := of.Kind == "ReplicaSet" && shape.Spec.Replicas != nil && *shape.Spec.Replicas == 0 // of an earlier Deployment
-	if ended || old || shape.Metadata.DeletionTimestamp != nil || slices.Contains(v.exempt, shape.Metadata.Namespace) {
+	ends := shape.Metadata.DeletionTimestamp != nil
+	if ended || old || ends && of.Kind != "Pod" || slices.Contains(v.exempt, shape.Metadata.Namespace) {
 		return nil
 	}
 	a, err := v.h.read(ctx, &request{Operation: "CREATE", Kind: of, Namespace: shape.Metadata.Namespace, Object: raw})
@@ -135,7 +137,7 @@ func (v *inventory) hold(ctx context.Context, of kind, raw json.RawMessage) *hel
 		}
 		return nil
 	}
-	o := &held{admitted: a, uid: a.object.Metadata.UID, pod: of.Kind == "Pod"}
+	o := &held{admitted: a, uid: a.object.Metadata.UID, pod: of.Kind == "Pod", ends: ends}
 	o.name()
 	var pod runningPod
 	if o.pod && json.Unmarshal(raw, &pod) != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	mathrand "math/rand/v2"
 	"slices"
 	"strconv"
@@ -23,11 +22,12 @@ const (
 	leaseEvery = 3 * time.Second
 	// evictionWindow is the time in which evictions are counted together.
 	evictionWindow = 24 * time.Hour
-	maxHours       = 64 // in the annotation; the window has 25
+	maxEvicted     = 1024 // counts in the annotation
 )
 
-// annotationEvicted is where the lease says how many pods were evicted, by hour: HOUR=COUNT, with
-// commas, hours since 1970. So a new leader knows what earlier ones did.
+// annotationEvicted is where the lease says how many pods were evicted, by hour and namespace:
+// HOUR/NAMESPACE=COUNT, with commas, hours since 1970. So a new leader knows what earlier ones did.
+// HOUR=COUNT is of a namespace that is not known: it counts for each of them.
 const annotationEvicted = "colophon.build/evicted"
 
 // lease makes one of several replicas the leader (coordination.k8s.io/v1, Lease). Only that one
@@ -46,12 +46,18 @@ type lease struct {
 	until   time.Time // this replica leads until then
 	last    string    // the lease of another replica, as it was seen
 	since   time.Time // when that was
-	evicted map[int64]int
+	evicted map[evictedIn]int
 	said    string
 }
 
+// evictedIn is an hour and a namespace in which pods were evicted; "" is any of them.
+type evictedIn struct {
+	hour      int64
+	namespace string
+}
+
 func newLease(api *kubeapi.Client, namespace string, log *slog.Logger) *lease {
-	return &lease{api: api, path: "/apis/coordination.k8s.io/v1/namespaces/" + namespace + "/leases/" + installed, id: rand.Text(), log: log, now: time.Now, evicted: map[int64]int{}}
+	return &lease{api: api, path: "/apis/coordination.k8s.io/v1/namespaces/" + namespace + "/leases/" + installed, id: rand.Text(), log: log, now: time.Now, evicted: map[evictedIn]int{}}
 }
 
 // leaseObject is what is read of a Lease.
@@ -69,7 +75,7 @@ type leaseObject struct {
 // run tries to lead until ctx ends. Then another replica may, at once.
 func (l *lease) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := l.renew(ctx, 0)
+		err := l.renew(ctx, "", 0)
 		if errors.Is(err, kubeapi.ErrConflict) {
 			err = nil // another one was faster
 		}
@@ -112,9 +118,9 @@ func (l *lease) get(ctx context.Context) (o leaseObject, err error) {
 	return o, err
 }
 
-// renew takes the lease, or keeps it, and counts evictions that are about to be made, or fewer if
-// they were not made. It fails with kubeapi.ErrConflict if another replica changed the lease.
-func (l *lease) renew(ctx context.Context, evictions int) error {
+// renew takes the lease, or keeps it, and counts evictions that are about to be made in a namespace, or
+// fewer if they were not made. It fails with kubeapi.ErrConflict if another replica changed the lease.
+func (l *lease) renew(ctx context.Context, namespace string, evictions int) error {
 	l.turn.Lock()
 	defer l.turn.Unlock()
 	started := l.now()
@@ -131,8 +137,12 @@ func (l *lease) renew(ctx context.Context, evictions int) error {
 	}
 	wait := o.Spec.Holder != "" && o.Spec.Holder != l.id && started.Sub(l.since) < leaseFor
 	l.evicted = parseEvicted(o.Metadata.Annotations[annotationEvicted], started)
-	if hour := started.Unix() / 3600; evictions != 0 {
-		l.evicted[hour] = max(0, l.evicted[hour]+evictions)
+	if evictions != 0 {
+		in := evictedIn{started.Unix() / 3600, namespace}
+		if _, counted := l.evicted[in]; !counted && len(l.evicted) >= maxEvicted-25 { // there is one without a namespace for each hour
+			in.namespace = ""
+		}
+		l.evicted[in] = max(0, l.evicted[in]+evictions)
 	}
 	l.mu.Unlock()
 	if wait {
@@ -169,35 +179,47 @@ func (l *lease) patch(ctx context.Context, o leaseObject, holder string) error {
 	})
 }
 
-// evictions returns how many pods were evicted within evictionWindow.
-func (l *lease) evictions() (n int) {
+// evictions returns how many pods were evicted within evictionWindow, in the cluster and in each
+// namespace. Those of "" may be of any.
+func (l *lease) evictions() (all int, in map[string]int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, count := range l.evicted {
-		n += count
+	in = map[string]int{}
+	for at, count := range l.evicted {
+		all += count
+		in[at.namespace] += count
 	}
-	return n
+	return all, in
 }
 
 // parseEvicted reads an annotation, leaves out what is over, and ignores what cannot be read.
-func parseEvicted(text string, now time.Time) map[int64]int {
-	out := map[int64]int{}
-	for _, part := range strings.SplitN(text, ",", maxHours+1) {
-		hour, count, _ := strings.Cut(part, "=")
+func parseEvicted(text string, now time.Time) map[evictedIn]int {
+	out := map[evictedIn]int{}
+	for _, part := range strings.SplitN(text, ",", maxEvicted+1) {
+		at, count, _ := strings.Cut(part, "=")
+		hour, namespace, named := strings.Cut(at, "/")
 		h, err := strconv.ParseInt(hour, 10, 64)
 		n, err2 := strconv.Atoi(count)
-		if err == nil && err2 == nil && n > 0 && n <= 1<<20 && len(out) < maxHours && now.Sub(time.Unix((h+1)*3600, 0)) < evictionWindow {
-			out[h] = n
+		if named && !objectName.MatchString(namespace) {
+			continue
+		}
+		if err == nil && err2 == nil && n > 0 && n <= 1<<20 && len(out) < maxEvicted && now.Sub(time.Unix((h+1)*3600, 0)) < evictionWindow {
+			out[evictedIn{h, namespace}] = n
 		}
 	}
 	return out
 }
 
-func encodeEvicted(evicted map[int64]int) string {
+func encodeEvicted(evicted map[evictedIn]int) string {
 	var parts []string
-	for _, hour := range slices.Sorted(maps.Keys(evicted)) {
-		parts = append(parts, fmt.Sprintf("%d=%d", hour, evicted[hour]))
+	for at, count := range evicted {
+		where := strconv.FormatInt(at.hour, 10)
+		if at.namespace != "" {
+			where += "/" + at.namespace
+		}
+		parts = append(parts, fmt.Sprintf("%s=%d", where, count))
 	}
+	slices.Sort(parts)
 	return strings.Join(parts, ",")
 }
 

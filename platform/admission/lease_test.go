@@ -99,17 +99,17 @@ func TestOneLeads(t *testing.T) {
 	}
 	renew := func(l *lease, want bool) {
 		t.Helper()
-		if err := l.renew(t.Context(), 0); err != nil || l.leads() != want {
+		if err := l.renew(t.Context(), "shop", 0); err != nil || l.leads() != want {
 			t.Fatalf("got %v, leads %v, want %v", err, l.leads(), want)
 		}
 	}
 	first, second := replica(), replica()
 	renew(first, true)
 	renew(second, false)
-	if err := first.renew(t.Context(), 2); err != nil || first.evictions() != 2 {
-		t.Errorf("got %v and %d evictions, want 2", err, first.evictions())
+	if err := first.renew(t.Context(), "shop", 2); err != nil || counted(first) != 2 {
+		t.Errorf("got %v and %d evictions, want 2", err, counted(first))
 	}
-	if err := second.renew(t.Context(), 1); err == nil || second.leads() {
+	if err := second.renew(t.Context(), "shop", 1); err == nil || second.leads() {
 		t.Error("a replica that does not lead counted an eviction")
 	}
 	now = now.Add(leaseFor - time.Second)
@@ -118,7 +118,7 @@ func TestOneLeads(t *testing.T) {
 	a.mu.Lock()
 	a.down = true
 	a.mu.Unlock()
-	if now = now.Add(leaseAhead); first.renew(t.Context(), 0) == nil || first.leads() {
+	if now = now.Add(leaseAhead); first.renew(t.Context(), "shop", 0) == nil || first.leads() {
 		t.Error("a replica leads that cannot renew")
 	}
 	a.mu.Lock()
@@ -128,13 +128,13 @@ func TestOneLeads(t *testing.T) {
 	now = now.Add(leaseFor - leaseAhead)
 	renew(second, true)
 	renew(first, false)
-	if second.evictions() != 2 {
-		t.Errorf("the new leader counts %d evictions, want the 2 of the one before", second.evictions())
+	if counted(second) != 2 {
+		t.Errorf("the new leader counts %d evictions, want the 2 of the one before", counted(second))
 	}
 	now = now.Add(26 * time.Hour)
 	renew(second, true)
-	if second.evictions() != 0 {
-		t.Errorf("got %d evictions after a day, want 0", second.evictions())
+	if counted(second) != 0 {
+		t.Errorf("got %d evictions after a day, want 0", counted(second))
 	}
 	// Two that read the same lease: the second one to write does not lead.
 	both := replica()
@@ -149,11 +149,16 @@ func TestOneLeads(t *testing.T) {
 	}
 }
 
+func counted(l *lease) int {
+	n, _ := l.evictions()
+	return n
+}
+
 // TestEvictedAnnotation: what somebody else wrote into the annotation is bounded.
 func TestEvictedAnnotation(t *testing.T) {
 	now := time.Unix(1_000_000*3600, 0)
 	for text, want := range map[string]int{
-		"": 0, "x": 0, "1000000=3,999990=2": 5, "999970=9": 0, "1000000=-5": 0, "1000000=99999999999": 0, strings.Repeat("1000000=1,", 10_000): 1,
+		"": 0, "x": 0, "1000000=3,999990=2": 5, "999970=9": 0, "1000000=-5": 0, "1000000=99999999999": 0, strings.Repeat("1000000=1,", 10_000): 1, "1000000/shop=2,1000000/team=1,1000000=1": 4, "1000000/=1,1000000/../x=1,1000000/A=1": 0,
 	} {
 		got := 0
 		for _, n := range parseEvicted(text, now) {
@@ -163,7 +168,14 @@ func TestEvictedAnnotation(t *testing.T) {
 			t.Errorf("%.30q: got %d, want %d", text, got, want)
 		}
 	}
-	if got := encodeEvicted(parseEvicted("999999=2,1000000=3", now)); got != "999999=2,1000000=3" {
+	if got := encodeEvicted(parseEvicted("999999=2,1000000/shop=3", now)); got != "1000000/shop=3,999999=2" {
 		t.Errorf("got %q", got)
+	}
+	var many []string
+	for n := range 2 * maxEvicted {
+		many = append(many, fmt.Sprintf("1000000/n%d=1", n))
+	}
+	if n := len(parseEvicted(strings.Join(many, ","), now)); n != maxEvicted {
+		t.Errorf("got %d counts, want %d", n, maxEvicted)
 	}
 }

@@ -49,8 +49,9 @@ type verifier struct {
 	found   time.Time // when the kinds of reports were found
 	count   int       // pods that were verified since all were
 	evicted time.Time // when the last one was tried
-	most    int       // pods that ran since the first eviction that counts
-	stopped string    // why no pod is evicted; empty: nothing keeps them
+
+	most    map[string]int  // pods that ran since the first eviction that counts, by namespace; "" is the cluster
+	stopped map[string]bool // where no pod is evicted that should be
 }
 
 // run verifies until ctx ends. It looks every, and goes on at once while there is more to do.
@@ -76,7 +77,7 @@ func (v *verifier) step(ctx context.Context, now time.Time) (more bool) {
 	pods, complete := v.seen.all(true)
 	if !v.lead.leads() || under == "" {
 		if v.led {
-			v.led, v.most = false, 0
+			v.led, v.most = false, nil
 			v.h.metrics.running.Set(0)
 			v.h.metrics.stopped.Set(0)
 			for _, o := range pods {
@@ -88,7 +89,7 @@ func (v *verifier) step(ctx context.Context, now time.Time) (more bool) {
 	v.led = true
 	if under != v.under || now.Sub(v.found) > againUnknown {
 		if under != v.under {
-			v.stopped = "" // it is said again
+			v.stopped = nil // it is said again
 		}
 		v.under, v.found = under, now
 		v.rec.findReporters(ctx)

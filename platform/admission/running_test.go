@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -120,7 +121,7 @@ func (c *live) runs(namespace, name, image, annotations string) {
 func (c *live) settles(d time.Duration) {
 	c.t.Helper()
 	for end := c.now.Add(d); !c.now.After(end); c.now = c.now.Add(5 * time.Second) {
-		if err := c.v.lead.renew(c.t.Context(), 0); err != nil {
+		if err := c.v.lead.renew(c.t.Context(), "shop", 0); err != nil {
 			c.t.Fatal(err)
 		}
 		for c.v.step(c.t.Context(), c.now) {
@@ -234,8 +235,8 @@ func TestEviction(t *testing.T) {
 	if got := c.api.posted("/eviction"); len(got) != 1 {
 		t.Errorf("got %q, want no other eviction", got)
 	}
-	if len(c.api.posted("PodEvicted")) != 1 || c.v.lead.evictions() != 1 {
-		t.Errorf("got %d events and %d counted, want one", len(c.api.posted("PodEvicted")), c.v.lead.evictions())
+	if len(c.api.posted("PodEvicted")) != 1 || counted(c.v.lead) != 1 {
+		t.Errorf("got %d events and %d counted, want one", len(c.api.posted("PodEvicted")), counted(c.v.lead))
 	}
 	// A time that is too far ahead was never allowed by anybody.
 	c.runs("shop", "forged", c.bad, `"colophon.build/break-glass":"for ever","colophon.build/break-glass-until":"2999-01-01T00:00:00Z"`)
@@ -283,7 +284,7 @@ func TestBadPolicyEvictsNoCluster(t *testing.T) {
 		t.Error("the metric says it after the policy was mended")
 	}
 	// Two of 22 are allowed. One went today already, by another leader.
-	if err := c.v.lead.renew(t.Context(), 1); err != nil {
+	if err := c.v.lead.renew(t.Context(), "shop", 1); err != nil {
 		t.Fatal(err)
 	}
 	c.runs("shop", "bad1", c.bad, "")
@@ -295,6 +296,67 @@ func TestBadPolicyEvictsNoCluster(t *testing.T) {
 	c.settles(25 * time.Hour)
 	if got := c.api.posted("/eviction"); len(got) == 0 {
 		t.Error("the day after, no pod was evicted")
+	}
+}
+
+// TestOneNamespaceStopsNoOther: a namespace with more rejected pods than its share keeps them, and no other
+// namespace from evicting its own.
+func TestOneNamespaceStopsNoOther(t *testing.T) {
+	c := newLive(t)
+	for n := range 20 {
+		c.runs("tenant", fmt.Sprint("bad", n), c.bad, "")
+		c.runs("shop", fmt.Sprint("good", n), c.good, "")
+	}
+	c.runs("shop", "bad", c.bad, "")
+	c.settles(10 * time.Second)
+	got := c.api.posted("/eviction")
+	if len(got) == 0 || slices.ContainsFunc(got, func(p string) bool { return !strings.Contains(p, "/namespaces/shop/pods/bad/") }) {
+		t.Errorf("got evictions %.300q, want that of the bad pod of shop", got)
+	}
+	if got := c.api.posted("EvictionStopped"); len(got) != 1 || !strings.Contains(got[0], "20 pods would be evicted") || !strings.Contains(got[0], "namespace tenant") {
+		t.Errorf("got events %q, want one about tenant", got)
+	}
+	if n, in := c.v.lead.evictions(); n == 0 || in["shop"] != n {
+		t.Errorf("got %d evictions, in namespaces %v", n, in)
+	}
+	// The share of the cluster counts besides: one of each of many namespaces is too much.
+	c = newLive(t)
+	for n := range 20 {
+		c.runs(fmt.Sprint("tenant", n), fmt.Sprint("bad", n), c.bad, "")
+	}
+	c.settles(time.Minute)
+	if got := c.api.posted("/eviction"); len(got) != 0 {
+		t.Errorf("got %d evictions of all pods of the cluster", len(got))
+	}
+	if got := c.api.posted("EvictionStopped"); len(got) != 1 || !strings.Contains(got[0], "of the cluster") {
+		t.Errorf("got events %q, want one about the cluster", got)
+	}
+}
+
+// TestDeletedPodIsReported: a pod that somebody has deleted runs until its time is over. It is reported
+// until then, and not evicted.
+func TestDeletedPodIsReported(t *testing.T) {
+	c := newLive(t)
+	delete := func(deleted bool) {
+		text := ""
+		if deleted {
+			text = `"deletionTimestamp":"2026-11-27T08:00:00Z","deletionGracePeriodSeconds":3600,`
+		}
+		raw := fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Pod","metadata":{%s"namespace":"shop","name":"bad","uid":"uid-of-bad"},"spec":{"containers":[{"name":"a","image":%q}]}}`, text, c.bad)
+		c.seen.set(podsPath+" shop/bad", c.seen.hold(t.Context(), watched[podsPath], raw))
+	}
+	delete(true)
+	c.settles(time.Minute)
+	if n := c.metric("colophon_admission_running_refused"); n != 1 || len(c.api.posted("ImageRejected")) != 1 {
+		t.Errorf("got %v pods refused, events %q", n, c.api.posted("ImageRejected"))
+	}
+	if got := c.api.posted("/eviction"); len(got) != 0 {
+		t.Errorf("got %q", got)
+	}
+	delete(false) // another pod of the name
+	c.settles(10 * time.Second)
+	if got := c.api.posted("/eviction"); len(got) == 0 {
+		t.Error("a pod that nobody deleted was not evicted")
 	}
 }
 
@@ -323,7 +385,7 @@ func TestEvictionWithoutAnswer(t *testing.T) {
 		c.runs("shop", "bad", c.bad, "")
 		c.api.evict = func(string) int { return status }
 		c.settles(10 * time.Second)
-		if posts, got := len(c.api.posted("/eviction")), c.v.lead.evictions(); posts == 0 || got != want {
+		if posts, got := len(c.api.posted("/eviction")), counted(c.v.lead); posts == 0 || got != want {
 			t.Errorf("%d: got %d evictions counted after %d requests, want %d", status, got, posts, want)
 		}
 	}
@@ -380,7 +442,7 @@ func TestDisruptionBudget(t *testing.T) {
 	if got := len(c.api.posted("needed/eviction")); got < 2 || got > 12 {
 		t.Errorf("got %d attempts to evict the pod that its budget needs, want some", got)
 	}
-	if got := c.v.lead.evictions(); got != 3 {
+	if got := counted(c.v.lead); got != 3 {
 		t.Errorf("got %d evictions counted, want 3", got)
 	}
 }
