@@ -273,6 +273,25 @@ func TestAttachments(t *testing.T) {
 	}
 }
 
+// TestListsHaveNoManifests: a manifest in the data of a list of referrers is not served: it was not judged.
+func TestListsHaveNoManifests(t *testing.T) {
+	c := newScene(t, nil)
+	c.upstream(func(w http.ResponseWriter, r *http.Request, registry http.Handler) {
+		if !strings.Contains(r.URL.Path, "/referrers/") {
+			registry.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+		bad := c.bad
+		bad.Data = []byte("{}")
+		_ = json.NewEncoder(w).Encode(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []v1.Descriptor{bad}})
+	})
+	r := c.want(200, c.bad.Digest.String(), "/v2/team/app/referrers/"+c.good.Digest.String())
+	if strings.Contains(string(r.body), `"data"`) {
+		t.Errorf("got %s", r.body)
+	}
+}
+
 // TestHiddenImages: whatever whoever pushes calls an image, it is judged as one.
 func TestHiddenImages(t *testing.T) {
 	c := newScene(t, nil)

@@ -58,14 +58,15 @@ func TestRoundTrips(t *testing.T) {
 		r.Attach(kinds...)
 		return s, r
 	}
-	cosign := func(what, optional string) (*prooftest.Store, *prooftest.Release) {
+	cosign := func(what, old, changed string) (*prooftest.Store, *prooftest.Release) {
 		s, r := image(what)
-		payload := bytes.Replace(bundle.SimpleSigning(c.host+"/team/app", r.Image.Digest), []byte("null"), []byte(optional), 1)
+		payload := bytes.Replace(bundle.SimpleSigning(c.host+"/team/app", r.Image.Digest), []byte(old), []byte(changed), 1)
 		s.Tagged(r.Image, oci.CosignSignatures, s.Layer(payload, "application/vnd.dev.cosign.simplesigning.v1+json", key.Simple(payload)))
 		return s, r
 	}
-	plain, p := cosign("plain", "null")
-	noted, n := cosign("noted", `{"by":"us"}`)
+	plain, p := cosign("plain", "", "")
+	noted, n := cosign("noted", "null", `{"by":"us"}`)
+	copied, d := cosign("copied", "team/app", "team/api")
 	released, r := image("released", prooftest.Kinds...)
 	own, o := image("our own")
 	proofs, made := image("our own", prooftest.Kinds...)
@@ -79,6 +80,7 @@ func TestRoundTrips(t *testing.T) {
 	}{
 		{"a signature of cosign v2", plain, p, signed, strangers(), 1},
 		{"a signature of cosign v2 with an annotation", noted, n, signed, strangers(), 2},
+		{"a signature of cosign v2 for another repository", copied, d, signed, strangers(), 2},
 		{"a release, with bundles as cosign attaches them", released, r, rules, strangers(), 3},
 		{"a release as we make it", own, o, rules, strangers(), 2},
 		{"a release as we make it, in our registry", own, o, rules, ours(t, c.host), 1},
