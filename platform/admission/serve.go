@@ -40,7 +40,16 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	store := verdicts.New(verdicts.Config{Transport: verdicts.Transport(s.LoopbackRegistries), Helpers: helpers, Memory: int64(s.Memory) << 20})
+	c := verdicts.Config{Transport: verdicts.Transport(s.LoopbackRegistries), Helpers: helpers, Memory: int64(s.Memory) << 20}
+	if s.Remember {
+		if api == nil {
+			return errors.New("remember: there is no API server that could keep what is known")
+		}
+		if c.Program, err = verdicts.Program(); err != nil {
+			return fmt.Errorf("remember: %w", err)
+		}
+	}
+	store := verdicts.New(c)
 	h := New(Config{Verdicts: store, Cluster: asks, Fields: fields, Names: s.Names, Mirrors: s.Mirrors, DryRun: s.DryRun, Log: log, Registerer: metrics})
 	l := &loader{log: log, Loader: verdicts.NewLoader(store, log, nil)}
 	if c := s.ClusterImagePolicies; c != nil {
@@ -59,6 +68,10 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	defer health.Close()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx)) // until the last answer is out
 	defer stop()
+	remembers := newKnown(api, namespace, store, log)
+	if s.Remember {
+		remembers.restore(work)
+	}
 	s.start(work, l, certs, api, namespace)
 	metrics.MustRegister(l.Collectors()...)
 	go l.Refresh(work)
@@ -72,6 +85,9 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		running := &verifier{h: h, seen: seen, rec: &recorder{api: api, log: log, now: h.Now}, lead: lead, eviction: s.Eviction}
 		go lead.run(ctx) // when this process ends, another replica leads at once
 		go running.run(ctx, time.Second)
+		if s.Remember {
+			go remembers.run(ctx, lead)
+		}
 	}
 	s.startAhead(work, fill)
 	return serve(ctx, h, webhooks, health, certs, l.Checks(metrics, func() string { return unready(ctx, certs) }), log)

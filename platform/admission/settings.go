@@ -38,6 +38,10 @@ type Settings struct {
 	DryRun  bool                `json:"dryRun,omitempty"`  // decisions are recorded, and nothing is refused or changed
 	Memory  int                 `json:"memory,omitempty"`  // MiB for what is known about images; default 160
 
+	// Remember keeps in the Secret colophon-admission-known of admission's namespace which images were
+	// accepted, so that they are known after all replicas have ended.
+	Remember bool `json:"remember,omitempty"`
+
 	// CredentialHelpers are programs that have credentials for registries of clouds. They count for
 	// the images of all pods.
 	CredentialHelpers verdicts.HelperPrograms `json:"credentialHelpers,omitempty"`

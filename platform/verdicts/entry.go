@@ -11,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 	"github.com/colophon-build/colophon/verify/cluster"
 )
@@ -33,6 +34,10 @@ type entry struct {
 	trustAge [sha256.Size]byte
 	weight   int64 // estimated size in bytes
 
+	asked     *ask         // for which it was read
+	image     policy.Image // about which somebody asked first, in a namespace
+	namespace string
+
 	mu      sync.Mutex
 	looked  time.Time // when it was known that nothing else is attached
 	listing string    // what was attached then; empty: not known
@@ -40,29 +45,13 @@ type entry struct {
 }
 
 func newEntry(ev *verify.Evidence, asked *ask, g *generation, q Question, now time.Time) *entry {
-	e := &entry{verdicts: ev.Verdicts(), evidence: ev, read: now, looked: now, readers: map[ReaderID]time.Time{}, trustAge: g.trustAge}
+	e := &entry{verdicts: ev.Verdicts(), evidence: ev, read: now, looked: now, readers: map[ReaderID]time.Time{}, trustAge: g.trustAge, asked: asked, image: q.Image, namespace: q.Namespace}
 	e.aging = slices.ContainsFunc(asked.Policies, func(p policy.Policy) bool { return p.FreshTrust || p.MaxTrustAge > 0 })
 	roots := slices.Clone(g.roots)
 	for _, query := range asked.Queries {
 		roots = append(roots, query.Trust...)
 	}
-	for _, r := range roots {
-		if end := r.Until(now); !end.IsZero() && (e.until.IsZero() || end.Before(e.until)) {
-			e.until = end
-		}
-	}
-	digests := []string{q.Image.Digest}
-	for _, v := range e.verdicts {
-		e.partly = e.partly || v.Outcome == verify.Undecided
-		if v.Digest != "" && !slices.Contains(digests, v.Digest) {
-			digests = append(digests, v.Digest)
-		}
-	}
-	for _, d := range digests {
-		if h, err := v1.NewHash(d); err == nil {
-			e.subjects = append(e.subjects, h)
-		}
-	}
+	e.bound(q, roots, now)
 	e.weight = ev.Size()
 	if asked.others.About(q.Image) {
 		e.others = asked.others.Ask(ev, q.Image)
@@ -88,6 +77,27 @@ func newEntry(ev *verify.Evidence, asked *ask, g *generation, q Question, now ti
 		e.weight += int64(2 * len(raw))
 	}
 	return e
+}
+
+// bound sets when the trust roots end, and what something may be attached to.
+func (e *entry) bound(q Question, roots []*trust.Root, now time.Time) {
+	for _, r := range roots {
+		if end := r.Until(now); !end.IsZero() && (e.until.IsZero() || end.Before(e.until)) {
+			e.until = end
+		}
+	}
+	digests := []string{q.Image.Digest}
+	for _, v := range e.verdicts {
+		e.partly = e.partly || v.Outcome == verify.Undecided
+		if v.Digest != "" && !slices.Contains(digests, v.Digest) {
+			digests = append(digests, v.Digest)
+		}
+	}
+	for _, d := range digests {
+		if h, err := v1.NewHash(d); err == nil {
+			e.subjects = append(e.subjects, h)
+		}
+	}
 }
 
 // depends reports whether the verdict by a policy may change with the time alone.

@@ -114,6 +114,18 @@ func (m *memory) forbid(of reading) {
 	}
 }
 
+// all returns the entries, those that were asked for last first.
+func (m *memory) all() (out []*kept) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, of := range []*list.List{&m.order, &m.ahead} {
+		for at := of.Front(); at != nil; at = at.Next() {
+			out = append(out, at.Value.(*kept))
+		}
+	}
+	return out
+}
+
 func (m *memory) size() (n int, bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -59,6 +59,9 @@ type Config struct {
 	Open   func(repository string, login authn.AuthConfig) (oci.Source, error)
 	Now    func() time.Time // nil: time.Now
 	Memory int64            // bytes of what is kept, estimated; 0: DefaultMemory
+	// Program stands for the program that decides, as Program does: what Save returns counts for no other
+	// one. Empty: nothing is saved.
+	Program string
 }
 
 // Store answers questions. It is safe for concurrent use.
@@ -69,6 +72,7 @@ type Store struct {
 	asks    distinct
 	reading flights[reading, *entry]
 	tags    flights[tagged, string]
+	memoir  *memoir
 	key     [32]byte // makes the ids of readers useless outside of this process
 
 	reads atomic.Int64 // images that were read
@@ -88,7 +92,7 @@ func New(c Config) *Store {
 			return oci.OpenRegistry(repository, oci.RegistryOptions{Keychain: Login(login), Transport: c.Transport})
 		}
 	}
-	s := &Store{config: c}
+	s := &Store{config: c, memoir: newMemoir(c.Program)}
 	s.kept.most = c.Memory
 	_, _ = rand.Read(s.key[:]) // never fails
 	return s
@@ -178,6 +182,9 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	asked := g.ask(&s.asks, q.Namespace, sets, q.Image)
 	of := reading{entryKey{q.Repository, q.Image.Digest, asked.id, g.trustKey}, s.Reader(q.Logins), q.News}
 	read := func(ctx context.Context) (*entry, error) { return s.read(ctx, of, q, g, asked) }
+	if !q.News {
+		s.restored(of, q, g, asked)
+	}
 	if e := s.kept.get(of.entryKey, q.Ahead); e != nil && !q.News {
 		d := e.decide(ctx, asked, sets, q, s.config.Now())
 		state := e.state(d, of.reader, s.config.Now())
@@ -223,6 +230,9 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 		}
 		return nil, fmt.Errorf("the image cannot be read with these credentials: %w", err)
 	}
+	if s.memoir.program != "" {
+		_, _ = s.memoir.keyOf(of.reader, q.Logins) // without a key, it is not saved
+	}
 	now, listed := s.config.Now(), ""
 	if e := s.kept.get(of.entryKey, q.Ahead); e != nil && e.counts(now) && !(q.Ahead && e.old(g, now)) {
 		d := e.decide(ctx, asked, g.in(q.Namespace), q, now)
@@ -239,6 +249,7 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 		}
 	}
 	s.reads.Add(1)
+	s.memoir.forget(q.Repository, q.Image.Digest)
 	ev := verify.Gather(ctx, src, q.Image.Digest, now, options, asked.Ask)
 	e := newEntry(ev, asked, g, q, now)
 	e.listing = listed

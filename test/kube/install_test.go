@@ -153,6 +153,7 @@ var permissions = map[string][]string{
 	},
 	"colophon": {
 		"leases.coordination.k8s.io [] [colophon-admission] [get patch]",
+		"secrets [] [colophon-admission-known] [get update]",
 		"secrets [] [colophon-admission-tls] [get update]",
 	},
 }

@@ -80,6 +80,10 @@ func (s *shop) ahead(t *testing.T) {
 	s.signs(t, image)
 	s.Apply(t, deployment("ahead", image, 0))
 	t.Cleanup(func() { s.Kubectl(t, "delete", "-n", "shop", "deployment/ahead") })
+	version := func() string {
+		return s.Kubectl(t, "get", "secret", "colophon-admission-known", "-n", helmNamespace, "-o", "jsonpath={.metadata.resourceVersion}")
+	}
+	before := version()
 	s.Kubectl(t, "rollout", "restart", "-n", helmNamespace, "deployment/colophon-admission")
 	s.Kubectl(t, "rollout", "status", "-n", helmNamespace, "deployment/colophon-admission", "--timeout=50s")
 	time.Sleep(12 * time.Second) // until the replicas that end are gone
@@ -93,6 +97,7 @@ func (s *shop) ahead(t *testing.T) {
 			return err == nil && strings.Contains(out, `colophon_admission_ahead_total{result="known"}`) && strings.Contains(out, "colophon_admission_ahead_waiting 0\n")
 		})
 	}
+	s.Eventually(t, 60*time.Second, "what is known is saved", func() bool { return version() != before })
 	s.Kill(kubetest.RegistryServer)
 	t.Cleanup(func() { s.Restart(t, kubetest.RegistryServer) })
 	for range 20 {
@@ -103,4 +108,10 @@ func (s *shop) ahead(t *testing.T) {
 	if err := s.probe(kubetest.Registry + "/team/app@sha256:" + strings.Repeat("1", 64)); err == nil {
 		t.Error("without a registry, a pod with an image that nobody knows is admitted")
 	}
+	// The same when all replicas have ended meanwhile.
+	for _, pid := range s.Processes("colophond") {
+		kill(t, pid)
+	}
+	s.Eventually(t, 60*time.Second, "a pod with a known image is admitted, though no replica has a registry", func() bool { return s.probe(image) == nil })
+	refuses(t, s.probe(kubetest.Registry+"/team/app@sha256:"+strings.Repeat("1", 64)), "nobody knows")
 }

@@ -68,6 +68,7 @@ clientConfig:
 {{- $config := deepCopy .Values.config }}
 {{- $_ := set $config "exempt" (include "colophon.exempt" . | fromJsonArray) }}
 {{- if .Values.dryRun }}{{ $_ := set $config "dryRun" true }}{{ end }}
+{{- if .Values.remember }}{{ $_ := set $config "remember" true }}{{ end }}
 {{- if .Values.certManager.enabled }}
 {{- $_ := set $config "tls" (dict "certificate" "/etc/colophon-tls/tls.crt" "key" "/etc/colophon-tls/tls.key") }}
 {{- end }}
