@@ -239,7 +239,7 @@ func (h *Handler) mutate(ctx context.Context, a *admitted) *response {
 			if at, err := h.Mirrors.Repository(i.Reference.Repository); err != nil {
 				errs[n] = err
 			} else {
-				digests[n], errs[n] = h.Verdicts.Resolve(ctx, at, i.Reference.Identifier(), access.logins(at))
+				digests[n], errs[n] = h.Verdicts.Resolve(ctx, at, i.Reference.Identifier(), a.Namespace, access.logins(at))
 			}
 		}
 	})

@@ -178,7 +178,7 @@ func (g *Gate) source(req *request) (*oci.Registry, error) {
 	case len(req.logins) > 0:
 		login = verdicts.Login(req.logins[0])
 	case g.Helpers.Covers(g.Upstream): // clients that send their own have logins
-		got, err := g.Helpers.Login(req.Context(), g.Upstream)
+		got, err := g.Helpers.Login(req.Context(), g.Upstream, "")
 		if err != nil {
 			return nil, distribution.Unavailable(err.Error())
 		}

@@ -37,6 +37,8 @@ const (
 	maxHelpers     = 64              // patterns
 	maxHelperSays  = 64 << 10        // bytes of its answer
 	maxHelpersRun  = 4               // processes at once
+	maxHelpersOf   = 2               // of them for one namespace, so that no other waits for all of its programs
+	maxHelpersWait = 32              // hosts for which one namespace waits
 	maxHelperHosts = 256             // whose answers are kept
 )
 
@@ -72,14 +74,19 @@ func (p HelperPrograms) Check() error {
 type Helpers struct {
 	programs map[string]string // path by pattern
 	patterns []string          // the longest first
-	slots    chan struct{}
 
-	mu   sync.Mutex
-	kept map[string]*helped // by host
+	mu      sync.Mutex
+	kept    map[string]*helped   // by host
+	waiting map[string][]*helped // by who asks: a namespace
+	turns   []string             // those who wait, each once, in turn
+	running map[string]int       // by who began it
+	atOnce  int
 }
 
-// helped is the answer for one host.
+// helped is the answer for one host. Several may wait for it, each in its own turn.
 type helped struct {
+	host  string
+	began bool
 	done  chan struct{} // closed when it is there
 	login authn.AuthConfig
 	err   error
@@ -91,7 +98,7 @@ func (p HelperPrograms) Find() (*Helpers, error) {
 	if err := p.Check(); err != nil || len(p) == 0 {
 		return nil, err
 	}
-	h := &Helpers{programs: map[string]string{}, slots: make(chan struct{}, maxHelpersRun), kept: map[string]*helped{}}
+	h := &Helpers{programs: map[string]string{}, kept: map[string]*helped{}, waiting: map[string][]*helped{}, running: map[string]int{}}
 	for pattern, name := range p {
 		program, err := exec.LookPath("docker-credential-" + name)
 		if err != nil {
@@ -118,24 +125,16 @@ func (h *Helpers) pattern(host string) string {
 }
 
 // Login returns the credentials for a registry, HOST[:PORT], that Covers reports. Questions at the
-// same time share one process.
-func (h *Helpers) Login(ctx context.Context, host string) (authn.AuthConfig, error) {
+// same time share one process. Those who ask take turns: asker is a namespace, or "" if there is none.
+func (h *Helpers) Login(ctx context.Context, host, asker string) (authn.AuthConfig, error) {
 	host = strings.ToLower(host)
-	pattern := h.pattern(host)
-	if pattern == "" {
+	if h.pattern(host) == "" {
 		return authn.AuthConfig{}, fmt.Errorf("no credential helper is for %s", host)
 	}
-	h.mu.Lock()
-	one := h.kept[host]
-	if one == nil || one.ended() {
-		if len(h.kept) >= maxHelperHosts {
-			clear(h.kept)
-		}
-		one = &helped{done: make(chan struct{})}
-		h.kept[host] = one
-		go h.run(one, h.programs[pattern], host)
+	one, err := h.ask(host, asker)
+	if err != nil {
+		return authn.AuthConfig{}, err
 	}
-	h.mu.Unlock()
 	select {
 	case <-one.done:
 		return one.login, one.err
@@ -144,25 +143,90 @@ func (h *Helpers) Login(ctx context.Context, host string) (authn.AuthConfig, err
 	}
 }
 
-// ended reports whether an answer is too old.
-func (o *helped) ended() bool {
+// ask returns the answer for a host, which is there, on its way, or to be given in the asker's turn.
+func (h *Helpers) ask(host, asker string) (*helped, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	one := h.kept[host]
+	if one == nil || one.ended() {
+		if len(h.kept) >= maxHelperHosts {
+			maps.DeleteFunc(h.kept, func(_ string, o *helped) bool { return o.given() })
+		}
+		one = &helped{host: host, done: make(chan struct{})}
+	}
+	if one.began || slices.Contains(h.waiting[asker], one) {
+		return one, nil
+	}
+	if len(h.waiting[asker]) >= maxHelpersWait {
+		return nil, fmt.Errorf("the credential helper for %s is not asked: others are asked for %d registries of the same namespace first", host, maxHelpersWait)
+	}
+	h.kept[host] = one
+	if len(h.waiting[asker]) == 0 {
+		h.turns = append(h.turns, asker)
+	}
+	h.waiting[asker] = append(h.waiting[asker], one)
+	h.begin()
+	return one, nil
+}
+
+// begin begins what may run now. The caller holds the lock.
+func (h *Helpers) begin() {
+	for h.atOnce < maxHelpersRun {
+		i := slices.IndexFunc(h.turns, func(asker string) bool { return h.running[asker] < maxHelpersOf })
+		if i < 0 {
+			return
+		}
+		asker := h.turns[i]
+		one := h.waiting[asker][0]
+		h.turns = slices.Delete(h.turns, i, i+1)
+		if h.waiting[asker] = h.waiting[asker][1:]; len(h.waiting[asker]) > 0 {
+			h.turns = append(h.turns, asker)
+		} else {
+			delete(h.waiting, asker)
+		}
+		if one.began { // in another one's turn
+			continue
+		}
+		one.began = true
+		h.atOnce++
+		h.running[asker]++
+		go h.run(one, asker)
+	}
+}
+
+func (o *helped) given() bool {
 	select {
 	case <-o.done:
-		keeps := helperKeeps
-		if o.err != nil {
-			keeps = helperFails
-		}
-		return time.Since(o.at) >= keeps
+		return true
 	default:
 		return false
 	}
 }
 
-func (h *Helpers) run(one *helped, program, host string) {
-	defer close(one.done)
-	h.slots <- struct{}{}
-	defer func() { <-h.slots }()
-	one.login, one.err = askHelper(program, host)
+// ended reports whether an answer is too old.
+func (o *helped) ended() bool {
+	if !o.given() {
+		return false
+	}
+	keeps := helperKeeps
+	if o.err != nil {
+		keeps = helperFails
+	}
+	return time.Since(o.at) >= keeps
+}
+
+func (h *Helpers) run(one *helped, asker string) {
+	defer func() {
+		close(one.done)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.atOnce--
+		if h.running[asker]--; h.running[asker] == 0 {
+			delete(h.running, asker)
+		}
+		h.begin()
+	}()
+	one.login, one.err = askHelper(h.programs[h.pattern(one.host)], one.host)
 	one.at = time.Now()
 }
 

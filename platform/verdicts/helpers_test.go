@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,7 +54,7 @@ func TestHelpers(t *testing.T) {
 	var all sync.WaitGroup
 	for range 50 {
 		all.Go(func() {
-			if got, err := h.Login(t.Context(), "A.dkr.example.com"); err != nil || got != (authn.AuthConfig{Username: "robot", Password: "s3cret"}) {
+			if got, err := h.Login(t.Context(), "A.dkr.example.com", "shop"); err != nil || got != (authn.AuthConfig{Username: "robot", Password: "s3cret"}) {
 				t.Errorf("got %v, %v", got, err)
 			}
 		})
@@ -69,12 +70,12 @@ func TestHelpers(t *testing.T) {
 	if read("runs") != "run\n" || read("host") != "a.dkr.example.com\n" || read("argv") != "get\n" || !strings.Contains(read("env"), "AWS_REGION=there") || strings.Contains(read("env"), "hush") {
 		t.Errorf("got runs %q, host %q, arguments %q, environment %q", read("runs"), read("host"), read("argv"), read("env"))
 	}
-	if got, err := h.Login(t.Context(), "token.dkr.example.com"); err != nil || got != (authn.AuthConfig{IdentityToken: "s3cret"}) {
+	if got, err := h.Login(t.Context(), "token.dkr.example.com", "shop"); err != nil || got != (authn.AuthConfig{IdentityToken: "s3cret"}) {
 		t.Errorf("a token: got %v, %v", got, err)
 	}
 	for name, want := range map[string]string{"fails": "exit status 3", "empty": "expected an object", "twice": "expected an object", "endless": "at most", "hangs": "within 5s"} {
 		start := time.Now()
-		got, err := h.Login(t.Context(), name+".example.com")
+		got, err := h.Login(t.Context(), name+".example.com", "shop")
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(fmt.Sprint(got, err), "s3cret") || time.Since(start) > 10*time.Second {
 			t.Errorf("%s: got %v, %v after %s, want %q", name, got, err, time.Since(start), want)
 		}
@@ -91,8 +92,49 @@ func TestHelpers(t *testing.T) {
 	}
 	impatient, stop := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer stop()
-	if _, err := h.Login(impatient, "b.dkr.example.com"); err == nil || !strings.Contains(err.Error(), "in time") {
+	if _, err := h.Login(impatient, "b.dkr.example.com", "shop"); err == nil || !strings.Contains(err.Error(), "in time") {
 		t.Errorf("who stops waiting: got %v", err)
+	}
+}
+
+// TestHelpersTakeTurns: a namespace whose registries have slow programs keeps no other one waiting for
+// all of them, and cannot make them queue without end.
+func TestHelpersTakeTurns(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir+":/bin:/usr/bin")
+	helper(t, dir, "slow", "sleep 2; "+answers)
+	helper(t, dir, "fast", answers)
+	h, err := verdicts.HelperPrograms{"*.slow.example.com": "slow", "*.fast.example.com": "fast"}.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var refused atomic.Int64
+	for n := range 100 {
+		go func() {
+			if _, err := h.Login(ctx, fmt.Sprintf("r%d.slow.example.com", n), "tenant"); err != nil && strings.Contains(err.Error(), "same namespace") {
+				refused.Add(1)
+			}
+		}()
+	}
+	waitFor(t, func() bool { return refused.Load() == 66 }) // of 100, 2 run and 32 wait
+	start := time.Now()
+	for n := range 3 {
+		if _, err := h.Login(t.Context(), fmt.Sprintf("r%d.fast.example.com", n), "shop"); err != nil {
+			t.Error(err)
+		}
+	}
+	if took := time.Since(start); took > 1500*time.Millisecond {
+		t.Errorf("another namespace waited for %s", took)
+	}
+	// A host that two wait for comes with the first turn of either.
+	start = time.Now()
+	if _, err := h.Login(t.Context(), "r99.slow.example.com", "shop"); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it waited for %s in the turn of the other one", took)
 	}
 }
 
@@ -151,7 +193,7 @@ func TestHelperReads(t *testing.T) {
 	use("ours")
 	c.expect("without credentials", c.question(r.Image), verify.Accepted)
 	c.expect("with wrong ones", c.question(r.Image, authn.AuthConfig{Username: "x", Password: "guess"}), verify.Accepted)
-	if digest, err := c.store.Resolve(t.Context(), c.host+"/team/app", "v1.2.0", nil); err != nil || digest != r.Image.Digest.String() {
+	if digest, err := c.store.Resolve(t.Context(), c.host+"/team/app", "v1.2.0", "shop", nil); err != nil || digest != r.Image.Digest.String() {
 		t.Errorf("a tag: got %s, %v", digest, err)
 	}
 	use("broken")

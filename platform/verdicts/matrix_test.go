@@ -36,7 +36,7 @@ func TestMatrix(t *testing.T) {
 			t.Fatal(err)
 		}
 		if image.Digest == "" {
-			if image.Digest, err = s.Resolve(t.Context(), ref.Repository, ref.Identifier(), nil); err != nil {
+			if image.Digest, err = s.Resolve(t.Context(), ref.Repository, ref.Identifier(), "", nil); err != nil {
 				t.Fatal(err)
 			}
 		}

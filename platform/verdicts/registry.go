@@ -66,9 +66,9 @@ func (l Login) Resolve(authn.Resource) (authn.Authenticator, error) {
 
 // each opens a repository with each of the credentials until do succeeds, or fails for another
 // reason than the credentials. Those of a helper come last. Without any, it is anonymous.
-func (s *Store) each(ctx context.Context, repository string, logins []authn.AuthConfig, do func(oci.Source) error) (src oci.Source, err error) {
+func (s *Store) each(ctx context.Context, repository, namespace string, logins []authn.AuthConfig, do func(oci.Source) error) (src oci.Source, err error) {
 	if host := hostOf(repository); s.config.Helpers.Covers(host) {
-		login, helperErr := s.config.Helpers.Login(ctx, host)
+		login, helperErr := s.config.Helpers.Login(ctx, host, namespace)
 		if helperErr == nil {
 			logins = append(slices.Clone(logins), login)
 		} else {
@@ -102,17 +102,17 @@ func (s *Store) each(ctx context.Context, repository string, logins []authn.Auth
 
 // open opens a repository with the first of the credentials that may read the image. With the first
 // of them, it also asks at once what is attached to the image, and about the given tags.
-func (s *Store) open(ctx context.Context, repository string, logins []authn.AuthConfig, digest string, tags []oci.CosignTag) (oci.Source, error) {
-	subject, err := v1.NewHash(digest)
+func (s *Store) open(ctx context.Context, q Question, tags []oci.CosignTag) (oci.Source, error) {
+	subject, err := v1.NewHash(q.Image.Digest)
 	if err != nil {
 		return nil, err
 	}
 	var first *early
-	src, err := s.each(ctx, repository, logins, func(src oci.Source) error {
+	src, err := s.each(ctx, q.Repository, q.Namespace, q.Logins, func(src oci.Source) error {
 		if first == nil {
 			first = askEarly(ctx, src, subject, tags)
 		}
-		_, err := src.Resolve(ctx, digest)
+		_, err := src.Resolve(ctx, q.Image.Digest)
 		return err
 	})
 	switch {
@@ -125,8 +125,8 @@ func (s *Store) open(ctx context.Context, repository string, logins []authn.Auth
 }
 
 // resolve returns the digest of a tag.
-func (s *Store) resolve(ctx context.Context, repository string, logins []authn.AuthConfig, tag string) (digest string, err error) {
-	_, err = s.each(ctx, repository, logins, func(src oci.Source) error {
+func (s *Store) resolve(ctx context.Context, repository, namespace string, logins []authn.AuthConfig, tag string) (digest string, err error) {
+	_, err = s.each(ctx, repository, namespace, logins, func(src oci.Source) error {
 		d, err := src.Resolve(ctx, tag)
 		digest = d.Digest.String()
 		return err

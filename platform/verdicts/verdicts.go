@@ -222,7 +222,7 @@ func (g *generation) withoutEvidence(sets []*policy.Set, q Question, now time.Ti
 // case that the credentials of q may read the image.
 func (s *Store) read(ctx context.Context, of reading, q Question, g *generation, asked *ask) (*entry, error) {
 	options := verify.Options{Trust: g.roots, Pinned: true} // whoever runs the image compares its layers
-	src, err := s.open(ctx, q.Repository, q.Logins, q.Image.Digest, asked.CosignTags(options))
+	src, err := s.open(ctx, q, asked.CosignTags(options))
 	if err != nil {
 		// Whether they may read it is not known if the registry does not answer: then what is kept counts.
 		if errors.Is(err, oci.ErrDenied) || errors.Is(err, oci.ErrNotFound) {
@@ -282,12 +282,12 @@ func (s *Store) Reader(logins []authn.AuthConfig) (id ReaderID) {
 	return id
 }
 
-// Resolve returns the digest that a tag has, for whoever has the credentials. Questions at the
-// same time share one request.
-func (s *Store) Resolve(ctx context.Context, repository, tag string, logins []authn.AuthConfig) (digest string, err error) {
+// Resolve returns the digest that a tag has, for whoever has the credentials and asks for a namespace.
+// Questions at the same time share one request.
+func (s *Store) Resolve(ctx context.Context, repository, tag, namespace string, logins []authn.AuthConfig) (digest string, err error) {
 	of := tagged{repository, tag, s.Reader(logins)}
 	return s.tags.do(ctx, of, hostOf(repository), func(ctx context.Context) (string, error) {
-		return s.resolve(ctx, repository, logins, tag)
+		return s.resolve(ctx, repository, namespace, logins, tag)
 	})
 }
 

@@ -424,7 +424,7 @@ func TestStrangeAddresses(t *testing.T) {
 	_, port, _ := strings.Cut(strings.TrimPrefix(srv.URL, "http://"), ":")
 	s := verdicts.New(verdicts.Config{Transport: verdicts.Transport(false)})
 	for _, host := range []string{"127.0.0.1:" + port, "localhost:" + port, "169.254.169.254", "[::1]:" + port, "[::ffff:127.0.0.1]:" + port, "0.0.0.0:" + port} {
-		if _, err := s.Resolve(t.Context(), host+"/a", "latest", nil); err == nil || asked.Load() {
+		if _, err := s.Resolve(t.Context(), host+"/a", "latest", "", nil); err == nil || asked.Load() {
 			t.Errorf("%s: got %v, want a refusal", host, err)
 		}
 	}
@@ -451,7 +451,7 @@ func TestFaultIsNoAnswer(t *testing.T) {
 	if !strings.Contains(a.Decision.Reason, "ended with a fault") {
 		t.Errorf("got %s", a.Decision.Reason)
 	}
-	if _, err := c.store.Resolve(t.Context(), c.host+"/team/app", "v1", nil); err == nil {
+	if _, err := c.store.Resolve(t.Context(), c.host+"/team/app", "v1", "", nil); err == nil {
 		t.Error("a tag was resolved")
 	}
 }
@@ -472,7 +472,7 @@ func TestTooMuchAtOnce(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	for i := range 4200 {
-		_, err := c.store.Resolve(ctx, c.host+"/team/app", fmt.Sprint("v", i), nil)
+		_, err := c.store.Resolve(ctx, c.host+"/team/app", fmt.Sprint("v", i), "", nil)
 		if err != nil && strings.Contains(err.Error(), "4096 images") {
 			busy++
 		}
