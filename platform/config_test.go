@@ -55,7 +55,7 @@ func TestConfigFields(t *testing.T) {
 	if n := c.Build.Network; n.Ports[0] != 81 || n.Allow[0].Bits() != 8 || n.Deny[0].Bits() != 32 || n.AllowHosts[0] != "a.test" || n.DenyHosts[0] != "b.test" || n.StoreSize != 8 {
 		t.Errorf("network: got %+v", n)
 	}
-	if got, want := c.Registry.Gate, (gateConfig{"/p", "/t", "audit", 64}); got == nil || *got != want {
+	if got, want := c.Registry.Gate, (gateConfig{Policies: "/p", Trust: "/t", Mode: "audit", Memory: 64}); got == nil || *got != want {
 		t.Errorf("gate: got %+v, want %+v", got, want)
 	}
 	if b := c.Build; b.Concurrent != 6 || b.Runtime != "crun" || b.UIDBase != 7 || b.StdCache != "/std" {
@@ -65,17 +65,18 @@ func TestConfigFields(t *testing.T) {
 
 func TestConfigIsRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"unknown": 1}`:                                                              "unknown",
-		`{"build": {"Limits": {"cpus": 1}}}`:                                          "Limits",
-		`{"build": {"wallTime": 1800000000000}}`:                                      "wallTime",
-		`{"build": {"wallTime": "-1s"}}`:                                              "build.wallTime",
-		`{"build": {"network": {"x": 1}}}`:                                            "x",
-		`{"trustedRoot": "/a"}`:                                                       "signingConfig",
-		`{"build": {"network": {"allow": ["127.0.0.0/8"]}}}`:                          "build.network: allow",
-		`{"roles": {"builder": "nowhere"}}`:                                           "roles.builder",
-		`{"registry": {"gate": {}}}`:                                                  "registry.gate: policies",
-		`{"registry": {"gate": {"policies": "p", "mode": "warn"}}}`:                   "expected enforce or audit",
-		`{"registry": {"gate": {"policies": "p", "memory": 2000}}}`:                   "memory",
+		`{"unknown": 1}`:                                            "unknown",
+		`{"build": {"Limits": {"cpus": 1}}}`:                        "Limits",
+		`{"build": {"wallTime": 1800000000000}}`:                    "wallTime",
+		`{"build": {"wallTime": "-1s"}}`:                            "build.wallTime",
+		`{"build": {"network": {"x": 1}}}`:                          "x",
+		`{"trustedRoot": "/a"}`:                                     "signingConfig",
+		`{"build": {"network": {"allow": ["127.0.0.0/8"]}}}`:        "build.network: allow",
+		`{"roles": {"builder": "nowhere"}}`:                         "roles.builder",
+		`{"registry": {"gate": {}}}`:                                "registry.gate: policies",
+		`{"registry": {"gate": {"policies": "p", "mode": "warn"}}}`: "expected enforce or audit",
+		`{"registry": {"gate": {"policies": "p", "clusterImagePolicies": {"noMatchPolicy": "x"}}}}`: "noMatchPolicy",
+		`{"registry": {"gate": {"policies": "p", "memory": 2000}}}`:                                 "memory",
 		`{"roles": {"rooms": "a:1"}}`:                                                 "rooms",
 		`{"roles": {"uidBase": "a"}}`:                                                 "uidBase",
 		`{"roles": {"uidBase": 1, "uidBase": 2}}`:                                     "uidBase",

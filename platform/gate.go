@@ -21,6 +21,9 @@ type gateConfig struct {
 	Trust    string `json:"trust,omitempty"`  // file or directory of trust roots besides the platform's own
 	Mode     string `json:"mode,omitempty"`   // enforce (default), or audit: decisions are recorded, and nothing is refused
 	Memory   int    `json:"memory,omitempty"` // MiB for what is known about images; default 160
+
+	// ClusterImagePolicies lets documents of policy-controller in Policies count; absent: they are an error.
+	ClusterImagePolicies *verdicts.ClusterImagePolicies `json:"clusterImagePolicies,omitempty"`
 }
 
 // check returns an error if the settings contradict themselves.
@@ -33,6 +36,9 @@ func (c *gateConfig) check() error {
 		return fmt.Errorf("mode: expected enforce or audit, found %q", c.Mode)
 	case c.Memory < 0 || c.Memory > 1024:
 		return fmt.Errorf("memory: expected MiB up to 1024, found %d", c.Memory)
+	}
+	if c != nil {
+		return c.ClusterImagePolicies.Check()
 	}
 	return nil
 }
@@ -54,7 +60,7 @@ func (c *gateConfig) read() (d gateDocuments, err error) {
 			return d, fmt.Errorf("trust: %w", err)
 		}
 	}
-	return d, verdicts.Check(d.Policies, d.Roots)
+	return d, verdicts.Check(d.Policies, d.Roots, c.ClusterImagePolicies)
 }
 
 // gateHere returns the settings of the gate, or nil if there is none on this host.

@@ -62,6 +62,9 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 	ready := watchDisks(ctx, roleRegistry, c.Dirs, c.Log).ready
 	if s.Gate != nil {
 		l := verdicts.NewLoader(reg.Verdicts(), c.Log, nil)
+		if others := s.Gate.ClusterImagePolicies; others != nil {
+			l.WithClusterImagePolicies(&verdicts.ClusterImagePolicies{NoMatchPolicy: others.NoMatchPolicy, Alone: true})
+		}
 		go tellGate(l, c.Updates, c.Log)
 		disks := ready
 		ready = func(ctx context.Context) error {

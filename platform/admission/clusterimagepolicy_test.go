@@ -13,7 +13,7 @@ func TestClusterImagePolicies(t *testing.T) {
 	c := newScene(t)
 	use := func(more string) {
 		l := verdicts.NewLoader(c.store, c.config.Log, nil)
-		l.WithClusterImagePolicies(policy.AllowUnmatched)
+		l.WithClusterImagePolicies(&verdicts.ClusterImagePolicies{NoMatchPolicy: policy.AllowUnmatched})
 		l.Tell(verdicts.TrustDocuments, nil)
 		l.Tell(verdicts.PolicyDocuments, []verdicts.Document{{Name: "a", Raw: []byte("apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: none}\nspec:\n  images: [{glob: '**'}]\n" + more)}})
 		if _, problem := l.Ready(); problem != "" {

@@ -77,7 +77,7 @@ func TestClusterImagePoliciesOfTheCluster(t *testing.T) {
 	}
 	store := verdicts.New(verdicts.Config{Transport: verdicts.Transport(false)})
 	l := verdicts.NewLoader(store, slog.New(slog.DiscardHandler), nil)
-	l.WithClusterImagePolicies("")
+	l.WithClusterImagePolicies(&verdicts.ClusterImagePolicies{})
 	l.Tell(verdicts.TrustDocuments, nil)
 	l.Tell(verdicts.PolicyDocuments, all)
 	if _, problem := l.Ready(); problem != "" {

@@ -53,7 +53,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	h := New(Config{Verdicts: store, Cluster: asks, Fields: fields, Names: s.Names, Mirrors: s.Mirrors, DryRun: s.DryRun, Log: log, Registerer: metrics})
 	l := &loader{log: log, Loader: verdicts.NewLoader(store, log, nil)}
 	if c := s.ClusterImagePolicies; c != nil {
-		l.WithClusterImagePolicies(c.NoMatchPolicy)
+		l.WithClusterImagePolicies(&verdicts.ClusterImagePolicies{NoMatchPolicy: c.NoMatchPolicy})
 	}
 	certs := &certificate{log: log}
 	webhooks, err := net.Listen("tcp", s.Listen)

@@ -57,9 +57,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		defer c.Cache.Close()
 	}
 	l := verdicts.NewLoader(store, log, nil)
-	if c := s.ClusterImagePolicies; c != nil {
-		l.WithClusterImagePolicies(c.NoMatchPolicy)
-	}
+	l.WithClusterImagePolicies(s.ClusterImagePolicies)
 	work, stop := context.WithCancel(ctx)
 	defer stop()
 	go l.FromFiles(work, verdicts.PolicyDocuments, s.Policies)

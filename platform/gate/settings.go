@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -28,9 +27,8 @@ type Settings struct {
 	Policies string `json:"policies,omitempty"` // file or directory of policies; required
 	Trust    string `json:"trust,omitempty"`    // file or directory of trust roots; required
 	// ClusterImagePolicies lets documents of policy-controller in Policies count; absent: they are an error.
-	ClusterImagePolicies *struct {
-		NoMatchPolicy policy.Unmatched `json:"noMatchPolicy,omitempty"` // deny (default), warn or allow: an image that none of them is about
-	} `json:"clusterImagePolicies,omitempty"`
+	ClusterImagePolicies *verdicts.ClusterImagePolicies `json:"clusterImagePolicies,omitempty"`
+
 	Mode   string `json:"mode,omitempty"`   // enforce (default), or audit: decisions are recorded, and nothing is refused
 	Memory int    `json:"memory,omitempty"` // MiB for what is known about images; default 160
 
@@ -92,8 +90,8 @@ func (s *Settings) Check() error {
 	if err := namesAt(s.host, s.Names).Check(); err != nil {
 		return err
 	}
-	if c := s.ClusterImagePolicies; c != nil && c.NoMatchPolicy != "" && !slices.Contains([]policy.Unmatched{policy.DenyUnmatched, policy.WarnUnmatched, policy.AllowUnmatched}, c.NoMatchPolicy) {
-		return fmt.Errorf("clusterImagePolicies: noMatchPolicy: expected deny, warn or allow, found %q", c.NoMatchPolicy)
+	if err := s.ClusterImagePolicies.Check(); err != nil {
+		return err
 	}
 	if err := s.CredentialHelpers.Check(); err != nil {
 		return err

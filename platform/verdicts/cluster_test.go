@@ -54,7 +54,7 @@ func keyOf(h *prooftest.Holder) string {
 // loader returns what makes documents count in the scene's store.
 func (c *scene) loader(noMatch policy.Unmatched) *verdicts.Loader {
 	l := verdicts.NewLoader(c.store, slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
-	l.WithClusterImagePolicies(noMatch)
+	l.WithClusterImagePolicies(&verdicts.ClusterImagePolicies{NoMatchPolicy: noMatch})
 	l.Tell(verdicts.TrustDocuments, []verdicts.Document{{Name: "root", Raw: c.p.Document()}})
 	return l
 }

@@ -44,6 +44,7 @@ type Loader struct {
 	mu       sync.Mutex
 	others   bool             // documents of policy-controller count, too
 	noMatch  policy.Unmatched // what they say about an image that none of them is about
+	alone    bool             // they start no program and open no repository
 	policies []Document
 	roots    []Document
 	have     [2]bool // policies, and trust roots, were read
@@ -79,12 +80,30 @@ func NewLoader(store *Store, log *slog.Logger, used func()) *Loader {
 	return &Loader{store: store, log: log, used: used}
 }
 
-// WithClusterImagePolicies lets documents of policy-controller count beside our own policies:
-// ClusterImagePolicy and TrustRoot, and the Secrets and ConfigMaps that they name. noMatch is what
-// happens to an image that none of them is about; empty: what the ConfigMap config-policy-controller
-// says, or else it is denied. It is called before Tell.
-func (l *Loader) WithClusterImagePolicies(noMatch policy.Unmatched) {
-	l.others, l.noMatch = true, noMatch
+// ClusterImagePolicies are settings that let documents of policy-controller count beside our own policies.
+type ClusterImagePolicies struct {
+	NoMatchPolicy policy.Unmatched `json:"noMatchPolicy,omitempty"` // deny (default), warn or allow: an image that none of them is about
+
+	// Alone is set by a role that starts no program and connects to nobody: policies in CUE and Rego, and
+	// signatures in another repository, are undecided there.
+	Alone bool `json:"-"`
+}
+
+// Check fails if a setting is none. nil is that they do not count.
+func (c *ClusterImagePolicies) Check() error {
+	if c != nil && c.NoMatchPolicy != "" && !slices.Contains([]policy.Unmatched{policy.DenyUnmatched, policy.WarnUnmatched, policy.AllowUnmatched}, c.NoMatchPolicy) {
+		return fmt.Errorf("clusterImagePolicies: noMatchPolicy: expected deny, warn or allow, found %q", c.NoMatchPolicy)
+	}
+	return nil
+}
+
+// WithClusterImagePolicies lets documents of policy-controller count beside our own policies, unless c is
+// nil: ClusterImagePolicy and TrustRoot, and the Secrets and ConfigMaps that they name. Without a
+// NoMatchPolicy, that of the ConfigMap config-policy-controller counts, or deny. It is called before Tell.
+func (l *Loader) WithClusterImagePolicies(c *ClusterImagePolicies) {
+	if c != nil {
+		l.others, l.noMatch, l.alone = true, c.NoMatchPolicy, c.Alone
+	}
 }
 
 // Kinds of documents.
@@ -158,7 +177,11 @@ func (l *Loader) use(id string, sets []*policy.Set, roots []*trust.Root, others 
 	if !l.others {
 		return l.store.Use(id, sets, roots)
 	}
-	return l.store.UseWith(id, sets, roots, cluster.New(others, cluster.Options{Trust: roots, Evaluate: eval.Run, Open: l.store.OpenSource, NoMatch: cmp.Or(l.noMatch, others.NoMatch())}))
+	o := cluster.Options{Trust: roots, Evaluate: eval.Run, Open: l.store.OpenSource, NoMatch: cmp.Or(l.noMatch, others.NoMatch())}
+	if l.alone {
+		o.Evaluate, o.Open = nil, nil
+	}
+	return l.store.UseWith(id, sets, roots, cluster.New(others, o))
 }
 
 func (l *Loader) parsePolicies(problems map[string]string) (sets []*policy.Set, others *cip.Objects) {
@@ -259,8 +282,9 @@ func (l *Loader) FromFiles(ctx context.Context, of int, path string) {
 }
 
 // Check returns an error if these policies and trust roots cannot be used.
-func Check(policies, roots []Document) error {
+func Check(policies, roots []Document, others *ClusterImagePolicies) error {
 	l := NewLoader(New(Config{}), slog.New(slog.DiscardHandler), nil)
+	l.WithClusterImagePolicies(others)
 	l.Tell(PolicyDocuments, policies)
 	l.Tell(TrustDocuments, roots)
 	if _, problem := l.Ready(); problem != "" {

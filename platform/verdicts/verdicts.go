@@ -53,7 +53,7 @@ const DefaultMemory = 160 << 20
 
 // Config says how a Store reads images.
 type Config struct {
-	Transport http.RoundTripper // sends the requests to registries; required, unless Open is set: see Transport
+	Transport http.RoundTripper // sends the requests to registries; nil: Transport(false)
 	Helpers   *Helpers          // have credentials that count for everybody who asks; nil: there are none
 	// Open opens a repository for whoever has the credentials; nil: the registry is asked over Transport.
 	Open   func(repository string, login authn.AuthConfig) (oci.Source, error)
@@ -86,6 +86,9 @@ func New(c Config) *Store {
 	}
 	if c.Memory == 0 {
 		c.Memory = DefaultMemory
+	}
+	if c.Transport == nil {
+		c.Transport = Transport(false)
 	}
 	if c.Open == nil {
 		c.Open = func(repository string, login authn.AuthConfig) (oci.Source, error) {
