@@ -183,8 +183,11 @@ func (c *kubernetes) decider(cmd *cobra.Command, file *policyFile, names policy.
 	}
 	o := decideOptions{now: now, timeout: c.timeout, many: manyOptions{mirrors: names}}
 	d, err := o.decider(cmd, file)
-	if err != nil || len(roots) == 0 {
-		return d, err
+	if err != nil {
+		return nil, err
+	}
+	if d.opts.Pinned = true; len(roots) == 0 { // as admission reads images
+		return d, nil
 	}
 	d.opts.Trust = nil
 	for _, r := range roots {
