@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/distribution"
 	"github.com/colophon-build/colophon/platform/verdicts/serving"
@@ -31,7 +32,7 @@ func (g *Gate) unjudged(w http.ResponseWriter, req *request, err error) error {
 	}
 	defer resp.Body.Close()
 	r := serving.Request{Repository: req.repository, Reference: req.ref, Logins: req.logins, Reader: req.reader, Client: req.RemoteAddr}
-	_ = g.judge.Unjudged(req.Context(), "pull of "+req.kind, r, resp.Header.Get("Docker-Content-Digest"), err)
+	_ = g.judge.Unjudged(req.Context(), "pull of "+req.kind, r, printable.Cut(printable.Line(resp.Header.Get("Docker-Content-Digest")), maxMessage), err)
 	h := w.Header()
 	for _, name := range []string{"Content-Type", "Content-Length", "Docker-Content-Digest", "Etag"} {
 		h.Del(name)

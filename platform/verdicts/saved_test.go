@@ -3,6 +3,7 @@ package verdicts_test
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -269,4 +270,56 @@ func TestSaveIsBounded(t *testing.T) {
 	c.down()
 	c.expect("the last one", c.question(images[29]), verify.Accepted)
 	c.expect("the first one", c.question(images[0]), verify.Undecided)
+}
+
+// TestSavedRoom: docs/admission.md says that about 10,000 images have room in what the API server takes.
+func TestSavedRoom(t *testing.T) {
+	c := newScene(t)
+	_, _, _, raw := outlives(t, c, rules)
+	random := func(n int) string { b := make([]byte, n); _, _ = rand.Read(b); return fmt.Sprintf("%x", b) }
+	many := edited(t, raw, func(i map[string]any) { i["repository"] = "REPOSITORY" })
+	var doc struct {
+		Program string           `json:"program"`
+		Salt    []byte           `json:"salt"`
+		Images  []map[string]any `json:"images"`
+	}
+	if err := json.Unmarshal(unpacked(t, many), &doc); err != nil {
+		t.Fatal(err)
+	}
+	one, err := json.Marshal(doc.Images[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc.Images = nil
+	for n := range 10_000 { // three images of each repository, of two policies, for one of 50 secrets
+		var i map[string]any
+		if err := json.Unmarshal(one, &i); err != nil {
+			t.Fatal(err)
+		}
+		digest := "sha256:" + random(32)
+		i["repository"], i["digest"] = fmt.Sprintf("registry.example.com/team%d/app%d", n/30, n/3), digest
+		i["readers"] = map[string]any{fmt.Sprintf("%032d", n%50): c.time()}
+		v := i["verdicts"].([]any)[0].(map[string]any)
+		v["digest"], v["commit"], v["source"] = digest, random(20), fmt.Sprintf("https://git.example.com/team%d/app%d", n/30, n/3)
+		i["verdicts"] = []any{v, v}
+		doc.Images = append(doc.Images, i)
+	}
+	text, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.store = c.process("a program")
+	if n, err := c.store.Restore(packed(text)); err != nil || n != 10_000 {
+		t.Fatalf("restored %d: %v", n, err)
+	}
+	c.use(rules)
+	saved, err := c.store.Save(900 << 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.store = c.process("a program")
+	n, err := c.store.Restore(saved)
+	if t.Logf("%d images in %d bytes", n, len(saved)); err != nil || n < 9000 {
+		t.Errorf("%d images have room: %v", n, err)
+	}
 }
