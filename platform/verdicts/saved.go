@@ -20,7 +20,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/colophon-build/colophon/internal/strict"
-	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -28,7 +27,7 @@ import (
 // What outlives the process are acceptances alone, each for as long as it would count anyway (keptFor), and
 // only for the same program, the same policies about the image, the same trust roots and the same readers.
 // Whoever can write what Restore reads can have any image accepted: it belongs where only this role writes.
-// Images about which a rule has conditions, and those of which evidence is kept, are not saved.
+// Images of which evidence is kept, as for rules with conditions, are not saved.
 
 // Limits on what is restored.
 const (
@@ -156,19 +155,12 @@ func (m *memoir) keyOf(id ReaderID, logins []authn.AuthConfig) (string, error) {
 
 // hash stands for all that an answer depends on besides the image, in this process and in others.
 func (a *ask) hash(g *generation) string {
-	raw, err := json.Marshal(fields(verify.Ask{Policies: a.Policies, Predicates: append([]string{}, a.Predicates...), Packages: a.Packages}))
+	raw, err := json.Marshal(fields(verify.Ask{Policies: a.Policies, Predicates: a.Predicates, Packages: a.Packages}))
 	if err != nil {
 		return ""
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%x %x %x", sha256.Sum256(raw), a.key, g.trustKey))
 	return hex.EncodeToString(sum[:])
-}
-
-// unconditional reports whether no rule about an image has conditions.
-func (g *generation) unconditional(image policy.Image) bool {
-	return !slices.ContainsFunc(g.sets, func(s *policy.Set) bool {
-		return slices.ContainsFunc(s.Rules, func(r policy.Rule) bool { return len(r.Conditions) > 0 && r.Matches(image) })
-	})
 }
 
 // Save returns the acceptances that count now, for Restore, in at most that many bytes. Those that were
@@ -239,7 +231,7 @@ func (m *memoir) add(images []*savedImage, now time.Time) []*savedImage {
 // save returns what outlives the process of one entry, or nil.
 func (s *Store) save(k *kept, g *generation, now time.Time) *savedImage {
 	e := k.entry
-	if e.evidence != nil || e.others != nil || !e.counts(now) || e.partly || e.aging || k.key.trust != g.trustKey || e.asked == nil || !g.unconditional(e.image) {
+	if e.evidence != nil || e.others != nil || !e.counts(now) || e.partly || e.aging || k.key.trust != g.trustKey || e.asked == nil {
 		return nil
 	}
 	sets := g.in(e.namespace)
@@ -322,7 +314,7 @@ func (s *Store) Restore(raw []byte) (images int, err error) {
 // this process finds out does.
 func (s *Store) restored(of reading, q Question, g *generation, asked *ask) {
 	m := s.memoir
-	if m.left.Load() == 0 || !g.unconditional(q.Image) {
+	if m.left.Load() == 0 {
 		return
 	}
 	at := [2]string{q.Repository, q.Image.Digest}
