@@ -67,6 +67,9 @@ func Entries(ctx context.Context, src tlog.Source, size, from, to int64, yield f
 	return nil
 }
 
+// maxNodes is how many hashes of the log are kept while an answer is made.
+const maxNodes = 64 * MaxPage
+
 // State is what answers questions: a map, and the entry of the index log that commits to it.
 // It never changes. Safe for concurrent use.
 type State struct {
@@ -113,13 +116,26 @@ func (s *State) Answer(ctx context.Context, q Question, limit int, log, index tl
 		return nil, err
 	}
 	a.InIndex, a.Extends = raws(inIndex), raws(extends)
+	prover := tlog.NewProver(log, s.Indexed, maxNodes)
+	var t tlog.Tile
+	var entries [][]byte // of t
 	for _, key := range keys {
 		e := Entry{Index: int64(binary.BigEndian.Uint64(key[len(r.Prefix):]))}
-		var inLog []tlog.Hash
-		if e.Body, inLog, err = tlog.Entry(ctx, log, s.Indexed, e.Index); err != nil {
+		inLog, err := prover.Inclusion(ctx, e.Index)
+		if err != nil {
 			return nil, err
 		}
-		e.InLog = raws(inLog)
+		if at, _ := (tlog.Tile{Level: tlog.Entries, Index: e.Index / tlog.TileWidth}).At(s.Indexed.Size); at != t {
+			t = at
+			data, err := tlog.ReadTile(ctx, log, t)
+			if err != nil {
+				return nil, err
+			}
+			if entries, err = tlog.SplitEntries(data); err != nil {
+				return nil, fmt.Errorf("%s: %w", t.Path(), err)
+			}
+		}
+		e.Body, e.InLog = entries[e.Index%tlog.TileWidth], raws(inLog)
 		a.Entries = append(a.Entries, e)
 	}
 	return a, nil

@@ -161,7 +161,7 @@ func (s *Server) answer(ctx context.Context, index int64, v witnesses.Cosigned, 
 // prove makes an inclusion proof; the caller verifies it.
 func prove(ctx context.Context, v witnesses.Cosigned, index int64) ([]tlog.Hash, error) {
 	if own, ok := v.Source.(source); ok {
-		return own.prove(ctx, index)
+		return own.prover.Inclusion(ctx, index)
 	}
 	return tlog.Inclusion(ctx, v.Source, v.Checkpoint, index)
 }

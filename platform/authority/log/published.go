@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
-	merkle "golang.org/x/mod/sumdb/tlog"
 
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/tlog"
@@ -25,8 +24,7 @@ type view struct {
 	mu    sync.Mutex
 	cache map[tlog.Tile][]byte // hash tiles, at most maxCached
 
-	proving sync.Mutex
-	nodes   map[int64]tlog.Hash // hashes of nodes, by merkle.StoredHashIndex, at most maxNodes; guarded by proving
+	prover *tlog.Prover // the caller verifies its proofs
 }
 
 // maxCached is how many tiles (8 KiB each) one view caches. The proofs of a batch need the
@@ -38,7 +36,9 @@ const maxCached = 32
 const maxNodes = 16 * batchSize
 
 func newView(cp tlog.Checkpoint, signed []byte, dir tlog.Dir) *view {
-	return &view{Checkpoint: cp, signed: signed, dir: dir, cache: make(map[tlog.Tile][]byte), nodes: make(map[int64]tlog.Hash)}
+	v := &view{Checkpoint: cp, signed: signed, dir: dir, cache: make(map[tlog.Tile][]byte)}
+	v.prover = tlog.NewProver(source{v}, cp, maxNodes)
+	return v
 }
 
 // source is v as a tlog.Source.
@@ -79,45 +79,6 @@ func (s source) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
 		}
 	}
 	return have.Cut(data, t.Width)
-}
-
-// prove makes the inclusion proof of the entry at index. The hashes come from tiles and are
-// not compared with the root: the caller verifies the proof.
-func (v *view) prove(ctx context.Context, index int64) ([]tlog.Hash, error) {
-	v.proving.Lock()
-	defer v.proving.Unlock()
-	return merkle.ProveRecord(v.Size, index, merkle.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		hashes := make([]tlog.Hash, len(indexes))
-		for i, at := range indexes {
-			h, ok := v.nodes[at]
-			if !ok {
-				var err error
-				if h, err = v.node(ctx, at); err != nil {
-					return nil, err
-				}
-				if len(v.nodes) < maxNodes {
-					v.nodes[at] = h
-				}
-			}
-			hashes[i] = h
-		}
-		return hashes, nil
-	}))
-}
-
-// node computes the hash of a node from its tile.
-func (v *view) node(ctx context.Context, at int64) (tlog.Hash, error) {
-	m := merkle.TileForIndex(8, at) // tiles of tlog.TileWidth hashes
-	t, ok := tlog.Tile{Level: m.L, Index: m.N}.At(v.Size)
-	if !ok {
-		return tlog.Hash{}, fmt.Errorf("%s: %w", m.Path(), os.ErrNotExist)
-	}
-	data, err := source{v}.Tile(ctx, t)
-	if err != nil {
-		return tlog.Hash{}, err
-	}
-	m.W = t.Width
-	return merkle.HashFromTile(m, data, at)
 }
 
 // published is the server's current view as a tlog.Source for clients. It verifies what it
