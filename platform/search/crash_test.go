@@ -20,6 +20,13 @@ import (
 const crashDir = "COLOPHON_SEARCH_CRASH_DIR"
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(powercutDir); dir != "" {
+		if err := someEntries(dir, 6); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if dir := os.Getenv(crashDir); dir != "" {
 		if err := untilKilled(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -1,0 +1,341 @@
+// Package powercut makes what a power cut can leave of a directory. It records the system calls with
+// which a process changes the directory (strace), and loses any of those that were not synced:
+//
+//   - a file has the content of its last fsync (or, with O_SYNC, of its last write), and any of the writes and truncations since then,
+//     in their order; a write can be torn between two sectors;
+//   - a directory has the entries of its last fsync, and any of the changes since then. A rename in
+//     one directory is one change, which happens or does not.
+//
+// This is more than a file system of today loses: ext4 loses no entry of a directory while it keeps a
+// later one. Content that is written through memory maps is lost.
+package powercut
+
+import (
+	"bytes"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/test/needs"
+)
+
+// Trace is what a process did.
+type Trace struct {
+	calls []call
+}
+
+// call is a system call that succeeded.
+type call struct {
+	name string
+	args []string // as strace prints them; strings are decoded
+	ret  string
+}
+
+// Record runs a command, which may change files in dir, until it ends. dir must be empty. Each line
+// that it writes to its standard output is something that it acknowledges.
+func Record(t testing.TB, dir string, cmd *exec.Cmd) *Trace {
+	t.Helper()
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		needs.Missing(t, "strace, of the Debian package of this name")
+	}
+	out := filepath.Join(t.TempDir(), "strace")
+	args := []string{"-f", "-y", "-xx", "-s", "16777216", "-o", out, "-e",
+		"trace=openat,write,pwrite64,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync,fchmod,chmod,fchmodat"}
+	cmd.Args = append(append([]string{strace}, args...), append([]string{cmd.Path}, cmd.Args[1:]...)...)
+	cmd.Path = strace
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	if stdout, err := cmd.Output(); err != nil {
+		t.Fatalf("%v\n%s%s", err, stdout, &complaints)
+	}
+	text, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := parse(string(text), dir)
+	if len(tr.calls) == 0 {
+		t.Fatal("the process changed nothing")
+	}
+	return tr
+}
+
+// parse reads the output of strace. A call that another thread interrupted stands on two lines; it
+// counts where it ends, but a sync where it begins: what other threads write meanwhile is not synced
+// by it.
+func parse(text, dir string) *Trace {
+	tr := &Trace{}
+	begun := map[string]string{} // by thread
+	for line := range strings.Lines(text) {
+		thread, rest, ok := strings.Cut(strings.TrimSpace(line), " ")
+		rest = strings.TrimSpace(rest)
+		if !ok {
+			continue
+		}
+		if head, cut := strings.CutSuffix(rest, "<unfinished ...>"); cut {
+			begun[thread] = head
+			if strings.HasPrefix(head, "fsync(") || strings.HasPrefix(head, "fdatasync(") {
+				tr.add("begin_"+head+") = 0", dir)
+			}
+			continue
+		}
+		if strings.HasPrefix(rest, "<... ") {
+			_, tail, _ := strings.Cut(rest, " resumed>")
+			rest = begun[thread] + tail
+			if strings.HasPrefix(rest, "fsync(") || strings.HasPrefix(rest, "fdatasync(") {
+				rest = "end_" + rest
+			}
+		}
+		tr.add(rest, dir)
+	}
+	return tr
+}
+
+// add adds a call if it succeeded, and is about dir or acknowledges something.
+func (tr *Trace) add(text, dir string) {
+	open, end := strings.IndexByte(text, '('), strings.LastIndex(text, ") ")
+	if open < 0 || end < open {
+		return
+	}
+	c := call{name: text[:open]}
+	_, c.ret, _ = strings.Cut(text[end:], "= ")
+	if c.ret == "" || strings.HasPrefix(c.ret, "-") || strings.HasPrefix(c.ret, "?") {
+		return
+	}
+	for _, arg := range strings.Split(text[open+1:end], ", ") {
+		c.args = append(c.args, decode(arg))
+	}
+	about := c.name == "write" && strings.HasPrefix(c.args[0], "1<")
+	for _, arg := range c.args {
+		about = about || strings.Contains(arg, dir)
+	}
+	if about {
+		tr.calls = append(tr.calls, c)
+	}
+}
+
+// decode decodes "\x.." and the path in 3<\x..>.
+func decode(arg string) string {
+	before, after := "", ""
+	if i := strings.IndexByte(arg, '<'); i >= 0 && !strings.HasPrefix(arg, `"`) {
+		before, arg, after = arg[:i+1], strings.TrimSuffix(arg[i+1:], ">"), ">"
+	} else if strings.HasPrefix(arg, `"`) {
+		arg = strings.Trim(arg, `"`)
+	}
+	if !strings.Contains(arg, `\x`) {
+		return before + arg + after
+	}
+	var b strings.Builder
+	for len(arg) > 0 {
+		if n, err := strconv.ParseUint(arg[min(2, len(arg)):min(4, len(arg))], 16, 8); strings.HasPrefix(arg, `\x`) && err == nil {
+			b.WriteByte(byte(n))
+			arg = arg[4:]
+		} else {
+			b.WriteByte(arg[0])
+			arg = arg[1:]
+		}
+	}
+	return before + b.String() + after
+}
+
+// Len returns the number of moments at which the power can be cut: 0 to Len.
+func (tr *Trace) Len() int { return len(tr.calls) }
+
+// Acknowledged returns the lines that were written before a moment.
+func (tr *Trace) Acknowledged(moment int) (lines []string) {
+	var all strings.Builder
+	for _, c := range tr.calls[:moment] {
+		if c.name == "write" && strings.HasPrefix(c.args[0], "1<") {
+			all.WriteString(c.args[1])
+		}
+	}
+	for line := range strings.Lines(all.String()) {
+		if strings.HasSuffix(line, "\n") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
+// Loss says which changes are lost that were not synced.
+type Loss func() (lost bool)
+
+// All, None and Some lose every change, no change, and any.
+func All() bool  { return true }
+func None() bool { return false }
+func Some(r *rand.Rand) Loss {
+	most := r.IntN(9) + 1
+	return func() bool { return r.IntN(10) < most }
+}
+
+// Cut writes what is on disk if the power is cut at a moment into a directory, which must be missing.
+func (tr *Trace) Cut(t testing.TB, from string, moment int, lost Loss, into string) {
+	t.Helper()
+	d := newDisk(from)
+	for _, c := range tr.calls[:moment] {
+		d.apply(t, c)
+	}
+	if err := d.root.write(into, lost); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// node is a file or a directory, as it is in memory and on disk.
+type node struct {
+	dir  bool
+	mode os.FileMode
+	made int // changes so far
+
+	data, synced []byte // of a file
+	direct       bool   // it was created with O_SYNC or O_DSYNC: a write that returned is synced
+	writes       []write
+
+	entries, kept map[string]*node // of a directory
+	changes       []*change
+}
+
+// write is a write or, if data is nil, a truncation.
+type write struct {
+	at   int64
+	data []byte
+}
+
+// change is a change of the entries of one directory: nil removes one.
+type change struct {
+	names []string
+	nodes []*node
+	group *fate // of a rename between two directories
+}
+
+// fate is what happened to a change that stands in two directories.
+type fate struct{ decided, lost bool }
+
+func newDir() *node {
+	return &node{dir: true, mode: 0o755, entries: map[string]*node{}, kept: map[string]*node{}}
+}
+
+func (w write) on(data []byte) []byte {
+	if w.data == nil {
+		if w.at <= int64(len(data)) {
+			return data[:w.at:w.at]
+		}
+		return append(slices.Clip(data), make([]byte, w.at-int64(len(data)))...)
+	}
+	if end := w.at + int64(len(w.data)); end > int64(len(data)) {
+		data = append(slices.Clip(data), make([]byte, end-int64(len(data)))...)
+	} else {
+		data = bytes.Clone(data)
+	}
+	copy(data[w.at:], w.data)
+	return data
+}
+
+func (n *node) change(w write) {
+	n.made++
+	n.data = w.on(n.data)
+	n.writes = append(n.writes, w)
+	if n.direct {
+		n.syncTo(n.now())
+	}
+}
+
+func (n *node) set(names []string, nodes ...*node) {
+	n.changeEntries(&change{names: names, nodes: nodes})
+}
+
+func (n *node) changeEntries(c *change) {
+	for i, name := range c.names {
+		if c.nodes[i] == nil {
+			delete(n.entries, name)
+		} else {
+			n.entries[name] = c.nodes[i]
+		}
+	}
+	n.made++
+	n.changes = append(n.changes, c)
+}
+
+// moment is the state of a node at the begin of a sync.
+type moment struct {
+	made    int // changes until then
+	data    []byte
+	entries map[string]*node
+}
+
+func (n *node) now() moment { return moment{n.made, n.data, maps.Clone(n.entries)} }
+
+// syncTo makes everything durable that had been made then.
+func (n *node) syncTo(then moment) {
+	since := n.made - then.made
+	if n.dir && len(n.changes) >= since {
+		for _, c := range n.changes[:len(n.changes)-since] {
+			if c.group != nil {
+				*c.group = fate{decided: true}
+			}
+		}
+		n.kept, n.changes = then.entries, n.changes[len(n.changes)-since:]
+	} else if !n.dir && len(n.writes) >= since {
+		n.synced, n.writes = then.data, n.writes[len(n.writes)-since:]
+	}
+}
+
+// write writes what is on disk.
+func (n *node) write(path string, lost Loss) error {
+	if !n.dir {
+		data := n.synced
+		for _, w := range n.writes {
+			switch {
+			case lost():
+			case len(w.data) > sector && lost():
+				w.data = w.data[:len(w.data)/2/sector*sector]
+				data = w.on(data)
+			default:
+				data = w.on(data)
+			}
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			return err
+		}
+		return os.Chmod(path, n.mode)
+	}
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return err
+	}
+	entries := maps.Clone(n.kept)
+	for _, c := range n.changes {
+		isLost := false
+		switch {
+		case c.group == nil:
+			isLost = lost()
+		case c.group.decided:
+			isLost = c.group.lost
+		default:
+			isLost = lost()
+			*c.group = fate{true, isLost}
+		}
+		if isLost {
+			continue
+		}
+		for i, name := range c.names {
+			if c.nodes[i] == nil {
+				delete(entries, name)
+			} else {
+				entries[name] = c.nodes[i]
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		if err := entries[name].write(filepath.Join(path, name), lost); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(path, n.mode)
+}
+
+const sector = 512 // bytes
