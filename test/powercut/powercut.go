@@ -109,7 +109,7 @@ func (tr *Trace) add(text, dir string) {
 		return
 	}
 	for _, arg := range strings.Split(text[open+1:end], ", ") {
-		c.args = append(c.args, decode(arg))
+		c.args = append(c.args, decode(strings.TrimSpace(arg)))
 	}
 	about := c.name == "write" && strings.HasPrefix(c.args[0], "1<")
 	for _, arg := range c.args {
