@@ -27,6 +27,13 @@ import (
 const crashDir = "ARCHIVE_CRASH_DIR"
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(powercutDir); dir != "" {
+		if err := keepSome(dir, 40); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if dir := os.Getenv(crashDir); dir != "" {
 		a, err := Open(Config{Dir: dir, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
