@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/lint"
+	"github.com/colophon-build/colophon/lint/pins"
 	"github.com/colophon-build/colophon/test/linttest"
 )
 
@@ -29,7 +30,7 @@ func TestLintPage(t *testing.T) {
 	}
 	var table, sections strings.Builder
 	table.WriteString("\n| rule | severity | what is found |\n|---|---|---|\n")
-	for _, r := range lint.Rules(lint.Checkers()) {
+	for _, r := range lint.Rules(lint.Checkers(&pins.Resolver{})) {
 		kind, name, _ := strings.Cut(r.ID, "/")
 		fmt.Fprintf(&table, "| `%s` | %s | %s |\n", r.ID, r.Severity, r.Title)
 		archive := filepath.Join("../lint", kind, "testdata", name+".txtar")

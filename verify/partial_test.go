@@ -192,10 +192,10 @@ func TestPinnedByDigest(t *testing.T) {
 		outcome verify.Outcome
 		words   string
 	}{
-		"nothing is wrong":     {func(*scene, v1.IndexManifest) {}, verify.Accepted, "linux/amd64, linux/arm64; the digest pins these bytes, which were not read"},
-		"a layer is another":   {func(c *scene, _ v1.IndexManifest) { c.s.Tamper(c.r.Layers[1].Digest, []byte("x")) }, verify.Accepted, "not read"},
-		"a platform is not":    {func(c *scene, i v1.IndexManifest) { c.s.Remove(i.Manifests[1].Digest) }, verify.Accepted, "not read"},
-		"the index is another": {func(c *scene, _ v1.IndexManifest) { c.s.Tamper(c.r.Image.Digest, []byte(`{"schemaVersion":2}`)) }, verify.Rejected, "manifest"},
+		"nothing is wrong":           {func(*scene, v1.IndexManifest) {}, verify.Accepted, "linux/amd64, linux/arm64; the digest pins these bytes, which were not read"},
+		"a layer is another":         {func(c *scene, _ v1.IndexManifest) { c.s.Tamper(c.r.Layers[1].Digest, []byte("x")) }, verify.Accepted, "not read"},
+		"a platform is not":          {func(c *scene, i v1.IndexManifest) { c.s.Remove(i.Manifests[1].Digest) }, verify.Accepted, "not read"},
+		"the index is another":       {func(c *scene, _ v1.IndexManifest) { c.s.Tamper(c.r.Image.Digest, []byte(`{"schemaVersion":2}`)) }, verify.Rejected, "manifest"},
 		"the contents are asked for": {func(c *scene, _ v1.IndexManifest) { c.wants.Contents = true }, verify.Rejected, "contents of the image: layer"}, // that is no archive
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -72,7 +72,9 @@ func Rules(t *testing.T, c finding.Checker, beside ...finding.Checker) {
 	}
 	for _, rule := range c.Rules {
 		_, name, _ := strings.Cut(rule.ID, "/")
-		t.Run(name, func(t *testing.T) { try(t, append([]finding.Checker{c}, beside...), rule, Read(t, filepath.Join("testdata", name+".txtar"))) })
+		t.Run(name, func(t *testing.T) {
+			try(t, append([]finding.Checker{c}, beside...), rule, Read(t, filepath.Join("testdata", name+".txtar")))
+		})
 	}
 	archives, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
