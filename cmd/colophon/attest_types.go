@@ -23,19 +23,26 @@ type predicateKind struct {
 	uri   string
 	what  string // for the help
 	check func(raw []byte) error
+
+	// read reads a document that another program wrote and that is no predicate itself; ok is false if it is none
+	// that it knows. nil: there are none.
+	read func(raw []byte) (p *predicate, ok bool)
 }
 
 func predicateKinds() []predicateKind {
 	return []predicateKind{
-		{"slsaprovenance1", attest.PredicateSLSA1, "SLSA provenance v1", func(raw []byte) error { _, err := attest.ParseProvenance(raw); return err }},
-		{"slsaprovenance02", attest.PredicateSLSA02, "SLSA provenance v0.2", func(raw []byte) error { _, err := attest.ParseProvenance02(raw); return err }},
-		{"spdx", attest.PredicateSPDX, "an SBOM, SPDX 2.2 to 3.0", func(raw []byte) error { _, err := sbom.Read(raw, attest.PredicateSPDX); return err }},
-		{"cyclonedx", attest.PredicateCDX, "an SBOM, CycloneDX 1.4 to 1.7", func(raw []byte) error { _, err := sbom.Read(raw, attest.PredicateCDX); return err }},
-		{"syft", "https://syft.dev/bom", "an SBOM in Syft's JSON", has("artifacts", "descriptor", "schema")},
-		{"vuln", "https://cosign.sigstore.dev/attestation/vuln/v1", "a vulnerability scan (cosign specs, COSIGN_VULN_ATTESTATION_SPEC.md)", has("scanner", "metadata")},
-		{"openvex", "https://openvex.dev/ns", "an OpenVEX document", has("@context", "@id", "author", "statements")},
-		{"test-result", "https://in-toto.io/attestation/test-result/v0.1", "the result of tests (in-toto attestation, test-result.md)", checkTestResult},
-		{"link", "https://in-toto.io/Link/v1", "an in-toto link", has("name")},
+		// The document of a scanner becomes the predicate of cosign's specification; a VEX document is its own.
+		{"vuln", predicateVuln, "a vulnerability scan: SARIF, the JSON of Trivy, Grype or OSV-Scanner, or a predicate (cosign specs, COSIGN_VULN_ATTESTATION_SPEC.md)", has("scanner", "metadata"), scanned},
+		{"custom", "https://cosign.sigstore.dev/attestation/v1", "any JSON object", has(), nil},
+		{"slsaprovenance1", attest.PredicateSLSA1, "SLSA provenance v1", func(raw []byte) error { _, err := attest.ParseProvenance(raw); return err }, nil},
+		{"slsaprovenance02", attest.PredicateSLSA02, "SLSA provenance v0.2", func(raw []byte) error { _, err := attest.ParseProvenance02(raw); return err }, nil},
+		{"spdx", attest.PredicateSPDX, "an SBOM, SPDX 2.2 to 3.0", func(raw []byte) error { _, err := sbom.Read(raw, attest.PredicateSPDX); return err }, nil},
+		{"cyclonedx", attest.PredicateCDX, "an SBOM, CycloneDX 1.4 to 1.7", func(raw []byte) error { _, err := sbom.Read(raw, attest.PredicateCDX); return err }, nil},
+		{"syft", "https://syft.dev/bom", "an SBOM in Syft's JSON", has("artifacts", "descriptor", "schema"), nil},
+		{"openvex", predicateOpenVEX, "an OpenVEX document", has("@context", "@id", "author", "statements"), nil},
+		{"vex", predicateOpenVEX, "a VEX document: OpenVEX, CSAF 2.0, or CycloneDX with vulnerabilities", notVEX, exploitability},
+		{"test-result", "https://in-toto.io/attestation/test-result/v0.1", "the result of tests (in-toto attestation, test-result.md)", checkTestResult, nil},
+		{"link", "https://in-toto.io/Link/v1", "an in-toto link", has("name"), nil},
 	}
 }
 
@@ -97,6 +104,11 @@ func parsePredicate(kind string, raw []byte) (*predicate, error) {
 	for _, k := range predicateKinds() {
 		if k.name != name && k.uri != name {
 			continue
+		}
+		if k.read != nil {
+			if p, ok := k.read(raw); ok {
+				return p, nil
+			}
 		}
 		if err := k.check(raw); err != nil {
 			return nil, fmt.Errorf("it is not %s: %w", k.what, err)
