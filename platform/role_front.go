@@ -19,6 +19,7 @@ import (
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/platform/authority/distrust"
 	"github.com/colophon-build/colophon/platform/authority/issuer"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/worker"
@@ -119,6 +120,7 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	if _, ok := s.Roles[roleSearch]; ok {
 		mux.Handle("GET "+search.Path, proxy(roleSearch))
 	}
+	mux.Handle("POST "+distrust.Path, front.Administering(s.Tokens.administrator, distrust.HeaderAccount, proxy(roleTrust)))
 	mux.Handle("/v2", http.RedirectHandler("/v2/", http.StatusPermanentRedirect))
 	front.New(front.Config{
 		Attestor: proxy(roleAttestor), MayRelease: s.Tokens.mayRelease, Version: s.Version,

@@ -22,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/authority/ca"
 	"github.com/colophon-build/colophon/platform/authority/ctlog"
+	"github.com/colophon-build/colophon/platform/authority/distrust"
 	"github.com/colophon-build/colophon/platform/authority/indexlog"
 	"github.com/colophon-build/colophon/platform/authority/issuer"
 	"github.com/colophon-build/colophon/platform/authority/log"
@@ -40,6 +41,7 @@ type trustSettings struct {
 	LogDir   string                `json:"logDir"`
 	CTDir    string                `json:"ctDir"`
 	IndexDir string                `json:"indexDir"`
+	Distrust string                `json:"distrust"` // directory of the list of what is no longer trusted
 	Fulcio   json.RawMessage       `json:"fulcio,omitempty"`
 	Outside  *root.Outside         `json:"outside,omitempty"`
 	Builders []release.BuilderInfo `json:"builders"`
@@ -55,7 +57,7 @@ func prepareTrust(p *platform, process *zone.Process) error {
 	process.Zone.Confine.Inet = p.file.Fulcio != nil || witnesses.Policy != "" // to ask outside issuers for their keys, and witnesses
 	z := process.Zone
 	process.Settings = trustSettings{
-		URL: p.url, KeyDir: z.Path("trust"), LogDir: z.Path("log"), CTDir: z.Path("ct"), IndexDir: z.Path("index"),
+		URL: p.url, KeyDir: z.Path("trust"), LogDir: z.Path("log"), CTDir: z.Path("ct"), IndexDir: z.Path("index"), Distrust: z.Path("distrust"),
 		Fulcio: p.file.Fulcio, Outside: p.outside, Builders: p.builders(), Witnesses: witnesses,
 	}
 	return nil
@@ -93,6 +95,12 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 			return err
 		}
 	}
+	withdrawn, err := distrust.New(distrust.Config{KeyDir: s.KeyDir, Dir: s.Distrust, URL: s.URL, Log: c.Log.With("service", "distrust")})
+	if err != nil {
+		return err
+	}
+	withdrawn.Register(t.mux)
+	go withdrawn.Run(ctx.Done())
 	published, err := root.New(documents)
 	if err != nil {
 		return err
@@ -103,10 +111,11 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 	published.Register(t.mux)
 	go published.Run(ctx)
 
-	// The attestor alone gets tokens, and search alone adds to the index log. All the rest is
-	// public.
+	// The attestor alone gets tokens, search alone adds to the index log, and the api, which checks
+	// tokens, adds to the list of what is no longer trusted. All the rest is public.
 	inside := t.inside
 	inside.Handle("POST "+issuer.PathToken, peer.Allow(tokens.Tokens(), roleAttestor))
+	inside.Handle("POST "+distrust.Path, peer.Allow(withdrawn.Adding(), roleAPI))
 	inside.Handle("GET /metrics", peer.Allow(promhttp.HandlerFor(t.metrics, promhttp.HandlerOpts{}), roleAPI))
 	inside.Handle("/", peer.Allow(t.mux, roleAPI, roleAttestor, roleSearch, roleServe))
 	disks := watchDisks(ctx, roleTrust, c.Dirs, c.Log)

@@ -70,7 +70,7 @@ func roles() []role {
 		{
 			name: roleTrust, does: "holds the keys: issuer, CA, logs, timestamp authority, trust root", user: 1,
 			stops: "nothing can be signed or logged; the logs and the trust root can be read",
-			dirs:  []string{"trust", "log", "ct", "index"}, listen: otherHosts,
+			dirs:  []string{"trust", "log", "ct", "index", "distrust"}, listen: otherHosts,
 			prepare: prepareTrust, run: inZone(runTrust),
 			memory: 2 << 30, killed: 0,
 		},

@@ -54,6 +54,15 @@ func (t tokens) mayRelease(token string) bool {
 	return role >= registry.Push
 }
 
+// administrator returns the name of a token's account, or "" if it may not administer the platform.
+func (t tokens) administrator(token string) string {
+	name, role := t.account(token)
+	if role < registry.Admin {
+		return ""
+	}
+	return name
+}
+
 // clients are the files that hold a token, and the registry role of each token. The
 // token of client.json may release and push, that of admin.json may also delete, and that of
 // pull.json may only pull. The attestor pushes releases with the token of attestor.json.

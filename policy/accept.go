@@ -170,7 +170,7 @@ func (d AcceptDocument) Policy() (p Policy, err error) {
 		return p, in(err, "provenance")
 	case d.Signature != nil:
 		o := SignatureOnly{}
-		if o.Signer, err = d.Signature.Signer.signer(); err == nil {
+		if o.Signer, err = d.Signature.Signer.Signer(); err == nil {
 			p, err = d.Signature.add(Policy{Origin: o})
 		}
 		return p, in(err, "signature")
@@ -216,7 +216,7 @@ func (d SignedDocument) policy() (Policy, error) {
 	if o.Provenance, err = d.provenance(); err != nil {
 		return Policy{}, err
 	}
-	if o.Signer, err = d.Signer.signer(); err != nil {
+	if o.Signer, err = d.Signer.Signer(); err != nil {
 		return Policy{}, in(err, "signer")
 	}
 	return d.add(Policy{Origin: o})

@@ -41,7 +41,7 @@ func ParseAuthors(raw []byte) (out []Author, err error) {
 	}
 	for _, a := range d.Authors {
 		author := Author{Name: a.Name}
-		author.Signer, err = a.Signer.signer()
+		author.Signer, err = a.Signer.Signer()
 		if err == nil {
 			author.MaxAge, err = parseAge(a.MaxAge, false)
 		}
@@ -64,7 +64,7 @@ func AuthorsFile(authors []Author) ([]byte, error) {
 	}
 	d := authorsDocument{Authors: []authorDocument{}}
 	for _, a := range authors {
-		signer, err := signerDocument(a.Signer)
+		signer, err := DocumentOfSigner(a.Signer)
 		if err != nil {
 			return nil, err
 		}

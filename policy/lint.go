@@ -108,9 +108,6 @@ func (l *linter) lint() {
 		if r.Rebuilds != nil {
 			l.wrong(at+"/rebuilds", "no check of rebuilds exists yet: every image is undecided")
 		}
-		if r.DistrustMaxAge != 0 {
-			l.wrong(at+"/distrust", "no list of what is no longer trusted exists yet: every image is undecided")
-		}
 	}
 	l.rule = ""
 	l.exclusive()

@@ -72,7 +72,7 @@ type Rule struct {
 	Exemptions []Exemption // images that need not satisfy the rule; at most 256
 	Rebuilds   *Rebuilds   // nil: none is demanded
 
-	DistrustMaxAge time.Duration // greatest age of the list of what is no longer trusted; 0: no list is demanded
+	DistrustMaxAge time.Duration // greatest age of the lists of what is no longer trusted (package distrust); 0: none is demanded
 }
 
 // Mode is what it does if an image violates a rule.

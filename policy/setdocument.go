@@ -63,7 +63,7 @@ type RuleDocument struct {
 	Rebuilds    *RebuildsDocument   `json:"rebuilds,omitempty"`    // who must have built the image again with the same result. Not checked yet: images are undecided
 	Trust       *TrustDocument      `json:"trust,omitempty"`       // how fresh the trust roots must be
 	Log         *LogDocument        `json:"log,omitempty"`         // which witnesses must have seen the logs. If absent: none
-	Distrust    *AgeDocument        `json:"distrust,omitempty"`    // how fresh the list of what is no longer trusted must be. There is none yet: images are undecided
+	Distrust    *DistrustDocument   `json:"distrust,omitempty"`    // how fresh the lists of what is no longer trusted must be
 }
 
 // PatternDocument is an ImagePattern in a policy document.
@@ -99,9 +99,10 @@ type TrustDocument struct {
 	MaxAge string `json:"maxAge,omitempty"` // greatest time since the trust roots' last refresh: 72h
 }
 
-// AgeDocument is the greatest age of something.
-type AgeDocument struct {
-	MaxAge string `json:"maxAge"` // duration: 24h
+// DistrustDocument says how fresh lists of what is no longer trusted must be (spec/distrust/v1).
+type DistrustDocument struct {
+	MaxAge    string `json:"maxAge"`              // greatest time since each list was issued: 15m
+	Otherwise string `json:"otherwise,omitempty"` // what an image is if a list is older or cannot be read: undecided, and nothing else
 }
 
 // Set returns the Set of the document. It fails if Set.Check does.
@@ -196,6 +197,9 @@ func (d *RuleDocument) rule() (r Rule, err error) {
 	if d.Distrust != nil {
 		if r.DistrustMaxAge, err = parseAge(d.Distrust.MaxAge, true); err != nil {
 			return r, in(err, "distrust", "maxAge")
+		}
+		if o := d.Distrust.Otherwise; o != "" && o != "undecided" {
+			return r, in(fmt.Errorf("otherwise: got %q, want undecided", o), "distrust", "otherwise")
 		}
 	}
 	return r, nil

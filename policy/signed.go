@@ -56,7 +56,8 @@ type VerifierDocument struct {
 	MaxAge       string         `json:"maxAge,omitempty"`       // greatest age of the verification: 720h
 }
 
-func (d SignerDocument) signer() (Signer, error) {
+// Signer returns the Signer of the document.
+func (d SignerDocument) Signer() (Signer, error) {
 	if err := one("signer", map[string]bool{"certificate": d.Certificate != nil, "key": d.Key != nil, "insecureUnloggedKey": d.InsecureUnloggedKey != nil}); err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func (d SignerDocument) signer() (Signer, error) {
 func (d AttestationDocument) attestation() (a Attestation, err error) {
 	a.PredicateType = d.PredicateType
 	if d.Signer != nil {
-		if a.Signer, err = d.Signer.signer(); err != nil {
+		if a.Signer, err = d.Signer.Signer(); err != nil {
 			return a, in(err, "signer")
 		}
 	}
@@ -118,7 +119,7 @@ func (d AttestationDocument) attestation() (a Attestation, err error) {
 
 func (d VerifierDocument) verifier() (v Verifier, err error) {
 	v = Verifier{ID: d.ID, Resource: d.Resource, PolicyDigest: d.PolicyDigest, Levels: d.Levels}
-	if v.Signer, err = d.Signer.signer(); err != nil {
+	if v.Signer, err = d.Signer.Signer(); err != nil {
 		return v, in(err, "signer")
 	}
 	v.MaxAge, err = parseAge(d.MaxAge, false)

@@ -62,7 +62,7 @@ func (r Rule) document() (RuleDocument, error) {
 		d.Log = &LogDocument{w.AtLeast, w.Keys}
 	}
 	if r.DistrustMaxAge != 0 {
-		d.Distrust = &AgeDocument{ageText(r.DistrustMaxAge)}
+		d.Distrust = &DistrustDocument{MaxAge: ageText(r.DistrustMaxAge)}
 	}
 	for _, c := range r.Conditions {
 		d.Conditions = append(d.Conditions, ConditionDocument{c.expression, c.message})
@@ -111,7 +111,7 @@ func (p Policy) acceptDocument() (d AcceptDocument, err error) {
 	}
 	signer := &SignerDocument{}
 	if p.Signer() != nil {
-		if signer, err = signerDocument(p.Signer()); err != nil {
+		if signer, err = DocumentOfSigner(p.Signer()); err != nil {
 			return d, err
 		}
 	}
@@ -138,7 +138,7 @@ func (p Policy) acceptDocument() (d AcceptDocument, err error) {
 
 func verifierDocuments(all []Verifier) (out []VerifierDocument, err error) {
 	for _, v := range all {
-		signer, err := signerDocument(v.Signer)
+		signer, err := DocumentOfSigner(v.Signer)
 		if err != nil {
 			return nil, err
 		}
@@ -224,7 +224,8 @@ func (v *Value) document() *ValueDocument {
 	return &ValueDocument{Is: &v.exact}
 }
 
-func signerDocument(s Signer) (*SignerDocument, error) {
+// DocumentOfSigner returns the document of a Signer.
+func DocumentOfSigner(s Signer) (*SignerDocument, error) {
 	switch s := s.(type) {
 	case Identity:
 		return &SignerDocument{Certificate: &CertificateDocument{s.Issuer, ValueDocument{Is: &s.Name}, s.Root}}, nil
@@ -242,7 +243,7 @@ func signerDocument(s Signer) (*SignerDocument, error) {
 func (a Attestation) document() (d AttestationDocument, err error) {
 	d.PredicateType = a.PredicateType
 	if a.Signer != nil {
-		if d.Signer, err = signerDocument(a.Signer); err != nil {
+		if d.Signer, err = DocumentOfSigner(a.Signer); err != nil {
 			return d, err
 		}
 	}

@@ -48,13 +48,14 @@ var rows = [][]string{
 	{"oci", "sign", "source"},
 	{"provenance", "sbom"},
 	{"policy"},
+	{"distrust"},
 	{"verify", "lint"},
-	{"platform/api", "platform/zone", "platform/cosigner", "platform/authority/tiles", "platform/authority/witnesses"},
+	{"distrust/follow", "platform/api", "platform/zone", "platform/cosigner", "platform/authority/tiles", "platform/authority/witnesses"},
 	{"monitor", "platform/distribution", "platform/verdicts"},
 	// Services meet over wire formats, never over imports. Only the attestor runs
 	// releases, and a release hands its builds to builders.
 	{
-		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/indexlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
+		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/distrust", "platform/authority/indexlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
 		"platform/acme", "platform/archive", "platform/builder", "platform/front", "platform/mirror", "platform/registry", "platform/search", "platform/web", "platform/witness",
 	},
 	{"platform/release", "platform/admission", "platform/gate", "platform/follow"},
@@ -68,6 +69,7 @@ var rows = [][]string{
 // quick to start.
 var thin = []string{
 	"attest", "tlog", "audit", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
+	"attest", "tlog", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "distrust", "distrust/follow", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
 }
 
 // heavy may not be linked into any of them, however indirectly.
@@ -96,6 +98,7 @@ var pure = map[string][]string{
 	"audit":           {"net", "net/http", "os", "os/exec"},
 	"bundle/notation": {"net", "net/http", "os", "os/exec"},
 	"bundle":          {"net", "net/http", "os", "os/exec"},
+	"distrust":        {"net", "net/http", "os", "os/exec"},
 	"policy":          {"net", "net/http", "os", "os/exec"},
 	"provenance":      {"net", "net/http", "os", "os/exec"},
 	"source/track":    {"net", "net/http", "os", "os/exec"},

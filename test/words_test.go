@@ -280,7 +280,7 @@ func TestPhases(t *testing.T) {
 func TestEndpoints(t *testing.T) {
 	c := readSource(t)
 	public := []string{"platform/front", "platform/role_front.go", "platform/web", "platform/role_registry.go", "platform/archive",
-		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/indexlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa"}
+		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/distrust", "platform/authority/indexlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa"}
 	var got []string
 	c.program(public, func(path string, f *ast.File) {
 		for _, pattern := range c.patterns(t, path, f) {

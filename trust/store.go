@@ -24,6 +24,10 @@ type Store struct {
 // the authors of policies (policy.ParseAuthors).
 const AuthorsFile = "policy-authors.json"
 
+// DistrustDir is the name of a directory in that of a Store that holds no trust roots: it has the
+// issuers of lists of what is no longer trusted (distrust.ParseIssuers), and their lists.
+const DistrustDir = "distrust"
+
 // ErrEmpty is the error of a Store without trust roots. Tell the user to add one:
 // "colophon trust add".
 var ErrEmpty = errors.New("this machine has no trust root yet")
@@ -67,7 +71,7 @@ func (s Store) List() ([]*Root, error) {
 	var roots []*Root
 	for _, e := range entries {
 		// A crash during Add can leave a temporary file; its name starts with a dot.
-		if name := e.Name(); !strings.HasPrefix(name, ".") && name != AuthorsFile {
+		if name := e.Name(); !strings.HasPrefix(name, ".") && name != AuthorsFile && name != DistrustDir {
 			r, err := s.read(name)
 			if err != nil {
 				return nil, strict.In(filepath.Join(s.Dir, name), err)

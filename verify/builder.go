@@ -9,6 +9,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/trust"
@@ -56,11 +57,11 @@ func (c *check) platformBuild(p *proof, s *attest.Statement) (*build, error) {
 	if err != nil {
 		return nil, err
 	}
-	facts, err := c.facts(d, by)
+	b, err := c.facts(d, by)
 	if err != nil {
 		return nil, err
 	}
-	b := &build{Facts: facts}
+	facts := b.Facts
 	b.evidence.Signed = fmt.Sprintf("%s, certified %s; log entry %d", facts.Builder, trust.FormatTime(p.Certified), p.Index)
 	trusted, _ := p.root.Builder(facts.Builder, c.opts.Policy.Provenance().Builders)
 	b.evidence.Level = trusted.Level
@@ -82,15 +83,35 @@ func (c *check) document(s *attest.Statement) (*provenance.Document, error) {
 }
 
 // facts returns what a provenance says, without what a verdict does not need.
-func (c *check) facts(d *provenance.Document, by provenance.Origin) (*provenance.Facts, error) {
-	return recall(c, c.of, factsKey(by.Signer), func() (*provenance.Facts, error) {
+func (c *check) facts(d *provenance.Document, by provenance.Origin) (*build, error) {
+	b, err := recall(c, c.of, factsKey(by.Signer), func() (build, error) {
 		facts, err := d.Facts(by)
 		if err != nil {
-			return nil, err
+			return build{}, err
+		}
+		b := build{Facts: facts}
+		if c.keepsInputs() {
+			b.inputs = inputsOf(facts.Dependencies)
 		}
 		facts.Parameters, facts.Dependencies = nil, nil
-		return facts, nil
+		return b, nil
 	})
+	return &b, err
+}
+
+// inputsOf returns dependencies as lists of what is no longer trusted know them.
+func inputsOf(dependencies []attest.ResourceDescriptor) []distrust.Input {
+	out := make([]distrust.Input, 0, len(dependencies))
+	for _, d := range dependencies {
+		in := distrust.Input{URI: d.URI}
+		if hex := d.Digest["sha256"]; hex != "" {
+			in.Digest = "sha256:" + hex
+		}
+		if in != (distrust.Input{}) {
+			out = append(out, in)
+		}
+	}
+	return out
 }
 
 // readPublic decides whether the signer is a trusted builder on GitHub or GitLab,
@@ -135,10 +156,11 @@ func (c *check) readPublic(p *proof, b *bundle.Bundle) {
 // public workflows gives the builder, or 0; unlogged means that the signature has
 // no log entry.
 func (c *check) publicBuild(d *provenance.Document, by provenance.Origin, level int, unlogged bool) (*build, error) {
-	facts, err := c.facts(d, by)
+	b, err := c.facts(d, by)
 	if err != nil {
 		return nil, err
 	}
+	facts := b.Facts
 	switch {
 	case facts.System == provenance.GitLab && facts.Runner == "gitlab-hosted":
 		level = 2
@@ -147,7 +169,7 @@ func (c *check) publicBuild(d *provenance.Document, by provenance.Origin, level 
 	case facts.System == provenance.Tekton && facts.Builder == trust.TektonBuilder:
 		level = trust.TektonLevel
 	}
-	b := &build{Facts: facts, evidence: provenance.Evidence{Level: level, Unlogged: unlogged}}
+	b.evidence = provenance.Evidence{Level: level, Unlogged: unlogged}
 	if level > 0 {
 		b.evidence.By = "the table of public builders"
 	}

@@ -20,7 +20,8 @@ import (
 // most Age. It resolves a tag each time and makes no other request.
 //
 // It remembers neither rejections, which a new attestation can change, nor verdicts
-// that need a fresh answer: of a repository (SourceCheck), a forge (TrackCheck) or a verifier. It forgets
+// that need a fresh answer: of a repository (SourceCheck), a forge (TrackCheck), a verifier or a list of
+// what is no longer trusted. It forgets
 // an answer when the validity of any trust root or key in it ends. A Cache is safe
 // for concurrent use, and must not be copied.
 type Cache struct {
@@ -40,7 +41,7 @@ type kept struct {
 // Image is like the function Image, and answers from memory if it can. It remembers
 // nothing about layouts, where a verdict depends on the other images in them.
 func (c *Cache) Image(ctx context.Context, src oci.Source, reference string, now time.Time, opts Options) *Verdict {
-	if _, layout := src.(*oci.Layout); layout || opts.SourceCheck != nil || opts.TrackCheck != nil || demandsTrack(opts.Policy) || len(opts.Policy.Verifiers) > 0 || now.IsZero() {
+	if _, layout := src.(*oci.Layout); layout || opts.SourceCheck != nil || opts.TrackCheck != nil || demandsTrack(opts.Policy) || opts.Distrust.asked() || len(opts.Policy.Verifiers) > 0 || now.IsZero() {
 		return Image(ctx, src, reference, now, opts)
 	}
 	ev := newEvidence(src, reference, now, opts, Ask{Policies: []policy.Policy{opts.Policy}})

@@ -11,9 +11,11 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
@@ -159,6 +161,9 @@ func TestCacheNearMiss(t *testing.T) {
 		}},
 		"a layout": {change: func(o *verify.Options) { o.Layout = true }},
 		"a bundle": {change: func(o *verify.Options) { o.Bundles = [][]byte{[]byte("{}")} }},
+		"a list of what is no longer trusted": {change: func(o *verify.Options) {
+			o.Distrust = verify.Distrust{Lists: distrust.Lists{distrusttest.New(t).Known("shop")}}
+		}},
 		"asking the repository": {change: func(o *verify.Options) {
 			o.SourceCheck = func(context.Context, source.Question) (source.Standing, error) {
 				return source.Standing{}, context.Canceled
@@ -245,7 +250,7 @@ func TestCacheKeyCoversOptions(t *testing.T) {
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[verify.Options]()) {
 		names = append(names, f.Name)
 	}
-	if got, want := strings.Join(names, " "), "Trust Policy SourceCheck TrackCheck Bundles Layout Platform Pinned Whole"; got != want {
+	if got, want := strings.Join(names, " "), "Trust Policy SourceCheck TrackCheck Bundles Layout Platform Pinned Distrust Whole"; got != want {
 		t.Errorf("Options has the fields %q, and the key of Cache knows %q", got, want)
 	}
 }

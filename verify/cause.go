@@ -44,8 +44,9 @@ const (
 	CauseDenied      CauseKind = "denied"      // the registry wants other credentials
 	CauseTimeout     CauseKind = "timeout"
 	CauseNoRoot      CauseKind = "no trust root"
-	CauseMoved       CauseKind = "moved source" // the repository no longer has what was built
-	CauseUnanswered  CauseKind = "unanswered"   // the repository did not answer
+	CauseMoved       CauseKind = "moved source"      // the repository no longer has what was built
+	CauseUnanswered  CauseKind = "unanswered"        // the repository did not answer
+	CauseDistrust    CauseKind = "no longer trusted" // Got is what an entry is about, Want the digest to use in its place, Authority the list's issuer
 )
 
 // mismatches maps what a policy compared to the kind of cause.
@@ -58,7 +59,7 @@ var mismatches = map[policy.Demand]CauseKind{
 func CauseKinds() []CauseKind {
 	return []CauseKind{
 		CauseUntrusted, CauseUnvouched, CauseSigner, CauseSource, CauseRef, CauseCommit, CauseInput, CauseRecipe, CauseLevel,
-		CauseMissing, CauseContent, CauseNotFound, CauseUnreachable, CauseDenied, CauseTimeout, CauseNoRoot, CauseMoved, CauseUnanswered,
+		CauseMissing, CauseContent, CauseNotFound, CauseUnreachable, CauseDenied, CauseTimeout, CauseNoRoot, CauseMoved, CauseUnanswered, CauseDistrust,
 	}
 }
 

@@ -84,7 +84,7 @@ func TestDecisionsAreAsJudgedAnew(t *testing.T) {
 			}
 			for _, later := range []time.Duration{0, time.Minute, 48 * time.Hour, 10_000 * time.Hour, -time.Hour} {
 				at := now.Add(later)
-				if got, want := decisionText(t, ev.DecideAt(asked, image, at, nil)), decisionText(t, verify.DecideAgain(ev, asked, image, at)); got != want {
+				if got, want := decisionText(t, ev.DecideAt(asked, image, at, verify.With{})), decisionText(t, verify.DecideAgain(ev, asked, image, at)); got != want {
 					t.Errorf("%s, %s, %s later: got\n%s\nwant\n%s", c.Name, name, later, got, want)
 				}
 			}
@@ -189,7 +189,7 @@ func BenchmarkDecide(b *testing.B) {
 			b.ReportAllocs()
 			ev := gather()
 			for b.Loop() {
-				ev.DecideAt(tt.sets, image, time.Now(), nil)
+				ev.DecideAt(tt.sets, image, time.Now(), verify.With{})
 			}
 		})
 		b.Run(tt.name+"/gather", func(b *testing.B) {

@@ -71,6 +71,7 @@ func (c *check) attestationLink(ev *evidence, s set, i int, a policy.Attestation
 		l.Reason = fmt.Sprintf("%s: %v, and its trust root is stale", a.PredicateType, lastWord(said))
 	case found.holds():
 		l.Status, l.Claim = Holds, fmt.Sprintf("%s, by %s", a.PredicateType, by)
+		c.beside = append(c.beside, signerFact(found.proof, c.opts.Policy.Signer()))
 	case found.proof != nil:
 		l.Status, l.Reason = Broken, fmt.Sprintf("%s: %v", a.PredicateType, found.err)
 	default:
@@ -239,6 +240,7 @@ func (c *check) summaryLink(ev *evidence, resource string) (Link, *attest.VSA) {
 	if good == nil {
 		return l, nil
 	}
+	c.beside = append(c.beside, good.signer)
 	return Link{Name: LinkSummary, Status: Holds, Claim: good.claim()}, good.vsa
 }
 
@@ -267,7 +269,7 @@ func (c *check) lastSummary(ev *evidence, by policy.Verifier, resource string) (
 		}
 		// Of two at the same time, the one that failed counts.
 		if last == nil || at.After(last.at) || at.Equal(last.at) && it.vsa.VerificationResult != attest.VSAPassed {
-			last = &summary{it.vsa, by, at}
+			last = &summary{it.vsa, by, at, signerFact(p, by.Signer)}
 		}
 		return nil
 	})

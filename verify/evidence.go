@@ -11,6 +11,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/sbom"
@@ -116,6 +117,7 @@ const (
 type build struct {
 	*provenance.Facts
 	evidence provenance.Evidence
+	inputs   []distrust.Input // what it used, if lists of what is no longer trusted are compared
 }
 
 // level returns the SLSA Build level, 0 to 3.

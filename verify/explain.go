@@ -92,6 +92,13 @@ func (opts Options) Explain(link string, now time.Time) Explanation {
 			"the last summary by a verifier about the commit in this repository must say PASSED, with the Source level and the reviewers; without one, the forge must show both" + demanded,
 		}
 	}
+	if link == LinkDistrust {
+		return Explanation{
+			"the lists of what is no longer trusted, of the issuers that this machine names",
+			"digest, source, commit, builder, signers, base images, downloads and packages of the proofs that the verdict rests on",
+			"no entry that counts may be about any of them, however old its list is; each list must have been read, and not have expired" + demanded,
+		}
+	}
 	if link == LinkRule {
 		return Explanation{
 			"the rules of the policy that are about this image",

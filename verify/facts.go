@@ -17,7 +17,9 @@ func (c *check) factsOf(s set) *Facts {
 	f := &Facts{Signed: []Signed{}}
 	for _, r := range []ref{s.signature, s.provenance, s.spdx, s.cdx} {
 		if r.holds() {
-			f.Signed = append(f.Signed, signedThing(r))
+			signed := signedThing(r)
+			signed.by = signerFact(r.proof, c.opts.Policy.Signer())
+			f.Signed = append(f.Signed, signed)
 		}
 	}
 	if s.provenance.holds() {

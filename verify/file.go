@@ -67,7 +67,8 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, now time.Time, opts 
 	}
 	c.demanded(v, ev, s, "")
 	c.hintSpelling(v, ev)
-	return v
+	v.rests = c.restsOn(s)
+	return v.distrusted(opts.Distrust, now, unknownPackages(v))
 }
 
 // Directory is the files of a release, with the list of their digests if there is

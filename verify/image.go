@@ -48,6 +48,7 @@ type reading struct {
 	others    bool     // the index has platforms that nobody asked for
 
 	annotations map[string]string // of the index or manifest itself
+	inside      []string          // digests of the manifests in the index that were asked for
 }
 
 // part reports whether the image has more than what was read.
@@ -61,8 +62,8 @@ func pinned(ctx context.Context, src oci.Source, digest v1.Hash) (Link, reading)
 		return failed(LinkImage, statusOf(err), err), reading{}
 	}
 	var platforms []string
+	var entries []v1.Descriptor
 	if types.MediaType(mediaType).IsIndex() {
-		var entries []v1.Descriptor
 		entries, _, err = selected(digest, raw, nil)
 		for _, d := range entries {
 			platforms = append(platforms, entryName(d))
@@ -75,7 +76,7 @@ func pinned(ctx context.Context, src oci.Source, digest v1.Hash) (Link, reading)
 		return failed(LinkImage, statusOf(err), err), reading{}
 	}
 	claim := strings.Join(platforms, ", ") + "; the digest pins these bytes, which were not read"
-	return Link{Name: LinkImage, Status: Holds, Claim: claim}, reading{platforms: platforms, annotations: annotationsOf(raw)}
+	return Link{Name: LinkImage, Status: Holds, Claim: claim}, reading{platforms: platforms, annotations: annotationsOf(raw), inside: digestsOf(entries)}
 }
 
 func (c *check) serves() string {
@@ -157,7 +158,16 @@ func readImage(ctx context.Context, src oci.Source, digest v1.Hash, opts Options
 	if err := errors.Join(manifests.Wait(), r.group.Wait()); err != nil {
 		return got, err
 	}
-	return whatIsThere(platforms, missing, others)
+	got, err = whatIsThere(platforms, missing, others)
+	got.inside = digestsOf(entries)
+	return got, err
+}
+
+func digestsOf(entries []v1.Descriptor) (digests []string) {
+	for _, d := range entries {
+		digests = append(digests, d.Digest.String())
+	}
+	return digests
 }
 
 // annotationsOf returns the annotations of a manifest or index, which the caller has parsed.

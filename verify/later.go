@@ -10,7 +10,7 @@ import (
 // DecideAt is DecideWith at a later time than that of Gather: what depends on the time (the modes
 // of rules, exemptions, the age of trust roots and summaries, conditions) is as of now. Whoever
 // keeps evidence must gather it again when a trust root stops being valid (trust.Root.Until).
-func (ev *Evidence) DecideAt(sets []*policy.Set, image policy.Image, now time.Time, others *Others) *Decision {
+func (ev *Evidence) DecideAt(sets []*policy.Set, image policy.Image, now time.Time, with With) *Decision {
 	later, found := *ev, ev.verdictsInOrder()
 	later.now = now
 	verdict := func(p policy.Policy) *Verdict {
@@ -19,7 +19,7 @@ func (ev *Evidence) DecideAt(sets []*policy.Set, image policy.Image, now time.Ti
 		}
 		return later.Verdict(p)
 	}
-	return ev.knowing(decide(sets, asked{image: image, now: now, verdict: verdict, more: later.addFacts, others: others}), others)
+	return ev.knowing(decide(sets, asked{image: image, now: now, verdict: verdict, more: later.addFacts, packages: ev.listed, With: with}), with.Others)
 }
 
 // timeless reports whether the verdict on a policy stays the same: nothing that it demands is
@@ -35,6 +35,18 @@ const (
 	sizeOfItem     = 12 << 10 // one signed item with its certificate and results
 	sizeOfPackage  = 256
 )
+
+// sizeOfInputs estimates how much memory the inputs of builds take, in bytes.
+func (m *memory) sizeOfInputs() (n int64) {
+	for _, a := range m.answers {
+		if b, ok := a.(answer[build]); ok {
+			for _, in := range b.value.inputs {
+				n += int64(64 + len(in.URI) + len(in.Digest))
+			}
+		}
+	}
+	return n
+}
 
 // Size estimates how much memory the evidence takes, in bytes.
 func (ev *Evidence) Size() int64 {
@@ -60,6 +72,7 @@ func (ev *Evidence) Size() int64 {
 			if it.read == nil {
 				continue
 			}
+			n += it.read.memory.sizeOfInputs()
 			if d, ok := it.read.memory.answers[sbomKey{}].(answer[*sbom.Document]); ok && d.value != nil {
 				n += sizeOfPackage * int64(len(d.value.List))
 			}

@@ -45,13 +45,13 @@ spec:
 	root.Repository = &trust.Repository{Refreshed: now}
 	opts := verify.Options{Trust: []*trust.Root{root}}
 	kept := verify.Gather(t.Context(), s, image.Digest, now, opts, verify.AskFor(sets, image))
-	if d, again := kept.Decide(sets, image), kept.DecideAt(sets, image, now, nil); d.Outcome != verify.Accepted || again.Outcome != d.Outcome {
+	if d, again := kept.Decide(sets, image), kept.DecideAt(sets, image, now, verify.With{}); d.Outcome != verify.Accepted || again.Outcome != d.Outcome {
 		t.Fatalf("got %s (%s), and %s at the same time", d.Outcome, d.Reason, again.Outcome)
 	}
 	for later, want := range map[time.Duration]string{0: "", 25 * time.Minute: `rule "app"`, 40 * time.Minute: `rule "app"`} {
 		then := now.Add(later)
 		anew := verify.Gather(t.Context(), s, image.Digest, then, opts, verify.AskFor(sets, image)).Decide(sets, image)
-		got := kept.DecideAt(sets, image, then, nil)
+		got := kept.DecideAt(sets, image, then, verify.With{})
 		if got.Outcome != anew.Outcome || got.Reason != anew.Reason || !strings.Contains(got.Reason, want) {
 			t.Errorf("after %s: got %s (%s), want %s (%s)", later, got.Outcome, got.Reason, anew.Outcome, anew.Reason)
 		}
@@ -61,7 +61,7 @@ spec:
 			}
 		}
 	}
-	if got := kept.DecideAt(sets[:1], image, now.Add(40*time.Minute), nil).Rules[1]; got.Outcome == verify.Accepted {
+	if got := kept.DecideAt(sets[:1], image, now.Add(40*time.Minute), verify.With{}).Rules[1]; got.Outcome == verify.Accepted {
 		t.Error("a trust root that was not refreshed for 40 minutes still counts")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
@@ -25,6 +26,7 @@ type Options struct {
 	Layout      bool          // the image is in a layout, whose name is not a registry's: no verification summary can be about it
 	Platform    *v1.Platform  // of an index, read only this one; nil: all. What is proved is the index
 	Pinned      bool          // of the image, only the manifest or index itself is read: whoever uses the image compares all else with the digests in it, as runtimes do. Its configuration, layers and unsigned claims say nothing then; the contents that a policy compares with SBOMs are read
+	Distrust    Distrust      // lists of what is no longer trusted, for verdicts by one policy; decisions of sets have their own (With)
 	Whole       bool          // all platforms of an index must be there, and the proofs must be about the index itself; otherwise see Missing and Index of Verdict
 }
 
@@ -50,6 +52,8 @@ type check struct {
 	of     *memory  // of the item that is judged; nil: nothing is remembered
 	missed *bool    // set if an answer was asked for that a closed memory does not have
 	ask    *Ask     // what else is asked for; may be nil
+
+	beside []distrust.Signer // who signed what the policy demands beside its Origin, as far as it was judged
 
 	queries []Query // those that look at src
 
@@ -98,7 +102,12 @@ func (c *check) asksFor(predicateType string) bool {
 // lists reports whether the lists of packages in SBOMs are kept.
 func (c *check) lists() bool {
 	contents := func(p policy.Policy) bool { return p.SBOM() == policy.SBOMContents }
-	return contents(c.opts.Policy) || c.ask != nil && (c.ask.Packages || slices.ContainsFunc(c.ask.Policies, contents))
+	return contents(c.opts.Policy) || c.keepsInputs() || c.ask != nil && (c.ask.Packages || slices.ContainsFunc(c.ask.Policies, contents))
+}
+
+// keepsInputs reports whether what builds used is kept, for lists of what is no longer trusted.
+func (c *check) keepsInputs() bool {
+	return c.opts.Distrust.asked() || c.ask != nil && c.ask.Distrust
 }
 
 // named returns the trust roots with this name; all of them if it is empty.

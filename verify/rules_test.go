@@ -272,8 +272,8 @@ func TestLastSummary(t *testing.T) {
 		t.Errorf("one about another resource: got %+v, %+v", last, l)
 	}
 	for want, s := range map[string]*summary{
-		`PASSED by https://v.example.com/x, 2026-11-20 12:00:00Z: ["SLSA_BUILD_LEVEL_3"] of pkg:oci/app`: {say(passed).vsa, by, noon},
-		`PASSED by https://v.example.com/x: ["SLSA_BUILD_LEVEL_3"] of pkg:oci/app`:                       {say(passed).vsa, by, time.Time{}},
+		`PASSED by https://v.example.com/x, 2026-11-20 12:00:00Z: ["SLSA_BUILD_LEVEL_3"] of pkg:oci/app`: {vsa: say(passed).vsa, by: by, at: noon},
+		`PASSED by https://v.example.com/x: ["SLSA_BUILD_LEVEL_3"] of pkg:oci/app`:                       {vsa: say(passed).vsa, by: by},
 	} {
 		if got := s.claim(); got != want {
 			t.Errorf("claim: got %q, want %q", got, want)

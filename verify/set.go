@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/policy/expr"
 )
@@ -66,13 +67,18 @@ type ConditionResult struct {
 // rule's alternatives, one is enough. A violation of a rule that does not enforce is a warning.
 // Without sets, without the digest of the image or without a time, the decision is undecided.
 func Decide(sets []*policy.Set, image policy.Image, now time.Time, verdict func(policy.Policy) *Verdict) *Decision {
-	return DecideWith(sets, image, now, nil, verdict)
+	return DecideWith(sets, image, now, With{}, verdict)
 }
 
-// DecideWith is Decide, with what policies of another kind say about the image; nil: there are
-// none. All of both must be satisfied.
-func DecideWith(sets []*policy.Set, image policy.Image, now time.Time, others *Others, verdict func(policy.Policy) *Verdict) *Decision {
-	return decide(sets, asked{image: image, now: now, verdict: verdict, others: others})
+// DecideWith is Decide, with what else counts.
+func DecideWith(sets []*policy.Set, image policy.Image, now time.Time, with With, verdict func(policy.Policy) *Verdict) *Decision {
+	return decide(sets, asked{image: image, now: now, verdict: verdict, With: with})
+}
+
+// With is what counts beside sets of rules.
+type With struct {
+	Others *Others        // what policies of another kind say: all of both must be satisfied; nil: there are none
+	Lists  distrust.Lists // of what is no longer trusted: an entry about an image rejects it under every rule, however old the list is
 }
 
 // Others are what policies of another kind say about an image, beside sets of rules.
@@ -89,13 +95,22 @@ type asked struct {
 	verdict func(policy.Policy) *Verdict
 	more    func(policy.Policy, *Verdict, *expr.Facts) // adds facts that a verdict does not have; nil: there are none
 	facts   map[*Verdict]*expr.Facts                   // for conditions, each made once
-	others  *Others
+
+	packages func(*Verdict) func() ([]distrust.Listed, error)
+	compared map[compared]*Verdict // with the lists, each once
+	With
+}
+
+// compared is a verdict that is compared with lists of at most an age.
+type compared struct {
+	verdict *Verdict
+	maxAge  time.Duration
 }
 
 func decide(sets []*policy.Set, about asked) *Decision {
 	d := &Decision{}
 	switch {
-	case len(sets) == 0 && about.others == nil:
+	case len(sets) == 0 && about.Others == nil:
 		d.Reason = "there is no policy"
 		return d
 	case about.image.Digest == "":
@@ -105,7 +120,10 @@ func decide(sets []*policy.Set, about asked) *Decision {
 		d.Reason = "the time of verification is not set"
 		return d
 	}
-	about.facts = map[*Verdict]*expr.Facts{}
+	if about.packages == nil {
+		about.packages = unknownPackages
+	}
+	about.facts, about.compared = map[*Verdict]*expr.Facts{}, map[compared]*Verdict{}
 	rules, fault := rulesAbout(sets, about.image)
 	if fault != "" {
 		d.Reason = plain(fault)
@@ -115,7 +133,7 @@ func decide(sets []*policy.Set, about asked) *Decision {
 	for i, r := range rules {
 		d.Rules[i] = ruleDecision(r.set, r.rule, about)
 	}
-	if o := about.others; o != nil {
+	if o := about.Others; o != nil {
 		kind := &policy.Set{Name: o.Kind, Unmatched: o.Unmatched}
 		sets = append(sets[:len(sets):len(sets)], kind)
 		for _, r := range o.Rules {
@@ -231,12 +249,8 @@ func ruleDecision(s *policy.Set, r *policy.Rule, about asked) RuleDecision {
 		d.Outcome = Accepted
 		return d
 	}
-	switch {
-	case r.Rebuilds != nil:
+	if r.Rebuilds != nil {
 		d.Reason = "the rule demands rebuilds, and this version cannot check them"
-		return d
-	case r.DistrustMaxAge != 0:
-		d.Reason = "the rule demands a list of what is no longer trusted, and there is none"
 		return d
 	}
 	// The best answer counts: accepted, then undecided, because it may still become accepted.
@@ -256,7 +270,8 @@ func ruleDecision(s *policy.Set, r *policy.Rule, about asked) RuleDecision {
 }
 
 func alternative(r *policy.Rule, p policy.Policy, about asked) Alternative {
-	v, image := about.verdict(p), about.image
+	proved, image := about.verdict(p), about.image
+	v := about.listed(proved, r.DistrustMaxAge)
 	a := Alternative{Outcome: v.Outcome, Reason: v.Why(), Verdict: v}
 	if a.Outcome == Accepted && v.Digest != image.Digest && v.Index != image.Digest {
 		a.Outcome, a.Reason = Undecided, plain(fmt.Sprintf("the verdict is about %s, and the rule about %s", v.Digest, image.Digest))
@@ -264,7 +279,7 @@ func alternative(r *policy.Rule, p policy.Policy, about asked) Alternative {
 	if a.Outcome != Accepted || len(r.Conditions) == 0 {
 		return a
 	}
-	facts := about.factsOf(p, v)
+	facts := about.factsOf(p, proved)
 	for _, c := range r.Conditions {
 		result := ConditionResult{Expression: c.Expression(), Message: plain(c.Message()), Outcome: Rejected}
 		yes, err := c.Holds(facts)
@@ -284,6 +299,15 @@ func alternative(r *policy.Rule, p policy.Policy, about asked) Alternative {
 		}
 	}
 	return a
+}
+
+// listed returns a verdict as it is with the lists of what is no longer trusted.
+func (about asked) listed(v *Verdict, maxAge time.Duration) *Verdict {
+	of := compared{v, maxAge}
+	if about.compared[of] == nil {
+		about.compared[of] = v.distrusted(Distrust{about.Lists, maxAge}, about.now, about.packages(v))
+	}
+	return about.compared[of]
 }
 
 // factsOf returns what conditions may look at of an accepted verdict on a policy. Equal policies
@@ -342,13 +366,12 @@ func factsForConditions(v *Verdict, image policy.Image, now time.Time) *expr.Fac
 // must have been asked for the policies of the rules; see AskFor. Decisions share the verdicts:
 // callers must not change them.
 func (ev *Evidence) Decide(sets []*policy.Set, image policy.Image) *Decision {
-	return ev.DecideWith(sets, image, nil)
+	return ev.DecideWith(sets, image, With{})
 }
 
-// DecideWith is Decide, with what policies of another kind say about the image; nil: there are
-// none. All of both must be satisfied.
-func (ev *Evidence) DecideWith(sets []*policy.Set, image policy.Image, others *Others) *Decision {
-	return ev.knowing(decide(sets, asked{image: image, now: ev.now, verdict: ev.verdictsInOrder(), more: ev.addFacts, others: others}), others)
+// DecideWith is Decide, with what else counts.
+func (ev *Evidence) DecideWith(sets []*policy.Set, image policy.Image, with With) *Decision {
+	return ev.knowing(decide(sets, asked{image: image, now: ev.now, verdict: ev.verdictsInOrder(), more: ev.addFacts, packages: ev.listed, With: with}), with.Others)
 }
 
 // knowing adds the link of the image to a decision for which policies of another kind asked.
@@ -365,6 +388,7 @@ func AskFor(sets []*policy.Set, image policy.Image) (ask Ask) {
 	rules, _ := rulesAbout(sets, image)
 	for _, r := range rules {
 		ask.Policies = append(ask.Policies, r.rule.Accept...)
+		ask.Distrust = ask.Distrust || r.rule.DistrustMaxAge > 0
 		if len(r.rule.Conditions) == 0 {
 			continue
 		}

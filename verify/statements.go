@@ -136,7 +136,7 @@ func attestationTest(p policy.Policy, a policy.Attestation, v *Verdict) func(*pr
 func (ev *Evidence) Packages(v *Verdict, of Signed) (list []sbom.Package, ok bool) {
 	about, err := v1.NewHash(v.Digest)
 	all, read := ev.known.answers[foundKey(about)].(answer[*found])
-	if err != nil || !read || all.value == nil || of.SBOM == nil || !ev.ask.Packages {
+	if err != nil || !read || all.value == nil || of.SBOM == nil || !ev.ask.Packages && !ev.check(policy.Policy{}, nil).keepsInputs() {
 		return nil, false
 	}
 	for _, it := range all.value.items {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -16,6 +17,8 @@ type summary struct {
 	vsa *attest.VSA
 	by  policy.Verifier
 	at  time.Time // when it was signed; without a proof of that, its timeVerified
+
+	signer distrust.Signer
 }
 
 func (s *summary) claim() string {

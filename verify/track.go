@@ -43,6 +43,7 @@ func (c *check) trackLink(ctx context.Context, ev *evidence, s set) Link {
 			return l
 		}
 		l.Status, l.Claim = Holds, "commit "+b.Commit+": "+last.claim()
+		c.beside = append(c.beside, last.signer)
 		return l
 	case c.opts.TrackCheck == nil && miss != nil:
 		l.Reason = fmt.Sprintf("no summary of commit %s by a verifier that the policy trusts holds: %v; the forge was not asked", b.Commit, miss)
@@ -84,7 +85,7 @@ func (c *check) lastSource(ev *evidence, uri, commit string) (last *summary, mis
 				}
 				// Of two at the same time, the one that failed counts.
 				if last == nil || at.After(last.at) || at.Equal(last.at) && it.vsa.VerificationResult != attest.VSAPassed {
-					last = &summary{it.vsa, by, at}
+					last = &summary{it.vsa, by, at, signerFact(p, by.Signer)}
 				}
 			}
 		}

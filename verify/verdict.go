@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/provenance"
 )
@@ -84,12 +85,13 @@ const (
 	LinkSBOM        = "sbom"
 	LinkAttestation = "attestation" // one link for each attestation that the policy demands, or forbids
 	LinkSummary     = "summary"     // a verification summary; only if the policy names verifiers
+	LinkDistrust    = "distrust"    // no list of what is no longer trusted has an entry about it; only if lists are compared
 	LinkRule        = "rule"        // what the rules of a set say; only of a Decision
 )
 
 // LinkNames returns the names of all links, in the order a verdict lists them.
 func LinkNames() []string {
-	return []string{LinkImage, LinkFile, LinkSignature, LinkLog, LinkProvenance, LinkSource, LinkTrack, LinkSBOM, LinkAttestation, LinkSummary, LinkRule}
+	return []string{LinkImage, LinkFile, LinkSignature, LinkLog, LinkProvenance, LinkSource, LinkTrack, LinkSBOM, LinkAttestation, LinkSummary, LinkDistrust, LinkRule}
 }
 
 // Link is one step of the chain.
@@ -120,6 +122,8 @@ type Verdict struct {
 	Decision     *Decision                `json:"decision,omitempty"`     // rule by rule; nil unless the policy is a set of rules
 	Dangers      []string                 `json:"dangers,omitempty"`      // dangerous options of the policy, one line each for people
 	Hint         string                   `json:"hint,omitempty"`         // what to do about it, for people
+
+	rests *rests // what else it rests on; shared
 }
 
 // Summary returns the verdict as the predicate of a SLSA verification summary
@@ -246,6 +250,8 @@ type Signed struct {
 	Times         []time.Time `json:"times,omitempty"`         // when it was signed, as logs and timestamp authorities of the trust root prove it, UTC
 	LogIndex      *int64      `json:"logIndex,omitempty"`      // index of its entry in the transparency log; nil without an entry
 	SBOM          *SBOM       `json:"sbom,omitempty"`          // only of an SBOM
+
+	by distrust.Signer // who signed it, for lists of what is no longer trusted
 }
 
 // SBOM describes one SBOM document.

@@ -33,6 +33,7 @@ type Ask struct {
 	Policies   []policy.Policy // each must pass its Check; of one that does not, nothing is read
 	Predicates []string        // predicate types, for Statements
 	Packages   bool            // for Packages
+	Distrust   bool            // for lists of what is no longer trusted: packages, and what the build used
 	Queries    []Query         // for Testimonies
 }
 
@@ -273,7 +274,8 @@ func (ev *Evidence) verdict(ctx context.Context, c *check, subject v1.Descriptor
 	c.contradictions(v)
 	c.hintSpelling(v, attached)
 	c.hintElsewhere(ctx, v, ev.reference, subject, attached)
-	return v
+	v.rests = c.restsOn(s)
+	return v.distrusted(c.opts.Distrust, c.now, ev.listed(v))
 }
 
 // unasked adds the links of a chain that the policy does not demand, and sets the

@@ -152,6 +152,9 @@ func (o copyOptions) demand(ctx context.Context, cmd *cobra.Command, image strin
 		return err
 	}
 	warnStale(cmd.ErrOrStderr(), opts, v.now)
+	if err := loadLists(ctx, &opts, v.now, false); err != nil {
+		return err
+	}
 	ref.Digest = d.Digest.String()
 	stop := waiting(cmd.ErrOrStderr(), "verifying "+image)
 	found, err := v.image(ctx, image, ref, opts)

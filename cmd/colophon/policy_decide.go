@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
@@ -188,6 +189,9 @@ func (o *decideOptions) decider(cmd *cobra.Command, files ...*policyFile) (*deci
 		printHint(cmd.ErrOrStderr(), hintTrust)
 	}
 	warnStale(cmd.ErrOrStderr(), d.opts, o.now)
+	if err := loadLists(cmd.Context(), &d.opts, o.now, false); err != nil {
+		return nil, err
+	}
 	var all []policy.Policy
 	for _, f := range files {
 		f.trusting(d.opts)
@@ -216,28 +220,29 @@ type asker struct {
 	evidence *verify.Evidence
 	image    policy.Image
 	others   *cluster.Answers
+	lists    distrust.Lists
 	now      time.Time
 }
 
-func (f *policyFile) about(ev *verify.Evidence, image policy.Image, now time.Time) *asker {
-	return &asker{f, ev, image, f.cluster.Ask(ev, image), now}
+func (f *policyFile) about(ev *verify.Evidence, image policy.Image, lists distrust.Lists, now time.Time) *asker {
+	return &asker{f, ev, image, f.cluster.Ask(ev, image), lists, now}
 }
 
 // in returns the decision about the image in a namespace, which a workload runs; nil: that is not
 // known. If the namespace is not known, it is the worst of those in all namespaces that the sets
 // name, and outside of them.
 func (a *asker) in(ctx context.Context, namespace string, w *clusterimagepolicy.Workload) *verify.Decision {
-	f, others := a.file, a.others.Decide(ctx, w, a.now)
+	f, with := a.file, verify.With{Others: a.others.Decide(ctx, w, a.now), Lists: a.lists}
 	if namespace != "" {
-		return a.evidence.DecideWith(policy.InNamespace(f.sets, namespace), a.image, others)
+		return a.evidence.DecideWith(policy.InNamespace(f.sets, namespace), a.image, with)
 	}
 	var worst *verify.Decision
 	for _, s := range append([]*policy.Set{{}}, f.sets...) {
 		counting := policy.InNamespace(f.sets, s.Namespace)
-		if len(counting) == 0 && len(f.sets) > 0 && others == nil {
+		if len(counting) == 0 && len(f.sets) > 0 && with.Others == nil {
 			continue // no policy is about images outside of the namespaces
 		}
-		worst = worseDecision(worst, a.evidence.DecideWith(counting, a.image, others))
+		worst = worseDecision(worst, a.evidence.DecideWith(counting, a.image, with))
 	}
 	return worst
 }
@@ -305,7 +310,7 @@ func (d *decider) decide(ctx context.Context, q question, files ...*policyFile) 
 	var askers []*asker
 	decides := false
 	for _, f := range files {
-		askers = append(askers, f.about(ev, image, d.now))
+		askers = append(askers, f.about(ev, image, d.opts.Distrust.Lists, d.now))
 		decides = decides || f.cluster.DependsOnWorkload(image)
 	}
 	groups := map[string][]*answered{}
@@ -368,7 +373,8 @@ func evidenceFor(ctx context.Context, src oci.Source, ref oci.Reference, names p
 		sets, queries = append(sets, f.sets...), append(queries, f.cluster.Queries(image)...)
 	}
 	ask := verify.AskFor(sets, image)
-	ask.Queries = queries
+	ask.Queries, ask.Distrust = queries, ask.Distrust || len(opts.Distrust.Lists) > 0
+	opts.Distrust = verify.Distrust{} // the rules say how old lists may be
 	// By digest: the tag may move meanwhile.
 	return image, verify.Gather(ctx, src, image.Digest, now, opts, ask), nil
 }

@@ -102,7 +102,7 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecide
 	root.AddCommand(group(groupRelease, newReleaseCommand(), newReleasesCommand(), newLoginCommand(), newStatusCommand(), newStopCommand())...)
 	root.AddCommand(group(groupSign, newSignCommand(), newAttestCommand())...)
 	root.AddCommand(group(groupDecide, newVerifyCommand(), newWhyCommand(), newInspectCommand(), newPolicyCommand(), newSBOMCommand(), newCopyCommand(), newLevelCommand(), newLintCommand(), newKubeCommand(), newLogCommand())...)
-	root.AddCommand(group(groupTrust, newTrustCommand())...)
+	root.AddCommand(group(groupTrust, newTrustCommand(), newDistrustCommand())...)
 	root.AddCommand(group(groupOther, newVersionCommand())...)
 	root.AddCommand(newTopics()...)
 	root.AddCommand(usage.NewManCommand(root))

@@ -224,6 +224,9 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 		return err
 	}
 	warnStale(cmd.ErrOrStderr(), opts, o.now)
+	if err := loadLists(cmd.Context(), &opts, o.now, o.source.offline); err != nil {
+		return err
+	}
 	ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 	defer cancel()
 	judge, file := o.image, false
@@ -338,7 +341,7 @@ func (o verifyOptions) decide(ctx context.Context, what string, src oci.Source, 
 	if err != nil {
 		return unreadable(what, err)
 	}
-	v := o.rules.about(ev, image, o.now).worst(ctx, o.namespace, o.places).Verdict()
+	v := o.rules.about(ev, image, opts.Distrust.Lists, o.now).worst(ctx, o.namespace, o.places).Verdict()
 	v.Digest, v.Dangers = cmp.Or(v.Digest, image.Digest), o.dangers(opts)
 	return v
 }

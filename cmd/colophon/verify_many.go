@@ -55,6 +55,9 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 		return err
 	}
 	warnStale(cmd.ErrOrStderr(), opts, o.now)
+	if err := loadLists(ctx, &opts, o.now, o.source.offline); err != nil {
+		return err
+	}
 	askEachOnce(ctx, &opts)
 	p := &manyPrinter{w: cmd.OutOrStdout(), errs: cmd.ErrOrStderr(), verdicts: make([]*verify.Verdict, len(ts.Images)), output: &o.output, explain: o.explainer(opts)}
 	p.live = !o.output.quiet && isTerminal(p.errs)

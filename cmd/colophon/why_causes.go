@@ -56,6 +56,10 @@ var likelyCauses = map[verify.CauseKind][]likely{
 		{"the builder does not reach the SLSA Build level that you demand", "it reaches level GOT, and you demand WANT", "colophon verify IMAGE --any-source --explain"},
 		{"the platform runs without root, on a self-hosted runner, opens private networks to builds, or kept cache mounts of other builds", "ask its operator for a builder of level WANT", ""},
 	},
+	verify.CauseDistrust: {
+		{"AUTHORITY no longer trusts what the image rests on: GOT", "the reason stands in the link distrust", "colophon distrust list"},
+		{"the entry is a mistake, or is too wide", "its issuer can lift it", "colophon distrust list --json"},
+	},
 	verify.CauseMissing: {
 		{"the image was not released with a proof: it was built and pushed by hand", "", "colophon inspect IMAGE"},
 		{"it was copied without its proofs", "copy it with its referrers, for example with colophon copy or oras copy -r", ""},
@@ -128,6 +132,10 @@ var causesByLink = map[string][]likely{
 	verify.LinkRule: {
 		{"the image does not meet a rule of the policy", "which rule, and what does it demand?", "colophon verify IMAGE --policy FILE --json"},
 		{"no rule of the policy is about the image's name", "compare the globs with the canonical name: docker.io is index.docker.io", ""},
+	},
+	verify.LinkDistrust: {
+		{"a list of what is no longer trusted is old, or cannot be read", "is its issuer reached from this machine?", "colophon distrust list"},
+		{"the list was rolled back or forked, or is signed by somebody else", "ask its issuer, over another way than that list", "colophon distrust list"},
 	},
 	verify.LinkSummary: {
 		{"the verifier has not verified this digest, or rejected it", "", "colophon inspect IMAGE"},

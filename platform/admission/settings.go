@@ -30,6 +30,8 @@ type Settings struct {
 	// ClusterImagePolicies lets policies of policy-controller count beside our own; absent: none is read.
 	ClusterImagePolicies *ClusterImagePolicies `json:"clusterImagePolicies,omitempty"`
 
+	Distrust *verdicts.Distrusted `json:"distrust,omitempty"` // whose lists of what is no longer trusted count; absent: nobody's
+
 	Names   policy.Names        `json:"names,omitempty"`   // what images are that were copied to mirrors
 	Mirrors policy.Names        `json:"mirrors,omitempty"` // where images are read, by the beginning of what pods call them
 	Hosts   Hosts               `json:"hosts,omitempty"`   // the same, as the nodes' containerd is told it
@@ -148,7 +150,7 @@ func (s *Settings) check() error {
 			return err
 		}
 	}
-	if err := cmp.Or(s.Eviction.check(), s.ClusterImagePolicies.check(), s.Names.Check(), s.CredentialHelpers.Check()); err != nil {
+	if err := cmp.Or(s.Distrust.Check(), s.Eviction.check(), s.ClusterImagePolicies.check(), s.Names.Check(), s.CredentialHelpers.Check()); err != nil {
 		return err
 	}
 	hosts, err := s.Hosts.mirrors()

@@ -65,6 +65,28 @@ func (s *Service) authorized(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// Administering returns a handler that lets requests of accounts pass that may administer the platform. account
+// returns the name of a token's account, or "" if it may not; it must compare in constant time. The name is in the
+// request's header, in place of whatever the client wrote there.
+func Administering(account func(token string) string, header string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		name := ""
+		if ok {
+			name = account(token)
+		}
+		if name == "" {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="colophon"`)
+			http.Error(w, "the request has no token that may administer this platform; run colophon login with its admin.json", http.StatusUnauthorized)
+			return
+		}
+		r = r.Clone(r.Context())
+		r.Header.Del("Authorization")
+		r.Header.Set(header, name)
+		next.ServeHTTP(w, r)
+	})
+}
+
 // version answers everybody: the pages say it too.
 func (s *Service) version(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")

@@ -181,3 +181,32 @@ func TestVersion(t *testing.T) {
 		t.Errorf("got %d %q", status, answer)
 	}
 }
+
+// TestWhoMayDistrust: only an account that may administer the platform adds to its list of what is no longer
+// trusted, under its own name. A token that may release does not, whatever the request says about itself.
+func TestWhoMayDistrust(t *testing.T) {
+	account := func(token string) string { return map[string]string{"admin": "root@shop"}[token] }
+	h := Administering(account, "Colophon-Account", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			http.Error(w, "the token came along", 500)
+			return
+		}
+		io.WriteString(w, strings.Join(r.Header["Colophon-Account"], ","))
+	}))
+	for name, tt := range map[string]struct {
+		token, claimed string
+		want           int
+	}{
+		"admin": {"Bearer admin", "", 200}, "admin as somebody else": {"Bearer admin", "ada", 200}, "may release": {"Bearer push", "", 401},
+		"may release, and says more": {"Bearer push", "root@shop", 401}, "nobody": {"", "root@shop", 401}, "basic auth": {"Basic admin", "", 401},
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/distrust", nil)
+		r.Header.Set("Authorization", tt.token)
+		r.Header["Colophon-Account"] = []string{tt.claimed, "x"}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != tt.want || tt.want == 200 && w.Body.String() != "root@shop" {
+			t.Errorf("%s: got %d, %q, want %d", name, w.Code, w.Body, tt.want)
+		}
+	}
+}

@@ -63,6 +63,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	go l.FromFiles(work, verdicts.PolicyDocuments, s.Policies)
 	go l.FromFiles(work, verdicts.TrustDocuments, s.Trust)
 	go l.Refresh(work)
+	go l.FollowLists(work, s.Distrust)
 
 	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	mux := http.NewServeMux()

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -28,6 +29,7 @@ type Settings struct {
 	Trust    string `json:"trust,omitempty"`    // file or directory of trust roots; required
 	// ClusterImagePolicies lets documents of policy-controller in Policies count; absent: they are an error.
 	ClusterImagePolicies *verdicts.ClusterImagePolicies `json:"clusterImagePolicies,omitempty"`
+	Distrust             *verdicts.Distrusted           `json:"distrust,omitempty"` // whose lists of what is no longer trusted count; absent: nobody's
 
 	Mode   string `json:"mode,omitempty"`   // enforce (default), or audit: decisions are recorded, and nothing is refused
 	Memory int    `json:"memory,omitempty"` // MiB for what is known about images; default 160
@@ -93,7 +95,7 @@ func (s *Settings) Check() error {
 	if err := s.ClusterImagePolicies.Check(); err != nil {
 		return err
 	}
-	if err := s.CredentialHelpers.Check(); err != nil {
+	if err := cmp.Or(s.Distrust.Check(), s.CredentialHelpers.Check()); err != nil {
 		return err
 	}
 	switch host, _, _ := net.SplitHostPort(s.Listen); {

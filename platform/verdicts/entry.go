@@ -10,6 +10,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
@@ -56,10 +57,10 @@ func newEntry(ev *verify.Evidence, asked *ask, g *generation, q Question, now ti
 	if asked.others.About(q.Image) {
 		e.others = asked.others.Ask(ev, q.Image)
 	}
-	if len(asked.Predicates) > 0 || asked.Packages || e.others != nil || slices.ContainsFunc(asked.Policies, depends) {
+	if len(asked.Predicates) > 0 || asked.Packages || asked.Distrust || e.others != nil || slices.ContainsFunc(asked.Policies, depends) {
 		return e
 	}
-	whole := ev.DecideAt(g.in(q.Namespace), q.Image, now, nil)
+	whole := ev.DecideAt(g.in(q.Namespace), q.Image, now, verify.With{})
 	// The evidence takes several times the memory of the verdicts. It is kept only if they do not
 	// say the same.
 	e.evidence = nil
@@ -108,17 +109,17 @@ func depends(p policy.Policy) bool {
 
 // decide returns the decision now. asked must have the id for which the entry was read. It waits for
 // ClusterImagePolicies until ctx ends.
-func (e *entry) decide(ctx context.Context, asked *ask, sets []*policy.Set, q Question, now time.Time) *verify.Decision {
-	var others *verify.Others
+func (e *entry) decide(ctx context.Context, asked *ask, sets []*policy.Set, q Question, now time.Time, lists distrust.Lists) *verify.Decision {
+	with := verify.With{Lists: lists}
 	if e.others != nil {
-		others = e.others.Decide(ctx, q.Workload, now)
+		with.Others = e.others.Decide(ctx, q.Workload, now)
 	} else { // none of them is about the image
-		others = asked.others.Unknown(q.Image, q.Workload, "the image was read for another policy")
+		with.Others = asked.others.Unknown(q.Image, q.Workload, "the image was read for another policy")
 	}
 	if e.evidence != nil {
-		return e.evidence.DecideAt(sets, q.Image, now, others)
+		return e.evidence.DecideAt(sets, q.Image, now, with)
 	}
-	return verify.DecideWith(sets, q.Image, now, others, e.verdict(asked))
+	return verify.DecideWith(sets, q.Image, now, with, e.verdict(asked))
 }
 
 // verdict returns the verdicts that are kept.

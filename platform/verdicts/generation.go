@@ -37,6 +37,7 @@ type generation struct {
 type askOf struct {
 	namespace string // empty: one without sets of its own
 	image     policy.Image
+	lists     bool // there are lists of what is no longer trusted
 }
 
 // ask is what must be known about an image to decide about it.
@@ -53,11 +54,12 @@ type fields struct {
 	Policies   []policy.Policy
 	Predicates []string
 	Packages   bool
+	Distrust   bool
 	Queries    []verify.Query
 }
 
 func equal(a, b fields) bool {
-	return a.Packages == b.Packages && slices.Equal(a.Predicates, b.Predicates) && slices.EqualFunc(a.Policies, b.Policies, policy.Policy.Equal)
+	return a.Packages == b.Packages && a.Distrust == b.Distrust && slices.Equal(a.Predicates, b.Predicates) && slices.EqualFunc(a.Policies, b.Policies, policy.Policy.Equal)
 }
 
 // maxDistinct limits the asks that are remembered to find equal ones.
@@ -127,8 +129,8 @@ func (g *generation) in(namespace string) []*policy.Set {
 }
 
 // ask returns what must be known about an image.
-func (g *generation) ask(d *distinct, namespace string, sets []*policy.Set, image policy.Image) *ask {
-	of := askOf{image: image}
+func (g *generation) ask(d *distinct, namespace string, sets []*policy.Set, image policy.Image, lists bool) *ask {
+	of := askOf{image: image, lists: lists}
 	if _, own := g.namespaces[namespace]; own {
 		of.namespace = namespace
 	}
@@ -139,6 +141,7 @@ func (g *generation) ask(d *distinct, namespace string, sets []*policy.Set, imag
 		return a
 	}
 	asked := verify.AskFor(sets, image)
+	asked.Distrust = asked.Distrust || lists
 	asked.Queries = g.others.Queries(image)
 	a = d.intern(asked, g.others, g.others.Key(image))
 	g.mu.Lock()

@@ -155,7 +155,7 @@ func (m *memoir) keyOf(id ReaderID, logins []authn.AuthConfig) (string, error) {
 
 // hash stands for all that an answer depends on besides the image, in this process and in others.
 func (a *ask) hash(g *generation) string {
-	raw, err := json.Marshal(fields(verify.Ask{Policies: a.Policies, Predicates: a.Predicates, Packages: a.Packages}))
+	raw, err := json.Marshal(fields(verify.Ask{Policies: a.Policies, Predicates: a.Predicates, Packages: a.Packages, Distrust: a.Distrust}))
 	if err != nil {
 		return ""
 	}
@@ -235,7 +235,7 @@ func (s *Store) save(k *kept, g *generation, now time.Time) *savedImage {
 		return nil
 	}
 	sets := g.in(e.namespace)
-	if g.ask(&s.asks, e.namespace, sets, e.image).id != k.key.ask {
+	if g.ask(&s.asks, e.namespace, sets, e.image, len(s.distrust()) > 0).id != k.key.ask {
 		return nil // other policies are about it now
 	}
 	i := &savedImage{Repository: k.key.repository, Digest: k.key.digest, Asked: e.asked.hash(g), Read: e.read.UTC(), Until: e.until, Readers: map[string]time.Time{}}

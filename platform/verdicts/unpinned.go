@@ -48,5 +48,5 @@ func (g *generation) unknown(sets []*policy.Set, q Question, now time.Time, err 
 		why = err.Error()
 		v.Links = []verify.Link{{Name: verify.LinkImage, Status: verify.Unknown, Reason: why}}
 	}
-	return verify.DecideWith(sets, q.Image, now, g.others.Unknown(q.Image, q.Workload, why), func(policy.Policy) *verify.Verdict { return v })
+	return verify.DecideWith(sets, q.Image, now, verify.With{Others: g.others.Unknown(q.Image, q.Workload, why)}, func(policy.Policy) *verify.Verdict { return v })
 }

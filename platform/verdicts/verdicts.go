@@ -24,6 +24,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
 	cip "github.com/colophon-build/colophon/policy/clusterimagepolicy"
@@ -68,6 +69,7 @@ type Config struct {
 type Store struct {
 	config  Config
 	current atomic.Pointer[generation] // nil until Use
+	lists   atomic.Pointer[lists]      // of what is no longer trusted; nil until Distrust
 	kept    memory
 	asks    distinct
 	reading flights[reading, *entry]
@@ -116,12 +118,39 @@ func (s *Store) UseWith(id string, sets []*policy.Set, roots []*trust.Root, othe
 	return err
 }
 
-// Policies returns the id of what counts now, or "".
+// lists are lists of what is no longer trusted, and what stands for their entries.
+type lists struct {
+	distrust.Lists
+	id string
+}
+
+// Distrust makes these lists of what is no longer trusted the ones that count. They count for every
+// answer from then on, also about images that were read before. It reports whether they say something
+// else than those before.
+func (s *Store) Distrust(all distrust.Lists) (changed bool) {
+	next := &lists{all, all.ID()[len("sha256:"):][:16]}
+	before := s.lists.Swap(next)
+	return before == nil || before.id != next.id
+}
+
+// distrust returns the lists that count now.
+func (s *Store) distrust() distrust.Lists {
+	if l := s.lists.Load(); l != nil {
+		return l.Lists
+	}
+	return nil
+}
+
+// Policies returns the id of what counts now, policies, trust roots and entries of lists, or "".
 func (s *Store) Policies() string {
-	if g := s.current.Load(); g != nil {
+	g, l := s.current.Load(), s.lists.Load()
+	switch {
+	case g == nil:
+		return ""
+	case l == nil:
 		return g.id
 	}
-	return ""
+	return g.id + "+" + l.id
 }
 
 // Roots returns the trust roots that count now.
@@ -175,21 +204,21 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	if g == nil {
 		return Answer{Decision: &verify.Decision{Reason: "no policy was read yet"}}
 	}
-	out := Answer{Policies: g.id}
+	out := Answer{Policies: s.Policies()}
 	sets := g.in(q.Namespace)
 	if d, ok := g.withoutEvidence(sets, q, s.config.Now()); ok {
 		s.hits.Add(1)
 		out.Decision, out.Known = d, true
 		return out
 	}
-	asked := g.ask(&s.asks, q.Namespace, sets, q.Image)
+	asked := g.ask(&s.asks, q.Namespace, sets, q.Image, len(s.distrust()) > 0)
 	of := reading{entryKey{q.Repository, q.Image.Digest, asked.id, g.trustKey}, s.Reader(q.Logins), q.News}
 	read := func(ctx context.Context) (*entry, error) { return s.read(ctx, of, q, g, asked) }
 	if !q.News {
 		s.restored(of, q, g, asked)
 	}
 	if e := s.kept.get(of.entryKey, q.Ahead); e != nil && !q.News {
-		d := e.decide(ctx, asked, sets, q, s.config.Now())
+		d := e.decide(ctx, asked, sets, q, s.config.Now(), s.distrust())
 		state := e.state(d, of.reader, s.config.Now())
 		if state != missing && !(q.Ahead && e.old(g, s.config.Now())) {
 			s.hits.Add(1)
@@ -205,7 +234,7 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 		out.Decision = g.unknown(sets, q, s.config.Now(), err)
 		return out
 	}
-	out.Decision, out.Read = e.decide(ctx, asked, sets, q, s.config.Now()), e.read
+	out.Decision, out.Read = e.decide(ctx, asked, sets, q, s.config.Now(), s.distrust()), e.read
 	return out
 }
 
@@ -214,7 +243,7 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 // requests to a registry that no policy names.
 func (g *generation) withoutEvidence(sets []*policy.Set, q Question, now time.Time) (*verify.Decision, bool) {
 	needed := g.others.About(q.Image)
-	d := verify.DecideWith(sets, q.Image, now, g.others.Unknown(q.Image, q.Workload, ""), func(policy.Policy) *verify.Verdict {
+	d := verify.DecideWith(sets, q.Image, now, verify.With{Others: g.others.Unknown(q.Image, q.Workload, "")}, func(policy.Policy) *verify.Verdict {
 		needed = true
 		return &verify.Verdict{}
 	})
@@ -238,7 +267,7 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 	}
 	now, listed := s.config.Now(), ""
 	if e := s.kept.get(of.entryKey, q.Ahead); e != nil && e.counts(now) && !(q.Ahead && e.old(g, now)) {
-		d := e.decide(ctx, asked, g.in(q.Namespace), q, now)
+		d := e.decide(ctx, asked, g.in(q.Namespace), q, now, s.distrust())
 		if e.settled(d, now) && !q.News {
 			e.allow(of.reader, now)
 			return e, nil
@@ -257,7 +286,7 @@ func (s *Store) read(ctx context.Context, of reading, q Question, g *generation,
 	e := newEntry(ev, asked, g, q, now)
 	e.listing = listed
 	e.allow(of.reader, now)
-	if e.decide(ctx, asked, g.in(q.Namespace), q, now).Outcome != verify.Undecided {
+	if e.decide(ctx, asked, g.in(q.Namespace), q, now, s.distrust()).Outcome != verify.Undecided {
 		s.kept.put(of.entryKey, e, q.Ahead)
 	} else if !q.Ahead { // what counts still does
 		s.kept.drop(of.entryKey)

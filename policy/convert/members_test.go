@@ -18,6 +18,7 @@ var members = []struct {
 }{
 	{policy.SpecDocument{}, "unmatched rules"},
 	{policy.RuleDocument{}, "name images mode enforceFrom onRunning accept conditions exemptions rebuilds trust log distrust"},
+	{policy.DistrustDocument{}, "maxAge otherwise"},
 	{policy.PatternDocument{}, "glob tag digest"},
 	{policy.AcceptDocument{}, "built provenance signature notation summary"},
 	{policy.ProvenanceDocument{}, "source ref commit workflowInputs minLevel builders requireSource sourceTrack"},

@@ -160,7 +160,7 @@ func (s *stage) decide(documents string) *verify.Decision {
 	all := cluster.New(objects, cluster.Options{Trust: s.trust, Evaluate: eval.Run, Open: s.open})
 	image := policy.Image{Name: "registry.example.com/team/app", Tag: "v1", Digest: s.image.Digest.String()}
 	ev := verify.Gather(s.t.Context(), s.store, image.Digest, now, verify.Options{Trust: s.trust}, verify.Ask{Queries: all.Queries(image)})
-	return ev.DecideWith(nil, image, all.Decide(s.t.Context(), ev, image, s.work, now))
+	return ev.DecideWith(nil, image, verify.With{Others: all.Decide(s.t.Context(), ev, image, s.work, now)})
 }
 
 // wants fails unless the documents decide so, for a reason with these words.
@@ -521,7 +521,7 @@ func TestEvidenceIsClosed(t *testing.T) {
 	}
 	all := cluster.New(objects, cluster.Options{Trust: s.trust})
 	image := policy.Image{Name: "registry.example.com/team/app", Digest: s.image.Digest.String()}
-	if d := ev.DecideWith(nil, image, all.Decide(t.Context(), ev, image, nil, now)); d.Outcome != verify.Undecided {
+	if d := ev.DecideWith(nil, image, verify.With{Others: all.Decide(t.Context(), ev, image, nil, now)}); d.Outcome != verify.Undecided {
 		t.Errorf("got %s: %s, want it undecided", d.Outcome, d.Reason)
 	}
 }

@@ -165,7 +165,7 @@ func (s *signers) accepted(document string) (accepted, undecided []string) {
 			s.t.Fatal(err)
 		}
 		ev := verify.Gather(s.t.Context(), src, image.Digest, now, verify.Options{}, verify.Ask{Queries: all.Queries(image)})
-		switch d := ev.DecideWith(nil, image, all.Decide(s.t.Context(), ev, image, nil, now)); d.Outcome {
+		switch d := ev.DecideWith(nil, image, verify.With{Others: all.Decide(s.t.Context(), ev, image, nil, now)}); d.Outcome {
 		case verify.Accepted:
 			accepted = append(accepted, name)
 		case verify.Undecided:

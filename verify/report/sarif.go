@@ -18,6 +18,7 @@ var demands = map[string]string{
 	verify.LinkTrack:       "the commit has the SLSA Source level and the reviewers that are demanded",
 	verify.LinkSBOM:        "an SBOM about this image, by the same signer",
 	verify.LinkRule:        "the image satisfies each rule of the policy that is about it",
+	verify.LinkDistrust:    "no list of what is no longer trusted has an entry about it",
 	verify.LinkSummary:     "a verifier that the policy trusts verified it",
 	verify.LinkAttestation: "the attestations that the policy demands are there, by the signers demanded, with the values demanded",
 	ruleVerdict:            "the image is accepted",

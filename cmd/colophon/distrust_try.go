@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/oci/imagelist"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// maxTried is the maximum number of releases of the platform that a dry run verifies: the newest.
+const maxTried = 1000
+
+func (o *scopeOptions) tryFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.BoolVar(&o.dryRun, "dry-run", false, "add nothing: say which images would be rejected")
+	f.StringVarP(&o.many.from, "file", "f", "", "with --dry-run, the images of this list, Kubernetes manifest or compose file; \"-\" is standard input")
+	f.StringVar(&o.policy, "policy", "", "with --dry-run, the policy `FILE` that images must meet (default: any source)")
+	f.StringArrayVar(&o.many.fields, "image-field", nil, "with -f, a field of a custom kind that names images (`KIND.GROUP=PATH`)")
+	o.many.mirrorFlag(f)
+	f.IntVar(&o.many.parallel, "parallel", 8, "with --dry-run, how many images to verify at once")
+	o.output.flags(cmd)
+}
+
+// tried is what an entry would do to one image.
+type tried struct {
+	Image   string         `json:"image"`
+	Digest  string         `json:"digest,omitempty"`
+	Outcome verify.Outcome `json:"outcome"`          // with the entry
+	Because bool           `json:"because"`          // it would be rejected because of the entry
+	Reason  string         `json:"reason,omitempty"` // why it is not accepted
+}
+
+// tryEntry says which images an entry would take down.
+func (o *scopeOptions) tryEntry(cmd *cobra.Command, args []string, e distrust.Entry) error {
+	lists, err := listWith(e)
+	if err != nil {
+		return usageError("", "%v", err)
+	}
+	v := verifyOptions{policy: o.policy, now: time.Now(), many: o.many, timeout: time.Minute}
+	v.demand.AnySource = o.policy == ""
+	opts := verify.Options{}
+	if opts.Policy, _, err = v.load(); err != nil {
+		return err
+	}
+	if _, err := loadTrust(&opts); err != nil {
+		return err
+	}
+	opts.Distrust.Lists = lists
+	images, err := o.tryImages(cmd, args)
+	if err != nil {
+		return err
+	}
+	all := make([]tried, len(images))
+	shared := newRepositories(images)
+	var workers errgroup.Group
+	workers.SetLimit(max(1, min(o.many.parallel, maxParallel)))
+	for i, image := range images {
+		workers.Go(func() error {
+			all[i] = triedOf(v.judge(cmd.Context(), image, opts, shared))
+			return nil
+		})
+	}
+	_ = workers.Wait() // each image has its own answer
+	return o.printTried(cmd, all)
+}
+
+// listWith returns a list that has one entry and nobody's signature.
+func listWith(e distrust.Entry) (distrust.Lists, error) {
+	head, lines, err := distrust.Next(nil, "dry run", []distrust.Entry{e}, time.Now(), time.Hour)
+	if err != nil {
+		return nil, err
+	}
+	l, err := distrust.Parse(distrust.File(nil, head, []byte("{}"), lines))
+	return distrust.Lists{{Issuer: distrust.Issuer{Name: "the new entry", Wide: true}, List: l}}, err
+}
+
+// tryImages returns the images that are named, or the newest releases of the platform.
+func (o *scopeOptions) tryImages(cmd *cobra.Command, args []string) ([]imagelist.Image, error) {
+	if len(args) > 0 || o.many.from != "" {
+		ts, err := o.many.targets(cmd, args)
+		if err != nil {
+			return nil, err
+		}
+		return ts.Images, nil
+	}
+	platform, err := platformInUse(cmd.Context())
+	if err != nil {
+		return nil, err
+	}
+	return releasesOf(cmd.Context(), platform)
+}
+
+func releasesOf(ctx context.Context, platform *api.ClientConfig) (images []imagelist.Image, err error) {
+	runs, err := platform.Runs(ctx, api.RunFilter{State: api.Released, Limit: maxTried})
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for _, run := range runs {
+		if run.Result == nil {
+			continue
+		}
+		name := run.Result.Image + "@" + run.Result.Digest
+		if ref, err := oci.ParseReference(name); err == nil && !seen[name] {
+			seen[name] = true
+			images = append(images, imagelist.Image{Name: name, Reference: ref})
+		}
+	}
+	return images, nil
+}
+
+func triedOf(v *verify.Verdict) tried {
+	t := tried{Image: v.Image, Digest: v.Digest, Outcome: v.Outcome, Reason: v.Why()}
+	for _, l := range v.Links {
+		t.Because = t.Because || l.Name == verify.LinkDistrust && l.Status == verify.Broken
+	}
+	return t
+}
+
+func (o *scopeOptions) printTried(cmd *cobra.Command, all []tried) error {
+	worst, hit, others := verify.Accepted, 0, 0
+	for _, t := range all {
+		switch {
+		case t.Because:
+			hit++
+			worst = verify.Rejected
+		case t.Outcome != verify.Accepted:
+			others++
+			if worst == verify.Accepted && t.Outcome == verify.Undecided {
+				worst = verify.Undecided
+			}
+		}
+	}
+	if !o.output.text() {
+		return exitWith(worst, o.output.print(cmd.OutOrStdout(), all))
+	}
+	for _, t := range all {
+		printTriedImage(cmd.OutOrStdout(), t)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%d of %d images would be rejected because of the entry; nothing was added\n", hit, len(all))
+	if others > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%d are not accepted without it either\n", others)
+	}
+	return exitFor(worst)
+}
+
+func printTriedImage(w io.Writer, t tried) {
+	switch {
+	case t.Because:
+		fmt.Fprintf(w, "%s %s%s\n", paint(w, red, "rejected "), printable.Text(t.Image), paint(w, faint, shortDigest(t.Digest)))
+	case t.Outcome != verify.Accepted:
+		fmt.Fprintf(w, "%s %s\n    %s\n", paint(w, yellow, "not known"), printable.Text(t.Image), printable.Text(t.Reason))
+	}
+}

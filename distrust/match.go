@@ -1,0 +1,298 @@
+package distrust
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Facts are what is proven about an image or a file, as far as entries can be about it.
+type Facts struct {
+	Digests []string // sha256:HEX of the index, and of the manifests in it; or of the file
+	Source  string   // canonical address of the repository; empty if nothing proves it
+	Commit  string
+	Builder string
+	Signers []Signer // who signed what the verdict rests on: their times are those of the build
+	Beside  []Signer // who signed attestations and summaries that the policy demands
+	Inputs  []Input  // what the build used, as its provenance lists it
+
+	// Packages returns what the SBOMs list. An error means that it is not known. nil: there is no SBOM.
+	Packages func() ([]Listed, error)
+}
+
+// Signer is who signed one of the proofs.
+type Signer struct {
+	Identity, Issuer string    // of the certificate; empty if a key signed
+	Key              string    // sha256:HEX of the key (SubjectPublicKeyInfo, DER); empty if a certificate signed
+	Before           time.Time // the signature was made before: the first time that a log or timestamp authority proves; zero if none does
+	After            time.Time // the signature was made after: start of the certificate's validity; zero for a key
+}
+
+// Input is one thing that a build used.
+type Input struct {
+	URI    string // as in the provenance
+	Digest string // sha256:HEX, or empty
+}
+
+// Listed is a package in an SBOM.
+type Listed struct{ Name, Version, PURL string }
+
+// fact is what entries are found by. Values are compared whole.
+type fact struct {
+	kind        Kind
+	value, more string // more: source of a commit, issuer of an identity, version of a base or package
+}
+
+// fact returns what a scope, which passed its check, is found by.
+func (s *Scope) fact() fact {
+	switch k, v := s.Of(); k {
+	case Commit:
+		return fact{k, v, s.Source}
+	case Identity:
+		return fact{k, v, s.Issuer}
+	case Base:
+		repository, version, _ := parseBase(v)
+		return fact{k, repository, version}
+	case Package:
+		name, version, _ := parsePackage(v)
+		return fact{k, plainPURL(name), plainPURL(version)}
+	default:
+		return fact{k, v, ""}
+	}
+}
+
+// plainPURL returns a part of a package URL without the escapes that its writers choose differently.
+func plainPURL(part string) string {
+	if plain, err := url.PathUnescape(part); err == nil {
+		return plain
+	}
+	return part
+}
+
+func (l *List) makeIndex() {
+	for _, e := range l.entries {
+		if _, lifted := l.lifted[e.Number]; e.Scope == nil || lifted {
+			continue
+		}
+		f := e.Scope.fact()
+		l.index[f] = append(l.index[f], e.Number)
+		l.kinds[f.kind] = true
+	}
+}
+
+// facts returns what entries may be found by, but for packages.
+func (f *Facts) facts() (all []fact) {
+	for _, d := range f.Digests {
+		all = append(all, fact{Digest, d, ""})
+	}
+	if f.Commit != "" {
+		all = append(all, fact{Commit, f.Commit, ""}, fact{Commit, f.Commit, f.Source})
+	}
+	if f.Source != "" {
+		all = append(all, fact{Source, f.Source, ""})
+	}
+	if f.Builder != "" {
+		all = append(all, fact{Builder, f.Builder, ""})
+		if workflow, _, versioned := strings.Cut(f.Builder, "@"); versioned {
+			all = append(all, fact{Builder, workflow, ""})
+		}
+	}
+	for _, s := range slices.Concat(f.Signers, f.Beside) {
+		if s.Identity != "" {
+			all = append(all, fact{Identity, s.Identity, s.Issuer})
+		}
+		if s.Key != "" {
+			all = append(all, fact{Key, s.Key, ""})
+		}
+	}
+	for _, in := range f.Inputs {
+		all = append(all, in.facts()...)
+	}
+	return all
+}
+
+func (in Input) facts() (all []fact) {
+	if in.URI != "" {
+		all = append(all, fact{Fetched, in.URI, ""})
+	}
+	if in.Digest != "" {
+		all = append(all, fact{Fetched, in.Digest, ""})
+	}
+	image, ok := strings.CutPrefix(in.URI, "pkg:docker/")
+	if !ok {
+		return all
+	}
+	image, _, _ = strings.Cut(image, "?")
+	image, tag, tagged := strings.Cut(plainPURL(image), "@")
+	repository, _, err := parseBase(image)
+	if err != nil {
+		return all
+	}
+	all = append(all, fact{Base, repository, ""})
+	if tagged {
+		all = append(all, fact{Base, repository, ":" + tag})
+	}
+	if in.Digest != "" {
+		all = append(all, fact{Base, repository, "@" + in.Digest}, fact{Base, "", "@" + in.Digest})
+	}
+	return all
+}
+
+// facts returns what entries about a package may be found by.
+func (p Listed) facts() []fact {
+	all := []fact{{Package, p.Name, p.Version}, {Package, p.Name, ""}}
+	if p.PURL == "" {
+		return all
+	}
+	plain, _, _ := strings.Cut(p.PURL, "#")
+	name, version, err := parsePackage(plain)
+	if err != nil {
+		return all
+	}
+	name = plainPURL(name)
+	return append(all, fact{Package, name, plainPURL(version)}, fact{Package, name, ""})
+}
+
+// applies reports whether the signatures may have been made in the time of the scope.
+func (s *Scope) applies(f *Facts) bool {
+	k, v := s.Of()
+	signers := f.Signers
+	if k == Identity || k == Key {
+		signers = slices.Concat(f.Signers, f.Beside)
+	}
+	if s.From == nil && s.Until == nil || len(signers) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(signers, func(by Signer) bool {
+		switch {
+		case k == Identity && (by.Identity != v || by.Issuer != s.Issuer), k == Key && by.Key != v:
+			return false
+		case s.From != nil && !by.Before.IsZero() && by.Before.Before(*s.From):
+			return false
+		case s.Until != nil && !by.After.IsZero() && !by.After.Before(*s.Until):
+			return false
+		}
+		return true
+	})
+}
+
+// Found is an entry that is about an image.
+type Found struct {
+	Issuer string // name of the list's issuer on this machine
+	*Entry
+}
+
+// String returns why the image is not trusted, for people.
+func (f *Found) String() string {
+	out := fmt.Sprintf("%s is no longer trusted: %s (entry %d of %s)", f.Scope, f.Reason, f.Number, f.Issuer)
+	if f.Replace != "" {
+		out += "; use " + f.Replace
+	}
+	return out
+}
+
+// Known is an issuer, and what is known of its list.
+type Known struct {
+	Issuer  Issuer
+	List    *List  // nil: it was never read. Its signature was verified
+	Problem string // why it could not be read just now; empty: it was
+}
+
+// Lists are the lists of all issuers that count somewhere.
+type Lists []Known
+
+// ErrUnknown is in the chain of an error of Find that means that an entry may be about the image.
+var ErrUnknown = errors.New("it is not known whether the image is trusted no longer")
+
+// Find returns the first entry about the image, in the order of the issuers and of their entries, or
+// nil. Lists that expired count, too: nothing becomes trusted again because its issuer is silent. An
+// error means that it is not known whether there is one.
+func (ls Lists) Find(f *Facts) (*Found, error) {
+	candidates := f.facts()
+	for _, k := range ls {
+		if k.List == nil || !k.Issuer.about(f) {
+			continue
+		}
+		all := candidates
+		if k.List.kinds[Package] && f.Packages != nil {
+			packages, err := f.Packages()
+			if err != nil {
+				return nil, fmt.Errorf("%w: an entry of %s is about a package, and %w", ErrUnknown, k.Issuer.Name, err)
+			}
+			all = slices.Clone(candidates)
+			for _, p := range packages {
+				all = append(all, p.facts()...)
+			}
+		}
+		if n := k.find(all, f); n >= 0 {
+			return &Found{k.Issuer.Name, k.List.entries[n]}, nil
+		}
+	}
+	return nil, nil
+}
+
+// find returns the lowest number of an entry that one of the facts leads to and that counts, or -1.
+func (k *Known) find(all []fact, f *Facts) int {
+	lowest := -1
+	for _, one := range all {
+		for _, n := range k.List.index[one] {
+			if e := k.List.entries[n]; (lowest < 0 || n < lowest) && k.Issuer.May(e.Scope) == nil && e.Scope.applies(f) {
+				lowest = n
+			}
+		}
+	}
+	return lowest
+}
+
+// Beyond reports whether a list has an entry that counts and is of another kind than these.
+func (ls Lists) Beyond(kinds ...Kind) bool {
+	return slices.ContainsFunc(ls, func(k Known) bool {
+		return k.List != nil && slices.ContainsFunc(Kinds(), func(kind Kind) bool { return k.List.kinds[kind] && !slices.Contains(kinds, kind) })
+	})
+}
+
+// Fresh returns an error unless every issuer's list was read, counts at the time now and was issued
+// at most maxAge ago; or if there are no issuers.
+func (ls Lists) Fresh(maxAge time.Duration, now time.Time) error {
+	if len(ls) == 0 {
+		return errors.New("no issuer of a list of what is no longer trusted is named here: see `colophon distrust issuer add`")
+	}
+	for _, k := range ls {
+		if err := k.fresh(maxAge, now); err != nil {
+			if k.Problem != "" {
+				err = fmt.Errorf("%w; it cannot be read now: %s", err, k.Problem)
+			}
+			return fmt.Errorf("the list of what %s trusts no longer: %w", k.Issuer.Name, err)
+		}
+	}
+	return nil
+}
+
+func (k *Known) fresh(maxAge time.Duration, now time.Time) error {
+	if k.List == nil {
+		return errors.New("it was never read")
+	}
+	if err := k.List.Counts(now); err != nil {
+		return err
+	}
+	if age := now.Sub(k.List.Issued); age > maxAge {
+		return fmt.Errorf("it was issued %s ago, and the policy demands at most %s", age.Round(time.Second), maxAge)
+	}
+	return nil
+}
+
+// ID stands for the entries of all lists and who may issue them. It stays the same when only heads change.
+func (ls Lists) ID() string {
+	var b strings.Builder
+	for _, k := range ls {
+		fmt.Fprintf(&b, "%q %q %q %t", k.Issuer.Name, k.Issuer.Only, k.Issuer.Sources, k.Issuer.Wide)
+		if k.List != nil {
+			fmt.Fprintf(&b, " %d %s", k.List.Entries, k.List.Chain)
+		}
+		b.WriteByte('\n')
+	}
+	return sum([]byte(b.String()))
+}

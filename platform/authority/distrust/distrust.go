@@ -1,0 +1,207 @@
+// Package distrust keeps the platform's list of what is no longer trusted (spec/distrust/v1), signs its
+// head with a key of its own, and serves it. It signs the head again every few minutes, so that the list
+// that a reader has is never older than that.
+package distrust
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	list "github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/keys"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/sign"
+)
+
+// Paths, as package api has them for clients.
+const (
+	Path    = "/distrust"
+	PathKey = "/distrust/key"
+)
+
+// HeaderAccount names the account that asks. The role that checked its token sets it.
+const HeaderAccount = "Colophon-Account"
+
+const (
+	life  = 15 * time.Minute // of a head
+	renew = 5 * time.Minute
+
+	keyName  = "distrust"
+	listFile = "list"
+	madeFile = "distrust.list" // in the directory of keys: there is a list
+)
+
+// Config of a Service.
+type Config struct {
+	KeyDir string       // has the key; created at first start
+	Dir    string       // has the list
+	URL    string       // of the platform
+	Log    *slog.Logger // required
+	Now    func() time.Time
+}
+
+// Service has the list. It is safe for concurrent use.
+type Service struct {
+	Config
+	key *keys.Key
+	pem []byte
+
+	mu   sync.Mutex // one writer
+	raw  []byte
+	list *list.List
+	etag string
+}
+
+// New opens the list, and makes an empty one at the first start. It fails if the list that was there is lost:
+// clients would refuse another one.
+func New(c Config) (*Service, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	key, err := keys.Open(c.KeyDir, keyName)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	s := &Service{Config: c, key: key, pem: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})}
+	made := filepath.Join(c.KeyDir, madeFile)
+	switch raw, err := strict.ReadFile(filepath.Join(c.Dir, listFile), list.MaxList); {
+	case err == nil:
+		if s.list, err = list.Parse(raw); err != nil {
+			return nil, fmt.Errorf("%s: %w; restore it from a backup", filepath.Join(c.Dir, listFile), err)
+		}
+		s.raw = raw
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	default:
+		if _, err := os.Lstat(made); err == nil {
+			return nil, fmt.Errorf("the list of what is no longer trusted is lost: %s is missing; restore it from a backup", filepath.Join(c.Dir, listFile))
+		}
+	}
+	if _, err := s.Add(); err != nil {
+		return nil, err
+	}
+	return s, durable.WriteFile(made, []byte(c.URL+Path+"\n"), 0o600)
+}
+
+// Add adds entries, whose numbers and times it sets, and signs the list. They are on disk when it returns.
+func (s *Service) Add(more ...list.Entry) ([]list.Entry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.Now()
+	if s.list != nil && now.Before(s.list.Issued) {
+		now = s.list.Issued // the clock went back: readers would take an older head for a rollback
+	}
+	before := 0
+	if s.list != nil {
+		before = s.list.Entries
+	}
+	for i := range more {
+		more[i].Number, more[i].Time = before+i, now.UTC().Truncate(time.Second)
+	}
+	head, lines, err := list.Next(s.list, s.URL+Path, more, now, life)
+	if err != nil {
+		return nil, err
+	}
+	signature, err := sign.Unlogged(s.key, head)
+	if err != nil {
+		return nil, err
+	}
+	raw := list.File(s.raw, head, signature, lines)
+	next, err := list.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.WriteFile(filepath.Join(s.Dir, listFile), raw, 0o600); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(raw)
+	s.raw, s.list, s.etag = raw, next, `"`+hex.EncodeToString(sum[:16])+`"`
+	return more, nil
+}
+
+// Run signs the list again every few minutes, until ctx ends.
+func (s *Service) Run(done <-chan struct{}) {
+	for {
+		select {
+		case <-done:
+			return
+		case <-time.After(renew):
+		}
+		if _, err := s.Add(); err != nil {
+			s.Log.Error("the list of what is no longer trusted could not be signed again", "error", err)
+		}
+	}
+}
+
+// Register adds the public paths to mux.
+func (s *Service) Register(mux *http.ServeMux) {
+	mux.HandleFunc("GET "+Path, s.serve)
+	mux.HandleFunc("GET "+PathKey, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-pem-file")
+		_, _ = w.Write(s.pem) // the client is gone
+	})
+}
+
+func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	raw, etag := s.raw, s.etag
+	s.mu.Unlock()
+	w.Header().Set("ETag", etag)
+	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("Content-Type", "application/jsonl")
+	if r.Header.Get("If-None-Match") == etag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	_, _ = w.Write(raw) // the client is gone
+}
+
+// Adding returns the handler of POST Path: an entry, by the account in HeaderAccount. Only the role that
+// checks tokens may reach it.
+func (s *Service) Adding() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, err := strict.Read(http.MaxBytesReader(w, r.Body, list.MaxEntry), list.MaxEntry)
+		var e list.Entry
+		if err == nil {
+			err = strict.UnmarshalKnown(raw, list.MaxEntry, &e)
+		}
+		account := r.Header.Get(HeaderAccount)
+		switch {
+		case err != nil:
+			http.Error(w, fmt.Sprintf("request: %v", err), http.StatusBadRequest)
+			return
+		case account == "":
+			http.Error(w, "the request has no account", http.StatusForbidden)
+			return
+		}
+		e.By = account
+		added, err := s.Add(e)
+		if err != nil {
+			http.Error(w, fmt.Sprintf("request: %v", err), http.StatusBadRequest)
+			return
+		}
+		s.Log.Info("the list of what is no longer trusted has another entry", "number", added[0].Number, "by", account, "reason", e.Reason)
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(added[0]) // the client is gone; the entry counts
+	})
+}

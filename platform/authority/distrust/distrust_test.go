@@ -1,0 +1,188 @@
+package distrust
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	list "github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/verify"
+)
+
+type scene struct {
+	t       *testing.T
+	now     time.Time
+	config  Config
+	service *Service
+}
+
+func newScene(t *testing.T) *scene {
+	c := &scene{t: t, now: time.Now()}
+	c.config = Config{KeyDir: filepath.Join(t.TempDir(), "keys"), Dir: filepath.Join(t.TempDir(), "distrust"), URL: "https://p.example", Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return c.now }}
+	c.start()
+	return c
+}
+
+func (c *scene) start() {
+	c.t.Helper()
+	var err error
+	if c.service, err = New(c.config); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// read reads the list as a client does that trusts the key.
+func (c *scene) read(before *list.Head) *list.List {
+	c.t.Helper()
+	mux := http.NewServeMux()
+	c.service.Register(mux)
+	get := func(path string) []byte {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		return w.Body.Bytes()
+	}
+	key, err := policy.ParseKey(string(get(PathKey)))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	key.InsecureNoLog = true
+	l, err := verify.SignedList(c.t.Context(), list.Issuer{Name: "p", Signer: key}, get(Path), before, c.now, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return l
+}
+
+func (c *scene) post(account, body string) (int, string) {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodPost, Path, strings.NewReader(body))
+	if account != "" {
+		r.Header.Set(HeaderAccount, account)
+	}
+	c.service.Adding().ServeHTTP(w, r)
+	return w.Code, w.Body.String()
+}
+
+const commit = `{"number":0,"time":"2020-01-01T00:00:00Z","scope":{"commit":"381e42a0c0ffee00c0ffee00c0ffee00c0ffee00"},"reason":"stolen","by":"somebody else"}`
+
+// TestList: entries are added by an account, survive a restart, and are signed again before they expire.
+func TestList(t *testing.T) {
+	c := newScene(t)
+	empty := c.read(nil)
+	if code, body := c.post("admin", commit); code != http.StatusOK || !strings.Contains(body, `"by":"admin"`) || strings.Contains(body, "2020") {
+		t.Fatalf("got %d, %s, want the entry with its account and time", code, body)
+	}
+	one := c.read(&empty.Head)
+	if one.Entries != 1 || one.Expires.Sub(one.Issued) != life {
+		t.Fatalf("got %+v", one.Head)
+	}
+	c.now = c.now.Add(renew)
+	if _, err := c.service.Add(); err != nil {
+		t.Fatal(err)
+	}
+	if again := c.read(&one.Head); again.Chain != one.Chain || !again.Issued.After(one.Issued) {
+		t.Errorf("got %+v, want a later head of the same entries", again.Head)
+	}
+	c.start()
+	if code, body := c.post("admin", `{"number":0,"time":"2020-01-01T00:00:00Z","lift":0,"reason":"a mistake"}`); code != http.StatusOK { // the number is the platform's
+		t.Fatalf("got %d, %s", code, body)
+	}
+	if l := c.read(&one.Head); l.Entries != 2 || l.Lifted(0) == nil {
+		t.Errorf("got %+v, want entry 0 lifted", l.Head)
+	}
+	// A clock that goes back makes no head that readers take for an older one.
+	c.now = c.now.Add(-time.Hour)
+	if _, err := c.service.Add(); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.service.list.Issued; got.Before(one.Issued) {
+		t.Errorf("issued: got %s, want at least %s", got, one.Issued)
+	}
+}
+
+// TestListRefuses: what is no entry, and nobody's, changes nothing.
+func TestListRefuses(t *testing.T) {
+	c := newScene(t)
+	for what, tt := range map[string]struct {
+		account, body string
+		code          int
+	}{
+		"nobody's":          {"", commit, http.StatusForbidden},
+		"no entry":          {"admin", "{}", http.StatusBadRequest},
+		"a wide one":        {"admin", strings.Replace(commit, `"commit":"381e42a0c0ffee00c0ffee00c0ffee00c0ffee00"`, `"base":"debian"`, 1), http.StatusBadRequest},
+		"an unknown member": {"admin", strings.Replace(commit, `"reason"`, `"x":1,"reason"`, 1), http.StatusBadRequest},
+		"a huge one":        {"admin", strings.Replace(commit, "stolen", strings.Repeat("a", list.MaxEntry), 1), http.StatusBadRequest},
+		"lifts nothing":     {"admin", `{"number":0,"time":"2020-01-01T00:00:00Z","lift":7,"reason":"r"}`, http.StatusBadRequest},
+	} {
+		if code, body := c.post(tt.account, tt.body); code != tt.code {
+			t.Errorf("%s: got %d, %s, want %d", what, code, body, tt.code)
+		}
+	}
+	if l := c.read(nil); l.Entries != 0 {
+		t.Errorf("got %d entries, want none", l.Entries)
+	}
+}
+
+// TestLostList: a platform whose list is lost or changed on disk does not start with another one.
+func TestLostList(t *testing.T) {
+	c := newScene(t)
+	if code, _ := c.post("admin", commit); code != http.StatusOK {
+		t.Fatal(code)
+	}
+	file := filepath.Join(c.config.Dir, listFile)
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, bad := range map[string][]byte{"lost": nil, "changed": bytes.Replace(raw, []byte("stolen"), []byte("stole!"), 1), "cut": raw[:len(raw)-1]} {
+		if os.Remove(file); bad != nil {
+			if err := os.WriteFile(file, bad, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := New(c.config); err == nil || !strings.Contains(err.Error(), "backup") {
+			t.Errorf("%s: got %v, want no start", what, err)
+		}
+	}
+}
+
+// TestNotModified: a reader that has the list downloads nothing.
+func TestNotModified(t *testing.T) {
+	c := newScene(t)
+	mux := http.NewServeMux()
+	c.service.Register(mux)
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	get := func(etag string) *http.Response {
+		r, err := http.NewRequest(http.MethodGet, server.URL+Path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("If-None-Match", etag)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp
+	}
+	first := get("")
+	again := get(first.Header.Get("ETag"))
+	if body, _ := io.ReadAll(again.Body); again.StatusCode != http.StatusNotModified || len(body) != 0 {
+		t.Errorf("got %d and %d bytes", again.StatusCode, len(body))
+	}
+	if code, _ := c.post("admin", commit); code != http.StatusOK {
+		t.Fatal(code)
+	}
+	if next := get(first.Header.Get("ETag")); next.StatusCode != http.StatusOK {
+		t.Errorf("after an entry: got %d, want the list", next.StatusCode)
+	}
+}

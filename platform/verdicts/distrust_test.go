@@ -1,0 +1,116 @@
+package verdicts_test
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/platform/verdicts"
+	"github.com/colophon-build/colophon/test/distrusttest"
+	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// TestDistrust: an entry counts for the next answer about an image that is known, without a request, and
+// so does its lift; what the store answers by has another id then.
+func TestDistrust(t *testing.T) {
+	c := newScene(t)
+	_, r := c.release(prooftest.Kinds...)
+	c.use(strings.Replace(rules, "accept:", "distrust: {maxAge: 10m}\n      accept:", 1))
+	q := c.question(r.Image)
+	if a := c.expect("without a list", q, verify.Undecided); !strings.Contains(a.Decision.Reason, "no issuer") {
+		t.Errorf("got %q", a.Decision.Reason)
+	}
+	issuer := distrusttest.New(t)
+	if !c.store.Distrust(distrust.Lists{issuer.Known("shop")}) {
+		t.Error("the first list changed nothing")
+	}
+	c.expect("with an empty list", q, verify.Accepted)
+	before, policies := c.asked.Load(), c.store.Policies()
+	issuer.Add()
+	if c.store.Distrust(distrust.Lists{issuer.Known("shop")}) || c.store.Policies() != policies {
+		t.Error("a new head of the same entries counts as a change")
+	}
+	issuer.Add(distrust.Scope{Commit: prooftest.Commit})
+	if !c.store.Distrust(distrust.Lists{issuer.Known("shop")}) || c.store.Policies() == policies {
+		t.Error("an entry counts as no change")
+	}
+	if a := c.expect("told", q, verify.Rejected); !strings.Contains(a.Decision.Reason, "entry 0 of shop") || !a.Known {
+		t.Errorf("got %q, known %t", a.Decision.Reason, a.Known)
+	}
+	if n := c.asked.Load() - before; n != 0 {
+		t.Errorf("%d requests, want none", n)
+	}
+	issuer.Lift(0)
+	c.store.Distrust(distrust.Lists{issuer.Known("shop")})
+	c.expect("lifted", q, verify.Accepted)
+	c.later(11 * time.Minute)
+	c.expect("with an old list", q, verify.Undecided)
+}
+
+// TestFollowLists: an entry reaches a store within five seconds. A list that is rolled back, of another
+// issuer, or cannot be read, changes nothing of what was said before.
+func TestFollowLists(t *testing.T) {
+	c := newScene(t)
+	_, r := c.release(prooftest.Kinds...)
+	c.use(rules)
+	q := c.question(r.Image)
+	issuer := distrusttest.New(t)
+	var answer atomic.Pointer[[]byte] // in place of the list
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		switch other := answer.Load(); {
+		case other == nil:
+			issuer.ServeHTTP(w, req)
+		case *other == nil:
+			w.WriteHeader(http.StatusBadGateway)
+		default:
+			_, _ = w.Write(*other)
+		}
+	}))
+	defer server.Close()
+	file := distrusttest.Write(t, issuer.Issuer("shop", server.URL+"/distrust"))
+	settings := &verdicts.Distrusted{Issuers: file, Dir: filepath.Join(t.TempDir(), "lists")}
+	l := verdicts.NewLoader(c.store, slog.New(slog.DiscardHandler), nil)
+	go l.FollowLists(t.Context(), settings)
+	wait := func(what string, want verify.Outcome) {
+		t.Helper()
+		for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			a := c.store.Ask(t.Context(), q)
+			if a.Decision.Outcome == want {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: got %s, %s after five seconds, want %s", what, a.Decision.Outcome, a.Decision.Reason, want)
+			}
+		}
+	}
+	wait("an empty list", verify.Accepted)
+	old := issuer.Raw()
+	issuer.Add(distrust.Scope{Builder: prooftest.Builder, Wide: true})
+	began := time.Now()
+	wait("told", verify.Rejected)
+	t.Logf("an entry counted after %s", time.Since(began).Round(time.Millisecond))
+	none, theirs, fork := []byte(nil), distrusttest.New(t).Raw(), issuer.Fork().Raw()
+	for what, raw := range map[string]*[]byte{"the list before": &old, "nothing": &none, "another issuer's list": &theirs, "a fork": &fork} {
+		answer.Store(raw)
+		time.Sleep(2500 * time.Millisecond)
+		if a := c.store.Ask(t.Context(), q); a.Decision.Outcome != verify.Rejected {
+			t.Errorf("%s was served, and the image is %s", what, a.Decision.Outcome)
+		}
+	}
+	// A restart does not forget what the list had.
+	again := verdicts.NewLoader(c.store, slog.New(slog.DiscardHandler), nil)
+	c.store.Distrust(nil)
+	answer.Store(&old)
+	go again.FollowLists(t.Context(), settings)
+	wait("after a restart, the list before", verify.Rejected)
+	answer.Store(nil)
+	issuer.Lift(0)
+	wait("lifted", verify.Accepted)
+}
