@@ -68,8 +68,7 @@ var rows = [][]string{
 // thin is what the CLI is made of and what others check us with: small to trust,
 // quick to start.
 var thin = []string{
-	"attest", "tlog", "audit", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
-	"attest", "tlog", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "distrust", "distrust/follow", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
+	"attest", "tlog", "audit", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "distrust", "distrust/follow", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
 }
 
 // heavy may not be linked into any of them, however indirectly.
