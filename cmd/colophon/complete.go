@@ -72,6 +72,12 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"policy", "sign"}, filesNamed("yaml", "yml", "json"), signing},
 		{[]string{"policy", "trust", "add"}, cobra.NoFileCompletions, map[string]completion{"trust-root": completeTrust, "key": filesNamed("pem", "pub")}},
 		{[]string{"policy", "trust", "remove"}, completeAuthor, nil},
+		{[]string{"distrust", "add"}, completeImage, map[string]completion{"key": filesNamed("pem", "key"), "key-digest": filesNamed("pem", "pub"), "vex": filesNamed("json"), "policy": filesNamed("yaml", "yml", "json")}},
+		{[]string{"distrust", "list"}, completeIssuer, nil},
+		{[]string{"distrust", "show"}, completeIssuer, nil},
+		{[]string{"distrust", "export"}, completeIssuer, nil},
+		{[]string{"distrust", "issuer", "add"}, cobra.NoFileCompletions, map[string]completion{"trust-root": completeTrust, "key": filesNamed("pem", "pub"), "only": oneOf(kindNames()...)}},
+		{[]string{"distrust", "issuer", "remove"}, completeIssuer, nil},
 		{[]string{"policy", "convert"}, filesNamed("yaml", "yml", "json"), map[string]completion{"to": oneOf(convert.Formats()...)}},
 		{[]string{"sbom"}, firstImage, map[string]completion{"format": oneOf("spdx", "cyclonedx"), "platform": platformNames}},
 		{[]string{"sbom", "diff"}, completeImage, nil},
@@ -314,6 +320,18 @@ func completeAuthor(_ *cobra.Command, args []string, begun string) ([]string, co
 	var names []string
 	for _, a := range authors {
 		names = append(names, a.Name)
+	}
+	return offer(begun, names), cobra.ShellCompDirectiveNoFileComp
+}
+
+func completeIssuer(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	issuers, _, err := loadIssuers()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, i := range issuers {
+		names = append(names, i.Name)
 	}
 	return offer(begun, names), cobra.ShellCompDirectiveNoFileComp
 }

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +17,7 @@ import (
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/distrust/follow"
 	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
 )
 
@@ -111,8 +115,22 @@ func addIssuer(cmd *cobra.Command, i distrust.Issuer, o signerOptions) error {
 	if err := saveIssuers(append(issuers, i)); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "the list at %s counts now, signed by %s\n", printable.Text(i.From), printable.Text(i.Signer.String()))
+	fmt.Fprintf(cmd.ErrOrStderr(), "the list at %s counts now, signed by %s\n", printable.Text(i.From), printable.Text(signerText(i.Signer)))
 	return nil
+}
+
+// signerText returns who signs a list, for people.
+func signerText(s policy.Signer) string {
+	key, ok := s.(policy.Key)
+	if !ok {
+		return s.String()
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return "a key"
+	}
+	sum := sha256.Sum256(der)
+	return "the key sha256:" + hex.EncodeToString(sum[:])
 }
 
 // listedIssuer is an issuer for programs.
@@ -138,7 +156,7 @@ func newIssuerListCommand() *cobra.Command {
 			}
 			listed := []listedIssuer{}
 			for _, i := range issuers {
-				listed = append(listed, listedIssuer{i.Name, i.From, i.Signer.String(), i.Only, i.Sources, i.Wide})
+				listed = append(listed, listedIssuer{i.Name, i.From, signerText(i.Signer), i.Only, i.Sources, i.Wide})
 			}
 			w := cmd.OutOrStdout()
 			if !o.text() {
