@@ -31,18 +31,18 @@ type predicateKind struct {
 
 func predicateKinds() []predicateKind {
 	return []predicateKind{
-		// The document of a scanner becomes the predicate of cosign's specification; a VEX document is its own.
-		{"vuln", predicateVuln, "a vulnerability scan: SARIF, the JSON of Trivy, Grype or OSV-Scanner, or a predicate (cosign specs, COSIGN_VULN_ATTESTATION_SPEC.md)", has("scanner", "metadata"), scanned},
-		{"custom", "https://cosign.sigstore.dev/attestation/v1", "any JSON object", has(), nil},
 		{"slsaprovenance1", attest.PredicateSLSA1, "SLSA provenance v1", func(raw []byte) error { _, err := attest.ParseProvenance(raw); return err }, nil},
 		{"slsaprovenance02", attest.PredicateSLSA02, "SLSA provenance v0.2", func(raw []byte) error { _, err := attest.ParseProvenance02(raw); return err }, nil},
 		{"spdx", attest.PredicateSPDX, "an SBOM, SPDX 2.2 to 3.0", func(raw []byte) error { _, err := sbom.Read(raw, attest.PredicateSPDX); return err }, nil},
 		{"cyclonedx", attest.PredicateCDX, "an SBOM, CycloneDX 1.4 to 1.7", func(raw []byte) error { _, err := sbom.Read(raw, attest.PredicateCDX); return err }, nil},
 		{"syft", "https://syft.dev/bom", "an SBOM in Syft's JSON", has("artifacts", "descriptor", "schema"), nil},
+		// The document of a scanner becomes the predicate of cosign's specification; a VEX document is its own.
+		{"vuln", predicateVuln, "a vulnerability scan: SARIF, the JSON of Trivy, Grype or OSV-Scanner, or a predicate (cosign specs, COSIGN_VULN_ATTESTATION_SPEC.md)", has("scanner", "metadata"), scanned},
 		{"openvex", predicateOpenVEX, "an OpenVEX document", has("@context", "@id", "author", "statements"), nil},
 		{"vex", predicateOpenVEX, "a VEX document: OpenVEX, CSAF 2.0, or CycloneDX with vulnerabilities", notVEX, exploitability},
 		{"test-result", "https://in-toto.io/attestation/test-result/v0.1", "the result of tests (in-toto attestation, test-result.md)", checkTestResult, nil},
 		{"link", "https://in-toto.io/Link/v1", "an in-toto link", has("name"), nil},
+		{"custom", "https://cosign.sigstore.dev/attestation/v1", "any JSON object", has(), nil},
 	}
 }
 
