@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/platform/authority/distrust"
 	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/platform/zone"
 	"github.com/colophon-build/colophon/trust"
@@ -47,6 +49,13 @@ func (c *gateConfig) check() error {
 type gateDocuments struct {
 	Policies []verdicts.Document
 	Roots    []verdicts.Document // none until the platform's own is known
+	List     *ownList            // nil until it is known, and if the registry has a host of its own
+}
+
+// ownList is the platform's own list of what is no longer trusted, as the role trust serves it.
+type ownList struct {
+	Name     string // of the list, for people
+	Raw, Key []byte // the list, and the key that signs it, PEM
 }
 
 // read reads the files. Whoever can write them decides what is served, so nobody but root or the user
@@ -95,6 +104,7 @@ type gateFiles struct {
 	config *gateConfig // nil: there is no gate
 	read   gateDocuments
 	own    *trust.Root // nil: not known yet
+	list   *ownList    // nil: not known yet
 	asked  time.Time   // when own was asked for
 }
 
@@ -108,6 +118,7 @@ func newGateFiles(c *gateConfig, first gateDocuments, remote bool) (*gateFiles, 
 // documents returns what the role registry gets.
 func (g *gateFiles) documents() gateDocuments {
 	d := g.read
+	d.List = g.list
 	switch {
 	case g.own != nil:
 		d.Roots = append([]verdicts.Document{{Name: "the platform's own", Raw: g.own.Raw}}, d.Roots...)
@@ -137,12 +148,23 @@ func (g *gateFiles) trusts(own *trust.Root) error {
 	return g.updates.Set(g.documents())
 }
 
+// lists tells the registry the platform's own list of what is no longer trusted.
+func (g *gateFiles) lists(own *ownList) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.list != nil && bytes.Equal(g.list.Raw, own.Raw) && bytes.Equal(g.list.Key, own.Key) {
+		return nil
+	}
+	g.list = own
+	return g.updates.Set(g.documents())
+}
+
 // ownEvery is how often the platform's own trust root is asked for: it changes with the configuration.
 const ownEvery = time.Minute
 
 // look reads the files again, and asks for the platform's own trust root now and then. It returns what
 // is wrong with them; then what was good before counts.
-func (g *gateFiles) look(ctx context.Context, own func(context.Context) (*trust.Root, error)) string {
+func (g *gateFiles) look(ctx context.Context, own func(context.Context) (*trust.Root, error), list func(context.Context) (*ownList, error)) string {
 	g.mu.Lock()
 	config, stale := g.config, time.Since(g.asked) > ownEvery
 	g.mu.Unlock()
@@ -157,6 +179,15 @@ func (g *gateFiles) look(ctx context.Context, own func(context.Context) (*trust.
 			err = errors.Join(err, ownErr)
 		} else {
 			err = errors.Join(err, g.trusts(root))
+		}
+	}
+	if !g.remote {
+		ctx, cancel := context.WithTimeout(ctx, roleTimeout)
+		defer cancel()
+		if l, listErr := list(ctx); listErr != nil {
+			err = errors.Join(err, listErr)
+		} else {
+			err = errors.Join(err, g.lists(l))
 		}
 	}
 	if err != nil {
@@ -187,6 +218,24 @@ func (p *platform) gateReady(ctx context.Context) {
 	for health(ctx, at, "http://role"+peer.PathReady) != nil && ctx.Err() == nil {
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// ownList asks the trust services for the platform's list of what is no longer trusted. One of more than
+// limits.TrustRoot bytes is an error.
+func (p *platform) ownList(ctx context.Context) (*ownList, error) {
+	trustServices, err := p.endpoint(p.dir("run"), roleServe, roleTrust)
+	if err != nil {
+		return nil, err
+	}
+	l := &ownList{Name: p.url + distrust.Path}
+	client := trustServices.Client()
+	defer client.CloseIdleConnections()
+	for path, into := range map[string]*[]byte{distrust.Path: &l.Raw, distrust.PathKey: &l.Key} {
+		if *into, err = get(ctx, client, "http://trust"+path); err != nil {
+			return nil, fmt.Errorf("list of what is no longer trusted: %w", err)
+		}
+	}
+	return l, nil
 }
 
 // ownTrust asks the trust services for the platform's trust document.

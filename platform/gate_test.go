@@ -62,14 +62,22 @@ func TestGateFiles(t *testing.T) {
 		t.Fatalf("before the platform's own root is known: got %+v", d)
 	}
 	own := func(context.Context) (*trust.Root, error) { return p.Root(), nil }
-	if problem := g.look(t.Context(), own); problem != "" {
+	list := func(context.Context) (*ownList, error) { return &ownList{"list", []byte("raw"), []byte("key")}, nil }
+	if problem := g.look(t.Context(), own, list); problem != "" {
 		t.Fatal(problem)
+	}
+	if d := told(); d.List == nil || string(d.List.Raw) != "raw" {
+		t.Errorf("the platform's own list: got %+v", d.List)
+	}
+	silent := func(context.Context) (*ownList, error) { return nil, errors.New("no list") }
+	if problem := g.look(t.Context(), own, silent); !strings.Contains(problem, "no list") || told().List == nil {
+		t.Errorf("no answer: got %q, want what was known before, and the problem", problem)
 	}
 	if d := told(); len(d.Roots) != 1 || string(d.Roots[0].Raw) != string(p.Document()) {
 		t.Fatalf("got %d roots", len(d.Roots))
 	}
 	write(gatePolicy+"# changed\n", 0o600)
-	if problem := g.look(t.Context(), own); problem != "" || !strings.Contains(string(told().Policies[0].Raw), "# changed") {
+	if problem := g.look(t.Context(), own, list); problem != "" || !strings.Contains(string(told().Policies[0].Raw), "# changed") {
 		t.Errorf("a change: got %q", problem)
 	}
 	for what, c := range map[string]struct {
@@ -82,7 +90,7 @@ func TestGateFiles(t *testing.T) {
 		"writable for everyone": {gatePolicy, 0o666, "chmod go-w"},
 	} {
 		write(c.text, c.mode)
-		if problem := g.look(t.Context(), own); !strings.Contains(problem, c.says) || !strings.Contains(problem, "still do") {
+		if problem := g.look(t.Context(), own, list); !strings.Contains(problem, c.says) || !strings.Contains(problem, "still do") {
 			t.Errorf("%s: got %q, want %q", what, problem, c.says)
 		}
 		if !strings.Contains(string(told().Policies[0].Raw), "# changed") {
@@ -92,7 +100,7 @@ func TestGateFiles(t *testing.T) {
 	// The platform's own root is asked for again, and a failure takes nothing away.
 	write(gatePolicy, 0o600)
 	g.asked = time.Time{}
-	if problem := g.look(t.Context(), func(context.Context) (*trust.Root, error) { return nil, errors.New("no answer") }); !strings.Contains(problem, "no answer") || len(told().Roots) != 1 {
+	if problem := g.look(t.Context(), func(context.Context) (*trust.Root, error) { return nil, errors.New("no answer") }, list); !strings.Contains(problem, "no answer") || len(told().Roots) != 1 {
 		t.Errorf("got %q, %d roots", problem, len(told().Roots))
 	}
 }

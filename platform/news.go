@@ -79,7 +79,7 @@ func (p *platform) watchNews(ctx context.Context, last news) {
 			return
 		case <-tick.C:
 		}
-		now := news{Pair: last.Pair, Clock: clockFault(), Gate: p.gate.look(ctx, p.ownTrust)}
+		now := news{Pair: last.Pair, Clock: clockFault(), Gate: p.gate.look(ctx, p.ownTrust, p.ownList)}
 		if now.Gate != "" && now.Gate != last.Gate {
 			p.log.Error(now.Gate)
 		}

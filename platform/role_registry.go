@@ -96,5 +96,8 @@ func tellGate(l *verdicts.Loader, updates <-chan []byte, log *slog.Logger) {
 		if d.Roots != nil {
 			l.Tell(verdicts.TrustDocuments, d.Roots)
 		}
+		if d.List != nil {
+			l.TellList(d.List.Name, d.List.Raw, d.List.Key)
+		}
 	}
 }

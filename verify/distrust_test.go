@@ -174,6 +174,7 @@ func TestDistrustDemanded(t *testing.T) {
 		"not demanded, and never read":     {"mode: enforce", unread, now, verify.Accepted, ""},
 		"not demanded, and told":           {"mode: enforce", told, now.Add(time.Hour), verify.Rejected, "entry 0 of shop"},
 		"not demanded, and no list at all": {"mode: enforce", nil, now, verify.Accepted, ""},
+		"exempt":                           {demand + "\n    exemptions: [{images: [{glob: '**'}], reason: moved, owner: ops, until: 2099-12-31}]", told, now, verify.Accepted, ""},
 		"only watched":                     {"mode: warn\n    " + demand, told, now, verify.Accepted, ""},
 	} {
 		if d := c.decide(tt.more, tt.lists, tt.now); d.Outcome != tt.want || !strings.Contains(d.Reason, tt.says) {
@@ -226,6 +227,49 @@ func TestSignedList(t *testing.T) {
 	} {
 		if _, err := verify.SignedList(t.Context(), issuer, tt.raw, tt.before, time.Now(), nil); err == nil || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: got %v, want %q", what, err, tt.says)
+		}
+	}
+}
+
+// TestDistrustedAttestation: a signer of an attestation that the policy demands can be in a list, and the time of that
+// attestation says nothing about the build.
+func TestDistrustedAttestation(t *testing.T) {
+	c := newDistrustScene(t)
+	const kind = "https://example.com/scan/v1"
+	scanner := prooftest.Identity{SAN: c.p.URL + "/users/scanner", Issuer: c.p.URL}
+	c.store.Attach(c.r.Image, c.p.Sign(scanner, statement(t, c.r.Image.Digest.Hex, kind, map[string]any{"passed": true})), kind)
+	want := policy.Document{Source: prooftest.Source, Attestations: []policy.DocumentAttestation{{PredicateType: kind, Signer: &policy.DocumentSigner{Identity: scanner.SAN, Issuer: scanner.Issuer}}}}
+	for what, tt := range map[string]struct {
+		scope distrust.Scope
+		want  verify.Outcome
+	}{
+		"its signer":    {distrust.Scope{Identity: scanner.SAN, Issuer: scanner.Issuer}, verify.Rejected},
+		"somebody else": {distrust.Scope{Identity: scanner.SAN + "2", Issuer: scanner.Issuer}, verify.Accepted},
+	} {
+		i := distrusttest.New(t)
+		i.Add(tt.scope)
+		opts := verify.Options{Policy: demanded(t, want), Trust: []*trust.Root{c.p.Root()}, Distrust: verify.Distrust{Lists: distrust.Lists{i.Known("shop")}}}
+		if v := verify.Image(t.Context(), c.store, "v1.2.0", time.Now(), opts); v.Outcome != tt.want {
+			t.Errorf("%s: got %s, %s, want %s", what, v.Outcome, v.Why(), tt.want)
+		}
+	}
+}
+
+// TestDistrustAndAnotherSet: of an image with two sets of proofs, only that counts on which the verdict rests.
+func TestDistrustAndAnotherSet(t *testing.T) {
+	c := newDistrustScene(t)
+	again := strings.Repeat("ab", 20)
+	c.r.Again(again, "refs/tags/v1.2.1").Attach(prooftest.Kinds...)
+	rested := c.verdict(verify.Distrust{}).Facts.Build.Commit
+	for _, commit := range []string{prooftest.Commit, again} {
+		i := distrusttest.New(t)
+		i.Add(distrust.Scope{Commit: commit})
+		want := verify.Accepted
+		if commit == rested {
+			want = verify.Rejected
+		}
+		if v := c.verdict(verify.Distrust{Lists: distrust.Lists{i.Known("shop")}}); v.Outcome != want {
+			t.Errorf("%s: got %s, %s, want %s", commit, v.Outcome, v.Why(), want)
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/colophon-build/colophon/distrust/follow"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/verify"
 )
 
 // Distrusted is in the settings of whoever decides: whose lists of what is no longer trusted count.
@@ -106,4 +108,34 @@ func (f *listFollower) issuers() string {
 	}
 	f.reader, f.sum = follow.New(f.d.Dir, issuers), sum
 	return ""
+}
+
+// TellList makes the platform's own list of what is no longer trusted count: its bytes, and the key that signs
+// it (PEM). name is that of the issuer. A list that is wrong changes nothing of what was said before.
+func (l *Loader) TellList(name string, raw, key []byte) {
+	now := l.store.config.Now()
+	known := distrust.Known{Issuer: distrust.Issuer{Name: name, Wide: true}}
+	var before *distrust.Head
+	for _, k := range l.store.distrust() {
+		if k.Issuer.Name == name && k.List != nil {
+			known.List, before = k.List, &k.List.Head
+		}
+	}
+	public, err := policy.ParseKey(string(key))
+	if err == nil {
+		public.InsecureNoLog = true
+		known.Issuer.Signer = public
+		var list *distrust.List
+		if list, err = verify.SignedList(context.Background(), known.Issuer, raw, before, now, nil); err == nil {
+			known.List = list
+		}
+	}
+	if err != nil {
+		known.Problem = err.Error()
+		l.log.Error("the platform's list of what is no longer trusted cannot be used; what it said before still counts", "problem", err)
+	}
+	if l.store.Distrust(distrust.Lists{known}) {
+		l.log.Info("other entries of the list of what is no longer trusted count", "id", l.store.Policies())
+		l.used()
+	}
 }

@@ -114,3 +114,28 @@ func TestFollowLists(t *testing.T) {
 	issuer.Lift(0)
 	wait("lifted", verify.Accepted)
 }
+
+// TestTellList: the platform's own list counts for its registry. One that was rolled back, or that somebody else
+// signed, changes nothing.
+func TestTellList(t *testing.T) {
+	c := newScene(t)
+	_, r := c.release(prooftest.Kinds...)
+	c.use(strings.Replace(rules, "accept:", "distrust: {maxAge: 10m}\n      accept:", 1))
+	q := c.question(r.Image)
+	issuer := distrusttest.New(t)
+	l := verdicts.NewLoader(c.store, slog.New(slog.DiscardHandler), nil)
+	tell := func(raw []byte) { l.TellList("the platform", raw, []byte(issuer.PublicKey())) }
+	tell([]byte("damaged"))
+	c.expect("damaged, from the first", q, verify.Undecided)
+	old := issuer.Raw()
+	tell(old)
+	c.expect("an empty list", q, verify.Accepted)
+	tell(issuer.Add(distrust.Scope{Commit: prooftest.Commit}))
+	c.expect("told", q, verify.Rejected)
+	for what, raw := range map[string][]byte{"rolled back": old, "somebody else's": distrusttest.New(t).Raw(), "damaged": []byte("x")} {
+		tell(raw)
+		c.expect(what, q, verify.Rejected)
+	}
+	tell(issuer.Lift(0))
+	c.expect("lifted", q, verify.Accepted)
+}

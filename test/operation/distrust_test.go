@@ -7,9 +7,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/test/shop"
 )
 
 // TestDistrust: the platform keeps its list of what is no longer trusted. Only admin.json adds and lifts, whatever a
@@ -97,4 +101,63 @@ func TestDistrust(t *testing.T) {
 	if l := list(); l.Lifted(0) == nil {
 		t.Errorf("got %+v", l.Head)
 	}
+}
+
+// TestDistrustAtTheRegistry: an entry of the platform's own list stops its registry from serving an image within
+// five seconds, and the lift lets it.
+func TestDistrustAtTheRegistry(t *testing.T) {
+	p := harness.Reserve(t)
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	released := prooftest.New(t) // by another platform
+	rules := strings.Replace(strings.ReplaceAll(shop.Rules, "HOST", p.Addr), "accept:", "distrust: {maxAge: 15m}\n      accept:", 1)
+	gate := map[string]any{"policies": write("policies.yaml", rules), "trust": write("root.json", string(released.Document()))}
+	p.Args = []string{"--config", harness.Config(t, map[string]any{"registry": map[string]any{"gate": gate}})}
+	p.Up()
+	store := prooftest.NewStore(t)
+	r := released.Release(store)
+	r.Attach(prooftest.Kinds...)
+	dst := shop.Open(t, p.Addr+"/team/app", oci.RegistryOptions{Token: p.Token("client.json")})
+	store.Push(t.Context(), dst)
+	wait := func(what string, want int) {
+		t.Helper()
+		code := 0
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			req, err := http.NewRequest(http.MethodGet, p.URL+"/v2/team/app/manifests/"+r.Image.Digest.String(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Accept", "application/vnd.oci.image.index.v1+json")
+			req.SetBasicAuth("colophon", p.Token("pull.json"))
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if code = resp.StatusCode; code == want {
+				return
+			}
+		}
+		t.Fatalf("%s: got %d after five seconds, want %d", what, code, want)
+	}
+	wait("an empty list", http.StatusOK)
+	admin := func(args ...string) {
+		t.Helper()
+		cmd := p.Colophon(t.Context(), append([]string{"distrust"}, args...)...)
+		cmd.Env = append(os.Environ(), "COLOPHON_PLATFORM="+filepath.Join(p.Data, "admin.json"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	admin("add", "--commit", prooftest.Commit, "--reason", "stolen")
+	wait("told", http.StatusForbidden)
+	admin("lift", "0", "--reason", "it was not")
+	wait("lifted", http.StatusOK)
 }

@@ -1,0 +1,38 @@
+package verify
+
+import (
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/test/distrusttest"
+)
+
+// TestDistrustWithoutFacts: of an image that is accepted by a summary alone, only the digest and the signer of the
+// summary can be in a list. Under a demand for lists with other entries, it is undecided.
+func TestDistrustWithoutFacts(t *testing.T) {
+	const digest = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	v := &Verdict{Outcome: Accepted, Digest: digest, rests: &rests{beside: []distrust.Signer{{Identity: "v", Issuer: "https://i.example"}}}}
+	for what, tt := range map[string]struct {
+		scope  distrust.Scope
+		maxAge time.Duration
+		want   Outcome
+	}{
+		"its digest":              {distrust.Scope{Digest: digest}, 0, Rejected},
+		"the signer":              {distrust.Scope{Identity: "v", Issuer: "https://i.example"}, 0, Rejected},
+		"another digest":          {distrust.Scope{Digest: "sha256:bb" + digest[9:]}, time.Hour, Accepted},
+		"a commit, and demanded":  {distrust.Scope{Commit: digest[7:47]}, time.Hour, Undecided},
+		"a commit, not demanded":  {distrust.Scope{Commit: digest[7:47]}, 0, Accepted},
+		"a package, and demanded": {distrust.Scope{Package: "a@1"}, time.Hour, Undecided},
+	} {
+		i := distrusttest.New(t)
+		i.Add(tt.scope)
+		got := v.distrusted(Distrust{distrust.Lists{i.Known("shop")}, tt.maxAge}, time.Now(), unknownPackages(v))
+		if got.Outcome != tt.want {
+			t.Errorf("%s: got %s, %s, want %s", what, got.Outcome, got.Why(), tt.want)
+		}
+	}
+	if v.Outcome != Accepted || len(v.Links) > 0 {
+		t.Errorf("the shared verdict was changed: %+v", v)
+	}
+}
