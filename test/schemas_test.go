@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict/documents"
 	"github.com/colophon-build/colophon/platform/api"
@@ -77,6 +78,10 @@ var formats = []schematest.Format{
 		"basis.policy": {"pattern": sha256RE}, "basis.trust": {"pattern": sha256RE}, "basis.distrust": {"pattern": sha256RE}, "basis.before": {"pattern": sha256RE},
 		"rules": {"maxItems": audit.MaxItems}, "links": {"maxItems": audit.MaxItems}, "evidence": {"maxItems": audit.MaxItems}, "entries": {"maxItems": audit.MaxItems},
 	}, ByType: map[reflect.Type]schematest.Schema{reflect.TypeFor[audit.Field](): exactlyOne}},
+	{File: "distrust.json", Title: "Colophon distrust, version 1: an entry of a list of what is no longer trusted (spec/distrust/v1)", Type: reflect.TypeFor[distrust.Entry](), Extra: map[string]schematest.Schema{
+		"number": {"minimum": 0}, "lift": {"minimum": 0}, "reason": {"minLength": 1, "maxLength": 1024}, "replace": {"pattern": sha256RE}, "vex.digest": {"pattern": sha256RE},
+		"vex.format": {"enum": []string{"openvex", "csaf", "cyclonedx"}}, "scope.commit": {"pattern": commitRE}, "scope.key": {"pattern": sha256RE}, "scope.digest": {"pattern": sha256RE},
+	}},
 	{File: "trust.json", Title: "Colophon trust document: whom to trust for what (spec/trust)", Type: reflect.TypeFor[trust.Document](), Extra: map[string]schematest.Schema{
 		"builders.level": level, "trustedRoot": {"type": "object"},
 	}},
@@ -110,11 +115,12 @@ func known(into func() any) func([]byte) error {
 // refuse unknown members alike. What a schema refuses, the parser refuses too.
 func TestSchemasAndParsersAgree(t *testing.T) {
 	parsers := map[string]func([]byte) error{
-		"audit":   func(raw []byte) error { _, err := audit.ParseRecord(raw); return err },
-		"policy":  func(raw []byte) error { _, err := policy.Parse(raw); return err },
-		"lock":    func(raw []byte) error { _, err := builder.ParseLock(raw); return err },
-		"verdict": known(func() any { return new(verify.Verdict) }),
-		"release": known(func() any { return new(api.Release) }),
+		"audit":    func(raw []byte) error { _, err := audit.ParseRecord(raw); return err },
+		"policy":   func(raw []byte) error { _, err := policy.Parse(raw); return err },
+		"distrust": func(raw []byte) error { _, err := distrust.ParseEntry(raw); return err },
+		"lock":     func(raw []byte) error { _, err := builder.ParseLock(raw); return err },
+		"verdict":  known(func() any { return new(verify.Verdict) }),
+		"release":  known(func() any { return new(api.Release) }),
 	}
 	vectors := 0
 	for name, parse := range parsers {
