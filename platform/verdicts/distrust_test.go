@@ -54,6 +54,20 @@ func TestDistrust(t *testing.T) {
 	c.expect("with an old list", q, verify.Undecided)
 }
 
+// TestDistrustMemory: with lists, what builds used and packages are kept about an image, so that it takes more memory.
+func TestDistrustMemory(t *testing.T) {
+	c := newScene(t)
+	_, r := c.release(prooftest.Kinds...)
+	c.use(rules)
+	c.expect("without lists", c.question(r.Image), verify.Accepted)
+	before := c.store.Stats().Bytes
+	c.store.Distrust(distrust.Lists{distrusttest.New(t).Known("shop")})
+	c.expect("with one", c.question(r.Image), verify.Accepted)
+	if after := c.store.Stats(); after.Bytes < 2*before || after.Reads != 2 {
+		t.Errorf("got %d bytes and %d reads, without lists %d bytes", after.Bytes, after.Reads, before)
+	}
+}
+
 // TestFollowLists: an entry reaches a store within five seconds. A list that is rolled back, of another
 // issuer, or cannot be read, changes nothing of what was said before.
 func TestFollowLists(t *testing.T) {
