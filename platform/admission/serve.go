@@ -72,10 +72,10 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	if s.Remember {
 		remembers.restore(work)
 	}
+	l.FollowLists(work, s.Distrust)
 	s.start(work, l, certs, api, namespace)
 	metrics.MustRegister(l.Collectors()...)
 	go l.Refresh(work)
-	go l.FollowLists(work, s.Distrust)
 	seen := newInventory(h, s.Exempt)
 	seen.whole = s.ClusterImagePolicies != nil
 	fill := newFiller(h, seen, metrics)

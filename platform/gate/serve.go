@@ -60,10 +60,10 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	l.WithClusterImagePolicies(s.ClusterImagePolicies)
 	work, stop := context.WithCancel(ctx)
 	defer stop()
+	l.FollowLists(work, s.Distrust)
 	go l.FromFiles(work, verdicts.PolicyDocuments, s.Policies)
 	go l.FromFiles(work, verdicts.TrustDocuments, s.Trust)
 	go l.Refresh(work)
-	go l.FollowLists(work, s.Distrust)
 
 	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	mux := http.NewServeMux()

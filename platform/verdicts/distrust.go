@@ -33,13 +33,14 @@ func (d *Distrusted) Check() error {
 // listsEvery is how often lists are read: an entry counts within five seconds.
 const listsEvery = 2 * time.Second
 
-// FollowLists reads the lists of what is no longer trusted again and again until ctx ends, and makes them
-// count. Issuers that are wrong change nothing: those before count, until the file is mended. It does nothing for nil.
+// FollowLists begins to read the lists of what is no longer trusted, again and again until ctx ends, and makes
+// them count. Nobody gets an answer before the first time. Issuers that are wrong change nothing: those before count, until the file is mended. It does nothing for nil.
 func (l *Loader) FollowLists(ctx context.Context, d *Distrusted) {
 	if d == nil {
 		return
 	}
-	l.followLists(ctx, d, listsEvery)
+	l.store.ExpectDistrust()
+	go l.followLists(ctx, d, listsEvery)
 }
 
 func (l *Loader) followLists(ctx context.Context, d *Distrusted, every time.Duration) {

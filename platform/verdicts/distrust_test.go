@@ -68,6 +68,23 @@ func TestDistrustMemory(t *testing.T) {
 	}
 }
 
+// TestListsExpected: nobody gets an answer before the lists were read.
+func TestListsExpected(t *testing.T) {
+	c := newScene(t)
+	_, r := c.release(prooftest.Kinds...)
+	c.use(rules)
+	c.expect("without lists", c.question(r.Image), verify.Accepted)
+	c.store.ExpectDistrust()
+	c.expect("before they are read", c.question(r.Image), verify.Undecided)
+	if id := c.store.Policies(); id != "" {
+		t.Errorf("got the id %q, want none: it is not ready", id)
+	}
+	issuer := distrusttest.New(t)
+	issuer.Add(distrust.Scope{Commit: prooftest.Commit})
+	c.store.Distrust(distrust.Lists{issuer.Known("shop")})
+	c.expect("after", c.question(r.Image), verify.Rejected)
+}
+
 // TestFollowLists: an entry reaches a store within five seconds. A list that is rolled back, of another
 // issuer, or cannot be read, changes nothing of what was said before.
 func TestFollowLists(t *testing.T) {
@@ -91,7 +108,7 @@ func TestFollowLists(t *testing.T) {
 	file := distrusttest.Write(t, issuer.Issuer("shop", server.URL+"/distrust"))
 	settings := &verdicts.Distrusted{Issuers: file, Dir: filepath.Join(t.TempDir(), "lists")}
 	l := verdicts.NewLoader(c.store, slog.New(slog.DiscardHandler), nil)
-	go l.FollowLists(t.Context(), settings)
+	l.FollowLists(t.Context(), settings)
 	wait := func(what string, want verify.Outcome) {
 		t.Helper()
 		for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
@@ -122,7 +139,7 @@ func TestFollowLists(t *testing.T) {
 	again := verdicts.NewLoader(c.store, slog.New(slog.DiscardHandler), nil)
 	c.store.Distrust(nil)
 	answer.Store(&old)
-	go again.FollowLists(t.Context(), settings)
+	again.FollowLists(t.Context(), settings)
 	wait("after a restart, the list before", verify.Rejected)
 	answer.Store(nil)
 	issuer.Lift(0)

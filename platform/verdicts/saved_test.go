@@ -17,7 +17,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/platform/verdicts"
+	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/test/shop"
 	"github.com/colophon-build/colophon/trust"
@@ -156,15 +158,17 @@ func TestOutlivesNothingElse(t *testing.T) {
 		program, before, after string
 		roots                  func(*scene) []*trust.Root
 		later                  time.Duration
+		lists                  bool
 	}{
-		"another program":              {program: "another program"},
-		"a program that saves nothing": {program: ""},
-		"another source":               {program: "a program", after: strings.Replace(rules, "team/app}", "team/other}", 1)},
-		"another trust root":           {program: "a program", roots: func(c *scene) []*trust.Root { return []*trust.Root{prooftest.New(t).Root()} }},
-		"one more trust root":          {program: "a program", roots: func(c *scene) []*trust.Root { return []*trust.Root{c.p.Root(), prooftest.New(t).Root()} }},
-		"a clock that went back":       {program: "a program", later: -time.Hour},
-		"conditions":                   {program: "a program", before: conditional, after: conditional},
-		"conditions since":             {program: "a program", after: conditional},
+		"a list of what is no longer trusted": {program: "a program", lists: true},
+		"another program":                     {program: "another program"},
+		"a program that saves nothing":        {program: ""},
+		"another source":                      {program: "a program", after: strings.Replace(rules, "team/app}", "team/other}", 1)},
+		"another trust root":                  {program: "a program", roots: func(c *scene) []*trust.Root { return []*trust.Root{prooftest.New(t).Root()} }},
+		"one more trust root":                 {program: "a program", roots: func(c *scene) []*trust.Root { return []*trust.Root{c.p.Root(), prooftest.New(t).Root()} }},
+		"a clock that went back":              {program: "a program", later: -time.Hour},
+		"conditions":                          {program: "a program", before: conditional, after: conditional},
+		"conditions since":                    {program: "a program", after: conditional},
 	} {
 		c := newScene(t)
 		before, after := tt.before, tt.after
@@ -185,6 +189,9 @@ func TestOutlivesNothingElse(t *testing.T) {
 		}
 		c.use(after, roots...)
 		c.later(tt.later)
+		if tt.lists {
+			c.store.Distrust(distrust.Lists{distrusttest.New(t).Known("shop")})
+		}
 		a := c.store.Ask(t.Context(), c.question(good, tenant))
 		if a.Decision.Outcome == verify.Accepted {
 			t.Errorf("%s: it was accepted", what)

@@ -121,14 +121,18 @@ func (s *Store) UseWith(id string, sets []*policy.Set, roots []*trust.Root, othe
 // lists are lists of what is no longer trusted, and what stands for their entries.
 type lists struct {
 	distrust.Lists
-	id string
+	id     string
+	unread bool // nobody gets an answer until they are read
 }
+
+// ExpectDistrust makes every answer undecided until Distrust says which lists count.
+func (s *Store) ExpectDistrust() { s.lists.CompareAndSwap(nil, &lists{unread: true}) }
 
 // Distrust makes these lists of what is no longer trusted the ones that count. They count for every
 // answer from then on, also about images that were read before. It reports whether they say something
 // else than those before.
 func (s *Store) Distrust(all distrust.Lists) (changed bool) {
-	next := &lists{all, all.ID()[len("sha256:"):][:16]}
+	next := &lists{Lists: all, id: all.ID()[len("sha256:"):][:16]}
 	before := s.lists.Swap(next)
 	return before == nil || before.id != next.id
 }
@@ -145,7 +149,7 @@ func (s *Store) distrust() distrust.Lists {
 func (s *Store) Policies() string {
 	g, l := s.current.Load(), s.lists.Load()
 	switch {
-	case g == nil:
+	case g == nil, l != nil && l.unread:
 		return ""
 	case l == nil:
 		return g.id
@@ -203,6 +207,9 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	g := s.current.Load()
 	if g == nil {
 		return Answer{Decision: &verify.Decision{Reason: "no policy was read yet"}}
+	}
+	if l := s.lists.Load(); l != nil && l.unread {
+		return Answer{Decision: &verify.Decision{Reason: "no list of what is no longer trusted was read yet"}}
 	}
 	out := Answer{Policies: s.Policies()}
 	sets := g.in(q.Namespace)
