@@ -71,6 +71,11 @@ type RunFilter struct {
 	Image string // REGISTRY/NAME, or the end of it after a /
 	State State
 	Limit int
+
+	Source string // canonical address of the repository
+	Ref    string // as it was asked for
+	Commit string // full id
+	Digest string // of what was released
 }
 
 // Runs lists the releases that f chooses, the newest first.
@@ -81,6 +86,11 @@ func (c *ClientConfig) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 	}
 	if f.State != "" {
 		q.Set("state", string(f.State))
+	}
+	for name, value := range map[string]string{"source": f.Source, "ref": f.Ref, "commit": f.Commit, "digest": f.Digest} {
+		if value != "" {
+			q.Set(name, value)
+		}
 	}
 	if f.Limit != 0 {
 		q.Set("limit", strconv.Itoa(f.Limit))

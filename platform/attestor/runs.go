@@ -46,12 +46,20 @@ func filterOf(query string) (f release.Filter, err error) {
 			if f.State = api.State(value); !slices.Contains(api.States, f.State) {
 				return f, fmt.Errorf("state: got %q, want one of %v", value, api.States)
 			}
+		case name == "source":
+			f.Source = value
+		case name == "ref":
+			f.Ref = value
+		case name == "commit":
+			f.Commit = value
+		case name == "digest":
+			f.Digest = value
 		case name == "limit":
 			if f.Limit, err = strconv.Atoi(value); err != nil || f.Limit < 1 {
 				return f, fmt.Errorf("limit: got %q, want a number from 1", value)
 			}
 		default:
-			return f, fmt.Errorf("query: got %q, want image, state or limit", name)
+			return f, fmt.Errorf("query: got %q, want image, state, source, ref, commit, digest or limit", name)
 		}
 	}
 	return f, nil

@@ -120,6 +120,20 @@ type Filter struct {
 	Image string // REGISTRY/NAME, or the end of it after a /
 	State api.State
 	Limit int // the newest alone; 0: all
+
+	Source string // canonical address of the repository
+	Ref    string // as it was asked for, or its full name
+	Commit string // full id
+	Digest string // of what was released
+}
+
+// takes reports whether the filter chooses a release.
+func (f Filter) takes(run *api.Run) bool {
+	ref := f.Ref == "" || run.Ref == f.Ref || run.Result != nil && run.Result.Source.Ref == f.Ref ||
+		strings.TrimPrefix(f.Ref, "refs/tags/") == run.Ref || strings.TrimPrefix(f.Ref, "refs/heads/") == run.Ref
+	image := f.Image == "" || run.Image == f.Image || strings.HasSuffix(run.Image, "/"+f.Image)
+	return ref && image && (f.State == "" || run.State == f.State) && (f.Source == "" || run.Source == f.Source) && (f.Commit == "" || run.Commit == f.Commit) &&
+		(f.Digest == "" || run.Result != nil && run.Result.Digest == f.Digest)
 }
 
 // Runs lists the releases in the journal, the newest first.
@@ -128,7 +142,7 @@ func (r *Releaser) Runs(f Filter) []api.Run {
 	defer r.journal.mu.Unlock()
 	out := []api.Run{}
 	for _, run := range r.journal.sorted() {
-		if f.State != "" && run.State != f.State || f.Image != "" && run.Image != f.Image && !strings.HasSuffix(run.Image, "/"+f.Image) {
+		if !f.takes(&run) {
 			continue
 		}
 		if out = append(out, run); len(out) == f.Limit {
