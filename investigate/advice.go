@@ -1,0 +1,87 @@
+package investigate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/colophon-build/colophon/verify"
+)
+
+// maxNamed bounds how many names one line of advice lists.
+const maxNamed = 8
+
+// advice returns what to do, the most urgent first.
+func advice(c *Case, out Conclusion) []string {
+	do := []string{}
+	add := func(format string, args ...any) { do = append(do, line(fmt.Sprintf(format, args...))) }
+	digest := c.Subject.Digest
+	if running := stillRunning(c); len(running) > 0 && out.State != Whole {
+		add("stop what runs: %s", names(running))
+	}
+	if out.State == Broken {
+		add("let nothing run %s any more: distrust the digest, and pin what runs to a digest that verifies", digest)
+		switch out.Link {
+		case verify.LinkSignature, verify.LinkLog:
+			add("find out who may push to the registry: somebody put an image there that no builder you trust has signed")
+		case verify.LinkProvenance:
+			add("find out who released it: the builder says another source, commit or recipe than you demand; if an identity was stolen, distrust it from the time of the theft on")
+		case verify.LinkImage:
+			add("do not use the bytes that the registry serves: they are not those that were signed")
+		case string(AskStanding), string(AskHistory):
+			add("ask who changed the ref in the repository, end their sessions and tokens, and protect branches and tags from force-pushes")
+			add("compare the commit with the last one that was reviewed, and release again from that")
+		case string(AskFetched):
+			add("build again with a lock, and keep the bytes of the first build: a download has changed")
+		case string(AskSources), verify.LinkSBOM:
+			add("do not rely on the SBOM: make one from the image, and compare")
+		}
+	}
+	for _, a := range c.Answers {
+		f := a.Facts.Found
+		if f == nil || c.Subject.Kind == Image && f.Total <= int64(len(signedOf(c))) {
+			continue
+		}
+		add("look at the %d entries of the log with the %s %s: %s", f.Total, f.Kind, f.Value, names(aboutOthers(f, digest)))
+	}
+	if out.State == Whole {
+		add("keep the case; nothing that was asked contradicts the proof")
+	}
+	if c.Subject.Source == "" && slices.Contains([]Kind{Image, Commit}, c.Subject.Kind) {
+		add("ask the repository too: --source URI names it")
+	}
+	return do
+}
+
+// stillRunning names what runs the subject.
+func stillRunning(c *Case) (out []string) {
+	for _, r := range c.Answer(AskRunning).Facts.Running {
+		if r.Until.IsZero() {
+			out = append(out, r.Where)
+		}
+	}
+	return out
+}
+
+// aboutOthers returns the digests that entries are about, but one.
+func aboutOthers(f *Found, but string) (out []string) {
+	for _, e := range f.Entries {
+		for _, d := range e.About {
+			if d != but && !slices.Contains(out, d) {
+				out = append(out, d)
+			}
+		}
+	}
+	return out
+}
+
+// names lists some names, and says how many more there are.
+func names(all []string) string {
+	if len(all) == 0 {
+		return "what they are about is not known"
+	}
+	if more := len(all) - maxNamed; more > 0 {
+		return strings.Join(all[:maxNamed], ", ") + fmt.Sprintf(" and %d more", more)
+	}
+	return strings.Join(all, ", ")
+}

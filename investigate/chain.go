@@ -1,0 +1,193 @@
+package investigate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// anything demands a provenance that holds, of any source and recipe: it shows what there is.
+var anything = policy.Document{AnySource: true, AnyRecipe: true}
+
+// ChainAsker verifies an image as in.Policy demands, or without demands as in.Subject.Source does,
+// and keeps all that the registry answered.
+func ChainAsker(src oci.Source, reference string, layout bool) Asker {
+	return func(ctx context.Context, in *Inquiry) (Reply, error) {
+		reply := Reply{Asked: src.Name(), Query: reference}
+		raw, err := json.Marshal(in.demand())
+		if err != nil {
+			return reply, err
+		}
+		kept, err := in.Evidence.Add(raw)
+		if err != nil {
+			return reply, err
+		}
+		rec := newRecorder(src, in.Evidence)
+		rec.record.Layout = layout
+		facts, err := examine(ctx, rec, reference, in.At, in.Trust, raw, layout)
+		if err != nil {
+			return reply, err
+		}
+		if l, ok := src.(*oci.Layout); ok { // verify cannot see through rec that it is one
+			if err := refuseOthers(ctx, l, reference); err != nil {
+				return reply, err
+			}
+		}
+		facts.Verdict.Image = in.Subject.Name
+		reply.Facts = facts
+		if reply.Evidence, err = rec.close(); err != nil {
+			return reply, err
+		}
+		reply.Evidence = append([]string{kept}, reply.Evidence...)
+		return reply, nil
+	}
+}
+
+func refuseOthers(ctx context.Context, l *oci.Layout, reference string) error {
+	d, err := l.Resolve(ctx, reference)
+	if err != nil {
+		return err
+	}
+	return l.CheckSole(ctx, reference, d)
+}
+
+// demand returns the policy for an image.
+func (in *Inquiry) demand() policy.Document {
+	d := in.Policy
+	if d.Source == "" && d.Signer == nil && !d.AnySource {
+		d.Source, d.AnySource = in.Subject.Source, in.Subject.Source == ""
+		d.AnyRecipe = d.AnyRecipe || d.AnySource && d.Recipe == nil
+	}
+	return d
+}
+
+// examine verifies an image under a policy document, and says what holds under any.
+func examine(ctx context.Context, src oci.Source, reference string, at time.Time, roots []*trust.Root, document []byte, layout bool) (Facts, error) {
+	demanded, err := policy.Parse(document)
+	if err != nil {
+		return Facts{}, fmt.Errorf("policy: %w", err)
+	}
+	loose, err := anything.Policy()
+	if err != nil {
+		return Facts{}, err
+	}
+	ev := verify.Gather(ctx, src, reference, at, verify.Options{Trust: roots, Layout: layout}, verify.Ask{Policies: []policy.Policy{demanded, loose}})
+	v := *ev.Verdict(demanded) // evidence shares it
+	return Facts{Verdict: &v, Holding: ev.Verdict(loose).Facts}, nil
+}
+
+// recheckChain verifies again, with evidence in place of the registry. The answer's evidence has the
+// policy, the record of the registry, and what that names. The link of the image cannot be checked
+// again, since layers are no evidence.
+func recheckChain(ctx context.Context, c *Case, a Answer, e *Evidence, roots []*trust.Root) error {
+	if len(a.Evidence) < 2 {
+		return errors.New("it has no evidence")
+	}
+	document, recorded := e.Get(a.Evidence[0]), e.Get(a.Evidence[1])
+	if document == nil || recorded == nil {
+		return errors.New("its evidence is missing")
+	}
+	if err := c.checkDemand(document); err != nil {
+		return err
+	}
+	src, err := newReplay(recorded, e)
+	if err != nil {
+		return fmt.Errorf("record of the registry: %w", err)
+	}
+	again, err := examine(ctx, src, a.Query, c.At, roots, document, src.record.Layout)
+	if err != nil {
+		return err
+	}
+	if err := sameVerdict(a.Facts.Verdict, again.Verdict); err != nil {
+		return err
+	}
+	return sameJSON("what holds", a.Facts.Holding, again.Holding)
+}
+
+// checkDemand fails if the policy does not demand the source that the case says it expects.
+func (c *Case) checkDemand(document []byte) error {
+	var d policy.Document
+	if err := strict.UnmarshalKnown(document, limits.Request, &d); err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	if c.Subject.Source != "" && d.Source != c.Subject.Source {
+		return fmt.Errorf("policy: expected the source %q of the case, found %q", c.Subject.Source, d.Source)
+	}
+	return nil
+}
+
+// sameVerdict fails if a verdict that a case states differs from the one that its evidence gives.
+func sameVerdict(stated, again *verify.Verdict) error {
+	if stated == nil {
+		return errors.New("it has no verdict")
+	}
+	if stated.Digest != again.Digest {
+		return fmt.Errorf("digest: the case says %s, its evidence %s", stated.Digest, again.Digest)
+	}
+	if len(stated.Links) != len(again.Links) {
+		return fmt.Errorf("links: the case has %d, its evidence gives %d", len(stated.Links), len(again.Links))
+	}
+	for i, l := range stated.Links {
+		g := again.Links[i]
+		if l.Name != g.Name {
+			return fmt.Errorf("link %d: the case says %s, its evidence %s", i+1, l.Name, g.Name)
+		}
+		if l.Name == verify.LinkImage && g.Status == verify.Unknown {
+			continue
+		}
+		if l.Status != g.Status || l.Reason != g.Reason {
+			return fmt.Errorf("link %s: the case says %q %s, its evidence gives %q %s", l.Name, l.Status, l.Reason, g.Status, g.Reason)
+		}
+	}
+	if want := outcomeOf(stated, again.Outcome); stated.Outcome != want {
+		return fmt.Errorf("outcome: the case says %s, its links give %s", stated.Outcome, want)
+	}
+	if err := sameJSON("requirements", stated.Requirements, again.Requirements); err != nil {
+		return err
+	}
+	return sameJSON("facts", stated.Facts, again.Facts)
+}
+
+// outcomeOf returns the outcome of a verdict whose links but that of the image were checked again.
+// again is the outcome without the layers of the image: rejected, or undecided.
+func outcomeOf(v *verify.Verdict, again verify.Outcome) verify.Outcome {
+	has := func(all ...verify.Status) bool {
+		return slices.ContainsFunc(v.Links, func(l verify.Link) bool { return slices.Contains(all, l.Status) })
+	}
+	switch {
+	case again != verify.Undecided:
+		return again
+	case has(verify.Broken, verify.Absent):
+		return verify.Rejected
+	case has(verify.Unknown) || v.Digest == "" || v.Facts == nil:
+		return verify.Undecided
+	}
+	return verify.Accepted
+}
+
+// sameJSON fails if two values differ as JSON.
+func sameJSON(what string, stated, again any) error {
+	a, err := json.Marshal(stated)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(again)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(a, b) {
+		return fmt.Errorf("%s: the case says otherwise than its evidence", what)
+	}
+	return nil
+}

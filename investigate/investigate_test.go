@@ -1,0 +1,224 @@
+package investigate
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/trust"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// scene is an image, its repository, and who investigates.
+type scene struct {
+	t        *testing.T
+	platform *prooftest.Platform
+	store    *prooftest.Store
+	dir      string // of the repository
+	uri      string
+}
+
+func newScene(t *testing.T) *scene {
+	s := &scene{t: t, platform: prooftest.New(t), store: prooftest.NewStore(t), dir: filepath.Join(t.TempDir(), "repo")}
+	s.git("init", "-q", "-b", "main", s.dir)
+	s.uri = source.FileURI(s.dir)
+	return s
+}
+
+func (s *scene) git(args ...string) string {
+	s.t.Helper()
+	if args[0] != "init" {
+		args = append([]string{"-C", s.dir}, args...)
+	}
+	cmd := exec.Command("git", args...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_AUTHOR_DATE=1700000000 +0100",
+		"GIT_COMMITTER_NAME=Bob", "GIT_COMMITTER_EMAIL=bob@example.com", "GIT_COMMITTER_DATE=1700000060 +0100"}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("git %q: %v: %s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (s *scene) commit(text string) string {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, "a"), []byte(text), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+	s.git("add", "a")
+	s.git("commit", "-q", "-m", "change "+text)
+	return s.git("rev-parse", "HEAD")
+}
+
+// release attaches the proofs that the image was built from a commit.
+func (s *scene) release(ref, commit string) *prooftest.Release {
+	r := s.platform.Release(s.store)
+	r.Identity.SourceURI, r.Identity.Ref, r.Identity.Commit = s.uri, ref, commit
+	r.Parameters.Source = attest.SourceParameters{URI: s.uri, Ref: ref, Commit: commit}
+	dep := &r.Provenance.BuildDefinition.ResolvedDependencies[0]
+	dep.URI, dep.Digest["gitCommit"], dep.Digest["gitTree"] = attest.GitURI(s.uri, ref), commit, s.git("rev-parse", commit+"^{tree}")
+	return r
+}
+
+func (s *scene) inquiry() *Inquiry {
+	in := &Inquiry{
+		Subject: Subject{Kind: Image, Name: "registry.example.com/team/app:v1.2.0", Source: s.uri}, At: s.platform.Now, By: "test",
+		Trust: []*trust.Root{s.platform.Root()}, Evidence: &Evidence{}, Askers: RepositoryAskers(source.Lookup),
+	}
+	in.Askers[AskChain] = ChainAsker(s.store, "v1.2.0", false)
+	in.Askers[AskSources] = SourcesAsker()
+	return in
+}
+
+func (s *scene) run(in *Inquiry) *Case {
+	s.t.Helper()
+	c, err := Run(s.t.Context(), in)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+// recheck fails the test unless the evidence gives the same answers again.
+func (s *scene) recheck(c *Case, e *Evidence) {
+	s.t.Helper()
+	all, err := Recheck(s.t.Context(), c, e, []*trust.Root{s.platform.Root()}, noLogs)
+	if err != nil {
+		s.t.Error(err)
+	}
+	for _, x := range all {
+		if x.Result == Misleading || x.Result == NotDecided {
+			s.t.Errorf("%s: %s: %s", x.ID, x.Result, x.Why)
+		}
+	}
+}
+
+func TestWhole(t *testing.T) {
+	s := newScene(t)
+	commit := s.commit("1")
+	s.git("tag", "v1.2.0")
+	s.release("refs/tags/v1.2.0", commit).Attach(prooftest.Kinds...)
+	in := s.inquiry()
+	in.First = func(line string) { t.Errorf("a broken link was announced: %s", line) }
+	c := s.run(in)
+	if c.Conclusion.State != Whole || !strings.Contains(c.Conclusion.Line, s.uri+"@"+commit) {
+		t.Errorf("got %+v", c.Conclusion)
+	}
+	if o := c.Answer(AskCommit).Facts.Commit; o == nil || o.Author != "Ada <ada@example.com>" || o.Committer != "Bob <bob@example.com>" || o.Title != "change 1" {
+		t.Errorf("got %+v", o)
+	}
+	if n := len(c.Conclusion.Timeline); n < 4 || c.Conclusion.Timeline[0].Basis != Claimed || c.Conclusion.Timeline[n-1].What != "investigated" && !c.Conclusion.Timeline[n-1].Time.After(c.At) {
+		t.Errorf("got %+v", c.Conclusion.Timeline)
+	}
+	if len(c.Conclusion.Open) == 0 || c.Answer(AskRunning).Outcome != NotAsked || c.Answer(AskRunning).Why == "" {
+		t.Error("what could not be asked is not said")
+	}
+	s.recheck(c, in.Evidence)
+}
+
+// TestBrokenLinks rewrites the repository and the proofs, and looks for the broken link.
+func TestBrokenLinks(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ref  string
+		bend func(s *scene, commit string)
+		line string
+	}{
+		"a tag that moved":         {"refs/tags/v1.2.0", func(s *scene, _ string) { s.commit("2"); s.git("tag", "-f", "v1.2.0") }, "broken link: standing: the tag was moved"},
+		"a tag that is gone":       {"refs/tags/v1.2.0", func(s *scene, _ string) { s.git("tag", "-d", "v1.2.0") }, "broken link: standing: the tag was deleted"},
+		"a branch that was forced": {"refs/heads/main", func(s *scene, commit string) { s.git("reset", "-q", "--hard", commit+"^"); s.commit("evil") }, "broken link: standing: force-push: the history of refs/heads/main was replaced"},
+		"a branch set back":        {"refs/heads/main", func(s *scene, commit string) { s.git("reset", "-q", "--hard", commit+"^") }, "broken link: standing: force-push: refs/heads/main was set back"},
+		"a rewritten history": {"refs/heads/main", func(s *scene, commit string) {
+			s.git("reset", "-q", "--hard", commit+"^")
+			s.commit("evil")
+			s.git("tag", "-d", "v1.2.0")
+			s.git("reflog", "expire", "--expire=now", "--all")
+			s.git("gc", "-q", "--prune=now")
+		}, "broken link: standing: rewritten history: refs/heads/main leads to"},
+		"a branch that is gone": {"refs/heads/topic", func(s *scene, commit string) {}, "broken link: standing: the branch was deleted"},
+		"no signature":          {"", nil, "broken link: signature:"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t)
+			s.git("config", "uploadpack.allowAnySHA1InWant", "true")
+			s.commit("0")
+			commit := s.commit("1")
+			s.git("tag", "v1.2.0")
+			if tc.ref == "refs/heads/topic" { // main never has it
+				s.git("reset", "-q", "--hard", commit+"^")
+			}
+			r := s.platform.Release(s.store)
+			if tc.bend != nil {
+				r = s.release(tc.ref, commit)
+				r.Attach(prooftest.Kinds...)
+				tc.bend(s, commit)
+			}
+			_ = r
+			in := s.inquiry()
+			first := ""
+			in.First = func(line string) { first = line }
+			c := s.run(in)
+			if c.Conclusion.State != Broken || !strings.HasPrefix(c.Conclusion.Line, tc.line) || first != c.Conclusion.Line {
+				t.Errorf("got %s, %q, announced %q; want %q", c.Conclusion.State, c.Conclusion.Line, first, tc.line)
+			}
+			if len(c.Conclusion.Do) == 0 {
+				t.Error("it is not said what to do")
+			}
+			s.recheck(c, in.Evidence)
+		})
+	}
+}
+
+// TestOnlyNamedRepositories: evidence may name any host, and none of them is asked.
+func TestOnlyNamedRepositories(t *testing.T) {
+	s := newScene(t)
+	s.release("refs/tags/v1.2.0", s.commit("1")).Attach(prooftest.Kinds...)
+	for named, why := range map[string]string{"": "--source names no repository", "https://git.example.com/other": "which --source does not"} {
+		in := s.inquiry()
+		in.Subject.Source = named
+		for id, a := range RepositoryAskers(func(_ ctx, q source.Question) (source.Standing, error) {
+			t.Errorf("%s was asked", q.URI)
+			return source.Standing{}, nil
+		}) {
+			in.Askers[id] = a
+		}
+		if a := s.run(in).Answer(AskStanding); a.Outcome != NotAsked || !strings.Contains(a.Why, why) {
+			t.Errorf("%q: got %s: %s", named, a.Outcome, a.Why)
+		}
+	}
+}
+
+// TestUndecided: what could not be read breaks nothing, and proves nothing.
+func TestUndecided(t *testing.T) {
+	s := newScene(t)
+	s.release("refs/tags/v1.2.0", s.commit("1")).Attach(prooftest.Kinds...)
+	s.store.FailListing = os.ErrDeadlineExceeded
+	in := s.inquiry()
+	c := s.run(in)
+	if c.Conclusion.State != Undecided || c.Answer(AskChain).Facts.Verdict.Outcome != verify.Undecided {
+		t.Errorf("got %+v", c.Conclusion)
+	}
+	s.recheck(c, in.Evidence)
+}
+
+func (s *scene) blob(d v1.Descriptor) []byte {
+	s.t.Helper()
+	body, err := s.store.Blob(s.t.Context(), d)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer body.Close()
+	raw, err := io.ReadAll(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return raw
+}
