@@ -73,6 +73,7 @@ var thin = []string{
 	"attest", "tlog", "audit", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "distrust", "distrust/follow", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
 	"attest", "tlog", "audit", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
 	"attest", "tlog", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "monitor", "investigate", "cmd/colophon",
+	"attest", "tlog", "audit", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "monitor", "investigate", "cmd/colophon",
 }
 
 // heavy may not be linked into any of them, however indirectly.

@@ -86,6 +86,9 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"kube", "status"}, cobra.NoFileCompletions, map[string]completion{"context": kubectlNames("config", "get-contexts", "-o", "name")}},
 		{[]string{"kube", "why"}, kubectlNames("get", "pods", "-o", "name"), map[string]completion{"context": kubectlNames("config", "get-contexts", "-o", "name")}},
 		{[]string{"kube", "vsa"}, kubectlNames("get", "pods", "-o", "name"), map[string]completion{"context": kubectlNames("config", "get-contexts", "-o", "name")}},
+		{[]string{"investigate"}, firstImage, map[string]completion{
+			"policy": filesNamed("json"), "refetch": oneOf("public", "private"), "forge": oneOf("github", "gitlab", "gitea"),
+			"context": kubectlNames("config", "get-contexts", "-o", "name")}},
 		{[]string{"log", "checkpoint"}, cobra.NoFileCompletions, nil},
 		{[]string{"log", "search"}, cobra.NoFileCompletions, map[string]completion{"image": completeImage}},
 		{[]string{"log", "audit"}, cobra.NoFileCompletions, nil},

@@ -241,7 +241,7 @@ func (l *trustedLog) search(ctx context.Context, index *logIndex, q search.Quest
 	}
 	found := &foundEntries{Log: l.URL, TrustRoot: l.Root.Pin(), IndexLog: index.key.Name(), Kind: q.Kind, Value: q.Value, Entries: []foundEntry{}}
 	for {
-		a, err := index.page(ctx, q, min(search.MaxPage, limit-len(found.Entries)))
+		a, _, err := index.page(ctx, q, min(search.MaxPage, limit-len(found.Entries)))
 		if err != nil {
 			return nil, err
 		}
@@ -275,37 +275,37 @@ func (l *trustedLog) search(ctx context.Context, index *logIndex, q search.Quest
 	}
 }
 
-// page asks for one page.
-func (x *logIndex) page(ctx context.Context, q search.Question, limit int) (*search.Answer, error) {
+// page asks for one page, and returns its bytes too.
+func (x *logIndex) page(ctx context.Context, q search.Question, limit int) (*search.Answer, []byte, error) {
 	query := url.Values{"kind": {string(q.Kind)}, "from": {fmt.Sprint(q.From)}, "limit": {fmt.Sprint(limit)}}
 	if q.Value != "" {
 		query.Set("value", q.Value)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, x.search+"/search/v1?"+query.Encode(), nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	resp, err := x.client().Do(req)
 	if err != nil {
-		return nil, unread{reach.Explain(err)}
+		return nil, nil, unread{reach.Explain(err)}
 	}
 	defer resp.Body.Close()
 	body, err := strict.Read(resp.Body, search.MaxAnswer)
 	if err != nil {
-		return nil, unread{reach.Explain(err)}
+		return nil, nil, unread{reach.Explain(err)}
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound:
-		return nil, unread{errors.New("it cannot be searched: it has no index")}
+		return nil, nil, unread{errors.New("it cannot be searched: it has no index")}
 	default:
-		return nil, unread{fmt.Errorf("search: %s: %s", resp.Status, printable.Text(strings.TrimSpace(string(body[:min(len(body), 1000)]))))}
+		return nil, nil, unread{fmt.Errorf("search: %s: %s", resp.Status, printable.Text(strings.TrimSpace(string(body[:min(len(body), 1000)]))))}
 	}
 	a, err := search.ParseAnswer(body)
 	if err != nil {
-		return nil, unread{err}
+		return nil, nil, unread{err}
 	}
-	return a, nil
+	return a, body, nil
 }
 
 // describe returns what an entry says of itself.

@@ -1,0 +1,344 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/investigate"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/source/forge"
+	"github.com/colophon-build/colophon/source/look"
+	"github.com/colophon-build/colophon/source/track"
+	"github.com/colophon-build/colophon/verify"
+)
+
+type investigateOptions struct {
+	from         map[investigate.Kind]*string // another subject than an image
+	source       string
+	policy       string
+	since, until string
+	refetch      string // "", public or private
+	offline      bool
+	cluster      bool
+	kube         kubernetes
+	forge        forgeOptions
+	log          logOptions
+	output       output
+	keep         caseOptions
+}
+
+func newInvestigateCommand() *cobra.Command {
+	o := investigateOptions{from: map[investigate.Kind]*string{}}
+	cmd := &cobra.Command{
+		Use:   "investigate [IMAGE|DIGEST]",
+		Short: "find out after an incident where a proof breaks, and what else is concerned",
+		Long: `Investigate asks, in one command, what people ask after an incident: when was the image
+logged and by whom was it signed, which commit does it come from, does the commit still exist
+and does its ref still lead there, who wrote and reviewed it, what did the build fetch, and which
+other images come from the same commit, repository and identity.
+
+The first line names the broken link, or says that none was found. A time line follows, then what
+to do, and the questions that could not be asked. A registry alone is enough. The platform that
+release uses, its log, a cluster (--cluster) and a forge answer more.
+
+Only the repository that --source names is asked, and no host that the evidence names, unless
+--refetch allows it: whoever made the evidence chose these hosts, and would see who asks. Addresses
+that are not public are refused, also then; --refetch=private allows them too.
+
+A DIGEST without a repository is looked up at the platform. With a flag in place of an image, the
+investigation starts from the other end: what was signed for a commit, by a builder or an identity.
+
+Exit codes: 0 no link is broken, or the subject is no image; 3 a link is broken; 4 undecided;
+2 usage error, 1 failure.`,
+		Example: `  colophon investigate registry.example.com/team/app:v1.2.0 --source git.example.com/team/app
+  colophon investigate --identity release@example.com --since 2026-11-01
+  colophon investigate --commit 381e42a0c0ffee00c0ffee00c0ffee00c0ffee00 --source git.example.com/team/app
+  colophon investigate registry.example.com/team/app:v1.2.0 --case incident.zip --key release.key`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return runInvestigate(cmd, args, o) },
+	}
+	f := cmd.Flags()
+	other := func(kind investigate.Kind, usage string) { o.from[kind] = f.String(string(kind), "", usage) }
+	other(investigate.Commit, "in place of an image: everything signed for this `COMMIT`, its full id")
+	other(investigate.Builder, "in place of an image: everything signed by this builder `ID`")
+	other(investigate.Identity, "in place of an image: everything signed by this `IDENTITY`, as certificates name it")
+	other(investigate.Base, "in place of an image: what was built on the base image with this `DIGEST`")
+	other(investigate.Package, "in place of an image: what has this package, `NAME@VERSION`")
+	other(investigate.Fetched, "in place of an image: the builds that fetched this `URL`")
+	other(investigate.Host, "in place of an image: what was built on this `HOST`")
+	f.StringVar(&o.source, "source", "", "repository that the image must come from; only this one is asked about the commit")
+	f.StringVar(&o.policy, "policy", "", "policy `FILE` (spec/policy, version 1) with what the image must prove")
+	f.StringVar(&o.since, "since", "", "of the log, only what was certified at this `TIME` or later: RFC 3339, or a date")
+	f.StringVar(&o.until, "until", "", "of the log, only what was certified before this `TIME`")
+	f.StringVar(&o.refetch, "refetch", "", "ask the hosts that the provenance names whether they still have what was fetched, and for the proofs of base images: public, or private too")
+	f.Lookup("refetch").NoOptDefVal = "public"
+	f.BoolVar(&o.offline, "offline", false, "ask nobody but the layout that the argument names")
+	f.BoolVar(&o.cluster, "cluster", false, "ask with kubectl which pods of a cluster run it")
+	f.StringVar(&o.kube.kubeconfig, "kubeconfig", "", "with --cluster: kubeconfig `FILE`; without it, that of kubectl")
+	f.StringVar(&o.kube.context, "context", "", "with --cluster: `CONTEXT` of the kubeconfig; without it, the current one")
+	o.forge.flags(cmd)
+	o.log.flags(cmd)
+	f.Lookup("timeout").DefValue, o.log.timeout = "5m0s", 5*time.Minute
+	o.output.flags(cmd)
+	o.keep.flags(cmd)
+	names := []string{}
+	for _, kind := range investigate.Kinds() {
+		if o.from[kind] != nil {
+			names = append(names, string(kind))
+			cmd.MarkFlagsMutuallyExclusive(string(kind), "policy")
+		}
+	}
+	cmd.MarkFlagsMutuallyExclusive(names...)
+	for _, online := range []string{"refetch", "cluster", "source"} {
+		cmd.MarkFlagsMutuallyExclusive("offline", online)
+	}
+	return cmd
+}
+
+func runInvestigate(cmd *cobra.Command, args []string, o investigateOptions) error {
+	ctx, cancel := withTimeout(cmd.Context(), o.log.timeout)
+	defer cancel()
+	in, err := o.inquiry(ctx, args)
+	if err != nil {
+		return err
+	}
+	write, err := o.keep.prepare(ctx, cmd) // before minutes are spent: it may lack a key
+	if err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	said := ""
+	if o.output.text() {
+		in.First = func(text string) {
+			said = text
+			fmt.Fprintln(w, paint(w, red, text))
+		}
+	}
+	c, err := investigate.Run(ctx, in)
+	if err != nil {
+		return err
+	}
+	if o.output.text() {
+		printCase(w, c, said)
+	} else if err := o.output.print(w, c); err != nil {
+		return err
+	}
+	if write != nil {
+		if err := write(c, in.Evidence); err != nil {
+			return err
+		}
+	}
+	switch c.Conclusion.State {
+	case investigate.Broken:
+		return &exitError{code: exitRejected}
+	case investigate.Undecided:
+		return &exitError{code: exitUndecided}
+	}
+	return nil
+}
+
+var bareDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+// inquiry returns what to ask, and whom.
+func (o *investigateOptions) inquiry(ctx context.Context, args []string) (*investigate.Inquiry, error) {
+	in := &investigate.Inquiry{At: time.Now(), By: "colophon " + version, Evidence: &investigate.Evidence{}, Askers: map[investigate.ID]investigate.Asker{}}
+	between, err := parseTimes(o.since, o.until)
+	if err != nil {
+		return nil, err
+	}
+	in.Subject = investigate.Subject{Kind: investigate.Image, Source: o.source}
+	for kind, value := range o.from {
+		if *value != "" {
+			in.Subject.Kind, in.Subject.Name = kind, *value
+		}
+	}
+	switch {
+	case (len(args) == 1) == (in.Subject.Name != ""):
+		return nil, usageError("see colophon investigate --help", "expected an image, or one of the flags in its place")
+	case len(args) == 1:
+		in.Subject.Name = args[0]
+	}
+	if !between.start.IsZero() {
+		in.Subject.Since = &between.start
+	}
+	if !between.end.IsZero() {
+		in.Subject.Until = &between.end
+	}
+	if err := in.Subject.Check(); err != nil {
+		return nil, usageError("", "--%v", err)
+	}
+	if o.refetch != "" && o.refetch != "public" && o.refetch != "private" {
+		return nil, usageError("", "--refetch: expected public or private, found %q", o.refetch)
+	}
+	var opts verify.Options
+	if _, err := loadTrust(&opts); err != nil {
+		return nil, err
+	}
+	in.Trust = opts.Trust
+	if in.Policy, err = o.demand(); err != nil {
+		return nil, err
+	}
+	return in, o.askers(ctx, in)
+}
+
+// demand reads the policy.
+func (o *investigateOptions) demand() (d policy.Document, err error) {
+	if o.policy == "" {
+		return d, nil
+	}
+	raw, err := strict.ReadFile(o.policy, limits.Request)
+	if err != nil {
+		return d, usageError("", "%v", err)
+	}
+	if !policy.IsVersion1(raw) {
+		return d, usageError("write what the image must prove as a policy of version 1", "--policy: %s is a policy of version 2", o.policy)
+	}
+	if d, err = policy.ParseDocument(raw); err != nil {
+		return d, usageError(hintPolicy, "%v", strict.In(o.policy, err))
+	}
+	if o.source == "" {
+		o.source = d.Source
+	}
+	return d, nil
+}
+
+// askers says whom to ask each question.
+func (o *investigateOptions) askers(ctx context.Context, in *investigate.Inquiry) error {
+	in.Subject.Source = o.source
+	add := func(more map[investigate.ID]investigate.Asker) {
+		for id, a := range more {
+			in.Askers[id] = a
+		}
+	}
+	var platform *api.ClientConfig
+	if !o.offline {
+		platform, _ = configuredPlatform(ctx) // without one, questions are not asked, and the case says so
+	}
+	if in.Subject.Kind == investigate.Image {
+		name, err := o.imageName(ctx, platform, in.Subject.Name)
+		if err != nil {
+			return err
+		}
+		ref, src, err := openImage(name)
+		if err != nil {
+			return err
+		}
+		if o.offline && !isLayout(src) {
+			return usageError("name a layout", "--offline: %s is in a registry", in.Subject.Name)
+		}
+		in.Askers[investigate.AskChain] = investigate.ChainAsker(src, ref.Identifier(), isLayout(src))
+		in.Askers[investigate.AskSources] = investigate.SourcesAsker()
+		if reg, ok := src.(*oci.Registry); ok {
+			in.Askers[investigate.AskTags] = investigate.TagsAsker(reg)
+		}
+	}
+	if o.source != "" {
+		add(investigate.RepositoryAskers(lookup))
+		review, err := o.review()
+		if err != nil {
+			return err
+		}
+		in.Askers[investigate.AskReview] = investigate.ReviewAsker(review)
+	}
+	if o.refetch != "" {
+		how := investigate.Refetch{Private: o.refetch == "private"}
+		in.Askers[investigate.AskFetched] = investigate.FetchedAsker(how)
+		in.Askers[investigate.AskBases] = investigate.BasesAsker(func(name string) (oci.Source, error) {
+			return oci.OpenRegistry(name, oci.RegistryOptions{Transport: how.Transport()})
+		})
+	}
+	if o.cluster {
+		in.Askers[investigate.AskRunning] = clusterAsker(&o.kube)
+	}
+	if platform != nil {
+		in.Askers[investigate.AskReleases] = investigate.ReleasesAsker(platform, platform.URL)
+	}
+	if !o.offline {
+		add(o.logAskers(ctx, platform))
+	}
+	return nil
+}
+
+// imageName returns the name of an image that was named by its digest alone, which the platform
+// released.
+func (o *investigateOptions) imageName(ctx context.Context, platform *api.ClientConfig, name string) (string, error) {
+	if !bareDigest.MatchString(name) {
+		return name, nil
+	}
+	hint := "name its repository: REGISTRY/NAME@" + name
+	if platform == nil {
+		return "", usageError(hint, "%s: a digest alone is looked up at the platform, and none is configured", name)
+	}
+	runs, err := platform.Runs(ctx, api.RunFilter{Digest: name, Limit: 1})
+	if err != nil {
+		return "", err
+	}
+	if len(runs) == 0 {
+		return "", &exitError{code: exitFailure, msg: fmt.Sprintf("the platform %s remembers no release of %s", platform.URL, name), hint: hint}
+	}
+	return runs[0].Image + "@" + name, nil
+}
+
+// review returns the function that asks the forge of --source.
+func (o *investigateOptions) review() (func(ctx context.Context, uri, ref, commit string) (track.Result, error), error) {
+	c, err := o.forge.config(o.source)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, uri, ref, commit string) (track.Result, error) {
+		f, unknown := forge.Open(uri, c)
+		if unknown != nil {
+			return track.Result{}, investigate.NotAskedFor("%v", unknown)
+		}
+		return track.Evaluate(look.Facts(ctx, look.Question{URI: uri, Ref: ref, Commit: commit, Lookup: lookup, Merged: checkMerged, Forge: f})), nil
+	}, nil
+}
+
+// podStatus is what is read of a pod.
+type podStatus struct {
+	Metadata metadata `json:"metadata"`
+	Status   struct {
+		ContainerStatuses, InitContainerStatuses, EphemeralContainerStatuses []struct {
+			Image   string `json:"image"`
+			ImageID string `json:"imageID"`
+		}
+	} `json:"status"`
+}
+
+// clusterAsker asks with kubectl which pods run the image, or what else the investigation names. A
+// runtime says the digest of what it runs; of an image for several platforms, that of the index or of
+// one platform.
+func clusterAsker(c *kubernetes) investigate.Asker {
+	c.timeout = time.Minute
+	return func(ctx context.Context, in *investigate.Inquiry) (investigate.Reply, error) {
+		r := investigate.Reply{Asked: "the cluster of kubectl " + c.context, Query: "pods"}
+		digests := in.Digests()
+		if len(digests) == 0 {
+			return r, investigate.NotAskedFor("no digest is known")
+		}
+		pods, err := list[podStatus](ctx, c, "pods", "-A")
+		if err != nil {
+			return r, err
+		}
+		r.Facts.Running = []investigate.Running{}
+		for _, p := range pods {
+			for _, s := range slices.Concat(p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses) {
+				i := slices.IndexFunc(digests, func(d string) bool { return strings.HasSuffix(s.ImageID, d) })
+				if i >= 0 {
+					r.Facts.Running = append(r.Facts.Running, investigate.Running{Where: strings.TrimSpace(c.context + " Pod " + p.Metadata.Namespace + "/" + p.Metadata.Name), Image: s.Image, Digest: digests[i], Since: p.Metadata.CreationTimestamp})
+				}
+			}
+		}
+		return r, nil
+	}
+}

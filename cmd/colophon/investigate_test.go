@@ -1,0 +1,49 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/investigate"
+	"github.com/colophon-build/colophon/test/prooftest"
+)
+
+// TestInvestigate investigates with a registry alone, and with kubectl beside it.
+func TestInvestigate(t *testing.T) {
+	t.Setenv("COLOPHON_PLATFORM", filepath.Join(t.TempDir(), "none"))
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	s := newStage(t)
+	s.run(exitUndecided, []string{"investigate", s.image}, "could not be decided", "no trust root")
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
+	out := s.run(exitOK, []string{"investigate", s.image}, "no broken link: sha256:", prooftest.Commit, "time line:", "what to do:", "without an answer:", "tag: "+s.image, "no platform is configured")
+	if first, _, _ := strings.Cut(out, "\n"); !strings.HasPrefix(first, "no broken link:") {
+		t.Errorf("the first line is %q", first)
+	}
+	var c investigate.Case
+	if err := json.Unmarshal([]byte(s.run(exitOK, []string{"investigate", s.image, "--json"})), &c); err != nil || c.Subject.Digest == "" || c.Conclusion.State != investigate.Whole {
+		t.Errorf("got %+v, %v", c.Conclusion, err)
+	}
+	out = s.run(exitRejected, []string{"investigate", s.image, "--policy", s.file("policy.json", []byte(`{"source":"https://git.example.com/other"}`))}, "broken link: provenance:")
+	if first, _, _ := strings.Cut(out, "\n"); !strings.HasPrefix(first, "broken link: provenance:") || strings.Count(out, "broken link:") != 1 {
+		t.Errorf("the first line is %q of\n%s", first, out)
+	}
+	bin := t.TempDir()
+	pod := `{"items":[{"metadata":{"namespace":"shop","name":"web-1","creationTimestamp":"2026-01-02T03:04:05Z"},"status":{"containerStatuses":[{"image":"web","imageID":"r.example.com/web@` + c.Subject.Digest + `"}]}},
+		{"metadata":{"namespace":"shop","name":"db-1"},"status":{"containerStatuses":[{"imageID":"r.example.com/db@sha256:00"}]}}]}`
+	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte("#!/bin/sh\ncat <<'EOF'\n"+pod+"\nEOF\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	out = s.run(exitOK, []string{"investigate", s.image, "--cluster"}, "runs: Pod shop/web-1, sha256:")
+	if strings.Contains(out, "db-1") {
+		t.Errorf("another image was named:\n%s", out)
+	}
+	for _, bad := range [][]string{{}, {s.image, s.image}, {s.image, "--commit", prooftest.Commit}, {"--commit", "abc"}, {"--commit", prooftest.Commit, "--identity", "a"}, {"--package", "log4j"}, {"--base", "sha256:1"},
+		{s.image, "--refetch=all"}, {s.image, "--since", "yesterday"}, {s.image, "--offline"}, {"sha256:" + strings.Repeat("0", 64)}, {s.image, "--policy", s.file("v2.yaml", []byte("apiVersion: colophon.build/v1\nkind: ImagePolicy\n"))}} {
+		s.run(exitUsage, append([]string{"investigate"}, bad...))
+	}
+	s.run(exitOK, []string{"investigate", "--commit", prooftest.Commit}, "commit "+prooftest.Commit+": 0 log entries", "without an answer:")
+}
