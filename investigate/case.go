@@ -285,6 +285,9 @@ func Parse(data []byte) (*Case, error) {
 	if !slices.Contains(Kinds(), c.Subject.Kind) {
 		return nil, fmt.Errorf("subject: there is no kind %q", c.Subject.Kind)
 	}
+	if d := c.Subject.Digest; d != "" && !search.IsDigest(d) {
+		return nil, fmt.Errorf("subject: expected a digest, found %q", d)
+	}
 	want := QuestionsAbout(c.Subject.Kind)
 	if len(c.Answers) != len(want) {
 		return nil, fmt.Errorf("answers: expected %d, found %d", len(want), len(c.Answers))
@@ -295,12 +298,17 @@ func Parse(data []byte) (*Case, error) {
 			return nil, fmt.Errorf("answer %d: expected %s, %q, found %s, %q", i+1, q.ID, q.Text, a.ID, a.Question)
 		case a.Outcome != Answered && a.Outcome != NotAsked && a.Outcome != Failed:
 			return nil, fmt.Errorf("answer %s: there is no outcome %q", a.ID, a.Outcome)
+		case slices.ContainsFunc(a.Evidence, func(d string) bool { return !isDigest(d) }):
+			return nil, fmt.Errorf("answer %s: evidence: expected digests, sha256:HEX, found %q", a.ID, a.Evidence)
 		case (a.Outcome == Answered) == (a.Why != ""):
 			return nil, fmt.Errorf("answer %s: %s, with the reason %q", a.ID, a.Outcome, a.Why)
 		}
 	}
 	return &c, nil
 }
+
+// isDigest reports whether s can be the digest of evidence.
+func isDigest(s string) bool { return strings.HasPrefix(s, "sha256:") && search.IsDigest(s) }
 
 // Answer returns the answer to a question; the zero Answer if it is not about the subject.
 func (c *Case) Answer(id ID) Answer {

@@ -143,25 +143,46 @@ func (p *Platform) Sign(id Identity, statement []byte, bend ...func(*protobundle
 	pae := sha256.Sum256(dsse.PAE(attest.PayloadType, statement))
 	sig, err := ecdsa.SignASN1(rand.Reader, signingKey, pae[:])
 	must(p.t, err)
-	pb := &protobundle.Bundle{
-		MediaType: attest.BundleMediaType,
-		Content: &protobundle.Bundle_DsseEnvelope{DsseEnvelope: &protodsse.Envelope{
-			Payload: statement, PayloadType: attest.PayloadType, Signatures: []*protodsse.Signature{{Sig: sig}}}},
-		VerificationMaterial: &protobundle.VerificationMaterial{
-			Content:                   &protobundle.VerificationMaterial_Certificate{Certificate: &protocommon.X509Certificate{RawBytes: cert.Raw}},
-			TlogEntries:               []*protorekor.TransparencyLogEntry{p.entry(pae[:], sig, cert)},
-			TimestampVerificationData: &protobundle.TimestampVerificationData{},
-		},
-	}
-	if !p.NoTS {
-		pb.VerificationMaterial.TimestampVerificationData.Rfc3161Timestamps = []*protocommon.RFC3161SignedTimestamp{{SignedTimestamp: p.timestamp(sig)}}
-	}
+	pb := p.bundle(cert, pae[:], sig)
+	pb.Content = &protobundle.Bundle_DsseEnvelope{DsseEnvelope: &protodsse.Envelope{
+		Payload: statement, PayloadType: attest.PayloadType, Signatures: []*protodsse.Signature{{Sig: sig}}}}
 	for _, b := range bend {
 		b(pb)
 	}
 	raw, err := protojson.Marshal(pb)
 	must(p.t, err)
 	return raw
+}
+
+// SignFile returns a JSON bundle with the signature of a file.
+func (p *Platform) SignFile(id Identity, content []byte) []byte {
+	p.t.Helper()
+	signingKey := key(p.t)
+	digest := sha256.Sum256(content)
+	sig, err := ecdsa.SignASN1(rand.Reader, signingKey, digest[:])
+	must(p.t, err)
+	pb := p.bundle(p.leaf(id, signingKey), digest[:], sig)
+	pb.Content = &protobundle.Bundle_MessageSignature{MessageSignature: &protocommon.MessageSignature{
+		MessageDigest: &protocommon.HashOutput{Algorithm: protocommon.HashAlgorithm_SHA2_256, Digest: digest[:]}, Signature: sig}}
+	raw, err := protojson.Marshal(pb)
+	must(p.t, err)
+	return raw
+}
+
+// bundle returns a bundle without content, whose signature over a digest is logged and timestamped.
+func (p *Platform) bundle(cert *x509.Certificate, digest, sig []byte) *protobundle.Bundle {
+	pb := &protobundle.Bundle{
+		MediaType: attest.BundleMediaType,
+		VerificationMaterial: &protobundle.VerificationMaterial{
+			Content:                   &protobundle.VerificationMaterial_Certificate{Certificate: &protocommon.X509Certificate{RawBytes: cert.Raw}},
+			TlogEntries:               []*protorekor.TransparencyLogEntry{p.entry(digest, sig, cert)},
+			TimestampVerificationData: &protobundle.TimestampVerificationData{},
+		},
+	}
+	if !p.NoTS {
+		pb.VerificationMaterial.TimestampVerificationData.Rfc3161Timestamps = []*protocommon.RFC3161SignedTimestamp{{SignedTimestamp: p.timestamp(sig)}}
+	}
+	return pb
 }
 
 // leaf issues a certificate. It first makes one without an SCT for the certificate log

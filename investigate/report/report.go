@@ -1,0 +1,122 @@
+// Package report writes a case for people: as Markdown, as HTML, as pictures of its time line and of
+// its graph (SVG), and as drafts of the reports that the Cyber Resilience Act demands. Each is a pure
+// function of the case. Much of a case is text of strangers: nothing of it becomes markup.
+package report
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"slices"
+	"strings"
+
+	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/investigate"
+)
+
+// unmarked replaces what means something in the middle of a line of Markdown, with GitHub's extensions.
+var unmarked = strings.NewReplacer(
+	"\\", "\\\\", "`", "\\`", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]", "!", "\\!", "~", "\\~", "|", "\\|", "$", "\\$",
+	"<", "&lt;", "&", "&amp;", "://", "&#58;//", "www.", "www&#46;")
+
+// escape makes text of strangers safe within a line of Markdown. It becomes no markup, no HTML and no
+// link to a page.
+func escape(s string) string {
+	s = unmarked.Replace(printable.Line(s))
+	if s != "" && strings.ContainsRune("#+->=:1234567890", rune(s[0])) {
+		return "&#8203;" + s // nor the start of a list, a heading or a quotation
+	}
+	return s
+}
+
+// Markdown returns the report of a case.
+func Markdown(c *investigate.Case) []byte {
+	var b bytes.Buffer
+	out := c.Conclusion
+	fmt.Fprintf(&b, "# %s\n\n", escape(out.Line))
+	fmt.Fprintf(&b, "%s %s", c.Subject.Kind, escape(c.Subject.Name))
+	if c.Subject.Digest != "" {
+		fmt.Fprintf(&b, ", %s", escape(c.Subject.Digest))
+	}
+	fmt.Fprintf(&b, ". Investigated at %s with %s.\n", c.At.Format("2006-01-02 15:04:05Z"), escape(c.By))
+	b.WriteString("\n## Links\n\n| link | status | what was found |\n|---|---|---|\n")
+	for _, f := range out.Findings {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", escape(f.Name), escape(string(f.Status)), escape(f.Says))
+	}
+	b.WriteString("\n## Time line\n\n| time | basis | what happened |\n|---|---|---|\n")
+	for _, e := range out.Timeline {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", e.Time.Format("2006-01-02 15:04:05Z"), escape(string(e.Basis)), escape(e.What))
+	}
+	list := func(title string, lines []string) {
+		if len(lines) > 0 {
+			fmt.Fprintf(&b, "\n## %s\n\n", title)
+		}
+		for _, l := range lines {
+			fmt.Fprintf(&b, "* %s\n", escape(l))
+		}
+	}
+	list("What to do", out.Do)
+	list("Questions without an answer", out.Open)
+	b.WriteString("\n## Questions and answers\n\n")
+	for _, a := range c.Answers {
+		fmt.Fprintf(&b, "* %s %s", escape(a.Question), escape(string(a.Outcome)))
+		if a.Asked != "" {
+			fmt.Fprintf(&b, ", by %s", escape(a.Asked))
+		}
+		if a.Query != "" {
+			fmt.Fprintf(&b, ", asked for %s", escape(a.Query))
+		}
+		fmt.Fprintf(&b, ", %d pieces of evidence\n", len(a.Evidence))
+	}
+	b.WriteString("\nWhat the words mean: proved, a log or timestamp authority of a trust root shows it; claimed, whoever wrote it could choose it; said, whoever was asked says so.\n")
+	return b.Bytes()
+}
+
+//go:embed report.html
+var page string
+
+//go:embed report.css
+var style string
+
+var pageTemplate = template.Must(template.New("report").Parse(page))
+
+// HTML returns the report of a case as one page without scripts, links and outer resources. Its
+// policy forbids them too.
+func HTML(c *investigate.Case) ([]byte, error) {
+	sum := sha256.Sum256([]byte(style))
+	picture := func(svg []byte) template.URL {
+		return template.URL("data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString(svg))
+	}
+	var b bytes.Buffer
+	err := pageTemplate.Execute(&b, struct {
+		Case            *investigate.Case
+		Style           template.CSS
+		Policy          string
+		Timeline, Graph template.URL
+		At              string
+	}{
+		clean(c), template.CSS(style), "default-src 'none'; img-src data:; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'",
+		picture(Timeline(c)), picture(Graph(c)), c.At.Format("2006-01-02 15:04:05Z"),
+	})
+	return b.Bytes(), err
+}
+
+// clean returns what the page shows of a case, without characters that control a terminal or change
+// the direction of writing: the page may be read in either.
+func clean(c *investigate.Case) *investigate.Case {
+	out := *c
+	out.Subject.Name, out.Subject.Digest, out.By = printable.Line(c.Subject.Name), printable.Line(c.Subject.Digest), printable.Line(c.By)
+	out.Answers = nil
+	for _, a := range c.Answers {
+		a.Asked, a.Query, a.Why = printable.Line(a.Asked), printable.Line(a.Query), printable.Line(a.Why)
+		a.Evidence = slices.Clone(a.Evidence)
+		for i, d := range a.Evidence {
+			a.Evidence[i] = printable.Line(d)
+		}
+		out.Answers = append(out.Answers, a)
+	}
+	return &out
+}
